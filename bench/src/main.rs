@@ -1,0 +1,2 @@
+//! vtep-bench.
+fn main() {}

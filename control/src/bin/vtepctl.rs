@@ -1,0 +1,2 @@
+//! vtepctl.
+fn main() {}

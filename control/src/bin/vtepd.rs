@@ -1,0 +1,2 @@
+//! vtepd.
+fn main() {}

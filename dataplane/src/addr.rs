@@ -1,0 +1,376 @@
+//! Addresses and small identifiers. A value that exists is a valid one.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
+use std::str::FromStr;
+
+/// Why a text or a number is no address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AddrError {
+    /// Not six hexadecimal octets.
+    #[error("{0:?} is no MAC address; write six hexadecimal octets, such as 50:54:33:00:00:0a")]
+    Mac(String),
+    /// A MAC that no single host can have (RFC 7348 section 4: look-ups are by unicast MAC).
+    #[error("{0} is a {1} MAC address; a host has a unicast one")]
+    NotUnicast(MacAddr, &'static str),
+    /// Outside 1..=16777215.
+    #[error("{0} is no VNI; it is a number from 1 to 16777215 (24 bits, RFC 7348 section 5)")]
+    Vni(String),
+    /// An IP address that no VTEP can have.
+    #[error("{0} is {1} and can't be the address of a VTEP; use a unicast address of the underlay")]
+    Vtep(IpAddr, &'static str),
+    /// Not an IP address at all.
+    #[error("{0:?} is no IPv4 or IPv6 address")]
+    Ip(String),
+}
+
+/// An IEEE 802 MAC address of any kind, in transmission order.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct MacAddr(pub [u8; 6]);
+
+impl MacAddr {
+    /// ff:ff:ff:ff:ff:ff.
+    pub const BROADCAST: Self = Self([0xff; 6]);
+
+    /// The group bit of the first octet; true for broadcast too (IEEE 802).
+    #[inline]
+    #[must_use]
+    pub const fn is_multicast(self) -> bool {
+        self.0[0] & 1 == 1
+    }
+
+    /// 00:00:00:00:00:00.
+    #[inline]
+    #[must_use]
+    pub const fn is_zero(self) -> bool {
+        self.to_bits() == 0
+    }
+
+    /// 01:80:c2:00:00:00 to 0f: never forwarded by a bridge (IEEE 802.1Q table 8-1).
+    #[inline]
+    #[must_use]
+    pub const fn is_link_local(self) -> bool {
+        self.to_bits() & 0xffff_ffff_fff0 == 0x0180_c200_0000
+    }
+
+    /// The 48 bits as a number, first octet most significant.
+    #[inline]
+    #[must_use]
+    pub const fn to_bits(self) -> u64 {
+        let b = self.0;
+        u64::from_be_bytes([0, 0, b[0], b[1], b[2], b[3], b[4], b[5]])
+    }
+
+    /// The low 48 bits of `bits`.
+    #[inline]
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Self {
+        let b = bits.to_be_bytes();
+        Self([b[2], b[3], b[4], b[5], b[6], b[7]])
+    }
+}
+
+impl fmt::Display for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for MacAddr {
+    type Err = AddrError;
+
+    fn from_str(text: &str) -> Result<Self, AddrError> {
+        let wrong = || AddrError::Mac(text.to_owned());
+        let mut octets = [0; 6];
+        let mut parts = text.split([':', '-']);
+        for octet in &mut octets {
+            let part = parts.next().filter(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()));
+            *octet = part.and_then(|p| u8::from_str_radix(p, 16).ok()).ok_or_else(wrong)?;
+        }
+        if parts.next().is_some() { Err(wrong()) } else { Ok(Self(octets)) }
+    }
+}
+
+/// The MAC address of one host: neither zero nor a group.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostMac(MacAddr);
+
+impl HostMac {
+    /// # Errors
+    /// [`AddrError::NotUnicast`] for a multicast or all-zero address.
+    #[inline]
+    pub const fn new(mac: MacAddr) -> Result<Self, AddrError> {
+        if mac.is_multicast() {
+            return Err(AddrError::NotUnicast(mac, "multicast"));
+        }
+        if mac.is_zero() {
+            return Err(AddrError::NotUnicast(mac, "all-zero"));
+        }
+        Ok(Self(mac))
+    }
+
+    /// The address itself.
+    #[inline]
+    #[must_use]
+    pub const fn get(self) -> MacAddr {
+        self.0
+    }
+}
+
+impl fmt::Display for HostMac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for HostMac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl FromStr for HostMac {
+    type Err = AddrError;
+
+    fn from_str(text: &str) -> Result<Self, AddrError> {
+        Self::new(text.parse()?)
+    }
+}
+
+/// VXLAN Network Identifier, 1..=16777215 (RFC 7348 section 5; zero is never installed).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Vni(NonZeroU32);
+
+impl Vni {
+    /// The highest VNI.
+    pub const MAX: u32 = 0x00ff_ffff;
+
+    /// # Errors
+    /// [`AddrError::Vni`] for zero or more than 24 bits.
+    pub fn new(number: u32) -> Result<Self, AddrError> {
+        NonZeroU32::new(number)
+            .filter(|n| n.get() <= Self::MAX)
+            .map(Self)
+            .ok_or_else(|| AddrError::Vni(number.to_string()))
+    }
+
+    /// The number.
+    #[inline]
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0.get()
+    }
+}
+
+impl fmt::Display for Vni {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for Vni {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl FromStr for Vni {
+    type Err = AddrError;
+
+    fn from_str(text: &str) -> Result<Self, AddrError> {
+        text.parse().map_err(|_| AddrError::Vni(text.to_owned())).and_then(Self::new)
+    }
+}
+
+/// The underlay address of a VTEP: unicast, global enough to be routed to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VtepAddr(IpAddr);
+
+impl VtepAddr {
+    /// # Errors
+    /// [`AddrError::Vtep`] for unspecified (0/8), loopback, multicast, broadcast, reserved (240/4),
+    /// IPv6 link-local and IPv4-mapped addresses.
+    pub fn new(address: IpAddr) -> Result<Self, AddrError> {
+        let refused = match address {
+            IpAddr::V4(v4) => refuse_v4(v4),
+            IpAddr::V6(v6) => refuse_v6(v6),
+        };
+        refused.map_or(Ok(Self(address)), |why| Err(AddrError::Vtep(address, why)))
+    }
+
+    /// The address itself.
+    #[inline]
+    #[must_use]
+    pub const fn get(self) -> IpAddr {
+        self.0
+    }
+
+    /// True for IPv6.
+    #[inline]
+    #[must_use]
+    pub const fn is_v6(self) -> bool {
+        matches!(self.0, IpAddr::V6(_))
+    }
+}
+
+fn refuse_v4(v4: Ipv4Addr) -> Option<&'static str> {
+    match v4.octets() {
+        [0, ..] => Some("in 0.0.0.0/8"),
+        [127, ..] => Some("a loopback address"),
+        [224..=239, ..] => Some("a multicast address"),
+        [240..=255, ..] => Some("a reserved address"),
+        _ => None,
+    }
+}
+
+fn refuse_v6(v6: Ipv6Addr) -> Option<&'static str> {
+    if v6.is_unspecified() {
+        Some("the unspecified address")
+    } else if v6.is_loopback() {
+        Some("a loopback address")
+    } else if v6.is_multicast() {
+        Some("a multicast address")
+    } else if v6.is_unicast_link_local() {
+        Some("a link-local address")
+    } else if v6.to_ipv4_mapped().is_some() {
+        Some("an IPv4-mapped address")
+    } else {
+        None
+    }
+}
+
+impl fmt::Display for VtepAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for VtepAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl FromStr for VtepAddr {
+    type Err = AddrError;
+
+    fn from_str(text: &str) -> Result<Self, AddrError> {
+        text.parse().map_err(|_| AddrError::Ip(text.to_owned())).and_then(Self::new)
+    }
+}
+
+macro_rules! index {
+    ($(#[$doc:meta])* $name:ident, $inner:ty) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub $inner);
+
+        impl $name {
+            /// As an index into the table that it belongs to.
+            #[inline]
+            #[must_use]
+            pub const fn index(self) -> usize {
+                self.0 as usize
+            }
+        }
+    };
+}
+
+index!(
+    /// A network interface that has AF_XDP sockets: its place in the device table.
+    DeviceId,
+    u16
+);
+index!(
+    /// A tenant port: an interface, or one VLAN of it. Its place in the port table.
+    PortId,
+    u16
+);
+index!(
+    /// The bridge domain of one VNI: its place in the VNI table, and the high bits of a MAC table key.
+    DomainId,
+    u16
+);
+index!(
+    /// A remote VTEP: its place in the next-hop table.
+    NextHopId,
+    u32
+);
+index!(
+    /// A worker thread.
+    WorkerId,
+    u16
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mac_text_and_bits_round_trip() {
+        let mac: MacAddr = "50:54:33:00:00:0a".parse().unwrap();
+        assert_eq!(mac.to_string(), "50:54:33:00:00:0a");
+        assert_eq!(MacAddr::from_bits(mac.to_bits()), mac);
+        assert_eq!("50-54-33-00-00-0A".parse::<MacAddr>().unwrap(), mac);
+        for wrong in [
+            "",
+            "50:54:33:00:00",
+            "50:54:33:00:00:0a:0b",
+            "5:54:33:00:00:0a",
+            "+5:54:33:00:00:0a",
+            "zz:54:33:00:00:0a",
+        ] {
+            assert!(wrong.parse::<MacAddr>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn host_macs_are_unicast() {
+        assert!("01:00:5e:00:00:01".parse::<HostMac>().is_err());
+        assert!("00:00:00:00:00:00".parse::<HostMac>().is_err());
+        assert!("02:00:00:00:00:01".parse::<HostMac>().is_ok());
+    }
+
+    #[test]
+    fn link_local_groups_are_the_sixteen_of_802_1q() {
+        assert!(MacAddr([1, 0x80, 0xc2, 0, 0, 0x0f]).is_link_local());
+        assert!(!MacAddr([1, 0x80, 0xc2, 0, 0, 0x10]).is_link_local());
+    }
+
+    #[test]
+    fn vnis_are_24_bits_and_not_zero() {
+        assert!(Vni::new(0).is_err());
+        assert!(Vni::new(1 << 24).is_err());
+        assert_eq!("16777215".parse::<Vni>().unwrap().get(), Vni::MAX);
+        assert!("-1".parse::<Vni>().is_err());
+    }
+
+    #[test]
+    fn vteps_are_unicast() {
+        for wrong in [
+            "0.1.2.3",
+            "127.0.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "ff02::1",
+            "::ffff:192.0.2.1",
+            "x",
+        ] {
+            assert!(wrong.parse::<VtepAddr>().is_err(), "{wrong}");
+        }
+        for right in ["203.0.113.2", "2001:db8::2", "10.0.0.1"] {
+            assert_eq!(right.parse::<VtepAddr>().unwrap().to_string(), right);
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! A port moves frames between a worker and the outside: an AF_XDP socket ([`crate::afxdp`]) or memory ([`memory`]).
+
+pub mod memory;
+
+use crate::core::frame::{Frame, FrameMemory, Pool};
+
+/// One receive and one transmit queue of a device, owned by one worker.
+pub trait Port<M: FrameMemory> {
+    /// Moves up to [`crate::core::frame::BURST`] received frames to the end of `burst`, and gives the device fresh
+    /// chunks from `pool` to receive into. Returns how many frames were received.
+    fn receive(&mut self, pool: &mut Pool<M>, burst: &mut Vec<Frame>) -> usize;
+
+    /// Sends frames from the front of `frames` as far as there is room, takes sent chunks back into `pool`, and
+    /// returns how many were accepted. What did not fit stays in `frames`.
+    fn send(&mut self, pool: &mut Pool<M>, frames: &mut Vec<Frame>) -> usize;
+
+    /// Tells the device, once a turn, that there is work for it; takes back what it has sent.
+    ///
+    /// # Errors
+    /// The kernel's error number when the device is gone, down, or refuses for another lasting reason.
+    fn wake(&mut self, pool: &mut Pool<M>) -> Result<(), i32>;
+}

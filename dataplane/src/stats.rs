@@ -1,0 +1,140 @@
+//! Counters: each worker writes its own row, readers sum the rows.
+
+use crate::addr::WorkerId;
+use crate::core::verdict::Reason;
+use crossbeam::utils::CachePadded;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// What one worker has counted for one thing (a device, a port, a VNI or a VTEP). Only that worker writes.
+#[derive(Debug)]
+pub struct Row {
+    rx_frames: AtomicU64,
+    rx_bytes: AtomicU64,
+    tx_frames: AtomicU64,
+    tx_bytes: AtomicU64,
+    drops: [AtomicU64; Reason::COUNT],
+}
+
+/// Adds without a locked instruction: the row has one writer.
+#[inline]
+fn add(counter: &AtomicU64, more: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(more), Relaxed);
+}
+
+impl Row {
+    const fn new() -> Self {
+        Self {
+            rx_frames: AtomicU64::new(0),
+            rx_bytes: AtomicU64::new(0),
+            tx_frames: AtomicU64::new(0),
+            tx_bytes: AtomicU64::new(0),
+            drops: [const { AtomicU64::new(0) }; Reason::COUNT],
+        }
+    }
+
+    /// Counts `frames` received frames of `bytes` bytes in all.
+    #[inline]
+    pub fn received(&self, frames: u64, bytes: u64) {
+        add(&self.rx_frames, frames);
+        add(&self.rx_bytes, bytes);
+    }
+
+    /// Counts `frames` sent frames of `bytes` bytes in all.
+    #[inline]
+    pub fn sent(&self, frames: u64, bytes: u64) {
+        add(&self.tx_frames, frames);
+        add(&self.tx_bytes, bytes);
+    }
+
+    /// Counts one dropped frame.
+    #[inline]
+    pub fn dropped(&self, reason: Reason) {
+        add(&self.drops[reason as usize], 1);
+    }
+}
+
+/// The counters of one thing: a row for each worker. Lives as long as the thing, across table snapshots.
+#[derive(Debug)]
+pub struct Counters {
+    rows: Box<[CachePadded<Row>]>,
+}
+
+/// The sum over all workers at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Totals {
+    /// Frames received.
+    pub rx_frames: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Frames sent.
+    pub tx_frames: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Frames dropped, by `Reason as usize`.
+    pub drops: [u64; Reason::COUNT],
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        Self { rx_frames: 0, rx_bytes: 0, tx_frames: 0, tx_bytes: 0, drops: [0; Reason::COUNT] }
+    }
+}
+
+impl Totals {
+    /// All drops together.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.drops.iter().sum()
+    }
+}
+
+impl Counters {
+    /// Rows for `workers` workers, all zero.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        Self { rows: (0..workers).map(|_| CachePadded::new(Row::new())).collect() }
+    }
+
+    /// The row that `worker` writes.
+    ///
+    /// # Panics
+    /// If `worker` is not below the number of workers.
+    #[inline]
+    #[must_use]
+    pub fn row(&self, worker: WorkerId) -> &Row {
+        &self.rows[worker.index()]
+    }
+
+    /// Sums the rows of all workers.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.rows.iter().fold(Totals::default(), |mut sum, row| {
+            sum.rx_frames += row.rx_frames.load(Relaxed);
+            sum.rx_bytes += row.rx_bytes.load(Relaxed);
+            sum.tx_frames += row.tx_frames.load(Relaxed);
+            sum.tx_bytes += row.tx_bytes.load(Relaxed);
+            for (total, drops) in sum.drops.iter_mut().zip(&row.drops) {
+                *total += drops.load(Relaxed);
+            }
+            sum
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_sum_the_workers_rows() {
+        let counters = Counters::new(2);
+        counters.row(WorkerId(0)).received(2, 120);
+        counters.row(WorkerId(1)).received(1, 60);
+        counters.row(WorkerId(1)).sent(3, 300);
+        counters.row(WorkerId(0)).dropped(Reason::Storm);
+        let totals = counters.totals();
+        assert_eq!((totals.rx_frames, totals.rx_bytes, totals.tx_frames, totals.tx_bytes), (3, 180, 3, 300));
+        assert_eq!(totals.drops[Reason::Storm as usize], 1);
+        assert_eq!(totals.dropped(), 1);
+    }
+}

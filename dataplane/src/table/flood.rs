@@ -1,0 +1,54 @@
+//! Where broadcast, unknown unicast and multicast of one VNI go.
+
+use crate::addr::{NextHopId, PortId};
+
+/// The members of a VNI that a frame for all is copied to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FloodList {
+    /// Remote VTEPs (head-end replication, RFC 7348 section 4.2 by unicast), each once.
+    pub next_hops: Box<[NextHopId]>,
+    /// Local ports, each once. The port that a frame came from is left out when it is sent.
+    pub ports: Box<[PortId]>,
+}
+
+/// A set of VTEPs: one bit a next hop.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VtepSet {
+    words: Box<[u64]>,
+}
+
+impl VtepSet {
+    /// True when `vtep` is in the set.
+    #[inline]
+    #[must_use]
+    pub fn contains(&self, vtep: NextHopId) -> bool {
+        self.words.get(vtep.index() / 64).is_some_and(|word| word >> (vtep.0 % 64) & 1 == 1)
+    }
+}
+
+impl FromIterator<NextHopId> for VtepSet {
+    fn from_iter<I: IntoIterator<Item = NextHopId>>(vteps: I) -> Self {
+        let mut words = Vec::new();
+        for vtep in vteps {
+            let word = vtep.index() / 64;
+            if words.len() <= word {
+                words.resize(word + 1, 0u64);
+            }
+            words[word] |= 1 << (vtep.0 % 64);
+        }
+        Self { words: words.into_boxed_slice() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_has_what_was_put_in() {
+        let set: VtepSet = [0, 63, 64, 1000].map(NextHopId).into_iter().collect();
+        for id in 0..2000 {
+            assert_eq!(set.contains(NextHopId(id)), [0, 63, 64, 1000].contains(&id), "{id}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! VNIs and their bridge domains.
+
+use super::flood::{FloodList, VtepSet};
+use crate::addr::{DomainId, Vni};
+use crate::stats::Counters;
+use std::sync::Arc;
+
+/// The bridge domain of one VNI.
+#[derive(Debug, Clone)]
+pub struct Domain {
+    /// Place in the table and high bits of MAC table keys.
+    pub id: DomainId,
+    /// The VNI.
+    pub vni: Vni,
+    /// Where frames for all go.
+    pub flood: FloodList,
+    /// VTEPs that may send to this VNI: those of the flood list and those that MACs are behind.
+    pub sources: VtepSet,
+    /// Pass inner 802.1Q tags; false drops tagged frames (RFC 7348 section 6.1).
+    pub pass_tags: bool,
+    /// From (rx) and to (tx) the overlay, and drops.
+    pub counters: Arc<Counters>,
+}
+
+/// All VNIs: by number for packets, by [`DomainId`] for the rest.
+#[derive(Debug, Clone)]
+pub struct VniTable {
+    domains: Vec<Option<Arc<Domain>>>,
+    /// Open addressing, a power of two, at most half full: (VNI or 0, domain).
+    index: Box<[(u32, DomainId)]>,
+}
+
+impl Default for VniTable {
+    fn default() -> Self {
+        Self::new([])
+    }
+}
+
+/// Fibonacci hashing: neighbouring VNIs spread over the whole index.
+#[inline]
+const fn slot(vni: u32, mask: usize) -> usize {
+    (vni.wrapping_mul(0x9e37_79b1) >> 8) as usize & mask
+}
+
+impl VniTable {
+    /// A table of these domains. Identifiers and VNIs must be unique; the first of two wins.
+    #[must_use]
+    pub fn new(domains: impl IntoIterator<Item = Arc<Domain>>) -> Self {
+        let all: Vec<_> = domains.into_iter().collect();
+        let size = all.iter().map(|d| d.id.index() + 1).max().unwrap_or(0);
+        let mask = (all.len().max(1) * 2).next_power_of_two() - 1;
+        let mut table = Self { domains: vec![None; size], index: vec![(0, DomainId(0)); mask + 1].into() };
+        for domain in all {
+            let mut at = slot(domain.vni.get(), mask);
+            while table.index[at].0 != 0 && table.index[at].0 != domain.vni.get() {
+                at = (at + 1) & mask;
+            }
+            if table.index[at].0 == 0 {
+                table.index[at] = (domain.vni.get(), domain.id);
+                let place = domain.id.index();
+                table.domains[place] = Some(domain);
+            }
+        }
+        table
+    }
+
+    /// The domain of a VNI as it stands in a packet (24 bits).
+    #[inline]
+    #[must_use]
+    pub fn by_vni(&self, vni: u32) -> Option<&Domain> {
+        if vni == 0 {
+            return None;
+        }
+        let mask = self.index.len() - 1;
+        let mut at = slot(vni, mask);
+        loop {
+            match self.index[at] {
+                (0, _) => return None,
+                (found, id) if found == vni => return self.domain(id),
+                _ => at = (at + 1) & mask,
+            }
+        }
+    }
+
+    /// The domain, if it exists.
+    #[inline]
+    #[must_use]
+    pub fn domain(&self, id: DomainId) -> Option<&Domain> {
+        self.domains.get(id.index())?.as_deref()
+    }
+
+    /// Every domain.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Domain>> {
+        self.domains.iter().flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn domain(id: u16, vni: u32) -> Arc<Domain> {
+        Arc::new(Domain {
+            id: DomainId(id),
+            vni: Vni::new(vni).unwrap(),
+            flood: FloodList::default(),
+            sources: VtepSet::default(),
+            pass_tags: false,
+            counters: Arc::new(Counters::new(1)),
+        })
+    }
+
+    #[test]
+    fn finds_each_vni_and_no_other() {
+        let table = VniTable::new((0..1000).map(|i| domain(i, 1 + u32::from(i) * 3)));
+        for vni in 0..4000 {
+            let wanted = (vni % 3 == 1 && vni < 3000).then_some(DomainId((vni / 3) as u16));
+            assert_eq!(table.by_vni(vni).map(|d| d.id), wanted, "{vni}");
+        }
+        assert_eq!(table.iter().count(), 1000);
+        assert!(VniTable::default().by_vni(1).is_none());
+        assert!(table.by_vni(0xff_ffff).is_none());
+    }
+}
