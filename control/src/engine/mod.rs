@@ -121,7 +121,7 @@ impl Engine {
             underlay,
             since: now,
         };
-        engine.open_underlay(now)?;
+        engine.open_underlay()?;
         let all = config::diff(&engine.config, config).changes;
         engine.config.apply_all(&all)?;
         for (index, change) in all.iter().enumerate() {
@@ -131,10 +131,18 @@ impl Engine {
         Ok(engine)
     }
 
-    fn open_underlay(&mut self, now: Instant) -> Result<(), EngineError> {
+    fn open_underlay(&mut self) -> Result<(), EngineError> {
         for name in self.config.vtep().underlay.clone() {
             self.want(&name, Purpose::Underlay).map_err(|error| EngineError::Table { index: 0, error })?;
-            self.devices.try_open(&name, &self.workers, now);
+            match self.devices.prepare(&name, Purpose::Underlay) {
+                Ok(prepared) => self.devices.adopt(&name, prepared, &self.workers),
+                // It may come yet, as tenant interfaces may.
+                Err(error) if error.is_no_device() => {
+                    tracing::warn!(interface = %name, "the underlay interface does not exist yet; waiting for it");
+                }
+                // Another program has it, or the host refuses: starting anyway would only hide that.
+                Err(error) => return Err(EngineError::Set(Box::new(error))),
+            }
             self.publish_interface(&name);
         }
         Ok(())
