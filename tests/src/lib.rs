@@ -10,6 +10,7 @@
 //! Each test owns what it makes. Names start with `vt-<pid>-<n>-`; `Drop` removes everything, after a panic too, and
 //! shows the logs of the programs then. Every external command has a time limit. No test touches the host's own network.
 
+pub mod cases;
 pub mod craft;
 pub mod fabric;
 pub mod frame;
