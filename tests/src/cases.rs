@@ -182,10 +182,10 @@ fn outer_headers(c: &mut Cases) {
     let bad_sum = Some("outer-udp-checksum");
     c.same("udp-checksum-wrong-v4", Dropped, bad_sum, |p| p.udp_checksum = Checksum::Wrong);
     c.over(Underlay::V6, "udp-checksum-wrong-v6", (Dropped, Dropped), bad_sum, |p| {
-        p.udp_checksum = Checksum::Wrong
+        p.udp_checksum = Checksum::Wrong;
     });
     c.over(Underlay::V6, "udp-checksum-zero-v6", (Dropped, Dropped), bad_sum, |p| {
-        p.udp_checksum = Checksum::Zero
+        p.udp_checksum = Checksum::Zero;
     });
     c.same("ip-checksum-wrong", Dropped, Some("outer-ip"), |p| p.ip_checksum_error = 1);
     c.same("ip-length-too-long", Dropped, Some("outer-truncated"), |p| p.ip_length_error = 10);

@@ -18,6 +18,7 @@ pub mod link;
 pub mod linux_vtep;
 pub mod netns;
 pub mod program;
+pub mod stage;
 pub mod tap;
 pub mod tidy;
 pub mod tools;
