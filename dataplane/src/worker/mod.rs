@@ -238,7 +238,8 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
 
     fn hand_over(&mut self, device: DeviceId, frames: &mut Vec<Frame>) {
         let parts = &mut self.parts;
-        let sender = parts.snapshots.get().ports.device(device).and_then(|d| d.sender.get(parts.id.index()).copied());
+        let sender =
+            parts.snapshots.get().ports.device(device).and_then(|d| d.sender.get(parts.id.index()).copied());
         let Some(to) = sender.filter(|to| *to != parts.id) else {
             frames.drain(..).for_each(|frame| drop_frame(parts, device, frame, Reason::PortDown));
             return;

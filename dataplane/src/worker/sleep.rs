@@ -4,6 +4,7 @@ use super::exchange::Exchange;
 use crate::addr::WorkerId;
 use rustix::event::{Timespec, epoll};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -16,7 +17,6 @@ const EVENTS: usize = 16;
 #[derive(Debug)]
 pub(super) struct Bed {
     set: OwnedFd,
-    events: Vec<epoll::Event>,
     /// Keeps the bell's descriptor open as long as it is in the set.
     _exchange: Arc<Exchange>,
 }
@@ -24,7 +24,7 @@ pub(super) struct Bed {
 impl Bed {
     pub(super) fn new(exchange: &Arc<Exchange>, worker: WorkerId) -> io::Result<Self> {
         let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let bed = Self { set, events: Vec::with_capacity(EVENTS), _exchange: exchange.clone() };
+        let bed = Self { set, _exchange: exchange.clone() };
         bed.add(exchange.bell(worker))?;
         Ok(bed)
     }
@@ -35,8 +35,8 @@ impl Bed {
     }
 
     /// Sleeps until something happens, [`LONGEST`] at most. An interrupted sleep is a short one.
-    pub(super) fn sleep(&mut self) {
-        self.events.clear();
-        let _ = epoll::wait(&self.set, rustix::buffer::spare_capacity(&mut self.events), Some(&LONGEST));
+    pub(super) fn sleep(&self) {
+        let mut events = [const { MaybeUninit::<epoll::Event>::uninit() }; EVENTS];
+        let _ = epoll::wait(&self.set, &mut events, Some(&LONGEST));
     }
 }
