@@ -1,0 +1,20 @@
+//! Configuration: text in, typed and valid [`Config`] out; and the way from one to the next.
+//!
+//! ```text
+//! TOML -> node (values with lines) -> read (typed values) -> Change -> Config::apply -> Config -> save -> TOML
+//! requests of the control socket ------^
+//! ```
+//!
+//! The file and the control socket share readers and checks, so what one refuses the other refuses too, in the same
+//! words. A problem names the file, the line, the key, the wrong value and what would be right.
+
+mod change;
+mod diff;
+mod model;
+
+pub use change::{BatchError, Change, ChangeError, MAX_PORTS, MAX_VNIS};
+pub use diff::{Diff, diff};
+pub use model::{
+    Addresses, AfXdp, Config, Control, DEFAULT_SOCKET, Dscp, InnerVlan, InterfaceName, Port, PortKey, Switch,
+    Tunnel, VXLAN_PORT, VniConfig, VniSettings, Vtep, XdpMode,
+};
