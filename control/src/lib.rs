@@ -1,1 +1,5 @@
-//! control
+//! The control side of vtepd: configuration, control socket, underlay resolution.
+
+#![forbid(unsafe_code)]
+
+pub mod config;
