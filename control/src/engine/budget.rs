@@ -5,15 +5,15 @@
 //! first ports get long rings, and later ones shorter rings instead of none.
 
 use vtep_dataplane::addr::WorkerId;
-use vtep_dataplane::afxdp::{Error, Rings};
+use vtep_dataplane::afxdp::{BusyPoll, SocketConfig};
 
-use super::devices::Purpose;
+use super::devices::{DeviceError, Purpose};
 
 /// Ring sizes of underlay sockets: most traffic goes here.
 const UNDERLAY: u32 = 2048;
-/// The longest and the shortest ring of a tenant socket: four bursts, and half a burst.
+/// The longest and the shortest ring of a tenant socket: sixteen bursts, and one.
 const TENANT_MOST: u32 = 1024;
-const TENANT_LEAST: u32 = 32;
+const TENANT_LEAST: u32 = 64;
 /// One chunk in this many stays out of the fill rings.
 const RESERVE: u32 = 4;
 
@@ -41,25 +41,30 @@ impl Budget {
     ///
     /// # Errors
     /// When the chunks that are left don't fill even the shortest ring.
-    pub fn take(&mut self, worker: WorkerId, purpose: Purpose) -> Result<Rings, Error> {
+    pub fn take(
+        &mut self,
+        worker: WorkerId,
+        purpose: Purpose,
+        busy_poll: BusyPoll,
+    ) -> Result<SocketConfig, DeviceError> {
         let left = &mut self.left[worker.index()];
-        let (wish, least) = match purpose {
+        let (most, part, least) = match purpose {
             // The fill ring holds more than the receive ring: a zero-copy driver keeps some in its own ring.
-            Purpose::Underlay => ((UNDERLAY * 2).min(previous_power_of_two(*left / 2)), TENANT_LEAST * 2),
-            Purpose::Tenant => (TENANT_MOST.min(previous_power_of_two(*left / 4)), TENANT_LEAST),
+            Purpose::Underlay => (UNDERLAY * 2, 2, TENANT_LEAST * 2),
+            Purpose::Tenant | Purpose::Trunk => (TENANT_MOST, 4, TENANT_LEAST),
         };
-        let fill = wish.max(least);
-        if fill > *left {
-            return Err(Error::FramesExhausted { share: self.share, wanted: fill });
+        let fill_ring = previous_power_of_two(*left / part).clamp(least, most);
+        if fill_ring > *left {
+            return Err(DeviceError::NoFrames { share: self.share, wanted: fill_ring });
         }
-        *left -= fill;
-        let rx = if purpose == Purpose::Underlay { fill / 2 } else { fill };
-        Ok(Rings { fill, rx, tx: rx.max(512), completion: rx.max(512) })
+        *left -= fill_ring;
+        let rx_ring = if purpose == Purpose::Underlay { fill_ring / 2 } else { fill_ring };
+        Ok(SocketConfig { rx_ring, tx_ring: rx_ring.max(512), fill_ring, busy_poll })
     }
 
     /// Gives back the rings of a closed queue.
-    pub fn give(&mut self, worker: WorkerId, rings: Rings) {
-        self.left[worker.index()] += rings.fill;
+    pub fn give(&mut self, worker: WorkerId, rings: SocketConfig) {
+        self.left[worker.index()] += rings.fill_ring;
     }
 }
 
@@ -74,15 +79,16 @@ mod tests {
     #[test]
     fn many_ports_get_short_rings_rather_than_none() {
         let mut budget = Budget::new(1, 16384);
-        let mut all = vec![budget.take(WorkerId(0), Purpose::Underlay).unwrap()];
-        assert_eq!((all[0].fill, all[0].rx), (4096, 2048));
-        while let Ok(rings) = budget.take(WorkerId(0), Purpose::Tenant) {
-            assert!(rings.fill.is_power_of_two() && rings.rx.is_power_of_two());
+        let take = |budget: &mut Budget, purpose| budget.take(WorkerId(0), purpose, BusyPoll::Auto);
+        let mut all = vec![take(&mut budget, Purpose::Underlay).unwrap()];
+        assert_eq!((all[0].fill_ring, all[0].rx_ring), (4096, 2048));
+        while let Ok(rings) = take(&mut budget, Purpose::Tenant) {
+            assert!(rings.fill_ring.is_power_of_two() && rings.rx_ring.is_power_of_two());
             all.push(rings);
         }
-        assert!(all.len() > 60, "only {} ports", all.len());
-        assert_eq!(all[1].fill, 1024);
-        let used: u32 = all.iter().map(|rings| rings.fill).sum();
+        assert!(all.len() > 30, "only {} ports", all.len());
+        assert_eq!(all[1].fill_ring, 1024);
+        let used: u32 = all.iter().map(|rings| rings.fill_ring).sum();
         assert!(used <= 16384 - 16384 / RESERVE);
         for rings in all {
             budget.give(WorkerId(0), rings);

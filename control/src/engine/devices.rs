@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vtep_dataplane::addr::{DeviceId, WorkerId};
-use vtep_dataplane::afxdp::{self, Mode, Program, QueuePlan, SocketMonitor, Umem, XdpDevice, XskPort};
+use vtep_dataplane::afxdp::{self, BindMode, Mode, Program, SocketConfig, Umem, XdpDevice, XskPort};
 use vtep_dataplane::stats::Counters;
 
 use super::budget::Budget;
@@ -25,8 +25,37 @@ const RETRY: Duration = Duration::from_secs(5);
 pub enum Purpose {
     /// Carries VXLAN.
     Underlay,
-    /// Has tenant ports.
+    /// Has one tenant port.
     Tenant,
+    /// Has tenant ports that take one VLAN each.
+    Trunk,
+}
+
+/// Why an interface can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// XDP or AF_XDP.
+    #[error(transparent)]
+    Afxdp(#[from] afxdp::Error),
+    /// The frames are all given out.
+    #[error(
+        "no frames left for another queue: a worker has {share}, and {wanted} more are wanted; raise [vtep.afxdp] frames"
+    )]
+    NoFrames {
+        /// Frames of the worker.
+        share: u32,
+        /// What the shortest ring takes.
+        wanted: u32,
+    },
+}
+
+impl DeviceError {
+    /// True when there is no such interface.
+    fn is_absent(&self) -> bool {
+        let Self::Afxdp(error) = self else { return false };
+        // ENODEV, ENXIO (include/uapi/asm-generic/errno-base.h).
+        matches!(error.errno(), Some(19 | 6))
+    }
 }
 
 /// One queue that a worker serves.
@@ -36,9 +65,9 @@ pub struct Queue {
     pub number: u32,
     /// Who serves it.
     pub worker: WorkerId,
-    /// Statistics and bind mode of its socket.
-    pub monitor: SocketMonitor,
-    plan: QueuePlan,
+    /// How the kernel moves its frames.
+    pub mode: BindMode,
+    rings: SocketConfig,
 }
 
 /// An interface that is in use.
@@ -48,6 +77,8 @@ pub struct Open {
     pub xdp: XdpDevice,
     /// Its queues.
     pub queues: Vec<Queue>,
+    /// Its MTU now, bytes.
+    pub mtu: u32,
 }
 
 /// Where an interface stands.
@@ -130,7 +161,7 @@ pub struct Devices {
 #[derive(Debug)]
 pub struct Prepared {
     xdp: XdpDevice,
-    ports: Vec<(QueuePlan, WorkerId, XskPort)>,
+    ports: Vec<(SocketConfig, WorkerId, XskPort)>,
 }
 
 impl Devices {
@@ -161,26 +192,28 @@ impl Devices {
     ///
     /// # Errors
     /// The interface, the cause and the remedy; nothing stays attached.
-    pub fn prepare(&mut self, name: &InterfaceName, purpose: Purpose) -> Result<Prepared, afxdp::Error> {
+    pub fn prepare(&mut self, name: &InterfaceName, purpose: Purpose) -> Result<Prepared, DeviceError> {
         let program = match purpose {
             Purpose::Underlay => {
                 Program::Underlay { locals: self.settings.locals.clone(), udp_port: self.settings.udp_port }
             }
             Purpose::Tenant => Program::Tenant,
+            Purpose::Trunk => Program::TenantTrunk,
         };
-        let mut xdp = XdpDevice::open(name.as_str(), &program, self.settings.mode)?;
+        let xdp = XdpDevice::open(name.as_str(), &program, self.settings.mode)?;
         let workers = self.budget.workers();
         let first = match purpose {
             Purpose::Underlay => 0,
-            Purpose::Tenant => self.next_worker,
+            Purpose::Tenant | Purpose::Trunk => self.next_worker,
         };
         let mut ports = Vec::new();
         for number in 0..xdp.queues() {
             let worker = WorkerId(((first + number as usize) % workers) as u16);
-            let bound = self.budget.take(worker, purpose).and_then(|rings| {
-                let plan = QueuePlan { queue: number, rings, busy_poll: self.settings.busy_poll };
-                let bound = xdp.bind(&self.umem, &plan);
-                bound.map(|port| (plan.clone(), worker, port)).inspect_err(|_| self.budget.give(worker, rings))
+            let busy_poll = self.settings.busy_poll;
+            let bound = self.budget.take(worker, purpose, busy_poll).and_then(|rings| {
+                let port = xdp.bind(number, &self.umem, rings);
+                let port = port.inspect_err(|_| self.budget.give(worker, rings))?;
+                Ok((rings, worker, port))
             });
             match bound {
                 Ok(queue) => ports.push(queue),
@@ -196,8 +229,8 @@ impl Devices {
     /// Takes back what was prepared for a change that is not made. No worker has used the sockets: the kernel frees
     /// them, and no chunk was in them.
     pub fn discard(&mut self, prepared: Prepared) {
-        for (plan, worker, port) in prepared.ports {
-            self.budget.give(worker, plan.rings);
+        for (rings, worker, port) in prepared.ports {
+            self.budget.give(worker, rings);
             drop(port);
         }
         drop(prepared.xdp);
@@ -210,21 +243,22 @@ impl Devices {
             return;
         };
         let mut queues = Vec::new();
-        for (plan, worker, port) in prepared.ports {
-            let monitor = port.monitor();
-            match workers.attach(worker, managed.id, plan.queue, port) {
-                Ok(()) => queues.push(Queue { number: plan.queue, worker, monitor, plan }),
+        for (rings, worker, port) in prepared.ports {
+            let (number, mode) = (port.queue(), port.bind_mode());
+            match workers.attach(worker, managed.id, number, port) {
+                Ok(()) => queues.push(Queue { number, worker, mode, rings }),
                 Err(_) => {
-                    tracing::error!(interface = %name, queue = plan.queue, worker = worker.0, "the worker takes no commands");
-                    self.budget.give(worker, plan.rings);
+                    tracing::error!(interface = %name, queue = number, worker = worker.0, "the worker takes no commands");
+                    self.budget.give(worker, rings);
                 }
             }
         }
-        if managed.purpose == Purpose::Tenant {
+        if managed.purpose != Purpose::Underlay {
             self.next_worker = (self.next_worker + queues.len()) % workers.count().max(1);
         }
         tracing::info!(interface = %name, attach = %prepared.xdp.attach_mode(), queues = queues.len(), "interface opened");
-        managed.state = State::Open(Box::new(Open { xdp: prepared.xdp, queues }));
+        let mtu = prepared.xdp.mtu();
+        managed.state = State::Open(Box::new(Open { xdp: prepared.xdp, queues, mtu }));
     }
 
     /// Opens an interface that is wanted and not open. Returns whether its state changed.
@@ -237,7 +271,7 @@ impl Devices {
                 self.adopt(name, prepared, workers);
                 return true;
             }
-            Err(error) if error.is_no_device() => State::Absent,
+            Err(error) if error.is_absent() => State::Absent,
             Err(error) => State::Failed { reason: error.to_string(), retry: now + RETRY },
         };
         let managed = self.managed.get_mut(name).expect("looked up above");
@@ -269,10 +303,18 @@ impl Devices {
             tracing::error!(interface = %name, "a worker did not close its queues in time; is it wedged?");
         }
         for queue in &open.queues {
-            self.budget.give(queue.worker, queue.plan.rings);
+            self.budget.give(queue.worker, queue.rings);
         }
         tracing::info!(interface = %name, "interface closed");
         true
+    }
+
+    /// The interface's MTU has changed. Returns whether that is news.
+    pub fn set_mtu(&mut self, name: &InterfaceName, mtu: u32) -> bool {
+        let Some(State::Open(open)) = self.managed.get_mut(name).map(|managed| &mut managed.state) else {
+            return false;
+        };
+        std::mem::replace(&mut open.mtu, mtu) != mtu
     }
 
     /// Forgets an interface that nothing wants any more; closes it first.

@@ -32,7 +32,7 @@ use vtep_dataplane::table::{Dscp, Settings};
 use crate::config::{self, BatchError, Change, Config, InterfaceName, PortKey};
 use crate::underlay::{self, Underlay};
 use budget::Budget;
-use devices::{DeviceSettings, Devices, Prepared, Purpose};
+use devices::{DeviceError, DeviceSettings, Devices, Prepared, Purpose};
 use ports::Ports;
 
 /// Why the engine did not start, or refused a change.
@@ -47,7 +47,7 @@ pub enum EngineError {
         /// The change's place in the batch, from 0.
         index: usize,
         /// Why.
-        error: Box<afxdp::Error>,
+        error: Box<DeviceError>,
     },
     /// A table has no room for the change.
     #[error("change {index}: {error}")]
@@ -57,9 +57,9 @@ pub enum EngineError {
         /// Why.
         error: TableError,
     },
-    /// The memory for frames, or a socket of the set-up.
+    /// The memory for frames, or an underlay interface.
     #[error(transparent)]
-    Set(Box<afxdp::Error>),
+    Device(#[from] DeviceError),
     /// Netlink, threads, eventfds.
     #[error("{what}: {error}")]
     Io {
@@ -107,7 +107,7 @@ impl Engine {
                 config::Switch::Off => HugePages::Off,
             },
         })
-        .map_err(|error| EngineError::Set(Box::new(error)))?;
+        .map_err(DeviceError::from)?;
         let tables = TableWriter::new(plan.cores.len(), MAX_MACS, tables_settings);
         let workers = Workers::start(&plan, &umem, &tables).map_err(io_error("starting the workers"))?;
         let share = vtep.afxdp.frames / workers.count() as u32;
@@ -137,11 +137,11 @@ impl Engine {
             match self.devices.prepare(&name, Purpose::Underlay) {
                 Ok(prepared) => self.devices.adopt(&name, prepared, &self.workers),
                 // It may come yet, as tenant interfaces may.
-                Err(error) if error.is_no_device() => {
+                Err(error) if error.is_absent() => {
                     tracing::warn!(interface = %name, "the underlay interface does not exist yet; waiting for it");
                 }
                 // Another program has it, or the host refuses: starting anyway would only hide that.
-                Err(error) => return Err(EngineError::Set(Box::new(error))),
+                Err(error) => return Err(error.into()),
             }
             self.publish_interface(&name);
         }
@@ -162,11 +162,11 @@ impl Engine {
         self.room(changes)?;
         let prepared = self.prepare(changes)?;
         if let Err(error) = self.config.apply_all(changes) {
-            prepared.into_values().for_each(|p| self.devices.discard(p));
+            prepared.into_values().for_each(|(_, p)| self.devices.discard(p));
             return Err(error.into());
         }
-        for (name, prepared) in prepared {
-            if self.want(&name, Purpose::Tenant).is_ok() {
+        for (name, (purpose, prepared)) in prepared {
+            if self.want(&name, purpose).is_ok() {
                 self.devices.adopt(&name, prepared, &self.workers);
             }
         }
@@ -205,7 +205,7 @@ impl Engine {
     }
 
     /// Opens the interfaces of new ports, so that one that can't be opened refuses the batch.
-    fn prepare(&mut self, changes: &[Change]) -> Result<BTreeMap<InterfaceName, Prepared>, EngineError> {
+    fn prepare(&mut self, changes: &[Change]) -> Result<BTreeMap<InterfaceName, (Purpose, Prepared)>, EngineError> {
         let mut all = BTreeMap::new();
         for (index, change) in changes.iter().enumerate() {
             let Change::PortAdd { port, .. } = change else { continue };
@@ -213,10 +213,10 @@ impl Engine {
             if self.devices.get(name).is_some() || all.contains_key(name) {
                 continue;
             }
-            match self.devices.prepare(name, Purpose::Tenant) {
-                Ok(prepared) => drop(all.insert(name.clone(), prepared)),
+            match self.devices.prepare(name, purpose(&port.key)) {
+                Ok(prepared) => drop(all.insert(name.clone(), (purpose(&port.key), prepared))),
                 Err(error) => {
-                    all.into_values().for_each(|p| self.devices.discard(p));
+                    all.into_values().for_each(|(_, p)| self.devices.discard(p));
                     return Err(EngineError::Interface { index, error: Box::new(error) });
                 }
             }
@@ -242,7 +242,7 @@ impl Engine {
             }
             Change::PortAdd { vni, port } | Change::PortSet { vni, port } => {
                 let name = &port.key.interface;
-                self.want(name, Purpose::Tenant)?;
+                self.want(name, purpose(&port.key))?;
                 self.ports.put(*vni, port, &mut self.tables)?;
                 self.devices.try_open(name, &self.workers, now);
                 self.publish_interface(name);
@@ -343,13 +343,13 @@ impl Engine {
     fn link_changed(&mut self, change: &underlay::LinkChange, now: Instant) {
         let Ok(name) = change.link.name.parse::<InterfaceName>() else { return };
         let Some(managed) = self.devices.get(&name) else { return };
-        let open = managed.open().map(|open| (open.xdp.ifindex(), open.xdp.mtu()));
+        let open = managed.open().map(|open| open.xdp.ifindex());
         let changed = match open {
-            Some((index, _)) if !change.present && index == change.link.index => {
+            Some(index) if !change.present && index == change.link.index => {
                 self.devices.close(&name, &self.workers)
             }
             // Another interface under the same name: the old one went unnoticed.
-            Some((index, _)) if change.present && index != change.link.index => {
+            Some(index) if change.present && index != change.link.index => {
                 self.devices.close(&name, &self.workers) | self.devices.try_open(&name, &self.workers, now)
             }
             Some(_) => self.devices.set_mtu(&name, change.link.mtu),
@@ -379,6 +379,10 @@ impl Engine {
         }
         self.workers.stop()
     }
+}
+
+const fn purpose(key: &PortKey) -> Purpose {
+    if key.vlan.is_some() { Purpose::Trunk } else { Purpose::Tenant }
 }
 
 fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> EngineError {

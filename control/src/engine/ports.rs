@@ -93,7 +93,7 @@ impl Ports {
         let Some(managed) = devices.get(interface) else { return };
         let role = match managed.purpose {
             Purpose::Underlay => Role::Underlay,
-            Purpose::Tenant => self.role(interface),
+            Purpose::Tenant | Purpose::Trunk => self.role(interface),
         };
         let device = Device {
             id: managed.id,
@@ -132,7 +132,7 @@ impl PortState {
     }
 
     fn row(&self, key: &PortKey, managed: &Managed, domain: vtep_dataplane::addr::DomainId) -> PortEntry {
-        let mtu = managed.open().map_or(0, |open| open.xdp.mtu());
+        let mtu = managed.open().map_or(0, |open| open.mtu);
         PortEntry {
             id: self.id,
             device: managed.id,

@@ -58,7 +58,7 @@ impl Workers {
     /// When the kernel gives no thread, eventfd or epoll descriptor.
     pub fn start(plan: &WorkerPlan, umem: &Umem, tables: &TableWriter) -> io::Result<Self> {
         let count = plan.cores.len();
-        let pools = umem.pools(count);
+        let pools = umem.pools(count).map_err(io::Error::other)?;
         let share = pools.first().map_or(1, |pool| pool.capacity() as u32);
         let exchange = Arc::new(Exchange::new(count, share)?);
         let events = Events::new(EVENTS);

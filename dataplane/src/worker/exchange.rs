@@ -38,7 +38,8 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Boxes for `workers` workers. The pool of worker i owns the chunks from `i * share` to `(i + 1) * share - 1`.
+    /// Boxes for `workers` workers. The pool of worker i owns the chunks from `i * share` to `(i + 1) * share - 1`; the
+    /// last one also what is left, fewer than there are workers.
     ///
     /// # Errors
     /// When the kernel gives no eventfd (EMFILE, ENFILE, ENOMEM).
@@ -47,7 +48,7 @@ impl Exchange {
             Ok(Letterbox {
                 inbox: ArrayQueue::new(INBOX),
                 // As large as the pool: a chunk always finds room on its way home.
-                home: ArrayQueue::new(share.max(1) as usize),
+                home: ArrayQueue::new(share.max(1) as usize + workers),
                 sleeping: CachePadded::new(AtomicBool::new(false)),
                 bell: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
             })
@@ -81,12 +82,10 @@ impl Exchange {
     /// Sends a frame's chunk back to the pool that it belongs to.
     ///
     /// # Errors
-    /// The frame, when its home is full or unknown: neither happens while no chunk is owned twice.
+    /// The frame, when its home is full, which can't happen while no chunk is owned twice.
     pub fn send_home(&self, frame: Frame) -> Result<(), Frame> {
-        match self.boxes.get((frame.chunk() / self.share) as usize) {
-            Some(worker) => worker.home.push(frame),
-            None => Err(frame),
-        }
+        let worker = (frame.chunk() / self.share) as usize;
+        self.boxes[worker.min(self.boxes.len() - 1)].home.push(frame)
     }
 
     /// Takes the next chunk that came back to `worker`.
