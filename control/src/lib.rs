@@ -1,5 +1,7 @@
-//! The control side of vtepd: configuration, control socket, underlay resolution.
+//! The control side of vtepd: configuration, control socket, underlay resolution, and the engine that makes tables of
+//! it.
 
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod underlay;
