@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vtep_dataplane::addr::{DeviceId, WorkerId};
-use vtep_dataplane::afxdp::{self, BindMode, Mode, Program, SocketConfig, Umem, XdpDevice, XskPort};
+use vtep_dataplane::afxdp::{self, BindMode, Mode, Program, SocketConfig, SocketId, Statistics, Umem, XdpDevice, XskPort};
 use vtep_dataplane::stats::Counters;
 
 use super::budget::Budget;
@@ -67,6 +67,7 @@ pub struct Queue {
     pub worker: WorkerId,
     /// How the kernel moves its frames.
     pub mode: BindMode,
+    socket: SocketId,
     rings: SocketConfig,
 }
 
@@ -244,9 +245,9 @@ impl Devices {
         };
         let mut queues = Vec::new();
         for (rings, worker, port) in prepared.ports {
-            let (number, mode) = (port.queue(), port.bind_mode());
+            let (number, mode, socket) = (port.queue(), port.bind_mode(), port.id());
             match workers.attach(worker, managed.id, number, port) {
-                Ok(()) => queues.push(Queue { number, worker, mode, rings }),
+                Ok(()) => queues.push(Queue { number, worker, mode, socket, rings }),
                 Err(_) => {
                     tracing::error!(interface = %name, queue = number, worker = worker.0, "the worker takes no commands");
                     self.budget.give(worker, rings);
@@ -307,6 +308,13 @@ impl Devices {
         }
         tracing::info!(interface = %name, "interface closed");
         true
+    }
+
+    /// What the kernel has counted of all sockets of an open interface.
+    #[must_use]
+    pub fn statistics(&self, open: &Open) -> Statistics {
+        let all = open.queues.iter().filter_map(|queue| self.umem.statistics(queue.socket));
+        all.fold(Statistics::default(), |sum, one| sum + one)
     }
 
     /// The interface's MTU has changed. Returns whether that is news.

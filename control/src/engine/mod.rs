@@ -21,7 +21,8 @@ pub use workers::{WorkerPlan, Workers};
 
 use std::collections::BTreeMap;
 use std::io;
-use std::time::Instant;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use vtep_dataplane::addr::VtepAddr;
 use vtep_dataplane::afxdp::{self, BusyPoll, HugePages, Mode, Umem, UmemConfig};
@@ -80,8 +81,11 @@ pub struct Engine {
     ports: Ports,
     workers: Workers,
     underlay: Underlay,
-    /// Why a VTEP has no path.
-    since: Instant,
+    started: Instant,
+    /// The same moment, seconds since 1970.
+    started_unix: u64,
+    /// When each worker was looked at last, and how long it had slept by then, nanoseconds.
+    looks: Vec<(Instant, u64)>,
 }
 
 /// MAC entries at most: local and remote, over all VNIs.
@@ -97,7 +101,7 @@ impl Engine {
         let vtep = config.vtep();
         let tables_settings = settings(vtep);
         let underlay = Underlay::new(underlay_config(vtep)).map_err(io_error("netlink"))?;
-        let plan = plan(vtep, &underlay);
+        let plan = plan(vtep);
         let umem = Umem::new(UmemConfig {
             frames: vtep.afxdp.frames,
             frame_size: vtep.afxdp.frame_size,
@@ -119,7 +123,9 @@ impl Engine {
             ports: Ports::default(),
             workers,
             underlay,
-            since: now,
+            started: now,
+            started_unix: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            looks: Vec::new(),
         };
         engine.open_underlay()?;
         let all = config::diff(&engine.config, config).changes;
@@ -282,7 +288,7 @@ impl Engine {
     fn finish(&mut self, now: Instant) {
         for change in self.tables.vtep_changes() {
             match change {
-                VtepUse::Wanted(vtep) => self.underlay.want(vtep),
+                VtepUse::Wanted(vtep) => self.underlay.want(vtep, now),
                 VtepUse::Unwanted(vtep) => self.underlay.unwant(vtep),
             }
         }
@@ -309,7 +315,7 @@ impl Engine {
     }
 
     fn underlay_turn(&mut self, now: Instant) {
-        match self.underlay.poll(now) {
+        match self.underlay.turn(now) {
             Ok(changes) => changes.into_iter().for_each(|change| self.take(change, now)),
             Err(error) => tracing::error!(%error, "netlink failed; next hops stay as they are until it works again"),
         }
@@ -317,7 +323,7 @@ impl Engine {
 
     fn take(&mut self, change: underlay::Change, now: Instant) {
         match change {
-            underlay::Change::Resolved { vtep, paths, .. } => self.set_paths(vtep, &paths),
+            underlay::Change::Resolved(resolved) => self.set_paths(resolved.vtep, &resolved.paths),
             underlay::Change::Link(change) => self.link_changed(&change, now),
             underlay::Change::Address(change) => {
                 if !change.present && self.config.vtep().addresses.iter().any(|own| own.get() == change.address) {
@@ -329,12 +335,11 @@ impl Engine {
 
     fn set_paths(&mut self, vtep: VtepAddr, paths: &[underlay::ResolvedPath]) {
         let mut table = Vec::new();
-        for path in paths {
+        for path in underlay::slots(paths) {
             let Some(header) = OuterHeader::new(&path.fields) else { continue };
             let name = path.device.parse::<InterfaceName>().ok();
             let Some(device) = name.and_then(|name| self.devices.get(&name)) else { continue };
-            let row = Path { device: device.id, header, max_frame: path.max_frame };
-            table.extend(std::iter::repeat_n(row, usize::from(path.weight)));
+            table.push(Path { device: device.id, header, max_frame: path.max_frame });
         }
         self.tables.set_paths(vtep, table.into());
     }
@@ -360,10 +365,10 @@ impl Engine {
         }
     }
 
-    /// When [`Self::turn`] must be called at the latest.
+    /// How long the owner may wait before the next [`Self::turn`]; `None`: until something happens.
     #[must_use]
-    pub fn next_timeout(&self) -> Option<Instant> {
-        self.underlay.next_timeout()
+    pub fn next_timeout(&self, now: Instant) -> Option<Duration> {
+        self.underlay.next_timeout(now)
     }
 
     /// The descriptor of the netlink events.
@@ -389,10 +394,21 @@ fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> EngineError {
     move |error| EngineError::Io { what, error }
 }
 
+/// Our VTEP addresses by family.
+fn locals(vtep: &config::Vtep) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
+    let (mut v4, mut v6) = (None, None);
+    for address in vtep.addresses.iter() {
+        match address.get() {
+            IpAddr::V4(address) => v4 = Some(address),
+            IpAddr::V6(address) => v6 = Some(address),
+        }
+    }
+    (v4, v6)
+}
+
 fn settings(vtep: &config::Vtep) -> Settings {
     let tunnel = &vtep.tunnel;
-    let v4 = vtep.addresses.v4.and_then(|a| if let std::net::IpAddr::V4(v4) = a.get() { Some(v4) } else { None });
-    let v6 = vtep.addresses.v6.and_then(|a| if let std::net::IpAddr::V6(v6) = a.get() { Some(v6) } else { None });
+    let (v4, v6) = locals(vtep);
     Settings {
         local_v4: v4,
         local_v6: v6,
@@ -408,10 +424,11 @@ fn settings(vtep: &config::Vtep) -> Settings {
 }
 
 fn underlay_config(vtep: &config::Vtep) -> underlay::UnderlayConfig {
+    let (local_v4, local_v6) = locals(vtep);
     underlay::UnderlayConfig {
         devices: vtep.underlay.iter().map(|name| name.as_str().into()).collect(),
-        local_v4: vtep.addresses.v4,
-        local_v6: vtep.addresses.v6,
+        local_v4,
+        local_v6,
         ttl: vtep.tunnel.ttl,
         df: vtep.tunnel.df,
         udp_port: vtep.udp_port,
@@ -437,12 +454,11 @@ fn device_settings(vtep: &config::Vtep) -> DeviceSettings {
 }
 
 /// One worker for each configured core, else for each queue of the underlay, as far as there are cores.
-fn plan(vtep: &config::Vtep, underlay: &Underlay) -> WorkerPlan {
+fn plan(vtep: &config::Vtep) -> WorkerPlan {
     let busy_poll = vtep.afxdp.busy_poll == config::Switch::On;
     if let Some(cores) = &vtep.cores {
         return WorkerPlan { cores: cores.iter().copied().map(Some).collect(), busy_poll };
     }
-    let _ = underlay;
     let queues = vtep.underlay.iter().filter_map(|name| afxdp::queues(name.as_str()).ok()).max().unwrap_or(1);
     let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let cores = (queues as usize).clamp(1, available);

@@ -31,6 +31,6 @@ mod umem;
 
 pub use device::{AttachMode, Mode, Program, XdpDevice, queues};
 pub use error::Error;
-pub use port::{Statistics, XskPort};
+pub use port::{SocketId, Statistics, XskPort};
 pub use socket::{BindMode, BusyPoll, SocketConfig};
 pub use umem::{HugePages, Umem, UmemConfig, UmemMemory};

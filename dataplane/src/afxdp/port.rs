@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 /// Frames that one `sendto` handles in copy mode (net/xdp/xsk.c, `TX_BATCH_SIZE`).
 const KERNEL_BATCH: u32 = 32;
 
-/// What the kernel and we have counted of one socket (`XDP_STATISTICS`, Documentation/networking/af_xdp.rst).
+/// What the kernel has counted of one socket (`XDP_STATISTICS`, Documentation/networking/af_xdp.rst).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Statistics {
     /// Frames dropped by the kernel: longer than a chunk takes, or no memory.
@@ -27,9 +27,34 @@ pub struct Statistics {
     pub tx_invalid: u64,
     /// Times that the kernel found the tx ring empty.
     pub tx_ring_empty: u64,
-    /// Descriptors from the kernel that named a chunk it did not have or bytes outside of it, and frames to send
-    /// shorter than an Ethernet header: all ignored.
-    pub bad_descriptors: u64,
+}
+
+impl From<libc::xdp_statistics> for Statistics {
+    fn from(kernel: libc::xdp_statistics) -> Self {
+        Self {
+            rx_dropped: kernel.rx_dropped,
+            rx_ring_full: kernel.rx_ring_full,
+            fill_ring_empty: kernel.rx_fill_ring_empty_descs,
+            rx_invalid: kernel.rx_invalid_descs,
+            tx_invalid: kernel.tx_invalid_descs,
+            tx_ring_empty: kernel.tx_ring_empty_descs,
+        }
+    }
+}
+
+impl std::ops::Add for Statistics {
+    type Output = Self;
+
+    fn add(self, more: Self) -> Self {
+        Self {
+            rx_dropped: self.rx_dropped + more.rx_dropped,
+            rx_ring_full: self.rx_ring_full + more.rx_ring_full,
+            fill_ring_empty: self.fill_ring_empty + more.fill_ring_empty,
+            rx_invalid: self.rx_invalid + more.rx_invalid,
+            tx_invalid: self.tx_invalid + more.tx_invalid,
+            tx_ring_empty: self.tx_ring_empty + more.tx_ring_empty,
+        }
+    }
 }
 
 /// One receive and one transmit queue of a device. Owned by one worker.
@@ -44,6 +69,10 @@ pub struct XskPort {
     queue: u32,
     mode: BindMode,
 }
+
+/// Names an open socket, for [`Umem::statistics`]. Of no use once the port is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketId(pub(super) Owner);
 
 impl XskPort {
     pub(super) fn new(socket: Socket, owner: Owner, umem: Umem, queue: u32) -> Self {
@@ -63,28 +92,19 @@ impl XskPort {
         self.queue
     }
 
-    /// What was counted so far.
+    /// Its name for other threads.
+    #[must_use]
+    pub fn id(&self) -> SocketId {
+        SocketId(self.owner)
+    }
+
+    /// What the kernel has counted so far.
     ///
     /// # Errors
     /// The kernel's.
     pub fn statistics(&self) -> io::Result<Statistics> {
         let Some(socket) = &self.socket else { return Ok(Statistics::default()) };
-        let kernel = sys::statistics(socket.fd.as_fd())?;
-        Ok(Statistics {
-            rx_dropped: kernel.rx_dropped,
-            rx_ring_full: kernel.rx_ring_full,
-            fill_ring_empty: kernel.rx_fill_ring_empty_descs,
-            rx_invalid: kernel.rx_invalid_descs,
-            tx_invalid: kernel.tx_invalid_descs,
-            tx_ring_empty: kernel.tx_ring_empty_descs,
-            bad_descriptors: socket.rings.bad,
-        })
-    }
-
-    /// Descriptors from the kernel that were wrong: no system call, for the worker's own counters.
-    #[must_use]
-    pub fn bad_descriptors(&self) -> u64 {
-        self.socket.as_ref().map_or(0, |socket| socket.rings.bad)
+        sys::statistics(socket.fd.as_fd()).map(Statistics::from)
     }
 
     /// Whether the device is still there and up: a system call, for idle moments.
@@ -158,6 +178,11 @@ impl Port<UmemMemory> for XskPort {
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.as_fd())
+    }
+
+    #[inline]
+    fn bad_descriptors(&self) -> u64 {
+        self.socket.as_ref().map_or(0, |socket| socket.rings.bad)
     }
 
     fn close(mut self, pool: &mut Pool<UmemMemory>) {

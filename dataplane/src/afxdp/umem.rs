@@ -9,9 +9,10 @@
 use super::error::Error;
 use super::ledger::{Ledger, Owner};
 use super::socket::BindMode;
-use super::sys::Mapping;
+use super::port::{SocketId, Statistics};
+use super::sys::{self, Mapping};
 use crate::core::frame::{Frame, FrameMemory, HEADROOM, Pool};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -222,6 +223,16 @@ impl Umem {
         let count = frames.len();
         frames.into_iter().for_each(|frame| pool.give(frame));
         count
+    }
+
+    /// What the kernel has counted of an open socket, whichever thread serves it. `None` when it is closed.
+    #[must_use]
+    pub fn statistics(&self, socket: SocketId) -> Option<Statistics> {
+        // Under the lock: a descriptor held beyond it would keep a socket alive that its worker closes, and with it
+        // the kernel's hold on chunks that have gone back to their pool.
+        let registry = self.registry();
+        let bound = registry.bound.iter().find(|bound| bound.owner == socket.0)?;
+        sys::statistics(bound.socket.as_fd()).ok().map(Statistics::from)
     }
 
     /// Chunks in all.

@@ -26,6 +26,12 @@ pub trait Port<M: FrameMemory> {
         None
     }
 
+    /// Descriptors since it began that named a chunk which the device did not have, or bytes outside of it, and frames to
+    /// send that no device takes: all ignored.
+    fn bad_descriptors(&self) -> u64 {
+        0
+    }
+
     /// Ends the port. Every chunk that it or the kernel holds goes back to `pool`.
     fn close(self, pool: &mut Pool<M>);
 }

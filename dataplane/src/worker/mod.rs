@@ -103,6 +103,8 @@ struct Slot<P> {
     port: P,
     /// The last error that was reported, so that a lasting one is reported once.
     failed: Option<i32>,
+    /// Wrong descriptors that are counted already.
+    bad: u64,
 }
 
 /// A worker and all that it owns.
@@ -270,6 +272,11 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
                 });
             }
             slot.failed = failed;
+            let bad = slot.port.bad_descriptors();
+            if bad != slot.bad {
+                count_drops(parts, slot.device, Reason::BadDescriptor, bad - slot.bad);
+                slot.bad = bad;
+            }
         }
     }
 
@@ -311,7 +318,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
                 errno: error.raw_os_error().unwrap_or(0),
             });
         }
-        self.slots.push(Slot { device, queue, port, failed: None });
+        self.slots.push(Slot { device, queue, port, failed: None, bad: 0 });
         self.find_own();
     }
 
@@ -358,8 +365,12 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
 
 /// Counts a frame that could not be sent, and frees its chunk.
 fn drop_frame<M: FrameMemory, P>(parts: &mut Parts<M, P>, device: DeviceId, frame: Frame, reason: Reason) {
-    if let Some(device) = parts.snapshots.get().ports.device(device) {
-        device.counters.row(parts.id).dropped(reason);
-    }
+    count_drops(parts, device, reason, 1);
     parts.pool.give(frame);
+}
+
+fn count_drops<M, P>(parts: &Parts<M, P>, device: DeviceId, reason: Reason, frames: u64) {
+    if let Some(device) = parts.snapshots.get().ports.device(device) {
+        device.counters.row(parts.id).dropped_many(reason, frames);
+    }
 }
