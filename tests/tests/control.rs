@@ -28,7 +28,7 @@ fn a_vni_is_built_and_removed_by_hand_on_the_running_daemon() {
     daemons[0].done("port del t11");
     daemons[0].done("vni del 100");
     assert_eq!(hypervisors[0].link("t11")["xdp"], Value::Null, "the port is the kernel's again");
-    daemons.map(Vtepd::stop);
+    daemons.into_iter().for_each(Vtepd::stop);
 }
 
 #[test]
