@@ -4,6 +4,7 @@
 use super::array::{Array, Seed};
 use ::loom::sync::Arc;
 use ::loom::thread;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 const SEED: Seed = Seed::new(0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344);
 
@@ -12,15 +13,19 @@ fn keys(first: usize) -> impl Iterator<Item = u64> {
     (0x0200_0000_0001..).filter(move |key| Array::first_of_two(SEED, *key) == first)
 }
 
-static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
 /// Runs `write` beside `read` on an array of two buckets that `prepare` has filled.
 fn race(
     prepare: impl Fn(&Array) + Send + Sync + 'static,
     write: impl Fn(&Array) + Send + Sync + Copy + 'static,
     read: impl Fn(&Array) + Send + Sync + 'static,
 ) {
-    ::loom::model(move || {
-        COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let runs = std::sync::Arc::new(AtomicUsize::new(0));
+    let count = runs.clone();
+    let mut model = ::loom::model::Builder::new();
+    // All that can go wrong takes two preemptions; without a bound the larger models run for hours.
+    model.preemption_bound = Some(2);
+    model.check(move || {
+        count.fetch_add(1, Relaxed);
         let array = Arc::new(Array::new(2, SEED));
         prepare(&array);
         let writer = {
@@ -30,7 +35,9 @@ fn race(
         read(&array);
         writer.join().unwrap();
     });
-    println!("iterations {}", COUNT.load(std::sync::atomic::Ordering::Relaxed));
+    let runs = runs.load(Relaxed);
+    println!("{runs} interleavings");
+    assert!(runs > 10, "{runs} interleavings: loom did not see that the two threads race");
 }
 
 #[test]
