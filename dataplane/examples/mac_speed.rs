@@ -39,7 +39,7 @@ fn look_up(mut reader: MacReader, keys: &[MacKey], time: Duration) -> f64 {
 fn update(table: &mut MacTable, random: &mut u64) {
     let (domain, mac) = host(next(random) % ENTRIES);
     let to = Destination::NextHop(NextHopId(next(random) as u32 >> 8));
-    if next(random) % 4 == 0 {
+    if next(random).is_multiple_of(4) {
         black_box(table.remove(domain, mac));
     } else {
         table.insert(domain, mac, to).expect("the table has room");
