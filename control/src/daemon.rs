@@ -1,6 +1,5 @@
 //! The daemon: one loop that waits for signals, the control socket and netlink, and hands each to its room.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,7 +8,7 @@ use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
-use crate::api::Server;
+use crate::api::server::{BindError, Server};
 use crate::config;
 use crate::engine::{Engine, EngineError};
 use crate::handler::ApiHandler;
@@ -17,7 +16,7 @@ use crate::handler::ApiHandler;
 const SIGNALS: Token = Token(0);
 const NETLINK: Token = Token(1);
 /// The control socket's server uses the tokens from here on.
-const API: usize = 16;
+const API: Token = Token(16);
 
 /// The longest wait: worker events, retries and retired snapshots are looked at this often.
 const TICK: Duration = Duration::from_millis(500);
@@ -29,8 +28,8 @@ pub enum DaemonError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// The control socket.
-    #[error("control socket: {0}")]
-    Api(#[from] crate::api::ServerError),
+    #[error(transparent)]
+    Socket(#[from] BindError),
     /// Poll, signals.
     #[error("{what}: {error}")]
     Io {
@@ -76,10 +75,13 @@ impl Daemon {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(io_error("signals"))?;
         poll.registry().register(&mut signals, SIGNALS, Interest::READABLE).map_err(io_error("signals"))?;
         // First: a second daemon is told so before it touches an interface.
-        let server = Server::bind(config.control(), poll.registry(), API)?;
+        let control = config.control();
+        let mut server = Server::bind(&control.socket, control.group.as_deref())?;
+        server.register(poll.registry(), API).map_err(io_error("control socket"))?;
         let mut engine = Engine::start(config, Instant::now())?;
-        let underlay = engine.underlay_mut().source();
-        poll.registry().register(underlay, NETLINK, Interest::READABLE).map_err(io_error("netlink"))?;
+        poll.registry()
+            .register(engine.underlay_mut(), NETLINK, Interest::READABLE)
+            .map_err(io_error("netlink"))?;
         let handler = ApiHandler::new(engine, PathBuf::from(path));
         Ok(Self { poll, signals, server, handler })
     }
@@ -88,26 +90,30 @@ impl Daemon {
         let mut events = Events::with_capacity(256);
         loop {
             let now = Instant::now();
-            let until = self.handler.engine().next_timeout().map_or(TICK, |at| at.saturating_duration_since(now));
-            match self.poll.poll(&mut events, Some(until.min(TICK))) {
+            match self.poll.poll(&mut events, Some(self.patience(now))) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => result.map_err(io_error("epoll"))?,
             }
             for event in &events {
-                match event.token() {
-                    SIGNALS => {
-                        if self.signalled() {
-                            return Ok(());
-                        }
-                    }
-                    NETLINK => {}
-                    _ => self.server.handle(event, self.poll.registry(), &mut self.handler),
+                let token = event.token();
+                if token == SIGNALS && self.signalled() {
+                    return Ok(());
+                }
+                if self.server.owns(token) {
+                    self.server.event(self.poll.registry(), token, &mut self.handler, Instant::now());
                 }
             }
-            self.server.tick(Instant::now(), self.poll.registry());
+            self.server.tick(self.poll.registry(), &mut self.handler, Instant::now());
             self.handler.engine_mut().turn(Instant::now());
             notify(&[sd_notify::NotifyState::Watchdog]);
         }
+    }
+
+    /// How long to wait for events.
+    fn patience(&self, now: Instant) -> Duration {
+        let underlay = self.handler.engine().next_timeout(now);
+        let server = self.server.next_deadline().map(|at| at.saturating_duration_since(now));
+        underlay.into_iter().chain(server).fold(TICK, Duration::min)
     }
 
     /// Handles what signals came. True: end.
@@ -144,11 +150,4 @@ pub fn lift_memlock() {
     if let Err(error) = setrlimit(Resource::Memlock, unlimited) {
         tracing::debug!(%error, "can't lift the limit of locked memory");
     }
-}
-
-/// The daemon's own version, and the kernel's.
-#[must_use]
-pub fn version() -> String {
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!("vtepd {} (Linux {})", env!("CARGO_PKG_VERSION"), kernel.trim())
 }

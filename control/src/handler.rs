@@ -9,7 +9,9 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::api::dispatch::Handler;
-use crate::api::message::{ApiError, ConfigCheck, ConfigDiff, ConfigRequest, ConfigSave, Source, Target, code};
+use crate::api::message::{
+    ApiError, ConfigCheck, ConfigDiff, ConfigRequest, ConfigSave, Source, Target, code,
+};
 use crate::api::show::ShowRequest;
 use crate::config::{self, Change, Config, Diff, HostFacts, InterfaceFacts, Loaded, Problems};
 use crate::engine::{Engine, EngineError};
@@ -37,10 +39,8 @@ impl HostFacts for Host<'_> {
     }
 
     fn cores(&self) -> usize {
-        // Not `available_parallelism`: a core outside our affinity mask can still be pinned to.
-        rustix::process::sched_getaffinity(None).map_or(1, |set| {
-            (0..rustix::process::CpuSet::MAX_CPU).rev().find(|core| set.is_set(*core)).map_or(1, |last| last + 1)
-        })
+        // Those that this process may run on, by the highest number.
+        core_affinity::get_core_ids().and_then(|ids| ids.iter().map(|core| core.id + 1).max()).unwrap_or(1)
     }
 }
 

@@ -5,4 +5,7 @@
 
 pub mod api;
 pub mod config;
+pub mod daemon;
+pub mod engine;
+pub mod handler;
 pub mod underlay;

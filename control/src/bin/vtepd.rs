@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
+use vtep_control::handler::Host;
+use vtep_control::underlay::{Underlay, UnderlayConfig};
 use vtep_control::{config, daemon};
 
 /// A VXLAN tunnel endpoint in user space.
@@ -35,9 +37,7 @@ fn main() -> ExitCode {
         }
     };
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
-    let checked = config::check_file(&arguments.config, arguments.offline);
-    eprint!("{}", checked.report());
-    let Some(config) = checked.into_config() else { return ExitCode::FAILURE };
+    let Some(config) = load(&arguments) else { return ExitCode::FAILURE };
     if arguments.check {
         return ExitCode::SUCCESS;
     }
@@ -49,4 +49,19 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Loads the configuration, checks it against this host unless told not to, and says what is wrong.
+fn load(arguments: &Arguments) -> Option<config::Config> {
+    let loaded = config::load(&arguments.config).inspect_err(|problems| eprintln!("{problems}")).ok()?;
+    if arguments.offline {
+        return Some(loaded.config);
+    }
+    let host = Underlay::new(UnderlayConfig::default());
+    let host = host.inspect_err(|error| eprintln!("vtepd: can't ask this host (netlink): {error}")).ok()?;
+    let problems = loaded.check_host(&Host(&host));
+    if !problems.is_empty() {
+        eprintln!("{problems}");
+    }
+    (!problems.refused()).then_some(loaded.config)
 }

@@ -1,7 +1,7 @@
 //! How large the rings of each socket may be, so that the frames suffice for all of them.
 //!
 //! Chunks in a fill ring are out of use until the kernel receives into them. Each worker keeps a reserve for frames on
-//! their way and for copies; the rest is shared out: a tenant queue gets a quarter of what is left, so that the
+//! their way and for copies; the rest is shared out: a tenant queue gets an eighth of what is left, so that the
 //! first ports get long rings, and later ones shorter rings instead of none.
 
 use vtep_dataplane::addr::WorkerId;
@@ -51,7 +51,7 @@ impl Budget {
         let (most, part, least) = match purpose {
             // The fill ring holds more than the receive ring: a zero-copy driver keeps some in its own ring.
             Purpose::Underlay => (UNDERLAY * 2, 2, TENANT_LEAST * 2),
-            Purpose::Tenant | Purpose::Trunk => (TENANT_MOST, 4, TENANT_LEAST),
+            Purpose::Tenant | Purpose::Trunk => (TENANT_MOST, 8, TENANT_LEAST),
         };
         let fill_ring = previous_power_of_two(*left / part).clamp(least, most);
         if fill_ring > *left {

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vtep_dataplane::addr::{DeviceId, WorkerId};
-use vtep_dataplane::afxdp::{self, BindMode, Mode, Program, SocketConfig, SocketId, Statistics, Umem, XdpDevice, XskPort};
+use vtep_dataplane::afxdp::{
+    self, BindMode, Mode, Program, SocketConfig, SocketId, Statistics, Umem, XdpDevice, XskPort,
+};
 use vtep_dataplane::stats::Counters;
 
 use super::budget::Budget;
@@ -51,7 +53,8 @@ pub enum DeviceError {
 
 impl DeviceError {
     /// True when there is no such interface.
-    fn is_absent(&self) -> bool {
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
         let Self::Afxdp(error) = self else { return false };
         // ENODEV, ENXIO (include/uapi/asm-generic/errno-base.h).
         matches!(error.errno(), Some(19 | 6))
@@ -246,12 +249,11 @@ impl Devices {
         let mut queues = Vec::new();
         for (rings, worker, port) in prepared.ports {
             let (number, mode, socket) = (port.queue(), port.bind_mode(), port.id());
-            match workers.attach(worker, managed.id, number, port) {
-                Ok(()) => queues.push(Queue { number, worker, mode, socket, rings }),
-                Err(_) => {
-                    tracing::error!(interface = %name, queue = number, worker = worker.0, "the worker takes no commands");
-                    self.budget.give(worker, rings);
-                }
+            if workers.attach(worker, managed.id, number, port) {
+                queues.push(Queue { number, worker, mode, socket, rings });
+            } else {
+                tracing::error!(interface = %name, queue = number, worker = worker.0, "the worker takes no commands");
+                self.budget.give(worker, rings);
             }
         }
         if managed.purpose != Purpose::Underlay {
@@ -291,7 +293,8 @@ impl Devices {
     /// Opens again what failed a while ago. Returns the interfaces whose state changed.
     pub fn retry(&mut self, workers: &Workers, now: Instant) -> Vec<InterfaceName> {
         let due = |managed: &Managed| matches!(managed.state, State::Failed { retry, .. } if retry <= now);
-        let names: Vec<_> = self.managed.iter().filter(|(_, m)| due(m)).map(|(name, _)| name.clone()).collect();
+        let names: Vec<_> =
+            self.managed.iter().filter(|(_, m)| due(m)).map(|(name, _)| name.clone()).collect();
         names.into_iter().filter(|name| self.try_open(name, workers, now)).collect()
     }
 

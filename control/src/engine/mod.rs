@@ -211,7 +211,10 @@ impl Engine {
     }
 
     /// Opens the interfaces of new ports, so that one that can't be opened refuses the batch.
-    fn prepare(&mut self, changes: &[Change]) -> Result<BTreeMap<InterfaceName, (Purpose, Prepared)>, EngineError> {
+    fn prepare(
+        &mut self,
+        changes: &[Change],
+    ) -> Result<BTreeMap<InterfaceName, (Purpose, Prepared)>, EngineError> {
         let mut all = BTreeMap::new();
         for (index, change) in changes.iter().enumerate() {
             let Change::PortAdd { port, .. } = change else { continue };
@@ -317,7 +320,9 @@ impl Engine {
     fn underlay_turn(&mut self, now: Instant) {
         match self.underlay.turn(now) {
             Ok(changes) => changes.into_iter().for_each(|change| self.take(change, now)),
-            Err(error) => tracing::error!(%error, "netlink failed; next hops stay as they are until it works again"),
+            Err(error) => {
+                tracing::error!(%error, "netlink failed; next hops stay as they are until it works again");
+            }
         }
     }
 
@@ -326,7 +331,9 @@ impl Engine {
             underlay::Change::Resolved(resolved) => self.set_paths(resolved.vtep, &resolved.paths),
             underlay::Change::Link(change) => self.link_changed(&change, now),
             underlay::Change::Address(change) => {
-                if !change.present && self.config.vtep().addresses.iter().any(|own| own.get() == change.address) {
+                if !change.present
+                    && self.config.vtep().addresses.iter().any(|own| own.get() == change.address)
+                {
                     tracing::warn!(address = %change.address, "our VTEP address is gone from this host; peers can't reach us");
                 }
             }
@@ -371,7 +378,13 @@ impl Engine {
         self.underlay.next_timeout(now)
     }
 
-    /// The descriptor of the netlink events.
+    /// What is known of this host's network.
+    #[must_use]
+    pub const fn underlay(&self) -> &Underlay {
+        &self.underlay
+    }
+
+    /// The source of netlink events, to be registered with the daemon's poll.
     pub fn underlay_mut(&mut self) -> &mut Underlay {
         &mut self.underlay
     }

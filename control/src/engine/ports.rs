@@ -51,7 +51,12 @@ impl Ports {
     }
 
     /// Enters a port, or changes it, with its MACs. The caller publishes its row with [`Self::publish`].
-    pub fn put(&mut self, vni: Vni, port: &Port, tables: &mut TableWriter) -> Result<(), super::tables::TableError> {
+    pub fn put(
+        &mut self,
+        vni: Vni,
+        port: &Port,
+        tables: &mut TableWriter,
+    ) -> Result<(), super::tables::TableError> {
         let id = match self.all.get(&port.key) {
             Some(state) => state.id,
             None => tables.take_port_id()?,
@@ -63,7 +68,8 @@ impl Ports {
         for mac in &port.macs {
             tables.set_local_mac(vni, *mac, id)?;
         }
-        let counters = self.all.remove(&port.key).map_or_else(|| tables.new_counters(), |state| state.counters);
+        let counters =
+            self.all.remove(&port.key).map_or_else(|| tables.new_counters(), |state| state.counters);
         self.all.insert(port.key.clone(), PortState { vni, id, counters, config: port.clone() });
         Ok(())
     }
@@ -89,7 +95,13 @@ impl Ports {
     }
 
     /// Writes the rows of an interface and of all ports on it, as both are now.
-    pub fn publish(&self, interface: &InterfaceName, devices: &Devices, workers: usize, tables: &mut TableWriter) {
+    pub fn publish(
+        &self,
+        interface: &InterfaceName,
+        devices: &Devices,
+        workers: usize,
+        tables: &mut TableWriter,
+    ) {
         let Some(managed) = devices.get(interface) else { return };
         let role = match managed.purpose {
             Purpose::Underlay => Role::Underlay,
@@ -125,12 +137,6 @@ impl Ports {
 }
 
 impl PortState {
-    /// What the port is configured as.
-    #[must_use]
-    pub const fn config(&self) -> &Port {
-        &self.config
-    }
-
     fn row(&self, key: &PortKey, managed: &Managed, domain: vtep_dataplane::addr::DomainId) -> PortEntry {
         let mtu = managed.open().map_or(0, |open| open.mtu);
         PortEntry {

@@ -14,9 +14,9 @@ use super::Engine;
 use super::devices::{Managed, Purpose, State};
 use crate::api::message::ApiError;
 use crate::api::show::{
-    AttachMode, BindMode, DropRow, DropsBy, FloodRow, HopState, InterfaceRole, InterfaceRow, MacCursor, MacKind,
-    MacRow, NeighborCursor, NeighborRow, PortRow, PortState, Query, QueueRow, Rows, ShowRequest, Status, Tables,
-    Traffic, UnderlayRow, VniRow, WorkerRow, XdpStatistics,
+    AttachMode, BindMode, DropRow, DropsBy, FloodRow, HopState, InterfaceRole, InterfaceRow, MacCursor,
+    MacKind, MacRow, NeighborCursor, NeighborRow, PortRow, PortState, Query, QueueRow, Rows, ShowRequest,
+    Status, Tables, Traffic, UnderlayRow, VniRow, WorkerRow, XdpStatistics,
 };
 use crate::config::{InterfaceName, PortKey};
 
@@ -80,7 +80,12 @@ impl Engine {
                 neighbors: self.config.vnis().values().map(|vni| vni.neighbors().len()).sum(),
                 frames: self.config.vtep().afxdp.frames as usize,
             },
-            interfaces: self.devices.all().iter().map(|(name, managed)| interface_row(name, managed)).collect(),
+            interfaces: self
+                .devices
+                .all()
+                .iter()
+                .map(|(name, managed)| interface_row(name, managed))
+                .collect(),
         }
     }
 
@@ -120,7 +125,11 @@ impl Engine {
             .map(|domain| VniRow {
                 vni: domain.vni,
                 ports: domain.flood.ports.len(),
-                remote_vteps: snapshot.next_hops.iter().filter(|(id, _)| domain.sources.contains(*id)).count(),
+                remote_vteps: snapshot
+                    .next_hops
+                    .iter()
+                    .filter(|(id, _)| domain.sources.contains(*id))
+                    .count(),
                 macs_local: local[domain.id.index()],
                 macs_remote: remote[domain.id.index()],
                 neighbors: self.config.vnis().get(&domain.vni).map_or(0, |vni| vni.neighbors().len()),
@@ -160,7 +169,8 @@ impl Engine {
     }
 
     fn mac_row(&self, (vni, mac): (Vni, MacAddr), to: Destination) -> MacRow {
-        let mut row = MacRow { vni, mac, kind: MacKind::Local, port: None, vtep: None, flags: Vec::new(), age: None };
+        let mut row =
+            MacRow { vni, mac, kind: MacKind::Local, port: None, vtep: None, flags: Vec::new(), age: None };
         match to {
             Destination::Port(id) => {
                 row.port = self.ports.by_id(id).cloned();
@@ -184,7 +194,12 @@ impl Engine {
         let mut rows: Vec<_> = domains
             .map(|domain| FloodRow {
                 vni: domain.vni,
-                vteps: domain.flood.next_hops.iter().filter_map(|id| Some(snapshot.next_hops.get(*id)?.vtep)).collect(),
+                vteps: domain
+                    .flood
+                    .next_hops
+                    .iter()
+                    .filter_map(|id| Some(snapshot.next_hops.get(*id)?.vtep))
+                    .collect(),
                 ports: domain.flood.ports.iter().filter_map(|id| self.ports.by_id(*id).cloned()).collect(),
             })
             .collect();
@@ -225,7 +240,10 @@ impl Engine {
             attach: interface.attach,
             bind: interface.bind,
             queues: managed.open().map_or_else(Vec::new, |open| {
-                open.queues.iter().map(|queue| QueueRow { queue: queue.number, worker: queue.worker.0 }).collect()
+                open.queues
+                    .iter()
+                    .map(|queue| QueueRow { queue: queue.number, worker: queue.worker.0 })
+                    .collect()
             }),
             traffic: managed.counters.totals().into(),
             xdp: managed.open().map(|open| self.devices.statistics(open).into()).unwrap_or_default(),
@@ -237,7 +255,9 @@ impl Engine {
             State::Absent => (PortState::Absent, Some("no such interface; waiting for it".to_owned())),
             State::Failed { reason, .. } => (PortState::Failed, Some(reason.clone())),
             State::Open(_) => match self.underlay.link(name.as_str()) {
-                Some(link) if !link.admin_up => (PortState::Down, Some("set down; `ip link set up`".to_owned())),
+                Some(link) if !link.admin_up => {
+                    (PortState::Down, Some("set down; `ip link set up`".to_owned()))
+                }
                 Some(link) if !link.carrier => (PortState::Down, Some("no carrier".to_owned())),
                 _ => (PortState::Up, None),
             },
@@ -331,10 +351,13 @@ impl Engine {
                 push_drops(&mut rows, None, &sum);
             }
             DropsBy::Port => {
-                for (name, managed) in self.devices.all().iter().filter(|(_, m)| m.purpose == Purpose::Underlay) {
+                for (name, managed) in
+                    self.devices.all().iter().filter(|(_, m)| m.purpose == Purpose::Underlay)
+                {
                     push_drops(&mut rows, Some(name.to_string()), &managed.counters.totals());
                 }
-                for (key, port) in self.ports.iter().filter(|(_, p)| query.vni.is_none_or(|vni| vni == p.vni)) {
+                for (key, port) in self.ports.iter().filter(|(_, p)| query.vni.is_none_or(|vni| vni == p.vni))
+                {
                     push_drops(&mut rows, Some(key.to_string()), &port.counters.totals());
                 }
             }
@@ -353,7 +376,8 @@ impl Engine {
     }
 
     fn neighbor_rows(&self, query: &Query) -> Vec<NeighborRow> {
-        let vnis = self.config.vnis().iter().filter(|(vni, _)| query.vni.is_none_or(|wanted| wanted == **vni));
+        let vnis =
+            self.config.vnis().iter().filter(|(vni, _)| query.vni.is_none_or(|wanted| wanted == **vni));
         vnis.flat_map(|(vni, content)| {
             let row = |(ip, mac): (&std::net::IpAddr, &vtep_dataplane::addr::HostMac)| NeighborRow {
                 vni: *vni,

@@ -216,8 +216,13 @@ impl TableWriter {
             pass_tags,
             counters: self.counters(),
         };
-        let state =
-            DomainState { domain, members: HashMap::new(), flood: BTreeMap::new(), ports: Vec::new(), dirty: true };
+        let state = DomainState {
+            domain,
+            members: HashMap::new(),
+            flood: BTreeMap::new(),
+            ports: Vec::new(),
+            dirty: true,
+        };
         self.domains.insert(vni, state);
         Ok(id)
     }
@@ -482,6 +487,7 @@ impl TableWriter {
 
     /// Frees snapshots, and identifiers, that no worker can meet any more. To be called now and then.
     pub fn reclaim(&mut self) {
+        self.macs.reclaim();
         if self.publisher.reclaim() == 0 {
             self.all_ids().into_iter().for_each(Ids::settled);
         }
@@ -590,7 +596,10 @@ mod tests {
             tables.set_remote_mac(vni(200), mac(n), vtep(2)).unwrap();
         }
         tables.add_flood(vni(100), vtep(3)).unwrap();
-        assert_eq!(tables.set_remote_mac(vni(100), mac(60), vtep(1)).unwrap_err(), TableError::MacsFull(vtep_dataplane::table::mac::Full { limit: 100 }));
+        assert_eq!(
+            tables.set_remote_mac(vni(100), mac(60), vtep(1)).unwrap_err(),
+            TableError::MacsFull(vtep_dataplane::table::mac::Full { limit: 100 })
+        );
         tables.remove_vni(vni(100));
         tables.commit();
         assert_eq!(tables.macs().len(), 50);

@@ -95,23 +95,14 @@ impl Workers {
         self.running.len()
     }
 
-    /// Gives a queue to a worker.
-    ///
-    /// # Errors
-    /// The port, when the worker takes no more commands: it is wedged or has ended.
-    pub fn attach(&self, worker: WorkerId, device: DeviceId, queue: u32, port: XskPort) -> Result<(), XskPort> {
+    /// Gives a queue to a worker. False, and the queue is closed, when the worker takes no more commands: it is wedged
+    /// or has ended.
+    #[must_use]
+    pub fn attach(&self, worker: WorkerId, device: DeviceId, queue: u32, port: XskPort) -> bool {
         let command = Command::Attach { device, queue, port };
-        match self.running[worker.index()].commands.try_send(command) {
-            Ok(()) => {
-                self.exchange.ring(worker);
-                Ok(())
-            }
-            Err(refused) => match refused.into_inner() {
-                Command::Attach { port, .. } => Err(port),
-                // It gives back what it was given.
-                _ => unreachable!("a refused command is the one that was sent"),
-            },
-        }
+        let taken = self.running[worker.index()].commands.try_send(command).is_ok();
+        self.exchange.ring(worker);
+        taken
     }
 
     /// Makes every worker close its queues of `device`, and waits until all have. Returns whether they did.
@@ -126,7 +117,9 @@ impl Workers {
         let deadline = Instant::now() + PATIENCE;
         while !waiting.is_empty() {
             match self.replies.recv_deadline(deadline) {
-                Ok(Reply::Detached { worker, device: done }) if done == device => waiting.retain(|w| *w != worker),
+                Ok(Reply::Detached { worker, device: done }) if done == device => {
+                    waiting.retain(|w| *w != worker);
+                }
                 Ok(Reply::Detached { .. }) => {}
                 Err(_) => return false,
             }
@@ -174,6 +167,10 @@ fn pin(worker: u16, core: Option<usize>) {
     if let Some(id) = core
         && !core_affinity::set_for_current(core_affinity::CoreId { id })
     {
-        tracing::warn!(worker, core = id, "can't pin the worker to its core; it runs where the scheduler puts it");
+        tracing::warn!(
+            worker,
+            core = id,
+            "can't pin the worker to its core; it runs where the scheduler puts it"
+        );
     }
 }

@@ -43,7 +43,7 @@ const RETRY: Duration = Duration::from_secs(1);
 const RECHECK: Duration = Duration::from_secs(10);
 
 /// What the underlay needs to know from the configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UnderlayConfig {
     /// Names of the interfaces that carry VXLAN (`[vtep] underlay`).
     pub devices: Vec<String>,

@@ -8,8 +8,8 @@
 
 use super::error::Error;
 use super::ledger::{Ledger, Owner};
-use super::socket::BindMode;
 use super::port::{SocketId, Statistics};
+use super::socket::BindMode;
 use super::sys::{self, Mapping};
 use crate::core::frame::{Frame, FrameMemory, HEADROOM, Pool};
 use std::os::fd::{AsFd, OwnedFd};
