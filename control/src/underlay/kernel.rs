@@ -169,22 +169,43 @@ impl Underlay {
             let pause = if stale { RECHECK } else { RETRY };
             self.solicited.get(key).is_none_or(|last| now.saturating_duration_since(*last) >= pause)
         });
-        let requests: Vec<Message> = due.iter().map(|key| use_neighbour(*key)).collect();
+        let again: Vec<Key> = due.iter().filter(|key| self.solicited.contains_key(*key)).copied().collect();
         self.solicited.extend(due.iter().map(|key| (*key, now)));
+        let requests: Vec<Message> =
+            due.iter().map(|key| Message::NewNeighbour(use_neighbour(*key))).collect();
         self.requests.ask(&requests, true, |place, reply| {
             if let (Reply::Code(error @ 1..), Some((link, address))) = (reply, due.get(place)) {
                 let error = io::Error::from_raw_os_error(error);
                 tracing::warn!(%address, link, %error, "the kernel can't be asked to resolve the neighbour");
             }
-        })
+        })?;
+        self.look_up(&again)
+    }
+
+    /// Reads single entries: one that stays unresolved in our mirror may not be so in the kernel.
+    fn look_up(&mut self, keys: &[Key]) -> io::Result<()> {
+        let requests: Vec<Message> = keys.iter().map(|key| Message::GetNeighbour(neighbour(*key))).collect();
+        let (neighbours, touched) = (&mut self.host.neighbours, &mut self.touched);
+        self.requests.ask(&requests, false, |_, reply| {
+            if let Reply::Message(Message::NewNeighbour(entry)) = reply {
+                touched.extend(neighbours.update(&entry));
+            }
+        })?;
+        self.fresh |= !self.touched.is_empty();
+        Ok(())
     }
 }
 
-fn use_neighbour((link, address): Key) -> Message {
+fn use_neighbour(key: Key) -> NeighbourMessage {
+    let mut message = neighbour(key);
+    message.header.flags = NeighbourFlags::Use;
+    message
+}
+
+fn neighbour((link, address): Key) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
     message.header.family = if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
     message.header.ifindex = link;
-    message.header.flags = NeighbourFlags::Use;
     message.attributes.push(NeighbourAttribute::Destination(address.into()));
-    Message::NewNeighbour(message)
+    message
 }

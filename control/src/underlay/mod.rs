@@ -322,6 +322,9 @@ impl Underlay {
         if read == Read::Lost {
             self.lost = true;
             self.resyncs += 1;
+            // What still waits is older than what was lost, and the kernel adds nothing until it is all taken
+            // (NETLINK_S_CONGESTED): only tables read after that are followed by all later events.
+            while self.events.read(|_| {})? != Read::Drained {}
         }
         Ok(())
     }
