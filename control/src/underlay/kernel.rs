@@ -7,7 +7,7 @@ use super::{addresses::Addresses, links::Links, neighbours::Neighbours, resolve}
 use hashbrown::HashSet;
 use mio::{Interest, Registry, Token, event::Source};
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState};
+use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 use std::io;
