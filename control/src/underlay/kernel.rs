@@ -164,9 +164,7 @@ impl Underlay {
         let mut due: Vec<Key> =
             used.into_iter().filter(|key| self.host.neighbours.needs_attention(*key)).collect();
         due.retain(|key| {
-            let stale =
-                self.host.neighbours.get(*key).is_some_and(|entry| entry.state == NeighbourState::Stale);
-            let pause = if stale { RECHECK } else { RETRY };
+            let pause = if self.host.neighbours.is_stale(*key) { RECHECK } else { RETRY };
             self.solicited.get(key).is_none_or(|last| now.saturating_duration_since(*last) >= pause)
         });
         let again: Vec<Key> = due.iter().filter(|key| self.solicited.contains_key(*key)).copied().collect();
