@@ -298,7 +298,9 @@ impl Underlay {
         if !touched.is_empty() {
             // One that has just become stale is checked at once, however short ago we asked for it.
             let stale = |key: &&Key| self.host.neighbours.is_stale(**key);
-            touched.iter().filter(stale).for_each(|key| drop(self.solicited.remove(key)));
+            for key in touched.iter().filter(stale) {
+                self.solicited.remove(key);
+            }
             for wanted in self.wanted.values_mut() {
                 if wanted.resolution.neighbours.iter().any(|key| touched.contains(key)) {
                     wanted.work = wanted.work.max(Work::Derive);
