@@ -7,7 +7,7 @@ use super::{addresses::Addresses, links::Links, neighbours::Neighbours, resolve}
 use hashbrown::HashSet;
 use mio::{Interest, Registry, Token, event::Source};
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState};
+use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 use std::io;
@@ -52,23 +52,23 @@ impl Underlay {
     pub(super) fn heed(&mut self, message: &Message) {
         match message {
             Message::NewLink(link) => {
-                let changes = self.links.update(link);
+                let changes = self.host.links.update(link);
                 self.link_changes(changes);
             }
             Message::DelLink(link) => {
-                let change = self.links.remove(link);
+                let change = self.host.links.remove(link);
                 self.link_changes(change);
             }
             Message::NewAddress(address) => {
-                let change = self.addresses.update(address);
+                let change = self.host.addresses.update(address);
                 self.address_changes(change);
             }
             Message::DelAddress(address) => {
-                let change = self.addresses.remove(address);
+                let change = self.host.addresses.remove(address);
                 self.address_changes(change);
             }
-            Message::NewNeighbour(neighbour) => self.touched.extend(self.neighbours.update(neighbour)),
-            Message::DelNeighbour(neighbour) => self.touched.extend(self.neighbours.remove(neighbour)),
+            Message::NewNeighbour(neighbour) => self.touched.extend(self.host.neighbours.update(neighbour)),
+            Message::DelNeighbour(neighbour) => self.touched.extend(self.host.neighbours.remove(neighbour)),
             Message::NewRoute(route) | Message::DelRoute(route) => self.route_changed(route),
             _ => {}
         }
@@ -121,10 +121,10 @@ impl Underlay {
                 }
             }
         }
-        self.changes.extend(self.links.difference(&links).into_iter().map(Change::Link));
-        self.changes.extend(self.addresses.difference(&addresses).into_iter().map(Change::Address));
-        self.touched.extend(self.neighbours.difference(&neighbours));
-        (self.links, self.addresses, self.neighbours) = (links, addresses, neighbours);
+        self.changes.extend(self.host.links.difference(&links).into_iter().map(Change::Link));
+        self.changes.extend(self.host.addresses.difference(&addresses).into_iter().map(Change::Address));
+        self.touched.extend(self.host.neighbours.difference(&neighbours));
+        (self.host.links, self.host.addresses, self.host.neighbours) = (links, addresses, neighbours);
         self.lost = false;
         self.ask_all();
         Ok(())
@@ -134,16 +134,10 @@ impl Underlay {
     pub(super) fn ask_routes(&mut self) -> io::Result<()> {
         let mut questions = Vec::new();
         let mut places = Vec::new();
-        let view = resolve::View {
-            config: &self.config,
-            links: &self.links,
-            neighbours: &self.neighbours,
-            addresses: &self.addresses,
-        };
         for wanted in self.wanted.values_mut().filter(|wanted| wanted.work == Work::Ask) {
-            match resolve::source(wanted.vtep, view) {
+            match resolve::source(wanted.vtep, &self.host) {
                 Ok(source) => {
-                    let question = route::question(wanted.vtep, source.get(), view.config.udp_port);
+                    let question = route::question(wanted.vtep, source.get(), self.host.config.udp_port);
                     questions.push(Message::GetRoute(question));
                     places.push(wanted.vtep.get());
                 }
@@ -168,28 +162,48 @@ impl Underlay {
             self.wanted.values().flat_map(|wanted| wanted.resolution.neighbours.iter().copied()).collect();
         self.solicited.retain(|key, _| used.contains(key));
         let mut due: Vec<Key> =
-            used.into_iter().filter(|key| self.neighbours.needs_attention(*key)).collect();
+            used.into_iter().filter(|key| self.host.neighbours.needs_attention(*key)).collect();
         due.retain(|key| {
-            let stale = self.neighbours.get(*key).is_some_and(|entry| entry.state == NeighbourState::Stale);
-            let pause = if stale { RECHECK } else { RETRY };
+            let pause = if self.host.neighbours.is_stale(*key) { RECHECK } else { RETRY };
             self.solicited.get(key).is_none_or(|last| now.saturating_duration_since(*last) >= pause)
         });
-        let requests: Vec<Message> = due.iter().map(|key| use_neighbour(*key)).collect();
+        let again: Vec<Key> = due.iter().filter(|key| self.solicited.contains_key(*key)).copied().collect();
         self.solicited.extend(due.iter().map(|key| (*key, now)));
+        let requests: Vec<Message> =
+            due.iter().map(|key| Message::NewNeighbour(use_neighbour(*key))).collect();
         self.requests.ask(&requests, true, |place, reply| {
             if let (Reply::Code(error @ 1..), Some((link, address))) = (reply, due.get(place)) {
                 let error = io::Error::from_raw_os_error(error);
                 tracing::warn!(%address, link, %error, "the kernel can't be asked to resolve the neighbour");
             }
-        })
+        })?;
+        self.look_up(&again)
+    }
+
+    /// Reads single entries: one that stays unresolved in our mirror may not be so in the kernel.
+    fn look_up(&mut self, keys: &[Key]) -> io::Result<()> {
+        let requests: Vec<Message> = keys.iter().map(|key| Message::GetNeighbour(neighbour(*key))).collect();
+        let (neighbours, touched) = (&mut self.host.neighbours, &mut self.touched);
+        self.requests.ask(&requests, false, |_, reply| {
+            if let Reply::Message(Message::NewNeighbour(entry)) = reply {
+                touched.extend(neighbours.update(&entry));
+            }
+        })?;
+        self.fresh |= !self.touched.is_empty();
+        Ok(())
     }
 }
 
-fn use_neighbour((link, address): Key) -> Message {
+fn use_neighbour(key: Key) -> NeighbourMessage {
+    let mut message = neighbour(key);
+    message.header.flags = NeighbourFlags::Use;
+    message
+}
+
+fn neighbour((link, address): Key) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
     message.header.family = if address.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
     message.header.ifindex = link;
-    message.header.flags = NeighbourFlags::Use;
     message.attributes.push(NeighbourAttribute::Destination(address.into()));
-    Message::NewNeighbour(message)
+    message
 }

@@ -27,7 +27,7 @@ use hashbrown::{HashMap, HashSet};
 use links::Links;
 use neighbours::{Key, Neighbours};
 use netlink::{EventSocket, Read, RequestSocket};
-use resolve::{Resolution, View, resolve};
+use resolve::{Host, Resolution, resolve};
 use route::Answer;
 use std::collections::BTreeMap;
 use std::io;
@@ -119,15 +119,14 @@ struct Wanted {
 /// Follows the host's network state and resolves VTEPs. Belongs to the network namespace of the thread that made it.
 #[derive(Debug)]
 pub struct Underlay {
-    config: UnderlayConfig,
+    host: Host,
     events: EventSocket,
     requests: RequestSocket,
-    links: Links,
-    neighbours: Neighbours,
-    addresses: Addresses,
     wanted: BTreeMap<IpAddr, Wanted>,
     /// Events were lost: read everything again.
     lost: bool,
+    /// How often that happened.
+    resyncs: u64,
     /// There are more events than one turn may read.
     behind: bool,
     /// Something was asked of us since the last turn.
@@ -149,14 +148,17 @@ impl Underlay {
     /// When a netlink socket can't be opened or the kernel does not answer.
     pub fn new(config: UnderlayConfig) -> io::Result<Self> {
         let mut underlay = Self {
-            config,
+            host: Host {
+                config,
+                links: Links::default(),
+                neighbours: Neighbours::default(),
+                addresses: Addresses::default(),
+            },
             events: EventSocket::open()?,
             requests: RequestSocket::open()?,
-            links: Links::default(),
-            neighbours: Neighbours::default(),
-            addresses: Addresses::default(),
             wanted: BTreeMap::new(),
             lost: false,
+            resyncs: 0,
             behind: false,
             fresh: true,
             touched: HashSet::new(),
@@ -171,8 +173,8 @@ impl Underlay {
 
     /// Takes up a new configuration. Every VTEP is resolved again at the next turn; the unchanged are not reported.
     pub fn set_config(&mut self, config: UnderlayConfig) {
-        if self.config != config {
-            self.config = config;
+        if self.host.config != config {
+            self.host.config = config;
             self.fresh = true;
             self.ask_all();
         }
@@ -200,19 +202,19 @@ impl Underlay {
     /// The interface with this name.
     #[must_use]
     pub fn link(&self, name: &str) -> Option<&Link> {
-        self.links.by_name(name)
+        self.host.links.by_name(name)
     }
 
     /// The interface with this index.
     #[must_use]
     pub fn link_by_index(&self, ifindex: u32) -> Option<&Link> {
-        self.links.get(ifindex)
+        self.host.links.get(ifindex)
     }
 
     /// True when an interface of this host has this address, usable as a source.
     #[must_use]
     pub fn has_address(&self, address: IpAddr) -> bool {
-        self.addresses.contains(address)
+        self.host.addresses.contains(address)
     }
 
     /// The paths of a wanted VTEP as of the last turn. `None` when it is not wanted.
@@ -226,7 +228,7 @@ impl Underlay {
     pub fn show(&self, now: Instant) -> Vec<ShowVtep> {
         let row = |wanted: &Wanted| {
             // The neighbours' states move without touching the paths, so the rows are worked out now.
-            let resolution = resolve(wanted.vtep, &wanted.answer, self.view());
+            let resolution = resolve(wanted.vtep, &wanted.answer, &self.host);
             ShowVtep {
                 vtep: wanted.vtep.get(),
                 route: resolution.route,
@@ -236,6 +238,12 @@ impl Underlay {
             }
         };
         self.wanted.values().map(row).collect()
+    }
+
+    /// How often the kernel dropped events for want of room and everything was read again.
+    #[must_use]
+    pub fn resyncs(&self) -> u64 {
+        self.resyncs
     }
 
     /// How long the owner may wait for the socket before the next [`Self::turn`]; `None`: for ever.
@@ -272,7 +280,7 @@ impl Underlay {
         self.wanted.values().any(|wanted| {
             let resolution = &wanted.resolution;
             resolution.paths.is_empty()
-                || resolution.neighbours.iter().any(|key| self.neighbours.needs_attention(*key))
+                || resolution.neighbours.iter().any(|key| self.host.neighbours.needs_attention(*key))
         })
     }
 
@@ -288,6 +296,11 @@ impl Underlay {
         }
         let touched = std::mem::take(&mut self.touched);
         if !touched.is_empty() {
+            // One that has just become stale is checked at once, however short ago we asked for it.
+            let stale = |key: &&Key| self.host.neighbours.is_stale(**key);
+            for key in touched.iter().filter(stale) {
+                self.solicited.remove(key);
+            }
             for wanted in self.wanted.values_mut() {
                 if wanted.resolution.neighbours.iter().any(|key| touched.contains(key)) {
                     wanted.work = wanted.work.max(Work::Derive);
@@ -311,17 +324,14 @@ impl Underlay {
             self.take_up(event);
         }
         self.behind = read == Read::More;
-        self.lost |= read == Read::Lost;
-        Ok(())
-    }
-
-    fn view(&self) -> View<'_> {
-        View {
-            config: &self.config,
-            links: &self.links,
-            neighbours: &self.neighbours,
-            addresses: &self.addresses,
+        if read == Read::Lost {
+            self.lost = true;
+            self.resyncs += 1;
+            // What still waits is older than what was lost, and the kernel adds nothing until it is all taken
+            // (NETLINK_S_CONGESTED): only tables read after that are followed by all later events.
+            while self.events.read(|_| {})? != Read::Drained {}
         }
+        Ok(())
     }
 
     fn ask_all(&mut self) {
@@ -330,15 +340,10 @@ impl Underlay {
 
     /// Works out the paths of every marked VTEP, and notes those that are different.
     fn derive(&mut self, now: Instant) {
-        let view = View {
-            config: &self.config,
-            links: &self.links,
-            neighbours: &self.neighbours,
-            addresses: &self.addresses,
-        };
         for wanted in self.wanted.values_mut().filter(|wanted| wanted.work != Work::None) {
             wanted.work = Work::None;
-            let old = std::mem::replace(&mut wanted.resolution, resolve(wanted.vtep, &wanted.answer, view));
+            let old =
+                std::mem::replace(&mut wanted.resolution, resolve(wanted.vtep, &wanted.answer, &self.host));
             if wanted.reported && old.paths == wanted.resolution.paths {
                 continue;
             }

@@ -53,6 +53,12 @@ impl Neighbours {
         self.get(key).is_none_or(|entry| matches!(entry.state, Failed | None | Stale))
     }
 
+    /// True when the entry may be outdated and the kernel checks it at its next use.
+    #[must_use]
+    pub fn is_stale(&self, key: Key) -> bool {
+        self.get(key).is_some_and(|entry| entry.state == NeighbourState::Stale)
+    }
+
     /// Takes up RTM_NEWNEIGH. Returns the neighbour if its entry changed.
     pub fn update(&mut self, message: &NeighbourMessage) -> Option<Key> {
         let key = key(message)?;

@@ -146,7 +146,7 @@ impl RequestSocket {
         Ok(())
     }
 
-    /// Reads a whole table. `fresh` is called before each try, as the table may change under our hands.
+    /// Reads a whole table; again when the kernel says that it changed meanwhile (NLM_F_DUMP_INTR).
     pub(super) fn dump(&mut self, request: &RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
         let mut entries = Vec::new();
         for _ in 0..DUMP_TRIES {

@@ -63,44 +63,44 @@ pub(super) struct Resolution {
     pub(super) rows: Vec<ShowPath>,
 }
 
-/// What is known about the host.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct View<'a> {
-    pub(super) config: &'a UnderlayConfig,
-    pub(super) links: &'a Links,
-    pub(super) neighbours: &'a Neighbours,
-    pub(super) addresses: &'a Addresses,
+/// What is known about the host: the configuration and the mirrors of the kernel's tables.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) config: UnderlayConfig,
+    pub(super) links: Links,
+    pub(super) neighbours: Neighbours,
+    pub(super) addresses: Addresses,
 }
 
 /// Our own address for the VTEP's family, when it is configured and on this host.
-pub(super) fn source(vtep: VtepAddr, view: View<'_>) -> Result<VtepAddr, String> {
+pub(super) fn source(vtep: VtepAddr, host: &Host) -> Result<VtepAddr, String> {
     let (local, family) = if vtep.is_v6() {
-        (view.config.local_v6.map(IpAddr::V6), "IPv6")
+        (host.config.local_v6.map(IpAddr::V6), "IPv6")
     } else {
-        (view.config.local_v4.map(IpAddr::V4), "IPv4")
+        (host.config.local_v4.map(IpAddr::V4), "IPv4")
     };
     let local =
         local.ok_or_else(|| format!("{vtep} is {family}, but [vtep] address has no {family} address"))?;
-    if !view.addresses.contains(local) {
+    if !host.addresses.contains(local) {
         return Err(format!("our VTEP address {local} is not on this host; add it to an interface"));
     }
     VtepAddr::new(local).map_err(|error| error.to_string())
 }
 
 /// Works out the paths.
-pub(super) fn resolve(vtep: VtepAddr, answer: &Answer, view: View<'_>) -> Resolution {
+pub(super) fn resolve(vtep: VtepAddr, answer: &Answer, host: &Host) -> Resolution {
     let mut result = Resolution::default();
     let outcome = match answer {
         Answer::NotAsked(why) => Err(why.clone()),
         Answer::Refused(error) => Err(refusal(vtep, *error)),
         Answer::Route(route) => {
             result.route = Some(route.prefix.clone());
-            usable(vtep, route).and_then(|()| source(vtep, view)).map(|source| (route, source))
+            usable(vtep, route).and_then(|()| source(vtep, host)).map(|source| (route, source))
         }
     };
     match outcome {
         Err(why) => result.why_not = Some(why),
-        Ok((route, source)) => follow(vtep, source, route, view, &mut result),
+        Ok((route, source)) => follow(vtep, source, route, host, &mut result),
     }
     result
 }
@@ -124,23 +124,23 @@ fn usable(vtep: VtepAddr, route: &Route) -> Result<(), String> {
     }
 }
 
-fn follow(vtep: VtepAddr, source: VtepAddr, route: &Route, view: View<'_>, result: &mut Resolution) {
+fn follow(vtep: VtepAddr, source: VtepAddr, route: &Route, host: &Host, result: &mut Resolution) {
     for hop in &route.hops {
         let neighbour = (hop.link, hop.via.unwrap_or(vtep.get()));
-        let link = view.links.get(hop.link);
-        let out = output(hop, view);
-        let mtu = mtu(hop, route, view);
+        let link = host.links.get(hop.link);
+        let out = output(hop, host);
+        let mtu = mtu(hop, route, host);
         let path = out.and_then(|out| {
             result.neighbours.push(neighbour);
-            let mac = neighbour_mac(neighbour, view)?;
-            finish(vtep, source, out, mac, mtu, hop.weight, view)
+            let mac = neighbour_mac(neighbour, host)?;
+            finish(vtep, source, out, mac, mtu, hop.weight, host)
         });
-        let entry = view.neighbours.get(neighbour);
+        let entry = host.neighbours.get(neighbour);
         let fault = path.as_ref().err().cloned();
         result.paths.extend(path);
         result.rows.push(ShowPath {
             via: hop.via,
-            interface: link.map_or_else(|| view.links.name(hop.link), |link| link.name.clone()).to_string(),
+            interface: link.map_or_else(|| host.links.name(hop.link), |link| link.name.clone()).to_string(),
             weight: hop.weight,
             mac: entry.and_then(|entry| entry.mac).map(|mac| mac.to_string()),
             neighbour: state_name(entry.map_or(NeighbourState::None, |entry| entry.state)),
@@ -162,22 +162,22 @@ struct Output<'a> {
     vlan: Option<u16>,
 }
 
-fn output<'a>(hop: &Hop, view: View<'a>) -> Result<Output<'a>, String> {
+fn output<'a>(hop: &Hop, host: &'a Host) -> Result<Output<'a>, String> {
     let face =
-        view.links.get(hop.link).ok_or_else(|| format!("route leaves by unknown interface {}", hop.link))?;
+        host.links.get(hop.link).ok_or_else(|| format!("route leaves by unknown interface {}", hop.link))?;
     let name = &face.name;
     if hop.encapsulated {
         return Err(format!(
             "route by {name} adds another encapsulation, which can't be combined with VXLAN here"
         ));
     }
-    let configured = |link: &Link| view.config.devices.iter().any(|device| **device == *link.name);
+    let configured = |link: &Link| host.config.devices.iter().any(|device| **device == *link.name);
     let elsewhere = || format!("route leaves by {name}, which is not in [vtep] underlay");
     let (device, vlan) = match face.vlan {
         _ if configured(face) => (face, None),
         None => return Err(elsewhere()),
         Some(vlan) => {
-            let parent = vlan.parent.and_then(|index| view.links.get(index));
+            let parent = vlan.parent.and_then(|index| host.links.get(index));
             let parent = parent.filter(|parent| configured(parent)).ok_or_else(elsewhere)?;
             if !vlan.dot1q {
                 return Err(format!("{name} is an 802.1ad VLAN; the underlay carries 802.1Q tags only"));
@@ -203,16 +203,16 @@ fn output<'a>(hop: &Hop, view: View<'a>) -> Result<Output<'a>, String> {
 }
 
 /// The smallest of the interface's, its parent's and the route's MTU.
-fn mtu(hop: &Hop, route: &Route, view: View<'_>) -> u32 {
-    let Some(face) = view.links.get(hop.link) else { return 0 };
-    let parent = face.vlan.and_then(|vlan| vlan.parent).and_then(|index| view.links.get(index));
+fn mtu(hop: &Hop, route: &Route, host: &Host) -> u32 {
+    let Some(face) = host.links.get(hop.link) else { return 0 };
+    let parent = face.vlan.and_then(|vlan| vlan.parent).and_then(|index| host.links.get(index));
     [parent.map(|parent| parent.mtu), route.mtu].into_iter().flatten().fold(face.mtu, u32::min)
 }
 
-fn neighbour_mac(key: Key, view: View<'_>) -> Result<HostMac, String> {
-    let entry = view.neighbours.get(key);
+fn neighbour_mac(key: Key, host: &Host) -> Result<HostMac, String> {
+    let entry = host.neighbours.get(key);
     entry.and_then(super::neighbours::Neighbour::usable).ok_or_else(|| {
-        let (link, address) = (view.links.name(key.0), key.1);
+        let (link, address) = (host.links.name(key.0), key.1);
         match entry {
             None => format!("neighbour {address} on {link} is not resolved yet"),
             Some(entry) => format!("neighbour {address} on {link} is {}", state_name(entry.state)),
@@ -227,7 +227,7 @@ fn finish(
     mac: HostMac,
     mtu: u32,
     weight: u16,
-    view: View<'_>,
+    host: &Host,
 ) -> Result<ResolvedPath, String> {
     let headers = UDP_VXLAN + if vtep.is_v6() { 40 } else { 20 };
     let max_frame = mtu.checked_sub(headers).filter(|room| *room > 14).ok_or_else(|| {
@@ -246,9 +246,9 @@ fn finish(
             vlan: out.vlan,
             source,
             destination: vtep,
-            ttl: view.config.ttl,
-            df: view.config.df,
-            udp_port: view.config.udp_port,
+            ttl: host.config.ttl,
+            df: host.config.df,
+            udp_port: host.config.udp_port,
         },
         max_frame: u16::try_from(max_frame).unwrap_or(u16::MAX),
         weight,

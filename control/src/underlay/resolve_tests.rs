@@ -1,14 +1,6 @@
 use super::*;
 use crate::underlay::{addresses, links, neighbours};
 
-/// A host with eth0 (1), eth1 (2), VLAN 7 of eth0 (3) and a dummy that is not of the underlay (4).
-struct Host {
-    config: UnderlayConfig,
-    links: Links,
-    neighbours: Neighbours,
-    addresses: Addresses,
-}
-
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
@@ -18,6 +10,7 @@ fn vtep() -> VtepAddr {
 }
 
 impl Host {
+    /// eth0 (1), eth1 (2), VLAN 7 of eth0 (3), and an interface that is not of the underlay (4).
     fn new() -> Self {
         let config = UnderlayConfig {
             devices: vec!["eth0".to_owned(), "eth1".to_owned()],
@@ -49,13 +42,7 @@ impl Host {
     }
 
     fn resolve(&self, answer: &Answer) -> Resolution {
-        let view = View {
-            config: &self.config,
-            links: &self.links,
-            neighbours: &self.neighbours,
-            addresses: &self.addresses,
-        };
-        resolve(vtep(), answer, view)
+        resolve(vtep(), answer, self)
     }
 
     fn why_not(&self, answer: &Answer) -> String {
@@ -158,15 +145,9 @@ fn every_reason_is_named() {
         assert_eq!(host.why_not(&answer), expected);
     }
     host.addresses.remove(&addresses::tests::message(1, "192.0.2.1"));
-    let view = View {
-        config: &host.config,
-        links: &host.links,
-        neighbours: &host.neighbours,
-        addresses: &host.addresses,
-    };
-    let why = source(vtep(), view).unwrap_err();
+    let why = source(vtep(), &host).unwrap_err();
     assert_eq!(why, "our VTEP address 192.0.2.1 is not on this host; add it to an interface");
-    let why = source("2001:db8::9".parse().unwrap(), view).unwrap_err();
+    let why = source("2001:db8::9".parse().unwrap(), &host).unwrap_err();
     assert_eq!(why, "2001:db8::9 is IPv6, but [vtep] address has no IPv6 address");
 }
 
