@@ -1,5 +1,6 @@
 //! vtepd, the daemon.
 
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -36,7 +37,8 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
+    log.with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).init();
     let Some(config) = load(&arguments) else { return ExitCode::FAILURE };
     if arguments.check {
         return ExitCode::SUCCESS;
