@@ -109,12 +109,12 @@ impl Client {
     ///
     /// # Errors
     /// As [`Self::call`]; and what `each` returns.
-    pub fn pages<T: DeserializeOwned>(
+    pub fn pages<T: DeserializeOwned, E: From<ClientError>>(
         &mut self,
         method: &str,
         mut query: Query,
-        mut each: impl FnMut(Vec<T>) -> io::Result<()>,
-    ) -> Result<(), ClientError> {
+        mut each: impl FnMut(Vec<T>) -> Result<(), E>,
+    ) -> Result<(), E> {
         loop {
             let page: Rows<T> = self.call_as(method, &query)?;
             each(page.rows)?;

@@ -9,6 +9,6 @@ mod connection;
 pub mod dispatch;
 pub mod message;
 pub mod peer;
+mod serde_form;
 pub mod server;
 pub mod show;
-mod text;

@@ -173,11 +173,7 @@ impl Server {
             match self.listener.accept() {
                 Ok((stream, _)) => self.admit(stream, registry, handler, now),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) =>
-                {
-                    ()
-                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
                     tracing::warn!(%error, "control socket: accept failed; trying again in a second");
                     self.accept_at = Some(now + ACCEPT_PAUSE);

@@ -2,7 +2,7 @@
 //!
 //! Tables come in pages: [`Rows::next`] is the cursor that asks for what follows.
 
-use super::text::{optional_text, optional_vni, text, texts, vni};
+use super::serde_form::{optional_text, optional_vni, text, texts, vni};
 use crate::config::PortKey;
 use serde::{Deserialize, Serialize};
 use std::fmt::{self, Display};
