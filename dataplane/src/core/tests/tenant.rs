@@ -89,7 +89,7 @@ fn packets_that_may_be_fragmented_have_numbers_of_their_own() {
     };
     next.paths[0].header = OuterHeader::new(&fields).unwrap();
     Arc::make_mut(&mut bed.snapshot.next_hops).set(NextHopId(0), Some(Arc::new(next)));
-    let sent = bed.run(1, &vec![udp4(1, mac(10), 10); 3]);
+    let sent = bed.run(1, vec![udp4(1, mac(10), 10); 3]);
     let mut numbers: Vec<_> = sent.iter().map(|(_, packet)| be16(packet, 18)).collect();
     numbers.dedup();
     assert_eq!(numbers.len(), 3);

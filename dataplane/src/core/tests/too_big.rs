@@ -79,8 +79,8 @@ fn errors_groups_and_later_fragments_are_not_answered() {
 fn answers_are_limited_for_each_port() {
     let mut bed = Bed::new();
     bed.now_ns = 1 << 40;
-    assert_eq!(bed.run(1, &vec![udp4(1, mac(10), 1440); 200]).len(), 50);
-    assert_eq!(bed.run(2, &vec![udp4(2, mac(10), 1440); 200]).len(), 50);
+    assert_eq!(bed.run(1, vec![udp4(1, mac(10), 1440); 200]).len(), 50);
+    assert_eq!(bed.run(2, vec![udp4(2, mac(10), 1440); 200]).len(), 50);
     assert_eq!(bed.dropped(Reason::TooBig), 400);
 }
 
