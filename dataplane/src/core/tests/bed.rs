@@ -218,8 +218,8 @@ impl Bed {
         assert_eq!(after[reason as usize], before[reason as usize] + 1);
     }
 
-    pub(super) fn strays(&self) -> u64 {
-        self.pipeline.strays()
+    pub(super) fn unknown_devices(&self) -> u64 {
+        self.pipeline.unknown_devices()
     }
 
     /// Drops by reason, summed over the devices.

@@ -214,7 +214,7 @@ fn frames_of_a_device_that_is_gone_go_back_to_the_pool() {
     let mut bed = Bed::new();
     Arc::make_mut(&mut bed.snapshot.ports).devices[1] = None;
     assert_eq!(bed.run(1, &[udp4(1, mac(10), 10)]), []);
-    assert_eq!(bed.strays(), 1);
+    assert_eq!(bed.unknown_devices(), 1);
     let mut bed = Bed::new();
     bed.snapshot.next_hops = Arc::default();
     bed.assert_dropped(1, &udp4(1, mac(10), 10), Reason::Unresolved);
