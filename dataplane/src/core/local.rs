@@ -83,7 +83,7 @@ impl LocalFrame {
         }
     }
 
-    /// Sends the frame to all local ports of `domain` but `except`: copies first, the frame itself last.
+    /// Sends the frame to all local ports of `domain`: copies first, the frame itself last.
     pub(super) fn flood<'t, M: FrameMemory>(self, turn: &mut Turn<'t, '_, M>, domain: &'t Domain) {
         let mut waiting = None;
         for id in &domain.flood.ports {

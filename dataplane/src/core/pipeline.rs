@@ -35,7 +35,7 @@ pub struct Pipeline {
     worker: WorkerId,
     limits: Limits,
     identification: u16,
-    strays: u64,
+    unknown_devices: u64,
     stages: Stages,
 }
 
@@ -57,7 +57,7 @@ impl Pipeline {
             limits: Limits::new(),
             // Workers that send to one VTEP should not use the same numbers at the same time.
             identification: worker.0.wrapping_mul(0x2f1b),
-            strays: 0,
+            unknown_devices: 0,
             stages: Stages {
                 tenant: Vec::with_capacity(BURST),
                 overlay: Vec::with_capacity(BURST),
@@ -83,7 +83,7 @@ impl Pipeline {
     ) {
         let Some(device) = tables.snapshot.ports.device(device) else {
             // Removed from the tables a moment ago: there is no row to count in.
-            self.strays += frames.len() as u64;
+            self.unknown_devices += frames.len() as u64;
             frames.drain(..).for_each(|frame| pool.give(frame));
             return;
         };
@@ -118,8 +118,8 @@ impl Pipeline {
 
     /// Frames of devices that the tables did not have (any more).
     #[must_use]
-    pub const fn strays(&self) -> u64 {
-        self.strays
+    pub const fn unknown_devices(&self) -> u64 {
+        self.unknown_devices
     }
 }
 
