@@ -1,5 +1,6 @@
 //! AF_XDP sockets on real devices (veth, tap, macvlan), each test in a network namespace of its own. Needs root.
 
+mod filter;
 mod fixture;
 
 use fixture::{End, FRAME, Netns, frame, open, own_umem, pool_is_whole};
