@@ -215,6 +215,15 @@ pub(super) fn await_release(ifindex: u32, queue: u32) -> bool {
     }
 }
 
+/// How many queues AF_XDP sockets can bind to, for devices that don't tell: 1 to 64.
+pub(super) fn count_queues(ifindex: u32) -> u32 {
+    let missing = |queue: &u32| {
+        // The kernel's answer beyond the last queue (net/xdp/xsk_buff_pool.c, `xsk_reg_pool_at_qid`).
+        probe(ifindex, *queue).is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL))
+    };
+    (1..64).find(missing).unwrap_or(64)
+}
+
 /// Binds a socket of its own for a moment.
 fn probe(ifindex: u32, queue: u32) -> io::Result<()> {
     const CHUNK: u32 = 4096;

@@ -122,8 +122,12 @@ fn a_device_without_native_xdp_gets_the_generic_program() {
 /// Echoes each frame that the kernel sends to the tap: the guest's side of a virtual machine's interface.
 const TAP_ECHO: &str = "
 import fcntl, os, struct, sys
-tap = os.open('/dev/net/tun', os.O_RDWR)
-fcntl.ioctl(tap, 0x400454ca, struct.pack('16sH22x', b'tap0', 0x1002))
+def queue(name, flags):
+    tap = os.open('/dev/net/tun', os.O_RDWR)
+    fcntl.ioctl(tap, 0x400454ca, struct.pack('16sH22x', name, flags))
+    return tap
+tap = queue(b'tap0', 0x1002)
+more = [queue(b'tap3', 0x1102) for _ in range(3)]
 print('ready', flush=True)
 while True:
     os.write(tap, os.read(tap, 4096))
@@ -139,6 +143,7 @@ fn a_tap_takes_and_gives_frames() {
     BufReader::new(guest.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "ready\n");
     netns.ip("link set tap0 up");
+    assert_eq!(open("tap3", &Program::Tenant, Mode::Auto).queues(), 3);
     let mut tap = End::open("tap0", &Program::Tenant, Mode::Auto);
     let mut burst = Vec::new();
     tap.port.receive(&mut tap.pool, &mut burst);
@@ -153,6 +158,31 @@ fn a_tap_takes_and_gives_frames() {
         tap.pool.give(got);
     }
     tap.close();
+}
+
+#[test]
+fn a_veth_with_a_large_mtu_gets_the_generic_program() {
+    let netns = Netns::new();
+    netns.veth("left", "right");
+    netns.ip("link set left mtu 9000");
+    netns.ip("link set right mtu 9000");
+    let device = open("left", &Program::Tenant, Mode::Auto);
+    assert_eq!((device.attach_mode(), device.mtu()), (AttachMode::Generic, 9000));
+}
+
+#[test]
+fn a_queue_that_another_socket_has_is_refused_with_the_remedy() {
+    let netns = Netns::new();
+    netns.veth("left", "right");
+    let left = End::open("left", &Program::Tenant, Mode::Auto);
+    let refused = left.device.bind(0, &own_umem(), SocketConfig::default()).unwrap_err();
+    assert_eq!(refused.errno(), Some(libc::EBUSY));
+    assert!(
+        refused.to_string().contains("left queue 0") && refused.to_string().contains("another AF_XDP socket")
+    );
+    let beyond = left.device.bind(1, &own_umem(), SocketConfig::default()).unwrap_err().to_string();
+    assert!(beyond.contains("queue = 1"), "{beyond}");
+    left.close();
 }
 
 #[test]
