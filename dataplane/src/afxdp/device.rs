@@ -172,7 +172,7 @@ impl XdpDevice {
         };
         let target = Queue { interface: &self.name, ifindex: self.interface.index, number: queue };
         let (socket, owner) = socket::open(target, umem, modes, config)?;
-        let port = XskPort::new(socket, owner, umem.clone(), queue);
+        let port = XskPort::new(socket, owner, umem.clone(), target);
         self.programs
             .set_socket(queue, port.as_fd())
             .map_err(|source| Error::Load { interface: self.name.clone(), source })?;

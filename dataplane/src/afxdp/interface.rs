@@ -2,6 +2,7 @@
 //! namespace, while /sys/class/net may show another one's interfaces.
 
 use super::error::Error;
+use super::socket;
 use crate::addr::MacAddr;
 use std::ffi::{CString, c_ulong};
 use std::io;
@@ -86,16 +87,16 @@ impl Query {
         Ok(MacAddr(std::array::from_fn(|i| data[i] as u8)))
     }
 
-    /// Queues in use. A driver that doesn't tell (tap) counts as having one.
-    fn queues(&mut self) -> io::Result<u32> {
+    /// Queues in use; `None` if the driver doesn't tell (tap).
+    fn queues(&mut self) -> io::Result<Option<u32>> {
         let mut channels = Channels { command: ETHTOOL_GCHANNELS, ..Channels::default() };
         self.request.ifr_ifru.ifru_data = (&raw mut channels).cast();
         // The pointer to `channels`, which outlives the call, is overwritten by the next question's answer.
         let asked = self.ask(libc::SIOCETHTOOL).map(|_| ());
         self.request.ifr_ifru.ifru_data = std::ptr::null_mut();
         match asked {
-            Ok(()) => Ok((channels.combined + channels.rx.max(channels.tx)).max(1)),
-            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(1),
+            Ok(()) => Ok(Some((channels.combined + channels.rx.max(channels.tx)).max(1))),
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -109,11 +110,13 @@ impl Interface {
             move |source| Error::Interface { interface, step, source }
         };
         let mut query = Query::new(name).map_err(failed("find it"))?;
+        let index = query.index().map_err(failed("find it"))?;
+        let queues = query.queues().map_err(failed("read its number of queues"))?;
         Ok(Self {
-            index: query.index().map_err(failed("find it"))?,
+            index,
             mac: query.mac().map_err(failed("read its MAC address"))?,
             mtu: query.mtu().map_err(failed("read its MTU"))?,
-            queues: query.queues().map_err(failed("read its number of queues"))?,
+            queues: queues.unwrap_or_else(|| socket::count_queues(index)),
         })
     }
 }

@@ -20,11 +20,15 @@
 
 mod device;
 mod error;
+#[cfg(test)]
+mod fake;
 mod interface;
 mod ledger;
 mod port;
 mod ring;
 mod rings;
+#[cfg(test)]
+mod rings_tests;
 mod socket;
 mod sys;
 mod umem;

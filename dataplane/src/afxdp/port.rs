@@ -1,7 +1,7 @@
 //! A bound AF_XDP socket as a [`Port`].
 
 use super::ledger::Owner;
-use super::socket::{BindMode, Socket};
+use super::socket::{self, BindMode, Queue, Socket};
 use super::sys;
 use super::umem::{Umem, UmemMemory};
 use crate::core::frame::{Frame, Pool};
@@ -66,6 +66,7 @@ pub struct XskPort {
     socket: Option<Socket>,
     owner: Owner,
     umem: Umem,
+    ifindex: u32,
     queue: u32,
     mode: BindMode,
 }
@@ -75,9 +76,9 @@ pub struct XskPort {
 pub struct SocketId(pub(super) Owner);
 
 impl XskPort {
-    pub(super) fn new(socket: Socket, owner: Owner, umem: Umem, queue: u32) -> Self {
+    pub(super) fn new(socket: Socket, owner: Owner, umem: Umem, queue: Queue<'_>) -> Self {
         let mode = socket.mode;
-        Self { socket: Some(socket), owner, umem, queue, mode }
+        Self { socket: Some(socket), owner, umem, ifindex: queue.ifindex, queue: queue.number, mode }
     }
 
     /// How the kernel moves the frames.
@@ -124,6 +125,15 @@ impl XskPort {
         let mut registry = umem.registry();
         registry.bound.retain(|bound| bound.owner != self.owner);
         drop(socket);
+        if self.mode == BindMode::ZeroCopy && !socket::await_release(self.ifindex, self.queue) {
+            // Chunks that the device may still write to must not be used again: better lost, and said.
+            tracing::error!(
+                self.ifindex,
+                self.queue,
+                "the kernel doesn't release the queue: its frames are lost"
+            );
+            return;
+        }
         umem.ledger().take_back_all(self.owner, give);
         registry.release(self.owner);
     }

@@ -208,3 +208,94 @@ impl<T: Copy, M: Memory<T>> Consumer<T, M> {
         self.half.consumer().store(self.half.ours, Ordering::Release);
     }
 }
+#[cfg(test)]
+mod tests {
+    use super::super::fake::FakeRing;
+    use super::*;
+
+    fn pair(size: u32, start: u32) -> (Producer<u64, FakeRing<u64>>, Consumer<u64, FakeRing<u64>>) {
+        let ring = FakeRing::new(size, start);
+        (Producer::new(ring.clone()), Consumer::new(ring))
+    }
+
+    #[test]
+    fn entries_arrive_in_order_across_the_wrap_of_the_indices() {
+        for start in [0, u32::MAX - 2, u32::MAX, 1 << 31] {
+            let (mut producer, mut consumer) = pair(4, start);
+            for value in 0..100 {
+                assert!(producer.push(value));
+                assert_eq!(consumer.pop(), None, "seen before publish");
+                producer.publish();
+                assert_eq!(consumer.pop(), Some(value));
+                consumer.release();
+            }
+            assert_eq!(producer.pending(), 0);
+        }
+    }
+
+    #[test]
+    fn a_full_ring_takes_no_more_until_slots_are_released() {
+        let (mut producer, mut consumer) = pair(4, u32::MAX - 1);
+        assert_eq!(producer.free(4), 4);
+        assert!((0..4).all(|value| producer.push(value)));
+        assert!(!producer.push(4));
+        producer.publish();
+        assert_eq!((producer.free(1), producer.pending()), (0, 4));
+        assert_eq!(consumer.pop(), Some(0));
+        assert!(!producer.push(4), "a slot that is read but not released");
+        consumer.release();
+        assert!(producer.push(4));
+        assert!(!producer.push(5));
+        producer.publish();
+        assert_eq!(std::iter::from_fn(|| consumer.pop()).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn an_index_out_of_range_reads_as_empty_or_full() {
+        let ring = FakeRing::<u64>::new(4, 0);
+        let mut consumer = Consumer::new(ring.clone());
+        ring.set_producer(5);
+        assert_eq!(consumer.pop(), None);
+        let ring = FakeRing::<u64>::new(4, 0);
+        let mut producer = Producer::new(ring.clone());
+        assert!((0..4).all(|value| producer.push(value)));
+        producer.publish();
+        ring.set_consumer(u32::MAX - 7);
+        assert!(!producer.push(4));
+        assert_eq!(producer.pending(), 4);
+    }
+
+    #[test]
+    fn the_wakeup_flag_is_the_kernels() {
+        let ring = FakeRing::<u64>::new(4, 0);
+        let producer = Producer::new(ring.clone());
+        assert!(!producer.needs_wakeup());
+        ring.set_flags(NEED_WAKEUP);
+        assert!(producer.needs_wakeup());
+    }
+
+    #[test]
+    fn two_threads_see_each_entry_once_and_in_order() {
+        let count = if cfg!(miri) { 300 } else { 200_000 };
+        let (mut producer, mut consumer) = pair(8, u32::MAX - 100);
+        let sender = std::thread::spawn(move || {
+            for value in 0..count {
+                while !producer.push(value) {
+                    std::thread::yield_now();
+                }
+                producer.publish();
+            }
+        });
+        for expected in 0..count {
+            let value = loop {
+                match consumer.pop() {
+                    Some(value) => break value,
+                    None => std::thread::yield_now(),
+                }
+            };
+            assert_eq!(value, expected);
+            consumer.release();
+        }
+        sender.join().unwrap();
+    }
+}

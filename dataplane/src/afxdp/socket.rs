@@ -12,6 +12,7 @@ use std::marker::PhantomData;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// How the kernel moves frames between the device and the packet memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,6 +161,10 @@ impl Queue<'_> {
     }
 }
 
+/// How long a queue may stay busy after its last socket was closed: the kernel releases it in a work item
+/// (net/xdp/xsk_buff_pool.c, `xp_put_pool`).
+const RELEASE: Duration = Duration::from_millis(500);
+
 /// Opens and binds a socket in the first of `modes` that works, and enters it in the registry.
 pub(super) fn open(
     queue: Queue<'_>,
@@ -168,20 +173,68 @@ pub(super) fn open(
     config: SocketConfig,
 ) -> Result<(Socket, Owner), Error> {
     config.check()?;
-    let mut registry = umem.registry();
-    let owner = registry.reserve()?;
-    let mut last = None;
+    let owner = umem.registry().reserve()?;
+    let deadline = Instant::now() + RELEASE;
+    let mut last = Error::Value { what: "modes", value: 0, expected: "at least one mode to bind in" };
     for &mode in modes {
-        match open_in(queue, umem, mode, config, owner, &mut registry) {
-            Ok(socket) => {
-                registry.bound.push(Bound { owner, mode: socket.mode, socket: Arc::clone(&socket.fd) });
-                return Ok((socket, owner));
+        loop {
+            // The lock is free between two tries, so that no worker waits long to close a port.
+            let mut registry = umem.registry();
+            match open_in(queue, umem, mode, config, owner, &registry) {
+                Ok(socket) => {
+                    registry.bound.push(Bound { owner, mode: socket.mode, socket: Arc::clone(&socket.fd) });
+                    return Ok((socket, owner));
+                }
+                Err(error) => last = error,
             }
-            Err(error) => last = Some(error),
+            drop(registry);
+            if last.errno() != Some(libc::EBUSY) || Instant::now() >= deadline {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
-    registry.release(owner);
-    Err(last.unwrap_or(Error::Value { what: "modes", value: 0, expected: "at least one mode to bind in" }))
+    umem.registry().release(owner);
+    Err(last)
+}
+
+/// Waits until the kernel has released a queue whose zero-copy socket was closed: until then the device may still
+/// write to chunks of its fill ring. Another socket can bind there only afterwards. False if that takes too long.
+pub(super) fn await_release(ifindex: u32, queue: u32) -> bool {
+    let deadline = Instant::now() + RELEASE;
+    loop {
+        match probe(ifindex, queue) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+            // Bound, or the device is gone, and the kernel has released its queues at that moment.
+            Ok(()) | Err(_) => return true,
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// How many queues AF_XDP sockets can bind to, for devices that don't tell: 1 to 64.
+pub(super) fn count_queues(ifindex: u32) -> u32 {
+    let missing = |queue: &u32| {
+        // The kernel's answer beyond the last queue (net/xdp/xsk_buff_pool.c, `xsk_reg_pool_at_qid`).
+        probe(ifindex, *queue).is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL))
+    };
+    (1..64).find(missing).unwrap_or(64)
+}
+
+/// Binds a socket of its own for a moment.
+fn probe(ifindex: u32, queue: u32) -> io::Result<()> {
+    const CHUNK: u32 = 4096;
+    const ENTRIES: u32 = 4;
+    let memory = Mapping::anonymous(CHUNK as usize, false)?;
+    let fd = sys::socket()?;
+    sys::register_umem(fd.as_fd(), &memory, CHUNK)?;
+    let _fill: KernelRing<u64> = ring(&fd, RingKind::Fill, ENTRIES)?;
+    let _completion: KernelRing<u64> = ring(&fd, RingKind::Completion, ENTRIES)?;
+    let _rx: KernelRing<xdp_desc> = ring(&fd, RingKind::Rx, ENTRIES)?;
+    sys::bind(fd.as_fd(), ifindex, queue, libc::XDP_COPY, None)
 }
 
 fn open_in(
@@ -190,7 +243,7 @@ fn open_in(
     mode: BindMode,
     config: SocketConfig,
     owner: Owner,
-    registry: &mut Registry,
+    registry: &Registry,
 ) -> Result<Socket, Error> {
     for other in registry.bound.iter().filter(|bound| bound.mode == mode) {
         let share = Arc::clone(&other.socket);
