@@ -85,7 +85,8 @@ fn batch(requests: Vec<Request>, handler: &mut impl Handler) -> Option<Value> {
 fn blame(error: &ApiError, index: usize) -> ApiError {
     match error.data.as_ref().and_then(|data| data.index) {
         Some(wrong) if wrong != index => {
-            let message = format!("not applied: request {wrong} of the batch was refused: {error}");
+            // The wrong one's own answer says why: repeated in each, the answer could outgrow every bound.
+            let message = format!("not applied: request {wrong} of the batch was refused");
             ApiError { code: code::REFUSED, message, data: error.data.clone() }
         }
         _ => error.clone(),

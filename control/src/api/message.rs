@@ -1,13 +1,16 @@
 //! JSON-RPC 2.0 messages: one object, or one array of objects (a batch), a line.
 
 use super::show::{MAX_ROWS, Query, ShowRequest};
-use crate::config::{BatchError, Change, Problems};
+use crate::config::{BatchError, Change, Diff, Problems};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 /// The longest request, bytes, without its line end.
 pub const MAX_REQUEST: usize = 1 << 20;
+
+/// The most requests of a batch: more than fit into [`MAX_REQUEST`] when they make sense.
+pub const MAX_BATCH: usize = 16_384;
 
 /// What kind of error it is: JSON-RPC's own codes, and one of ours.
 pub mod code {
@@ -192,6 +195,10 @@ impl Message {
             Value::Array(items) if items.is_empty() => {
                 Err(ApiError::new(code::INVALID_REQUEST, "an empty batch; put requests into the array"))
             }
+            Value::Array(items) if items.len() > MAX_BATCH => {
+                let message = format!("a batch of {}; {MAX_BATCH} requests are the most", items.len());
+                Err(ApiError::new(code::INVALID_REQUEST, message))
+            }
             Value::Array(items) => Ok(Self::Batch(items.into_iter().map(Request::read).collect())),
             other => Ok(Self::Single(Request::read(other))),
         }
@@ -233,7 +240,7 @@ fn read_call(mut object: Map<String, Value>) -> Result<Call, ApiError> {
     if !params.is_object() {
         return Err(ApiError::new(code::INVALID_PARAMS, "params: write an object").field("params"));
     }
-    if let Some(change) = Change::from_request(&method, params.clone()) {
+    if let Some(change) = Change::from_request(&method, &params) {
         return Ok(Call::Change(change?));
     }
     let show = |request: fn(Query) -> ShowRequest, params| Ok(Call::Show(request(query(params)?)));
@@ -279,5 +286,14 @@ pub fn response(id: Value, result: Result<Value, ApiError>) -> Value {
     match result {
         Ok(result) => json!({"jsonrpc": "2.0", "id": id, "result": result}),
         Err(error) => json!({"jsonrpc": "2.0", "id": id, "error": error}),
+    }
+}
+
+impl From<&Diff> for ConfigDiff {
+    fn from(diff: &Diff) -> Self {
+        Self {
+            changes: diff.changes.iter().map(ToString::to_string).collect(),
+            restart: diff.restart.iter().map(|&key| key.to_owned()).collect(),
+        }
     }
 }

@@ -21,6 +21,7 @@ mod request;
 mod save;
 mod section;
 mod table;
+mod words;
 
 pub use change::{BatchError, Change, ChangeError, MAX_PORTS, MAX_VNIS};
 pub use diff::{Diff, diff};

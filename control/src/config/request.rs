@@ -26,7 +26,7 @@ impl Change {
     ///
     /// # Errors
     /// Every wrong, missing or unknown field. The problems have no line and their keys are the fields' names.
-    pub fn from_request(method: &str, params: Value) -> Option<Result<Self, Problems>> {
+    pub fn from_request(method: &str, params: &Value) -> Option<Result<Self, Problems>> {
         let method = CHANGE_METHODS.iter().find(|known| **known == method)?;
         let mut problems = Problems::new(method);
         let params = Located::from_json(params);
