@@ -1,25 +1,11 @@
-//! vtep-bench: measures what the daemon runs, and says whether it is fast enough.
-//!
-//! ```text
-//! run       rows -> row -> report          rows use the functions of vtep_dataplane, or a lab with real links
-//! generate  traffic::template -> AF_XDP
-//! sink      AF_XDP -> traffic::sink
-//! ```
-
-mod cli;
-mod clock;
-mod lab;
-mod machine;
-mod report;
-mod row;
-mod rows;
-mod traffic;
+//! The program `vtep-bench`: arguments in, rows out.
 
 use clap::Parser;
-use cli::{Cli, Command};
-use report::{Broken, Run};
-use row::{Effort, Failure};
+use vtep_bench::cli::{self, Cli, Command};
+use vtep_bench::report::{self, Broken, Run};
+use vtep_bench::row::{Effort, Failure};
 use std::process::ExitCode;
+use vtep_bench::{command, lab, machine, rows};
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
@@ -30,7 +16,8 @@ fn main() -> ExitCode {
             }
             Ok(true)
         }
-        Command::Generate(_) | Command::Sink(_) => Err(Failure::new("wait")),
+        Command::Generate(arguments) => command::generate(&arguments).map(|()| true),
+        Command::Sink(arguments) => command::sink(&arguments).map(|()| true),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -6,5 +6,6 @@
 //! ```
 
 pub mod cores;
+pub mod link;
 pub mod net;
 pub mod topology;
