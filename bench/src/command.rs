@@ -51,7 +51,12 @@ pub fn generate(arguments: &cli::Generate) -> Result<(), Failure> {
     let pace = Pace { rate: arguments.rate, count: arguments.count, duration: arguments.duration };
     let sent = generate::run(&mut link.pool, port, &mut template, &pace, &stop)?;
     generate::drain(&mut link.pool, port, idle)?;
-    println!("sent {} frames in {:.3} s: {:.0} a second", sent.frames, sent.elapsed.as_secs_f64(), sent.rate());
+    println!(
+        "sent {} frames in {:.3} s: {:.0} a second",
+        sent.frames,
+        sent.elapsed.as_secs_f64(),
+        sent.rate()
+    );
     Ok(())
 }
 

@@ -1,10 +1,10 @@
 //! The program `vtep-bench`: arguments in, rows out.
 
 use clap::Parser;
+use std::process::ExitCode;
 use vtep_bench::cli::{self, Cli, Command};
 use vtep_bench::report::{self, Broken, Run};
 use vtep_bench::row::{Effort, Failure};
-use std::process::ExitCode;
 use vtep_bench::{command, lab, machine, rows};
 
 fn main() -> ExitCode {

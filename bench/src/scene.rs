@@ -52,10 +52,7 @@ impl Scene {
         let domain = Domain {
             id: DOMAIN,
             vni: Vni::new(VNI).map_err(Failure::of("VNI"))?,
-            flood: FloodList {
-                next_hops: hops.clone().map(NextHopId).collect(),
-                ports: Box::new([PORT]),
-            },
+            flood: FloodList { next_hops: hops.clone().map(NextHopId).collect(), ports: Box::new([PORT]) },
             sources: hops.map(NextHopId).collect::<VtepSet>(),
             pass_tags: false,
             counters: counters(),

@@ -6,6 +6,8 @@
 //! ```
 
 pub mod cores;
+pub mod forwarder;
 pub mod link;
 pub mod net;
 pub mod topology;
+pub mod trial;

@@ -218,7 +218,9 @@ impl Ratio {
     fn new(effort: Effort) -> Result<Self, Failure> {
         let filled = Filled::new(effort.pick(100_000, 1_000_000))?;
         let mut map = HashMap::with_capacity(filled.keys.len());
-        filled.table.for_each(|key, to| drop(map.insert(key, to)));
+        filled.table.for_each(|key, to| {
+            map.insert(key, to);
+        });
         Ok(Self { filled, map, rounds: effort.pick(10, 10), last: (0.0, 0.0) })
     }
 }

@@ -1,12 +1,13 @@
 //! Every row, in the order in which they are printed.
 
-mod fdb;
-mod random;
+pub mod fdb;
+pub mod random;
+pub mod real;
 
 use crate::row::Spec;
 
 /// All rows.
-pub const ALL: &[Spec] = &[fdb::LOOKUP, fdb::RATIO, fdb::UPDATE];
+pub const ALL: &[Spec] = &[fdb::LOOKUP, fdb::RATIO, fdb::UPDATE, real::XSK, real::KERNEL];
 
 /// The rows with these names, in the order of [`ALL`]; all when no name is given.
 ///

@@ -192,6 +192,13 @@ pub fn read(frame: &[u8]) -> Option<Stamp> {
     (flags & 0x08 != 0).then_some(Stamp { sequence, sent_ns, vni: Some(vni), inner: VXLAN_OVERHEAD })
 }
 
+/// True when two plain frames are the same but for the time stamp.
+#[must_use]
+pub fn same(one: &[u8], other: &[u8]) -> bool {
+    let (time, end) = (UDP_PAYLOAD + 8, UDP_PAYLOAD + STAMP);
+    one.len() == other.len() && one.get(..time) == other.get(..time) && one.get(end..) == other.get(end..)
+}
+
 fn read_at(frame: &[u8]) -> Option<(u32, u64)> {
     let stamp: &[u8; STAMP] = frame.get(UDP_PAYLOAD..)?.first_chunk()?;
     let (magic, rest) = stamp.split_first_chunk::<4>()?;
