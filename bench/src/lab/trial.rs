@@ -4,9 +4,10 @@ use super::cores::pin;
 use super::link::{Link, send_only};
 use super::topology::{self, GENERATOR, SINK, Topology};
 use crate::row::Failure;
+use crate::traffic::check::{Outer, check};
 use crate::traffic::generate::{self, Pace, Sent};
 use crate::traffic::sink;
-use crate::traffic::template::{self, Template};
+use crate::traffic::template::Template;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -69,6 +70,8 @@ impl Range {
     /// [`Failure`] with the first wrong frame, or how many are missing.
     pub fn check(&mut self, arrive: Arrive) -> Result<(), Failure> {
         let template = Template::new(&topology::shape(self.size)?)?;
+        let (macs, addresses) = (topology::underlay_macs()?, (topology::LOCAL, topology::REMOTE));
+        let outer = (arrive == Arrive::Vxlan).then_some(Outer { macs, addresses, vni: topology::VNI });
         let Self { topology, sink, .. } = self;
         let mut burst = Vec::with_capacity(BURST);
         // The first look gives the kernel chunks to receive into; what came before the check is thrown away.
@@ -81,7 +84,7 @@ impl Range {
             let start = Instant::now();
             while right < CHECKED && wrong.is_none() && start.elapsed() < Duration::from_secs(3) {
                 sink::receive(&mut sink.pool, &mut sink.ports[0], &mut burst, |frame, _| {
-                    match check(frame, &template, arrive) {
+                    match check(frame, &template, outer.as_ref()) {
                         Ok(()) => right += 1,
                         Err(why) => wrong = wrong.take().or(Some(why)),
                     }
@@ -116,10 +119,18 @@ impl Range {
         })
     }
 
+    /// Frames that have reached the sink since it was made.
+    ///
+    /// # Errors
+    /// [`Failure`] when the sink's interface is gone.
+    pub fn arrived(&self) -> Result<u64, Failure> {
+        self.topology.sink.received(SINK)
+    }
+
     fn count(&self, window: Duration) -> Result<f64, Failure> {
-        let (before, start) = (self.topology.sink.received(SINK)?, Instant::now());
+        let (before, start) = (self.arrived()?, Instant::now());
         thread::sleep(window);
-        let (after, elapsed) = (self.topology.sink.received(SINK)?, start.elapsed());
+        let (after, elapsed) = (self.arrived()?, start.elapsed());
         Ok((after - before) as f64 / elapsed.as_secs_f64())
     }
 }
@@ -135,34 +146,4 @@ fn send(
         let mut link = Link::open(&[(GENERATOR, send_only())], 0)?;
         generate::run(&mut link.pool, &mut link.ports[0], &mut template, pace, stop)
     })
-}
-
-fn check(frame: &[u8], template: &Template, arrive: Arrive) -> Result<(), Failure> {
-    let wrong = |what: &str| Failure::new(format!("a frame at the sink {what}: {frame:02x?}"));
-    let stamp = template::read(frame).ok_or_else(|| wrong("is none that was sent"))?;
-    let vni = (arrive == Arrive::Vxlan).then_some(topology::VNI);
-    if stamp.vni != vni {
-        return Err(wrong(&format!("has VNI {:?} and not {vni:?}", stamp.vni)));
-    }
-    if vni.is_some() && !outer_is_right(frame)? {
-        return Err(wrong("has other outer addresses"));
-    }
-    let inner = &frame[stamp.inner..];
-    if template::same(inner, &template.expected(stamp.sequence)) {
-        Ok(())
-    } else {
-        Err(wrong("was changed inside"))
-    }
-}
-
-/// Whether the outer header goes from the forwarder's VTEP to the sink's, with a right IPv4 checksum.
-fn outer_is_right(frame: &[u8]) -> Result<bool, Failure> {
-    let (ethernet, rest) = etherparse::Ethernet2Header::from_slice(frame).map_err(Failure::of("outer"))?;
-    let (ip, _) = etherparse::Ipv4Header::from_slice(rest).map_err(Failure::of("outer"))?;
-    let (source, destination) = topology::underlay_macs()?;
-    Ok(ethernet.source == source.0
-        && ethernet.destination == destination.0
-        && ip.source == topology::LOCAL.octets()
-        && ip.destination == topology::REMOTE.octets()
-        && ip.header_checksum == ip.calc_header_checksum())
 }

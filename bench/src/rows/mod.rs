@@ -1,13 +1,24 @@
 //! Every row, in the order in which they are printed.
 
 pub mod fdb;
+pub mod pipeline;
 pub mod random;
 pub mod real;
 
 use crate::row::Spec;
 
 /// All rows.
-pub const ALL: &[Spec] = &[fdb::LOOKUP, fdb::RATIO, fdb::UPDATE, real::XSK, real::KERNEL];
+pub const ALL: &[Spec] = &[
+    pipeline::ENCAP_HOT,
+    pipeline::ENCAP_COLD,
+    pipeline::DECAP_HOT,
+    pipeline::DECAP_COLD,
+    fdb::LOOKUP,
+    fdb::RATIO,
+    fdb::UPDATE,
+    real::XSK,
+    real::KERNEL,
+];
 
 /// The rows with these names, in the order of [`ALL`]; all when no name is given.
 ///

@@ -39,14 +39,33 @@ fn thousands(rate: f64) -> String {
     format!("{:.0} k/s", rate / 1e3)
 }
 
-/// Measures with a forwarder of our own; also the share of its core that its thread spent in user space.
-fn ours(range: &Range, work: Work, window: Duration) -> Result<(Counted, f64, String), Failure> {
-    let forwarder = Forwarder::start(&range.topology, work, FORWARDER_CORE)?;
-    let before = forwarder.spent()?;
-    let counted = range.measure(window)?;
-    let spent = forwarder.spent()?.since(before);
-    let all = (spent.user + spent.kernel).as_secs_f64();
-    Ok((counted, spent.user.as_secs_f64() / all, forwarder.modes().join("; ")))
+/// A trial with a forwarder of our own.
+struct Trial {
+    counted: Counted,
+    /// Time of its thread for each frame that arrived, nanoseconds: in user space and in the kernel.
+    user_ns: f64,
+    kernel_ns: f64,
+    modes: String,
+}
+
+impl Trial {
+    fn run(range: &Range, work: Work, window: Duration) -> Result<Self, Failure> {
+        let forwarder = Forwarder::start(&range.topology, work, FORWARDER_CORE)?;
+        let (before, arrived) = (forwarder.spent()?, range.arrived()?);
+        let counted = range.measure(window)?;
+        let (spent, frames) = (forwarder.spent()?.since(before), range.arrived()? - arrived);
+        let cost = |time: Duration| time.as_nanos() as f64 / frames as f64;
+        let modes = forwarder.modes().join("; ");
+        Ok(Self { counted, user_ns: cost(spent.user), kernel_ns: cost(spent.kernel), modes })
+    }
+}
+
+impl std::fmt::Display for Trial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { counted, user_ns, kernel_ns, .. } = self;
+        let (arrived, offered) = (thousands(counted.arrived), thousands(counted.offered));
+        write!(f, "{arrived} (offered {offered}; {user_ns:.0} ns user + {kernel_ns:.0} ns kernel a frame)")
+    }
 }
 
 fn cores() -> String {
@@ -76,18 +95,10 @@ impl Xsk {
 impl Measure for Xsk {
     fn once(&mut self) -> Result<f64, Failure> {
         let window = window(self.effort);
-        let (bare, bare_user, modes) = ours(&self.range, Work::Bare, window)?;
-        let (vxlan, vxlan_user, _) = ours(&self.range, Work::Vxlan, window)?;
-        self.last = format!(
-            "last: bare {} ({:.0}% of its time in user space), VXLAN {} ({:.0}%), offered {} and {}; {modes}",
-            thousands(bare.arrived),
-            bare_user * 100.0,
-            thousands(vxlan.arrived),
-            vxlan_user * 100.0,
-            thousands(bare.offered),
-            thousands(vxlan.offered),
-        );
-        Ok(vxlan.arrived / bare.arrived)
+        let bare = Trial::run(&self.range, Work::Bare, window)?;
+        let vxlan = Trial::run(&self.range, Work::Vxlan, window)?;
+        self.last = format!("last: bare {bare}, VXLAN {vxlan}; {}", vxlan.modes);
+        Ok(vxlan.counted.arrived / bare.counted.arrived)
     }
 
     fn plan(&self) -> Plan {
@@ -131,17 +142,14 @@ impl Measure for Kernel {
         let inline = self.linux.measure(window)?.arrived;
         self.linux.topology.steer_kernel(Some(FORWARDER_CORE))?;
         let steered = self.linux.measure(window)?.arrived;
-        let (ours, user, _) = ours(&self.range, Work::Vxlan, window)?;
+        let ours = Trial::run(&self.range, Work::Vxlan, window)?;
         self.last = format!(
-            "last: ours {} (offered {}, {:.0}% of the forwarder's time in user space), Linux {} on the generator's \
-             core, {} steered to the forwarder's core (RPS); the better one counts",
-            thousands(ours.arrived),
-            thousands(ours.offered),
-            user * 100.0,
+            "last: ours {ours}; Linux {} on the generator's core, {} steered to the forwarder's core (RPS): the \
+             better one counts",
             thousands(inline),
             thousands(steered),
         );
-        Ok(ours.arrived / inline.max(steered))
+        Ok(ours.counted.arrived / inline.max(steered))
     }
 
     fn plan(&self) -> Plan {

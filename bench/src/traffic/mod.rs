@@ -5,6 +5,7 @@
 //! | Ethernet 14 | IPv4 20 | UDP 8 | VXLAN 8 | a plain frame |                             VXLAN
 //! ```
 
+pub mod check;
 pub mod generate;
 pub mod histogram;
 pub mod sink;

@@ -24,7 +24,7 @@ const STAMP: usize = 16;
 pub const MIN_FRAME: usize = 60;
 
 /// The first port of the range for outer UDP source ports (RFC 7348 section 5), and of inner flows.
-const FIRST_PORT: u16 = 49152;
+pub const FIRST_PORT: u16 = 49152;
 
 /// The most flows that a template makes: as many as there are dynamic ports.
 pub const MAX_FLOWS: u16 = u16::MAX - FIRST_PORT + 1;
