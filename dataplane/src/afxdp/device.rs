@@ -90,6 +90,14 @@ pub struct XdpDevice {
     _link: OwnedFd,
 }
 
+/// How many queues the interface called `name` has, in the caller's network namespace.
+///
+/// # Errors
+/// [`Error::Interface`].
+pub fn queues(name: &str) -> Result<u32, Error> {
+    Ok(Interface::named(name)?.queues)
+}
+
 impl XdpDevice {
     /// Puts the program on the interface called `name` in the caller's network namespace. Frames that it would give to
     /// a socket are passed (underlay) or dropped (tenant) until [`XdpDevice::bind`].

@@ -29,7 +29,7 @@ mod socket;
 mod sys;
 mod umem;
 
-pub use device::{AttachMode, Mode, Program, XdpDevice};
+pub use device::{AttachMode, Mode, Program, XdpDevice, queues};
 pub use error::Error;
 pub use port::{Statistics, XskPort};
 pub use socket::{BindMode, BusyPoll, SocketConfig};

@@ -22,6 +22,8 @@ mod overlay;
 pub mod pipeline;
 mod tally;
 mod tenant;
+#[cfg(test)]
+mod tests;
 mod too_big;
 mod turn;
 pub mod verdict;

@@ -1,0 +1,1 @@
+//! Rules on the source that the compiler does not check.
