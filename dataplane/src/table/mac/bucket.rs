@@ -1,10 +1,7 @@
 //! One cache line of the table: the reader's and the writer's steps in it. Their proof is at the top of [`super`].
 
-#[cfg(loom)]
-use ::loom::sync::atomic::{AtomicU32, AtomicU64};
+use super::atomic::{AtomicU32, AtomicU64, own_u32, own_u64};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-#[cfg(not(loom))]
-use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// Entries of a bucket.
 pub(super) const PLACES: usize = 5;
@@ -57,7 +54,9 @@ impl Bucket {
     pub(super) fn look(&self, key: u64) -> Look {
         loop {
             let state = self.state.load(Acquire);
-            let found = self.place_of(key).map(|place| self.destinations[place].load(Acquire));
+            let found = self
+                .scan(key, |stored| stored.load(Acquire))
+                .map(|place| self.destinations[place].load(Acquire));
             if self.state.load(Relaxed) == state {
                 return Look { found, state };
             }
@@ -70,25 +69,30 @@ impl Bucket {
         self.state.load(Relaxed) == look.state
     }
 
+    /// The place of a key, to the writer.
+    pub(super) fn place_of(&self, key: u64) -> Option<usize> {
+        self.scan(key, own_u64)
+    }
+
+    /// A free place, to the writer.
+    pub(super) fn free(&self) -> Option<usize> {
+        self.place_of(0)
+    }
+
     /// The place of a key. Compares all five without a branch: which one matches can't be predicted.
     #[inline]
-    pub(super) fn place_of(&self, key: u64) -> Option<usize> {
+    fn scan(&self, key: u64, load: impl Fn(&AtomicU64) -> u64) -> Option<usize> {
         let mut matches = 1u32 << PLACES;
         for (place, stored) in self.keys.iter().enumerate() {
-            matches |= u32::from(stored.load(Acquire) == key) << place;
+            matches |= u32::from(load(stored) == key) << place;
         }
         let place = matches.trailing_zeros() as usize;
         (place < PLACES).then_some(place)
     }
 
-    /// A free place.
-    pub(super) fn free(&self) -> Option<usize> {
-        self.place_of(0)
-    }
-
     /// The entry in a place: key (0 = free) and destination.
     pub(super) fn entry(&self, place: usize) -> (u64, u32) {
-        (self.keys[place].load(Relaxed), self.destinations[place].load(Relaxed))
+        (own_u64(&self.keys[place]), own_u32(&self.destinations[place]))
     }
 
     /// Fills a free place.
@@ -100,12 +104,12 @@ impl Bucket {
 
     /// Tells readers that scanned before the last `put` that they may have missed a key that came from its other bucket.
     pub(super) fn new_version(&self) {
-        self.state.store(self.state.load(Relaxed).wrapping_add(VERSION), Release);
+        self.state.store(own_u32(&self.state).wrapping_add(VERSION), Release);
     }
 
     /// Points the key in a place elsewhere; returns the destination before.
     pub(super) fn redirect(&self, place: usize, destination: u32) -> u32 {
-        let old = self.destinations[place].load(Relaxed);
+        let old = own_u32(&self.destinations[place]);
         self.destinations[place].store(destination, Release);
         old
     }
@@ -117,7 +121,7 @@ impl Bucket {
 
     /// One more key of this bucket goes to its second one. Call before it is there.
     pub(super) fn one_elsewhere(&self) {
-        let state = self.state.load(Relaxed);
+        let state = own_u32(&self.state);
         if state & MANY != MANY {
             self.state.store(state + 1, Release);
         }
@@ -125,7 +129,7 @@ impl Bucket {
 
     /// One key of this bucket has left its second one. Call after it has.
     pub(super) fn one_less_elsewhere(&self) {
-        let state = self.state.load(Relaxed);
+        let state = own_u32(&self.state);
         if state & MANY != MANY {
             self.state.store(state - 1, Release);
         }

@@ -63,6 +63,7 @@
 //! multiple of 67,108,864 changes of one bucket, to the exact number.
 
 mod array;
+mod atomic;
 mod bucket;
 #[cfg(all(test, loom))]
 mod loom;
