@@ -8,7 +8,7 @@
 
 use super::net::{Namespace, run};
 use crate::row::Failure;
-use crate::traffic::template::Shape;
+use crate::traffic::template::{FIRST_PORT, Shape};
 use std::net::Ipv4Addr;
 use vtep_dataplane::addr::{HostMac, MacAddr, Vni};
 
@@ -135,7 +135,7 @@ impl Topology {
         let forwarder = &self.forwarder;
         forwarder.ip("link add br0 type bridge")?;
         forwarder.ip(&format!(
-            "link add vxlan0 type vxlan id {VNI} local {LOCAL} dstport {UDP_PORT} nolearning"
+            "link add vxlan0 type vxlan id {VNI} local {LOCAL} dstport {UDP_PORT} srcport {FIRST_PORT} 65535 nolearning"
         ))?;
         for member in [TENANT, "vxlan0"] {
             forwarder.ip(&format!("link set {member} master br0 up"))?;

@@ -147,3 +147,22 @@ fn send(
         generate::run(&mut link.pool, &mut link.ports[0], &mut template, pace, stop)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::forwarder::{Forwarder, Work};
+    use super::*;
+
+    #[test]
+    fn what_is_forwarded_is_told_from_what_is_encapsulated() {
+        let mut range = Range::new("trial", 60).unwrap();
+        let missing = range.check(Arrive::Plain).unwrap_err().to_string();
+        assert!(missing.starts_with("0 of 256 frames"), "{missing}");
+        let bare = Forwarder::start(&range.topology, Work::Bare, 1).unwrap();
+        range.check(Arrive::Plain).unwrap();
+        assert!(range.check(Arrive::Vxlan).is_err());
+        drop(bare);
+        let _vxlan = Forwarder::start(&range.topology, Work::Vxlan, 1).unwrap();
+        range.check(Arrive::Vxlan).unwrap();
+    }
+}
