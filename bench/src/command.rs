@@ -11,8 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use vtep_dataplane::afxdp::Program;
 
-/// Set by SIGINT and SIGTERM, so that sockets are closed and programs detached.
-fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
+/// Set by SIGINT and SIGTERM, so that sockets are closed, programs detached and namespaces removed.
+///
+/// # Errors
+/// [`Failure`] when a signal can't be caught.
+pub fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(Failure::of("signals"))?;

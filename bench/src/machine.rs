@@ -21,6 +21,8 @@ pub struct Machine {
     pub kernel: String,
     /// True under a hypervisor.
     pub virtual_machine: bool,
+    /// Runnable threads in the last minute, before the run: other work on the machine spoils figures.
+    pub load: f64,
     /// The time of the run, seconds since 1970.
     pub time: u64,
 }
@@ -62,6 +64,7 @@ impl Machine {
             memory_mib: kib.unwrap_or(0) / 1024,
             kernel: read("/proc/sys/kernel/osrelease"),
             virtual_machine: value(&cpu, "flags").is_some_and(|f| f.split(' ').any(|f| f == "hypervisor")),
+            load: read("/proc/loadavg").split(' ').next().and_then(|l| l.parse().ok()).unwrap_or(f64::NAN),
             time: now.map_or(0, |t| t.as_secs()),
         }
     }
@@ -73,12 +76,13 @@ impl std::fmt::Display for Machine {
         let place = if self.virtual_machine { "virtual machine" } else { "bare metal" };
         write!(
             f,
-            "{}, {} cores, {ghz}, {}, {} MiB, Linux {}, {place}",
+            "{}, {} cores, {ghz}, {}, {} MiB, Linux {}, {place}, load {}",
             self.cpu,
             self.cores,
             self.caches.join(", "),
             self.memory_mib,
-            self.kernel
+            self.kernel,
+            self.load
         )
     }
 }

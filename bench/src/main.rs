@@ -40,8 +40,9 @@ fn run(arguments: &cli::Run) -> Result<bool, Failure> {
     let mut run = Run { machine: machine::Machine::look(), effort, rows: Vec::new(), broken: Vec::new() };
     println!("{}", run.machine);
     println!("{}", report::heading());
+    let stop = command::stop_flag()?;
     for row in rows {
-        match row.run(effort) {
+        match row.run(effort, &stop) {
             Ok(outcome) => {
                 println!("{}", report::line(&outcome));
                 run.rows.push(outcome);

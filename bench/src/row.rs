@@ -5,6 +5,7 @@
 //! ```
 
 use serde::Serialize;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Why a row could not be measured: the thing, the value and the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -145,19 +146,23 @@ pub struct Outcome {
 }
 
 impl Spec {
-    /// Builds, warms up, measures.
+    /// Builds, warms up, measures. Ends after the running repetition when `stop` is set.
     ///
     /// # Errors
     /// The first [`Failure`].
-    pub fn run(&self, effort: Effort) -> Result<Outcome, Failure> {
+    pub fn run(&self, effort: Effort, stop: &AtomicBool) -> Result<Outcome, Failure> {
         let mut measure = (self.open)(effort)?;
         let plan = measure.plan();
+        let mut once = || match stop.load(Relaxed) {
+            false => measure.once(),
+            true => Err(Failure::new("interrupted")),
+        };
         for _ in 0..plan.warm_ups {
-            measure.once()?;
+            once()?;
         }
         let mut figures = Vec::with_capacity(plan.repetitions);
         for _ in 0..plan.repetitions.max(1) {
-            figures.push(measure.once()?);
+            figures.push(once()?);
         }
         figures.sort_by(f64::total_cmp);
         let median = median(&figures);
@@ -220,11 +225,17 @@ mod tests {
 
     #[test]
     fn warm_ups_are_thrown_away_and_the_median_is_judged() {
-        let outcome = spec(Bar::AtMost(4.0)).run(Effort::Quick).unwrap();
+        let outcome = spec(Bar::AtMost(4.0)).run(Effort::Quick, &AtomicBool::new(false)).unwrap();
         assert_eq!((outcome.min, outcome.median, outcome.max), (3.0, 4.5, 6.0));
         assert!(!outcome.pass);
         assert_eq!(outcome.notes, ["6 calls"]);
-        assert!(spec(Bar::AtLeast(4.5)).run(Effort::Quick).unwrap().pass);
+        assert!(spec(Bar::AtLeast(4.5)).run(Effort::Quick, &AtomicBool::new(false)).unwrap().pass);
+    }
+
+    #[test]
+    fn an_interrupted_row_has_no_figure() {
+        let why = spec(Bar::Report).run(Effort::Quick, &AtomicBool::new(true)).unwrap_err();
+        assert_eq!(why.to_string(), "interrupted");
     }
 
     #[test]
