@@ -1,0 +1,168 @@
+//! A trial: the generator at full speed, the frames that reach the sink counted by the kernel.
+
+use super::cores::pin;
+use super::link::{Link, send_only};
+use super::topology::{self, GENERATOR, SINK, Topology};
+use crate::row::Failure;
+use crate::traffic::check::{Outer, check};
+use crate::traffic::generate::{self, Pace, Sent};
+use crate::traffic::sink;
+use crate::traffic::template::Template;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+use vtep_dataplane::afxdp::Program;
+use vtep_dataplane::core::frame::BURST;
+
+/// Time for rings, caches and the core's clock to settle before the counting begins.
+const SETTLE: Duration = Duration::from_millis(300);
+
+/// Frames that are looked at one by one before anything is measured.
+const CHECKED: u64 = 256;
+
+/// The core of the generator. The kernel's receive path of the tenant's interface runs there as well.
+pub const GENERATOR_CORE: usize = 0;
+/// The core of the forwarder, be it ours or the kernel. The sink's receive path runs there as well.
+pub const FORWARDER_CORE: usize = 1;
+
+/// What one trial counted.
+#[derive(Debug, Clone, Copy)]
+pub struct Counted {
+    /// Frames a second that the generator's socket accepted.
+    pub offered: f64,
+    /// Frames a second that reached the sink.
+    pub arrived: f64,
+}
+
+/// What frames must look like at the sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrive {
+    /// As they were sent.
+    Plain,
+    /// In VXLAN with the topology's VNI.
+    Vxlan,
+}
+
+/// A topology whose sink has a socket. The socket is read when frames are checked; otherwise its ring is full, so that
+/// the XDP program drops frames at the least cost, which is the same for every forwarder.
+#[derive(Debug)]
+pub struct Range {
+    /// The links.
+    pub topology: Topology,
+    sink: Link,
+    size: usize,
+}
+
+impl Range {
+    /// Builds a topology for frames of `size` bytes; `name` tells those of one process apart.
+    ///
+    /// # Errors
+    /// [`Failure`] when links or sockets can't be made.
+    pub fn new(name: &str, size: usize) -> Result<Self, Failure> {
+        let topology = Topology::new(name)?;
+        let sink = topology.sink.within(|| Link::open(&[(SINK, Program::Tenant)], 0))?;
+        Ok(Self { topology, sink, size })
+    }
+
+    /// Sends frames slowly and compares every one that arrives with what it must be.
+    ///
+    /// # Errors
+    /// [`Failure`] with the first wrong frame, or how many are missing.
+    pub fn check(&mut self, arrive: Arrive) -> Result<(), Failure> {
+        let template = Template::new(&topology::shape(self.size)?)?;
+        let (macs, addresses) = (topology::underlay_macs()?, (topology::LOCAL, topology::REMOTE));
+        let outer = (arrive == Arrive::Vxlan).then_some(Outer { macs, addresses, vni: topology::VNI });
+        let Self { topology, sink, .. } = self;
+        let mut burst = Vec::with_capacity(BURST);
+        // The first look gives the kernel chunks to receive into; what came before the check is thrown away.
+        while sink::receive(&mut sink.pool, &mut sink.ports[0], &mut burst, |_, _| ()) > 0 {}
+        let never = AtomicBool::new(false);
+        let pace = Pace { rate: Some(5000), count: Some(CHECKED), duration: None };
+        thread::scope(|scope| {
+            let sending = scope.spawn(|| send(topology, template.clone(), &pace, &never));
+            let (mut right, mut wrong) = (0, None);
+            let start = Instant::now();
+            while right < CHECKED && wrong.is_none() && start.elapsed() < Duration::from_secs(3) {
+                sink::receive(&mut sink.pool, &mut sink.ports[0], &mut burst, |frame, _| {
+                    match check(frame, &template, outer.as_ref()) {
+                        Ok(()) => right += 1,
+                        Err(why) => wrong = wrong.take().or(Some(why)),
+                    }
+                });
+                thread::yield_now();
+            }
+            sending.join().unwrap_or_else(|_| Err(Failure::new("the generator panicked")))?;
+            match wrong {
+                Some(why) => Err(why),
+                None if right < CHECKED => {
+                    Err(Failure::new(format!("{right} of {CHECKED} frames were forwarded")))
+                }
+                None => Ok(()),
+            }
+        })
+    }
+
+    /// Sends at full speed and counts for `window`.
+    ///
+    /// # Errors
+    /// [`Failure`] when the generator can't send.
+    pub fn measure(&self, window: Duration) -> Result<Counted, Failure> {
+        let template = Template::new(&topology::shape(self.size)?)?;
+        let (topology, stop) = (&self.topology, AtomicBool::new(false));
+        thread::scope(|scope| {
+            let sending = scope.spawn(|| send(topology, template, &Pace::default(), &stop));
+            thread::sleep(SETTLE);
+            let counted = self.count(window);
+            stop.store(true, Relaxed);
+            let sent = sending.join().unwrap_or_else(|_| Err(Failure::new("the generator panicked")))?;
+            Ok(Counted { offered: sent.rate(), arrived: counted? })
+        })
+    }
+
+    /// Frames that have reached the sink since it was made.
+    ///
+    /// # Errors
+    /// [`Failure`] when the sink's interface is gone.
+    pub fn arrived(&self) -> Result<u64, Failure> {
+        self.topology.sink.received(SINK)
+    }
+
+    fn count(&self, window: Duration) -> Result<f64, Failure> {
+        let (before, start) = (self.arrived()?, Instant::now());
+        thread::sleep(window);
+        let (after, elapsed) = (self.arrived()?, start.elapsed());
+        Ok((after - before) as f64 / elapsed.as_secs_f64())
+    }
+}
+
+fn send(
+    topology: &Topology,
+    mut template: Template,
+    pace: &Pace,
+    stop: &AtomicBool,
+) -> Result<Sent, Failure> {
+    topology.generator.within(|| {
+        pin(GENERATOR_CORE);
+        let mut link = Link::open(&[(GENERATOR, send_only())], 0)?;
+        generate::run(&mut link.pool, &mut link.ports[0], &mut template, pace, stop)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::forwarder::{Forwarder, Work};
+    use super::*;
+
+    #[test]
+    fn what_is_forwarded_is_told_from_what_is_encapsulated() {
+        let mut range = Range::new("trial", 60).unwrap();
+        let missing = range.check(Arrive::Plain).unwrap_err().to_string();
+        assert!(missing.starts_with("0 of 256 frames"), "{missing}");
+        let bare = Forwarder::start(&range.topology, Work::Bare, 1).unwrap();
+        range.check(Arrive::Plain).unwrap();
+        assert!(range.check(Arrive::Vxlan).is_err());
+        drop(bare);
+        let _vxlan = Forwarder::start(&range.topology, Work::Vxlan, 1).unwrap();
+        range.check(Arrive::Vxlan).unwrap();
+    }
+}
