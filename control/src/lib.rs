@@ -1,1 +1,4 @@
 //! control
+#![forbid(unsafe_code)]
+
+pub mod bgp;
