@@ -29,7 +29,7 @@ pub use notification::{CEASE, Notification, cease};
 pub use open::{Capability, Family, LongLivedFamily, Open, RestartFamily};
 pub use refresh::{RefreshKind, RouteRefresh};
 pub use revised::{Action, Context, Fault};
-pub use update::{Change, Decoder, Encoding, Update, announce, end_of_rib, withdraw};
+pub use update::{Change, Decoder, Encoding, Parts, Update, announce, end_of_rib, withdraw};
 
 /// One message.
 #[derive(Debug, Clone)]
@@ -58,7 +58,7 @@ pub fn decode<'a>(
     let body = message.get(HEADER_LEN..).unwrap_or_default();
     match kind {
         MessageType::Open => Open::parse(body).map(Message::Open),
-        MessageType::Update => decoder.decode(body).map(Message::Update),
+        MessageType::Update => decoder.decode(body).map(|parts| Message::Update(Update::new(body, parts))),
         MessageType::Notification => Notification::parse(body)
             .map(Message::Notification)
             .ok_or_else(|| Notification::new(1, 2, &(message.len() as u16).to_be_bytes())),

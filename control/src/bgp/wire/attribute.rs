@@ -89,7 +89,9 @@ impl AsPath {
     /// The nearest AS, which sent us the route.
     #[must_use]
     pub fn first(&self) -> Option<u32> {
-        self.0.first().and_then(|s| if let Segment::Sequence(list) = s { list.first().copied() } else { None })
+        self.0
+            .first()
+            .and_then(|s| if let Segment::Sequence(list) = s { list.first().copied() } else { None })
     }
 
     /// Puts our AS before the others, as RFC 4271 section 5.1.2 b wants towards an external peer.

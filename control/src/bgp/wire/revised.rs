@@ -54,6 +54,8 @@ pub(super) struct Raw<'a> {
     pub(super) value: &'a [u8],
     /// Flags, code, length and value.
     pub(super) whole: &'a [u8],
+    /// Octets of attributes after this one.
+    pub(super) after: usize,
 }
 
 /// The two attributes that hold routes.
@@ -71,7 +73,7 @@ fn next<'a>(reader: &mut Reader<'a>) -> Option<Raw<'a>> {
     let extended = flags & flag::EXTENDED != 0;
     let length = if extended { usize::from(reader.u16()?) } else { usize::from(reader.u8()?) };
     let value = reader.bytes(length)?;
-    Some(Raw { flags, code, value, whole: &all[..all.len() - reader.0.len()] })
+    Some(Raw { flags, code, value, whole: &all[..all.len() - reader.0.len()], after: reader.0.len() })
 }
 
 /// Finds the attributes. The first of each code goes to `others` as it stands, but for those with routes.
@@ -122,11 +124,9 @@ const fn withdraw(attribute: u8, why: &'static str) -> Fault {
 /// The Optional and Transitive flags that an attribute must have; None if we don't know it.
 const fn class(attribute: u8) -> Option<u8> {
     match attribute {
-        code::ORIGIN
-        | code::AS_PATH
-        | code::NEXT_HOP
-        | code::LOCAL_PREF
-        | code::ATOMIC_AGGREGATE => Some(flag::TRANSITIVE),
+        code::ORIGIN | code::AS_PATH | code::NEXT_HOP | code::LOCAL_PREF | code::ATOMIC_AGGREGATE => {
+            Some(flag::TRANSITIVE)
+        }
         code::MED | code::ORIGINATOR_ID | code::CLUSTER_LIST | code::MP_REACH | code::MP_UNREACH => {
             Some(flag::OPTIONAL)
         }

@@ -9,6 +9,7 @@
 //! IPv4 routes in the body and other families are delimited, then ignored: we offer EVPN only.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::attribute::{Attributes, code, put_extended};
@@ -28,29 +29,47 @@ pub enum Change {
     Withdraw(EvpnRoute),
 }
 
-/// A decoded UPDATE.
+/// What an UPDATE holds besides its octets; with them it is an [`Update`].
 #[derive(Debug, Clone)]
-pub struct Update<'a> {
+pub struct Parts {
     attributes: Option<Arc<Attributes>>,
     faults: Vec<Fault>,
-    withdrawn: Nlri<'a>,
-    announced: Nlri<'a>,
+    withdrawn: Range<usize>,
+    announced: Range<usize>,
+    add_path: bool,
     withdraw_all: bool,
     skipped: u32,
     malformed: u32,
     end_of_rib: Option<Family>,
 }
 
+/// A decoded UPDATE.
+#[derive(Debug, Clone)]
+pub struct Update<'a> {
+    body: &'a [u8],
+    parts: Parts,
+}
+
 impl<'a> Update<'a> {
+    /// Puts together what [`Decoder::decode`] made of `body`, and `body`.
+    #[must_use]
+    pub const fn new(body: &'a [u8], parts: Parts) -> Self {
+        Self { body, parts }
+    }
+
+    fn nlri(&self, range: &Range<usize>) -> Nlri<'a> {
+        Nlri::new(self.body.get(range.clone()).unwrap_or_default(), self.parts.add_path)
+    }
+
     /// What changes, withdrawals first. All that is to be treated as withdrawn (RFC 7606) is so here already:
     /// applying these changes in order is all there is to do.
     pub fn changes(&self) -> impl Iterator<Item = Change> + use<'a> {
-        let keep = !self.withdraw_all;
-        let gone = self.withdrawn.filter_map(|parsed| match parsed {
+        let keep = !self.parts.withdraw_all;
+        let gone = self.nlri(&self.parts.withdrawn).filter_map(|parsed| match parsed {
             Parsed::Route(route) | Parsed::Malformed(route) => Some(Change::Withdraw(route)),
             Parsed::Unknown => None,
         });
-        gone.chain(self.announced.filter_map(move |parsed| match parsed {
+        gone.chain(self.nlri(&self.parts.announced).filter_map(move |parsed| match parsed {
             Parsed::Route(route) if keep => Some(Change::Announce(route)),
             Parsed::Route(route) | Parsed::Malformed(route) => Some(Change::Withdraw(route)),
             Parsed::Unknown => None,
@@ -61,9 +80,17 @@ impl<'a> Update<'a> {
     /// attributes share them, which a RIB may use to intern them by pointer first.
     #[must_use]
     pub const fn attributes(&self) -> Option<&Arc<Attributes>> {
-        self.attributes.as_ref()
+        self.parts.attributes.as_ref()
     }
 
+    /// All else that is known of it.
+    #[must_use]
+    pub const fn parts(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+impl Parts {
     /// What is wrong with it; usually nothing.
     #[must_use]
     pub fn faults(&self) -> &[Fault] {
@@ -115,7 +142,7 @@ impl Decoder {
     ///
     /// # Errors
     /// The NOTIFICATION that has to end the session, where routes can't be found or trusted (RFC 7606 section 3).
-    pub fn decode<'a>(&mut self, body: &'a [u8]) -> Result<Update<'a>, Notification> {
+    pub fn decode(&mut self, body: &[u8]) -> Result<Parts, Notification> {
         let lengths = || Notification::new(3, 1, &[]);
         let mut reader = Reader(body);
         let mut section = || reader.u16().and_then(|length| reader.bytes(usize::from(length)));
@@ -149,11 +176,13 @@ impl Decoder {
         let announces = routes.reach.is_some() || !routes4.is_empty();
         let attributes = self.attributes(next_hop, announces, !routes4.is_empty(), &mut faults)?;
         let withdraw_all = faults.iter().any(|fault| fault.action == Action::Withdraw);
-        Ok(Update {
+        let after = |raw: &Option<Raw<'_>>| routes4.len() + raw.map_or(0, |raw| raw.after);
+        Ok(Parts {
             attributes: attributes.filter(|_| !withdraw_all && announced.counts.sound > 0),
             faults,
-            withdrawn: Nlri::new(withdrawn.bytes, self.context.add_path),
-            announced: Nlri::new(announced.bytes, self.context.add_path),
+            withdrawn: withdrawn.range(body.len() - after(&routes.unreach)),
+            announced: announced.range(body.len() - after(&routes.reach)),
+            add_path: self.context.add_path,
             withdraw_all,
             skipped: announced.counts.unknown + withdrawn.counts.unknown,
             malformed: announced.counts.malformed,
@@ -234,6 +263,13 @@ struct Section<'a> {
     family: Option<Family>,
     bytes: &'a [u8],
     counts: super::evpn::Counts,
+}
+
+impl Section<'_> {
+    /// Where the routes stand in the body, given where their attribute ends.
+    const fn range(&self, end: usize) -> Range<usize> {
+        end - self.bytes.len()..end
+    }
 }
 
 /// Walks IPv4 routes of the body, which are not used.
