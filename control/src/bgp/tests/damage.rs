@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::super::wire::*;
 use super::vectors::{context, vectors};
 
-/// What a fuzz target calls: reads octets as a stream of messages does, and walks all that comes out.
+/// Reads one message, and checks what comes out for contradictions.
 pub(super) fn try_all(octets: &[u8], context: Context) {
     let (kind, length) = match read_header(octets, EXTENDED_LIMIT) {
         Ok(Some(header)) => header,
@@ -20,7 +20,7 @@ pub(super) fn try_all(octets: &[u8], context: Context) {
             assert_eq!(announced > 0, update.attributes().is_some());
             assert!(announced == 0 || update.parts().action() != Some(Action::Withdraw));
         }
-        Ok(Message::Open(open)) => assert!(open.asn() > 0 || open.my_as == 0 || open.capabilities.len() > 0),
+        Ok(Message::Open(open)) => assert!(open.emit().is_some_and(|again| again.len() <= MESSAGE_LIMIT)),
         Ok(Message::Notification(n)) => assert!(!n.to_string().is_empty()),
         Ok(Message::Keepalive | Message::RouteRefresh(_)) => {}
     }
@@ -99,6 +99,18 @@ proptest! {
                 Err(notification) => check(&notification),
                 Ok(parts) => { Update::new(&body, parts).changes().for_each(drop); }
             }
+        }
+    }
+
+    #[test]
+    fn damaged_streams_have_an_answer(cuts in proptest::collection::vec((any::<usize>(), any::<u8>()), 1..6)) {
+        let mut stream: Vec<u8> = vectors().into_iter().filter(|(_, m)| m.len() < 200).flat_map(|(_, m)| m).collect();
+        for (at, value) in cuts {
+            let at = at % stream.len();
+            stream[at] = value;
+        }
+        if let Err(notification) = walk(&stream, Context { four_octet: true, internal: true, add_path: false }) {
+            check(&notification);
         }
     }
 

@@ -146,7 +146,7 @@ impl Net {
 
     /// Does all that is due now, until nothing moves.
     pub(super) fn settle(&mut self) {
-        for _ in 0..10_000 {
+        for _ in 0..1_000_000 {
             let moved = self.outputs() | self.write() | self.deliver();
             if !moved {
                 return;

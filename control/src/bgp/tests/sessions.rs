@@ -425,7 +425,7 @@ fn a_treated_update_is_counted_and_the_session_stays() {
     net.peers[A].start(net.now);
     let mut good = Vec::new();
     announce(&Attributes::local(id(2).into()), [route(1)], Encoding { four_octet: true, limit: 4096 }, |m| {
-        good = m.to_vec()
+        good = m.to_vec();
     });
     let mut bad = good.clone();
     // ORIGIN is the first attribute after MP_REACH_NLRI: its value becomes 9.

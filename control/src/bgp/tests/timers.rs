@@ -71,6 +71,8 @@ fn a_peer_that_reads_nothing_ends_by_the_send_hold_timer() {
 fn progress_of_one_octet_keeps_the_send_hold_timer_off() {
     let [mut a, b] = configs();
     a.send_hold = secs(40);
+    // No hold timer of the other side comes before.
+    a.hold_time = 0;
     let mut net = Net::established([a, b]);
     let conn = net
         .links
