@@ -9,7 +9,6 @@
 //! words. A problem names the file, the line, the key, the wrong value and what would be right.
 
 mod change;
-mod describe;
 mod diff;
 mod entry;
 mod host;
