@@ -113,7 +113,7 @@ impl ApiHandler {
             return Err(ApiError::refused(message));
         }
         self.engine.change(&diff.changes, Instant::now())?;
-        Ok(describe(&diff))
+        Ok(ConfigDiff::from(&diff))
     }
 
     fn save(&self, target: &Target) -> Result<ConfigSave, ApiError> {
@@ -125,13 +125,6 @@ impl ApiHandler {
             ApiError::refused(format!("{}: can't be written: {error}", self.path.display()))
         })?;
         Ok(ConfigSave { path: Some(self.path.display().to_string()), text: None })
-    }
-}
-
-fn describe(diff: &Diff) -> ConfigDiff {
-    ConfigDiff {
-        changes: diff.changes.iter().map(ToString::to_string).collect(),
-        restart: diff.restart.iter().map(|key| (*key).to_owned()).collect(),
     }
 }
 
@@ -161,7 +154,7 @@ impl Handler for ApiHandler {
                 let warnings = problems.list().iter().map(ToString::to_string).collect();
                 serde_json::to_value(ConfigCheck { warnings })
             }
-            ConfigRequest::Diff(source) => serde_json::to_value(describe(&self.diff(source)?)),
+            ConfigRequest::Diff(source) => serde_json::to_value(ConfigDiff::from(&self.diff(source)?)),
             ConfigRequest::Apply(source) => serde_json::to_value(self.apply(source)?),
             ConfigRequest::Save(target) => serde_json::to_value(self.save(target)?),
         };

@@ -1,9 +1,10 @@
-//! The control side of vtepd: configuration, control socket, underlay resolution, and the engine that makes tables of
-//! it.
+//! The control side of vtepd: configuration, control socket, underlay resolution, BGP, and the engine that makes tables
+//! of it.
 
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod bgp;
 pub mod cli;
 pub mod config;
 pub mod daemon;
