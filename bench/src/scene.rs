@@ -94,7 +94,14 @@ impl Scene {
 fn ports() -> PortTable {
     let device = |id, name: &str, role| {
         let sender = Box::new([WORKER]);
-        Some(Arc::new(Device { id, name: name.to_owned(), role, sender, counters: counters() }))
+        Some(Arc::new(Device {
+            id,
+            name: name.to_owned(),
+            role,
+            software: false,
+            sender,
+            counters: counters(),
+        }))
     };
     let port = PortEntry {
         id: PORT,

@@ -111,6 +111,7 @@ impl Ports {
             id: managed.id,
             name: interface.to_string(),
             role,
+            software: managed.open().is_some_and(|open| open.xdp.is_software()),
             sender: managed.senders(workers),
             counters: managed.counters.clone(),
         };

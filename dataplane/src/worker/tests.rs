@@ -30,6 +30,7 @@ fn device(id: u16, counters: &Arc<Counters>) -> Option<Arc<Device>> {
         id: DeviceId(id),
         name: format!("tenant{id}"),
         role: Role::Access(PortId(id)),
+        software: true,
         sender: Box::new([WorkerId(id), WorkerId(id)]),
         counters: counters.clone(),
     }))
