@@ -53,7 +53,8 @@ impl Tokens {
         Self { next: first.0 }
     }
 
-    fn take(&mut self) -> Token {
+    /// The next one.
+    pub(super) fn take(&mut self) -> Token {
         self.next += 1;
         Token(self.next)
     }
