@@ -1,7 +1,7 @@
 //! Two speakers on loopback, with real sockets and the real clock.
 
 use super::*;
-use crate::bgp::{Output, QueueFull};
+use crate::bgp::Output;
 use mio::{Events, Poll};
 
 /// Takes what is said, and says one thing once a session is up.
@@ -27,9 +27,9 @@ impl Routes for Ears {
         self.updates
     }
 
-    fn speak(&mut self, _: IpAddr, send: &mut dyn FnMut(&[u8]) -> Result<(), QueueFull>, _: Instant) {
+    fn speak(&mut self, _: IpAddr, peer: &mut Peer, now: Instant) {
         while let Some(message) = self.to_say.last() {
-            if self.up == 0 || send(message).is_err() {
+            if self.up == 0 || peer.send(now, message).is_err() {
                 return;
             }
             self.to_say.pop();
