@@ -11,6 +11,7 @@
 
 mod budget;
 mod devices;
+mod neighbors;
 mod ports;
 mod show;
 mod tables;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use vtep_dataplane::addr::VtepAddr;
 use vtep_dataplane::afxdp::{self, BusyPoll, HugePages, Mode, Umem, UmemConfig};
 use vtep_dataplane::event::Event;
+use vtep_dataplane::table::neighbor::Neighbor;
 use vtep_dataplane::table::nexthop::{OuterHeader, Path};
 use vtep_dataplane::table::{Dscp, Settings};
 
@@ -242,6 +244,7 @@ impl Engine {
             }
             Change::VniAdd { vni, settings } | Change::VniSet { vni, settings } => {
                 self.tables.add_vni(*vni, settings.inner_vlan == config::InnerVlan::Pass)?;
+                self.tables.set_resolution(*vni, settings.suppress, false);
             }
             Change::VniDel { vni } => {
                 for key in self.ports.of_vni(*vni) {
@@ -261,7 +264,10 @@ impl Engine {
             Change::FdbDel { vni, mac } => self.tables.remove_mac(*vni, *mac),
             Change::FloodAdd { vni, vtep } => self.tables.add_flood(*vni, *vtep)?,
             Change::FloodDel { vni, vtep } => self.tables.remove_flood(*vni, *vtep),
-            Change::NeighborAdd { .. } | Change::NeighborDel { .. } => {}
+            Change::NeighborAdd { vni, ip, mac } => {
+                self.tables.set_neighbor(*vni, *ip, Neighbor::host(*mac))?;
+            }
+            Change::NeighborDel { vni, ip } => self.tables.remove_neighbor(*vni, *ip),
         }
         Ok(())
     }
@@ -305,7 +311,8 @@ impl Engine {
     /// readable and when [`Self::next_timeout`] has passed.
     pub fn turn(&mut self, now: Instant) {
         while let Some(event) = self.workers.events.next() {
-            let Event::SocketFailed { worker, device, queue, errno } = event;
+            // Nothing learns from frames yet: no port asks for notices.
+            let Event::SocketFailed { worker, device, queue, errno } = event else { continue };
             let name = self.tables.device(device).map_or("?", |device| device.name.as_str());
             let error = io::Error::from_raw_os_error(errno);
             tracing::warn!(interface = name, queue, worker = worker.0, %error, "a socket reports an error");

@@ -145,6 +145,8 @@ impl PortState {
             vlan: key.vlan,
             domain,
             lock: self.config.lock.then(|| TableWriter::lock_list(self.config.macs.iter().copied())),
+            ips: self.config.ips.iter().copied().collect(),
+            learn: None,
             checksum: self.config.checksum,
             storm: self.config.storm,
             max_frame: u16::try_from(mtu + ETHERNET).unwrap_or(u16::MAX),

@@ -17,6 +17,7 @@ pub mod frame;
 mod guard;
 mod limit;
 mod local;
+pub mod notice;
 pub mod outbox;
 mod overlay;
 pub mod pipeline;

@@ -18,6 +18,10 @@ pub struct Domain {
     pub sources: VtepSet,
     /// Pass inner 802.1Q tags; false drops tagged frames (RFC 7348 section 6.1).
     pub pass_tags: bool,
+    /// Answer ARP requests and neighbour solicitations for known hosts (RFC 9161).
+    pub suppress: bool,
+    /// Tell the control thread of destinations and addresses that the domain does not know.
+    pub miss_events: bool,
     /// From (rx) and to (tx) the overlay, and drops.
     pub counters: Arc<Counters>,
 }
@@ -108,6 +112,8 @@ mod tests {
             flood: FloodList::default(),
             sources: VtepSet::default(),
             pass_tags: false,
+            suppress: false,
+            miss_events: false,
             counters: Arc::new(Counters::new(1)),
         })
     }

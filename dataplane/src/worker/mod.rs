@@ -25,6 +25,7 @@ use crate::event::{Event, Events};
 use crate::port::Port;
 use crate::table::Snapshot;
 use crate::table::mac::MacReader;
+use crate::table::neighbor::NeighborReader;
 use crate::table::publish::Reader;
 use crossbeam::channel::{Receiver, Sender};
 use exchange::Exchange;
@@ -81,6 +82,8 @@ pub struct Parts<M, P> {
     pub snapshots: Reader<Snapshot>,
     /// The MAC table.
     pub macs: MacReader,
+    /// The neighbour table.
+    pub neighbors: NeighborReader,
     /// Hand-off between workers.
     pub exchange: Arc<Exchange>,
     /// To the control thread.
@@ -188,8 +191,12 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         let slot = &mut slots[place];
         let received = slot.port.receive(&mut parts.pool, burst);
         if received > 0 {
-            let tables = Tables { snapshot: parts.snapshots.get(), macs: &parts.macs };
+            let tables =
+                Tables { snapshot: parts.snapshots.get(), macs: &parts.macs, neighbors: &parts.neighbors };
             pipeline.burst(tables, now, slot.device, burst, &mut parts.pool, outbox);
+            while let Some(notice) = pipeline.next_notice() {
+                parts.events.send(Event::Notice(notice));
+            }
             self.dispatch();
         }
         received

@@ -6,6 +6,7 @@ use crate::port::memory::{HeapMemory, MemoryPort, memory_pools};
 use crate::stats::Counters;
 use crate::table::flood::{FloodList, VtepSet};
 use crate::table::mac::MacTable;
+use crate::table::neighbor::NeighborTable;
 use crate::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
 use crate::table::publish::Publisher;
 use crate::table::vni::{Domain, VniTable};
@@ -42,6 +43,8 @@ fn port(id: u16) -> Option<Arc<PortEntry>> {
         vlan: None,
         domain: DomainId(0),
         lock: None,
+        ips: Box::new([]),
+        learn: None,
         checksum: ChecksumMode::Auto,
         storm: None,
         max_frame: 1514,
@@ -56,6 +59,8 @@ fn snapshot(device_counters: &[Arc<Counters>]) -> Snapshot {
         flood: FloodList { next_hops: Box::new([]), ports: Box::new([PortId(0), PortId(1)]) },
         sources: VtepSet::default(),
         pass_tags: false,
+        suppress: false,
+        miss_events: false,
         counters: Arc::new(Counters::new(2)),
     };
     Snapshot {
@@ -81,6 +86,7 @@ fn lab() -> Lab {
     let device_counters: Vec<_> = (0..2).map(|_| Arc::new(Counters::new(2))).collect();
     let publisher = Publisher::new(snapshot(&device_counters));
     let macs = MacTable::new(16);
+    let neighbors = NeighborTable::new(16);
     let exchange = Arc::new(Exchange::new(2, FRAMES as u32).unwrap());
     let events = Events::new(16);
     let (reply_to, replies) = channel::unbounded();
@@ -92,6 +98,7 @@ fn lab() -> Lab {
             pool,
             snapshots: publisher.reader(),
             macs: macs.reader(),
+            neighbors: neighbors.reader(),
             exchange: exchange.clone(),
             events: events.clone(),
             commands: received,

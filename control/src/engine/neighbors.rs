@@ -1,0 +1,52 @@
+//! Neighbours: what workers answer ARP and ND from.
+
+use std::net::IpAddr;
+
+use vtep_dataplane::addr::Vni;
+use vtep_dataplane::table::neighbor::{Neighbor, NeighborReader, NeighborTable};
+
+use super::tables::{TableError, TableWriter};
+
+/// Neighbours at most: over all VNIs.
+pub const MAX_NEIGHBORS: usize = 4 << 20;
+
+impl TableWriter {
+    /// The neighbour table.
+    #[must_use]
+    pub const fn neighbors(&self) -> &NeighborTable {
+        &self.neighbors
+    }
+
+    /// A reading end of the neighbour table, for a worker.
+    #[must_use]
+    pub fn neighbor_reader(&self) -> NeighborReader {
+        self.neighbors.reader()
+    }
+
+    /// Says what address `ip` of a VNI belongs to; replaces what was said before. A VNI that is not there: nothing
+    /// happens.
+    ///
+    /// # Errors
+    /// [`TableError::NeighborsFull`] when the table is full; nothing changes.
+    pub fn set_neighbor(&mut self, vni: Vni, ip: IpAddr, neighbor: Neighbor) -> Result<(), TableError> {
+        if let Some(domain) = self.domain_id(vni) {
+            self.neighbors.insert(domain, ip, neighbor)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets an address of a VNI.
+    pub fn remove_neighbor(&mut self, vni: Vni, ip: IpAddr) {
+        if let Some(domain) = self.domain_id(vni) {
+            self.neighbors.remove(domain, ip);
+        }
+    }
+
+    /// Sets whether workers answer ARP and ND for known hosts of a VNI, and whether they tell of unknown ones.
+    pub fn set_resolution(&mut self, vni: Vni, suppress: bool, miss_events: bool) {
+        self.change(vni, |state| {
+            state.domain.suppress = suppress;
+            state.domain.miss_events = miss_events;
+        });
+    }
+}
