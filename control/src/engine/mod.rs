@@ -28,7 +28,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use vtep_dataplane::addr::VtepAddr;
 use vtep_dataplane::afxdp::{self, BusyPoll, HugePages, Mode, Umem, UmemConfig};
 use vtep_dataplane::event::Event;
-use vtep_dataplane::table::neighbor::Neighbor;
 use vtep_dataplane::table::nexthop::{OuterHeader, Path};
 use vtep_dataplane::table::{Dscp, Settings};
 
@@ -255,19 +254,24 @@ impl Engine {
             Change::PortAdd { vni, port } | Change::PortSet { vni, port } => {
                 let name = &port.key.interface;
                 self.want(name, purpose(&port.key))?;
+                let before = self.ports.ips(&port.key);
                 self.ports.put(*vni, port, &mut self.tables)?;
+                self.sync_port_neighbors(*vni, &port.key, &before)?;
                 self.devices.try_open(name, &self.workers, now);
                 self.publish_interface(name);
             }
-            Change::PortDel { port, .. } => self.remove_port(port),
+            Change::PortDel { vni, port } => {
+                let before = self.ports.ips(port);
+                self.remove_port(port);
+                self.sync_port_neighbors(*vni, port, &before)?;
+            }
             Change::FdbAdd { vni, mac, vtep } => self.tables.set_remote_mac(*vni, *mac, *vtep)?,
             Change::FdbDel { vni, mac } => self.tables.remove_mac(*vni, *mac),
             Change::FloodAdd { vni, vtep } => self.tables.add_flood(*vni, *vtep)?,
             Change::FloodDel { vni, vtep } => self.tables.remove_flood(*vni, *vtep),
-            Change::NeighborAdd { vni, ip, mac } => {
-                self.tables.set_neighbor(*vni, *ip, Neighbor::host(*mac))?;
+            Change::NeighborAdd { vni, ip, .. } | Change::NeighborDel { vni, ip } => {
+                self.sync_neighbor(*vni, *ip)?;
             }
-            Change::NeighborDel { vni, ip } => self.tables.remove_neighbor(*vni, *ip),
         }
         Ok(())
     }

@@ -3,9 +3,13 @@
 use std::net::IpAddr;
 
 use vtep_dataplane::addr::Vni;
+use vtep_dataplane::table::mac::{Destination, MacKey};
 use vtep_dataplane::table::neighbor::{Neighbor, NeighborReader, NeighborTable};
 
+use super::Engine;
 use super::tables::{TableError, TableWriter};
+use crate::api::show::{MacKind, NeighborRow, Query};
+use crate::config::PortKey;
 
 /// Neighbours at most: over all VNIs.
 pub const MAX_NEIGHBORS: usize = 4 << 20;
@@ -48,5 +52,58 @@ impl TableWriter {
             state.domain.suppress = suppress;
             state.domain.miss_events = miss_events;
         });
+    }
+}
+
+impl Engine {
+    /// Carries what the configuration says of an address into the table: its static neighbour, else the host of the port
+    /// that has it among its `ips`, if it is the only one there.
+    pub(super) fn sync_neighbor(&mut self, vni: Vni, ip: IpAddr) -> Result<(), TableError> {
+        let content = self.config.vnis().get(&vni);
+        let mac = content.and_then(|content| {
+            let port =
+                || content.ports().values().find(|port| port.ips.contains(&ip) && port.macs.len() == 1);
+            content.neighbors().get(&ip).or_else(|| port()?.macs.first()).copied()
+        });
+        match mac {
+            Some(mac) => self.tables.set_neighbor(vni, ip, Neighbor::host(mac)),
+            None => {
+                self.tables.remove_neighbor(vni, ip);
+                Ok(())
+            }
+        }
+    }
+
+    /// [`Self::sync_neighbor`] for the addresses of a port: those that it had, and those that it has now.
+    pub(super) fn sync_port_neighbors(
+        &mut self,
+        vni: Vni,
+        port: &PortKey,
+        before: &[IpAddr],
+    ) -> Result<(), TableError> {
+        let now = self.ports.ips(port);
+        before.iter().chain(&now).try_for_each(|ip| self.sync_neighbor(vni, *ip))
+    }
+
+    /// The rows of `show neighbors`, from the workers' own table.
+    pub(super) fn neighbor_rows(&self, query: &Query) -> Vec<NeighborRow> {
+        let vnis = &self.tables.current().vnis;
+        let reader = self.tables.mac_reader();
+        let mut rows = Vec::new();
+        self.tables.neighbors().for_each(|domain, ip, neighbor| {
+            let Some(vni) = vnis.domain(domain).map(|domain| domain.vni) else { return };
+            if query.vni.is_some_and(|wanted| wanted != vni) {
+                return;
+            }
+            let mac = neighbor.mac.get();
+            let fixed = self.config.vnis().get(&vni).is_some_and(|vni| vni.neighbors().contains_key(&ip));
+            let kind = match reader.lookup(MacKey::new(domain, mac)) {
+                _ if fixed => MacKind::Static,
+                Some(Destination::Port(_)) => MacKind::Local,
+                _ => MacKind::Remote,
+            };
+            rows.push(NeighborRow { vni, ip, mac, kind });
+        });
+        rows
     }
 }

@@ -87,8 +87,8 @@ impl NeighborTable {
     /// An empty table for at most `limit` entries.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        let empty = Arc::new(Shard::new());
-        let all = (0..SHARDS).map(|_| ArcSwap::new(empty.clone())).collect();
+        // Each has an empty shard of its own: one that all share would never have a last holder.
+        let all = (0..SHARDS).map(|_| ArcSwap::from_pointee(Shard::new())).collect();
         let shards = Arc::new(Shards { hasher: RandomState::new(), all });
         Self { shards, retired: Vec::new(), len: 0, limit }
     }
