@@ -15,8 +15,8 @@ use super::devices::{Managed, Purpose, State};
 use crate::api::message::ApiError;
 use crate::api::show::{
     AttachMode, BindMode, DropRow, DropsBy, FloodRow, HopState, InterfaceRole, InterfaceRow, MacCursor,
-    MacKind, MacRow, NeighborCursor, NeighborRow, PortRow, PortState, Query, QueueRow, Rows, ShowRequest,
-    Status, Tables, Traffic, UnderlayRow, VniRow, WorkerRow, XdpStatistics,
+    MacKind, MacRow, NeighborCursor, PortRow, PortState, Query, QueueRow, Rows, ShowRequest, Status, Tables,
+    Traffic, UnderlayRow, VniRow, WorkerRow, XdpStatistics,
 };
 use crate::config::{InterfaceName, PortKey};
 
