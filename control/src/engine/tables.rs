@@ -220,6 +220,7 @@ impl TableWriter {
             id,
             vni,
             flood: FloodList::default(),
+            group: None,
             sources: std::iter::empty().collect(),
             pass_tags,
             suppress: false,
@@ -517,6 +518,7 @@ impl TableWriter {
                     next_hops: state.flood.values().copied().collect(),
                     ports: state.ports.iter().copied().collect(),
                 };
+                state.domain.group = state.flood.keys().copied().find(|member| member.is_group());
                 state.domain.sources = state.members.keys().copied().collect();
                 self.published.insert(*vni, Arc::new(state.domain.clone()));
             }

@@ -1,7 +1,7 @@
 //! VNIs and their bridge domains.
 
 use super::flood::{FloodList, VtepSet};
-use crate::addr::{DomainId, Vni};
+use crate::addr::{DomainId, Vni, VtepAddr};
 use crate::stats::Counters;
 use std::sync::Arc;
 
@@ -14,6 +14,9 @@ pub struct Domain {
     pub vni: Vni,
     /// Where frames for all go.
     pub flood: FloodList,
+    /// The group that the VNI's VTEPs listen to, if one is among the next hops of the flood list: what comes to it may
+    /// come from VTEPs that nobody has told of (RFC 7348 section 4.2).
+    pub group: Option<VtepAddr>,
     /// VTEPs that may send to this VNI: those of the flood list and those that MACs are behind.
     pub sources: VtepSet,
     /// Pass inner 802.1Q tags; false drops tagged frames (RFC 7348 section 6.1).
@@ -110,6 +113,7 @@ mod tests {
             id: DomainId(id),
             vni: Vni::new(vni).unwrap(),
             flood: FloodList::default(),
+            group: None,
             sources: VtepSet::default(),
             pass_tags: false,
             suppress: false,

@@ -86,6 +86,7 @@ pub(super) fn domain(id: u16, vni: u32, hops: &[u32], ports: &[u16], sources: &[
             next_hops: hops.iter().copied().map(NextHopId).collect(),
             ports: ports.iter().copied().map(PortId).collect(),
         },
+        group: None,
         sources: sources.iter().copied().map(NextHopId).collect(),
         pass_tags: vni == 200,
         suppress: false,
