@@ -39,7 +39,8 @@ impl<'a> LinuxVtep<'a> {
     #[must_use]
     pub fn fdb(self, mac: &str, vtep: IpAddr) -> Self {
         let vni = self.vni;
-        self.ns.run(&format!("bridge fdb add {mac} dev vx{vni} master static"));
+        // The bridge may have learned it already, from a frame that came before learning was switched off.
+        self.ns.run(&format!("bridge fdb replace {mac} dev vx{vni} master static"));
         self.ns.run(&format!("bridge fdb add {mac} dev vx{vni} self dst {vtep} permanent"));
         self
     }
