@@ -90,7 +90,10 @@ impl ApiHandler {
     /// Loads a configuration and checks it against this host.
     fn load(&self, source: &Source) -> Result<(Config, Problems), ApiError> {
         let loaded: Loaded = match &source.text {
-            Some(text) => config::parse(source.name.as_deref().unwrap_or("configuration"), text)?,
+            Some(text) => {
+                let name = source.name.as_deref().unwrap_or("configuration");
+                config::parse_request(name, text, self.engine.config())?
+            }
             None => config::load(&self.path)?,
         };
         let problems = loaded.check_host(&Host(self.engine.underlay()));

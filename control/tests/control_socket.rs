@@ -39,11 +39,9 @@ impl Handler for Daemon {
             flags: Vec::new(),
             age: None,
         };
-        let all = self
-            .0
-            .vnis()
-            .iter()
-            .flat_map(|(vni, content)| content.fdb().iter().map(|(mac, vtep)| (*vni, mac.get(), *vtep)));
+        let all = self.0.vnis().iter().flat_map(|(vni, content)| {
+            content.fdb().iter().map(|(mac, entry)| (*vni, mac.get(), entry.vtep))
+        });
         let rows = Rows::page(all.map(row), |row| MacCursor(row.vni, row.mac), query);
         Ok(serde_json::to_value(rows.map_err(ApiError::refused)?).unwrap())
     }

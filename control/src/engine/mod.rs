@@ -257,11 +257,18 @@ impl Engine {
                 self.publish_interface(name);
             }
             Change::PortDel { port, .. } => self.remove_port(port),
-            Change::FdbAdd { vni, mac, vtep } => self.tables.set_remote_mac(*vni, *mac, *vtep)?,
+            Change::FdbAdd { vni, mac, vtep, .. } => self.tables.set_remote_mac(*vni, *mac, *vtep)?,
             Change::FdbDel { vni, mac } => self.tables.remove_mac(*vni, *mac),
             Change::FloodAdd { vni, vtep } => self.tables.add_flood(*vni, *vtep)?,
             Change::FloodDel { vni, vtep } => self.tables.remove_flood(*vni, *vtep),
-            Change::NeighborAdd { .. } | Change::NeighborDel { .. } => {}
+            Change::GroupAdd { .. }
+            | Change::GroupDel { .. }
+            | Change::BgpSet { .. }
+            | Change::BgpNeighborAdd { .. }
+            | Change::BgpNeighborSet { .. }
+            | Change::BgpNeighborDel { .. }
+            | Change::NeighborAdd { .. }
+            | Change::NeighborDel { .. } => {}
         }
         Ok(())
     }

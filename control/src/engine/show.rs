@@ -379,10 +379,10 @@ impl Engine {
         let vnis =
             self.config.vnis().iter().filter(|(vni, _)| query.vni.is_none_or(|wanted| wanted == **vni));
         vnis.flat_map(|(vni, content)| {
-            let row = |(ip, mac): (&std::net::IpAddr, &vtep_dataplane::addr::HostMac)| NeighborRow {
+            let row = |(ip, entry): (&std::net::IpAddr, &crate::config::NeighborEntry)| NeighborRow {
                 vni: *vni,
                 ip: *ip,
-                mac: mac.get(),
+                mac: entry.mac.get(),
                 kind: MacKind::Static,
             };
             content.neighbors().iter().map(row).collect::<Vec<_>>()

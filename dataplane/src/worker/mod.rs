@@ -17,7 +17,7 @@ mod tests;
 pub use status::{Status, StatusView};
 
 use crate::addr::{DeviceId, WorkerId};
-use crate::core::frame::{BURST, Frame, FrameMemory, Pool};
+use crate::core::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
 use crate::core::outbox::Outbox;
 use crate::core::pipeline::{Pipeline, Tables};
 use crate::core::verdict::Reason;
@@ -53,6 +53,14 @@ pub enum Command<P> {
     Detach {
         /// The device.
         device: DeviceId,
+    },
+    /// Treat these bytes as a frame that the device has received: how the control thread speaks for a tenant (gratuitous
+    /// ARP after a migration).
+    Inject {
+        /// The device.
+        device: DeviceId,
+        /// The frame, from its destination MAC on; with its tag on a trunk.
+        frame: Box<[u8]>,
     },
     /// Close everything and end the thread.
     Stop,
@@ -300,6 +308,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             match command {
                 Command::Attach { device, queue, port } => self.attach(device, queue, port),
                 Command::Detach { device } => self.detach(device),
+                Command::Inject { device, frame } => self.inject(device, &frame),
                 Command::Stop => self.stop = true,
             }
         }
@@ -331,6 +340,23 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         let reply = Reply::Detached { worker: self.parts.id, device };
         // The control thread is gone: there is nobody left to tell.
         let _ = self.parts.replies.send(reply);
+    }
+
+    /// Puts a frame into the pipeline as if `device` had received it.
+    fn inject(&mut self, device: DeviceId, bytes: &[u8]) {
+        let Self { parts, burst, pipeline, outbox, started, .. } = self;
+        let Some(mut frame) = parts.pool.take() else {
+            return count_drops(parts, device, Reason::NoFrame, 1);
+        };
+        let chunk_size = parts.pool.memory().chunk_size();
+        if frame.place(HEADROOM, bytes.len(), chunk_size).is_ok() {
+            parts.pool.memory_mut().bytes_mut(&mut frame).copy_from_slice(bytes);
+        }
+        burst.push(frame);
+        let tables = Tables { snapshot: parts.snapshots.get(), macs: &parts.macs };
+        let now = started.elapsed().as_nanos() as u64;
+        pipeline.burst(tables, now, device, burst, &mut parts.pool, outbox);
+        self.dispatch();
     }
 
     /// Sends on the first queue that we have of each device.

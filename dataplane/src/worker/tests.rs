@@ -232,6 +232,20 @@ fn a_new_snapshot_is_taken_up_at_the_next_turn_and_the_old_one_let_go() {
 }
 
 #[test]
+fn an_injected_frame_goes_where_a_received_one_would() {
+    let mut lab = lab();
+    lab.attach(0, 0);
+    lab.attach(1, 0);
+    let frame = broadcast().into_boxed_slice();
+    lab.commands[0].send(Command::Inject { device: DeviceId(0), frame }).unwrap();
+    lab.turns(4);
+    assert_eq!(lab.sent(1), 1);
+    assert_eq!(lab.sent(0), 0);
+    lab.turns(2);
+    assert_eq!(lab.free(), 2 * FRAMES);
+}
+
+#[test]
 fn a_sleeping_worker_wakes_for_a_command() {
     let mut lab = lab();
     let worker = lab.workers.remove(0);
