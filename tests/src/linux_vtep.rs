@@ -28,6 +28,12 @@ impl<'a> LinuxVtep<'a> {
         Self { ns, vni }
     }
 
+    /// The VTEP for `vni` that was made in `ns` before.
+    #[must_use]
+    pub const fn of(ns: &'a Netns, vni: u32) -> Self {
+        Self { ns, vni }
+    }
+
     /// Puts an interface into the bridge.
     #[must_use]
     pub fn port(self, name: &str) -> Self {
