@@ -2,7 +2,8 @@
 
 use super::cores::pin;
 use super::link::{Link, send_only};
-use super::topology::{self, GENERATOR, SINK, Topology};
+use super::net::Namespace;
+use super::topology::{self, GENERATOR, SINK, Topology, Way};
 use crate::row::Failure;
 use crate::traffic::check::{Outer, check};
 use crate::traffic::generate::{self, Pace, Sent};
@@ -51,17 +52,19 @@ pub struct Range {
     pub topology: Topology,
     sink: Link,
     size: usize,
+    way: Way,
 }
 
 impl Range {
-    /// Builds a topology for frames of `size` bytes; `name` tells those of one process apart.
+    /// Builds a topology for inner frames of `size` bytes; `name` tells those of one process apart.
     ///
     /// # Errors
     /// [`Failure`] when links or sockets can't be made.
-    pub fn new(name: &str, size: usize) -> Result<Self, Failure> {
+    pub fn new(name: &str, size: usize, way: Way) -> Result<Self, Failure> {
         let topology = Topology::new(name)?;
-        let sink = topology.sink.within(|| Link::open(&[(SINK, Program::Tenant)], 0))?;
-        Ok(Self { topology, sink, size })
+        let (namespace, interface) = ends(&topology, way)[1];
+        let sink = namespace.within(|| Link::open(&[(interface, Program::Tenant)], 0))?;
+        Ok(Self { topology, sink, size, way })
     }
 
     /// Sends frames slowly and compares every one that arrives with what it must be.
@@ -69,8 +72,14 @@ impl Range {
     /// # Errors
     /// [`Failure`] with the first wrong frame, or how many are missing.
     pub fn check(&mut self, arrive: Arrive) -> Result<(), Failure> {
-        let template = Template::new(&topology::shape(self.size)?)?;
-        let (macs, addresses) = (topology::underlay_macs()?, (topology::LOCAL, topology::REMOTE));
+        let template = Template::new(&topology::shape(self.size, self.way)?)?;
+        let way = self.way;
+        let ((forwarder, remote), (local, far)) =
+            (topology::underlay_macs()?, (topology::LOCAL, topology::REMOTE));
+        let (macs, addresses) = match way {
+            Way::Out => ((forwarder, remote), (local, far)),
+            Way::In => ((remote, forwarder), (far, local)),
+        };
         let outer = (arrive == Arrive::Vxlan).then_some(Outer { macs, addresses, vni: topology::VNI });
         let Self { topology, sink, .. } = self;
         let mut burst = Vec::with_capacity(BURST);
@@ -79,7 +88,7 @@ impl Range {
         let never = AtomicBool::new(false);
         let pace = Pace { rate: Some(5000), count: Some(CHECKED), duration: None };
         thread::scope(|scope| {
-            let sending = scope.spawn(|| send(topology, template.clone(), &pace, &never));
+            let sending = scope.spawn(|| send(topology, way, template.clone(), &pace, &never));
             let (mut right, mut wrong) = (0, None);
             let start = Instant::now();
             while right < CHECKED && wrong.is_none() && start.elapsed() < Duration::from_secs(3) {
@@ -107,10 +116,10 @@ impl Range {
     /// # Errors
     /// [`Failure`] when the generator can't send.
     pub fn measure(&self, window: Duration) -> Result<Counted, Failure> {
-        let template = Template::new(&topology::shape(self.size)?)?;
-        let (topology, stop) = (&self.topology, AtomicBool::new(false));
+        let template = Template::new(&topology::shape(self.size, self.way)?)?;
+        let (topology, way, stop) = (&self.topology, self.way, AtomicBool::new(false));
         thread::scope(|scope| {
-            let sending = scope.spawn(|| send(topology, template, &Pace::default(), &stop));
+            let sending = scope.spawn(|| send(topology, way, template, &Pace::default(), &stop));
             thread::sleep(SETTLE);
             let counted = self.count(window);
             stop.store(true, Relaxed);
@@ -124,7 +133,8 @@ impl Range {
     /// # Errors
     /// [`Failure`] when the sink's interface is gone.
     pub fn arrived(&self) -> Result<u64, Failure> {
-        self.topology.sink.received(SINK)
+        let (namespace, interface) = ends(&self.topology, self.way)[1];
+        namespace.received(interface)
     }
 
     fn count(&self, window: Duration) -> Result<f64, Failure> {
@@ -135,15 +145,26 @@ impl Range {
     }
 }
 
+/// Where frames begin, and where they end.
+fn ends(topology: &Topology, way: Way) -> [(&Namespace, &'static str); 2] {
+    let (tenant, remote) = ((&topology.generator, GENERATOR), (&topology.sink, SINK));
+    match way {
+        Way::Out => [tenant, remote],
+        Way::In => [remote, tenant],
+    }
+}
+
 fn send(
     topology: &Topology,
+    way: Way,
     mut template: Template,
     pace: &Pace,
     stop: &AtomicBool,
 ) -> Result<Sent, Failure> {
-    topology.generator.within(|| {
+    let (namespace, interface) = ends(topology, way)[0];
+    namespace.within(|| {
         pin(GENERATOR_CORE);
-        let mut link = Link::open(&[(GENERATOR, send_only())], 0)?;
+        let mut link = Link::open(&[(interface, send_only())], 0)?;
         generate::run(&mut link.pool, &mut link.ports[0], &mut template, pace, stop)
     })
 }
@@ -155,7 +176,7 @@ mod tests {
 
     #[test]
     fn what_is_forwarded_is_told_from_what_is_encapsulated() {
-        let mut range = Range::new("trial", 60).unwrap();
+        let mut range = Range::new("trial", 60, Way::Out).unwrap();
         let missing = range.check(Arrive::Plain).unwrap_err().to_string();
         assert!(missing.starts_with("0 of 256 frames"), "{missing}");
         let bare = Forwarder::start(&range.topology, Work::Bare, 1).unwrap();
@@ -164,5 +185,15 @@ mod tests {
         drop(bare);
         let _vxlan = Forwarder::start(&range.topology, Work::Vxlan, 1).unwrap();
         range.check(Arrive::Vxlan).unwrap();
+    }
+
+    #[test]
+    fn what_comes_in_vxlan_is_decapsulated() {
+        let mut range = Range::new("trial-in", 60, Way::In).unwrap();
+        let bare = Forwarder::start(&range.topology, Work::Bare, 1).unwrap();
+        range.check(Arrive::Vxlan).unwrap();
+        drop(bare);
+        let _vxlan = Forwarder::start(&range.topology, Work::Vxlan, 1).unwrap();
+        range.check(Arrive::Plain).unwrap();
     }
 }
