@@ -148,6 +148,13 @@ impl Topology {
         sink.ip(&format!("link set {SINK} mtu 1600"))?;
         forwarder.ip(&format!("address add {LOCAL}/24 dev {UNDERLAY}"))?;
         forwarder.ip(&format!("neigh replace {REMOTE} lladdr {SINK_MAC} dev {UNDERLAY} nud permanent"))?;
+        for (namespace, interface) in
+            [(generator, GENERATOR), (forwarder, TENANT), (forwarder, UNDERLAY), (sink, SINK)]
+        {
+            // A veth link carries frames of the kernel's generator when both ends have GRO (or XDP), and then polls
+            // (NAPI) as a network card does.
+            namespace.within(|| run("ethtool", &format!("-K {interface} gro on")))?;
+        }
         Ok(topology)
     }
 
