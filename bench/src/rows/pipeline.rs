@@ -112,7 +112,7 @@ fn shape(way: Way, macs: u32) -> Result<Shape, Failure> {
         destination: FIRST,
         destinations: macs,
         tunnel: (way == Way::Decap).then_some(tunnel),
-        ..topology::shape(MIN_FRAME)?
+        ..topology::shape(MIN_FRAME, topology::Way::Out)?
     })
 }
 
