@@ -1,4 +1,13 @@
-//! control
+//! The control side of vtepd: configuration, control socket, BGP, underlay resolution, and the engine that makes tables
+//! of it.
+
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod bgp;
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod engine;
+pub mod handler;
+pub mod underlay;

@@ -49,7 +49,13 @@ impl Row {
     /// Counts one dropped frame.
     #[inline]
     pub fn dropped(&self, reason: Reason) {
-        add(&self.drops[reason as usize], 1);
+        self.dropped_many(reason, 1);
+    }
+
+    /// Counts `frames` frames dropped for one reason.
+    #[inline]
+    pub fn dropped_many(&self, reason: Reason, frames: u64) {
+        add(&self.drops[reason as usize], frames);
     }
 }
 

@@ -1,2 +1,24 @@
-//! vtepctl.
-fn main() {}
+//! vtepctl: shows and changes a running vtepd.
+
+#![forbid(unsafe_code)]
+
+use clap::Parser;
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::process::ExitCode;
+use vtep_control::cli::{Cli, Failure, run};
+
+fn main() -> ExitCode {
+    // Wrong usage ends here with status 2.
+    let cli = Cli::parse();
+    let mut out = BufWriter::new(io::stdout().lock());
+    let done = run(&cli, &mut out).and_then(|()| Ok(out.flush()?));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // A reader such as `head` that has seen enough is no failure.
+        Err(Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("vtepctl: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

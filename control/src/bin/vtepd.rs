@@ -1,2 +1,69 @@
-//! vtepd.
-fn main() {}
+//! vtepd, the daemon.
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+use vtep_control::handler::Host;
+use vtep_control::underlay::{Underlay, UnderlayConfig};
+use vtep_control::{config, daemon};
+
+/// A VXLAN tunnel endpoint in user space.
+#[derive(Debug, Parser)]
+#[command(name = "vtepd", version, about)]
+struct Arguments {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = "/etc/vtepd/vtepd.toml")]
+    config: PathBuf,
+    /// Check the configuration against this host, say what is wrong, and exit: 0 = right, 1 = wrong.
+    #[arg(long)]
+    check: bool,
+    /// With --check: don't ask this host for interfaces, addresses and cores.
+    #[arg(long, requires = "check")]
+    offline: bool,
+    /// What to log: error, warn, info, debug, trace, or directives such as `vtep_control::underlay=debug`.
+    #[arg(long, value_name = "FILTER", env = "VTEPD_LOG", default_value = "info")]
+    log: String,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = match EnvFilter::try_new(&arguments.log) {
+        Ok(filter) => filter,
+        Err(error) => {
+            eprintln!("vtepd: --log {:?}: {error}", arguments.log);
+            return ExitCode::from(2);
+        }
+    };
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
+    log.with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).init();
+    let Some(config) = load(&arguments) else { return ExitCode::FAILURE };
+    if arguments.check {
+        return ExitCode::SUCCESS;
+    }
+    daemon::lift_memlock();
+    match daemon::run(&config, &arguments.config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vtepd: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Loads the configuration, checks it against this host unless told not to, and says what is wrong.
+fn load(arguments: &Arguments) -> Option<config::Config> {
+    let loaded = config::load(&arguments.config).inspect_err(|problems| eprintln!("{problems}")).ok()?;
+    if arguments.offline {
+        return Some(loaded.config);
+    }
+    let host = Underlay::new(UnderlayConfig::default());
+    let host = host.inspect_err(|error| eprintln!("vtepd: can't ask this host (netlink): {error}")).ok()?;
+    let problems = loaded.check_host(&Host(&host));
+    if !problems.is_empty() {
+        eprintln!("{problems}");
+    }
+    (!problems.refused()).then_some(loaded.config)
+}

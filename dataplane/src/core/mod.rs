@@ -1,10 +1,29 @@
 //! What happens to a frame, as pure functions: no I/O, no clock, no allocation, no `unsafe`.
 //!
 //! ```text
-//! TenantFrame  -> guard -> classify -> lookup -> verdict -> rewrite -> outbox   (may be flooded to the overlay)
-//! OverlayFrame -> classify -> lookup -> verdict -> rewrite -> outbox            (has no way back to the overlay)
+//! TenantFrame  -> guard -> classify -> lookup -> encapsulate | deliver | flood   (may go to the overlay)
+//! OverlayFrame -> decap -> guard    -> lookup -> deliver | flood to local ports  (has no way back to the overlay)
 //! ```
+//!
+//! [`pipeline`] is the way in: it runs these stages over a burst. [`verdict`] names why frames are dropped.
 
+mod checksum;
+mod classify;
+mod decap;
+mod ecn;
+mod encap;
+mod flow;
 pub mod frame;
+mod guard;
+mod limit;
+mod local;
 pub mod outbox;
+mod overlay;
+pub mod pipeline;
+mod tally;
+mod tenant;
+#[cfg(test)]
+mod tests;
+mod too_big;
+mod turn;
 pub mod verdict;

@@ -48,10 +48,39 @@ impl Outbox {
         Ok(())
     }
 
-    /// The next device that has frames, and its frames. The caller must empty the queue.
+    /// Takes the queue of the next device that has frames. Give it back, empty, with [`Outbox::restore`].
     #[inline]
-    pub fn next_busy(&mut self) -> Option<(DeviceId, &mut Vec<Frame>)> {
+    pub fn take_busy(&mut self) -> Option<(DeviceId, Vec<Frame>)> {
         let device = self.busy.pop()?;
-        Some((device, &mut self.queues[device.index()]))
+        Some((device, std::mem::take(&mut self.queues[device.index()])))
+    }
+
+    /// Gives back a queue, so that its memory is used again.
+    #[inline]
+    pub fn restore(&mut self, device: DeviceId, queue: Vec<Frame>) {
+        debug_assert!(queue.is_empty(), "frames must be sent, handed over or dropped");
+        self.queues[device.index()] = queue;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_busy_once_and_its_queue_is_bounded() {
+        let mut outbox = Outbox::new(2);
+        for chunk in 0..QUEUE as u32 {
+            outbox.push(DeviceId(1), Frame::new(chunk, 0, 1)).unwrap();
+        }
+        assert_eq!(outbox.push(DeviceId(1), Frame::new(9, 0, 1)), Err(Frame::new(9, 0, 1)));
+        assert_eq!(outbox.push(DeviceId(2), Frame::new(9, 0, 1)), Err(Frame::new(9, 0, 1)));
+        let (device, mut queue) = outbox.take_busy().unwrap();
+        assert_eq!((device, queue.len()), (DeviceId(1), QUEUE));
+        assert!(outbox.take_busy().is_none());
+        queue.clear();
+        outbox.restore(device, queue);
+        outbox.push(DeviceId(1), Frame::new(0, 0, 1)).unwrap();
+        assert_eq!(outbox.take_busy().unwrap().1.len(), 1);
     }
 }

@@ -3,6 +3,7 @@
 pub mod memory;
 
 use crate::core::frame::{Frame, FrameMemory, Pool};
+use std::os::fd::BorrowedFd;
 
 /// One receive and one transmit queue of a device, owned by one worker.
 pub trait Port<M: FrameMemory> {
@@ -19,4 +20,18 @@ pub trait Port<M: FrameMemory> {
     /// # Errors
     /// The kernel's error number when the device is gone, down, or refuses for another lasting reason.
     fn wake(&mut self, pool: &mut Pool<M>) -> Result<(), i32>;
+
+    /// What to poll for readability before sleeping; `None` for a port that is always looked at.
+    fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// Descriptors since it began that named a chunk which the device did not have, or bytes outside of it, and frames to
+    /// send that no device takes: all ignored.
+    fn bad_descriptors(&self) -> u64 {
+        0
+    }
+
+    /// Ends the port. Every chunk that it or the kernel holds goes back to `pool`.
+    fn close(self, pool: &mut Pool<M>);
 }

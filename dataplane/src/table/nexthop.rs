@@ -183,12 +183,14 @@ impl NextHopTable {
         self.by_address.get(&vtep).copied()
     }
 
-    /// Sets, replaces or (with `None`) removes one next hop.
+    /// Sets, replaces or (with `None`) removes one next hop. Of two with one address, the one set last is found by it.
     pub fn set(&mut self, id: NextHopId, hop: Option<Arc<NextHop>>) {
         if self.hops.len() <= id.index() {
             self.hops.resize(id.index() + 1, None);
         }
-        if let Some(old) = self.hops[id.index()].take() {
+        if let Some(old) = self.hops[id.index()].take()
+            && self.by_address.get(&old.vtep) == Some(&id)
+        {
             self.by_address.remove(&old.vtep);
         }
         if let Some(new) = &hop {
@@ -206,6 +208,10 @@ impl NextHopTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use etherparse::{
+        EtherType, Ethernet2Header, IpNumber, Ipv4Header, Ipv6Header, SingleVlanHeader, UdpHeader,
+    };
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     fn fields(source: &str, destination: &str, vlan: Option<u16>) -> HeaderFields {
         HeaderFields {
@@ -220,6 +226,28 @@ mod tests {
         }
     }
 
+    /// Checks the IP header and the sum that goes with it; returns what follows.
+    fn check_ip<'a>(header: &OuterHeader, ip: &'a [u8], source: &str, destination: &str) -> &'a [u8] {
+        if header.is_v6() {
+            let (v6, rest) = Ipv6Header::from_slice(ip).unwrap();
+            assert_eq!(v6.source_addr(), source.parse::<Ipv6Addr>().unwrap());
+            assert_eq!(v6.destination_addr(), destination.parse::<Ipv6Addr>().unwrap());
+            assert_eq!((v6.next_header, v6.hop_limit), (IpNumber::UDP, 64));
+            // 2001:db8::1 and ::2.
+            assert_eq!(header.sum(), 2 * (0x2001 + 0xdb8) + 1 + 2);
+            rest
+        } else {
+            let (v4, rest) = Ipv4Header::from_slice(ip).unwrap();
+            assert_eq!(Ipv4Addr::from(v4.source), source.parse::<Ipv4Addr>().unwrap());
+            assert_eq!(Ipv4Addr::from(v4.destination), destination.parse::<Ipv4Addr>().unwrap());
+            assert_eq!((v4.protocol, v4.time_to_live, v4.dont_fragment), (IpNumber::UDP, 64, true));
+            let folded = (header.sum() & 0xffff) + (header.sum() >> 16);
+            let without_length = Ipv4Header { total_len: 0, ..v4 };
+            assert_eq!(!(folded as u16), without_length.calc_header_checksum());
+            rest
+        }
+    }
+
     #[test]
     fn headers_parse_as_what_they_were_built_from() {
         for (source, destination, vlan, len) in [
@@ -230,10 +258,21 @@ mod tests {
         ] {
             let header = OuterHeader::new(&fields(source, destination, vlan)).unwrap();
             assert_eq!(header.bytes().len(), len);
-            let eth = 14 + if vlan.is_some() { 4 } else { 0 };
-            assert_eq!(header.ip_offset(), eth);
-            assert_eq!(header.bytes()[len - 8..], [8, 0, 0, 0, 0, 0, 0, 0]);
-            assert_eq!(header.bytes()[len - 14..len - 12], 4789u16.to_be_bytes());
+            let (ethernet, rest) = Ethernet2Header::from_slice(header.bytes()).unwrap();
+            assert_eq!((ethernet.destination, ethernet.source), ([2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 1]));
+            let rest = match vlan {
+                Some(id) => {
+                    let (tag, rest) = SingleVlanHeader::from_slice(rest).unwrap();
+                    assert_eq!((ethernet.ether_type, tag.vlan_id.value()), (EtherType(0x8100), id));
+                    rest
+                }
+                None => rest,
+            };
+            assert_eq!(header.ip_offset(), header.bytes().len() - rest.len());
+            let rest = check_ip(&header, rest, source, destination);
+            let (udp, rest) = UdpHeader::from_slice(rest).unwrap();
+            assert_eq!((udp.source_port, udp.destination_port, udp.checksum), (0, 4789, 0));
+            assert_eq!(rest, [8, 0, 0, 0, 0, 0, 0, 0], "VXLAN with the I flag, RFC 7348 section 5");
         }
         assert!(OuterHeader::new(&fields("192.0.2.1", "2001:db8::2", None)).is_none());
     }
@@ -249,5 +288,32 @@ mod tests {
         table.set(NextHopId(3), None);
         assert_eq!(table.by_address(vtep), None);
         assert_eq!(table.iter().count(), 0);
+    }
+
+    #[test]
+    fn an_address_taken_over_stays_when_its_old_holder_goes() {
+        let mut table = NextHopTable::default();
+        let vtep = "192.0.2.2".parse().unwrap();
+        let hop = Arc::new(NextHop { vtep, paths: Box::new([]), counters: Arc::new(Counters::new(1)) });
+        table.set(NextHopId(1), Some(hop.clone()));
+        table.set(NextHopId(2), Some(hop));
+        table.set(NextHopId(1), None);
+        assert_eq!(table.by_address(vtep), Some(NextHopId(2)));
+    }
+
+    #[test]
+    fn flows_spread_over_all_paths_and_none_is_out_of_range() {
+        let path = |device| Path {
+            device: DeviceId(device),
+            header: OuterHeader::new(&fields("192.0.2.1", "192.0.2.2", None)).unwrap(),
+            max_frame: 1450,
+        };
+        let hop = NextHop {
+            vtep: "192.0.2.2".parse().unwrap(),
+            paths: (0..3).map(path).collect(),
+            counters: Arc::new(Counters::new(1)),
+        };
+        let device = |hash| hop.path(hash).unwrap().device.0;
+        assert_eq!([0, u32::MAX / 2, u32::MAX].map(device), [0, 1, 2]);
     }
 }

@@ -20,10 +20,16 @@ pub struct Publisher<T> {
 }
 
 /// A reading end; each worker has its own.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Reader<T> {
     shared: Arc<ArcSwap<T>>,
     held: Arc<T>,
+}
+
+impl<T> Clone for Reader<T> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone(), held: self.held.clone() }
+    }
 }
 
 impl<T> Publisher<T> {
@@ -49,8 +55,17 @@ impl<T> Publisher<T> {
     }
 
     /// Frees replaced snapshots that no reader holds; returns how many are still held.
+    ///
+    /// A count of one stays one: replaced snapshots are no longer in the shared place, so only who holds one could
+    /// hand on another reference to it.
     pub fn reclaim(&mut self) -> usize {
         self.retired.retain(|old| Arc::strong_count(old) > 1);
+        self.retired.len()
+    }
+
+    /// Replaced snapshots that were still held when last looked at.
+    #[must_use]
+    pub fn retired(&self) -> usize {
         self.retired.len()
     }
 

@@ -26,8 +26,9 @@ pub struct Domain {
 #[derive(Debug, Clone)]
 pub struct VniTable {
     domains: Vec<Option<Arc<Domain>>>,
-    /// Open addressing, a power of two, at most half full: (VNI or 0, domain).
+    /// Open addressing, 2^bits places, at most half full: (VNI or 0, domain).
     index: Box<[(u32, DomainId)]>,
+    bits: u32,
 }
 
 impl Default for VniTable {
@@ -36,10 +37,11 @@ impl Default for VniTable {
     }
 }
 
-/// Fibonacci hashing: neighbouring VNIs spread over the whole index.
+/// Fibonacci hashing. The high bits of the product depend on all bits of the VNI, so VNIs that count up in the high
+/// bits alone spread as well as neighbours do.
 #[inline]
-const fn slot(vni: u32, mask: usize) -> usize {
-    (vni.wrapping_mul(0x9e37_79b1) >> 8) as usize & mask
+const fn slot(vni: u32, bits: u32) -> usize {
+    (vni.wrapping_mul(0x9e37_79b1) >> (32 - bits)) as usize
 }
 
 impl VniTable {
@@ -48,37 +50,37 @@ impl VniTable {
     pub fn new(domains: impl IntoIterator<Item = Arc<Domain>>) -> Self {
         let all: Vec<_> = domains.into_iter().collect();
         let size = all.iter().map(|d| d.id.index() + 1).max().unwrap_or(0);
-        let mask = (all.len().max(1) * 2).next_power_of_two() - 1;
-        let mut table = Self { domains: vec![None; size], index: vec![(0, DomainId(0)); mask + 1].into() };
+        let bits = (all.len().max(1) * 2).next_power_of_two().ilog2();
+        let mut table =
+            Self { domains: vec![None; size], index: vec![(0, DomainId(0)); 1 << bits].into(), bits };
         for domain in all {
-            let mut at = slot(domain.vni.get(), mask);
-            while table.index[at].0 != 0 && table.index[at].0 != domain.vni.get() {
-                at = (at + 1) & mask;
-            }
-            if table.index[at].0 == 0 {
+            let at = table.place(domain.vni.get());
+            let entry = &mut table.domains[domain.id.index()];
+            if table.index[at].0 == 0 && entry.is_none() {
                 table.index[at] = (domain.vni.get(), domain.id);
-                let place = domain.id.index();
-                table.domains[place] = Some(domain);
+                *entry = Some(domain);
             }
         }
         table
+    }
+
+    /// The place of a VNI in the index, or the free one where it would be.
+    #[inline]
+    fn place(&self, vni: u32) -> usize {
+        let mut at = slot(vni, self.bits);
+        while self.index[at].0 != vni && self.index[at].0 != 0 {
+            at = (at + 1) & (self.index.len() - 1);
+        }
+        at
     }
 
     /// The domain of a VNI as it stands in a packet (24 bits).
     #[inline]
     #[must_use]
     pub fn by_vni(&self, vni: u32) -> Option<&Domain> {
-        if vni == 0 {
-            return None;
-        }
-        let mask = self.index.len() - 1;
-        let mut at = slot(vni, mask);
-        loop {
-            match self.index[at] {
-                (0, _) => return None,
-                (found, id) if found == vni => return self.domain(id),
-                _ => at = (at + 1) & mask,
-            }
+        match self.index[self.place(vni)] {
+            (0, _) => None,
+            (_, id) => self.domain(id),
         }
     }
 
@@ -120,5 +122,24 @@ mod tests {
         assert_eq!(table.iter().count(), 1000);
         assert!(VniTable::default().by_vni(1).is_none());
         assert!(table.by_vni(0xff_ffff).is_none());
+    }
+
+    #[test]
+    fn of_two_with_one_identifier_or_vni_the_first_wins() {
+        let table = VniTable::new([domain(0, 10), domain(0, 20), domain(1, 10), domain(2, 30)]);
+        let found = |vni| table.by_vni(vni).map(|d| (d.id.0, d.vni.get()));
+        assert_eq!([10, 20, 30].map(found), [Some((0, 10)), None, Some((2, 30))]);
+        assert_eq!(table.iter().count(), 2);
+    }
+
+    #[test]
+    fn vnis_that_differ_in_high_bits_alone_spread() {
+        for shift in [0, 4, 8, 12, 16] {
+            let bits = 9;
+            let mut slots: Vec<_> = (1..=255u32).map(|i| slot(i << shift, bits)).collect();
+            slots.sort_unstable();
+            slots.dedup();
+            assert!(slots.len() > 120, "{} places for 255 VNIs n << {shift}", slots.len());
+        }
     }
 }

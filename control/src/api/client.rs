@@ -1,0 +1,125 @@
+//! The client's end of the control socket: blocking, one request at a time.
+
+use super::message::ApiError;
+use super::show::{Query, Rows};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Time for the daemon to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why a call has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error("vtepd is not running: nobody listens on {0}; start it, or name its socket with --socket")]
+    NotRunning(PathBuf),
+    /// The kernel keeps us out.
+    #[error("you may not use {0}; be root, or a member of the group that control.group names")]
+    Denied(PathBuf),
+    /// The connection failed.
+    #[error("control socket: {0}")]
+    Io(#[from] io::Error),
+    /// The daemon hung up.
+    #[error("vtepd closed the connection without an answer")]
+    Closed,
+    /// The daemon sent something else than an answer.
+    #[error("vtepd's answer is not understood: {0}")]
+    Answer(#[from] serde_json::Error),
+    /// The daemon refused.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+}
+
+/// A connection to the daemon.
+#[derive(Debug)]
+pub struct Client {
+    stream: BufReader<UnixStream>,
+    next_id: u64,
+}
+
+#[derive(Deserialize)]
+struct Response {
+    #[serde(default)]
+    result: Value,
+    error: Option<ApiError>,
+}
+
+impl Client {
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`ClientError::NotRunning`], [`ClientError::Denied`] or [`ClientError::Io`].
+    pub fn connect(path: &Path) -> Result<Self, ClientError> {
+        let stream = UnixStream::connect(path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => ClientError::NotRunning(path.to_owned()),
+            ErrorKind::PermissionDenied => ClientError::Denied(path.to_owned()),
+            _ => ClientError::Io(error),
+        })?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self { stream: BufReader::new(stream), next_id: 1 })
+    }
+
+    /// Sends one line and reads one line.
+    ///
+    /// # Errors
+    /// [`ClientError::Io`], [`ClientError::Closed`].
+    pub fn exchange(&mut self, line: &str) -> Result<String, ClientError> {
+        let sent = self.stream.get_mut().write_all(format!("{line}\n").as_bytes());
+        // A daemon that refuses a request may say why and hang up before it has read all of it.
+        let mut answer = String::new();
+        match self.stream.read_line(&mut answer) {
+            Ok(0) => sent.map_err(ClientError::Io).and(Err(ClientError::Closed)),
+            Ok(_) => Ok(answer),
+            Err(error) => Err(ClientError::Io(error)),
+        }
+    }
+
+    /// Calls a method.
+    ///
+    /// # Errors
+    /// [`ClientError::Api`] when the daemon refuses; others when the connection fails.
+    pub fn call(&mut self, method: &str, params: impl Serialize) -> Result<Value, ClientError> {
+        let id = self.next_id;
+        self.next_id += 1;
+        let request = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
+        let answer: Response = serde_json::from_str(&self.exchange(&request.to_string())?)?;
+        answer.error.map_or(Ok(answer.result), |error| Err(error.into()))
+    }
+
+    /// Calls a method whose result is of type `T`.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn call_as<T: DeserializeOwned>(
+        &mut self,
+        method: &str,
+        params: impl Serialize,
+    ) -> Result<T, ClientError> {
+        Ok(serde_json::from_value(self.call(method, params)?)?)
+    }
+
+    /// Calls a method that answers [`Rows`], page by page, and hands each page to `each`.
+    ///
+    /// # Errors
+    /// As [`Self::call`]; and what `each` returns.
+    pub fn pages<T: DeserializeOwned, E: From<ClientError>>(
+        &mut self,
+        method: &str,
+        mut query: Query,
+        mut each: impl FnMut(Vec<T>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        loop {
+            let page: Rows<T> = self.call_as(method, &query)?;
+            each(page.rows)?;
+            let Some(next) = page.next else { return Ok(()) };
+            query.after = Some(next);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! One client of the control socket: its buffers, both bounded, and its deadlines.
+
+use super::dispatch::{Handler, dispatch};
+use super::message::{ApiError, MAX_REQUEST, code, response};
+use mio::net::UnixStream;
+use serde_json::Value;
+use std::io::{self, ErrorKind, Read, Write};
+use std::time::{Duration, Instant};
+
+/// The longest response, bytes. Tables are paged, so that only a saved configuration may be longer.
+pub(super) const MAX_RESPONSE: usize = 4 << 20;
+/// Requests wait while a client has so much unread, bytes.
+const UNREAD: usize = 64 << 10;
+/// Bytes read at once.
+const CHUNK: usize = 64 << 10;
+/// Requests that are answered before others get their turn.
+const TURN: usize = 16;
+/// A request must be complete, and a response taken, in this time.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// A client that asks nothing for so long goes.
+pub(super) const IDLE: Duration = Duration::from_secs(300);
+
+/// What becomes of a connection after it had its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    /// It waits for its socket.
+    Wait,
+    /// It has more to do at once.
+    Again,
+    /// It is over.
+    Close,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) stream: UnixStream,
+    input: Vec<u8>,
+    /// Bytes of `input` that are known to hold no line end.
+    scanned: usize,
+    output: Vec<u8>,
+    sent: usize,
+    /// Since when it waits for the rest of a request, for the client to read, or for a request.
+    since: Instant,
+    /// No more requests are read: the client is done, or broke a rule.
+    last: bool,
+}
+
+impl Connection {
+    pub(super) fn new(stream: UnixStream, now: Instant) -> Self {
+        Self { stream, input: Vec::new(), scanned: 0, output: Vec::new(), sent: 0, since: now, last: false }
+    }
+
+    /// When it must go if nothing happens.
+    pub(super) fn deadline(&self) -> Instant {
+        self.since + if self.input.is_empty() && self.unsent() == 0 { IDLE } else { PATIENCE }
+    }
+
+    /// How long it has asked nothing; `None` while it is at work.
+    pub(super) fn idle(&self, now: Instant) -> Option<Duration> {
+        (self.input.is_empty() && self.unsent() == 0).then(|| now.saturating_duration_since(self.since))
+    }
+
+    fn unsent(&self) -> usize {
+        self.output.len() - self.sent
+    }
+
+    /// Writes, reads and answers as far as its turn goes.
+    pub(super) fn turn(&mut self, handler: &mut impl Handler, now: Instant) -> After {
+        match self.work(handler, now) {
+            Ok(after) => after,
+            Err(_) => After::Close,
+        }
+    }
+
+    fn work(&mut self, handler: &mut impl Handler, now: Instant) -> io::Result<After> {
+        for _ in 0..TURN {
+            self.flush(now)?;
+            if self.unsent() > UNREAD {
+                return Ok(After::Wait);
+            }
+            if let Some(line) = self.line(now) {
+                self.answer(&line, handler);
+            } else if self.last {
+                return Ok(if self.unsent() == 0 { After::Close } else { After::Wait });
+            } else if !self.fill(now)? {
+                return Ok(After::Wait);
+            }
+        }
+        self.flush(now)?;
+        Ok(After::Again)
+    }
+
+    /// The next complete line.
+    fn line(&mut self, now: Instant) -> Option<Vec<u8>> {
+        let fresh = self.input.get(self.scanned..)?;
+        let Some(at) = fresh.iter().position(|b| *b == b'\n').map(|at| at + self.scanned) else {
+            self.scanned = self.input.len();
+            return None;
+        };
+        let rest = self.input.split_off(at + 1);
+        let mut line = std::mem::replace(&mut self.input, rest);
+        line.truncate(at);
+        self.scanned = 0;
+        self.since = now;
+        Some(line)
+    }
+
+    fn answer(&mut self, line: &[u8], handler: &mut impl Handler) {
+        if line.len() > MAX_REQUEST {
+            self.too_long();
+        } else if !line.trim_ascii().is_empty()
+            && let Some(answer) = dispatch(line, handler)
+        {
+            self.put(&answer);
+        }
+    }
+
+    fn put(&mut self, answer: &Value) {
+        let mut text = answer.to_string();
+        if text.len() > MAX_RESPONSE {
+            let message =
+                "the answer is longer than 4 MiB; ask for fewer rows, or let the daemon write its file";
+            let id = answer.get("id").cloned().unwrap_or_default();
+            text = response(id, Err(ApiError::refused(message))).to_string();
+        }
+        if self.sent > 0 {
+            self.output.drain(..self.sent);
+            self.sent = 0;
+        }
+        self.output.extend_from_slice(text.as_bytes());
+        self.output.push(b'\n');
+    }
+
+    fn too_long(&mut self) {
+        let error = ApiError::new(code::INVALID_REQUEST, "the request is longer than 1 MiB; split it");
+        self.put(&response(Value::Null, Err(error)));
+        self.input = Vec::new();
+        self.scanned = 0;
+        self.last = true;
+    }
+
+    /// Reads what there is, up to one chunk. False when there is nothing now.
+    fn fill(&mut self, now: Instant) -> io::Result<bool> {
+        if self.input.len() > MAX_REQUEST {
+            self.too_long();
+            return Ok(true);
+        }
+        let held = self.input.len();
+        self.input.resize(held + CHUNK, 0);
+        let read = self.stream.read(&mut self.input[held..]);
+        self.input.truncate(held + *read.as_ref().unwrap_or(&0));
+        match read {
+            Ok(0) => {
+                // Half a request is worth nothing now.
+                self.input.clear();
+                self.scanned = 0;
+                self.last = true;
+                Ok(true)
+            }
+            Ok(_) => {
+                if held == 0 {
+                    self.since = now;
+                }
+                Ok(true)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn flush(&mut self, now: Instant) -> io::Result<()> {
+        while self.unsent() > 0 {
+            match self.stream.write(&self.output[self.sent..]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(sent) => {
+                    self.sent += sent;
+                    self.since = now;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => (),
+                Err(error) => return Err(error),
+            }
+        }
+        // One long response must not hold its memory for as long as the client stays.
+        self.output = Vec::new();
+        self.sent = 0;
+        Ok(())
+    }
+}

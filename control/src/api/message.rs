@@ -1,0 +1,283 @@
+//! JSON-RPC 2.0 messages: one object, or one array of objects (a batch), a line.
+
+use super::show::{MAX_ROWS, Query, ShowRequest};
+use crate::config::{BatchError, Change, Problems};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+/// The longest request, bytes, without its line end.
+pub const MAX_REQUEST: usize = 1 << 20;
+
+/// What kind of error it is: JSON-RPC's own codes, and one of ours.
+pub mod code {
+    /// Not JSON, or nested too deep.
+    pub const PARSE: i32 = -32700;
+    /// JSON, but no request.
+    pub const INVALID_REQUEST: i32 = -32600;
+    /// No such method.
+    pub const NO_METHOD: i32 = -32601;
+    /// Wrong parameters.
+    pub const INVALID_PARAMS: i32 = -32602;
+    /// The daemon failed.
+    pub const INTERNAL: i32 = -32603;
+    /// Understood, and refused as it does not fit what stands.
+    pub const REFUSED: i32 = -32000;
+}
+
+/// An error as it goes over the socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    /// One of [`code`].
+    pub code: i32,
+    /// What is wrong and what would be right.
+    pub message: String,
+    /// What is to blame.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<ErrorData>,
+}
+
+/// Which part of a request is to blame.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ErrorData {
+    /// Its place in the batch, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<usize>,
+    /// The field of `params`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+}
+
+impl ApiError {
+    /// An error with nothing more than its message.
+    #[must_use]
+    pub fn new(code: i32, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), data: None }
+    }
+
+    /// A refusal: the request was understood and does not fit.
+    #[must_use]
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self::new(code::REFUSED, message)
+    }
+
+    /// Names the place in the batch.
+    #[must_use]
+    pub fn at(mut self, index: usize) -> Self {
+        self.data.get_or_insert_default().index = Some(index);
+        self
+    }
+
+    fn field(mut self, field: &str) -> Self {
+        self.data.get_or_insert_default().field = Some(field.to_owned());
+        self
+    }
+}
+
+impl From<BatchError> for ApiError {
+    fn from(error: BatchError) -> Self {
+        let field = error.error.field();
+        Self::refused(format!("{field}: {}", error.error)).field(field).at(error.index)
+    }
+}
+
+impl From<Problems> for ApiError {
+    fn from(problems: Problems) -> Self {
+        let field = problems.list().first().map(|problem| problem.key.clone()).unwrap_or_default();
+        let all: Vec<_> = problems.list().iter().map(ToString::to_string).collect();
+        Self::new(code::INVALID_PARAMS, all.join("\n")).field(&field)
+    }
+}
+
+/// The configuration that a request is about.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Source {
+    /// The text of a file that the client read; none = the daemon's own file. The daemon, which is root, opens no file
+    /// that a client names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The name of that file, for messages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// Where `config.save` writes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Target {
+    /// Answer the text instead of writing the daemon's own file.
+    pub print: bool,
+}
+
+/// What to do with a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfigRequest {
+    /// Check it, on this host. Answers [`ConfigCheck`].
+    Check(Source),
+    /// Say what applying it would change. Answers [`ConfigDiff`].
+    Diff(Source),
+    /// Apply the difference, whole or not at all. Answers [`ConfigDiff`], what was done.
+    Apply(Source),
+    /// Write the running configuration. Answers [`ConfigSave`].
+    Save(Target),
+}
+
+/// The answer of `config.check`; a configuration that is refused is an error instead.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigCheck {
+    /// What works but perhaps not as meant, a line each.
+    pub warnings: Vec<String>,
+}
+
+/// The answer of `config.diff` and `config.apply`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigDiff {
+    /// The changes in order, a line each.
+    pub changes: Vec<String>,
+    /// Keys whose new values take a restart of the daemon.
+    pub restart: Vec<String>,
+}
+
+/// The answer of `config.save`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigSave {
+    /// The file that was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The text, when asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+/// What a request asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Call {
+    /// Change the running configuration.
+    Change(Change),
+    /// Show something.
+    Show(ShowRequest),
+    /// Work on configurations.
+    Config(ConfigRequest),
+}
+
+/// One request that was read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// Echoed in the response; `None` = a notification, which gets none.
+    pub id: Option<Value>,
+    /// What it asks for.
+    pub call: Result<Call, ApiError>,
+}
+
+/// One line.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Message {
+    /// One request.
+    Single(Request),
+    /// Several, applied as one change.
+    Batch(Vec<Request>),
+}
+
+impl Message {
+    /// Reads one line. `serde_json` refuses nesting deeper than 128.
+    ///
+    /// # Errors
+    /// [`code::PARSE`] or [`code::INVALID_REQUEST`] when there is no request to answer.
+    pub fn read(line: &[u8]) -> Result<Self, ApiError> {
+        let value = serde_json::from_slice(line)
+            .map_err(|error| ApiError::new(code::PARSE, format!("not JSON: {error}")))?;
+        match value {
+            Value::Array(items) if items.is_empty() => {
+                Err(ApiError::new(code::INVALID_REQUEST, "an empty batch; put requests into the array"))
+            }
+            Value::Array(items) => Ok(Self::Batch(items.into_iter().map(Request::read).collect())),
+            other => Ok(Self::Single(Request::read(other))),
+        }
+    }
+}
+
+impl Request {
+    fn read(value: Value) -> Self {
+        let Value::Object(mut object) = value else {
+            let error = ApiError::new(code::INVALID_REQUEST, "a request is an object");
+            return Self { id: Some(Value::Null), call: Err(error) };
+        };
+        let id = object.remove("id");
+        if id.as_ref().is_some_and(|id| !(id.is_string() || id.is_number() || id.is_null())) {
+            let error = ApiError::new(code::INVALID_REQUEST, "id: write a string or a number").field("id");
+            return Self { id: Some(Value::Null), call: Err(error) };
+        }
+        let call = read_call(object);
+        // What is no request gets an answer even without an id (JSON-RPC 2.0 section 5).
+        let invalid = matches!(&call, Err(error) if error.code == code::INVALID_REQUEST);
+        Self { id: if invalid { Some(id.unwrap_or_default()) } else { id }, call }
+    }
+}
+
+fn read_call(mut object: Map<String, Value>) -> Result<Call, ApiError> {
+    let invalid = |field: &str, what: &str| {
+        Err(ApiError::new(code::INVALID_REQUEST, format!("{field}: {what}")).field(field))
+    };
+    if object.remove("jsonrpc") != Some(json!("2.0")) {
+        return invalid("jsonrpc", "write \"2.0\"");
+    }
+    let Some(Value::String(method)) = object.remove("method") else {
+        return invalid("method", "write the name of a method, such as \"show.status\"");
+    };
+    let params = object.remove("params").unwrap_or_else(|| json!({}));
+    if let Some(unknown) = object.keys().next() {
+        return invalid(unknown, "unknown; a request has jsonrpc, id, method and params");
+    }
+    if !params.is_object() {
+        return Err(ApiError::new(code::INVALID_PARAMS, "params: write an object").field("params"));
+    }
+    if let Some(change) = Change::from_request(&method, params.clone()) {
+        return Ok(Call::Change(change?));
+    }
+    let show = |request: fn(Query) -> ShowRequest, params| Ok(Call::Show(request(query(params)?)));
+    match method.as_str() {
+        "show.status" => read_params::<NoParams>(params).map(|_| Call::Show(ShowRequest::Status)),
+        "show.vni" => show(ShowRequest::Vni, params),
+        "show.mac" => show(ShowRequest::Mac, params),
+        "show.flood" => show(ShowRequest::Flood, params),
+        "show.ports" => show(ShowRequest::Ports, params),
+        "show.workers" => show(ShowRequest::Workers, params),
+        "show.underlay" => show(ShowRequest::Underlay, params),
+        "show.drops" => show(ShowRequest::Drops, params),
+        "show.neighbors" => show(ShowRequest::Neighbors, params),
+        "config.check" => Ok(Call::Config(ConfigRequest::Check(read_params(params)?))),
+        "config.diff" => Ok(Call::Config(ConfigRequest::Diff(read_params(params)?))),
+        "config.apply" => Ok(Call::Config(ConfigRequest::Apply(read_params(params)?))),
+        "config.save" => Ok(Call::Config(ConfigRequest::Save(read_params(params)?))),
+        _ => Err(ApiError::new(code::NO_METHOD, format!("no method {method:?}; docs/api.md lists them"))),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoParams {}
+
+fn read_params<T: DeserializeOwned>(params: Value) -> Result<T, ApiError> {
+    serde_json::from_value(params)
+        .map_err(|error| ApiError::new(code::INVALID_PARAMS, format!("params: {error}")))
+}
+
+fn query(params: Value) -> Result<Query, ApiError> {
+    let query: Query = read_params(params)?;
+    if (1..=MAX_ROWS).contains(&query.limit) {
+        return Ok(query);
+    }
+    let message = format!("limit: {} is wrong; write 1 to {MAX_ROWS}", query.limit);
+    Err(ApiError::new(code::INVALID_PARAMS, message).field("limit"))
+}
+
+/// The response to one request.
+#[must_use]
+pub fn response(id: Value, result: Result<Value, ApiError>) -> Value {
+    match result {
+        Ok(result) => json!({"jsonrpc": "2.0", "id": id, "result": result}),
+        Err(error) => json!({"jsonrpc": "2.0", "id": id, "error": error}),
+    }
+}

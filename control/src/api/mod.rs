@@ -1,0 +1,14 @@
+//! The control socket: JSON-RPC 2.0 over a Unix stream socket, one object (or one array = one change) a line.
+//!
+//! ```text
+//! client -> server (bytes, limits, who may connect) -> message (typed requests) -> dispatch -> Handler (the daemon)
+//! ```
+
+pub mod client;
+mod connection;
+pub mod dispatch;
+pub mod message;
+pub mod peer;
+mod serde_form;
+pub mod server;
+pub mod show;

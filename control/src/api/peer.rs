@@ -1,0 +1,104 @@
+//! Who may use the control socket: root, the daemon's own user, and members of the configured group.
+//!
+//! The kernel checks the socket's mode (0660) when a client connects. This check is the second one: it holds when
+//! somebody changes the mode, and in the moment between creating the socket and setting its mode.
+
+use rustix::fd::AsFd;
+use rustix::net::sockopt::socket_peercred;
+use std::fs;
+use std::io;
+
+/// Who a client is, as the kernel says (`SO_PEERCRED`, unix(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Process.
+    pub pid: i32,
+    /// Effective user when it connected.
+    pub uid: u32,
+    /// Effective group when it connected.
+    pub gid: u32,
+}
+
+impl Peer {
+    /// The other end of `socket`.
+    ///
+    /// # Errors
+    /// Those of getsockopt(2).
+    pub fn of(socket: impl AsFd) -> io::Result<Self> {
+        let cred = socket_peercred(socket)?;
+        Ok(Self { pid: cred.pid.as_raw_nonzero().get(), uid: cred.uid.as_raw(), gid: cred.gid.as_raw() })
+    }
+}
+
+/// The rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gate {
+    own_uid: u32,
+    group: Option<u32>,
+}
+
+impl Gate {
+    /// Lets in root, our own user and, if there is one, the group.
+    #[must_use]
+    pub fn new(group: Option<u32>) -> Self {
+        Self { own_uid: rustix::process::geteuid().as_raw(), group }
+    }
+
+    /// True when the peer may go on. `groups` tells its supplementary groups.
+    pub fn allows(&self, peer: Peer, groups: impl FnOnce(Peer) -> Vec<u32>) -> bool {
+        let user = peer.uid == 0 || peer.uid == self.own_uid;
+        user || self.group.is_some_and(|group| peer.gid == group || groups(peer).contains(&group))
+    }
+}
+
+/// The supplementary groups of a peer, from /proc. None when its process is gone or runs as another user by now.
+#[must_use]
+pub fn groups(peer: Peer) -> Vec<u32> {
+    let status = fs::read_to_string(format!("/proc/{}/status", peer.pid)).unwrap_or_default();
+    let numbers = |field: &str| -> Vec<u32> {
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        line.unwrap_or_default().split_whitespace().filter_map(|n| n.parse().ok()).collect()
+    };
+    // Uid: real, effective, saved, file system.
+    if numbers("Uid:").get(1) == Some(&peer.uid) { numbers("Groups:") } else { Vec::new() }
+}
+
+/// The number of a group: itself, or looked up in /etc/group.
+#[must_use]
+pub fn group_number(name: &str) -> Option<u32> {
+    name.parse().ok().or_else(|| {
+        let groups = fs::read_to_string("/etc/group").ok()?;
+        groups.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_root_the_own_user_and_the_group_get_in() {
+        let gate = Gate { own_uid: 500, group: Some(77) };
+        let peer = |uid, gid| Peer { pid: 1, uid, gid };
+        let none = |_: Peer| Vec::new();
+        assert!(gate.allows(peer(0, 0), none));
+        assert!(gate.allows(peer(500, 1), none));
+        assert!(gate.allows(peer(501, 77), none));
+        assert!(gate.allows(peer(501, 1), |_| vec![5, 77]));
+        assert!(!gate.allows(peer(501, 1), |_| vec![5]));
+        assert!(!Gate { group: None, ..gate }.allows(peer(501, 77), |_| vec![77]));
+    }
+
+    #[test]
+    fn groups_come_from_the_system() {
+        assert_eq!(group_number("root"), Some(0));
+        assert_eq!(group_number("4242"), Some(4242));
+        assert_eq!(group_number("no such group"), None);
+        let uid = rustix::process::geteuid().as_raw();
+        let pid = i32::try_from(std::process::id()).unwrap();
+        assert!(groups(Peer { pid, uid: uid + 1, gid: 0 }).is_empty());
+    }
+}

@@ -1,0 +1,86 @@
+//! Serde forms of the data plane's types: addresses as their text, VNIs as numbers.
+
+/// Any type as its text.
+pub(crate) mod text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use std::{fmt::Display, str::FromStr};
+
+    pub(crate) fn serialize<T: Display, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(value)
+    }
+
+    pub(crate) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<T, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// An optional value as its text or null.
+pub(crate) mod optional_text {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use std::{fmt::Display, str::FromStr};
+
+    pub(crate) fn serialize<T: Display, S: Serializer>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => to.collect_str(value),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<T>, D::Error> {
+        let text = Option::<String>::deserialize(from)?;
+        text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
+    }
+}
+
+/// Several values as their texts.
+pub(crate) mod texts {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use std::{fmt::Display, str::FromStr};
+
+    pub(crate) fn serialize<T: Display, S: Serializer>(values: &[T], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(values.iter().map(ToString::to_string))
+    }
+
+    pub(crate) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Vec<T>, D::Error> {
+        let texts = Vec::<String>::deserialize(from)?;
+        texts.into_iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
+    }
+}
+
+/// A VNI as a number.
+pub(crate) mod vni {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use vtep_dataplane::addr::Vni;
+
+    pub(crate) fn serialize<S: Serializer>(vni: &Vni, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u32(vni.get())
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vni, D::Error> {
+        Vni::new(u32::deserialize(from)?).map_err(D::Error::custom)
+    }
+}
+
+/// A VNI as a number, or null.
+pub(crate) mod optional_vni {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use vtep_dataplane::addr::Vni;
+
+    pub(crate) fn serialize<S: Serializer>(vni: &Option<Vni>, to: S) -> Result<S::Ok, S::Error> {
+        match vni {
+            Some(vni) => to.serialize_u32(vni.get()),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vni>, D::Error> {
+        let number = Option::<u32>::deserialize(from)?;
+        number.map(|number| Vni::new(number).map_err(D::Error::custom)).transpose()
+    }
+}

@@ -1,0 +1,259 @@
+//! The server's end of the control socket, driven by the daemon's mio poll. It never blocks, and what a client can
+//! make it hold is bounded: [`MAX_CLIENTS`] clients, 1 MiB of request and 4 MiB of response each.
+
+use super::connection::{After, Connection};
+use super::dispatch::Handler;
+use super::message::{ApiError, code, response};
+use super::peer::{Gate, Peer, group_number, groups};
+use mio::net::{UnixListener, UnixStream};
+use mio::{Interest, Registry, Token};
+use serde_json::Value;
+use std::fs::{self, Permissions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Clients at a time. One more takes the place of one that asked nothing for a while, or is refused.
+pub const MAX_CLIENTS: usize = 64;
+/// Tokens that a server takes, from the one given to [`Server::register`].
+pub const TOKENS: usize = 1 + MAX_CLIENTS;
+/// A client that is idle for so long gives way to a new one when all places are taken.
+const GIVES_WAY: Duration = Duration::from_secs(2);
+/// When accept(2) fails for want of descriptors or memory, it is tried again after this.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Why there is no control socket.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Another daemon is alive.
+    #[error("another vtepd answers on {0}; stop it first, or give this one another control.socket")]
+    Live(PathBuf),
+    /// Something else has that name.
+    #[error("{0} is there and is no socket; remove it, or write another control.socket")]
+    NotSocket(PathBuf),
+    /// The group does not exist.
+    #[error(
+        "control.group: no group {0:?} on this host; create it (`groupadd --system {0}`) or remove the key"
+    )]
+    NoGroup(String),
+    /// The system refused.
+    #[error("control.socket: can't {what} {path}: {error}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+}
+
+/// The control socket and its clients.
+#[derive(Debug)]
+pub struct Server {
+    listener: UnixListener,
+    path: PathBuf,
+    /// The socket file is ours as long as it has this inode.
+    inode: u64,
+    gate: Gate,
+    first: usize,
+    clients: Vec<Option<Connection>>,
+    /// Clients that have more to do at once.
+    again: Vec<usize>,
+    accept_at: Option<Instant>,
+}
+
+impl Server {
+    /// Creates the socket, mode 0660, for root and `group` (a name or a number). A socket that nobody listens on is
+    /// replaced.
+    ///
+    /// # Errors
+    /// [`BindError`] with the remedy.
+    pub fn bind(path: &Path, group: Option<&str>) -> Result<Self, BindError> {
+        let failed = |what| {
+            let path = path.to_owned();
+            move |error| BindError::Io { what, path, error }
+        };
+        let gid = match group {
+            Some(name) => Some(group_number(name).ok_or_else(|| BindError::NoGroup(name.to_owned()))?),
+            None => None,
+        };
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(failed("create the directory of"))?;
+        }
+        remove_stale(path)?;
+        let listener = UnixListener::bind(path).map_err(failed("listen on"))?;
+        chown(path, None, gid).map_err(failed("set the group of"))?;
+        fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(failed("set the mode of"))?;
+        let inode = fs::symlink_metadata(path).map_err(failed("look at"))?.ino();
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+            inode,
+            gate: Gate::new(gid),
+            first: 0,
+            clients: (0..MAX_CLIENTS).map(|_| None).collect(),
+            again: Vec::new(),
+            accept_at: None,
+        })
+    }
+
+    /// Registers with the daemon's poll. Tokens from `first` to `first` + [`TOKENS`] - 1 are the server's.
+    ///
+    /// # Errors
+    /// Those of epoll_ctl(2).
+    pub fn register(&mut self, registry: &Registry, first: Token) -> io::Result<()> {
+        self.first = first.0;
+        registry.register(&mut self.listener, first, Interest::READABLE)
+    }
+
+    /// True when an event with this token is for [`Self::event`].
+    #[must_use]
+    pub fn owns(&self, token: Token) -> bool {
+        (self.first..self.first + TOKENS).contains(&token.0)
+    }
+
+    /// Handles an event.
+    pub fn event(&mut self, registry: &Registry, token: Token, handler: &mut impl Handler, now: Instant) {
+        match token.0.checked_sub(self.first) {
+            Some(0) => self.accept(registry, handler, now),
+            Some(place) if place <= MAX_CLIENTS => self.turn(place - 1, registry, handler, now),
+            _ => (),
+        }
+    }
+
+    /// When [`Self::tick`] wants to be called; `None` = when something else happens. In the past = at once.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let earliest = self.clients.iter().flatten().map(Connection::deadline).chain(self.accept_at).min();
+        if self.again.is_empty() { earliest } else { earliest.map(|at| at.min(Instant::now())) }
+    }
+
+    /// Gives waiting clients their turn and ends those that are late.
+    pub fn tick(&mut self, registry: &Registry, handler: &mut impl Handler, now: Instant) {
+        for place in std::mem::take(&mut self.again) {
+            self.turn(place, registry, handler, now);
+        }
+        for place in 0..self.clients.len() {
+            if self.clients[place].as_ref().is_some_and(|client| client.deadline() <= now) {
+                self.close(place, registry);
+            }
+        }
+        if self.accept_at.is_some_and(|at| at <= now) {
+            self.accept(registry, handler, now);
+        }
+    }
+
+    fn turn(&mut self, place: usize, registry: &Registry, handler: &mut impl Handler, now: Instant) {
+        let Some(client) = &mut self.clients[place] else { return };
+        match client.turn(handler, now) {
+            After::Wait => (),
+            After::Again => {
+                if !self.again.contains(&place) {
+                    self.again.push(place);
+                }
+            }
+            After::Close => self.close(place, registry),
+        }
+    }
+
+    fn close(&mut self, place: usize, registry: &Registry) {
+        self.again.retain(|waiting| *waiting != place);
+        if let Some(mut client) = self.clients[place].take()
+            && let Err(error) = registry.deregister(&mut client.stream)
+        {
+            tracing::debug!(%error, "control socket: a client could not be deregistered");
+        }
+    }
+
+    fn accept(&mut self, registry: &Registry, handler: &mut impl Handler, now: Instant) {
+        self.accept_at = None;
+        loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => self.admit(stream, registry, handler, now),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    tracing::warn!(%error, "control socket: accept failed; trying again in a second");
+                    self.accept_at = Some(now + ACCEPT_PAUSE);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn admit(
+        &mut self,
+        mut stream: UnixStream,
+        registry: &Registry,
+        handler: &mut impl Handler,
+        now: Instant,
+    ) {
+        let peer = Peer::of(&stream);
+        if !peer.as_ref().is_ok_and(|peer| self.gate.allows(*peer, groups)) {
+            tracing::warn!(?peer, "control socket: client refused");
+            let message = "you may not use this socket: be root, or a member of control.group";
+            return refuse(stream, &ApiError::new(code::REFUSED, message));
+        }
+        let Some(place) = self.place(registry, now) else {
+            let message = format!("{MAX_CLIENTS} clients are connected, no more are taken; try again later");
+            return refuse(stream, &ApiError::refused(message));
+        };
+        let token = Token(self.first + 1 + place);
+        match registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE) {
+            Ok(()) => {
+                self.clients[place] = Some(Connection::new(stream, now));
+                self.turn(place, registry, handler, now);
+            }
+            Err(error) => tracing::warn!(%error, "control socket: a client could not be registered"),
+        }
+    }
+
+    /// A free place, if need be that of the client that has been idle the longest.
+    fn place(&mut self, registry: &Registry, now: Instant) -> Option<usize> {
+        if let Some(free) = self.clients.iter().position(Option::is_none) {
+            return Some(free);
+        }
+        let idle = |client: &Option<Connection>| client.as_ref().and_then(|client| client.idle(now));
+        let places =
+            self.clients.iter().enumerate().filter_map(|(place, client)| Some((idle(client)?, place)));
+        let (longest, place) = places.max()?;
+        (longest >= GIVES_WAY).then(|| {
+            self.close(place, registry);
+            place
+        })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode)
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            tracing::warn!(%error, path = %self.path.display(), "control socket: could not be removed");
+        }
+    }
+}
+
+/// Tells a client why and hangs up. What does not fit its buffer at once is lost.
+fn refuse(mut stream: UnixStream, error: &ApiError) {
+    let line = format!("{}\n", response(Value::Null, Err(error.clone())));
+    if let Err(error) = stream.write_all(line.as_bytes()) {
+        tracing::debug!(%error, "control socket: a refused client did not listen");
+    }
+}
+
+fn remove_stale(path: &Path) -> Result<(), BindError> {
+    let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
+    if !found.file_type().is_socket() {
+        return Err(BindError::NotSocket(path.to_owned()));
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path)
+            .map_err(|error| BindError::Io { what: "remove the stale", path: path.to_owned(), error }),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        // Whoever does not refuse is there, even if too busy to answer.
+        _ => Err(BindError::Live(path.to_owned())),
+    }
+}

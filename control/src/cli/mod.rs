@@ -1,0 +1,9 @@
+//! `vtepctl`: words in, calls to the daemon, tables or JSON out.
+
+mod args;
+mod render;
+mod run;
+mod table;
+
+pub use args::{Cli, Command};
+pub use run::{Failure, run};

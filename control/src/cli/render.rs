@@ -1,0 +1,226 @@
+//! The results of `show` for people. Each function takes what the API answers.
+
+use super::table::{Table, duration, list, or_dash};
+use crate::api::show::{
+    AttachMode, BindMode, DropRow, FloodRow, HopState, InterfaceRole, MacKind, MacRow, NeighborRow, PortRow,
+    PortState, Status, UnderlayRow, VniRow, WorkerRow,
+};
+use crate::config::PortKey;
+use std::fmt::Write;
+
+/// The word of each variant.
+macro_rules! words {
+    ($function:ident, $kind:ident, $($variant:ident $word:literal),*) => {
+        const fn $function(value: $kind) -> &'static str {
+            match value { $($kind::$variant => $word,)* }
+        }
+    };
+}
+
+words!(attach, AttachMode, Native "native", Generic "generic");
+words!(bind, BindMode, ZeroCopy "zero-copy", Copy "copy");
+words!(role, InterfaceRole, Underlay "underlay", Tenant "tenant");
+words!(kind, MacKind, Local "local", Remote "remote", Static "static");
+words!(port_state, PortState, Up "up", Down "down", Absent "absent", Failed "failed");
+words!(hop_state, HopState, Up "up", Resolving "resolving", Unresolved "unresolved");
+
+/// `show status`.
+pub(super) fn status(status: &Status) -> String {
+    let mut out = String::new();
+    let state = if status.degraded.is_empty() { "running" } else { "DEGRADED" };
+    // Writing to a string can't fail.
+    let _ = writeln!(out, "vtepd {}, {state}, up {}", status.version, duration(status.uptime));
+    for reason in &status.degraded {
+        let _ = writeln!(out, "  degraded: {reason}");
+    }
+    let _ = writeln!(out, "VTEP {}, UDP port {}", list(&status.addresses), status.udp_port);
+    let tables = &status.tables;
+    let _ = writeln!(out, "Workers {}, UMEM frames {}", status.workers, tables.frames);
+    let _ = writeln!(
+        out,
+        "VNIs {}, ports {}, MACs {}, VTEPs {}, neighbors {}\n",
+        tables.vnis, tables.ports, tables.macs, tables.vteps, tables.neighbors
+    );
+    let mut table = Table::new(["Interface", "Role", "XDP", "AF_XDP", ">Queues"]);
+    for row in &status.interfaces {
+        table.row([
+            row.interface.clone(),
+            role(row.role).to_owned(),
+            or_dash(row.attach.map(attach)),
+            or_dash(row.bind.map(bind)),
+            row.queues.to_string(),
+        ]);
+    }
+    out + &table.render()
+}
+
+/// `show vni`.
+pub(super) fn vni(rows: &[VniRow]) -> String {
+    let mut table = Table::new([
+        ">VNI",
+        ">Ports",
+        ">Remote VTEPs",
+        ">Local MACs",
+        ">Remote MACs",
+        ">Neighbors",
+        ">RX frames",
+        ">RX bytes",
+        ">TX frames",
+        ">TX bytes",
+        ">Drops",
+    ]);
+    for row in rows {
+        let traffic = &row.traffic;
+        table.row([
+            row.vni.to_string(),
+            row.ports.to_string(),
+            row.remote_vteps.to_string(),
+            row.macs_local.to_string(),
+            row.macs_remote.to_string(),
+            row.neighbors.to_string(),
+            traffic.rx_frames.to_string(),
+            traffic.rx_bytes.to_string(),
+            traffic.tx_frames.to_string(),
+            traffic.tx_bytes.to_string(),
+            traffic.drops.to_string(),
+        ]);
+    }
+    table.render()
+}
+
+/// `show mac`.
+pub(super) fn mac(rows: &[MacRow]) -> String {
+    let mut table = Table::new([">VNI", "MAC", "Type", "Intf/Remote VTEP", "Flags", ">Age"]);
+    for row in rows {
+        let vtep = row.vtep.map(|vtep| vtep.to_string());
+        let place = row.port.as_ref().map(PortKey::to_string).or(vtep);
+        table.row([
+            row.vni.to_string(),
+            row.mac.to_string(),
+            kind(row.kind).to_owned(),
+            or_dash(place),
+            list(&row.flags),
+            or_dash(row.age.map(duration)),
+        ]);
+    }
+    table.render()
+}
+
+/// `show flood`.
+pub(super) fn flood(rows: &[FloodRow]) -> String {
+    let mut table = Table::new([">VNI", "Remote VTEPs", "Local ports"]);
+    for row in rows {
+        table.row([row.vni.to_string(), list(&row.vteps), list(&row.ports)]);
+    }
+    table.render()
+}
+
+/// `show neighbors`.
+pub(super) fn neighbors(rows: &[NeighborRow]) -> String {
+    let mut table = Table::new([">VNI", "IP", "MAC", "Type"]);
+    for row in rows {
+        table.row([row.vni.to_string(), row.ip.to_string(), row.mac.to_string(), kind(row.kind).to_owned()]);
+    }
+    table.render()
+}
+
+/// `show ports`. Why a port is not up stands on a line of its own.
+pub(super) fn ports(rows: &[PortRow]) -> String {
+    let mut table = Table::new([
+        "Interface",
+        ">VLAN",
+        ">VNI",
+        "Role",
+        "State",
+        "XDP",
+        "AF_XDP",
+        "Queue:Worker",
+        ">RX frames",
+        ">RX bytes",
+        ">TX frames",
+        ">TX bytes",
+        ">Drops",
+        ">Ring full",
+    ]);
+    let mut reasons = String::new();
+    for row in rows {
+        let queues: Vec<_> = row.queues.iter().map(|q| format!("{}:{}", q.queue, q.worker)).collect();
+        let traffic = &row.traffic;
+        table.row([
+            row.interface.clone(),
+            or_dash(row.vlan),
+            or_dash(row.vni),
+            role(row.role).to_owned(),
+            port_state(row.state).to_owned(),
+            or_dash(row.attach.map(attach)),
+            or_dash(row.bind.map(bind)),
+            list(&queues),
+            traffic.rx_frames.to_string(),
+            traffic.rx_bytes.to_string(),
+            traffic.tx_frames.to_string(),
+            traffic.tx_bytes.to_string(),
+            traffic.drops.to_string(),
+            row.xdp.rx_ring_full.to_string(),
+        ]);
+        if let Some(reason) = &row.reason {
+            let _ = writeln!(reasons, "{}: {reason}", row.interface);
+        }
+    }
+    table.render() + &reasons
+}
+
+/// `show workers`.
+pub(super) fn workers(rows: &[WorkerRow]) -> String {
+    let mut table = Table::new([">Worker", ">Core", ">Busy %", ">Loops", ">Frames", ">Free UMEM frames"]);
+    for row in rows {
+        table.row([
+            row.id.to_string(),
+            or_dash(row.core),
+            format!("{:.1}", row.busy),
+            row.loops.to_string(),
+            row.frames.to_string(),
+            row.frames_free.to_string(),
+        ]);
+    }
+    table.render()
+}
+
+/// `show underlay`.
+pub(super) fn underlay(rows: &[UnderlayRow]) -> String {
+    let mut table = Table::new([
+        "VTEP",
+        "State",
+        "Via",
+        "Device",
+        "Neighbor MAC",
+        ">MTU",
+        ">RX frames",
+        ">TX frames",
+        ">Drops",
+        "Reason",
+    ]);
+    for row in rows {
+        table.row([
+            row.vtep.to_string(),
+            hop_state(row.state).to_owned(),
+            or_dash(row.via),
+            or_dash(row.device.as_ref()),
+            or_dash(row.mac),
+            or_dash(row.mtu),
+            row.traffic.rx_frames.to_string(),
+            row.traffic.tx_frames.to_string(),
+            row.traffic.drops.to_string(),
+            row.reason.clone().unwrap_or_default(),
+        ]);
+    }
+    table.render()
+}
+
+/// `show drops`.
+pub(super) fn drops(rows: &[DropRow]) -> String {
+    let mut table = Table::new(["By", "Reason", ">Frames", "Meaning"]);
+    for row in rows {
+        table.row([or_dash(row.by.as_ref()), row.reason.clone(), row.count.to_string(), row.explain.clone()]);
+    }
+    table.render()
+}

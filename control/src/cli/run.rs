@@ -1,0 +1,174 @@
+//! Carries out a command.
+
+use super::args::{By, Cli, Command, ConfigCommand, Show};
+use super::render;
+use crate::api::client::{Client, ClientError};
+use crate::api::message::{ConfigCheck, ConfigDiff, ConfigSave, Source, Target};
+use crate::api::show::{DropsBy, Query, Status};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The daemon refused or is not there.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A file could not be read or written.
+    #[error("{0}: {1}")]
+    File(PathBuf, io::Error),
+    /// The output could not be written.
+    #[error("output: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// Carries out the command and writes what there is to say to `out`.
+///
+/// # Errors
+/// [`Failure`] with the remedy.
+pub fn run(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
+    let mut client = Client::connect(&cli.socket)?;
+    if let Some((method, params)) = cli.command.change() {
+        let result = client.call(method, &params)?;
+        return match (cli.json, cli.verbose) {
+            (true, _) => Ok(writeln!(out, "{result}")?),
+            (false, true) => Ok(writeln!(out, "done: {method} {params}")?),
+            (false, false) => Ok(()),
+        };
+    }
+    match &cli.command {
+        Command::Show(show) => Shower { client, json: cli.json, out }.show(show),
+        Command::Config(config) => run_config(cli, config, &mut client, out),
+        _ => Ok(()),
+    }
+}
+
+struct Shower<'a, W> {
+    client: Client,
+    json: bool,
+    out: &'a mut W,
+}
+
+impl<W: Write> Shower<'_, W> {
+    fn show(&mut self, show: &Show) -> Result<(), Failure> {
+        let of = |vni| Query { vni, ..Query::default() };
+        match show {
+            Show::Status => self.status(),
+            Show::Vni { vni } => self.rows("show.vni", of(*vni), render::vni),
+            Show::Mac { vni, mac } => self.rows("show.mac", Query { mac: *mac, ..of(*vni) }, render::mac),
+            Show::Neighbors(only) => self.rows("show.neighbors", of(only.vni), render::neighbors),
+            Show::Flood(only) => self.rows("show.flood", of(only.vni), render::flood),
+            Show::Ports => self.rows("show.ports", of(None), render::ports),
+            Show::Workers => self.rows("show.workers", of(None), render::workers),
+            Show::Underlay => self.rows("show.underlay", of(None), render::underlay),
+            Show::Drops { by } => {
+                let by = match by {
+                    By::Reason => DropsBy::Reason,
+                    By::Port => DropsBy::Port,
+                    By::Vni => DropsBy::Vni,
+                    By::Vtep => DropsBy::Vtep,
+                };
+                self.rows("show.drops", Query { by, ..of(None) }, render::drops)
+            }
+        }
+    }
+
+    fn status(&mut self) -> Result<(), Failure> {
+        let value = self.client.call("show.status", json!({}))?;
+        if self.json {
+            return Ok(writeln!(self.out, "{value}")?);
+        }
+        let status: Status = serde_json::from_value(value).map_err(ClientError::from)?;
+        Ok(self.out.write_all(render::status(&status).as_bytes())?)
+    }
+
+    /// All pages as one table; as JSON in the shape of one answer that holds them all.
+    fn rows<T: DeserializeOwned>(
+        &mut self,
+        method: &str,
+        query: Query,
+        render: fn(&[T]) -> String,
+    ) -> Result<(), Failure> {
+        if self.json {
+            let mut separator = "";
+            write!(self.out, "{{\"rows\":[")?;
+            self.client.pages(method, query, |rows: Vec<Value>| {
+                for row in rows {
+                    write!(self.out, "{separator}{row}")?;
+                    separator = ",";
+                }
+                Ok::<_, Failure>(())
+            })?;
+            return Ok(writeln!(self.out, "],\"next\":null}}")?);
+        }
+        let mut all = Vec::new();
+        self.client.pages(method, query, |mut rows: Vec<T>| {
+            all.append(&mut rows);
+            Ok::<_, Failure>(())
+        })?;
+        Ok(self.out.write_all(render(&all).as_bytes())?)
+    }
+}
+
+fn run_config(
+    cli: &Cli,
+    command: &ConfigCommand,
+    client: &mut Client,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    match command {
+        ConfigCommand::Check { file } => {
+            let check: ConfigCheck = client.call_as("config.check", source(file.as_deref())?)?;
+            report(cli, &check, out, |out| check.warnings.iter().try_for_each(|line| writeln!(out, "{line}")))
+        }
+        ConfigCommand::Diff { file } => {
+            let diff: ConfigDiff = client.call_as("config.diff", source(file.as_deref())?)?;
+            report(cli, &diff, out, |out| write_diff(&diff, out))
+        }
+        ConfigCommand::Apply { file } => {
+            let diff: ConfigDiff = client.call_as("config.apply", source(file.as_deref())?)?;
+            report(cli, &diff, out, |out| if cli.verbose { write_diff(&diff, out) } else { Ok(()) })
+        }
+        ConfigCommand::Save { file } => save(cli, file.as_deref(), client, out),
+    }
+}
+
+fn report(
+    cli: &Cli,
+    result: &impl Serialize,
+    out: &mut impl Write,
+    human: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), Failure> {
+    if cli.json {
+        return Ok(writeln!(out, "{}", serde_json::to_string(result).map_err(ClientError::from)?)?);
+    }
+    Ok(human(out)?)
+}
+
+fn write_diff(diff: &ConfigDiff, out: &mut dyn Write) -> io::Result<()> {
+    diff.changes.iter().try_for_each(|line| writeln!(out, "{line}"))?;
+    diff.restart.iter().try_for_each(|key| writeln!(out, "{key}: takes a restart of vtepd"))
+}
+
+fn source(file: Option<&Path>) -> Result<Source, Failure> {
+    let Some(path) = file else { return Ok(Source::default()) };
+    let text = fs::read_to_string(path).map_err(|error| Failure::File(path.to_owned(), error))?;
+    Ok(Source { text: Some(text), name: Some(path.display().to_string()) })
+}
+
+fn save(cli: &Cli, file: Option<&Path>, client: &mut Client, out: &mut impl Write) -> Result<(), Failure> {
+    let saved: ConfigSave = client.call_as("config.save", Target { print: file.is_some() })?;
+    let text = saved.text.as_deref().unwrap_or_default();
+    match file {
+        Some(path) if path.as_os_str() == "-" => Ok(out.write_all(text.as_bytes())?),
+        Some(path) => fs::write(path, text).map_err(|error| Failure::File(path.to_owned(), error)),
+        None => report(cli, &saved, out, |out| match &saved.path {
+            Some(path) if cli.verbose => writeln!(out, "done: written to {path}"),
+            _ => Ok(()),
+        }),
+    }
+}

@@ -1,0 +1,108 @@
+//! Reads what belongs to a VNI: settings, ports, FDB entries, neighbours. Files and requests share these readers.
+
+use super::model::{InnerVlan, Port, PortKey, VniSettings, host_ip};
+use super::node::{Located, Node};
+use super::problem::Problems;
+use super::table::{Read, TableReader, boolean, integer, text, word};
+use std::net::IpAddr;
+use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
+use vtep_dataplane::table::port::{ChecksumMode, StormLimit};
+
+/// The words of `inner-vlan`.
+pub(super) const INNER_VLAN: &[(&str, InnerVlan)] = &[("drop", InnerVlan::Drop), ("pass", InnerVlan::Pass)];
+
+/// The words of `checksum`.
+pub(super) const CHECKSUM: &[(&str, ChecksumMode)] =
+    &[("auto", ChecksumMode::Auto), ("complete", ChecksumMode::Complete), ("trust", ChecksumMode::Trust)];
+
+/// A VNI as a number.
+pub(super) fn vni(value: &Located) -> Read<Vni> {
+    let Node::Integer(number) = value.node else {
+        return Err(format!("{} is no VNI; write a number from 1 to 16777215", value.describe()));
+    };
+    number.to_string().parse().map_err(|error: vtep_dataplane::addr::AddrError| error.to_string())
+}
+
+/// A remote VTEP in a flood list.
+pub(super) fn flood_member(value: &Located) -> Read<VtepAddr> {
+    if let Node::Text(text) = &value.node
+        && text.parse().is_ok_and(|ip: IpAddr| ip.is_multicast())
+    {
+        return Err(format!(
+            "{text} is a multicast group, which comes with a later release; list the remote VTEPs' own addresses"
+        ));
+    }
+    text(value)
+}
+
+/// The address of a host.
+pub(super) fn ip(value: &Located) -> Read<IpAddr> {
+    let Node::Text(text) = &value.node else {
+        return Err(format!("{} is no string; write it in quotes", value.describe()));
+    };
+    let address = text.parse().map_err(|_| format!("{text:?} is no IPv4 or IPv6 address"))?;
+    host_ip(address)
+}
+
+/// `inner-vlan` and `suppress`.
+pub(super) fn settings(table: &mut TableReader<'_>, problems: &mut Problems) -> VniSettings {
+    let default = VniSettings::default();
+    let inner_vlan = table.optional("inner-vlan", problems, word(INNER_VLAN));
+    let suppress = table.optional("suppress", problems, boolean);
+    VniSettings {
+        inner_vlan: inner_vlan.unwrap_or(default.inner_vlan),
+        suppress: suppress.unwrap_or(default.suppress),
+    }
+}
+
+/// What tells one port from another.
+pub(super) fn port_key(table: &mut TableReader<'_>, problems: &mut Problems) -> Option<PortKey> {
+    let interface = table.required("interface", "\"vnet10\"", problems, text);
+    let vlan = table.optional("vlan", problems, integer(1..=4094));
+    Some(PortKey { interface: interface?, vlan })
+}
+
+/// A port with its settings.
+pub(super) fn port(table: &mut TableReader<'_>, problems: &mut Problems) -> Option<Port> {
+    let key = port_key(table, problems);
+    let macs = table.set("macs", problems, text::<HostMac>);
+    let lock = table.optional("lock", problems, boolean).unwrap_or(false);
+    let ips = table.set("ips", problems, ip);
+    let storm = table.table("storm", problems).and_then(|mut storm| storm_limit(&mut storm, problems));
+    let checksum = table.optional("checksum", problems, word(CHECKSUM));
+    table.later("learn-limit", "learning local MACs", problems);
+    if lock && macs.is_empty() {
+        let message =
+            "a locked port without macs lets nothing in; list the hosts in macs, or write lock = false";
+        table.refuse("lock", message, problems);
+    }
+    Some(Port {
+        macs: macs.into_iter().collect(),
+        lock,
+        ips: ips.into_iter().collect(),
+        storm,
+        checksum: checksum.unwrap_or(ChecksumMode::Auto),
+        ..Port::new(key?)
+    })
+}
+
+fn storm_limit(table: &mut TableReader<'_>, problems: &mut Problems) -> Option<StormLimit> {
+    let rate = table.required("rate", "1000", problems, integer(1..=u32::MAX));
+    let burst = table.required("burst", "100", problems, integer(1..=u32::MAX));
+    table.finish(problems);
+    Some(StormLimit { rate: rate?, burst: burst? })
+}
+
+/// A static remote MAC.
+pub(super) fn fdb(table: &mut TableReader<'_>, problems: &mut Problems) -> Option<(HostMac, VtepAddr)> {
+    let mac = table.required("mac", "\"50:54:33:00:00:0c\"", problems, text);
+    let vtep = table.required("vtep", "\"203.0.113.3\"", problems, text);
+    Some((mac?, vtep?))
+}
+
+/// A static neighbour.
+pub(super) fn neighbor(table: &mut TableReader<'_>, problems: &mut Problems) -> Option<(IpAddr, HostMac)> {
+    let address = table.required("ip", "\"192.0.2.12\"", problems, ip);
+    let mac = table.required("mac", "\"50:54:33:00:00:0c\"", problems, text);
+    Some((address?, mac?))
+}

@@ -1,0 +1,133 @@
+//! Values with the lines that they stand on: what TOML files and JSON requests have in common.
+
+use super::problem::{Problem, Problems};
+use serde_json::Value;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// A value and its line, from 1; 0 = from a request.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Located {
+    pub(crate) line: u32,
+    pub(crate) node: Node,
+}
+
+/// A value.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Node {
+    Text(String),
+    Integer(i64),
+    Boolean(bool),
+    Array(Vec<Located>),
+    Table(Vec<Entry>),
+    /// Anything else, as it stands in the text.
+    Other(String),
+}
+
+/// One key of a table.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) line: u32,
+    pub(crate) value: Located,
+}
+
+impl Located {
+    /// The value as a message shows it, and what kind it is.
+    pub(crate) fn describe(&self) -> String {
+        match &self.node {
+            Node::Text(text) => format!("the string {:?}", shorten(text)),
+            Node::Integer(number) => format!("the integer {number}"),
+            Node::Boolean(value) => format!("{value}"),
+            Node::Array(_) => "an array".to_owned(),
+            Node::Table(_) => "a table".to_owned(),
+            Node::Other(text) => shorten(text),
+        }
+    }
+
+    /// A request's value; its nesting was bounded when it was parsed.
+    pub(crate) fn from_json(value: Value) -> Self {
+        let node = match value {
+            Value::String(text) => Node::Text(text),
+            Value::Bool(value) => Node::Boolean(value),
+            Value::Number(number) => {
+                number.as_i64().map_or_else(|| Node::Other(number.to_string()), Node::Integer)
+            }
+            Value::Array(items) => Node::Array(items.into_iter().map(Self::from_json).collect()),
+            Value::Object(map) => Node::Table(map.into_iter().map(Entry::from_json).collect()),
+            Value::Null => Node::Other("null".to_owned()),
+        };
+        Self { line: 0, node }
+    }
+}
+
+impl Entry {
+    fn from_json((key, value): (String, Value)) -> Self {
+        Self { key, line: 0, value: Located::from_json(value) }
+    }
+}
+
+/// Long values stay recognisable without filling the terminal.
+pub(crate) fn shorten(text: &str) -> String {
+    const LONGEST: usize = 60;
+    if text.chars().count() <= LONGEST {
+        return text.to_owned();
+    }
+    text.chars().take(LONGEST).chain("...".chars()).collect()
+}
+
+/// The offsets of line breaks, to find the line of an offset.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        Self(text.bytes().enumerate().filter_map(|(at, b)| (b == b'\n').then_some(at)).collect())
+    }
+
+    fn line(&self, offset: usize) -> u32 {
+        u32::try_from(self.0.partition_point(|at| *at < offset) + 1).unwrap_or(u32::MAX)
+    }
+}
+
+/// Parses a TOML document. Every syntax error becomes a problem; `None` when there was one.
+pub(crate) fn parse_toml(text: &str, problems: &mut Problems) -> Option<Located> {
+    let lines = Lines::of(text);
+    let (document, errors) = DeTable::parse_recoverable(text);
+    if errors.is_empty() {
+        return Some(Located { line: 1, node: table(document.get_ref(), &lines) });
+    }
+    for error in errors {
+        let line = error.span().map_or(0, |span| lines.line(span.start));
+        let message = error.message().lines().collect::<Vec<_>>().join("; ");
+        problems.push(Problem::error(line, String::new(), format!("not TOML: {message}")));
+    }
+    None
+}
+
+fn table(table: &DeTable<'_>, lines: &Lines) -> Node {
+    let entry = |(key, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
+        let name: &std::borrow::Cow<'_, str> = key.get_ref();
+        Entry {
+            key: name.clone().into_owned(),
+            line: lines.line(key.span().start),
+            value: located(value, lines),
+        }
+    };
+    let mut entries: Vec<_> = table.iter().map(entry).collect();
+    entries.sort_by_key(|entry| entry.line);
+    Node::Table(entries)
+}
+
+fn located(value: &Spanned<DeValue<'_>>, lines: &Lines) -> Located {
+    let node = match value.get_ref() {
+        DeValue::String(text) => Node::Text(text.clone().into_owned()),
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+            .map_or_else(|_| Node::Other(number.as_str().to_owned()), Node::Integer),
+        DeValue::Float(number) => Node::Other(format!("the float {}", number.as_str())),
+        DeValue::Boolean(value) => Node::Boolean(*value),
+        DeValue::Datetime(when) => Node::Other(format!("the date {when}")),
+        DeValue::Array(items) => Node::Array(items.iter().map(|item| located(item, lines)).collect()),
+        DeValue::Table(inner) => table(inner, lines),
+    };
+    Located { line: lines.line(value.span().start), node }
+}

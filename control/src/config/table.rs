@@ -1,0 +1,219 @@
+//! Reads one table key by key, and says of each wrong one what would be right.
+
+use super::node::{Entry, Located, Node};
+use super::problem::{Problem, Problems};
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+/// A table that is being read. Every key asked for is a known one; [`TableReader::finish`] refuses the rest.
+pub(crate) struct TableReader<'a> {
+    /// Where the table stands, such as `vni.port`; empty at the top and in requests.
+    path: String,
+    /// The line where the table begins.
+    line: u32,
+    entries: &'a [Entry],
+    known: Vec<&'static str>,
+}
+
+/// What a reader of one value returns: the value, or what is wrong with it.
+pub(crate) type Read<T> = Result<T, String>;
+
+impl<'a> TableReader<'a> {
+    /// Reads `value`, which must be a table.
+    pub(crate) fn new(path: &str, value: &'a Located, problems: &mut Problems) -> Option<Self> {
+        let Node::Table(entries) = &value.node else {
+            let message = format!("{} is no table; write its keys below [{path}]", value.describe());
+            problems.push(Problem::error(value.line, path.to_owned(), message));
+            return None;
+        };
+        Some(Self { path: path.to_owned(), line: value.line, entries, known: Vec::new() })
+    }
+
+    /// The full name of `key`.
+    pub(crate) fn name(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// The line of `key`, or of the table where the key is missing.
+    pub(crate) fn line_of(&self, key: &str) -> u32 {
+        self.entries.iter().find(|entry| entry.key == key).map_or(self.line, |entry| entry.line)
+    }
+
+    /// Notes a problem with `key`.
+    pub(crate) fn refuse(&self, key: &str, message: impl Display, problems: &mut Problems) {
+        problems.push(Problem::error(self.line_of(key), self.name(key), message.to_string()));
+    }
+
+    /// True when the key is there.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|entry| entry.key == key)
+    }
+
+    fn get(&mut self, key: &'static str) -> Option<&'a Located> {
+        self.known.push(key);
+        self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
+    }
+
+    /// The value of `key`; `None` when it is missing or wrong.
+    pub(crate) fn optional<T>(
+        &mut self,
+        key: &'static str,
+        problems: &mut Problems,
+        read: impl Fn(&Located) -> Read<T>,
+    ) -> Option<T> {
+        let value = self.get(key)?;
+        match read(value) {
+            Ok(good) => Some(good),
+            Err(message) => {
+                problems.push(Problem::error(value.line, self.name(key), message));
+                None
+            }
+        }
+    }
+
+    /// As [`Self::optional`], and a missing key is a problem. `example` shows what to write.
+    pub(crate) fn required<T>(
+        &mut self,
+        key: &'static str,
+        example: &str,
+        problems: &mut Problems,
+        read: impl Fn(&Located) -> Read<T>,
+    ) -> Option<T> {
+        if !self.has(key) {
+            self.known.push(key);
+            self.refuse(key, format!("missing; write {key} = {example}"), problems);
+            return None;
+        }
+        self.optional(key, problems, read)
+    }
+
+    /// The good elements of an array, with their lines.
+    pub(crate) fn list<T>(
+        &mut self,
+        key: &'static str,
+        problems: &mut Problems,
+        read: impl Fn(&Located) -> Read<T>,
+    ) -> Vec<(u32, T)> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let Node::Array(items) = &value.node else {
+            let message = format!("{} is no array; write [...]", value.describe());
+            problems.push(Problem::error(value.line, self.name(key), message));
+            return Vec::new();
+        };
+        let mut good = Vec::with_capacity(items.len());
+        for item in items {
+            match read(item) {
+                Ok(value) => good.push((item.line, value)),
+                Err(message) => problems.push(Problem::error(item.line, self.name(key), message)),
+            }
+        }
+        good
+    }
+
+    /// As [`Self::list`], and an element that is there twice is a problem.
+    pub(crate) fn set<T: Display + Ord + Clone>(
+        &mut self,
+        key: &'static str,
+        problems: &mut Problems,
+        read: impl Fn(&Located) -> Read<T>,
+    ) -> Vec<T> {
+        let mut seen = std::collections::BTreeSet::new();
+        let mut good = Vec::new();
+        for (line, value) in self.list(key, problems, read) {
+            if seen.insert(value.clone()) {
+                good.push(value);
+            } else {
+                let message = format!("{value} is listed twice; once is enough");
+                problems.push(Problem::error(line, self.name(key), message));
+            }
+        }
+        good
+    }
+
+    /// The table below `key`, if there is one.
+    pub(crate) fn table(&mut self, key: &'static str, problems: &mut Problems) -> Option<TableReader<'a>> {
+        let path = self.name(key);
+        let value = self.get(key)?;
+        TableReader::new(&path, value, problems)
+    }
+
+    /// The tables of an array of tables such as `[[vni]]`.
+    pub(crate) fn tables(&mut self, key: &'static str, problems: &mut Problems) -> Vec<TableReader<'a>> {
+        let path = self.name(key);
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let Node::Array(items) = &value.node else {
+            let message = format!("{} is no array of tables; write [[{path}]]", value.describe());
+            problems.push(Problem::error(value.line, path, message));
+            return Vec::new();
+        };
+        items.iter().filter_map(|item| TableReader::new(&path, item, problems)).collect()
+    }
+
+    /// Refuses a key that a later release will have.
+    pub(crate) fn later(&mut self, key: &'static str, what: &str, problems: &mut Problems) {
+        if self.get(key).is_some() {
+            let message = format!("{what} comes with a later release; remove the key for now");
+            self.refuse(key, message, problems);
+        }
+    }
+
+    /// Refuses every key that nobody asked for.
+    pub(crate) fn finish(&self, problems: &mut Problems) {
+        for entry in self.entries.iter().filter(|entry| !self.known.contains(&entry.key.as_str())) {
+            let place = if self.path.is_empty() { "here".to_owned() } else { format!("in [{}]", self.path) };
+            let known = self.known.join(", ");
+            let near = self.known.iter().map(|known| (strsim::damerau_levenshtein(known, &entry.key), known));
+            let near = near.min().filter(|(distance, _)| *distance <= 3);
+            let remedy = near.map_or_else(
+                || format!("known {place} are: {known}"),
+                |(_, known)| format!("did you mean {known:?}?"),
+            );
+            let message = format!("unknown key; {remedy}");
+            problems.push(Problem::error(entry.line, self.name(&entry.key), message));
+        }
+    }
+}
+
+/// A string that parses as `T`.
+pub(crate) fn text<T: FromStr<Err: Display>>(value: &Located) -> Read<T> {
+    let Node::Text(text) = &value.node else {
+        return Err(format!("{} is no string; write it in quotes", value.describe()));
+    };
+    text.parse().map_err(|error: T::Err| error.to_string())
+}
+
+/// An integer within bounds.
+pub(crate) fn integer<T: TryFrom<i64> + Into<i64> + Copy>(
+    range: RangeInclusive<T>,
+) -> impl Fn(&Located) -> Read<T> {
+    move |value| {
+        let (low, high): (i64, i64) = ((*range.start()).into(), (*range.end()).into());
+        let found = match value.node {
+            Node::Integer(number) if (low..=high).contains(&number) => T::try_from(number).ok(),
+            _ => None,
+        };
+        found.ok_or_else(|| format!("{} is wrong; write an integer from {low} to {high}", value.describe()))
+    }
+}
+
+/// `true` or `false`.
+pub(crate) fn boolean(value: &Located) -> Read<bool> {
+    match value.node {
+        Node::Boolean(value) => Ok(value),
+        _ => Err(format!("{} is wrong; write true or false", value.describe())),
+    }
+}
+
+/// One of several words.
+pub(crate) fn word<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&Located) -> Read<T> {
+    move |value| {
+        let found = match &value.node {
+            Node::Text(text) => words.iter().find(|(word, _)| word == text),
+            _ => None,
+        };
+        let all = || words.iter().map(|(word, _)| format!("{word:?}")).collect::<Vec<_>>().join(", ");
+        let wrong = || format!("{} is wrong; write one of {}", value.describe(), all());
+        found.map(|(_, meaning)| *meaning).ok_or_else(wrong)
+    }
+}

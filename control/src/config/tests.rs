@@ -1,0 +1,176 @@
+//! What the rooms of `config` do together.
+
+use super::*;
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+use vtep_dataplane::addr::{HostMac, MacAddr, Vni, VtepAddr};
+
+const BASE: &str = r#"
+[vtep]
+address = ["203.0.113.2", "2001:db8::2"]
+underlay = ["eth0"]
+"#;
+
+fn base() -> Config {
+    parse("base", BASE).unwrap().config
+}
+
+fn vni(number: u8) -> Vni {
+    Vni::new(100 + u32::from(number)).unwrap()
+}
+
+fn mac(number: u8) -> HostMac {
+    HostMac::new(MacAddr([2, 0, 0, 0, 0, number])).unwrap()
+}
+
+fn vtep(number: u8) -> VtepAddr {
+    let text =
+        if number.is_multiple_of(2) { format!("10.0.0.{number}") } else { format!("2001:db8:1::{number:x}") };
+    text.parse().unwrap()
+}
+
+fn port(number: u8, vlan: Option<u16>, macs: &[u8]) -> Port {
+    let key = PortKey { interface: format!("tap{number}").parse().unwrap(), vlan };
+    Port { macs: macs.iter().map(|m| mac(*m)).collect(), ..Port::new(key) }
+}
+
+/// Any change on a small stage, so that many fit and many don't.
+fn change() -> impl Strategy<Value = Change> {
+    let settings = any::<bool>().prop_map(|suppress| VniSettings { suppress, ..VniSettings::default() });
+    let port = (0..4u8, prop::option::of(1..3u16), prop::collection::vec(1..8u8, 0..3), any::<bool>())
+        .prop_map(|(number, vlan, macs, lock)| Port { lock, ..port(number, vlan, &macs) });
+    let v = || (0..3u8).prop_map(vni);
+    let m = || (1..8u8).prop_map(mac);
+    let t = || (1..5u8).prop_map(vtep);
+    let ip = || (1..4u8).prop_map(|n| format!("192.0.2.{n}").parse().unwrap());
+    prop_oneof![
+        (v(), settings.clone()).prop_map(|(vni, settings)| Change::VniAdd { vni, settings }),
+        (v(), settings).prop_map(|(vni, settings)| Change::VniSet { vni, settings }),
+        v().prop_map(|vni| Change::VniDel { vni }),
+        (v(), port.clone()).prop_map(|(vni, port)| Change::PortAdd { vni, port }),
+        (v(), port.clone()).prop_map(|(vni, port)| Change::PortSet { vni, port }),
+        (v(), port).prop_map(|(vni, port)| Change::PortDel { vni, port: port.key }),
+        (v(), m(), t()).prop_map(|(vni, mac, vtep)| Change::FdbAdd { vni, mac, vtep }),
+        (v(), m()).prop_map(|(vni, mac)| Change::FdbDel { vni, mac }),
+        (v(), t()).prop_map(|(vni, vtep)| Change::FloodAdd { vni, vtep }),
+        (v(), t()).prop_map(|(vni, vtep)| Change::FloodDel { vni, vtep }),
+        (v(), ip(), m()).prop_map(|(vni, ip, mac)| Change::NeighborAdd { vni, ip, mac }),
+        (v(), ip()).prop_map(|(vni, ip)| Change::NeighborDel { vni, ip }),
+        (1..255u8).prop_map(|ttl| Change::Tunnel(Tunnel { ttl, ..Tunnel::default() })),
+    ]
+}
+
+/// A configuration that changes led to; those that don't fit are left out.
+fn config() -> impl Strategy<Value = Config> {
+    prop::collection::vec(change(), 0..80).prop_map(|changes| {
+        let mut config = base();
+        for number in 0..3 {
+            let add = Change::VniAdd { vni: vni(number), settings: VniSettings::default() };
+            config.apply(&add).unwrap();
+        }
+        for change in changes {
+            let _ = config.apply(&change);
+        }
+        config
+    })
+}
+
+proptest! {
+    #[test]
+    fn the_difference_leads_from_old_to_new(old in config(), new in config()) {
+        let diff = diff(&old, &new);
+        prop_assert_eq!(&diff.restart, &Vec::<&str>::new());
+        let mut now = old.clone();
+        prop_assert_eq!(now.apply_all(&diff.changes), Ok(()));
+        prop_assert_eq!(&now, &new);
+        prop_assert_eq!(super::diff(&now, &new), Diff::default());
+    }
+
+    #[test]
+    fn a_batch_is_all_or_nothing(start in config(), changes in prop::collection::vec(change(), 0..40)) {
+        let mut now = start.clone();
+        let mut one_by_one = start.clone();
+        let first_wrong = changes.iter().position(|change| one_by_one.apply(change).is_err());
+        match now.apply_all(&changes) {
+            Ok(()) => prop_assert_eq!(first_wrong, None),
+            Err(error) => {
+                prop_assert_eq!(first_wrong, Some(error.index));
+                prop_assert_eq!(now, start);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_saved_loads_as_it_was(config in config()) {
+        let text = save(&config);
+        let lock_without_macs = config.vnis().values().flat_map(|v| v.ports().values()).any(|p| p.lock && p.macs.is_empty());
+        match parse("saved", &text) {
+            Ok(loaded) => {
+                prop_assert_eq!(&loaded.config, &config);
+                prop_assert_eq!(save(&loaded.config), text);
+            }
+            Err(problems) => prop_assert!(lock_without_macs, "{problems}\n{text}"),
+        }
+    }
+
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "\\PC*", bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        prop_assert!(parse("random", &text).is_err());
+        prop_assert!(parse("random", &String::from_utf8_lossy(&bytes)).is_err());
+    }
+}
+
+#[test]
+fn a_million_fdb_entries_take_microseconds_each() {
+    let mut config = base();
+    let vni = vni(0);
+    config.apply(&Change::VniAdd { vni, settings: VniSettings::default() }).unwrap();
+    let add = |n: u64| {
+        let mac = HostMac::new(MacAddr::from_bits(0x0200_0000_0000 + n * 7919 % 1_000_003)).unwrap();
+        Change::FdbAdd { vni, mac, vtep: vtep(2) }
+    };
+    let start = std::time::Instant::now();
+    for n in 0..1_000_000 {
+        config.apply(&add(n)).unwrap();
+    }
+    assert_eq!(config.vnis()[&vni].fdb().len(), 1_000_000);
+    // About 0.5 us each on a slow machine; the bound leaves room for a busy one.
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+}
+
+#[test]
+fn what_takes_a_restart_is_named() {
+    let new = BASE.replace("\"203.0.113.2\", ", "").replace("eth0", "eth1") + "cores = [0]\nttl = 3\n";
+    let diff = diff(&base(), &parse("new", &new).unwrap().config);
+    assert_eq!(diff.restart, ["vtep.address", "vtep.underlay", "vtep.cores"]);
+    assert_eq!(diff.changes, [Change::Tunnel(Tunnel { ttl: 3, ..Tunnel::default() })]);
+}
+
+#[test]
+fn trunks_share_an_interface_by_vlan_only() {
+    let mut config = base();
+    let vni = vni(0);
+    config.apply(&Change::VniAdd { vni, settings: VniSettings::default() }).unwrap();
+    let mut add = |port| config.apply(&Change::PortAdd { vni, port }).map_err(|e| e.field());
+    assert_eq!(add(port(1, Some(10), &[1])), Ok(()));
+    assert_eq!(add(port(1, Some(20), &[2])), Ok(()));
+    assert_eq!(add(port(1, Some(20), &[3])), Err("interface"));
+    assert_eq!(add(port(1, None, &[3])), Err("interface"));
+    assert_eq!(add(port(2, None, &[2])), Err("macs"));
+    assert_eq!(add(port(2, None, &[3])), Ok(()));
+    assert_eq!(add(port(2, Some(10), &[4])), Err("interface"));
+}
+
+#[test]
+fn requests_are_read_as_the_file_is() {
+    let params =
+        serde_json::json!({"vni": 101, "interface": "tap1", "vlan": 2, "macs": ["02:00:00:00:00:03"]});
+    let read = Change::from_request("port.add", params).unwrap().unwrap();
+    assert_eq!(read, Change::PortAdd { vni: vni(1), port: port(1, Some(2), &[3]) });
+    let wrong = serde_json::json!({"vni": 0, "mca": "x", "vtep": "10.0.0.256"});
+    let problems = Change::from_request("fdb.add", wrong).unwrap().unwrap_err();
+    let keys: BTreeSet<_> = problems.list().iter().map(|p| p.key.as_str()).collect();
+    assert_eq!(keys, BTreeSet::from(["vni", "mac", "mca", "vtep"]));
+    assert!(problems.to_string().contains("did you mean \"mac\"?"), "{problems}");
+    assert!(Change::from_request("show.mac", serde_json::Value::Null).is_none());
+}

@@ -1,0 +1,153 @@
+//! The daemon: one loop that waits for signals, the control socket and netlink, and hands each to its room.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Poll, Token};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+
+use crate::api::server::{BindError, Server};
+use crate::config;
+use crate::engine::{Engine, EngineError};
+use crate::handler::ApiHandler;
+
+const SIGNALS: Token = Token(0);
+const NETLINK: Token = Token(1);
+/// The control socket's server uses the tokens from here on.
+const API: Token = Token(16);
+
+/// The longest wait: worker events, retries and retired snapshots are looked at this often.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Why the daemon did not start or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The control socket.
+    #[error(transparent)]
+    Socket(#[from] BindError),
+    /// Poll, signals.
+    #[error("{what}: {error}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The system's answer.
+        error: io::Error,
+    },
+    /// Workers did not end.
+    #[error("a worker did not end in time; the kernel releases its sockets with the process")]
+    Wedged,
+}
+
+fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
+    move |error| DaemonError::Io { what, error }
+}
+
+/// What the loop turns around.
+struct Daemon {
+    poll: Poll,
+    signals: Signals,
+    server: Server,
+    handler: ApiHandler,
+}
+
+/// Runs vtepd with a configuration that has been loaded from `path`, until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`DaemonError`]; nothing stays attached to any interface then.
+pub fn run(config: &config::Config, path: &Path) -> Result<(), DaemonError> {
+    let mut daemon = Daemon::start(config, path)?;
+    notify(&[sd_notify::NotifyState::Ready]);
+    tracing::info!(socket = %config.control().socket.display(), "ready");
+    let ended = daemon.turn_until_told();
+    notify(&[sd_notify::NotifyState::Stopping]);
+    let stopped = daemon.stop();
+    ended.and(stopped)
+}
+
+impl Daemon {
+    fn start(config: &config::Config, path: &Path) -> Result<Self, DaemonError> {
+        let poll = Poll::new().map_err(io_error("epoll"))?;
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(io_error("signals"))?;
+        poll.registry().register(&mut signals, SIGNALS, Interest::READABLE).map_err(io_error("signals"))?;
+        // First: a second daemon is told so before it touches an interface.
+        let control = config.control();
+        let mut server = Server::bind(&control.socket, control.group.as_deref())?;
+        server.register(poll.registry(), API).map_err(io_error("control socket"))?;
+        let mut engine = Engine::start(config, Instant::now())?;
+        poll.registry()
+            .register(engine.underlay_mut(), NETLINK, Interest::READABLE)
+            .map_err(io_error("netlink"))?;
+        let handler = ApiHandler::new(engine, PathBuf::from(path));
+        Ok(Self { poll, signals, server, handler })
+    }
+
+    fn turn_until_told(&mut self) -> Result<(), DaemonError> {
+        let mut events = Events::with_capacity(256);
+        loop {
+            let now = Instant::now();
+            match self.poll.poll(&mut events, Some(self.patience(now))) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => result.map_err(io_error("epoll"))?,
+            }
+            for event in &events {
+                let token = event.token();
+                if token == SIGNALS && self.signalled() {
+                    return Ok(());
+                }
+                if self.server.owns(token) {
+                    self.server.event(self.poll.registry(), token, &mut self.handler, Instant::now());
+                }
+            }
+            self.server.tick(self.poll.registry(), &mut self.handler, Instant::now());
+            self.handler.engine_mut().turn(Instant::now());
+            notify(&[sd_notify::NotifyState::Watchdog]);
+        }
+    }
+
+    /// How long to wait for events.
+    fn patience(&self, now: Instant) -> Duration {
+        let underlay = self.handler.engine().next_timeout(now);
+        let server = self.server.next_deadline().map(|at| at.saturating_duration_since(now));
+        underlay.into_iter().chain(server).fold(TICK, Duration::min)
+    }
+
+    /// Handles what signals came. True: end.
+    fn signalled(&mut self) -> bool {
+        let mut end = false;
+        for signal in self.signals.pending() {
+            match signal {
+                SIGHUP => self.handler.reload(),
+                _ => end = true,
+            }
+        }
+        end
+    }
+
+    fn stop(self) -> Result<(), DaemonError> {
+        let Self { server, handler, .. } = self;
+        drop(server);
+        if handler.into_engine().stop() { Ok(()) } else { Err(DaemonError::Wedged) }
+    }
+}
+
+/// Tells systemd, if it is there; without it there is nobody to tell.
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "sd_notify");
+    }
+}
+
+/// Lifts the limit of locked memory, which UMEM counts against unless we have `CAP_IPC_LOCK`. Without
+/// `CAP_SYS_RESOURCE` the limit stays, and binding says so if it was too low.
+pub fn lift_memlock() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let unlimited = Rlimit { current: None, maximum: None };
+    if let Err(error) = setrlimit(Resource::Memlock, unlimited) {
+        tracing::debug!(%error, "can't lift the limit of locked memory");
+    }
+}

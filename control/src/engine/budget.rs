@@ -1,0 +1,98 @@
+//! How large the rings of each socket may be, so that the frames suffice for all of them.
+//!
+//! Chunks in a fill ring are out of use until the kernel receives into them. Each worker keeps a reserve for frames on
+//! their way and for copies; the rest is shared out: a tenant queue gets an eighth of what is left, so that the
+//! first ports get long rings, and later ones shorter rings instead of none.
+
+use vtep_dataplane::addr::WorkerId;
+use vtep_dataplane::afxdp::{BusyPoll, SocketConfig};
+
+use super::devices::{DeviceError, Purpose};
+
+/// Ring sizes of underlay sockets: most traffic goes here.
+const UNDERLAY: u32 = 2048;
+/// The longest and the shortest ring of a tenant socket: sixteen bursts, and one.
+const TENANT_MOST: u32 = 1024;
+const TENANT_LEAST: u32 = 64;
+/// One chunk in this many stays out of the fill rings.
+const RESERVE: u32 = 4;
+
+/// Chunks that each worker can still put into fill rings.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    left: Vec<u32>,
+    share: u32,
+}
+
+impl Budget {
+    /// For `workers` workers with `share` chunks each.
+    #[must_use]
+    pub fn new(workers: usize, share: u32) -> Self {
+        Self { left: vec![share - share / RESERVE; workers], share }
+    }
+
+    /// How many workers there are.
+    #[must_use]
+    pub const fn workers(&self) -> usize {
+        self.left.len()
+    }
+
+    /// Ring sizes for one more queue of `worker`.
+    ///
+    /// # Errors
+    /// When the chunks that are left don't fill even the shortest ring.
+    pub fn take(
+        &mut self,
+        worker: WorkerId,
+        purpose: Purpose,
+        busy_poll: BusyPoll,
+    ) -> Result<SocketConfig, DeviceError> {
+        let left = &mut self.left[worker.index()];
+        let (most, part, least) = match purpose {
+            // The fill ring holds more than the receive ring: a zero-copy driver keeps some in its own ring.
+            Purpose::Underlay => (UNDERLAY * 2, 2, TENANT_LEAST * 2),
+            Purpose::Tenant | Purpose::Trunk => (TENANT_MOST, 8, TENANT_LEAST),
+        };
+        let fill_ring = previous_power_of_two(*left / part).clamp(least, most);
+        if fill_ring > *left {
+            return Err(DeviceError::NoFrames { share: self.share, wanted: fill_ring });
+        }
+        *left -= fill_ring;
+        let rx_ring = if purpose == Purpose::Underlay { fill_ring / 2 } else { fill_ring };
+        Ok(SocketConfig { rx_ring, tx_ring: rx_ring.max(512), fill_ring, busy_poll })
+    }
+
+    /// Gives back the rings of a closed queue.
+    pub fn give(&mut self, worker: WorkerId, rings: SocketConfig) {
+        self.left[worker.index()] += rings.fill_ring;
+    }
+}
+
+const fn previous_power_of_two(n: u32) -> u32 {
+    if n == 0 { 0 } else { 1 << (31 - n.leading_zeros()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_ports_get_short_rings_rather_than_none() {
+        let mut budget = Budget::new(1, 16384);
+        let take = |budget: &mut Budget, purpose| budget.take(WorkerId(0), purpose, BusyPoll::Auto);
+        let mut all = vec![take(&mut budget, Purpose::Underlay).unwrap()];
+        assert_eq!((all[0].fill_ring, all[0].rx_ring), (4096, 2048));
+        while let Ok(rings) = take(&mut budget, Purpose::Tenant) {
+            assert!(rings.fill_ring.is_power_of_two() && rings.rx_ring.is_power_of_two());
+            all.push(rings);
+        }
+        assert!(all.len() > 30, "only {} ports", all.len());
+        assert_eq!(all[1].fill_ring, 1024);
+        let used: u32 = all.iter().map(|rings| rings.fill_ring).sum();
+        assert!(used <= 16384 - 16384 / RESERVE);
+        for rings in all {
+            budget.give(WorkerId(0), rings);
+        }
+        assert_eq!(budget.left, [16384 - 16384 / RESERVE]);
+    }
+}

@@ -1,0 +1,336 @@
+//! Interfaces with AF_XDP sockets: opened when they appear, their queues dealt out to workers, closed when they go.
+//!
+//! ```text
+//! wanted -> Absent -> Open <-> Failed (tried again when its link changes, and every few seconds)
+//! ```
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use vtep_dataplane::addr::{DeviceId, WorkerId};
+use vtep_dataplane::afxdp::{
+    self, BindMode, Mode, Program, SocketConfig, SocketId, Statistics, Umem, XdpDevice, XskPort,
+};
+use vtep_dataplane::stats::Counters;
+
+use super::budget::Budget;
+use super::workers::Workers;
+use crate::config::InterfaceName;
+
+/// How long after a failure an interface is tried again when nothing is heard of it.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// What an interface is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Carries VXLAN.
+    Underlay,
+    /// Has one tenant port.
+    Tenant,
+    /// Has tenant ports that take one VLAN each.
+    Trunk,
+}
+
+/// Why an interface can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// XDP or AF_XDP.
+    #[error(transparent)]
+    Afxdp(#[from] afxdp::Error),
+    /// The frames are all given out.
+    #[error(
+        "no frames left for another queue: a worker has {share}, and {wanted} more are wanted; raise [vtep.afxdp] frames"
+    )]
+    NoFrames {
+        /// Frames of the worker.
+        share: u32,
+        /// What the shortest ring takes.
+        wanted: u32,
+    },
+}
+
+impl DeviceError {
+    /// True when there is no such interface.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        let Self::Afxdp(error) = self else { return false };
+        // ENODEV, ENXIO (include/uapi/asm-generic/errno-base.h).
+        matches!(error.errno(), Some(19 | 6))
+    }
+}
+
+/// One queue that a worker serves.
+#[derive(Debug)]
+pub struct Queue {
+    /// Its number.
+    pub number: u32,
+    /// Who serves it.
+    pub worker: WorkerId,
+    /// How the kernel moves its frames.
+    pub mode: BindMode,
+    socket: SocketId,
+    rings: SocketConfig,
+}
+
+/// An interface that is in use.
+#[derive(Debug)]
+pub struct Open {
+    /// Program and facts of the interface.
+    pub xdp: XdpDevice,
+    /// Its queues.
+    pub queues: Vec<Queue>,
+    /// Its MTU now, bytes.
+    pub mtu: u32,
+}
+
+/// Where an interface stands.
+#[derive(Debug)]
+pub enum State {
+    /// No such interface now.
+    Absent,
+    /// It is there, but can't be used.
+    Failed {
+        /// Why, and what to do.
+        reason: String,
+        /// When to try again.
+        retry: Instant,
+    },
+    /// In use.
+    Open(Box<Open>),
+}
+
+/// An interface that ports or the underlay want.
+#[derive(Debug)]
+pub struct Managed {
+    /// Its identifier, the same as long as it is wanted.
+    pub id: DeviceId,
+    /// What for.
+    pub purpose: Purpose,
+    /// Where it stands.
+    pub state: State,
+    /// All of its frames.
+    pub counters: Arc<Counters>,
+}
+
+impl Managed {
+    /// The open interface.
+    #[must_use]
+    pub const fn open(&self) -> Option<&Open> {
+        match &self.state {
+            State::Open(open) => Some(open),
+            _ => None,
+        }
+    }
+
+    /// For each of `workers` workers, who sends for it on this interface.
+    #[must_use]
+    pub fn senders(&self, workers: usize) -> Box<[WorkerId]> {
+        let queues = self.open().map_or(&[][..], |open| &open.queues[..]);
+        let first = queues.first().map(|queue| queue.worker);
+        let sender = |worker| {
+            let own = queues.iter().any(|queue| queue.worker == worker).then_some(worker);
+            own.or(first).unwrap_or(worker)
+        };
+        (0..workers as u16).map(|worker| sender(WorkerId(worker))).collect()
+    }
+}
+
+/// What all interfaces share.
+#[derive(Debug, Clone)]
+pub struct DeviceSettings {
+    /// Our VTEP addresses, for the underlay program.
+    pub locals: Vec<IpAddr>,
+    /// The VXLAN port, for the underlay program.
+    pub udp_port: u16,
+    /// How sockets are bound.
+    pub mode: Mode,
+    /// Busy polling of sockets.
+    pub busy_poll: afxdp::BusyPoll,
+}
+
+/// All wanted interfaces.
+#[derive(Debug)]
+pub struct Devices {
+    settings: DeviceSettings,
+    umem: Umem,
+    budget: Budget,
+    /// The next tenant interface starts dealing its queues at this worker.
+    next_worker: usize,
+    managed: BTreeMap<InterfaceName, Managed>,
+}
+
+/// An interface that has been opened for a change that is not yet made.
+#[derive(Debug)]
+pub struct Prepared {
+    xdp: XdpDevice,
+    ports: Vec<(SocketConfig, WorkerId, XskPort)>,
+}
+
+impl Devices {
+    /// None yet.
+    #[must_use]
+    pub fn new(settings: DeviceSettings, umem: Umem, budget: Budget) -> Self {
+        Self { settings, umem, budget, next_worker: 0, managed: BTreeMap::new() }
+    }
+
+    /// Every wanted interface.
+    #[must_use]
+    pub const fn all(&self) -> &BTreeMap<InterfaceName, Managed> {
+        &self.managed
+    }
+
+    /// The interface, if it is wanted.
+    #[must_use]
+    pub fn get(&self, name: &InterfaceName) -> Option<&Managed> {
+        self.managed.get(name)
+    }
+
+    /// Enters an interface as wanted. It is opened by [`Self::adopt`] or [`Self::try_open`].
+    pub fn want(&mut self, name: &InterfaceName, id: DeviceId, purpose: Purpose, counters: Arc<Counters>) {
+        self.managed.entry(name.clone()).or_insert(Managed { id, purpose, state: State::Absent, counters });
+    }
+
+    /// Attaches the program and binds every queue, without giving anything to a worker yet.
+    ///
+    /// # Errors
+    /// The interface, the cause and the remedy; nothing stays attached.
+    pub fn prepare(&mut self, name: &InterfaceName, purpose: Purpose) -> Result<Prepared, DeviceError> {
+        let program = match purpose {
+            Purpose::Underlay => {
+                Program::Underlay { locals: self.settings.locals.clone(), udp_port: self.settings.udp_port }
+            }
+            Purpose::Tenant => Program::Tenant,
+            Purpose::Trunk => Program::TenantTrunk,
+        };
+        let xdp = XdpDevice::open(name.as_str(), &program, self.settings.mode)?;
+        let workers = self.budget.workers();
+        let first = match purpose {
+            Purpose::Underlay => 0,
+            Purpose::Tenant | Purpose::Trunk => self.next_worker,
+        };
+        let mut ports = Vec::new();
+        for number in 0..xdp.queues() {
+            let worker = WorkerId(((first + number as usize) % workers) as u16);
+            let busy_poll = self.settings.busy_poll;
+            let bound = self.budget.take(worker, purpose, busy_poll).and_then(|rings| {
+                let port = xdp.bind(number, &self.umem, rings);
+                let port = port.inspect_err(|_| self.budget.give(worker, rings))?;
+                Ok((rings, worker, port))
+            });
+            match bound {
+                Ok(queue) => ports.push(queue),
+                Err(error) => {
+                    self.discard(Prepared { xdp, ports });
+                    return Err(error);
+                }
+            }
+        }
+        Ok(Prepared { xdp, ports })
+    }
+
+    /// Takes back what was prepared for a change that is not made. No worker has used the sockets: the kernel frees
+    /// them, and no chunk was in them.
+    pub fn discard(&mut self, prepared: Prepared) {
+        for (rings, worker, port) in prepared.ports {
+            self.budget.give(worker, rings);
+            drop(port);
+        }
+        drop(prepared.xdp);
+    }
+
+    /// Gives a prepared interface's queues to the workers. The interface must be wanted and not open.
+    pub fn adopt(&mut self, name: &InterfaceName, prepared: Prepared, workers: &Workers) {
+        let Some(managed) = self.managed.get_mut(name) else {
+            self.discard(prepared);
+            return;
+        };
+        let mut queues = Vec::new();
+        for (rings, worker, port) in prepared.ports {
+            let (number, mode, socket) = (port.queue(), port.bind_mode(), port.id());
+            if workers.attach(worker, managed.id, number, port) {
+                queues.push(Queue { number, worker, mode, socket, rings });
+            } else {
+                tracing::error!(interface = %name, queue = number, worker = worker.0, "the worker takes no commands");
+                self.budget.give(worker, rings);
+            }
+        }
+        if managed.purpose != Purpose::Underlay {
+            self.next_worker = (self.next_worker + queues.len()) % workers.count().max(1);
+        }
+        tracing::info!(interface = %name, attach = %prepared.xdp.attach_mode(), queues = queues.len(), "interface opened");
+        let mtu = prepared.xdp.mtu();
+        managed.state = State::Open(Box::new(Open { xdp: prepared.xdp, queues, mtu }));
+    }
+
+    /// Opens an interface that is wanted and not open. Returns whether its state changed.
+    pub fn try_open(&mut self, name: &InterfaceName, workers: &Workers, now: Instant) -> bool {
+        let Some(purpose) = self.managed.get(name).filter(|m| m.open().is_none()).map(|m| m.purpose) else {
+            return false;
+        };
+        let next = match self.prepare(name, purpose) {
+            Ok(prepared) => {
+                self.adopt(name, prepared, workers);
+                return true;
+            }
+            Err(error) if error.is_absent() => State::Absent,
+            Err(error) => State::Failed { reason: error.to_string(), retry: now + RETRY },
+        };
+        let managed = self.managed.get_mut(name).expect("looked up above");
+        let news = match (&managed.state, &next) {
+            (State::Absent, State::Absent) => false,
+            (State::Failed { reason: old, .. }, State::Failed { reason: new, .. }) => old != new,
+            _ => true,
+        };
+        if let (true, State::Failed { reason, .. }) = (news, &next) {
+            tracing::warn!(interface = %name, reason, "interface can't be used");
+        }
+        managed.state = next;
+        news
+    }
+
+    /// Opens again what failed a while ago. Returns the interfaces whose state changed.
+    pub fn retry(&mut self, workers: &Workers, now: Instant) -> Vec<InterfaceName> {
+        let due = |managed: &Managed| matches!(managed.state, State::Failed { retry, .. } if retry <= now);
+        let names: Vec<_> =
+            self.managed.iter().filter(|(_, m)| due(m)).map(|(name, _)| name.clone()).collect();
+        names.into_iter().filter(|name| self.try_open(name, workers, now)).collect()
+    }
+
+    /// Closes an interface: its queues come back from the workers, its program is detached. It stays wanted.
+    /// Returns whether it was open.
+    pub fn close(&mut self, name: &InterfaceName, workers: &Workers) -> bool {
+        let Some(managed) = self.managed.get_mut(name) else { return false };
+        let State::Open(open) = std::mem::replace(&mut managed.state, State::Absent) else { return false };
+        if !workers.detach(managed.id) {
+            tracing::error!(interface = %name, "a worker did not close its queues in time; is it wedged?");
+        }
+        for queue in &open.queues {
+            self.budget.give(queue.worker, queue.rings);
+        }
+        tracing::info!(interface = %name, "interface closed");
+        true
+    }
+
+    /// What the kernel has counted of all sockets of an open interface.
+    #[must_use]
+    pub fn statistics(&self, open: &Open) -> Statistics {
+        let all = open.queues.iter().filter_map(|queue| self.umem.statistics(queue.socket));
+        all.fold(Statistics::default(), |sum, one| sum + one)
+    }
+
+    /// The interface's MTU has changed. Returns whether that is news.
+    pub fn set_mtu(&mut self, name: &InterfaceName, mtu: u32) -> bool {
+        let Some(State::Open(open)) = self.managed.get_mut(name).map(|managed| &mut managed.state) else {
+            return false;
+        };
+        std::mem::replace(&mut open.mtu, mtu) != mtu
+    }
+
+    /// Forgets an interface that nothing wants any more; closes it first.
+    pub fn unwant(&mut self, name: &InterfaceName, workers: &Workers) -> Option<DeviceId> {
+        self.close(name, workers);
+        self.managed.remove(name).map(|managed| managed.id)
+    }
+}

@@ -1,0 +1,154 @@
+//! Tenant ports: rows of the port table made from configuration and from what their interfaces are now.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use vtep_dataplane::addr::{PortId, Vni};
+use vtep_dataplane::stats::Counters;
+use vtep_dataplane::table::port::{Device, PortEntry, Role};
+
+use super::devices::{Devices, Managed, Purpose};
+use super::tables::TableWriter;
+use crate::config::{InterfaceName, Port, PortKey};
+
+/// Bytes of an Ethernet header before the interface's MTU.
+const ETHERNET: u32 = 14;
+
+/// A port that is configured.
+#[derive(Debug)]
+pub struct PortState {
+    /// Its VNI.
+    pub vni: Vni,
+    /// Its place in the table.
+    pub id: PortId,
+    /// From and to the tenant.
+    pub counters: Arc<Counters>,
+    config: Port,
+}
+
+/// All tenant ports.
+#[derive(Debug, Default)]
+pub struct Ports {
+    all: BTreeMap<PortKey, PortState>,
+}
+
+impl Ports {
+    /// Every port.
+    pub fn iter(&self) -> impl Iterator<Item = (&PortKey, &PortState)> {
+        self.all.iter()
+    }
+
+    /// The port with this place in the table.
+    #[must_use]
+    pub fn by_id(&self, id: PortId) -> Option<&PortKey> {
+        self.all.iter().find(|(_, state)| state.id == id).map(|(key, _)| key)
+    }
+
+    /// The ports of one VNI.
+    #[must_use]
+    pub fn of_vni(&self, vni: Vni) -> Vec<PortKey> {
+        self.all.iter().filter(|(_, state)| state.vni == vni).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Enters a port, or changes it, with its MACs. The caller publishes its row with [`Self::publish`].
+    pub fn put(
+        &mut self,
+        vni: Vni,
+        port: &Port,
+        tables: &mut TableWriter,
+    ) -> Result<(), super::tables::TableError> {
+        let id = match self.all.get(&port.key) {
+            Some(state) => state.id,
+            None => tables.take_port_id()?,
+        };
+        let old = self.all.get(&port.key).map(|state| state.config.macs.clone()).unwrap_or_default();
+        for mac in old.difference(&port.macs) {
+            tables.remove_mac(vni, *mac);
+        }
+        for mac in &port.macs {
+            tables.set_local_mac(vni, *mac, id)?;
+        }
+        let counters =
+            self.all.remove(&port.key).map_or_else(|| tables.new_counters(), |state| state.counters);
+        self.all.insert(port.key.clone(), PortState { vni, id, counters, config: port.clone() });
+        Ok(())
+    }
+
+    /// Removes a port with its MACs.
+    pub fn remove(&mut self, key: &PortKey, tables: &mut TableWriter) {
+        let Some(state) = self.all.remove(key) else { return };
+        for mac in &state.config.macs {
+            tables.remove_mac(state.vni, *mac);
+        }
+        tables.remove_port(state.vni, state.id);
+    }
+
+    /// True when a port is on this interface.
+    #[must_use]
+    pub fn uses(&self, interface: &InterfaceName) -> bool {
+        self.on(interface).next().is_some()
+    }
+
+    fn on(&self, interface: &InterfaceName) -> impl Iterator<Item = (&PortKey, &PortState)> {
+        let interface = interface.clone();
+        self.all.iter().filter(move |(key, _)| key.interface == interface)
+    }
+
+    /// Writes the rows of an interface and of all ports on it, as both are now.
+    pub fn publish(
+        &self,
+        interface: &InterfaceName,
+        devices: &Devices,
+        workers: usize,
+        tables: &mut TableWriter,
+    ) {
+        let Some(managed) = devices.get(interface) else { return };
+        let role = match managed.purpose {
+            Purpose::Underlay => Role::Underlay,
+            Purpose::Tenant | Purpose::Trunk => self.role(interface),
+        };
+        let device = Device {
+            id: managed.id,
+            name: interface.to_string(),
+            role,
+            sender: managed.senders(workers),
+            counters: managed.counters.clone(),
+        };
+        tables.set_device(managed.id, Some(Arc::new(device)));
+        for (key, state) in self.on(interface) {
+            if let Some(domain) = tables.domain_id(state.vni) {
+                tables.set_port(state.vni, Arc::new(state.row(key, managed, domain)));
+            }
+        }
+    }
+
+    /// One port for all frames, or one for each VLAN. An interface without ports is a trunk that takes no VLAN.
+    fn role(&self, interface: &InterfaceName) -> Role {
+        let mut vlans = Vec::new();
+        for (key, state) in self.on(interface) {
+            match key.vlan {
+                None => return Role::Access(state.id),
+                Some(vlan) => vlans.push((vlan, state.id)),
+            }
+        }
+        vlans.sort_unstable();
+        Role::Trunk(vlans.into())
+    }
+}
+
+impl PortState {
+    fn row(&self, key: &PortKey, managed: &Managed, domain: vtep_dataplane::addr::DomainId) -> PortEntry {
+        let mtu = managed.open().map_or(0, |open| open.mtu);
+        PortEntry {
+            id: self.id,
+            device: managed.id,
+            vlan: key.vlan,
+            domain,
+            lock: self.config.lock.then(|| TableWriter::lock_list(self.config.macs.iter().copied())),
+            checksum: self.config.checksum,
+            storm: self.config.storm,
+            max_frame: u16::try_from(mtu + ETHERNET).unwrap_or(u16::MAX),
+            counters: self.counters.clone(),
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The worker threads: started once, with their share of the frames, and spoken to over command queues.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{self, Receiver, Sender};
+use vtep_dataplane::addr::{DeviceId, WorkerId};
+use vtep_dataplane::afxdp::{Umem, XskPort};
+use vtep_dataplane::event::Events;
+use vtep_dataplane::worker::exchange::Exchange;
+use vtep_dataplane::worker::{Command, Parts, Reply, Status, StatusView, Worker};
+
+use super::tables::TableWriter;
+
+/// Commands that may wait for one worker: more than queues that any change attaches at once.
+const COMMANDS: usize = 4096;
+
+/// Events that may wait for the control thread.
+const EVENTS: usize = 4096;
+
+/// How long a worker may take to close its queues. A turn takes microseconds; a worker that needs a second is wedged.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// One running worker.
+#[derive(Debug)]
+struct Running {
+    commands: Sender<Command<XskPort>>,
+    status: Arc<Status>,
+    core: Option<usize>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// All workers.
+#[derive(Debug)]
+pub struct Workers {
+    running: Vec<Running>,
+    replies: Receiver<Reply>,
+    exchange: Arc<Exchange>,
+    /// What workers tell.
+    pub events: Events,
+}
+
+/// How the workers are made.
+#[derive(Debug, Clone)]
+pub struct WorkerPlan {
+    /// The core of each worker; `None` leaves it to the scheduler.
+    pub cores: Vec<Option<usize>>,
+    /// Never sleep.
+    pub busy_poll: bool,
+}
+
+impl Workers {
+    /// Starts one thread for each core of the plan.
+    ///
+    /// # Errors
+    /// When the kernel gives no thread, eventfd or epoll descriptor.
+    pub fn start(plan: &WorkerPlan, umem: &Umem, tables: &TableWriter) -> io::Result<Self> {
+        let count = plan.cores.len();
+        let pools = umem.pools(count).map_err(io::Error::other)?;
+        let share = pools.first().map_or(1, |pool| pool.capacity() as u32);
+        let exchange = Arc::new(Exchange::new(count, share)?);
+        let events = Events::new(EVENTS);
+        let (reply_to, replies) = channel::unbounded();
+        let mut all = Self { running: Vec::new(), replies, exchange, events };
+        for ((number, core), pool) in (0..).zip(&plan.cores).zip(pools) {
+            let (commands, received) = channel::bounded(COMMANDS);
+            let status = Arc::new(Status::default());
+            let worker = Worker::new(Parts {
+                id: WorkerId(number),
+                pool,
+                snapshots: tables.snapshots(),
+                macs: tables.mac_reader(),
+                exchange: all.exchange.clone(),
+                events: all.events.clone(),
+                commands: received,
+                replies: reply_to.clone(),
+                status: status.clone(),
+                busy_poll: plan.busy_poll,
+            })?;
+            let core = *core;
+            let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                pin(number, core);
+                worker.run();
+            })?;
+            all.running.push(Running { commands, status, core, thread: Some(thread) });
+        }
+        Ok(all)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Gives a queue to a worker. False, and the queue is closed, when the worker takes no more commands: it is wedged
+    /// or has ended.
+    #[must_use]
+    pub fn attach(&self, worker: WorkerId, device: DeviceId, queue: u32, port: XskPort) -> bool {
+        let command = Command::Attach { device, queue, port };
+        let taken = self.running[worker.index()].commands.try_send(command).is_ok();
+        self.exchange.ring(worker);
+        taken
+    }
+
+    /// Makes every worker close its queues of `device`, and waits until all have. Returns whether they did.
+    #[must_use]
+    pub fn detach(&self, device: DeviceId) -> bool {
+        let mut waiting: Vec<_> = (0..self.running.len() as u16).map(WorkerId).collect();
+        waiting.retain(|worker| {
+            self.running[worker.index()].commands.try_send(Command::Detach { device }).is_ok()
+        });
+        let asked = waiting.len();
+        waiting.iter().for_each(|worker| self.exchange.ring(*worker));
+        let deadline = Instant::now() + PATIENCE;
+        while !waiting.is_empty() {
+            match self.replies.recv_deadline(deadline) {
+                Ok(Reply::Detached { worker, device: done }) if done == device => {
+                    waiting.retain(|w| *w != worker);
+                }
+                Ok(Reply::Detached { .. }) => {}
+                Err(_) => return false,
+            }
+        }
+        asked == self.running.len()
+    }
+
+    /// Wakes sleepers, so that they take up new tables and let go of old ones.
+    pub fn refresh(&self) {
+        (0..self.running.len() as u16).for_each(|worker| self.exchange.ring(WorkerId(worker)));
+    }
+
+    /// What each worker tells of itself, with its core.
+    pub fn status(&self) -> impl Iterator<Item = (WorkerId, Option<usize>, StatusView)> {
+        (0..).map(WorkerId).zip(&self.running).map(|(id, worker)| (id, worker.core, worker.status.view()))
+    }
+
+    /// Ends all threads; their queues close. Returns whether every one ended in time and without a panic.
+    pub fn stop(&mut self) -> bool {
+        for worker in &self.running {
+            let _ = worker.commands.try_send(Command::Stop);
+        }
+        self.exchange.ring_all();
+        let deadline = Instant::now() + PATIENCE;
+        let mut all_ended = true;
+        for worker in &mut self.running {
+            let Some(thread) = worker.thread.take() else { continue };
+            while !thread.is_finished() && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(1));
+            }
+            all_ended &= thread.is_finished() && thread.join().is_ok();
+        }
+        all_ended
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Pins the calling thread. A core that is gone or not allowed costs speed, not service: say so and go on.
+fn pin(worker: u16, core: Option<usize>) {
+    if let Some(id) = core
+        && !core_affinity::set_for_current(core_affinity::CoreId { id })
+    {
+        tracing::warn!(
+            worker,
+            core = id,
+            "can't pin the worker to its core; it runs where the scheduler puts it"
+        );
+    }
+}

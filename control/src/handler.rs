@@ -1,0 +1,170 @@
+//! What the daemon does for clients of its control socket, and at SIGHUP.
+
+use std::fs;
+use std::io::Write;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::api::dispatch::Handler;
+use crate::api::message::{
+    ApiError, ConfigCheck, ConfigDiff, ConfigRequest, ConfigSave, Source, Target, code,
+};
+use crate::api::show::ShowRequest;
+use crate::config::{self, Change, Config, Diff, HostFacts, InterfaceFacts, Loaded, Problems};
+use crate::engine::{Engine, EngineError};
+use crate::underlay::Underlay;
+
+/// Joins the control socket to the engine.
+#[derive(Debug)]
+pub struct ApiHandler {
+    engine: Engine,
+    /// The file that the daemon was started with.
+    path: PathBuf,
+}
+
+/// This host, as netlink tells.
+#[derive(Debug, Clone, Copy)]
+pub struct Host<'a>(pub &'a Underlay);
+
+impl HostFacts for Host<'_> {
+    fn interface(&self, name: &str) -> Option<InterfaceFacts> {
+        self.0.link(name).map(|link| InterfaceFacts { mtu: link.mtu })
+    }
+
+    fn has_address(&self, address: IpAddr) -> bool {
+        self.0.has_address(address)
+    }
+
+    fn cores(&self) -> usize {
+        // Those that this process may run on, by the highest number.
+        core_affinity::get_core_ids().and_then(|ids| ids.iter().map(|core| core.id + 1).max()).unwrap_or(1)
+    }
+}
+
+impl From<EngineError> for ApiError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Batch(error) => error.into(),
+            EngineError::Interface { index, ref error } => Self::refused(error.to_string()).at(index),
+            EngineError::Table { index, ref error } => Self::refused(error.to_string()).at(index),
+            other => Self::new(code::INTERNAL, other.to_string()),
+        }
+    }
+}
+
+impl ApiHandler {
+    /// For an engine that was started from `path`.
+    #[must_use]
+    pub const fn new(engine: Engine, path: PathBuf) -> Self {
+        Self { engine, path }
+    }
+
+    /// The engine.
+    #[must_use]
+    pub const fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The engine, to turn.
+    pub const fn engine_mut(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+
+    /// The engine, to stop.
+    #[must_use]
+    pub fn into_engine(self) -> Engine {
+        self.engine
+    }
+
+    /// Applies the daemon's file again. What is wrong with it is logged, and nothing changes.
+    pub fn reload(&mut self) {
+        match self.apply(&Source::default()) {
+            Ok(done) => tracing::info!(changes = done.changes.len(), "configuration applied"),
+            Err(error) => tracing::error!(%error, "configuration refused; nothing has changed"),
+        }
+    }
+
+    /// Loads a configuration and checks it against this host.
+    fn load(&self, source: &Source) -> Result<(Config, Problems), ApiError> {
+        let loaded: Loaded = match &source.text {
+            Some(text) => config::parse(source.name.as_deref().unwrap_or("configuration"), text)?,
+            None => config::load(&self.path)?,
+        };
+        let problems = loaded.check_host(&Host(self.engine.underlay()));
+        if problems.refused() {
+            return Err(problems.into());
+        }
+        Ok((loaded.config, problems))
+    }
+
+    fn diff(&self, source: &Source) -> Result<Diff, ApiError> {
+        let (wanted, _) = self.load(source)?;
+        Ok(config::diff(self.engine.config(), &wanted))
+    }
+
+    fn apply(&mut self, source: &Source) -> Result<ConfigDiff, ApiError> {
+        let diff = self.diff(source)?;
+        if !diff.restart.is_empty() {
+            let keys = diff.restart.join(", ");
+            let message = format!("{keys}: a new value takes a restart of vtepd; nothing was applied");
+            return Err(ApiError::refused(message));
+        }
+        self.engine.change(&diff.changes, Instant::now())?;
+        Ok(describe(&diff))
+    }
+
+    fn save(&self, target: &Target) -> Result<ConfigSave, ApiError> {
+        let text = config::save(self.engine.config());
+        if target.print {
+            return Ok(ConfigSave { path: None, text: Some(text) });
+        }
+        replace(&self.path, &text).map_err(|error| {
+            ApiError::refused(format!("{}: can't be written: {error}", self.path.display()))
+        })?;
+        Ok(ConfigSave { path: Some(self.path.display().to_string()), text: None })
+    }
+}
+
+fn describe(diff: &Diff) -> ConfigDiff {
+    ConfigDiff {
+        changes: diff.changes.iter().map(ToString::to_string).collect(),
+        restart: diff.restart.iter().map(|key| (*key).to_owned()).collect(),
+    }
+}
+
+/// Replaces a file whole: written beside it, forced to disk, renamed over it.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let mut file = fs::File::create(&beside)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&beside, path)
+}
+
+impl Handler for ApiHandler {
+    fn change(&mut self, changes: Vec<Change>) -> Result<(), ApiError> {
+        Ok(self.engine.change(&changes, Instant::now())?)
+    }
+
+    fn show(&mut self, request: &ShowRequest) -> Result<Value, ApiError> {
+        self.engine.show(request, Instant::now())
+    }
+
+    fn config(&mut self, request: &ConfigRequest) -> Result<Value, ApiError> {
+        let answer = match request {
+            ConfigRequest::Check(source) => {
+                let (_, problems) = self.load(source)?;
+                let warnings = problems.list().iter().map(ToString::to_string).collect();
+                serde_json::to_value(ConfigCheck { warnings })
+            }
+            ConfigRequest::Diff(source) => serde_json::to_value(describe(&self.diff(source)?)),
+            ConfigRequest::Apply(source) => serde_json::to_value(self.apply(source)?),
+            ConfigRequest::Save(target) => serde_json::to_value(self.save(target)?),
+        };
+        answer.map_err(|error| ApiError::new(code::INTERNAL, error.to_string()))
+    }
+}

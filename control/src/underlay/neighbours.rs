@@ -1,0 +1,169 @@
+//! The kernel's ARP and ND entries, as it last described them.
+//!
+//! In: neighbour messages (include/uapi/linux/neighbour.h). Out: the MAC of a neighbour, and whether it needs attention.
+
+use hashbrown::{HashMap, HashSet};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
+};
+use std::net::IpAddr;
+use vtep_dataplane::addr::HostMac;
+
+pub use netlink_packet_route::neighbour::NeighbourState;
+
+/// A neighbour: the interface's index and the neighbour's address.
+pub type Key = (u32, IpAddr);
+
+/// One entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Neighbour {
+    /// The kernel's state of it (NUD).
+    pub state: NeighbourState,
+    /// Its MAC, if known and that of a host.
+    pub mac: Option<HostMac>,
+}
+
+impl Neighbour {
+    /// The MAC, in the states in which the kernel would send to it (NUD_VALID).
+    #[must_use]
+    pub fn usable(&self) -> Option<HostMac> {
+        use NeighbourState::{Delay, Noarp, Permanent, Probe, Reachable, Stale};
+        self.mac.filter(|_| matches!(self.state, Permanent | Noarp | Reachable | Probe | Stale | Delay))
+    }
+}
+
+/// All neighbours that matter to IP.
+#[derive(Debug, Clone, Default)]
+pub struct Neighbours {
+    entries: HashMap<Key, Neighbour>,
+}
+
+impl Neighbours {
+    /// The entry of a neighbour.
+    #[must_use]
+    pub fn get(&self, key: Key) -> Option<&Neighbour> {
+        self.entries.get(&key)
+    }
+
+    /// True when the kernel should be asked to resolve or to check this neighbour: unknown, failed or stale.
+    /// Permanent entries never: asking would make the kernel forget that they are.
+    #[must_use]
+    pub fn needs_attention(&self, key: Key) -> bool {
+        use NeighbourState::{Failed, None, Stale};
+        self.get(key).is_none_or(|entry| matches!(entry.state, Failed | None | Stale))
+    }
+
+    /// True when the entry may be outdated and the kernel checks it at its next use.
+    #[must_use]
+    pub fn is_stale(&self, key: Key) -> bool {
+        self.get(key).is_some_and(|entry| entry.state == NeighbourState::Stale)
+    }
+
+    /// Takes up RTM_NEWNEIGH. Returns the neighbour if its entry changed.
+    pub fn update(&mut self, message: &NeighbourMessage) -> Option<Key> {
+        let key = key(message)?;
+        let mac = message.attributes.iter().find_map(|attribute| match attribute {
+            NeighbourAttribute::LinkLayerAddress(octets) => octets.as_slice().try_into().ok(),
+            _ => None,
+        });
+        let mac = mac.and_then(|octets| HostMac::new(vtep_dataplane::addr::MacAddr(octets)).ok());
+        let entry = Neighbour { state: message.header.state, mac };
+        (self.entries.insert(key, entry) != Some(entry)).then_some(key)
+    }
+
+    /// Takes up RTM_DELNEIGH. Returns the neighbour if there was one.
+    pub fn remove(&mut self, message: &NeighbourMessage) -> Option<Key> {
+        let key = key(message)?;
+        self.entries.remove(&key).map(|_| key)
+    }
+
+    /// The neighbours whose entries are different in `newer`.
+    #[must_use]
+    pub fn difference(&self, newer: &Self) -> HashSet<Key> {
+        let all = self.entries.keys().chain(newer.entries.keys());
+        all.filter(|key| self.get(**key) != newer.get(**key)).copied().collect()
+    }
+}
+
+/// `None` for what is no IP neighbour (a bridge's FDB entries come as neighbours too) or a proxy entry.
+fn key(message: &NeighbourMessage) -> Option<Key> {
+    if message.header.flags.contains(NeighbourFlags::Proxy) {
+        return None;
+    }
+    let address = message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => Some(IpAddr::V4(*v4)),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    })?;
+    Some((message.header.ifindex, address))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use netlink_packet_route::AddressFamily;
+
+    /// A made-up RTM_NEWNEIGH.
+    pub(in crate::underlay) fn message(key: Key, state: NeighbourState, mac: Option<u8>) -> NeighbourMessage {
+        let mut message = NeighbourMessage::default();
+        message.header.family = if key.1.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        message.header.ifindex = key.0;
+        message.header.state = state;
+        message.attributes.push(NeighbourAttribute::Destination(key.1.into()));
+        message
+            .attributes
+            .extend(mac.map(|last| NeighbourAttribute::LinkLayerAddress(vec![2, 0, 0, 0, 0, last])));
+        message
+    }
+
+    #[test]
+    fn states_say_whether_a_mac_may_be_used_and_whether_to_ask() {
+        use NeighbourState::{Delay, Failed, Incomplete, Noarp, None, Permanent, Probe, Reachable, Stale};
+        let key = (1, "10.0.0.1".parse().unwrap());
+        for (state, usable, ask) in [
+            (Reachable, true, false),
+            (Stale, true, true),
+            (Delay, true, false),
+            (Probe, true, false),
+            (Permanent, true, false),
+            (Noarp, true, false),
+            (Failed, false, true),
+            (None, false, true),
+            (Incomplete, false, false),
+        ] {
+            let mut neighbours = Neighbours::default();
+            assert!(neighbours.needs_attention(key));
+            assert_eq!(neighbours.update(&message(key, state, Some(9))), Some(key));
+            assert_eq!(neighbours.get(key).unwrap().usable().is_some(), usable, "{state:?}");
+            assert_eq!(neighbours.needs_attention(key), ask, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn only_real_changes_are_reported() {
+        let key = (1, "2001:db8::1".parse().unwrap());
+        let mut neighbours = Neighbours::default();
+        let reachable = message(key, NeighbourState::Reachable, Some(9));
+        assert_eq!(neighbours.update(&reachable), Some(key));
+        assert_eq!(neighbours.update(&reachable), None);
+        assert_eq!(neighbours.update(&message(key, NeighbourState::Reachable, Some(8))), Some(key));
+        assert_eq!(neighbours.remove(&reachable), Some(key));
+        assert_eq!(neighbours.remove(&reachable), None);
+    }
+
+    #[test]
+    fn proxies_bridge_entries_and_group_macs_are_no_neighbours() {
+        let key = (1, "10.0.0.1".parse().unwrap());
+        let mut neighbours = Neighbours::default();
+        let mut proxy = message(key, NeighbourState::Permanent, Some(9));
+        proxy.header.flags = NeighbourFlags::Proxy;
+        assert_eq!(neighbours.update(&proxy), None);
+        let mut fdb = message(key, NeighbourState::Permanent, Some(9));
+        fdb.attributes.remove(0);
+        assert_eq!(neighbours.update(&fdb), None);
+        let mut group = message(key, NeighbourState::Reachable, None);
+        group.attributes.push(NeighbourAttribute::LinkLayerAddress(vec![1, 0, 0x5e, 0, 0, 1]));
+        neighbours.update(&group);
+        assert_eq!(neighbours.get(key).unwrap().usable(), None);
+    }
+}

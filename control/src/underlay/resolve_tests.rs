@@ -1,0 +1,175 @@
+use super::*;
+use crate::underlay::{addresses, links, neighbours};
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn vtep() -> VtepAddr {
+    "203.0.113.9".parse().unwrap()
+}
+
+impl Host {
+    /// eth0 (1), eth1 (2), VLAN 7 of eth0 (3), and an interface that is not of the underlay (4).
+    fn new() -> Self {
+        let config = UnderlayConfig {
+            devices: vec!["eth0".to_owned(), "eth1".to_owned()],
+            local_v4: Some([192, 0, 2, 1].into()),
+            local_v6: None,
+            ttl: 64,
+            df: true,
+            udp_port: 4789,
+        };
+        let mut host = Self {
+            config,
+            links: Links::default(),
+            neighbours: Neighbours::default(),
+            addresses: Addresses::default(),
+        };
+        host.links.update(&links::tests::message(1, "eth0", true, 1500));
+        host.links.update(&links::tests::message(2, "eth1", true, 9000));
+        host.links.update(&links::tests::vlan_message(3, "eth0.7", 1, 7));
+        host.links.update(&links::tests::message(4, "other", true, 1500));
+        host.addresses.update(&addresses::tests::message(1, "192.0.2.1"));
+        host.neighbour((1, ip("10.0.0.1")), NeighbourState::Reachable);
+        host.neighbour((2, ip("10.0.1.1")), NeighbourState::Stale);
+        host.neighbour((3, ip("10.0.0.1")), NeighbourState::Reachable);
+        host
+    }
+
+    fn neighbour(&mut self, key: Key, state: NeighbourState) {
+        self.neighbours.update(&neighbours::tests::message(key, state, Some(0x80 + key.0 as u8)));
+    }
+
+    fn resolve(&self, answer: &Answer) -> Resolution {
+        resolve(vtep(), answer, self)
+    }
+
+    fn why_not(&self, answer: &Answer) -> String {
+        let resolution = self.resolve(answer);
+        assert!(resolution.paths.is_empty());
+        resolution.why_not.unwrap()
+    }
+}
+
+fn hop(link: u32, via: &str, weight: u16) -> Hop {
+    Hop { link, via: Some(ip(via)), weight, dead: false, encapsulated: false }
+}
+
+fn route(hops: &[Hop]) -> Answer {
+    Answer::Route(Route {
+        kind: RouteType::Unicast,
+        prefix: "203.0.113.0/24".to_owned(),
+        mtu: None,
+        hops: hops.to_vec(),
+        object: None,
+    })
+}
+
+fn of_kind(kind: RouteType) -> Answer {
+    let Answer::Route(route) = route(&[hop(1, "10.0.0.1", 1)]) else { unreachable!("route() makes a route") };
+    Answer::Route(Route { kind, ..route })
+}
+
+#[test]
+fn a_path_has_the_macs_the_vlan_and_the_room_of_its_interface() {
+    let host = Host::new();
+    let result = host.resolve(&route(&[hop(1, "10.0.0.1", 1)]));
+    let path = &result.paths[0];
+    assert_eq!((path.ifindex, &*path.device, path.fields.vlan, path.max_frame), (1, "eth0", None, 1464));
+    assert_eq!(path.fields.source_mac, MacAddr([2, 0, 0, 0, 0, 1]));
+    assert_eq!(path.fields.next_hop_mac, MacAddr([2, 0, 0, 0, 0, 0x81]));
+    assert_eq!((path.fields.source.get(), path.fields.destination), (ip("192.0.2.1"), vtep()));
+    assert_eq!((result.why_not, result.neighbours), (None, vec![(1, ip("10.0.0.1"))]));
+
+    let by_vlan = host.resolve(&route(&[hop(3, "10.0.0.1", 1)]));
+    let path = &by_vlan.paths[0];
+    assert_eq!((path.ifindex, &*path.device, path.fields.vlan), (1, "eth0", Some(7)));
+    assert_eq!(path.fields.source_mac, MacAddr([2, 0, 0, 0, 0, 3]));
+}
+
+#[test]
+fn the_smallest_mtu_counts() {
+    let mut host = Host::new();
+    let Answer::Route(mut small) = route(&[hop(2, "10.0.1.1", 1)]) else {
+        unreachable!("route() makes a route")
+    };
+    assert_eq!(host.resolve(&Answer::Route(small.clone())).paths[0].max_frame, 8964);
+    small.mtu = Some(1400);
+    assert_eq!(host.resolve(&Answer::Route(small.clone())).paths[0].max_frame, 1364);
+    host.links.update(&links::tests::message(1, "eth0", true, 1300));
+    assert_eq!(host.resolve(&route(&[hop(3, "10.0.0.1", 1)])).paths[0].max_frame, 1264);
+    small.mtu = Some(50);
+    assert_eq!(
+        host.why_not(&Answer::Route(small)),
+        "MTU 50 of the path by eth1 leaves no room for a frame after 36 bytes of headers"
+    );
+}
+
+#[test]
+fn of_several_next_hops_the_usable_ones_serve() {
+    let mut host = Host::new();
+    let both = route(&[hop(1, "10.0.0.1", 1), hop(2, "10.0.1.1", 3)]);
+    let weights =
+        |result: &Resolution| result.paths.iter().map(|p| (p.ifindex, p.weight)).collect::<Vec<_>>();
+    assert_eq!(weights(&host.resolve(&both)), [(1, 1), (2, 3)]);
+    host.neighbour((1, ip("10.0.0.1")), NeighbourState::Failed);
+    let one = host.resolve(&both);
+    assert_eq!((weights(&one), &one.why_not), (vec![(2, 3)], &None));
+    assert_eq!(one.rows[0].fault.as_deref(), Some("neighbour 10.0.0.1 on eth0 is FAILED"));
+    assert_eq!(one.rows[1].fault, None);
+    assert_eq!(one.neighbours.len(), 2, "the failed one is still asked for");
+    host.links.update(&links::tests::message(2, "eth1", false, 9000));
+    assert_eq!(host.why_not(&both), "neighbour 10.0.0.1 on eth0 is FAILED; eth1 has no carrier");
+}
+
+#[test]
+fn every_reason_is_named() {
+    let mut host = Host::new();
+    let refused = |errno: rustix::io::Errno| Answer::Refused(errno.raw_os_error());
+    let mut dead = hop(1, "10.0.0.1", 1);
+    dead.dead = true;
+    let mut mpls = hop(1, "10.0.0.1", 1);
+    mpls.encapsulated = true;
+    for (answer, expected) in [
+        (refused(rustix::io::Errno::NETUNREACH), "no route to 203.0.113.9"),
+        (of_kind(RouteType::BlackHole), "route to 203.0.113.9 is blackhole"),
+        (of_kind(RouteType::Local), "203.0.113.9 is an address of this host"),
+        (route(&[hop(4, "10.9.0.1", 1)]), "route leaves by other, which is not in [vtep] underlay"),
+        (route(&[hop(99, "10.9.0.1", 1)]), "route leaves by unknown interface 99"),
+        (route(&[hop(1, "10.0.0.77", 1)]), "neighbour 10.0.0.77 on eth0 is not resolved yet"),
+        (route(&[dead]), "the kernel holds the next hop by eth0 for dead"),
+        (route(&[mpls]), "route by eth0 adds another encapsulation, which can't be combined with VXLAN here"),
+        (route(&[]), "route 203.0.113.0/24 has no interface"),
+    ] {
+        assert_eq!(host.why_not(&answer), expected);
+    }
+    host.addresses.remove(&addresses::tests::message(1, "192.0.2.1"));
+    let why = source(vtep(), &host).unwrap_err();
+    assert_eq!(why, "our VTEP address 192.0.2.1 is not on this host; add it to an interface");
+    let why = source("2001:db8::9".parse().unwrap(), &host).unwrap_err();
+    assert_eq!(why, "2001:db8::9 is IPv6, but [vtep] address has no IPv6 address");
+}
+
+#[test]
+fn slots_keep_the_proportion_of_weights() {
+    let host = Host::new();
+    let by_weights = |weights: &[u16]| -> Vec<usize> {
+        let hops: Vec<_> = weights.iter().map(|weight| hop(1, "10.0.0.1", *weight)).collect();
+        let mut paths = host.resolve(&route(&hops)).paths;
+        // Marks to tell the paths apart.
+        paths.iter_mut().zip(100..).for_each(|(path, mark)| path.ifindex = mark);
+        let slots = slots(&paths);
+        let count = |mark: u32| slots.iter().filter(|slot| slot.ifindex == mark).count();
+        (100..100 + weights.len() as u32).map(count).collect()
+    };
+    assert!(by_weights(&[]).is_empty());
+    assert_eq!(by_weights(&[7]), [1]);
+    assert_eq!(by_weights(&[1, 1]), [1, 1]);
+    assert_eq!(by_weights(&[1, 3]), [1, 3]);
+    assert_eq!(by_weights(&[20, 60]), [1, 3]);
+    assert_eq!(by_weights(&[1, 256]), [1, 15]);
+    assert_eq!(by_weights(&[100, 101]), [8, 8]);
+    assert_eq!(by_weights(&[1; 20])[..16], [1; 16]);
+    assert_eq!(by_weights(&[1; 20])[16..], [0; 4]);
+}

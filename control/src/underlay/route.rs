@@ -1,0 +1,246 @@
+//! The question "by which route would the kernel send VXLAN to this VTEP", and its answer.
+//!
+//! RTM_GETROUTE with RTM_F_FIB_MATCH returns the matching route itself rather than one picked next hop: all ECMP next
+//! hops with their weights, policy rules and nexthop objects applied.
+
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHop, RouteNextHopFlags,
+    RouteType, RouteVia,
+};
+use rustix::io::Errno;
+use std::net::IpAddr;
+use vtep_dataplane::addr::VtepAddr;
+
+/// One next hop of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Hop {
+    /// Index of the interface that it leaves by.
+    pub(super) link: u32,
+    /// The gateway; of another family for `via inet6`. `None`: the destination is on the link.
+    pub(super) via: Option<IpAddr>,
+    /// 1..=256.
+    pub(super) weight: u16,
+    /// The kernel does not use it: its interface is down.
+    pub(super) dead: bool,
+    /// Wants another encapsulation (MPLS, SRv6, IP in IP).
+    pub(super) encapsulated: bool,
+}
+
+/// A route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Route {
+    /// What it does.
+    pub(super) kind: RouteType,
+    /// Its prefix as text, `default` for the default route.
+    pub(super) prefix: String,
+    /// Its own MTU (RTAX_MTU), if it has one. Bytes.
+    pub(super) mtu: Option<u32>,
+    /// Its next hops.
+    pub(super) hops: Vec<Hop>,
+    /// The nexthop object that it uses.
+    pub(super) object: Option<u32>,
+}
+
+/// What came back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// A route.
+    Route(Route),
+    /// None, with the kernel's error number.
+    Refused(i32),
+    /// Our own address of this family is missing, so nothing was asked. Says why.
+    NotAsked(String),
+}
+
+/// The question, as a packet from `source` to UDP port `udp_port` of `vtep` would ask it.
+pub(super) fn question(vtep: VtepAddr, source: IpAddr, udp_port: u16) -> RouteMessage {
+    const UDP: u8 = 17;
+    let mut message = RouteMessage::default();
+    let (family, bits) = if vtep.is_v6() { (AddressFamily::Inet6, 128) } else { (AddressFamily::Inet, 32) };
+    message.header.address_family = family;
+    message.header.destination_prefix_length = bits;
+    message.header.source_prefix_length = bits;
+    message.header.flags = RouteFlags::FibMatch;
+    message.attributes = vec![
+        RouteAttribute::Destination(vtep.get().into()),
+        RouteAttribute::Source(source.into()),
+        RouteAttribute::IpProto(UDP),
+        RouteAttribute::Dport(udp_port),
+    ];
+    message
+}
+
+/// Reads the route.
+pub(super) fn read(message: &RouteMessage) -> Route {
+    let mut mtu = None;
+    let mut object = None;
+    let mut hops = Vec::new();
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Metrics(metrics) => {
+                mtu = metrics
+                    .iter()
+                    .find_map(|m| if let RouteMetric::Mtu(mtu) = m { Some(*mtu) } else { None });
+            }
+            RouteAttribute::NhId(id) => object = Some(*id),
+            RouteAttribute::MultiPath(many) => hops.extend(many.iter().map(multipath_hop)),
+            _ => {}
+        }
+    }
+    if hops.is_empty() {
+        let dead = message.header.flags.contains(RouteFlags::Dead);
+        hops.extend(output(&message.attributes).map(|link| hop(link, 1, dead, &message.attributes)));
+    }
+    Route {
+        kind: message.header.kind,
+        prefix: prefix(message),
+        mtu: mtu.filter(|mtu| *mtu > 0),
+        hops,
+        object,
+    }
+}
+
+/// The prefix that a route event is about. `None` for a message without one that can be read: it may be about anything.
+pub(super) fn covered(message: &RouteMessage) -> Option<(IpAddr, u8)> {
+    let length = message.header.destination_prefix_length;
+    destination(&message.attributes).map(|address| (address, length))
+}
+
+/// True when the prefix covers the address.
+pub(super) fn covers((prefix, length): (IpAddr, u8), address: IpAddr) -> bool {
+    let length = u32::from(length);
+    match (prefix, address) {
+        (IpAddr::V4(p), IpAddr::V4(a)) => {
+            (p.to_bits() ^ a.to_bits()).checked_shr(32 - length.min(32)).unwrap_or(0) == 0
+        }
+        (IpAddr::V6(p), IpAddr::V6(a)) => {
+            (p.to_bits() ^ a.to_bits()).checked_shr(128 - length.min(128)).unwrap_or(0) == 0
+        }
+        _ => false,
+    }
+}
+
+/// Why the kernel has no route, in words. The numbers are those of fib_props[] (net/ipv4/fib_semantics.c) and
+/// ip6_rt_type_to_error() (net/ipv6/route.c).
+pub(super) fn refusal(vtep: VtepAddr, error: i32) -> String {
+    match Errno::from_raw_os_error(error) {
+        Errno::NETUNREACH => format!("no route to {vtep}"),
+        Errno::INVAL => format!("route to {vtep} is blackhole"),
+        Errno::HOSTUNREACH => format!("route to {vtep} is unreachable"),
+        Errno::ACCESS => format!("route to {vtep} is prohibit"),
+        Errno::AGAIN => format!("route to {vtep} is throw, and no other table has one"),
+        other => format!("the kernel refuses to look up the route to {vtep}: {other}"),
+    }
+}
+
+fn multipath_hop(one: &RouteNextHop) -> Hop {
+    let dead = one.flags.contains(RouteNextHopFlags::Dead);
+    hop(one.interface_index, u16::from(one.hops) + 1, dead, &one.attributes)
+}
+
+fn hop(link: u32, weight: u16, dead: bool, attributes: &[RouteAttribute]) -> Hop {
+    let encapsulated = attributes.iter().any(|a| matches!(a, RouteAttribute::EncapType(_)));
+    Hop { link, via: gateway(attributes), weight, dead, encapsulated }
+}
+
+fn output(attributes: &[RouteAttribute]) -> Option<u32> {
+    attributes.iter().find_map(|a| if let RouteAttribute::Oif(index) = a { Some(*index) } else { None })
+}
+
+fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
+    attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(address) => ip(address),
+        RouteAttribute::Via(RouteVia::Inet(v4)) => Some(IpAddr::V4(*v4)),
+        RouteAttribute::Via(RouteVia::Inet6(v6)) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    })
+}
+
+fn destination(attributes: &[RouteAttribute]) -> Option<IpAddr> {
+    attributes
+        .iter()
+        .find_map(|a| if let RouteAttribute::Destination(address) = a { ip(address) } else { None })
+}
+
+fn prefix(message: &RouteMessage) -> String {
+    let length = message.header.destination_prefix_length;
+    destination(&message.attributes)
+        .map_or_else(|| "default".to_owned(), |address| format!("{address}/{length}"))
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
+        RouteAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_with_one_gateway_has_one_hop() {
+        let mut message = RouteMessage::default();
+        message.header.kind = RouteType::Unicast;
+        message.header.destination_prefix_length = 24;
+        message.attributes = vec![
+            RouteAttribute::Destination(RouteAddress::Inet("203.0.113.0".parse().unwrap())),
+            RouteAttribute::Via(RouteVia::Inet6("fe80::1".parse().unwrap())),
+            RouteAttribute::Oif(7),
+            RouteAttribute::Metrics(vec![RouteMetric::Advmss(1), RouteMetric::Mtu(1400)]),
+        ];
+        let route = read(&message);
+        let via = Some("fe80::1".parse().unwrap());
+        assert_eq!(route.hops, [Hop { link: 7, via, weight: 1, dead: false, encapsulated: false }]);
+        assert_eq!((route.prefix.as_str(), route.mtu, route.object), ("203.0.113.0/24", Some(1400), None));
+    }
+
+    #[test]
+    fn a_route_with_many_gateways_has_weights_and_dead_hops() {
+        let mut message = RouteMessage::default();
+        message.header.kind = RouteType::Unicast;
+        let many = [(1, 0, RouteNextHopFlags::empty()), (2, 2, RouteNextHopFlags::Dead)].map(
+            |(link, hops, flags)| {
+                let gateway = RouteAddress::Inet([10, 0, link as u8, 1].into());
+                let mut one = RouteNextHop::default();
+                (one.interface_index, one.hops, one.flags) = (link, hops, flags);
+                one.attributes = vec![RouteAttribute::Gateway(gateway)];
+                one
+            },
+        );
+        message.attributes = vec![RouteAttribute::MultiPath(many.to_vec()), RouteAttribute::NhId(5)];
+        let route = read(&message);
+        let seen: Vec<_> = route.hops.iter().map(|hop| (hop.link, hop.weight, hop.dead)).collect();
+        assert_eq!(seen, [(1, 1, false), (2, 3, true)]);
+        assert_eq!((route.prefix.as_str(), route.object), ("default", Some(5)));
+    }
+
+    #[test]
+    fn prefixes_cover_what_they_say() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        for (prefix, length, address, expected) in [
+            ("203.0.113.0", 24, "203.0.113.9", true),
+            ("203.0.113.0", 24, "203.0.114.9", false),
+            ("203.0.113.9", 32, "203.0.113.9", true),
+            ("203.0.113.9", 32, "203.0.113.8", false),
+            ("0.0.0.0", 0, "203.0.113.9", true),
+            ("0.0.0.0", 0, "2001:db8::1", false),
+            ("2001:db8::", 32, "2001:db8::1", true),
+            ("2001:db8::", 32, "2001:db9::1", false),
+            ("::", 0, "2001:db9::1", true),
+            ("2001:db8::1", 128, "2001:db8::2", false),
+        ] {
+            assert_eq!(covers((ip(prefix), length), ip(address)), expected, "{prefix}/{length} {address}");
+        }
+    }
+
+    #[test]
+    fn refusals_are_words() {
+        let vtep = "203.0.113.9".parse().unwrap();
+        assert_eq!(refusal(vtep, Errno::NETUNREACH.raw_os_error()), "no route to 203.0.113.9");
+        assert_eq!(refusal(vtep, Errno::INVAL.raw_os_error()), "route to 203.0.113.9 is blackhole");
+    }
+}

@@ -1,0 +1,248 @@
+//! Broken configurations: each is refused with its line, its key, the wrong value and the remedy.
+
+use std::net::IpAddr;
+use vtep_control::config::{HostFacts, InterfaceFacts, parse};
+
+/// Lines 1 to 5 of every configuration below.
+const HEAD: &str = "[vtep]\naddress = \"203.0.113.2\"\nunderlay = [\"eth0\"]\n[[vni]]\nid = 100\n";
+
+/// (what, text after HEAD or a whole text that begins with `!`, the message).
+const BROKEN: &[(&str, &str, &str)] = &[
+    ("unknown key", "supress = true", r#"f:6: vni.supress: unknown key; did you mean "suppress"?"#),
+    ("no TOML", "id 100", "f:6: not TOML: "),
+    (
+        "wrong type",
+        "suppress = \"yes\"",
+        r#"f:6: vni.suppress: the string "yes" is wrong; write true or false"#,
+    ),
+    (
+        "VNI too high",
+        "[[vni]]\nid = 16777216",
+        "f:7: vni.id: 16777216 is no VNI; it is a number from 1 to 16777215 (24 bits, RFC 7348 section 5)",
+    ),
+    ("VNI zero", "[[vni]]\nid = 0", "f:7: vni.id: 0 is no VNI; it is a number from 1 to 16777215"),
+    ("VNI twice", "[[vni]]\nid = 100", "f:7: vni.id: VNI 100 is there already; each VNI has one entry"),
+    ("VNI without id", "[[vni]]\nsuppress = true", "f:6: vni.id: missing; write id = 100"),
+    (
+        "bad MAC",
+        "[[vni.port]]\ninterface = \"a\"\nmacs = [\n\"50:54:33:00:00:0a\",\n\"50:54\"]",
+        r#"f:10: vni.port.macs: "50:54" is no MAC address; write six hexadecimal octets"#,
+    ),
+    (
+        "multicast MAC",
+        "[[vni.fdb]]\nmac = \"01:00:5e:00:00:01\"\nvtep = \"203.0.113.3\"",
+        "f:7: vni.fdb.mac: 01:00:5e:00:00:01 is a multicast MAC address; a host has a unicast one",
+    ),
+    (
+        "MAC twice",
+        "[[vni.port]]\ninterface = \"a\"\nmacs = [\"02:00:00:00:00:01\"]\n[[vni.port]]\ninterface = \"b\"\nmacs = [\"02:00:00:00:00:01\"]",
+        "f:11: vni.port.macs: 02:00:00:00:00:01 is already behind port a of VNI 100; a MAC has one place in a VNI",
+    ),
+    (
+        "fdb twice",
+        "[[vni.fdb]]\nmac = \"02:00:00:00:00:01\"\nvtep = \"203.0.113.3\"\n[[vni.fdb]]\nmac = \"02:00:00:00:00:01\"\nvtep = \"203.0.113.4\"",
+        "f:10: vni.fdb.mac: 02:00:00:00:00:01 is already in the fdb of VNI 100 behind VTEP 203.0.113.3; delete that entry first",
+    ),
+    (
+        "fdb local",
+        "[[vni.fdb]]\nmac = \"02:00:00:00:00:01\"\nvtep = \"203.0.113.3\"\n[[vni.port]]\ninterface = \"a\"\nmacs = [\"02:00:00:00:00:01\"]",
+        "f:7: vni.fdb.mac: 02:00:00:00:00:01 is a local MAC behind port a of VNI 100; it can't be remote too",
+    ),
+    (
+        "own address",
+        "[[vni.fdb]]\nmac = \"02:00:00:00:00:01\"\nvtep = \"203.0.113.2\"",
+        "f:8: vni.fdb.vtep: 203.0.113.2 is our own address; name the remote VTEP",
+    ),
+    (
+        "family",
+        "flood = [\"2001:db8::9\"]",
+        "f:6: vni.flood: 2001:db8::9 is IPv6, and we have no local address of that family; add one to vtep.address",
+    ),
+    (
+        "multicast flood",
+        "flood = [\"239.1.1.1\"]",
+        "f:6: vni.flood: 239.1.1.1 is a multicast group, which comes with a later release; list the remote VTEPs' own addresses",
+    ),
+    (
+        "flood twice",
+        "flood = [\"203.0.113.9\",\n\"203.0.113.9\"]",
+        "f:7: vni.flood: 203.0.113.9 is already in the flood list of VNI 100",
+    ),
+    (
+        "interface twice",
+        "[[vni.port]]\ninterface = \"a\"\n[[vni]]\nid = 200\n[[vni.port]]\ninterface = \"a\"",
+        "f:11: vni.port.interface: an interface used twice: a is wanted here and a is in VNI 100; take another interface, or give each port a vlan of its own",
+    ),
+    (
+        "trunk and whole",
+        "[[vni.port]]\ninterface = \"a\"\nvlan = 10\n[[vni.port]]\ninterface = \"a\"",
+        "f:10: vni.port.interface: an interface used twice: a is wanted here and a vlan 10 is in VNI 100",
+    ),
+    (
+        "underlay as tenant",
+        "[[vni.port]]\ninterface = \"eth0\"",
+        "f:7: vni.port.interface: eth0 is an underlay interface and can't be a tenant port too; take another interface",
+    ),
+    (
+        "interface name",
+        "[[vni.port]]\ninterface = \"a-name-that-is-too-long\"",
+        "f:7: vni.port.interface: \"a-name-that-is-too-long\" is no interface name",
+    ),
+    (
+        "vlan",
+        "[[vni.port]]\ninterface = \"a\"\nvlan = 4095",
+        "f:8: vni.port.vlan: the integer 4095 is wrong; write an integer from 1 to 4094",
+    ),
+    (
+        "lock without macs",
+        "[[vni.port]]\ninterface = \"a\"\nlock = true",
+        "f:8: vni.port.lock: a locked port without macs lets nothing in; list the hosts in macs, or write lock = false",
+    ),
+    (
+        "storm",
+        "[[vni.port]]\ninterface = \"a\"\nstorm = { rate = 0, burst = 1 }",
+        "f:8: vni.port.storm.rate: the integer 0 is wrong; write an integer from 1 to 4294967295",
+    ),
+    (
+        "checksum",
+        "[[vni.port]]\ninterface = \"a\"\nchecksum = \"off\"",
+        r#"f:8: vni.port.checksum: the string "off" is wrong; write one of "auto", "complete", "trust""#,
+    ),
+    (
+        "neighbour",
+        "[[vni.neighbor]]\nip = \"224.0.0.1\"\nmac = \"02:00:00:00:00:01\"",
+        "f:7: vni.neighbor.ip: 224.0.0.1 can't be the address of a host; write a unicast address",
+    ),
+    (
+        "learning",
+        "[[vni.port]]\ninterface = \"a\"\nlearn-limit = 5",
+        "f:8: vni.port.learn-limit: learning local MACs comes with a later release; remove the key for now",
+    ),
+    ("bgp", "[bgp]\nasn = 65000", "f:6: bgp: BGP EVPN comes with a later release; remove the key for now"),
+    (
+        "route target",
+        "import-rt = [\"1:1\"]",
+        "f:6: vni.import-rt: BGP EVPN comes with a later release; remove the key for now",
+    ),
+    ("ttl", "!ttl = 0", "f:4: vtep.ttl: the integer 0 is wrong; write an integer from 1 to 255"),
+    (
+        "dscp",
+        "!dscp = 64",
+        "f:4: vtep.dscp: the integer 64 is wrong; write \"inherit\" or an integer from 0 to 63",
+    ),
+    (
+        "udp port",
+        "!udp-port = 0",
+        "f:4: vtep.udp-port: the integer 0 is wrong; write an integer from 1 to 65535",
+    ),
+    ("cores", "!cores = [1, 1]", "f:4: vtep.cores: 1 is listed twice; once is enough"),
+    (
+        "frames",
+        "!afxdp = { frames = 10000 }",
+        "f:4: vtep.afxdp.frames: 10000 is no power of two; write 8192 or 16384",
+    ),
+    (
+        "few frames",
+        "!afxdp = { frames = 64 }",
+        "f:4: vtep.afxdp.frames: the integer 64 is wrong; write an integer from 2048 to 4194304, a power of two",
+    ),
+    (
+        "frame size",
+        "![vtep.afxdp]\nframe-size = 1500",
+        "f:5: vtep.afxdp.frame-size: the integer 1500 is wrong; write 2048 or 4096",
+    ),
+    (
+        "mode",
+        "!afxdp.mode = \"fast\"",
+        r#"f:4: vtep.afxdp.mode: the string "fast" is wrong; write one of "auto", "zero-copy", "copy", "generic""#,
+    ),
+    (
+        "metrics",
+        "![control]\nmetrics = \"9464\"",
+        r#"f:5: control.metrics: "9464" is no address and port; write "127.0.0.1:9464""#,
+    ),
+    (
+        "socket",
+        "![control]\nsocket = \"vtepd.sock\"",
+        r#"f:5: control.socket: "vtepd.sock" is no path for a socket; write an absolute one"#,
+    ),
+];
+
+#[test]
+fn each_broken_configuration_is_refused_with_line_and_remedy() {
+    for (what, text, wanted) in BROKEN {
+        let vtep = HEAD.lines().take(3).collect::<Vec<_>>().join("\n");
+        let whole = text.strip_prefix('!').map_or(format!("{HEAD}{text}"), |own| format!("{vtep}\n{own}"));
+        let problems = parse("f", &whole).expect_err(what).to_string();
+        assert!(problems.starts_with(wanted), "{what}: wanted\n{wanted}\ngot\n{problems}");
+        assert_eq!(problems.lines().count(), 1, "{what}: one problem, not\n{problems}");
+    }
+}
+
+#[test]
+fn all_problems_are_told_at_once_in_the_order_of_lines() {
+    let text =
+        "[vtep]\naddress = [\"203.0.113.2\", \"203.0.113.3\"]\nttl = \"x\"\n[[vni]]\nid = \"a\"\nflod = []\n";
+    let problems = parse("f", text).unwrap_err().to_string();
+    let wanted = [
+        "f:1: vtep.underlay: missing or empty",
+        "f:2: vtep.address: 203.0.113.2 and 203.0.113.3 are both IPv4; write at most one of each family",
+        "f:3: vtep.ttl: the string \"x\" is wrong; write an integer from 1 to 255",
+        "f:5: vni.id: the string \"a\" is no VNI; write a number from 1 to 16777215",
+        "f:6: vni.flod: unknown key; did you mean \"flood\"?",
+    ];
+    let lines: Vec<_> = problems.lines().collect();
+    assert_eq!(lines.len(), wanted.len(), "{problems}");
+    for (line, wanted) in lines.iter().zip(wanted) {
+        assert!(line.starts_with(wanted), "wanted {wanted}\ngot {line}");
+    }
+}
+
+/// A host with two cores, 203.0.113.2, and interfaces by MTU.
+struct Host(&'static [(&'static str, u32)]);
+
+impl HostFacts for Host {
+    fn interface(&self, name: &str) -> Option<InterfaceFacts> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, mtu)| InterfaceFacts { mtu: *mtu })
+    }
+
+    fn has_address(&self, address: IpAddr) -> bool {
+        address == IpAddr::from([203, 0, 113, 2])
+    }
+
+    fn cores(&self) -> usize {
+        2
+    }
+}
+
+#[test]
+fn the_host_must_have_what_the_configuration_names() {
+    let text = format!("{HEAD}[[vni.port]]\ninterface = \"a\"\n");
+    let check = |text: &str, host: Host| {
+        let problems = parse("f", text).unwrap().check_host(&host);
+        (problems.refused(), problems.to_string())
+    };
+    let good = check(&text, Host(&[("eth0", 1550), ("a", 1500)]));
+    assert_eq!(good, (false, String::new()));
+    let absent = check(&text, Host(&[("eth0", 1550)]));
+    assert_eq!((absent.0, &absent.1[..30]), (false, "f:7: warning: vni.port.interfa"));
+    let (refused, warning) = check(&text, Host(&[("eth0", 1500), ("a", 1500)]));
+    assert!(
+        !refused && warning.contains("set the MTU of a to 1450 or that of the underlay to 1550"),
+        "{warning}"
+    );
+    let (refused, small) = check(&text, Host(&[("eth0", 600), ("a", 1500)]));
+    assert!(refused && small.contains("f:3: vtep.underlay: the MTU of eth0, 600, is too small"), "{small}");
+    let other = text.replace("113.2\"", "113.7\"").replace("[[vni]]", "cores = [1, 2]\n[[vni]]");
+    let (refused, missing) = check(&other, Host(&[("a", 1500)]));
+    let starts = [
+        "f:2: vtep.address: 203.0.113.7 is on no interface",
+        "f:3: vtep.underlay: no interface eth0",
+        "f:4: vtep.cores: this host has no core 2; its cores are 0 to 1",
+    ];
+    assert!(refused);
+    for (line, start) in missing.lines().zip(starts) {
+        assert!(line.starts_with(start), "{line}");
+    }
+    assert_eq!(missing.lines().count(), 3);
+}

@@ -1,0 +1,363 @@
+//! The control socket over a real Unix socket: bad clients hurt nobody else, and batches are all or nothing.
+
+use mio::{Events, Poll, Token};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use vtep_control::api::client::{Client, ClientError};
+use vtep_control::api::dispatch::{Handler, dispatch};
+use vtep_control::api::message::{ApiError, ConfigRequest, code};
+use vtep_control::api::server::{BindError, MAX_CLIENTS, Server, TOKENS};
+use vtep_control::api::show::{MacCursor, MacKind, MacRow, Query, Rows, ShowRequest};
+use vtep_control::config::{Change, Config, parse, save};
+
+const BASE: &str = "[vtep]\naddress = \"203.0.113.2\"\nunderlay = [\"eth0\"]\n[[vni]]\nid = 100\n";
+
+/// A daemon of nothing but its configuration.
+struct Daemon(Config);
+
+impl Handler for Daemon {
+    fn change(&mut self, changes: Vec<Change>) -> Result<(), ApiError> {
+        Ok(self.0.apply_all(&changes)?)
+    }
+
+    fn show(&mut self, request: &ShowRequest) -> Result<Value, ApiError> {
+        let ShowRequest::Mac(query) = request else { return Ok(json!({"rows": [], "next": null})) };
+        let row = |(vni, mac, vtep)| MacRow {
+            vni,
+            mac,
+            kind: MacKind::Static,
+            port: None,
+            vtep: Some(vtep),
+            flags: Vec::new(),
+            age: None,
+        };
+        let all = self
+            .0
+            .vnis()
+            .iter()
+            .flat_map(|(vni, content)| content.fdb().iter().map(|(mac, vtep)| (*vni, mac.get(), *vtep)));
+        let rows = Rows::page(all.map(row), |row| MacCursor(row.vni, row.mac), query);
+        Ok(serde_json::to_value(rows.map_err(ApiError::refused)?).unwrap())
+    }
+
+    fn config(&mut self, request: &ConfigRequest) -> Result<Value, ApiError> {
+        match request {
+            ConfigRequest::Save(_) => Ok(json!({"text": save(&self.0)})),
+            ConfigRequest::Check(source) => {
+                let text = source.text.as_deref().unwrap_or_default();
+                parse("request", text).map(|_| json!({"warnings": []})).map_err(ApiError::from)
+            }
+            _ => Ok(json!({"changes": [], "restart": []})),
+        }
+    }
+}
+
+/// A server on a thread, in a directory of its own; all is gone at the end.
+struct Fixture {
+    directory: PathBuf,
+    path: PathBuf,
+    stop: Arc<AtomicBool>,
+    /// Seconds that the server's clock is ahead.
+    ahead: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("vtep-api-{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed));
+        let directory = std::env::temp_dir().join(name);
+        let path = directory.join("control.sock");
+        let server = Server::bind(&path, None).unwrap();
+        let (stop, ahead) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let thread = {
+            let (stop, ahead) = (stop.clone(), ahead.clone());
+            std::thread::spawn(move || serve(server, &stop, &ahead))
+        };
+        Self { directory, path, stop, ahead, thread: Some(thread) }
+    }
+
+    fn raw(&self) -> UnixStream {
+        let stream = UnixStream::connect(&self.path).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream
+    }
+
+    fn client(&self) -> Client {
+        Client::connect(&self.path).unwrap()
+    }
+
+    fn exchange(&self, request: &Value) -> Value {
+        serde_json::from_str(&self.client().exchange(&request.to_string()).unwrap()).unwrap()
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+        let _ = self.thread.take().map(JoinHandle::join);
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn serve(mut server: Server, stop: &AtomicBool, ahead: &AtomicU64) {
+    let mut poll = Poll::new().unwrap();
+    let mut events = Events::with_capacity(TOKENS);
+    let mut daemon = Daemon(parse("base", BASE).unwrap().config);
+    server.register(poll.registry(), Token(7)).unwrap();
+    while !stop.load(Relaxed) {
+        let wait = server.next_deadline().map(|at| at.saturating_duration_since(Instant::now()));
+        let wait = wait.unwrap_or(Duration::MAX).min(Duration::from_millis(20));
+        poll.poll(&mut events, Some(wait)).unwrap();
+        let now = Instant::now() + Duration::from_secs(ahead.load(Relaxed));
+        for event in &events {
+            assert!(server.owns(event.token()));
+            server.event(poll.registry(), event.token(), &mut daemon, now);
+        }
+        server.tick(poll.registry(), &mut daemon, now);
+    }
+}
+
+fn request(id: u32, method: &str, params: &Value) -> Value {
+    json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})
+}
+
+fn fdb(mac: &str) -> Value {
+    json!({"vni": 100, "mac": mac, "vtep": "203.0.113.3"})
+}
+
+fn macs(fixture: &Fixture) -> usize {
+    let mut count = 0;
+    let query = Query { limit: 2, ..Query::default() };
+    let count_rows = |rows: Vec<MacRow>| {
+        assert!(rows.len() <= 2);
+        count += rows.len();
+        Ok::<_, ClientError>(())
+    };
+    fixture.client().pages("show.mac", query, count_rows).unwrap();
+    count
+}
+
+#[test]
+fn a_batch_with_a_wrong_middle_changes_nothing_and_names_index_and_field() {
+    let fixture = Fixture::new();
+    let good = |id| request(id, "fdb.add", &fdb(&format!("02:00:00:00:00:0{id}")));
+    // Unreadable, and readable but not fitting.
+    for (wrong, field) in [(fdb("02:00"), "mac"), (fdb("02:00:00:00:00:01"), "mac")] {
+        let answer = fixture.exchange(&json!([good(1), request(2, "fdb.add", &wrong), good(3)]));
+        let answers = answer.as_array().unwrap();
+        assert_eq!(answers.len(), 3);
+        for (answer, id) in answers.iter().zip(1..) {
+            assert_eq!(answer["id"], id);
+            assert_eq!(answer["error"]["data"], json!({"index": 1, "field": field}), "{answer}");
+        }
+        assert_eq!(macs(&fixture), 0);
+    }
+    let answer = fixture.exchange(&json!([good(1), good(2), good(3)]));
+    assert_eq!(answer[2], json!({"jsonrpc": "2.0", "id": 3, "result": {}}));
+    assert_eq!(macs(&fixture), 3);
+    let mixed = fixture.exchange(&json!([good(4), request(5, "show.status", &json!({}))]));
+    assert_eq!(mixed[0]["error"]["data"]["index"], 1);
+    assert_eq!(macs(&fixture), 3);
+}
+
+#[test]
+fn wrong_requests_get_the_codes_of_json_rpc() {
+    let fixture = Fixture::new();
+    let mut client = fixture.client();
+    let deep = "[".repeat(100_000);
+    for (line, wanted) in [
+        ("{", code::PARSE),
+        (deep.as_str(), code::PARSE),
+        ("[]", code::INVALID_REQUEST),
+        ("7", code::INVALID_REQUEST),
+        (r#"{"jsonrpc":"1.0","id":1,"method":"show.status"}"#, code::INVALID_REQUEST),
+        (r#"{"jsonrpc":"2.0","id":{},"method":"show.status"}"#, code::INVALID_REQUEST),
+        (r#"{"jsonrpc":"2.0","id":1,"method":"show.nothing"}"#, code::NO_METHOD),
+        (r#"{"jsonrpc":"2.0","id":1,"method":"vni.add","params":[1]}"#, code::INVALID_PARAMS),
+        (r#"{"jsonrpc":"2.0","id":1,"method":"show.mac","params":{"limit":0}}"#, code::INVALID_PARAMS),
+        (r#"{"jsonrpc":"2.0","id":1,"method":"vni.del","params":{"vni":7}}"#, code::REFUSED),
+    ] {
+        let answer: Value = serde_json::from_str(&client.exchange(line).unwrap()).unwrap();
+        assert_eq!(answer["error"]["code"], wanted, "{line:.60}: {answer}");
+    }
+    let error = client.call("fdb.add", json!({"vni": 100, "mca": 1})).unwrap_err().to_string();
+    assert!(error.contains("did you mean \"mac\"?") && error.contains("vtep: missing"), "{error}");
+}
+
+#[test]
+fn an_endless_request_is_cut_at_one_mebibyte() {
+    let fixture = Fixture::new();
+    let mut stream = fixture.raw();
+    let chunk = vec![b'x'; 1 << 16];
+    let mut sent = 0usize;
+    let failed = loop {
+        match stream.write(&chunk) {
+            Ok(more) => sent += more,
+            Err(error) => break error.kind(),
+        }
+        assert!(sent < 1 << 30, "the server took a gibibyte");
+    };
+    assert!(matches!(failed, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{failed}");
+    assert!(sent < 4 << 20, "{sent}");
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).unwrap();
+    assert!(answer.contains("longer than 1 MiB"), "{answer}");
+    assert_eq!(macs(&fixture), 0);
+}
+
+#[test]
+fn half_a_request_times_out_and_an_idle_client_may_stay_longer() {
+    let fixture = Fixture::new();
+    let (mut half, mut idle) = (fixture.raw(), fixture.raw());
+    half.write_all(b"{\"jsonrpc\":").unwrap();
+    // Served after both, so the server has seen them.
+    assert_eq!(macs(&fixture), 0);
+    fixture.ahead.store(60, Relaxed);
+    let end = half.read(&mut [0; 16]);
+    assert!(matches!(end, Ok(0)) || end.is_err_and(|e| e.kind() == ErrorKind::ConnectionReset));
+    idle.write_all(format!("{}\n", request(1, "show.vni", &json!({}))).as_bytes()).unwrap();
+    assert!(idle.read(&mut [0; 16]).unwrap() > 0);
+    fixture.ahead.store(1000, Relaxed);
+    let mut rest = Vec::new();
+    assert!(idle.read_to_end(&mut rest).is_ok());
+}
+
+#[test]
+fn a_client_that_does_not_read_is_cut_off_and_others_are_served() {
+    let fixture = Fixture::new();
+    let stuck = fixture.raw();
+    stuck.set_nonblocking(true).unwrap();
+    let line = format!("{}\n", request(1, "config.save", &json!({}))).repeat(500);
+    let mut sent = 0usize;
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(1) {
+        match (&stuck).write(line.as_bytes()) {
+            Ok(more) => sent += more,
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+        assert!(sent < 16 << 20, "the server reads on and on");
+    }
+    assert_eq!(macs(&fixture), 0);
+    fixture.ahead.store(60, Relaxed);
+    let start = Instant::now();
+    while (&stuck).write(b"x").err().map(|e| e.kind()) != Some(ErrorKind::BrokenPipe) {
+        assert!(start.elapsed() < Duration::from_secs(5), "never cut off");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_thousand_idle_clients_are_bounded_and_give_way() {
+    let fixture = Fixture::new();
+    let crowd: Vec<_> = (0..1000).map_while(|_| UnixStream::connect(&fixture.path).ok()).collect();
+    assert!(crowd.len() > MAX_CLIENTS);
+    let mut last = String::new();
+    let newest = crowd.last().unwrap();
+    newest.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    BufReader::new(newest).read_line(&mut last).unwrap();
+    assert!(last.contains("64 clients are connected"), "{last}");
+    fixture.ahead.store(5, Relaxed);
+    assert_eq!(macs(&fixture), 0);
+}
+
+#[test]
+fn requests_may_come_in_pieces_and_in_heaps() {
+    let fixture = Fixture::new();
+    let mut stream = fixture.raw();
+    let line = format!("{}\r\n", request(1, "show.vni", &json!({})));
+    for piece in line.as_bytes().chunks(7) {
+        stream.write_all(piece).unwrap();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    stream.write_all(line.repeat(99).as_bytes()).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let answers =
+        BufReader::new(stream).lines().map(Result::unwrap).filter(|line| line.contains("result")).count();
+    assert_eq!(answers, 100);
+}
+
+#[test]
+fn sockets_are_private_stale_ones_replaced_and_live_ones_respected() {
+    let fixture = Fixture::new();
+    let mode = std::fs::metadata(&fixture.path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+    assert!(matches!(Server::bind(&fixture.path, None), Err(BindError::Live(_))));
+    let stale = fixture.directory.join("stale");
+    drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
+    let server = Server::bind(&stale, Some("root")).unwrap();
+    drop(server);
+    assert!(!stale.exists(), "removed at the end");
+    let file = fixture.directory.join("file");
+    std::fs::write(&file, "x").unwrap();
+    assert!(matches!(Server::bind(&file, None), Err(BindError::NotSocket(_))));
+    assert!(matches!(Server::bind(&stale, Some("no such group")), Err(BindError::NoGroup(_))));
+    let nobody = Client::connect(Path::new("/nonexistent/vtepd.sock")).unwrap_err();
+    assert!(nobody.to_string().starts_with("vtepd is not running"), "{nobody}");
+}
+
+#[test]
+fn every_example_of_the_documentation_parses_and_answers() {
+    let mut daemon = Daemon(parse("base", BASE).unwrap().config);
+    let known = request(0, "fdb.add", &fdb("50:54:33:00:00:0c"));
+    dispatch(known.to_string().as_bytes(), &mut daemon).unwrap();
+    let (mut examples, mut answers, mut last) = (0, 0, Value::Null);
+    for line in include_str!("../../docs/api.md").lines() {
+        if let Some(answer) = line.strip_prefix("    <-- ") {
+            assert_eq!(serde_json::from_str::<Value>(answer).unwrap(), last, "{line}");
+            answers += 1;
+        }
+        let (good, asked) = (line.strip_prefix("    --> "), line.strip_prefix("    -!> "));
+        let Some(asked) = good.or(asked) else { continue };
+        last = dispatch(asked.as_bytes(), &mut daemon).unwrap();
+        let all = last.as_array().cloned().unwrap_or_else(|| vec![last.clone()]);
+        assert!(all.iter().all(|answer| answer["error"].is_null() == good.is_some()), "{line}\n{last}");
+        examples += 1;
+    }
+    assert!(examples >= 26 && answers >= 5, "{examples} {answers}");
+}
+
+/// Any JSON, with the words of the protocol in it.
+fn any_json() -> impl Strategy<Value = Value> {
+    let word = prop::sample::select(vec![
+        "jsonrpc", "2.0", "id", "method", "params", "vni", "fdb.add", "show.mac", "mac", "x",
+    ]);
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        word.clone().prop_map(Value::from),
+        "\\PC*".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(4, 32, 6, move |inner| {
+        let pairs = prop::collection::vec((word.clone(), inner.clone()), 0..6);
+        prop_oneof![
+            prop::collection::vec(inner, 0..6).prop_map(Value::from),
+            pairs.prop_map(|pairs| pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_line_makes_the_server_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), json in any_json()) {
+        let config = parse("base", BASE).unwrap().config;
+        let mut daemon = Daemon(config.clone());
+        let answer = dispatch(&bytes, &mut daemon);
+        prop_assert!(answer.is_some_and(|answer| answer["error"].is_object()));
+        dispatch(json.to_string().as_bytes(), &mut daemon);
+        let wrapped = json!({"jsonrpc": "2.0", "id": 1, "method": "fdb.add", "params": json});
+        dispatch(wrapped.to_string().as_bytes(), &mut daemon);
+        prop_assert_eq!(daemon.0, config);
+    }
+}

@@ -1,0 +1,390 @@
+//! The underlay against the real kernel, each test in two network namespaces of its own: `near` with the code under
+//! test, `far` with the VTEPs. Needs root; fails without.
+
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::process::Command;
+use std::time::{Duration, Instant};
+use vtep_control::underlay::{Change, ResolvedPath, Underlay, UnderlayConfig};
+use vtep_dataplane::addr::VtepAddr;
+
+/// How long anything may take that the kernel does at once.
+const SOON: Duration = Duration::from_secs(5);
+
+/// Two namespaces joined by the veth pairs eth0-far0 and eth1-far1. Gone when dropped, also in a panic.
+struct Net {
+    name: String,
+}
+
+impl Net {
+    fn new(name: &str) -> Self {
+        let net = Self { name: format!("ul-{}-{name}", std::process::id()) };
+        for side in ["near", "far"] {
+            run(&format!("ip netns add {}-{side}", net.name));
+            net.ip(side, "link set lo up");
+        }
+        for number in 0..2 {
+            let far = format!("{}-far", net.name);
+            net.ip("near", &format!("link add eth{number} type veth peer name far{number} netns {far}"));
+            net.ip("near", &format!("link set eth{number} up"));
+            net.ip("far", &format!("link set far{number} up"));
+            net.ip("near", &format!("addr add 10.0.{number}.2/24 dev eth{number}"));
+            net.ip("far", &format!("addr add 10.0.{number}.1/24 dev far{number}"));
+        }
+        net.ip("near", "addr add 192.0.2.1/32 dev lo");
+        net
+    }
+
+    fn ip(&self, side: &str, command: &str) {
+        run(&format!("ip -n {}-{side} {command}", self.name));
+    }
+
+    fn output(&self, side: &str, command: &str) -> String {
+        run(&format!("ip -n {}-{side} {command}", self.name))
+    }
+
+    /// Runs `test` on a thread inside the near namespace.
+    fn inside<T: Send>(&self, test: impl FnOnce(&Self) -> T + Send) -> T {
+        let path = format!("/run/netns/{}-near", self.name);
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                let namespace = std::fs::File::open(path).expect("the namespace was made");
+                rustix::thread::move_into_link_name_space(namespace.as_fd(), None)
+                    .expect("this test needs root");
+                test(self)
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        for side in ["near", "far"] {
+            let name = format!("{}-{side}", self.name);
+            let gone = Command::new("ip").args(["netns", "del", &name]).status();
+            assert!(
+                gone.is_ok_and(|status| status.success()) || std::thread::panicking(),
+                "{name} stays behind"
+            );
+        }
+    }
+}
+
+fn run(command: &str) -> String {
+    let words: Vec<_> = command.split_whitespace().collect();
+    let output = Command::new(words[0]).args(&words[1..]).output().expect("iproute2 is installed");
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn config() -> UnderlayConfig {
+    UnderlayConfig {
+        devices: vec!["eth0".to_owned(), "eth1".to_owned()],
+        local_v4: Some([192, 0, 2, 1].into()),
+        local_v6: Some("2001:db8::2".parse().unwrap()),
+        ttl: 64,
+        df: true,
+        udp_port: 4789,
+    }
+}
+
+fn vtep(text: &str) -> VtepAddr {
+    text.parse().unwrap()
+}
+
+/// The code under test with an event loop like the daemon's.
+struct Loop {
+    underlay: Underlay,
+    poll: mio::Poll,
+    seen: Vec<Change>,
+}
+
+impl Loop {
+    fn new() -> Self {
+        let mut underlay = Underlay::new(config()).expect("netlink answers");
+        let poll = mio::Poll::new().unwrap();
+        poll.registry().register(&mut underlay, mio::Token(0), mio::Interest::READABLE).unwrap();
+        Self { underlay, poll, seen: Vec::new() }
+    }
+
+    fn want(&mut self, text: &str) {
+        self.underlay.want(vtep(text), Instant::now());
+    }
+
+    fn turn(&mut self, patience: Duration) {
+        let wait = self.underlay.next_timeout(Instant::now()).unwrap_or(patience).min(patience);
+        self.poll.poll(&mut mio::Events::with_capacity(4), Some(wait)).unwrap();
+        self.seen.extend(self.underlay.turn(Instant::now()).unwrap());
+    }
+
+    /// Turns until the VTEP's paths are as wished.
+    fn until(
+        &mut self,
+        text: &str,
+        within: Duration,
+        wish: impl Fn(&[ResolvedPath]) -> bool,
+    ) -> Vec<ResolvedPath> {
+        let start = Instant::now();
+        loop {
+            self.turn(Duration::from_millis(100));
+            let paths = self.underlay.paths(vtep(text)).expect("it is wanted");
+            if wish(paths) {
+                return paths.to_vec();
+            }
+            let shown = self.underlay.show(Instant::now());
+            assert!(start.elapsed() < within, "{text} is still {shown:#?}");
+        }
+    }
+
+    fn resolved(&mut self, text: &str) -> ResolvedPath {
+        self.until(text, SOON, |paths| paths.len() == 1).remove(0)
+    }
+
+    /// Turns until the VTEP has no path, and returns why.
+    fn unresolved(&mut self, text: &str, reason: &str) {
+        let start = Instant::now();
+        loop {
+            self.turn(Duration::from_millis(100));
+            let address: IpAddr = text.parse().unwrap();
+            let shown = self.underlay.show(Instant::now());
+            let row = shown.iter().find(|row| row.vtep == address).expect("it is wanted");
+            if row.why_not.as_deref() == Some(reason) {
+                assert!(self.underlay.paths(vtep(text)).unwrap().is_empty());
+                return;
+            }
+            assert!(start.elapsed() < SOON, "wanted {reason:?}, got {row:#?}");
+        }
+    }
+}
+
+fn mac_of(net: &Net, side: &str, link: &str) -> String {
+    let shown = net.output(side, &format!("-br link show {link}"));
+    shown.split_whitespace().nth(2).expect("a veth has a MAC").to_owned()
+}
+
+#[test]
+fn vteps_on_the_link_are_resolved_by_arp_and_nd() {
+    Net::new("onlink").inside(|net| {
+        net.ip("near", "addr add 2001:db8::2/64 dev eth0 nodad");
+        net.ip("far", "addr add 2001:db8::1/64 dev far0 nodad");
+        let mut looper = Loop::new();
+        looper.want("10.0.0.1");
+        looper.want("2001:db8::1");
+        let v4 = looper.resolved("10.0.0.1");
+        let v6 = looper.resolved("2001:db8::1");
+        assert_eq!((&*v4.device, v4.max_frame, v4.fields.vlan), ("eth0", 1464, None));
+        assert_eq!((&*v6.device, v6.max_frame), ("eth0", 1444));
+        for path in [v4, v6] {
+            assert_eq!(path.fields.next_hop_mac.to_string(), mac_of(net, "far", "far0"));
+            assert_eq!(path.fields.source_mac.to_string(), mac_of(net, "near", "eth0"));
+        }
+        let left = net.output("near", "neigh show nud permanent");
+        assert_eq!(left.trim(), "", "nothing permanent stays behind");
+    });
+}
+
+#[test]
+fn a_moved_gateway_moves_the_path() {
+    Net::new("gateway").inside(|net| {
+        net.ip("near", "route add 203.0.113.0/24 via 10.0.0.1");
+        let mut looper = Loop::new();
+        looper.want("203.0.113.9");
+        assert_eq!(&*looper.resolved("203.0.113.9").device, "eth0");
+        net.ip("near", "route replace 203.0.113.0/24 via 10.0.1.1");
+        let moved = looper.until("203.0.113.9", SOON, |paths| paths.iter().any(|p| &*p.device == "eth1"));
+        assert_eq!(moved.len(), 1);
+        assert_eq!(moved[0].fields.next_hop_mac.to_string(), mac_of(net, "far", "far1"));
+        net.ip("near", "-6 addr add 2001:db8::2/64 dev eth1 nodad");
+        net.ip("far", "-6 addr add 2001:db8::1/64 dev far1 nodad");
+        net.ip("near", "route add 203.0.113.9/32 via inet6 2001:db8::1 dev eth1 mtu 1400");
+        looper.until("203.0.113.9", SOON, |paths| paths.iter().any(|p| p.max_frame == 1364));
+        net.ip("near", "route del 203.0.113.9/32");
+        net.ip("near", "route del 203.0.113.0/24");
+        looper.unresolved("203.0.113.9", "no route to 203.0.113.9");
+        net.ip("near", "route add blackhole 203.0.113.0/24");
+        looper.unresolved("203.0.113.9", "route to 203.0.113.9 is blackhole");
+        net.ip("near", "link add other type bridge");
+        net.ip("near", "link set other up");
+        net.ip("near", "route replace 203.0.113.0/24 dev other");
+        looper.unresolved("203.0.113.9", "route leaves by other, which is not in [vtep] underlay");
+        net.ip("near", "addr del 192.0.2.1/32 dev lo");
+        looper.unresolved(
+            "203.0.113.9",
+            "our VTEP address 192.0.2.1 is not on this host; add it to an interface",
+        );
+    });
+}
+
+#[test]
+fn policy_rules_and_nexthop_objects_are_honoured() {
+    Net::new("rules").inside(|net| {
+        net.ip("near", "route add 203.0.113.0/24 via 10.0.0.1");
+        let mut looper = Loop::new();
+        looper.want("203.0.113.9");
+        assert_eq!(&*looper.resolved("203.0.113.9").device, "eth0");
+        net.ip("near", "nexthop add id 1 via 10.0.1.1 dev eth1");
+        net.ip("near", "route add 203.0.113.0/24 table 100 nhid 1");
+        net.ip("near", "rule add ipproto udp dport 4789 lookup 100");
+        looper.until("203.0.113.9", SOON, |paths| paths.iter().any(|p| &*p.device == "eth1"));
+        net.ip("near", "nexthop replace id 1 via 10.0.0.1 dev eth0");
+        looper.until("203.0.113.9", SOON, |paths| paths.iter().any(|p| &*p.device == "eth0"));
+    });
+}
+
+#[test]
+fn two_nics_share_by_weight_until_one_goes_down() {
+    Net::new("ecmp").inside(|net| {
+        let hops = "nexthop via 10.0.0.1 dev eth0 weight 1 nexthop via 10.0.1.1 dev eth1 weight 3";
+        net.ip("near", &format!("route add 203.0.113.0/24 {hops}"));
+        let mut looper = Loop::new();
+        looper.want("203.0.113.9");
+        let both = looper.until("203.0.113.9", SOON, |paths| paths.len() == 2);
+        let weights: Vec<_> = both.iter().map(|path| (&*path.device, path.weight)).collect();
+        assert_eq!(weights, [("eth0", 1), ("eth1", 3)]);
+        net.ip("far", "link set far1 down");
+        assert_eq!(&*looper.resolved("203.0.113.9").device, "eth0");
+        net.ip("far", "link set far1 up");
+        looper.until("203.0.113.9", SOON, |paths| paths.len() == 2);
+        net.ip("near", "link set eth0 down");
+        assert_eq!(&*looper.resolved("203.0.113.9").device, "eth1");
+        let down =
+            |change: &Change| matches!(change, Change::Link(c) if &*c.link.name == "eth0" && !c.link.up());
+        assert!(looper.seen.iter().any(down));
+        net.ip("near", "link del eth1");
+        looper.unresolved("203.0.113.9", "no route to 203.0.113.9");
+        let gone =
+            |change: &Change| matches!(change, Change::Link(c) if &*c.link.name == "eth1" && !c.present);
+        assert!(looper.seen.iter().any(gone));
+        assert!(looper.underlay.link("eth1").is_none());
+    });
+}
+
+#[test]
+fn a_vlan_of_an_underlay_interface_is_a_tag_on_its_device() {
+    Net::new("vlan").inside(|net| {
+        let near = format!("{}-near", net.name);
+        let words = ["-n", &near, "link", "add", "probe", "link", "eth0", "type", "vlan", "id", "8"];
+        let probe = Command::new("ip").args(words).output().unwrap();
+        if !probe.status.success() {
+            // A kernel without CONFIG_VLAN_8021Q has no such interfaces; then this test can show nothing more.
+            let error = String::from_utf8_lossy(&probe.stderr);
+            assert!(error.contains("Unknown device type"), "{error}");
+            eprintln!("NOT TESTED: this kernel is built without VLAN interfaces (CONFIG_VLAN_8021Q)");
+            return;
+        }
+        for (side, link, host) in [("near", "eth0", 2), ("far", "far0", 1)] {
+            net.ip(side, &format!("link add v7 link {link} type vlan id 7"));
+            net.ip(side, "link set v7 up");
+            net.ip(side, &format!("addr add 10.7.0.{host}/24 dev v7"));
+        }
+        net.ip("near", "link set v7 address 02:00:00:00:07:07");
+        let mut looper = Loop::new();
+        looper.want("10.7.0.1");
+        let path = looper.resolved("10.7.0.1");
+        assert_eq!((&*path.device, path.fields.vlan), ("eth0", Some(7)));
+        assert_eq!(path.ifindex, looper.underlay.link("eth0").unwrap().index);
+        assert_eq!(path.fields.source_mac.to_string(), "02:00:00:00:07:07");
+        net.ip("near", "link set eth0 mtu 1300");
+        looper.until("10.7.0.1", SOON, |paths| paths.iter().any(|p| p.max_frame == 1264));
+    });
+}
+
+#[test]
+fn a_neighbour_may_appear_change_its_mac_and_die() {
+    Net::new("neighbour").inside(|net| {
+        // Quick timers: the kernel's own take half a minute to notice a silent change.
+        for setting in ["base_reachable_time_ms=1000", "delay_first_probe_time=1", "retrans_time_ms=100"] {
+            let near = format!("{}-near", net.name);
+            run(&format!("ip netns exec {near} sysctl -qw net.ipv4.neigh.eth0.{setting}"));
+        }
+        let mut looper = Loop::new();
+        looper.want("10.0.0.5");
+        looper.unresolved("10.0.0.5", "neighbour 10.0.0.5 on eth0 is FAILED");
+        net.ip("far", "addr add 10.0.0.5/24 dev far0");
+        let first = looper.resolved("10.0.0.5");
+        // Without an announcement: the kernel must be made to ask.
+        net.ip("far", "link set far0 address 02:00:00:00:00:99");
+        let silent = Duration::from_secs(20);
+        let changed = looper.until("10.0.0.5", silent, |paths| {
+            paths.iter().any(|path| path.fields.next_hop_mac.to_string() == "02:00:00:00:00:99")
+        });
+        assert_ne!(changed[0].fields.next_hop_mac, first.fields.next_hop_mac);
+        net.ip("far", "addr del 10.0.0.5/24 dev far0");
+        looper.until("10.0.0.5", silent, <[_]>::is_empty);
+        looper.unresolved("10.0.0.5", "neighbour 10.0.0.5 on eth0 is FAILED");
+    });
+}
+
+#[test]
+fn a_thousand_vteps_resolve_in_a_blink_and_only_changes_are_reported() {
+    Net::new("thousand").inside(|net| {
+        net.ip("near", "route add 198.18.0.0/15 via 10.0.0.1");
+        net.ip("near", "neigh replace 10.0.0.1 dev eth0 lladdr 02:00:00:00:00:01 nud permanent");
+        net.ip("near", "neigh replace 10.0.1.1 dev eth1 lladdr 02:00:00:00:01:01 nud permanent");
+        let mut looper = Loop::new();
+        let address = |n: u32| IpAddr::from((0xc612_0000_u32 + n).to_be_bytes());
+        for n in 1..=1000 {
+            looper.underlay.want(VtepAddr::new(address(n)).unwrap(), Instant::now());
+        }
+        let start = Instant::now();
+        let changes = looper.underlay.turn(start).unwrap();
+        let took = start.elapsed();
+        println!("1000 VTEPs resolved in {took:?}");
+        assert_eq!(changes.len(), 1000);
+        assert!(changes.iter().all(|change| matches!(change, Change::Resolved(r) if r.paths.len() == 1)));
+        assert!(took < Duration::from_millis(50), "{took:?}");
+
+        net.ip("near", &format!("route add {}/32 via 10.0.1.1", address(500)));
+        net.ip("near", "route add 198.51.100.0/24 via 10.0.1.1");
+        let changes = looper.underlay.turn(Instant::now()).unwrap();
+        assert_eq!(changes.len(), 1, "{changes:?}");
+        assert!(matches!(&changes[0], Change::Resolved(r) if r.vtep.get() == address(500) && &*r.paths[0].device == "eth1"));
+        assert_eq!(looper.underlay.next_timeout(Instant::now()), None, "nothing is left to do");
+
+        looper.underlay.unwant(VtepAddr::new(address(500)).unwrap());
+        let mut other = config();
+        other.ttl = 33;
+        looper.underlay.set_config(other);
+        assert_eq!(looper.underlay.turn(Instant::now()).unwrap().len(), 999);
+        assert_eq!(looper.underlay.show(Instant::now()).len(), 999);
+    });
+}
+
+#[test]
+fn lost_events_lead_to_the_same_state() {
+    Net::new("lost").inside(|net| {
+        net.ip("near", "route add 203.0.113.0/24 via 10.0.0.1");
+        let mut looper = Loop::new();
+        looper.want("203.0.113.9");
+        looper.resolved("203.0.113.9");
+        // Far more events than the socket's buffer holds while nobody reads: the kernel drops the last of them.
+        let flood: String = (0..25_000)
+            .map(|n| {
+                format!(
+                    "neigh replace 10.0.0.{} dev eth0 lladdr 02:00:00:00:{:02x}:{:02x} nud permanent\n",
+                    10 + n % 200,
+                    n / 200 % 256,
+                    n % 200
+                )
+            })
+            .collect();
+        let file = std::env::temp_dir().join(format!("{}.batch", net.name));
+        std::fs::write(
+            &file,
+            flood + "route replace 203.0.113.0/24 via 10.0.1.1\nlink add late type bridge\n",
+        )
+        .unwrap();
+        let done = Command::new("ip")
+            .args(["-n", &format!("{}-near", net.name), "-batch"])
+            .arg(&file)
+            .output()
+            .unwrap();
+        std::fs::remove_file(&file).unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        assert!(looper.underlay.link("late").is_none());
+        looper.until("203.0.113.9", SOON, |paths| paths.iter().any(|p| &*p.device == "eth1"));
+        assert!(looper.underlay.link("late").is_some());
+        assert!(looper.underlay.resyncs() > 0, "the flood was too small to lose events");
+    });
+}

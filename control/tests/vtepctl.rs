@@ -1,0 +1,105 @@
+//! The program `vtepctl` and the documentation of what it works with.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::thread;
+
+/// Runs vtepctl against a daemon that answers each request with the next of `answers`. Returns what it printed and what
+/// it asked.
+fn vtepctl(name: &str, answers: &[&str], words: &[&str]) -> (Output, Vec<String>) {
+    let path = socket(name);
+    let listener = UnixListener::bind(&path).unwrap();
+    let answers: Vec<_> = answers.iter().map(|&answer| answer.to_owned()).collect();
+    let daemon = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        let mut asked = Vec::new();
+        for answer in answers {
+            asked.push(lines.next().unwrap().unwrap());
+            writeln!(stream, "{answer}").unwrap();
+        }
+        asked
+    });
+    let output = run(&path, words);
+    std::fs::remove_file(&path).unwrap();
+    (output, daemon.join().unwrap())
+}
+
+fn socket(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("vtepctl-{}-{name}", std::process::id()))
+}
+
+fn run(path: &PathBuf, words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_vtepctl")).arg("--socket").arg(path).args(words).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn a_change_is_silent_unless_verbose() {
+    let words =
+        ["port", "add", "vnet10", "--vni", "100", "--mac", "50:54:33:00:00:0a", "--vlan", "7", "--lock"];
+    let done = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
+    let (output, asked) = vtepctl("silent", &[done], &words);
+    assert_eq!((output.status.code(), text(&output.stdout), text(&output.stderr)), (Some(0), "", ""));
+    let asked: serde_json::Value = serde_json::from_str(&asked[0]).unwrap();
+    assert_eq!(asked["method"], "port.add");
+    let wanted = r#"{"interface":"vnet10","lock":true,"macs":["50:54:33:00:00:0a"],"vlan":7,"vni":100}"#;
+    assert_eq!(asked["params"].to_string(), wanted);
+    let (output, _) = vtepctl("verbose", &[done], &[&words[..], &["-v"]].concat());
+    assert!(text(&output.stdout).starts_with("done: port.add"));
+}
+
+#[test]
+fn a_refusal_is_status_1_with_the_reason() {
+    let refused =
+        r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"vni: VNI 7 is not configured"}}"#;
+    let (output, _) = vtepctl("refused", &[refused], &["vni", "del", "7"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(text(&output.stderr), "vtepctl: vni: VNI 7 is not configured\n");
+    let nobody = run(&socket("nobody"), &["show", "status"]);
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(text(&nobody.stderr).starts_with("vtepctl: vtepd is not running: nobody listens on"));
+}
+
+#[test]
+fn wrong_usage_is_status_2() {
+    for words in
+        [&["show", "nothing"][..], &["vni", "add", "0"], &["fdb", "add", "01:00:5e:00:00:01", "--vni", "1"]]
+    {
+        let output = run(&socket("usage"), words);
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+    }
+}
+
+#[test]
+fn tables_come_in_pages_and_are_aligned() {
+    let row = |mac: &str, rest: &str| format!(r#"{{"vni":100,"mac":"{mac}","flags":[],"age":null,{rest}}}"#);
+    let local = row("50:54:33:00:00:0a", r#""kind":"local","port":"vnet10","vtep":null"#);
+    let fixed = row("50:54:33:00:00:0c", r#""kind":"static","port":null,"vtep":"203.0.113.3""#);
+    let first = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"rows":[{local}],"next":"CURSOR"}}}}"#);
+    let last = format!(r#"{{"jsonrpc":"2.0","id":2,"result":{{"rows":[{fixed}],"next":null}}}}"#);
+    let (output, asked) = vtepctl("pages", &[&first, &last], &["show", "mac", "--vni", "100"]);
+    assert!(asked[1].contains(r#""after":"CURSOR""#), "{}", asked[1]);
+    let wanted = "\
+VNI  MAC                Type    Intf/Remote VTEP  Flags  Age
+100  50:54:33:00:00:0a  local   vnet10            -        -
+100  50:54:33:00:00:0c  static  203.0.113.3       -        -
+";
+    assert_eq!(text(&output.stdout), wanted);
+    let (output, _) = vtepctl("json", &[&first, &last], &["--json", "show", "mac"]);
+    let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((all["rows"].as_array().map(Vec::len), &all["next"]), (Some(2), &serde_json::Value::Null));
+}
+
+#[test]
+fn the_documented_example_is_a_valid_configuration() {
+    let docs = include_str!("../../docs/config.md");
+    let example = docs.split("```toml").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let loaded = vtep_control::config::parse("docs/config.md", example).unwrap();
+    assert_eq!(loaded.config.vnis().len(), 1);
+}

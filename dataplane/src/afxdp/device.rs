@@ -1,0 +1,277 @@
+//! A device with our XDP program on it.
+//!
+//! The program hangs on an unpinned `bpf_link`: when the process dies, however it dies, the kernel takes it away.
+
+use super::error::Error;
+use super::interface::Interface;
+use super::port::XskPort;
+use super::socket::{self, BindMode, Queue, SocketConfig};
+use super::umem::Umem;
+use crate::addr::MacAddr;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use vtep_bpf::{Kind, Programs};
+
+/// What the device is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Program {
+    /// Carries VXLAN. What isn't VXLAN to us goes to the host stack.
+    Underlay {
+        /// Our VTEP addresses, at most 256.
+        locals: Vec<IpAddr>,
+        /// The UDP port VXLAN comes to.
+        udp_port: u16,
+    },
+    /// A tenant's port: every frame is ours, none goes to the host stack.
+    Tenant,
+    /// A tenant's trunk: as [`Program::Tenant`], with its 802.1Q tags in the frames.
+    TenantTrunk,
+}
+
+/// The user's choice of mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// The best that works: native program before generic, zero-copy before copy.
+    #[default]
+    Auto,
+    /// Native program and zero-copy, or an error.
+    ZeroCopy,
+    /// Copy; native program where the driver has it.
+    Copy,
+    /// Generic program and copy: works with every driver.
+    Generic,
+}
+
+/// Where the XDP program runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttachMode {
+    /// In the driver.
+    Native,
+    /// In the kernel's general receive path, after the driver.
+    Generic,
+}
+
+impl AttachMode {
+    /// `XDP_FLAGS_DRV_MODE` or `XDP_FLAGS_SKB_MODE` (include/uapi/linux/if_link.h).
+    const fn flags(self) -> u32 {
+        match self {
+            Self::Native => libbpf_sys::XDP_FLAGS_DRV_MODE,
+            Self::Generic => libbpf_sys::XDP_FLAGS_SKB_MODE,
+        }
+    }
+
+    /// `native` or `generic`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+}
+
+impl std::fmt::Display for AttachMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A device with our program on it, until it is dropped.
+#[derive(Debug)]
+pub struct XdpDevice {
+    name: String,
+    interface: Interface,
+    mode: Mode,
+    attached: AttachMode,
+    tags_restored: bool,
+    programs: Programs,
+    /// Dropping it detaches the program.
+    _link: OwnedFd,
+}
+
+/// How many queues the interface called `name` has, in the caller's network namespace.
+///
+/// # Errors
+/// [`Error::Interface`].
+pub fn queues(name: &str) -> Result<u32, Error> {
+    Ok(Interface::named(name)?.queues)
+}
+
+impl XdpDevice {
+    /// Puts the program on the interface called `name` in the caller's network namespace. Frames that it would give to
+    /// a socket are passed (underlay) or dropped (tenant) until [`XdpDevice::bind`].
+    ///
+    /// # Errors
+    /// [`Error::Interface`], [`Error::Load`] or [`Error::Attach`]; nothing is left on the interface.
+    pub fn open(name: &str, program: &Program, mode: Mode) -> Result<Self, Error> {
+        let interface = Interface::named(name)?;
+        let load = |kind| {
+            Programs::load(kind, interface.queues)
+                .map_err(|source| Error::Load { interface: name.to_owned(), source })
+        };
+        if *program == Program::TenantTrunk && mode != Mode::Generic {
+            // Where the driver can't tell the tag, it leaves it in the frame, or the operator has to make it do so.
+            let programs = load(Kind::TenantTrunk { ifindex: interface.index });
+            let attached = programs.and_then(|programs| {
+                Ok((attach(name, &interface, &programs, AttachMode::Native)?, programs))
+            });
+            if let Ok((link, programs)) = attached {
+                let (name, attached) = (name.to_owned(), AttachMode::Native);
+                return Ok(Self {
+                    name,
+                    interface,
+                    mode,
+                    attached,
+                    tags_restored: true,
+                    programs,
+                    _link: link,
+                });
+            }
+        }
+        let kind = if matches!(program, Program::Underlay { .. }) { Kind::Underlay } else { Kind::Tenant };
+        let programs = load(kind)?;
+        let (attached, link) = attach_best(name, &interface, &programs, mode)?;
+        let name = name.to_owned();
+        let mut device =
+            Self { name, interface, mode, attached, tags_restored: false, programs, _link: link };
+        if let Program::Underlay { locals, udp_port } = program {
+            device.set_endpoints(locals, *udp_port)?;
+        }
+        Ok(device)
+    }
+
+    /// Changes the VTEP addresses and the UDP port of an underlay device. VXLAN to those that stay isn't disturbed.
+    ///
+    /// # Errors
+    /// [`Error::Load`] with more than 256 addresses.
+    pub fn set_endpoints(&mut self, locals: &[IpAddr], udp_port: u16) -> Result<(), Error> {
+        self.programs
+            .set_endpoints(locals, udp_port)
+            .map_err(|source| Error::Load { interface: self.name.clone(), source })
+    }
+
+    /// Opens a socket on `queue` and sends the queue's frames to it. The first [`crate::port::Port::receive`] gives it
+    /// chunks to receive into.
+    ///
+    /// # Errors
+    /// [`Error::Socket`] in the last mode that was tried, [`Error::Value`] for ring sizes or a queue out of range.
+    pub fn bind(&self, queue: u32, umem: &Umem, config: SocketConfig) -> Result<XskPort, Error> {
+        if queue >= self.interface.queues {
+            return Err(Error::Value {
+                what: "queue",
+                value: queue.into(),
+                expected: "below the device's number of queues",
+            });
+        }
+        // Some drivers (virtio-net) bind zero-copy under a generic program, where it can't work.
+        let modes: &[BindMode] = match (self.mode, self.attached) {
+            (Mode::ZeroCopy, _) => &[BindMode::ZeroCopy],
+            (Mode::Auto, AttachMode::Native) => &[BindMode::ZeroCopy, BindMode::Copy],
+            _ => &[BindMode::Copy],
+        };
+        let target = Queue { interface: &self.name, ifindex: self.interface.index, number: queue };
+        let (socket, owner) = socket::open(target, umem, modes, config)?;
+        let port = XskPort::new(socket, owner, umem.clone(), target);
+        self.programs
+            .set_socket(queue, port.as_fd())
+            .map_err(|source| Error::Load { interface: self.name.clone(), source })?;
+        Ok(port)
+    }
+
+    /// The interface's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The interface's index when it was opened. A new interface of the same name has another one.
+    #[must_use]
+    pub fn ifindex(&self) -> u32 {
+        self.interface.index
+    }
+
+    /// Receive and transmit queues: [`XdpDevice::bind`] takes 0 to one below.
+    #[must_use]
+    pub fn queues(&self) -> u32 {
+        self.interface.queues
+    }
+
+    /// Where the program runs.
+    #[must_use]
+    pub fn attach_mode(&self) -> AttachMode {
+        self.attached
+    }
+
+    /// True when the program puts 802.1Q tags back that the driver keeps beside the frame (trunks with a native
+    /// program on Linux 6.8 or later). False: the driver must leave them in the frame (`ethtool -K IF rxvlan off`).
+    #[must_use]
+    pub fn restores_tags(&self) -> bool {
+        self.tags_restored
+    }
+
+    /// MTU in bytes when it was opened.
+    #[must_use]
+    pub fn mtu(&self) -> u32 {
+        self.interface.mtu
+    }
+
+    /// MAC address when it was opened.
+    #[must_use]
+    pub fn mac(&self) -> MacAddr {
+        self.interface.mac
+    }
+}
+
+/// Attaches in the best way that `mode` allows.
+fn attach_best(
+    name: &str,
+    interface: &Interface,
+    programs: &Programs,
+    mode: Mode,
+) -> Result<(AttachMode, OwnedFd), Error> {
+    if mode != Mode::Generic {
+        match attach(name, interface, programs, AttachMode::Native) {
+            Ok(link) => return Ok((AttachMode::Native, link)),
+            // These say that somebody else is there, or we may not: generic would not be right or not work either.
+            Err(error)
+                if matches!(error.errno(), Some(libc::EBUSY | libc::EEXIST | libc::ENODEV | libc::EPERM)) =>
+            {
+                return Err(error);
+            }
+            Err(error) if mode == Mode::ZeroCopy => return Err(error),
+            Err(error) => tracing::info!(interface = name, %error, "no native XDP: the generic one is used"),
+        }
+    }
+    Ok((AttachMode::Generic, attach(name, interface, programs, AttachMode::Generic)?))
+}
+
+fn attach(
+    name: &str,
+    interface: &Interface,
+    programs: &Programs,
+    mode: AttachMode,
+) -> Result<OwnedFd, Error> {
+    let program = programs.program().map_err(|source| Error::Load { interface: name.to_owned(), source })?;
+    let options = libbpf_sys::bpf_link_create_opts {
+        sz: size_of::<libbpf_sys::bpf_link_create_opts>() as _,
+        flags: mode.flags(),
+        ..Default::default()
+    };
+    // libbpf-rs can't pass flags for a link, and its netlink way would leave the program behind a killed process.
+    // SAFETY: `options` says its own size and lives through the call.
+    let link = unsafe {
+        libbpf_sys::bpf_link_create(
+            program.as_fd().as_raw_fd(),
+            interface.index as i32,
+            libbpf_sys::BPF_XDP,
+            &raw const options,
+        )
+    };
+    if link < 0 {
+        let source = io::Error::from_raw_os_error(-link);
+        return Err(Error::Attach { interface: name.to_owned(), mode: mode.name(), source });
+    }
+    // SAFETY: the kernel has just given us this descriptor, nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(link) })
+}

@@ -1,0 +1,167 @@
+//! What can go wrong when AF_XDP is set up: which interface, why, and what to do.
+
+use super::socket::BindMode;
+use std::io;
+
+/// A set-up step failed. Nothing of it is left behind.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A number is out of range.
+    #[error("{what} = {value}: {expected}")]
+    Value {
+        /// The setting.
+        what: &'static str,
+        /// What was given.
+        value: u64,
+        /// What would be right.
+        expected: &'static str,
+    },
+    /// The packet memory could not be had.
+    #[error("{bytes} bytes of packet memory (UMEM) in {pages} pages: {source}; {remedy}", remedy = memory_remedy(source))]
+    Memory {
+        /// How much was asked for.
+        bytes: usize,
+        /// `huge` or `normal`.
+        pages: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// [`super::Umem::pools`] was called a second time.
+    #[error("the frames of this UMEM are already shared out: a second pool would use them twice")]
+    PoolsTaken,
+    /// More sockets than the ledger tells apart.
+    #[error("more than {max} AF_XDP sockets on one UMEM: use fewer ports or queues", max = super::ledger::Owner::MAX)]
+    TooManySockets,
+    /// The interface can't be asked.
+    #[error("interface {interface}: {step}: {source}; {remedy}", remedy = interface_remedy(source))]
+    Interface {
+        /// Its name.
+        interface: String,
+        /// What was asked.
+        step: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The XDP program did not load.
+    #[error("interface {interface}: load the XDP program: {source}; {remedy}", remedy = LOAD_REMEDY)]
+    Load {
+        /// For which interface.
+        interface: String,
+        /// libbpf's answer.
+        source: vtep_bpf::Error,
+    },
+    /// The XDP program did not attach.
+    #[error("interface {interface}: attach the XDP program ({mode}): {source}; {remedy}", remedy = attach_remedy(source))]
+    Attach {
+        /// Its name.
+        interface: String,
+        /// `native` or `generic`.
+        mode: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A socket could not be made or bound.
+    #[error("interface {interface} queue {queue}: {step} ({mode}): {source}; {remedy}", remedy = bind_remedy(source))]
+    Socket {
+        /// Its name.
+        interface: String,
+        /// The queue.
+        queue: u32,
+        /// What was tried.
+        step: &'static str,
+        /// In which mode.
+        mode: BindMode,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// The kernel's error number, where there is one.
+    #[must_use]
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Memory { source, .. }
+            | Self::Interface { source, .. }
+            | Self::Attach { source, .. }
+            | Self::Socket { source, .. } => source.raw_os_error(),
+            Self::Value { .. } | Self::PoolsTaken | Self::TooManySockets | Self::Load { .. } => None,
+        }
+    }
+}
+
+const LOAD_REMEDY: &str = "loading needs CAP_BPF and CAP_NET_ADMIN, and Linux 6.1 or later";
+const GONE: &str = "the interface does not exist (any more) in this network namespace";
+const PERMISSION: &str = "run as root or with CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF";
+const MEMLOCK: &str =
+    "grant CAP_IPC_LOCK or raise the limit of locked memory (systemd: LimitMEMLOCK=infinity)";
+
+fn memory_remedy(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::ENOMEM) => {
+            "use fewer frames, reserve huge pages (sysctl vm.nr_hugepages), or huge-pages = \"off\""
+        }
+        _ => "use fewer frames",
+    }
+}
+
+fn interface_remedy(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::ENODEV | libc::ENXIO) => GONE,
+        Some(libc::EPERM | libc::EACCES) => PERMISSION,
+        _ => "check it with `ip link show`",
+    }
+}
+
+fn attach_remedy(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::EBUSY | libc::EEXIST) => {
+            "another XDP program is attached: see `ip link show`, take it away with `ip link set IF xdp off` or stop its owner"
+        }
+        Some(libc::ENODEV | libc::ENXIO) => GONE,
+        Some(libc::EPERM | libc::EACCES) => PERMISSION,
+        Some(libc::ERANGE) => {
+            "the MTU (on veth: the peer's) is too large for native XDP: lower it, or mode = \"generic\""
+        }
+        Some(libc::EOPNOTSUPP | libc::EINVAL) => {
+            "the driver has no native XDP: use mode = \"auto\" or \"generic\""
+        }
+        _ => "see `dmesg`, or use mode = \"generic\"",
+    }
+}
+
+fn bind_remedy(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::EBUSY) => "another AF_XDP socket uses this queue: stop its owner (`ss --xdp` shows it)",
+        Some(libc::ENODEV | libc::ENXIO) => GONE,
+        Some(libc::EPERM | libc::EACCES) => PERMISSION,
+        Some(libc::ENOBUFS | libc::ENOMEM) => MEMLOCK,
+        Some(libc::EOPNOTSUPP) => {
+            "the driver can't bind in this mode: use mode = \"auto\", \"copy\" or \"generic\""
+        }
+        Some(libc::EINVAL) => "the device has no such queue, or the ring sizes are no powers of two",
+        Some(libc::EAFNOSUPPORT) => "the kernel is built without CONFIG_XDP_SOCKETS",
+        _ => "see `dmesg`",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_names_the_interface_the_cause_and_the_remedy() {
+        let error = Error::Socket {
+            interface: "eth0".into(),
+            queue: 3,
+            step: "bind",
+            mode: BindMode::Copy,
+            source: io::Error::from_raw_os_error(libc::EBUSY),
+        };
+        assert_eq!(error.errno(), Some(libc::EBUSY));
+        let text = error.to_string();
+        for part in ["eth0", "queue 3", "copy", "busy", "another AF_XDP socket"] {
+            assert!(text.contains(part), "{part} is missing in: {text}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What the kernel says about a network interface, by ioctl on a socket: the socket belongs to the caller's network
+//! namespace, while /sys/class/net may show another one's interfaces.
+
+use super::error::Error;
+use super::socket;
+use crate::addr::MacAddr;
+use std::ffi::{CString, c_ulong};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+/// `ETHTOOL_GCHANNELS` (include/uapi/linux/ethtool.h).
+const ETHTOOL_GCHANNELS: u32 = 0x3c;
+
+/// `struct ethtool_channels` (include/uapi/linux/ethtool.h).
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+struct Channels {
+    command: u32,
+    max_rx: u32,
+    max_tx: u32,
+    max_other: u32,
+    max_combined: u32,
+    rx: u32,
+    tx: u32,
+    other: u32,
+    combined: u32,
+}
+
+/// An interface as it is at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Interface {
+    pub(super) index: u32,
+    pub(super) mac: MacAddr,
+    pub(super) mtu: u32,
+    pub(super) queues: u32,
+}
+
+/// A socket to ask on, and the request with the interface's name in it.
+struct Query {
+    socket: OwnedFd,
+    request: libc::ifreq,
+}
+
+impl Query {
+    fn new(name: &str) -> io::Result<Self> {
+        let bytes = CString::new(name).map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?.into_bytes();
+        // SAFETY: all-zero bytes are a valid ifreq: integers, and unions of integers and null pointers.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        // One byte is left for the terminating 0.
+        if bytes.is_empty() || bytes.len() >= request.ifr_name.len() {
+            return Err(io::Error::from_raw_os_error(libc::ENODEV));
+        }
+        for (to, from) in request.ifr_name.iter_mut().zip(&bytes) {
+            *to = *from as libc::c_char;
+        }
+        // SAFETY: takes no pointers.
+        let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+        if fd == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just given us this descriptor, nobody else has it.
+        Ok(Self { socket: unsafe { OwnedFd::from_raw_fd(fd) }, request })
+    }
+
+    fn ask(&mut self, command: c_ulong) -> io::Result<&libc::ifreq> {
+        // SAFETY: all commands used here read and write one `ifreq`, and what its pointer leads to, if it has one.
+        let result = unsafe { libc::ioctl(self.socket.as_raw_fd(), command as _, &raw mut self.request) };
+        if result == -1 { Err(io::Error::last_os_error()) } else { Ok(&self.request) }
+    }
+
+    fn index(&mut self) -> io::Result<u32> {
+        let request = self.ask(libc::SIOCGIFINDEX)?;
+        // SAFETY: the kernel has filled in this member.
+        Ok(unsafe { request.ifr_ifru.ifru_ifindex } as u32)
+    }
+
+    fn mtu(&mut self) -> io::Result<u32> {
+        let request = self.ask(libc::SIOCGIFMTU)?;
+        // SAFETY: the kernel has filled in this member.
+        Ok(unsafe { request.ifr_ifru.ifru_mtu } as u32)
+    }
+
+    fn mac(&mut self) -> io::Result<MacAddr> {
+        let request = self.ask(libc::SIOCGIFHWADDR)?;
+        // SAFETY: the kernel has filled in this member.
+        let data = unsafe { request.ifr_ifru.ifru_hwaddr.sa_data };
+        Ok(MacAddr(std::array::from_fn(|i| data[i] as u8)))
+    }
+
+    /// Queues in use; `None` if the driver doesn't tell (tap).
+    fn queues(&mut self) -> io::Result<Option<u32>> {
+        let mut channels = Channels { command: ETHTOOL_GCHANNELS, ..Channels::default() };
+        self.request.ifr_ifru.ifru_data = (&raw mut channels).cast();
+        // The pointer to `channels`, which outlives the call, is overwritten by the next question's answer.
+        let asked = self.ask(libc::SIOCETHTOOL).map(|_| ());
+        self.request.ifr_ifru.ifru_data = std::ptr::null_mut();
+        match asked {
+            Ok(()) => Ok(Some((channels.combined + channels.rx.max(channels.tx)).max(1))),
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Interface {
+    /// Asks for the interface called `name` in the caller's network namespace.
+    pub(super) fn named(name: &str) -> Result<Self, Error> {
+        let failed = |step| {
+            let interface = name.to_owned();
+            move |source| Error::Interface { interface, step, source }
+        };
+        let mut query = Query::new(name).map_err(failed("find it"))?;
+        let index = query.index().map_err(failed("find it"))?;
+        let queues = query.queues().map_err(failed("read its number of queues"))?;
+        Ok(Self {
+            index,
+            mac: query.mac().map_err(failed("read its MAC address"))?,
+            mtu: query.mtu().map_err(failed("read its MTU"))?,
+            queues: queues.unwrap_or_else(|| socket::count_queues(index)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_there_and_nonsense_is_not() {
+        let loopback = Interface::named("lo").unwrap();
+        assert_eq!((loopback.index, loopback.queues, loopback.mac), (1, 1, MacAddr([0; 6])));
+        assert!(loopback.mtu >= 1500);
+        for name in ["", "nosuchif0", "a-name-far-too-long-for-linux", "a\0b"] {
+            let error = Interface::named(name).unwrap_err();
+            assert_eq!(error.errno(), Some(libc::ENODEV), "{name:?}: {error}");
+        }
+    }
+}

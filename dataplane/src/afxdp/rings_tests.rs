@@ -1,0 +1,287 @@
+//! The rings of many sockets against a simulated kernel: ten million frames in bursts, with full rings, stalls,
+//! wrong descriptors and sockets that are closed and opened again; then every chunk is counted.
+
+use super::fake::FakeRing;
+use super::ledger::{Ledger, Owner};
+use super::ring::{Consumer, Producer};
+use super::rings::Rings;
+use super::umem::{HugePages, Umem, UmemConfig, UmemMemory};
+use crate::core::frame::{BURST, Frame, FrameMemory, Pool};
+use libc::xdp_desc;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+const CHUNKS: u32 = 4096;
+const CHUNK: u32 = 2048;
+const SOCKETS: usize = 6;
+const LEN: u32 = 64;
+
+/// xorshift64 (Marsaglia 2003): the same sequence in each run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+/// The other ends of a socket's rings.
+struct Kernel {
+    rx: Producer<xdp_desc, FakeRing<xdp_desc>>,
+    tx: Consumer<xdp_desc, FakeRing<xdp_desc>>,
+    fill: Consumer<u64, FakeRing<u64>>,
+    completion: Producer<u64, FakeRing<u64>>,
+    /// Taken from the tx ring and not completed: frames in the device.
+    in_flight: VecDeque<u64>,
+}
+
+type FakeRings = Rings<FakeRing<xdp_desc>, FakeRing<u64>>;
+
+fn socket(owner: Owner, ledger: &Arc<Ledger>, random: &mut Random) -> (FakeRings, Kernel) {
+    let start = (random.below(1 << 32)) as u32;
+    let (rx, tx) = (FakeRing::new(128, start), FakeRing::new(128, !start));
+    let (fill, completion) = (FakeRing::new(256, start ^ 0xff), FakeRing::new(128, start / 3));
+    let kernel = Kernel {
+        rx: Producer::new(rx.clone()),
+        tx: Consumer::new(tx.clone()),
+        fill: Consumer::new(fill.clone()),
+        completion: Producer::new(completion.clone()),
+        in_flight: VecDeque::new(),
+    };
+    let rings = Rings {
+        rx: Consumer::new(rx),
+        tx: Producer::new(tx),
+        fill: Producer::new(fill),
+        completion: Consumer::new(completion),
+        ledger: Arc::clone(ledger),
+        owner,
+        chunk_size: CHUNK,
+        bad: 0,
+    };
+    (rings, kernel)
+}
+
+/// The whole: sockets with their kernels, two workers' pools, and frames between receive and send.
+struct World {
+    umem: Umem,
+    random: Random,
+    sockets: Vec<(FakeRings, Kernel)>,
+    pools: Vec<Pool<UmemMemory>>,
+    /// Frames in user space, for each socket to send.
+    waiting: Vec<Vec<Frame>>,
+    next_stamp: u64,
+    received: u64,
+    sent: u64,
+    /// Wrong descriptors that the kernels gave, and those that were noticed on sockets closed since.
+    lies: u64,
+    noticed: u64,
+}
+
+impl World {
+    fn new() -> Self {
+        let config = UmemConfig { frames: CHUNKS, frame_size: CHUNK, huge_pages: HugePages::Off };
+        let umem = Umem::new(config).unwrap();
+        let mut random = Random(0x5eed_cafe_f00d_1234);
+        let owner = |number| Owner::new(number).unwrap();
+        let sockets = (0..SOCKETS).map(|i| socket(owner(i), umem.ledger(), &mut random)).collect();
+        let pools = umem.pools(2).unwrap();
+        let waiting = (0..SOCKETS).map(|_| Vec::new()).collect();
+        Self {
+            umem,
+            random,
+            sockets,
+            pools,
+            waiting,
+            next_stamp: 1,
+            received: 0,
+            sent: 0,
+            lies: 0,
+            noticed: 0,
+        }
+    }
+
+    /// The 8 bytes at an address of the packet memory.
+    fn stamp(&self, address: u64) -> *mut u64 {
+        assert!(address + u64::from(LEN) <= u64::from(CHUNKS * CHUNK));
+        // SAFETY: inside the mapping, by the assertion.
+        unsafe { self.umem.area().mapping.start().as_ptr().add(address as usize).cast() }
+    }
+
+    /// The kernel receives: chunks from the fill ring, stamped, to the rx ring.
+    fn kernel_receives(&mut self, which: usize) {
+        for _ in 0..self.random.below(2 * BURST as u64) {
+            let lie = self.random.below(1000) == 0;
+            let kernel = &mut self.sockets[which].1;
+            if kernel.rx.free(2) < 2 {
+                break;
+            }
+            if lie {
+                // No such chunk; the other side of the ring must ignore it.
+                kernel.rx.push(xdp_desc { addr: u64::from(CHUNKS * CHUNK) + 7, len: LEN, options: 0 });
+                self.lies += 1;
+            }
+            let Some(chunk) = kernel.fill.pop() else { break };
+            let addr = chunk + 256;
+            if self.random.below(1000) == 0 {
+                // Our chunk, and too long.
+                self.lies += 1;
+                self.sockets[which].1.rx.push(xdp_desc { addr, len: CHUNK, options: 0 });
+                continue;
+            }
+            // SAFETY: `stamp` checks the address; a u64 at a multiple of 8; the kernel has this chunk.
+            unsafe { self.stamp(addr).write(self.next_stamp) };
+            self.next_stamp += 1;
+            let kernel = &mut self.sockets[which].1;
+            kernel.rx.push(xdp_desc { addr, len: LEN, options: 0 });
+        }
+        let kernel = &mut self.sockets[which].1;
+        kernel.fill.release();
+        kernel.rx.publish();
+    }
+
+    /// The kernel names a chunk twice, and the worker reads both before the chunk is in the fill ring again.
+    fn kernel_repeats(&mut self, which: usize) {
+        let kernel = &mut self.sockets[which].1;
+        if kernel.rx.pending() > 0 {
+            return;
+        }
+        let Some(chunk) = kernel.fill.pop() else { return };
+        // SAFETY: `stamp` checks the address; a u64 at a multiple of 8; the kernel has this chunk.
+        unsafe { self.stamp(chunk + 256).write(self.next_stamp) };
+        self.next_stamp += 1;
+        let kernel = &mut self.sockets[which].1;
+        for _ in 0..2 {
+            kernel.rx.push(xdp_desc { addr: chunk + 256, len: LEN, options: 0 });
+        }
+        kernel.fill.release();
+        kernel.rx.publish();
+        self.lies += 1;
+        self.worker_receives(which);
+    }
+
+    /// The kernel sends: looks at the stamps, which the worker has inverted, and completes some.
+    fn kernel_sends(&mut self, which: usize) {
+        for _ in 0..self.random.below(2 * BURST as u64) {
+            let Some(descriptor) = self.sockets[which].1.tx.pop() else { break };
+            assert_eq!(descriptor.len, LEN + 8, "the length that the worker gave it");
+            // SAFETY: `stamp` checks the address; the worker's frames begin at multiples of 8.
+            let [seal, stamp] =
+                unsafe { [self.stamp(descriptor.addr).read(), self.stamp(descriptor.addr + 8).read()] };
+            assert_eq!(seal, !stamp, "a chunk was used twice");
+            self.sockets[which].1.in_flight.push_back(descriptor.addr);
+            self.sent += 1;
+        }
+        let complete = self.random.below(2 * BURST as u64);
+        let kernel = &mut self.sockets[which].1;
+        kernel.tx.release();
+        for _ in 0..complete {
+            if kernel.completion.free(2) < 2 {
+                break;
+            }
+            let Some(address) = kernel.in_flight.pop_front() else { break };
+            kernel.completion.push(address);
+            if self.random.below(1000) == 0 {
+                kernel.completion.push(address);
+                self.lies += 1;
+            }
+        }
+        kernel.completion.publish();
+    }
+
+    /// The worker: a burst in, each frame sealed in its headroom and queued for some socket, or dropped.
+    fn worker_receives(&mut self, which: usize) {
+        let pool = &mut self.pools[which % 2];
+        let mut burst = Vec::new();
+        self.sockets[which].0.receive(pool, &mut burst);
+        for mut frame in burst {
+            self.received += 1;
+            let stamp = u64::from_ne_bytes(pool.memory().bytes(&frame)[..8].try_into().unwrap());
+            frame.prepend(8).unwrap();
+            pool.memory_mut().bytes_mut(&mut frame)[..8].copy_from_slice(&(!stamp).to_ne_bytes());
+            let to = self.random.below(SOCKETS as u64 + 1) as usize;
+            match self.waiting.get_mut(to) {
+                Some(queue) if queue.len() < 256 => queue.push(frame),
+                _ => pool.give(frame),
+            }
+        }
+    }
+
+    fn worker_sends(&mut self, which: usize) {
+        let pool = &mut self.pools[which % 2];
+        self.sockets[which].0.send(pool, &mut self.waiting[which]);
+        let strays: Vec<_> = std::iter::from_fn(|| pool.next_stray()).collect();
+        strays.into_iter().for_each(|frame| self.pools[1 - which % 2].give(frame));
+    }
+
+    /// The interface is deleted: what its rings and its device held comes back.
+    fn reopen(&mut self, which: usize) {
+        let owner = self.sockets[which].0.owner;
+        self.noticed += self.sockets[which].0.bad + self.unread_lies(which);
+        self.umem.ledger().take_back_all(owner, |frame| self.pools[which % 2].give(frame));
+        self.sockets[which] = socket(owner, self.umem.ledger(), &mut self.random);
+    }
+
+    /// Wrong descriptors that still lie in the rings of a socket: read, as the worker would have.
+    fn unread_lies(&mut self, which: usize) -> u64 {
+        let pool = &mut self.pools[which % 2];
+        let rings = &mut self.sockets[which].0;
+        let before = rings.bad;
+        let mut burst = Vec::new();
+        // Two bursts and some wrong ones fill the rx ring.
+        (0..4).for_each(|_| {
+            rings.receive(pool, &mut burst);
+        });
+        rings.reap(pool);
+        burst.into_iter().for_each(|frame| pool.give(frame));
+        rings.bad - before
+    }
+}
+
+#[test]
+fn every_chunk_is_there_after_ten_million_frames() {
+    let mut world = World::new();
+    let goal = if cfg!(miri) { 500 } else { 10_000_000 };
+    let mut reopened = 0;
+    while world.received < goal {
+        let which = world.random.below(SOCKETS as u64) as usize;
+        match world.random.below(4000) {
+            0 => {
+                world.reopen(which);
+                reopened += 1;
+            }
+            1..=8 => world.kernel_repeats(which),
+            turn if turn % 4 == 0 => world.kernel_receives(which),
+            turn if turn % 4 == 1 => world.kernel_sends(which),
+            turn if turn % 4 == 2 => world.worker_receives(which),
+            _ => world.worker_sends(which),
+        }
+    }
+    for which in 0..SOCKETS {
+        world.reopen(which);
+        let frames = std::mem::take(&mut world.waiting[which]);
+        frames.into_iter().for_each(|frame| world.pools[0].give(frame));
+    }
+    for from in 0..2 {
+        while let Some(frame) = world.pools[from].next_stray() {
+            world.pools[1 - from].give(frame);
+        }
+    }
+    for pool in &world.pools {
+        assert_eq!(pool.available(), pool.capacity());
+    }
+    let mut chunks: Vec<_> = world
+        .pools
+        .iter_mut()
+        .flat_map(|pool| std::iter::from_fn(|| pool.take()))
+        .map(|f| f.chunk())
+        .collect();
+    chunks.sort_unstable();
+    assert!(chunks.into_iter().eq(0..CHUNKS), "a chunk is missing or there twice");
+    assert_eq!(world.noticed, world.lies, "each wrong descriptor is counted once");
+    if !cfg!(miri) {
+        assert!(reopened > 100 && world.sent > goal / 2 && world.lies > 10_000);
+    }
+}

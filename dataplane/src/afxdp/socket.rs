@@ -1,0 +1,329 @@
+//! Opens a socket on one queue: rings, packet memory (registered or shared), bind, in the best mode that binds.
+
+use super::error::Error;
+use super::ledger::Owner;
+use super::ring::{Consumer, Layout, Memory, Producer};
+use super::rings::Rings;
+use super::sys::{self, Mapping, RingKind};
+use super::umem::{Bound, Registry, Umem};
+use libc::xdp_desc;
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How the kernel moves frames between the device and the packet memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BindMode {
+    /// The device reads and writes the packet memory itself.
+    ZeroCopy,
+    /// The kernel copies.
+    Copy,
+}
+
+impl std::fmt::Display for BindMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::ZeroCopy => "zero-copy",
+            Self::Copy => "copy",
+        })
+    }
+}
+
+/// Whether the worker drives the device's queue itself instead of interrupts (`SO_PREFER_BUSY_POLL`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BusyPoll {
+    /// Where the socket is zero-copy: there the driver has the queue to itself.
+    #[default]
+    Auto,
+    /// Always: an error if the kernel refuses.
+    On,
+    /// Never.
+    Off,
+}
+
+/// Ring sizes (each a power of two, 64..=32,768) and polling of one socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketConfig {
+    /// Received frames that may wait for the worker.
+    pub rx_ring: u32,
+    /// Frames that may wait for the kernel to send; the completion ring has the same size.
+    pub tx_ring: u32,
+    /// Chunks the kernel has to receive into. More than `rx_ring`: some drivers (igb) stall for good when they run
+    /// out. This many chunks of the packet memory are bound to the socket.
+    pub fill_ring: u32,
+    /// Busy polling.
+    pub busy_poll: BusyPoll,
+}
+
+impl Default for SocketConfig {
+    fn default() -> Self {
+        Self::for_chunks(2048)
+    }
+}
+
+impl SocketConfig {
+    /// Rings for a socket that may hold about `chunks` chunks to receive into: give each socket its part of the
+    /// packet memory. Between 128 and 4096, rounded down to a power of two.
+    #[must_use]
+    pub fn for_chunks(chunks: u32) -> Self {
+        let fill_ring = 1 << chunks.clamp(128, 4096).ilog2();
+        Self {
+            rx_ring: fill_ring / 2,
+            tx_ring: fill_ring.clamp(512, 2048),
+            fill_ring,
+            busy_poll: BusyPoll::Auto,
+        }
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        for (what, value) in
+            [("rx ring", self.rx_ring), ("tx ring", self.tx_ring), ("fill ring", self.fill_ring)]
+        {
+            if !value.is_power_of_two() || !(64..=32_768).contains(&value) {
+                let expected = "a power of two from 64 to 32768";
+                return Err(Error::Value { what, value: value.into(), expected });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Microseconds and frames of one busy poll (Documentation/networking/napi.rst).
+const BUSY_POLL: (i32, i32) = (20, 64);
+
+/// A ring in the kernel's memory.
+#[derive(Debug)]
+pub(super) struct KernelRing<T> {
+    mapping: Mapping,
+    offsets: libc::xdp_ring_offset,
+    size: u32,
+    entry: PhantomData<T>,
+}
+
+impl<T> KernelRing<T> {
+    fn part<P>(&self, offset: u64) -> NonNull<P> {
+        // SAFETY: the kernel's offsets lie inside the ring's memory, which was mapped in the length they ask for.
+        unsafe { self.mapping.start().add(offset as usize) }.cast()
+    }
+
+    fn shape(&self) -> Layout<T> {
+        Layout {
+            producer: self.part(self.offsets.producer),
+            consumer: self.part(self.offsets.consumer),
+            flags: self.part(self.offsets.flags),
+            slots: self.part(self.offsets.desc),
+            size: self.size,
+        }
+    }
+}
+
+// SAFETY: the mapping holds the ring as the kernel laid it out (cache-line aligned indices, then `size` slots) until
+// it is dropped; moving `self` does not move it. One socket makes one half of each ring.
+unsafe impl Memory<xdp_desc> for KernelRing<xdp_desc> {
+    fn layout(&self) -> Layout<xdp_desc> {
+        self.shape()
+    }
+}
+
+// SAFETY: as above.
+unsafe impl Memory<u64> for KernelRing<u64> {
+    fn layout(&self) -> Layout<u64> {
+        self.shape()
+    }
+}
+
+/// The rings of a socket of the kernel.
+pub(super) type KernelRings = Rings<KernelRing<xdp_desc>, KernelRing<u64>>;
+
+/// A bound socket.
+#[derive(Debug)]
+pub(super) struct Socket {
+    pub(super) fd: Arc<OwnedFd>,
+    pub(super) rings: KernelRings,
+    pub(super) mode: BindMode,
+}
+
+/// Which queue to open.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Queue<'a> {
+    pub(super) interface: &'a str,
+    pub(super) ifindex: u32,
+    pub(super) number: u32,
+}
+
+impl Queue<'_> {
+    fn failed(self, step: &'static str, mode: BindMode) -> impl FnOnce(io::Error) -> Error {
+        let (interface, queue) = (self.interface.to_owned(), self.number);
+        move |source| Error::Socket { interface, queue, step, mode, source }
+    }
+}
+
+/// How long a queue may stay busy after its last socket was closed: the kernel releases it in a work item
+/// (net/xdp/xsk_buff_pool.c, `xp_put_pool`).
+const RELEASE: Duration = Duration::from_millis(500);
+
+/// Opens and binds a socket in the first of `modes` that works, and enters it in the registry.
+pub(super) fn open(
+    queue: Queue<'_>,
+    umem: &Umem,
+    modes: &[BindMode],
+    config: SocketConfig,
+) -> Result<(Socket, Owner), Error> {
+    config.check()?;
+    let owner = umem.registry().reserve()?;
+    let deadline = Instant::now() + RELEASE;
+    let mut last = Error::Value { what: "modes", value: 0, expected: "at least one mode to bind in" };
+    for &mode in modes {
+        loop {
+            // The lock is free between two tries, so that no worker waits long to close a port.
+            let mut registry = umem.registry();
+            match open_in(queue, umem, mode, config, owner, &registry) {
+                Ok(socket) => {
+                    registry.bound.push(Bound { owner, mode: socket.mode, socket: Arc::clone(&socket.fd) });
+                    return Ok((socket, owner));
+                }
+                Err(error) => last = error,
+            }
+            drop(registry);
+            if last.errno() != Some(libc::EBUSY) || Instant::now() >= deadline {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    umem.registry().release(owner);
+    Err(last)
+}
+
+/// Waits until the kernel has released a queue whose zero-copy socket was closed: until then the device may still
+/// write to chunks of its fill ring. Another socket can bind there only afterwards. False if that takes too long.
+pub(super) fn await_release(ifindex: u32, queue: u32) -> bool {
+    let deadline = Instant::now() + RELEASE;
+    loop {
+        match probe(ifindex, queue) {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+            // Bound, or the device is gone, and the kernel has released its queues at that moment.
+            Ok(()) | Err(_) => return true,
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// How many queues AF_XDP sockets can bind to, for devices that don't tell: 1 to 64.
+pub(super) fn count_queues(ifindex: u32) -> u32 {
+    let missing = |queue: &u32| {
+        // The kernel's answer beyond the last queue (net/xdp/xsk_buff_pool.c, `xsk_reg_pool_at_qid`).
+        probe(ifindex, *queue).is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL))
+    };
+    (1..64).find(missing).unwrap_or(64)
+}
+
+/// Binds a socket of its own for a moment.
+fn probe(ifindex: u32, queue: u32) -> io::Result<()> {
+    const CHUNK: u32 = 4096;
+    const ENTRIES: u32 = 4;
+    let memory = Mapping::anonymous(CHUNK as usize, false)?;
+    let fd = sys::socket()?;
+    sys::register_umem(fd.as_fd(), &memory, CHUNK)?;
+    let _fill: KernelRing<u64> = ring(&fd, RingKind::Fill, ENTRIES)?;
+    let _completion: KernelRing<u64> = ring(&fd, RingKind::Completion, ENTRIES)?;
+    let _rx: KernelRing<xdp_desc> = ring(&fd, RingKind::Rx, ENTRIES)?;
+    sys::bind(fd.as_fd(), ifindex, queue, libc::XDP_COPY, None)
+}
+
+fn open_in(
+    queue: Queue<'_>,
+    umem: &Umem,
+    mode: BindMode,
+    config: SocketConfig,
+    owner: Owner,
+    registry: &Registry,
+) -> Result<Socket, Error> {
+    for other in registry.bound.iter().filter(|bound| bound.mode == mode) {
+        let share = Arc::clone(&other.socket);
+        match open_with(queue, umem, mode, config, owner, Some(&share)) {
+            // The other socket is bound no more: its device has vanished.
+            Err(Error::Socket { step: "bind", source, .. }) if source.raw_os_error() == Some(libc::EBADF) => {
+            }
+            done => return done,
+        }
+    }
+    open_with(queue, umem, mode, config, owner, None)
+}
+
+fn open_with(
+    queue: Queue<'_>,
+    umem: &Umem,
+    mode: BindMode,
+    config: SocketConfig,
+    owner: Owner,
+    share: Option<&OwnedFd>,
+) -> Result<Socket, Error> {
+    let fd = sys::socket().map_err(queue.failed("open an AF_XDP socket", mode))?;
+    if share.is_none() {
+        sys::register_umem(fd.as_fd(), &umem.area().mapping, umem.area().chunk_size)
+            .map_err(queue.failed("register the packet memory (UMEM)", mode))?;
+    }
+    let rings = rings(&fd, umem, config, owner).map_err(queue.failed("make the rings", mode))?;
+    let flags = match mode {
+        BindMode::ZeroCopy => libc::XDP_ZEROCOPY,
+        BindMode::Copy => libc::XDP_COPY,
+    };
+    let flags = flags | libc::XDP_USE_NEED_WAKEUP;
+    sys::bind(fd.as_fd(), queue.ifindex, queue.number, flags, share.map(AsFd::as_fd))
+        .map_err(queue.failed("bind", mode))?;
+    let zero_copy = sys::is_zero_copy(fd.as_fd()).map_err(queue.failed("ask for the mode", mode))?;
+    let mode = if zero_copy { BindMode::ZeroCopy } else { BindMode::Copy };
+    let wanted = config.busy_poll == BusyPoll::On || config.busy_poll == BusyPoll::Auto && zero_copy;
+    if wanted {
+        let (microseconds, budget) = BUSY_POLL;
+        match sys::prefer_busy_poll(fd.as_fd(), microseconds, budget) {
+            Err(source) if config.busy_poll == BusyPoll::On => {
+                return Err(queue.failed("prefer busy polling", mode)(source));
+            }
+            // Auto: an older kernel or driver goes on with interrupts.
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(Socket { fd: Arc::new(fd), rings, mode })
+}
+
+fn rings(fd: &OwnedFd, umem: &Umem, config: SocketConfig, owner: Owner) -> io::Result<KernelRings> {
+    Ok(Rings {
+        rx: Consumer::new(ring(fd, RingKind::Rx, config.rx_ring)?),
+        tx: Producer::new(ring(fd, RingKind::Tx, config.tx_ring)?),
+        fill: Producer::new(ring(fd, RingKind::Fill, config.fill_ring)?),
+        completion: Consumer::new(ring(fd, RingKind::Completion, config.tx_ring)?),
+        ledger: Arc::clone(umem.ledger()),
+        owner,
+        chunk_size: umem.frame_size(),
+        bad: 0,
+    })
+}
+
+fn ring<T>(fd: &OwnedFd, kind: RingKind, size: u32) -> io::Result<KernelRing<T>> {
+    let (mapping, offsets) = sys::create_ring(fd.as_fd(), kind, size, size_of::<T>())?;
+    Ok(KernelRing { mapping, offsets, size, entry: PhantomData })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_are_sized_by_their_share_of_the_memory() {
+        for (chunks, fill) in [(0, 128), (127, 128), (1000, 512), (2048, 2048), (1 << 20, 4096)] {
+            let config = SocketConfig::for_chunks(chunks);
+            assert_eq!((config.fill_ring, config.rx_ring), (fill, fill / 2));
+            config.check().unwrap();
+        }
+        let wrong = SocketConfig { rx_ring: 100, ..SocketConfig::default() };
+        assert!(wrong.check().unwrap_err().to_string().starts_with("rx ring = 100: "));
+    }
+}

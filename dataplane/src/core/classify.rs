@@ -1,0 +1,191 @@
+//! What a frame carries: found once, used for the flow hash, checksums, DSCP and ECN, and ICMP answers.
+
+use crate::wire::ipv4::Ipv4;
+use crate::wire::{ethernet, ipv4, ipv6, vlan};
+
+/// The network layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Network {
+    /// Neither IPv4 nor IPv6, or too damaged to tell.
+    Other,
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// Which part of an IP packet a frame has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// All of it.
+    Whole,
+    /// The first fragment: it has the transport header, and not all of the payload.
+    First,
+    /// A later fragment.
+    Later,
+}
+
+/// Where the headers of a frame's packet are. Offsets are from the frame's start; all lie inside the frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Packet {
+    pub(super) network: Network,
+    pub(super) part: Part,
+    /// DSCP and ECN; 0 when not IP.
+    pub(super) tos: u8,
+    /// Protocol of the transport layer. Only where `transport` is not 0.
+    pub(super) protocol: u8,
+    /// The IP header.
+    pub(super) ip: u16,
+    /// The transport header; 0 when it can't be found.
+    pub(super) transport: u16,
+    /// End of the IP packet: padding behind it is left out.
+    pub(super) end: u16,
+    /// IPv6 with a Routing header under way: the pseudo-header can't be told.
+    pub(super) routed: bool,
+}
+
+impl Packet {
+    const OTHER: Self = Self {
+        network: Network::Other,
+        part: Part::Whole,
+        tos: 0,
+        protocol: 0,
+        ip: 0,
+        transport: 0,
+        end: 0,
+        routed: false,
+    };
+
+    /// Looks at a frame, behind up to two VLAN tags.
+    #[inline]
+    pub(super) fn of(frame: &[u8]) -> Self {
+        let found = match vlan::skip(frame) {
+            Some((ethernet::IPV4, at)) => Self::of_v4(frame, at),
+            Some((ethernet::IPV6, at)) => Self::of_v6(frame, at),
+            _ => None,
+        };
+        found.unwrap_or(Self::OTHER)
+    }
+
+    #[inline]
+    fn of_v4(frame: &[u8], at: usize) -> Option<Self> {
+        let bytes = &frame[at..];
+        let header = Ipv4::parse(bytes)?;
+        if header.version() != 4 || header.header_len() < ipv4::LEN {
+            return None;
+        }
+        let part = match (header.is_fragment(), header.is_later_fragment()) {
+            (_, true) => Part::Later,
+            (true, false) => Part::First,
+            (false, false) => Part::Whole,
+        };
+        let mut packet = Self { network: Network::V4, part, tos: header.tos(), ip: at as u16, ..Self::OTHER };
+        // A packet that claims more than the frame has keeps its addresses; its transport header isn't trusted.
+        if header.total_len() <= bytes.len() && header.header_len() <= header.total_len() {
+            packet.end = (at + header.total_len()) as u16;
+            packet.transport = (at + header.header_len()) as u16;
+            packet.protocol = header.protocol();
+        }
+        Some(packet)
+    }
+
+    #[inline]
+    fn of_v6(frame: &[u8], at: usize) -> Option<Self> {
+        let bytes = &frame[at..];
+        let header = ipv6::Ipv6::parse(bytes)?;
+        if header.version() != 6 {
+            return None;
+        }
+        let mut packet =
+            Self { network: Network::V6, tos: header.traffic_class(), ip: at as u16, ..Self::OTHER };
+        let len = ipv6::LEN + header.payload_len();
+        if let Some(upper) = bytes.get(..len).and_then(ipv6::upper) {
+            packet.end = (at + len) as u16;
+            packet.transport = (at + upper.offset) as u16;
+            packet.protocol = upper.protocol;
+            packet.routed = upper.routed;
+            packet.part = match upper.fragment {
+                None => Part::Whole,
+                Some(0) => Part::First,
+                Some(_) => Part::Later,
+            };
+        }
+        Some(packet)
+    }
+
+    /// Source and destination address as they stand in the header, 8 or 32 bytes; none when not IP.
+    #[inline]
+    pub(super) fn addresses(self, frame: &[u8]) -> &[u8] {
+        let ip = usize::from(self.ip);
+        match self.network {
+            Network::Other => &[],
+            Network::V4 => &frame[ip + 12..ip + 20],
+            Network::V6 => &frame[ip + 8..ip + 40],
+        }
+    }
+
+    /// The transport header and payload without padding; `None` where it can't be found.
+    #[inline]
+    pub(super) fn transport_range(self) -> Option<std::ops::Range<usize>> {
+        (self.transport != 0).then(|| usize::from(self.transport)..usize::from(self.end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etherparse::PacketBuilder;
+    use proptest::prelude::*;
+
+    fn udp4() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        PacketBuilder::ethernet2([2; 6], [4; 6])
+            .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+            .udp(1, 2)
+            .write(&mut bytes, &[0; 10])
+            .unwrap();
+        bytes
+    }
+
+    #[test]
+    fn padding_is_not_part_of_the_packet() {
+        let bytes = [udp4(), vec![0xff; 20]].concat();
+        let packet = Packet::of(&bytes);
+        assert_eq!((packet.network, packet.ip, packet.protocol), (Network::V4, 14, 17));
+        assert_eq!(packet.transport_range(), Some(34..52));
+        assert_eq!(packet.addresses(&bytes), [10, 0, 0, 1, 10, 0, 0, 2]);
+    }
+
+    #[test]
+    fn a_packet_longer_than_its_frame_has_no_transport_header() {
+        let bytes = udp4();
+        let packet = Packet::of(&bytes[..51]);
+        assert_eq!((packet.network, packet.transport_range()), (Network::V4, None));
+    }
+
+    #[test]
+    fn fragments_are_told_apart() {
+        for (flags, part) in
+            [(0x4000u16, Part::Whole), (0x2000, Part::First), (0x2001, Part::Later), (1, Part::Later)]
+        {
+            let mut bytes = udp4();
+            crate::wire::put16(&mut bytes, 20, flags);
+            assert_eq!(Packet::of(&bytes).part, part, "{flags:x}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn offsets_lie_inside_of_any_frame(mut bytes in prop::collection::vec(any::<u8>(), 0..200), ip: Option<bool>) {
+            if let (Some(v6), true) = (ip, bytes.len() >= 15) {
+                crate::wire::put16(&mut bytes, 12, if v6 { 0x86dd } else { 0x0800 });
+                bytes[14] = if v6 { 0x60 } else { 0x45 };
+            }
+            let packet = Packet::of(&bytes);
+            let _ = packet.addresses(&bytes);
+            if let Some(range) = packet.transport_range() {
+                prop_assert!(range.start <= range.end && range.end <= bytes.len());
+            }
+        }
+    }
+}

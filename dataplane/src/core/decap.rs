@@ -1,0 +1,136 @@
+//! Checks the outer headers of a packet from the underlay, and finds the inner frame in it (RFC 7348 section 4.1).
+//!
+//! ```text
+//! | Ethernet [802.1Q [802.1Q]] | IPv4 or IPv6 | UDP | VXLAN | inner frame | [padding]
+//! ```
+
+use super::verdict::Reason;
+use crate::addr::VtepAddr;
+use crate::table::Settings;
+use crate::wire::checksum::Sum;
+use crate::wire::ipv4::Ipv4;
+use crate::wire::ipv6::Ipv6;
+use crate::wire::udp::Udp;
+use crate::wire::vxlan::Vxlan;
+use crate::wire::{ethernet, ipv4, ipv6, udp, vlan, vxlan};
+use std::net::IpAddr;
+use std::ops::Range;
+
+/// A VXLAN packet for us. Whether its sender is a VTEP of that VNI is not checked yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Tunnelled {
+    /// Outer source address.
+    pub(super) source: IpAddr,
+    /// Outer DSCP and ECN.
+    pub(super) tos: u8,
+    /// VXLAN Network Identifier.
+    pub(super) vni: u32,
+    /// The inner frame in the packet.
+    pub(super) inner: Range<usize>,
+}
+
+/// The outer IP header, checked.
+struct Outer<'a> {
+    source: IpAddr,
+    tos: u8,
+    /// Source and destination, for the pseudo-header.
+    addresses: &'a [u8],
+    /// Where UDP header and payload are in the packet.
+    datagram: Range<usize>,
+    /// A datagram without a checksum is right.
+    zero_checksum: bool,
+}
+
+/// Reads and checks all outer headers of `packet`.
+#[inline]
+pub(super) fn parse(packet: &[u8], settings: &Settings) -> Result<Tunnelled, Reason> {
+    let (ethertype, at) = vlan::skip(packet).ok_or(Reason::OuterTruncated)?;
+    let outer = match ethertype {
+        ethernet::IPV4 => parse_v4(packet, at, settings)?,
+        ethernet::IPV6 => parse_v6(packet, at, settings)?,
+        _ => return Err(Reason::NotOurs),
+    };
+    let datagram = &packet[outer.datagram.clone()];
+    let header = Udp::parse(datagram).ok_or(Reason::OuterTruncated)?;
+    if header.destination_port() != settings.udp_port {
+        return Err(Reason::NotOurs);
+    }
+    let datagram = datagram.get(..header.len()).filter(|d| d.len() >= udp::LEN).ok_or(Reason::OuterUdp)?;
+    let right = if header.has_no_checksum() {
+        outer.zero_checksum
+    } else {
+        Sum::new().pseudo_header(outer.addresses, udp::PROTOCOL, datagram.len()).bytes(datagram).is_right()
+    };
+    if !right {
+        return Err(Reason::OuterUdpChecksum);
+    }
+    let vxlan = Vxlan::parse(&datagram[udp::LEN..]).ok_or(Reason::OuterTruncated)?;
+    if !vxlan.has_vni() {
+        return Err(Reason::VxlanFlags);
+    }
+    if settings.strict_reserved && vxlan.has_reserved_bits() {
+        return Err(Reason::VxlanReserved);
+    }
+    let start = outer.datagram.start;
+    let inner = start + udp::LEN + vxlan::LEN..start + datagram.len();
+    Ok(Tunnelled { source: outer.source, tos: outer.tos, vni: vxlan.vni(), inner })
+}
+
+#[inline]
+fn parse_v4<'a>(packet: &'a [u8], at: usize, settings: &Settings) -> Result<Outer<'a>, Reason> {
+    let bytes = &packet[at..];
+    let header = Ipv4::parse(bytes).ok_or(Reason::OuterTruncated)?;
+    let total = header.total_len();
+    let sound = header.version() == 4
+        && header.header_len() == ipv4::LEN
+        && (ipv4::LEN..=bytes.len()).contains(&total)
+        && header.checksum_is_right();
+    if !sound {
+        return Err(Reason::OuterIp);
+    }
+    if header.is_fragment() {
+        return Err(Reason::OuterFragment);
+    }
+    if settings.local_v4 != Some(header.destination()) || header.protocol() != udp::PROTOCOL {
+        return Err(Reason::NotOurs);
+    }
+    Ok(Outer {
+        source: header.source().into(),
+        tos: header.tos(),
+        addresses: header.addresses(),
+        datagram: at + ipv4::LEN..at + total,
+        zero_checksum: true,
+    })
+}
+
+#[inline]
+fn parse_v6<'a>(packet: &'a [u8], at: usize, settings: &Settings) -> Result<Outer<'a>, Reason> {
+    let bytes = &packet[at..];
+    let header = Ipv6::parse(bytes).ok_or(Reason::OuterTruncated)?;
+    let total = ipv6::LEN + header.payload_len();
+    if header.version() != 6 || total > bytes.len() {
+        return Err(Reason::OuterIp);
+    }
+    match header.next_header() {
+        udp::PROTOCOL => {}
+        ipv6::FRAGMENT => return Err(Reason::OuterFragment),
+        next if ipv6::is_extension(next) => return Err(Reason::OuterIp),
+        _ => return Err(Reason::NotOurs),
+    }
+    if settings.local_v6 != Some(header.destination()) {
+        return Err(Reason::NotOurs);
+    }
+    Ok(Outer {
+        source: header.source().into(),
+        tos: header.traffic_class(),
+        addresses: header.addresses(),
+        datagram: at + ipv6::LEN..at + total,
+        zero_checksum: settings.udp6_zero_rx,
+    })
+}
+
+/// The outer source as a VTEP; `None` for an address that none can have.
+#[inline]
+pub(super) fn vtep(source: IpAddr) -> Option<VtepAddr> {
+    VtepAddr::new(source).ok()
+}

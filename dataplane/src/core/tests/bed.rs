@@ -1,0 +1,310 @@
+//! A VTEP in memory: one underlay device, two access ports, one trunk; two VNIs; VTEPs of both families.
+//!
+//! ```text
+//! device 0  underlay
+//! device 1  access, port 0 --- VNI 100 --- VTEP 0 192.0.2.2, VTEP 1 2001:db8::2 (flooded to)
+//! device 2  access, port 1 ------/         VTEP 2 192.0.2.3 and VTEP 3 2001:db8::3, by underlay VLAN 7
+//! device 3  trunk, VLAN 10 port 2 -/       VTEP 4 192.0.2.5, unresolved
+//!                  VLAN 20 port 3 --- VNI 200 (passes tags), only VTEP 0
+//! ```
+
+use crate::addr::{DeviceId, DomainId, HostMac, MacAddr, NextHopId, PortId, Vni, WorkerId};
+use crate::core::frame::Pool;
+use crate::core::outbox::Outbox;
+use crate::core::pipeline::{Pipeline, Tables};
+use crate::core::verdict::Reason;
+use crate::port::Port;
+use crate::port::memory::{HeapMemory, MemoryPort, memory_pools};
+use crate::stats::{Counters, Totals};
+use crate::table::flood::FloodList;
+use crate::table::mac::{Destination, MacTable};
+use crate::table::nexthop::{HeaderFields, NextHop, NextHopTable, OuterHeader, Path};
+use crate::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
+use crate::table::vni::{Domain, VniTable};
+use crate::table::{Dscp, Settings, Snapshot};
+use std::fmt;
+use std::sync::Arc;
+
+pub(super) const VTEPS: [&str; 5] = ["192.0.2.2", "2001:db8::2", "192.0.2.3", "2001:db8::3", "192.0.2.5"];
+pub(super) const LOCAL_V4: [u8; 4] = [192, 0, 2, 1];
+pub(super) const LOCAL_V6: [u8; 16] = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+
+/// The MAC of host number `n`.
+pub(super) const fn mac(n: u8) -> [u8; 6] {
+    [2, 0, 0, 0, 0, n]
+}
+
+fn counters() -> Arc<Counters> {
+    Arc::new(Counters::new(1))
+}
+
+pub(super) fn hop(address: &str, vlan: Option<u16>, resolved: bool) -> NextHop {
+    let vtep: crate::addr::VtepAddr = address.parse().unwrap();
+    let local = if vtep.is_v6() { "2001:db8::1" } else { "192.0.2.1" };
+    let fields = HeaderFields {
+        source_mac: MacAddr([2, 1, 1, 1, 1, 1]),
+        next_hop_mac: MacAddr([2, 2, 2, 2, 2, 2]),
+        vlan,
+        source: local.parse().unwrap(),
+        destination: vtep,
+        ttl: 64,
+        df: true,
+        udp_port: 4789,
+    };
+    let path = Path { device: DeviceId(0), header: OuterHeader::new(&fields).unwrap(), max_frame: 1450 };
+    NextHop { vtep, paths: resolved.then_some(path).into_iter().collect(), counters: counters() }
+}
+
+fn device(id: u16, role: Role) -> Option<Arc<Device>> {
+    let (id, sender) = (DeviceId(id), Box::new([WorkerId(0)]));
+    Some(Arc::new(Device { id, name: format!("dev{}", id.0), role, sender, counters: counters() }))
+}
+
+pub(super) fn port(id: u16, device: u16, vlan: Option<u16>, domain: u16) -> PortEntry {
+    PortEntry {
+        id: PortId(id),
+        device: DeviceId(device),
+        vlan,
+        domain: DomainId(domain),
+        lock: None,
+        checksum: ChecksumMode::Auto,
+        storm: None,
+        max_frame: 1514,
+        counters: counters(),
+    }
+}
+
+pub(super) fn domain(id: u16, vni: u32, hops: &[u32], ports: &[u16], sources: &[u32]) -> Domain {
+    Domain {
+        id: DomainId(id),
+        vni: Vni::new(vni).unwrap(),
+        flood: FloodList {
+            next_hops: hops.iter().copied().map(NextHopId).collect(),
+            ports: ports.iter().copied().map(PortId).collect(),
+        },
+        sources: sources.iter().copied().map(NextHopId).collect(),
+        pass_tags: vni == 200,
+        counters: counters(),
+    }
+}
+
+/// The VTEP with its worker's parts.
+pub(super) struct Bed {
+    pub(super) snapshot: Snapshot,
+    pub(super) macs: MacTable,
+    pub(super) pool: Pool<HeapMemory>,
+    pub(super) now_ns: u64,
+    out: Outbox,
+    pipeline: Pipeline,
+}
+
+impl fmt::Debug for Bed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let PortTable { ports, .. } = &*self.snapshot.ports;
+        let flood: Vec<_> = self.snapshot.vnis.iter().map(|domain| (domain.vni, &domain.flood)).collect();
+        let ports: Vec<_> =
+            ports.iter().flatten().map(|port| (port.device, port.vlan, port.domain)).collect();
+        f.debug_struct("Bed").field("ports", &ports).field("flood", &flood).finish_non_exhaustive()
+    }
+}
+
+impl Bed {
+    pub(super) fn new() -> Self {
+        let settings = Settings {
+            local_v4: Some(LOCAL_V4.into()),
+            local_v6: Some(LOCAL_V6.into()),
+            udp_port: 4789,
+            dscp: Dscp::Inherit,
+            strict_reserved: false,
+            udp6_zero_rx: false,
+            udp6_zero_tx: false,
+        };
+        let mut next_hops = NextHopTable::default();
+        for ((id, address), vlan) in (0..).zip(VTEPS).zip([None, None, Some(7), Some(7), None]) {
+            next_hops.set(NextHopId(id), Some(Arc::new(hop(address, vlan, id != 4))));
+        }
+        let trunk = Role::Trunk(Box::new([(10, PortId(2)), (20, PortId(3))]));
+        let roles = [Role::Underlay, Role::Access(PortId(0)), Role::Access(PortId(1)), trunk];
+        let ports =
+            [port(0, 1, None, 0), port(1, 2, None, 0), port(2, 3, Some(10), 0), port(3, 3, Some(20), 1)];
+        let vnis = [domain(0, 100, &[0, 1], &[0, 1, 2], &[0, 1, 2, 3]), domain(1, 200, &[], &[3], &[0])]
+            .map(Arc::new);
+        let snapshot = Snapshot {
+            settings,
+            vnis: Arc::new(VniTable::new(vnis)),
+            next_hops: Arc::new(next_hops),
+            ports: Arc::new(PortTable {
+                devices: (0..).zip(roles).map(|(id, role)| device(id, role)).collect(),
+                ports: ports.map(|port| Some(Arc::new(port))).into(),
+            }),
+        };
+        let mut bed = Self {
+            snapshot,
+            macs: MacTable::new(1000),
+            pool: memory_pools(1, 256, 2048).remove(0),
+            now_ns: 1,
+            out: Outbox::new(8),
+            pipeline: Pipeline::new(WorkerId(0)),
+        };
+        // Hosts 1 to 4 are behind ports 0 to 3, hosts 10 to 14 behind the VTEPs.
+        for n in 0..4 {
+            bed.learn(u16::from(n == 3), 1 + n, Destination::Port(PortId(n.into())));
+        }
+        for n in 0..5 {
+            bed.learn(0, 10 + n, Destination::NextHop(NextHopId(n.into())));
+        }
+        bed
+    }
+
+    pub(super) fn learn(&mut self, domain: u16, host: u8, to: Destination) {
+        self.macs.insert(DomainId(domain), HostMac::new(MacAddr(mac(host))).unwrap(), to).unwrap();
+    }
+
+    /// Changes one port.
+    pub(super) fn set_port(&mut self, id: u16, change: impl FnOnce(&mut PortEntry)) {
+        let (vlan, domain) = match id {
+            2 => (Some(10), 0),
+            3 => (Some(20), 1),
+            _ => (None, 0),
+        };
+        let mut entry = port(id, (id + 1).min(3), vlan, domain);
+        change(&mut entry);
+        Arc::make_mut(&mut self.snapshot.ports).ports[usize::from(id)] = Some(Arc::new(entry));
+    }
+
+    /// Sends a burst from `device` through the pipeline: what leaves, by device, each device's in order. Checks that no
+    /// chunk is lost or used twice.
+    pub(super) fn run(
+        &mut self,
+        device: u16,
+        frames: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    ) -> Vec<(u16, Vec<u8>)> {
+        let free = self.pool.available();
+        let (mut incoming, mut sent) = (MemoryPort::new(), Vec::new());
+        frames.into_iter().for_each(|frame| incoming.inject(frame.as_ref()));
+        let reader = self.macs.reader();
+        let mut burst = Vec::new();
+        while incoming.receive(&mut self.pool, &mut burst) > 0 {
+            let tables = Tables { snapshot: &self.snapshot, macs: &reader };
+            self.pipeline.burst(
+                tables,
+                self.now_ns,
+                DeviceId(device),
+                &mut burst,
+                &mut self.pool,
+                &mut self.out,
+            );
+            assert!(burst.is_empty());
+            while let Some((device, mut queue)) = self.out.take_busy() {
+                let mut port = MemoryPort::new();
+                port.send(&mut self.pool, &mut queue);
+                sent.extend(port.take_sent().into_iter().map(|bytes| (device.0, bytes)));
+                self.out.restore(device, queue);
+            }
+            assert_eq!(self.pool.available(), free, "every chunk is back");
+        }
+        sent.sort_by_key(|(device, _)| *device);
+        sent
+    }
+
+    /// Sends one frame, which must be dropped, and only for `reason`.
+    pub(super) fn assert_dropped(&mut self, device: u16, frame: &[u8], reason: Reason) {
+        let before = self.drops();
+        assert_eq!(self.run(device, [frame]), [], "{reason:?}");
+        let after = self.drops();
+        let changed: Vec<_> =
+            Reason::ALL.iter().filter(|r| before[**r as usize] != after[**r as usize]).collect();
+        assert_eq!(changed, [&reason]);
+        assert_eq!(after[reason as usize], before[reason as usize] + 1);
+    }
+
+    pub(super) fn unknown_devices(&self) -> u64 {
+        self.pipeline.unknown_devices()
+    }
+
+    /// Drops by reason, summed over the devices.
+    pub(super) fn drops(&self) -> [u64; Reason::COUNT] {
+        let mut sum = [0; Reason::COUNT];
+        for device in self.snapshot.ports.devices.iter().flatten() {
+            let totals = device.counters.totals();
+            sum.iter_mut().zip(totals.drops).for_each(|(sum, more)| *sum += more);
+        }
+        sum
+    }
+
+    pub(super) fn dropped(&self, reason: Reason) -> u64 {
+        self.drops()[reason as usize]
+    }
+
+    pub(super) fn device(&self, id: u16) -> Totals {
+        self.snapshot.ports.device(DeviceId(id)).unwrap().counters.totals()
+    }
+
+    pub(super) fn port(&self, id: u16) -> Totals {
+        self.snapshot.ports.port(PortId(id)).unwrap().counters.totals()
+    }
+
+    pub(super) fn domain(&self, id: u16) -> Totals {
+        self.snapshot.vnis.domain(DomainId(id)).unwrap().counters.totals()
+    }
+
+    pub(super) fn hop(&self, id: u32) -> Totals {
+        self.snapshot.next_hops.get(NextHopId(id)).unwrap().counters.totals()
+    }
+}
+
+/// An IPv4 UDP frame between two hosts.
+pub(super) fn udp4(from: u8, to: [u8; 6], payload: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    etherparse::PacketBuilder::ethernet2(mac(from), to)
+        .ipv4([10, 0, 0, from], [10, 0, 0, to[5]], 64)
+        .udp(1000, 2000)
+        .write(&mut bytes, &vec![0x5a; payload])
+        .unwrap();
+    bytes
+}
+
+/// An IPv6 UDP frame between two hosts.
+pub(super) fn udp6(from: u8, to: [u8; 6], payload: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    etherparse::PacketBuilder::ethernet2(mac(from), to)
+        .ipv6([0x20; 16], [0x21; 16], 64)
+        .udp(1000, 2000)
+        .write(&mut bytes, &vec![0x5a; payload])
+        .unwrap();
+    bytes
+}
+
+/// The frame with an 802.1Q tag.
+pub(super) fn tagged(frame: &[u8], tpid: u16, id: u16) -> Vec<u8> {
+    [&frame[..12], &tpid.to_be_bytes(), &id.to_be_bytes(), &frame[12..]].concat()
+}
+
+/// A packet from a VTEP: `tos` is the outer one.
+pub(super) fn outer(vtep: usize, vni: u32, tos: u8, inner: &[u8]) -> Vec<u8> {
+    let payload = [&[8, 0, 0, 0], &(vni << 8).to_be_bytes()[..], inner].concat();
+    let builder = etherparse::PacketBuilder::ethernet2([2, 2, 2, 2, 2, 2], [2, 1, 1, 1, 1, 1]);
+    let mut bytes = Vec::new();
+    match VTEPS[vtep].parse().unwrap() {
+        std::net::IpAddr::V4(source) => {
+            let mut header =
+                etherparse::Ipv4Header::new(0, 64, 17.into(), source.octets(), LOCAL_V4).unwrap();
+            header.dscp = (tos >> 2).try_into().unwrap();
+            header.ecn = (tos & 3).try_into().unwrap();
+            let builder = builder.ip(etherparse::IpHeaders::Ipv4(header, Default::default()));
+            builder.udp(50_000, 4789).write(&mut bytes, &payload).unwrap();
+        }
+        std::net::IpAddr::V6(source) => {
+            let header = etherparse::Ipv6Header {
+                traffic_class: tos,
+                hop_limit: 64,
+                source: source.octets(),
+                destination: LOCAL_V6,
+                ..Default::default()
+            };
+            let builder = builder.ip(etherparse::IpHeaders::Ipv6(header, Default::default()));
+            builder.udp(50_000, 4789).write(&mut bytes, &payload).unwrap();
+        }
+    }
+    bytes
+}

@@ -1,0 +1,7 @@
+//! The pipeline as a whole, frames in and frames out.
+
+mod bed;
+mod overlay;
+mod property;
+mod tenant;
+mod too_big;

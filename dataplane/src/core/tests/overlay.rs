@@ -1,0 +1,187 @@
+//! Packets from the underlay.
+
+use super::bed::{Bed, mac, outer, tagged, udp4, udp6};
+use crate::addr::PortId;
+use crate::core::verdict::Reason;
+use crate::table::mac::Destination;
+use crate::wire::{checksum::Sum, put16};
+
+/// Where the IPv4, UDP and VXLAN headers and the inner frame begin.
+const IP: usize = 14;
+const UDP: usize = 34;
+const VXLAN: usize = 42;
+const INNER: usize = 50;
+
+/// The packet with some bytes changed, its IPv4 header checksum right and its UDP checksum zero.
+fn changed(at: usize, bytes: &[u8]) -> Vec<u8> {
+    let mut packet = outer(0, 100, 0, &udp4(10, mac(1), 20));
+    packet[at..at + bytes.len()].copy_from_slice(bytes);
+    put16(&mut packet, UDP + 6, 0);
+    put16(&mut packet, IP + 10, 0);
+    let checksum = Sum::new().bytes(&packet[IP..IP + 20]).checksum();
+    put16(&mut packet, IP + 10, checksum);
+    packet
+}
+
+#[test]
+fn a_known_mac_behind_a_port_gets_the_inner_frame() {
+    let mut bed = Bed::new();
+    let inner = udp4(10, mac(1), 60);
+    for vtep in 0..4 {
+        let packet = outer(vtep, 100, 0, &inner);
+        assert_eq!(bed.run(0, [&packet]), [(1, inner.clone())]);
+        let padded = [packet.clone(), vec![0; 9]].concat();
+        assert_eq!(bed.run(0, &[padded]), [(1, inner.clone())]);
+        let behind_tags = tagged(&tagged(&packet, 0x8100, 7), 0x88a8, 8);
+        assert_eq!(bed.run(0, &[behind_tags]), [(1, inner.clone())]);
+    }
+    let inner = udp4(10, mac(3), 60);
+    assert_eq!(bed.run(0, &[outer(0, 100, 0, &inner)]), [(3, tagged(&inner, 0x8100, 10))]);
+    assert_eq!((bed.domain(0).rx_frames, bed.hop(0).rx_frames, bed.hop(3).rx_bytes), (13, 4, 3 * 102));
+    assert_eq!((bed.port(0).tx_frames, bed.device(1).tx_frames, bed.device(0).rx_frames), (12, 12, 13));
+}
+
+#[test]
+fn a_frame_for_all_reaches_local_ports_only() {
+    let mut bed = Bed::new();
+    for to in [[0xff; 6], [0x33, 0x33, 0, 0, 0, 1], mac(99)] {
+        let inner = udp6(10, to, 60);
+        let wanted = [(1, inner.clone()), (2, inner.clone()), (3, tagged(&inner, 0x8100, 10))];
+        assert_eq!(bed.run(0, &[outer(1, 100, 0, &inner)]), wanted);
+    }
+    bed.assert_dropped(0, &outer(0, 100, 0, &udp4(10, mac(11), 60)), Reason::SplitHorizon);
+    let mut bed = Bed::new();
+    bed.snapshot.vnis = std::sync::Arc::new(crate::table::vni::VniTable::new([super::bed::domain(
+        0,
+        100,
+        &[0, 1],
+        &[],
+        &[0],
+    )
+    .into()]));
+    bed.assert_dropped(0, &outer(0, 100, 0, &udp4(10, mac(99), 60)), Reason::NoReceiver);
+}
+
+#[test]
+fn damaged_outer_headers_are_dropped_each_for_its_reason() {
+    let mut bed = Bed::new();
+    let good = changed(0, &[]);
+    assert_eq!(bed.run(0, [&good]).len(), 1);
+    bed.assert_dropped(0, &good[..13], Reason::OuterTruncated);
+    bed.assert_dropped(0, &good[..33], Reason::OuterTruncated);
+    bed.assert_dropped(0, &changed(12, &[8, 6]), Reason::NotOurs);
+    bed.assert_dropped(0, &changed(IP, &[0x55]), Reason::OuterIp);
+    bed.assert_dropped(0, &changed(IP, &[0x46]), Reason::OuterIp);
+    bed.assert_dropped(0, &changed(IP + 2, &[1, 0]), Reason::OuterIp);
+    bed.assert_dropped(0, &changed(IP + 2, &[0, 19]), Reason::OuterIp);
+    let mut wrong_sum = good.clone();
+    wrong_sum[IP + 10] ^= 1;
+    bed.assert_dropped(0, &wrong_sum, Reason::OuterIp);
+    bed.assert_dropped(0, &changed(IP + 6, &[0x20, 0]), Reason::OuterFragment);
+    bed.assert_dropped(0, &changed(IP + 6, &[0, 1]), Reason::OuterFragment);
+    bed.assert_dropped(0, &changed(IP + 9, &[6]), Reason::NotOurs);
+    bed.assert_dropped(0, &changed(IP + 19, &[9]), Reason::NotOurs);
+    bed.assert_dropped(0, &changed(UDP + 3, &[0xb6]), Reason::NotOurs);
+    bed.assert_dropped(0, &changed(UDP + 4, &[1, 0]), Reason::OuterUdp);
+    bed.assert_dropped(0, &changed(UDP + 4, &[0, 7]), Reason::OuterUdp);
+    bed.assert_dropped(0, &changed(UDP + 4, &[0, 15]), Reason::OuterTruncated);
+    bed.assert_dropped(0, &changed(IP + 2, &[0, 27]), Reason::OuterTruncated);
+    bed.assert_dropped(0, &changed(UDP + 4, &[0, 29]), Reason::InnerRunt);
+    bed.assert_dropped(0, &changed(VXLAN, &[0xf7]), Reason::VxlanFlags);
+    bed.assert_dropped(0, &changed(VXLAN + 4, &[0, 0, 0]), Reason::UnknownVni);
+    bed.assert_dropped(0, &changed(VXLAN + 4, &[0, 0, 101]), Reason::UnknownVni);
+}
+
+#[test]
+fn checksums_are_verified_where_there_is_one() {
+    let mut bed = Bed::new();
+    for vtep in [0, 1] {
+        let mut packet = outer(vtep, 100, 0, &udp4(10, mac(1), 20));
+        *packet.last_mut().unwrap() ^= 1;
+        bed.assert_dropped(0, &packet, Reason::OuterUdpChecksum);
+    }
+    let mut packet = outer(1, 100, 0, &udp4(10, mac(1), 20));
+    put16(&mut packet, 14 + 40 + 6, 0);
+    bed.assert_dropped(0, &packet, Reason::OuterUdpChecksum);
+    bed.snapshot.settings.udp6_zero_rx = true;
+    assert_eq!(bed.run(0, [&packet]).len(), 1);
+    packet[14 + 6] = 44;
+    bed.assert_dropped(0, &packet, Reason::OuterFragment);
+    packet[14 + 6] = 0;
+    bed.assert_dropped(0, &packet, Reason::OuterIp);
+    packet[14 + 6] = 6;
+    bed.assert_dropped(0, &packet, Reason::NotOurs);
+}
+
+#[test]
+fn reserved_bits_are_ignored_unless_told_otherwise() {
+    let mut bed = Bed::new();
+    for (at, bits) in [(VXLAN, 0x88), (VXLAN + 1, 1), (VXLAN + 7, 0x80)] {
+        let packet = changed(at, &[bits]);
+        bed.snapshot.settings.strict_reserved = false;
+        assert_eq!(bed.run(0, [&packet]).len(), 1);
+        bed.snapshot.settings.strict_reserved = true;
+        bed.assert_dropped(0, &packet, Reason::VxlanReserved);
+    }
+}
+
+#[test]
+fn only_vteps_of_the_vni_may_send() {
+    let mut bed = Bed::new();
+    bed.assert_dropped(0, &changed(IP + 15, &[77]), Reason::UnknownVtep);
+    bed.assert_dropped(0, &changed(IP + 12, &[127, 0, 0, 1]), Reason::UnknownVtep);
+    bed.assert_dropped(0, &outer(4, 100, 0, &udp4(10, mac(1), 20)), Reason::UnknownVtep);
+    bed.assert_dropped(0, &outer(1, 200, 0, &udp4(10, mac(4), 20)), Reason::UnknownVtep);
+    assert_eq!(bed.run(0, &[outer(0, 200, 0, &udp4(10, mac(4), 20))]).len(), 1);
+    assert_eq!(bed.domain(0).dropped(), 3);
+}
+
+#[test]
+fn inner_frames_are_checked() {
+    let mut bed = Bed::new();
+    bed.assert_dropped(0, &changed(INNER + 6, &[3]), Reason::InnerSourceMac);
+    bed.assert_dropped(0, &changed(INNER + 6, &[0; 6]), Reason::InnerSourceMac);
+    bed.assert_dropped(0, &changed(INNER + 12, &[0x81, 0]), Reason::InnerTagged);
+    bed.assert_dropped(0, &changed(INNER + 12, &[0x88, 0xa8]), Reason::InnerTagged);
+    bed.assert_dropped(0, &changed(INNER, &[1, 0x80, 0xc2, 0, 0, 3]), Reason::LinkLocalGroup);
+    assert_eq!((bed.hop(0).dropped(), bed.domain(0).dropped(), bed.hop(0).rx_frames), (5, 5, 5));
+    bed.set_port(0, |port| port.max_frame = 50);
+    bed.assert_dropped(0, &changed(0, &[]), Reason::PortMtu);
+    bed.learn(0, 1, Destination::Port(PortId(3)));
+    bed.assert_dropped(0, &changed(0, &[]), Reason::PortDown);
+}
+
+#[test]
+fn congestion_is_carried_inside() {
+    let mut bed = Bed::new();
+    let ipv4 = |tos| {
+        let mut inner = udp4(10, mac(1), 20);
+        crate::wire::ipv4::set_tos(&mut inner[14..], tos);
+        inner
+    };
+    let ipv6 = |tos| {
+        let mut inner = udp6(10, mac(1), 20);
+        crate::wire::ipv6::set_traffic_class(&mut inner[14..], tos);
+        inner
+    };
+    for vtep in [0, 1] {
+        for make in [&ipv4 as &dyn Fn(u8) -> Vec<u8>, &ipv6] {
+            for (from, to) in [(0b11, 0b10), (0b11, 0b01), (0b01, 0b10), (0b00, 0b10), (0b10, 0b11)] {
+                let wanted = super::super::ecn::inner_tos(from, 0xb8 | to).unwrap();
+                assert_eq!(bed.run(0, &[outer(vtep, 100, from, &make(0xb8 | to))]), [(1, make(wanted))]);
+            }
+            bed.assert_dropped(0, &outer(vtep, 100, 3, &make(0xb8)), Reason::EcnCongested);
+        }
+    }
+    let mut arp = udp4(10, mac(1), 20);
+    put16(&mut arp, 12, 0x0806);
+    assert_eq!(bed.run(0, &[outer(0, 100, 3, &arp)]), [(1, arp)]);
+}
+
+#[test]
+fn vxlan_inside_vxlan_is_decapsulated_once() {
+    let mut bed = Bed::new();
+    let mut inner = outer(0, 100, 0, &udp4(10, mac(1), 20));
+    inner[..12].copy_from_slice(&[mac(1), mac(10)].concat());
+    assert_eq!(bed.run(0, &[outer(0, 100, 0, &inner)]), [(1, inner)]);
+}

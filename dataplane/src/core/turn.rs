@@ -1,0 +1,107 @@
+//! One turn of the pipeline: what the stages of a burst share.
+
+use super::frame::{Frame, FrameMemory, Pool};
+use super::limit::Limits;
+use super::outbox::Outbox;
+use super::tally::Tally;
+use super::verdict::Reason;
+use crate::addr::WorkerId;
+use crate::table::Snapshot;
+use crate::table::nexthop::NextHop;
+use crate::table::port::{Device, PortEntry};
+use crate::table::vni::Domain;
+
+/// A frame that is ready to leave by the device that it was made for. Only frames for tenants
+/// ([`super::local::LocalFrame`]) and encapsulated frames of tenants ([`super::tenant::UnderlayFrame`]) are.
+pub(super) trait Leaving {
+    /// The frame itself.
+    fn into_frame(self) -> Frame;
+}
+
+/// What else a drop is counted for, besides a device.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Blame<'t> {
+    pub(super) port: Option<&'t PortEntry>,
+    pub(super) domain: Option<&'t Domain>,
+    pub(super) hop: Option<&'t NextHop>,
+}
+
+/// The tables, the way out and the counters of a burst. `'t` is the snapshot's life, `'p` the worker's parts.
+#[derive(Debug)]
+pub(super) struct Turn<'t, 'p, M> {
+    pub(super) snapshot: &'t Snapshot,
+    pub(super) worker: WorkerId,
+    pub(super) now_ns: u64,
+    /// The device that the burst came from.
+    pub(super) device: &'t Device,
+    pub(super) pool: &'p mut Pool<M>,
+    pub(super) limits: &'p mut Limits,
+    /// The next IPv4 identification, for packets that may be fragmented (RFC 6864).
+    pub(super) identification: &'p mut u16,
+    pub(super) out: &'p mut Outbox,
+    pub(super) from_port: Tally<'t, false>,
+    pub(super) from_domain: Tally<'t, false>,
+    pub(super) from_hop: Tally<'t, false>,
+    pub(super) to_device: Tally<'t, true>,
+    pub(super) to_port: Tally<'t, true>,
+    pub(super) to_domain: Tally<'t, true>,
+    pub(super) to_hop: Tally<'t, true>,
+}
+
+impl<'t, M: FrameMemory> Turn<'t, '_, M> {
+    /// Counts a drop once for `device`, and once for each that is to blame.
+    pub(super) fn count_at(&self, device: &Device, reason: Reason, blame: Blame<'_>) {
+        device.counters.row(self.worker).dropped(reason);
+        if let Some(port) = blame.port {
+            port.counters.row(self.worker).dropped(reason);
+        }
+        if let Some(domain) = blame.domain {
+            domain.counters.row(self.worker).dropped(reason);
+        }
+        if let Some(hop) = blame.hop {
+            hop.counters.row(self.worker).dropped(reason);
+        }
+    }
+
+    /// Counts a drop for the device that the burst came from.
+    pub(super) fn count(&self, reason: Reason, blame: Blame<'_>) {
+        self.count_at(self.device, reason, blame);
+    }
+
+    /// Drops a frame that can't go on from the device it came from.
+    pub(super) fn refuse(&mut self, frame: Frame, reason: Reason, blame: Blame<'_>) {
+        self.count(reason, blame);
+        self.pool.give(frame);
+    }
+
+    /// Queues a frame for `device`, and counts it there. False when its queue is full: the frame is dropped and counted.
+    #[inline]
+    pub(super) fn queue(&mut self, device: &'t Device, frame: impl Leaving, blame: Blame<'_>) -> bool {
+        let frame = frame.into_frame();
+        let len = frame.len();
+        match self.out.push(device.id, frame) {
+            Ok(()) => {
+                self.to_device.add(device.counters.row(self.worker), len);
+                true
+            }
+            Err(frame) => {
+                self.count_at(device, Reason::TxFull, blame);
+                self.pool.give(frame);
+                false
+            }
+        }
+    }
+
+    /// Copies a frame into a fresh chunk. `None` when there is none, or it is too small.
+    pub(super) fn copy(&mut self, frame: &Frame) -> Option<Frame> {
+        let mut copy = self.pool.take()?;
+        let chunk_size = self.pool.memory().chunk_size();
+        if copy.place(copy.start(), frame.len(), chunk_size).is_err() {
+            self.pool.give(copy);
+            return None;
+        }
+        let (from, to) = self.pool.memory_mut().pair(frame, &mut copy);
+        to.copy_from_slice(from);
+        Some(copy)
+    }
+}

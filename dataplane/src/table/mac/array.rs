@@ -1,0 +1,292 @@
+//! An array of buckets: two-choice look-up, and the writer's search for a free place.
+
+use super::bucket::{Bucket, PLACES};
+use super::memory::{allocate, prefetch};
+use super::{Destination, MacKey};
+use std::hash::{BuildHasher, RandomState};
+
+/// The secret of the hash: tenants who choose their MACs can't make them collide.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seed {
+    xor: u64,
+    factor: u64,
+}
+
+impl Seed {
+    /// From the operating system's random numbers.
+    pub(super) fn random() -> Self {
+        let state = RandomState::new();
+        Self::new(state.hash_one(0), state.hash_one(1))
+    }
+
+    /// A seed from two numbers.
+    pub(super) const fn new(xor: u64, factor: u64) -> Self {
+        // Some bits fixed so that no factor is a weak one, such as 0 or a power of two.
+        Self { xor, factor: factor & 0x00ff_ffff_ffff_fff0 | 0x9e00_0000_0000_0005 }
+    }
+
+    /// Two folded products. With one, some seeds left regular keys so uneven that an array was full before 7/8.
+    #[inline]
+    fn hash(self, key: u64) -> u64 {
+        fold(fold(key ^ self.xor, self.factor) ^ self.factor, 0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+/// Both halves of the full product.
+#[inline]
+const fn fold(a: u64, b: u64) -> u64 {
+    let product = a as u128 * b as u128;
+    product as u64 ^ (product >> 64) as u64
+}
+
+/// Keys that are looked up together: their lines stay in L1 until all are there.
+const BURST: usize = 64;
+
+/// Buckets that the search for a chain of displacements looks at before it gives up.
+const SEARCH: usize = 512;
+
+/// The buckets, a power of two of them, at least two.
+#[derive(Debug)]
+pub(super) struct Array {
+    buckets: Box<[Bucket]>,
+    mask: usize,
+    seed: Seed,
+}
+
+/// A bucket that the search has reached: by moving the entry in `place` of the bucket of step `from` here.
+struct Step {
+    bucket: usize,
+    from: usize,
+    place: usize,
+}
+
+/// `from` of the buckets that the search starts with.
+const START: usize = usize::MAX;
+
+impl Array {
+    /// An empty array.
+    pub(super) fn new(buckets: usize, seed: Seed) -> Self {
+        assert!(buckets.is_power_of_two() && buckets >= 2, "{buckets} buckets");
+        Self { buckets: allocate(buckets, Bucket::new), mask: buckets - 1, seed }
+    }
+
+    /// The two buckets of a key, never the same one.
+    #[inline]
+    fn pair(&self, hash: u64) -> (usize, usize) {
+        let first = hash as usize & self.mask;
+        (first, first ^ ((hash >> 32) as usize & self.mask | 1))
+    }
+
+    /// The first bucket of a key in an array of two.
+    #[cfg(all(test, loom))]
+    pub(super) fn first_of_two(seed: Seed, key: u64) -> usize {
+        seed.hash(key) as usize & 1
+    }
+
+    #[inline]
+    fn buckets_of(&self, key: u64) -> (&Bucket, &Bucket) {
+        let (first, second) = self.pair(self.seed.hash(key));
+        (&self.buckets[first], &self.buckets[second])
+    }
+
+    /// The stored destination of a key.
+    #[inline]
+    pub(super) fn lookup(&self, key: u64) -> Option<u32> {
+        let key = sought(key);
+        let (first, second) = self.buckets_of(key);
+        loop {
+            let look = first.look(key);
+            if look.found.is_some() || !look.elsewhere() {
+                return look.found;
+            }
+            if let found @ Some(_) = second.look(key).found {
+                return found;
+            }
+            if first.is_still(look) {
+                return None;
+            }
+        }
+    }
+
+    /// [`Self::lookup`] of many keys: memory is asked for all first buckets, then for the second ones that are needed.
+    #[inline]
+    pub(super) fn lookup_burst(&self, keys: &[MacKey], found: &mut [Option<Destination>]) {
+        for (keys, found) in keys.chunks(BURST).zip(found.chunks_mut(BURST)) {
+            let mut hashes = [0; BURST];
+            for (hash, key) in hashes.iter_mut().zip(keys) {
+                *hash = self.seed.hash(key.0);
+                prefetch(&self.buckets[self.pair(*hash).0]);
+            }
+            let (mut again, mut waiting) = ([0u8; BURST], 0);
+            for (at, (key, found)) in keys.iter().zip(&mut *found).enumerate() {
+                let (first, second) = self.pair(hashes[at]);
+                let look = self.buckets[first].look(sought(key.0));
+                *found = look.found.map(Destination::from_word);
+                if look.found.is_none() && look.elsewhere() {
+                    prefetch(&self.buckets[second]);
+                    again[waiting] = at as u8;
+                    waiting += 1;
+                }
+            }
+            for at in &again[..waiting] {
+                let at = usize::from(*at);
+                found[at] = self.lookup(keys[at].0).map(Destination::from_word);
+            }
+        }
+    }
+
+    /// Where a key stands: its bucket and place, and its first bucket if that is another one.
+    fn find(&self, key: u64) -> Option<(&Bucket, usize, Option<&Bucket>)> {
+        let (first, second) = self.buckets_of(key);
+        if let Some(place) = first.place_of(key) {
+            return Some((first, place, None));
+        }
+        second.place_of(key).map(|place| (second, place, Some(first)))
+    }
+
+    /// Points a key elsewhere; returns the destination before, `None` if the key is not there. Writer only.
+    pub(super) fn change(&self, key: u64, to: u32) -> Option<u32> {
+        self.find(key).map(|(bucket, place, _)| bucket.redirect(place, to))
+    }
+
+    /// Removes a key; returns its destination. Writer only.
+    pub(super) fn remove(&self, key: u64) -> Option<u32> {
+        let (bucket, place, first) = self.find(key)?;
+        let (_, old) = bucket.entry(place);
+        bucket.clear(place);
+        if let Some(first) = first {
+            first.one_less_elsewhere();
+        }
+        Some(old)
+    }
+
+    /// Inserts a key that is not there. False, and nothing has changed, when no place can be made. Writer only.
+    pub(super) fn insert(&self, key: u64, to: u32) -> bool {
+        let (first, second) = self.buckets_of(key);
+        if let Some(place) = first.free() {
+            first.put(place, key, to);
+        } else if let Some(place) = second.free() {
+            first.one_elsewhere();
+            second.put(place, key, to);
+        } else {
+            return self.make_room(key) && self.insert(key, to);
+        }
+        true
+    }
+
+    /// An array of another size or hash with the same entries and a new one; `None` if they don't all fit.
+    pub(super) fn copy_with(&self, buckets: usize, seed: Seed, key: u64, to: u32) -> Option<Self> {
+        let copy = Self::new(buckets, seed);
+        (self.entries().all(|(key, to)| copy.insert(key, to)) && copy.insert(key, to)).then_some(copy)
+    }
+
+    /// Frees a place in one of the buckets of `key`, both full, by moving entries to their other buckets.
+    fn make_room(&self, key: u64) -> bool {
+        let (first, second) = self.pair(self.seed.hash(key));
+        let mut steps = Vec::with_capacity(SEARCH);
+        steps.extend([first, second].map(|bucket| Step { bucket, from: START, place: 0 }));
+        let mut at = 0;
+        while at < steps.len() {
+            for place in 0..PLACES {
+                let bucket = steps[at].bucket;
+                let (moving, _) = self.buckets[bucket].entry(place);
+                let (one, two) = self.pair(self.seed.hash(moving));
+                let other = if one == bucket { two } else { one };
+                if on_the_way(&steps, at, other) {
+                    continue;
+                }
+                let step = Step { bucket: other, from: at, place };
+                if self.buckets[other].free().is_some() {
+                    self.walk_back(&steps, step);
+                    return true;
+                }
+                if steps.len() < SEARCH {
+                    steps.push(step);
+                }
+            }
+            at += 1;
+        }
+        false
+    }
+
+    /// Moves the entries of a chain, the last one, into the free place, first.
+    fn walk_back(&self, steps: &[Step], last: Step) {
+        let mut step = &last;
+        while let Some(from) = steps.get(step.from) {
+            self.displace(from.bucket, step.place, step.bucket);
+            step = from;
+        }
+    }
+
+    /// Moves one entry to its other bucket, which has a free place.
+    pub(super) fn displace(&self, bucket: usize, place: usize, other: usize) {
+        let (old, new) = (&self.buckets[bucket], &self.buckets[other]);
+        let (key, to) = old.entry(place);
+        let Some(free) = new.free() else { return };
+        let leaves_first = self.pair(self.seed.hash(key)).0 == bucket;
+        if leaves_first {
+            old.one_elsewhere();
+        }
+        new.put(free, key, to);
+        new.new_version();
+        old.clear(place);
+        if !leaves_first {
+            new.one_less_elsewhere();
+        }
+    }
+
+    /// Every entry.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (u64, u32)> {
+        self.buckets
+            .iter()
+            .flat_map(|bucket| (0..PLACES).map(|place| bucket.entry(place)))
+            .filter(|(key, _)| *key != 0)
+    }
+
+    /// Entries in their second bucket.
+    pub(super) fn displaced(&self) -> usize {
+        self.entries().filter(|(key, _)| self.find(*key).is_some_and(|(_, _, first)| first.is_some())).count()
+    }
+
+    /// Entries after which it is time to grow: 7/8 of the places. Beyond, chains become long.
+    pub(super) fn capacity(&self) -> usize {
+        self.places() / 8 * 7
+    }
+
+    /// Places for entries.
+    pub(super) fn places(&self) -> usize {
+        self.buckets.len() * PLACES
+    }
+
+    /// Buckets.
+    pub(super) fn buckets(&self) -> usize {
+        self.buckets.len()
+    }
+
+    /// Memory, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.buckets)
+    }
+
+    /// The secret of the hash.
+    pub(super) fn seed(&self) -> Seed {
+        self.seed
+    }
+}
+
+/// What to look for. Key 0 marks free places: no entry has it, nor the group address that is taken instead.
+#[inline]
+const fn sought(key: u64) -> u64 {
+    key | ((key == 0) as u64) << 40
+}
+
+/// True when `bucket` is one of those that lead to step `at`: a chain must not cross itself.
+fn on_the_way(steps: &[Step], mut at: usize, bucket: usize) -> bool {
+    while let Some(step) = steps.get(at) {
+        if step.bucket == bucket {
+            return true;
+        }
+        at = step.from;
+    }
+    false
+}

@@ -1,0 +1,37 @@
+//! Memory of the table: large pages and prefetching. The only unsafe code of the MAC table.
+#![allow(unsafe_code)]
+
+/// Size of a page and of a large page on x86-64 and usual AArch64, bytes.
+const PAGE: usize = 4096;
+const LARGE_PAGE: usize = 2 << 20;
+
+/// `count` values. Arrays of some large pages are put into such: random look-ups then miss the TLB far less.
+pub(super) fn allocate<T>(count: usize, mut value: impl FnMut() -> T) -> Box<[T]> {
+    let mut values = Vec::<T>::with_capacity(count);
+    let bytes = count * size_of::<T>();
+    if bytes >= 2 * LARGE_PAGE && !cfg!(miri) {
+        let start = values.as_mut_ptr().cast::<u8>();
+        let skip = start.align_offset(PAGE);
+        let len = (bytes - skip) & !(PAGE - 1);
+        // SAFETY: the range lies within this allocation, which nobody else knows yet, and the advice never changes
+        // what memory holds. A kernel without large pages refuses it; small ones serve as well, only slower.
+        let _ = unsafe {
+            rustix::mm::madvise(start.wrapping_add(skip).cast(), len, rustix::mm::Advice::LinuxHugepage)
+        };
+    }
+    values.extend((0..count).map(|_| value()));
+    values.into_boxed_slice()
+}
+
+/// Starts to load the cache line of `target`.
+#[inline(always)]
+pub(super) fn prefetch<T>(target: &T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch has no effect but on caches, and the address is that of a live value.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(target).cast());
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = target;
+}

@@ -1,0 +1,88 @@
+//! Ethernet II (IEEE 802.3).
+//!
+//! ```text
+//!  0                   6                  12        14
+//! +-------------------+-------------------+---------+--------- - -
+//! |  destination MAC  |    source MAC     |EtherType| payload
+//! +-------------------+-------------------+---------+--------- - -
+//! ```
+
+use crate::addr::MacAddr;
+
+/// Length of the header, bytes.
+pub const LEN: usize = 14;
+
+/// Offset of the EtherType, bytes.
+pub const ETHERTYPE: usize = 12;
+
+/// EtherType of IPv4.
+pub const IPV4: u16 = 0x0800;
+
+/// EtherType of IPv6.
+pub const IPV6: u16 = 0x86dd;
+
+/// A view of the header.
+#[derive(Debug, Clone, Copy)]
+pub struct Ethernet<'a>(&'a [u8; LEN]);
+
+impl<'a> Ethernet<'a> {
+    /// The header at the front of `bytes`; `None` when they are too few.
+    #[inline]
+    #[must_use]
+    pub const fn parse(bytes: &'a [u8]) -> Option<Self> {
+        match bytes.first_chunk() {
+            Some(header) => Some(Self(header)),
+            None => None,
+        }
+    }
+
+    /// Destination MAC.
+    #[inline]
+    #[must_use]
+    pub const fn destination(self) -> MacAddr {
+        let b = self.0;
+        MacAddr([b[0], b[1], b[2], b[3], b[4], b[5]])
+    }
+
+    /// Source MAC.
+    #[inline]
+    #[must_use]
+    pub const fn source(self) -> MacAddr {
+        let b = self.0;
+        MacAddr([b[6], b[7], b[8], b[9], b[10], b[11]])
+    }
+
+    /// EtherType, or length below 1536.
+    #[inline]
+    #[must_use]
+    pub const fn ethertype(self) -> u16 {
+        u16::from_be_bytes([self.0[12], self.0[13]])
+    }
+}
+
+/// Exchanges the two MACs, for an answer.
+///
+/// # Panics
+/// If `bytes` is shorter than the two.
+#[inline]
+pub fn swap_addresses(bytes: &mut [u8]) {
+    let (destination, source) = bytes[..ETHERTYPE].split_at_mut(6);
+    destination.swap_with_slice(source);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_its_fields() {
+        let mut bytes = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd];
+        let header = Ethernet::parse(&bytes).unwrap();
+        assert_eq!(header.destination(), MacAddr([2, 0, 0, 0, 0, 1]));
+        assert_eq!(header.source(), MacAddr([2, 0, 0, 0, 0, 2]));
+        assert_eq!(header.ethertype(), IPV6);
+        assert!(Ethernet::parse(&bytes[..13]).is_none());
+        swap_addresses(&mut bytes);
+        assert_eq!(Ethernet::parse(&bytes).unwrap().source(), MacAddr([2, 0, 0, 0, 0, 1]));
+    }
+}

@@ -1,0 +1,152 @@
+//! Network namespaces, links and socket ends that clean up after themselves, also when a test fails.
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+use vtep_dataplane::afxdp::{
+    HugePages, Mode, Program, SocketConfig, Umem, UmemConfig, UmemMemory, XdpDevice, XskPort,
+};
+use vtep_dataplane::core::frame::{Frame, FrameMemory, Pool};
+use vtep_dataplane::port::Port;
+
+/// Bytes of a test frame.
+pub(crate) const FRAME: usize = 98;
+
+/// The test frame with this number: broadcast, local EtherType (IEEE Std 802 clause 9.2.4).
+pub(crate) fn frame(number: u32) -> Vec<u8> {
+    let mut bytes = vec![0xff; 6];
+    bytes.extend([2, 0, 0, 0, 0, 1, 0x88, 0xb5]);
+    bytes.extend(number.to_be_bytes());
+    bytes.resize(FRAME, number as u8);
+    bytes
+}
+
+/// A network namespace that the calling thread is in until it is dropped.
+pub(crate) struct Netns {
+    name: String,
+    home: File,
+}
+
+impl Netns {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("vtep-xsk-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let home = File::open("/proc/thread-self/ns/net").unwrap();
+        run(&format!("ip netns add {name}"));
+        let netns = Self { name, home };
+        let own = File::open(format!("/run/netns/{}", netns.name)).unwrap();
+        move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+        netns
+    }
+
+    /// `ip ARGUMENTS` in this namespace: children of this thread are in it.
+    pub(crate) fn ip(&self, arguments: &str) {
+        run(&format!("ip {arguments}"));
+    }
+
+    /// Two connected interfaces, up, without IPv6: the host sends nothing of its own.
+    pub(crate) fn veth(&self, left: &str, right: &str) {
+        self.ip(&format!("link add {left} type veth peer name {right}"));
+        for end in [left, right] {
+            self.ip(&format!("link set {end} up addrgenmode none"));
+        }
+    }
+
+    /// What `ip link show` says of an interface.
+    pub(crate) fn show(&self, interface: &str) -> String {
+        let output = Command::new("ip").args(["-d", "link", "show", interface]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        let left = move_into_link_name_space(self.home.as_fd(), Some(LinkNameSpaceType::Network));
+        let deleted = Command::new("ip").args(["netns", "del", &self.name]).status();
+        if let (Err(error), _) | (Ok(()), Err(error)) = (left.map_err(std::io::Error::from), deleted) {
+            eprintln!("{} is left behind: {error}", self.name);
+        }
+    }
+}
+
+fn run(command: &str) {
+    let mut words = command.split_whitespace();
+    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A child process that dies with its test.
+pub(crate) struct Child(pub(crate) std::process::Child);
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // Both fail only when it is gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits up to 5 s.
+pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !done() {
+        assert!(Instant::now() < deadline, "waited 5 s for {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+pub(crate) fn own_umem() -> Umem {
+    Umem::new(UmemConfig { frames: 8192, frame_size: 2048, huge_pages: HugePages::Off }).unwrap()
+}
+
+pub(crate) fn open(name: &str, program: &Program, mode: Mode) -> XdpDevice {
+    XdpDevice::open(name, program, mode).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Asserts that each chunk of a memory with one pool is there exactly once.
+pub(crate) fn pool_is_whole(mut pool: Pool<UmemMemory>) {
+    let mut chunks: Vec<_> = std::iter::from_fn(|| pool.take()).map(|frame| frame.chunk()).collect();
+    chunks.sort_unstable();
+    assert!(chunks.into_iter().eq(0..pool.capacity() as u32), "a chunk is missing or there twice");
+}
+
+/// A device with one socket and a memory of its own.
+pub(crate) struct End {
+    pub(crate) device: XdpDevice,
+    pub(crate) port: XskPort,
+    pub(crate) pool: Pool<UmemMemory>,
+}
+
+impl End {
+    pub(crate) fn open(name: &str, program: &Program, mode: Mode) -> Self {
+        let umem = own_umem();
+        let device = open(name, program, mode);
+        let mut port =
+            device.bind(0, &umem, SocketConfig::default()).unwrap_or_else(|error| panic!("{error}"));
+        let mut pool = umem.pools(1).unwrap().remove(0);
+        assert_eq!(port.receive(&mut pool, &mut Vec::new()), 0, "nothing before the test sends");
+        Self { device, port, pool }
+    }
+
+    /// Puts one frame into the tx ring; 0 when it is full.
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> u32 {
+        let Some(mut frame) = self.pool.take() else { return 0 };
+        let chunk_size = self.pool.memory().chunk_size();
+        frame.place(256, bytes.len(), chunk_size).unwrap();
+        self.pool.memory_mut().bytes_mut(&mut frame).copy_from_slice(bytes);
+        let mut frames = vec![frame];
+        let sent = self.port.send(&mut self.pool, &mut frames);
+        let left: Option<Frame> = frames.pop();
+        left.into_iter().for_each(|frame| self.pool.give(frame));
+        sent as u32
+    }
+
+    /// Closes the socket and asserts that every chunk is there.
+    pub(crate) fn close(mut self) {
+        self.port.close(&mut self.pool);
+        pool_is_whole(self.pool);
+    }
+}

@@ -1,0 +1,114 @@
+//! Links between namespaces, and tenants behind them.
+
+use crate::netns::Netns;
+use std::net::IpAddr;
+
+/// Joins `a_name` in `a` and `b_name` in `b` by a veth pair with the kernel's default offloads; both are up.
+pub fn veth(a: &Netns, a_name: &str, b: &Netns, b_name: &str) {
+    veth_queues(a, a_name, b, b_name, 1);
+}
+
+/// As [`veth`], with `queues` receive and transmit queues at both ends.
+pub fn veth_queues(a: &Netns, a_name: &str, b: &Netns, b_name: &str, queues: u32) {
+    let q = format!("numrxqueues {queues} numtxqueues {queues}");
+    a.ip(&format!("link add {a_name} {q} type veth peer name {b_name} {q} netns {}", b.name()));
+    a.ip(&format!("link set {a_name} up"));
+    b.ip(&format!("link set {b_name} up"));
+}
+
+/// A bridge, up, without STP, that forgets nothing and snoops no multicast.
+pub fn bridge(ns: &Netns, name: &str) {
+    ns.ip(&format!("link add {name} type bridge stp_state 0 mcast_snooping 0 forward_delay 0"));
+    ns.ip(&format!("link set {name} addrgenmode none up"));
+}
+
+/// A tap that stays when its program ends; no program holds it yet.
+pub fn tap(ns: &Netns, name: &str) {
+    ns.ip(&format!("tuntap add dev {name} mode tap"));
+    ns.ip(&format!("link set {name} addrgenmode none up"));
+}
+
+/// Whether this kernel has 802.1Q interfaces (CONFIG_VLAN_8021Q); some test machines' kernels lack them.
+#[must_use]
+pub fn has_vlan_interfaces(ns: &Netns) -> bool {
+    ns.ip("link add vlanprobe type veth peer name vlanprobe2");
+    let made = ns.try_run("ip link add link vlanprobe name vlanprobe.7 type vlan id 7").status.success();
+    ns.ip("link del vlanprobe");
+    made
+}
+
+/// An 802.1Q sub-interface `name` of `parent`, up.
+pub fn vlan(ns: &Netns, parent: &str, name: &str, id: u16) {
+    ns.ip(&format!("link add link {parent} name {name} type vlan id {id}"));
+    ns.ip(&format!("link set {name} addrgenmode none up"));
+}
+
+/// A tenant: a namespace of its own whose `eth0` is one end of a veth pair.
+#[derive(Debug)]
+pub struct Host {
+    /// Where it lives.
+    pub ns: Netns,
+    /// The other end's name, in the hypervisor's namespace.
+    pub port: String,
+    number: u8,
+}
+
+impl Host {
+    /// Tenant `number` behind a default veth `t<number>` of the hypervisor: MAC 50:54:33:00:00:NN, 192.0.2.N/24 and 2001:db8:2::N/64.
+    #[must_use]
+    pub fn new(hypervisor: &Netns, number: u8) -> Self {
+        let ns = Netns::new(&format!("t{number}"));
+        let host = Self { ns, port: format!("t{number}"), number };
+        veth(hypervisor, &host.port, &host.ns, "eth0");
+        hypervisor.ip(&format!("link set {} addrgenmode none", host.port));
+        // The port belongs to the switch: the hypervisor's own stack must not take part in the tenant's network.
+        hypervisor.sysctl(&format!("net.ipv6.conf.{}.disable_ipv6=1", host.port));
+        host.ns.ip(&format!("link set eth0 address {}", host.mac()));
+        host.ns.ip(&format!("addr add {}/24 dev eth0", host.ip4()));
+        host.ns.ip(&format!("addr add {}/64 dev eth0 nodad", host.ip6()));
+        host
+    }
+
+    /// Sets the MTU of the tenant's interface; its port at the hypervisor stays as it is.
+    #[must_use]
+    pub fn mtu(self, bytes: u32) -> Self {
+        self.ns.ip(&format!("link set eth0 mtu {bytes}"));
+        self
+    }
+
+    /// Its MAC address, as text.
+    #[must_use]
+    pub fn mac(&self) -> String {
+        mac(self.number)
+    }
+
+    /// Its IPv4 address.
+    #[must_use]
+    pub fn ip4(&self) -> IpAddr {
+        ip4(self.number)
+    }
+
+    /// Its IPv6 address.
+    #[must_use]
+    pub fn ip6(&self) -> IpAddr {
+        ip6(self.number)
+    }
+}
+
+/// The MAC address of tenant `number`.
+#[must_use]
+pub fn mac(number: u8) -> String {
+    format!("50:54:33:00:00:{number:02x}")
+}
+
+/// The IPv4 address of tenant `number`.
+#[must_use]
+pub fn ip4(number: u8) -> IpAddr {
+    IpAddr::from([192, 0, 2, number])
+}
+
+/// The IPv6 address of tenant `number`.
+#[must_use]
+pub fn ip6(number: u8) -> IpAddr {
+    IpAddr::from([0x2001, 0xdb8, 2, 0, 0, 0, 0, u16::from(number)])
+}

@@ -1,0 +1,176 @@
+//! Programs in namespaces: started, waited for, watched, stopped by their own process ID.
+
+use crate::netns::{Netns, wait_for};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+/// A running program with its log. Killed, with its process group, when dropped; the log is shown if the test fails.
+#[derive(Debug)]
+pub struct Program {
+    name: String,
+    child: Child,
+    log: PathBuf,
+    /// Where its own output starts: an earlier program of the same name may have written before it.
+    from: u64,
+}
+
+/// A command that runs `words` in `ns`, in a process group of its own, and dies with the test.
+#[must_use]
+pub fn command_in(ns: &Netns, words: &[&str]) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "ip", "netns", "exec", ns.name()]).args(words).process_group(0);
+    command
+}
+
+impl Program {
+    /// Starts `words` in `ns`; standard output and error go to a log in `dir`.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start(ns: &Netns, dir: &Path, words: &[&str]) -> Self {
+        let name =
+            Path::new(words[0]).file_name().map_or(words[0].into(), |n| n.to_string_lossy().into_owned());
+        let log = dir.join(format!("{name}.{}.log", ns.name()));
+        let file = File::options().create(true).append(true).open(&log).expect("the log can be written");
+        let from = file.metadata().map_or(0, |m| m.len());
+        let child = command_in(ns, words)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("a file can be cloned"))
+            .stderr(file)
+            .spawn()
+            .expect("setpriv (util-linux) is installed: run scripts/setup");
+        Self { name, child, log, from }
+    }
+
+    /// Its process ID: `ip netns exec` and `setpriv` replace themselves by the program.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has printed so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let text = std::fs::read(&self.log).unwrap_or_default();
+        let from = usize::try_from(self.from).unwrap_or(0).min(text.len());
+        String::from_utf8_lossy(&text[from..]).into_owned()
+    }
+
+    /// Waits until it has printed `text`.
+    ///
+    /// # Panics
+    /// If it ends first, or does not print it within `seconds`.
+    pub fn wait_for_output(&mut self, text: &str, seconds: u64) {
+        self.wait_until(&format!("\"{text}\""), seconds, |p| p.log().contains(text));
+    }
+
+    /// Waits until `ready` holds.
+    ///
+    /// # Panics
+    /// If the program ends first, or `seconds` pass.
+    pub fn wait_until(&mut self, what: &str, seconds: u64, ready: impl Fn(&Self) -> bool) {
+        let name = self.name.clone();
+        wait_for(&format!("{name}: {what}"), seconds, || {
+            if ready(self) {
+                return Some(());
+            }
+            if let Some(status) = self.child.try_wait().expect("our own child") {
+                panic!("{name} ended ({status}) before: {what}");
+            }
+            None
+        });
+    }
+
+    /// Sends a signal to the program itself.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.id() {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// If it still runs after `seconds`.
+    pub fn wait(&mut self, seconds: u64) -> ExitStatus {
+        let name = format!("the end of {}", self.name);
+        wait_for(&name, seconds, || self.child.try_wait().expect("our own child"))
+    }
+
+    /// SIGTERM, and its exit status.
+    ///
+    /// # Panics
+    /// If it still runs 10 s later.
+    #[expect(clippy::must_use_candidate, reason = "callers may only want it stopped")]
+    pub fn terminate(mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait(10)
+    }
+
+    /// SIGKILL, and reaps it.
+    ///
+    /// # Panics
+    /// If it does not end.
+    pub fn kill(mut self) {
+        self.signal(Signal::KILL);
+        self.wait(10);
+    }
+
+    fn id(&self) -> Option<Pid> {
+        Pid::from_raw(i32::try_from(self.child.id()).ok()?)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            if let Some(pid) = self.id() {
+                let _ = kill_process_group(pid, Signal::KILL);
+            }
+            let _ = self.child.wait();
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let from = log.lines().count().saturating_sub(80);
+            eprintln!("--- {} (pid {}), last lines of {}", self.name, self.child.id(), self.log.display());
+            log.lines().skip(from).for_each(|line| eprintln!("    {line}"));
+        }
+    }
+}
+
+/// A directory of the test's own, removed when it ends well and kept (its path is shown) when it fails.
+#[derive(Debug)]
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// A new directory below the system's temporary one.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    #[must_use]
+    pub fn new(ns: &Netns) -> Self {
+        let path = std::env::temp_dir().join(ns.name());
+        std::fs::create_dir_all(&path).expect("the temporary directory can be written");
+        Self(path)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- kept for a look: {}", self.0.display());
+        } else {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+}

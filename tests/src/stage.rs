@@ -1,0 +1,130 @@
+//! The stages that most scenarios start from.
+
+use crate::fabric::{Fabric, Underlay};
+use crate::link::{Host, mac};
+use crate::linux_vtep::LinuxVtep;
+use crate::netns::Netns;
+use crate::vtepd::{Config, Vtepd};
+use crate::wire::{Kind, Raw};
+
+/// Two VTEPs, at hypervisors 1 and 2, with tenants 11 and 12 in VNI 100. The first is vtepd.
+#[derive(Debug)]
+pub struct Pair {
+    /// The daemons: one, or two.
+    pub daemons: Vec<Vtepd>,
+    /// Tenants 11 and 12.
+    pub hosts: [Host; 2],
+    /// Their hypervisors.
+    pub hypervisors: [Netns; 2],
+    /// The underlay.
+    pub fabric: Fabric,
+}
+
+/// What serves hypervisor 2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// vtepd too.
+    Vtepd,
+    /// A Linux bridge with a vxlan device.
+    Linux,
+}
+
+impl Pair {
+    /// The pair over `underlay`, whose frames carry 1600 bytes: tenants have an MTU of 1500.
+    #[must_use]
+    pub fn new(underlay: Underlay, peer: Peer) -> Self {
+        Self::with(underlay, peer, "", 1600)
+    }
+
+    /// As [`Pair::new`], with more keys of `[vtep]` at the first VTEP, and another MTU of the underlay.
+    #[must_use]
+    pub fn with(underlay: Underlay, peer: Peer, keys: &str, mtu: u32) -> Self {
+        let fabric = Fabric::new(mtu);
+        let hypervisors = [1, 2].map(|n| fabric.hypervisor(n));
+        let hosts = [Host::new(&hypervisors[0], 11), Host::new(&hypervisors[1], 12)];
+        let mut daemons = vec![Vtepd::start(&hypervisors[0], &config(underlay, 0, keys))];
+        match peer {
+            Peer::Vtepd => daemons.push(Vtepd::start(&hypervisors[1], &config(underlay, 1, ""))),
+            Peer::Linux => {
+                let _ = LinuxVtep::new(&hypervisors[1], 100, underlay.vtep(2))
+                    .port(&hosts[1].port)
+                    .fdb(&mac(11), underlay.vtep(1))
+                    .flood(underlay.vtep(1));
+            }
+        }
+        Self { daemons, hosts, hypervisors, fabric }
+    }
+
+    /// The first daemon.
+    #[must_use]
+    pub fn vtepd(&self) -> &Vtepd {
+        &self.daemons[0]
+    }
+}
+
+/// The configuration of one of the pair.
+fn config(underlay: Underlay, index: u8, keys: &str) -> Config {
+    let (me, other) = (underlay.vtep(1 + index), underlay.vtep(2 - index));
+    let (mine, theirs) = (11 + index, 12 - index);
+    Config::new(me)
+        .raw(keys)
+        .vni(100, &[other])
+        .port(&format!("t{mine}"), &[mac(mine)])
+        .fdb(&mac(theirs), other)
+}
+
+/// vtepd at hypervisor 1 with tenant 11 in VNI 100, and a hand that sends and receives packets at hypervisor 9.
+#[derive(Debug)]
+pub struct Bench {
+    /// The daemon.
+    pub vtepd: Vtepd,
+    /// Raw frames at the tenant's own interface.
+    pub tenant: Raw,
+    /// Raw frames at hypervisor 9's `eth0`.
+    pub peer: Raw,
+    /// Tenant 11.
+    pub host: Host,
+    /// Hypervisors 1 and 9.
+    pub hypervisors: [Netns; 2],
+    /// The underlay.
+    pub fabric: Fabric,
+}
+
+impl Bench {
+    /// With the default configuration.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with("", "")
+    }
+
+    /// With more keys of `[vtep]`, and more of the port.
+    #[must_use]
+    pub fn with(keys: &str, port_keys: &str) -> Self {
+        let fabric = Fabric::new(1600);
+        let hypervisors = [1, 9].map(|n| fabric.hypervisor(n));
+        let host = Host::new(&hypervisors[0], 11);
+        let other = Underlay::V4.vtep(9);
+        let config = Config::new(Underlay::V4.vtep(1))
+            .raw(keys)
+            .vni(100, &[other])
+            .port(&host.port, &[mac(11)])
+            .raw(port_keys)
+            .fdb(&mac(12), other);
+        let vtepd = Vtepd::start(&hypervisors[0], &config);
+        let tenant = Raw::open(&host.ns, "eth0", Kind::Packet);
+        let peer = Raw::open(&hypervisors[1], "eth0", Kind::Packet);
+        Self { vtepd, tenant, peer, host, hypervisors, fabric }
+    }
+
+    /// The underlay MAC addresses: of vtepd's hypervisor, of the peer's.
+    #[must_use]
+    pub fn macs(&self) -> (String, String) {
+        (self.hypervisors[0].mac("eth0"), self.hypervisors[1].mac("eth0"))
+    }
+}
+
+impl Default for Bench {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,259 @@
+//! vtepd in a namespace, and vtepctl to speak with it.
+
+use crate::netns::{Netns, command, must, wait_for};
+use crate::program::{Program, Scratch};
+use rustix::process::Signal;
+use serde_json::Value;
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::sync::OnceLock;
+
+/// A configuration file in the making. Tables come in the order in which the methods are called.
+#[derive(Debug, Clone, Default)]
+pub struct Config(String);
+
+impl Config {
+    /// A VTEP at `address` on `eth0`, with one worker.
+    #[must_use]
+    pub fn new(address: IpAddr) -> Self {
+        Self::with_underlay(address, "eth0")
+    }
+
+    /// A VTEP at `address` whose underlay is `interfaces` (separated by blanks), with one worker.
+    #[must_use]
+    pub fn with_underlay(address: IpAddr, interfaces: &str) -> Self {
+        let list: Vec<String> = interfaces.split_whitespace().map(|i| format!("\"{i}\"")).collect();
+        Self(format!("[vtep]\naddress = \"{address}\"\nunderlay = [{}]\ncores = [0]\n", list.join(", ")))
+    }
+
+    /// Lines as they are: more keys of the table that was begun last, or tables of their own.
+    #[must_use]
+    pub fn raw(mut self, lines: &str) -> Self {
+        self.0.push_str(lines);
+        self.0.push('\n');
+        self
+    }
+
+    /// A VNI that floods to `vteps`.
+    #[must_use]
+    pub fn vni(self, id: u32, vteps: &[IpAddr]) -> Self {
+        let list: Vec<String> = vteps.iter().map(|v| format!("\"{v}\"")).collect();
+        self.raw(&format!("[[vni]]\nid = {id}\nflood = [{}]", list.join(", ")))
+    }
+
+    /// A port of the last VNI, with the hosts behind it.
+    #[must_use]
+    pub fn port(self, interface: &str, macs: &[String]) -> Self {
+        self.raw(&format!("[[vni.port]]\ninterface = \"{interface}\"\nmacs = {macs:?}"))
+    }
+
+    /// A static entry of the last VNI: `mac` is behind `vtep`.
+    #[must_use]
+    pub fn fdb(self, mac: &str, vtep: IpAddr) -> Self {
+        self.raw(&format!("[[vni.fdb]]\nmac = \"{mac}\"\nvtep = \"{vtep}\""))
+    }
+
+    /// The text, without a control table.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A running vtepd with its directory: configuration, control socket, log.
+#[derive(Debug)]
+pub struct Vtepd {
+    /// The process.
+    pub program: Program,
+    scratch: Scratch,
+    ns: String,
+}
+
+impl Vtepd {
+    /// Writes the configuration, starts vtepd in `ns`, and waits until it answers.
+    ///
+    /// # Panics
+    /// If it is not ready within 20 s.
+    #[must_use]
+    pub fn start(ns: &Netns, config: &Config) -> Self {
+        let scratch = Scratch::new(ns);
+        write_config(scratch.path(), config);
+        let program = launch(ns, scratch.path());
+        let mut vtepd = Self { program, scratch, ns: ns.name().to_owned() };
+        vtepd.wait_ready();
+        vtepd
+    }
+
+    /// Starts it again after its end, with the same directory.
+    ///
+    /// # Panics
+    /// If it is not ready within 20 s.
+    #[must_use]
+    pub fn restart(self, ns: &Netns) -> Self {
+        let Self { program, scratch, ns: name } = self;
+        drop(program);
+        let program = launch(ns, scratch.path());
+        let mut vtepd = Self { program, scratch, ns: name };
+        vtepd.wait_ready();
+        vtepd
+    }
+
+    fn wait_ready(&mut self) {
+        let path = self.socket();
+        self.program.wait_until("its control socket answers", 20, |_| UnixStream::connect(&path).is_ok());
+        wait_for("vtepctl show status", 20, || self.ctl("show status").status.success().then_some(()));
+    }
+
+    /// The path of its control socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.scratch.path().join("control.sock")
+    }
+
+    /// The path of its configuration file.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.scratch.path().join("vtepd.toml")
+    }
+
+    /// The test's directory, removed when this is dropped.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// Runs `vtepctl --socket ... <line>`, whatever its exit status.
+    #[must_use]
+    pub fn ctl(&self, line: &str) -> Output {
+        let program = binary("vtepctl");
+        let socket = self.socket();
+        let mut words = vec![program.to_str().expect("ASCII"), "--socket", socket.to_str().expect("ASCII")];
+        words.extend(line.split_whitespace());
+        command(10, &words)
+    }
+
+    /// Runs a change or a show, which must succeed; gives what it printed.
+    ///
+    /// # Panics
+    /// If vtepctl refuses.
+    #[expect(clippy::must_use_candidate, reason = "a change prints nothing")]
+    pub fn done(&self, line: &str) -> String {
+        must(&self.ctl(line), &format!("vtepctl {line} ({})", self.ns))
+    }
+
+    /// `vtepctl show <what> --json`.
+    ///
+    /// # Panics
+    /// If it fails or prints no JSON.
+    #[must_use]
+    pub fn show(&self, what: &str) -> Value {
+        let text = self.done(&format!("show {what} --json"));
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("show {what} --json: {e}\n{text}"))
+    }
+
+    /// How many frames were dropped for `reason` so far, all places together.
+    #[must_use]
+    pub fn drops(&self, reason: &str) -> u64 {
+        find_number(&self.show("drops --by reason"), reason)
+    }
+
+    /// Waits until exactly `more` frames were dropped for `reason` since `before` was read.
+    ///
+    /// # Panics
+    /// If they are not counted within 5 s.
+    pub fn expect_drops(&self, reason: &str, before: u64, more: u64) {
+        wait_for(&format!("{more} more drops for {reason}"), 5, || {
+            (self.drops(reason) >= before + more).then_some(())
+        });
+        assert_eq!(self.drops(reason), before + more, "drops for {reason}");
+    }
+
+    /// SIGTERM; it must end with status 0.
+    ///
+    /// # Panics
+    /// If it ends otherwise or not within 10 s.
+    pub fn stop(mut self) {
+        self.program.signal(Signal::TERM);
+        let status = self.program.wait(10);
+        assert!(status.success(), "vtepd ended with {status} after SIGTERM:\n{}", self.program.log());
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.program.signal(Signal::KILL);
+        self.program.wait(10);
+    }
+}
+
+/// Runs `vtepd --check` on a configuration.
+///
+/// # Panics
+/// If the file cannot be written.
+#[must_use]
+pub fn check(ns: &Netns, config: &str) -> Output {
+    let scratch = Scratch::new(ns);
+    let file = scratch.path().join("vtepd.toml");
+    std::fs::write(&file, config).expect("the scratch directory can be written");
+    let program = binary("vtepd");
+    let path = |p: &Path| p.to_str().expect("ASCII").to_owned();
+    ns.try_run_for(10, &[&path(&program), "--config", &path(&file), "--check"])
+}
+
+/// Runs vtepd with the configuration file of another, as a second instance; gives its output when it ends.
+#[must_use]
+pub fn second_instance(ns: &Netns, first: &Vtepd) -> Output {
+    let (program, file) = (binary("vtepd"), first.config());
+    ns.try_run_for(10, &[program.to_str().expect("ASCII"), "--config", file.to_str().expect("ASCII")])
+}
+
+/// The number at `key` in a JSON document of any shape that holds `{"<key>": n}` or `{"reason": "<key>", "frames": n}`; else 0.
+fn find_number(value: &Value, key: &str) -> u64 {
+    match value {
+        Value::Array(all) => all.iter().map(|v| find_number(v, key)).sum(),
+        Value::Object(map) if map.get("reason").and_then(Value::as_str) == Some(key) => {
+            map.values().find_map(Value::as_u64).unwrap_or(0)
+        }
+        Value::Object(map) => match map.get(key).and_then(Value::as_u64) {
+            Some(number) => number,
+            None => map.values().map(|v| find_number(v, key)).sum(),
+        },
+        _ => 0,
+    }
+}
+
+fn write_config(dir: &Path, config: &Config) {
+    let mut text = format!("[control]\nsocket = \"{}\"\n", dir.join("control.sock").display());
+    write!(text, "{}", config.text()).expect("a string takes all");
+    std::fs::write(dir.join("vtepd.toml"), text).expect("the scratch directory can be written");
+}
+
+fn launch(ns: &Netns, dir: &Path) -> Program {
+    let program = binary("vtepd");
+    let file = dir.join("vtepd.toml");
+    let words = [program.to_str().expect("ASCII"), "--config", file.to_str().expect("ASCII")];
+    Program::start(ns, dir, &words)
+}
+
+/// The path of a program of the workspace: in `$VTEP_BIN`, else beside the tests' own directory, built if need be.
+///
+/// # Panics
+/// If the build fails.
+#[must_use]
+pub fn binary(name: &str) -> PathBuf {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    let dir = DIR.get_or_init(|| {
+        if let Some(dir) = std::env::var_os("VTEP_BIN") {
+            return PathBuf::from(dir);
+        }
+        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
+        let cargo =
+            ["cargo", "build", "--quiet", "--manifest-path", manifest, "-p", "vtep-control", "--bins"];
+        must(&command(600, &cargo), "cargo build -p vtep-control");
+        let test = std::env::current_exe().expect("a running program has a path");
+        test.ancestors().nth(2).expect("target/<profile>/deps/<test>").to_path_buf()
+    });
+    dir.join(name)
+}

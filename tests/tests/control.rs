@@ -1,0 +1,96 @@
+//! vtepctl on the running daemon: changes, and what `show` says.
+
+use serde_json::Value;
+use vtep_tests::fabric::{Fabric, Underlay, vtep4};
+use vtep_tests::link::{Host, ip4, mac};
+use vtep_tests::stage::{Pair, Peer};
+use vtep_tests::tools::{assert_no_loss, ping_loss};
+use vtep_tests::vtepd::{Config, Vtepd};
+
+#[test]
+fn a_vni_is_built_and_removed_by_hand_on_the_running_daemon() {
+    let fabric = Fabric::new(1600);
+    let hypervisors = [1, 2].map(|n| fabric.hypervisor(n));
+    let hosts = [Host::new(&hypervisors[0], 11), Host::new(&hypervisors[1], 12)];
+    let daemons = [1, 2].map(|n: u8| Vtepd::start(&hypervisors[usize::from(n) - 1], &Config::new(vtep4(n))));
+    for (i, vtepd) in daemons.iter().enumerate() {
+        let (me, other, peer) = if i == 0 { (11, 12, vtep4(2)) } else { (12, 11, vtep4(1)) };
+        assert_eq!(vtepd.done("vni add 100"), "", "no output on success");
+        vtepd.done(&format!("port add t{me} --vni 100 --mac {}", mac(me)));
+        vtepd.done(&format!("flood add {peer} --vni 100"));
+        vtepd.done(&format!("fdb add {} --vni 100 --vtep {peer}", mac(other)));
+    }
+    let [a, b] = &hosts;
+    assert_no_loss((&a.ns, a.ip4()), (&b.ns, b.ip4()));
+    daemons[0].done(&format!("fdb del {} --vni 100", mac(12)));
+    daemons[0].done(&format!("flood del {} --vni 100", vtep4(2)));
+    assert_eq!(ping_loss(&a.ns, b.ip4(), 3), 100.0);
+    daemons[0].done("port del t11");
+    daemons[0].done("vni del 100");
+    assert_eq!(hypervisors[0].link("t11")["xdp"], Value::Null, "the port is the kernel's again");
+    daemons.into_iter().for_each(Vtepd::stop);
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_status_1_and_changes_nothing() {
+    let pair = Pair::new(Underlay::V4, Peer::Linux);
+    let vtepd = pair.vtepd();
+    let before = ["vni", "mac", "flood"].map(|w| vtepd.show(w).to_string());
+    for (line, named) in [
+        ("vni add 100", "100"),
+        ("vni del 555", "555"),
+        ("port add nosuch0 --vni 100", "nosuch0"),
+        ("port add t11 --vni 100", "t11"),
+        ("fdb add 50:54:33:00:00:0c --vni 555 --vtep 203.0.113.2", "555"),
+        ("fdb del 50:54:33:00:00:77 --vni 100", "50:54:33:00:00:77"),
+        ("flood add 203.0.113.1 --vni 100", "203.0.113.1"),
+    ] {
+        let refused = vtepd.ctl(line);
+        let error = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(1), "{line}: {error}");
+        assert!(error.contains(named), "{line}: {error}");
+    }
+    for line in ["vni add 16777216", "fdb add zz --vni 100 --vtep 203.0.113.2", "shwo mac"] {
+        assert_eq!(vtepd.ctl(line).status.code(), Some(2), "{line} is a mistake of usage");
+    }
+    assert_eq!(["vni", "mac", "flood"].map(|w| vtepd.show(w).to_string()), before);
+}
+
+#[test]
+fn show_tells_what_is() {
+    let pair = Pair::new(Underlay::V4, Peer::Linux);
+    let [a, b] = &pair.hosts;
+    assert_no_loss((&a.ns, a.ip4()), (&b.ns, b.ip4()));
+    let vtepd = pair.vtepd();
+    for (what, facts) in [
+        ("status", &["native", "copy"][..]),
+        ("vni", &["100", "t11"]),
+        ("mac", &["50:54:33:00:00:0b", "50:54:33:00:00:0c", "t11", "203.0.113.2"]),
+        ("flood", &["100", "203.0.113.2"]),
+        ("ports", &["t11", "copy"]),
+        ("workers", &["0"]),
+        ("underlay", &["203.0.113.2", "eth0", &pair.hypervisors[1].mac("eth0")]),
+        ("drops", &[]),
+    ] {
+        let (text, json) = (vtepd.done(&format!("show {what}")), vtepd.show(what).to_string());
+        for fact in facts {
+            assert!(text.contains(fact), "show {what} lacks {fact}:\n{text}");
+            assert!(json.contains(fact), "show {what} --json lacks {fact}:\n{json}");
+        }
+    }
+}
+
+#[test]
+fn counters_count_what_passed() {
+    let pair = Pair::new(Underlay::V4, Peer::Linux);
+    let _ = ping_loss(&pair.hosts[0].ns, ip4(12), 20);
+    let _ = ping_loss(&pair.hosts[0].ns, ip4(12), 100);
+    let ports = pair.vtepd().show("ports");
+    let row = |v: &Value| v["interface"] == "t11" || v["name"] == "t11";
+    let list = ports.as_array().or_else(|| ports["ports"].as_array()).expect("a list of ports");
+    let port = list.iter().find(|v| row(v)).expect("t11 is shown");
+    for counter in ["rx_frames", "tx_frames"] {
+        let frames = port[counter].as_u64().unwrap_or_else(|| panic!("{counter}: {port}"));
+        assert!((120..200).contains(&frames), "{counter} = {frames}");
+    }
+}

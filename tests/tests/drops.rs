@@ -1,0 +1,55 @@
+//! What a tenant may not send, counted by reason.
+
+use vtep_tests::frame::{plain, tagged};
+use vtep_tests::link::mac;
+use vtep_tests::stage::Bench;
+
+/// Sends `frame` (which holds "dropped") and then a good one; only the good one may arrive, and `reason` counts one.
+fn dropped(bench: &mut Bench, frame: &[u8], reason: &str) {
+    let before = bench.vtepd.drops(reason);
+    let marker = format!("after-{reason}");
+    bench.tenant.send(frame);
+    bench.tenant.send(&plain(&mac(12), &mac(11), &marker));
+    assert_eq!(bench.peer.expect(&marker, 1).len(), 1);
+    assert!(bench.peer.with_marker("dropped").is_empty(), "{reason}: it came out");
+    bench.vtepd.expect_drops(reason, before, 1);
+}
+
+#[test]
+fn frames_that_no_tenant_may_send_are_dropped_and_counted() {
+    let mut bench = Bench::new();
+    dropped(&mut bench, &plain(&mac(12), "01:54:33:00:00:0b", "dropped"), "source-mac");
+    dropped(&mut bench, &plain(&mac(12), "00:00:00:00:00:00", "dropped"), "source-mac");
+    dropped(&mut bench, &plain("01:80:c2:00:00:00", &mac(11), "dropped"), "link-local-group");
+    dropped(&mut bench, &plain("01:80:c2:00:00:0e", &mac(11), "dropped"), "link-local-group");
+    dropped(&mut bench, &tagged(&plain(&mac(12), &mac(11), "dropped"), 7), "tagged");
+    dropped(&mut bench, &plain(&mac(11), &mac(11), "dropped"), "same-port");
+}
+
+#[test]
+fn a_locked_port_takes_only_its_own_macs() {
+    let mut bench = Bench::with("", "lock = true");
+    dropped(&mut bench, &plain(&mac(12), &mac(99), "dropped"), "locked");
+}
+
+#[test]
+fn a_flood_is_limited_before_it_is_replicated() {
+    let mut bench = Bench::with("", "storm = { rate = 10, burst = 20 }");
+    for _ in 0..200 {
+        bench.tenant.send(&plain("ff:ff:ff:ff:ff:ff", &mac(11), "storm-frame"));
+    }
+    bench.tenant.send(&plain(&mac(12), &mac(11), "unicast-passes"));
+    assert_eq!(bench.peer.expect("unicast-passes", 1).len(), 1);
+    let passed = bench.peer.with_marker("storm-frame").len() as u64;
+    assert!((20..60).contains(&passed), "{passed} of 200 passed");
+    assert_eq!(bench.vtepd.drops("storm"), 200 - passed);
+}
+
+#[test]
+fn a_frame_for_which_there_is_no_path_is_counted() {
+    let mut bench = Bench::new();
+    bench.vtepd.done("fdb add 50:54:33:00:00:55 --vni 100 --vtep 198.51.100.7");
+    let before = bench.vtepd.drops("unresolved");
+    bench.tenant.send(&plain("50:54:33:00:00:55", &mac(11), "dropped"));
+    bench.vtepd.expect_drops("unresolved", before, 1);
+}

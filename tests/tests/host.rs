@@ -1,0 +1,45 @@
+//! The host's own stack: alive on the underlay, unreachable for tenants.
+
+use vtep_tests::fabric::{Underlay, vtep4, vtep6};
+use vtep_tests::frame::plain;
+use vtep_tests::link::mac;
+use vtep_tests::netns::Netns;
+use vtep_tests::stage::{Bench, Pair, Peer};
+use vtep_tests::tools::{arping, assert_no_loss, iperf3, ping_loss};
+
+#[test]
+fn the_underlay_nic_still_serves_the_host() {
+    let pair = Pair::new(Underlay::V4, Peer::Vtepd);
+    let [a, b]: [&Netns; 2] = pair.hypervisors.each_ref();
+    assert_no_loss((a, vtep4(1)), (b, vtep4(2)));
+    assert_no_loss((a, vtep6(1)), (b, vtep6(2)));
+    let measured = iperf3(b, a, vtep4(1), pair.vtepd().dir(), 1, false);
+    assert!(measured.mbps > 50.0, "TCP to the underlay address: {measured:?}");
+    assert_no_loss((&pair.hosts[0].ns, pair.hosts[0].ip4()), (&pair.hosts[1].ns, pair.hosts[1].ip4()));
+}
+
+#[test]
+fn a_tenant_cannot_reach_the_hypervisor() {
+    let bench = Bench::new();
+    let (hypervisor, tenant) = (&bench.hypervisors[0], &bench.host.ns);
+    // Even an address on the port itself, which a careless operator left there, must not answer.
+    hypervisor.ip("addr add 192.0.2.254/24 dev t11");
+    let gateway = "192.0.2.254".parse().expect("an address");
+    assert_eq!(arping(tenant, gateway), None);
+    tenant.ip(&format!("neigh replace 192.0.2.254 lladdr {} dev eth0", hypervisor.mac("t11")));
+    tenant.ip("route add 203.0.113.0/24 via 192.0.2.254");
+    assert_eq!(ping_loss(tenant, gateway, 3), 100.0);
+    assert_eq!(ping_loss(tenant, vtep4(1), 3), 100.0, "the underlay address");
+}
+
+#[test]
+fn frames_of_a_tenant_never_reach_the_hosts_stack() {
+    let mut bench = Bench::new();
+    let ear = vtep_tests::wire::Raw::open(&bench.hypervisors[0], "t11", vtep_tests::wire::Kind::Packet);
+    for to in [mac(12), "ff:ff:ff:ff:ff:ff".into(), bench.hypervisors[0].mac("t11")] {
+        bench.tenant.send(&plain(&to, &mac(11), "for-the-overlay"));
+    }
+    bench.tenant.send(&plain(&mac(12), &mac(11), "the-last-one"));
+    assert_eq!(bench.peer.expect("the-last-one", 1).len(), 1);
+    assert!(ear.with_marker("for-the-overlay").is_empty(), "packet sockets see what the stack sees");
+}

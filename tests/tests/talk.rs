@@ -1,0 +1,146 @@
+//! Tenants of vtepd talk with tenants of vtepd and of Linux, with every kind of port.
+
+use vtep_tests::fabric::{Fabric, Underlay, vtep4};
+use vtep_tests::link::{self, Host, ip4, mac};
+use vtep_tests::netns::Netns;
+use vtep_tests::stage::{Pair, Peer};
+use vtep_tests::tap::TapHost;
+use vtep_tests::tools::{arping, assert_no_loss, iperf3, ping_loss};
+use vtep_tests::vtepd::{Config, Vtepd};
+use vtep_tests::wire::Capture;
+
+fn tenants_talk(underlay: Underlay, peer: Peer) {
+    let mut pair = Pair::new(underlay, peer);
+    let [a, b] = &pair.hosts;
+    assert_eq!(arping(&a.ns, b.ip4()), Some(b.mac()));
+    assert_no_loss((&a.ns, a.ip4()), (&b.ns, b.ip4()));
+    assert_no_loss((&a.ns, a.ip6()), (&b.ns, b.ip6()));
+    pair.daemons.drain(..).for_each(Vtepd::stop);
+}
+
+#[test]
+fn two_vtepd_over_ipv4() {
+    tenants_talk(Underlay::V4, Peer::Vtepd);
+}
+
+#[test]
+fn two_vtepd_over_ipv6() {
+    tenants_talk(Underlay::V6, Peer::Vtepd);
+}
+
+#[test]
+fn vtepd_and_linux_over_ipv4() {
+    tenants_talk(Underlay::V4, Peer::Linux);
+}
+
+#[test]
+fn vtepd_and_linux_over_ipv6() {
+    tenants_talk(Underlay::V6, Peer::Linux);
+}
+
+/// TCP through default veth pairs, both ways; every TCP checksum inside VXLAN is right on the wire.
+fn tcp_runs(peer: Peer) {
+    let pair = Pair::new(Underlay::V4, peer);
+    let [a, b] = &pair.hosts;
+    let dir = pair.vtepd().dir();
+    for reverse in [false, true] {
+        let measured = iperf3(&a.ns, &b.ns, b.ip4(), dir, 2, reverse);
+        assert!(measured.mbps > 200.0, "reverse = {reverse}: {measured:?}");
+    }
+    let mut wire = Capture::start(&pair.fabric.ns, dir, "h1", "udp port 4789");
+    let _ = iperf3(&a.ns, &b.ns, b.ip4(), dir, 1, false);
+    let from_vtepd = "vxlan && tcp && ip.src == 203.0.113.1";
+    let wrong = format!("{from_vtepd} && tcp.checksum.status != 1");
+    assert!(wire.count(from_vtepd) > 100);
+    assert_eq!(wire.count(&wrong), 0, "TCP checksums");
+}
+
+#[test]
+fn tcp_between_two_vtepd_runs_with_default_offloads() {
+    tcp_runs(Peer::Vtepd);
+}
+
+#[test]
+fn tcp_between_vtepd_and_linux_runs_with_default_offloads() {
+    tcp_runs(Peer::Linux);
+}
+
+/// One hypervisor with vtepd and the ports of `config`, which `prepare` makes.
+fn alone(config: &Config, prepare: impl FnOnce(&Netns) -> Vec<Host>) -> (Fabric, Netns, Vec<Host>, Vtepd) {
+    let fabric = Fabric::new(1600);
+    let ns = fabric.hypervisor(1);
+    let hosts = prepare(&ns);
+    let vtepd = Vtepd::start(&ns, config);
+    (fabric, ns, hosts, vtepd)
+}
+
+#[test]
+fn ports_of_a_vni_are_switched_locally() {
+    let config = Config::new(vtep4(1)).vni(100, &[]).port("t11", &[mac(11)]).port("t12", &[mac(12)]);
+    let (_fabric, _ns, hosts, vtepd) = alone(&config, |ns| vec![Host::new(ns, 11), Host::new(ns, 12)]);
+    assert_no_loss((&hosts[0].ns, ip4(11)), (&hosts[1].ns, ip4(12)));
+    let measured = iperf3(&hosts[0].ns, &hosts[1].ns, ip4(12), vtepd.dir(), 1, false);
+    assert!(measured.mbps > 200.0, "{measured:?}");
+}
+
+#[test]
+fn two_vnis_hear_nothing_of_each_other() {
+    let config = Config::new(vtep4(1))
+        .vni(100, &[])
+        .port("t11", &[mac(11)])
+        .vni(200, &[])
+        .port("t12", &[mac(12)])
+        .port("t13", &[mac(13)]);
+    let (_fabric, _ns, hosts, _vtepd) =
+        alone(&config, |ns| vec![Host::new(ns, 11), Host::new(ns, 12), Host::new(ns, 13)]);
+    assert_eq!(ping_loss(&hosts[0].ns, ip4(12), 5), 100.0);
+    assert_eq!(ping_loss(&hosts[2].ns, ip4(12), 5), 0.0);
+    // The same address in another VNI is another host, and no ARP request crosses over.
+    assert_eq!(arping(&hosts[0].ns, ip4(13)), None);
+}
+
+#[test]
+fn a_guest_behind_a_tap_is_a_tenant() {
+    let mut pair = Pair::new(Underlay::V4, Peer::Linux);
+    let guest = TapHost::new(&pair.hypervisors[0], 13, None);
+    pair.vtepd().done(&format!("port add tap13 --vni 100 --mac {}", mac(13)));
+    assert_eq!(ping_loss(&pair.hosts[0].ns, ip4(13), 10), 0.0);
+    assert_eq!(ping_loss(&pair.hosts[1].ns, ip4(13), 10), 0.0);
+    drop(guest);
+    pair.daemons.drain(..).for_each(Vtepd::stop);
+}
+
+#[test]
+fn a_trunk_port_takes_one_vlan_and_tags_what_it_sends() {
+    let config = Config::new(vtep4(1))
+        .vni(100, &[])
+        .port("t11", &[mac(11)])
+        .port("tap13", &[mac(13)])
+        .raw("vlan = 10")
+        .vni(200, &[])
+        .port("t12", &[mac(12)]);
+    let mut guests = Vec::new();
+    let (_fabric, _ns, hosts, _vtepd) = alone(&config, |ns| {
+        guests.push(TapHost::new(ns, 13, Some(10)));
+        vec![Host::new(ns, 11), Host::new(ns, 12)]
+    });
+    assert_eq!(ping_loss(&hosts[0].ns, ip4(13), 10), 0.0);
+    assert_eq!(ping_loss(&hosts[1].ns, ip4(13), 3), 100.0, "VNI 200 has no port on VLAN 10");
+}
+
+#[test]
+fn a_vlan_sub_interface_is_a_tenant_port() {
+    let probe = Netns::new("probe");
+    if !link::has_vlan_interfaces(&probe) {
+        eprintln!("not run: this kernel has no 802.1Q interfaces (CONFIG_VLAN_8021Q)");
+        return;
+    }
+    let config = Config::new(vtep4(1)).vni(100, &[]).port("t11", &[mac(11)]).port("tap13.10", &[mac(13)]);
+    let mut guests = Vec::new();
+    let (_fabric, _ns, hosts, _vtepd) = alone(&config, |ns| {
+        guests.push(TapHost::new(ns, 13, Some(10)));
+        link::vlan(ns, "tap13", "tap13.10", 10);
+        vec![Host::new(ns, 11)]
+    });
+    assert_eq!(ping_loss(&hosts[0].ns, ip4(13), 10), 0.0);
+}

@@ -1,0 +1,88 @@
+#!/usr/bin/python3
+"""Raw Ethernet frames between an interface and a pair of pipes, one frame a line, in hexadecimal.
+
+frames.py packet IF   an AF_PACKET socket on IF: lines on stdin are sent, frames that arrive are printed
+frames.py tap IF      holds the tap IF as a virtual machine would: lines on stdin enter the host, frames for the guest are printed
+
+It prints "ready" first, and ends when stdin ends. The tests use it because raw sockets and taps need ioctls and socket
+addresses for which Rust has no safe interface, and the tests hold no unsafe code.
+"""
+import fcntl
+import os
+import select
+import socket
+import struct
+import sys
+
+ETH_P_ALL = 3
+SOL_PACKET, PACKET_AUXDATA, PACKET_OUTGOING = 263, 8, 4
+TP_STATUS_VLAN_VALID, TP_STATUS_VLAN_TPID_VALID = 0x10, 0x40
+TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
+
+
+class Packet:
+    def __init__(self, name):
+        self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+        self.socket.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+        self.socket.bind((name, ETH_P_ALL))
+
+    def fileno(self):
+        return self.socket.fileno()
+
+    def send(self, frame):
+        self.socket.send(frame)
+
+    def receive(self):
+        frame, extra, _, (_, _, kind, _, _) = self.socket.recvmsg(65536, 256)
+        if kind == PACKET_OUTGOING:
+            return None
+        for level, what, data in extra:
+            if level == SOL_PACKET and what == PACKET_AUXDATA:
+                status, _, _, _, _, tci, tpid = struct.unpack("IIIHHHH", data[:20])
+                if status & TP_STATUS_VLAN_VALID:  # the kernel took the tag out of the frame: put it back
+                    tpid = tpid if status & TP_STATUS_VLAN_TPID_VALID else 0x8100
+                    frame = frame[:12] + struct.pack("!HH", tpid, tci) + frame[12:]
+        return frame
+
+
+class Tap:
+    def __init__(self, name):
+        self.fd = os.open("/dev/net/tun", os.O_RDWR)
+        fcntl.ioctl(self.fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI))
+
+    def fileno(self):
+        return self.fd
+
+    def send(self, frame):
+        os.write(self.fd, frame)
+
+    def receive(self):
+        return os.read(self.fd, 65536)
+
+
+def main():
+    kind, name = sys.argv[1:]
+    link = {"packet": Packet, "tap": Tap}[kind](name)
+    out = sys.stdout.buffer
+    out.write(b"ready\n")
+    out.flush()
+    pending = b""
+    while True:
+        readable, _, _ = select.select([0, link], [], [])
+        if link in readable:
+            frame = link.receive()
+            if frame is not None:
+                out.write(frame.hex().encode() + b"\n")
+                out.flush()
+        if 0 in readable:
+            more = os.read(0, 1 << 20)
+            if not more:
+                return
+            *lines, pending = (pending + more).split(b"\n")
+            for line in lines:
+                link.send(bytes.fromhex(line.decode()))
+
+
+if __name__ == "__main__":
+    main()
