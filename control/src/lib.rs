@@ -9,5 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod engine;
+pub mod evpn;
 pub mod handler;
+pub mod rib;
 pub mod underlay;
