@@ -13,7 +13,7 @@ mod adj_out;
 mod attributes;
 mod key;
 mod route;
-mod slab;
+pub(crate) mod slab;
 mod summary;
 
 use std::net::{IpAddr, Ipv4Addr};
