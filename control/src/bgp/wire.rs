@@ -66,3 +66,22 @@ pub fn decode<'a>(
         MessageType::RouteRefresh => RouteRefresh::parse(body).map(Message::RouteRefresh),
     }
 }
+
+/// Reads octets as a stream of messages, and walks all routes that come out: how many there are. It is what a fuzz
+/// target calls, and does nothing else than a session does.
+///
+/// # Errors
+/// The NOTIFICATION that the first fault costs, where it costs the session.
+pub fn walk(octets: &[u8], context: Context) -> Result<usize, Notification> {
+    let mut decoder = Decoder::new(context);
+    let mut rest = octets;
+    let mut routes = 0;
+    while let Some((kind, length)) = read_header(rest, EXTENDED_LIMIT)? {
+        let Some((message, next)) = rest.split_at_checked(length) else { break };
+        if let Message::Update(update) = decode(kind, message, &mut decoder)? {
+            routes += update.changes().count();
+        }
+        rest = next;
+    }
+    Ok(routes)
+}

@@ -61,7 +61,9 @@ pub enum Segment {
 }
 
 impl Segment {
-    pub(super) const fn parts(&self) -> (u8, &Vec<u32>) {
+    /// The type octet, and the AS numbers in their order.
+    #[must_use]
+    pub const fn parts(&self) -> (u8, &Vec<u32>) {
         match self {
             Self::Set(list) => (1, list),
             Self::Sequence(list) => (2, list),

@@ -346,11 +346,14 @@ fn pack(
         out.extend_from_slice(&[0; 4]);
         put_extended(&mut out, 0x80, code, |out| {
             head(out);
-            while out.len() + LONGEST_ROUTE + others.len() <= limit {
-                match routes.next() {
-                    Some(route) => route.emit(out),
-                    None => break,
+            while let Some(route) = routes.peek() {
+                let before = out.len();
+                route.emit(out);
+                if out.len() + others.len() > limit {
+                    out.truncate(before);
+                    break;
                 }
+                routes.next();
             }
         });
         out.extend_from_slice(others);
