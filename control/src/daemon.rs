@@ -17,6 +17,8 @@ const SIGNALS: Token = Token(0);
 const NETLINK: Token = Token(1);
 /// The control socket's server uses the tokens from here on.
 const API: Token = Token(16);
+/// BGP uses tokens after this one.
+const BGP: Token = Token(1024);
 
 /// The longest wait: worker events, retries and retired snapshots are looked at this often.
 const TICK: Duration = Duration::from_millis(500);
@@ -78,7 +80,8 @@ impl Daemon {
         let control = config.control();
         let mut server = Server::bind(&control.socket, control.group.as_deref())?;
         server.register(poll.registry(), API).map_err(io_error("control socket"))?;
-        let mut engine = Engine::start(config, Instant::now())?;
+        let registry = poll.registry().try_clone().map_err(io_error("epoll"))?;
+        let mut engine = Engine::start(config, registry, BGP, Instant::now())?;
         poll.registry()
             .register(engine.underlay_mut(), NETLINK, Interest::READABLE)
             .map_err(io_error("netlink"))?;
@@ -101,10 +104,15 @@ impl Daemon {
                 }
                 if self.server.owns(token) {
                     self.server.event(self.poll.registry(), token, &mut self.handler, Instant::now());
+                } else if token.0 > BGP.0 {
+                    self.handler.engine_mut().speaker_event(event, Instant::now());
                 }
             }
             self.server.tick(self.poll.registry(), &mut self.handler, Instant::now());
             self.handler.engine_mut().turn(Instant::now());
+            for event in self.handler.engine_mut().take_news() {
+                self.server.publish(self.poll.registry(), &event, Instant::now());
+            }
             notify(&[sd_notify::NotifyState::Watchdog]);
         }
     }

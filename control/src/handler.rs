@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::api::action::Action;
 use crate::api::dispatch::Handler;
@@ -152,12 +152,33 @@ impl Handler for ApiHandler {
     }
 
     fn act(&mut self, action: &Action) -> Result<Value, ApiError> {
-        Err(ApiError::refused(match action {
-            Action::MacMove(asked) if self.engine.config().port_vni(&asked.port()) != Some(asked.vni) => {
-                config::ChangeError::NoPort(asked.port(), asked.vni).to_string()
+        let now = Instant::now();
+        let engine = &mut self.engine;
+        let neighbor = match action {
+            Action::MacMove(asked) => {
+                engine.mac_move(asked, now)?;
+                return Ok(json!({}));
             }
-            _ => config::ChangeError::NoBgp.to_string(),
-        }))
+            Action::MacUnfreeze(asked) => {
+                return if engine.mac_unfreeze(asked.vni, asked.mac, now) {
+                    Ok(json!({}))
+                } else {
+                    Err(ApiError::refused(format!("{} of VNI {} is not frozen", asked.mac, asked.vni)))
+                };
+            }
+            Action::BgpClear(asked) => (asked.neighbor, engine.bgp_clear(asked, now)),
+            Action::BgpShutdown(asked) => (asked.neighbor, engine.bgp_shutdown(asked, now)),
+            Action::BgpEnable(asked) => (asked.neighbor, engine.bgp_enable(asked.neighbor, now)),
+        };
+        match neighbor {
+            (_, true) => Ok(json!({})),
+            (_, false) if engine.config().bgp().is_none() => {
+                Err(ApiError::refused(config::ChangeError::NoBgp.to_string()))
+            }
+            (address, false) => Err(ApiError::refused(format!(
+                "{address} is no BGP neighbor; `show bgp summary` lists those that are"
+            ))),
+        }
     }
 
     fn config(&mut self, request: &ConfigRequest) -> Result<Value, ApiError> {

@@ -154,6 +154,8 @@ pub struct DeviceSettings {
 #[derive(Debug)]
 pub struct Devices {
     settings: DeviceSettings,
+    /// Our VTEP addresses; `settings.locals` has multicast groups besides.
+    own: Vec<IpAddr>,
     umem: Umem,
     budget: Budget,
     /// The next tenant interface starts dealing its queues at this worker.
@@ -172,7 +174,14 @@ impl Devices {
     /// None yet.
     #[must_use]
     pub fn new(settings: DeviceSettings, umem: Umem, budget: Budget) -> Self {
-        Self { settings, umem, budget, next_worker: 0, managed: BTreeMap::new() }
+        Self {
+            own: settings.locals.clone(),
+            settings,
+            umem,
+            budget,
+            next_worker: 0,
+            managed: BTreeMap::new(),
+        }
     }
 
     /// Every wanted interface.
@@ -318,6 +327,23 @@ impl Devices {
         }
         tracing::info!(interface = %name, "interface closed");
         true
+    }
+
+    /// Lets VXLAN to these multicast groups in, beside that to our own addresses.
+    pub fn set_groups(&mut self, groups: &[IpAddr]) {
+        let own = self.own.clone();
+        let all: Vec<_> = own.iter().chain(groups).copied().collect();
+        if all == self.settings.locals {
+            return;
+        }
+        self.settings.locals.clone_from(&all);
+        for (name, managed) in &mut self.managed {
+            if let (Purpose::Underlay, State::Open(open)) = (managed.purpose, &mut managed.state)
+                && let Err(error) = open.xdp.set_endpoints(&all, self.settings.udp_port)
+            {
+                tracing::error!(interface = %name, %error, "the XDP program does not take the multicast groups");
+            }
+        }
     }
 
     /// What the kernel has counted of all sockets of an open interface.

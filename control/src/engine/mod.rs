@@ -9,10 +9,18 @@
 //! A change is made whole or not at all: all that can fail (rules between values, interfaces that can't be opened, full
 //! tables) is tried before anything is touched.
 
+mod bgp;
 mod budget;
 mod devices;
+mod evpn;
+mod groups;
+mod learn;
+mod lifetime;
+mod make;
+mod moves;
 mod neighbors;
 mod ports;
+mod setup;
 mod show;
 mod tables;
 mod workers;
@@ -25,17 +33,25 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use vtep_dataplane::addr::VtepAddr;
+use mio::{Registry, Token};
+use vtep_dataplane::addr::{Vni, VtepAddr};
 use vtep_dataplane::afxdp::{self, BusyPoll, HugePages, Mode, Umem, UmemConfig};
 use vtep_dataplane::event::Event;
 use vtep_dataplane::table::nexthop::{OuterHeader, Path};
 use vtep_dataplane::table::{Dscp, Settings};
 
+use crate::api::event as monitor;
 use crate::config::{self, BatchError, Change, Config, InterfaceName, PortKey};
+use crate::speaker::Speaker;
 use crate::underlay::{self, Underlay};
 use budget::Budget;
 use devices::{DeviceError, DeviceSettings, Devices, Prepared, Purpose};
+use evpn::Evpn;
+use groups::Groups;
+use learn::Learned;
+use lifetime::Lifetimes;
 use ports::Ports;
+use setup::{device_settings, plan, settings, underlay_config};
 
 /// Why the engine did not start, or refused a change.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +103,19 @@ pub struct Engine {
     started_unix: u64,
     /// When each worker was looked at last, and how long it had slept by then, nanoseconds.
     looks: Vec<(Instant, u64)>,
+    evpn: Evpn,
+    speaker: Speaker,
+    /// The daemon's poll, for sockets of BGP.
+    registry: Registry,
+    learned: Learned,
+    lifetimes: Lifetimes,
+    groups: Groups,
+    /// For clients that monitor.
+    news: Vec<monitor::Event>,
+    /// Entries of EVPN that found no room in the tables.
+    not_installed: u64,
+    /// When learned hosts are aged next.
+    age_at: Instant,
 }
 
 /// MAC entries at most: local and remote, over all VNIs.
@@ -94,12 +123,20 @@ pub const MAX_MACS: usize = 4 << 20;
 
 impl Engine {
     /// Starts workers and underlay, then brings up what `config` says. Tenant interfaces that don't exist yet are
-    /// waited for.
+    /// waited for. BGP's sockets register with `registry`, with tokens after `tokens`.
     ///
     /// # Errors
     /// When the host refuses memory, threads or netlink, or a table is too small.
-    pub fn start(config: &Config, now: Instant) -> Result<Self, EngineError> {
+    pub fn start(
+        config: &Config,
+        registry: Registry,
+        tokens: Token,
+        now: Instant,
+    ) -> Result<Self, EngineError> {
         let vtep = config.vtep();
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        // Jitter only keeps many daemons from acting at the same moment: process and time differ enough.
+        let seed = since_1970.as_nanos() as u64 ^ u64::from(std::process::id()) << 32;
         let tables_settings = settings(vtep);
         let underlay = Underlay::new(underlay_config(vtep)).map_err(io_error("netlink"))?;
         let plan = plan(vtep);
@@ -125,8 +162,17 @@ impl Engine {
             workers,
             underlay,
             started: now,
-            started_unix: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            started_unix: since_1970.as_secs(),
             looks: Vec::new(),
+            evpn: Evpn::new(config),
+            speaker: Speaker::new(config::BGP_PORT, tokens, seed),
+            registry,
+            learned: Learned::default(),
+            lifetimes: Lifetimes::default(),
+            groups: Groups::default(),
+            news: Vec::new(),
+            not_installed: 0,
+            age_at: now,
         };
         engine.open_underlay()?;
         let all = config::diff(&engine.config, config).changes;
@@ -178,107 +224,13 @@ impl Engine {
             }
         }
         for change in changes {
+            self.lifetimes.note(change, now);
             if let Err(error) = self.make(change, now) {
                 // `room` has counted: this can't happen, and if it does, what was asked for is not all there.
                 tracing::error!(%error, ?change, "a checked change could not be made");
             }
         }
         self.finish(now);
-        Ok(())
-    }
-
-    /// Checks that the tables have room for all that a batch adds.
-    fn room(&self, changes: &[Change]) -> Result<(), EngineError> {
-        let (mut macs, mut ports) = (self.tables.macs().len(), self.ports.iter().count());
-        let full = |index, error| Err(EngineError::Table { index, error });
-        for (index, change) in changes.iter().enumerate() {
-            match change {
-                Change::FdbAdd { .. } => macs += 1,
-                Change::PortAdd { port, .. } | Change::PortSet { port, .. } => {
-                    macs += port.macs.len();
-                    ports += usize::from(matches!(change, Change::PortAdd { .. }));
-                }
-                _ => {}
-            }
-            if macs > MAX_MACS {
-                let error = vtep_dataplane::table::mac::Full { limit: MAX_MACS };
-                return full(index, TableError::MacsFull(error));
-            }
-            if ports > MAX_PORTS {
-                return full(index, TableError::NoId(MAX_PORTS, "ports"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Opens the interfaces of new ports, so that one that can't be opened refuses the batch.
-    fn prepare(
-        &mut self,
-        changes: &[Change],
-    ) -> Result<BTreeMap<InterfaceName, (Purpose, Prepared)>, EngineError> {
-        let mut all = BTreeMap::new();
-        for (index, change) in changes.iter().enumerate() {
-            let Change::PortAdd { port, .. } = change else { continue };
-            let name = &port.key.interface;
-            if self.devices.get(name).is_some() || all.contains_key(name) {
-                continue;
-            }
-            match self.devices.prepare(name, purpose(&port.key)) {
-                Ok(prepared) => drop(all.insert(name.clone(), (purpose(&port.key), prepared))),
-                Err(error) => {
-                    all.into_values().for_each(|(_, p)| self.devices.discard(p));
-                    return Err(EngineError::Interface { index, error: Box::new(error) });
-                }
-            }
-        }
-        Ok(all)
-    }
-
-    /// Carries a change that the configuration has accepted into the tables.
-    fn make(&mut self, change: &Change, now: Instant) -> Result<(), TableError> {
-        match change {
-            Change::Tunnel(_) => {
-                self.tables.set_settings(settings(self.config.vtep()));
-                self.underlay.set_config(underlay_config(self.config.vtep()));
-            }
-            Change::VniAdd { vni, settings } | Change::VniSet { vni, settings } => {
-                self.tables.add_vni(*vni, settings.inner_vlan == config::InnerVlan::Pass)?;
-                self.tables.set_resolution(*vni, settings.suppress, false);
-            }
-            Change::VniDel { vni } => {
-                for key in self.ports.of_vni(*vni) {
-                    self.remove_port(&key);
-                }
-                self.tables.remove_vni(*vni);
-            }
-            Change::PortAdd { vni, port } | Change::PortSet { vni, port } => {
-                let name = &port.key.interface;
-                self.want(name, purpose(&port.key))?;
-                let before = self.ports.ips(&port.key);
-                self.ports.put(*vni, port, &mut self.tables)?;
-                self.sync_port_neighbors(*vni, &port.key, &before)?;
-                self.devices.try_open(name, &self.workers, now);
-                self.publish_interface(name);
-            }
-            Change::PortDel { vni, port } => {
-                let before = self.ports.ips(port);
-                self.remove_port(port);
-                self.sync_port_neighbors(*vni, port, &before)?;
-            }
-            Change::FdbAdd { vni, mac, vtep, .. } => self.tables.set_remote_mac(*vni, *mac, *vtep)?,
-            Change::FdbDel { vni, mac } => self.tables.remove_mac(*vni, *mac),
-            Change::FloodAdd { vni, vtep } => self.tables.add_flood(*vni, *vtep)?,
-            Change::FloodDel { vni, vtep } => self.tables.remove_flood(*vni, *vtep),
-            Change::GroupAdd { .. }
-            | Change::GroupDel { .. }
-            | Change::BgpSet { .. }
-            | Change::BgpNeighborAdd { .. }
-            | Change::BgpNeighborSet { .. }
-            | Change::BgpNeighborDel { .. } => {}
-            Change::NeighborAdd { vni, ip, .. } | Change::NeighborDel { vni, ip } => {
-                self.sync_neighbor(*vni, *ip)?;
-            }
-        }
         Ok(())
     }
 
@@ -290,8 +242,10 @@ impl Engine {
         Ok(())
     }
 
-    fn remove_port(&mut self, key: &PortKey) {
-        self.ports.remove(key, &mut self.tables);
+    fn remove_port(&mut self, vni: Vni, key: &PortKey, now: Instant) {
+        self.unlearn_where(|_, port| port == key);
+        let before = self.ports.remove(key, &mut self.tables);
+        self.evpn_port(vni, before.as_ref(), None, now);
         if self.ports.uses(&key.interface) {
             self.publish_interface(&key.interface);
         } else if let Some(id) = self.devices.unwant(&key.interface, &self.workers) {
@@ -305,6 +259,7 @@ impl Engine {
 
     /// Asks for new VTEPs to be resolved, publishes, and lets sleeping workers take it up.
     fn finish(&mut self, now: Instant) {
+        self.carry(now);
         for change in self.tables.vtep_changes() {
             match change {
                 VtepUse::Wanted(vtep) => self.underlay.want(vtep, now),
@@ -321,15 +276,24 @@ impl Engine {
     /// readable and when [`Self::next_timeout`] has passed.
     pub fn turn(&mut self, now: Instant) {
         while let Some(event) = self.workers.events.next() {
-            // Nothing learns from frames yet: no port asks for notices.
-            let Event::SocketFailed { worker, device, queue, errno } = event else { continue };
-            let name = self.tables.device(device).map_or("?", |device| device.name.as_str());
-            let error = io::Error::from_raw_os_error(errno);
-            tracing::warn!(interface = name, queue, worker = worker.0, %error, "a socket reports an error");
+            match event {
+                Event::SocketFailed { worker, device, queue, errno } => {
+                    let name = self.tables.device(device).map_or("?", |device| device.name.as_str());
+                    let error = io::Error::from_raw_os_error(errno);
+                    tracing::warn!(interface = name, queue, worker = worker.0, %error, "a socket reports an error");
+                }
+                Event::Notice(notice) => self.notice(notice, now),
+            }
         }
         for name in self.devices.retry(&self.workers, now) {
             self.publish_interface(&name);
         }
+        if now >= self.age_at {
+            self.age_at = now + Duration::from_secs(1);
+            self.age_learned(now);
+        }
+        self.end_lifetimes(now);
+        self.bgp_turn(now);
         self.finish(now);
         self.tables.reclaim();
     }
@@ -392,7 +356,13 @@ impl Engine {
     /// How long the owner may wait before the next [`Self::turn`]; `None`: until something happens.
     #[must_use]
     pub fn next_timeout(&self, now: Instant) -> Option<Duration> {
-        self.underlay.next_timeout(now)
+        let all = [self.underlay.next_timeout(now), self.bgp_timeout(now), self.lifetimes.next(now)];
+        all.into_iter().flatten().min()
+    }
+
+    /// What happened since the last call, for clients that monitor.
+    pub fn take_news(&mut self) -> Vec<monitor::Event> {
+        std::mem::take(&mut self.news)
     }
 
     /// What is known of this host's network.
@@ -408,6 +378,7 @@ impl Engine {
 
     /// Detaches all programs and ends the workers. Returns whether every worker ended in time.
     pub fn stop(mut self) -> bool {
+        self.speaker.stop(&self.registry, &mut self.evpn, Instant::now());
         let names: Vec<_> = self.devices.all().keys().cloned().collect();
         for name in names {
             self.devices.close(&name, &self.workers);
@@ -416,81 +387,6 @@ impl Engine {
     }
 }
 
-const fn purpose(key: &PortKey) -> Purpose {
-    if key.vlan.is_some() { Purpose::Trunk } else { Purpose::Tenant }
-}
-
 fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> EngineError {
     move |error| EngineError::Io { what, error }
-}
-
-/// Our VTEP addresses by family.
-fn locals(vtep: &config::Vtep) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
-    let (mut v4, mut v6) = (None, None);
-    for address in vtep.addresses.iter() {
-        match address.get() {
-            IpAddr::V4(address) => v4 = Some(address),
-            IpAddr::V6(address) => v6 = Some(address),
-        }
-    }
-    (v4, v6)
-}
-
-fn settings(vtep: &config::Vtep) -> Settings {
-    let tunnel = &vtep.tunnel;
-    let (v4, v6) = locals(vtep);
-    Settings {
-        local_v4: v4,
-        local_v6: v6,
-        udp_port: vtep.udp_port,
-        dscp: match tunnel.dscp {
-            config::Dscp::Inherit => Dscp::Inherit,
-            config::Dscp::Fixed(value) => Dscp::Fixed(value),
-        },
-        strict_reserved: tunnel.strict_reserved,
-        udp6_zero_rx: tunnel.udp6_zero_checksum_rx,
-        udp6_zero_tx: tunnel.udp6_zero_checksum_tx,
-    }
-}
-
-fn underlay_config(vtep: &config::Vtep) -> underlay::UnderlayConfig {
-    let (local_v4, local_v6) = locals(vtep);
-    underlay::UnderlayConfig {
-        devices: vtep.underlay.iter().map(|name| name.as_str().into()).collect(),
-        local_v4,
-        local_v6,
-        ttl: vtep.tunnel.ttl,
-        df: vtep.tunnel.df,
-        udp_port: vtep.udp_port,
-    }
-}
-
-fn device_settings(vtep: &config::Vtep) -> DeviceSettings {
-    DeviceSettings {
-        locals: vtep.addresses.iter().map(VtepAddr::get).collect(),
-        udp_port: vtep.udp_port,
-        mode: match vtep.afxdp.mode {
-            config::XdpMode::Auto => Mode::Auto,
-            config::XdpMode::ZeroCopy => Mode::ZeroCopy,
-            config::XdpMode::Copy => Mode::Copy,
-            config::XdpMode::Generic => Mode::Generic,
-        },
-        busy_poll: match vtep.afxdp.busy_poll {
-            config::Switch::Auto => BusyPoll::Auto,
-            config::Switch::On => BusyPoll::On,
-            config::Switch::Off => BusyPoll::Off,
-        },
-    }
-}
-
-/// One worker for each configured core, else for each queue of the underlay, as far as there are cores.
-fn plan(vtep: &config::Vtep) -> WorkerPlan {
-    let busy_poll = vtep.afxdp.busy_poll == config::Switch::On;
-    if let Some(cores) = &vtep.cores {
-        return WorkerPlan { cores: cores.iter().copied().map(Some).collect(), busy_poll };
-    }
-    let queues = vtep.underlay.iter().filter_map(|name| afxdp::queues(name.as_str()).ok()).max().unwrap_or(1);
-    let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let cores = (queues as usize).clamp(1, available);
-    WorkerPlan { cores: vec![None; cores], busy_poll }
 }

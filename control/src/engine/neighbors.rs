@@ -56,35 +56,6 @@ impl TableWriter {
 }
 
 impl Engine {
-    /// Carries what the configuration says of an address into the table: its static neighbour, else the host of the port
-    /// that has it among its `ips`, if it is the only one there.
-    pub(super) fn sync_neighbor(&mut self, vni: Vni, ip: IpAddr) -> Result<(), TableError> {
-        let content = self.config.vnis().get(&vni);
-        let mac = content.and_then(|content| {
-            let port =
-                || content.ports().values().find(|port| port.ips.contains(&ip) && port.macs.len() == 1);
-            content.neighbors().get(&ip).map(|entry| entry.mac).or_else(|| port()?.macs.first().copied())
-        });
-        match mac {
-            Some(mac) => self.tables.set_neighbor(vni, ip, Neighbor::host(mac)),
-            None => {
-                self.tables.remove_neighbor(vni, ip);
-                Ok(())
-            }
-        }
-    }
-
-    /// [`Self::sync_neighbor`] for the addresses of a port: those that it had, and those that it has now.
-    pub(super) fn sync_port_neighbors(
-        &mut self,
-        vni: Vni,
-        port: &PortKey,
-        before: &[IpAddr],
-    ) -> Result<(), TableError> {
-        let now = self.ports.ips(port);
-        before.iter().chain(&now).try_for_each(|ip| self.sync_neighbor(vni, *ip))
-    }
-
     /// The rows of `show neighbors`, from the workers' own table.
     pub(super) fn neighbor_rows(&self, query: &Query) -> Vec<NeighborRow> {
         let vnis = &self.tables.current().vnis;

@@ -45,49 +45,44 @@ impl Ports {
         self.all.iter().find(|(_, state)| state.id == id).map(|(key, _)| key)
     }
 
-    /// The addresses of the hosts behind a port.
-    #[must_use]
-    pub fn ips(&self, key: &PortKey) -> Vec<IpAddr> {
-        self.all.get(key).map(|state| state.config.ips.iter().copied().collect()).unwrap_or_default()
-    }
-
     /// The ports of one VNI.
     #[must_use]
     pub fn of_vni(&self, vni: Vni) -> Vec<PortKey> {
         self.all.iter().filter(|(_, state)| state.vni == vni).map(|(key, _)| key.clone()).collect()
     }
 
-    /// Enters a port, or changes it, with its MACs. The caller publishes its row with [`Self::publish`].
+    /// Enters a port, or changes it, with its MACs; returns what it was. Entries of MACs that it has no more are the
+    /// caller's, as is its row ([`Self::publish`]).
+    ///
+    /// # Errors
+    /// When a table is full.
     pub fn put(
         &mut self,
         vni: Vni,
         port: &Port,
         tables: &mut TableWriter,
-    ) -> Result<(), super::tables::TableError> {
+    ) -> Result<Option<Port>, super::tables::TableError> {
         let id = match self.all.get(&port.key) {
             Some(state) => state.id,
             None => tables.take_port_id()?,
         };
-        let old = self.all.get(&port.key).map(|state| state.config.macs.clone()).unwrap_or_default();
-        for mac in old.difference(&port.macs) {
-            tables.remove_mac(vni, *mac);
-        }
         for mac in &port.macs {
             tables.set_local_mac(vni, *mac, id)?;
         }
-        let counters =
-            self.all.remove(&port.key).map_or_else(|| tables.new_counters(), |state| state.counters);
+        let old = self.all.remove(&port.key);
+        let (counters, before) = match old {
+            Some(state) => (state.counters, Some(state.config)),
+            None => (tables.new_counters(), None),
+        };
         self.all.insert(port.key.clone(), PortState { vni, id, counters, config: port.clone() });
-        Ok(())
+        Ok(before)
     }
 
-    /// Removes a port with its MACs.
-    pub fn remove(&mut self, key: &PortKey, tables: &mut TableWriter) {
-        let Some(state) = self.all.remove(key) else { return };
-        for mac in &state.config.macs {
-            tables.remove_mac(state.vni, *mac);
-        }
+    /// Removes a port; returns what it was. Entries of its MACs are the caller's.
+    pub fn remove(&mut self, key: &PortKey, tables: &mut TableWriter) -> Option<Port> {
+        let state = self.all.remove(key)?;
         tables.remove_port(state.vni, state.id);
+        Some(state.config)
     }
 
     /// True when a port is on this interface.
@@ -154,7 +149,7 @@ impl PortState {
             domain,
             lock: self.config.lock.then(|| TableWriter::lock_list(self.config.macs.iter().copied())),
             ips: self.config.ips.iter().copied().collect(),
-            learn: None,
+            learn: self.config.learn.map(|learn| u16::try_from(learn.limit).unwrap_or(u16::MAX)),
             checksum: self.config.checksum,
             storm: self.config.storm,
             max_frame: u16::try_from(mtu + ETHERNET).unwrap_or(u16::MAX),

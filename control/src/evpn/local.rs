@@ -223,6 +223,19 @@ impl Instance {
         }
     }
 
+    /// Removes all static entries of a VNI: MACs, addresses and flood list.
+    pub fn statics_del(&mut self, vni: Vni) {
+        let macs: Vec<_> =
+            self.static_macs.keys().filter(|(of, _)| *of == vni).map(|(_, mac)| *mac).collect();
+        macs.into_iter().for_each(|mac| self.static_mac_del(vni, mac));
+        let addresses = self.static_addresses.keys().filter(|(of, _)| *of == vni);
+        let addresses: Vec<_> = addresses.map(|(_, ip)| *ip).collect();
+        addresses.into_iter().for_each(|ip| self.static_address_del(vni, ip));
+        let flooded: Vec<_> =
+            self.flood_list(vni).filter(|(_, _, fixed)| *fixed).map(|(vtep, _, _)| vtep).collect();
+        flooded.into_iter().for_each(|vtep| self.static_flood_del(vni, vtep));
+    }
+
     /// Tells what the strongest of all origins says of a MAC.
     fn retell_mac(&mut self, vni: Vni, mac: HostMac) {
         if self.locals.contains_key(&(vni, mac)) {

@@ -226,10 +226,11 @@ impl Speaker {
         timers.min().map(|at| at.saturating_duration_since(now))
     }
 
-    /// Ends all sessions. With graceful restart the neighbours keep our routes only if the connections just end.
-    pub fn stop(&mut self, graceful: bool, registry: &Registry, routes: &mut impl Routes, now: Instant) {
+    /// Ends all sessions: neighbours that negotiated graceful restart keep our routes for a while, as they would if we
+    /// had crashed, so that a restart loses no frame.
+    pub fn stop(&mut self, registry: &Registry, routes: &mut impl Routes, now: Instant) {
         for neighbor in self.neighbors.values_mut() {
-            if !graceful {
+            if neighbor.peer.status().negotiated.is_none_or(|agreed| agreed.restart.is_none()) {
                 neighbor.peer.shutdown(now, Some("vtepd stops"));
                 neighbor.close_all(&mut Context { registry, tokens: &mut self.tokens, routes, now });
             }

@@ -1,0 +1,91 @@
+//! BGP neighbours of the configuration as sessions of the speaker, and what an operator does with them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use vtep_dataplane::addr::{HostMac, Vni};
+
+use super::Engine;
+use crate::api::action::{BgpClear, BgpShutdown, Clear};
+use crate::speaker::NeighborConfig;
+use crate::speaker::socket::{Password, TcpOptions};
+
+impl Engine {
+    /// Starts a neighbour of the configuration, new or changed.
+    pub(super) fn bgp_neighbor(&mut self, address: IpAddr, now: Instant) {
+        let (Some(settings), Some(neighbor)) = (self.config.bgp(), self.config.bgp_neighbors().get(&address))
+        else {
+            return;
+        };
+        let hostname = rustix::system::uname().nodename().to_str().ok().map(str::to_owned);
+        let config = NeighborConfig {
+            address: SocketAddr::new(neighbor.address, neighbor.port),
+            tcp: TcpOptions {
+                local: neighbor.local_address,
+                password: neighbor.password.as_ref().map(|password| Password(password.key().into())),
+                ttl_security: neighbor.ttl_security,
+            },
+            peer: neighbor.peer_config(settings, hostname),
+        };
+        self.evpn.neighbor_remove(address, now);
+        self.evpn.neighbor_add(address);
+        self.speaker.put(config, &self.registry, &mut self.evpn, now);
+    }
+
+    /// Ends a neighbour that is no longer configured.
+    pub(super) fn bgp_neighbor_gone(&mut self, address: IpAddr, now: Instant) {
+        self.speaker.remove(address, &self.registry, &mut self.evpn, now);
+        self.evpn.neighbor_remove(address, now);
+    }
+
+    /// An event of the daemon's poll that may be the speaker's.
+    pub fn speaker_event(&mut self, event: &mio::event::Event, now: Instant) {
+        self.speaker.event(event, &self.registry, &mut self.evpn, now);
+    }
+
+    /// Timers of sessions and routes, and what follows from all that came in.
+    pub(super) fn bgp_turn(&mut self, now: Instant) {
+        self.evpn.instance.tick(now);
+        self.speaker.turn(&self.registry, &mut self.evpn, now);
+        self.carry(now);
+    }
+
+    /// How long [`Self::bgp_turn`] may wait.
+    pub(super) fn bgp_timeout(&self, now: Instant) -> Option<Duration> {
+        let tasks = self.evpn.instance.poll_timeout().map(|at| at.saturating_duration_since(now));
+        self.speaker.next_timeout(now).into_iter().chain(tasks).min()
+    }
+
+    /// `bgp.clear`. False: no such neighbour.
+    pub fn bgp_clear(&mut self, asked: &BgpClear, now: Instant) -> bool {
+        self.speaker.with_peer(asked.neighbor, &self.registry, &mut self.evpn, now, |peer| match asked.soft {
+            Clear::Hard => peer.clear_hard(now, None),
+            Clear::In => drop(peer.clear_soft_in(now)),
+            Clear::Out => drop(peer.clear_soft_out()),
+            Clear::Both => {
+                peer.clear_soft_in(now);
+                peer.clear_soft_out();
+            }
+        })
+    }
+
+    /// `bgp.shutdown`. False: no such neighbour.
+    pub fn bgp_shutdown(&mut self, asked: &BgpShutdown, now: Instant) -> bool {
+        let message = asked.message.as_deref();
+        self.speaker.with_peer(asked.neighbor, &self.registry, &mut self.evpn, now, |peer| {
+            peer.shutdown(now, message);
+        })
+    }
+
+    /// `mac.unfreeze`. False: it is not frozen.
+    pub fn mac_unfreeze(&mut self, vni: Vni, mac: HostMac, now: Instant) -> bool {
+        let freed = self.evpn.instance.thaw(now, vni, mac);
+        self.finish(now);
+        freed
+    }
+
+    /// `bgp.enable`. False: no such neighbour.
+    pub fn bgp_enable(&mut self, neighbor: IpAddr, now: Instant) -> bool {
+        self.speaker.with_peer(neighbor, &self.registry, &mut self.evpn, now, |peer| peer.start(now))
+    }
+}

@@ -1,0 +1,64 @@
+//! Multicast groups that VNIs flood to: joined by the kernel on the underlay, and let in by the XDP program.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, UdpSocket};
+
+use rustix::net::sockopt;
+
+use super::Engine;
+use super::devices::Purpose;
+
+/// Sockets that hold memberships: one for each group and underlay interface.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    joined: BTreeMap<(IpAddr, u32), UdpSocket>,
+}
+
+/// Joins a group on an interface for as long as the socket lives.
+fn join(group: IpAddr, ifindex: u32) -> io::Result<UdpSocket> {
+    // Bound to a port of the kernel's choice: the socket only holds the membership, frames go to AF_XDP.
+    let any: IpAddr = if group.is_ipv6() { [0u8; 16].into() } else { [0u8; 4].into() };
+    let socket = UdpSocket::bind((any, 0))?;
+    match group {
+        IpAddr::V4(group) => {
+            let any = std::net::Ipv4Addr::UNSPECIFIED;
+            sockopt::set_ip_add_membership_with_ifindex(&socket, &group, &any, ifindex)?;
+        }
+        IpAddr::V6(group) => sockopt::set_ipv6_add_membership(&socket, &group, ifindex)?,
+    }
+    Ok(socket)
+}
+
+impl Engine {
+    /// Joins and leaves, so that what VNIs use now is heard on every open underlay interface.
+    pub(super) fn sync_groups(&mut self) {
+        let wanted: Vec<IpAddr> = {
+            let groups = self.config.vnis().values().filter_map(crate::config::VniConfig::group);
+            let mut all: Vec<_> = groups.map(|group| group.get()).collect();
+            all.sort_unstable();
+            all.dedup();
+            all
+        };
+        let mut indexes = Vec::new();
+        for managed in self.devices.all().values().filter(|managed| managed.purpose == Purpose::Underlay) {
+            indexes.extend(managed.open().map(|open| open.xdp.ifindex()));
+        }
+        self.groups.joined.retain(|(group, index), _| wanted.contains(group) && indexes.contains(index));
+        for group in &wanted {
+            for index in &indexes {
+                let place = (*group, *index);
+                if self.groups.joined.contains_key(&place) {
+                    continue;
+                }
+                match join(*group, *index) {
+                    Ok(socket) => drop(self.groups.joined.insert(place, socket)),
+                    Err(error) => {
+                        tracing::error!(%group, ifindex = index, %error, "can't join the multicast group")
+                    }
+                }
+            }
+        }
+        self.devices.set_groups(&wanted);
+    }
+}

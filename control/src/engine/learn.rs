@@ -1,0 +1,171 @@
+//! Hosts that are learned from frames of ports that allow it: bounded, aged, and told to EVPN. And what workers miss.
+
+use std::time::Instant;
+
+use hashbrown::HashMap;
+use vtep_dataplane::addr::{DomainId, HostMac, MacAddr, PortId, Vni};
+use vtep_dataplane::core::notice::Notice;
+
+use super::Engine;
+use crate::api::event as monitor;
+use crate::config::{Learn, PortKey};
+use crate::evpn::{LocalKind, LocalMac};
+
+/// A learned host.
+#[derive(Debug)]
+struct Host {
+    port: PortKey,
+    seen: Instant,
+}
+
+/// All learned hosts.
+#[derive(Debug, Default)]
+pub(super) struct Learned {
+    hosts: HashMap<(Vni, HostMac), Host>,
+    /// Hosts of each port.
+    counts: HashMap<PortKey, u32>,
+}
+
+impl Learned {
+    pub(super) fn port(&self, vni: Vni, mac: HostMac) -> Option<&PortKey> {
+        self.hosts.get(&(vni, mac)).map(|host| &host.port)
+    }
+
+    /// Seconds since a host was seen.
+    pub(super) fn age(&self, vni: Vni, mac: HostMac, now: Instant) -> Option<u64> {
+        self.hosts.get(&(vni, mac)).map(|host| now.saturating_duration_since(host.seen).as_secs())
+    }
+
+    pub(super) fn forget(&mut self, vni: Vni, mac: HostMac) -> bool {
+        let Some(host) = self.hosts.remove(&(vni, mac)) else { return false };
+        if let Some(count) = self.counts.get_mut(&host.port) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&host.port);
+            }
+        }
+        true
+    }
+
+    fn put(&mut self, vni: Vni, mac: HostMac, port: &PortKey, now: Instant) {
+        self.forget(vni, mac);
+        self.hosts.insert((vni, mac), Host { port: port.clone(), seen: now });
+        *self.counts.entry(port.clone()).or_insert(0) += 1;
+    }
+
+    fn all(&self) -> Vec<(Vni, HostMac)> {
+        self.hosts.keys().copied().collect()
+    }
+}
+
+impl Engine {
+    /// Takes up what a worker has noticed.
+    pub(super) fn notice(&mut self, notice: Notice, now: Instant) {
+        match notice {
+            Notice::MacSeen { port, mac, .. } => self.mac_seen(port, mac, now),
+            Notice::NeighborSeen { port, ip, mac, .. } => {
+                self.mac_seen(port, mac, now);
+                let Some((vni, _, _)) = self.learning_port(port) else { return };
+                if self.learned.port(vni, mac).is_some()
+                    && let Err(error) = self.evpn.instance.local_address_add(vni, mac, ip)
+                {
+                    tracing::debug!(%error, %ip, "an address is not learned");
+                }
+            }
+            Notice::MacMissed { domain, mac } => self.missed(domain, Some(mac), None),
+            Notice::IpMissed { domain, ip } => self.missed(domain, None, Some(ip)),
+        }
+    }
+
+    fn missed(&mut self, domain: DomainId, mac: Option<MacAddr>, ip: Option<std::net::IpAddr>) {
+        if let Some(vni) = self.tables.current().vnis.domain(domain).map(|domain| domain.vni) {
+            self.news.push(monitor::Event::Miss(monitor::MissEvent { vni, mac, ip }));
+        }
+    }
+
+    /// VNI, name and rule of a port that learns.
+    fn learning_port(&self, port: PortId) -> Option<(Vni, PortKey, Learn)> {
+        let key = self.ports.by_id(port)?;
+        let vni = self.config.port_vni(key)?;
+        let learn = self.config.vnis().get(&vni)?.ports().get(key)?.learn?;
+        Some((vni, key.clone(), learn))
+    }
+
+    fn mac_seen(&mut self, port: PortId, mac: HostMac, now: Instant) {
+        let Some((vni, key, learn)) = self.learning_port(port) else { return };
+        if self.config.vnis().get(&vni).is_some_and(|content| content.local().contains_key(&mac)) {
+            return;
+        }
+        let known = self.learned.port(vni, mac);
+        if known == Some(&key) {
+            self.learned.put(vni, mac, &key, now);
+            return;
+        }
+        if self.learned.counts.get(&key).copied().unwrap_or(0) >= learn.limit {
+            return;
+        }
+        let local = LocalMac { kind: LocalKind::Learned, sticky: false };
+        if let Err(error) = self.evpn.instance.local_mac_add(now, vni, mac, local) {
+            tracing::debug!(%error, "a host is not learned");
+            return;
+        }
+        // What EVPN gave up for it is written first, then our own entry.
+        self.carry(now);
+        match self.tables.set_local_mac(vni, mac, port) {
+            Ok(()) => {
+                let event =
+                    if known.is_some() { monitor::MacChange::Moved } else { monitor::MacChange::Added };
+                self.learned.put(vni, mac, &key, now);
+                let told = monitor::MacEvent { event, vni, mac: mac.get(), port: Some(key), vtep: None };
+                self.news.push(monitor::Event::Mac(told));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a host is not learned");
+                self.evpn.instance.local_mac_del(vni, mac);
+            }
+        }
+    }
+
+    /// Forgets hosts that were not seen for as long as their port says.
+    pub(super) fn age_learned(&mut self, now: Instant) {
+        let mut old = Vec::new();
+        for ((vni, mac), host) in &self.learned.hosts {
+            let age = self.config.vnis().get(vni).and_then(|c| c.ports().get(&host.port)?.learn);
+            if age.is_none_or(|learn| now.saturating_duration_since(host.seen) >= learn.age) {
+                old.push((*vni, *mac));
+            }
+        }
+        for (vni, mac) in old {
+            self.unlearn(vni, mac);
+        }
+    }
+
+    /// Forgets a learned host here and everywhere.
+    pub(super) fn unlearn(&mut self, vni: Vni, mac: HostMac) {
+        if self.learned.forget(vni, mac) {
+            self.tables.remove_mac(vni, mac);
+            self.evpn.instance.local_mac_del(vni, mac);
+            let told = monitor::MacEvent {
+                event: monitor::MacChange::Removed,
+                vni,
+                mac: mac.get(),
+                port: None,
+                vtep: None,
+            };
+            self.news.push(monitor::Event::Mac(told));
+        }
+    }
+
+    /// Forgets all hosts of a port, or all of a VNI.
+    pub(super) fn unlearn_where(&mut self, gone: impl Fn(Vni, &PortKey) -> bool) {
+        for (vni, mac) in self.learned.all() {
+            if self.learned.port(vni, mac).is_some_and(|port| gone(vni, port)) {
+                self.unlearn(vni, mac);
+            }
+        }
+    }
+
+    pub(super) fn learned_forget_all(&mut self) {
+        self.unlearn_where(|_, _| true);
+    }
+}

@@ -1,0 +1,98 @@
+//! Entries with a lifetime, which an outside program adds in answer to a miss: they go by themselves.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+use vtep_dataplane::addr::{HostMac, Vni};
+
+use super::Engine;
+use crate::config::Change;
+
+/// What has a lifetime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Mortal {
+    Fdb(Vni, HostMac),
+    Neighbor(Vni, IpAddr),
+}
+
+/// When entries go.
+#[derive(Debug, Default)]
+pub(super) struct Lifetimes {
+    ends: HashMap<Mortal, Instant>,
+}
+
+impl Lifetimes {
+    /// Follows a change that was made.
+    pub(super) fn note(&mut self, change: &Change, now: Instant) {
+        let (entry, lifetime) = match change {
+            Change::FdbAdd { vni, mac, lifetime, .. } => (Mortal::Fdb(*vni, *mac), *lifetime),
+            Change::FdbDel { vni, mac } => (Mortal::Fdb(*vni, *mac), None),
+            Change::NeighborAdd { vni, ip, lifetime, .. } => (Mortal::Neighbor(*vni, *ip), *lifetime),
+            Change::NeighborDel { vni, ip } => (Mortal::Neighbor(*vni, *ip), None),
+            Change::VniDel { vni: gone } => {
+                self.ends.retain(|entry, _| {
+                    let (Mortal::Fdb(vni, _) | Mortal::Neighbor(vni, _)) = entry;
+                    vni != gone
+                });
+                return;
+            }
+            _ => return,
+        };
+        match lifetime {
+            Some(lifetime) => drop(self.ends.insert(entry, now + lifetime)),
+            None => drop(self.ends.remove(&entry)),
+        }
+    }
+
+    /// How long until the next one goes.
+    pub(super) fn next(&self, now: Instant) -> Option<Duration> {
+        self.ends.values().min().map(|at| at.saturating_duration_since(now))
+    }
+}
+
+impl Engine {
+    /// Removes entries whose time is over.
+    pub(super) fn end_lifetimes(&mut self, now: Instant) {
+        let over: Vec<_> =
+            self.lifetimes.ends.iter().filter(|(_, at)| **at <= now).map(|(entry, _)| *entry).collect();
+        for entry in over {
+            let change = match entry {
+                Mortal::Fdb(vni, mac) => Change::FdbDel { vni, mac },
+                Mortal::Neighbor(vni, ip) => Change::NeighborDel { vni, ip },
+            };
+            if let Err(error) = self.change(&[change], now) {
+                tracing::error!(%error, "an entry outlives its lifetime");
+                self.lifetimes.ends.remove(&entry);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_that_is_renewed_or_made_permanent_stays() {
+        let (vni, mac) = (Vni::new(100).unwrap(), "02:00:00:00:00:01".parse().unwrap());
+        let vtep = "203.0.113.9".parse().unwrap();
+        let add = |seconds: Option<u64>| Change::FdbAdd {
+            vni,
+            mac,
+            vtep,
+            lifetime: seconds.map(Duration::from_secs),
+        };
+        let now = Instant::now();
+        let mut lifetimes = Lifetimes::default();
+        lifetimes.note(&add(Some(10)), now);
+        assert_eq!(lifetimes.next(now), Some(Duration::from_secs(10)));
+        lifetimes.note(&add(Some(60)), now);
+        assert_eq!(lifetimes.next(now), Some(Duration::from_secs(60)));
+        lifetimes.note(&add(None), now);
+        assert_eq!(lifetimes.next(now), None);
+        lifetimes.note(&add(Some(10)), now);
+        lifetimes.note(&Change::VniDel { vni }, now);
+        assert_eq!(lifetimes.next(now), None);
+    }
+}

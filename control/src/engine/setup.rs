@@ -1,0 +1,83 @@
+//! Configuration values as the types that the rooms below take.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use vtep_dataplane::addr::VtepAddr;
+use vtep_dataplane::afxdp::{self, BusyPoll, Mode};
+use vtep_dataplane::table::{Dscp, Settings};
+
+use super::devices::DeviceSettings;
+use super::workers::WorkerPlan;
+use crate::config;
+use crate::underlay;
+
+/// Our VTEP addresses by family.
+pub(super) fn locals(vtep: &config::Vtep) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
+    let (mut v4, mut v6) = (None, None);
+    for address in vtep.addresses.iter() {
+        match address.get() {
+            IpAddr::V4(address) => v4 = Some(address),
+            IpAddr::V6(address) => v6 = Some(address),
+        }
+    }
+    (v4, v6)
+}
+
+pub(super) fn settings(vtep: &config::Vtep) -> Settings {
+    let tunnel = &vtep.tunnel;
+    let (v4, v6) = locals(vtep);
+    Settings {
+        local_v4: v4,
+        local_v6: v6,
+        udp_port: vtep.udp_port,
+        dscp: match tunnel.dscp {
+            config::Dscp::Inherit => Dscp::Inherit,
+            config::Dscp::Fixed(value) => Dscp::Fixed(value),
+        },
+        strict_reserved: tunnel.strict_reserved,
+        udp6_zero_rx: tunnel.udp6_zero_checksum_rx,
+        udp6_zero_tx: tunnel.udp6_zero_checksum_tx,
+    }
+}
+
+pub(super) fn underlay_config(vtep: &config::Vtep) -> underlay::UnderlayConfig {
+    let (local_v4, local_v6) = locals(vtep);
+    underlay::UnderlayConfig {
+        devices: vtep.underlay.iter().map(|name| name.as_str().into()).collect(),
+        local_v4,
+        local_v6,
+        ttl: vtep.tunnel.ttl,
+        df: vtep.tunnel.df,
+        udp_port: vtep.udp_port,
+    }
+}
+
+pub(super) fn device_settings(vtep: &config::Vtep) -> DeviceSettings {
+    DeviceSettings {
+        locals: vtep.addresses.iter().map(VtepAddr::get).collect(),
+        udp_port: vtep.udp_port,
+        mode: match vtep.afxdp.mode {
+            config::XdpMode::Auto => Mode::Auto,
+            config::XdpMode::ZeroCopy => Mode::ZeroCopy,
+            config::XdpMode::Copy => Mode::Copy,
+            config::XdpMode::Generic => Mode::Generic,
+        },
+        busy_poll: match vtep.afxdp.busy_poll {
+            config::Switch::Auto => BusyPoll::Auto,
+            config::Switch::On => BusyPoll::On,
+            config::Switch::Off => BusyPoll::Off,
+        },
+    }
+}
+
+/// One worker for each configured core, else for each queue of the underlay, as far as there are cores.
+pub(super) fn plan(vtep: &config::Vtep) -> WorkerPlan {
+    let busy_poll = vtep.afxdp.busy_poll == config::Switch::On;
+    if let Some(cores) = &vtep.cores {
+        return WorkerPlan { cores: cores.iter().copied().map(Some).collect(), busy_poll };
+    }
+    let queues = vtep.underlay.iter().filter_map(|name| afxdp::queues(name.as_str()).ok()).max().unwrap_or(1);
+    let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let cores = (queues as usize).clamp(1, available);
+    WorkerPlan { cores: vec![None; cores], busy_poll }
+}
