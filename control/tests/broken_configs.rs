@@ -59,9 +59,19 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "f:6: vni.flood: 2001:db8::9 is IPv6, and we have no local address of that family; add one to vtep.address",
     ),
     (
-        "multicast flood",
-        "flood = [\"239.1.1.1\"]",
-        "f:6: vni.flood: 239.1.1.1 is a multicast group, which comes with a later release; list the remote VTEPs' own addresses",
+        "group that is not routed",
+        "flood = \"224.0.0.5\"",
+        "f:6: vni.flood: 224.0.0.5 is a group that is not routed; write one such as 239.1.1.1 or ff05::100",
+    ),
+    (
+        "group and list",
+        "flood = [\"203.0.113.9\",\n\"239.1.1.1\"]",
+        "f:7: vni.flood: VNI 100 floods to the group 239.1.1.1; flood to one multicast group or to a list of VTEPs, not to both",
+    ),
+    (
+        "group of another family",
+        "flood = [\"ff05::100\"]",
+        "f:6: vni.flood: ff05::100 is a group of IPv6, and we have no local address of that family; add one to vtep.address",
     ),
     (
         "flood twice",
@@ -114,15 +124,111 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "f:7: vni.neighbor.ip: 224.0.0.1 can't be the address of a host; write a unicast address",
     ),
     (
-        "learning",
-        "[[vni.port]]\ninterface = \"a\"\nlearn-limit = 5",
-        "f:8: vni.port.learn-limit: learning local MACs comes with a later release; remove the key for now",
+        "learning on a locked port",
+        "[[vni.port]]\ninterface = \"a\"\nmacs = [\"02:00:00:00:00:01\"]\nlock = true\nlearn-limit = 5",
+        "f:10: vni.port.learn-limit: a locked port learns nothing; write lock = false, or remove the key",
     ),
-    ("bgp", "[bgp]\nasn = 65000", "f:6: bgp: BGP EVPN comes with a later release; remove the key for now"),
+    (
+        "age without limit",
+        "[[vni.port]]\ninterface = \"a\"\nlearn-age = 5",
+        "f:8: vni.port.learn-age: nothing is learned without a limit; write learn-limit = 100 too, or remove the key",
+    ),
+    (
+        "lifetime in a file",
+        "[[vni.fdb]]\nmac = \"02:00:00:00:00:01\"\nvtep = \"203.0.113.3\"\nlifetime = 60",
+        "f:9: vni.fdb.lifetime: unknown key; known in [vni.fdb] are: mac, vtep",
+    ),
+    ("bgp without asn", "[bgp]", "f:6: bgp.asn: missing; write asn = 65000"),
+    ("reserved AS", "[bgp]\nasn = 23456", "f:7: bgp.asn: AS 23456 is reserved; write your own AS number"),
+    (
+        "AS zero",
+        "[bgp]\nasn = 0",
+        "f:7: bgp.asn: the integer 0 is wrong; write an integer from 1 to 4294967294",
+    ),
+    (
+        "router-id",
+        "[bgp]\nasn = 65000\nrouter-id = \"2001:db8::1\"",
+        "f:8: bgp.router-id: 2001:db8::1 is no router identifier; write an IPv4 address",
+    ),
+    (
+        "hold time",
+        "[bgp]\nasn = 65000\nhold-time = 2",
+        "f:8: bgp.hold-time: the integer 2 is wrong; write 0, or seconds from 3 to 65535 (RFC 4271 section 4.2)",
+    ),
+    (
+        "freeze",
+        "[bgp]\nasn = 65000\nduplicate-freeze = \"never\"",
+        r#"f:8: bgp.duplicate-freeze: the string "never" is wrong; write seconds or "permanent""#,
+    ),
+    (
+        "neighbour without AS",
+        "[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"203.0.113.254\"",
+        "f:8: bgp.neighbor.remote-asn: missing; write remote-asn = 65000",
+    ),
+    (
+        "neighbour twice",
+        "[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"203.0.113.254\"\nremote-asn = 65000\n[[bgp.neighbor]]\naddress = \"203.0.113.254\"\nremote-asn = 65001",
+        "f:12: bgp.neighbor.address: 203.0.113.254 is a BGP neighbour already; each has one entry",
+    ),
+    (
+        "we as neighbour",
+        "[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"203.0.113.2\"\nremote-asn = 65000",
+        "f:9: bgp.neighbor.address: 203.0.113.2 is our own address; name the neighbour's",
+    ),
+    (
+        "local address of another family",
+        "[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"203.0.113.254\"\nremote-asn = 65000\nlocal-address = \"2001:db8::2\"",
+        "f:11: bgp.neighbor.local-address: 2001:db8::2 is of another family than the neighbour's 203.0.113.254",
+    ),
+    (
+        "password file",
+        "[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"203.0.113.254\"\nremote-asn = 65000\npassword-file = \"/etc/vtepd/no-such.key\"",
+        "f:11: bgp.neighbor.password-file: /etc/vtepd/no-such.key: can't be read: ",
+    ),
+    (
+        "hops",
+        "[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"203.0.113.254\"\nremote-asn = 65000\nttl-security = 255",
+        "f:11: bgp.neighbor.ttl-security: the integer 255 is wrong; write an integer from 1 to 254",
+    ),
+    (
+        "max-prefixes",
+        "[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"203.0.113.254\"\nremote-asn = 65000\nmax-prefixes = { retry = 30 }",
+        "f:11: bgp.neighbor.max-prefixes.limit: missing; write limit = 100000",
+    ),
+    (
+        "graceful restart",
+        "[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"203.0.113.254\"\nremote-asn = 65000\ngraceful-restart = 120",
+        "f:11: bgp.neighbor.graceful-restart: the integer 120 is wrong; write true or false, or { restart-time = S, stale-time = S }",
+    ),
     (
         "route target",
-        "import-rt = [\"1:1\"]",
-        "f:6: vni.import-rt: BGP EVPN comes with a later release; remove the key for now",
+        "import-rt = [\"auto\",\n\"65536:65536\"]",
+        "f:7: vni.import-rt: the string \"65536:65536\" is no route target; write \"AS:n\" or \"IP:n\", such as \"65000:100\"",
+    ),
+    (
+        "route target twice",
+        "export-rt = [\"1:1\", \"1:1\"]",
+        "f:6: vni.export-rt: 1:1 is listed twice; once is enough",
+    ),
+    (
+        "no route target",
+        "export-rt = []",
+        "f:6: vni.export-rt: empty; list route targets, \"auto\" among them or not",
+    ),
+    (
+        "route distinguisher",
+        "rd = \"100\"",
+        "f:6: vni.rd: the string \"100\" is no route distinguisher; write \"AS:n\"",
+    ),
+    (
+        "ethernet tag",
+        "ethernet-tag = \"100\"",
+        r#"f:6: vni.ethernet-tag: the string "100" is wrong; write one of "zero", "vni""#,
+    ),
+    (
+        "max-macs",
+        "max-macs = 0",
+        "f:6: vni.max-macs: the integer 0 is wrong; write an integer from 1 to 4294967295",
     ),
     ("ttl", "!ttl = 0", "f:4: vtep.ttl: the integer 0 is wrong; write an integer from 1 to 255"),
     (

@@ -86,9 +86,9 @@ fn tables_come_in_pages_and_are_aligned() {
     let (output, asked) = vtepctl("pages", &[&first, &last], &["show", "mac", "--vni", "100"]);
     assert!(asked[1].contains(r#""after":"CURSOR""#), "{}", asked[1]);
     let wanted = "\
-VNI  MAC                Type    Intf/Remote VTEP  Flags  Age
-100  50:54:33:00:00:0a  local   vnet10            -        -
-100  50:54:33:00:00:0c  static  203.0.113.3       -        -
+VNI  MAC                Type    Intf/Remote VTEP  Seq  Flags  Age
+100  50:54:33:00:00:0a  local   vnet10              -  -        -
+100  50:54:33:00:00:0c  static  203.0.113.3         -  -        -
 ";
     assert_eq!(text(&output.stdout), wanted);
     let (output, _) = vtepctl("json", &[&first, &last], &["--json", "show", "mac"]);
@@ -102,4 +102,50 @@ fn the_documented_example_is_a_valid_configuration() {
     let example = docs.split("```toml").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     let loaded = vtep_control::config::parse("docs/config.md", example).unwrap();
     assert_eq!(loaded.config.vnis().len(), 1);
+}
+
+#[test]
+fn routes_say_why_they_are_not_used() {
+    let row = r#"{"neighbor":"203.0.113.254","rd":"203.0.113.3:2","type":2,"tag":0,"mac":"50:54:33:00:00:0c","ip":"192.0.2.12","originator":null,"prefix":null,"next_hop":"203.0.113.3","vni":100,"route_targets":["65000:100"],"as_path":"","sequence":3,"sticky":false,"best":true,"installed":false,"why_not":"no VNI imports its targets","stale":false,"age":61}"#;
+    let answer = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"rows":[{row}],"next":null}}}}"#);
+    let words = ["show", "bgp", "routes", "--vni", "100", "--type", "2", "--neighbor", "203.0.113.254"];
+    let (output, asked) = vtepctl("routes", &[&answer], &words);
+    let asked: serde_json::Value = serde_json::from_str(&asked[0]).unwrap();
+    let wanted = r#"{"by":"reason","limit":1000,"neighbor":"203.0.113.254","type":2,"vni":100}"#;
+    assert_eq!(
+        (asked["method"].as_str(), asked["params"].to_string().as_str()),
+        (Some("show.bgp.routes"), wanted)
+    );
+    let last = text(&output.stdout).lines().last().unwrap();
+    let route = "203.0.113.3:2  [2]:[0]:[48]:[50:54:33:00:00:0c]:[32]:[192.0.2.12]  203.0.113.3  100";
+    assert!(last.starts_with('>') && last.contains(route), "{last}");
+    assert!(last.ends_with("00:01:01  no VNI imports its targets"), "{last}");
+    let (output, _) = vtepctl("routes-json", &[&answer], &["--json", "show", "bgp", "routes"]);
+    let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(all["rows"][0], serde_json::from_str::<serde_json::Value>(row).unwrap());
+}
+
+#[test]
+fn a_clear_is_hard_unless_soft() {
+    let done = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
+    for (words, wanted) in [(&[][..], "hard"), (&["--soft"], "both"), (&["--soft", "in"], "in")] {
+        let words = [&["bgp", "clear", "203.0.113.254"], words].concat();
+        let (output, asked) = vtepctl(&format!("clear-{wanted}"), &[done], &words);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let asked: serde_json::Value = serde_json::from_str(&asked[0]).unwrap();
+        assert_eq!(asked["params"], serde_json::json!({"neighbor": "203.0.113.254", "soft": wanted}));
+    }
+}
+
+#[test]
+fn monitor_prints_an_event_a_line_until_the_daemon_goes() {
+    let answers = [r#"{"jsonrpc":"2.0","id":1,"result":{}}
+{"jsonrpc":"2.0","method":"event","params":{"topic":"miss","vni":100,"mac":null,"ip":"192.0.2.12"}}
+{"jsonrpc":"2.0","method":"event","params":{"topic":"lost","lost":7}}"#];
+    let (output, asked) = vtepctl("monitor", &answers, &["monitor", "miss", "bgp"]);
+    let asked: serde_json::Value = serde_json::from_str(&asked[0]).unwrap();
+    assert_eq!(asked["params"], serde_json::json!({"topics": ["miss", "bgp"]}));
+    assert_eq!(text(&output.stdout), "miss 192.0.2.12 vni 100\nlost 7 events: this reader is too slow\n");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("closed the connection"));
 }

@@ -1,8 +1,10 @@
 //! What the rooms of `config` do together.
 
 use super::*;
+use crate::bgp::{MaxPrefixes, RestartConfig};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
+use std::time::Duration;
 use vtep_dataplane::addr::{HostMac, MacAddr, Vni, VtepAddr};
 
 const BASE: &str = r#"
@@ -34,11 +36,63 @@ fn port(number: u8, vlan: Option<u16>, macs: &[u8]) -> Port {
     Port { macs: macs.iter().map(|m| mac(*m)).collect(), ..Port::new(key) }
 }
 
+fn bgp() -> impl Strategy<Value = Option<BgpSettings>> {
+    let settings = (1..9u32, prop::option::of(1..99u64)).prop_map(|(asn, freeze)| BgpSettings {
+        asn,
+        router_id: [10, 0, 0, 1].into(),
+        hold_time: 9,
+        duplicates: Duplicates { freeze: freeze.map(Duration::from_secs), ..Duplicates::default() },
+    });
+    prop::option::weighted(0.8, settings)
+}
+
+fn neighbor((number, passive, limit): (u8, bool, Option<u32>)) -> Box<BgpNeighbor> {
+    let address = format!("10.9.0.{number}").parse().unwrap();
+    let retry = limit.filter(|limit| limit % 2 == 0).map(|limit| Duration::from_secs(limit.into()));
+    let restart = RestartConfig { time: 7, ..RestartConfig::default() };
+    Box::new(BgpNeighbor {
+        passive,
+        local_address: passive.then(|| "10.9.0.9".parse().unwrap()),
+        port: 179 + u16::from(passive),
+        ttl_security: limit.map(|limit| limit as u8),
+        max_prefixes: limit.map(|limit| MaxPrefixes { limit, retry }),
+        connect_retry: Duration::from_secs(limit.unwrap_or(10).into()),
+        extended_messages: passive,
+        restart: limit.map(|limit| if limit > 4 { restart } else { RestartConfig::default() }),
+        description: limit.map(|limit| format!("a \"spine\" {limit}")),
+        ..BgpNeighbor::new(address, 65000)
+    })
+}
+
 /// Any change on a small stage, so that many fit and many don't.
 fn change() -> impl Strategy<Value = Change> {
-    let settings = any::<bool>().prop_map(|suppress| VniSettings { suppress, ..VniSettings::default() });
+    let targets = |numbers: Vec<u16>| RouteTargets {
+        auto: numbers.len() != 1,
+        list: numbers.into_iter().map(|n| target_of(&format!("65000:{n}")).unwrap()).collect(),
+    };
+    let settings = (any::<bool>(), prop::collection::vec(1..4u16, 0..3), prop::option::of(1..9u32)).prop_map(
+        move |(suppress, numbers, max_macs)| VniSettings {
+            suppress,
+            max_macs,
+            miss_events: !suppress,
+            evpn: EvpnSettings {
+                rd: max_macs.and_then(|n| rd_of(&format!("203.0.113.2:{n}"))),
+                import: targets(numbers.clone()),
+                export: targets(numbers),
+                tag: if suppress { Tag::Vni } else { Tag::Zero },
+            },
+            ..VniSettings::default()
+        },
+    );
     let port = (0..4u8, prop::option::of(1..3u16), prop::collection::vec(1..8u8, 0..3), any::<bool>())
-        .prop_map(|(number, vlan, macs, lock)| Port { lock, ..port(number, vlan, &macs) });
+        .prop_map(|(number, vlan, macs, lock)| Port {
+            lock,
+            sticky: macs.len() > 1,
+            learn: (!lock).then_some(Learn { limit: 7, age: Duration::from_secs(300 + u64::from(number)) }),
+            ..port(number, vlan, &macs)
+        });
+    let neighbor = || (1..4u8, any::<bool>(), prop::option::of(1..9u32)).prop_map(neighbor);
+    let group = || (1..3u8).prop_map(|n| format!("239.1.1.{n}").parse().unwrap());
     let v = || (0..3u8).prop_map(vni);
     let m = || (1..8u8).prop_map(mac);
     let t = || (1..5u8).prop_map(vtep);
@@ -56,6 +110,12 @@ fn change() -> impl Strategy<Value = Change> {
         (v(), t()).prop_map(|(vni, vtep)| Change::FloodDel { vni, vtep }),
         (v(), ip(), m()).prop_map(|(vni, ip, mac)| Change::NeighborAdd { vni, ip, mac, lifetime: None }),
         (v(), ip()).prop_map(|(vni, ip)| Change::NeighborDel { vni, ip }),
+        (v(), group()).prop_map(|(vni, group)| Change::GroupAdd { vni, group }),
+        (v(), group()).prop_map(|(vni, group)| Change::GroupDel { vni, group }),
+        bgp().prop_map(|settings| Change::BgpSet { settings }),
+        neighbor().prop_map(|neighbor| Change::BgpNeighborAdd { neighbor }),
+        neighbor().prop_map(|neighbor| Change::BgpNeighborSet { neighbor }),
+        neighbor().prop_map(|neighbor| Change::BgpNeighborDel { address: neighbor.address }),
         (1..255u8).prop_map(|ttl| Change::Tunnel(Tunnel { ttl, ..Tunnel::default() })),
     ]
 }
@@ -118,6 +178,60 @@ proptest! {
         prop_assert!(parse("random", &text).is_err());
         prop_assert!(parse("random", &String::from_utf8_lossy(&bytes)).is_err());
     }
+}
+
+#[test]
+fn entries_with_a_lifetime_belong_to_who_added_them() {
+    let mut config = base();
+    let vni = vni(0);
+    let add = |mac, to, lifetime: Option<u64>| {
+        let lifetime = lifetime.map(Duration::from_secs);
+        Change::FdbAdd { vni, mac, vtep: vtep(to), lifetime }
+    };
+    config.apply(&Change::VniAdd { vni, settings: VniSettings::default() }).unwrap();
+    let file = config.clone();
+    config.apply(&add(mac(1), 2, Some(60))).unwrap();
+    let ip = "192.0.2.1".parse().unwrap();
+    let lifetime = Some(Duration::from_secs(60));
+    config.apply(&Change::NeighborAdd { vni, ip, mac: mac(1), lifetime }).unwrap();
+    // A second answer renews, also to another place; for ever takes the entry away first.
+    config.apply(&add(mac(1), 4, Some(90))).unwrap();
+    assert!(config.apply(&add(mac(1), 4, None)).is_err());
+    assert_eq!(config.vnis()[&vni].fdb()[&mac(1)].vtep, vtep(4));
+    assert_eq!(save(&config), save(&file));
+    assert_eq!(diff(&config, &file), Diff::default());
+    let mut wanting = file.clone();
+    wanting.apply(&add(mac(1), 2, None)).unwrap();
+    let wanted = [Change::FdbDel { vni, mac: mac(1) }, add(mac(1), 2, None)];
+    assert_eq!(diff(&config, &wanting).changes, wanted);
+    let mut attached = file.clone();
+    attached.apply(&Change::PortAdd { vni, port: port(1, None, &[1]) }).unwrap();
+    config.apply_all(&diff(&config, &attached).changes).unwrap();
+    assert_eq!(config.vnis()[&vni].local().len(), 1);
+}
+
+#[test]
+fn a_client_names_no_password_file_that_is_not_in_use() {
+    use std::os::unix::fs::PermissionsExt;
+    let file = std::env::temp_dir().join(format!("vtepd-key-{}", std::process::id()));
+    std::fs::write(&file, "s3cret\n").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let text = format!(
+        "{BASE}[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"10.9.0.1\"\nremote-asn = 65000\npassword-file = \"{}\"\n",
+        file.display()
+    );
+    let running = parse("file", &text);
+    std::fs::remove_file(&file).unwrap();
+    let running = running.unwrap().config;
+    let neighbor = running.bgp_neighbors().values().next().unwrap();
+    assert_eq!(neighbor.password.as_ref().unwrap().key(), b"s3cret");
+    assert!(!save(&running).contains("s3cret") && !format!("{running:?}").contains("s3cret"));
+    assert_eq!(parse_request("client", &text, &running).unwrap().config, running);
+    let refused = parse_request("client", &text, &base()).unwrap_err().to_string();
+    assert!(refused.contains("vtepd opens no file that a client names"), "{refused}");
+    let ours = running.bgp().unwrap();
+    assert_eq!((ours.router_id.to_string(), ours.hold_time), ("203.0.113.2".to_owned(), 90));
+    assert_eq!(neighbor.peer_config(ours, None), crate::bgp::PeerConfig::new(65000, ours.router_id, 65000));
 }
 
 #[test]
