@@ -209,25 +209,25 @@ impl Engine {
 
     fn evpn_event(&mut self, event: &Event) {
         use monitor::MacChange;
-        let mut tell = |event, vni, mac: HostMac, vtep| {
+        let mut tell = |event, vni, mac: HostMac, vtep, sequence| {
             let (mac, port) = (mac.get(), None);
-            self.news.push(monitor::Event::Mac(monitor::MacEvent { event, vni, mac, port, vtep }));
+            self.news.push(monitor::Event::Mac(monitor::MacEvent { event, vni, mac, port, vtep, sequence }));
         };
         match *event {
-            Event::Moved { vni, mac, to, .. } => tell(MacChange::Moved, vni, mac, to),
+            Event::Moved { vni, mac, to, sequence, .. } => tell(MacChange::Moved, vni, mac, to, sequence),
             Event::Contested { vni, mac, vtep, sequence } => {
                 tracing::warn!(%vni, %mac, %vtep, sequence, "another VTEP claims a MAC that is attached here");
-                tell(MacChange::Claimed, vni, mac, Some(vtep));
+                tell(MacChange::Claimed, vni, mac, Some(vtep), sequence);
             }
             Event::LearnedGone { vni, mac, vtep } => {
-                tell(MacChange::Moved, vni, mac, Some(vtep));
+                tell(MacChange::Moved, vni, mac, Some(vtep), 0);
                 self.learned.forget(vni, mac);
             }
             Event::Frozen { vni, mac } => {
                 tracing::warn!(%vni, %mac, "MAC moved too often: frozen where it is; `vtepctl mac unfreeze` frees it");
-                tell(MacChange::Frozen, vni, mac, None);
+                tell(MacChange::Frozen, vni, mac, None, 0);
             }
-            Event::Thawed { vni, mac } => tell(MacChange::Unfrozen, vni, mac, None),
+            Event::Thawed { vni, mac } => tell(MacChange::Unfrozen, vni, mac, None, 0),
             Event::LimitReached { vni, limit } => {
                 tracing::warn!(%vni, limit, "the VNI has as many MACs of EVPN as max-macs allows");
             }
@@ -254,7 +254,7 @@ impl Engine {
         let vnis: Vec<_> = self.config.vnis().keys().copied().collect();
         for vni in vnis {
             let content = self.config.vnis()[&vni].clone();
-            self.evpn_vni(vni, &content.settings(), now);
+            self.evpn_vni(vni, content.settings(), now);
             content.ports().values().for_each(|port| self.evpn_port(vni, None, Some(port), now));
             let instance = &mut self.evpn.instance;
             content.fdb().iter().for_each(|(mac, entry)| instance.static_mac_add(vni, *mac, entry.vtep));

@@ -54,7 +54,7 @@ impl Engine {
                 match join(*group, *index) {
                     Ok(socket) => drop(self.groups.joined.insert(place, socket)),
                     Err(error) => {
-                        tracing::error!(%group, ifindex = index, %error, "can't join the multicast group")
+                        tracing::error!(%group, ifindex = index, %error, "can't join the multicast group");
                     }
                 }
             }

@@ -101,6 +101,7 @@ impl Engine {
             self.learned.put(vni, mac, &key, now);
             return;
         }
+        let moved = known.is_some();
         if self.learned.counts.get(&key).copied().unwrap_or(0) >= learn.limit {
             return;
         }
@@ -113,10 +114,16 @@ impl Engine {
         self.carry(now);
         match self.tables.set_local_mac(vni, mac, port) {
             Ok(()) => {
-                let event =
-                    if known.is_some() { monitor::MacChange::Moved } else { monitor::MacChange::Added };
+                let event = if moved { monitor::MacChange::Moved } else { monitor::MacChange::Added };
                 self.learned.put(vni, mac, &key, now);
-                let told = monitor::MacEvent { event, vni, mac: mac.get(), port: Some(key), vtep: None };
+                let told = monitor::MacEvent {
+                    event,
+                    vni,
+                    mac: mac.get(),
+                    port: Some(key),
+                    vtep: None,
+                    sequence: 0,
+                };
                 self.news.push(monitor::Event::Mac(told));
             }
             Err(error) => {
@@ -151,6 +158,7 @@ impl Engine {
                 mac: mac.get(),
                 port: None,
                 vtep: None,
+                sequence: 0,
             };
             self.news.push(monitor::Event::Mac(told));
         }

@@ -28,24 +28,21 @@ mod workers;
 pub use tables::{MAX_DOMAINS, MAX_PORTS, TableError, TableWriter, VtepUse};
 pub use workers::{WorkerPlan, Workers};
 
-use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::{Registry, Token};
 use vtep_dataplane::addr::{Vni, VtepAddr};
-use vtep_dataplane::afxdp::{self, BusyPoll, HugePages, Mode, Umem, UmemConfig};
+use vtep_dataplane::afxdp::{HugePages, Umem, UmemConfig};
 use vtep_dataplane::event::Event;
 use vtep_dataplane::table::nexthop::{OuterHeader, Path};
-use vtep_dataplane::table::{Dscp, Settings};
 
 use crate::api::event as monitor;
 use crate::config::{self, BatchError, Change, Config, InterfaceName, PortKey};
 use crate::speaker::Speaker;
 use crate::underlay::{self, Underlay};
 use budget::Budget;
-use devices::{DeviceError, DeviceSettings, Devices, Prepared, Purpose};
+use devices::{DeviceError, Devices, Purpose};
 use evpn::Evpn;
 use groups::Groups;
 use learn::Learned;

@@ -9,7 +9,6 @@ use vtep_dataplane::table::neighbor::{Neighbor, NeighborReader, NeighborTable};
 use super::Engine;
 use super::tables::{TableError, TableWriter};
 use crate::api::show::{MacKind, NeighborRow, Query};
-use crate::config::PortKey;
 
 /// Neighbours at most: over all VNIs.
 pub const MAX_NEIGHBORS: usize = 4 << 20;

@@ -1,7 +1,6 @@
 //! Tenant ports: rows of the port table made from configuration and from what their interfaces are now.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use vtep_dataplane::addr::{PortId, Vni};
