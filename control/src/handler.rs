@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::api::action::Action;
 use crate::api::dispatch::Handler;
 use crate::api::message::{
     ApiError, ConfigCheck, ConfigDiff, ConfigRequest, ConfigSave, Source, Target, code,
@@ -148,6 +149,15 @@ impl Handler for ApiHandler {
 
     fn show(&mut self, request: &ShowRequest) -> Result<Value, ApiError> {
         self.engine.show(request, Instant::now())
+    }
+
+    fn act(&mut self, action: &Action) -> Result<Value, ApiError> {
+        Err(ApiError::refused(match action {
+            Action::MacMove(asked) if self.engine.config().port_vni(&asked.port()) != Some(asked.vni) => {
+                config::ChangeError::NoPort(asked.port(), asked.vni).to_string()
+            }
+            _ => config::ChangeError::NoBgp.to_string(),
+        }))
     }
 
     fn config(&mut self, request: &ConfigRequest) -> Result<Value, ApiError> {

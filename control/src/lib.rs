@@ -1,5 +1,5 @@
-//! The control side of vtepd: configuration, control socket, underlay resolution, BGP, and the engine that makes tables
-//! of it.
+//! The control side of vtepd: configuration, control socket, underlay resolution, BGP EVPN, and the engine that makes
+//! tables of it.
 
 #![forbid(unsafe_code)]
 
@@ -9,6 +9,8 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod engine;
+pub mod evpn;
 pub mod handler;
+pub mod rib;
 pub mod speaker;
 pub mod underlay;

@@ -5,7 +5,7 @@ use vtep_dataplane::afxdp::{Mode, Program, SocketConfig, Umem, UmemConfig, UmemM
 use vtep_dataplane::core::frame::Pool;
 
 /// Chunks of a link's memory: the rings full twice over.
-const CHUNKS: u32 = 16_384;
+pub const CHUNKS: u32 = 16_384;
 
 /// Chunks for one socket to receive into.
 const RECEIVE: u32 = 4096;
@@ -19,7 +19,8 @@ pub struct Link {
     pub ports: Vec<XskPort>,
     /// The free chunks.
     pub pool: Pool<UmemMemory>,
-    devices: Vec<XdpDevice>,
+    /// The devices with their programs.
+    pub devices: Vec<XdpDevice>,
 }
 
 impl Link {

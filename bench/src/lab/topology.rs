@@ -8,7 +8,7 @@
 
 use super::net::{Namespace, run};
 use crate::row::Failure;
-use crate::traffic::template::{FIRST_PORT, Shape};
+use crate::traffic::template::{FIRST_PORT, Shape, Tunnel};
 use std::net::Ipv4Addr;
 use vtep_dataplane::addr::{HostMac, MacAddr, Vni};
 
@@ -73,6 +73,14 @@ pub fn destination() -> Result<HostMac, Failure> {
     parsed(TO)
 }
 
+/// The generator's MAC.
+///
+/// # Errors
+/// None: the text is a MAC.
+pub fn source() -> Result<HostMac, Failure> {
+    parsed(FROM)
+}
+
 /// (MAC of the forwarder's underlay interface, MAC of the sink).
 ///
 /// # Errors
@@ -81,19 +89,35 @@ pub fn underlay_macs() -> Result<(MacAddr, MacAddr), Failure> {
     Ok((parsed(UNDERLAY_MAC)?, parsed(SINK_MAC)?))
 }
 
-/// What the generator sends: frames of `size` bytes, known unicast to the MAC behind the remote VTEP.
+/// Which way the frames go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// From the tenant to the remote VTEP: encapsulation.
+    Out,
+    /// From the remote VTEP to the tenant: decapsulation.
+    In,
+}
+
+/// What is sent, inner frames of `size` bytes, known unicast: out, from the tenant to the MAC behind the remote VTEP; in,
+/// the other way, in VXLAN.
 ///
 /// # Errors
-/// None: the texts are MACs.
-pub fn shape(size: usize) -> Result<Shape, Failure> {
-    Ok(Shape {
-        source: parsed(FROM)?,
-        destination: destination()?.get(),
-        destinations: 1,
-        flows: FLOWS,
-        size,
-        tunnel: None,
-    })
+/// None: the texts are MACs and the number is a VNI.
+pub fn shape(size: usize, way: Way) -> Result<Shape, Failure> {
+    let (destination_mac, source_mac) = underlay_macs()?;
+    let tunnel = Tunnel {
+        source_mac,
+        destination_mac,
+        source: REMOTE,
+        destination: LOCAL,
+        udp_port: UDP_PORT,
+        vni: vni()?,
+    };
+    let (from, to, tunnel) = match way {
+        Way::Out => (source()?, destination()?, None),
+        Way::In => (destination()?, source()?, Some(tunnel)),
+    };
+    Ok(Shape { source: from, destination: to.get(), destinations: 1, flows: FLOWS, size, tunnel })
 }
 
 impl Topology {
@@ -124,6 +148,13 @@ impl Topology {
         sink.ip(&format!("link set {SINK} mtu 1600"))?;
         forwarder.ip(&format!("address add {LOCAL}/24 dev {UNDERLAY}"))?;
         forwarder.ip(&format!("neigh replace {REMOTE} lladdr {SINK_MAC} dev {UNDERLAY} nud permanent"))?;
+        for (namespace, interface) in
+            [(generator, GENERATOR), (forwarder, TENANT), (forwarder, UNDERLAY), (sink, SINK)]
+        {
+            // A veth link carries frames of the kernel's generator when both ends have GRO (or XDP), and then polls
+            // (NAPI) as a network card does.
+            namespace.within(|| run("ethtool", &format!("-K {interface} gro on")))?;
+        }
         Ok(topology)
     }
 

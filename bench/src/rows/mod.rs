@@ -17,6 +17,7 @@ pub const ALL: &[Spec] = &[
     fdb::RATIO,
     fdb::UPDATE,
     real::XSK,
+    real::XSK_DECAP,
     real::KERNEL,
 ];
 

@@ -1,6 +1,7 @@
 //! Rows over real links: VXLAN forwarding against a bare AF_XDP forwarder, and against Linux.
 
 use crate::lab::forwarder::{Forwarder, Work};
+use crate::lab::topology::Way;
 use crate::lab::trial::{Arrive, Counted, FORWARDER_CORE, GENERATOR_CORE, Range};
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
 use std::time::Duration;
@@ -11,7 +12,16 @@ pub const XSK: Spec = Spec {
     measures: "VXLAN encapsulation over AF_XDP on veth / bare AF_XDP rx -> tx on the same link, 60 B frames",
     unit: "x",
     bar: Bar::AtLeast(0.90),
-    open: |effort| Ok(Box::new(Xsk::open(effort)?)),
+    open: |effort| Ok(Box::new(Xsk::open(effort, Way::Out)?)),
+};
+
+/// The same, the other way.
+pub const XSK_DECAP: Spec = Spec {
+    name: "xsk-ratio-decap",
+    measures: "VXLAN decapsulation over AF_XDP on veth / bare AF_XDP rx -> tx of the same packets, 60 B inner frames",
+    unit: "x",
+    bar: Bar::AtLeast(0.90),
+    open: |effort| Ok(Box::new(Xsk::open(effort, Way::In)?)),
 };
 
 /// Ours against the kernel.
@@ -82,9 +92,12 @@ struct Xsk {
 }
 
 impl Xsk {
-    fn open(effort: Effort) -> Result<Self, Failure> {
-        let mut range = Range::new("xsk", SIZE)?;
-        for (work, arrive) in [(Work::Bare, Arrive::Plain), (Work::Vxlan, Arrive::Vxlan)] {
+    fn open(effort: Effort, way: Way) -> Result<Self, Failure> {
+        let (mut range, bare, vxlan) = match way {
+            Way::Out => (Range::new("xsk", SIZE, way)?, Arrive::Plain, Arrive::Vxlan),
+            Way::In => (Range::new("xsk-in", SIZE, way)?, Arrive::Vxlan, Arrive::Plain),
+        };
+        for (work, arrive) in [(Work::Bare, bare), (Work::Vxlan, vxlan)] {
             let _running = Forwarder::start(&range.topology, work, FORWARDER_CORE)?;
             range.check(arrive)?;
         }
@@ -124,10 +137,10 @@ struct Kernel {
 
 impl Kernel {
     fn open(effort: Effort) -> Result<Self, Failure> {
-        let mut linux = Range::new("linux", SIZE)?;
+        let mut linux = Range::new("linux", SIZE, Way::Out)?;
         linux.topology.add_kernel_vtep()?;
         linux.check(Arrive::Vxlan)?;
-        let mut range = Range::new("ours", SIZE)?;
+        let mut range = Range::new("ours", SIZE, Way::Out)?;
         let running = Forwarder::start(&range.topology, Work::Vxlan, FORWARDER_CORE)?;
         range.check(Arrive::Vxlan)?;
         drop(running);

@@ -51,7 +51,7 @@ pub struct PeerConfig {
     pub connect_retry: Duration,
     /// First and longest time in Idle after an error; it doubles from error to error.
     pub idle_hold: (Duration, Duration),
-    /// How long a peer may read nothing (RFC 9687).
+    /// How long a peer may read nothing; RFC 9687 advises 8 minutes, and at least twice the hold time.
     pub send_hold: Duration,
     /// Offer messages of up to 65535 octets (RFC 8654).
     pub extended_messages: bool,

@@ -40,7 +40,7 @@ pub use problem::{Problem, Problems, Severity};
 pub use request::CHANGE_METHODS;
 pub use routing::{BGP_PORT, BgpNeighbor, BgpSettings, Duplicates, EvpnSettings, Password};
 pub use save::save;
-pub use target::{RouteTargets, Tag, target_text};
+pub use target::{RouteTargets, Tag, rd_of, target_of, target_text};
 
 #[cfg(test)]
 mod tests;

@@ -52,12 +52,29 @@ fn octets(text: &str) -> Option<(u8, [u8; 6])> {
     }
 }
 
-fn read(value: &Located, what: &str) -> Read<(u8, [u8; 6])> {
+/// A route distinguisher from its text. Types that have no text of their own are written as 16 hexadecimal digits.
+#[must_use]
+pub fn rd_of(text: &str) -> Option<Rd> {
+    if let Some(raw) = text.strip_prefix("0x") {
+        return u64::from_str_radix(raw, 16).ok().map(|raw| Rd(raw.to_be_bytes()));
+    }
+    octets(text).map(|(kind, [a, b, c, d, e, f])| Rd([0, kind, a, b, c, d, e, f]))
+}
+
+/// A route target from its text.
+#[must_use]
+pub fn target_of(text: &str) -> Option<ExtendedCommunity> {
+    octets(text).map(|(kind, [a, b, c, d, e, f])| ExtendedCommunity([kind, 2, a, b, c, d, e, f]))
+}
+
+/// What `parse` makes of the text; `None` for `"auto"`.
+fn read<T>(value: &Located, what: &str, parse: fn(&str) -> Option<T>) -> Read<Option<T>> {
     let found = match &value.node {
-        Node::Text(text) => octets(text),
+        Node::Text(text) if text == "auto" => return Ok(None),
+        Node::Text(text) => parse(text),
         _ => None,
     };
-    found.ok_or_else(|| {
+    found.map(Some).ok_or_else(|| {
         format!(
             "{} is no {what}; write \"AS:n\" or \"IP:n\", such as \"65000:100\"; n has 16 bits after an IP or an AS above 65535",
             value.describe()
@@ -67,20 +84,12 @@ fn read(value: &Located, what: &str) -> Read<(u8, [u8; 6])> {
 
 /// A route distinguisher; `None` for `"auto"`.
 pub(super) fn rd(value: &Located) -> Read<Option<Rd>> {
-    if value.node == Node::Text("auto".to_owned()) {
-        return Ok(None);
-    }
-    let (kind, [a, b, c, d, e, f]) = read(value, "route distinguisher")?;
-    Ok(Some(Rd([0, kind, a, b, c, d, e, f])))
+    read(value, "route distinguisher", rd_of)
 }
 
 /// A route target; `None` for `"auto"`.
 fn target(value: &Located) -> Read<Option<ExtendedCommunity>> {
-    if value.node == Node::Text("auto".to_owned()) {
-        return Ok(None);
-    }
-    let (kind, [a, b, c, d, e, f]) = read(value, "route target")?;
-    Ok(Some(ExtendedCommunity([kind, 2, a, b, c, d, e, f])))
+    read(value, "route target", target_of)
 }
 
 /// A list of route targets, in which `"auto"` may stand.

@@ -72,6 +72,7 @@ impl Workers {
                 pool,
                 snapshots: tables.snapshots(),
                 macs: tables.mac_reader(),
+                neighbors: tables.neighbor_reader(),
                 exchange: all.exchange.clone(),
                 events: all.events.clone(),
                 commands: received,

@@ -3,6 +3,7 @@
 //! Options that Rust's libraries have no call for go through `nix::setsockopt_impl!`, which makes a typed `setsockopt` of a
 //! plain structure, so that nothing here is unsafe.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
@@ -12,13 +13,23 @@ use nix::sys::socket::SetSockOpt;
 use nix::sys::socket::sockopt::SetStruct;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
+/// A TCP-MD5 key. Not shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(pub Box<[u8]>);
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password")
+    }
+}
+
 /// What a neighbour's connections have in common.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TcpOptions {
     /// Our address; `None` = as the route says.
     pub local: Option<IpAddr>,
     /// TCP-MD5 password, 1..=80 bytes (`TCP_MD5SIG_MAXKEYLEN`, include/uapi/linux/tcp.h).
-    pub password: Option<String>,
+    pub password: Option<Password>,
     /// GTSM: the neighbour is at most this many hops away, 1..=254. Sends with TTL 255 and takes only packets with a
     /// TTL of 256 - hops or more.
     pub ttl_security: Option<u8>,
@@ -63,9 +74,9 @@ nix::setsockopt_impl!(
 
 impl Md5Key {
     /// The key for segments to and from `neighbor`; `None` when the password is empty or too long.
-    fn new(neighbor: IpAddr, password: &str) -> Option<Self> {
+    fn new(neighbor: IpAddr, password: &[u8]) -> Option<Self> {
         let mut key = [0; MAX_PASSWORD];
-        key.get_mut(..password.len()).filter(|room| !room.is_empty())?.copy_from_slice(password.as_bytes());
+        key.get_mut(..password.len()).filter(|room| !room.is_empty())?.copy_from_slice(password);
         let mut address = [0; 126];
         // sockaddr_in: port 2, address 4. sockaddr_in6: port 2, flow 4, address 16.
         let family = match neighbor {
@@ -97,8 +108,8 @@ fn new_socket(address: IpAddr) -> io::Result<rustix::fd::OwnedFd> {
 /// # Errors
 /// EINVAL for a password that is empty or longer than [`MAX_PASSWORD`], ENOENT or EOPNOTSUPP when the kernel has no
 /// TCP-MD5.
-pub fn set_password(socket: impl AsFd, neighbor: IpAddr, password: &str) -> io::Result<()> {
-    let key = Md5Key::new(neighbor, password).ok_or(io::ErrorKind::InvalidInput)?;
+pub fn set_password(socket: impl AsFd, neighbor: IpAddr, password: &Password) -> io::Result<()> {
+    let key = Md5Key::new(neighbor, &password.0).ok_or(io::ErrorKind::InvalidInput)?;
     Ok(TcpMd5Sig.set(&socket.as_fd(), &key)?)
 }
 
@@ -184,9 +195,10 @@ mod tests {
         let loopback: IpAddr = [127, 0, 0, 1].into();
         let listener = std::net::TcpListener::bind((loopback, 0))?;
         if let Some(password) = theirs {
-            set_password(&listener, loopback, password)?;
+            set_password(&listener, loopback, &Password(password.as_bytes().into()))?;
         }
-        let options = TcpOptions { password: ours.map(str::to_owned), ..TcpOptions::default() };
+        let password = ours.map(|password| Password(password.as_bytes().into()));
+        let options = TcpOptions { password, ..TcpOptions::default() };
         let stream = connect(listener.local_addr()?, &options)?;
         let mut fds = [rustix::event::PollFd::new(&stream, rustix::event::PollFlags::OUT)];
         let patience = rustix::event::Timespec { tv_sec: 0, tv_nsec: 300_000_000 };
@@ -215,9 +227,9 @@ mod tests {
     #[test]
     fn a_password_has_1_to_80_bytes() {
         let loopback: IpAddr = [127, 0, 0, 1].into();
-        assert!(Md5Key::new(loopback, "").is_none());
-        assert!(Md5Key::new(loopback, &"x".repeat(81)).is_none());
-        assert!(Md5Key::new("2001:db8::1".parse().unwrap(), &"x".repeat(80)).is_some());
+        assert!(Md5Key::new(loopback, b"").is_none());
+        assert!(Md5Key::new(loopback, &[b'x'; 81]).is_none());
+        assert!(Md5Key::new("2001:db8::1".parse().unwrap(), &[b'x'; 80]).is_some());
         // sockaddr_storage 128, flags to ifindex 8, key 80.
         assert_eq!(size_of::<Md5Key>(), 216);
     }

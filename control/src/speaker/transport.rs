@@ -8,7 +8,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use super::socket::{self, TcpOptions};
-use crate::bgp::{Conn, Output, Peer, QueueFull};
+use crate::bgp::{Conn, Output, Peer};
 
 /// Octets read at once.
 const CHUNK: usize = 1 << 16;
@@ -24,8 +24,8 @@ pub trait Routes {
     /// How many routes of the neighbour are held.
     fn held(&self, neighbor: IpAddr) -> usize;
 
-    /// Says what there is to say, until `send` has no more room. To be called again when it has.
-    fn speak(&mut self, neighbor: IpAddr, send: &mut dyn FnMut(&[u8]) -> Result<(), QueueFull>, now: Instant);
+    /// Queues what there is to say, as far as the peer has room. To be called again when it has.
+    fn speak(&mut self, neighbor: IpAddr, peer: &mut Peer, now: Instant);
 }
 
 /// One TCP connection.
@@ -53,7 +53,8 @@ impl Tokens {
         Self { next: first.0 }
     }
 
-    fn take(&mut self) -> Token {
+    /// The next one.
+    pub(super) fn take(&mut self) -> Token {
         self.next += 1;
         Token(self.next)
     }
@@ -145,18 +146,12 @@ impl Neighbor {
             self.read(place, context);
         }
         loop {
-            self.speak(context);
+            context.routes.speak(self.address.ip(), &mut self.peer, context.now);
             self.outputs(context);
             if !self.write(context) {
                 break;
             }
         }
-    }
-
-    /// Lets the routes say what they have, as far as the peer takes it.
-    fn speak<R: Routes>(&mut self, context: &mut Context<'_, R>) {
-        let (peer, now) = (&mut self.peer, context.now);
-        context.routes.speak(self.address.ip(), &mut |message| peer.send(now, message), now);
     }
 
     fn keep<R>(&mut self, conn: Conn, mut stream: TcpStream, up: bool, context: &mut Context<'_, R>) {

@@ -25,6 +25,7 @@ use crate::event::{Event, Events};
 use crate::port::Port;
 use crate::table::Snapshot;
 use crate::table::mac::MacReader;
+use crate::table::neighbor::NeighborReader;
 use crate::table::publish::Reader;
 use crossbeam::channel::{Receiver, Sender};
 use exchange::Exchange;
@@ -89,6 +90,8 @@ pub struct Parts<M, P> {
     pub snapshots: Reader<Snapshot>,
     /// The MAC table.
     pub macs: MacReader,
+    /// The neighbour table.
+    pub neighbors: NeighborReader,
     /// Hand-off between workers.
     pub exchange: Arc<Exchange>,
     /// To the control thread.
@@ -192,15 +195,25 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
 
     /// Receives one burst from a slot, decides, and sends what comes of it.
     fn serve(&mut self, place: usize, now: u64) -> usize {
-        let Self { parts, slots, burst, pipeline, outbox, .. } = self;
-        let slot = &mut slots[place];
-        let received = slot.port.receive(&mut parts.pool, burst);
+        let slot = &mut self.slots[place];
+        let received = slot.port.receive(&mut self.parts.pool, &mut self.burst);
         if received > 0 {
-            let tables = Tables { snapshot: parts.snapshots.get(), macs: &parts.macs };
-            pipeline.burst(tables, now, slot.device, burst, &mut parts.pool, outbox);
-            self.dispatch();
+            let device = slot.device;
+            self.process(device, now);
         }
         received
+    }
+
+    /// Puts what `device` has received through the pipeline, and sends what comes of it.
+    fn process(&mut self, device: DeviceId, now: u64) {
+        let Self { parts, burst, pipeline, outbox, .. } = self;
+        let snapshot = parts.snapshots.get();
+        let tables = Tables { snapshot, macs: &parts.macs, neighbors: &parts.neighbors };
+        pipeline.burst(tables, now, device, burst, &mut parts.pool, outbox);
+        while let Some(notice) = pipeline.next_notice() {
+            parts.events.send(Event::Notice(notice));
+        }
+        self.dispatch();
     }
 
     /// Takes over frames that other workers want sent on our queues.
@@ -344,7 +357,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
 
     /// Puts a frame into the pipeline as if `device` had received it.
     fn inject(&mut self, device: DeviceId, bytes: &[u8]) {
-        let Self { parts, burst, pipeline, outbox, started, .. } = self;
+        let parts = &mut self.parts;
         let Some(mut frame) = parts.pool.take() else {
             return count_drops(parts, device, Reason::NoFrame, 1);
         };
@@ -352,11 +365,8 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         if frame.place(HEADROOM, bytes.len(), chunk_size).is_ok() {
             parts.pool.memory_mut().bytes_mut(&mut frame).copy_from_slice(bytes);
         }
-        burst.push(frame);
-        let tables = Tables { snapshot: parts.snapshots.get(), macs: &parts.macs };
-        let now = started.elapsed().as_nanos() as u64;
-        pipeline.burst(tables, now, device, burst, &mut parts.pool, outbox);
-        self.dispatch();
+        self.burst.push(frame);
+        self.process(device, self.now());
     }
 
     /// Sends on the first queue that we have of each device.

@@ -6,6 +6,7 @@ use crate::port::memory::{HeapMemory, MemoryPort, memory_pools};
 use crate::stats::Counters;
 use crate::table::flood::{FloodList, VtepSet};
 use crate::table::mac::MacTable;
+use crate::table::neighbor::NeighborTable;
 use crate::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
 use crate::table::publish::Publisher;
 use crate::table::vni::{Domain, VniTable};
@@ -43,6 +44,8 @@ fn port(id: u16) -> Option<Arc<PortEntry>> {
         vlan: None,
         domain: DomainId(0),
         lock: None,
+        ips: Box::new([]),
+        learn: None,
         checksum: ChecksumMode::Auto,
         storm: None,
         max_frame: 1514,
@@ -55,8 +58,11 @@ fn snapshot(device_counters: &[Arc<Counters>]) -> Snapshot {
         id: DomainId(0),
         vni: Vni::new(100).unwrap(),
         flood: FloodList { next_hops: Box::new([]), ports: Box::new([PortId(0), PortId(1)]) },
+        group: None,
         sources: VtepSet::default(),
         pass_tags: false,
+        suppress: false,
+        miss_events: false,
         counters: Arc::new(Counters::new(2)),
     };
     Snapshot {
@@ -82,6 +88,7 @@ fn lab() -> Lab {
     let device_counters: Vec<_> = (0..2).map(|_| Arc::new(Counters::new(2))).collect();
     let publisher = Publisher::new(snapshot(&device_counters));
     let macs = MacTable::new(16);
+    let neighbors = NeighborTable::new(16);
     let exchange = Arc::new(Exchange::new(2, FRAMES as u32).unwrap());
     let events = Events::new(16);
     let (reply_to, replies) = channel::unbounded();
@@ -93,6 +100,7 @@ fn lab() -> Lab {
             pool,
             snapshots: publisher.reader(),
             macs: macs.reader(),
+            neighbors: neighbors.reader(),
             exchange: exchange.clone(),
             events: events.clone(),
             commands: received,

@@ -140,7 +140,11 @@ impl Net {
         let timers = self.peers.iter().filter_map(Peer::poll_timeout);
         let flights =
             self.links.iter().flat_map(|l| l.flight.iter().filter_map(|f| f.front().map(|(at, _)| *at)));
-        let closings = self.links.iter().flat_map(|l| l.closing.iter().flatten().copied());
+        // What is under way arrives before the end does.
+        let closings = self.links.iter().flat_map(|l| {
+            let ends = l.closing.iter().zip(&l.flight);
+            ends.filter(|(_, flight)| flight.is_empty()).filter_map(|(at, _)| *at)
+        });
         timers.chain(flights).chain(closings).min()
     }
 

@@ -306,6 +306,35 @@ fn a_restarted_peer_replaces_its_old_connection() {
 }
 
 #[test]
+fn what_is_left_of_a_collision_does_not_replace_a_young_session() {
+    let [mut a, b] = configs();
+    a.passive = true;
+    let mut net = Net::new([a, b]);
+    net.peers[A].start(net.now);
+    net.stranger(&[opening(|_| {}), KEEPALIVE.to_vec()].concat());
+    net.settle();
+    net.stranger(&opening(|_| {}));
+    assert_eq!(net.verdict(), Some(Notification::cease(cease::COLLISION, None)));
+    assert_eq!(net.state(A), State::Established);
+}
+
+#[test]
+fn a_silent_connection_does_not_keep_ours_from_being_tried() {
+    let mut net = Net::new(configs());
+    net.deaf[B] = true;
+    net.peers[A].start(net.now);
+    net.settle();
+    net.stranger(&[]);
+    net.deaf[B] = false;
+    net.peers[B].start(net.now);
+    net.peers[B].shutdown(net.now, None);
+    net.run(secs(5));
+    net.peers[B].start(net.now);
+    net.run(secs(20));
+    assert_eq!(net.state(A), State::Established);
+}
+
+#[test]
 fn without_graceful_restart_a_second_connection_is_refused() {
     let [mut a, b] = configs();
     a.restart = None;
