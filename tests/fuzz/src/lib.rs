@@ -124,7 +124,7 @@ impl Bed {
                 ports: vec![port(0, TENANT, None), port(1, TRUNK, Some(10))],
             }),
         };
-        let macs = MacTable::new(16);
+        let mut macs = MacTable::new(16);
         let hosts = [
             (1, Destination::Port(PortId(0))),
             (2, Destination::Port(PortId(1))),

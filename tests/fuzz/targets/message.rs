@@ -1,17 +1,10 @@
-//! Requests of the control socket, and the parameters of each change.
+//! Lines of the control socket: requests with their parameters, batches, and what is neither.
 #![no_main]
 
 use vtep_control::api::message::Message;
 
 libfuzzer_sys::fuzz_target!(|line: &[u8]| {
-    let requests = match Message::read(line) {
-        Ok(Message::Single(request)) => vec![request],
-        Ok(Message::Batch(requests)) => requests,
-        Err(error) => return assert!(!error.message.is_empty()),
-    };
-    for request in requests {
-        for method in vtep_control::config::CHANGE_METHODS {
-            let _ = vtep_control::config::Change::from_request(method, &request.params);
-        }
+    if let Err(error) = Message::read(line) {
+        assert!(!error.message.is_empty());
     }
 });
