@@ -11,6 +11,7 @@
 
 mod budget;
 mod devices;
+mod ids;
 mod neighbors;
 mod ports;
 mod show;

@@ -229,11 +229,15 @@ mod tests {
 
     fn neighbor(n: u32) -> Neighbor {
         let mac = HostMac::new(MacAddr::from_bits(0x0200_0000_0000 + u64::from(n))).unwrap();
-        Neighbor { mac, router: n % 2 == 1, replaces: n % 3 == 0 }
+        Neighbor { mac, router: n % 2 == 1, replaces: n.is_multiple_of(3) }
     }
 
     fn ip(n: u32) -> IpAddr {
-        if n % 2 == 0 { Ipv4Addr::from(n).into() } else { Ipv6Addr::from(u128::from(n) << 64 | 1).into() }
+        if n.is_multiple_of(2) {
+            Ipv4Addr::from(n).into()
+        } else {
+            Ipv6Addr::from(u128::from(n) << 64 | 1).into()
+        }
     }
 
     #[test]
