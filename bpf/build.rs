@@ -1,9 +1,8 @@
-//! Compiles `vtep.bpf.c` to BPF byte code with clang.
+//! Compiles the programs to BPF byte code with clang.
 
 use std::path::{Path, PathBuf};
 
 fn main() {
-    println!("cargo:rerun-if-changed=vtep.bpf.c");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let arch = std::env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets CARGO_CFG_TARGET_ARCH");
     // bpf/*.h as libbpf-sys vendors them; <asm/types.h> is elsewhere on multiarch systems such as Debian.
@@ -15,10 +14,14 @@ fn main() {
     if Path::new(&multiarch).is_dir() {
         args.push(format!("-I{multiarch}"));
     }
-    libbpf_cargo::SkeletonBuilder::new()
-        .source("vtep.bpf.c")
-        .obj(out.join("vtep.bpf.o"))
-        .clang_args(args)
-        .build()
-        .expect("clang (14 or later) must compile bpf/vtep.bpf.c");
+    for name in ["vtep", "generate"] {
+        let source = format!("{name}.bpf.c");
+        println!("cargo:rerun-if-changed={source}");
+        libbpf_cargo::SkeletonBuilder::new()
+            .source(&source)
+            .obj(out.join(format!("{name}.bpf.o")))
+            .clang_args(&args)
+            .build()
+            .unwrap_or_else(|why| panic!("clang (14 or later) must compile bpf/{source}: {why}"));
+    }
 }

@@ -2,6 +2,8 @@
 //!
 //! Attaching them and the AF_XDP sockets are the data plane's; this crate needs no `unsafe`.
 
+pub mod generate;
+
 use libbpf_rs::{ErrorExt, MapCore, MapFlags, Object, ObjectBuilder};
 use std::collections::BTreeSet;
 use std::net::IpAddr;

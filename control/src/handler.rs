@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::api::action::Action;
 use crate::api::dispatch::Handler;
 use crate::api::message::{
     ApiError, ConfigCheck, ConfigDiff, ConfigRequest, ConfigSave, Source, Target, code,
@@ -90,7 +91,10 @@ impl ApiHandler {
     /// Loads a configuration and checks it against this host.
     fn load(&self, source: &Source) -> Result<(Config, Problems), ApiError> {
         let loaded: Loaded = match &source.text {
-            Some(text) => config::parse(source.name.as_deref().unwrap_or("configuration"), text)?,
+            Some(text) => {
+                let name = source.name.as_deref().unwrap_or("configuration");
+                config::parse_request(name, text, self.engine.config())?
+            }
             None => config::load(&self.path)?,
         };
         let problems = loaded.check_host(&Host(self.engine.underlay()));
@@ -113,7 +117,7 @@ impl ApiHandler {
             return Err(ApiError::refused(message));
         }
         self.engine.change(&diff.changes, Instant::now())?;
-        Ok(describe(&diff))
+        Ok(ConfigDiff::from(&diff))
     }
 
     fn save(&self, target: &Target) -> Result<ConfigSave, ApiError> {
@@ -125,13 +129,6 @@ impl ApiHandler {
             ApiError::refused(format!("{}: can't be written: {error}", self.path.display()))
         })?;
         Ok(ConfigSave { path: Some(self.path.display().to_string()), text: None })
-    }
-}
-
-fn describe(diff: &Diff) -> ConfigDiff {
-    ConfigDiff {
-        changes: diff.changes.iter().map(ToString::to_string).collect(),
-        restart: diff.restart.iter().map(|key| (*key).to_owned()).collect(),
     }
 }
 
@@ -154,6 +151,15 @@ impl Handler for ApiHandler {
         self.engine.show(request, Instant::now())
     }
 
+    fn act(&mut self, action: &Action) -> Result<Value, ApiError> {
+        Err(ApiError::refused(match action {
+            Action::MacMove(asked) if self.engine.config().port_vni(&asked.port()) != Some(asked.vni) => {
+                config::ChangeError::NoPort(asked.port(), asked.vni).to_string()
+            }
+            _ => config::ChangeError::NoBgp.to_string(),
+        }))
+    }
+
     fn config(&mut self, request: &ConfigRequest) -> Result<Value, ApiError> {
         let answer = match request {
             ConfigRequest::Check(source) => {
@@ -161,7 +167,7 @@ impl Handler for ApiHandler {
                 let warnings = problems.list().iter().map(ToString::to_string).collect();
                 serde_json::to_value(ConfigCheck { warnings })
             }
-            ConfigRequest::Diff(source) => serde_json::to_value(describe(&self.diff(source)?)),
+            ConfigRequest::Diff(source) => serde_json::to_value(ConfigDiff::from(&self.diff(source)?)),
             ConfigRequest::Apply(source) => serde_json::to_value(self.apply(source)?),
             ConfigRequest::Save(target) => serde_json::to_value(self.save(target)?),
         };

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use vtep_control::api::action::Action;
 use vtep_control::api::client::{Client, ClientError};
 use vtep_control::api::dispatch::{Handler, dispatch};
 use vtep_control::api::message::{ApiError, ConfigRequest, code};
@@ -36,16 +37,22 @@ impl Handler for Daemon {
             kind: MacKind::Static,
             port: None,
             vtep: Some(vtep),
+            sequence: None,
             flags: Vec::new(),
             age: None,
         };
-        let all = self
-            .0
-            .vnis()
-            .iter()
-            .flat_map(|(vni, content)| content.fdb().iter().map(|(mac, vtep)| (*vni, mac.get(), *vtep)));
+        let all = self.0.vnis().iter().flat_map(|(vni, content)| {
+            content.fdb().iter().map(|(mac, entry)| (*vni, mac.get(), entry.vtep))
+        });
         let rows = Rows::page(all.map(row), |row| MacCursor(row.vni, row.mac), query);
         Ok(serde_json::to_value(rows.map_err(ApiError::refused)?).unwrap())
+    }
+
+    fn act(&mut self, action: &Action) -> Result<Value, ApiError> {
+        match action {
+            Action::MacMove(_) | Action::MacUnfreeze(_) => Ok(json!({})),
+            _ => Err(ApiError::refused("BGP is not configured; add [bgp] with asn first")),
+        }
     }
 
     fn config(&mut self, request: &ConfigRequest) -> Result<Value, ApiError> {
@@ -175,11 +182,13 @@ fn wrong_requests_get_the_codes_of_json_rpc() {
     let fixture = Fixture::new();
     let mut client = fixture.client();
     let deep = "[".repeat(100_000);
+    let many = format!("[{}0]", "0,".repeat(400_000));
     for (line, wanted) in [
         ("{", code::PARSE),
         (deep.as_str(), code::PARSE),
         ("[]", code::INVALID_REQUEST),
         ("7", code::INVALID_REQUEST),
+        (many.as_str(), code::INVALID_REQUEST),
         (r#"{"jsonrpc":"1.0","id":1,"method":"show.status"}"#, code::INVALID_REQUEST),
         (r#"{"jsonrpc":"2.0","id":{},"method":"show.status"}"#, code::INVALID_REQUEST),
         (r#"{"jsonrpc":"2.0","id":1,"method":"show.nothing"}"#, code::NO_METHOD),
@@ -303,6 +312,31 @@ fn sockets_are_private_stale_ones_replaced_and_live_ones_respected() {
     assert!(matches!(Server::bind(&stale, Some("no such group")), Err(BindError::NoGroup(_))));
     let nobody = Client::connect(Path::new("/nonexistent/vtepd.sock")).unwrap_err();
     assert!(nobody.to_string().starts_with("vtepd is not running"), "{nobody}");
+}
+
+#[test]
+fn another_user_is_refused_before_anything_is_parsed() {
+    let fixture = Fixture::new();
+    // Even when somebody opens the socket's mode, who is neither root nor a member of the group stays out.
+    for path in [&fixture.directory, &fixture.path] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    // The user can't reach the build directory, so a copy of the program runs.
+    let program = fixture.directory.join("vtepctl");
+    std::fs::copy(env!("CARGO_BIN_EXE_vtepctl"), &program).unwrap();
+    let output = std::process::Command::new("setpriv")
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .arg(&program)
+        .arg("--socket")
+        .arg(&fixture.path)
+        .args(["vni", "add", "200"])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("you may not use this socket: be root, or a member"), "{stderr}");
+    let error = fixture.client().call("vni.del", json!({"vni": 200})).unwrap_err();
+    assert!(error.to_string().contains("VNI 200 is not configured"), "{error}");
 }
 
 #[test]

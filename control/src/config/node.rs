@@ -46,15 +46,15 @@ impl Located {
     }
 
     /// A request's value; its nesting was bounded when it was parsed.
-    pub(crate) fn from_json(value: Value) -> Self {
+    pub(crate) fn from_json(value: &Value) -> Self {
         let node = match value {
-            Value::String(text) => Node::Text(text),
-            Value::Bool(value) => Node::Boolean(value),
+            Value::String(text) => Node::Text(text.clone()),
+            Value::Bool(value) => Node::Boolean(*value),
             Value::Number(number) => {
                 number.as_i64().map_or_else(|| Node::Other(number.to_string()), Node::Integer)
             }
-            Value::Array(items) => Node::Array(items.into_iter().map(Self::from_json).collect()),
-            Value::Object(map) => Node::Table(map.into_iter().map(Entry::from_json).collect()),
+            Value::Array(items) => Node::Array(items.iter().map(Self::from_json).collect()),
+            Value::Object(map) => Node::Table(map.iter().map(Entry::from_json).collect()),
             Value::Null => Node::Other("null".to_owned()),
         };
         Self { line: 0, node }
@@ -62,8 +62,8 @@ impl Located {
 }
 
 impl Entry {
-    fn from_json((key, value): (String, Value)) -> Self {
-        Self { key, line: 0, value: Located::from_json(value) }
+    fn from_json((key, value): (&String, &Value)) -> Self {
+        Self { key: key.clone(), line: 0, value: Located::from_json(value) }
     }
 }
 

@@ -266,10 +266,16 @@ impl Engine {
                 self.remove_port(port);
                 self.sync_port_neighbors(*vni, port, &before)?;
             }
-            Change::FdbAdd { vni, mac, vtep } => self.tables.set_remote_mac(*vni, *mac, *vtep)?,
+            Change::FdbAdd { vni, mac, vtep, .. } => self.tables.set_remote_mac(*vni, *mac, *vtep)?,
             Change::FdbDel { vni, mac } => self.tables.remove_mac(*vni, *mac),
             Change::FloodAdd { vni, vtep } => self.tables.add_flood(*vni, *vtep)?,
             Change::FloodDel { vni, vtep } => self.tables.remove_flood(*vni, *vtep),
+            Change::GroupAdd { .. }
+            | Change::GroupDel { .. }
+            | Change::BgpSet { .. }
+            | Change::BgpNeighborAdd { .. }
+            | Change::BgpNeighborSet { .. }
+            | Change::BgpNeighborDel { .. } => {}
             Change::NeighborAdd { vni, ip, .. } | Change::NeighborDel { vni, ip } => {
                 self.sync_neighbor(*vni, *ip)?;
             }

@@ -63,7 +63,7 @@ impl Engine {
         let mac = content.and_then(|content| {
             let port =
                 || content.ports().values().find(|port| port.ips.contains(&ip) && port.macs.len() == 1);
-            content.neighbors().get(&ip).or_else(|| port()?.macs.first()).copied()
+            content.neighbors().get(&ip).map(|entry| entry.mac).or_else(|| port()?.macs.first().copied())
         });
         match mac {
             Some(mac) => self.tables.set_neighbor(vni, ip, Neighbor::host(mac)),

@@ -118,6 +118,7 @@ impl Ports {
             id: managed.id,
             name: interface.to_string(),
             role,
+            software: managed.open().is_some_and(|open| open.xdp.is_software()),
             sender: managed.senders(workers),
             counters: managed.counters.clone(),
         };
@@ -151,7 +152,8 @@ impl PortState {
             device: managed.id,
             vlan: key.vlan,
             domain,
-            lock: self.config.lock.then(|| TableWriter::lock_list(self.config.macs.iter().copied())),
+            // Both sets are sorted, as the workers need them.
+            lock: self.config.lock.then(|| self.config.macs.iter().map(|mac| mac.get()).collect()),
             ips: self.config.ips.iter().copied().collect(),
             learn: None,
             checksum: self.config.checksum,

@@ -55,6 +55,9 @@ impl Engine {
             }
             ShowRequest::Underlay(query) => answer(self.underlay_page(now, query)),
             ShowRequest::Drops(query) => answer(Ok(self.drop_rows(query))),
+            ShowRequest::BgpSummary | ShowRequest::BgpNeighbor(_) | ShowRequest::BgpRoutes(_) => {
+                Err(ApiError::refused(crate::config::ChangeError::NoBgp.to_string()))
+            }
             ShowRequest::Neighbors(query) => {
                 answer(Rows::page(self.neighbor_rows(query), |row| NeighborCursor(row.vni, row.ip), query))
             }
@@ -170,8 +173,16 @@ impl Engine {
     }
 
     fn mac_row(&self, (vni, mac): (Vni, MacAddr), to: Destination) -> MacRow {
-        let mut row =
-            MacRow { vni, mac, kind: MacKind::Local, port: None, vtep: None, flags: Vec::new(), age: None };
+        let mut row = MacRow {
+            vni,
+            mac,
+            kind: MacKind::Local,
+            port: None,
+            vtep: None,
+            sequence: None,
+            flags: Vec::new(),
+            age: None,
+        };
         match to {
             Destination::Port(id) => {
                 row.port = self.ports.by_id(id).cloned();

@@ -9,7 +9,7 @@ use std::mem;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use vtep_dataplane::addr::{DeviceId, DomainId, HostMac, MacAddr, NextHopId, PortId, Vni, VtepAddr};
+use vtep_dataplane::addr::{DeviceId, DomainId, HostMac, NextHopId, PortId, Vni, VtepAddr};
 use vtep_dataplane::stats::Counters;
 use vtep_dataplane::table::flood::FloodList;
 use vtep_dataplane::table::mac::{Destination, MacReader, MacTable};
@@ -482,14 +482,6 @@ impl TableWriter {
             }
         }
         VniTable::new(self.published.values().cloned())
-    }
-
-    /// The source MACs that a locked port may use, sorted.
-    #[must_use]
-    pub fn lock_list(macs: impl IntoIterator<Item = HostMac>) -> Box<[MacAddr]> {
-        let mut list: Vec<_> = macs.into_iter().map(HostMac::get).collect();
-        list.sort_unstable();
-        list.into()
     }
 }
 

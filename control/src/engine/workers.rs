@@ -128,6 +128,14 @@ impl Workers {
         asked == self.running.len()
     }
 
+    /// Makes `worker` treat a frame as one that `device` has received. Returns whether the worker takes it.
+    #[must_use]
+    pub fn inject(&self, worker: WorkerId, device: DeviceId, frame: Box<[u8]>) -> bool {
+        let taken = self.running[worker.index()].commands.try_send(Command::Inject { device, frame }).is_ok();
+        self.exchange.ring(worker);
+        taken
+    }
+
     /// Wakes sleepers, so that they take up new tables and let go of old ones.
     pub fn refresh(&self) {
         (0..self.running.len() as u16).for_each(|worker| self.exchange.ring(WorkerId(worker)));

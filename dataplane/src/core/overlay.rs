@@ -9,7 +9,7 @@ use super::frame::{Frame, FrameMemory};
 use super::local::{Exit, LocalFrame};
 use super::turn::{Blame, Turn};
 use super::verdict::Reason;
-use super::{decap, ecn, guard};
+use super::{checksum, decap, ecn, guard};
 use crate::addr::{MacAddr, NextHopId, VtepAddr};
 use crate::table::mac::{Destination, MacKey};
 use crate::wire::{ipv4, ipv6};
@@ -47,6 +47,9 @@ impl OverlayFrame {
         blame: &mut Blame<'t>,
     ) -> Result<(Option<NextHopId>, MacAddr, crate::addr::DomainId), Reason> {
         let snapshot = turn.snapshot;
+        if turn.device.software {
+            checksum::complete_tunnelled(turn.pool.memory_mut().bytes_mut(frame));
+        }
         let tunnelled = decap::parse(turn.pool.memory().bytes(frame), &snapshot.settings)?;
         let domain = snapshot.vnis.by_vni(tunnelled.vni).ok_or(Reason::UnknownVni)?;
         blame.domain = Some(domain);

@@ -229,7 +229,7 @@ mod tests {
 
     fn neighbor(n: u32) -> Neighbor {
         let mac = HostMac::new(MacAddr::from_bits(0x0200_0000_0000 + u64::from(n))).unwrap();
-        Neighbor { mac, router: n % 2 == 1, replaces: n.is_multiple_of(3) }
+        Neighbor { mac, router: n & 1 == 1, replaces: n.is_multiple_of(3) }
     }
 
     fn ip(n: u32) -> IpAddr {

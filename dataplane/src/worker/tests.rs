@@ -31,6 +31,7 @@ fn device(id: u16, counters: &Arc<Counters>) -> Option<Arc<Device>> {
         id: DeviceId(id),
         name: format!("tenant{id}"),
         role: Role::Access(PortId(id)),
+        software: true,
         sender: Box::new([WorkerId(id), WorkerId(id)]),
         counters: counters.clone(),
     }))
@@ -236,6 +237,20 @@ fn a_new_snapshot_is_taken_up_at_the_next_turn_and_the_old_one_let_go() {
     assert_eq!(lab.publisher.reclaim(), 1);
     lab.turns(1);
     assert_eq!(lab.publisher.reclaim(), 0);
+}
+
+#[test]
+fn an_injected_frame_goes_where_a_received_one_would() {
+    let mut lab = lab();
+    lab.attach(0, 0);
+    lab.attach(1, 0);
+    let frame = broadcast().into_boxed_slice();
+    lab.commands[0].send(Command::Inject { device: DeviceId(0), frame }).unwrap();
+    lab.turns(4);
+    assert_eq!(lab.sent(1), 1);
+    assert_eq!(lab.sent(0), 0);
+    lab.turns(2);
+    assert_eq!(lab.free(), 2 * FRAMES);
 }
 
 #[test]

@@ -59,7 +59,14 @@ pub(super) fn hop(address: &str, vlan: Option<u16>, resolved: bool) -> NextHop {
 
 fn device(id: u16, role: Role) -> Option<Arc<Device>> {
     let (id, sender) = (DeviceId(id), Box::new([WorkerId(0)]));
-    Some(Arc::new(Device { id, name: format!("dev{}", id.0), role, sender, counters: counters() }))
+    Some(Arc::new(Device {
+        id,
+        name: format!("dev{}", id.0),
+        role,
+        software: false,
+        sender,
+        counters: counters(),
+    }))
 }
 
 pub(super) fn port(id: u16, device: u16, vlan: Option<u16>, domain: u16) -> PortEntry {

@@ -23,6 +23,16 @@ fn changed(at: usize, bytes: &[u8]) -> Vec<u8> {
     packet
 }
 
+/// The packet with a UDP length of `udp` bytes, and an IPv4 length that agrees with it.
+fn with_lengths(udp: u16) -> Vec<u8> {
+    let mut packet = changed(UDP + 4, &udp.to_be_bytes());
+    put16(&mut packet, IP + 2, 20 + udp);
+    put16(&mut packet, IP + 10, 0);
+    let checksum = Sum::new().bytes(&packet[IP..IP + 20]).checksum();
+    put16(&mut packet, IP + 10, checksum);
+    packet
+}
+
 #[test]
 fn a_known_mac_behind_a_port_gets_the_inner_frame() {
     let mut bed = Bed::new();
@@ -84,9 +94,10 @@ fn damaged_outer_headers_are_dropped_each_for_its_reason() {
     bed.assert_dropped(0, &changed(UDP + 3, &[0xb6]), Reason::NotOurs);
     bed.assert_dropped(0, &changed(UDP + 4, &[1, 0]), Reason::OuterUdp);
     bed.assert_dropped(0, &changed(UDP + 4, &[0, 7]), Reason::OuterUdp);
-    bed.assert_dropped(0, &changed(UDP + 4, &[0, 15]), Reason::OuterTruncated);
+    bed.assert_dropped(0, &changed(UDP + 4, &[0, 15]), Reason::OuterUdp);
+    bed.assert_dropped(0, &with_lengths(15), Reason::OuterTruncated);
     bed.assert_dropped(0, &changed(IP + 2, &[0, 27]), Reason::OuterTruncated);
-    bed.assert_dropped(0, &changed(UDP + 4, &[0, 29]), Reason::InnerRunt);
+    bed.assert_dropped(0, &with_lengths(29), Reason::InnerRunt);
     bed.assert_dropped(0, &changed(VXLAN, &[0xf7]), Reason::VxlanFlags);
     bed.assert_dropped(0, &changed(VXLAN + 4, &[0, 0, 0]), Reason::UnknownVni);
     bed.assert_dropped(0, &changed(VXLAN + 4, &[0, 0, 101]), Reason::UnknownVni);

@@ -42,6 +42,10 @@ const fn fold(a: u64, b: u64) -> u64 {
 /// Keys that are looked up together: their lines stay in L1 until all are there.
 const BURST: usize = 64;
 
+/// Keys between the request for a line and the look at it. A core has about 20 lines on their way at once; asking for
+/// more at a time stalls it, and waiting with the looks until all are there leaves the memory idle meanwhile.
+const AHEAD: usize = 24;
+
 /// Buckets that the search for a chain of displacements looks at before it gives up.
 const SEARCH: usize = 512;
 
@@ -63,6 +67,41 @@ struct Step {
 /// `from` of the buckets that the search starts with.
 const START: usize = usize::MAX;
 
+/// Keys that are looked up together. It has the array's fields by value: the acquiring loads of a look would otherwise
+/// make the compiler fetch them anew for each key.
+struct Batch<'a> {
+    buckets: &'a [Bucket],
+    mask: usize,
+    seed: Seed,
+    hashes: [u64; BURST],
+    /// Places of the keys whose second bucket has to be looked at, `waiting` of them.
+    again: [u8; BURST],
+    waiting: usize,
+}
+
+impl Batch<'_> {
+    /// Starts to load the first bucket of the key in place `at`.
+    #[inline(always)]
+    fn ask(&mut self, at: usize, key: MacKey) {
+        let hash = self.seed.hash(key.0);
+        self.hashes[at] = hash;
+        prefetch(&self.buckets[pair(hash, self.mask).0]);
+    }
+
+    /// Looks at the first bucket. Without a branch that depends on where the key is, since nobody can predict that.
+    #[inline(always)]
+    fn first_look(&mut self, at: usize, key: MacKey) -> Option<Destination> {
+        let (first, second) = pair(self.hashes[at], self.mask);
+        let look = self.buckets[first].look(sought(key.0));
+        let wanted = !look.found & look.elsewhere();
+        // The first one is in L1: to ask for it once more costs less than a wrong guess.
+        prefetch(&self.buckets[if wanted { second } else { first }]);
+        self.again[self.waiting % BURST] = at as u8;
+        self.waiting += usize::from(wanted);
+        look.destination().map(Destination::from_word)
+    }
+}
+
 impl Array {
     /// An empty array.
     pub(super) fn new(buckets: usize, seed: Seed) -> Self {
@@ -70,11 +109,9 @@ impl Array {
         Self { buckets: allocate(buckets, Bucket::new), mask: buckets - 1, seed }
     }
 
-    /// The two buckets of a key, never the same one.
     #[inline]
     fn pair(&self, hash: u64) -> (usize, usize) {
-        let first = hash as usize & self.mask;
-        (first, first ^ ((hash >> 32) as usize & self.mask | 1))
+        pair(hash, self.mask)
     }
 
     /// The first bucket of a key in an array of two.
@@ -92,14 +129,20 @@ impl Array {
     /// The stored destination of a key.
     #[inline]
     pub(super) fn lookup(&self, key: u64) -> Option<u32> {
+        self.lookup_hashed(key, self.seed.hash(key))
+    }
+
+    #[inline]
+    fn lookup_hashed(&self, key: u64, hash: u64) -> Option<u32> {
         let key = sought(key);
-        let (first, second) = self.buckets_of(key);
+        let (first, second) = self.pair(hash);
+        let (first, second) = (&self.buckets[first], &self.buckets[second]);
         loop {
             let look = first.look(key);
-            if look.found.is_some() || !look.elsewhere() {
-                return look.found;
+            if look.found || !look.elsewhere() {
+                return look.destination();
             }
-            if let found @ Some(_) = second.look(key).found {
+            if let found @ Some(_) = second.look(key).destination() {
                 return found;
             }
             if first.is_still(look) {
@@ -108,29 +151,28 @@ impl Array {
         }
     }
 
-    /// [`Self::lookup`] of many keys: memory is asked for all first buckets, then for the second ones that are needed.
+    /// [`Self::lookup`] of many keys. Memory is asked for the first bucket of a key [`AHEAD`] keys before that bucket is
+    /// looked at, so that the core compares keys while lines are on their way; then for the second ones that are needed.
     #[inline]
     pub(super) fn lookup_burst(&self, keys: &[MacKey], found: &mut [Option<Destination>]) {
         for (keys, found) in keys.chunks(BURST).zip(found.chunks_mut(BURST)) {
-            let mut hashes = [0; BURST];
-            for (hash, key) in hashes.iter_mut().zip(keys) {
-                *hash = self.seed.hash(key.0);
-                prefetch(&self.buckets[self.pair(*hash).0]);
+            let Self { buckets, mask, seed } = self;
+            let (mask, seed) = (*mask, *seed);
+            let mut batch = Batch { buckets, mask, seed, hashes: [0; BURST], again: [0; BURST], waiting: 0 };
+            let (lead, rest) = keys.split_at(keys.len().min(AHEAD));
+            for (at, key) in lead.iter().enumerate() {
+                batch.ask(at, *key);
             }
-            let (mut again, mut waiting) = ([0u8; BURST], 0);
-            for (at, (key, found)) in keys.iter().zip(&mut *found).enumerate() {
-                let (first, second) = self.pair(hashes[at]);
-                let look = self.buckets[first].look(sought(key.0));
-                *found = look.found.map(Destination::from_word);
-                if look.found.is_none() && look.elsewhere() {
-                    prefetch(&self.buckets[second]);
-                    again[waiting] = at as u8;
-                    waiting += 1;
-                }
+            for (at, ((ahead, key), found)) in rest.iter().zip(keys).zip(&mut *found).enumerate() {
+                batch.ask(at + AHEAD, *ahead);
+                *found = batch.first_look(at, *key);
             }
-            for at in &again[..waiting] {
+            for (at, (key, found)) in keys.iter().zip(&mut *found).enumerate().skip(rest.len()) {
+                *found = batch.first_look(at, *key);
+            }
+            for at in &batch.again[..batch.waiting] {
                 let at = usize::from(*at);
-                found[at] = self.lookup(keys[at].0).map(Destination::from_word);
+                found[at] = self.lookup_hashed(keys[at].0, batch.hashes[at]).map(Destination::from_word);
             }
         }
     }
@@ -272,6 +314,13 @@ impl Array {
     pub(super) fn seed(&self) -> Seed {
         self.seed
     }
+}
+
+/// The two buckets of a key, never the same one.
+#[inline]
+const fn pair(hash: u64, mask: usize) -> (usize, usize) {
+    let first = hash as usize & mask;
+    (first, first ^ ((hash >> 32) as usize & mask | 1))
 }
 
 /// What to look for. Key 0 marks free places: no entry has it, nor the group address that is taken instead.

@@ -27,12 +27,19 @@ const _: () = assert!(size_of::<Bucket>() == 64);
 /// What a bucket said in one consistent look.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Look {
-    /// The stored destination, if the key was there.
-    pub(super) found: Option<u32>,
+    /// Whether the key was there.
+    pub(super) found: bool,
+    destination: u32,
     state: u32,
 }
 
 impl Look {
+    /// The stored destination, if the key was there.
+    #[inline]
+    pub(super) fn destination(self) -> Option<u32> {
+        self.found.then_some(self.destination)
+    }
+
     /// True when keys whose first bucket this is may stand in their second one.
     #[inline]
     pub(super) const fn elsewhere(self) -> bool {
@@ -54,11 +61,11 @@ impl Bucket {
     pub(super) fn look(&self, key: u64) -> Look {
         loop {
             let state = self.state.load(Acquire);
-            let found = self
-                .scan(key, |stored| stored.load(Acquire))
-                .map(|place| self.destinations[place].load(Acquire));
+            let place = self.scan(key, |stored| stored.load(Acquire));
+            // Loaded also for a key that is not there: that costs less than a branch which nobody can predict.
+            let destination = self.destinations[place.min(PLACES - 1)].load(Acquire);
             if self.state.load(Relaxed) == state {
-                return Look { found, state };
+                return Look { found: place < PLACES, destination, state };
             }
         }
     }
@@ -71,7 +78,8 @@ impl Bucket {
 
     /// The place of a key, to the writer.
     pub(super) fn place_of(&self, key: u64) -> Option<usize> {
-        self.scan(key, own_u64)
+        let place = self.scan(key, own_u64);
+        (place < PLACES).then_some(place)
     }
 
     /// A free place, to the writer.
@@ -79,15 +87,15 @@ impl Bucket {
         self.place_of(0)
     }
 
-    /// The place of a key. Compares all five without a branch: which one matches can't be predicted.
+    /// The place of a key, [`PLACES`] if it is not there. Compares all five without a branch: which one matches can't be
+    /// predicted.
     #[inline]
-    fn scan(&self, key: u64, load: impl Fn(&AtomicU64) -> u64) -> Option<usize> {
+    fn scan(&self, key: u64, load: impl Fn(&AtomicU64) -> u64) -> usize {
         let mut matches = 1u32 << PLACES;
         for (place, stored) in self.keys.iter().enumerate() {
             matches |= u32::from(load(stored) == key) << place;
         }
-        let place = matches.trailing_zeros() as usize;
-        (place < PLACES).then_some(place)
+        matches.trailing_zeros() as usize
     }
 
     /// The entry in a place: key (0 = free) and destination.

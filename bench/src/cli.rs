@@ -1,0 +1,139 @@
+//! The command line.
+
+use crate::traffic::template::MIN_FRAME;
+use clap::{Args, Parser, Subcommand};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+use vtep_dataplane::addr::{HostMac, MacAddr, Vni};
+
+/// Measures vtepd's packet path; generates and counts packets.
+#[derive(Debug, Parser)]
+#[command(name = "vtep-bench", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Measure rows and compare each with its bar. Exit status 1 when a bar is missed or a row breaks
+    Run(Run),
+    /// List the rows with what they measure and their bars
+    Rows,
+    /// Send made packets over AF_XDP
+    Generate(Box<Generate>),
+    /// Receive over AF_XDP and count, with latency for packets of `generate` on the same host
+    Sink(Sink),
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The rows to measure; none = all
+    pub rows: Vec<String>,
+    /// Write the figures and the machine's facts to FILE
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Only see that the rows work: short, few repetitions
+    #[arg(long)]
+    pub quick: bool,
+}
+
+/// Arguments of `generate`.
+#[derive(Debug, Args)]
+pub struct Generate {
+    /// The interface to send on
+    pub interface: String,
+    /// Queue of the interface
+    #[arg(long, default_value_t = 0)]
+    pub queue: u32,
+    /// Packets a second; absent = as fast as the interface takes them
+    #[arg(long)]
+    pub rate: Option<u64>,
+    /// Stop after so many packets
+    #[arg(long)]
+    pub count: Option<u64>,
+    /// Stop after so many seconds
+    #[arg(long, value_parser = seconds, value_name = "SECONDS")]
+    pub duration: Option<Duration>,
+    /// Frame length without FCS and without outer headers, bytes
+    #[arg(long, default_value_t = MIN_FRAME)]
+    pub size: usize,
+    /// UDP flows
+    #[arg(long, default_value_t = 1)]
+    pub flows: u16,
+    /// Source MAC
+    #[arg(long, default_value = "02:00:00:00:00:01")]
+    pub from: HostMac,
+    /// First destination MAC
+    #[arg(long, default_value = "02:00:00:00:00:02")]
+    pub to: MacAddr,
+    /// Destination MACs, counted up from the first
+    #[arg(long, default_value_t = 1)]
+    pub macs: u32,
+    /// Wrap into VXLAN with this VNI
+    #[arg(long, requires_all = ["outer_from", "outer_to", "source", "destination"])]
+    pub vni: Option<Vni>,
+    /// Outer source MAC
+    #[arg(long, requires = "vni")]
+    pub outer_from: Option<MacAddr>,
+    /// Outer destination MAC
+    #[arg(long, requires = "vni")]
+    pub outer_to: Option<MacAddr>,
+    /// Outer source address: the VTEP to send as
+    #[arg(long, requires = "vni")]
+    pub source: Option<Ipv4Addr>,
+    /// Outer destination address: the VTEP to send to
+    #[arg(long, requires = "vni")]
+    pub destination: Option<Ipv4Addr>,
+    /// VXLAN's UDP port
+    #[arg(long, default_value_t = 4789)]
+    pub udp_port: u16,
+}
+
+/// Arguments of `sink`.
+#[derive(Debug, Args)]
+pub struct Sink {
+    /// The interface to receive on; its own traffic no longer reaches the host meanwhile
+    pub interface: String,
+    /// Queue of the interface
+    #[arg(long, default_value_t = 0)]
+    pub queue: u32,
+    /// Stop after so many made packets
+    #[arg(long)]
+    pub count: Option<u64>,
+    /// Stop after so many seconds
+    #[arg(long, value_parser = seconds, value_name = "SECONDS")]
+    pub duration: Option<Duration>,
+    /// Print the figures as one JSON object at the end, and nothing else
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse()
+        .ok()
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| format!("{text:?} is no number of seconds; write 10 or 0.5"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn vxlan_needs_its_outer_addresses() {
+        assert!(Cli::try_parse_from(["vtep-bench", "generate", "eth0", "--vni", "100"]).is_err());
+        assert!(Cli::try_parse_from(["vtep-bench", "generate", "eth0", "--duration", "-1"]).is_err());
+        assert!(Cli::try_parse_from(["vtep-bench", "generate", "eth0", "--duration", "0.5"]).is_ok());
+    }
+}

@@ -1,0 +1,240 @@
+//! Forwarders over AF_XDP on a [`Topology`]: one pinned thread between the tenant's and the underlay's interface, both
+//! ways.
+//!
+//! ```text
+//! bare     rx -----------------------------------> tx of the other    a loop that looks at no frame
+//! VXLAN    rx -> Worker: core::pipeline, tables -> tx                 the daemon's own thread, whole
+//! ```
+
+use super::cores::{Spent, pin};
+use super::link::{CHUNKS, Link};
+use super::topology::{self, LOCAL, REMOTE, TENANT, Topology, UDP_PORT, UNDERLAY};
+use crate::row::Failure;
+use crate::scene::{self, DOMAIN, PORT, Scene, TENANT_DEVICE, UNDERLAY_DEVICE, WORKER};
+use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::thread::gettid;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use vtep_dataplane::addr::NextHopId;
+use vtep_dataplane::afxdp::{Program, UmemMemory, XskPort};
+use vtep_dataplane::core::frame::{BURST, Frame, Pool};
+use vtep_dataplane::event::Events;
+use vtep_dataplane::port::Port;
+use vtep_dataplane::stats::Totals;
+use vtep_dataplane::table::Snapshot;
+use vtep_dataplane::table::mac::{Destination, MacTable};
+use vtep_dataplane::table::neighbor::NeighborTable;
+use vtep_dataplane::table::publish::Publisher;
+use vtep_dataplane::worker::exchange::Exchange;
+use vtep_dataplane::worker::{Command, Parts, Worker};
+
+/// What the thread does between receiving and sending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Nothing: what is received is sent.
+    Bare,
+    /// What the daemon's worker does.
+    Vxlan,
+}
+
+/// A running forwarder; stopped when it is dropped.
+#[derive(Debug)]
+pub struct Forwarder {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+    stat: String,
+    modes: Vec<String>,
+}
+
+/// What a started thread says.
+struct Started {
+    stat: String,
+    modes: Vec<String>,
+}
+
+impl Forwarder {
+    /// Starts one in the topology's forwarder namespace, pinned to `core`.
+    ///
+    /// # Errors
+    /// [`Failure`] when the interfaces can't be opened.
+    pub fn start(topology: &Topology, work: Work, core: usize) -> Result<Self, Failure> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (tell, told) = mpsc::channel();
+        let thread = topology.forwarder.within(|| {
+            let stop = Arc::clone(&stop);
+            // The thread outlives this closure; it is in the namespace since its parent is.
+            Ok(thread::spawn(move || {
+                pin(core);
+                match open() {
+                    Ok(link) => {
+                        let stat = format!("/proc/self/task/{}/stat", gettid().as_raw_nonzero());
+                        let started = Started { stat, modes: link.modes() };
+                        if tell.send(Ok(started)).is_ok() {
+                            run(link, work, &stop);
+                        }
+                    }
+                    // A failure to tell means that nobody waits any more.
+                    Err(why) => drop(tell.send(Err(why))),
+                }
+            }))
+        })?;
+        let started =
+            told.recv().unwrap_or_else(|_| Err(Failure::new("the forwarder ended before it began")))?;
+        Ok(Self { stop, thread: Some(thread), stat: started.stat, modes: started.modes })
+    }
+
+    /// How its interfaces are attached and bound.
+    #[must_use]
+    pub fn modes(&self) -> &[String] {
+        &self.modes
+    }
+
+    /// Time that its thread has spent so far.
+    ///
+    /// # Errors
+    /// [`Failure`] when the thread has ended: its device went away.
+    pub fn spent(&self) -> Result<Spent, Failure> {
+        Spent::read(&self.stat)
+    }
+}
+
+impl Drop for Forwarder {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            eprintln!("vtep-bench: the forwarder panicked");
+        }
+    }
+}
+
+fn open() -> Result<Link, Failure> {
+    let underlay = Program::Underlay { locals: vec![IpAddr::V4(LOCAL)], udp_port: UDP_PORT };
+    Link::open(&[(TENANT, Program::Tenant), (UNDERLAY, underlay)], 0)
+}
+
+fn run(link: Link, work: Work, stop: &AtomicBool) {
+    let ended = match work {
+        Work::Bare => {
+            bare(link, stop);
+            Ok(())
+        }
+        Work::Vxlan => vxlan(link, stop),
+    };
+    if let Err(why) = ended {
+        eprintln!("vtep-bench: the forwarder: {why}");
+    }
+}
+
+/// Turns without a frame before the bare forwarder sleeps: as many as the daemon's worker takes.
+const IDLE_TURNS: u32 = 8;
+
+/// The longest sleep: a forwarder that is told to stop does so within this time.
+const NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+
+/// The least that forwards: sockets, rings, kicks, sleep. What it costs, everything over AF_XDP costs.
+fn bare(mut link: Link, stop: &AtomicBool) {
+    let Link { ports, pool, .. } = &mut link;
+    let [tenant, underlay] = ports.as_mut_slice() else { return };
+    let mut burst = Vec::with_capacity(BURST);
+    let mut idle = 0;
+    while !stop.load(Relaxed) {
+        let received = pass(tenant, underlay, pool, &mut burst) + pass(underlay, tenant, pool, &mut burst);
+        if tenant.wake(pool).is_err() || underlay.wake(pool).is_err() {
+            return;
+        }
+        idle = if received == 0 { idle + 1 } else { 0 };
+        if idle > IDLE_TURNS {
+            let [one, other] = [tenant.as_fd(), underlay.as_fd()];
+            let mut fds = [PollFd::new(&one, PollFlags::IN), PollFd::new(&other, PollFlags::IN)];
+            // An interrupted sleep is a short one.
+            let _ = poll(&mut fds, Some(&NAP));
+            idle = 0;
+        }
+    }
+}
+
+/// Receives a burst and sends what there is room for; the rest is dropped, as the daemon does.
+fn pass(from: &mut XskPort, to: &mut XskPort, pool: &mut Pool<UmemMemory>, burst: &mut Vec<Frame>) -> usize {
+    let received = from.receive(pool, burst);
+    if received > 0 {
+        to.send(pool, burst);
+        burst.drain(..).for_each(|frame| pool.give(frame));
+    }
+    received
+}
+
+/// The control thread's ends of a worker.
+struct Control {
+    tables: Publisher<Snapshot>,
+    commands: Sender<Command<XskPort>>,
+    exchange: Arc<Exchange>,
+    // They must outlive the worker.
+    _macs: MacTable,
+    _replies: Receiver<vtep_dataplane::worker::Reply>,
+}
+
+/// Runs the daemon's worker on this thread until `stop` is set; another thread sees to that.
+fn vxlan(link: Link, stop: &AtomicBool) -> Result<(), Failure> {
+    let Link { ports, pool, devices } = link;
+    let (worker, control) = worker(pool)?;
+    for (device, port) in [TENANT_DEVICE, UNDERLAY_DEVICE].into_iter().zip(ports) {
+        let attach = Command::Attach { device, queue: 0, port };
+        control.commands.send(attach).map_err(Failure::of("the worker's commands"))?;
+    }
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Relaxed) {
+                thread::park_timeout(std::time::Duration::from_millis(20));
+            }
+            // A worker that has ended by itself needs no more telling.
+            let _ = control.commands.send(Command::Stop);
+            control.exchange.ring_all();
+        });
+        worker.run();
+    });
+    drop(devices);
+    for device in [TENANT_DEVICE, UNDERLAY_DEVICE] {
+        let totals: Totals = scene::device_totals(control.tables.current(), device);
+        if totals.dropped() > 0 {
+            eprintln!("vtep-bench: the worker dropped frames: {}", scene::drops(&totals));
+        }
+    }
+    Ok(())
+}
+
+fn worker(pool: Pool<UmemMemory>) -> Result<(Worker<UmemMemory, XskPort>, Control), Failure> {
+    let (underlay_mac, next_hop_mac) = topology::underlay_macs()?;
+    let scene = Scene { underlay_mac, next_hop_mac, vteps: vec![REMOTE] };
+    let tables = Publisher::new(scene.snapshot()?);
+    let mut macs = MacTable::new(1024);
+    let entries = [
+        (topology::destination()?, Destination::NextHop(NextHopId(0))),
+        (topology::source()?, Destination::Port(PORT)),
+    ];
+    for (mac, behind) in entries {
+        macs.insert(DOMAIN, mac, behind).map_err(Failure::of("MAC table"))?;
+    }
+    let exchange = Arc::new(Exchange::new(1, CHUNKS).map_err(Failure::of("eventfd"))?);
+    let (commands, received) = bounded(8);
+    let (reply, replies) = unbounded();
+    let worker = Worker::new(Parts {
+        id: WORKER,
+        pool,
+        snapshots: tables.reader(),
+        macs: macs.reader(),
+        neighbors: NeighborTable::new(1).reader(),
+        exchange: Arc::clone(&exchange),
+        events: Events::new(16),
+        commands: received,
+        replies: reply,
+        status: Arc::default(),
+        busy_poll: false,
+    });
+    let worker = worker.map_err(Failure::of("the worker"))?;
+    Ok((worker, Control { tables, commands, exchange, _macs: macs, _replies: replies }))
+}

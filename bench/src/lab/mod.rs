@@ -1,0 +1,13 @@
+//! Namespaces and links of our own for rows that need real interfaces; gone when the [`Lab`] is dropped.
+//!
+//! ```text
+//! generator namespace      forwarder namespace      sink namespace
+//! gen0 ------- veth ------ tenant0    underlay0 ---- veth ---- sink0
+//! ```
+
+pub mod cores;
+pub mod forwarder;
+pub mod link;
+pub mod net;
+pub mod topology;
+pub mod trial;

@@ -1,0 +1,172 @@
+//! Network namespaces, and `ip` and `bridge` in them.
+
+use crate::row::Failure;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::process::Command;
+use std::thread;
+
+/// Every namespace of ours begins so; the number of the process that made it follows.
+const PREFIX: &str = "vtbench-";
+
+/// Where `ip netns` keeps the names.
+const NETNS: &str = "/run/netns";
+
+/// Runs a program to its end; its arguments are separated by spaces.
+///
+/// # Errors
+/// [`Failure`] with the command line and what it said.
+pub fn run(program: &str, arguments: &str) -> Result<String, Failure> {
+    run_arguments(program, &arguments.split_whitespace().collect::<Vec<_>>())
+}
+
+fn run_arguments(program: &str, arguments: &[&str]) -> Result<String, Failure> {
+    let line = format!("{program} {}", arguments.join(" "));
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .map_err(|why| Failure::new(format!("{line}: {why}; is {program} installed?")))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(Failure::new(format!("{line}: {}; this needs root (CAP_NET_ADMIN, CAP_SYS_ADMIN)", said.trim())))
+}
+
+/// A network namespace that is ours.
+#[derive(Debug)]
+pub struct Namespace {
+    name: String,
+}
+
+impl Namespace {
+    /// Makes `vtbench-PID-SUFFIX`, with its loopback up.
+    ///
+    /// # Errors
+    /// [`Failure`] when it can't be made.
+    pub fn new(suffix: &str) -> Result<Self, Failure> {
+        let name = format!("{PREFIX}{}-{suffix}", std::process::id());
+        run("ip", &format!("netns add {name}"))?;
+        let namespace = Self { name };
+        namespace.ip("link set lo up")?;
+        Ok(namespace)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs `ip` inside.
+    ///
+    /// # Errors
+    /// [`Failure`] with what `ip` said.
+    pub fn ip(&self, arguments: &str) -> Result<String, Failure> {
+        run("ip", &format!("-n {} {arguments}", self.name))
+    }
+
+    /// Writes `value` to a file of /proc/sys or /sys as it is inside.
+    ///
+    /// # Errors
+    /// [`Failure`] when it can't be written.
+    pub fn write(&self, path: &str, value: &str) -> Result<(), Failure> {
+        let script = format!("echo {value} > {path}");
+        run_arguments("ip", &["netns", "exec", &self.name, "sh", "-c", &script]).map(drop)
+    }
+
+    /// Moves the calling thread into this namespace for good. Threads that it starts are there too.
+    ///
+    /// # Errors
+    /// [`Failure`] when the kernel refuses.
+    pub fn enter(&self) -> Result<(), Failure> {
+        let path = format!("{NETNS}/{}", self.name);
+        let file = File::open(&path).map_err(Failure::of(&path))?;
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).map_err(Failure::of(&path))
+    }
+
+    /// Runs `work` on a thread of its own inside.
+    ///
+    /// # Errors
+    /// [`Failure`] of entering or of `work`.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> Result<T, Failure> + Send) -> Result<T, Failure> {
+        thread::scope(|scope| {
+            let inside = scope.spawn(|| self.enter().and_then(|()| work()));
+            inside.join().unwrap_or_else(|_| Err(Failure::new("a thread of the bench panicked")))
+        })
+    }
+
+    /// Packets that `interface` has received, as the kernel counts them.
+    ///
+    /// # Errors
+    /// [`Failure`] when there is no such interface.
+    pub fn received(&self, interface: &str) -> Result<u64, Failure> {
+        self.within(|| {
+            let table = fs::read_to_string("/proc/thread-self/net/dev").map_err(Failure::of("net/dev"))?;
+            rx_packets(&table, interface)
+                .ok_or_else(|| Failure::new(format!("{interface}: no such interface in {}", self.name)))
+        })
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        if let Err(why) = run("ip", &format!("netns del {}", self.name)) {
+            eprintln!("vtep-bench: {why}; remove it by hand: ip netns del {}", self.name);
+        }
+    }
+}
+
+/// The second column of an interface's line in /proc/net/dev: bytes, packets, ...
+fn rx_packets(table: &str, interface: &str) -> Option<u64> {
+    table.lines().find_map(|line| {
+        let (name, figures) = line.split_once(':')?;
+        (name.trim() == interface).then(|| figures.split_whitespace().nth(1)?.parse().ok())?
+    })
+}
+
+/// Removes namespaces that a killed run left behind: those whose process is gone.
+pub fn sweep() {
+    let Ok(entries) = fs::read_dir(NETNS) else { return };
+    for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+        if owner(&name).is_some_and(|pid| fs::metadata(format!("/proc/{pid}")).is_err()) {
+            drop(Namespace { name });
+        }
+    }
+}
+
+/// The process that made a namespace of ours.
+fn owner(name: &str) -> Option<u32> {
+    name.strip_prefix(PREFIX)?.split_once('-')?.0.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_found_by_the_whole_name() {
+        let table = "Inter-| Receive\n face |bytes packets\n  ab1: 900 9 0\n   b1: 700 7 0\n";
+        assert_eq!(rx_packets(table, "b1"), Some(7));
+        assert_eq!(rx_packets(table, "1"), None);
+    }
+
+    #[test]
+    fn only_names_of_ours_have_an_owner() {
+        assert_eq!(owner("vtbench-77-sink"), Some(77));
+        assert_eq!(owner("vtbench-x-sink"), None);
+        assert_eq!(owner("other"), None);
+    }
+
+    #[test]
+    fn a_namespace_is_gone_when_it_is_dropped() {
+        let path = {
+            let namespace = Namespace::new("drop").unwrap();
+            assert_eq!(namespace.received("lo").unwrap(), 0);
+            assert!(namespace.received("eth9").is_err());
+            format!("{NETNS}/{}", namespace.name())
+        };
+        assert!(fs::metadata(path).is_err());
+    }
+}

@@ -1,0 +1,207 @@
+//! The topology of the real-link rows: a generator, a forwarder and a sink, two veth links between them.
+//!
+//! ```text
+//! generator namespace      forwarder namespace         sink namespace
+//! gen0 ------- veth ------ tenant0   underlay0 -- veth -- sink0
+//!                          192.0.2.1              (192.0.2.2, which only the forwarder's neighbour table knows)
+//! ```
+
+use super::net::{Namespace, run};
+use crate::row::Failure;
+use crate::traffic::template::{FIRST_PORT, Shape, Tunnel};
+use std::net::Ipv4Addr;
+use vtep_dataplane::addr::{HostMac, MacAddr, Vni};
+
+/// The generator's interface.
+pub const GENERATOR: &str = "gen0";
+/// The forwarder's interface to the generator.
+pub const TENANT: &str = "tenant0";
+/// The forwarder's interface to the sink.
+pub const UNDERLAY: &str = "underlay0";
+/// The sink's interface.
+pub const SINK: &str = "sink0";
+
+/// The forwarder's VTEP address.
+pub const LOCAL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// The VTEP address that frames are encapsulated to.
+pub const REMOTE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+/// The VXLAN port (RFC 7348 section 8).
+pub const UDP_PORT: u16 = 4789;
+/// The number of the VNI.
+pub const VNI: u32 = 100;
+
+/// The generator's MAC, as text.
+const FROM: &str = "02:00:00:00:00:01";
+/// The MAC behind the remote VTEP.
+const TO: &str = "02:00:00:00:00:02";
+/// MAC of the forwarder's underlay interface.
+const UNDERLAY_MAC: &str = "02:00:00:00:10:01";
+/// MAC of the sink's interface.
+const SINK_MAC: &str = "02:00:00:00:10:02";
+
+/// UDP flows that the generator makes: enough for ECMP and RSS to spread them.
+const FLOWS: u16 = 64;
+
+/// Three namespaces and two links, up.
+#[derive(Debug)]
+pub struct Topology {
+    /// Where frames are made.
+    pub generator: Namespace,
+    /// Where they are forwarded.
+    pub forwarder: Namespace,
+    /// Where they are counted.
+    pub sink: Namespace,
+}
+
+fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T, Failure> {
+    text.parse().map_err(Failure::of(text))
+}
+
+/// The VNI of the topology.
+///
+/// # Errors
+/// None: the number is a VNI.
+pub fn vni() -> Result<Vni, Failure> {
+    Vni::new(VNI).map_err(Failure::of("VNI"))
+}
+
+/// The MAC behind the remote VTEP.
+///
+/// # Errors
+/// None: the text is a MAC.
+pub fn destination() -> Result<HostMac, Failure> {
+    parsed(TO)
+}
+
+/// The generator's MAC.
+///
+/// # Errors
+/// None: the text is a MAC.
+pub fn source() -> Result<HostMac, Failure> {
+    parsed(FROM)
+}
+
+/// (MAC of the forwarder's underlay interface, MAC of the sink).
+///
+/// # Errors
+/// None: the texts are MACs.
+pub fn underlay_macs() -> Result<(MacAddr, MacAddr), Failure> {
+    Ok((parsed(UNDERLAY_MAC)?, parsed(SINK_MAC)?))
+}
+
+/// Which way the frames go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// From the tenant to the remote VTEP: encapsulation.
+    Out,
+    /// From the remote VTEP to the tenant: decapsulation.
+    In,
+}
+
+/// What is sent, inner frames of `size` bytes, known unicast: out, from the tenant to the MAC behind the remote VTEP; in,
+/// the other way, in VXLAN.
+///
+/// # Errors
+/// None: the texts are MACs and the number is a VNI.
+pub fn shape(size: usize, way: Way) -> Result<Shape, Failure> {
+    let (destination_mac, source_mac) = underlay_macs()?;
+    let tunnel = Tunnel {
+        source_mac,
+        destination_mac,
+        source: REMOTE,
+        destination: LOCAL,
+        udp_port: UDP_PORT,
+        vni: vni()?,
+    };
+    let (from, to, tunnel) = match way {
+        Way::Out => (source()?, destination()?, None),
+        Way::In => (destination()?, source()?, Some(tunnel)),
+    };
+    Ok(Shape { source: from, destination: to.get(), destinations: 1, flows: FLOWS, size, tunnel })
+}
+
+impl Topology {
+    /// Builds it; `name` tells several topologies of one process apart.
+    ///
+    /// # Errors
+    /// [`Failure`] naming the command that failed. Nothing stays behind.
+    pub fn new(name: &str) -> Result<Self, Failure> {
+        let topology = Self {
+            generator: Namespace::new(&format!("{name}-gen"))?,
+            forwarder: Namespace::new(&format!("{name}-fwd"))?,
+            sink: Namespace::new(&format!("{name}-sink"))?,
+        };
+        let Self { generator, forwarder, sink } = &topology;
+        for namespace in [generator, forwarder, sink] {
+            // Frames that Linux sends by itself would be counted as ours.
+            namespace.write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")?;
+            namespace.write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1")?;
+        }
+        let inside = forwarder.name();
+        generator.ip(&format!("link add {GENERATOR} type veth peer name {TENANT} netns {inside}"))?;
+        sink.ip(&format!("link add {SINK} type veth peer name {UNDERLAY} netns {inside}"))?;
+        generator.ip(&format!("link set {GENERATOR} address {FROM} up"))?;
+        sink.ip(&format!("link set {SINK} address {SINK_MAC} up"))?;
+        forwarder.ip(&format!("link set {TENANT} up"))?;
+        // Room for the outer header around a full frame.
+        forwarder.ip(&format!("link set {UNDERLAY} address {UNDERLAY_MAC} mtu 1600 up"))?;
+        sink.ip(&format!("link set {SINK} mtu 1600"))?;
+        forwarder.ip(&format!("address add {LOCAL}/24 dev {UNDERLAY}"))?;
+        forwarder.ip(&format!("neigh replace {REMOTE} lladdr {SINK_MAC} dev {UNDERLAY} nud permanent"))?;
+        for (namespace, interface) in
+            [(generator, GENERATOR), (forwarder, TENANT), (forwarder, UNDERLAY), (sink, SINK)]
+        {
+            // A veth link carries frames of the kernel's generator when both ends have GRO (or XDP), and then polls
+            // (NAPI) as a network card does.
+            namespace.within(|| run("ethtool", &format!("-K {interface} gro on")))?;
+        }
+        Ok(topology)
+    }
+
+    /// Lets Linux forward: a bridge with the tenant's interface and a VXLAN device without learning.
+    ///
+    /// # Errors
+    /// [`Failure`] naming the command that failed.
+    pub fn add_kernel_vtep(&self) -> Result<(), Failure> {
+        let forwarder = &self.forwarder;
+        forwarder.ip("link add br0 type bridge")?;
+        forwarder.ip(&format!(
+            "link add vxlan0 type vxlan id {VNI} local {LOCAL} dstport {UDP_PORT} srcport {FIRST_PORT} 65535 nolearning"
+        ))?;
+        for member in [TENANT, "vxlan0"] {
+            forwarder.ip(&format!("link set {member} master br0 up"))?;
+        }
+        forwarder.ip("link set br0 up")?;
+        let fdb = |entry: &str| run("bridge", &format!("-n {} fdb {entry}", forwarder.name()));
+        fdb(&format!("replace {TO} dev vxlan0 master static"))?;
+        fdb(&format!("replace {TO} dev vxlan0 dst {REMOTE} self permanent"))?;
+        Ok(())
+    }
+
+    /// Lets Linux handle what the tenant's interface receives on the core `core` (`None` = where it was sent).
+    ///
+    /// # Errors
+    /// [`Failure`] when the kernel has no receive packet steering.
+    pub fn steer_kernel(&self, core: Option<usize>) -> Result<(), Failure> {
+        let mask = core.map_or(0, |core| 1u64 << core);
+        self.forwarder.write(&format!("/sys/class/net/{TENANT}/queues/rx-0/rps_cpus"), &format!("{mask:x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_has_a_vtep_and_everything_goes_when_it_is_dropped() {
+        let name = {
+            let topology = Topology::new("test").unwrap();
+            topology.add_kernel_vtep().unwrap();
+            topology.steer_kernel(Some(0)).unwrap();
+            let links = topology.forwarder.ip("-d link show vxlan0").unwrap();
+            assert!(links.contains("vxlan id 100 local 192.0.2.1"), "{links}");
+            topology.forwarder.name().to_owned()
+        };
+        assert!(run("ip", &format!("-n {name} link")).is_err());
+    }
+}

@@ -1,0 +1,230 @@
+//! A trial: the generator at full speed, the frames that reach the sink counted by the kernel.
+
+use super::cores::pin;
+use super::link::{Link, send_only};
+use super::net::Namespace;
+use super::topology::{self, GENERATOR, SINK, Topology, Way};
+use crate::row::Failure;
+use crate::traffic::check::{Outer, check};
+use crate::traffic::generate::{self, Pace, Sent};
+use crate::traffic::sink;
+use crate::traffic::template::Template;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+use vtep_bpf::generate::Generator;
+use vtep_dataplane::afxdp::Program;
+use vtep_dataplane::core::frame::BURST;
+
+/// Time for rings, caches and the core's clock to settle before the counting begins.
+const SETTLE: Duration = Duration::from_millis(300);
+
+/// Frames that are looked at one by one before anything is measured.
+const CHECKED: u64 = 256;
+
+/// The core of the generator. The kernel's receive path of the tenant's interface runs there as well.
+pub const GENERATOR_CORE: usize = 0;
+/// The core of the forwarder, be it ours or the kernel. The sink's receive path runs there as well.
+pub const FORWARDER_CORE: usize = 1;
+
+/// What one trial counted.
+#[derive(Debug, Clone, Copy)]
+pub struct Counted {
+    /// Frames a second that the generator sent.
+    pub offered: f64,
+    /// Frames a second that reached the sink.
+    pub arrived: f64,
+}
+
+/// What frames must look like at the sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrive {
+    /// As they were sent.
+    Plain,
+    /// In VXLAN with the topology's VNI.
+    Vxlan,
+}
+
+/// A topology whose sink has a socket. The socket is read when frames are checked; otherwise its ring is full, so that
+/// the XDP program drops frames at the least cost, which is the same for every forwarder.
+#[derive(Debug)]
+pub struct Range {
+    /// The links.
+    pub topology: Topology,
+    sink: Link,
+    size: usize,
+    way: Way,
+}
+
+impl Range {
+    /// Builds a topology for inner frames of `size` bytes; `name` tells those of one process apart.
+    ///
+    /// # Errors
+    /// [`Failure`] when links or sockets can't be made.
+    pub fn new(name: &str, size: usize, way: Way) -> Result<Self, Failure> {
+        let topology = Topology::new(name)?;
+        let (namespace, interface) = ends(&topology, way)[1];
+        let sink = namespace.within(|| Link::open(&[(interface, Program::Tenant)], 0))?;
+        Ok(Self { topology, sink, size, way })
+    }
+
+    /// Sends frames slowly and compares every one that arrives with what it must be.
+    ///
+    /// # Errors
+    /// [`Failure`] with the first wrong frame, or how many are missing.
+    pub fn check(&mut self, arrive: Arrive) -> Result<(), Failure> {
+        let template = Template::new(&topology::shape(self.size, self.way)?)?;
+        let way = self.way;
+        let ((forwarder, remote), (local, far)) =
+            (topology::underlay_macs()?, (topology::LOCAL, topology::REMOTE));
+        let (macs, addresses) = match way {
+            Way::Out => ((forwarder, remote), (local, far)),
+            Way::In => ((remote, forwarder), (far, local)),
+        };
+        let outer = (arrive == Arrive::Vxlan).then_some(Outer { macs, addresses, vni: topology::VNI });
+        let Self { topology, sink, .. } = self;
+        let mut burst = Vec::with_capacity(BURST);
+        // The first look gives the kernel chunks to receive into; what came before the check is thrown away.
+        while sink::receive(&mut sink.pool, &mut sink.ports[0], &mut burst, |_, _| ()) > 0 {}
+        let never = AtomicBool::new(false);
+        let pace = Pace { rate: Some(5000), count: Some(CHECKED), duration: None };
+        thread::scope(|scope| {
+            let sending = scope.spawn(|| send(topology, way, template.clone(), &pace, &never));
+            let (mut right, mut wrong) = (0, None);
+            let start = Instant::now();
+            while right < CHECKED && wrong.is_none() && start.elapsed() < Duration::from_secs(3) {
+                sink::receive(&mut sink.pool, &mut sink.ports[0], &mut burst, |frame, _| {
+                    match check(frame, &template, outer.as_ref()) {
+                        Ok(()) => right += 1,
+                        Err(why) => wrong = wrong.take().or(Some(why)),
+                    }
+                });
+                thread::yield_now();
+            }
+            sending.join().unwrap_or_else(|_| Err(Failure::new("the generator panicked")))?;
+            match wrong {
+                Some(why) => Err(why),
+                None if right < CHECKED => {
+                    Err(Failure::new(format!("{right} of {CHECKED} frames were forwarded")))
+                }
+                None => Ok(()),
+            }
+        })
+    }
+
+    /// Sends at full speed and counts for `window`.
+    ///
+    /// # Errors
+    /// [`Failure`] when the generator can't send.
+    pub fn measure(&self, window: Duration) -> Result<Counted, Failure> {
+        let template = Template::new(&topology::shape(self.size, self.way)?)?;
+        let (topology, way, stop) = (&self.topology, self.way, AtomicBool::new(false));
+        thread::scope(|scope| {
+            let sending = scope.spawn(|| flood(topology, way, template, &stop));
+            thread::sleep(SETTLE);
+            let counted = self.count(window);
+            stop.store(true, Relaxed);
+            let offered = sending.join().unwrap_or_else(|_| Err(Failure::new("the generator panicked")))?;
+            Ok(Counted { offered, arrived: counted? })
+        })
+    }
+
+    /// Frames that have reached the sink since it was made.
+    ///
+    /// # Errors
+    /// [`Failure`] when the sink's interface is gone.
+    pub fn arrived(&self) -> Result<u64, Failure> {
+        let (namespace, interface) = ends(&self.topology, self.way)[1];
+        namespace.received(interface)
+    }
+
+    fn count(&self, window: Duration) -> Result<f64, Failure> {
+        let (before, start) = (self.arrived()?, Instant::now());
+        thread::sleep(window);
+        let (after, elapsed) = (self.arrived()?, start.elapsed());
+        Ok((after - before) as f64 / elapsed.as_secs_f64())
+    }
+}
+
+/// Where frames begin, and where they end.
+fn ends(topology: &Topology, way: Way) -> [(&Namespace, &'static str); 2] {
+    let (tenant, remote) = ((&topology.generator, GENERATOR), (&topology.sink, SINK));
+    match way {
+        Way::Out => [tenant, remote],
+        Way::In => [remote, tenant],
+    }
+}
+
+fn send(
+    topology: &Topology,
+    way: Way,
+    mut template: Template,
+    pace: &Pace,
+    stop: &AtomicBool,
+) -> Result<Sent, Failure> {
+    let (namespace, interface) = ends(topology, way)[0];
+    namespace.within(|| {
+        pin(GENERATOR_CORE);
+        let mut link = Link::open(&[(interface, send_only())], 0)?;
+        generate::run(&mut link.pool, &mut link.ports[0], &mut template, pace, stop)
+    })
+}
+
+/// The number of an interface in the caller's namespace.
+fn index(interface: &str) -> Result<u32, Failure> {
+    let any = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)
+        .map_err(Failure::of("socket"))?;
+    rustix::net::netdevice::name_to_index(any, interface).map_err(Failure::of(interface))
+}
+
+/// Frames of one call into the kernel's generator: a fraction of a second.
+const CALL: u32 = 10_000;
+
+/// Sends as fast as the kernel can, without an skb, until `stop` is set; returns frames a second. The kernel lets its
+/// receive path run after each 64 frames, so what one core can't do is not lost, but slows the generator down.
+fn flood(topology: &Topology, way: Way, mut template: Template, stop: &AtomicBool) -> Result<f64, Failure> {
+    let (namespace, interface) = ends(topology, way)[0];
+    let mut frame = vec![0; template.size()];
+    template.write(&mut frame, 0);
+    namespace.within(|| {
+        pin(GENERATOR_CORE);
+        let generating = || Failure::of("the kernel's generator");
+        let mut generator = Generator::load(way == Way::In).map_err(generating())?;
+        let index = index(interface)?;
+        let (start, mut sent) = (Instant::now(), 0);
+        while !stop.load(Relaxed) {
+            generator.send(index, &frame, CALL).map_err(generating())?;
+            sent += u64::from(CALL);
+        }
+        Ok(sent as f64 / start.elapsed().as_secs_f64())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::forwarder::{Forwarder, Work};
+    use super::*;
+
+    #[test]
+    fn what_is_forwarded_is_told_from_what_is_encapsulated() {
+        let mut range = Range::new("trial", 60, Way::Out).unwrap();
+        let missing = range.check(Arrive::Plain).unwrap_err().to_string();
+        assert!(missing.starts_with("0 of 256 frames"), "{missing}");
+        let bare = Forwarder::start(&range.topology, Work::Bare, 1).unwrap();
+        range.check(Arrive::Plain).unwrap();
+        assert!(range.check(Arrive::Vxlan).is_err());
+        drop(bare);
+        let _vxlan = Forwarder::start(&range.topology, Work::Vxlan, 1).unwrap();
+        range.check(Arrive::Vxlan).unwrap();
+    }
+
+    #[test]
+    fn what_comes_in_vxlan_is_decapsulated() {
+        let mut range = Range::new("trial-in", 60, Way::In).unwrap();
+        let bare = Forwarder::start(&range.topology, Work::Bare, 1).unwrap();
+        range.check(Arrive::Vxlan).unwrap();
+        drop(bare);
+        let _vxlan = Forwarder::start(&range.topology, Work::Vxlan, 1).unwrap();
+        range.check(Arrive::Plain).unwrap();
+    }
+}

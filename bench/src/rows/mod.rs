@@ -1,0 +1,53 @@
+//! Every row, in the order in which they are printed.
+
+pub mod fdb;
+pub mod pipeline;
+pub mod random;
+pub mod real;
+
+use crate::row::Spec;
+
+/// All rows.
+pub const ALL: &[Spec] = &[
+    pipeline::ENCAP_HOT,
+    pipeline::ENCAP_COLD,
+    pipeline::DECAP_HOT,
+    pipeline::DECAP_COLD,
+    fdb::LOOKUP,
+    fdb::RATIO,
+    fdb::UPDATE,
+    real::XSK,
+    real::XSK_DECAP,
+    real::KERNEL,
+];
+
+/// The rows with these names, in the order of [`ALL`]; all when no name is given.
+///
+/// # Errors
+/// The first name that is no row's.
+pub fn chosen(names: &[String]) -> Result<Vec<&'static Spec>, String> {
+    if let Some(unknown) = names.iter().find(|name| ALL.iter().all(|row| row.name != **name)) {
+        return Err(unknown.clone());
+    }
+    Ok(ALL.iter().filter(|row| names.is_empty() || names.iter().any(|name| name == row.name)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_chosen_by_name() {
+        assert_eq!(chosen(&[]).unwrap().len(), ALL.len());
+        assert_eq!(chosen(&["fdb-update".to_owned()]).unwrap().len(), 1);
+        assert_eq!(chosen(&["fdb-update".to_owned(), "no-row".to_owned()]).unwrap_err(), "no-row");
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = ALL.iter().map(|row| row.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ALL.len());
+    }
+}

@@ -1,0 +1,278 @@
+//! The pipeline in memory: encapsulation and decapsulation, with all caches warm and with all of them cold.
+//!
+//! ```text
+//! frames -> Pipeline::burst -> outbox -> the harness takes the outer header off (or puts it on) again -> frames
+//! ```
+//!
+//! Putting a frame back to what it was is two additions a frame and counted with the rest. One read of the clock a
+//! burst is counted too, since the daemon does it.
+
+use super::random::Random;
+use crate::clock::{core_ghz, now_ns};
+use crate::lab::cores::pin;
+use crate::lab::topology::{self, LOCAL, REMOTE, UDP_PORT, VNI};
+use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
+use crate::scene::{self, DOMAIN, PORT, Scene, TENANT_DEVICE, UNDERLAY_DEVICE, WORKER};
+use crate::traffic::check::{Outer, check};
+use crate::traffic::template::{MIN_FRAME, Shape, Template, Tunnel, VXLAN_OVERHEAD};
+use std::time::Instant;
+use vtep_dataplane::addr::{DeviceId, HostMac, MacAddr, NextHopId};
+use vtep_dataplane::core::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
+use vtep_dataplane::core::outbox::Outbox;
+use vtep_dataplane::core::pipeline::{Pipeline, Tables};
+use vtep_dataplane::port::memory::{HeapMemory, memory_pools};
+use vtep_dataplane::table::Snapshot;
+use vtep_dataplane::table::mac::{Destination, MacReader, MacTable};
+use vtep_dataplane::table::neighbor::{NeighborReader, NeighborTable};
+
+/// Which way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Encap,
+    Decap,
+}
+
+/// Where frames and tables are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Caches {
+    /// One burst of frames, one MAC.
+    Hot,
+    /// More frames than the last cache holds, a million MACs.
+    Cold,
+}
+
+/// Encapsulation, warm.
+pub const ENCAP_HOT: Spec = Spec {
+    name: "encap-hot",
+    measures: "known-unicast encapsulation, 60 B frames, all in L1/L2, no I/O",
+    unit: "cycles/packet",
+    bar: Bar::AtMost(40.0),
+    open: |effort| Ok(Box::new(Rig::open(Way::Encap, Caches::Hot, effort)?)),
+};
+
+/// Encapsulation, cold.
+pub const ENCAP_COLD: Spec = Spec {
+    name: "encap-cold",
+    measures: "the same over 65,536 frames in 128 MiB, 1 M MACs, scattered destinations",
+    unit: "ns/packet",
+    bar: Bar::AtMost(35.0),
+    open: |effort| Ok(Box::new(Rig::open(Way::Encap, Caches::Cold, effort)?)),
+};
+
+/// Decapsulation, warm.
+pub const DECAP_HOT: Spec = Spec {
+    name: "decap-hot",
+    measures: "outer header checks, source VTEP, VNI, inner look-up, strip; 60 B inner frames, all in L1/L2",
+    unit: "cycles/packet",
+    bar: Bar::AtMost(40.0),
+    open: |effort| Ok(Box::new(Rig::open(Way::Decap, Caches::Hot, effort)?)),
+};
+
+/// Decapsulation, cold.
+pub const DECAP_COLD: Spec = Spec {
+    name: "decap-cold",
+    measures: "the same over 65,536 frames in 128 MiB, 1 M MACs, scattered destinations",
+    unit: "ns/packet",
+    bar: Bar::AtMost(25.0),
+    open: |effort| Ok(Box::new(Rig::open(Way::Decap, Caches::Cold, effort)?)),
+};
+
+/// Bytes of a chunk, as the daemon's default.
+const CHUNK: usize = 2048;
+
+/// The first of the MACs that frames go to.
+const FIRST: MacAddr = MacAddr([0x02, 0x10, 0, 0, 0, 0]);
+
+struct Rig {
+    way: Way,
+    caches: Caches,
+    rounds: usize,
+    pool: Pool<HeapMemory>,
+    bursts: Vec<Vec<Frame>>,
+    template: Template,
+    snapshot: Snapshot,
+    macs: MacReader,
+    neighbors: NeighborReader,
+    // The reader's table lives as long as its writer.
+    _table: MacTable,
+    pipeline: Pipeline,
+    outbox: Outbox,
+    ghz: f64,
+}
+
+fn shape(way: Way, macs: u32) -> Result<Shape, Failure> {
+    let (underlay, remote) = topology::underlay_macs()?;
+    let tunnel = Tunnel {
+        source_mac: remote,
+        destination_mac: underlay,
+        source: REMOTE,
+        destination: LOCAL,
+        udp_port: UDP_PORT,
+        vni: topology::vni()?,
+    };
+    Ok(Shape {
+        destination: FIRST,
+        destinations: macs,
+        tunnel: (way == Way::Decap).then_some(tunnel),
+        ..topology::shape(MIN_FRAME, topology::Way::Out)?
+    })
+}
+
+fn table(way: Way, macs: u32) -> Result<MacTable, Failure> {
+    let mut table = MacTable::new(2 * macs as usize);
+    let to = match way {
+        Way::Encap => Destination::NextHop(NextHopId(0)),
+        Way::Decap => Destination::Port(PORT),
+    };
+    for host in 0..u64::from(macs) {
+        let mac = HostMac::new(MacAddr::from_bits(FIRST.to_bits() + host)).map_err(Failure::of("MAC"))?;
+        table.insert(DOMAIN, mac, to).map_err(Failure::of("filling the MAC table"))?;
+    }
+    Ok(table)
+}
+
+impl Rig {
+    fn open(way: Way, caches: Caches, effort: Effort) -> Result<Self, Failure> {
+        let (count, macs, rounds) = match caches {
+            Caches::Hot => (BURST, 1, effort.pick(20_000, 200_000)),
+            Caches::Cold => (65_536, effort.pick(100_000, 1_000_000), effort.pick(4, 40)),
+        };
+        let mut template = Template::new(&shape(way, macs)?)?;
+        let pool = memory_pools(1, count, CHUNK).pop();
+        let mut pool = pool.ok_or_else(|| Failure::new("no pool for one worker"))?;
+        let mut frames = Vec::with_capacity(count);
+        while let Some(mut frame) = pool.take() {
+            frame.place(HEADROOM, template.size(), CHUNK).map_err(Failure::of("a frame"))?;
+            template.write(pool.memory_mut().bytes_mut(&mut frame), 0);
+            frames.push(frame);
+        }
+        Random(3).shuffle(&mut frames);
+        let mut bursts = Vec::with_capacity(count / BURST);
+        while !frames.is_empty() {
+            bursts.push(frames.split_off(frames.len() - BURST));
+        }
+        let (underlay_mac, next_hop_mac) = topology::underlay_macs()?;
+        let table = table(way, macs)?;
+        let mut rig = Self {
+            way,
+            caches,
+            rounds,
+            pool,
+            bursts,
+            template,
+            snapshot: Scene { underlay_mac, next_hop_mac, vteps: vec![REMOTE] }.snapshot()?,
+            macs: table.reader(),
+            neighbors: NeighborTable::new(1).reader(),
+            _table: table,
+            pipeline: Pipeline::new(WORKER),
+            outbox: Outbox::new(2),
+            ghz: 0.0,
+        };
+        rig.check()?;
+        Ok(rig)
+    }
+
+    /// Frames in one pass.
+    fn packets(&self) -> usize {
+        self.bursts.len() * BURST
+    }
+
+    /// The device that frames come from, and the one that they leave by.
+    const fn devices(&self) -> (DeviceId, DeviceId) {
+        match self.way {
+            Way::Encap => (TENANT_DEVICE, UNDERLAY_DEVICE),
+            Way::Decap => (UNDERLAY_DEVICE, TENANT_DEVICE),
+        }
+    }
+
+    /// One pass over all bursts. `visit` sees each frame as it left, before it is put back.
+    #[inline]
+    fn pass(&mut self, mut visit: impl FnMut(&Pool<HeapMemory>, &Frame)) -> Result<(), Failure> {
+        let from = self.devices().0;
+        for burst in &mut self.bursts {
+            self.macs.refresh();
+            let tables = Tables { snapshot: &self.snapshot, macs: &self.macs, neighbors: &self.neighbors };
+            self.pipeline.burst(tables, now_ns(), from, burst, &mut self.pool, &mut self.outbox);
+            let Some((device, mut queue)) = self.outbox.take_busy() else {
+                return Err(Failure::new("no frame of a burst left"));
+            };
+            for mut frame in queue.drain(..) {
+                visit(&self.pool, &frame);
+                let restored = match self.way {
+                    Way::Encap => frame.trim_front(VXLAN_OVERHEAD as u16),
+                    Way::Decap => frame.prepend(VXLAN_OVERHEAD as u16),
+                };
+                restored.map_err(Failure::of("putting a frame back"))?;
+                burst.push(frame);
+            }
+            self.outbox.restore(device, queue);
+        }
+        Ok(())
+    }
+
+    /// One pass in which every byte of every frame that leaves is looked at.
+    fn check(&mut self) -> Result<(), Failure> {
+        let template = self.template.clone();
+        let outer = Outer { macs: topology::underlay_macs()?, addresses: (LOCAL, REMOTE), vni: VNI };
+        let outer = (self.way == Way::Encap).then_some(outer);
+        let mut wrong = None;
+        self.pass(|pool, frame| {
+            if let Err(why) = check(pool.memory().bytes(frame), &template, outer.as_ref()) {
+                wrong = wrong.take().or(Some(why));
+            }
+        })?;
+        wrong.map_or(Ok(()), Err)
+    }
+}
+
+impl Measure for Rig {
+    fn once(&mut self) -> Result<f64, Failure> {
+        pin(0);
+        let before = scene::device_totals(&self.snapshot, self.devices().1);
+        let ghz = core_ghz();
+        let start = Instant::now();
+        for _ in 0..self.rounds {
+            self.pass(|_, _| ())?;
+        }
+        let elapsed = start.elapsed();
+        let ghz = ghz.zip(core_ghz()).map(|(one, other)| f64::midpoint(one, other));
+        let packets = (self.rounds * self.packets()) as u64;
+        let sent = scene::device_totals(&self.snapshot, self.devices().1).tx_frames - before.tx_frames;
+        if sent != packets {
+            return Err(Failure::new(format!("{sent} of {packets} frames were counted as sent")));
+        }
+        let ns = elapsed.as_nanos() as f64 / packets as f64;
+        self.ghz = ghz.unwrap_or(f64::NAN);
+        Ok(if self.caches == Caches::Hot { ns * self.ghz } else { ns })
+    }
+
+    fn plan(&self) -> Plan {
+        Plan { warm_ups: 1, repetitions: 7 }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        vec![
+            format!(
+                "CLOCK_MONOTONIC over {} packets; core clock {:.2} GHz by a chain of multiplications beside each run",
+                self.rounds * self.packets(),
+                self.ghz
+            ),
+            format!("every byte of {} frames was checked first; bounded by us", self.packets()),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_forward_every_frame_again_and_again() {
+        for way in [Way::Encap, Way::Decap] {
+            let mut rig = Rig::open(way, Caches::Hot, Effort::Quick).unwrap();
+            rig.rounds = 3;
+            assert!(rig.once().is_ok());
+            rig.check().unwrap();
+        }
+    }
+}

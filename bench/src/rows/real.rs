@@ -1,0 +1,180 @@
+//! Rows over real links: VXLAN forwarding against a bare AF_XDP forwarder, and against Linux.
+
+use crate::lab::forwarder::{Forwarder, Work};
+use crate::lab::topology::Way;
+use crate::lab::trial::{Arrive, Counted, FORWARDER_CORE, GENERATOR_CORE, Range};
+use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
+use std::time::Duration;
+
+/// Ours against bare AF_XDP.
+pub const XSK: Spec = Spec {
+    name: "xsk-ratio",
+    measures: "VXLAN encapsulation over AF_XDP on veth / bare AF_XDP rx -> tx on the same link, 60 B frames",
+    unit: "x",
+    bar: Bar::AtLeast(0.90),
+    open: |effort| Ok(Box::new(Xsk::open(effort, Way::Out)?)),
+};
+
+/// The same, the other way.
+pub const XSK_DECAP: Spec = Spec {
+    name: "xsk-ratio-decap",
+    measures: "VXLAN decapsulation over AF_XDP on veth / bare AF_XDP rx -> tx of the same packets, 60 B inner frames",
+    unit: "x",
+    bar: Bar::AtLeast(0.90),
+    open: |effort| Ok(Box::new(Xsk::open(effort, Way::In)?)),
+};
+
+/// Ours against the kernel.
+pub const KERNEL: Spec = Spec {
+    name: "kernel-ratio",
+    measures: "VXLAN encapsulation over AF_XDP on veth / Linux bridge + vxlan, same topology, 60 B frames",
+    unit: "x",
+    bar: Bar::AtLeast(2.0),
+    open: |effort| Ok(Box::new(Kernel::open(effort)?)),
+};
+
+/// Ethernet's shortest frame, without the frame check sequence. Bytes.
+const SIZE: usize = 60;
+
+fn window(effort: Effort) -> Duration {
+    effort.pick(Duration::from_millis(500), Duration::from_secs(2))
+}
+
+fn plan(effort: Effort) -> Plan {
+    Plan { warm_ups: effort.pick(0, 1), repetitions: effort.pick(1, 5) }
+}
+
+/// Frames a second, in thousands.
+fn thousands(rate: f64) -> String {
+    format!("{:.0} k/s", rate / 1e3)
+}
+
+/// A trial with a forwarder of our own.
+struct Trial {
+    counted: Counted,
+    /// Time of its thread for each frame that arrived, nanoseconds: in user space and in the kernel.
+    user_ns: f64,
+    kernel_ns: f64,
+    modes: String,
+}
+
+impl Trial {
+    fn run(range: &Range, work: Work, window: Duration) -> Result<Self, Failure> {
+        let forwarder = Forwarder::start(&range.topology, work, FORWARDER_CORE)?;
+        let (before, arrived) = (forwarder.spent()?, range.arrived()?);
+        let counted = range.measure(window)?;
+        let (spent, frames) = (forwarder.spent()?.since(before), range.arrived()? - arrived);
+        let cost = |time: Duration| time.as_nanos() as f64 / frames as f64;
+        let modes = forwarder.modes().join("; ");
+        Ok(Self { counted, user_ns: cost(spent.user), kernel_ns: cost(spent.kernel), modes })
+    }
+}
+
+impl std::fmt::Display for Trial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { counted, user_ns, kernel_ns, .. } = self;
+        let (arrived, offered) = (thousands(counted.arrived), thousands(counted.offered));
+        write!(f, "{arrived} (offered {offered}; {user_ns:.0} ns user + {kernel_ns:.0} ns kernel a frame)")
+    }
+}
+
+fn cores() -> String {
+    format!(
+        "generator (user, kernel's transmit, forwarder's receive softirq) on core {GENERATOR_CORE}; \
+         forwarder (user, kernel's transmit, sink's receive softirq) on core {FORWARDER_CORE}"
+    )
+}
+
+struct Xsk {
+    range: Range,
+    effort: Effort,
+    last: String,
+}
+
+impl Xsk {
+    fn open(effort: Effort, way: Way) -> Result<Self, Failure> {
+        let (mut range, bare, vxlan) = match way {
+            Way::Out => (Range::new("xsk", SIZE, way)?, Arrive::Plain, Arrive::Vxlan),
+            Way::In => (Range::new("xsk-in", SIZE, way)?, Arrive::Vxlan, Arrive::Plain),
+        };
+        for (work, arrive) in [(Work::Bare, bare), (Work::Vxlan, vxlan)] {
+            let _running = Forwarder::start(&range.topology, work, FORWARDER_CORE)?;
+            range.check(arrive)?;
+        }
+        Ok(Self { range, effort, last: String::new() })
+    }
+}
+
+impl Measure for Xsk {
+    fn once(&mut self) -> Result<f64, Failure> {
+        let window = window(self.effort);
+        let bare = Trial::run(&self.range, Work::Bare, window)?;
+        let vxlan = Trial::run(&self.range, Work::Vxlan, window)?;
+        self.last = format!("last: bare {bare}, VXLAN {vxlan}; {}", vxlan.modes);
+        Ok(vxlan.counted.arrived / bare.counted.arrived)
+    }
+
+    fn plan(&self) -> Plan {
+        plan(self.effort)
+    }
+
+    fn notes(&self) -> Vec<String> {
+        vec![
+            self.last.clone(),
+            cores(),
+            "every byte of 256 frames is checked first; bounded by the kernel's veth and copy-mode paths"
+                .to_owned(),
+        ]
+    }
+}
+
+struct Kernel {
+    linux: Range,
+    range: Range,
+    effort: Effort,
+    last: String,
+}
+
+impl Kernel {
+    fn open(effort: Effort) -> Result<Self, Failure> {
+        let mut linux = Range::new("linux", SIZE, Way::Out)?;
+        linux.topology.add_kernel_vtep()?;
+        linux.check(Arrive::Vxlan)?;
+        let mut range = Range::new("ours", SIZE, Way::Out)?;
+        let running = Forwarder::start(&range.topology, Work::Vxlan, FORWARDER_CORE)?;
+        range.check(Arrive::Vxlan)?;
+        drop(running);
+        Ok(Self { linux, range, effort, last: String::new() })
+    }
+}
+
+impl Measure for Kernel {
+    fn once(&mut self) -> Result<f64, Failure> {
+        let window = window(self.effort);
+        self.linux.topology.steer_kernel(None)?;
+        let inline = self.linux.measure(window)?.arrived;
+        self.linux.topology.steer_kernel(Some(FORWARDER_CORE))?;
+        let steered = self.linux.measure(window)?.arrived;
+        let ours = Trial::run(&self.range, Work::Vxlan, window)?;
+        self.last = format!(
+            "last: ours {ours}; Linux {} on the generator's core, {} steered to the forwarder's core (RPS): the \
+             better one counts",
+            thousands(inline),
+            thousands(steered),
+        );
+        Ok(ours.counted.arrived / inline.max(steered))
+    }
+
+    fn plan(&self) -> Plan {
+        plan(self.effort)
+    }
+
+    fn notes(&self) -> Vec<String> {
+        vec![
+            self.last.clone(),
+            cores(),
+            "every byte of 256 frames is checked first, of both; bounded by the kernel on both sides"
+                .to_owned(),
+        ]
+    }
+}

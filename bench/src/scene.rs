@@ -1,0 +1,143 @@
+//! Tables as the control thread would fill them: one tenant port, one underlay device, some VTEPs.
+
+use crate::lab::topology::{LOCAL, TENANT, UDP_PORT, UNDERLAY, VNI};
+use crate::row::Failure;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use vtep_dataplane::addr::{DeviceId, DomainId, MacAddr, NextHopId, PortId, Vni, VtepAddr, WorkerId};
+use vtep_dataplane::stats::{Counters, Totals};
+use vtep_dataplane::table::flood::{FloodList, VtepSet};
+use vtep_dataplane::table::nexthop::{HeaderFields, NextHop, NextHopTable, OuterHeader, Path};
+use vtep_dataplane::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
+use vtep_dataplane::table::vni::{Domain, VniTable};
+use vtep_dataplane::table::{Dscp, Settings, Snapshot};
+
+/// The device of the tenant.
+pub const TENANT_DEVICE: DeviceId = DeviceId(0);
+/// The device of the underlay.
+pub const UNDERLAY_DEVICE: DeviceId = DeviceId(1);
+/// The tenant's port.
+pub const PORT: PortId = PortId(0);
+/// The bridge domain of the VNI.
+pub const DOMAIN: DomainId = DomainId(0);
+/// The one worker.
+pub const WORKER: WorkerId = WorkerId(0);
+
+/// What the tables are made of.
+#[derive(Debug, Clone)]
+pub struct Scene {
+    /// MAC of the underlay interface.
+    pub underlay_mac: MacAddr,
+    /// MAC that all VTEPs are reached by.
+    pub next_hop_mac: MacAddr,
+    /// Addresses of the remote VTEPs; the place in this list is the [`NextHopId`].
+    pub vteps: Vec<Ipv4Addr>,
+}
+
+fn counters() -> Arc<Counters> {
+    Arc::new(Counters::new(1))
+}
+
+impl Scene {
+    /// The tables. All VTEPs are in the flood list, which the tenant's port is in as well.
+    ///
+    /// # Errors
+    /// [`Failure`] for an address that no VTEP can have.
+    pub fn snapshot(&self) -> Result<Snapshot, Failure> {
+        let mut next_hops = NextHopTable::default();
+        for (id, address) in (0..).map(NextHopId).zip(&self.vteps) {
+            next_hops.set(id, Some(Arc::new(self.next_hop(*address)?)));
+        }
+        let hops = 0..self.vteps.len() as u32;
+        let domain = Domain {
+            id: DOMAIN,
+            vni: Vni::new(VNI).map_err(Failure::of("VNI"))?,
+            flood: FloodList { next_hops: hops.clone().map(NextHopId).collect(), ports: Box::new([PORT]) },
+            sources: hops.map(NextHopId).collect::<VtepSet>(),
+            pass_tags: false,
+            group: None,
+            suppress: false,
+            miss_events: false,
+            counters: counters(),
+        };
+        Ok(Snapshot {
+            settings: Settings {
+                local_v4: Some(LOCAL),
+                local_v6: None,
+                udp_port: UDP_PORT,
+                dscp: Dscp::Inherit,
+                strict_reserved: false,
+                udp6_zero_rx: true,
+                udp6_zero_tx: false,
+            },
+            vnis: Arc::new(VniTable::new([Arc::new(domain)])),
+            next_hops: Arc::new(next_hops),
+            ports: Arc::new(ports()),
+        })
+    }
+
+    fn next_hop(&self, address: Ipv4Addr) -> Result<NextHop, Failure> {
+        let vtep = |address: Ipv4Addr| VtepAddr::new(IpAddr::V4(address)).map_err(Failure::of("VTEP"));
+        let header = OuterHeader::new(&HeaderFields {
+            source_mac: self.underlay_mac,
+            next_hop_mac: self.next_hop_mac,
+            vlan: None,
+            source: vtep(LOCAL)?,
+            destination: vtep(address)?,
+            ttl: 64,
+            df: true,
+            udp_port: UDP_PORT,
+        });
+        let header = header.ok_or_else(|| Failure::new("VTEPs of two families"))?;
+        let path = Path { device: UNDERLAY_DEVICE, header, max_frame: 1514 };
+        Ok(NextHop { vtep: vtep(address)?, paths: Box::new([path]), counters: counters() })
+    }
+}
+
+fn ports() -> PortTable {
+    let device = |id, name: &str, role| {
+        let sender = Box::new([WORKER]);
+        Some(Arc::new(Device {
+            id,
+            name: name.to_owned(),
+            role,
+            software: false,
+            sender,
+            counters: counters(),
+        }))
+    };
+    let port = PortEntry {
+        id: PORT,
+        device: TENANT_DEVICE,
+        vlan: None,
+        domain: DOMAIN,
+        lock: None,
+        ips: Box::new([]),
+        learn: None,
+        checksum: ChecksumMode::Auto,
+        storm: None,
+        max_frame: 1514,
+        counters: counters(),
+    };
+    PortTable {
+        devices: vec![
+            device(TENANT_DEVICE, TENANT, Role::Access(PORT)),
+            device(UNDERLAY_DEVICE, UNDERLAY, Role::Underlay),
+        ],
+        ports: vec![Some(Arc::new(port))],
+    }
+}
+
+/// The totals of a device.
+#[must_use]
+pub fn device_totals(snapshot: &Snapshot, device: DeviceId) -> Totals {
+    snapshot.ports.device(device).map(|device| device.counters.totals()).unwrap_or_default()
+}
+
+/// The reasons for which frames of a device were dropped, with their numbers; empty when none were.
+#[must_use]
+pub fn drops(totals: &Totals) -> String {
+    let reasons = vtep_dataplane::core::verdict::Reason::ALL;
+    let counted = reasons.iter().zip(&totals.drops).filter(|(_, count)| **count > 0);
+    counted.map(|(reason, count)| format!("{} {count}", reason.name())).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,93 @@
+//! Is a frame that came out the one that went in? Off the fast path.
+
+use super::template::{self, Template};
+use crate::row::Failure;
+use std::net::Ipv4Addr;
+use vtep_dataplane::addr::MacAddr;
+
+/// The outer header that a frame must have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outer {
+    /// (source, destination) MAC.
+    pub macs: (MacAddr, MacAddr),
+    /// (source, destination) address.
+    pub addresses: (Ipv4Addr, Ipv4Addr),
+    /// The VNI.
+    pub vni: u32,
+}
+
+/// Compares a frame with what `template` made: every byte of the inner frame but the time stamp, and the outer header,
+/// or that there is none.
+///
+/// # Errors
+/// [`Failure`] that says what is wrong, with the frame's bytes.
+pub fn check(frame: &[u8], template: &Template, outer: Option<&Outer>) -> Result<(), Failure> {
+    let wrong = |what: &str| Failure::new(format!("a forwarded frame {what}: {frame:02x?}"));
+    let stamp = template::read(frame).ok_or_else(|| wrong("is none that was sent"))?;
+    let vni = outer.map(|outer| outer.vni);
+    if stamp.vni != vni {
+        return Err(wrong(&format!("has VNI {:?} and not {vni:?}", stamp.vni)));
+    }
+    if let Some(outer) = outer
+        && !is_right(frame, outer)?
+    {
+        return Err(wrong("has another outer header"));
+    }
+    if template::same(&frame[stamp.inner..], &template.expected(stamp.sequence)) {
+        Ok(())
+    } else {
+        Err(wrong("was changed inside"))
+    }
+}
+
+fn is_right(frame: &[u8], outer: &Outer) -> Result<bool, Failure> {
+    let (ethernet, rest) = etherparse::Ethernet2Header::from_slice(frame).map_err(Failure::of("outer"))?;
+    let (ip, rest) = etherparse::Ipv4Header::from_slice(rest).map_err(Failure::of("outer"))?;
+    let (udp, _) = etherparse::UdpHeader::from_slice(rest).map_err(Failure::of("outer"))?;
+    Ok((ethernet.source, ethernet.destination) == (outer.macs.0.0, outer.macs.1.0)
+        && (ip.source, ip.destination) == (outer.addresses.0.octets(), outer.addresses.1.octets())
+        && usize::from(ip.total_len) == frame.len() - etherparse::Ethernet2Header::LEN
+        && ip.header_checksum == ip.calc_header_checksum()
+        && usize::from(udp.length) == rest.len()
+        && udp.source_port >= template::FIRST_PORT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::template::{Shape, Tunnel};
+    use super::*;
+    use vtep_dataplane::addr::Vni;
+
+    #[test]
+    fn every_changed_byte_is_found() {
+        let macs = (MacAddr([2, 0, 0, 0, 2, 1]), MacAddr([2, 0, 0, 0, 2, 2]));
+        let addresses = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
+        let shape = Shape {
+            source: "02:00:00:00:00:01".parse().unwrap(),
+            destination: MacAddr([2, 0, 0, 0, 1, 0]),
+            destinations: 1,
+            flows: 1,
+            size: 60,
+            tunnel: Some(Tunnel {
+                source_mac: macs.0,
+                destination_mac: macs.1,
+                source: addresses.0,
+                destination: addresses.1,
+                udp_port: 4789,
+                vni: Vni::new(100).unwrap(),
+            }),
+        };
+        let template = Template::new(&shape).unwrap();
+        let outer = Outer { macs, addresses, vni: 100 };
+        let mut frame = vec![0; template.size()];
+        template.clone().write(&mut frame, 9);
+        check(&frame, &template, Some(&outer)).unwrap();
+        assert!(check(&frame, &template, None).is_err());
+        // MACs, IPv4 header, UDP length, VNI, inner headers, magic, the last byte.
+        for place in [0, 11, 15, 17, 26, 33, 39, 47, 50, 70, 92, 109] {
+            frame[place] ^= 1;
+            assert!(check(&frame, &template, Some(&outer)).is_err(), "byte {place}");
+            frame[place] ^= 1;
+        }
+    }
+}

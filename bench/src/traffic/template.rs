@@ -1,0 +1,268 @@
+//! Frame templates: built once with etherparse; a packet is a copy with a few fields changed.
+
+use crate::row::Failure;
+use etherparse::PacketBuilder;
+use std::net::Ipv4Addr;
+use vtep_dataplane::addr::{HostMac, MacAddr, Vni};
+
+/// First bytes of the payload of every made frame: "vtb" and a version.
+const MAGIC: [u8; 4] = *b"vtb1";
+
+/// Ethernet, IPv4 without options and UDP.
+const UDP_PAYLOAD: usize = 14 + 20 + 8;
+
+/// Offset of the UDP source port.
+const UDP_SOURCE: usize = 14 + 20;
+
+/// Outer headers and VXLAN header, IPv4 without a VLAN tag (RFC 7348 section 5).
+pub const VXLAN_OVERHEAD: usize = UDP_PAYLOAD + 8;
+
+/// Magic, sequence, time.
+const STAMP: usize = 16;
+
+/// The shortest made frame, without the frame check sequence: Ethernet's own 60 bytes.
+pub const MIN_FRAME: usize = 60;
+
+/// The first port of the range for outer UDP source ports (RFC 7348 section 5), and of inner flows.
+pub const FIRST_PORT: u16 = 49152;
+
+/// The most flows that a template makes: as many as there are dynamic ports.
+pub const MAX_FLOWS: u16 = u16::MAX - FIRST_PORT + 1;
+
+/// The outer header of made VXLAN packets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tunnel {
+    /// Outer source MAC.
+    pub source_mac: MacAddr,
+    /// Outer destination MAC: that of the next router or of the VTEP.
+    pub destination_mac: MacAddr,
+    /// Outer source address: the VTEP that we claim to be.
+    pub source: Ipv4Addr,
+    /// Outer destination address: the VTEP under test.
+    pub destination: Ipv4Addr,
+    /// UDP destination port.
+    pub udp_port: u16,
+    /// The VNI.
+    pub vni: Vni,
+}
+
+/// What frames to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape {
+    /// Source MAC.
+    pub source: HostMac,
+    /// The first destination MAC.
+    pub destination: MacAddr,
+    /// How many destination MACs, counted up from the first; at least 1.
+    pub destinations: u32,
+    /// How many UDP flows: 1..=[`MAX_FLOWS`].
+    pub flows: u16,
+    /// Length without the frame check sequence and without [`Tunnel`], bytes; at least [`MIN_FRAME`].
+    pub size: usize,
+    /// Wrap every frame into VXLAN.
+    pub tunnel: Option<Tunnel>,
+}
+
+/// Frames of one shape, one after the other.
+#[derive(Debug, Clone)]
+pub struct Template {
+    bytes: Vec<u8>,
+    inner: usize,
+    first: u64,
+    destinations: u32,
+    flows: u16,
+    sequence: u32,
+}
+
+fn plain(shape: &Shape) -> Result<Vec<u8>, Failure> {
+    let mut payload = vec![0; shape.size - UDP_PAYLOAD];
+    payload[..4].copy_from_slice(&MAGIC);
+    // Benchmarking addresses (RFC 2544 appendix C.2.2).
+    let builder = PacketBuilder::ethernet2(shape.source.get().0, shape.destination.0)
+        .ipv4([198, 18, 0, 1], [198, 18, 0, 2], 64)
+        .udp(FIRST_PORT, 9);
+    let mut bytes = Vec::with_capacity(shape.size);
+    builder.write(&mut bytes, &payload).map_err(Failure::of("making a frame"))?;
+    // The payload changes with every packet: no UDP checksum, which IPv4 allows (RFC 768).
+    bytes[UDP_PAYLOAD - 2..UDP_PAYLOAD].fill(0);
+    Ok(bytes)
+}
+
+fn wrap(tunnel: &Tunnel, frame: &[u8]) -> Result<Vec<u8>, Failure> {
+    let mut payload = vec![0x08, 0, 0, 0];
+    payload.extend_from_slice(&(tunnel.vni.get() << 8).to_be_bytes());
+    payload.extend_from_slice(frame);
+    let builder = PacketBuilder::ethernet2(tunnel.source_mac.0, tunnel.destination_mac.0)
+        .ipv4(tunnel.source.octets(), tunnel.destination.octets(), 64)
+        .udp(FIRST_PORT, tunnel.udp_port);
+    let mut bytes = Vec::with_capacity(payload.len() + UDP_PAYLOAD);
+    builder.write(&mut bytes, &payload).map_err(Failure::of("making a VXLAN packet"))?;
+    // Zero, as RFC 7348 section 5 recommends over IPv4.
+    bytes[UDP_PAYLOAD - 2..UDP_PAYLOAD].fill(0);
+    Ok(bytes)
+}
+
+impl Template {
+    /// # Errors
+    /// [`Failure`] when the shape is impossible, with the value and what would be right.
+    pub fn new(shape: &Shape) -> Result<Self, Failure> {
+        if !(MIN_FRAME..=9014).contains(&shape.size) {
+            return Err(Failure::new(format!("frame size {}: give {MIN_FRAME} to 9014 bytes", shape.size)));
+        }
+        if shape.destinations == 0 {
+            return Err(Failure::new("0 destination MACs: give at least 1"));
+        }
+        if !(1..=MAX_FLOWS).contains(&shape.flows) {
+            return Err(Failure::new(format!("{} flows: give 1 to {MAX_FLOWS}", shape.flows)));
+        }
+        let frame = plain(shape)?;
+        let (bytes, inner) = match &shape.tunnel {
+            Some(tunnel) => (wrap(tunnel, &frame)?, VXLAN_OVERHEAD),
+            None => (frame, 0),
+        };
+        Ok(Self {
+            bytes,
+            inner,
+            first: shape.destination.to_bits(),
+            destinations: shape.destinations,
+            flows: shape.flows,
+            sequence: 0,
+        })
+    }
+
+    /// Length of every frame, bytes.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Writes the next frame, stamped with `now_ns`. `room` must be [`Template::size`] bytes long.
+    ///
+    /// # Panics
+    /// If `room` is of another length.
+    pub fn write(&mut self, room: &mut [u8], now_ns: u64) {
+        room.copy_from_slice(&self.bytes);
+        let port = (FIRST_PORT + (self.sequence % u32::from(self.flows)) as u16).to_be_bytes();
+        if self.inner > 0 {
+            room[UDP_SOURCE..UDP_SOURCE + 2].copy_from_slice(&port);
+        }
+        let frame = &mut room[self.inner..];
+        if self.destinations > 1 {
+            let mac = self.first + u64::from(self.sequence % self.destinations);
+            frame[..6].copy_from_slice(&MacAddr::from_bits(mac).0);
+        }
+        frame[UDP_SOURCE..UDP_SOURCE + 2].copy_from_slice(&port);
+        frame[UDP_PAYLOAD + 4..UDP_PAYLOAD + 8].copy_from_slice(&self.sequence.to_be_bytes());
+        frame[UDP_PAYLOAD + 8..UDP_PAYLOAD + STAMP].copy_from_slice(&now_ns.to_be_bytes());
+        self.sequence = self.sequence.wrapping_add(1);
+    }
+
+    /// What the `sequence`-th plain frame looks like, but for its time stamp.
+    #[must_use]
+    pub fn expected(&self, sequence: u32) -> Vec<u8> {
+        let mut at = Self { sequence, ..self.clone() };
+        let mut room = vec![0; at.size()];
+        at.write(&mut room, 0);
+        room.split_off(self.inner)
+    }
+}
+
+/// What a made frame says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// Its number, from 0, modulo 2^32.
+    pub sequence: u32,
+    /// When it was made, `CLOCK_MONOTONIC` nanoseconds.
+    pub sent_ns: u64,
+    /// Its VNI when it came in VXLAN.
+    pub vni: Option<u32>,
+    /// Where the plain frame begins.
+    pub inner: usize,
+}
+
+/// Reads a made frame, plain or in VXLAN over IPv4. `None` for every other frame.
+#[must_use]
+pub fn read(frame: &[u8]) -> Option<Stamp> {
+    if let Some((sequence, sent_ns)) = read_at(frame) {
+        return Some(Stamp { sequence, sent_ns, vni: None, inner: 0 });
+    }
+    let (sequence, sent_ns) = read_at(frame.get(VXLAN_OVERHEAD..)?)?;
+    let [flags, _, _, _, a, b, c, _] = *frame[UDP_PAYLOAD..].first_chunk()?;
+    let vni = u32::from_be_bytes([0, a, b, c]);
+    (flags & 0x08 != 0).then_some(Stamp { sequence, sent_ns, vni: Some(vni), inner: VXLAN_OVERHEAD })
+}
+
+/// True when two plain frames are the same but for the time stamp.
+#[must_use]
+pub fn same(one: &[u8], other: &[u8]) -> bool {
+    let (time, end) = (UDP_PAYLOAD + 8, UDP_PAYLOAD + STAMP);
+    one.len() == other.len() && one.get(..time) == other.get(..time) && one.get(end..) == other.get(end..)
+}
+
+fn read_at(frame: &[u8]) -> Option<(u32, u64)> {
+    let stamp: &[u8; STAMP] = frame.get(UDP_PAYLOAD..)?.first_chunk()?;
+    let (magic, rest) = stamp.split_first_chunk::<4>()?;
+    let (sequence, time) = rest.split_first_chunk::<4>()?;
+    (*magic == MAGIC).then_some((u32::from_be_bytes(*sequence), u64::from_be_bytes(*time.first_chunk()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etherparse::SlicedPacket;
+
+    fn shape(tunnel: bool) -> Shape {
+        Shape {
+            source: "02:00:00:00:00:01".parse().unwrap(),
+            destination: MacAddr([2, 0, 0, 0, 1, 0]),
+            destinations: 4,
+            flows: 3,
+            size: 60,
+            tunnel: tunnel.then(|| Tunnel {
+                source_mac: MacAddr([2, 0, 0, 0, 2, 1]),
+                destination_mac: MacAddr([2, 0, 0, 0, 2, 2]),
+                source: Ipv4Addr::new(192, 0, 2, 1),
+                destination: Ipv4Addr::new(192, 0, 2, 2),
+                udp_port: 4789,
+                vni: Vni::new(100).unwrap(),
+            }),
+        }
+    }
+
+    #[test]
+    fn frames_step_through_destinations_and_flows() {
+        let mut template = Template::new(&shape(false)).unwrap();
+        let mut room = vec![0; 60];
+        for sequence in 0..12u32 {
+            template.write(&mut room, 77);
+            assert_eq!(room[5], (sequence % 4) as u8);
+            assert_eq!(room[35], (sequence % 3) as u8);
+            let stamp = read(&room).unwrap();
+            assert_eq!(stamp, Stamp { sequence, sent_ns: 77, vni: None, inner: 0 });
+            let parsed = SlicedPacket::from_ethernet(&room).unwrap();
+            assert!(parsed.net.is_some() && parsed.transport.is_some());
+        }
+    }
+
+    #[test]
+    fn vxlan_packets_hold_the_plain_frame() {
+        let mut template = Template::new(&shape(true)).unwrap();
+        assert_eq!(template.size(), 110);
+        let mut room = vec![0; 110];
+        template.write(&mut room, 5);
+        let stamp = read(&room).unwrap();
+        assert_eq!((stamp.vni, stamp.inner), (Some(100), 50));
+        assert!(SlicedPacket::from_ethernet(&room).unwrap().transport.is_some());
+        room[50 + UDP_PAYLOAD + 8..50 + UDP_PAYLOAD + STAMP].fill(0);
+        assert_eq!(template.expected(0), &room[50..]);
+    }
+
+    #[test]
+    fn impossible_shapes_and_foreign_frames_are_refused() {
+        assert!(Template::new(&Shape { size: 59, ..shape(false) }).is_err());
+        assert!(Template::new(&Shape { destinations: 0, ..shape(false) }).is_err());
+        assert!(Template::new(&Shape { flows: 0, ..shape(false) }).is_err());
+        assert_eq!(read(&[0; 200]), None);
+        assert_eq!(read(&[]), None);
+    }
+}
