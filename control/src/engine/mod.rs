@@ -14,6 +14,7 @@ mod budget;
 mod devices;
 mod evpn;
 mod groups;
+mod ids;
 mod learn;
 mod lifetime;
 mod make;

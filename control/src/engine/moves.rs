@@ -70,7 +70,7 @@ impl Engine {
         if let Some(old) = content.local().get(&asked.mac).filter(|old| **old != key) {
             let mut port = content.ports()[old].clone();
             port.macs.remove(&asked.mac);
-            asked.ips.iter().for_each(|ip| drop(port.ips.remove(ip)));
+            port.ips.retain(|ip| !asked.ips.contains(ip));
             changes.push(Change::PortSet { vni: asked.vni, port });
         }
         target.macs.insert(asked.mac);

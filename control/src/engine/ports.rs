@@ -146,7 +146,8 @@ impl PortState {
             device: managed.id,
             vlan: key.vlan,
             domain,
-            lock: self.config.lock.then(|| TableWriter::lock_list(self.config.macs.iter().copied())),
+            // Both sets are sorted, as the workers need them.
+            lock: self.config.lock.then(|| self.config.macs.iter().map(|mac| mac.get()).collect()),
             ips: self.config.ips.iter().copied().collect(),
             learn: self.config.learn.map(|learn| u16::try_from(learn.limit).unwrap_or(u16::MAX)),
             checksum: self.config.checksum,

@@ -9,7 +9,7 @@ use std::mem;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use vtep_dataplane::addr::{DeviceId, DomainId, HostMac, MacAddr, NextHopId, PortId, Vni, VtepAddr};
+use vtep_dataplane::addr::{DeviceId, DomainId, HostMac, NextHopId, PortId, Vni, VtepAddr};
 use vtep_dataplane::stats::Counters;
 use vtep_dataplane::table::flood::FloodList;
 use vtep_dataplane::table::mac::{Destination, MacReader, MacTable};
@@ -20,6 +20,7 @@ use vtep_dataplane::table::publish::{Publisher, Reader};
 use vtep_dataplane::table::vni::{Domain, VniTable};
 use vtep_dataplane::table::{Settings, Snapshot};
 
+use super::ids::Ids;
 use super::neighbors::MAX_NEIGHBORS;
 
 /// Why a table takes no more.
@@ -56,49 +57,6 @@ pub(super) struct DomainState {
 struct VtepState {
     id: NextHopId,
     uses: u32,
-}
-
-/// Hands out the lowest free index. MAC entries are written in place while small tables are published: a worker that
-/// still has the old snapshot may meet an entry written after it. An index is therefore not used again before every
-/// worker has a snapshot from which its former meaning is gone.
-#[derive(Debug, Default)]
-struct Ids {
-    used: Vec<bool>,
-    /// Given back, but still in the newest published snapshot.
-    freed: Vec<usize>,
-    /// Gone from the newest snapshot, perhaps not from those that workers hold.
-    resting: Vec<usize>,
-}
-
-impl Ids {
-    fn take(&mut self, limit: usize) -> Option<usize> {
-        let free = self.used.iter().position(|used| !used).unwrap_or(self.used.len());
-        if free >= limit {
-            return None;
-        }
-        if free == self.used.len() {
-            self.used.push(true);
-        } else {
-            self.used[free] = true;
-        }
-        Some(free)
-    }
-
-    fn give(&mut self, index: usize) {
-        self.freed.push(index);
-    }
-
-    /// A snapshot without the freed ones is published.
-    fn published(&mut self) {
-        self.resting.append(&mut self.freed);
-    }
-
-    /// Every worker has the newest snapshot.
-    fn settled(&mut self) {
-        for index in self.resting.drain(..) {
-            self.used[index] = false;
-        }
-    }
 }
 
 /// Tables as the control thread sees them.
@@ -524,14 +482,6 @@ impl TableWriter {
             }
         }
         VniTable::new(self.published.values().cloned())
-    }
-
-    /// The source MACs that a locked port may use, sorted.
-    #[must_use]
-    pub fn lock_list(macs: impl IntoIterator<Item = HostMac>) -> Box<[MacAddr]> {
-        let mut list: Vec<_> = macs.into_iter().map(HostMac::get).collect();
-        list.sort_unstable();
-        list.into()
     }
 }
 

@@ -173,3 +173,15 @@ fn slots_keep_the_proportion_of_weights() {
     assert_eq!(by_weights(&[1; 20])[..16], [1; 16]);
     assert_eq!(by_weights(&[1; 20])[16..], [0; 4]);
 }
+
+#[test]
+fn a_group_needs_no_neighbour() {
+    let host = Host::new();
+    let group = VtepAddr::group(ip("239.129.2.3")).unwrap();
+    // A default route has a gateway, which multicast does not pass by.
+    let resolution = resolve(group, &route(&[hop(1, "10.0.0.99", 1)]), &host);
+    let [path] = &resolution.paths[..] else { panic!("{resolution:?}") };
+    assert_eq!(path.fields.next_hop_mac, MacAddr([0x01, 0x00, 0x5e, 0x01, 0x02, 0x03]));
+    assert_eq!((path.fields.destination, path.ifindex), (group, 1));
+    assert!(resolution.neighbours.is_empty());
+}
