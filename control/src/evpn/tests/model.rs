@@ -115,7 +115,7 @@ fn apply(lab: &mut Lab, model: &mut Model, step: &Step) {
         }
         Step::Down(from) => {
             lab.instance.peer_down(lab.now, from, false);
-            model.paths.values_mut().for_each(|paths| drop(paths.remove(&from)));
+            model.paths.values_mut().for_each(|paths| paths.retain(|id, _| *id != from));
         }
         Step::Vni(true) => {
             lab.instance.vni_add(lab.now, VniConfig::new(vni(100))).expect("added");
