@@ -63,7 +63,13 @@ impl Fabric {
 
     /// Runs until nothing moves.
     pub(super) fn run(&mut self) {
-        while (0..self.links.len()).fold(false, |moved, link| self.turn(link) || moved) {}
+        let mut moved = true;
+        while moved {
+            moved = false;
+            for link in 0..self.links.len() {
+                moved |= self.turn(link);
+            }
+        }
         for node in &mut self.nodes {
             for change in node.instance.take_changes(self.now) {
                 node.tables.apply(change);
