@@ -32,3 +32,6 @@ pub use instance::Instance;
 pub use local::LocalRefused;
 pub use show::{MacView, NeighborView, Note, RouteView, VniView};
 pub use vni::VniError;
+
+#[cfg(test)]
+mod tests;

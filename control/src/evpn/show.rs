@@ -265,6 +265,6 @@ impl Instance {
     #[must_use]
     pub fn totals(&self) -> (usize, usize, usize) {
         let hosts = self.rib.ids().filter(|id| self.rib.kind(*id) != Kind::Other).count();
-        (self.rib.len(), hosts, self.rib.attributes().len())
+        (self.rib.len(), hosts, self.rib.attributes().count())
     }
 }

@@ -185,12 +185,14 @@ impl Pending {
             keys.iter().copied().take_while(|_| !full.get()).inspect(|_| read.set(read.get() + 1));
         write(&mut source, &mut |message| {
             if !full.get() && sink(message) {
-                accepted.set(read.get());
+                // The writer has looked at one route beyond the message. If it has not, that one goes out twice.
+                accepted.set(read.get() - 1);
             } else {
                 full.set(true);
             }
         });
-        for key in &keys[..accepted.get()] {
+        let done = if full.get() { accepted.get() } else { keys.len() };
+        for key in &keys[..done] {
             self.routes.remove(key);
         }
         !full.get()

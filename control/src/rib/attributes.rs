@@ -151,7 +151,7 @@ impl AttributeStore {
     }
 
     /// How many sets there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.sets.len()
     }
 

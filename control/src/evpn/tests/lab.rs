@@ -1,0 +1,203 @@
+//! What the tests share: an instance with scripted neighbours, whose routes go through real octets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
+
+use crate::bgp::wire::{
+    Attributes, Context, Decoder, Encoding, Esi, EvpnRoute, ExtendedCommunity, HEADER_LEN, MacIp, Multicast,
+    Pmsi, Rd, Tunnel, Update, announce, withdraw,
+};
+use crate::bgp::{Negotiated, PeerConfig, negotiate};
+use crate::evpn::{Config, Event, Instance, NeighborId, Origin, RouteView, TableChange, VniConfig};
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const ENCODING: Encoding = Encoding { four_octet: true, limit: 4096 };
+const INTERNAL: Context = Context { four_octet: true, internal: true, add_path: false };
+
+pub(super) fn vni(number: u32) -> Vni {
+    Vni::new(number).expect("a VNI")
+}
+
+pub(super) fn mac(last: u8) -> HostMac {
+    format!("02:00:00:00:00:{last:02x}").parse().expect("a MAC")
+}
+
+pub(super) fn vtep(last: u8) -> VtepAddr {
+    VtepAddr::new(ip(last)).expect("a VTEP")
+}
+
+/// 192.0.2.last
+pub(super) fn ip(last: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, last))
+}
+
+pub(super) fn rd(last: u8) -> Rd {
+    Rd::ipv4(Ipv4Addr::new(192, 0, 2, last), 100)
+}
+
+/// A type 2 of VTEP `last` in VNI 100.
+pub(super) fn host(last: u8, host: HostMac) -> MacIp {
+    MacIp { rd: rd(last), esi: Esi::ZERO, tag: 0, mac: host.get(), ip: None, label: 100, label2: None }
+}
+
+/// A type 3 of VTEP `last`.
+pub(super) fn flood(last: u8) -> EvpnRoute {
+    EvpnRoute::Multicast(Multicast { rd: rd(last), tag: 0, originator: ip(last) })
+}
+
+/// Attributes of a route of VTEP `last` in VNI 100.
+pub(super) fn attributes(last: u8) -> Attributes {
+    let mut attributes = Attributes::local(ip(last));
+    attributes.local_pref = Some(100);
+    attributes.extended = vec![ExtendedCommunity::route_target(65000, 100), ExtendedCommunity::VXLAN];
+    attributes
+}
+
+pub(super) fn flood_attributes(last: u8) -> Attributes {
+    let pmsi = Pmsi { flags: 0, label: 100, tunnel: Tunnel::IngressReplication(Some(ip(last))) };
+    Attributes { pmsi: Some(pmsi), ..attributes(last) }
+}
+
+pub(super) fn moved(last: u8, sequence: u32) -> Attributes {
+    let mut attributes = attributes(last);
+    attributes.extended.push(ExtendedCommunity::mac_mobility(false, sequence));
+    attributes
+}
+
+pub(super) fn sticky(last: u8) -> Attributes {
+    let mut attributes = attributes(last);
+    attributes.extended.push(ExtendedCommunity::mac_mobility(true, 0));
+    attributes
+}
+
+/// The tables as the changes make them.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Tables {
+    pub(super) flood: BTreeSet<(Vni, VtepAddr)>,
+    pub(super) macs: BTreeMap<(Vni, HostMac), VtepAddr>,
+    pub(super) neighbors: BTreeMap<(Vni, IpAddr), (HostMac, bool, Origin)>,
+}
+
+impl Tables {
+    pub(super) fn apply(&mut self, change: TableChange) {
+        match change {
+            TableChange::FloodAdd(vni, vtep) => {
+                assert!(self.flood.insert((vni, vtep)), "{vtep} is in the list already");
+            }
+            TableChange::FloodDel(vni, vtep) => {
+                assert!(self.flood.remove(&(vni, vtep)), "{vtep} is not in the list");
+            }
+            TableChange::MacSet { vni, mac, vtep, .. } => {
+                self.macs.insert((vni, mac), vtep);
+            }
+            TableChange::MacDel { vni, mac } => {
+                self.macs.remove(&(vni, mac));
+            }
+            TableChange::NeighborSet { vni, ip, mac, router, origin } => {
+                self.neighbors.insert((vni, ip), (mac, router, origin));
+            }
+            TableChange::NeighborDel { vni, ip } => {
+                self.neighbors.remove(&(vni, ip));
+            }
+        }
+    }
+}
+
+/// VTEP 192.0.2.1 with VNI 100 and neighbours.
+pub(super) struct Lab {
+    pub(super) now: Instant,
+    pub(super) instance: Instance,
+    pub(super) tables: Tables,
+    pub(super) events: Vec<Event>,
+    decoder: Decoder,
+}
+
+pub(super) fn agreed(local_as: u32, peer_as: u32, last: u8) -> Arc<Negotiated> {
+    let ours = PeerConfig::new(local_as, Ipv4Addr::new(192, 0, 2, 1), peer_as);
+    let theirs = PeerConfig::new(peer_as, Ipv4Addr::new(192, 0, 2, last), local_as);
+    Arc::new(negotiate(&ours, &theirs.open(false, false)).expect("agreed"))
+}
+
+/// Neighbours of the lab: reflectors.
+pub(super) const ONE: NeighborId = NeighborId(0);
+pub(super) const TWO: NeighborId = NeighborId(1);
+
+impl Lab {
+    pub(super) fn new() -> Self {
+        Self::with(Config::new(65000, Ipv4Addr::new(192, 0, 2, 1), vtep(1)), VniConfig::new(vni(100)))
+    }
+
+    pub(super) fn with(config: Config, vni: VniConfig) -> Self {
+        let now = Instant::now();
+        let mut instance = Instance::new(config);
+        instance.vni_add(now, vni).expect("added");
+        for (id, last) in [(ONE, 201), (TWO, 202)] {
+            instance.neighbor_add(id, ip(last));
+            instance.peer_up(now, id, &agreed(65000, 65000, last));
+            instance.end_of_rib(id);
+        }
+        let decoder = Decoder::new(INTERNAL);
+        Self { now, instance, tables: Tables::default(), events: Vec::new(), decoder }
+    }
+
+    pub(super) fn settle(&mut self) {
+        for change in self.instance.take_changes(self.now) {
+            self.tables.apply(change);
+        }
+        self.events.extend(self.instance.take_events());
+    }
+
+    pub(super) fn later(&mut self, time: Duration) {
+        self.now += time;
+        self.instance.tick(self.now);
+        self.settle();
+    }
+
+    pub(super) fn octets(&mut self, from: NeighborId, message: &[u8]) {
+        let body = &message[HEADER_LEN..];
+        let parts = self.decoder.decode(body).expect("sound enough");
+        self.instance.update(self.now, from, &Update::new(body, parts));
+        self.settle();
+    }
+
+    pub(super) fn announce(&mut self, from: NeighborId, attributes: &Attributes, routes: &[EvpnRoute]) {
+        let mut messages = Vec::new();
+        assert!(announce(attributes, routes.iter().copied(), ENCODING, |m| messages.push(m.to_vec())));
+        for message in messages {
+            self.octets(from, &message);
+        }
+    }
+
+    pub(super) fn host(&mut self, from: NeighborId, attributes: &Attributes, route: MacIp) {
+        self.announce(from, attributes, &[EvpnRoute::MacIp(route)]);
+    }
+
+    pub(super) fn withdraw(&mut self, from: NeighborId, routes: &[EvpnRoute]) {
+        let mut messages = Vec::new();
+        withdraw(routes.iter().copied(), 4096, |m| messages.push(m.to_vec()));
+        for message in messages {
+            self.octets(from, &message);
+        }
+    }
+
+    /// Where the table has a MAC of VNI 100.
+    pub(super) fn at(&self, mac: HostMac) -> Option<VtepAddr> {
+        self.tables.macs.get(&(vni(100), mac)).copied()
+    }
+
+    pub(super) fn views(&self) -> Vec<RouteView> {
+        self.instance.routes().collect()
+    }
+
+    /// The mobility sequence of our route for a MAC.
+    pub(super) fn own_sequence(&self, mac: HostMac) -> Option<u32> {
+        let ours = |view: &RouteView| matches!(view.route, EvpnRoute::MacIp(r) if r.mac == mac.get());
+        let view = self.instance.own_routes().find(ours)?;
+        let mobility = view.attributes.extended.iter().find_map(|c| c.as_mac_mobility());
+        Some(mobility.map_or(0, |(_, sequence)| sequence))
+    }
+}

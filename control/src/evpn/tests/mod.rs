@@ -1,0 +1,6 @@
+mod frr;
+mod joined;
+mod lab;
+mod model;
+mod traps;
+mod vectors;

@@ -1,0 +1,158 @@
+//! Random announcements and withdrawals against a model that works all out anew each time.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::lab::{Lab, ONE, TWO, Tables, host, ip, mac, moved, vni, vtep};
+use crate::bgp::wire::{EvpnRoute, ExtendedCommunity, MacIp};
+use crate::evpn::{Config, DuplicateConfig, NeighborId, Origin, VniConfig};
+
+#[derive(Debug, Clone)]
+enum Step {
+    Announce {
+        from: NeighborId,
+        vtep: u8,
+        mac: u8,
+        ip: Option<u8>,
+        sequence: u32,
+        sticky: bool,
+        target: bool,
+    },
+    Withdraw {
+        from: NeighborId,
+        vtep: u8,
+        mac: u8,
+        ip: Option<u8>,
+    },
+    Down(NeighborId),
+    Vni(bool),
+}
+
+fn neighbor() -> impl Strategy<Value = NeighborId> {
+    prop_oneof![Just(ONE), Just(TWO)]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let route = || (neighbor(), 1..5_u8, 1..4_u8, prop::option::of(100..103_u8));
+    prop_oneof![
+        8 => (route(), 0..4_u32, prop::bool::weighted(0.1), prop::bool::weighted(0.9)).prop_map(
+            |((from, vtep, mac, ip), sequence, sticky, target)| {
+                Step::Announce { from, vtep, mac, ip, sequence, sticky, target }
+            }
+        ),
+        5 => route().prop_map(|(from, vtep, mac, ip)| Step::Withdraw { from, vtep, mac, ip }),
+        1 => neighbor().prop_map(Step::Down),
+        1 => any::<bool>().prop_map(Step::Vni),
+    ]
+}
+
+/// What a path says: usable, sticky, sequence.
+type Path = (bool, bool, u32);
+
+#[derive(Default)]
+struct Model {
+    paths: BTreeMap<(u8, u8, Option<u8>), BTreeMap<NeighborId, Path>>,
+    configured: bool,
+}
+
+impl Model {
+    /// Paths with our own next hop (VTEP 1) lose to none, as all paths of a route have the same next hop here.
+    fn best(paths: &BTreeMap<NeighborId, Path>) -> Option<Path> {
+        // The lower neighbour address decides last: ONE is 201, TWO is 202.
+        let rank = |(id, path): &(&NeighborId, &Path)| ((path.1, path.2), std::cmp::Reverse(**id));
+        paths.iter().max_by_key(rank).map(|(_, path)| *path)
+    }
+
+    fn tables(&self) -> Tables {
+        let mut tables = Tables::default();
+        let (mut macs, mut addresses) = (BTreeMap::new(), BTreeMap::new());
+        for ((at, number, address), paths) in &self.paths {
+            let Some((usable, sticky, sequence)) = Self::best(paths) else { continue };
+            if !usable || *at == 1 || !self.configured {
+                continue;
+            }
+            let rank = (sticky, sequence, std::cmp::Reverse(*at));
+            let best = macs.entry(*number).or_insert(rank);
+            *best = rank.max(*best);
+            if let Some(address) = address {
+                let rank = (rank, std::cmp::Reverse(*number));
+                let best = addresses.entry(*address).or_insert(rank);
+                *best = rank.max(*best);
+            }
+        }
+        for (number, (_, _, at)) in macs {
+            tables.macs.insert((vni(100), mac(number)), vtep(at.0));
+        }
+        for (address, (_, number)) in addresses {
+            tables.neighbors.insert((vni(100), ip(address)), (mac(number.0), false, Origin::Evpn));
+        }
+        tables
+    }
+}
+
+fn route(vtep: u8, number: u8, address: Option<u8>) -> MacIp {
+    MacIp { ip: address.map(ip), ..host(vtep, mac(number)) }
+}
+
+fn apply(lab: &mut Lab, model: &mut Model, step: &Step) {
+    match *step {
+        Step::Announce { from, vtep, mac, ip, sequence, sticky, target } => {
+            let mut attributes = moved(vtep, sequence);
+            attributes.extended[2] = ExtendedCommunity::mac_mobility(sticky, sequence);
+            if !target {
+                attributes.extended[0] = ExtendedCommunity::route_target(65000, 999);
+            }
+            lab.host(from, &attributes, route(vtep, mac, ip));
+            let paths = model.paths.entry((vtep, mac, ip)).or_default();
+            paths.insert(from, (target, sticky, sequence));
+        }
+        Step::Withdraw { from, vtep, mac, ip } => {
+            lab.withdraw(from, &[EvpnRoute::MacIp(route(vtep, mac, ip))]);
+            if let Some(paths) = model.paths.get_mut(&(vtep, mac, ip)) {
+                paths.remove(&from);
+            }
+        }
+        Step::Down(from) => {
+            lab.instance.peer_down(lab.now, from, false);
+            model.paths.values_mut().for_each(|paths| paths.retain(|id, _| *id != from));
+        }
+        Step::Vni(true) => {
+            lab.instance.vni_add(lab.now, VniConfig::new(vni(100))).expect("added");
+            model.configured = true;
+        }
+        Step::Vni(false) => {
+            lab.instance.vni_del(vni(100));
+            model.configured = false;
+        }
+    }
+    lab.settle();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn tables_are_what_the_model_says_after_each_step(steps in prop::collection::vec(step(), 1..60)) {
+        let config = Config {
+            duplicate: DuplicateConfig { moves: 0, ..DuplicateConfig::default() },
+            ..Config::new(65000, std::net::Ipv4Addr::new(192, 0, 2, 1), vtep(1))
+        };
+        let mut lab = Lab::with(config, VniConfig::new(vni(100)));
+        let mut model = Model { configured: true, ..Model::default() };
+        for step in &steps {
+            apply(&mut lab, &mut model, step);
+            let expected = model.tables();
+            prop_assert_eq!(&lab.tables, &expected, "after {:?}", step);
+            for id in [ONE, TWO] {
+                let held = model.paths.values().filter(|paths| paths.contains_key(&id)).count();
+                prop_assert_eq!(lab.instance.prefix_count(id), held);
+            }
+        }
+        for id in [ONE, TWO] {
+            lab.instance.peer_down(lab.now, id, false);
+        }
+        lab.settle();
+        prop_assert_eq!((&lab.tables, lab.instance.totals()), (&Tables::default(), (0, 0, 0)));
+    }
+}
