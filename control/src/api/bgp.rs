@@ -180,6 +180,4 @@ pub struct RouteRow {
     pub why_not: Option<String>,
     /// The neighbour is away and its route is kept.
     pub stale: bool,
-    /// Seconds since it came.
-    pub age: u64,
 }

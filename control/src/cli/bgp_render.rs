@@ -136,7 +136,6 @@ pub(super) fn routes(rows: &[RouteRow]) -> String {
         "Path",
         "RT",
         ">Seq",
-        ">Age",
         "Not used because",
     ]);
     for row in rows {
@@ -154,7 +153,6 @@ pub(super) fn routes(rows: &[RouteRow]) -> String {
             row.as_path.clone(),
             list(&targets),
             row.sequence.to_string(),
-            duration(row.age),
             row.why_not.clone().unwrap_or_default(),
         ]);
     }

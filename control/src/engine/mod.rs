@@ -20,9 +20,11 @@ mod lifetime;
 mod make;
 mod moves;
 mod neighbors;
+mod page;
 mod ports;
 mod setup;
 mod show;
+mod show_bgp;
 mod tables;
 mod workers;
 

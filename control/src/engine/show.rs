@@ -1,10 +1,9 @@
 //! What `show` answers, read from the workers' own tables and counters.
 
-use std::collections::BinaryHeap;
 use std::time::Instant;
 
 use serde_json::Value;
-use vtep_dataplane::addr::{MacAddr, Vni, VtepAddr};
+use vtep_dataplane::addr::{HostMac, MacAddr, Vni, VtepAddr};
 use vtep_dataplane::afxdp;
 use vtep_dataplane::core::verdict::Reason;
 use vtep_dataplane::stats::Totals;
@@ -12,6 +11,7 @@ use vtep_dataplane::table::mac::Destination;
 
 use super::Engine;
 use super::devices::{Managed, Purpose, State};
+use super::page::Page;
 use crate::api::message::ApiError;
 use crate::api::show::{
     AttachMode, BindMode, DropRow, DropsBy, FloodRow, HopState, InterfaceRole, InterfaceRow, MacCursor,
@@ -19,6 +19,7 @@ use crate::api::show::{
     Traffic, UnderlayRow, VniRow, WorkerRow, XdpStatistics,
 };
 use crate::config::{InterfaceName, PortKey};
+use crate::evpn::Origin;
 
 impl From<Totals> for Traffic {
     fn from(totals: Totals) -> Self {
@@ -32,7 +33,7 @@ impl From<Totals> for Traffic {
     }
 }
 
-fn answer<T: serde::Serialize>(rows: Result<T, String>) -> Result<Value, ApiError> {
+pub(super) fn answer<T: serde::Serialize>(rows: Result<T, String>) -> Result<Value, ApiError> {
     let rows = rows.map_err(ApiError::refused)?;
     serde_json::to_value(rows).map_err(|error| ApiError::refused(error.to_string()))
 }
@@ -46,7 +47,7 @@ impl Engine {
         match request {
             ShowRequest::Status => answer(Ok(self.status(now))),
             ShowRequest::Vni(query) => answer(Rows::page(self.vni_rows(query), |row| row.vni, query)),
-            ShowRequest::Mac(query) => answer(self.mac_page(query)),
+            ShowRequest::Mac(query) => answer(self.mac_page(query, now)),
             ShowRequest::Flood(query) => answer(Rows::page(self.flood_rows(query), |row| row.vni, query)),
             ShowRequest::Ports(query) => answer(Rows::page(self.port_rows(query), place_of_port, query)),
             ShowRequest::Workers(query) => {
@@ -55,9 +56,9 @@ impl Engine {
             }
             ShowRequest::Underlay(query) => answer(self.underlay_page(now, query)),
             ShowRequest::Drops(query) => answer(Ok(self.drop_rows(query))),
-            ShowRequest::BgpSummary | ShowRequest::BgpNeighbor(_) | ShowRequest::BgpRoutes(_) => {
-                Err(ApiError::refused(crate::config::ChangeError::NoBgp.to_string()))
-            }
+            ShowRequest::BgpSummary => self.show_bgp_summary(now),
+            ShowRequest::BgpNeighbor(peer) => self.show_bgp_neighbor(peer.neighbor, now),
+            ShowRequest::BgpRoutes(query) => self.show_bgp_routes(query),
             ShowRequest::Neighbors(query) => {
                 answer(Rows::page(self.neighbor_rows(query), |row| NeighborCursor(row.vni, row.ip), query))
             }
@@ -100,6 +101,10 @@ impl Engine {
             if !self.underlay.has_address(address.get()) {
                 all.push(format!("our VTEP address {address} is on no interface of this host"));
             }
+        }
+        all.extend(self.speaker.degraded().map(str::to_owned));
+        if self.not_installed > 0 {
+            all.push(format!("{} entries of EVPN routes found no room in the tables", self.not_installed));
         }
         for (name, managed) in self.devices.all() {
             let (state, reason) = self.port_state(name, managed);
@@ -145,59 +150,53 @@ impl Engine {
     }
 
     /// The next page of MACs in the order of (VNI, MAC): one pass over the table, which has no order of its own.
-    fn mac_page(&self, query: &Query) -> Result<Rows<MacRow>, String> {
+    fn mac_page(&self, query: &Query, now: Instant) -> Result<Rows<MacRow>, String> {
         let after: Option<MacCursor> = query.cursor()?;
         let limit = query.limit.clamp(1, crate::api::show::MAX_ROWS);
         let snapshot = self.tables.current();
-        // The `limit` + 1 smallest places after the cursor, the greatest on top.
-        let mut page: BinaryHeap<((Vni, MacAddr), Place)> = BinaryHeap::with_capacity(limit + 2);
+        let mut page = Page::new(limit);
         self.tables.macs().for_each(|key, to| {
             let Some(domain) = snapshot.vnis.domain(key.domain()) else { return };
             let place = (domain.vni, key.mac());
             let wanted = query.vni.is_none_or(|vni| vni == place.0)
                 && query.mac.is_none_or(|mac| mac == place.1)
                 && after.is_none_or(|after| place > (after.0, after.1));
-            if wanted && (page.len() <= limit || page.peek().is_some_and(|last| place < last.0)) {
-                page.push((place, Place(to)));
-                if page.len() > limit + 1 {
-                    page.pop();
-                }
+            if wanted {
+                page.offer(place, || to);
             }
         });
-        let mut places = page.into_sorted_vec();
-        let more = places.len() > limit;
-        places.truncate(limit);
-        let rows: Vec<_> = places.into_iter().map(|(place, to)| self.mac_row(place, to.0)).collect();
+        let (places, more) = page.finish();
+        let rows: Vec<_> = places.into_iter().map(|(place, to)| self.mac_row(place, to, now)).collect();
         let next = rows.last().filter(|_| more).map(|row| MacCursor(row.vni, row.mac).to_string());
         Ok(Rows { rows, next })
     }
 
-    fn mac_row(&self, (vni, mac): (Vni, MacAddr), to: Destination) -> MacRow {
-        let mut row = MacRow {
-            vni,
-            mac,
-            kind: MacKind::Local,
-            port: None,
-            vtep: None,
-            sequence: None,
-            flags: Vec::new(),
-            age: None,
-        };
-        match to {
+    fn mac_row(&self, (vni, mac): (Vni, MacAddr), to: Destination, now: Instant) -> MacRow {
+        let host = HostMac::new(mac).ok();
+        let known = host.and_then(|host| self.evpn.instance.mac(vni, host));
+        let mut flags = Vec::new();
+        let (kind, port, vtep) = match to {
             Destination::Port(id) => {
-                row.port = self.ports.by_id(id).cloned();
                 let locked = self.tables.port(id).is_some_and(|port| port.lock.is_some());
-                row.flags.extend(locked.then(|| "locked".to_owned()));
+                flags.extend(locked.then_some("locked"));
+                (MacKind::Local, self.ports.by_id(id).cloned(), None)
             }
             Destination::NextHop(id) => {
-                row.kind = MacKind::Static;
                 let hop = self.tables.current().next_hops.get(id);
-                row.vtep = hop.map(|hop| hop.vtep);
-                let unresolved = hop.is_none_or(|hop| hop.paths.is_empty());
-                row.flags.extend(unresolved.then(|| "unresolved".to_owned()));
+                flags.extend(hop.is_none_or(|hop| hop.paths.is_empty()).then_some("unresolved"));
+                let remote = known.is_some_and(|known| known.origin == Origin::Evpn);
+                let kind = if remote { MacKind::Remote } else { MacKind::Static };
+                (kind, None, hop.map(|hop| hop.vtep))
             }
-        }
-        row
+        };
+        let age = host.and_then(|host| self.learned.age(vni, host, now));
+        flags.extend(age.map(|_| "learned"));
+        flags.extend(known.filter(|known| known.mobility.sticky).map(|_| "sticky"));
+        flags.extend(known.filter(|known| known.frozen).map(|_| "frozen"));
+        let sequence =
+            known.filter(|known| known.origin != Origin::Static).map(|known| known.mobility.sequence);
+        let flags = flags.into_iter().map(str::to_owned).collect();
+        MacRow { vni, mac, kind, port, vtep, sequence, flags, age }
     }
 
     fn flood_rows(&self, query: &Query) -> Vec<FloodRow> {
@@ -385,27 +384,6 @@ impl Engine {
             }
         }
         Rows { rows, next: None }
-    }
-}
-
-/// A destination in a heap: only its place orders it.
-#[derive(Debug, Clone, Copy)]
-struct Place(Destination);
-
-impl PartialEq for Place {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-impl Eq for Place {}
-impl PartialOrd for Place {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Place {
-    fn cmp(&self, _: &Self) -> std::cmp::Ordering {
-        std::cmp::Ordering::Equal
     }
 }
 

@@ -239,6 +239,20 @@ impl Instance {
         ours.chain(fixed).chain(remote)
     }
 
+    /// One MAC, if anybody says where it is.
+    #[must_use]
+    pub fn mac(&self, vni: Vni, mac: HostMac) -> Option<MacView> {
+        if let Some(state) = self.locals.get(&(vni, mac)) {
+            return Some(self.mac_view(vni, mac, Origin::Local, None, state.mobility()));
+        }
+        if let Some(vtep) = self.static_macs.get(&(vni, mac)) {
+            return Some(self.mac_view(vni, mac, Origin::Static, Some(*vtep), Mobility::default()));
+        }
+        let winner = self.hosts.get(self.hosts.find(vni, mac)?).winner()?;
+        let mobility = self.rib.attributes().summary(winner).mobility;
+        Some(self.mac_view(vni, mac, Origin::Evpn, self.vtep_of(winner), mobility))
+    }
+
     fn mac_view(
         &self,
         vni: Vni,

@@ -154,10 +154,4 @@ impl AttributeStore {
     pub fn count(&self) -> usize {
         self.sets.len()
     }
-
-    /// True when there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }

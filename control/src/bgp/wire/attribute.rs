@@ -75,6 +75,18 @@ impl Segment {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct AsPath(pub Vec<Segment>);
 
+impl std::fmt::Display for AsPath {
+    /// As operators write it: numbers with spaces, sets in braces.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let join = |list: &[u32], between| list.iter().map(u32::to_string).collect::<Vec<_>>().join(between);
+        let segments = self.0.iter().map(|segment| match segment {
+            Segment::Set(list) => format!("{{{}}}", join(list, ",")),
+            Segment::Sequence(list) => join(list, " "),
+        });
+        f.write_str(&segments.collect::<Vec<_>>().join(" "))
+    }
+}
+
 impl AsPath {
     /// Hops for path selection: an AS_SET counts as one (RFC 4271 section 9.1.2.2).
     #[must_use]

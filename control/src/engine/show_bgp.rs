@@ -1,0 +1,307 @@
+//! What `show bgp` answers: sessions from their machines, routes from the RIB with why each is, or is not, in the tables.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::Engine;
+use super::page::Page;
+use super::show::answer;
+use crate::api::bgp::{NeighborDetail, RestartRow, RouteRow, SessionState, Summary, SummaryRow};
+use crate::api::message::ApiError;
+use crate::api::show::{MAX_ROWS, Query, Rows};
+use crate::bgp::wire::EvpnRoute;
+use crate::bgp::{Negotiated, Status};
+use crate::config::{BgpNeighbor, ChangeError};
+use crate::evpn::{NeighborId, Reason, RouteView};
+use crate::speaker::transport::Neighbor;
+
+/// What a neighbour's routes come to.
+#[derive(Debug, Clone, Copy, Default)]
+struct Held {
+    installed: u64,
+    stale: u64,
+}
+
+/// The order of routes: type, key, then who sent it. Our own come first.
+type Place = Vec<u8>;
+
+impl Engine {
+    fn no_bgp(&self) -> Result<(), ApiError> {
+        match self.config.bgp() {
+            Some(_) => Ok(()),
+            None => Err(ApiError::refused(ChangeError::NoBgp.to_string())),
+        }
+    }
+
+    pub(super) fn show_bgp_summary(&self, now: Instant) -> Result<Value, ApiError> {
+        self.no_bgp()?;
+        let config = self.evpn.instance.config();
+        let held = self.held();
+        let row = |(ip, neighbor): (&IpAddr, &Neighbor)| {
+            let known = self.config.bgp_neighbors().get(ip)?;
+            Some(self.summary_row(known, neighbor, &held, now))
+        };
+        answer(Ok(Summary {
+            asn: config.local_as,
+            router_id: config.router_id,
+            routes: self.evpn.instance.totals().0 as u64,
+            neighbors: self.speaker.neighbors().iter().filter_map(row).collect(),
+        }))
+    }
+
+    pub(super) fn show_bgp_neighbor(&self, address: IpAddr, now: Instant) -> Result<Value, ApiError> {
+        self.no_bgp()?;
+        let known = self.config.bgp_neighbors().get(&address).zip(self.speaker.neighbors().get(&address));
+        let Some((config, neighbor)) = known else {
+            let message = format!("{address} is no BGP neighbor; `show bgp summary` lists those that are");
+            return Err(ApiError::refused(message));
+        };
+        let held = self.held();
+        let summary = self.summary_row(config, neighbor, &held, now);
+        let id = self.evpn.id(address);
+        let stale = id.and_then(|id| held.get(&id)).map_or(0, |held| held.stale);
+        answer(Ok(detail(summary, config, &neighbor.peer.status(), stale, now)))
+    }
+
+    /// Counts over all routes, by neighbour.
+    fn held(&self) -> hashbrown::HashMap<NeighborId, Held> {
+        let mut all: hashbrown::HashMap<NeighborId, Held> = hashbrown::HashMap::new();
+        for route in self.evpn.instance.routes() {
+            let Some(neighbor) = route.neighbor else { continue };
+            let held = all.entry(neighbor).or_default();
+            held.installed += u64::from(route.reason == Some(Reason::Installed));
+            held.stale += u64::from(route.stale);
+        }
+        all
+    }
+
+    fn summary_row(
+        &self,
+        config: &BgpNeighbor,
+        neighbor: &Neighbor,
+        held: &hashbrown::HashMap<NeighborId, Held>,
+        now: Instant,
+    ) -> SummaryRow {
+        let status = neighbor.peer.status();
+        let id = self.evpn.id(config.address);
+        let up = status.up_since.map(|since| now.saturating_duration_since(since).as_secs());
+        let own = self.evpn.instance.own_routes().count() as u64;
+        SummaryRow {
+            address: config.address,
+            description: config.description.clone(),
+            remote_as: config.remote_asn,
+            state: SessionState::from(&status),
+            uptime: up,
+            messages_received: status.received,
+            messages_sent: status.sent,
+            routes_received: id.map_or(0, |id| self.evpn.instance.prefix_count(id) as u64),
+            routes_installed: id.and_then(|id| held.get(&id)).map_or(0, |held| held.installed),
+            routes_advertised: if up.is_some() { own } else { 0 },
+            last_down: match (&status.last_down, &neighbor.last_error) {
+                (_, Some(error)) if up.is_none() => Some(error.clone()),
+                (Some(reason), _) => Some(reason.to_string()),
+                (None, _) => None,
+            },
+        }
+    }
+
+    /// One page of routes, by type and key.
+    pub(super) fn show_bgp_routes(&self, query: &Query) -> Result<Value, ApiError> {
+        self.no_bgp()?;
+        let after = match &query.after {
+            None => None,
+            Some(text) => Some(from_hex(text).ok_or_else(|| {
+                ApiError::refused(format!("after: {text:?} is no cursor; pass on what `next` said"))
+            })?),
+        };
+        let neighbor = match query.neighbor {
+            None => None,
+            Some(address) => Some(
+                self.evpn
+                    .id(address)
+                    .ok_or_else(|| ApiError::refused(format!("{address} is no BGP neighbor")))?,
+            ),
+        };
+        let mut page = Page::new(query.limit.clamp(1, MAX_ROWS));
+        let instance = &self.evpn.instance;
+        for view in instance.own_routes().chain(instance.routes()) {
+            let wanted = query.vni.is_none_or(|vni| view.vni == Some(vni))
+                && query.kind.is_none_or(|kind| view.route.route_type() == kind)
+                && neighbor.is_none_or(|id| view.neighbor == Some(id));
+            if !wanted {
+                continue;
+            }
+            let place = self.place(&view);
+            if after.as_ref().is_none_or(|after| place > *after) {
+                page.offer(place, || view);
+            }
+        }
+        let (rows, more) = page.finish();
+        let next = rows.last().filter(|_| more).map(|(place, _)| to_hex(place));
+        let rows = rows.into_iter().map(|(_, view)| self.route_row(&view)).collect();
+        answer(Ok(Rows::<RouteRow> { rows, next }))
+    }
+
+    fn place(&self, view: &RouteView) -> Place {
+        let mut place = vec![view.route.route_type()];
+        let (rd, tag) = rd_and_tag(&view.route);
+        place.extend(rd.0);
+        place.extend(tag.to_be_bytes());
+        match &view.route {
+            EvpnRoute::MacIp(r) => {
+                place.extend(r.mac.0);
+                r.ip.into_iter().for_each(|ip| push_ip(&mut place, ip));
+            }
+            EvpnRoute::Multicast(r) => push_ip(&mut place, r.originator),
+            EvpnRoute::AutoDiscovery(r) => place.extend(r.esi.0),
+            EvpnRoute::Segment(r) => {
+                place.extend(r.esi.0);
+                push_ip(&mut place, r.originator);
+            }
+            EvpnRoute::Prefix(r) => {
+                place.push(r.length);
+                push_ip(&mut place, r.prefix);
+            }
+        }
+        let from = view.neighbor.and_then(|id| self.evpn.address(id));
+        from.into_iter().for_each(|ip| push_ip(&mut place, ip));
+        place
+    }
+
+    fn route_row(&self, view: &RouteView) -> RouteRow {
+        let (rd, tag) = rd_and_tag(&view.route);
+        let attributes = &view.attributes;
+        let mobility = attributes.extended.iter().find_map(|community| community.as_mac_mobility());
+        let (sticky, sequence) = mobility.unwrap_or_default();
+        let installed = view.reason == Some(Reason::Installed);
+        let mut row = RouteRow {
+            neighbor: view.neighbor.and_then(|id| self.evpn.address(id)),
+            rd,
+            kind: view.route.route_type(),
+            tag,
+            mac: None,
+            ip: None,
+            originator: None,
+            prefix: None,
+            next_hop: attributes.next_hop,
+            vni: view.vni.map(vtep_dataplane::addr::Vni::get),
+            route_targets: attributes.extended.iter().copied().filter(|c| c.is_route_target()).collect(),
+            as_path: attributes.as_path.to_string(),
+            sequence,
+            sticky,
+            best: view.best,
+            installed,
+            why_not: view.reason.filter(|_| !installed).map(|reason| reason.to_string()),
+            stale: view.stale,
+        };
+        match &view.route {
+            EvpnRoute::MacIp(r) => (row.mac, row.ip) = (Some(r.mac), r.ip),
+            EvpnRoute::Multicast(r) => row.originator = Some(r.originator),
+            EvpnRoute::Segment(r) => row.originator = Some(r.originator),
+            EvpnRoute::Prefix(r) => row.prefix = Some(format!("{}/{}", r.prefix, r.length)),
+            EvpnRoute::AutoDiscovery(_) => {}
+        }
+        row
+    }
+}
+
+fn rd_and_tag(route: &EvpnRoute) -> (crate::bgp::wire::Rd, u32) {
+    match route {
+        EvpnRoute::AutoDiscovery(r) => (r.rd, r.tag),
+        EvpnRoute::MacIp(r) => (r.rd, r.tag),
+        EvpnRoute::Multicast(r) => (r.rd, r.tag),
+        EvpnRoute::Segment(r) => (r.rd, 0),
+        EvpnRoute::Prefix(r) => (r.rd, r.tag),
+    }
+}
+
+fn push_ip(place: &mut Place, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(v4) => {
+            place.push(4);
+            place.extend(v4.octets());
+        }
+        IpAddr::V6(v6) => {
+            place.push(6);
+            place.extend(v6.octets());
+        }
+    }
+}
+
+fn to_hex(place: &[u8]) -> String {
+    place.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn from_hex(text: &str) -> Option<Place> {
+    if text.len() % 2 != 0 || !text.is_ascii() {
+        return None;
+    }
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
+}
+
+/// Capabilities that both sides have, by the names of their RFCs.
+fn capabilities(agreed: &Negotiated) -> Vec<String> {
+    let mut all = vec!["multiprotocol L2VPN EVPN"];
+    all.extend(agreed.four_octet.then_some("4-octet AS"));
+    all.extend(agreed.refresh.then_some("route refresh"));
+    all.extend(agreed.enhanced_refresh.then_some("enhanced route refresh"));
+    all.extend((agreed.send_limit > 4096).then_some("extended messages"));
+    all.extend(agreed.restart.as_ref().map(|_| "graceful restart"));
+    all.extend(agreed.hard_reset.then_some("hard reset"));
+    all.into_iter().map(str::to_owned).collect()
+}
+
+fn detail(
+    summary: SummaryRow,
+    config: &BgpNeighbor,
+    status: &Status,
+    stale: u64,
+    now: Instant,
+) -> NeighborDetail {
+    let agreed = status.negotiated.as_deref();
+    NeighborDetail {
+        summary,
+        local_address: config.local_address,
+        port: config.port,
+        passive: config.passive,
+        password: config.password.is_some(),
+        ttl_security: config.ttl_security,
+        router_id: agreed.map(|agreed| agreed.router_id),
+        hostname: agreed.and_then(|agreed| agreed.hostname.clone()),
+        software: agreed.and_then(|agreed| agreed.software.clone()),
+        capabilities: agreed.map(capabilities).unwrap_or_default(),
+        hold_time: agreed.map(|agreed| agreed.hold.as_secs()),
+        keepalive: agreed.map(|agreed| agreed.hold.as_secs() / 3),
+        idle_for: status.idle_until.map(|at| at.saturating_duration_since(now).as_secs()),
+        established: status.established,
+        treated_as_withdrawn: status.treated_as_withdrawn,
+        attributes_discarded: status.attributes_discarded,
+        routes_skipped: status.routes_skipped,
+        queued: status.queued as u64,
+        max_prefixes: config.max_prefixes.map(|limit| limit.limit),
+        graceful_restart: agreed.and_then(|agreed| agreed.restart.as_ref()).map(|restart| RestartRow {
+            restart_time: restart.time.as_secs(),
+            preserved: restart.preserved,
+            stale_routes: stale,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursors_survive_the_trip_to_the_client() {
+        let place = vec![2, 0, 255, 16];
+        assert_eq!(from_hex(&to_hex(&place)), Some(place));
+        assert_eq!(from_hex("0"), None);
+        assert_eq!(from_hex("zz"), None);
+    }
+}
