@@ -177,8 +177,9 @@ fn index(interface: &str) -> Result<u32, Failure> {
     rustix::net::netdevice::name_to_index(any, interface).map_err(Failure::of(interface))
 }
 
-/// Frames of one call into the kernel's generator: a fraction of a second.
-const CALL: u32 = 10_000;
+/// Frames of one call into the kernel's generator: about a second. Many, since the kernel patches its code before and
+/// after each call and waits some 10 ms for all cores to see it (kernel/bpf/dispatcher.c).
+const CALL: u32 = 1_000_000;
 
 /// Sends as fast as the kernel can, without an skb, until `stop` is set; returns frames a second. The kernel lets its
 /// receive path run after each 64 frames, so what one core can't do is not lost, but slows the generator down.
