@@ -22,9 +22,9 @@ const SETTLE: Duration = Duration::from_millis(300);
 /// Frames that are looked at one by one before anything is measured.
 const CHECKED: u64 = 256;
 
-/// The core of the generator. The kernel's receive path of the tenant's interface runs there as well.
+/// The core of the generator and of the sink. The receive path of the forwarder's interface runs there as well.
 pub const GENERATOR_CORE: usize = 0;
-/// The core of the forwarder, be it ours or the kernel. The sink's receive path runs there as well.
+/// The core of the forwarder, be it ours or the kernel.
 pub const FORWARDER_CORE: usize = 1;
 
 /// What one trial counted.
@@ -65,6 +65,8 @@ impl Range {
         let topology = Topology::new(name)?;
         let (namespace, interface) = ends(&topology, way)[1];
         let sink = namespace.within(|| Link::open(&[(interface, Program::Tenant)], 0))?;
+        // Otherwise the sink's work would be done by whoever sends to it, and be measured with his.
+        namespace.receive_on(interface, Some(GENERATOR_CORE))?;
         Ok(Self { topology, sink, size, way })
     }
 
