@@ -43,7 +43,8 @@ impl Generator {
     /// libbpf's: the interface is gone, or the kernel has no live-frame mode.
     pub fn send(&mut self, ifindex: u32, frame: &[u8], count: u32) -> Result<(), Error> {
         let program = self.object.progs_mut().find(|program| program.name() == self.name);
-        let program = program.ok_or_else(|| Error::from(std::io::Error::other("the generator is missing")))?;
+        let program =
+            program.ok_or_else(|| Error::from(std::io::Error::other("the generator is missing")))?;
         let mut context = [0; CONTEXT];
         // data_end and ingress_ifindex; the rest stays 0.
         context[4..8].copy_from_slice(&(frame.len() as u32).to_ne_bytes());

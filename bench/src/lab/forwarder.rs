@@ -158,12 +158,7 @@ fn bare(mut link: Link, stop: &AtomicBool) {
 }
 
 /// Receives a burst and sends what there is room for; the rest is dropped, as the daemon does.
-fn pass(
-    from: &mut XskPort,
-    to: &mut XskPort,
-    pool: &mut Pool<UmemMemory>,
-    burst: &mut Vec<Frame>,
-) -> usize {
+fn pass(from: &mut XskPort, to: &mut XskPort, pool: &mut Pool<UmemMemory>, burst: &mut Vec<Frame>) -> usize {
     let received = from.receive(pool, burst);
     if received > 0 {
         to.send(pool, burst);

@@ -38,9 +38,8 @@ fn run_arguments(program: &str, arguments: &[&str]) -> Result<String, Failure> {
 /// The kernel threads that receive for interfaces of this name, in whichever namespace.
 fn napi_threads(interface: &str) -> Result<Vec<i32>, Failure> {
     let name = format!("napi/{interface}-");
-    let is_one = |id: &i32| {
-        fs::read_to_string(format!("/proc/{id}/comm")).is_ok_and(|comm| comm.starts_with(&name))
-    };
+    let is_one =
+        |id: &i32| fs::read_to_string(format!("/proc/{id}/comm")).is_ok_and(|comm| comm.starts_with(&name));
     let processes = fs::read_dir("/proc").map_err(Failure::of("/proc"))?;
     let ids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     Ok(ids.filter(is_one).collect())

@@ -185,12 +185,7 @@ const CALL: u32 = 1_000_000;
 
 /// Sends as fast as the kernel can, without an skb, until `stop` is set; returns frames a second. The kernel lets its
 /// receive path run after each 64 frames, so what one core can't do is not lost, but slows the generator down.
-fn flood(
-    topology: &Topology,
-    way: Way,
-    mut template: Template,
-    stop: &AtomicBool,
-) -> Result<f64, Failure> {
+fn flood(topology: &Topology, way: Way, mut template: Template, stop: &AtomicBool) -> Result<f64, Failure> {
     let (namespace, interface) = ends(topology, way)[0];
     let mut frame = vec![0; template.size()];
     template.write(&mut frame, 0);

@@ -152,8 +152,7 @@ impl Measure for Kernel {
     fn once(&mut self) -> Result<f64, Failure> {
         let window = window(self.effort);
         let mut linux = [0.0; 3];
-        let ways =
-            [Steering::Inline, Steering::Rps(FORWARDER_CORE), Steering::Thread(FORWARDER_CORE)];
+        let ways = [Steering::Inline, Steering::Rps(FORWARDER_CORE), Steering::Thread(FORWARDER_CORE)];
         for (rate, steering) in linux.iter_mut().zip(ways) {
             self.linux.topology.steer_kernel(steering)?;
             *rate = self.linux.measure(window)?.arrived;
