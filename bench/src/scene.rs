@@ -55,6 +55,9 @@ impl Scene {
             flood: FloodList { next_hops: hops.clone().map(NextHopId).collect(), ports: Box::new([PORT]) },
             sources: hops.map(NextHopId).collect::<VtepSet>(),
             pass_tags: false,
+            group: None,
+            suppress: false,
+            miss_events: false,
             counters: counters(),
         };
         Ok(Snapshot {
@@ -94,7 +97,14 @@ impl Scene {
 fn ports() -> PortTable {
     let device = |id, name: &str, role| {
         let sender = Box::new([WORKER]);
-        Some(Arc::new(Device { id, name: name.to_owned(), role, sender, counters: counters() }))
+        Some(Arc::new(Device {
+            id,
+            name: name.to_owned(),
+            role,
+            software: false,
+            sender,
+            counters: counters(),
+        }))
     };
     let port = PortEntry {
         id: PORT,
@@ -102,6 +112,8 @@ fn ports() -> PortTable {
         vlan: None,
         domain: DOMAIN,
         lock: None,
+        ips: Box::new([]),
+        learn: None,
         checksum: ChecksumMode::Auto,
         storm: None,
         max_frame: 1514,

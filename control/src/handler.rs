@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::api::action::Action;
 use crate::api::dispatch::Handler;
 use crate::api::message::{
     ApiError, ConfigCheck, ConfigDiff, ConfigRequest, ConfigSave, Source, Target, code,
@@ -90,7 +91,10 @@ impl ApiHandler {
     /// Loads a configuration and checks it against this host.
     fn load(&self, source: &Source) -> Result<(Config, Problems), ApiError> {
         let loaded: Loaded = match &source.text {
-            Some(text) => config::parse(source.name.as_deref().unwrap_or("configuration"), text)?,
+            Some(text) => {
+                let name = source.name.as_deref().unwrap_or("configuration");
+                config::parse_request(name, text, self.engine.config())?
+            }
             None => config::load(&self.path)?,
         };
         let problems = loaded.check_host(&Host(self.engine.underlay()));
@@ -145,6 +149,15 @@ impl Handler for ApiHandler {
 
     fn show(&mut self, request: &ShowRequest) -> Result<Value, ApiError> {
         self.engine.show(request, Instant::now())
+    }
+
+    fn act(&mut self, action: &Action) -> Result<Value, ApiError> {
+        Err(ApiError::refused(match action {
+            Action::MacMove(asked) if self.engine.config().port_vni(&asked.port()) != Some(asked.vni) => {
+                config::ChangeError::NoPort(asked.port(), asked.vni).to_string()
+            }
+            _ => config::ChangeError::NoBgp.to_string(),
+        }))
     }
 
     fn config(&mut self, request: &ConfigRequest) -> Result<Value, ApiError> {

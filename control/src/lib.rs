@@ -1,12 +1,16 @@
-//! The control side of vtepd: configuration, control socket, underlay resolution, and the engine that makes tables of
-//! it.
+//! The control side of vtepd: configuration, control socket, underlay resolution, BGP EVPN, and the engine that makes
+//! tables of it.
 
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod bgp;
 pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod engine;
+pub mod evpn;
 pub mod handler;
+pub mod rib;
+pub mod speaker;
 pub mod underlay;

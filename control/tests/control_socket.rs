@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use vtep_control::api::action::Action;
 use vtep_control::api::client::{Client, ClientError};
 use vtep_control::api::dispatch::{Handler, dispatch};
 use vtep_control::api::message::{ApiError, ConfigRequest, code};
@@ -36,16 +37,22 @@ impl Handler for Daemon {
             kind: MacKind::Static,
             port: None,
             vtep: Some(vtep),
+            sequence: None,
             flags: Vec::new(),
             age: None,
         };
-        let all = self
-            .0
-            .vnis()
-            .iter()
-            .flat_map(|(vni, content)| content.fdb().iter().map(|(mac, vtep)| (*vni, mac.get(), *vtep)));
+        let all = self.0.vnis().iter().flat_map(|(vni, content)| {
+            content.fdb().iter().map(|(mac, entry)| (*vni, mac.get(), entry.vtep))
+        });
         let rows = Rows::page(all.map(row), |row| MacCursor(row.vni, row.mac), query);
         Ok(serde_json::to_value(rows.map_err(ApiError::refused)?).unwrap())
+    }
+
+    fn act(&mut self, action: &Action) -> Result<Value, ApiError> {
+        match action {
+            Action::MacMove(_) | Action::MacUnfreeze(_) => Ok(json!({})),
+            _ => Err(ApiError::refused("BGP is not configured; add [bgp] with asn first")),
+        }
     }
 
     fn config(&mut self, request: &ConfigRequest) -> Result<Value, ApiError> {

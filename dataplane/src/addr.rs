@@ -20,6 +20,9 @@ pub enum AddrError {
     /// An IP address that no VTEP can have.
     #[error("{0} is {1} and can't be the address of a VTEP; use a unicast address of the underlay")]
     Vtep(IpAddr, &'static str),
+    /// Not a multicast address, where a group is meant.
+    #[error("{0} is no multicast address; a group of VTEPs has one of 224.0.0.0/4 or ff00::/8")]
+    NotGroup(IpAddr),
     /// Not an IP address at all.
     #[error("{0:?} is no IPv4 or IPv6 address")]
     Ip(String),
@@ -190,7 +193,8 @@ impl FromStr for Vni {
     }
 }
 
-/// The underlay address of a VTEP: unicast, global enough to be routed to.
+/// The underlay address of a VTEP: unicast, global enough to be routed to. [`VtepAddr::group`] alone makes the address of
+/// many VTEPs at once, which packets go to and never come from.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VtepAddr(IpAddr);
 
@@ -211,6 +215,38 @@ impl VtepAddr {
     #[must_use]
     pub const fn get(self) -> IpAddr {
         self.0
+    }
+
+    /// The multicast group that the VTEPs of a VNI listen to (RFC 7348 section 4.2).
+    ///
+    /// # Errors
+    /// [`AddrError::NotGroup`] for a unicast address.
+    pub const fn group(address: IpAddr) -> Result<Self, AddrError> {
+        if address.is_multicast() { Ok(Self(address)) } else { Err(AddrError::NotGroup(address)) }
+    }
+
+    /// True for the address of a group.
+    #[inline]
+    #[must_use]
+    pub const fn is_group(self) -> bool {
+        self.0.is_multicast()
+    }
+
+    /// The MAC that packets to a group go to: 01:00:5e and the low 23 bits (RFC 1112 section 6.4), or 33:33 and the low 32
+    /// (RFC 2464 section 7). `None` for one VTEP.
+    #[must_use]
+    pub const fn group_mac(self) -> Option<MacAddr> {
+        match self.0 {
+            IpAddr::V4(v4) if v4.is_multicast() => {
+                let [_, b, c, d] = v4.octets();
+                Some(MacAddr([0x01, 0x00, 0x5e, b & 0x7f, c, d]))
+            }
+            IpAddr::V6(v6) if v6.is_multicast() => {
+                let [.., a, b, c, d] = v6.octets();
+                Some(MacAddr([0x33, 0x33, a, b, c, d]))
+            }
+            _ => None,
+        }
     }
 
     /// True for IPv6.
@@ -351,6 +387,17 @@ mod tests {
         assert!(Vni::new(1 << 24).is_err());
         assert_eq!("16777215".parse::<Vni>().unwrap().get(), Vni::MAX);
         assert!("-1".parse::<Vni>().is_err());
+    }
+
+    #[test]
+    fn groups_are_multicast_and_have_a_mac() {
+        let mac =
+            |text: &str| VtepAddr::group(text.parse().unwrap()).unwrap().group_mac().unwrap().to_string();
+        assert_eq!(mac("239.129.2.3"), "01:00:5e:01:02:03");
+        assert_eq!(mac("ff05::1:2"), "33:33:00:01:00:02");
+        assert!(VtepAddr::group("203.0.113.2".parse().unwrap()).is_err());
+        let one: VtepAddr = "203.0.113.2".parse().unwrap();
+        assert!(!one.is_group() && one.group_mac().is_none());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What workers tell the control thread, over a bounded queue. When it is full they count, and go on.
 
 use crate::addr::{DeviceId, WorkerId};
+use crate::core::notice::Notice;
 use crossbeam::queue::ArrayQueue;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -19,6 +20,8 @@ pub enum Event {
         /// The kernel's error number.
         errno: i32,
     },
+    /// A worker saw a host, or a tenant asked for one that is not known.
+    Notice(Notice),
 }
 
 /// The queue from all workers to the control thread.

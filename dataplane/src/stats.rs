@@ -12,6 +12,7 @@ pub struct Row {
     rx_bytes: AtomicU64,
     tx_frames: AtomicU64,
     tx_bytes: AtomicU64,
+    untold: AtomicU64,
     drops: [AtomicU64; Reason::COUNT],
 }
 
@@ -28,6 +29,7 @@ impl Row {
             rx_bytes: AtomicU64::new(0),
             tx_frames: AtomicU64::new(0),
             tx_bytes: AtomicU64::new(0),
+            untold: AtomicU64::new(0),
             drops: [const { AtomicU64::new(0) }; Reason::COUNT],
         }
     }
@@ -44,6 +46,12 @@ impl Row {
     pub fn sent(&self, frames: u64, bytes: u64) {
         add(&self.tx_frames, frames);
         add(&self.tx_bytes, bytes);
+    }
+
+    /// Counts one notice that was held back, since the port had told too much.
+    #[inline]
+    pub fn untold(&self) {
+        add(&self.untold, 1);
     }
 
     /// Counts one dropped frame.
@@ -76,13 +84,15 @@ pub struct Totals {
     pub tx_frames: u64,
     /// Bytes sent.
     pub tx_bytes: u64,
+    /// Notices to the control thread that were held back.
+    pub untold: u64,
     /// Frames dropped, by `Reason as usize`.
     pub drops: [u64; Reason::COUNT],
 }
 
 impl Default for Totals {
     fn default() -> Self {
-        Self { rx_frames: 0, rx_bytes: 0, tx_frames: 0, tx_bytes: 0, drops: [0; Reason::COUNT] }
+        Self { rx_frames: 0, rx_bytes: 0, tx_frames: 0, tx_bytes: 0, untold: 0, drops: [0; Reason::COUNT] }
     }
 }
 
@@ -119,6 +129,7 @@ impl Counters {
             sum.rx_bytes += row.rx_bytes.load(Relaxed);
             sum.tx_frames += row.tx_frames.load(Relaxed);
             sum.tx_bytes += row.tx_bytes.load(Relaxed);
+            sum.untold += row.untold.load(Relaxed);
             for (total, drops) in sum.drops.iter_mut().zip(&row.drops) {
                 *total += drops.load(Relaxed);
             }

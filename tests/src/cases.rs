@@ -188,7 +188,7 @@ fn outer_headers(c: &mut Cases) {
         p.udp_checksum = Checksum::Zero;
     });
     c.same("ip-checksum-wrong", Dropped, Some("outer-ip"), |p| p.ip_checksum_error = 1);
-    c.same("ip-length-too-long", Dropped, Some("outer-truncated"), |p| p.ip_length_error = 10);
+    c.same("ip-length-too-long", Dropped, Some("outer-ip"), |p| p.ip_length_error = 10);
     c.same("ip-length-too-short", Dropped, Some("outer-udp"), |p| p.ip_length_error = -4);
     c.same("udp-length-too-long", Dropped, Some("outer-udp"), |p| p.udp_length_error = 4);
     c.differ("udp-length-too-short", (Cut(4), Dropped), Some("outer-udp"), |p| p.udp_length_error = -4);

@@ -18,6 +18,10 @@ pub fn veth_queues(a: &Netns, a_name: &str, b: &Netns, b_name: &str, queues: u32
 
 /// A bridge, up, without STP, that forgets nothing and snoops no multicast.
 pub fn bridge(ns: &Netns, name: &str) {
+    // With br_netfilter in the kernel, a bridge checks IP headers and drops what a switch would pass.
+    for family in ["ip", "ip6", "arp"] {
+        let _ = ns.try_run(&format!("sysctl -q -w net.bridge.bridge-nf-call-{family}tables=0"));
+    }
     ns.ip(&format!("link add {name} type bridge stp_state 0 mcast_snooping 0 forward_delay 0"));
     ns.ip(&format!("link set {name} addrgenmode none up"));
 }
@@ -28,13 +32,13 @@ pub fn tap(ns: &Netns, name: &str) {
     ns.ip(&format!("link set {name} addrgenmode none up"));
 }
 
-/// Whether this kernel has 802.1Q interfaces (CONFIG_VLAN_8021Q); some test machines' kernels lack them.
+/// What the kernel answers to an 802.1Q interface when it has none of them (no CONFIG_VLAN_8021Q); `None` if it has.
 #[must_use]
-pub fn has_vlan_interfaces(ns: &Netns) -> bool {
+pub fn vlan_refusal(ns: &Netns) -> Option<String> {
     ns.ip("link add vlanprobe type veth peer name vlanprobe2");
-    let made = ns.try_run("ip link add link vlanprobe name vlanprobe.7 type vlan id 7").status.success();
+    let made = ns.try_run("ip link add link vlanprobe name vlanprobe.7 type vlan id 7");
     ns.ip("link del vlanprobe");
-    made
+    (!made.status.success()).then(|| String::from_utf8_lossy(&made.stderr).into_owned())
 }
 
 /// An 802.1Q sub-interface `name` of `parent`, up.
@@ -57,9 +61,15 @@ impl Host {
     /// Tenant `number` behind a default veth `t<number>` of the hypervisor: MAC 50:54:33:00:00:NN, 192.0.2.N/24 and 2001:db8:2::N/64.
     #[must_use]
     pub fn new(hypervisor: &Netns, number: u8) -> Self {
+        Self::with_queues(hypervisor, number, 1)
+    }
+
+    /// As [`Host::new`], with `queues` queues at both ends.
+    #[must_use]
+    pub fn with_queues(hypervisor: &Netns, number: u8, queues: u32) -> Self {
         let ns = Netns::new(&format!("t{number}"));
         let host = Self { ns, port: format!("t{number}"), number };
-        veth(hypervisor, &host.port, &host.ns, "eth0");
+        veth_queues(hypervisor, &host.port, &host.ns, "eth0", queues);
         hypervisor.ip(&format!("link set {} addrgenmode none", host.port));
         // The port belongs to the switch: the hypervisor's own stack must not take part in the tenant's network.
         hypervisor.sysctl(&format!("net.ipv6.conf.{}.disable_ipv6=1", host.port));

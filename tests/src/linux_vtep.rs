@@ -28,6 +28,12 @@ impl<'a> LinuxVtep<'a> {
         Self { ns, vni }
     }
 
+    /// The VTEP for `vni` that was made in `ns` before.
+    #[must_use]
+    pub const fn of(ns: &'a Netns, vni: u32) -> Self {
+        Self { ns, vni }
+    }
+
     /// Puts an interface into the bridge.
     #[must_use]
     pub fn port(self, name: &str) -> Self {
@@ -39,7 +45,8 @@ impl<'a> LinuxVtep<'a> {
     #[must_use]
     pub fn fdb(self, mac: &str, vtep: IpAddr) -> Self {
         let vni = self.vni;
-        self.ns.run(&format!("bridge fdb add {mac} dev vx{vni} master static"));
+        // The bridge may have learned it already, from a frame that came before learning was switched off.
+        self.ns.run(&format!("bridge fdb replace {mac} dev vx{vni} master static"));
         self.ns.run(&format!("bridge fdb add {mac} dev vx{vni} self dst {vtep} permanent"));
         self
     }

@@ -4,7 +4,8 @@ use crate::netns::{Netns, command, must, wait_for};
 use crate::program::{Program, Scratch};
 use rustix::process::Signal;
 use serde_json::Value;
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::{BufRead, Write as _};
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,28 @@ impl Config {
     pub fn with_underlay(address: IpAddr, interfaces: &str) -> Self {
         let list: Vec<String> = interfaces.split_whitespace().map(|i| format!("\"{i}\"")).collect();
         Self(format!("[vtep]\naddress = \"{address}\"\nunderlay = [{}]\ncores = [0]\n", list.join(", ")))
+    }
+
+    /// With `count` workers, on the cores from 0 on.
+    #[must_use]
+    pub fn workers(mut self, count: usize) -> Self {
+        let cores: Vec<usize> = (0..count).collect();
+        self.0 = self.0.replace("cores = [0]", &format!("cores = {cores:?}"));
+        self
+    }
+
+    /// With `second` as one more VTEP address, of the other family.
+    #[must_use]
+    pub fn both_families(mut self, second: IpAddr) -> Self {
+        let line = self
+            .0
+            .lines()
+            .find(|line| line.starts_with("address = "))
+            .expect("every VTEP has one")
+            .to_owned();
+        let first = line.trim_start_matches("address = ");
+        self.0 = self.0.replacen(&line, &format!("address = [{first}, \"{second}\"]"), 1);
+        self
     }
 
     /// Lines as they are: more keys of the table that was begun last, or tables of their own.
@@ -105,6 +128,28 @@ impl Vtepd {
         let path = self.socket();
         self.program.wait_until("its control socket answers", 20, |_| UnixStream::connect(&path).is_ok());
         wait_for("vtepctl show status", 20, || self.ctl("show status").status.success().then_some(()));
+    }
+
+    /// Writes another configuration file; vtepd is not told.
+    ///
+    /// # Panics
+    /// If the file cannot be written.
+    pub fn rewrite(&self, config: &Config) {
+        write_config(self.scratch.path(), config);
+    }
+
+    /// Sends one line to the control socket, and gives the line that comes back.
+    ///
+    /// # Panics
+    /// If the socket fails, or the answer is no JSON.
+    #[must_use]
+    pub fn request(&self, line: &str) -> Value {
+        let mut stream = UnixStream::connect(self.socket()).expect("vtepd listens");
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(5))).expect("a time");
+        stream.write_all(format!("{line}\n").as_bytes()).expect("vtepd reads");
+        let mut answer = String::new();
+        std::io::BufReader::new(stream).read_line(&mut answer).expect("vtepd answers");
+        serde_json::from_str(&answer).unwrap_or_else(|e| panic!("{e}: {answer}"))
     }
 
     /// The path of its control socket.

@@ -32,9 +32,13 @@ const BROKEN: &[(&str, &str, u32, &[&str])] = &[
     ("id = 100", "id = 16777216", 5, &["16777216", "16777215"]),
     ("id = 100", "id = 0", 5, &["id", "1"]),
     ("flood = [\"203.0.113.2\"]", "flood = [\"203.0.113.1\"]", 6, &["203.0.113.1", "own"]),
-    ("flood = [\"203.0.113.2\"]", "flood = [\"2001:db8:1::2\"]", 6, &["2001:db8:1::2", "IPv4"]),
+    (
+        "flood = [\"203.0.113.2\"]",
+        "flood = [\"2001:db8:1::2\"]",
+        6,
+        &["2001:db8:1::2", "IPv6", "vtep.address"],
+    ),
     ("interface = \"t11\"", "interface = \"eth0\"", 8, &["eth0", "underlay"]),
-    ("interface = \"t11\"", "interface = \"t99\"", 8, &["t99"]),
     ("interface = \"t11\"", "interface = \"t11\"\nvlan = 4095", 9, &["vlan", "4094"]),
     (
         "macs = [\"50:54:33:00:00:0b\"]",
@@ -45,8 +49,8 @@ const BROKEN: &[(&str, &str, u32, &[&str])] = &[
     ("mac = \"50:54:33:00:00:0c\"", "mac = \"50:54:33:00:0c\"", 11, &["50:54:33:00:0c"]),
     ("mac = \"50:54:33:00:00:0c\"", "mac = \"50:54:33:00:00:0b\"", 11, &["50:54:33:00:00:0b"]),
     ("vtep = \"203.0.113.2\"", "vtep = \"203.0.113.1\"", 12, &["203.0.113.1", "own"]),
-    ("vtep = \"203.0.113.2\"\n", "vtep = \"203.0.113.2\"\n[[vni]]\nid = 100\n", 14, &["100", "line 5"]),
-    ("[[vni.fdb]]", "[[vni.port]]\ninterface = \"t11\"\n[[vni.fdb]]", 11, &["t11", "line 8"]),
+    ("vtep = \"203.0.113.2\"\n", "vtep = \"203.0.113.2\"\n[[vni]]\nid = 100\n", 14, &["VNI 100", "already"]),
+    ("[[vni.fdb]]", "[[vni.port]]\ninterface = \"t11\"\n[[vni.fdb]]", 11, &["t11", "VNI 100", "vlan"]),
     ("[[vni]]", "[[vni]", 4, &["]"]),
 ];
 
@@ -58,6 +62,16 @@ fn a_good_configuration_is_accepted_and_nothing_is_changed() {
     let out = check(&ns, GOOD);
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     assert!(ns.link("eth0")["xdp"].is_null());
+}
+
+#[test]
+fn a_port_may_wait_for_its_interface_and_the_check_says_so() {
+    let fabric = Fabric::new(1600);
+    let ns = fabric.hypervisor(1);
+    let out = check(&ns, GOOD);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{said}");
+    assert!(said.contains("vtepd.toml:8: warning") && said.contains("t11"), "{said}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use vtep_tests::stage::Bench;
 /// Sends `frame` (which holds "dropped") and then a good one; only the good one may arrive, and `reason` counts one.
 fn dropped(bench: &mut Bench, frame: &[u8], reason: &str) {
     let before = bench.vtepd.drops(reason);
-    let marker = format!("after-{reason}");
+    let marker = format!("after-{reason}-{before}");
     bench.tenant.send(frame);
     bench.tenant.send(&plain(&mac(12), &mac(11), &marker));
     assert_eq!(bench.peer.expect(&marker, 1).len(), 1);

@@ -1,11 +1,12 @@
 //! Broadcast, unknown unicast and multicast: once to everyone, never back.
 
 use vtep_tests::craft::Packet;
-use vtep_tests::fabric::{Fabric, vtep4};
+use vtep_tests::fabric::{Fabric, Underlay, vtep4, vtep6};
 use vtep_tests::frame::plain;
 use vtep_tests::link::{Host, mac};
 use vtep_tests::linux_vtep::LinuxVtep;
 use vtep_tests::stage::Bench;
+use vtep_tests::tools::assert_no_loss;
 use vtep_tests::vtepd::{Config, Vtepd};
 use vtep_tests::wire::{Capture, Kind, Raw};
 
@@ -69,4 +70,33 @@ fn unknown_unicast_is_flooded_and_known_unicast_is_not() {
     tenant.send(&plain(&mac(12), &mac(11), "known-mac"));
     assert_eq!(ears.each_ref().map(|e| e.expect("nobody-knows", 1).len()), [1, 1]);
     assert_eq!(ears.each_ref().map(|e| e.with_marker("known-mac").len()), [1, 0]);
+}
+
+#[test]
+fn a_flood_reaches_vteps_of_both_families_once() {
+    let fabric = Fabric::new(1600);
+    let hypervisors = [1, 2, 3].map(|n| fabric.hypervisor(n));
+    let hosts =
+        [Host::new(&hypervisors[0], 11), Host::new(&hypervisors[1], 12), Host::new(&hypervisors[2], 13)];
+    for (n, underlay) in [(2, Underlay::V4), (3, Underlay::V6)] {
+        let _ = LinuxVtep::new(&hypervisors[n - 1], 100, underlay.vtep(n as u8))
+            .port(&hosts[n - 1].port)
+            .fdb(&mac(11), underlay.vtep(1))
+            .flood(underlay.vtep(1));
+    }
+    let config = Config::new(vtep4(1)).vni(100, &[vtep4(2), vtep6(3)]).port("t11", &[mac(11)]);
+    let vtepd = Vtepd::start(&hypervisors[0], &config.both_families(vtep6(1)));
+    let mut ears = hosts.each_ref().map(|h| Raw::open(&h.ns, "eth0", Kind::Packet));
+    for (kind, to) in [("all", "ff:ff:ff:ff:ff:ff"), ("unknown", "50:54:33:00:66:66")] {
+        let marker = format!("both-{kind}");
+        ears[0].send(&plain(to, &mac(11), &marker));
+        assert_eq!(ears[1].expect(&marker, 1).len(), 1, "over IPv4");
+        assert_eq!(ears[2].expect(&marker, 1).len(), 1, "over IPv6");
+        assert!(ears[0].with_marker(&marker).is_empty(), "{marker} came back");
+    }
+    // And each of them reaches the tenant, by its own family.
+    for host in &hosts[1..] {
+        assert_no_loss((&hosts[0].ns, hosts[0].ip4()), (&host.ns, host.ip4()));
+    }
+    vtepd.stop();
 }

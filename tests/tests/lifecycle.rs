@@ -85,7 +85,7 @@ fn a_second_instance_is_refused_with_a_reason_and_harms_nothing() {
     let refused = second_instance(&pair.hypervisors[0], pair.vtepd());
     let error = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(1), "{error}");
-    assert!(error.contains("control.sock") && error.contains("running"), "{error}");
+    assert!(error.contains("control.sock") && error.contains("another vtepd"), "{error}");
     let [a, b] = &pair.hosts;
     assert_no_loss((&a.ns, a.ip4()), (&b.ns, b.ip4()));
     pair.daemons.drain(..).for_each(Vtepd::stop);

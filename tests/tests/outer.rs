@@ -73,7 +73,7 @@ fn flows_spread_over_source_ports_and_each_keeps_its_own() {
     for round in 0..2 {
         for flow in 0..32_u8 {
             let mut frame = plain(&mac(12), &mac(11), &format!("flow-{round}"));
-            frame[5] = flow;
+            frame[5] = 100 + flow;
             bench.tenant.send(&frame);
         }
     }

@@ -7,6 +7,7 @@ frames.py tap IF      holds the tap IF as a virtual machine would: lines on stdi
 It prints "ready" first, and ends when stdin ends. The tests use it because raw sockets and taps need ioctls and socket
 addresses for which Rust has no safe interface, and the tests hold no unsafe code.
 """
+import errno
 import fcntl
 import os
 import select
@@ -34,7 +35,12 @@ class Packet:
         self.socket.send(frame)
 
     def receive(self):
-        frame, extra, _, (_, _, kind, _, _) = self.socket.recvmsg(65536, 256)
+        try:
+            frame, extra, _, (_, _, kind, _, _) = self.socket.recvmsg(65536, 256)
+        except OSError as error:
+            if error.errno == errno.ENETDOWN:  # said once when the link goes down; frames come again when it is up
+                return None
+            raise
         if kind == PACKET_OUTGOING:
             return None
         for level, what, data in extra:

@@ -28,6 +28,7 @@ use vtep_dataplane::port::Port;
 use vtep_dataplane::stats::Totals;
 use vtep_dataplane::table::Snapshot;
 use vtep_dataplane::table::mac::{Destination, MacTable};
+use vtep_dataplane::table::neighbor::NeighborTable;
 use vtep_dataplane::table::publish::Publisher;
 use vtep_dataplane::worker::exchange::Exchange;
 use vtep_dataplane::worker::{Command, Parts, Worker};
@@ -226,6 +227,7 @@ fn worker(pool: Pool<UmemMemory>) -> Result<(Worker<UmemMemory, XskPort>, Contro
         pool,
         snapshots: tables.reader(),
         macs: macs.reader(),
+        neighbors: NeighborTable::new(1).reader(),
         exchange: Arc::clone(&exchange),
         events: Events::new(16),
         commands: received,

@@ -23,6 +23,7 @@ use vtep_dataplane::core::pipeline::{Pipeline, Tables};
 use vtep_dataplane::port::memory::{HeapMemory, memory_pools};
 use vtep_dataplane::table::Snapshot;
 use vtep_dataplane::table::mac::{Destination, MacReader, MacTable};
+use vtep_dataplane::table::neighbor::{NeighborReader, NeighborTable};
 
 /// Which way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +92,7 @@ struct Rig {
     template: Template,
     snapshot: Snapshot,
     macs: MacReader,
+    neighbors: NeighborReader,
     // The reader's table lives as long as its writer.
     _table: MacTable,
     pipeline: Pipeline,
@@ -160,6 +162,7 @@ impl Rig {
             template,
             snapshot: Scene { underlay_mac, next_hop_mac, vteps: vec![REMOTE] }.snapshot()?,
             macs: table.reader(),
+            neighbors: NeighborTable::new(1).reader(),
             _table: table,
             pipeline: Pipeline::new(WORKER),
             outbox: Outbox::new(2),
@@ -188,7 +191,7 @@ impl Rig {
         let from = self.devices().0;
         for burst in &mut self.bursts {
             self.macs.refresh();
-            let tables = Tables { snapshot: &self.snapshot, macs: &self.macs };
+            let tables = Tables { snapshot: &self.snapshot, macs: &self.macs, neighbors: &self.neighbors };
             self.pipeline.burst(tables, now_ns(), from, burst, &mut self.pool, &mut self.outbox);
             let Some((device, mut queue)) = self.outbox.take_busy() else {
                 return Err(Failure::new("no frame of a burst left"));

@@ -1,5 +1,6 @@
 //! The client's end of the control socket: blocking, one request at a time.
 
+use super::event::{Event, Subscription, Topic};
 use super::message::ApiError;
 use super::show::{Query, Rows};
 use serde::de::DeserializeOwned;
@@ -48,6 +49,11 @@ struct Response {
     #[serde(default)]
     result: Value,
     error: Option<ApiError>,
+}
+
+#[derive(Deserialize)]
+struct Notification {
+    params: Event,
 }
 
 impl Client {
@@ -103,6 +109,27 @@ impl Client {
         params: impl Serialize,
     ) -> Result<T, ClientError> {
         Ok(serde_json::from_value(self.call(method, params)?)?)
+    }
+
+    /// Subscribes to events and hands each to `each`, until the daemon ends the connection or `each` fails.
+    ///
+    /// # Errors
+    /// As [`Self::call`]; and what `each` returns.
+    pub fn events<E: From<ClientError>>(
+        mut self,
+        topics: Vec<Topic>,
+        mut each: impl FnMut(Event) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.call("monitor.subscribe", Subscription { topics })?;
+        self.stream.get_ref().set_read_timeout(None).map_err(ClientError::Io)?;
+        loop {
+            let mut line = String::new();
+            if self.stream.read_line(&mut line).map_err(ClientError::Io)? == 0 {
+                return Err(ClientError::Closed.into());
+            }
+            let notification: Notification = serde_json::from_str(&line).map_err(ClientError::Answer)?;
+            each(notification.params)?;
+        }
     }
 
     /// Calls a method that answers [`Rows`], page by page, and hands each page to `each`.

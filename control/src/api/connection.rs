@@ -1,6 +1,7 @@
 //! One client of the control socket: its buffers, both bounded, and its deadlines.
 
-use super::dispatch::{Handler, dispatch};
+use super::dispatch::{Handler, dispatch_for};
+use super::event::{Event, Subscription};
 use super::message::{ApiError, MAX_REQUEST, code, response};
 use mio::net::UnixStream;
 use serde_json::Value;
@@ -43,21 +44,69 @@ pub(super) struct Connection {
     since: Instant,
     /// No more requests are read: the client is done, or broke a rule.
     last: bool,
+    subscription: Subscription,
+    /// Events that did not fit since the last one that did.
+    lost: u64,
 }
 
 impl Connection {
     pub(super) fn new(stream: UnixStream, now: Instant) -> Self {
-        Self { stream, input: Vec::new(), scanned: 0, output: Vec::new(), sent: 0, since: now, last: false }
+        Self {
+            stream,
+            input: Vec::new(),
+            scanned: 0,
+            output: Vec::new(),
+            sent: 0,
+            since: now,
+            last: false,
+            subscription: Subscription::NOTHING,
+            lost: 0,
+        }
     }
 
-    /// When it must go if nothing happens.
-    pub(super) fn deadline(&self) -> Instant {
-        self.since + if self.input.is_empty() && self.unsent() == 0 { IDLE } else { PATIENCE }
+    /// When it must go if nothing happens. A subscriber may be silent for ever, and may read slowly.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let quiet = self.input.is_empty() && self.unsent() == 0;
+        match (self.subscribed(), quiet) {
+            (true, true) => None,
+            (true, false) | (false, true) => Some(self.since + IDLE),
+            (false, false) => Some(self.since + PATIENCE),
+        }
     }
 
     /// How long it has asked nothing; `None` while it is at work.
     pub(super) fn idle(&self, now: Instant) -> Option<Duration> {
-        (self.input.is_empty() && self.unsent() == 0).then(|| now.saturating_duration_since(self.since))
+        let quiet = self.input.is_empty() && self.unsent() == 0 && !self.subscribed();
+        quiet.then(|| now.saturating_duration_since(self.since))
+    }
+
+    const fn subscribed(&self) -> bool {
+        !self.subscription.topics.is_empty()
+    }
+
+    /// Sends an event if it is wanted and there is room. False: the connection is over.
+    pub(super) fn event(&mut self, event: &Event, line: &Value, now: Instant) -> bool {
+        if !event.topic().is_some_and(|topic| self.subscription.wants(topic)) {
+            return true;
+        }
+        if self.unsent() > UNREAD {
+            self.lost += 1;
+            return true;
+        }
+        if self.unsent() == 0 {
+            self.since = now;
+        }
+        self.tell_lost();
+        self.put(line);
+        self.flush(now).is_ok()
+    }
+
+    /// Says how many events did not fit.
+    fn tell_lost(&mut self) {
+        if self.lost > 0 {
+            let lost = std::mem::take(&mut self.lost);
+            self.put(&Event::Lost { lost }.notification());
+        }
     }
 
     fn unsent(&self) -> usize {
@@ -75,6 +124,10 @@ impl Connection {
     fn work(&mut self, handler: &mut impl Handler, now: Instant) -> io::Result<After> {
         for _ in 0..TURN {
             self.flush(now)?;
+            if self.unsent() == 0 && self.lost > 0 {
+                self.tell_lost();
+                self.flush(now)?;
+            }
             if self.unsent() > UNREAD {
                 return Ok(After::Wait);
             }
@@ -109,7 +162,7 @@ impl Connection {
         if line.len() > MAX_REQUEST {
             self.too_long();
         } else if !line.trim_ascii().is_empty()
-            && let Some(answer) = dispatch(line, handler)
+            && let Some(answer) = dispatch_for(line, handler, &mut self.subscription)
         {
             self.put(&answer);
         }

@@ -1,5 +1,7 @@
 //! From one line to one line: reads the message, asks the daemon, writes the response. No sockets here.
 
+use super::action::Action;
+use super::event::Subscription;
 use super::message::{ApiError, Call, ConfigRequest, Message, Request, code, response};
 use super::show::ShowRequest;
 use crate::config::Change;
@@ -24,14 +26,36 @@ pub trait Handler {
     /// # Errors
     /// Why it was not done.
     fn config(&mut self, request: &ConfigRequest) -> Result<Value, ApiError>;
+
+    /// Does something once. Answers with a value of the type that [`Action`] names.
+    ///
+    /// # Errors
+    /// Why it was not done.
+    fn act(&mut self, action: &Action) -> Result<Value, ApiError>;
 }
 
 /// Handles one line. `None` when it takes no response: it held notifications only.
 pub fn dispatch(line: &[u8], handler: &mut impl Handler) -> Option<Value> {
+    let mut nothing = Subscription::NOTHING;
+    dispatch_for(line, handler, &mut nothing)
+}
+
+/// As [`dispatch`], for a connection that gets the events that `subscription` says.
+pub(super) fn dispatch_for(
+    line: &[u8],
+    handler: &mut impl Handler,
+    subscription: &mut Subscription,
+) -> Option<Value> {
     match Message::read(line) {
         Err(error) => Some(response(Value::Null, Err(error))),
         Ok(Message::Single(request)) => {
-            let result = request.call.and_then(|call| one(call, handler));
+            let result = request.call.and_then(|call| match call {
+                Call::Subscribe(wanted) => {
+                    *subscription = wanted;
+                    Ok(json!({}))
+                }
+                call => one(call, handler),
+            });
             request.id.map(|id| response(id, result))
         }
         Ok(Message::Batch(requests)) => batch(requests, handler),
@@ -52,6 +76,8 @@ fn one(call: Call, handler: &mut impl Handler) -> Result<Value, ApiError> {
         }
         Call::Show(request) => handler.show(&request),
         Call::Config(request) => handler.config(&request),
+        Call::Act(action) => handler.act(&action),
+        Call::Subscribe(_) => Err(ApiError::refused("only a connection can subscribe")),
     }
 }
 

@@ -1,5 +1,7 @@
 //! JSON-RPC 2.0 messages: one object, or one array of objects (a batch), a line.
 
+use super::action::Action;
+use super::event::Subscription;
 use super::show::{MAX_ROWS, Query, ShowRequest};
 use crate::config::{BatchError, Change, Diff, Problems};
 use serde::de::DeserializeOwned;
@@ -163,6 +165,10 @@ pub enum Call {
     Show(ShowRequest),
     /// Work on configurations.
     Config(ConfigRequest),
+    /// Do something once.
+    Act(Action),
+    /// Send events from now on.
+    Subscribe(Subscription),
 }
 
 /// One request that was read.
@@ -243,23 +249,53 @@ fn read_call(mut object: Map<String, Value>) -> Result<Call, ApiError> {
     if let Some(change) = Change::from_request(&method, &params) {
         return Ok(Call::Change(change?));
     }
-    let show = |request: fn(Query) -> ShowRequest, params| Ok(Call::Show(request(query(params)?)));
-    match method.as_str() {
-        "show.status" => read_params::<NoParams>(params).map(|_| Call::Show(ShowRequest::Status)),
-        "show.vni" => show(ShowRequest::Vni, params),
-        "show.mac" => show(ShowRequest::Mac, params),
-        "show.flood" => show(ShowRequest::Flood, params),
-        "show.ports" => show(ShowRequest::Ports, params),
-        "show.workers" => show(ShowRequest::Workers, params),
-        "show.underlay" => show(ShowRequest::Underlay, params),
-        "show.drops" => show(ShowRequest::Drops, params),
-        "show.neighbors" => show(ShowRequest::Neighbors, params),
-        "config.check" => Ok(Call::Config(ConfigRequest::Check(read_params(params)?))),
-        "config.diff" => Ok(Call::Config(ConfigRequest::Diff(read_params(params)?))),
-        "config.apply" => Ok(Call::Config(ConfigRequest::Apply(read_params(params)?))),
-        "config.save" => Ok(Call::Config(ConfigRequest::Save(read_params(params)?))),
-        _ => Err(ApiError::new(code::NO_METHOD, format!("no method {method:?}; docs/api.md lists them"))),
+    let unknown = || ApiError::new(code::NO_METHOD, format!("no method {method:?}; docs/api.md lists them"));
+    match method.split_once('.') {
+        Some(("show", what)) => read_show(what, params).ok_or_else(unknown)?.map(Call::Show),
+        Some(("config", what)) => read_config(what, params).ok_or_else(unknown)?.map(Call::Config),
+        Some(("monitor", "subscribe")) => read_params(params).map(Call::Subscribe),
+        _ => read_action(&method, params).ok_or_else(unknown)?.map(Call::Act),
     }
+}
+
+fn read_show(what: &str, params: Value) -> Option<Result<ShowRequest, ApiError>> {
+    let show: fn(Query) -> ShowRequest = match what {
+        "status" => return Some(read_params::<NoParams>(params).map(|_| ShowRequest::Status)),
+        "bgp.summary" => return Some(read_params::<NoParams>(params).map(|_| ShowRequest::BgpSummary)),
+        "bgp.neighbor" => return Some(read_params(params).map(ShowRequest::BgpNeighbor)),
+        "bgp.routes" => ShowRequest::BgpRoutes,
+        "vni" => ShowRequest::Vni,
+        "mac" => ShowRequest::Mac,
+        "flood" => ShowRequest::Flood,
+        "ports" => ShowRequest::Ports,
+        "workers" => ShowRequest::Workers,
+        "underlay" => ShowRequest::Underlay,
+        "drops" => ShowRequest::Drops,
+        "neighbors" => ShowRequest::Neighbors,
+        _ => return None,
+    };
+    Some(query(params).map(show))
+}
+
+fn read_config(what: &str, params: Value) -> Option<Result<ConfigRequest, ApiError>> {
+    Some(match what {
+        "check" => read_params(params).map(ConfigRequest::Check),
+        "diff" => read_params(params).map(ConfigRequest::Diff),
+        "apply" => read_params(params).map(ConfigRequest::Apply),
+        "save" => read_params(params).map(ConfigRequest::Save),
+        _ => return None,
+    })
+}
+
+fn read_action(method: &str, params: Value) -> Option<Result<Action, ApiError>> {
+    Some(match method {
+        "mac.move" => read_params(params).map(Action::MacMove),
+        "mac.unfreeze" => read_params(params).map(Action::MacUnfreeze),
+        "bgp.clear" => read_params(params).map(Action::BgpClear),
+        "bgp.shutdown" => read_params(params).map(Action::BgpShutdown),
+        "bgp.enable" => read_params(params).map(Action::BgpEnable),
+        _ => return None,
+    })
 }
 
 #[derive(Deserialize)]

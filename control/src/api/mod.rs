@@ -4,9 +4,12 @@
 //! client -> server (bytes, limits, who may connect) -> message (typed requests) -> dispatch -> Handler (the daemon)
 //! ```
 
+pub mod action;
+pub mod bgp;
 pub mod client;
 mod connection;
 pub mod dispatch;
+pub mod event;
 pub mod message;
 pub mod peer;
 mod serde_form;

@@ -84,3 +84,37 @@ pub(crate) mod optional_vni {
         number.map(|number| Vni::new(number).map_err(D::Error::custom)).transpose()
     }
 }
+
+/// A route distinguisher as its text.
+pub(crate) mod rd {
+    use crate::bgp::wire::Rd;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(crate) fn serialize<S: Serializer>(rd: &Rd, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(rd)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Rd, D::Error> {
+        let text = String::deserialize(from)?;
+        crate::config::rd_of(&text).ok_or_else(|| D::Error::custom("no route distinguisher"))
+    }
+}
+
+/// Route targets as their texts.
+pub(crate) mod targets {
+    use crate::bgp::wire::ExtendedCommunity;
+    use crate::config::{target_of, target_text};
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(crate) fn serialize<S: Serializer>(list: &[ExtendedCommunity], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(list.iter().map(|target| target_text(*target)))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Vec<ExtendedCommunity>, D::Error> {
+        let texts = Vec::<String>::deserialize(from)?;
+        let read = |text: &String| target_of(text).ok_or_else(|| D::Error::custom("no route target"));
+        texts.iter().map(read).collect()
+    }
+}

@@ -3,6 +3,7 @@
 
 use super::connection::{After, Connection};
 use super::dispatch::Handler;
+use super::event::Event;
 use super::message::{ApiError, code, response};
 use super::peer::{Gate, Peer, group_number, groups};
 use mio::net::{UnixListener, UnixStream};
@@ -126,8 +127,9 @@ impl Server {
     /// When [`Self::tick`] wants to be called; `None` = when something else happens. In the past = at once.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let earliest = self.clients.iter().flatten().map(Connection::deadline).chain(self.accept_at).min();
-        if self.again.is_empty() { earliest } else { earliest.map(|at| at.min(Instant::now())) }
+        let earliest =
+            self.clients.iter().flatten().filter_map(Connection::deadline).chain(self.accept_at).min();
+        if self.again.is_empty() { earliest } else { Some(Instant::now()) }
     }
 
     /// Gives waiting clients their turn and ends those that are late.
@@ -136,12 +138,22 @@ impl Server {
             self.turn(place, registry, handler, now);
         }
         for place in 0..self.clients.len() {
-            if self.clients[place].as_ref().is_some_and(|client| client.deadline() <= now) {
+            if self.clients[place].as_ref().and_then(Connection::deadline).is_some_and(|at| at <= now) {
                 self.close(place, registry);
             }
         }
         if self.accept_at.is_some_and(|at| at <= now) {
             self.accept(registry, handler, now);
+        }
+    }
+
+    /// Sends an event to the clients that have subscribed to it. One that reads too slowly loses it and is told.
+    pub fn publish(&mut self, registry: &Registry, event: &Event, now: Instant) {
+        let line = event.notification();
+        for place in 0..self.clients.len() {
+            if self.clients[place].as_mut().is_some_and(|client| !client.event(event, &line, now)) {
+                self.close(place, registry);
+            }
         }
     }
 

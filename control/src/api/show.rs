@@ -2,6 +2,7 @@
 //!
 //! Tables come in pages: [`Rows::next`] is the cursor that asks for what follows.
 
+use super::action::BgpPeer;
 use super::serde_form::{optional_text, optional_vni, text, texts, vni};
 use crate::config::PortKey;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,12 @@ pub struct Query {
     /// Only this MAC (`show.mac`).
     #[serde(with = "optional_text", skip_serializing_if = "Option::is_none")]
     pub mac: Option<MacAddr>,
+    /// Only routes of this type, 1 to 5 (`show.bgp.routes`).
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<u8>,
+    /// Only routes of this neighbour (`show.bgp.routes`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub neighbor: Option<IpAddr>,
     /// How to group (`show.drops`).
     pub by: DropsBy,
     /// The cursor of the page before; none = from the start.
@@ -34,7 +41,15 @@ pub const MAX_ROWS: usize = 5000;
 
 impl Default for Query {
     fn default() -> Self {
-        Self { vni: None, mac: None, by: DropsBy::Reason, after: None, limit: 1000 }
+        Self {
+            vni: None,
+            mac: None,
+            kind: None,
+            neighbor: None,
+            by: DropsBy::Reason,
+            after: None,
+            limit: 1000,
+        }
     }
 }
 
@@ -74,6 +89,12 @@ pub enum ShowRequest {
     Drops(Query),
     /// [`Rows`] of [`NeighborRow`], in the order of [`NeighborCursor`].
     Neighbors(Query),
+    /// [`Summary`](super::bgp::Summary).
+    BgpSummary,
+    /// [`NeighborDetail`](super::bgp::NeighborDetail).
+    BgpNeighbor(BgpPeer),
+    /// [`Rows`] of [`RouteRow`](super::bgp::RouteRow), in an order that the daemon chooses.
+    BgpRoutes(Query),
 }
 
 /// One page of a table.
@@ -303,7 +324,9 @@ pub struct MacRow {
     /// The VTEP of any other.
     #[serde(with = "optional_text")]
     pub vtep: Option<VtepAddr>,
-    /// `sticky`, `frozen`, `unresolved` and such.
+    /// Sequence of MAC mobility (RFC 7432 section 7.7); null where BGP has no part in it.
+    pub sequence: Option<u32>,
+    /// `sticky`, `frozen`, `stale`, `locked`, `learned`, `unresolved`.
     pub flags: Vec<String>,
     /// Seconds since it came; null when it does not age.
     pub age: Option<u64>,

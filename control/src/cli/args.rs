@@ -1,5 +1,6 @@
 //! The words of the command line.
 
+use super::bgp_args::{BgpCommand, MacCommand, Monitor, ShowBgp};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 use std::net::IpAddr;
@@ -47,6 +48,14 @@ pub enum Command {
     /// Add or delete a static neighbour.
     #[command(subcommand)]
     Neigh(NeighCommand),
+    /// Move a host to a port here, or free a frozen MAC.
+    #[command(subcommand)]
+    Mac(MacCommand),
+    /// Clear, shut down or enable a BGP session.
+    #[command(subcommand)]
+    Bgp(BgpCommand),
+    /// Tell what happens, one event a line, until interrupted.
+    Monitor(Monitor),
     /// Check, compare, apply or save a configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -83,6 +92,9 @@ pub enum Show {
     Neighbors(OfVni),
     /// Who gets broadcast, unknown unicast and multicast.
     Flood(OfVni),
+    /// BGP sessions and EVPN routes.
+    #[command(subcommand)]
+    Bgp(ShowBgp),
     /// Interfaces with their state, modes and counters.
     Ports,
     /// Worker threads.
@@ -115,6 +127,29 @@ pub struct InVni {
     pub vni: Vni,
 }
 
+/// How a VNI takes part in EVPN, and what bounds it.
+#[derive(Debug, Args)]
+pub struct EvpnOptions {
+    /// Route distinguisher, AS:n or IP:n; default automatic.
+    #[arg(long)]
+    rd: Option<String>,
+    /// A route target to take in, AS:n, IP:n or auto; may be repeated; default auto.
+    #[arg(long, value_name = "RT")]
+    import_rt: Vec<String>,
+    /// A route target to give; may be repeated; default auto.
+    #[arg(long, value_name = "RT")]
+    export_rt: Vec<String>,
+    /// Ethernet tag of routes: zero or vni.
+    #[arg(long, value_parser = ["zero", "vni"])]
+    ethernet_tag: Option<String>,
+    /// Most MACs that routes and learning may bring.
+    #[arg(long, value_name = "N")]
+    max_macs: Option<u32>,
+    /// Tell `monitor miss` of unknown destinations and addresses.
+    #[arg(long)]
+    miss_events: bool,
+}
+
 /// `vni add|del`.
 #[derive(Debug, Subcommand)]
 pub enum VniCommand {
@@ -129,6 +164,8 @@ pub enum VniCommand {
         /// Answer ARP and ND for known hosts.
         #[arg(long)]
         suppress: bool,
+        #[command(flatten)]
+        evpn: EvpnOptions,
     },
     /// Delete a VNI with all that belongs to it.
     Del {
@@ -157,6 +194,15 @@ pub enum PortCommand {
         /// Only those MACs may send.
         #[arg(long)]
         lock: bool,
+        /// Those MACs never move to another VTEP.
+        #[arg(long)]
+        sticky: bool,
+        /// Learn at most so many MACs from frames.
+        #[arg(long, value_name = "N", conflicts_with = "lock")]
+        learn_limit: Option<u32>,
+        /// Forget a learned MAC after so many seconds without a frame.
+        #[arg(long, value_name = "SECONDS", requires = "learn_limit")]
+        learn_age: Option<u32>,
         /// An IP address of a host behind the port; may be repeated.
         #[arg(long)]
         ip: Vec<IpAddr>,
@@ -183,6 +229,14 @@ pub enum PortCommand {
     },
 }
 
+/// How long an entry stays.
+#[derive(Debug, Args)]
+pub struct Lifetime {
+    /// Seconds that the entry stays; adding it again renews it, and it is not saved. Default: for ever.
+    #[arg(long, value_name = "SECONDS")]
+    lifetime: Option<u32>,
+}
+
 /// `fdb add|del`.
 #[derive(Debug, Subcommand)]
 pub enum FdbCommand {
@@ -195,6 +249,8 @@ pub enum FdbCommand {
         /// The VTEP that it is behind.
         #[arg(long, value_name = "ADDR")]
         vtep: VtepAddr,
+        #[command(flatten)]
+        lifetime: Lifetime,
     },
     /// Delete a static remote MAC.
     Del {
@@ -208,19 +264,19 @@ pub enum FdbCommand {
 /// `flood add|del`.
 #[derive(Debug, Subcommand)]
 pub enum FloodCommand {
-    /// Add a VTEP.
+    /// Add a VTEP, or set the multicast group.
     Add {
-        /// The VTEP.
+        /// The VTEP or group.
         #[arg(value_name = "ADDR")]
-        vtep: VtepAddr,
+        vtep: IpAddr,
         #[command(flatten)]
         vni: InVni,
     },
-    /// Delete a VTEP.
+    /// Delete a VTEP or the multicast group.
     Del {
-        /// The VTEP.
+        /// The VTEP or group.
         #[arg(value_name = "ADDR")]
-        vtep: VtepAddr,
+        vtep: IpAddr,
         #[command(flatten)]
         vni: InVni,
     },
@@ -238,6 +294,8 @@ pub enum NeighCommand {
         /// Its MAC.
         #[arg(long)]
         mac: HostMac,
+        #[command(flatten)]
+        lifetime: Lifetime,
     },
     /// Delete a static neighbour.
     Del {
@@ -266,9 +324,9 @@ pub enum ConfigCommand {
         /// The file; default is the daemon's own.
         file: Option<PathBuf>,
     },
-    /// Write the running configuration to FILE (- is stdout), or to the daemon's own file.
+    /// Write the running configuration to FILE, or to the daemon's own file; `config save -` prints it.
     Save {
-        /// The file; default is the daemon's own.
+        /// The file, - to print; default is the daemon's own.
         file: Option<PathBuf>,
     },
 }
@@ -292,20 +350,34 @@ impl Command {
     #[must_use]
     pub fn change(&self) -> Option<(&'static str, Value)> {
         Some(match self {
-            Self::Show(_) | Self::Config(_) => return None,
-            Self::Vni(VniCommand::Add { vni, inner_vlan, suppress }) => (
+            Self::Show(_) | Self::Config(_) | Self::Monitor(_) => return None,
+            Self::Mac(mac) => mac.change(),
+            Self::Bgp(bgp) => bgp.change(),
+            Self::Vni(VniCommand::Add { vni, inner_vlan, suppress, evpn }) => (
                 "vni.add",
                 object(vec![
                     ("vni", Some(vni.get().into())),
                     ("inner-vlan", inner_vlan.clone().map(Value::from)),
                     ("suppress", flag(*suppress)),
+                    ("rd", evpn.rd.clone().map(Value::from)),
+                    ("import-rt", texts(&evpn.import_rt)),
+                    ("export-rt", texts(&evpn.export_rt)),
+                    ("ethernet-tag", evpn.ethernet_tag.clone().map(Value::from)),
+                    ("max-macs", evpn.max_macs.map(Value::from)),
+                    ("miss-events", flag(evpn.miss_events)),
                 ]),
             ),
             Self::Vni(VniCommand::Del { vni }) => ("vni.del", json!({"vni": vni.get()})),
             Self::Port(port) => port.change(),
-            Self::Fdb(FdbCommand::Add { mac, vni, vtep }) => {
-                ("fdb.add", json!({"vni": vni.vni.get(), "mac": mac.to_string(), "vtep": vtep.to_string()}))
-            }
+            Self::Fdb(FdbCommand::Add { mac, vni, vtep, lifetime }) => (
+                "fdb.add",
+                object(vec![
+                    ("vni", Some(vni.vni.get().into())),
+                    ("mac", Some(mac.to_string().into())),
+                    ("vtep", Some(vtep.to_string().into())),
+                    ("lifetime", lifetime.lifetime.map(Value::from)),
+                ]),
+            ),
             Self::Fdb(FdbCommand::Del { mac, vni }) => {
                 ("fdb.del", json!({"vni": vni.vni.get(), "mac": mac.to_string()}))
             }
@@ -315,9 +387,15 @@ impl Command {
             Self::Flood(FloodCommand::Del { vtep, vni }) => {
                 ("flood.del", json!({"vni": vni.vni.get(), "vtep": vtep.to_string()}))
             }
-            Self::Neigh(NeighCommand::Add { ip, vni, mac }) => {
-                ("neigh.add", json!({"vni": vni.vni.get(), "ip": ip, "mac": mac.to_string()}))
-            }
+            Self::Neigh(NeighCommand::Add { ip, vni, mac, lifetime }) => (
+                "neigh.add",
+                object(vec![
+                    ("vni", Some(vni.vni.get().into())),
+                    ("ip", Some(ip.to_string().into())),
+                    ("mac", Some(mac.to_string().into())),
+                    ("lifetime", lifetime.lifetime.map(Value::from)),
+                ]),
+            ),
             Self::Neigh(NeighCommand::Del { ip, vni }) => {
                 ("neigh.del", json!({"vni": vni.vni.get(), "ip": ip}))
             }
@@ -328,7 +406,20 @@ impl Command {
 impl PortCommand {
     fn change(&self) -> (&'static str, Value) {
         match self {
-            Self::Add { interface, vni, vlan, mac, lock, ip, storm_rate, storm_burst, checksum } => {
+            Self::Add {
+                interface,
+                vni,
+                vlan,
+                mac,
+                lock,
+                sticky,
+                learn_limit,
+                learn_age,
+                ip,
+                storm_rate,
+                storm_burst,
+                checksum,
+            } => {
                 let storm = storm_rate.zip(*storm_burst);
                 let params = object(vec![
                     ("vni", Some(vni.vni.get().into())),
@@ -336,6 +427,9 @@ impl PortCommand {
                     ("vlan", vlan.map(Value::from)),
                     ("macs", texts(mac)),
                     ("lock", flag(*lock)),
+                    ("sticky", flag(*sticky)),
+                    ("learn-limit", learn_limit.map(Value::from)),
+                    ("learn-age", learn_age.map(Value::from)),
                     ("ips", texts(ip)),
                     ("storm", storm.map(|(rate, burst)| json!({"rate": rate, "burst": burst}))),
                     ("checksum", checksum.clone().map(Value::from)),

@@ -1,6 +1,8 @@
 //! `vtepctl`: words in, calls to the daemon, tables or JSON out.
 
 mod args;
+mod bgp_args;
+mod bgp_render;
 mod render;
 mod run;
 mod table;

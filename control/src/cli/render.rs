@@ -11,7 +11,7 @@ use std::fmt::Write;
 /// The word of each variant.
 macro_rules! words {
     ($function:ident, $kind:ident, $($variant:ident $word:literal),*) => {
-        const fn $function(value: $kind) -> &'static str {
+        pub(super) const fn $function(value: $kind) -> &'static str {
             match value { $($kind::$variant => $word,)* }
         }
     };
@@ -90,7 +90,7 @@ pub(super) fn vni(rows: &[VniRow]) -> String {
 
 /// `show mac`.
 pub(super) fn mac(rows: &[MacRow]) -> String {
-    let mut table = Table::new([">VNI", "MAC", "Type", "Intf/Remote VTEP", "Flags", ">Age"]);
+    let mut table = Table::new([">VNI", "MAC", "Type", "Intf/Remote VTEP", ">Seq", "Flags", ">Age"]);
     for row in rows {
         let vtep = row.vtep.map(|vtep| vtep.to_string());
         let place = row.port.as_ref().map(PortKey::to_string).or(vtep);
@@ -99,6 +99,7 @@ pub(super) fn mac(rows: &[MacRow]) -> String {
             row.mac.to_string(),
             kind(row.kind).to_owned(),
             or_dash(place),
+            or_dash(row.sequence),
             list(&row.flags),
             or_dash(row.age.map(duration)),
         ]);

@@ -1,10 +1,13 @@
 //! Carries out a command.
 
 use super::args::{By, Cli, Command, ConfigCommand, Show};
-use super::render;
+use super::bgp_args::ShowBgp;
+use super::{bgp_render, render};
+use crate::api::action::BgpPeer;
 use crate::api::client::{Client, ClientError};
+use crate::api::event::Topic;
 use crate::api::message::{ConfigCheck, ConfigDiff, ConfigSave, Source, Target};
-use crate::api::show::{DropsBy, Query, Status};
+use crate::api::show::{DropsBy, Query};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -43,6 +46,14 @@ pub fn run(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
     match &cli.command {
         Command::Show(show) => Shower { client, json: cli.json, out }.show(show),
         Command::Config(config) => run_config(cli, config, &mut client, out),
+        Command::Monitor(monitor) => {
+            let topics = monitor.topics.iter().map(|about| Topic::from(*about)).collect();
+            client.events(topics, |event| {
+                let line = if cli.json { json!(event).to_string() } else { bgp_render::event(&event) };
+                writeln!(out, "{line}")?;
+                Ok(out.flush()?)
+            })
+        }
         _ => Ok(()),
     }
 }
@@ -57,7 +68,8 @@ impl<W: Write> Shower<'_, W> {
     fn show(&mut self, show: &Show) -> Result<(), Failure> {
         let of = |vni| Query { vni, ..Query::default() };
         match show {
-            Show::Status => self.status(),
+            Show::Status => self.one("show.status", json!({}), render::status),
+            Show::Bgp(bgp) => self.show_bgp(bgp),
             Show::Vni { vni } => self.rows("show.vni", of(*vni), render::vni),
             Show::Mac { vni, mac } => self.rows("show.mac", Query { mac: *mac, ..of(*vni) }, render::mac),
             Show::Neighbors(only) => self.rows("show.neighbors", of(only.vni), render::neighbors),
@@ -77,13 +89,32 @@ impl<W: Write> Shower<'_, W> {
         }
     }
 
-    fn status(&mut self) -> Result<(), Failure> {
-        let value = self.client.call("show.status", json!({}))?;
+    fn show_bgp(&mut self, show: &ShowBgp) -> Result<(), Failure> {
+        match show {
+            ShowBgp::Summary => self.one("show.bgp.summary", json!({}), bgp_render::summary),
+            ShowBgp::Neighbor { address } => {
+                self.one("show.bgp.neighbor", json!(BgpPeer { neighbor: *address }), bgp_render::neighbor)
+            }
+            ShowBgp::Routes { vni, kind, neighbor } => {
+                let query = Query { vni: vni.vni, kind: *kind, neighbor: *neighbor, ..Query::default() };
+                self.rows("show.bgp.routes", query, bgp_render::routes)
+            }
+        }
+    }
+
+    /// An answer that is no table.
+    fn one<T: DeserializeOwned>(
+        &mut self,
+        method: &str,
+        params: Value,
+        render: fn(&T) -> String,
+    ) -> Result<(), Failure> {
+        let value = self.client.call(method, params)?;
         if self.json {
             return Ok(writeln!(self.out, "{value}")?);
         }
-        let status: Status = serde_json::from_value(value).map_err(ClientError::from)?;
-        Ok(self.out.write_all(render::status(&status).as_bytes())?)
+        let answer: T = serde_json::from_value(value).map_err(ClientError::from)?;
+        Ok(self.out.write_all(render(&answer).as_bytes())?)
     }
 
     /// All pages as one table; as JSON in the shape of one answer that holds them all.

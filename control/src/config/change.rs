@@ -5,8 +5,11 @@
 //! [Change] -> apply_all     in order, all or none: what was applied is undone, last first
 //! ```
 
-use super::model::{Config, InterfaceName, Port, PortKey, Tunnel, VniConfig, VniSettings};
+use super::group::GroupAddr;
+use super::model::{Config, FdbEntry, InterfaceName, Port, PortKey, Tunnel, VniConfig, VniSettings};
+use super::routing::{BgpNeighbor, BgpSettings};
 use std::net::IpAddr;
+use std::time::Duration;
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 
 /// VNIs that a daemon can have: bridge domains are numbered with 16 bits.
@@ -67,6 +70,8 @@ pub enum Change {
         mac: HostMac,
         /// The VTEP that it is behind.
         vtep: VtepAddr,
+        /// How long it stays; `None` = for ever. An entry that has one may be added again, which renews it.
+        lifetime: Option<Duration>,
     },
     /// A static remote MAC goes.
     FdbDel {
@@ -74,6 +79,40 @@ pub enum Change {
         vni: Vni,
         /// The remote host.
         mac: HostMac,
+    },
+    /// BUM goes to a multicast group.
+    GroupAdd {
+        /// The VNI.
+        vni: Vni,
+        /// The group.
+        group: GroupAddr,
+    },
+    /// BUM no longer goes to a multicast group.
+    GroupDel {
+        /// The VNI.
+        vni: Vni,
+        /// The group.
+        group: GroupAddr,
+    },
+    /// New settings of BGP, which starts it where there was none; `None` ends it, and fits without neighbours only.
+    BgpSet {
+        /// The new settings.
+        settings: Option<BgpSettings>,
+    },
+    /// A new neighbour of BGP.
+    BgpNeighborAdd {
+        /// The neighbour.
+        neighbor: Box<BgpNeighbor>,
+    },
+    /// New settings for a neighbour that exists.
+    BgpNeighborSet {
+        /// The neighbour as it is to be.
+        neighbor: Box<BgpNeighbor>,
+    },
+    /// A neighbour of BGP goes, with its routes.
+    BgpNeighborDel {
+        /// Its address.
+        address: IpAddr,
     },
     /// A VTEP joins the static flood list.
     FloodAdd {
@@ -97,6 +136,8 @@ pub enum Change {
         ip: IpAddr,
         /// Its MAC.
         mac: HostMac,
+        /// As that of [`Change::FdbAdd`].
+        lifetime: Option<Duration>,
     },
     /// A static neighbour goes.
     NeighborDel {
@@ -145,6 +186,27 @@ pub enum ChangeError {
     FloodExists { vtep: VtepAddr, vni: Vni },
     #[error("{vtep} is not in the static flood list of VNI {vni}")]
     NoFlood { vtep: VtepAddr, vni: Vni },
+    #[error(
+        "VNI {vni} floods to the group {group}; flood to one multicast group or to a list of VTEPs, not to both"
+    )]
+    GroupOrList { group: GroupAddr, vni: Vni },
+    #[error("{group} is not the multicast group of VNI {vni}")]
+    NoGroup { group: GroupAddr, vni: Vni },
+    #[error(
+        "{0} is a group of {family}, and we have no local address of that family; add one to vtep.address",
+        family = if .0.is_v6() { "IPv6" } else { "IPv4" }
+    )]
+    GroupFamily(GroupAddr),
+    #[error("BGP is not configured; add [bgp] with asn first")]
+    NoBgp,
+    #[error("BGP still has neighbours; delete them first")]
+    BgpInUse,
+    #[error("{0} is a BGP neighbour already; each has one entry")]
+    BgpNeighborExists(IpAddr),
+    #[error("{0} is no BGP neighbour; `show bgp summary` lists those that are")]
+    NoBgpNeighbor(IpAddr),
+    #[error("{0} is our own address; name the neighbour's")]
+    BgpOwnAddress(IpAddr),
     #[error("{ip} is already a neighbour in VNI {vni}, with MAC {mac}; delete that entry first")]
     NeighborExists { ip: IpAddr, mac: HostMac, vni: Vni },
     #[error("{ip} is no static neighbour of VNI {vni}")]
@@ -162,6 +224,9 @@ impl ChangeError {
             }
             Self::MacTwice { .. } | Self::MacRemote { .. } => "macs",
             Self::FdbExists { .. } | Self::FdbLocal { .. } | Self::NoFdb { .. } => "mac",
+            Self::GroupOrList { .. } | Self::NoGroup { .. } | Self::GroupFamily(_) => "flood",
+            Self::NoBgp | Self::BgpInUse => "bgp",
+            Self::BgpNeighborExists(_) | Self::NoBgpNeighbor(_) | Self::BgpOwnAddress(_) => "address",
             Self::OwnAddress(_) | Self::Family(_) | Self::FloodExists { .. } | Self::NoFlood { .. } => "vtep",
             Self::NeighborExists { .. } | Self::NoNeighbor { .. } => "ip",
         }
@@ -179,7 +244,7 @@ pub struct BatchError {
 }
 
 /// How to take a change back.
-enum Undo {
+pub(super) enum Undo {
     Change(Change),
     Vni(Vni, Box<VniConfig>),
 }
@@ -234,38 +299,24 @@ impl Config {
                 let old = std::mem::replace(&mut self.vtep.tunnel, new.clone());
                 Ok(Undo::Change(Change::Tunnel(old)))
             }
-            Change::VniAdd { vni, settings } => self.vni_add(*vni, *settings),
+            Change::VniAdd { vni, settings } => self.vni_add(*vni, settings.clone()),
             Change::VniSet { vni, settings } => {
-                let old = std::mem::replace(&mut self.vni_mut(*vni)?.settings, *settings);
+                let old = std::mem::replace(&mut self.vni_mut(*vni)?.settings, settings.clone());
                 Ok(Undo::Change(Change::VniSet { vni: *vni, settings: old }))
             }
             Change::VniDel { vni } => self.vni_del(*vni),
             Change::PortAdd { vni, port } => self.port_add(*vni, port),
             Change::PortSet { vni, port } => self.port_set(*vni, port),
             Change::PortDel { vni, port } => self.port_del(*vni, port),
-            Change::FdbAdd { vni, mac, vtep } => self.fdb_add(*vni, *mac, *vtep),
-            Change::FdbDel { vni, mac } => {
-                let gone = self.vni_mut(*vni)?.fdb.remove(mac);
-                let vtep = gone.ok_or(ChangeError::NoFdb { mac: *mac, vni: *vni })?;
-                Ok(Undo::Change(Change::FdbAdd { vni: *vni, mac: *mac, vtep }))
-            }
-            Change::FloodAdd { vni, vtep } => self.flood_add(*vni, *vtep),
-            Change::FloodDel { vni, vtep } => {
-                if !self.vni_mut(*vni)?.flood.remove(vtep) {
-                    return Err(ChangeError::NoFlood { vtep: *vtep, vni: *vni });
-                }
-                Ok(Undo::Change(Change::FloodAdd { vni: *vni, vtep: *vtep }))
-            }
-            Change::NeighborAdd { vni, ip, mac } => self.neighbor_add(*vni, *ip, *mac),
-            Change::NeighborDel { vni, ip } => {
-                let gone = self.vni_mut(*vni)?.neighbors.remove(ip);
-                let mac = gone.ok_or(ChangeError::NoNeighbor { ip: *ip, vni: *vni })?;
-                Ok(Undo::Change(Change::NeighborAdd { vni: *vni, ip: *ip, mac }))
-            }
+            Change::BgpSet { .. }
+            | Change::BgpNeighborAdd { .. }
+            | Change::BgpNeighborSet { .. }
+            | Change::BgpNeighborDel { .. } => self.bgp_step(change),
+            _ => self.entry_step(change),
         }
     }
 
-    fn vni_mut(&mut self, vni: Vni) -> Result<&mut VniConfig, ChangeError> {
+    pub(super) fn vni_mut(&mut self, vni: Vni) -> Result<&mut VniConfig, ChangeError> {
         self.vnis.get_mut(&vni).ok_or(ChangeError::NoVni(vni))
     }
 
@@ -345,48 +396,6 @@ impl Config {
         self.release(key);
         Ok(Undo::Change(Change::PortAdd { vni, port }))
     }
-
-    /// A remote VTEP is not us, and we can send to its family. Before `[vtep]` has an address any will do.
-    fn remote(&self, vtep: VtepAddr) -> Result<(), ChangeError> {
-        let own = self.vtep.addresses;
-        if own.iter().any(|address| address == vtep) {
-            return Err(ChangeError::OwnAddress(vtep));
-        }
-        if !own.is_empty() && own.for_remote(vtep).is_none() {
-            return Err(ChangeError::Family(vtep));
-        }
-        Ok(())
-    }
-
-    fn fdb_add(&mut self, vni: Vni, mac: HostMac, vtep: VtepAddr) -> Result<Undo, ChangeError> {
-        self.remote(vtep)?;
-        let content = self.vni_mut(vni)?;
-        if let Some(port) = content.local.get(&mac) {
-            return Err(ChangeError::FdbLocal { mac, port: port.clone(), vni });
-        }
-        if let Some(vtep) = content.fdb.get(&mac) {
-            return Err(ChangeError::FdbExists { mac, vtep: *vtep, vni });
-        }
-        content.fdb.insert(mac, vtep);
-        Ok(Undo::Change(Change::FdbDel { vni, mac }))
-    }
-
-    fn flood_add(&mut self, vni: Vni, vtep: VtepAddr) -> Result<Undo, ChangeError> {
-        self.remote(vtep)?;
-        if !self.vni_mut(vni)?.flood.insert(vtep) {
-            return Err(ChangeError::FloodExists { vtep, vni });
-        }
-        Ok(Undo::Change(Change::FloodDel { vni, vtep }))
-    }
-
-    fn neighbor_add(&mut self, vni: Vni, ip: IpAddr, mac: HostMac) -> Result<Undo, ChangeError> {
-        let neighbors = &mut self.vni_mut(vni)?.neighbors;
-        if let Some(mac) = neighbors.get(&ip) {
-            return Err(ChangeError::NeighborExists { ip, mac: *mac, vni });
-        }
-        neighbors.insert(ip, mac);
-        Ok(Undo::Change(Change::NeighborDel { vni, ip }))
-    }
 }
 
 impl VniConfig {
@@ -395,7 +404,7 @@ impl VniConfig {
             if let Some(other) = self.local.get(mac).filter(|other| **other != port.key) {
                 return Err(ChangeError::MacTwice { mac: *mac, port: other.clone(), vni });
             }
-            if let Some(vtep) = self.fdb.get(mac) {
+            if let Some(FdbEntry { vtep, .. }) = self.fdb.get(mac) {
                 return Err(ChangeError::MacRemote { mac: *mac, vtep: *vtep, vni });
             }
         }

@@ -24,13 +24,14 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
     if old.vtep().tunnel != new.vtep().tunnel {
         come.push(Change::Tunnel(new.vtep().tunnel.clone()));
     }
+    bgp(old, new, &mut gone, &mut come);
     for (vni, content) in new.vnis() {
         let empty = VniConfig::default();
         let before = old.vnis().get(vni);
         match before {
-            None => come.push(Change::VniAdd { vni: *vni, settings: content.settings() }),
+            None => come.push(Change::VniAdd { vni: *vni, settings: content.settings().clone() }),
             Some(before) if before.settings() != content.settings() => {
-                come.push(Change::VniSet { vni: *vni, settings: content.settings() });
+                come.push(Change::VniSet { vni: *vni, settings: content.settings().clone() });
             }
             Some(_) => (),
         }
@@ -72,24 +73,53 @@ fn entries(vni: Vni, old: &VniConfig, new: &VniConfig, gone: &mut Vec<Change>, c
     for vtep in new.flood().difference(old.flood()) {
         come.push(Change::FloodAdd { vni, vtep: *vtep });
     }
-    for (mac, vtep) in old.fdb() {
-        if new.fdb().get(mac) != Some(vtep) {
+    if old.group() != new.group() {
+        gone.extend(old.group().map(|group| Change::GroupDel { vni, group }));
+        come.extend(new.group().map(|group| Change::GroupAdd { vni, group }));
+    }
+    for (mac, entry) in old.fdb() {
+        // A file says nothing of entries with a lifetime: they go when it wants their place.
+        let wanted = new.fdb().get(mac);
+        let kept = entry.lifetime.is_some() && wanted.is_none() && !new.local().contains_key(mac);
+        if !kept && wanted != Some(entry) {
             gone.push(Change::FdbDel { vni, mac: *mac });
         }
     }
-    for (mac, vtep) in new.fdb() {
-        if old.fdb().get(mac) != Some(vtep) {
-            come.push(Change::FdbAdd { vni, mac: *mac, vtep: *vtep });
+    for (mac, entry) in new.fdb() {
+        if old.fdb().get(mac) != Some(entry) {
+            come.push(Change::FdbAdd { vni, mac: *mac, vtep: entry.vtep, lifetime: entry.lifetime });
         }
     }
-    for (ip, mac) in old.neighbors() {
-        if new.neighbors().get(ip) != Some(mac) {
+    for (ip, entry) in old.neighbors() {
+        let wanted = new.neighbors().get(ip);
+        let kept = entry.lifetime.is_some() && wanted.is_none();
+        if !kept && wanted != Some(entry) {
             gone.push(Change::NeighborDel { vni, ip: *ip });
         }
     }
-    for (ip, mac) in new.neighbors() {
-        if old.neighbors().get(ip) != Some(mac) {
-            come.push(Change::NeighborAdd { vni, ip: *ip, mac: *mac });
+    for (ip, entry) in new.neighbors() {
+        if old.neighbors().get(ip) != Some(entry) {
+            come.push(Change::NeighborAdd { vni, ip: *ip, mac: entry.mac, lifetime: entry.lifetime });
+        }
+    }
+}
+
+/// BGP starts before its first neighbour comes, and ends after its last has gone.
+fn bgp(old: &Config, new: &Config, gone: &mut Vec<Change>, come: &mut Vec<Change>) {
+    let (before, after) = (old.bgp_neighbors(), new.bgp_neighbors());
+    for address in before.keys().filter(|address| !after.contains_key(address)) {
+        gone.push(Change::BgpNeighborDel { address: *address });
+    }
+    if old.bgp() != new.bgp() {
+        come.push(Change::BgpSet { settings: new.bgp().cloned() });
+    }
+    for (address, neighbor) in after {
+        match before.get(address) {
+            None => come.push(Change::BgpNeighborAdd { neighbor: Box::new(neighbor.clone()) }),
+            Some(old) if old != neighbor => {
+                come.push(Change::BgpNeighborSet { neighbor: Box::new(neighbor.clone()) });
+            }
+            Some(_) => (),
         }
     }
 }

@@ -1,15 +1,21 @@
 //! Reads what belongs to a VNI: settings, ports, FDB entries, neighbours. Files and requests share these readers.
 
-use super::model::{InnerVlan, Port, PortKey, VniSettings, host_ip};
+use super::bgp::seconds;
+use super::model::{InnerVlan, Learn, Port, PortKey, VniSettings, host_ip};
 use super::node::{Located, Node};
 use super::problem::Problems;
+use super::routing::EvpnSettings;
 use super::table::{Read, TableReader, boolean, integer, text, word};
+use super::target::{Tag, rd, targets};
 use std::net::IpAddr;
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 use vtep_dataplane::table::port::{ChecksumMode, StormLimit};
 
 /// The words of `inner-vlan`.
 pub(super) const INNER_VLAN: &[(&str, InnerVlan)] = &[("drop", InnerVlan::Drop), ("pass", InnerVlan::Pass)];
+
+/// The words of `ethernet-tag`.
+pub(super) const ETHERNET_TAG: &[(&str, Tag)] = &[("zero", Tag::Zero), ("vni", Tag::Vni)];
 
 /// The words of `checksum`.
 pub(super) const CHECKSUM: &[(&str, ChecksumMode)] =
@@ -23,18 +29,6 @@ pub(super) fn vni(value: &Located) -> Read<Vni> {
     number.to_string().parse().map_err(|error: vtep_dataplane::addr::AddrError| error.to_string())
 }
 
-/// A remote VTEP in a flood list.
-pub(super) fn flood_member(value: &Located) -> Read<VtepAddr> {
-    if let Node::Text(text) = &value.node
-        && text.parse().is_ok_and(|ip: IpAddr| ip.is_multicast())
-    {
-        return Err(format!(
-            "{text} is a multicast group, which comes with a later release; list the remote VTEPs' own addresses"
-        ));
-    }
-    text(value)
-}
-
 /// The address of a host.
 pub(super) fn ip(value: &Located) -> Read<IpAddr> {
     let Node::Text(text) = &value.node else {
@@ -44,14 +38,23 @@ pub(super) fn ip(value: &Located) -> Read<IpAddr> {
     host_ip(address)
 }
 
-/// `inner-vlan` and `suppress`.
+/// What a VNI has beside its entries.
 pub(super) fn settings(table: &mut TableReader<'_>, problems: &mut Problems) -> VniSettings {
     let default = VniSettings::default();
     let inner_vlan = table.optional("inner-vlan", problems, word(INNER_VLAN));
     let suppress = table.optional("suppress", problems, boolean);
+    let miss_events = table.optional("miss-events", problems, boolean);
     VniSettings {
         inner_vlan: inner_vlan.unwrap_or(default.inner_vlan),
         suppress: suppress.unwrap_or(default.suppress),
+        max_macs: table.optional("max-macs", problems, integer(1..=u32::MAX)),
+        miss_events: miss_events.unwrap_or(default.miss_events),
+        evpn: EvpnSettings {
+            rd: table.optional("rd", problems, rd).flatten(),
+            import: targets(table, "import-rt", problems),
+            export: targets(table, "export-rt", problems),
+            tag: table.optional("ethernet-tag", problems, word(ETHERNET_TAG)).unwrap_or_default(),
+        },
     }
 }
 
@@ -70,7 +73,8 @@ pub(super) fn port(table: &mut TableReader<'_>, problems: &mut Problems) -> Opti
     let ips = table.set("ips", problems, ip);
     let storm = table.table("storm", problems).and_then(|mut storm| storm_limit(&mut storm, problems));
     let checksum = table.optional("checksum", problems, word(CHECKSUM));
-    table.later("learn-limit", "learning local MACs", problems);
+    let sticky = table.optional("sticky", problems, boolean).unwrap_or(false);
+    let learn = learn(table, lock, problems);
     if lock && macs.is_empty() {
         let message =
             "a locked port without macs lets nothing in; list the hosts in macs, or write lock = false";
@@ -79,11 +83,28 @@ pub(super) fn port(table: &mut TableReader<'_>, problems: &mut Problems) -> Opti
     Some(Port {
         macs: macs.into_iter().collect(),
         lock,
+        sticky,
+        learn,
         ips: ips.into_iter().collect(),
         storm,
         checksum: checksum.unwrap_or(ChecksumMode::Auto),
         ..Port::new(key?)
     })
+}
+
+/// `learn-limit` and `learn-age`.
+fn learn(table: &mut TableReader<'_>, lock: bool, problems: &mut Problems) -> Option<Learn> {
+    let limit = table.optional("learn-limit", problems, integer(1..=u32::MAX));
+    let age = table.optional("learn-age", problems, seconds);
+    if lock && table.has("learn-limit") {
+        let message = "a locked port learns nothing; write lock = false, or remove the key";
+        table.refuse("learn-limit", message, problems);
+    }
+    if table.has("learn-age") && !table.has("learn-limit") {
+        let message = "nothing is learned without a limit; write learn-limit = 100 too, or remove the key";
+        table.refuse("learn-age", message, problems);
+    }
+    Some(Learn { limit: limit?, age: age.unwrap_or(Learn::DEFAULT_AGE) })
 }
 
 fn storm_limit(table: &mut TableReader<'_>, problems: &mut Problems) -> Option<StormLimit> {

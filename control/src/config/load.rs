@@ -1,11 +1,14 @@
 //! From a file to a valid configuration, or to all that is wrong with it.
 
+use super::bgp::{self, Passwords};
 use super::change::{Change, ChangeError};
 use super::entry;
+use super::group::{self, Member};
 use super::host::{self, HostFacts, Places};
 use super::model::{Config, VniConfig};
 use super::node::parse_toml;
 use super::problem::{Problem, Problems};
+use super::routing::Password;
 use super::section;
 use super::table::TableReader;
 use std::io::{self, Write};
@@ -50,11 +53,32 @@ fn single(source: &str, message: String) -> Problems {
     problems
 }
 
-/// Reads and checks a text. `source` is the file name in messages.
+/// Reads and checks a text, and the password files that it names. `source` is the file name in messages.
 ///
 /// # Errors
 /// Every problem that was found, with its line.
 pub fn parse(source: &str, text: &str) -> Result<Loaded, Problems> {
+    read(source, text, &Password::read)
+}
+
+/// Reads and checks a text that a client sent. No file is opened: its sender may have fewer rights than we. A password
+/// file is taken only when `running` has read it before.
+///
+/// # Errors
+/// Every problem that was found, with its line.
+pub fn parse_request(source: &str, text: &str, running: &Config) -> Result<Loaded, Problems> {
+    read(source, text, &|file| {
+        let known = running.bgp_neighbors().values().filter_map(|neighbor| neighbor.password.as_ref());
+        known.into_iter().find(|known| known.file() == file).cloned().ok_or_else(|| {
+            format!(
+                "{} is not in use yet, and vtepd opens no file that a client names; write it into vtepd's own file and apply that",
+                file.display()
+            )
+        })
+    })
+}
+
+fn read(source: &str, text: &str, passwords: Passwords<'_>) -> Result<Loaded, Problems> {
     let mut problems = Problems::new(source);
     let document = parse_toml(text, &mut problems);
     let top = document.as_ref().and_then(|document| TableReader::new("", document, &mut problems));
@@ -67,8 +91,11 @@ pub fn parse(source: &str, text: &str) -> Result<Loaded, Problems> {
     }
     let control = top.table("control", &mut problems);
     let control = control.map(|mut table| section::control(&mut table, &mut problems));
-    top.later("bgp", "BGP EVPN", &mut problems);
     let mut config = Config::new(vtep.unwrap_or_default(), control.unwrap_or_default());
+    if let Some(mut table) = top.table("bgp", &mut problems) {
+        read_bgp(&mut table, &mut config, passwords, &mut problems);
+        table.finish(&mut problems);
+    }
     for mut table in top.tables("vni", &mut problems) {
         read_vni(&mut table, &mut config, &mut places, &mut problems);
         table.finish(&mut problems);
@@ -80,17 +107,37 @@ pub fn parse(source: &str, text: &str) -> Result<Loaded, Problems> {
     Ok(Loaded { config, source: source.to_owned(), places })
 }
 
+/// `[bgp]`. Its neighbours are read, and so checked, even when its settings are wrong.
+fn read_bgp(
+    table: &mut TableReader<'_>,
+    config: &mut Config,
+    passwords: Passwords<'_>,
+    problems: &mut Problems,
+) {
+    let settings = bgp::settings(table, config.vtep().addresses, problems);
+    let ready =
+        settings.is_some_and(|settings| config.apply(&Change::BgpSet { settings: Some(settings) }).is_ok());
+    for mut item in table.tables("neighbor", problems) {
+        let read = bgp::neighbor(&mut item, passwords, problems);
+        item.finish(problems);
+        let Some(neighbor) = read.filter(|_| ready) else { continue };
+        let add = Change::BgpNeighborAdd { neighbor: Box::new(neighbor) };
+        refuse(config.apply(&add), &item, problems);
+    }
+}
+
 /// One `[[vni]]`. Its parts are read, and so checked, even when its number is wrong.
 fn read_vni(table: &mut TableReader<'_>, config: &mut Config, places: &mut Places, problems: &mut Problems) {
     let number = table.required("id", "100", problems, entry::vni);
     let settings = entry::settings(table, problems);
-    let vni = number.filter(|vni| match config.apply(&Change::VniAdd { vni: *vni, settings }) {
-        Ok(()) => true,
-        Err(error) => {
-            table.refuse("id", error, problems);
-            false
-        }
-    });
+    let vni =
+        number.filter(|vni| match config.apply(&Change::VniAdd { vni: *vni, settings: settings.clone() }) {
+            Ok(()) => true,
+            Err(error) => {
+                table.refuse("id", error, problems);
+                false
+            }
+        });
     let mut apply = |vni: Option<Vni>, change: &dyn Fn(Vni) -> Change| {
         vni.map_or(Ok(()), |vni| config.apply(&change(vni)))
     };
@@ -101,27 +148,27 @@ fn read_vni(table: &mut TableReader<'_>, config: &mut Config, places: &mut Place
         places.ports.push((port.line_of("interface"), read.key.interface.clone()));
         refuse(apply(vni, &|vni| Change::PortAdd { vni, port: read.clone() }), &port, problems);
     }
-    for (line, vtep) in table.list("flood", problems, entry::flood_member) {
-        if let Err(error) = apply(vni, &|vni| Change::FloodAdd { vni, vtep }) {
-            problems.push(Problem::error(line, table.name("flood"), error.to_string()));
+    for (line, member) in table.one_or_list("flood", problems, group::member) {
+        let add = |vni| match member {
+            Member::Vtep(vtep) => Change::FloodAdd { vni, vtep },
+            Member::Group(group) => Change::GroupAdd { vni, group },
+        };
+        if let Err(error) = apply(vni, &add) {
+            table.refuse_at(line, "flood", error, problems);
         }
     }
     for mut fdb in table.tables("fdb", problems) {
         let read = entry::fdb(&mut fdb, problems);
         fdb.finish(problems);
         let Some((mac, vtep)) = read else { continue };
-        refuse(apply(vni, &|vni| Change::FdbAdd { vni, mac, vtep }), &fdb, problems);
+        refuse(apply(vni, &|vni| Change::FdbAdd { vni, mac, vtep, lifetime: None }), &fdb, problems);
     }
     for mut neighbor in table.tables("neighbor", problems) {
         let read = entry::neighbor(&mut neighbor, problems);
         neighbor.finish(problems);
         let Some((ip, mac)) = read else { continue };
-        refuse(apply(vni, &|vni| Change::NeighborAdd { vni, ip, mac }), &neighbor, problems);
+        refuse(apply(vni, &|vni| Change::NeighborAdd { vni, ip, mac, lifetime: None }), &neighbor, problems);
     }
-    table.later("rd", "BGP EVPN", problems);
-    table.later("import-rt", "BGP EVPN", problems);
-    table.later("export-rt", "BGP EVPN", problems);
-    table.later("ethernet-tag", "BGP EVPN", problems);
 }
 
 fn refuse(result: Result<(), ChangeError>, table: &TableReader<'_>, problems: &mut Problems) {

@@ -8,31 +8,39 @@
 //! The file and the control socket share readers and checks, so what one refuses the other refuses too, in the same
 //! words. A problem names the file, the line, the key, the wrong value and what would be right.
 
+mod apply;
+mod bgp;
 mod change;
 mod diff;
 mod entry;
+mod group;
 mod host;
 mod load;
 mod model;
 mod node;
 mod problem;
 mod request;
+mod routing;
 mod save;
 mod section;
 mod table;
+mod target;
 mod words;
 
 pub use change::{BatchError, Change, ChangeError, MAX_PORTS, MAX_VNIS};
 pub use diff::{Diff, diff};
+pub use group::GroupAddr;
 pub use host::{HostFacts, InterfaceFacts, overhead};
-pub use load::{Loaded, check, load, parse};
+pub use load::{Loaded, check, load, parse, parse_request};
 pub use model::{
-    Addresses, AfXdp, Config, Control, DEFAULT_SOCKET, Dscp, InnerVlan, InterfaceName, Port, PortKey, Switch,
-    Tunnel, VXLAN_PORT, VniConfig, VniSettings, Vtep, XdpMode,
+    Addresses, AfXdp, Config, Control, DEFAULT_SOCKET, Dscp, FdbEntry, InnerVlan, InterfaceName, Learn,
+    NeighborEntry, Port, PortKey, Switch, Tunnel, VXLAN_PORT, VniConfig, VniSettings, Vtep, XdpMode,
 };
 pub use problem::{Problem, Problems, Severity};
 pub use request::CHANGE_METHODS;
+pub use routing::{BGP_PORT, BgpNeighbor, BgpSettings, Duplicates, EvpnSettings, Password};
 pub use save::save;
+pub use target::{RouteTargets, Tag, rd_of, target_of, target_text};
 
 #[cfg(test)]
 mod tests;

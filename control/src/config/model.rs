@@ -1,11 +1,14 @@
 //! What a valid configuration is made of. Values are typed, so one that exists is in range; rules between values
 //! (nothing twice, nothing both local and remote) are kept by [`Config::apply`](super::Config::apply).
 
+use super::group::GroupAddr;
+use super::routing::{BgpNeighbor, BgpSettings, EvpnSettings};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 use vtep_dataplane::table::port::{ChecksumMode, StormLimit};
 
@@ -250,12 +253,32 @@ pub enum InnerVlan {
 }
 
 /// The settings of one VNI.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct VniSettings {
     /// Inner 802.1Q tags.
     pub inner_vlan: InnerVlan,
     /// Answer ARP and ND for known hosts.
     pub suppress: bool,
+    /// Most MACs that routes and learning may bring, 1 and more; `None` = as many as the table holds.
+    pub max_macs: Option<u32>,
+    /// Tell on the control socket of destinations and addresses that nobody knows.
+    pub miss_events: bool,
+    /// Targets, distinguisher and tag of its EVPN routes.
+    pub evpn: EvpnSettings,
+}
+
+/// Learning of local MACs from frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Learn {
+    /// Most MACs that are learned at a time, 1 and more.
+    pub limit: u32,
+    /// Time without a frame after which a MAC is forgotten.
+    pub age: Duration,
+}
+
+impl Learn {
+    /// As Linux bridges have it (`ageing_time`).
+    pub const DEFAULT_AGE: Duration = Duration::from_secs(300);
 }
 
 /// A tenant port.
@@ -267,6 +290,10 @@ pub struct Port {
     pub macs: BTreeSet<HostMac>,
     /// Only `macs` may send.
     pub lock: bool,
+    /// `macs` never move to another VTEP (RFC 7432 section 15.2).
+    pub sticky: bool,
+    /// Learning from frames; never together with `lock`.
+    pub learn: Option<Learn>,
     /// IP addresses of the hosts behind it.
     pub ips: BTreeSet<IpAddr>,
     /// Limit for frames that are flooded.
@@ -283,11 +310,32 @@ impl Port {
             key,
             macs: BTreeSet::new(),
             lock: false,
+            sticky: false,
+            learn: None,
             ips: BTreeSet::new(),
             storm: None,
             checksum: ChecksumMode::Auto,
         }
     }
+}
+
+/// A remote MAC that is not from BGP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FdbEntry {
+    /// The VTEP that it is behind.
+    pub vtep: VtepAddr,
+    /// How long it stays, counted from the change that brought it; `None` = for ever. Only entries without one are
+    /// saved, and loading a configuration leaves those with one where they are.
+    pub lifetime: Option<Duration>,
+}
+
+/// A neighbour that is not from BGP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NeighborEntry {
+    /// Its MAC.
+    pub mac: HostMac,
+    /// As that of [`FdbEntry`].
+    pub lifetime: Option<Duration>,
 }
 
 /// One VNI with all that belongs to it.
@@ -296,8 +344,9 @@ pub struct VniConfig {
     pub(super) settings: VniSettings,
     pub(super) ports: BTreeMap<PortKey, Port>,
     pub(super) flood: BTreeSet<VtepAddr>,
-    pub(super) fdb: BTreeMap<HostMac, VtepAddr>,
-    pub(super) neighbors: BTreeMap<IpAddr, HostMac>,
+    pub(super) group: Option<GroupAddr>,
+    pub(super) fdb: BTreeMap<HostMac, FdbEntry>,
+    pub(super) neighbors: BTreeMap<IpAddr, NeighborEntry>,
     /// Index of `ports` by their MACs.
     pub(super) local: BTreeMap<HostMac, PortKey>,
 }
@@ -305,8 +354,8 @@ pub struct VniConfig {
 impl VniConfig {
     /// Its settings.
     #[must_use]
-    pub const fn settings(&self) -> VniSettings {
-        self.settings
+    pub const fn settings(&self) -> &VniSettings {
+        &self.settings
     }
 
     /// Its ports.
@@ -321,15 +370,21 @@ impl VniConfig {
         &self.flood
     }
 
+    /// The multicast group that floods; never together with a list.
+    #[must_use]
+    pub const fn group(&self) -> Option<GroupAddr> {
+        self.group
+    }
+
     /// Static remote MACs and the VTEPs that they are behind.
     #[must_use]
-    pub const fn fdb(&self) -> &BTreeMap<HostMac, VtepAddr> {
+    pub const fn fdb(&self) -> &BTreeMap<HostMac, FdbEntry> {
         &self.fdb
     }
 
     /// Static neighbours: IP address to MAC.
     #[must_use]
-    pub const fn neighbors(&self) -> &BTreeMap<IpAddr, HostMac> {
+    pub const fn neighbors(&self) -> &BTreeMap<IpAddr, NeighborEntry> {
         &self.neighbors
     }
 
@@ -345,6 +400,9 @@ impl VniConfig {
 pub struct Config {
     pub(super) vtep: Vtep,
     pub(super) control: Control,
+    pub(super) bgp: Option<BgpSettings>,
+    /// Empty without `bgp`.
+    pub(super) bgp_neighbors: BTreeMap<IpAddr, BgpNeighbor>,
     pub(super) vnis: BTreeMap<Vni, VniConfig>,
     /// Index of all ports by interface, then VLAN.
     pub(super) interfaces: BTreeMap<InterfaceName, BTreeMap<Option<u16>, Vni>>,
@@ -369,6 +427,18 @@ impl Config {
     #[must_use]
     pub const fn control(&self) -> &Control {
         &self.control
+    }
+
+    /// `[bgp]`; `None` = static tables only.
+    #[must_use]
+    pub const fn bgp(&self) -> Option<&BgpSettings> {
+        self.bgp.as_ref()
+    }
+
+    /// The neighbours of BGP by their addresses.
+    #[must_use]
+    pub const fn bgp_neighbors(&self) -> &BTreeMap<IpAddr, BgpNeighbor> {
+        &self.bgp_neighbors
     }
 
     /// Every VNI.

@@ -1,7 +1,9 @@
 //! Reads the changes that requests of the control socket ask for, with the readers of the file.
 
+use super::bgp::seconds;
 use super::change::Change;
 use super::entry;
+use super::group::{self, Member};
 use super::node::Located;
 use super::problem::Problems;
 use super::table::{TableReader, text};
@@ -61,21 +63,27 @@ fn read(method: &str, table: &mut TableReader<'_>, problems: &mut Problems) -> O
         }
         "fdb.add" => {
             let entry = entry::fdb(table, problems);
-            entry.zip(number).map(|((mac, vtep), vni)| Change::FdbAdd { vni, mac, vtep })
+            let lifetime = table.optional("lifetime", problems, seconds);
+            entry.zip(number).map(|((mac, vtep), vni)| Change::FdbAdd { vni, mac, vtep, lifetime })
         }
         "fdb.del" => {
             let mac = table.required("mac", "\"50:54:33:00:00:0c\"", problems, text);
             Some(Change::FdbDel { vni: number?, mac: mac? })
         }
         "flood.add" | "flood.del" => {
-            let vtep = table.required("vtep", "\"203.0.113.9\"", problems, entry::flood_member);
-            let (vni, vtep) = number.zip(vtep)?;
-            let add = method == "flood.add";
-            Some(if add { Change::FloodAdd { vni, vtep } } else { Change::FloodDel { vni, vtep } })
+            let member = table.required("vtep", "\"203.0.113.9\"", problems, group::member);
+            let (vni, member) = number.zip(member)?;
+            Some(match (member, method == "flood.add") {
+                (Member::Vtep(vtep), true) => Change::FloodAdd { vni, vtep },
+                (Member::Vtep(vtep), false) => Change::FloodDel { vni, vtep },
+                (Member::Group(group), true) => Change::GroupAdd { vni, group },
+                (Member::Group(group), false) => Change::GroupDel { vni, group },
+            })
         }
         "neigh.add" => {
             let entry = entry::neighbor(table, problems);
-            entry.zip(number).map(|((ip, mac), vni)| Change::NeighborAdd { vni, ip, mac })
+            let lifetime = table.optional("lifetime", problems, seconds);
+            entry.zip(number).map(|((ip, mac), vni)| Change::NeighborAdd { vni, ip, mac, lifetime })
         }
         "neigh.del" => {
             let ip = table.required("ip", "\"192.0.2.12\"", problems, entry::ip);

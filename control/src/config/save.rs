@@ -1,8 +1,10 @@
 //! Writes a configuration as TOML. Equal configurations give equal texts, and the text reads back as it was.
 
-use super::entry::{CHECKSUM, INNER_VLAN};
-use super::model::{Config, Control, Dscp, Port, Switch, VniConfig, VniSettings, Vtep};
+use super::entry::{CHECKSUM, ETHERNET_TAG, INNER_VLAN};
+use super::model::{Config, Control, Dscp, Learn, Port, Switch, VniConfig, VniSettings, Vtep};
+use super::routing::{BgpNeighbor, BgpSettings, Duplicates, Password};
 use super::section::XDP_MODE;
+use super::target::target_texts;
 use std::fmt::{Display, Write};
 use vtep_dataplane::addr::Vni;
 use vtep_dataplane::table::port::ChecksumMode;
@@ -13,6 +15,10 @@ pub fn save(config: &Config) -> String {
     let mut out = String::new();
     vtep(&mut out, config.vtep());
     control(&mut out, config.control());
+    if let Some(settings) = config.bgp() {
+        bgp(&mut out, settings);
+        config.bgp_neighbors().values().for_each(|neighbor| bgp_neighbor(&mut out, neighbor));
+    }
     for (vni, content) in config.vnis() {
         write_vni(&mut out, *vni, content);
     }
@@ -83,31 +89,105 @@ fn control(out: &mut String, control: &Control) {
     }
 }
 
-fn write_vni(out: &mut String, vni: Vni, content: &VniConfig) {
-    let (settings, default) = (content.settings(), VniSettings::default());
-    out.push_str("\n[[vni]]\n");
-    line(out, "id", vni);
-    if !content.flood().is_empty() {
-        line(out, "flood", array(content.flood().iter().map(quoted)));
+fn bgp(out: &mut String, settings: &BgpSettings) {
+    out.push_str("\n[bgp]\n");
+    line(out, "asn", settings.asn);
+    line(out, "router-id", quoted(settings.router_id));
+    line(out, "hold-time", settings.hold_time);
+    let (duplicates, default) = (settings.duplicates, Duplicates::default());
+    if duplicates != default {
+        line(out, "duplicate-moves", duplicates.moves);
+        line(out, "duplicate-window", duplicates.window.as_secs());
+        let freeze = duplicates.freeze.map(|time| time.as_secs().to_string());
+        line(out, "duplicate-freeze", freeze.unwrap_or_else(|| quoted("permanent")));
     }
+}
+
+fn bgp_neighbor(out: &mut String, neighbor: &BgpNeighbor) {
+    let default = BgpNeighbor::new(neighbor.address, neighbor.remote_asn);
+    out.push_str("[[bgp.neighbor]]\n");
+    line(out, "address", quoted(neighbor.address));
+    line(out, "remote-asn", neighbor.remote_asn);
+    let mut given = |key, value: Option<String>| value.into_iter().for_each(|value| line(out, key, value));
+    let differs = |differs: bool, value: String| differs.then_some(value);
+    given("local-address", neighbor.local_address.map(quoted));
+    given("port", differs(neighbor.port != default.port, neighbor.port.to_string()));
+    given("passive", differs(neighbor.passive, true.to_string()));
+    given("password-file", neighbor.password.as_ref().map(Password::file).map(|file| quoted(file.display())));
+    given("ttl-security", neighbor.ttl_security.map(|hops| hops.to_string()));
+    given(
+        "max-prefixes",
+        neighbor.max_prefixes.map(|max| match max.retry {
+            None => max.limit.to_string(),
+            Some(retry) => format!("{{ limit = {}, retry = {} }}", max.limit, retry.as_secs()),
+        }),
+    );
+    let retry = neighbor.connect_retry;
+    given("connect-retry", differs(retry != default.connect_retry, retry.as_secs().to_string()));
+    given("extended-messages", differs(!neighbor.extended_messages, false.to_string()));
+    let restart = match neighbor.restart {
+        None => false.to_string(),
+        Some(restart) => {
+            let (time, stale) = (restart.time, restart.stale_limit.as_secs());
+            format!("{{ restart-time = {time}, stale-time = {stale} }}")
+        }
+    };
+    given("graceful-restart", differs(neighbor.restart != default.restart, restart));
+    given("description", neighbor.description.as_ref().map(quoted));
+}
+
+/// What differs from the defaults.
+fn vni_settings(out: &mut String, settings: &VniSettings) {
+    let default = VniSettings::default();
     if settings.inner_vlan != default.inner_vlan {
         line(out, "inner-vlan", word(INNER_VLAN, settings.inner_vlan));
     }
     if settings.suppress != default.suppress {
         line(out, "suppress", settings.suppress);
     }
+    if let Some(limit) = settings.max_macs {
+        line(out, "max-macs", limit);
+    }
+    if settings.miss_events != default.miss_events {
+        line(out, "miss-events", settings.miss_events);
+    }
+    let evpn = &settings.evpn;
+    if let Some(rd) = evpn.rd {
+        line(out, "rd", quoted(rd));
+    }
+    for (key, targets) in [("import-rt", &evpn.import), ("export-rt", &evpn.export)] {
+        if *targets != default.evpn.import {
+            line(out, key, array(target_texts(targets).map(quoted)));
+        }
+    }
+    if evpn.tag != default.evpn.tag {
+        line(out, "ethernet-tag", word(ETHERNET_TAG, evpn.tag));
+    }
+}
+
+fn write_vni(out: &mut String, vni: Vni, content: &VniConfig) {
+    out.push_str("\n[[vni]]\n");
+    line(out, "id", vni);
+    if !content.flood().is_empty() {
+        line(out, "flood", array(content.flood().iter().map(quoted)));
+    }
+    if let Some(group) = content.group() {
+        line(out, "flood", quoted(group));
+    }
+    vni_settings(out, content.settings());
     for port in content.ports().values() {
         write_port(out, port);
     }
-    for (mac, vtep) in content.fdb() {
+    // An entry with a lifetime belongs to the program that added it.
+    for (mac, entry) in content.fdb().iter().filter(|(_, entry)| entry.lifetime.is_none()) {
         out.push_str("[[vni.fdb]]\n");
         line(out, "mac", quoted(mac));
-        line(out, "vtep", quoted(vtep));
+        line(out, "vtep", quoted(entry.vtep));
     }
-    for (ip, mac) in content.neighbors() {
+    for (ip, entry) in content.neighbors().iter().filter(|(_, entry)| entry.lifetime.is_none()) {
         out.push_str("[[vni.neighbor]]\n");
         line(out, "ip", quoted(ip));
-        line(out, "mac", quoted(mac));
+        line(out, "mac", quoted(entry.mac));
     }
 }
 
@@ -122,6 +202,15 @@ fn write_port(out: &mut String, port: &Port) {
     }
     if port.lock {
         line(out, "lock", true);
+    }
+    if port.sticky {
+        line(out, "sticky", true);
+    }
+    if let Some(learn) = port.learn {
+        line(out, "learn-limit", learn.limit);
+        if learn.age != Learn::DEFAULT_AGE {
+            line(out, "learn-age", learn.age.as_secs());
+        }
     }
     if !port.ips.is_empty() {
         line(out, "ips", array(port.ips.iter().map(quoted)));

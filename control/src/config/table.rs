@@ -45,9 +45,19 @@ impl<'a> TableReader<'a> {
         problems.push(Problem::error(self.line_of(key), self.name(key), message.to_string()));
     }
 
+    /// Notes a problem with an element of `key` that stands in another line.
+    pub(crate) fn refuse_at(&self, line: u32, key: &str, message: impl Display, problems: &mut Problems) {
+        problems.push(Problem::error(line, self.name(key), message.to_string()));
+    }
+
     /// True when the key is there.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.entries.iter().any(|entry| entry.key == key)
+    }
+
+    /// True when the key is there and holds a table.
+    pub(crate) fn is_table(&self, key: &str) -> bool {
+        self.entries.iter().any(|entry| entry.key == key && matches!(entry.value.node, Node::Table(_)))
     }
 
     fn get(&mut self, key: &'static str) -> Option<&'a Located> {
@@ -66,7 +76,7 @@ impl<'a> TableReader<'a> {
         match read(value) {
             Ok(good) => Some(good),
             Err(message) => {
-                problems.push(Problem::error(value.line, self.name(key), message));
+                self.refuse_at(value.line, key, message, problems);
                 None
             }
         }
@@ -96,16 +106,39 @@ impl<'a> TableReader<'a> {
         read: impl Fn(&Located) -> Read<T>,
     ) -> Vec<(u32, T)> {
         let Some(value) = self.get(key) else { return Vec::new() };
-        let Node::Array(items) = &value.node else {
-            let message = format!("{} is no array; write [...]", value.describe());
-            problems.push(Problem::error(value.line, self.name(key), message));
-            return Vec::new();
-        };
+        if let Node::Array(items) = &value.node {
+            return self.elements(key, items, problems, read);
+        }
+        let message = format!("{} is no array; write [...]", value.describe());
+        self.refuse_at(value.line, key, message, problems);
+        Vec::new()
+    }
+
+    /// As [`Self::list`], and a single value stands for an array that holds it.
+    pub(crate) fn one_or_list<T>(
+        &mut self,
+        key: &'static str,
+        problems: &mut Problems,
+        read: impl Fn(&Located) -> Read<T>,
+    ) -> Vec<(u32, T)> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let single = std::slice::from_ref(value);
+        let items = if let Node::Array(items) = &value.node { items.as_slice() } else { single };
+        self.elements(key, items, problems, read)
+    }
+
+    fn elements<T>(
+        &self,
+        key: &str,
+        items: &[Located],
+        problems: &mut Problems,
+        read: impl Fn(&Located) -> Read<T>,
+    ) -> Vec<(u32, T)> {
         let mut good = Vec::with_capacity(items.len());
         for item in items {
             match read(item) {
                 Ok(value) => good.push((item.line, value)),
-                Err(message) => problems.push(Problem::error(item.line, self.name(key), message)),
+                Err(message) => self.refuse_at(item.line, key, message, problems),
             }
         }
         good
@@ -148,14 +181,6 @@ impl<'a> TableReader<'a> {
             return Vec::new();
         };
         items.iter().filter_map(|item| TableReader::new(&path, item, problems)).collect()
-    }
-
-    /// Refuses a key that a later release will have.
-    pub(crate) fn later(&mut self, key: &'static str, what: &str, problems: &mut Problems) {
-        if self.get(key).is_some() {
-            let message = format!("{what} comes with a later release; remove the key for now");
-            self.refuse(key, message, problems);
-        }
     }
 
     /// Refuses every key that nobody asked for.

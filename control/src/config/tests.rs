@@ -50,11 +50,11 @@ fn change() -> impl Strategy<Value = Change> {
         (v(), port.clone()).prop_map(|(vni, port)| Change::PortAdd { vni, port }),
         (v(), port.clone()).prop_map(|(vni, port)| Change::PortSet { vni, port }),
         (v(), port).prop_map(|(vni, port)| Change::PortDel { vni, port: port.key }),
-        (v(), m(), t()).prop_map(|(vni, mac, vtep)| Change::FdbAdd { vni, mac, vtep }),
+        (v(), m(), t()).prop_map(|(vni, mac, vtep)| Change::FdbAdd { vni, mac, vtep, lifetime: None }),
         (v(), m()).prop_map(|(vni, mac)| Change::FdbDel { vni, mac }),
         (v(), t()).prop_map(|(vni, vtep)| Change::FloodAdd { vni, vtep }),
         (v(), t()).prop_map(|(vni, vtep)| Change::FloodDel { vni, vtep }),
-        (v(), ip(), m()).prop_map(|(vni, ip, mac)| Change::NeighborAdd { vni, ip, mac }),
+        (v(), ip(), m()).prop_map(|(vni, ip, mac)| Change::NeighborAdd { vni, ip, mac, lifetime: None }),
         (v(), ip()).prop_map(|(vni, ip)| Change::NeighborDel { vni, ip }),
         (1..255u8).prop_map(|ttl| Change::Tunnel(Tunnel { ttl, ..Tunnel::default() })),
     ]
@@ -127,7 +127,7 @@ fn a_million_fdb_entries_take_microseconds_each() {
     config.apply(&Change::VniAdd { vni, settings: VniSettings::default() }).unwrap();
     let add = |n: u64| {
         let mac = HostMac::new(MacAddr::from_bits(0x0200_0000_0000 + n * 7919 % 1_000_003)).unwrap();
-        Change::FdbAdd { vni, mac, vtep: vtep(2) }
+        Change::FdbAdd { vni, mac, vtep: vtep(2), lifetime: None }
     };
     let start = std::time::Instant::now();
     for n in 0..1_000_000 {

@@ -259,6 +259,13 @@ impl Devices {
         if managed.purpose != Purpose::Underlay {
             self.next_worker = (self.next_worker + queues.len()) % workers.count().max(1);
         }
+        if managed.purpose == Purpose::Trunk && !prepared.xdp.restores_tags() {
+            tracing::warn!(
+                interface = %name,
+                "the XDP program can't see tags that the driver keeps beside the frame: if no VLAN arrives, run \
+                 `ethtool -K {name} rxvlan off` (veth: `ethtool -K PEER txvlan off` at the other end)"
+            );
+        }
         tracing::info!(interface = %name, attach = %prepared.xdp.attach_mode(), queues = queues.len(), "interface opened");
         let mtu = prepared.xdp.mtu();
         managed.state = State::Open(Box::new(Open { xdp: prepared.xdp, queues, mtu }));

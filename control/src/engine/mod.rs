@@ -11,6 +11,7 @@
 
 mod budget;
 mod devices;
+mod neighbors;
 mod ports;
 mod show;
 mod tables;
@@ -242,6 +243,7 @@ impl Engine {
             }
             Change::VniAdd { vni, settings } | Change::VniSet { vni, settings } => {
                 self.tables.add_vni(*vni, settings.inner_vlan == config::InnerVlan::Pass)?;
+                self.tables.set_resolution(*vni, settings.suppress, false);
             }
             Change::VniDel { vni } => {
                 for key in self.ports.of_vni(*vni) {
@@ -252,16 +254,30 @@ impl Engine {
             Change::PortAdd { vni, port } | Change::PortSet { vni, port } => {
                 let name = &port.key.interface;
                 self.want(name, purpose(&port.key))?;
+                let before = self.ports.ips(&port.key);
                 self.ports.put(*vni, port, &mut self.tables)?;
+                self.sync_port_neighbors(*vni, &port.key, &before)?;
                 self.devices.try_open(name, &self.workers, now);
                 self.publish_interface(name);
             }
-            Change::PortDel { port, .. } => self.remove_port(port),
-            Change::FdbAdd { vni, mac, vtep } => self.tables.set_remote_mac(*vni, *mac, *vtep)?,
+            Change::PortDel { vni, port } => {
+                let before = self.ports.ips(port);
+                self.remove_port(port);
+                self.sync_port_neighbors(*vni, port, &before)?;
+            }
+            Change::FdbAdd { vni, mac, vtep, .. } => self.tables.set_remote_mac(*vni, *mac, *vtep)?,
             Change::FdbDel { vni, mac } => self.tables.remove_mac(*vni, *mac),
             Change::FloodAdd { vni, vtep } => self.tables.add_flood(*vni, *vtep)?,
             Change::FloodDel { vni, vtep } => self.tables.remove_flood(*vni, *vtep),
-            Change::NeighborAdd { .. } | Change::NeighborDel { .. } => {}
+            Change::GroupAdd { .. }
+            | Change::GroupDel { .. }
+            | Change::BgpSet { .. }
+            | Change::BgpNeighborAdd { .. }
+            | Change::BgpNeighborSet { .. }
+            | Change::BgpNeighborDel { .. } => {}
+            Change::NeighborAdd { vni, ip, .. } | Change::NeighborDel { vni, ip } => {
+                self.sync_neighbor(*vni, *ip)?;
+            }
         }
         Ok(())
     }
@@ -305,7 +321,8 @@ impl Engine {
     /// readable and when [`Self::next_timeout`] has passed.
     pub fn turn(&mut self, now: Instant) {
         while let Some(event) = self.workers.events.next() {
-            let Event::SocketFailed { worker, device, queue, errno } = event;
+            // Nothing learns from frames yet: no port asks for notices.
+            let Event::SocketFailed { worker, device, queue, errno } = event else { continue };
             let name = self.tables.device(device).map_or("?", |device| device.name.as_str());
             let error = io::Error::from_raw_os_error(errno);
             tracing::warn!(interface = name, queue, worker = worker.0, %error, "a socket reports an error");

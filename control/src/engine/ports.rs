@@ -1,6 +1,7 @@
 //! Tenant ports: rows of the port table made from configuration and from what their interfaces are now.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use vtep_dataplane::addr::{PortId, Vni};
@@ -42,6 +43,12 @@ impl Ports {
     #[must_use]
     pub fn by_id(&self, id: PortId) -> Option<&PortKey> {
         self.all.iter().find(|(_, state)| state.id == id).map(|(key, _)| key)
+    }
+
+    /// The addresses of the hosts behind a port.
+    #[must_use]
+    pub fn ips(&self, key: &PortKey) -> Vec<IpAddr> {
+        self.all.get(key).map(|state| state.config.ips.iter().copied().collect()).unwrap_or_default()
     }
 
     /// The ports of one VNI.
@@ -111,6 +118,7 @@ impl Ports {
             id: managed.id,
             name: interface.to_string(),
             role,
+            software: managed.open().is_some_and(|open| open.xdp.is_software()),
             sender: managed.senders(workers),
             counters: managed.counters.clone(),
         };
@@ -145,6 +153,8 @@ impl PortState {
             vlan: key.vlan,
             domain,
             lock: self.config.lock.then(|| TableWriter::lock_list(self.config.macs.iter().copied())),
+            ips: self.config.ips.iter().copied().collect(),
+            learn: None,
             checksum: self.config.checksum,
             storm: self.config.storm,
             max_frame: u16::try_from(mtu + ETHERNET).unwrap_or(u16::MAX),

@@ -15,8 +15,8 @@ use super::devices::{Managed, Purpose, State};
 use crate::api::message::ApiError;
 use crate::api::show::{
     AttachMode, BindMode, DropRow, DropsBy, FloodRow, HopState, InterfaceRole, InterfaceRow, MacCursor,
-    MacKind, MacRow, NeighborCursor, NeighborRow, PortRow, PortState, Query, QueueRow, Rows, ShowRequest,
-    Status, Tables, Traffic, UnderlayRow, VniRow, WorkerRow, XdpStatistics,
+    MacKind, MacRow, NeighborCursor, PortRow, PortState, Query, QueueRow, Rows, ShowRequest, Status, Tables,
+    Traffic, UnderlayRow, VniRow, WorkerRow, XdpStatistics,
 };
 use crate::config::{InterfaceName, PortKey};
 
@@ -55,6 +55,9 @@ impl Engine {
             }
             ShowRequest::Underlay(query) => answer(self.underlay_page(now, query)),
             ShowRequest::Drops(query) => answer(Ok(self.drop_rows(query))),
+            ShowRequest::BgpSummary | ShowRequest::BgpNeighbor(_) | ShowRequest::BgpRoutes(_) => {
+                Err(ApiError::refused(crate::config::ChangeError::NoBgp.to_string()))
+            }
             ShowRequest::Neighbors(query) => {
                 answer(Rows::page(self.neighbor_rows(query), |row| NeighborCursor(row.vni, row.ip), query))
             }
@@ -77,7 +80,7 @@ impl Engine {
                 ports: self.ports.iter().count(),
                 macs: self.tables.macs().len(),
                 vteps: snapshot.next_hops.iter().count(),
-                neighbors: self.config.vnis().values().map(|vni| vni.neighbors().len()).sum(),
+                neighbors: self.tables.neighbors().len(),
                 frames: self.config.vtep().afxdp.frames as usize,
             },
             interfaces: self
@@ -113,7 +116,8 @@ impl Engine {
     fn vni_rows(&self, query: &Query) -> Vec<VniRow> {
         let snapshot = self.tables.current();
         let mut local = vec![0; usize::from(u16::MAX) + 1];
-        let mut remote = local.clone();
+        let (mut remote, mut neighbors) = (local.clone(), local.clone());
+        self.tables.neighbors().for_each(|domain, _, _| neighbors[domain.index()] += 1);
         self.tables.macs().for_each(|key, to| match to {
             Destination::Port(_) => local[key.domain().index()] += 1,
             Destination::NextHop(_) => remote[key.domain().index()] += 1,
@@ -132,7 +136,7 @@ impl Engine {
                     .count(),
                 macs_local: local[domain.id.index()],
                 macs_remote: remote[domain.id.index()],
-                neighbors: self.config.vnis().get(&domain.vni).map_or(0, |vni| vni.neighbors().len()),
+                neighbors: neighbors[domain.id.index()],
                 traffic: domain.counters.totals().into(),
             })
             .collect();
@@ -169,8 +173,16 @@ impl Engine {
     }
 
     fn mac_row(&self, (vni, mac): (Vni, MacAddr), to: Destination) -> MacRow {
-        let mut row =
-            MacRow { vni, mac, kind: MacKind::Local, port: None, vtep: None, flags: Vec::new(), age: None };
+        let mut row = MacRow {
+            vni,
+            mac,
+            kind: MacKind::Local,
+            port: None,
+            vtep: None,
+            sequence: None,
+            flags: Vec::new(),
+            age: None,
+        };
         match to {
             Destination::Port(id) => {
                 row.port = self.ports.by_id(id).cloned();
@@ -373,21 +385,6 @@ impl Engine {
             }
         }
         Rows { rows, next: None }
-    }
-
-    fn neighbor_rows(&self, query: &Query) -> Vec<NeighborRow> {
-        let vnis =
-            self.config.vnis().iter().filter(|(vni, _)| query.vni.is_none_or(|wanted| wanted == **vni));
-        vnis.flat_map(|(vni, content)| {
-            let row = |(ip, mac): (&std::net::IpAddr, &vtep_dataplane::addr::HostMac)| NeighborRow {
-                vni: *vni,
-                ip: *ip,
-                mac: mac.get(),
-                kind: MacKind::Static,
-            };
-            content.neighbors().iter().map(row).collect::<Vec<_>>()
-        })
-        .collect()
     }
 }
 

@@ -13,11 +13,14 @@ use vtep_dataplane::addr::{DeviceId, DomainId, HostMac, MacAddr, NextHopId, Port
 use vtep_dataplane::stats::Counters;
 use vtep_dataplane::table::flood::FloodList;
 use vtep_dataplane::table::mac::{Destination, MacReader, MacTable};
+use vtep_dataplane::table::neighbor::NeighborTable;
 use vtep_dataplane::table::nexthop::{NextHop, NextHopTable, Path};
 use vtep_dataplane::table::port::{Device, PortEntry, PortTable};
 use vtep_dataplane::table::publish::{Publisher, Reader};
 use vtep_dataplane::table::vni::{Domain, VniTable};
 use vtep_dataplane::table::{Settings, Snapshot};
+
+use super::neighbors::MAX_NEIGHBORS;
 
 /// Why a table takes no more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +28,9 @@ pub enum TableError {
     /// The MAC table is as large as it may become.
     #[error("{0}; raise [vtep] max-macs or remove entries")]
     MacsFull(#[from] vtep_dataplane::table::mac::Full),
+    /// The neighbour table is as large as it may become.
+    #[error(transparent)]
+    NeighborsFull(#[from] vtep_dataplane::table::neighbor::Full),
     /// All identifiers are in use.
     #[error("no more than {0} {1} at a time")]
     NoId(usize, &'static str),
@@ -37,8 +43,8 @@ pub const MAX_PORTS: usize = 4096;
 
 /// What is known of one VNI beside its published domain.
 #[derive(Debug)]
-struct DomainState {
-    domain: Domain,
+pub(super) struct DomainState {
+    pub(super) domain: Domain,
     /// Why each VTEP belongs to the VNI: times in the flood list + MACs behind it.
     members: HashMap<NextHopId, u32>,
     flood: BTreeMap<VtepAddr, NextHopId>,
@@ -101,6 +107,7 @@ pub struct TableWriter {
     workers: usize,
     publisher: Publisher<Snapshot>,
     macs: MacTable,
+    pub(super) neighbors: NeighborTable,
     settings: Settings,
     domains: BTreeMap<Vni, DomainState>,
     published: BTreeMap<Vni, Arc<Domain>>,
@@ -143,6 +150,7 @@ impl TableWriter {
             workers,
             publisher: Publisher::new(first),
             macs: MacTable::new(max_macs),
+            neighbors: NeighborTable::new(MAX_NEIGHBORS),
             settings,
             domains: BTreeMap::new(),
             published: BTreeMap::new(),
@@ -212,8 +220,11 @@ impl TableWriter {
             id,
             vni,
             flood: FloodList::default(),
+            group: None,
             sources: std::iter::empty().collect(),
             pass_tags,
+            suppress: false,
+            miss_events: false,
             counters: self.counters(),
         };
         let state = DomainState {
@@ -243,6 +254,7 @@ impl TableWriter {
         for vtep in flooded {
             self.remove_flood(vni, vtep);
         }
+        self.neighbors.remove_domain(id);
         self.domains.remove(&vni);
         self.domain_ids.give(id.index());
         self.vnis_dirty = true;
@@ -313,7 +325,7 @@ impl TableWriter {
     }
 
     /// Changes a VNI's staged state.
-    fn change<R>(&mut self, vni: Vni, edit: impl FnOnce(&mut DomainState) -> R) -> Option<R> {
+    pub(super) fn change<R>(&mut self, vni: Vni, edit: impl FnOnce(&mut DomainState) -> R) -> Option<R> {
         let state = self.domains.get_mut(&vni)?;
         state.dirty = true;
         self.vnis_dirty = true;
@@ -488,6 +500,7 @@ impl TableWriter {
     /// Frees snapshots, and identifiers, that no worker can meet any more. To be called now and then.
     pub fn reclaim(&mut self) {
         self.macs.reclaim();
+        self.neighbors.reclaim();
         if self.publisher.reclaim() == 0 {
             self.all_ids().into_iter().for_each(Ids::settled);
         }
@@ -505,6 +518,7 @@ impl TableWriter {
                     next_hops: state.flood.values().copied().collect(),
                     ports: state.ports.iter().copied().collect(),
                 };
+                state.domain.group = state.flood.keys().copied().find(|member| member.is_group());
                 state.domain.sources = state.members.keys().copied().collect();
                 self.published.insert(*vni, Arc::new(state.domain.clone()));
             }

@@ -72,6 +72,7 @@ impl Workers {
                 pool,
                 snapshots: tables.snapshots(),
                 macs: tables.mac_reader(),
+                neighbors: tables.neighbor_reader(),
                 exchange: all.exchange.clone(),
                 events: all.events.clone(),
                 commands: received,
@@ -125,6 +126,14 @@ impl Workers {
             }
         }
         asked == self.running.len()
+    }
+
+    /// Makes `worker` treat a frame as one that `device` has received. Returns whether the worker takes it.
+    #[must_use]
+    pub fn inject(&self, worker: WorkerId, device: DeviceId, frame: Box<[u8]>) -> bool {
+        let taken = self.running[worker.index()].commands.try_send(Command::Inject { device, frame }).is_ok();
+        self.exchange.ring(worker);
+        taken
     }
 
     /// Wakes sleepers, so that they take up new tables and let go of old ones.

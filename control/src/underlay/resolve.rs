@@ -116,6 +116,7 @@ fn usable(vtep: VtepAddr, route: &Route) -> Result<(), String> {
             None => format!("route {} has no interface", route.prefix),
         }),
         RouteType::Unicast => Ok(()),
+        RouteType::Multicast if vtep.is_group() => Ok(()),
         RouteType::Local => Err(format!("{vtep} is an address of this host")),
         RouteType::BlackHole => Err(format!("route to {vtep} is blackhole")),
         RouteType::Unreachable => Err(format!("route to {vtep} is unreachable")),
@@ -131,8 +132,13 @@ fn follow(vtep: VtepAddr, source: VtepAddr, route: &Route, host: &Host, result: 
         let out = output(hop, host);
         let mtu = mtu(hop, route, host);
         let path = out.and_then(|out| {
-            result.neighbours.push(neighbour);
-            let mac = neighbour_mac(neighbour, host)?;
+            let mac = match vtep.group_mac() {
+                Some(mac) => mac,
+                None => {
+                    result.neighbours.push(neighbour);
+                    neighbour_mac(neighbour, host)?.get()
+                }
+            };
             finish(vtep, source, out, mac, mtu, hop.weight, host)
         });
         let entry = host.neighbours.get(neighbour);
@@ -224,7 +230,7 @@ fn finish(
     vtep: VtepAddr,
     source: VtepAddr,
     out: Output<'_>,
-    mac: HostMac,
+    mac: MacAddr,
     mtu: u32,
     weight: u16,
     host: &Host,
@@ -242,7 +248,7 @@ fn finish(
         device: out.device.name.clone(),
         fields: HeaderFields {
             source_mac,
-            next_hop_mac: mac.get(),
+            next_hop_mac: mac,
             vlan: out.vlan,
             source,
             destination: vtep,

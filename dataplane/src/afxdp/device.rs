@@ -185,6 +185,13 @@ impl XdpDevice {
         &self.name
     }
 
+    /// True when no hardware is behind the interface, as with veth, macvlan and tap: the driver names no bus. Such
+    /// interfaces promise to fill in checksums, and hand packets on without.
+    #[must_use]
+    pub fn is_software(&self) -> bool {
+        self.interface.software
+    }
+
     /// The interface's index when it was opened. A new interface of the same name has another one.
     #[must_use]
     pub fn ifindex(&self) -> u32 {

@@ -26,6 +26,23 @@ struct Channels {
     combined: u32,
 }
 
+/// `ETHTOOL_GDRVINFO` (include/uapi/linux/ethtool.h).
+const ETHTOOL_GDRVINFO: u32 = 0x03;
+
+/// `struct ethtool_drvinfo` (include/uapi/linux/ethtool.h).
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+struct DriverInfo {
+    command: u32,
+    driver: [u8; 32],
+    version: [u8; 32],
+    firmware: [u8; 32],
+    bus: [u8; 32],
+    rom: [u8; 32],
+    reserved: [u8; 12],
+    numbers: [u32; 5],
+}
+
 /// An interface as it is at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Interface {
@@ -33,6 +50,8 @@ pub(super) struct Interface {
     pub(super) mac: MacAddr,
     pub(super) mtu: u32,
     pub(super) queues: u32,
+    /// No device of a bus (PCI, virtio) is behind it.
+    pub(super) software: bool,
 }
 
 /// A socket to ask on, and the request with the interface's name in it.
@@ -90,13 +109,38 @@ impl Query {
     /// Queues in use; `None` if the driver doesn't tell (tap).
     fn queues(&mut self) -> io::Result<Option<u32>> {
         let mut channels = Channels { command: ETHTOOL_GCHANNELS, ..Channels::default() };
-        self.request.ifr_ifru.ifru_data = (&raw mut channels).cast();
-        // The pointer to `channels`, which outlives the call, is overwritten by the next question's answer.
+        let told = self.ethtool(&mut channels)?;
+        Ok(told.then(|| (channels.combined + channels.rx.max(channels.tx)).max(1)))
+    }
+
+    /// Whether the driver names no bus that its device is on; a driver that tells nothing has none.
+    fn is_software(&mut self) -> io::Result<bool> {
+        let none = [0; 32];
+        let mut info = DriverInfo {
+            command: ETHTOOL_GDRVINFO,
+            driver: none,
+            version: none,
+            firmware: none,
+            bus: none,
+            rom: none,
+            reserved: [0; 12],
+            numbers: [0; 5],
+        };
+        let told = self.ethtool(&mut info)?;
+        // tun and tap have no bus either, and say "tap" there.
+        let bus = info.bus.split(|byte| *byte == 0).next().unwrap_or_default();
+        Ok(!told || matches!(bus, b"" | b"tap" | b"tun" | b"N/A"))
+    }
+
+    /// Asks ethtool for what `answer`, which begins with its command, has room for. False if the driver doesn't tell.
+    fn ethtool<T>(&mut self, answer: &mut T) -> io::Result<bool> {
+        self.request.ifr_ifru.ifru_data = std::ptr::from_mut(answer).cast();
+        // The pointer to `answer`, which outlives the call, is overwritten by the next question's answer.
         let asked = self.ask(libc::SIOCETHTOOL).map(|_| ());
         self.request.ifr_ifru.ifru_data = std::ptr::null_mut();
         match asked {
-            Ok(()) => Ok(Some((channels.combined + channels.rx.max(channels.tx)).max(1))),
-            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(None),
+            Ok(()) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -112,11 +156,13 @@ impl Interface {
         let mut query = Query::new(name).map_err(failed("find it"))?;
         let index = query.index().map_err(failed("find it"))?;
         let queues = query.queues().map_err(failed("read its number of queues"))?;
+        let software = query.is_software().map_err(failed("read its driver's name"))?;
         Ok(Self {
             index,
             mac: query.mac().map_err(failed("read its MAC address"))?,
             mtu: query.mtu().map_err(failed("read its MTU"))?,
             queues: queues.unwrap_or_else(|| socket::count_queues(index)),
+            software,
         })
     }
 }
@@ -129,6 +175,7 @@ mod tests {
     fn loopback_is_there_and_nonsense_is_not() {
         let loopback = Interface::named("lo").unwrap();
         assert_eq!((loopback.index, loopback.queues, loopback.mac), (1, 1, MacAddr([0; 6])));
+        assert!(loopback.software);
         assert!(loopback.mtu >= 1500);
         for name in ["", "nosuchif0", "a-name-far-too-long-for-linux", "a\0b"] {
             let error = Interface::named(name).unwrap_err();

@@ -7,7 +7,7 @@
 use super::classify::{Packet, Part};
 use crate::table::port::ChecksumMode;
 use crate::wire::checksum::Sum;
-use crate::wire::{be16, put16, tcp, udp};
+use crate::wire::{be16, put16, tcp, udp, vxlan};
 
 /// Completes the checksum of `frame` if `mode` says so.
 #[inline]
@@ -41,6 +41,21 @@ pub(super) fn complete(frame: &mut [u8], packet: Packet, mode: ChecksumMode) {
         checksum = udp::never_zero(checksum);
     }
     put16(transport, field, checksum);
+}
+
+/// Completes the checksums of a VXLAN packet that a VTEP on this host has left to a software device: in the inner frame,
+/// or in the outer UDP header, which covers it. The outer one may be right only when the inner one is (local checksum
+/// offload, Documentation/networking/checksum-offloads.rst), so the inner frame comes first.
+pub(super) fn complete_tunnelled(packet: &mut [u8]) {
+    let outer = Packet::of(packet);
+    if outer.protocol != udp::PROTOCOL {
+        return;
+    }
+    let Some(datagram) = outer.transport_range() else { return };
+    if let Some(inner) = packet.get_mut(datagram.start + udp::LEN + vxlan::LEN..datagram.end) {
+        complete(inner, Packet::of(inner), ChecksumMode::Auto);
+    }
+    complete(packet, outer, ChecksumMode::Auto);
 }
 
 #[cfg(test)]
@@ -115,6 +130,37 @@ mod tests {
         let (mut bytes, field) = frame(false, false, false, &payload);
         make_partial(&mut bytes, field);
         assert_eq!(be16(&completed(&bytes, ChecksumMode::Auto), field), 0xffff);
+    }
+
+    #[test]
+    fn a_tunnelled_packet_gets_the_inner_checksum_or_the_outer_one() {
+        for v6 in [false, true] {
+            let (inner, inner_field) = frame(v6, true, false, &[7; 100]);
+            let payload = [&[8, 0, 0, 0, 0, 0, 100, 0][..], &inner].concat();
+            let (right, outer_field) = frame(v6, false, true, &payload);
+            let start = right.len() - inner.len();
+            let mut outer_partial = right.clone();
+            make_partial(&mut outer_partial, outer_field);
+            // The outer checksum is that of the packet with its inner checksum filled in.
+            let mut inner_partial = right.clone();
+            make_partial(&mut inner_partial[start..], inner_field);
+            for mut partial in [outer_partial, inner_partial, right.clone()] {
+                complete_tunnelled(&mut partial);
+                assert_eq!(partial, right);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_tunnelled_packet_is_left_alone() {
+        let (right, field) = frame(false, true, false, &[1; 60]);
+        let mut partial = right.clone();
+        make_partial(&mut partial, field);
+        for len in 0..partial.len() {
+            let mut packet = partial[..len].to_vec();
+            complete_tunnelled(&mut packet);
+            assert_eq!(packet, partial[..len]);
+        }
     }
 
     #[test]

@@ -21,6 +21,8 @@ use std::ops::Range;
 pub(super) struct Tunnelled {
     /// Outer source address.
     pub(super) source: IpAddr,
+    /// The multicast group that it came to; `None`: it came to us alone.
+    pub(super) group: Option<IpAddr>,
     /// Outer DSCP and ECN.
     pub(super) tos: u8,
     /// VXLAN Network Identifier.
@@ -32,6 +34,7 @@ pub(super) struct Tunnelled {
 /// The outer IP header, checked.
 struct Outer<'a> {
     source: IpAddr,
+    group: Option<IpAddr>,
     tos: u8,
     /// Source and destination, for the pseudo-header.
     addresses: &'a [u8],
@@ -55,7 +58,10 @@ pub(super) fn parse(packet: &[u8], settings: &Settings) -> Result<Tunnelled, Rea
     if header.destination_port() != settings.udp_port {
         return Err(Reason::NotOurs);
     }
-    let datagram = datagram.get(..header.len()).filter(|d| d.len() >= udp::LEN).ok_or(Reason::OuterUdp)?;
+    // Bytes behind the UDP length are covered by no checksum, and no VTEP sends any.
+    if header.len() != datagram.len() {
+        return Err(Reason::OuterUdp);
+    }
     let right = if header.has_no_checksum() {
         outer.zero_checksum
     } else {
@@ -73,7 +79,7 @@ pub(super) fn parse(packet: &[u8], settings: &Settings) -> Result<Tunnelled, Rea
     }
     let start = outer.datagram.start;
     let inner = start + udp::LEN + vxlan::LEN..start + datagram.len();
-    Ok(Tunnelled { source: outer.source, tos: outer.tos, vni: vxlan.vni(), inner })
+    Ok(Tunnelled { source: outer.source, group: outer.group, tos: outer.tos, vni: vxlan.vni(), inner })
 }
 
 #[inline]
@@ -91,11 +97,14 @@ fn parse_v4<'a>(packet: &'a [u8], at: usize, settings: &Settings) -> Result<Oute
     if header.is_fragment() {
         return Err(Reason::OuterFragment);
     }
-    if settings.local_v4 != Some(header.destination()) || header.protocol() != udp::PROTOCOL {
+    let (source, destination) = (header.source(), header.destination());
+    let group = heard(source, destination, settings.local_v4, destination.is_multicast())?;
+    if header.protocol() != udp::PROTOCOL {
         return Err(Reason::NotOurs);
     }
     Ok(Outer {
-        source: header.source().into(),
+        source: source.into(),
+        group: group.map(IpAddr::V4),
         tos: header.tos(),
         addresses: header.addresses(),
         datagram: at + ipv4::LEN..at + total,
@@ -117,16 +126,34 @@ fn parse_v6<'a>(packet: &'a [u8], at: usize, settings: &Settings) -> Result<Oute
         next if ipv6::is_extension(next) => return Err(Reason::OuterIp),
         _ => return Err(Reason::NotOurs),
     }
-    if settings.local_v6 != Some(header.destination()) {
-        return Err(Reason::NotOurs);
-    }
+    let (source, destination) = (header.source(), header.destination());
+    let group = heard(source, destination, settings.local_v6, destination.is_multicast())?;
     Ok(Outer {
-        source: header.source().into(),
+        source: source.into(),
+        group: group.map(IpAddr::V6),
         tos: header.traffic_class(),
         addresses: header.addresses(),
         datagram: at + ipv6::LEN..at + total,
         zero_checksum: settings.udp6_zero_rx,
     })
+}
+
+/// Whether a packet is for us: to our address, or to a group, which is returned and may be that of its VNI. What we have
+/// sent to a group ourselves is not.
+#[inline]
+fn heard<A: PartialEq + Copy>(
+    source: A,
+    destination: A,
+    local: Option<A>,
+    multicast: bool,
+) -> Result<Option<A>, Reason> {
+    if local == Some(destination) {
+        Ok(None)
+    } else if multicast && local.is_some() && local != Some(source) {
+        Ok(Some(destination))
+    } else {
+        Err(Reason::NotOurs)
+    }
 }
 
 /// The outer source as a VTEP; `None` for an address that none can have.

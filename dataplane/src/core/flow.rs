@@ -17,7 +17,7 @@ pub(super) const FIRST_PORT: u16 = 49152;
 
 /// Multiplies to 128 bits and folds: each input bit changes each output bit with a probability of about a half.
 #[inline]
-const fn mix(a: u64, b: u64) -> u64 {
+pub(super) const fn mix(a: u64, b: u64) -> u64 {
     let product = a as u128 * b as u128;
     (product >> 64) as u64 ^ product as u64
 }

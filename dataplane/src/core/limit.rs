@@ -1,4 +1,4 @@
-//! Token buckets for each port: flooded frames (storm), and ICMP answers.
+//! Token buckets for each port: flooded frames (storm), ICMP answers, and notices to the control thread.
 //!
 //! A bucket is kept as what is spent of it, so that all zero means full, and all buckets that a port number can name
 //! are there from the start: nothing is allocated when a port is added. Each worker has its own buckets, so a port whose
@@ -12,6 +12,9 @@ const FRAME: u64 = 1_000_000_000;
 
 /// Answers "too big" that one port gets: enough for path MTU discovery of many flows, too few to be a load.
 const ANSWERS: StormLimit = StormLimit { rate: 100, burst: 50 };
+
+/// Notices that one port gives: a boot of many hosts at once passes, a port that invents addresses is held back.
+const NOTICES: StormLimit = StormLimit { rate: 500, burst: 500 };
 
 /// The buckets of one kind, by port.
 #[derive(Debug)]
@@ -47,12 +50,13 @@ impl Buckets {
 pub(super) struct Limits {
     storm: Buckets,
     answers: Buckets,
+    notices: Buckets,
 }
 
 impl Limits {
     /// Full buckets for every port.
     pub(super) fn new() -> Self {
-        Self { storm: Buckets::new(), answers: Buckets::new() }
+        Self { storm: Buckets::new(), answers: Buckets::new(), notices: Buckets::new() }
     }
 
     /// Whether a frame from `port` may be flooded now.
@@ -65,6 +69,12 @@ impl Limits {
     #[inline]
     pub(super) fn may_answer(&mut self, port: PortId, now_ns: u64) -> bool {
         self.answers.take(port, ANSWERS, now_ns)
+    }
+
+    /// Whether the control thread may be told something of `port` now.
+    #[inline]
+    pub(super) fn may_tell(&mut self, port: PortId, now_ns: u64) -> bool {
+        self.notices.take(port, NOTICES, now_ns)
     }
 }
 

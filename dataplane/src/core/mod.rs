@@ -17,9 +17,11 @@ pub mod frame;
 mod guard;
 mod limit;
 mod local;
+pub mod notice;
 pub mod outbox;
 mod overlay;
 pub mod pipeline;
+mod suppress;
 mod tally;
 mod tenant;
 #[cfg(test)]

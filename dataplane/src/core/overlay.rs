@@ -9,8 +9,8 @@ use super::frame::{Frame, FrameMemory};
 use super::local::{Exit, LocalFrame};
 use super::turn::{Blame, Turn};
 use super::verdict::Reason;
-use super::{decap, ecn, guard};
-use crate::addr::{MacAddr, NextHopId};
+use super::{checksum, decap, ecn, guard};
+use crate::addr::{MacAddr, NextHopId, VtepAddr};
 use crate::table::mac::{Destination, MacKey};
 use crate::wire::{ipv4, ipv6};
 
@@ -18,7 +18,8 @@ use crate::wire::{ipv4, ipv6};
 #[derive(Debug)]
 pub(super) struct OverlayFrame {
     frame: Frame,
-    from: NextHopId,
+    /// `None`: a VTEP that nobody has told of, by its VNI's group.
+    from: Option<NextHopId>,
 }
 
 impl OverlayFrame {
@@ -44,16 +45,23 @@ impl OverlayFrame {
         turn: &mut Turn<'t, '_, M>,
         frame: &mut Frame,
         blame: &mut Blame<'t>,
-    ) -> Result<(NextHopId, MacAddr, crate::addr::DomainId), Reason> {
+    ) -> Result<(Option<NextHopId>, MacAddr, crate::addr::DomainId), Reason> {
         let snapshot = turn.snapshot;
+        if turn.device.software {
+            checksum::complete_tunnelled(turn.pool.memory_mut().bytes_mut(frame));
+        }
         let tunnelled = decap::parse(turn.pool.memory().bytes(frame), &snapshot.settings)?;
         let domain = snapshot.vnis.by_vni(tunnelled.vni).ok_or(Reason::UnknownVni)?;
         blame.domain = Some(domain);
-        let from = decap::vtep(tunnelled.source)
-            .and_then(|vtep| snapshot.next_hops.by_address(vtep))
-            .filter(|from| domain.sources.contains(*from))
-            .ok_or(Reason::UnknownVtep)?;
-        blame.hop = snapshot.next_hops.get(from);
+        if tunnelled.group.is_some() && tunnelled.group != domain.group.map(VtepAddr::get) {
+            return Err(Reason::NotOurs);
+        }
+        let source = decap::vtep(tunnelled.source).ok_or(Reason::UnknownVtep)?;
+        let from = snapshot.next_hops.by_address(source).filter(|from| domain.sources.contains(*from));
+        if from.is_none() && tunnelled.group.is_none() {
+            return Err(Reason::UnknownVtep);
+        }
+        blame.hop = from.and_then(|from| snapshot.next_hops.get(from));
         frame.truncate(tunnelled.inner.end);
         frame.trim_front(tunnelled.inner.start as u16).map_err(|_| Reason::OuterTruncated)?;
         turn.from_domain.add(domain.counters.row(turn.worker), frame.len());
@@ -78,7 +86,7 @@ impl OverlayFrame {
         let blame = Blame {
             port: None,
             domain: snapshot.vnis.domain(key.domain()),
-            hop: snapshot.next_hops.get(self.from),
+            hop: self.from.and_then(|from| snapshot.next_hops.get(from)),
         };
         let Some(domain) = blame.domain else { return turn.refuse(self.frame, Reason::UnknownVni, blame) };
         match found.filter(|_| !key.mac().is_multicast()) {

@@ -9,23 +9,27 @@
 
 use super::frame::{BURST, Frame, FrameMemory, Pool};
 use super::limit::Limits;
+use super::notice::{Notice, Notices};
 use super::outbox::Outbox;
 use super::overlay::OverlayFrame;
 use super::tally::Tally;
 use super::tenant::TenantFrame;
 use super::turn::Turn;
-use crate::addr::{DeviceId, WorkerId};
+use crate::addr::{DeviceId, PortId, WorkerId};
 use crate::table::Snapshot;
 use crate::table::mac::{Destination, MacKey, MacReader};
+use crate::table::neighbor::NeighborReader;
 use crate::table::port::Role;
 
 /// The tables that hold for one burst.
 #[derive(Debug, Clone, Copy)]
 pub struct Tables<'t> {
-    /// All but the MAC table.
+    /// All but the two below.
     pub snapshot: &'t Snapshot,
     /// The MAC table.
     pub macs: &'t MacReader,
+    /// The neighbour table.
+    pub neighbors: &'t NeighborReader,
 }
 
 /// What a worker keeps from burst to burst: token buckets, and room for the stages. Nothing is allocated after
@@ -35,6 +39,8 @@ pub struct Pipeline {
     worker: WorkerId,
     limits: Limits,
     identification: u16,
+    notices: Notices,
+    sources: Vec<(PortId, MacKey)>,
     unknown_devices: u64,
     stages: Stages,
 }
@@ -57,6 +63,8 @@ impl Pipeline {
             limits: Limits::new(),
             // Workers that send to one VTEP should not use the same numbers at the same time.
             identification: worker.0.wrapping_mul(0x2f1b),
+            notices: Notices::new(),
+            sources: Vec::with_capacity(BURST),
             unknown_devices: 0,
             stages: Stages {
                 tenant: Vec::with_capacity(BURST),
@@ -91,11 +99,15 @@ impl Pipeline {
         device.counters.row(self.worker).received(frames.len() as u64, bytes);
         let mut turn = Turn {
             snapshot: tables.snapshot,
+            macs: tables.macs,
+            neighbors: tables.neighbors,
             worker: self.worker,
             now_ns,
             device,
             pool,
             limits: &mut self.limits,
+            notices: &mut self.notices,
+            sources: &mut self.sources,
             identification: &mut self.identification,
             out,
             from_port: Tally::default(),
@@ -110,10 +122,17 @@ impl Pipeline {
         while frames.len() > 0 {
             let burst = frames.by_ref().take(BURST);
             match device.role {
-                Role::Underlay => self.stages.overlay_burst(&mut turn, tables.macs, burst),
-                Role::Access(_) | Role::Trunk(_) => self.stages.tenant_burst(&mut turn, tables.macs, burst),
+                Role::Underlay => self.stages.overlay_burst(&mut turn, burst),
+                Role::Access(_) | Role::Trunk(_) => self.stages.tenant_burst(&mut turn, burst),
             }
         }
+    }
+
+    /// What the control thread should know of the last burst, until there is no more. To be asked after each burst: what
+    /// is left fills the room of the next one.
+    #[inline]
+    pub fn next_notice(&mut self) -> Option<Notice> {
+        self.notices.next()
     }
 
     /// Frames of devices that the tables did not have (any more).
@@ -127,7 +146,6 @@ impl Stages {
     fn tenant_burst<M: FrameMemory>(
         &mut self,
         turn: &mut Turn<'_, '_, M>,
-        macs: &MacReader,
         frames: impl Iterator<Item = Frame>,
     ) {
         for frame in frames {
@@ -136,16 +154,18 @@ impl Stages {
                 self.keys.push(key);
             }
         }
-        macs.lookup_burst(&self.keys, &mut self.found);
+        turn.macs.lookup_burst(&self.keys, &mut self.found);
         for ((frame, key), found) in self.tenant.drain(..).zip(self.keys.drain(..)).zip(self.found) {
             frame.forward(turn, key, found);
+        }
+        if !turn.sources.is_empty() {
+            turn.tell_sources();
         }
     }
 
     fn overlay_burst<M: FrameMemory>(
         &mut self,
         turn: &mut Turn<'_, '_, M>,
-        macs: &MacReader,
         frames: impl Iterator<Item = Frame>,
     ) {
         for frame in frames {
@@ -154,7 +174,7 @@ impl Stages {
                 self.keys.push(key);
             }
         }
-        macs.lookup_burst(&self.keys, &mut self.found);
+        turn.macs.lookup_burst(&self.keys, &mut self.found);
         for ((frame, key), found) in self.overlay.drain(..).zip(self.keys.drain(..)).zip(self.found) {
             frame.forward(turn, key, found);
         }

@@ -8,6 +8,8 @@ use super::classify::Packet;
 use super::encap::{self, Variable};
 use super::frame::{Frame, FrameMemory};
 use super::local::{Exit, LocalFrame};
+use super::notice::{NEWS_NS, Notice};
+use super::suppress::{self, Resolved};
 use super::turn::{Blame, Leaving, Turn};
 use super::verdict::Reason;
 use super::{checksum, ecn, flow, guard, too_big};
@@ -16,6 +18,7 @@ use crate::table::mac::{Destination, MacKey};
 use crate::table::nexthop::{NextHop, Path};
 use crate::table::port::{PortEntry, Role};
 use crate::table::vni::Domain;
+use crate::wire::ethernet::Ethernet;
 use crate::wire::{ethernet, vlan};
 
 /// A frame from a tenant, checked, without its port's VLAN tag.
@@ -96,13 +99,49 @@ impl TenantFrame {
                 let packet = Packet::of(bytes);
                 checksum::complete(bytes, packet, port.checksum);
                 let flow = flow::hash(bytes, packet);
-                Some((Self { frame, packet, flow, port: port.id }, MacKey::new(port.domain, destination)))
+                let key = MacKey::new(port.domain, destination);
+                let looks = domain.filter(|domain| suppress::concerns(bytes, packet, port, domain));
+                let source = Ethernet::parse(bytes).map(Ethernet::source).filter(|_| port.learn.is_some());
+                let this = Self { frame, packet, flow, port: port.id };
+                if let Some(source) = source {
+                    turn.sources.push((port.id, MacKey::new(port.domain, source)));
+                }
+                match looks {
+                    Some(domain) => this.resolve(turn, port, domain).map(|this| (this, key)),
+                    None => Some((this, key)),
+                }
             }
             Err(reason) => {
                 turn.refuse(frame, reason, Blame { port: Some(port), domain, hop: None });
                 None
             }
         }
+    }
+
+    /// Handles ARP and ND; gives back what goes on like any frame.
+    #[cold]
+    fn resolve<'t, M: FrameMemory>(
+        self,
+        turn: &mut Turn<'t, '_, M>,
+        port: &'t PortEntry,
+        domain: &'t Domain,
+    ) -> Option<Self> {
+        let blame = Blame { port: Some(port), domain: Some(domain), hop: None };
+        match suppress::resolve(turn, &self.frame, self.packet, (port, domain)) {
+            Ok(Resolved::Forward) => return Some(self),
+            Ok(Resolved::Answer(ip, neighbor)) => {
+                suppress::answer(turn, self.frame, self.packet, (port, domain), (ip, neighbor));
+            }
+            Ok(Resolved::SamePort) => turn.refuse(self.frame, Reason::SamePort, blame),
+            Err(reason) => {
+                // Nothing is learned from what lies: its source was collected last.
+                if port.learn.is_some() {
+                    turn.sources.pop();
+                }
+                turn.refuse(self.frame, reason, blame);
+            }
+        }
+        None
     }
 
     /// Sends the frame to what was found for its key: one place, or everybody.
@@ -130,6 +169,9 @@ impl TenantFrame {
                 let storm = port.and_then(|port| port.storm);
                 if !turn.limits.may_flood(self.port, storm, turn.now_ns) {
                     return turn.refuse(self.frame, Reason::Storm, blame);
+                }
+                if let Some(port) = port.filter(|_| unicast && domain.miss_events) {
+                    turn.tell(port, Notice::MacMissed { domain: domain.id, mac: key.mac() }, NEWS_NS);
                 }
                 return self.flood(turn, domain, unicast);
             }

@@ -1,12 +1,15 @@
 //! One turn of the pipeline: what the stages of a burst share.
 
-use super::frame::{Frame, FrameMemory, Pool};
+use super::frame::{BURST, Frame, FrameMemory, Pool};
 use super::limit::Limits;
+use super::notice::{NEWS_NS, Notice, Notices, STILL_THERE_NS};
 use super::outbox::Outbox;
 use super::tally::Tally;
 use super::verdict::Reason;
-use crate::addr::WorkerId;
+use crate::addr::{HostMac, PortId, WorkerId};
 use crate::table::Snapshot;
+use crate::table::mac::{Destination, MacKey, MacReader};
+use crate::table::neighbor::NeighborReader;
 use crate::table::nexthop::NextHop;
 use crate::table::port::{Device, PortEntry};
 use crate::table::vni::Domain;
@@ -30,12 +33,17 @@ pub(super) struct Blame<'t> {
 #[derive(Debug)]
 pub(super) struct Turn<'t, 'p, M> {
     pub(super) snapshot: &'t Snapshot,
+    pub(super) macs: &'t MacReader,
+    pub(super) neighbors: &'t NeighborReader,
     pub(super) worker: WorkerId,
     pub(super) now_ns: u64,
     /// The device that the burst came from.
     pub(super) device: &'t Device,
     pub(super) pool: &'p mut Pool<M>,
     pub(super) limits: &'p mut Limits,
+    pub(super) notices: &'p mut Notices,
+    /// Source MACs of frames from ports that learn.
+    pub(super) sources: &'p mut Vec<(PortId, MacKey)>,
     /// The next IPv4 identification, for packets that may be fragmented (RFC 6864).
     pub(super) identification: &'p mut u16,
     pub(super) out: &'p mut Outbox,
@@ -66,6 +74,32 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
     /// Counts a drop for the device that the burst came from.
     pub(super) fn count(&self, reason: Reason, blame: Blame<'_>) {
         self.count_at(self.device, reason, blame);
+    }
+
+    /// Tells the control thread; counts it for the port when there is too much to tell.
+    pub(super) fn tell(&mut self, port: &PortEntry, notice: Notice, period_ns: u64) {
+        if !self.notices.tell(port.id, notice, period_ns, self.now_ns, self.limits) {
+            port.counters.row(self.worker).untold();
+        }
+    }
+
+    /// Looks all collected source MACs up together, and tells of those that are new, moved, or not told of lately.
+    pub(super) fn tell_sources(&mut self) {
+        let mut keys = [MacKey::default(); BURST];
+        let mut found = [None; BURST];
+        let count = self.sources.len().min(BURST);
+        keys.iter_mut().zip(&*self.sources).for_each(|(key, source)| *key = source.1);
+        self.macs.lookup_burst(&keys[..count], &mut found);
+        for (at, found) in found[..count].iter().enumerate() {
+            let (id, key) = self.sources[at];
+            let (Some(port), Ok(mac)) = (self.snapshot.ports.port(id), HostMac::new(key.mac())) else {
+                continue;
+            };
+            let known = *found == Some(Destination::Port(id));
+            let notice = Notice::MacSeen { port: id, domain: key.domain(), mac };
+            self.tell(port, notice, if known { STILL_THERE_NS } else { NEWS_NS });
+        }
+        self.sources.clear();
     }
 
     /// Drops a frame that can't go on from the device it came from.

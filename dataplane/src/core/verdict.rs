@@ -37,6 +37,8 @@ reasons! {
     Runt "runt" "a frame from a tenant is shorter than an Ethernet header (14 bytes)"
     SourceMac "source-mac" "a frame from a tenant has a multicast or all-zero source MAC"
     Locked "locked" "the source MAC is none of those that the locked port may use"
+    ArpNdForged "arp-nd-forged" "ARP or ND from a locked port claims a MAC or IP address that is not the port's"
+    ArpNdMalformed "arp-nd-malformed" "ARP or ND that every receiver must discard: lengths, hop limit, checksum, options, fragments"
     LinkLocalGroup "link-local-group" "the destination is 01:80:c2:00:00:00-0f, which no bridge forwards (IEEE 802.1Q)"
     Tagged "tagged" "the frame has an 802.1Q tag and its VNI does not pass tags (RFC 7348 section 6.1)"
     UnknownVlan "unknown-vlan" "no port of this trunk takes the frame's VLAN"

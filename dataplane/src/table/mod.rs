@@ -1,10 +1,11 @@
 //! What workers look up. The control thread is the only writer.
 //!
-//! The MAC table ([`mac`]) is updated in place. All else is small and published as a [`Snapshot`]: the writer makes a
+//! The MAC table ([`mac`]) and the neighbour table ([`neighbor`]) are updated in place. All else is small and published as a [`Snapshot`]: the writer makes a
 //! new one, workers take it up at their next turn ([`publish`]), so that one change is seen whole or not at all.
 
 pub mod flood;
 pub mod mac;
+pub mod neighbor;
 pub mod nexthop;
 pub mod port;
 pub mod publish;
@@ -41,7 +42,7 @@ pub struct Settings {
     pub udp6_zero_tx: bool,
 }
 
-/// One consistent state of all tables but the MAC table.
+/// One consistent state of all tables but those that are updated in place.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// What holds for every frame.

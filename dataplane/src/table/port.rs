@@ -2,6 +2,7 @@
 
 use crate::addr::{DeviceId, DomainId, MacAddr, PortId, WorkerId};
 use crate::stats::Counters;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What a device is for.
@@ -24,6 +25,8 @@ pub struct Device {
     pub name: String,
     /// What it is for.
     pub role: Role,
+    /// No hardware is behind it (veth, macvlan, tap): senders on this host may have left checksums to it all the same.
+    pub software: bool,
     /// For each worker, the worker that sends for it on this device: itself where it owns a queue.
     pub sender: Box<[WorkerId]>,
     /// All frames of the device.
@@ -63,6 +66,10 @@ pub struct PortEntry {
     pub domain: DomainId,
     /// Sorted source MACs that may send; `None` = any unicast MAC.
     pub lock: Option<Box<[MacAddr]>>,
+    /// Sorted addresses that ARP and ND of a locked port may claim; empty = any.
+    pub ips: Box<[IpAddr]>,
+    /// How many source MACs the control thread may learn from frames of the port; `None` = tell it nothing.
+    pub learn: Option<u16>,
     /// Checksums that were left to hardware.
     pub checksum: ChecksumMode,
     /// Limit for frames that are flooded.

@@ -1,7 +1,7 @@
 //! VNIs and their bridge domains.
 
 use super::flood::{FloodList, VtepSet};
-use crate::addr::{DomainId, Vni};
+use crate::addr::{DomainId, Vni, VtepAddr};
 use crate::stats::Counters;
 use std::sync::Arc;
 
@@ -14,10 +14,17 @@ pub struct Domain {
     pub vni: Vni,
     /// Where frames for all go.
     pub flood: FloodList,
+    /// The group that the VNI's VTEPs listen to, if one is among the next hops of the flood list: what comes to it may
+    /// come from VTEPs that nobody has told of (RFC 7348 section 4.2).
+    pub group: Option<VtepAddr>,
     /// VTEPs that may send to this VNI: those of the flood list and those that MACs are behind.
     pub sources: VtepSet,
     /// Pass inner 802.1Q tags; false drops tagged frames (RFC 7348 section 6.1).
     pub pass_tags: bool,
+    /// Answer ARP requests and neighbour solicitations for known hosts (RFC 9161).
+    pub suppress: bool,
+    /// Tell the control thread of destinations and addresses that the domain does not know.
+    pub miss_events: bool,
     /// From (rx) and to (tx) the overlay, and drops.
     pub counters: Arc<Counters>,
 }
@@ -106,8 +113,11 @@ mod tests {
             id: DomainId(id),
             vni: Vni::new(vni).unwrap(),
             flood: FloodList::default(),
+            group: None,
             sources: VtepSet::default(),
             pass_tags: false,
+            suppress: false,
+            miss_events: false,
             counters: Arc::new(Counters::new(1)),
         })
     }

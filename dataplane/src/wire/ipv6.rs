@@ -84,6 +84,13 @@ impl<'a> Ipv6<'a> {
         self.0[6]
     }
 
+    /// Hop limit.
+    #[inline]
+    #[must_use]
+    pub const fn hop_limit(self) -> u8 {
+        self.0[7]
+    }
+
     /// Source address.
     #[inline]
     #[must_use]

@@ -3,11 +3,13 @@
 //! A view borrows exactly its header, so that its fields are read without further checks. What a header means is
 //! decided in [`crate::core`].
 
+pub mod arp;
 pub mod checksum;
 pub mod ethernet;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
+pub mod nd;
 pub mod tcp;
 pub mod udp;
 pub mod vlan;

@@ -17,7 +17,7 @@ mod tests;
 pub use status::{Status, StatusView};
 
 use crate::addr::{DeviceId, WorkerId};
-use crate::core::frame::{BURST, Frame, FrameMemory, Pool};
+use crate::core::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
 use crate::core::outbox::Outbox;
 use crate::core::pipeline::{Pipeline, Tables};
 use crate::core::verdict::Reason;
@@ -25,6 +25,7 @@ use crate::event::{Event, Events};
 use crate::port::Port;
 use crate::table::Snapshot;
 use crate::table::mac::MacReader;
+use crate::table::neighbor::NeighborReader;
 use crate::table::publish::Reader;
 use crossbeam::channel::{Receiver, Sender};
 use exchange::Exchange;
@@ -54,6 +55,14 @@ pub enum Command<P> {
         /// The device.
         device: DeviceId,
     },
+    /// Treat these bytes as a frame that the device has received: how the control thread speaks for a tenant (gratuitous
+    /// ARP after a migration).
+    Inject {
+        /// The device.
+        device: DeviceId,
+        /// The frame, from its destination MAC on; with its tag on a trunk.
+        frame: Box<[u8]>,
+    },
     /// Close everything and end the thread.
     Stop,
 }
@@ -81,6 +90,8 @@ pub struct Parts<M, P> {
     pub snapshots: Reader<Snapshot>,
     /// The MAC table.
     pub macs: MacReader,
+    /// The neighbour table.
+    pub neighbors: NeighborReader,
     /// Hand-off between workers.
     pub exchange: Arc<Exchange>,
     /// To the control thread.
@@ -184,15 +195,25 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
 
     /// Receives one burst from a slot, decides, and sends what comes of it.
     fn serve(&mut self, place: usize, now: u64) -> usize {
-        let Self { parts, slots, burst, pipeline, outbox, .. } = self;
-        let slot = &mut slots[place];
-        let received = slot.port.receive(&mut parts.pool, burst);
+        let slot = &mut self.slots[place];
+        let received = slot.port.receive(&mut self.parts.pool, &mut self.burst);
         if received > 0 {
-            let tables = Tables { snapshot: parts.snapshots.get(), macs: &parts.macs };
-            pipeline.burst(tables, now, slot.device, burst, &mut parts.pool, outbox);
-            self.dispatch();
+            let device = slot.device;
+            self.process(device, now);
         }
         received
+    }
+
+    /// Puts what `device` has received through the pipeline, and sends what comes of it.
+    fn process(&mut self, device: DeviceId, now: u64) {
+        let Self { parts, burst, pipeline, outbox, .. } = self;
+        let snapshot = parts.snapshots.get();
+        let tables = Tables { snapshot, macs: &parts.macs, neighbors: &parts.neighbors };
+        pipeline.burst(tables, now, device, burst, &mut parts.pool, outbox);
+        while let Some(notice) = pipeline.next_notice() {
+            parts.events.send(Event::Notice(notice));
+        }
+        self.dispatch();
     }
 
     /// Takes over frames that other workers want sent on our queues.
@@ -300,6 +321,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             match command {
                 Command::Attach { device, queue, port } => self.attach(device, queue, port),
                 Command::Detach { device } => self.detach(device),
+                Command::Inject { device, frame } => self.inject(device, &frame),
                 Command::Stop => self.stop = true,
             }
         }
@@ -331,6 +353,20 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         let reply = Reply::Detached { worker: self.parts.id, device };
         // The control thread is gone: there is nobody left to tell.
         let _ = self.parts.replies.send(reply);
+    }
+
+    /// Puts a frame into the pipeline as if `device` had received it.
+    fn inject(&mut self, device: DeviceId, bytes: &[u8]) {
+        let parts = &mut self.parts;
+        let Some(mut frame) = parts.pool.take() else {
+            return count_drops(parts, device, Reason::NoFrame, 1);
+        };
+        let chunk_size = parts.pool.memory().chunk_size();
+        if frame.place(HEADROOM, bytes.len(), chunk_size).is_ok() {
+            parts.pool.memory_mut().bytes_mut(&mut frame).copy_from_slice(bytes);
+        }
+        self.burst.push(frame);
+        self.process(device, self.now());
     }
 
     /// Sends on the first queue that we have of each device.

@@ -6,6 +6,7 @@ use crate::port::memory::{HeapMemory, MemoryPort, memory_pools};
 use crate::stats::Counters;
 use crate::table::flood::{FloodList, VtepSet};
 use crate::table::mac::MacTable;
+use crate::table::neighbor::NeighborTable;
 use crate::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
 use crate::table::publish::Publisher;
 use crate::table::vni::{Domain, VniTable};
@@ -30,6 +31,7 @@ fn device(id: u16, counters: &Arc<Counters>) -> Option<Arc<Device>> {
         id: DeviceId(id),
         name: format!("tenant{id}"),
         role: Role::Access(PortId(id)),
+        software: true,
         sender: Box::new([WorkerId(id), WorkerId(id)]),
         counters: counters.clone(),
     }))
@@ -42,6 +44,8 @@ fn port(id: u16) -> Option<Arc<PortEntry>> {
         vlan: None,
         domain: DomainId(0),
         lock: None,
+        ips: Box::new([]),
+        learn: None,
         checksum: ChecksumMode::Auto,
         storm: None,
         max_frame: 1514,
@@ -54,8 +58,11 @@ fn snapshot(device_counters: &[Arc<Counters>]) -> Snapshot {
         id: DomainId(0),
         vni: Vni::new(100).unwrap(),
         flood: FloodList { next_hops: Box::new([]), ports: Box::new([PortId(0), PortId(1)]) },
+        group: None,
         sources: VtepSet::default(),
         pass_tags: false,
+        suppress: false,
+        miss_events: false,
         counters: Arc::new(Counters::new(2)),
     };
     Snapshot {
@@ -81,6 +88,7 @@ fn lab() -> Lab {
     let device_counters: Vec<_> = (0..2).map(|_| Arc::new(Counters::new(2))).collect();
     let publisher = Publisher::new(snapshot(&device_counters));
     let macs = MacTable::new(16);
+    let neighbors = NeighborTable::new(16);
     let exchange = Arc::new(Exchange::new(2, FRAMES as u32).unwrap());
     let events = Events::new(16);
     let (reply_to, replies) = channel::unbounded();
@@ -92,6 +100,7 @@ fn lab() -> Lab {
             pool,
             snapshots: publisher.reader(),
             macs: macs.reader(),
+            neighbors: neighbors.reader(),
             exchange: exchange.clone(),
             events: events.clone(),
             commands: received,
@@ -228,6 +237,20 @@ fn a_new_snapshot_is_taken_up_at_the_next_turn_and_the_old_one_let_go() {
     assert_eq!(lab.publisher.reclaim(), 1);
     lab.turns(1);
     assert_eq!(lab.publisher.reclaim(), 0);
+}
+
+#[test]
+fn an_injected_frame_goes_where_a_received_one_would() {
+    let mut lab = lab();
+    lab.attach(0, 0);
+    lab.attach(1, 0);
+    let frame = broadcast().into_boxed_slice();
+    lab.commands[0].send(Command::Inject { device: DeviceId(0), frame }).unwrap();
+    lab.turns(4);
+    assert_eq!(lab.sent(1), 1);
+    assert_eq!(lab.sent(0), 0);
+    lab.turns(2);
+    assert_eq!(lab.free(), 2 * FRAMES);
 }
 
 #[test]

@@ -10,6 +10,7 @@
 
 use crate::addr::{DeviceId, DomainId, HostMac, MacAddr, NextHopId, PortId, Vni, WorkerId};
 use crate::core::frame::Pool;
+use crate::core::notice::Notice;
 use crate::core::outbox::Outbox;
 use crate::core::pipeline::{Pipeline, Tables};
 use crate::core::verdict::Reason;
@@ -18,6 +19,7 @@ use crate::port::memory::{HeapMemory, MemoryPort, memory_pools};
 use crate::stats::{Counters, Totals};
 use crate::table::flood::FloodList;
 use crate::table::mac::{Destination, MacTable};
+use crate::table::neighbor::{Neighbor, NeighborTable};
 use crate::table::nexthop::{HeaderFields, NextHop, NextHopTable, OuterHeader, Path};
 use crate::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
 use crate::table::vni::{Domain, VniTable};
@@ -57,7 +59,14 @@ pub(super) fn hop(address: &str, vlan: Option<u16>, resolved: bool) -> NextHop {
 
 fn device(id: u16, role: Role) -> Option<Arc<Device>> {
     let (id, sender) = (DeviceId(id), Box::new([WorkerId(0)]));
-    Some(Arc::new(Device { id, name: format!("dev{}", id.0), role, sender, counters: counters() }))
+    Some(Arc::new(Device {
+        id,
+        name: format!("dev{}", id.0),
+        role,
+        software: false,
+        sender,
+        counters: counters(),
+    }))
 }
 
 pub(super) fn port(id: u16, device: u16, vlan: Option<u16>, domain: u16) -> PortEntry {
@@ -67,6 +76,8 @@ pub(super) fn port(id: u16, device: u16, vlan: Option<u16>, domain: u16) -> Port
         vlan,
         domain: DomainId(domain),
         lock: None,
+        ips: Box::new([]),
+        learn: None,
         checksum: ChecksumMode::Auto,
         storm: None,
         max_frame: 1514,
@@ -82,8 +93,11 @@ pub(super) fn domain(id: u16, vni: u32, hops: &[u32], ports: &[u16], sources: &[
             next_hops: hops.iter().copied().map(NextHopId).collect(),
             ports: ports.iter().copied().map(PortId).collect(),
         },
+        group: None,
         sources: sources.iter().copied().map(NextHopId).collect(),
         pass_tags: vni == 200,
+        suppress: false,
+        miss_events: false,
         counters: counters(),
     }
 }
@@ -92,6 +106,8 @@ pub(super) fn domain(id: u16, vni: u32, hops: &[u32], ports: &[u16], sources: &[
 pub(super) struct Bed {
     pub(super) snapshot: Snapshot,
     pub(super) macs: MacTable,
+    pub(super) neighbors: NeighborTable,
+    pub(super) notices: Vec<Notice>,
     pub(super) pool: Pool<HeapMemory>,
     pub(super) now_ns: u64,
     out: Outbox,
@@ -141,6 +157,8 @@ impl Bed {
         let mut bed = Self {
             snapshot,
             macs: MacTable::new(1000),
+            neighbors: NeighborTable::new(1000),
+            notices: Vec::new(),
             pool: memory_pools(1, 256, 2048).remove(0),
             now_ns: 1,
             out: Outbox::new(8),
@@ -158,6 +176,19 @@ impl Bed {
 
     pub(super) fn learn(&mut self, domain: u16, host: u8, to: Destination) {
         self.macs.insert(DomainId(domain), HostMac::new(MacAddr(mac(host))).unwrap(), to).unwrap();
+    }
+
+    /// Enters the address of a host of the first domain.
+    pub(super) fn neighbor(&mut self, ip: &str, host: u8) {
+        let mac = HostMac::new(MacAddr(mac(host))).unwrap();
+        self.neighbors.insert(DomainId(0), ip.parse().unwrap(), Neighbor::host(mac)).unwrap();
+    }
+
+    /// Changes the first domain.
+    pub(super) fn set_domain(&mut self, change: impl FnOnce(&mut Domain)) {
+        let mut all: Vec<_> = self.snapshot.vnis.iter().map(|domain| Domain::clone(domain)).collect();
+        change(&mut all[0]);
+        self.snapshot.vnis = Arc::new(VniTable::new(all.into_iter().map(Arc::new)));
     }
 
     /// Changes one port.
@@ -182,10 +213,10 @@ impl Bed {
         let free = self.pool.available();
         let (mut incoming, mut sent) = (MemoryPort::new(), Vec::new());
         frames.into_iter().for_each(|frame| incoming.inject(frame.as_ref()));
-        let reader = self.macs.reader();
+        let (macs, neighbors) = (self.macs.reader(), self.neighbors.reader());
         let mut burst = Vec::new();
         while incoming.receive(&mut self.pool, &mut burst) > 0 {
-            let tables = Tables { snapshot: &self.snapshot, macs: &reader };
+            let tables = Tables { snapshot: &self.snapshot, macs: &macs, neighbors: &neighbors };
             self.pipeline.burst(
                 tables,
                 self.now_ns,
@@ -194,6 +225,7 @@ impl Bed {
                 &mut self.pool,
                 &mut self.out,
             );
+            self.notices.extend(std::iter::from_fn(|| self.pipeline.next_notice()));
             assert!(burst.is_empty());
             while let Some((device, mut queue)) = self.out.take_busy() {
                 let mut port = MemoryPort::new();

@@ -3,5 +3,6 @@
 mod bed;
 mod overlay;
 mod property;
+mod suppress;
 mod tenant;
 mod too_big;

@@ -23,6 +23,16 @@ fn changed(at: usize, bytes: &[u8]) -> Vec<u8> {
     packet
 }
 
+/// The packet with a UDP length of `udp` bytes, and an IPv4 length that agrees with it.
+fn with_lengths(udp: u16) -> Vec<u8> {
+    let mut packet = changed(UDP + 4, &udp.to_be_bytes());
+    put16(&mut packet, IP + 2, 20 + udp);
+    put16(&mut packet, IP + 10, 0);
+    let checksum = Sum::new().bytes(&packet[IP..IP + 20]).checksum();
+    put16(&mut packet, IP + 10, checksum);
+    packet
+}
+
 #[test]
 fn a_known_mac_behind_a_port_gets_the_inner_frame() {
     let mut bed = Bed::new();
@@ -84,9 +94,10 @@ fn damaged_outer_headers_are_dropped_each_for_its_reason() {
     bed.assert_dropped(0, &changed(UDP + 3, &[0xb6]), Reason::NotOurs);
     bed.assert_dropped(0, &changed(UDP + 4, &[1, 0]), Reason::OuterUdp);
     bed.assert_dropped(0, &changed(UDP + 4, &[0, 7]), Reason::OuterUdp);
-    bed.assert_dropped(0, &changed(UDP + 4, &[0, 15]), Reason::OuterTruncated);
+    bed.assert_dropped(0, &changed(UDP + 4, &[0, 15]), Reason::OuterUdp);
+    bed.assert_dropped(0, &with_lengths(15), Reason::OuterTruncated);
     bed.assert_dropped(0, &changed(IP + 2, &[0, 27]), Reason::OuterTruncated);
-    bed.assert_dropped(0, &changed(UDP + 4, &[0, 29]), Reason::InnerRunt);
+    bed.assert_dropped(0, &with_lengths(29), Reason::InnerRunt);
     bed.assert_dropped(0, &changed(VXLAN, &[0xf7]), Reason::VxlanFlags);
     bed.assert_dropped(0, &changed(VXLAN + 4, &[0, 0, 0]), Reason::UnknownVni);
     bed.assert_dropped(0, &changed(VXLAN + 4, &[0, 0, 101]), Reason::UnknownVni);
@@ -184,4 +195,41 @@ fn vxlan_inside_vxlan_is_decapsulated_once() {
     let mut inner = outer(0, 100, 0, &udp4(10, mac(1), 20));
     inner[..12].copy_from_slice(&[mac(1), mac(10)].concat());
     assert_eq!(bed.run(0, &[outer(0, 100, 0, &inner)]), [(1, inner)]);
+}
+
+/// A packet from `source` to `group`.
+fn to_group(vtep: usize, vni: u32, group: [u8; 4], inner: &[u8]) -> Vec<u8> {
+    let mut packet = outer(vtep, vni, 0, inner);
+    packet[30..34].copy_from_slice(&group);
+    packet[24..26].fill(0);
+    let sum = crate::wire::checksum::Sum::new().bytes(&packet[14..34]).checksum();
+    crate::wire::put16(&mut packet, 24, sum);
+    packet[40..42].fill(0);
+    packet
+}
+
+#[test]
+fn a_group_is_heard_by_its_own_vni_alone() {
+    let mut bed = Bed::new();
+    let group = [239, 1, 1, 1];
+    let inner = udp4(10, [0xff; 6], 20);
+    bed.assert_dropped(0, &to_group(0, 100, group, &inner), Reason::NotOurs);
+    bed.set_domain(|domain| {
+        domain.group = Some(crate::addr::VtepAddr::group(group.into()).unwrap());
+        domain.sources = [crate::addr::NextHopId(0)].into_iter().collect();
+    });
+    // VTEP 0 is known; of VTEP 4 the VNI has not been told: it is heard in the group, and nowhere else.
+    for vtep in [0, 4] {
+        let sent = bed.run(0, [to_group(vtep, 100, group, &inner)]);
+        assert_eq!(sent.iter().map(|(device, _)| *device).collect::<Vec<_>>(), [1, 2, 3], "local ports only");
+    }
+    bed.assert_dropped(0, &outer(4, 100, 0, &inner), Reason::UnknownVtep);
+    bed.assert_dropped(0, &to_group(0, 100, [239, 1, 1, 2], &inner), Reason::NotOurs);
+    bed.assert_dropped(0, &to_group(0, 200, group, &inner), Reason::NotOurs);
+    let mut own = to_group(0, 100, group, &inner);
+    own[29] = 1;
+    own[24..26].fill(0);
+    let sum = crate::wire::checksum::Sum::new().bytes(&own[14..34]).checksum();
+    crate::wire::put16(&mut own, 24, sum);
+    bed.assert_dropped(0, &own, Reason::NotOurs);
 }

@@ -109,7 +109,7 @@ impl Destination {
 }
 
 /// A key: 16 bits of bridge domain, 48 bits of MAC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct MacKey(u64);
 
 impl MacKey {

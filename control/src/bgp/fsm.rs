@@ -1,0 +1,81 @@
+//! The state table of RFC 4271 section 8 for one connection: which message moves it where.
+//!
+//! ```text
+//! Idle -> Connect/Active --TCP is up--> OpenSent --OPEN--> OpenConfirm --KEEPALIVE--> Established
+//!   ^_________________________any error, NOTIFICATION, end of TCP_______________________|
+//! ```
+//!
+//! Timers, collisions and the way back from Idle are the business of [`super::peer`].
+
+use super::wire::{MessageType, Notification};
+
+/// Where a session stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// Not wanted, or waiting after an error.
+    Idle,
+    /// A TCP connection is being opened.
+    Connect,
+    /// Waiting for the peer to connect, or for the next try.
+    Active,
+    /// Our OPEN is sent.
+    OpenSent,
+    /// Both OPENs are there; our first KEEPALIVE is sent.
+    OpenConfirm,
+    /// Routes may flow.
+    Established,
+}
+
+/// The state after a message of this type arrived whole.
+///
+/// # Errors
+/// 5/1, 5/2 or 5/3: the message has no place in OpenSent, OpenConfirm, Established (RFC 6608). Its data is the
+/// message type.
+pub(super) const fn after_message(state: State, message: MessageType) -> Result<State, u8> {
+    use MessageType as M;
+    match (state, message) {
+        (_, M::Notification) => Ok(State::Idle),
+        (State::OpenSent, M::Open) => Ok(State::OpenConfirm),
+        (State::OpenConfirm, M::Keepalive) => Ok(State::Established),
+        (State::Established, M::Keepalive | M::Update | M::RouteRefresh) => Ok(State::Established),
+        (State::OpenSent, _) => Err(1),
+        (State::OpenConfirm, _) => Err(2),
+        (State::Established, _) => Err(3),
+        // No message can arrive without a connection.
+        (State::Idle | State::Connect | State::Active, _) => Err(0),
+    }
+}
+
+/// The NOTIFICATION for a message that has no place.
+#[must_use]
+pub(super) fn misplaced(subcode: u8, message: MessageType) -> Notification {
+    Notification::new(5, subcode, &[message as u8])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_state_takes_its_messages_only() {
+        use MessageType as M;
+        let all = [M::Open, M::Update, M::Notification, M::Keepalive, M::RouteRefresh];
+        let expected = [
+            (State::OpenSent, [Ok(State::OpenConfirm), Err(1), Ok(State::Idle), Err(1), Err(1)]),
+            (State::OpenConfirm, [Err(2), Err(2), Ok(State::Idle), Ok(State::Established), Err(2)]),
+            (
+                State::Established,
+                [
+                    Err(3),
+                    Ok(State::Established),
+                    Ok(State::Idle),
+                    Ok(State::Established),
+                    Ok(State::Established),
+                ],
+            ),
+        ];
+        for (state, row) in expected {
+            assert_eq!(all.map(|message| after_message(state, message)), row, "{state:?}");
+        }
+    }
+}

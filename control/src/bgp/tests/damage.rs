@@ -1,0 +1,121 @@
+//! Damaged messages: whatever is wrong, there is an answer and no panic.
+
+use proptest::prelude::*;
+
+use super::super::wire::*;
+use super::vectors::{context, vectors};
+
+/// Reads one message, and checks what comes out for contradictions.
+pub(super) fn try_all(octets: &[u8], context: Context) {
+    let (kind, length) = match read_header(octets, EXTENDED_LIMIT) {
+        Ok(Some(header)) => header,
+        Ok(None) => return,
+        Err(notification) => return check(&notification),
+    };
+    let Some(message) = octets.get(..length) else { return };
+    match decode(kind, message, &mut Decoder::new(context)) {
+        Err(notification) => check(&notification),
+        Ok(Message::Update(update)) => {
+            let announced = update.changes().filter(|c| matches!(c, Change::Announce(_))).count();
+            assert_eq!(announced > 0, update.attributes().is_some());
+            assert!(announced == 0 || update.parts().action() != Some(Action::Withdraw));
+        }
+        Ok(Message::Open(open)) => assert!(open.emit().is_some_and(|again| again.len() <= MESSAGE_LIMIT)),
+        Ok(Message::Notification(n)) => assert!(!n.to_string().is_empty()),
+        Ok(Message::Keepalive | Message::RouteRefresh(_)) => {}
+    }
+}
+
+fn check(notification: &Notification) {
+    assert!(matches!(notification.code, 1 | 2 | 3 | 7), "{notification}");
+    assert!(read_header(&notification.emit(), MESSAGE_LIMIT).unwrap().is_some());
+}
+
+#[test]
+fn cut_at_each_octet_there_is_an_answer() {
+    for (name, message) in vectors() {
+        // The longest one is a repetition: its ends and a part of its middle say all.
+        for end in (0..message.len()).filter(|end| message.len() < 5000 || *end < 400 || end % 97 == 0) {
+            let mut cut = message[..end].to_vec();
+            try_all(&cut, context(&name));
+            // The same with a header that says so.
+            if end >= HEADER_LEN {
+                cut[16..18].copy_from_slice(&(end as u16).to_be_bytes());
+                try_all(&cut, context(&name));
+            }
+        }
+    }
+}
+
+#[test]
+fn with_each_bit_flipped_there_is_an_answer() {
+    for (name, message) in vectors() {
+        let mut damaged = message.clone();
+        for bit in (0..message.len() * 8).filter(|bit| message.len() < 5000 || *bit < 3200 || bit % 509 == 0)
+        {
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            try_all(&damaged, context(&name));
+            damaged[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+}
+
+#[test]
+fn with_each_length_octet_of_each_value_there_is_an_answer() {
+    for (name, message) in vectors().into_iter().filter(|(_, m)| m.len() < 200) {
+        for at in HEADER_LEN..message.len() {
+            let mut damaged = message.clone();
+            for value in 0..=255 {
+                damaged[at] = value;
+                try_all(&damaged, context(&name));
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn random_bodies_have_an_answer(kind in 1_u8..=5, body in proptest::collection::vec(any::<u8>(), 0..300), flags in 0..8_u8) {
+        let mut message = vec![0xff; 16];
+        message.extend_from_slice(&((body.len() + HEADER_LEN) as u16).to_be_bytes());
+        message.push(kind);
+        message.extend_from_slice(&body);
+        try_all(&message, Context { four_octet: flags & 1 == 0, internal: flags & 2 == 0, add_path: flags & 4 != 0 });
+    }
+
+    #[test]
+    fn random_attributes_have_an_answer(attributes in proptest::collection::vec((any::<u8>(), 0..40_u8, proptest::collection::vec(any::<u8>(), 0..70)), 0..8)) {
+        let mut list = Vec::new();
+        for (flags, code, value) in attributes {
+            list.extend_from_slice(&[flags & 0xe0, code, value.len() as u8]);
+            list.extend_from_slice(&value);
+        }
+        let mut body = vec![0, 0];
+        body.extend_from_slice(&(list.len() as u16).to_be_bytes());
+        body.extend_from_slice(&list);
+        for four_octet in [true, false] {
+            let context = Context { four_octet, internal: four_octet, add_path: false };
+            match Decoder::new(context).decode(&body) {
+                Err(notification) => check(&notification),
+                Ok(parts) => { Update::new(&body, parts).changes().for_each(drop); }
+            }
+        }
+    }
+
+    #[test]
+    fn damaged_streams_have_an_answer(cuts in proptest::collection::vec((any::<usize>(), any::<u8>()), 1..6)) {
+        let mut stream: Vec<u8> = vectors().into_iter().filter(|(_, m)| m.len() < 200).flat_map(|(_, m)| m).collect();
+        for (at, value) in cuts {
+            let at = at % stream.len();
+            stream[at] = value;
+        }
+        if let Err(notification) = walk(&stream, Context { four_octet: true, internal: true, add_path: false }) {
+            check(&notification);
+        }
+    }
+
+    #[test]
+    fn random_octets_have_an_answer(octets in proptest::collection::vec(any::<u8>(), 0..100)) {
+        try_all(&octets, Context { four_octet: true, internal: true, add_path: false });
+    }
+}

@@ -1,0 +1,319 @@
+//! Two peers, a pipe between them that may be slow or stuck, and a clock that jumps from event to event.
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use super::super::wire::*;
+use super::super::*;
+
+pub(super) const A: usize = 0;
+pub(super) const B: usize = 1;
+
+/// What a peer told, without what it borrows.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Told {
+    Up,
+    Down(DownReason, Option<Duration>),
+    Changes(Vec<Change>),
+    EndOfRib,
+    Refresh,
+    RefreshBegun,
+    RefreshEnded,
+    LongLived,
+    Sweep,
+}
+
+/// One TCP connection: who opened it, what each side calls it, what is under way to each side.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) opener: usize,
+    pub(super) ends: [Option<Conn>; 2],
+    flight: [VecDeque<(Instant, Vec<u8>)>; 2],
+    /// When the far side learns that this one has closed.
+    closing: [Option<Instant>; 2],
+    pub(super) up: bool,
+}
+
+pub(super) struct Net {
+    pub(super) now: Instant,
+    pub(super) start: Instant,
+    pub(super) peers: [Peer; 2],
+    pub(super) told: [Vec<(Duration, Told)>; 2],
+    pub(super) links: Vec<Link>,
+    pub(super) delay: Duration,
+    /// Octets that one write or read moves at most.
+    pub(super) chunk: usize,
+    /// This side's socket takes nothing.
+    pub(super) stuck: [bool; 2],
+    /// No new connection reaches this side.
+    pub(super) deaf: [bool; 2],
+}
+
+pub(super) fn id(last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, 0, last)
+}
+
+/// Two neighbours of one AS, that differ only in their identifier.
+pub(super) fn configs() -> [PeerConfig; 2] {
+    [PeerConfig::new(65000, id(1), 65000), PeerConfig::new(65000, id(2), 65000)]
+}
+
+pub(super) fn route(number: u32) -> EvpnRoute {
+    let [a, b, c, d] = number.to_be_bytes();
+    EvpnRoute::MacIp(MacIp {
+        rd: Rd::ipv4(id(1), 1),
+        esi: Esi::ZERO,
+        tag: 0,
+        mac: vtep_dataplane::addr::MacAddr([2, 0, a, b, c, d]),
+        ip: None,
+        label: 100,
+        label2: None,
+    })
+}
+
+impl Net {
+    pub(super) fn new(configs: [PeerConfig; 2]) -> Self {
+        let [a, b] = configs;
+        let now = Instant::now();
+        Self {
+            now,
+            start: now,
+            peers: [Peer::new(a, 1), Peer::new(b, 2)],
+            told: [Vec::new(), Vec::new()],
+            links: Vec::new(),
+            delay: Duration::from_millis(10),
+            chunk: 1000,
+            stuck: [false; 2],
+            deaf: [false; 2],
+        }
+    }
+
+    /// Both started, and run until the session stands on both sides.
+    pub(super) fn established(configs: [PeerConfig; 2]) -> Self {
+        let mut net = Self::new(configs);
+        net.start_both();
+        net.run(Duration::from_secs(60));
+        for side in [A, B] {
+            assert_eq!(net.state(side), State::Established, "{:?}", net.told[side]);
+        }
+        net
+    }
+
+    pub(super) fn start_both(&mut self) {
+        for side in [A, B] {
+            self.peers[side].start(self.now);
+        }
+        self.settle();
+    }
+
+    pub(super) fn state(&self, side: usize) -> State {
+        self.peers[side].status().state
+    }
+
+    pub(super) fn what(&self, side: usize) -> Vec<Told> {
+        self.told[side].iter().map(|(_, told)| told.clone()).collect()
+    }
+
+    /// Time since the start of the one matching event.
+    pub(super) fn when(&self, side: usize, wanted: impl Fn(&Told) -> bool) -> Duration {
+        let found: Vec<_> = self.told[side].iter().filter(|(_, told)| wanted(told)).collect();
+        assert_eq!(found.len(), 1, "{:?}", self.told[side]);
+        found[0].0
+    }
+
+    /// Runs for a while of virtual time.
+    pub(super) fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        self.settle();
+        while let Some(next) = self.next_event().filter(|at| *at <= end) {
+            self.now = self.now.max(next);
+            for side in [A, B] {
+                self.peers[side].handle_timeout(self.now);
+            }
+            self.settle();
+        }
+        self.now = end;
+    }
+
+    fn next_event(&self) -> Option<Instant> {
+        let timers = self.peers.iter().filter_map(Peer::poll_timeout);
+        let flights =
+            self.links.iter().flat_map(|l| l.flight.iter().filter_map(|f| f.front().map(|(at, _)| *at)));
+        // What is under way arrives before the end does.
+        let closings = self.links.iter().flat_map(|l| {
+            let ends = l.closing.iter().zip(&l.flight);
+            ends.filter(|(_, flight)| flight.is_empty()).filter_map(|(at, _)| *at)
+        });
+        timers.chain(flights).chain(closings).min()
+    }
+
+    /// Does all that is due now, until nothing moves.
+    pub(super) fn settle(&mut self) {
+        for _ in 0..1_000_000 {
+            let moved = self.outputs() | self.write() | self.deliver();
+            if !moved {
+                return;
+            }
+        }
+        panic!("the peers don't come to rest");
+    }
+
+    fn outputs(&mut self) -> bool {
+        let mut moved = false;
+        for side in [A, B] {
+            let mut asked = Vec::new();
+            while let Some(output) = self.peers[side].poll_output(self.now) {
+                moved = true;
+                let told = match output {
+                    Output::Connect(conn) => {
+                        asked.push((conn, None));
+                        continue;
+                    }
+                    Output::Close { conn, farewell } => {
+                        asked.push((conn, Some(farewell)));
+                        continue;
+                    }
+                    Output::SessionUp(_) => Told::Up,
+                    Output::SessionDown { reason, keep_stale_for } => Told::Down(reason, keep_stale_for),
+                    Output::Update(update) => Told::Changes(update.changes().collect()),
+                    Output::EndOfRib => Told::EndOfRib,
+                    Output::RefreshRequested => Told::Refresh,
+                    Output::RefreshBegun => Told::RefreshBegun,
+                    Output::RefreshEnded => Told::RefreshEnded,
+                    Output::StaleLongLived => Told::LongLived,
+                    Output::SweepStale => Told::Sweep,
+                };
+                self.told[side].push((self.now - self.start, told));
+            }
+            for (conn, farewell) in asked {
+                match farewell {
+                    None => self.connect(side, conn),
+                    Some(farewell) => self.close(side, conn, farewell),
+                }
+            }
+        }
+        moved
+    }
+
+    fn connect(&mut self, side: usize, conn: Conn) {
+        let mut ends = [None; 2];
+        ends[side] = Some(conn);
+        let flight = [VecDeque::new(), VecDeque::new()];
+        self.links.push(Link { opener: side, ends, flight, closing: [None; 2], up: false });
+        let at = self.links.len() - 1;
+        if !self.deaf[1 - side] {
+            // An empty segment that arrives is the SYN.
+            self.links[at].flight[1 - side].push_back((self.now + self.delay, Vec::new()));
+        }
+    }
+
+    fn close(&mut self, side: usize, conn: Conn, farewell: Vec<u8>) {
+        let Some(link) = self.links.iter_mut().find(|l| l.ends[side] == Some(conn)) else { return };
+        link.ends[side] = None;
+        if !self.stuck[side] && !farewell.is_empty() {
+            link.flight[1 - side].push_back((self.now + self.delay, farewell));
+        }
+        link.closing[1 - side] = Some(self.now + self.delay);
+    }
+
+    /// Cuts a connection without a word, as a reset by a middlebox does.
+    pub(super) fn cut(&mut self) {
+        let ends: Vec<_> = self.links.drain(..).map(|l| l.ends).collect();
+        for end in ends {
+            for side in [A, B] {
+                if let Some(conn) = end[side] {
+                    self.peers[side].handle_closed(self.now, conn);
+                }
+            }
+        }
+        self.settle();
+    }
+
+    fn write(&mut self) -> bool {
+        let mut moved = false;
+        for link in self.links.iter_mut().filter(|l| l.up) {
+            for side in [A, B] {
+                let Some(conn) = link.ends[side].filter(|_| !self.stuck[side]) else { continue };
+                let waiting = self.peers[side].transmit(conn);
+                let octets = waiting[..waiting.len().min(self.chunk)].to_vec();
+                if !octets.is_empty() {
+                    self.peers[side].handle_written(self.now, conn, octets.len());
+                    link.flight[1 - side].push_back((self.now + self.delay, octets));
+                    moved = true;
+                }
+            }
+        }
+        moved
+    }
+
+    fn deliver(&mut self) -> bool {
+        let mut moved = false;
+        for at in 0..self.links.len() {
+            for side in [A, B] {
+                let due = self.links[at].flight[side].front().is_some_and(|(when, _)| *when <= self.now);
+                if due && let Some((_, octets)) = self.links[at].flight[side].pop_front() {
+                    moved = true;
+                    self.arrive(at, side, &octets);
+                }
+                let link = &mut self.links[at];
+                let gone =
+                    link.closing[side].is_some_and(|when| when <= self.now) && link.flight[side].is_empty();
+                if gone && !moved {
+                    link.closing[side] = None;
+                    moved = true;
+                    if let Some(conn) = link.ends[side].take() {
+                        self.peers[side].handle_closed(self.now, conn);
+                    }
+                }
+            }
+        }
+        moved
+    }
+
+    fn arrive(&mut self, at: usize, side: usize, octets: &[u8]) {
+        let link = &mut self.links[at];
+        if link.up {
+            if let Some(conn) = link.ends[side] {
+                self.peers[side].handle_bytes(conn, octets);
+            }
+            return;
+        }
+        let opener = link.opener;
+        let Some(ours) = link.ends[opener] else { return };
+        link.up = true;
+        link.ends[side] = self.peers[side].handle_accepted(self.now);
+        self.peers[opener].handle_connected(self.now, ours);
+        if self.links[at].ends[side].is_none() {
+            self.links[at].closing[opener] = Some(self.now + self.delay);
+        }
+    }
+
+    /// A stranger in place of B: the octets come to A over a connection that A accepts.
+    pub(super) fn stranger(&mut self, octets: &[u8]) -> Conn {
+        let conn = self.peers[A].handle_accepted(self.now).expect("A accepts");
+        self.peers[A].handle_bytes(conn, octets);
+        conn
+    }
+
+    /// The NOTIFICATION with which A closes its connections now.
+    pub(super) fn verdict(&mut self) -> Option<Notification> {
+        let mut found = None;
+        while let Some(output) = self.peers[A].poll_output(self.now) {
+            if let Output::Close { farewell, .. } = output {
+                found = parse_notification(&farewell);
+            }
+        }
+        found
+    }
+}
+
+fn parse_notification(octets: &[u8]) -> Option<Notification> {
+    let (kind, length) = read_header(octets, MESSAGE_LIMIT).ok()??;
+    assert_eq!(length, octets.len());
+    let context = Context { four_octet: true, internal: true, add_path: false };
+    match decode(kind, octets, &mut Decoder::new(context)).ok()? {
+        Message::Notification(notification) => Some(notification),
+        _ => None,
+    }
+}

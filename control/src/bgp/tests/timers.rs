@@ -1,0 +1,170 @@
+//! Each timer of a session, on a virtual clock.
+
+use std::time::Duration;
+
+use super::super::wire::*;
+use super::super::*;
+use super::net::*;
+
+const fn secs(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+fn is_down(told: &Told) -> bool {
+    matches!(told, Told::Down(..))
+}
+
+#[test]
+fn keepalives_hold_an_idle_session_for_a_day() {
+    let mut net = Net::established(configs());
+    net.run(secs(86_400));
+    assert_eq!(net.what(A), [Told::Up]);
+    // A third of 90 s, less up to a quarter.
+    let sent = net.peers[A].status().sent;
+    assert!((86_400 / 30..86_400 / 22).contains(&sent), "{sent} messages");
+}
+
+#[test]
+fn the_lower_hold_time_counts_and_fires_when_nothing_comes() {
+    let [mut a, b] = configs();
+    a.hold_time = 9;
+    let mut net = Net::established([a, b]);
+    net.stuck[B] = true;
+    let before = net.now - net.start;
+    net.deaf = [true; 2];
+    net.run(secs(60));
+    let Told::Down(reason, kept) = net.what(A)[1].clone() else { panic!("{:?}", net.told[A]) };
+    assert_eq!(reason, DownReason::Sent(Notification::new(4, 0, &[])));
+    assert_eq!(kept, Some(secs(120)), "RFC 8538: the hold timer keeps routes too");
+    let after = net.when(A, is_down) - before;
+    assert!(after > secs(5) && after <= secs(9), "{after:?}");
+}
+
+#[test]
+fn a_hold_time_of_zero_needs_no_keepalive() {
+    let [mut a, b] = configs();
+    a.hold_time = 0;
+    let mut net = Net::established([a, b]);
+    let sent = net.peers[A].status().sent;
+    net.stuck = [true; 2];
+    net.run(secs(100_000));
+    assert_eq!(net.what(A), [Told::Up]);
+    assert_eq!(net.peers[A].status().sent, sent);
+}
+
+#[test]
+fn a_peer_that_reads_nothing_ends_by_the_send_hold_timer() {
+    let [mut a, b] = configs();
+    a.send_hold = secs(40);
+    let mut net = Net::established([a, b]);
+    // What A writes is stuck, while B goes on to speak: the hold timer of A never fires.
+    net.stuck[A] = true;
+    net.deaf = [true; 2];
+    let before = net.now - net.start;
+    net.peers[A].send(net.now, &end_of_rib()).unwrap();
+    net.run(secs(60));
+    assert!(matches!(net.what(A)[1], Told::Down(DownReason::SendHold, Some(_))), "{:?}", net.told[A]);
+    assert_eq!(net.when(A, is_down) - before, secs(40));
+}
+
+#[test]
+fn progress_of_one_octet_keeps_the_send_hold_timer_off() {
+    let [mut a, b] = configs();
+    a.send_hold = secs(40);
+    // No hold timer of the other side comes before.
+    a.hold_time = 0;
+    let mut net = Net::established([a, b]);
+    let conn = net
+        .links
+        .iter()
+        .find_map(|l| l.ends.iter().all(Option::is_some).then_some(l.ends[A]))
+        .flatten()
+        .unwrap();
+    net.stuck[A] = true;
+    for _ in 0..20 {
+        net.peers[A].send(net.now, &end_of_rib()).unwrap();
+    }
+    for _ in 0..8 {
+        net.run(secs(10));
+        net.peers[A].handle_written(net.now, conn, 1);
+    }
+    assert_eq!(net.what(A), [Told::Up]);
+    net.run(secs(50));
+    assert!(matches!(net.what(A)[1], Told::Down(DownReason::SendHold, _)));
+}
+
+#[test]
+fn one_octet_a_second_does_not_count_as_a_message() {
+    let [mut a, b] = configs();
+    a.passive = true;
+    a.hold_time = 30;
+    let mut net = Net::new([a, b.clone()]);
+    net.peers[A].start(net.now);
+    let conn = net.stranger(&[b.open(false, false).emit().unwrap(), KEEPALIVE.to_vec()].concat());
+    net.settle();
+    let mut update = Vec::new();
+    withdraw((0..60).map(route), MESSAGE_LIMIT, |m| update = m.to_vec());
+    for octet in update.iter().take(31) {
+        net.run(secs(1));
+        net.peers[A].handle_bytes(conn, &[*octet]);
+    }
+    net.run(Duration::ZERO);
+    assert_eq!(net.when(A, is_down), secs(30));
+}
+
+#[test]
+fn a_peer_that_accepts_but_says_nothing_is_left_after_four_minutes() {
+    let [mut a, b] = configs();
+    a.passive = true;
+    let mut net = Net::new([a, b]);
+    net.peers[A].start(net.now);
+    net.stranger(&[]);
+    net.run(secs(239));
+    assert_eq!(net.state(A), State::OpenSent);
+    net.run(secs(1));
+    assert_eq!(net.peers[A].status().last_down, Some(DownReason::Sent(Notification::new(4, 0, &[]))));
+}
+
+#[test]
+fn connecting_is_tried_again_with_jitter() {
+    let mut net = Net::new(configs());
+    net.deaf = [true; 2];
+    net.peers[A].start(net.now);
+    net.settle();
+    assert_eq!(net.state(A), State::Connect);
+    net.run(secs(1000));
+    // Every 7.5 to 10 s.
+    let tries = net.links.len();
+    assert!((100..=134).contains(&tries), "{tries}");
+    assert!(net.links.iter().filter(|l| l.ends[A].is_some()).count() <= 1, "the slow ones are closed");
+    net.deaf = [false; 2];
+    net.peers[B].start(net.now);
+    net.run(secs(11));
+    assert_eq!(net.state(A), State::Established);
+}
+
+#[test]
+fn a_refused_connection_is_tried_again() {
+    let mut net = Net::new(configs());
+    net.peers[A].start(net.now);
+    // B is not started: it closes what it accepts.
+    net.run(secs(100));
+    assert!((10..=14).contains(&net.links.len()), "{}", net.links.len());
+    assert_ne!(net.state(A), State::Idle);
+}
+
+#[test]
+fn a_session_that_lasted_forgets_its_errors() {
+    let mut net = Net::established(configs());
+    for _ in 0..8 {
+        net.cut();
+        net.run(secs(61));
+        assert_eq!(net.state(A), State::Established);
+    }
+    net.run(secs(3600));
+    let before = net.now - net.start;
+    net.cut();
+    net.run(secs(10));
+    let up = net.told[A].iter().rfind(|(_, t)| *t == Told::Up).unwrap().0;
+    assert!(up - before < secs(2), "{:?}", up - before);
+}

@@ -1,0 +1,87 @@
+//! BGP messages: octets in, our own types out, and back.
+//!
+//! ```text
+//! octets -> read_header -> Decoder (UPDATE) | Open | Notification | RouteRefresh -> Message
+//! ```
+//!
+//! This room is the one adapter between vtepd and the octets. The crate `rustbgpd-wire` reads and writes OPEN,
+//! NOTIFICATION and ROUTE-REFRESH. UPDATE is read here: the crate decodes all routes into a list before it says what
+//! is wrong, loses the key of a malformed route, and deviates from RFC 7606 in what some faults cost.
+
+pub(crate) mod attribute;
+mod community;
+mod evpn;
+mod header;
+mod notification;
+mod open;
+mod reader;
+mod refresh;
+mod revised;
+mod update;
+
+pub use attribute::{
+    AS_TRANS, Aggregator, AsPath, Attributes, Origin, Pmsi, Segment as PathSegment, Tunnel, UnknownAttribute,
+};
+pub use community::ExtendedCommunity;
+pub use evpn::{AutoDiscovery, Esi, EvpnRoute, MacIp, Multicast, Prefix, Rd, Segment};
+pub use header::{EXTENDED_LIMIT, HEADER_LEN, KEEPALIVE, MESSAGE_LIMIT, MessageType, read_header};
+pub use notification::{CEASE, Notification, cease};
+pub use open::{Capability, Family, LongLivedFamily, Open, RestartFamily};
+pub use refresh::{RefreshKind, RouteRefresh};
+pub use revised::{Action, Context, Fault};
+pub use update::{Change, Decoder, Encoding, Parts, Update, announce, end_of_rib, withdraw};
+
+/// One message.
+#[derive(Debug, Clone)]
+pub enum Message<'a> {
+    /// OPEN
+    Open(Open),
+    /// UPDATE
+    Update(Update<'a>),
+    /// NOTIFICATION
+    Notification(Notification),
+    /// KEEPALIVE
+    Keepalive,
+    /// ROUTE-REFRESH; None for a subtype that we don't know.
+    RouteRefresh(Option<RouteRefresh>),
+}
+
+/// Reads one whole message, whose header [`read_header`] has accepted.
+///
+/// # Errors
+/// The NOTIFICATION that has to end the session. Never panics, whatever the octets are.
+pub fn decode<'a>(
+    kind: MessageType,
+    message: &'a [u8],
+    decoder: &mut Decoder,
+) -> Result<Message<'a>, Notification> {
+    let body = message.get(HEADER_LEN..).unwrap_or_default();
+    match kind {
+        MessageType::Open => Open::parse(body).map(Message::Open),
+        MessageType::Update => decoder.decode(body).map(|parts| Message::Update(Update::new(body, parts))),
+        MessageType::Notification => Notification::parse(body)
+            .map(Message::Notification)
+            .ok_or_else(|| Notification::new(1, 2, &(message.len() as u16).to_be_bytes())),
+        MessageType::Keepalive => Ok(Message::Keepalive),
+        MessageType::RouteRefresh => RouteRefresh::parse(body).map(Message::RouteRefresh),
+    }
+}
+
+/// Reads octets as a stream of messages, and walks all routes that come out: how many there are. It is what a fuzz
+/// target calls, and does nothing else than a session does.
+///
+/// # Errors
+/// The NOTIFICATION that the first fault costs, where it costs the session.
+pub fn walk(octets: &[u8], context: Context) -> Result<usize, Notification> {
+    let mut decoder = Decoder::new(context);
+    let mut rest = octets;
+    let mut routes = 0;
+    while let Some((kind, length)) = read_header(rest, EXTENDED_LIMIT)? {
+        let Some((message, next)) = rest.split_at_checked(length) else { break };
+        if let Message::Update(update) = decode(kind, message, &mut decoder)? {
+            routes += update.changes().count();
+        }
+        rest = next;
+    }
+    Ok(routes)
+}

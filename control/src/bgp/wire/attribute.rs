@@ -1,0 +1,328 @@
+//! Path attributes: the types, their codes, and how they are written.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::community::ExtendedCommunity;
+use super::reader::{put_ip, put_u24};
+
+/// Attribute type codes (IANA "BGP Path Attributes").
+pub(super) mod code {
+    pub(crate) const ORIGIN: u8 = 1;
+    pub(crate) const AS_PATH: u8 = 2;
+    pub(crate) const NEXT_HOP: u8 = 3;
+    pub(crate) const MED: u8 = 4;
+    pub(crate) const LOCAL_PREF: u8 = 5;
+    pub(crate) const ATOMIC_AGGREGATE: u8 = 6;
+    pub(crate) const AGGREGATOR: u8 = 7;
+    pub(crate) const COMMUNITIES: u8 = 8;
+    pub(crate) const ORIGINATOR_ID: u8 = 9;
+    pub(crate) const CLUSTER_LIST: u8 = 10;
+    pub(crate) const MP_REACH: u8 = 14;
+    pub(crate) const MP_UNREACH: u8 = 15;
+    pub(crate) const EXTENDED_COMMUNITIES: u8 = 16;
+    pub(crate) const AS4_PATH: u8 = 17;
+    pub(crate) const AS4_AGGREGATOR: u8 = 18;
+    pub(crate) const PMSI_TUNNEL: u8 = 22;
+    pub(crate) const IPV6_EXTENDED_COMMUNITIES: u8 = 25;
+    pub(crate) const LARGE_COMMUNITIES: u8 = 32;
+}
+
+/// Attribute flags (RFC 4271 section 4.3).
+pub(super) mod flag {
+    pub(crate) const OPTIONAL: u8 = 0x80;
+    pub(crate) const TRANSITIVE: u8 = 0x40;
+    pub(crate) const PARTIAL: u8 = 0x20;
+    pub(crate) const EXTENDED: u8 = 0x10;
+}
+
+/// The AS number that stands for one of 4 octets where only 2 fit (RFC 6793).
+pub const AS_TRANS: u16 = 23456;
+
+/// ORIGIN (RFC 4271 section 5.1.1); the lower is preferred.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+#[repr(u8)]
+pub enum Origin {
+    /// Interior to the originating AS.
+    #[default]
+    Igp = 0,
+    /// Learned by EGP.
+    Egp = 1,
+    /// By other means.
+    Incomplete = 2,
+}
+
+/// One segment of an AS_PATH.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Segment {
+    /// AS_SET: counts as one hop.
+    Set(Vec<u32>),
+    /// AS_SEQUENCE, nearest AS first.
+    Sequence(Vec<u32>),
+}
+
+impl Segment {
+    /// The type octet, and the AS numbers in their order.
+    #[must_use]
+    pub const fn parts(&self) -> (u8, &Vec<u32>) {
+        match self {
+            Self::Set(list) => (1, list),
+            Self::Sequence(list) => (2, list),
+        }
+    }
+}
+
+/// AS_PATH (RFC 4271 section 5.1.2), always of 4-octet numbers; empty for a route of our own AS.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct AsPath(pub Vec<Segment>);
+
+impl AsPath {
+    /// Hops for path selection: an AS_SET counts as one (RFC 4271 section 9.1.2.2).
+    #[must_use]
+    pub fn hops(&self) -> usize {
+        self.0.iter().map(|s| if let Segment::Sequence(list) = s { list.len() } else { 1 }).sum()
+    }
+
+    /// True if `asn` occurs anywhere: a loop if it is ours.
+    #[must_use]
+    pub fn contains(&self, asn: u32) -> bool {
+        self.0.iter().any(|s| s.parts().1.contains(&asn))
+    }
+
+    /// The nearest AS, which sent us the route.
+    #[must_use]
+    pub fn first(&self) -> Option<u32> {
+        self.0
+            .first()
+            .and_then(|s| if let Segment::Sequence(list) = s { list.first().copied() } else { None })
+    }
+
+    /// Puts our AS before the others, as RFC 4271 section 5.1.2 b wants towards an external peer.
+    pub fn prepend(&mut self, asn: u32) {
+        match self.0.first_mut() {
+            Some(Segment::Sequence(list)) if list.len() < 255 => list.insert(0, asn),
+            _ => self.0.insert(0, Segment::Sequence(vec![asn])),
+        }
+    }
+}
+
+/// AGGREGATOR (RFC 4271 section 5.1.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Aggregator {
+    /// The AS that aggregated.
+    pub asn: u32,
+    /// Its router.
+    pub router: Ipv4Addr,
+}
+
+/// PMSI_TUNNEL (RFC 6514 section 5): how broadcast reaches the sender of a type 3 route.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Pmsi {
+    /// Flags; bit 0 is "leaf information required".
+    pub flags: u8,
+    /// Raw 24-bit label: the VNI (RFC 8365 section 5.1.3).
+    pub label: u32,
+    /// The tunnel.
+    pub tunnel: Tunnel,
+}
+
+/// The tunnel of a PMSI attribute.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Tunnel {
+    /// Type 6: copies to this address. None if the attribute has no address.
+    IngressReplication(Option<IpAddr>),
+    /// Another defined type, with its identifier as sent.
+    Other(u8, Vec<u8>),
+}
+
+/// An optional transitive attribute that we don't know: passed on with the Partial bit (RFC 4271 section 5).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UnknownAttribute {
+    /// Flags as received.
+    pub flags: u8,
+    /// Type code.
+    pub code: u8,
+    /// Value as received.
+    pub value: Vec<u8>,
+}
+
+/// What all routes of one UPDATE share.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Attributes {
+    /// ORIGIN.
+    pub origin: Origin,
+    /// AS_PATH.
+    pub as_path: AsPath,
+    /// The next hop in MP_REACH_NLRI. It may be an address that no VTEP can have.
+    pub next_hop: IpAddr,
+    /// MULTI_EXIT_DISC.
+    pub med: Option<u32>,
+    /// LOCAL_PREF; None from an external peer.
+    pub local_pref: Option<u32>,
+    /// ATOMIC_AGGREGATE is there.
+    pub atomic_aggregate: bool,
+    /// AGGREGATOR.
+    pub aggregator: Option<Aggregator>,
+    /// COMMUNITIES (RFC 1997).
+    pub communities: Vec<u32>,
+    /// ORIGINATOR_ID (RFC 4456); None from an external peer.
+    pub originator_id: Option<Ipv4Addr>,
+    /// CLUSTER_LIST (RFC 4456), nearest reflector first; empty from an external peer.
+    pub cluster_list: Vec<Ipv4Addr>,
+    /// EXTENDED COMMUNITIES (RFC 4360), in the order received.
+    pub extended: Vec<ExtendedCommunity>,
+    /// PMSI_TUNNEL.
+    pub pmsi: Option<Pmsi>,
+    /// IPv6 address specific extended communities (RFC 5701).
+    pub ipv6_extended: Vec<[u8; 20]>,
+    /// LARGE_COMMUNITIES (RFC 8092).
+    pub large: Vec<[u32; 3]>,
+    /// Optional transitive attributes that we don't know.
+    pub unknown: Vec<UnknownAttribute>,
+}
+
+impl Attributes {
+    /// The attributes of a route of our own: ORIGIN IGP, an empty AS_PATH, this next hop, nothing else.
+    #[must_use]
+    pub const fn local(next_hop: IpAddr) -> Self {
+        Self {
+            origin: Origin::Igp,
+            as_path: AsPath(Vec::new()),
+            next_hop,
+            med: None,
+            local_pref: None,
+            atomic_aggregate: false,
+            aggregator: None,
+            communities: Vec::new(),
+            originator_id: None,
+            cluster_list: Vec::new(),
+            extended: Vec::new(),
+            pmsi: None,
+            ipv6_extended: Vec::new(),
+            large: Vec::new(),
+            unknown: Vec::new(),
+        }
+    }
+
+    /// Appends all attributes but MP_REACH_NLRI, in the order of their codes. `four_octet`: the peer reads AS
+    /// numbers of 4 octets; if not, AS4_PATH and AS4_AGGREGATOR carry what does not fit (RFC 6793 section 4.2.2).
+    pub(super) fn emit(&self, out: &mut Vec<u8>, four_octet: bool) {
+        put(out, 0x40, code::ORIGIN, |v| v.push(self.origin as u8));
+        // FRR writes AS_PATH with a 2-octet length always; so do we, to be alike on the wire.
+        put_extended(out, 0x40, code::AS_PATH, |v| emit_path(v, &self.as_path, four_octet));
+        if let Some(med) = self.med {
+            put(out, 0x80, code::MED, |v| v.extend_from_slice(&med.to_be_bytes()));
+        }
+        if let Some(preference) = self.local_pref {
+            put(out, 0x40, code::LOCAL_PREF, |v| v.extend_from_slice(&preference.to_be_bytes()));
+        }
+        if self.atomic_aggregate {
+            put(out, 0x40, code::ATOMIC_AGGREGATE, |_| {});
+        }
+        if let Some(aggregator) = self.aggregator {
+            put(out, 0xc0, code::AGGREGATOR, |v| emit_aggregator(v, aggregator, four_octet));
+        }
+        self.emit_optional(out);
+        let wide = |asn: &u32| u16::try_from(*asn).is_err();
+        if !four_octet && self.as_path.0.iter().any(|s| s.parts().1.iter().any(wide)) {
+            put(out, 0xc0, code::AS4_PATH, |v| emit_path(v, &self.as_path, true));
+        }
+        if let Some(aggregator) = self.aggregator.filter(|a| !four_octet && wide(&a.asn)) {
+            put(out, 0xc0, code::AS4_AGGREGATOR, |v| emit_aggregator(v, aggregator, true));
+        }
+        if let Some(pmsi) = &self.pmsi {
+            put(out, 0xc0, code::PMSI_TUNNEL, |v| pmsi.emit(v));
+        }
+        if !self.ipv6_extended.is_empty() {
+            let value = self.ipv6_extended.as_flattened();
+            put(out, 0xc0, code::IPV6_EXTENDED_COMMUNITIES, |v| v.extend_from_slice(value));
+        }
+        if !self.large.is_empty() {
+            let words = self.large.as_flattened();
+            put(out, 0xc0, code::LARGE_COMMUNITIES, |v| v.extend(words.iter().flat_map(|w| w.to_be_bytes())));
+        }
+        for unknown in &self.unknown {
+            let flags = (unknown.flags & 0xc0) | flag::PARTIAL;
+            put(out, flags, unknown.code, |v| v.extend_from_slice(&unknown.value));
+        }
+    }
+
+    fn emit_optional(&self, out: &mut Vec<u8>) {
+        if !self.communities.is_empty() {
+            let words = self.communities.iter();
+            put(out, 0xc0, code::COMMUNITIES, |v| v.extend(words.flat_map(|w| w.to_be_bytes())));
+        }
+        if let Some(id) = self.originator_id {
+            put(out, 0x80, code::ORIGINATOR_ID, |v| v.extend_from_slice(&id.octets()));
+        }
+        if !self.cluster_list.is_empty() {
+            let ids = self.cluster_list.iter();
+            put(out, 0x80, code::CLUSTER_LIST, |v| v.extend(ids.flat_map(|id| id.octets())));
+        }
+        if !self.extended.is_empty() {
+            let all = self.extended.iter();
+            put(out, 0xc0, code::EXTENDED_COMMUNITIES, |v| v.extend(all.flat_map(|c| c.0)));
+        }
+    }
+}
+
+impl Pmsi {
+    fn emit(&self, out: &mut Vec<u8>) {
+        let kind = if let Tunnel::Other(kind, _) = &self.tunnel { *kind } else { 6 };
+        out.extend_from_slice(&[self.flags, kind]);
+        put_u24(out, self.label);
+        match &self.tunnel {
+            Tunnel::IngressReplication(Some(address)) => put_ip(out, *address),
+            Tunnel::IngressReplication(None) => {}
+            Tunnel::Other(_, identifier) => out.extend_from_slice(identifier),
+        }
+    }
+}
+
+fn emit_path(out: &mut Vec<u8>, path: &AsPath, four_octet: bool) {
+    for (kind, list) in path.0.iter().map(Segment::parts) {
+        for chunk in list.chunks(255) {
+            out.extend_from_slice(&[kind, chunk.len() as u8]);
+            for asn in chunk {
+                put_asn(out, *asn, four_octet);
+            }
+        }
+    }
+}
+
+fn emit_aggregator(out: &mut Vec<u8>, aggregator: Aggregator, four_octet: bool) {
+    put_asn(out, aggregator.asn, four_octet);
+    out.extend_from_slice(&aggregator.router.octets());
+}
+
+fn put_asn(out: &mut Vec<u8>, asn: u32, four_octet: bool) {
+    if four_octet {
+        out.extend_from_slice(&asn.to_be_bytes());
+    } else {
+        out.extend_from_slice(&u16::try_from(asn).unwrap_or(AS_TRANS).to_be_bytes());
+    }
+}
+
+/// Appends an attribute with the short length where the value fits.
+fn put(out: &mut Vec<u8>, flags: u8, code: u8, value: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend_from_slice(&[flags, code, 0]);
+    value(out);
+    let length = out.len() - start - 3;
+    if let Ok(short) = u8::try_from(length) {
+        out[start + 2] = short;
+    } else {
+        out[start] |= flag::EXTENDED;
+        let [high, low] = (length as u16).to_be_bytes();
+        out[start + 2] = high;
+        out.insert(start + 3, low);
+    }
+}
+
+/// Appends an attribute with a 2-octet length.
+pub(super) fn put_extended(out: &mut Vec<u8>, flags: u8, code: u8, value: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend_from_slice(&[flags | flag::EXTENDED, code, 0, 0]);
+    value(out);
+    let length = (out.len() - start - 4) as u16;
+    out[start + 2..start + 4].copy_from_slice(&length.to_be_bytes());
+}

@@ -1,0 +1,392 @@
+//! EVPN routes as they stand in MP_REACH_NLRI and MP_UNREACH_NLRI (RFC 7432 section 7, RFC 9136).
+//!
+//! ```text
+//! | type: 1 | length: 1 | value: length octets |  ... repeated to the end of the attribute
+//! ```
+//!
+//! [`Nlri`] walks such bytes without allocation. Labels are raw 24-bit numbers (RFC 8365 section 5.1.3).
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use vtep_dataplane::addr::MacAddr;
+
+use super::reader::{Reader, put_ip, put_u24};
+
+/// A route distinguisher (RFC 4364 section 4.2), as it stands on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Rd(pub [u8; 8]);
+
+impl Rd {
+    /// Type 1: an IPv4 address and a number, as RFC 7432 section 7.9 recommends.
+    #[must_use]
+    pub const fn ipv4(address: Ipv4Addr, number: u16) -> Self {
+        let [a, b, c, d] = address.octets();
+        let [high, low] = number.to_be_bytes();
+        Self([0, 1, a, b, c, d, high, low])
+    }
+}
+
+impl fmt::Display for Rd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [_, kind, a, b, c, d, e, g] = self.0;
+        let low = u16::from_be_bytes([e, g]);
+        match (self.0[0], kind) {
+            (0, 0) => write!(f, "{}:{}", u16::from_be_bytes([a, b]), u32::from_be_bytes([c, d, e, g])),
+            (0, 1) => write!(f, "{}:{low}", Ipv4Addr::new(a, b, c, d)),
+            (0, 2) => write!(f, "{}:{low}", u32::from_be_bytes([a, b, c, d])),
+            _ => write!(f, "0x{:016x}", u64::from_be_bytes(self.0)),
+        }
+    }
+}
+
+/// An Ethernet segment identifier (RFC 7432 section 5); zero where a host has one link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Esi(pub [u8; 10]);
+
+impl Esi {
+    /// The ESI of a host with one link.
+    pub const ZERO: Self = Self([0; 10]);
+}
+
+impl fmt::Display for Esi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, octet) in self.0.iter().enumerate() {
+            write!(f, "{}{octet:02x}", if place == 0 { "" } else { ":" })?;
+        }
+        Ok(())
+    }
+}
+
+/// Type 1: Ethernet auto-discovery (RFC 7432 section 7.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AutoDiscovery {
+    /// Route distinguisher.
+    pub rd: Rd,
+    /// The segment.
+    pub esi: Esi,
+    /// Ethernet tag; 0xffff_ffff for a route per segment.
+    pub tag: u32,
+    /// Raw 24-bit label.
+    pub label: u32,
+}
+
+/// Type 2: a MAC address, with or without an IP address (RFC 7432 section 7.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MacIp {
+    /// Route distinguisher.
+    pub rd: Rd,
+    /// The segment of the host.
+    pub esi: Esi,
+    /// Ethernet tag.
+    pub tag: u32,
+    /// The host, as sent: it may be no unicast address.
+    pub mac: MacAddr,
+    /// The address of the host, where the route has one.
+    pub ip: Option<IpAddr>,
+    /// Raw 24-bit label: the layer 2 VNI.
+    pub label: u32,
+    /// Raw 24-bit second label: the layer 3 VNI (RFC 9135).
+    pub label2: Option<u32>,
+}
+
+/// Type 3: inclusive multicast Ethernet tag (RFC 7432 section 7.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Multicast {
+    /// Route distinguisher.
+    pub rd: Rd,
+    /// Ethernet tag.
+    pub tag: u32,
+    /// The router that sent it.
+    pub originator: IpAddr,
+}
+
+/// Type 4: Ethernet segment (RFC 7432 section 7.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Segment {
+    /// Route distinguisher.
+    pub rd: Rd,
+    /// The segment.
+    pub esi: Esi,
+    /// The router that is attached to it.
+    pub originator: IpAddr,
+}
+
+/// Type 5: an IP prefix (RFC 9136 section 3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Prefix {
+    /// Route distinguisher.
+    pub rd: Rd,
+    /// Overlay index by segment.
+    pub esi: Esi,
+    /// Ethernet tag.
+    pub tag: u32,
+    /// The prefix; its family is also that of the gateway.
+    pub prefix: IpAddr,
+    /// Bits of the prefix, 0 to 32 or 128.
+    pub length: u8,
+    /// Overlay index by gateway; unspecified for none.
+    pub gateway: IpAddr,
+    /// Raw 24-bit label: the layer 3 VNI.
+    pub label: u32,
+}
+
+/// One EVPN route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EvpnRoute {
+    /// Type 1.
+    AutoDiscovery(AutoDiscovery),
+    /// Type 2.
+    MacIp(MacIp),
+    /// Type 3.
+    Multicast(Multicast),
+    /// Type 4.
+    Segment(Segment),
+    /// Type 5.
+    Prefix(Prefix),
+}
+
+impl EvpnRoute {
+    /// The route with all that is not part of its key set to zero. Two routes are the same prefix of BGP
+    /// when their keys are equal: the ESI of types 2 and 5, the gateway, and all labels are not in the key
+    /// (RFC 7432 sections 7.1 and 7.2, RFC 9136 section 3.1). Peers withdraw with other labels than they announced.
+    #[must_use]
+    pub const fn key(self) -> Self {
+        match self {
+            Self::AutoDiscovery(r) => Self::AutoDiscovery(AutoDiscovery { label: 0, ..r }),
+            Self::MacIp(r) => Self::MacIp(MacIp { esi: Esi::ZERO, label: 0, label2: None, ..r }),
+            Self::Prefix(r) => {
+                let gateway = match r.gateway {
+                    IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                    IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+                };
+                Self::Prefix(Prefix { esi: Esi::ZERO, gateway, label: 0, ..r })
+            }
+            Self::Multicast(_) | Self::Segment(_) => self,
+        }
+    }
+
+    /// The route type octet, 1 to 5.
+    #[must_use]
+    pub const fn route_type(self) -> u8 {
+        match self {
+            Self::AutoDiscovery(_) => 1,
+            Self::MacIp(_) => 2,
+            Self::Multicast(_) => 3,
+            Self::Segment(_) => 4,
+            Self::Prefix(_) => 5,
+        }
+    }
+
+    /// Appends type, length and value.
+    pub(super) fn emit(self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&[self.route_type(), 0]);
+        match self {
+            Self::AutoDiscovery(r) => {
+                out.extend_from_slice(&r.rd.0);
+                out.extend_from_slice(&r.esi.0);
+                out.extend_from_slice(&r.tag.to_be_bytes());
+                put_u24(out, r.label);
+            }
+            Self::MacIp(r) => emit_mac_ip(out, &r),
+            Self::Multicast(r) => {
+                out.extend_from_slice(&r.rd.0);
+                out.extend_from_slice(&r.tag.to_be_bytes());
+                out.push(bits(r.originator));
+                put_ip(out, r.originator);
+            }
+            Self::Segment(r) => {
+                out.extend_from_slice(&r.rd.0);
+                out.extend_from_slice(&r.esi.0);
+                out.push(bits(r.originator));
+                put_ip(out, r.originator);
+            }
+            Self::Prefix(r) => {
+                out.extend_from_slice(&r.rd.0);
+                out.extend_from_slice(&r.esi.0);
+                out.extend_from_slice(&r.tag.to_be_bytes());
+                out.push(r.length);
+                put_ip(out, r.prefix);
+                put_ip(out, r.gateway);
+                put_u24(out, r.label);
+            }
+        }
+        // The longest value, a type 5 of IPv6, has 58 octets.
+        out[start + 1] = (out.len() - start - 2) as u8;
+    }
+}
+
+fn emit_mac_ip(out: &mut Vec<u8>, r: &MacIp) {
+    out.extend_from_slice(&r.rd.0);
+    out.extend_from_slice(&r.esi.0);
+    out.extend_from_slice(&r.tag.to_be_bytes());
+    out.push(48);
+    out.extend_from_slice(&r.mac.0);
+    out.push(r.ip.map_or(0, bits));
+    if let Some(ip) = r.ip {
+        put_ip(out, ip);
+    }
+    put_u24(out, r.label);
+    if let Some(label) = r.label2 {
+        put_u24(out, label);
+    }
+}
+
+/// The octets of the longest route with its type and length: a type 5 of IPv6.
+pub(super) const LONGEST_ROUTE: usize = 60;
+
+const fn bits(ip: IpAddr) -> u8 {
+    if ip.is_ipv4() { 32 } else { 128 }
+}
+
+/// What one NLRI is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parsed {
+    /// A sound route.
+    Route(EvpnRoute),
+    /// Malformed, but its key can be read: it is withdrawn (RFC 7606 section 5.3).
+    Malformed(EvpnRoute),
+    /// A type that we don't know: skipped by its length (RFC 7606 section 5.4).
+    Unknown,
+}
+
+/// Bytes of NLRI that [`Nlri::check`] has walked once, so that walking them again can't fail.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Nlri<'a> {
+    rest: &'a [u8],
+    add_path: bool,
+}
+
+/// How many NLRI there are of each sort.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Counts {
+    pub(super) sound: u32,
+    pub(super) malformed: u32,
+    pub(super) unknown: u32,
+}
+
+impl<'a> Nlri<'a> {
+    /// Walks all of `bytes`. `None` if an NLRI can't be delimited, or one is malformed so that its key is lost:
+    /// what follows can't be trusted then. With `add_path` each has a path identifier before it (RFC 7911).
+    pub(super) fn check(bytes: &'a [u8], add_path: bool) -> Option<Counts> {
+        let mut walk = Self::new(bytes, add_path);
+        let mut counts = Counts::default();
+        while !walk.rest.is_empty() {
+            match walk.step()? {
+                Parsed::Route(_) => counts.sound += 1,
+                Parsed::Malformed(_) => counts.malformed += 1,
+                Parsed::Unknown => counts.unknown += 1,
+            }
+        }
+        Some(counts)
+    }
+
+    pub(super) const fn new(bytes: &'a [u8], add_path: bool) -> Self {
+        Self { rest: bytes, add_path }
+    }
+
+    #[inline]
+    fn step(&mut self) -> Option<Parsed> {
+        let mut reader = Reader(self.rest);
+        if self.add_path {
+            reader.u32()?;
+        }
+        let [kind, length] = reader.array()?;
+        let value = reader.bytes(usize::from(length))?;
+        self.rest = reader.0;
+        parse(kind, value)
+    }
+}
+
+impl Iterator for Nlri<'_> {
+    type Item = Parsed;
+
+    #[inline]
+    fn next(&mut self) -> Option<Parsed> {
+        self.step()
+    }
+}
+
+fn parse(kind: u8, value: &[u8]) -> Option<Parsed> {
+    let reader = Reader(value);
+    let (route, sound) = match kind {
+        1 => auto_discovery(reader)?,
+        2 => mac_ip(reader)?,
+        3 => multicast(reader)?,
+        4 => segment(reader)?,
+        5 => prefix(reader)?,
+        _ => return Some(Parsed::Unknown),
+    };
+    Some(if sound { Parsed::Route(route) } else { Parsed::Malformed(route) })
+}
+
+/// Octets of an address by its length in bits; where that is wrong, by the length of the whole NLRI.
+fn address_octets(bits: u8, by_length: Option<usize>) -> Option<usize> {
+    match bits {
+        0 => Some(0),
+        32 => Some(4),
+        128 => Some(16),
+        _ => by_length,
+    }
+}
+
+fn auto_discovery(mut r: Reader<'_>) -> Option<(EvpnRoute, bool)> {
+    let (rd, esi, tag) = (Rd(r.array()?), Esi(r.array()?), r.u32()?);
+    let sound = r.0.len() == 3;
+    let label = r.u24().unwrap_or(0);
+    Some((EvpnRoute::AutoDiscovery(AutoDiscovery { rd, esi, tag, label }), sound))
+}
+
+fn mac_ip(mut r: Reader<'_>) -> Option<(EvpnRoute, bool)> {
+    let by_length = match r.0.len() {
+        33 | 36 => Some(0),
+        37 | 40 => Some(4),
+        49 | 52 => Some(16),
+        _ => None,
+    };
+    let (rd, esi, tag, mac_bits) = (Rd(r.array()?), Esi(r.array()?), r.u32()?, r.u8()?);
+    let (mac, ip_bits) = (MacAddr(r.array()?), r.u8()?);
+    let octets = address_octets(ip_bits, by_length)?;
+    let ip = if octets == 0 { None } else { Some(r.ip(octets)?) };
+    let sound = mac_bits == 48 && matches!(ip_bits, 0 | 32 | 128) && matches!(r.0.len(), 3 | 6);
+    let label = r.u24().unwrap_or(0);
+    let label2 = r.u24();
+    Some((EvpnRoute::MacIp(MacIp { rd, esi, tag, mac, ip, label, label2 }), sound))
+}
+
+fn multicast(mut r: Reader<'_>) -> Option<(EvpnRoute, bool)> {
+    let by_length = match r.0.len() {
+        17 => Some(4),
+        29 => Some(16),
+        _ => None,
+    };
+    let (rd, tag, ip_bits) = (Rd(r.array()?), r.u32()?, r.u8()?);
+    let originator = r.ip(address_octets(ip_bits, by_length)?)?;
+    let sound = bits(originator) == ip_bits && r.0.is_empty();
+    Some((EvpnRoute::Multicast(Multicast { rd, tag, originator }), sound))
+}
+
+fn segment(mut r: Reader<'_>) -> Option<(EvpnRoute, bool)> {
+    let by_length = match r.0.len() {
+        23 => Some(4),
+        35 => Some(16),
+        _ => None,
+    };
+    let (rd, esi, ip_bits) = (Rd(r.array()?), Esi(r.array()?), r.u8()?);
+    let originator = r.ip(address_octets(ip_bits, by_length)?)?;
+    let sound = bits(originator) == ip_bits && r.0.is_empty();
+    Some((EvpnRoute::Segment(Segment { rd, esi, originator }), sound))
+}
+
+fn prefix(mut r: Reader<'_>) -> Option<(EvpnRoute, bool)> {
+    let octets = match r.0.len() {
+        34 => 4,
+        58 => 16,
+        _ => return None,
+    };
+    let (rd, esi, tag, length) = (Rd(r.array()?), Esi(r.array()?), r.u32()?, r.u8()?);
+    let (prefix, gateway, label) = (r.ip(octets)?, r.ip(octets)?, r.u24()?);
+    let sound = length <= bits(prefix);
+    Some((EvpnRoute::Prefix(Prefix { rd, esi, tag, prefix, length, gateway, label }), sound))
+}

@@ -1,0 +1,303 @@
+//! OPEN (RFC 4271 section 4.2) and its capabilities (RFC 5492), also with extended optional parameters (RFC 9072).
+//! The octets are read and written by the crate `rustbgpd-wire`.
+
+use std::net::Ipv4Addr;
+
+use bytes::Bytes;
+use rustbgpd_wire as codec;
+
+use super::notification::Notification;
+use super::reader::Reader;
+
+/// An address family as BGP numbers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Family {
+    /// Address family identifier.
+    pub afi: u16,
+    /// Subsequent address family identifier.
+    pub safi: u8,
+}
+
+impl Family {
+    /// L2VPN / EVPN (RFC 7432).
+    pub const EVPN: Self = Self { afi: 25, safi: 70 };
+    /// IPv4 unicast.
+    pub const IPV4_UNICAST: Self = Self { afi: 1, safi: 1 };
+
+    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        Some(Self { afi: reader.u16()?, safi: reader.u8()? })
+    }
+
+    pub(super) fn emit(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.afi.to_be_bytes());
+        out.push(self.safi);
+    }
+}
+
+/// One family of a graceful-restart capability.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestartFamily {
+    /// The family.
+    pub family: Family,
+    /// Forwarding was preserved over the restart (F bit).
+    pub preserved: bool,
+}
+
+/// One family of a long-lived graceful-restart capability.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LongLivedFamily {
+    /// The family.
+    pub family: Family,
+    /// Forwarding was preserved over the restart (F bit).
+    pub preserved: bool,
+    /// How long stale routes may stay, in seconds, 24 bits.
+    pub stale_time: u32,
+}
+
+/// A capability.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Capability {
+    /// Code 1 (RFC 4760).
+    Multiprotocol(Family),
+    /// Code 2 (RFC 2918).
+    RouteRefresh,
+    /// Code 6 (RFC 8654).
+    ExtendedMessage,
+    /// Code 64 (RFC 4724).
+    GracefulRestart {
+        /// The sender has just restarted (R bit).
+        restarting: bool,
+        /// A NOTIFICATION keeps routes too (N bit, RFC 8538).
+        notification: bool,
+        /// Seconds until the sender expects to be back, 12 bits.
+        time: u16,
+        /// The families that are kept.
+        families: Vec<RestartFamily>,
+    },
+    /// Code 65 (RFC 6793).
+    FourOctetAs(u32),
+    /// Code 70 (RFC 7313).
+    EnhancedRouteRefresh,
+    /// Code 71 (RFC 9494).
+    LongLived(Vec<LongLivedFamily>),
+    /// Code 73 (draft-walton-bgp-hostname-capability): host and domain name, as FRR sends them.
+    Fqdn {
+        /// Host name.
+        host: String,
+        /// Domain name; often empty.
+        domain: String,
+    },
+    /// Code 75 (draft-abraitis-bgp-version-capability).
+    SoftwareVersion(String),
+    /// Any other, or one of the above whose length is wrong: ignored.
+    Other {
+        /// Capability code.
+        code: u8,
+        /// Value as received.
+        value: Vec<u8>,
+    },
+}
+
+/// An OPEN message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Open {
+    /// The 2-octet AS field; [`super::AS_TRANS`] if the number has 4.
+    pub my_as: u16,
+    /// Hold time in seconds: 0, or 3 and more.
+    pub hold_time: u16,
+    /// BGP identifier.
+    pub router_id: Ipv4Addr,
+    /// Capabilities in the order of the message.
+    pub capabilities: Vec<Capability>,
+}
+
+impl Open {
+    /// The AS of the sender, of 4 octets where it has that capability.
+    #[must_use]
+    pub fn asn(&self) -> u32 {
+        let wide = self.capabilities.iter().find_map(|c| match c {
+            Capability::FourOctetAs(asn) => Some(*asn),
+            _ => None,
+        });
+        wide.unwrap_or(u32::from(self.my_as))
+    }
+
+    /// True if that family is offered.
+    #[must_use]
+    pub fn offers(&self, family: Family) -> bool {
+        self.capabilities.contains(&Capability::Multiprotocol(family))
+    }
+
+    /// Reads the body: at least 10 octets, which the header has promised.
+    ///
+    /// # Errors
+    /// 2/1 for another version, 2/4 for an unknown optional parameter, 2/0 for one that is cut off.
+    pub(super) fn parse(body: &[u8]) -> Result<Self, Notification> {
+        let mut bytes = Bytes::copy_from_slice(body);
+        let open = codec::OpenMessage::decode(&mut bytes, body.len()).map_err(|error| {
+            let (code, subcode, data) = error.to_notification();
+            Notification::new(code.as_u8(), subcode, &data)
+        })?;
+        Ok(Self {
+            my_as: open.my_as,
+            hold_time: open.hold_time,
+            router_id: open.bgp_identifier,
+            capabilities: open.capabilities.into_iter().map(from_codec).collect(),
+        })
+    }
+
+    /// The whole message. `None` if the capabilities don't fit into 4096 octets.
+    #[must_use]
+    pub fn emit(&self) -> Option<Vec<u8>> {
+        let open = codec::OpenMessage {
+            version: 4,
+            my_as: self.my_as,
+            hold_time: self.hold_time,
+            bgp_identifier: self.router_id,
+            capabilities: self.capabilities.iter().map(to_codec).collect(),
+        };
+        let mut out = Vec::with_capacity(128);
+        open.encode(&mut out).ok().map(|()| out)
+    }
+}
+
+const fn family(afi: codec::Afi, safi: codec::Safi) -> Family {
+    Family { afi: afi as u16, safi: safi as u8 }
+}
+
+fn from_codec(capability: codec::Capability) -> Capability {
+    use codec::Capability as C;
+    match capability {
+        C::MultiProtocol { afi, safi } => Capability::Multiprotocol(family(afi, safi)),
+        C::RouteRefresh => Capability::RouteRefresh,
+        C::EnhancedRouteRefresh => Capability::EnhancedRouteRefresh,
+        C::ExtendedMessage => Capability::ExtendedMessage,
+        C::FourOctetAs { asn } => Capability::FourOctetAs(asn),
+        C::GracefulRestart { restart_state, notification, restart_time, families } => {
+            let restart = |f: &codec::GracefulRestartFamily| RestartFamily {
+                family: family(f.afi, f.safi),
+                preserved: f.forwarding_preserved,
+            };
+            Capability::GracefulRestart {
+                restarting: restart_state,
+                notification,
+                time: restart_time,
+                families: families.iter().map(restart).collect(),
+            }
+        }
+        C::LongLivedGracefulRestart(families) => {
+            let long = |f: &codec::LlgrFamily| LongLivedFamily {
+                family: family(f.afi, f.safi),
+                preserved: f.forwarding_preserved,
+                stale_time: f.stale_time,
+            };
+            Capability::LongLived(families.iter().map(long).collect())
+        }
+        C::Unknown { code, data } => from_raw(code, &data),
+        other => raw_of(&other),
+    }
+}
+
+/// Capabilities that the crate leaves raw: names, and families that it does not know.
+fn from_raw(code: u8, value: &[u8]) -> Capability {
+    let mut reader = Reader(value);
+    let read = match code {
+        1 => multiprotocol(&mut reader),
+        71 => long_lived(&mut reader),
+        73 => fqdn(&mut reader),
+        75 => text(&mut reader).map(Capability::SoftwareVersion),
+        _ => None,
+    };
+    let read = read.filter(|_| reader.0.is_empty());
+    read.unwrap_or_else(|| Capability::Other { code, value: value.to_vec() })
+}
+
+fn multiprotocol(reader: &mut Reader<'_>) -> Option<Capability> {
+    let [high, low, _, safi] = reader.array()?;
+    Some(Capability::Multiprotocol(Family { afi: u16::from_be_bytes([high, low]), safi }))
+}
+
+fn long_lived(reader: &mut Reader<'_>) -> Option<Capability> {
+    let mut families = Vec::new();
+    while !reader.0.is_empty() {
+        let (family, flags, stale_time) = (Family::read(reader)?, reader.u8()?, reader.u24()?);
+        families.push(LongLivedFamily { family, preserved: flags & 0x80 != 0, stale_time });
+    }
+    Some(Capability::LongLived(families))
+}
+
+fn fqdn(reader: &mut Reader<'_>) -> Option<Capability> {
+    Some(Capability::Fqdn { host: text(reader)?, domain: text(reader)? })
+}
+
+fn text(reader: &mut Reader<'_>) -> Option<String> {
+    let length = usize::from(reader.u8()?);
+    String::from_utf8(reader.bytes(length)?.to_vec()).ok()
+}
+
+/// A capability that we have no use for, as its octets.
+fn raw_of(capability: &codec::Capability) -> Capability {
+    let mut out = Vec::new();
+    let written = capability.encode(&mut out).is_ok();
+    let value = out.get(2..).filter(|_| written).unwrap_or_default().to_vec();
+    Capability::Other { code: capability.code(), value }
+}
+
+fn to_codec(capability: &Capability) -> codec::Capability {
+    let mut value = Vec::new();
+    let code = match capability {
+        Capability::Multiprotocol(family) => {
+            value.extend_from_slice(&family.afi.to_be_bytes());
+            value.extend_from_slice(&[0, family.safi]);
+            1
+        }
+        Capability::RouteRefresh => 2,
+        Capability::ExtendedMessage => 6,
+        Capability::GracefulRestart { restarting, notification, time, families } => {
+            let flags = u16::from(*restarting) << 15 | u16::from(*notification) << 14;
+            value.extend_from_slice(&(flags | (time & 0xfff)).to_be_bytes());
+            for entry in families {
+                entry.family.emit(&mut value);
+                value.push(u8::from(entry.preserved) << 7);
+            }
+            64
+        }
+        Capability::FourOctetAs(asn) => {
+            value.extend_from_slice(&asn.to_be_bytes());
+            65
+        }
+        Capability::EnhancedRouteRefresh => 70,
+        Capability::LongLived(families) => {
+            for entry in families {
+                entry.family.emit(&mut value);
+                value.push(u8::from(entry.preserved) << 7);
+                super::reader::put_u24(&mut value, entry.stale_time);
+            }
+            71
+        }
+        Capability::Fqdn { host, domain } => {
+            put_text(&mut value, host);
+            put_text(&mut value, domain);
+            73
+        }
+        Capability::SoftwareVersion(version) => {
+            put_text(&mut value, version);
+            75
+        }
+        Capability::Other { code, value: raw } => {
+            value.extend_from_slice(raw);
+            *code
+        }
+    };
+    codec::Capability::Unknown { code, data: value.into() }
+}
+
+/// A length octet and at most 64 octets of text, cut at a character.
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    let mut end = text.len().min(64);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    out.push(end as u8);
+    out.extend_from_slice(&text.as_bytes()[..end]);
+}

@@ -1,0 +1,67 @@
+//! ROUTE-REFRESH (RFC 2918) with the marks of enhanced route refresh (RFC 7313).
+//! The octets are read and written by the crate `rustbgpd-wire`.
+
+use rustbgpd_wire::RouteRefreshMessage;
+
+use super::notification::Notification;
+use super::open::Family;
+
+/// What a ROUTE-REFRESH says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefreshKind {
+    /// Send all routes again.
+    Request,
+    /// Beginning of the answer: routes not sent until its end are gone (RFC 7313).
+    Begin,
+    /// End of the answer.
+    End,
+}
+
+/// A ROUTE-REFRESH message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouteRefresh {
+    /// The family that is meant.
+    pub family: Family,
+    /// What it says.
+    pub kind: RefreshKind,
+}
+
+impl RouteRefresh {
+    /// Reads the body. `Ok(None)` for a subtype that we don't know: it is ignored (RFC 7313 section 5).
+    ///
+    /// # Errors
+    /// 7/1 for a Begin or End that is longer than 4 octets (RFC 7313 section 5), 1/2 for a body that can't be read.
+    pub(super) fn parse(body: &[u8]) -> Result<Option<Self>, Notification> {
+        let length = (body.len() + super::header::HEADER_LEN) as u16;
+        let wrong = |_| Notification::new(1, 2, &length.to_be_bytes());
+        let message = RouteRefreshMessage::decode(&mut &*body, body.len()).map_err(wrong)?;
+        let kind = match message.subtype_raw {
+            0 => RefreshKind::Request,
+            1 => RefreshKind::Begin,
+            2 => RefreshKind::End,
+            _ => return Ok(None),
+        };
+        if kind != RefreshKind::Request && body.len() != 4 {
+            return Err(Notification::new(7, 1, body));
+        }
+        Ok(Some(Self { family: Family { afi: message.afi_raw, safi: message.safi_raw }, kind }))
+    }
+
+    /// The whole message.
+    #[must_use]
+    pub fn emit(self) -> Vec<u8> {
+        let message = RouteRefreshMessage {
+            afi_raw: self.family.afi,
+            subtype_raw: match self.kind {
+                RefreshKind::Request => 0,
+                RefreshKind::Begin => 1,
+                RefreshKind::End => 2,
+            },
+            safi_raw: self.family.safi,
+            orf: None,
+        };
+        let mut out = Vec::with_capacity(23);
+        message.encode(&mut out).expect("a ROUTE-REFRESH of 23 octets fits into a message");
+        out
+    }
+}

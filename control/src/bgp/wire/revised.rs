@@ -1,0 +1,420 @@
+//! Reading path attributes with the revised error handling of RFC 7606: each fault has an action, the strongest wins.
+//!
+//! ```text
+//! attribute bytes -> split: framing, duplicates -> MP_REACH, MP_UNREACH (always needed: they hold the routes)
+//!                                               -> the others, once each -> Draft -> Attributes
+//! ```
+//!
+//! A reset is an `Err(Notification)`; everything weaker is a [`Fault`] in a list.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::attribute::{Aggregator, AsPath, Attributes, Origin, Pmsi, Segment, Tunnel, UnknownAttribute};
+use super::attribute::{code, flag};
+use super::community::ExtendedCommunity;
+use super::notification::Notification;
+use super::reader::Reader;
+
+/// What a session has negotiated as far as reading an UPDATE depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Context {
+    /// AS numbers have 4 octets (RFC 6793).
+    pub four_octet: bool,
+    /// The peer is of our own AS.
+    pub internal: bool,
+    /// A path identifier stands before each EVPN route (RFC 7911). We never offer that; it serves to read recordings.
+    pub add_path: bool,
+}
+
+/// What a fault costs (RFC 7606 section 2), the weaker first. A session reset is no fault but an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    /// The attribute is ignored.
+    Discard,
+    /// The routes that the UPDATE announces are withdrawn.
+    Withdraw,
+}
+
+/// One thing that is wrong with an UPDATE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fault {
+    /// Type code of the attribute.
+    pub attribute: u8,
+    /// What it costs.
+    pub action: Action,
+    /// What is wrong.
+    pub why: &'static str,
+}
+
+/// An attribute as it stands in the message.
+#[derive(Clone, Copy)]
+pub(super) struct Raw<'a> {
+    pub(super) flags: u8,
+    pub(super) code: u8,
+    pub(super) value: &'a [u8],
+    /// Flags, code, length and value.
+    pub(super) whole: &'a [u8],
+    /// Octets of attributes after this one.
+    pub(super) after: usize,
+}
+
+/// The two attributes that hold routes.
+#[derive(Default)]
+pub(super) struct Routes<'a> {
+    pub(super) reach: Option<Raw<'a>>,
+    pub(super) unreach: Option<Raw<'a>>,
+    /// The list of attributes overran its end; what follows is lost.
+    pub(super) overran: bool,
+}
+
+fn next<'a>(reader: &mut Reader<'a>) -> Option<Raw<'a>> {
+    let all = reader.0;
+    let [flags, code] = reader.array()?;
+    let extended = flags & flag::EXTENDED != 0;
+    let length = if extended { usize::from(reader.u16()?) } else { usize::from(reader.u8()?) };
+    let value = reader.bytes(length)?;
+    Some(Raw { flags, code, value, whole: &all[..all.len() - reader.0.len()], after: reader.0.len() })
+}
+
+/// Finds the attributes. The first of each code goes to `others` as it stands, but for those with routes.
+///
+/// # Errors
+/// 3/1 if an attribute with routes is there twice, or is cut off (RFC 7606 sections 3 g and 5.3).
+pub(super) fn split<'a>(
+    bytes: &'a [u8],
+    others: &mut Vec<u8>,
+    faults: &mut Vec<Fault>,
+) -> Result<Routes<'a>, Notification> {
+    let mut routes = Routes::default();
+    let mut seen = [0_u64; 4];
+    let mut reader = Reader(bytes);
+    while !reader.0.is_empty() {
+        let start = reader.0;
+        let Some(raw) = next(&mut reader) else {
+            let code = start.get(1).copied().unwrap_or(0);
+            if matches!(code, code::MP_REACH | code::MP_UNREACH) {
+                return Err(Notification::new(3, 1, &[]));
+            }
+            faults.push(Fault { attribute: code, action: Action::Withdraw, why: "overruns the attributes" });
+            routes.overran = true;
+            return Ok(routes);
+        };
+        let (word, bit) = (usize::from(raw.code >> 6), 1_u64 << (raw.code & 63));
+        let again = seen[word] & bit != 0;
+        seen[word] |= bit;
+        match raw.code {
+            code::MP_REACH | code::MP_UNREACH if again => return Err(Notification::new(3, 1, &[])),
+            _ if again => faults.push(discard(raw.code, "is there twice; the first counts")),
+            code::MP_REACH => routes.reach = Some(raw),
+            code::MP_UNREACH => routes.unreach = Some(raw),
+            _ => others.extend_from_slice(raw.whole),
+        }
+    }
+    Ok(routes)
+}
+
+const fn discard(attribute: u8, why: &'static str) -> Fault {
+    Fault { attribute, action: Action::Discard, why }
+}
+
+const fn withdraw(attribute: u8, why: &'static str) -> Fault {
+    Fault { attribute, action: Action::Withdraw, why }
+}
+
+/// The Optional and Transitive flags that an attribute must have; None if we don't know it.
+const fn class(attribute: u8) -> Option<u8> {
+    match attribute {
+        code::ORIGIN | code::AS_PATH | code::NEXT_HOP | code::LOCAL_PREF | code::ATOMIC_AGGREGATE => {
+            Some(flag::TRANSITIVE)
+        }
+        code::MED | code::ORIGINATOR_ID | code::CLUSTER_LIST | code::MP_REACH | code::MP_UNREACH => {
+            Some(flag::OPTIONAL)
+        }
+        code::AGGREGATOR
+        | code::COMMUNITIES
+        | code::EXTENDED_COMMUNITIES
+        | code::AS4_PATH
+        | code::AS4_AGGREGATOR
+        | code::PMSI_TUNNEL
+        | code::IPV6_EXTENDED_COMMUNITIES
+        | code::LARGE_COMMUNITIES => Some(flag::OPTIONAL | flag::TRANSITIVE),
+        _ => None,
+    }
+}
+
+/// The fault of wrong flags (RFC 7606 section 3 c); only Optional and Transitive count.
+pub(super) fn check_flags(raw: &Raw<'_>) -> Result<(), Fault> {
+    let wrong = class(raw.code).is_some_and(|want| raw.flags & (flag::OPTIONAL | flag::TRANSITIVE) != want);
+    if wrong { Err(withdraw(raw.code, "has wrong flags")) } else { Ok(()) }
+}
+
+/// Attributes while they are read.
+pub(super) struct Draft {
+    attributes: Attributes,
+    origin: bool,
+    path: bool,
+    next_hop: bool,
+    as4_path: Option<AsPath>,
+    as4_aggregator: Option<Aggregator>,
+}
+
+impl Draft {
+    /// Reads all of `others`, which [`split`] wrote.
+    ///
+    /// # Errors
+    /// 3/2 for a well-known attribute that we don't know.
+    pub(super) fn read(
+        others: &[u8],
+        next_hop: IpAddr,
+        context: Context,
+        faults: &mut Vec<Fault>,
+    ) -> Result<Self, Notification> {
+        let mut draft = Self {
+            attributes: Attributes::local(next_hop),
+            origin: false,
+            path: false,
+            next_hop: false,
+            as4_path: None,
+            as4_aggregator: None,
+        };
+        let mut reader = Reader(others);
+        while let Some(raw) = next(&mut reader) {
+            if class(raw.code).is_none() {
+                draft.keep_unknown(&raw)?;
+                continue;
+            }
+            if let Err(fault) = check_flags(&raw).and_then(|()| draft.set(&raw, context)) {
+                faults.push(fault);
+            }
+        }
+        if !context.four_octet {
+            draft.merge_as4();
+        }
+        Ok(draft)
+    }
+
+    /// The attributes, unless a mandatory one is missing. NEXT_HOP is so only for routes in the body of the UPDATE.
+    pub(super) fn finish(self, body_routes: bool, faults: &mut Vec<Fault>) -> Attributes {
+        if !self.origin {
+            faults.push(withdraw(code::ORIGIN, "is missing"));
+        }
+        if !self.path {
+            faults.push(withdraw(code::AS_PATH, "is missing"));
+        }
+        if body_routes && !self.next_hop {
+            faults.push(withdraw(code::NEXT_HOP, "is missing"));
+        }
+        self.attributes
+    }
+
+    fn keep_unknown(&mut self, raw: &Raw<'_>) -> Result<(), Notification> {
+        if raw.flags & flag::OPTIONAL == 0 {
+            return Err(Notification::new(3, 2, raw.whole));
+        }
+        if raw.flags & flag::TRANSITIVE != 0 {
+            let value = raw.value.to_vec();
+            self.attributes.unknown.push(UnknownAttribute { flags: raw.flags, code: raw.code, value });
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, raw: &Raw<'_>, context: Context) -> Result<(), Fault> {
+        let attributes = &mut self.attributes;
+        let (code, value) = (raw.code, raw.value);
+        let length = || withdraw(code, "has a wrong length");
+        match code {
+            code::ORIGIN => {
+                self.origin = true;
+                attributes.origin = origin(value)?;
+            }
+            code::AS_PATH => {
+                self.path = true;
+                attributes.as_path = as_path(value, context.four_octet).map_err(|w| withdraw(code, w))?;
+            }
+            code::NEXT_HOP => {
+                self.next_hop = true;
+                body_next_hop(value)?;
+            }
+            code::MED => attributes.med = Some(word(value).ok_or_else(length)?),
+            code::LOCAL_PREF | code::ORIGINATOR_ID | code::CLUSTER_LIST => {
+                if !context.internal {
+                    return Err(discard(code, "comes from an external peer"));
+                }
+                self.set_internal(code, value)?;
+            }
+            code::ATOMIC_AGGREGATE => {
+                if !value.is_empty() {
+                    return Err(discard(code, "has a wrong length"));
+                }
+                attributes.atomic_aggregate = true;
+            }
+            code::AGGREGATOR => {
+                let read = aggregator(value, context.four_octet);
+                attributes.aggregator = Some(read.ok_or(discard(code, "has a wrong length"))?);
+            }
+            // From a peer of 4-octet AS numbers both say nothing (RFC 6793 section 4.1).
+            code::AS4_PATH | code::AS4_AGGREGATOR if context.four_octet => {
+                return Err(discard(code, "comes from a peer with 4-octet AS numbers"));
+            }
+            code::AS4_PATH => {
+                self.as4_path = Some(as_path(value, true).map_err(|w| withdraw(code, w))?);
+            }
+            code::AS4_AGGREGATOR => {
+                let read = aggregator(value, true);
+                self.as4_aggregator = Some(read.ok_or(discard(code, "has a wrong length"))?);
+            }
+            code::PMSI_TUNNEL => attributes.pmsi = Some(pmsi(value).map_err(|w| withdraw(code, w))?),
+            _ => return self.set_list(code, value).ok_or_else(length),
+        }
+        Ok(())
+    }
+
+    fn set_internal(&mut self, code: u8, value: &[u8]) -> Result<(), Fault> {
+        let length = withdraw(code, "has a wrong length");
+        if code == code::CLUSTER_LIST {
+            let ids = chunks::<4>(value).ok_or(length)?;
+            self.attributes.cluster_list = ids.iter().map(|id| Ipv4Addr::from(*id)).collect();
+            return Ok(());
+        }
+        let number = word(value).ok_or(length)?;
+        if code == code::LOCAL_PREF {
+            self.attributes.local_pref = Some(number);
+        } else {
+            self.attributes.originator_id = Some(Ipv4Addr::from(number));
+        }
+        Ok(())
+    }
+
+    /// The four attributes that are lists of entries of one size.
+    fn set_list(&mut self, code: u8, value: &[u8]) -> Option<()> {
+        let attributes = &mut self.attributes;
+        match code {
+            code::COMMUNITIES => {
+                attributes.communities = chunks::<4>(value)?.iter().map(|c| u32::from_be_bytes(*c)).collect();
+            }
+            code::EXTENDED_COMMUNITIES => {
+                attributes.extended = chunks::<8>(value)?.iter().map(|c| ExtendedCommunity(*c)).collect();
+            }
+            code::IPV6_EXTENDED_COMMUNITIES => attributes.ipv6_extended = chunks::<20>(value)?.to_vec(),
+            _ => {
+                let words = |c: &[u8; 12]| {
+                    let part = |at: usize| u32::from_be_bytes([c[at], c[at + 1], c[at + 2], c[at + 3]]);
+                    [part(0), part(4), part(8)]
+                };
+                attributes.large = chunks::<12>(value)?.iter().map(words).collect();
+            }
+        }
+        Some(())
+    }
+
+    /// Puts the wide AS numbers in place of the narrow ones (RFC 6793 section 4.2.3).
+    fn merge_as4(&mut self) {
+        let narrow = self.attributes.aggregator.map(|a| a.asn);
+        if narrow.is_some_and(|asn| asn != u32::from(super::attribute::AS_TRANS)) {
+            // An aggregator of 2 octets says that AS4_AGGREGATOR and AS4_PATH are older than it.
+            return;
+        }
+        if narrow.is_some() && self.as4_aggregator.is_some() {
+            self.attributes.aggregator = self.as4_aggregator;
+        }
+        let Some(wide) = self.as4_path.take() else { return };
+        let Some(mut missing) = self.attributes.as_path.hops().checked_sub(wide.hops()) else { return };
+        let mut merged = Vec::new();
+        for segment in &self.attributes.as_path.0 {
+            match segment {
+                _ if missing == 0 => break,
+                Segment::Set(_) => {
+                    missing -= 1;
+                    merged.push(segment.clone());
+                }
+                Segment::Sequence(list) => {
+                    let take = missing.min(list.len());
+                    missing -= take;
+                    merged.push(Segment::Sequence(list[..take].to_vec()));
+                }
+            }
+        }
+        merged.extend(wide.0);
+        self.attributes.as_path = AsPath(merged);
+    }
+}
+
+fn origin(value: &[u8]) -> Result<Origin, Fault> {
+    match value {
+        [0] => Ok(Origin::Igp),
+        [1] => Ok(Origin::Egp),
+        [2] => Ok(Origin::Incomplete),
+        [_] => Err(withdraw(code::ORIGIN, "is above 2")),
+        _ => Err(withdraw(code::ORIGIN, "has a wrong length")),
+    }
+}
+
+/// NEXT_HOP counts for IPv4 routes in the body only, which we don't use: it is checked, not kept.
+fn body_next_hop(value: &[u8]) -> Result<(), Fault> {
+    match value {
+        [0 | 127 | 224.., _, _, _] => Err(withdraw(code::NEXT_HOP, "is no unicast address")),
+        [_, _, _, _] => Ok(()),
+        _ => Err(withdraw(code::NEXT_HOP, "has a wrong length")),
+    }
+}
+
+fn word(value: &[u8]) -> Option<u32> {
+    value.try_into().ok().map(u32::from_be_bytes)
+}
+
+/// Entries of N octets, at least one and nothing left over.
+fn chunks<const N: usize>(value: &[u8]) -> Option<&[[u8; N]]> {
+    let (entries, rest) = value.as_chunks::<N>();
+    (rest.is_empty() && !entries.is_empty()).then_some(entries)
+}
+
+fn asn(reader: &mut Reader<'_>, four_octet: bool) -> Option<u32> {
+    if four_octet { reader.u32() } else { reader.u16().map(u32::from) }
+}
+
+fn aggregator(value: &[u8], four_octet: bool) -> Option<Aggregator> {
+    let mut reader = Reader(value);
+    let aggregator = Aggregator { asn: asn(&mut reader, four_octet)?, router: reader.u32()?.into() };
+    reader.0.is_empty().then_some(aggregator)
+}
+
+fn as_path(value: &[u8], four_octet: bool) -> Result<AsPath, &'static str> {
+    const CUT: &str = "has a segment that overruns it";
+    let mut reader = Reader(value);
+    let mut segments = Vec::new();
+    while !reader.0.is_empty() {
+        let [kind, count] = reader.array().ok_or(CUT)?;
+        if count == 0 {
+            return Err("has an empty segment");
+        }
+        let mut list = Vec::with_capacity(usize::from(count));
+        for _ in 0..count {
+            list.push(asn(&mut reader, four_octet).ok_or(CUT)?);
+        }
+        if list.contains(&0) {
+            return Err("has AS 0 (RFC 7607)");
+        }
+        segments.push(match kind {
+            1 => Segment::Set(list),
+            2 => Segment::Sequence(list),
+            _ => return Err("has a segment of unknown type"),
+        });
+    }
+    Ok(AsPath(segments))
+}
+
+fn pmsi(value: &[u8]) -> Result<Pmsi, &'static str> {
+    let mut reader = Reader(value);
+    let (Some([flags, kind]), Some(label)) = (reader.array(), reader.u24()) else {
+        return Err("is shorter than 5 octets");
+    };
+    let rest = reader.0;
+    let tunnel = match kind {
+        6 if rest.is_empty() => Tunnel::IngressReplication(None),
+        6 => Tunnel::IngressReplication(Some(reader.ip(rest.len()).ok_or("has a wrong tunnel address")?)),
+        // RFC 6514 section 5 defines 0 to 7; 8 to 12 and 0x7b to 0x7f came later or are for trials (RFC 7524, 8317, 8556).
+        0..=12 | 0x7b..=0x7f => Tunnel::Other(kind, rest.to_vec()),
+        _ => return Err("has an undefined tunnel type"),
+    };
+    Ok(Pmsi { flags, label, tunnel })
+}

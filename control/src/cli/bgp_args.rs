@@ -1,0 +1,170 @@
+//! The words of `show bgp`, `bgp`, `mac` and `monitor`.
+
+use super::args::{InVni, OfVni};
+use crate::api::action::{BgpClear, BgpPeer, BgpShutdown, Clear, MacMove, MacPlace};
+use crate::api::event::Topic;
+use crate::config::InterfaceName;
+use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::net::IpAddr;
+use vtep_dataplane::addr::HostMac;
+
+/// `show bgp`.
+#[derive(Debug, Subcommand)]
+pub enum ShowBgp {
+    /// Neighbours with state, messages and numbers of routes.
+    Summary,
+    /// One neighbour: capabilities, timers, counters.
+    Neighbor {
+        /// Its address.
+        #[arg(value_name = "ADDR")]
+        address: IpAddr,
+    },
+    /// EVPN routes, and why one is not used.
+    Routes {
+        #[command(flatten)]
+        vni: OfVni,
+        /// Only routes of this type: 1 auto-discovery, 2 MAC/IP, 3 multicast, 4 segment, 5 prefix.
+        #[arg(long = "type", value_name = "TYPE", value_parser = clap::value_parser!(u8).range(1..=5))]
+        kind: Option<u8>,
+        /// Only routes of this neighbour.
+        #[arg(long, value_name = "ADDR")]
+        neighbor: Option<IpAddr>,
+    },
+}
+
+/// `mac move|unfreeze`.
+#[derive(Debug, Subcommand)]
+pub enum MacCommand {
+    /// Attach a host that came here, as by live migration: its sequence is raised, and it is announced.
+    Move {
+        /// The host.
+        mac: HostMac,
+        #[command(flatten)]
+        vni: InVni,
+        /// The interface that it is behind now.
+        #[arg(long, value_name = "IF")]
+        interface: InterfaceName,
+        /// The VLAN of a trunk, 1 to 4094.
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..=4094))]
+        vlan: Option<u16>,
+        /// An IP address of the host; may be repeated.
+        #[arg(long)]
+        ip: Vec<IpAddr>,
+    },
+    /// Let a MAC that was frozen as a duplicate move again.
+    Unfreeze {
+        /// The MAC.
+        mac: HostMac,
+        #[command(flatten)]
+        vni: InVni,
+    },
+}
+
+/// How a soft clear goes.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Soft {
+    In,
+    Out,
+    Both,
+}
+
+/// `bgp clear|shutdown|enable`.
+#[derive(Debug, Subcommand)]
+pub enum BgpCommand {
+    /// Clear a session: end it, so that it comes back; with --soft exchange the routes again and keep it.
+    Clear {
+        /// The neighbour.
+        #[arg(value_name = "ADDR")]
+        neighbor: IpAddr,
+        /// Exchange routes again: in, out or both (the default).
+        #[arg(long, num_args = 0..=1, default_missing_value = "both")]
+        soft: Option<Soft>,
+    },
+    /// End a session until it is enabled again.
+    Shutdown {
+        /// The neighbour.
+        #[arg(value_name = "ADDR")]
+        neighbor: IpAddr,
+        /// What the neighbour is told.
+        #[arg(long, value_name = "TEXT")]
+        message: Option<String>,
+    },
+    /// Start a session that was shut down.
+    Enable {
+        /// The neighbour.
+        #[arg(value_name = "ADDR")]
+        neighbor: IpAddr,
+    },
+}
+
+/// `monitor`.
+#[derive(Debug, Args)]
+pub struct Monitor {
+    /// What to tell of.
+    #[arg(default_value = "all")]
+    pub topics: Vec<About>,
+}
+
+/// What `monitor` tells of.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum About {
+    Mac,
+    Bgp,
+    Miss,
+    Port,
+    All,
+}
+
+impl From<About> for Topic {
+    fn from(about: About) -> Self {
+        match about {
+            About::Mac => Self::Mac,
+            About::Bgp => Self::Bgp,
+            About::Miss => Self::Miss,
+            About::Port => Self::Port,
+            About::All => Self::All,
+        }
+    }
+}
+
+/// The API's type as parameters.
+fn params(of: impl Serialize) -> Value {
+    json!(of)
+}
+
+impl MacCommand {
+    pub(super) fn change(&self) -> (&'static str, Value) {
+        match self {
+            Self::Move { mac, vni, interface, vlan, ip } => {
+                let interface = interface.clone();
+                let asked = MacMove { vni: vni.vni, mac: *mac, interface, vlan: *vlan, ips: ip.clone() };
+                ("mac.move", params(asked))
+            }
+            Self::Unfreeze { mac, vni } => ("mac.unfreeze", params(MacPlace { vni: vni.vni, mac: *mac })),
+        }
+    }
+}
+
+impl BgpCommand {
+    pub(super) fn change(&self) -> (&'static str, Value) {
+        match self {
+            Self::Clear { neighbor, soft } => {
+                let soft = match soft {
+                    None => Clear::Hard,
+                    Some(Soft::In) => Clear::In,
+                    Some(Soft::Out) => Clear::Out,
+                    Some(Soft::Both) => Clear::Both,
+                };
+                ("bgp.clear", params(BgpClear { neighbor: *neighbor, soft }))
+            }
+            Self::Shutdown { neighbor, message } => {
+                ("bgp.shutdown", params(BgpShutdown { neighbor: *neighbor, message: message.clone() }))
+            }
+            Self::Enable { neighbor } => ("bgp.enable", params(BgpPeer { neighbor: *neighbor })),
+        }
+    }
+}

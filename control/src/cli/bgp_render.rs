@@ -1,0 +1,185 @@
+//! The results of `show bgp` and the events of `monitor` for people.
+
+use super::render::port_state;
+use super::table::{Table, duration, list, or_dash};
+use crate::api::bgp::{NeighborDetail, RouteRow, SessionState, Summary, SummaryRow};
+use crate::api::event::Event;
+use crate::config::{PortKey, target_text};
+use std::fmt::Write;
+
+/// The state, or how many routes an established session brought, as in FRR's `State/PfxRcd`.
+fn state(row: &SummaryRow) -> String {
+    match row.state {
+        SessionState::Established => row.routes_received.to_string(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// `show bgp summary`. Why a session is down stands on a line of its own.
+pub(super) fn summary(summary: &Summary) -> String {
+    let mut out = String::new();
+    // Writing to a string can't fail.
+    let _ = writeln!(
+        out,
+        "BGP router identifier {}, local AS number {}, EVPN routes {}\n",
+        summary.router_id, summary.asn, summary.routes
+    );
+    let mut table = Table::new([
+        "Neighbor",
+        ">AS",
+        ">MsgRcvd",
+        ">MsgSent",
+        ">Up",
+        ">State/PfxRcd",
+        ">PfxInst",
+        ">PfxSnt",
+        "Desc",
+    ]);
+    let mut reasons = String::new();
+    for row in &summary.neighbors {
+        table.row([
+            row.address.to_string(),
+            row.remote_as.to_string(),
+            row.messages_received.to_string(),
+            row.messages_sent.to_string(),
+            row.uptime.map_or_else(|| "never".to_owned(), duration),
+            state(row),
+            row.routes_installed.to_string(),
+            row.routes_advertised.to_string(),
+            row.description.clone().unwrap_or_default(),
+        ]);
+        if let Some(reason) = row.last_down.as_ref().filter(|_| row.state != SessionState::Established) {
+            let _ = writeln!(reasons, "{}: {reason}", row.address);
+        }
+    }
+    out + &table.render() + &reasons
+}
+
+/// `show bgp neighbor`.
+pub(super) fn neighbor(detail: &NeighborDetail) -> String {
+    let row = &detail.summary;
+    let mut lines = vec![format!("BGP neighbor {}, remote AS {}", row.address, row.remote_as)];
+    let mut say = |what: &str, value: Option<String>| {
+        lines.extend(value.map(|value| format!("  {what}: {value}")));
+    };
+    let seconds = |time: Option<u64>| time.map(|time| format!("{time} s"));
+    say("Description", row.description.clone());
+    say("State", Some(format!("{:?}", row.state)));
+    say("Up for", row.uptime.map(duration));
+    say("Idle for another", seconds(detail.idle_for));
+    say("Times established", Some(detail.established.to_string()));
+    say("Last down", row.last_down.clone());
+    say("Router identifier", detail.router_id.map(|id| id.to_string()));
+    say("Host name", detail.hostname.clone());
+    say("Software", detail.software.clone());
+    say("Local address", detail.local_address.map(|address| address.to_string()));
+    let mode = if detail.passive { ", passive" } else { "" };
+    let md5 = if detail.password { ", TCP-MD5" } else { "" };
+    let hops = detail.ttl_security.map(|hops| format!(", at most {hops} hops away")).unwrap_or_default();
+    say("Transport", Some(format!("TCP port {}{mode}{md5}{hops}", detail.port)));
+    say("Capabilities", Some(list(&detail.capabilities)));
+    say("Hold time", seconds(detail.hold_time));
+    say("Keepalive", seconds(detail.keepalive));
+    say(
+        "Graceful restart",
+        detail.graceful_restart.as_ref().map(|restart| {
+            let kept = if restart.preserved { "forwarding kept" } else { "forwarding not kept" };
+            format!("{} s, {kept}, {} stale routes", restart.restart_time, restart.stale_routes)
+        }),
+    );
+    say("Messages", Some(format!("{} received, {} sent", row.messages_received, row.messages_sent)));
+    say(
+        "Routes",
+        Some(format!(
+            "{} received, {} installed, {} advertised",
+            row.routes_received, row.routes_installed, row.routes_advertised
+        )),
+    );
+    say("Most routes", detail.max_prefixes.map(|limit| limit.to_string()));
+    say(
+        "Errors",
+        Some(format!(
+            "{} UPDATEs treated as withdrawn, {} with attributes discarded, {} routes skipped",
+            detail.treated_as_withdrawn, detail.attributes_discarded, detail.routes_skipped
+        )),
+    );
+    say("Waiting to be sent", Some(format!("{} octets", detail.queued)));
+    lines.join("\n") + "\n"
+}
+
+/// A route as FRR writes it: `[2]:[tag]:[48]:[MAC]:[32]:[IP]`, `[3]:[tag]:[32]:[originator]`.
+fn route(row: &RouteRow) -> String {
+    let bits = |ip: &std::net::IpAddr| if ip.is_ipv4() { 32 } else { 128 };
+    let mut out = format!("[{}]:[{}]", row.kind, row.tag);
+    // Writing to a string can't fail.
+    if let Some(mac) = row.mac {
+        let _ = write!(out, ":[48]:[{mac}]");
+    }
+    for ip in row.ip.iter().chain(&row.originator) {
+        let _ = write!(out, ":[{}]:[{ip}]", bits(ip));
+    }
+    if let Some(prefix) = &row.prefix {
+        let _ = write!(out, ":[{prefix}]");
+    }
+    out
+}
+
+/// `show bgp routes`. What a route is not used for stands in the last column.
+pub(super) fn routes(rows: &[RouteRow]) -> String {
+    let mut table = Table::new([
+        "St",
+        "RD",
+        "Route",
+        "Next hop",
+        ">VNI",
+        "From",
+        "Path",
+        "RT",
+        ">Seq",
+        ">Age",
+        "Not used because",
+    ]);
+    for row in rows {
+        let mut status = String::new();
+        let flags = [(row.best, '>'), (row.installed, 'i'), (row.stale, 'S'), (row.sticky, 's')];
+        status.extend(flags.into_iter().filter_map(|(set, letter)| set.then_some(letter)));
+        let targets: Vec<_> = row.route_targets.iter().map(|target| target_text(*target)).collect();
+        table.row([
+            status,
+            row.rd.to_string(),
+            route(row),
+            row.next_hop.to_string(),
+            or_dash(row.vni),
+            row.neighbor.map_or_else(|| "local".to_owned(), |neighbor| neighbor.to_string()),
+            row.as_path.clone(),
+            list(&targets),
+            row.sequence.to_string(),
+            duration(row.age),
+            row.why_not.clone().unwrap_or_default(),
+        ]);
+    }
+    "Status: > best, i installed, S stale, s sticky\n".to_owned() + &table.render()
+}
+
+/// One event of `monitor`.
+pub(super) fn event(event: &Event) -> String {
+    let reason = |reason: &Option<String>| reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    match event {
+        Event::Mac(mac) => {
+            let vtep = mac.vtep.map(|vtep| vtep.to_string());
+            let place = or_dash(mac.port.as_ref().map(PortKey::to_string).or(vtep));
+            let what = format!("{:?}", mac.event).to_lowercase();
+            format!("mac {what} {} vni {} at {place} sequence {}", mac.mac, mac.vni, mac.sequence)
+        }
+        Event::Bgp(bgp) => format!("bgp {} {:?}{}", bgp.neighbor, bgp.state, reason(&bgp.reason)),
+        Event::Miss(miss) => {
+            let wanted = miss.mac.map(|mac| mac.to_string()).or(miss.ip.map(|ip| ip.to_string()));
+            format!("miss {} vni {}", or_dash(wanted), miss.vni)
+        }
+        Event::Port(port) => {
+            let vni = port.vni.map(|vni| format!(" vni {vni}")).unwrap_or_default();
+            format!("port {}{vni} {}{}", port.port, port_state(port.state), reason(&port.reason))
+        }
+        Event::Lost { lost } => format!("lost {lost} events: this reader is too slow"),
+    }
+}

@@ -1,0 +1,109 @@
+//! Neighbours: what workers answer ARP and ND from.
+
+use std::net::IpAddr;
+
+use vtep_dataplane::addr::Vni;
+use vtep_dataplane::table::mac::{Destination, MacKey};
+use vtep_dataplane::table::neighbor::{Neighbor, NeighborReader, NeighborTable};
+
+use super::Engine;
+use super::tables::{TableError, TableWriter};
+use crate::api::show::{MacKind, NeighborRow, Query};
+use crate::config::PortKey;
+
+/// Neighbours at most: over all VNIs.
+pub const MAX_NEIGHBORS: usize = 4 << 20;
+
+impl TableWriter {
+    /// The neighbour table.
+    #[must_use]
+    pub const fn neighbors(&self) -> &NeighborTable {
+        &self.neighbors
+    }
+
+    /// A reading end of the neighbour table, for a worker.
+    #[must_use]
+    pub fn neighbor_reader(&self) -> NeighborReader {
+        self.neighbors.reader()
+    }
+
+    /// Says what address `ip` of a VNI belongs to; replaces what was said before. A VNI that is not there: nothing
+    /// happens.
+    ///
+    /// # Errors
+    /// [`TableError::NeighborsFull`] when the table is full; nothing changes.
+    pub fn set_neighbor(&mut self, vni: Vni, ip: IpAddr, neighbor: Neighbor) -> Result<(), TableError> {
+        if let Some(domain) = self.domain_id(vni) {
+            self.neighbors.insert(domain, ip, neighbor)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets an address of a VNI.
+    pub fn remove_neighbor(&mut self, vni: Vni, ip: IpAddr) {
+        if let Some(domain) = self.domain_id(vni) {
+            self.neighbors.remove(domain, ip);
+        }
+    }
+
+    /// Sets whether workers answer ARP and ND for known hosts of a VNI, and whether they tell of unknown ones.
+    pub fn set_resolution(&mut self, vni: Vni, suppress: bool, miss_events: bool) {
+        self.change(vni, |state| {
+            state.domain.suppress = suppress;
+            state.domain.miss_events = miss_events;
+        });
+    }
+}
+
+impl Engine {
+    /// Carries what the configuration says of an address into the table: its static neighbour, else the host of the port
+    /// that has it among its `ips`, if it is the only one there.
+    pub(super) fn sync_neighbor(&mut self, vni: Vni, ip: IpAddr) -> Result<(), TableError> {
+        let content = self.config.vnis().get(&vni);
+        let mac = content.and_then(|content| {
+            let port =
+                || content.ports().values().find(|port| port.ips.contains(&ip) && port.macs.len() == 1);
+            content.neighbors().get(&ip).map(|entry| entry.mac).or_else(|| port()?.macs.first().copied())
+        });
+        match mac {
+            Some(mac) => self.tables.set_neighbor(vni, ip, Neighbor::host(mac)),
+            None => {
+                self.tables.remove_neighbor(vni, ip);
+                Ok(())
+            }
+        }
+    }
+
+    /// [`Self::sync_neighbor`] for the addresses of a port: those that it had, and those that it has now.
+    pub(super) fn sync_port_neighbors(
+        &mut self,
+        vni: Vni,
+        port: &PortKey,
+        before: &[IpAddr],
+    ) -> Result<(), TableError> {
+        let now = self.ports.ips(port);
+        before.iter().chain(&now).try_for_each(|ip| self.sync_neighbor(vni, *ip))
+    }
+
+    /// The rows of `show neighbors`, from the workers' own table.
+    pub(super) fn neighbor_rows(&self, query: &Query) -> Vec<NeighborRow> {
+        let vnis = &self.tables.current().vnis;
+        let reader = self.tables.mac_reader();
+        let mut rows = Vec::new();
+        self.tables.neighbors().for_each(|domain, ip, neighbor| {
+            let Some(vni) = vnis.domain(domain).map(|domain| domain.vni) else { return };
+            if query.vni.is_some_and(|wanted| wanted != vni) {
+                return;
+            }
+            let mac = neighbor.mac.get();
+            let fixed = self.config.vnis().get(&vni).is_some_and(|vni| vni.neighbors().contains_key(&ip));
+            let kind = match reader.lookup(MacKey::new(domain, mac)) {
+                _ if fixed => MacKind::Static,
+                Some(Destination::Port(_)) => MacKind::Local,
+                _ => MacKind::Remote,
+            };
+            rows.push(NeighborRow { vni, ip, mac, kind });
+        });
+        rows
+    }
+}

@@ -1,0 +1,120 @@
+//! Duplicate MACs (RFC 7432 section 15.1): a MAC that moves too often is frozen where it is.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use hashbrown::HashMap;
+use vtep_dataplane::addr::{HostMac, Vni};
+
+use super::config::DuplicateConfig;
+
+/// What is remembered of one MAC that moved.
+#[derive(Debug, Default)]
+struct History {
+    /// The last moves, oldest first.
+    moves: VecDeque<Instant>,
+    frozen: bool,
+}
+
+/// MACs that moved lately.
+#[derive(Debug)]
+pub(super) struct Duplicates {
+    config: DuplicateConfig,
+    histories: HashMap<(Vni, HostMac), History>,
+}
+
+impl Duplicates {
+    pub(super) fn new(config: DuplicateConfig) -> Self {
+        Self { config, histories: HashMap::new() }
+    }
+
+    /// The MAC moves. True if that is one move too many: it is frozen from now on.
+    /// The history needs a look, by [`Duplicates::expire`], at the time returned.
+    pub(super) fn moved(&mut self, now: Instant, at: (Vni, HostMac)) -> (bool, Option<Instant>) {
+        let DuplicateConfig { moves, window, recovery } = self.config;
+        if moves == 0 {
+            return (false, None);
+        }
+        let history = self.histories.entry(at).or_default();
+        if history.frozen {
+            return (false, None);
+        }
+        history.moves.push_back(now);
+        history.moves.retain(|moved| now.duration_since(*moved) < window);
+        history.frozen = history.moves.len() >= usize::from(moves);
+        if history.frozen { (true, recovery.map(|time| now + time)) } else { (false, Some(now + window)) }
+    }
+
+    /// True if it is frozen.
+    pub(super) fn is_frozen(&self, at: (Vni, HostMac)) -> bool {
+        self.histories.get(&at).is_some_and(|history| history.frozen)
+    }
+
+    /// A time that [`Duplicates::moved`] returned has come. True if the MAC was frozen, and is no longer.
+    pub(super) fn expire(&mut self, now: Instant, at: (Vni, HostMac)) -> bool {
+        let Some(history) = self.histories.get(&at) else { return false };
+        let last = history.moves.back().copied();
+        let wait = match (history.frozen, self.config.recovery) {
+            (true, None) => return false,
+            (true, Some(recovery)) => recovery,
+            (false, _) => self.config.window,
+        };
+        last.is_none_or(|last| now.duration_since(last) >= wait) && self.forget(at)
+    }
+
+    /// Forgets all about a MAC. True if it was frozen.
+    pub(super) fn forget(&mut self, at: (Vni, HostMac)) -> bool {
+        self.histories.remove(&at).is_some_and(|history| history.frozen)
+    }
+
+    /// MACs that are frozen, in no order.
+    pub(super) fn frozen(&self) -> impl Iterator<Item = (Vni, HostMac)> + '_ {
+        self.histories.iter().filter(|(_, history)| history.frozen).map(|(at, _)| *at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn host() -> (Vni, HostMac) {
+        (Vni::new(100).expect("a VNI"), "02:00:00:00:00:01".parse().expect("a MAC"))
+    }
+
+    #[test]
+    fn the_fifth_move_in_180_seconds_freezes_until_recovery() {
+        let start = Instant::now();
+        let mut duplicates = Duplicates::new(DuplicateConfig::default());
+        for second in 0..4 {
+            assert!(!duplicates.moved(start + second * SECOND, host()).0);
+        }
+        let (frozen, look) = duplicates.moved(start + 179 * SECOND, host());
+        assert_eq!((frozen, look), (true, Some(start + 359 * SECOND)));
+        assert!(!duplicates.expire(start + 358 * SECOND, host()));
+        assert!(duplicates.is_frozen(host()));
+        assert!(duplicates.expire(start + 359 * SECOND, host()));
+        assert!(!duplicates.is_frozen(host()));
+    }
+
+    #[test]
+    fn slow_moves_never_freeze_and_are_forgotten() {
+        let start = Instant::now();
+        let mut duplicates = Duplicates::new(DuplicateConfig::default());
+        for round in 0..20 {
+            assert!(!duplicates.moved(start + round * 50 * SECOND, host()).0, "round {round}");
+        }
+        assert!(!duplicates.expire(start + (19 * 50 + 180) * SECOND, host()));
+        assert!(duplicates.histories.is_empty());
+    }
+
+    #[test]
+    fn zero_moves_switch_it_off() {
+        let now = Instant::now();
+        let mut duplicates = Duplicates::new(DuplicateConfig { moves: 0, ..DuplicateConfig::default() });
+        assert!((0..100).all(|_| duplicates.moved(now, host()) == (false, None)));
+    }
+}

@@ -1,0 +1,302 @@
+//! The instance: what the daemon joins with sockets and tables. Sessions tell it routes, the owner of the ports
+//! tells it hosts; it answers with table changes, events, and messages for the neighbours.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
+
+use super::change::{Event, TableChange};
+use super::config::Config;
+use super::duplicate::Duplicates;
+use super::flood::Floods;
+use super::hosts::Hosts;
+use super::local::LocalState;
+use super::vni::VniState;
+use crate::bgp::wire::{Change as RouteChange, Update};
+use crate::bgp::{Negotiated, Output, Peer};
+use crate::rib::{AdjOut, Change, Kind, Local, NeighborId, Rib, Which};
+
+/// How long after a session came up claims of its neighbour count as old ones, if no End-of-RIB ends that sooner.
+const INITIAL: Duration = Duration::from_secs(30);
+
+/// A neighbour's session.
+#[derive(Debug)]
+struct Session {
+    address: IpAddr,
+    up: bool,
+    /// Until then the neighbour sends what it knows already.
+    initial_until: Option<Instant>,
+}
+
+/// Something to do later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Task {
+    /// Claim a contested local MAC back.
+    ClaimBack(Vni, HostMac),
+    /// Look at the history of a MAC that moved.
+    Expire(Vni, HostMac),
+}
+
+/// Why a change of the tables comes about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// A route was announced; `initial`: by a neighbour whose session has just come up.
+    Announced { initial: bool },
+    /// A route is gone, or the configuration changed.
+    Other,
+}
+
+/// An EVPN instance. See [`super`] for how it is used.
+#[derive(Debug)]
+pub struct Instance {
+    pub(super) config: Config,
+    pub(super) rib: Rib,
+    pub(super) out: AdjOut,
+    pub(super) vnis: BTreeMap<Vni, VniState>,
+    pub(super) hosts: Hosts,
+    pub(super) floods: Floods,
+    pub(super) locals: HashMap<(Vni, HostMac), LocalState>,
+    pub(super) local_addresses: BTreeMap<(Vni, IpAddr), HostMac>,
+    pub(super) static_macs: HashMap<(Vni, HostMac), VtepAddr>,
+    pub(super) static_addresses: BTreeMap<(Vni, IpAddr), (HostMac, bool)>,
+    pub(super) duplicates: Duplicates,
+    pub(super) tasks: BTreeSet<(Instant, Task)>,
+    /// VNIs whose routes have to be looked at again.
+    pub(super) reconsider: BTreeSet<Vni>,
+    pub(super) changes: Vec<TableChange>,
+    pub(super) events: Vec<Event>,
+    sessions: BTreeMap<NeighborId, Session>,
+}
+
+impl Instance {
+    /// An instance without VNIs and neighbours.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let mut own = config.own.clone();
+        own.push(config.vtep);
+        let local = Local { asn: config.local_as, router_id: config.router_id, own };
+        Self {
+            rib: Rib::new(local),
+            out: AdjOut::new(config.local_as),
+            vnis: BTreeMap::new(),
+            hosts: Hosts::default(),
+            floods: Floods::default(),
+            locals: HashMap::new(),
+            local_addresses: BTreeMap::new(),
+            static_macs: HashMap::new(),
+            static_addresses: BTreeMap::new(),
+            duplicates: Duplicates::new(config.duplicate),
+            tasks: BTreeSet::new(),
+            reconsider: BTreeSet::new(),
+            changes: Vec::new(),
+            events: Vec::new(),
+            sessions: BTreeMap::new(),
+            config,
+        }
+    }
+
+    /// What it was made with.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Takes the table changes since the last call, to be applied in order.
+    pub fn take_changes(&mut self, now: Instant) -> Vec<TableChange> {
+        self.reconsider(now);
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Hands each table change since the last call to `apply`, in order, without giving up the buffer.
+    pub fn drain_changes(&mut self, now: Instant, apply: impl FnMut(TableChange)) {
+        self.reconsider(now);
+        self.changes.drain(..).for_each(apply);
+    }
+
+    /// Takes the events since the last call.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// When [`Instance::tick`] has work.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.tasks.first().map(|(at, _)| *at)
+    }
+
+    /// Does all that is due.
+    pub fn tick(&mut self, now: Instant) {
+        while let Some((at, task)) = self.tasks.first().copied()
+            && at <= now
+        {
+            self.tasks.remove(&(at, task));
+            match task {
+                Task::ClaimBack(vni, mac) => self.claim_back(now, vni, mac),
+                Task::Expire(vni, mac) => {
+                    if self.duplicates.expire(now, (vni, mac)) {
+                        self.thawed(now, vni, mac);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Neighbours.
+impl Instance {
+    /// Adds a neighbour, whose session is down.
+    pub fn neighbor_add(&mut self, id: NeighborId, address: IpAddr) {
+        self.rib.set_neighbor(id, false, Ipv4Addr::UNSPECIFIED, address);
+        self.sessions.insert(id, Session { address, up: false, initial_until: None });
+    }
+
+    /// Removes a neighbour with all its routes.
+    pub fn neighbor_remove(&mut self, now: Instant, id: NeighborId) {
+        self.peer_down(now, id, false);
+        self.rib.remove_neighbor(id);
+        self.sessions.remove(&id);
+    }
+
+    /// The session is up: [`Instance::pump`] has all our routes to tell.
+    pub fn peer_up(&mut self, now: Instant, id: NeighborId, agreed: &Arc<Negotiated>) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.up = true;
+        session.initial_until = Some(now + INITIAL);
+        self.rib.set_neighbor(id, agreed.internal, agreed.router_id, session.address);
+        self.out.up(id, agreed.clone());
+    }
+
+    /// The session is down. With `keep_stale` its routes stay until [`Instance::sweep_stale`].
+    pub fn peer_down(&mut self, now: Instant, id: NeighborId, keep_stale: bool) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.up = false;
+        }
+        self.out.down(id);
+        if keep_stale {
+            self.rib.mark(id, Which::Stale);
+        } else {
+            self.drop_routes(now, id, Which::All);
+        }
+    }
+
+    fn drop_routes(&mut self, now: Instant, id: NeighborId, which: Which) {
+        for route in self.rib.routes_of(id, which) {
+            if let Some(change) = self.rib.drop_path(id, route) {
+                self.changed(now, change, Cause::Other);
+            }
+        }
+        self.rib.settle();
+    }
+
+    /// The neighbour announces and withdraws routes.
+    pub fn update(&mut self, now: Instant, id: NeighborId, update: &Update<'_>) {
+        let session = self.sessions.get(&id);
+        let initial = session.and_then(|s| s.initial_until).is_some_and(|until| now < until);
+        let looped = self.rib.looped_count(id);
+        for change in update.changes() {
+            match (change, update.attributes()) {
+                (RouteChange::Announce(route), Some(attributes)) => {
+                    if let Some(change) = self.rib.announce(id, &route, attributes) {
+                        self.changed(now, change, Cause::Announced { initial });
+                    }
+                }
+                (RouteChange::Announce(route) | RouteChange::Withdraw(route), _) => {
+                    if let Some(change) = self.rib.withdraw(id, &route) {
+                        self.changed(now, change, Cause::Other);
+                    }
+                }
+            }
+        }
+        let looped = self.rib.looped_count(id) - looped;
+        if looped > 0 {
+            self.events.push(Event::Looped { neighbor: id, routes: looped as u32 });
+        }
+    }
+
+    fn changed(&mut self, now: Instant, change: Change, cause: Cause) {
+        if self.rib.kind(change.id) == Kind::Other {
+            self.flood_changed(change);
+        } else {
+            self.host_changed(now, change, cause);
+        }
+        if change.new.is_none() {
+            self.rib.free(change.id);
+        }
+    }
+
+    /// The neighbour has sent all it has.
+    pub fn end_of_rib(&mut self, id: NeighborId) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.initial_until = None;
+        }
+    }
+
+    /// The neighbour wants all our routes again.
+    pub fn refresh_requested(&mut self, id: NeighborId) {
+        self.out.refresh(id);
+    }
+
+    /// The neighbour begins to send all its routes again (RFC 7313).
+    pub fn refresh_begun(&mut self, id: NeighborId) {
+        self.rib.mark(id, Which::Refreshing);
+    }
+
+    /// The neighbour has sent all its routes again: others are gone.
+    pub fn refresh_ended(&mut self, now: Instant, id: NeighborId) {
+        self.drop_routes(now, id, Which::Refreshing);
+    }
+
+    /// The restart time is over: stale routes are the last choice from now on (RFC 9494).
+    pub fn stale_long_lived(&mut self, now: Instant, id: NeighborId) {
+        for route in self.rib.routes_of(id, Which::Stale) {
+            if let Some(change) = self.rib.keep_long(id, route) {
+                self.changed(now, change, Cause::Other);
+            }
+        }
+    }
+
+    /// Drops what is still stale.
+    pub fn sweep_stale(&mut self, now: Instant, id: NeighborId) {
+        self.drop_routes(now, id, Which::Stale);
+    }
+
+    /// How many routes of the neighbour are held, for [`Peer::handle_prefix_count`].
+    #[must_use]
+    pub fn prefix_count(&self, id: NeighborId) -> usize {
+        self.rib.path_count(id)
+    }
+
+    /// Does what an output of the neighbour's [`Peer`] says about routes. True if it was about routes; what is about
+    /// connections is left to the owner of the sockets.
+    pub fn handle(&mut self, now: Instant, id: NeighborId, output: &Output<'_>) -> bool {
+        match output {
+            Output::Connect(_) | Output::Close { .. } => return false,
+            Output::SessionUp(agreed) => self.peer_up(now, id, agreed),
+            Output::SessionDown { keep_stale_for, .. } => self.peer_down(now, id, keep_stale_for.is_some()),
+            Output::Update(update) => self.update(now, id, update),
+            Output::EndOfRib => self.end_of_rib(id),
+            Output::RefreshRequested => self.refresh_requested(id),
+            Output::RefreshBegun => self.refresh_begun(id),
+            Output::RefreshEnded => self.refresh_ended(now, id),
+            Output::StaleLongLived => self.stale_long_lived(now, id),
+            Output::SweepStale => self.sweep_stale(now, id),
+        }
+        true
+    }
+
+    /// Queues what the neighbour has not been told, as much as its queue takes. To be called after anything
+    /// changed and after octets were written; true if it has been told everything.
+    pub fn pump(&mut self, now: Instant, id: NeighborId, peer: &mut Peer) -> bool {
+        self.out.pump(id, |message| peer.send(now, message).is_ok())
+    }
+
+    /// True if [`Instance::pump`] has something to tell.
+    #[must_use]
+    pub fn wants_to_send(&self, id: NeighborId) -> bool {
+        self.out.waits(id)
+    }
+}

@@ -1,0 +1,209 @@
+//! What we announce, and what of it each neighbour still has to be told.
+//!
+//! A route that changes is put on the list of every neighbour with a session; [`AdjOut::pump`] makes messages of the
+//! list until the neighbour's queue is full, and goes on from there the next time.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::route::NeighborId;
+use crate::bgp::Negotiated;
+use crate::bgp::wire::{
+    Attributes, EvpnRoute, Family, RefreshKind, RouteRefresh, announce, end_of_rib, withdraw,
+};
+
+/// LOCAL_PREF of our routes to internal neighbours (RFC 4271 section 5.1.5 makes it mandatory there).
+const PREFERENCE: u32 = 100;
+
+/// What a neighbour has not been told yet.
+#[derive(Debug)]
+struct Pending {
+    agreed: Arc<Negotiated>,
+    /// Keys of routes that changed.
+    routes: BTreeSet<EvpnRoute>,
+    refresh_begins: bool,
+    refresh_ends: bool,
+    end_of_rib: bool,
+}
+
+type Routes = HashMap<EvpnRoute, (EvpnRoute, Arc<Attributes>)>;
+
+/// Our routes, and the neighbours that have a session.
+#[derive(Debug)]
+pub struct AdjOut {
+    local_as: u32,
+    routes: Routes,
+    neighbors: BTreeMap<NeighborId, Pending>,
+}
+
+impl AdjOut {
+    /// No routes, no neighbours.
+    #[must_use]
+    pub fn new(local_as: u32) -> Self {
+        Self { local_as, routes: HashMap::new(), neighbors: BTreeMap::new() }
+    }
+
+    /// A session is up: it is told everything, then End-of-RIB.
+    pub fn up(&mut self, id: NeighborId, agreed: Arc<Negotiated>) {
+        let routes = self.routes.keys().copied().collect();
+        let pending =
+            Pending { agreed, routes, refresh_begins: false, refresh_ends: false, end_of_rib: true };
+        self.neighbors.insert(id, pending);
+    }
+
+    /// A session is down.
+    pub fn down(&mut self, id: NeighborId) {
+        self.neighbors.remove(&id);
+    }
+
+    /// A neighbour wants everything again (RFC 2918), between marks where both sides know them (RFC 7313).
+    pub fn refresh(&mut self, id: NeighborId) {
+        if let Some(pending) = self.neighbors.get_mut(&id) {
+            pending.routes.extend(self.routes.keys().copied());
+            pending.refresh_begins = pending.agreed.enhanced_refresh;
+            pending.refresh_ends = pending.agreed.enhanced_refresh;
+        }
+    }
+
+    /// Announces a route, or changes its attributes or labels. The same again changes nothing.
+    pub fn set(&mut self, route: EvpnRoute, attributes: &Arc<Attributes>) {
+        let key = route.key();
+        let same = |(old, with): &(EvpnRoute, Arc<Attributes>)| {
+            *old == route && (Arc::ptr_eq(with, attributes) || with == attributes)
+        };
+        if self.routes.get(&key).is_some_and(same) {
+            return;
+        }
+        self.routes.insert(key, (route, attributes.clone()));
+        self.touch(key);
+    }
+
+    /// Withdraws a route.
+    pub fn remove(&mut self, route: &EvpnRoute) {
+        let key = route.key();
+        if self.routes.remove(&key).is_some() {
+            self.touch(key);
+        }
+    }
+
+    fn touch(&mut self, key: EvpnRoute) {
+        for pending in self.neighbors.values_mut() {
+            pending.routes.insert(key);
+        }
+    }
+
+    /// Our routes with their attributes, in no order.
+    pub fn routes(&self) -> impl Iterator<Item = &(EvpnRoute, Arc<Attributes>)> {
+        self.routes.values()
+    }
+
+    /// How many routes of ours there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// True if there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.routes.is_empty()
+    }
+
+    /// True if a neighbour has not been told everything.
+    #[must_use]
+    pub fn waits(&self, id: NeighborId) -> bool {
+        self.neighbors
+            .get(&id)
+            .is_some_and(|p| !p.routes.is_empty() || p.refresh_begins || p.refresh_ends || p.end_of_rib)
+    }
+
+    /// Gives messages to `sink` until it takes no more, which it says with false; true if all is told.
+    pub fn pump(&mut self, id: NeighborId, mut sink: impl FnMut(&[u8]) -> bool) -> bool {
+        let Some(pending) = self.neighbors.get_mut(&id) else { return true };
+        let mark = |kind| RouteRefresh { family: Family::EVPN, kind }.emit();
+        if pending.refresh_begins {
+            pending.refresh_begins = !sink(&mark(RefreshKind::Begin));
+        }
+        if pending.refresh_begins || !pending.send(&self.routes, self.local_as, &mut sink) {
+            return false;
+        }
+        if pending.refresh_ends {
+            pending.refresh_ends = !sink(&mark(RefreshKind::End));
+        }
+        if pending.end_of_rib && !pending.refresh_ends {
+            pending.end_of_rib = !sink(&end_of_rib());
+        }
+        !pending.refresh_ends && !pending.end_of_rib
+    }
+}
+
+impl Pending {
+    /// Sends what is on the list: withdrawals, then broadcast routes, then hosts, those with equal attributes together.
+    fn send(&mut self, routes: &Routes, local_as: u32, sink: &mut impl FnMut(&[u8]) -> bool) -> bool {
+        if self.routes.is_empty() {
+            return true;
+        }
+        let (keep, gone): (Vec<_>, Vec<_>) = self.routes.iter().partition(|key| routes.contains_key(*key));
+        let limit = self.agreed.send_limit;
+        if !self.batch(&gone, sink, |keys, sink| withdraw(keys, limit, sink)) {
+            return false;
+        }
+        let of = |key: &EvpnRoute| routes.get(key).map(|(route, attributes)| (*key, *route, attributes));
+        let mut keep: Vec<_> = keep.iter().filter_map(of).collect();
+        keep.sort_unstable_by_key(|(key, _, with)| {
+            (!matches!(key, EvpnRoute::Multicast(_)), Arc::as_ptr(with) as usize, *key)
+        });
+        for group in keep.chunk_by(|a, b| Arc::ptr_eq(a.2, b.2)) {
+            let attributes = self.adapt(group[0].2, local_as);
+            let encoding = self.agreed.encoding();
+            let keys: Vec<_> = group.iter().map(|(key, ..)| *key).collect();
+            let whole = |key: EvpnRoute| routes.get(&key).map_or(key, |(route, _)| *route);
+            let sent = self.batch(&keys, sink, |keys, sink| {
+                // Attributes of ours always leave room for routes: they have a few communities at most.
+                announce(&attributes, keys.map(whole), encoding, sink);
+            });
+            if !sent {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Takes routes off the list as far as `sink` accepts the messages that `write` makes of them.
+    fn batch(
+        &mut self,
+        keys: &[EvpnRoute],
+        sink: &mut impl FnMut(&[u8]) -> bool,
+        write: impl FnOnce(&mut dyn Iterator<Item = EvpnRoute>, &mut dyn FnMut(&[u8])),
+    ) -> bool {
+        let (read, accepted, full) = (Cell::new(0), Cell::new(0), Cell::new(false));
+        // Once the sink is full no more routes come out, which ends the writing.
+        let mut source =
+            keys.iter().copied().take_while(|_| !full.get()).inspect(|_| read.set(read.get() + 1));
+        write(&mut source, &mut |message| {
+            if !full.get() && sink(message) {
+                accepted.set(read.get());
+            } else {
+                full.set(true);
+            }
+        });
+        for key in &keys[..accepted.get()] {
+            self.routes.remove(key);
+        }
+        !full.get()
+    }
+
+    /// The attributes as this neighbour gets them: LOCAL_PREF inside, our AS in the path outside.
+    fn adapt(&self, attributes: &Attributes, local_as: u32) -> Attributes {
+        let mut attributes = attributes.clone();
+        if self.agreed.internal {
+            attributes.local_pref = Some(PREFERENCE);
+        } else {
+            attributes.as_path.prepend(local_as);
+        }
+        attributes
+    }
+}

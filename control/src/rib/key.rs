@@ -1,0 +1,175 @@
+//! Keys of routes in 16 octets: route distinguishers with their tags, IPv6 addresses, and whole keys of the rarer
+//! types are numbers of an interner; a type 2 of IPv4 stands there as it is.
+
+use std::hash::BuildHasher;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use hashbrown::DefaultHashBuilder;
+use vtep_dataplane::addr::MacAddr;
+
+use super::slab::Interner;
+use crate::bgp::wire::{Esi, EvpnRoute, MacIp, Rd};
+
+/// What a key is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// Type 2 without an address.
+    Mac,
+    /// Type 2 with an IPv4 address.
+    MacIpv4,
+    /// Type 2 with an IPv6 address.
+    MacIpv6,
+    /// Type 1, 3, 4 or 5.
+    Other,
+}
+
+/// The key of one route. `flags` belong to the owner of the route and are no part of the key.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    context: u32,
+    ip: u32,
+    mac: [u8; 6],
+    /// What it is of.
+    pub kind: Kind,
+    /// For the owner.
+    pub flags: u8,
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.words() == other.words()
+    }
+}
+
+impl Key {
+    const fn words(&self) -> (u64, u64) {
+        let m = self.mac;
+        let low = u64::from_be_bytes([self.kind as u8, 0, m[0], m[1], m[2], m[3], m[4], m[5]]);
+        ((self.context as u64) << 32 | self.ip as u64, low)
+    }
+
+    /// Its hash.
+    #[inline]
+    pub fn hash(&self, hasher: &DefaultHashBuilder) -> u64 {
+        hasher.hash_one(self.words())
+    }
+
+    /// The MAC of a type 2.
+    pub fn mac(&self) -> Option<MacAddr> {
+        (self.kind != Kind::Other).then_some(MacAddr(self.mac))
+    }
+
+    /// The address of a type 2 as a number that only this RIB knows; None if it has none.
+    pub fn ip_word(&self) -> Option<(Kind, u32)> {
+        matches!(self.kind, Kind::MacIpv4 | Kind::MacIpv6).then_some((self.kind, self.ip))
+    }
+}
+
+/// The interners behind the keys.
+#[derive(Debug, Default)]
+pub struct Keys {
+    contexts: Interner<(Rd, u32)>,
+    addresses: Interner<Ipv6Addr>,
+    others: Interner<EvpnRoute>,
+    /// The last context that was found: routes come sorted by it.
+    last: Option<((Rd, u32), u32)>,
+}
+
+impl Keys {
+    /// The key of a route, if all its parts are known; no reference is taken.
+    pub fn find(&mut self, route: &EvpnRoute) -> Option<Key> {
+        let EvpnRoute::MacIp(r) = route else {
+            return self.others.find(&route.key()).map(other);
+        };
+        let context = self.find_context((r.rd, r.tag))?;
+        Some(match r.ip {
+            None => mac_key(context, r, Kind::Mac, 0),
+            Some(IpAddr::V4(v4)) => mac_key(context, r, Kind::MacIpv4, v4.to_bits()),
+            Some(IpAddr::V6(v6)) => mac_key(context, r, Kind::MacIpv6, self.addresses.find(&v6)?),
+        })
+    }
+
+    fn find_context(&mut self, context: (Rd, u32)) -> Option<u32> {
+        if let Some((last, id)) = self.last
+            && last == context
+        {
+            return Some(id);
+        }
+        let id = self.contexts.find(&context)?;
+        self.last = Some((context, id));
+        Some(id)
+    }
+
+    /// The key of a route, with references to its parts, which [`Keys::release`] gives back.
+    pub fn hold(&mut self, route: &EvpnRoute) -> Key {
+        let EvpnRoute::MacIp(r) = route else {
+            return other(self.others.hold(&route.key()));
+        };
+        let context = match self.find_context((r.rd, r.tag)) {
+            Some(id) => {
+                self.contexts.retain(id);
+                id
+            }
+            None => self.contexts.hold(&(r.rd, r.tag)),
+        };
+        match r.ip {
+            None => mac_key(context, r, Kind::Mac, 0),
+            Some(IpAddr::V4(v4)) => mac_key(context, r, Kind::MacIpv4, v4.to_bits()),
+            Some(IpAddr::V6(v6)) => mac_key(context, r, Kind::MacIpv6, self.addresses.hold(&v6)),
+        }
+    }
+
+    /// Gives back the references of a key.
+    pub fn release(&mut self, key: &Key) {
+        if key.kind == Kind::Other {
+            self.others.drop_ref(key.context);
+            return;
+        }
+        self.last = self.last.filter(|(_, id)| *id != key.context);
+        self.contexts.drop_ref(key.context);
+        if key.kind == Kind::MacIpv6 {
+            self.addresses.drop_ref(key.ip);
+        }
+    }
+
+    /// The route of a key, with what is not in the key zero.
+    pub fn route(&self, key: &Key) -> EvpnRoute {
+        if key.kind == Kind::Other {
+            return *self.others.get(key.context);
+        }
+        let (rd, tag) = *self.contexts.get(key.context);
+        let (ip, mac) = (self.ip(key), MacAddr(key.mac));
+        EvpnRoute::MacIp(MacIp { rd, esi: Esi::ZERO, tag, mac, ip, label: 0, label2: None })
+    }
+
+    /// The address of a type 2.
+    pub fn ip(&self, key: &Key) -> Option<IpAddr> {
+        match key.kind {
+            Kind::MacIpv4 => Some(IpAddr::V4(Ipv4Addr::from_bits(key.ip))),
+            Kind::MacIpv6 => Some(IpAddr::V6(*self.addresses.get(key.ip))),
+            Kind::Mac | Kind::Other => None,
+        }
+    }
+
+    /// The number of an address as in [`Key::ip_word`], if a route has it.
+    pub fn find_ip(&self, ip: IpAddr) -> Option<(Kind, u32)> {
+        match ip {
+            IpAddr::V4(v4) => Some((Kind::MacIpv4, v4.to_bits())),
+            IpAddr::V6(v6) => self.addresses.find(&v6).map(|id| (Kind::MacIpv6, id)),
+        }
+    }
+
+    /// The tag of a type 2.
+    pub fn tag(&self, key: &Key) -> u32 {
+        if key.kind == Kind::Other { 0 } else { self.contexts.get(key.context).1 }
+    }
+}
+
+const fn other(id: u32) -> Key {
+    Key { context: id, ip: 0, mac: [0; 6], kind: Kind::Other, flags: 0 }
+}
+
+const fn mac_key(context: u32, route: &MacIp, kind: Kind, ip: u32) -> Key {
+    Key { context, ip, mac: route.mac.0, kind, flags: 0 }
+}

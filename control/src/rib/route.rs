@@ -1,0 +1,123 @@
+//! Routes and their paths as they stand in memory: 32 octets for a route with one path, 16 for each further one.
+
+use super::attributes::AttrId;
+use super::key::Key;
+use super::slab::NONE;
+
+/// The number of a route in the RIB; valid until the route is freed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteId(pub u32);
+
+/// A neighbour, by the number that its owner gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NeighborId(pub u16);
+
+/// Flags of a path, above its 24-bit label.
+pub(super) mod flag {
+    /// Not announced again since the session ended.
+    pub(crate) const STALE: u32 = 1 << 24;
+    /// Kept beyond the restart time.
+    pub(crate) const LONG_LIVED: u32 = 1 << 25;
+    /// To be announced again before the end of a refresh (RFC 7313).
+    pub(crate) const REFRESHING: u32 = 1 << 26;
+}
+
+/// One path.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Path {
+    pub(super) attrs: AttrId,
+    /// 24 bits of label, flags above.
+    pub(super) word: u32,
+    /// The place of the next path.
+    pub(super) next: u32,
+    pub(super) from: NeighborId,
+}
+
+impl Path {
+    pub(super) const fn new(attrs: AttrId, label: u32, from: NeighborId) -> Self {
+        Self { attrs, word: label & 0x00ff_ffff, next: NONE, from }
+    }
+
+    pub(super) const fn has(&self, flag: u32) -> bool {
+        self.word & flag != 0
+    }
+
+    pub(super) const fn chosen(&self) -> Chosen {
+        Chosen {
+            attrs: self.attrs,
+            label: self.word & 0x00ff_ffff,
+            long_lived: self.has(flag::LONG_LIVED),
+            from: self.from,
+        }
+    }
+}
+
+/// One route: the best path stands in it, the others in a chain behind it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Route {
+    pub(super) key: Key,
+    pub(super) best: Path,
+}
+
+/// The path that is the best of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chosen {
+    /// Its attributes.
+    pub attrs: AttrId,
+    /// Its first label.
+    pub label: u32,
+    /// It is kept beyond the restart time.
+    pub long_lived: bool,
+    /// Who sent it.
+    pub from: NeighborId,
+}
+
+/// The best path of a route is another one now. With `new` None the route has no path: its number stays valid until
+/// [`super::Rib::free`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    /// The route.
+    pub id: RouteId,
+    /// The best path before; its attributes may be gone.
+    pub old: Option<Chosen>,
+    /// The best path now.
+    pub new: Option<Chosen>,
+}
+
+/// Which paths of a neighbour an action concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// All.
+    All,
+    /// Those that were not announced again since the session ended.
+    Stale,
+    /// Those that were not announced again in this refresh.
+    Refreshing,
+}
+
+impl Which {
+    pub(super) const fn holds(self, path: &Path) -> bool {
+        match self {
+            Self::All => true,
+            Self::Stale => path.has(flag::STALE),
+            Self::Refreshing => path.has(flag::REFRESHING),
+        }
+    }
+}
+
+/// One path as `show` sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct PathView {
+    /// Who sent it.
+    pub from: NeighborId,
+    /// Its attributes.
+    pub attrs: AttrId,
+    /// Its first label.
+    pub label: u32,
+    /// It is the best one.
+    pub best: bool,
+    /// Its neighbour is away, or not yet done sending.
+    pub stale: bool,
+    /// It is kept beyond the restart time.
+    pub long_lived: bool,
+}

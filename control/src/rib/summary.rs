@@ -1,0 +1,200 @@
+//! What path selection and import ask of attributes, worked out once for each set of them.
+
+use std::cmp::Ordering;
+use std::net::{IpAddr, Ipv4Addr};
+
+use vtep_dataplane::addr::VtepAddr;
+
+use crate::bgp::wire::{AsPath, Attributes, ExtendedCommunity};
+
+/// LLGR_STALE (RFC 9494 section 4.1).
+const LLGR_STALE: u32 = 0xffff_0006;
+/// NO_LLGR (RFC 9494 section 4.1).
+const NO_LLGR: u32 = 0xffff_0007;
+/// Preference of a route that says none (RFC 4271 leaves it to us; all implementations use this).
+const DEFAULT_PREFERENCE: u32 = 100;
+/// The tunnel type VXLAN (RFC 9012 section 6.1).
+const VXLAN: u16 = 8;
+
+/// Who we are, as far as routes depend on it.
+#[derive(Debug, Clone)]
+pub struct Local {
+    /// Our AS.
+    pub asn: u32,
+    /// Our BGP identifier; also the cluster that we would be.
+    pub router_id: Ipv4Addr,
+    /// All addresses of this VTEP.
+    pub own: Vec<VtepAddr>,
+}
+
+/// Why no route with these attributes can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Our AS, identifier or cluster is in its path.
+    Looped,
+    /// The next hop is ours.
+    OwnNextHop,
+    /// The next hop can be no VTEP.
+    Martian,
+    /// There are encapsulations, and none is VXLAN.
+    Encapsulation,
+}
+
+/// Sticky flag and sequence of a MAC (RFC 7432 section 7.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mobility {
+    /// The MAC never moves.
+    pub sticky: bool,
+    /// How often it has moved.
+    pub sequence: u32,
+}
+
+impl Mobility {
+    /// `Greater` if it wins over `other`: sticky first, then the later sequence (RFC 7432 section 15).
+    #[must_use]
+    pub fn rank(self, other: Self) -> Ordering {
+        self.sticky.cmp(&other.sticky).then_with(|| compare_sequence(self.sequence, other.sequence))
+    }
+}
+
+/// How near to the end, and to zero, sequences are taken for such before and after a wrap.
+const WRAP: u32 = 1 << 16;
+
+/// `Greater` if `a` is later. The sequence has 32 bits and wraps; peers compare plain numbers, so only numbers
+/// right before and right after the end are taken as wrapped. Zero is what a route without the community has.
+#[must_use]
+pub fn compare_sequence(a: u32, b: u32) -> Ordering {
+    let wrapped = |low: u32, high: u32| (1..WRAP).contains(&low) && high > u32::MAX - WRAP;
+    match (wrapped(a, b), wrapped(b, a)) {
+        (true, _) => Ordering::Greater,
+        (_, true) => Ordering::Less,
+        _ => a.cmp(&b),
+    }
+}
+
+/// The sequence after `sequence`; after the last one comes 1.
+#[must_use]
+pub fn next_sequence(sequence: u32) -> u32 {
+    sequence.checked_add(1).unwrap_or(1)
+}
+
+/// The summary.
+#[derive(Debug, Clone, Copy)]
+pub struct Summary {
+    /// Why no route with these attributes can be used.
+    pub refusal: Option<Refusal>,
+    /// The next hop.
+    pub next_hop: IpAddr,
+    /// Mobility of the MAC.
+    pub mobility: Mobility,
+    /// The host is an IPv6 router (RFC 9047).
+    pub router: bool,
+    /// Someone on the way keeps the route for its origin, long gone (RFC 9494).
+    pub long_lived: bool,
+    /// The route must not be kept in long-lived restart.
+    pub no_long_lived: bool,
+    /// AS_PATH of an external route: the AS that sent it, for MED.
+    first_as: Option<u32>,
+    preference: u32,
+    hops: u32,
+    origin: u8,
+    med: u32,
+    originator: Option<Ipv4Addr>,
+    clusters: u32,
+}
+
+impl Summary {
+    /// Works it out.
+    pub fn new(attributes: &Attributes, local: &Local) -> Self {
+        let extended = &attributes.extended;
+        let mobility = extended.iter().find_map(|c| c.as_mac_mobility()).unwrap_or_default();
+        Self {
+            refusal: refusal(attributes, local),
+            next_hop: attributes.next_hop,
+            mobility: Mobility { sticky: mobility.0, sequence: mobility.1 },
+            router: extended.iter().any(|c| matches!(c.0, [6, 8, flags, ..] if flags & 1 == 1)),
+            long_lived: attributes.communities.contains(&LLGR_STALE),
+            no_long_lived: attributes.communities.contains(&NO_LLGR),
+            first_as: AsPath::first(&attributes.as_path),
+            preference: attributes.local_pref.unwrap_or(DEFAULT_PREFERENCE),
+            hops: attributes.as_path.hops() as u32,
+            origin: attributes.origin as u8,
+            med: attributes.med.unwrap_or(0),
+            originator: attributes.originator_id,
+            clusters: attributes.cluster_list.len() as u32,
+        }
+    }
+
+    /// The VTEP that hosts are behind.
+    #[must_use]
+    pub fn vtep(&self) -> Option<VtepAddr> {
+        VtepAddr::new(self.next_hop).ok()
+    }
+}
+
+fn refusal(attributes: &Attributes, local: &Local) -> Option<Refusal> {
+    let encapsulations =
+        || attributes.extended.iter().filter_map(|c: &ExtendedCommunity| c.as_encapsulation());
+    if attributes.originator_id == Some(local.router_id)
+        || attributes.cluster_list.contains(&local.router_id)
+        || attributes.as_path.contains(local.asn)
+    {
+        return Some(Refusal::Looped);
+    }
+    match VtepAddr::new(attributes.next_hop) {
+        Err(_) => Some(Refusal::Martian),
+        Ok(vtep) if local.own.contains(&vtep) => Some(Refusal::OwnNextHop),
+        Ok(_) if encapsulations().next().is_some() && encapsulations().all(|kind| kind != VXLAN) => {
+            Some(Refusal::Encapsulation)
+        }
+        Ok(_) => None,
+    }
+}
+
+/// What path selection asks of the neighbour that sent a path.
+#[derive(Debug, Clone, Copy)]
+pub struct Sender {
+    /// Of our AS.
+    pub internal: bool,
+    /// Its BGP identifier.
+    pub router_id: Ipv4Addr,
+    /// Its address.
+    pub address: IpAddr,
+}
+
+/// One path of a route.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'a> {
+    /// Its attributes.
+    pub summary: &'a Summary,
+    /// Kept in long-lived restart by us.
+    pub long_lived: bool,
+    /// Who sent it.
+    pub sender: Sender,
+}
+
+/// `Greater` if `a` is the better path of a route. Paths that can't be used and those kept for long come last; a MAC
+/// (`host`) is then where its mobility says (RFC 7432 section 15); RFC 4271 section 9.1.2.2 and RFC 4456 section 9
+/// decide the rest. No two paths of different neighbours are equal.
+#[must_use]
+pub fn compare(a: &Candidate<'_>, b: &Candidate<'_>, host: bool) -> Ordering {
+    let (x, y) = (a.summary, b.summary);
+    let stale = |c: &Candidate<'_>| c.long_lived || c.summary.long_lived;
+    let usable = x.refusal.is_none().cmp(&y.refusal.is_none()).then(stale(b).cmp(&stale(a)));
+    let mobility = || match host {
+        true => x.mobility.rank(y.mobility).then_with(|| y.next_hop.cmp(&x.next_hop)),
+        false => Ordering::Equal,
+    };
+    let med = || if x.first_as == y.first_as { y.med.cmp(&x.med) } else { Ordering::Equal };
+    let id = |c: &Candidate<'_>| c.summary.originator.unwrap_or(c.sender.router_id);
+    usable
+        .then_with(mobility)
+        .then_with(|| x.preference.cmp(&y.preference))
+        .then_with(|| y.hops.cmp(&x.hops))
+        .then_with(|| y.origin.cmp(&x.origin))
+        .then_with(med)
+        .then_with(|| b.sender.internal.cmp(&a.sender.internal))
+        .then_with(|| id(b).cmp(&id(a)))
+        .then_with(|| y.clusters.cmp(&x.clusters))
+        .then_with(|| b.sender.address.cmp(&a.sender.address))
+}

@@ -1,0 +1,248 @@
+//! TCP sockets for BGP: non-blocking, with TCP-MD5 (RFC 2385) and GTSM (RFC 5082).
+//!
+//! Options that Rust's libraries have no call for go through `nix::setsockopt_impl!`, which makes a typed `setsockopt` of a
+//! plain structure, so that nothing here is unsafe.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsFd;
+
+use nix::libc;
+use nix::sys::socket::SetSockOpt;
+use nix::sys::socket::sockopt::SetStruct;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
+
+/// A TCP-MD5 key. Not shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(pub Box<[u8]>);
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password")
+    }
+}
+
+/// What a neighbour's connections have in common.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TcpOptions {
+    /// Our address; `None` = as the route says.
+    pub local: Option<IpAddr>,
+    /// TCP-MD5 password, 1..=80 bytes (`TCP_MD5SIG_MAXKEYLEN`, include/uapi/linux/tcp.h).
+    pub password: Option<Password>,
+    /// GTSM: the neighbour is at most this many hops away, 1..=254. Sends with TTL 255 and takes only packets with a
+    /// TTL of 256 - hops or more.
+    pub ttl_security: Option<u8>,
+}
+
+/// `TCP_MD5SIG_MAXKEYLEN`.
+pub const MAX_PASSWORD: usize = 80;
+
+/// `struct tcp_md5sig` (include/uapi/linux/tcp.h): a `sockaddr_storage` of 128 bytes, then the key.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(8))]
+pub struct Md5Key {
+    family: u16,
+    address: [u8; 126],
+    flags: u8,
+    prefix_len: u8,
+    key_len: u16,
+    ifindex: i32,
+    key: [u8; MAX_PASSWORD],
+}
+
+/// `TCP_MD5SIG`: signs and checks every segment to and from one address.
+#[derive(Debug, Clone, Copy)]
+struct TcpMd5Sig;
+nix::setsockopt_impl!(TcpMd5Sig, libc::IPPROTO_TCP, libc::TCP_MD5SIG, Md5Key, SetStruct<'_, Md5Key>);
+
+/// `IP_MINTTL`: drops packets with a lower TTL.
+#[derive(Debug, Clone, Copy)]
+struct IpMinTtl;
+nix::setsockopt_impl!(IpMinTtl, libc::IPPROTO_IP, libc::IP_MINTTL, libc::c_int, SetStruct<'_, libc::c_int>);
+
+/// `IPV6_MINHOPCOUNT`: drops packets with a lower hop limit.
+#[derive(Debug, Clone, Copy)]
+struct Ipv6MinHopCount;
+nix::setsockopt_impl!(
+    Ipv6MinHopCount,
+    libc::IPPROTO_IPV6,
+    libc::IPV6_MINHOPCOUNT,
+    libc::c_int,
+    SetStruct<'_, libc::c_int>
+);
+
+impl Md5Key {
+    /// The key for segments to and from `neighbor`; `None` when the password is empty or too long.
+    fn new(neighbor: IpAddr, password: &[u8]) -> Option<Self> {
+        let mut key = [0; MAX_PASSWORD];
+        key.get_mut(..password.len()).filter(|room| !room.is_empty())?.copy_from_slice(password);
+        let mut address = [0; 126];
+        // sockaddr_in: port 2, address 4. sockaddr_in6: port 2, flow 4, address 16.
+        let family = match neighbor {
+            IpAddr::V4(v4) => {
+                address[2..6].copy_from_slice(&v4.octets());
+                libc::AF_INET
+            }
+            IpAddr::V6(v6) => {
+                address[6..22].copy_from_slice(&v6.octets());
+                libc::AF_INET6
+            }
+        };
+        let key_len = password.len() as u16;
+        Some(Self { family: family as u16, address, flags: 0, prefix_len: 0, key_len, ifindex: 0, key })
+    }
+}
+
+fn family(address: IpAddr) -> AddressFamily {
+    if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET }
+}
+
+fn new_socket(address: IpAddr) -> io::Result<rustix::fd::OwnedFd> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    Ok(rustix::net::socket_with(family(address), SocketType::STREAM, flags, Some(ipproto::TCP))?)
+}
+
+/// Sets the key of one neighbour on a socket: for a listening one before the neighbour connects.
+///
+/// # Errors
+/// EINVAL for a password that is empty or longer than [`MAX_PASSWORD`], ENOENT or EOPNOTSUPP when the kernel has no
+/// TCP-MD5.
+pub fn set_password(socket: impl AsFd, neighbor: IpAddr, password: &Password) -> io::Result<()> {
+    let key = Md5Key::new(neighbor, &password.0).ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(TcpMd5Sig.set(&socket.as_fd(), &key)?)
+}
+
+/// Sets GTSM on a connection.
+fn set_ttl_security(socket: impl AsFd, neighbor: IpAddr, hops: u8) -> io::Result<()> {
+    let least = 256 - libc::c_int::from(hops.max(1));
+    if neighbor.is_ipv6() {
+        sockopt::set_ipv6_unicast_hops(&socket, Some(255))?;
+        Ipv6MinHopCount.set(&socket.as_fd(), &least)?;
+    } else {
+        sockopt::set_ip_ttl(&socket, 255)?;
+        IpMinTtl.set(&socket.as_fd(), &least)?;
+    }
+    Ok(())
+}
+
+/// What every connection of a neighbour gets, whoever opened it.
+///
+/// # Errors
+/// The kernel's.
+pub fn prepare(socket: impl AsFd, neighbor: IpAddr, options: &TcpOptions) -> io::Result<()> {
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    // Control traffic: CS6 (RFC 4594), so that it survives a congested underlay.
+    const CS6: u8 = 0xc0;
+    if neighbor.is_ipv6() {
+        sockopt::set_ipv6_tclass(&socket, CS6.into())?;
+    } else {
+        sockopt::set_ip_tos(&socket, CS6)?;
+    }
+    match options.ttl_security {
+        Some(hops) => set_ttl_security(&socket, neighbor, hops),
+        None => Ok(()),
+    }
+}
+
+/// Begins to connect. The stream becomes writable when it is done, and `take_error` says how.
+///
+/// # Errors
+/// The kernel's: EADDRNOTAVAIL when the local address is not on this host, ENETUNREACH without a route, ...
+pub fn connect(to: SocketAddr, options: &TcpOptions) -> io::Result<mio::net::TcpStream> {
+    let socket = new_socket(to.ip())?;
+    prepare(&socket, to.ip(), options)?;
+    if let Some(password) = &options.password {
+        set_password(&socket, to.ip(), password)?;
+    }
+    if let Some(local) = options.local {
+        rustix::net::bind(&socket, &SocketAddr::new(local, 0))?;
+    }
+    match rustix::net::connect(&socket, &to) {
+        Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(mio::net::TcpStream::from_std(std::net::TcpStream::from(socket)))
+}
+
+/// Connections that may wait to be accepted. The kernel refuses more; half-open ones are its SYN queue's.
+const BACKLOG: i32 = 64;
+
+/// Listens on all addresses of one family.
+///
+/// # Errors
+/// EADDRINUSE when another BGP daemon has the port, EACCES without `CAP_NET_BIND_SERVICE`.
+pub fn listen(v6: bool, port: u16) -> io::Result<mio::net::TcpListener> {
+    let any: IpAddr = if v6 { Ipv6Addr::UNSPECIFIED.into() } else { std::net::Ipv4Addr::UNSPECIFIED.into() };
+    let socket = new_socket(any)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if v6 {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    rustix::net::bind(&socket, &SocketAddr::new(any, port))?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(mio::net::TcpListener::from_std(std::net::TcpListener::from(socket)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::time::Duration;
+
+    /// A listener on loopback with a key for 127.0.0.1, and a blocking connection to it with another.
+    fn exchange(theirs: Option<&str>, ours: Option<&str>) -> io::Result<Vec<u8>> {
+        let loopback: IpAddr = [127, 0, 0, 1].into();
+        let listener = std::net::TcpListener::bind((loopback, 0))?;
+        if let Some(password) = theirs {
+            set_password(&listener, loopback, &Password(password.as_bytes().into()))?;
+        }
+        let password = ours.map(|password| Password(password.as_bytes().into()));
+        let options = TcpOptions { password, ..TcpOptions::default() };
+        let stream = connect(listener.local_addr()?, &options)?;
+        let mut fds = [rustix::event::PollFd::new(&stream, rustix::event::PollFlags::OUT)];
+        let patience = rustix::event::Timespec { tv_sec: 0, tv_nsec: 300_000_000 };
+        if rustix::event::poll(&mut fds, Some(&patience))? == 0 {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        if let Some(error) = stream.take_error()? {
+            return Err(error);
+        }
+        let (mut accepted, _) = listener.accept()?;
+        accepted.set_read_timeout(Some(Duration::from_secs(2)))?;
+        (&stream).write_all(b"open")?;
+        let mut bytes = vec![0; 4];
+        accepted.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    #[test]
+    fn the_kernel_checks_md5_signatures() {
+        assert_eq!(exchange(Some("secret"), Some("secret")).unwrap(), b"open");
+        assert_eq!(exchange(Some("secret"), Some("wrong")).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(exchange(Some("secret"), None).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(exchange(None, None).unwrap(), b"open");
+    }
+
+    #[test]
+    fn a_password_has_1_to_80_bytes() {
+        let loopback: IpAddr = [127, 0, 0, 1].into();
+        assert!(Md5Key::new(loopback, b"").is_none());
+        assert!(Md5Key::new(loopback, &[b'x'; 81]).is_none());
+        assert!(Md5Key::new("2001:db8::1".parse().unwrap(), &[b'x'; 80]).is_some());
+        // sockaddr_storage 128, flags to ifindex 8, key 80.
+        assert_eq!(size_of::<Md5Key>(), 216);
+    }
+
+    #[test]
+    fn gtsm_takes_only_neighbours() {
+        let loopback: IpAddr = [127, 0, 0, 1].into();
+        let listener = std::net::TcpListener::bind((loopback, 0)).unwrap();
+        let options = TcpOptions { ttl_security: Some(1), ..TcpOptions::default() };
+        // The listener answers with TTL 64: its SYN-ACK is too far away.
+        let stream = connect(listener.local_addr().unwrap(), &options).unwrap();
+        let mut fds = [rustix::event::PollFd::new(&stream, rustix::event::PollFlags::OUT)];
+        let patience = rustix::event::Timespec { tv_sec: 0, tv_nsec: 300_000_000 };
+        assert_eq!(rustix::event::poll(&mut fds, Some(&patience)).unwrap(), 0);
+    }
+}

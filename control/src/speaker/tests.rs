@@ -1,0 +1,126 @@
+//! Two speakers on loopback, with real sockets and the real clock.
+
+use super::*;
+use crate::bgp::Output;
+use mio::{Events, Poll};
+
+/// Takes what is said, and says one thing once a session is up.
+#[derive(Default)]
+struct Ears {
+    up: usize,
+    down: usize,
+    updates: usize,
+    to_say: Vec<Vec<u8>>,
+}
+
+impl Routes for Ears {
+    fn heard(&mut self, _: IpAddr, output: Output<'_>, _: Instant) {
+        match output {
+            Output::SessionUp(_) => self.up += 1,
+            Output::SessionDown { .. } => self.down += 1,
+            Output::Update(_) => self.updates += 1,
+            _ => {}
+        }
+    }
+
+    fn held(&self, _: IpAddr) -> usize {
+        self.updates
+    }
+
+    fn speak(&mut self, _: IpAddr, peer: &mut Peer, now: Instant) {
+        while let Some(message) = self.to_say.last() {
+            if self.up == 0 || peer.send(now, message).is_err() {
+                return;
+            }
+            self.to_say.pop();
+        }
+    }
+}
+
+struct Side {
+    poll: Poll,
+    speaker: Speaker,
+    ears: Ears,
+}
+
+const A: [u8; 4] = [127, 0, 97, 1];
+const B: [u8; 4] = [127, 0, 97, 2];
+
+fn config(own: [u8; 4], other: [u8; 4], port: u16, passive: bool, password: Option<&[u8]>) -> NeighborConfig {
+    let mut peer = PeerConfig::new(65000, own.into(), 65000);
+    peer.passive = passive;
+    peer.connect_retry = Duration::from_millis(200);
+    let password = password.map(|key| socket::Password(key.into()));
+    let tcp = TcpOptions { local: Some(own.into()), password, ttl_security: None };
+    NeighborConfig { address: SocketAddr::new(other.into(), port), tcp, peer }
+}
+
+/// A listens on `port`; B connects to it.
+fn pair(port: u16, password: Option<&[u8]>) -> (Side, Side) {
+    let side = |own_port| Side {
+        poll: Poll::new().unwrap(),
+        speaker: Speaker::new(own_port, Token(10), 7),
+        ears: Ears::default(),
+    };
+    let (mut a, mut b) = (side(port), side(port + 1));
+    let now = Instant::now();
+    let Side { poll, speaker, ears } = &mut a;
+    speaker.put(config(A, B, port + 1, true, password), poll.registry(), ears, now);
+    let Side { poll, speaker, ears } = &mut b;
+    speaker.put(config(B, A, port, false, password), poll.registry(), ears, now);
+    (a, b)
+}
+
+impl Side {
+    fn turn(&mut self) {
+        let mut events = Events::with_capacity(16);
+        self.poll.poll(&mut events, Some(Duration::from_millis(5))).unwrap();
+        for event in &events {
+            self.speaker.event(event, self.poll.registry(), &mut self.ears, Instant::now());
+        }
+        self.speaker.turn(self.poll.registry(), &mut self.ears, Instant::now());
+    }
+}
+
+fn until(a: &mut Side, b: &mut Side, mut done: impl FnMut(&Side, &Side) -> bool) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(8);
+    while Instant::now() < deadline {
+        a.turn();
+        b.turn();
+        if done(a, b) {
+            return true;
+        }
+    }
+    false
+}
+
+fn update() -> Vec<u8> {
+    std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vectors/frr-t2-mac.bin")).unwrap()
+}
+
+#[test]
+fn two_speakers_come_up_and_exchange_routes() {
+    let (mut a, mut b) = pair(23_179, None);
+    b.ears.to_say = vec![update(); 2000];
+    assert!(until(&mut a, &mut b, |a, _| a.ears.updates == 2000), "{} arrived", a.ears.updates);
+    assert_eq!((a.ears.up, b.ears.up), (1, 1));
+    let Side { poll, speaker, ears } = &mut a;
+    speaker.remove(B.into(), poll.registry(), ears, Instant::now());
+    assert_eq!(a.ears.down, 1);
+    assert!(until(&mut a, &mut b, |_, b| b.ears.down == 1), "the other end hears of it");
+}
+
+#[test]
+fn passwords_must_agree() {
+    let (mut a, mut b) = pair(23_279, Some(b"secret"));
+    assert!(until(&mut a, &mut b, |a, b| a.ears.up == 1 && b.ears.up == 1));
+}
+
+#[test]
+fn strangers_are_closed_at_once() {
+    let (mut a, mut b) = pair(23_379, None);
+    let stranger = std::net::TcpStream::connect((std::net::Ipv4Addr::from(A), 23_379)).unwrap();
+    assert!(until(&mut a, &mut b, |a, _| a.speaker.refused() == 1));
+    stranger.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    assert!(matches!(io::Read::read(&mut &stranger, &mut [0; 1]), Ok(0) | Err(_)));
+}

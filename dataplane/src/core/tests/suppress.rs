@@ -1,0 +1,317 @@
+//! ARP and ND from tenants: answered, forwarded, checked, told.
+//!
+//! Host 1 is behind port 0, host 2 behind port 1, host 10 behind VTEP 0: 10.0.0.N and 2001:db8::N.
+
+use super::bed::{Bed, mac, outer, tagged, udp4};
+use crate::addr::{DomainId, HostMac, MacAddr, PortId};
+use crate::core::notice::{NEWS_NS, Notice, STILL_THERE_NS};
+use crate::core::verdict::Reason;
+use crate::table::mac::Destination;
+use crate::wire::checksum::Sum;
+use crate::wire::{ipv6, nd, put16};
+use etherparse::{ArpOperation, SlicedPacket};
+use proptest::prelude::*;
+use std::net::{IpAddr, Ipv6Addr};
+
+const BROADCAST: [u8; 6] = [0xff; 6];
+
+fn bed() -> Bed {
+    let mut bed = Bed::new();
+    bed.set_domain(|domain| domain.suppress = true);
+    for host in [1, 2, 10] {
+        bed.neighbor(&format!("10.0.0.{host}"), host);
+        bed.neighbor(&format!("2001:db8::{host:x}"), host);
+    }
+    bed
+}
+
+/// An ARP message; hosts are told by their last octet, 0 is 0.0.0.0.
+fn arp(operation: u8, from: u8, sender: u8, target: u8) -> Vec<u8> {
+    let ip = |n| if n == 0 { [0; 4] } else { [10, 0, 0, n] };
+    let to = if operation == 1 { BROADCAST } else { mac(target) };
+    let head = [&to[..], &mac(from), &[8, 6, 0, 1, 8, 0, 6, 4, 0, operation]].concat();
+    [&head[..], &mac(from), &ip(sender), &[0; 6], &ip(target), &[0x77; 18]].concat()
+}
+
+fn ip6(n: u8) -> Ipv6Addr {
+    if n == 0 { Ipv6Addr::UNSPECIFIED } else { Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n.into()) }
+}
+
+/// A neighbour solicitation, or another message of the same form; source 0 is `::`.
+fn discovery(kind: u8, from: u8, source: u8, target: u8, options: &[u8]) -> Vec<u8> {
+    let destination = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, target.into());
+    let mut message = [&[kind, 0, 0, 0, 0, 0, 0, 0], &ip6(target).octets()[..], options].concat();
+    let mut header = vec![0; ipv6::LEN];
+    let (payload_len, next_header) = (message.len() as u16, ipv6::ICMP);
+    ipv6::Repr { payload_len, next_header, hop_limit: 255, source: ip6(source), destination }
+        .emit(&mut header);
+    let sum = Sum::new().pseudo_header(&header[8..], ipv6::ICMP, message.len()).bytes(&message);
+    put16(&mut message, 2, sum.checksum());
+    [&[0x33, 0x33, 0xff, 0, 0, target], &mac(from)[..], &[0x86, 0xdd], &header, &message].concat()
+}
+
+fn solicitation(from: u8, target: u8) -> Vec<u8> {
+    discovery(135, from, from, target, &[&[1, 1][..], &mac(from)].concat())
+}
+
+#[test]
+fn arp_for_a_known_host_is_answered_by_the_port_that_asked() {
+    let mut bed = bed();
+    for (target, padded) in [(10, true), (2, false)] {
+        let mut request = arp(1, 1, 1, target);
+        if !padded {
+            request.truncate(42);
+        }
+        let sent = bed.run(1, [&request]);
+        let [(1, reply)] = &sent[..] else { panic!("{sent:?}") };
+        assert_eq!((reply.len(), &reply[..6], &reply[6..12]), (request.len(), &mac(1)[..], &mac(target)[..]));
+        let Some(etherparse::NetSlice::Arp(arp)) = SlicedPacket::from_ethernet(reply).unwrap().net else {
+            panic!()
+        };
+        assert_eq!(arp.operation(), ArpOperation::REPLY);
+        assert_eq!(
+            (arp.sender_hw_addr(), arp.sender_protocol_addr()),
+            (&mac(target)[..], &[10, 0, 0, target][..])
+        );
+        assert_eq!((arp.target_hw_addr(), arp.target_protocol_addr()), (&mac(1)[..], &[10, 0, 0, 1][..]));
+        assert!(reply[42..].iter().all(|byte| *byte == 0));
+    }
+    assert_eq!((bed.port(0).tx_frames, bed.drops()), (2, [0; Reason::COUNT]));
+}
+
+#[test]
+fn a_solicitation_for_a_known_host_is_answered() {
+    let mut bed = bed();
+    let sent = bed.run(1, [solicitation(1, 10)]);
+    let [(1, reply)] = &sent[..] else { panic!("{sent:?}") };
+    assert_eq!(reply[..14], [&mac(1)[..], &mac(10), &[0x86, 0xdd]].concat());
+    let answer = nd::Nd::parse(&reply[14..], 40).unwrap();
+    assert_eq!((answer.kind, answer.target), (nd::Kind::Advertisement, ip6(10)));
+    assert_eq!((answer.link_address, reply[58]), (Some(MacAddr(mac(10))), 0x60), "solicited, override");
+}
+
+#[test]
+fn answers_on_a_trunk_are_tagged() {
+    let mut bed = bed();
+    for request in [arp(1, 3, 3, 10), solicitation(3, 10)] {
+        let sent = bed.run(3, [tagged(&request, 0x8100, 10)]);
+        let [(3, reply)] = &sent[..] else { panic!("{sent:?}") };
+        assert_eq!((&reply[..6], &reply[12..16]), (&mac(3)[..], &[0x81, 0, 0, 10][..]));
+    }
+}
+
+#[test]
+fn what_only_the_host_itself_can_say_is_forwarded() {
+    let mut bed = bed();
+    let mut to_one = arp(1, 1, 1, 10);
+    to_one[..6].copy_from_slice(&mac(10));
+    assert_eq!(bed.run(1, [&to_one]).len(), 1, "NUD goes to the host");
+    assert_eq!(bed.run(1, [&to_one])[0].0, 0);
+    let signed = discovery(135, 1, 1, 10, &[12, 1, 0, 0, 0, 0, 0, 0]);
+    let advertisement = discovery(136, 1, 1, 1, &[]);
+    // Unknown, gratuitous, announced, a probe of one's own address, another operation, signed.
+    let floods = [
+        arp(1, 1, 1, 99),
+        arp(1, 1, 1, 1),
+        arp(1, 1, 0, 1),
+        arp(8, 1, 1, 10),
+        solicitation(1, 99),
+        discovery(135, 1, 0, 1, &[]),
+        advertisement,
+        signed,
+    ];
+    for mut frame in floods {
+        frame[..6].copy_from_slice(&BROADCAST);
+        assert_eq!(bed.run(1, [&frame]).len(), 4, "two VTEPs and two ports: {frame:x?}");
+    }
+    bed.set_domain(|domain| domain.suppress = false);
+    assert_eq!(bed.run(1, [arp(1, 1, 1, 10)]).len(), 4);
+    assert_eq!(bed.drops(), [0; Reason::COUNT]);
+}
+
+#[test]
+fn a_probe_for_another_s_address_is_answered() {
+    let mut bed = bed();
+    let sent = bed.run(1, [arp(1, 1, 0, 10), discovery(135, 1, 0, 10, &[])]);
+    let [(1, arp), (1, dad)] = &sent[..] else { panic!("{sent:?}") };
+    assert_eq!((&arp[22..32], &arp[38..42]), (&[&mac(10)[..], &[10, 0, 0, 10]].concat()[..], &[0; 4][..]));
+    assert_eq!(dad[..12], [&[0x33, 0x33, 0, 0, 0, 1][..], &mac(10)].concat());
+    assert_eq!((&dad[38..54], dad[58]), (&nd::ALL_NODES.octets()[..], 0x20), "to all nodes, unsolicited");
+}
+
+#[test]
+fn a_host_behind_the_same_port_answers_itself() {
+    let mut bed = bed();
+    bed.learn(0, 2, Destination::Port(PortId(0)));
+    bed.assert_dropped(1, &arp(1, 1, 1, 2), Reason::SamePort);
+    bed.assert_dropped(1, &solicitation(1, 2), Reason::SamePort);
+}
+
+#[test]
+fn malformed_messages_go_nowhere() {
+    let mut bed = bed();
+    let change = |frame: &[u8], at: usize, value| {
+        let mut frame = frame.to_vec();
+        frame[at] = value;
+        frame
+    };
+    let (arp, nd) = (arp(1, 1, 1, 10), solicitation(1, 10));
+    for frame in [
+        &arp[..41],
+        &change(&arp, 18, 8),
+        &change(&nd, 21, 254),
+        &change(&nd, 57, nd[57] ^ 1),
+        &change(&nd, 79, 0),
+    ] {
+        bed.assert_dropped(1, frame, Reason::ArpNdMalformed);
+    }
+    let fragment =
+        [&nd[..18], &[0, 40, 44, 255], &nd[22..54], &[58, 0, 0, 1, 0, 0, 0, 1], &nd[54..]].concat();
+    bed.assert_dropped(1, &fragment, Reason::ArpNdMalformed);
+}
+
+#[test]
+fn frames_from_the_overlay_are_never_answered() {
+    let mut bed = bed();
+    let sent = bed.run(0, [outer(0, 100, 0, &arp(1, 10, 10, 1)), outer(0, 100, 0, &solicitation(10, 1))]);
+    assert_eq!(sent.iter().map(|(device, _)| *device).collect::<Vec<_>>(), [1, 1, 2, 2, 3, 3]);
+}
+
+#[test]
+fn a_locked_port_claims_only_what_it_has() {
+    let mut bed = bed();
+    let own: [IpAddr; 2] = ["10.0.0.1".parse().unwrap(), ip6(1).into()];
+    bed.set_port(0, |port| {
+        port.lock = Some(Box::new([MacAddr(mac(1))]));
+        port.ips = own.into();
+        port.learn = Some(1);
+    });
+    let forged_option = discovery(135, 1, 1, 10, &[&[1, 1][..], &mac(2)].concat());
+    let mut forged_sender = arp(1, 1, 1, 10);
+    forged_sender[27] = 2;
+    let in_tag = tagged(&arp(2, 1, 2, 10), 0x8100, 5);
+    for frame in [
+        arp(1, 1, 2, 10),
+        arp(2, 1, 2, 10),
+        arp(1, 1, 0, 99),
+        discovery(136, 1, 1, 2, &[]),
+        forged_option,
+        forged_sender,
+    ] {
+        bed.assert_dropped(1, &frame, Reason::ArpNdForged);
+    }
+    bed.set_domain(|domain| domain.pass_tags = true);
+    bed.assert_dropped(1, &in_tag, Reason::ArpNdForged);
+    assert_eq!(bed.notices, [], "nothing is learned from it");
+    // Who asks for another's address is told so; its own it may have, and its own link-local one.
+    assert_eq!(bed.run(1, [arp(1, 1, 0, 10), arp(1, 1, 1, 10), solicitation(1, 10)]).len(), 3);
+    let mut link_local = solicitation(1, 99);
+    let own = "fe80::ff:fe00:1".parse::<Ipv6Addr>().unwrap();
+    link_local[22..38].copy_from_slice(&own.octets());
+    link_local[56..58].fill(0);
+    let sum = Sum::new().pseudo_header(&link_local[22..54], 58, 32).bytes(&link_local[54..]).checksum();
+    put16(&mut link_local, 56, sum);
+    assert_eq!(bed.run(1, [link_local]).len(), 4);
+    bed.set_port(0, |port| port.lock = Some(Box::new([MacAddr(mac(1))])));
+    assert_eq!(bed.run(1, [arp(2, 1, 2, 2)]).len(), 1, "without ips any address");
+}
+
+fn host(n: u8) -> HostMac {
+    HostMac::new(MacAddr(mac(n))).unwrap()
+}
+
+fn mac_seen(n: u8) -> Notice {
+    Notice::MacSeen { port: PortId(0), domain: DomainId(0), mac: host(n) }
+}
+
+fn neighbor_seen(ip: IpAddr, n: u8) -> Notice {
+    Notice::NeighborSeen { port: PortId(0), domain: DomainId(0), ip, mac: host(n) }
+}
+
+#[test]
+fn hosts_on_a_learning_port_are_told_of_and_not_learned() {
+    let mut bed = bed();
+    bed.now_ns = STILL_THERE_NS;
+    bed.set_port(0, |port| port.learn = Some(2));
+    let frame = udp4(50, mac(10), 20);
+    bed.run(1, [&frame, &frame]);
+    assert_eq!(std::mem::take(&mut bed.notices), [mac_seen(50)]);
+    bed.now_ns += NEWS_NS;
+    bed.run(1, [&frame]);
+    assert_eq!(std::mem::take(&mut bed.notices), [mac_seen(50)], "as long as nobody learns it");
+    bed.learn(0, 50, Destination::Port(PortId(0)));
+    bed.now_ns += NEWS_NS;
+    bed.run(1, [&frame]);
+    assert_eq!(bed.notices, []);
+    bed.now_ns += STILL_THERE_NS;
+    bed.run(1, [&frame]);
+    assert_eq!(std::mem::take(&mut bed.notices), [mac_seen(50)], "still there");
+    bed.run(1, [arp(1, 51, 51, 10), solicitation(52, 10), arp(1, 53, 0, 99), arp(1, 54, 55, 99)]);
+    let seen = std::mem::take(&mut bed.notices);
+    for (ip, n) in [([10, 0, 0, 51].into(), 51), (ip6(52).into(), 52), ([10, 0, 0, 55].into(), 54)] {
+        assert!(seen.contains(&neighbor_seen(ip, n)), "{ip} {n}: {seen:?}");
+    }
+    assert_eq!(seen.len(), 4 + 3, "a probe has no address: {seen:?}");
+    bed.run(2, [arp(1, 60, 60, 10)]);
+    assert_eq!(bed.notices, [], "port 1 does not learn");
+}
+
+#[test]
+fn a_port_that_invents_macs_is_held_back_and_counted() {
+    let mut bed = bed();
+    bed.now_ns = NEWS_NS;
+    bed.set_port(0, |port| port.learn = Some(2));
+    let frames: Vec<_> = (0..3000u16)
+        .map(|n| {
+            let mut frame = udp4(1, mac(10), 20);
+            frame[8..10].copy_from_slice(&n.to_be_bytes());
+            frame
+        })
+        .collect();
+    assert_eq!(bed.run(1, &frames).len(), 3000, "every frame is forwarded");
+    assert_eq!(bed.notices.len() as u64 + bed.port(0).untold, 3000);
+    assert!(bed.notices.len() <= 500, "{}", bed.notices.len());
+}
+
+#[test]
+fn what_nobody_knows_is_told_if_the_domain_wants_it() {
+    let mut bed = bed();
+    let unknown = [udp4(1, mac(99), 20), arp(1, 1, 1, 99), solicitation(1, 99), udp4(1, BROADCAST, 20)];
+    bed.now_ns = NEWS_NS;
+    bed.run(1, &unknown);
+    assert_eq!(bed.notices, []);
+    bed.set_domain(|domain| domain.miss_events = true);
+    bed.run(1, unknown.iter().chain(&unknown));
+    let domain = DomainId(0);
+    let wanted = [
+        Notice::MacMissed { domain, mac: MacAddr(mac(99)) },
+        Notice::IpMissed { domain, ip: [10, 0, 0, 99].into() },
+        Notice::IpMissed { domain, ip: ip6(99).into() },
+    ];
+    assert_eq!(bed.notices.len(), 3);
+    assert!(wanted.iter().all(|notice| bed.notices.contains(notice)), "{:?}", bed.notices);
+}
+
+proptest! {
+    #[test]
+    fn damaged_messages_neither_panic_nor_lose_a_chunk(
+        v6: bool,
+        changes in prop::collection::vec((0usize..110, any::<u8>()), 0..6),
+        cut in 0usize..110,
+        locked: bool,
+    ) {
+        let mut bed = bed();
+        bed.set_port(0, |port| {
+            port.learn = Some(1);
+            port.lock = locked.then(|| [MacAddr(mac(1))].into());
+        });
+        let mut frame = if v6 { solicitation(1, 10) } else { arp(1, 1, 1, 10) };
+        for (at, value) in changes {
+            if let Some(byte) = frame.get_mut(at) {
+                *byte = value;
+            }
+        }
+        frame.truncate(cut.max(1));
+        bed.run(1, [frame]);
+    }
+}

@@ -1,0 +1,322 @@
+//! The neighbour table: (bridge domain, IP address) -> MAC. Workers answer ARP and ND from it (RFC 9161).
+//!
+//! The table is cut into many small shards by a hash of the key. A shard is a sorted array that nobody changes: the
+//! writer copies it with one entry more, less or different, and puts the copy in its place.
+//!
+//! ```text
+//! key --hash--> place --one pointer--> [ entry entry entry ... ]   sorted, never changed
+//!                          ^ writer: copy, change, swap
+//! ```
+//!
+//! Why not the buckets of the MAC table ([`super::mac`]): an IPv6 key and its MAC have 200 bits, which no single store
+//! writes, and a look-up is needed once for an ARP or ND request, not once a frame. A copied shard can't be torn, needs
+//! no `unsafe`, and its cost is bounded: of 1 M entries a shard has 61, about 1.6 KB to copy for one update.
+//!
+//! Readers never wait: they take the shard's pointer and search. The writer keeps each replaced shard until it is the
+//! last holder, as in [`super::publish`], so that no reader ever frees memory.
+
+use crate::addr::{DomainId, HostMac};
+use arc_swap::ArcSwap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// How many shards: 128 KiB of pointers, and short shards for a million entries.
+const SHARDS: usize = if cfg!(miri) { 1 << 6 } else { 1 << 14 };
+
+/// What is known of an IP address of a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Neighbor {
+    /// Its MAC.
+    pub mac: HostMac,
+    /// The R flag of an answer: the host is a router (RFC 4861 section 4.4). IPv6 only.
+    pub router: bool,
+    /// The O flag of an answer: it replaces what the asker had (RFC 4861 section 4.4); false for anycast. IPv6 only.
+    pub replaces: bool,
+}
+
+impl Neighbor {
+    /// A host that is no router, whose answers replace older ones.
+    #[must_use]
+    pub const fn host(mac: HostMac) -> Self {
+        Self { mac, router: false, replaces: true }
+    }
+}
+
+/// The table is as large as it may become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the neighbour table is full: {limit} entries; remove some or raise the limit")]
+pub struct Full {
+    /// The most entries that it may hold.
+    pub limit: usize,
+}
+
+type Key = (DomainId, IpAddr);
+type Shard = Vec<(Key, Neighbor)>;
+
+#[derive(Debug)]
+struct Shards {
+    /// With a secret, so that tenants who choose their addresses can't fill one shard.
+    hasher: RandomState,
+    all: Box<[ArcSwap<Shard>]>,
+}
+
+impl Shards {
+    fn of(&self, key: &Key) -> &ArcSwap<Shard> {
+        &self.all[self.hasher.hash_one(key) as usize % SHARDS]
+    }
+}
+
+/// The writing end.
+#[derive(Debug)]
+pub struct NeighborTable {
+    shards: Arc<Shards>,
+    /// Replaced shards that a reader may still search.
+    retired: Vec<Arc<Shard>>,
+    len: usize,
+    limit: usize,
+}
+
+/// A reading end; each worker has its own.
+#[derive(Debug, Clone)]
+pub struct NeighborReader {
+    shards: Arc<Shards>,
+}
+
+impl NeighborTable {
+    /// An empty table for at most `limit` entries.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        // Each has an empty shard of its own: one that all share would never have a last holder.
+        let all = (0..SHARDS).map(|_| ArcSwap::from_pointee(Shard::new())).collect();
+        let shards = Arc::new(Shards { hasher: RandomState::new(), all });
+        Self { shards, retired: Vec::new(), len: 0, limit }
+    }
+
+    /// Inserts or replaces; returns what was there.
+    ///
+    /// # Errors
+    /// [`Full`] when `limit` entries are there; nothing changes.
+    pub fn insert(
+        &mut self,
+        domain: DomainId,
+        ip: IpAddr,
+        neighbor: Neighbor,
+    ) -> Result<Option<Neighbor>, Full> {
+        let key = (domain, ip);
+        let old = self.shards.of(&key).load_full();
+        match find(&old, &key) {
+            Ok(at) if old[at].1 == neighbor => Ok(Some(neighbor)),
+            Ok(at) => {
+                let mut next = Shard::clone(&old);
+                next[at].1 = neighbor;
+                let before = old[at].1;
+                drop(old);
+                self.replace(&key, next);
+                Ok(Some(before))
+            }
+            Err(_) if self.len >= self.limit => Err(Full { limit: self.limit }),
+            Err(at) => {
+                let mut next = Shard::with_capacity(old.len() + 1);
+                next.extend_from_slice(&old[..at]);
+                next.push((key, neighbor));
+                next.extend_from_slice(&old[at..]);
+                drop(old);
+                self.replace(&key, next);
+                self.len += 1;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Removes; returns what was there.
+    pub fn remove(&mut self, domain: DomainId, ip: IpAddr) -> Option<Neighbor> {
+        let key = (domain, ip);
+        let old = self.shards.of(&key).load_full();
+        let at = find(&old, &key).ok()?;
+        let gone = old[at].1;
+        let next = [&old[..at], &old[at + 1..]].concat();
+        drop(old);
+        self.replace(&key, next);
+        self.len -= 1;
+        Some(gone)
+    }
+
+    /// Removes all neighbours of a domain. Walks the whole table.
+    pub fn remove_domain(&mut self, domain: DomainId) {
+        let mut gone = Vec::new();
+        self.for_each(|of, ip, _| {
+            if of == domain {
+                gone.push(ip);
+            }
+        });
+        for ip in gone {
+            self.remove(domain, ip);
+        }
+    }
+
+    fn replace(&mut self, key: &Key, next: Shard) {
+        self.retired.push(self.shards.of(key).swap(Arc::new(next)));
+        self.reclaim();
+    }
+
+    /// Frees replaced shards that no reader searches any more. Every change does so too.
+    pub fn reclaim(&mut self) {
+        self.retired.retain(|old| Arc::strong_count(old) > 1);
+    }
+
+    /// The entry, if there is one.
+    #[must_use]
+    pub fn get(&self, domain: DomainId, ip: IpAddr) -> Option<Neighbor> {
+        self.shards.lookup(domain, ip)
+    }
+
+    /// Entries held.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True when no entry is held.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Calls `visit` with every entry, in no order.
+    pub fn for_each(&self, mut visit: impl FnMut(DomainId, IpAddr, Neighbor)) {
+        for shard in &self.shards.all {
+            shard.load().iter().for_each(|((domain, ip), neighbor)| visit(*domain, *ip, *neighbor));
+        }
+    }
+
+    /// A new reading end.
+    #[must_use]
+    pub fn reader(&self) -> NeighborReader {
+        NeighborReader { shards: self.shards.clone() }
+    }
+}
+
+fn find(shard: &Shard, key: &Key) -> Result<usize, usize> {
+    shard.binary_search_by(|(stored, _)| stored.cmp(key))
+}
+
+impl Shards {
+    fn lookup(&self, domain: DomainId, ip: IpAddr) -> Option<Neighbor> {
+        let key = (domain, ip);
+        let shard = self.of(&key).load();
+        find(&shard, &key).ok().map(|at| shard[at].1)
+    }
+}
+
+impl NeighborReader {
+    /// Looks one address up; each change is seen at once.
+    #[must_use]
+    pub fn lookup(&self, domain: DomainId, ip: IpAddr) -> Option<Neighbor> {
+        self.shards.lookup(domain, ip)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::MacAddr;
+    use std::collections::HashMap;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+    const DOMAIN: DomainId = DomainId(7);
+
+    fn neighbor(n: u32) -> Neighbor {
+        let mac = HostMac::new(MacAddr::from_bits(0x0200_0000_0000 + u64::from(n))).unwrap();
+        Neighbor { mac, router: n & 1 == 1, replaces: n.is_multiple_of(3) }
+    }
+
+    fn ip(n: u32) -> IpAddr {
+        if n.is_multiple_of(2) {
+            Ipv4Addr::from(n).into()
+        } else {
+            Ipv6Addr::from(u128::from(n) << 64 | 1).into()
+        }
+    }
+
+    #[test]
+    fn holds_what_a_map_holds() {
+        let (mut table, mut map) = (NeighborTable::new(2000), HashMap::new());
+        let mut random = 1u32;
+        for _ in 0..if cfg!(miri) { 300 } else { 20_000 } {
+            random = random.wrapping_mul(0x9e37_79b1).wrapping_add(12345);
+            let (key, domain) = (random >> 8 & 0x3ff, DomainId((random >> 20 & 1) as u16));
+            if random >> 28 < 6 {
+                assert_eq!(table.remove(domain, ip(key)), map.remove(&(domain, ip(key))));
+            } else {
+                let value = neighbor(random >> 10);
+                assert_eq!(
+                    table.insert(domain, ip(key), value).unwrap(),
+                    map.insert((domain, ip(key)), value)
+                );
+            }
+            assert_eq!(table.len(), map.len());
+        }
+        let reader = table.reader();
+        map.iter().for_each(|((domain, ip), value)| assert_eq!(reader.lookup(*domain, *ip), Some(*value)));
+        table.remove_domain(DomainId(0));
+        map.retain(|(domain, _), _| domain.0 == 1);
+        let mut seen = HashMap::new();
+        table.for_each(|domain, ip, value| {
+            seen.insert((domain, ip), value);
+        });
+        assert_eq!(seen, map);
+        assert!(table.retired.is_empty() && table.len() == map.len());
+    }
+
+    #[test]
+    fn a_full_table_takes_changes_and_nothing_new() {
+        let mut table = NeighborTable::new(2);
+        assert!(table.is_empty());
+        table.insert(DOMAIN, ip(0), neighbor(0)).unwrap();
+        table.insert(DOMAIN, ip(1), neighbor(1)).unwrap();
+        assert_eq!(table.insert(DOMAIN, ip(2), neighbor(2)), Err(Full { limit: 2 }));
+        assert_eq!(table.insert(DOMAIN, ip(1), neighbor(5)), Ok(Some(neighbor(1))));
+        assert_eq!(table.get(DOMAIN, ip(1)), Some(neighbor(5)));
+        assert_eq!(table.get(DomainId(8), ip(1)), None);
+    }
+
+    #[test]
+    fn readers_see_the_old_or_the_new_entry_and_miss_none() {
+        let rounds = if cfg!(miri) { 30 } else { 20_000 };
+        let mut table = NeighborTable::new(100);
+        for n in 0..50 {
+            table.insert(DOMAIN, ip(n), neighbor(n)).unwrap();
+        }
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                let reader = table.reader();
+                scope.spawn(|| {
+                    let reader = reader;
+                    let mut last = 0;
+                    while !done.load(Relaxed) {
+                        for n in 0..50 {
+                            let found = reader.lookup(DOMAIN, ip(n)).expect("it is there all the time");
+                            let version = (found.mac.get().to_bits() - 0x0200_0000_0000) as u32;
+                            assert_eq!(version % 50, n, "the value of another key");
+                            assert_eq!(found, neighbor(version), "a torn value");
+                            last = last.max(version);
+                        }
+                        assert_eq!(reader.lookup(DOMAIN, ip(99)), None);
+                    }
+                });
+            }
+            for round in 1..rounds {
+                let n = round % 50;
+                table.insert(DOMAIN, ip(n), neighbor(round)).unwrap();
+                table.insert(DOMAIN, ip(50 + n % 49), neighbor(round)).unwrap();
+                table.remove(DOMAIN, ip(50 + n % 49)).unwrap();
+            }
+            done.store(true, Relaxed);
+        });
+        table.reclaim();
+        assert!(table.retired.is_empty());
+    }
+}

@@ -1,0 +1,142 @@
+//! ARP for IPv4 over Ethernet (RFC 826).
+//!
+//! ```text
+//!  0      2      4    5    6     8             14          18            24          28
+//! +------+------+----+----+-----+-------------+-----------+-------------+-----------+
+//! | htype| ptype|hlen|plen| oper| sender MAC  | sender IP | target MAC  | target IP |
+//! |  1   |0x0800| 6  | 4  |     |             |           |             |           |
+//! +------+------+----+----+-----+-------------+-----------+-------------+-----------+
+//! ```
+
+use super::{be16, put16};
+use crate::addr::MacAddr;
+use std::net::Ipv4Addr;
+
+/// Length of a message, bytes.
+pub const LEN: usize = 28;
+
+/// EtherType of ARP.
+pub const ETHERTYPE: u16 = 0x0806;
+
+const REQUEST: u16 = 1;
+const REPLY: u16 = 2;
+
+/// Hardware type, protocol type and both lengths of a message for IPv4 over Ethernet.
+const KIND: [u8; 6] = [0, 1, 8, 0, 6, 4];
+
+/// Why bytes are no ARP message that we read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotArp {
+    /// Too short, or its lengths contradict its types.
+    Malformed,
+    /// Of other hardware, another protocol, or another operation (RARP, InARP).
+    Foreign,
+}
+
+/// A view of a request or reply.
+#[derive(Debug, Clone, Copy)]
+pub struct Arp<'a>(&'a [u8; LEN]);
+
+impl<'a> Arp<'a> {
+    /// The message at the front of `bytes`; what follows is padding.
+    ///
+    /// # Errors
+    /// [`NotArp`].
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, NotArp> {
+        let message = bytes.first_chunk::<LEN>().ok_or(NotArp::Malformed)?;
+        if message[..4] != KIND[..4] {
+            return Err(NotArp::Foreign);
+        }
+        if message[4..6] != KIND[4..] {
+            return Err(NotArp::Malformed);
+        }
+        match be16(message, 6) {
+            REQUEST | REPLY => Ok(Self(message)),
+            0 => Err(NotArp::Malformed),
+            _ => Err(NotArp::Foreign),
+        }
+    }
+
+    /// True for a request, false for a reply.
+    #[must_use]
+    pub fn is_request(self) -> bool {
+        be16(self.0, 6) == REQUEST
+    }
+
+    /// MAC of the sender.
+    #[must_use]
+    pub fn sender_mac(self) -> MacAddr {
+        MacAddr(*self.0[8..].first_chunk().expect("20 bytes follow"))
+    }
+
+    /// Address of the sender; 0.0.0.0 in a probe (RFC 5227 section 1.1).
+    #[must_use]
+    pub fn sender_ip(self) -> Ipv4Addr {
+        Ipv4Addr::from(*self.0[14..].first_chunk::<4>().expect("14 bytes follow"))
+    }
+
+    /// The address asked for, or the receiver's.
+    #[must_use]
+    pub fn target_ip(self) -> Ipv4Addr {
+        Ipv4Addr::from(*self.0[24..].first_chunk::<4>().expect("4 bytes follow"))
+    }
+}
+
+/// Turns the request in `message` into the reply that its target, which has `mac`, would send.
+///
+/// # Panics
+/// If `message` is shorter than [`LEN`].
+pub fn answer(message: &mut [u8], mac: MacAddr) {
+    let target: [u8; 4] = *message[24..].first_chunk().expect("a whole message");
+    message.copy_within(8..18, 18);
+    put16(message, 6, REPLY);
+    message[8..14].copy_from_slice(&mac.0);
+    message[14..18].copy_from_slice(&target);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etherparse::{ArpHardwareId, ArpOperation, ArpPacket, EtherType};
+
+    fn request() -> Vec<u8> {
+        let (mac, from, to) = ([2, 0, 0, 0, 0, 1], [10, 0, 0, 1], [10, 0, 0, 2]);
+        let (ethernet, ipv4) = (ArpHardwareId::ETHERNET, EtherType::IPV4);
+        let packet =
+            ArpPacket::new(ethernet, ipv4, ArpOperation::REQUEST, &mac, &from, &[0; 6], &to).unwrap();
+        packet.to_bytes().to_vec()
+    }
+
+    #[test]
+    fn an_answer_reads_in_etherparse_as_the_target_s_own() {
+        let mut bytes = request();
+        let view = Arp::parse(&bytes).unwrap();
+        assert!(view.is_request());
+        assert_eq!(view.sender_mac(), MacAddr([2, 0, 0, 0, 0, 1]));
+        assert_eq!([view.sender_ip(), view.target_ip()].map(|ip| ip.octets()[3]), [1, 2]);
+        answer(&mut bytes, MacAddr([2, 0, 0, 0, 0, 9]));
+        let reply = etherparse::ArpPacketSlice::from_slice(&bytes).unwrap();
+        assert_eq!(reply.operation(), ArpOperation::REPLY);
+        assert_eq!(
+            (reply.sender_hw_addr(), reply.sender_protocol_addr()),
+            (&[2, 0, 0, 0, 0, 9][..], &[10, 0, 0, 2][..])
+        );
+        assert_eq!(
+            (reply.target_hw_addr(), reply.target_protocol_addr()),
+            (&[2, 0, 0, 0, 0, 1][..], &[10, 0, 0, 1][..])
+        );
+    }
+
+    #[test]
+    fn wrong_lengths_are_told_from_other_kinds() {
+        let parse = |at: usize, value| {
+            let mut bytes = request();
+            bytes[at] = value;
+            Arp::parse(&bytes).err()
+        };
+        assert_eq!(parse(7, 2), None);
+        assert_eq!([parse(4, 8), parse(5, 16), parse(7, 0)], [Some(NotArp::Malformed); 3]);
+        assert_eq!([parse(1, 6), parse(2, 0x86), parse(7, 3), parse(6, 1)], [Some(NotArp::Foreign); 4]);
+        assert_eq!(Arp::parse(&request()[..27]).err(), Some(NotArp::Malformed));
+    }
+}

@@ -1,0 +1,298 @@
+//! Neighbour discovery (RFC 4861): what of it names a host and its MAC.
+//!
+//! ```text
+//!  0      1      2             4                      8                        24
+//! +------+------+-------------+----------------------+-------- - - -----------+-------- - -
+//! | type | code |  checksum   | flags, reserved      | target address (16)    | options
+//! +------+------+-------------+----------------------+-------- - - -----------+-------- - -
+//! ```
+//!
+//! Router solicitations and advertisements have no target: their options begin at 8 and 16. An option is type, length in
+//! units of 8 bytes, value.
+
+use super::checksum::Sum;
+use super::ipv6::{self, Ipv6};
+use super::put16;
+use crate::addr::MacAddr;
+use std::net::Ipv6Addr;
+
+/// Length of a solicitation or advertisement without options, bytes.
+pub const LEN: usize = 24;
+
+/// Length of an advertisement's packet with its one option, from the IPv6 header on. Bytes.
+pub const ANSWER_LEN: usize = ipv6::LEN + LEN + 8;
+
+/// The hop limit of every message: no router has passed it on (RFC 4861 section 3.1).
+pub const HOP_LIMIT: u8 = 255;
+
+/// All nodes of the link.
+pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+
+const ROUTER_SOLICITATION: u8 = 133;
+const ROUTER_ADVERTISEMENT: u8 = 134;
+const SOLICITATION: u8 = 135;
+const ADVERTISEMENT: u8 = 136;
+const REDIRECT: u8 = 137;
+
+const SOURCE_LINK_ADDRESS: u8 = 1;
+const TARGET_LINK_ADDRESS: u8 = 2;
+/// CGA and RSA signature: the message is signed by its sender (RFC 3971).
+const SIGNED: [u8; 2] = [11, 12];
+
+/// Flags of an advertisement, in its fifth byte.
+const ROUTER: u8 = 0x80;
+const SOLICITED: u8 = 0x40;
+const OVERRIDE: u8 = 0x20;
+
+/// What a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Asks for the MAC of the target.
+    Solicitation,
+    /// Tells the MAC of the target.
+    Advertisement,
+    /// Of or to a router, or a redirect: it tells the MAC of its source at most.
+    Router,
+}
+
+/// The message breaks a rule that makes every receiver discard it (RFC 4861 sections 6.1, 7.1, 8.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Malformed;
+
+/// A valid message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nd {
+    /// What it is.
+    pub kind: Kind,
+    /// IPv6 source; `::` when it looks for duplicates of the target (RFC 4862 section 5.4).
+    pub source: Ipv6Addr,
+    /// The target; of router messages the source.
+    pub target: Ipv6Addr,
+    /// The MAC that it tells: the target's in an advertisement, else the source's.
+    pub link_address: Option<MacAddr>,
+    /// It is signed: nobody can answer for, or change, its sender.
+    pub signed: bool,
+}
+
+/// True for the ICMPv6 types of neighbour discovery.
+#[inline]
+#[must_use]
+pub const fn is_nd(kind: u8) -> bool {
+    matches!(kind, ROUTER_SOLICITATION..=REDIRECT)
+}
+
+impl Nd {
+    /// Reads the message at `offset` of `packet`, which begins with the IPv6 header and ends where the header says.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn parse(packet: &[u8], offset: usize) -> Result<Self, Malformed> {
+        let header = Ipv6::parse(packet).ok_or(Malformed)?;
+        let message = packet.get(offset..).filter(|message| message.len() >= 8).ok_or(Malformed)?;
+        let sum = Sum::new().pseudo_header(header.addresses(), ipv6::ICMP, message.len()).bytes(message);
+        if header.hop_limit() != HOP_LIMIT || message[1] != 0 || !sum.is_right() {
+            return Err(Malformed);
+        }
+        let (kind, options_at, mac_option) = match message[0] {
+            SOLICITATION => (Kind::Solicitation, LEN, SOURCE_LINK_ADDRESS),
+            ADVERTISEMENT => (Kind::Advertisement, LEN, TARGET_LINK_ADDRESS),
+            ROUTER_ADVERTISEMENT => (Kind::Router, 16, SOURCE_LINK_ADDRESS),
+            // A redirect tells the MAC of another host, which is no claim of its sender's.
+            REDIRECT => (Kind::Router, 40, 0),
+            _ => (Kind::Router, 8, SOURCE_LINK_ADDRESS),
+        };
+        let options = message.get(options_at..).ok_or(Malformed)?;
+        let mut nd = Self {
+            kind,
+            source: header.source(),
+            target: header.source(),
+            link_address: None,
+            signed: false,
+        };
+        if kind != Kind::Router {
+            nd.target = Ipv6Addr::from(*message[8..].first_chunk::<16>().expect("24 bytes are there"));
+        }
+        nd.read_options(options, mac_option)?;
+        nd.check(header.destination(), message[4] & SOLICITED != 0)?;
+        Ok(nd)
+    }
+
+    fn read_options(&mut self, mut options: &[u8], mac_option: u8) -> Result<(), Malformed> {
+        while let Some((kind, rest)) = options.split_first() {
+            let len = 8 * usize::from(*rest.first().ok_or(Malformed)?);
+            if len == 0 || len > options.len() {
+                return Err(Malformed);
+            }
+            if *kind == mac_option {
+                let mac = options[2..].first_chunk().ok_or(Malformed)?;
+                // Two that differ: what one receiver checks, another may not believe.
+                if len != 8 || self.link_address.is_some_and(|first| first.0 != *mac) {
+                    return Err(Malformed);
+                }
+                self.link_address = Some(MacAddr(*mac));
+            }
+            self.signed |= SIGNED.contains(kind);
+            options = &options[len..];
+        }
+        Ok(())
+    }
+
+    /// Rules between fields.
+    fn check(&self, destination: Ipv6Addr, solicited: bool) -> Result<(), Malformed> {
+        let wrong = match self.kind {
+            Kind::Solicitation if self.source.is_unspecified() => {
+                self.target.is_multicast() || self.link_address.is_some() || !is_solicited_node(destination)
+            }
+            Kind::Solicitation => self.target.is_multicast(),
+            Kind::Advertisement => self.target.is_multicast() || (solicited && destination.is_multicast()),
+            Kind::Router => self.source.is_unspecified() && self.link_address.is_some(),
+        };
+        if wrong || self.source.is_multicast() { Err(Malformed) } else { Ok(()) }
+    }
+}
+
+/// True for ff02::1:ff00:0/104 (RFC 4291 section 2.7.1).
+fn is_solicited_node(address: Ipv6Addr) -> bool {
+    address.octets()[..13] == [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff]
+}
+
+/// An advertisement, to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Advertisement {
+    /// The address that it is about, and that it comes from.
+    pub target: Ipv6Addr,
+    /// Who asked; `::`: one who looks for duplicates, so that all nodes are told.
+    pub asker: Ipv6Addr,
+    /// The target's MAC.
+    pub mac: MacAddr,
+    /// The target is a router.
+    pub router: bool,
+    /// It replaces what the asker had.
+    pub replaces: bool,
+}
+
+impl Advertisement {
+    /// Writes the whole packet, from the IPv6 header on, as the target would send it (RFC 4861 section 7.2.4).
+    ///
+    /// # Panics
+    /// If `packet` is shorter than [`ANSWER_LEN`].
+    pub fn emit(&self, packet: &mut [u8]) {
+        let (headers, message) = packet[..ANSWER_LEN].split_at_mut(ipv6::LEN);
+        let solicited = !self.asker.is_unspecified();
+        let flag = |set, bit| if set { bit } else { 0 };
+        ipv6::Repr {
+            payload_len: message.len() as u16,
+            next_header: ipv6::ICMP,
+            hop_limit: HOP_LIMIT,
+            source: self.target,
+            destination: if solicited { self.asker } else { ALL_NODES },
+        }
+        .emit(headers);
+        message[..8].copy_from_slice(&[ADVERTISEMENT, 0, 0, 0, 0, 0, 0, 0]);
+        message[4] = flag(self.router, ROUTER) | flag(solicited, SOLICITED) | flag(self.replaces, OVERRIDE);
+        message[8..LEN].copy_from_slice(&self.target.octets());
+        message[LEN..LEN + 2].copy_from_slice(&[TARGET_LINK_ADDRESS, 1]);
+        message[LEN + 2..].copy_from_slice(&self.mac.0);
+        let sum = Sum::new().pseudo_header(&headers[8..], ipv6::ICMP, message.len()).bytes(message);
+        put16(message, 2, sum.checksum());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etherparse::{Icmpv6Slice, Icmpv6Type, icmpv6::NeighborAdvertisementHeader};
+    use proptest::prelude::*;
+
+    fn host(n: u16) -> Ipv6Addr {
+        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n)
+    }
+
+    /// A packet with a right checksum.
+    fn packet(source: Ipv6Addr, destination: Ipv6Addr, hop_limit: u8, message: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0; ipv6::LEN];
+        let payload_len = message.len() as u16;
+        ipv6::Repr { payload_len, next_header: ipv6::ICMP, hop_limit, source, destination }.emit(&mut packet);
+        packet.extend_from_slice(message);
+        let sum = Sum::new().pseudo_header(&packet[8..40], ipv6::ICMP, message.len()).bytes(message);
+        put16(&mut packet, 42, sum.checksum());
+        packet
+    }
+
+    fn solicitation(target: Ipv6Addr, options: &[u8]) -> Vec<u8> {
+        [&[SOLICITATION, 0, 0, 0, 0, 0, 0, 0], &target.octets()[..], options].concat()
+    }
+
+    const GROUP: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, 2);
+    const FROM_1: [u8; 8] = [1, 1, 2, 0, 0, 0, 0, 1];
+
+    #[test]
+    fn a_solicitation_is_read() {
+        let nd = Nd::parse(&packet(host(1), GROUP, 255, &solicitation(host(2), &FROM_1)), 40).unwrap();
+        assert_eq!((nd.kind, nd.source, nd.target), (Kind::Solicitation, host(1), host(2)));
+        assert_eq!((nd.link_address, nd.signed), (Some(MacAddr([2, 0, 0, 0, 0, 1])), false));
+        let signed = solicitation(host(2), &[12, 1, 0, 0, 0, 0, 0, 0]);
+        assert!(Nd::parse(&packet(host(1), GROUP, 255, &signed), 40).unwrap().signed);
+        let dad = packet(Ipv6Addr::UNSPECIFIED, GROUP, 255, &solicitation(host(2), &[]));
+        assert_eq!(Nd::parse(&dad, 40).unwrap().link_address, None);
+    }
+
+    #[test]
+    fn what_receivers_must_discard_is_malformed() {
+        let good = solicitation(host(2), &FROM_1);
+        let wrong = |packet: Vec<u8>| assert_eq!(Nd::parse(&packet, 40), Err(Malformed), "{packet:x?}");
+        wrong(packet(host(1), GROUP, 254, &good));
+        wrong(packet(host(1), GROUP, 255, &good[..20]));
+        wrong(packet(host(1), GROUP, 255, &solicitation(GROUP, &[])));
+        wrong(packet(host(1), GROUP, 255, &solicitation(host(2), &[1, 0, 0, 0, 0, 0, 0, 0])));
+        wrong(packet(host(1), GROUP, 255, &solicitation(host(2), &[1, 2, 0, 0, 0, 0, 0, 0])));
+        wrong(packet(
+            host(1),
+            GROUP,
+            255,
+            &solicitation(host(2), &[FROM_1, [1, 1, 2, 0, 0, 0, 0, 9]].concat()),
+        ));
+        wrong(packet(Ipv6Addr::UNSPECIFIED, GROUP, 255, &good));
+        wrong(packet(Ipv6Addr::UNSPECIFIED, host(2), 255, &solicitation(host(2), &[])));
+        wrong(packet(GROUP, GROUP, 255, &good));
+        let mut code = good.clone();
+        code[1] = 1;
+        wrong(packet(host(1), GROUP, 255, &code));
+        let mut sum = packet(host(1), GROUP, 255, &good);
+        sum[43] ^= 1;
+        wrong(sum);
+        let mut to_all = good;
+        (to_all[0], to_all[4]) = (ADVERTISEMENT, SOLICITED);
+        wrong(packet(host(1), ALL_NODES, 255, &to_all));
+    }
+
+    #[test]
+    fn an_answer_reads_in_etherparse_and_here() {
+        for (asker, router, replaces) in [(host(1), true, false), (Ipv6Addr::UNSPECIFIED, false, true)] {
+            let mut packet = vec![0xaa; ANSWER_LEN];
+            let mac = MacAddr([2, 0, 0, 0, 0, 9]);
+            Advertisement { target: host(2), asker, mac, router, replaces }.emit(&mut packet);
+            let (ip, message) = etherparse::Ipv6Header::from_slice(&packet).unwrap();
+            let solicited = !asker.is_unspecified();
+            assert_eq!((ip.source_addr(), ip.hop_limit, usize::from(ip.payload_length)), (host(2), 255, 32));
+            assert_eq!(ip.destination_addr(), if solicited { asker } else { ALL_NODES });
+            let icmp = Icmpv6Slice::from_slice(message).unwrap();
+            assert!(icmp.is_checksum_valid(ip.source, ip.destination));
+            let flags = NeighborAdvertisementHeader { router, solicited, r#override: replaces };
+            assert_eq!(icmp.icmp_type(), Icmpv6Type::NeighborAdvertisement(flags));
+            assert_eq!(message[8..], [&host(2).octets()[..], &[2, 1, 2, 0, 0, 0, 0, 9]].concat());
+            let nd = Nd::parse(&packet, 40).unwrap();
+            assert_eq!((nd.kind, nd.target, nd.link_address), (Kind::Advertisement, host(2), Some(mac)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(mut message in prop::collection::vec(any::<u8>(), 8..120), kind in 133u8..138) {
+            (message[0], message[1]) = (kind, 0);
+            put16(&mut message, 2, 0);
+            let _ = Nd::parse(&packet(host(1), host(2), 255, &message), 40);
+            let _ = Nd::parse(&message, 40);
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! A VTEP in memory for fuzz targets: a tenant on a port of its own, one on a trunk, and two remote VTEPs.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use vtep_dataplane::addr::{
+    DeviceId, DomainId, HostMac, MacAddr, NextHopId, PortId, Vni, VtepAddr, WorkerId,
+};
+use vtep_dataplane::core::frame::Pool;
+use vtep_dataplane::core::outbox::Outbox;
+use vtep_dataplane::core::pipeline::{Pipeline, Tables};
+use vtep_dataplane::port::memory::{HeapMemory, MemoryPort, memory_pools};
+use vtep_dataplane::port::Port;
+use vtep_dataplane::stats::Counters;
+use vtep_dataplane::table::flood::FloodList;
+use vtep_dataplane::table::mac::{Destination, MacTable};
+use vtep_dataplane::table::nexthop::{HeaderFields, NextHop, NextHopTable, OuterHeader, Path};
+use vtep_dataplane::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
+use vtep_dataplane::table::vni::{Domain, VniTable};
+use vtep_dataplane::table::{Dscp, Settings, Snapshot};
+use vtep_dataplane::wire::checksum::Sum;
+
+/// Carries VXLAN.
+pub const UNDERLAY: DeviceId = DeviceId(0);
+/// Has one tenant.
+pub const TENANT: DeviceId = DeviceId(1);
+/// Has one tenant on VLAN 10.
+pub const TRUNK: DeviceId = DeviceId(2);
+
+const LOCAL: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+const REMOTE: [Ipv4Addr; 2] = [Ipv4Addr::new(203, 0, 113, 2), Ipv4Addr::new(203, 0, 113, 3)];
+const FRAMES: usize = 16;
+
+/// The VTEP with its one worker's parts.
+pub struct Bed {
+    snapshot: Snapshot,
+    macs: MacTable,
+    pool: Pool<HeapMemory>,
+    out: Outbox,
+    pipeline: Pipeline,
+}
+
+fn counters() -> Arc<Counters> {
+    Arc::new(Counters::new(1))
+}
+
+fn mac(n: u8) -> MacAddr {
+    MacAddr([0x50, 0x54, 0x33, 0, 0, n])
+}
+
+fn vtep(address: Ipv4Addr) -> VtepAddr {
+    VtepAddr::new(IpAddr::V4(address)).expect("a unicast address")
+}
+
+fn next_hop(address: Ipv4Addr) -> NextHop {
+    let header = OuterHeader::new(&HeaderFields {
+        source_mac: mac(0xe0),
+        next_hop_mac: mac(0xe1),
+        vlan: None,
+        source: vtep(LOCAL),
+        destination: vtep(address),
+        ttl: 64,
+        df: true,
+        udp_port: 4789,
+    });
+    let path = Path { device: UNDERLAY, header: header.expect("one family"), max_frame: 1514 };
+    NextHop { vtep: vtep(address), paths: Box::new([path]), counters: counters() }
+}
+
+fn port(id: u16, device: DeviceId, vlan: Option<u16>) -> Option<Arc<PortEntry>> {
+    Some(Arc::new(PortEntry {
+        id: PortId(id),
+        device,
+        vlan,
+        domain: DomainId(0),
+        lock: None,
+        checksum: ChecksumMode::Auto,
+        storm: None,
+        max_frame: 1514,
+        counters: counters(),
+    }))
+}
+
+impl Bed {
+    /// Its tables; `software` says whether checksums may have been left to the underlay's interface.
+    #[must_use]
+    pub fn new(software: bool) -> Self {
+        let mut next_hops = NextHopTable::default();
+        for (id, address) in (0..).map(NextHopId).zip(REMOTE) {
+            next_hops.set(id, Some(Arc::new(next_hop(address))));
+        }
+        let domain = Domain {
+            id: DomainId(0),
+            vni: Vni::new(100).expect("24 bits"),
+            flood: FloodList {
+                next_hops: [NextHopId(0), NextHopId(1)].into(),
+                ports: [PortId(0), PortId(1)].into(),
+            },
+            sources: [NextHopId(0), NextHopId(1)].into_iter().collect(),
+            pass_tags: false,
+            counters: counters(),
+        };
+        let device = |id, role| {
+            let sender = Box::new([WorkerId(0)]);
+            Some(Arc::new(Device { id, name: "fuzz".into(), role, software, sender, counters: counters() }))
+        };
+        let snapshot = Snapshot {
+            settings: Settings {
+                local_v4: Some(LOCAL),
+                local_v6: Some("2001:db8::1".parse().expect("an address")),
+                udp_port: 4789,
+                dscp: Dscp::Inherit,
+                strict_reserved: false,
+                udp6_zero_rx: true,
+                udp6_zero_tx: false,
+            },
+            vnis: Arc::new(VniTable::new([Arc::new(domain)])),
+            next_hops: Arc::new(next_hops),
+            ports: Arc::new(PortTable {
+                devices: vec![
+                    device(UNDERLAY, Role::Underlay),
+                    device(TENANT, Role::Access(PortId(0))),
+                    device(TRUNK, Role::Trunk(Box::new([(10, PortId(1))]))),
+                ],
+                ports: vec![port(0, TENANT, None), port(1, TRUNK, Some(10))],
+            }),
+        };
+        let macs = MacTable::new(16);
+        let hosts = [
+            (1, Destination::Port(PortId(0))),
+            (2, Destination::Port(PortId(1))),
+            (3, Destination::NextHop(NextHopId(0))),
+        ];
+        for (host, place) in hosts {
+            let host = HostMac::new(mac(host)).expect("unicast");
+            macs.insert(DomainId(0), host, place).expect("there is room");
+        }
+        Self {
+            snapshot,
+            macs,
+            pool: memory_pools(1, FRAMES, 2048).remove(0),
+            out: Outbox::new(3),
+            pipeline: Pipeline::new(WorkerId(0)),
+        }
+    }
+
+    /// Sends a frame from `device` through the pipeline, twice in a burst. No chunk may be lost or used twice, and what
+    /// came from the underlay may not go back there.
+    ///
+    /// # Panics
+    /// If one of these is broken.
+    pub fn run(&mut self, device: DeviceId, frame: &[u8]) {
+        let frame = &frame[..frame.len().min(1600)];
+        let free = self.pool.available();
+        let mut incoming = MemoryPort::new();
+        incoming.inject(frame);
+        incoming.inject(frame);
+        let mut burst = Vec::new();
+        let reader = self.macs.reader();
+        incoming.receive(&mut self.pool, &mut burst);
+        let tables = Tables { snapshot: &self.snapshot, macs: &reader };
+        self.pipeline.burst(tables, 1, device, &mut burst, &mut self.pool, &mut self.out);
+        assert!(burst.is_empty());
+        while let Some((to, mut queue)) = self.out.take_busy() {
+            assert!(device != UNDERLAY || to != UNDERLAY, "split horizon");
+            let mut port = MemoryPort::new();
+            port.send(&mut self.pool, &mut queue);
+            self.out.restore(to, queue);
+        }
+        assert_eq!(self.pool.available(), free, "every chunk is back");
+    }
+}
+
+/// A right VXLAN packet with `inner` in it.
+#[must_use]
+pub fn packet(inner: &[u8]) -> Vec<u8> {
+    let inner = &inner[..inner.len().min(1500)];
+    let udp = (16 + inner.len()) as u16;
+    let headers = [&[0xc0, 0, 0x12, 0xb5][..], &udp.to_be_bytes(), &[0, 0], &[8, 0, 0, 0, 0, 0, 100, 0]];
+    with_headers(&[&[0], &headers.concat()[..], inner].concat())
+}
+
+/// A packet from a known VTEP to us whose IPv4 header is right and carries `bytes[1..]`, UDP header and all; the first
+/// byte is the TOS.
+#[must_use]
+pub fn with_headers(bytes: &[u8]) -> Vec<u8> {
+    let (tos, rest) = bytes.split_first().map_or((0, &[][..]), |(tos, rest)| (*tos, rest));
+    let rest = &rest[..rest.len().min(1520)];
+    let total = (20 + rest.len()) as u16;
+    let mut header = [0x45, tos, 0, 0, 0, 0, 0x40, 0, 64, 17, 0, 0, 203, 0, 113, 2, 203, 0, 113, 1];
+    header[2..4].copy_from_slice(&total.to_be_bytes());
+    let checksum = Sum::new().bytes(&header).checksum();
+    header[10..12].copy_from_slice(&checksum.to_be_bytes());
+    [&[2, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 8, 0][..], &header, rest].concat()
+}

@@ -1,0 +1,12 @@
+//! Packets from the underlay, as they are or with the fuzzer's bytes as the inner frame.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let Some((kind, bytes)) = data.split_first() else { return };
+    let mut bed = vtep_fuzz::Bed::new(kind & 4 != 0);
+    bed.run(vtep_fuzz::UNDERLAY, &match kind & 3 {
+        0 => bytes.to_vec(),
+        1 => vtep_fuzz::packet(bytes),
+        _ => vtep_fuzz::with_headers(bytes),
+    });
+});

@@ -1,0 +1,114 @@
+//! Changes while frames flow: what is not changed loses nothing.
+
+use rustix::process::Signal;
+use serde_json::json;
+use vtep_tests::fabric::{Fabric, Underlay, vtep4};
+use vtep_tests::link::{Host, ip4, mac};
+use vtep_tests::netns::{Netns, wait_for};
+use vtep_tests::program::Program;
+use vtep_tests::stage::{Pair, Peer};
+use vtep_tests::tools::{assert_no_loss, ping, ping_loss};
+use vtep_tests::vtepd::{Config, Vtepd};
+
+/// Tenants 11 and 12 in VNI 100; `more` comes behind.
+fn config(more: &str) -> Config {
+    Config::new(vtep4(1)).vni(100, &[vtep4(2)]).port("t11", &[mac(11)]).port("t12", &[mac(12)]).raw(more)
+}
+
+/// One vtepd with tenants 11 and 12, and 13 whose interface no port has yet.
+fn stage() -> (Fabric, Netns, Vec<Host>, Vtepd) {
+    let fabric = Fabric::new(1600);
+    let ns = fabric.hypervisor(1);
+    let hosts = [11, 12, 13].map(|n| Host::new(&ns, n)).into();
+    let vtepd = Vtepd::start(&ns, &config(""));
+    (fabric, ns, hosts, vtepd)
+}
+
+/// Pings tenant 12 from tenant 11 five hundred times a second while `change` runs; none may be lost.
+fn without_loss(hosts: &[Host], vtepd: &Vtepd, change: impl FnOnce()) {
+    let _ = ping(&hosts[0].ns, ip4(12), "-c 1 -W 2");
+    let mut pings = Program::start(
+        &hosts[0].ns,
+        vtepd.dir(),
+        &["ping", "-n", "-i", "0.002", "-c", "1500", "-W", "1", "192.0.2.12"],
+    );
+    pings.wait_for_output("icmp_seq=20", 10);
+    change();
+    assert!(!pings.log().contains("packet loss"), "the changes took longer than the pings");
+    assert!(pings.wait(20).success());
+    assert!(pings.log().contains(" 0% packet loss"), "{}", pings.log().lines().last().unwrap_or_default());
+}
+
+const VNI_200: &str = "[[vni]]\nid = 200\nflood = [\"203.0.113.9\"]\n[[vni.port]]\ninterface = \"t13\"\n";
+
+#[test]
+fn config_apply_and_sighup_lose_no_frame_of_an_untouched_vni() {
+    let (_fabric, _ns, hosts, vtepd) = stage();
+    let vnis = || vtepd.show("vni")["rows"].as_array().map_or(0, Vec::len);
+    without_loss(&hosts, &vtepd, || {
+        for _ in 0..3 {
+            vtepd.rewrite(&config(VNI_200));
+            vtepd.done("config apply");
+            assert_eq!(vnis(), 2);
+            vtepd.rewrite(&config(""));
+            vtepd.program.signal(Signal::HUP);
+            wait_for("SIGHUP to be obeyed", 5, || (vnis() == 1).then_some(()));
+        }
+    });
+}
+
+#[test]
+fn a_file_that_is_wrong_is_refused_whole_and_traffic_goes_on() {
+    let (_fabric, _ns, hosts, vtepd) = stage();
+    vtepd.rewrite(&config(&format!("{VNI_200}[[vni]]\nid = 200\n")));
+    let refused = vtepd.ctl("config apply");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("200"));
+    vtepd.program.signal(Signal::HUP);
+    assert_eq!(ping_loss(&hosts[0].ns, ip4(12), 20), 0.0);
+    assert_eq!(vtepd.show("vni")["rows"].as_array().map_or(0, Vec::len), 1);
+}
+
+#[test]
+fn a_batch_is_applied_whole_or_not_at_all() {
+    let (_fabric, ns, hosts, vtepd) = stage();
+    let request = |id: u32, method: &str, params: serde_json::Value| json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
+    let vni = request(1, "vni.add", json!({"vni": 200}));
+    let port = request(2, "port.add", json!({"vni": 200, "interface": "t13"}));
+    let wrong = request(3, "fdb.add", json!({"vni": 200, "mac": mac(14), "vtep": "203.0.113.1"}));
+    let before = ["vni", "ports", "mac"].map(|w| vtepd.show(w)["rows"].as_array().map_or(0, Vec::len));
+    let answers = vtepd.request(&json!([vni, port, wrong]).to_string());
+    let answers = answers.as_array().expect("an answer each");
+    assert!(answers.len() == 3 && answers.iter().all(|a| a["error"]["data"]["index"] == 2), "{answers:?}");
+    let after = ["vni", "ports", "mac"].map(|w| vtepd.show(w)["rows"].as_array().map_or(0, Vec::len));
+    assert_eq!(before, after);
+    assert!(ns.link("t13")["xdp"].is_null(), "its interface is the kernel's");
+    without_loss(&hosts, &vtepd, || {
+        let answers = vtepd.request(&json!([vni, port]).to_string());
+        assert!(answers.as_array().is_some_and(|a| a.iter().all(|a| a["error"].is_null())), "{answers}");
+    });
+    assert!(ns.link("t13")["xdp"].is_object());
+}
+
+/// The host's services on the underlay's interface outlive the daemon.
+#[test]
+fn kill_nine_under_load_leaves_the_hosts_stack_reachable() {
+    let mut pair = Pair::new(Underlay::V4, Peer::Vtepd);
+    let [a, b] = &pair.hosts;
+    assert_no_loss((&a.ns, a.ip4()), (&b.ns, b.ip4()));
+    let dir = pair.vtepd().dir().to_owned();
+    let mut server = Program::start(&b.ns, &dir, &["iperf3", "-s", "-1", "--forceflush"]);
+    server.wait_for_output("Server listening", 10);
+    let mut load = Program::start(&a.ns, &dir, &["iperf3", "-c", "192.0.2.12", "-t", "20", "--forceflush"]);
+    load.wait_for_output("1.00-2.00", 10);
+    let [near, far] = &pair.hypervisors;
+    let mut pings =
+        Program::start(far, &dir, &["ping", "-n", "-i", "0.01", "-c", "150", "-W", "1", "203.0.113.1"]);
+    pings.wait_for_output("icmp_seq=20", 10);
+    pair.daemons[0].kill();
+    assert!(pings.wait(20).success());
+    assert!(pings.log().contains(" 0% packet loss"), "{}", pings.log());
+    let vtepd = pair.daemons.remove(0).restart(near);
+    assert_no_loss((&a.ns, a.ip4()), (&b.ns, b.ip4()));
+    vtepd.stop();
+}
