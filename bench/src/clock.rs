@@ -22,6 +22,14 @@ pub fn now_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
+/// Time that this thread has had a core, nanoseconds. What other programs take of a shared machine is not in it; what they
+/// do to caches and memory is.
+#[must_use]
+pub fn spent_ns() -> u64 {
+    let spent = clock_gettime(ClockId::ThreadCPUTime);
+    spent.tv_sec as u64 * 1_000_000_000 + spent.tv_nsec as u64
+}
+
 /// The clock of the core that this thread runs on, GHz, as it is now. The best of three looks, as an interruption can
 /// only make one slower. `None` on a machine where the length of a multiplication is not known.
 #[must_use]
@@ -48,6 +56,15 @@ mod tests {
         if let Some(ghz) = core_ghz() {
             assert!((0.3..8.0).contains(&ghz), "{ghz} GHz");
         }
+    }
+
+    #[test]
+    fn only_work_is_spent() {
+        let (before, start) = (spent_ns(), now_ns());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert!(spent_ns() - before < now_ns() - start);
+        black_box(look());
+        assert!(spent_ns() > before);
     }
 
     #[test]

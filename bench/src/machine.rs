@@ -1,6 +1,7 @@
 //! Facts of the machine that figures were measured on.
 
 use crate::clock;
+use crate::lab::cores;
 use serde::Serialize;
 use std::fs;
 
@@ -58,7 +59,7 @@ impl Machine {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         Self {
             cpu: value(&cpu, "model name").unwrap_or("unknown").to_owned(),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            cores: cores::count(),
             core_ghz: clock::core_ghz(),
             caches: caches(),
             memory_mib: kib.unwrap_or(0) / 1024,

@@ -34,8 +34,9 @@ pub struct Scene {
     pub vteps: Vec<Ipv4Addr>,
 }
 
+/// A row for each worker: one a core.
 fn counters() -> Arc<Counters> {
-    Arc::new(Counters::new(1))
+    Arc::new(Counters::new(crate::lab::cores::count()))
 }
 
 impl Scene {

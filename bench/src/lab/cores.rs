@@ -1,14 +1,30 @@
 //! Which core a thread runs on, and how much of it it uses.
 
 use crate::row::Failure;
+use core_affinity::CoreId;
 use std::fs;
+use std::sync::OnceLock;
 use std::time::Duration;
+
+/// The cores that the process had when this was first asked for. A pinned thread, and each that it starts, is told only
+/// of the core that it is pinned to.
+fn all() -> &'static [CoreId] {
+    static ALL: OnceLock<Vec<CoreId>> = OnceLock::new();
+    ALL.get_or_init(|| core_affinity::get_core_ids().unwrap_or_default())
+}
+
+/// Cores that this process may use, at least 1.
+#[must_use]
+pub fn count() -> usize {
+    all().len().max(1)
+}
 
 /// Pins the calling thread to the `place`-th core that this process may use, counted round when there are fewer.
 /// A thread that can't be pinned runs where the kernel puts it.
 pub fn pin(place: usize) {
-    let Some(cores) = core_affinity::get_core_ids().filter(|cores| !cores.is_empty()) else { return };
-    core_affinity::set_for_current(cores[place % cores.len()]);
+    if let Some(core) = all().get(place % count()) {
+        core_affinity::set_for_current(*core);
+    }
 }
 
 /// Time that a thread or process spent on a core.
@@ -53,6 +69,20 @@ fn parse(stat: &str) -> Option<Spent> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pinned_thread_can_be_pinned_elsewhere() {
+        let before = count();
+        std::thread::spawn(move || {
+            for place in 0..before {
+                pin(place);
+                assert_eq!(core_affinity::get_core_ids().unwrap(), [all()[place]]);
+                assert_eq!(count(), before);
+            }
+        })
+        .join()
+        .unwrap();
+    }
 
     #[test]
     fn times_stand_behind_any_name() {

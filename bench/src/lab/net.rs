@@ -1,7 +1,8 @@
 //! Network namespaces, and `ip` and `bridge` in them.
 
 use crate::row::Failure;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::process::setpriority_process;
+use rustix::thread::{CpuSet, LinkNameSpaceType, Pid, move_into_link_name_space, sched_setaffinity};
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::process::Command;
@@ -32,6 +33,16 @@ fn run_arguments(program: &str, arguments: &[&str]) -> Result<String, Failure> {
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(Failure::new(format!("{line}: {}; this needs root (CAP_NET_ADMIN, CAP_SYS_ADMIN)", said.trim())))
+}
+
+/// The kernel threads that receive for interfaces of this name, in whichever namespace.
+fn napi_threads(interface: &str) -> Result<Vec<i32>, Failure> {
+    let name = format!("napi/{interface}-");
+    let is_one =
+        |id: &i32| fs::read_to_string(format!("/proc/{id}/comm")).is_ok_and(|comm| comm.starts_with(&name));
+    let processes = fs::read_dir("/proc").map_err(Failure::of("/proc"))?;
+    let ids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    Ok(ids.filter(is_one).collect())
 }
 
 /// A network namespace that is ours.
@@ -94,6 +105,29 @@ impl Namespace {
         thread::scope(|scope| {
             let inside = scope.spawn(|| self.enter().and_then(|()| work()));
             inside.join().unwrap_or_else(|_| Err(Failure::new("a thread of the bench panicked")))
+        })
+    }
+
+    /// Lets a kernel thread pinned to `core` receive for `interface` (threaded NAPI, Documentation/networking/napi.rst),
+    /// `None` = softirqs of the core that frames come from. The interface must have NAPI: on veth, GRO or XDP.
+    ///
+    /// # Errors
+    /// [`Failure`] when the kernel has no threaded NAPI or the thread can't be found.
+    pub fn receive_on(&self, interface: &str, core: Option<usize>) -> Result<(), Failure> {
+        let (path, before) = (format!("/sys/class/net/{interface}/threaded"), napi_threads(interface)?);
+        let Some(core) = core else { return self.write(&path, "0") };
+        self.write(&path, "1")?;
+        let mut cores = CpuSet::new();
+        cores.set(core);
+        let started: Vec<_> = napi_threads(interface)?.into_iter().filter(|t| !before.contains(t)).collect();
+        if started.is_empty() {
+            return Err(Failure::new(format!("{interface}: no thread receives for it")));
+        }
+        started.iter().try_for_each(|thread| {
+            let thread = Pid::from_raw(*thread);
+            sched_setaffinity(thread, &cores).map_err(Failure::of("pinning a NAPI thread"))?;
+            // Else the generator, which never waits, would take the core from it.
+            setpriority_process(thread, -20).map_err(Failure::of("priority of a NAPI thread"))
         })
     }
 

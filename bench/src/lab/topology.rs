@@ -42,6 +42,17 @@ const SINK_MAC: &str = "02:00:00:00:10:02";
 /// UDP flows that the generator makes: enough for ECMP and RSS to spread them.
 const FLOWS: u16 = 64;
 
+/// Which core Linux forwards on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Steering {
+    /// The one that frames are sent from.
+    Inline,
+    /// This one, by receive packet steering.
+    Rps(usize),
+    /// This one, by threaded NAPI.
+    Thread(usize),
+}
+
 /// Three namespaces and two links, up.
 #[derive(Debug)]
 pub struct Topology {
@@ -178,13 +189,19 @@ impl Topology {
         Ok(())
     }
 
-    /// Lets Linux handle what the tenant's interface receives on the core `core` (`None` = where it was sent).
+    /// Chooses where Linux handles what the tenant's interface receives.
     ///
     /// # Errors
-    /// [`Failure`] when the kernel has no receive packet steering.
-    pub fn steer_kernel(&self, core: Option<usize>) -> Result<(), Failure> {
-        let mask = core.map_or(0, |core| 1u64 << core);
-        self.forwarder.write(&format!("/sys/class/net/{TENANT}/queues/rx-0/rps_cpus"), &format!("{mask:x}"))
+    /// [`Failure`] when the kernel has no such way.
+    pub fn steer_kernel(&self, how: Steering) -> Result<(), Failure> {
+        let (steered, thread) = match how {
+            Steering::Inline => (0, None),
+            Steering::Rps(core) => (1u64 << core, None),
+            Steering::Thread(core) => (0, Some(core)),
+        };
+        self.forwarder
+            .write(&format!("/sys/class/net/{TENANT}/queues/rx-0/rps_cpus"), &format!("{steered:x}"))?;
+        self.forwarder.receive_on(TENANT, thread)
     }
 }
 
@@ -197,7 +214,8 @@ mod tests {
         let name = {
             let topology = Topology::new("test").unwrap();
             topology.add_kernel_vtep().unwrap();
-            topology.steer_kernel(Some(0)).unwrap();
+            topology.steer_kernel(Steering::Rps(0)).unwrap();
+            topology.steer_kernel(Steering::Thread(0)).unwrap();
             let links = topology.forwarder.ip("-d link show vxlan0").unwrap();
             assert!(links.contains("vxlan id 100 local 192.0.2.1"), "{links}");
             topology.forwarder.name().to_owned()

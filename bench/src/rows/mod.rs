@@ -4,6 +4,7 @@ pub mod fdb;
 pub mod pipeline;
 pub mod random;
 pub mod real;
+pub mod scale;
 
 use crate::row::Spec;
 
@@ -13,6 +14,7 @@ pub const ALL: &[Spec] = &[
     pipeline::ENCAP_COLD,
     pipeline::DECAP_HOT,
     pipeline::DECAP_COLD,
+    scale::SCALE,
     fdb::LOOKUP,
     fdb::RATIO,
     fdb::UPDATE,

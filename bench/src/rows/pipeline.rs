@@ -8,15 +8,14 @@
 //! burst is counted too, since the daemon does it.
 
 use super::random::Random;
-use crate::clock::{core_ghz, now_ns};
+use crate::clock::{core_ghz, now_ns, spent_ns};
 use crate::lab::cores::pin;
 use crate::lab::topology::{self, LOCAL, REMOTE, UDP_PORT, VNI};
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
 use crate::scene::{self, DOMAIN, PORT, Scene, TENANT_DEVICE, UNDERLAY_DEVICE, WORKER};
 use crate::traffic::check::{Outer, check};
 use crate::traffic::template::{MIN_FRAME, Shape, Template, Tunnel, VXLAN_OVERHEAD};
-use std::time::Instant;
-use vtep_dataplane::addr::{DeviceId, HostMac, MacAddr, NextHopId};
+use vtep_dataplane::addr::{DeviceId, HostMac, MacAddr, NextHopId, WorkerId};
 use vtep_dataplane::core::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
 use vtep_dataplane::core::outbox::Outbox;
 use vtep_dataplane::core::pipeline::{Pipeline, Tables};
@@ -27,14 +26,14 @@ use vtep_dataplane::table::neighbor::{NeighborReader, NeighborTable};
 
 /// Which way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+pub(super) enum Way {
     Encap,
     Decap,
 }
 
 /// Where frames and tables are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Caches {
+pub(super) enum Caches {
     /// One burst of frames, one MAC.
     Hot,
     /// More frames than the last cache holds, a million MACs.
@@ -83,7 +82,7 @@ const CHUNK: usize = 2048;
 /// The first of the MACs that frames go to.
 const FIRST: MacAddr = MacAddr([0x02, 0x10, 0, 0, 0, 0]);
 
-struct Rig {
+pub(super) struct Rig {
     way: Way,
     caches: Caches,
     rounds: usize,
@@ -93,8 +92,6 @@ struct Rig {
     snapshot: Snapshot,
     macs: MacReader,
     neighbors: NeighborReader,
-    // The reader's table lives as long as its writer.
-    _table: MacTable,
     pipeline: Pipeline,
     outbox: Outbox,
     ghz: f64,
@@ -131,11 +128,38 @@ fn table(way: Way, macs: u32) -> Result<MacTable, Failure> {
     Ok(table)
 }
 
+/// What all workers look up.
+pub(super) struct Shared {
+    way: Way,
+    caches: Caches,
+    macs: u32,
+    snapshot: Snapshot,
+    reader: MacReader,
+}
+
+impl Shared {
+    pub(super) fn new(way: Way, caches: Caches, effort: Effort) -> Result<Self, Failure> {
+        let macs = match caches {
+            Caches::Hot => 1,
+            Caches::Cold => effort.pick(100_000, 1_000_000),
+        };
+        let (underlay_mac, next_hop_mac) = topology::underlay_macs()?;
+        let snapshot = Scene { underlay_mac, next_hop_mac, vteps: vec![REMOTE] }.snapshot()?;
+        Ok(Self { way, caches, macs, snapshot, reader: table(way, macs)?.reader() })
+    }
+}
+
 impl Rig {
     fn open(way: Way, caches: Caches, effort: Effort) -> Result<Self, Failure> {
-        let (count, macs, rounds) = match caches {
-            Caches::Hot => (BURST, 1, effort.pick(20_000, 200_000)),
-            Caches::Cold => (65_536, effort.pick(100_000, 1_000_000), effort.pick(4, 40)),
+        Self::of_worker(WORKER, &Shared::new(way, caches, effort)?, effort)
+    }
+
+    /// The rig of one of several workers, each with frames of its own, on the same tables.
+    pub(super) fn of_worker(worker: WorkerId, shared: &Shared, effort: Effort) -> Result<Self, Failure> {
+        let Shared { way, caches, macs, .. } = *shared;
+        let (count, rounds) = match caches {
+            Caches::Hot => (BURST, effort.pick(20_000, 200_000)),
+            Caches::Cold => (65_536, effort.pick(4, 40)),
         };
         let mut template = Template::new(&shape(way, macs)?)?;
         let pool = memory_pools(1, count, CHUNK).pop();
@@ -151,8 +175,6 @@ impl Rig {
         while !frames.is_empty() {
             bursts.push(frames.split_off(frames.len() - BURST));
         }
-        let (underlay_mac, next_hop_mac) = topology::underlay_macs()?;
-        let table = table(way, macs)?;
         let mut rig = Self {
             way,
             caches,
@@ -160,11 +182,10 @@ impl Rig {
             pool,
             bursts,
             template,
-            snapshot: Scene { underlay_mac, next_hop_mac, vteps: vec![REMOTE] }.snapshot()?,
-            macs: table.reader(),
+            snapshot: shared.snapshot.clone(),
+            macs: shared.reader.clone(),
             neighbors: NeighborTable::new(1).reader(),
-            _table: table,
-            pipeline: Pipeline::new(WORKER),
+            pipeline: Pipeline::new(worker),
             outbox: Outbox::new(2),
             ghz: 0.0,
         };
@@ -210,6 +231,15 @@ impl Rig {
         Ok(())
     }
 
+    /// All passes of one repetition: nanoseconds of core time a packet.
+    pub(super) fn run(&mut self) -> Result<f64, Failure> {
+        let start = spent_ns();
+        for _ in 0..self.rounds {
+            self.pass(|_, _| ())?;
+        }
+        Ok((spent_ns() - start) as f64 / (self.rounds * self.packets()) as f64)
+    }
+
     /// One pass in which every byte of every frame that leaves is looked at.
     fn check(&mut self) -> Result<(), Failure> {
         let template = self.template.clone();
@@ -230,18 +260,13 @@ impl Measure for Rig {
         pin(0);
         let before = scene::device_totals(&self.snapshot, self.devices().1);
         let ghz = core_ghz();
-        let start = Instant::now();
-        for _ in 0..self.rounds {
-            self.pass(|_, _| ())?;
-        }
-        let elapsed = start.elapsed();
+        let ns = self.run()?;
         let ghz = ghz.zip(core_ghz()).map(|(one, other)| f64::midpoint(one, other));
         let packets = (self.rounds * self.packets()) as u64;
         let sent = scene::device_totals(&self.snapshot, self.devices().1).tx_frames - before.tx_frames;
         if sent != packets {
             return Err(Failure::new(format!("{sent} of {packets} frames were counted as sent")));
         }
-        let ns = elapsed.as_nanos() as f64 / packets as f64;
         self.ghz = ghz.unwrap_or(f64::NAN);
         Ok(if self.caches == Caches::Hot { ns * self.ghz } else { ns })
     }
@@ -253,7 +278,7 @@ impl Measure for Rig {
     fn notes(&self) -> Vec<String> {
         vec![
             format!(
-                "CLOCK_MONOTONIC over {} packets; core clock {:.2} GHz by a chain of multiplications beside each run",
+                "time on the core over {} packets; core clock {:.2} GHz by a chain of multiplications beside each run",
                 self.rounds * self.packets(),
                 self.ghz
             ),

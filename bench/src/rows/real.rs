@@ -1,7 +1,7 @@
 //! Rows over real links: VXLAN forwarding against a bare AF_XDP forwarder, and against Linux.
 
 use crate::lab::forwarder::{Forwarder, Work};
-use crate::lab::topology::Way;
+use crate::lab::topology::{Steering, Way};
 use crate::lab::trial::{Arrive, Counted, FORWARDER_CORE, GENERATOR_CORE, Range};
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
 use std::time::Duration;
@@ -80,8 +80,8 @@ impl std::fmt::Display for Trial {
 
 fn cores() -> String {
     format!(
-        "generator (user, kernel's transmit, forwarder's receive softirq) on core {GENERATOR_CORE}; \
-         forwarder (user, kernel's transmit, sink's receive softirq) on core {FORWARDER_CORE}"
+        "the kernel's generator, the forwarder's receive softirq and the sink's thread on core {GENERATOR_CORE}; \
+         forwarder (user, kernel's transmit) on core {FORWARDER_CORE}"
     )
 }
 
@@ -151,18 +151,21 @@ impl Kernel {
 impl Measure for Kernel {
     fn once(&mut self) -> Result<f64, Failure> {
         let window = window(self.effort);
-        self.linux.topology.steer_kernel(None)?;
-        let inline = self.linux.measure(window)?.arrived;
-        self.linux.topology.steer_kernel(Some(FORWARDER_CORE))?;
-        let steered = self.linux.measure(window)?.arrived;
+        let mut linux = [0.0; 3];
+        let ways = [Steering::Inline, Steering::Rps(FORWARDER_CORE), Steering::Thread(FORWARDER_CORE)];
+        for (rate, steering) in linux.iter_mut().zip(ways) {
+            self.linux.topology.steer_kernel(steering)?;
+            *rate = self.linux.measure(window)?.arrived;
+        }
+        self.linux.topology.steer_kernel(Steering::Inline)?;
         let ours = Trial::run(&self.range, Work::Vxlan, window)?;
+        let [inline, steered, threaded] = linux.map(thousands);
         self.last = format!(
-            "last: ours {ours}; Linux {} on the generator's core, {} steered to the forwarder's core (RPS): the \
-             better one counts",
-            thousands(inline),
-            thousands(steered),
+            "last: ours {ours}; Linux {inline} on the generator's core, {steered} steered to the forwarder's core \
+             (RPS), {threaded} on it by threaded NAPI: the best counts",
         );
-        Ok(ours.counted.arrived / inline.max(steered))
+        let best = linux.into_iter().fold(0.0, f64::max);
+        Ok(ours.counted.arrived / best)
     }
 
     fn plan(&self) -> Plan {

@@ -9,9 +9,6 @@ use crate::port::Port;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// Frames that one `sendto` handles in copy mode (net/xdp/xsk.c, `TX_BATCH_SIZE`).
-const KERNEL_BATCH: u32 = 32;
-
 /// What the kernel has counted of one socket (`XDP_STATISTICS`, Documentation/networking/af_xdp.rst).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Statistics {
@@ -141,7 +138,7 @@ impl XskPort {
     /// Kicks the kernel until it has taken all frames of the tx ring or makes no headway.
     fn kick_tx(socket: &mut Socket, pool: &mut Pool<UmemMemory>) -> Result<(), i32> {
         let mut pending = socket.rings.tx.pending();
-        let rounds = pending / KERNEL_BATCH + 2;
+        let rounds = pending / socket.kick + 2;
         for _ in 0..rounds {
             if pending == 0 || !socket.rings.tx.needs_wakeup() {
                 return Ok(());

@@ -144,7 +144,12 @@ pub(super) struct Socket {
     pub(super) fd: Arc<OwnedFd>,
     pub(super) rings: KernelRings,
     pub(super) mode: BindMode,
+    /// Frames that one kick sends at most.
+    pub(super) kick: u32,
 }
+
+/// Frames that one kick handles in copy mode by default (net/xdp/xsk.c, `TX_BATCH_SIZE`).
+const DEFAULT_KICK: u32 = 32;
 
 /// Which queue to open.
 #[derive(Debug, Clone, Copy)]
@@ -291,7 +296,9 @@ fn open_with(
             Ok(()) | Err(_) => {}
         }
     }
-    Ok(Socket { fd: Arc::new(fd), rings, mode })
+    // An older kernel refuses: then a full ring takes several kicks.
+    let kick = sys::set_tx_budget(fd.as_fd(), config.tx_ring).map_or(DEFAULT_KICK, |()| config.tx_ring);
+    Ok(Socket { fd: Arc::new(fd), rings, mode, kick })
 }
 
 fn rings(fd: &OwnedFd, umem: &Umem, config: SocketConfig, owner: Owner) -> io::Result<KernelRings> {

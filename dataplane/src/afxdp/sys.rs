@@ -143,6 +143,14 @@ pub(crate) fn prefer_busy_poll(fd: BorrowedFd<'_>, microseconds: c_int, budget: 
     set_option(fd, libc::SOL_SOCKET, libc::SO_BUSY_POLL_BUDGET, &budget)
 }
 
+/// `XDP_MAX_TX_SKB_BUDGET` (include/uapi/linux/if_xdp.h, Linux 6.17 or later).
+const MAX_TX_SKB_BUDGET: c_int = 9;
+
+/// Lets one kick in copy mode send up to `frames`, 32 to the size of the tx ring; 32 without this.
+pub(crate) fn set_tx_budget(fd: BorrowedFd<'_>, frames: u32) -> io::Result<()> {
+    set_option(fd, libc::SOL_XDP, MAX_TX_SKB_BUDGET, &frames)
+}
+
 /// Makes the kernel look at the transmit ring. Never blocks.
 pub(crate) fn kick_tx(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: an empty message; the kernel reads nothing.

@@ -300,7 +300,7 @@ impl MacReader {
         self.arrays.get().lookup(key.0).map(Destination::from_word)
     }
 
-    /// Looks up `keys` together (they are prefetched first): `found[i]` is for `keys[i]`.
+    /// Looks up `keys` together (memory is asked for some keys ahead): `found[i]` is for `keys[i]`.
     ///
     /// # Panics
     /// If `found` is shorter than `keys`.

@@ -1,0 +1,74 @@
+//! How the pipeline's throughput grows with the workers, in memory.
+
+use super::pipeline::{Caches, Rig, Shared, Way};
+use crate::lab::cores;
+use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
+use std::sync::Barrier;
+use std::thread;
+use vtep_dataplane::addr::WorkerId;
+
+/// One worker a core on the same tables and counters.
+pub const SCALE: Spec = Spec {
+    name: "scale",
+    measures: "encapsulation by one worker a core, 1 M MACs, cold / workers x encapsulation by one alone",
+    unit: "x",
+    bar: Bar::AtLeast(0.95),
+    open: |effort| Ok(Box::new(Scale::open(effort)?)),
+};
+
+struct Scale {
+    rigs: Vec<Rig>,
+    last: String,
+}
+
+impl Scale {
+    fn open(effort: Effort) -> Result<Self, Failure> {
+        let shared = Shared::new(Way::Encap, Caches::Cold, effort)?;
+        let rig = |worker| Rig::of_worker(WorkerId(worker), &shared, effort);
+        let rigs = (0..cores::count() as u16).map(rig).collect::<Result<_, _>>()?;
+        Ok(Self { rigs, last: String::new() })
+    }
+}
+
+impl Measure for Scale {
+    fn once(&mut self) -> Result<f64, Failure> {
+        cores::pin(0);
+        let workers = self.rigs.len();
+        let first = self.rigs.first_mut().ok_or_else(|| Failure::new("no core"))?;
+        let alone = first.run()?;
+        let start = Barrier::new(workers);
+        let together = thread::scope(|scope| {
+            let running: Vec<_> = (0..)
+                .zip(&mut self.rigs)
+                .map(|(core, rig)| {
+                    let start = &start;
+                    scope.spawn(move || {
+                        cores::pin(core);
+                        start.wait();
+                        rig.run()
+                    })
+                })
+                .collect();
+            let panicked = |_| Err(Failure::new("a worker panicked"));
+            running.into_iter().map(|rig| rig.join().unwrap_or_else(panicked)).collect::<Result<Vec<_>, _>>()
+        })?;
+        let each: Vec<_> = together.iter().map(|ns| format!("{ns:.1}")).collect();
+        self.last = format!("last: {alone:.1} ns a packet alone, {} ns together", each.join(" and "));
+        Ok(together.iter().map(|ns| alone / ns).sum::<f64>() / workers as f64)
+    }
+
+    fn plan(&self) -> Plan {
+        Plan { warm_ups: 1, repetitions: 7 }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        vec![
+            self.last.clone(),
+            format!(
+                "{} workers, each on a core and with 65,536 frames of its own; time on the core; bounded by the memory \
+                 and last cache that they share",
+                self.rigs.len()
+            ),
+        ]
+    }
+}
