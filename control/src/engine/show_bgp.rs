@@ -239,7 +239,7 @@ fn to_hex(place: &[u8]) -> String {
 }
 
 fn from_hex(text: &str) -> Option<Place> {
-    if text.len() % 2 != 0 || !text.is_ascii() {
+    if !text.len().is_multiple_of(2) || !text.is_ascii() {
         return None;
     }
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()

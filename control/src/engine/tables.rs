@@ -521,7 +521,7 @@ mod tests {
     }
 
     fn mac(n: u8) -> HostMac {
-        HostMac::new(MacAddr([2, 0, 0, 0, 0, n])).unwrap()
+        HostMac::new(vtep_dataplane::addr::MacAddr([2, 0, 0, 0, 0, n])).unwrap()
     }
 
     #[test]
