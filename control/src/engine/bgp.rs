@@ -10,6 +10,10 @@ use crate::api::action::{BgpClear, BgpShutdown, Clear};
 use crate::speaker::NeighborConfig;
 use crate::speaker::socket::{Password, TcpOptions};
 
+/// How long after our start a session says that we have restarted: neighbours keep our routes for 120 s by default
+/// (RFC 4724 section 3 leaves it to them), and after that have none to keep.
+pub(super) const RESTART: Duration = Duration::from_secs(120);
+
 impl Engine {
     /// Starts a neighbour of the configuration, new or changed.
     pub(super) fn bgp_neighbor(&mut self, address: IpAddr, now: Instant) {
@@ -26,6 +30,7 @@ impl Engine {
                 ttl_security: neighbor.ttl_security,
             },
             peer: neighbor.peer_config(settings, hostname),
+            restarting: self.restart_ends.is_some(),
         };
         self.evpn.neighbor_remove(address, now);
         self.evpn.neighbor_add(address);
@@ -45,6 +50,10 @@ impl Engine {
 
     /// Timers of sessions and routes, and what follows from all that came in.
     pub(super) fn bgp_turn(&mut self, now: Instant) {
+        if self.restart_ends.is_some_and(|at| at <= now) {
+            self.restart_ends = None;
+            self.speaker.restart_over();
+        }
         self.evpn.instance.tick(now);
         self.speaker.turn(&self.registry, &mut self.evpn, now);
         self.carry(now);

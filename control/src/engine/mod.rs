@@ -31,6 +31,7 @@ mod workers;
 pub use tables::{MAX_DOMAINS, MAX_PORTS, TableError, TableWriter, VtepUse};
 pub use workers::{WorkerPlan, Workers};
 
+use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -41,6 +42,7 @@ use vtep_dataplane::event::Event;
 use vtep_dataplane::table::nexthop::{OuterHeader, Path};
 
 use crate::api::event as monitor;
+use crate::api::show::PortState;
 use crate::config::{self, BatchError, Change, Config, InterfaceName, PortKey};
 use crate::speaker::Speaker;
 use crate::underlay::{self, Underlay};
@@ -116,6 +118,10 @@ pub struct Engine {
     not_installed: u64,
     /// When learned hosts are aged next.
     age_at: Instant,
+    /// Until when sessions say that we have restarted.
+    restart_ends: Option<Instant>,
+    /// What monitoring clients know of each interface.
+    told_states: BTreeMap<InterfaceName, PortState>,
 }
 
 /// MAC entries at most: local and remote, over all VNIs.
@@ -173,6 +179,8 @@ impl Engine {
             news: Vec::new(),
             not_installed: 0,
             age_at: now,
+            restart_ends: Some(now + bgp::RESTART),
+            told_states: BTreeMap::new(),
         };
         engine.open_underlay()?;
         let all = config::diff(&engine.config, config).changes;
@@ -293,6 +301,7 @@ impl Engine {
             self.age_learned(now);
         }
         self.end_lifetimes(now);
+        self.tell_ports();
         self.bgp_turn(now);
         self.finish(now);
         self.tables.reclaim();
@@ -358,6 +367,25 @@ impl Engine {
     pub fn next_timeout(&self, now: Instant) -> Option<Duration> {
         let all = [self.underlay.next_timeout(now), self.bgp_timeout(now), self.lifetimes.next(now)];
         all.into_iter().flatten().min()
+    }
+
+    /// Tells monitoring clients of interfaces whose state has changed.
+    fn tell_ports(&mut self) {
+        for (name, managed) in self.devices.all() {
+            let (state, reason) = self.port_state(name, managed);
+            if self.told_states.insert(name.clone(), state) == Some(state) {
+                continue;
+            }
+            let tell = |port: PortKey, vni| {
+                monitor::Event::Port(monitor::PortEvent { port, vni, state, reason: reason.clone() })
+            };
+            let ports = self.ports.iter().filter(|(key, _)| key.interface == *name);
+            self.news.extend(ports.map(|(key, port)| tell(key.clone(), Some(port.vni))));
+            if managed.purpose == Purpose::Underlay {
+                self.news.push(tell(PortKey { interface: name.clone(), vlan: None }, None));
+            }
+        }
+        self.told_states.retain(|name, _| self.devices.get(name).is_some());
     }
 
     /// What happened since the last call, for clients that monitor.

@@ -261,7 +261,7 @@ impl Engine {
         }
     }
 
-    fn port_state(&self, name: &InterfaceName, managed: &Managed) -> (PortState, Option<String>) {
+    pub(super) fn port_state(&self, name: &InterfaceName, managed: &Managed) -> (PortState, Option<String>) {
         match &managed.state {
             State::Absent => (PortState::Absent, Some("no such interface; waiting for it".to_owned())),
             State::Failed { reason, .. } => (PortState::Failed, Some(reason.clone())),

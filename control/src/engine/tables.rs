@@ -27,7 +27,7 @@ use super::neighbors::MAX_NEIGHBORS;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TableError {
     /// The MAC table is as large as it may become.
-    #[error("{0}; raise [vtep] max-macs or remove entries")]
+    #[error("{0}; remove entries, or limit VNIs with max-macs")]
     MacsFull(#[from] vtep_dataplane::table::mac::Full),
     /// The neighbour table is as large as it may become.
     #[error(transparent)]

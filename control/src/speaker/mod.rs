@@ -34,6 +34,8 @@ pub struct NeighborConfig {
     pub tcp: TcpOptions,
     /// Sessions.
     pub peer: PeerConfig,
+    /// We have just started: a neighbour that kept our routes over a restart is told so (the R bit of RFC 4724).
+    pub restarting: bool,
 }
 
 /// A listening socket and its token.
@@ -92,6 +94,7 @@ impl Speaker {
         }
         self.seed = self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
         let mut peer = Peer::new(config.peer, self.seed);
+        peer.set_restarting(config.restarting);
         peer.start(now);
         let mut neighbor = Neighbor::new(config.address, config.tcp, peer);
         let mut context = Context { registry, tokens: &mut self.tokens, routes, now };
@@ -141,6 +144,11 @@ impl Speaker {
     #[must_use]
     pub const fn refused(&self) -> u64 {
         self.refused
+    }
+
+    /// Our restart is over: sessions that come up from now on say nothing of it.
+    pub fn restart_over(&mut self) {
+        self.neighbors.values_mut().for_each(|neighbor| neighbor.peer.set_restarting(false));
     }
 
     /// The neighbours.

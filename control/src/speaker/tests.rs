@@ -52,7 +52,7 @@ fn config(own: [u8; 4], other: [u8; 4], port: u16, passive: bool, password: Opti
     peer.connect_retry = Duration::from_millis(200);
     let password = password.map(|key| socket::Password(key.into()));
     let tcp = TcpOptions { local: Some(own.into()), password, ttl_security: None };
-    NeighborConfig { address: SocketAddr::new(other.into(), port), tcp, peer }
+    NeighborConfig { address: SocketAddr::new(other.into(), port), tcp, peer, restarting: false }
 }
 
 /// A listens on `port`; B connects to it.
