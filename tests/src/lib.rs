@@ -21,6 +21,7 @@ pub mod link;
 pub mod linux_vtep;
 pub mod netns;
 pub mod program;
+pub mod script;
 pub mod site;
 pub mod stage;
 pub mod tap;

@@ -7,7 +7,6 @@ use crate::linux_vtep::LinuxVtep;
 use crate::netns::{Netns, wait_for};
 use crate::tools::ping;
 use crate::vtepd::{Config, Vtepd};
-use serde_json::Value;
 
 /// The VNIs of a site.
 pub const VNIS: [u32; 2] = [100, 200];
@@ -166,8 +165,8 @@ impl Site {
         let mut all: Vec<String> = match &self.daemon {
             Daemon::Frr(frr) => {
                 let shown = frr.json(&format!("show evpn vni {vni}"));
-                let list = shown["remoteVteps"].as_array().cloned().unwrap_or_default();
-                list.iter().filter_map(|v| v["ip"].as_str().or(v.as_str()).map(str::to_owned)).collect()
+                let list = shown["numRemoteVteps"].as_array().cloned().unwrap_or_default();
+                list.iter().filter_map(|vtep| vtep.as_str().map(str::to_owned)).collect()
             }
             Daemon::Vtepd(vtepd) => vtepd.flood(vni),
         };
@@ -211,12 +210,6 @@ pub fn expect_full(sites: &[Site]) {
             others.iter().for_each(|other| site.expect_mac(vni, &other.hosts[place].mac(), other.number));
         }
     }
-}
-
-/// Rows of an answer of `vtepctl show ... --json`.
-#[must_use]
-pub fn rows(answer: &Value) -> Vec<Value> {
-    answer["rows"].as_array().or(answer.as_array()).cloned().unwrap_or_default()
 }
 
 fn hypervisor(fabric: &Fabric, number: u8) -> (Netns, [Host; 2]) {
