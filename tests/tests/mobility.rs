@@ -16,6 +16,7 @@ const MOVER: u8 = 30;
 struct Stage {
     sites: [Site; 2],
     movers: [Host; 2],
+    voices: [Raw; 2],
     _fabric: Fabric,
 }
 
@@ -32,16 +33,14 @@ impl Stage {
         });
         sites[1].ns.ip("link set t30 master br100");
         sites[0].ctl().done(&format!("port add t30 --vni 100 {port}"));
-        Self { sites, movers, _fabric: fabric }
+        let voices = [0, 1].map(|i: usize| Raw::open(&movers[i].ns, "eth0", Kind::Packet));
+        Self { sites, movers, voices, _fabric: fabric }
     }
 
     /// Host 30 speaks at site `index`; gives when.
-    fn speak(&self, index: usize) -> Instant {
-        let mut raw = Raw::open(&self.movers[index].ns, "eth0", Kind::Packet);
-        let now = Instant::now();
-        raw.send(&plain(&mac(11), &mac(MOVER), "here-i-am"));
-        // It is sent when the helper has read it; the table is watched from then on.
-        now
+    fn speak(&mut self, index: usize) -> Instant {
+        self.voices[index].send(&plain(&mac(11), &mac(MOVER), "here-i-am"));
+        Instant::now()
     }
 
     /// Waits until the site other than `index` sends to host 30 at `index`; gives how long ago it spoke.
@@ -54,12 +53,13 @@ impl Stage {
 
 #[test]
 fn a_host_moves_between_frr_and_vtepd_within_a_second_of_its_first_frame() {
-    let stage = Stage::new("--learn-limit 16");
+    let mut stage = Stage::new("--learn-limit 16");
     let spoke = stage.speak(1);
     stage.expect_at(1, spoke);
     for round in 0..2 {
         for index in [0, 1] {
-            let took = stage.expect_at(index, stage.speak(index));
+            let spoke = stage.speak(index);
+            let took = stage.expect_at(index, spoke);
             println!("round {round}, to site {}: {took:?}", index + 1);
             assert!(took < Duration::from_secs(1), "round {round}, to site {}: {took:?}", index + 1);
             let host = &stage.sites[1 - index].hosts[0];
@@ -72,8 +72,9 @@ fn a_host_moves_between_frr_and_vtepd_within_a_second_of_its_first_frame() {
 
 #[test]
 fn mac_move_takes_a_host_over_from_frr() {
-    let stage = Stage::new("--mac 50:54:33:00:00:ee");
-    stage.expect_at(1, stage.speak(1));
+    let mut stage = Stage::new("--mac 50:54:33:00:00:ee");
+    let spoke = stage.speak(1);
+    stage.expect_at(1, spoke);
     let ear = Raw::open(&stage.sites[1].hosts[0].ns, "eth0", Kind::Packet);
     let before = Instant::now();
     stage.sites[0].ctl().done(&format!("mac move {} --vni 100 --interface t30 --ip 192.0.2.30", mac(MOVER)));
@@ -88,31 +89,31 @@ fn mac_move_takes_a_host_over_from_frr() {
 
 #[test]
 fn a_learned_host_is_announced_and_forgotten() {
-    let stage = Stage::new("--learn-limit 1 --learn-age 2");
-    stage.expect_at(0, stage.speak(0));
+    let mut stage = Stage::new("--learn-limit 1 --learn-age 2");
+    let spoke = stage.speak(0);
+    stage.expect_at(0, spoke);
     let row = stage.sites[0].ctl().mac(100, &mac(MOVER)).expect("it was learned");
     assert!(row["flags"].to_string().contains("learned"), "{row}");
     // The limit holds.
-    let mut raw = Raw::open(&stage.movers[0].ns, "eth0", Kind::Packet);
-    raw.send(&plain(&mac(11), &mac(31), "one-too-many"));
+    stage.voices[0].send(&plain(&mac(11), &mac(31), "one-too-many"));
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(stage.sites[0].ctl().mac(100, &mac(31)), None, "beyond the limit");
     wait_for("it ages out", 10, || stage.sites[0].ctl().mac(100, &mac(MOVER)).is_none().then_some(()));
     wait_for("FRR forgets it", 10, || stage.sites[1].remote_mac(100, &mac(MOVER)).is_none().then_some(()));
 }
 
 #[test]
 fn a_sticky_host_stays() {
-    let stage = Stage::new(&format!("--mac {} --sticky", mac(MOVER)));
+    let mut stage = Stage::new(&format!("--mac {} --sticky", mac(MOVER)));
     stage.sites[1].expect_mac(100, &mac(MOVER), 1);
-    let mut sites = stage.sites;
-    let shown = sites[1].bgpd().show("show bgp l2vpn evpn route type macip");
+    let shown = stage.sites[1].bgpd().show("show bgp l2vpn evpn route type macip");
     assert!(shown.contains("MM:0, sticky MAC"), "{shown}");
-    let mut raw = Raw::open(&stage.movers[1].ns, "eth0", Kind::Packet);
     for _ in 0..3 {
-        raw.send(&plain(&mac(11), &mac(MOVER), "not-me"));
+        stage.speak(1);
         std::thread::sleep(Duration::from_millis(300));
     }
-    assert_eq!(sites[1].remote_mac(100, &mac(MOVER)), Some(vtep4(1).to_string()));
-    let row = sites[0].ctl().mac(100, &mac(MOVER)).expect("it is here");
+    assert_eq!(stage.sites[1].remote_mac(100, &mac(MOVER)), Some(vtep4(1).to_string()));
+    let row = stage.sites[0].ctl().mac(100, &mac(MOVER)).expect("it is here");
     assert!(row["port"] == "t30" && row["flags"].to_string().contains("sticky"), "{row}");
-    assert_eq!(ping_loss(&sites[1].hosts[0].ns, stage.movers[0].ip4(), 10), 0.0);
+    assert_eq!(ping_loss(&stage.sites[1].hosts[0].ns, stage.movers[0].ip4(), 10), 0.0);
 }

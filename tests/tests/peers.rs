@@ -73,12 +73,19 @@ fn one_wrong_attribute_withdraws_and_a_wrong_route_of_another_type_is_passed_ove
 const HOSTS: [(u8, u32, u8); 7] =
     [(9, 100, 1), (10, 100, 2), (11, 100, 2), (12, 100, 3), (13, 200, 1), (14, 200, 2), (15, 200, 3)];
 
+/// An interface that nobody sends on.
+fn unused_port(ns: &Netns, name: &str) {
+    ns.ip(&format!("link add {name} type veth peer name {name}-far"));
+    for end in [name, &format!("{name}-far")] {
+        ns.ip(&format!("link set {end} addrgenmode none up"));
+    }
+}
+
 /// A Linux VTEP with FRR whose hosts are entries of the bridge, on a port that is never used.
 fn example_vtep(fabric: &Fabric, number: u8, peers: &[u8]) -> (Netns, Frr) {
     let ns = fabric.hypervisor(number);
     for vni in site::VNIS {
-        ns.ip(&format!("link add eth1.{vni} type dummy"));
-        ns.ip(&format!("link set eth1.{vni} addrgenmode none up"));
+        unused_port(&ns, &format!("eth1.{vni}"));
         let _ = LinuxVtep::new(&ns, vni, vtep4(number)).port(&format!("eth1.{vni}"));
         for (host, ..) in HOSTS.iter().filter(|(_, of, at)| (*of, *at) == (vni, number)) {
             ns.run(&format!("bridge fdb replace {} dev eth1.{vni} master static", mac(*host)));
@@ -114,9 +121,7 @@ fn the_tables_of_the_three_vtep_example_agree_with_frr_s() {
     let ns = fabric.hypervisor(2);
     let mut config = site::bgp(2, 65000, &site::internal(&[1, 3]), "");
     for vni in site::VNIS {
-        ns.ip(&format!("link add port{vni} type veth peer name guest{vni}"));
-        ns.ip(&format!("link set port{vni} addrgenmode none up"));
-        ns.ip(&format!("link set guest{vni} addrgenmode none up"));
+        unused_port(&ns, &format!("port{vni}"));
         let hosts = HOSTS.iter().filter(|(_, of, at)| (*of, *at) == (vni, 2)).map(|(host, ..)| mac(*host));
         config = config.vni(vni, &[]).port(&format!("port{vni}"), &hosts.collect::<Vec<_>>());
     }
@@ -128,7 +133,7 @@ fn the_tables_of_the_three_vtep_example_agree_with_frr_s() {
         for (number, frr) in [(1, &one.1), (3, &three.1)] {
             wait_for(&format!("FRR at {number} knows VNI {vni}"), 20, || {
                 let seen = view_of_frr(frr, vni);
-                // The dummy interface's own MAC is none of the example's.
+                // The ports' own MAC is none of the example's.
                 others = seen.into_iter().filter(|(mac, _)| mac.starts_with("50:54:33")).collect();
                 (others == expected(vni, number)).then_some(())
             });
