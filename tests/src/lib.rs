@@ -4,6 +4,7 @@
 //! Fabric ── a bridge in a namespace of its own; every hypervisor's eth0 is a port of it
 //!   ├─ Netns "a"  vtepd (vtepd.rs)          ── Host (link.rs): a tenant in its own namespace, behind a veth
 //!   ├─ Netns "b"  LinuxVtep (linux_vtep.rs) ── TapHost (tap.rs): a tenant behind a tap
+//!   ├─ Site (site.rs): either of them with BGP, as FRR (frr.rs) speaks it for Linux; reflectors are FRR or GoBGP (gobgp.rs)
 //!   └─ Raw (wire.rs): crafted frames in, whatever arrives out; Capture: tcpdump read by tshark
 //! ```
 //!
@@ -14,10 +15,14 @@ pub mod cases;
 pub mod craft;
 pub mod fabric;
 pub mod frame;
+pub mod frr;
+pub mod gobgp;
 pub mod link;
 pub mod linux_vtep;
 pub mod netns;
 pub mod program;
+pub mod script;
+pub mod site;
 pub mod stage;
 pub mod tap;
 pub mod tidy;

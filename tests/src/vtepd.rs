@@ -199,6 +199,30 @@ impl Vtepd {
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("show {what} --json: {e}\n{text}"))
     }
 
+    /// The row of `show mac` of a MAC, if it is known.
+    #[must_use]
+    pub fn mac(&self, vni: u32, mac: &str) -> Option<Value> {
+        self.show(&format!("mac --vni {vni}"))["rows"]
+            .as_array()?
+            .iter()
+            .find(|row| row["mac"] == mac)
+            .cloned()
+    }
+
+    /// The VTEP that `mac` is behind; `None` if it is unknown or local.
+    #[must_use]
+    pub fn remote_mac(&self, vni: u32, mac: &str) -> Option<String> {
+        self.mac(vni, mac)?["vtep"].as_str().map(str::to_owned)
+    }
+
+    /// The VTEPs that VNI `vni` floods to.
+    #[must_use]
+    pub fn flood(&self, vni: u32) -> Vec<String> {
+        let shown = self.show(&format!("flood --vni {vni}"));
+        let list = shown["rows"][0]["vteps"].as_array().cloned().unwrap_or_default();
+        list.iter().filter_map(|vtep| vtep.as_str().map(str::to_owned)).collect()
+    }
+
     /// How many frames were dropped for `reason` so far, all places together.
     #[must_use]
     pub fn drops(&self, reason: &str) -> u64 {

@@ -338,9 +338,8 @@ pub struct FloodRow {
     /// The VNI.
     #[serde(with = "vni")]
     pub vni: Vni,
-    /// The VTEPs that get a copy.
-    #[serde(with = "texts")]
-    pub vteps: Vec<VtepAddr>,
+    /// The VTEPs that get a copy, or the multicast group.
+    pub vteps: Vec<IpAddr>,
     /// The local ports that get a copy.
     #[serde(with = "texts")]
     pub ports: Vec<PortKey>,
@@ -447,9 +446,8 @@ pub enum HopState {
 /// A row of `show.underlay`: one path to a VTEP.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnderlayRow {
-    /// The remote VTEP.
-    #[serde(with = "text")]
-    pub vtep: VtepAddr,
+    /// The remote VTEP, or a multicast group.
+    pub vtep: IpAddr,
     /// The state of this path.
     pub state: HopState,
     /// The gateway; null when the VTEP is on the link.

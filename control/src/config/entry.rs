@@ -1,6 +1,5 @@
 //! Reads what belongs to a VNI: settings, ports, FDB entries, neighbours. Files and requests share these readers.
 
-use super::bgp::seconds;
 use super::model::{InnerVlan, Learn, Port, PortKey, VniSettings, host_ip};
 use super::node::{Located, Node};
 use super::problem::Problems;
@@ -8,6 +7,7 @@ use super::routing::EvpnSettings;
 use super::table::{Read, TableReader, boolean, integer, text, word};
 use super::target::{Tag, rd, targets};
 use std::net::IpAddr;
+use std::time::Duration;
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 use vtep_dataplane::table::port::{ChecksumMode, StormLimit};
 
@@ -95,7 +95,7 @@ pub(super) fn port(table: &mut TableReader<'_>, problems: &mut Problems) -> Opti
 /// `learn-limit` and `learn-age`.
 fn learn(table: &mut TableReader<'_>, lock: bool, problems: &mut Problems) -> Option<Learn> {
     let limit = table.optional("learn-limit", problems, integer(1..=u32::MAX));
-    let age = table.optional("learn-age", problems, seconds);
+    let age = table.optional("learn-age", problems, learn_age);
     if lock && table.has("learn-limit") {
         let message = "a locked port learns nothing; write lock = false, or remove the key";
         table.refuse("learn-limit", message, problems);
@@ -105,6 +105,11 @@ fn learn(table: &mut TableReader<'_>, lock: bool, problems: &mut Problems) -> Op
         table.refuse("learn-age", message, problems);
     }
     Some(Learn { limit: limit?, age: age.unwrap_or(Learn::DEFAULT_AGE) })
+}
+
+/// Hosts that still speak are told every 4 seconds: a shorter age would forget them in between.
+fn learn_age(value: &Located) -> Read<Duration> {
+    integer(10_u32..=7 * 24 * 3600)(value).map(|seconds| Duration::from_secs(seconds.into()))
 }
 
 fn storm_limit(table: &mut TableReader<'_>, problems: &mut Problems) -> Option<StormLimit> {

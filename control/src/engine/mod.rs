@@ -55,6 +55,9 @@ use lifetime::Lifetimes;
 use ports::Ports;
 use setup::{device_settings, plan, settings, underlay_config};
 
+/// How long what workers tell may wait: a host that moved is looked for by all others until it is learned.
+const NOTICES: Duration = Duration::from_millis(20);
+
 /// Why the engine did not start, or refused a change.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -365,8 +368,16 @@ impl Engine {
     /// How long the owner may wait before the next [`Self::turn`]; `None`: until something happens.
     #[must_use]
     pub fn next_timeout(&self, now: Instant) -> Option<Duration> {
-        let all = [self.underlay.next_timeout(now), self.bgp_timeout(now), self.lifetimes.next(now)];
+        let notices = self.hears_notices().then_some(NOTICES);
+        let all = [self.underlay.next_timeout(now), self.bgp_timeout(now), self.lifetimes.next(now), notices];
         all.into_iter().flatten().min()
+    }
+
+    /// Whether workers may have something to tell that somebody waits for: hosts to learn, misses.
+    fn hears_notices(&self) -> bool {
+        self.config.vnis().values().any(|content| {
+            content.settings().miss_events || content.ports().values().any(|port| port.learn.is_some())
+        })
     }
 
     /// Tells monitoring clients of interfaces whose state has changed.

@@ -1,5 +1,6 @@
 //! What `show` answers, read from the workers' own tables and counters.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -209,7 +210,7 @@ impl Engine {
                     .flood
                     .next_hops
                     .iter()
-                    .filter_map(|id| Some(snapshot.next_hops.get(*id)?.vtep))
+                    .filter_map(|id| Some(snapshot.next_hops.get(*id)?.vtep.get()))
                     .collect(),
                 ports: domain.flood.ports.iter().filter_map(|id| self.ports.by_id(*id).cloned()).collect(),
             })
@@ -298,11 +299,13 @@ impl Engine {
     fn underlay_page(&self, now: Instant, query: &Query) -> Result<Rows<UnderlayRow>, String> {
         let snapshot = self.tables.current();
         let rows = self.underlay.show(now).into_iter().flat_map(|shown| {
-            let Ok(vtep) = VtepAddr::new(shown.vtep) else { return Vec::new() };
-            let hop = snapshot.next_hops.by_address(vtep).and_then(|id| snapshot.next_hops.get(id));
+            let known = VtepAddr::new(shown.vtep).or_else(|_| VtepAddr::group(shown.vtep)).ok();
+            let hop = known
+                .and_then(|vtep| snapshot.next_hops.by_address(vtep))
+                .and_then(|id| snapshot.next_hops.get(id));
             let traffic: Traffic = hop.map(|hop| hop.counters.totals().into()).unwrap_or_default();
             let none = UnderlayRow {
-                vtep,
+                vtep: shown.vtep,
                 state: HopState::Unresolved,
                 via: None,
                 device: None,
@@ -334,7 +337,7 @@ impl Engine {
             shown.paths.into_iter().map(row).collect()
         });
         // The paths of one VTEP share its place: a page must not end between them.
-        let after: Option<VtepAddr> = query.cursor()?;
+        let after: Option<IpAddr> = query.cursor()?;
         let mut rows: Vec<_> = rows.filter(|row| after.is_none_or(|after| row.vtep > after)).collect();
         rows.sort_by_key(|row| row.vtep);
         let limit = query.limit.clamp(1, crate::api::show::MAX_ROWS);

@@ -56,8 +56,8 @@ pub enum Notice {
 /// News is told again after a second as long as the tables don't say the same: the queue may have lost it.
 pub(super) const NEWS_NS: u64 = 1_000_000_000;
 
-/// What the tables already say is told again after 30 seconds, so that the control thread can age what is not.
-pub(super) const STILL_THERE_NS: u64 = 30_000_000_000;
+/// What the tables already say is told again after 4 seconds, so that the control thread can age what is not.
+pub(super) const STILL_THERE_NS: u64 = 4_000_000_000;
 
 /// Notices that are remembered as told.
 const REMEMBERED: usize = 1 << 12;

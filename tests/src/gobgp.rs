@@ -1,0 +1,59 @@
+//! GoBGP as a route reflector.
+
+use crate::fabric::vtep4;
+use crate::netns::{Netns, wait_for};
+use crate::program::{Program, Scratch};
+use std::fmt::Write as _;
+
+/// A running gobgpd.
+#[derive(Debug)]
+pub struct Gobgp {
+    /// The daemon.
+    pub program: Program,
+    _scratch: Scratch,
+}
+
+impl Gobgp {
+    /// Starts a reflector of AS 65000 at 203.0.113.`number` for VTEPs at 203.0.113.N.
+    ///
+    /// # Panics
+    /// If it does not answer within 20 s.
+    #[must_use]
+    pub fn reflector(ns: &Netns, number: u8, clients: &[u8]) -> Self {
+        let scratch = Scratch::new(ns);
+        let file = scratch.path().join("gobgpd.toml");
+        std::fs::write(&file, reflector(number, clients)).expect("the scratch directory can be written");
+        let words =
+            ["gobgpd", "-f", file.to_str().expect("ASCII"), "-t", "toml", "--disable-stdlog", "--log-plain"];
+        let mut program = Program::start(ns, scratch.path(), &words);
+        program.wait_until("gobgp is answered", 20, |_| ns.try_run("gobgp neighbor").status.success());
+        Self { program, _scratch: scratch }
+    }
+
+    /// Waits until it has `count` EVPN routes.
+    ///
+    /// # Panics
+    /// If it has not within 20 s.
+    pub fn expect_routes(&self, ns: &Netns, count: usize) {
+        wait_for(&format!("GoBGP's {count} routes"), 20, || {
+            (ns.run("gobgp global rib -a evpn").matches("[type:").count() >= count).then_some(())
+        });
+    }
+}
+
+fn reflector(number: u8, clients: &[u8]) -> String {
+    let mut config = format!("[global.config]\nas = 65000\nrouter-id = \"{}\"\n", vtep4(number));
+    for client in clients {
+        let _ = write!(
+            config,
+            "[[neighbors]]\n[neighbors.config]\nneighbor-address = \"{}\"\npeer-as = 65000\n\
+             [neighbors.timers.config]\nhold-time = 9\nkeepalive-interval = 3\nconnect-retry = 1\n\
+             [neighbors.route-reflector.config]\nroute-reflector-client = true\n\
+             route-reflector-cluster-id = \"{}\"\n\
+             [[neighbors.afi-safis]]\n[neighbors.afi-safis.config]\nafi-safi-name = \"l2vpn-evpn\"\n",
+            vtep4(*client),
+            vtep4(number)
+        );
+    }
+    config
+}

@@ -1,0 +1,135 @@
+//! A BGP peer whose every message is written by the test (tools/bgp_peer.py), for speakers that we cannot run.
+
+use crate::netns::{Netns, wait_for};
+use crate::program::command_in;
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::io::{BufRead, BufReader, Write};
+use std::net::IpAddr;
+use std::process::{Child, ChildStdin, Stdio};
+use std::sync::{Arc, Mutex};
+
+const HELPER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/bgp_peer.py");
+
+/// Extended community: encapsulation VXLAN (RFC 8365 section 5.1.1).
+pub const VXLAN: [u8; 8] = [3, 12, 0, 0, 0, 0, 0, 8];
+
+/// A session that is established.
+#[derive(Debug)]
+pub struct Script {
+    child: Child,
+    input: ChildStdin,
+    output: Arc<Mutex<Vec<String>>>,
+}
+
+impl Script {
+    /// Connects from `ns` to `address` as AS `asn`.
+    ///
+    /// # Panics
+    /// If the session is not established within 10 s.
+    #[must_use]
+    pub fn connect(ns: &Netns, address: IpAddr, asn: u32, router_id: IpAddr) -> Self {
+        let words = [HELPER.to_owned(), address.to_string(), asn.to_string(), router_id.to_string()];
+        let mut all = vec!["/usr/bin/python3"];
+        all.extend(words.iter().map(String::as_str));
+        let mut child = command_in(ns, &all)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("setpriv (util-linux) is installed: run scripts/setup");
+        let input = child.stdin.take().expect("piped");
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let output = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&output);
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                lines.lock().expect("no panic inside").push(line);
+            }
+        });
+        let script = Self { child, input, output };
+        wait_for("the scripted session", 10, || script.heard("established").then_some(()));
+        script
+    }
+
+    /// Whether a line that begins with `start` was printed: `message 3` for a NOTIFICATION, `closed`.
+    ///
+    /// # Panics
+    /// Never: nothing panics while it holds the list.
+    #[must_use]
+    pub fn heard(&self, start: &str) -> bool {
+        self.output.lock().expect("no panic inside").iter().any(|line| line.starts_with(start))
+    }
+
+    /// Sends a whole message.
+    ///
+    /// # Panics
+    /// If the helper is gone.
+    pub fn send(&mut self, message: &[u8]) {
+        let mut line: String = message.iter().map(|b| format!("{b:02x}")).collect();
+        line.push('\n');
+        self.input.write_all(line.as_bytes()).expect("bgp_peer.py runs");
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// An EVPN route: type, length, value (RFC 7432 section 7).
+#[must_use]
+pub fn route(kind: u8, value: &[u8]) -> Vec<u8> {
+    [&[kind, octet(value.len())], value].concat()
+}
+
+/// The NLRI of a MAC with its IPv4 address, ESI 0.
+#[must_use]
+pub fn mac_ip(rd: [u8; 8], tag: u32, mac: [u8; 6], ip: [u8; 4], label: u32) -> Vec<u8> {
+    let value = [&rd[..], &[0; 10], &tag.to_be_bytes(), &[48], &mac, &[32], &ip, &label.to_be_bytes()[1..]];
+    route(2, &value.concat())
+}
+
+/// The NLRI of an inclusive multicast route.
+#[must_use]
+pub fn imet(rd: [u8; 8], tag: u32, originator: [u8; 4]) -> Vec<u8> {
+    route(3, &[&rd[..], &tag.to_be_bytes(), &[32], &originator].concat())
+}
+
+/// An UPDATE over iBGP that announces `nlri` with `next_hop`, the extended communities and, for type 3, the label of a
+/// `PMSI_TUNNEL` attribute for ingress replication.
+#[must_use]
+pub fn announce(nlri: &[u8], next_hop: [u8; 4], communities: &[[u8; 8]], pmsi: Option<u32>) -> Vec<u8> {
+    let mut attributes = attribute(0x40, 1, &[0]);
+    attributes.extend(attribute(0x40, 2, &[]));
+    attributes.extend(attribute(0x40, 5, &100_u32.to_be_bytes()));
+    attributes.extend(attribute(0x80, 14, &[&[0, 25, 70, 4][..], &next_hop, &[0], nlri].concat()));
+    attributes.extend(attribute(0xc0, 16, &communities.concat()));
+    if let Some(label) = pmsi {
+        let value = [&[0, 6][..], &label.to_be_bytes()[1..], &next_hop].concat();
+        attributes.extend(attribute(0xc0, 22, &value));
+    }
+    update(&attributes)
+}
+
+/// An UPDATE that withdraws `nlri`.
+#[must_use]
+pub fn withdraw(nlri: &[u8]) -> Vec<u8> {
+    update(&attribute(0x80, 15, &[&[0, 25, 70][..], nlri].concat()))
+}
+
+fn attribute(flags: u8, kind: u8, value: &[u8]) -> Vec<u8> {
+    [&[flags, kind, octet(value.len())], value].concat()
+}
+
+fn update(attributes: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(23 + attributes.len()).expect("a short message");
+    let own = u16::try_from(attributes.len()).expect("a short message");
+    [&[0xff; 16][..], &length.to_be_bytes(), &[2, 0, 0], &own.to_be_bytes(), attributes].concat()
+}
+
+fn octet(length: usize) -> u8 {
+    u8::try_from(length).expect("what the tests send is short")
+}

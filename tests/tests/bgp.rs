@@ -1,0 +1,247 @@
+//! BGP EVPN fills the tables: vtepd with vtepd, with FRR, and through route reflectors.
+
+use vtep_tests::fabric::{Fabric, Underlay};
+use vtep_tests::frame::plain;
+use vtep_tests::frr::{self, Frr};
+use vtep_tests::gobgp::Gobgp;
+use vtep_tests::link::{ip4, mac};
+use vtep_tests::netns::{Netns, wait_for};
+use vtep_tests::site::{self, Site, VNIS, expect_full};
+use vtep_tests::tools::{arping, assert_no_loss, ping_loss};
+use vtep_tests::wire::{Capture, Kind, Raw};
+
+/// The tenants of each VNI reach one another, in all pairs of sites.
+fn all_talk(sites: &[Site]) {
+    for (i, a) in sites.iter().enumerate() {
+        for b in &sites[i + 1..] {
+            for place in 0..VNIS.len() {
+                let [a, b] = [a, b].map(|site| &site.hosts[place]);
+                assert_no_loss((&a.ns, a.ip4()), (&b.ns, b.ip4()));
+            }
+        }
+    }
+}
+
+#[test]
+fn two_vtepd_need_no_reflector() {
+    let fabric = Fabric::new(1600);
+    let sites = [Site::vtepd(&fabric, 1, &[2]), Site::vtepd(&fabric, 2, &[1])];
+    expect_full(&sites);
+    let mut wire = Capture::start(&fabric.ns, sites[0].ctl().dir(), "h1", "udp port 4789");
+    all_talk(&sites);
+    let asked = "vxlan && arp && eth.dst == ff:ff:ff:ff:ff:ff";
+    assert_eq!(wire.count(asked), 0, "ARP requests on the underlay");
+    let row = sites[0].ctl().show("bgp summary")["neighbors"][0].clone();
+    assert_eq!(row["state"], "Established", "{row}");
+    assert_eq!(row["routes_received"], 6, "a type 3, and two type 2, for each of two VNIs: {row}");
+}
+
+#[test]
+fn vtepd_and_frr_need_no_reflector() {
+    let fabric = Fabric::new(1600);
+    let sites = [Site::vtepd(&fabric, 1, &[2]), Site::frr(&fabric, 2, &[1])];
+    expect_full(&sites);
+    wait_for("vtepd knows the address of FRR's tenant", 20, || {
+        sites[0].ctl().show("neighbors").to_string().contains(&ip4(12).to_string()).then_some(())
+    });
+    let mut wire = Capture::start(&fabric.ns, sites[0].ctl().dir(), "h1", "udp port 4789");
+    all_talk(&sites);
+    assert_eq!(arping(&sites[0].hosts[0].ns, ip4(12)), Some(mac(12)));
+    let asked =
+        "vxlan && arp && eth.dst == ff:ff:ff:ff:ff:ff && arp.dst.proto_ipv4 in {192.0.2.11, 192.0.2.12}";
+    assert_eq!(wire.count(asked), 0, "ARP requests for known hosts on the underlay");
+}
+
+/// vtepd at 1 and 2 and FRR at 3, clients of what `start` makes; all of them talk.
+fn through_reflectors(
+    numbers: &[u8],
+    start: impl FnOnce(&Fabric) -> Vec<Reflector>,
+) -> (Vec<Site>, Vec<Reflector>, Fabric) {
+    let fabric = Fabric::new(1600);
+    let reflectors = start(&fabric);
+    let sites = vec![
+        Site::vtepd(&fabric, 1, numbers),
+        Site::vtepd(&fabric, 2, numbers),
+        Site::frr(&fabric, 3, numbers),
+    ];
+    expect_full(&sites);
+    all_talk(&sites);
+    (sites, reflectors, fabric)
+}
+
+/// A reflector and where it runs.
+enum Reflector {
+    Frr(Frr, Netns),
+    Gobgp(Gobgp, Netns),
+}
+
+const CLIENTS: [u8; 3] = [1, 2, 3];
+
+fn frr_reflector(fabric: &Fabric) -> Reflector {
+    let ns = fabric.hypervisor(250);
+    Reflector::Frr(Frr::start(&ns, &frr::reflector(250, &CLIENTS)), ns)
+}
+
+fn gobgp_reflector(fabric: &Fabric) -> Reflector {
+    let ns = fabric.hypervisor(251);
+    Reflector::Gobgp(Gobgp::reflector(&ns, 251, &CLIENTS), ns)
+}
+
+#[test]
+fn three_vteps_through_a_reflector_of_frr() {
+    let _all = through_reflectors(&[250], |fabric| vec![frr_reflector(fabric)]);
+}
+
+#[test]
+fn three_vteps_through_a_reflector_of_gobgp() {
+    let _all = through_reflectors(&[251], |fabric| vec![gobgp_reflector(fabric)]);
+}
+
+#[test]
+fn of_two_reflectors_one_may_die() {
+    let both = |fabric: &Fabric| vec![frr_reflector(fabric), gobgp_reflector(fabric)];
+    let (sites, mut reflectors, _fabric) = through_reflectors(&[250, 251], both);
+    let lost = |what: &str| {
+        let loss =
+            ping_loss(&sites[0].hosts[0].ns, ip4(12), 200) + ping_loss(&sites[0].hosts[0].ns, ip4(13), 200);
+        assert!(loss == 0.0, "{loss}% lost while {what}");
+    };
+    let Reflector::Frr(frr, ns) = &mut reflectors[0] else { panic!("FRR comes first") };
+    frr.kill();
+    lost("FRR is dead");
+    let down = || {
+        let shown = sites[0].ctl().show("bgp summary");
+        (shown["neighbors"][0]["state"] != "Established").then_some(())
+    };
+    wait_for("vtepd notices", 20, down);
+    lost("FRR is known to be dead");
+    expect_full(&sites);
+    frr.restart(ns);
+    for client in CLIENTS {
+        frr.established(client);
+    }
+    // Each vtepd has the six routes of each of the two other sites again.
+    wait_for("FRR's routes are back", 20, || {
+        let all = |site: &Site| {
+            site.ctl().show("bgp summary")["neighbors"][0]["routes_received"].as_u64() >= Some(12)
+        };
+        (all(&sites[0]) && all(&sites[1])).then_some(())
+    });
+    let Reflector::Gobgp(gobgp, ns) = reflectors.remove(1) else { panic!("GoBGP comes second") };
+    gobgp.program.kill();
+    lost("GoBGP is dead");
+    drop(ns);
+    expect_full(&sites);
+    all_talk(&sites);
+}
+
+#[test]
+fn what_a_withdrawn_vtep_announced_goes_at_once() {
+    let fabric = Fabric::new(1600);
+    let mut sites = [Site::vtepd(&fabric, 1, &[2]), Site::frr(&fabric, 2, &[1])];
+    expect_full(&sites);
+    sites[1].bgpd().configure(&["router bgp 65000", "address-family l2vpn evpn", "no advertise-all-vni"]);
+    for vni in VNIS {
+        sites[0].expect_flood(vni, &[]);
+    }
+    for (vni, host) in VNIS.into_iter().zip(&sites[1].hosts) {
+        assert_eq!(sites[0].ctl().mac(vni, &host.mac()), None);
+    }
+    sites[1].bgpd().configure(&["router bgp 65000", "address-family l2vpn evpn", "advertise-all-vni"]);
+    expect_full(&sites);
+    // A VNI that vtepd gives up, and takes again.
+    let vtepd = sites[0].ctl();
+    vtepd.done("vni del 200");
+    sites[1].expect_flood(200, &[]);
+    assert_eq!(sites[1].remote_mac(200, &mac(21)), None);
+    sites[1].expect_mac(100, &mac(11), 1);
+    vtepd.done("vni add 200");
+    sites[1].expect_flood(200, &[1]);
+    sites[0].expect_mac(200, &mac(22), 2);
+}
+
+#[test]
+fn a_session_takes_a_password_and_another_as() {
+    let fabric = Fabric::new(1600);
+    let frr = frr::vtep(2, 65002, &[(1, 65001)], &["neighbor X password sesame"]);
+    let vtepd = |ns: &Netns| {
+        let file = std::env::temp_dir().join(format!("{}.key", ns.name()));
+        std::fs::write(&file, "sesame\n").expect("the temporary directory can be written");
+        ns.run(&format!("chmod 600 {}", file.display()));
+        site::config(1, 65001, &[(2, 65002)], &format!("password-file = \"{}\"", file.display()))
+    };
+    let sites = [Site::vtepd_with(&fabric, 1, vtepd), Site::frr_with(&fabric, 2, &frr)];
+    expect_full(&sites);
+    all_talk(&sites);
+    let shown = sites[0].ctl().done("show bgp neighbor 203.0.113.2");
+    assert!(shown.contains("TCP-MD5") && !shown.contains("sesame"), "{shown}");
+    let _ = std::fs::remove_file(std::env::temp_dir().join(format!("{}.key", sites[0].ns.name())));
+}
+
+#[test]
+fn sessions_are_shut_down_enabled_and_cleared() {
+    let fabric = Fabric::new(1600);
+    let mut sites = [Site::vtepd(&fabric, 1, &[2]), Site::frr(&fabric, 2, &[1])];
+    expect_full(&sites);
+    let vtepd = sites[0].ctl();
+    vtepd.done("bgp shutdown 203.0.113.2 --message maintenance");
+    sites[0].expect_flood(100, &[]);
+    sites[1].expect_flood(100, &[]);
+    let state = |site: &Site| site.ctl().show("bgp summary")["neighbors"][0]["state"].clone();
+    assert_eq!(state(&sites[0]), "Shutdown");
+    let heard = sites[1].bgpd().show("show bgp neighbors 203.0.113.1");
+    assert!(heard.contains("Administrative Shutdown"), "{heard}");
+    let vtepd = sites[0].ctl();
+    vtepd.done("bgp enable 203.0.113.2");
+    expect_full(&sites);
+    for soft in ["in", "out", "both"] {
+        vtepd.done(&format!("bgp clear 203.0.113.2 --soft {soft}"));
+        assert_eq!(ping_loss(&sites[0].hosts[0].ns, ip4(12), 20), 0.0, "soft {soft}");
+    }
+    assert_eq!(state(&sites[0]), "Established");
+    vtepd.done("bgp clear 203.0.113.2");
+    wait_for("the session is back", 20, || (state(&sites[0]) == "Established").then_some(()));
+    expect_full(&sites);
+}
+
+/// Frames sent while a peer restarts, 5 ms apart.
+const SENT: usize = 800;
+
+#[test]
+fn a_peer_that_restarts_gracefully_loses_no_frame() {
+    let fabric = Fabric::new(1600);
+    let config = frr::vtep(
+        2,
+        65000,
+        &[(1, 65000)],
+        &["bgp graceful-restart", "bgp graceful-restart preserve-fw-state"],
+    );
+    let mut sites = [Site::vtepd(&fabric, 1, &[2]), Site::frr_with(&fabric, 2, &config)];
+    expect_full(&sites);
+    let mut tenant = Raw::open(&sites[0].hosts[0].ns, "eth0", Kind::Packet);
+    let ear = Raw::open(&sites[1].hosts[0].ns, "eth0", Kind::Packet);
+    let sender = std::thread::spawn(move || {
+        for _ in 0..SENT {
+            tenant.send(&plain(&mac(12), &mac(11), "while-away"));
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    });
+    let Site { daemon: site::Daemon::Frr(frr), ns, .. } = &mut sites[1] else { panic!("site 2 is FRR's") };
+    frr.kill();
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    frr.restart(ns);
+    frr.established(1);
+    sender.join().expect("it only sends");
+    assert_eq!(ear.expect("while-away", SENT).len(), SENT);
+    expect_full(&sites);
+}
+
+#[test]
+fn the_underlay_of_a_reflector_may_be_ipv4_only() {
+    // FRR 8.4 resets a session at an IPv6 endpoint: with both families configured IPv4 is announced.
+    let fabric = Fabric::new(1600);
+    let vtepd = |_: &Netns| site::config(1, 65000, &[(2, 65000)], "").both_families(Underlay::V6.vtep(1));
+    let sites = [Site::vtepd_with(&fabric, 1, vtepd), Site::frr(&fabric, 2, &[1])];
+    expect_full(&sites);
+    all_talk(&sites);
+}

@@ -1,0 +1,124 @@
+//! Hosts that come, move and go: learned from frames, migrated, sticky, told by FRR and to FRR.
+
+use std::time::{Duration, Instant};
+use vtep_tests::fabric::{Fabric, vtep4};
+use vtep_tests::frame::plain;
+use vtep_tests::link::{Host, mac};
+use vtep_tests::netns::wait_for;
+use vtep_tests::site::{Site, expect_full};
+use vtep_tests::tools::ping_loss;
+use vtep_tests::wire::{Kind, Raw};
+
+/// The tenant that moves.
+const MOVER: u8 = 30;
+
+/// vtepd at 1 and FRR at 2, and an interface of host 30 at each: it speaks now here, now there.
+struct Stage {
+    sites: [Site; 2],
+    movers: [Host; 2],
+    voices: [Raw; 2],
+    _fabric: Fabric,
+}
+
+impl Stage {
+    fn new(port: &str) -> Self {
+        let fabric = Fabric::new(1600);
+        let sites = [Site::vtepd(&fabric, 1, &[2]), Site::frr(&fabric, 2, &[1])];
+        expect_full(&sites);
+        let movers = [0, 1].map(|i: usize| {
+            let host = Host::new(&sites[i].ns, MOVER);
+            // It is silent unless it is told to speak.
+            host.ns.sysctl("net.ipv6.conf.eth0.disable_ipv6=1");
+            host
+        });
+        sites[1].ns.ip("link set t30 master br100");
+        sites[0].ctl().done(&format!("port add t30 --vni 100 {port}"));
+        let voices = [0, 1].map(|i: usize| Raw::open(&movers[i].ns, "eth0", Kind::Packet));
+        Self { sites, movers, voices, _fabric: fabric }
+    }
+
+    /// Host 30 speaks at site `index`; gives when.
+    fn speak(&mut self, index: usize) -> Instant {
+        // Where it is not, it answers nobody.
+        self.movers[1 - index].ns.ip("link set eth0 arp off");
+        self.movers[index].ns.ip("link set eth0 arp on");
+        self.voices[index].send(&plain(&mac(11), &mac(MOVER), "here-i-am"));
+        Instant::now()
+    }
+
+    /// Waits until the site other than `index` sends to host 30 at `index`; gives how long ago it spoke.
+    fn expect_at(&self, index: usize, spoke: Instant) -> Duration {
+        let (here, other) = (&self.sites[index], &self.sites[1 - index]);
+        other.expect_mac(100, &mac(MOVER), here.number);
+        spoke.elapsed()
+    }
+}
+
+#[test]
+fn a_host_moves_between_frr_and_vtepd_within_a_second_of_its_first_frame() {
+    let mut stage = Stage::new("--learn-limit 16");
+    let spoke = stage.speak(1);
+    stage.expect_at(1, spoke);
+    for round in 0..2 {
+        for index in [0, 1] {
+            // A worker tells the same news once a second: a host that comes back sooner waits for that.
+            std::thread::sleep(Duration::from_secs(1));
+            let spoke = stage.speak(index);
+            let took = stage.expect_at(index, spoke);
+            println!("round {round}, to site {}: {took:?}", index + 1);
+            assert!(took < Duration::from_secs(1), "round {round}, to site {}: {took:?}", index + 1);
+            let host = &stage.sites[1 - index].hosts[0];
+            assert_eq!(ping_loss(&host.ns, stage.movers[index].ip4(), 10), 0.0, "to site {}", index + 1);
+        }
+    }
+    let row = stage.sites[0].ctl().mac(100, &mac(MOVER)).expect("it is at site 2");
+    assert!(row["sequence"].as_u64() >= Some(3), "{row}");
+}
+
+#[test]
+fn mac_move_takes_a_host_over_from_frr() {
+    let mut stage = Stage::new("--mac 50:54:33:00:00:ee");
+    let spoke = stage.speak(1);
+    stage.expect_at(1, spoke);
+    let ear = Raw::open(&stage.sites[1].hosts[0].ns, "eth0", Kind::Packet);
+    let before = Instant::now();
+    stage.sites[0].ctl().done(&format!("mac move {} --vni 100 --interface t30 --ip 192.0.2.30", mac(MOVER)));
+    let took = stage.expect_at(0, before);
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    let row = stage.sites[0].ctl().mac(100, &mac(MOVER)).expect("it is here");
+    assert_eq!((row["port"].as_str(), row["sequence"].as_u64()), (Some("t30"), Some(1)), "{row}");
+    let announced = |frame: &Vec<u8>| frame[12..14] == [8, 6] && frame[28..32] == [192, 0, 2, 30];
+    wait_for("the announcement is heard at site 2", 5, || ear.frames().iter().any(announced).then_some(()));
+    assert_eq!(ping_loss(&stage.sites[1].hosts[0].ns, stage.movers[0].ip4(), 10), 0.0);
+}
+
+#[test]
+fn a_learned_host_is_announced_and_forgotten() {
+    let mut stage = Stage::new("--learn-limit 1 --learn-age 10");
+    let spoke = stage.speak(0);
+    stage.expect_at(0, spoke);
+    let row = stage.sites[0].ctl().mac(100, &mac(MOVER)).expect("it was learned");
+    assert!(row["flags"].to_string().contains("learned"), "{row}");
+    // The limit holds.
+    stage.voices[0].send(&plain(&mac(11), &mac(31), "one-too-many"));
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(stage.sites[0].ctl().mac(100, &mac(31)), None, "beyond the limit");
+    wait_for("it ages out", 20, || stage.sites[0].ctl().mac(100, &mac(MOVER)).is_none().then_some(()));
+    wait_for("FRR forgets it", 10, || stage.sites[1].remote_mac(100, &mac(MOVER)).is_none().then_some(()));
+}
+
+#[test]
+fn a_sticky_host_stays() {
+    let mut stage = Stage::new(&format!("--mac {} --sticky", mac(MOVER)));
+    stage.sites[1].expect_mac(100, &mac(MOVER), 1);
+    let shown = stage.sites[1].bgpd().show("show bgp l2vpn evpn route type macip");
+    assert!(shown.contains("MM:0, sticky MAC"), "{shown}");
+    for _ in 0..3 {
+        stage.voices[1].send(&plain(&mac(11), &mac(MOVER), "not-me"));
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    assert_eq!(stage.sites[1].remote_mac(100, &mac(MOVER)), Some(vtep4(1).to_string()));
+    let row = stage.sites[0].ctl().mac(100, &mac(MOVER)).expect("it is here");
+    assert!(row["port"] == "t30" && row["flags"].to_string().contains("sticky"), "{row}");
+    assert_eq!(ping_loss(&stage.sites[1].hosts[0].ns, stage.movers[0].ip4(), 10), 0.0);
+}

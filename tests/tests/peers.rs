@@ -1,0 +1,154 @@
+//! Speakers that differ: Juniper as its routes are known, and FRR's own view of the same network.
+
+use std::collections::BTreeMap;
+use vtep_tests::fabric::{Fabric, vtep4};
+use vtep_tests::frr::{self, Frr};
+use vtep_tests::link::{ip4, mac};
+use vtep_tests::linux_vtep::LinuxVtep;
+use vtep_tests::netns::{Netns, wait_for};
+use vtep_tests::script::{Script, VXLAN, announce, imet, mac_ip, withdraw};
+use vtep_tests::site;
+use vtep_tests::vtepd::Vtepd;
+
+/// vtepd at 1, which waits for a scripted peer at 9.
+fn listener(fabric: &Fabric) -> (Vtepd, Netns, Netns) {
+    let ns = fabric.hypervisor(1);
+    let config = site::bgp(1, 65000, &[(9, 65000)], "passive = true").vni(100, &[]).raw("suppress = true");
+    let vtepd = Vtepd::start(&ns, &config);
+    (vtepd, ns, fabric.hypervisor(9))
+}
+
+const NINE: [u8; 4] = [203, 0, 113, 9];
+/// Type 1: 203.0.113.9:1.
+const RD: [u8; 8] = [0, 1, 203, 0, 113, 9, 0, 1];
+const HOST: [u8; 6] = [0x50, 0x54, 0x33, 0, 0, 12];
+
+/// Junos: the Ethernet tag is the VNI, the label of a type 2 may be 0, and the automatic target is that of RFC 8365
+/// section 5.1.2.1: 65000:268435556 for VNI 100.
+#[test]
+fn juniper_s_routes_are_taken_by_their_tag() {
+    let fabric = Fabric::new(1600);
+    let (vtepd, _ns, peer) = listener(&fabric);
+    let mut juniper = Script::connect(&peer, vtep4(1), 65000, vtep4(9));
+    let target = [0, 2, 0xfd, 0xe8, 0x10, 0, 0, 100];
+    let host = mac_ip(RD, 100, HOST, [192, 0, 2, 12], 0);
+    juniper.send(&announce(&imet(RD, 100, NINE), NINE, &[target, VXLAN], Some(100)));
+    juniper.send(&announce(&host, NINE, &[target, VXLAN], None));
+    wait_for("the routes are in the tables", 10, || {
+        (vtepd.flood(100) == [vtep4(9).to_string()] && vtepd.remote_mac(100, &mac(12)).is_some())
+            .then_some(())
+    });
+    assert_eq!(vtepd.remote_mac(100, &mac(12)), Some(vtep4(9).to_string()));
+    assert!(vtepd.show("neighbors").to_string().contains(&ip4(12).to_string()));
+    // The label does not count in a withdrawal.
+    juniper.send(&withdraw(&mac_ip(RD, 100, HOST, [192, 0, 2, 12], 100)));
+    wait_for("the MAC is gone", 10, || vtepd.mac(100, &mac(12)).is_none().then_some(()));
+    assert!(!vtepd.show("neighbors").to_string().contains(&ip4(12).to_string()));
+    drop(juniper);
+    wait_for("the flood entry goes with the session", 10, || vtepd.flood(100).is_empty().then_some(()));
+}
+
+#[test]
+fn one_wrong_attribute_withdraws_and_a_wrong_route_of_another_type_is_passed_over() {
+    let fabric = Fabric::new(1600);
+    let (vtepd, _ns, peer) = listener(&fabric);
+    let mut script = Script::connect(&peer, vtep4(1), 65000, vtep4(9));
+    let target = [0, 2, 0xfd, 0xe8, 0, 0, 0, 100];
+    let host = mac_ip(RD, 0, HOST, [192, 0, 2, 12], 100);
+    script.send(&announce(&host, NINE, &[target, VXLAN], None));
+    wait_for("the route is there", 10, || vtepd.mac(100, &mac(12)));
+    // ORIGIN of 9 does not exist: RFC 7606 section 7.1 says to treat the routes as withdrawn.
+    let mut wrong = announce(&host, NINE, &[target, VXLAN], None);
+    wrong[26] = 9;
+    script.send(&wrong);
+    wait_for("the route is treated as withdrawn", 10, || vtepd.mac(100, &mac(12)).is_none().then_some(()));
+    // A type that nobody has yet, with the host after it.
+    let unknown = [vtep_tests::script::route(99, &[1, 2, 3]), host].concat();
+    script.send(&announce(&unknown, NINE, &[target, VXLAN], None));
+    wait_for("the route after it is taken", 10, || vtepd.mac(100, &mac(12)));
+    assert!(!script.heard("message 3"), "a NOTIFICATION");
+}
+
+/// The hosts of FRR's example: MAC's last octet, VNI, VTEP.
+const HOSTS: [(u8, u32, u8); 7] =
+    [(9, 100, 1), (10, 100, 2), (11, 100, 2), (12, 100, 3), (13, 200, 1), (14, 200, 2), (15, 200, 3)];
+
+/// An interface that nobody sends on.
+fn unused_port(ns: &Netns, name: &str) {
+    ns.ip(&format!("link add {name} type veth peer name {name}-far"));
+    for end in [name, &format!("{name}-far")] {
+        ns.ip(&format!("link set {end} addrgenmode none up"));
+    }
+}
+
+/// A Linux VTEP with FRR whose hosts are entries of the bridge, on a port that is never used.
+fn example_vtep(fabric: &Fabric, number: u8, peers: &[u8]) -> (Netns, Frr) {
+    let ns = fabric.hypervisor(number);
+    for vni in site::VNIS {
+        unused_port(&ns, &format!("eth1.{vni}"));
+        let _ = LinuxVtep::new(&ns, vni, vtep4(number)).port(&format!("eth1.{vni}"));
+        for (host, ..) in HOSTS.iter().filter(|(_, of, at)| (*of, *at) == (vni, number)) {
+            ns.run(&format!("bridge fdb replace {} dev eth1.{vni} master static", mac(*host)));
+        }
+    }
+    let frr = Frr::start(&ns, &frr::vtep(number, 65000, &site::internal(peers), &[]));
+    (ns, frr)
+}
+
+/// The MACs of a VNI as FRR sees them: MAC to VTEP, `None` where it is local.
+fn view_of_frr(frr: &Frr, vni: u32) -> BTreeMap<String, Option<String>> {
+    let all = frr.json(&format!("show evpn mac vni {vni}"));
+    let macs = all["macs"].as_object().cloned().unwrap_or_default();
+    macs.into_iter().map(|(mac, entry)| (mac, entry["remoteVtep"].as_str().map(str::to_owned))).collect()
+}
+
+/// The same as vtepd shows it.
+fn view_of_vtepd(vtepd: &Vtepd, vni: u32) -> BTreeMap<String, Option<String>> {
+    let rows = vtepd.show(&format!("mac --vni {vni}"))["rows"].as_array().cloned().unwrap_or_default();
+    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+    rows.iter().map(|row| (text(&row["mac"]).expect("a MAC"), text(&row["vtep"]))).collect()
+}
+
+/// What VTEP `number` must see.
+fn expected(vni: u32, number: u8) -> BTreeMap<String, Option<String>> {
+    let of = HOSTS.iter().filter(|(_, other, _)| *other == vni);
+    of.map(|(host, _, at)| (mac(*host), (*at != number).then(|| vtep4(*at).to_string()))).collect()
+}
+
+#[test]
+fn the_tables_of_the_three_vtep_example_agree_with_frr_s() {
+    let fabric = Fabric::new(1600);
+    let ns = fabric.hypervisor(2);
+    let mut config = site::bgp(2, 65000, &site::internal(&[1, 3]), "");
+    for vni in site::VNIS {
+        unused_port(&ns, &format!("port{vni}"));
+        let hosts = HOSTS.iter().filter(|(_, of, at)| (*of, *at) == (vni, 2)).map(|(host, ..)| mac(*host));
+        config = config.vni(vni, &[]).port(&format!("port{vni}"), &hosts.collect::<Vec<_>>());
+    }
+    let vtepd = Vtepd::start(&ns, &config);
+    let one = example_vtep(&fabric, 1, &[2, 3]);
+    let three = example_vtep(&fabric, 3, &[1, 2]);
+    for vni in site::VNIS {
+        let (mut others, mut view) = (BTreeMap::new(), BTreeMap::new());
+        for (number, frr) in [(1, &one.1), (3, &three.1)] {
+            wait_for(&format!("FRR at {number} knows VNI {vni}"), 20, || {
+                let seen = view_of_frr(frr, vni);
+                // The ports' own MAC is none of the example's.
+                others = seen.into_iter().filter(|(mac, _)| mac.starts_with("50:54:33")).collect();
+                (others == expected(vni, number)).then_some(())
+            });
+        }
+        wait_for(&format!("vtepd knows VNI {vni}"), 20, || {
+            view = view_of_vtepd(&vtepd, vni);
+            view.retain(|mac, _| mac.starts_with("50:54:33"));
+            (view == expected(vni, 2)).then_some(())
+        });
+        assert_eq!(vtepd.flood(vni), [vtep4(1).to_string(), vtep4(3).to_string()]);
+        let row = vtepd.show(&format!("vni {vni}"))["rows"][0].clone();
+        let local = HOSTS.iter().filter(|(_, of, at)| (*of, *at) == (vni, 2)).count();
+        assert_eq!(row["macs_local"], local, "{row}");
+        assert_eq!(row["remote_vteps"], 2, "{row}");
+    }
+    println!("{}", vtepd.done("show mac --vni 100"));
+    println!("{}", one.1.show("show evpn mac vni 100"));
+}
