@@ -106,7 +106,7 @@ fn the_documented_example_is_a_valid_configuration() {
 
 #[test]
 fn routes_say_why_they_are_not_used() {
-    let row = r#"{"neighbor":"203.0.113.254","rd":"203.0.113.3:2","type":2,"tag":0,"mac":"50:54:33:00:00:0c","ip":"192.0.2.12","originator":null,"prefix":null,"next_hop":"203.0.113.3","vni":100,"route_targets":["65000:100"],"as_path":"","sequence":3,"sticky":false,"best":true,"installed":false,"why_not":"no VNI imports its targets","stale":false,"age":61}"#;
+    let row = r#"{"neighbor":"203.0.113.254","rd":"203.0.113.3:2","type":2,"tag":0,"mac":"50:54:33:00:00:0c","ip":"192.0.2.12","originator":null,"prefix":null,"next_hop":"203.0.113.3","vni":100,"route_targets":["65000:100"],"as_path":"","sequence":3,"sticky":false,"best":true,"installed":false,"why_not":"no VNI imports its targets","stale":false}"#;
     let answer = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"rows":[{row}],"next":null}}}}"#);
     let words = ["show", "bgp", "routes", "--vni", "100", "--type", "2", "--neighbor", "203.0.113.254"];
     let (output, asked) = vtepctl("routes", &[&answer], &words);
@@ -119,7 +119,7 @@ fn routes_say_why_they_are_not_used() {
     let last = text(&output.stdout).lines().last().unwrap();
     let route = "203.0.113.3:2  [2]:[0]:[48]:[50:54:33:00:00:0c]:[32]:[192.0.2.12]  203.0.113.3  100";
     assert!(last.starts_with('>') && last.contains(route), "{last}");
-    assert!(last.ends_with("00:01:01  no VNI imports its targets"), "{last}");
+    assert!(last.ends_with("3  no VNI imports its targets"), "{last}");
     let (output, _) = vtepctl("routes-json", &[&answer], &["--json", "show", "bgp", "routes"]);
     let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(all["rows"][0], serde_json::from_str::<serde_json::Value>(row).unwrap());

@@ -191,7 +191,9 @@ pub fn long_functions(sources: &[Source]) -> Vec<String> {
             let body = line.trim_start();
             let indent = &line[..line.len() - body.len()];
             let head = body.split(['(', '"', '/']).next().unwrap_or_default();
-            if !head.split_whitespace().any(|w| w == "fn") || body.ends_with(';') || body.ends_with('}') {
+            // A field of the type `fn(..)` has no name behind the word.
+            let named = head.split_whitespace().skip_while(|w| *w != "fn").nth(1).is_some();
+            if !named || body.ends_with(';') || body.ends_with('}') {
                 continue;
             }
             let close = format!("{indent}}}");
