@@ -1,7 +1,7 @@
 //! GoBGP as a route reflector.
 
 use crate::fabric::vtep4;
-use crate::netns::{Netns, wait_for};
+use crate::netns::Netns;
 use crate::program::{Program, Scratch};
 use std::fmt::Write as _;
 
@@ -28,16 +28,6 @@ impl Gobgp {
         let mut program = Program::start(ns, scratch.path(), &words);
         program.wait_until("gobgp is answered", 20, |_| ns.try_run("gobgp neighbor").status.success());
         Self { program, _scratch: scratch }
-    }
-
-    /// Waits until it has `count` EVPN routes.
-    ///
-    /// # Panics
-    /// If it has not within 20 s.
-    pub fn expect_routes(&self, ns: &Netns, count: usize) {
-        wait_for(&format!("GoBGP's {count} routes"), 20, || {
-            (ns.run("gobgp global rib -a evpn").matches("[type:").count() >= count).then_some(())
-        });
     }
 }
 

@@ -158,6 +158,10 @@ fn what_a_withdrawn_vtep_announced_goes_at_once() {
     vtepd.done("vni add 200");
     sites[1].expect_flood(200, &[1]);
     sites[0].expect_mac(200, &mac(22), 2);
+    // A daemon that ends tells so.
+    sites[1].bgpd().stop();
+    sites[0].expect_flood(100, &[]);
+    assert_eq!(sites[0].ctl().mac(100, &mac(12)), None);
 }
 
 #[test]

@@ -60,14 +60,18 @@ pub(super) fn question(vtep: VtepAddr, source: IpAddr, udp_port: u16) -> RouteMe
     let (family, bits) = if vtep.is_v6() { (AddressFamily::Inet6, 128) } else { (AddressFamily::Inet, 32) };
     message.header.address_family = family;
     message.header.destination_prefix_length = bits;
-    message.header.source_prefix_length = bits;
     message.header.flags = RouteFlags::FibMatch;
     message.attributes = vec![
         RouteAttribute::Destination(vtep.get().into()),
-        RouteAttribute::Source(source.into()),
         RouteAttribute::IpProto(UDP),
         RouteAttribute::Dport(udp_port),
     ];
+    // With a source the kernel sends to a group by the source's interface, whatever the routes say, and has no route to
+    // answer with (ip_route_output_key_hash_rcu(), net/ipv4/route.c).
+    if !vtep.is_group() {
+        message.header.source_prefix_length = bits;
+        message.attributes.push(RouteAttribute::Source(source.into()));
+    }
     message
 }
 
