@@ -27,6 +27,13 @@ pub enum Command {
     Generate(Box<Generate>),
     /// Receive over AF_XDP and count, with latency for packets of `generate` on the same host
     Sink(Sink),
+    /// Take type 2 routes into RIB and MAC table and print the memory that they took, bytes: the row evpn-memory runs
+    /// this as a process of its own
+    #[command(hide = true)]
+    Held {
+        /// How many routes
+        hosts: usize,
+    },
 }
 
 /// Arguments of `run`.

@@ -18,6 +18,10 @@ fn main() -> ExitCode {
         }
         Command::Generate(arguments) => command::generate(&arguments).map(|()| true),
         Command::Sink(arguments) => command::sink(&arguments).map(|()| true),
+        Command::Held { hosts } => rows::evpn::memory::held(hosts).map(|bytes| {
+            println!("{bytes}");
+            true
+        }),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -39,6 +39,20 @@ fn counters() -> Arc<Counters> {
     Arc::new(Counters::new(crate::lab::cores::count()))
 }
 
+/// What holds for every frame.
+#[must_use]
+pub fn settings() -> Settings {
+    Settings {
+        local_v4: Some(LOCAL),
+        local_v6: None,
+        udp_port: UDP_PORT,
+        dscp: Dscp::Inherit,
+        strict_reserved: false,
+        udp6_zero_rx: true,
+        udp6_zero_tx: false,
+    }
+}
+
 impl Scene {
     /// The tables. All VTEPs are in the flood list, which the tenant's port is in as well.
     ///
@@ -62,22 +76,18 @@ impl Scene {
             counters: counters(),
         };
         Ok(Snapshot {
-            settings: Settings {
-                local_v4: Some(LOCAL),
-                local_v6: None,
-                udp_port: UDP_PORT,
-                dscp: Dscp::Inherit,
-                strict_reserved: false,
-                udp6_zero_rx: true,
-                udp6_zero_tx: false,
-            },
+            settings: settings(),
             vnis: Arc::new(VniTable::new([Arc::new(domain)])),
             next_hops: Arc::new(next_hops),
             ports: Arc::new(ports()),
         })
     }
 
-    fn next_hop(&self, address: Ipv4Addr) -> Result<NextHop, Failure> {
+    /// A VTEP that is reached by one path.
+    ///
+    /// # Errors
+    /// [`Failure`] for an address that no VTEP can have.
+    pub fn next_hop(&self, address: Ipv4Addr) -> Result<NextHop, Failure> {
         let vtep = |address: Ipv4Addr| VtepAddr::new(IpAddr::V4(address)).map_err(Failure::of("VTEP"));
         let header = OuterHeader::new(&HeaderFields {
             source_mac: self.underlay_mac,

@@ -54,7 +54,7 @@ const CHANGING: usize = 65_536;
 const DOMAIN: DomainId = DomainId(7);
 
 /// The host with the number `host`: spread over the whole address space, distinct for distinct numbers.
-fn mac(host: usize) -> Result<HostMac, Failure> {
+pub(super) fn mac(host: usize) -> Result<HostMac, Failure> {
     // An odd factor permutes the 40 low bits; the first octet stays that of a local unicast address.
     let low = (host as u64).wrapping_mul(0x9e_3779_b97f_4a7d) & 0xff_ffff_ffff;
     HostMac::new(MacAddr::from_bits(0x02 << 40 | low)).map_err(Failure::of("host"))

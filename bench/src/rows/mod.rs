@@ -1,5 +1,6 @@
 //! Every row, in the order in which they are printed.
 
+pub mod evpn;
 pub mod fdb;
 pub mod pipeline;
 pub mod random;
@@ -18,6 +19,10 @@ pub const ALL: &[Spec] = &[
     fdb::LOOKUP,
     fdb::RATIO,
     fdb::UPDATE,
+    evpn::ingest::INGEST,
+    evpn::tcp::INGEST_TCP,
+    evpn::memory::MEMORY,
+    evpn::failover::FAILOVER,
     real::XSK,
     real::XSK_DECAP,
     real::KERNEL,

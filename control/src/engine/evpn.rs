@@ -11,7 +11,7 @@ use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 use vtep_dataplane::table::neighbor::Neighbor;
 
 use super::Engine;
-use super::tables::TableError;
+use super::tables::{TableError, TableWriter};
 use crate::api::event as monitor;
 use crate::bgp::{DownReason, Output, Peer};
 use crate::config::{self, Config, Port, PortKey, VniSettings};
@@ -124,6 +124,26 @@ fn vni_config(vni: Vni, settings: &VniSettings) -> evpn::VniConfig {
     all
 }
 
+impl TableWriter {
+    /// Writes what an EVPN instance has decided. MAC entries are seen at once, the rest after [`Self::commit`].
+    ///
+    /// # Errors
+    /// [`TableError`] when a table is full; nothing changes.
+    pub fn apply(&mut self, change: TableChange) -> Result<(), TableError> {
+        match change {
+            TableChange::FloodAdd(vni, vtep) => return self.add_flood(vni, vtep),
+            TableChange::FloodDel(vni, vtep) => self.remove_flood(vni, vtep),
+            TableChange::MacSet { vni, mac, vtep, .. } => return self.set_remote_mac(vni, mac, vtep),
+            TableChange::MacDel { vni, mac } => self.remove_mac(vni, mac),
+            TableChange::NeighborSet { vni, ip, mac, router, .. } => {
+                return self.set_neighbor(vni, ip, Neighbor { router, ..Neighbor::host(mac) });
+            }
+            TableChange::NeighborDel { vni, ip } => self.remove_neighbor(vni, ip),
+        }
+        Ok(())
+    }
+}
+
 impl Engine {
     /// Tells the instance of a VNI, new or changed.
     pub(super) fn evpn_vni(&mut self, vni: Vni, settings: &VniSettings, now: Instant) {
@@ -162,28 +182,7 @@ impl Engine {
     pub(super) fn carry(&mut self, now: Instant) {
         let mut full = 0u64;
         let tables = &mut self.tables;
-        self.evpn.instance.drain_changes(now, |change| {
-            let written = match change {
-                TableChange::FloodAdd(vni, vtep) => tables.add_flood(vni, vtep),
-                TableChange::FloodDel(vni, vtep) => {
-                    tables.remove_flood(vni, vtep);
-                    Ok(())
-                }
-                TableChange::MacSet { vni, mac, vtep, .. } => tables.set_remote_mac(vni, mac, vtep),
-                TableChange::MacDel { vni, mac } => {
-                    tables.remove_mac(vni, mac);
-                    Ok(())
-                }
-                TableChange::NeighborSet { vni, ip, mac, router, .. } => {
-                    tables.set_neighbor(vni, ip, Neighbor { router, ..Neighbor::host(mac) })
-                }
-                TableChange::NeighborDel { vni, ip } => {
-                    tables.remove_neighbor(vni, ip);
-                    Ok(())
-                }
-            };
-            full += u64::from(written.is_err());
-        });
+        self.evpn.instance.drain_changes(now, |change| full += u64::from(tables.apply(change).is_err()));
         if full > 0 {
             self.not_installed += full;
             tracing::error!(entries = full, "tables are full: entries of EVPN routes are not installed");

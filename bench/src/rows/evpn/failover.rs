@@ -1,0 +1,131 @@
+//! How long frames still leave for the old place.
+
+use super::hosts::Hosts;
+use super::ingest::Feed;
+use crate::lab::cores;
+use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
+use crate::scene::Scene;
+use std::time::{Duration, Instant};
+use vtep_dataplane::addr::MacAddr;
+
+/// A VTEP that is withdrawn, and one whose path changes.
+pub const FAILOVER: Spec = Spec {
+    name: "failover",
+    measures: "a VTEP with 100 k MACs is withdrawn, or its path changes: until no worker finds the old; the longer one",
+    unit: "ms",
+    bar: Bar::AtMost(50.0),
+    open: |effort| Ok(Box::new(Failover::open(effort)?)),
+};
+
+/// MACs behind each VTEP.
+const MACS: usize = 100_000;
+
+struct Failover {
+    hosts: Hosts,
+    feed: Feed,
+    up: Vec<u8>,
+    down: Vec<u8>,
+    runs: u8,
+    withdrawn: Vec<Duration>,
+    turned: Vec<Duration>,
+}
+
+impl Failover {
+    fn open(effort: Effort) -> Result<Self, Failure> {
+        let vteps = effort.pick(2, 10);
+        let hosts = Hosts { hosts: vteps * MACS, vteps };
+        let mut feed = Feed::new(hosts.hosts)?;
+        feed.take(&hosts.all_announced()?)?;
+        feed.sink.check_all(hosts)?;
+        let (up, down) = (hosts.announced(0)?, hosts.withdrawn(0)?);
+        Ok(Self { hosts, feed, up, down, runs: 0, withdrawn: Vec::new(), turned: Vec::new() })
+    }
+
+    /// The first VTEP is withdrawn, then comes back.
+    fn withdraw(&mut self) -> Result<Duration, Failure> {
+        let start = Instant::now();
+        self.feed.take(&self.down)?;
+        let taken = start.elapsed();
+        self.feed.sink.check(self.hosts, 0, true)?;
+        self.feed.sink.check(self.hosts, 1, false)?;
+        self.feed.take(&self.up)?;
+        self.feed.sink.check_all(self.hosts)?;
+        Ok(taken)
+    }
+
+    /// Another neighbour leads to the second VTEP.
+    fn turn(&mut self) -> Result<Duration, Failure> {
+        let sink = &mut self.feed.sink;
+        let vtep = Hosts::vtep(1)?;
+        let mac = |last| MacAddr([2, 0, 0, 0, 0x20, last]);
+        let scene = Scene { underlay_mac: mac(0), next_hop_mac: mac(self.runs), vteps: Vec::new() };
+        let paths = scene.next_hop(Hosts::address(1))?.paths;
+        let before = sink.seen().next_hops.by_address(vtep);
+        let wanted = paths.clone();
+        let start = Instant::now();
+        sink.tables.set_paths(vtep, paths);
+        sink.tables.commit();
+        sink.refresh();
+        let taken = start.elapsed();
+        let id = sink.seen().next_hops.by_address(vtep);
+        let now = id.and_then(|id| sink.seen().next_hops.get(id));
+        if id != before || now.is_none_or(|hop| hop.paths != wanted) {
+            return Err(Failure::new(format!("{vtep} was {before:?}, is {id:?}: {now:?}")));
+        }
+        // The entries lead to the same next hop as before: none of them was written.
+        sink.check(self.hosts, 1, false)?;
+        Ok(taken)
+    }
+}
+
+impl Measure for Failover {
+    fn once(&mut self) -> Result<f64, Failure> {
+        cores::pin(0);
+        self.runs = self.runs.wrapping_add(1);
+        let (withdrawn, turned) = (self.withdraw()?, self.turn()?);
+        self.withdrawn.push(withdrawn);
+        self.turned.push(turned);
+        Ok(withdrawn.max(turned).as_secs_f64() * 1e3)
+    }
+
+    fn plan(&self) -> Plan {
+        Plan { warm_ups: 1, repetitions: 9 }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let longest = |all: &[Duration]| all.iter().max().map_or(f64::NAN, |most| most.as_secs_f64() * 1e3);
+        let (withdrawn, turned) = (longest(&self.withdrawn), longest(&self.turned));
+        vec![
+            format!(
+                "{} MACs of {} VTEPs; by the clock on the wall, from the first octet of the UPDATEs that withdraw a VTEP's routes; \
+                 longest {withdrawn:.1} ms",
+                self.hosts.hosts, self.hosts.vteps
+            ),
+            format!(
+                "a change of path is one write of a next hop, no entry of the MAC table; longest {turned:.3} ms"
+            ),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vtep_goes_and_comes_back_and_another_turns() {
+        let hosts = Hosts { hosts: 2000, vteps: 2 };
+        let mut feed = Feed::new(hosts.hosts).unwrap();
+        feed.take(&hosts.all_announced().unwrap()).unwrap();
+        let (up, down) = (hosts.announced(0).unwrap(), hosts.withdrawn(0).unwrap());
+        let (withdrawn, turned) = (Vec::new(), Vec::new());
+        let mut failover = Failover { hosts, feed, up, down, runs: 0, withdrawn, turned };
+        for runs in 1..4 {
+            assert!(failover.once().unwrap() > 0.0);
+            assert_eq!((failover.withdrawn.len(), failover.turned.len()), (runs, runs));
+        }
+        // What is announced to come back is not what went: that must be seen.
+        failover.up.clear();
+        assert!(failover.once().is_err());
+    }
+}

@@ -1,0 +1,97 @@
+//! What a route takes of memory.
+
+use super::hosts::Hosts;
+use super::ingest::Feed;
+use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
+use std::fs;
+use std::process::Command;
+
+/// RIB and MAC table.
+pub const MEMORY: Spec = Spec {
+    name: "evpn-memory",
+    measures: "resident bytes for each type 2 route held in RIB and MAC table, 1 M routes",
+    unit: "B a route",
+    bar: Bar::AtMost(128.0),
+    open: |effort| Ok(Box::new(Memory { hosts: Hosts::of(effort).hosts })),
+};
+
+/// Runs in processes of their own: what rows before have freed would else be used again and not be seen.
+struct Memory {
+    hosts: usize,
+}
+
+impl Measure for Memory {
+    fn once(&mut self) -> Result<f64, Failure> {
+        let program = std::env::current_exe().map_err(Failure::of("the path of vtep-bench"))?;
+        let output = Command::new(program).args(["held", &self.hosts.to_string()]).output();
+        let output = output.map_err(Failure::of("vtep-bench held"))?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let bytes: u64 = said.trim().parse().map_err(|_| {
+            Failure::new(format!(
+                "vtep-bench held: {}: {}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr)
+            ))
+        })?;
+        Ok(bytes as f64 / self.hosts as f64)
+    }
+
+    fn plan(&self) -> Plan {
+        Plan { warm_ups: 0, repetitions: 3 }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        vec![format!(
+            "{} routes; Rss of /proc/self/smaps_rollup before instance and tables are made and after the last route, in a \
+             process of its own; all that the allocator keeps is in it",
+            self.hosts
+        )]
+    }
+}
+
+/// Takes `hosts` routes and says what that made this process larger, bytes.
+///
+/// # Errors
+/// [`Failure`] when the routes are not all there in the end.
+pub fn held(hosts: usize) -> Result<u64, Failure> {
+    let hosts = Hosts { hosts, ..Hosts::of(Effort::Full) };
+    let octets = hosts.all_announced()?;
+    let before = resident()?;
+    let mut feed = Feed::new(hosts.hosts)?;
+    feed.take(&octets)?;
+    let after = resident()?;
+    feed.sink.check_all(hosts)?;
+    Ok(after.saturating_sub(before))
+}
+
+/// What this process has of memory, bytes; exact, where /proc/self/statm may be some pages off.
+fn resident() -> Result<u64, Failure> {
+    const PATH: &str = "/proc/self/smaps_rollup";
+    let text = fs::read_to_string(PATH).map_err(Failure::of(PATH))?;
+    rss(&text).ok_or_else(|| Failure::new(format!("{PATH} has no Rss: {text:?}")))
+}
+
+fn rss(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("Rss:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rss_is_read_in_bytes() {
+        let text =
+            "00400000-7ffff000 ---p 00000000 00:00 0 [rollup]\nRss:                1556 kB\nPss: 3 kB\n";
+        assert_eq!(rss(text), Some(1556 * 1024));
+        assert_eq!(rss("Pss: 3 kB\n"), None);
+        assert!(resident().unwrap() > 0);
+    }
+
+    #[test]
+    fn routes_take_memory() {
+        let bytes = held(50_000).unwrap();
+        assert!((1 << 20..64 << 20).contains(&bytes), "{bytes}");
+    }
+}

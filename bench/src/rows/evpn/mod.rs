@@ -1,0 +1,12 @@
+//! EVPN: octets of a neighbour to entries of the MAC table, as the daemon does it.
+//!
+//! ```text
+//! Hosts -> octets -> bgp::Peer (in memory), or Speaker (TCP) -> evpn::Instance -> TableWriter -> MacReader
+//! ```
+
+pub mod failover;
+pub mod hosts;
+pub mod ingest;
+pub mod memory;
+pub mod sink;
+pub mod tcp;

@@ -1,0 +1,148 @@
+//! Where routes go: the EVPN instance, the tables that it fills, and a worker's view of them.
+
+use super::super::fdb;
+use super::hosts::{ASN, Hosts, NEIGHBOR};
+use crate::lab::topology::{LOCAL, VNI};
+use crate::row::Failure;
+use crate::scene;
+use std::net::IpAddr;
+use std::time::Instant;
+use vtep_control::bgp::{Output, Peer, PeerConfig};
+use vtep_control::engine::TableWriter;
+use vtep_control::evpn::{Config, Instance, NeighborId, VniConfig};
+use vtep_control::speaker::transport::Routes;
+use vtep_dataplane::addr::{DomainId, Vni, VtepAddr};
+use vtep_dataplane::core::frame::BURST;
+use vtep_dataplane::table::Snapshot;
+use vtep_dataplane::table::mac::{Destination, MacKey, MacReader};
+use vtep_dataplane::table::publish::Reader;
+
+/// The one neighbour.
+const ID: NeighborId = NeighborId(0);
+
+/// The session's own configuration: we wait for the neighbour, or connect to it.
+#[must_use]
+pub fn session(passive: bool) -> PeerConfig {
+    let mut config = PeerConfig::new(ASN, LOCAL, ASN);
+    config.passive = passive;
+    config
+}
+
+/// One VNI and one neighbour, with the tables of one worker.
+#[derive(Debug)]
+pub struct Sink {
+    instance: Instance,
+    /// The writing end.
+    pub tables: TableWriter,
+    macs: MacReader,
+    snapshots: Reader<Snapshot>,
+    domain: DomainId,
+    /// The session is established.
+    pub up: bool,
+    /// A session has ended.
+    pub ended: bool,
+}
+
+impl Sink {
+    /// Empty, with room for `hosts` MACs.
+    ///
+    /// # Errors
+    /// [`Failure`] when the VNI is refused.
+    pub fn new(hosts: usize) -> Result<Self, Failure> {
+        let own = VtepAddr::new(IpAddr::V4(LOCAL)).map_err(Failure::of("VTEP"))?;
+        let vni = Vni::new(VNI).map_err(Failure::of("VNI"))?;
+        let mut instance = Instance::new(Config::new(ASN, LOCAL, own));
+        instance.vni_add(Instant::now(), VniConfig::new(vni)).map_err(Failure::of("VNI"))?;
+        instance.neighbor_add(ID, IpAddr::V4(NEIGHBOR));
+        let mut tables = TableWriter::new(1, hosts, scene::settings());
+        let domain = tables.add_vni(vni, false).map_err(Failure::of("VNI"))?;
+        tables.commit();
+        let (macs, snapshots) = (tables.mac_reader(), tables.snapshots());
+        Ok(Self { instance, tables, macs, snapshots, domain, up: false, ended: false })
+    }
+
+    /// Takes what the neighbour's session says.
+    pub fn take(&mut self, now: Instant, output: &Output<'_>) {
+        match output {
+            Output::SessionUp(_) => self.up = true,
+            Output::SessionDown { .. } => (self.up, self.ended) = (false, true),
+            _ => {}
+        }
+        self.instance.handle(now, ID, output);
+    }
+
+    /// Writes what follows into the tables and publishes it; the worker turns to it.
+    ///
+    /// # Errors
+    /// [`Failure`] when a table is full.
+    pub fn carry(&mut self, now: Instant) -> Result<(), Failure> {
+        let mut refused = None;
+        let tables = &mut self.tables;
+        self.instance.drain_changes(now, |change| refused = tables.apply(change).err().or(refused.take()));
+        self.tables.commit();
+        self.refresh();
+        refused.map_or(Ok(()), |why| Err(Failure::of("tables")(why)))
+    }
+
+    /// The worker turns to what is published, as it does before every burst.
+    pub fn refresh(&mut self) {
+        self.macs.refresh();
+        self.snapshots.refresh();
+    }
+
+    /// The tables as the worker has them.
+    #[must_use]
+    pub fn seen(&self) -> &Snapshot {
+        self.snapshots.get()
+    }
+
+    /// Looks up every host behind a VTEP: there must be entries for all that lead to this VTEP, or, when it is `gone`,
+    /// none.
+    ///
+    /// # Errors
+    /// [`Failure`] names the first host for which that is not so.
+    pub fn check(&self, hosts: Hosts, vtep: usize, gone: bool) -> Result<(), Failure> {
+        let address = Hosts::vtep(vtep)?;
+        let id = self.seen().next_hops.by_address(address);
+        if id.is_some() == gone {
+            return Err(Failure::new(format!("next hop of {address}: {id:?}")));
+        }
+        let wanted = id.map(Destination::NextHop);
+        let (behind, mut found): (Vec<_>, _) = (hosts.behind(vtep).collect(), [None; BURST]);
+        for burst in behind.chunks(BURST) {
+            let key = |host: &usize| Ok(MacKey::new(self.domain, fdb::mac(*host)?.get()));
+            let keys = burst.iter().map(key).collect::<Result<Vec<_>, Failure>>()?;
+            self.macs.lookup_burst(&keys, &mut found[..burst.len()]);
+            if let Some((found, host)) = found.iter().zip(burst).find(|(found, _)| **found != wanted) {
+                return Err(Failure::new(format!("host {host}: found {found:?}, must be {wanted:?}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that all hosts are there, and nothing else.
+    ///
+    /// # Errors
+    /// [`Failure`] when that is not so.
+    pub fn check_all(&self, hosts: Hosts) -> Result<(), Failure> {
+        let held = self.tables.macs().len();
+        if held != hosts.hosts {
+            return Err(Failure::new(format!("{held} MACs are in the table, must be {}", hosts.hosts)));
+        }
+        (0..hosts.vteps).try_for_each(|vtep| self.check(hosts, vtep, false))
+    }
+}
+
+impl Routes for Sink {
+    fn heard(&mut self, _: IpAddr, output: Output<'_>, now: Instant) {
+        self.take(now, &output);
+    }
+
+    fn held(&self, _: IpAddr) -> usize {
+        self.instance.prefix_count(ID)
+    }
+
+    fn speak(&mut self, _: IpAddr, peer: &mut Peer, now: Instant) {
+        self.instance.pump(now, ID, peer);
+    }
+}
