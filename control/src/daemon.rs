@@ -1,9 +1,11 @@
 //! The daemon: one loop that waits for signals, the control socket and netlink, and hands each to its room.
 
 use std::io;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
@@ -15,12 +17,13 @@ use crate::handler::ApiHandler;
 
 const SIGNALS: Token = Token(0);
 const NETLINK: Token = Token(1);
+const WORKERS: Token = Token(2);
 /// The control socket's server uses the tokens from here on.
 const API: Token = Token(16);
 /// BGP uses tokens after this one.
 const BGP: Token = Token(1024);
 
-/// The longest wait: worker events, retries and retired snapshots are looked at this often.
+/// The longest wait: retries and retired snapshots are looked at this often.
 const TICK: Duration = Duration::from_millis(500);
 
 /// Why the daemon did not start or had to end.
@@ -85,6 +88,10 @@ impl Daemon {
         poll.registry()
             .register(engine.underlay_mut(), NETLINK, Interest::READABLE)
             .map_err(io_error("netlink"))?;
+        let bell = engine.worker_events().as_fd().as_raw_fd();
+        poll.registry()
+            .register(&mut SourceFd(&bell), WORKERS, Interest::READABLE)
+            .map_err(io_error("worker events"))?;
         let handler = ApiHandler::new(engine, PathBuf::from(path));
         Ok(Self { poll, signals, server, handler })
     }

@@ -229,7 +229,7 @@ fn worker(pool: Pool<UmemMemory>) -> Result<(Worker<UmemMemory, XskPort>, Contro
         macs: macs.reader(),
         neighbors: NeighborTable::new(1).reader(),
         exchange: Arc::clone(&exchange),
-        events: Events::new(16),
+        events: Events::new(16).map_err(Failure::of("eventfd"))?,
         commands: received,
         replies: reply,
         status: Arc::default(),

@@ -38,7 +38,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use mio::{Registry, Token};
 use vtep_dataplane::addr::{Vni, VtepAddr};
 use vtep_dataplane::afxdp::{HugePages, Umem, UmemConfig};
-use vtep_dataplane::event::Event;
+use vtep_dataplane::event::{Event, Events};
 use vtep_dataplane::table::nexthop::{OuterHeader, Path};
 
 use crate::api::event as monitor;
@@ -54,9 +54,6 @@ use learn::Learned;
 use lifetime::Lifetimes;
 use ports::Ports;
 use setup::{device_settings, plan, settings, underlay_config};
-
-/// How long what workers tell may wait: a host that moved is looked for by all others until it is learned.
-const NOTICES: Duration = Duration::from_millis(20);
 
 /// Why the engine did not start, or refused a change.
 #[derive(Debug, thiserror::Error)]
@@ -286,6 +283,7 @@ impl Engine {
     /// Reads what netlink has, resolves what has changed and publishes it. To be called when the underlay's socket is
     /// readable and when [`Self::next_timeout`] has passed.
     pub fn turn(&mut self, now: Instant) {
+        self.workers.events.hush();
         while let Some(event) = self.workers.events.next() {
             match event {
                 Event::SocketFailed { worker, device, queue, errno } => {
@@ -368,16 +366,8 @@ impl Engine {
     /// How long the owner may wait before the next [`Self::turn`]; `None`: until something happens.
     #[must_use]
     pub fn next_timeout(&self, now: Instant) -> Option<Duration> {
-        let notices = self.hears_notices().then_some(NOTICES);
-        let all = [self.underlay.next_timeout(now), self.bgp_timeout(now), self.lifetimes.next(now), notices];
+        let all = [self.underlay.next_timeout(now), self.bgp_timeout(now), self.lifetimes.next(now)];
         all.into_iter().flatten().min()
-    }
-
-    /// Whether workers may have something to tell that somebody waits for: hosts to learn, misses.
-    fn hears_notices(&self) -> bool {
-        self.config.vnis().values().any(|content| {
-            content.settings().miss_events || content.ports().values().any(|port| port.learn.is_some())
-        })
     }
 
     /// Tells monitoring clients of interfaces whose state has changed.
@@ -402,6 +392,12 @@ impl Engine {
     /// What happened since the last call, for clients that monitor.
     pub fn take_news(&mut self) -> Vec<monitor::Event> {
         std::mem::take(&mut self.news)
+    }
+
+    /// What workers tell: its descriptor is readable when there is something, and [`Self::turn`] takes it up.
+    #[must_use]
+    pub const fn worker_events(&self) -> &Events {
+        &self.workers.events
     }
 
     /// What is known of this host's network.

@@ -61,7 +61,7 @@ impl Workers {
         let pools = umem.pools(count).map_err(io::Error::other)?;
         let share = pools.first().map_or(1, |pool| pool.capacity() as u32);
         let exchange = Arc::new(Exchange::new(count, share)?);
-        let events = Events::new(EVENTS);
+        let events = Events::new(EVENTS)?;
         let (reply_to, replies) = channel::unbounded();
         let mut all = Self { running: Vec::new(), replies, exchange, events };
         for ((number, core), pool) in (0..).zip(&plan.cores).zip(pools) {

@@ -90,7 +90,7 @@ fn lab() -> Lab {
     let macs = MacTable::new(16);
     let neighbors = NeighborTable::new(16);
     let exchange = Arc::new(Exchange::new(2, FRAMES as u32).unwrap());
-    let events = Events::new(16);
+    let events = Events::new(16).unwrap();
     let (reply_to, replies) = channel::unbounded();
     let (mut workers, mut commands) = (Vec::new(), Vec::new());
     for (id, pool) in (0..).map(WorkerId).zip(memory_pools(2, FRAMES, 2048)) {
