@@ -44,7 +44,8 @@ impl Frr {
     }
 
     fn wait_ready(&mut self) {
-        let words = self.words("show version");
+        // zebra would answer for both what is not of BGP.
+        let words = self.words("show bgp vrfs");
         let bgpd = self.bgpd.as_mut().expect("it was just started");
         let answers = |_: &Program| command(LIMIT, &text(&words)).status.success();
         bgpd.wait_until("vtysh is answered", 20, answers);

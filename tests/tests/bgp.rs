@@ -1,6 +1,6 @@
 //! BGP EVPN fills the tables: vtepd with vtepd, with FRR, and through route reflectors.
 
-use vtep_tests::fabric::{Fabric, Underlay};
+use vtep_tests::fabric::{Fabric, Underlay, vtep4, vtep6};
 use vtep_tests::frame::plain;
 use vtep_tests::frr::{self, Frr};
 use vtep_tests::gobgp::Gobgp;
@@ -8,6 +8,7 @@ use vtep_tests::link::{ip4, mac};
 use vtep_tests::netns::{Netns, wait_for};
 use vtep_tests::site::{self, Site, VNIS, expect_full};
 use vtep_tests::tools::{arping, assert_no_loss, ping_loss};
+use vtep_tests::vtepd::Config;
 use vtep_tests::wire::{Capture, Kind, Raw};
 
 /// The tenants of each VNI reach one another, in all pairs of sites.
@@ -165,14 +166,20 @@ fn what_a_withdrawn_vtep_announced_goes_at_once() {
 }
 
 #[test]
-fn a_session_takes_a_password_and_another_as() {
+fn a_session_takes_a_password_ttl_security_and_another_as() {
     let fabric = Fabric::new(1600);
-    let frr = frr::vtep(2, 65002, &[(1, 65001)], &["neighbor X password sesame"]);
+    let frr =
+        frr::vtep(2, 65002, &[(1, 65001)], &["neighbor X password sesame", "neighbor X ttl-security hops 1"]);
     let vtepd = |ns: &Netns| {
         let file = std::env::temp_dir().join(format!("{}.key", ns.name()));
         std::fs::write(&file, "sesame\n").expect("the temporary directory can be written");
         ns.run(&format!("chmod 600 {}", file.display()));
-        site::config(1, 65001, &[(2, 65002)], &format!("password-file = \"{}\"", file.display()))
+        site::config(
+            1,
+            65001,
+            &[(2, 65002)],
+            &format!("password-file = \"{}\"\nttl-security = 1", file.display()),
+        )
     };
     let sites = [Site::vtepd_with(&fabric, 1, vtepd), Site::frr_with(&fabric, 2, &frr)];
     expect_full(&sites);
@@ -248,4 +255,31 @@ fn the_underlay_of_a_reflector_may_be_ipv4_only() {
     let sites = [Site::vtepd_with(&fabric, 1, vtepd), Site::frr(&fabric, 2, &[1])];
     expect_full(&sites);
     all_talk(&sites);
+}
+
+#[test]
+fn two_vtepd_over_ipv6_alone() {
+    let fabric = Fabric::new(1600);
+    let vtepd = |number: u8, other: u8| {
+        let peer = format!(
+            "[[bgp.neighbor]]\naddress = \"{}\"\nremote-asn = 65000\nconnect-retry = 1",
+            vtep6(other)
+        );
+        let config = Config::new(vtep6(number))
+            .raw(&format!("[bgp]\nasn = 65000\nrouter-id = \"{}\"\n{peer}", vtep4(number)))
+            .vni(100, &[])
+            .port(&format!("t{}", number + 10), &[mac(number + 10)]);
+        Site::vtepd_with(&fabric, number, |_| config)
+    };
+    let sites = [vtepd(1, 2), vtepd(2, 1)];
+    for (site, other) in [(0, 2), (1, 1)] {
+        wait_for("the other VTEP and its tenant are known", 20, || {
+            let vtep = Some(vtep6(other).to_string());
+            let known = sites[site].remote_mac(100, &mac(other + 10)) == vtep;
+            (known && sites[site].flood(100).first() == vtep.as_ref()).then_some(())
+        });
+    }
+    let [a, b] = [0, 1].map(|i: usize| &sites[i].hosts[0]);
+    assert_no_loss((&a.ns, a.ip4()), (&b.ns, b.ip4()));
+    assert_no_loss((&a.ns, a.ip6()), (&b.ns, b.ip6()));
 }

@@ -11,9 +11,11 @@ use vtep_tests::site;
 use vtep_tests::vtepd::Vtepd;
 
 /// vtepd at 1, which waits for a scripted peer at 9.
-fn listener(fabric: &Fabric) -> (Vtepd, Netns, Netns) {
+fn listener(fabric: &Fabric, keys: &str) -> (Vtepd, Netns, Netns) {
     let ns = fabric.hypervisor(1);
-    let config = site::bgp(1, 65000, &[(9, 65000)], "passive = true").vni(100, &[]).raw("suppress = true");
+    let config = site::bgp(1, 65000, &[(9, 65000)], &format!("passive = true\n{keys}"))
+        .vni(100, &[])
+        .raw("suppress = true");
     let vtepd = Vtepd::start(&ns, &config);
     (vtepd, ns, fabric.hypervisor(9))
 }
@@ -28,7 +30,7 @@ const HOST: [u8; 6] = [0x50, 0x54, 0x33, 0, 0, 12];
 #[test]
 fn juniper_s_routes_are_taken_by_their_tag() {
     let fabric = Fabric::new(1600);
-    let (vtepd, _ns, peer) = listener(&fabric);
+    let (vtepd, _ns, peer) = listener(&fabric, "");
     let mut juniper = Script::connect(&peer, vtep4(1), 65000, vtep4(9));
     let target = [0, 2, 0xfd, 0xe8, 0x10, 0, 0, 100];
     let host = mac_ip(RD, 100, HOST, [192, 0, 2, 12], 0);
@@ -51,7 +53,7 @@ fn juniper_s_routes_are_taken_by_their_tag() {
 #[test]
 fn one_wrong_attribute_withdraws_and_a_wrong_route_of_another_type_is_passed_over() {
     let fabric = Fabric::new(1600);
-    let (vtepd, _ns, peer) = listener(&fabric);
+    let (vtepd, _ns, peer) = listener(&fabric, "");
     let mut script = Script::connect(&peer, vtep4(1), 65000, vtep4(9));
     let target = [0, 2, 0xfd, 0xe8, 0, 0, 0, 100];
     let host = mac_ip(RD, 0, HOST, [192, 0, 2, 12], 100);
@@ -67,6 +69,25 @@ fn one_wrong_attribute_withdraws_and_a_wrong_route_of_another_type_is_passed_ove
     script.send(&announce(&unknown, NINE, &[target, VXLAN], None));
     wait_for("the route after it is taken", 10, || vtepd.mac(100, &mac(12)));
     assert!(!script.heard("message 3"), "a NOTIFICATION");
+}
+
+#[test]
+fn more_routes_than_allowed_end_the_session() {
+    let fabric = Fabric::new(1600);
+    let (vtepd, _ns, peer) = listener(&fabric, "max-prefixes = 3");
+    let mut script = Script::connect(&peer, vtep4(1), 65000, vtep4(9));
+    let target = [0, 2, 0xfd, 0xe8, 0, 0, 0, 100];
+    for host in 1..=3 {
+        let mac = [0x50, 0x54, 0x33, 0, 1, host];
+        script.send(&announce(&mac_ip(RD, 0, mac, [192, 0, 2, host], 100), NINE, &[target, VXLAN], None));
+    }
+    wait_for("three are taken", 10, || vtepd.mac(100, "50:54:33:00:01:03"));
+    script.send(&announce(&mac_ip(RD, 0, HOST, [192, 0, 2, 12], 100), NINE, &[target, VXLAN], None));
+    wait_for("a NOTIFICATION", 10, || script.heard("message 3").then_some(()));
+    wait_for("all its routes go", 10, || vtepd.mac(100, "50:54:33:00:01:03").is_none().then_some(()));
+    let row = vtepd.show("bgp summary")["neighbors"][0].clone();
+    assert_eq!(row["state"], "Idle", "{row}");
+    assert!(row["last_down"].as_str().is_some_and(|why| why.contains("6/1")), "{row}");
 }
 
 /// The hosts of FRR's example: MAC's last octet, VNI, VTEP.
