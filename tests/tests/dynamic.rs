@@ -91,3 +91,38 @@ fn a_multicast_group_floods_among_vtepd_and_linux() {
         assert_no_loss((&a.ns, a.ip4()), (&b.ns, b.ip4()));
     }
 }
+
+#[test]
+fn static_entries_and_local_addresses_stand_beside_bgp_and_survive_its_settings() {
+    let fabric = Fabric::new(1600);
+    let ns = fabric.hypervisor(1);
+    let host = Host::new(&ns, 11);
+    let with_bgp = |asn: u32| {
+        Config::new(vtep4(1))
+            .raw(&format!(
+                "[bgp]\nasn = {asn}\n[[bgp.neighbor]]\naddress = \"{}\"\nremote-asn = {asn}",
+                vtep4(2)
+            ))
+            .vni(100, &[vtep4(9)])
+            .raw("suppress = true")
+            .port(&host.port, &[mac(11)])
+            .raw(&format!("ips = [\"{}\"]", ip4(11)))
+            .fdb(&mac(12), vtep4(8))
+            .raw(&format!("[[vni.neighbor]]\nip = \"{}\"\nmac = \"{}\"", ip4(12), mac(12)))
+    };
+    let vtepd = Vtepd::start(&ns, &with_bgp(65000));
+    let all_there = || {
+        let flood = vtepd.show("flood").to_string();
+        assert!(flood.contains(&vtep4(9).to_string()), "{flood}");
+        assert!(vtepd.mac(100, &mac(12)).is_some_and(|row| row["kind"] == "static"));
+        assert!(vtepd.mac(100, &mac(11)).is_some_and(|row| row["kind"] == "local"));
+        let neighbors = vtepd.show("neighbors").to_string();
+        assert!(neighbors.contains(&ip4(11).to_string()), "{neighbors}");
+        assert!(neighbors.contains(&ip4(12).to_string()), "{neighbors}");
+    };
+    all_there();
+    vtepd.rewrite(&with_bgp(65001));
+    vtepd.done("config apply");
+    all_there();
+    assert_eq!(vtepd.show("bgp summary")["asn"], 65001);
+}

@@ -250,7 +250,10 @@ impl Engine {
         self.learned_forget_all();
         self.carry(now);
         self.evpn = Evpn::new(&self.config);
-        let vnis: Vec<_> = self.config.vnis().keys().copied().collect();
+        // The configuration may hold VNIs that later changes of the same batch bring: those tell the instance themselves,
+        // and what it said now would find no table to stand in.
+        let vnis = self.config.vnis().keys().copied();
+        let vnis: Vec<_> = vnis.filter(|vni| self.tables.domain_id(*vni).is_some()).collect();
         for vni in vnis {
             let content = self.config.vnis()[&vni].clone();
             self.evpn_vni(vni, content.settings(), now);
