@@ -130,7 +130,7 @@ const BROKEN: &[(&str, &str, &str)] = &[
     ),
     (
         "age without limit",
-        "[[vni.port]]\ninterface = \"a\"\nlearn-age = 5",
+        "[[vni.port]]\ninterface = \"a\"\nlearn-age = 50",
         "f:8: vni.port.learn-age: nothing is learned without a limit; write learn-limit = 100 too, or remove the key",
     ),
     (
