@@ -81,6 +81,7 @@ impl Sink {
         self.instance.drain_changes(now, |change| refused = tables.apply(change).err().or(refused.take()));
         self.tables.commit();
         self.refresh();
+        self.tables.reclaim();
         refused.map_or(Ok(()), |why| Err(Failure::of("tables")(why)))
     }
 
