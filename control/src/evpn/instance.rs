@@ -115,10 +115,11 @@ impl Instance {
         std::mem::take(&mut self.changes)
     }
 
-    /// Hands each table change since the last call to `apply`, in order, without giving up the buffer.
-    pub fn drain_changes(&mut self, now: Instant, apply: impl FnMut(TableChange)) {
+    /// Hands the table changes since the last call to `apply`, in order, without giving up the buffer.
+    pub fn drain_changes(&mut self, now: Instant, apply: impl FnOnce(&[TableChange])) {
         self.reconsider(now);
-        self.changes.drain(..).for_each(apply);
+        apply(&self.changes);
+        self.changes.clear();
     }
 
     /// Takes the events since the last call.
