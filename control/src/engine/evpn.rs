@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
-use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
+use vtep_dataplane::addr::{DomainId, HostMac, MacAddr, Vni, VtepAddr};
+use vtep_dataplane::core::frame::BURST;
+use vtep_dataplane::table::mac::MacKey;
 use vtep_dataplane::table::neighbor::Neighbor;
 
 use super::Engine;
@@ -125,11 +127,27 @@ fn vni_config(vni: Vni, settings: &VniSettings) -> evpn::VniConfig {
 }
 
 impl TableWriter {
-    /// Writes what an EVPN instance has decided. MAC entries are seen at once, the rest after [`Self::commit`].
-    ///
-    /// # Errors
-    /// [`TableError`] when a table is full; nothing changes.
-    pub fn apply(&mut self, change: TableChange) -> Result<(), TableError> {
+    /// Writes what an EVPN instance has decided; returns how many changes found a table full, and were not made. MAC
+    /// entries are seen at once, the rest after [`Self::commit`].
+    pub fn apply(&mut self, changes: &[TableChange]) -> u64 {
+        let mut full = 0;
+        for near in changes.chunks(BURST) {
+            let mut keys = [MacKey::new(DomainId(0), MacAddr([0; 6])); BURST];
+            for (key, change) in keys.iter_mut().zip(near) {
+                if let TableChange::MacSet { vni, mac, .. } | TableChange::MacDel { vni, mac } = change
+                    && let Some(domain) = self.domain_id(*vni)
+                {
+                    *key = MacKey::new(domain, mac.get());
+                }
+            }
+            // Only to have the memory near: each update would else wait for its own.
+            self.macs().lookup_burst(&keys[..near.len()], &mut [None; BURST]);
+            full += near.iter().filter(|change| self.apply_one(**change).is_err()).count() as u64;
+        }
+        full
+    }
+
+    fn apply_one(&mut self, change: TableChange) -> Result<(), TableError> {
         match change {
             TableChange::FloodAdd(vni, vtep) => return self.add_flood(vni, vtep),
             TableChange::FloodDel(vni, vtep) => self.remove_flood(vni, vtep),
@@ -182,7 +200,7 @@ impl Engine {
     pub(super) fn carry(&mut self, now: Instant) {
         let mut full = 0u64;
         let tables = &mut self.tables;
-        self.evpn.instance.drain_changes(now, |change| full += u64::from(tables.apply(change).is_err()));
+        self.evpn.instance.drain_changes(now, |changes| full = tables.apply(changes));
         if full > 0 {
             self.not_installed += full;
             tracing::error!(entries = full, "tables are full: entries of EVPN routes are not installed");

@@ -2,6 +2,7 @@
 //! tells it hosts; it answers with table changes, events, and messages for the neighbours.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,12 +17,15 @@ use super::flood::Floods;
 use super::hosts::Hosts;
 use super::local::LocalState;
 use super::vni::VniState;
-use crate::bgp::wire::{Change as RouteChange, Update};
+use crate::bgp::wire::{Attributes, Change as RouteChange, EvpnRoute, Update};
 use crate::bgp::{Negotiated, Output, Peer};
 use crate::rib::{AdjOut, Change, Kind, Local, NeighborId, Rib, Which};
 
 /// How long after a session came up claims of its neighbour count as old ones, if no End-of-RIB ends that sooner.
 const INITIAL: Duration = Duration::from_secs(30);
+
+/// Routes of one message whose memory is fetched together.
+const NEAR: usize = 32;
 
 /// A neighbour's session.
 #[derive(Debug)]
@@ -111,10 +115,11 @@ impl Instance {
         std::mem::take(&mut self.changes)
     }
 
-    /// Hands each table change since the last call to `apply`, in order, without giving up the buffer.
-    pub fn drain_changes(&mut self, now: Instant, apply: impl FnMut(TableChange)) {
+    /// Hands the table changes since the last call to `apply`, in order, without giving up the buffer.
+    pub fn drain_changes(&mut self, now: Instant, apply: impl FnOnce(&[TableChange])) {
         self.reconsider(now);
-        self.changes.drain(..).for_each(apply);
+        apply(&self.changes);
+        self.changes.clear();
     }
 
     /// Takes the events since the last call.
@@ -197,23 +202,61 @@ impl Instance {
         let session = self.sessions.get(&id);
         let initial = session.and_then(|s| s.initial_until).is_some_and(|until| now < until);
         let looped = self.rib.looped_count(id);
-        for change in update.changes() {
-            match (change, update.attributes()) {
-                (RouteChange::Announce(route), Some(attributes)) => {
-                    if let Some(change) = self.rib.announce(id, &route, attributes) {
-                        self.changed(now, change, Cause::Announced { initial });
-                    }
-                }
-                (RouteChange::Announce(route) | RouteChange::Withdraw(route), _) => {
-                    if let Some(change) = self.rib.withdraw(id, &route) {
-                        self.changed(now, change, Cause::Other);
-                    }
-                }
+        let (mut changes, mut near) = (update.changes(), Vec::with_capacity(NEAR));
+        loop {
+            near.clear();
+            near.extend(changes.by_ref().take(NEAR));
+            if near.is_empty() {
+                break;
+            }
+            self.fetch(&near);
+            for change in &near {
+                self.route_changed(now, id, change, update.attributes(), initial);
             }
         }
         let looped = self.rib.looped_count(id) - looped;
         if looped > 0 {
             self.events.push(Event::Looped { neighbor: id, routes: looped as u32 });
+        }
+    }
+
+    fn route_changed(
+        &mut self,
+        now: Instant,
+        id: NeighborId,
+        change: &RouteChange,
+        attributes: Option<&Arc<Attributes>>,
+        initial: bool,
+    ) {
+        let (change, cause) = match (change, attributes) {
+            (RouteChange::Announce(route), Some(attributes)) => {
+                (self.rib.announce(id, route, attributes), Cause::Announced { initial })
+            }
+            (RouteChange::Announce(route) | RouteChange::Withdraw(route), _) => {
+                (self.rib.withdraw(id, route), Cause::Other)
+            }
+        };
+        if let Some(change) = change {
+            self.changed(now, change, cause);
+        }
+    }
+
+    /// Looks up what the routes will need, without a use for it: in short loops the core waits for the memory of many
+    /// look-ups at once, where one route after the other waits for each of its own.
+    fn fetch(&mut self, changes: &[RouteChange]) {
+        if changes.len() < 2 {
+            return;
+        }
+        let mut hosts = [None; NEAR];
+        for (change, host) in changes.iter().zip(&mut hosts) {
+            let (RouteChange::Announce(route) | RouteChange::Withdraw(route)) = change;
+            let EvpnRoute::MacIp(host_route) = route else { continue };
+            let held = self.rib.get(route).and_then(|id| self.rib.best(id));
+            let label = held.map_or(host_route.label, |chosen| chosen.label);
+            *host = Vni::new(label).ok().zip(HostMac::new(host_route.mac).ok());
+        }
+        for (vni, mac) in hosts.into_iter().flatten() {
+            black_box(self.hosts.find(vni, mac));
         }
     }
 

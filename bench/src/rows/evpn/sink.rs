@@ -76,12 +76,16 @@ impl Sink {
     /// # Errors
     /// [`Failure`] when a table is full.
     pub fn carry(&mut self, now: Instant) -> Result<(), Failure> {
-        let mut refused = None;
+        let mut refused = 0;
         let tables = &mut self.tables;
-        self.instance.drain_changes(now, |change| refused = tables.apply(change).err().or(refused.take()));
+        self.instance.drain_changes(now, |changes| refused = tables.apply(changes));
         self.tables.commit();
         self.refresh();
-        refused.map_or(Ok(()), |why| Err(Failure::of("tables")(why)))
+        self.tables.reclaim();
+        match refused {
+            0 => Ok(()),
+            more => Err(Failure::new(format!("the tables are full: {more} changes were not made"))),
+        }
     }
 
     /// The worker turns to what is published, as it does before every burst.

@@ -241,6 +241,14 @@ impl MacTable {
         Err(Full { limit: self.limit })
     }
 
+    /// Looks up `keys` together, as [`MacReader::lookup_burst`]. Before many updates it brings the memory that they need.
+    ///
+    /// # Panics
+    /// If `found` is shorter than `keys`.
+    pub fn lookup_burst(&self, keys: &[MacKey], found: &mut [Option<Destination>]) {
+        self.arrays.current().lookup_burst(keys, &mut found[..keys.len()]);
+    }
+
     /// Entries held.
     #[must_use]
     pub fn len(&self) -> usize {
