@@ -41,8 +41,9 @@ fn a_flood_is_limited_before_it_is_replicated() {
     bench.tenant.send(&plain(&mac(12), &mac(11), "unicast-passes"));
     assert_eq!(bench.peer.expect("unicast-passes", 1).len(), 1);
     let passed = bench.peer.with_marker("storm-frame").len() as u64;
-    assert!((20..60).contains(&passed), "{passed} of 200 passed");
-    // The tenant's kernel multicasts too (router solicitations, MLD): a few of those may be among the dropped.
+    // The tenant's kernel multicasts too (router solicitations, MLD): a few of those take from the bucket, or are among
+    // the dropped.
+    assert!((10..60).contains(&passed), "{passed} of 200 passed");
     let (dropped, ours) = (bench.vtepd.drops("storm"), 200 - passed);
     assert!((ours..ours + 10).contains(&dropped), "{dropped} dropped, {ours} of them ours");
 }
