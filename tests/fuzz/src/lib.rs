@@ -13,6 +13,7 @@ use vtep_dataplane::port::Port;
 use vtep_dataplane::stats::Counters;
 use vtep_dataplane::table::flood::FloodList;
 use vtep_dataplane::table::mac::{Destination, MacTable};
+use vtep_dataplane::table::neighbor::{Neighbor, NeighborTable};
 use vtep_dataplane::table::nexthop::{HeaderFields, NextHop, NextHopTable, OuterHeader, Path};
 use vtep_dataplane::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
 use vtep_dataplane::table::vni::{Domain, VniTable};
@@ -34,6 +35,7 @@ const FRAMES: usize = 16;
 pub struct Bed {
     snapshot: Snapshot,
     macs: MacTable,
+    neighbors: NeighborTable,
     pool: Pool<HeapMemory>,
     out: Outbox,
     pipeline: Pipeline,
@@ -73,6 +75,8 @@ fn port(id: u16, device: DeviceId, vlan: Option<u16>) -> Option<Arc<PortEntry>> 
         vlan,
         domain: DomainId(0),
         lock: None,
+        ips: Box::new([]),
+        learn: Some(4),
         checksum: ChecksumMode::Auto,
         storm: None,
         max_frame: 1514,
@@ -97,6 +101,9 @@ impl Bed {
             },
             sources: [NextHopId(0), NextHopId(1)].into_iter().collect(),
             pass_tags: false,
+            group: None,
+            suppress: true,
+            miss_events: true,
             counters: counters(),
         };
         let device = |id, role| {
@@ -134,9 +141,17 @@ impl Bed {
             let host = HostMac::new(mac(host)).expect("unicast");
             macs.insert(DomainId(0), host, place).expect("there is room");
         }
+        // One host that ARP and ND are answered for, so that answers are made too.
+        let mut neighbors = NeighborTable::new(4);
+        let known = Neighbor::host(HostMac::new(mac(3)).expect("unicast"));
+        for ip in ["192.0.2.3", "2001:db8:1::3"] {
+            let ip = ip.parse().expect("an address");
+            neighbors.insert(DomainId(0), ip, known).expect("there is room");
+        }
         Self {
             snapshot,
             macs,
+            neighbors,
             pool: memory_pools(1, FRAMES, 2048).remove(0),
             out: Outbox::new(3),
             pipeline: Pipeline::new(WorkerId(0)),
@@ -157,9 +172,11 @@ impl Bed {
         let mut burst = Vec::new();
         let reader = self.macs.reader();
         incoming.receive(&mut self.pool, &mut burst);
-        let tables = Tables { snapshot: &self.snapshot, macs: &reader };
+        let hosts = self.neighbors.reader();
+        let tables = Tables { snapshot: &self.snapshot, macs: &reader, neighbors: &hosts };
         self.pipeline.burst(tables, 1, device, &mut burst, &mut self.pool, &mut self.out);
         assert!(burst.is_empty());
+        while self.pipeline.next_notice().is_some() {}
         while let Some((to, mut queue)) = self.out.take_busy() {
             assert!(device != UNDERLAY || to != UNDERLAY, "split horizon");
             let mut port = MemoryPort::new();
