@@ -21,6 +21,7 @@ pub mod notice;
 pub mod outbox;
 mod overlay;
 pub mod pipeline;
+mod replicate;
 mod suppress;
 mod tally;
 mod tenant;

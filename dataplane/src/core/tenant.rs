@@ -1,7 +1,7 @@
 //! Frames from tenants: the only ones that can be encapsulated.
 //!
 //! ```text
-//! admit: port, guard, checksum, classify, hash -> TenantFrame -> forward: unicast or flood
+//! admit: port, guard, checksum, classify, hash -> TenantFrame -> forward: unicast, or flood (replicate.rs)
 //! ```
 
 use super::classify::Packet;
@@ -24,10 +24,10 @@ use crate::wire::{ethernet, vlan};
 /// A frame from a tenant, checked, without its port's VLAN tag.
 #[derive(Debug)]
 pub(super) struct TenantFrame {
-    frame: Frame,
-    packet: Packet,
-    flow: u64,
-    port: PortId,
+    pub(super) frame: Frame,
+    pub(super) packet: Packet,
+    pub(super) flow: u64,
+    pub(super) port: PortId,
 }
 
 /// An encapsulated frame of a tenant. Nothing else can be sent to the underlay.
@@ -42,7 +42,7 @@ impl Leaving for UnderlayFrame {
 
 /// Where a frame goes.
 #[derive(Debug, Clone, Copy)]
-enum Target<'t> {
+pub(super) enum Target<'t> {
     Port(Exit<'t>),
     Hop(&'t NextHop, &'t Path),
 }
@@ -182,41 +182,10 @@ impl TenantFrame {
         }
     }
 
-    /// Sends the frame to every member of the domain but its own port: copies first, the frame itself last.
-    fn flood<'t, M: FrameMemory>(self, turn: &mut Turn<'t, '_, M>, domain: &'t Domain, unicast: bool) {
-        let mut waiting = None;
-        let mut receivers = 0;
-        let mut answer = unicast;
-        for hop in &domain.flood.next_hops {
-            receivers += 1;
-            match self.find_hop(turn, *hop, domain, answer) {
-                Some(target) => self.send_copy(turn, waiting.replace(target), domain),
-                // One frame has one answer, however many paths are too narrow for it.
-                None => answer = false,
-            }
-        }
-        for port in domain.flood.ports.iter().filter(|port| **port != self.port) {
-            receivers += 1;
-            if let Some(exit) = Exit::find(turn, *port, domain, self.frame.len()) {
-                self.send_copy(turn, waiting.replace(Target::Port(exit)), domain);
-            }
-        }
-        match waiting {
-            Some(last) => self.send(turn, last, domain),
-            None => {
-                if receivers == 0 {
-                    let port = turn.snapshot.ports.port(self.port);
-                    turn.count(Reason::NoReceiver, Blame { port, domain: Some(domain), hop: None });
-                }
-                turn.pool.give(self.frame);
-            }
-        }
-    }
-
     /// Finds the path to a VTEP for this frame. `None`: the drop has been counted, and, if `answer`, the tenant told
     /// when its packet is too long.
     #[inline]
-    fn find_hop<'t, M: FrameMemory>(
+    pub(super) fn find_hop<'t, M: FrameMemory>(
         &self,
         turn: &mut Turn<'t, '_, M>,
         id: NextHopId,
@@ -243,24 +212,13 @@ impl TenantFrame {
         None
     }
 
-    fn send_copy<'t, M: FrameMemory>(
-        &self,
+    #[inline]
+    pub(super) fn send<'t, M: FrameMemory>(
+        self,
         turn: &mut Turn<'t, '_, M>,
-        target: Option<Target<'t>>,
+        target: Target<'t>,
         domain: &'t Domain,
     ) {
-        let Some(target) = target else { return };
-        match turn.copy(&self.frame) {
-            Some(frame) => Self { frame, ..*self }.send(turn, target, domain),
-            None => {
-                let port = turn.snapshot.ports.port(self.port);
-                turn.count(Reason::NoFrame, Blame { port, domain: Some(domain), hop: None });
-            }
-        }
-    }
-
-    #[inline]
-    fn send<'t, M: FrameMemory>(self, turn: &mut Turn<'t, '_, M>, target: Target<'t>, domain: &'t Domain) {
         match target {
             Target::Port(exit) => LocalFrame::new(self.frame).deliver(turn, exit),
             Target::Hop(hop, path) => self.encapsulate(turn, hop, path, domain),
