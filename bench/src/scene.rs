@@ -113,6 +113,7 @@ fn ports() -> PortTable {
             name: name.to_owned(),
             role,
             software: false,
+            multi_buffer: true,
             sender,
             counters: counters(),
         }))

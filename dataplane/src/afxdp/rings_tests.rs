@@ -2,11 +2,12 @@
 //! wrong descriptors and sockets that are closed and opened again; then every chunk is counted.
 
 use super::fake::FakeRing;
-use super::ledger::{Ledger, Owner};
+use super::ledger::Owner;
 use super::ring::{Consumer, Producer};
-use super::rings::Rings;
+use super::rings::{Held, Rings};
 use super::umem::{HugePages, Umem, UmemConfig, UmemMemory};
 use crate::core::frame::{BURST, Frame, FrameMemory, Pool};
+use crate::port::Refused;
 use libc::xdp_desc;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -40,7 +41,7 @@ struct Kernel {
 
 type FakeRings = Rings<FakeRing<xdp_desc>, FakeRing<u64>>;
 
-fn socket(owner: Owner, ledger: &Arc<Ledger>, random: &mut Random) -> (FakeRings, Kernel) {
+fn socket(owner: Owner, umem: &Umem, random: &mut Random) -> (FakeRings, Kernel) {
     let start = (random.below(1 << 32)) as u32;
     let (rx, tx) = (FakeRing::new(128, start), FakeRing::new(128, !start));
     let (fill, completion) = (FakeRing::new(256, start ^ 0xff), FakeRing::new(128, start / 3));
@@ -56,10 +57,13 @@ fn socket(owner: Owner, ledger: &Arc<Ledger>, random: &mut Random) -> (FakeRings
         tx: Producer::new(tx),
         fill: Producer::new(fill),
         completion: Consumer::new(completion),
-        ledger: Arc::clone(ledger),
+        ledger: Arc::clone(umem.ledger()),
+        chains: Arc::clone(umem.chains()),
         owner,
         chunk_size: CHUNK,
-        bad: 0,
+        multi_buffer: true,
+        held: Held::new(CHUNKS),
+        refused: Refused::default(),
     };
     (rings, kernel)
 }
@@ -86,7 +90,7 @@ impl World {
         let umem = Umem::new(config).unwrap();
         let mut random = Random(0x5eed_cafe_f00d_1234);
         let owner = |number| Owner::new(number).unwrap();
-        let sockets = (0..SOCKETS).map(|i| socket(owner(i), umem.ledger(), &mut random)).collect();
+        let sockets = (0..SOCKETS).map(|i| socket(owner(i), &umem, &mut random)).collect();
         let pools = umem.pools(2).unwrap();
         let waiting = (0..SOCKETS).map(|_| Vec::new()).collect();
         Self {
@@ -219,16 +223,16 @@ impl World {
     /// The interface is deleted: what its rings and its device held comes back.
     fn reopen(&mut self, which: usize) {
         let owner = self.sockets[which].0.owner;
-        self.noticed += self.sockets[which].0.bad + self.unread_lies(which);
+        self.noticed += self.sockets[which].0.refused.bad_descriptors + self.unread_lies(which);
         self.umem.ledger().take_back_all(owner, |frame| self.pools[which % 2].give(frame));
-        self.sockets[which] = socket(owner, self.umem.ledger(), &mut self.random);
+        self.sockets[which] = socket(owner, &self.umem, &mut self.random);
     }
 
     /// Wrong descriptors that still lie in the rings of a socket: read, as the worker would have.
     fn unread_lies(&mut self, which: usize) -> u64 {
         let pool = &mut self.pools[which % 2];
         let rings = &mut self.sockets[which].0;
-        let before = rings.bad;
+        let before = rings.refused.bad_descriptors;
         let mut burst = Vec::new();
         // Two bursts and some wrong ones fill the rx ring.
         (0..4).for_each(|_| {
@@ -236,7 +240,7 @@ impl World {
         });
         rings.reap(pool);
         burst.into_iter().for_each(|frame| pool.give(frame));
-        rings.bad - before
+        rings.refused.bad_descriptors - before
     }
 }
 

@@ -44,28 +44,36 @@ struct Outer<'a> {
     zero_checksum: bool,
 }
 
-/// Reads and checks all outer headers of `packet`.
+/// Reads and checks all outer headers of a packet of `len` bytes whose first ones are `packet`. `sum` adds up a range of
+/// it.
 #[inline]
-pub(super) fn parse(packet: &[u8], settings: &Settings) -> Result<Tunnelled, Reason> {
+pub(super) fn parse(
+    packet: &[u8],
+    len: usize,
+    settings: &Settings,
+    sum: impl FnOnce(Range<usize>) -> Sum,
+) -> Result<Tunnelled, Reason> {
     let (ethertype, at) = vlan::skip(packet).ok_or(Reason::OuterTruncated)?;
     let outer = match ethertype {
-        ethernet::IPV4 => parse_v4(packet, at, settings)?,
-        ethernet::IPV6 => parse_v6(packet, at, settings)?,
+        ethernet::IPV4 => parse_v4(packet, at, len, settings)?,
+        ethernet::IPV6 => parse_v6(packet, at, len, settings)?,
         _ => return Err(Reason::NotOurs),
     };
-    let datagram = &packet[outer.datagram.clone()];
+    let datagram = packet.get(outer.datagram.start..).ok_or(Reason::OuterTruncated)?;
+    let datagram_len = outer.datagram.len();
+    let datagram = &datagram[..datagram_len.min(datagram.len())];
     let header = Udp::parse(datagram).ok_or(Reason::OuterTruncated)?;
     if header.destination_port() != settings.udp_port {
         return Err(Reason::NotOurs);
     }
     // Bytes behind the UDP length are covered by no checksum, and no VTEP sends any.
-    if header.len() != datagram.len() {
+    if header.len() != datagram_len {
         return Err(Reason::OuterUdp);
     }
     let right = if header.has_no_checksum() {
         outer.zero_checksum
     } else {
-        Sum::new().pseudo_header(outer.addresses, udp::PROTOCOL, datagram.len()).bytes(datagram).is_right()
+        sum(outer.datagram.clone()).pseudo_header(outer.addresses, udp::PROTOCOL, datagram_len).is_right()
     };
     if !right {
         return Err(Reason::OuterUdpChecksum);
@@ -77,19 +85,18 @@ pub(super) fn parse(packet: &[u8], settings: &Settings) -> Result<Tunnelled, Rea
     if settings.strict_reserved && vxlan.has_reserved_bits() {
         return Err(Reason::VxlanReserved);
     }
-    let start = outer.datagram.start;
-    let inner = start + udp::LEN + vxlan::LEN..start + datagram.len();
+    let inner = outer.datagram.start + udp::LEN + vxlan::LEN..outer.datagram.end;
     Ok(Tunnelled { source: outer.source, group: outer.group, tos: outer.tos, vni: vxlan.vni(), inner })
 }
 
 #[inline]
-fn parse_v4<'a>(packet: &'a [u8], at: usize, settings: &Settings) -> Result<Outer<'a>, Reason> {
+fn parse_v4<'a>(packet: &'a [u8], at: usize, len: usize, settings: &Settings) -> Result<Outer<'a>, Reason> {
     let bytes = &packet[at..];
     let header = Ipv4::parse(bytes).ok_or(Reason::OuterTruncated)?;
     let total = header.total_len();
     let sound = header.version() == 4
         && header.header_len() == ipv4::LEN
-        && (ipv4::LEN..=bytes.len()).contains(&total)
+        && (ipv4::LEN..=len - at).contains(&total)
         && header.checksum_is_right();
     if !sound {
         return Err(Reason::OuterIp);
@@ -113,11 +120,11 @@ fn parse_v4<'a>(packet: &'a [u8], at: usize, settings: &Settings) -> Result<Oute
 }
 
 #[inline]
-fn parse_v6<'a>(packet: &'a [u8], at: usize, settings: &Settings) -> Result<Outer<'a>, Reason> {
+fn parse_v6<'a>(packet: &'a [u8], at: usize, len: usize, settings: &Settings) -> Result<Outer<'a>, Reason> {
     let bytes = &packet[at..];
     let header = Ipv6::parse(bytes).ok_or(Reason::OuterTruncated)?;
     let total = ipv6::LEN + header.payload_len();
-    if header.version() != 6 || total > bytes.len() {
+    if header.version() != 6 || total > len - at {
         return Err(Reason::OuterIp);
     }
     match header.next_header() {

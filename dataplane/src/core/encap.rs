@@ -25,19 +25,28 @@ pub(super) struct Variable {
     pub(super) no_udp6_checksum: bool,
 }
 
-/// Writes the header to the front of `packet`; the inner frame already stands behind it.
+/// What follows the first chunk of a packet.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Beyond {
+    /// Bytes.
+    pub(super) len: usize,
+    /// Their sum. Only for packets with a UDP checksum.
+    pub(super) sum: Sum,
+}
+
+/// Writes the header to the front of `packet`; the inner frame already stands behind it, and goes on `beyond` it.
 ///
 /// # Panics
 /// If `packet` is shorter than the header.
 #[inline]
-pub(super) fn write(packet: &mut [u8], header: &OuterHeader, variable: Variable) {
+pub(super) fn write(packet: &mut [u8], beyond: Beyond, header: &OuterHeader, variable: Variable) {
     copy_header(packet, header.bytes());
     let ip = header.ip_offset();
     let packet = &mut packet[ip..];
     if header.is_v6() {
-        write_v6(packet, header, variable);
+        write_v6(packet, beyond, header, variable);
     } else {
-        write_v4(packet, header, variable);
+        write_v4(packet, beyond.len, header, variable);
     }
 }
 
@@ -57,9 +66,9 @@ fn copy_header(to: &mut [u8], header: &[u8]) {
 }
 
 #[inline]
-fn write_v4(packet: &mut [u8], header: &OuterHeader, variable: Variable) {
+fn write_v4(packet: &mut [u8], beyond: usize, header: &OuterHeader, variable: Variable) {
     const LEN: usize = ipv4::LEN + udp::LEN + vxlan::LEN;
-    let total = packet.len() as u16;
+    let total = (packet.len() + beyond) as u16;
     let front: &mut [u8; LEN] = packet.first_chunk_mut().expect("the header has just been copied here");
     let mut sum = header.sum() + u32::from(total) + u32::from(variable.tos);
     front[1] = variable.tos;
@@ -76,8 +85,8 @@ fn write_v4(packet: &mut [u8], header: &OuterHeader, variable: Variable) {
 }
 
 #[inline]
-fn write_v6(packet: &mut [u8], header: &OuterHeader, variable: Variable) {
-    let payload = packet.len() - ipv6::LEN;
+fn write_v6(packet: &mut [u8], beyond: Beyond, header: &OuterHeader, variable: Variable) {
+    let payload = packet.len() + beyond.len - ipv6::LEN;
     put16(packet, 4, payload as u16);
     ipv6::set_traffic_class(packet, variable.tos);
     let datagram = &mut packet[ipv6::LEN..];
@@ -87,7 +96,9 @@ fn write_v6(packet: &mut [u8], header: &OuterHeader, variable: Variable) {
         let sum = header.sum();
         let pseudo =
             Sum::new().word(sum as u16).word((sum >> 16) as u16).pseudo_header(&[], udp::PROTOCOL, payload);
-        let checksum = pseudo.bytes(datagram).checksum();
+        let sum = pseudo.bytes(datagram);
+        let sum = if beyond.len == 0 { sum } else { sum.then(beyond.sum, datagram.len() % 2 == 1) };
+        let checksum = sum.checksum();
         put16(datagram, udp::CHECKSUM, udp::never_zero(checksum));
     }
 }

@@ -47,7 +47,10 @@ pub(super) fn hash(frame: &[u8], packet: Packet) -> u64 {
 fn ports(frame: &[u8], packet: Packet) -> u64 {
     let has_ports =
         matches!(packet.protocol, tcp::PROTOCOL | udp::PROTOCOL | SCTP) && packet.part == Part::Whole;
-    match packet.transport_range().and_then(|range| frame[range].first_chunk()) {
+    match packet
+        .transport_range()
+        .and_then(|range| frame.get(range.start..range.end.min(frame.len()))?.first_chunk())
+    {
         Some(ports) if has_ports => u64::from(u32::from_le_bytes(*ports)) << 8 | u64::from(packet.protocol),
         _ => 0,
     }

@@ -2,6 +2,13 @@
 //!
 //! A [`Frame`] is a token: it can't be cloned or made from nothing, so whoever has it is the only one who may touch
 //! its chunk. Chunks that the kernel has (fill, receive, transmit, completion rings) have no token.
+//!
+//! A frame that is longer than a chunk goes on in others ([`super::chain`]). All headers lie in the first one: a device
+//! fills each before it begins the next. What a stage reads or changes are therefore the bytes of the first chunk.
+
+use super::chain::{Chains, Piece};
+use crate::wire::checksum::Sum;
+use std::ops::Range;
 
 /// Bytes before the frame in a fresh chunk: the kernel's `XDP_PACKET_HEADROOM` (include/uapi/linux/bpf.h). The
 /// longest outer header (Ethernet + 802.1Q + IPv6 + UDP + VXLAN = 74 bytes) fits three times.
@@ -15,12 +22,16 @@ pub const BURST: usize = 64;
 #[error("outside of the frame's chunk")]
 pub struct OutOfChunk;
 
-/// Sole ownership of one chunk of a memory area, and where in it the frame lies.
+/// Sole ownership of one chunk of a memory area, and where in it the frame lies; and a hold on the chunks that it goes
+/// on in, if it does.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Frame {
     chunk: u32,
     start: u16,
+    /// Bytes in the first chunk.
     len: u16,
+    /// Bytes in those that follow.
+    rest: u16,
 }
 
 impl Frame {
@@ -28,10 +39,10 @@ impl Frame {
     /// descriptor of the kernel. `start + len` must lie inside the chunk.
     #[inline]
     pub(crate) const fn new(chunk: u32, start: u16, len: u16) -> Self {
-        Self { chunk, start, len }
+        Self { chunk, start, len, rest: 0 }
     }
 
-    /// The chunk's number.
+    /// The first chunk's number.
     #[inline]
     #[must_use]
     pub const fn chunk(&self) -> u32 {
@@ -45,18 +56,44 @@ impl Frame {
         self.start
     }
 
-    /// Length in bytes.
+    /// Length in bytes, over all chunks.
     #[inline]
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.len as usize
+        self.len as usize + self.rest as usize
     }
 
     /// True when no byte is left.
     #[inline]
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
+    }
+
+    /// True when it goes on in other chunks.
+    #[inline]
+    #[must_use]
+    pub const fn is_chained(&self) -> bool {
+        self.rest != 0
+    }
+
+    /// Bytes in the chunks behind the first.
+    #[inline]
+    pub(crate) const fn rest(&self) -> usize {
+        self.rest as usize
+    }
+
+    /// What lies in the first chunk.
+    #[inline]
+    #[must_use]
+    pub const fn first(&self) -> Piece {
+        Piece::new(self.chunk, self.start, self.len)
+    }
+
+    /// Says that `bytes` more follow, at most [`super::chain::MAX_LEN`] in all.
+    #[inline]
+    pub(super) const fn extend(&mut self, bytes: usize) {
+        self.rest += bytes as u16;
     }
 
     /// Grows the frame by `bytes` at its front, into the headroom.
@@ -78,7 +115,7 @@ impl Frame {
     /// Removes `bytes` at the front.
     ///
     /// # Errors
-    /// [`OutOfChunk`] when the frame is shorter; the frame is unchanged.
+    /// [`OutOfChunk`] when there are fewer in the first chunk; the frame is unchanged.
     #[inline]
     pub const fn trim_front(&mut self, bytes: u16) -> Result<(), OutOfChunk> {
         match self.len.checked_sub(bytes) {
@@ -91,21 +128,13 @@ impl Frame {
         }
     }
 
-    /// Shortens the frame to `len` bytes; a longer `len` changes nothing.
-    #[inline]
-    pub fn truncate(&mut self, len: usize) {
-        if len < self.len() {
-            self.len = len as u16;
-        }
-    }
-
-    /// Lays the frame anew in its chunk.
+    /// Lays a frame of one chunk anew in it.
     ///
     /// # Errors
-    /// [`OutOfChunk`] when it would leave a chunk of `chunk_size` bytes; the frame is unchanged.
+    /// [`OutOfChunk`] when it would leave a chunk of `chunk_size` bytes, or goes on in others; the frame is unchanged.
     #[inline]
     pub fn place(&mut self, start: u16, len: usize, chunk_size: usize) -> Result<(), OutOfChunk> {
-        if usize::from(start).checked_add(len).is_none_or(|end| end > chunk_size) {
+        if self.is_chained() || usize::from(start).checked_add(len).is_none_or(|end| end > chunk_size) {
             return Err(OutOfChunk);
         }
         self.start = start;
@@ -119,21 +148,65 @@ pub trait FrameMemory {
     /// Bytes in each chunk.
     fn chunk_size(&self) -> usize;
 
-    /// The bytes of the frame.
+    /// How frames go on from chunk to chunk.
+    fn chains(&self) -> &Chains;
+
+    /// The bytes of the frame in its first chunk.
     fn bytes<'a>(&'a self, frame: &'a Frame) -> &'a [u8];
 
-    /// The bytes of the frame, to change.
+    /// The bytes of the frame in its first chunk, to change. Nobody else has that chunk.
     fn bytes_mut<'a>(&'a mut self, frame: &'a mut Frame) -> &'a mut [u8];
 
-    /// The bytes of two frames: one to read, one to write.
-    fn pair<'a>(&'a mut self, from: &'a Frame, to: &'a mut Frame) -> (&'a [u8], &'a mut [u8]);
+    /// The bytes of `piece`, one of those that `of` consists of.
+    fn piece<'a>(&'a self, of: &'a Frame, piece: Piece) -> &'a [u8];
+
+    /// The bytes of `piece`, one of those that `from` consists of, to read; and those of another frame's first chunk,
+    /// to write.
+    fn pair<'a>(&'a mut self, from: &'a Frame, piece: Piece, to: &'a mut Frame) -> (&'a [u8], &'a mut [u8]);
+
+    /// Copies the whole frame to the front of `to`, as far as there is room.
+    fn read(&self, frame: &Frame, to: &mut [u8]) {
+        let pieces = std::iter::once(frame.first()).chain(self.chains().rest(frame));
+        let mut to = to;
+        for piece in pieces {
+            let bytes = self.piece(frame, piece);
+            let (now, later) = to.split_at_mut(bytes.len().min(to.len()));
+            now.copy_from_slice(&bytes[..now.len()]);
+            to = later;
+        }
+    }
+
+    /// The sum of the bytes `range` of the frame, over all its chunks; what lies beyond its end counts as zero.
+    #[inline]
+    fn sum(&self, frame: &Frame, range: Range<usize>) -> Sum {
+        let head = self.bytes(frame);
+        let sum = Sum::new().bytes(&head[range.start.min(head.len())..range.end.min(head.len())]);
+        if range.end <= head.len() { sum } else { sum_on(self, frame, sum, range) }
+    }
+}
+
+/// Goes on with [`FrameMemory::sum`] behind the first chunk.
+#[cold]
+fn sum_on<M: FrameMemory + ?Sized>(memory: &M, frame: &Frame, mut sum: Sum, range: Range<usize>) -> Sum {
+    let mut at = frame.first().len();
+    for piece in memory.chains().rest(frame) {
+        let bytes = memory.piece(frame, piece);
+        let from = range.start.saturating_sub(at).min(bytes.len());
+        let to = range.end.saturating_sub(at).min(bytes.len());
+        if from < to {
+            let is_odd = (at + from - range.start) % 2 == 1;
+            sum = sum.then(Sum::new().bytes(&bytes[from..to]), is_odd);
+        }
+        at += bytes.len();
+    }
+    sum
 }
 
 /// A worker's free chunks. Chunks whose home is another worker's pool are kept apart, to be sent home.
 #[derive(Debug)]
 pub struct Pool<M> {
     memory: M,
-    home: std::ops::Range<u32>,
+    home: Range<u32>,
     free: Vec<u32>,
     strays: Vec<u32>,
 }
@@ -141,7 +214,7 @@ pub struct Pool<M> {
 impl<M: FrameMemory> Pool<M> {
     /// A pool that owns the chunks `home` of `memory`, all of them free. The caller vouches that nobody else has them:
     /// ranges of pools over one area must not overlap.
-    pub(crate) fn new(memory: M, home: std::ops::Range<u32>) -> Self {
+    pub(crate) fn new(memory: M, home: Range<u32>) -> Self {
         let total = home.len();
         let free = home.clone().rev().collect();
         // Room for chunks that other workers own, so that giving back never allocates.
@@ -167,15 +240,61 @@ impl<M: FrameMemory> Pool<M> {
         self.free.pop().map(|chunk| Frame::new(chunk, HEADROOM, 0))
     }
 
-    /// Takes a frame's chunk back.
+    /// Takes a frame's chunks back: those that no other frame ends in.
     #[inline]
     pub fn give(&mut self, frame: Frame) {
-        let Frame { chunk, .. } = frame;
-        if self.home.contains(&chunk) {
-            self.free.push(chunk);
-        } else {
-            self.strays.push(chunk);
+        if frame.is_chained() {
+            self.give_rest(&frame);
         }
+        self.give_chunk(frame.chunk);
+    }
+
+    /// Shortens a frame to `len` bytes; a longer `len` changes nothing. Chunks that it no longer goes on in are taken back.
+    #[inline]
+    pub fn truncate(&mut self, frame: &mut Frame, len: usize) {
+        if frame.is_chained() {
+            self.cut_rest(frame, len.saturating_sub(frame.first().len()));
+        }
+        if len < frame.first().len() {
+            frame.len = len as u16;
+        }
+    }
+
+    #[cold]
+    fn give_rest(&mut self, frame: &Frame) {
+        let Self { memory, home, free, strays } = self;
+        let chains = memory.chains();
+        for piece in chains.rest(frame).filter(|piece| chains.release(piece.chunk(), 1)) {
+            sort(home, free, strays, piece.chunk());
+        }
+    }
+
+    /// Leaves `keep` bytes behind the first chunk.
+    #[cold]
+    fn cut_rest(&mut self, frame: &mut Frame, keep: usize) {
+        let Self { memory, home, free, strays } = self;
+        let chains = memory.chains();
+        let mut at = 0;
+        for piece in chains.rest(frame) {
+            if at >= keep && chains.release(piece.chunk(), 1) {
+                sort(home, free, strays, piece.chunk());
+            }
+            at += piece.len();
+        }
+        frame.rest = at.min(keep) as u16;
+    }
+
+    /// Gives up the hold of `times` frames on a chunk that they ended in.
+    #[inline]
+    pub(crate) fn release(&mut self, chunk: u32, times: u32) {
+        if self.memory.chains().release(chunk, times) {
+            self.give_chunk(chunk);
+        }
+    }
+
+    #[inline]
+    fn give_chunk(&mut self, chunk: u32) {
+        sort(&self.home, &mut self.free, &mut self.strays, chunk);
     }
 
     /// How many chunks are free here.
@@ -205,6 +324,16 @@ impl<M: FrameMemory> Pool<M> {
     }
 }
 
+/// Puts a free chunk where it belongs.
+#[inline]
+fn sort(home: &Range<u32>, free: &mut Vec<u32>, strays: &mut Vec<u32>, chunk: u32) {
+    if home.contains(&chunk) {
+        free.push(chunk);
+    } else {
+        strays.push(chunk);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,8 +350,5 @@ mod tests {
         assert!(frame.is_empty());
         assert_eq!(frame.place(2000, 100, 2048), Err(OutOfChunk));
         frame.place(1948, 100, 2048).unwrap();
-        frame.truncate(10);
-        frame.truncate(20);
-        assert_eq!(frame.len(), 10);
     }
 }

@@ -48,9 +48,11 @@ impl OverlayFrame {
     ) -> Result<(Option<NextHopId>, MacAddr, crate::addr::DomainId), Reason> {
         let snapshot = turn.snapshot;
         if turn.device.software {
-            checksum::complete_tunnelled(turn.pool.memory_mut().bytes_mut(frame));
+            checksum::complete_tunnelled(turn.pool.memory_mut(), frame);
         }
-        let tunnelled = decap::parse(turn.pool.memory().bytes(frame), &snapshot.settings)?;
+        let memory = turn.pool.memory();
+        let (packet, len) = (memory.bytes(frame), frame.len());
+        let tunnelled = decap::parse(packet, len, &snapshot.settings, |range| memory.sum(frame, range))?;
         let domain = snapshot.vnis.by_vni(tunnelled.vni).ok_or(Reason::UnknownVni)?;
         blame.domain = Some(domain);
         if tunnelled.group.is_some() && tunnelled.group != domain.group.map(VtepAddr::get) {
@@ -62,7 +64,7 @@ impl OverlayFrame {
             return Err(Reason::UnknownVtep);
         }
         blame.hop = from.and_then(|from| snapshot.next_hops.get(from));
-        frame.truncate(tunnelled.inner.end);
+        turn.pool.truncate(frame, tunnelled.inner.end);
         frame.trim_front(tunnelled.inner.start as u16).map_err(|_| Reason::OuterTruncated)?;
         turn.from_domain.add(domain.counters.row(turn.worker), frame.len());
         if let Some(hop) = blame.hop {

@@ -5,7 +5,7 @@
 //! ```
 
 use super::classify::Packet;
-use super::encap::{self, Variable};
+use super::encap::{self, Beyond, Variable};
 use super::frame::{Frame, FrameMemory};
 use super::local::{Exit, LocalFrame};
 use super::notice::{NEWS_NS, Notice};
@@ -18,6 +18,7 @@ use crate::table::mac::{Destination, MacKey};
 use crate::table::nexthop::{NextHop, Path};
 use crate::table::port::{PortEntry, Role};
 use crate::table::vni::Domain;
+use crate::wire::checksum::Sum;
 use crate::wire::ethernet::Ethernet;
 use crate::wire::{ethernet, vlan};
 
@@ -89,15 +90,16 @@ impl TenantFrame {
         };
         turn.from_port.add(port.counters.row(turn.worker), frame.len());
         let domain = turn.snapshot.vnis.domain(port.domain);
-        let bytes = turn.pool.memory_mut().bytes_mut(&mut frame);
+        let bytes = turn.pool.memory().bytes(&frame);
         let admitted = match domain {
             Some(domain) => guard::tenant(bytes, port, domain),
             None => Err(Reason::UnknownVni),
         };
         match admitted {
             Ok(destination) => {
-                let packet = Packet::of(bytes);
-                checksum::complete(bytes, packet, port.checksum);
+                let packet = Packet::of_first(bytes, frame.len());
+                checksum::complete(turn.pool.memory_mut(), &mut frame, 0, packet, port.checksum);
+                let bytes = turn.pool.memory().bytes(&frame);
                 let flow = flow::hash(bytes, packet);
                 let key = MacKey::new(port.domain, destination);
                 let looks = domain.filter(|domain| suppress::concerns(bytes, packet, port, domain));
@@ -251,10 +253,22 @@ impl TenantFrame {
             identification: *turn.identification,
             no_udp6_checksum: settings.udp6_zero_tx,
         };
-        encap::write(turn.pool.memory_mut().bytes_mut(&mut self.frame), &path.header, variable);
+        let beyond = self.beyond(turn, path.header.is_v6() && !settings.udp6_zero_tx);
+        encap::write(turn.pool.memory_mut().bytes_mut(&mut self.frame), beyond, &path.header, variable);
         if turn.queue(device, UnderlayFrame(self.frame), blame) {
             turn.to_domain.add(domain.counters.row(turn.worker), inner_len);
             turn.to_hop.add(hop.counters.row(turn.worker), inner_len);
         }
+    }
+
+    /// What follows the frame's first chunk.
+    #[inline]
+    fn beyond<M: FrameMemory>(&self, turn: &Turn<'_, '_, M>, with_sum: bool) -> Beyond {
+        if !self.frame.is_chained() {
+            return Beyond::default();
+        }
+        let (first, len) = (self.frame.first().len(), self.frame.len());
+        let sum = if with_sum { turn.pool.memory().sum(&self.frame, first..len) } else { Sum::new() };
+        Beyond { len: len - first, sum }
     }
 }

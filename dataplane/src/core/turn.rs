@@ -1,6 +1,7 @@
 //! One turn of the pipeline: what the stages of a burst share.
 
-use super::frame::{BURST, Frame, FrameMemory, Pool};
+use super::chain::{Assembly, MAX_CHUNKS, Piece};
+use super::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
 use super::limit::Limits;
 use super::notice::{NEWS_NS, Notice, Notices, STILL_THERE_NS};
 use super::outbox::Outbox;
@@ -126,15 +127,42 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
         }
     }
 
-    /// Copies a frame into a fresh chunk. `None` when there is none, or it is too small.
+    /// Copies a frame into fresh chunks, laid out like its own. `None` when there are not enough, or they are too small.
     pub(super) fn copy(&mut self, frame: &Frame) -> Option<Frame> {
+        let copy = self.copy_piece(frame, frame.first(), HEADROOM)?;
+        if frame.is_chained() { self.copy_rest(frame, copy) } else { Some(copy) }
+    }
+
+    #[cold]
+    fn copy_rest(&mut self, frame: &Frame, first: Frame) -> Option<Frame> {
+        let mut copy = Assembly::new(first);
+        let mut pieces = [None; MAX_CHUNKS];
+        pieces
+            .iter_mut()
+            .zip(self.pool.memory().chains().rest(frame))
+            .for_each(|(to, from)| *to = Some(from));
+        for piece in pieces.into_iter().flatten() {
+            let appended =
+                self.copy_piece(frame, piece, 0).map(|piece| copy.push(self.pool.memory().chains(), piece));
+            if appended != Some(Ok(())) {
+                appended.and_then(Result::err).into_iter().for_each(|piece| self.pool.give(piece));
+                self.pool.give(copy.finish());
+                return None;
+            }
+        }
+        Some(copy.finish())
+    }
+
+    /// Copies one piece of a frame to `start` in a fresh chunk.
+    #[inline]
+    fn copy_piece(&mut self, frame: &Frame, piece: Piece, start: u16) -> Option<Frame> {
         let mut copy = self.pool.take()?;
         let chunk_size = self.pool.memory().chunk_size();
-        if copy.place(copy.start(), frame.len(), chunk_size).is_err() {
+        if copy.place(start, piece.len(), chunk_size).is_err() {
             self.pool.give(copy);
             return None;
         }
-        let (from, to) = self.pool.memory_mut().pair(frame, &mut copy);
+        let (from, to) = self.pool.memory_mut().pair(frame, piece, &mut copy);
         to.copy_from_slice(from);
         Some(copy)
     }

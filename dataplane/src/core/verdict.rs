@@ -65,6 +65,8 @@ reasons! {
     // On the way out.
     NoReceiver "no-receiver" "nobody to flood to: the VNI has no remote VTEP and no other local port"
     PortMtu "port-mtu" "the frame is longer than the MTU of the tenant's interface"
+    TooLong "too-long" "a received frame fills more chunks than vtepd takes: the sender left its segmentation to an interface that doesn't do it"
+    SeveralChunks "several-chunks" "the frame spans several chunks, and the kernel takes only one a frame on the port to send on"
     NoFrame "no-frame" "no free UMEM frame for a copy"
     TxFull "tx-full" "the transmit queue is full"
     HandOffFull "hand-off-full" "the queue to the worker that owns the port is full"

@@ -22,7 +22,7 @@ use crate::core::outbox::Outbox;
 use crate::core::pipeline::{Pipeline, Tables};
 use crate::core::verdict::Reason;
 use crate::event::{Event, Events};
-use crate::port::Port;
+use crate::port::{Port, Refused};
 use crate::table::Snapshot;
 use crate::table::mac::MacReader;
 use crate::table::neighbor::NeighborReader;
@@ -114,8 +114,8 @@ struct Slot<P> {
     port: P,
     /// The last error that was reported, so that a lasting one is reported once.
     failed: Option<i32>,
-    /// Wrong descriptors that are counted already.
-    bad: u64,
+    /// What the port has refused and is counted already.
+    refused: Refused,
 }
 
 /// A worker and all that it owns.
@@ -293,10 +293,10 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
                 });
             }
             slot.failed = failed;
-            let bad = slot.port.bad_descriptors();
-            if bad != slot.bad {
-                count_drops(parts, slot.device, Reason::BadDescriptor, bad - slot.bad);
-                slot.bad = bad;
+            let refused = slot.port.refused();
+            if refused != slot.refused {
+                count_refused(parts, slot.device, slot.refused, refused);
+                slot.refused = refused;
             }
         }
     }
@@ -340,7 +340,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
                 errno: error.raw_os_error().unwrap_or(0),
             });
         }
-        self.slots.push(Slot { device, queue, port, failed: None, bad: 0 });
+        self.slots.push(Slot { device, queue, port, failed: None, refused: Refused::default() });
         self.find_own();
     }
 
@@ -403,6 +403,19 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
 fn drop_frame<M: FrameMemory, P>(parts: &mut Parts<M, P>, device: DeviceId, frame: Frame, reason: Reason) {
     count_drops(parts, device, reason, 1);
     parts.pool.give(frame);
+}
+
+/// Counts what a port has refused since it was asked last.
+#[cold]
+fn count_refused<M, P>(parts: &Parts<M, P>, device: DeviceId, before: Refused, now: Refused) {
+    let counts = [
+        (Reason::BadDescriptor, before.bad_descriptors, now.bad_descriptors),
+        (Reason::TooLong, before.too_long, now.too_long),
+        (Reason::SeveralChunks, before.several_chunks, now.several_chunks),
+    ];
+    for (reason, before, now) in counts {
+        count_drops(parts, device, reason, now - before);
+    }
 }
 
 fn count_drops<M, P>(parts: &Parts<M, P>, device: DeviceId, reason: Reason, frames: u64) {

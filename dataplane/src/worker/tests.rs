@@ -32,6 +32,7 @@ fn device(id: u16, counters: &Arc<Counters>) -> Option<Arc<Device>> {
         name: format!("tenant{id}"),
         role: Role::Access(PortId(id)),
         software: true,
+        multi_buffer: true,
         sender: Box::new([WorkerId(id), WorkerId(id)]),
         counters: counters.clone(),
     }))

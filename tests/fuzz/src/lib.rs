@@ -108,7 +108,15 @@ impl Bed {
         };
         let device = |id, role| {
             let sender = Box::new([WorkerId(0)]);
-            Some(Arc::new(Device { id, name: "fuzz".into(), role, software, sender, counters: counters() }))
+            Some(Arc::new(Device {
+                id,
+                name: "fuzz".into(),
+                role,
+                software,
+                multi_buffer: true,
+                sender,
+                counters: counters(),
+            }))
         };
         let snapshot = Snapshot {
             settings: Settings {

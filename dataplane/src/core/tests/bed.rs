@@ -64,6 +64,7 @@ fn device(id: u16, role: Role) -> Option<Arc<Device>> {
         name: format!("dev{}", id.0),
         role,
         software: false,
+        multi_buffer: true,
         sender,
         counters: counters(),
     }))
