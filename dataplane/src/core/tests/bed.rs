@@ -111,6 +111,8 @@ pub(super) struct Bed {
     pub(super) notices: Vec<Notice>,
     pub(super) pool: Pool<HeapMemory>,
     pub(super) now_ns: u64,
+    /// Bytes of a received frame in each chunk at most.
+    pub(super) piece: usize,
     out: Outbox,
     pipeline: Pipeline,
 }
@@ -162,6 +164,7 @@ impl Bed {
             notices: Vec::new(),
             pool: memory_pools(1, 256, 2048).remove(0),
             now_ns: 1,
+            piece: usize::MAX,
             out: Outbox::new(8),
             pipeline: Pipeline::new(WorkerId(0)),
         };
@@ -172,6 +175,22 @@ impl Bed {
         for n in 0..5 {
             bed.learn(0, 10 + n, Destination::NextHop(NextHopId(n.into())));
         }
+        bed
+    }
+
+    /// With paths and ports for frames of 9100 bytes, and chunks of `chunk` bytes.
+    pub(super) fn jumbo(chunk: usize) -> Self {
+        const LONGEST: u16 = 9100;
+        let mut bed = Self::new();
+        bed.pool = memory_pools(1, 512, chunk).remove(0);
+        (0..4).for_each(|id| bed.set_port(id, |port| port.max_frame = LONGEST));
+        let mut hops = NextHopTable::default();
+        for (id, hop) in (0..5).filter_map(|id| Some((id, bed.snapshot.next_hops.get(NextHopId(id))?))) {
+            let widen = |path: &Path| Path { max_frame: LONGEST, ..path.clone() };
+            let paths = hop.paths.iter().map(widen).collect();
+            hops.set(NextHopId(id), Some(Arc::new(NextHop { vtep: hop.vtep, paths, counters: counters() })));
+        }
+        bed.snapshot.next_hops = Arc::new(hops);
         bed
     }
 
@@ -213,6 +232,7 @@ impl Bed {
     ) -> Vec<(u16, Vec<u8>)> {
         let free = self.pool.available();
         let (mut incoming, mut sent) = (MemoryPort::new(), Vec::new());
+        incoming.set_piece(self.piece);
         frames.into_iter().for_each(|frame| incoming.inject(frame.as_ref()));
         let (macs, neighbors) = (self.macs.reader(), self.neighbors.reader());
         let mut burst = Vec::new();

@@ -1,6 +1,7 @@
 //! The pipeline as a whole, frames in and frames out.
 
 mod bed;
+mod chain;
 mod overlay;
 mod property;
 mod suppress;
