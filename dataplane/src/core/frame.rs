@@ -284,6 +284,16 @@ impl<M: FrameMemory> Pool<M> {
         frame.rest = at.min(keep) as u16;
     }
 
+    /// Gives up the holds of `times` frames on all chunks of one that is shared, first chunk and all.
+    pub(super) fn give_up(&mut self, frame: Frame, times: u32) {
+        let Self { memory, home, free, strays } = self;
+        let chains = memory.chains();
+        let all = std::iter::once(frame.first()).chain(chains.rest(&frame));
+        for piece in all.filter(|piece| chains.release(piece.chunk(), times)) {
+            sort(home, free, strays, piece.chunk());
+        }
+    }
+
     /// Gives up the hold of `times` frames on a chunk that they ended in.
     #[inline]
     pub(crate) fn release(&mut self, chunk: u32, times: u32) {

@@ -22,7 +22,7 @@ pub mod notice;
 pub mod outbox;
 mod overlay;
 pub mod pipeline;
-mod replicate;
+pub mod replicate;
 mod suppress;
 mod tally;
 mod tenant;

@@ -236,14 +236,28 @@ impl TenantFrame {
         path: &'t Path,
         domain: &'t Domain,
     ) {
-        let blame = Blame { port: None, domain: Some(domain), hop: Some(hop) };
         let inner_len = self.frame.len();
+        if self.frame.prepend(path.header.bytes().len() as u16).is_err() {
+            let blame = Blame { port: None, domain: Some(domain), hop: Some(hop) };
+            return turn.refuse(self.frame, Reason::BadDescriptor, blame);
+        }
+        let beyond = self.beyond(turn, path.header.is_v6() && !turn.snapshot.settings.udp6_zero_tx);
+        self.write_outer(turn, beyond, (hop, path), (domain, inner_len));
+    }
+
+    /// Writes the outer header to the front of the frame, where there is room for it, and sends it to the underlay.
+    #[inline]
+    pub(super) fn write_outer<'t, M: FrameMemory>(
+        mut self,
+        turn: &mut Turn<'t, '_, M>,
+        beyond: Beyond,
+        (hop, path): (&'t NextHop, &'t Path),
+        (domain, inner_len): (&'t Domain, usize),
+    ) {
+        let blame = Blame { port: None, domain: Some(domain), hop: Some(hop) };
         let Some(device) = turn.snapshot.ports.device(path.device) else {
             return turn.refuse(self.frame, Reason::PortDown, blame);
         };
-        if self.frame.prepend(path.header.bytes().len() as u16).is_err() {
-            return turn.refuse(self.frame, Reason::BadDescriptor, blame);
-        }
         let settings = &turn.snapshot.settings;
         *turn.identification = turn.identification.wrapping_add(1);
         let variable = Variable {
@@ -253,7 +267,6 @@ impl TenantFrame {
             identification: *turn.identification,
             no_udp6_checksum: settings.udp6_zero_tx,
         };
-        let beyond = self.beyond(turn, path.header.is_v6() && !settings.udp6_zero_tx);
         encap::write(turn.pool.memory_mut().bytes_mut(&mut self.frame), beyond, &path.header, variable);
         if turn.queue(device, UnderlayFrame(self.frame), blame) {
             turn.to_domain.add(domain.counters.row(turn.worker), inner_len);

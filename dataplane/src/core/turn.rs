@@ -5,6 +5,7 @@ use super::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
 use super::limit::Limits;
 use super::notice::{NEWS_NS, Notice, Notices, STILL_THERE_NS};
 use super::outbox::Outbox;
+use super::replicate::Floods;
 use super::tally::Tally;
 use super::verdict::Reason;
 use crate::addr::{HostMac, PortId, WorkerId};
@@ -43,6 +44,7 @@ pub(super) struct Turn<'t, 'p, M> {
     pub(super) pool: &'p mut Pool<M>,
     pub(super) limits: &'p mut Limits,
     pub(super) notices: &'p mut Notices,
+    pub(super) floods: &'p mut Floods,
     /// Source MACs of frames from ports that learn.
     pub(super) sources: &'p mut Vec<(PortId, MacKey)>,
     /// The next IPv4 identification, for packets that may be fragmented (RFC 6864).

@@ -1,8 +1,8 @@
 //! A worker: one pinned thread that moves frames between the queues it owns, run to completion.
 //!
 //! ```text
-//! turn:  commands -> refresh tables -> each port: receive, pipeline, send -> frames handed over by others -> wake
-//!        ports -> chunks sent home -> heartbeat
+//! turn:  commands -> refresh tables -> each port: receive, pipeline, send -> some copies of floods -> frames handed over
+//!        by others -> wake ports -> chunks sent home -> heartbeat
 //! ```
 //!
 //! A turn has no lock, no allocation and no log. When nothing was done for a while the worker sleeps in `epoll_wait`
@@ -187,6 +187,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         for place in 0..self.slots.len() {
             work += self.serve(place, now);
         }
+        work += self.replicate(now);
         work += self.take_over();
         self.wake_ports();
         self.exchange_chunks();
@@ -214,6 +215,18 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             parts.events.send(Event::Notice(notice));
         }
         self.dispatch();
+    }
+
+    /// Goes on with floods. Returns how many receivers were served.
+    fn replicate(&mut self, now: u64) -> usize {
+        let Self { parts, pipeline, outbox, .. } = self;
+        let snapshot = parts.snapshots.get();
+        let tables = Tables { snapshot, macs: &parts.macs, neighbors: &parts.neighbors };
+        let served = pipeline.replicate(tables, now, &mut parts.pool, outbox);
+        if served > 0 {
+            self.dispatch();
+        }
+        served
     }
 
     /// Takes over frames that other workers want sent on our queues.
@@ -396,6 +409,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         for slot in self.slots.drain(..) {
             slot.port.close(&mut self.parts.pool);
         }
+        self.pipeline.close(&mut self.parts.pool);
     }
 }
 

@@ -95,10 +95,7 @@ impl Bed {
         let domain = Domain {
             id: DomainId(0),
             vni: Vni::new(100).expect("24 bits"),
-            flood: FloodList {
-                next_hops: [NextHopId(0), NextHopId(1)].into(),
-                ports: [PortId(0), PortId(1)].into(),
-            },
+            flood: FloodList::new([0, 1].map(NextHopId), [0, 1].map(PortId)),
             sources: [NextHopId(0), NextHopId(1)].into_iter().collect(),
             pass_tags: false,
             group: None,
@@ -185,6 +182,7 @@ impl Bed {
         let tables = Tables { snapshot: &self.snapshot, macs: &reader, neighbors: &hosts };
         self.pipeline.burst(tables, 1, device, &mut burst, &mut self.pool, &mut self.out);
         assert!(burst.is_empty());
+        while self.pipeline.replicate(tables, 1, &mut self.pool, &mut self.out) > 0 {}
         while self.pipeline.next_notice().is_some() {}
         while let Some((to, mut queue)) = self.out.take_busy() {
             assert!(device != UNDERLAY || to != UNDERLAY, "split horizon");

@@ -4,6 +4,7 @@ mod bed;
 mod chain;
 mod overlay;
 mod property;
+mod replicate;
 mod suppress;
 mod tenant;
 mod too_big;
