@@ -92,6 +92,8 @@ impl Ledger {
 /// The chunks that several frames end in, and how many tx and completion entries of one socket name each.
 ///
 /// Such a chunk may be in several rings, and in user space, at once; [`crate::core::chain::Chains`] counts all its holders.
+/// A completion of a chunk that the socket doesn't have is noticed; which of several completions of one chunk is one too
+/// many can't be told.
 #[derive(Debug, Default)]
 pub(crate) struct Lent {
     /// By chunk. Zeroed memory, of which only the pages of lent chunks are ever there.
