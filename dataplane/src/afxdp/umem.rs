@@ -12,6 +12,7 @@ use super::port::{SocketId, Statistics};
 use super::socket::BindMode;
 use super::sys::{self, Mapping};
 use crate::core::frame::{Frame, FrameMemory, HEADROOM, Pool};
+use crate::table::mac::prefetch;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -95,6 +96,11 @@ impl FrameMemory for UmemMemory {
     fn bytes_mut<'a>(&'a mut self, frame: &'a mut Frame) -> &'a mut [u8] {
         // SAFETY: as in `bytes`; the token is borrowed exclusively.
         unsafe { std::slice::from_raw_parts_mut(self.at(frame).as_ptr(), frame.len()) }
+    }
+
+    #[inline]
+    fn prefetch(&self, frame: &Frame, before: usize) {
+        prefetch(self.at(frame).as_ptr().wrapping_sub(before));
     }
 
     #[inline]

@@ -8,36 +8,40 @@ use super::classify::{Packet, Part};
 use crate::table::port::ChecksumMode;
 use crate::wire::checksum::Sum;
 use crate::wire::{be16, put16, tcp, udp, vxlan};
+use std::ops::Range;
 
 /// Completes the checksum of `frame` if `mode` says so.
-#[inline]
+#[inline(always)]
 pub(super) fn complete(frame: &mut [u8], packet: Packet, mode: ChecksumMode) {
     if mode == ChecksumMode::Trust || packet.part != Part::Whole || packet.routed {
         return;
     }
-    let field = match packet.protocol {
-        tcp::PROTOCOL => tcp::CHECKSUM,
-        udp::PROTOCOL => udp::CHECKSUM,
+    let Some(Range { start, end }) = packet.transport_range() else { return };
+    let transport = &frame[start..end];
+    let (field, value, len) = match packet.protocol {
+        tcp::PROTOCOL if transport.len() >= tcp::LEN => {
+            (tcp::CHECKSUM, be16(transport, tcp::CHECKSUM), transport.len())
+        }
+        udp::PROTOCOL => match udp::Udp::parse(transport) {
+            Some(header) if (udp::LEN..=transport.len()).contains(&header.len()) => {
+                (udp::CHECKSUM, header.checksum(), header.len())
+            }
+            _ => return,
+        },
         _ => return,
     };
-    let Some(mut range) = packet.transport_range() else { return };
-    if packet.protocol == udp::PROTOCOL {
-        let Some(header) = udp::Udp::parse(&frame[range.clone()]) else { return };
-        if header.len() < udp::LEN || header.len() > range.len() {
-            return;
-        }
-        range.end = range.start + header.len();
-    } else if range.len() < tcp::LEN {
-        return;
+    let pseudo = Sum::new().pseudo_header(packet.addresses(frame), packet.protocol, len);
+    if mode == ChecksumMode::Complete || pseudo.folds_to(value) {
+        fill(&mut frame[start..start + len], field, pseudo, packet.protocol);
     }
-    let pseudo = Sum::new().pseudo_header(packet.addresses(frame), packet.protocol, range.len()).fold();
-    let transport = &mut frame[range];
-    if mode == ChecksumMode::Auto && be16(transport, field) != pseudo {
-        return;
-    }
-    put16(transport, field, pseudo);
+}
+
+/// Computes the checksum in place `field` of a transport header and its payload.
+#[inline(never)]
+fn fill(transport: &mut [u8], field: usize, pseudo: Sum, protocol: u8) {
+    put16(transport, field, pseudo.fold());
     let mut checksum = Sum::new().bytes(transport).checksum();
-    if packet.protocol == udp::PROTOCOL {
+    if protocol == udp::PROTOCOL {
         checksum = udp::never_zero(checksum);
     }
     put16(transport, field, checksum);

@@ -5,9 +5,9 @@
 //! ```
 
 use super::verdict::Reason;
-use crate::addr::VtepAddr;
 use crate::table::Settings;
 use crate::wire::checksum::Sum;
+use crate::wire::ethernet::Ethernet;
 use crate::wire::ipv4::Ipv4;
 use crate::wire::ipv6::Ipv6;
 use crate::wire::udp::Udp;
@@ -21,8 +21,8 @@ use std::ops::Range;
 pub(super) struct Tunnelled {
     /// Outer source address.
     pub(super) source: IpAddr,
-    /// The multicast group that it came to; `None`: it came to us alone.
-    pub(super) group: Option<IpAddr>,
+    /// It came to a multicast group, and not to us alone.
+    pub(super) to_group: bool,
     /// Outer DSCP and ECN.
     pub(super) tos: u8,
     /// VXLAN Network Identifier.
@@ -34,7 +34,7 @@ pub(super) struct Tunnelled {
 /// The outer IP header, checked.
 struct Outer<'a> {
     source: IpAddr,
-    group: Option<IpAddr>,
+    to_group: bool,
     tos: u8,
     /// Source and destination, for the pseudo-header.
     addresses: &'a [u8],
@@ -44,8 +44,18 @@ struct Outer<'a> {
     zero_checksum: bool,
 }
 
+/// Reads and checks all outer headers of `packet`, over IPv4 and without a tag; `None` for any other.
+#[inline(always)]
+pub(super) fn parse_plain_v4(packet: &[u8], settings: &Settings) -> Option<Result<Tunnelled, Reason>> {
+    if Ethernet::parse(packet)?.ethertype() != ethernet::IPV4 {
+        return None;
+    }
+    let outer = parse_v4(packet, ethernet::LEN, settings);
+    Some(outer.and_then(|outer| parse_datagram(packet, outer, settings)))
+}
+
 /// Reads and checks all outer headers of `packet`.
-#[inline]
+#[inline(never)]
 pub(super) fn parse(packet: &[u8], settings: &Settings) -> Result<Tunnelled, Reason> {
     let (ethertype, at) = vlan::skip(packet).ok_or(Reason::OuterTruncated)?;
     let outer = match ethertype {
@@ -53,6 +63,20 @@ pub(super) fn parse(packet: &[u8], settings: &Settings) -> Result<Tunnelled, Rea
         ethernet::IPV6 => parse_v6(packet, at, settings)?,
         _ => return Err(Reason::NotOurs),
     };
+    parse_datagram(packet, outer, settings)
+}
+
+/// The group that a packet came to, if it came to one.
+pub(super) fn group(packet: &[u8]) -> Option<IpAddr> {
+    let destination = match vlan::skip(packet)? {
+        (ethernet::IPV4, at) => IpAddr::V4(Ipv4::parse(&packet[at..])?.destination()),
+        (_, at) => IpAddr::V6(Ipv6::parse(&packet[at..])?.destination()),
+    };
+    destination.is_multicast().then_some(destination)
+}
+
+#[inline(always)]
+fn parse_datagram(packet: &[u8], outer: Outer<'_>, settings: &Settings) -> Result<Tunnelled, Reason> {
     let datagram = &packet[outer.datagram.clone()];
     let header = Udp::parse(datagram).ok_or(Reason::OuterTruncated)?;
     if header.destination_port() != settings.udp_port {
@@ -62,11 +86,8 @@ pub(super) fn parse(packet: &[u8], settings: &Settings) -> Result<Tunnelled, Rea
     if header.len() != datagram.len() {
         return Err(Reason::OuterUdp);
     }
-    let right = if header.has_no_checksum() {
-        outer.zero_checksum
-    } else {
-        Sum::new().pseudo_header(outer.addresses, udp::PROTOCOL, datagram.len()).bytes(datagram).is_right()
-    };
+    let right =
+        if header.has_no_checksum() { outer.zero_checksum } else { is_right(outer.addresses, datagram) };
     if !right {
         return Err(Reason::OuterUdpChecksum);
     }
@@ -79,10 +100,15 @@ pub(super) fn parse(packet: &[u8], settings: &Settings) -> Result<Tunnelled, Rea
     }
     let start = outer.datagram.start;
     let inner = start + udp::LEN + vxlan::LEN..start + datagram.len();
-    Ok(Tunnelled { source: outer.source, group: outer.group, tos: outer.tos, vni: vxlan.vni(), inner })
+    Ok(Tunnelled { source: outer.source, to_group: outer.to_group, tos: outer.tos, vni: vxlan.vni(), inner })
 }
 
-#[inline]
+#[inline(never)]
+fn is_right(addresses: &[u8], datagram: &[u8]) -> bool {
+    Sum::new().pseudo_header(addresses, udp::PROTOCOL, datagram.len()).bytes(datagram).is_right()
+}
+
+#[inline(always)]
 fn parse_v4<'a>(packet: &'a [u8], at: usize, settings: &Settings) -> Result<Outer<'a>, Reason> {
     let bytes = &packet[at..];
     let header = Ipv4::parse(bytes).ok_or(Reason::OuterTruncated)?;
@@ -98,13 +124,13 @@ fn parse_v4<'a>(packet: &'a [u8], at: usize, settings: &Settings) -> Result<Oute
         return Err(Reason::OuterFragment);
     }
     let (source, destination) = (header.source(), header.destination());
-    let group = heard(source, destination, settings.local_v4, destination.is_multicast())?;
+    let to_group = heard(source, destination, settings.local_v4, destination.is_multicast())?;
     if header.protocol() != udp::PROTOCOL {
         return Err(Reason::NotOurs);
     }
     Ok(Outer {
         source: source.into(),
-        group: group.map(IpAddr::V4),
+        to_group,
         tos: header.tos(),
         addresses: header.addresses(),
         datagram: at + ipv4::LEN..at + total,
@@ -127,10 +153,10 @@ fn parse_v6<'a>(packet: &'a [u8], at: usize, settings: &Settings) -> Result<Oute
         _ => return Err(Reason::NotOurs),
     }
     let (source, destination) = (header.source(), header.destination());
-    let group = heard(source, destination, settings.local_v6, destination.is_multicast())?;
+    let to_group = heard(source, destination, settings.local_v6, destination.is_multicast())?;
     Ok(Outer {
         source: source.into(),
-        group: group.map(IpAddr::V6),
+        to_group,
         tos: header.traffic_class(),
         addresses: header.addresses(),
         datagram: at + ipv6::LEN..at + total,
@@ -138,26 +164,20 @@ fn parse_v6<'a>(packet: &'a [u8], at: usize, settings: &Settings) -> Result<Oute
     })
 }
 
-/// Whether a packet is for us: to our address, or to a group, which is returned and may be that of its VNI. What we have
-/// sent to a group ourselves is not.
+/// Whether a packet is for us: to our address, or (true) to a group, which may be that of its VNI. What we have sent to a
+/// group ourselves is not.
 #[inline]
 fn heard<A: PartialEq + Copy>(
     source: A,
     destination: A,
     local: Option<A>,
     multicast: bool,
-) -> Result<Option<A>, Reason> {
+) -> Result<bool, Reason> {
     if local == Some(destination) {
-        Ok(None)
+        Ok(false)
     } else if multicast && local.is_some() && local != Some(source) {
-        Ok(Some(destination))
+        Ok(true)
     } else {
         Err(Reason::NotOurs)
     }
-}
-
-/// The outer source as a VTEP; `None` for an address that none can have.
-#[inline]
-pub(super) fn vtep(source: IpAddr) -> Option<VtepAddr> {
-    VtepAddr::new(source).ok()
 }

@@ -125,6 +125,9 @@ pub trait FrameMemory {
     /// The bytes of the frame, to change.
     fn bytes_mut<'a>(&'a mut self, frame: &'a mut Frame) -> &'a mut [u8];
 
+    /// Starts to load the cache line that lies `before` bytes before the frame's first byte. Of no effect but on caches.
+    fn prefetch(&self, frame: &Frame, before: usize);
+
     /// The bytes of two frames: one to read, one to write.
     fn pair<'a>(&'a mut self, from: &'a Frame, to: &'a mut Frame) -> (&'a [u8], &'a mut [u8]);
 }

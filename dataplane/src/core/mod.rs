@@ -22,8 +22,8 @@ pub mod outbox;
 mod overlay;
 pub mod pipeline;
 mod replicate;
+mod run;
 mod suppress;
-mod tally;
 mod tenant;
 #[cfg(test)]
 mod tests;

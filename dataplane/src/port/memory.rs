@@ -2,6 +2,7 @@
 
 use super::Port;
 use crate::core::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
+use crate::table::mac::{allocate, prefetch};
 use std::collections::VecDeque;
 
 /// Chunks in ordinary memory.
@@ -10,7 +11,7 @@ use std::collections::VecDeque;
 /// what stands in a chunk isn't shared, since safe Rust can't share it.
 #[derive(Debug)]
 pub struct HeapMemory {
-    bytes: Vec<u8>,
+    bytes: Box<[u8]>,
     chunk_size: usize,
 }
 
@@ -18,7 +19,7 @@ impl HeapMemory {
     /// `chunks` chunks of `chunk_size` bytes, all zero.
     #[must_use]
     pub fn new(chunks: usize, chunk_size: usize) -> Self {
-        Self { bytes: vec![0; chunks * chunk_size], chunk_size }
+        Self { bytes: allocate(chunks * chunk_size, || 0), chunk_size }
     }
 
     fn range(&self, frame: &Frame) -> std::ops::Range<usize> {
@@ -42,6 +43,11 @@ impl FrameMemory for HeapMemory {
     fn bytes_mut<'a>(&'a mut self, frame: &'a mut Frame) -> &'a mut [u8] {
         let range = self.range(frame);
         &mut self.bytes[range]
+    }
+
+    #[inline]
+    fn prefetch(&self, frame: &Frame, before: usize) {
+        prefetch(self.bytes.as_ptr().wrapping_add(self.range(frame).start).wrapping_sub(before));
     }
 
     #[inline]
