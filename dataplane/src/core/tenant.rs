@@ -327,7 +327,7 @@ impl TenantFrame<'_> {
         match hop.and_then(|hop| hop.path(flow::path_hash(self.facts.flow))) {
             None => turn.count(Reason::Unresolved, blame),
             Some(path) if self.frame.len() <= usize::from(path.max_frame) => {
-                turn.count(Reason::PortDown, blame)
+                turn.count(Reason::PortDown, blame);
             }
             Some(path) => {
                 turn.count(Reason::TooBig, blame);
