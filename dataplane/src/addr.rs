@@ -54,7 +54,7 @@ impl MacAddr {
     #[inline]
     #[must_use]
     pub const fn is_link_local(self) -> bool {
-        self.to_bits() & 0xffff_ffff_fff0 == 0x0180_c200_0000
+        is_link_local(self.to_bits())
     }
 
     /// The 48 bits as a number, first octet most significant.
@@ -72,6 +72,18 @@ impl MacAddr {
         let b = bits.to_be_bytes();
         Self([b[2], b[3], b[4], b[5], b[6], b[7]])
     }
+}
+
+/// [`MacAddr::is_link_local`] of a MAC's bits.
+#[inline]
+pub(crate) const fn is_link_local(mac: u64) -> bool {
+    mac & 0xffff_ffff_fff0 == 0x0180_c200_0000
+}
+
+/// True for the bits of a MAC that one host can have ([`HostMac`]).
+#[inline]
+pub(crate) const fn is_host(mac: u64) -> bool {
+    mac & 1 << 40 == 0 && mac != 0
 }
 
 impl fmt::Display for MacAddr {
@@ -349,6 +361,21 @@ index!(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bits_tell_the_same_as_the_address() {
+        for text in [
+            "00:00:00:00:00:00",
+            "02:00:00:00:00:00",
+            "01:80:c2:00:00:0f",
+            "01:80:c2:00:00:10",
+            "ff:ff:ff:ff:ff:ff",
+        ] {
+            let mac: MacAddr = text.parse().unwrap();
+            assert_eq!(is_host(mac.to_bits()), HostMac::new(mac).is_ok(), "{text}");
+            assert_eq!(is_host(mac.to_bits()), !mac.is_multicast() && !mac.is_zero(), "{text}");
+        }
+    }
 
     #[test]
     fn mac_text_and_bits_round_trip() {

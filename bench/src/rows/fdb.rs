@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use vtep_dataplane::addr::{DomainId, HostMac, MacAddr, NextHopId};
 use vtep_dataplane::core::frame::BURST;
-use vtep_dataplane::table::mac::{Destination, MacKey, MacReader, MacTable};
+use vtep_dataplane::table::mac::{Destination, Found, MacKey, MacReader, MacTable};
 
 /// Look-ups with a writer.
 pub const LOOKUP: Spec = Spec {
@@ -97,11 +97,11 @@ impl Filled {
 
     /// Looks every key up once, `rounds` times; millions a second.
     fn look_up(&self, reader: &mut MacReader, rounds: usize) -> Result<f64, Failure> {
-        let mut found = [None; BURST];
+        let mut found = [Found::NONE; BURST];
         self.time(rounds, |burst| {
             reader.refresh();
             reader.lookup_burst(burst, &mut found[..burst.len()]);
-            found[..burst.len()].iter().map(|found| worth(*found)).sum()
+            found[..burst.len()].iter().map(|found| worth(found.destination())).sum()
         })
     }
 
@@ -269,7 +269,7 @@ impl Measure for Update {
         let spent = thread::scope(|scope| {
             scope.spawn(|| {
                 cores::pin(1);
-                let mut found = [None; BURST];
+                let mut found = [Found::NONE; BURST];
                 for burst in keys.chunks(BURST).cycle().take_while(|_| !stop.load(Relaxed)) {
                     reader.refresh();
                     reader.lookup_burst(burst, &mut found[..burst.len()]);

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use vtep_dataplane::addr::{DomainId, HostMac, MacAddr, Vni, VtepAddr};
 use vtep_dataplane::core::frame::BURST;
-use vtep_dataplane::table::mac::MacKey;
+use vtep_dataplane::table::mac::{Found, MacKey};
 use vtep_dataplane::table::neighbor::Neighbor;
 
 use super::Engine;
@@ -141,7 +141,7 @@ impl TableWriter {
                 }
             }
             // Only to have the memory near: each update would else wait for its own.
-            self.macs().lookup_burst(&keys[..near.len()], &mut [None; BURST]);
+            self.macs().lookup_burst(&keys[..near.len()], &mut [Found::NONE; BURST]);
             full += near.iter().filter(|change| self.apply_one(**change).is_err()).count() as u64;
         }
         full

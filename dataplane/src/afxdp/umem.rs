@@ -14,6 +14,7 @@ use super::socket::Binding;
 use super::sys::{self, Mapping};
 use crate::core::chain::{Chains, Piece};
 use crate::core::frame::{Frame, FrameMemory, HEADROOM, Pool};
+use crate::table::mac::prefetch;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -103,6 +104,11 @@ impl FrameMemory for UmemMemory {
     fn bytes_mut<'a>(&'a mut self, frame: &'a mut Frame) -> &'a mut [u8] {
         // SAFETY: as in `bytes`; the token is borrowed exclusively.
         unsafe { std::slice::from_raw_parts_mut(self.at(frame.first()).as_ptr(), frame.first().len()) }
+    }
+
+    #[inline]
+    fn prefetch(&self, frame: &Frame, before: usize) {
+        prefetch(self.at(frame.first()).as_ptr().wrapping_sub(before));
     }
 
     #[inline]

@@ -5,9 +5,9 @@
 //! ```
 
 use super::verdict::Reason;
-use crate::addr::VtepAddr;
 use crate::table::Settings;
 use crate::wire::checksum::Sum;
+use crate::wire::ethernet::Ethernet;
 use crate::wire::ipv4::Ipv4;
 use crate::wire::ipv6::Ipv6;
 use crate::wire::udp::Udp;
@@ -21,8 +21,8 @@ use std::ops::Range;
 pub(super) struct Tunnelled {
     /// Outer source address.
     pub(super) source: IpAddr,
-    /// The multicast group that it came to; `None`: it came to us alone.
-    pub(super) group: Option<IpAddr>,
+    /// It came to a multicast group, and not to us alone.
+    pub(super) to_group: bool,
     /// Outer DSCP and ECN.
     pub(super) tos: u8,
     /// VXLAN Network Identifier.
@@ -34,7 +34,7 @@ pub(super) struct Tunnelled {
 /// The outer IP header, checked.
 struct Outer<'a> {
     source: IpAddr,
-    group: Option<IpAddr>,
+    to_group: bool,
     tos: u8,
     /// Source and destination, for the pseudo-header.
     addresses: &'a [u8],
@@ -44,9 +44,20 @@ struct Outer<'a> {
     zero_checksum: bool,
 }
 
+/// Reads and checks all outer headers of `packet`, over IPv4 and without a tag; `None` for any other.
+#[inline(always)]
+pub(super) fn parse_plain_v4(packet: &[u8], settings: &Settings) -> Option<Result<Tunnelled, Reason>> {
+    if Ethernet::parse(packet)?.ethertype() != ethernet::IPV4 {
+        return None;
+    }
+    let outer = parse_v4(packet, ethernet::LEN, packet.len(), settings);
+    let sum = |range: Range<usize>| Sum::new().bytes(&packet[range]);
+    Some(outer.and_then(|outer| parse_datagram(packet, outer, settings, sum)))
+}
+
 /// Reads and checks all outer headers of a packet of `len` bytes whose first ones are `packet`. `sum` adds up a range of
 /// it.
-#[inline]
+#[inline(never)]
 pub(super) fn parse(
     packet: &[u8],
     len: usize,
@@ -59,21 +70,39 @@ pub(super) fn parse(
         ethernet::IPV6 => parse_v6(packet, at, len, settings)?,
         _ => return Err(Reason::NotOurs),
     };
-    let datagram = packet.get(outer.datagram.start..).ok_or(Reason::OuterTruncated)?;
-    let datagram_len = outer.datagram.len();
-    let datagram = &datagram[..datagram_len.min(datagram.len())];
+    parse_datagram(packet, outer, settings, sum)
+}
+
+/// The group that a packet came to, if it came to one.
+pub(super) fn group(packet: &[u8]) -> Option<IpAddr> {
+    let destination = match vlan::skip(packet)? {
+        (ethernet::IPV4, at) => IpAddr::V4(Ipv4::parse(&packet[at..])?.destination()),
+        (_, at) => IpAddr::V6(Ipv6::parse(&packet[at..])?.destination()),
+    };
+    destination.is_multicast().then_some(destination)
+}
+
+#[inline(always)]
+fn parse_datagram(
+    packet: &[u8],
+    outer: Outer<'_>,
+    settings: &Settings,
+    sum: impl FnOnce(Range<usize>) -> Sum,
+) -> Result<Tunnelled, Reason> {
+    let (range, len) = (outer.datagram.clone(), outer.datagram.len());
+    let datagram = packet.get(range.start..range.end.min(packet.len())).ok_or(Reason::OuterTruncated)?;
     let header = Udp::parse(datagram).ok_or(Reason::OuterTruncated)?;
     if header.destination_port() != settings.udp_port {
         return Err(Reason::NotOurs);
     }
     // Bytes behind the UDP length are covered by no checksum, and no VTEP sends any.
-    if header.len() != datagram_len {
+    if header.len() != len {
         return Err(Reason::OuterUdp);
     }
     let right = if header.has_no_checksum() {
         outer.zero_checksum
     } else {
-        sum(outer.datagram.clone()).pseudo_header(outer.addresses, udp::PROTOCOL, datagram_len).is_right()
+        is_right(outer.addresses, range.clone(), sum)
     };
     if !right {
         return Err(Reason::OuterUdpChecksum);
@@ -85,11 +114,17 @@ pub(super) fn parse(
     if settings.strict_reserved && vxlan.has_reserved_bits() {
         return Err(Reason::VxlanReserved);
     }
-    let inner = outer.datagram.start + udp::LEN + vxlan::LEN..outer.datagram.end;
-    Ok(Tunnelled { source: outer.source, group: outer.group, tos: outer.tos, vni: vxlan.vni(), inner })
+    let inner = range.start + udp::LEN + vxlan::LEN..range.end;
+    Ok(Tunnelled { source: outer.source, to_group: outer.to_group, tos: outer.tos, vni: vxlan.vni(), inner })
 }
 
-#[inline]
+#[inline(never)]
+fn is_right(addresses: &[u8], datagram: Range<usize>, sum: impl FnOnce(Range<usize>) -> Sum) -> bool {
+    let len = datagram.len();
+    sum(datagram).pseudo_header(addresses, udp::PROTOCOL, len).is_right()
+}
+
+#[inline(always)]
 fn parse_v4<'a>(packet: &'a [u8], at: usize, len: usize, settings: &Settings) -> Result<Outer<'a>, Reason> {
     let bytes = &packet[at..];
     let header = Ipv4::parse(bytes).ok_or(Reason::OuterTruncated)?;
@@ -105,13 +140,13 @@ fn parse_v4<'a>(packet: &'a [u8], at: usize, len: usize, settings: &Settings) ->
         return Err(Reason::OuterFragment);
     }
     let (source, destination) = (header.source(), header.destination());
-    let group = heard(source, destination, settings.local_v4, destination.is_multicast())?;
+    let to_group = heard(source, destination, settings.local_v4, destination.is_multicast())?;
     if header.protocol() != udp::PROTOCOL {
         return Err(Reason::NotOurs);
     }
     Ok(Outer {
         source: source.into(),
-        group: group.map(IpAddr::V4),
+        to_group,
         tos: header.tos(),
         addresses: header.addresses(),
         datagram: at + ipv4::LEN..at + total,
@@ -134,10 +169,10 @@ fn parse_v6<'a>(packet: &'a [u8], at: usize, len: usize, settings: &Settings) ->
         _ => return Err(Reason::NotOurs),
     }
     let (source, destination) = (header.source(), header.destination());
-    let group = heard(source, destination, settings.local_v6, destination.is_multicast())?;
+    let to_group = heard(source, destination, settings.local_v6, destination.is_multicast())?;
     Ok(Outer {
         source: source.into(),
-        group: group.map(IpAddr::V6),
+        to_group,
         tos: header.traffic_class(),
         addresses: header.addresses(),
         datagram: at + ipv6::LEN..at + total,
@@ -145,26 +180,20 @@ fn parse_v6<'a>(packet: &'a [u8], at: usize, len: usize, settings: &Settings) ->
     })
 }
 
-/// Whether a packet is for us: to our address, or to a group, which is returned and may be that of its VNI. What we have
-/// sent to a group ourselves is not.
+/// Whether a packet is for us: to our address, or (true) to a group, which may be that of its VNI. What we have sent to a
+/// group ourselves is not.
 #[inline]
 fn heard<A: PartialEq + Copy>(
     source: A,
     destination: A,
     local: Option<A>,
     multicast: bool,
-) -> Result<Option<A>, Reason> {
+) -> Result<bool, Reason> {
     if local == Some(destination) {
-        Ok(None)
+        Ok(false)
     } else if multicast && local.is_some() && local != Some(source) {
-        Ok(Some(destination))
+        Ok(true)
     } else {
         Err(Reason::NotOurs)
     }
-}
-
-/// The outer source as a VTEP; `None` for an address that none can have.
-#[inline]
-pub(super) fn vtep(source: IpAddr) -> Option<VtepAddr> {
-    VtepAddr::new(source).ok()
 }

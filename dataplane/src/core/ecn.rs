@@ -2,6 +2,9 @@
 
 use crate::table::Dscp;
 
+/// The bits of a TOS octet that are ECN's (RFC 3168 section 5); 0 means that the sender does not take part.
+pub(super) const MASK: u8 = 3;
+
 const CE: u8 = 3;
 const NOT_ECT: u8 = 0;
 const ECT_1: u8 = 1;

@@ -8,7 +8,7 @@
 
 use crate::table::nexthop::OuterHeader;
 use crate::wire::checksum::Sum;
-use crate::wire::{ipv4, ipv6, put16, udp, vxlan};
+use crate::wire::{ethernet, ipv4, ipv6, put16, udp, vlan, vxlan};
 
 /// What differs from packet to packet.
 #[derive(Debug, Clone, Copy)]
@@ -19,14 +19,12 @@ pub(super) struct Variable {
     pub(super) source_port: u16,
     /// VXLAN Network Identifier.
     pub(super) vni: u32,
-    /// IPv4 identification: used where Don't Fragment is clear.
-    pub(super) identification: u16,
     /// Send no UDP checksum over IPv6 (RFC 6935).
     pub(super) no_udp6_checksum: bool,
 }
 
 /// What follows the first chunk of a packet.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Beyond {
     /// Bytes.
     pub(super) len: usize,
@@ -34,78 +32,121 @@ pub(super) struct Beyond {
     pub(super) sum: Sum,
 }
 
+impl Beyond {
+    /// Nothing.
+    pub(super) const NONE: Self = Self { len: 0, sum: Sum::new() };
+}
+
 /// Writes the header to the front of `packet`; the inner frame already stands behind it, and goes on `beyond` it.
+/// `identification`: that of the
+/// last IPv4 packet that may be fragmented (RFC 6864).
 ///
 /// # Panics
 /// If `packet` is shorter than the header.
-#[inline]
-pub(super) fn write(packet: &mut [u8], beyond: Beyond, header: &OuterHeader, variable: Variable) {
-    copy_header(packet, header.bytes());
-    let ip = header.ip_offset();
-    let packet = &mut packet[ip..];
-    if header.is_v6() {
-        write_v6(packet, beyond, header, variable);
-    } else {
-        write_v4(packet, beyond.len, header, variable);
+#[inline(always)]
+pub(super) fn write(
+    packet: &mut [u8],
+    beyond: Beyond,
+    header: &OuterHeader,
+    variable: Variable,
+    identification: &mut u16,
+) {
+    // With lengths that the compiler knows, a header is a few wide moves and some stores.
+    match header.bytes().len() {
+        PLAIN_V4 => write_v4::<UNTAGGED, PLAIN_V4>(packet, beyond.len, header, variable, identification),
+        _ => write_other(packet, beyond, header, variable, identification),
     }
 }
 
-/// Copies with a length that the compiler knows: a few wide moves and no call.
-#[inline]
-fn copy_header(to: &mut [u8], header: &[u8]) {
-    #[inline]
-    fn copy<const LEN: usize>(to: &mut [u8], from: &[u8]) {
-        to[..LEN].copy_from_slice(&from[..LEN]);
-    }
-    match header.len() {
-        50 => copy::<50>(to, header),
-        54 => copy::<54>(to, header),
-        70 => copy::<70>(to, header),
-        len => to[..len].copy_from_slice(header),
+#[inline(never)]
+fn write_other(
+    packet: &mut [u8],
+    beyond: Beyond,
+    header: &OuterHeader,
+    variable: Variable,
+    identification: &mut u16,
+) {
+    match (header.is_v6(), header.ip_offset()) {
+        (false, UNTAGGED) => {
+            write_v4::<UNTAGGED, PLAIN_V4>(packet, beyond.len, header, variable, identification);
+        }
+        (false, _) => {
+            write_v4::<TAGGED, { TAGGED + AFTER_V4 }>(packet, beyond.len, header, variable, identification);
+        }
+        (true, UNTAGGED) => write_v6::<UNTAGGED, { UNTAGGED + AFTER_V6 }>(packet, beyond, header, variable),
+        (true, _) => write_v6::<TAGGED, { TAGGED + AFTER_V6 }>(packet, beyond, header, variable),
     }
 }
 
-#[inline]
-fn write_v4(packet: &mut [u8], beyond: usize, header: &OuterHeader, variable: Variable) {
-    const LEN: usize = ipv4::LEN + udp::LEN + vxlan::LEN;
-    let total = (packet.len() + beyond) as u16;
-    let front: &mut [u8; LEN] = packet.first_chunk_mut().expect("the header has just been copied here");
+/// Where the IP header begins.
+const UNTAGGED: usize = ethernet::LEN;
+const TAGGED: usize = ethernet::LEN + vlan::LEN;
+
+/// From the IP header on.
+const AFTER_V4: usize = ipv4::LEN + udp::LEN + vxlan::LEN;
+const AFTER_V6: usize = ipv6::LEN + udp::LEN + vxlan::LEN;
+
+/// The length of the outer header over IPv4 without a tag: no other has it.
+const PLAIN_V4: usize = UNTAGGED + AFTER_V4;
+
+#[inline(always)]
+fn copy<'p, const LEN: usize>(packet: &'p mut [u8], header: &OuterHeader) -> &'p mut [u8; LEN] {
+    let front = packet.first_chunk_mut().expect("the headroom was checked");
+    *front = *header.front();
+    front
+}
+
+#[inline(always)]
+fn write_v4<const IP: usize, const LEN: usize>(
+    packet: &mut [u8],
+    beyond: usize,
+    header: &OuterHeader,
+    variable: Variable,
+    identification: &mut u16,
+) {
+    let total = (packet.len() + beyond - IP) as u16;
+    let front = copy::<LEN>(packet, header);
     let mut sum = header.sum() + u32::from(total) + u32::from(variable.tos);
-    front[1] = variable.tos;
-    put16(front, 2, total);
-    let may_be_fragmented = front[6] & 0x40 == 0;
+    front[IP + 1] = variable.tos;
+    put16(front, IP + 2, total);
+    let may_be_fragmented = front[IP + 6] & 0x40 == 0;
     if may_be_fragmented {
-        put16(front, 4, variable.identification);
-        sum += u32::from(variable.identification);
+        *identification = identification.wrapping_add(1);
+        put16(front, IP + 4, *identification);
+        sum += u32::from(*identification);
     }
     sum = (sum >> 16) + (sum & 0xffff);
     sum = (sum >> 16) + (sum & 0xffff);
-    put16(front, ipv4::CHECKSUM, !(sum as u16));
-    write_udp(&mut front[ipv4::LEN..], total - ipv4::LEN as u16, variable);
+    put16(front, IP + ipv4::CHECKSUM, !(sum as u16));
+    write_udp(front, IP + ipv4::LEN, total - ipv4::LEN as u16, variable);
 }
 
-#[inline]
-fn write_v6(packet: &mut [u8], beyond: Beyond, header: &OuterHeader, variable: Variable) {
-    let payload = packet.len() + beyond.len - ipv6::LEN;
-    put16(packet, 4, payload as u16);
-    ipv6::set_traffic_class(packet, variable.tos);
-    let datagram = &mut packet[ipv6::LEN..];
-    write_udp(datagram, payload as u16, variable);
+#[inline(always)]
+fn write_v6<const IP: usize, const LEN: usize>(
+    packet: &mut [u8],
+    beyond: Beyond,
+    header: &OuterHeader,
+    variable: Variable,
+) {
+    let payload = packet.len() + beyond.len - IP - ipv6::LEN;
+    let front = copy::<LEN>(packet, header);
+    put16(front, IP + 4, payload as u16);
+    ipv6::set_traffic_class(&mut front[IP..], variable.tos);
+    write_udp(front, IP + ipv6::LEN, payload as u16, variable);
     if !variable.no_udp6_checksum {
         // The addresses are summed already; the header's sum is of numbers, not of bytes in memory.
         let sum = header.sum();
         let pseudo =
             Sum::new().word(sum as u16).word((sum >> 16) as u16).pseudo_header(&[], udp::PROTOCOL, payload);
-        let sum = pseudo.bytes(datagram);
-        let sum = if beyond.len == 0 { sum } else { sum.then(beyond.sum, datagram.len() % 2 == 1) };
-        let checksum = sum.checksum();
+        let datagram = &mut packet[IP + ipv6::LEN..];
+        let checksum = pseudo.bytes(datagram).then(beyond.sum, datagram.len() % 2 == 1).checksum();
         put16(datagram, udp::CHECKSUM, udp::never_zero(checksum));
     }
 }
 
-#[inline]
-fn write_udp(datagram: &mut [u8], len: u16, variable: Variable) {
-    put16(datagram, 0, variable.source_port);
-    put16(datagram, 4, len);
-    datagram[udp::LEN..udp::LEN + vxlan::LEN].copy_from_slice(&vxlan::header(variable.vni));
+#[inline(always)]
+fn write_udp<const LEN: usize>(front: &mut [u8; LEN], at: usize, len: u16, variable: Variable) {
+    put16(front, at, variable.source_port);
+    put16(front, at + 4, len);
+    front[at + udp::LEN..at + udp::LEN + vxlan::LEN].copy_from_slice(&vxlan::header(variable.vni));
 }

@@ -157,6 +157,9 @@ pub trait FrameMemory {
     /// The bytes of the frame in its first chunk, to change. Nobody else has that chunk.
     fn bytes_mut<'a>(&'a mut self, frame: &'a mut Frame) -> &'a mut [u8];
 
+    /// Starts to load the cache line that lies `before` bytes before the frame's first byte. Of no effect but on caches.
+    fn prefetch(&self, frame: &Frame, before: usize);
+
     /// The bytes of `piece`, one of those that `of` consists of.
     fn piece<'a>(&'a self, of: &'a Frame, piece: Piece) -> &'a [u8];
 

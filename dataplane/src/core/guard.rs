@@ -2,25 +2,24 @@
 
 use super::suppress::Message;
 use super::verdict::Reason;
-use crate::addr::MacAddr;
+use crate::addr::{self, MacAddr};
 use crate::table::port::PortEntry;
 use crate::table::vni::Domain;
 use crate::wire::ethernet::Ethernet;
 use crate::wire::vlan;
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Checks a frame from a tenant, its port's VLAN tag already taken off; returns its destination.
-#[inline]
-pub(super) fn tenant(frame: &[u8], port: &PortEntry, domain: &Domain) -> Result<MacAddr, Reason> {
+/// Checks a frame from a tenant, its port's VLAN tag already taken off; returns its header.
+#[inline(always)]
+pub(super) fn tenant<'f>(frame: &'f [u8], port: &PortEntry, domain: &Domain) -> Result<Ethernet<'f>, Reason> {
     let header = Ethernet::parse(frame).ok_or(Reason::Runt)?;
     if vlan::is_tag(header.ethertype()) && !domain.pass_tags {
         return Err(Reason::Tagged);
     }
-    let source = header.source();
-    if source.is_multicast() || source.is_zero() {
+    if !addr::is_host(header.source_bits()) {
         return Err(Reason::SourceMac);
     }
-    if port.lock.as_ref().is_some_and(|allowed| allowed.binary_search(&source).is_err()) {
+    if port.lock.as_ref().is_some_and(|allowed| allowed.binary_search(&header.source()).is_err()) {
         return Err(Reason::Locked);
     }
     not_link_local(header)
@@ -47,12 +46,11 @@ fn is_own_link_local(ip: IpAddr, macs: &[MacAddr]) -> bool {
     })
 }
 
-/// Checks a frame that came out of a VXLAN packet; returns its destination.
-#[inline]
-pub(super) fn inner(frame: &[u8], domain: &Domain) -> Result<MacAddr, Reason> {
+/// Checks a frame that came out of a VXLAN packet; returns its header.
+#[inline(always)]
+pub(super) fn inner<'f>(frame: &'f [u8], domain: &Domain) -> Result<Ethernet<'f>, Reason> {
     let header = Ethernet::parse(frame).ok_or(Reason::InnerRunt)?;
-    let source = header.source();
-    if source.is_multicast() || source.is_zero() {
+    if !addr::is_host(header.source_bits()) {
         return Err(Reason::InnerSourceMac);
     }
     if vlan::is_tag(header.ethertype()) && !domain.pass_tags {
@@ -62,7 +60,6 @@ pub(super) fn inner(frame: &[u8], domain: &Domain) -> Result<MacAddr, Reason> {
 }
 
 #[inline]
-fn not_link_local(header: Ethernet<'_>) -> Result<MacAddr, Reason> {
-    let destination = header.destination();
-    if destination.is_link_local() { Err(Reason::LinkLocalGroup) } else { Ok(destination) }
+fn not_link_local(header: Ethernet<'_>) -> Result<Ethernet<'_>, Reason> {
+    if addr::is_link_local(header.destination_bits()) { Err(Reason::LinkLocalGroup) } else { Ok(header) }
 }

@@ -1,10 +1,11 @@
 //! To a tenant port: the only way out for a frame from the overlay, and one of two for a frame from a tenant.
 
 use super::frame::{Frame, FrameMemory};
+use super::run::Exit;
 use super::turn::{Blame, Leaving, Turn};
 use super::verdict::Reason;
 use crate::addr::PortId;
-use crate::table::port::{Device, PortEntry, Role};
+use crate::table::port::Role;
 use crate::table::vni::Domain;
 use crate::wire::vlan;
 
@@ -18,41 +19,55 @@ impl Leaving for LocalFrame {
     }
 }
 
-/// A port that a frame of its length may leave by.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Exit<'t> {
-    port: &'t PortEntry,
-    device: &'t Device,
+/// True when the frame before went to the port `id` and one of `len` bytes of `domain` may too.
+#[inline(always)]
+pub(super) fn goes_on<M: FrameMemory>(
+    turn: &Turn<'_, '_, M>,
+    id: PortId,
+    domain: &Domain,
+    len: usize,
+) -> bool {
+    turn.exit.way().is_some_and(|Exit { port, .. }| {
+        port.id == id && port.domain == domain.id && len <= usize::from(port.max_frame)
+    })
 }
 
-impl<'t> Exit<'t> {
-    /// Finds the port `id` for a frame of `len` bytes of `domain`. `None`: the drop has been counted.
-    ///
-    /// The MAC table may be newer or older than the snapshot: a port of another domain, or on an underlay device, is
-    /// none.
-    #[inline]
-    pub(super) fn find<M: FrameMemory>(
-        turn: &Turn<'t, '_, M>,
-        id: PortId,
-        domain: &Domain,
-        len: usize,
-    ) -> Option<Self> {
-        let ports = &turn.snapshot.ports;
-        let found = ports.port(id).filter(|port| port.domain == domain.id).and_then(|port| {
-            let device = ports.device(port.device).filter(|device| device.role != Role::Underlay)?;
-            Some(Self { port, device })
-        });
-        let blame = Blame { port: ports.port(id), domain: Some(domain), hop: None };
-        let Some(exit) = found else {
-            turn.count(Reason::PortDown, blame);
-            return None;
-        };
-        if len > usize::from(exit.port.max_frame) {
-            turn.count_at(exit.device, Reason::PortMtu, blame);
-            return None;
-        }
-        Some(exit)
+/// Finds the port `id` for a frame of `len` bytes of `domain`. `None`: the drop has been counted.
+///
+/// The MAC table may be newer or older than the snapshot: a port of another domain, or on an underlay device, is none.
+pub(super) fn find<'t, M: FrameMemory>(
+    turn: &Turn<'t, '_, M>,
+    id: PortId,
+    domain: &Domain,
+    len: usize,
+) -> Option<Exit<'t>> {
+    match look(turn, id, domain) {
+        Some(exit) if len <= usize::from(exit.port.max_frame) => Some(exit),
+        found => refuse(turn, id, domain, found),
     }
+}
+
+fn look<'t, M: FrameMemory>(turn: &Turn<'t, '_, M>, id: PortId, domain: &Domain) -> Option<Exit<'t>> {
+    let ports = &turn.snapshot.ports;
+    let port = ports.port(id).filter(|port| port.domain == domain.id)?;
+    let device = ports.device(port.device).filter(|device| device.role != Role::Underlay)?;
+    Some(Exit { port, device })
+}
+
+/// Counts why a frame can't leave by a port.
+#[cold]
+fn refuse<'t, M: FrameMemory>(
+    turn: &Turn<'t, '_, M>,
+    id: PortId,
+    domain: &Domain,
+    found: Option<Exit<'t>>,
+) -> Option<Exit<'t>> {
+    let blame = Blame { port: turn.snapshot.ports.port(id), domain: Some(domain), hop: None };
+    match found {
+        Some(exit) => turn.count_at(exit.device, Reason::PortMtu, blame),
+        None => turn.count(Reason::PortDown, blame),
+    }
+    None
 }
 
 impl LocalFrame {
@@ -66,10 +81,21 @@ impl LocalFrame {
         turn.copy(&self.0).map(Self)
     }
 
-    /// Sends the frame to a port, with the port's VLAN tag.
-    #[inline]
-    pub(super) fn deliver<'t, M: FrameMemory>(mut self, turn: &mut Turn<'t, '_, M>, exit: Exit<'t>) {
-        let Exit { port, device } = exit;
+    /// Sends the frame to a port.
+    #[inline(never)]
+    pub(super) fn send<'t, M: FrameMemory>(self, turn: &mut Turn<'t, '_, M>, exit: Exit<'t>) {
+        if turn.exit.way().is_none_or(|way| way.port.id != exit.port.id) {
+            turn.exit.turn_to(exit);
+        }
+        self.deliver(turn);
+    }
+
+    /// Sends the frame to the port that is the way out now, with the port's VLAN tag.
+    #[inline(always)]
+    pub(super) fn deliver<M: FrameMemory>(mut self, turn: &mut Turn<'_, '_, M>) {
+        let Some(&Exit { port, device }) = turn.exit.way() else {
+            return turn.refuse(self.0, Reason::PortDown, Blame::default());
+        };
         let blame = Blame { port: Some(port), ..Blame::default() };
         let len = self.0.len();
         if let Some(id) = port.vlan {
@@ -79,7 +105,7 @@ impl LocalFrame {
             vlan::open(turn.pool.memory_mut().bytes_mut(&mut self.0), id);
         }
         if turn.queue(device, self, blame) {
-            turn.to_port.add(port.counters.row(turn.worker), len);
+            turn.exit.add(len);
         }
     }
 
@@ -87,11 +113,11 @@ impl LocalFrame {
     pub(super) fn flood<'t, M: FrameMemory>(self, turn: &mut Turn<'t, '_, M>, domain: &'t Domain) {
         let mut waiting = None;
         for id in &domain.flood.ports {
-            if let Some(exit) = Exit::find(turn, *id, domain, self.0.len())
+            if let Some(exit) = find(turn, *id, domain, self.0.len())
                 && let Some(before) = waiting.replace(exit)
             {
                 match self.copy(turn) {
-                    Some(copy) => copy.deliver(turn, before),
+                    Some(copy) => copy.send(turn, before),
                     None => turn.count(
                         Reason::NoFrame,
                         Blame { port: Some(before.port), domain: Some(domain), hop: None },
@@ -100,7 +126,7 @@ impl LocalFrame {
             }
         }
         match waiting {
-            Some(exit) => self.deliver(turn, exit),
+            Some(exit) => self.send(turn, exit),
             None => turn.pool.give(self.0),
         }
     }

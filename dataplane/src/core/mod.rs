@@ -23,8 +23,8 @@ pub mod outbox;
 mod overlay;
 pub mod pipeline;
 pub mod replicate;
+mod run;
 mod suppress;
-mod tally;
 mod tenant;
 #[cfg(test)]
 mod tests;

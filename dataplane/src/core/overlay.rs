@@ -5,95 +5,164 @@
 //! ```
 
 use super::classify::{Network, Packet};
+use super::decap::{self, Tunnelled};
 use super::frame::{Frame, FrameMemory};
-use super::local::{Exit, LocalFrame};
+use super::local::{self, LocalFrame};
+use super::run::Origin;
 use super::turn::{Blame, Turn};
 use super::verdict::Reason;
-use super::{checksum, decap, ecn, guard};
-use crate::addr::{MacAddr, NextHopId, VtepAddr};
+use super::{checksum, ecn, guard};
+use crate::addr::VtepAddr;
 use crate::table::mac::{Destination, MacKey};
+use crate::table::nexthop::NextHop;
+use crate::table::vni::Domain;
 use crate::wire::{ipv4, ipv6};
+use std::net::IpAddr;
+
+/// What the first stage found out of a packet, for the last one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Inner<'t> {
+    /// The domain of its VNI; `None`: it was refused and counted.
+    domain: Option<&'t Domain>,
+    /// `None`: a VTEP that nobody has told of, by its VNI's group.
+    from: Option<&'t NextHop>,
+}
+
+impl Inner<'_> {
+    /// Of a packet that goes nowhere.
+    pub(super) const NONE: Self = Self { domain: None, from: None };
+}
 
 /// An inner frame, checked, without its outer headers.
 #[derive(Debug)]
-pub(super) struct OverlayFrame {
-    frame: Frame,
-    /// `None`: a VTEP that nobody has told of, by its VNI's group.
-    from: Option<NextHopId>,
+pub(super) struct OverlayFrame<'t> {
+    pub(super) frame: Frame,
+    pub(super) inner: Inner<'t>,
 }
 
-impl OverlayFrame {
-    /// Checks a packet of the turn's device and takes its outer headers off. Returns the inner frame with the key to
-    /// look up; `None`: it was dropped and counted.
-    #[inline]
-    pub(super) fn admit<M: FrameMemory>(
-        turn: &mut Turn<'_, '_, M>,
-        mut frame: Frame,
-    ) -> Option<(Self, MacKey)> {
-        let mut blame = Blame::default();
-        match Self::decapsulate(turn, &mut frame, &mut blame) {
-            Ok((from, destination, domain)) => Some((Self { frame, from }, MacKey::new(domain, destination))),
-            Err(reason) => {
-                turn.refuse(frame, reason, blame);
-                None
-            }
+/// Checks a packet of the turn's device and takes its outer headers off. Returns what is known of the inner frame, and the
+/// key to look up.
+#[inline]
+pub(super) fn admit<'t, M: FrameMemory>(
+    turn: &mut Turn<'t, '_, M>,
+    frame: &mut Frame,
+) -> (Inner<'t>, MacKey) {
+    let mut blame = Blame::default();
+    match decapsulate(turn, frame, &mut blame) {
+        Ok(admitted) => admitted,
+        Err(reason) => {
+            turn.count(reason, blame);
+            (Inner::NONE, MacKey::default())
         }
     }
+}
 
-    #[inline]
-    fn decapsulate<'t, M: FrameMemory>(
-        turn: &mut Turn<'t, '_, M>,
-        frame: &mut Frame,
-        blame: &mut Blame<'t>,
-    ) -> Result<(Option<NextHopId>, MacAddr, crate::addr::DomainId), Reason> {
-        let snapshot = turn.snapshot;
-        if turn.device.software {
-            checksum::complete_tunnelled(turn.pool.memory_mut(), frame);
-        }
-        let memory = turn.pool.memory();
-        let (packet, len) = (memory.bytes(frame), frame.len());
-        let tunnelled = decap::parse(packet, len, &snapshot.settings, |range| memory.sum(frame, range))?;
-        let domain = snapshot.vnis.by_vni(tunnelled.vni).ok_or(Reason::UnknownVni)?;
-        blame.domain = Some(domain);
-        if tunnelled.group.is_some() && tunnelled.group != domain.group.map(VtepAddr::get) {
-            return Err(Reason::NotOurs);
-        }
-        let source = decap::vtep(tunnelled.source).ok_or(Reason::UnknownVtep)?;
-        let from = snapshot.next_hops.by_address(source).filter(|from| domain.sources.contains(*from));
-        if from.is_none() && tunnelled.group.is_none() {
-            return Err(Reason::UnknownVtep);
-        }
-        blame.hop = from.and_then(|from| snapshot.next_hops.get(from));
-        turn.pool.truncate(frame, tunnelled.inner.end);
-        frame.trim_front(tunnelled.inner.start as u16).map_err(|_| Reason::OuterTruncated)?;
-        turn.from_domain.add(domain.counters.row(turn.worker), frame.len());
-        if let Some(hop) = blame.hop {
-            turn.from_hop.add(hop.counters.row(turn.worker), frame.len());
-        }
-        let bytes = turn.pool.memory_mut().bytes_mut(frame);
-        let destination = guard::inner(bytes, domain)?;
-        combine_ecn(bytes, tunnelled.tos)?;
-        Ok((from, destination, domain.id))
+#[inline(always)]
+fn decapsulate<'t, M: FrameMemory>(
+    turn: &mut Turn<'t, '_, M>,
+    frame: &mut Frame,
+    blame: &mut Blame<'t>,
+) -> Result<(Inner<'t>, MacKey), Reason> {
+    if turn.device.software {
+        checksum::complete_tunnelled(turn.pool.memory_mut(), frame);
     }
+    if frame.is_chained() {
+        return decapsulate_any(turn, frame, blame);
+    }
+    // Twice the same: once for what nearly all packets are, with offsets that the compiler knows.
+    match decap::parse_plain_v4(turn.pool.memory().bytes(frame), &turn.snapshot.settings) {
+        Some(tunnelled) => open(turn, frame, tunnelled?, blame),
+        None => decapsulate_any(turn, frame, blame),
+    }
+}
 
+#[inline(never)]
+fn decapsulate_any<'t, M: FrameMemory>(
+    turn: &mut Turn<'t, '_, M>,
+    frame: &mut Frame,
+    blame: &mut Blame<'t>,
+) -> Result<(Inner<'t>, MacKey), Reason> {
+    let memory = turn.pool.memory();
+    let sum = |range| memory.sum(frame, range);
+    let tunnelled = decap::parse(memory.bytes(frame), frame.len(), &turn.snapshot.settings, sum)?;
+    open(turn, frame, tunnelled, blame)
+}
+
+/// Checks where the packet comes from and what is in it, and takes the outer headers off.
+#[inline(always)]
+fn open<'t, M: FrameMemory>(
+    turn: &mut Turn<'t, '_, M>,
+    frame: &mut Frame,
+    tunnelled: Tunnelled,
+    blame: &mut Blame<'t>,
+) -> Result<(Inner<'t>, MacKey), Reason> {
+    let Tunnelled { source, to_group, vni, tos, inner } = tunnelled;
+    let same =
+        |way: &&Origin<'_>| way.domain.vni.get() == vni && way.source == source && !to_group && !way.to_group;
+    let Origin { domain, hop, .. } = match turn.origin.way().filter(same) {
+        Some(way) => *way,
+        None => find_origin(turn, frame, (source, vni), blame)?,
+    };
+    (blame.domain, blame.hop) = (Some(domain), hop);
+    turn.origin.add(inner.len());
+    let bytes = turn.pool.memory_mut().bytes_mut(frame);
+    let end = inner.end.min(bytes.len());
+    let bytes = bytes.get_mut(inner.start..end).ok_or(Reason::OuterTruncated)?;
+    let key = MacKey::of_bits(domain.id, guard::inner(bytes, domain)?.destination_bits());
+    if tos & ecn::MASK != 0 {
+        combine_ecn(bytes, tos)?;
+    }
+    turn.pool.truncate(frame, inner.end);
+    frame.trim_front(inner.start as u16).map_err(|_| Reason::OuterTruncated)?;
+    Ok((Inner { domain: Some(domain), from: hop }, key))
+}
+
+/// Whose packet it is: of a VTEP of its VNI, or of anybody if it came to the VNI's group.
+#[inline(never)]
+fn find_origin<'t, M: FrameMemory>(
+    turn: &mut Turn<'t, '_, M>,
+    frame: &Frame,
+    (source, vni): (IpAddr, u32),
+    blame: &mut Blame<'t>,
+) -> Result<Origin<'t>, Reason> {
+    let snapshot = turn.snapshot;
+    let domain = snapshot.vnis.by_vni(vni).ok_or(Reason::UnknownVni)?;
+    blame.domain = Some(domain);
+    let group = decap::group(turn.pool.memory().bytes(frame));
+    if group.is_some() && group != domain.group.map(VtepAddr::get) {
+        return Err(Reason::NotOurs);
+    }
+    let from = snapshot.next_hops.by_source(source).filter(|from| domain.sources.contains(*from));
+    if from.is_none() && (group.is_none() || VtepAddr::new(source).is_err()) {
+        return Err(Reason::UnknownVtep);
+    }
+    let hop = from.and_then(|from| snapshot.next_hops.get(from));
+    let origin = Origin { source, to_group: group.is_some(), domain, hop };
+    turn.origin.turn_to(origin);
+    Ok(origin)
+}
+
+impl<'t> OverlayFrame<'t> {
     /// Sends the frame to the port that was found for its key, or to all local ports of the domain.
-    #[inline]
-    pub(super) fn forward<M: FrameMemory>(
-        self,
-        turn: &mut Turn<'_, '_, M>,
-        key: MacKey,
-        found: Option<Destination>,
-    ) {
-        let snapshot = turn.snapshot;
-        let blame = Blame {
-            port: None,
-            domain: snapshot.vnis.domain(key.domain()),
-            hop: self.from.and_then(|from| snapshot.next_hops.get(from)),
-        };
-        let Some(domain) = blame.domain else { return turn.refuse(self.frame, Reason::UnknownVni, blame) };
-        match found.filter(|_| !key.mac().is_multicast()) {
-            Some(Destination::Port(port)) => match Exit::find(turn, port, domain, self.frame.len()) {
-                Some(exit) => LocalFrame::new(self.frame).deliver(turn, exit),
+    #[inline(always)]
+    pub(super) fn pass<M: FrameMemory>(self, turn: &mut Turn<'t, '_, M>, found: Option<Destination>) {
+        // Only MACs of hosts are ever found.
+        if let (Some(Destination::Port(port)), Some(domain)) = (found, self.inner.domain)
+            && local::goes_on(turn, port, domain, self.frame.len())
+        {
+            return LocalFrame::new(self.frame).deliver(turn);
+        }
+        self.pass_on(turn, found);
+    }
+
+    /// All but the usual.
+    #[inline(never)]
+    fn pass_on<M: FrameMemory>(self, turn: &mut Turn<'t, '_, M>, found: Option<Destination>) {
+        let Some(domain) = self.inner.domain else { return turn.pool.give(self.frame) };
+        let blame = Blame { port: None, domain: Some(domain), hop: self.inner.from };
+        match found {
+            Some(Destination::Port(port)) => match local::find(turn, port, domain, self.frame.len()) {
+                Some(exit) => LocalFrame::new(self.frame).send(turn, exit),
                 None => turn.pool.give(self.frame),
             },
             Some(Destination::NextHop(_)) => turn.refuse(self.frame, Reason::SplitHorizon, blame),
@@ -105,11 +174,8 @@ impl OverlayFrame {
 
 /// Carries congestion from the outer to the inner header (RFC 6040). Frames other than IP have nowhere to say it, and no
 /// sender that would listen: they pass, as on Linux.
-#[inline]
+#[inline(never)]
 fn combine_ecn(frame: &mut [u8], outer: u8) -> Result<(), Reason> {
-    if outer & 3 == 0 {
-        return Ok(());
-    }
     let packet = Packet::of(frame);
     if packet.network == Network::Other {
         return Ok(());

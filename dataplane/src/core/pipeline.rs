@@ -1,24 +1,25 @@
 //! A burst of frames of one device, through all stages.
 //!
 //! ```text
-//! frames --> admit each (parse, check, hash) --> look all keys up --> forward each (resolve, write) --> outbox
-//!                      \-> pool, counted                                          \-> pool, counted
+//! frames --> ask for each --> admit each (parse, check, hash) --> look all keys up --> pass each (resolve, write) --> outbox
+//!                                                                                               \-> pool, counted
 //! ```
 //!
-//! Frames for everybody wait until all ports are served (replicate.rs). The look-ups of a burst go together, so that their cache misses overlap. Frames of one flow keep their order.
+//! The look-ups of a burst go together, and memory is asked for before it is looked at, so that cache misses overlap.
+//! Frames of one flow keep their order. Those for everybody wait until all ports are served (replicate.rs).
 
 use super::frame::{BURST, Frame, FrameMemory, Pool};
 use super::limit::Limits;
 use super::notice::{Notice, Notices};
 use super::outbox::Outbox;
-use super::overlay::OverlayFrame;
+use super::overlay::{self, Inner, OverlayFrame};
 use super::replicate::{self, Floods};
-use super::tally::Tally;
-use super::tenant::TenantFrame;
+use super::run::Run;
+use super::tenant::{self, Facts, Member, TenantFrame};
 use super::turn::Turn;
 use crate::addr::{DeviceId, PortId, WorkerId};
 use crate::table::Snapshot;
-use crate::table::mac::{Destination, MacKey, MacReader};
+use crate::table::mac::{Found, MacKey, MacReader};
 use crate::table::neighbor::NeighborReader;
 use crate::table::port::{Device, Role};
 
@@ -54,11 +55,12 @@ struct Kept {
 }
 
 impl Kept {
+    #[inline(always)]
     fn turn<'t, 'p, M>(
         &'p mut self,
         tables: Tables<'t>,
         now_ns: u64,
-        device: &'t Device,
+        (device, access): (&'t Device, Option<Member<'t>>),
         pool: &'p mut Pool<M>,
         out: &'p mut Outbox,
     ) -> Turn<'t, 'p, M> {
@@ -69,6 +71,7 @@ impl Kept {
             worker: self.worker,
             now_ns,
             device,
+            access,
             pool,
             limits: &mut self.limits,
             notices: &mut self.notices,
@@ -76,13 +79,10 @@ impl Kept {
             sources: &mut self.sources,
             identification: &mut self.identification,
             out,
-            from_port: Tally::default(),
-            from_domain: Tally::default(),
-            from_hop: Tally::default(),
-            to_device: Tally::default(),
-            to_port: Tally::default(),
-            to_domain: Tally::default(),
-            to_hop: Tally::default(),
+            ingress: Run::new(self.worker),
+            origin: Run::new(self.worker),
+            tunnel: Run::new(self.worker),
+            exit: Run::new(self.worker),
         }
     }
 }
@@ -90,10 +90,9 @@ impl Kept {
 /// Room for the frames between two stages.
 #[derive(Debug)]
 struct Stages {
-    tenant: Vec<TenantFrame>,
-    overlay: Vec<OverlayFrame>,
-    keys: Vec<MacKey>,
-    found: [Option<Destination>; BURST],
+    facts: [Facts; BURST],
+    keys: [MacKey; BURST],
+    found: [Found; BURST],
 }
 
 impl Pipeline {
@@ -112,10 +111,9 @@ impl Pipeline {
             },
             unknown_devices: 0,
             stages: Stages {
-                tenant: Vec::with_capacity(BURST),
-                overlay: Vec::with_capacity(BURST),
-                keys: Vec::with_capacity(BURST),
-                found: [None; BURST],
+                facts: [Facts::NONE; BURST],
+                keys: [MacKey::default(); BURST],
+                found: [Found::NONE; BURST],
             },
         }
     }
@@ -142,19 +140,24 @@ impl Pipeline {
         };
         let bytes = frames.iter().map(|frame| frame.len() as u64).sum();
         device.counters.row(self.kept.worker).received(frames.len() as u64, bytes);
-        let mut turn = self.kept.turn(tables, now_ns, device, pool, out);
-        let mut frames = frames.drain(..);
-        while frames.len() > 0 {
-            let burst = frames.by_ref().take(BURST);
+        let access = match &device.role {
+            Role::Access(id) => Member::find(tables.snapshot, *id),
+            Role::Trunk(_) | Role::Underlay => None,
+        };
+        if let Some(member) = access {
+            member.port.counters.row(self.kept.worker).received(frames.len() as u64, bytes);
+        }
+        let mut turn = self.kept.turn(tables, now_ns, (device, access), pool, out);
+        while !frames.is_empty() {
             match device.role {
-                Role::Underlay => self.stages.overlay_burst(&mut turn, burst),
-                Role::Access(_) | Role::Trunk(_) => self.stages.tenant_burst(&mut turn, burst),
+                Role::Underlay => self.stages.overlay_burst(&mut turn, frames),
+                Role::Access(_) | Role::Trunk(_) => self.stages.tenant_burst(&mut turn, frames),
             }
         }
     }
 
-    /// Goes on flooding the frames that wait for it, with up to [`replicate::COPIES`] receivers: once a turn, when all ports were
-    /// served. Returns how many receivers it served: less than that means that nothing waits.
+    /// Goes on flooding the frames that wait for it, with up to [`replicate::COPIES`] receivers: once a turn, when all
+    /// ports were served. Returns how many receivers it served: less than that means that nothing waits.
     pub fn replicate<M: FrameMemory>(
         &mut self,
         tables: Tables<'_>,
@@ -163,7 +166,9 @@ impl Pipeline {
         out: &mut Outbox,
     ) -> usize {
         match self.kept.floods.first_device(tables.snapshot, pool) {
-            Some(device) => replicate::replicate(&mut self.kept.turn(tables, now_ns, device, pool, out)),
+            Some(device) => {
+                replicate::replicate(&mut self.kept.turn(tables, now_ns, (device, None), pool, out))
+            }
             None => 0,
         }
     }
@@ -187,41 +192,58 @@ impl Pipeline {
     }
 }
 
+/// Frames between the request for a line and the look at it: enough to bridge the way to memory. Not the whole burst at
+/// once, since chunks begin at the same place of a page, so that their lines drive each other out of L1.
+const AHEAD: usize = 8;
+
+/// Bytes before a frame that an outer header ends at: it takes the line before, or some of it.
+const OUTER: usize = 64;
+
+/// Starts to load the first line of the frame that comes [`AHEAD`] of the one in place `at`.
+#[inline(always)]
+fn ask_for<M: FrameMemory>(turn: &Turn<'_, '_, M>, frames: &[Frame], at: usize) {
+    if let Some(frame) = frames.get(at + AHEAD) {
+        turn.pool.memory().prefetch(frame, 0);
+    }
+}
+
 impl Stages {
-    fn tenant_burst<M: FrameMemory>(
-        &mut self,
-        turn: &mut Turn<'_, '_, M>,
-        frames: impl Iterator<Item = Frame>,
-    ) {
-        for frame in frames {
-            if let Some((frame, key)) = TenantFrame::admit(turn, frame) {
-                self.tenant.push(frame);
-                self.keys.push(key);
+    fn tenant_burst<M: FrameMemory>(&mut self, turn: &mut Turn<'_, '_, M>, frames: &mut Vec<Frame>) {
+        let count = frames.len().min(BURST);
+        let Self { facts, keys, found } = self;
+        frames.iter().take(AHEAD).for_each(|frame| turn.pool.memory().prefetch(frame, 0));
+        for (at, (facts, key)) in facts[..count].iter_mut().zip(&mut *keys).enumerate() {
+            ask_for(turn, frames, at);
+            *key = tenant::admit(turn, &mut frames[at], facts);
+        }
+        turn.macs.lookup_burst(&keys[..count], found);
+        let mut frames = frames.drain(..count);
+        frames.as_slice().iter().take(AHEAD).for_each(|frame| turn.pool.memory().prefetch(frame, OUTER));
+        for ((facts, key), found) in facts.iter().zip(keys).zip(found) {
+            let Some(frame) = frames.next() else { break };
+            if let Some(ahead) = frames.as_slice().get(AHEAD) {
+                turn.pool.memory().prefetch(ahead, OUTER);
             }
+            TenantFrame { frame, facts }.pass(turn, *key, found.destination());
         }
-        turn.macs.lookup_burst(&self.keys, &mut self.found);
-        for ((frame, key), found) in self.tenant.drain(..).zip(self.keys.drain(..)).zip(self.found) {
-            frame.forward(turn, key, found);
-        }
+        drop(frames);
         if !turn.sources.is_empty() {
             turn.tell_sources();
         }
     }
 
-    fn overlay_burst<M: FrameMemory>(
-        &mut self,
-        turn: &mut Turn<'_, '_, M>,
-        frames: impl Iterator<Item = Frame>,
-    ) {
-        for frame in frames {
-            if let Some((frame, key)) = OverlayFrame::admit(turn, frame) {
-                self.overlay.push(frame);
-                self.keys.push(key);
-            }
+    fn overlay_burst<'t, M: FrameMemory>(&mut self, turn: &mut Turn<'t, '_, M>, frames: &mut Vec<Frame>) {
+        let count = frames.len().min(BURST);
+        let Self { keys, found, .. } = self;
+        let mut inners = [Inner::NONE; BURST];
+        frames.iter().take(AHEAD).for_each(|frame| turn.pool.memory().prefetch(frame, 0));
+        for (at, (inner, key)) in inners[..count].iter_mut().zip(&mut *keys).enumerate() {
+            ask_for(turn, frames, at);
+            (*inner, *key) = overlay::admit(turn, &mut frames[at]);
         }
-        turn.macs.lookup_burst(&self.keys, &mut self.found);
-        for ((frame, key), found) in self.overlay.drain(..).zip(self.keys.drain(..)).zip(self.found) {
-            frame.forward(turn, key, found);
+        turn.macs.lookup_burst(&keys[..count], found);
+        for ((frame, inner), found) in frames.drain(..count).zip(inners).zip(found) {
+            OverlayFrame { frame, inner }.pass(turn, found.destination());
         }
     }
 }

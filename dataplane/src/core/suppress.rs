@@ -19,7 +19,7 @@
 use super::classify::{Network, Packet, Part};
 use super::frame::{Frame, FrameMemory};
 use super::guard;
-use super::local::{Exit, LocalFrame};
+use super::local::{self, LocalFrame};
 use super::notice::{NEWS_NS, Notice, STILL_THERE_NS};
 use super::turn::{Blame, Turn};
 use super::verdict::Reason;
@@ -234,8 +234,8 @@ pub(super) fn answer<'t, M: FrameMemory>(
             })
         }
     };
-    match (placed, Exit::find(turn, port.id, domain, frame.len())) {
-        (Ok(()), Some(exit)) => LocalFrame::new(frame).deliver(turn, exit),
+    match (placed, local::find(turn, port.id, domain, frame.len())) {
+        (Ok(()), Some(exit)) => LocalFrame::new(frame).send(turn, exit),
         (Err(_), _) => turn.refuse(frame, Reason::BadDescriptor, blame),
         (_, None) => turn.pool.give(frame),
     }

@@ -7,13 +7,15 @@
 use super::classify::Packet;
 use super::encap::{self, Beyond, Variable};
 use super::frame::{Frame, FrameMemory};
-use super::local::{Exit, LocalFrame};
+use super::local::{self, LocalFrame};
 use super::notice::{NEWS_NS, Notice};
+use super::run::{Exit, Ingress, Tunnel};
 use super::suppress::{self, Resolved};
 use super::turn::{Blame, Leaving, Turn};
 use super::verdict::Reason;
 use super::{checksum, ecn, flow, guard, too_big};
 use crate::addr::{NextHopId, PortId};
+use crate::table::Snapshot;
 use crate::table::mac::{Destination, MacKey};
 use crate::table::nexthop::{NextHop, Path};
 use crate::table::port::{PortEntry, Role};
@@ -22,13 +24,37 @@ use crate::wire::checksum::Sum;
 use crate::wire::ethernet::Ethernet;
 use crate::wire::{ethernet, vlan};
 
+/// What the first stage found out of a frame, for the last one. Small: there is one for each frame of a burst.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Facts {
+    flow: u64,
+    pub(super) port: PortId,
+    tos: u8,
+    next: Next,
+}
+
+/// What the last stage does with a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// It goes to what is found for its key.
+    Forward,
+    /// It is ARP or ND, which may be answered here.
+    Resolve,
+    /// It was refused and counted.
+    Free,
+}
+
+impl Facts {
+    /// Of a frame that goes nowhere.
+    pub(super) const NONE: Self = Self { flow: 0, port: PortId(0), tos: 0, next: Next::Free };
+}
+
 /// A frame from a tenant, checked, without its port's VLAN tag.
 #[derive(Debug)]
-pub(super) struct TenantFrame {
+pub(super) struct TenantFrame<'f> {
     pub(super) frame: Frame,
-    pub(super) packet: Packet,
-    pub(super) flow: u64,
-    pub(super) port: PortId,
+    /// By reference: copied at once, they would wait for the stores of the first stage.
+    pub(super) facts: &'f Facts,
 }
 
 /// An encapsulated frame of a tenant. Nothing else can be sent to the underlay.
@@ -45,243 +71,358 @@ impl Leaving for UnderlayFrame {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Target<'t> {
     Port(Exit<'t>),
-    Hop(&'t NextHop, &'t Path),
+    Tunnel(Tunnel<'t>),
 }
 
-/// Finds the port that a frame of the turn's device came from, and takes the port's VLAN tag off.
-#[inline]
+/// A port and the domain of its VNI.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Member<'t> {
+    pub(super) port: &'t PortEntry,
+    pub(super) domain: &'t Domain,
+}
+
+impl<'t> Member<'t> {
+    /// The port `id`, if it and its domain exist.
+    #[inline]
+    pub(super) fn find(snapshot: &'t Snapshot, id: PortId) -> Option<Self> {
+        let port = snapshot.ports.port(id)?;
+        Some(Self { port, domain: snapshot.vnis.domain(port.domain)? })
+    }
+
+    #[inline]
+    fn blame(self) -> Blame<'t> {
+        Blame { port: Some(self.port), domain: Some(self.domain), hop: None }
+    }
+}
+
+/// Finds and counts the port that a frame came from, where the device alone does not say it, and takes the port's VLAN
+/// tag off.
 fn ingress<'t, M: FrameMemory>(
     turn: &mut Turn<'t, '_, M>,
     frame: &mut Frame,
-) -> Result<&'t PortEntry, Reason> {
-    let ports = &turn.snapshot.ports;
-    match &turn.device.role {
-        Role::Access(id) => ports.port(*id).ok_or(Reason::PortDown),
-        Role::Underlay => Err(Reason::NotOurs),
+) -> Result<Member<'t>, (Reason, Blame<'t>)> {
+    let snapshot = turn.snapshot;
+    let refuse = |reason| (reason, Blame::default());
+    let id = match &turn.device.role {
+        Role::Access(id) => *id,
+        Role::Underlay => return Err(refuse(Reason::NotOurs)),
         Role::Trunk(vlans) => {
             let bytes = turn.pool.memory_mut().bytes_mut(frame);
             if bytes.len() < ethernet::LEN {
-                return Err(Reason::Runt);
+                return Err(refuse(Reason::Runt));
             }
-            let id = vlan::id(bytes).ok_or(Reason::UnknownVlan)?;
-            let place = vlans.binary_search_by_key(&id, |(id, _)| *id).map_err(|_| Reason::UnknownVlan)?;
-            let port = ports.port(vlans[place].1).ok_or(Reason::PortDown)?;
+            let id = vlan::id(bytes).ok_or(refuse(Reason::UnknownVlan))?;
+            let place = vlans.binary_search_by_key(&id, |(id, _)| *id);
+            let (_, id) = vlans[place.map_err(|_| refuse(Reason::UnknownVlan))?];
             vlan::close(bytes);
-            frame.trim_front(vlan::LEN as u16).map_err(|_| Reason::Runt)?;
-            Ok(port)
+            frame.trim_front(vlan::LEN as u16).map_err(|_| refuse(Reason::Runt))?;
+            id
         }
+    };
+    let port = snapshot.ports.port(id).ok_or(refuse(Reason::PortDown))?;
+    if turn.ingress.way().is_none_or(|way| way.0.id != id) {
+        turn.ingress.turn_to(Ingress(port));
     }
+    turn.ingress.add(frame.len());
+    Member::find(snapshot, id).ok_or((Reason::UnknownVni, Blame { port: Some(port), ..Blame::default() }))
 }
 
-impl TenantFrame {
-    /// Checks a frame of the turn's device and makes its transport checksum right. Returns it with the key to look up;
-    /// `None`: it was dropped and counted.
-    #[inline]
-    pub(super) fn admit<M: FrameMemory>(
-        turn: &mut Turn<'_, '_, M>,
-        mut frame: Frame,
-    ) -> Option<(Self, MacKey)> {
-        let port = match ingress(turn, &mut frame) {
-            Ok(port) => port,
-            Err(reason) => {
-                turn.refuse(frame, reason, Blame::default());
-                return None;
-            }
-        };
-        turn.from_port.add(port.counters.row(turn.worker), frame.len());
-        let domain = turn.snapshot.vnis.domain(port.domain);
-        let bytes = turn.pool.memory().bytes(&frame);
-        let admitted = match domain {
-            Some(domain) => guard::tenant(bytes, port, domain),
-            None => Err(Reason::UnknownVni),
-        };
-        match admitted {
-            Ok(destination) => {
-                let packet = Packet::of_first(bytes, frame.len());
-                checksum::complete(turn.pool.memory_mut(), &mut frame, 0, packet, port.checksum);
-                let bytes = turn.pool.memory().bytes(&frame);
-                let flow = flow::hash(bytes, packet);
-                let key = MacKey::new(port.domain, destination);
-                let looks = domain.filter(|domain| suppress::concerns(bytes, packet, port, domain));
-                let source = Ethernet::parse(bytes).map(Ethernet::source).filter(|_| port.learn.is_some());
-                let this = Self { frame, packet, flow, port: port.id };
-                if let Some(source) = source {
-                    turn.sources.push((port.id, MacKey::new(port.domain, source)));
-                }
-                match looks {
-                    Some(domain) => this.resolve(turn, port, domain).map(|this| (this, key)),
-                    None => Some((this, key)),
-                }
-            }
-            Err(reason) => {
-                turn.refuse(frame, reason, Blame { port: Some(port), domain, hop: None });
-                None
-            }
-        }
+/// Checks a frame of the turn's device and makes its transport checksum right. Leaves what is known of it in `facts`, and
+/// returns the key to look up.
+#[inline(always)]
+pub(super) fn admit<M: FrameMemory>(
+    turn: &mut Turn<'_, '_, M>,
+    frame: &mut Frame,
+    facts: &mut Facts,
+) -> MacKey {
+    let member = match turn.access {
+        Some(member) => member,
+        None => match ingress(turn, frame) {
+            Ok(member) => member,
+            Err((reason, blame)) => return refuse(turn, facts, reason, blame),
+        },
+    };
+    let Member { port, domain } = member;
+    let memory = turn.pool.memory_mut();
+    let bytes = memory.bytes_mut(frame);
+    let header = match guard::tenant(bytes, port, domain) {
+        Ok(header) => header,
+        Err(reason) => return refuse(turn, facts, reason, member.blame()),
+    };
+    let key = MacKey::of_bits(port.domain, header.destination_bits());
+    if port.learn.is_some() {
+        turn.sources.push((port.id, MacKey::new(port.domain, header.source())));
     }
-
-    /// Handles ARP and ND; gives back what goes on like any frame.
-    #[cold]
-    fn resolve<'t, M: FrameMemory>(
-        self,
-        turn: &mut Turn<'t, '_, M>,
-        port: &'t PortEntry,
-        domain: &'t Domain,
-    ) -> Option<Self> {
-        let blame = Blame { port: Some(port), domain: Some(domain), hop: None };
-        match suppress::resolve(turn, &self.frame, self.packet, (port, domain)) {
-            Ok(Resolved::Forward) => return Some(self),
-            Ok(Resolved::Answer(ip, neighbor)) => {
-                suppress::answer(turn, self.frame, self.packet, (port, domain), (ip, neighbor));
-            }
-            Ok(Resolved::SamePort) => turn.refuse(self.frame, Reason::SamePort, blame),
-            Err(reason) => {
-                // Nothing is learned from what lies: its source was collected last.
-                if port.learn.is_some() {
-                    turn.sources.pop();
-                }
-                turn.refuse(self.frame, reason, blame);
-            }
-        }
-        None
+    // Twice the same: once for what nearly all frames are, with offsets that the compiler knows.
+    match Packet::of_plain_v4(bytes) {
+        Some(packet) => digest(bytes, packet, member, facts),
+        None => digest_any(memory, frame, member, facts),
     }
+    key
+}
 
-    /// Sends the frame to what was found for its key: one place, or everybody.
-    #[inline]
-    pub(super) fn forward<M: FrameMemory>(
+#[cold]
+fn refuse<M>(turn: &Turn<'_, '_, M>, facts: &mut Facts, reason: Reason, blame: Blame<'_>) -> MacKey
+where
+    M: FrameMemory,
+{
+    turn.count(reason, blame);
+    *facts = Facts::NONE;
+    MacKey::default()
+}
+
+#[inline(never)]
+fn digest_any<M: FrameMemory>(memory: &mut M, frame: &mut Frame, member: Member<'_>, facts: &mut Facts) {
+    let packet = Packet::of_first(memory.bytes(frame), frame.len());
+    checksum::complete_any(memory, frame, 0, packet, member.port.checksum);
+    note(memory.bytes(frame), packet, member, facts);
+}
+
+#[inline(always)]
+fn digest(bytes: &mut [u8], packet: Packet, member: Member<'_>, facts: &mut Facts) {
+    checksum::complete(bytes, packet, member.port.checksum);
+    note(bytes, packet, member, facts);
+}
+
+#[inline(always)]
+fn note(bytes: &[u8], packet: Packet, Member { port, domain }: Member<'_>, facts: &mut Facts) {
+    facts.flow = flow::hash(bytes, packet);
+    facts.port = port.id;
+    facts.tos = packet.tos;
+    let concerns = suppress::concerns(bytes, packet, port, domain);
+    facts.next = if concerns { Next::Resolve } else { Next::Forward };
+}
+
+impl TenantFrame<'_> {
+    /// Does with an admitted frame what is to be done.
+    #[inline(always)]
+    pub(super) fn pass<M: FrameMemory>(
         self,
         turn: &mut Turn<'_, '_, M>,
         key: MacKey,
         found: Option<Destination>,
     ) {
-        let snapshot = turn.snapshot;
-        let port = snapshot.ports.port(self.port);
-        let blame = Blame { port, domain: snapshot.vnis.domain(key.domain()), hop: None };
-        let Some(domain) = blame.domain else { return turn.refuse(self.frame, Reason::UnknownVni, blame) };
-        let unicast = !key.mac().is_multicast();
-        let target = match found.filter(|_| unicast) {
-            Some(Destination::Port(port)) if port == self.port => {
-                return turn.refuse(self.frame, Reason::SamePort, blame);
+        match found {
+            // Only MACs of hosts are ever found.
+            Some(Destination::NextHop(id)) if self.goes_on(turn, id, key) => self.encapsulate(turn),
+            _ => self.pass_on(turn, key, found),
+        }
+    }
+
+    /// True when the frame goes the same way as the one before it.
+    #[inline(always)]
+    fn goes_on<M: FrameMemory>(&self, turn: &Turn<'_, '_, M>, id: NextHopId, key: MacKey) -> bool {
+        turn.tunnel.way().is_some_and(|way| {
+            let path = way.hop.path(flow::path_hash(self.facts.flow));
+            self.facts.next == Next::Forward
+                && way.id == id
+                && way.domain.id == key.domain()
+                && path.is_some_and(|path| std::ptr::eq(path, way.path))
+                && self.frame.len() <= usize::from(way.path.max_frame)
+        })
+    }
+
+    /// All but the usual.
+    #[inline(never)]
+    fn pass_on<M: FrameMemory>(self, turn: &mut Turn<'_, '_, M>, key: MacKey, found: Option<Destination>) {
+        if self.facts.next == Next::Free {
+            return turn.pool.give(self.frame);
+        }
+        let Some(Member { port, domain }) = Member::find(turn.snapshot, self.facts.port) else {
+            return turn.refuse(self.frame, Reason::PortDown, Blame::default());
+        };
+        if self.facts.next == Next::Resolve {
+            if let Some(this) = self.resolve(turn, key, Member { port, domain }) {
+                this.forward(turn, key, found, Member { port, domain });
             }
-            Some(Destination::Port(port)) => {
-                Exit::find(turn, port, domain, self.frame.len()).map(Target::Port)
+        } else {
+            self.forward(turn, key, found, Member { port, domain });
+        }
+    }
+
+    /// Handles ARP and ND; gives back what goes on like any frame.
+    fn resolve<'t, M: FrameMemory>(
+        self,
+        turn: &mut Turn<'t, '_, M>,
+        key: MacKey,
+        member: Member<'t>,
+    ) -> Option<Self> {
+        let Member { port, domain } = member;
+        let packet = Packet::of_first(turn.pool.memory().bytes(&self.frame), self.frame.len());
+        match suppress::resolve(turn, &self.frame, packet, (port, domain)) {
+            Ok(Resolved::Forward) => return Some(self),
+            Ok(Resolved::Answer(ip, neighbor)) => {
+                suppress::answer(turn, self.frame, packet, (port, domain), (ip, neighbor));
             }
-            Some(Destination::NextHop(hop)) => self.find_hop(turn, hop, domain, unicast),
+            Ok(Resolved::SamePort) => turn.refuse(self.frame, Reason::SamePort, member.blame()),
+            Err(reason) => {
+                self.unlearn(turn, port, key);
+                turn.refuse(self.frame, reason, member.blame());
+            }
+        }
+        None
+    }
+
+    /// Nothing is learned from what lies.
+    fn unlearn<M: FrameMemory>(&self, turn: &mut Turn<'_, '_, M>, port: &PortEntry, key: MacKey) {
+        let bytes = turn.pool.memory().bytes(&self.frame);
+        let Some(header) = Ethernet::parse(bytes).filter(|_| port.learn.is_some()) else { return };
+        let source = (port.id, MacKey::new(key.domain(), header.source()));
+        if let Some(place) = turn.sources.iter().rposition(|collected| *collected == source) {
+            turn.sources.swap_remove(place);
+        }
+    }
+
+    /// Sends the frame to what was found for its key: one place, or everybody.
+    fn forward<'t, M: FrameMemory>(
+        self,
+        turn: &mut Turn<'t, '_, M>,
+        key: MacKey,
+        found: Option<Destination>,
+        member: Member<'t>,
+    ) {
+        let Member { port, domain } = member;
+        let target = match found {
+            Some(Destination::Port(id)) if id == port.id => {
+                return turn.refuse(self.frame, Reason::SamePort, member.blame());
+            }
+            Some(Destination::Port(id)) => local::find(turn, id, domain, self.frame.len()).map(Target::Port),
+            Some(Destination::NextHop(hop)) => {
+                find_tunnel(turn, (&self.frame, self.facts), hop, domain, true).map(Target::Tunnel)
+            }
             None => {
-                let storm = port.and_then(|port| port.storm);
-                if !turn.limits.may_flood(self.port, storm, turn.now_ns) {
-                    return turn.refuse(self.frame, Reason::Storm, blame);
+                if !turn.limits.may_flood(port.id, port.storm, turn.now_ns) {
+                    return turn.refuse(self.frame, Reason::Storm, member.blame());
                 }
-                if let Some(port) = port.filter(|_| unicast && domain.miss_events) {
+                let unicast = !key.mac().is_multicast();
+                if unicast && domain.miss_events {
                     turn.tell(port, Notice::MacMissed { domain: domain.id, mac: key.mac() }, NEWS_NS);
                 }
                 return self.flood(turn, domain, unicast);
             }
         };
         match target {
-            Some(target) => self.send(turn, target, domain),
+            Some(target) => self.send(turn, target),
             None => turn.pool.give(self.frame),
         }
     }
 
-    /// Finds the path to a VTEP for this frame. `None`: the drop has been counted, and, if `answer`, the tenant told
-    /// when its packet is too long.
-    #[inline]
-    pub(super) fn find_hop<'t, M: FrameMemory>(
-        &self,
-        turn: &mut Turn<'t, '_, M>,
-        id: NextHopId,
-        domain: &'t Domain,
-        answer: bool,
-    ) -> Option<Target<'t>> {
-        let hop = turn.snapshot.next_hops.get(id);
-        let path = hop.and_then(|hop| hop.path(flow::path_hash(self.flow)));
-        if let (Some(hop), Some(path)) = (hop, path)
-            && self.frame.len() <= usize::from(path.max_frame)
-        {
-            return Some(Target::Hop(hop, path));
-        }
-        let blame = Blame { port: turn.snapshot.ports.port(self.port), domain: Some(domain), hop };
-        match path {
-            None => turn.count(Reason::Unresolved, blame),
-            Some(path) => {
-                turn.count(Reason::TooBig, blame);
-                if answer {
-                    too_big::answer(turn, &self.frame, self.packet, (self.port, domain), path.max_frame);
+    #[inline(never)]
+    pub(super) fn send<'t, M: FrameMemory>(self, turn: &mut Turn<'t, '_, M>, target: Target<'t>) {
+        match target {
+            Target::Port(exit) => LocalFrame::new(self.frame).send(turn, exit),
+            Target::Tunnel(tunnel) => {
+                if turn.tunnel.way().is_none_or(|way| !way.is(&tunnel)) {
+                    turn.tunnel.turn_to(tunnel);
                 }
+                self.encapsulate(turn);
             }
         }
-        None
     }
 
-    #[inline]
-    pub(super) fn send<'t, M: FrameMemory>(
-        self,
-        turn: &mut Turn<'t, '_, M>,
-        target: Target<'t>,
-        domain: &'t Domain,
-    ) {
-        match target {
-            Target::Port(exit) => LocalFrame::new(self.frame).deliver(turn, exit),
-            Target::Hop(hop, path) => self.encapsulate(turn, hop, path, domain),
+    /// Puts the outer header of the way that is taken now before the frame, in its own headroom, and sends it to the
+    /// underlay.
+    #[inline(always)]
+    fn encapsulate<M: FrameMemory>(self, turn: &mut Turn<'_, '_, M>) {
+        let Some(&tunnel) = turn.tunnel.way() else {
+            return turn.refuse(self.frame, Reason::Unresolved, Blame::default());
+        };
+        let inner_len = self.frame.len();
+        if self.encapsulate_for(turn, &tunnel) {
+            turn.tunnel.add(inner_len);
         }
     }
 
-    /// Puts the path's outer header before the frame, in its own headroom, and sends it to the underlay.
-    #[inline]
-    fn encapsulate<'t, M: FrameMemory>(
+    /// Puts the outer header of `tunnel` before the frame, in its own headroom, and sends it to the underlay. False when it
+    /// was dropped and counted.
+    #[inline(always)]
+    pub(super) fn encapsulate_for<'t, M: FrameMemory>(
         mut self,
         turn: &mut Turn<'t, '_, M>,
-        hop: &'t NextHop,
-        path: &'t Path,
-        domain: &'t Domain,
-    ) {
-        let inner_len = self.frame.len();
-        if self.frame.prepend(path.header.bytes().len() as u16).is_err() {
-            let blame = Blame { port: None, domain: Some(domain), hop: Some(hop) };
-            return turn.refuse(self.frame, Reason::BadDescriptor, blame);
+        tunnel: &Tunnel<'t>,
+    ) -> bool {
+        if self.frame.prepend(tunnel.path.header.bytes().len() as u16).is_err() {
+            let blame = Blame { port: None, domain: Some(tunnel.domain), hop: Some(tunnel.hop) };
+            turn.refuse(self.frame, Reason::BadDescriptor, blame);
+            return false;
         }
-        let beyond = self.beyond(turn, path.header.is_v6() && !turn.snapshot.settings.udp6_zero_tx);
-        self.write_outer(turn, beyond, (hop, path), (domain, inner_len));
+        let beyond = if self.frame.is_chained() { self.beyond(turn, tunnel.path) } else { Beyond::NONE };
+        self.write_outer(turn, beyond, tunnel)
     }
 
-    /// Writes the outer header to the front of the frame, where there is room for it, and sends it to the underlay.
-    #[inline]
+    /// What follows the frame's first chunk.
+    #[cold]
+    fn beyond<M: FrameMemory>(&self, turn: &Turn<'_, '_, M>, path: &Path) -> Beyond {
+        let (first, len) = (self.frame.first().len(), self.frame.len());
+        let is_summed = path.header.is_v6() && !turn.snapshot.settings.udp6_zero_tx;
+        let sum = if is_summed { turn.pool.memory().sum(&self.frame, first..len) } else { Sum::new() };
+        Beyond { len: len - first, sum }
+    }
+
+    /// Writes the outer header to the front of the frame, where there is room for it, and sends it to the underlay. False
+    /// when it was dropped and counted.
+    #[inline(always)]
     pub(super) fn write_outer<'t, M: FrameMemory>(
         mut self,
         turn: &mut Turn<'t, '_, M>,
         beyond: Beyond,
-        (hop, path): (&'t NextHop, &'t Path),
-        (domain, inner_len): (&'t Domain, usize),
-    ) {
-        let blame = Blame { port: None, domain: Some(domain), hop: Some(hop) };
-        let Some(device) = turn.snapshot.ports.device(path.device) else {
-            return turn.refuse(self.frame, Reason::PortDown, blame);
-        };
+        &Tunnel { path, device, domain, hop, .. }: &Tunnel<'t>,
+    ) -> bool {
         let settings = &turn.snapshot.settings;
-        *turn.identification = turn.identification.wrapping_add(1);
         let variable = Variable {
-            tos: ecn::outer_tos(self.packet.tos, settings.dscp),
-            source_port: flow::source_port(self.flow),
+            tos: ecn::outer_tos(self.facts.tos, settings.dscp),
+            source_port: flow::source_port(self.facts.flow),
             vni: domain.vni.get(),
-            identification: *turn.identification,
             no_udp6_checksum: settings.udp6_zero_tx,
         };
-        encap::write(turn.pool.memory_mut().bytes_mut(&mut self.frame), beyond, &path.header, variable);
-        if turn.queue(device, UnderlayFrame(self.frame), blame) {
-            turn.to_domain.add(domain.counters.row(turn.worker), inner_len);
-            turn.to_hop.add(hop.counters.row(turn.worker), inner_len);
-        }
+        let packet = turn.pool.memory_mut().bytes_mut(&mut self.frame);
+        encap::write(packet, beyond, &path.header, variable, turn.identification);
+        let blame = Blame { port: None, domain: Some(domain), hop: Some(hop) };
+        turn.queue(device, UnderlayFrame(self.frame), blame)
     }
+}
 
-    /// What follows the frame's first chunk.
-    #[inline]
-    fn beyond<M: FrameMemory>(&self, turn: &Turn<'_, '_, M>, with_sum: bool) -> Beyond {
-        if !self.frame.is_chained() {
-            return Beyond::default();
+/// Finds the path to a VTEP for a frame. `None`: the drop has been counted, and, if `answer`, the tenant told when its
+/// packet is too long.
+#[inline]
+pub(super) fn find_tunnel<'t, M: FrameMemory>(
+    turn: &mut Turn<'t, '_, M>,
+    (frame, facts): (&Frame, &Facts),
+    id: NextHopId,
+    domain: &'t Domain,
+    answer: bool,
+) -> Option<Tunnel<'t>> {
+    let hop = turn.snapshot.next_hops.get(id);
+    let path = hop.and_then(|hop| hop.path(flow::path_hash(facts.flow)));
+    if let (Some(hop), Some(path)) = (hop, path)
+        && let Some(device) = turn.snapshot.ports.device(path.device)
+        && frame.len() <= usize::from(path.max_frame)
+    {
+        return Some(Tunnel { id, hop, path, device, domain });
+    }
+    no_tunnel(turn, (frame, facts), (hop, path), domain, answer);
+    None
+}
+
+/// Counts why there is no path to a VTEP.
+#[cold]
+fn no_tunnel<'t, M: FrameMemory>(
+    turn: &mut Turn<'t, '_, M>,
+    (frame, facts): (&Frame, &Facts),
+    (hop, path): (Option<&'t NextHop>, Option<&'t Path>),
+    domain: &'t Domain,
+    answer: bool,
+) {
+    let blame = Blame { port: turn.snapshot.ports.port(facts.port), domain: Some(domain), hop };
+    match path {
+        None => turn.count(Reason::Unresolved, blame),
+        Some(path) if frame.len() <= usize::from(path.max_frame) => turn.count(Reason::PortDown, blame),
+        Some(path) => {
+            turn.count(Reason::TooBig, blame);
+            if answer {
+                let packet = Packet::of_first(turn.pool.memory().bytes(frame), frame.len());
+                too_big::answer(turn, frame, packet, (facts.port, domain), path.max_frame);
+            }
         }
-        let (first, len) = (self.frame.first().len(), self.frame.len());
-        let sum = if with_sum { turn.pool.memory().sum(&self.frame, first..len) } else { Sum::new() };
-        Beyond { len: len - first, sum }
     }
 }

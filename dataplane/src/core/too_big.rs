@@ -10,7 +10,7 @@
 
 use super::classify::{Network, Packet, Part};
 use super::frame::{Frame, FrameMemory};
-use super::local::{Exit, LocalFrame};
+use super::local::{self, LocalFrame};
 use super::turn::Turn;
 use crate::addr::PortId;
 use crate::table::vni::Domain;
@@ -50,14 +50,14 @@ pub(super) fn answer<M: FrameMemory>(
     let quoted = usize::from(packet.end).min(there) - ip;
     let len = ip + (quoted + overhead(packet.network)).min(max_packet);
     // Like any frame for this port, it is dropped and counted where it can't go.
-    let Some(exit) = Exit::find(turn, port, domain, len) else { return };
+    let Some(exit) = local::find(turn, port, domain, len) else { return };
     let Some(mut reply) = turn.pool.take() else { return };
     if reply.place(reply.start(), len, turn.pool.memory().chunk_size()).is_err() {
         return turn.pool.give(reply);
     }
     let (from, to) = turn.pool.memory_mut().pair(frame, frame.first(), &mut reply);
     write(from, packet, to, max_frame.saturating_sub(packet.ip));
-    LocalFrame::new(reply).deliver(turn, exit);
+    LocalFrame::new(reply).send(turn, exit);
 }
 
 /// RFC 1122 section 3.2.2, RFC 4443 section 2.4: no error answers an error, a later fragment, or what was sent to or

@@ -6,11 +6,12 @@ use super::limit::Limits;
 use super::notice::{NEWS_NS, Notice, Notices, STILL_THERE_NS};
 use super::outbox::Outbox;
 use super::replicate::Floods;
-use super::tally::Tally;
+use super::run::{Exit, Ingress, Origin, Run, Tunnel};
+use super::tenant::Member;
 use super::verdict::Reason;
 use crate::addr::{HostMac, PortId, WorkerId};
 use crate::table::Snapshot;
-use crate::table::mac::{Destination, MacKey, MacReader};
+use crate::table::mac::{Destination, Found, MacKey, MacReader};
 use crate::table::neighbor::NeighborReader;
 use crate::table::nexthop::NextHop;
 use crate::table::port::{Device, PortEntry};
@@ -41,6 +42,8 @@ pub(super) struct Turn<'t, 'p, M> {
     pub(super) now_ns: u64,
     /// The device that the burst came from.
     pub(super) device: &'t Device,
+    /// The one port of that device and its domain, if it has one port.
+    pub(super) access: Option<Member<'t>>,
     pub(super) pool: &'p mut Pool<M>,
     pub(super) limits: &'p mut Limits,
     pub(super) notices: &'p mut Notices,
@@ -50,13 +53,10 @@ pub(super) struct Turn<'t, 'p, M> {
     /// The next IPv4 identification, for packets that may be fragmented (RFC 6864).
     pub(super) identification: &'p mut u16,
     pub(super) out: &'p mut Outbox,
-    pub(super) from_port: Tally<'t, false>,
-    pub(super) from_domain: Tally<'t, false>,
-    pub(super) from_hop: Tally<'t, false>,
-    pub(super) to_device: Tally<'t, true>,
-    pub(super) to_port: Tally<'t, true>,
-    pub(super) to_domain: Tally<'t, true>,
-    pub(super) to_hop: Tally<'t, true>,
+    pub(super) ingress: Run<Ingress<'t>>,
+    pub(super) origin: Run<Origin<'t>>,
+    pub(super) tunnel: Run<Tunnel<'t>>,
+    pub(super) exit: Run<Exit<'t>>,
 }
 
 impl<'t, M: FrameMemory> Turn<'t, '_, M> {
@@ -89,7 +89,7 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
     /// Looks all collected source MACs up together, and tells of those that are new, moved, or not told of lately.
     pub(super) fn tell_sources(&mut self) {
         let mut keys = [MacKey::default(); BURST];
-        let mut found = [None; BURST];
+        let mut found = [Found::NONE; BURST];
         let count = self.sources.len().min(BURST);
         keys.iter_mut().zip(&*self.sources).for_each(|(key, source)| *key = source.1);
         self.macs.lookup_burst(&keys[..count], &mut found);
@@ -98,7 +98,7 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
             let (Some(port), Ok(mac)) = (self.snapshot.ports.port(id), HostMac::new(key.mac())) else {
                 continue;
             };
-            let known = *found == Some(Destination::Port(id));
+            let known = found.destination() == Some(Destination::Port(id));
             let notice = Notice::MacSeen { port: id, domain: key.domain(), mac };
             self.tell(port, notice, if known { STILL_THERE_NS } else { NEWS_NS });
         }
@@ -111,22 +111,22 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
         self.pool.give(frame);
     }
 
-    /// Queues a frame for `device`, and counts it there. False when its queue is full: the frame is dropped and counted.
-    #[inline]
+    /// Queues a frame for `device`. False when its queue is full: the frame is dropped and counted.
+    #[inline(always)]
     pub(super) fn queue(&mut self, device: &'t Device, frame: impl Leaving, blame: Blame<'_>) -> bool {
-        let frame = frame.into_frame();
-        let len = frame.len();
-        match self.out.push(device.id, frame) {
-            Ok(()) => {
-                self.to_device.add(device.counters.row(self.worker), len);
-                true
-            }
+        match self.out.push(device.id, frame.into_frame()) {
+            Ok(()) => true,
             Err(frame) => {
-                self.count_at(device, Reason::TxFull, blame);
-                self.pool.give(frame);
+                self.not_queued(device, frame, blame);
                 false
             }
         }
+    }
+
+    #[cold]
+    fn not_queued(&mut self, device: &Device, frame: Frame, blame: Blame<'_>) {
+        self.count_at(device, Reason::TxFull, blame);
+        self.pool.give(frame);
     }
 
     /// Copies a frame into fresh chunks, laid out like its own. `None` when there are not enough, or they are too small.

@@ -3,6 +3,7 @@
 use super::Port;
 use crate::core::chain::{Assembly, Chains, Piece};
 use crate::core::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
+use crate::table::mac::{allocate, prefetch};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -12,14 +13,14 @@ use std::sync::Arc;
 /// what stands in a chunk isn't shared, since safe Rust can't share it.
 #[derive(Debug)]
 pub struct HeapMemory {
-    bytes: Vec<u8>,
+    bytes: Box<[u8]>,
     chunk_size: usize,
     chains: Arc<Chains>,
 }
 
 impl HeapMemory {
     fn new(chunks: usize, chunk_size: usize, chains: Arc<Chains>) -> Self {
-        Self { bytes: vec![0; chunks * chunk_size], chunk_size, chains }
+        Self { bytes: allocate(chunks * chunk_size, || 0), chunk_size, chains }
     }
 
     fn range(&self, piece: Piece) -> std::ops::Range<usize> {
@@ -48,6 +49,11 @@ impl FrameMemory for HeapMemory {
     fn bytes_mut<'a>(&'a mut self, frame: &'a mut Frame) -> &'a mut [u8] {
         let range = self.range(frame.first());
         &mut self.bytes[range]
+    }
+
+    #[inline]
+    fn prefetch(&self, frame: &Frame, before: usize) {
+        prefetch(self.bytes.as_ptr().wrapping_add(self.range(frame.first()).start).wrapping_sub(before));
     }
 
     #[inline]

@@ -106,6 +106,16 @@ impl OuterHeader {
         &self.bytes[..usize::from(self.len)]
     }
 
+    /// The first `LEN` bytes; zeros behind the header's end.
+    #[inline]
+    #[must_use]
+    pub(crate) const fn front<const LEN: usize>(&self) -> &[u8; LEN] {
+        match self.bytes.first_chunk() {
+            Some(front) => front,
+            None => panic!("longer than the longest header"),
+        }
+    }
+
     /// Offset of the IP header.
     #[inline]
     #[must_use]
@@ -165,7 +175,8 @@ impl NextHop {
 #[derive(Debug, Clone, Default)]
 pub struct NextHopTable {
     hops: Vec<Option<Arc<NextHop>>>,
-    by_address: HashMap<VtepAddr, NextHopId>,
+    by_v4: HashMap<u32, NextHopId>,
+    by_v6: HashMap<u128, NextHopId>,
 }
 
 impl NextHopTable {
@@ -176,11 +187,20 @@ impl NextHopTable {
         self.hops.get(id.index())?.as_deref()
     }
 
-    /// The VTEP with this address, as outer source of a received packet.
-    #[inline]
+    /// The VTEP with this address.
     #[must_use]
     pub fn by_address(&self, vtep: VtepAddr) -> Option<NextHopId> {
-        self.by_address.get(&vtep).copied()
+        self.by_source(vtep.get())
+    }
+
+    /// The VTEP with this address, the outer source of a received packet, which may be any.
+    #[inline]
+    #[must_use]
+    pub fn by_source(&self, address: IpAddr) -> Option<NextHopId> {
+        match address {
+            IpAddr::V4(v4) => self.by_v4.get(&v4.to_bits()).copied(),
+            IpAddr::V6(v6) => self.by_v6.get(&v6.to_bits()).copied(),
+        }
     }
 
     /// Sets, replaces or (with `None`) removes one next hop. Of two with one address, the one set last is found by it.
@@ -189,12 +209,18 @@ impl NextHopTable {
             self.hops.resize(id.index() + 1, None);
         }
         if let Some(old) = self.hops[id.index()].take()
-            && self.by_address.get(&old.vtep) == Some(&id)
+            && self.by_address(old.vtep) == Some(id)
         {
-            self.by_address.remove(&old.vtep);
+            match old.vtep.get() {
+                IpAddr::V4(v4) => self.by_v4.remove(&v4.to_bits()),
+                IpAddr::V6(v6) => self.by_v6.remove(&v6.to_bits()),
+            };
         }
         if let Some(new) = &hop {
-            self.by_address.insert(new.vtep, id);
+            match new.vtep.get() {
+                IpAddr::V4(v4) => self.by_v4.insert(v4.to_bits(), id),
+                IpAddr::V6(v6) => self.by_v6.insert(v6.to_bits(), id),
+            };
         }
         self.hops[id.index()] = hop;
     }

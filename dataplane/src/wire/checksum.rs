@@ -73,6 +73,25 @@ impl Sum {
         u16::from_be(sum as u16)
     }
 
+    /// True when the sum in 16 bits is `folded`: cheaper than to fold it. Of less than 256 bytes, not all zero.
+    ///
+    /// Folding is taking the remainder by 2^16 - 1, and a number is divisible by that when its product with the inverse,
+    /// modulo 2^64, is one of the small ones.
+    #[inline]
+    #[must_use]
+    pub const fn folds_to(self, folded: u16) -> bool {
+        folded != 0 && Self(self.0 + (0xffff - folded.to_be() as u64)).is_whole()
+    }
+
+    /// True for a multiple of 2^16 - 1.
+    #[inline]
+    const fn is_whole(self) -> bool {
+        const MODULUS: u64 = 0xffff;
+        // 1 / (2^16 - 1) = -(1 + 2^16 + 2^32 + 2^48) modulo 2^64.
+        const INVERSE: u64 = 0x0001_0001_0001_0001u64.wrapping_neg();
+        self.0.wrapping_mul(INVERSE) <= u64::MAX / MODULUS
+    }
+
     /// The checksum to put into a header: the complement of the sum.
     #[inline]
     #[must_use]
@@ -84,7 +103,7 @@ impl Sum {
     #[inline]
     #[must_use]
     pub const fn is_right(self) -> bool {
-        self.fold() == 0xffff
+        self.0 != 0 && self.is_whole()
     }
 }
 
@@ -109,6 +128,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_sum_folds_to_what_it_is_and_nothing_else(bytes in prop::collection::vec(any::<u8>(), 1..64), other: u16) {
+            let sum = Sum::new().bytes(&bytes).word(1);
+            prop_assert!(sum.folds_to(sum.fold()));
+            for other in [other, 0, 0xffff, sum.fold() ^ 1, sum.fold().swap_bytes()] {
+                prop_assert_eq!(sum.folds_to(other), sum.fold() == other);
+            }
+        }
+
         #[test]
         fn agrees_with_the_definition(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
             let plain: u64 = bytes.chunks(2).map(|w| u64::from(w[0]) << 8 | w.get(1).map_or(0, |b| u64::from(*b))).sum();

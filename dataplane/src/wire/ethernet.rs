@@ -36,6 +36,20 @@ impl<'a> Ethernet<'a> {
         }
     }
 
+    /// Destination MAC, as [`MacAddr::to_bits`].
+    #[inline]
+    #[must_use]
+    pub const fn destination_bits(self) -> u64 {
+        word(self.0, 0) >> 16
+    }
+
+    /// Source MAC, as [`MacAddr::to_bits`].
+    #[inline]
+    #[must_use]
+    pub const fn source_bits(self) -> u64 {
+        word(self.0, 4) & 0xffff_ffff_ffff
+    }
+
     /// Destination MAC.
     #[inline]
     #[must_use]
@@ -60,6 +74,15 @@ impl<'a> Ethernet<'a> {
     }
 }
 
+/// The 64 bits at `at`: one load, which six bytes of an array would not become.
+#[inline(always)]
+const fn word(header: &[u8; LEN], at: usize) -> u64 {
+    match header.split_at(at).1.first_chunk() {
+        Some(bytes) => u64::from_be_bytes(*bytes),
+        None => 0,
+    }
+}
+
 /// Exchanges the two MACs, for an answer.
 ///
 /// # Panics
@@ -80,6 +103,8 @@ mod tests {
         let header = Ethernet::parse(&bytes).unwrap();
         assert_eq!(header.destination(), MacAddr([2, 0, 0, 0, 0, 1]));
         assert_eq!(header.source(), MacAddr([2, 0, 0, 0, 0, 2]));
+        assert_eq!(header.destination_bits(), header.destination().to_bits());
+        assert_eq!(header.source_bits(), header.source().to_bits());
         assert_eq!(header.ethertype(), IPV6);
         assert!(Ethernet::parse(&bytes[..13]).is_none());
         swap_addresses(&mut bytes);

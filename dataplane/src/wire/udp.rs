@@ -47,11 +47,18 @@ impl<'a> Udp<'a> {
         u16::from_be_bytes([self.0[4], self.0[5]]) as usize
     }
 
+    /// The checksum.
+    #[inline]
+    #[must_use]
+    pub const fn checksum(self) -> u16 {
+        u16::from_be_bytes([self.0[6], self.0[7]])
+    }
+
     /// True when the sender computed no checksum.
     #[inline]
     #[must_use]
     pub const fn has_no_checksum(self) -> bool {
-        self.0[6] == 0 && self.0[7] == 0
+        self.checksum() == 0
     }
 }
 

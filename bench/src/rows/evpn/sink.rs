@@ -14,7 +14,7 @@ use vtep_control::speaker::transport::Routes;
 use vtep_dataplane::addr::{DomainId, Vni, VtepAddr};
 use vtep_dataplane::core::frame::BURST;
 use vtep_dataplane::table::Snapshot;
-use vtep_dataplane::table::mac::{Destination, MacKey, MacReader};
+use vtep_dataplane::table::mac::{Destination, Found, MacKey, MacReader};
 use vtep_dataplane::table::publish::Reader;
 
 /// The one neighbour.
@@ -112,12 +112,14 @@ impl Sink {
             return Err(Failure::new(format!("next hop of {address}: {id:?}")));
         }
         let wanted = id.map(Destination::NextHop);
-        let (behind, mut found): (Vec<_>, _) = (hosts.behind(vtep).collect(), [None; BURST]);
+        let (behind, mut found): (Vec<_>, _) = (hosts.behind(vtep).collect(), [Found::NONE; BURST]);
         for burst in behind.chunks(BURST) {
             let key = |host: &usize| Ok(MacKey::new(self.domain, fdb::mac(*host)?.get()));
             let keys = burst.iter().map(key).collect::<Result<Vec<_>, Failure>>()?;
             self.macs.lookup_burst(&keys, &mut found[..burst.len()]);
-            if let Some((found, host)) = found.iter().zip(burst).find(|(found, _)| **found != wanted) {
+            if let Some((found, host)) =
+                found.iter().zip(burst).find(|(found, _)| found.destination() != wanted)
+            {
                 return Err(Failure::new(format!("host {host}: found {found:?}, must be {wanted:?}")));
             }
         }

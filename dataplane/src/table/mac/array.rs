@@ -2,7 +2,7 @@
 
 use super::bucket::{Bucket, PLACES};
 use super::memory::{allocate, prefetch};
-use super::{Destination, MacKey};
+use super::{Found, MacKey};
 use std::hash::{BuildHasher, RandomState};
 
 /// The secret of the hash: tenants who choose their MACs can't make them collide.
@@ -85,20 +85,20 @@ impl Batch<'_> {
     fn ask(&mut self, at: usize, key: MacKey) {
         let hash = self.seed.hash(key.0);
         self.hashes[at] = hash;
-        prefetch(&self.buckets[pair(hash, self.mask).0]);
+        prefetch(&raw const *bucket(self.buckets, pair(hash, self.mask).0));
     }
 
     /// Looks at the first bucket. Without a branch that depends on where the key is, since nobody can predict that.
     #[inline(always)]
-    fn first_look(&mut self, at: usize, key: MacKey) -> Option<Destination> {
+    fn first_look(&mut self, at: usize, key: MacKey) -> Found {
         let (first, second) = pair(self.hashes[at], self.mask);
-        let look = self.buckets[first].look(sought(key.0));
+        let look = bucket(self.buckets, first).look(sought(key.0));
         let wanted = !look.found & look.elsewhere();
         // The first one is in L1: to ask for it once more costs less than a wrong guess.
-        prefetch(&self.buckets[if wanted { second } else { first }]);
+        prefetch(&raw const *bucket(self.buckets, if wanted { second } else { first }));
         self.again[self.waiting % BURST] = at as u8;
         self.waiting += usize::from(wanted);
-        look.destination().map(Destination::from_word)
+        Found::of(look.found, look.destination)
     }
 }
 
@@ -154,7 +154,7 @@ impl Array {
     /// [`Self::lookup`] of many keys. Memory is asked for the first bucket of a key [`AHEAD`] keys before that bucket is
     /// looked at, so that the core compares keys while lines are on their way; then for the second ones that are needed.
     #[inline]
-    pub(super) fn lookup_burst(&self, keys: &[MacKey], found: &mut [Option<Destination>]) {
+    pub(super) fn lookup_burst(&self, keys: &[MacKey], found: &mut [Found]) {
         for (keys, found) in keys.chunks(BURST).zip(found.chunks_mut(BURST)) {
             let Self { buckets, mask, seed } = self;
             let (mask, seed) = (*mask, *seed);
@@ -172,7 +172,8 @@ impl Array {
             }
             for at in &batch.again[..batch.waiting] {
                 let at = usize::from(*at);
-                found[at] = self.lookup_hashed(keys[at].0, batch.hashes[at]).map(Destination::from_word);
+                let word = self.lookup_hashed(keys[at].0, batch.hashes[at]);
+                found[at] = Found::of(word.is_some(), word.unwrap_or_default());
             }
         }
     }
@@ -321,6 +322,16 @@ impl Array {
 const fn pair(hash: u64, mask: usize) -> (usize, usize) {
     let first = hash as usize & mask;
     (first, first ^ ((hash >> 32) as usize & mask | 1))
+}
+
+/// The bucket in a place that a mask of `len - 1` has been applied to.
+#[inline(always)]
+#[allow(unsafe_code)]
+fn bucket(buckets: &[Bucket], place: usize) -> &Bucket {
+    debug_assert!(place < buckets.len(), "bucket {place} of {}", buckets.len());
+    // SAFETY: every caller has the place from `pair`, which masks with `Array::mask`: one less than the number of
+    // buckets, a power of two, both set once by `Array::new`.
+    unsafe { buckets.get_unchecked(place) }
 }
 
 /// What to look for. Key 0 marks free places: no entry has it, nor the group address that is taken instead.

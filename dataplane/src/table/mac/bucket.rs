@@ -29,7 +29,8 @@ const _: () = assert!(size_of::<Bucket>() == 64);
 pub(super) struct Look {
     /// Whether the key was there.
     pub(super) found: bool,
-    destination: u32,
+    /// The stored destination; of no meaning when the key was not there.
+    pub(super) destination: u32,
     state: u32,
 }
 
@@ -91,11 +92,11 @@ impl Bucket {
     /// predicted.
     #[inline]
     fn scan(&self, key: u64, load: impl Fn(&AtomicU64) -> u64) -> usize {
-        let mut matches = 1u32 << PLACES;
+        let mut found = PLACES;
         for (place, stored) in self.keys.iter().enumerate() {
-            matches |= u32::from(load(stored) == key) << place;
+            found = if load(stored) == key { place } else { found };
         }
-        matches.trailing_zeros() as usize
+        found
     }
 
     /// The entry in a place: key (0 = free) and destination.

@@ -1,4 +1,5 @@
-//! Memory of the table: large pages and prefetching. The only unsafe code of the MAC table.
+//! Memory of the table: large pages and prefetching. The only unsafe code of the MAC table; frames in ordinary memory
+//! use it too.
 #![allow(unsafe_code)]
 
 /// Size of a page and of a large page on x86-64 and usual AArch64, bytes.
@@ -6,7 +7,7 @@ const PAGE: usize = 4096;
 const LARGE_PAGE: usize = 2 << 20;
 
 /// `count` values. Arrays of some large pages are put into such: random look-ups then miss the TLB far less.
-pub(super) fn allocate<T>(count: usize, mut value: impl FnMut() -> T) -> Box<[T]> {
+pub(crate) fn allocate<T>(count: usize, mut value: impl FnMut() -> T) -> Box<[T]> {
     let mut values = Vec::<T>::with_capacity(count);
     let bytes = count * size_of::<T>();
     if bytes >= 2 * LARGE_PAGE && !cfg!(miri) {
@@ -23,14 +24,14 @@ pub(super) fn allocate<T>(count: usize, mut value: impl FnMut() -> T) -> Box<[T]
     values.into_boxed_slice()
 }
 
-/// Starts to load the cache line of `target`.
+/// Starts to load the cache line of an address, which may be any.
 #[inline(always)]
-pub(super) fn prefetch<T>(target: &T) {
+pub(crate) fn prefetch<T>(target: *const T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: a prefetch has no effect but on caches, and the address is that of a live value.
+    // SAFETY: a prefetch has no effect but on caches, and none at all where there is no memory.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(target).cast());
+        _mm_prefetch::<_MM_HINT_T0>(target.cast());
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _ = target;

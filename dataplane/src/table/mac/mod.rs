@@ -71,6 +71,8 @@ mod memory;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
+pub(crate) use memory::{allocate, prefetch};
+
 use super::publish::{Publisher, Reader};
 use crate::addr::{DomainId, HostMac, MacAddr, NextHopId, PortId};
 use array::{Array, Seed};
@@ -108,6 +110,27 @@ impl Destination {
     }
 }
 
+/// What a look-up of many keys found for one of them: as it is stored, since to take it apart is left to who needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found(u64);
+
+impl Found {
+    /// Nothing.
+    pub const NONE: Self = Self(1 << 32);
+
+    #[inline]
+    const fn of(found: bool, word: u32) -> Self {
+        Self((!found as u64) << 32 | word as u64)
+    }
+
+    /// What the MAC is behind, if it is known.
+    #[inline]
+    #[must_use]
+    pub const fn destination(self) -> Option<Destination> {
+        if self.0 >> 32 == 0 { Some(Destination::from_word(self.0 as u32)) } else { None }
+    }
+}
+
 /// A key: 16 bits of bridge domain, 48 bits of MAC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct MacKey(u64);
@@ -117,7 +140,14 @@ impl MacKey {
     #[inline]
     #[must_use]
     pub const fn new(domain: DomainId, mac: MacAddr) -> Self {
-        Self((domain.0 as u64) << 48 | mac.to_bits())
+        Self::of_bits(domain, mac.to_bits())
+    }
+
+    /// The same, of [`MacAddr::to_bits`].
+    #[inline]
+    #[must_use]
+    pub(crate) const fn of_bits(domain: DomainId, bits: u64) -> Self {
+        Self((domain.0 as u64) << 48 | bits & 0xffff_ffff_ffff)
     }
 
     /// The bridge domain.
@@ -245,7 +275,7 @@ impl MacTable {
     ///
     /// # Panics
     /// If `found` is shorter than `keys`.
-    pub fn lookup_burst(&self, keys: &[MacKey], found: &mut [Option<Destination>]) {
+    pub fn lookup_burst(&self, keys: &[MacKey], found: &mut [Found]) {
         self.arrays.current().lookup_burst(keys, &mut found[..keys.len()]);
     }
 
@@ -313,7 +343,7 @@ impl MacReader {
     /// # Panics
     /// If `found` is shorter than `keys`.
     #[inline]
-    pub fn lookup_burst(&self, keys: &[MacKey], found: &mut [Option<Destination>]) {
+    pub fn lookup_burst(&self, keys: &[MacKey], found: &mut [Found]) {
         self.arrays.get().lookup_burst(keys, &mut found[..keys.len()]);
     }
 }

@@ -57,9 +57,9 @@ fn op(hosts: u32) -> impl Strategy<Value = Op> {
 /// Single and joint look-ups, and the walk, against the plain map.
 fn check(table: &MacTable, reader: &MacReader, plain: &HashMap<MacKey, Destination>, hosts: u32) {
     let keys: Vec<_> = (0..hosts).map(key).collect();
-    let mut found = vec![Some(hop(0)); keys.len() + 1];
+    let mut found = vec![Found::of(true, hop(0).to_word()); keys.len() + 1];
     reader.lookup_burst(&keys, &mut found);
-    for (key, found) in keys.iter().zip(found) {
+    for (key, found) in keys.iter().zip(found.iter().map(|found| found.destination())) {
         assert_eq!(found, plain.get(key).copied(), "{key:?} in a burst");
         assert_eq!(reader.lookup(*key), found, "{key:?}");
     }
@@ -123,9 +123,9 @@ fn free_places_are_no_entry() {
     insert(&mut table, 0, hop(1)).unwrap();
     let keys = [MacAddr::default(), MacAddr::BROADCAST, MacAddr([1, 0, 0, 0, 0, 0])]
         .map(|mac| MacKey::new(DomainId(0), mac));
-    let mut found = [Some(hop(1)); 3];
+    let mut found = [Found::of(true, hop(1).to_word()); 3];
     table.reader().lookup_burst(&keys, &mut found);
-    assert_eq!(found, [None; 3]);
+    assert_eq!(found.map(Found::destination), [None; 3]);
     assert_eq!(keys.map(|key| table.reader().lookup(key)), [None; 3]);
 }
 
@@ -204,11 +204,12 @@ fn marked(n: u32, round: u32) -> Destination {
 /// One reader of the stress test: keys that stay are always found, others only with destinations of their own.
 fn read_until(stop: &AtomicBool, mut reader: MacReader) -> u64 {
     let keys: Vec<_> = (0..STAYING + CHANGING).map(key).collect();
-    let mut found = vec![None; keys.len()];
+    let mut found = vec![Found::NONE; keys.len()];
     let mut hits = 0;
     while !stop.load(Ordering::Relaxed) {
         reader.refresh();
         reader.lookup_burst(&keys, &mut found);
+        let found: Vec<_> = found.iter().map(|found| found.destination()).collect();
         for (n, found) in (0..).zip(&found) {
             match found {
                 Some(Destination::NextHop(to)) => assert_eq!(to.0 >> 20, n, "the destination of another key"),

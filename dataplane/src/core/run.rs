@@ -1,0 +1,165 @@
+//! Runs: frames of a burst, one after the other, that go the same way. What was looked up for the first holds for the
+//! others, and all are counted together: tenants send trains of frames, and counters lie in other cache lines.
+
+use crate::addr::{NextHopId, WorkerId};
+use crate::table::nexthop::{NextHop, Path};
+use crate::table::port::{Device, PortEntry};
+use crate::table::vni::Domain;
+use crate::wire::vlan;
+use std::net::IpAddr;
+use std::ptr;
+
+/// What the frames of a run have in common.
+pub(super) trait Way {
+    /// Counts `frames` frames of `bytes` bytes in all: those of the tenant's frames, without VLAN tag and outer header.
+    fn count(&self, worker: WorkerId, frames: u64, bytes: u64);
+}
+
+/// The frames that go one way now. They are counted when another way is taken, and at the end.
+#[derive(Debug)]
+pub(super) struct Run<W: Way> {
+    worker: WorkerId,
+    way: Option<W>,
+    frames: u64,
+    bytes: u64,
+}
+
+impl<W: Way> Run<W> {
+    pub(super) const fn new(worker: WorkerId) -> Self {
+        Self { worker, way: None, frames: 0, bytes: 0 }
+    }
+
+    /// The way that is taken now.
+    #[inline]
+    pub(super) const fn way(&self) -> Option<&W> {
+        self.way.as_ref()
+    }
+
+    /// Takes another way.
+    #[inline(never)]
+    pub(super) fn turn_to(&mut self, way: W) {
+        self.count();
+        self.way = Some(way);
+    }
+
+    /// One more frame went this way.
+    #[inline]
+    pub(super) const fn add(&mut self, bytes: usize) {
+        self.frames += 1;
+        self.bytes += bytes as u64;
+    }
+
+    fn count(&mut self) {
+        let (frames, bytes) = (std::mem::take(&mut self.frames), std::mem::take(&mut self.bytes));
+        if let Some(way) = self.way.as_ref().filter(|_| frames > 0) {
+            way.count(self.worker, frames, bytes);
+        }
+    }
+}
+
+impl<W: Way> Drop for Run<W> {
+    fn drop(&mut self) {
+        self.count();
+    }
+}
+
+/// From a port of a trunk.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ingress<'t>(pub(super) &'t PortEntry);
+
+impl Way for Ingress<'_> {
+    fn count(&self, worker: WorkerId, frames: u64, bytes: u64) {
+        self.0.counters.row(worker).received(frames, bytes);
+    }
+}
+
+/// From a VTEP, in a VNI.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Origin<'t> {
+    /// The outer source address.
+    pub(super) source: IpAddr,
+    /// The packets came to the VNI's group, and not to us alone.
+    pub(super) to_group: bool,
+    /// The VNI's domain.
+    pub(super) domain: &'t Domain,
+    /// `None`: a VTEP that nobody has told of, by the group.
+    pub(super) hop: Option<&'t NextHop>,
+}
+
+impl Way for Origin<'_> {
+    fn count(&self, worker: WorkerId, frames: u64, bytes: u64) {
+        self.domain.counters.row(worker).received(frames, bytes);
+        if let Some(hop) = self.hop {
+            hop.counters.row(worker).received(frames, bytes);
+        }
+    }
+}
+
+/// To a VTEP by one of its paths, in a VNI.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tunnel<'t> {
+    pub(super) id: NextHopId,
+    pub(super) hop: &'t NextHop,
+    pub(super) path: &'t Path,
+    pub(super) device: &'t Device,
+    pub(super) domain: &'t Domain,
+}
+
+impl Tunnel<'_> {
+    /// True for the same path in the same VNI.
+    #[inline]
+    pub(super) fn is(&self, other: &Tunnel<'_>) -> bool {
+        ptr::eq(self.path, other.path) && ptr::eq(self.domain, other.domain)
+    }
+}
+
+impl Way for Tunnel<'_> {
+    fn count(&self, worker: WorkerId, frames: u64, bytes: u64) {
+        let headers = frames * self.path.header.bytes().len() as u64;
+        self.device.counters.row(worker).sent(frames, bytes + headers);
+        self.domain.counters.row(worker).sent(frames, bytes);
+        self.hop.counters.row(worker).sent(frames, bytes);
+    }
+}
+
+/// To a tenant port.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Exit<'t> {
+    pub(super) port: &'t PortEntry,
+    pub(super) device: &'t Device,
+}
+
+impl Way for Exit<'_> {
+    fn count(&self, worker: WorkerId, frames: u64, bytes: u64) {
+        let tags = self.port.vlan.map_or(0, |_| frames * vlan::LEN as u64);
+        self.device.counters.row(worker).sent(frames, bytes + tags);
+        self.port.counters.row(worker).sent(frames, bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::Counters;
+
+    struct Counted<'c>(&'c Counters);
+
+    impl Way for Counted<'_> {
+        fn count(&self, worker: WorkerId, frames: u64, bytes: u64) {
+            self.0.row(worker).sent(frames, bytes);
+        }
+    }
+
+    #[test]
+    fn each_way_gets_its_own_frames() {
+        let (one, two) = (Counters::new(1), Counters::new(1));
+        let mut run = Run::new(WorkerId(0));
+        for (way, frames) in [(&one, 2), (&two, 1), (&one, 1)] {
+            run.turn_to(Counted(way));
+            (0..frames).for_each(|_| run.add(100));
+        }
+        drop(run);
+        assert_eq!((one.totals().tx_frames, one.totals().tx_bytes), (3, 300));
+        assert_eq!((two.totals().tx_frames, two.totals().tx_bytes), (1, 100));
+    }
+}
