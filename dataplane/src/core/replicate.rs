@@ -16,7 +16,7 @@
 //! Elsewhere, and for short frames, a copy is one copy; the last VTEP gets the frame itself.
 
 use super::chain;
-use super::encap::Beyond;
+use super::encap::{Beyond, Variable};
 use super::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
 use super::local::{self, LocalFrame};
 use super::run::Tunnel;
@@ -197,7 +197,9 @@ impl Flood {
         if let Next::Port(last) = self.next {
             served = self.serve_ports(turn, domain, last, limit);
         }
-        if let Next::Hop(last) = self.next {
+        if let Next::Hop(last) = self.next
+            && served < limit
+        {
             served += self.serve_hops(turn, domain, last, limit - served);
         }
         served
@@ -220,7 +222,7 @@ impl Flood {
             let Some(exit) = local::find(turn, *port, domain, self.frame.len()) else { continue };
             match turn.copy(&self.frame) {
                 Some(copy) => LocalFrame::new(copy).send(turn, exit),
-                None => self.count_no_frame(turn, domain),
+                None => drop(self.count_no_frame(turn, domain)),
             }
         }
         if others.next().is_none() {
@@ -229,7 +231,7 @@ impl Flood {
         served
     }
 
-    /// Copies for up to `limit` VTEPs behind `last`; but none for the one that gets the frame itself.
+    /// Copies for up to `limit` VTEPs, at most [`QUANTUM`], behind `last`; but none for the one that gets the frame itself.
     fn serve_hops<'t, M: FrameMemory>(
         &mut self,
         turn: &mut Turn<'t, '_, M>,
@@ -238,31 +240,59 @@ impl Flood {
         limit: usize,
     ) -> usize {
         let hops = behind(&domain.flood.next_hops, last);
-        let mut served = 0;
+        let mut now = &hops[..limit.min(hops.len())];
+        if self.shared.is_none() && now.len() == hops.len() {
+            // Who is last may have the frame itself.
+            match now {
+                [last] => {
+                    self.next = Next::Last(*last);
+                    return 0;
+                }
+                [others @ .., _] => now = others,
+                [] => {}
+            }
+        }
+        // First all paths, so that the ways to them through memory overlap, and then the copies.
+        let mut tunnels = [None; QUANTUM];
+        let mut found = 0;
+        for id in now {
+            match tenant::find_tunnel(turn, (&self.frame, &self.facts), *id, domain, self.answer) {
+                Some(tunnel) => {
+                    tunnels[found] = Some(tunnel);
+                    found += 1;
+                }
+                None => self.answer = false,
+            }
+        }
+        let left = hops.len() - now.len();
+        self.send_copies(turn, domain, &tunnels[..found], left);
+        self.next = match now.last() {
+            Some(last) if left > 0 => Next::Hop(Some(*last)),
+            _ => Next::Nobody,
+        };
+        now.len()
+    }
+
+    /// One copy for each of `tunnels`. `left` VTEPs come later.
+    fn send_copies<'t, M: FrameMemory>(
+        &mut self,
+        turn: &mut Turn<'t, '_, M>,
+        domain: &'t Domain,
+        tunnels: &[Option<Tunnel<'t>>],
+        left: usize,
+    ) {
         let mut sent = Sent::new(turn.worker, domain);
-        for (at, id) in hops.iter().enumerate().take(limit) {
-            let left = hops.len() - at;
-            if left == 1 && self.shared.is_none() {
-                self.next = Next::Last(*id);
-                return served;
-            }
-            served += 1;
-            self.next = Next::Hop(Some(*id));
-            let found = tenant::find_tunnel(turn, (&self.frame, &self.facts), *id, domain, self.answer);
-            let Some(tunnel) = found else {
-                self.answer = false;
-                continue;
-            };
-            if self.may_share(turn, &tunnel, left) {
-                self.send_shared(turn, &tunnel, &mut sent);
+        let variable = self.facts.variable(&turn.snapshot.settings, domain);
+        for (at, tunnel) in tunnels.iter().flatten().enumerate() {
+            let ok = if self.may_share(turn, tunnel, left + tunnels.len() - at) {
+                self.send_shared(turn, tunnel, variable)
             } else {
-                self.send_copy(turn, &tunnel, &mut sent);
+                self.send_copy(turn, tunnel)
+            };
+            if ok {
+                sent.add(tunnel, self.frame.len());
             }
         }
-        if served == hops.len() {
-            self.next = Next::Nobody;
-        }
-        served
     }
 
     /// Sends the frame itself to the last VTEP.
@@ -279,20 +309,10 @@ impl Flood {
         }
     }
 
-    /// One copy, with room for the header before it.
-    fn send_copy<'t, M: FrameMemory>(
-        &self,
-        turn: &mut Turn<'t, '_, M>,
-        tunnel: &Tunnel<'t>,
-        sent: &mut Sent<'t>,
-    ) {
+    /// One copy, with room for the header before it. False when it was not sent.
+    fn send_copy<'t, M: FrameMemory>(&self, turn: &mut Turn<'t, '_, M>, tunnel: &Tunnel<'t>) -> bool {
         match turn.copy(&self.frame) {
-            Some(frame) => {
-                let frame = TenantFrame { frame, facts: &self.facts };
-                if frame.encapsulate_for(turn, tunnel) {
-                    sent.add(tunnel, self.frame.len());
-                }
-            }
+            Some(frame) => TenantFrame { frame, facts: &self.facts }.encapsulate_for(turn, tunnel),
             None => self.count_no_frame(turn, tunnel.domain),
         }
     }
@@ -320,15 +340,14 @@ impl Flood {
         self.shared > Some(0)
     }
 
-    /// A header in a chunk of its own, that goes on in the frame's chunks.
-    #[inline]
+    /// A header in a chunk of its own, that goes on in the frame's chunks. False when it was not sent.
+    #[inline(always)]
     fn send_shared<'t, M: FrameMemory>(
         &mut self,
         turn: &mut Turn<'t, '_, M>,
         tunnel: &Tunnel<'t>,
-        sent: &mut Sent<'t>,
-    ) {
-        let inner_len = self.frame.len();
+        variable: Variable,
+    ) -> bool {
         let Some(mut header) = turn.pool.take() else { return self.count_no_frame(turn, tunnel.domain) };
         let chunk_size = turn.pool.memory().chunk_size();
         // Chunks lie a power of two apart: headers at the same place of each would share a few lines of the cache.
@@ -339,11 +358,8 @@ impl Flood {
             return self.count_no_frame(turn, tunnel.domain);
         }
         self.shared = self.shared.map(|left| left - 1);
-        let beyond = Beyond { len: inner_len, sum: self.sum_for(turn, tunnel) };
-        let frame = TenantFrame { frame: header, facts: &self.facts };
-        if frame.write_outer(turn, beyond, tunnel) {
-            sent.add(tunnel, inner_len);
-        }
+        let beyond = Beyond { len: self.frame.len(), sum: self.sum_for(turn, tunnel) };
+        tenant::write_outer(turn, header, variable, beyond, tunnel)
     }
 
     /// The sum of the frame where the path needs it.
@@ -357,9 +373,10 @@ impl Flood {
     }
 
     #[cold]
-    fn count_no_frame<M: FrameMemory>(&self, turn: &Turn<'_, '_, M>, domain: &Domain) {
+    fn count_no_frame<M: FrameMemory>(&self, turn: &Turn<'_, '_, M>, domain: &Domain) -> bool {
         let port = turn.snapshot.ports.port(self.facts.port);
         turn.count(Reason::NoFrame, Blame { port, domain: Some(domain), hop: None });
+        false
     }
 
     /// Gives up the frame: its chunks, or its hold on them and those of copies that were not made.

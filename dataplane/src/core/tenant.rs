@@ -15,11 +15,11 @@ use super::turn::{Blame, Leaving, Turn};
 use super::verdict::Reason;
 use super::{checksum, ecn, flow, guard, too_big};
 use crate::addr::{NextHopId, PortId};
-use crate::table::Snapshot;
 use crate::table::mac::{Destination, MacKey};
 use crate::table::nexthop::{NextHop, Path};
 use crate::table::port::{PortEntry, Role};
 use crate::table::vni::Domain;
+use crate::table::{Settings, Snapshot};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::Ethernet;
 use crate::wire::{ethernet, vlan};
@@ -47,6 +47,17 @@ enum Next {
 impl Facts {
     /// Of a frame that goes nowhere.
     pub(super) const NONE: Self = Self { flow: 0, port: PortId(0), tos: 0, next: Next::Free };
+
+    /// What the outer header has of the frame and its VNI.
+    #[inline(always)]
+    pub(super) const fn variable(&self, settings: &Settings, domain: &Domain) -> Variable {
+        Variable {
+            tos: ecn::outer_tos(self.tos, settings.dscp),
+            source_port: flow::source_port(self.flow),
+            vni: domain.vni.get(),
+            no_udp6_checksum: settings.udp6_zero_tx,
+        }
+    }
 }
 
 /// A frame from a tenant, checked, without its port's VLAN tag.
@@ -347,7 +358,8 @@ impl TenantFrame<'_> {
             return false;
         }
         let beyond = if self.frame.is_chained() { self.beyond(turn, tunnel.path) } else { Beyond::NONE };
-        self.write_outer(turn, beyond, tunnel)
+        let variable = self.facts.variable(&turn.snapshot.settings, tunnel.domain);
+        write_outer(turn, self.frame, variable, beyond, tunnel)
     }
 
     /// What follows the frame's first chunk.
@@ -358,28 +370,21 @@ impl TenantFrame<'_> {
         let sum = if is_summed { turn.pool.memory().sum(&self.frame, first..len) } else { Sum::new() };
         Beyond { len: len - first, sum }
     }
+}
 
-    /// Writes the outer header to the front of the frame, where there is room for it, and sends it to the underlay. False
-    /// when it was dropped and counted.
-    #[inline(always)]
-    pub(super) fn write_outer<'t, M: FrameMemory>(
-        mut self,
-        turn: &mut Turn<'t, '_, M>,
-        beyond: Beyond,
-        &Tunnel { path, device, domain, hop, .. }: &Tunnel<'t>,
-    ) -> bool {
-        let settings = &turn.snapshot.settings;
-        let variable = Variable {
-            tos: ecn::outer_tos(self.facts.tos, settings.dscp),
-            source_port: flow::source_port(self.facts.flow),
-            vni: domain.vni.get(),
-            no_udp6_checksum: settings.udp6_zero_tx,
-        };
-        let packet = turn.pool.memory_mut().bytes_mut(&mut self.frame);
-        encap::write(packet, beyond, &path.header, variable, turn.identification);
-        let blame = Blame { port: None, domain: Some(domain), hop: Some(hop) };
-        turn.queue(device, UnderlayFrame(self.frame), blame)
-    }
+/// Writes the outer header to the front of a frame, where there is room for it, and sends it to the underlay. False when
+/// it was dropped and counted.
+#[inline(always)]
+pub(super) fn write_outer<'t, M: FrameMemory>(
+    turn: &mut Turn<'t, '_, M>,
+    mut frame: Frame,
+    variable: Variable,
+    beyond: Beyond,
+    &Tunnel { path, device, domain, hop, .. }: &Tunnel<'t>,
+) -> bool {
+    let packet = turn.pool.memory_mut().bytes_mut(&mut frame);
+    encap::write(packet, beyond, &path.header, variable, turn.identification);
+    turn.queue(device, UnderlayFrame(frame), Blame { port: None, domain: Some(domain), hop: Some(hop) })
 }
 
 /// Finds the path to a VTEP for a frame. `None`: the drop has been counted, and, if `answer`, the tenant told when its
