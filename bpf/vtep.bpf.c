@@ -4,6 +4,9 @@
 //   underlay      UDP to (local VTEP address, VXLAN port) -> the queue's AF_XDP socket; all else -> host stack
 //   tenant        every frame -> the queue's AF_XDP socket; no socket: drop, never the host stack
 //   tenant_trunk  as tenant, and puts back an 802.1Q tag that the driver keeps beside the frame
+//
+// They are loaded for frames of several buffers (BPF_F_XDP_HAS_FRAGS): data..data_end is the first one, in which a driver
+// leaves all headers. A packet whose headers go beyond it is the host stack's.
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>

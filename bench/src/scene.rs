@@ -67,7 +67,7 @@ impl Scene {
         let domain = Domain {
             id: DOMAIN,
             vni: Vni::new(VNI).map_err(Failure::of("VNI"))?,
-            flood: FloodList { next_hops: hops.clone().map(NextHopId).collect(), ports: Box::new([PORT]) },
+            flood: FloodList::new(hops.clone().map(NextHopId), [PORT]),
             sources: hops.map(NextHopId).collect::<VtepSet>(),
             pass_tags: false,
             group: None,
@@ -113,6 +113,7 @@ fn ports() -> PortTable {
             name: name.to_owned(),
             role,
             software: false,
+            multi_buffer: true,
             sender,
             counters: counters(),
         }))

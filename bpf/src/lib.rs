@@ -18,6 +18,9 @@ static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/vtep.bpf.o"));
 /// Load-time flag of a program that belongs to one device (include/uapi/linux/bpf.h).
 const BPF_F_XDP_DEV_BOUND_ONLY: u32 = 1 << 6;
 
+/// Load-time flag of a program that takes frames of several buffers: Linux 5.18 or later.
+const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
+
 /// What the programs do with frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -38,6 +41,7 @@ pub enum Kind {
 pub struct Programs {
     object: Object,
     name: &'static str,
+    takes_chains: bool,
     endpoints: BTreeSet<[u8; ENDPOINT]>,
 }
 
@@ -56,11 +60,16 @@ fn endpoint(address: IpAddr, port: u16) -> [u8; ENDPOINT] {
 }
 
 impl Programs {
-    /// Loads the program of `kind` for a device with `queues` queues (1 or more).
+    /// Loads the program of `kind` for a device with `queues` queues (1 or more), for frames of several buffers if the
+    /// kernel has them.
     ///
     /// # Errors
     /// libbpf's, for instance when the kernel refuses for want of CAP_BPF and CAP_NET_ADMIN.
     pub fn load(kind: Kind, queues: u32) -> Result<Self, Error> {
+        Self::load_with(kind, queues, true).or_else(|_| Self::load_with(kind, queues, false))
+    }
+
+    fn load_with(kind: Kind, queues: u32, takes_chains: bool) -> Result<Self, Error> {
         let name = match kind {
             Kind::Underlay => "underlay",
             Kind::Tenant => "tenant",
@@ -70,16 +79,27 @@ impl Programs {
             ObjectBuilder::default().open_memory(OBJECT).context("open the built-in BPF object")?;
         for mut program in open.progs_mut() {
             program.set_autoload(program.name() == name);
-            if let (true, Kind::TenantTrunk { ifindex }) = (program.name() == name, kind) {
-                program.set_ifindex(ifindex);
-                program.set_flags(BPF_F_XDP_DEV_BOUND_ONLY);
+            if program.name() != name {
+                continue;
             }
+            let mut flags = if takes_chains { BPF_F_XDP_HAS_FRAGS } else { 0 };
+            if let Kind::TenantTrunk { ifindex } = kind {
+                program.set_ifindex(ifindex);
+                flags |= BPF_F_XDP_DEV_BOUND_ONLY;
+            }
+            program.set_flags(flags);
         }
         if let Some(mut sockets) = open.maps_mut().find(|map| map.name() == "sockets") {
             sockets.set_max_entries(queues.max(1))?;
         }
         let object = open.load().context("load the XDP program")?;
-        Ok(Self { object, name, endpoints: BTreeSet::new() })
+        Ok(Self { object, name, takes_chains, endpoints: BTreeSet::new() })
+    }
+
+    /// Whether the program takes frames of several buffers, which drivers make of those that are longer than a page.
+    #[must_use]
+    pub fn takes_chains(&self) -> bool {
+        self.takes_chains
     }
 
     fn map(&self, name: &str) -> Result<libbpf_rs::Map<'_>, Error> {

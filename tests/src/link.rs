@@ -86,6 +86,13 @@ impl Host {
         self
     }
 
+    /// Sets an MTU of 9000 at both ends of its link to `hypervisor`.
+    #[must_use]
+    pub fn jumbo(self, hypervisor: &Netns) -> Self {
+        hypervisor.ip(&format!("link set {} mtu 9000", self.port));
+        self.mtu(9000)
+    }
+
     /// Its MAC address, as text.
     #[must_use]
     pub fn mac(&self) -> String {

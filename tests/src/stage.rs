@@ -39,9 +39,30 @@ impl Pair {
     /// As [`Pair::new`], with more keys of `[vtep]` at the first VTEP, and another MTU of the underlay.
     #[must_use]
     pub fn with(underlay: Underlay, peer: Peer, keys: &str, mtu: u32) -> Self {
+        Self::of(underlay, peer, keys, mtu, |host, _| host)
+    }
+
+    /// Over an underlay that carries 9100 bytes: tenants have an MTU of 9000.
+    #[must_use]
+    pub fn jumbo(underlay: Underlay, peer: Peer, keys: &str) -> Self {
+        let pair = Self::of(underlay, peer, keys, 9100, Host::jumbo);
+        if peer == Peer::Linux {
+            pair.hypervisors[1].ip("link set vx100 mtu 9000");
+        }
+        pair
+    }
+
+    fn of(
+        underlay: Underlay,
+        peer: Peer,
+        keys: &str,
+        mtu: u32,
+        prepare: impl Fn(Host, &Netns) -> Host,
+    ) -> Self {
         let fabric = Fabric::new(mtu);
         let hypervisors = [1, 2].map(|n| fabric.hypervisor(n));
-        let hosts = [Host::new(&hypervisors[0], 11), Host::new(&hypervisors[1], 12)];
+        let hosts = [(0, 11), (1, 12)]
+            .map(|(at, number): (usize, u8)| prepare(Host::new(&hypervisors[at], number), &hypervisors[at]));
         let mut daemons = vec![Vtepd::start(&hypervisors[0], &config(underlay, 0, keys))];
         match peer {
             Peer::Vtepd => daemons.push(Vtepd::start(&hypervisors[1], &config(underlay, 1, ""))),

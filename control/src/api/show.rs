@@ -270,6 +270,8 @@ pub struct InterfaceRow {
     pub attach: Option<AttachMode>,
     /// Null while it has no socket.
     pub bind: Option<BindMode>,
+    /// Whether frames may span several chunks (`XDP_USE_SG`). Null while it has no socket.
+    pub multi_buffer: Option<bool>,
     /// Number of receive queues with sockets.
     pub queues: u32,
 }
@@ -405,6 +407,8 @@ pub struct PortRow {
     pub attach: Option<AttachMode>,
     /// Null while it has no socket.
     pub bind: Option<BindMode>,
+    /// Whether frames may span several chunks (`XDP_USE_SG`). Null while it has no socket.
+    pub multi_buffer: Option<bool>,
     /// Queues and their workers.
     pub queues: Vec<QueueRow>,
     /// Frames from (rx) and to (tx) the interface.

@@ -24,6 +24,12 @@ words!(kind, MacKind, Local "local", Remote "remote", Static "static");
 words!(port_state, PortState, Up "up", Down "down", Absent "absent", Failed "failed");
 words!(hop_state, HopState, Up "up", Resolving "resolving", Unresolved "unresolved");
 
+/// How sockets are bound.
+fn bound(mode: BindMode, multi_buffer: Option<bool>) -> String {
+    let chunks = if multi_buffer == Some(true) { ", multi-buffer" } else { "" };
+    format!("{}{chunks}", bind(mode))
+}
+
 /// `show status`.
 pub(super) fn status(status: &Status) -> String {
     let mut out = String::new();
@@ -47,7 +53,7 @@ pub(super) fn status(status: &Status) -> String {
             row.interface.clone(),
             role(row.role).to_owned(),
             or_dash(row.attach.map(attach)),
-            or_dash(row.bind.map(bind)),
+            or_dash(row.bind.map(|mode| bound(mode, row.multi_buffer))),
             row.queues.to_string(),
         ]);
     }
@@ -154,7 +160,7 @@ pub(super) fn ports(rows: &[PortRow]) -> String {
             role(row.role).to_owned(),
             port_state(row.state).to_owned(),
             or_dash(row.attach.map(attach)),
-            or_dash(row.bind.map(bind)),
+            or_dash(row.bind.map(|mode| bound(mode, row.multi_buffer))),
             list(&queues),
             traffic.rx_frames.to_string(),
             traffic.rx_bytes.to_string(),

@@ -70,6 +70,8 @@ pub struct Queue {
     pub worker: WorkerId,
     /// How the kernel moves its frames.
     pub mode: BindMode,
+    /// Whether they may span several chunks.
+    pub multi_buffer: bool,
     socket: SocketId,
     rings: SocketConfig,
 }
@@ -83,6 +85,14 @@ pub struct Open {
     pub queues: Vec<Queue>,
     /// Its MTU now, bytes.
     pub mtu: u32,
+}
+
+impl Open {
+    /// Whether every queue takes frames of several chunks.
+    #[must_use]
+    pub fn takes_chains(&self) -> bool {
+        self.queues.iter().all(|queue| queue.multi_buffer)
+    }
 }
 
 /// Where an interface stands.
@@ -258,8 +268,9 @@ impl Devices {
         let mut queues = Vec::new();
         for (rings, worker, port) in prepared.ports {
             let (number, mode, socket) = (port.queue(), port.bind_mode(), port.id());
+            let multi_buffer = port.takes_chains();
             if workers.attach(worker, managed.id, number, port) {
-                queues.push(Queue { number, worker, mode, socket, rings });
+                queues.push(Queue { number, worker, mode, multi_buffer, socket, rings });
             } else {
                 tracing::error!(interface = %name, queue = number, worker = worker.0, "the worker takes no commands");
                 self.budget.give(worker, rings);

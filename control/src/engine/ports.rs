@@ -7,7 +7,7 @@ use vtep_dataplane::addr::{PortId, Vni};
 use vtep_dataplane::stats::Counters;
 use vtep_dataplane::table::port::{Device, PortEntry, Role};
 
-use super::devices::{Devices, Managed, Purpose};
+use super::devices::{Devices, Managed, Open, Purpose};
 use super::tables::TableWriter;
 use crate::config::{InterfaceName, Port, PortKey};
 
@@ -113,6 +113,7 @@ impl Ports {
             name: interface.to_string(),
             role,
             software: managed.open().is_some_and(|open| open.xdp.is_software()),
+            multi_buffer: managed.open().is_some_and(Open::takes_chains),
             sender: managed.senders(workers),
             counters: managed.counters.clone(),
         };

@@ -11,7 +11,7 @@ use vtep_dataplane::stats::Totals;
 use vtep_dataplane::table::mac::Destination;
 
 use super::Engine;
-use super::devices::{Managed, Purpose, State};
+use super::devices::{Managed, Open, Purpose, State};
 use super::page::Page;
 use crate::api::message::ApiError;
 use crate::api::show::{
@@ -251,6 +251,7 @@ impl Engine {
             reason,
             attach: interface.attach,
             bind: interface.bind,
+            multi_buffer: interface.multi_buffer,
             queues: managed.open().map_or_else(Vec::new, |open| {
                 open.queues
                     .iter()
@@ -421,6 +422,7 @@ fn interface_row(name: &InterfaceName, managed: &Managed) -> InterfaceRow {
             afxdp::BindMode::ZeroCopy => BindMode::ZeroCopy,
             afxdp::BindMode::Copy => BindMode::Copy,
         }),
+        multi_buffer: open.map(Open::takes_chains),
         queues: open.map_or(0, |open| open.queues.len() as u32),
     }
 }

@@ -472,10 +472,8 @@ impl TableWriter {
         self.published.retain(|vni, _| self.domains.contains_key(vni));
         for (vni, state) in &mut self.domains {
             if mem::take(&mut state.dirty) {
-                state.domain.flood = FloodList {
-                    next_hops: state.flood.values().copied().collect(),
-                    ports: state.ports.iter().copied().collect(),
-                };
+                state.domain.flood =
+                    FloodList::new(state.flood.values().copied(), state.ports.iter().copied());
                 state.domain.group = state.flood.keys().copied().find(|member| member.is_group());
                 state.domain.sources = state.members.keys().copied().collect();
                 self.published.insert(*vni, Arc::new(state.domain.clone()));

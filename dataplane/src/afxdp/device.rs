@@ -5,7 +5,7 @@
 use super::error::Error;
 use super::interface::Interface;
 use super::port::XskPort;
-use super::socket::{self, BindMode, Queue, SocketConfig};
+use super::socket::{self, BindMode, Binding, Queue, SocketConfig};
 use super::umem::Umem;
 use crate::addr::MacAddr;
 use std::io;
@@ -76,6 +76,9 @@ impl std::fmt::Display for AttachMode {
         f.write_str(self.name())
     }
 }
+
+/// What an MTU leaves out: an Ethernet header with an 802.1Q tag. Bytes.
+const ETHERNET: u32 = 18;
 
 /// A device with our program on it, until it is dropped.
 #[derive(Debug)]
@@ -164,19 +167,36 @@ impl XdpDevice {
                 expected: "below the device's number of queues",
             });
         }
+        let bindings = self.bindings(umem);
+        let target = Queue { interface: &self.name, ifindex: self.interface.index, number: queue };
+        let (socket, owner) = socket::open(target, umem, &bindings, config)?;
+        let port = XskPort::new(socket, owner, umem.clone(), target);
+        self.programs
+            .set_socket(queue, port.as_fd())
+            .map_err(|source| Error::Load { interface: self.name.clone(), source })?;
+        Ok(port)
+    }
+
+    /// The ways to bind a socket, the best first.
+    fn bindings(&self, umem: &Umem) -> Vec<Binding> {
         // Some drivers (virtio-net) bind zero-copy under a generic program, where it can't work.
         let modes: &[BindMode] = match (self.mode, self.attached) {
             (Mode::ZeroCopy, _) => &[BindMode::ZeroCopy],
             (Mode::Auto, AttachMode::Native) => &[BindMode::ZeroCopy, BindMode::Copy],
             _ => &[BindMode::Copy],
         };
-        let target = Queue { interface: &self.name, ifindex: self.interface.index, number: queue };
-        let (socket, owner) = socket::open(target, umem, modes, config)?;
-        let port = XskPort::new(socket, owner, umem.clone(), target);
-        self.programs
-            .set_socket(queue, port.as_fd())
-            .map_err(|source| Error::Load { interface: self.name.clone(), source })?;
-        Ok(port)
+        // Without zero-copy, and with all frames, before zero-copy without the long ones.
+        let all_whole = self.interface.mtu + ETHERNET <= umem.longest_whole();
+        let ways = modes.iter().flat_map(|mode| [(*mode, true), (*mode, false)]);
+        let mut bindings: Vec<_> = ways.map(|(mode, multi_buffer)| Binding { mode, multi_buffer }).collect();
+        if !all_whole {
+            bindings.sort_by_key(|binding| !binding.multi_buffer);
+        }
+        if !self.programs.takes_chains() {
+            // The kernel gives such a program only what lies in one buffer.
+            bindings.retain(|binding| !binding.multi_buffer);
+        }
+        bindings
     }
 
     /// The interface's name.

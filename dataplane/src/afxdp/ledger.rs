@@ -29,7 +29,7 @@ impl Owner {
 /// Where a chunk is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// In user space: a token [`Frame`] or a free chunk of a pool.
+    /// In user space: a token [`Frame`], a free chunk of a pool, or one that several frames end in ([`Lent`] to sockets).
     User,
     /// In the fill or rx ring of a socket.
     Receive(Owner),
@@ -59,10 +59,10 @@ impl Ledger {
         Self { cells: (0..chunks).map(|_| AtomicU16::new(Place::User.code())).collect() }
     }
 
-    /// Notes that a frame's chunk goes to `place`. Takes the token: from now on the kernel has the chunk.
+    /// Notes that a chunk goes to `place`. Its token is given up: from now on the kernel has the chunk.
     #[inline]
-    pub(crate) fn hand_over(&self, frame: Frame, place: Place) {
-        self.cells[frame.chunk() as usize].store(place.code(), Relaxed);
+    pub(crate) fn hand_over(&self, chunk: u32, place: Place) {
+        self.cells[chunk as usize].store(place.code(), Relaxed);
     }
 
     /// Takes the chunk back into user space if it is at `place`, and makes its token: an empty frame. `None` when the
@@ -89,15 +89,64 @@ impl Ledger {
     }
 }
 
+/// The chunks that several frames end in, and how many tx and completion entries of one socket name each.
+///
+/// Such a chunk may be in several rings, and in user space, at once; [`crate::core::chain::Chains`] counts all its holders.
+/// A completion of a chunk that the socket doesn't have is noticed; which of several completions of one chunk is one too
+/// many can't be told.
+#[derive(Debug, Default)]
+pub(crate) struct Lent {
+    /// By chunk. Zeroed memory, of which only the pages of lent chunks are ever there.
+    times: Vec<u32>,
+}
+
+impl Lent {
+    /// Nothing is lent, of `chunks` chunks.
+    pub(crate) fn new(chunks: u32) -> Self {
+        Self { times: vec![0; chunks as usize] }
+    }
+
+    /// One more entry of the tx ring names the chunk.
+    #[inline]
+    pub(crate) fn lend(&mut self, chunk: u32) {
+        self.times[chunk as usize] += 1;
+    }
+
+    /// An entry of the completion ring named the chunk. `None`: the socket doesn't have it.
+    #[inline]
+    pub(crate) fn take_back(&mut self, chunk: u64) -> Option<u32> {
+        let times = self.times.get_mut(usize::try_from(chunk).ok()?)?;
+        *times = times.checked_sub(1)?;
+        Some(chunk as u32)
+    }
+
+    /// Takes back everything of a socket that is closed: each chunk with the number of entries that named it.
+    pub(crate) fn take_back_all(self, mut give: impl FnMut(u32, u32)) {
+        (0..).zip(self.times).filter(|(_, times)| *times > 0).for_each(|(chunk, times)| give(chunk, times));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn a_lent_chunk_comes_back_as_often_as_it_was_lent() {
+        let mut lent = Lent::new(4);
+        (0..2).for_each(|_| lent.lend(3));
+        (0..3).for_each(|_| lent.lend(1));
+        assert_eq!((lent.take_back(3), lent.take_back(3), lent.take_back(3)), (Some(3), Some(3), None));
+        assert_eq!((lent.take_back(4), lent.take_back(u64::MAX), lent.take_back(1)), (None, None, Some(1)));
+        let mut rest = Vec::new();
+        lent.take_back_all(|chunk, times| rest.push((chunk, times)));
+        assert_eq!(rest, [(1, 2)]);
+    }
+
+    #[test]
     fn a_chunk_comes_back_once_and_only_from_where_it_is() {
         let ledger = Ledger::new(4);
         let [first, second] = [Owner::new(0).unwrap(), Owner::new(1).unwrap()];
-        ledger.hand_over(Frame::new(3, 0, 0), Place::Receive(second));
+        ledger.hand_over(3, Place::Receive(second));
         assert_eq!(ledger.take_back(3, Place::Receive(first)), None);
         assert_eq!(ledger.take_back(3, Place::Transmit(second)), None);
         assert_eq!(ledger.take_back(4, Place::Receive(second)), None);
@@ -114,7 +163,7 @@ mod tests {
         for chunk in 0..6 {
             let owner = if chunk < 3 { first } else { last };
             let place = if chunk % 2 == 0 { Place::Receive(owner) } else { Place::Transmit(owner) };
-            ledger.hand_over(Frame::new(chunk, 0, 0), place);
+            ledger.hand_over(chunk, place);
         }
         let mut back = Vec::new();
         ledger.take_back_all(last, |frame| back.push(frame.chunk()));

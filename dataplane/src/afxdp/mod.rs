@@ -12,9 +12,10 @@
 //! Sources: Documentation/networking/af_xdp.rst, include/uapi/linux/if_xdp.h, net/xdp/xsk.c. Every descriptor that
 //! the kernel gives is checked against the [`ledger`] in release builds too: a chunk is in one place at a time.
 //!
-//! In copy mode a received frame begins `XDP_PACKET_HEADROOM` (256) bytes into its chunk, so that the longest frame is
-//! 1792 bytes with chunks of 2048 and 3840 with chunks of 4096; longer ones are dropped by the kernel and counted in
-//! `rx_dropped`.
+//! In copy mode the kernel leaves the first `XDP_PACKET_HEADROOM` (256) bytes of each chunk free, so that a chunk of 2048
+//! takes 1792 bytes of a frame and one of 4096 takes 3840. A longer frame comes as several descriptors, all but the last
+//! with `XDP_PKT_CONTD`, and leaves so ([`crate::core::chain`]); where the kernel has no `XDP_USE_SG` (before Linux 6.6)
+//! it drops longer frames and counts them in `rx_dropped`.
 
 #![expect(unsafe_code, reason = "system calls, memory shared with the kernel")]
 

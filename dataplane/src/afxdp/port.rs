@@ -5,7 +5,7 @@ use super::socket::{self, BindMode, Queue, Socket};
 use super::sys;
 use super::umem::{Umem, UmemMemory};
 use crate::core::frame::{Frame, Pool};
-use crate::port::Port;
+use crate::port::{Port, Refused};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -66,6 +66,7 @@ pub struct XskPort {
     ifindex: u32,
     queue: u32,
     mode: BindMode,
+    multi_buffer: bool,
 }
 
 /// Names an open socket, for [`Umem::statistics`]. Of no use once the port is closed.
@@ -74,14 +75,21 @@ pub struct SocketId(pub(super) Owner);
 
 impl XskPort {
     pub(super) fn new(socket: Socket, owner: Owner, umem: Umem, queue: Queue<'_>) -> Self {
-        let mode = socket.mode;
-        Self { socket: Some(socket), owner, umem, ifindex: queue.ifindex, queue: queue.number, mode }
+        let (mode, multi_buffer) = (socket.mode, socket.rings.multi_buffer);
+        let Queue { ifindex, number: queue, .. } = queue;
+        Self { socket: Some(socket), owner, umem, ifindex, queue, mode, multi_buffer }
     }
 
     /// How the kernel moves the frames.
     #[must_use]
     pub fn bind_mode(&self) -> BindMode {
         self.mode
+    }
+
+    /// Whether frames of several chunks come and go (`XDP_USE_SG`, Linux 6.6 or later).
+    #[must_use]
+    pub fn takes_chains(&self) -> bool {
+        self.multi_buffer
     }
 
     /// The device's queue.
@@ -114,14 +122,15 @@ impl XskPort {
         lasting(sys::kick_rx(socket.fd.as_fd()))
     }
 
-    fn shut(&mut self, give: impl FnMut(Frame)) {
-        let Some(socket) = self.socket.take() else { return };
+    fn shut(&mut self, mut give: impl FnMut(Frame)) {
+        let Some(Socket { fd, rings, .. }) = self.socket.take() else { return };
         let umem = self.umem.clone();
         // Under the lock nobody shares this socket: the drops below close the last descriptor, and with it the kernel
         // lets go of all chunks (net/xdp/xsk.c, `xsk_release`).
         let mut registry = umem.registry();
         registry.bound.retain(|bound| bound.owner != self.owner);
-        drop(socket);
+        drop((rings.rx, rings.tx, rings.fill, rings.completion));
+        drop(fd);
         if self.mode == BindMode::ZeroCopy && !socket::await_release(self.ifindex, self.queue) {
             // Chunks that the device may still write to must not be used again: better lost, and said.
             tracing::error!(
@@ -131,7 +140,8 @@ impl XskPort {
             );
             return;
         }
-        umem.ledger().take_back_all(self.owner, give);
+        umem.ledger().take_back_all(self.owner, &mut give);
+        rings.held.give_back(umem.chains(), give);
         registry.release(self.owner);
     }
 
@@ -188,8 +198,8 @@ impl Port<UmemMemory> for XskPort {
     }
 
     #[inline]
-    fn bad_descriptors(&self) -> u64 {
-        self.socket.as_ref().map_or(0, |socket| socket.rings.bad)
+    fn refused(&self) -> Refused {
+        self.socket.as_ref().map_or(Refused::default(), |socket| socket.rings.refused)
     }
 
     fn close(mut self, pool: &mut Pool<UmemMemory>) {

@@ -2,9 +2,11 @@
 //!
 //! Generic over where the rings lie: the kernel's mappings, or memory with a simulated kernel at the other end.
 
-use super::ledger::{Ledger, Owner, Place};
+use super::ledger::{Ledger, Lent, Owner, Place};
 use super::ring::{Consumer, Memory, Producer};
-use crate::core::frame::{BURST, Frame, FrameMemory, Pool};
+use crate::core::chain::{Assembly, Chains, MAX_CHUNKS, Piece};
+use crate::core::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
+use crate::port::Refused;
 use libc::xdp_desc;
 use std::sync::Arc;
 
@@ -23,10 +25,52 @@ pub(crate) struct Rings<D, A> {
     pub(crate) fill: Producer<u64, A>,
     pub(crate) completion: Consumer<u64, A>,
     pub(crate) ledger: Arc<Ledger>,
+    pub(crate) chains: Arc<Chains>,
     pub(crate) owner: Owner,
     pub(crate) chunk_size: u32,
-    /// Descriptors of the kernel that were wrong, and frames that were no frames.
-    pub(crate) bad: u64,
+    /// Frames of several chunks come and go (`XDP_USE_SG`).
+    pub(crate) multi_buffer: bool,
+    pub(crate) held: Held,
+    /// Descriptors of the kernel that were wrong, and frames that could not be taken.
+    pub(crate) refused: Refused,
+}
+
+/// What a socket has beyond the chunks that the ledger knows of.
+#[derive(Debug)]
+pub(crate) struct Held {
+    begun: Begun,
+    lent: Lent,
+}
+
+/// How far the next received frame of several chunks has come. The kernel publishes whole frames in copy mode; a driver
+/// need not.
+#[derive(Debug, Default)]
+enum Begun {
+    #[default]
+    Nothing,
+    /// Its first chunks.
+    Frame(Assembly),
+    /// It can't be taken: its chunks are given back as they come.
+    Refused,
+}
+
+impl Held {
+    /// Nothing yet, of a memory of `chunks` chunks.
+    pub(crate) fn new(chunks: u32) -> Self {
+        Self { begun: Begun::Nothing, lent: Lent::new(chunks) }
+    }
+
+    /// Gives everything back: the socket is closed, and the kernel touches it no more.
+    pub(crate) fn give_back(self, chains: &Chains, mut give: impl FnMut(Frame)) {
+        if let Begun::Frame(begun) = self.begun {
+            give(begun.finish());
+        }
+        self.lent.take_back_all(|chunk, times| {
+            if chains.release(chunk, times) {
+                give(Frame::new(chunk, HEADROOM, 0));
+            }
+        });
+    }
 }
 
 impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
@@ -37,7 +81,7 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
         for _ in 0..room.min(pool.available().saturating_sub(RESERVE)) {
             let Some(frame) = pool.take() else { break };
             let address = u64::from(frame.chunk()) * u64::from(self.chunk_size);
-            self.ledger.hand_over(frame, Place::Receive(self.owner));
+            self.ledger.hand_over(frame.chunk(), Place::Receive(self.owner));
             // Room was counted, and we are the only producer.
             let pushed = self.fill.push(address);
             debug_assert!(pushed);
@@ -50,20 +94,56 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
     pub(crate) fn receive<F: FrameMemory>(&mut self, pool: &mut Pool<F>, burst: &mut Vec<Frame>) -> usize {
         self.refill(pool);
         let before = burst.len();
-        while burst.len() < before + BURST {
+        // A frame that never ends must not keep the worker here.
+        for _ in 0..BURST * MAX_CHUNKS {
+            if burst.len() == before + BURST {
+                break;
+            }
             let Some(descriptor) = self.rx.pop() else { break };
+            let goes_on = descriptor.options & libc::XDP_PKT_CONTD != 0;
             match self.received(descriptor) {
-                Ok(frame) => burst.push(frame),
-                Err(chunk) => {
-                    self.bad += 1;
-                    if let Some(frame) = chunk {
-                        pool.give(frame);
-                    }
-                }
+                Ok(frame) if !goes_on && matches!(self.held.begun, Begun::Nothing) => burst.push(frame),
+                chunk => self.gather(chunk, goes_on, pool, burst),
             }
         }
         self.rx.release();
         burst.len() - before
+    }
+
+    /// Handles a descriptor that is not a frame of its own.
+    #[cold]
+    fn gather<F: FrameMemory>(
+        &mut self,
+        chunk: Result<Frame, Option<Frame>>,
+        goes_on: bool,
+        pool: &mut Pool<F>,
+        burst: &mut Vec<Frame>,
+    ) {
+        let begun = std::mem::take(&mut self.held.begun);
+        let appended = match (begun, chunk) {
+            (Begun::Nothing, Ok(first)) if self.multi_buffer => Ok(Assembly::new(first)),
+            (Begun::Frame(mut assembly), Ok(piece)) => match assembly.push(&self.chains, piece) {
+                Ok(()) => Ok(assembly),
+                Err(piece) => {
+                    self.refused.too_long += 1;
+                    Err([Some(assembly.finish()), Some(piece)])
+                }
+            },
+            (Begun::Refused, Ok(piece)) => Err([Some(piece), None]),
+            (begun, chunk) => {
+                self.refused.bad_descriptors += 1;
+                let before = if let Begun::Frame(begun) = begun { Some(begun.finish()) } else { None };
+                Err([before, chunk.map_or_else(|chunk| chunk, Some)])
+            }
+        };
+        match (appended, goes_on) {
+            (Ok(assembly), true) => self.held.begun = Begun::Frame(assembly),
+            (Ok(assembly), false) => burst.push(assembly.finish()),
+            (Err(chunks), goes_on) => {
+                chunks.into_iter().flatten().for_each(|chunk| pool.give(chunk));
+                self.held.begun = if goes_on { Begun::Refused } else { Begun::Nothing };
+            }
+        }
     }
 
     /// The frame that an rx descriptor names. `Err` for a descriptor that must not be believed, with its chunk if that
@@ -74,23 +154,27 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
         let place = Place::Receive(self.owner);
         let mut frame = self.ledger.take_back(descriptor.addr / chunk_size, place).ok_or(None)?;
         let start = (descriptor.addr % chunk_size) as u16;
-        if frame.place(start, descriptor.len as usize, self.chunk_size as usize).is_err()
-            || descriptor.options & libc::XDP_PKT_CONTD != 0
-        {
-            return Err(Some(frame));
+        match frame.place(start, descriptor.len as usize, self.chunk_size as usize) {
+            Ok(()) => Ok(frame),
+            Err(_) => Err(Some(frame)),
         }
-        Ok(frame)
     }
 
     /// Takes back what the kernel has sent.
     #[inline]
     pub(crate) fn reap<F: FrameMemory>(&mut self, pool: &mut Pool<F>) {
+        let mut shared = Run::default();
         while let Some(address) = self.completion.pop() {
-            match self.ledger.take_back(address / u64::from(self.chunk_size), Place::Transmit(self.owner)) {
+            let chunk = address / u64::from(self.chunk_size);
+            match self.ledger.take_back(chunk, Place::Transmit(self.owner)) {
                 Some(frame) => pool.give(frame),
-                None => self.bad += 1,
+                None => match self.held.lent.take_back(chunk) {
+                    Some(chunk) => shared.add(chunk, pool),
+                    None => self.refused.bad_descriptors += 1,
+                },
             }
         }
+        shared.end(pool);
         self.completion.release();
     }
 
@@ -98,23 +182,105 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
     #[inline]
     pub(crate) fn send<F: FrameMemory>(&mut self, pool: &mut Pool<F>, frames: &mut Vec<Frame>) -> usize {
         self.reap(pool);
-        let count = (self.tx.free(frames.len() as u32) as usize).min(frames.len());
+        let mut count = (self.tx.free(frames.len() as u32) as usize).min(frames.len());
+        if frames[..count].iter().any(Frame::is_chained) {
+            count = self.fitting(frames);
+        }
         for frame in frames.drain(..count) {
-            let end = usize::from(frame.start()) + frame.len();
-            if frame.len() < SHORTEST || end > self.chunk_size as usize {
-                self.bad += 1;
+            if let Some(refused) = self.refuse(&frame) {
+                *refused += 1;
                 pool.give(frame);
-                continue;
+            } else if frame.is_chained() {
+                self.push_chain(&frame);
+            } else {
+                self.ledger.hand_over(frame.chunk(), Place::Transmit(self.owner));
+                self.push(frame.first(), 0);
             }
-            let base = u64::from(frame.chunk()) * u64::from(self.chunk_size);
-            let descriptor =
-                xdp_desc { addr: base + u64::from(frame.start()), len: frame.len() as u32, options: 0 };
-            self.ledger.hand_over(frame, Place::Transmit(self.owner));
-            // Room was counted, and we are the only producer.
-            let pushed = self.tx.push(descriptor);
-            debug_assert!(pushed);
         }
         self.tx.publish();
         count
+    }
+
+    /// How many frames from the front there is room for.
+    #[cold]
+    fn fitting(&mut self, frames: &[Frame]) -> usize {
+        let mut room = self.tx.free(u32::MAX) as usize;
+        let mut fits = |frame: &Frame| {
+            let left = room.checked_sub(1 + self.chains.rest(frame).count());
+            room = left.unwrap_or(0);
+            left.is_some()
+        };
+        frames.iter().take_while(|frame| fits(frame)).count()
+    }
+
+    /// The count to which a frame belongs that the kernel would not take.
+    #[inline]
+    fn refuse(&mut self, frame: &Frame) -> Option<&mut u64> {
+        let first = frame.first();
+        let outside = |piece: Piece| usize::from(piece.start()) + piece.len() > self.chunk_size as usize;
+        if first.len() < SHORTEST || outside(first) {
+            return Some(&mut self.refused.bad_descriptors);
+        }
+        if frame.is_chained() {
+            if !self.multi_buffer {
+                return Some(&mut self.refused.several_chunks);
+            }
+            if self.chains.rest(frame).any(outside) {
+                return Some(&mut self.refused.bad_descriptors);
+            }
+        }
+        None
+    }
+
+    #[cold]
+    fn push_chain(&mut self, frame: &Frame) {
+        let mut piece = frame.first();
+        self.ledger.hand_over(piece.chunk(), Place::Transmit(self.owner));
+        let chains = Arc::clone(&self.chains);
+        for next in chains.rest(frame) {
+            self.push(piece, libc::XDP_PKT_CONTD);
+            piece = next;
+            if chains.is_shared(piece.chunk()) {
+                self.held.lent.lend(piece.chunk());
+            } else {
+                self.ledger.hand_over(piece.chunk(), Place::Transmit(self.owner));
+            }
+        }
+        self.push(piece, 0);
+    }
+
+    /// Writes one descriptor; room was counted, and we are the only producer.
+    #[inline]
+    fn push(&mut self, piece: Piece, options: u32) {
+        let base = u64::from(piece.chunk()) * u64::from(self.chunk_size);
+        let addr = base + u64::from(piece.start());
+        let pushed = self.tx.push(xdp_desc { addr, len: piece.len() as u32, options });
+        debug_assert!(pushed);
+    }
+}
+
+/// Completions of one shared chunk that follow one another, given up together: a flood's payload comes back once a copy.
+#[derive(Debug, Default)]
+struct Run {
+    chunk: u32,
+    times: u32,
+}
+
+impl Run {
+    #[inline]
+    fn add<F: FrameMemory>(&mut self, chunk: u32, pool: &mut Pool<F>) {
+        if self.times > 0 && self.chunk != chunk {
+            self.end(pool);
+        }
+        self.chunk = chunk;
+        self.times += 1;
+    }
+
+    #[inline]
+    fn end<F: FrameMemory>(&mut self, pool: &mut Pool<F>) {
+        if self.times > 0 {
+            pool.release(self.chunk, self.times);
+        }
+        self.times = 0;
     }
 }

@@ -1,12 +1,15 @@
-//! The rings of many sockets against a simulated kernel: ten million frames in bursts, with full rings, stalls,
-//! wrong descriptors and sockets that are closed and opened again; then every chunk is counted.
+//! The rings of many sockets against a simulated kernel: ten million frames in bursts, in one chunk and in several, with
+//! payloads that many frames share, full rings, stalls, wrong descriptors, frames that stop half-way and sockets that are
+//! closed and opened again; then every chunk is counted.
 
 use super::fake::FakeRing;
-use super::ledger::{Ledger, Owner};
+use super::ledger::Owner;
 use super::ring::{Consumer, Producer};
-use super::rings::Rings;
+use super::rings::{Held, Rings};
 use super::umem::{HugePages, Umem, UmemConfig, UmemMemory};
+use crate::core::chain::{MAX_CHUNKS, join};
 use crate::core::frame::{BURST, Frame, FrameMemory, Pool};
+use crate::port::Refused;
 use libc::xdp_desc;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -36,11 +39,13 @@ struct Kernel {
     completion: Producer<u64, FakeRing<u64>>,
     /// Taken from the tx ring and not completed: frames in the device.
     in_flight: VecDeque<u64>,
+    /// Chunks that the frame which is being received lacks, and the stamp of the next one.
+    unfinished: (u64, u64),
 }
 
 type FakeRings = Rings<FakeRing<xdp_desc>, FakeRing<u64>>;
 
-fn socket(owner: Owner, ledger: &Arc<Ledger>, random: &mut Random) -> (FakeRings, Kernel) {
+fn socket(owner: Owner, umem: &Umem, random: &mut Random) -> (FakeRings, Kernel) {
     let start = (random.below(1 << 32)) as u32;
     let (rx, tx) = (FakeRing::new(128, start), FakeRing::new(128, !start));
     let (fill, completion) = (FakeRing::new(256, start ^ 0xff), FakeRing::new(128, start / 3));
@@ -50,16 +55,20 @@ fn socket(owner: Owner, ledger: &Arc<Ledger>, random: &mut Random) -> (FakeRings
         fill: Consumer::new(fill.clone()),
         completion: Producer::new(completion.clone()),
         in_flight: VecDeque::new(),
+        unfinished: (0, 0),
     };
     let rings = Rings {
         rx: Consumer::new(rx),
         tx: Producer::new(tx),
         fill: Producer::new(fill),
         completion: Consumer::new(completion),
-        ledger: Arc::clone(ledger),
+        ledger: Arc::clone(umem.ledger()),
+        chains: Arc::clone(umem.chains()),
         owner,
         chunk_size: CHUNK,
-        bad: 0,
+        multi_buffer: true,
+        held: Held::new(CHUNKS),
+        refused: Refused::default(),
     };
     (rings, kernel)
 }
@@ -78,6 +87,7 @@ struct World {
     /// Wrong descriptors that the kernels gave, and those that were noticed on sockets closed since.
     lies: u64,
     noticed: u64,
+    too_long: u64,
 }
 
 impl World {
@@ -86,7 +96,7 @@ impl World {
         let umem = Umem::new(config).unwrap();
         let mut random = Random(0x5eed_cafe_f00d_1234);
         let owner = |number| Owner::new(number).unwrap();
-        let sockets = (0..SOCKETS).map(|i| socket(owner(i), umem.ledger(), &mut random)).collect();
+        let sockets = (0..SOCKETS).map(|i| socket(owner(i), &umem, &mut random)).collect();
         let pools = umem.pools(2).unwrap();
         let waiting = (0..SOCKETS).map(|_| Vec::new()).collect();
         Self {
@@ -100,6 +110,7 @@ impl World {
             sent: 0,
             lies: 0,
             noticed: 0,
+            too_long: 0,
         }
     }
 
@@ -110,32 +121,48 @@ impl World {
         unsafe { self.umem.area().mapping.start().as_ptr().add(address as usize).cast() }
     }
 
+    /// How many chunks the next frame takes: mostly one, sometimes too many.
+    fn chunks(&mut self) -> u64 {
+        match self.random.below(20) {
+            0 => 2 + self.random.below(MAX_CHUNKS as u64 + 3),
+            1 => 2,
+            _ => 1,
+        }
+    }
+
     /// The kernel receives: chunks from the fill ring, stamped, to the rx ring.
     fn kernel_receives(&mut self, which: usize) {
         for _ in 0..self.random.below(2 * BURST as u64) {
-            let lie = self.random.below(1000) == 0;
+            if self.sockets[which].1.unfinished.0 == 0 {
+                let chunks = self.chunks();
+                self.sockets[which].1.unfinished = (chunks, self.next_stamp);
+                self.next_stamp += chunks;
+            }
+            let lie = self.random.below(1000);
             let kernel = &mut self.sockets[which].1;
+            let (left, stamp) = kernel.unfinished;
             if kernel.rx.free(2) < 2 {
                 break;
             }
-            if lie {
-                // No such chunk; the other side of the ring must ignore it.
-                kernel.rx.push(xdp_desc { addr: u64::from(CHUNKS * CHUNK) + 7, len: LEN, options: 0 });
+            let options = if left > 1 { libc::XDP_PKT_CONTD } else { 0 };
+            if lie == 0 {
+                // No such chunk; the other side of the ring must ignore it, and the frame that it is part of.
+                let addr = u64::from(CHUNKS * CHUNK) + 7;
+                kernel.rx.push(xdp_desc { addr, len: LEN, options });
                 self.lies += 1;
             }
             let Some(chunk) = kernel.fill.pop() else { break };
+            kernel.unfinished = (left - 1, stamp + 1);
             let addr = chunk + 256;
-            if self.random.below(1000) == 0 {
+            let len = if lie == 1 { CHUNK } else { LEN };
+            if lie == 1 {
                 // Our chunk, and too long.
                 self.lies += 1;
-                self.sockets[which].1.rx.push(xdp_desc { addr, len: CHUNK, options: 0 });
-                continue;
+            } else {
+                // SAFETY: `stamp` checks the address; a u64 at a multiple of 8; the kernel has this chunk.
+                unsafe { self.stamp(addr).write(stamp) };
             }
-            // SAFETY: `stamp` checks the address; a u64 at a multiple of 8; the kernel has this chunk.
-            unsafe { self.stamp(addr).write(self.next_stamp) };
-            self.next_stamp += 1;
-            let kernel = &mut self.sockets[which].1;
-            kernel.rx.push(xdp_desc { addr, len: LEN, options: 0 });
+            self.sockets[which].1.rx.push(xdp_desc { addr, len, options });
         }
         let kernel = &mut self.sockets[which].1;
         kernel.fill.release();
@@ -145,7 +172,7 @@ impl World {
     /// The kernel names a chunk twice, and the worker reads both before the chunk is in the fill ring again.
     fn kernel_repeats(&mut self, which: usize) {
         let kernel = &mut self.sockets[which].1;
-        if kernel.rx.pending() > 0 {
+        if kernel.rx.pending() > 0 || kernel.unfinished.0 > 0 {
             return;
         }
         let Some(chunk) = kernel.fill.pop() else { return };
@@ -165,13 +192,23 @@ impl World {
     /// The kernel sends: looks at the stamps, which the worker has inverted, and completes some.
     fn kernel_sends(&mut self, which: usize) {
         for _ in 0..self.random.below(2 * BURST as u64) {
-            let Some(descriptor) = self.sockets[which].1.tx.pop() else { break };
+            let Some(mut descriptor) = self.sockets[which].1.tx.pop() else { break };
             assert_eq!(descriptor.len, LEN + 8, "the length that the worker gave it");
             // SAFETY: `stamp` checks the address; the worker's frames begin at multiples of 8.
-            let [seal, stamp] =
+            let [seal, mut stamp] =
                 unsafe { [self.stamp(descriptor.addr).read(), self.stamp(descriptor.addr + 8).read()] };
             assert_eq!(seal, !stamp, "a chunk was used twice");
             self.sockets[which].1.in_flight.push_back(descriptor.addr);
+            while descriptor.options & libc::XDP_PKT_CONTD != 0 {
+                descriptor = self.sockets[which].1.tx.pop().expect("a frame is published whole");
+                assert_eq!(descriptor.len, LEN);
+                // SAFETY: as above.
+                let next = unsafe { self.stamp(descriptor.addr).read() };
+                // A header in a chunk of its own has the stamp of its payload.
+                assert!(next == stamp + 1 || next == stamp, "a chunk was used twice: {next} behind {stamp}");
+                stamp = next;
+                self.sockets[which].1.in_flight.push_back(descriptor.addr);
+            }
             self.sent += 1;
         }
         let complete = self.random.below(2 * BURST as u64);
@@ -183,7 +220,9 @@ impl World {
             }
             let Some(address) = kernel.in_flight.pop_front() else { break };
             kernel.completion.push(address);
-            if self.random.below(1000) == 0 {
+            // Of a chunk that is lent several times nobody can say which completion is one too many.
+            let shared = self.umem.chains().is_shared((address / u64::from(CHUNK)) as u32);
+            if self.random.below(1000) == 0 && !shared {
                 kernel.completion.push(address);
                 self.lies += 1;
             }
@@ -198,14 +237,19 @@ impl World {
         self.sockets[which].0.receive(pool, &mut burst);
         for mut frame in burst {
             self.received += 1;
-            let stamp = u64::from_ne_bytes(pool.memory().bytes(&frame)[..8].try_into().unwrap());
+            let stamp = stamp_of(pool.memory().bytes(&frame));
+            let chains = pool.memory().chains();
+            for (piece, expected) in chains.rest(&frame).zip(stamp + 1..) {
+                assert_eq!(stamp_of(pool.memory().piece(&frame, piece)), expected, "another frame's chunk");
+            }
+            let copies = if self.random.below(50) == 0 { self.random.below(40) } else { 0 };
+            if copies > 0 {
+                share(pool, frame, stamp, copies as u32, &mut self.random, &mut self.waiting);
+                continue;
+            }
             frame.prepend(8).unwrap();
             pool.memory_mut().bytes_mut(&mut frame)[..8].copy_from_slice(&(!stamp).to_ne_bytes());
-            let to = self.random.below(SOCKETS as u64 + 1) as usize;
-            match self.waiting.get_mut(to) {
-                Some(queue) if queue.len() < 256 => queue.push(frame),
-                _ => pool.give(frame),
-            }
+            queue(pool, frame, &mut self.random, &mut self.waiting);
         }
     }
 
@@ -219,16 +263,19 @@ impl World {
     /// The interface is deleted: what its rings and its device held comes back.
     fn reopen(&mut self, which: usize) {
         let owner = self.sockets[which].0.owner;
-        self.noticed += self.sockets[which].0.bad + self.unread_lies(which);
+        self.noticed += self.sockets[which].0.refused.bad_descriptors + self.unread_lies(which);
         self.umem.ledger().take_back_all(owner, |frame| self.pools[which % 2].give(frame));
-        self.sockets[which] = socket(owner, self.umem.ledger(), &mut self.random);
+        let held = std::mem::replace(&mut self.sockets[which].0.held, Held::new(CHUNKS));
+        held.give_back(self.umem.chains(), |frame| self.pools[which % 2].give(frame));
+        self.too_long += self.sockets[which].0.refused.too_long;
+        self.sockets[which] = socket(owner, &self.umem, &mut self.random);
     }
 
     /// Wrong descriptors that still lie in the rings of a socket: read, as the worker would have.
     fn unread_lies(&mut self, which: usize) -> u64 {
         let pool = &mut self.pools[which % 2];
         let rings = &mut self.sockets[which].0;
-        let before = rings.bad;
+        let before = rings.refused.bad_descriptors;
         let mut burst = Vec::new();
         // Two bursts and some wrong ones fill the rx ring.
         (0..4).for_each(|_| {
@@ -236,8 +283,48 @@ impl World {
         });
         rings.reap(pool);
         burst.into_iter().for_each(|frame| pool.give(frame));
-        rings.bad - before
+        rings.refused.bad_descriptors - before
     }
+}
+
+fn stamp_of(bytes: &[u8]) -> u64 {
+    u64::from_ne_bytes(bytes[..8].try_into().unwrap())
+}
+
+/// Queues a frame for some socket, or drops it.
+fn queue(pool: &mut Pool<UmemMemory>, frame: Frame, random: &mut Random, waiting: &mut [Vec<Frame>]) {
+    let to = random.below(SOCKETS as u64 + 1) as usize;
+    match waiting.get_mut(to) {
+        Some(queue) if queue.len() < 256 => queue.push(frame),
+        _ => pool.give(frame),
+    }
+}
+
+/// Queues up to `copies` sealed headers that end in `payload`, for some sockets.
+fn share(
+    pool: &mut Pool<UmemMemory>,
+    payload: Frame,
+    stamp: u64,
+    copies: u32,
+    random: &mut Random,
+    waiting: &mut [Vec<Frame>],
+) {
+    let chains = pool.memory().chains();
+    let pieces: Vec<_> = std::iter::once(payload.first()).chain(chains.rest(&payload)).collect();
+    pieces.iter().for_each(|piece| chains.share(piece.chunk(), copies + 1));
+    let mut left = copies;
+    while left > 0
+        && let Some(mut header) = pool.take()
+    {
+        header.place(256, LEN as usize + 8, CHUNK as usize).unwrap();
+        let bytes = pool.memory_mut().bytes_mut(&mut header);
+        bytes[..8].copy_from_slice(&(!stamp).to_ne_bytes());
+        bytes[8..16].copy_from_slice(&stamp.to_ne_bytes());
+        join(pool.memory().chains(), &mut header, &payload).unwrap();
+        queue(pool, header, random, waiting);
+        left -= 1;
+    }
+    pieces.into_iter().for_each(|piece| pool.release(piece.chunk(), left + 1));
 }
 
 #[test]
@@ -281,5 +368,6 @@ fn every_chunk_is_there_after_ten_million_frames() {
     chunks.sort_unstable();
     assert!(chunks.into_iter().eq(0..CHUNKS), "a chunk is missing or there twice");
     assert_eq!(world.noticed, world.lies, "each wrong descriptor is counted once");
-    assert!(reopened > 100 && world.sent > goal / 2 && world.lies > 10_000);
+    assert!(reopened > 100 && world.sent > goal / 2 && world.lies > 10_000 && world.too_long > 1000);
+    assert!((0..CHUNKS).all(|chunk| !world.umem.chains().is_shared(chunk)), "a chunk has a holder too many");
 }

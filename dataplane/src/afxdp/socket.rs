@@ -3,9 +3,10 @@
 use super::error::Error;
 use super::ledger::Owner;
 use super::ring::{Consumer, Layout, Memory, Producer};
-use super::rings::Rings;
+use super::rings::{Held, Rings};
 use super::sys::{self, Mapping, RingKind};
 use super::umem::{Bound, Registry, Umem};
+use crate::port::Refused;
 use libc::xdp_desc;
 use std::io;
 use std::marker::PhantomData;
@@ -29,6 +30,26 @@ impl std::fmt::Display for BindMode {
             Self::ZeroCopy => "zero-copy",
             Self::Copy => "copy",
         })
+    }
+}
+
+/// How a socket is bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Binding {
+    pub(super) mode: BindMode,
+    /// With frames of several chunks.
+    pub(super) multi_buffer: bool,
+}
+
+impl Binding {
+    /// The flags of `sockaddr_xdp` (include/uapi/linux/if_xdp.h).
+    const fn flags(self) -> u16 {
+        let mode = match self.mode {
+            BindMode::ZeroCopy => libc::XDP_ZEROCOPY,
+            BindMode::Copy => libc::XDP_COPY,
+        };
+        let multi_buffer = if self.multi_buffer { libc::XDP_USE_SG } else { 0 };
+        mode | multi_buffer | libc::XDP_USE_NEED_WAKEUP
     }
 }
 
@@ -170,24 +191,25 @@ impl Queue<'_> {
 /// (net/xdp/xsk_buff_pool.c, `xp_put_pool`).
 const RELEASE: Duration = Duration::from_millis(500);
 
-/// Opens and binds a socket in the first of `modes` that works, and enters it in the registry.
+/// Opens and binds a socket in the first of `bindings` that works, and enters it in the registry.
 pub(super) fn open(
     queue: Queue<'_>,
     umem: &Umem,
-    modes: &[BindMode],
+    bindings: &[Binding],
     config: SocketConfig,
 ) -> Result<(Socket, Owner), Error> {
     config.check()?;
     let owner = umem.registry().reserve()?;
     let deadline = Instant::now() + RELEASE;
     let mut last = Error::Value { what: "modes", value: 0, expected: "at least one mode to bind in" };
-    for &mode in modes {
+    for &binding in bindings {
         loop {
             // The lock is free between two tries, so that no worker waits long to close a port.
             let mut registry = umem.registry();
-            match open_in(queue, umem, mode, config, owner, &registry) {
+            match open_in(queue, umem, binding, config, owner, &registry) {
                 Ok(socket) => {
-                    registry.bound.push(Bound { owner, mode: socket.mode, socket: Arc::clone(&socket.fd) });
+                    let binding = Binding { mode: socket.mode, ..binding };
+                    registry.bound.push(Bound { owner, binding, socket: Arc::clone(&socket.fd) });
                     return Ok((socket, owner));
                 }
                 Err(error) => last = error,
@@ -245,43 +267,40 @@ fn probe(ifindex: u32, queue: u32) -> io::Result<()> {
 fn open_in(
     queue: Queue<'_>,
     umem: &Umem,
-    mode: BindMode,
+    binding: Binding,
     config: SocketConfig,
     owner: Owner,
     registry: &Registry,
 ) -> Result<Socket, Error> {
-    for other in registry.bound.iter().filter(|bound| bound.mode == mode) {
+    for other in registry.bound.iter().filter(|bound| bound.binding == binding) {
         let share = Arc::clone(&other.socket);
-        match open_with(queue, umem, mode, config, owner, Some(&share)) {
+        match open_with(queue, umem, binding, config, owner, Some(&share)) {
             // The other socket is bound no more: its device has vanished.
             Err(Error::Socket { step: "bind", source, .. }) if source.raw_os_error() == Some(libc::EBADF) => {
             }
             done => return done,
         }
     }
-    open_with(queue, umem, mode, config, owner, None)
+    open_with(queue, umem, binding, config, owner, None)
 }
 
 fn open_with(
     queue: Queue<'_>,
     umem: &Umem,
-    mode: BindMode,
+    binding: Binding,
     config: SocketConfig,
     owner: Owner,
     share: Option<&OwnedFd>,
 ) -> Result<Socket, Error> {
+    let mode = binding.mode;
     let fd = sys::socket().map_err(queue.failed("open an AF_XDP socket", mode))?;
     if share.is_none() {
         sys::register_umem(fd.as_fd(), &umem.area().mapping, umem.area().chunk_size)
             .map_err(queue.failed("register the packet memory (UMEM)", mode))?;
     }
-    let rings = rings(&fd, umem, config, owner).map_err(queue.failed("make the rings", mode))?;
-    let flags = match mode {
-        BindMode::ZeroCopy => libc::XDP_ZEROCOPY,
-        BindMode::Copy => libc::XDP_COPY,
-    };
-    let flags = flags | libc::XDP_USE_NEED_WAKEUP;
-    sys::bind(fd.as_fd(), queue.ifindex, queue.number, flags, share.map(AsFd::as_fd))
+    let rings = rings(&fd, umem, config, (owner, binding.multi_buffer))
+        .map_err(queue.failed("make the rings", mode))?;
+    sys::bind(fd.as_fd(), queue.ifindex, queue.number, binding.flags(), share.map(AsFd::as_fd))
         .map_err(queue.failed("bind", mode))?;
     let zero_copy = sys::is_zero_copy(fd.as_fd()).map_err(queue.failed("ask for the mode", mode))?;
     let mode = if zero_copy { BindMode::ZeroCopy } else { BindMode::Copy };
@@ -301,16 +320,24 @@ fn open_with(
     Ok(Socket { fd: Arc::new(fd), rings, mode, kick })
 }
 
-fn rings(fd: &OwnedFd, umem: &Umem, config: SocketConfig, owner: Owner) -> io::Result<KernelRings> {
+fn rings(
+    fd: &OwnedFd,
+    umem: &Umem,
+    config: SocketConfig,
+    (owner, multi_buffer): (Owner, bool),
+) -> io::Result<KernelRings> {
     Ok(Rings {
         rx: Consumer::new(ring(fd, RingKind::Rx, config.rx_ring)?),
         tx: Producer::new(ring(fd, RingKind::Tx, config.tx_ring)?),
         fill: Producer::new(ring(fd, RingKind::Fill, config.fill_ring)?),
         completion: Consumer::new(ring(fd, RingKind::Completion, config.tx_ring)?),
         ledger: Arc::clone(umem.ledger()),
+        chains: Arc::clone(umem.chains()),
         owner,
         chunk_size: umem.frame_size(),
-        bad: 0,
+        multi_buffer,
+        held: Held::new(umem.frames()),
+        refused: Refused::default(),
     })
 }
 

@@ -2,15 +2,17 @@
 //!
 //! The kernel binds zero-copy or copy for a whole UMEM registration: a socket that shares one inherits its mode
 //! (net/xdp/xsk.c `xsk_bind`, net/xdp/xsk_buff_pool.c `xp_assign_dev_shared`). So the same area is registered once for
-//! each mode in use; descriptors are offsets into the area and mean the same in both. Sharing goes over the file
+//! each mode in use, and with and without multi-buffer, which is inherited as well (`XDP_UMEM_SG_FLAG`); descriptors are
+//! offsets into the area and mean the same in all. Sharing goes over the file
 //! descriptor of any socket that is *bound*; a socket whose device vanished isn't, so another one is used, and if
 //! there is none the area is registered anew.
 
 use super::error::Error;
 use super::ledger::{Ledger, Owner};
 use super::port::{SocketId, Statistics};
-use super::socket::BindMode;
+use super::socket::Binding;
 use super::sys::{self, Mapping};
+use crate::core::chain::{Chains, Piece};
 use crate::core::frame::{Frame, FrameMemory, HEADROOM, Pool};
 use crate::table::mac::prefetch;
 use std::os::fd::{AsFd, OwnedFd};
@@ -35,7 +37,7 @@ pub enum HugePages {
 pub struct UmemConfig {
     /// Chunks, 64..=16,777,216.
     pub frames: u32,
-    /// Bytes a chunk: 2048 (frames up to 1792 bytes in copy mode) or 4096 (3840).
+    /// Bytes a chunk: 2048 (frames up to 1792 bytes in copy mode, longer ones take several) or 4096 (3840).
     pub frame_size: u32,
     /// Huge pages.
     pub huge_pages: HugePages,
@@ -62,20 +64,21 @@ pub(super) struct Area {
 #[derive(Debug)]
 pub struct UmemMemory {
     area: Arc<Area>,
+    chains: Arc<Chains>,
 }
 
 impl UmemMemory {
-    /// The first byte of a frame. Checked in release builds: a frame may have been placed by a wrong chunk size.
+    /// The first byte of a piece. Checked in release builds: a frame may have been placed by a wrong chunk size.
     #[inline]
-    fn at(&self, frame: &Frame) -> NonNull<u8> {
+    fn at(&self, piece: Piece) -> NonNull<u8> {
         let chunk_size = self.area.chunk_size as usize;
-        let start = usize::from(frame.start());
+        let start = usize::from(piece.start());
         assert!(
-            frame.chunk() < self.area.chunks && start + frame.len() <= chunk_size,
+            piece.chunk() < self.area.chunks && start + piece.len() <= chunk_size,
             "frame outside of the packet memory"
         );
         // SAFETY: chunk < chunks and start < chunk_size, and the mapping holds chunks * chunk_size bytes.
-        unsafe { self.area.mapping.start().add(frame.chunk() as usize * chunk_size + start) }
+        unsafe { self.area.mapping.start().add(piece.chunk() as usize * chunk_size + start) }
     }
 }
 
@@ -86,30 +89,43 @@ impl FrameMemory for UmemMemory {
     }
 
     #[inline]
+    fn chains(&self) -> &Chains {
+        &self.chains
+    }
+
+    #[inline]
     fn bytes<'a>(&'a self, frame: &'a Frame) -> &'a [u8] {
         // SAFETY: `at` has checked the range. The token says that neither the kernel nor another worker has this
         // chunk (the ledger makes a token only for a chunk that left the kernel's rings), and it is borrowed shared.
-        unsafe { std::slice::from_raw_parts(self.at(frame).as_ptr(), frame.len()) }
+        unsafe { std::slice::from_raw_parts(self.at(frame.first()).as_ptr(), frame.first().len()) }
     }
 
     #[inline]
     fn bytes_mut<'a>(&'a mut self, frame: &'a mut Frame) -> &'a mut [u8] {
         // SAFETY: as in `bytes`; the token is borrowed exclusively.
-        unsafe { std::slice::from_raw_parts_mut(self.at(frame).as_ptr(), frame.len()) }
+        unsafe { std::slice::from_raw_parts_mut(self.at(frame.first()).as_ptr(), frame.first().len()) }
     }
 
     #[inline]
     fn prefetch(&self, frame: &Frame, before: usize) {
-        prefetch(self.at(frame).as_ptr().wrapping_sub(before));
+        prefetch(self.at(frame.first()).as_ptr().wrapping_sub(before));
     }
 
     #[inline]
-    fn pair<'a>(&'a mut self, from: &'a Frame, to: &'a mut Frame) -> (&'a [u8], &'a mut [u8]) {
-        // SAFETY: as in `bytes` and `bytes_mut`; two tokens never name the same chunk.
+    fn piece<'a>(&'a self, _of: &'a Frame, piece: Piece) -> &'a [u8] {
+        // SAFETY: `at` has checked the range. The frame holds the chunk: its bytes were written before the frame was
+        // handed over, and nobody writes to a chunk that is not the first of a frame.
+        unsafe { std::slice::from_raw_parts(self.at(piece).as_ptr(), piece.len()) }
+    }
+
+    #[inline]
+    fn pair<'a>(&'a mut self, _from: &'a Frame, piece: Piece, to: &'a mut Frame) -> (&'a [u8], &'a mut [u8]) {
+        assert!(piece.chunk() != to.chunk(), "a frame is not copied into itself");
+        // SAFETY: as in `piece` and `bytes_mut`; the two are of two chunks.
         unsafe {
             (
-                std::slice::from_raw_parts(self.at(from).as_ptr(), from.len()),
-                std::slice::from_raw_parts_mut(self.at(to).as_ptr(), to.len()),
+                std::slice::from_raw_parts(self.at(piece).as_ptr(), piece.len()),
+                std::slice::from_raw_parts_mut(self.at(to.first()).as_ptr(), to.first().len()),
             )
         }
     }
@@ -119,7 +135,7 @@ impl FrameMemory for UmemMemory {
 #[derive(Debug)]
 pub(super) struct Bound {
     pub(super) owner: Owner,
-    pub(super) mode: BindMode,
+    pub(super) binding: Binding,
     pub(super) socket: Arc<OwnedFd>,
 }
 
@@ -151,6 +167,7 @@ impl Registry {
 #[derive(Debug)]
 struct Inner {
     area: Arc<Area>,
+    chains: Arc<Chains>,
     ledger: Arc<Ledger>,
     huge: bool,
     pools_taken: AtomicBool,
@@ -190,6 +207,7 @@ impl Umem {
         Ok(Self {
             inner: Arc::new(Inner {
                 area: Arc::new(area),
+                chains: Arc::new(Chains::new(config.frames)),
                 ledger: Arc::new(Ledger::new(config.frames)),
                 huge,
                 pools_taken: AtomicBool::new(false),
@@ -218,7 +236,8 @@ impl Umem {
         let pool = |worker| {
             let first = worker * share;
             let last = if worker as usize + 1 == workers { frames } else { first + share };
-            Pool::new(UmemMemory { area: Arc::clone(&self.inner.area) }, first..last)
+            let (area, chains) = (Arc::clone(&self.inner.area), Arc::clone(&self.inner.chains));
+            Pool::new(UmemMemory { area, chains }, first..last)
         };
         Ok((0..workers as u32).map(pool).collect())
     }
@@ -253,9 +272,9 @@ impl Umem {
         self.inner.area.chunk_size
     }
 
-    /// The longest frame that a socket in copy mode receives, bytes.
+    /// The longest frame that a socket in copy mode receives in one chunk, bytes.
     #[must_use]
-    pub fn longest_frame(&self) -> u32 {
+    pub fn longest_whole(&self) -> u32 {
         self.inner.area.chunk_size - u32::from(HEADROOM)
     }
 
@@ -267,6 +286,10 @@ impl Umem {
 
     pub(super) fn area(&self) -> &Area {
         &self.inner.area
+    }
+
+    pub(super) fn chains(&self) -> &Arc<Chains> {
+        &self.inner.chains
     }
 
     pub(super) fn ledger(&self) -> &Arc<Ledger> {

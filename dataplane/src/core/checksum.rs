@@ -5,66 +5,101 @@
 //! header on gets the right checksum. A right checksum that looks the same by chance is computed to the same again.
 
 use super::classify::{Packet, Part};
+use super::frame::{Frame, FrameMemory};
 use crate::table::port::ChecksumMode;
 use crate::wire::checksum::Sum;
-use crate::wire::{be16, put16, tcp, udp, vxlan};
+use crate::wire::{put16, tcp, udp, vxlan};
 use std::ops::Range;
 
-/// Completes the checksum of `frame` if `mode` says so.
+/// A checksum that must be computed.
+pub(super) struct Pending {
+    /// What it covers, from where the packet's frame begins.
+    range: Range<usize>,
+    /// Its place.
+    field: usize,
+    /// What stands there while the sum is taken.
+    pseudo: Sum,
+    protocol: u8,
+}
+
+/// The checksum that `mode` has to be computed in `frame`, the first bytes of the one that `packet` was found in.
 #[inline(always)]
-pub(super) fn complete(frame: &mut [u8], packet: Packet, mode: ChecksumMode) {
+pub(super) fn pending(frame: &[u8], packet: Packet, mode: ChecksumMode) -> Option<Pending> {
     if mode == ChecksumMode::Trust || packet.part != Part::Whole || packet.routed {
-        return;
+        return None;
     }
-    let Some(Range { start, end }) = packet.transport_range() else { return };
-    let transport = &frame[start..end];
+    let Range { start, end } = packet.transport_range()?;
+    let transport = frame.get(start..)?;
     let (field, value, len) = match packet.protocol {
-        tcp::PROTOCOL if transport.len() >= tcp::LEN => {
-            (tcp::CHECKSUM, be16(transport, tcp::CHECKSUM), transport.len())
+        tcp::PROTOCOL if end - start >= tcp::LEN => {
+            let value = transport.get(tcp::CHECKSUM..)?.first_chunk()?;
+            (start + tcp::CHECKSUM, u16::from_be_bytes(*value), end - start)
         }
-        udp::PROTOCOL => match udp::Udp::parse(transport) {
-            Some(header) if (udp::LEN..=transport.len()).contains(&header.len()) => {
-                (udp::CHECKSUM, header.checksum(), header.len())
+        udp::PROTOCOL => {
+            let header = udp::Udp::parse(transport)?;
+            if !(udp::LEN..=end - start).contains(&header.len()) {
+                return None;
             }
-            _ => return,
-        },
-        _ => return,
+            (start + udp::CHECKSUM, header.checksum(), header.len())
+        }
+        _ => return None,
     };
     let pseudo = Sum::new().pseudo_header(packet.addresses(frame), packet.protocol, len);
-    if mode == ChecksumMode::Complete || pseudo.folds_to(value) {
-        fill(&mut frame[start..start + len], field, pseudo, packet.protocol);
+    let must = mode == ChecksumMode::Complete || pseudo.folds_to(value);
+    must.then_some(Pending { range: start..start + len, field, pseudo, protocol: packet.protocol })
+}
+
+/// Completes the checksum of the packet that was found behind the first `base` bytes of `frame`, if `mode` says so.
+fn complete<M: FrameMemory>(
+    memory: &mut M,
+    frame: &mut Frame,
+    base: usize,
+    packet: Packet,
+    mode: ChecksumMode,
+) {
+    let Some(bytes) = memory.bytes(frame).get(base..) else { return };
+    if let Some(pending) = pending(bytes, packet, mode) {
+        fill(memory, frame, base, pending);
     }
 }
 
-/// Computes the checksum in place `field` of a transport header and its payload.
+/// Computes a checksum of the packet that was found behind the first `base` bytes of `frame`.
 #[inline(never)]
-fn fill(transport: &mut [u8], field: usize, pseudo: Sum, protocol: u8) {
-    put16(transport, field, pseudo.fold());
-    let mut checksum = Sum::new().bytes(transport).checksum();
+pub(super) fn fill<M: FrameMemory>(memory: &mut M, frame: &mut Frame, base: usize, pending: Pending) {
+    let Pending { range, field, pseudo, protocol } = pending;
+    put16(memory.bytes_mut(frame), base + field, pseudo.fold());
+    let mut checksum = memory.sum(frame, base + range.start..base + range.end).checksum();
     if protocol == udp::PROTOCOL {
         checksum = udp::never_zero(checksum);
     }
-    put16(transport, field, checksum);
+    put16(memory.bytes_mut(frame), base + field, checksum);
 }
 
 /// Completes the checksums of a VXLAN packet that a VTEP on this host has left to a software device: in the inner frame,
 /// or in the outer UDP header, which covers it. The outer one may be right only when the inner one is (local checksum
 /// offload, Documentation/networking/checksum-offloads.rst), so the inner frame comes first.
-pub(super) fn complete_tunnelled(packet: &mut [u8]) {
-    let outer = Packet::of(packet);
+pub(super) fn complete_tunnelled<M: FrameMemory>(memory: &mut M, frame: &mut Frame) {
+    let bytes = memory.bytes(frame);
+    let outer = Packet::of_first(bytes, frame.len());
     if outer.protocol != udp::PROTOCOL {
         return;
     }
     let Some(datagram) = outer.transport_range() else { return };
-    if let Some(inner) = packet.get_mut(datagram.start + udp::LEN + vxlan::LEN..datagram.end) {
-        complete(inner, Packet::of(inner), ChecksumMode::Auto);
+    let base = datagram.start + udp::LEN + vxlan::LEN;
+    if let (Some(inner), Some(len)) = (bytes.get(base..), datagram.end.checked_sub(base)) {
+        let inner = Packet::of_first(&inner[..len.min(inner.len())], len);
+        complete(memory, frame, base, inner, ChecksumMode::Auto);
     }
-    complete(packet, outer, ChecksumMode::Auto);
+    complete(memory, frame, 0, outer, ChecksumMode::Auto);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::chain::Assembly;
+    use crate::core::frame::HEADROOM;
+    use crate::port::memory::{HeapMemory, memory_pools};
+    use crate::wire::be16;
     use etherparse::PacketBuilder;
     use proptest::prelude::*;
 
@@ -94,18 +129,46 @@ mod tests {
         put16(bytes, field, pseudo);
     }
 
+    /// The bytes after `change`, as a frame whose first chunk has `first` bytes and each other one 301.
+    fn changed(bytes: &[u8], first: usize, change: impl Fn(&mut HeapMemory, &mut Frame)) -> Vec<u8> {
+        let mut pool = memory_pools(1, 16, 2048).remove(0);
+        let (head, rest) = bytes.split_at(first.min(bytes.len()));
+        let mut pieces = std::iter::once(head).chain(rest.chunks(301)).map(|bytes| {
+            let mut piece = pool.take().unwrap();
+            piece.place(HEADROOM, bytes.len(), 2048).unwrap();
+            pool.memory_mut().bytes_mut(&mut piece).copy_from_slice(bytes);
+            piece
+        });
+        let mut assembly = Assembly::new(pieces.next().unwrap());
+        let pieces: Vec<_> = pieces.collect();
+        pieces.into_iter().for_each(|piece| assembly.push(pool.memory().chains(), piece).unwrap());
+        let mut frame = assembly.finish();
+        change(pool.memory_mut(), &mut frame);
+        let mut after = vec![0; frame.len()];
+        pool.memory().read(&frame, &mut after);
+        after
+    }
+
+    fn completed_in(first: usize, bytes: &[u8], mode: ChecksumMode) -> Vec<u8> {
+        changed(bytes, first, |memory, frame| {
+            let packet = Packet::of_first(memory.bytes(frame), frame.len());
+            complete(memory, frame, 0, packet, mode);
+        })
+    }
+
     fn completed(bytes: &[u8], mode: ChecksumMode) -> Vec<u8> {
-        let mut bytes = bytes.to_vec();
-        let packet = Packet::of(&bytes);
-        complete(&mut bytes, packet, mode);
-        bytes
+        completed_in(2048 - 256, bytes, mode)
+    }
+
+    fn completed_tunnelled(bytes: &[u8]) -> Vec<u8> {
+        changed(bytes, 1000, complete_tunnelled)
     }
 
     proptest! {
         #[test]
         fn partial_checksums_become_those_of_etherparse(
             v6: bool, tcp: bool, tagged: bool, padding in 0usize..20,
-            payload in prop::collection::vec(any::<u8>(), 0..1500),
+            payload in prop::collection::vec(any::<u8>(), 0..2100), first in 80usize..400,
         ) {
             let (right, field) = frame(v6, tcp, tagged, &payload);
             let mut partial = [right.clone(), vec![0xee; padding]].concat();
@@ -113,6 +176,7 @@ mod tests {
             for mode in [ChecksumMode::Auto, ChecksumMode::Complete] {
                 prop_assert_eq!(&completed(&partial, mode)[..right.len()], &right[..]);
                 prop_assert_eq!(&completed(&right, mode), &right);
+                prop_assert_eq!(&completed_in(first, &partial, mode)[..right.len()], &right[..]);
             }
             prop_assert_eq!(completed(&partial, ChecksumMode::Trust), partial);
         }
@@ -148,9 +212,11 @@ mod tests {
             // The outer checksum is that of the packet with its inner checksum filled in.
             let mut inner_partial = right.clone();
             make_partial(&mut inner_partial[start..], inner_field);
-            for mut partial in [outer_partial, inner_partial, right.clone()] {
-                complete_tunnelled(&mut partial);
-                assert_eq!(partial, right);
+            for partial in [outer_partial, inner_partial, right.clone()] {
+                assert_eq!(completed_tunnelled(&partial), right);
+                for first in [146, 147, 150, 201] {
+                    assert_eq!(changed(&partial, first, complete_tunnelled), right, "{first}");
+                }
             }
         }
     }
@@ -161,9 +227,7 @@ mod tests {
         let mut partial = right.clone();
         make_partial(&mut partial, field);
         for len in 0..partial.len() {
-            let mut packet = partial[..len].to_vec();
-            complete_tunnelled(&mut packet);
-            assert_eq!(packet, partial[..len]);
+            assert_eq!(completed_tunnelled(&partial[..len]), partial[..len]);
         }
     }
 

@@ -25,7 +25,8 @@ pub(super) enum Part {
     Later,
 }
 
-/// Where the headers of a frame's packet are. Offsets are from the frame's start; all lie inside the frame.
+/// Where the headers of a frame's packet are. Offsets are from the frame's start; all lie inside the frame, and the
+/// addresses in its first chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Packet {
     pub(super) network: Network,
@@ -89,16 +90,22 @@ impl Packet {
     /// Looks at a frame, behind up to two VLAN tags.
     #[inline]
     pub(super) fn of(frame: &[u8]) -> Self {
+        Self::of_first(frame, frame.len())
+    }
+
+    /// Looks at a frame of `len` bytes whose first ones are `frame`.
+    #[inline]
+    pub(super) fn of_first(frame: &[u8], len: usize) -> Self {
         let found = match vlan::skip(frame) {
-            Some((ethernet::IPV4, at)) => Self::of_v4(frame, at),
-            Some((ethernet::IPV6, at)) => Self::of_v6(frame, at),
+            Some((ethernet::IPV4, at)) => Self::of_v4(frame, at, len),
+            Some((ethernet::IPV6, at)) => Self::of_v6(frame, at, len),
             _ => None,
         };
         found.unwrap_or(Self::OTHER)
     }
 
     #[inline]
-    fn of_v4(frame: &[u8], at: usize) -> Option<Self> {
+    fn of_v4(frame: &[u8], at: usize, len: usize) -> Option<Self> {
         let bytes = &frame[at..];
         let header = Ipv4::parse(bytes)?;
         if header.version() != 4 || header.header_len() < ipv4::LEN {
@@ -111,7 +118,7 @@ impl Packet {
         };
         let mut packet = Self { network: Network::V4, part, tos: header.tos(), ip: at as u16, ..Self::OTHER };
         // A packet that claims more than the frame has keeps its addresses; its transport header isn't trusted.
-        if header.total_len() <= bytes.len() && header.header_len() <= header.total_len() {
+        if at + header.total_len() <= len && header.header_len() <= header.total_len() {
             packet.end = (at + header.total_len()) as u16;
             packet.transport = (at + header.header_len()) as u16;
             packet.protocol = header.protocol();
@@ -120,7 +127,7 @@ impl Packet {
     }
 
     #[inline]
-    fn of_v6(frame: &[u8], at: usize) -> Option<Self> {
+    fn of_v6(frame: &[u8], at: usize, len: usize) -> Option<Self> {
         let bytes = &frame[at..];
         let header = ipv6::Ipv6::parse(bytes)?;
         if header.version() != 6 {
@@ -128,9 +135,12 @@ impl Packet {
         }
         let mut packet =
             Self { network: Network::V6, tos: header.traffic_class(), ip: at as u16, ..Self::OTHER };
-        let len = ipv6::LEN + header.payload_len();
-        if let Some(upper) = bytes.get(..len).and_then(ipv6::upper) {
-            packet.end = (at + len) as u16;
+        let end = at + ipv6::LEN + header.payload_len();
+        if end > len {
+            return Some(packet);
+        }
+        if let Some(upper) = ipv6::upper(&frame[at..end.min(frame.len())]) {
+            packet.end = end as u16;
             packet.transport = (at + upper.offset) as u16;
             packet.protocol = upper.protocol;
             packet.routed = upper.routed;

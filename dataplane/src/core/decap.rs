@@ -44,26 +44,37 @@ struct Outer<'a> {
     zero_checksum: bool,
 }
 
-/// Reads and checks all outer headers of `packet`, over IPv4 and without a tag; `None` for any other.
+/// Reads and checks all outer headers of a packet of `len` bytes whose first ones are `packet`, over IPv4 and without a
+/// tag; `None` for any other. `sum` adds up a range of it.
 #[inline(always)]
-pub(super) fn parse_plain_v4(packet: &[u8], settings: &Settings) -> Option<Result<Tunnelled, Reason>> {
+pub(super) fn parse_plain_v4(
+    packet: &[u8],
+    len: usize,
+    settings: &Settings,
+    sum: impl FnOnce(Range<usize>) -> Sum,
+) -> Option<Result<Tunnelled, Reason>> {
     if Ethernet::parse(packet)?.ethertype() != ethernet::IPV4 {
         return None;
     }
-    let outer = parse_v4(packet, ethernet::LEN, settings);
-    Some(outer.and_then(|outer| parse_datagram(packet, outer, settings)))
+    let outer = parse_v4(packet, ethernet::LEN, len, settings);
+    Some(outer.and_then(|outer| parse_datagram(packet, outer, settings, sum)))
 }
 
-/// Reads and checks all outer headers of `packet`.
+/// [`parse_plain_v4`] for all packets.
 #[inline(never)]
-pub(super) fn parse(packet: &[u8], settings: &Settings) -> Result<Tunnelled, Reason> {
+pub(super) fn parse(
+    packet: &[u8],
+    len: usize,
+    settings: &Settings,
+    sum: impl FnOnce(Range<usize>) -> Sum,
+) -> Result<Tunnelled, Reason> {
     let (ethertype, at) = vlan::skip(packet).ok_or(Reason::OuterTruncated)?;
     let outer = match ethertype {
-        ethernet::IPV4 => parse_v4(packet, at, settings)?,
-        ethernet::IPV6 => parse_v6(packet, at, settings)?,
+        ethernet::IPV4 => parse_v4(packet, at, len, settings)?,
+        ethernet::IPV6 => parse_v6(packet, at, len, settings)?,
         _ => return Err(Reason::NotOurs),
     };
-    parse_datagram(packet, outer, settings)
+    parse_datagram(packet, outer, settings, sum)
 }
 
 /// The group that a packet came to, if it came to one.
@@ -76,18 +87,28 @@ pub(super) fn group(packet: &[u8]) -> Option<IpAddr> {
 }
 
 #[inline(always)]
-fn parse_datagram(packet: &[u8], outer: Outer<'_>, settings: &Settings) -> Result<Tunnelled, Reason> {
-    let datagram = &packet[outer.datagram.clone()];
+fn parse_datagram(
+    packet: &[u8],
+    outer: Outer<'_>,
+    settings: &Settings,
+    sum: impl FnOnce(Range<usize>) -> Sum,
+) -> Result<Tunnelled, Reason> {
+    let datagram = packet.get(outer.datagram.start..).ok_or(Reason::OuterTruncated)?;
+    let datagram = &datagram[..outer.datagram.len().min(datagram.len())];
     let header = Udp::parse(datagram).ok_or(Reason::OuterTruncated)?;
     if header.destination_port() != settings.udp_port {
         return Err(Reason::NotOurs);
     }
     // Bytes behind the UDP length are covered by no checksum, and no VTEP sends any.
-    if header.len() != datagram.len() {
+    if header.len() != outer.datagram.len() {
         return Err(Reason::OuterUdp);
     }
-    let right =
-        if header.has_no_checksum() { outer.zero_checksum } else { is_right(outer.addresses, datagram) };
+    let right = if header.has_no_checksum() {
+        outer.zero_checksum
+    } else {
+        let sum = sum(outer.datagram.clone());
+        sum.pseudo_header(outer.addresses, udp::PROTOCOL, outer.datagram.len()).is_right()
+    };
     if !right {
         return Err(Reason::OuterUdpChecksum);
     }
@@ -98,24 +119,18 @@ fn parse_datagram(packet: &[u8], outer: Outer<'_>, settings: &Settings) -> Resul
     if settings.strict_reserved && vxlan.has_reserved_bits() {
         return Err(Reason::VxlanReserved);
     }
-    let start = outer.datagram.start;
-    let inner = start + udp::LEN + vxlan::LEN..start + datagram.len();
+    let inner = outer.datagram.start + udp::LEN + vxlan::LEN..outer.datagram.end;
     Ok(Tunnelled { source: outer.source, to_group: outer.to_group, tos: outer.tos, vni: vxlan.vni(), inner })
 }
 
-#[inline(never)]
-fn is_right(addresses: &[u8], datagram: &[u8]) -> bool {
-    Sum::new().pseudo_header(addresses, udp::PROTOCOL, datagram.len()).bytes(datagram).is_right()
-}
-
 #[inline(always)]
-fn parse_v4<'a>(packet: &'a [u8], at: usize, settings: &Settings) -> Result<Outer<'a>, Reason> {
+fn parse_v4<'a>(packet: &'a [u8], at: usize, len: usize, settings: &Settings) -> Result<Outer<'a>, Reason> {
     let bytes = &packet[at..];
     let header = Ipv4::parse(bytes).ok_or(Reason::OuterTruncated)?;
     let total = header.total_len();
     let sound = header.version() == 4
         && header.header_len() == ipv4::LEN
-        && (ipv4::LEN..=bytes.len()).contains(&total)
+        && (ipv4::LEN..=len - at).contains(&total)
         && header.checksum_is_right();
     if !sound {
         return Err(Reason::OuterIp);
@@ -139,11 +154,11 @@ fn parse_v4<'a>(packet: &'a [u8], at: usize, settings: &Settings) -> Result<Oute
 }
 
 #[inline]
-fn parse_v6<'a>(packet: &'a [u8], at: usize, settings: &Settings) -> Result<Outer<'a>, Reason> {
+fn parse_v6<'a>(packet: &'a [u8], at: usize, len: usize, settings: &Settings) -> Result<Outer<'a>, Reason> {
     let bytes = &packet[at..];
     let header = Ipv6::parse(bytes).ok_or(Reason::OuterTruncated)?;
     let total = ipv6::LEN + header.payload_len();
-    if header.version() != 6 || total > bytes.len() {
+    if header.version() != 6 || total > len - at {
         return Err(Reason::OuterIp);
     }
     match header.next_header() {

@@ -23,27 +23,52 @@ pub(super) struct Variable {
     pub(super) no_udp6_checksum: bool,
 }
 
-/// Writes the header to the front of `packet`; the inner frame already stands behind it. `identification`: that of the
-/// last IPv4 packet that may be fragmented (RFC 6864).
+/// What follows the first chunk of a packet.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Beyond {
+    /// Bytes.
+    pub(super) len: usize,
+    /// Their sum. Only for packets with a UDP checksum.
+    pub(super) sum: Sum,
+}
+
+/// Writes the header to the front of `packet`; the inner frame already stands behind it, and goes on `beyond` it.
+/// `identification`: that of the last IPv4 packet that may be fragmented (RFC 6864).
 ///
 /// # Panics
 /// If `packet` is shorter than the header.
 #[inline(always)]
-pub(super) fn write(packet: &mut [u8], header: &OuterHeader, variable: Variable, identification: &mut u16) {
+pub(super) fn write(
+    packet: &mut [u8],
+    beyond: Beyond,
+    header: &OuterHeader,
+    variable: Variable,
+    identification: &mut u16,
+) {
     // With lengths that the compiler knows, a header is a few wide moves and some stores.
     match header.bytes().len() {
-        PLAIN_V4 => write_v4::<UNTAGGED, PLAIN_V4>(packet, header, variable, identification),
-        _ => write_other(packet, header, variable, identification),
+        PLAIN_V4 => write_v4::<UNTAGGED, PLAIN_V4>(packet, beyond.len, header, variable, identification),
+        _ => write_other(packet, beyond, header, variable, identification),
     }
 }
 
 #[inline(never)]
-fn write_other(packet: &mut [u8], header: &OuterHeader, variable: Variable, identification: &mut u16) {
+fn write_other(
+    packet: &mut [u8],
+    beyond: Beyond,
+    header: &OuterHeader,
+    variable: Variable,
+    identification: &mut u16,
+) {
     match (header.is_v6(), header.ip_offset()) {
-        (false, UNTAGGED) => write_v4::<UNTAGGED, PLAIN_V4>(packet, header, variable, identification),
-        (false, _) => write_v4::<TAGGED, { TAGGED + AFTER_V4 }>(packet, header, variable, identification),
-        (true, UNTAGGED) => write_v6::<UNTAGGED, { UNTAGGED + AFTER_V6 }>(packet, header, variable),
-        (true, _) => write_v6::<TAGGED, { TAGGED + AFTER_V6 }>(packet, header, variable),
+        (false, UNTAGGED) => {
+            write_v4::<UNTAGGED, PLAIN_V4>(packet, beyond.len, header, variable, identification);
+        }
+        (false, _) => {
+            write_v4::<TAGGED, { TAGGED + AFTER_V4 }>(packet, beyond.len, header, variable, identification);
+        }
+        (true, UNTAGGED) => write_v6::<UNTAGGED, { UNTAGGED + AFTER_V6 }>(packet, beyond, header, variable),
+        (true, _) => write_v6::<TAGGED, { TAGGED + AFTER_V6 }>(packet, beyond, header, variable),
     }
 }
 
@@ -68,11 +93,12 @@ fn copy<'p, const LEN: usize>(packet: &'p mut [u8], header: &OuterHeader) -> &'p
 #[inline(always)]
 fn write_v4<const IP: usize, const LEN: usize>(
     packet: &mut [u8],
+    beyond: usize,
     header: &OuterHeader,
     variable: Variable,
     identification: &mut u16,
 ) {
-    let total = (packet.len() - IP) as u16;
+    let total = (packet.len() - IP + beyond) as u16;
     let front = copy::<LEN>(packet, header);
     let mut sum = header.sum() + u32::from(total) + u32::from(variable.tos);
     front[IP + 1] = variable.tos;
@@ -90,8 +116,13 @@ fn write_v4<const IP: usize, const LEN: usize>(
 }
 
 #[inline(always)]
-fn write_v6<const IP: usize, const LEN: usize>(packet: &mut [u8], header: &OuterHeader, variable: Variable) {
-    let payload = packet.len() - IP - ipv6::LEN;
+fn write_v6<const IP: usize, const LEN: usize>(
+    packet: &mut [u8],
+    beyond: Beyond,
+    header: &OuterHeader,
+    variable: Variable,
+) {
+    let payload = packet.len() + beyond.len - IP - ipv6::LEN;
     let front = copy::<LEN>(packet, header);
     put16(front, IP + 4, payload as u16);
     ipv6::set_traffic_class(&mut front[IP..], variable.tos);
@@ -102,7 +133,9 @@ fn write_v6<const IP: usize, const LEN: usize>(packet: &mut [u8], header: &Outer
         let pseudo =
             Sum::new().word(sum as u16).word((sum >> 16) as u16).pseudo_header(&[], udp::PROTOCOL, payload);
         let datagram = &mut packet[IP + ipv6::LEN..];
-        let checksum = pseudo.bytes(datagram).checksum();
+        let sum = pseudo.bytes(datagram);
+        let sum = if beyond.len == 0 { sum } else { sum.then(beyond.sum, datagram.len() % 2 == 1) };
+        let checksum = sum.checksum();
         put16(datagram, udp::CHECKSUM, udp::never_zero(checksum));
     }
 }

@@ -2,6 +2,14 @@
 //!
 //! A [`Frame`] is a token: it can't be cloned or made from nothing, so whoever has it is the only one who may touch
 //! its chunk. Chunks that the kernel has (fill, receive, transmit, completion rings) have no token.
+//!
+//! A frame that is longer than a chunk goes on in others ([`super::chain`]). All headers lie in the first one: a device
+//! fills each before it begins the next. What a stage reads or changes are therefore the bytes of the first chunk.
+
+use super::chain::{Chains, Piece};
+use crate::wire::checksum::Sum;
+use std::fmt;
+use std::ops::Range;
 
 /// Bytes before the frame in a fresh chunk: the kernel's `XDP_PACKET_HEADROOM` (include/uapi/linux/bpf.h). The
 /// longest outer header (Ethernet + 802.1Q + IPv6 + UDP + VXLAN = 74 bytes) fits three times.
@@ -15,48 +23,96 @@ pub const BURST: usize = 64;
 #[error("outside of the frame's chunk")]
 pub struct OutOfChunk;
 
-/// Sole ownership of one chunk of a memory area, and where in it the frame lies.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Frame {
-    chunk: u32,
-    start: u16,
-    len: u16,
-}
+/// Sole ownership of one chunk of a memory area, and where in it the frame lies; and a hold on the chunks that it goes
+/// on in, if it does.
+///
+/// One word, since frames go from ring to burst to queue all the time:
+///
+/// ```text
+/// | rest 14 | len 13 | start 13 | chunk 24 |    rest: bytes in the chunks that follow; len: in the first one
+/// ```
+#[derive(PartialEq, Eq)]
+pub struct Frame(u64);
+
+const CHUNK_BITS: u32 = 24;
+const PLACE_BITS: u32 = 13;
+const START: u32 = CHUNK_BITS;
+const LEN: u32 = START + PLACE_BITS;
+const REST: u32 = LEN + PLACE_BITS;
+
+/// The most chunks of one memory area.
+pub const MAX_CHUNKS: usize = 1 << CHUNK_BITS;
+
+/// The most bytes of a chunk.
+pub const MAX_CHUNK_SIZE: usize = (1 << PLACE_BITS) - 1;
 
 impl Frame {
     /// Only for those who have just got a chunk from nobody else: a pool at its start, and ports that have checked a
     /// descriptor of the kernel. `start + len` must lie inside the chunk.
     #[inline]
     pub(crate) const fn new(chunk: u32, start: u16, len: u16) -> Self {
-        Self { chunk, start, len }
+        debug_assert!((chunk as usize) < MAX_CHUNKS && start as usize + len as usize <= MAX_CHUNK_SIZE);
+        Self(chunk as u64 | (start as u64) << START | (len as u64) << LEN)
     }
 
-    /// The chunk's number.
+    /// The first chunk's number.
     #[inline]
     #[must_use]
     pub const fn chunk(&self) -> u32 {
-        self.chunk
+        self.0 as u32 & (MAX_CHUNKS as u32 - 1)
     }
 
     /// Where the frame begins in its chunk, bytes.
     #[inline]
     #[must_use]
     pub const fn start(&self) -> u16 {
-        self.start
+        (self.0 >> START) as u16 & MAX_CHUNK_SIZE as u16
     }
 
-    /// Length in bytes.
+    /// Bytes in the first chunk.
+    #[inline]
+    const fn head(&self) -> u16 {
+        (self.0 >> LEN) as u16 & MAX_CHUNK_SIZE as u16
+    }
+
+    /// Bytes in the chunks behind the first.
+    #[inline]
+    pub(crate) const fn rest(&self) -> usize {
+        (self.0 >> REST) as usize
+    }
+
+    /// Length in bytes, over all chunks.
     #[inline]
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.len as usize
+        self.head() as usize + self.rest()
     }
 
     /// True when no byte is left.
     #[inline]
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
+    }
+
+    /// True when it goes on in other chunks.
+    #[inline]
+    #[must_use]
+    pub const fn is_chained(&self) -> bool {
+        self.0 >> REST != 0
+    }
+
+    /// What lies in the first chunk.
+    #[inline]
+    #[must_use]
+    pub const fn first(&self) -> Piece {
+        Piece::new(self.chunk(), self.start(), self.head())
+    }
+
+    /// Says that `bytes` more follow, at most [`super::chain::MAX_LEN`] in all.
+    #[inline]
+    pub(super) const fn extend(&mut self, bytes: usize) {
+        self.0 += (bytes as u64) << REST;
     }
 
     /// Grows the frame by `bytes` at its front, into the headroom.
@@ -65,52 +121,53 @@ impl Frame {
     /// [`OutOfChunk`] when the headroom is shorter; the frame is unchanged.
     #[inline]
     pub const fn prepend(&mut self, bytes: u16) -> Result<(), OutOfChunk> {
-        match (self.start.checked_sub(bytes), self.len.checked_add(bytes)) {
-            (Some(start), Some(len)) => {
-                self.start = start;
-                self.len = len;
-                Ok(())
-            }
-            _ => Err(OutOfChunk),
+        if bytes > self.start() {
+            return Err(OutOfChunk);
         }
+        // The end stays where it is, so that no field overflows.
+        self.0 = self.0 + ((bytes as u64) << LEN) - ((bytes as u64) << START);
+        Ok(())
     }
 
     /// Removes `bytes` at the front.
     ///
     /// # Errors
-    /// [`OutOfChunk`] when the frame is shorter; the frame is unchanged.
+    /// [`OutOfChunk`] when there are fewer in the first chunk; the frame is unchanged.
     #[inline]
     pub const fn trim_front(&mut self, bytes: u16) -> Result<(), OutOfChunk> {
-        match self.len.checked_sub(bytes) {
-            Some(len) => {
-                self.start += bytes;
-                self.len = len;
-                Ok(())
-            }
-            None => Err(OutOfChunk),
-        }
-    }
-
-    /// Shortens the frame to `len` bytes; a longer `len` changes nothing.
-    #[inline]
-    pub fn truncate(&mut self, len: usize) {
-        if len < self.len() {
-            self.len = len as u16;
-        }
-    }
-
-    /// Lays the frame anew in its chunk.
-    ///
-    /// # Errors
-    /// [`OutOfChunk`] when it would leave a chunk of `chunk_size` bytes; the frame is unchanged.
-    #[inline]
-    pub fn place(&mut self, start: u16, len: usize, chunk_size: usize) -> Result<(), OutOfChunk> {
-        if usize::from(start).checked_add(len).is_none_or(|end| end > chunk_size) {
+        if bytes > self.head() {
             return Err(OutOfChunk);
         }
-        self.start = start;
-        self.len = u16::try_from(len).map_err(|_| OutOfChunk)?;
+        self.0 = self.0 + ((bytes as u64) << START) - ((bytes as u64) << LEN);
         Ok(())
+    }
+
+    /// Lays a frame of one chunk anew in it.
+    ///
+    /// # Errors
+    /// [`OutOfChunk`] when it would leave a chunk of `chunk_size` bytes, or goes on in others; the frame is unchanged.
+    #[inline]
+    pub fn place(&mut self, start: u16, len: usize, chunk_size: usize) -> Result<(), OutOfChunk> {
+        let room = chunk_size.min(MAX_CHUNK_SIZE);
+        if self.is_chained() || usize::from(start).checked_add(len).is_none_or(|end| end > room) {
+            return Err(OutOfChunk);
+        }
+        *self = Self::new(self.chunk(), start, len as u16);
+        Ok(())
+    }
+
+    /// The same place, with other lengths in the first chunk and behind it, no longer than those it has.
+    #[inline]
+    fn shorten(&mut self, head: usize, rest: usize) {
+        let place = self.0 & ((1 << LEN) - 1);
+        self.0 = place | (head as u64) << LEN | (rest as u64) << REST;
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (chunk, start, len, rest) = (self.chunk(), self.start(), self.head(), self.rest());
+        write!(f, "Frame {{ chunk: {chunk}, start: {start}, len: {len}, rest: {rest} }}")
     }
 }
 
@@ -119,24 +176,68 @@ pub trait FrameMemory {
     /// Bytes in each chunk.
     fn chunk_size(&self) -> usize;
 
-    /// The bytes of the frame.
+    /// How frames go on from chunk to chunk.
+    fn chains(&self) -> &Chains;
+
+    /// The bytes of the frame in its first chunk.
     fn bytes<'a>(&'a self, frame: &'a Frame) -> &'a [u8];
 
-    /// The bytes of the frame, to change.
+    /// The bytes of the frame in its first chunk, to change. Nobody else has that chunk.
     fn bytes_mut<'a>(&'a mut self, frame: &'a mut Frame) -> &'a mut [u8];
 
     /// Starts to load the cache line that lies `before` bytes before the frame's first byte. Of no effect but on caches.
     fn prefetch(&self, frame: &Frame, before: usize);
 
-    /// The bytes of two frames: one to read, one to write.
-    fn pair<'a>(&'a mut self, from: &'a Frame, to: &'a mut Frame) -> (&'a [u8], &'a mut [u8]);
+    /// The bytes of `piece`, one of those that `of` consists of.
+    fn piece<'a>(&'a self, of: &'a Frame, piece: Piece) -> &'a [u8];
+
+    /// The bytes of `piece`, one of those that `from` consists of, to read; and those of another frame's first chunk,
+    /// to write.
+    fn pair<'a>(&'a mut self, from: &'a Frame, piece: Piece, to: &'a mut Frame) -> (&'a [u8], &'a mut [u8]);
+
+    /// Copies the whole frame to the front of `to`, as far as there is room.
+    fn read(&self, frame: &Frame, to: &mut [u8]) {
+        let pieces = std::iter::once(frame.first()).chain(self.chains().rest(frame));
+        let mut to = to;
+        for piece in pieces {
+            let bytes = self.piece(frame, piece);
+            let (now, later) = to.split_at_mut(bytes.len().min(to.len()));
+            now.copy_from_slice(&bytes[..now.len()]);
+            to = later;
+        }
+    }
+
+    /// The sum of the bytes `range` of the frame, over all its chunks; what lies beyond its end counts as zero.
+    #[inline]
+    fn sum(&self, frame: &Frame, range: Range<usize>) -> Sum {
+        let head = self.bytes(frame);
+        let sum = Sum::new().bytes(&head[range.start.min(head.len())..range.end.min(head.len())]);
+        if range.end <= head.len() { sum } else { sum_on(self, frame, sum, range) }
+    }
+}
+
+/// Goes on with [`FrameMemory::sum`] behind the first chunk.
+#[cold]
+fn sum_on<M: FrameMemory + ?Sized>(memory: &M, frame: &Frame, mut sum: Sum, range: Range<usize>) -> Sum {
+    let mut at = frame.first().len();
+    for piece in memory.chains().rest(frame) {
+        let bytes = memory.piece(frame, piece);
+        let from = range.start.saturating_sub(at).min(bytes.len());
+        let to = range.end.saturating_sub(at).min(bytes.len());
+        if from < to {
+            let is_odd = (at + from - range.start) % 2 == 1;
+            sum = sum.then(Sum::new().bytes(&bytes[from..to]), is_odd);
+        }
+        at += bytes.len();
+    }
+    sum
 }
 
 /// A worker's free chunks. Chunks whose home is another worker's pool are kept apart, to be sent home.
 #[derive(Debug)]
 pub struct Pool<M> {
     memory: M,
-    home: std::ops::Range<u32>,
+    home: Range<u32>,
     free: Vec<u32>,
     strays: Vec<u32>,
 }
@@ -144,7 +245,7 @@ pub struct Pool<M> {
 impl<M: FrameMemory> Pool<M> {
     /// A pool that owns the chunks `home` of `memory`, all of them free. The caller vouches that nobody else has them:
     /// ranges of pools over one area must not overlap.
-    pub(crate) fn new(memory: M, home: std::ops::Range<u32>) -> Self {
+    pub(crate) fn new(memory: M, home: Range<u32>) -> Self {
         let total = home.len();
         let free = home.clone().rev().collect();
         // Room for chunks that other workers own, so that giving back never allocates.
@@ -170,15 +271,71 @@ impl<M: FrameMemory> Pool<M> {
         self.free.pop().map(|chunk| Frame::new(chunk, HEADROOM, 0))
     }
 
-    /// Takes a frame's chunk back.
+    /// Takes a frame's chunks back: those that no other frame ends in.
     #[inline]
     pub fn give(&mut self, frame: Frame) {
-        let Frame { chunk, .. } = frame;
-        if self.home.contains(&chunk) {
-            self.free.push(chunk);
-        } else {
-            self.strays.push(chunk);
+        if frame.is_chained() {
+            self.give_rest(&frame);
         }
+        self.give_chunk(frame.chunk());
+    }
+
+    /// Shortens a frame to `len` bytes; a longer `len` changes nothing. Chunks that it no longer goes on in are taken back.
+    #[inline]
+    pub fn truncate(&mut self, frame: &mut Frame, len: usize) {
+        if frame.is_chained() {
+            self.cut_rest(frame, len.saturating_sub(frame.first().len()));
+        }
+        if len < frame.first().len() {
+            frame.shorten(len, frame.rest());
+        }
+    }
+
+    #[cold]
+    fn give_rest(&mut self, frame: &Frame) {
+        let Self { memory, home, free, strays } = self;
+        let chains = memory.chains();
+        for piece in chains.rest(frame).filter(|piece| chains.release(piece.chunk(), 1)) {
+            sort(home, free, strays, piece.chunk());
+        }
+    }
+
+    /// Leaves `keep` bytes behind the first chunk.
+    #[cold]
+    fn cut_rest(&mut self, frame: &mut Frame, keep: usize) {
+        let Self { memory, home, free, strays } = self;
+        let chains = memory.chains();
+        let mut at = 0;
+        for piece in chains.rest(frame) {
+            if at >= keep && chains.release(piece.chunk(), 1) {
+                sort(home, free, strays, piece.chunk());
+            }
+            at += piece.len();
+        }
+        frame.shorten(usize::from(frame.head()), at.min(keep));
+    }
+
+    /// Gives up the holds of `times` frames on all chunks of one that is shared, first chunk and all.
+    pub(super) fn give_up(&mut self, frame: Frame, times: u32) {
+        let Self { memory, home, free, strays } = self;
+        let chains = memory.chains();
+        let all = std::iter::once(frame.first()).chain(chains.rest(&frame));
+        for piece in all.filter(|piece| chains.release(piece.chunk(), times)) {
+            sort(home, free, strays, piece.chunk());
+        }
+    }
+
+    /// Gives up the hold of `times` frames on a chunk that they ended in.
+    #[inline]
+    pub(crate) fn release(&mut self, chunk: u32, times: u32) {
+        if self.memory.chains().release(chunk, times) {
+            self.give_chunk(chunk);
+        }
+    }
+
+    #[inline]
+    fn give_chunk(&mut self, chunk: u32) {
+        sort(&self.home, &mut self.free, &mut self.strays, chunk);
     }
 
     /// How many chunks are free here.
@@ -208,6 +365,16 @@ impl<M: FrameMemory> Pool<M> {
     }
 }
 
+/// Puts a free chunk where it belongs.
+#[inline]
+fn sort(home: &Range<u32>, free: &mut Vec<u32>, strays: &mut Vec<u32>, chunk: u32) {
+    if home.contains(&chunk) {
+        free.push(chunk);
+    } else {
+        strays.push(chunk);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,8 +391,5 @@ mod tests {
         assert!(frame.is_empty());
         assert_eq!(frame.place(2000, 100, 2048), Err(OutOfChunk));
         frame.place(1948, 100, 2048).unwrap();
-        frame.truncate(10);
-        frame.truncate(20);
-        assert_eq!(frame.len(), 10);
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! [`pipeline`] is the way in: it runs these stages over a burst. [`verdict`] names why frames are dropped.
 
+pub mod chain;
 mod checksum;
 mod classify;
 mod decap;
@@ -21,7 +22,7 @@ pub mod notice;
 pub mod outbox;
 mod overlay;
 pub mod pipeline;
-mod replicate;
+pub mod replicate;
 mod run;
 mod suppress;
 mod tenant;

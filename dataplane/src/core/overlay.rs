@@ -64,10 +64,12 @@ fn decapsulate<'t, M: FrameMemory>(
     blame: &mut Blame<'t>,
 ) -> Result<(Inner<'t>, MacKey), Reason> {
     if turn.device.software {
-        checksum::complete_tunnelled(turn.pool.memory_mut().bytes_mut(frame));
+        checksum::complete_tunnelled(turn.pool.memory_mut(), frame);
     }
     // Twice the same: once for what nearly all packets are, with offsets that the compiler knows.
-    match decap::parse_plain_v4(turn.pool.memory().bytes(frame), &turn.snapshot.settings) {
+    let (memory, len) = (turn.pool.memory(), frame.len());
+    let sum = |range| memory.sum(frame, range);
+    match decap::parse_plain_v4(memory.bytes(frame), len, &turn.snapshot.settings, sum) {
         Some(tunnelled) => open(turn, frame, tunnelled?, blame),
         None => decapsulate_any(turn, frame, blame),
     }
@@ -79,7 +81,9 @@ fn decapsulate_any<'t, M: FrameMemory>(
     frame: &mut Frame,
     blame: &mut Blame<'t>,
 ) -> Result<(Inner<'t>, MacKey), Reason> {
-    let tunnelled = decap::parse(turn.pool.memory().bytes(frame), &turn.snapshot.settings)?;
+    let (memory, len) = (turn.pool.memory(), frame.len());
+    let sum = |range| memory.sum(frame, range);
+    let tunnelled = decap::parse(memory.bytes(frame), len, &turn.snapshot.settings, sum)?;
     open(turn, frame, tunnelled, blame)
 }
 
@@ -100,12 +104,14 @@ fn open<'t, M: FrameMemory>(
     };
     (blame.domain, blame.hop) = (Some(domain), hop);
     turn.origin.add(inner.len());
-    let bytes = &mut turn.pool.memory_mut().bytes_mut(frame)[inner.clone()];
+    let bytes = turn.pool.memory_mut().bytes_mut(frame);
+    let end = inner.end.min(bytes.len());
+    let bytes = bytes.get_mut(inner.start..end).ok_or(Reason::OuterTruncated)?;
     let key = MacKey::of_bits(domain.id, guard::inner(bytes, domain)?.destination_bits());
     if tos & ecn::MASK != 0 {
         combine_ecn(bytes, tos)?;
     }
-    frame.truncate(inner.end);
+    turn.pool.truncate(frame, inner.end);
     frame.trim_front(inner.start as u16).map_err(|_| Reason::OuterTruncated)?;
     Ok((Inner { domain: Some(domain), from: hop }, key))
 }

@@ -5,22 +5,23 @@
 //!                                                                                               \-> pool, counted
 //! ```
 //!
-//! The look-ups of a burst go together, and memory is asked for before it is looked at, so that cache misses overlap.
-//! Frames of one flow keep their order.
+//! Frames for everybody wait until all ports are served (replicate.rs). The look-ups of a burst go together, and memory is
+//! asked for before it is looked at, so that cache misses overlap. Frames of one flow keep their order.
 
 use super::frame::{BURST, Frame, FrameMemory, Pool};
 use super::limit::Limits;
 use super::notice::{Notice, Notices};
 use super::outbox::Outbox;
 use super::overlay::{self, Inner, OverlayFrame};
+use super::replicate::{self, Floods};
 use super::run::Run;
-use super::tenant::{self, Facts, Member, TenantFrame};
+use super::tenant::{self, Facts, Member};
 use super::turn::Turn;
 use crate::addr::{DeviceId, PortId, WorkerId};
 use crate::table::Snapshot;
 use crate::table::mac::{Found, MacKey, MacReader};
 use crate::table::neighbor::NeighborReader;
-use crate::table::port::Role;
+use crate::table::port::{Device, Role};
 
 /// The tables that hold for one burst.
 #[derive(Debug, Clone, Copy)]
@@ -37,13 +38,55 @@ pub struct Tables<'t> {
 /// [`Pipeline::new`].
 #[derive(Debug)]
 pub struct Pipeline {
+    kept: Kept,
+    unknown_devices: u64,
+    stages: Stages,
+}
+
+/// What the turns use, one after the other.
+#[derive(Debug)]
+struct Kept {
     worker: WorkerId,
     limits: Limits,
     identification: u16,
     notices: Notices,
+    floods: Floods,
     sources: Vec<(PortId, MacKey)>,
-    unknown_devices: u64,
-    stages: Stages,
+}
+
+impl Kept {
+    fn turn<'t, 'p, M>(
+        &'p mut self,
+        tables: Tables<'t>,
+        now_ns: u64,
+        device: &'t Device,
+        pool: &'p mut Pool<M>,
+        out: &'p mut Outbox,
+    ) -> Turn<'t, 'p, M> {
+        Turn {
+            snapshot: tables.snapshot,
+            macs: tables.macs,
+            neighbors: tables.neighbors,
+            worker: self.worker,
+            now_ns,
+            device,
+            access: match &device.role {
+                Role::Access(id) => Member::find(tables.snapshot, *id),
+                Role::Trunk(_) | Role::Underlay => None,
+            },
+            pool,
+            limits: &mut self.limits,
+            notices: &mut self.notices,
+            floods: &mut self.floods,
+            sources: &mut self.sources,
+            identification: &mut self.identification,
+            out,
+            ingress: Run::new(self.worker),
+            origin: Run::new(self.worker),
+            tunnel: Run::new(self.worker),
+            exit: Run::new(self.worker),
+        }
+    }
 }
 
 /// Room for the frames between two stages.
@@ -59,12 +102,15 @@ impl Pipeline {
     #[must_use]
     pub fn new(worker: WorkerId) -> Self {
         Self {
-            worker,
-            limits: Limits::new(),
-            // Workers that send to one VTEP should not use the same numbers at the same time.
-            identification: worker.0.wrapping_mul(0x2f1b),
-            notices: Notices::new(),
-            sources: Vec::with_capacity(BURST),
+            kept: Kept {
+                worker,
+                limits: Limits::new(),
+                // Workers that send to one VTEP should not use the same numbers at the same time.
+                identification: worker.0.wrapping_mul(0x2f1b),
+                notices: Notices::new(),
+                floods: Floods::new(),
+                sources: Vec::with_capacity(BURST),
+            },
             unknown_devices: 0,
             stages: Stages {
                 facts: [Facts::NONE; BURST],
@@ -75,7 +121,7 @@ impl Pipeline {
     }
 
     /// Consumes `frames`, which `device` received: each ends in `out`, or in `pool` and is counted with a
-    /// [`super::verdict::Reason`]. `now_ns`: any clock that doesn't go back.
+    /// [`super::verdict::Reason`], or waits for [`Pipeline::replicate`]. `now_ns`: any clock that doesn't go back.
     ///
     /// Counts what is received from, and queued for, devices, ports, VNIs and VTEPs; bytes of devices are those of whole
     /// frames, all others those of the tenant's frame without VLAN tag and outer header.
@@ -95,33 +141,11 @@ impl Pipeline {
             return;
         };
         let bytes = frames.iter().map(|frame| frame.len() as u64).sum();
-        device.counters.row(self.worker).received(frames.len() as u64, bytes);
-        let access = match &device.role {
-            Role::Access(id) => Member::find(tables.snapshot, *id),
-            Role::Trunk(_) | Role::Underlay => None,
-        };
-        if let Some(member) = access {
-            member.port.counters.row(self.worker).received(frames.len() as u64, bytes);
+        device.counters.row(self.kept.worker).received(frames.len() as u64, bytes);
+        let mut turn = self.kept.turn(tables, now_ns, device, pool, out);
+        if let Some(member) = turn.access {
+            member.port.counters.row(turn.worker).received(frames.len() as u64, bytes);
         }
-        let mut turn = Turn {
-            snapshot: tables.snapshot,
-            macs: tables.macs,
-            neighbors: tables.neighbors,
-            worker: self.worker,
-            now_ns,
-            device,
-            access,
-            pool,
-            limits: &mut self.limits,
-            notices: &mut self.notices,
-            sources: &mut self.sources,
-            identification: &mut self.identification,
-            out,
-            ingress: Run::new(self.worker),
-            origin: Run::new(self.worker),
-            tunnel: Run::new(self.worker),
-            exit: Run::new(self.worker),
-        };
         while !frames.is_empty() {
             match device.role {
                 Role::Underlay => self.stages.overlay_burst(&mut turn, frames),
@@ -130,11 +154,31 @@ impl Pipeline {
         }
     }
 
+    /// Goes on flooding the frames that wait for it, with up to [`replicate::COPIES`] receivers: once a turn, when all ports were
+    /// served. Returns how many receivers it served: less than that means that nothing waits.
+    pub fn replicate<M: FrameMemory>(
+        &mut self,
+        tables: Tables<'_>,
+        now_ns: u64,
+        pool: &mut Pool<M>,
+        out: &mut Outbox,
+    ) -> usize {
+        match self.kept.floods.first_device(tables.snapshot, pool) {
+            Some(device) => replicate::replicate(&mut self.kept.turn(tables, now_ns, device, pool, out)),
+            None => 0,
+        }
+    }
+
+    /// Gives the chunks of all frames that wait back to `pool`: the worker ends.
+    pub fn close<M: FrameMemory>(&mut self, pool: &mut Pool<M>) {
+        self.kept.floods.clear(pool);
+    }
+
     /// What the control thread should know of the last burst, until there is no more. To be asked after each burst: what
     /// is left fills the room of the next one.
     #[inline]
     pub fn next_notice(&mut self) -> Option<Notice> {
-        self.notices.next()
+        self.kept.notices.next()
     }
 
     /// Frames of devices that the tables did not have (any more).
@@ -176,7 +220,7 @@ impl Stages {
             if let Some(ahead) = frames.as_slice().get(AHEAD) {
                 turn.pool.memory().prefetch(ahead, OUTER);
             }
-            TenantFrame { frame, facts }.pass(turn, *key, found.destination());
+            tenant::pass(turn, frame, facts, *key, found.destination());
         }
         drop(frames);
         if !turn.sources.is_empty() {

@@ -1,63 +1,351 @@
-//! Head-end replication: a tenant's frame for everybody goes once to each VTEP and each other port of its VNI
+//! Head-end replication: a tenant's frame for everybody goes once to each other port and each VTEP of its VNI
 //! (RFC 7348 section 4.2 by unicast).
+//!
+//! ```text
+//! flood --> waiting, in order, bounded a port --each turn: at most COPIES--> ports: copies
+//!                                                                        \-> VTEPs: [header] -> payload, shared
+//! ```
+//!
+//! A flood to a thousand VTEPs must not keep the frames of other ports waiting, so that a turn makes only as many copies as
+//! a port gives frames, and goes on in the next one where it ended. Lists are in the order of their identifiers: where a
+//! list changes meanwhile, who was served is not served again. Ports take turns as well; the floods of one port keep their
+//! order.
+//!
+//! Where the underlay device sends several buffers a frame, a copy is an outer header in a chunk of its own that goes on in
+//! the payload's chunks ([`super::chain`]): they are sent to all without being copied, and nobody writes to them any more.
+//! Elsewhere, and for short frames, a copy is one copy; the last VTEP gets the frame itself.
 
-use super::frame::FrameMemory;
-use super::local;
-use super::tenant::{Target, TenantFrame};
+use super::chain;
+use super::encap::Beyond;
+use super::frame::{BURST, FrameMemory, HEADROOM, Pool};
+use super::local::{self, LocalFrame};
+use super::tenant::{Target, TenantFrame, write_outer};
 use super::turn::{Blame, Turn};
 use super::verdict::Reason;
+use crate::addr::{DeviceId, DomainId, NextHopId, PortId};
+use crate::table::Snapshot;
+use crate::table::nexthop::Path;
+use crate::table::port::Device;
 use crate::table::vni::Domain;
+use crate::wire::checksum::Sum;
+use std::collections::VecDeque;
 
-impl TenantFrame<'_> {
-    /// Sends the frame to every member of the domain but its own port: copies first, the frame itself last.
+/// Copies that one turn of a worker makes: as many as a port gives frames.
+pub const COPIES: usize = BURST;
+
+/// Copies of one port's floods before another port's.
+const QUANTUM: usize = 16;
+
+/// Frames that wait to be flooded: of all ports, and of one.
+const WAITING: usize = 256;
+const WAITING_OF_PORT: usize = 32;
+
+/// The shortest frame that is shared. Below, one copy costs less than what a second buffer costs the kernel.
+const SHARE_FROM: usize = 256;
+
+/// Places in a chunk for the headers of copies, each on a line of the cache.
+const HEADER_PLACES: u32 = 16;
+
+/// The frames that wait to be flooded. Nothing is allocated after [`Floods::new`].
+#[derive(Debug)]
+pub(super) struct Floods {
+    waiting: VecDeque<Flood>,
+}
+
+impl Floods {
+    /// Nothing waits.
+    pub(super) fn new() -> Self {
+        Self { waiting: VecDeque::with_capacity(WAITING) }
+    }
+
+    /// The device that the first frame came from; `None` when nothing waits. Gives up frames whose device was removed from
+    /// the tables meanwhile: there is no row to count them in.
+    #[inline]
+    pub(super) fn first_device<'t, M: FrameMemory>(
+        &mut self,
+        snapshot: &'t Snapshot,
+        pool: &mut Pool<M>,
+    ) -> Option<&'t Device> {
+        while let Some(first) = self.waiting.front() {
+            let device = snapshot.ports.device(first.device);
+            if device.is_some() {
+                return device;
+            }
+            self.waiting.pop_front().into_iter().for_each(|flood| flood.end(pool));
+        }
+        None
+    }
+
+    /// Gives up what waits.
+    pub(super) fn clear<M: FrameMemory>(&mut self, pool: &mut Pool<M>) {
+        self.waiting.drain(..).for_each(|flood| flood.end(pool));
+    }
+
+    fn has_room(&self, port: PortId) -> bool {
+        let of_port = || self.waiting.iter().filter(|flood| flood.frame.facts.port == port).count();
+        self.waiting.len() < WAITING && (self.waiting.len() < WAITING_OF_PORT || of_port() < WAITING_OF_PORT)
+    }
+}
+
+/// A frame that is being flooded.
+#[derive(Debug)]
+struct Flood {
+    frame: TenantFrame,
+    /// Where it came from.
+    device: DeviceId,
+    domain: DomainId,
+    /// Its tenant may be told that it is too long for a path: one frame has one answer, however many are too narrow.
+    answer: bool,
+    next: Next,
+    /// How many more copies may end in its chunks; `None` while they are its own.
+    shared: Option<u32>,
+    /// The sum of its bytes, once a header needed it.
+    sum: Option<Sum>,
+}
+
+/// Who comes next: the first one behind this, or the first of all.
+#[derive(Debug, Clone, Copy)]
+enum Next {
+    Port(Option<PortId>),
+    Hop(Option<NextHopId>),
+    /// This VTEP gets the frame itself.
+    Last(NextHopId),
+    /// Everybody was served.
+    Nobody,
+}
+
+/// The part of a sorted list behind `last`.
+fn behind<T: Ord + Copy>(list: &[T], last: Option<T>) -> &[T] {
+    last.map_or(list, |last| &list[list.partition_point(|one| *one <= last)..])
+}
+
+impl TenantFrame {
+    /// Lets the frame wait to be sent to every member of the domain but its own port.
     pub(super) fn flood<'t, M: FrameMemory>(
         self,
         turn: &mut Turn<'t, '_, M>,
         domain: &'t Domain,
         unicast: bool,
     ) {
-        let mut waiting = None;
-        let mut receivers = 0;
-        let mut answer = unicast;
-        for hop in &domain.flood.next_hops {
-            receivers += 1;
-            match self.find_tunnel(turn, *hop, domain, answer) {
-                Some(target) => self.send_copy(turn, waiting.replace(target), domain),
-                // One frame has one answer, however many paths are too narrow for it.
-                None => answer = false,
+        let blame =
+            Blame { port: turn.snapshot.ports.port(self.facts.port), domain: Some(domain), hop: None };
+        let lonely = domain.flood.next_hops.is_empty()
+            && domain.flood.ports.iter().all(|port| *port == self.facts.port);
+        if lonely {
+            return turn.refuse(self.frame, Reason::NoReceiver, blame);
+        }
+        if !turn.floods.has_room(self.facts.port) {
+            return turn.refuse(self.frame, Reason::FloodFull, blame);
+        }
+        turn.floods.waiting.push_back(Flood {
+            frame: self,
+            device: turn.device.id,
+            domain: domain.id,
+            answer: unicast,
+            next: Next::Port(None),
+            shared: None,
+            sum: None,
+        });
+    }
+}
+
+/// Serves up to [`COPIES`] receivers of the frames that wait. Returns how many, so that 0 means that nothing waits.
+pub(super) fn replicate<M: FrameMemory>(turn: &mut Turn<'_, '_, M>) -> usize {
+    // Nothing is flooded here, so that nothing is added meanwhile.
+    let mut waiting = std::mem::take(&mut turn.floods.waiting);
+    let mut left = COPIES;
+    let mut at = 0;
+    while left > 0 && !waiting.is_empty() {
+        at = if at < waiting.len() { at } else { 0 };
+        let port = waiting[at].frame.facts.port;
+        if waiting.iter().take(at).any(|before| before.frame.facts.port == port) {
+            at += 1;
+            continue;
+        }
+        let flood = &mut waiting[at];
+        // A flood that finds nobody any more costs a little too.
+        left -= flood.advance(turn, QUANTUM.min(left)).max(1);
+        let next = flood.next;
+        if !matches!(next, Next::Last(_) | Next::Nobody) {
+            at += 1;
+            continue;
+        }
+        match (waiting.remove(at), next) {
+            (Some(flood), Next::Last(hop)) => flood.serve_last(turn, hop),
+            (flood, _) => flood.into_iter().for_each(|flood| flood.end(turn.pool)),
+        }
+    }
+    turn.floods.waiting = waiting;
+    COPIES - left
+}
+
+impl Flood {
+    /// Serves up to `limit` receivers. Returns how many.
+    fn advance<M: FrameMemory>(&mut self, turn: &mut Turn<'_, '_, M>, limit: usize) -> usize {
+        let snapshot = turn.snapshot;
+        let (device, domain) = (snapshot.ports.device(self.device), snapshot.vnis.domain(self.domain));
+        let (Some(device), Some(domain)) = (device, domain) else {
+            // Removed from the tables while the frame waited: there is no row to count in.
+            self.next = Next::Nobody;
+            return 0;
+        };
+        turn.device = device;
+        let mut served = 0;
+        if let Next::Port(last) = self.next {
+            served = self.serve_ports(turn, domain, last, limit);
+        }
+        if let Next::Hop(last) = self.next {
+            served += self.serve_hops(turn, domain, last, limit - served);
+        }
+        served
+    }
+
+    /// Copies for up to `limit` local ports behind `last`.
+    fn serve_ports<'t, M: FrameMemory>(
+        &mut self,
+        turn: &mut Turn<'t, '_, M>,
+        domain: &'t Domain,
+        last: Option<PortId>,
+        limit: usize,
+    ) -> usize {
+        let from = self.frame.facts.port;
+        let mut others = behind(&domain.flood.ports, last).iter().filter(|port| **port != from);
+        let mut served = 0;
+        for port in others.by_ref().take(limit) {
+            served += 1;
+            self.next = Next::Port(Some(*port));
+            let Some(exit) = local::find(turn, *port, domain, self.frame.frame.len()) else { continue };
+            match turn.copy(&self.frame.frame) {
+                Some(copy) => LocalFrame::new(copy).send(turn, exit),
+                None => self.count_no_frame(turn, domain),
             }
         }
-        for port in domain.flood.ports.iter().filter(|port| **port != self.facts.port) {
-            receivers += 1;
-            if let Some(exit) = local::find(turn, *port, domain, self.frame.len()) {
-                self.send_copy(turn, waiting.replace(Target::Port(exit)), domain);
+        if others.next().is_none() {
+            self.next = if domain.flood.next_hops.is_empty() { Next::Nobody } else { Next::Hop(None) };
+        }
+        served
+    }
+
+    /// Copies for up to `limit` VTEPs behind `last`; but none for the one that gets the frame itself.
+    fn serve_hops<'t, M: FrameMemory>(
+        &mut self,
+        turn: &mut Turn<'t, '_, M>,
+        domain: &'t Domain,
+        last: Option<NextHopId>,
+        limit: usize,
+    ) -> usize {
+        let hops = behind(&domain.flood.next_hops, last);
+        let mut served = 0;
+        for (at, id) in hops.iter().enumerate().take(limit) {
+            let left = hops.len() - at;
+            if left == 1 && self.shared.is_none() {
+                self.next = Next::Last(*id);
+                return served;
+            }
+            served += 1;
+            self.next = Next::Hop(Some(*id));
+            match self.frame.find_tunnel(turn, *id, domain, self.answer) {
+                Some(target) if self.may_share(turn, target, left) => self.send_shared(turn, target, domain),
+                Some(target) => self.send_copy(turn, target, domain),
+                None => self.answer = false,
             }
         }
-        match waiting {
-            Some(last) => self.send(turn, last),
-            None => {
-                if receivers == 0 {
-                    let port = turn.snapshot.ports.port(self.facts.port);
-                    turn.count(Reason::NoReceiver, Blame { port, domain: Some(domain), hop: None });
-                }
-                turn.pool.give(self.frame);
-            }
+        if served == hops.len() {
+            self.next = Next::Nobody;
+        }
+        served
+    }
+
+    /// Sends the frame itself to the last VTEP.
+    fn serve_last<M: FrameMemory>(self, turn: &mut Turn<'_, '_, M>, id: NextHopId) {
+        let domain = turn.snapshot.vnis.domain(self.domain);
+        let target = domain.and_then(|domain| self.frame.find_tunnel(turn, id, domain, self.answer));
+        match target {
+            Some(target) => self.frame.send(turn, target),
+            None => turn.pool.give(self.frame.frame),
         }
     }
 
+    /// One copy.
     fn send_copy<'t, M: FrameMemory>(
         &self,
         turn: &mut Turn<'t, '_, M>,
-        target: Option<Target<'t>>,
+        target: Target<'t>,
         domain: &'t Domain,
     ) {
-        let Some(target) = target else { return };
-        match turn.copy(&self.frame) {
-            Some(frame) => Self { frame, facts: self.facts }.send(turn, target),
-            None => {
-                let port = turn.snapshot.ports.port(self.facts.port);
-                turn.count(Reason::NoFrame, Blame { port, domain: Some(domain), hop: None });
-            }
+        match turn.copy(&self.frame.frame) {
+            Some(frame) => TenantFrame { frame, facts: self.frame.facts }.send(turn, target),
+            None => self.count_no_frame(turn, domain),
+        }
+    }
+
+    /// Whether the copy for `target` may end in the frame's chunks. Shares them with the first for which it may, and with
+    /// those behind it, `left` in all.
+    fn may_share<M: FrameMemory>(&mut self, turn: &Turn<'_, '_, M>, target: Target<'_>, left: usize) -> bool {
+        let Target::Tunnel(tunnel) = target else { return false };
+        let frame = &self.frame.frame;
+        if !tunnel.device.multi_buffer || frame.len() < SHARE_FROM {
+            return false;
+        }
+        if self.shared.is_none() {
+            // The lists may have grown since: what was not foreseen is copied.
+            let copies = left as u32;
+            let chains = turn.pool.memory().chains();
+            chains.share(frame.chunk(), copies + 1);
+            chains.rest(frame).for_each(|piece| chains.share(piece.chunk(), copies + 1));
+            self.shared = Some(copies);
+        }
+        self.shared > Some(0)
+    }
+
+    /// A header in a chunk of its own, that goes on in the frame's chunks.
+    #[inline]
+    fn send_shared<'t, M: FrameMemory>(
+        &mut self,
+        turn: &mut Turn<'t, '_, M>,
+        target: Target<'t>,
+        domain: &'t Domain,
+    ) {
+        let Target::Tunnel(tunnel) = target else { return };
+        let path = tunnel.path;
+        let inner_len = self.frame.frame.len();
+        let Some(mut header) = turn.pool.take() else { return self.count_no_frame(turn, domain) };
+        let chunk_size = turn.pool.memory().chunk_size();
+        // Chunks lie a power of two apart: headers at the same place of each would share a few lines of the cache.
+        let start = HEADROOM + (header.chunk() % HEADER_PLACES) as u16 * 64;
+        let placed = header.place(start, path.header.bytes().len(), chunk_size);
+        if placed.is_err()
+            || chain::join(turn.pool.memory().chains(), &mut header, &self.frame.frame).is_err()
+        {
+            turn.pool.give(header);
+            return self.count_no_frame(turn, domain);
+        }
+        self.shared = self.shared.map(|left| left - 1);
+        let beyond = Beyond { len: inner_len, sum: self.sum_for(turn, path) };
+        turn.enter(tunnel);
+        write_outer(turn, header, &self.frame.facts, beyond, inner_len);
+    }
+
+    /// The sum of the frame where `path` needs it.
+    fn sum_for<M: FrameMemory>(&mut self, turn: &Turn<'_, '_, M>, path: &Path) -> Sum {
+        if !path.header.is_v6() || turn.snapshot.settings.udp6_zero_tx {
+            return Sum::new();
+        }
+        let frame = &self.frame.frame;
+        *self.sum.get_or_insert_with(|| turn.pool.memory().sum(frame, 0..frame.len()))
+    }
+
+    fn count_no_frame<M: FrameMemory>(&self, turn: &Turn<'_, '_, M>, domain: &Domain) {
+        let port = turn.snapshot.ports.port(self.frame.facts.port);
+        turn.count(Reason::NoFrame, Blame { port, domain: Some(domain), hop: None });
+    }
+
+    /// Gives up the frame: its chunks, or its hold on them and those of copies that were not made.
+    fn end<M: FrameMemory>(self, pool: &mut Pool<M>) {
+        let frame = self.frame.frame;
+        match self.shared {
+            None => pool.give(frame),
+            Some(copies_left) => pool.give_up(frame, copies_left + 1),
         }
     }
 }

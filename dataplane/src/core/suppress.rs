@@ -54,7 +54,7 @@ pub(super) struct Message {
 }
 
 /// True when the message must be looked at.
-#[inline]
+#[inline(always)]
 pub(super) fn concerns(frame: &[u8], packet: Packet, port: &PortEntry, domain: &Domain) -> bool {
     match packet.network {
         Network::V4 => return false,
@@ -98,7 +98,9 @@ fn read_arp(frame: &[u8]) -> Result<Option<Message>, Reason> {
 fn read_nd(frame: &[u8], packet: Packet) -> Result<Message, Reason> {
     let (ip, end) = (usize::from(packet.ip), usize::from(packet.end));
     let offset = usize::from(packet.transport) - ip;
-    let nd = Nd::parse(&frame[ip..end], offset).map_err(|_| Reason::ArpNdMalformed)?;
+    // Nobody sends one that goes on in a second chunk.
+    let message = frame.get(ip..end).ok_or(Reason::ArpNdMalformed)?;
+    let nd = Nd::parse(message, offset).map_err(|_| Reason::ArpNdMalformed)?;
     let source = Ethernet::parse(frame).ok_or(Reason::Runt)?.source();
     let (claims, asks, probe) = match nd.kind {
         nd::Kind::Solicitation if nd.source.is_unspecified() => (Some(nd.target), Some(nd.target), true),
@@ -219,13 +221,14 @@ pub(super) fn answer<'t, M: FrameMemory>(
     let blame = Blame { port: Some(port), domain: Some(domain), hop: None };
     let placed = match ip {
         IpAddr::V4(_) => {
-            frame.truncate(ARP_FRAME);
+            turn.pool.truncate(&mut frame, ARP_FRAME);
             write_arp(turn.pool.memory_mut().bytes_mut(&mut frame), neighbor.mac.get());
             Ok(())
         }
         IpAddr::V6(target) => {
             let asker = asker(turn.pool.memory().bytes(&frame), packet);
             let (start, len) = (frame.start(), ethernet::LEN + nd::ANSWER_LEN);
+            turn.pool.truncate(&mut frame, len);
             frame.place(start, len, turn.pool.memory().chunk_size()).map(|()| {
                 write_nd(turn.pool.memory_mut().bytes_mut(&mut frame), target, asker, neighbor);
             })

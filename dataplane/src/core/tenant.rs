@@ -4,8 +4,9 @@
 //! admit: port, guard, checksum, classify, hash -> TenantFrame -> forward: unicast, or flood (replicate.rs)
 //! ```
 
+use super::checksum::{self, Pending};
 use super::classify::Packet;
-use super::encap::{self, Variable};
+use super::encap::{self, Beyond, Variable};
 use super::frame::{Frame, FrameMemory};
 use super::local::{self, LocalFrame};
 use super::notice::{NEWS_NS, Notice};
@@ -13,12 +14,14 @@ use super::run::{Exit, Ingress, Tunnel};
 use super::suppress::{self, Resolved};
 use super::turn::{Blame, Leaving, Turn};
 use super::verdict::Reason;
-use super::{checksum, ecn, flow, guard, too_big};
+use super::{ecn, flow, guard, too_big};
 use crate::addr::{NextHopId, PortId};
 use crate::table::Snapshot;
 use crate::table::mac::{Destination, MacKey};
+use crate::table::nexthop::Path;
 use crate::table::port::{PortEntry, Role};
 use crate::table::vni::Domain;
+use crate::wire::checksum::Sum;
 use crate::wire::ethernet::Ethernet;
 use crate::wire::{ethernet, vlan};
 
@@ -49,10 +52,9 @@ impl Facts {
 
 /// A frame from a tenant, checked, without its port's VLAN tag.
 #[derive(Debug)]
-pub(super) struct TenantFrame<'f> {
+pub(super) struct TenantFrame {
     pub(super) frame: Frame,
-    /// By reference: copied at once, they would wait for the stores of the first stage.
-    pub(super) facts: &'f Facts,
+    pub(super) facts: Facts,
 }
 
 /// An encapsulated frame of a tenant. Nothing else can be sent to the underlay.
@@ -141,7 +143,7 @@ pub(super) fn admit<M: FrameMemory>(
         },
     };
     let Member { port, domain } = member;
-    let bytes = turn.pool.memory_mut().bytes_mut(frame);
+    let bytes = turn.pool.memory().bytes(frame);
     let header = match guard::tenant(bytes, port, domain) {
         Ok(header) => header,
         Err(reason) => return refuse(turn, facts, reason, member.blame()),
@@ -151,9 +153,12 @@ pub(super) fn admit<M: FrameMemory>(
         turn.sources.push((port.id, MacKey::new(port.domain, header.source())));
     }
     // Twice the same: once for what nearly all frames are, with offsets that the compiler knows.
-    match Packet::of_plain_v4(bytes) {
+    let pending = match Packet::of_plain_v4(bytes) {
         Some(packet) => digest(bytes, packet, member, facts),
-        None => digest_any(bytes, member, facts),
+        None => digest_any(bytes, frame.len(), member, facts),
+    };
+    if let Some(pending) = pending {
+        checksum::fill(turn.pool.memory_mut(), frame, 0, pending);
     }
     key
 }
@@ -169,50 +174,117 @@ where
 }
 
 #[inline(never)]
-fn digest_any(bytes: &mut [u8], member: Member<'_>, facts: &mut Facts) {
-    let packet = Packet::of(bytes);
-    digest(bytes, packet, member, facts);
+fn digest_any(bytes: &[u8], len: usize, member: Member<'_>, facts: &mut Facts) -> Option<Pending> {
+    let packet = Packet::of_first(bytes, len);
+    digest(bytes, packet, member, facts)
 }
 
+/// Leaves what is found in `facts`; returns the checksum that must be computed. `bytes`: the frame's first ones.
 #[inline(always)]
-fn digest(bytes: &mut [u8], packet: Packet, Member { port, domain }: Member<'_>, facts: &mut Facts) {
-    checksum::complete(bytes, packet, port.checksum);
+fn digest(
+    bytes: &[u8],
+    packet: Packet,
+    Member { port, domain }: Member<'_>,
+    facts: &mut Facts,
+) -> Option<Pending> {
     facts.flow = flow::hash(bytes, packet);
     facts.port = port.id;
     facts.tos = packet.tos;
     let concerns = suppress::concerns(bytes, packet, port, domain);
     facts.next = if concerns { Next::Resolve } else { Next::Forward };
+    checksum::pending(bytes, packet, port.checksum)
 }
 
-impl TenantFrame<'_> {
-    /// Does with an admitted frame what is to be done.
-    #[inline(always)]
-    pub(super) fn pass<M: FrameMemory>(
-        self,
-        turn: &mut Turn<'_, '_, M>,
-        key: MacKey,
-        found: Option<Destination>,
-    ) {
-        match found {
-            // Only MACs of hosts are ever found.
-            Some(Destination::NextHop(id)) if self.goes_on(turn, id, key) => self.encapsulate(turn),
-            _ => self.pass_on(turn, key, found),
+/// Does with an admitted frame what is to be done.
+#[inline(always)]
+pub(super) fn pass<M: FrameMemory>(
+    turn: &mut Turn<'_, '_, M>,
+    frame: Frame,
+    // By reference: copied at once, they would wait for the stores of the first stage.
+    facts: &Facts,
+    key: MacKey,
+    found: Option<Destination>,
+) {
+    match found {
+        // Only MACs of hosts are ever found.
+        Some(Destination::NextHop(id)) if goes_on(turn, &frame, facts, (id, key)) => {
+            encapsulate(turn, frame, facts);
         }
+        _ => TenantFrame { frame, facts: *facts }.pass_on(turn, key, found),
     }
+}
 
-    /// True when the frame goes the same way as the one before it.
-    #[inline(always)]
-    fn goes_on<M: FrameMemory>(&self, turn: &Turn<'_, '_, M>, id: NextHopId, key: MacKey) -> bool {
-        turn.tunnel.way().is_some_and(|way| {
-            let path = way.hop.path(flow::path_hash(self.facts.flow));
-            self.facts.next == Next::Forward
-                && way.id == id
-                && way.domain.id == key.domain()
-                && path.is_some_and(|path| std::ptr::eq(path, way.path))
-                && self.frame.len() <= usize::from(way.path.max_frame)
-        })
+/// True when the frame goes the same way as the one before it.
+#[inline(always)]
+fn goes_on<M: FrameMemory>(
+    turn: &Turn<'_, '_, M>,
+    frame: &Frame,
+    facts: &Facts,
+    (id, key): (NextHopId, MacKey),
+) -> bool {
+    turn.tunnel.way().is_some_and(|way| {
+        let path = way.hop.path(flow::path_hash(facts.flow));
+        facts.next == Next::Forward
+            && way.id == id
+            && way.domain.id == key.domain()
+            && path.is_some_and(|path| std::ptr::eq(path, way.path))
+            && frame.len() <= usize::from(way.path.max_frame)
+    })
+}
+
+/// Puts the outer header of the way that is taken now before the frame, in its own headroom, and sends it to the underlay.
+#[inline(always)]
+fn encapsulate<M: FrameMemory>(turn: &mut Turn<'_, '_, M>, mut frame: Frame, facts: &Facts) {
+    let Some(&Tunnel { path, domain, hop, .. }) = turn.tunnel.way() else {
+        return turn.refuse(frame, Reason::Unresolved, Blame::default());
+    };
+    let inner_len = frame.len();
+    if frame.prepend(path.header.bytes().len() as u16).is_err() {
+        let blame = Blame { port: None, domain: Some(domain), hop: Some(hop) };
+        return turn.refuse(frame, Reason::BadDescriptor, blame);
     }
+    let beyond = if frame.is_chained() { beyond(turn, &frame, path) } else { Beyond::default() };
+    write_outer(turn, frame, facts, beyond, inner_len);
+}
 
+/// What follows the first chunk of a frame.
+#[cold]
+fn beyond<M: FrameMemory>(turn: &Turn<'_, '_, M>, frame: &Frame, path: &Path) -> Beyond {
+    let (first, len) = (frame.first().len(), frame.len());
+    let with_sum = path.header.is_v6() && !turn.snapshot.settings.udp6_zero_tx;
+    let sum = if with_sum { turn.pool.memory().sum(frame, first..len) } else { Sum::new() };
+    Beyond { len: len - first, sum }
+}
+
+/// Writes the outer header of the way that is taken now to the front of a frame, where there is room for it, and sends it
+/// to the underlay. `inner_len`: the length of the tenant's frame, bytes.
+#[inline(always)]
+pub(super) fn write_outer<M: FrameMemory>(
+    turn: &mut Turn<'_, '_, M>,
+    mut frame: Frame,
+    facts: &Facts,
+    beyond: Beyond,
+    inner_len: usize,
+) {
+    let Some(&Tunnel { path, device, domain, hop, .. }) = turn.tunnel.way() else {
+        return turn.refuse(frame, Reason::Unresolved, Blame::default());
+    };
+    let settings = &turn.snapshot.settings;
+    let variable = Variable {
+        tos: ecn::outer_tos(facts.tos, settings.dscp),
+        source_port: flow::source_port(facts.flow),
+        vni: domain.vni.get(),
+        no_udp6_checksum: settings.udp6_zero_tx,
+    };
+    let packet = turn.pool.memory_mut().bytes_mut(&mut frame);
+    encap::write(packet, beyond, &path.header, variable, turn.identification);
+    let blame = Blame { port: None, domain: Some(domain), hop: Some(hop) };
+    if turn.queue(device, UnderlayFrame(frame), blame) {
+        turn.tunnel.add(inner_len);
+    }
+}
+
+impl TenantFrame {
     /// The path to a VTEP for this frame, if it fits.
     fn tunnel<'t, M: FrameMemory>(
         &self,
@@ -244,6 +316,11 @@ impl TenantFrame<'_> {
         }
     }
 
+    /// What the frame carries: looked at once more, where it is not the usual.
+    fn packet<M: FrameMemory>(&self, turn: &Turn<'_, '_, M>) -> Packet {
+        Packet::of_first(turn.pool.memory().bytes(&self.frame), self.frame.len())
+    }
+
     /// Handles ARP and ND; gives back what goes on like any frame.
     fn resolve<'t, M: FrameMemory>(
         self,
@@ -252,7 +329,7 @@ impl TenantFrame<'_> {
         member: Member<'t>,
     ) -> Option<Self> {
         let Member { port, domain } = member;
-        let packet = Packet::of(turn.pool.memory().bytes(&self.frame));
+        let packet = self.packet(turn);
         match suppress::resolve(turn, &self.frame, packet, (port, domain)) {
             Ok(Resolved::Forward) => return Some(self),
             Ok(Resolved::Answer(ip, neighbor)) => {
@@ -332,7 +409,7 @@ impl TenantFrame<'_> {
             Some(path) => {
                 turn.count(Reason::TooBig, blame);
                 if answer {
-                    let packet = Packet::of(turn.pool.memory().bytes(&self.frame));
+                    let packet = self.packet(turn);
                     too_big::answer(turn, &self.frame, packet, (self.facts.port, domain), path.max_frame);
                 }
             }
@@ -345,37 +422,9 @@ impl TenantFrame<'_> {
         match target {
             Target::Port(exit) => LocalFrame::new(self.frame).send(turn, exit),
             Target::Tunnel(tunnel) => {
-                if turn.tunnel.way().is_none_or(|way| !way.is(&tunnel)) {
-                    turn.tunnel.turn_to(tunnel);
-                }
-                self.encapsulate(turn);
+                turn.enter(tunnel);
+                encapsulate(turn, self.frame, &self.facts);
             }
-        }
-    }
-
-    /// Puts the outer header of the way that is taken now before the frame, in its own headroom, and sends it to the
-    /// underlay.
-    #[inline(always)]
-    fn encapsulate<M: FrameMemory>(mut self, turn: &mut Turn<'_, '_, M>) {
-        let Some(&Tunnel { path, device, domain, hop, .. }) = turn.tunnel.way() else {
-            return turn.refuse(self.frame, Reason::Unresolved, Blame::default());
-        };
-        let inner_len = self.frame.len();
-        let blame = Blame { port: None, domain: Some(domain), hop: Some(hop) };
-        if self.frame.prepend(path.header.bytes().len() as u16).is_err() {
-            return turn.refuse(self.frame, Reason::BadDescriptor, blame);
-        }
-        let settings = &turn.snapshot.settings;
-        let variable = Variable {
-            tos: ecn::outer_tos(self.facts.tos, settings.dscp),
-            source_port: flow::source_port(self.facts.flow),
-            vni: domain.vni.get(),
-            no_udp6_checksum: settings.udp6_zero_tx,
-        };
-        let packet = turn.pool.memory_mut().bytes_mut(&mut self.frame);
-        encap::write(packet, &path.header, variable, turn.identification);
-        if turn.queue(device, UnderlayFrame(self.frame), blame) {
-            turn.tunnel.add(inner_len);
         }
     }
 }

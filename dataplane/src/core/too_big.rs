@@ -46,7 +46,8 @@ pub(super) fn answer<M: FrameMemory>(
     }
     let max_packet = if packet.network == Network::V4 { icmp::MAX_V4 } else { icmp::MAX_V6 };
     let ip = usize::from(packet.ip);
-    let quoted = usize::from(packet.end) - ip;
+    let there = turn.pool.memory().bytes(frame).len();
+    let quoted = usize::from(packet.end).min(there) - ip;
     let len = ip + (quoted + overhead(packet.network)).min(max_packet);
     // Like any frame for this port, it is dropped and counted where it can't go.
     let Some(exit) = local::find(turn, port, domain, len) else { return };
@@ -54,7 +55,7 @@ pub(super) fn answer<M: FrameMemory>(
     if reply.place(reply.start(), len, turn.pool.memory().chunk_size()).is_err() {
         return turn.pool.give(reply);
     }
-    let (from, to) = turn.pool.memory_mut().pair(frame, &mut reply);
+    let (from, to) = turn.pool.memory_mut().pair(frame, frame.first(), &mut reply);
     write(from, packet, to, max_frame.saturating_sub(packet.ip));
     LocalFrame::new(reply).send(turn, exit);
 }
@@ -63,7 +64,9 @@ pub(super) fn answer<M: FrameMemory>(
 /// from anything but one host.
 fn may_be_answered(frame: &[u8], packet: Packet) -> bool {
     let Some(transport) = packet.transport_range() else { return false };
-    let kind = frame[transport].first().copied();
+    let kind = frame
+        .get(transport.start..transport.end.min(frame.len()))
+        .and_then(|message| message.first().copied());
     let bytes = &frame[usize::from(packet.ip)..];
     let (between_hosts, about_error) = match packet.network {
         Network::Other => return false,

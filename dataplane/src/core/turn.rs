@@ -1,9 +1,11 @@
 //! One turn of the pipeline: what the stages of a burst share.
 
-use super::frame::{BURST, Frame, FrameMemory, Pool};
+use super::chain::{Assembly, MAX_CHUNKS, Piece};
+use super::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
 use super::limit::Limits;
 use super::notice::{NEWS_NS, Notice, Notices, STILL_THERE_NS};
 use super::outbox::Outbox;
+use super::replicate::Floods;
 use super::run::{Exit, Ingress, Origin, Run, Tunnel};
 use super::tenant::Member;
 use super::verdict::Reason;
@@ -45,6 +47,7 @@ pub(super) struct Turn<'t, 'p, M> {
     pub(super) pool: &'p mut Pool<M>,
     pub(super) limits: &'p mut Limits,
     pub(super) notices: &'p mut Notices,
+    pub(super) floods: &'p mut Floods,
     /// Source MACs of frames from ports that learn.
     pub(super) sources: &'p mut Vec<(PortId, MacKey)>,
     /// The next IPv4 identification, for packets that may be fragmented (RFC 6864).
@@ -108,6 +111,14 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
         self.pool.give(frame);
     }
 
+    /// Takes the way to a VTEP.
+    #[inline]
+    pub(super) fn enter(&mut self, tunnel: Tunnel<'t>) {
+        if self.tunnel.way().is_none_or(|way| !way.is(&tunnel)) {
+            self.tunnel.turn_to(tunnel);
+        }
+    }
+
     /// Queues a frame for `device`. False when its queue is full: the frame is dropped and counted.
     #[inline(always)]
     pub(super) fn queue(&mut self, device: &'t Device, frame: impl Leaving, blame: Blame<'_>) -> bool {
@@ -126,15 +137,42 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
         self.pool.give(frame);
     }
 
-    /// Copies a frame into a fresh chunk. `None` when there is none, or it is too small.
+    /// Copies a frame into fresh chunks, laid out like its own. `None` when there are not enough, or they are too small.
     pub(super) fn copy(&mut self, frame: &Frame) -> Option<Frame> {
+        let copy = self.copy_piece(frame, frame.first(), HEADROOM)?;
+        if frame.is_chained() { self.copy_rest(frame, copy) } else { Some(copy) }
+    }
+
+    #[cold]
+    fn copy_rest(&mut self, frame: &Frame, first: Frame) -> Option<Frame> {
+        let mut copy = Assembly::new(first);
+        let mut pieces = [None; MAX_CHUNKS];
+        pieces
+            .iter_mut()
+            .zip(self.pool.memory().chains().rest(frame))
+            .for_each(|(to, from)| *to = Some(from));
+        for piece in pieces.into_iter().flatten() {
+            let appended =
+                self.copy_piece(frame, piece, 0).map(|piece| copy.push(self.pool.memory().chains(), piece));
+            if appended != Some(Ok(())) {
+                appended.and_then(Result::err).into_iter().for_each(|piece| self.pool.give(piece));
+                self.pool.give(copy.finish());
+                return None;
+            }
+        }
+        Some(copy.finish())
+    }
+
+    /// Copies one piece of a frame to `start` in a fresh chunk.
+    #[inline]
+    fn copy_piece(&mut self, frame: &Frame, piece: Piece, start: u16) -> Option<Frame> {
         let mut copy = self.pool.take()?;
         let chunk_size = self.pool.memory().chunk_size();
-        if copy.place(copy.start(), frame.len(), chunk_size).is_err() {
+        if copy.place(start, piece.len(), chunk_size).is_err() {
             self.pool.give(copy);
             return None;
         }
-        let (from, to) = self.pool.memory_mut().pair(frame, &mut copy);
+        let (from, to) = self.pool.memory_mut().pair(frame, piece, &mut copy);
         to.copy_from_slice(from);
         Some(copy)
     }

@@ -63,8 +63,11 @@ reasons! {
     EcnCongested "ecn-congested" "the outer header says congestion experienced, and the inner can't carry it (RFC 6040)"
     SplitHorizon "split-horizon" "a frame from the overlay is for a MAC behind another VTEP: it never goes back"
     // On the way out.
+    FloodFull "flood-full" "too many frames of the port, or of all ports, wait to be flooded"
     NoReceiver "no-receiver" "nobody to flood to: the VNI has no remote VTEP and no other local port"
     PortMtu "port-mtu" "the frame is longer than the MTU of the tenant's interface"
+    TooLong "too-long" "a received frame fills more chunks than vtepd takes: the sender left its segmentation to an interface that doesn't do it"
+    SeveralChunks "several-chunks" "the frame spans several chunks, and the kernel takes only one a frame on the port to send on"
     NoFrame "no-frame" "no free UMEM frame for a copy"
     TxFull "tx-full" "the transmit queue is full"
     HandOffFull "hand-off-full" "the queue to the worker that owns the port is full"

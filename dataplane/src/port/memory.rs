@@ -1,9 +1,11 @@
 //! Frames and ports in ordinary memory: for tests and benches of everything above the kernel.
 
 use super::Port;
+use crate::core::chain::{Assembly, Chains, Piece};
 use crate::core::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
 use crate::table::mac::{allocate, prefetch};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Chunks in ordinary memory.
 ///
@@ -13,18 +15,17 @@ use std::collections::VecDeque;
 pub struct HeapMemory {
     bytes: Box<[u8]>,
     chunk_size: usize,
+    chains: Arc<Chains>,
 }
 
 impl HeapMemory {
-    /// `chunks` chunks of `chunk_size` bytes, all zero.
-    #[must_use]
-    pub fn new(chunks: usize, chunk_size: usize) -> Self {
-        Self { bytes: allocate(chunks * chunk_size, || 0), chunk_size }
+    fn new(chunks: usize, chunk_size: usize, chains: Arc<Chains>) -> Self {
+        Self { bytes: allocate(chunks * chunk_size, || 0), chunk_size, chains }
     }
 
-    fn range(&self, frame: &Frame) -> std::ops::Range<usize> {
-        let start = frame.chunk() as usize * self.chunk_size + usize::from(frame.start());
-        start..start + frame.len()
+    fn range(&self, piece: Piece) -> std::ops::Range<usize> {
+        let start = piece.chunk() as usize * self.chunk_size + usize::from(piece.start());
+        start..start + piece.len()
     }
 }
 
@@ -35,25 +36,35 @@ impl FrameMemory for HeapMemory {
     }
 
     #[inline]
+    fn chains(&self) -> &Chains {
+        &self.chains
+    }
+
+    #[inline]
     fn bytes<'a>(&'a self, frame: &'a Frame) -> &'a [u8] {
-        &self.bytes[self.range(frame)]
+        &self.bytes[self.range(frame.first())]
     }
 
     #[inline]
     fn bytes_mut<'a>(&'a mut self, frame: &'a mut Frame) -> &'a mut [u8] {
-        let range = self.range(frame);
+        let range = self.range(frame.first());
         &mut self.bytes[range]
     }
 
     #[inline]
     fn prefetch(&self, frame: &Frame, before: usize) {
-        prefetch(self.bytes.as_ptr().wrapping_add(self.range(frame).start).wrapping_sub(before));
+        prefetch(self.bytes.as_ptr().wrapping_add(self.range(frame.first()).start).wrapping_sub(before));
     }
 
     #[inline]
-    fn pair<'a>(&'a mut self, from: &'a Frame, to: &'a mut Frame) -> (&'a [u8], &'a mut [u8]) {
-        let ranges = [self.range(from), self.range(to)];
-        let [from, to] = self.bytes.get_disjoint_mut(ranges).expect("two tokens are of two chunks");
+    fn piece<'a>(&'a self, _of: &'a Frame, piece: Piece) -> &'a [u8] {
+        &self.bytes[self.range(piece)]
+    }
+
+    #[inline]
+    fn pair<'a>(&'a mut self, _from: &'a Frame, piece: Piece, to: &'a mut Frame) -> (&'a [u8], &'a mut [u8]) {
+        let ranges = [self.range(piece), self.range(to.first())];
+        let [from, to] = self.bytes.get_disjoint_mut(ranges).expect("a fresh chunk is no other's");
         (from, to)
     }
 }
@@ -66,9 +77,11 @@ impl FrameMemory for HeapMemory {
 pub fn memory_pools(workers: usize, frames_each: usize, chunk_size: usize) -> Vec<Pool<HeapMemory>> {
     assert!(chunk_size >= usize::from(HEADROOM), "a chunk of {chunk_size} bytes is less than the headroom");
     let first = |worker| u32::try_from(worker * frames_each).expect("fewer than 2^32 chunks");
+    let chains = Arc::new(Chains::new(first(workers)));
     (0..workers)
         .map(|worker| {
-            Pool::new(HeapMemory::new(workers * frames_each, chunk_size), first(worker)..first(worker + 1))
+            let memory = HeapMemory::new(workers * frames_each, chunk_size, Arc::clone(&chains));
+            Pool::new(memory, first(worker)..first(worker + 1))
         })
         .collect()
 }
@@ -79,12 +92,13 @@ pub struct MemoryPort {
     received: VecDeque<Vec<u8>>,
     sent: Vec<Vec<u8>>,
     room: usize,
+    piece: usize,
     error: Option<i32>,
 }
 
 impl Default for MemoryPort {
     fn default() -> Self {
-        Self { received: VecDeque::new(), sent: Vec::new(), room: usize::MAX, error: None }
+        Self { received: VecDeque::new(), sent: Vec::new(), room: usize::MAX, piece: usize::MAX, error: None }
     }
 }
 
@@ -116,25 +130,52 @@ impl MemoryPort {
         self.room = room;
     }
 
+    /// Sets how many bytes of a received frame each chunk gets at most, from 1 on. Else as many as fit behind the headroom,
+    /// as from the kernel in copy mode.
+    pub const fn set_piece(&mut self, bytes: usize) {
+        self.piece = bytes;
+    }
+
+    /// One frame in as many chunks as it takes. `None`, with nothing kept: it takes too many, or more than there are.
+    fn place<M: FrameMemory>(&self, pool: &mut Pool<M>, bytes: &[u8]) -> Option<Frame> {
+        let room = self.piece.min(pool.memory().chunk_size() - usize::from(HEADROOM));
+        let mut pieces = bytes.chunks(room);
+        let mut assembly = Assembly::new(fill(pool, pieces.next().unwrap_or_default())?);
+        for piece in pieces {
+            let appended = fill(pool, piece).map(|piece| assembly.push(pool.memory().chains(), piece));
+            if appended != Some(Ok(())) {
+                appended.and_then(Result::err).into_iter().for_each(|piece| pool.give(piece));
+                pool.give(assembly.finish());
+                return None;
+            }
+        }
+        Some(assembly.finish())
+    }
+
     /// Makes [`Port::wake`] fail with an error number of the kernel, or succeed again.
     pub const fn set_error(&mut self, error: Option<i32>) {
         self.error = error;
     }
 }
 
+/// A fresh chunk with these bytes; `None` when there is none.
+fn fill<M: FrameMemory>(pool: &mut Pool<M>, bytes: &[u8]) -> Option<Frame> {
+    let mut frame = pool.take()?;
+    frame.place(HEADROOM, bytes.len(), pool.memory().chunk_size()).expect("a piece fits behind the headroom");
+    pool.memory_mut().bytes_mut(&mut frame).copy_from_slice(bytes);
+    Some(frame)
+}
+
 impl<M: FrameMemory> Port<M> for MemoryPort {
     fn receive(&mut self, pool: &mut Pool<M>, burst: &mut Vec<Frame>) -> usize {
         let before = burst.len();
         while burst.len() < before + BURST && !self.received.is_empty() {
-            let Some(mut frame) = pool.take() else { break };
-            let Some(bytes) = self.received.pop_front() else { break };
-            // As a device does, a frame that fits no chunk is lost before anyone sees it.
-            if frame.place(HEADROOM, bytes.len(), pool.memory().chunk_size()).is_err() {
-                pool.give(frame);
-                continue;
+            if pool.available() == 0 {
+                break;
             }
-            pool.memory_mut().bytes_mut(&mut frame).copy_from_slice(&bytes);
-            burst.push(frame);
+            let Some(bytes) = self.received.pop_front() else { break };
+            // As a device does, a frame that fits no chunks is lost before anyone sees it.
+            burst.extend(self.place(pool, &bytes));
         }
         burst.len() - before
     }
@@ -143,7 +184,9 @@ impl<M: FrameMemory> Port<M> for MemoryPort {
         let accepted = frames.len().min(self.room);
         self.room -= accepted;
         for frame in frames.drain(..accepted) {
-            self.sent.push(pool.memory().bytes(&frame).to_vec());
+            let mut bytes = vec![0; frame.len()];
+            pool.memory().read(&frame, &mut bytes);
+            self.sent.push(bytes);
             pool.give(frame);
         }
         accepted
@@ -166,7 +209,7 @@ mod tests {
         let mut pool = memory_pools(2, 100, 2048).remove(1);
         let mut port = MemoryPort::new();
         (0..150u8).for_each(|i| port.inject(&[i; 60]));
-        port.inject(&[1; 4000]);
+        port.inject(&[1; 20_000]);
         let mut burst = Vec::new();
         assert_eq!(port.receive(&mut pool, &mut burst), BURST);
         assert_eq!(port.receive(&mut pool, &mut burst), 36);
@@ -179,6 +222,11 @@ mod tests {
         port.send(&mut pool, &mut burst);
         assert_eq!((pool.available(), pool.strays()), (100, 0));
         assert_eq!(port.take_sent(), (0..150u8).map(|i| vec![i; 60]).collect::<Vec<_>>());
+        port.inject(&[7; 9000]);
+        assert_eq!(port.receive(&mut pool, &mut burst), 1);
+        assert_eq!((burst[0].len(), burst[0].first().len(), pool.available()), (9000, 1792, 94));
+        port.send(&mut pool, &mut burst);
+        assert_eq!((pool.available(), port.take_sent()), (100, vec![vec![7; 9000]]));
         port.set_error(Some(6));
         assert_eq!(port.wake(&mut pool), Err(6));
     }

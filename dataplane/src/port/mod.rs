@@ -5,6 +5,18 @@ pub mod memory;
 use crate::core::frame::{Frame, FrameMemory, Pool};
 use std::os::fd::BorrowedFd;
 
+/// Frames and descriptors that a port has refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Refused {
+    /// Descriptors that named a chunk which the device did not have, or bytes outside of it, and frames to send that no
+    /// device takes.
+    pub bad_descriptors: u64,
+    /// Received frames of more than [`crate::core::chain::MAX_CHUNKS`] chunks.
+    pub too_long: u64,
+    /// Frames of several chunks to send, where the device takes only one.
+    pub several_chunks: u64,
+}
+
 /// One receive and one transmit queue of a device, owned by one worker.
 pub trait Port<M: FrameMemory> {
     /// Moves up to [`crate::core::frame::BURST`] received frames to the end of `burst`, and gives the device fresh
@@ -26,10 +38,9 @@ pub trait Port<M: FrameMemory> {
         None
     }
 
-    /// Descriptors since it began that named a chunk which the device did not have, or bytes outside of it, and frames to
-    /// send that no device takes: all ignored.
-    fn bad_descriptors(&self) -> u64 {
-        0
+    /// What was refused since it began.
+    fn refused(&self) -> Refused {
+        Refused::default()
     }
 
     /// Ends the port. Every chunk that it or the kernel holds goes back to `pool`.

@@ -1,14 +1,31 @@
 //! Where broadcast, unknown unicast and multicast of one VNI go.
 
 use crate::addr::{NextHopId, PortId};
+use std::collections::BTreeSet;
 
 /// The members of a VNI that a frame for all is copied to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FloodList {
-    /// Remote VTEPs (head-end replication, RFC 7348 section 4.2 by unicast), each once.
+    /// Remote VTEPs (head-end replication, RFC 7348 section 4.2 by unicast), each once, sorted.
     pub next_hops: Box<[NextHopId]>,
-    /// Local ports, each once. The port that a frame came from is left out when it is sent.
+    /// Local ports, each once, sorted. The port that a frame came from is left out when it is sent.
     pub ports: Box<[PortId]>,
+}
+
+impl FloodList {
+    /// The list of these members, in any order.
+    #[must_use]
+    pub fn new(
+        next_hops: impl IntoIterator<Item = NextHopId>,
+        ports: impl IntoIterator<Item = PortId>,
+    ) -> Self {
+        Self { next_hops: sorted(next_hops), ports: sorted(ports) }
+    }
+}
+
+fn sorted<T: Ord>(members: impl IntoIterator<Item = T>) -> Box<[T]> {
+    let members: BTreeSet<_> = members.into_iter().collect();
+    members.into_iter().collect()
 }
 
 /// A set of VTEPs: one bit a next hop.
@@ -43,6 +60,12 @@ impl FromIterator<NextHopId> for VtepSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn members_are_sorted_and_there_once() {
+        let list = FloodList::new([7, 3, 7].map(NextHopId), [2, 1].map(PortId));
+        assert_eq!((&*list.next_hops, &*list.ports), (&[3, 7].map(NextHopId)[..], &[1, 2].map(PortId)[..]));
+    }
 
     #[test]
     fn a_set_has_what_was_put_in() {

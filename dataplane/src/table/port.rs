@@ -27,6 +27,8 @@ pub struct Device {
     pub role: Role,
     /// No hardware is behind it (veth, macvlan, tap): senders on this host may have left checksums to it all the same.
     pub software: bool,
+    /// Its sockets take frames of several chunks to send.
+    pub multi_buffer: bool,
     /// For each worker, the worker that sends for it on this device: itself where it owns a queue.
     pub sender: Box<[WorkerId]>,
     /// All frames of the device.

@@ -1,8 +1,8 @@
 //! A worker: one pinned thread that moves frames between the queues it owns, run to completion.
 //!
 //! ```text
-//! turn:  commands -> refresh tables -> each port: receive, pipeline, send -> frames handed over by others -> wake
-//!        ports -> chunks sent home -> heartbeat
+//! turn:  commands -> refresh tables -> each port: receive, pipeline, send -> some copies of floods -> frames handed over
+//!        by others -> wake ports -> chunks sent home -> heartbeat
 //! ```
 //!
 //! A turn has no lock, no allocation and no log. When nothing was done for a while the worker sleeps in `epoll_wait`
@@ -22,7 +22,7 @@ use crate::core::outbox::Outbox;
 use crate::core::pipeline::{Pipeline, Tables};
 use crate::core::verdict::Reason;
 use crate::event::{Event, Events};
-use crate::port::Port;
+use crate::port::{Port, Refused};
 use crate::table::Snapshot;
 use crate::table::mac::MacReader;
 use crate::table::neighbor::NeighborReader;
@@ -114,8 +114,8 @@ struct Slot<P> {
     port: P,
     /// The last error that was reported, so that a lasting one is reported once.
     failed: Option<i32>,
-    /// Wrong descriptors that are counted already.
-    bad: u64,
+    /// What the port has refused and is counted already.
+    refused: Refused,
 }
 
 /// A worker and all that it owns.
@@ -187,6 +187,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         for place in 0..self.slots.len() {
             work += self.serve(place, now);
         }
+        work += self.replicate(now);
         work += self.take_over();
         self.wake_ports();
         self.exchange_chunks();
@@ -214,6 +215,18 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             parts.events.send(Event::Notice(notice));
         }
         self.dispatch();
+    }
+
+    /// Goes on with floods. Returns how many receivers were served.
+    fn replicate(&mut self, now: u64) -> usize {
+        let Self { parts, pipeline, outbox, .. } = self;
+        let snapshot = parts.snapshots.get();
+        let tables = Tables { snapshot, macs: &parts.macs, neighbors: &parts.neighbors };
+        let served = pipeline.replicate(tables, now, &mut parts.pool, outbox);
+        if served > 0 {
+            self.dispatch();
+        }
+        served
     }
 
     /// Takes over frames that other workers want sent on our queues.
@@ -293,10 +306,10 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
                 });
             }
             slot.failed = failed;
-            let bad = slot.port.bad_descriptors();
-            if bad != slot.bad {
-                count_drops(parts, slot.device, Reason::BadDescriptor, bad - slot.bad);
-                slot.bad = bad;
+            let refused = slot.port.refused();
+            if refused != slot.refused {
+                count_refused(parts, slot.device, slot.refused, refused);
+                slot.refused = refused;
             }
         }
     }
@@ -340,7 +353,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
                 errno: error.raw_os_error().unwrap_or(0),
             });
         }
-        self.slots.push(Slot { device, queue, port, failed: None, bad: 0 });
+        self.slots.push(Slot { device, queue, port, failed: None, refused: Refused::default() });
         self.find_own();
     }
 
@@ -396,6 +409,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         for slot in self.slots.drain(..) {
             slot.port.close(&mut self.parts.pool);
         }
+        self.pipeline.close(&mut self.parts.pool);
     }
 }
 
@@ -403,6 +417,19 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
 fn drop_frame<M: FrameMemory, P>(parts: &mut Parts<M, P>, device: DeviceId, frame: Frame, reason: Reason) {
     count_drops(parts, device, reason, 1);
     parts.pool.give(frame);
+}
+
+/// Counts what a port has refused since it was asked last.
+#[cold]
+fn count_refused<M, P>(parts: &Parts<M, P>, device: DeviceId, before: Refused, now: Refused) {
+    let counts = [
+        (Reason::BadDescriptor, before.bad_descriptors, now.bad_descriptors),
+        (Reason::TooLong, before.too_long, now.too_long),
+        (Reason::SeveralChunks, before.several_chunks, now.several_chunks),
+    ];
+    for (reason, before, now) in counts {
+        count_drops(parts, device, reason, now - before);
+    }
 }
 
 fn count_drops<M, P>(parts: &Parts<M, P>, device: DeviceId, reason: Reason, frames: u64) {

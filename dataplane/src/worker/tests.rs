@@ -32,6 +32,7 @@ fn device(id: u16, counters: &Arc<Counters>) -> Option<Arc<Device>> {
         name: format!("tenant{id}"),
         role: Role::Access(PortId(id)),
         software: true,
+        multi_buffer: true,
         sender: Box::new([WorkerId(id), WorkerId(id)]),
         counters: counters.clone(),
     }))
@@ -57,7 +58,7 @@ fn snapshot(device_counters: &[Arc<Counters>]) -> Snapshot {
     let domain = Domain {
         id: DomainId(0),
         vni: Vni::new(100).unwrap(),
-        flood: FloodList { next_hops: Box::new([]), ports: Box::new([PortId(0), PortId(1)]) },
+        flood: FloodList::new([], [PortId(0), PortId(1)]),
         group: None,
         sources: VtepSet::default(),
         pass_tags: false,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use vtep_dataplane::afxdp::{
     HugePages, Mode, Program, SocketConfig, Umem, UmemConfig, UmemMemory, XdpDevice, XskPort,
 };
+use vtep_dataplane::core::chain::Assembly;
 use vtep_dataplane::core::frame::{Frame, FrameMemory, Pool};
 use vtep_dataplane::port::Port;
 
@@ -135,17 +136,45 @@ impl End {
         Self { device, port, pool }
     }
 
-    /// Puts one frame into the tx ring; 0 when it is full.
+    /// Puts one frame into the tx ring, in as many chunks as it takes; 0 when it is full.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> u32 {
-        let Some(mut frame) = self.pool.take() else { return 0 };
-        let chunk_size = self.pool.memory().chunk_size();
-        frame.place(256, bytes.len(), chunk_size).unwrap();
-        self.pool.memory_mut().bytes_mut(&mut frame).copy_from_slice(bytes);
+        self.send_in(bytes, 1792)
+    }
+
+    /// Puts one frame into the tx ring, `piece` bytes in each chunk; 0 when it is full.
+    pub(crate) fn send_in(&mut self, bytes: &[u8], piece: usize) -> u32 {
+        let Some(frame) = self.make(bytes, piece) else { return 0 };
         let mut frames = vec![frame];
         let sent = self.port.send(&mut self.pool, &mut frames);
         let left: Option<Frame> = frames.pop();
         left.into_iter().for_each(|frame| self.pool.give(frame));
         sent as u32
+    }
+
+    /// A frame in chunks of `piece` bytes each; `None` when there are not enough.
+    pub(crate) fn make(&mut self, bytes: &[u8], piece: usize) -> Option<Frame> {
+        let mut whole: Option<Assembly> = None;
+        for bytes in bytes.chunks(piece) {
+            let Some(mut chunk) = self.pool.take() else {
+                whole.into_iter().for_each(|whole| self.pool.give(whole.finish()));
+                return None;
+            };
+            let chunk_size = self.pool.memory().chunk_size();
+            chunk.place(256.min(chunk_size - bytes.len()) as u16, bytes.len(), chunk_size).unwrap();
+            self.pool.memory_mut().bytes_mut(&mut chunk).copy_from_slice(bytes);
+            match &mut whole {
+                None => whole = Some(Assembly::new(chunk)),
+                Some(whole) => whole.push(self.pool.memory().chains(), chunk).unwrap(),
+            }
+        }
+        whole.map(Assembly::finish)
+    }
+
+    /// All bytes of a received frame.
+    pub(crate) fn bytes(&self, frame: &Frame) -> Vec<u8> {
+        let mut bytes = vec![0; frame.len()];
+        self.pool.memory().read(frame, &mut bytes);
+        bytes
     }
 
     /// Closes the socket and asserts that every chunk is there.

@@ -2,6 +2,7 @@
 
 mod filter;
 mod fixture;
+mod jumbo;
 
 use fixture::{End, FRAME, Netns, frame, open, own_umem, pool_is_whole};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -9,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use vtep_dataplane::afxdp::{AttachMode, BindMode, Mode, Program, SocketConfig, XdpDevice};
 use vtep_dataplane::core::frame::FrameMemory;
-use vtep_dataplane::port::Port;
+use vtep_dataplane::port::{Port, Refused};
 
 /// `count` frames from `from` to `to`, in bursts; asserts that each arrives once, in order.
 fn all_arrive(from: &mut End, to: &mut End, count: u32) {
@@ -44,7 +45,7 @@ fn both_ways(mode: Mode, attached: AttachMode) {
     }
     all_arrive(&mut left, &mut right, 5000);
     all_arrive(&mut right, &mut left, 5000);
-    assert_eq!(left.port.bad_descriptors(), 0);
+    assert_eq!(left.port.refused(), Refused::default());
     left.close();
     right.close();
 }
@@ -158,16 +159,6 @@ fn a_tap_takes_and_gives_frames() {
         tap.pool.give(got);
     }
     tap.close();
-}
-
-#[test]
-fn a_veth_with_a_large_mtu_gets_the_generic_program() {
-    let netns = Netns::new();
-    netns.veth("left", "right");
-    netns.ip("link set left mtu 9000");
-    netns.ip("link set right mtu 9000");
-    let device = open("left", &Program::Tenant, Mode::Auto);
-    assert_eq!((device.attach_mode(), device.mtu()), (AttachMode::Generic, 9000));
 }
 
 #[test]

@@ -64,7 +64,7 @@ fn next_hop(address: Ipv4Addr) -> NextHop {
         df: true,
         udp_port: 4789,
     });
-    let path = Path { device: UNDERLAY, header: header.expect("one family"), max_frame: 1514 };
+    let path = Path { device: UNDERLAY, header: header.expect("one family"), max_frame: 3900 };
     NextHop { vtep: vtep(address), paths: Box::new([path]), counters: counters() }
 }
 
@@ -79,7 +79,7 @@ fn port(id: u16, device: DeviceId, vlan: Option<u16>) -> Option<Arc<PortEntry>> 
         learn: Some(4),
         checksum: ChecksumMode::Auto,
         storm: None,
-        max_frame: 1514,
+        max_frame: 3900,
         counters: counters(),
     }))
 }
@@ -95,10 +95,7 @@ impl Bed {
         let domain = Domain {
             id: DomainId(0),
             vni: Vni::new(100).expect("24 bits"),
-            flood: FloodList {
-                next_hops: [NextHopId(0), NextHopId(1)].into(),
-                ports: [PortId(0), PortId(1)].into(),
-            },
+            flood: FloodList::new([0, 1].map(NextHopId), [0, 1].map(PortId)),
             sources: [NextHopId(0), NextHopId(1)].into_iter().collect(),
             pass_tags: false,
             group: None,
@@ -108,7 +105,15 @@ impl Bed {
         };
         let device = |id, role| {
             let sender = Box::new([WorkerId(0)]);
-            Some(Arc::new(Device { id, name: "fuzz".into(), role, software, sender, counters: counters() }))
+            Some(Arc::new(Device {
+                id,
+                name: "fuzz".into(),
+                role,
+                software,
+                multi_buffer: true,
+                sender,
+                counters: counters(),
+            }))
         };
         let snapshot = Snapshot {
             settings: Settings {
@@ -158,15 +163,16 @@ impl Bed {
         }
     }
 
-    /// Sends a frame from `device` through the pipeline, twice in a burst. No chunk may be lost or used twice, and what
-    /// came from the underlay may not go back there.
+    /// Sends a frame from `device` through the pipeline, twice in a burst, in chunks of `piece` bytes at most (from 1 on).
+    /// No chunk may be lost or used twice, and what came from the underlay may not go back there.
     ///
     /// # Panics
     /// If one of these is broken.
-    pub fn run(&mut self, device: DeviceId, frame: &[u8]) {
-        let frame = &frame[..frame.len().min(1600)];
+    pub fn run(&mut self, device: DeviceId, frame: &[u8], piece: usize) {
+        let frame = &frame[..frame.len().min(4000)];
         let free = self.pool.available();
         let mut incoming = MemoryPort::new();
+        incoming.set_piece(piece);
         incoming.inject(frame);
         incoming.inject(frame);
         let mut burst = Vec::new();
@@ -176,6 +182,7 @@ impl Bed {
         let tables = Tables { snapshot: &self.snapshot, macs: &reader, neighbors: &hosts };
         self.pipeline.burst(tables, 1, device, &mut burst, &mut self.pool, &mut self.out);
         assert!(burst.is_empty());
+        while self.pipeline.replicate(tables, 1, &mut self.pool, &mut self.out) > 0 {}
         while self.pipeline.next_notice().is_some() {}
         while let Some((to, mut queue)) = self.out.take_busy() {
             assert!(device != UNDERLAY || to != UNDERLAY, "split horizon");
@@ -187,10 +194,21 @@ impl Bed {
     }
 }
 
+/// Bytes of a frame in each of its chunks: the whole frame if that fits, or few enough that headers are cut anywhere. The
+/// high half of `kind` chooses.
+#[must_use]
+pub const fn piece(kind: u8) -> usize {
+    match kind >> 4 {
+        n @ 0..=3 => 500 + n as usize * 100,
+        n @ 4..=11 => 14 + (n as usize - 4) * 17,
+        _ => usize::MAX,
+    }
+}
+
 /// A right VXLAN packet with `inner` in it.
 #[must_use]
 pub fn packet(inner: &[u8]) -> Vec<u8> {
-    let inner = &inner[..inner.len().min(1500)];
+    let inner = &inner[..inner.len().min(3800)];
     let udp = (16 + inner.len()) as u16;
     let headers = [&[0xc0, 0, 0x12, 0xb5][..], &udp.to_be_bytes(), &[0, 0], &[8, 0, 0, 0, 0, 0, 100, 0]];
     with_headers(&[&[0], &headers.concat()[..], inner].concat())

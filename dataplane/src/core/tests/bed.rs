@@ -9,7 +9,7 @@
 //! ```
 
 use crate::addr::{DeviceId, DomainId, HostMac, MacAddr, NextHopId, PortId, Vni, WorkerId};
-use crate::core::frame::Pool;
+use crate::core::frame::{BURST, Pool};
 use crate::core::notice::Notice;
 use crate::core::outbox::Outbox;
 use crate::core::pipeline::{Pipeline, Tables};
@@ -64,6 +64,7 @@ fn device(id: u16, role: Role) -> Option<Arc<Device>> {
         name: format!("dev{}", id.0),
         role,
         software: false,
+        multi_buffer: true,
         sender,
         counters: counters(),
     }))
@@ -89,10 +90,7 @@ pub(super) fn domain(id: u16, vni: u32, hops: &[u32], ports: &[u16], sources: &[
     Domain {
         id: DomainId(id),
         vni: Vni::new(vni).unwrap(),
-        flood: FloodList {
-            next_hops: hops.iter().copied().map(NextHopId).collect(),
-            ports: ports.iter().copied().map(PortId).collect(),
-        },
+        flood: FloodList::new(hops.iter().copied().map(NextHopId), ports.iter().copied().map(PortId)),
         group: None,
         sources: sources.iter().copied().map(NextHopId).collect(),
         pass_tags: vni == 200,
@@ -110,6 +108,10 @@ pub(super) struct Bed {
     pub(super) notices: Vec<Notice>,
     pub(super) pool: Pool<HeapMemory>,
     pub(super) now_ns: u64,
+    /// Bytes of a received frame in each chunk at most.
+    pub(super) piece: usize,
+    /// The most chunks that were in use when frames left.
+    pub(super) most_chunks: usize,
     out: Outbox,
     pipeline: Pipeline,
 }
@@ -161,6 +163,8 @@ impl Bed {
             notices: Vec::new(),
             pool: memory_pools(1, 256, 2048).remove(0),
             now_ns: 1,
+            piece: usize::MAX,
+            most_chunks: 0,
             out: Outbox::new(8),
             pipeline: Pipeline::new(WorkerId(0)),
         };
@@ -172,6 +176,47 @@ impl Bed {
             bed.learn(0, 10 + n, Destination::NextHop(NextHopId(n.into())));
         }
         bed
+    }
+
+    /// With paths and ports for frames of 9100 bytes, and chunks of `chunk` bytes.
+    pub(super) fn jumbo(chunk: usize) -> Self {
+        const LONGEST: u16 = 9100;
+        let mut bed = Self::new();
+        bed.pool = memory_pools(1, 512, chunk).remove(0);
+        (0..4).for_each(|id| bed.set_port(id, |port| port.max_frame = LONGEST));
+        let mut hops = NextHopTable::default();
+        for (id, hop) in (0..5).filter_map(|id| Some((id, bed.snapshot.next_hops.get(NextHopId(id))?))) {
+            let widen = |path: &Path| Path { max_frame: LONGEST, ..path.clone() };
+            let paths = hop.paths.iter().map(widen).collect();
+            hops.set(NextHopId(id), Some(Arc::new(NextHop { vtep: hop.vtep, paths, counters: counters() })));
+        }
+        bed.snapshot.next_hops = Arc::new(hops);
+        bed
+    }
+
+    /// The first domain floods to `count` VTEPs, of both families in turn, and to its ports.
+    pub(super) fn set_vteps(&mut self, count: u32) {
+        let mut hops = NextHopTable::default();
+        for id in 0..count {
+            let [a, b] = (id as u16).to_be_bytes();
+            let address =
+                if id % 2 == 0 { format!("198.18.{a}.{b}") } else { format!("2001:db8:18::{id:x}") };
+            hops.set(NextHopId(id), Some(Arc::new(hop(&address, None, true))));
+        }
+        self.snapshot.next_hops = Arc::new(hops);
+        self.set_domain(|domain| {
+            domain.flood = FloodList::new((0..count).map(NextHopId), domain.flood.ports.iter().copied());
+        });
+    }
+
+    /// Changes every device.
+    pub(super) fn set_devices(&mut self, change: impl Fn(&mut Device)) {
+        for (id, place) in (0..).zip(&mut Arc::make_mut(&mut self.snapshot.ports).devices) {
+            let Some(old) = place else { continue };
+            let mut new = Arc::into_inner(device(id, old.role.clone()).unwrap()).unwrap();
+            change(&mut new);
+            *place = Some(Arc::new(new));
+        }
     }
 
     pub(super) fn learn(&mut self, domain: u16, host: u8, to: Destination) {
@@ -211,31 +256,56 @@ impl Bed {
         frames: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) -> Vec<(u16, Vec<u8>)> {
         let free = self.pool.available();
-        let (mut incoming, mut sent) = (MemoryPort::new(), Vec::new());
-        frames.into_iter().for_each(|frame| incoming.inject(frame.as_ref()));
-        let (macs, neighbors) = (self.macs.reader(), self.neighbors.reader());
-        let mut burst = Vec::new();
-        while incoming.receive(&mut self.pool, &mut burst) > 0 {
-            let tables = Tables { snapshot: &self.snapshot, macs: &macs, neighbors: &neighbors };
-            self.pipeline.burst(
-                tables,
-                self.now_ns,
-                DeviceId(device),
-                &mut burst,
-                &mut self.pool,
-                &mut self.out,
-            );
-            self.notices.extend(std::iter::from_fn(|| self.pipeline.next_notice()));
-            assert!(burst.is_empty());
-            while let Some((device, mut queue)) = self.out.take_busy() {
-                let mut port = MemoryPort::new();
-                port.send(&mut self.pool, &mut queue);
-                sent.extend(port.take_sent().into_iter().map(|bytes| (device.0, bytes)));
-                self.out.restore(device, queue);
-            }
+        let mut sent = Vec::new();
+        let frames: Vec<_> = frames.into_iter().collect();
+        for frames in frames.chunks(BURST) {
+            sent.extend(self.burst(device, frames));
+            while self.replicate(&mut sent) > 0 {}
             assert_eq!(self.pool.available(), free, "every chunk is back");
         }
         sent.sort_by_key(|(device, _)| *device);
+        sent
+    }
+
+    /// Sends a burst from `device` through the pipeline: what leaves at once. Frames for everybody wait.
+    pub(super) fn burst(&mut self, device: u16, frames: &[impl AsRef<[u8]>]) -> Vec<(u16, Vec<u8>)> {
+        let mut incoming = MemoryPort::new();
+        incoming.set_piece(self.piece);
+        frames.iter().for_each(|frame| incoming.inject(frame.as_ref()));
+        let mut burst = Vec::new();
+        incoming.receive(&mut self.pool, &mut burst);
+        let (macs, neighbors) = (self.macs.reader(), self.neighbors.reader());
+        let tables = Tables { snapshot: &self.snapshot, macs: &macs, neighbors: &neighbors };
+        let Self { pipeline, pool, out, .. } = self;
+        pipeline.burst(tables, self.now_ns, DeviceId(device), &mut burst, pool, out);
+        self.notices.extend(std::iter::from_fn(|| self.pipeline.next_notice()));
+        assert!(burst.is_empty());
+        self.leave()
+    }
+
+    /// One turn of replication: adds what leaves to `sent`, and returns how many receivers were served.
+    pub(super) fn replicate(&mut self, sent: &mut Vec<(u16, Vec<u8>)>) -> usize {
+        let (macs, neighbors) = (self.macs.reader(), self.neighbors.reader());
+        let tables = Tables { snapshot: &self.snapshot, macs: &macs, neighbors: &neighbors };
+        let served = self.pipeline.replicate(tables, self.now_ns, &mut self.pool, &mut self.out);
+        sent.extend(self.leave());
+        served
+    }
+
+    /// Gives up what waits to be flooded.
+    pub(super) fn close(&mut self) {
+        self.pipeline.close(&mut self.pool);
+    }
+
+    fn leave(&mut self) -> Vec<(u16, Vec<u8>)> {
+        let mut sent = Vec::new();
+        while let Some((device, mut queue)) = self.out.take_busy() {
+            self.most_chunks = self.most_chunks.max(self.pool.capacity() - self.pool.available());
+            let mut port = MemoryPort::new();
+            port.send(&mut self.pool, &mut queue);
+            sent.extend(port.take_sent().into_iter().map(|bytes| (device.0, bytes)));
+            self.out.restore(device, queue);
+        }
         sent
     }
 

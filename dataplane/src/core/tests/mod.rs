@@ -1,8 +1,10 @@
 //! The pipeline as a whole, frames in and frames out.
 
 mod bed;
+mod chain;
 mod overlay;
 mod property;
+mod replicate;
 mod suppress;
 mod tenant;
 mod too_big;

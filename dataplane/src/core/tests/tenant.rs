@@ -131,7 +131,8 @@ fn copies_that_find_no_chunk_are_counted_and_the_last_receiver_still_gets_the_fr
     let mut bed = Bed::new();
     let held: Vec<_> = (1..bed.pool.capacity()).map_while(|_| bed.pool.take()).collect();
     let frame = udp4(1, BROADCAST, 60);
-    assert_eq!(bed.run(1, [&frame]), [(3, tagged(&frame, 0x8100, 10))]);
+    let sent = bed.run(1, [&frame]);
+    assert_eq!((sent.len(), sent[0].0, &sent[0].1[70..]), (1, 0, &frame[..]), "the VTEP over IPv6");
     assert_eq!(bed.dropped(Reason::NoFrame), 3);
     assert_eq!(bed.pool.available() + held.len(), bed.pool.capacity());
 }

@@ -1,0 +1,286 @@
+//! Frames of several chunks: how each goes on, and how many hold a chunk that several frames end in.
+//!
+//! ```text
+//!   Frame: first chunk ---link---> chunk ---link---> chunk        its own: nobody counts
+//!
+//!   Frame: header ---link--\
+//!   Frame: header ---link---> chunk ---link---> chunk             shared: each chunk counts its holders
+//!   Frame: header ---link--/
+//! ```
+//!
+//! A frame says how many bytes lie beyond its first chunk; the links say where. What follows is written before the frame
+//! is handed over, and never changed while more than one frame ends in it.
+//!
+//! Links and counts are cells of all workers. They are read and written only by who holds the chunk, and frames go from
+//! one worker to another over queues that order memory, so that relaxed loads and stores suffice; only giving up a
+//! shared chunk is ordered by itself, since whoever is last uses the chunk again.
+
+use super::frame::{Frame, OutOfChunk};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Chunks that one received frame takes at most: 9216 bytes fit into 6 of 2048 bytes in copy mode. What is longer was
+/// never meant for a wire (segments that a sender on this host left to hardware).
+pub const MAX_CHUNKS: usize = 8;
+
+/// The longest frame, bytes: room is left for outer headers.
+pub const MAX_LEN: usize = 16_000;
+
+/// Bytes of a frame that lie together in one chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    chunk: u32,
+    start: u16,
+    len: u16,
+}
+
+impl Piece {
+    /// A piece whose bytes lie inside its chunk.
+    #[inline]
+    pub(crate) const fn new(chunk: u32, start: u16, len: u16) -> Self {
+        Self { chunk, start, len }
+    }
+
+    /// The chunk's number.
+    #[inline]
+    #[must_use]
+    pub const fn chunk(self) -> u32 {
+        self.chunk
+    }
+
+    /// Where it begins in its chunk, bytes.
+    #[inline]
+    #[must_use]
+    pub const fn start(self) -> u16 {
+        self.start
+    }
+
+    /// Bytes.
+    #[inline]
+    #[must_use]
+    pub const fn len(self) -> usize {
+        self.len as usize
+    }
+
+    /// True when it has no byte.
+    #[inline]
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.len == 0
+    }
+
+    const fn to_bits(self) -> u64 {
+        (self.chunk as u64) << 32 | (self.start as u64) << 16 | self.len as u64
+    }
+
+    const fn from_bits(bits: u64) -> Self {
+        Self { chunk: (bits >> 32) as u32, start: (bits >> 16) as u16, len: bits as u16 }
+    }
+}
+
+/// One link and one count for each chunk of a memory area.
+#[derive(Debug)]
+pub struct Chains {
+    /// What follows a chunk. Of no meaning where the frame ends.
+    links: Box<[AtomicU64]>,
+    /// Who else may end in it; 0 for a chunk of one frame, which nobody counts.
+    holders: Box<[AtomicU32]>,
+}
+
+impl Chains {
+    /// No chunk is followed by another.
+    #[must_use]
+    pub fn new(chunks: u32) -> Self {
+        Self {
+            links: (0..chunks).map(|_| AtomicU64::new(0)).collect(),
+            holders: (0..chunks).map(|_| AtomicU32::new(0)).collect(),
+        }
+    }
+
+    #[inline]
+    fn link(&self, from: u32, to: Piece) {
+        self.links[from as usize].store(to.to_bits(), Ordering::Relaxed);
+    }
+
+    /// What follows the first chunk of `frame`, in order; empty pieces never.
+    #[inline]
+    pub(crate) fn rest(&self, frame: &Frame) -> Pieces<'_> {
+        let mut pieces = Pieces { chains: self, next: None, left: frame.rest() };
+        pieces.follow(frame.chunk());
+        pieces
+    }
+
+    /// True when several frames may end in the chunk.
+    #[inline]
+    pub(crate) fn is_shared(&self, chunk: u32) -> bool {
+        self.holders[chunk as usize].load(Ordering::Relaxed) != 0
+    }
+
+    /// Lets `holders` frames end in `chunk`, which nobody else holds now.
+    #[inline]
+    pub(crate) fn share(&self, chunk: u32, holders: u32) {
+        self.holders[chunk as usize].store(holders, Ordering::Relaxed);
+    }
+
+    /// Gives up a chunk `times` times. True when nobody holds it any more: it is free.
+    #[inline]
+    pub(crate) fn release(&self, chunk: u32, times: u32) -> bool {
+        let cell = &self.holders[chunk as usize];
+        if cell.load(Ordering::Relaxed) == 0 {
+            return true;
+        }
+        // Our reads of the chunk come before, and those of the others before what the last one does with it.
+        cell.fetch_sub(times, Ordering::AcqRel) == times
+    }
+}
+
+/// The chunks behind a frame's first one. Each link is read before its chunk is handed out, so that the caller may give
+/// the chunk away.
+#[derive(Debug)]
+pub(crate) struct Pieces<'c> {
+    chains: &'c Chains,
+    next: Option<Piece>,
+    left: usize,
+}
+
+impl Pieces<'_> {
+    #[inline]
+    fn follow(&mut self, chunk: u32) {
+        self.next = (self.left > 0).then(|| {
+            let mut piece = Piece::from_bits(self.chains.links[chunk as usize].load(Ordering::Relaxed));
+            // A frame that was shortened ends inside a piece.
+            piece.len = piece.len.min(self.left.min(usize::from(u16::MAX)) as u16);
+            piece
+        });
+    }
+}
+
+impl Iterator for Pieces<'_> {
+    type Item = Piece;
+
+    #[inline]
+    fn next(&mut self) -> Option<Piece> {
+        let piece = self.next.take().filter(|piece| piece.len > 0)?;
+        self.left -= piece.len();
+        self.follow(piece.chunk);
+        Some(piece)
+    }
+}
+
+/// A frame that is put together from chunks as they come.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Assembly {
+    frame: Frame,
+    last: u32,
+    chunks: usize,
+}
+
+impl Assembly {
+    /// Begins with the first chunk.
+    #[must_use]
+    pub const fn new(first: Frame) -> Self {
+        let last = first.chunk();
+        Self { frame: first, last, chunks: 1 }
+    }
+
+    /// Appends a frame of one chunk.
+    ///
+    /// # Errors
+    /// The chunk, when it is empty, or the frame would have more than [`MAX_CHUNKS`] chunks or [`MAX_LEN`] bytes.
+    pub fn push(&mut self, chains: &Chains, piece: Frame) -> Result<(), Frame> {
+        let len = self.frame.len() + piece.len();
+        if piece.is_empty() || piece.is_chained() || self.chunks == MAX_CHUNKS || len > MAX_LEN {
+            return Err(piece);
+        }
+        chains.link(self.last, piece.first());
+        self.last = piece.chunk();
+        self.chunks += 1;
+        self.frame.extend(piece.len());
+        Ok(())
+    }
+
+    /// The frame.
+    #[must_use]
+    pub fn finish(self) -> Frame {
+        self.frame
+    }
+}
+
+/// Lets `header`, a frame of one chunk, end in `payload` from its first byte on, as one of its holders
+/// ([`Chains::share`]).
+///
+/// # Errors
+/// [`OutOfChunk`] when both together are longer than [`MAX_LEN`], or either is empty; nothing is changed.
+pub(crate) fn join(chains: &Chains, header: &mut Frame, payload: &Frame) -> Result<(), OutOfChunk> {
+    let first = payload.first();
+    let fits = header.len() + payload.len() <= MAX_LEN && !header.is_chained();
+    if !fits || header.is_empty() || first.is_empty() {
+        return Err(OutOfChunk);
+    }
+    chains.link(header.chunk(), first);
+    header.extend(payload.len());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chain(chains: &Chains, lens: &[u16]) -> Frame {
+        let mut chunks = (0..).zip(lens).map(|(chunk, len)| Frame::new(chunk, 10, *len));
+        let mut assembly = Assembly::new(chunks.next().unwrap());
+        chunks.for_each(|piece| assembly.push(chains, piece).unwrap());
+        assembly.finish()
+    }
+
+    #[test]
+    fn a_frame_goes_on_from_chunk_to_chunk() {
+        let chains = Chains::new(16);
+        let frame = chain(&chains, &[100, 200, 300]);
+        assert_eq!((frame.len(), frame.first().len(), frame.is_chained()), (600, 100, true));
+        let rest: Vec<_> = chains.rest(&frame).collect();
+        assert_eq!(rest, [Piece::new(1, 10, 200), Piece::new(2, 10, 300)]);
+        assert_eq!(chains.rest(&Frame::new(3, 0, 60)).count(), 0);
+    }
+
+    #[test]
+    fn what_is_empty_or_too_long_is_not_appended() {
+        let chains = Chains::new(16);
+        let mut assembly = Assembly::new(Frame::new(0, 0, 60));
+        assert_eq!(assembly.push(&chains, Frame::new(1, 0, 0)), Err(Frame::new(1, 0, 0)));
+        for chunk in 1..MAX_CHUNKS as u32 {
+            assembly.push(&chains, Frame::new(chunk, 0, 2048)).unwrap();
+        }
+        assert_eq!(assembly.push(&chains, Frame::new(9, 0, 1)), Err(Frame::new(9, 0, 1)));
+        assert_eq!(assembly.finish().len(), 60 + (MAX_CHUNKS - 1) * 2048);
+        let mut long = Assembly::new(Frame::new(0, 0, 8_000));
+        assert!(long.push(&chains, Frame::new(1, 0, 8_001)).is_err());
+    }
+
+    #[test]
+    fn a_shared_chunk_is_free_when_the_last_gives_it_up() {
+        let chains = Chains::new(4);
+        assert!(chains.release(2, 1), "of one frame");
+        chains.share(2, 5);
+        assert!(chains.is_shared(2));
+        assert!(!chains.release(2, 1));
+        assert!(!chains.release(2, 3));
+        assert!(chains.release(2, 1));
+        assert!(!chains.is_shared(2));
+    }
+
+    #[test]
+    fn several_headers_end_in_one_payload() {
+        let chains = Chains::new(16);
+        let payload = chain(&chains, &[1000, 500]);
+        let mut headers = [Frame::new(8, 256, 50), Frame::new(9, 256, 70)];
+        for header in &mut headers {
+            join(&chains, header, &payload).unwrap();
+        }
+        for (header, len) in headers.iter().zip([1550, 1570]) {
+            assert_eq!(header.len(), len);
+            assert!(chains.rest(header).eq([Piece::new(0, 10, 1000), Piece::new(1, 10, 500)]));
+        }
+        assert!(join(&chains, &mut headers[0], &payload).is_err(), "joined already");
+        assert!(join(&chains, &mut Frame::new(7, 0, 0), &payload).is_err());
+    }
+}

@@ -1,0 +1,123 @@
+//! Frames of several chunks: the same comes out as for frames in one.
+
+use super::bed::{Bed, mac, outer, tagged, udp4, udp6};
+use crate::core::frame::MAX_CHUNK_SIZE;
+use crate::core::verdict::Reason;
+use proptest::prelude::*;
+
+/// A chunk that any frame of [`right`] fits in: the largest there is.
+const WHOLE: usize = MAX_CHUNK_SIZE;
+
+/// A right frame, or one that is cut: from a tenant, from a trunk, or from a VTEP.
+fn right() -> impl Strategy<Value = (u16, Vec<u8>)> {
+    let len = prop_oneof![0usize..400, 1500usize..2200, 7500usize..7800];
+    (0u8..9, 0u8..15, len, prop::option::weighted(0.1, 150usize..9000)).prop_map(|(kind, to, len, cut)| {
+        let to = if to == 0 { [0xff; 6] } else { mac(to) };
+        let inner = if kind % 2 == 0 { udp4(1, to, len) } else { udp6(1, to, len) };
+        let (device, mut frame) = match kind {
+            0 | 1 => (1, inner),
+            2 | 3 => (3, tagged(&inner, 0x8100, if kind == 2 { 10 } else { 20 })),
+            n => (0, outer(usize::from(n) % 4, if n == 8 { 200 } else { 100 }, n, &inner)),
+        };
+        frame.truncate(cut.unwrap_or(frame.len()));
+        (device, frame)
+    })
+}
+
+/// Leaves the checksum of a tenant's packet to hardware: the field holds the sum of the pseudo-header.
+fn partial(frame: &[u8], v6: bool) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    let (addresses, udp) = if v6 { (22..54, 54) } else { (26..34, 34) };
+    let len = frame.len() - udp;
+    let sum = crate::wire::checksum::Sum::new().pseudo_header(&frame[addresses], 17, len).fold();
+    crate::wire::put16(&mut frame, udp + 6, sum);
+    frame
+}
+
+proptest! {
+    #[test]
+    fn pieces_change_nothing((device, frame) in right(), piece in 1200usize..1793) {
+        let mut whole = Bed::jumbo(WHOLE);
+        let mut pieces = Bed::jumbo(2048);
+        pieces.piece = piece;
+        prop_assert_eq!(whole.run(device, [&frame]), pieces.run(device, [&frame]));
+        prop_assert_eq!(whole.drops(), pieces.drops());
+        prop_assert_eq!(whole.device(device), pieces.device(device));
+    }
+
+    #[test]
+    fn checksums_left_to_hardware_are_completed_over_all_pieces(
+        v6: bool, to in 2u8..14, len in 1200usize..8900, piece in 1200usize..1793,
+    ) {
+        prop_assume!(to == 2 || to >= 10);
+        let frame = if v6 { udp6(1, mac(to), len) } else { udp4(1, mac(to), len) };
+        let mut bed = Bed::jumbo(2048);
+        bed.piece = piece;
+        prop_assert_eq!(bed.run(1, [partial(&frame, v6)]), bed.run(1, [&frame]));
+    }
+}
+
+#[test]
+fn a_jumbo_frame_is_encapsulated_and_comes_out_again() {
+    let mut bed = Bed::jumbo(2048);
+    for v6 in [false, true] {
+        let (frame, back) = if v6 {
+            (udp6(1, mac(11), 8900), udp6(11, mac(1), 8900))
+        } else {
+            (udp4(1, mac(10), 8900), udp4(10, mac(1), 8900))
+        };
+        let sent = bed.run(1, [&frame]);
+        let headers = if v6 { 70 } else { 50 };
+        assert_eq!((sent.len(), sent[0].0, &sent[0].1[headers..]), (1, 0, &frame[..]));
+        assert_eq!(bed.run(0, [outer(usize::from(v6), 100, 0, &back)]), [(1, back)]);
+    }
+    assert_eq!(bed.drops().iter().sum::<u64>(), 0);
+}
+
+#[test]
+fn padding_behind_the_outer_packet_is_cut_off_in_any_chunk() {
+    let mut bed = Bed::jumbo(2048);
+    bed.piece = 1000;
+    for len in [60, 900, 960, 1900, 2000, 4000] {
+        let inner = udp4(10, mac(1), len);
+        let packet = outer(0, 100, 0, &inner);
+        for padding in [1, 60, 999, 1000, 2500] {
+            let padded = [&packet[..], &vec![0xee; padding]].concat();
+            assert_eq!(bed.run(0, [padded]), [(1, inner.clone())], "{len} bytes, {padding} of padding");
+        }
+    }
+}
+
+#[test]
+fn headers_that_go_beyond_the_first_chunk_are_refused_or_left_alone() {
+    let mut bed = Bed::jumbo(2048);
+    let packet = outer(0, 100, 0, &udp4(10, mac(1), 100));
+    for piece in 27..60 {
+        bed.piece = piece;
+        // Nothing panics, no chunk is lost (the bed looks), and what leaves is right.
+        let sent = bed.run(0, [&packet]);
+        assert!(sent.is_empty() || sent == [(1, udp4(10, mac(1), 100))], "{piece}");
+        assert_eq!(sent.is_empty(), piece < 64, "{piece}");
+    }
+    assert!(bed.dropped(Reason::OuterTruncated) > 0);
+    for piece in 18..60 {
+        bed.piece = piece;
+        let frame = udp4(1, mac(10), 60);
+        let sent = bed.run(1, [&frame]);
+        assert_eq!(sent[0].1[50..], frame, "{piece}");
+    }
+}
+
+#[test]
+fn a_flood_of_a_jumbo_frame_has_all_its_bytes_everywhere() {
+    let mut bed = Bed::jumbo(2048);
+    for frame in [udp4(1, [0xff; 6], 8900), udp6(1, [0xff; 6], 5000)] {
+        let sent = bed.run(1, [&frame]);
+        let expected = [(0, 50), (0, 70), (2, 0)];
+        assert_eq!(sent.len(), 4);
+        for ((device, bytes), (to, headers)) in sent.iter().zip(expected) {
+            assert_eq!((*device, &bytes[headers..]), (to, &frame[..]));
+        }
+        assert_eq!(sent[3], (3, tagged(&frame, 0x8100, 10)));
+    }
+}

@@ -1,0 +1,208 @@
+//! Floods: each receiver once, in order, without copying where it need not be, in bounded steps, and no chunk lost.
+
+use super::bed::{Bed, mac, tagged, udp4, udp6};
+use crate::addr::NextHopId;
+use crate::core::frame::BURST;
+use crate::core::replicate::COPIES;
+use crate::core::verdict::Reason;
+use crate::table::flood::FloodList;
+use std::collections::HashMap;
+
+const ALL: [u8; 6] = [0xff; 6];
+
+/// A frame with a number, `len` bytes of payload.
+fn numbered(from: u8, number: u16, len: usize) -> Vec<u8> {
+    let mut frame = udp4(from, ALL, len);
+    frame[42..44].copy_from_slice(&number.to_be_bytes());
+    // The checksum is the sender's affair.
+    frame[40..42].fill(0);
+    frame
+}
+
+/// The VTEP and the inner frame of a packet that left by the underlay; asserts that its headers are right.
+fn open(packet: &[u8]) -> (u32, Vec<u8>) {
+    let sliced = etherparse::SlicedPacket::from_ethernet(packet).unwrap();
+    let (id, ip_len) = match sliced.net.as_ref().unwrap() {
+        etherparse::NetSlice::Ipv4(v4) => {
+            let header = v4.header().to_header();
+            assert_eq!(header.header_checksum, header.calc_header_checksum());
+            let [_, _, a, b] = header.destination;
+            (u32::from(u16::from_be_bytes([a, b])), usize::from(header.total_len))
+        }
+        etherparse::NetSlice::Ipv6(v6) => {
+            let header = v6.header().to_header();
+            let [.., a, b] = header.destination;
+            (u32::from(u16::from_be_bytes([a, b])), usize::from(header.payload_length) + 40)
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(ip_len + 14, packet.len());
+    let Some(etherparse::TransportSlice::Udp(udp)) = &sliced.transport else { panic!("no UDP") };
+    assert_eq!(usize::from(udp.length()) + if packet[12] == 8 { 34 } else { 54 }, packet.len());
+    if let Some(etherparse::NetSlice::Ipv6(v6)) = &sliced.net {
+        let header = v6.header().to_header();
+        let wanted = udp.to_header().calc_checksum_ipv6(&header, udp.payload()).unwrap();
+        assert_eq!(udp.checksum(), wanted);
+    }
+    assert_eq!(udp.payload()[..8], [8, 0, 0, 0, 0, 0, 100, 0]);
+    (id, udp.payload()[8..].to_vec())
+}
+
+/// Asserts that each of `vteps` VTEPs got exactly `frames`, in order.
+fn assert_each_got(sent: &[(u16, Vec<u8>)], vteps: u32, frames: &[Vec<u8>]) {
+    let mut got: HashMap<u32, Vec<Vec<u8>>> = HashMap::new();
+    for (_, packet) in sent.iter().filter(|(device, _)| *device == 0) {
+        let (vtep, inner) = open(packet);
+        got.entry(vtep).or_default().push(inner);
+    }
+    assert_eq!(got.len(), vteps as usize);
+    got.into_values().for_each(|inner| assert_eq!(inner, frames));
+}
+
+#[test]
+fn each_vtep_and_port_gets_each_frame_once_and_in_order() {
+    for (chunk, len) in [(2048, 22), (2048, 213), (2048, 214), (2048, 1301), (2048, 8900), (8191, 7801)] {
+        for multi_buffer in [true, false] {
+            let mut bed = Bed::jumbo(chunk);
+            bed.set_vteps(128);
+            widen(&mut bed);
+            bed.set_devices(|device| device.multi_buffer = multi_buffer);
+            let frames: Vec<_> = (0..3).map(|number| numbered(1, number, len)).collect();
+            let sent = bed.run(1, &frames);
+            assert_each_got(&sent, 128, &frames);
+            let at = |device| -> Vec<_> {
+                sent.iter().filter(|(to, _)| *to == device).map(|(_, bytes)| bytes.clone()).collect()
+            };
+            assert_eq!(at(2), frames);
+            assert_eq!(at(3), frames.iter().map(|frame| tagged(frame, 0x8100, 10)).collect::<Vec<_>>());
+            assert_eq!((sent.len(), bed.drops().iter().sum::<u64>()), (3 * 130, 0));
+        }
+    }
+}
+
+/// Paths for jumbo frames to all VTEPs.
+fn widen(bed: &mut Bed) {
+    let mut hops = crate::table::nexthop::NextHopTable::default();
+    for (id, hop) in bed.snapshot.next_hops.iter() {
+        let mut wide = crate::table::nexthop::NextHop::clone(hop);
+        wide.paths.iter_mut().for_each(|path| path.max_frame = 9100);
+        hops.set(id, Some(wide.into()));
+    }
+    bed.snapshot.next_hops = hops.into();
+}
+
+#[test]
+fn a_shared_payload_is_there_once() {
+    let mut bed = Bed::jumbo(2048);
+    bed.set_domain(|domain| domain.flood.ports = Box::new([]));
+    bed.set_vteps(64);
+    bed.run(1, [udp6(1, ALL, 1300)]);
+    assert_eq!(bed.most_chunks, 1 + 64, "a header a copy, and one payload");
+    bed.most_chunks = 0;
+    bed.run(1, [udp4(1, ALL, 60)]);
+    assert_eq!(bed.most_chunks, 64, "short frames are copied, and the last one leaves itself");
+}
+
+#[test]
+fn one_turn_makes_a_bounded_number_of_copies_and_does_not_hold_up_others() {
+    let mut bed = Bed::jumbo(2048);
+    bed.set_vteps(1000);
+    let flood = numbered(1, 7, 1000);
+    let mut sent = bed.burst(1, std::slice::from_ref(&flood));
+    assert_eq!(sent, [], "it waits until all ports were served");
+    let mut turns = 0;
+    loop {
+        let unicast: Vec<_> = (0..BURST).map(|_| udp4(2, mac(1), 30)).collect();
+        assert_eq!(bed.burst(2, &unicast).len(), BURST, "turn {turns}");
+        let before = sent.len();
+        match bed.replicate(&mut sent) {
+            0 => break,
+            served => assert!(served <= COPIES && sent.len() - before <= COPIES),
+        }
+        turns += 1;
+    }
+    assert_eq!(turns, (1000 + 2_usize).div_ceil(COPIES));
+    assert_each_got(&sent, 1000, &[flood]);
+    assert_eq!((bed.pool.available(), bed.drops().iter().sum::<u64>()), (bed.pool.capacity(), 0));
+}
+
+#[test]
+fn ports_take_turns_and_each_keeps_its_order() {
+    let mut bed = Bed::jumbo(2048);
+    bed.set_vteps(100);
+    let (ours, theirs) = ([numbered(1, 1, 500), numbered(1, 2, 500)], [numbered(2, 3, 500)]);
+    bed.burst(1, &ours);
+    bed.burst(2, &theirs);
+    let mut sent = Vec::new();
+    assert_eq!(bed.replicate(&mut sent), COPIES);
+    let of = |sent: &[(u16, Vec<u8>)], frame: &Vec<u8>| {
+        sent.iter().filter(|(device, packet)| *device == 0 && open(packet).1 == *frame).count()
+    };
+    assert!(of(&sent, &ours[0]) >= COPIES / 2 - 2 && of(&sent, &theirs[0]) >= COPIES / 2 - 2);
+    assert_eq!(of(&sent, &ours[1]), 0, "the first one comes first");
+    while bed.replicate(&mut sent) > 0 {}
+    let first: Vec<_> =
+        sent.iter().filter(|(_, packet)| open_from(packet) == Some(mac(1))).cloned().collect();
+    assert_each_got(&first, 100, &ours);
+    assert_eq!(of(&sent, &theirs[0]), 100);
+}
+
+/// Who sent the frame in a packet of the underlay.
+fn open_from(packet: &[u8]) -> Option<[u8; 6]> {
+    (packet[36..38] == [0x12, 0xb5] || packet[56..58] == [0x12, 0xb5])
+        .then(|| open(packet).1[6..12].try_into().unwrap())
+}
+
+#[test]
+fn a_list_that_changes_meanwhile_serves_nobody_twice() {
+    let mut bed = Bed::jumbo(2048);
+    bed.set_vteps(200);
+    bed.set_domain(|domain| domain.flood = FloodList::new((0..200).step_by(2).map(NextHopId), []));
+    let flood = numbered(1, 1, 1000);
+    bed.burst(1, &[&flood]);
+    let mut sent = Vec::new();
+    bed.replicate(&mut sent);
+    // Everybody, twice as many as were foreseen.
+    bed.set_domain(|domain| domain.flood = FloodList::new((0..200).map(NextHopId), []));
+    while bed.replicate(&mut sent) > 0 {}
+    let mut vteps: Vec<_> = sent.iter().map(|(_, packet)| open(packet).0).collect();
+    vteps.sort_unstable();
+    let wanted: Vec<_> = (0..200).filter(|id| id % 2 == 0 || *id > 2 * (COPIES as u32 - 1)).collect();
+    assert_eq!(vteps, wanted);
+    assert!(sent.iter().all(|(_, packet)| open(packet).1 == flood));
+    // And nobody any more.
+    bed.burst(1, &[&flood]);
+    bed.replicate(&mut sent);
+    bed.set_domain(|domain| domain.flood = FloodList::default());
+    assert!(bed.replicate(&mut Vec::new()) <= 1);
+    assert_eq!(bed.pool.available(), bed.pool.capacity());
+}
+
+#[test]
+fn a_port_that_floods_too_much_is_counted_and_leaves_room_for_others() {
+    let mut bed = Bed::jumbo(2048);
+    bed.set_vteps(1000);
+    let frames: Vec<_> = (0..64).map(|number| numbered(1, number, 400)).collect();
+    bed.burst(1, &frames);
+    bed.burst(1, &frames);
+    let refused = bed.dropped(Reason::FloodFull);
+    assert!((64..128).contains(&refused), "{refused}");
+    bed.burst(2, &[numbered(2, 0, 400)]);
+    assert_eq!(bed.dropped(Reason::FloodFull), refused);
+    // What waits is given back at the end of the worker, shared or not.
+    bed.replicate(&mut Vec::new());
+    bed.close();
+    assert_eq!(bed.pool.available(), bed.pool.capacity());
+}
+
+#[test]
+fn a_device_that_is_removed_takes_its_floods_with_it() {
+    let mut bed = Bed::jumbo(2048);
+    bed.set_vteps(300);
+    bed.burst(1, &[numbered(1, 0, 1000), numbered(1, 1, 1000)]);
+    bed.replicate(&mut Vec::new());
+    std::sync::Arc::make_mut(&mut bed.snapshot.ports).devices[1] = None;
+    bed.replicate(&mut Vec::new());
+    assert_eq!(bed.replicate(&mut Vec::new()), 0);
+    assert_eq!(bed.pool.available(), bed.pool.capacity());
+}

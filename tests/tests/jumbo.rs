@@ -1,0 +1,119 @@
+//! Tenants with an MTU of 9000: frames that take several chunks of packet memory, both ways.
+
+use vtep_tests::fabric::{Fabric, Underlay, vtep4};
+use vtep_tests::frame::plain;
+use vtep_tests::link::{Host, mac};
+use vtep_tests::linux_vtep::LinuxVtep;
+use vtep_tests::stage::{Pair, Peer};
+use vtep_tests::tools::{iperf3, ping};
+use vtep_tests::vtepd::{Config, Vtepd};
+use vtep_tests::wire::{Capture, Kind, Raw};
+
+/// Packets of 9000 bytes that may not be fragmented, both ways: 28 bytes are IPv4 and ICMP, 48 IPv6 and ICMPv6.
+fn assert_jumbo_pings(pair: &Pair) {
+    let [a, b] = &pair.hosts;
+    for (from, to) in [(a, b), (b, a)] {
+        for (address, payload) in [(to.ip4(), 8972), (to.ip6(), 8952)] {
+            // The first exchange may wait for neighbour discovery.
+            let _ = ping(&from.ns, address, "-c 1 -W 2");
+            let text = ping(&from.ns, address, &format!("-c 20 -i 0.01 -W 2 -M do -s {payload}"));
+            assert!(text.contains(" 0% packet loss"), "{address}: {text}");
+        }
+    }
+}
+
+fn assert_attached(vtepd: &Vtepd, mode: &str) {
+    for row in vtepd.show("ports")["rows"].as_array().expect("rows") {
+        assert_eq!((&row["attach"], &row["multi_buffer"]), (&mode.into(), &true.into()), "{row}");
+    }
+}
+
+fn jumbo_tenants_talk(underlay: Underlay, peer: Peer) {
+    let mut pair = Pair::jumbo(underlay, peer, "");
+    assert_attached(pair.vtepd(), "native");
+    assert_jumbo_pings(&pair);
+    let [a, b] = &pair.hosts;
+    for reverse in [false, true] {
+        let measured = iperf3(&a.ns, &b.ns, b.ip4(), pair.vtepd().dir(), 2, reverse);
+        println!("{underlay:?}, {peer:?}, reverse {reverse}: {measured:?}");
+        assert!(measured.mbps > 300.0, "reverse = {reverse}: {measured:?}");
+    }
+    pair.daemons.drain(..).for_each(Vtepd::stop);
+}
+
+#[test]
+fn jumbo_between_two_vtepd_over_ipv4() {
+    jumbo_tenants_talk(Underlay::V4, Peer::Vtepd);
+}
+
+#[test]
+fn jumbo_between_two_vtepd_over_ipv6() {
+    jumbo_tenants_talk(Underlay::V6, Peer::Vtepd);
+}
+
+#[test]
+fn jumbo_between_vtepd_and_linux_over_ipv4() {
+    jumbo_tenants_talk(Underlay::V4, Peer::Linux);
+}
+
+#[test]
+fn jumbo_between_vtepd_and_linux_over_ipv6() {
+    jumbo_tenants_talk(Underlay::V6, Peer::Linux);
+}
+
+#[test]
+fn jumbo_with_the_generic_program_and_large_chunks() {
+    let mut pair =
+        Pair::jumbo(Underlay::V4, Peer::Linux, "[vtep.afxdp]\nmode = \"generic\"\nframe-size = 4096");
+    assert_attached(pair.vtepd(), "generic");
+    assert_jumbo_pings(&pair);
+    pair.daemons.drain(..).for_each(Vtepd::stop);
+}
+
+/// Every checksum inside VXLAN is right, though the tenants' kernels leave it to hardware that isn't there.
+#[test]
+fn jumbo_tcp_leaves_with_right_checksums() {
+    let pair = Pair::jumbo(Underlay::V6, Peer::Linux, "");
+    let [a, b] = &pair.hosts;
+    let dir = pair.vtepd().dir();
+    let mut wire = Capture::start(&pair.fabric.ns, dir, "h1", "udp port 4789");
+    let _ = iperf3(&a.ns, &b.ns, b.ip4(), dir, 1, false);
+    let from_vtepd = "vxlan && tcp && ipv6.src == 2001:db8:1::1";
+    let long = format!("{from_vtepd} && frame.len > 9000");
+    assert!(wire.count(&long) > 100, "{} long frames", wire.count(&long));
+    assert_eq!(wire.count(&format!("{from_vtepd} && tcp.checksum.status != 1")), 0, "TCP checksums");
+    assert_eq!(wire.count(&format!("{from_vtepd} && udp.checksum.status != 1")), 0, "outer UDP checksums");
+}
+
+#[test]
+fn jumbo_bum_reaches_each_of_several_vteps_once() {
+    let fabric = Fabric::new(9100);
+    let hypervisors = [1, 2, 3, 4].map(|n| fabric.hypervisor(n));
+    let hosts: Vec<Host> = (0..4_u8)
+        .map(|i| Host::new(&hypervisors[usize::from(i)], 11 + i).jumbo(&hypervisors[usize::from(i)]))
+        .collect();
+    let neighbour = Host::new(&hypervisors[0], 21).jumbo(&hypervisors[0]);
+    for n in 2..=4_u8 {
+        let ns = &hypervisors[usize::from(n) - 1];
+        let _ = LinuxVtep::new(ns, 100, vtep4(n)).port(&format!("t{}", n + 10)).flood(vtep4(1));
+        ns.ip("link set vx100 mtu 9000");
+    }
+    let remote: Vec<_> = (2..=4).map(vtep4).collect();
+    let config = Config::new(vtep4(1)).vni(100, &remote).port("t11", &[mac(11)]).port("t21", &[mac(21)]);
+    let vtepd = Vtepd::start(&hypervisors[0], &config);
+    let mut sender = Raw::open(&hosts[0].ns, "eth0", Kind::Packet);
+    let others: Vec<_> = hosts[1..].iter().chain([&neighbour]).collect();
+    let ears: Vec<Raw> = others.iter().map(|host| Raw::open(&host.ns, "eth0", Kind::Packet)).collect();
+    for (kind, to) in [("all", "ff:ff:ff:ff:ff:ff"), ("unknown", "50:54:33:00:66:66")] {
+        let text = format!("jumbo-{kind}-{}", "x".repeat(8900));
+        let frame = plain(to, &mac(11), &text);
+        for _ in 0..10 {
+            sender.send(&frame);
+        }
+        for ear in &ears {
+            assert!(ear.expect(&format!("jumbo-{kind}"), 10).iter().all(|got| *got == frame));
+        }
+        assert!(sender.with_marker(&text).is_empty(), "came back to its sender");
+    }
+    vtepd.stop();
+}
