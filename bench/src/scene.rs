@@ -32,6 +32,8 @@ pub struct Scene {
     pub next_hop_mac: MacAddr,
     /// Addresses of the remote VTEPs; the place in this list is the [`NextHopId`].
     pub vteps: Vec<Ipv4Addr>,
+    /// Devices take several buffers a frame.
+    pub multi_buffer: bool,
 }
 
 /// A row for each worker: one a core.
@@ -79,7 +81,7 @@ impl Scene {
             settings: settings(),
             vnis: Arc::new(VniTable::new([Arc::new(domain)])),
             next_hops: Arc::new(next_hops),
-            ports: Arc::new(ports()),
+            ports: Arc::new(ports(self.multi_buffer)),
         })
     }
 
@@ -105,7 +107,7 @@ impl Scene {
     }
 }
 
-fn ports() -> PortTable {
+fn ports(multi_buffer: bool) -> PortTable {
     let device = |id, name: &str, role| {
         let sender = Box::new([WORKER]);
         Some(Arc::new(Device {
@@ -113,7 +115,7 @@ fn ports() -> PortTable {
             name: name.to_owned(),
             role,
             software: false,
-            multi_buffer: true,
+            multi_buffer,
             sender,
             counters: counters(),
         }))

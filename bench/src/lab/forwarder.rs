@@ -209,7 +209,7 @@ fn vxlan(link: Link, stop: &AtomicBool) -> Result<(), Failure> {
 
 fn worker(pool: Pool<UmemMemory>) -> Result<(Worker<UmemMemory, XskPort>, Control), Failure> {
     let (underlay_mac, next_hop_mac) = topology::underlay_macs()?;
-    let scene = Scene { underlay_mac, next_hop_mac, vteps: vec![REMOTE] };
+    let scene = Scene { underlay_mac, next_hop_mac, vteps: vec![REMOTE], multi_buffer: true };
     let tables = Publisher::new(scene.snapshot()?);
     let mut macs = MacTable::new(1024);
     let entries = [

@@ -5,6 +5,7 @@ pub mod fdb;
 pub mod pipeline;
 pub mod random;
 pub mod real;
+pub mod replicate;
 pub mod scale;
 
 use crate::row::Spec;
@@ -19,6 +20,13 @@ pub const ALL: &[Spec] = &[
     fdb::LOOKUP,
     fdb::RATIO,
     fdb::UPDATE,
+    replicate::ONE_64,
+    replicate::ONE_1500,
+    replicate::EIGHT_64,
+    replicate::EIGHT_1500,
+    replicate::MANY_64,
+    replicate::MANY_1500,
+    replicate::COPIED,
     evpn::ingest::INGEST,
     evpn::tcp::INGEST_TCP,
     evpn::memory::MEMORY,

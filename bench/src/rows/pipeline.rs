@@ -144,7 +144,8 @@ impl Shared {
             Caches::Cold => effort.pick(100_000, 1_000_000),
         };
         let (underlay_mac, next_hop_mac) = topology::underlay_macs()?;
-        let snapshot = Scene { underlay_mac, next_hop_mac, vteps: vec![REMOTE] }.snapshot()?;
+        let snapshot =
+            Scene { underlay_mac, next_hop_mac, vteps: vec![REMOTE], multi_buffer: true }.snapshot()?;
         Ok(Self { way, caches, macs, snapshot, reader: table(way, macs)?.reader() })
     }
 }

@@ -5,7 +5,7 @@
 use super::ledger::{Ledger, Lent, Owner, Place};
 use super::ring::{Consumer, Memory, Producer};
 use crate::core::chain::{Assembly, Chains, MAX_CHUNKS, Piece};
-use crate::core::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
+use crate::core::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool, Releases};
 use crate::port::Refused;
 use libc::xdp_desc;
 use std::sync::Arc;
@@ -163,18 +163,18 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
     /// Takes back what the kernel has sent.
     #[inline]
     pub(crate) fn reap<F: FrameMemory>(&mut self, pool: &mut Pool<F>) {
-        let mut shared = Run::default();
+        let mut shared = Releases::default();
         while let Some(address) = self.completion.pop() {
             let chunk = address / u64::from(self.chunk_size);
             match self.ledger.take_back(chunk, Place::Transmit(self.owner)) {
                 Some(frame) => pool.give(frame),
                 None => match self.held.lent.take_back(chunk) {
-                    Some(chunk) => shared.add(chunk, pool),
+                    Some(chunk) => pool.release_later(chunk, &mut shared),
                     None => self.refused.bad_descriptors += 1,
                 },
             }
         }
-        shared.end(pool);
+        pool.finish(shared);
         self.completion.release();
     }
 
@@ -256,31 +256,5 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
         let addr = base + u64::from(piece.start());
         let pushed = self.tx.push(xdp_desc { addr, len: piece.len() as u32, options });
         debug_assert!(pushed);
-    }
-}
-
-/// Completions of one shared chunk that follow one another, given up together: a flood's payload comes back once a copy.
-#[derive(Debug, Default)]
-struct Run {
-    chunk: u32,
-    times: u32,
-}
-
-impl Run {
-    #[inline]
-    fn add<F: FrameMemory>(&mut self, chunk: u32, pool: &mut Pool<F>) {
-        if self.times > 0 && self.chunk != chunk {
-            self.end(pool);
-        }
-        self.chunk = chunk;
-        self.times += 1;
-    }
-
-    #[inline]
-    fn end<F: FrameMemory>(&mut self, pool: &mut Pool<F>) {
-        if self.times > 0 {
-            pool.release(self.chunk, self.times);
-        }
-        self.times = 0;
     }
 }

@@ -310,8 +310,8 @@ fn share(
     waiting: &mut [Vec<Frame>],
 ) {
     let chains = pool.memory().chains();
-    let pieces: Vec<_> = std::iter::once(payload.first()).chain(chains.rest(&payload)).collect();
-    pieces.iter().for_each(|piece| chains.share(piece.chunk(), copies + 1));
+    chains.share(payload.chunk(), copies + 1);
+    chains.rest(&payload).for_each(|piece| chains.share(piece.chunk(), copies + 1));
     let mut left = copies;
     while left > 0
         && let Some(mut header) = pool.take()
@@ -324,7 +324,7 @@ fn share(
         queue(pool, header, random, waiting);
         left -= 1;
     }
-    pieces.into_iter().for_each(|piece| pool.release(piece.chunk(), left + 1));
+    pool.give_up(payload, left + 1);
 }
 
 #[test]

@@ -237,9 +237,50 @@ fn sum_on<M: FrameMemory + ?Sized>(memory: &M, frame: &Frame, mut sum: Sum, rang
 #[derive(Debug)]
 pub struct Pool<M> {
     memory: M,
+    chunks: FreeChunks,
+}
+
+#[derive(Debug)]
+struct FreeChunks {
     home: Range<u32>,
     free: Vec<u32>,
     strays: Vec<u32>,
+}
+
+impl FreeChunks {
+    #[inline]
+    fn put(&mut self, chunk: u32) {
+        if self.home.contains(&chunk) {
+            self.free.push(chunk);
+        } else {
+            self.strays.push(chunk);
+        }
+    }
+
+    /// Gives up `times` holds on a chunk that a frame went on in.
+    #[inline]
+    fn release(&mut self, chains: &Chains, chunk: u32, times: u32) {
+        if chains.release(chunk, times) {
+            self.put(chunk);
+        }
+    }
+
+    /// Gives up one hold, now or together with the next ones of the same chunk.
+    #[inline]
+    fn release_later(&mut self, chains: &Chains, chunk: u32, before: &mut Releases) {
+        if before.times > 0 && before.chunk != chunk {
+            self.finish(chains, std::mem::take(before));
+        }
+        before.chunk = chunk;
+        before.times += 1;
+    }
+
+    #[inline]
+    fn finish(&mut self, chains: &Chains, releases: Releases) {
+        if releases.times > 0 {
+            self.release(chains, releases.chunk, releases.times);
+        }
+    }
 }
 
 impl<M: FrameMemory> Pool<M> {
@@ -249,7 +290,8 @@ impl<M: FrameMemory> Pool<M> {
         let total = home.len();
         let free = home.clone().rev().collect();
         // Room for chunks that other workers own, so that giving back never allocates.
-        Self { memory, home, free, strays: Vec::with_capacity(total.max(4 * BURST)) }
+        let strays = Vec::with_capacity(total.max(4 * BURST));
+        Self { memory, chunks: FreeChunks { home, free, strays } }
     }
 
     /// The area.
@@ -268,7 +310,7 @@ impl<M: FrameMemory> Pool<M> {
     /// Takes a chunk: an empty frame behind [`HEADROOM`]. `None` when all are in use.
     #[inline]
     pub fn take(&mut self) -> Option<Frame> {
-        self.free.pop().map(|chunk| Frame::new(chunk, HEADROOM, 0))
+        self.chunks.free.pop().map(|chunk| Frame::new(chunk, HEADROOM, 0))
     }
 
     /// Takes a frame's chunks back: those that no other frame ends in.
@@ -277,7 +319,24 @@ impl<M: FrameMemory> Pool<M> {
         if frame.is_chained() {
             self.give_rest(&frame);
         }
-        self.give_chunk(frame.chunk());
+        self.chunks.put(frame.chunk());
+    }
+
+    /// Takes the chunks of many frames back: as [`Pool::give`], at less cost for the copies of a flood.
+    #[inline]
+    pub fn give_all(&mut self, frames: impl Iterator<Item = Frame>) {
+        let Self { memory, chunks } = self;
+        let chains = memory.chains();
+        let mut shared = Releases::default();
+        for frame in frames {
+            if frame.is_chained() {
+                chains
+                    .rest(&frame)
+                    .for_each(|piece| chunks.release_later(chains, piece.chunk(), &mut shared));
+            }
+            chunks.put(frame.chunk());
+        }
+        chunks.finish(chains, shared);
     }
 
     /// Shortens a frame to `len` bytes; a longer `len` changes nothing. Chunks that it no longer goes on in are taken back.
@@ -293,22 +352,20 @@ impl<M: FrameMemory> Pool<M> {
 
     #[cold]
     fn give_rest(&mut self, frame: &Frame) {
-        let Self { memory, home, free, strays } = self;
+        let Self { memory, chunks } = self;
         let chains = memory.chains();
-        for piece in chains.rest(frame).filter(|piece| chains.release(piece.chunk(), 1)) {
-            sort(home, free, strays, piece.chunk());
-        }
+        chains.rest(frame).for_each(|piece| chunks.release(chains, piece.chunk(), 1));
     }
 
     /// Leaves `keep` bytes behind the first chunk.
     #[cold]
     fn cut_rest(&mut self, frame: &mut Frame, keep: usize) {
-        let Self { memory, home, free, strays } = self;
+        let Self { memory, chunks } = self;
         let chains = memory.chains();
         let mut at = 0;
         for piece in chains.rest(frame) {
-            if at >= keep && chains.release(piece.chunk(), 1) {
-                sort(home, free, strays, piece.chunk());
+            if at >= keep {
+                chunks.release(chains, piece.chunk(), 1);
             }
             at += piece.len();
         }
@@ -316,63 +373,57 @@ impl<M: FrameMemory> Pool<M> {
     }
 
     /// Gives up the holds of `times` frames on all chunks of one that is shared, first chunk and all.
-    pub(super) fn give_up(&mut self, frame: Frame, times: u32) {
-        let Self { memory, home, free, strays } = self;
+    pub(crate) fn give_up(&mut self, frame: Frame, times: u32) {
+        let Self { memory, chunks } = self;
         let chains = memory.chains();
         let all = std::iter::once(frame.first()).chain(chains.rest(&frame));
-        for piece in all.filter(|piece| chains.release(piece.chunk(), times)) {
-            sort(home, free, strays, piece.chunk());
-        }
+        all.for_each(|piece| chunks.release(chains, piece.chunk(), times));
     }
 
-    /// Gives up the hold of `times` frames on a chunk that they ended in.
+    /// Gives up one hold on a chunk that several frames end in, now or with the next ones; [`Pool::finish`] the last.
     #[inline]
-    pub(crate) fn release(&mut self, chunk: u32, times: u32) {
-        if self.memory.chains().release(chunk, times) {
-            self.give_chunk(chunk);
-        }
+    pub(crate) fn release_later(&mut self, chunk: u32, before: &mut Releases) {
+        self.chunks.release_later(self.memory.chains(), chunk, before);
     }
 
+    /// Gives up what was put off.
     #[inline]
-    fn give_chunk(&mut self, chunk: u32) {
-        sort(&self.home, &mut self.free, &mut self.strays, chunk);
+    pub(crate) fn finish(&mut self, releases: Releases) {
+        self.chunks.finish(self.memory.chains(), releases);
     }
 
     /// How many chunks are free here.
     #[inline]
     #[must_use]
     pub fn available(&self) -> usize {
-        self.free.len()
+        self.chunks.free.len()
     }
 
     /// How many chunks this pool was made with.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.home.len()
+        self.chunks.home.len()
     }
 
     /// The next chunk that belongs to another worker's pool, as a frame.
     #[inline]
     pub fn next_stray(&mut self) -> Option<Frame> {
-        self.strays.pop().map(|chunk| Frame::new(chunk, HEADROOM, 0))
+        self.chunks.strays.pop().map(|chunk| Frame::new(chunk, HEADROOM, 0))
     }
 
     /// How many chunks of other workers wait here.
     #[inline]
     #[must_use]
     pub fn strays(&self) -> usize {
-        self.strays.len()
+        self.chunks.strays.len()
     }
 }
 
-/// Puts a free chunk where it belongs.
-#[inline]
-fn sort(home: &Range<u32>, free: &mut Vec<u32>, strays: &mut Vec<u32>, chunk: u32) {
-    if home.contains(&chunk) {
-        free.push(chunk);
-    } else {
-        strays.push(chunk);
-    }
+/// Holds on one shared chunk that are given up together: a flood's payload comes back once a copy.
+#[derive(Debug, Default)]
+pub(crate) struct Releases {
+    chunk: u32,
+    times: u32,
 }
 
 #[cfg(test)]

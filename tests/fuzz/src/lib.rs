@@ -8,8 +8,8 @@ use vtep_dataplane::addr::{
 use vtep_dataplane::core::frame::Pool;
 use vtep_dataplane::core::outbox::Outbox;
 use vtep_dataplane::core::pipeline::{Pipeline, Tables};
-use vtep_dataplane::port::memory::{HeapMemory, MemoryPort, memory_pools};
 use vtep_dataplane::port::Port;
+use vtep_dataplane::port::memory::{HeapMemory, MemoryPort, memory_pools};
 use vtep_dataplane::stats::Counters;
 use vtep_dataplane::table::flood::FloodList;
 use vtep_dataplane::table::mac::{Destination, MacTable};
@@ -68,6 +68,18 @@ fn next_hop(address: Ipv4Addr) -> NextHop {
     NextHop { vtep: vtep(address), paths: Box::new([path]), counters: counters() }
 }
 
+fn device(id: DeviceId, role: Role, software: bool) -> Option<Arc<Device>> {
+    Some(Arc::new(Device {
+        id,
+        name: "fuzz".into(),
+        role,
+        software,
+        multi_buffer: true,
+        sender: Box::new([WorkerId(0)]),
+        counters: counters(),
+    }))
+}
+
 fn port(id: u16, device: DeviceId, vlan: Option<u16>) -> Option<Arc<PortEntry>> {
     Some(Arc::new(PortEntry {
         id: PortId(id),
@@ -103,18 +115,6 @@ impl Bed {
             miss_events: true,
             counters: counters(),
         };
-        let device = |id, role| {
-            let sender = Box::new([WorkerId(0)]);
-            Some(Arc::new(Device {
-                id,
-                name: "fuzz".into(),
-                role,
-                software,
-                multi_buffer: true,
-                sender,
-                counters: counters(),
-            }))
-        };
         let snapshot = Snapshot {
             settings: Settings {
                 local_v4: Some(LOCAL),
@@ -129,9 +129,9 @@ impl Bed {
             next_hops: Arc::new(next_hops),
             ports: Arc::new(PortTable {
                 devices: vec![
-                    device(UNDERLAY, Role::Underlay),
-                    device(TENANT, Role::Access(PortId(0))),
-                    device(TRUNK, Role::Trunk(Box::new([(10, PortId(1))]))),
+                    device(UNDERLAY, Role::Underlay, software),
+                    device(TENANT, Role::Access(PortId(0)), software),
+                    device(TRUNK, Role::Trunk(Box::new([(10, PortId(1))])), software),
                 ],
                 ports: vec![port(0, TENANT, None), port(1, TRUNK, Some(10))],
             }),

@@ -58,7 +58,12 @@ impl Failover {
         let sink = &mut self.feed.sink;
         let vtep = Hosts::vtep(1)?;
         let mac = |last| MacAddr([2, 0, 0, 0, 0x20, last]);
-        let scene = Scene { underlay_mac: mac(0), next_hop_mac: mac(self.runs), vteps: Vec::new() };
+        let scene = Scene {
+            underlay_mac: mac(0),
+            next_hop_mac: mac(self.runs),
+            vteps: Vec::new(),
+            multi_buffer: true,
+        };
         let paths = scene.next_hop(Hosts::address(1))?.paths;
         let before = sink.seen().next_hops.by_address(vtep);
         let wanted = paths.clone();
