@@ -130,6 +130,20 @@ impl Vtepd {
         wait_for("vtepctl show status", 20, || self.ctl("show status").status.success().then_some(()));
     }
 
+    /// Waits until frames to each of `vteps` can leave: their neighbours are resolved.
+    ///
+    /// # Panics
+    /// If one is not within 10 s.
+    pub fn expect_up(&self, vteps: &[IpAddr]) {
+        for vtep in vteps {
+            wait_for(&format!("{}: a way to {vtep}", self.ns), 10, || {
+                let shown = self.show("underlay");
+                let mut rows = shown["rows"].as_array().into_iter().flatten();
+                rows.any(|row| row["vtep"] == vtep.to_string() && row["state"] == "up").then_some(())
+            });
+        }
+    }
+
     /// Writes another configuration file; vtepd is not told.
     ///
     /// # Panics
@@ -145,7 +159,7 @@ impl Vtepd {
     #[must_use]
     pub fn request(&self, line: &str) -> Value {
         let mut stream = UnixStream::connect(self.socket()).expect("vtepd listens");
-        stream.set_read_timeout(Some(std::time::Duration::from_secs(5))).expect("a time");
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).expect("a time");
         stream.write_all(format!("{line}\n").as_bytes()).expect("vtepd reads");
         let mut answer = String::new();
         std::io::BufReader::new(stream).read_line(&mut answer).expect("vtepd answers");
@@ -177,7 +191,27 @@ impl Vtepd {
         let socket = self.socket();
         let mut words = vec![program.to_str().expect("ASCII"), "--socket", socket.to_str().expect("ASCII")];
         words.extend(line.split_whitespace());
-        command(10, &words)
+        command(30, &words)
+    }
+
+    /// `vtepctl monitor <topic>` in `ns`, which has subscribed when this returns.
+    ///
+    /// # Panics
+    /// If it does not within 10 s.
+    #[must_use]
+    pub fn monitor(&self, ns: &Netns, topic: &str) -> Program {
+        let (ctl, socket) = (binary("vtepctl"), self.socket());
+        let words = [
+            ctl.to_str().expect("ASCII"),
+            "--socket",
+            socket.to_str().expect("ASCII"),
+            "-v",
+            "monitor",
+            topic,
+        ];
+        let mut monitor = Program::start(ns, self.dir(), &words);
+        monitor.wait_for_output("subscribed", 10);
+        monitor
     }
 
     /// Runs a change or a show, which must succeed; gives what it printed.
@@ -268,14 +302,14 @@ pub fn check(ns: &Netns, config: &str) -> Output {
     std::fs::write(&file, config).expect("the scratch directory can be written");
     let program = binary("vtepd");
     let path = |p: &Path| p.to_str().expect("ASCII").to_owned();
-    ns.try_run_for(10, &[&path(&program), "--config", &path(&file), "--check"])
+    ns.try_run_for(30, &[&path(&program), "--config", &path(&file), "--check"])
 }
 
 /// Runs vtepd with the configuration file of another, as a second instance; gives its output when it ends.
 #[must_use]
 pub fn second_instance(ns: &Netns, first: &Vtepd) -> Output {
     let (program, file) = (binary("vtepd"), first.config());
-    ns.try_run_for(10, &[program.to_str().expect("ASCII"), "--config", file.to_str().expect("ASCII")])
+    ns.try_run_for(30, &[program.to_str().expect("ASCII"), "--config", file.to_str().expect("ASCII")])
 }
 
 /// The number at `key` in a JSON document of any shape that holds `{"<key>": n}` or `{"reason": "<key>", "frames": n}`; else 0.
