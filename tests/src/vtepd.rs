@@ -14,7 +14,11 @@ use std::sync::OnceLock;
 
 /// A configuration file in the making. Tables come in the order in which the methods are called.
 #[derive(Debug, Clone, Default)]
-pub struct Config(String);
+pub struct Config {
+    /// Lines of `[control]` besides the socket.
+    control: String,
+    text: String,
+}
 
 impl Config {
     /// A VTEP at `address` on `eth0`, with one worker.
@@ -27,14 +31,24 @@ impl Config {
     #[must_use]
     pub fn with_underlay(address: IpAddr, interfaces: &str) -> Self {
         let list: Vec<String> = interfaces.split_whitespace().map(|i| format!("\"{i}\"")).collect();
-        Self(format!("[vtep]\naddress = \"{address}\"\nunderlay = [{}]\ncores = [0]\n", list.join(", ")))
+        let text =
+            format!("[vtep]\naddress = \"{address}\"\nunderlay = [{}]\ncores = [0]\n", list.join(", "));
+        Self { control: String::new(), text }
+    }
+
+    /// A line of `[control]`.
+    #[must_use]
+    pub fn control(mut self, line: &str) -> Self {
+        self.control.push_str(line);
+        self.control.push('\n');
+        self
     }
 
     /// With `count` workers, on the cores from 0 on.
     #[must_use]
     pub fn workers(mut self, count: usize) -> Self {
         let cores: Vec<usize> = (0..count).collect();
-        self.0 = self.0.replace("cores = [0]", &format!("cores = {cores:?}"));
+        self.text = self.text.replace("cores = [0]", &format!("cores = {cores:?}"));
         self
     }
 
@@ -42,21 +56,21 @@ impl Config {
     #[must_use]
     pub fn both_families(mut self, second: IpAddr) -> Self {
         let line = self
-            .0
+            .text
             .lines()
             .find(|line| line.starts_with("address = "))
             .expect("every VTEP has one")
             .to_owned();
         let first = line.trim_start_matches("address = ");
-        self.0 = self.0.replacen(&line, &format!("address = [{first}, \"{second}\"]"), 1);
+        self.text = self.text.replacen(&line, &format!("address = [{first}, \"{second}\"]"), 1);
         self
     }
 
     /// Lines as they are: more keys of the table that was begun last, or tables of their own.
     #[must_use]
     pub fn raw(mut self, lines: &str) -> Self {
-        self.0.push_str(lines);
-        self.0.push('\n');
+        self.text.push_str(lines);
+        self.text.push('\n');
         self
     }
 
@@ -82,7 +96,7 @@ impl Config {
     /// The text, without a control table.
     #[must_use]
     pub fn text(&self) -> &str {
-        &self.0
+        &self.text
     }
 }
 
@@ -108,6 +122,16 @@ impl Vtepd {
         let mut vtepd = Self { program, scratch, ns: ns.name().to_owned() };
         vtepd.wait_ready();
         vtepd
+    }
+
+    /// Writes the configuration and runs vtepd in `ns` until it ends by itself, or a minute.
+    #[must_use]
+    pub fn try_start(ns: &Netns, config: &Config) -> Output {
+        let scratch = Scratch::new(ns);
+        write_config(scratch.path(), config);
+        let (program, file) = (binary("vtepd"), scratch.path().join("vtepd.toml"));
+        let words = [program.to_str().expect("ASCII"), "--config", file.to_str().expect("ASCII")];
+        ns.try_run_for(60, &words)
     }
 
     /// Starts it again after its end, with the same directory.
@@ -329,7 +353,7 @@ fn find_number(value: &Value, key: &str) -> u64 {
 
 fn write_config(dir: &Path, config: &Config) {
     let mut text = format!("[control]\nsocket = \"{}\"\n", dir.join("control.sock").display());
-    write!(text, "{}", config.text()).expect("a string takes all");
+    write!(text, "{}{}", config.control, config.text()).expect("a string takes all");
     std::fs::write(dir.join("vtepd.toml"), text).expect("the scratch directory can be written");
 }
 
