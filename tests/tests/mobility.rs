@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use vtep_tests::echo::lost;
 use vtep_tests::fabric::{Fabric, vtep4};
 use vtep_tests::frame::plain;
-use vtep_tests::link::{Host, mac};
+use vtep_tests::link::{Host, ip4, mac};
 use vtep_tests::netns::wait_for;
 use vtep_tests::site::{Site, expect_full};
 use vtep_tests::wire::{Kind, Raw};
@@ -81,6 +81,41 @@ fn a_host_moves_between_frr_and_vtepd_within_a_second_of_its_first_frame() {
     assert!(!monitor.log().contains(" at - "), "{}", monitor.log());
     let row = stage.sites[0].ctl().mac(100, &mac(MOVER)).expect("it is at site 2");
     assert!(row["sequence"].as_u64() >= Some(3), "{row}");
+}
+
+#[test]
+fn a_host_that_moves_too_often_is_frozen_until_an_operator_frees_it() {
+    let mut stage = Stage::new("--learn-limit 16");
+    let mut monitor = stage.sites[0].ctl().monitor(&stage.sites[0].ns, "mac");
+    let spoke = stage.speak(1);
+    stage.expect_at(1, spoke);
+    for index in [0, 1, 0, 1] {
+        std::thread::sleep(Duration::from_millis(1500));
+        let spoke = stage.speak(index);
+        stage.expect_at(index, spoke);
+    }
+    // The fifth move in 180 s (RFC 7432 section 15.1): it stays where it is.
+    wait_for("it is frozen", 10, || {
+        stage.speak(0);
+        std::thread::sleep(Duration::from_millis(500));
+        monitor.log().contains(&format!("mac frozen {} vni 100", mac(MOVER))).then_some(())
+    });
+    let row = stage.sites[0].ctl().mac(100, &mac(MOVER)).expect("it is at site 2");
+    assert!(row["flags"].to_string().contains("frozen") && row["vtep"] == "203.0.113.2", "{row}");
+    assert_eq!(stage.sites[1].remote_mac(100, &mac(MOVER)), None, "nobody was told otherwise");
+    // The others are none the worse.
+    assert_eq!(lost(&stage.sites[0].hosts[0].ns, ip4(12), 20), 0);
+    stage.voices[0].send(&plain(&mac(11), &mac(31), "another-host"));
+    stage.sites[1].expect_mac(100, &mac(31), 1);
+    stage.sites[0].ctl().done(&format!("mac unfreeze {} --vni 100", mac(MOVER)));
+    monitor.wait_for_output(&format!("mac unfrozen {} vni 100", mac(MOVER)), 10);
+    wait_for("it moves again", 10, || {
+        stage.speak(0);
+        std::thread::sleep(Duration::from_millis(500));
+        (stage.sites[1].remote_mac(100, &mac(MOVER)).as_deref() == Some("203.0.113.1")).then_some(())
+    });
+    let row = stage.sites[0].ctl().mac(100, &mac(MOVER)).expect("it is here");
+    assert!(!row["flags"].to_string().contains("frozen") && row["port"] == "t30", "{row}");
 }
 
 #[test]
