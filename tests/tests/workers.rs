@@ -1,9 +1,10 @@
 //! Two workers: frames go from the one that receives them to the one that sends them.
 
 use serde_json::Value;
+use vtep_tests::echo::assert_no_loss;
 use vtep_tests::fabric::{Fabric, vtep4};
 use vtep_tests::link::{Host, mac};
-use vtep_tests::tools::{assert_no_loss, iperf3};
+use vtep_tests::tools::iperf3;
 use vtep_tests::vtepd::{Config, Vtepd};
 
 /// The workers that serve the queues of an interface, in the order of the queues.
