@@ -7,6 +7,7 @@ pub mod random;
 pub mod real;
 pub mod replicate;
 pub mod scale;
+pub mod size;
 
 use crate::row::Spec;
 
@@ -16,6 +17,11 @@ pub const ALL: &[Spec] = &[
     pipeline::ENCAP_COLD,
     pipeline::DECAP_HOT,
     pipeline::DECAP_COLD,
+    size::THOUSAND,
+    size::TEN_THOUSAND,
+    size::HUNDRED_THOUSAND,
+    size::MILLION,
+    size::FOUR_MILLION,
     scale::SCALE,
     fdb::LOOKUP,
     fdb::RATIO,
