@@ -91,6 +91,7 @@ fn config(underlay: Underlay, index: u8, keys: &str) -> Config {
     let (me, other) = (underlay.vtep(1 + index), underlay.vtep(2 - index));
     let (mine, theirs) = (11 + index, 12 - index);
     Config::new(me)
+        .core(usize::from(index))
         .raw(keys)
         .vni(100, &[other])
         .port(&format!("t{mine}"), &[mac(mine)])

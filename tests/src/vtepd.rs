@@ -52,6 +52,14 @@ impl Config {
         self
     }
 
+    /// With its worker on core `place`, counted round among those that there are: two hypervisors share none.
+    #[must_use]
+    pub fn core(mut self, place: usize) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.text = self.text.replace("cores = [0]", &format!("cores = [{}]", place % cores));
+        self
+    }
+
     /// With `second` as one more VTEP address, of the other family.
     #[must_use]
     pub fn both_families(mut self, second: IpAddr) -> Self {

@@ -15,7 +15,7 @@ fn the_underlay_nic_still_serves_the_host() {
     assert_no_loss((a, vtep4(1)), (b, vtep4(2)));
     assert_no_loss((a, vtep6(1)), (b, vtep6(2)));
     let measured = iperf3(b, a, vtep4(1), pair.vtepd().dir(), 1, false);
-    assert!(measured.mbps > 50.0, "TCP to the underlay address: {measured:?}");
+    assert!(measured.mbps > 20.0, "TCP to the underlay address: {measured:?}");
     assert_no_loss((&pair.hosts[0].ns, pair.hosts[0].ip4()), (&pair.hosts[1].ns, pair.hosts[1].ip4()));
 }
 

@@ -46,7 +46,7 @@ fn traffic_between_workers(queues: u32) {
         assert_no_loss((&from.ns, from.ip4()), (&to.ns, to.ip4()));
         for reverse in [false, true] {
             let measured = iperf3(&from.ns, &to.ns, to.ip4(), vtepd.dir(), 1, reverse);
-            assert!(measured.mbps > 100.0, "{} to {}, {reverse}: {measured:?}", from.port, to.port);
+            assert!(measured.mbps > 20.0, "{} to {}, {reverse}: {measured:?}", from.port, to.port);
         }
     }
     let workers = vtepd.show("workers");
