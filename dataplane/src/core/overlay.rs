@@ -13,7 +13,7 @@ use super::turn::{Blame, Turn};
 use super::verdict::Reason;
 use super::{checksum, ecn, guard};
 use crate::addr::VtepAddr;
-use crate::table::mac::{Destination, MacKey};
+use crate::table::mac::{Destination, Found, MacKey};
 use crate::table::nexthop::NextHop;
 use crate::table::vni::Domain;
 use crate::wire::{ipv4, ipv6};
@@ -144,14 +144,14 @@ fn find_origin<'t, M: FrameMemory>(
 impl<'t> OverlayFrame<'t> {
     /// Sends the frame to the port that was found for its key, or to all local ports of the domain.
     #[inline(always)]
-    pub(super) fn pass<M: FrameMemory>(self, turn: &mut Turn<'t, '_, M>, found: Option<Destination>) {
+    pub(super) fn pass<M: FrameMemory>(self, turn: &mut Turn<'t, '_, M>, found: Found) {
         // Only MACs of hosts are ever found.
-        if let (Some(Destination::Port(port)), Some(domain)) = (found, self.inner.domain)
+        if let (Some(port), Some(domain)) = (found.port(), self.inner.domain)
             && local::goes_on(turn, port, domain, self.frame.len())
         {
             return LocalFrame::new(self.frame).deliver(turn);
         }
-        self.pass_on(turn, found);
+        self.pass_on(turn, found.destination());
     }
 
     /// All but the usual.

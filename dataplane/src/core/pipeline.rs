@@ -207,10 +207,11 @@ impl Stages {
     fn tenant_burst<M: FrameMemory>(&mut self, turn: &mut Turn<'_, '_, M>, frames: &mut Vec<Frame>) {
         let count = frames.len().min(BURST);
         let Self { facts, keys, found } = self;
+        let access = turn.access;
         frames.iter().take(AHEAD).for_each(|frame| turn.pool.memory().prefetch(frame, 0));
         for (at, (facts, key)) in facts[..count].iter_mut().zip(&mut *keys).enumerate() {
             ask_for(turn, frames, at);
-            *key = tenant::admit(turn, &mut frames[at], facts);
+            *key = tenant::admit(turn, access, &mut frames[at], facts);
         }
         turn.macs.lookup_burst(&keys[..count], found);
         let mut frames = frames.drain(..count);
@@ -220,7 +221,7 @@ impl Stages {
             if let Some(ahead) = frames.as_slice().get(AHEAD) {
                 turn.pool.memory().prefetch(ahead, OUTER);
             }
-            tenant::pass(turn, frame, facts, *key, found.destination());
+            tenant::pass(turn, frame, facts, *key, *found);
         }
         drop(frames);
         if !turn.sources.is_empty() {
@@ -239,7 +240,7 @@ impl Stages {
         }
         turn.macs.lookup_burst(&keys[..count], found);
         for ((frame, inner), found) in frames.drain(..count).zip(inners).zip(found) {
-            OverlayFrame { frame, inner }.pass(turn, found.destination());
+            OverlayFrame { frame, inner }.pass(turn, *found);
         }
     }
 }

@@ -17,7 +17,7 @@ use super::verdict::Reason;
 use super::{ecn, flow, guard, too_big};
 use crate::addr::{NextHopId, PortId};
 use crate::table::Snapshot;
-use crate::table::mac::{Destination, MacKey};
+use crate::table::mac::{Destination, Found, MacKey};
 use crate::table::nexthop::Path;
 use crate::table::port::{PortEntry, Role};
 use crate::table::vni::Domain;
@@ -127,15 +127,17 @@ fn ingress<'t, M: FrameMemory>(
     Member::find(snapshot, id).ok_or((Reason::UnknownVni, Blame { port: Some(port), ..Blame::default() }))
 }
 
-/// Checks a frame of the turn's device and makes its transport checksum right. Leaves what is known of it in `facts`, and
+/// Checks a frame of the turn's device, from its one port if it has one (`access`), and makes its transport checksum right.
+/// Leaves what is known of it in `facts`, and
 /// returns the key to look up.
 #[inline(always)]
-pub(super) fn admit<M: FrameMemory>(
-    turn: &mut Turn<'_, '_, M>,
+pub(super) fn admit<'t, M: FrameMemory>(
+    turn: &mut Turn<'t, '_, M>,
+    access: Option<Member<'t>>,
     frame: &mut Frame,
     facts: &mut Facts,
 ) -> MacKey {
-    let member = match turn.access {
+    let member = match access {
         Some(member) => member,
         None => match ingress(turn, frame) {
             Ok(member) => member,
@@ -144,7 +146,7 @@ pub(super) fn admit<M: FrameMemory>(
     };
     let Member { port, domain } = member;
     let bytes = turn.pool.memory().bytes(frame);
-    let header = match guard::tenant(bytes, port, domain) {
+    let header = match guard::tenant(bytes, port) {
         Ok(header) => header,
         Err(reason) => return refuse(turn, facts, reason, member.blame()),
     };
@@ -155,6 +157,9 @@ pub(super) fn admit<M: FrameMemory>(
     // Twice the same: once for what nearly all frames are, with offsets that the compiler knows.
     let pending = match Packet::of_plain_v4(bytes) {
         Some(packet) => digest(bytes, packet, member, facts),
+        None if guard::has_tags(header, domain) => {
+            return refuse(turn, facts, Reason::Tagged, member.blame());
+        }
         None => digest_any(bytes, frame.len(), member, facts),
     };
     if let Some(pending) = pending {
@@ -203,14 +208,12 @@ pub(super) fn pass<M: FrameMemory>(
     // By reference: copied at once, they would wait for the stores of the first stage.
     facts: &Facts,
     key: MacKey,
-    found: Option<Destination>,
+    found: Found,
 ) {
-    match found {
+    match found.next_hop() {
         // Only MACs of hosts are ever found.
-        Some(Destination::NextHop(id)) if goes_on(turn, &frame, facts, (id, key)) => {
-            encapsulate(turn, frame, facts);
-        }
-        _ => TenantFrame { frame, facts: *facts }.pass_on(turn, key, found),
+        Some(id) if goes_on(turn, &frame, facts, (id, key)) => encapsulate(turn, frame, facts),
+        _ => TenantFrame { frame, facts: *facts }.pass_on(turn, key, found.destination()),
     }
 }
 
