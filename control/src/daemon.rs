@@ -14,12 +14,15 @@ use crate::api::server::{BindError, Server};
 use crate::config;
 use crate::engine::{Engine, EngineError};
 use crate::handler::ApiHandler;
+use crate::metrics;
 
 const SIGNALS: Token = Token(0);
 const NETLINK: Token = Token(1);
 const WORKERS: Token = Token(2);
 /// The control socket's server uses the tokens from here on.
 const API: Token = Token(16);
+/// The metrics' server uses the tokens from here on.
+const METRICS: Token = Token(512);
 /// BGP uses tokens after this one.
 const BGP: Token = Token(1024);
 
@@ -35,6 +38,16 @@ pub enum DaemonError {
     /// The control socket.
     #[error(transparent)]
     Socket(#[from] BindError),
+    /// The metrics' address.
+    #[error(
+        "control.metrics: can't listen on {address}: {error}; write another address and port, or remove the key"
+    )]
+    Metrics {
+        /// What was tried.
+        address: std::net::SocketAddr,
+        /// The system's answer.
+        error: io::Error,
+    },
     /// Poll, signals.
     #[error("{what}: {error}")]
     Io {
@@ -57,7 +70,18 @@ struct Daemon {
     poll: Poll,
     signals: Signals,
     server: Server,
+    metrics: Option<metrics::Server>,
     handler: ApiHandler,
+}
+
+/// Listens for scrapers, if the configuration says so.
+fn metrics_server(control: &config::Control, poll: &Poll) -> Result<Option<metrics::Server>, DaemonError> {
+    let Some(address) = control.metrics else { return Ok(None) };
+    let failed = |error| DaemonError::Metrics { address, error };
+    let mut server = metrics::Server::bind(address).map_err(failed)?;
+    server.register(poll.registry(), METRICS).map_err(failed)?;
+    tracing::info!(address = %server.address().map_err(failed)?, "metrics at /metrics");
+    Ok(Some(server))
 }
 
 /// Runs vtepd with a configuration that has been loaded from `path`, until SIGTERM or SIGINT.
@@ -83,6 +107,7 @@ impl Daemon {
         let control = config.control();
         let mut server = Server::bind(&control.socket, control.group.as_deref())?;
         server.register(poll.registry(), API).map_err(io_error("control socket"))?;
+        let metrics = metrics_server(control, &poll)?;
         let registry = poll.registry().try_clone().map_err(io_error("epoll"))?;
         let mut engine = Engine::start(config, registry, BGP, Instant::now())?;
         poll.registry()
@@ -93,7 +118,7 @@ impl Daemon {
             .register(&mut SourceFd(&bell), WORKERS, Interest::READABLE)
             .map_err(io_error("worker events"))?;
         let handler = ApiHandler::new(engine, PathBuf::from(path));
-        Ok(Self { poll, signals, server, handler })
+        Ok(Self { poll, signals, server, metrics, handler })
     }
 
     fn turn_until_told(&mut self) -> Result<(), DaemonError> {
@@ -109,13 +134,20 @@ impl Daemon {
                 if token == SIGNALS && self.signalled() {
                     return Ok(());
                 }
-                if self.server.owns(token) {
+                if let Some(metrics) = self.metrics.as_mut().filter(|metrics| metrics.owns(token)) {
+                    let (engine, now) = (self.handler.engine(), Instant::now());
+                    metrics.event(self.poll.registry(), token, now, &mut || engine.metrics(now));
+                } else if self.server.owns(token) {
                     self.server.event(self.poll.registry(), token, &mut self.handler, Instant::now());
                 } else if token.0 > BGP.0 {
                     self.handler.engine_mut().speaker_event(event, Instant::now());
                 }
             }
             self.server.tick(self.poll.registry(), &mut self.handler, Instant::now());
+            if let Some(metrics) = &mut self.metrics {
+                let (engine, now) = (self.handler.engine(), Instant::now());
+                metrics.tick(self.poll.registry(), now, &mut || engine.metrics(now));
+            }
             self.handler.engine_mut().turn(Instant::now());
             for event in self.handler.engine_mut().take_news() {
                 self.server.publish(self.poll.registry(), &event, Instant::now());
@@ -128,7 +160,9 @@ impl Daemon {
     fn patience(&self, now: Instant) -> Duration {
         let underlay = self.handler.engine().next_timeout(now);
         let server = self.server.next_deadline().map(|at| at.saturating_duration_since(now));
-        underlay.into_iter().chain(server).fold(TICK, Duration::min)
+        let metrics = self.metrics.as_ref().and_then(metrics::Server::next_deadline);
+        let metrics = metrics.map(|at| at.saturating_duration_since(now));
+        underlay.into_iter().chain(server).chain(metrics).fold(TICK, Duration::min)
     }
 
     /// Handles what signals came. True: end.

@@ -40,9 +40,16 @@ impl HostFacts for Host<'_> {
     }
 
     fn cores(&self) -> usize {
-        // Those that this process may run on, by the highest number.
-        core_affinity::get_core_ids().and_then(|ids| ids.iter().map(|core| core.id + 1).max()).unwrap_or(1)
+        // Those of the machine, by the highest number: one that this process may not use, as under taskset(1), costs its
+        // worker the pinning and not the service.
+        let present = std::fs::read_to_string("/sys/devices/system/cpu/present").unwrap_or_default();
+        last_of(&present).map_or(1, |last| last + 1)
     }
+}
+
+/// The highest number of a list as the kernel writes it, such as `0-3,6` (`cpumap_print_to_pagebuf`).
+fn last_of(list: &str) -> Option<usize> {
+    list.trim().rsplit([',', '-']).next()?.parse().ok()
 }
 
 impl From<EngineError> for ApiError {
@@ -193,5 +200,17 @@ impl Handler for ApiHandler {
             ConfigRequest::Save(target) => serde_json::to_value(self.save(target)?),
         };
         answer.map_err(|error| ApiError::new(code::INTERNAL, error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_core_of_a_list() {
+        for (list, last) in [("0\n", Some(0)), ("0-3\n", Some(3)), ("0-3,6\n", Some(6)), ("", None)] {
+            assert_eq!(last_of(list), last, "{list:?}");
+        }
     }
 }

@@ -11,6 +11,7 @@ pub mod daemon;
 pub mod engine;
 pub mod evpn;
 pub mod handler;
+pub mod metrics;
 pub mod rib;
 pub mod speaker;
 pub mod underlay;

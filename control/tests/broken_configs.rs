@@ -22,6 +22,11 @@ const BROKEN: &[(&str, &str, &str)] = &[
     ),
     ("VNI zero", "[[vni]]\nid = 0", "f:7: vni.id: 0 is no VNI; it is a number from 1 to 16777215"),
     ("VNI twice", "[[vni]]\nid = 100", "f:7: vni.id: VNI 100 is there already; each VNI has one entry"),
+    (
+        "route distinguisher twice",
+        "rd = \"65000:7\"\n[[vni]]\nid = 200\nrd = \"65000:7\"",
+        "f:9: vni.rd: 65000:7 is the route distinguisher of VNI 100 already; give each VNI its own, or write \"auto\"",
+    ),
     ("VNI without id", "[[vni]]\nsuppress = true", "f:6: vni.id: missing; write id = 100"),
     (
         "bad MAC",

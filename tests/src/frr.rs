@@ -10,7 +10,7 @@ use serde_json::Value;
 const DAEMONS: &str = "/usr/lib/frr";
 
 /// What is asked of vtysh may take so many seconds.
-const LIMIT: u32 = 10;
+const LIMIT: u32 = 30;
 
 /// zebra and bgpd in one namespace.
 #[derive(Debug)]

@@ -20,9 +20,29 @@ impl Gobgp {
     /// If it does not answer within 20 s.
     #[must_use]
     pub fn reflector(ns: &Netns, number: u8, clients: &[u8]) -> Self {
+        Self::start(ns, &reflector(number, clients, ""))
+    }
+
+    /// As [`Gobgp::reflector`], one that keeps the routes of a client that restarts (RFC 4724).
+    ///
+    /// # Panics
+    /// If it does not answer within 20 s.
+    #[must_use]
+    pub fn keeping_reflector(ns: &Netns, number: u8, clients: &[u8]) -> Self {
+        Self::start(
+            ns,
+            &reflector(
+                number,
+                clients,
+                "[neighbors.graceful-restart.config]\nenabled = true\nrestart-time = 60\n",
+            ),
+        )
+    }
+
+    fn start(ns: &Netns, config: &str) -> Self {
         let scratch = Scratch::new(ns);
         let file = scratch.path().join("gobgpd.toml");
-        std::fs::write(&file, reflector(number, clients)).expect("the scratch directory can be written");
+        std::fs::write(&file, config).expect("the scratch directory can be written");
         let words =
             ["gobgpd", "-f", file.to_str().expect("ASCII"), "-t", "toml", "--disable-stdlog", "--log-plain"];
         let mut program = Program::start(ns, scratch.path(), &words);
@@ -31,7 +51,8 @@ impl Gobgp {
     }
 }
 
-fn reflector(number: u8, clients: &[u8]) -> String {
+/// With `restart`, a table of each neighbour, the address family takes part in graceful restart too.
+fn reflector(number: u8, clients: &[u8], restart: &str) -> String {
     let mut config = format!("[global.config]\nas = 65000\nrouter-id = \"{}\"\n", vtep4(number));
     for client in clients {
         let _ = write!(
@@ -40,10 +61,14 @@ fn reflector(number: u8, clients: &[u8]) -> String {
              [neighbors.timers.config]\nhold-time = 9\nkeepalive-interval = 3\nconnect-retry = 1\n\
              [neighbors.route-reflector.config]\nroute-reflector-client = true\n\
              route-reflector-cluster-id = \"{}\"\n\
+             {restart}\
              [[neighbors.afi-safis]]\n[neighbors.afi-safis.config]\nafi-safi-name = \"l2vpn-evpn\"\n",
             vtep4(*client),
             vtep4(number)
         );
+        if !restart.is_empty() {
+            config.push_str("[neighbors.afi-safis.mp-graceful-restart.config]\nenabled = true\n");
+        }
     }
     config
 }

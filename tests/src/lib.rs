@@ -5,6 +5,7 @@
 //!   ├─ Netns "a"  vtepd (vtepd.rs)          ── Host (link.rs): a tenant in its own namespace, behind a veth
 //!   ├─ Netns "b"  LinuxVtep (linux_vtep.rs) ── TapHost (tap.rs): a tenant behind a tap
 //!   ├─ Site (site.rs): either of them with BGP, as FRR (frr.rs) speaks it for Linux; reflectors are FRR or GoBGP (gobgp.rs)
+//!   ├─ echo.rs: echo requests and who answers them
 //!   └─ Raw (wire.rs): crafted frames in, whatever arrives out; Capture: tcpdump read by tshark
 //! ```
 //!
@@ -13,6 +14,7 @@
 
 pub mod cases;
 pub mod craft;
+pub mod echo;
 pub mod fabric;
 pub mod frame;
 pub mod frr;

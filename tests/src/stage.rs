@@ -73,6 +73,9 @@ impl Pair {
                     .flood(underlay.vtep(1));
             }
         }
+        for (vtepd, other) in daemons.iter().zip([2, 1]) {
+            vtepd.expect_up(&[underlay.vtep(other)]);
+        }
         Self { daemons, hosts, hypervisors, fabric }
     }
 
@@ -88,6 +91,7 @@ fn config(underlay: Underlay, index: u8, keys: &str) -> Config {
     let (me, other) = (underlay.vtep(1 + index), underlay.vtep(2 - index));
     let (mine, theirs) = (11 + index, 12 - index);
     Config::new(me)
+        .core(usize::from(index))
         .raw(keys)
         .vni(100, &[other])
         .port(&format!("t{mine}"), &[mac(mine)])
@@ -132,6 +136,7 @@ impl Bench {
             .raw(port_keys)
             .fdb(&mac(12), other);
         let vtepd = Vtepd::start(&hypervisors[0], &config);
+        vtepd.expect_up(&[other]);
         let tenant = Raw::open(&host.ns, "eth0", Kind::Packet);
         let peer = Raw::open(&hypervisors[1], "eth0", Kind::Packet);
         Self { vtepd, tenant, peer, host, hypervisors, fabric }

@@ -14,7 +14,11 @@ use std::sync::OnceLock;
 
 /// A configuration file in the making. Tables come in the order in which the methods are called.
 #[derive(Debug, Clone, Default)]
-pub struct Config(String);
+pub struct Config {
+    /// Lines of `[control]` besides the socket.
+    control: String,
+    text: String,
+}
 
 impl Config {
     /// A VTEP at `address` on `eth0`, with one worker.
@@ -27,14 +31,32 @@ impl Config {
     #[must_use]
     pub fn with_underlay(address: IpAddr, interfaces: &str) -> Self {
         let list: Vec<String> = interfaces.split_whitespace().map(|i| format!("\"{i}\"")).collect();
-        Self(format!("[vtep]\naddress = \"{address}\"\nunderlay = [{}]\ncores = [0]\n", list.join(", ")))
+        let text =
+            format!("[vtep]\naddress = \"{address}\"\nunderlay = [{}]\ncores = [0]\n", list.join(", "));
+        Self { control: String::new(), text }
+    }
+
+    /// A line of `[control]`.
+    #[must_use]
+    pub fn control(mut self, line: &str) -> Self {
+        self.control.push_str(line);
+        self.control.push('\n');
+        self
     }
 
     /// With `count` workers, on the cores from 0 on.
     #[must_use]
     pub fn workers(mut self, count: usize) -> Self {
         let cores: Vec<usize> = (0..count).collect();
-        self.0 = self.0.replace("cores = [0]", &format!("cores = {cores:?}"));
+        self.text = self.text.replace("cores = [0]", &format!("cores = {cores:?}"));
+        self
+    }
+
+    /// With its worker on core `place`, counted round among those that there are: two hypervisors share none.
+    #[must_use]
+    pub fn core(mut self, place: usize) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.text = self.text.replace("cores = [0]", &format!("cores = [{}]", place % cores));
         self
     }
 
@@ -42,21 +64,21 @@ impl Config {
     #[must_use]
     pub fn both_families(mut self, second: IpAddr) -> Self {
         let line = self
-            .0
+            .text
             .lines()
             .find(|line| line.starts_with("address = "))
             .expect("every VTEP has one")
             .to_owned();
         let first = line.trim_start_matches("address = ");
-        self.0 = self.0.replacen(&line, &format!("address = [{first}, \"{second}\"]"), 1);
+        self.text = self.text.replacen(&line, &format!("address = [{first}, \"{second}\"]"), 1);
         self
     }
 
     /// Lines as they are: more keys of the table that was begun last, or tables of their own.
     #[must_use]
     pub fn raw(mut self, lines: &str) -> Self {
-        self.0.push_str(lines);
-        self.0.push('\n');
+        self.text.push_str(lines);
+        self.text.push('\n');
         self
     }
 
@@ -82,7 +104,7 @@ impl Config {
     /// The text, without a control table.
     #[must_use]
     pub fn text(&self) -> &str {
-        &self.0
+        &self.text
     }
 }
 
@@ -110,6 +132,16 @@ impl Vtepd {
         vtepd
     }
 
+    /// Writes the configuration and runs vtepd in `ns` until it ends by itself, or a minute.
+    #[must_use]
+    pub fn try_start(ns: &Netns, config: &Config) -> Output {
+        let scratch = Scratch::new(ns);
+        write_config(scratch.path(), config);
+        let (program, file) = (binary("vtepd"), scratch.path().join("vtepd.toml"));
+        let words = [program.to_str().expect("ASCII"), "--config", file.to_str().expect("ASCII")];
+        ns.try_run_for(60, &words)
+    }
+
     /// Starts it again after its end, with the same directory.
     ///
     /// # Panics
@@ -130,6 +162,20 @@ impl Vtepd {
         wait_for("vtepctl show status", 20, || self.ctl("show status").status.success().then_some(()));
     }
 
+    /// Waits until frames to each of `vteps` can leave: their neighbours are resolved.
+    ///
+    /// # Panics
+    /// If one is not within 10 s.
+    pub fn expect_up(&self, vteps: &[IpAddr]) {
+        for vtep in vteps {
+            wait_for(&format!("{}: a way to {vtep}", self.ns), 10, || {
+                let shown = self.show("underlay");
+                let mut rows = shown["rows"].as_array().into_iter().flatten();
+                rows.any(|row| row["vtep"] == vtep.to_string() && row["state"] == "up").then_some(())
+            });
+        }
+    }
+
     /// Writes another configuration file; vtepd is not told.
     ///
     /// # Panics
@@ -145,7 +191,7 @@ impl Vtepd {
     #[must_use]
     pub fn request(&self, line: &str) -> Value {
         let mut stream = UnixStream::connect(self.socket()).expect("vtepd listens");
-        stream.set_read_timeout(Some(std::time::Duration::from_secs(5))).expect("a time");
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).expect("a time");
         stream.write_all(format!("{line}\n").as_bytes()).expect("vtepd reads");
         let mut answer = String::new();
         std::io::BufReader::new(stream).read_line(&mut answer).expect("vtepd answers");
@@ -177,7 +223,27 @@ impl Vtepd {
         let socket = self.socket();
         let mut words = vec![program.to_str().expect("ASCII"), "--socket", socket.to_str().expect("ASCII")];
         words.extend(line.split_whitespace());
-        command(10, &words)
+        command(30, &words)
+    }
+
+    /// `vtepctl monitor <topic>` in `ns`, which has subscribed when this returns.
+    ///
+    /// # Panics
+    /// If it does not within 10 s.
+    #[must_use]
+    pub fn monitor(&self, ns: &Netns, topic: &str) -> Program {
+        let (ctl, socket) = (binary("vtepctl"), self.socket());
+        let words = [
+            ctl.to_str().expect("ASCII"),
+            "--socket",
+            socket.to_str().expect("ASCII"),
+            "-v",
+            "monitor",
+            topic,
+        ];
+        let mut monitor = Program::start(ns, self.dir(), &words);
+        monitor.wait_for_output("subscribed", 10);
+        monitor
     }
 
     /// Runs a change or a show, which must succeed; gives what it printed.
@@ -268,14 +334,14 @@ pub fn check(ns: &Netns, config: &str) -> Output {
     std::fs::write(&file, config).expect("the scratch directory can be written");
     let program = binary("vtepd");
     let path = |p: &Path| p.to_str().expect("ASCII").to_owned();
-    ns.try_run_for(10, &[&path(&program), "--config", &path(&file), "--check"])
+    ns.try_run_for(30, &[&path(&program), "--config", &path(&file), "--check"])
 }
 
 /// Runs vtepd with the configuration file of another, as a second instance; gives its output when it ends.
 #[must_use]
 pub fn second_instance(ns: &Netns, first: &Vtepd) -> Output {
     let (program, file) = (binary("vtepd"), first.config());
-    ns.try_run_for(10, &[program.to_str().expect("ASCII"), "--config", file.to_str().expect("ASCII")])
+    ns.try_run_for(30, &[program.to_str().expect("ASCII"), "--config", file.to_str().expect("ASCII")])
 }
 
 /// The number at `key` in a JSON document of any shape that holds `{"<key>": n}` or `{"reason": "<key>", "frames": n}`; else 0.
@@ -295,7 +361,7 @@ fn find_number(value: &Value, key: &str) -> u64 {
 
 fn write_config(dir: &Path, config: &Config) {
     let mut text = format!("[control]\nsocket = \"{}\"\n", dir.join("control.sock").display());
-    write!(text, "{}", config.text()).expect("a string takes all");
+    write!(text, "{}{}", config.control, config.text()).expect("a string takes all");
     std::fs::write(dir.join("vtepd.toml"), text).expect("the scratch directory can be written");
 }
 

@@ -1,5 +1,6 @@
 //! BGP EVPN fills the tables: vtepd with vtepd, with FRR, and through route reflectors.
 
+use vtep_tests::echo::{assert_no_loss, lost};
 use vtep_tests::fabric::{Fabric, Underlay, vtep4, vtep6};
 use vtep_tests::frame::plain;
 use vtep_tests::frr::{self, Frr};
@@ -7,7 +8,7 @@ use vtep_tests::gobgp::Gobgp;
 use vtep_tests::link::{ip4, mac};
 use vtep_tests::netns::{Netns, wait_for};
 use vtep_tests::site::{self, Site, VNIS, expect_full};
-use vtep_tests::tools::{arping, assert_no_loss, ping_loss};
+use vtep_tests::tools::arping;
 use vtep_tests::vtepd::Config;
 use vtep_tests::wire::{Capture, Kind, Raw};
 
@@ -32,9 +33,10 @@ fn two_vtepd_need_no_reflector() {
     all_talk(&sites);
     let asked = "vxlan && arp && eth.dst == ff:ff:ff:ff:ff:ff";
     assert_eq!(wire.count(asked), 0, "ARP requests on the underlay");
-    let row = sites[0].ctl().show("bgp summary")["neighbors"][0].clone();
-    assert_eq!(row["state"], "Established", "{row}");
-    assert_eq!(row["routes_received"], 6, "a type 3, and two type 2, for each of two VNIs: {row}");
+    wait_for("a type 3, and two type 2, for each of two VNIs", 10, || {
+        let row = sites[0].ctl().show("bgp summary")["neighbors"][0].clone();
+        (row["state"] == "Established" && row["routes_received"] == 6).then_some(())
+    });
 }
 
 #[test]
@@ -102,20 +104,20 @@ fn three_vteps_through_a_reflector_of_gobgp() {
 fn of_two_reflectors_one_may_die() {
     let both = |fabric: &Fabric| vec![frr_reflector(fabric), gobgp_reflector(fabric)];
     let (sites, mut reflectors, _fabric) = through_reflectors(&[250, 251], both);
-    let lost = |what: &str| {
-        let loss =
-            ping_loss(&sites[0].hosts[0].ns, ip4(12), 200) + ping_loss(&sites[0].hosts[0].ns, ip4(13), 200);
-        assert!(loss == 0.0, "{loss}% lost while {what}");
+    let none_lost = |what: &str| {
+        let from = &sites[0].hosts[0].ns;
+        let both = [12, 13].map(|number| lost(from, ip4(number), 200));
+        assert_eq!(both, [0, 0], "of 200 requests each, while {what}");
     };
     let Reflector::Frr(frr, ns) = &mut reflectors[0] else { panic!("FRR comes first") };
     frr.kill();
-    lost("FRR is dead");
+    none_lost("FRR is dead");
     let down = || {
         let shown = sites[0].ctl().show("bgp summary");
         (shown["neighbors"][0]["state"] != "Established").then_some(())
     };
     wait_for("vtepd notices", 20, down);
-    lost("FRR is known to be dead");
+    none_lost("FRR is known to be dead");
     expect_full(&sites);
     frr.restart(ns);
     for client in CLIENTS {
@@ -130,7 +132,7 @@ fn of_two_reflectors_one_may_die() {
     });
     let Reflector::Gobgp(gobgp, ns) = reflectors.remove(1) else { panic!("GoBGP comes second") };
     gobgp.program.kill();
-    lost("GoBGP is dead");
+    none_lost("GoBGP is dead");
     drop(ns);
     expect_full(&sites);
     all_talk(&sites);
@@ -207,7 +209,7 @@ fn sessions_are_shut_down_enabled_and_cleared() {
     expect_full(&sites);
     for soft in ["in", "out", "both"] {
         vtepd.done(&format!("bgp clear 203.0.113.2 --soft {soft}"));
-        assert_eq!(ping_loss(&sites[0].hosts[0].ns, ip4(12), 20), 0.0, "soft {soft}");
+        assert_eq!(lost(&sites[0].hosts[0].ns, ip4(12), 20), 0, "soft {soft}");
     }
     assert_eq!(state(&sites[0]), "Established");
     vtepd.done("bgp clear 203.0.113.2");

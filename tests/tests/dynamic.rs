@@ -1,12 +1,13 @@
 //! Tables without BGP: an outside program answers misses, and a multicast group takes the place of a flood list.
 
+use vtep_tests::echo::assert_no_loss;
 use vtep_tests::fabric::{Fabric, vtep4};
 use vtep_tests::frame::plain;
 use vtep_tests::link::{Host, ip4, mac};
 use vtep_tests::linux_vtep::LinuxVtep;
 use vtep_tests::netns::{Netns, wait_for};
 use vtep_tests::program::Program;
-use vtep_tests::tools::{arping, assert_no_loss};
+use vtep_tests::tools::arping;
 use vtep_tests::vtepd::{Config, Vtepd, binary};
 use vtep_tests::wire::{Kind, Raw};
 
@@ -30,18 +31,19 @@ fn a_miss_is_told_and_answered_for_a_while() {
         let _ = host.ns.try_run("arping -I eth0 -c 1 -w 1 192.0.2.12");
         monitor.log().contains("miss 192.0.2.12 vni 100")
     });
-    vtepd.done(&format!("neigh add 192.0.2.12 --vni 100 --mac {} --lifetime 2", mac(12)));
+    let (ear, _peer) = (Raw::open(&fabric.ns, "h1", Kind::Packet), fabric.hypervisor(9));
+    let told = format!("miss {} vni 100", mac(12));
+    wait_for("the miss of a MAC", 10, || {
+        tenant.send(&plain(&mac(12), &mac(11), "unknown"));
+        monitor.log().contains(&told).then_some(())
+    });
+    vtepd.done(&format!("neigh add 192.0.2.12 --vni 100 --mac {} --lifetime 5", mac(12)));
     assert_eq!(arping(&host.ns, ip4(12)), Some(mac(12)));
-    tenant.send(&plain(&mac(12), &mac(11), "unknown"));
-    monitor.wait_for_output(&format!("miss {} vni 100", mac(12)), 10);
-    vtepd.done(&format!("fdb add {} --vni 100 --vtep {} --lifetime 2", mac(12), vtep4(9)));
-    let ear = Raw::open(&fabric.ns, "h1", Kind::Packet);
-    let peer = fabric.hypervisor(9);
+    vtepd.done(&format!("fdb add {} --vni 100 --vtep {} --lifetime 5", mac(12), vtep4(9)));
     wait_for("the frame leaves for the VTEP", 5, || {
         tenant.send(&plain(&mac(12), &mac(11), "answered"));
         (!ear.with_marker("answered").is_empty()).then_some(())
     });
-    drop(peer);
     wait_for("the entries go", 10, || {
         let gone = vtepd.mac(100, &mac(12)).is_none()
             && !vtepd.show("neighbors").to_string().contains("\"192.0.2.12\"");
@@ -69,7 +71,7 @@ fn a_multicast_group_floods_among_vtepd_and_linux() {
     let hosts = [0, 1, 2].map(|i: u8| Host::new(&hypervisors[usize::from(i)], 11 + i));
     let _linux =
         LinuxVtep::with(&hypervisors[2], 100, vtep4(3), "group 239.1.1.1 dev eth0").port(&hosts[2].port);
-    let _daemons =
+    let daemons =
         [member(&hypervisors[0], 1, &[(12, 2), (13, 3)]), member(&hypervisors[1], 2, &[(11, 1), (13, 3)])];
     for ns in &hypervisors[..2] {
         let joined = ns.ip("maddr show dev eth0");
@@ -77,15 +79,19 @@ fn a_multicast_group_floods_among_vtepd_and_linux() {
     }
     let ears = [1, 2].map(|i: usize| Raw::open(&hosts[i].ns, "eth0", Kind::Packet));
     let mut tenant = Raw::open(&hosts[0].ns, "eth0", Kind::Packet);
-    // The first frame may wait for the underlay's neighbours.
-    tenant.send(&plain("ff:ff:ff:ff:ff:ff", &mac(11), "first"));
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    // The first frames may come before all are members.
+    wait_for("all hear the group", 10, || {
+        tenant.send(&plain("ff:ff:ff:ff:ff:ff", &mac(11), "first"));
+        ears.iter().all(|ear| !ear.with_marker("first").is_empty()).then_some(())
+    });
     for _ in 0..10 {
         tenant.send(&plain("ff:ff:ff:ff:ff:ff", &mac(11), "to-the-group"));
     }
     for ear in &ears {
         assert_eq!(ear.expect("to-the-group", 10).len(), 10);
     }
+    // The other two, and not the group.
+    assert_eq!(daemons[0].show("vni 100")["rows"][0]["remote_vteps"], 2);
     for (a, b) in [(0, 1), (0, 2), (1, 2)] {
         let [a, b] = [a, b].map(|i: usize| &hosts[i]);
         assert_no_loss((&a.ns, a.ip4()), (&b.ns, b.ip4()));

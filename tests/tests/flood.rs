@@ -1,12 +1,12 @@
 //! Broadcast, unknown unicast and multicast: once to everyone, never back.
 
 use vtep_tests::craft::Packet;
+use vtep_tests::echo::assert_no_loss;
 use vtep_tests::fabric::{Fabric, Underlay, vtep4, vtep6};
 use vtep_tests::frame::plain;
 use vtep_tests::link::{Host, mac};
 use vtep_tests::linux_vtep::LinuxVtep;
 use vtep_tests::stage::Bench;
-use vtep_tests::tools::assert_no_loss;
 use vtep_tests::vtepd::{Config, Vtepd};
 use vtep_tests::wire::{Capture, Kind, Raw};
 
@@ -24,6 +24,7 @@ fn a_bum_frame_reaches_each_of_five_vteps_once_and_never_comes_back() {
     let remote: Vec<_> = (2..=6).map(vtep4).collect();
     let vtepd =
         Vtepd::start(&hypervisors[0], &Config::new(vtep4(1)).vni(100, &remote).port("t11", &[mac(11)]));
+    vtepd.expect_up(&remote);
     let mut ears: Vec<Raw> = hosts.iter().map(|h| Raw::open(&h.ns, "eth0", Kind::Packet)).collect();
     let mut wire = Capture::start(&fabric.ns, vtepd.dir(), "h1", "udp port 4789");
     for (kind, to) in
@@ -63,7 +64,8 @@ fn unknown_unicast_is_flooded_and_known_unicast_is_not() {
         .vni(100, &[vtep4(2), vtep4(3)])
         .port(&host.port, &[mac(11)])
         .fdb(&mac(12), vtep4(2));
-    let _vtepd = Vtepd::start(&hypervisors[0], &config);
+    let vtepd = Vtepd::start(&hypervisors[0], &config);
+    vtepd.expect_up(&[vtep4(2), vtep4(3)]);
     let ears = [1, 2].map(|i: usize| Raw::open(&hypervisors[i], "eth0", Kind::Packet));
     let mut tenant = Raw::open(&host.ns, "eth0", Kind::Packet);
     tenant.send(&plain("50:54:33:00:66:66", &mac(11), "nobody-knows"));
@@ -86,6 +88,7 @@ fn a_flood_reaches_vteps_of_both_families_once() {
     }
     let config = Config::new(vtep4(1)).vni(100, &[vtep4(2), vtep6(3)]).port("t11", &[mac(11)]);
     let vtepd = Vtepd::start(&hypervisors[0], &config.both_families(vtep6(1)));
+    vtepd.expect_up(&[vtep4(2), vtep6(3)]);
     let mut ears = hosts.each_ref().map(|h| Raw::open(&h.ns, "eth0", Kind::Packet));
     for (kind, to) in [("all", "ff:ff:ff:ff:ff:ff"), ("unknown", "50:54:33:00:66:66")] {
         let marker = format!("both-{kind}");

@@ -1,11 +1,12 @@
 //! The host's own stack: alive on the underlay, unreachable for tenants.
 
+use vtep_tests::echo::{assert_no_loss, assert_silence};
 use vtep_tests::fabric::{Underlay, vtep4, vtep6};
 use vtep_tests::frame::plain;
 use vtep_tests::link::mac;
 use vtep_tests::netns::Netns;
 use vtep_tests::stage::{Bench, Pair, Peer};
-use vtep_tests::tools::{arping, assert_no_loss, iperf3, ping_loss};
+use vtep_tests::tools::{arping, iperf3};
 
 #[test]
 fn the_underlay_nic_still_serves_the_host() {
@@ -14,7 +15,7 @@ fn the_underlay_nic_still_serves_the_host() {
     assert_no_loss((a, vtep4(1)), (b, vtep4(2)));
     assert_no_loss((a, vtep6(1)), (b, vtep6(2)));
     let measured = iperf3(b, a, vtep4(1), pair.vtepd().dir(), 1, false);
-    assert!(measured.mbps > 50.0, "TCP to the underlay address: {measured:?}");
+    assert!(measured.mbps > 20.0, "TCP to the underlay address: {measured:?}");
     assert_no_loss((&pair.hosts[0].ns, pair.hosts[0].ip4()), (&pair.hosts[1].ns, pair.hosts[1].ip4()));
 }
 
@@ -28,8 +29,8 @@ fn a_tenant_cannot_reach_the_hypervisor() {
     assert_eq!(arping(tenant, gateway), None);
     tenant.ip(&format!("neigh replace 192.0.2.254 lladdr {} dev eth0", hypervisor.mac("t11")));
     tenant.ip("route add 203.0.113.0/24 via 192.0.2.254");
-    assert_eq!(ping_loss(tenant, gateway, 3), 100.0);
-    assert_eq!(ping_loss(tenant, vtep4(1), 3), 100.0, "the underlay address");
+    assert_silence(tenant, gateway);
+    assert_silence(tenant, vtep4(1));
 }
 
 #[test]

@@ -1,11 +1,11 @@
 //! Start, stop, crash, restart: what vtepd leaves behind is nothing.
 
 use serde_json::Value;
+use vtep_tests::echo::assert_no_loss;
 use vtep_tests::fabric::{Fabric, Underlay, vtep4};
 use vtep_tests::link::{Host, mac};
 use vtep_tests::netns::{Netns, wait_for};
 use vtep_tests::stage::{Pair, Peer};
-use vtep_tests::tools::assert_no_loss;
 use vtep_tests::vtepd::{Config, Vtepd, second_instance};
 
 fn one_vtepd() -> (Fabric, Netns, Host, Vtepd, [State; 2]) {
@@ -29,8 +29,12 @@ struct State {
 }
 
 impl State {
+    /// When its carrier is told: the kernel sets RUNNING a moment after the link is up.
     fn of(ns: &Netns, name: &str) -> Self {
-        let link = ns.link(name);
+        let link = wait_for(&format!("{name} is up"), 5, || {
+            let link = ns.link(name);
+            (link["operstate"] == "UP").then_some(link)
+        });
         let [flags, promiscuity, mtu, xdp] = ["flags", "promiscuity", "mtu", "xdp"].map(|k| link[k].clone());
         let show = |what: &str| ns.run(&format!("ethtool {what} {name}"));
         Self { offloads: show("-k"), channels: show("-l"), flags, promiscuity, mtu, xdp }

@@ -1,10 +1,11 @@
 //! ARP and ND for known hosts are answered where they are asked, and don't cross the underlay.
 
 use std::net::IpAddr;
+use vtep_tests::echo::lost;
 use vtep_tests::fabric::{Fabric, vtep4};
 use vtep_tests::link::{Host, ip4, ip6, mac};
 use vtep_tests::netns::Netns;
-use vtep_tests::tools::{arping, ping_loss};
+use vtep_tests::tools::arping;
 use vtep_tests::vtepd::{Config, Vtepd};
 use vtep_tests::wire::Capture;
 
@@ -47,8 +48,8 @@ fn known_hosts_are_resolved_without_a_question_on_the_wire() {
     let stage = stage("");
     let [a, b] = &stage.hosts;
     let mut wire = Capture::start(&stage.fabric.ns, stage.daemons[0].dir(), "h1", "udp port 4789");
-    assert_eq!(ping_loss(&a.ns, b.ip4(), 10), 0.0);
-    assert_eq!(ping_loss(&b.ns, a.ip6(), 10), 0.0);
+    assert_eq!(lost(&a.ns, b.ip4(), 10), 0);
+    assert_eq!(lost(&b.ns, a.ip6(), 10), 0);
     assert_eq!(arping(&a.ns, b.ip4()), Some(b.mac()));
     let learned = a.ns.ip(&format!("neigh show {} dev eth0", b.ip6())) + &a.ns.ip("neigh show dev eth0");
     assert!(learned.contains(&b.mac()), "{learned}");
@@ -97,7 +98,7 @@ fn changes_take_effect_at_once_and_show_tells_them() {
 fn a_locked_port_cannot_take_over_another_s_address() {
     let stage = stage("lock = true");
     let [a, b] = &stage.hosts;
-    assert_eq!(ping_loss(&a.ns, b.ip4(), 5), 0.0);
+    assert_eq!(lost(&a.ns, b.ip4(), 5), 0);
     let before = stage.daemons[0].drops("arp-nd-forged");
     a.ns.ip(&format!("addr add {}/24 dev eth0", ip4(66)));
     let _ = a.ns.try_run(&format!("arping -A -I eth0 -s {0} -c 2 -w 3 {0}", ip4(66)));
@@ -106,5 +107,5 @@ fn a_locked_port_cannot_take_over_another_s_address() {
     });
     let known = b.ns.ip("neigh show dev eth0");
     assert!(!known.contains("192.0.2.66"), "{known}");
-    assert_eq!(ping_loss(&a.ns, b.ip4(), 5), 0.0, "its own address still works");
+    assert_eq!(lost(&a.ns, b.ip4(), 5), 0, "its own address still works");
 }

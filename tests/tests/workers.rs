@@ -1,9 +1,10 @@
 //! Two workers: frames go from the one that receives them to the one that sends them.
 
 use serde_json::Value;
+use vtep_tests::echo::assert_no_loss;
 use vtep_tests::fabric::{Fabric, vtep4};
 use vtep_tests::link::{Host, mac};
-use vtep_tests::tools::{assert_no_loss, iperf3};
+use vtep_tests::tools::iperf3;
 use vtep_tests::vtepd::{Config, Vtepd};
 
 /// The workers that serve the queues of an interface, in the order of the queues.
@@ -45,7 +46,7 @@ fn traffic_between_workers(queues: u32) {
         assert_no_loss((&from.ns, from.ip4()), (&to.ns, to.ip4()));
         for reverse in [false, true] {
             let measured = iperf3(&from.ns, &to.ns, to.ip4(), vtepd.dir(), 1, reverse);
-            assert!(measured.mbps > 100.0, "{} to {}, {reverse}: {measured:?}", from.port, to.port);
+            assert!(measured.mbps > 20.0, "{} to {}, {reverse}: {measured:?}", from.port, to.port);
         }
     }
     let workers = vtepd.show("workers");

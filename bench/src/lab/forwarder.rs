@@ -31,7 +31,7 @@ use vtep_dataplane::table::mac::{Destination, MacTable};
 use vtep_dataplane::table::neighbor::NeighborTable;
 use vtep_dataplane::table::publish::Publisher;
 use vtep_dataplane::worker::exchange::Exchange;
-use vtep_dataplane::worker::{Command, Parts, Worker};
+use vtep_dataplane::worker::{Command, Parts, Status, Worker};
 
 /// What the thread does between receiving and sending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,13 +47,14 @@ pub enum Work {
 pub struct Forwarder {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
-    stat: String,
+    thread_id: i32,
+    status: Arc<Status>,
     modes: Vec<String>,
 }
 
 /// What a started thread says.
 struct Started {
-    stat: String,
+    thread_id: i32,
     modes: Vec<String>,
 }
 
@@ -63,19 +64,18 @@ impl Forwarder {
     /// # Errors
     /// [`Failure`] when the interfaces can't be opened.
     pub fn start(topology: &Topology, work: Work, core: usize) -> Result<Self, Failure> {
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, status) = (Arc::new(AtomicBool::new(false)), Arc::<Status>::default());
         let (tell, told) = mpsc::channel();
         let thread = topology.forwarder.within(|| {
-            let stop = Arc::clone(&stop);
+            let (stop, status) = (Arc::clone(&stop), Arc::clone(&status));
             // The thread outlives this closure; it is in the namespace since its parent is.
             Ok(thread::spawn(move || {
                 pin(core);
                 match open() {
                     Ok(link) => {
-                        let stat = format!("/proc/self/task/{}/stat", gettid().as_raw_nonzero());
-                        let started = Started { stat, modes: link.modes() };
-                        if tell.send(Ok(started)).is_ok() {
-                            run(link, work, &stop);
+                        let thread_id = gettid().as_raw_nonzero().get();
+                        if tell.send(Ok(Started { thread_id, modes: link.modes() })).is_ok() {
+                            run(link, work, &stop, status);
                         }
                     }
                     // A failure to tell means that nobody waits any more.
@@ -85,7 +85,8 @@ impl Forwarder {
         })?;
         let started =
             told.recv().unwrap_or_else(|_| Err(Failure::new("the forwarder ended before it began")))?;
-        Ok(Self { stop, thread: Some(thread), stat: started.stat, modes: started.modes })
+        let Started { thread_id, modes } = started;
+        Ok(Self { stop, thread: Some(thread), thread_id, status, modes })
     }
 
     /// How its interfaces are attached and bound.
@@ -99,7 +100,19 @@ impl Forwarder {
     /// # Errors
     /// [`Failure`] when the thread has ended: its device went away.
     pub fn spent(&self) -> Result<Spent, Failure> {
-        Spent::read(&self.stat)
+        Spent::read(&format!("/proc/self/task/{}/stat", self.thread_id))
+    }
+
+    /// The kernel's number of its thread.
+    #[must_use]
+    pub fn thread_id(&self) -> i32 {
+        self.thread_id
+    }
+
+    /// Turns of the daemon's worker; 0 for the bare forwarder.
+    #[must_use]
+    pub fn turns(&self) -> u64 {
+        self.status.view().turns
     }
 }
 
@@ -117,13 +130,13 @@ fn open() -> Result<Link, Failure> {
     Link::open(&[(TENANT, Program::Tenant), (UNDERLAY, underlay)], 0)
 }
 
-fn run(link: Link, work: Work, stop: &AtomicBool) {
+fn run(link: Link, work: Work, stop: &AtomicBool, status: Arc<Status>) {
     let ended = match work {
         Work::Bare => {
             bare(link, stop);
             Ok(())
         }
-        Work::Vxlan => vxlan(link, stop),
+        Work::Vxlan => vxlan(link, stop, status),
     };
     if let Err(why) = ended {
         eprintln!("vtep-bench: the forwarder: {why}");
@@ -179,9 +192,9 @@ struct Control {
 }
 
 /// Runs the daemon's worker on this thread until `stop` is set; another thread sees to that.
-fn vxlan(link: Link, stop: &AtomicBool) -> Result<(), Failure> {
+fn vxlan(link: Link, stop: &AtomicBool, status: Arc<Status>) -> Result<(), Failure> {
     let Link { ports, pool, devices } = link;
-    let (worker, control) = worker(pool)?;
+    let (worker, control) = worker(pool, status)?;
     for (device, port) in [TENANT_DEVICE, UNDERLAY_DEVICE].into_iter().zip(ports) {
         let attach = Command::Attach { device, queue: 0, port };
         control.commands.send(attach).map_err(Failure::of("the worker's commands"))?;
@@ -207,7 +220,10 @@ fn vxlan(link: Link, stop: &AtomicBool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn worker(pool: Pool<UmemMemory>) -> Result<(Worker<UmemMemory, XskPort>, Control), Failure> {
+fn worker(
+    pool: Pool<UmemMemory>,
+    status: Arc<Status>,
+) -> Result<(Worker<UmemMemory, XskPort>, Control), Failure> {
     let (underlay_mac, next_hop_mac) = topology::underlay_macs()?;
     let scene = Scene { underlay_mac, next_hop_mac, vteps: vec![REMOTE], multi_buffer: true };
     let tables = Publisher::new(scene.snapshot()?);
@@ -232,7 +248,7 @@ fn worker(pool: Pool<UmemMemory>) -> Result<(Worker<UmemMemory, XskPort>, Contro
         events: Events::new(16).map_err(Failure::of("eventfd"))?,
         commands: received,
         replies: reply,
-        status: Arc::default(),
+        status,
         busy_poll: false,
     });
     let worker = worker.map_err(Failure::of("the worker"))?;

@@ -1,7 +1,10 @@
 //! An interface opened over AF_XDP, as the daemon opens its own.
 
 use crate::row::Failure;
-use vtep_dataplane::afxdp::{Mode, Program, SocketConfig, Umem, UmemConfig, UmemMemory, XdpDevice, XskPort};
+use std::time::{Duration, Instant};
+use vtep_dataplane::afxdp::{
+    Error, Mode, Program, SocketConfig, Umem, UmemConfig, UmemMemory, XdpDevice, XskPort,
+};
 use vtep_dataplane::core::frame::Pool;
 
 /// Chunks of a link's memory: the rings full twice over.
@@ -35,9 +38,9 @@ impl Link {
         let pool = pool.ok_or_else(|| Failure::new("no pool for one worker"))?;
         let mut link = Self { ports: Vec::new(), pool, devices: Vec::new() };
         for (name, program) in interfaces {
-            let device = XdpDevice::open(name, program, Mode::Auto).map_err(opening())?;
+            let device = when_free(|| XdpDevice::open(name, program, Mode::Auto)).map_err(opening())?;
             let config = SocketConfig::for_chunks(RECEIVE);
-            link.ports.push(device.bind(queue, &umem, config).map_err(opening())?);
+            link.ports.push(when_free(|| device.bind(queue, &umem, config)).map_err(opening())?);
             link.devices.push(device);
         }
         Ok(link)
@@ -48,6 +51,23 @@ impl Link {
     pub fn modes(&self) -> Vec<String> {
         let pairs = self.devices.iter().zip(&self.ports);
         pairs.map(|(d, p)| format!("{} {}, {}", d.name(), d.attach_mode(), p.bind_mode())).collect()
+    }
+}
+
+/// Tries again for a second while a device or queue is busy: between fork and exec, a child that another thread starts
+/// holds copies of all descriptors, also of a link that was dropped here since.
+fn when_free<T>(mut attempt: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    let deadline = Instant::now() + Duration::from_secs(1);
+    loop {
+        match attempt() {
+            Err(error)
+                if error.errno() == Some(rustix::io::Errno::BUSY.raw_os_error())
+                    && Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            result => return result,
+        }
     }
 }
 

@@ -9,6 +9,7 @@ pub mod random;
 pub mod real;
 pub mod replicate;
 pub mod scale;
+pub mod size;
 
 use crate::row::Spec;
 
@@ -18,6 +19,11 @@ pub const ALL: &[Spec] = &[
     pipeline::ENCAP_COLD,
     pipeline::DECAP_HOT,
     pipeline::DECAP_COLD,
+    size::THOUSAND,
+    size::TEN_THOUSAND,
+    size::HUNDRED_THOUSAND,
+    size::MILLION,
+    size::FOUR_MILLION,
     scale::SCALE,
     fdb::LOOKUP,
     fdb::RATIO,

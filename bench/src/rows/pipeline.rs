@@ -38,6 +38,8 @@ pub(super) enum Caches {
     Hot,
     /// More frames than the last cache holds, a million MACs.
     Cold,
+    /// As many frames, and so many MACs.
+    Table(u32),
 }
 
 /// Encapsulation, warm.
@@ -142,6 +144,7 @@ impl Shared {
         let macs = match caches {
             Caches::Hot => 1,
             Caches::Cold => effort.pick(100_000, 1_000_000),
+            Caches::Table(macs) => macs,
         };
         let (underlay_mac, next_hop_mac) = topology::underlay_macs()?;
         let snapshot =
@@ -151,7 +154,7 @@ impl Shared {
 }
 
 impl Rig {
-    fn open(way: Way, caches: Caches, effort: Effort) -> Result<Self, Failure> {
+    pub(super) fn open(way: Way, caches: Caches, effort: Effort) -> Result<Self, Failure> {
         Self::of_worker(WORKER, &Shared::new(way, caches, effort)?, effort)
     }
 
@@ -160,7 +163,7 @@ impl Rig {
         let Shared { way, caches, macs, .. } = *shared;
         let (count, rounds) = match caches {
             Caches::Hot => (BURST, effort.pick(20_000, 200_000)),
-            Caches::Cold => (65_536, effort.pick(4, 40)),
+            Caches::Cold | Caches::Table(_) => (65_536, effort.pick(4, 40)),
         };
         let mut template = Template::new(&shape(way, macs)?)?;
         let pool = memory_pools(1, count, CHUNK).pop();

@@ -111,16 +111,22 @@ impl Client {
         Ok(serde_json::from_value(self.call(method, params)?)?)
     }
 
-    /// Subscribes to events and hands each to `each`, until the daemon ends the connection or `each` fails.
+    /// Subscribes to events, which [`Self::events`] takes.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn subscribe(&mut self, topics: Vec<Topic>) -> Result<(), ClientError> {
+        self.call("monitor.subscribe", Subscription { topics }).map(drop)
+    }
+
+    /// Hands each event to `each`, until the daemon ends the connection or `each` fails.
     ///
     /// # Errors
     /// As [`Self::call`]; and what `each` returns.
     pub fn events<E: From<ClientError>>(
         mut self,
-        topics: Vec<Topic>,
         mut each: impl FnMut(Event) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.call("monitor.subscribe", Subscription { topics })?;
         self.stream.get_ref().set_read_timeout(None).map_err(ClientError::Io)?;
         loop {
             let mut line = String::new();

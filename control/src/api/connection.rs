@@ -80,7 +80,7 @@ impl Connection {
         quiet.then(|| now.saturating_duration_since(self.since))
     }
 
-    const fn subscribed(&self) -> bool {
+    pub(super) const fn subscribed(&self) -> bool {
         !self.subscription.topics.is_empty()
     }
 
@@ -113,15 +113,15 @@ impl Connection {
         self.output.len() - self.sent
     }
 
-    /// Writes, reads and answers as far as its turn goes.
-    pub(super) fn turn(&mut self, handler: &mut impl Handler, now: Instant) -> After {
-        match self.work(handler, now) {
+    /// Writes, reads and answers as far as its turn goes. It may subscribe if it has, or if `may_subscribe`.
+    pub(super) fn turn(&mut self, handler: &mut impl Handler, may_subscribe: bool, now: Instant) -> After {
+        match self.work(handler, may_subscribe || self.subscribed(), now) {
             Ok(after) => after,
             Err(_) => After::Close,
         }
     }
 
-    fn work(&mut self, handler: &mut impl Handler, now: Instant) -> io::Result<After> {
+    fn work(&mut self, handler: &mut impl Handler, may_subscribe: bool, now: Instant) -> io::Result<After> {
         for _ in 0..TURN {
             self.flush(now)?;
             if self.unsent() == 0 && self.lost > 0 {
@@ -132,7 +132,7 @@ impl Connection {
                 return Ok(After::Wait);
             }
             if let Some(line) = self.line(now) {
-                self.answer(&line, handler);
+                self.answer(&line, handler, may_subscribe);
             } else if self.last {
                 return Ok(if self.unsent() == 0 { After::Close } else { After::Wait });
             } else if !self.fill(now)? {
@@ -158,11 +158,11 @@ impl Connection {
         Some(line)
     }
 
-    fn answer(&mut self, line: &[u8], handler: &mut impl Handler) {
+    fn answer(&mut self, line: &[u8], handler: &mut impl Handler, may_subscribe: bool) {
         if line.len() > MAX_REQUEST {
             self.too_long();
         } else if !line.trim_ascii().is_empty()
-            && let Some(answer) = dispatch_for(line, handler, &mut self.subscription)
+            && let Some(answer) = dispatch_for(line, handler, &mut self.subscription, may_subscribe)
         {
             self.put(&answer);
         }

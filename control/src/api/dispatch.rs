@@ -3,6 +3,7 @@
 use super::action::Action;
 use super::event::Subscription;
 use super::message::{ApiError, Call, ConfigRequest, Message, Request, code, response};
+use super::server::MAX_SUBSCRIBERS;
 use super::show::ShowRequest;
 use crate::config::Change;
 use serde_json::{Value, json};
@@ -37,19 +38,27 @@ pub trait Handler {
 /// Handles one line. `None` when it takes no response: it held notifications only.
 pub fn dispatch(line: &[u8], handler: &mut impl Handler) -> Option<Value> {
     let mut nothing = Subscription::NOTHING;
-    dispatch_for(line, handler, &mut nothing)
+    dispatch_for(line, handler, &mut nothing, true)
 }
 
-/// As [`dispatch`], for a connection that gets the events that `subscription` says.
+/// As [`dispatch`], for a connection that gets the events that `subscription` says, and may ask for some if
+/// `may_subscribe`.
 pub(super) fn dispatch_for(
     line: &[u8],
     handler: &mut impl Handler,
     subscription: &mut Subscription,
+    may_subscribe: bool,
 ) -> Option<Value> {
     match Message::read(line) {
         Err(error) => Some(response(Value::Null, Err(error))),
         Ok(Message::Single(request)) => {
             let result = request.call.and_then(|call| match call {
+                Call::Subscribe(wanted) if !may_subscribe && !wanted.topics.is_empty() => {
+                    Err(ApiError::refused(format!(
+                        "{MAX_SUBSCRIBERS} clients watch events, no more are taken, so that commands still find a \
+                         place; end one, or try again later"
+                    )))
+                }
                 Call::Subscribe(wanted) => {
                     *subscription = wanted;
                     Ok(json!({}))

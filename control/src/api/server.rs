@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// Clients at a time. One more takes the place of one that asked nothing for a while, or is refused.
 pub const MAX_CLIENTS: usize = 64;
+/// Of them, as many may have subscribed to events: they stay for as long as they like, and commands need places too.
+pub const MAX_SUBSCRIBERS: usize = 48;
 /// Tokens that a server takes, from the one given to [`Server::register`].
 pub const TOKENS: usize = 1 + MAX_CLIENTS;
 /// A client that is idle for so long gives way to a new one when all places are taken.
@@ -158,8 +160,9 @@ impl Server {
     }
 
     fn turn(&mut self, place: usize, registry: &Registry, handler: &mut impl Handler, now: Instant) {
+        let watching = self.clients.iter().flatten().filter(|client| client.subscribed()).count();
         let Some(client) = &mut self.clients[place] else { return };
-        match client.turn(handler, now) {
+        match client.turn(handler, watching < MAX_SUBSCRIBERS, now) {
             After::Wait => (),
             After::Again => {
                 if !self.again.contains(&place) {

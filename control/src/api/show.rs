@@ -414,6 +414,9 @@ pub struct PortRow {
     /// Frames from (rx) and to (tx) the interface.
     #[serde(flatten)]
     pub traffic: Traffic,
+    /// Notices to the control thread (hosts seen, misses) beyond what the port may tell a second: held back, not lost for
+    /// the frames, which went on.
+    pub notices_held: u64,
     /// The kernel's counters.
     pub xdp: XdpStatistics,
 }

@@ -48,7 +48,12 @@ pub fn run(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
         Command::Config(config) => run_config(cli, config, &mut client, out),
         Command::Monitor(monitor) => {
             let topics = monitor.topics.iter().map(|about| Topic::from(*about)).collect();
-            client.events(topics, |event| {
+            client.subscribe(topics)?;
+            if cli.verbose && !cli.json {
+                writeln!(out, "subscribed")?;
+                out.flush()?;
+            }
+            client.events(|event| {
                 let line = if cli.json { json!(event).to_string() } else { bgp_render::event(&event) };
                 writeln!(out, "{line}")?;
                 Ok(out.flush()?)

@@ -8,6 +8,7 @@
 use super::group::GroupAddr;
 use super::model::{Config, FdbEntry, InterfaceName, Port, PortKey, Tunnel, VniConfig, VniSettings};
 use super::routing::{BgpNeighbor, BgpSettings};
+use crate::bgp::wire::Rd;
 use std::net::IpAddr;
 use std::time::Duration;
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
@@ -154,6 +155,8 @@ pub enum Change {
 pub enum ChangeError {
     #[error("VNI {0} is there already; each VNI has one entry")]
     VniExists(Vni),
+    #[error("{rd} is the route distinguisher of VNI {vni} already; give each VNI its own, or write \"auto\"")]
+    RdTwice { rd: Rd, vni: Vni },
     #[error("VNI {0} is not configured; add it first")]
     NoVni(Vni),
     #[error("no room for another VNI: {MAX_VNIS} are the most")]
@@ -219,6 +222,7 @@ impl ChangeError {
     pub const fn field(&self) -> &'static str {
         match self {
             Self::VniExists(_) | Self::NoVni(_) | Self::TooManyVnis => "vni",
+            Self::RdTwice { .. } => "rd",
             Self::TooManyPorts | Self::InterfaceTwice { .. } | Self::Underlay(_) | Self::NoPort(..) => {
                 "interface"
             }
@@ -288,6 +292,7 @@ impl Config {
                 for key in content.ports.keys() {
                     self.claim(key, vni);
                 }
+                self.distinguishers.extend(content.settings.evpn.rd.map(|rd| (rd, vni)));
                 self.vnis.insert(vni, *content);
             }
         }
@@ -300,10 +305,7 @@ impl Config {
                 Ok(Undo::Change(Change::Tunnel(old)))
             }
             Change::VniAdd { vni, settings } => self.vni_add(*vni, settings.clone()),
-            Change::VniSet { vni, settings } => {
-                let old = std::mem::replace(&mut self.vni_mut(*vni)?.settings, settings.clone());
-                Ok(Undo::Change(Change::VniSet { vni: *vni, settings: old }))
-            }
+            Change::VniSet { vni, settings } => self.vni_set(*vni, settings.clone()),
             Change::VniDel { vni } => self.vni_del(*vni),
             Change::PortAdd { vni, port } => self.port_add(*vni, port),
             Change::PortSet { vni, port } => self.port_set(*vni, port),
@@ -327,14 +329,40 @@ impl Config {
         if self.vnis.len() >= MAX_VNIS {
             return Err(ChangeError::TooManyVnis);
         }
+        self.distinguish(vni, None, settings.evpn.rd)?;
         self.vnis.insert(vni, VniConfig { settings, ..VniConfig::default() });
         Ok(Undo::Change(Change::VniDel { vni }))
+    }
+
+    fn vni_set(&mut self, vni: Vni, settings: VniSettings) -> Result<Undo, ChangeError> {
+        let before = self.vni_mut(vni)?.settings.evpn.rd;
+        self.distinguish(vni, before, settings.evpn.rd)?;
+        let old = std::mem::replace(&mut self.vni_mut(vni)?.settings, settings);
+        Ok(Undo::Change(Change::VniSet { vni, settings: old }))
+    }
+
+    /// Two VNIs with one route distinguisher would announce one another's routes: their keys are the same.
+    fn distinguish(&mut self, vni: Vni, old: Option<Rd>, new: Option<Rd>) -> Result<(), ChangeError> {
+        if let Some(rd) = new {
+            match self.distinguishers.get(&rd) {
+                Some(other) if *other != vni => return Err(ChangeError::RdTwice { rd, vni: *other }),
+                _ => {}
+            }
+        }
+        if let Some(old) = old {
+            self.distinguishers.remove(&old);
+        }
+        self.distinguishers.extend(new.map(|rd| (rd, vni)));
+        Ok(())
     }
 
     fn vni_del(&mut self, vni: Vni) -> Result<Undo, ChangeError> {
         let content = self.vnis.remove(&vni).ok_or(ChangeError::NoVni(vni))?;
         for key in content.ports.keys() {
             self.release(key);
+        }
+        if let Some(rd) = content.settings.evpn.rd {
+            self.distinguishers.remove(&rd);
         }
         Ok(Undo::Vni(vni, Box::new(content)))
     }

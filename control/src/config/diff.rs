@@ -31,6 +31,13 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
         match before {
             None => come.push(Change::VniAdd { vni: *vni, settings: content.settings().clone() }),
             Some(before) if before.settings() != content.settings() => {
+                // Another VNI may take over its route distinguisher, so that must be free before.
+                let (was, is) = (before.settings().evpn.rd, content.settings().evpn.rd);
+                if was != is && was.is_some_and(|rd| new.distinguishers.contains_key(&rd)) {
+                    let mut free = before.settings().clone();
+                    free.evpn.rd = None;
+                    gone.push(Change::VniSet { vni: *vni, settings: free });
+                }
                 come.push(Change::VniSet { vni: *vni, settings: content.settings().clone() });
             }
             Some(_) => (),

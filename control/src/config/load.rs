@@ -134,7 +134,8 @@ fn read_vni(table: &mut TableReader<'_>, config: &mut Config, places: &mut Place
         number.filter(|vni| match config.apply(&Change::VniAdd { vni: *vni, settings: settings.clone() }) {
             Ok(()) => true,
             Err(error) => {
-                table.refuse("id", error, problems);
+                let key = if matches!(error, ChangeError::RdTwice { .. }) { "rd" } else { "id" };
+                table.refuse(key, error, problems);
                 false
             }
         });

@@ -3,6 +3,7 @@
 
 use super::group::GroupAddr;
 use super::routing::{BgpNeighbor, BgpSettings, EvpnSettings};
+use crate::bgp::wire::Rd;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -408,6 +409,8 @@ pub struct Config {
     pub(super) interfaces: BTreeMap<InterfaceName, BTreeMap<Option<u16>, Vni>>,
     /// How many ports there are.
     pub(super) port_count: usize,
+    /// Index of the VNIs whose route distinguisher is not automatic.
+    pub(super) distinguishers: BTreeMap<Rd, Vni>,
 }
 
 impl Config {

@@ -226,11 +226,17 @@ impl Engine {
 
     fn evpn_event(&mut self, event: &Event) {
         use monitor::MacChange;
+        let here = match *event {
+            Event::Moved { vni, mac, to: None, .. } => self.port_of(vni, mac),
+            _ => None,
+        };
         let mut tell = |event, vni, mac: HostMac, vtep, sequence| {
-            let (mac, port) = (mac.get(), None);
+            let (mac, port) = (mac.get(), here.clone());
             self.news.push(monitor::Event::Mac(monitor::MacEvent { event, vni, mac, port, vtep, sequence }));
         };
         match *event {
+            // A host that is being learned has no port yet: who learns it tells.
+            Event::Moved { to: None, .. } if here.is_none() => {}
             Event::Moved { vni, mac, to, sequence, .. } => tell(MacChange::Moved, vni, mac, to, sequence),
             Event::Contested { vni, mac, vtep, sequence } => {
                 tracing::warn!(%vni, %mac, %vtep, sequence, "another VTEP claims a MAC that is attached here");

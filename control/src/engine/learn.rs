@@ -101,7 +101,8 @@ impl Engine {
             self.learned.put(vni, mac, &key, now);
             return;
         }
-        let moved = known.is_some();
+        let elsewhere = self.evpn.instance.mac(vni, mac).is_some_and(|view| view.vtep.is_some());
+        let moved = known.is_some() || elsewhere;
         if self.learned.counts.get(&key).copied().unwrap_or(0) >= learn.limit {
             return;
         }
@@ -115,6 +116,7 @@ impl Engine {
         match self.tables.set_local_mac(vni, mac, port) {
             Ok(()) => {
                 let event = if moved { monitor::MacChange::Moved } else { monitor::MacChange::Added };
+                let view = self.evpn.instance.mac(vni, mac);
                 self.learned.put(vni, mac, &key, now);
                 let told = monitor::MacEvent {
                     event,
@@ -122,7 +124,7 @@ impl Engine {
                     mac: mac.get(),
                     port: Some(key),
                     vtep: None,
-                    sequence: 0,
+                    sequence: view.map_or(0, |view| view.mobility.sequence),
                 };
                 self.news.push(monitor::Event::Mac(told));
             }

@@ -18,6 +18,7 @@ mod ids;
 mod learn;
 mod lifetime;
 mod make;
+mod metrics;
 mod moves;
 mod neighbors;
 mod page;

@@ -138,7 +138,7 @@ impl Engine {
                 remote_vteps: snapshot
                     .next_hops
                     .iter()
-                    .filter(|(id, _)| domain.sources.contains(*id))
+                    .filter(|(id, hop)| domain.sources.contains(*id) && !hop.vtep.is_group())
                     .count(),
                 macs_local: local[domain.id.index()],
                 macs_remote: remote[domain.id.index()],
@@ -231,7 +231,9 @@ impl Engine {
             if let Some(managed) = self.devices.get(&key.interface) {
                 let mut row = self.port_row(&key.interface, managed, key.vlan);
                 row.vni = Some(port.vni);
-                row.traffic = port.counters.totals().into();
+                let totals = port.counters.totals();
+                row.notices_held = totals.untold;
+                row.traffic = totals.into();
                 rows.push(row);
             }
         }
@@ -259,6 +261,7 @@ impl Engine {
                     .collect()
             }),
             traffic: managed.counters.totals().into(),
+            notices_held: 0,
             xdp: managed.open().map(|open| self.devices.statistics(open).into()).unwrap_or_default(),
         }
     }

@@ -275,6 +275,12 @@ impl Instance {
         local.or_else(fixed).or_else(evpn)
     }
 
+    /// How many routes are held.
+    #[must_use]
+    pub fn route_count(&self) -> usize {
+        self.rib.len()
+    }
+
     /// How many routes are held, of which attribute sets: `(routes, type 2 routes, attribute sets)`.
     #[must_use]
     pub fn totals(&self) -> (usize, usize, usize) {

@@ -55,8 +55,25 @@ fn config(own: [u8; 4], other: [u8; 4], port: u16, passive: bool, password: Opti
     NeighborConfig { address: SocketAddr::new(other.into(), port), tcp, peer, restarting: false }
 }
 
-/// A listens on `port`; B connects to it.
-fn pair(port: u16, password: Option<&[u8]>) -> (Side, Side) {
+/// The first of two ports that nobody listens on: not those of a test beside this one, here or in another process.
+fn free_ports() -> u16 {
+    use std::net::TcpListener;
+    use std::sync::atomic::{AtomicU16, Ordering};
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Below the ports that the kernel gives to whoever connects.
+    let start = (std::process::id() % 4096) as u16;
+    let candidates =
+        std::iter::repeat_with(|| 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 4096 * 2);
+    let free = |port: u16| TcpListener::bind(("0.0.0.0", port)).is_ok();
+    candidates
+        .take(4096)
+        .find(|port| free(*port) && free(port + 1))
+        .expect("of 4096 pairs of ports one is free")
+}
+
+/// A listens on the port that is returned; B connects to it.
+fn pair(password: Option<&[u8]>) -> (Side, Side, u16) {
+    let port = free_ports();
     let side = |own_port| Side {
         poll: Poll::new().unwrap(),
         speaker: Speaker::new(own_port, Token(10), 7),
@@ -68,7 +85,7 @@ fn pair(port: u16, password: Option<&[u8]>) -> (Side, Side) {
     speaker.put(config(A, B, port + 1, true, password), poll.registry(), ears, now);
     let Side { poll, speaker, ears } = &mut b;
     speaker.put(config(B, A, port, false, password), poll.registry(), ears, now);
-    (a, b)
+    (a, b, port)
 }
 
 impl Side {
@@ -83,7 +100,7 @@ impl Side {
 }
 
 fn until(a: &mut Side, b: &mut Side, mut done: impl FnMut(&Side, &Side) -> bool) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(8);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while Instant::now() < deadline {
         a.turn();
         b.turn();
@@ -100,7 +117,7 @@ fn update() -> Vec<u8> {
 
 #[test]
 fn two_speakers_come_up_and_exchange_routes() {
-    let (mut a, mut b) = pair(23_179, None);
+    let (mut a, mut b, _) = pair(None);
     b.ears.to_say = vec![update(); 2000];
     assert!(until(&mut a, &mut b, |a, _| a.ears.updates == 2000), "{} arrived", a.ears.updates);
     assert_eq!((a.ears.up, b.ears.up), (1, 1));
@@ -112,15 +129,15 @@ fn two_speakers_come_up_and_exchange_routes() {
 
 #[test]
 fn passwords_must_agree() {
-    let (mut a, mut b) = pair(23_279, Some(b"secret"));
+    let (mut a, mut b, _) = pair(Some(b"secret"));
     assert!(until(&mut a, &mut b, |a, b| a.ears.up == 1 && b.ears.up == 1));
 }
 
 #[test]
 fn strangers_are_closed_at_once() {
-    let (mut a, mut b) = pair(23_379, None);
-    let stranger = std::net::TcpStream::connect((std::net::Ipv4Addr::from(A), 23_379)).unwrap();
+    let (mut a, mut b, port) = pair(None);
+    let stranger = std::net::TcpStream::connect((std::net::Ipv4Addr::from(A), port)).unwrap();
     assert!(until(&mut a, &mut b, |a, _| a.speaker.refused() == 1));
-    stranger.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    stranger.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     assert!(matches!(io::Read::read(&mut &stranger, &mut [0; 1]), Ok(0) | Err(_)));
 }

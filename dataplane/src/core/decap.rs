@@ -44,19 +44,23 @@ struct Outer<'a> {
     zero_checksum: bool,
 }
 
-/// Reads and checks all outer headers of `packet`, over IPv4 and without a tag; `None` for any other.
+/// Reads and checks all outer headers of a packet of `len` bytes whose first ones are `packet`, over IPv4 and without a
+/// tag; `None` for any other. `sum` adds up a range of it.
 #[inline(always)]
-pub(super) fn parse_plain_v4(packet: &[u8], settings: &Settings) -> Option<Result<Tunnelled, Reason>> {
+pub(super) fn parse_plain_v4(
+    packet: &[u8],
+    len: usize,
+    settings: &Settings,
+    sum: impl FnOnce(Range<usize>) -> Sum,
+) -> Option<Result<Tunnelled, Reason>> {
     if Ethernet::parse(packet)?.ethertype() != ethernet::IPV4 {
         return None;
     }
-    let outer = parse_v4(packet, ethernet::LEN, packet.len(), settings);
-    let sum = |range: Range<usize>| Sum::new().bytes(&packet[range]);
+    let outer = parse_v4(packet, ethernet::LEN, len, settings);
     Some(outer.and_then(|outer| parse_datagram(packet, outer, settings, sum)))
 }
 
-/// Reads and checks all outer headers of a packet of `len` bytes whose first ones are `packet`. `sum` adds up a range of
-/// it.
+/// [`parse_plain_v4`] for all packets.
 #[inline(never)]
 pub(super) fn parse(
     packet: &[u8],
@@ -89,20 +93,21 @@ fn parse_datagram(
     settings: &Settings,
     sum: impl FnOnce(Range<usize>) -> Sum,
 ) -> Result<Tunnelled, Reason> {
-    let (range, len) = (outer.datagram.clone(), outer.datagram.len());
-    let datagram = packet.get(range.start..range.end.min(packet.len())).ok_or(Reason::OuterTruncated)?;
+    let datagram = packet.get(outer.datagram.start..).ok_or(Reason::OuterTruncated)?;
+    let datagram = &datagram[..outer.datagram.len().min(datagram.len())];
     let header = Udp::parse(datagram).ok_or(Reason::OuterTruncated)?;
     if header.destination_port() != settings.udp_port {
         return Err(Reason::NotOurs);
     }
     // Bytes behind the UDP length are covered by no checksum, and no VTEP sends any.
-    if header.len() != len {
+    if header.len() != outer.datagram.len() {
         return Err(Reason::OuterUdp);
     }
     let right = if header.has_no_checksum() {
         outer.zero_checksum
     } else {
-        is_right(outer.addresses, range.clone(), sum)
+        let sum = sum(outer.datagram.clone());
+        sum.pseudo_header(outer.addresses, udp::PROTOCOL, outer.datagram.len()).is_right()
     };
     if !right {
         return Err(Reason::OuterUdpChecksum);
@@ -114,14 +119,8 @@ fn parse_datagram(
     if settings.strict_reserved && vxlan.has_reserved_bits() {
         return Err(Reason::VxlanReserved);
     }
-    let inner = range.start + udp::LEN + vxlan::LEN..range.end;
+    let inner = outer.datagram.start + udp::LEN + vxlan::LEN..outer.datagram.end;
     Ok(Tunnelled { source: outer.source, to_group: outer.to_group, tos: outer.tos, vni: vxlan.vni(), inner })
-}
-
-#[inline(never)]
-fn is_right(addresses: &[u8], datagram: Range<usize>, sum: impl FnOnce(Range<usize>) -> Sum) -> bool {
-    let len = datagram.len();
-    sum(datagram).pseudo_header(addresses, udp::PROTOCOL, len).is_right()
 }
 
 #[inline(always)]

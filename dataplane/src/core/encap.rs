@@ -24,7 +24,7 @@ pub(super) struct Variable {
 }
 
 /// What follows the first chunk of a packet.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Beyond {
     /// Bytes.
     pub(super) len: usize,
@@ -32,14 +32,8 @@ pub(super) struct Beyond {
     pub(super) sum: Sum,
 }
 
-impl Beyond {
-    /// Nothing.
-    pub(super) const NONE: Self = Self { len: 0, sum: Sum::new() };
-}
-
 /// Writes the header to the front of `packet`; the inner frame already stands behind it, and goes on `beyond` it.
-/// `identification`: that of the
-/// last IPv4 packet that may be fragmented (RFC 6864).
+/// `identification`: that of the last IPv4 packet that may be fragmented (RFC 6864).
 ///
 /// # Panics
 /// If `packet` is shorter than the header.
@@ -104,7 +98,7 @@ fn write_v4<const IP: usize, const LEN: usize>(
     variable: Variable,
     identification: &mut u16,
 ) {
-    let total = (packet.len() + beyond - IP) as u16;
+    let total = (packet.len() - IP + beyond) as u16;
     let front = copy::<LEN>(packet, header);
     let mut sum = header.sum() + u32::from(total) + u32::from(variable.tos);
     front[IP + 1] = variable.tos;
@@ -139,7 +133,9 @@ fn write_v6<const IP: usize, const LEN: usize>(
         let pseudo =
             Sum::new().word(sum as u16).word((sum >> 16) as u16).pseudo_header(&[], udp::PROTOCOL, payload);
         let datagram = &mut packet[IP + ipv6::LEN..];
-        let checksum = pseudo.bytes(datagram).then(beyond.sum, datagram.len() % 2 == 1).checksum();
+        let sum = pseudo.bytes(datagram);
+        let sum = if beyond.len == 0 { sum } else { sum.then(beyond.sum, datagram.len() % 2 == 1) };
+        let checksum = sum.checksum();
         put16(datagram, udp::CHECKSUM, udp::never_zero(checksum));
     }
 }

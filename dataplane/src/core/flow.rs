@@ -28,7 +28,7 @@ fn word(bytes: &[u8], at: usize) -> u64 {
 }
 
 /// The hash of the flow that `frame` belongs to. `frame` is at least an Ethernet header.
-#[inline]
+#[inline(always)]
 pub(super) fn hash(frame: &[u8], packet: Packet) -> u64 {
     let addresses = packet.addresses(frame);
     let place = match packet.network {
@@ -43,7 +43,7 @@ pub(super) fn hash(frame: &[u8], packet: Packet) -> u64 {
 }
 
 /// Both ports and the protocol, or 0.
-#[inline]
+#[inline(always)]
 fn ports(frame: &[u8], packet: Packet) -> u64 {
     let has_ports =
         matches!(packet.protocol, tcp::PROTOCOL | udp::PROTOCOL | SCTP) && packet.part == Part::Whole;

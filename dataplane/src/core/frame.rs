@@ -8,6 +8,7 @@
 
 use super::chain::{Chains, Piece};
 use crate::wire::checksum::Sum;
+use std::fmt;
 use std::ops::Range;
 
 /// Bytes before the frame in a fresh chunk: the kernel's `XDP_PACKET_HEADROOM` (include/uapi/linux/bpf.h). The
@@ -24,43 +25,67 @@ pub struct OutOfChunk;
 
 /// Sole ownership of one chunk of a memory area, and where in it the frame lies; and a hold on the chunks that it goes
 /// on in, if it does.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Frame {
-    chunk: u32,
-    start: u16,
-    /// Bytes in the first chunk.
-    len: u16,
-    /// Bytes in those that follow.
-    rest: u16,
-}
+///
+/// One word, since frames go from ring to burst to queue all the time:
+///
+/// ```text
+/// | rest 14 | len 13 | start 13 | chunk 24 |    rest: bytes in the chunks that follow; len: in the first one
+/// ```
+#[derive(PartialEq, Eq)]
+pub struct Frame(u64);
+
+const CHUNK_BITS: u32 = 24;
+const PLACE_BITS: u32 = 13;
+const START: u32 = CHUNK_BITS;
+const LEN: u32 = START + PLACE_BITS;
+const REST: u32 = LEN + PLACE_BITS;
+
+/// The most chunks of one memory area.
+pub const MAX_CHUNKS: usize = 1 << CHUNK_BITS;
+
+/// The most bytes of a chunk.
+pub const MAX_CHUNK_SIZE: usize = (1 << PLACE_BITS) - 1;
 
 impl Frame {
     /// Only for those who have just got a chunk from nobody else: a pool at its start, and ports that have checked a
     /// descriptor of the kernel. `start + len` must lie inside the chunk.
     #[inline]
     pub(crate) const fn new(chunk: u32, start: u16, len: u16) -> Self {
-        Self { chunk, start, len, rest: 0 }
+        debug_assert!((chunk as usize) < MAX_CHUNKS && start as usize + len as usize <= MAX_CHUNK_SIZE);
+        Self(chunk as u64 | (start as u64) << START | (len as u64) << LEN)
     }
 
     /// The first chunk's number.
     #[inline]
     #[must_use]
     pub const fn chunk(&self) -> u32 {
-        self.chunk
+        self.0 as u32 & (MAX_CHUNKS as u32 - 1)
     }
 
     /// Where the frame begins in its chunk, bytes.
     #[inline]
     #[must_use]
     pub const fn start(&self) -> u16 {
-        self.start
+        (self.0 >> START) as u16 & MAX_CHUNK_SIZE as u16
+    }
+
+    /// Bytes in the first chunk.
+    #[inline]
+    const fn head(&self) -> u16 {
+        (self.0 >> LEN) as u16 & MAX_CHUNK_SIZE as u16
+    }
+
+    /// Bytes in the chunks behind the first.
+    #[inline]
+    pub(crate) const fn rest(&self) -> usize {
+        (self.0 >> REST) as usize
     }
 
     /// Length in bytes, over all chunks.
     #[inline]
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.len as usize + self.rest as usize
+        self.head() as usize + self.rest()
     }
 
     /// True when no byte is left.
@@ -74,26 +99,20 @@ impl Frame {
     #[inline]
     #[must_use]
     pub const fn is_chained(&self) -> bool {
-        self.rest != 0
-    }
-
-    /// Bytes in the chunks behind the first.
-    #[inline]
-    pub(crate) const fn rest(&self) -> usize {
-        self.rest as usize
+        self.0 >> REST != 0
     }
 
     /// What lies in the first chunk.
     #[inline]
     #[must_use]
     pub const fn first(&self) -> Piece {
-        Piece::new(self.chunk, self.start, self.len)
+        Piece::new(self.chunk(), self.start(), self.head())
     }
 
     /// Says that `bytes` more follow, at most [`super::chain::MAX_LEN`] in all.
     #[inline]
     pub(super) const fn extend(&mut self, bytes: usize) {
-        self.rest += bytes as u16;
+        self.0 += (bytes as u64) << REST;
     }
 
     /// Grows the frame by `bytes` at its front, into the headroom.
@@ -102,14 +121,12 @@ impl Frame {
     /// [`OutOfChunk`] when the headroom is shorter; the frame is unchanged.
     #[inline]
     pub const fn prepend(&mut self, bytes: u16) -> Result<(), OutOfChunk> {
-        match (self.start.checked_sub(bytes), self.len.checked_add(bytes)) {
-            (Some(start), Some(len)) => {
-                self.start = start;
-                self.len = len;
-                Ok(())
-            }
-            _ => Err(OutOfChunk),
+        if bytes > self.start() {
+            return Err(OutOfChunk);
         }
+        // The end stays where it is, so that no field overflows.
+        self.0 = self.0 + ((bytes as u64) << LEN) - ((bytes as u64) << START);
+        Ok(())
     }
 
     /// Removes `bytes` at the front.
@@ -118,14 +135,11 @@ impl Frame {
     /// [`OutOfChunk`] when there are fewer in the first chunk; the frame is unchanged.
     #[inline]
     pub const fn trim_front(&mut self, bytes: u16) -> Result<(), OutOfChunk> {
-        match self.len.checked_sub(bytes) {
-            Some(len) => {
-                self.start += bytes;
-                self.len = len;
-                Ok(())
-            }
-            None => Err(OutOfChunk),
+        if bytes > self.head() {
+            return Err(OutOfChunk);
         }
+        self.0 = self.0 + ((bytes as u64) << START) - ((bytes as u64) << LEN);
+        Ok(())
     }
 
     /// Lays a frame of one chunk anew in it.
@@ -134,12 +148,26 @@ impl Frame {
     /// [`OutOfChunk`] when it would leave a chunk of `chunk_size` bytes, or goes on in others; the frame is unchanged.
     #[inline]
     pub fn place(&mut self, start: u16, len: usize, chunk_size: usize) -> Result<(), OutOfChunk> {
-        if self.is_chained() || usize::from(start).checked_add(len).is_none_or(|end| end > chunk_size) {
+        let room = chunk_size.min(MAX_CHUNK_SIZE);
+        if self.is_chained() || usize::from(start).checked_add(len).is_none_or(|end| end > room) {
             return Err(OutOfChunk);
         }
-        self.start = start;
-        self.len = u16::try_from(len).map_err(|_| OutOfChunk)?;
+        *self = Self::new(self.chunk(), start, len as u16);
         Ok(())
+    }
+
+    /// The same place, with other lengths in the first chunk and behind it, no longer than those it has.
+    #[inline]
+    fn shorten(&mut self, head: usize, rest: usize) {
+        let place = self.0 & ((1 << LEN) - 1);
+        self.0 = place | (head as u64) << LEN | (rest as u64) << REST;
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (chunk, start, len, rest) = (self.chunk(), self.start(), self.head(), self.rest());
+        write!(f, "Frame {{ chunk: {chunk}, start: {start}, len: {len}, rest: {rest} }}")
     }
 }
 
@@ -291,7 +319,7 @@ impl<M: FrameMemory> Pool<M> {
         if frame.is_chained() {
             self.give_rest(&frame);
         }
-        self.chunks.put(frame.chunk);
+        self.chunks.put(frame.chunk());
     }
 
     /// Takes the chunks of many frames back: as [`Pool::give`], at less cost for the copies of a flood.
@@ -306,7 +334,7 @@ impl<M: FrameMemory> Pool<M> {
                     .rest(&frame)
                     .for_each(|piece| chunks.release_later(chains, piece.chunk(), &mut shared));
             }
-            chunks.put(frame.chunk);
+            chunks.put(frame.chunk());
         }
         chunks.finish(chains, shared);
     }
@@ -318,7 +346,7 @@ impl<M: FrameMemory> Pool<M> {
             self.cut_rest(frame, len.saturating_sub(frame.first().len()));
         }
         if len < frame.first().len() {
-            frame.len = len as u16;
+            frame.shorten(len, frame.rest());
         }
     }
 
@@ -341,7 +369,7 @@ impl<M: FrameMemory> Pool<M> {
             }
             at += piece.len();
         }
-        frame.rest = at.min(keep) as u16;
+        frame.shorten(usize::from(frame.head()), at.min(keep));
     }
 
     /// Gives up the holds of `times` frames on all chunks of one that is shared, first chunk and all.

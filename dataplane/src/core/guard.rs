@@ -9,13 +9,11 @@ use crate::wire::ethernet::Ethernet;
 use crate::wire::vlan;
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Checks a frame from a tenant, its port's VLAN tag already taken off; returns its header.
+/// Checks a frame from a tenant, its port's VLAN tag already taken off; returns its header. What is left to be checked is
+/// [`has_tags`].
 #[inline(always)]
-pub(super) fn tenant<'f>(frame: &'f [u8], port: &PortEntry, domain: &Domain) -> Result<Ethernet<'f>, Reason> {
+pub(super) fn tenant<'f>(frame: &'f [u8], port: &PortEntry) -> Result<Ethernet<'f>, Reason> {
     let header = Ethernet::parse(frame).ok_or(Reason::Runt)?;
-    if vlan::is_tag(header.ethertype()) && !domain.pass_tags {
-        return Err(Reason::Tagged);
-    }
     if !addr::is_host(header.source_bits()) {
         return Err(Reason::SourceMac);
     }
@@ -23,6 +21,12 @@ pub(super) fn tenant<'f>(frame: &'f [u8], port: &PortEntry, domain: &Domain) -> 
         return Err(Reason::Locked);
     }
     not_link_local(header)
+}
+
+/// True for a frame with a tag that its domain does not pass.
+#[inline]
+pub(super) fn has_tags(header: Ethernet<'_>, domain: &Domain) -> bool {
+    vlan::is_tag(header.ethertype()) && !domain.pass_tags
 }
 
 /// Checks what ARP or ND from a port claims: on a locked port one of its MACs, and one of its addresses if it has any.
@@ -53,7 +57,7 @@ pub(super) fn inner<'f>(frame: &'f [u8], domain: &Domain) -> Result<Ethernet<'f>
     if !addr::is_host(header.source_bits()) {
         return Err(Reason::InnerSourceMac);
     }
-    if vlan::is_tag(header.ethertype()) && !domain.pass_tags {
+    if has_tags(header, domain) {
         return Err(Reason::InnerTagged);
     }
     not_link_local(header)

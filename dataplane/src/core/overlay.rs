@@ -13,7 +13,7 @@ use super::turn::{Blame, Turn};
 use super::verdict::Reason;
 use super::{checksum, ecn, guard};
 use crate::addr::VtepAddr;
-use crate::table::mac::{Destination, MacKey};
+use crate::table::mac::{Destination, Found, MacKey};
 use crate::table::nexthop::NextHop;
 use crate::table::vni::Domain;
 use crate::wire::{ipv4, ipv6};
@@ -66,11 +66,10 @@ fn decapsulate<'t, M: FrameMemory>(
     if turn.device.software {
         checksum::complete_tunnelled(turn.pool.memory_mut(), frame);
     }
-    if frame.is_chained() {
-        return decapsulate_any(turn, frame, blame);
-    }
     // Twice the same: once for what nearly all packets are, with offsets that the compiler knows.
-    match decap::parse_plain_v4(turn.pool.memory().bytes(frame), &turn.snapshot.settings) {
+    let (memory, len) = (turn.pool.memory(), frame.len());
+    let sum = |range| memory.sum(frame, range);
+    match decap::parse_plain_v4(memory.bytes(frame), len, &turn.snapshot.settings, sum) {
         Some(tunnelled) => open(turn, frame, tunnelled?, blame),
         None => decapsulate_any(turn, frame, blame),
     }
@@ -82,9 +81,9 @@ fn decapsulate_any<'t, M: FrameMemory>(
     frame: &mut Frame,
     blame: &mut Blame<'t>,
 ) -> Result<(Inner<'t>, MacKey), Reason> {
-    let memory = turn.pool.memory();
+    let (memory, len) = (turn.pool.memory(), frame.len());
     let sum = |range| memory.sum(frame, range);
-    let tunnelled = decap::parse(memory.bytes(frame), frame.len(), &turn.snapshot.settings, sum)?;
+    let tunnelled = decap::parse(memory.bytes(frame), len, &turn.snapshot.settings, sum)?;
     open(turn, frame, tunnelled, blame)
 }
 
@@ -145,14 +144,14 @@ fn find_origin<'t, M: FrameMemory>(
 impl<'t> OverlayFrame<'t> {
     /// Sends the frame to the port that was found for its key, or to all local ports of the domain.
     #[inline(always)]
-    pub(super) fn pass<M: FrameMemory>(self, turn: &mut Turn<'t, '_, M>, found: Option<Destination>) {
+    pub(super) fn pass<M: FrameMemory>(self, turn: &mut Turn<'t, '_, M>, found: Found) {
         // Only MACs of hosts are ever found.
-        if let (Some(Destination::Port(port)), Some(domain)) = (found, self.inner.domain)
+        if let (Some(port), Some(domain)) = (found.port(), self.inner.domain)
             && local::goes_on(turn, port, domain, self.frame.len())
         {
             return LocalFrame::new(self.frame).deliver(turn);
         }
-        self.pass_on(turn, found);
+        self.pass_on(turn, found.destination());
     }
 
     /// All but the usual.

@@ -5,8 +5,8 @@
 //!                                                                                               \-> pool, counted
 //! ```
 //!
-//! The look-ups of a burst go together, and memory is asked for before it is looked at, so that cache misses overlap.
-//! Frames of one flow keep their order. Those for everybody wait until all ports are served (replicate.rs).
+//! Frames for everybody wait until all ports are served (replicate.rs). The look-ups of a burst go together, and memory is
+//! asked for before it is looked at, so that cache misses overlap. Frames of one flow keep their order.
 
 use super::frame::{BURST, Frame, FrameMemory, Pool};
 use super::limit::Limits;
@@ -15,7 +15,7 @@ use super::outbox::Outbox;
 use super::overlay::{self, Inner, OverlayFrame};
 use super::replicate::{self, Floods};
 use super::run::Run;
-use super::tenant::{self, Facts, Member, TenantFrame};
+use super::tenant::{self, Facts, Member};
 use super::turn::Turn;
 use crate::addr::{DeviceId, PortId, WorkerId};
 use crate::table::Snapshot;
@@ -55,12 +55,11 @@ struct Kept {
 }
 
 impl Kept {
-    #[inline(always)]
     fn turn<'t, 'p, M>(
         &'p mut self,
         tables: Tables<'t>,
         now_ns: u64,
-        (device, access): (&'t Device, Option<Member<'t>>),
+        device: &'t Device,
         pool: &'p mut Pool<M>,
         out: &'p mut Outbox,
     ) -> Turn<'t, 'p, M> {
@@ -71,7 +70,10 @@ impl Kept {
             worker: self.worker,
             now_ns,
             device,
-            access,
+            access: match &device.role {
+                Role::Access(id) => Member::find(tables.snapshot, *id),
+                Role::Trunk(_) | Role::Underlay => None,
+            },
             pool,
             limits: &mut self.limits,
             notices: &mut self.notices,
@@ -140,14 +142,10 @@ impl Pipeline {
         };
         let bytes = frames.iter().map(|frame| frame.len() as u64).sum();
         device.counters.row(self.kept.worker).received(frames.len() as u64, bytes);
-        let access = match &device.role {
-            Role::Access(id) => Member::find(tables.snapshot, *id),
-            Role::Trunk(_) | Role::Underlay => None,
-        };
-        if let Some(member) = access {
-            member.port.counters.row(self.kept.worker).received(frames.len() as u64, bytes);
+        let mut turn = self.kept.turn(tables, now_ns, device, pool, out);
+        if let Some(member) = turn.access {
+            member.port.counters.row(turn.worker).received(frames.len() as u64, bytes);
         }
-        let mut turn = self.kept.turn(tables, now_ns, (device, access), pool, out);
         while !frames.is_empty() {
             match device.role {
                 Role::Underlay => self.stages.overlay_burst(&mut turn, frames),
@@ -156,8 +154,8 @@ impl Pipeline {
         }
     }
 
-    /// Goes on flooding the frames that wait for it, with up to [`replicate::COPIES`] receivers: once a turn, when all
-    /// ports were served. Returns how many receivers it served: less than that means that nothing waits.
+    /// Goes on flooding the frames that wait for it, with up to [`replicate::COPIES`] receivers: once a turn, when all ports were
+    /// served. Returns how many receivers it served: less than that means that nothing waits.
     pub fn replicate<M: FrameMemory>(
         &mut self,
         tables: Tables<'_>,
@@ -166,9 +164,7 @@ impl Pipeline {
         out: &mut Outbox,
     ) -> usize {
         match self.kept.floods.first_device(tables.snapshot, pool) {
-            Some(device) => {
-                replicate::replicate(&mut self.kept.turn(tables, now_ns, (device, None), pool, out))
-            }
+            Some(device) => replicate::replicate(&mut self.kept.turn(tables, now_ns, device, pool, out)),
             None => 0,
         }
     }
@@ -211,10 +207,11 @@ impl Stages {
     fn tenant_burst<M: FrameMemory>(&mut self, turn: &mut Turn<'_, '_, M>, frames: &mut Vec<Frame>) {
         let count = frames.len().min(BURST);
         let Self { facts, keys, found } = self;
+        let access = turn.access;
         frames.iter().take(AHEAD).for_each(|frame| turn.pool.memory().prefetch(frame, 0));
         for (at, (facts, key)) in facts[..count].iter_mut().zip(&mut *keys).enumerate() {
             ask_for(turn, frames, at);
-            *key = tenant::admit(turn, &mut frames[at], facts);
+            *key = tenant::admit(turn, access, &mut frames[at], facts);
         }
         turn.macs.lookup_burst(&keys[..count], found);
         let mut frames = frames.drain(..count);
@@ -224,7 +221,7 @@ impl Stages {
             if let Some(ahead) = frames.as_slice().get(AHEAD) {
                 turn.pool.memory().prefetch(ahead, OUTER);
             }
-            TenantFrame { frame, facts }.pass(turn, *key, found.destination());
+            tenant::pass(turn, frame, facts, *key, *found);
         }
         drop(frames);
         if !turn.sources.is_empty() {
@@ -243,7 +240,7 @@ impl Stages {
         }
         turn.macs.lookup_burst(&keys[..count], found);
         for ((frame, inner), found) in frames.drain(..count).zip(inners).zip(found) {
-            OverlayFrame { frame, inner }.pass(turn, found.destination());
+            OverlayFrame { frame, inner }.pass(turn, *found);
         }
     }
 }

@@ -54,7 +54,7 @@ pub(super) struct Message {
 }
 
 /// True when the message must be looked at.
-#[inline]
+#[inline(always)]
 pub(super) fn concerns(frame: &[u8], packet: Packet, port: &PortEntry, domain: &Domain) -> bool {
     match packet.network {
         Network::V4 => return false,

@@ -4,6 +4,7 @@
 //! admit: port, guard, checksum, classify, hash -> TenantFrame -> forward: unicast, or flood (replicate.rs)
 //! ```
 
+use super::checksum::{self, Pending};
 use super::classify::Packet;
 use super::encap::{self, Beyond, Variable};
 use super::frame::{Frame, FrameMemory};
@@ -13,10 +14,10 @@ use super::run::{Exit, Ingress, Tunnel};
 use super::suppress::{self, Resolved};
 use super::turn::{Blame, Leaving, Turn};
 use super::verdict::Reason;
-use super::{checksum, ecn, flow, guard, too_big};
+use super::{ecn, flow, guard, too_big};
 use crate::addr::{NextHopId, PortId};
-use crate::table::mac::{Destination, MacKey};
-use crate::table::nexthop::{NextHop, Path};
+use crate::table::mac::{Destination, Found, MacKey};
+use crate::table::nexthop::Path;
 use crate::table::port::{PortEntry, Role};
 use crate::table::vni::Domain;
 use crate::table::{Settings, Snapshot};
@@ -62,10 +63,9 @@ impl Facts {
 
 /// A frame from a tenant, checked, without its port's VLAN tag.
 #[derive(Debug)]
-pub(super) struct TenantFrame<'f> {
+pub(super) struct TenantFrame {
     pub(super) frame: Frame,
-    /// By reference: copied at once, they would wait for the stores of the first stage.
-    pub(super) facts: &'f Facts,
+    pub(super) facts: Facts,
 }
 
 /// An encapsulated frame of a tenant. Nothing else can be sent to the underlay.
@@ -138,15 +138,17 @@ fn ingress<'t, M: FrameMemory>(
     Member::find(snapshot, id).ok_or((Reason::UnknownVni, Blame { port: Some(port), ..Blame::default() }))
 }
 
-/// Checks a frame of the turn's device and makes its transport checksum right. Leaves what is known of it in `facts`, and
+/// Checks a frame of the turn's device, from its one port if it has one (`access`), and makes its transport checksum right.
+/// Leaves what is known of it in `facts`, and
 /// returns the key to look up.
 #[inline(always)]
-pub(super) fn admit<M: FrameMemory>(
-    turn: &mut Turn<'_, '_, M>,
+pub(super) fn admit<'t, M: FrameMemory>(
+    turn: &mut Turn<'t, '_, M>,
+    access: Option<Member<'t>>,
     frame: &mut Frame,
     facts: &mut Facts,
 ) -> MacKey {
-    let member = match turn.access {
+    let member = match access {
         Some(member) => member,
         None => match ingress(turn, frame) {
             Ok(member) => member,
@@ -154,9 +156,8 @@ pub(super) fn admit<M: FrameMemory>(
         },
     };
     let Member { port, domain } = member;
-    let memory = turn.pool.memory_mut();
-    let bytes = memory.bytes_mut(frame);
-    let header = match guard::tenant(bytes, port, domain) {
+    let bytes = turn.pool.memory().bytes(frame);
+    let header = match guard::tenant(bytes, port) {
         Ok(header) => header,
         Err(reason) => return refuse(turn, facts, reason, member.blame()),
     };
@@ -165,9 +166,15 @@ pub(super) fn admit<M: FrameMemory>(
         turn.sources.push((port.id, MacKey::new(port.domain, header.source())));
     }
     // Twice the same: once for what nearly all frames are, with offsets that the compiler knows.
-    match Packet::of_plain_v4(bytes) {
+    let pending = match Packet::of_plain_v4(bytes) {
         Some(packet) => digest(bytes, packet, member, facts),
-        None => digest_any(memory, frame, member, facts),
+        None if guard::has_tags(header, domain) => {
+            return refuse(turn, facts, Reason::Tagged, member.blame());
+        }
+        None => digest_any(bytes, frame.len(), member, facts),
+    };
+    if let Some(pending) = pending {
+        checksum::fill(turn.pool.memory_mut(), frame, 0, pending);
     }
     key
 }
@@ -183,54 +190,131 @@ where
 }
 
 #[inline(never)]
-fn digest_any<M: FrameMemory>(memory: &mut M, frame: &mut Frame, member: Member<'_>, facts: &mut Facts) {
-    let packet = Packet::of_first(memory.bytes(frame), frame.len());
-    checksum::complete_any(memory, frame, 0, packet, member.port.checksum);
-    note(memory.bytes(frame), packet, member, facts);
+fn digest_any(bytes: &[u8], len: usize, member: Member<'_>, facts: &mut Facts) -> Option<Pending> {
+    let packet = Packet::of_first(bytes, len);
+    digest(bytes, packet, member, facts)
 }
 
+/// Leaves what is found in `facts`; returns the checksum that must be computed. `bytes`: the frame's first ones.
 #[inline(always)]
-fn digest(bytes: &mut [u8], packet: Packet, member: Member<'_>, facts: &mut Facts) {
-    checksum::complete(bytes, packet, member.port.checksum);
-    note(bytes, packet, member, facts);
-}
-
-#[inline(always)]
-fn note(bytes: &[u8], packet: Packet, Member { port, domain }: Member<'_>, facts: &mut Facts) {
+fn digest(
+    bytes: &[u8],
+    packet: Packet,
+    Member { port, domain }: Member<'_>,
+    facts: &mut Facts,
+) -> Option<Pending> {
     facts.flow = flow::hash(bytes, packet);
     facts.port = port.id;
     facts.tos = packet.tos;
     let concerns = suppress::concerns(bytes, packet, port, domain);
     facts.next = if concerns { Next::Resolve } else { Next::Forward };
+    checksum::pending(bytes, packet, port.checksum)
 }
 
-impl TenantFrame<'_> {
-    /// Does with an admitted frame what is to be done.
-    #[inline(always)]
-    pub(super) fn pass<M: FrameMemory>(
-        self,
-        turn: &mut Turn<'_, '_, M>,
-        key: MacKey,
-        found: Option<Destination>,
-    ) {
-        match found {
-            // Only MACs of hosts are ever found.
-            Some(Destination::NextHop(id)) if self.goes_on(turn, id, key) => self.encapsulate(turn),
-            _ => self.pass_on(turn, key, found),
-        }
+/// Does with an admitted frame what is to be done.
+#[inline(always)]
+pub(super) fn pass<M: FrameMemory>(
+    turn: &mut Turn<'_, '_, M>,
+    frame: Frame,
+    // By reference: copied at once, they would wait for the stores of the first stage.
+    facts: &Facts,
+    key: MacKey,
+    found: Found,
+) {
+    match found.next_hop() {
+        // Only MACs of hosts are ever found.
+        Some(id) if goes_on(turn, &frame, facts, (id, key)) => encapsulate(turn, frame, facts),
+        _ => TenantFrame { frame, facts: *facts }.pass_on(turn, key, found.destination()),
     }
+}
 
-    /// True when the frame goes the same way as the one before it.
-    #[inline(always)]
-    fn goes_on<M: FrameMemory>(&self, turn: &Turn<'_, '_, M>, id: NextHopId, key: MacKey) -> bool {
-        turn.tunnel.way().is_some_and(|way| {
-            let path = way.hop.path(flow::path_hash(self.facts.flow));
-            self.facts.next == Next::Forward
-                && way.id == id
-                && way.domain.id == key.domain()
-                && path.is_some_and(|path| std::ptr::eq(path, way.path))
-                && self.frame.len() <= usize::from(way.path.max_frame)
-        })
+/// True when the frame goes the same way as the one before it.
+#[inline(always)]
+fn goes_on<M: FrameMemory>(
+    turn: &Turn<'_, '_, M>,
+    frame: &Frame,
+    facts: &Facts,
+    (id, key): (NextHopId, MacKey),
+) -> bool {
+    turn.tunnel.way().is_some_and(|way| {
+        let path = way.hop.path(flow::path_hash(facts.flow));
+        facts.next == Next::Forward
+            && way.id == id
+            && way.domain.id == key.domain()
+            && path.is_some_and(|path| std::ptr::eq(path, way.path))
+            && frame.len() <= usize::from(way.path.max_frame)
+    })
+}
+
+/// Puts the outer header of the way that is taken now before the frame, in its own headroom, and sends it to the underlay.
+#[inline(always)]
+fn encapsulate<M: FrameMemory>(turn: &mut Turn<'_, '_, M>, mut frame: Frame, facts: &Facts) {
+    let Some(&Tunnel { path, domain, hop, .. }) = turn.tunnel.way() else {
+        return turn.refuse(frame, Reason::Unresolved, Blame::default());
+    };
+    let inner_len = frame.len();
+    if frame.prepend(path.header.bytes().len() as u16).is_err() {
+        let blame = Blame { port: None, domain: Some(domain), hop: Some(hop) };
+        return turn.refuse(frame, Reason::BadDescriptor, blame);
+    }
+    let beyond = if frame.is_chained() { beyond(turn, &frame, path) } else { Beyond::default() };
+    write_outer(turn, frame, facts, beyond, inner_len);
+}
+
+/// What follows the first chunk of a frame.
+#[cold]
+fn beyond<M: FrameMemory>(turn: &Turn<'_, '_, M>, frame: &Frame, path: &Path) -> Beyond {
+    let (first, len) = (frame.first().len(), frame.len());
+    let with_sum = path.header.is_v6() && !turn.snapshot.settings.udp6_zero_tx;
+    let sum = if with_sum { turn.pool.memory().sum(frame, first..len) } else { Sum::new() };
+    Beyond { len: len - first, sum }
+}
+
+/// Writes the outer header of the way that is taken now to the front of a frame, where there is room for it, and sends it
+/// to the underlay. `inner_len`: the length of the tenant's frame, bytes.
+#[inline(always)]
+pub(super) fn write_outer<M: FrameMemory>(
+    turn: &mut Turn<'_, '_, M>,
+    frame: Frame,
+    facts: &Facts,
+    beyond: Beyond,
+    inner_len: usize,
+) {
+    let Some(&tunnel) = turn.tunnel.way() else {
+        return turn.refuse(frame, Reason::Unresolved, Blame::default());
+    };
+    let variable = facts.variable(&turn.snapshot.settings, tunnel.domain);
+    if write_outer_of(turn, frame, variable, beyond, &tunnel) {
+        turn.tunnel.add(inner_len);
+    }
+}
+
+/// As [`write_outer`], by `tunnel` and without counting. False when the frame was dropped and counted.
+#[inline(always)]
+pub(super) fn write_outer_of<'t, M: FrameMemory>(
+    turn: &mut Turn<'t, '_, M>,
+    mut frame: Frame,
+    variable: Variable,
+    beyond: Beyond,
+    &Tunnel { path, device, domain, hop, .. }: &Tunnel<'t>,
+) -> bool {
+    let packet = turn.pool.memory_mut().bytes_mut(&mut frame);
+    encap::write(packet, beyond, &path.header, variable, turn.identification);
+    turn.queue(device, UnderlayFrame(frame), Blame { port: None, domain: Some(domain), hop: Some(hop) })
+}
+
+impl TenantFrame {
+    /// The path to a VTEP for this frame, if it fits.
+    fn tunnel<'t, M: FrameMemory>(
+        &self,
+        turn: &Turn<'t, '_, M>,
+        id: NextHopId,
+        domain: &'t Domain,
+    ) -> Option<Tunnel<'t>> {
+        let hop = turn.snapshot.next_hops.get(id)?;
+        let path = hop.path(flow::path_hash(self.facts.flow))?;
+        let device = turn.snapshot.ports.device(path.device)?;
+        (self.frame.len() <= usize::from(path.max_frame)).then_some(Tunnel { id, hop, path, device, domain })
     }
 
     /// All but the usual.
@@ -251,6 +335,11 @@ impl TenantFrame<'_> {
         }
     }
 
+    /// What the frame carries: looked at once more, where it is not the usual.
+    fn packet<M: FrameMemory>(&self, turn: &Turn<'_, '_, M>) -> Packet {
+        Packet::of_first(turn.pool.memory().bytes(&self.frame), self.frame.len())
+    }
+
     /// Handles ARP and ND; gives back what goes on like any frame.
     fn resolve<'t, M: FrameMemory>(
         self,
@@ -259,7 +348,7 @@ impl TenantFrame<'_> {
         member: Member<'t>,
     ) -> Option<Self> {
         let Member { port, domain } = member;
-        let packet = Packet::of_first(turn.pool.memory().bytes(&self.frame), self.frame.len());
+        let packet = self.packet(turn);
         match suppress::resolve(turn, &self.frame, packet, (port, domain)) {
             Ok(Resolved::Forward) => return Some(self),
             Ok(Resolved::Answer(ip, neighbor)) => {
@@ -298,9 +387,7 @@ impl TenantFrame<'_> {
                 return turn.refuse(self.frame, Reason::SamePort, member.blame());
             }
             Some(Destination::Port(id)) => local::find(turn, id, domain, self.frame.len()).map(Target::Port),
-            Some(Destination::NextHop(hop)) => {
-                find_tunnel(turn, (&self.frame, self.facts), hop, domain, true).map(Target::Tunnel)
-            }
+            Some(Destination::NextHop(hop)) => self.find_tunnel(turn, hop, domain, true).map(Target::Tunnel),
             None => {
                 if !turn.limits.may_flood(port.id, port.storm, turn.now_ns) {
                     return turn.refuse(self.frame, Reason::Storm, member.blame());
@@ -318,115 +405,44 @@ impl TenantFrame<'_> {
         }
     }
 
+    /// Finds the path to a VTEP for this frame. `None`: the drop has been counted, and, if `answer`, the tenant told
+    /// when its packet is too long.
+    #[inline]
+    pub(super) fn find_tunnel<'t, M: FrameMemory>(
+        &self,
+        turn: &mut Turn<'t, '_, M>,
+        id: NextHopId,
+        domain: &'t Domain,
+        answer: bool,
+    ) -> Option<Tunnel<'t>> {
+        if let Some(tunnel) = self.tunnel(turn, id, domain) {
+            return Some(tunnel);
+        }
+        let hop = turn.snapshot.next_hops.get(id);
+        let blame = Blame { port: turn.snapshot.ports.port(self.facts.port), domain: Some(domain), hop };
+        match hop.and_then(|hop| hop.path(flow::path_hash(self.facts.flow))) {
+            None => turn.count(Reason::Unresolved, blame),
+            Some(path) if self.frame.len() <= usize::from(path.max_frame) => {
+                turn.count(Reason::PortDown, blame);
+            }
+            Some(path) => {
+                turn.count(Reason::TooBig, blame);
+                if answer {
+                    let packet = self.packet(turn);
+                    too_big::answer(turn, &self.frame, packet, (self.facts.port, domain), path.max_frame);
+                }
+            }
+        }
+        None
+    }
+
     #[inline(never)]
     pub(super) fn send<'t, M: FrameMemory>(self, turn: &mut Turn<'t, '_, M>, target: Target<'t>) {
         match target {
             Target::Port(exit) => LocalFrame::new(self.frame).send(turn, exit),
             Target::Tunnel(tunnel) => {
-                if turn.tunnel.way().is_none_or(|way| !way.is(&tunnel)) {
-                    turn.tunnel.turn_to(tunnel);
-                }
-                self.encapsulate(turn);
-            }
-        }
-    }
-
-    /// Puts the outer header of the way that is taken now before the frame, in its own headroom, and sends it to the
-    /// underlay.
-    #[inline(always)]
-    fn encapsulate<M: FrameMemory>(self, turn: &mut Turn<'_, '_, M>) {
-        let Some(&tunnel) = turn.tunnel.way() else {
-            return turn.refuse(self.frame, Reason::Unresolved, Blame::default());
-        };
-        let inner_len = self.frame.len();
-        if self.encapsulate_for(turn, &tunnel) {
-            turn.tunnel.add(inner_len);
-        }
-    }
-
-    /// Puts the outer header of `tunnel` before the frame, in its own headroom, and sends it to the underlay. False when it
-    /// was dropped and counted.
-    #[inline(always)]
-    pub(super) fn encapsulate_for<'t, M: FrameMemory>(
-        mut self,
-        turn: &mut Turn<'t, '_, M>,
-        tunnel: &Tunnel<'t>,
-    ) -> bool {
-        if self.frame.prepend(tunnel.path.header.bytes().len() as u16).is_err() {
-            let blame = Blame { port: None, domain: Some(tunnel.domain), hop: Some(tunnel.hop) };
-            turn.refuse(self.frame, Reason::BadDescriptor, blame);
-            return false;
-        }
-        let beyond = if self.frame.is_chained() { self.beyond(turn, tunnel.path) } else { Beyond::NONE };
-        let variable = self.facts.variable(&turn.snapshot.settings, tunnel.domain);
-        write_outer(turn, self.frame, variable, beyond, tunnel)
-    }
-
-    /// What follows the frame's first chunk.
-    #[cold]
-    fn beyond<M: FrameMemory>(&self, turn: &Turn<'_, '_, M>, path: &Path) -> Beyond {
-        let (first, len) = (self.frame.first().len(), self.frame.len());
-        let is_summed = path.header.is_v6() && !turn.snapshot.settings.udp6_zero_tx;
-        let sum = if is_summed { turn.pool.memory().sum(&self.frame, first..len) } else { Sum::new() };
-        Beyond { len: len - first, sum }
-    }
-}
-
-/// Writes the outer header to the front of a frame, where there is room for it, and sends it to the underlay. False when
-/// it was dropped and counted.
-#[inline(always)]
-pub(super) fn write_outer<'t, M: FrameMemory>(
-    turn: &mut Turn<'t, '_, M>,
-    mut frame: Frame,
-    variable: Variable,
-    beyond: Beyond,
-    &Tunnel { path, device, domain, hop, .. }: &Tunnel<'t>,
-) -> bool {
-    let packet = turn.pool.memory_mut().bytes_mut(&mut frame);
-    encap::write(packet, beyond, &path.header, variable, turn.identification);
-    turn.queue(device, UnderlayFrame(frame), Blame { port: None, domain: Some(domain), hop: Some(hop) })
-}
-
-/// Finds the path to a VTEP for a frame. `None`: the drop has been counted, and, if `answer`, the tenant told when its
-/// packet is too long.
-#[inline]
-pub(super) fn find_tunnel<'t, M: FrameMemory>(
-    turn: &mut Turn<'t, '_, M>,
-    (frame, facts): (&Frame, &Facts),
-    id: NextHopId,
-    domain: &'t Domain,
-    answer: bool,
-) -> Option<Tunnel<'t>> {
-    let hop = turn.snapshot.next_hops.get(id);
-    let path = hop.and_then(|hop| hop.path(flow::path_hash(facts.flow)));
-    if let (Some(hop), Some(path)) = (hop, path)
-        && let Some(device) = turn.snapshot.ports.device(path.device)
-        && frame.len() <= usize::from(path.max_frame)
-    {
-        return Some(Tunnel { id, hop, path, device, domain });
-    }
-    no_tunnel(turn, (frame, facts), (hop, path), domain, answer);
-    None
-}
-
-/// Counts why there is no path to a VTEP.
-#[cold]
-fn no_tunnel<'t, M: FrameMemory>(
-    turn: &mut Turn<'t, '_, M>,
-    (frame, facts): (&Frame, &Facts),
-    (hop, path): (Option<&'t NextHop>, Option<&'t Path>),
-    domain: &'t Domain,
-    answer: bool,
-) {
-    let blame = Blame { port: turn.snapshot.ports.port(facts.port), domain: Some(domain), hop };
-    match path {
-        None => turn.count(Reason::Unresolved, blame),
-        Some(path) if frame.len() <= usize::from(path.max_frame) => turn.count(Reason::PortDown, blame),
-        Some(path) => {
-            turn.count(Reason::TooBig, blame);
-            if answer {
-                let packet = Packet::of_first(turn.pool.memory().bytes(frame), frame.len());
-                too_big::answer(turn, frame, packet, (facts.port, domain), path.max_frame);
+                turn.enter(tunnel);
+                encapsulate(turn, self.frame, &self.facts);
             }
         }
     }

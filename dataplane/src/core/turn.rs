@@ -111,6 +111,14 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
         self.pool.give(frame);
     }
 
+    /// Takes the way to a VTEP.
+    #[inline]
+    pub(super) fn enter(&mut self, tunnel: Tunnel<'t>) {
+        if self.tunnel.way().is_none_or(|way| !way.is(&tunnel)) {
+            self.tunnel.turn_to(tunnel);
+        }
+    }
+
     /// Queues a frame for `device`. False when its queue is full: the frame is dropped and counted.
     #[inline(always)]
     pub(super) fn queue(&mut self, device: &'t Device, frame: impl Leaving, blame: Blame<'_>) -> bool {

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use vtep_dataplane::afxdp::{
-    HugePages, Mode, Program, SocketConfig, Umem, UmemConfig, UmemMemory, XdpDevice, XskPort,
+    Error, HugePages, Mode, Program, SocketConfig, Umem, UmemConfig, UmemMemory, XdpDevice, XskPort,
 };
 use vtep_dataplane::core::chain::Assembly;
 use vtep_dataplane::core::frame::{Frame, FrameMemory, Pool};
@@ -23,6 +23,23 @@ pub(crate) fn frame(number: u32) -> Vec<u8> {
     bytes.extend(number.to_be_bytes());
     bytes.resize(FRAME, number as u8);
     bytes
+}
+
+/// Whether these bytes are a test frame, or 50 bytes of an outer header before one: the kernel may send frames of its own
+/// on any link.
+pub(crate) fn is_ours(bytes: &[u8]) -> bool {
+    [12, 62].iter().any(|at| bytes.get(*at..at + 2) == Some(&[0x88, 0xb5]))
+}
+
+/// Receives as [`Port::receive`] does, without frames of the kernel's own.
+pub(crate) fn receive(port: &mut XskPort, pool: &mut Pool<UmemMemory>, burst: &mut Vec<Frame>) -> usize {
+    let before = burst.len();
+    port.receive(pool, burst);
+    let (ours, foreign): (Vec<_>, Vec<_>) =
+        burst.drain(before..).partition(|frame| is_ours(pool.memory().bytes(frame)));
+    foreign.into_iter().for_each(|frame| pool.give(frame));
+    burst.extend(ours);
+    burst.len() - before
 }
 
 /// A network namespace that the calling thread is in until it is dropped.
@@ -94,11 +111,14 @@ impl Drop for Child {
     }
 }
 
-/// Waits up to 5 s.
+/// Longer than anything takes on a slow, busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits up to [`PATIENCE`].
 pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + PATIENCE;
     while !done() {
-        assert!(Instant::now() < deadline, "waited 5 s for {what}");
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -107,8 +127,26 @@ pub(crate) fn own_umem() -> Umem {
     Umem::new(UmemConfig { frames: 8192, frame_size: 2048, huge_pages: HugePages::Off }).unwrap()
 }
 
+/// Tries again while a device or queue is busy: between fork and exec, a child that a test beside this one starts holds
+/// copies of all descriptors, also of programs and sockets that were closed here since.
+fn when_free<T>(mut attempt: impl FnMut() -> Result<T, Error>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match attempt() {
+            Err(error) if error.errno() == Some(libc::EBUSY) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            result => return result.unwrap_or_else(|error| panic!("{error}")),
+        }
+    }
+}
+
 pub(crate) fn open(name: &str, program: &Program, mode: Mode) -> XdpDevice {
-    XdpDevice::open(name, program, mode).unwrap_or_else(|error| panic!("{error}"))
+    when_free(|| XdpDevice::open(name, program, mode))
+}
+
+pub(crate) fn bind(device: &XdpDevice, umem: &Umem, config: SocketConfig) -> XskPort {
+    when_free(|| device.bind(0, umem, config))
 }
 
 /// Asserts that each chunk of a memory with one pool is there exactly once.
@@ -129,10 +167,10 @@ impl End {
     pub(crate) fn open(name: &str, program: &Program, mode: Mode) -> Self {
         let umem = own_umem();
         let device = open(name, program, mode);
-        let mut port =
-            device.bind(0, &umem, SocketConfig::default()).unwrap_or_else(|error| panic!("{error}"));
+        let mut port = bind(&device, &umem, SocketConfig::default());
         let mut pool = umem.pools(1).unwrap().remove(0);
-        assert_eq!(port.receive(&mut pool, &mut Vec::new()), 0, "nothing before the test sends");
+        // The first look gives the kernel chunks to receive into.
+        assert_eq!(receive(&mut port, &mut pool, &mut Vec::new()), 0, "nothing before the test sends");
         Self { device, port, pool }
     }
 

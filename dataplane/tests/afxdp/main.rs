@@ -4,21 +4,21 @@ mod filter;
 mod fixture;
 mod jumbo;
 
-use fixture::{End, FRAME, Netns, frame, open, own_umem, pool_is_whole};
+use fixture::{End, FRAME, Netns, PATIENCE, bind, frame, open, own_umem, pool_is_whole, receive};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use vtep_dataplane::afxdp::{AttachMode, BindMode, Mode, Program, SocketConfig, XdpDevice};
 use vtep_dataplane::core::frame::FrameMemory;
 use vtep_dataplane::port::{Port, Refused};
 
 /// `count` frames from `from` to `to`, in bursts; asserts that each arrives once, in order.
 fn all_arrive(from: &mut End, to: &mut End, count: u32) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + PATIENCE;
     let (mut sent, mut received, mut burst) = (0, 0, Vec::new());
     while received < count {
-        assert!(Instant::now() < deadline, "{received} of {count} frames after 20 s, {sent} sent");
-        to.port.receive(&mut to.pool, &mut burst);
+        assert!(Instant::now() < deadline, "{received} of {count} frames after {PATIENCE:?}, {sent} sent");
+        receive(&mut to.port, &mut to.pool, &mut burst);
         for got in burst.drain(..) {
             assert_eq!(to.pool.memory().bytes(&got), frame(received), "frame {received}");
             received += 1;
@@ -69,22 +69,22 @@ fn a_frame_moves_between_devices_of_one_memory_without_a_copy() {
     let mut pool = umem.pools(1).unwrap().remove(0);
     let tenant = open("tenant", &Program::Tenant, Mode::Auto);
     let underlay = open("underlay", &Program::Tenant, Mode::Auto);
-    let mut tenant = tenant.bind(0, &umem, SocketConfig::default()).unwrap();
-    let mut underlay_port = underlay.bind(0, &umem, SocketConfig::default()).unwrap();
+    let mut tenant = bind(&tenant, &umem, SocketConfig::default());
+    let mut underlay_port = bind(&underlay, &umem, SocketConfig::default());
     let mut guest = End::open("guest", &Program::Tenant, Mode::Generic);
     let mut wire = End::open("wire", &Program::Tenant, Mode::Generic);
     let mut burst = Vec::new();
-    tenant.receive(&mut pool, &mut burst);
-    wire.port.receive(&mut wire.pool, &mut burst);
+    // The first look gives the kernel chunks to receive into.
+    receive(&mut tenant, &mut pool, &mut burst);
     guest.send(&frame(7));
     guest.port.wake(&mut guest.pool).unwrap();
-    fixture::until("the tenant's frame", || tenant.receive(&mut pool, &mut burst) == 1);
+    fixture::until("the tenant's frame", || receive(&mut tenant, &mut pool, &mut burst) == 1);
     let chunk = burst[0].chunk();
     burst[0].prepend(50).unwrap();
     pool.memory_mut().bytes_mut(&mut burst[0])[..50].fill(0xee);
     assert_eq!(underlay_port.send(&mut pool, &mut burst), 1);
     underlay_port.wake(&mut pool).unwrap();
-    fixture::until("the wire's frame", || wire.port.receive(&mut wire.pool, &mut burst) == 1);
+    fixture::until("the wire's frame", || receive(&mut wire.port, &mut wire.pool, &mut burst) == 1);
     let got = burst.remove(0);
     let bytes = wire.pool.memory().bytes(&got).to_vec();
     assert_eq!((bytes.len(), &bytes[..50], &bytes[50..]), (FRAME + 50, &[0xee; 50][..], &frame(7)[..]));
@@ -147,12 +147,11 @@ fn a_tap_takes_and_gives_frames() {
     assert_eq!(open("tap3", &Program::Tenant, Mode::Auto).queues(), 3);
     let mut tap = End::open("tap0", &Program::Tenant, Mode::Auto);
     let mut burst = Vec::new();
-    tap.port.receive(&mut tap.pool, &mut burst);
     for number in 0..100 {
         tap.send(&frame(number));
         fixture::until("the echo", || {
             tap.port.wake(&mut tap.pool).unwrap();
-            tap.port.receive(&mut tap.pool, &mut burst) == 1
+            receive(&mut tap.port, &mut tap.pool, &mut burst) == 1
         });
         let got = burst.remove(0);
         assert_eq!(tap.pool.memory().bytes(&got), frame(number));
@@ -220,15 +219,15 @@ fn every_chunk_is_there_after_interface_flaps() {
     let mut calm_port = None;
     for round in 0..12 {
         let flap = open("flap", &Program::Tenant, Mode::Auto);
-        let mut port = flap.bind(0, &umem, SocketConfig::for_chunks(512)).unwrap();
+        let mut port = bind(&flap, &umem, SocketConfig::for_chunks(512));
         // In the first rounds the flapping device's socket holds the registration that the calm one shares.
-        calm_port.get_or_insert_with(|| calm.bind(0, &umem, SocketConfig::for_chunks(512)).unwrap());
+        calm_port.get_or_insert_with(|| bind(&calm, &umem, SocketConfig::for_chunks(512)));
         let mut peer = End::open("peer", &Program::Tenant, Mode::Generic);
         let start = received;
         let mut burst = Vec::new();
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + PATIENCE;
         while received - start < 12_000 {
-            assert!(Instant::now() < deadline, "round {round}: {} frames after 20 s", received - start);
+            assert!(Instant::now() < deadline, "round {round}: {} frames", received - start);
             for number in 0..64 {
                 peer.send(&frame(number));
             }

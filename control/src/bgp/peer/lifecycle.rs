@@ -120,7 +120,10 @@ impl Peer {
         if let Some(agreed) = session.agreed.filter(|_| established) {
             self.down(now, &agreed, reason.clone());
         }
-        self.last_down = Some(reason);
+        // One connection of two that ends, as of a collision, is not the end of the session.
+        if established || self.sessions.is_empty() {
+            self.last_down = Some(reason);
+        }
         true
     }
 
@@ -167,6 +170,10 @@ impl Peer {
         self.timers.stop(Timer::ConnectRetry);
         self.up_since = Some(now);
         self.counters.established += 1;
+        if self.counters.established == 1 {
+            // What went before were tries: nothing that was up has gone down.
+            self.last_down = None;
+        }
         let restart = agreed.restart;
         self.outputs.push_back(Output::SessionUp(agreed));
         if self.kept != Kept::Fresh {

@@ -64,6 +64,7 @@ fn of_two_connections_that_of_the_higher_identifier_survives() {
         assert_eq!(alive[0].opener, higher, "swap {swap}");
         for side in [A, B] {
             assert_eq!(net.what(side), [Told::Up]);
+            assert_eq!(net.peers[side].status().last_down, None, "the session was never down");
         }
     }
 }
@@ -316,6 +317,7 @@ fn what_is_left_of_a_collision_does_not_replace_a_young_session() {
     net.stranger(&opening(|_| {}));
     assert_eq!(net.verdict(), Some(Notification::cease(cease::COLLISION, None)));
     assert_eq!(net.state(A), State::Established);
+    assert_eq!(net.peers[A].status().last_down, None);
 }
 
 #[test]

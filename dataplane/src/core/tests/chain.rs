@@ -1,15 +1,16 @@
 //! Frames of several chunks: the same comes out as for frames in one.
 
 use super::bed::{Bed, mac, outer, tagged, udp4, udp6};
+use crate::core::frame::MAX_CHUNK_SIZE;
 use crate::core::verdict::Reason;
 use proptest::prelude::*;
 
-/// A chunk that any frame here fits in.
-const WHOLE: usize = 16_384;
+/// A chunk that any frame of [`right`] fits in: the largest there is.
+const WHOLE: usize = MAX_CHUNK_SIZE;
 
 /// A right frame, or one that is cut: from a tenant, from a trunk, or from a VTEP.
 fn right() -> impl Strategy<Value = (u16, Vec<u8>)> {
-    let len = prop_oneof![0usize..400, 1500usize..2200, 8700usize..9000];
+    let len = prop_oneof![0usize..400, 1500usize..2200, 7500usize..7800];
     (0u8..9, 0u8..15, len, prop::option::weighted(0.1, 150usize..9000)).prop_map(|(kind, to, len, cut)| {
         let to = if to == 0 { [0xff; 6] } else { mac(to) };
         let inner = if kind % 2 == 0 { udp4(1, to, len) } else { udp6(1, to, len) };

@@ -67,41 +67,6 @@ struct Step {
 /// `from` of the buckets that the search starts with.
 const START: usize = usize::MAX;
 
-/// Keys that are looked up together. It has the array's fields by value: the acquiring loads of a look would otherwise
-/// make the compiler fetch them anew for each key.
-struct Batch<'a> {
-    buckets: &'a [Bucket],
-    mask: usize,
-    seed: Seed,
-    hashes: [u64; BURST],
-    /// Places of the keys whose second bucket has to be looked at, `waiting` of them.
-    again: [u8; BURST],
-    waiting: usize,
-}
-
-impl Batch<'_> {
-    /// Starts to load the first bucket of the key in place `at`.
-    #[inline(always)]
-    fn ask(&mut self, at: usize, key: MacKey) {
-        let hash = self.seed.hash(key.0);
-        self.hashes[at] = hash;
-        prefetch(&raw const *bucket(self.buckets, pair(hash, self.mask).0));
-    }
-
-    /// Looks at the first bucket. Without a branch that depends on where the key is, since nobody can predict that.
-    #[inline(always)]
-    fn first_look(&mut self, at: usize, key: MacKey) -> Found {
-        let (first, second) = pair(self.hashes[at], self.mask);
-        let look = bucket(self.buckets, first).look(sought(key.0));
-        let wanted = !look.found & look.elsewhere();
-        // The first one is in L1: to ask for it once more costs less than a wrong guess.
-        prefetch(&raw const *bucket(self.buckets, if wanted { second } else { first }));
-        self.again[self.waiting % BURST] = at as u8;
-        self.waiting += usize::from(wanted);
-        Found::of(look.found, look.destination)
-    }
-}
-
 impl Array {
     /// An empty array.
     pub(super) fn new(buckets: usize, seed: Seed) -> Self {
@@ -153,28 +118,45 @@ impl Array {
 
     /// [`Self::lookup`] of many keys. Memory is asked for the first bucket of a key [`AHEAD`] keys before that bucket is
     /// looked at, so that the core compares keys while lines are on their way; then for the second ones that are needed.
-    #[inline]
     pub(super) fn lookup_burst(&self, keys: &[MacKey], found: &mut [Found]) {
         for (keys, found) in keys.chunks(BURST).zip(found.chunks_mut(BURST)) {
-            let Self { buckets, mask, seed } = self;
-            let (mask, seed) = (*mask, *seed);
-            let mut batch = Batch { buckets, mask, seed, hashes: [0; BURST], again: [0; BURST], waiting: 0 };
-            let (lead, rest) = keys.split_at(keys.len().min(AHEAD));
-            for (at, key) in lead.iter().enumerate() {
-                batch.ask(at, *key);
+            self.lookup_chunk(keys, found);
+        }
+    }
+
+    #[inline]
+    fn lookup_chunk(&self, keys: &[MacKey], found: &mut [Found]) {
+        // By value: the acquiring loads of a look would otherwise make the compiler fetch them anew for each key.
+        let Self { ref buckets, mask, seed } = *self;
+        let count = keys.len().min(BURST);
+        let mut hashes = [0; BURST];
+        for (hash, key) in hashes.iter_mut().zip(keys) {
+            *hash = seed.hash(key.0);
+        }
+        let hashes = &hashes[..count];
+        for hash in &hashes[..count.min(AHEAD)] {
+            prefetch(&raw const *bucket(buckets, pair(*hash, mask).0));
+        }
+        // Places of the keys whose second bucket has to be looked at, `waiting` of them.
+        let (mut again, mut waiting) = ([0u8; BURST], 0);
+        for (at, ((hash, key), found)) in hashes.iter().zip(keys).zip(&mut *found).enumerate() {
+            if let Some(ahead) = hashes.get(at + AHEAD) {
+                prefetch(&raw const *bucket(buckets, pair(*ahead, mask).0));
             }
-            for (at, ((ahead, key), found)) in rest.iter().zip(keys).zip(&mut *found).enumerate() {
-                batch.ask(at + AHEAD, *ahead);
-                *found = batch.first_look(at, *key);
-            }
-            for (at, (key, found)) in keys.iter().zip(&mut *found).enumerate().skip(rest.len()) {
-                *found = batch.first_look(at, *key);
-            }
-            for at in &batch.again[..batch.waiting] {
-                let at = usize::from(*at);
-                let word = self.lookup_hashed(keys[at].0, batch.hashes[at]);
-                found[at] = Found::of(word.is_some(), word.unwrap_or_default());
-            }
+            let (first, second) = pair(*hash, mask);
+            let look = bucket(buckets, first).look(sought(key.0));
+            *found = Found::of(look.found, look.destination);
+            // Without a branch that depends on where the key is, since nobody can predict that. The first one is in L1: to
+            // ask for it once more costs less than a wrong guess.
+            let wanted = !look.found & look.elsewhere();
+            prefetch(&raw const *bucket(buckets, if wanted { second } else { first }));
+            again[waiting % BURST] = at as u8;
+            waiting += usize::from(wanted);
+        }
+        for at in &again[..waiting] {
+            let at = usize::from(*at);
+            let word = self.lookup_hashed(keys[at].0, hashes[at]);
+            found[at] = Found::of(word.is_some(), word.unwrap_or_default());
         }
     }
 

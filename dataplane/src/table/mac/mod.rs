@@ -123,6 +123,20 @@ impl Found {
         Self((!found as u64) << 32 | word as u64)
     }
 
+    /// The VTEP that the MAC is behind, if it is behind one.
+    #[inline]
+    #[must_use]
+    pub const fn next_hop(self) -> Option<NextHopId> {
+        if self.0 >> 31 == 1 { Some(NextHopId(self.0 as u32 & !NEXT_HOP)) } else { None }
+    }
+
+    /// The port that the MAC is behind, if it is behind one.
+    #[inline]
+    #[must_use]
+    pub const fn port(self) -> Option<PortId> {
+        if self.0 >> 31 == 0 { Some(PortId(self.0 as u16)) } else { None }
+    }
+
     /// What the MAC is behind, if it is known.
     #[inline]
     #[must_use]

@@ -1,0 +1,26 @@
+//! What encapsulation costs as the MAC table grows: for the picture in docs/performance.md.
+
+use super::pipeline::{Caches, Rig, Way};
+use crate::row::{Bar, Spec};
+
+/// A row for each size.
+macro_rules! sizes {
+    ($($spec:ident $name:literal $macs:literal)*) => {$(
+        #[doc = concat!("Encapsulation with ", $macs, " MACs in the table.")]
+        pub const $spec: Spec = Spec {
+            name: $name,
+            measures: concat!("known-unicast encapsulation over 65,536 frames in 128 MiB, ", $macs, " MACs"),
+            unit: "ns/packet",
+            bar: Bar::Report,
+            open: |effort| Ok(Box::new(Rig::open(Way::Encap, Caches::Table($macs), effort)?)),
+        };
+    )*};
+}
+
+sizes! {
+    THOUSAND "encap-macs-1k" 1_000
+    TEN_THOUSAND "encap-macs-10k" 10_000
+    HUNDRED_THOUSAND "encap-macs-100k" 100_000
+    MILLION "encap-macs-1m" 1_000_000
+    FOUR_MILLION "encap-macs-4m" 4_000_000
+}

@@ -1,0 +1,150 @@
+//! A worker moves a million frames without an allocation: known unicast, floods, frames that are dropped, both ways.
+//!
+//! One test in a program of its own: the allocator counts for all threads.
+
+use crossbeam::channel::{bounded, unbounded};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use std::alloc::System;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use vtep_bench::lab::topology::{self, LOCAL, REMOTE, UDP_PORT};
+use vtep_bench::scene::{DOMAIN, PORT, Scene, TENANT_DEVICE, UNDERLAY_DEVICE, WORKER};
+use vtep_bench::traffic::template::{Shape, Template, Tunnel};
+use vtep_dataplane::addr::{MacAddr, NextHopId};
+use vtep_dataplane::core::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
+use vtep_dataplane::event::Events;
+use vtep_dataplane::port::Port;
+use vtep_dataplane::port::memory::{HeapMemory, memory_pools};
+use vtep_dataplane::table::mac::{Destination, MacTable};
+use vtep_dataplane::table::neighbor::NeighborTable;
+use vtep_dataplane::table::publish::Publisher;
+use vtep_dataplane::worker::exchange::Exchange;
+use vtep_dataplane::worker::{Command, Parts, Worker};
+
+#[global_allocator]
+static COUNTING: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Frames that the two devices give in all.
+const FRAMES: u64 = 1_000_000;
+const CHUNKS: usize = 8192;
+const CHUNK: usize = 2048;
+
+/// A device that always has a burst of `templates`, in turn, and takes all that is sent.
+struct Treadmill {
+    templates: Vec<Vec<u8>>,
+    next: usize,
+    received: Arc<AtomicU64>,
+    sent: Arc<AtomicU64>,
+}
+
+impl Port<HeapMemory> for Treadmill {
+    fn receive(&mut self, pool: &mut Pool<HeapMemory>, burst: &mut Vec<Frame>) -> usize {
+        for _ in 0..BURST {
+            let bytes = &self.templates[self.next % self.templates.len()];
+            self.next += 1;
+            let mut frame = pool.take().expect("chunks come back each turn");
+            frame.place(HEADROOM, bytes.len(), CHUNK).unwrap();
+            pool.memory_mut().bytes_mut(&mut frame).copy_from_slice(bytes);
+            burst.push(frame);
+        }
+        self.received.fetch_add(BURST as u64, Relaxed);
+        BURST
+    }
+
+    fn send(&mut self, pool: &mut Pool<HeapMemory>, frames: &mut Vec<Frame>) -> usize {
+        let count = frames.len();
+        frames.drain(..).for_each(|frame| pool.give(frame));
+        self.sent.fetch_add(count as u64, Relaxed);
+        count
+    }
+
+    fn wake(&mut self, _pool: &mut Pool<HeapMemory>) -> Result<(), i32> {
+        Ok(())
+    }
+
+    fn close(self, _pool: &mut Pool<HeapMemory>) {}
+}
+
+fn frame(shape: &Shape) -> Vec<u8> {
+    let mut template = Template::new(shape).unwrap();
+    let mut bytes = vec![0; template.size()];
+    template.write(&mut bytes, 0);
+    bytes
+}
+
+/// Seven known frames and one of each other kind.
+fn templates(way: topology::Way) -> Vec<Vec<u8>> {
+    let shape = |size, destination| Shape { destination, ..topology::shape(size, way).unwrap() };
+    let known = topology::shape(60, way).unwrap().destination;
+    let unknown = MacAddr([0x02, 0xee, 0, 0, 0, 1]);
+    let mut all = vec![frame(&shape(60, known)); 7];
+    all.extend(
+        [(60, MacAddr::BROADCAST), (1500, MacAddr::BROADCAST), (1500, known), (60, unknown)]
+            .map(|(size, to)| frame(&shape(size, to))),
+    );
+    // Of a VTEP that is none, or from a MAC that nobody has.
+    let mut wrong = frame(&match shape(60, known) {
+        Shape { tunnel: Some(tunnel), .. } => {
+            let tunnel = Some(Tunnel { source: Ipv4Addr::new(192, 0, 2, 250), ..tunnel });
+            Shape { tunnel, ..shape(60, known) }
+        }
+        shape => shape,
+    });
+    if way == topology::Way::Out {
+        wrong[6] |= 1;
+    }
+    all.push(wrong);
+    all
+}
+
+#[test]
+fn a_million_frames_without_an_allocation() {
+    let (underlay_mac, next_hop_mac) = topology::underlay_macs().unwrap();
+    let vteps = [REMOTE].into_iter().chain((1..8).map(|n| Ipv4Addr::new(192, 0, 2, 100 + n))).collect();
+    let scene = Scene { underlay_mac, next_hop_mac, vteps, multi_buffer: true };
+    let tables = Publisher::new(scene.snapshot().unwrap());
+    let mut macs = MacTable::new(1024);
+    macs.insert(DOMAIN, topology::destination().unwrap(), Destination::NextHop(NextHopId(0))).unwrap();
+    macs.insert(DOMAIN, topology::source().unwrap(), Destination::Port(PORT)).unwrap();
+    let exchange = Arc::new(Exchange::new(1, CHUNKS as u32).unwrap());
+    let (commands, received_commands) = bounded(8);
+    let (reply, _replies) = unbounded();
+    let mut worker = Worker::new(Parts {
+        id: WORKER,
+        pool: memory_pools(1, CHUNKS, CHUNK).remove(0),
+        snapshots: tables.reader(),
+        macs: macs.reader(),
+        neighbors: NeighborTable::new(1).reader(),
+        exchange,
+        events: Events::new(16).unwrap(),
+        commands: received_commands,
+        replies: reply,
+        status: Arc::default(),
+        busy_poll: false,
+    })
+    .unwrap();
+    assert_eq!((LOCAL.octets()[0], UDP_PORT), (192, 4789), "the addresses that the templates have");
+    let (received, sent) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    for (device, way) in [(TENANT_DEVICE, topology::Way::Out), (UNDERLAY_DEVICE, topology::Way::In)] {
+        let (received, sent) = (Arc::clone(&received), Arc::clone(&sent));
+        let port = Treadmill { templates: templates(way), next: 0, received, sent };
+        commands.send(Command::Attach { device, queue: 0, port }).unwrap();
+    }
+    // The first turns take the command channel's messages, and fill what is kept.
+    for turn in 0..100 {
+        worker.turn(turn * 1_000_000);
+    }
+    let (before_received, before_sent) = (received.load(Relaxed), sent.load(Relaxed));
+    let region = Region::new(COUNTING);
+    let mut turn = 100;
+    while received.load(Relaxed) - before_received < FRAMES {
+        worker.turn(turn * 1_000_000);
+        turn += 1;
+    }
+    let counted = region.change();
+    let sent = sent.load(Relaxed) - before_sent;
+    assert_eq!((counted.allocations, counted.reallocations), (0, 0), "{counted:?}");
+    // 9 of 12 go to one place; the floods to many more, as far as a turn goes.
+    assert!(sent > FRAMES * 9 / 12, "{sent} frames were sent");
+}

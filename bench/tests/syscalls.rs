@@ -1,0 +1,80 @@
+//! A worker on real sockets makes at most one system call a batch and socket. Needs root and strace.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+use vtep_bench::lab::forwarder::{Forwarder, Work};
+use vtep_bench::lab::topology::Way;
+use vtep_bench::lab::trial::{Arrive, FORWARDER_CORE, Range};
+
+/// Frames that are forwarded while strace looks on.
+const FRAMES: u64 = 1_000_000;
+
+/// The variable that tells the program, started once more below strace, where to write what it did.
+const ROLE: &str = "VTEP_BENCH_UNDER_STRACE";
+
+/// Forwards [`FRAMES`] frames; leaves the forwarder's thread, and how many frames and turns it took, in `report`.
+fn forward(report: &str) {
+    let mut range = Range::new("strace", 60, Way::Out).unwrap();
+    let forwarder = Forwarder::start(&range.topology, Work::Vxlan, FORWARDER_CORE).unwrap();
+    range.check(Arrive::Vxlan).unwrap();
+    let before = range.arrived().unwrap();
+    let mut arrived = 0;
+    for _ in 0..240 {
+        range.measure(Duration::from_millis(500)).unwrap();
+        arrived = range.arrived().unwrap() - before;
+        if arrived >= FRAMES {
+            break;
+        }
+    }
+    assert!(arrived >= FRAMES, "{arrived} frames in two minutes");
+    fs::write(report, format!("{} {arrived} {}", forwarder.thread_id(), forwarder.turns())).unwrap();
+}
+
+#[test]
+fn one_system_call_a_batch_and_socket() {
+    if let Ok(report) = std::env::var(ROLE) {
+        return forward(&report);
+    }
+    let dir = std::env::temp_dir().join(format!("vtep-strace-{}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    let (trace, report) = (dir.join("trace"), dir.join("report"));
+    let output = Command::new("strace")
+        .args(["-ff", "-qq", "-e", "trace=all", "-o"])
+        .arg(&trace)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "one_system_call_a_batch_and_socket"])
+        .env(ROLE, &report)
+        .output()
+        .expect("strace: install it with scripts/setup");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let report = fs::read_to_string(&report).unwrap();
+    let [thread, frames, turns] = report.split(' ').collect::<Vec<_>>()[..] else { panic!("{report:?}") };
+    let (frames, turns): (u64, u64) = (frames.parse().unwrap(), turns.parse().unwrap());
+    let calls = calls(Path::new(&format!("{}.{thread}", trace.display())));
+    fs::remove_dir_all(&dir).unwrap();
+    let [sent, woken, others] = calls;
+    println!("{frames} frames in {turns} turns: {sent} x sendto, {woken} x recvfrom, {others} others");
+    // Two sockets, each with a batch a turn at most.
+    assert!(sent <= turns, "{sent} calls to send in {turns} turns");
+    assert!(woken <= 2 * turns, "{woken} calls to receive in {turns} turns");
+    // Opening the sockets, and sleep after 8 turns without work: one call to sleep, and one to silence the bell.
+    assert!(others < 2000 + turns / 4, "{others} other calls");
+    assert!(sent + woken < frames / 8, "{} calls for {frames} frames", sent + woken);
+}
+
+/// System calls of a thread: to send, to receive, others.
+fn calls(trace: &Path) -> [u64; 3] {
+    let text = fs::read_to_string(trace).unwrap();
+    let mut counted = [0; 3];
+    for line in text.lines() {
+        let kind = match line.split('(').next() {
+            Some("sendto") => 0,
+            Some("recvfrom") => 1,
+            _ => 2,
+        };
+        counted[kind] += 1;
+    }
+    counted
+}

@@ -1,0 +1,14 @@
+//! Metrics for Prometheus: what `show` reads, as text that a scraper takes over HTTP.
+//!
+//! ```text
+//! engine::metrics (the workers' counters, tables, sessions) -> Page -> text -> Server (HTTP on mio) -> scraper
+//! ```
+//!
+//! The page costs the control thread a walk over ports, VNIs and VTEPs, at most [`MAX_ROWS`] of each, and is made at most
+//! once a second however many ask. The packet path only counts, as it does without scrapers.
+
+mod page;
+mod server;
+
+pub use page::{Builder, Labels, MAX_ROWS};
+pub use server::{MAX_SCRAPERS, Server, TOKENS};

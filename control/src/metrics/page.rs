@@ -1,0 +1,121 @@
+//! One scrape's numbers, and their text (OpenMetrics 1.0.0).
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+use std::fmt;
+
+/// Most ports, VNIs and VTEPs that a page has, each; how many more there are is a metric itself.
+pub const MAX_ROWS: usize = 5000;
+
+/// The labels of one number.
+pub type Labels = Vec<(&'static str, String)>;
+
+/// Numbers of one name.
+#[derive(Debug)]
+enum Samples {
+    Counter(Vec<(Labels, u64)>),
+    Gauge(Vec<(Labels, f64)>),
+}
+
+#[derive(Debug)]
+struct Family {
+    name: String,
+    help: &'static str,
+    samples: Samples,
+}
+
+/// The families of a page, in order.
+#[derive(Debug, Default)]
+pub struct Builder(Vec<Family>);
+
+impl Builder {
+    /// Adds a counter, whose name gets `_total` at its end.
+    pub fn counter(
+        &mut self,
+        name: impl Into<String>,
+        help: &'static str,
+        samples: impl IntoIterator<Item = (Labels, u64)>,
+    ) {
+        let samples = Samples::Counter(samples.into_iter().collect());
+        self.0.push(Family { name: name.into(), help, samples });
+    }
+
+    /// Adds a gauge.
+    pub fn gauge(
+        &mut self,
+        name: impl Into<String>,
+        help: &'static str,
+        samples: impl IntoIterator<Item = (Labels, f64)>,
+    ) {
+        let samples = Samples::Gauge(samples.into_iter().collect());
+        self.0.push(Family { name: name.into(), help, samples });
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn text(self) -> String {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(self));
+        let mut text = String::new();
+        // Writing to a string can't fail, nor does what is written depend on anything that can.
+        if let Err(error) = encode(&mut text, &registry) {
+            tracing::error!(%error, "metrics: the page is cut off");
+        }
+        text
+    }
+}
+
+impl Collector for Builder {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for Family { name, help, samples } in &self.0 {
+            match samples {
+                Samples::Counter(samples) => {
+                    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+                    for (labels, value) in samples {
+                        let mut one = metric.encode_family(labels)?;
+                        one.encode_counter::<NoLabelSet, u64, f64>(value, None)?;
+                    }
+                }
+                Samples::Gauge(samples) => {
+                    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+                    for (labels, value) in samples {
+                        // A number alone is written without braces.
+                        if labels.is_empty() {
+                            metric.encode_gauge(value)?;
+                        } else {
+                            metric.encode_family(labels)?.encode_gauge(value)?;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_is_open_metrics() {
+        let mut page = Builder::default();
+        let label = |value: &str| vec![("port", value.to_owned())];
+        page.counter("vtepd_port_rx_frames", "Frames", [(label("vnet1"), 7), (label("a\"b"), 8)]);
+        page.gauge("vtepd_up", "Up", [(Vec::new(), 1.5)]);
+        let wanted = "\
+# HELP vtepd_port_rx_frames Frames
+# TYPE vtepd_port_rx_frames counter
+vtepd_port_rx_frames_total{port=\"vnet1\"} 7
+vtepd_port_rx_frames_total{port=\"a\\\"b\"} 8
+# HELP vtepd_up Up
+# TYPE vtepd_up gauge
+vtepd_up 1.5
+# EOF
+";
+        assert_eq!(page.text(), wanted);
+    }
+}

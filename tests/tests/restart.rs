@@ -1,0 +1,111 @@
+//! vtepd is killed and comes back: whoever keeps its routes meanwhile (RFC 4724) misses none, whoever does not has all again.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+use vtep_tests::echo::assert_no_loss;
+use vtep_tests::fabric::{Fabric, vtep4};
+use vtep_tests::gobgp::Gobgp;
+use vtep_tests::netns::wait_for;
+use vtep_tests::site::{Daemon, Site, expect_full};
+
+/// Kills the vtepd of `site` and starts it again a second later; `meanwhile` runs on a thread until all is back, as often as
+/// it can.
+fn restart(site: Site, meanwhile: impl Fn() + Send + Sync) -> Site {
+    let Site { daemon: Daemon::Vtepd(mut vtepd), hosts, ns, number } = site else { panic!("it is vtepd's") };
+    let over = AtomicBool::new(false);
+    let vtepd = std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            // Over when it is told, or when what it is told by has failed.
+            let most = Instant::now() + Duration::from_secs(120);
+            while !over.load(Relaxed) && Instant::now() < most {
+                meanwhile();
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        vtepd.kill();
+        std::thread::sleep(Duration::from_secs(1));
+        let vtepd = vtepd.restart(&ns);
+        wait_for("its sessions", 20, || {
+            let shown = vtepd.show("bgp summary");
+            let mut all = shown["neighbors"].as_array().into_iter().flatten();
+            all.all(|row| row["state"] == "Established").then_some(())
+        });
+        // The peers sweep what was not announced again at the End-of-RIB.
+        std::thread::sleep(Duration::from_secs(1));
+        over.store(true, Relaxed);
+        if let Err(panic) = watcher.join() {
+            std::panic::resume_unwind(panic);
+        }
+        vtepd
+    });
+    Site { daemon: Daemon::Vtepd(vtepd), hosts, ns, number }
+}
+
+/// `other` still sends what it has for site 1 there.
+fn keeps_site_1(other: &Site) {
+    let vtep = vtep4(1).to_string();
+    assert_eq!(other.remote_mac(100, "50:54:33:00:00:0b"), Some(vtep.clone()), "tenant 11");
+    assert!(other.flood(200).contains(&vtep), "the flood list of VNI 200");
+}
+
+/// The routes of site 1 that `other` has marked as stale.
+fn stale(other: &Site) -> usize {
+    let routes = other.ctl().show("bgp routes");
+    let rows = routes["rows"].as_array().cloned().unwrap_or_default();
+    rows.iter().filter(|row| row["stale"] == true).count()
+}
+
+fn talk(sites: &[Site; 2]) {
+    let [a, b] = sites.each_ref().map(|site| &site.hosts[0]);
+    assert_no_loss((&a.ns, a.ip4()), (&b.ns, b.ip4()));
+}
+
+#[test]
+fn vtepd_keeps_the_routes_of_a_vtepd_that_restarts() {
+    let fabric = Fabric::new(1600);
+    let [one, two] = [Site::vtepd(&fabric, 1, &[2]), Site::vtepd(&fabric, 2, &[1])];
+    let sites = [one, two];
+    expect_full(&sites);
+    let [one, two] = sites;
+    let one = restart(one, || keeps_site_1(&two));
+    let sites = [one, two];
+    expect_full(&sites);
+    wait_for("nothing is stale", 10, || (stale(&sites[1]) == 0).then_some(()));
+    talk(&sites);
+}
+
+#[test]
+fn gobgp_keeps_and_reflects_the_routes_of_a_vtepd_that_restarts() {
+    let fabric = Fabric::new(1600);
+    let ns = fabric.hypervisor(251);
+    let _gobgp = Gobgp::keeping_reflector(&ns, 251, &[1, 2]);
+    let [one, two] = [Site::vtepd(&fabric, 1, &[251]), Site::vtepd(&fabric, 2, &[251])];
+    let sites = [one, two];
+    expect_full(&sites);
+    let [one, two] = sites;
+    let one = restart(one, || keeps_site_1(&two));
+    let sites = [one, two];
+    expect_full(&sites);
+    talk(&sites);
+}
+
+/// FRR 8.4 keeps no routes of EVPN for anyone: `FOREACH_AFI_SAFI_NSF` in its bgpd/bgpd.h ends before that family. It must
+/// understand that vtepd has restarted, and have all again at once.
+#[test]
+fn frr_has_all_again_when_vtepd_comes_back() {
+    let fabric = Fabric::new(1600);
+    let sites = [Site::vtepd(&fabric, 1, &[2]), Site::frr(&fabric, 2, &[1])];
+    expect_full(&sites);
+    let [one, two] = sites;
+    let one = restart(one, || ());
+    let mut sites = [one, two];
+    expect_full(&sites);
+    // It was told that vtepd has restarted, has kept its forwarding state, and has said all.
+    wait_for("FRR knows of the restart", 10, || {
+        let told = sites[1].bgpd().json("show bgp neighbors 203.0.113.1")["203.0.113.1"].clone();
+        let restart = &told["gracefulRestartInfo"];
+        let preserved = told["neighborCapabilities"].to_string().contains("\"preserved\":true");
+        (restart["rBit"] == true && restart["endOfRibRecv"]["l2VpnEvpn"] == true && preserved).then_some(())
+    });
+    talk(&sites);
+}
