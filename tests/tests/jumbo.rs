@@ -17,7 +17,12 @@ fn assert_jumbo_pings(pair: &Pair) {
             // The first exchange may wait for neighbour discovery.
             let _ = ping(&from.ns, address, "-c 1 -W 2");
             let text = ping(&from.ns, address, &format!("-c 20 -i 0.01 -W 2 -M do -s {payload}"));
-            assert!(text.contains(" 0% packet loss"), "{address}: {text}");
+            let shown: Vec<_> = pair
+                .daemons
+                .iter()
+                .flat_map(|d| [d.show("drops"), d.show("ports"), d.show("underlay")])
+                .collect();
+            assert!(text.contains(" 0% packet loss"), "{address}: {text}\n{shown:#?}");
         }
     }
 }
