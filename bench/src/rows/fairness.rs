@@ -19,7 +19,8 @@ use vtep_dataplane::table::mac::{Destination, MacTable};
 use vtep_dataplane::table::neighbor::{NeighborReader, NeighborTable};
 use vtep_dataplane::table::port::Role;
 
-/// A turn gives a flood as many copies as a port gives frames, so that a port that is always busy keeps at least half.
+/// A turn gives a flood half as many copies as a port gives frames, so that a port that is always busy keeps at least half
+/// of its rate even where a copy costs twice as much as a frame.
 pub const FAIRNESS: Spec = Spec {
     name: "flood-fairness",
     measures: "unicast a second from one port while another floods 1500 B frames to 1,000 VTEPs without a pause / without \
@@ -97,7 +98,7 @@ impl Fairness {
         let mut flood = Vec::with_capacity(1);
         for turn in 0..self.turns {
             let Self { pipeline, pool, outbox, unicast, .. } = self;
-            // A frame has copies for some 16 turns.
+            // A frame has copies for some 31 turns.
             if floods && (turn + 1) * COPIES > copies {
                 copies += VTEPS as usize;
                 let mut frame = pool.take().ok_or_else(|| Failure::new("a chunk was lost"))?;

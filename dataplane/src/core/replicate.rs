@@ -6,8 +6,8 @@
 //!                                                                        \-> VTEPs: [header] -> payload, shared
 //! ```
 //!
-//! A flood to a thousand VTEPs must not keep the frames of other ports waiting, so that a turn makes only as many copies as
-//! a port gives frames, and goes on in the next one where it ended. Lists are in the order of their identifiers: where a
+//! A flood to a thousand VTEPs must not keep the frames of other ports waiting, so that a turn makes only half as
+//! many copies as a port gives frames, and goes on in the next one where it ended. Lists are in the order of their identifiers: where a
 //! list changes meanwhile, who was served is not served again. Ports take turns as well; the floods of one port keep their
 //! order.
 //!
@@ -31,8 +31,9 @@ use crate::wire::checksum::Sum;
 use std::collections::VecDeque;
 use std::ptr;
 
-/// Copies that one turn of a worker makes: as many as a port gives frames.
-pub const COPIES: usize = BURST;
+/// Copies that one turn of a worker makes: half as many as a port gives frames, for a copy may cost as much as a frame that
+/// is forwarded, and a port that is always busy shall keep more than half of the worker's time.
+pub const COPIES: usize = BURST / 2;
 
 /// Copies of one port's floods before another port's.
 const QUANTUM: usize = 16;
