@@ -140,8 +140,8 @@ impl TableWriter {
                     *key = MacKey::new(domain, mac.get());
                 }
             }
-            // Only to have the memory near: each update would else wait for its own.
-            self.macs().lookup_burst(&keys[..near.len()], &mut [None; BURST]);
+            // Each update would else wait for its own.
+            self.macs().fetch(&keys[..near.len()]);
             full += near.iter().filter(|change| self.apply_one(**change).is_err()).count() as u64;
         }
         full

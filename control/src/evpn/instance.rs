@@ -2,7 +2,6 @@
 //! tells it hosts; it answers with table changes, events, and messages for the neighbours.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,7 +24,7 @@ use crate::rib::{AdjOut, Change, Kind, Local, NeighborId, Rib, Which};
 const INITIAL: Duration = Duration::from_secs(30);
 
 /// Routes of one message whose memory is fetched together.
-const NEAR: usize = 32;
+const NEAR: usize = 64;
 
 /// A neighbour's session.
 #[derive(Debug)]
@@ -241,23 +240,26 @@ impl Instance {
         }
     }
 
-    /// Looks up what the routes will need, without a use for it: in short loops the core waits for the memory of many
-    /// look-ups at once, where one route after the other waits for each of its own.
+    /// Starts to load what the routes will need, step by step for all of them: the core waits for the memory of many at
+    /// once, where one route after the other waits for each of its own.
     fn fetch(&mut self, changes: &[RouteChange]) {
         if changes.len() < 2 {
             return;
         }
-        let mut hosts = [None; NEAR];
-        for (change, host) in changes.iter().zip(&mut hosts) {
-            let (RouteChange::Announce(route) | RouteChange::Withdraw(route)) = change;
-            let EvpnRoute::MacIp(host_route) = route else { continue };
-            let held = self.rib.get(route).and_then(|id| self.rib.best(id));
-            let label = held.map_or(host_route.label, |chosen| chosen.label);
-            *host = Vni::new(label).ok().zip(HostMac::new(host_route.mac).ok());
+        let (mut routes, mut ids, mut hosts) = ([None; NEAR], [None; NEAR], [None; NEAR]);
+        for (change, hash) in changes.iter().zip(&mut routes) {
+            *hash = self.rib.fetch(change.route());
         }
-        for (vni, mac) in hosts.into_iter().flatten() {
-            black_box(self.hosts.find(vni, mac));
+        for (hash, id) in routes.iter().zip(&mut ids) {
+            *id = hash.and_then(|hash| self.rib.fetch_route(hash));
         }
+        for ((change, id), hash) in changes.iter().zip(&ids).zip(&mut hosts) {
+            let EvpnRoute::MacIp(route) = change.route() else { continue };
+            let held = id.and_then(|id| self.rib.best(id));
+            let vni = Vni::new(held.map_or(route.label, |chosen| chosen.label));
+            *hash = vni.ok().map(|vni| self.hosts.fetch(vni, route.mac));
+        }
+        hosts.into_iter().flatten().for_each(|hash| self.hosts.fetch_host(hash));
     }
 
     fn changed(&mut self, now: Instant, change: Change, cause: Cause) {

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use hashbrown::DefaultHashBuilder;
 use vtep_dataplane::addr::MacAddr;
 
+use super::index::Index;
 use super::slab::Interner;
 use crate::bgp::wire::{Esi, EvpnRoute, MacIp, Rd};
 
@@ -51,8 +52,8 @@ impl Key {
 
     /// Its hash.
     #[inline]
-    pub fn hash(&self, hasher: &DefaultHashBuilder) -> u64 {
-        hasher.hash_one(self.words())
+    pub fn hash(&self, hasher: &DefaultHashBuilder) -> u32 {
+        Index::short(hasher.hash_one(self.words()))
     }
 
     /// The MAC of a type 2.

@@ -11,6 +11,7 @@
 
 mod adj_out;
 mod attributes;
+pub(crate) mod index;
 mod key;
 mod route;
 pub(crate) mod slab;
@@ -19,12 +20,13 @@ mod summary;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::DefaultHashBuilder;
 use vtep_dataplane::addr::MacAddr;
 
 use crate::bgp::wire::{Attributes, EvpnRoute};
 pub use adj_out::AdjOut;
 pub use attributes::{AttrId, AttributeStore, Details};
+use index::Index;
 pub use key::Kind;
 pub use route::{Change, Chosen, NeighborId, PathView, RouteId, Which};
 use route::{Path, Route, flag};
@@ -48,7 +50,7 @@ pub struct Rib {
     attributes: AttributeStore,
     routes: Slab<Route>,
     more: Slab<Path>,
-    index: HashTable<u32>,
+    index: Index,
     hasher: DefaultHashBuilder,
     neighbors: Vec<Option<Neighbor>>,
 }
@@ -62,7 +64,7 @@ impl Rib {
             attributes: AttributeStore::new(local),
             routes: Slab::default(),
             more: Slab::default(),
-            index: HashTable::new(),
+            index: Index::default(),
             hasher: DefaultHashBuilder::default(),
             neighbors: Vec::new(),
         }
@@ -168,8 +170,7 @@ impl Rib {
     fn create(&mut self, route: &EvpnRoute, path: Path) -> Change {
         let key = self.keys.hold(route);
         let id = self.routes.add(Route { key, best: path });
-        let (routes, hasher) = (&self.routes, &self.hasher);
-        self.index.insert_unique(key.hash(hasher), id, |id| routes.get(*id).key.hash(hasher));
+        self.index.insert(key.hash(&self.hasher), id);
         self.count(path.from, 1);
         Change { id: RouteId(id), old: None, new: Some(path.chosen()) }
     }
@@ -183,7 +184,7 @@ impl Rib {
     fn find(&mut self, route: &EvpnRoute) -> Option<u32> {
         let key = self.keys.find(route)?;
         let routes = &self.routes;
-        self.index.find(key.hash(&self.hasher), |id| routes.get(*id).key == key).copied()
+        self.index.find(key.hash(&self.hasher), |id| routes.get(id).key == key)
     }
 
     /// Replaces the neighbour's path of a route, or adds one. All its flags are cleared: it is fresh.
@@ -293,8 +294,7 @@ impl Rib {
     /// Frees a route without paths.
     pub fn free(&mut self, RouteId(id): RouteId) {
         let key = self.routes.get(id).key;
-        if let Ok(entry) = self.index.find_entry(key.hash(&self.hasher), |found| *found == id) {
-            entry.remove();
+        if self.index.remove(key.hash(&self.hasher), id) {
             self.keys.release(&key);
             self.routes.remove(id);
         }
@@ -348,6 +348,25 @@ impl Rib {
             at = self.more.get(at).next;
         }
         (at != NONE).then(|| self.more.get_mut(at))
+    }
+}
+
+/// Memory of several routes at once, before they are worked on one by one.
+impl Rib {
+    /// Starts to load what leads to a route; a hash of it for [`Rib::fetch_route`]. None if no route like it is held.
+    #[inline]
+    pub fn fetch(&mut self, route: &EvpnRoute) -> Option<u32> {
+        let hash = self.keys.find(route)?.hash(&self.hasher);
+        self.index.fetch(hash);
+        Some(hash)
+    }
+
+    /// Starts to load the route with this hash, if there is one; it may be another one with the same hash.
+    #[inline]
+    pub fn fetch_route(&self, hash: u32) -> Option<RouteId> {
+        let id = self.index.find(hash, |_| true)?;
+        self.routes.fetch(id);
+        Some(RouteId(id))
     }
 }
 

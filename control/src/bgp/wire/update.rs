@@ -29,6 +29,16 @@ pub enum Change {
     Withdraw(EvpnRoute),
 }
 
+impl Change {
+    /// The route that it is about.
+    #[must_use]
+    pub const fn route(&self) -> &EvpnRoute {
+        match self {
+            Self::Announce(route) | Self::Withdraw(route) => route,
+        }
+    }
+}
+
 /// What an UPDATE holds besides its octets; with them it is an [`Update`].
 #[derive(Debug, Clone)]
 pub struct Parts {

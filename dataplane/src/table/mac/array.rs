@@ -183,7 +183,26 @@ impl Array {
         if let Some(place) = first.place_of(key) {
             return Some((first, place, None));
         }
+        if first.none_elsewhere() {
+            return None;
+        }
         second.place_of(key).map(|place| (second, place, Some(first)))
+    }
+
+    /// Starts to load what changes of these keys will need: also the second bucket of a key that may be there, or may
+    /// come there as its first one is full. Writer only.
+    pub(super) fn fetch(&self, keys: &[MacKey]) {
+        for keys in keys.chunks(BURST) {
+            for key in keys {
+                prefetch(self.buckets_of(key.0).0);
+            }
+            for key in keys {
+                let (first, second) = self.buckets_of(key.0);
+                if !first.none_elsewhere() || first.free().is_none() {
+                    prefetch(second);
+                }
+            }
+        }
     }
 
     /// Points a key elsewhere; returns the destination before, `None` if the key is not there. Writer only.
@@ -219,7 +238,14 @@ impl Array {
     /// An array of another size or hash with the same entries and a new one; `None` if they don't all fit.
     pub(super) fn copy_with(&self, buckets: usize, seed: Seed, key: u64, to: u32) -> Option<Self> {
         let copy = Self::new(buckets, seed);
-        (self.entries().all(|(key, to)| copy.insert(key, to)) && copy.insert(key, to)).then_some(copy)
+        let mut ahead = self.entries();
+        let near = |(key, _)| prefetch(copy.buckets_of(key).0);
+        ahead.by_ref().take(AHEAD).for_each(near);
+        let fits = self.entries().all(|(key, to)| {
+            ahead.next().map(near);
+            copy.insert(key, to)
+        });
+        (fits && copy.insert(key, to)).then_some(copy)
     }
 
     /// Frees a place in one of the buckets of `key`, both full, by moving entries to their other buckets.

@@ -127,6 +127,12 @@ impl Bucket {
         self.keys[place].store(0, Release);
     }
 
+    /// True when all keys whose first bucket this is stand in it, to the writer.
+    #[inline]
+    pub(super) fn none_elsewhere(&self) -> bool {
+        own_u32(&self.state) & MANY == 0
+    }
+
     /// One more key of this bucket goes to its second one. Call before it is there.
     pub(super) fn one_elsewhere(&self) {
         let state = own_u32(&self.state);

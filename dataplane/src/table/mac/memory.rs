@@ -1,12 +1,15 @@
-//! Memory of the table: large pages and prefetching. The only unsafe code of the MAC table.
+//! Memory of large tables: large pages and prefetching. The only unsafe code of the MAC table; the RIB, which may have
+//! none, uses it too.
 #![allow(unsafe_code)]
 
 /// Size of a page and of a large page on x86-64 and usual AArch64, bytes.
 const PAGE: usize = 4096;
 const LARGE_PAGE: usize = 2 << 20;
 
-/// `count` values. Arrays of some large pages are put into such: random look-ups then miss the TLB far less.
-pub(super) fn allocate<T>(count: usize, mut value: impl FnMut() -> T) -> Box<[T]> {
+/// An empty vector with room for `count` values. Room of some large pages is put into such: random look-ups then miss
+/// the TLB far less.
+#[must_use]
+pub fn reserve<T>(count: usize) -> Vec<T> {
     let mut values = Vec::<T>::with_capacity(count);
     let bytes = count * size_of::<T>();
     if bytes >= 2 * LARGE_PAGE && !cfg!(miri) {
@@ -19,13 +22,19 @@ pub(super) fn allocate<T>(count: usize, mut value: impl FnMut() -> T) -> Box<[T]
             rustix::mm::madvise(start.wrapping_add(skip).cast(), len, rustix::mm::Advice::LinuxHugepage)
         };
     }
-    values.extend((0..count).map(|_| value()));
+    values
+}
+
+/// `count` values, as [`reserve`] places them.
+pub(super) fn allocate<T>(count: usize, value: impl FnMut() -> T) -> Box<[T]> {
+    let mut values = reserve(count);
+    values.extend(std::iter::repeat_with(value).take(count));
     values.into_boxed_slice()
 }
 
 /// Starts to load the cache line of `target`.
 #[inline(always)]
-pub(super) fn prefetch<T>(target: &T) {
+pub fn prefetch<T>(target: &T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: a prefetch has no effect but on caches, and the address is that of a live value.
     unsafe {
