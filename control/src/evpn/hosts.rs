@@ -41,8 +41,12 @@ impl Chains {
         }
     }
 
+    fn next(&self, id: u32) -> u32 {
+        self.links.get(id as usize).1
+    }
+
     pub(super) fn iter(&self, head: u32) -> impl Iterator<Item = RouteId> + '_ {
-        let next = |id: &u32| Some(self.links.get(*id as usize).1).filter(|next| *next != NONE);
+        let next = |id: &u32| Some(self.next(*id)).filter(|next| *next != NONE);
         std::iter::successors(Some(head).filter(|head| *head != NONE), next).map(RouteId)
     }
 }
@@ -177,6 +181,12 @@ impl Hosts {
 
     pub(super) fn unlink(&mut self, place: u32, id: RouteId) {
         self.chains.unlink(&mut self.hosts.get_mut(place).head, id);
+    }
+
+    /// True if one route tells of a MAC, and no more.
+    pub(super) fn has_one_route(&self, place: u32) -> bool {
+        let head = self.hosts.get(place).head;
+        head != NONE && self.chains.next(head) == NONE
     }
 
     /// The routes of a MAC.

@@ -132,6 +132,8 @@ impl Instance {
             (Some(old), Some(new)) if old.attrs != new.attrs || old.claim == new.claim => {
                 Some(if new.claim.rank(&old.claim).is_gt() { new } else { old })
             }
+            // A MAC that one route tells of, and that is it.
+            (None, Some(new)) if self.hosts.has_one_route(place) => Some(new),
             // The same attributes with another staleness: nothing short of a full look tells.
             (None, _) | (Some(_), Some(_)) => self.best_claim(place),
             (Some(old), None) => Some(old),
@@ -176,7 +178,7 @@ impl Instance {
     }
 
     pub(super) fn vtep_of(&self, attrs: AttrId) -> Option<VtepAddr> {
-        self.rib.attributes().summary(attrs).vtep()
+        self.rib.attributes().summary(attrs).vtep
     }
 
     /// Makes a winner the one that stands, if moves and limits allow, and tells the table.

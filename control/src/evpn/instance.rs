@@ -204,7 +204,11 @@ impl Instance {
         let (mut changes, mut near) = (update.changes(), Vec::with_capacity(NEAR));
         loop {
             near.clear();
-            near.extend(changes.by_ref().take(NEAR));
+            while near.len() < NEAR
+                && let Some(change) = changes.next()
+            {
+                near.push(change);
+            }
             if near.is_empty() {
                 break;
             }
