@@ -1,38 +1,44 @@
 //! Where a thing with a key stands: a hash table of numbers whose memory can be asked for before it is needed.
 //!
 //! ```text
-//! home = hash * homes >> 32          | hash: 32 | number: 32 |   8 octets a slot
+//! home = hash * lines >> 32          | hash: 32 | number: 32 |   8 octets a slot, 8 slots a line
 //!
-//! slots   [ 0a.. | 0b.. | ---- | 31.. | 32.. | 32.. | 38.. | ---- | f1.. | ---- ]
-//!                                 ^ home of 31, 32 and 38: in order of their hashes from there on
+//! slots   | 0a.. 0b.. ---- ---- .. | 31.. 32.. 32.. 38.. 3f.. 41.. 42.. 43.. | 44.. 51.. 52.. ---- .. |
+//!                                    ^ home of 31 to 44, in order of their hashes from there on
 //! ```
 //!
-//! Slots are probed one after the other. They are in order of the hash, so that a look-up ends at the first greater
-//! hash, and a larger table is written in one pass, without a look at the keys. A look-up reads one cache line, seldom
-//! two next to each other; [`Index::fetch`] asks for them. With routes that come by the hundred in one message this is
-//! what counts: the memory of all is on its way before the first is looked at. `hashbrown` has no call for that, and
-//! has its tags and its numbers in two places.
+//! Slots are probed one after the other from the start of a cache line. They are in order of the hash, so that a
+//! look-up ends at the first greater hash, and a larger table is written in one pass, without a look at the keys. A
+//! look-up reads one cache line, seldom the next one too; [`Index::fetch`] asks for it. With routes that come by the
+//! hundred in one message this is what counts: the memory of all is on its way before the first is looked at.
+//! `hashbrown` has no call for that, and has its tags and its numbers in two places.
 
 use vtep_dataplane::table::mac::memory::{prefetch, reserve};
 
 /// A slot that holds nothing. Greater than all others: no number is [`super::slab::NONE`].
 const EMPTY: u64 = u64::MAX;
 
-/// Homes of the smallest table that holds anything.
-const FIRST: usize = 32;
-
-/// Slots behind the last home, for those that find theirs taken.
-const TAIL: usize = 32;
-
 /// Slots of a cache line.
 const LINE: usize = 8;
+
+/// Octets of a cache line.
+const ALIGNMENT: usize = LINE * size_of::<u64>();
+
+/// Lines of the smallest table that holds anything.
+const FIRST: usize = 4;
+
+/// Lines behind the last home, for those that find theirs full.
+const TAIL: usize = 4;
 
 /// Numbers by the hash of what they stand for.
 #[derive(Debug, Default)]
 pub struct Index {
     /// In order of the hash, but for empty ones; no empty one between a number and its home. The last one is empty.
     slots: Vec<u64>,
-    homes: usize,
+    /// Slots before the first line, which are empty: the allocator knows no lines.
+    skew: usize,
+    /// Lines that are homes.
+    lines: usize,
     len: usize,
 }
 
@@ -45,7 +51,7 @@ impl Index {
 
     #[inline]
     const fn home(&self, hash: u32) -> usize {
-        ((hash as u64 * self.homes as u64) >> 32) as usize
+        self.skew + LINE * ((hash as u64 * self.lines as u64) >> 32) as usize
     }
 
     /// How many numbers it holds.
@@ -68,10 +74,8 @@ impl Index {
     /// Starts to load what a look-up of this hash will read.
     #[inline]
     pub fn fetch(&self, hash: u32) {
-        let home = self.home(hash);
-        if let Some(slots) = self.slots.get(home..home + LINE) {
-            prefetch(&slots[0]);
-            prefetch(&slots[LINE - 1]);
+        if let Some(slot) = self.slots.get(self.home(hash)) {
+            prefetch(slot);
         }
     }
 
@@ -98,7 +102,7 @@ impl Index {
 
     /// Adds a number that is not there.
     pub fn insert(&mut self, hash: u32, number: u32) {
-        if self.len >= self.homes / 4 * 3 {
+        if self.len >= self.lines * (LINE / 4 * 3) {
             self.grow();
         }
         let slot = u64::from(hash) << 32 | u64::from(number);
@@ -147,8 +151,10 @@ impl Index {
 
     /// Half as large again: one pass over both tables, as the order is the same.
     fn grow(&mut self) {
-        self.homes = (self.homes / 2 * 3).max(FIRST);
-        let mut slots = reserve(self.homes + TAIL + 1);
+        self.lines = (self.lines / 2 * 3).max(FIRST);
+        let most = (self.lines + TAIL + 1) * LINE;
+        let mut slots = reserve::<u64>(most);
+        self.skew = slots.as_ptr().align_offset(ALIGNMENT).min(LINE);
         for slot in self.slots.iter().filter(|slot| **slot != EMPTY) {
             let home = self.home((*slot >> 32) as u32);
             while slots.len() < home {
@@ -156,7 +162,7 @@ impl Index {
             }
             slots.push(*slot);
         }
-        slots.resize((self.homes + TAIL).max(slots.len() + 1), EMPTY);
+        slots.resize(most.max(slots.len() + 1), EMPTY);
         self.slots = slots;
     }
 }
@@ -237,7 +243,7 @@ mod tests {
         let mut index = Index::default();
         for number in 0..200_000_u32 {
             index.insert(number.wrapping_mul(0x9e37_79b9), number);
-            if number > 1000 {
+            if number > 10_000 {
                 assert!((index.slots.len() * 8) <= 17 * index.len(), "{number}");
             }
         }

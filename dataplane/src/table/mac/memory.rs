@@ -6,6 +6,20 @@
 const PAGE: usize = 4096;
 const LARGE_PAGE: usize = 2 << 20;
 
+/// Makes the C library give each large block a mapping of its own, and so back to the kernel when it is freed. Left alone,
+/// glibc stops to do so after the first was freed (`M_MMAP_THRESHOLD` in mallopt(3)): every table that was outgrown then
+/// stays in the process. To be called once, before there are tables.
+pub fn give_back_large_blocks() {
+    // Bytes from which on a block is large: the parts of a table that are worth a system call.
+    #[cfg(all(target_env = "gnu", not(miri)))]
+    const LARGE: libc::c_int = 1 << 20;
+    #[cfg(all(target_env = "gnu", not(miri)))]
+    // SAFETY: the call takes two numbers and changes how later allocations are made.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+    }
+}
+
 /// An empty vector with room for `count` values. Room of some large pages is put into such: random look-ups then miss
 /// the TLB far less.
 #[must_use]
