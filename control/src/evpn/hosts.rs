@@ -6,43 +6,44 @@ use std::hash::BuildHasher;
 
 use hashbrown::DefaultHashBuilder;
 use vtep_dataplane::addr::{HostMac, MacAddr, Vni};
+use vtep_dataplane::table::mac::memory::push;
 
 use crate::rib::index::Index;
-use crate::rib::slab::{NONE, Parts, Slab};
+use crate::rib::slab::{NONE, Slab};
 use crate::rib::{AttrId, Kind, RouteId};
 
 /// Chains of routes, linked both ways; a route is in one chain at most.
 #[derive(Debug, Default)]
 pub(super) struct Chains {
-    links: Parts<(u32, u32)>,
+    links: Vec<(u32, u32)>,
 }
 
 impl Chains {
     pub(super) fn link(&mut self, head: &mut u32, RouteId(id): RouteId) {
         let place = id as usize;
         while self.links.len() <= place {
-            self.links.push((NONE, NONE));
+            push(&mut self.links, (NONE, NONE));
         }
-        *self.links.get_mut(place) = (NONE, *head);
+        self.links[place] = (NONE, *head);
         if *head != NONE {
-            self.links.get_mut(*head as usize).0 = id;
+            self.links[*head as usize].0 = id;
         }
         *head = id;
     }
 
     pub(super) fn unlink(&mut self, head: &mut u32, RouteId(id): RouteId) {
-        let (before, after) = *self.links.get(id as usize);
+        let (before, after) = self.links[id as usize];
         match before {
             NONE => *head = after,
-            _ => self.links.get_mut(before as usize).1 = after,
+            _ => self.links[before as usize].1 = after,
         }
         if after != NONE {
-            self.links.get_mut(after as usize).0 = before;
+            self.links[after as usize].0 = before;
         }
     }
 
     fn next(&self, id: u32) -> u32 {
-        self.links.get(id as usize).1
+        self.links[id as usize].1
     }
 
     pub(super) fn iter(&self, head: u32) -> impl Iterator<Item = RouteId> + '_ {
@@ -116,19 +117,28 @@ fn hash_address(hasher: &DefaultHashBuilder, (vni, kind, word): AddressKey) -> u
 
 impl Hosts {
     pub(super) fn find(&self, vni: Vni, mac: HostMac) -> Option<u32> {
+        self.find_hashed(self.hash(vni, mac.get()), vni, mac)
+    }
+
+    /// The hash of a MAC, for the methods that take one.
+    #[inline]
+    pub(super) fn hash(&self, vni: Vni, mac: MacAddr) -> u32 {
+        hash_host(&self.hasher, vni, mac.0)
+    }
+
+    #[inline]
+    pub(super) fn find_hashed(&self, hash: u32, vni: Vni, mac: HostMac) -> Option<u32> {
         let octets = mac.get().0;
-        self.index.find(hash_host(&self.hasher, vni, octets), |place| {
+        self.index.find(hash, |place| {
             let host = self.hosts.get(place);
             host.vni == vni && host.mac == octets
         })
     }
 
-    /// Starts to load what leads to a MAC; its hash for [`Hosts::fetch_host`].
+    /// Starts to load what leads to a MAC.
     #[inline]
-    pub(super) fn fetch(&self, vni: Vni, mac: MacAddr) -> u32 {
-        let hash = hash_host(&self.hasher, vni, mac.0);
+    pub(super) fn fetch(&self, hash: u32) {
         self.index.fetch(hash);
-        hash
     }
 
     /// Starts to load the MAC with this hash, if there is one.
@@ -139,10 +149,12 @@ impl Hosts {
         }
     }
 
-    pub(super) fn add(&mut self, vni: Vni, mac: HostMac, flags: u8) -> u32 {
-        let octets = mac.get().0;
-        let place = self.hosts.add(Host { vni, mac: octets, flags, head: NONE, winner: AttrId::NONE });
-        self.index.insert(hash_host(&self.hasher, vni, octets), place);
+    /// Adds a MAC with its first route.
+    pub(super) fn add(&mut self, hash: u32, vni: Vni, mac: HostMac, flags: u8, first: RouteId) -> u32 {
+        let mut head = NONE;
+        self.chains.link(&mut head, first);
+        let place = self.hosts.add(Host { vni, mac: mac.get().0, flags, head, winner: AttrId::NONE });
+        self.index.insert(hash, place);
         place
     }
 
@@ -181,12 +193,6 @@ impl Hosts {
 
     pub(super) fn unlink(&mut self, place: u32, id: RouteId) {
         self.chains.unlink(&mut self.hosts.get_mut(place).head, id);
-    }
-
-    /// True if one route tells of a MAC, and no more.
-    pub(super) fn has_one_route(&self, place: u32) -> bool {
-        let head = self.hosts.get(place).head;
-        head != NONE && self.chains.next(head) == NONE
     }
 
     /// The routes of a MAC.

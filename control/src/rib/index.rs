@@ -106,24 +106,18 @@ impl Index {
             self.grow();
         }
         let slot = u64::from(hash) << 32 | u64::from(number);
-        let at = self.place(slot);
-        let mut carried = slot;
-        for slot in &mut self.slots[at..] {
-            std::mem::swap(slot, &mut carried);
-            if carried == EMPTY {
-                break;
-            }
+        let at = self.home(hash);
+        let at = at + self.slots[at..].iter().take_while(|other| **other < slot).count();
+        let end = at + self.slots[at..].iter().take_while(|other| **other != EMPTY).count();
+        // Most often the place is empty, or one or two slots before one that is.
+        for place in (at..end).rev() {
+            self.slots[place + 1] = self.slots[place];
         }
+        self.slots[at] = slot;
         self.len += 1;
-        if self.slots.last() != Some(&EMPTY) {
+        if end + 1 == self.slots.len() {
             self.slots.push(EMPTY);
         }
-    }
-
-    /// The place of the first slot that is greater.
-    fn place(&self, slot: u64) -> usize {
-        let home = self.home((slot >> 32) as u32);
-        home + self.slots[home..].iter().take_while(|other| **other < slot).count()
     }
 
     /// Puts another number in the place of one. False if that is not there.

@@ -3,86 +3,21 @@
 use std::hash::{BuildHasher, Hash};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
-use vtep_dataplane::table::mac::memory::{prefetch, reserve};
+use vtep_dataplane::table::mac::memory::{prefetch, push};
 
 /// The place of nothing.
 pub const NONE: u32 = u32::MAX;
 
-/// Values at numbered places in parts, each twice as large as the one before: no value is ever moved to make room, and no
-/// memory that was left behind stays with the allocator.
-#[derive(Debug)]
-pub struct Parts<T> {
-    parts: Vec<Vec<T>>,
-    len: usize,
-}
-
-impl<T> Default for Parts<T> {
-    fn default() -> Self {
-        Self { parts: Vec::new(), len: 0 }
-    }
-}
-
-/// Values in the first part, as a power of two.
-const FIRST: u32 = 10;
-
-impl<T> Parts<T> {
-    /// The part of a place, and the place in it.
-    #[inline]
-    const fn split(place: usize) -> (usize, usize) {
-        let shifted = place + (1 << FIRST);
-        let part = shifted.ilog2();
-        ((part - FIRST) as usize, shifted - (1 << part))
-    }
-
-    /// Stores a value at the next place.
-    #[inline]
-    pub fn push(&mut self, value: T) {
-        let (part, _) = Self::split(self.len);
-        if part == self.parts.len() {
-            self.parts.push(reserve(1 << FIRST << part));
-        }
-        self.parts[part].push(value);
-        self.len += 1;
-    }
-
-    /// The value at a place.
-    #[inline]
-    pub fn get(&self, place: usize) -> &T {
-        let (part, at) = Self::split(place);
-        &self.parts[part][at]
-    }
-
-    /// The value at a place.
-    #[inline]
-    pub fn get_mut(&mut self, place: usize) -> &mut T {
-        let (part, at) = Self::split(place);
-        &mut self.parts[part][at]
-    }
-
-    /// Forgets all values, and gives back all memory but that of the first part.
-    pub fn clear(&mut self) {
-        self.parts.truncate(1);
-        self.parts.iter_mut().for_each(Vec::clear);
-        self.len = 0;
-    }
-
-    /// How many values there are.
-    #[inline]
-    pub const fn len(&self) -> usize {
-        self.len
-    }
-}
-
 /// Values at places that are used again.
 #[derive(Debug)]
 pub struct Slab<T> {
-    items: Parts<T>,
+    items: Vec<T>,
     free: Vec<u32>,
 }
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self { items: Parts::default(), free: Vec::new() }
+        Self { items: Vec::new(), free: Vec::new() }
     }
 }
 
@@ -90,10 +25,10 @@ impl<T> Slab<T> {
     /// Stores a value; its place.
     pub fn add(&mut self, item: T) -> u32 {
         if let Some(place) = self.free.pop() {
-            *self.items.get_mut(place as usize) = item;
+            self.items[place as usize] = item;
             return place;
         }
-        self.items.push(item);
+        push(&mut self.items, item);
         // A place costs far more than a byte: memory ends long before 2^32 of them.
         (self.items.len() - 1) as u32
     }
@@ -102,21 +37,20 @@ impl<T> Slab<T> {
     pub fn remove(&mut self, place: u32) {
         self.free.push(place);
         if self.free.len() == self.items.len() {
-            self.free.clear();
-            self.items.clear();
+            *self = Self::default();
         }
     }
 
     /// The value at a place in use.
     #[inline]
     pub fn get(&self, place: u32) -> &T {
-        self.items.get(place as usize)
+        &self.items[place as usize]
     }
 
     /// The value at a place in use.
     #[inline]
     pub fn get_mut(&mut self, place: u32) -> &mut T {
-        self.items.get_mut(place as usize)
+        &mut self.items[place as usize]
     }
 
     /// Starts to load the value at a place.
@@ -170,14 +104,20 @@ impl<T> Interner<T> {
         self.slots.get_mut(id).1 += 1;
     }
 
-    /// One reference less; the last one frees the value.
-    pub fn release(&mut self, id: u32, key: impl Fn(&T, &DefaultHashBuilder) -> u64) {
+    /// One reference less; the last one frees the value. True if it did.
+    #[inline]
+    pub fn release(&mut self, id: u32, key: impl Fn(&T, &DefaultHashBuilder) -> u64) -> bool {
         let slot = self.slots.get_mut(id);
         slot.1 -= 1;
-        if slot.1 > 0 {
-            return;
+        if slot.1 == 0 {
+            self.free(id, key);
+            return true;
         }
-        let Some(value) = slot.0.take() else { return };
+        false
+    }
+
+    fn free(&mut self, id: u32, key: impl Fn(&T, &DefaultHashBuilder) -> u64) {
+        let Some(value) = self.slots.get_mut(id).0.take() else { return };
         let hash = key(&value, &self.hasher);
         if let Ok(entry) = self.index.find_entry(hash, |found| *found == id) {
             entry.remove();
@@ -216,9 +156,9 @@ impl<T: Hash + Eq + Clone> Interner<T> {
         self.add(hash, value.clone(), |v, hasher| hasher.hash_one(v))
     }
 
-    /// One reference less.
-    pub fn drop_ref(&mut self, id: u32) {
-        self.release(id, |v, hasher| hasher.hash_one(v));
+    /// One reference less. True if it was the last one: the number may become that of another value.
+    pub fn drop_ref(&mut self, id: u32) -> bool {
+        self.release(id, |v, hasher| hasher.hash_one(v))
     }
 }
 
@@ -239,20 +179,6 @@ mod tests {
         assert_eq!((names.find(&"a".to_owned()), names.len()), (None, 1));
         assert_eq!(names.hold(&"c".to_owned()), a, "the place is used again");
         assert_eq!(names.get(b), "b");
-    }
-
-    #[test]
-    fn parts_hold_values_in_their_places() {
-        let mut parts = Parts::default();
-        for round in 0..2 {
-            (0..100_000_u32).for_each(|value| parts.push(value + round));
-            *parts.get_mut(1024) = 7;
-            let right = |place: &usize| *parts.get(*place) == *place as u32 + round;
-            let wrong: Vec<_> = (0..parts.len()).filter(|place| !right(place)).collect();
-            assert_eq!((parts.len(), wrong), (100_000, vec![1024]));
-            parts.clear();
-            assert_eq!(parts.len(), 0);
-        }
     }
 
     #[test]

@@ -46,6 +46,9 @@ const BURST: usize = 64;
 /// more at a time stalls it, and waiting with the looks until all are there leaves the memory idle meanwhile.
 const AHEAD: usize = 24;
 
+/// Buckets whose entries are copied together: some more than lines that a core loads at once.
+const NEAR: usize = 8;
+
 /// Buckets that the search for a chain of displacements looks at before it gives up.
 const SEARCH: usize = 512;
 
@@ -238,14 +241,21 @@ impl Array {
     /// An array of another size or hash with the same entries and a new one; `None` if they don't all fit.
     pub(super) fn copy_with(&self, buckets: usize, seed: Seed, key: u64, to: u32) -> Option<Self> {
         let copy = Self::new(buckets, seed);
-        let mut ahead = self.entries();
-        let near = |(key, _)| prefetch(copy.buckets_of(key).0);
-        ahead.by_ref().take(AHEAD).for_each(near);
-        let fits = self.entries().all(|(key, to)| {
-            ahead.next().map(near);
-            copy.insert(key, to)
-        });
-        (fits && copy.insert(key, to)).then_some(copy)
+        let mut near = [(0, 0); NEAR * PLACES];
+        for buckets in self.buckets.chunks(NEAR) {
+            let mut count = 0;
+            for (key, to) in buckets.iter().flat_map(Bucket::entries) {
+                near[count] = (key, to);
+                count += usize::from(key != 0);
+            }
+            for (key, _) in &near[..count] {
+                prefetch(copy.buckets_of(*key).0);
+            }
+            if !near[..count].iter().all(|(key, to)| copy.insert(*key, *to)) {
+                return None;
+            }
+        }
+        copy.insert(key, to).then_some(copy)
     }
 
     /// Frees a place in one of the buckets of `key`, both full, by moving entries to their other buckets.
@@ -305,10 +315,7 @@ impl Array {
 
     /// Every entry.
     pub(super) fn entries(&self) -> impl Iterator<Item = (u64, u32)> {
-        self.buckets
-            .iter()
-            .flat_map(|bucket| (0..PLACES).map(|place| bucket.entry(place)))
-            .filter(|(key, _)| *key != 0)
+        self.buckets.iter().flat_map(Bucket::entries).filter(|(key, _)| *key != 0)
     }
 
     /// Entries in their second bucket.

@@ -103,6 +103,11 @@ impl Bucket {
         (own_u64(&self.keys[place]), own_u32(&self.destinations[place]))
     }
 
+    /// What is in all places.
+    pub(super) fn entries(&self) -> [(u64, u32); PLACES] {
+        std::array::from_fn(|place| self.entry(place))
+    }
+
     /// Fills a free place.
     pub(super) fn put(&self, place: usize, key: u64, destination: u32) {
         self.new_version();

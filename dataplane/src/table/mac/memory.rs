@@ -24,19 +24,38 @@ pub fn give_back_large_blocks() {
 /// the TLB far less.
 #[must_use]
 pub fn reserve<T>(count: usize) -> Vec<T> {
-    let mut values = Vec::<T>::with_capacity(count);
-    let bytes = count * size_of::<T>();
+    let mut values = Vec::with_capacity(count);
+    prefer_large_pages(&mut values);
+    values
+}
+
+/// Adds a value to a vector that may become large, and is put into large pages then.
+#[inline]
+pub fn push<T>(values: &mut Vec<T>, value: T) {
+    if values.len() == values.capacity() {
+        grow(values);
+    }
+    values.push(value);
+}
+
+#[cold]
+fn grow<T>(values: &mut Vec<T>) {
+    values.reserve(1);
+    prefer_large_pages(values);
+}
+
+fn prefer_large_pages<T>(values: &mut Vec<T>) {
+    let bytes = values.capacity() * size_of::<T>();
     if bytes >= 2 * LARGE_PAGE && !cfg!(miri) {
         let start = values.as_mut_ptr().cast::<u8>();
         let skip = start.align_offset(PAGE);
         let len = (bytes - skip) & !(PAGE - 1);
-        // SAFETY: the range lies within this allocation, which nobody else knows yet, and the advice never changes
+        // SAFETY: the range lies within this allocation, which nobody else uses meanwhile, and the advice never changes
         // what memory holds. A kernel without large pages refuses it; small ones serve as well, only slower.
         let _ = unsafe {
             rustix::mm::madvise(start.wrapping_add(skip).cast(), len, rustix::mm::Advice::LinuxHugepage)
         };
     }
-    values
 }
 
 /// `count` values, as [`reserve`] places them.
