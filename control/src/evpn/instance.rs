@@ -80,6 +80,8 @@ pub struct Instance {
     pub(super) changes: Vec<TableChange>,
     pub(super) events: Vec<Event>,
     sessions: BTreeMap<NeighborId, Session>,
+    /// Where the changes of a message are put together; empty but while that is done.
+    near: Vec<RouteChange>,
 }
 
 impl Instance {
@@ -105,6 +107,7 @@ impl Instance {
             changes: Vec::new(),
             events: Vec::new(),
             sessions: BTreeMap::new(),
+            near: Vec::with_capacity(NEAR),
             config,
         }
     }
@@ -208,7 +211,7 @@ impl Instance {
         let session = self.sessions.get(&id);
         let initial = session.and_then(|s| s.initial_until).is_some_and(|until| now < until);
         let looped = self.rib.looped_count(id);
-        let (mut changes, mut near) = (update.changes(), Vec::with_capacity(NEAR));
+        let (mut changes, mut near) = (update.changes(), std::mem::take(&mut self.near));
         loop {
             near.clear();
             while near.len() < NEAR
@@ -224,6 +227,7 @@ impl Instance {
                 self.route_changed(now, id, change, update.attributes(), initial, spot);
             }
         }
+        self.near = near;
         let looped = self.rib.looped_count(id) - looped;
         if looped > 0 {
             self.events.push(Event::Looped { neighbor: id, routes: looped as u32 });

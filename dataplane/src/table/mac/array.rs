@@ -61,6 +61,7 @@ pub(super) struct Array {
 }
 
 /// A bucket that the search has reached: by moving the entry in `place` of the bucket of step `from` here.
+#[derive(Clone, Copy)]
 struct Step {
     bucket: usize,
     from: usize,
@@ -261,25 +262,27 @@ impl Array {
     /// Frees a place in one of the buckets of `key`, both full, by moving entries to their other buckets.
     fn make_room(&self, key: u64) -> bool {
         let (first, second) = self.pair(self.seed.hash(key));
-        let mut steps = Vec::with_capacity(SEARCH);
-        steps.extend([first, second].map(|bucket| Step { bucket, from: START, place: 0 }));
-        let mut at = 0;
-        while at < steps.len() {
+        let start = |bucket| Step { bucket, from: START, place: 0 };
+        let (mut all, mut reached, mut at) = ([start(first); SEARCH], 2, 0);
+        all[1] = start(second);
+        while at < reached {
             for place in 0..PLACES {
+                let (steps, rest) = all.split_at_mut(reached);
                 let bucket = steps[at].bucket;
                 let (moving, _) = self.buckets[bucket].entry(place);
                 let (one, two) = self.pair(self.seed.hash(moving));
                 let other = if one == bucket { two } else { one };
-                if on_the_way(&steps, at, other) {
+                if on_the_way(steps, at, other) {
                     continue;
                 }
                 let step = Step { bucket: other, from: at, place };
                 if self.buckets[other].free().is_some() {
-                    self.walk_back(&steps, step);
+                    self.walk_back(steps, step);
                     return true;
                 }
-                if steps.len() < SEARCH {
-                    steps.push(step);
+                if let Some(next) = rest.first_mut() {
+                    *next = step;
+                    reached += 1;
                 }
             }
             at += 1;
