@@ -107,22 +107,26 @@ impl Scene {
     }
 }
 
-fn ports(multi_buffer: bool) -> PortTable {
-    let device = |id, name: &str, role| {
-        let sender = Box::new([WORKER]);
-        Some(Arc::new(Device {
-            id,
-            name: name.to_owned(),
-            role,
-            software: false,
-            multi_buffer,
-            sender,
-            counters: counters(),
-        }))
-    };
-    let port = PortEntry {
-        id: PORT,
-        device: TENANT_DEVICE,
+/// A device.
+#[must_use]
+pub fn device(id: DeviceId, name: &str, role: Role, multi_buffer: bool) -> Option<Arc<Device>> {
+    Some(Arc::new(Device {
+        id,
+        name: name.to_owned(),
+        role,
+        software: false,
+        multi_buffer,
+        sender: Box::new([WORKER]),
+        counters: counters(),
+    }))
+}
+
+/// A tenant's port that takes every frame of a device.
+#[must_use]
+pub fn port(id: PortId, device: DeviceId) -> Option<Arc<PortEntry>> {
+    Some(Arc::new(PortEntry {
+        id,
+        device,
         vlan: None,
         domain: DOMAIN,
         lock: None,
@@ -132,13 +136,16 @@ fn ports(multi_buffer: bool) -> PortTable {
         storm: None,
         max_frame: 1514,
         counters: counters(),
-    };
+    }))
+}
+
+fn ports(multi_buffer: bool) -> PortTable {
     PortTable {
         devices: vec![
-            device(TENANT_DEVICE, TENANT, Role::Access(PORT)),
-            device(UNDERLAY_DEVICE, UNDERLAY, Role::Underlay),
+            device(TENANT_DEVICE, TENANT, Role::Access(PORT), multi_buffer),
+            device(UNDERLAY_DEVICE, UNDERLAY, Role::Underlay, multi_buffer),
         ],
-        ports: vec![Some(Arc::new(port))],
+        ports: vec![port(PORT, TENANT_DEVICE)],
     }
 }
 

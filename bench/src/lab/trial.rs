@@ -3,12 +3,14 @@
 use super::cores::pin;
 use super::link::{Link, send_only};
 use super::net::Namespace;
-use super::topology::{self, GENERATOR, SINK, Topology, Way};
+use super::topology::{self, GENERATOR, SINK, TENANT, Topology, Way};
 use crate::row::Failure;
 use crate::traffic::check::{Outer, check};
 use crate::traffic::generate::{self, Pace, Sent};
-use crate::traffic::sink;
+use crate::traffic::sink::{self, Received};
 use crate::traffic::template::Template;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,6 +23,9 @@ const SETTLE: Duration = Duration::from_millis(300);
 
 /// Frames that are looked at one by one before anything is measured.
 const CHECKED: u64 = 256;
+
+/// Frames that are sent alone.
+const LONE: u64 = 20;
 
 /// The core of the generator and of the sink. The receive path of the forwarder's interface runs there as well.
 pub const GENERATOR_CORE: usize = 0;
@@ -75,6 +80,18 @@ impl Range {
     /// # Errors
     /// [`Failure`] with the first wrong frame, or how many are missing.
     pub fn check(&mut self, arrive: Arrive) -> Result<(), Failure> {
+        self.check_some(arrive, CHECKED)
+    }
+
+    /// Sends one frame after the other, each when the one before has arrived: none may wait for others to fill a batch.
+    ///
+    /// # Errors
+    /// [`Failure`] with the first wrong frame, or that one did not arrive within 3 s.
+    pub fn check_lone(&mut self, arrive: Arrive) -> Result<(), Failure> {
+        (0..LONE).try_for_each(|_| self.check_some(arrive, 1))
+    }
+
+    fn check_some(&mut self, arrive: Arrive, count: u64) -> Result<(), Failure> {
         let template = Template::new(&topology::shape(self.size, self.way)?)?;
         let way = self.way;
         let ((forwarder, remote), (local, far)) =
@@ -89,12 +106,12 @@ impl Range {
         // The first look gives the kernel chunks to receive into; what came before the check is thrown away.
         while sink::receive(&mut sink.pool, &mut sink.ports[0], &mut burst, |_, _| ()) > 0 {}
         let never = AtomicBool::new(false);
-        let pace = Pace { rate: Some(5000), count: Some(CHECKED), duration: None };
+        let pace = Pace { rate: Some(5000), count: Some(count), duration: None };
         thread::scope(|scope| {
             let sending = scope.spawn(|| send(topology, way, template.clone(), &pace, &never));
             let (mut right, mut wrong) = (0, None);
             let start = Instant::now();
-            while right < CHECKED && wrong.is_none() && start.elapsed() < Duration::from_secs(3) {
+            while right < count && wrong.is_none() && start.elapsed() < Duration::from_secs(3) {
                 sink::receive(&mut sink.pool, &mut sink.ports[0], &mut burst, |frame, _| {
                     match check(frame, &template, outer.as_ref()) {
                         Ok(()) => right += 1,
@@ -106,8 +123,8 @@ impl Range {
             sending.join().unwrap_or_else(|_| Err(Failure::new("the generator panicked")))?;
             match wrong {
                 Some(why) => Err(why),
-                None if right < CHECKED => {
-                    Err(Failure::new(format!("{right} of {CHECKED} frames were forwarded")))
+                None if right < count => {
+                    Err(Failure::new(format!("{right} of {count} frames were forwarded")))
                 }
                 None => Ok(()),
             }
@@ -129,6 +146,24 @@ impl Range {
             let offered = sending.join().unwrap_or_else(|_| Err(Failure::new("the generator panicked")))?;
             Ok(Counted { offered, arrived: counted? })
         })
+    }
+
+    /// Sends `rate` frames a second for `window`, and times each on its way to the sink.
+    ///
+    /// # Errors
+    /// [`Failure`] when the generator can't send.
+    pub fn time(&mut self, rate: u64, window: Duration) -> Result<Received, Failure> {
+        let Self { topology, sink, size, way } = self;
+        time(topology, sink, (*size, *way), rate, window)
+    }
+
+    /// As [`Range::time`], with a sink at the forwarder's interface: one link, and nothing that forwards.
+    ///
+    /// # Errors
+    /// [`Failure`] when a socket can't be made, or the generator can't send.
+    pub fn time_link(&self, rate: u64, window: Duration) -> Result<Received, Failure> {
+        let mut near = self.topology.forwarder.within(|| Link::open(&[(TENANT, Program::Tenant)], 0))?;
+        time(&self.topology, &mut near, (self.size, self.way), rate, window)
     }
 
     /// Frames that have reached the sink since it was made.
@@ -171,6 +206,45 @@ fn send(
         generate::run(&mut link.pool, &mut link.ports[0], &mut template, pace, stop)
     })
 }
+
+/// How long the sink listens on when the generator has ended.
+const LATE: Duration = Duration::from_millis(100);
+
+/// Times frames from the generator to `sink`, which sleeps until they come.
+fn time(
+    topology: &Topology,
+    sink: &mut Link,
+    (size, way): (usize, Way),
+    rate: u64,
+    window: Duration,
+) -> Result<Received, Failure> {
+    let template = Template::new(&topology::shape(size, way)?)?;
+    let pace = Pace { rate: Some(rate), count: None, duration: Some(window) };
+    let never = AtomicBool::new(false);
+    let mut burst = Vec::with_capacity(BURST);
+    while sink::receive(&mut sink.pool, &mut sink.ports[0], &mut burst, |_, _| ()) > 0 {}
+    let mut received = Received::default();
+    thread::scope(|scope| {
+        let sending = scope.spawn(|| send(topology, way, template, &pace, &never));
+        let mut ended: Option<Instant> = None;
+        while ended.is_none_or(|ended| ended.elapsed() < LATE) {
+            let count = |frame: &[u8], now| received.count(frame, now);
+            if sink::receive(&mut sink.pool, &mut sink.ports[0], &mut burst, count) == 0 {
+                let socket = sink.ports[0].as_fd();
+                // An interrupted sleep is a short one.
+                let _ = poll(&mut [PollFd::new(&socket, PollFlags::IN)], Some(&NAP));
+            }
+            if ended.is_none() && sending.is_finished() {
+                ended = Some(Instant::now());
+            }
+        }
+        sending.join().unwrap_or_else(|_| Err(Failure::new("the generator panicked")))
+    })?;
+    Ok(received)
+}
+
+/// The longest sleep of a sink.
+const NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// The number of an interface in the caller's namespace.
 fn index(interface: &str) -> Result<u32, Failure> {

@@ -1,7 +1,9 @@
 //! Every row, in the order in which they are printed.
 
 pub mod evpn;
+pub mod fairness;
 pub mod fdb;
+pub mod latency;
 pub mod pipeline;
 pub mod random;
 pub mod real;
@@ -33,6 +35,8 @@ pub const ALL: &[Spec] = &[
     replicate::MANY_64,
     replicate::MANY_1500,
     replicate::COPIED,
+    fairness::FAIRNESS,
+    latency::MEMORY,
     evpn::ingest::INGEST,
     evpn::tcp::INGEST_TCP,
     evpn::memory::MEMORY,
@@ -41,6 +45,8 @@ pub const ALL: &[Spec] = &[
     real::XSK,
     real::XSK_DECAP,
     real::KERNEL,
+    latency::P50,
+    latency::P99,
 ];
 
 /// The rows with these names, in the order of [`ALL`]; all when no name is given.

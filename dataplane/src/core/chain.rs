@@ -210,6 +210,7 @@ impl Assembly {
 ///
 /// # Errors
 /// [`OutOfChunk`] when both together are longer than [`MAX_LEN`], or either is empty; nothing is changed.
+#[inline]
 pub(crate) fn join(chains: &Chains, header: &mut Frame, payload: &Frame) -> Result<(), OutOfChunk> {
     let first = payload.first();
     let fits = header.len() + payload.len() <= MAX_LEN && !header.is_chained();

@@ -16,19 +16,20 @@
 //! Elsewhere, and for short frames, a copy is one copy; the last VTEP gets the frame itself.
 
 use super::chain;
-use super::encap::Beyond;
-use super::frame::{BURST, FrameMemory, HEADROOM, Pool};
+use super::encap::{Beyond, Variable};
+use super::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
 use super::local::{self, LocalFrame};
-use super::tenant::{Target, TenantFrame, write_outer};
+use super::run::Tunnel;
+use super::tenant::{self, Facts, Target, TenantFrame};
 use super::turn::{Blame, Turn};
 use super::verdict::Reason;
-use crate::addr::{DeviceId, DomainId, NextHopId, PortId};
+use crate::addr::{DeviceId, DomainId, NextHopId, PortId, WorkerId};
 use crate::table::Snapshot;
-use crate::table::nexthop::Path;
 use crate::table::port::Device;
 use crate::table::vni::Domain;
 use crate::wire::checksum::Sum;
 use std::collections::VecDeque;
+use std::ptr;
 
 /// Copies that one turn of a worker makes: as many as a port gives frames.
 pub const COPIES: usize = BURST;
@@ -82,7 +83,7 @@ impl Floods {
     }
 
     fn has_room(&self, port: PortId) -> bool {
-        let of_port = || self.waiting.iter().filter(|flood| flood.frame.facts.port == port).count();
+        let of_port = || self.waiting.iter().filter(|flood| flood.facts.port == port).count();
         self.waiting.len() < WAITING && (self.waiting.len() < WAITING_OF_PORT || of_port() < WAITING_OF_PORT)
     }
 }
@@ -90,7 +91,8 @@ impl Floods {
 /// A frame that is being flooded.
 #[derive(Debug)]
 struct Flood {
-    frame: TenantFrame,
+    frame: Frame,
+    facts: Facts,
     /// Where it came from.
     device: DeviceId,
     domain: DomainId,
@@ -138,7 +140,8 @@ impl TenantFrame {
             return turn.refuse(self.frame, Reason::FloodFull, blame);
         }
         turn.floods.waiting.push_back(Flood {
-            frame: self,
+            frame: self.frame,
+            facts: self.facts,
             device: turn.device.id,
             domain: domain.id,
             answer: unicast,
@@ -157,8 +160,8 @@ pub(super) fn replicate<M: FrameMemory>(turn: &mut Turn<'_, '_, M>) -> usize {
     let mut at = 0;
     while left > 0 && !waiting.is_empty() {
         at = if at < waiting.len() { at } else { 0 };
-        let port = waiting[at].frame.facts.port;
-        if waiting.iter().take(at).any(|before| before.frame.facts.port == port) {
+        let port = waiting[at].facts.port;
+        if waiting.iter().take(at).any(|before| before.facts.port == port) {
             at += 1;
             continue;
         }
@@ -194,7 +197,9 @@ impl Flood {
         if let Next::Port(last) = self.next {
             served = self.serve_ports(turn, domain, last, limit);
         }
-        if let Next::Hop(last) = self.next {
+        if let Next::Hop(last) = self.next
+            && served < limit
+        {
             served += self.serve_hops(turn, domain, last, limit - served);
         }
         served
@@ -208,16 +213,16 @@ impl Flood {
         last: Option<PortId>,
         limit: usize,
     ) -> usize {
-        let from = self.frame.facts.port;
+        let from = self.facts.port;
         let mut others = behind(&domain.flood.ports, last).iter().filter(|port| **port != from);
         let mut served = 0;
         for port in others.by_ref().take(limit) {
             served += 1;
             self.next = Next::Port(Some(*port));
-            let Some(exit) = local::find(turn, *port, domain, self.frame.frame.len()) else { continue };
-            match turn.copy(&self.frame.frame) {
+            let Some(exit) = local::find(turn, *port, domain, self.frame.len()) else { continue };
+            match turn.copy(&self.frame) {
                 Some(copy) => LocalFrame::new(copy).send(turn, exit),
-                None => self.count_no_frame(turn, domain),
+                None => drop(self.count_no_frame(turn, domain)),
             }
         }
         if others.next().is_none() {
@@ -226,7 +231,7 @@ impl Flood {
         served
     }
 
-    /// Copies for up to `limit` VTEPs behind `last`; but none for the one that gets the frame itself.
+    /// Copies for up to `limit` VTEPs, at most [`QUANTUM`], behind `last`; but none for the one that gets the frame itself.
     fn serve_hops<'t, M: FrameMemory>(
         &mut self,
         turn: &mut Turn<'t, '_, M>,
@@ -235,117 +240,194 @@ impl Flood {
         limit: usize,
     ) -> usize {
         let hops = behind(&domain.flood.next_hops, last);
-        let mut served = 0;
-        for (at, id) in hops.iter().enumerate().take(limit) {
-            let left = hops.len() - at;
-            if left == 1 && self.shared.is_none() {
-                self.next = Next::Last(*id);
-                return served;
+        let mut now = &hops[..limit.min(hops.len())];
+        if self.shared.is_none() && now.len() == hops.len() {
+            // Who is last may have the frame itself.
+            match now {
+                [last] => {
+                    self.next = Next::Last(*last);
+                    return 0;
+                }
+                [others @ .., _] => now = others,
+                [] => {}
             }
-            served += 1;
-            self.next = Next::Hop(Some(*id));
-            match self.frame.find_tunnel(turn, *id, domain, self.answer) {
-                Some(target) if self.may_share(turn, target, left) => self.send_shared(turn, target, domain),
-                Some(target) => self.send_copy(turn, target, domain),
+        }
+        // First all paths, so that the ways to them through memory overlap, and then the copies.
+        let mut tunnels = [None; QUANTUM];
+        let mut found = 0;
+        for id in now {
+            match tenant::find_tunnel(turn, (&self.frame, &self.facts), *id, domain, self.answer) {
+                Some(tunnel) => {
+                    tunnels[found] = Some(tunnel);
+                    found += 1;
+                }
                 None => self.answer = false,
             }
         }
-        if served == hops.len() {
-            self.next = Next::Nobody;
+        let left = hops.len() - now.len();
+        self.send_copies(turn, domain, &tunnels[..found], left);
+        self.next = match now.last() {
+            Some(last) if left > 0 => Next::Hop(Some(*last)),
+            _ => Next::Nobody,
+        };
+        now.len()
+    }
+
+    /// One copy for each of `tunnels`. `left` VTEPs come later.
+    fn send_copies<'t, M: FrameMemory>(
+        &mut self,
+        turn: &mut Turn<'t, '_, M>,
+        domain: &'t Domain,
+        tunnels: &[Option<Tunnel<'t>>],
+        left: usize,
+    ) {
+        let mut sent = Sent::new(turn.worker, domain);
+        let variable = self.facts.variable(&turn.snapshot.settings, domain);
+        for (at, tunnel) in tunnels.iter().flatten().enumerate() {
+            let ok = if self.may_share(turn, tunnel, left + tunnels.len() - at) {
+                self.send_shared(turn, tunnel, variable)
+            } else {
+                self.send_copy(turn, tunnel)
+            };
+            if ok {
+                sent.add(tunnel, self.frame.len());
+            }
         }
-        served
     }
 
     /// Sends the frame itself to the last VTEP.
     fn serve_last<M: FrameMemory>(self, turn: &mut Turn<'_, '_, M>, id: NextHopId) {
-        let domain = turn.snapshot.vnis.domain(self.domain);
-        let target = domain.and_then(|domain| self.frame.find_tunnel(turn, id, domain, self.answer));
-        match target {
-            Some(target) => self.frame.send(turn, target),
-            None => turn.pool.give(self.frame.frame),
+        let Self { frame, facts, domain, answer, .. } = self;
+        let found = turn
+            .snapshot
+            .vnis
+            .domain(domain)
+            .and_then(|domain| tenant::find_tunnel(turn, (&frame, &facts), id, domain, answer));
+        match found {
+            Some(tunnel) => TenantFrame { frame, facts }.send(turn, Target::Tunnel(tunnel)),
+            None => turn.pool.give(frame),
         }
     }
 
-    /// One copy.
-    fn send_copy<'t, M: FrameMemory>(
-        &self,
-        turn: &mut Turn<'t, '_, M>,
-        target: Target<'t>,
-        domain: &'t Domain,
-    ) {
-        match turn.copy(&self.frame.frame) {
-            Some(frame) => TenantFrame { frame, facts: self.frame.facts }.send(turn, target),
-            None => self.count_no_frame(turn, domain),
+    /// One copy, with room for the header before it. False when it was not sent.
+    fn send_copy<'t, M: FrameMemory>(&self, turn: &mut Turn<'t, '_, M>, tunnel: &Tunnel<'t>) -> bool {
+        match turn.copy(&self.frame) {
+            Some(frame) => tenant::encapsulate_for(turn, frame, &self.facts, tunnel),
+            None => self.count_no_frame(turn, tunnel.domain),
         }
     }
 
-    /// Whether the copy for `target` may end in the frame's chunks. Shares them with the first for which it may, and with
+    /// Whether the copy for a VTEP may end in the frame's chunks. Shares them with the first for which it may, and with
     /// those behind it, `left` in all.
-    fn may_share<M: FrameMemory>(&mut self, turn: &Turn<'_, '_, M>, target: Target<'_>, left: usize) -> bool {
-        let Target::Tunnel(tunnel) = target else { return false };
-        let frame = &self.frame.frame;
-        if !tunnel.device.multi_buffer || frame.len() < SHARE_FROM {
+    #[inline]
+    fn may_share<M: FrameMemory>(
+        &mut self,
+        turn: &Turn<'_, '_, M>,
+        tunnel: &Tunnel<'_>,
+        left: usize,
+    ) -> bool {
+        if !tunnel.device.multi_buffer || self.frame.len() < SHARE_FROM {
             return false;
         }
         if self.shared.is_none() {
-            // The lists may have grown since: what was not foreseen is copied.
             let copies = left as u32;
             let chains = turn.pool.memory().chains();
-            chains.share(frame.chunk(), copies + 1);
-            chains.rest(frame).for_each(|piece| chains.share(piece.chunk(), copies + 1));
+            chains.share(self.frame.chunk(), copies + 1);
+            chains.rest(&self.frame).for_each(|piece| chains.share(piece.chunk(), copies + 1));
             self.shared = Some(copies);
         }
+        // The list may have grown since: what was not foreseen is copied.
         self.shared > Some(0)
     }
 
-    /// A header in a chunk of its own, that goes on in the frame's chunks.
-    #[inline]
+    /// A header in a chunk of its own, that goes on in the frame's chunks. False when it was not sent.
+    #[inline(always)]
     fn send_shared<'t, M: FrameMemory>(
         &mut self,
         turn: &mut Turn<'t, '_, M>,
-        target: Target<'t>,
-        domain: &'t Domain,
-    ) {
-        let Target::Tunnel(tunnel) = target else { return };
-        let path = tunnel.path;
-        let inner_len = self.frame.frame.len();
-        let Some(mut header) = turn.pool.take() else { return self.count_no_frame(turn, domain) };
+        tunnel: &Tunnel<'t>,
+        variable: Variable,
+    ) -> bool {
+        let Some(mut header) = turn.pool.take() else { return self.count_no_frame(turn, tunnel.domain) };
         let chunk_size = turn.pool.memory().chunk_size();
         // Chunks lie a power of two apart: headers at the same place of each would share a few lines of the cache.
         let start = HEADROOM + (header.chunk() % HEADER_PLACES) as u16 * 64;
-        let placed = header.place(start, path.header.bytes().len(), chunk_size);
-        if placed.is_err()
-            || chain::join(turn.pool.memory().chains(), &mut header, &self.frame.frame).is_err()
-        {
+        let placed = header.place(start, tunnel.path.header.bytes().len(), chunk_size);
+        if placed.is_err() || chain::join(turn.pool.memory().chains(), &mut header, &self.frame).is_err() {
             turn.pool.give(header);
-            return self.count_no_frame(turn, domain);
+            return self.count_no_frame(turn, tunnel.domain);
         }
         self.shared = self.shared.map(|left| left - 1);
-        let beyond = Beyond { len: inner_len, sum: self.sum_for(turn, path) };
-        turn.enter(tunnel);
-        write_outer(turn, header, &self.frame.facts, beyond, inner_len);
+        let beyond = Beyond { len: self.frame.len(), sum: self.sum_for(turn, tunnel) };
+        tenant::write_outer(turn, header, variable, beyond, tunnel)
     }
 
-    /// The sum of the frame where `path` needs it.
-    fn sum_for<M: FrameMemory>(&mut self, turn: &Turn<'_, '_, M>, path: &Path) -> Sum {
-        if !path.header.is_v6() || turn.snapshot.settings.udp6_zero_tx {
+    /// The sum of the frame where the path needs it.
+    #[inline]
+    fn sum_for<M: FrameMemory>(&mut self, turn: &Turn<'_, '_, M>, tunnel: &Tunnel<'_>) -> Sum {
+        if !tunnel.path.header.is_v6() || turn.snapshot.settings.udp6_zero_tx {
             return Sum::new();
         }
-        let frame = &self.frame.frame;
+        let frame = &self.frame;
         *self.sum.get_or_insert_with(|| turn.pool.memory().sum(frame, 0..frame.len()))
     }
 
-    fn count_no_frame<M: FrameMemory>(&self, turn: &Turn<'_, '_, M>, domain: &Domain) {
-        let port = turn.snapshot.ports.port(self.frame.facts.port);
+    #[cold]
+    fn count_no_frame<M: FrameMemory>(&self, turn: &Turn<'_, '_, M>, domain: &Domain) -> bool {
+        let port = turn.snapshot.ports.port(self.facts.port);
         turn.count(Reason::NoFrame, Blame { port, domain: Some(domain), hop: None });
+        false
     }
 
     /// Gives up the frame: its chunks, or its hold on them and those of copies that were not made.
     fn end<M: FrameMemory>(self, pool: &mut Pool<M>) {
-        let frame = self.frame.frame;
         match self.shared {
-            None => pool.give(frame),
-            Some(copies_left) => pool.give_up(frame, copies_left + 1),
+            None => pool.give(self.frame),
+            Some(copies_left) => pool.give_up(self.frame, copies_left + 1),
         }
+    }
+}
+
+/// Copies that were sent one after the other: each counts for its VTEP, and all of them for their device and the VNI.
+#[derive(Debug)]
+struct Sent<'t> {
+    worker: WorkerId,
+    domain: &'t Domain,
+    device: Option<&'t Device>,
+    frames: u64,
+    /// Of the tenant's frames.
+    bytes: u64,
+    /// Of the outer headers.
+    headers: u64,
+}
+
+impl<'t> Sent<'t> {
+    const fn new(worker: WorkerId, domain: &'t Domain) -> Self {
+        Self { worker, domain, device: None, frames: 0, bytes: 0, headers: 0 }
+    }
+
+    #[inline]
+    fn add(&mut self, tunnel: &Tunnel<'t>, bytes: usize) {
+        if !self.device.is_some_and(|device| ptr::eq(device, tunnel.device)) {
+            self.count();
+            self.device = Some(tunnel.device);
+        }
+        self.frames += 1;
+        self.bytes += bytes as u64;
+        self.headers += tunnel.path.header.bytes().len() as u64;
+        tunnel.hop.counters.row(self.worker).sent(1, bytes as u64);
+    }
+
+    fn count(&mut self) {
+        let Some(device) = self.device.take() else { return };
+        device.counters.row(self.worker).sent(self.frames, self.bytes + self.headers);
+        self.domain.counters.row(self.worker).sent(self.frames, self.bytes);
+        *self = Self::new(self.worker, self.domain);
+    }
+}
+
+impl Drop for Sent<'_> {
+    fn drop(&mut self) {
+        self.count();
     }
 }

@@ -16,11 +16,11 @@ use super::turn::{Blame, Leaving, Turn};
 use super::verdict::Reason;
 use super::{ecn, flow, guard, too_big};
 use crate::addr::{NextHopId, PortId};
-use crate::table::Snapshot;
 use crate::table::mac::{Destination, Found, MacKey};
-use crate::table::nexthop::Path;
+use crate::table::nexthop::{NextHop, Path};
 use crate::table::port::{PortEntry, Role};
 use crate::table::vni::Domain;
+use crate::table::{Settings, Snapshot};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::Ethernet;
 use crate::wire::{ethernet, vlan};
@@ -48,6 +48,17 @@ enum Next {
 impl Facts {
     /// Of a frame that goes nowhere.
     pub(super) const NONE: Self = Self { flow: 0, port: PortId(0), tos: 0, next: Next::Free };
+
+    /// What the outer header has of the frame and its VNI.
+    #[inline(always)]
+    pub(super) const fn variable(&self, settings: &Settings, domain: &Domain) -> Variable {
+        Variable {
+            tos: ecn::outer_tos(self.tos, settings.dscp),
+            source_port: flow::source_port(self.flow),
+            vni: domain.vni.get(),
+            no_udp6_checksum: settings.udp6_zero_tx,
+        }
+    }
 }
 
 /// A frame from a tenant, checked, without its port's VLAN tag.
@@ -235,72 +246,108 @@ fn goes_on<M: FrameMemory>(
     })
 }
 
-/// Puts the outer header of the way that is taken now before the frame, in its own headroom, and sends it to the underlay.
+/// Encapsulates a frame for the way that is taken now.
 #[inline(always)]
-fn encapsulate<M: FrameMemory>(turn: &mut Turn<'_, '_, M>, mut frame: Frame, facts: &Facts) {
-    let Some(&Tunnel { path, domain, hop, .. }) = turn.tunnel.way() else {
+fn encapsulate<M: FrameMemory>(turn: &mut Turn<'_, '_, M>, frame: Frame, facts: &Facts) {
+    let Some(&tunnel) = turn.tunnel.way() else {
         return turn.refuse(frame, Reason::Unresolved, Blame::default());
     };
     let inner_len = frame.len();
+    if encapsulate_for(turn, frame, facts, &tunnel) {
+        turn.tunnel.add(inner_len);
+    }
+}
+
+/// Puts the outer header of `tunnel` before a frame, in its own headroom, and sends it to the underlay. False when it was
+/// dropped and counted.
+#[inline(always)]
+pub(super) fn encapsulate_for<'t, M: FrameMemory>(
+    turn: &mut Turn<'t, '_, M>,
+    mut frame: Frame,
+    facts: &Facts,
+    tunnel: &Tunnel<'t>,
+) -> bool {
+    let Tunnel { path, domain, hop, .. } = *tunnel;
     if frame.prepend(path.header.bytes().len() as u16).is_err() {
         let blame = Blame { port: None, domain: Some(domain), hop: Some(hop) };
-        return turn.refuse(frame, Reason::BadDescriptor, blame);
+        turn.refuse(frame, Reason::BadDescriptor, blame);
+        return false;
     }
-    let beyond = if frame.is_chained() { beyond(turn, &frame, path) } else { Beyond::default() };
-    write_outer(turn, frame, facts, beyond, inner_len);
+    let beyond = if frame.is_chained() { beyond(turn, &frame, path) } else { Beyond::NONE };
+    let variable = facts.variable(&turn.snapshot.settings, domain);
+    write_outer(turn, frame, variable, beyond, tunnel)
 }
 
 /// What follows the first chunk of a frame.
 #[cold]
 fn beyond<M: FrameMemory>(turn: &Turn<'_, '_, M>, frame: &Frame, path: &Path) -> Beyond {
     let (first, len) = (frame.first().len(), frame.len());
-    let with_sum = path.header.is_v6() && !turn.snapshot.settings.udp6_zero_tx;
-    let sum = if with_sum { turn.pool.memory().sum(frame, first..len) } else { Sum::new() };
+    let is_summed = path.header.is_v6() && !turn.snapshot.settings.udp6_zero_tx;
+    let sum = if is_summed { turn.pool.memory().sum(frame, first..len) } else { Sum::new() };
     Beyond { len: len - first, sum }
 }
 
-/// Writes the outer header of the way that is taken now to the front of a frame, where there is room for it, and sends it
-/// to the underlay. `inner_len`: the length of the tenant's frame, bytes.
+/// Writes the outer header to the front of a frame, where there is room for it, and sends it to the underlay. False when
+/// it was dropped and counted.
 #[inline(always)]
-pub(super) fn write_outer<M: FrameMemory>(
-    turn: &mut Turn<'_, '_, M>,
+pub(super) fn write_outer<'t, M: FrameMemory>(
+    turn: &mut Turn<'t, '_, M>,
     mut frame: Frame,
-    facts: &Facts,
+    variable: Variable,
     beyond: Beyond,
-    inner_len: usize,
-) {
-    let Some(&Tunnel { path, device, domain, hop, .. }) = turn.tunnel.way() else {
-        return turn.refuse(frame, Reason::Unresolved, Blame::default());
-    };
-    let settings = &turn.snapshot.settings;
-    let variable = Variable {
-        tos: ecn::outer_tos(facts.tos, settings.dscp),
-        source_port: flow::source_port(facts.flow),
-        vni: domain.vni.get(),
-        no_udp6_checksum: settings.udp6_zero_tx,
-    };
+    &Tunnel { path, device, domain, hop, .. }: &Tunnel<'t>,
+) -> bool {
     let packet = turn.pool.memory_mut().bytes_mut(&mut frame);
     encap::write(packet, beyond, &path.header, variable, turn.identification);
-    let blame = Blame { port: None, domain: Some(domain), hop: Some(hop) };
-    if turn.queue(device, UnderlayFrame(frame), blame) {
-        turn.tunnel.add(inner_len);
+    turn.queue(device, UnderlayFrame(frame), Blame { port: None, domain: Some(domain), hop: Some(hop) })
+}
+
+/// Finds the path to a VTEP for a frame. `None`: the drop has been counted, and, if `answer`, the tenant told when its
+/// packet is too long.
+#[inline]
+pub(super) fn find_tunnel<'t, M: FrameMemory>(
+    turn: &mut Turn<'t, '_, M>,
+    (frame, facts): (&Frame, &Facts),
+    id: NextHopId,
+    domain: &'t Domain,
+    answer: bool,
+) -> Option<Tunnel<'t>> {
+    let hop = turn.snapshot.next_hops.get(id);
+    let path = hop.and_then(|hop| hop.path(flow::path_hash(facts.flow)));
+    if let (Some(hop), Some(path)) = (hop, path)
+        && let Some(device) = turn.snapshot.ports.device(path.device)
+        && frame.len() <= usize::from(path.max_frame)
+    {
+        return Some(Tunnel { id, hop, path, device, domain });
+    }
+    no_tunnel(turn, (frame, facts), (hop, path), domain, answer);
+    None
+}
+
+/// Counts why there is no path to a VTEP.
+#[cold]
+fn no_tunnel<'t, M: FrameMemory>(
+    turn: &mut Turn<'t, '_, M>,
+    (frame, facts): (&Frame, &Facts),
+    (hop, path): (Option<&'t NextHop>, Option<&'t Path>),
+    domain: &'t Domain,
+    answer: bool,
+) {
+    let blame = Blame { port: turn.snapshot.ports.port(facts.port), domain: Some(domain), hop };
+    match path {
+        None => turn.count(Reason::Unresolved, blame),
+        Some(path) if frame.len() <= usize::from(path.max_frame) => turn.count(Reason::PortDown, blame),
+        Some(path) => {
+            turn.count(Reason::TooBig, blame);
+            if answer {
+                let packet = Packet::of_first(turn.pool.memory().bytes(frame), frame.len());
+                too_big::answer(turn, frame, packet, (facts.port, domain), path.max_frame);
+            }
+        }
     }
 }
 
 impl TenantFrame {
-    /// The path to a VTEP for this frame, if it fits.
-    fn tunnel<'t, M: FrameMemory>(
-        &self,
-        turn: &Turn<'t, '_, M>,
-        id: NextHopId,
-        domain: &'t Domain,
-    ) -> Option<Tunnel<'t>> {
-        let hop = turn.snapshot.next_hops.get(id)?;
-        let path = hop.path(flow::path_hash(self.facts.flow))?;
-        let device = turn.snapshot.ports.device(path.device)?;
-        (self.frame.len() <= usize::from(path.max_frame)).then_some(Tunnel { id, hop, path, device, domain })
-    }
-
     /// All but the usual.
     #[inline(never)]
     fn pass_on<M: FrameMemory>(self, turn: &mut Turn<'_, '_, M>, key: MacKey, found: Option<Destination>) {
@@ -371,7 +418,9 @@ impl TenantFrame {
                 return turn.refuse(self.frame, Reason::SamePort, member.blame());
             }
             Some(Destination::Port(id)) => local::find(turn, id, domain, self.frame.len()).map(Target::Port),
-            Some(Destination::NextHop(hop)) => self.find_tunnel(turn, hop, domain, true),
+            Some(Destination::NextHop(id)) => {
+                find_tunnel(turn, (&self.frame, &self.facts), id, domain, true).map(Target::Tunnel)
+            }
             None => {
                 if !turn.limits.may_flood(port.id, port.storm, turn.now_ns) {
                     return turn.refuse(self.frame, Reason::Storm, member.blame());
@@ -387,37 +436,6 @@ impl TenantFrame {
             Some(target) => self.send(turn, target),
             None => turn.pool.give(self.frame),
         }
-    }
-
-    /// Finds the path to a VTEP for this frame. `None`: the drop has been counted, and, if `answer`, the tenant told
-    /// when its packet is too long.
-    #[inline]
-    pub(super) fn find_tunnel<'t, M: FrameMemory>(
-        &self,
-        turn: &mut Turn<'t, '_, M>,
-        id: NextHopId,
-        domain: &'t Domain,
-        answer: bool,
-    ) -> Option<Target<'t>> {
-        if let Some(tunnel) = self.tunnel(turn, id, domain) {
-            return Some(Target::Tunnel(tunnel));
-        }
-        let hop = turn.snapshot.next_hops.get(id);
-        let blame = Blame { port: turn.snapshot.ports.port(self.facts.port), domain: Some(domain), hop };
-        match hop.and_then(|hop| hop.path(flow::path_hash(self.facts.flow))) {
-            None => turn.count(Reason::Unresolved, blame),
-            Some(path) if self.frame.len() <= usize::from(path.max_frame) => {
-                turn.count(Reason::PortDown, blame);
-            }
-            Some(path) => {
-                turn.count(Reason::TooBig, blame);
-                if answer {
-                    let packet = self.packet(turn);
-                    too_big::answer(turn, &self.frame, packet, (self.facts.port, domain), path.max_frame);
-                }
-            }
-        }
-        None
     }
 
     #[inline(never)]

@@ -154,6 +154,21 @@ fn open_from(packet: &[u8]) -> Option<[u8; 6]> {
 }
 
 #[test]
+fn ports_that_use_up_a_step_leave_the_vteps_for_the_next() {
+    for ports in 14..36 {
+        let mut bed = Bed::jumbo(2048);
+        bed.set_vteps(3);
+        // Ports that are not there: they are counted, and take a part of the step.
+        bed.set_domain(|domain| {
+            domain.flood = FloodList::new((0..3).map(NextHopId), (10..10 + ports).map(crate::addr::PortId));
+        });
+        let flood = numbered(1, 1, 1000);
+        assert_each_got(&bed.run(1, [&flood]), 3, &[flood]);
+        assert_eq!(bed.dropped(Reason::PortDown), u64::from(ports));
+    }
+}
+
+#[test]
 fn a_list_that_changes_meanwhile_serves_nobody_twice() {
     let mut bed = Bed::jumbo(2048);
     bed.set_vteps(200);

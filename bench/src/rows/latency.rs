@@ -1,0 +1,186 @@
+//! What one hop adds to the time that a frame takes, at a tenth of the load that it can carry.
+//!
+//! ```text
+//! over veth    generator -> link -> forwarder -> link -> sink, less generator -> link -> sink
+//! in memory    receive one frame -> pipeline -> outbox
+//! ```
+//!
+//! Before anything is timed, frames are sent one by one, each when the one before has arrived: a forwarder that waited for
+//! a batch would never send the first.
+
+use crate::clock::now_ns;
+use crate::lab::cores::pin;
+use crate::lab::forwarder::{Forwarder, Work};
+use crate::lab::topology::{self, Way};
+use crate::lab::trial::{Arrive, FORWARDER_CORE, GENERATOR_CORE, Range};
+use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
+use crate::scene::{DOMAIN, Scene, TENANT_DEVICE, WORKER};
+use crate::traffic::histogram::Histogram;
+use crate::traffic::sink::Summary;
+use crate::traffic::template::{MIN_FRAME, Template};
+use std::time::Duration;
+use vtep_dataplane::addr::NextHopId;
+use vtep_dataplane::core::frame::{FrameMemory, HEADROOM, Pool};
+use vtep_dataplane::core::outbox::Outbox;
+use vtep_dataplane::core::pipeline::{Pipeline, Tables};
+use vtep_dataplane::port::memory::{HeapMemory, memory_pools};
+use vtep_dataplane::table::Snapshot;
+use vtep_dataplane::table::mac::{Destination, MacTable};
+use vtep_dataplane::table::neighbor::{NeighborReader, NeighborTable};
+
+/// Half of the frames wait no longer.
+pub const P50: Spec = Spec {
+    name: "latency-p50",
+    measures: "added by one hop over veth at 10% load, median: generator to sink through the worker, less one link alone",
+    unit: "us",
+    bar: Bar::Report,
+    open: |effort| Ok(Box::new(Hop::open(effort, |summary| summary.p50_ns)?)),
+};
+
+/// 99 of 100 frames wait no longer.
+pub const P99: Spec = Spec {
+    name: "latency-p99",
+    measures: "added by one hop over veth at 10% load, 99th percentile of the whole way, less that of one link alone",
+    unit: "us",
+    bar: Bar::Report,
+    open: |effort| Ok(Box::new(Hop::open(effort, |summary| summary.p99_ns)?)),
+};
+
+/// Without a kernel.
+pub const MEMORY: Spec = Spec {
+    name: "latency-memory",
+    measures: "added by the pipeline to one 60 B frame that comes alone, in memory, median",
+    unit: "ns",
+    bar: Bar::Report,
+    open: |effort| Ok(Box::new(Alone::open(effort)?)),
+};
+
+struct Hop {
+    range: Range,
+    rate: u64,
+    window: Duration,
+    figure: fn(&Summary) -> u64,
+    last: String,
+}
+
+impl Hop {
+    fn open(effort: Effort, figure: fn(&Summary) -> u64) -> Result<Self, Failure> {
+        let mut range = Range::new("latency", MIN_FRAME, Way::Out)?;
+        let forwarder = Forwarder::start(&range.topology, Work::Vxlan, FORWARDER_CORE)?;
+        range.check(Arrive::Vxlan)?;
+        range.check_lone(Arrive::Vxlan)?;
+        let window = effort.pick(Duration::from_millis(500), Duration::from_secs(2));
+        let full = range.measure(window)?.arrived;
+        drop(forwarder);
+        Ok(Self { range, rate: (full / 10.0) as u64, window, figure, last: String::new() })
+    }
+}
+
+impl Measure for Hop {
+    fn once(&mut self) -> Result<f64, Failure> {
+        pin(FORWARDER_CORE);
+        let link = self.range.time_link(self.rate, self.window)?.summary();
+        let _forwarder = Forwarder::start(&self.range.topology, Work::Vxlan, FORWARDER_CORE)?;
+        let hop = self.range.time(self.rate, self.window)?.summary();
+        self.last = format!("last: link alone {link}; with the hop {hop}");
+        // A link alone that is slower than with the hop was disturbed: the figure says so by its sign.
+        Ok(((self.figure)(&hop) as f64 - (self.figure)(&link) as f64) / 1000.0)
+    }
+
+    fn plan(&self) -> Plan {
+        Plan { warm_ups: 1, repetitions: 5 }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        vec![
+            self.last.clone(),
+            format!(
+                "{} frames a second, a tenth of what the hop carried; generator on core {GENERATOR_CORE}, forwarder and \
+                 sink on core {FORWARDER_CORE}, both asleep until a frame comes; bounded by the kernel's wake-ups",
+                self.rate
+            ),
+            "20 frames were sent one by one before, each when the one before had arrived".to_owned(),
+        ]
+    }
+}
+
+struct Alone {
+    rounds: usize,
+    pool: Pool<HeapMemory>,
+    template: Template,
+    snapshot: Snapshot,
+    macs: MacTable,
+    neighbors: NeighborReader,
+    pipeline: Pipeline,
+    outbox: Outbox,
+    last: String,
+}
+
+impl Alone {
+    fn open(effort: Effort) -> Result<Self, Failure> {
+        let (underlay_mac, next_hop_mac) = topology::underlay_macs()?;
+        let vteps = vec![topology::REMOTE];
+        let snapshot = Scene { underlay_mac, next_hop_mac, vteps, multi_buffer: true }.snapshot()?;
+        let mut macs = MacTable::new(16);
+        let to = Destination::NextHop(NextHopId(0));
+        macs.insert(DOMAIN, topology::destination()?, to).map_err(Failure::of("MAC table"))?;
+        let pool = memory_pools(1, 64, 2048).pop();
+        Ok(Self {
+            rounds: effort.pick(10_000, 1_000_000),
+            pool: pool.ok_or_else(|| Failure::new("no pool for one worker"))?,
+            template: Template::new(&topology::shape(MIN_FRAME, Way::Out)?)?,
+            snapshot,
+            macs,
+            neighbors: NeighborTable::new(1).reader(),
+            pipeline: Pipeline::new(WORKER),
+            outbox: Outbox::new(2),
+            last: String::new(),
+        })
+    }
+}
+
+impl Measure for Alone {
+    fn once(&mut self) -> Result<f64, Failure> {
+        pin(0);
+        let mut histogram = Histogram::default();
+        let macs = self.macs.reader();
+        let tables = Tables { snapshot: &self.snapshot, macs: &macs, neighbors: &self.neighbors };
+        let mut burst = Vec::with_capacity(1);
+        for _ in 0..self.rounds {
+            let mut frame = self.pool.take().ok_or_else(|| Failure::new("a chunk was lost"))?;
+            frame.place(HEADROOM, self.template.size(), 2048).map_err(Failure::of("a frame"))?;
+            self.template.write(self.pool.memory_mut().bytes_mut(&mut frame), 0);
+            burst.push(frame);
+            let start = now_ns();
+            self.pipeline.burst(tables, start, TENANT_DEVICE, &mut burst, &mut self.pool, &mut self.outbox);
+            histogram.record(now_ns() - start);
+            let Some((device, mut queue)) = self.outbox.take_busy() else {
+                return Err(Failure::new("a frame that came alone was held"));
+            };
+            self.pool.give_all(queue.drain(..));
+            self.outbox.restore(device, queue);
+        }
+        let [p50, p99] = [50.0, 99.0].map(|percent| histogram.percentile(percent));
+        self.last = format!("last: p50 {p50} ns, p99 {p99} ns, two reads of the clock included");
+        Ok(p50 as f64)
+    }
+
+    fn plan(&self) -> Plan {
+        Plan { warm_ups: 1, repetitions: 5 }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        vec![self.last.clone(), format!("{} frames, each left before the next came", self.rounds)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_that_comes_alone_leaves_alone() {
+        let mut alone = Alone::open(Effort::Quick).unwrap();
+        assert!(alone.once().unwrap() > 0.0);
+    }
+}
