@@ -8,6 +8,8 @@ use vtep_bench::row::{Effort, Failure};
 use vtep_bench::{command, lab, machine, rows};
 
 fn main() -> ExitCode {
+    // As the daemon does.
+    vtep_dataplane::table::mac::memory::give_back_large_blocks();
     let done = match Cli::parse().command {
         Command::Run(arguments) => run(&arguments),
         Command::Rows => {

@@ -41,6 +41,7 @@ pub const ALL: &[Spec] = &[
     evpn::tcp::INGEST_TCP,
     evpn::memory::MEMORY,
     evpn::failover::FAILOVER,
+    evpn::interference::INTERFERENCE,
     real::XSK,
     real::XSK_DECAP,
     real::KERNEL,

@@ -29,7 +29,7 @@ pub use notification::{CEASE, Notification, cease};
 pub use open::{Capability, Family, LongLivedFamily, Open, RestartFamily};
 pub use refresh::{RefreshKind, RouteRefresh};
 pub use revised::{Action, Context, Fault};
-pub use update::{Change, Decoder, Encoding, Parts, Update, announce, end_of_rib, withdraw};
+pub use update::{Change, Changes, Decoder, Encoding, Parts, Update, announce, end_of_rib, withdraw};
 
 /// One message.
 #[derive(Debug, Clone)]

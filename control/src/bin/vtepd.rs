@@ -44,6 +44,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     daemon::lift_memlock();
+    vtep_dataplane::table::mac::memory::give_back_large_blocks();
     match daemon::run(&config, &arguments.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -7,17 +7,14 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
-use vtep_dataplane::addr::{DomainId, HostMac, MacAddr, Vni, VtepAddr};
-use vtep_dataplane::core::frame::BURST;
-use vtep_dataplane::table::mac::{Found, MacKey};
-use vtep_dataplane::table::neighbor::Neighbor;
+use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 
 use super::Engine;
-use super::tables::{TableError, TableWriter};
+use super::tables::TableError;
 use crate::api::event as monitor;
 use crate::bgp::{DownReason, Output, Peer};
 use crate::config::{self, Config, Port, PortKey, VniSettings};
-use crate::evpn::{self, DuplicateConfig, Event, Instance, LocalKind, LocalMac, NeighborId, TableChange};
+use crate::evpn::{self, DuplicateConfig, Event, Instance, LocalKind, LocalMac, NeighborId};
 use crate::speaker::transport::Routes;
 
 /// The instance, and its neighbours' numbers.
@@ -124,42 +121,6 @@ fn vni_config(vni: Vni, settings: &VniSettings) -> evpn::VniConfig {
     };
     all.max_macs = settings.max_macs.unwrap_or(u32::MAX);
     all
-}
-
-impl TableWriter {
-    /// Writes what an EVPN instance has decided; returns how many changes found a table full, and were not made. MAC
-    /// entries are seen at once, the rest after [`Self::commit`].
-    pub fn apply(&mut self, changes: &[TableChange]) -> u64 {
-        let mut full = 0;
-        for near in changes.chunks(BURST) {
-            let mut keys = [MacKey::new(DomainId(0), MacAddr([0; 6])); BURST];
-            for (key, change) in keys.iter_mut().zip(near) {
-                if let TableChange::MacSet { vni, mac, .. } | TableChange::MacDel { vni, mac } = change
-                    && let Some(domain) = self.domain_id(*vni)
-                {
-                    *key = MacKey::new(domain, mac.get());
-                }
-            }
-            // Only to have the memory near: each update would else wait for its own.
-            self.macs().lookup_burst(&keys[..near.len()], &mut [Found::NONE; BURST]);
-            full += near.iter().filter(|change| self.apply_one(**change).is_err()).count() as u64;
-        }
-        full
-    }
-
-    fn apply_one(&mut self, change: TableChange) -> Result<(), TableError> {
-        match change {
-            TableChange::FloodAdd(vni, vtep) => return self.add_flood(vni, vtep),
-            TableChange::FloodDel(vni, vtep) => self.remove_flood(vni, vtep),
-            TableChange::MacSet { vni, mac, vtep, .. } => return self.set_remote_mac(vni, mac, vtep),
-            TableChange::MacDel { vni, mac } => self.remove_mac(vni, mac),
-            TableChange::NeighborSet { vni, ip, mac, router, .. } => {
-                return self.set_neighbor(vni, ip, Neighbor { router, ..Neighbor::host(mac) });
-            }
-            TableChange::NeighborDel { vni, ip } => self.remove_neighbor(vni, ip),
-        }
-        Ok(())
-    }
 }
 
 impl Engine {

@@ -11,6 +11,7 @@
 
 mod bgp;
 mod budget;
+mod carry;
 mod devices;
 mod evpn;
 mod groups;

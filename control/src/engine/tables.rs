@@ -64,7 +64,7 @@ struct VtepState {
 pub struct TableWriter {
     workers: usize,
     publisher: Publisher<Snapshot>,
-    macs: MacTable,
+    pub(super) macs: MacTable,
     pub(super) neighbors: NeighborTable,
     settings: Settings,
     domains: BTreeMap<Vni, DomainState>,
@@ -229,7 +229,7 @@ impl TableWriter {
         if self.domains.get(&vni).is_none_or(|state| state.flood.contains_key(&vtep)) {
             return Ok(());
         }
-        let id = self.join(vni, vtep)?;
+        let id = self.join(vni, vtep, 1)?;
         self.change(vni, |state| state.flood.insert(vtep, id));
         Ok(())
     }
@@ -237,17 +237,8 @@ impl TableWriter {
     /// Removes a VTEP from a VNI's flood list.
     pub fn remove_flood(&mut self, vni: Vni, vtep: VtepAddr) {
         if self.change(vni, |state| state.flood.remove(&vtep)).flatten().is_some() {
-            self.leave(vni, vtep);
+            self.leave(vni, vtep, 1);
         }
-    }
-
-    /// Points a MAC to a remote VTEP.
-    ///
-    /// # Errors
-    /// [`TableError`] when a table is full; nothing changes.
-    pub fn set_remote_mac(&mut self, vni: Vni, mac: HostMac, vtep: VtepAddr) -> Result<(), TableError> {
-        let id = self.join(vni, vtep)?;
-        self.put_mac(vni, mac, Destination::NextHop(id)).inspect_err(|_| self.leave(vni, vtep))
     }
 
     /// Points a MAC to a local port.
@@ -275,10 +266,15 @@ impl TableWriter {
 
     /// An entry no longer leads to `old`.
     fn forget(&mut self, vni: Vni, old: Option<Destination>) {
-        if let Some(Destination::NextHop(id)) = old
-            && let Some(vtep) = self.next_hops.get(id).map(|hop| hop.vtep)
-        {
-            self.leave(vni, vtep);
+        if let Some(Destination::NextHop(id)) = old {
+            self.leave_hop(vni, id, 1);
+        }
+    }
+
+    /// As [`Self::leave`], by the VTEP's identifier.
+    pub(super) fn leave_hop(&mut self, vni: Vni, id: NextHopId, reasons: u32) {
+        if let Some(vtep) = self.next_hops.get(id).map(|hop| hop.vtep) {
+            self.leave(vni, vtep, reasons);
         }
     }
 
@@ -290,39 +286,39 @@ impl TableWriter {
         Some(edit(state))
     }
 
-    /// One more reason for `vtep` to belong to `vni`.
-    fn join(&mut self, vni: Vni, vtep: VtepAddr) -> Result<NextHopId, TableError> {
-        let id = self.acquire(vtep)?;
+    /// That many more reasons, at least one, for `vtep` to belong to `vni`.
+    pub(super) fn join(&mut self, vni: Vni, vtep: VtepAddr, reasons: u32) -> Result<NextHopId, TableError> {
+        let id = self.acquire(vtep, reasons)?;
         if let Some(state) = self.domains.get_mut(&vni) {
             let members = state.members.entry(id).or_insert(0);
-            *members += 1;
-            if *members == 1 {
+            if *members == 0 {
                 state.dirty = true;
                 self.vnis_dirty = true;
             }
+            *members += reasons;
         }
         Ok(id)
     }
 
-    /// One reason less for `vtep` to belong to `vni`.
-    fn leave(&mut self, vni: Vni, vtep: VtepAddr) {
+    /// That many reasons less for `vtep` to belong to `vni`.
+    pub(super) fn leave(&mut self, vni: Vni, vtep: VtepAddr, reasons: u32) {
         let Some(id) = self.vteps.get(&vtep).map(|state| state.id) else { return };
         if let Some(state) = self.domains.get_mut(&vni)
             && let Some(members) = state.members.get_mut(&id)
         {
-            *members -= 1;
+            *members -= reasons;
             if *members == 0 {
                 state.members.remove(&id);
                 state.dirty = true;
                 self.vnis_dirty = true;
             }
         }
-        self.release(vtep);
+        self.release(vtep, reasons);
     }
 
-    fn acquire(&mut self, vtep: VtepAddr) -> Result<NextHopId, TableError> {
+    fn acquire(&mut self, vtep: VtepAddr, uses: u32) -> Result<NextHopId, TableError> {
         if let Some(state) = self.vteps.get_mut(&vtep) {
-            state.uses += 1;
+            state.uses += uses;
             return Ok(state.id);
         }
         const MOST: usize = 1 << 20;
@@ -331,14 +327,14 @@ impl TableWriter {
         let hop = NextHop { vtep, paths: Box::new([]), counters: self.counters() };
         self.next_hops.set(id, Some(Arc::new(hop)));
         self.next_hops_dirty = true;
-        self.vteps.insert(vtep, VtepState { id, uses: 1 });
+        self.vteps.insert(vtep, VtepState { id, uses });
         self.vtep_changes.push(VtepUse::Wanted(vtep));
         Ok(id)
     }
 
-    fn release(&mut self, vtep: VtepAddr) {
+    fn release(&mut self, vtep: VtepAddr, uses: u32) {
         let Some(state) = self.vteps.get_mut(&vtep) else { return };
-        state.uses -= 1;
+        state.uses -= uses;
         if state.uses == 0 {
             let id = state.id;
             self.vteps.remove(&vtep);
@@ -494,6 +490,7 @@ fn put<T>(table: &mut Vec<Option<T>>, index: usize, value: Option<T>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evpn::{Origin, TableChange};
     use vtep_dataplane::table::Dscp;
     use vtep_dataplane::table::mac::MacKey;
 
@@ -522,13 +519,18 @@ mod tests {
         HostMac::new(vtep_dataplane::addr::MacAddr([2, 0, 0, 0, 0, n])).unwrap()
     }
 
+    /// Points a MAC of a VNI to a VTEP; how many entries were refused.
+    fn point(tables: &mut TableWriter, vni: Vni, mac: HostMac, vtep: VtepAddr) -> u64 {
+        tables.apply(&[TableChange::MacSet { vni, mac, vtep, origin: Origin::Evpn }])
+    }
+
     #[test]
     fn a_vtep_is_known_to_a_vni_as_long_as_something_leads_to_it() {
         let mut tables = writer();
         tables.add_vni(vni(100), false).unwrap();
         tables.add_flood(vni(100), vtep(9)).unwrap();
-        tables.set_remote_mac(vni(100), mac(1), vtep(9)).unwrap();
-        tables.set_remote_mac(vni(100), mac(2), vtep(9)).unwrap();
+        assert_eq!(point(&mut tables, vni(100), mac(1), vtep(9)), 0);
+        assert_eq!(point(&mut tables, vni(100), mac(2), vtep(9)), 0);
         tables.commit();
         assert_eq!(tables.vtep_changes(), [VtepUse::Wanted(vtep(9))]);
         let known = |tables: &TableWriter| {
@@ -542,7 +544,7 @@ mod tests {
         tables.commit();
         assert!(known(&tables), "one MAC is left behind it");
         assert!(tables.current().vnis.by_vni(100).unwrap().flood.next_hops.is_empty());
-        tables.set_remote_mac(vni(100), mac(2), vtep(8)).unwrap();
+        assert_eq!(point(&mut tables, vni(100), mac(2), vtep(8)), 0);
         tables.commit();
         assert!(!known(&tables), "its last MAC has moved");
         assert_eq!(tables.vtep_changes(), [VtepUse::Wanted(vtep(8)), VtepUse::Unwanted(vtep(9))]);
@@ -554,14 +556,11 @@ mod tests {
         tables.add_vni(vni(100), false).unwrap();
         tables.add_vni(vni(200), false).unwrap();
         for n in 0..50 {
-            tables.set_remote_mac(vni(100), mac(n), vtep(1)).unwrap();
-            tables.set_remote_mac(vni(200), mac(n), vtep(2)).unwrap();
+            assert_eq!(point(&mut tables, vni(100), mac(n), vtep(1)), 0);
+            assert_eq!(point(&mut tables, vni(200), mac(n), vtep(2)), 0);
         }
         tables.add_flood(vni(100), vtep(3)).unwrap();
-        assert_eq!(
-            tables.set_remote_mac(vni(100), mac(60), vtep(1)).unwrap_err(),
-            TableError::MacsFull(vtep_dataplane::table::mac::Full { limit: 100 })
-        );
+        assert_eq!(point(&mut tables, vni(100), mac(60), vtep(1)), 1, "the table is full");
         tables.remove_vni(vni(100));
         tables.commit();
         assert_eq!(tables.macs().len(), 50);
@@ -577,21 +576,21 @@ mod tests {
         let mut tables = writer();
         let mut worker = tables.snapshots();
         tables.add_vni(vni(100), false).unwrap();
-        tables.set_remote_mac(vni(100), mac(1), vtep(1)).unwrap();
+        assert_eq!(point(&mut tables, vni(100), mac(1), vtep(1)), 0);
         tables.commit();
         worker.refresh();
         let id = |tables: &TableWriter, n| tables.next_hops.by_address(vtep(n)).unwrap();
         let first = id(&tables, 1);
         tables.remove_mac(vni(100), mac(1));
-        tables.set_remote_mac(vni(100), mac(1), vtep(2)).unwrap();
+        assert_eq!(point(&mut tables, vni(100), mac(1), vtep(2)), 0);
         assert_ne!(id(&tables, 2), first, "not even published");
         tables.commit();
-        tables.set_remote_mac(vni(100), mac(2), vtep(3)).unwrap();
+        assert_eq!(point(&mut tables, vni(100), mac(2), vtep(3)), 0);
         assert_ne!(id(&tables, 3), first, "the worker still has the old snapshot");
         tables.commit();
         worker.refresh();
         tables.reclaim();
-        tables.set_remote_mac(vni(100), mac(3), vtep(4)).unwrap();
+        assert_eq!(point(&mut tables, vni(100), mac(3), vtep(4)), 0);
         assert_eq!(id(&tables, 4), first);
     }
 

@@ -42,18 +42,18 @@ impl Instance {
         let old = self.hosts.address(key, |other| if other == id { None } else { key_of(rib, other) });
         let mut head = old;
         self.hosts.address_chains.link(&mut head, id);
-        self.hosts.set_address(key, old, head, |id| key_of(rib, id));
+        self.hosts.set_address(key, old, head);
     }
 
     /// It no longer does.
     pub(super) fn unlink_address(&mut self, vni: Vni, id: RouteId) {
         let Some((kind, word)) = self.rib.ip_word(id) else { return };
-        let (rib, key) = (&self.rib, (vni, kind, word));
+        let key = (vni, kind, word);
         // A route that is the first of its chain is found by itself: its best path may be in another VNI already.
         let mut head = id.0;
         self.hosts.address_chains.unlink(&mut head, id);
         if head != id.0 {
-            self.hosts.set_address(key, id.0, head, |id| key_of(rib, id));
+            self.hosts.set_address(key, id.0, head);
         }
         let told = self.told(id);
         self.rib.set_user_flags(id, 0);

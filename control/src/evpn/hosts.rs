@@ -4,9 +4,11 @@
 
 use std::hash::BuildHasher;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::DefaultHashBuilder;
 use vtep_dataplane::addr::{HostMac, MacAddr, Vni};
+use vtep_dataplane::table::mac::memory::push;
 
+use crate::rib::index::Index;
 use crate::rib::slab::{NONE, Slab};
 use crate::rib::{AttrId, Kind, RouteId};
 
@@ -19,8 +21,8 @@ pub(super) struct Chains {
 impl Chains {
     pub(super) fn link(&mut self, head: &mut u32, RouteId(id): RouteId) {
         let place = id as usize;
-        if self.links.len() <= place {
-            self.links.resize(place + 1, (NONE, NONE));
+        while self.links.len() <= place {
+            push(&mut self.links, (NONE, NONE));
         }
         self.links[place] = (NONE, *head);
         if *head != NONE {
@@ -40,8 +42,12 @@ impl Chains {
         }
     }
 
+    fn next(&self, id: u32) -> u32 {
+        self.links[id as usize].1
+    }
+
     pub(super) fn iter(&self, head: u32) -> impl Iterator<Item = RouteId> + '_ {
-        let next = |id: &u32| Some(self.links[*id as usize].1).filter(|next| *next != NONE);
+        let next = |id: &u32| Some(self.next(*id)).filter(|next| *next != NONE);
         std::iter::successors(Some(head).filter(|head| *head != NONE), next).map(RouteId)
     }
 }
@@ -91,9 +97,9 @@ impl Host {
 #[derive(Debug, Default)]
 pub(super) struct Hosts {
     hosts: Slab<Host>,
-    index: HashTable<u32>,
+    index: Index,
     pub(super) chains: Chains,
-    addresses: HashTable<u32>,
+    addresses: Index,
     pub(super) address_chains: Chains,
     hasher: DefaultHashBuilder,
 }
@@ -101,37 +107,60 @@ pub(super) struct Hosts {
 /// An address in a VNI, by the number that the RIB gives it.
 pub(super) type AddressKey = (Vni, Kind, u32);
 
-fn hash_host(hasher: &DefaultHashBuilder, vni: Vni, mac: [u8; 6]) -> u64 {
-    hasher.hash_one((vni.get(), MacAddr(mac).to_bits()))
+fn hash_host(hasher: &DefaultHashBuilder, vni: Vni, mac: [u8; 6]) -> u32 {
+    Index::short(hasher.hash_one((vni.get(), MacAddr(mac).to_bits())))
 }
 
-fn hash_address(hasher: &DefaultHashBuilder, (vni, kind, word): AddressKey) -> u64 {
-    hasher.hash_one((vni.get(), kind as u8, word))
+fn hash_address(hasher: &DefaultHashBuilder, (vni, kind, word): AddressKey) -> u32 {
+    Index::short(hasher.hash_one((vni.get(), kind as u8, word)))
 }
 
 impl Hosts {
     pub(super) fn find(&self, vni: Vni, mac: HostMac) -> Option<u32> {
-        let octets = mac.get().0;
-        let same = |place: &u32| {
-            let host = self.hosts.get(*place);
-            host.vni == vni && host.mac == octets
-        };
-        self.index.find(hash_host(&self.hasher, vni, octets), same).copied()
+        self.find_hashed(self.hash(vni, mac.get()), vni, mac)
     }
 
-    pub(super) fn add(&mut self, vni: Vni, mac: HostMac, flags: u8) -> u32 {
+    /// The hash of a MAC, for the methods that take one.
+    #[inline]
+    pub(super) fn hash(&self, vni: Vni, mac: MacAddr) -> u32 {
+        hash_host(&self.hasher, vni, mac.0)
+    }
+
+    #[inline]
+    pub(super) fn find_hashed(&self, hash: u32, vni: Vni, mac: HostMac) -> Option<u32> {
         let octets = mac.get().0;
-        let place = self.hosts.add(Host { vni, mac: octets, flags, head: NONE, winner: AttrId::NONE });
-        let (hosts, hasher) = (&self.hosts, &self.hasher);
-        let rehash = |place: &u32| hash_host(hasher, hosts.get(*place).vni, hosts.get(*place).mac);
-        self.index.insert_unique(hash_host(hasher, vni, octets), place, rehash);
+        self.index.find(hash, |place| {
+            let host = self.hosts.get(place);
+            host.vni == vni && host.mac == octets
+        })
+    }
+
+    /// Starts to load what leads to a MAC.
+    #[inline]
+    pub(super) fn fetch(&self, hash: u32) {
+        self.index.fetch(hash);
+    }
+
+    /// Starts to load the MAC with this hash, if there is one.
+    #[inline]
+    pub(super) fn fetch_host(&self, hash: u32) {
+        if let Some(place) = self.index.find(hash, |_| true) {
+            self.hosts.fetch(place);
+        }
+    }
+
+    /// Adds a MAC with its first route.
+    pub(super) fn add(&mut self, hash: u32, vni: Vni, mac: HostMac, flags: u8, first: RouteId) -> u32 {
+        let mut head = NONE;
+        self.chains.link(&mut head, first);
+        let place = self.hosts.add(Host { vni, mac: mac.get().0, flags, head, winner: AttrId::NONE });
+        self.index.insert(hash, place);
         place
     }
 
     pub(super) fn remove(&mut self, place: u32) {
         let Host { vni, mac, .. } = *self.hosts.get(place);
-        if let Ok(entry) = self.index.find_entry(hash_host(&self.hasher, vni, mac), |found| *found == place) {
-            entry.remove();
+        if self.index.remove(hash_host(&self.hasher, vni, mac), place) {
             self.hosts.get_mut(place).flags = 0;
             self.hosts.remove(place);
         }
@@ -173,42 +202,23 @@ impl Hosts {
 
     /// Places of all MACs, in no order.
     pub(super) fn places(&self) -> Vec<u32> {
-        self.index.iter().copied().collect()
+        self.index.iter().collect()
     }
 
     /// The first route of an address. `key_of` gives the address of a route.
     pub(super) fn address(&self, key: AddressKey, key_of: impl Fn(RouteId) -> Option<AddressKey>) -> u32 {
-        let same = |id: &u32| key_of(RouteId(*id)) == Some(key);
-        self.address_at(hash_address(&self.hasher, key), same)
-    }
-
-    fn address_at(&self, hash: u64, same: impl Fn(&u32) -> bool) -> u32 {
-        self.addresses.find(hash, same).copied().unwrap_or(NONE)
+        let same = |id| key_of(RouteId(id)) == Some(key);
+        self.addresses.find(hash_address(&self.hasher, key), same).unwrap_or(NONE)
     }
 
     /// Replaces the first route of an address: `old` by `new`, either of which may be none.
-    pub(super) fn set_address(
-        &mut self,
-        key: AddressKey,
-        old: u32,
-        new: u32,
-        key_of: impl Fn(RouteId) -> Option<AddressKey>,
-    ) {
-        if old == new {
-            return;
-        }
+    pub(super) fn set_address(&mut self, key: AddressKey, old: u32, new: u32) {
         let hash = hash_address(&self.hasher, key);
-        let hasher = &self.hasher;
-        match self.addresses.find_entry(hash, |id| old != NONE && *id == old) {
-            Ok(mut entry) if new != NONE => *entry.get_mut() = new,
-            Ok(entry) => {
-                entry.remove();
-            }
-            Err(_) if new != NONE => {
-                let rehash = |id: &u32| key_of(RouteId(*id)).map_or(0, |key| hash_address(hasher, key));
-                self.addresses.insert_unique(hash, new, rehash);
-            }
-            Err(_) => {}
+        match (old, new) {
+            _ if old == new => {}
+            (NONE, _) => self.addresses.insert(hash, new),
+            (_, NONE) => drop(self.addresses.remove(hash, old)),
+            _ => drop(self.addresses.replace(hash, old, new)),
         }
     }
 }

@@ -61,34 +61,68 @@ impl Instance {
         Some(Winner { attrs: chosen.attrs, claim: Claim::new(summary, chosen.long_lived) })
     }
 
-    /// The best path of a type 2 changed.
-    pub(super) fn host_changed(&mut self, now: Instant, change: Change, cause: Cause) {
+    /// The best path of a type 2 changed. `spot` is the hash of its MAC in a VNI, usually its own.
+    pub(super) fn host_changed(
+        &mut self,
+        now: Instant,
+        change: Change,
+        cause: Cause,
+        spot: Option<(Vni, u32)>,
+    ) {
         let id = change.id;
         let Some(Ok(mac)) = self.rib.mac(id).map(HostMac::new) else { return };
         let old = change.old.and_then(|c| self.vni_of(id, c.label));
         let new = change.new.and_then(|c| self.vni_of(id, c.label));
         if let Some(vni) = old.filter(|_| old != new) {
             self.unlink_address(vni, id);
-            if let Some(place) = self.hosts.find(vni, mac) {
+            if let Some(place) = self.hosts.find_hashed(self.hash(vni, mac, spot), vni, mac) {
                 self.hosts.unlink(place, id);
                 self.reselect(now, place, Cause::Other, change.old.map(|c| c.attrs), None);
                 self.drop_idle(place);
             }
         }
-        let Some(vni) = new else { return };
-        let place = match self.hosts.find(vni, mac) {
-            Some(place) => place,
-            None => self.hosts.add(vni, mac, self.first_flags(vni, mac)),
+        let (Some(vni), Some(chosen)) = (new, change.new) else { return };
+        let hash = self.hash(vni, mac, spot);
+        let place = match self.hosts.find_hashed(hash, vni, mac) {
+            Some(place) => {
+                if old != new {
+                    self.hosts.link(place, id);
+                    self.link_address(vni, id);
+                }
+                let lost = change.old.filter(|_| old == new).map(|c| c.attrs);
+                self.reselect(now, place, cause, lost, change.new);
+                place
+            }
+            None => {
+                let place = self.hosts.add(hash, vni, mac, self.first_flags(vni, mac), id);
+                self.link_address(vni, id);
+                self.first_choice(now, place, cause, chosen);
+                place
+            }
         };
-        if old != new {
-            self.hosts.link(place, id);
-            self.link_address(vni, id);
-        }
-        let lost = change.old.filter(|_| old == new).map(|c| c.attrs);
-        self.reselect(now, place, cause, lost, change.new);
         self.reselect_address(vni, id);
-        if let Some(new) = change.new {
-            self.own_seen(now, place, new);
+        self.own_seen(now, place, chosen);
+    }
+
+    /// The hash of a MAC: that of its spot, if that is in this VNI.
+    fn hash(&self, vni: Vni, mac: HostMac, spot: Option<(Vni, u32)>) -> u32 {
+        match spot {
+            Some((at, hash)) if at == vni => hash,
+            _ => self.hosts.hash(vni, mac.get()),
+        }
+    }
+
+    /// One route tells of a MAC that none told of before. As [`Self::reselect`], without a look at what can't be.
+    fn first_choice(&mut self, now: Instant, place: u32, cause: Cause, chosen: Chosen) {
+        let host = self.hosts.get(place);
+        if host.flags != 0 {
+            return self.reselect(now, place, cause, None, Some(chosen));
+        }
+        if let Some(winner) = self.candidate(host.vni, chosen)
+            && self.admit(place)
+        {
+            self.replace_winner(place, Some(winner));
+            self.tell(place);
         }
     }
 
@@ -176,7 +210,7 @@ impl Instance {
     }
 
     pub(super) fn vtep_of(&self, attrs: AttrId) -> Option<VtepAddr> {
-        self.rib.attributes().summary(attrs).vtep()
+        self.rib.attributes().summary(attrs).vtep
     }
 
     /// Makes a winner the one that stands, if moves and limits allow, and tells the table.

@@ -2,7 +2,6 @@
 //! tells it hosts; it answers with table changes, events, and messages for the neighbours.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,13 +18,20 @@ use super::local::LocalState;
 use super::vni::VniState;
 use crate::bgp::wire::{Attributes, Change as RouteChange, EvpnRoute, Update};
 use crate::bgp::{Negotiated, Output, Peer};
-use crate::rib::{AdjOut, Change, Kind, Local, NeighborId, Rib, Which};
+use crate::rib::{AdjOut, Change, Kind, Local, NeighborId, Rib, Sought, Which};
 
 /// How long after a session came up claims of its neighbour count as old ones, if no End-of-RIB ends that sooner.
 const INITIAL: Duration = Duration::from_secs(30);
 
 /// Routes of one message whose memory is fetched together.
-const NEAR: usize = 32;
+const NEAR: usize = 64;
+
+/// Where a route and its MAC are, or would be: hints, which what follows may have made wrong.
+#[derive(Debug, Clone, Copy, Default)]
+struct Spot {
+    route: Option<Sought>,
+    host: Option<(Vni, u32)>,
+}
 
 /// A neighbour's session.
 #[derive(Debug)]
@@ -74,6 +80,8 @@ pub struct Instance {
     pub(super) changes: Vec<TableChange>,
     pub(super) events: Vec<Event>,
     sessions: BTreeMap<NeighborId, Session>,
+    /// Where the changes of a message are put together; empty but while that is done.
+    near: Vec<RouteChange>,
 }
 
 impl Instance {
@@ -99,6 +107,7 @@ impl Instance {
             changes: Vec::new(),
             events: Vec::new(),
             sessions: BTreeMap::new(),
+            near: Vec::with_capacity(NEAR),
             config,
         }
     }
@@ -191,7 +200,7 @@ impl Instance {
     fn drop_routes(&mut self, now: Instant, id: NeighborId, which: Which) {
         for route in self.rib.routes_of(id, which) {
             if let Some(change) = self.rib.drop_path(id, route) {
-                self.changed(now, change, Cause::Other);
+                self.changed(now, change, Cause::Other, None);
             }
         }
         self.rib.settle();
@@ -202,18 +211,23 @@ impl Instance {
         let session = self.sessions.get(&id);
         let initial = session.and_then(|s| s.initial_until).is_some_and(|until| now < until);
         let looped = self.rib.looped_count(id);
-        let (mut changes, mut near) = (update.changes(), Vec::with_capacity(NEAR));
+        let (mut changes, mut near) = (update.changes(), std::mem::take(&mut self.near));
         loop {
             near.clear();
-            near.extend(changes.by_ref().take(NEAR));
+            while near.len() < NEAR
+                && let Some(change) = changes.next()
+            {
+                near.push(change);
+            }
             if near.is_empty() {
                 break;
             }
-            self.fetch(&near);
-            for change in &near {
-                self.route_changed(now, id, change, update.attributes(), initial);
+            let spots = self.fetch(&near);
+            for (change, spot) in near.iter().zip(spots) {
+                self.route_changed(now, id, change, update.attributes(), initial, spot);
             }
         }
+        self.near = near;
         let looped = self.rib.looped_count(id) - looped;
         if looped > 0 {
             self.events.push(Event::Looped { neighbor: id, routes: looped as u32 });
@@ -227,44 +241,52 @@ impl Instance {
         change: &RouteChange,
         attributes: Option<&Arc<Attributes>>,
         initial: bool,
+        spot: Spot,
     ) {
         let (change, cause) = match (change, attributes) {
             (RouteChange::Announce(route), Some(attributes)) => {
-                (self.rib.announce(id, route, attributes), Cause::Announced { initial })
+                (self.rib.announce(id, route, attributes, spot.route), Cause::Announced { initial })
             }
             (RouteChange::Announce(route) | RouteChange::Withdraw(route), _) => {
-                (self.rib.withdraw(id, route), Cause::Other)
+                (self.rib.withdraw(id, route, spot.route), Cause::Other)
             }
         };
         if let Some(change) = change {
-            self.changed(now, change, cause);
+            self.changed(now, change, cause, spot.host);
         }
     }
 
-    /// Looks up what the routes will need, without a use for it: in short loops the core waits for the memory of many
-    /// look-ups at once, where one route after the other waits for each of its own.
-    fn fetch(&mut self, changes: &[RouteChange]) {
-        if changes.len() < 2 {
-            return;
+    /// Starts to load what the routes will need, step by step for all of them: the core waits for the memory of many at
+    /// once, where one route after the other waits for each of its own. What was worked out for it is passed on.
+    fn fetch(&mut self, changes: &[RouteChange]) -> [Spot; NEAR] {
+        let mut spots = [Spot::default(); NEAR];
+        let mut ids = [None; NEAR];
+        for (change, spot) in changes.iter().zip(&mut spots) {
+            spot.route = self.rib.fetch(change.route());
         }
-        let mut hosts = [None; NEAR];
-        for (change, host) in changes.iter().zip(&mut hosts) {
-            let (RouteChange::Announce(route) | RouteChange::Withdraw(route)) = change;
-            let EvpnRoute::MacIp(host_route) = route else { continue };
-            let held = self.rib.get(route).and_then(|id| self.rib.best(id));
-            let label = held.map_or(host_route.label, |chosen| chosen.label);
-            *host = Vni::new(label).ok().zip(HostMac::new(host_route.mac).ok());
+        for (spot, id) in spots.iter().zip(&mut ids).take(changes.len()) {
+            *id = spot.route.and_then(|sought| self.rib.fetch_route(&sought));
         }
-        for (vni, mac) in hosts.into_iter().flatten() {
-            black_box(self.hosts.find(vni, mac));
+        for ((change, id), spot) in changes.iter().zip(&ids).zip(&mut spots) {
+            let EvpnRoute::MacIp(route) = change.route() else { continue };
+            let held = id.and_then(|id| self.rib.best(id));
+            if let Ok(vni) = Vni::new(held.map_or(route.label, |chosen| chosen.label)) {
+                let hash = self.hosts.hash(vni, route.mac);
+                self.hosts.fetch(hash);
+                spot.host = Some((vni, hash));
+            }
         }
+        for (_, hash) in spots.iter().filter_map(|spot| spot.host) {
+            self.hosts.fetch_host(hash);
+        }
+        spots
     }
 
-    fn changed(&mut self, now: Instant, change: Change, cause: Cause) {
+    fn changed(&mut self, now: Instant, change: Change, cause: Cause, spot: Option<(Vni, u32)>) {
         if self.rib.kind(change.id) == Kind::Other {
             self.flood_changed(change);
         } else {
-            self.host_changed(now, change, cause);
+            self.host_changed(now, change, cause, spot);
         }
         if change.new.is_none() {
             self.rib.free(change.id);
@@ -297,7 +319,7 @@ impl Instance {
     pub fn stale_long_lived(&mut self, now: Instant, id: NeighborId) {
         for route in self.rib.routes_of(id, Which::Stale) {
             if let Some(change) = self.rib.keep_long(id, route) {
-                self.changed(now, change, Cause::Other);
+                self.changed(now, change, Cause::Other, None);
             }
         }
     }

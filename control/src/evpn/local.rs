@@ -330,9 +330,12 @@ impl Instance {
     /// A route of ours came back. If its sequence is above what we say now, it is from before a restart: peers that
     /// drop lower sequences would drop ours.
     pub(super) fn own_seen(&mut self, now: Instant, place: u32, seen: Chosen) {
+        if !self.hosts.get(place).has(flag::LOCAL) {
+            return;
+        }
         let host = *self.hosts.get(place);
         let summary = *self.rib.attributes().summary(seen.attrs);
-        if !host.has(flag::LOCAL) || summary.next_hop != self.config.vtep.get() {
+        if summary.next_hop != self.config.vtep.get() {
             return;
         }
         let sequence = summary.mobility.sequence;

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use hashbrown::DefaultHashBuilder;
 use vtep_dataplane::addr::MacAddr;
 
+use super::index::Index;
 use super::slab::Interner;
 use crate::bgp::wire::{Esi, EvpnRoute, MacIp, Rd};
 
@@ -51,8 +52,8 @@ impl Key {
 
     /// Its hash.
     #[inline]
-    pub fn hash(&self, hasher: &DefaultHashBuilder) -> u64 {
-        hasher.hash_one(self.words())
+    pub fn hash(&self, hasher: &DefaultHashBuilder) -> u32 {
+        Index::short(hasher.hash_one(self.words()))
     }
 
     /// The MAC of a type 2.
@@ -74,9 +75,43 @@ pub struct Keys {
     others: Interner<EvpnRoute>,
     /// The last context that was found: routes come sorted by it.
     last: Option<((Rd, u32), u32)>,
+    /// How often a number was given up, and so may be that of another part.
+    age: u32,
+}
+
+/// A key with its hash, as long as the numbers in it mean what they did.
+#[derive(Debug, Clone, Copy)]
+pub struct Sought {
+    pub(super) key: Key,
+    pub(super) hash: u32,
+    age: u32,
 }
 
 impl Keys {
+    /// The key of a route with its hash, if all its parts are known; no reference is taken.
+    #[inline]
+    pub fn seek(&mut self, route: &EvpnRoute, hasher: &DefaultHashBuilder) -> Option<Sought> {
+        let key = self.find(route)?;
+        Some(Sought { key, hash: key.hash(hasher), age: self.age })
+    }
+
+    /// True if a key is still that of the route that it was sought for.
+    #[inline]
+    pub const fn is_valid(&self, sought: &Sought) -> bool {
+        sought.age == self.age
+    }
+
+    /// One more reference to the parts of a key, which [`Keys::release`] gives back.
+    #[inline]
+    pub fn retain(&mut self, key: &Key) {
+        match key.kind {
+            Kind::Other => return self.others.retain(key.context),
+            Kind::MacIpv6 => self.addresses.retain(key.ip),
+            Kind::Mac | Kind::MacIpv4 => {}
+        }
+        self.contexts.retain(key.context);
+    }
+
     /// The key of a route, if all its parts are known; no reference is taken.
     pub fn find(&mut self, route: &EvpnRoute) -> Option<Key> {
         let EvpnRoute::MacIp(r) = route else {
@@ -122,15 +157,16 @@ impl Keys {
 
     /// Gives back the references of a key.
     pub fn release(&mut self, key: &Key) {
-        if key.kind == Kind::Other {
-            self.others.drop_ref(key.context);
-            return;
+        let mut gone = match key.kind {
+            Kind::Other => self.others.drop_ref(key.context),
+            Kind::MacIpv6 => self.addresses.drop_ref(key.ip),
+            Kind::Mac | Kind::MacIpv4 => false,
+        };
+        if key.kind != Kind::Other && self.contexts.drop_ref(key.context) {
+            self.last = None;
+            gone = true;
         }
-        self.last = self.last.filter(|(_, id)| *id != key.context);
-        self.contexts.drop_ref(key.context);
-        if key.kind == Kind::MacIpv6 {
-            self.addresses.drop_ref(key.ip);
-        }
+        self.age = self.age.wrapping_add(u32::from(gone));
     }
 
     /// The route of a key, with what is not in the key zero.

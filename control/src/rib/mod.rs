@@ -11,6 +11,7 @@
 
 mod adj_out;
 mod attributes;
+pub(crate) mod index;
 mod key;
 mod route;
 pub(crate) mod slab;
@@ -19,13 +20,14 @@ mod summary;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::DefaultHashBuilder;
 use vtep_dataplane::addr::MacAddr;
 
 use crate::bgp::wire::{Attributes, EvpnRoute};
 pub use adj_out::AdjOut;
 pub use attributes::{AttrId, AttributeStore, Details};
-pub use key::Kind;
+use index::Index;
+pub use key::{Kind, Sought};
 pub use route::{Change, Chosen, NeighborId, PathView, RouteId, Which};
 use route::{Path, Route, flag};
 use slab::{NONE, Slab};
@@ -48,7 +50,7 @@ pub struct Rib {
     attributes: AttributeStore,
     routes: Slab<Route>,
     more: Slab<Path>,
-    index: HashTable<u32>,
+    index: Index,
     hasher: DefaultHashBuilder,
     neighbors: Vec<Option<Neighbor>>,
 }
@@ -62,7 +64,7 @@ impl Rib {
             attributes: AttributeStore::new(local),
             routes: Slab::default(),
             more: Slab::default(),
-            index: HashTable::new(),
+            index: Index::default(),
             hasher: DefaultHashBuilder::default(),
             neighbors: Vec::new(),
         }
@@ -139,13 +141,14 @@ impl Rib {
 
 /// Changes.
 impl Rib {
-    /// A neighbour announces a route. A looped one is kept but never the best while another is there.
-    /// None: the best path is the same as before.
+    /// A neighbour announces a route. A looped one is kept but never the best while another is there. `sought` is what
+    /// [`Rib::fetch`] said of it. None: the best path is the same as before.
     pub fn announce(
         &mut self,
         from: NeighborId,
         route: &EvpnRoute,
         attributes: &Arc<Attributes>,
+        sought: Option<Sought>,
     ) -> Option<Change> {
         self.neighbor(from)?;
         let (details, label) = Details::of(route);
@@ -156,8 +159,9 @@ impl Rib {
             neighbor.looped += 1;
         }
         let path = Path::new(attrs, label, from);
-        let Some(id) = self.find(route) else {
-            return Some(self.create(route, path));
+        let sought = self.seek(route, sought);
+        let Some(id) = sought.and_then(|sought| self.find(&sought)) else {
+            return Some(self.create(route, path, sought));
         };
         let old = self.routes.get(id).best.chosen();
         self.put(id, path);
@@ -165,11 +169,19 @@ impl Rib {
         self.change_from(id, old)
     }
 
-    fn create(&mut self, route: &EvpnRoute, path: Path) -> Change {
-        let key = self.keys.hold(route);
+    fn create(&mut self, route: &EvpnRoute, path: Path, sought: Option<Sought>) -> Change {
+        let (key, hash) = match sought {
+            Some(Sought { key, hash, .. }) => {
+                self.keys.retain(&key);
+                (key, hash)
+            }
+            None => {
+                let key = self.keys.hold(route);
+                (key, key.hash(&self.hasher))
+            }
+        };
         let id = self.routes.add(Route { key, best: path });
-        let (routes, hasher) = (&self.routes, &self.hasher);
-        self.index.insert_unique(key.hash(hasher), id, |id| routes.get(*id).key.hash(hasher));
+        self.index.insert(hash, id);
         self.count(path.from, 1);
         Change { id: RouteId(id), old: None, new: Some(path.chosen()) }
     }
@@ -180,10 +192,18 @@ impl Rib {
         }
     }
 
-    fn find(&mut self, route: &EvpnRoute) -> Option<u32> {
-        let key = self.keys.find(route)?;
-        let routes = &self.routes;
-        self.index.find(key.hash(&self.hasher), |id| routes.get(*id).key == key).copied()
+    /// The key of a route and its hash; None if no route can have it. `sought` may be what was true a while ago.
+    #[inline]
+    fn seek(&mut self, route: &EvpnRoute, sought: Option<Sought>) -> Option<Sought> {
+        match sought {
+            Some(sought) if self.keys.is_valid(&sought) => Some(sought),
+            _ => self.keys.seek(route, &self.hasher),
+        }
+    }
+
+    #[inline]
+    fn find(&self, Sought { key, hash, .. }: &Sought) -> Option<u32> {
+        self.index.find(*hash, |id| self.routes.get(id).key == *key)
     }
 
     /// Replaces the neighbour's path of a route, or adds one. All its flags are cleared: it is fresh.
@@ -243,9 +263,16 @@ impl Rib {
         (new != old).then_some(Change { id: RouteId(id), old: Some(old), new: Some(new) })
     }
 
-    /// A neighbour withdraws a route. One that it never announced changes nothing.
-    pub fn withdraw(&mut self, from: NeighborId, route: &EvpnRoute) -> Option<Change> {
-        let id = self.find(route)?;
+    /// A neighbour withdraws a route. One that it never announced changes nothing. `sought` is what [`Rib::fetch`] said
+    /// of it.
+    pub fn withdraw(
+        &mut self,
+        from: NeighborId,
+        route: &EvpnRoute,
+        sought: Option<Sought>,
+    ) -> Option<Change> {
+        let sought = self.seek(route, sought)?;
+        let id = self.find(&sought)?;
         self.drop_path(from, RouteId(id))
     }
 
@@ -293,8 +320,7 @@ impl Rib {
     /// Frees a route without paths.
     pub fn free(&mut self, RouteId(id): RouteId) {
         let key = self.routes.get(id).key;
-        if let Ok(entry) = self.index.find_entry(key.hash(&self.hasher), |found| *found == id) {
-            entry.remove();
+        if self.index.remove(key.hash(&self.hasher), id) {
             self.keys.release(&key);
             self.routes.remove(id);
         }
@@ -351,6 +377,25 @@ impl Rib {
     }
 }
 
+/// Memory of several routes at once, before they are worked on one by one.
+impl Rib {
+    /// Starts to load what leads to a route, and says what does. None if no route can have its key.
+    #[inline]
+    pub fn fetch(&mut self, route: &EvpnRoute) -> Option<Sought> {
+        let sought = self.keys.seek(route, &self.hasher)?;
+        self.index.fetch(sought.hash);
+        Some(sought)
+    }
+
+    /// Starts to load the route that was sought, if there is one; it may be another one with the same hash.
+    #[inline]
+    pub fn fetch_route(&self, sought: &Sought) -> Option<RouteId> {
+        let id = self.index.find(sought.hash, |_| true)?;
+        self.routes.fetch(id);
+        Some(RouteId(id))
+    }
+}
+
 /// Questions.
 impl Rib {
     fn paths(&self, RouteId(id): RouteId) -> impl Iterator<Item = Path> + '_ {
@@ -387,7 +432,8 @@ impl Rib {
     /// The route with this key, if it is held.
     #[must_use]
     pub fn get(&mut self, route: &EvpnRoute) -> Option<RouteId> {
-        self.find(route).map(RouteId)
+        let sought = self.seek(route, None)?;
+        self.find(&sought).map(RouteId)
     }
 
     /// The whole route, as one of its paths has it.

@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, Hash};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
+use vtep_dataplane::table::mac::memory::{prefetch, push};
 
 /// The place of nothing.
 pub const NONE: u32 = u32::MAX;
@@ -27,7 +28,7 @@ impl<T> Slab<T> {
             self.items[place as usize] = item;
             return place;
         }
-        self.items.push(item);
+        push(&mut self.items, item);
         // A place costs far more than a byte: memory ends long before 2^32 of them.
         (self.items.len() - 1) as u32
     }
@@ -50,6 +51,12 @@ impl<T> Slab<T> {
     #[inline]
     pub fn get_mut(&mut self, place: u32) -> &mut T {
         &mut self.items[place as usize]
+    }
+
+    /// Starts to load the value at a place.
+    #[inline]
+    pub fn fetch(&self, place: u32) {
+        prefetch(self.get(place));
     }
 
     /// Places, in use or free.
@@ -97,14 +104,20 @@ impl<T> Interner<T> {
         self.slots.get_mut(id).1 += 1;
     }
 
-    /// One reference less; the last one frees the value.
-    pub fn release(&mut self, id: u32, key: impl Fn(&T, &DefaultHashBuilder) -> u64) {
+    /// One reference less; the last one frees the value. True if it did.
+    #[inline]
+    pub fn release(&mut self, id: u32, key: impl Fn(&T, &DefaultHashBuilder) -> u64) -> bool {
         let slot = self.slots.get_mut(id);
         slot.1 -= 1;
-        if slot.1 > 0 {
-            return;
+        if slot.1 == 0 {
+            self.free(id, key);
+            return true;
         }
-        let Some(value) = slot.0.take() else { return };
+        false
+    }
+
+    fn free(&mut self, id: u32, key: impl Fn(&T, &DefaultHashBuilder) -> u64) {
+        let Some(value) = self.slots.get_mut(id).0.take() else { return };
         let hash = key(&value, &self.hasher);
         if let Ok(entry) = self.index.find_entry(hash, |found| *found == id) {
             entry.remove();
@@ -143,9 +156,9 @@ impl<T: Hash + Eq + Clone> Interner<T> {
         self.add(hash, value.clone(), |v, hasher| hasher.hash_one(v))
     }
 
-    /// One reference less.
-    pub fn drop_ref(&mut self, id: u32) {
-        self.release(id, |v, hasher| hasher.hash_one(v));
+    /// One reference less. True if it was the last one: the number may become that of another value.
+    pub fn drop_ref(&mut self, id: u32) -> bool {
+        self.release(id, |v, hasher| hasher.hash_one(v))
     }
 }
 

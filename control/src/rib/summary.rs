@@ -85,6 +85,8 @@ pub struct Summary {
     pub refusal: Option<Refusal>,
     /// The next hop.
     pub next_hop: IpAddr,
+    /// The VTEP that hosts are behind: the next hop, if it can be one.
+    pub vtep: Option<VtepAddr>,
     /// Mobility of the MAC.
     pub mobility: Mobility,
     /// The host is an IPv6 router (RFC 9047).
@@ -111,6 +113,7 @@ impl Summary {
         Self {
             refusal: refusal(attributes, local),
             next_hop: attributes.next_hop,
+            vtep: VtepAddr::new(attributes.next_hop).ok(),
             mobility: Mobility { sticky: mobility.0, sequence: mobility.1 },
             router: extended.iter().any(|c| matches!(c.0, [6, 8, flags, ..] if flags & 1 == 1)),
             long_lived: attributes.communities.contains(&LLGR_STALE),
@@ -123,12 +126,6 @@ impl Summary {
             originator: attributes.originator_id,
             clusters: attributes.cluster_list.len() as u32,
         }
-    }
-
-    /// The VTEP that hosts are behind.
-    #[must_use]
-    pub fn vtep(&self) -> Option<VtepAddr> {
-        VtepAddr::new(self.next_hop).ok()
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod failover;
 pub mod hosts;
 pub mod ingest;
+pub mod interference;
 pub mod memory;
 pub mod sink;
 pub mod tcp;

@@ -29,6 +29,16 @@ pub enum Change {
     Withdraw(EvpnRoute),
 }
 
+impl Change {
+    /// The route that it is about.
+    #[must_use]
+    pub const fn route(&self) -> &EvpnRoute {
+        match self {
+            Self::Announce(route) | Self::Withdraw(route) => route,
+        }
+    }
+}
+
 /// What an UPDATE holds besides its octets; with them it is an [`Update`].
 #[derive(Debug, Clone)]
 pub struct Parts {
@@ -63,17 +73,13 @@ impl<'a> Update<'a> {
 
     /// What changes, withdrawals first. All that is to be treated as withdrawn (RFC 7606) is so here already:
     /// applying these changes in order is all there is to do.
-    pub fn changes(&self) -> impl Iterator<Item = Change> + use<'a> {
-        let keep = !self.parts.withdraw_all;
-        let gone = self.nlri(&self.parts.withdrawn).filter_map(|parsed| match parsed {
-            Parsed::Route(route) | Parsed::Malformed(route) => Some(Change::Withdraw(route)),
-            Parsed::Unknown => None,
-        });
-        gone.chain(self.nlri(&self.parts.announced).filter_map(move |parsed| match parsed {
-            Parsed::Route(route) if keep => Some(Change::Announce(route)),
-            Parsed::Route(route) | Parsed::Malformed(route) => Some(Change::Withdraw(route)),
-            Parsed::Unknown => None,
-        }))
+    #[must_use]
+    pub fn changes(&self) -> Changes<'a> {
+        Changes {
+            withdrawn: self.nlri(&self.parts.withdrawn),
+            announced: self.nlri(&self.parts.announced),
+            keep: !self.parts.withdraw_all,
+        }
     }
 
     /// The attributes of all announced routes; None if no route is announced. Updates in a row with the same
@@ -87,6 +93,34 @@ impl<'a> Update<'a> {
     #[must_use]
     pub const fn parts(&self) -> &Parts {
         &self.parts
+    }
+}
+
+/// The changes of an UPDATE, decoded one by one.
+#[derive(Debug, Clone)]
+pub struct Changes<'a> {
+    withdrawn: Nlri<'a>,
+    announced: Nlri<'a>,
+    /// What is announced is so, and not to be treated as withdrawn.
+    keep: bool,
+}
+
+impl Iterator for Changes<'_> {
+    type Item = Change;
+
+    #[inline]
+    fn next(&mut self) -> Option<Change> {
+        loop {
+            let (parsed, announced) = match self.withdrawn.next() {
+                Some(parsed) => (parsed, false),
+                None => (self.announced.next()?, true),
+            };
+            match parsed {
+                Parsed::Route(route) if announced && self.keep => return Some(Change::Announce(route)),
+                Parsed::Route(route) | Parsed::Malformed(route) => return Some(Change::Withdraw(route)),
+                Parsed::Unknown => {}
+            }
+        }
     }
 }
 

@@ -46,6 +46,9 @@ const BURST: usize = 64;
 /// more at a time stalls it, and waiting with the looks until all are there leaves the memory idle meanwhile.
 const AHEAD: usize = 24;
 
+/// Buckets whose entries are copied together: some more than lines that a core loads at once.
+const NEAR: usize = 8;
+
 /// Buckets that the search for a chain of displacements looks at before it gives up.
 const SEARCH: usize = 512;
 
@@ -58,6 +61,7 @@ pub(super) struct Array {
 }
 
 /// A bucket that the search has reached: by moving the entry in `place` of the bucket of step `from` here.
+#[derive(Clone, Copy)]
 struct Step {
     bucket: usize,
     from: usize,
@@ -166,7 +170,26 @@ impl Array {
         if let Some(place) = first.place_of(key) {
             return Some((first, place, None));
         }
+        if first.none_elsewhere() {
+            return None;
+        }
         second.place_of(key).map(|place| (second, place, Some(first)))
+    }
+
+    /// Starts to load what changes of these keys will need: also the second bucket of a key that may be there, or may
+    /// come there as its first one is full. Writer only.
+    pub(super) fn fetch(&self, keys: &[MacKey]) {
+        for keys in keys.chunks(BURST) {
+            for key in keys {
+                prefetch(self.buckets_of(key.0).0);
+            }
+            for key in keys {
+                let (first, second) = self.buckets_of(key.0);
+                if !first.none_elsewhere() || first.free().is_none() {
+                    prefetch(second);
+                }
+            }
+        }
     }
 
     /// Points a key elsewhere; returns the destination before, `None` if the key is not there. Writer only.
@@ -202,31 +225,47 @@ impl Array {
     /// An array of another size or hash with the same entries and a new one; `None` if they don't all fit.
     pub(super) fn copy_with(&self, buckets: usize, seed: Seed, key: u64, to: u32) -> Option<Self> {
         let copy = Self::new(buckets, seed);
-        (self.entries().all(|(key, to)| copy.insert(key, to)) && copy.insert(key, to)).then_some(copy)
+        let mut near = [(0, 0); NEAR * PLACES];
+        for buckets in self.buckets.chunks(NEAR) {
+            let mut count = 0;
+            for (key, to) in buckets.iter().flat_map(Bucket::entries) {
+                near[count] = (key, to);
+                count += usize::from(key != 0);
+            }
+            for (key, _) in &near[..count] {
+                prefetch(copy.buckets_of(*key).0);
+            }
+            if !near[..count].iter().all(|(key, to)| copy.insert(*key, *to)) {
+                return None;
+            }
+        }
+        copy.insert(key, to).then_some(copy)
     }
 
     /// Frees a place in one of the buckets of `key`, both full, by moving entries to their other buckets.
     fn make_room(&self, key: u64) -> bool {
         let (first, second) = self.pair(self.seed.hash(key));
-        let mut steps = Vec::with_capacity(SEARCH);
-        steps.extend([first, second].map(|bucket| Step { bucket, from: START, place: 0 }));
-        let mut at = 0;
-        while at < steps.len() {
+        let start = |bucket| Step { bucket, from: START, place: 0 };
+        let (mut all, mut reached, mut at) = ([start(first); SEARCH], 2, 0);
+        all[1] = start(second);
+        while at < reached {
             for place in 0..PLACES {
+                let (steps, rest) = all.split_at_mut(reached);
                 let bucket = steps[at].bucket;
                 let (moving, _) = self.buckets[bucket].entry(place);
                 let (one, two) = self.pair(self.seed.hash(moving));
                 let other = if one == bucket { two } else { one };
-                if on_the_way(&steps, at, other) {
+                if on_the_way(steps, at, other) {
                     continue;
                 }
                 let step = Step { bucket: other, from: at, place };
                 if self.buckets[other].free().is_some() {
-                    self.walk_back(&steps, step);
+                    self.walk_back(steps, step);
                     return true;
                 }
-                if steps.len() < SEARCH {
-                    steps.push(step);
+                if let Some(next) = rest.first_mut() {
+                    *next = step;
+                    reached += 1;
                 }
             }
             at += 1;
@@ -262,10 +301,7 @@ impl Array {
 
     /// Every entry.
     pub(super) fn entries(&self) -> impl Iterator<Item = (u64, u32)> {
-        self.buckets
-            .iter()
-            .flat_map(|bucket| (0..PLACES).map(|place| bucket.entry(place)))
-            .filter(|(key, _)| *key != 0)
+        self.buckets.iter().flat_map(Bucket::entries).filter(|(key, _)| *key != 0)
     }
 
     /// Entries in their second bucket.

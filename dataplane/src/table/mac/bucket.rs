@@ -104,6 +104,11 @@ impl Bucket {
         (own_u64(&self.keys[place]), own_u32(&self.destinations[place]))
     }
 
+    /// What is in all places.
+    pub(super) fn entries(&self) -> [(u64, u32); PLACES] {
+        std::array::from_fn(|place| self.entry(place))
+    }
+
     /// Fills a free place.
     pub(super) fn put(&self, place: usize, key: u64, destination: u32) {
         self.new_version();
@@ -126,6 +131,12 @@ impl Bucket {
     /// Frees a place.
     pub(super) fn clear(&self, place: usize) {
         self.keys[place].store(0, Release);
+    }
+
+    /// True when all keys whose first bucket this is stand in it, to the writer.
+    #[inline]
+    pub(super) fn none_elsewhere(&self) -> bool {
+        own_u32(&self.state) & MANY == 0
     }
 
     /// One more key of this bucket goes to its second one. Call before it is there.

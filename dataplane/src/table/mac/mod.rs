@@ -67,7 +67,7 @@ mod atomic;
 mod bucket;
 #[cfg(all(test, loom))]
 mod loom;
-mod memory;
+pub mod memory;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
@@ -285,12 +285,10 @@ impl MacTable {
         Err(Full { limit: self.limit })
     }
 
-    /// Looks up `keys` together, as [`MacReader::lookup_burst`]. Before many updates it brings the memory that they need.
-    ///
-    /// # Panics
-    /// If `found` is shorter than `keys`.
-    pub fn lookup_burst(&self, keys: &[MacKey], found: &mut [Found]) {
-        self.arrays.current().lookup_burst(keys, &mut found[..keys.len()]);
+    /// Starts to load the memory that changes of these keys will need. Of more than some dozen keys the first may be gone
+    /// from the cache again when they are changed.
+    pub fn fetch(&self, keys: &[MacKey]) {
+        self.arrays.current().fetch(keys);
     }
 
     /// Entries held.

@@ -1,0 +1,146 @@
+//! What the packet path loses while a full table is loaded on another core.
+
+use super::super::pipeline::{Caches, Rig, Shared, Way};
+use super::hosts::Hosts;
+use super::ingest::Feed;
+use crate::lab::cores;
+use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec, median};
+use crate::scene::WORKER;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
+/// A worker beside the control thread.
+pub const INTERFERENCE: Spec = Spec {
+    name: "load-interference",
+    measures: "encapsulation by a worker, 1 M MACs, cold, while another core takes 1 M type 2 routes / by it alone",
+    unit: "x",
+    bar: Bar::AtLeast(0.90),
+    open: |effort| Ok(Box::new(Interference::open(effort)?)),
+};
+
+/// Runs of the worker alone, half of them before and half after the load.
+const ALONE: usize = 6;
+
+struct Interference {
+    rig: Rig,
+    hosts: Hosts,
+    octets: Vec<u8>,
+    last: String,
+}
+
+/// Nanoseconds a packet of each run.
+struct Runs {
+    alone: Vec<f64>,
+    beside: Vec<f64>,
+}
+
+/// What both threads know.
+#[derive(Default)]
+struct Common {
+    /// Runs beside the load.
+    runs: AtomicUsize,
+    /// The load is over.
+    done: AtomicBool,
+}
+
+impl Interference {
+    fn open(effort: Effort) -> Result<Self, Failure> {
+        let rig = Rig::of_worker(WORKER, &Shared::new(Way::Encap, Caches::Cold, effort)?, effort)?;
+        let hosts = Hosts::of(effort);
+        Ok(Self { rig, hosts, octets: hosts.all_announced()?, last: String::new() })
+    }
+
+    /// The worker runs alone, says so to `ready`, runs until the load is `done`, and alone again.
+    fn work(rig: &mut Rig, ready: impl FnOnce(), common: &Common) -> Result<Runs, Failure> {
+        cores::pin(1);
+        let (mut alone, mut beside) = (Vec::new(), Vec::new());
+        for _ in 0..ALONE / 2 {
+            alone.push(rig.run()?);
+        }
+        ready();
+        while !common.done.load(Relaxed) {
+            let ns = rig.run()?;
+            // A run that the load did not last for says nothing.
+            if !common.done.load(Relaxed) {
+                beside.push(ns);
+                common.runs.fetch_add(1, Relaxed);
+            }
+        }
+        for _ in 0..ALONE / 2 {
+            alone.push(rig.run()?);
+        }
+        Ok(Runs { alone, beside })
+    }
+}
+
+/// Takes all routes into empty tables.
+fn load(hosts: Hosts, octets: &[u8]) -> Result<Feed, Failure> {
+    let mut feed = Feed::new(hosts.hosts)?;
+    feed.take(octets)?;
+    Ok(feed)
+}
+
+impl Measure for Interference {
+    fn once(&mut self) -> Result<f64, Failure> {
+        let Self { rig, hosts, octets, .. } = self;
+        let common = Common::default();
+        let (say, word) = sync_channel(1);
+        let (loaded, worked) = thread::scope(|scope| {
+            let ready = move || {
+                // Nobody waits for the word any more when it can't be said.
+                let _ = say.send(());
+            };
+            let worker = scope.spawn(|| Self::work(rig, ready, &common));
+            cores::pin(0);
+            // No word: the worker has failed, and says why.
+            let begun = word.recv().is_ok();
+            let mut loaded = Err(Failure::new("nothing was loaded"));
+            // Once, but for a machine so busy that the worker does not get round meanwhile.
+            while begun && common.runs.load(Relaxed) == 0 && !worker.is_finished() {
+                loaded = load(*hosts, octets);
+                if loaded.is_err() {
+                    break;
+                }
+            }
+            common.done.store(true, Relaxed);
+            (loaded, worker.join().unwrap_or_else(|_| Err(Failure::new("the worker panicked"))))
+        });
+        let Runs { mut alone, mut beside } = worked?;
+        loaded?.sink.check_all(self.hosts)?;
+        alone.sort_by(f64::total_cmp);
+        beside.sort_by(f64::total_cmp);
+        let count = beside.len();
+        let (alone, beside) = (median(&alone), median(&beside));
+        self.last =
+            format!("last: {alone:.1} ns a packet alone, {beside:.1} ns beside the load ({count} runs)");
+        Ok(alone / beside)
+    }
+
+    fn plan(&self) -> Plan {
+        Plan { warm_ups: 1, repetitions: 5 }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        vec![
+            self.last.clone(),
+            format!(
+                "time on the core; {} routes are loaded into tables of their own: what both share is the last cache, the \
+                 memory and the address space",
+                self.hosts.hosts
+            ),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worker_runs_alone_and_beside_a_load() {
+        let mut row = Interference::open(Effort::Quick).unwrap();
+        assert!(row.once().unwrap() > 0.0);
+        assert!(row.notes()[0].contains("beside"));
+    }
+}

@@ -1,0 +1,234 @@
+//! What an EVPN instance has decided -> the workers' tables, by the burst.
+//!
+//! ```text
+//! changes -> bursts: memory of all their keys -> runs of one VTEP: one look at VNI and VTEP -> an entry each
+//! ```
+
+use vtep_dataplane::addr::{DomainId, HostMac, NextHopId, Vni, VtepAddr};
+use vtep_dataplane::core::frame::BURST;
+use vtep_dataplane::table::mac::{Destination, MacKey};
+use vtep_dataplane::table::neighbor::Neighbor;
+
+use super::tables::{TableError, TableWriter};
+use crate::evpn::TableChange;
+
+/// What MAC changes that stand next to each other have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Run {
+    vni: Vni,
+    /// None: the entries are removed.
+    vtep: Option<VtepAddr>,
+}
+
+/// The run and the MAC of a change; None if it is about something else.
+const fn mac_change(change: &TableChange) -> Option<(Run, HostMac)> {
+    match *change {
+        TableChange::MacSet { vni, mac, vtep, .. } => Some((Run { vni, vtep: Some(vtep) }, mac)),
+        TableChange::MacDel { vni, mac } => Some((Run { vni, vtep: None }, mac)),
+        _ => None,
+    }
+}
+
+/// Entries that no longer lead to a next hop, counted as long as it is the same one.
+#[derive(Debug, Default)]
+struct Gone(Option<(NextHopId, u32)>);
+
+impl TableWriter {
+    /// Writes what an EVPN instance has decided; returns how many changes found a table full, and were not made. MAC
+    /// entries are seen at once, the rest after [`Self::commit`].
+    pub fn apply(&mut self, changes: &[TableChange]) -> u64 {
+        let mut full = 0;
+        for burst in changes.chunks(BURST) {
+            self.fetch(burst);
+            let run = |change: &TableChange| mac_change(change).map(|(run, _)| run);
+            for changes in burst.chunk_by(|one, other| run(one) == run(other)) {
+                full += match run(&changes[0]) {
+                    Some(run) => self.apply_run(run, changes),
+                    None => {
+                        changes.iter().filter(|change| self.apply_other(**change).is_err()).count() as u64
+                    }
+                };
+            }
+        }
+        full
+    }
+
+    /// Starts to load the MAC entries of a burst: each update would else wait for its own.
+    fn fetch(&self, burst: &[TableChange]) {
+        let mut keys = [MacKey::default(); BURST];
+        let mut count = 0;
+        let mut last: Option<(Vni, DomainId)> = None;
+        for (Run { vni, .. }, mac) in burst.iter().filter_map(mac_change) {
+            if last.is_none_or(|(of, _)| of != vni) {
+                last = self.domain_id(vni).map(|domain| (vni, domain));
+            }
+            if let Some((_, domain)) = last {
+                keys[count] = MacKey::new(domain, mac.get());
+                count += 1;
+            }
+        }
+        self.macs.fetch(&keys[..count]);
+    }
+
+    /// Makes MAC changes that have all in common but the MAC; returns how many found the table full.
+    fn apply_run(&mut self, run: Run, changes: &[TableChange]) -> u64 {
+        let Some(domain) = self.domain_id(run.vni) else { return 0 };
+        let macs = changes.iter().filter_map(mac_change).map(|(_, mac)| mac);
+        let mut gone = Gone::default();
+        let Some(vtep) = run.vtep else {
+            for mac in macs {
+                let old = self.macs.remove(domain, mac);
+                self.count_gone(run.vni, &mut gone, old);
+            }
+            self.leave_gone(run.vni, gone);
+            return 0;
+        };
+        let count = changes.len() as u32;
+        let Ok(id) = self.join(run.vni, vtep, count) else { return u64::from(count) };
+        let mut full = 0;
+        for mac in macs {
+            match self.macs.insert(domain, mac, Destination::NextHop(id)) {
+                Ok(old) => self.count_gone(run.vni, &mut gone, old),
+                Err(_) => full += 1,
+            }
+        }
+        self.leave_gone(run.vni, gone);
+        if full > 0 {
+            self.leave(run.vni, vtep, full);
+        }
+        u64::from(full)
+    }
+
+    /// An entry no longer leads to `old`.
+    fn count_gone(&mut self, vni: Vni, gone: &mut Gone, old: Option<Destination>) {
+        let Some(Destination::NextHop(id)) = old else { return };
+        match &mut gone.0 {
+            Some((last, count)) if *last == id => *count += 1,
+            _ => self.leave_gone(vni, std::mem::replace(gone, Gone(Some((id, 1))))),
+        }
+    }
+
+    fn leave_gone(&mut self, vni: Vni, gone: Gone) {
+        if let Some((id, count)) = gone.0 {
+            self.leave_hop(vni, id, count);
+        }
+    }
+
+    fn apply_other(&mut self, change: TableChange) -> Result<(), TableError> {
+        match change {
+            TableChange::FloodAdd(vni, vtep) => self.add_flood(vni, vtep)?,
+            TableChange::FloodDel(vni, vtep) => self.remove_flood(vni, vtep),
+            TableChange::NeighborSet { vni, ip, mac, router, .. } => {
+                self.set_neighbor(vni, ip, Neighbor { router, ..Neighbor::host(mac) })?;
+            }
+            TableChange::NeighborDel { vni, ip } => self.remove_neighbor(vni, ip),
+            TableChange::MacSet { .. } | TableChange::MacDel { .. } => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use vtep_dataplane::addr::MacAddr;
+    use vtep_dataplane::table::{Dscp, Settings};
+
+    use super::*;
+    use crate::evpn::Origin;
+
+    const LIMIT: usize = 12;
+
+    fn writer() -> TableWriter {
+        let settings = Settings {
+            local_v4: Some([192, 0, 2, 1].into()),
+            local_v6: None,
+            udp_port: 4789,
+            dscp: Dscp::Inherit,
+            strict_reserved: false,
+            udp6_zero_rx: false,
+            udp6_zero_tx: false,
+        };
+        let mut tables = TableWriter::new(1, LIMIT, settings);
+        for number in [1, 2] {
+            tables.add_vni(vni(number), false).expect("room");
+        }
+        tables
+    }
+
+    fn vni(number: u32) -> Vni {
+        Vni::new(number).expect("a VNI")
+    }
+
+    fn mac(number: u8) -> HostMac {
+        HostMac::new(MacAddr([2, 0, 0, 0, 0, number])).expect("a MAC")
+    }
+
+    fn vtep(number: u8) -> VtepAddr {
+        VtepAddr::new(std::net::IpAddr::from([203, 0, 113, number])).expect("a VTEP")
+    }
+
+    /// VNI 3 is not there.
+    fn change() -> impl Strategy<Value = TableChange> {
+        (1..4_u32, 0..9_u8, prop::option::weighted(0.7, 1..4_u8)).prop_map(|(number, host, at)| match at {
+            Some(at) => {
+                let (vni, mac, vtep) = (vni(number), mac(host), vtep(at));
+                TableChange::MacSet { vni, mac, vtep, origin: Origin::Evpn }
+            }
+            None => TableChange::MacDel { vni: vni(number), mac: mac(host) },
+        })
+    }
+
+    type Model = BTreeMap<(Vni, HostMac), VtepAddr>;
+
+    /// The same one by one; how many were refused.
+    fn model(entries: &mut Model, changes: &[TableChange]) -> u64 {
+        let mut full = 0;
+        for change in changes {
+            match *change {
+                TableChange::MacSet { vni: of, mac, vtep, .. } if of != vni(3) => {
+                    if entries.len() == LIMIT && !entries.contains_key(&(of, mac)) {
+                        full += 1;
+                    } else {
+                        entries.insert((of, mac), vtep);
+                    }
+                }
+                TableChange::MacDel { vni, mac } => drop(entries.remove(&(vni, mac))),
+                _ => {}
+            }
+        }
+        full
+    }
+
+    proptest! {
+        #[test]
+        fn bursts_do_what_one_change_after_the_other_does(
+            bursts in prop::collection::vec(prop::collection::vec(change(), 0..150), 1..6),
+        ) {
+            let (mut tables, mut entries) = (writer(), Model::new());
+            for changes in bursts {
+                prop_assert_eq!(tables.apply(&changes), model(&mut entries, &changes));
+                tables.commit();
+                let now = tables.current();
+                prop_assert_eq!(tables.macs().len(), entries.len());
+                let reader = tables.mac_reader();
+                for ((vni, mac), vtep) in &entries {
+                    let key = MacKey::new(tables.domain_id(*vni).expect("a VNI"), mac.get());
+                    let hop = now.next_hops.by_address(*vtep).expect("a next hop");
+                    prop_assert_eq!(reader.lookup(key), Some(Destination::NextHop(hop)));
+                }
+                for at in [1, 2, 3].map(vtep) {
+                    let hop = now.next_hops.by_address(at);
+                    prop_assert_eq!(hop.is_some(), entries.values().any(|other| *other == at));
+                    for number in [1, 2] {
+                        let domain = now.vnis.by_vni(number).expect("a VNI");
+                        let wanted = entries.iter().any(|((of, _), to)| *of == vni(number) && *to == at);
+                        prop_assert_eq!(hop.is_some_and(|hop| domain.sources.contains(hop)), wanted);
+                    }
+                }
+            }
+        }
+    }
+}
