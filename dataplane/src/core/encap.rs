@@ -24,17 +24,12 @@ pub(super) struct Variable {
 }
 
 /// What follows the first chunk of a packet.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Beyond {
     /// Bytes.
     pub(super) len: usize,
     /// Their sum. Only for packets with a UDP checksum.
     pub(super) sum: Sum,
-}
-
-impl Beyond {
-    /// Nothing.
-    pub(super) const NONE: Self = Self { len: 0, sum: Sum::new() };
 }
 
 /// Writes the header to the front of `packet`; the inner frame already stands behind it, and goes on `beyond` it.

@@ -17,10 +17,10 @@
 
 use super::chain;
 use super::encap::{Beyond, Variable};
-use super::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
+use super::frame::{BURST, FrameMemory, HEADROOM, Pool};
 use super::local::{self, LocalFrame};
 use super::run::Tunnel;
-use super::tenant::{self, Facts, Target, TenantFrame};
+use super::tenant::{Target, TenantFrame, write_outer_of};
 use super::turn::{Blame, Turn};
 use super::verdict::Reason;
 use crate::addr::{DeviceId, DomainId, NextHopId, PortId, WorkerId};
@@ -37,9 +37,9 @@ pub const COPIES: usize = BURST;
 /// Copies of one port's floods before another port's.
 const QUANTUM: usize = 16;
 
-/// Frames that wait to be flooded: of all ports, and of one.
-const WAITING: usize = 256;
-const WAITING_OF_PORT: usize = 32;
+/// Frames that wait to be flooded: of all ports, and of one, which may give two bursts at once.
+const WAITING: usize = 512;
+const WAITING_OF_PORT: usize = 2 * BURST;
 
 /// The shortest frame that is shared. Below, one copy costs less than what a second buffer costs the kernel.
 const SHARE_FROM: usize = 256;
@@ -82,8 +82,12 @@ impl Floods {
         self.waiting.drain(..).for_each(|flood| flood.end(pool));
     }
 
+    fn has(&self, port: PortId) -> bool {
+        self.waiting.iter().any(|flood| flood.frame.facts.port == port)
+    }
+
     fn has_room(&self, port: PortId) -> bool {
-        let of_port = || self.waiting.iter().filter(|flood| flood.facts.port == port).count();
+        let of_port = || self.waiting.iter().filter(|flood| flood.frame.facts.port == port).count();
         self.waiting.len() < WAITING && (self.waiting.len() < WAITING_OF_PORT || of_port() < WAITING_OF_PORT)
     }
 }
@@ -91,8 +95,7 @@ impl Floods {
 /// A frame that is being flooded.
 #[derive(Debug)]
 struct Flood {
-    frame: Frame,
-    facts: Facts,
+    frame: TenantFrame,
     /// Where it came from.
     device: DeviceId,
     domain: DomainId,
@@ -131,17 +134,23 @@ impl TenantFrame {
     ) {
         let blame =
             Blame { port: turn.snapshot.ports.port(self.facts.port), domain: Some(domain), hop: None };
-        let lonely = domain.flood.next_hops.is_empty()
-            && domain.flood.ports.iter().all(|port| *port == self.facts.port);
-        if lonely {
-            return turn.refuse(self.frame, Reason::NoReceiver, blame);
-        }
-        if !turn.floods.has_room(self.facts.port) {
-            return turn.refuse(self.frame, Reason::FloodFull, blame);
+        let others = domain.flood.ports.iter().filter(|port| **port != self.facts.port);
+        match (&*domain.flood.next_hops, others.count()) {
+            ([], 0) => return turn.refuse(self.frame, Reason::NoReceiver, blame),
+            // As much work as unicast.
+            ([one], 0) if !turn.floods.has(self.facts.port) => {
+                return match self.find_tunnel(turn, *one, domain, unicast) {
+                    Some(tunnel) => self.send(turn, Target::Tunnel(tunnel)),
+                    None => turn.pool.give(self.frame),
+                };
+            }
+            _ if !turn.floods.has_room(self.facts.port) => {
+                return turn.refuse(self.frame, Reason::FloodFull, blame);
+            }
+            _ => {}
         }
         turn.floods.waiting.push_back(Flood {
-            frame: self.frame,
-            facts: self.facts,
+            frame: self,
             device: turn.device.id,
             domain: domain.id,
             answer: unicast,
@@ -160,8 +169,8 @@ pub(super) fn replicate<M: FrameMemory>(turn: &mut Turn<'_, '_, M>) -> usize {
     let mut at = 0;
     while left > 0 && !waiting.is_empty() {
         at = if at < waiting.len() { at } else { 0 };
-        let port = waiting[at].facts.port;
-        if waiting.iter().take(at).any(|before| before.facts.port == port) {
+        let port = waiting[at].frame.facts.port;
+        if waiting.iter().take(at).any(|before| before.frame.facts.port == port) {
             at += 1;
             continue;
         }
@@ -213,16 +222,16 @@ impl Flood {
         last: Option<PortId>,
         limit: usize,
     ) -> usize {
-        let from = self.facts.port;
+        let from = self.frame.facts.port;
         let mut others = behind(&domain.flood.ports, last).iter().filter(|port| **port != from);
         let mut served = 0;
         for port in others.by_ref().take(limit) {
             served += 1;
             self.next = Next::Port(Some(*port));
-            let Some(exit) = local::find(turn, *port, domain, self.frame.len()) else { continue };
-            match turn.copy(&self.frame) {
+            let Some(exit) = local::find(turn, *port, domain, self.frame.frame.len()) else { continue };
+            match turn.copy(&self.frame.frame) {
                 Some(copy) => LocalFrame::new(copy).send(turn, exit),
-                None => drop(self.count_no_frame(turn, domain)),
+                None => self.count_no_frame(turn, domain),
             }
         }
         if others.next().is_none() {
@@ -256,7 +265,7 @@ impl Flood {
         let mut tunnels = [None; QUANTUM];
         let mut found = 0;
         for id in now {
-            match tenant::find_tunnel(turn, (&self.frame, &self.facts), *id, domain, self.answer) {
+            match self.frame.find_tunnel(turn, *id, domain, self.answer) {
                 Some(tunnel) => {
                     tunnels[found] = Some(tunnel);
                     found += 1;
@@ -282,37 +291,32 @@ impl Flood {
         left: usize,
     ) {
         let mut sent = Sent::new(turn.worker, domain);
-        let variable = self.facts.variable(&turn.snapshot.settings, domain);
+        let variable = self.frame.facts.variable(&turn.snapshot.settings, domain);
         for (at, tunnel) in tunnels.iter().flatten().enumerate() {
-            let ok = if self.may_share(turn, tunnel, left + tunnels.len() - at) {
-                self.send_shared(turn, tunnel, variable)
-            } else {
-                self.send_copy(turn, tunnel)
-            };
-            if ok {
-                sent.add(tunnel, self.frame.len());
+            if !self.may_share(turn, tunnel, left + tunnels.len() - at) {
+                self.send_copy(turn, *tunnel);
+            } else if self.send_shared(turn, tunnel, variable) {
+                sent.add(tunnel, self.frame.frame.len());
             }
         }
     }
 
     /// Sends the frame itself to the last VTEP.
     fn serve_last<M: FrameMemory>(self, turn: &mut Turn<'_, '_, M>, id: NextHopId) {
-        let Self { frame, facts, domain, answer, .. } = self;
-        let found = turn
-            .snapshot
-            .vnis
-            .domain(domain)
-            .and_then(|domain| tenant::find_tunnel(turn, (&frame, &facts), id, domain, answer));
-        match found {
-            Some(tunnel) => TenantFrame { frame, facts }.send(turn, Target::Tunnel(tunnel)),
-            None => turn.pool.give(frame),
+        let Self { frame, domain, answer, .. } = self;
+        let domain = turn.snapshot.vnis.domain(domain);
+        match domain.and_then(|domain| frame.find_tunnel(turn, id, domain, answer)) {
+            Some(tunnel) => frame.send(turn, Target::Tunnel(tunnel)),
+            None => turn.pool.give(frame.frame),
         }
     }
 
-    /// One copy, with room for the header before it. False when it was not sent.
-    fn send_copy<'t, M: FrameMemory>(&self, turn: &mut Turn<'t, '_, M>, tunnel: &Tunnel<'t>) -> bool {
-        match turn.copy(&self.frame) {
-            Some(frame) => tenant::encapsulate_for(turn, frame, &self.facts, tunnel),
+    /// One copy, with room for the header before it.
+    fn send_copy<'t, M: FrameMemory>(&self, turn: &mut Turn<'t, '_, M>, tunnel: Tunnel<'t>) {
+        match turn.copy(&self.frame.frame) {
+            Some(frame) => {
+                TenantFrame { frame, facts: self.frame.facts }.send(turn, Target::Tunnel(tunnel));
+            }
             None => self.count_no_frame(turn, tunnel.domain),
         }
     }
@@ -326,14 +330,14 @@ impl Flood {
         tunnel: &Tunnel<'_>,
         left: usize,
     ) -> bool {
-        if !tunnel.device.multi_buffer || self.frame.len() < SHARE_FROM {
+        if !tunnel.device.multi_buffer || self.frame.frame.len() < SHARE_FROM {
             return false;
         }
         if self.shared.is_none() {
             let copies = left as u32;
             let chains = turn.pool.memory().chains();
-            chains.share(self.frame.chunk(), copies + 1);
-            chains.rest(&self.frame).for_each(|piece| chains.share(piece.chunk(), copies + 1));
+            chains.share(self.frame.frame.chunk(), copies + 1);
+            chains.rest(&self.frame.frame).for_each(|piece| chains.share(piece.chunk(), copies + 1));
             self.shared = Some(copies);
         }
         // The list may have grown since: what was not foreseen is copied.
@@ -348,18 +352,24 @@ impl Flood {
         tunnel: &Tunnel<'t>,
         variable: Variable,
     ) -> bool {
-        let Some(mut header) = turn.pool.take() else { return self.count_no_frame(turn, tunnel.domain) };
+        let Some(mut header) = turn.pool.take() else {
+            self.count_no_frame(turn, tunnel.domain);
+            return false;
+        };
         let chunk_size = turn.pool.memory().chunk_size();
         // Chunks lie a power of two apart: headers at the same place of each would share a few lines of the cache.
         let start = HEADROOM + (header.chunk() % HEADER_PLACES) as u16 * 64;
         let placed = header.place(start, tunnel.path.header.bytes().len(), chunk_size);
-        if placed.is_err() || chain::join(turn.pool.memory().chains(), &mut header, &self.frame).is_err() {
+        if placed.is_err()
+            || chain::join(turn.pool.memory().chains(), &mut header, &self.frame.frame).is_err()
+        {
             turn.pool.give(header);
-            return self.count_no_frame(turn, tunnel.domain);
+            self.count_no_frame(turn, tunnel.domain);
+            return false;
         }
         self.shared = self.shared.map(|left| left - 1);
-        let beyond = Beyond { len: self.frame.len(), sum: self.sum_for(turn, tunnel) };
-        tenant::write_outer(turn, header, variable, beyond, tunnel)
+        let beyond = Beyond { len: self.frame.frame.len(), sum: self.sum_for(turn, tunnel) };
+        write_outer_of(turn, header, variable, beyond, tunnel)
     }
 
     /// The sum of the frame where the path needs it.
@@ -368,22 +378,21 @@ impl Flood {
         if !tunnel.path.header.is_v6() || turn.snapshot.settings.udp6_zero_tx {
             return Sum::new();
         }
-        let frame = &self.frame;
+        let frame = &self.frame.frame;
         *self.sum.get_or_insert_with(|| turn.pool.memory().sum(frame, 0..frame.len()))
     }
 
     #[cold]
-    fn count_no_frame<M: FrameMemory>(&self, turn: &Turn<'_, '_, M>, domain: &Domain) -> bool {
-        let port = turn.snapshot.ports.port(self.facts.port);
+    fn count_no_frame<M: FrameMemory>(&self, turn: &Turn<'_, '_, M>, domain: &Domain) {
+        let port = turn.snapshot.ports.port(self.frame.facts.port);
         turn.count(Reason::NoFrame, Blame { port, domain: Some(domain), hop: None });
-        false
     }
 
     /// Gives up the frame: its chunks, or its hold on them and those of copies that were not made.
     fn end<M: FrameMemory>(self, pool: &mut Pool<M>) {
         match self.shared {
-            None => pool.give(self.frame),
-            Some(copies_left) => pool.give_up(self.frame, copies_left + 1),
+            None => pool.give(self.frame.frame),
+            Some(copies_left) => pool.give_up(self.frame.frame, copies_left + 1),
         }
     }
 }

@@ -17,7 +17,7 @@ use super::verdict::Reason;
 use super::{ecn, flow, guard, too_big};
 use crate::addr::{NextHopId, PortId};
 use crate::table::mac::{Destination, Found, MacKey};
-use crate::table::nexthop::{NextHop, Path};
+use crate::table::nexthop::Path;
 use crate::table::port::{PortEntry, Role};
 use crate::table::vni::Domain;
 use crate::table::{Settings, Snapshot};
@@ -246,51 +246,52 @@ fn goes_on<M: FrameMemory>(
     })
 }
 
-/// Encapsulates a frame for the way that is taken now.
+/// Puts the outer header of the way that is taken now before the frame, in its own headroom, and sends it to the underlay.
 #[inline(always)]
-fn encapsulate<M: FrameMemory>(turn: &mut Turn<'_, '_, M>, frame: Frame, facts: &Facts) {
-    let Some(&tunnel) = turn.tunnel.way() else {
+fn encapsulate<M: FrameMemory>(turn: &mut Turn<'_, '_, M>, mut frame: Frame, facts: &Facts) {
+    let Some(&Tunnel { path, domain, hop, .. }) = turn.tunnel.way() else {
         return turn.refuse(frame, Reason::Unresolved, Blame::default());
     };
     let inner_len = frame.len();
-    if encapsulate_for(turn, frame, facts, &tunnel) {
-        turn.tunnel.add(inner_len);
-    }
-}
-
-/// Puts the outer header of `tunnel` before a frame, in its own headroom, and sends it to the underlay. False when it was
-/// dropped and counted.
-#[inline(always)]
-pub(super) fn encapsulate_for<'t, M: FrameMemory>(
-    turn: &mut Turn<'t, '_, M>,
-    mut frame: Frame,
-    facts: &Facts,
-    tunnel: &Tunnel<'t>,
-) -> bool {
-    let Tunnel { path, domain, hop, .. } = *tunnel;
     if frame.prepend(path.header.bytes().len() as u16).is_err() {
         let blame = Blame { port: None, domain: Some(domain), hop: Some(hop) };
-        turn.refuse(frame, Reason::BadDescriptor, blame);
-        return false;
+        return turn.refuse(frame, Reason::BadDescriptor, blame);
     }
-    let beyond = if frame.is_chained() { beyond(turn, &frame, path) } else { Beyond::NONE };
-    let variable = facts.variable(&turn.snapshot.settings, domain);
-    write_outer(turn, frame, variable, beyond, tunnel)
+    let beyond = if frame.is_chained() { beyond(turn, &frame, path) } else { Beyond::default() };
+    write_outer(turn, frame, facts, beyond, inner_len);
 }
 
 /// What follows the first chunk of a frame.
 #[cold]
 fn beyond<M: FrameMemory>(turn: &Turn<'_, '_, M>, frame: &Frame, path: &Path) -> Beyond {
     let (first, len) = (frame.first().len(), frame.len());
-    let is_summed = path.header.is_v6() && !turn.snapshot.settings.udp6_zero_tx;
-    let sum = if is_summed { turn.pool.memory().sum(frame, first..len) } else { Sum::new() };
+    let with_sum = path.header.is_v6() && !turn.snapshot.settings.udp6_zero_tx;
+    let sum = if with_sum { turn.pool.memory().sum(frame, first..len) } else { Sum::new() };
     Beyond { len: len - first, sum }
 }
 
-/// Writes the outer header to the front of a frame, where there is room for it, and sends it to the underlay. False when
-/// it was dropped and counted.
+/// Writes the outer header of the way that is taken now to the front of a frame, where there is room for it, and sends it
+/// to the underlay. `inner_len`: the length of the tenant's frame, bytes.
 #[inline(always)]
-pub(super) fn write_outer<'t, M: FrameMemory>(
+pub(super) fn write_outer<M: FrameMemory>(
+    turn: &mut Turn<'_, '_, M>,
+    frame: Frame,
+    facts: &Facts,
+    beyond: Beyond,
+    inner_len: usize,
+) {
+    let Some(&tunnel) = turn.tunnel.way() else {
+        return turn.refuse(frame, Reason::Unresolved, Blame::default());
+    };
+    let variable = facts.variable(&turn.snapshot.settings, tunnel.domain);
+    if write_outer_of(turn, frame, variable, beyond, &tunnel) {
+        turn.tunnel.add(inner_len);
+    }
+}
+
+/// As [`write_outer`], by `tunnel` and without counting. False when the frame was dropped and counted.
+#[inline(always)]
+pub(super) fn write_outer_of<'t, M: FrameMemory>(
     turn: &mut Turn<'t, '_, M>,
     mut frame: Frame,
     variable: Variable,
@@ -302,52 +303,20 @@ pub(super) fn write_outer<'t, M: FrameMemory>(
     turn.queue(device, UnderlayFrame(frame), Blame { port: None, domain: Some(domain), hop: Some(hop) })
 }
 
-/// Finds the path to a VTEP for a frame. `None`: the drop has been counted, and, if `answer`, the tenant told when its
-/// packet is too long.
-#[inline]
-pub(super) fn find_tunnel<'t, M: FrameMemory>(
-    turn: &mut Turn<'t, '_, M>,
-    (frame, facts): (&Frame, &Facts),
-    id: NextHopId,
-    domain: &'t Domain,
-    answer: bool,
-) -> Option<Tunnel<'t>> {
-    let hop = turn.snapshot.next_hops.get(id);
-    let path = hop.and_then(|hop| hop.path(flow::path_hash(facts.flow)));
-    if let (Some(hop), Some(path)) = (hop, path)
-        && let Some(device) = turn.snapshot.ports.device(path.device)
-        && frame.len() <= usize::from(path.max_frame)
-    {
-        return Some(Tunnel { id, hop, path, device, domain });
-    }
-    no_tunnel(turn, (frame, facts), (hop, path), domain, answer);
-    None
-}
-
-/// Counts why there is no path to a VTEP.
-#[cold]
-fn no_tunnel<'t, M: FrameMemory>(
-    turn: &mut Turn<'t, '_, M>,
-    (frame, facts): (&Frame, &Facts),
-    (hop, path): (Option<&'t NextHop>, Option<&'t Path>),
-    domain: &'t Domain,
-    answer: bool,
-) {
-    let blame = Blame { port: turn.snapshot.ports.port(facts.port), domain: Some(domain), hop };
-    match path {
-        None => turn.count(Reason::Unresolved, blame),
-        Some(path) if frame.len() <= usize::from(path.max_frame) => turn.count(Reason::PortDown, blame),
-        Some(path) => {
-            turn.count(Reason::TooBig, blame);
-            if answer {
-                let packet = Packet::of_first(turn.pool.memory().bytes(frame), frame.len());
-                too_big::answer(turn, frame, packet, (facts.port, domain), path.max_frame);
-            }
-        }
-    }
-}
-
 impl TenantFrame {
+    /// The path to a VTEP for this frame, if it fits.
+    fn tunnel<'t, M: FrameMemory>(
+        &self,
+        turn: &Turn<'t, '_, M>,
+        id: NextHopId,
+        domain: &'t Domain,
+    ) -> Option<Tunnel<'t>> {
+        let hop = turn.snapshot.next_hops.get(id)?;
+        let path = hop.path(flow::path_hash(self.facts.flow))?;
+        let device = turn.snapshot.ports.device(path.device)?;
+        (self.frame.len() <= usize::from(path.max_frame)).then_some(Tunnel { id, hop, path, device, domain })
+    }
+
     /// All but the usual.
     #[inline(never)]
     fn pass_on<M: FrameMemory>(self, turn: &mut Turn<'_, '_, M>, key: MacKey, found: Option<Destination>) {
@@ -418,9 +387,7 @@ impl TenantFrame {
                 return turn.refuse(self.frame, Reason::SamePort, member.blame());
             }
             Some(Destination::Port(id)) => local::find(turn, id, domain, self.frame.len()).map(Target::Port),
-            Some(Destination::NextHop(id)) => {
-                find_tunnel(turn, (&self.frame, &self.facts), id, domain, true).map(Target::Tunnel)
-            }
+            Some(Destination::NextHop(hop)) => self.find_tunnel(turn, hop, domain, true).map(Target::Tunnel),
             None => {
                 if !turn.limits.may_flood(port.id, port.storm, turn.now_ns) {
                     return turn.refuse(self.frame, Reason::Storm, member.blame());
@@ -436,6 +403,37 @@ impl TenantFrame {
             Some(target) => self.send(turn, target),
             None => turn.pool.give(self.frame),
         }
+    }
+
+    /// Finds the path to a VTEP for this frame. `None`: the drop has been counted, and, if `answer`, the tenant told
+    /// when its packet is too long.
+    #[inline]
+    pub(super) fn find_tunnel<'t, M: FrameMemory>(
+        &self,
+        turn: &mut Turn<'t, '_, M>,
+        id: NextHopId,
+        domain: &'t Domain,
+        answer: bool,
+    ) -> Option<Tunnel<'t>> {
+        if let Some(tunnel) = self.tunnel(turn, id, domain) {
+            return Some(tunnel);
+        }
+        let hop = turn.snapshot.next_hops.get(id);
+        let blame = Blame { port: turn.snapshot.ports.port(self.facts.port), domain: Some(domain), hop };
+        match hop.and_then(|hop| hop.path(flow::path_hash(self.facts.flow))) {
+            None => turn.count(Reason::Unresolved, blame),
+            Some(path) if self.frame.len() <= usize::from(path.max_frame) => {
+                turn.count(Reason::PortDown, blame);
+            }
+            Some(path) => {
+                turn.count(Reason::TooBig, blame);
+                if answer {
+                    let packet = self.packet(turn);
+                    too_big::answer(turn, &self.frame, packet, (self.facts.port, domain), path.max_frame);
+                }
+            }
+        }
+        None
     }
 
     #[inline(never)]

@@ -1,12 +1,13 @@
 //! Workers over memory ports: a turn at a time, on one thread, with every chunk counted.
 
 use super::*;
-use crate::addr::{DomainId, MacAddr, PortId, Vni};
+use crate::addr::{DomainId, MacAddr, NextHopId, PortId, Vni};
 use crate::port::memory::{HeapMemory, MemoryPort, memory_pools};
 use crate::stats::Counters;
 use crate::table::flood::{FloodList, VtepSet};
 use crate::table::mac::MacTable;
 use crate::table::neighbor::NeighborTable;
+use crate::table::nexthop::{HeaderFields, NextHop, NextHopTable, OuterHeader, Path};
 use crate::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
 use crate::table::publish::Publisher;
 use crate::table::vni::{Domain, VniTable};
@@ -144,6 +145,93 @@ impl Lab {
 
     fn drops(&self, device: usize, reason: Reason) -> u64 {
         self.device_counters[device].totals().drops[reason as usize]
+    }
+}
+
+/// A flood of long frames to 128 VTEPs behind device 2, which worker 1 has, from device 0, which worker 0 has.
+impl Lab {
+    fn flooding(frames: usize, room: usize) -> Self {
+        let mut lab = lab();
+        lab.device_counters.push(Arc::new(Counters::new(2)));
+        let mut next = Snapshot::clone(lab.publisher.current());
+        let mut hops = NextHopTable::default();
+        for id in 0..128 {
+            hops.set(NextHopId(id), Some(Arc::new(hop(id))));
+        }
+        let ports = Arc::make_mut(&mut next.ports);
+        let mut underlay = Arc::into_inner(device(2, &lab.device_counters[2]).unwrap()).unwrap();
+        (underlay.role, underlay.sender) = (Role::Underlay, Box::new([WorkerId(1); 2]));
+        ports.devices.push(Some(Arc::new(underlay)));
+        let mut domain = Domain::clone(next.vnis.by_vni(100).unwrap());
+        domain.flood = FloodList::new((0..128).map(NextHopId), [PortId(0), PortId(1)]);
+        next.vnis = Arc::new(VniTable::new([Arc::new(domain)]));
+        next.next_hops = Arc::new(hops);
+        lab.publisher.publish(next);
+        let mut tenant = MemoryPort::new();
+        for _ in 0..frames {
+            tenant.inject(&[broadcast(), vec![0; 600]].concat());
+        }
+        let mut full = MemoryPort::new();
+        full.set_room(room);
+        let attach = |device, port| Command::Attach { device: DeviceId(device), queue: 0, port };
+        lab.commands[0].send(attach(0, tenant)).unwrap();
+        lab.commands[1].send(attach(2, full)).unwrap();
+        lab
+    }
+
+    /// Whether all chunks are at home.
+    fn is_whole(&self) -> bool {
+        self.workers.iter().all(|worker| worker.parts.pool.available() == FRAMES)
+    }
+}
+
+fn hop(id: u32) -> NextHop {
+    let header = OuterHeader::new(&HeaderFields {
+        source_mac: MacAddr([2, 1, 1, 1, 1, 1]),
+        next_hop_mac: MacAddr([2, 2, 2, 2, 2, 2]),
+        vlan: None,
+        source: "192.0.2.1".parse().unwrap(),
+        destination: format!("198.18.0.{}", id + 1).parse().unwrap(),
+        ttl: 64,
+        df: true,
+        udp_port: 4789,
+    });
+    let path = Path { device: DeviceId(2), header: header.unwrap(), max_frame: 1514 };
+    let vtep = format!("198.18.0.{}", id + 1).parse().unwrap();
+    NextHop { vtep, paths: Box::new([path]), counters: Arc::new(Counters::new(2)) }
+}
+
+#[test]
+fn a_flood_over_another_workers_port_reaches_all_and_every_chunk_comes_home() {
+    let mut lab = Lab::flooding(3, usize::MAX);
+    lab.turns(30);
+    let underlay = lab.workers[1].slots.iter_mut().find(|slot| slot.device == DeviceId(2)).unwrap();
+    let sent = underlay.port.take_sent();
+    let lost = lab.drops(0, Reason::NoFrame) as usize;
+    assert_eq!(sent.len() + lost, 3 * 128);
+    assert!(sent.len() > 128 && sent.iter().all(|packet| packet.len() == 660 + 50), "{}", sent.len());
+    assert!(lab.is_whole());
+}
+
+#[test]
+fn every_chunk_comes_home_from_a_flood_that_meets_full_rings_and_closed_ports() {
+    for turns in 0..12 {
+        for room in [0, 1, 7, 100, 400] {
+            let mut lab = Lab::flooding(5, room);
+            lab.turns(turns);
+            // The underlay goes down in the middle, and comes back with frames still waiting.
+            lab.commands[1].send(Command::Detach { device: DeviceId(2) }).unwrap();
+            lab.turns(2);
+            let port = MemoryPort::new();
+            lab.commands[1].send(Command::Attach { device: DeviceId(2), queue: 0, port }).unwrap();
+            lab.turns(2);
+            if turns % 2 == 0 {
+                // The worker ends with frames that wait to be flooded.
+                lab.workers[0].close_all();
+            }
+            lab.turns(40);
+            assert!(lab.is_whole(), "{turns} turns, room for {room}");
+        }
     }
 }
 
