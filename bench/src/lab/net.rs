@@ -109,26 +109,21 @@ impl Namespace {
     }
 
     /// Lets a kernel thread pinned to `core` receive for `interface` (threaded NAPI, Documentation/networking/napi.rst),
-    /// `None` = softirqs of the core that frames come from. The interface must have NAPI: on veth, GRO or XDP.
+    /// `None` = softirqs of the core that frames come from. The interface must have NAPI: on veth, GRO or XDP. Returns the
+    /// threads.
     ///
     /// # Errors
     /// [`Failure`] when the kernel has no threaded NAPI or the thread can't be found.
-    pub fn receive_on(&self, interface: &str, core: Option<usize>) -> Result<(), Failure> {
+    pub fn receive_on(&self, interface: &str, core: Option<usize>) -> Result<Vec<i32>, Failure> {
         let (path, before) = (format!("/sys/class/net/{interface}/threaded"), napi_threads(interface)?);
-        let Some(core) = core else { return self.write(&path, "0") };
+        let Some(core) = core else { return self.write(&path, "0").map(|()| Vec::new()) };
         self.write(&path, "1")?;
-        let mut cores = CpuSet::new();
-        cores.set(core);
         let started: Vec<_> = napi_threads(interface)?.into_iter().filter(|t| !before.contains(t)).collect();
         if started.is_empty() {
             return Err(Failure::new(format!("{interface}: no thread receives for it")));
         }
-        started.iter().try_for_each(|thread| {
-            let thread = Pid::from_raw(*thread);
-            sched_setaffinity(thread, &cores).map_err(Failure::of("pinning a NAPI thread"))?;
-            // Else the generator, which never waits, would take the core from it.
-            setpriority_process(thread, -20).map_err(Failure::of("priority of a NAPI thread"))
-        })
+        pin_receivers(&started, core)?;
+        Ok(started)
     }
 
     /// Packets that `interface` has received, as the kernel counts them.
@@ -142,6 +137,21 @@ impl Namespace {
                 .ok_or_else(|| Failure::new(format!("{interface}: no such interface in {}", self.name)))
         })
     }
+}
+
+/// Pins the threads of [`Namespace::receive_on`] to `core`.
+///
+/// # Errors
+/// [`Failure`] when they are gone.
+pub fn pin_receivers(threads: &[i32], core: usize) -> Result<(), Failure> {
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    threads.iter().try_for_each(|thread| {
+        let thread = Pid::from_raw(*thread);
+        sched_setaffinity(thread, &cores).map_err(Failure::of("pinning a NAPI thread"))?;
+        // Else the generator, which never waits, would take the core from it.
+        setpriority_process(thread, -20).map_err(Failure::of("priority of a NAPI thread"))
+    })
 }
 
 impl Drop for Namespace {

@@ -201,7 +201,7 @@ impl Topology {
         };
         self.forwarder
             .write(&format!("/sys/class/net/{TENANT}/queues/rx-0/rps_cpus"), &format!("{steered:x}"))?;
-        self.forwarder.receive_on(TENANT, thread)
+        self.forwarder.receive_on(TENANT, thread).map(drop)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::cores::pin;
 use super::link::{Link, send_only};
-use super::net::Namespace;
+use super::net::{Namespace, pin_receivers};
 use super::topology::{self, GENERATOR, SINK, TENANT, Topology, Way};
 use crate::row::Failure;
 use crate::traffic::check::{Outer, check};
@@ -27,7 +27,8 @@ const CHECKED: u64 = 256;
 /// Frames that are sent alone.
 const LONE: u64 = 20;
 
-/// The core of the generator and of the sink. The receive path of the forwarder's interface runs there as well.
+/// The core of the generator, and of the sink unless it is told otherwise. The receive path of the forwarder's interface
+/// runs there as well.
 pub const GENERATOR_CORE: usize = 0;
 /// The core of the forwarder, be it ours or the kernel.
 pub const FORWARDER_CORE: usize = 1;
@@ -57,6 +58,8 @@ pub struct Range {
     /// The links.
     pub topology: Topology,
     sink: Link,
+    /// The kernel's threads that receive for the sink.
+    receivers: Vec<i32>,
     size: usize,
     way: Way,
 }
@@ -71,8 +74,16 @@ impl Range {
         let (namespace, interface) = ends(&topology, way)[1];
         let sink = namespace.within(|| Link::open(&[(interface, Program::Tenant)], 0))?;
         // Otherwise the sink's work would be done by whoever sends to it, and be measured with his.
-        namespace.receive_on(interface, Some(GENERATOR_CORE))?;
-        Ok(Self { topology, sink, size, way })
+        let receivers = namespace.receive_on(interface, Some(GENERATOR_CORE))?;
+        Ok(Self { topology, sink, receivers, size, way })
+    }
+
+    /// Lets the sink receive on `core` from now on; [`GENERATOR_CORE`] in the beginning.
+    ///
+    /// # Errors
+    /// [`Failure`] when its threads are gone.
+    pub fn sink_on(&self, core: usize) -> Result<(), Failure> {
+        pin_receivers(&self.receivers, core)
     }
 
     /// Sends frames slowly and compares every one that arrives with what it must be.
@@ -153,7 +164,7 @@ impl Range {
     /// # Errors
     /// [`Failure`] when the generator can't send.
     pub fn time(&mut self, rate: u64, window: Duration) -> Result<Received, Failure> {
-        let Self { topology, sink, size, way } = self;
+        let Self { topology, sink, size, way, .. } = self;
         time(topology, sink, (*size, *way), rate, window)
     }
 

@@ -148,24 +148,50 @@ impl Kernel {
     }
 }
 
-impl Measure for Kernel {
-    fn once(&mut self) -> Result<f64, Failure> {
-        let window = window(self.effort);
-        let mut linux = [0.0; 3];
+/// The cores that the sink is tried on. Each forwarder may have it where it goes best with it, since two cores have to do
+/// for all that a frame needs.
+const SINK_CORES: [usize; 2] = [GENERATOR_CORE, FORWARDER_CORE];
+
+impl Kernel {
+    /// The best that Linux does: frames a second by steering, the best of both places of the sink.
+    fn linux(&self) -> Result<[f64; 3], Failure> {
+        let mut best = [0.0f64; 3];
         let ways = [Steering::Inline, Steering::Rps(FORWARDER_CORE), Steering::Thread(FORWARDER_CORE)];
-        for (rate, steering) in linux.iter_mut().zip(ways) {
+        for (best, steering) in best.iter_mut().zip(ways) {
             self.linux.topology.steer_kernel(steering)?;
-            *rate = self.linux.measure(window)?.arrived;
+            for core in SINK_CORES {
+                self.linux.sink_on(core)?;
+                *best = best.max(self.linux.measure(window(self.effort))?.arrived);
+            }
         }
         self.linux.topology.steer_kernel(Steering::Inline)?;
-        let ours = Trial::run(&self.range, Work::Vxlan, window)?;
+        Ok(best)
+    }
+
+    /// The best that we do, and the core of the sink.
+    fn ours(&self) -> Result<(Trial, usize), Failure> {
+        let mut best: Option<(Trial, usize)> = None;
+        for core in SINK_CORES {
+            self.range.sink_on(core)?;
+            let trial = Trial::run(&self.range, Work::Vxlan, window(self.effort))?;
+            if best.as_ref().is_none_or(|(best, _)| trial.counted.arrived > best.counted.arrived) {
+                best = Some((trial, core));
+            }
+        }
+        best.ok_or_else(|| Failure::new("no core for the sink"))
+    }
+}
+
+impl Measure for Kernel {
+    fn once(&mut self) -> Result<f64, Failure> {
+        let linux = self.linux()?;
+        let (ours, sink) = self.ours()?;
         let [inline, steered, threaded] = linux.map(thousands);
         self.last = format!(
-            "last: ours {ours}; Linux {inline} on the generator's core, {steered} steered to the forwarder's core \
-             (RPS), {threaded} on it by threaded NAPI: the best counts",
+            "last: ours {ours}, sink on core {sink}; Linux {inline} on the generator's core, {steered} steered to the \
+             forwarder's core (RPS), {threaded} on it by threaded NAPI: the best counts",
         );
-        let best = linux.into_iter().fold(0.0, f64::max);
-        Ok(ours.counted.arrived / best)
+        Ok(ours.counted.arrived / linux.into_iter().fold(0.0, f64::max))
     }
 
     fn plan(&self) -> Plan {
@@ -175,7 +201,7 @@ impl Measure for Kernel {
     fn notes(&self) -> Vec<String> {
         vec![
             self.last.clone(),
-            cores(),
+            format!("{}; here the sink goes where it goes best with each, on core 0 or 1", cores()),
             "every byte of 256 frames is checked first, of both; bounded by the kernel on both sides"
                 .to_owned(),
         ]

@@ -18,18 +18,23 @@ use super::local::LocalState;
 use super::vni::VniState;
 use crate::bgp::wire::{Attributes, Change as RouteChange, EvpnRoute, Update};
 use crate::bgp::{Negotiated, Output, Peer};
-use crate::rib::{AdjOut, Change, Kind, Local, NeighborId, Rib, Sought, Which};
+use crate::rib::{AdjOut, Change, Kind, Local, NeighborId, Rib, RouteId, Sought, Which};
 
 /// How long after a session came up claims of its neighbour count as old ones, if no End-of-RIB ends that sooner.
 const INITIAL: Duration = Duration::from_secs(30);
 
-/// Routes of one message whose memory is fetched together.
-const NEAR: usize = 64;
+/// Routes of a message between two steps that fetch memory for one of them: some microseconds of work, and no more lines
+/// at a time than a core can wait for.
+const APART: usize = 8;
+
+/// Routes between the first step for one and the work on it.
+const LEAD: usize = 4 * APART;
 
 /// Where a route and its MAC are, or would be: hints, which what follows may have made wrong.
 #[derive(Debug, Clone, Copy, Default)]
 struct Spot {
     route: Option<Sought>,
+    held: Option<RouteId>,
     host: Option<(Vni, u32)>,
 }
 
@@ -81,7 +86,7 @@ pub struct Instance {
     pub(super) events: Vec<Event>,
     sessions: BTreeMap<NeighborId, Session>,
     /// Where the changes of a message are put together; empty but while that is done.
-    near: Vec<RouteChange>,
+    near: Vec<(RouteChange, Spot)>,
 }
 
 impl Instance {
@@ -107,7 +112,7 @@ impl Instance {
             changes: Vec::new(),
             events: Vec::new(),
             sessions: BTreeMap::new(),
-            near: Vec::with_capacity(NEAR),
+            near: Vec::new(),
             config,
         }
     }
@@ -211,22 +216,15 @@ impl Instance {
         let session = self.sessions.get(&id);
         let initial = session.and_then(|s| s.initial_until).is_some_and(|until| now < until);
         let looped = self.rib.looped_count(id);
-        let (mut changes, mut near) = (update.changes(), std::mem::take(&mut self.near));
-        loop {
-            near.clear();
-            while near.len() < NEAR
-                && let Some(change) = changes.next()
-            {
-                near.push(change);
-            }
-            if near.is_empty() {
-                break;
-            }
-            let spots = self.fetch(&near);
-            for (change, spot) in near.iter().zip(spots) {
-                self.route_changed(now, id, change, update.attributes(), initial, spot);
+        let mut near = std::mem::take(&mut self.near);
+        near.extend(update.changes().map(|change| (change, Spot::default())));
+        for step in 0..near.len() + LEAD {
+            self.fetch(&mut near, step);
+            if let Some((change, spot)) = step.checked_sub(LEAD).and_then(|at| near.get(at)) {
+                self.route_changed(now, id, change, update.attributes(), initial, *spot);
             }
         }
+        near.clear();
         self.near = near;
         let looped = self.rib.looped_count(id) - looped;
         if looped > 0 {
@@ -256,30 +254,31 @@ impl Instance {
         }
     }
 
-    /// Starts to load what the routes will need, step by step for all of them: the core waits for the memory of many at
-    /// once, where one route after the other waits for each of its own. What was worked out for it is passed on.
-    fn fetch(&mut self, changes: &[RouteChange]) -> [Spot; NEAR] {
-        let mut spots = [Spot::default(); NEAR];
-        let mut ids = [None; NEAR];
-        for (change, spot) in changes.iter().zip(&mut spots) {
+    /// Starts to load what routes further on will need, each in four steps with time between them: what one step has
+    /// asked for is there when the next one looks at it. One route after the other would wait for each of its look-ups.
+    /// What was worked out for a look-up is kept for the true one.
+    fn fetch(&mut self, near: &mut [(RouteChange, Spot)], step: usize) {
+        let place = |behind: usize| step.checked_sub(behind * APART).filter(|at| *at < near.len());
+        let places = [place(0), place(1), place(2), place(3)];
+        if let Some((change, spot)) = places[0].map(|at| &mut near[at]) {
             spot.route = self.rib.fetch(change.route());
         }
-        for (spot, id) in spots.iter().zip(&mut ids).take(changes.len()) {
-            *id = spot.route.and_then(|sought| self.rib.fetch_route(&sought));
+        if let Some((_, spot)) = places[1].map(|at| &mut near[at]) {
+            spot.held = spot.route.and_then(|sought| self.rib.fetch_route(&sought));
         }
-        for ((change, id), spot) in changes.iter().zip(&ids).zip(&mut spots) {
-            let EvpnRoute::MacIp(route) = change.route() else { continue };
-            let held = id.and_then(|id| self.rib.best(id));
-            if let Ok(vni) = Vni::new(held.map_or(route.label, |chosen| chosen.label)) {
+        if let Some((change, spot)) = places[2].map(|at| &mut near[at])
+            && let EvpnRoute::MacIp(route) = change.route()
+        {
+            let held = spot.held.and_then(|id| self.rib.last_label(id));
+            spot.host = Vni::new(held.unwrap_or(route.label)).ok().map(|vni| {
                 let hash = self.hosts.hash(vni, route.mac);
                 self.hosts.fetch(hash);
-                spot.host = Some((vni, hash));
-            }
+                (vni, hash)
+            });
         }
-        for (_, hash) in spots.iter().filter_map(|spot| spot.host) {
+        if let Some((_, hash)) = places[3].and_then(|at| near[at].1.host) {
             self.hosts.fetch_host(hash);
         }
-        spots
     }
 
     fn changed(&mut self, now: Instant, change: Change, cause: Cause, spot: Option<(Vni, u32)>) {

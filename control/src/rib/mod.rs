@@ -394,6 +394,13 @@ impl Rib {
         self.routes.fetch(id);
         Some(RouteId(id))
     }
+
+    /// The label of the best path of a route that was there a while ago: a hint, it may be another one's by now.
+    #[inline]
+    pub fn last_label(&self, RouteId(id): RouteId) -> Option<u32> {
+        let best = self.routes.try_get(id)?.best;
+        (best.attrs != AttrId::NONE).then(|| best.chosen().label)
+    }
 }
 
 /// Questions.

@@ -47,6 +47,12 @@ impl<T> Slab<T> {
         &self.items[place as usize]
     }
 
+    /// The value at a place that may not be there any more, or be free.
+    #[inline]
+    pub fn try_get(&self, place: u32) -> Option<&T> {
+        self.items.get(place as usize)
+    }
+
     /// The value at a place in use.
     #[inline]
     pub fn get_mut(&mut self, place: u32) -> &mut T {

@@ -2,5 +2,6 @@ mod frr;
 mod joined;
 mod lab;
 mod model;
+mod together;
 mod traps;
 mod vectors;

@@ -1,0 +1,95 @@
+//! Many routes in one message do what they do one by one: hints that are worked out ahead may never count.
+
+use std::net::IpAddr;
+
+use proptest::prelude::*;
+
+use super::lab::{ENCODING, Lab, ONE, TWO, attributes, host, ip, mac, moved, vni};
+use crate::bgp::wire::{Attributes, EvpnRoute, ExtendedCommunity, HEADER_LEN, MacIp, announce, withdraw};
+use crate::evpn::{NeighborId, VniConfig};
+
+/// An UPDATE: withdrawn routes, then announced ones with their attributes.
+type Message = (NeighborId, Vec<EvpnRoute>, Vec<EvpnRoute>, Attributes);
+
+/// Few distinguishers, MACs, addresses and labels, so that keys are given up and taken again within a message.
+fn route() -> impl Strategy<Value = EvpnRoute> {
+    let address = prop_oneof![
+        Just(None),
+        (100..103_u8).prop_map(|last| Some(ip(last))),
+        (1..3_u16).prop_map(|last| Some(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last]))),
+    ];
+    let label = prop_oneof![6 => Just(100_u32), 2 => Just(101), 1 => Just(0)];
+    (2..6_u8, 0..2_u32, 1..9_u8, address, label).prop_map(|(from, tag, last, ip, label)| {
+        EvpnRoute::MacIp(MacIp { ip, label, tag: tag * 101, ..host(from, mac(last)) })
+    })
+}
+
+fn message() -> impl Strategy<Value = Message> {
+    let routes = || prop::collection::vec(route(), 0..70);
+    let neighbor = prop_oneof![Just(ONE), Just(TWO)];
+    (neighbor, routes(), routes(), 2..6_u8, 0..3_u32).prop_map(|(from, gone, come, at, sequence)| {
+        let mut attributes = if sequence == 0 { attributes(at) } else { moved(at, sequence) };
+        attributes.extended.push(ExtendedCommunity::route_target(65000, 101));
+        (from, gone, come, attributes)
+    })
+}
+
+/// The path attributes of the one message that these routes fit into.
+fn octets(write: impl FnOnce(&mut dyn FnMut(&[u8]))) -> Vec<u8> {
+    let mut octets = Vec::new();
+    write(&mut |message| octets.extend_from_slice(&message[HEADER_LEN + 4..]));
+    octets
+}
+
+/// One UPDATE of all.
+fn one_message((_, gone, come, attributes): &Message) -> Vec<u8> {
+    let mut all = octets(|sink| withdraw(gone.iter().copied(), 4096, sink));
+    all.extend(octets(|sink| assert!(announce(attributes, come.iter().copied(), ENCODING, sink))));
+    let length = u16::try_from(all.len()).expect("some kilobytes").to_be_bytes();
+    [&[0; HEADER_LEN + 2][..], &length, &all].concat()
+}
+
+fn lab() -> Lab {
+    let mut lab = Lab::new();
+    lab.instance.vni_add(lab.now, VniConfig::new(vni(101))).expect("added");
+    lab
+}
+
+/// All that is known of routes, in an order.
+fn routes(lab: &Lab) -> Vec<String> {
+    let mut all: Vec<_> = lab.views().iter().map(|view| format!("{view:?}")).collect();
+    all.sort_unstable();
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+
+    #[test]
+    fn many_routes_in_a_message_are_as_many_messages(messages in prop::collection::vec(message(), 1..8)) {
+        let (mut together, mut alone) = (lab(), lab());
+        for message in &messages {
+            let (from, gone, come, attributes) = message;
+            together.octets(*from, &one_message(message));
+            gone.iter().for_each(|route| alone.withdraw(*from, &[*route]));
+            come.iter().for_each(|route| alone.announce(*from, attributes, &[*route]));
+            prop_assert_eq!(&together.tables, &alone.tables);
+            prop_assert_eq!(routes(&together), routes(&alone));
+            prop_assert_eq!(&together.events, &alone.events);
+        }
+    }
+}
+
+#[test]
+fn a_message_empties_the_rib_while_it_looks_ahead() {
+    let mut lab = lab();
+    for count in 1..60 {
+        let routes: Vec<_> = (1..=count).map(|last| EvpnRoute::MacIp(host(2, mac(last)))).collect();
+        lab.announce(ONE, &attributes(2), &routes);
+        assert_eq!(lab.tables.macs.len(), usize::from(count));
+        // Again and again: routes are still looked for when none is left.
+        let gone = routes.iter().copied().cycle().take(110).collect();
+        lab.octets(ONE, &one_message(&(ONE, gone, Vec::new(), attributes(2))));
+        assert!(lab.tables.macs.is_empty() && lab.views().is_empty());
+    }
+}
