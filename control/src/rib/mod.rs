@@ -5,7 +5,7 @@
 //! own routes -> AdjOut -> UPDATEs for each neighbour
 //! ```
 //!
-//! Memory is what counts here: a route with one path takes 32 octets and 5 to 10 of index. Keys are
+//! Memory is what counts here: a route with one path takes 32 octets and 11 to 21 of index. Keys are
 //! [compacted](key), [attributes] stored once; nothing is allocated for a route but growth of the tables.
 //! We reflect nothing: only routes of our own go out.
 
