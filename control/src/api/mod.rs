@@ -10,6 +10,7 @@ pub mod client;
 mod connection;
 pub mod dispatch;
 pub mod event;
+pub mod interface;
 pub mod message;
 pub mod peer;
 mod serde_form;

@@ -3,6 +3,7 @@
 //! Tables come in pages: [`Rows::next`] is the cursor that asks for what follows.
 
 use super::action::BgpPeer;
+pub use super::interface::{AttachMode, BindMode, InterfaceRole, InterfaceRow};
 use super::serde_form::{optional_text, optional_vni, text, texts, vni};
 use crate::config::PortKey;
 use serde::{Deserialize, Serialize};
@@ -227,53 +228,6 @@ pub struct Tables {
     pub neighbors: usize,
     /// UMEM frames in all.
     pub frames: usize,
-}
-
-/// What an interface is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum InterfaceRole {
-    /// Carries VXLAN.
-    Underlay,
-    /// Carries a tenant's frames.
-    Tenant,
-}
-
-/// How the XDP program is attached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AttachMode {
-    /// In the driver.
-    Native,
-    /// In the network stack (skb).
-    Generic,
-}
-
-/// How sockets are bound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum BindMode {
-    /// The NIC reads and writes UMEM.
-    ZeroCopy,
-    /// The kernel copies.
-    Copy,
-}
-
-/// An interface with AF_XDP sockets.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InterfaceRow {
-    /// Its name.
-    pub interface: String,
-    /// What it is for.
-    pub role: InterfaceRole,
-    /// Null while it has no program.
-    pub attach: Option<AttachMode>,
-    /// Null while it has no socket.
-    pub bind: Option<BindMode>,
-    /// Whether frames may span several chunks (`XDP_USE_SG`). Null while it has no socket.
-    pub multi_buffer: Option<bool>,
-    /// Number of receive queues with sockets.
-    pub queues: u32,
 }
 
 /// A row of `show.vni`.
