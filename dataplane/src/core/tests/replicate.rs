@@ -95,12 +95,12 @@ fn widen(bed: &mut Bed) {
 fn a_shared_payload_is_there_once() {
     let mut bed = Bed::jumbo(2048);
     bed.set_domain(|domain| domain.flood.ports = Box::new([]));
-    bed.set_vteps(64);
+    bed.set_vteps(COPIES as u32);
     bed.run(1, [udp6(1, ALL, 1300)]);
-    assert_eq!(bed.most_chunks, 1 + 64, "a header a copy, and one payload");
+    assert_eq!(bed.most_chunks, 1 + COPIES, "a header a copy, and one payload");
     bed.most_chunks = 0;
     bed.run(1, [udp4(1, ALL, 60)]);
-    assert_eq!(bed.most_chunks, 64, "short frames are copied, and the last one leaves itself");
+    assert_eq!(bed.most_chunks, COPIES, "short frames are copied, and the last one leaves itself");
 }
 
 #[test]
