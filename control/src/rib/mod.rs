@@ -11,6 +11,7 @@
 
 mod adj_out;
 mod attributes;
+mod fetch;
 pub(crate) mod index;
 mod key;
 mod route;
@@ -374,32 +375,6 @@ impl Rib {
             at = self.more.get(at).next;
         }
         (at != NONE).then(|| self.more.get_mut(at))
-    }
-}
-
-/// Memory of several routes at once, before they are worked on one by one.
-impl Rib {
-    /// Starts to load what leads to a route, and says what does. None if no route can have its key.
-    #[inline]
-    pub fn fetch(&mut self, route: &EvpnRoute) -> Option<Sought> {
-        let sought = self.keys.seek(route, &self.hasher)?;
-        self.index.fetch(sought.hash);
-        Some(sought)
-    }
-
-    /// Starts to load the route that was sought, if there is one; it may be another one with the same hash.
-    #[inline]
-    pub fn fetch_route(&self, sought: &Sought) -> Option<RouteId> {
-        let id = self.index.find(sought.hash, |_| true)?;
-        self.routes.fetch(id);
-        Some(RouteId(id))
-    }
-
-    /// The label of the best path of a route that was there a while ago: a hint, it may be another one's by now.
-    #[inline]
-    pub fn last_label(&self, RouteId(id): RouteId) -> Option<u32> {
-        let best = self.routes.try_get(id)?.best;
-        (best.attrs != AttrId::NONE).then(|| best.chosen().label)
     }
 }
 
