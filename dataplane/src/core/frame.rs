@@ -7,6 +7,8 @@
 //! fills each before it begins the next. What a stage reads or changes are therefore the bytes of the first chunk.
 
 use super::chain::{Chains, Piece};
+// Ports know frames, and not tables: what both need of the memory comes to them from here.
+pub(crate) use crate::table::mac::{allocate, prefetch};
 use crate::wire::checksum::Sum;
 use std::fmt;
 use std::ops::Range;

@@ -2,8 +2,7 @@
 
 use super::Port;
 use crate::core::chain::{Assembly, Chains, Piece};
-use crate::core::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
-use crate::table::mac::{allocate, prefetch};
+use crate::core::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool, allocate, prefetch};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
