@@ -92,11 +92,11 @@ impl Bucket {
     /// predicted.
     #[inline]
     fn scan(&self, key: u64, load: impl Fn(&AtomicU64) -> u64) -> usize {
-        let mut found = PLACES;
+        let mut matches = 1u32 << PLACES;
         for (place, stored) in self.keys.iter().enumerate() {
-            found = if load(stored) == key { place } else { found };
+            matches |= u32::from(load(stored) == key) << place;
         }
-        found
+        matches.trailing_zeros() as usize
     }
 
     /// The entry in a place: key (0 = free) and destination.
