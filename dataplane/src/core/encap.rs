@@ -83,6 +83,9 @@ const AFTER_V6: usize = ipv6::LEN + udp::LEN + vxlan::LEN;
 /// The length of the outer header over IPv4 without a tag: no other has it.
 const PLAIN_V4: usize = UNTAGGED + AFTER_V4;
 
+/// In the byte of an IPv4 header with its flags (RFC 791 section 3.1).
+const DONT_FRAGMENT: u8 = 0x40;
+
 #[inline(always)]
 fn copy<'p, const LEN: usize>(packet: &'p mut [u8], header: &OuterHeader) -> &'p mut [u8; LEN] {
     let front = packet.first_chunk_mut().expect("the headroom was checked");
@@ -103,8 +106,8 @@ fn write_v4<const IP: usize, const LEN: usize>(
     let mut sum = header.sum() + u32::from(total) + u32::from(variable.tos);
     front[IP + 1] = variable.tos;
     put16(front, IP + 2, total);
-    let may_be_fragmented = front[IP + 6] & 0x40 == 0;
-    if may_be_fragmented {
+    // Not to be read from the packet: that line may still be on its way.
+    if header.front::<LEN>()[IP + 6] & DONT_FRAGMENT == 0 {
         *identification = identification.wrapping_add(1);
         put16(front, IP + 4, *identification);
         sum += u32::from(*identification);

@@ -57,6 +57,12 @@ impl Frame {
         Self(chunk as u64 | (start as u64) << START | (len as u64) << LEN)
     }
 
+    /// Takes the frame away. What stays is a frame of no chunk: it may be dropped, and nothing else.
+    #[inline]
+    pub(super) const fn take(&mut self) -> Self {
+        std::mem::replace(self, Self(MAX_CHUNKS as u64 - 1))
+    }
+
     /// The first chunk's number.
     #[inline]
     #[must_use]

@@ -7,6 +7,7 @@
 //!
 //! [`pipeline`] is the way in: it runs these stages over a burst. [`verdict`] names why frames are dropped.
 
+mod burst;
 pub mod chain;
 mod checksum;
 mod classify;

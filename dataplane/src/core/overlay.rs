@@ -4,6 +4,7 @@
 //! admit: decap, VNI, source VTEP, guard, ECN -> OverlayFrame -> forward: local ports only
 //! ```
 
+use super::burst::Side;
 use super::classify::{Network, Packet};
 use super::decap::{self, Tunnelled};
 use super::frame::{Frame, FrameMemory};
@@ -40,20 +41,40 @@ pub(super) struct OverlayFrame<'t> {
     pub(super) inner: Inner<'t>,
 }
 
-/// Checks a packet of the turn's device and takes its outer headers off. Returns what is known of the inner frame, and the
-/// key to look up.
-#[inline]
-pub(super) fn admit<'t, M: FrameMemory>(
-    turn: &mut Turn<'t, '_, M>,
-    frame: &mut Frame,
-) -> (Inner<'t>, MacKey) {
-    let mut blame = Blame::default();
-    match decapsulate(turn, frame, &mut blame) {
-        Ok(admitted) => admitted,
-        Err(reason) => {
-            turn.count(reason, blame);
-            (Inner::NONE, MacKey::default())
+/// Packets of underlay devices.
+pub(super) struct FromOverlay;
+
+impl<'t> Side<'t> for FromOverlay {
+    type Facts = Inner<'t>;
+    const NOWHERE: Inner<'t> = Inner::NONE;
+    const PREPENDS: bool = false;
+
+    /// Takes the outer headers off; the key is that of the inner frame.
+    #[inline(always)]
+    fn admit<M: FrameMemory>(turn: &mut Turn<'t, '_, M>, frame: &mut Frame, inner: &mut Inner<'t>) -> MacKey {
+        let mut blame = Blame::default();
+        match decapsulate(turn, frame, &mut blame) {
+            Ok((admitted, key)) => {
+                *inner = admitted;
+                key
+            }
+            Err(reason) => {
+                turn.count(reason, blame);
+                *inner = Inner::NONE;
+                MacKey::default()
+            }
         }
+    }
+
+    #[inline(always)]
+    fn pass<M: FrameMemory>(
+        turn: &mut Turn<'t, '_, M>,
+        frame: Frame,
+        &inner: &Inner<'t>,
+        _key: MacKey,
+        found: Found,
+    ) {
+        OverlayFrame { frame, inner }.pass(turn, found);
     }
 }
 

@@ -1,25 +1,26 @@
 //! A burst of frames of one device, through all stages.
 //!
 //! ```text
-//! frames --> ask for each --> admit each (parse, check, hash) --> look all keys up --> pass each (resolve, write) --> outbox
-//!                                                                                               \-> pool, counted
+//! frames --> admit (parse, check, hash) --> look the key up --> pass (resolve, write) --> outbox
+//!                                                                        \-> pool, counted
 //! ```
 //!
-//! Frames for everybody wait until all ports are served (replicate.rs). The look-ups of a burst go together, and memory is
-//! asked for before it is looked at, so that cache misses overlap. Frames of one flow keep their order.
+//! Frames for everybody wait until all ports are served (replicate.rs). Frames take their steps in groups (burst.rs), and
+//! memory is asked for before it is looked at, so that cache misses overlap. Frames of one flow keep their order.
 
+use super::burst;
 use super::frame::{BURST, Frame, FrameMemory, Pool};
 use super::limit::Limits;
 use super::notice::{Notice, Notices};
 use super::outbox::Outbox;
-use super::overlay::{self, Inner, OverlayFrame};
+use super::overlay::FromOverlay;
 use super::replicate::{self, Floods};
 use super::run::Run;
-use super::tenant::{self, Facts, Member};
+use super::tenant::{FromTenants, Member};
 use super::turn::Turn;
 use crate::addr::{DeviceId, PortId, WorkerId};
 use crate::table::Snapshot;
-use crate::table::mac::{Found, MacKey, MacReader};
+use crate::table::mac::{MacKey, MacReader, Query};
 use crate::table::neighbor::NeighborReader;
 use crate::table::port::{Device, Role};
 
@@ -34,13 +35,13 @@ pub struct Tables<'t> {
     pub neighbors: &'t NeighborReader,
 }
 
-/// What a worker keeps from burst to burst: token buckets, and room for the stages. Nothing is allocated after
+/// What a worker keeps from burst to burst: token buckets, and room for look-ups. Nothing is allocated after
 /// [`Pipeline::new`].
 #[derive(Debug)]
 pub struct Pipeline {
     kept: Kept,
     unknown_devices: u64,
-    stages: Stages,
+    queries: [Query; BURST],
 }
 
 /// What the turns use, one after the other.
@@ -89,14 +90,6 @@ impl Kept {
     }
 }
 
-/// Room for the frames between two stages.
-#[derive(Debug)]
-struct Stages {
-    facts: [Facts; BURST],
-    keys: [MacKey; BURST],
-    found: [Found; BURST],
-}
-
 impl Pipeline {
     /// The pipeline of one worker, whose rows of all counters it writes.
     #[must_use]
@@ -112,11 +105,7 @@ impl Pipeline {
                 sources: Vec::with_capacity(BURST),
             },
             unknown_devices: 0,
-            stages: Stages {
-                facts: [Facts::NONE; BURST],
-                keys: [MacKey::default(); BURST],
-                found: [Found::NONE; BURST],
-            },
+            queries: [Query::NONE; BURST],
         }
     }
 
@@ -148,8 +137,11 @@ impl Pipeline {
         }
         while !frames.is_empty() {
             match device.role {
-                Role::Underlay => self.stages.overlay_burst(&mut turn, frames),
-                Role::Access(_) | Role::Trunk(_) => self.stages.tenant_burst(&mut turn, frames),
+                Role::Underlay => burst::forward::<FromOverlay, M>(&mut turn, &mut self.queries, frames),
+                Role::Access(_) | Role::Trunk(_) => {
+                    burst::forward::<FromTenants, M>(&mut turn, &mut self.queries, frames);
+                    turn.tell_sources();
+                }
             }
         }
     }
@@ -185,62 +177,5 @@ impl Pipeline {
     #[must_use]
     pub const fn unknown_devices(&self) -> u64 {
         self.unknown_devices
-    }
-}
-
-/// Frames between the request for a line and the look at it: enough to bridge the way to memory. Not the whole burst at
-/// once, since chunks begin at the same place of a page, so that their lines drive each other out of L1.
-const AHEAD: usize = 8;
-
-/// Bytes before a frame that an outer header ends at: it takes the line before, or some of it.
-const OUTER: usize = 64;
-
-/// Starts to load the first line of the frame that comes [`AHEAD`] of the one in place `at`.
-#[inline(always)]
-fn ask_for<M: FrameMemory>(turn: &Turn<'_, '_, M>, frames: &[Frame], at: usize) {
-    if let Some(frame) = frames.get(at + AHEAD) {
-        turn.pool.memory().prefetch(frame, 0);
-    }
-}
-
-impl Stages {
-    fn tenant_burst<M: FrameMemory>(&mut self, turn: &mut Turn<'_, '_, M>, frames: &mut Vec<Frame>) {
-        let count = frames.len().min(BURST);
-        let Self { facts, keys, found } = self;
-        let access = turn.access;
-        frames.iter().take(AHEAD).for_each(|frame| turn.pool.memory().prefetch(frame, 0));
-        for (at, (facts, key)) in facts[..count].iter_mut().zip(&mut *keys).enumerate() {
-            ask_for(turn, frames, at);
-            *key = tenant::admit(turn, access, &mut frames[at], facts);
-        }
-        turn.macs.lookup_burst(&keys[..count], found);
-        let mut frames = frames.drain(..count);
-        frames.as_slice().iter().take(AHEAD).for_each(|frame| turn.pool.memory().prefetch(frame, OUTER));
-        for ((facts, key), found) in facts.iter().zip(keys).zip(found) {
-            let Some(frame) = frames.next() else { break };
-            if let Some(ahead) = frames.as_slice().get(AHEAD) {
-                turn.pool.memory().prefetch(ahead, OUTER);
-            }
-            tenant::pass(turn, frame, facts, *key, *found);
-        }
-        drop(frames);
-        if !turn.sources.is_empty() {
-            turn.tell_sources();
-        }
-    }
-
-    fn overlay_burst<'t, M: FrameMemory>(&mut self, turn: &mut Turn<'t, '_, M>, frames: &mut Vec<Frame>) {
-        let count = frames.len().min(BURST);
-        let Self { keys, found, .. } = self;
-        let mut inners = [Inner::NONE; BURST];
-        frames.iter().take(AHEAD).for_each(|frame| turn.pool.memory().prefetch(frame, 0));
-        for (at, (inner, key)) in inners[..count].iter_mut().zip(&mut *keys).enumerate() {
-            ask_for(turn, frames, at);
-            (*inner, *key) = overlay::admit(turn, &mut frames[at]);
-        }
-        turn.macs.lookup_burst(&keys[..count], found);
-        for ((frame, inner), found) in frames.drain(..count).zip(inners).zip(found) {
-            OverlayFrame { frame, inner }.pass(turn, *found);
-        }
     }
 }

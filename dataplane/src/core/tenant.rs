@@ -4,6 +4,7 @@
 //! admit: port, guard, checksum, classify, hash -> TenantFrame -> forward: unicast, or flood (replicate.rs)
 //! ```
 
+use super::burst::Side;
 use super::checksum::{self, Pending};
 use super::classify::Packet;
 use super::encap::{self, Beyond, Variable};
@@ -138,45 +139,62 @@ fn ingress<'t, M: FrameMemory>(
     Member::find(snapshot, id).ok_or((Reason::UnknownVni, Blame { port: Some(port), ..Blame::default() }))
 }
 
-/// Checks a frame of the turn's device, from its one port if it has one (`access`), and makes its transport checksum right.
-/// Leaves what is known of it in `facts`, and
-/// returns the key to look up.
-#[inline(always)]
-pub(super) fn admit<'t, M: FrameMemory>(
-    turn: &mut Turn<'t, '_, M>,
-    access: Option<Member<'t>>,
-    frame: &mut Frame,
-    facts: &mut Facts,
-) -> MacKey {
-    let member = match access {
-        Some(member) => member,
-        None => match ingress(turn, frame) {
-            Ok(member) => member,
-            Err((reason, blame)) => return refuse(turn, facts, reason, blame),
-        },
-    };
-    let Member { port, domain } = member;
-    let bytes = turn.pool.memory().bytes(frame);
-    let header = match guard::tenant(bytes, port) {
-        Ok(header) => header,
-        Err(reason) => return refuse(turn, facts, reason, member.blame()),
-    };
-    let key = MacKey::of_bits(port.domain, header.destination_bits());
-    if port.learn.is_some() {
-        turn.sources.push((port.id, MacKey::new(port.domain, header.source())));
-    }
-    // Twice the same: once for what nearly all frames are, with offsets that the compiler knows.
-    let pending = match Packet::of_plain_v4(bytes) {
-        Some(packet) => digest(bytes, packet, member, facts),
-        None if guard::has_tags(header, domain) => {
-            return refuse(turn, facts, Reason::Tagged, member.blame());
+/// Frames of tenants' devices.
+pub(super) struct FromTenants;
+
+impl<'t> Side<'t> for FromTenants {
+    type Facts = Facts;
+    const NOWHERE: Facts = Facts::NONE;
+    const PREPENDS: bool = true;
+
+    /// Also makes the frame's transport checksum right.
+    #[inline(always)]
+    fn admit<M: FrameMemory>(turn: &mut Turn<'t, '_, M>, frame: &mut Frame, facts: &mut Facts) -> MacKey {
+        let member = match turn.access {
+            Some(member) => member,
+            None => match ingress(turn, frame) {
+                Ok(member) => member,
+                Err((reason, blame)) => return refuse(turn, facts, reason, blame),
+            },
+        };
+        let Member { port, domain } = member;
+        let bytes = turn.pool.memory().bytes(frame);
+        let header = match guard::tenant(bytes, port) {
+            Ok(header) => header,
+            Err(reason) => return refuse(turn, facts, reason, member.blame()),
+        };
+        let key = MacKey::of_bits(port.domain, header.destination_bits());
+        if port.learn.is_some() {
+            turn.sources.push((port.id, MacKey::new(port.domain, header.source())));
         }
-        None => digest_any(bytes, frame.len(), member, facts),
-    };
-    if let Some(pending) = pending {
-        checksum::fill(turn.pool.memory_mut(), frame, 0, pending);
+        // Twice the same: once for what nearly all frames are, with offsets that the compiler knows.
+        let pending = match Packet::of_plain_v4(bytes) {
+            Some(packet) => digest(bytes, packet, member, facts),
+            None if guard::has_tags(header, domain) => {
+                return refuse(turn, facts, Reason::Tagged, member.blame());
+            }
+            None => digest_any(bytes, frame.len(), member, facts),
+        };
+        if let Some(pending) = pending {
+            checksum::fill(turn.pool.memory_mut(), frame, 0, pending);
+        }
+        key
     }
-    key
+
+    #[inline(always)]
+    fn pass<M: FrameMemory>(
+        turn: &mut Turn<'t, '_, M>,
+        frame: Frame,
+        facts: &Facts,
+        key: MacKey,
+        found: Found,
+    ) {
+        match found.next_hop() {
+            // Only MACs of hosts are ever found.
+            Some(id) if goes_on(turn, &frame, facts, (id, key)) => encapsulate(turn, frame, facts),
+            _ => TenantFrame { frame, facts: *facts }.pass_on(turn, key, found.destination()),
+        }
+    }
 }
 
 #[cold]
@@ -209,23 +227,6 @@ fn digest(
     let concerns = suppress::concerns(bytes, packet, port, domain);
     facts.next = if concerns { Next::Resolve } else { Next::Forward };
     checksum::pending(bytes, packet, port.checksum)
-}
-
-/// Does with an admitted frame what is to be done.
-#[inline(always)]
-pub(super) fn pass<M: FrameMemory>(
-    turn: &mut Turn<'_, '_, M>,
-    frame: Frame,
-    // By reference: copied at once, they would wait for the stores of the first stage.
-    facts: &Facts,
-    key: MacKey,
-    found: Found,
-) {
-    match found.next_hop() {
-        // Only MACs of hosts are ever found.
-        Some(id) if goes_on(turn, &frame, facts, (id, key)) => encapsulate(turn, frame, facts),
-        _ => TenantFrame { frame, facts: *facts }.pass_on(turn, key, found.destination()),
-    }
 }
 
 /// True when the frame goes the same way as the one before it.

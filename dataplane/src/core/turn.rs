@@ -87,7 +87,15 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
     }
 
     /// Looks all collected source MACs up together, and tells of those that are new, moved, or not told of lately.
+    #[inline]
     pub(super) fn tell_sources(&mut self) {
+        if !self.sources.is_empty() {
+            self.look_at_sources();
+        }
+    }
+
+    #[inline(never)]
+    fn look_at_sources(&mut self) {
         let mut keys = [MacKey::default(); BURST];
         let mut found = [Found::NONE; BURST];
         let count = self.sources.len().min(BURST);

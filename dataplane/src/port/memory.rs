@@ -6,6 +6,9 @@ use crate::core::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool, allocate, pr
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+/// Size of a page, bytes.
+const PAGE: usize = 4096;
+
 /// Chunks in ordinary memory.
 ///
 /// Each worker's area has room for the chunks of all workers, so that a frame of another worker is never out of bounds;
@@ -13,17 +16,21 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct HeapMemory {
     bytes: Box<[u8]>,
+    /// Where the first chunk begins: on a page, as in the memory that the kernel shares, so that a header lies in as many
+    /// cache lines here as there.
+    first: usize,
     chunk_size: usize,
     chains: Arc<Chains>,
 }
 
 impl HeapMemory {
     fn new(chunks: usize, chunk_size: usize, chains: Arc<Chains>) -> Self {
-        Self { bytes: allocate(chunks * chunk_size, || 0), chunk_size, chains }
+        let bytes = allocate(chunks * chunk_size + PAGE, || 0);
+        Self { first: bytes.as_ptr().align_offset(PAGE).min(PAGE), bytes, chunk_size, chains }
     }
 
     fn range(&self, piece: Piece) -> std::ops::Range<usize> {
-        let start = piece.chunk() as usize * self.chunk_size + usize::from(piece.start());
+        let start = self.first + piece.chunk() as usize * self.chunk_size + usize::from(piece.start());
         start..start + piece.len()
     }
 }

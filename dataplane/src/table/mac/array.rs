@@ -2,7 +2,7 @@
 
 use super::bucket::{Bucket, PLACES};
 use super::memory::{allocate, prefetch};
-use super::{Found, MacKey};
+use super::{Found, MacKey, Query};
 use std::hash::{BuildHasher, RandomState};
 
 /// The secret of the hash: tenants who choose their MACs can't make them collide.
@@ -44,7 +44,7 @@ const BURST: usize = 64;
 
 /// Keys between the request for a line and the look at it. A core has about 20 lines on their way at once; asking for
 /// more at a time stalls it, and waiting with the looks until all are there leaves the memory idle meanwhile.
-const AHEAD: usize = 24;
+const AHEAD: usize = 32;
 
 /// Buckets whose entries are copied together: some more than lines that a core loads at once.
 const NEAR: usize = 8;
@@ -108,7 +108,7 @@ impl Array {
         let (first, second) = (&self.buckets[first], &self.buckets[second]);
         loop {
             let look = first.look(key);
-            if look.found || !look.elsewhere() {
+            if look.found() || !look.elsewhere() {
                 return look.destination();
             }
             if let found @ Some(_) = second.look(key).destination() {
@@ -120,47 +120,58 @@ impl Array {
         }
     }
 
+    /// Starts to load the first bucket of a key.
+    #[inline(always)]
+    pub(super) fn ask(&self, key: MacKey) -> Query {
+        let hash = self.seed.hash(key.0);
+        prefetch(&raw const *bucket(&self.buckets, self.pair(hash).0));
+        Query { key, hash, found: Found::OPEN }
+    }
+
+    /// Looks into the first bucket of a key; if the key may be in its second one, starts to load that.
+    #[inline(always)]
+    pub(super) fn look(&self, query: &mut Query) {
+        let (first, second) = self.pair(query.hash);
+        let look = bucket(&self.buckets, first).look(sought(query.key.0));
+        // Where in the bucket a key is can't be predicted, but it nearly always is there.
+        query.found = if look.found() {
+            Found::of(look.destination)
+        } else if look.elsewhere() {
+            prefetch(&raw const *bucket(&self.buckets, second));
+            Found::OPEN
+        } else {
+            Found::NONE
+        };
+    }
+
+    /// What a key is behind, that was asked for, and looked for.
+    #[inline(always)]
+    pub(super) fn answer(&self, query: &Query) -> Found {
+        if query.found == Found::OPEN { self.answer_open(query) } else { query.found }
+    }
+
+    #[inline(never)]
+    fn answer_open(&self, query: &Query) -> Found {
+        self.lookup_hashed(query.key.0, query.hash).map_or(Found::NONE, Found::of)
+    }
+
     /// [`Self::lookup`] of many keys. Memory is asked for the first bucket of a key [`AHEAD`] keys before that bucket is
     /// looked at, so that the core compares keys while lines are on their way; then for the second ones that are needed.
     pub(super) fn lookup_burst(&self, keys: &[MacKey], found: &mut [Found]) {
         for (keys, found) in keys.chunks(BURST).zip(found.chunks_mut(BURST)) {
-            self.lookup_chunk(keys, found);
-        }
-    }
-
-    #[inline]
-    fn lookup_chunk(&self, keys: &[MacKey], found: &mut [Found]) {
-        // By value: the acquiring loads of a look would otherwise make the compiler fetch them anew for each key.
-        let Self { ref buckets, mask, seed } = *self;
-        let count = keys.len().min(BURST);
-        let mut hashes = [0; BURST];
-        for (hash, key) in hashes.iter_mut().zip(keys) {
-            *hash = seed.hash(key.0);
-        }
-        let hashes = &hashes[..count];
-        for hash in &hashes[..count.min(AHEAD)] {
-            prefetch(&raw const *bucket(buckets, pair(*hash, mask).0));
-        }
-        // Places of the keys whose second bucket has to be looked at, `waiting` of them.
-        let (mut again, mut waiting) = ([0u8; BURST], 0);
-        for (at, ((hash, key), found)) in hashes.iter().zip(keys).zip(&mut *found).enumerate() {
-            if let Some(ahead) = hashes.get(at + AHEAD) {
-                prefetch(&raw const *bucket(buckets, pair(*ahead, mask).0));
+            let mut queries = [Query::NONE; BURST];
+            for (query, key) in queries.iter_mut().zip(keys).take(AHEAD) {
+                *query = self.ask(*key);
             }
-            let (first, second) = pair(*hash, mask);
-            let look = bucket(buckets, first).look(sought(key.0));
-            *found = Found::of(look.found, look.destination);
-            // Without a branch that depends on where the key is, since nobody can predict that. The first one is in L1: to
-            // ask for it once more costs less than a wrong guess.
-            let wanted = !look.found & look.elsewhere();
-            prefetch(&raw const *bucket(buckets, if wanted { second } else { first }));
-            again[waiting % BURST] = at as u8;
-            waiting += usize::from(wanted);
-        }
-        for at in &again[..waiting] {
-            let at = usize::from(*at);
-            let word = self.lookup_hashed(keys[at].0, hashes[at]);
-            found[at] = Found::of(word.is_some(), word.unwrap_or_default());
+            for at in 0..keys.len() {
+                if let (Some(key), Some(query)) = (keys.get(at + AHEAD), queries.get_mut(at + AHEAD)) {
+                    *query = self.ask(*key);
+                }
+                self.look(&mut queries[at]);
+            }
+            for (query, found) in queries.iter().zip(found) {
+                *found = self.answer(query);
+            }
         }
     }
 

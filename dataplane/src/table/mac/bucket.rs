@@ -17,9 +17,13 @@ const MANY: u32 = VERSION - 1;
 #[cfg_attr(not(loom), repr(C, align(64)))]
 pub(super) struct Bucket {
     keys: [AtomicU64; PLACES],
-    destinations: [AtomicU32; PLACES],
-    state: AtomicU32,
+    /// The destinations, and in place [`STATE`] the state: a key that isn't there is sought a destination there, which
+    /// costs less than a branch or a limit.
+    words: [AtomicU32; PLACES + 1],
 }
+
+/// Where the state is.
+const STATE: usize = PLACES;
 
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Bucket>() == 64);
@@ -27,18 +31,24 @@ const _: () = assert!(size_of::<Bucket>() == 64);
 /// What a bucket said in one consistent look.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Look {
-    /// Whether the key was there.
-    pub(super) found: bool,
+    /// Where the key was; [`PLACES`]: it was not there.
+    place: usize,
     /// The stored destination; of no meaning when the key was not there.
     pub(super) destination: u32,
     state: u32,
 }
 
 impl Look {
+    /// Whether the key was there.
+    #[inline]
+    pub(super) const fn found(self) -> bool {
+        self.place < PLACES
+    }
+
     /// The stored destination, if the key was there.
     #[inline]
     pub(super) fn destination(self) -> Option<u32> {
-        self.found.then_some(self.destination)
+        self.found().then_some(self.destination)
     }
 
     /// True when keys whose first bucket this is may stand in their second one.
@@ -52,8 +62,7 @@ impl Bucket {
     pub(super) fn new() -> Self {
         Self {
             keys: std::array::from_fn(|_| AtomicU64::new(0)),
-            destinations: std::array::from_fn(|_| AtomicU32::new(0)),
-            state: AtomicU32::new(0),
+            words: std::array::from_fn(|_| AtomicU32::new(0)),
         }
     }
 
@@ -61,20 +70,24 @@ impl Bucket {
     #[inline]
     pub(super) fn look(&self, key: u64) -> Look {
         loop {
-            let state = self.state.load(Acquire);
+            let state = self.state().load(Acquire);
             let place = self.scan(key, |stored| stored.load(Acquire));
-            // Loaded also for a key that is not there: that costs less than a branch which nobody can predict.
-            let destination = self.destinations[place.min(PLACES - 1)].load(Acquire);
-            if self.state.load(Relaxed) == state {
-                return Look { found: place < PLACES, destination, state };
+            let destination = self.words[place].load(Acquire);
+            if self.state().load(Relaxed) == state {
+                return Look { place, destination, state };
             }
         }
+    }
+
+    #[inline]
+    const fn state(&self) -> &AtomicU32 {
+        &self.words[STATE]
     }
 
     /// True when the bucket is as it was at `look`. All loads before must have been `Acquire`.
     #[inline]
     pub(super) fn is_still(&self, look: Look) -> bool {
-        self.state.load(Relaxed) == look.state
+        self.state().load(Relaxed) == look.state
     }
 
     /// The place of a key, to the writer.
@@ -92,16 +105,15 @@ impl Bucket {
     /// predicted.
     #[inline]
     fn scan(&self, key: u64, load: impl Fn(&AtomicU64) -> u64) -> usize {
-        let mut matches = 1u32 << PLACES;
-        for (place, stored) in self.keys.iter().enumerate() {
-            matches |= u32::from(load(stored) == key) << place;
-        }
-        matches.trailing_zeros() as usize
+        self.keys
+            .iter()
+            .enumerate()
+            .fold(PLACES, |place, (at, stored)| if load(stored) == key { at } else { place })
     }
 
     /// The entry in a place: key (0 = free) and destination.
     pub(super) fn entry(&self, place: usize) -> (u64, u32) {
-        (own_u64(&self.keys[place]), own_u32(&self.destinations[place]))
+        (own_u64(&self.keys[place]), own_u32(&self.words[place]))
     }
 
     /// What is in all places.
@@ -112,19 +124,19 @@ impl Bucket {
     /// Fills a free place.
     pub(super) fn put(&self, place: usize, key: u64, destination: u32) {
         self.new_version();
-        self.destinations[place].store(destination, Release);
+        self.words[place].store(destination, Release);
         self.keys[place].store(key, Release);
     }
 
     /// Tells readers that scanned before the last `put` that they may have missed a key that came from its other bucket.
     pub(super) fn new_version(&self) {
-        self.state.store(own_u32(&self.state).wrapping_add(VERSION), Release);
+        self.state().store(own_u32(self.state()).wrapping_add(VERSION), Release);
     }
 
     /// Points the key in a place elsewhere; returns the destination before.
     pub(super) fn redirect(&self, place: usize, destination: u32) -> u32 {
-        let old = own_u32(&self.destinations[place]);
-        self.destinations[place].store(destination, Release);
+        let old = own_u32(&self.words[place]);
+        self.words[place].store(destination, Release);
         old
     }
 
@@ -136,22 +148,22 @@ impl Bucket {
     /// True when all keys whose first bucket this is stand in it, to the writer.
     #[inline]
     pub(super) fn none_elsewhere(&self) -> bool {
-        own_u32(&self.state) & MANY == 0
+        own_u32(self.state()) & MANY == 0
     }
 
     /// One more key of this bucket goes to its second one. Call before it is there.
     pub(super) fn one_elsewhere(&self) {
-        let state = own_u32(&self.state);
+        let state = own_u32(self.state());
         if state & MANY != MANY {
-            self.state.store(state + 1, Release);
+            self.state().store(state + 1, Release);
         }
     }
 
     /// One key of this bucket has left its second one. Call after it has.
     pub(super) fn one_less_elsewhere(&self) {
-        let state = own_u32(&self.state);
+        let state = own_u32(self.state());
         if state & MANY != MANY {
-            self.state.store(state - 1, Release);
+            self.state().store(state - 1, Release);
         }
     }
 }

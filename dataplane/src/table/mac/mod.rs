@@ -118,9 +118,12 @@ impl Found {
     /// Nothing.
     pub const NONE: Self = Self(1 << 32);
 
+    /// Not known yet.
+    const OPEN: Self = Self(2 << 32);
+
     #[inline]
-    const fn of(found: bool, word: u32) -> Self {
-        Self((!found as u64) << 32 | word as u64)
+    const fn of(word: u32) -> Self {
+        Self(word as u64)
     }
 
     /// The VTEP that the MAC is behind, if it is behind one.
@@ -142,6 +145,26 @@ impl Found {
     #[must_use]
     pub const fn destination(self) -> Option<Destination> {
         if self.0 >> 32 == 0 { Some(Destination::from_word(self.0 as u32)) } else { None }
+    }
+}
+
+/// A look-up under way.
+#[derive(Debug, Clone, Copy)]
+pub struct Query {
+    key: MacKey,
+    hash: u64,
+    found: Found,
+}
+
+impl Query {
+    /// Of nothing: finds nothing.
+    pub const NONE: Self = Self { key: MacKey(0), hash: 0, found: Found::NONE };
+
+    /// The key that is looked up.
+    #[inline]
+    #[must_use]
+    pub const fn key(&self) -> MacKey {
+        self.key
     }
 }
 
@@ -348,6 +371,27 @@ impl MacReader {
     #[must_use]
     pub fn lookup(&self, key: MacKey) -> Option<Destination> {
         self.arrays.get().lookup(key.0).map(Destination::from_word)
+    }
+
+    /// The first step of a look-up in three: starts to load the memory that it needs. Between the steps there should be
+    /// other work, so that nothing has to wait; all three must be taken before the next [`MacReader::refresh`].
+    #[inline(always)]
+    #[must_use]
+    pub fn ask(&self, key: MacKey) -> Query {
+        self.arrays.get().ask(key)
+    }
+
+    /// The second step: looks where the key should be, and if it may be elsewhere, starts to load that.
+    #[inline(always)]
+    pub fn look(&self, query: &mut Query) {
+        self.arrays.get().look(query);
+    }
+
+    /// The last step: what the key is behind.
+    #[inline(always)]
+    #[must_use]
+    pub fn answer(&self, query: &Query) -> Found {
+        self.arrays.get().answer(query)
     }
 
     /// Looks up `keys` together (memory is asked for some keys ahead): `found[i]` is for `keys[i]`.

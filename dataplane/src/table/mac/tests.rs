@@ -57,7 +57,7 @@ fn op(hosts: u32) -> impl Strategy<Value = Op> {
 /// Single and joint look-ups, and the walk, against the plain map.
 fn check(table: &MacTable, reader: &MacReader, plain: &HashMap<MacKey, Destination>, hosts: u32) {
     let keys: Vec<_> = (0..hosts).map(key).collect();
-    let mut found = vec![Found::of(true, hop(0).to_word()); keys.len() + 1];
+    let mut found = vec![Found::of(hop(0).to_word()); keys.len() + 1];
     reader.lookup_burst(&keys, &mut found);
     for (key, found) in keys.iter().zip(found.iter().map(|found| found.destination())) {
         assert_eq!(found, plain.get(key).copied(), "{key:?} in a burst");
@@ -123,7 +123,7 @@ fn free_places_are_no_entry() {
     insert(&mut table, 0, hop(1)).unwrap();
     let keys = [MacAddr::default(), MacAddr::BROADCAST, MacAddr([1, 0, 0, 0, 0, 0])]
         .map(|mac| MacKey::new(DomainId(0), mac));
-    let mut found = [Found::of(true, hop(1).to_word()); 3];
+    let mut found = [Found::of(hop(1).to_word()); 3];
     table.reader().lookup_burst(&keys, &mut found);
     assert_eq!(found.map(Found::destination), [None; 3]);
     assert_eq!(keys.map(|key| table.reader().lookup(key)), [None; 3]);
