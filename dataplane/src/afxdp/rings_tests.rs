@@ -7,7 +7,7 @@ use super::ledger::Owner;
 use super::ring::{Consumer, Producer};
 use super::rings::{Held, Rings};
 use super::umem::{HugePages, Umem, UmemConfig, UmemMemory};
-use crate::core::chain::{MAX_CHUNKS, join};
+use crate::core::chain::{MAX_CHUNKS, Payload};
 use crate::core::frame::{BURST, Frame, FrameMemory, Pool};
 use crate::port::Refused;
 use libc::xdp_desc;
@@ -320,7 +320,8 @@ fn share(
         let bytes = pool.memory_mut().bytes_mut(&mut header);
         bytes[..8].copy_from_slice(&(!stamp).to_ne_bytes());
         bytes[8..16].copy_from_slice(&stamp.to_ne_bytes());
-        join(pool.memory().chains(), &mut header, &payload).unwrap();
+        let shared = Payload::new(&payload, header.len()).unwrap();
+        shared.follow(pool.memory().chains(), &mut header);
         queue(pool, header, random, waiting);
         left -= 1;
     }

@@ -15,7 +15,7 @@
 //! one worker to another over queues that order memory, so that relaxed loads and stores suffice; only giving up a
 //! shared chunk is ordered by itself, since whoever is last uses the chunk again.
 
-use super::frame::{Frame, OutOfChunk};
+use super::frame::Frame;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Chunks that one received frame takes at most: 9216 bytes fit into 6 of 2048 bytes in copy mode. What is longer was
@@ -107,6 +107,13 @@ impl Chains {
         let mut pieces = Pieces { chains: self, next: None, left: frame.rest() };
         pieces.follow(frame.chunk());
         pieces
+    }
+
+    /// True when all that follows the first chunk of `frame` is in `chunk`.
+    #[inline]
+    pub(crate) fn ends_in(&self, frame: &Frame, chunk: u32) -> bool {
+        let next = Piece::from_bits(self.links[frame.chunk() as usize].load(Ordering::Relaxed));
+        next.chunk == chunk && next.len() >= frame.rest()
     }
 
     /// True when several frames may end in the chunk.
@@ -205,21 +212,33 @@ impl Assembly {
     }
 }
 
-/// Lets `header`, a frame of one chunk, end in `payload` from its first byte on, as one of its holders
-/// ([`Chains::share`]).
-///
-/// # Errors
-/// [`OutOfChunk`] when both together are longer than [`MAX_LEN`], or either is empty; nothing is changed.
-#[inline]
-pub(crate) fn join(chains: &Chains, header: &mut Frame, payload: &Frame) -> Result<(), OutOfChunk> {
-    let first = payload.first();
-    let fits = header.len() + payload.len() <= MAX_LEN && !header.is_chained();
-    if !fits || header.is_empty() || first.is_empty() {
-        return Err(OutOfChunk);
+/// What several headers end in, as one of its holders each ([`Chains::share`]).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Payload {
+    first: Piece,
+    len: usize,
+}
+
+impl Payload {
+    /// All of `frame`; `None` when it is empty, or leaves no room for `header` bytes before it ([`MAX_LEN`]).
+    pub(crate) fn new(frame: &Frame, header: usize) -> Option<Self> {
+        let (first, len) = (frame.first(), frame.len());
+        (!first.is_empty() && header + len <= MAX_LEN).then_some(Self { first, len })
     }
-    chains.link(header.chunk(), first);
-    header.extend(payload.len());
-    Ok(())
+
+    /// Bytes.
+    #[inline]
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Lets `header`, a frame of one chunk, go on in the payload.
+    #[inline(always)]
+    pub(crate) fn follow(&self, chains: &Chains, header: &mut Frame) {
+        debug_assert!(!header.is_chained() && header.len() + self.len <= MAX_LEN);
+        chains.link(header.chunk(), self.first);
+        header.extend(self.len);
+    }
 }
 
 #[cfg(test)]
@@ -273,15 +292,14 @@ mod tests {
     fn several_headers_end_in_one_payload() {
         let chains = Chains::new(16);
         let payload = chain(&chains, &[1000, 500]);
+        let shared = Payload::new(&payload, 74).unwrap();
         let mut headers = [Frame::new(8, 256, 50), Frame::new(9, 256, 70)];
-        for header in &mut headers {
-            join(&chains, header, &payload).unwrap();
-        }
+        headers.iter_mut().for_each(|header| shared.follow(&chains, header));
         for (header, len) in headers.iter().zip([1550, 1570]) {
             assert_eq!(header.len(), len);
             assert!(chains.rest(header).eq([Piece::new(0, 10, 1000), Piece::new(1, 10, 500)]));
         }
-        assert!(join(&chains, &mut headers[0], &payload).is_err(), "joined already");
-        assert!(join(&chains, &mut Frame::new(7, 0, 0), &payload).is_err());
+        assert!(Payload::new(&payload, MAX_LEN - 1499).is_none());
+        assert!(Payload::new(&Frame::new(7, 0, 0), 74).is_none());
     }
 }

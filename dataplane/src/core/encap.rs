@@ -46,7 +46,7 @@ pub(super) fn write(
     identification: &mut u16,
 ) {
     // With lengths that the compiler knows, a header is a few wide moves and some stores.
-    match header.bytes().len() {
+    match usize::from(header.size()) {
         PLAIN_V4 => write_v4::<UNTAGGED, PLAIN_V4>(packet, beyond.len, header, variable, identification),
         _ => write_other(packet, beyond, header, variable, identification),
     }

@@ -38,7 +38,8 @@ impl Outbox {
     #[inline]
     pub fn push(&mut self, device: DeviceId, frame: Frame) -> Result<(), Frame> {
         let Some(queue) = self.queues.get_mut(device.index()) else { return Err(frame) };
-        if queue.len() == QUEUE {
+        // Its capacity is its bound, so that it never grows here.
+        if queue.len() == queue.capacity() {
             return Err(frame);
         }
         if queue.is_empty() {

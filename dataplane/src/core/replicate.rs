@@ -15,21 +15,21 @@
 //! the payload's chunks ([`super::chain`]): they are sent to all without being copied, and nobody writes to them any more.
 //! Elsewhere, and for short frames, a copy is one copy; the last VTEP gets the frame itself.
 
-use super::chain;
+use super::chain::Payload;
 use super::encap::{Beyond, Variable};
-use super::frame::{BURST, FrameMemory, HEADROOM, Pool};
+use super::frame::{self, BURST, FrameMemory, Pool};
 use super::local::{self, LocalFrame};
 use super::run::Tunnel;
-use super::tenant::{Target, TenantFrame, write_outer_of};
+use super::tenant::{Target, TenantFrame, UnderlayFrame};
 use super::turn::{Blame, Turn};
 use super::verdict::Reason;
-use crate::addr::{DeviceId, DomainId, NextHopId, PortId, WorkerId};
+use crate::addr::{DeviceId, DomainId, NextHopId, PortId};
 use crate::table::Snapshot;
+use crate::table::nexthop::{MAX_HEADER, Path};
 use crate::table::port::Device;
 use crate::table::vni::Domain;
 use crate::wire::checksum::Sum;
 use std::collections::VecDeque;
-use std::ptr;
 
 /// Copies that one turn of a worker makes: half as many as a port gives frames, for a copy may cost as much as a frame that
 /// is forwarded, and a port that is always busy shall keep more than half of the worker's time.
@@ -44,9 +44,6 @@ const WAITING_OF_PORT: usize = 2 * BURST;
 
 /// The shortest frame that is shared. Below, one copy costs less than what a second buffer costs the kernel.
 const SHARE_FROM: usize = 256;
-
-/// Places in a chunk for the headers of copies, each on a line of the cache.
-const HEADER_PLACES: u32 = 16;
 
 /// The frames that wait to be flooded. Nothing is allocated after [`Floods::new`].
 #[derive(Debug)]
@@ -262,20 +259,18 @@ impl Flood {
                 [] => {}
             }
         }
-        // First all paths, so that the ways to them through memory overlap, and then the copies.
-        let mut tunnels = [None; QUANTUM];
-        let mut found = 0;
-        for id in now {
-            match self.frame.find_tunnel(turn, *id, domain, self.answer) {
+        let left = hops.len() - now.len();
+        let mut rest = now;
+        while let [id, others @ ..] = rest {
+            rest = others;
+            match self.frame.tunnel(turn, *id, domain) {
                 Some(tunnel) => {
-                    tunnels[found] = Some(tunnel);
-                    found += 1;
+                    let payload = self.share(turn, &tunnel, left + 1 + others.len());
+                    rest = &others[self.send_run(turn, &tunnel, others, payload)..];
                 }
-                None => self.answer = false,
+                None => self.miss(turn, *id, domain),
             }
         }
-        let left = hops.len() - now.len();
-        self.send_copies(turn, domain, &tunnels[..found], left);
         self.next = match now.last() {
             Some(last) if left > 0 => Next::Hop(Some(*last)),
             _ => Next::Nobody,
@@ -283,23 +278,11 @@ impl Flood {
         now.len()
     }
 
-    /// One copy for each of `tunnels`. `left` VTEPs come later.
-    fn send_copies<'t, M: FrameMemory>(
-        &mut self,
-        turn: &mut Turn<'t, '_, M>,
-        domain: &'t Domain,
-        tunnels: &[Option<Tunnel<'t>>],
-        left: usize,
-    ) {
-        let mut sent = Sent::new(turn.worker, domain);
-        let variable = self.frame.facts.variable(&turn.snapshot.settings, domain);
-        for (at, tunnel) in tunnels.iter().flatten().enumerate() {
-            if !self.may_share(turn, tunnel, left + tunnels.len() - at) {
-                self.send_copy(turn, *tunnel);
-            } else if self.send_shared(turn, tunnel, variable) {
-                sent.add(tunnel, self.frame.frame.len());
-            }
-        }
+    /// No copy for a VTEP: says and counts why.
+    #[cold]
+    fn miss<'t, M: FrameMemory>(&mut self, turn: &mut Turn<'t, '_, M>, id: NextHopId, domain: &'t Domain) {
+        self.frame.find_tunnel(turn, id, domain, self.answer);
+        self.answer = false;
     }
 
     /// Sends the frame itself to the last VTEP.
@@ -312,28 +295,19 @@ impl Flood {
         }
     }
 
-    /// One copy, with room for the header before it.
-    fn send_copy<'t, M: FrameMemory>(&self, turn: &mut Turn<'t, '_, M>, tunnel: Tunnel<'t>) {
-        match turn.copy(&self.frame.frame) {
-            Some(frame) => {
-                TenantFrame { frame, facts: self.frame.facts }.send(turn, Target::Tunnel(tunnel));
-            }
-            None => self.count_no_frame(turn, tunnel.domain),
-        }
-    }
-
-    /// Whether the copy for a VTEP may end in the frame's chunks. Shares them with the first for which it may, and with
-    /// those behind it, `left` in all.
+    /// What copies for a VTEP may end in: the frame's chunks. Shares them with the first for which they may, and with those
+    /// behind it, `left` in all. `None`: the frame must be copied.
     #[inline]
-    fn may_share<M: FrameMemory>(
+    fn share<M: FrameMemory>(
         &mut self,
         turn: &Turn<'_, '_, M>,
         tunnel: &Tunnel<'_>,
         left: usize,
-    ) -> bool {
+    ) -> Option<Payload> {
         if !tunnel.device.multi_buffer || self.frame.frame.len() < SHARE_FROM {
-            return false;
+            return None;
         }
+        let payload = Payload::new(&self.frame.frame, MAX_HEADER)?;
         if self.shared.is_none() {
             let copies = left as u32;
             let chains = turn.pool.memory().chains();
@@ -342,41 +316,101 @@ impl Flood {
             self.shared = Some(copies);
         }
         // The list may have grown since: what was not foreseen is copied.
-        self.shared > Some(0)
+        (self.shared > Some(0)).then_some(payload)
     }
 
-    /// A header in a chunk of its own, that goes on in the frame's chunks. False when it was not sent.
-    #[inline(always)]
-    fn send_shared<'t, M: FrameMemory>(
+    /// Sends to the VTEP of `first`, and to those of `others` one after the other whose paths are by the same device: a header
+    /// before the payload, or a copy. Returns how many of `others` were served.
+    #[inline(never)]
+    fn send_run<'t, M: FrameMemory>(
         &mut self,
         turn: &mut Turn<'t, '_, M>,
-        tunnel: &Tunnel<'t>,
-        variable: Variable,
-    ) -> bool {
-        let Some(mut header) = turn.pool.take() else {
-            self.count_no_frame(turn, tunnel.domain);
-            return false;
-        };
-        let chunk_size = turn.pool.memory().chunk_size();
-        // Chunks lie a power of two apart: headers at the same place of each would share a few lines of the cache.
-        let start = HEADROOM + (header.chunk() % HEADER_PLACES) as u16 * 64;
-        let placed = header.place(start, tunnel.path.header.bytes().len(), chunk_size);
-        if placed.is_err()
-            || chain::join(turn.pool.memory().chains(), &mut header, &self.frame.frame).is_err()
-        {
-            turn.pool.give(header);
-            self.count_no_frame(turn, tunnel.domain);
-            return false;
+        first: &Tunnel<'t>,
+        others: &[NextHopId],
+        payload: Option<Payload>,
+    ) -> usize {
+        let &Tunnel { device, domain, .. } = first;
+        let variable = self.frame.facts.variable(&turn.snapshot.settings, domain);
+        let len = self.frame.frame.len() as u64;
+        let (snapshot, worker) = (turn.snapshot, turn.worker);
+        let (mut made, mut sent, mut bytes, mut done) = (0, 0, 0, 0);
+        let allowed = payload.map_or(usize::MAX, |_| self.shared.unwrap_or(0) as usize - 1);
+        let (mut hop, mut path) = (first.hop, first.path);
+        let mut others = others.iter().take(allowed);
+        loop {
+            let frame = match payload {
+                Some(payload) => self.header(turn, path, payload, variable),
+                None => self.copy(turn, path, variable),
+            };
+            match frame {
+                None => self.count_no_frame(turn, domain),
+                Some(frame) => {
+                    made += 1;
+                    if turn.queue_for(device, frame, domain, hop) {
+                        hop.counters.row(worker).sent(1, len);
+                        sent += 1;
+                        bytes += len + u64::from(path.header.size());
+                    }
+                }
+            }
+            let Some(next) = others.next().and_then(|id| self.frame.way(snapshot, *id)) else { break };
+            if next.1.device != device.id {
+                break;
+            }
+            (hop, path) = next;
+            done += 1;
         }
-        self.shared = self.shared.map(|left| left - 1);
-        let beyond = Beyond { len: self.frame.frame.len(), sum: self.sum_for(turn, tunnel) };
-        write_outer_of(turn, header, variable, beyond, tunnel)
+        if payload.is_some() {
+            self.shared = self.shared.map(|left| left - made);
+        }
+        device.counters.row(worker).sent(sent, bytes);
+        domain.counters.row(worker).sent(sent, sent * len);
+        done
     }
 
-    /// The sum of the frame where the path needs it.
-    #[inline]
-    fn sum_for<M: FrameMemory>(&mut self, turn: &Turn<'_, '_, M>, tunnel: &Tunnel<'_>) -> Sum {
-        if !tunnel.path.header.is_v6() || turn.snapshot.settings.udp6_zero_tx {
+    /// An outer header in a chunk of its own, that goes on in the payload; `None` when there is no chunk for it.
+    #[inline(always)]
+    fn header<M: FrameMemory>(
+        &mut self,
+        turn: &mut Turn<'_, '_, M>,
+        path: &Path,
+        payload: Payload,
+        variable: Variable,
+    ) -> Option<UnderlayFrame> {
+        let mut header = turn.pool.take()?;
+        let chunk_size = turn.pool.memory().chunk_size();
+        let start = frame::spread(header.chunk(), MAX_HEADER, chunk_size);
+        if header.place(start, path.header.size().into(), chunk_size).is_err() {
+            turn.pool.give(header);
+            return None;
+        }
+        payload.follow(turn.pool.memory().chains(), &mut header);
+        let sum = if path.header.is_v6() { self.sum(turn) } else { Sum::new() };
+        Some(UnderlayFrame::write(turn, header, Beyond { len: payload.len(), sum }, path, variable))
+    }
+
+    /// A copy of the frame, with the outer header before it; `None` when there are no chunks for it.
+    #[inline(always)]
+    fn copy<M: FrameMemory>(
+        &self,
+        turn: &mut Turn<'_, '_, M>,
+        path: &Path,
+        variable: Variable,
+    ) -> Option<UnderlayFrame> {
+        let copy = turn.copy(&self.frame.frame)?;
+        match UnderlayFrame::prepend(turn, copy, path, variable) {
+            Ok(frame) => Some(frame),
+            Err(copy) => {
+                turn.pool.give(copy);
+                None
+            }
+        }
+    }
+
+    /// The sum of the frame, where UDP checksums are sent over IPv6.
+    #[inline(never)]
+    fn sum<M: FrameMemory>(&mut self, turn: &Turn<'_, '_, M>) -> Sum {
+        if turn.snapshot.settings.udp6_zero_tx {
             return Sum::new();
         }
         let frame = &self.frame.frame;
@@ -395,49 +429,5 @@ impl Flood {
             None => pool.give(self.frame.frame),
             Some(copies_left) => pool.give_up(self.frame.frame, copies_left + 1),
         }
-    }
-}
-
-/// Copies that were sent one after the other: each counts for its VTEP, and all of them for their device and the VNI.
-#[derive(Debug)]
-struct Sent<'t> {
-    worker: WorkerId,
-    domain: &'t Domain,
-    device: Option<&'t Device>,
-    frames: u64,
-    /// Of the tenant's frames.
-    bytes: u64,
-    /// Of the outer headers.
-    headers: u64,
-}
-
-impl<'t> Sent<'t> {
-    const fn new(worker: WorkerId, domain: &'t Domain) -> Self {
-        Self { worker, domain, device: None, frames: 0, bytes: 0, headers: 0 }
-    }
-
-    #[inline]
-    fn add(&mut self, tunnel: &Tunnel<'t>, bytes: usize) {
-        if !self.device.is_some_and(|device| ptr::eq(device, tunnel.device)) {
-            self.count();
-            self.device = Some(tunnel.device);
-        }
-        self.frames += 1;
-        self.bytes += bytes as u64;
-        self.headers += tunnel.path.header.bytes().len() as u64;
-        tunnel.hop.counters.row(self.worker).sent(1, bytes as u64);
-    }
-
-    fn count(&mut self) {
-        let Some(device) = self.device.take() else { return };
-        device.counters.row(self.worker).sent(self.frames, self.bytes + self.headers);
-        self.domain.counters.row(self.worker).sent(self.frames, self.bytes);
-        *self = Self::new(self.worker, self.domain);
-    }
-}
-
-impl Drop for Sent<'_> {
-    fn drop(&mut self) {
-        self.count();
     }
 }

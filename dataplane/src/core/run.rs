@@ -115,7 +115,7 @@ impl Tunnel<'_> {
 
 impl Way for Tunnel<'_> {
     fn count(&self, worker: WorkerId, frames: u64, bytes: u64) {
-        let headers = frames * self.path.header.bytes().len() as u64;
+        let headers = frames * u64::from(self.path.header.size());
         self.device.counters.row(worker).sent(frames, bytes + headers);
         self.domain.counters.row(worker).sent(frames, bytes);
         self.hop.counters.row(worker).sent(frames, bytes);

@@ -18,7 +18,7 @@ use super::verdict::Reason;
 use super::{ecn, flow, guard, too_big};
 use crate::addr::{NextHopId, PortId};
 use crate::table::mac::{Destination, Found, MacKey};
-use crate::table::nexthop::Path;
+use crate::table::nexthop::{NextHop, Path};
 use crate::table::port::{PortEntry, Role};
 use crate::table::vni::Domain;
 use crate::table::{Settings, Snapshot};
@@ -249,17 +249,20 @@ fn goes_on<M: FrameMemory>(
 
 /// Puts the outer header of the way that is taken now before the frame, in its own headroom, and sends it to the underlay.
 #[inline(always)]
-fn encapsulate<M: FrameMemory>(turn: &mut Turn<'_, '_, M>, mut frame: Frame, facts: &Facts) {
-    let Some(&Tunnel { path, domain, hop, .. }) = turn.tunnel.way() else {
+fn encapsulate<M: FrameMemory>(turn: &mut Turn<'_, '_, M>, frame: Frame, facts: &Facts) {
+    let Some(&Tunnel { path, device, domain, hop, .. }) = turn.tunnel.way() else {
         return turn.refuse(frame, Reason::Unresolved, Blame::default());
     };
-    let inner_len = frame.len();
-    if frame.prepend(path.header.bytes().len() as u16).is_err() {
-        let blame = Blame { port: None, domain: Some(domain), hop: Some(hop) };
-        return turn.refuse(frame, Reason::BadDescriptor, blame);
+    let (inner_len, blame) = (frame.len(), Blame { port: None, domain: Some(domain), hop: Some(hop) });
+    let variable = facts.variable(&turn.snapshot.settings, domain);
+    match UnderlayFrame::prepend(turn, frame, path, variable) {
+        Ok(frame) => {
+            if turn.queue(device, frame, blame) {
+                turn.tunnel.add(inner_len);
+            }
+        }
+        Err(frame) => turn.refuse(frame, Reason::BadDescriptor, blame),
     }
-    let beyond = if frame.is_chained() { beyond(turn, &frame, path) } else { Beyond::default() };
-    write_outer(turn, frame, facts, beyond, inner_len);
 }
 
 /// What follows the first chunk of a frame.
@@ -271,51 +274,57 @@ fn beyond<M: FrameMemory>(turn: &Turn<'_, '_, M>, frame: &Frame, path: &Path) ->
     Beyond { len: len - first, sum }
 }
 
-/// Writes the outer header of the way that is taken now to the front of a frame, where there is room for it, and sends it
-/// to the underlay. `inner_len`: the length of the tenant's frame, bytes.
-#[inline(always)]
-pub(super) fn write_outer<M: FrameMemory>(
-    turn: &mut Turn<'_, '_, M>,
-    frame: Frame,
-    facts: &Facts,
-    beyond: Beyond,
-    inner_len: usize,
-) {
-    let Some(&tunnel) = turn.tunnel.way() else {
-        return turn.refuse(frame, Reason::Unresolved, Blame::default());
-    };
-    let variable = facts.variable(&turn.snapshot.settings, tunnel.domain);
-    if write_outer_of(turn, frame, variable, beyond, &tunnel) {
-        turn.tunnel.add(inner_len);
+impl UnderlayFrame {
+    /// Puts the outer header of `path` before a frame, in its own headroom; gives the frame back when that is too short.
+    #[inline(always)]
+    pub(super) fn prepend<M: FrameMemory>(
+        turn: &mut Turn<'_, '_, M>,
+        mut frame: Frame,
+        path: &Path,
+        variable: Variable,
+    ) -> Result<Self, Frame> {
+        if frame.prepend(path.header.size()).is_err() {
+            return Err(frame);
+        }
+        let beyond = if frame.is_chained() { beyond(turn, &frame, path) } else { Beyond::default() };
+        Ok(Self::write(turn, frame, beyond, path, variable))
     }
-}
 
-/// As [`write_outer`], by `tunnel` and without counting. False when the frame was dropped and counted.
-#[inline(always)]
-pub(super) fn write_outer_of<'t, M: FrameMemory>(
-    turn: &mut Turn<'t, '_, M>,
-    mut frame: Frame,
-    variable: Variable,
-    beyond: Beyond,
-    &Tunnel { path, device, domain, hop, .. }: &Tunnel<'t>,
-) -> bool {
-    let packet = turn.pool.memory_mut().bytes_mut(&mut frame);
-    encap::write(packet, beyond, &path.header, variable, turn.identification);
-    turn.queue(device, UnderlayFrame(frame), Blame { port: None, domain: Some(domain), hop: Some(hop) })
+    /// Writes the outer header of `path` to the front of a frame, where there is room for it.
+    #[inline(always)]
+    pub(super) fn write<M: FrameMemory>(
+        turn: &mut Turn<'_, '_, M>,
+        mut frame: Frame,
+        beyond: Beyond,
+        path: &Path,
+        variable: Variable,
+    ) -> Self {
+        let packet = turn.pool.memory_mut().bytes_mut(&mut frame);
+        encap::write(packet, beyond, &path.header, variable, turn.identification);
+        Self(frame)
+    }
 }
 
 impl TenantFrame {
     /// The path to a VTEP for this frame, if it fits.
-    fn tunnel<'t, M: FrameMemory>(
+    #[inline(always)]
+    pub(super) fn tunnel<'t, M: FrameMemory>(
         &self,
         turn: &Turn<'t, '_, M>,
         id: NextHopId,
         domain: &'t Domain,
     ) -> Option<Tunnel<'t>> {
-        let hop = turn.snapshot.next_hops.get(id)?;
-        let path = hop.path(flow::path_hash(self.facts.flow))?;
+        let (hop, path) = self.way(turn.snapshot, id)?;
         let device = turn.snapshot.ports.device(path.device)?;
-        (self.frame.len() <= usize::from(path.max_frame)).then_some(Tunnel { id, hop, path, device, domain })
+        Some(Tunnel { id, hop, path, device, domain })
+    }
+
+    /// A VTEP and the path to it, if the frame fits.
+    #[inline(always)]
+    pub(super) fn way<'t>(&self, snapshot: &'t Snapshot, id: NextHopId) -> Option<(&'t NextHop, &'t Path)> {
+        let hop = snapshot.next_hops.get(id)?;
+        let path = hop.path(flow::path_hash(self.facts.flow))?;
+        (self.frame.len() <= usize::from(path.max_frame)).then_some((hop, path))
     }
 
     /// All but the usual.
@@ -408,7 +417,7 @@ impl TenantFrame {
 
     /// Finds the path to a VTEP for this frame. `None`: the drop has been counted, and, if `answer`, the tenant told
     /// when its packet is too long.
-    #[inline]
+    #[inline(never)]
     pub(super) fn find_tunnel<'t, M: FrameMemory>(
         &self,
         turn: &mut Turn<'t, '_, M>,

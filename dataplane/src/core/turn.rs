@@ -1,13 +1,13 @@
 //! One turn of the pipeline: what the stages of a burst share.
 
 use super::chain::{Assembly, MAX_CHUNKS, Piece};
-use super::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
+use super::frame::{self, BURST, Frame, FrameMemory, Pool};
 use super::limit::Limits;
 use super::notice::{NEWS_NS, Notice, Notices, STILL_THERE_NS};
 use super::outbox::Outbox;
 use super::replicate::Floods;
 use super::run::{Exit, Ingress, Origin, Run, Tunnel};
-use super::tenant::Member;
+use super::tenant::{Member, UnderlayFrame};
 use super::verdict::Reason;
 use crate::addr::{HostMac, PortId, WorkerId};
 use crate::table::Snapshot;
@@ -139,6 +139,24 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
         }
     }
 
+    /// [`Turn::queue`] for a VTEP.
+    #[inline(always)]
+    pub(super) fn queue_for(
+        &mut self,
+        device: &'t Device,
+        frame: UnderlayFrame,
+        domain: &Domain,
+        hop: &NextHop,
+    ) -> bool {
+        match self.out.push(device.id, frame.into_frame()) {
+            Ok(()) => true,
+            Err(frame) => {
+                self.not_queued(device, frame, Blame { port: None, domain: Some(domain), hop: Some(hop) });
+                false
+            }
+        }
+    }
+
     #[cold]
     fn not_queued(&mut self, device: &Device, frame: Frame, blame: Blame<'_>) {
         self.count_at(device, Reason::TxFull, blame);
@@ -147,7 +165,7 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
 
     /// Copies a frame into fresh chunks, laid out like its own. `None` when there are not enough, or they are too small.
     pub(super) fn copy(&mut self, frame: &Frame) -> Option<Frame> {
-        let copy = self.copy_piece(frame, frame.first(), HEADROOM)?;
+        let copy = self.copy_piece(frame, frame.first(), None)?;
         if frame.is_chained() { self.copy_rest(frame, copy) } else { Some(copy) }
     }
 
@@ -160,8 +178,9 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
             .zip(self.pool.memory().chains().rest(frame))
             .for_each(|(to, from)| *to = Some(from));
         for piece in pieces.into_iter().flatten() {
-            let appended =
-                self.copy_piece(frame, piece, 0).map(|piece| copy.push(self.pool.memory().chains(), piece));
+            let appended = self
+                .copy_piece(frame, piece, Some(0))
+                .map(|piece| copy.push(self.pool.memory().chains(), piece));
             if appended != Some(Ok(())) {
                 appended.and_then(Result::err).into_iter().for_each(|piece| self.pool.give(piece));
                 self.pool.give(copy.finish());
@@ -171,11 +190,12 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
         Some(copy.finish())
     }
 
-    /// Copies one piece of a frame to `start` in a fresh chunk.
+    /// Copies one piece of a frame to `start` in a fresh chunk; `None`: behind headroom.
     #[inline]
-    fn copy_piece(&mut self, frame: &Frame, piece: Piece, start: u16) -> Option<Frame> {
+    fn copy_piece(&mut self, frame: &Frame, piece: Piece, start: Option<u16>) -> Option<Frame> {
         let mut copy = self.pool.take()?;
         let chunk_size = self.pool.memory().chunk_size();
+        let start = start.unwrap_or_else(|| frame::spread(copy.chunk(), piece.len(), chunk_size));
         if copy.place(start, piece.len(), chunk_size).is_err() {
             self.pool.give(copy);
             return None;

@@ -106,6 +106,13 @@ impl OuterHeader {
         &self.bytes[..usize::from(self.len)]
     }
 
+    /// Its length, bytes.
+    #[inline]
+    #[must_use]
+    pub const fn size(&self) -> u16 {
+        self.len as u16
+    }
+
     /// The first `LEN` bytes; zeros behind the header's end.
     #[inline]
     #[must_use]
