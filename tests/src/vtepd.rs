@@ -286,7 +286,10 @@ impl Vtepd {
     pub fn flood(&self, vni: u32) -> Vec<String> {
         let shown = self.show(&format!("flood --vni {vni}"));
         let list = shown["rows"][0]["vteps"].as_array().cloned().unwrap_or_default();
-        list.iter().filter_map(|vtep| vtep.as_str().map(str::to_owned)).collect()
+        // Shown in the order that they were heard of.
+        let mut vteps: Vec<_> = list.iter().filter_map(|vtep| vtep.as_str().map(str::to_owned)).collect();
+        vteps.sort();
+        vteps
     }
 
     /// How many frames were dropped for `reason` so far, all places together.
