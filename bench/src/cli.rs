@@ -1,11 +1,13 @@
 //! The command line.
 
-use crate::traffic::template::MIN_FRAME;
-use clap::{Args, Parser, Subcommand};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
 use vtep_dataplane::addr::{HostMac, MacAddr, Vni};
+
+use crate::traffic::template::MIN_FRAME;
 
 /// Measures vtepd's packet path; generates and counts packets.
 #[derive(Debug, Parser)]
@@ -129,8 +131,9 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use clap::CommandFactory;
+
+    use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -140,7 +143,11 @@ mod tests {
     #[test]
     fn vxlan_needs_its_outer_addresses() {
         assert!(Cli::try_parse_from(["vtep-bench", "generate", "eth0", "--vni", "100"]).is_err());
-        assert!(Cli::try_parse_from(["vtep-bench", "generate", "eth0", "--duration", "-1"]).is_err());
-        assert!(Cli::try_parse_from(["vtep-bench", "generate", "eth0", "--duration", "0.5"]).is_ok());
+        assert!(
+            Cli::try_parse_from(["vtep-bench", "generate", "eth0", "--duration", "-1"]).is_err()
+        );
+        assert!(
+            Cli::try_parse_from(["vtep-bench", "generate", "eth0", "--duration", "0.5"]).is_ok()
+        );
     }
 }

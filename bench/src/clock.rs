@@ -5,9 +5,10 @@
 //! after: a chain of 64-bit multiplications, each of which waits for the one before. One takes 3 cycles on every
 //! x86-64 core since 2008 (Intel) and 2017 (AMD Zen).
 
-use rustix::time::{ClockId, clock_gettime};
 use std::hint::black_box;
 use std::time::Instant;
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// Cycles of one 64-bit multiplication whose operand is the result of the one before.
 const MULTIPLY_CYCLES: f64 = 3.0;

@@ -1,15 +1,17 @@
 //! `generate` and `sink` as commands.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use vtep_dataplane::afxdp::Program;
+
 use crate::cli;
 use crate::lab::link::{Link, send_only};
 use crate::row::Failure;
 use crate::traffic::generate::{self, Pace};
 use crate::traffic::sink;
 use crate::traffic::template::{Shape, Template, Tunnel};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use vtep_dataplane::afxdp::Program;
 
 /// Set by SIGINT and SIGTERM, so that sockets are closed, programs detached and namespaces removed.
 ///
@@ -51,7 +53,11 @@ pub fn generate(arguments: &cli::Generate) -> Result<(), Failure> {
     let mut link = Link::open(&[(&arguments.interface, send_only())], arguments.queue)?;
     let idle = link.pool.available();
     let port = &mut link.ports[0];
-    let pace = Pace { rate: arguments.rate, count: arguments.count, duration: arguments.duration };
+    let pace = Pace {
+        rate: arguments.rate,
+        count: arguments.count,
+        duration: arguments.duration,
+    };
     let sent = generate::run(&mut link.pool, port, &mut template, &pace, &stop)?;
     generate::drain(&mut link.pool, port, idle)?;
     println!(
@@ -71,14 +77,23 @@ pub fn sink(arguments: &cli::Sink) -> Result<(), Failure> {
     let stop = stop_flag()?;
     let mut link = Link::open(&[(&arguments.interface, Program::Tenant)], arguments.queue)?;
     let limits = (arguments.duration, arguments.count);
-    let received = sink::run(&mut link.pool, &mut link.ports[0], limits, &stop, |frames| {
-        if !arguments.json {
-            println!("{frames} frames/s");
-        }
-    });
+    let received = sink::run(
+        &mut link.pool,
+        &mut link.ports[0],
+        limits,
+        &stop,
+        |frames| {
+            if !arguments.json {
+                println!("{frames} frames/s");
+            }
+        },
+    );
     let summary = received.summary();
     if arguments.json {
-        println!("{}", serde_json::to_string(&summary).map_err(Failure::of("JSON"))?);
+        println!(
+            "{}",
+            serde_json::to_string(&summary).map_err(Failure::of("JSON"))?
+        );
     } else {
         println!("{summary}");
     }

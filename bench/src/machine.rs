@@ -1,9 +1,11 @@
 //! Facts of the machine that figures were measured on.
 
+use std::fs;
+
+use serde::Serialize;
+
 use crate::clock;
 use crate::lab::cores;
-use serde::Serialize;
-use std::fs;
 
 /// What a figure depends on besides the program.
 #[derive(Debug, Clone, Serialize)]
@@ -29,7 +31,9 @@ pub struct Machine {
 }
 
 fn read(path: &str) -> String {
-    fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default()
+    fs::read_to_string(path)
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
 }
 
 /// The value of the first line `key: value`.
@@ -41,7 +45,11 @@ fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 }
 
 fn caches() -> Vec<String> {
-    let place = |i: usize, name: &str| read(&format!("/sys/devices/system/cpu/cpu0/cache/index{i}/{name}"));
+    let place = |i: usize, name: &str| {
+        read(&format!(
+            "/sys/devices/system/cpu/cpu0/cache/index{i}/{name}"
+        ))
+    };
     (0..8)
         .map(|i| (place(i, "level"), place(i, "size"), place(i, "type")))
         .take_while(|(level, ..)| !level.is_empty())
@@ -64,8 +72,13 @@ impl Machine {
             caches: caches(),
             memory_mib: kib.unwrap_or(0) / 1024,
             kernel: read("/proc/sys/kernel/osrelease"),
-            virtual_machine: value(&cpu, "flags").is_some_and(|f| f.split(' ').any(|f| f == "hypervisor")),
-            load: read("/proc/loadavg").split(' ').next().and_then(|l| l.parse().ok()).unwrap_or(f64::NAN),
+            virtual_machine: value(&cpu, "flags")
+                .is_some_and(|f| f.split(' ').any(|f| f == "hypervisor")),
+            load: read("/proc/loadavg")
+                .split(' ')
+                .next()
+                .and_then(|l| l.parse().ok())
+                .unwrap_or(f64::NAN),
             time: now.map_or(0, |t| t.as_secs()),
         }
     }
@@ -73,8 +86,14 @@ impl Machine {
 
 impl std::fmt::Display for Machine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let ghz = self.core_ghz.map_or_else(|| "clock unknown".to_owned(), |ghz| format!("{ghz:.2} GHz"));
-        let place = if self.virtual_machine { "virtual machine" } else { "bare metal" };
+        let ghz = self
+            .core_ghz
+            .map_or_else(|| "clock unknown".to_owned(), |ghz| format!("{ghz:.2} GHz"));
+        let place = if self.virtual_machine {
+            "virtual machine"
+        } else {
+            "bare metal"
+        };
         write!(
             f,
             "{}, {} cores, {ghz}, {}, {} MiB, Linux {}, {place}, load {}",

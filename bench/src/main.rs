@@ -1,7 +1,8 @@
 //! The program `vtep-bench`: arguments in, rows out.
 
-use clap::Parser;
 use std::process::ExitCode;
+
+use clap::Parser;
 use vtep_bench::cli::{self, Cli, Command};
 use vtep_bench::report::{self, Broken, Run};
 use vtep_bench::row::{Effort, Failure};
@@ -14,7 +15,13 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run(&arguments),
         Command::Rows => {
             for row in rows::ALL {
-                println!("{:<14} {:<14} {:<10} {}", row.name, row.unit, row.bar.to_string(), row.measures);
+                println!(
+                    "{:<14} {:<14} {:<10} {}",
+                    row.name,
+                    row.unit,
+                    row.bar.to_string(),
+                    row.measures
+                );
             }
             Ok(true)
         }
@@ -39,11 +46,23 @@ fn main() -> ExitCode {
 fn run(arguments: &cli::Run) -> Result<bool, Failure> {
     let rows = rows::chosen(&arguments.rows).map_err(|unknown| {
         let names: Vec<_> = rows::ALL.iter().map(|row| row.name).collect();
-        Failure::new(format!("{unknown:?} is no row; the rows are {}", names.join(", ")))
+        Failure::new(format!(
+            "{unknown:?} is no row; the rows are {}",
+            names.join(", ")
+        ))
     })?;
     lab::net::sweep();
-    let effort = if arguments.quick { Effort::Quick } else { Effort::Full };
-    let mut run = Run { machine: machine::Machine::look(), effort, rows: Vec::new(), broken: Vec::new() };
+    let effort = if arguments.quick {
+        Effort::Quick
+    } else {
+        Effort::Full
+    };
+    let mut run = Run {
+        machine: machine::Machine::look(),
+        effort,
+        rows: Vec::new(),
+        broken: Vec::new(),
+    };
     println!("{}", run.machine);
     println!("{}", report::heading());
     let stop = command::stop_flag()?;
@@ -55,7 +74,10 @@ fn run(arguments: &cli::Run) -> Result<bool, Failure> {
             }
             Err(why) => {
                 println!("{:<14} not measured: {why}", row.name);
-                run.broken.push(Broken { name: row.name, error: why.to_string() });
+                run.broken.push(Broken {
+                    name: row.name,
+                    error: why.to_string(),
+                });
             }
         }
     }

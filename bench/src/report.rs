@@ -1,11 +1,13 @@
 //! What is printed and what is written as JSON.
 
-use crate::machine::Machine;
-use crate::row::{Effort, Failure, Outcome};
-use serde::Serialize;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
+
+use serde::Serialize;
+
+use crate::machine::Machine;
+use crate::row::{Effort, Failure, Outcome};
 
 /// A row that could not be measured.
 #[derive(Debug, Clone, Serialize)]
@@ -41,11 +43,14 @@ impl Run {
     /// # Errors
     /// [`Failure`] naming the file that could not be written.
     pub fn write_json(&self, path: &Path) -> Result<(), Failure> {
-        let failed =
-            |why: std::io::Error| Failure::new(format!("{}: {why}; give another file", path.display()));
+        let failed = |why: std::io::Error| {
+            Failure::new(format!("{}: {why}; give another file", path.display()))
+        };
         let mut file = BufWriter::new(File::create(path).map_err(failed)?);
         serde_json::to_writer_pretty(&mut file, self).map_err(|why| failed(why.into()))?;
-        file.write_all(b"\n").and_then(|()| file.flush()).map_err(failed)
+        file.write_all(b"\n")
+            .and_then(|()| file.flush())
+            .map_err(failed)
     }
 }
 
@@ -104,21 +109,36 @@ mod tests {
             min: 1.0,
             median: 22.345,
             max: 12345.6,
-            plan: Plan { warm_ups: 1, repetitions: 3 },
+            plan: Plan {
+                warm_ups: 1,
+                repetitions: 3,
+            },
             pass,
             notes: vec!["bounded by the kernel".to_owned()],
         }
     }
 
     fn run(rows: Vec<Outcome>, broken: Vec<Broken>) -> Run {
-        Run { machine: Machine::look(), effort: Effort::Quick, rows, broken }
+        Run {
+            machine: Machine::look(),
+            effort: Effort::Quick,
+            rows,
+            broken,
+        }
     }
 
     #[test]
     fn a_line_shows_figures_bar_verdict_and_notes() {
         let text = line(&outcome(false));
-        for part in ["a-row", "1.000", "22.34", "12346", "<= 4", "FALLS SHORT", "\n    bounded by the kernel"]
-        {
+        for part in [
+            "a-row",
+            "1.000",
+            "22.34",
+            "12346",
+            "<= 4",
+            "FALLS SHORT",
+            "\n    bounded by the kernel",
+        ] {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(line(&outcome(true)).contains(" pass"));
@@ -126,7 +146,10 @@ mod tests {
 
     #[test]
     fn a_missed_bar_and_a_broken_row_fail_the_run() {
-        let broken = Broken { name: "b", error: "no".to_owned() };
+        let broken = Broken {
+            name: "b",
+            error: "no".to_owned(),
+        };
         assert!(run(vec![outcome(true)], vec![]).passed());
         assert!(!run(vec![outcome(true), outcome(false)], vec![]).passed());
         assert!(!run(vec![outcome(true)], vec![broken]).passed());

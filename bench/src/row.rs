@@ -4,8 +4,9 @@
 //! Spec (name, unit, bar) --open--> Measure --once, once, ...--> Outcome --> report
 //! ```
 
-use serde::Serialize;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use serde::Serialize;
 
 /// Why a row could not be measured: the thing, the value and the remedy.
 #[derive(Debug, thiserror::Error)]
@@ -205,7 +206,10 @@ mod tests {
         }
 
         fn plan(&self) -> Plan {
-            Plan { warm_ups: 2, repetitions: 4 }
+            Plan {
+                warm_ups: 2,
+                repetitions: 4,
+            }
         }
 
         fn notes(&self) -> Vec<String> {
@@ -225,16 +229,25 @@ mod tests {
 
     #[test]
     fn warm_ups_are_thrown_away_and_the_median_is_judged() {
-        let outcome = spec(Bar::AtMost(4.0)).run(Effort::Quick, &AtomicBool::new(false)).unwrap();
+        let outcome = spec(Bar::AtMost(4.0))
+            .run(Effort::Quick, &AtomicBool::new(false))
+            .unwrap();
         assert_eq!((outcome.min, outcome.median, outcome.max), (3.0, 4.5, 6.0));
         assert!(!outcome.pass);
         assert_eq!(outcome.notes, ["6 calls"]);
-        assert!(spec(Bar::AtLeast(4.5)).run(Effort::Quick, &AtomicBool::new(false)).unwrap().pass);
+        assert!(
+            spec(Bar::AtLeast(4.5))
+                .run(Effort::Quick, &AtomicBool::new(false))
+                .unwrap()
+                .pass
+        );
     }
 
     #[test]
     fn an_interrupted_row_has_no_figure() {
-        let why = spec(Bar::Report).run(Effort::Quick, &AtomicBool::new(true)).unwrap_err();
+        let why = spec(Bar::Report)
+            .run(Effort::Quick, &AtomicBool::new(true))
+            .unwrap_err();
         assert_eq!(why.to_string(), "interrupted");
     }
 

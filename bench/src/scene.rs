@@ -1,16 +1,20 @@
 //! Tables as the control thread would fill them: one tenant port, one underlay device, some VTEPs.
 
-use crate::lab::topology::{LOCAL, TENANT, UDP_PORT, UNDERLAY, VNI};
-use crate::row::Failure;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use vtep_dataplane::addr::{DeviceId, DomainId, MacAddr, NextHopId, PortId, Vni, VtepAddr, WorkerId};
+
+use vtep_dataplane::addr::{
+    DeviceId, DomainId, MacAddr, NextHopId, PortId, Vni, VtepAddr, WorkerId,
+};
 use vtep_dataplane::stats::{Counters, Totals};
 use vtep_dataplane::table::flood::{FloodList, VtepSet};
 use vtep_dataplane::table::nexthop::{HeaderFields, NextHop, NextHopTable, OuterHeader, Path};
 use vtep_dataplane::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
 use vtep_dataplane::table::vni::{Domain, VniTable};
 use vtep_dataplane::table::{Dscp, Settings, Snapshot};
+
+use crate::lab::topology::{LOCAL, TENANT, UDP_PORT, UNDERLAY, VNI};
+use crate::row::Failure;
 
 /// The device of the tenant.
 pub const TENANT_DEVICE: DeviceId = DeviceId(0);
@@ -90,7 +94,8 @@ impl Scene {
     /// # Errors
     /// [`Failure`] for an address that no VTEP can have.
     pub fn next_hop(&self, address: Ipv4Addr) -> Result<NextHop, Failure> {
-        let vtep = |address: Ipv4Addr| VtepAddr::new(IpAddr::V4(address)).map_err(Failure::of("VTEP"));
+        let vtep =
+            |address: Ipv4Addr| VtepAddr::new(IpAddr::V4(address)).map_err(Failure::of("VTEP"));
         let header = OuterHeader::new(&HeaderFields {
             source_mac: self.underlay_mac,
             next_hop_mac: self.next_hop_mac,
@@ -102,8 +107,16 @@ impl Scene {
             udp_port: UDP_PORT,
         });
         let header = header.ok_or_else(|| Failure::new("VTEPs of two families"))?;
-        let path = Path { device: UNDERLAY_DEVICE, header, max_frame: 1514 };
-        Ok(NextHop { vtep: vtep(address)?, paths: Box::new([path]), counters: counters() })
+        let path = Path {
+            device: UNDERLAY_DEVICE,
+            header,
+            max_frame: 1514,
+        };
+        Ok(NextHop {
+            vtep: vtep(address)?,
+            paths: Box::new([path]),
+            counters: counters(),
+        })
     }
 }
 
@@ -152,13 +165,23 @@ fn ports(multi_buffer: bool) -> PortTable {
 /// The totals of a device.
 #[must_use]
 pub fn device_totals(snapshot: &Snapshot, device: DeviceId) -> Totals {
-    snapshot.ports.device(device).map(|device| device.counters.totals()).unwrap_or_default()
+    snapshot
+        .ports
+        .device(device)
+        .map(|device| device.counters.totals())
+        .unwrap_or_default()
 }
 
 /// The reasons for which frames of a device were dropped, with their numbers; empty when none were.
 #[must_use]
 pub fn drops(totals: &Totals) -> String {
     let reasons = vtep_dataplane::core::verdict::Reason::ALL;
-    let counted = reasons.iter().zip(&totals.drops).filter(|(_, count)| **count > 0);
-    counted.map(|(reason, count)| format!("{} {count}", reason.name())).collect::<Vec<_>>().join(", ")
+    let counted = reasons
+        .iter()
+        .zip(&totals.drops)
+        .filter(|(_, count)| **count > 0);
+    counted
+        .map(|(reason, count)| format!("{} {count}", reason.name()))
+        .collect::<Vec<_>>()
+        .join(", ")
 }

@@ -2,8 +2,9 @@
 //!
 //! One test in a program of its own: the allocator counts for all threads.
 
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
+
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use vtep_bench::rows::evpn::hosts::Hosts;
 use vtep_bench::rows::evpn::ingest::Feed;
 
@@ -11,7 +12,10 @@ use vtep_bench::rows::evpn::ingest::Feed;
 static COUNTING: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// Routes that come and go stay below what all tables have room for; the first VTEP has half of them.
-const HOSTS: Hosts = Hosts { hosts: 20_000, vteps: 2 };
+const HOSTS: Hosts = Hosts {
+    hosts: 20_000,
+    vteps: 2,
+};
 
 /// What a VTEP costs that comes or goes, whatever is behind it: a next hop, and snapshots of two tables.
 const A_VTEP: usize = 24;
@@ -36,7 +40,10 @@ fn routes_come_and_go_without_an_allocation_each() {
         feed.sink.check_all(HOSTS).unwrap();
         // In the first round lists of what is free grow to their size.
         if round > 0 {
-            assert!(gone <= A_VTEP && come <= A_VTEP, "10,000 routes: {gone} to go, {come} to come");
+            assert!(
+                gone <= A_VTEP && come <= A_VTEP,
+                "10,000 routes: {gone} to go, {come} to come"
+            );
             assert_eq!(again, 0, "10,000 routes that say the same again");
         }
     }

@@ -2,12 +2,13 @@
 //!
 //! One test in a program of its own: the allocator counts for all threads.
 
-use crossbeam::channel::{bounded, unbounded};
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crossbeam::channel::{bounded, unbounded};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use vtep_bench::lab::topology::{self, LOCAL, REMOTE, UDP_PORT};
 use vtep_bench::scene::{DOMAIN, PORT, Scene, TENANT_DEVICE, UNDERLAY_DEVICE, WORKER};
 use vtep_bench::traffic::template::{Shape, Template, Tunnel};
@@ -45,7 +46,9 @@ impl Port<HeapMemory> for Treadmill {
             self.next += 1;
             let mut frame = pool.take().expect("chunks come back each turn");
             frame.place(HEADROOM, bytes.len(), CHUNK).unwrap();
-            pool.memory_mut().bytes_mut(&mut frame).copy_from_slice(bytes);
+            pool.memory_mut()
+                .bytes_mut(&mut frame)
+                .copy_from_slice(bytes);
             burst.push(frame);
         }
         self.received.fetch_add(BURST as u64, Relaxed);
@@ -75,19 +78,36 @@ fn frame(shape: &Shape) -> Vec<u8> {
 
 /// Seven known frames and one of each other kind.
 fn templates(way: topology::Way) -> Vec<Vec<u8>> {
-    let shape = |size, destination| Shape { destination, ..topology::shape(size, way).unwrap() };
+    let shape = |size, destination| Shape {
+        destination,
+        ..topology::shape(size, way).unwrap()
+    };
     let known = topology::shape(60, way).unwrap().destination;
     let unknown = MacAddr([0x02, 0xee, 0, 0, 0, 1]);
     let mut all = vec![frame(&shape(60, known)); 7];
     all.extend(
-        [(60, MacAddr::BROADCAST), (1500, MacAddr::BROADCAST), (1500, known), (60, unknown)]
-            .map(|(size, to)| frame(&shape(size, to))),
+        [
+            (60, MacAddr::BROADCAST),
+            (1500, MacAddr::BROADCAST),
+            (1500, known),
+            (60, unknown),
+        ]
+        .map(|(size, to)| frame(&shape(size, to))),
     );
     // Of a VTEP that is none, or from a MAC that nobody has.
     let mut wrong = frame(&match shape(60, known) {
-        Shape { tunnel: Some(tunnel), .. } => {
-            let tunnel = Some(Tunnel { source: Ipv4Addr::new(192, 0, 2, 250), ..tunnel });
-            Shape { tunnel, ..shape(60, known) }
+        Shape {
+            tunnel: Some(tunnel),
+            ..
+        } => {
+            let tunnel = Some(Tunnel {
+                source: Ipv4Addr::new(192, 0, 2, 250),
+                ..tunnel
+            });
+            Shape {
+                tunnel,
+                ..shape(60, known)
+            }
         }
         shape => shape,
     });
@@ -101,12 +121,26 @@ fn templates(way: topology::Way) -> Vec<Vec<u8>> {
 #[test]
 fn a_million_frames_without_an_allocation() {
     let (underlay_mac, next_hop_mac) = topology::underlay_macs().unwrap();
-    let vteps = [REMOTE].into_iter().chain((1..8).map(|n| Ipv4Addr::new(192, 0, 2, 100 + n))).collect();
-    let scene = Scene { underlay_mac, next_hop_mac, vteps, multi_buffer: true };
+    let vteps = [REMOTE]
+        .into_iter()
+        .chain((1..8).map(|n| Ipv4Addr::new(192, 0, 2, 100 + n)))
+        .collect();
+    let scene = Scene {
+        underlay_mac,
+        next_hop_mac,
+        vteps,
+        multi_buffer: true,
+    };
     let tables = Publisher::new(scene.snapshot().unwrap());
     let mut macs = MacTable::new(1024);
-    macs.insert(DOMAIN, topology::destination().unwrap(), Destination::NextHop(NextHopId(0))).unwrap();
-    macs.insert(DOMAIN, topology::source().unwrap(), Destination::Port(PORT)).unwrap();
+    macs.insert(
+        DOMAIN,
+        topology::destination().unwrap(),
+        Destination::NextHop(NextHopId(0)),
+    )
+    .unwrap();
+    macs.insert(DOMAIN, topology::source().unwrap(), Destination::Port(PORT))
+        .unwrap();
     let exchange = Arc::new(Exchange::new(1, CHUNKS as u32).unwrap());
     let (commands, received_commands) = bounded(8);
     let (reply, _replies) = unbounded();
@@ -124,12 +158,30 @@ fn a_million_frames_without_an_allocation() {
         busy_poll: false,
     })
     .unwrap();
-    assert_eq!((LOCAL.octets()[0], UDP_PORT), (192, 4789), "the addresses that the templates have");
+    assert_eq!(
+        (LOCAL.octets()[0], UDP_PORT),
+        (192, 4789),
+        "the addresses that the templates have"
+    );
     let (received, sent) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    for (device, way) in [(TENANT_DEVICE, topology::Way::Out), (UNDERLAY_DEVICE, topology::Way::In)] {
+    for (device, way) in [
+        (TENANT_DEVICE, topology::Way::Out),
+        (UNDERLAY_DEVICE, topology::Way::In),
+    ] {
         let (received, sent) = (Arc::clone(&received), Arc::clone(&sent));
-        let port = Treadmill { templates: templates(way), next: 0, received, sent };
-        commands.send(Command::Attach { device, queue: 0, port }).unwrap();
+        let port = Treadmill {
+            templates: templates(way),
+            next: 0,
+            received,
+            sent,
+        };
+        commands
+            .send(Command::Attach {
+                device,
+                queue: 0,
+                port,
+            })
+            .unwrap();
     }
     // The first turns take the command channel's messages, and fill what is kept.
     for turn in 0..100 {
@@ -144,7 +196,11 @@ fn a_million_frames_without_an_allocation() {
     }
     let counted = region.change();
     let sent = sent.load(Relaxed) - before_sent;
-    assert_eq!((counted.allocations, counted.reallocations), (0, 0), "{counted:?}");
+    assert_eq!(
+        (counted.allocations, counted.reallocations),
+        (0, 0),
+        "{counted:?}"
+    );
     // 9 of 12 go to one place; the floods to many more, as far as a turn goes.
     assert!(sent > FRAMES * 9 / 12, "{sent} frames were sent");
 }

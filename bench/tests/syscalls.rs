@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
+
 use vtep_bench::lab::forwarder::{Forwarder, Work};
 use vtep_bench::lab::topology::Way;
 use vtep_bench::lab::trial::{Arrive, FORWARDER_CORE, Range};
@@ -29,7 +30,11 @@ fn forward(report: &str) {
         }
     }
     assert!(arrived >= FRAMES, "{arrived} frames in two minutes");
-    fs::write(report, format!("{} {arrived} {}", forwarder.thread_id(), forwarder.turns())).unwrap();
+    fs::write(
+        report,
+        format!("{} {arrived} {}", forwarder.thread_id(), forwarder.turns()),
+    )
+    .unwrap();
 }
 
 #[test]
@@ -48,20 +53,35 @@ fn one_system_call_a_batch_and_socket() {
         .env(ROLE, &report)
         .output()
         .expect("strace: install it with scripts/setup");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
     let report = fs::read_to_string(&report).unwrap();
-    let [thread, frames, turns] = report.split(' ').collect::<Vec<_>>()[..] else { panic!("{report:?}") };
+    let [thread, frames, turns] = report.split(' ').collect::<Vec<_>>()[..] else {
+        panic!("{report:?}")
+    };
     let (frames, turns): (u64, u64) = (frames.parse().unwrap(), turns.parse().unwrap());
     let calls = calls(Path::new(&format!("{}.{thread}", trace.display())));
     fs::remove_dir_all(&dir).unwrap();
     let [sent, woken, others] = calls;
-    println!("{frames} frames in {turns} turns: {sent} x sendto, {woken} x recvfrom, {others} others");
+    println!(
+        "{frames} frames in {turns} turns: {sent} x sendto, {woken} x recvfrom, {others} others"
+    );
     // Two sockets, each with a batch a turn at most.
     assert!(sent <= turns, "{sent} calls to send in {turns} turns");
-    assert!(woken <= 2 * turns, "{woken} calls to receive in {turns} turns");
+    assert!(
+        woken <= 2 * turns,
+        "{woken} calls to receive in {turns} turns"
+    );
     // Opening the sockets, and sleep after 8 turns without work: one call to sleep, and one to silence the bell.
     assert!(others < 2000 + turns / 4, "{others} other calls");
-    assert!(sent + woken < frames / 8, "{} calls for {frames} frames", sent + woken);
+    assert!(
+        sent + woken < frames / 8,
+        "{} calls for {frames} frames",
+        sent + woken
+    );
 }
 
 /// System calls of a thread: to send, to receive, others.

@@ -27,12 +27,16 @@ impl Generator {
     /// libbpf's, for instance when the kernel refuses for want of CAP_BPF and CAP_NET_ADMIN.
     pub fn load(in_vxlan: bool) -> Result<Self, Error> {
         let name = if in_vxlan { "vxlan" } else { "plain" };
-        let mut open =
-            ObjectBuilder::default().open_memory(OBJECT).context("open the built-in BPF object")?;
+        let mut open = ObjectBuilder::default()
+            .open_memory(OBJECT)
+            .context("open the built-in BPF object")?;
         for mut program in open.progs_mut() {
             program.set_autoload(program.name() == name);
         }
-        Ok(Self { object: open.load().context("load the generator")?, name })
+        Ok(Self {
+            object: open.load().context("load the generator")?,
+            name,
+        })
     }
 
     /// Sends `count` copies of `frame` on the interface with this index in the caller's namespace, on the caller's core;
@@ -42,9 +46,12 @@ impl Generator {
     /// # Errors
     /// libbpf's: the interface is gone, or the kernel has no live-frame mode.
     pub fn send(&mut self, ifindex: u32, frame: &[u8], count: u32) -> Result<(), Error> {
-        let program = self.object.progs_mut().find(|program| program.name() == self.name);
-        let program =
-            program.ok_or_else(|| Error::from(std::io::Error::other("the generator is missing")))?;
+        let program = self
+            .object
+            .progs_mut()
+            .find(|program| program.name() == self.name);
+        let program = program
+            .ok_or_else(|| Error::from(std::io::Error::other("the generator is missing")))?;
         let mut context = [0; CONTEXT];
         // data_end and ingress_ifindex; the rest stays 0.
         context[4..8].copy_from_slice(&(frame.len() as u32).to_ne_bytes());

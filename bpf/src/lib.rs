@@ -4,13 +4,13 @@
 
 pub mod generate;
 
-use libbpf_rs::{ErrorExt, MapCore, MapFlags, Object, ObjectBuilder};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// libbpf's error, with its chain of causes.
 pub use libbpf_rs::Error;
+use libbpf_rs::{ErrorExt, MapCore, MapFlags, Object, ObjectBuilder};
 
 /// The compiled programs.
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/vtep.bpf.o"));
@@ -75,8 +75,9 @@ impl Programs {
             Kind::Tenant => "tenant",
             Kind::TenantTrunk { .. } => "tenant_trunk",
         };
-        let mut open =
-            ObjectBuilder::default().open_memory(OBJECT).context("open the built-in BPF object")?;
+        let mut open = ObjectBuilder::default()
+            .open_memory(OBJECT)
+            .context("open the built-in BPF object")?;
         for mut program in open.progs_mut() {
             program.set_autoload(program.name() == name);
             if program.name() != name {
@@ -93,7 +94,12 @@ impl Programs {
             sockets.set_max_entries(queues.max(1))?;
         }
         let object = open.load().context("load the XDP program")?;
-        Ok(Self { object, name, takes_chains, endpoints: BTreeSet::new() })
+        Ok(Self {
+            object,
+            name,
+            takes_chains,
+            endpoints: BTreeSet::new(),
+        })
     }
 
     /// Whether the program takes frames of several buffers, which drivers make of those that are longer than a page.
@@ -114,9 +120,15 @@ impl Programs {
     /// # Errors
     /// When the object has no such program (a broken build), or no file descriptor is left.
     pub fn program(&self) -> Result<OwnedFd, Error> {
-        let program = self.object.progs().find(|program| program.name() == self.name);
+        let program = self
+            .object
+            .progs()
+            .find(|program| program.name() == self.name);
         let program = program.ok_or_else(|| {
-            Error::from(std::io::Error::other(format!("XDP program {} is missing", self.name)))
+            Error::from(std::io::Error::other(format!(
+                "XDP program {} is missing",
+                self.name
+            )))
         })?;
         Ok(program.as_fd().try_clone_to_owned()?)
     }
@@ -127,7 +139,8 @@ impl Programs {
     /// libbpf's: `queue` is beyond the device's, or the socket is no AF_XDP socket.
     pub fn set_socket(&self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), Error> {
         let value = socket.as_raw_fd().to_ne_bytes();
-        self.map("sockets")?.update(&queue.to_ne_bytes(), &value, MapFlags::ANY)
+        self.map("sockets")?
+            .update(&queue.to_ne_bytes(), &value, MapFlags::ANY)
     }
 
     /// Takes VXLAN to `addresses` and UDP port `port` from now on, and to no other. Frames to endpoints that stay are
@@ -136,7 +149,10 @@ impl Programs {
     /// # Errors
     /// libbpf's: more than 256 addresses.
     pub fn set_endpoints(&mut self, addresses: &[IpAddr], port: u16) -> Result<(), Error> {
-        let wanted: BTreeSet<_> = addresses.iter().map(|address| endpoint(*address, port)).collect();
+        let wanted: BTreeSet<_> = addresses
+            .iter()
+            .map(|address| endpoint(*address, port))
+            .collect();
         let map = self.map("endpoints")?;
         for key in wanted.difference(&self.endpoints) {
             map.update(key, &[1], MapFlags::ANY)?;

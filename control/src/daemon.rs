@@ -75,8 +75,13 @@ struct Daemon {
 }
 
 /// Listens for scrapers, if the configuration says so.
-fn metrics_server(control: &config::Control, poll: &Poll) -> Result<Option<metrics::Server>, DaemonError> {
-    let Some(address) = control.metrics else { return Ok(None) };
+fn metrics_server(
+    control: &config::Control,
+    poll: &Poll,
+) -> Result<Option<metrics::Server>, DaemonError> {
+    let Some(address) = control.metrics else {
+        return Ok(None);
+    };
     let failed = |error| DaemonError::Metrics { address, error };
     let mut server = metrics::Server::bind(address).map_err(failed)?;
     server.register(poll.registry(), METRICS).map_err(failed)?;
@@ -102,11 +107,15 @@ impl Daemon {
     fn start(config: &config::Config, path: &Path) -> Result<Self, DaemonError> {
         let poll = Poll::new().map_err(io_error("epoll"))?;
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(io_error("signals"))?;
-        poll.registry().register(&mut signals, SIGNALS, Interest::READABLE).map_err(io_error("signals"))?;
+        poll.registry()
+            .register(&mut signals, SIGNALS, Interest::READABLE)
+            .map_err(io_error("signals"))?;
         // First: a second daemon is told so before it touches an interface.
         let control = config.control();
         let mut server = Server::bind(&control.socket, control.group.as_deref())?;
-        server.register(poll.registry(), API).map_err(io_error("control socket"))?;
+        server
+            .register(poll.registry(), API)
+            .map_err(io_error("control socket"))?;
         let metrics = metrics_server(control, &poll)?;
         let registry = poll.registry().try_clone().map_err(io_error("epoll"))?;
         let mut engine = Engine::start(config, registry, BGP, Instant::now())?;
@@ -118,7 +127,13 @@ impl Daemon {
             .register(&mut SourceFd(&bell), WORKERS, Interest::READABLE)
             .map_err(io_error("worker events"))?;
         let handler = ApiHandler::new(engine, PathBuf::from(path));
-        Ok(Self { poll, signals, server, metrics, handler })
+        Ok(Self {
+            poll,
+            signals,
+            server,
+            metrics,
+            handler,
+        })
     }
 
     fn turn_until_told(&mut self) -> Result<(), DaemonError> {
@@ -136,21 +151,32 @@ impl Daemon {
                 }
                 if let Some(metrics) = self.metrics.as_mut().filter(|metrics| metrics.owns(token)) {
                     let (engine, now) = (self.handler.engine(), Instant::now());
-                    metrics.event(self.poll.registry(), token, now, &mut || engine.metrics(now));
+                    metrics.event(self.poll.registry(), token, now, &mut || {
+                        engine.metrics(now)
+                    });
                 } else if self.server.owns(token) {
-                    self.server.event(self.poll.registry(), token, &mut self.handler, Instant::now());
+                    self.server.event(
+                        self.poll.registry(),
+                        token,
+                        &mut self.handler,
+                        Instant::now(),
+                    );
                 } else if token.0 > BGP.0 {
-                    self.handler.engine_mut().speaker_event(event, Instant::now());
+                    self.handler
+                        .engine_mut()
+                        .speaker_event(event, Instant::now());
                 }
             }
-            self.server.tick(self.poll.registry(), &mut self.handler, Instant::now());
+            self.server
+                .tick(self.poll.registry(), &mut self.handler, Instant::now());
             if let Some(metrics) = &mut self.metrics {
                 let (engine, now) = (self.handler.engine(), Instant::now());
                 metrics.tick(self.poll.registry(), now, &mut || engine.metrics(now));
             }
             self.handler.engine_mut().turn(Instant::now());
             for event in self.handler.engine_mut().take_news() {
-                self.server.publish(self.poll.registry(), &event, Instant::now());
+                self.server
+                    .publish(self.poll.registry(), &event, Instant::now());
             }
             notify(&[sd_notify::NotifyState::Watchdog]);
         }
@@ -159,10 +185,20 @@ impl Daemon {
     /// How long to wait for events.
     fn patience(&self, now: Instant) -> Duration {
         let underlay = self.handler.engine().next_timeout(now);
-        let server = self.server.next_deadline().map(|at| at.saturating_duration_since(now));
-        let metrics = self.metrics.as_ref().and_then(metrics::Server::next_deadline);
+        let server = self
+            .server
+            .next_deadline()
+            .map(|at| at.saturating_duration_since(now));
+        let metrics = self
+            .metrics
+            .as_ref()
+            .and_then(metrics::Server::next_deadline);
         let metrics = metrics.map(|at| at.saturating_duration_since(now));
-        underlay.into_iter().chain(server).chain(metrics).fold(TICK, Duration::min)
+        underlay
+            .into_iter()
+            .chain(server)
+            .chain(metrics)
+            .fold(TICK, Duration::min)
     }
 
     /// Handles what signals came. True: end.
@@ -178,9 +214,15 @@ impl Daemon {
     }
 
     fn stop(self) -> Result<(), DaemonError> {
-        let Self { server, handler, .. } = self;
+        let Self {
+            server, handler, ..
+        } = self;
         drop(server);
-        if handler.into_engine().stop() { Ok(()) } else { Err(DaemonError::Wedged) }
+        if handler.into_engine().stop() {
+            Ok(())
+        } else {
+            Err(DaemonError::Wedged)
+        }
     }
 }
 
@@ -195,7 +237,10 @@ fn notify(states: &[sd_notify::NotifyState<'_>]) {
 /// `CAP_SYS_RESOURCE` the limit stays, and binding says so if it was too low.
 pub fn lift_memlock() {
     use rustix::process::{Resource, Rlimit, setrlimit};
-    let unlimited = Rlimit { current: None, maximum: None };
+    let unlimited = Rlimit {
+        current: None,
+        maximum: None,
+    };
     if let Err(error) = setrlimit(Resource::Memlock, unlimited) {
         tracing::debug!(%error, "can't lift the limit of locked memory");
     }

@@ -32,7 +32,9 @@ pub struct Host<'a>(pub &'a Underlay);
 
 impl HostFacts for Host<'_> {
     fn interface(&self, name: &str) -> Option<InterfaceFacts> {
-        self.0.link(name).map(|link| InterfaceFacts { mtu: link.mtu })
+        self.0
+            .link(name)
+            .map(|link| InterfaceFacts { mtu: link.mtu })
     }
 
     fn has_address(&self, address: IpAddr) -> bool {
@@ -42,7 +44,8 @@ impl HostFacts for Host<'_> {
     fn cores(&self) -> usize {
         // Those of the machine, by the highest number: one that this process may not use, as under taskset(1), costs its
         // worker the pinning and not the service.
-        let present = std::fs::read_to_string("/sys/devices/system/cpu/present").unwrap_or_default();
+        let present =
+            std::fs::read_to_string("/sys/devices/system/cpu/present").unwrap_or_default();
         last_of(&present).map_or(1, |last| last + 1)
     }
 }
@@ -56,7 +59,9 @@ impl From<EngineError> for ApiError {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Batch(error) => error.into(),
-            EngineError::Interface { index, ref error } => Self::refused(error.to_string()).at(index),
+            EngineError::Interface { index, ref error } => {
+                Self::refused(error.to_string()).at(index)
+            }
             EngineError::Table { index, ref error } => Self::refused(error.to_string()).at(index),
             other => Self::new(code::INTERNAL, other.to_string()),
         }
@@ -120,7 +125,8 @@ impl ApiHandler {
         let diff = self.diff(source)?;
         if !diff.restart.is_empty() {
             let keys = diff.restart.join(", ");
-            let message = format!("{keys}: a new value takes a restart of vtepd; nothing was applied");
+            let message =
+                format!("{keys}: a new value takes a restart of vtepd; nothing was applied");
             return Err(ApiError::refused(message));
         }
         self.engine.change(&diff.changes, Instant::now())?;
@@ -130,12 +136,21 @@ impl ApiHandler {
     fn save(&self, target: &Target) -> Result<ConfigSave, ApiError> {
         let text = config::save(self.engine.config());
         if target.print {
-            return Ok(ConfigSave { path: None, text: Some(text) });
+            return Ok(ConfigSave {
+                path: None,
+                text: Some(text),
+            });
         }
         replace(&self.path, &text).map_err(|error| {
-            ApiError::refused(format!("{}: can't be written: {error}", self.path.display()))
+            ApiError::refused(format!(
+                "{}: can't be written: {error}",
+                self.path.display()
+            ))
         })?;
-        Ok(ConfigSave { path: Some(self.path.display().to_string()), text: None })
+        Ok(ConfigSave {
+            path: Some(self.path.display().to_string()),
+            text: None,
+        })
     }
 }
 
@@ -170,7 +185,10 @@ impl Handler for ApiHandler {
                 return if engine.mac_unfreeze(asked.vni, asked.mac, now) {
                     Ok(json!({}))
                 } else {
-                    Err(ApiError::refused(format!("{} of VNI {} is not frozen", asked.mac, asked.vni)))
+                    Err(ApiError::refused(format!(
+                        "{} of VNI {} is not frozen",
+                        asked.mac, asked.vni
+                    )))
                 };
             }
             Action::BgpClear(asked) => (asked.neighbor, engine.bgp_clear(asked, now)),
@@ -195,7 +213,9 @@ impl Handler for ApiHandler {
                 let warnings = problems.list().iter().map(ToString::to_string).collect();
                 serde_json::to_value(ConfigCheck { warnings })
             }
-            ConfigRequest::Diff(source) => serde_json::to_value(ConfigDiff::from(&self.diff(source)?)),
+            ConfigRequest::Diff(source) => {
+                serde_json::to_value(ConfigDiff::from(&self.diff(source)?))
+            }
             ConfigRequest::Apply(source) => serde_json::to_value(self.apply(source)?),
             ConfigRequest::Save(target) => serde_json::to_value(self.save(target)?),
         };
@@ -209,7 +229,12 @@ mod tests {
 
     #[test]
     fn the_last_core_of_a_list() {
-        for (list, last) in [("0\n", Some(0)), ("0-3\n", Some(3)), ("0-3,6\n", Some(6)), ("", None)] {
+        for (list, last) in [
+            ("0\n", Some(0)),
+            ("0-3\n", Some(3)),
+            ("0-3,6\n", Some(6)),
+            ("", None),
+        ] {
             assert_eq!(last_of(list), last, "{list:?}");
         }
     }

@@ -1,6 +1,7 @@
 //! Broken configurations: each is refused with its line, its key, the wrong value and the remedy.
 
 use std::net::IpAddr;
+
 use vtep_control::config::{HostFacts, InterfaceFacts, parse};
 
 /// Lines 1 to 5 of every configuration below.
@@ -8,7 +9,11 @@ const HEAD: &str = "[vtep]\naddress = \"203.0.113.2\"\nunderlay = [\"eth0\"]\n[[
 
 /// (what, text after HEAD or a whole text that begins with `!`, the message).
 const BROKEN: &[(&str, &str, &str)] = &[
-    ("unknown key", "supress = true", r#"f:6: vni.supress: unknown key; did you mean "suppress"?"#),
+    (
+        "unknown key",
+        "supress = true",
+        r#"f:6: vni.supress: unknown key; did you mean "suppress"?"#,
+    ),
     ("no TOML", "id 100", "f:6: not TOML: "),
     (
         "wrong type",
@@ -20,14 +25,26 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "[[vni]]\nid = 16777216",
         "f:7: vni.id: 16777216 is no VNI; it is a number from 1 to 16777215 (24 bits, RFC 7348 section 5)",
     ),
-    ("VNI zero", "[[vni]]\nid = 0", "f:7: vni.id: 0 is no VNI; it is a number from 1 to 16777215"),
-    ("VNI twice", "[[vni]]\nid = 100", "f:7: vni.id: VNI 100 is there already; each VNI has one entry"),
+    (
+        "VNI zero",
+        "[[vni]]\nid = 0",
+        "f:7: vni.id: 0 is no VNI; it is a number from 1 to 16777215",
+    ),
+    (
+        "VNI twice",
+        "[[vni]]\nid = 100",
+        "f:7: vni.id: VNI 100 is there already; each VNI has one entry",
+    ),
     (
         "route distinguisher twice",
         "rd = \"65000:7\"\n[[vni]]\nid = 200\nrd = \"65000:7\"",
         "f:9: vni.rd: 65000:7 is the route distinguisher of VNI 100 already; give each VNI its own, or write \"auto\"",
     ),
-    ("VNI without id", "[[vni]]\nsuppress = true", "f:6: vni.id: missing; write id = 100"),
+    (
+        "VNI without id",
+        "[[vni]]\nsuppress = true",
+        "f:6: vni.id: missing; write id = 100",
+    ),
     (
         "bad MAC",
         "[[vni.port]]\ninterface = \"a\"\nmacs = [\n\"50:54:33:00:00:0a\",\n\"50:54\"]",
@@ -143,8 +160,16 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "[[vni.fdb]]\nmac = \"02:00:00:00:00:01\"\nvtep = \"203.0.113.3\"\nlifetime = 60",
         "f:9: vni.fdb.lifetime: unknown key; known in [vni.fdb] are: mac, vtep",
     ),
-    ("bgp without asn", "[bgp]", "f:6: bgp.asn: missing; write asn = 65000"),
-    ("reserved AS", "[bgp]\nasn = 23456", "f:7: bgp.asn: AS 23456 is reserved; write your own AS number"),
+    (
+        "bgp without asn",
+        "[bgp]",
+        "f:6: bgp.asn: missing; write asn = 65000",
+    ),
+    (
+        "reserved AS",
+        "[bgp]\nasn = 23456",
+        "f:7: bgp.asn: AS 23456 is reserved; write your own AS number",
+    ),
     (
         "AS zero",
         "[bgp]\nasn = 0",
@@ -235,7 +260,11 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "max-macs = 0",
         "f:6: vni.max-macs: the integer 0 is wrong; write an integer from 1 to 4294967295",
     ),
-    ("ttl", "!ttl = 0", "f:4: vtep.ttl: the integer 0 is wrong; write an integer from 1 to 255"),
+    (
+        "ttl",
+        "!ttl = 0",
+        "f:4: vtep.ttl: the integer 0 is wrong; write an integer from 1 to 255",
+    ),
     (
         "dscp",
         "!dscp = 64",
@@ -246,7 +275,11 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "!udp-port = 0",
         "f:4: vtep.udp-port: the integer 0 is wrong; write an integer from 1 to 65535",
     ),
-    ("cores", "!cores = [1, 1]", "f:4: vtep.cores: 1 is listed twice; once is enough"),
+    (
+        "cores",
+        "!cores = [1, 1]",
+        "f:4: vtep.cores: 1 is listed twice; once is enough",
+    ),
     (
         "frames",
         "!afxdp = { frames = 10000 }",
@@ -283,17 +316,25 @@ const BROKEN: &[(&str, &str, &str)] = &[
 fn each_broken_configuration_is_refused_with_line_and_remedy() {
     for (what, text, wanted) in BROKEN {
         let vtep = HEAD.lines().take(3).collect::<Vec<_>>().join("\n");
-        let whole = text.strip_prefix('!').map_or(format!("{HEAD}{text}"), |own| format!("{vtep}\n{own}"));
+        let whole = text
+            .strip_prefix('!')
+            .map_or(format!("{HEAD}{text}"), |own| format!("{vtep}\n{own}"));
         let problems = parse("f", &whole).expect_err(what).to_string();
-        assert!(problems.starts_with(wanted), "{what}: wanted\n{wanted}\ngot\n{problems}");
-        assert_eq!(problems.lines().count(), 1, "{what}: one problem, not\n{problems}");
+        assert!(
+            problems.starts_with(wanted),
+            "{what}: wanted\n{wanted}\ngot\n{problems}"
+        );
+        assert_eq!(
+            problems.lines().count(),
+            1,
+            "{what}: one problem, not\n{problems}"
+        );
     }
 }
 
 #[test]
 fn all_problems_are_told_at_once_in_the_order_of_lines() {
-    let text =
-        "[vtep]\naddress = [\"203.0.113.2\", \"203.0.113.3\"]\nttl = \"x\"\n[[vni]]\nid = \"a\"\nflod = []\n";
+    let text = "[vtep]\naddress = [\"203.0.113.2\", \"203.0.113.3\"]\nttl = \"x\"\n[[vni]]\nid = \"a\"\nflod = []\n";
     let problems = parse("f", text).unwrap_err().to_string();
     let wanted = [
         "f:1: vtep.underlay: missing or empty",
@@ -314,7 +355,10 @@ struct Host(&'static [(&'static str, u32)]);
 
 impl HostFacts for Host {
     fn interface(&self, name: &str) -> Option<InterfaceFacts> {
-        self.0.iter().find(|(known, _)| *known == name).map(|(_, mtu)| InterfaceFacts { mtu: *mtu })
+        self.0
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, mtu)| InterfaceFacts { mtu: *mtu })
     }
 
     fn has_address(&self, address: IpAddr) -> bool {
@@ -336,15 +380,23 @@ fn the_host_must_have_what_the_configuration_names() {
     let good = check(&text, Host(&[("eth0", 1550), ("a", 1500)]));
     assert_eq!(good, (false, String::new()));
     let absent = check(&text, Host(&[("eth0", 1550)]));
-    assert_eq!((absent.0, &absent.1[..30]), (false, "f:7: warning: vni.port.interfa"));
+    assert_eq!(
+        (absent.0, &absent.1[..30]),
+        (false, "f:7: warning: vni.port.interfa")
+    );
     let (refused, warning) = check(&text, Host(&[("eth0", 1500), ("a", 1500)]));
     assert!(
         !refused && warning.contains("set the MTU of a to 1450 or that of the underlay to 1550"),
         "{warning}"
     );
     let (refused, small) = check(&text, Host(&[("eth0", 600), ("a", 1500)]));
-    assert!(refused && small.contains("f:3: vtep.underlay: the MTU of eth0, 600, is too small"), "{small}");
-    let other = text.replace("113.2\"", "113.7\"").replace("[[vni]]", "cores = [1, 2]\n[[vni]]");
+    assert!(
+        refused && small.contains("f:3: vtep.underlay: the MTU of eth0, 600, is too small"),
+        "{small}"
+    );
+    let other = text
+        .replace("113.2\"", "113.7\"")
+        .replace("[[vni]]", "cores = [1, 2]\n[[vni]]");
     let (refused, missing) = check(&other, Host(&[("a", 1500)]));
     let starts = [
         "f:2: vtep.address: 203.0.113.7 is on no interface",

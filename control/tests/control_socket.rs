@@ -1,8 +1,5 @@
 //! The control socket over a real Unix socket: bad clients hurt nobody else, and batches are all or nothing.
 
-use mio::{Events, Poll, Token};
-use proptest::prelude::*;
-use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -11,6 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token};
+use proptest::prelude::*;
+use serde_json::{Value, json};
 use vtep_control::api::action::Action;
 use vtep_control::api::client::{Client, ClientError};
 use vtep_control::api::dispatch::{Handler, dispatch};
@@ -31,7 +32,9 @@ impl Handler for Daemon {
     }
 
     fn show(&mut self, request: &ShowRequest) -> Result<Value, ApiError> {
-        let ShowRequest::Mac(query) = request else { return Ok(json!({"rows": [], "next": null})) };
+        let ShowRequest::Mac(query) = request else {
+            return Ok(json!({"rows": [], "next": null}));
+        };
         let row = |(vni, mac, vtep)| MacRow {
             vni,
             mac,
@@ -43,7 +46,10 @@ impl Handler for Daemon {
             age: None,
         };
         let all = self.0.vnis().iter().flat_map(|(vni, content)| {
-            content.fdb().iter().map(|(mac, entry)| (*vni, mac.get(), entry.vtep))
+            content
+                .fdb()
+                .iter()
+                .map(|(mac, entry)| (*vni, mac.get(), entry.vtep))
         });
         let rows = Rows::page(all.map(row), |row| MacCursor(row.vni, row.mac), query);
         Ok(serde_json::to_value(rows.map_err(ApiError::refused)?).unwrap())
@@ -58,7 +64,9 @@ impl Handler for Daemon {
             ConfigRequest::Save(_) => Ok(json!({"text": save(&self.0)})),
             ConfigRequest::Check(source) => {
                 let text = source.text.as_deref().unwrap_or_default();
-                parse("request", text).map(|_| json!({"warnings": []})).map_err(ApiError::from)
+                parse("request", text)
+                    .map(|_| json!({"warnings": []}))
+                    .map_err(ApiError::from)
             }
             _ => Ok(json!({"changes": [], "restart": []})),
         }
@@ -80,7 +88,11 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("vtep-api-{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed));
+        let name = format!(
+            "vtep-api-{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Relaxed)
+        );
         let directory = std::env::temp_dir().join(name);
         let path = directory.join("control.sock");
         let server = Server::bind(&path, None).unwrap();
@@ -90,13 +102,24 @@ impl Fixture {
             let (stop, ahead, events) = (stop.clone(), ahead.clone(), events.clone());
             std::thread::spawn(move || serve(server, &stop, &ahead, &events))
         };
-        Self { directory, path, stop, ahead, events, thread: Some(thread) }
+        Self {
+            directory,
+            path,
+            stop,
+            ahead,
+            events,
+            thread: Some(thread),
+        }
     }
 
     fn raw(&self) -> UnixStream {
         let stream = UnixStream::connect(&self.path).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        stream.set_write_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
+        stream
+            .set_write_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
         stream
     }
 
@@ -123,7 +146,9 @@ fn serve(mut server: Server, stop: &AtomicBool, ahead: &AtomicU64, wanted: &Atom
     let mut daemon = Daemon(parse("base", BASE).unwrap().config);
     server.register(poll.registry(), Token(7)).unwrap();
     while !stop.load(Relaxed) {
-        let wait = server.next_deadline().map(|at| at.saturating_duration_since(Instant::now()));
+        let wait = server
+            .next_deadline()
+            .map(|at| at.saturating_duration_since(Instant::now()));
         let wait = wait.unwrap_or(Duration::MAX).min(Duration::from_millis(20));
         poll.poll(&mut events, Some(wait)).unwrap();
         let now = Instant::now() + Duration::from_secs(ahead.load(Relaxed));
@@ -133,7 +158,11 @@ fn serve(mut server: Server, stop: &AtomicBool, ahead: &AtomicU64, wanted: &Atom
         }
         server.tick(poll.registry(), &mut daemon, now);
         for _ in 0..wanted.load(Relaxed) {
-            let miss = MissEvent { vni: "100".parse().unwrap(), mac: None, ip: Some([192, 0, 2, 1].into()) };
+            let miss = MissEvent {
+                vni: "100".parse().unwrap(),
+                mac: None,
+                ip: Some([192, 0, 2, 1].into()),
+            };
             server.publish(poll.registry(), &Event::Miss(miss), now);
             wanted.fetch_sub(1, Relaxed);
         }
@@ -150,13 +179,19 @@ fn fdb(mac: &str) -> Value {
 
 fn macs(fixture: &Fixture) -> usize {
     let mut count = 0;
-    let query = Query { limit: 2, ..Query::default() };
+    let query = Query {
+        limit: 2,
+        ..Query::default()
+    };
     let count_rows = |rows: Vec<MacRow>| {
         assert!(rows.len() <= 2);
         count += rows.len();
         Ok::<_, ClientError>(())
     };
-    fixture.client().pages("show.mac", query, count_rows).unwrap();
+    fixture
+        .client()
+        .pages("show.mac", query, count_rows)
+        .unwrap();
     count
 }
 
@@ -171,7 +206,11 @@ fn a_batch_with_a_wrong_middle_changes_nothing_and_names_index_and_field() {
         assert_eq!(answers.len(), 3);
         for (answer, id) in answers.iter().zip(1..) {
             assert_eq!(answer["id"], id);
-            assert_eq!(answer["error"]["data"], json!({"index": 1, "field": field}), "{answer}");
+            assert_eq!(
+                answer["error"]["data"],
+                json!({"index": 1, "field": field}),
+                "{answer}"
+            );
         }
         assert_eq!(macs(&fixture), 0);
     }
@@ -195,18 +234,42 @@ fn wrong_requests_get_the_codes_of_json_rpc() {
         ("[]", code::INVALID_REQUEST),
         ("7", code::INVALID_REQUEST),
         (many.as_str(), code::INVALID_REQUEST),
-        (r#"{"jsonrpc":"1.0","id":1,"method":"show.status"}"#, code::INVALID_REQUEST),
-        (r#"{"jsonrpc":"2.0","id":{},"method":"show.status"}"#, code::INVALID_REQUEST),
-        (r#"{"jsonrpc":"2.0","id":1,"method":"show.nothing"}"#, code::NO_METHOD),
-        (r#"{"jsonrpc":"2.0","id":1,"method":"vni.add","params":[1]}"#, code::INVALID_PARAMS),
-        (r#"{"jsonrpc":"2.0","id":1,"method":"show.mac","params":{"limit":0}}"#, code::INVALID_PARAMS),
-        (r#"{"jsonrpc":"2.0","id":1,"method":"vni.del","params":{"vni":7}}"#, code::REFUSED),
+        (
+            r#"{"jsonrpc":"1.0","id":1,"method":"show.status"}"#,
+            code::INVALID_REQUEST,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":{},"method":"show.status"}"#,
+            code::INVALID_REQUEST,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"show.nothing"}"#,
+            code::NO_METHOD,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"vni.add","params":[1]}"#,
+            code::INVALID_PARAMS,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"show.mac","params":{"limit":0}}"#,
+            code::INVALID_PARAMS,
+        ),
+        (
+            r#"{"jsonrpc":"2.0","id":1,"method":"vni.del","params":{"vni":7}}"#,
+            code::REFUSED,
+        ),
     ] {
         let answer: Value = serde_json::from_str(&client.exchange(line).unwrap()).unwrap();
         assert_eq!(answer["error"]["code"], wanted, "{line:.60}: {answer}");
     }
-    let error = client.call("fdb.add", json!({"vni": 100, "mca": 1})).unwrap_err().to_string();
-    assert!(error.contains("did you mean \"mac\"?") && error.contains("vtep: missing"), "{error}");
+    let error = client
+        .call("fdb.add", json!({"vni": 100, "mca": 1}))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("did you mean \"mac\"?") && error.contains("vtep: missing"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -222,7 +285,10 @@ fn an_endless_request_is_cut_at_one_mebibyte() {
         }
         assert!(sent < 1 << 30, "the server took a gibibyte");
     };
-    assert!(matches!(failed, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{failed}");
+    assert!(
+        matches!(failed, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset),
+        "{failed}"
+    );
     assert!(sent < 4 << 20, "{sent}");
     let mut answer = String::new();
     BufReader::new(stream).read_line(&mut answer).unwrap();
@@ -240,7 +306,8 @@ fn half_a_request_times_out_and_an_idle_client_may_stay_longer() {
     fixture.ahead.store(60, Relaxed);
     let end = half.read(&mut [0; 16]);
     assert!(matches!(end, Ok(0)) || end.is_err_and(|e| e.kind() == ErrorKind::ConnectionReset));
-    idle.write_all(format!("{}\n", request(1, "show.vni", &json!({}))).as_bytes()).unwrap();
+    idle.write_all(format!("{}\n", request(1, "show.vni", &json!({}))).as_bytes())
+        .unwrap();
     assert!(idle.read(&mut [0; 16]).unwrap() > 0);
     fixture.ahead.store(1000, Relaxed);
     let mut rest = Vec::new();
@@ -274,18 +341,25 @@ fn a_client_that_does_not_read_is_cut_off_and_others_are_served() {
 #[test]
 fn a_thousand_idle_clients_are_bounded_and_give_way() {
     let fixture = Fixture::new();
-    let crowd: Vec<_> = (0..1000).map_while(|_| UnixStream::connect(&fixture.path).ok()).collect();
+    let crowd: Vec<_> = (0..1000)
+        .map_while(|_| UnixStream::connect(&fixture.path).ok())
+        .collect();
     assert!(crowd.len() > MAX_CLIENTS);
     let mut last = String::new();
     let newest = crowd.last().unwrap();
-    newest.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    newest
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
     BufReader::new(newest).read_line(&mut last).unwrap();
     assert!(last.contains("64 clients are connected"), "{last}");
     fixture.ahead.store(5, Relaxed);
     // The turn in which the crowd was accepted has a time of its own: who comes before it is over is one too many.
     let start = Instant::now();
     while fixture.client().call("show.status", json!({})).is_err() {
-        assert!(start.elapsed() < Duration::from_secs(60), "no place is given up");
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "no place is given up"
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
     assert_eq!(macs(&fixture), 0);
@@ -302,17 +376,26 @@ fn requests_may_come_in_pieces_and_in_heaps() {
     }
     stream.write_all(line.repeat(99).as_bytes()).unwrap();
     stream.shutdown(std::net::Shutdown::Write).unwrap();
-    let answers =
-        BufReader::new(stream).lines().map(Result::unwrap).filter(|line| line.contains("result")).count();
+    let answers = BufReader::new(stream)
+        .lines()
+        .map(Result::unwrap)
+        .filter(|line| line.contains("result"))
+        .count();
     assert_eq!(answers, 100);
 }
 
 #[test]
 fn sockets_are_private_stale_ones_replaced_and_live_ones_respected() {
     let fixture = Fixture::new();
-    let mode = std::fs::metadata(&fixture.path).unwrap().permissions().mode();
+    let mode = std::fs::metadata(&fixture.path)
+        .unwrap()
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o660);
-    assert!(matches!(Server::bind(&fixture.path, None), Err(BindError::Live(_))));
+    assert!(matches!(
+        Server::bind(&fixture.path, None),
+        Err(BindError::Live(_))
+    ));
     let stale = fixture.directory.join("stale");
     drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
     let server = Server::bind(&stale, Some("root")).unwrap();
@@ -320,10 +403,19 @@ fn sockets_are_private_stale_ones_replaced_and_live_ones_respected() {
     assert!(!stale.exists(), "removed at the end");
     let file = fixture.directory.join("file");
     std::fs::write(&file, "x").unwrap();
-    assert!(matches!(Server::bind(&file, None), Err(BindError::NotSocket(_))));
-    assert!(matches!(Server::bind(&stale, Some("no such group")), Err(BindError::NoGroup(_))));
+    assert!(matches!(
+        Server::bind(&file, None),
+        Err(BindError::NotSocket(_))
+    ));
+    assert!(matches!(
+        Server::bind(&stale, Some("no such group")),
+        Err(BindError::NoGroup(_))
+    ));
     let nobody = Client::connect(Path::new("/nonexistent/vtepd.sock")).unwrap_err();
-    assert!(nobody.to_string().starts_with("vtepd is not running"), "{nobody}");
+    assert!(
+        nobody.to_string().starts_with("vtepd is not running"),
+        "{nobody}"
+    );
 }
 
 #[test]
@@ -346,9 +438,18 @@ fn another_user_is_refused_before_anything_is_parsed() {
         .unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("you may not use this socket: be root, or a member"), "{stderr}");
-    let error = fixture.client().call("vni.del", json!({"vni": 200})).unwrap_err();
-    assert!(error.to_string().contains("VNI 200 is not configured"), "{error}");
+    assert!(
+        stderr.contains("you may not use this socket: be root, or a member"),
+        "{stderr}"
+    );
+    let error = fixture
+        .client()
+        .call("vni.del", json!({"vni": 200}))
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("VNI 200 is not configured"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -359,14 +460,27 @@ fn every_example_of_the_documentation_parses_and_answers() {
     let (mut examples, mut answers, mut last) = (0, 0, Value::Null);
     for line in include_str!("../../docs/api.md").lines() {
         if let Some(answer) = line.strip_prefix("    <-- ") {
-            assert_eq!(serde_json::from_str::<Value>(answer).unwrap(), last, "{line}");
+            assert_eq!(
+                serde_json::from_str::<Value>(answer).unwrap(),
+                last,
+                "{line}"
+            );
             answers += 1;
         }
         let (good, asked) = (line.strip_prefix("    --> "), line.strip_prefix("    -!> "));
-        let Some(asked) = good.or(asked) else { continue };
+        let Some(asked) = good.or(asked) else {
+            continue;
+        };
         last = dispatch(asked.as_bytes(), &mut daemon).unwrap();
-        let all = last.as_array().cloned().unwrap_or_else(|| vec![last.clone()]);
-        assert!(all.iter().all(|answer| answer["error"].is_null() == good.is_some()), "{line}\n{last}");
+        let all = last
+            .as_array()
+            .cloned()
+            .unwrap_or_else(|| vec![last.clone()]);
+        assert!(
+            all.iter()
+                .all(|answer| answer["error"].is_null() == good.is_some()),
+            "{line}\n{last}"
+        );
         examples += 1;
     }
     assert!(examples >= 26 && answers >= 5, "{examples} {answers}");
@@ -376,11 +490,16 @@ fn every_example_of_the_documentation_parses_and_answers() {
 fn a_slow_subscriber_loses_events_and_is_told() {
     let fixture = Fixture::new();
     let mut reader = fixture.client();
-    reader.call("monitor.subscribe", json!({"topics": ["mac"]})).unwrap();
+    reader
+        .call("monitor.subscribe", json!({"topics": ["mac"]}))
+        .unwrap();
     let slow = fixture.raw();
     (&slow).write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"monitor.subscribe\",\"params\":{\"topics\":[\"miss\"]}}\n").unwrap();
     let mut lines = BufReader::new(slow).lines().map(Result::unwrap);
-    assert_eq!(lines.next().unwrap(), r#"{"id":1,"jsonrpc":"2.0","result":{}}"#);
+    assert_eq!(
+        lines.next().unwrap(),
+        r#"{"id":1,"jsonrpc":"2.0","result":{}}"#
+    );
     // Nobody reads while far more is sent than the socket and the server hold.
     fixture.events.store(50_000, Relaxed);
     while fixture.events.load(Relaxed) > 0 {
@@ -404,19 +523,26 @@ fn a_slow_subscriber_loses_events_and_is_told() {
 #[test]
 fn subscribers_leave_places_for_commands() {
     let fixture = Fixture::new();
-    let subscribe = |client: &mut Client| client.call("monitor.subscribe", json!({"topics": ["all"]}));
+    let subscribe =
+        |client: &mut Client| client.call("monitor.subscribe", json!({"topics": ["all"]}));
     let mut watching: Vec<_> = (0..MAX_SUBSCRIBERS).map(|_| fixture.client()).collect();
-    watching.iter_mut().for_each(|client| drop(subscribe(client).unwrap()));
+    watching
+        .iter_mut()
+        .for_each(|client| drop(subscribe(client).unwrap()));
     let mut more = fixture.client();
     let refused = subscribe(&mut more).unwrap_err().to_string();
     assert!(refused.contains("48 clients watch events"), "{refused}");
     more.call("show.status", json!({})).unwrap();
     // Who watches may choose other topics; who gives up leaves the place to another.
     subscribe(&mut watching[0]).unwrap();
-    watching[0].call("monitor.subscribe", json!({"topics": []})).unwrap();
+    watching[0]
+        .call("monitor.subscribe", json!({"topics": []}))
+        .unwrap();
     subscribe(&mut more).unwrap();
     assert!(subscribe(&mut watching[0]).is_err());
-    let crowd: Vec<_> = (MAX_SUBSCRIBERS + 1..MAX_CLIENTS).map(|_| fixture.client()).collect();
+    let crowd: Vec<_> = (MAX_SUBSCRIBERS + 1..MAX_CLIENTS)
+        .map(|_| fixture.client())
+        .collect();
     for mut client in crowd {
         client.call("show.status", json!({})).unwrap();
     }
@@ -439,7 +565,10 @@ fn any_json() -> impl Strategy<Value = Value> {
         let pairs = prop::collection::vec((word.clone(), inner.clone()), 0..6);
         prop_oneof![
             prop::collection::vec(inner, 0..6).prop_map(Value::from),
-            pairs.prop_map(|pairs| pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
+            pairs.prop_map(|pairs| pairs
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value))
+                .collect()),
         ]
     })
 }

@@ -1,12 +1,13 @@
 //! The metrics' server over real TCP: what it answers, and what bad scrapers get.
 
-use mio::{Events, Poll, Token};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token};
 use vtep_control::metrics::{MAX_SCRAPERS, Server, TOKENS};
 
 /// A server on a thread, whose page says how often it was made.
@@ -25,12 +26,19 @@ impl Fixture {
         let (stop, ahead) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let (told, clock) = (Arc::clone(&stop), Arc::clone(&ahead));
         let thread = std::thread::spawn(move || serve(server, &told, &clock));
-        Self { address, stop, ahead, thread: Some(thread) }
+        Self {
+            address,
+            stop,
+            ahead,
+            thread: Some(thread),
+        }
     }
 
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
         stream
     }
 
@@ -56,7 +64,8 @@ fn serve(mut server: Server, stop: &AtomicBool, ahead: &AtomicU64) {
     server.register(poll.registry(), Token(7)).unwrap();
     let mut made = 0;
     while !stop.load(Relaxed) {
-        poll.poll(&mut events, Some(Duration::from_millis(10))).unwrap();
+        poll.poll(&mut events, Some(Duration::from_millis(10)))
+            .unwrap();
         let now = Instant::now() + Duration::from_secs(ahead.load(Relaxed));
         let mut page = || {
             made += 1;
@@ -84,11 +93,21 @@ fn a_page_is_whole_and_made_once_a_second() {
     let first = fixture.ask(GET);
     let (head, body) = first.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
-    assert!(head.contains("Content-Type: application/openmetrics-text; version=1.0.0"), "{head}");
-    assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
+    assert!(
+        head.contains("Content-Type: application/openmetrics-text; version=1.0.0"),
+        "{head}"
+    );
+    assert!(
+        head.contains(&format!("Content-Length: {}\r\n", body.len())),
+        "{head}"
+    );
     assert!(body.starts_with("made 1\n") && body.ends_with("x# EOF\n"));
     fixture.ahead.store(100, Relaxed);
-    assert!(fixture.ask("GET /metrics?a=b HTTP/1.0\r\n\r\n").contains("\r\nmade 2\n"));
+    assert!(
+        fixture
+            .ask("GET /metrics?a=b HTTP/1.0\r\n\r\n")
+            .contains("\r\nmade 2\n")
+    );
 }
 
 #[test]
@@ -108,17 +127,29 @@ fn what_is_not_asked_rightly_is_refused() {
     let fixture = Fixture::new();
     for (request, status) in [
         ("GET / HTTP/1.1\r\n\r\n", "404 Not Found"),
-        ("POST /metrics HTTP/1.1\r\nContent-Length: 0\r\n\r\n", "405 Method Not Allowed"),
+        (
+            "POST /metrics HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+            "405 Method Not Allowed",
+        ),
         ("\u{1}\u{2}\r\n\r\n", "400 Bad Request"),
-        (&format!("GET /metrics HTTP/1.1\r\nA: {}\r\n\r\n", "b".repeat(12_000)), "431 Request Header"),
-        (&format!("GET /metrics HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(100)), "400 Bad Request"),
+        (
+            &format!("GET /metrics HTTP/1.1\r\nA: {}\r\n\r\n", "b".repeat(12_000)),
+            "431 Request Header",
+        ),
+        (
+            &format!("GET /metrics HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(100)),
+            "400 Bad Request",
+        ),
     ] {
         let mut stream = fixture.connect();
         // The server may have hung up before all is sent.
         let _ = stream.write_all(request.as_bytes());
         let mut answer = [0; 12];
         stream.read_exact(&mut answer).unwrap();
-        assert!(format!("HTTP/1.1 {status}").as_bytes().starts_with(&answer), "{status}: {answer:?}");
+        assert!(
+            format!("HTTP/1.1 {status}").as_bytes().starts_with(&answer),
+            "{status}: {answer:?}"
+        );
     }
 }
 

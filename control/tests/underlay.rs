@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::process::Command;
 use std::time::{Duration, Instant};
+
 use vtep_control::underlay::{Change, ResolvedPath, Underlay, UnderlayConfig};
 use vtep_dataplane::addr::VtepAddr;
 
@@ -18,18 +19,29 @@ struct Net {
 
 impl Net {
     fn new(name: &str) -> Self {
-        let net = Self { name: format!("ul-{}-{name}", std::process::id()) };
+        let net = Self {
+            name: format!("ul-{}-{name}", std::process::id()),
+        };
         for side in ["near", "far"] {
             run(&format!("ip netns add {}-{side}", net.name));
             net.ip(side, "link set lo up");
         }
         for number in 0..2 {
             let far = format!("{}-far", net.name);
-            net.ip("near", &format!("link add eth{number} type veth peer name far{number} netns {far}"));
+            net.ip(
+                "near",
+                &format!("link add eth{number} type veth peer name far{number} netns {far}"),
+            );
             net.ip("near", &format!("link set eth{number} up"));
             net.ip("far", &format!("link set far{number} up"));
-            net.ip("near", &format!("addr add 10.0.{number}.2/24 dev eth{number}"));
-            net.ip("far", &format!("addr add 10.0.{number}.1/24 dev far{number}"));
+            net.ip(
+                "near",
+                &format!("addr add 10.0.{number}.2/24 dev eth{number}"),
+            );
+            net.ip(
+                "far",
+                &format!("addr add 10.0.{number}.1/24 dev far{number}"),
+            );
         }
         net.ip("near", "addr add 192.0.2.1/32 dev lo");
         net
@@ -42,8 +54,13 @@ impl Net {
     /// What the kernel answers to an 802.1Q interface when it has none of them; `None` if it has.
     fn vlan_refusal(&self) -> Option<String> {
         let near = format!("{}-near", self.name);
-        let words = ["-n", &near, "link", "add", "probe", "link", "eth0", "type", "vlan", "id", "8"];
-        let probe = Command::new("ip").args(words).output().expect("iproute2 is installed");
+        let words = [
+            "-n", &near, "link", "add", "probe", "link", "eth0", "type", "vlan", "id", "8",
+        ];
+        let probe = Command::new("ip")
+            .args(words)
+            .output()
+            .expect("iproute2 is installed");
         (!probe.status.success()).then(|| String::from_utf8_lossy(&probe.stderr).into_owned())
     }
 
@@ -61,7 +78,9 @@ impl Net {
                     .expect("this test needs root");
                 test(self)
             });
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 }
@@ -81,8 +100,15 @@ impl Drop for Net {
 
 fn run(command: &str) -> String {
     let words: Vec<_> = command.split_whitespace().collect();
-    let output = Command::new(words[0]).args(&words[1..]).output().expect("iproute2 is installed");
-    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(words[0])
+        .args(&words[1..])
+        .output()
+        .expect("iproute2 is installed");
+    assert!(
+        output.status.success(),
+        "{command}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -118,8 +144,14 @@ impl Loop {
     fn new() -> Self {
         let mut underlay = Underlay::new(config()).expect("netlink answers");
         let poll = mio::Poll::new().unwrap();
-        poll.registry().register(&mut underlay, mio::Token(0), mio::Interest::READABLE).unwrap();
-        Self { underlay, poll, seen: Vec::new() }
+        poll.registry()
+            .register(&mut underlay, mio::Token(0), mio::Interest::READABLE)
+            .unwrap();
+        Self {
+            underlay,
+            poll,
+            seen: Vec::new(),
+        }
     }
 
     fn want(&mut self, text: &str) {
@@ -134,9 +166,16 @@ impl Loop {
     }
 
     fn turn(&mut self, patience: Duration) {
-        let wait = self.underlay.next_timeout(Instant::now()).unwrap_or(patience).min(patience);
-        self.poll.poll(&mut mio::Events::with_capacity(4), Some(wait)).unwrap();
-        self.seen.extend(self.underlay.turn(Instant::now()).unwrap());
+        let wait = self
+            .underlay
+            .next_timeout(Instant::now())
+            .unwrap_or(patience)
+            .min(patience);
+        self.poll
+            .poll(&mut mio::Events::with_capacity(4), Some(wait))
+            .unwrap();
+        self.seen
+            .extend(self.underlay.turn(Instant::now()).unwrap());
     }
 
     /// Turns until the VTEP's paths are as wished.
@@ -178,7 +217,10 @@ impl Loop {
             self.turn(Duration::from_millis(100));
             let address: IpAddr = text.parse().unwrap();
             let shown = self.underlay.show(Instant::now());
-            let row = shown.iter().find(|row| row.vtep == address).expect("it is wanted");
+            let row = shown
+                .iter()
+                .find(|row| row.vtep == address)
+                .expect("it is wanted");
             if row.why_not.as_deref() == Some(reason) {
                 assert!(self.underlay.paths(vtep(text)).unwrap().is_empty());
                 return;
@@ -190,7 +232,11 @@ impl Loop {
 
 fn mac_of(net: &Net, side: &str, link: &str) -> String {
     let shown = net.output(side, &format!("-br link show {link}"));
-    shown.split_whitespace().nth(2).expect("a veth has a MAC").to_owned()
+    shown
+        .split_whitespace()
+        .nth(2)
+        .expect("a veth has a MAC")
+        .to_owned()
 }
 
 #[test]
@@ -203,11 +249,20 @@ fn vteps_on_the_link_are_resolved_by_arp_and_nd() {
         looper.want("2001:db8::1");
         let v4 = looper.resolved("10.0.0.1");
         let v6 = looper.resolved("2001:db8::1");
-        assert_eq!((&*v4.device, v4.max_frame, v4.fields.vlan), ("eth0", 1464, None));
+        assert_eq!(
+            (&*v4.device, v4.max_frame, v4.fields.vlan),
+            ("eth0", 1464, None)
+        );
         assert_eq!((&*v6.device, v6.max_frame), ("eth0", 1444));
         for path in [v4, v6] {
-            assert_eq!(path.fields.next_hop_mac.to_string(), mac_of(net, "far", "far0"));
-            assert_eq!(path.fields.source_mac.to_string(), mac_of(net, "near", "eth0"));
+            assert_eq!(
+                path.fields.next_hop_mac.to_string(),
+                mac_of(net, "far", "far0")
+            );
+            assert_eq!(
+                path.fields.source_mac.to_string(),
+                mac_of(net, "near", "eth0")
+            );
         }
         let left = net.output("near", "neigh show nud permanent");
         assert_eq!(left.trim(), "", "nothing permanent stays behind");
@@ -222,13 +277,23 @@ fn a_moved_gateway_moves_the_path() {
         looper.want("203.0.113.9");
         assert_eq!(&*looper.resolved("203.0.113.9").device, "eth0");
         net.ip("near", "route replace 203.0.113.0/24 via 10.0.1.1");
-        let moved = looper.until("203.0.113.9", SOON, |paths| paths.iter().any(|p| &*p.device == "eth1"));
+        let moved = looper.until("203.0.113.9", SOON, |paths| {
+            paths.iter().any(|p| &*p.device == "eth1")
+        });
         assert_eq!(moved.len(), 1);
-        assert_eq!(moved[0].fields.next_hop_mac.to_string(), mac_of(net, "far", "far1"));
+        assert_eq!(
+            moved[0].fields.next_hop_mac.to_string(),
+            mac_of(net, "far", "far1")
+        );
         net.ip("near", "-6 addr add 2001:db8::2/64 dev eth1 nodad");
         net.ip("far", "-6 addr add 2001:db8::1/64 dev far1 nodad");
-        net.ip("near", "route add 203.0.113.9/32 via inet6 2001:db8::1 dev eth1 mtu 1400");
-        looper.until("203.0.113.9", SOON, |paths| paths.iter().any(|p| p.max_frame == 1364));
+        net.ip(
+            "near",
+            "route add 203.0.113.9/32 via inet6 2001:db8::1 dev eth1 mtu 1400",
+        );
+        looper.until("203.0.113.9", SOON, |paths| {
+            paths.iter().any(|p| p.max_frame == 1364)
+        });
         net.ip("near", "route del 203.0.113.9/32");
         net.ip("near", "route del 203.0.113.0/24");
         looper.unresolved("203.0.113.9", "no route to 203.0.113.9");
@@ -237,7 +302,10 @@ fn a_moved_gateway_moves_the_path() {
         net.ip("near", "link add other type bridge");
         net.ip("near", "link set other up");
         net.ip("near", "route replace 203.0.113.0/24 dev other");
-        looper.unresolved("203.0.113.9", "route leaves by other, which is not in [vtep] underlay");
+        looper.unresolved(
+            "203.0.113.9",
+            "route leaves by other, which is not in [vtep] underlay",
+        );
         net.ip("near", "addr del 192.0.2.1/32 dev lo");
         looper.unresolved(
             "203.0.113.9",
@@ -256,9 +324,13 @@ fn policy_rules_and_nexthop_objects_are_honoured() {
         net.ip("near", "nexthop add id 1 via 10.0.1.1 dev eth1");
         net.ip("near", "route add 203.0.113.0/24 table 100 nhid 1");
         net.ip("near", "rule add ipproto udp dport 4789 lookup 100");
-        looper.until("203.0.113.9", SOON, |paths| paths.iter().any(|p| &*p.device == "eth1"));
+        looper.until("203.0.113.9", SOON, |paths| {
+            paths.iter().any(|p| &*p.device == "eth1")
+        });
         net.ip("near", "nexthop replace id 1 via 10.0.0.1 dev eth0");
-        looper.until("203.0.113.9", SOON, |paths| paths.iter().any(|p| &*p.device == "eth0"));
+        looper.until("203.0.113.9", SOON, |paths| {
+            paths.iter().any(|p| &*p.device == "eth0")
+        });
     });
 }
 
@@ -270,7 +342,10 @@ fn two_nics_share_by_weight_until_one_goes_down() {
         let mut looper = Loop::new();
         looper.want("203.0.113.9");
         let both = looper.until("203.0.113.9", SOON, |paths| paths.len() == 2);
-        let weights: Vec<_> = both.iter().map(|path| (&*path.device, path.weight)).collect();
+        let weights: Vec<_> = both
+            .iter()
+            .map(|path| (&*path.device, path.weight))
+            .collect();
         assert_eq!(weights, [("eth0", 1), ("eth1", 3)]);
         net.ip("far", "link set far1 down");
         assert_eq!(&*looper.resolved("203.0.113.9").device, "eth0");
@@ -306,7 +381,11 @@ fn a_vlan_of_an_underlay_interface_is_a_tag_on_its_device() {
             );
             let mut looper = Loop::new();
             looper.want("10.0.0.1");
-            assert_eq!(looper.resolved("10.0.0.1").fields.vlan, None, "no VLAN, no tag");
+            assert_eq!(
+                looper.resolved("10.0.0.1").fields.vlan,
+                None,
+                "no VLAN, no tag"
+            );
             return;
         }
         for (side, link, host) in [("near", "eth0", 2), ("far", "far0", 1)] {
@@ -322,7 +401,9 @@ fn a_vlan_of_an_underlay_interface_is_a_tag_on_its_device() {
         assert_eq!(path.ifindex, looper.underlay.link("eth0").unwrap().index);
         assert_eq!(path.fields.source_mac.to_string(), "02:00:00:00:07:07");
         net.ip("near", "link set eth0 mtu 1300");
-        looper.until("10.7.0.1", SOON, |paths| paths.iter().any(|p| p.max_frame == 1264));
+        looper.until("10.7.0.1", SOON, |paths| {
+            paths.iter().any(|p| p.max_frame == 1264)
+        });
     });
 }
 
@@ -330,9 +411,15 @@ fn a_vlan_of_an_underlay_interface_is_a_tag_on_its_device() {
 fn a_neighbour_may_appear_change_its_mac_and_die() {
     Net::new("neighbour").inside(|net| {
         // Quick timers: the kernel's own take half a minute to notice a silent change.
-        for setting in ["base_reachable_time_ms=1000", "delay_first_probe_time=1", "retrans_time_ms=100"] {
+        for setting in [
+            "base_reachable_time_ms=1000",
+            "delay_first_probe_time=1",
+            "retrans_time_ms=100",
+        ] {
             let near = format!("{}-near", net.name);
-            run(&format!("ip netns exec {near} sysctl -qw net.ipv4.neigh.eth0.{setting}"));
+            run(&format!(
+                "ip netns exec {near} sysctl -qw net.ipv4.neigh.eth0.{setting}"
+            ));
         }
         let mut looper = Loop::new();
         looper.want("10.0.0.5");
@@ -343,7 +430,9 @@ fn a_neighbour_may_appear_change_its_mac_and_die() {
         net.ip("far", "link set far0 address 02:00:00:00:00:99");
         let silent = Duration::from_secs(90);
         let changed = looper.until("10.0.0.5", silent, |paths| {
-            paths.iter().any(|path| path.fields.next_hop_mac.to_string() == "02:00:00:00:00:99")
+            paths
+                .iter()
+                .any(|path| path.fields.next_hop_mac.to_string() == "02:00:00:00:00:99")
         });
         assert_ne!(changed[0].fields.next_hop_mac, first.fields.next_hop_mac);
         net.ip("far", "addr del 10.0.0.5/24 dev far0");

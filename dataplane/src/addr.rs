@@ -107,10 +107,18 @@ impl FromStr for MacAddr {
         let mut octets = [0; 6];
         let mut parts = text.split([':', '-']);
         for octet in &mut octets {
-            let part = parts.next().filter(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()));
-            *octet = part.and_then(|p| u8::from_str_radix(p, 16).ok()).ok_or_else(wrong)?;
+            let part = parts
+                .next()
+                .filter(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()));
+            *octet = part
+                .and_then(|p| u8::from_str_radix(p, 16).ok())
+                .ok_or_else(wrong)?;
         }
-        if parts.next().is_some() { Err(wrong()) } else { Ok(Self(octets)) }
+        if parts.next().is_some() {
+            Err(wrong())
+        } else {
+            Ok(Self(octets))
+        }
     }
 }
 
@@ -201,7 +209,9 @@ impl FromStr for Vni {
     type Err = AddrError;
 
     fn from_str(text: &str) -> Result<Self, AddrError> {
-        text.parse().map_err(|_| AddrError::Vni(text.to_owned())).and_then(Self::new)
+        text.parse()
+            .map_err(|_| AddrError::Vni(text.to_owned()))
+            .and_then(Self::new)
     }
 }
 
@@ -234,7 +244,11 @@ impl VtepAddr {
     /// # Errors
     /// [`AddrError::NotGroup`] for a unicast address.
     pub const fn group(address: IpAddr) -> Result<Self, AddrError> {
-        if address.is_multicast() { Ok(Self(address)) } else { Err(AddrError::NotGroup(address)) }
+        if address.is_multicast() {
+            Ok(Self(address))
+        } else {
+            Err(AddrError::NotGroup(address))
+        }
     }
 
     /// True for the address of a group.
@@ -311,7 +325,9 @@ impl FromStr for VtepAddr {
     type Err = AddrError;
 
     fn from_str(text: &str) -> Result<Self, AddrError> {
-        text.parse().map_err(|_| AddrError::Ip(text.to_owned())).and_then(Self::new)
+        text.parse()
+            .map_err(|_| AddrError::Ip(text.to_owned()))
+            .and_then(Self::new)
     }
 }
 
@@ -373,7 +389,11 @@ mod tests {
         ] {
             let mac: MacAddr = text.parse().unwrap();
             assert_eq!(is_host(mac.to_bits()), HostMac::new(mac).is_ok(), "{text}");
-            assert_eq!(is_host(mac.to_bits()), !mac.is_multicast() && !mac.is_zero(), "{text}");
+            assert_eq!(
+                is_host(mac.to_bits()),
+                !mac.is_multicast() && !mac.is_zero(),
+                "{text}"
+            );
         }
     }
 
@@ -418,8 +438,13 @@ mod tests {
 
     #[test]
     fn groups_are_multicast_and_have_a_mac() {
-        let mac =
-            |text: &str| VtepAddr::group(text.parse().unwrap()).unwrap().group_mac().unwrap().to_string();
+        let mac = |text: &str| {
+            VtepAddr::group(text.parse().unwrap())
+                .unwrap()
+                .group_mac()
+                .unwrap()
+                .to_string()
+        };
         assert_eq!(mac("239.129.2.3"), "01:00:5e:01:02:03");
         assert_eq!(mac("ff05::1:2"), "33:33:00:01:00:02");
         assert!(VtepAddr::group("203.0.113.2".parse().unwrap()).is_err());

@@ -1,14 +1,16 @@
 //! What workers tell the control thread, over a bounded queue. When it is full they count, and go on.
 
-use crate::addr::{DeviceId, WorkerId};
-use crate::core::notice::Notice;
-use crossbeam::queue::ArrayQueue;
-use rustix::event::{EventfdFlags, eventfd};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use crossbeam::queue::ArrayQueue;
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::addr::{DeviceId, WorkerId};
+use crate::core::notice::Notice;
 
 /// Something that the control thread should know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,8 +53,19 @@ impl Events {
     /// When the kernel gives no eventfd (EMFILE, ENFILE, ENOMEM).
     pub fn new(capacity: usize) -> io::Result<Self> {
         let bell = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        let (queue, lost, rung) = (ArrayQueue::new(capacity), AtomicU64::new(0), AtomicBool::new(false));
-        Ok(Self { shared: Arc::new(Shared { queue, lost, bell, rung }) })
+        let (queue, lost, rung) = (
+            ArrayQueue::new(capacity),
+            AtomicU64::new(0),
+            AtomicBool::new(false),
+        );
+        Ok(Self {
+            shared: Arc::new(Shared {
+                queue,
+                lost,
+                bell,
+                rung,
+            }),
+        })
     }
 
     /// Sends an event; a full queue counts it as lost.
@@ -99,7 +112,12 @@ mod tests {
     #[test]
     fn a_full_queue_counts_what_it_loses() {
         let events = Events::new(1).unwrap();
-        let event = Event::SocketFailed { worker: WorkerId(0), device: DeviceId(3), queue: 0, errno: 6 };
+        let event = Event::SocketFailed {
+            worker: WorkerId(0),
+            device: DeviceId(3),
+            queue: 0,
+            errno: 6,
+        };
         events.send(event);
         events.send(event);
         assert_eq!(events.lost(), 1);
@@ -111,7 +129,12 @@ mod tests {
     fn the_bell_rings_once_until_it_is_hushed() {
         let events = Events::new(8).unwrap();
         let rings = || rustix::io::read(&events, &mut [0u8; 8]).is_ok();
-        let event = Event::SocketFailed { worker: WorkerId(0), device: DeviceId(3), queue: 0, errno: 6 };
+        let event = Event::SocketFailed {
+            worker: WorkerId(0),
+            device: DeviceId(3),
+            queue: 0,
+            errno: 6,
+        };
         assert!(!rings());
         events.send(event);
         events.send(event);

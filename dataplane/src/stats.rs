@@ -1,9 +1,11 @@
 //! Counters: each worker writes its own row, readers sum the rows.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crossbeam::utils::CachePadded;
+
 use crate::addr::WorkerId;
 use crate::core::verdict::Reason;
-use crossbeam::utils::CachePadded;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// What one worker has counted for one thing (a device, a port, a VNI or a VTEP). Only that worker writes.
 #[derive(Debug)]
@@ -92,7 +94,14 @@ pub struct Totals {
 
 impl Default for Totals {
     fn default() -> Self {
-        Self { rx_frames: 0, rx_bytes: 0, tx_frames: 0, tx_bytes: 0, untold: 0, drops: [0; Reason::COUNT] }
+        Self {
+            rx_frames: 0,
+            rx_bytes: 0,
+            tx_frames: 0,
+            tx_bytes: 0,
+            untold: 0,
+            drops: [0; Reason::COUNT],
+        }
     }
 }
 
@@ -108,7 +117,9 @@ impl Counters {
     /// Rows for `workers` workers, all zero.
     #[must_use]
     pub fn new(workers: usize) -> Self {
-        Self { rows: (0..workers).map(|_| CachePadded::new(Row::new())).collect() }
+        Self {
+            rows: (0..workers).map(|_| CachePadded::new(Row::new())).collect(),
+        }
     }
 
     /// The row that `worker` writes.
@@ -150,7 +161,15 @@ mod tests {
         counters.row(WorkerId(1)).sent(3, 300);
         counters.row(WorkerId(0)).dropped(Reason::Storm);
         let totals = counters.totals();
-        assert_eq!((totals.rx_frames, totals.rx_bytes, totals.tx_frames, totals.tx_bytes), (3, 180, 3, 300));
+        assert_eq!(
+            (
+                totals.rx_frames,
+                totals.rx_bytes,
+                totals.tx_frames,
+                totals.tx_bytes
+            ),
+            (3, 180, 3, 300)
+        );
         assert_eq!(totals.drops[Reason::Storm as usize], 1);
         assert_eq!(totals.dropped(), 1);
     }

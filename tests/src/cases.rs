@@ -54,7 +54,9 @@ impl Case {
         match found[..] {
             [] => Outcome::Dropped,
             [frame] if *frame == self.inner => Outcome::Delivered,
-            [frame] if self.inner.starts_with(frame) => Outcome::Cut(self.inner.len() - frame.len()),
+            [frame] if self.inner.starts_with(frame) => {
+                Outcome::Cut(self.inner.len() - frame.len())
+            }
             [frame] => ecn_changed(&self.inner, frame).map_or(Outcome::Other, Outcome::Marked),
             _ => Outcome::Other,
         }
@@ -65,7 +67,11 @@ impl Case {
 fn ecn_changed(before: &[u8], after: &[u8]) -> Option<u8> {
     let v4 = before.get(12..14)? == [0x08, 0x00];
     let mut same = after.to_vec();
-    let ecn = if v4 { after.get(15)? & 3 } else { after.get(15)? >> 4 & 3 };
+    let ecn = if v4 {
+        after.get(15)? & 3
+    } else {
+        after.get(15)? >> 4 & 3
+    };
     same.get_mut(14..16)?.copy_from_slice(before.get(14..16)?);
     if v4 {
         same.get_mut(24..26)?.copy_from_slice(before.get(24..26)?);
@@ -134,7 +140,15 @@ impl Cases {
         let mut packet = self.packet(underlay, self.inner(name));
         change(&mut packet);
         let (packets, inner) = (vec![packet.bytes()], packet.inner);
-        self.all.push(Case { name, underlay, packets, inner, linux, vtepd, reason });
+        self.all.push(Case {
+            name,
+            underlay,
+            packets,
+            inner,
+            linux,
+            vtepd,
+            reason,
+        });
     }
 
     /// The outer ECN bits meet an inner frame.
@@ -150,7 +164,10 @@ impl Cases {
 /// All cases, for a hypervisor whose underlay MAC is `to_mac`, from a peer with `from_mac`.
 #[must_use]
 pub fn all(to_mac: &str, from_mac: &str) -> Vec<Case> {
-    let mut cases = Cases { all: Vec::new(), outer: (to_mac.into(), from_mac.into()) };
+    let mut cases = Cases {
+        all: Vec::new(),
+        outer: (to_mac.into(), from_mac.into()),
+    };
     good_packets(&mut cases);
     outer_headers(&mut cases);
     fragments(&mut cases);
@@ -163,9 +180,19 @@ pub fn all(to_mac: &str, from_mac: &str) -> Vec<Case> {
 
 fn good_packets(c: &mut Cases) {
     c.same("good-v4", Delivered, None, |_| ());
-    c.over(Underlay::V6, "good-v6", (Delivered, Delivered), None, |_| ());
-    c.same("udp-checksum-right-v4", Delivered, None, |p| p.udp_checksum = Checksum::Right);
-    c.same("source-port-below-1024", Delivered, None, |p| p.ports.0 = 53);
+    c.over(
+        Underlay::V6,
+        "good-v6",
+        (Delivered, Delivered),
+        None,
+        |_| (),
+    );
+    c.same("udp-checksum-right-v4", Delivered, None, |p| {
+        p.udp_checksum = Checksum::Right
+    });
+    c.same("source-port-below-1024", Delivered, None, |p| {
+        p.ports.0 = 53
+    });
     c.same("ttl-1", Delivered, None, |p| p.ttl = 1);
     c.same("ethernet-padding", Delivered, None, |p| p.padding = 10);
     c.same("full-size", Delivered, None, |p| p.inner.resize(1514, 0xaa));
@@ -174,32 +201,80 @@ fn good_packets(c: &mut Cases) {
     let inner = c.packet(Underlay::V4, nested);
     let source = c.source();
     c.same("vxlan-in-vxlan", Delivered, None, |p| {
-        p.inner = Packet { macs: (link::mac(11), source), ..inner }.bytes();
+        p.inner = Packet {
+            macs: (link::mac(11), source),
+            ..inner
+        }
+        .bytes();
     });
 }
 
 fn outer_headers(c: &mut Cases) {
     let bad_sum = Some("outer-udp-checksum");
-    c.same("udp-checksum-wrong-v4", Dropped, bad_sum, |p| p.udp_checksum = Checksum::Wrong);
-    c.over(Underlay::V6, "udp-checksum-wrong-v6", (Dropped, Dropped), bad_sum, |p| {
-        p.udp_checksum = Checksum::Wrong;
+    c.same("udp-checksum-wrong-v4", Dropped, bad_sum, |p| {
+        p.udp_checksum = Checksum::Wrong
     });
-    c.over(Underlay::V6, "udp-checksum-zero-v6", (Dropped, Dropped), bad_sum, |p| {
-        p.udp_checksum = Checksum::Zero;
+    c.over(
+        Underlay::V6,
+        "udp-checksum-wrong-v6",
+        (Dropped, Dropped),
+        bad_sum,
+        |p| {
+            p.udp_checksum = Checksum::Wrong;
+        },
+    );
+    c.over(
+        Underlay::V6,
+        "udp-checksum-zero-v6",
+        (Dropped, Dropped),
+        bad_sum,
+        |p| {
+            p.udp_checksum = Checksum::Zero;
+        },
+    );
+    c.same("ip-checksum-wrong", Dropped, Some("outer-ip"), |p| {
+        p.ip_checksum_error = 1
     });
-    c.same("ip-checksum-wrong", Dropped, Some("outer-ip"), |p| p.ip_checksum_error = 1);
-    c.same("ip-length-too-long", Dropped, Some("outer-ip"), |p| p.ip_length_error = 10);
-    c.same("ip-length-too-short", Dropped, Some("outer-udp"), |p| p.ip_length_error = -4);
-    c.same("udp-length-too-long", Dropped, Some("outer-udp"), |p| p.udp_length_error = 4);
-    c.differ("udp-length-too-short", (Cut(4), Dropped), Some("outer-udp"), |p| p.udp_length_error = -4);
-    c.same("udp-length-below-8", Dropped, Some("outer-udp"), |p| p.udp_length_error = -79);
-    c.differ("ip-options", (Delivered, Dropped), None, |p| p.options = vec![1, 1, 1, 1]);
-    c.differ("outer-vlan-tag", (Dropped, Delivered), None, |p| p.outer_vlan = Some(7));
+    c.same("ip-length-too-long", Dropped, Some("outer-ip"), |p| {
+        p.ip_length_error = 10
+    });
+    c.same("ip-length-too-short", Dropped, Some("outer-udp"), |p| {
+        p.ip_length_error = -4
+    });
+    c.same("udp-length-too-long", Dropped, Some("outer-udp"), |p| {
+        p.udp_length_error = 4
+    });
+    c.differ(
+        "udp-length-too-short",
+        (Cut(4), Dropped),
+        Some("outer-udp"),
+        |p| p.udp_length_error = -4,
+    );
+    c.same("udp-length-below-8", Dropped, Some("outer-udp"), |p| {
+        p.udp_length_error = -79
+    });
+    c.differ("ip-options", (Delivered, Dropped), None, |p| {
+        p.options = vec![1, 1, 1, 1]
+    });
+    c.differ("outer-vlan-tag", (Dropped, Delivered), None, |p| {
+        p.outer_vlan = Some(7)
+    });
     c.same("other-udp-port", Dropped, None, |p| p.ports.1 = 4790);
     c.same("not-our-address", Dropped, None, |p| p.to = vtep4(200));
-    c.differ("unknown-vtep-v4", (Delivered, Dropped), Some("unknown-vtep"), |p| p.from = vtep4(66));
+    c.differ(
+        "unknown-vtep-v4",
+        (Delivered, Dropped),
+        Some("unknown-vtep"),
+        |p| p.from = vtep4(66),
+    );
     let stranger = Some("unknown-vtep");
-    c.over(Underlay::V6, "unknown-vtep-v6", (Delivered, Dropped), stranger, |p| p.from = vtep6(66));
+    c.over(
+        Underlay::V6,
+        "unknown-vtep-v6",
+        (Delivered, Dropped),
+        stranger,
+        |p| p.from = vtep6(66),
+    );
 }
 
 fn fragments(c: &mut Cases) {
@@ -222,33 +297,76 @@ fn fragments(c: &mut Cases) {
     };
     let packets = vec![piece(0..40, 0x2000), piece(40..whole.len() - 34, 5)];
     let (linux, vtepd) = (Delivered, Dropped);
-    c.all.push(Case { name, underlay: Underlay::V4, packets, inner, linux, vtepd, reason: None });
+    c.all.push(Case {
+        name,
+        underlay: Underlay::V4,
+        packets,
+        inner,
+        linux,
+        vtepd,
+        reason: None,
+    });
 }
 
 fn vxlan_headers(c: &mut Cases) {
-    c.same("i-flag-missing", Dropped, Some("vxlan-flags"), |p| p.vxlan = vxlan(0, 100));
-    c.differ("reserved-flag", (Dropped, Delivered), None, |p| p.vxlan[0] = 0x88);
-    c.differ("reserved-24-bits", (Dropped, Delivered), None, |p| p.vxlan[2] = 0x01);
-    c.differ("reserved-last-byte", (Dropped, Delivered), None, |p| p.vxlan[7] = 0x01);
-    c.same("unknown-vni", Dropped, Some("unknown-vni"), |p| p.vxlan = vxlan(8, 101));
-    c.same("vni-0", Dropped, Some("unknown-vni"), |p| p.vxlan = vxlan(8, 0));
-    c.same("vni-max", Dropped, Some("unknown-vni"), |p| p.vxlan = vxlan(8, 0xff_ffff));
-    c.same("no-vxlan-header", Dropped, Some("outer-truncated"), |p| p.cut = Some(0));
-    c.same("vxlan-header-7-bytes", Dropped, Some("outer-truncated"), |p| p.cut = Some(7));
-    c.same("vxlan-header-only", Dropped, Some("inner-runt"), |p| p.cut = Some(8));
+    c.same("i-flag-missing", Dropped, Some("vxlan-flags"), |p| {
+        p.vxlan = vxlan(0, 100)
+    });
+    c.differ("reserved-flag", (Dropped, Delivered), None, |p| {
+        p.vxlan[0] = 0x88
+    });
+    c.differ("reserved-24-bits", (Dropped, Delivered), None, |p| {
+        p.vxlan[2] = 0x01
+    });
+    c.differ("reserved-last-byte", (Dropped, Delivered), None, |p| {
+        p.vxlan[7] = 0x01
+    });
+    c.same("unknown-vni", Dropped, Some("unknown-vni"), |p| {
+        p.vxlan = vxlan(8, 101)
+    });
+    c.same("vni-0", Dropped, Some("unknown-vni"), |p| {
+        p.vxlan = vxlan(8, 0)
+    });
+    c.same("vni-max", Dropped, Some("unknown-vni"), |p| {
+        p.vxlan = vxlan(8, 0xff_ffff)
+    });
+    c.same("no-vxlan-header", Dropped, Some("outer-truncated"), |p| {
+        p.cut = Some(0)
+    });
+    c.same(
+        "vxlan-header-7-bytes",
+        Dropped,
+        Some("outer-truncated"),
+        |p| p.cut = Some(7),
+    );
+    c.same("vxlan-header-only", Dropped, Some("inner-runt"), |p| {
+        p.cut = Some(8)
+    });
 }
 
 fn inner_frames(c: &mut Cases) {
-    c.same("inner-13-bytes", Dropped, Some("inner-runt"), |p| p.inner.truncate(13));
+    c.same("inner-13-bytes", Dropped, Some("inner-runt"), |p| {
+        p.inner.truncate(13)
+    });
     c.same("inner-14-bytes", Delivered, None, |p| p.inner.truncate(14));
     c.same("inner-15-bytes", Delivered, None, |p| p.inner.truncate(15));
     let bad_source = Some("inner-source-mac");
-    c.same("source-mac-multicast", Dropped, bad_source, |p| p.inner[6] |= 1);
-    c.same("source-mac-zero", Dropped, bad_source, |p| p.inner[6..12].fill(0));
-    c.same("source-mac-broadcast", Dropped, bad_source, |p| p.inner[6..12].fill(0xff));
+    c.same("source-mac-multicast", Dropped, bad_source, |p| {
+        p.inner[6] |= 1
+    });
+    c.same("source-mac-zero", Dropped, bad_source, |p| {
+        p.inner[6..12].fill(0)
+    });
+    c.same("source-mac-broadcast", Dropped, bad_source, |p| {
+        p.inner[6..12].fill(0xff)
+    });
     let tag = Some("inner-tagged");
-    c.differ("inner-tag", (Delivered, Dropped), tag, |p| p.inner = tagged(&p.inner, 7));
-    c.differ("inner-priority-tag", (Delivered, Dropped), tag, |p| p.inner = tagged(&p.inner, 0));
+    c.differ("inner-tag", (Delivered, Dropped), tag, |p| {
+        p.inner = tagged(&p.inner, 7)
+    });
+    c.differ("inner-priority-tag", (Delivered, Dropped), tag, |p| {
+        p.inner = tagged(&p.inner, 0)
+    });
     c.differ("inner-service-tag", (Delivered, Dropped), tag, |p| {
         p.inner = tagged(&p.inner, 7);
         p.inner[12..14].copy_from_slice(&[0x88, 0xa8]);
@@ -257,12 +375,18 @@ fn inner_frames(c: &mut Cases) {
 
 fn destinations(c: &mut Cases) {
     let to = |p: &mut Packet, address: &str| p.inner[..6].copy_from_slice(&mac(address));
-    c.same("unknown-unicast", Delivered, None, |p| to(p, "50:54:33:00:77:77"));
+    c.same("unknown-unicast", Delivered, None, |p| {
+        to(p, "50:54:33:00:77:77")
+    });
     c.same("broadcast", Delivered, None, |p| to(p, "ff:ff:ff:ff:ff:ff"));
     c.same("multicast", Delivered, None, |p| to(p, "01:00:5e:01:02:03"));
-    c.differ("bridge-group", (Delivered, Dropped), None, |p| to(p, "01:80:c2:00:00:00"));
+    c.differ("bridge-group", (Delivered, Dropped), None, |p| {
+        to(p, "01:80:c2:00:00:00")
+    });
     c.same("lldp-group", Dropped, None, |p| to(p, "01:80:c2:00:00:0e"));
-    c.same("behind-another-vtep", Dropped, Some("split-horizon"), |p| to(p, &link::mac(12)));
+    c.same("behind-another-vtep", Dropped, Some("split-horizon"), |p| {
+        to(p, &link::mac(12))
+    });
 }
 
 fn congestion(c: &mut Cases) {
@@ -279,7 +403,15 @@ fn congestion(c: &mut Cases) {
         "ecn-ect1-ce",
     ];
     let outer_inner = [(3, 0), (3, 2), (3, 1), (3, 3), (1, 2), (2, 0), (1, 3)];
-    let outcomes = [Dropped, Marked(3), Marked(3), Delivered, Marked(1), Delivered, Delivered];
+    let outcomes = [
+        Dropped,
+        Marked(3),
+        Marked(3),
+        Delivered,
+        Marked(1),
+        Delivered,
+        Delivered,
+    ];
     for ((name, (outer, inner)), outcome) in names.into_iter().zip(outer_inner).zip(outcomes) {
         let frame = v4(c, name, inner);
         c.ecn(name, outer, frame, outcome);

@@ -1,8 +1,9 @@
 //! VXLAN packets, right ones and damaged ones, byte by byte.
 
+use std::net::IpAddr;
+
 use crate::fabric::{vtep4, vtep6};
 use crate::frame::{checksum, mac};
-use std::net::IpAddr;
 
 /// One VXLAN packet in the making: the fields that tests change are public, everything else is as a good sender does it.
 #[derive(Debug, Clone)]
@@ -83,7 +84,12 @@ impl Packet {
     #[must_use]
     pub fn v6(destination_mac: &str, source_mac: &str, inner: Vec<u8>) -> Self {
         let packet = Self::v4(destination_mac, source_mac, inner);
-        Self { to: vtep6(1), from: vtep6(9), udp_checksum: Checksum::Right, ..packet }
+        Self {
+            to: vtep6(1),
+            from: vtep6(9),
+            udp_checksum: Checksum::Right,
+            ..packet
+        }
     }
 
     /// The bytes, from the outer destination MAC on.
@@ -93,9 +99,10 @@ impl Packet {
         payload.truncate(self.cut.unwrap_or(usize::MAX));
         let udp = self.udp(&payload);
         let (kind, header) = match (self.to, self.from) {
-            (IpAddr::V4(to), IpAddr::V4(from)) => {
-                (0x0800_u16, self.ipv4(&to.octets(), &from.octets(), udp.len()))
-            }
+            (IpAddr::V4(to), IpAddr::V4(from)) => (
+                0x0800_u16,
+                self.ipv4(&to.octets(), &from.octets(), udp.len()),
+            ),
             (to, from) => (0x86dd, self.ipv6(&octets(to), &octets(from), udp.len())),
         };
         let mut frame = [mac(&self.macs.0), mac(&self.macs.1)].concat();
@@ -142,17 +149,28 @@ impl Packet {
 
     fn udp(&self, payload: &[u8]) -> Vec<u8> {
         let length = wrong(8 + payload.len(), self.udp_length_error);
-        let mut udp = [self.ports.0, self.ports.1, length, 0].map(u16::to_be_bytes).concat();
+        let mut udp = [self.ports.0, self.ports.1, length, 0]
+            .map(u16::to_be_bytes)
+            .concat();
         udp.extend(payload);
         if self.udp_checksum != Checksum::Zero {
-            let pseudo =
-                [octets(self.to), octets(self.from), vec![0, 17], length.to_be_bytes().to_vec()].concat();
+            let pseudo = [
+                octets(self.to),
+                octets(self.from),
+                vec![0, 17],
+                length.to_be_bytes().to_vec(),
+            ]
+            .concat();
             let part = u32::from(!checksum(0, &pseudo));
             let right = match checksum(part, &udp) {
                 0 => 0xffff,
                 sum => sum,
             };
-            let sum = if self.udp_checksum == Checksum::Right { right } else { right ^ 0x5555 };
+            let sum = if self.udp_checksum == Checksum::Right {
+                right
+            } else {
+                right ^ 0x5555
+            };
             udp[6..8].copy_from_slice(&sum.to_be_bytes());
         }
         udp
@@ -167,7 +185,9 @@ pub fn vxlan(flags: u8, vni: u32) -> [u8; 8] {
 }
 
 fn wrong(right: usize, error: i16) -> u16 {
-    u16::try_from(right).expect("a short packet").wrapping_add_signed(error)
+    u16::try_from(right)
+        .expect("a short packet")
+        .wrapping_add_signed(error)
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {

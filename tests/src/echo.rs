@@ -3,14 +3,16 @@
 //! ping(8) waits for the last answer no longer than twice the longest round trip so far, or the interval: on a busy machine
 //! that alone loses one. Here every request has [`PATIENCE`] from the last on.
 
-use crate::netns::{Netns, wait_for};
-use rustix::net::{AddressFamily, SocketType, ipproto, socket};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use rustix::net::{AddressFamily, SocketType, ipproto, socket};
+
+use crate::netns::{Netns, wait_for};
 
 /// How long an answer that must come is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -38,7 +40,11 @@ impl Echo {
         let socket = UdpSocket::from(socket.expect("Netns::new allows ping sockets"));
         // No route yet, or none any more: then nothing is answered.
         let _ = socket.connect((to, 0));
-        Self { socket, request, missing: BTreeSet::new() }
+        Self {
+            socket,
+            request,
+            missing: BTreeSet::new(),
+        }
     }
 
     /// Sends request `number`; one that the kernel refuses counts as not answered.
@@ -60,10 +66,14 @@ impl Echo {
             if left.is_zero() {
                 return;
             }
-            self.socket.set_read_timeout(Some(left)).expect("the time is not zero");
+            self.socket
+                .set_read_timeout(Some(left))
+                .expect("the time is not zero");
             // An error is the timeout, or an ICMP error that came for a request.
             if let Ok(12..) = self.socket.recv(&mut packet) {
-                self.missing.remove(&u32::from_be_bytes([packet[8], packet[9], packet[10], packet[11]]));
+                self.missing.remove(&u32::from_be_bytes([
+                    packet[8], packet[9], packet[10], packet[11],
+                ]));
             }
         }
     }
@@ -106,9 +116,16 @@ pub fn assert_silence(from: &Netns, to: IpAddr) {
 /// If one is lost.
 pub fn assert_no_loss(a: (&Netns, IpAddr), b: (&Netns, IpAddr)) {
     // The first exchange may wait for neighbour discovery in the tenants and in the underlay.
-    wait_for(&format!("an answer of {}", b.1), 10, || (unanswered(a.0, b.1, 1, SILENCE) == 0).then_some(()));
+    wait_for(&format!("an answer of {}", b.1), 10, || {
+        (unanswered(a.0, b.1, 1, SILENCE) == 0).then_some(())
+    });
     let (there, back) = (lost(a.0, b.1, 20), lost(b.0, a.1, 20));
-    assert!(there == 0 && back == 0, "of 20 requests each: lost {there} to {}, {back} to {}", b.1, a.1);
+    assert!(
+        there == 0 && back == 0,
+        "of 20 requests each: lost {there} to {}, {back} to {}",
+        b.1,
+        a.1
+    );
 }
 
 /// Requests that go on until they are told to stop.
@@ -127,7 +144,11 @@ impl Stream {
     #[must_use]
     pub fn start(from: &Netns, to: IpAddr, interval: Duration) -> Self {
         let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-        let (told, count, mut echo) = (Arc::clone(&stop), Arc::clone(&answered), Echo::new(from, to));
+        let (told, count, mut echo) = (
+            Arc::clone(&stop),
+            Arc::clone(&answered),
+            Echo::new(from, to),
+        );
         let thread = std::thread::spawn(move || {
             let mut sent = 0;
             while !told.load(Relaxed) {
@@ -139,7 +160,11 @@ impl Stream {
             echo.listen(Instant::now() + PATIENCE, true);
             (sent, echo.missing.len())
         });
-        let stream = Self { stop, answered, thread };
+        let stream = Self {
+            stop,
+            answered,
+            thread,
+        };
         stream.expect_more(20);
         stream
     }

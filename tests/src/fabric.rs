@@ -1,8 +1,9 @@
 //! The underlay: one bridge in a namespace of its own, and hypervisors whose `eth0` is a port of it.
 
+use std::net::IpAddr;
+
 use crate::link::{bridge, veth};
 use crate::netns::Netns;
-use std::net::IpAddr;
 
 /// The underlay's switch. Look at the wire here: AF_XDP traffic passes tcpdump by in the hypervisors themselves.
 #[derive(Debug)]
@@ -35,7 +36,10 @@ impl Fabric {
     pub fn attach(&self, ns: &Netns, name: &str, number: u8) {
         let port = format!("h{number}");
         veth(&self.ns, &port, ns, name);
-        self.ns.ip(&format!("link set {port} mtu {} master br0 addrgenmode none", self.mtu));
+        self.ns.ip(&format!(
+            "link set {port} mtu {} master br0 addrgenmode none",
+            self.mtu
+        ));
         ns.ip(&format!("link set {name} mtu {}", self.mtu));
     }
 }

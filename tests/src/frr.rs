@@ -1,10 +1,11 @@
 //! FRR: zebra and bgpd of a namespace, with a directory of their own, as a route reflector or as Linux' control plane.
 
+use rustix::process::Signal;
+use serde_json::Value;
+
 use crate::fabric::vtep4;
 use crate::netns::{Netns, command, must, wait_for};
 use crate::program::{Program, Scratch};
-use rustix::process::Signal;
-use serde_json::Value;
 
 /// Where Debian has FRR's daemons.
 const DAEMONS: &str = "/usr/lib/frr";
@@ -30,15 +31,27 @@ impl Frr {
     pub fn start(ns: &Netns, config: &str) -> Self {
         let scratch = Scratch::new(ns);
         let dir = scratch.path();
-        std::fs::write(dir.join("bgpd.conf"), config).expect("the scratch directory can be written");
+        std::fs::write(dir.join("bgpd.conf"), config)
+            .expect("the scratch directory can be written");
         std::fs::write(dir.join("zebra.conf"), "").expect("the scratch directory can be written");
         // The daemons give up root for the user frr.
-        must(&command(LIMIT, &["chown", "-R", "frr:frr", dir.to_str().expect("ASCII")]), "chown to frr");
+        must(
+            &command(
+                LIMIT,
+                &["chown", "-R", "frr:frr", dir.to_str().expect("ASCII")],
+            ),
+            "chown to frr",
+        );
         let mut zebra = launch(ns, dir, "zebra");
         let api = dir.join("zserv.api");
         zebra.wait_until("its API", 20, |_| api.exists());
         let bgpd = launch(ns, dir, "bgpd");
-        let mut frr = Self { bgpd: Some(bgpd), _zebra: zebra, scratch, ns: ns.name().to_owned() };
+        let mut frr = Self {
+            bgpd: Some(bgpd),
+            _zebra: zebra,
+            scratch,
+            ns: ns.name().to_owned(),
+        };
         frr.wait_ready();
         frr
     }
@@ -53,9 +66,19 @@ impl Frr {
 
     fn words(&self, line: &str) -> Vec<String> {
         let dir = self.scratch.path().to_str().expect("ASCII");
-        ["ip", "netns", "exec", &self.ns, "vtysh", "--vty_socket", dir, "-c", line]
-            .map(str::to_owned)
-            .to_vec()
+        [
+            "ip",
+            "netns",
+            "exec",
+            &self.ns,
+            "vtysh",
+            "--vty_socket",
+            dir,
+            "-c",
+            line,
+        ]
+        .map(str::to_owned)
+        .to_vec()
     }
 
     /// What `vtysh -c <line>` prints.
@@ -83,7 +106,9 @@ impl Frr {
     /// If one is refused.
     pub fn configure(&self, lines: &[&str]) {
         let mut words = self.words("configure terminal");
-        lines.iter().for_each(|line| words.extend(["-c".to_owned(), (*line).to_owned()]));
+        lines
+            .iter()
+            .for_each(|line| words.extend(["-c".to_owned(), (*line).to_owned()]));
         must(&command(LIMIT, &text(&words)), &lines.join("; "));
     }
 
@@ -147,7 +172,11 @@ fn text(words: &[String]) -> Vec<&str> {
 fn launch(ns: &Netns, dir: &std::path::Path, daemon: &str) -> Program {
     let at = |name: &str| dir.join(name).to_str().expect("ASCII").to_owned();
     let program = format!("{DAEMONS}/{daemon}");
-    let (config, api, pid) = (at(&format!("{daemon}.conf")), at("zserv.api"), at(&format!("{daemon}.pid")));
+    let (config, api, pid) = (
+        at(&format!("{daemon}.conf")),
+        at("zserv.api"),
+        at(&format!("{daemon}.pid")),
+    );
     let socket = at("");
     // -P 0: no terminal over TCP.
     let words = [
@@ -170,7 +199,13 @@ fn launch(ns: &Netns, dir: &std::path::Path, daemon: &str) -> Program {
 
 /// bgpd's configuration in AS `asn` with the EVPN family alone: `keys` for each neighbour (`X` stands for its address), and
 /// `family` in the address family, for each neighbour where there is an `X`.
-fn speaker(number: u8, asn: u32, neighbors: &[(u8, u32)], keys: &[&str], family: &[&str]) -> String {
+fn speaker(
+    number: u8,
+    asn: u32,
+    neighbors: &[(u8, u32)],
+    keys: &[&str],
+    family: &[&str],
+) -> String {
     let mut lines = vec![
         format!("router bgp {asn}"),
         format!("bgp router-id {}", vtep4(number)),
@@ -188,9 +223,19 @@ fn speaker(number: u8, asn: u32, neighbors: &[(u8, u32)], keys: &[&str], family:
     for (neighbor, _) in neighbors {
         let address = vtep4(*neighbor).to_string();
         lines.push(format!("neighbor {address} activate"));
-        lines.extend(family.iter().filter(|key| key.contains('X')).map(|key| key.replace('X', &address)));
+        lines.extend(
+            family
+                .iter()
+                .filter(|key| key.contains('X'))
+                .map(|key| key.replace('X', &address)),
+        );
     }
-    lines.extend(family.iter().filter(|key| !key.contains('X')).map(|key| (*key).to_owned()));
+    lines.extend(
+        family
+            .iter()
+            .filter(|key| !key.contains('X'))
+            .map(|key| (*key).to_owned()),
+    );
     lines.push("exit-address-family\n".to_owned());
     lines.join("\n")
 }
@@ -199,7 +244,13 @@ fn speaker(number: u8, asn: u32, neighbors: &[(u8, u32)], keys: &[&str], family:
 #[must_use]
 pub fn reflector(number: u8, clients: &[u8]) -> String {
     let clients: Vec<_> = clients.iter().map(|client| (*client, 65000)).collect();
-    speaker(number, 65000, &clients, &[], &["neighbor X route-reflector-client"])
+    speaker(
+        number,
+        65000,
+        &clients,
+        &[],
+        &["neighbor X route-reflector-client"],
+    )
 }
 
 /// A VTEP of AS `asn` at 203.0.113.`number` that announces all VNIs of the kernel to `neighbors` (number and AS), with

@@ -1,9 +1,10 @@
 //! GoBGP as a route reflector.
 
+use std::fmt::Write as _;
+
 use crate::fabric::vtep4;
 use crate::netns::Netns;
 use crate::program::{Program, Scratch};
-use std::fmt::Write as _;
 
 /// A running gobgpd.
 #[derive(Debug)]
@@ -43,17 +44,32 @@ impl Gobgp {
         let scratch = Scratch::new(ns);
         let file = scratch.path().join("gobgpd.toml");
         std::fs::write(&file, config).expect("the scratch directory can be written");
-        let words =
-            ["gobgpd", "-f", file.to_str().expect("ASCII"), "-t", "toml", "--disable-stdlog", "--log-plain"];
+        let words = [
+            "gobgpd",
+            "-f",
+            file.to_str().expect("ASCII"),
+            "-t",
+            "toml",
+            "--disable-stdlog",
+            "--log-plain",
+        ];
         let mut program = Program::start(ns, scratch.path(), &words);
-        program.wait_until("gobgp is answered", 20, |_| ns.try_run("gobgp neighbor").status.success());
-        Self { program, _scratch: scratch }
+        program.wait_until("gobgp is answered", 20, |_| {
+            ns.try_run("gobgp neighbor").status.success()
+        });
+        Self {
+            program,
+            _scratch: scratch,
+        }
     }
 }
 
 /// With `restart`, a table of each neighbour, the address family takes part in graceful restart too.
 fn reflector(number: u8, clients: &[u8], restart: &str) -> String {
-    let mut config = format!("[global.config]\nas = 65000\nrouter-id = \"{}\"\n", vtep4(number));
+    let mut config = format!(
+        "[global.config]\nas = 65000\nrouter-id = \"{}\"\n",
+        vtep4(number)
+    );
     for client in clients {
         let _ = write!(
             config,

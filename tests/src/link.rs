@@ -1,7 +1,8 @@
 //! Links between namespaces, and tenants behind them.
 
-use crate::netns::Netns;
 use std::net::IpAddr;
+
+use crate::netns::Netns;
 
 /// Joins `a_name` in `a` and `b_name` in `b` by a veth pair with the kernel's default offloads; both are up.
 pub fn veth(a: &Netns, a_name: &str, b: &Netns, b_name: &str) {
@@ -11,7 +12,10 @@ pub fn veth(a: &Netns, a_name: &str, b: &Netns, b_name: &str) {
 /// As [`veth`], with `queues` receive and transmit queues at both ends.
 pub fn veth_queues(a: &Netns, a_name: &str, b: &Netns, b_name: &str, queues: u32) {
     let q = format!("numrxqueues {queues} numtxqueues {queues}");
-    a.ip(&format!("link add {a_name} {q} type veth peer name {b_name} {q} netns {}", b.name()));
+    a.ip(&format!(
+        "link add {a_name} {q} type veth peer name {b_name} {q} netns {}",
+        b.name()
+    ));
     a.ip(&format!("link set {a_name} up"));
     b.ip(&format!("link set {b_name} up"));
 }
@@ -20,9 +24,13 @@ pub fn veth_queues(a: &Netns, a_name: &str, b: &Netns, b_name: &str, queues: u32
 pub fn bridge(ns: &Netns, name: &str) {
     // With br_netfilter in the kernel, a bridge checks IP headers and drops what a switch would pass.
     for family in ["ip", "ip6", "arp"] {
-        let _ = ns.try_run(&format!("sysctl -q -w net.bridge.bridge-nf-call-{family}tables=0"));
+        let _ = ns.try_run(&format!(
+            "sysctl -q -w net.bridge.bridge-nf-call-{family}tables=0"
+        ));
     }
-    ns.ip(&format!("link add {name} type bridge stp_state 0 mcast_snooping 0 forward_delay 0"));
+    ns.ip(&format!(
+        "link add {name} type bridge stp_state 0 mcast_snooping 0 forward_delay 0"
+    ));
     ns.ip(&format!("link set {name} addrgenmode none up"));
 }
 
@@ -43,7 +51,9 @@ pub fn vlan_refusal(ns: &Netns) -> Option<String> {
 
 /// An 802.1Q sub-interface `name` of `parent`, up.
 pub fn vlan(ns: &Netns, parent: &str, name: &str, id: u16) {
-    ns.ip(&format!("link add link {parent} name {name} type vlan id {id}"));
+    ns.ip(&format!(
+        "link add link {parent} name {name} type vlan id {id}"
+    ));
     ns.ip(&format!("link set {name} addrgenmode none up"));
 }
 
@@ -68,14 +78,19 @@ impl Host {
     #[must_use]
     pub fn with_queues(hypervisor: &Netns, number: u8, queues: u32) -> Self {
         let ns = Netns::new(&format!("t{number}"));
-        let host = Self { ns, port: format!("t{number}"), number };
+        let host = Self {
+            ns,
+            port: format!("t{number}"),
+            number,
+        };
         veth_queues(hypervisor, &host.port, &host.ns, "eth0", queues);
         hypervisor.ip(&format!("link set {} addrgenmode none", host.port));
         // The port belongs to the switch: the hypervisor's own stack must not take part in the tenant's network.
         hypervisor.sysctl(&format!("net.ipv6.conf.{}.disable_ipv6=1", host.port));
         host.ns.ip(&format!("link set eth0 address {}", host.mac()));
         host.ns.ip(&format!("addr add {}/24 dev eth0", host.ip4()));
-        host.ns.ip(&format!("addr add {}/64 dev eth0 nodad", host.ip6()));
+        host.ns
+            .ip(&format!("addr add {}/64 dev eth0 nodad", host.ip6()));
         host
     }
 

@@ -1,8 +1,9 @@
 //! Linux's own VTEP: a bridge and a vxlan device, with static tables.
 
+use std::net::IpAddr;
+
 use crate::link::bridge;
 use crate::netns::Netns;
-use std::net::IpAddr;
 
 /// A bridge `br<vni>` with the vxlan device `vx<vni>` in it. It lives as long as its namespace.
 #[derive(Debug)]
@@ -22,8 +23,12 @@ impl<'a> LinuxVtep<'a> {
     #[must_use]
     pub fn with(ns: &'a Netns, vni: u32, local: IpAddr, options: &str) -> Self {
         bridge(ns, &format!("br{vni}"));
-        ns.ip(&format!("link add vx{vni} type vxlan id {vni} dstport 4789 local {local} {options}"));
-        ns.ip(&format!("link set vx{vni} master br{vni} addrgenmode none up"));
+        ns.ip(&format!(
+            "link add vx{vni} type vxlan id {vni} dstport 4789 local {local} {options}"
+        ));
+        ns.ip(&format!(
+            "link set vx{vni} master br{vni} addrgenmode none up"
+        ));
         ns.run(&format!("bridge link set dev vx{vni} learning off"));
         Self { ns, vni }
     }
@@ -37,7 +42,8 @@ impl<'a> LinuxVtep<'a> {
     /// Puts an interface into the bridge.
     #[must_use]
     pub fn port(self, name: &str) -> Self {
-        self.ns.ip(&format!("link set {name} master br{}", self.vni));
+        self.ns
+            .ip(&format!("link set {name} master br{}", self.vni));
         self
     }
 
@@ -46,15 +52,22 @@ impl<'a> LinuxVtep<'a> {
     pub fn fdb(self, mac: &str, vtep: IpAddr) -> Self {
         let vni = self.vni;
         // The bridge may have learned it already, from a frame that came before learning was switched off.
-        self.ns.run(&format!("bridge fdb replace {mac} dev vx{vni} master static"));
-        self.ns.run(&format!("bridge fdb add {mac} dev vx{vni} self dst {vtep} permanent"));
+        self.ns.run(&format!(
+            "bridge fdb replace {mac} dev vx{vni} master static"
+        ));
+        self.ns.run(&format!(
+            "bridge fdb add {mac} dev vx{vni} self dst {vtep} permanent"
+        ));
         self
     }
 
     /// Broadcast, unknown unicast and multicast go to `vtep` too.
     #[must_use]
     pub fn flood(self, vtep: IpAddr) -> Self {
-        self.ns.run(&format!("bridge fdb append 00:00:00:00:00:00 dev vx{} dst {vtep} permanent", self.vni));
+        self.ns.run(&format!(
+            "bridge fdb append 00:00:00:00:00:00 dev vx{} dst {vtep} permanent",
+            self.vni
+        ));
         self
     }
 }

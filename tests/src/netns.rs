@@ -1,10 +1,11 @@
 //! Network namespaces with unique names, and commands in them.
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::os::fd::AsFd;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// Seconds that an external command may take when nothing else is said.
 const LIMIT: u32 = 60;
@@ -28,8 +29,15 @@ impl Netns {
     pub fn new(label: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         sweep_once();
-        let name = format!("vt-{}-{}-{label}", std::process::id(), NEXT.fetch_add(1, Relaxed));
-        must(&command(LIMIT, &["ip", "netns", "add", &name]), &format!("ip netns add {name}"));
+        let name = format!(
+            "vt-{}-{}-{label}",
+            std::process::id(),
+            NEXT.fetch_add(1, Relaxed)
+        );
+        must(
+            &command(LIMIT, &["ip", "netns", "add", &name]),
+            &format!("ip netns add {name}"),
+        );
         let ns = Self { name };
         ns.ip("link set lo up");
         ns.sysctl("net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.accept_ra=0");
@@ -53,7 +61,9 @@ impl Netns {
                     .expect("the tests run as root");
                 work()
             });
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 
@@ -67,18 +77,27 @@ impl Netns {
     ///
     /// # Panics
     /// If the command fails.
-    #[expect(clippy::must_use_candidate, reason = "most callers want only the effect")]
+    #[expect(
+        clippy::must_use_candidate,
+        reason = "most callers want only the effect"
+    )]
     pub fn ip(&self, args: &str) -> String {
         let mut words = vec!["ip", "-n", &self.name];
         words.extend(args.split_whitespace());
-        must(&command(LIMIT, &words), &format!("ip -n {} {args}", self.name))
+        must(
+            &command(LIMIT, &words),
+            &format!("ip -n {} {args}", self.name),
+        )
     }
 
     /// Runs a command line (split at blanks) in the namespace, which must succeed; gives its standard output.
     ///
     /// # Panics
     /// If the command fails.
-    #[expect(clippy::must_use_candidate, reason = "most callers want only the effect")]
+    #[expect(
+        clippy::must_use_candidate,
+        reason = "most callers want only the effect"
+    )]
     pub fn run(&self, line: &str) -> String {
         must(&self.try_run(line), &format!("in {}: {line}", self.name))
     }
@@ -112,7 +131,8 @@ impl Netns {
     #[must_use]
     pub fn link(&self, name: &str) -> serde_json::Value {
         let json = self.ip(&format!("-d -j link show dev {name}"));
-        let mut all: Vec<serde_json::Value> = serde_json::from_str(&json).expect("ip -j prints JSON");
+        let mut all: Vec<serde_json::Value> =
+            serde_json::from_str(&json).expect("ip -j prints JSON");
         all.remove(0)
     }
 
@@ -122,14 +142,20 @@ impl Netns {
     /// If there is no such link.
     #[must_use]
     pub fn mac(&self, name: &str) -> String {
-        self.link(name)["address"].as_str().expect("an Ethernet link").to_owned()
+        self.link(name)["address"]
+            .as_str()
+            .expect("an Ethernet link")
+            .to_owned()
     }
 
     /// Process IDs in the namespace.
     #[must_use]
     pub fn pids(&self) -> Vec<u32> {
         let out = command(LIMIT, &["ip", "netns", "pids", &self.name]);
-        String::from_utf8_lossy(&out.stdout).split_whitespace().filter_map(|p| p.parse().ok()).collect()
+        String::from_utf8_lossy(&out.stdout)
+            .split_whitespace()
+            .filter_map(|p| p.parse().ok())
+            .collect()
     }
 }
 
@@ -152,9 +178,16 @@ fn delete(name: &str) {
 fn sweep_once() {
     static SWEPT: OnceLock<()> = OnceLock::new();
     SWEPT.get_or_init(|| {
-        let list = String::from_utf8_lossy(&command(LIMIT, &["ip", "netns", "list"]).stdout).into_owned();
-        for name in list.lines().filter_map(|line| line.split_whitespace().next()) {
-            let Some(owner) = name.strip_prefix("vt-").and_then(|rest| rest.split('-').next()) else {
+        let list =
+            String::from_utf8_lossy(&command(LIMIT, &["ip", "netns", "list"]).stdout).into_owned();
+        for name in list
+            .lines()
+            .filter_map(|line| line.split_whitespace().next())
+        {
+            let Some(owner) = name
+                .strip_prefix("vt-")
+                .and_then(|rest| rest.split('-').next())
+            else {
                 continue;
             };
             if owner.parse::<u32>().is_ok() && !std::path::Path::new("/proc").join(owner).exists() {
@@ -182,11 +215,18 @@ pub fn command(seconds: u32, words: &[&str]) -> Output {
 ///
 /// # Panics
 /// If it failed: with what it was and what it printed.
-#[expect(clippy::must_use_candidate, reason = "most callers want only the check")]
+#[expect(
+    clippy::must_use_candidate,
+    reason = "most callers want only the check"
+)]
 pub fn must(output: &Output, what: &str) -> String {
     let out = String::from_utf8_lossy(&output.stdout).into_owned();
     let err = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{what}: {}\n{out}{err}", output.status);
+    assert!(
+        output.status.success(),
+        "{what}: {}\n{out}{err}",
+        output.status
+    );
     out
 }
 
@@ -201,7 +241,10 @@ pub fn wait_for<T>(what: &str, seconds: u64, mut ready: impl FnMut() -> Option<T
         if let Some(value) = ready() {
             return value;
         }
-        assert!(std::time::Instant::now() < end, "waited {seconds} s in vain for: {what}");
+        assert!(
+            std::time::Instant::now() < end,
+            "waited {seconds} s in vain for: {what}"
+        );
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
 }

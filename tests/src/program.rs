@@ -1,11 +1,13 @@
 //! Programs in namespaces: started, waited for, watched, stopped by their own process ID.
 
-use crate::netns::{Netns, wait_for};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+use crate::netns::{Netns, wait_for};
 
 /// A running program with its log. Killed, with its process group, when dropped; the log is shown if the test fails.
 #[derive(Debug)]
@@ -21,7 +23,10 @@ pub struct Program {
 #[must_use]
 pub fn command_in(ns: &Netns, words: &[&str]) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "ip", "netns", "exec", ns.name()]).args(words).process_group(0);
+    command
+        .args(["--pdeathsig", "KILL", "ip", "netns", "exec", ns.name()])
+        .args(words)
+        .process_group(0);
     command
 }
 
@@ -32,10 +37,15 @@ impl Program {
     /// If it cannot be started.
     #[must_use]
     pub fn start(ns: &Netns, dir: &Path, words: &[&str]) -> Self {
-        let name =
-            Path::new(words[0]).file_name().map_or(words[0].into(), |n| n.to_string_lossy().into_owned());
+        let name = Path::new(words[0])
+            .file_name()
+            .map_or(words[0].into(), |n| n.to_string_lossy().into_owned());
         let log = dir.join(format!("{name}.{}.log", ns.name()));
-        let file = File::options().create(true).append(true).open(&log).expect("the log can be written");
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .expect("the log can be written");
         let from = file.metadata().map_or(0, |m| m.len());
         let child = command_in(ns, words)
             .stdin(Stdio::null())
@@ -43,7 +53,12 @@ impl Program {
             .stderr(file)
             .spawn()
             .expect("setpriv (util-linux) is installed: run scripts/setup");
-        Self { name, child, log, from }
+        Self {
+            name,
+            child,
+            log,
+            from,
+        }
     }
 
     /// Its process ID: `ip netns exec` and `setpriv` replace themselves by the program.
@@ -98,14 +113,19 @@ impl Program {
     /// If it still runs after `seconds`.
     pub fn wait(&mut self, seconds: u64) -> ExitStatus {
         let name = format!("the end of {}", self.name);
-        wait_for(&name, seconds, || self.child.try_wait().expect("our own child"))
+        wait_for(&name, seconds, || {
+            self.child.try_wait().expect("our own child")
+        })
     }
 
     /// SIGTERM, and its exit status.
     ///
     /// # Panics
     /// If it still runs 10 s later.
-    #[expect(clippy::must_use_candidate, reason = "callers may only want it stopped")]
+    #[expect(
+        clippy::must_use_candidate,
+        reason = "callers may only want it stopped"
+    )]
     pub fn terminate(mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         self.wait(10)
@@ -136,8 +156,15 @@ impl Drop for Program {
         if std::thread::panicking() {
             let log = self.log();
             let from = log.lines().count().saturating_sub(80);
-            eprintln!("--- {} (pid {}), last lines of {}", self.name, self.child.id(), self.log.display());
-            log.lines().skip(from).for_each(|line| eprintln!("    {line}"));
+            eprintln!(
+                "--- {} (pid {}), last lines of {}",
+                self.name,
+                self.child.id(),
+                self.log.display()
+            );
+            log.lines()
+                .skip(from)
+                .for_each(|line| eprintln!("    {line}"));
         }
     }
 }

@@ -1,12 +1,14 @@
 //! A BGP peer whose every message is written by the test (tools/bgp_peer.py), for speakers that we cannot run.
 
-use crate::netns::{Netns, wait_for};
-use crate::program::command_in;
-use rustix::process::{Pid, Signal, kill_process_group};
 use std::io::{BufRead, BufReader, Write};
 use std::net::IpAddr;
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::{Arc, Mutex};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::netns::{Netns, wait_for};
+use crate::program::command_in;
 
 const HELPER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/bgp_peer.py");
 
@@ -28,7 +30,12 @@ impl Script {
     /// If the session is not established within 10 s.
     #[must_use]
     pub fn connect(ns: &Netns, address: IpAddr, asn: u32, router_id: IpAddr) -> Self {
-        let words = [HELPER.to_owned(), address.to_string(), asn.to_string(), router_id.to_string()];
+        let words = [
+            HELPER.to_owned(),
+            address.to_string(),
+            asn.to_string(),
+            router_id.to_string(),
+        ];
         let mut all = vec!["/usr/bin/python3"];
         all.extend(words.iter().map(String::as_str));
         let mut child = command_in(ns, &all)
@@ -45,8 +52,14 @@ impl Script {
                 lines.lock().expect("no panic inside").push(line);
             }
         });
-        let script = Self { child, input, output };
-        wait_for("the scripted session", 10, || script.heard("established").then_some(()));
+        let script = Self {
+            child,
+            input,
+            output,
+        };
+        wait_for("the scripted session", 10, || {
+            script.heard("established").then_some(())
+        });
         script
     }
 
@@ -56,7 +69,11 @@ impl Script {
     /// Never: nothing panics while it holds the list.
     #[must_use]
     pub fn heard(&self, start: &str) -> bool {
-        self.output.lock().expect("no panic inside").iter().any(|line| line.starts_with(start))
+        self.output
+            .lock()
+            .expect("no panic inside")
+            .iter()
+            .any(|line| line.starts_with(start))
     }
 
     /// Sends a whole message.
@@ -66,7 +83,9 @@ impl Script {
     pub fn send(&mut self, message: &[u8]) {
         let mut line: String = message.iter().map(|b| format!("{b:02x}")).collect();
         line.push('\n');
-        self.input.write_all(line.as_bytes()).expect("bgp_peer.py runs");
+        self.input
+            .write_all(line.as_bytes())
+            .expect("bgp_peer.py runs");
     }
 }
 
@@ -88,24 +107,45 @@ pub fn route(kind: u8, value: &[u8]) -> Vec<u8> {
 /// The NLRI of a MAC with its IPv4 address, ESI 0.
 #[must_use]
 pub fn mac_ip(rd: [u8; 8], tag: u32, mac: [u8; 6], ip: [u8; 4], label: u32) -> Vec<u8> {
-    let value = [&rd[..], &[0; 10], &tag.to_be_bytes(), &[48], &mac, &[32], &ip, &label.to_be_bytes()[1..]];
+    let value = [
+        &rd[..],
+        &[0; 10],
+        &tag.to_be_bytes(),
+        &[48],
+        &mac,
+        &[32],
+        &ip,
+        &label.to_be_bytes()[1..],
+    ];
     route(2, &value.concat())
 }
 
 /// The NLRI of an inclusive multicast route.
 #[must_use]
 pub fn imet(rd: [u8; 8], tag: u32, originator: [u8; 4]) -> Vec<u8> {
-    route(3, &[&rd[..], &tag.to_be_bytes(), &[32], &originator].concat())
+    route(
+        3,
+        &[&rd[..], &tag.to_be_bytes(), &[32], &originator].concat(),
+    )
 }
 
 /// An UPDATE over iBGP that announces `nlri` with `next_hop`, the extended communities and, for type 3, the label of a
 /// `PMSI_TUNNEL` attribute for ingress replication.
 #[must_use]
-pub fn announce(nlri: &[u8], next_hop: [u8; 4], communities: &[[u8; 8]], pmsi: Option<u32>) -> Vec<u8> {
+pub fn announce(
+    nlri: &[u8],
+    next_hop: [u8; 4],
+    communities: &[[u8; 8]],
+    pmsi: Option<u32>,
+) -> Vec<u8> {
     let mut attributes = attribute(0x40, 1, &[0]);
     attributes.extend(attribute(0x40, 2, &[]));
     attributes.extend(attribute(0x40, 5, &100_u32.to_be_bytes()));
-    attributes.extend(attribute(0x80, 14, &[&[0, 25, 70, 4][..], &next_hop, &[0], nlri].concat()));
+    attributes.extend(attribute(
+        0x80,
+        14,
+        &[&[0, 25, 70, 4][..], &next_hop, &[0], nlri].concat(),
+    ));
     attributes.extend(attribute(0xc0, 16, &communities.concat()));
     if let Some(label) = pmsi {
         let value = [&[0, 6][..], &label.to_be_bytes()[1..], &next_hop].concat();
@@ -127,7 +167,14 @@ fn attribute(flags: u8, kind: u8, value: &[u8]) -> Vec<u8> {
 fn update(attributes: &[u8]) -> Vec<u8> {
     let length = u16::try_from(23 + attributes.len()).expect("a short message");
     let own = u16::try_from(attributes.len()).expect("a short message");
-    [&[0xff; 16][..], &length.to_be_bytes(), &[2, 0, 0], &own.to_be_bytes(), attributes].concat()
+    [
+        &[0xff; 16][..],
+        &length.to_be_bytes(),
+        &[2, 0, 0],
+        &own.to_be_bytes(),
+        attributes,
+    ]
+    .concat()
 }
 
 fn octet(length: usize) -> u8 {

@@ -78,7 +78,9 @@ impl Site {
     /// vtepd with iBGP to `peers`.
     #[must_use]
     pub fn vtepd(fabric: &Fabric, number: u8, peers: &[u8]) -> Self {
-        Self::vtepd_with(fabric, number, |_| config(number, 65000, &internal(peers), ""))
+        Self::vtepd_with(fabric, number, |_| {
+            config(number, 65000, &internal(peers), "")
+        })
     }
 
     /// vtepd with a configuration of its own.
@@ -86,13 +88,22 @@ impl Site {
     pub fn vtepd_with(fabric: &Fabric, number: u8, config: impl FnOnce(&Netns) -> Config) -> Self {
         let (ns, hosts) = hypervisor(fabric, number);
         let daemon = Daemon::Vtepd(Vtepd::start(&ns, &config(&ns)));
-        Self { daemon, hosts, ns, number }
+        Self {
+            daemon,
+            hosts,
+            ns,
+            number,
+        }
     }
 
     /// FRR with iBGP to `peers`.
     #[must_use]
     pub fn frr(fabric: &Fabric, number: u8, peers: &[u8]) -> Self {
-        Self::frr_with(fabric, number, &frr::vtep(number, 65000, &internal(peers), &[]))
+        Self::frr_with(
+            fabric,
+            number,
+            &frr::vtep(number, 65000, &internal(peers), &[]),
+        )
     }
 
     /// FRR with a configuration of its own.
@@ -104,7 +115,12 @@ impl Site {
             ns.run(&format!("bridge link set dev vx{vni} neigh_suppress on"));
         }
         let daemon = Daemon::Frr(Frr::start(&ns, config));
-        let site = Self { daemon, hosts, ns, number };
+        let site = Self {
+            daemon,
+            hosts,
+            ns,
+            number,
+        };
         site.speak();
         site
     }
@@ -165,8 +181,13 @@ impl Site {
         let mut all: Vec<String> = match &self.daemon {
             Daemon::Frr(frr) => {
                 let shown = frr.json(&format!("show evpn vni {vni}"));
-                let list = shown["numRemoteVteps"].as_array().cloned().unwrap_or_default();
-                list.iter().filter_map(|vtep| vtep.as_str().map(str::to_owned)).collect()
+                let list = shown["numRemoteVteps"]
+                    .as_array()
+                    .cloned()
+                    .unwrap_or_default();
+                list.iter()
+                    .filter_map(|vtep| vtep.as_str().map(str::to_owned))
+                    .collect()
             }
             Daemon::Vtepd(vtepd) => vtepd.flood(vni),
         };
@@ -180,9 +201,11 @@ impl Site {
     /// If it does not within 20 s.
     pub fn expect_mac(&self, vni: u32, mac: &str, other: u8) {
         let vtep = vtep4(other).to_string();
-        wait_for(&format!("site {}: {mac} of VNI {vni} at {vtep}", self.number), 20, || {
-            (self.remote_mac(vni, mac).as_ref() == Some(&vtep)).then_some(())
-        });
+        wait_for(
+            &format!("site {}: {mac} of VNI {vni} at {vtep}", self.number),
+            20,
+            || (self.remote_mac(vni, mac).as_ref() == Some(&vtep)).then_some(()),
+        );
     }
 
     /// Waits until this site floods VNI `vni` to exactly the sites `others`.
@@ -190,11 +213,16 @@ impl Site {
     /// # Panics
     /// If it does not within 20 s.
     pub fn expect_flood(&self, vni: u32, others: &[u8]) {
-        let mut wanted: Vec<_> = others.iter().map(|other| vtep4(*other).to_string()).collect();
+        let mut wanted: Vec<_> = others
+            .iter()
+            .map(|other| vtep4(*other).to_string())
+            .collect();
         wanted.sort();
-        wait_for(&format!("site {}: VNI {vni} floods to {wanted:?}", self.number), 20, || {
-            (self.flood(vni) == wanted).then_some(())
-        });
+        wait_for(
+            &format!("site {}: VNI {vni} floods to {wanted:?}", self.number),
+            20,
+            || (self.flood(vni) == wanted).then_some(()),
+        );
     }
 }
 
@@ -204,10 +232,18 @@ impl Site {
 /// If that takes more than 20 s.
 pub fn expect_full(sites: &[Site]) {
     for site in sites {
-        let others: Vec<_> = sites.iter().filter(|other| other.number != site.number).collect();
+        let others: Vec<_> = sites
+            .iter()
+            .filter(|other| other.number != site.number)
+            .collect();
         for (place, vni) in VNIS.into_iter().enumerate() {
-            site.expect_flood(vni, &others.iter().map(|other| other.number).collect::<Vec<_>>());
-            others.iter().for_each(|other| site.expect_mac(vni, &other.hosts[place].mac(), other.number));
+            site.expect_flood(
+                vni,
+                &others.iter().map(|other| other.number).collect::<Vec<_>>(),
+            );
+            others
+                .iter()
+                .for_each(|other| site.expect_mac(vni, &other.hosts[place].mac(), other.number));
         }
     }
 }

@@ -61,8 +61,9 @@ impl Pair {
     ) -> Self {
         let fabric = Fabric::new(mtu);
         let hypervisors = [1, 2].map(|n| fabric.hypervisor(n));
-        let hosts = [(0, 11), (1, 12)]
-            .map(|(at, number): (usize, u8)| prepare(Host::new(&hypervisors[at], number), &hypervisors[at]));
+        let hosts = [(0, 11), (1, 12)].map(|(at, number): (usize, u8)| {
+            prepare(Host::new(&hypervisors[at], number), &hypervisors[at])
+        });
         let mut daemons = vec![Vtepd::start(&hypervisors[0], &config(underlay, 0, keys))];
         match peer {
             Peer::Vtepd => daemons.push(Vtepd::start(&hypervisors[1], &config(underlay, 1, ""))),
@@ -76,7 +77,12 @@ impl Pair {
         for (vtepd, other) in daemons.iter().zip([2, 1]) {
             vtepd.expect_up(&[underlay.vtep(other)]);
         }
-        Self { daemons, hosts, hypervisors, fabric }
+        Self {
+            daemons,
+            hosts,
+            hypervisors,
+            fabric,
+        }
     }
 
     /// The first daemon.
@@ -139,13 +145,23 @@ impl Bench {
         vtepd.expect_up(&[other]);
         let tenant = Raw::open(&host.ns, "eth0", Kind::Packet);
         let peer = Raw::open(&hypervisors[1], "eth0", Kind::Packet);
-        Self { vtepd, tenant, peer, host, hypervisors, fabric }
+        Self {
+            vtepd,
+            tenant,
+            peer,
+            host,
+            hypervisors,
+            fabric,
+        }
     }
 
     /// The underlay MAC addresses: of vtepd's hypervisor, of the peer's.
     #[must_use]
     pub fn macs(&self) -> (String, String) {
-        (self.hypervisors[0].mac("eth0"), self.hypervisors[1].mac("eth0"))
+        (
+            self.hypervisors[0].mac("eth0"),
+            self.hypervisors[1].mac("eth0"),
+        )
     }
 }
 

@@ -1,14 +1,15 @@
 //! A tenant behind a tap: a program that holds the tap as a virtual machine would, and answers ARP and ping.
 
-use crate::frame::{checksum, mac, tagged, untagged};
-use crate::link;
-use crate::netns::Netns;
-use crate::wire::{Kind, Raw};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use crate::frame::{checksum, mac, tagged, untagged};
+use crate::link;
+use crate::netns::Netns;
+use crate::wire::{Kind, Raw};
 
 /// A guest with MAC 50:54:33:00:00:NN and address 192.0.2.N, on a tap `tap<N>` of the hypervisor.
 #[derive(Debug)]
@@ -41,7 +42,10 @@ impl TapHost {
                 std::thread::sleep(Duration::from_millis(2));
             }
         });
-        Self { stop, thread: Some(thread) }
+        Self {
+            stop,
+            thread: Some(thread),
+        }
     }
 }
 
@@ -55,17 +59,25 @@ impl Drop for TapHost {
 }
 
 /// Lets `answer` see the frame without the tag of `vlan`, and tags what it gives.
-fn on_vlan(frame: &[u8], vlan: Option<u16>, answer: impl Fn(&[u8]) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
+fn on_vlan(
+    frame: &[u8],
+    vlan: Option<u16>,
+    answer: impl Fn(&[u8]) -> Option<Vec<u8>>,
+) -> Option<Vec<u8>> {
     match (vlan, untagged(frame)) {
         (None, None) => answer(frame),
-        (Some(wanted), Some((inner, got))) if wanted == got => Some(tagged(&answer(&inner)?, wanted)),
+        (Some(wanted), Some((inner, got))) if wanted == got => {
+            Some(tagged(&answer(&inner)?, wanted))
+        }
         _ => None,
     }
 }
 
 /// The answer to an ARP request for, or an ICMP echo request to, 192.0.2.`number`.
 fn answer(frame: &[u8], number: u8) -> Option<Vec<u8>> {
-    let IpAddr::V4(me) = link::ip4(number) else { return None };
+    let IpAddr::V4(me) = link::ip4(number) else {
+        return None;
+    };
     let us = mac(&link::mac(number));
     let mut reply = frame.to_vec();
     match frame.get(12..14)? {

@@ -17,7 +17,10 @@ pub struct Source {
 /// The workspace's root.
 #[must_use]
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the workspace").to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ is in the workspace")
+        .to_path_buf()
 }
 
 /// All Rust files of the workspace, without `target`.
@@ -31,9 +34,17 @@ pub fn sources() -> Vec<Source> {
         collect(&root().join(room), &mut files);
     }
     let read = |path: PathBuf| {
-        let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        let path = path.strip_prefix(root()).expect("below the root").to_string_lossy().into_owned();
-        Source { path, lines: text.lines().map(str::to_owned).collect() }
+        let text =
+            std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let path = path
+            .strip_prefix(root())
+            .expect("below the root")
+            .to_string_lossy()
+            .into_owned();
+        Source {
+            path,
+            lines: text.lines().map(str::to_owned).collect(),
+        }
     };
     files.into_iter().map(read).collect()
 }
@@ -56,8 +67,11 @@ impl Source {
         if self.path.ends_with("tests.rs") || self.path.contains("/tests/") {
             return &[];
         }
-        let end =
-            self.lines.iter().position(|l| l.starts_with("#[cfg(") && l.contains("test")).filter(|&i| {
+        let end = self
+            .lines
+            .iter()
+            .position(|l| l.starts_with("#[cfg(") && l.contains("test"))
+            .filter(|&i| {
                 self.lines[i + 1..]
                     .iter()
                     .find(|l| !l.starts_with("#["))
@@ -69,16 +83,33 @@ impl Source {
     /// The places where `wrong` holds for a line of code, comments left out.
     fn places(&self, lines: &[String], what: &str, wrong: impl Fn(&str) -> bool) -> Vec<String> {
         let code = |line: &str| line.split("//").next().unwrap_or_default().to_owned();
-        let found = lines.iter().enumerate().filter(|(_, line)| wrong(&code(line)));
-        found.map(|(i, line)| format!("{}:{}: {what}: {}", self.path, i + 1, line.trim())).collect()
+        let found = lines
+            .iter()
+            .enumerate()
+            .filter(|(_, line)| wrong(&code(line)));
+        found
+            .map(|(i, line)| format!("{}:{}: {what}: {}", self.path, i + 1, line.trim()))
+            .collect()
     }
 }
 
 /// (room, words that its code must not use, why)
 const DIRECTIONS: &[(&str, &[&str], &str)] = &[
-    ("dataplane/", &["vtep_control"], "dataplane never imports control"),
-    ("bpf/", &["vtep_control", "vtep_dataplane"], "bpf is below everything"),
-    ("dataplane/src/addr.rs", &["crate::"], "addr is below everything"),
+    (
+        "dataplane/",
+        &["vtep_control"],
+        "dataplane never imports control",
+    ),
+    (
+        "bpf/",
+        &["vtep_control", "vtep_dataplane"],
+        "bpf is below everything",
+    ),
+    (
+        "dataplane/src/addr.rs",
+        &["crate::"],
+        "addr is below everything",
+    ),
     (
         "dataplane/src/core/",
         &[
@@ -115,11 +146,24 @@ const DIRECTIONS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "dataplane/src/table/",
-        &["crate::afxdp", "crate::worker", "crate::core::pipeline", "crate::port::"],
+        &[
+            "crate::afxdp",
+            "crate::worker",
+            "crate::core::pipeline",
+            "crate::port::",
+        ],
         "tables know no packets",
     ),
-    ("dataplane/src/port/", &["crate::worker", "crate::afxdp", "crate::table"], "a port knows frames only"),
-    ("dataplane/src/afxdp/", &["crate::worker", "crate::table"], "AF_XDP is below the worker"),
+    (
+        "dataplane/src/port/",
+        &["crate::worker", "crate::afxdp", "crate::table"],
+        "a port knows frames only",
+    ),
+    (
+        "dataplane/src/afxdp/",
+        &["crate::worker", "crate::table"],
+        "AF_XDP is below the worker",
+    ),
     (
         "control/src/bgp/",
         &[
@@ -139,12 +183,24 @@ const DIRECTIONS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "control/src/rib/",
-        &["mio::", "std::net::Tcp", "Instant::now", "SystemTime", "crate::daemon"],
+        &[
+            "mio::",
+            "std::net::Tcp",
+            "Instant::now",
+            "SystemTime",
+            "crate::daemon",
+        ],
         "the RIB is plain data",
     ),
     (
         "control/src/evpn/",
-        &["mio::", "std::net::Tcp", "Instant::now", "SystemTime", "crate::daemon"],
+        &[
+            "mio::",
+            "std::net::Tcp",
+            "Instant::now",
+            "SystemTime",
+            "crate::daemon",
+        ],
         "evpn is pure",
     ),
 ];
@@ -155,7 +211,9 @@ pub fn wrong_imports(sources: &[Source]) -> Vec<String> {
     let mut wrong = Vec::new();
     for (room, words, why) in DIRECTIONS {
         for source in sources.iter().filter(|s| s.path.starts_with(room)) {
-            wrong.extend(source.places(source.code(), why, |line| words.iter().any(|w| line.contains(w))));
+            wrong.extend(source.places(source.code(), why, |line| {
+                words.iter().any(|w| line.contains(w))
+            }));
         }
     }
     wrong
@@ -164,22 +222,29 @@ pub fn wrong_imports(sources: &[Source]) -> Vec<String> {
 /// `unsafe` outside the two places that may hold it.
 #[must_use]
 pub fn misplaced_unsafe(sources: &[Source]) -> Vec<String> {
-    let allowed =
-        |path: &str| path.starts_with("dataplane/src/afxdp/") || path.starts_with("dataplane/src/table/mac");
+    let allowed = |path: &str| {
+        path.starts_with("dataplane/src/afxdp/") || path.starts_with("dataplane/src/table/mac")
+    };
     let word = concat!("un", "safe");
     let keyword = |line: &str| {
-        line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w == word)
+        line.split(|c: char| !c.is_alphanumeric() && c != '_')
+            .any(|w| w == word)
             || line.contains(concat!("allow(un", "safe_code"))
     };
-    let outside = sources.iter().filter(|s| !allowed(&s.path) && s.path != "tests/src/tidy.rs");
-    outside.flat_map(|s| s.places(&s.lines, "not a place for it", keyword)).collect()
+    let outside = sources
+        .iter()
+        .filter(|s| !allowed(&s.path) && s.path != "tests/src/tidy.rs");
+    outside
+        .flat_map(|s| s.places(&s.lines, "not a place for it", keyword))
+        .collect()
 }
 
 /// Files of more than 500 lines without their tests.
 #[must_use]
 pub fn long_files(sources: &[Source]) -> Vec<String> {
     let long = sources.iter().filter(|s| s.code().len() > 500);
-    long.map(|s| format!("{}: {} lines, at most 500", s.path, s.code().len())).collect()
+    long.map(|s| format!("{}: {} lines, at most 500", s.path, s.code().len()))
+        .collect()
 }
 
 /// Functions of more than 70 lines, from `fn` to the brace that closes it. Works on code as rustfmt lays it out.
@@ -192,12 +257,19 @@ pub fn long_functions(sources: &[Source]) -> Vec<String> {
             let indent = &line[..line.len() - body.len()];
             let head = body.split(['(', '"', '/']).next().unwrap_or_default();
             // A field of the type `fn(..)` has no name behind the word.
-            let named = head.split_whitespace().skip_while(|w| *w != "fn").nth(1).is_some();
+            let named = head
+                .split_whitespace()
+                .skip_while(|w| *w != "fn")
+                .nth(1)
+                .is_some();
             if !named || body.ends_with(';') || body.ends_with('}') {
                 continue;
             }
             let close = format!("{indent}}}");
-            let length = source.lines[start..].iter().position(|l| *l == close).map_or(0, |n| n + 1);
+            let length = source.lines[start..]
+                .iter()
+                .position(|l| *l == close)
+                .map_or(0, |n| n + 1);
             if length > 70 {
                 wrong.push(format!(
                     "{}:{}: a function of {length} lines, at most 70",
@@ -242,7 +314,11 @@ pub fn reasons(sources: &[Source]) -> Vec<String> {
         .iter()
         .find(|s| s.path == "dataplane/src/core/verdict.rs")
         .expect("the reasons are declared there");
-    let begin = verdict.lines.iter().position(|l| l.starts_with("reasons! {")).expect("the list of reasons");
+    let begin = verdict
+        .lines
+        .iter()
+        .position(|l| l.starts_with("reasons! {"))
+        .expect("the list of reasons");
     let names = verdict.lines[begin + 1..].iter().take_while(|l| *l != "}");
     names
         .filter(|l| !l.trim_start().starts_with("//"))
@@ -291,5 +367,6 @@ pub fn wrong_packages(metadata: &serde_json::Value) -> Vec<String> {
 pub fn permitted(expression: &str) -> bool {
     let flat = expression.replace('/', " OR ").replace(['(', ')'], "");
     let known = |name: &str| LICENCES.contains(&name.trim());
-    flat.split(" AND ").all(|part| part.split(" OR ").any(known))
+    flat.split(" AND ")
+        .all(|part| part.split(" OR ").any(known))
 }

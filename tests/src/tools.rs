@@ -1,10 +1,12 @@
 //! iperf3 and arping as measurements, and ping where its words matter; echo.rs counts answers.
 
-use crate::netns::{Netns, must};
-use crate::program::Program;
-use serde_json::Value;
 use std::net::IpAddr;
 use std::path::Path;
+
+use serde_json::Value;
+
+use crate::netns::{Netns, must};
+use crate::program::Program;
 
 /// What ping prints with `options`, whatever comes back.
 #[must_use]
@@ -39,17 +41,33 @@ pub fn iperf3(
     daemon.wait_for_output("Server listening", 10);
     let target = address.to_string();
     let time = seconds.to_string();
-    let mut words = vec!["iperf3", "-J", "-c", &target, "-t", &time, "--connect-timeout", "15000"];
+    let mut words = vec![
+        "iperf3",
+        "-J",
+        "-c",
+        &target,
+        "-t",
+        &time,
+        "--connect-timeout",
+        "15000",
+    ];
     if reverse {
         words.push("-R");
     }
     let out = client.try_run_for(seconds + 60, &words);
     let result: Value = serde_json::from_slice(&out.stdout).unwrap_or_default();
-    assert!(result["error"].is_null(), "iperf3 to {address}: {}", result["error"]);
+    assert!(
+        result["error"].is_null(),
+        "iperf3 to {address}: {}",
+        result["error"]
+    );
     must(&out, "iperf3");
     let end = &result["end"];
     Throughput {
-        mbps: end["sum_received"]["bits_per_second"].as_f64().expect("iperf3's JSON") / 1e6,
+        mbps: end["sum_received"]["bits_per_second"]
+            .as_f64()
+            .expect("iperf3's JSON")
+            / 1e6,
         retransmits: end["sum_sent"]["retransmits"].as_u64().unwrap_or(0),
     }
 }

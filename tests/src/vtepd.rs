@@ -1,9 +1,5 @@
 //! vtepd in a namespace, and vtepctl to speak with it.
 
-use crate::netns::{Netns, command, must, wait_for};
-use crate::program::{Program, Scratch};
-use rustix::process::Signal;
-use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::{BufRead, Write as _};
 use std::net::IpAddr;
@@ -11,6 +7,12 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::OnceLock;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::netns::{Netns, command, must, wait_for};
+use crate::program::{Program, Scratch};
 
 /// A configuration file in the making. Tables come in the order in which the methods are called.
 #[derive(Debug, Clone, Default)]
@@ -30,10 +32,18 @@ impl Config {
     /// A VTEP at `address` whose underlay is `interfaces` (separated by blanks), with one worker.
     #[must_use]
     pub fn with_underlay(address: IpAddr, interfaces: &str) -> Self {
-        let list: Vec<String> = interfaces.split_whitespace().map(|i| format!("\"{i}\"")).collect();
-        let text =
-            format!("[vtep]\naddress = \"{address}\"\nunderlay = [{}]\ncores = [0]\n", list.join(", "));
-        Self { control: String::new(), text }
+        let list: Vec<String> = interfaces
+            .split_whitespace()
+            .map(|i| format!("\"{i}\""))
+            .collect();
+        let text = format!(
+            "[vtep]\naddress = \"{address}\"\nunderlay = [{}]\ncores = [0]\n",
+            list.join(", ")
+        );
+        Self {
+            control: String::new(),
+            text,
+        }
     }
 
     /// A line of `[control]`.
@@ -48,7 +58,9 @@ impl Config {
     #[must_use]
     pub fn workers(mut self, count: usize) -> Self {
         let cores: Vec<usize> = (0..count).collect();
-        self.text = self.text.replace("cores = [0]", &format!("cores = {cores:?}"));
+        self.text = self
+            .text
+            .replace("cores = [0]", &format!("cores = {cores:?}"));
         self
     }
 
@@ -56,7 +68,9 @@ impl Config {
     #[must_use]
     pub fn core(mut self, place: usize) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        self.text = self.text.replace("cores = [0]", &format!("cores = [{}]", place % cores));
+        self.text = self
+            .text
+            .replace("cores = [0]", &format!("cores = [{}]", place % cores));
         self
     }
 
@@ -70,7 +84,9 @@ impl Config {
             .expect("every VTEP has one")
             .to_owned();
         let first = line.trim_start_matches("address = ");
-        self.text = self.text.replacen(&line, &format!("address = [{first}, \"{second}\"]"), 1);
+        self.text = self
+            .text
+            .replacen(&line, &format!("address = [{first}, \"{second}\"]"), 1);
         self
     }
 
@@ -86,13 +102,18 @@ impl Config {
     #[must_use]
     pub fn vni(self, id: u32, vteps: &[IpAddr]) -> Self {
         let list: Vec<String> = vteps.iter().map(|v| format!("\"{v}\"")).collect();
-        self.raw(&format!("[[vni]]\nid = {id}\nflood = [{}]", list.join(", ")))
+        self.raw(&format!(
+            "[[vni]]\nid = {id}\nflood = [{}]",
+            list.join(", ")
+        ))
     }
 
     /// A port of the last VNI, with the hosts behind it.
     #[must_use]
     pub fn port(self, interface: &str, macs: &[String]) -> Self {
-        self.raw(&format!("[[vni.port]]\ninterface = \"{interface}\"\nmacs = {macs:?}"))
+        self.raw(&format!(
+            "[[vni.port]]\ninterface = \"{interface}\"\nmacs = {macs:?}"
+        ))
     }
 
     /// A static entry of the last VNI: `mac` is behind `vtep`.
@@ -127,7 +148,11 @@ impl Vtepd {
         let scratch = Scratch::new(ns);
         write_config(scratch.path(), config);
         let program = launch(ns, scratch.path());
-        let mut vtepd = Self { program, scratch, ns: ns.name().to_owned() };
+        let mut vtepd = Self {
+            program,
+            scratch,
+            ns: ns.name().to_owned(),
+        };
         vtepd.wait_ready();
         vtepd
     }
@@ -138,7 +163,11 @@ impl Vtepd {
         let scratch = Scratch::new(ns);
         write_config(scratch.path(), config);
         let (program, file) = (binary("vtepd"), scratch.path().join("vtepd.toml"));
-        let words = [program.to_str().expect("ASCII"), "--config", file.to_str().expect("ASCII")];
+        let words = [
+            program.to_str().expect("ASCII"),
+            "--config",
+            file.to_str().expect("ASCII"),
+        ];
         ns.try_run_for(60, &words)
     }
 
@@ -148,18 +177,31 @@ impl Vtepd {
     /// If it is not ready within 20 s.
     #[must_use]
     pub fn restart(self, ns: &Netns) -> Self {
-        let Self { program, scratch, ns: name } = self;
+        let Self {
+            program,
+            scratch,
+            ns: name,
+        } = self;
         drop(program);
         let program = launch(ns, scratch.path());
-        let mut vtepd = Self { program, scratch, ns: name };
+        let mut vtepd = Self {
+            program,
+            scratch,
+            ns: name,
+        };
         vtepd.wait_ready();
         vtepd
     }
 
     fn wait_ready(&mut self) {
         let path = self.socket();
-        self.program.wait_until("its control socket answers", 20, |_| UnixStream::connect(&path).is_ok());
-        wait_for("vtepctl show status", 20, || self.ctl("show status").status.success().then_some(()));
+        self.program
+            .wait_until("its control socket answers", 20, |_| {
+                UnixStream::connect(&path).is_ok()
+            });
+        wait_for("vtepctl show status", 20, || {
+            self.ctl("show status").status.success().then_some(())
+        });
     }
 
     /// Waits until frames to each of `vteps` can leave: their neighbours are resolved.
@@ -171,7 +213,8 @@ impl Vtepd {
             wait_for(&format!("{}: a way to {vtep}", self.ns), 10, || {
                 let shown = self.show("underlay");
                 let mut rows = shown["rows"].as_array().into_iter().flatten();
-                rows.any(|row| row["vtep"] == vtep.to_string() && row["state"] == "up").then_some(())
+                rows.any(|row| row["vtep"] == vtep.to_string() && row["state"] == "up")
+                    .then_some(())
             });
         }
     }
@@ -191,10 +234,16 @@ impl Vtepd {
     #[must_use]
     pub fn request(&self, line: &str) -> Value {
         let mut stream = UnixStream::connect(self.socket()).expect("vtepd listens");
-        stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).expect("a time");
-        stream.write_all(format!("{line}\n").as_bytes()).expect("vtepd reads");
+        stream
+            .set_read_timeout(Some(std::time::Duration::from_secs(30)))
+            .expect("a time");
+        stream
+            .write_all(format!("{line}\n").as_bytes())
+            .expect("vtepd reads");
         let mut answer = String::new();
-        std::io::BufReader::new(stream).read_line(&mut answer).expect("vtepd answers");
+        std::io::BufReader::new(stream)
+            .read_line(&mut answer)
+            .expect("vtepd answers");
         serde_json::from_str(&answer).unwrap_or_else(|e| panic!("{e}: {answer}"))
     }
 
@@ -221,7 +270,11 @@ impl Vtepd {
     pub fn ctl(&self, line: &str) -> Output {
         let program = binary("vtepctl");
         let socket = self.socket();
-        let mut words = vec![program.to_str().expect("ASCII"), "--socket", socket.to_str().expect("ASCII")];
+        let mut words = vec![
+            program.to_str().expect("ASCII"),
+            "--socket",
+            socket.to_str().expect("ASCII"),
+        ];
         words.extend(line.split_whitespace());
         command(30, &words)
     }
@@ -285,9 +338,15 @@ impl Vtepd {
     #[must_use]
     pub fn flood(&self, vni: u32) -> Vec<String> {
         let shown = self.show(&format!("flood --vni {vni}"));
-        let list = shown["rows"][0]["vteps"].as_array().cloned().unwrap_or_default();
+        let list = shown["rows"][0]["vteps"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         // Shown in the order that they were heard of.
-        let mut vteps: Vec<_> = list.iter().filter_map(|vtep| vtep.as_str().map(str::to_owned)).collect();
+        let mut vteps: Vec<_> = list
+            .iter()
+            .filter_map(|vtep| vtep.as_str().map(str::to_owned))
+            .collect();
         vteps.sort();
         vteps
     }
@@ -316,7 +375,11 @@ impl Vtepd {
     pub fn stop(mut self) {
         self.program.signal(Signal::TERM);
         let status = self.program.wait(10);
-        assert!(status.success(), "vtepd ended with {status} after SIGTERM:\n{}", self.program.log());
+        assert!(
+            status.success(),
+            "vtepd ended with {status} after SIGTERM:\n{}",
+            self.program.log()
+        );
     }
 
     /// SIGKILL.
@@ -344,7 +407,14 @@ pub fn check(ns: &Netns, config: &str) -> Output {
 #[must_use]
 pub fn second_instance(ns: &Netns, first: &Vtepd) -> Output {
     let (program, file) = (binary("vtepd"), first.config());
-    ns.try_run_for(30, &[program.to_str().expect("ASCII"), "--config", file.to_str().expect("ASCII")])
+    ns.try_run_for(
+        30,
+        &[
+            program.to_str().expect("ASCII"),
+            "--config",
+            file.to_str().expect("ASCII"),
+        ],
+    )
 }
 
 /// The number at `key` in a JSON document of any shape that holds `{"<key>": n}` or `{"reason": "<key>", "frames": n}`; else 0.
@@ -363,7 +433,10 @@ fn find_number(value: &Value, key: &str) -> u64 {
 }
 
 fn write_config(dir: &Path, config: &Config) {
-    let mut text = format!("[control]\nsocket = \"{}\"\n", dir.join("control.sock").display());
+    let mut text = format!(
+        "[control]\nsocket = \"{}\"\n",
+        dir.join("control.sock").display()
+    );
     write!(text, "{}{}", config.control, config.text()).expect("a string takes all");
     std::fs::write(dir.join("vtepd.toml"), text).expect("the scratch directory can be written");
 }
@@ -371,7 +444,11 @@ fn write_config(dir: &Path, config: &Config) {
 fn launch(ns: &Netns, dir: &Path) -> Program {
     let program = binary("vtepd");
     let file = dir.join("vtepd.toml");
-    let words = [program.to_str().expect("ASCII"), "--config", file.to_str().expect("ASCII")];
+    let words = [
+        program.to_str().expect("ASCII"),
+        "--config",
+        file.to_str().expect("ASCII"),
+    ];
     Program::start(ns, dir, &words)
 }
 
@@ -387,11 +464,22 @@ pub fn binary(name: &str) -> PathBuf {
             return PathBuf::from(dir);
         }
         let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
-        let cargo =
-            ["cargo", "build", "--quiet", "--manifest-path", manifest, "-p", "vtep-control", "--bins"];
+        let cargo = [
+            "cargo",
+            "build",
+            "--quiet",
+            "--manifest-path",
+            manifest,
+            "-p",
+            "vtep-control",
+            "--bins",
+        ];
         must(&command(600, &cargo), "cargo build -p vtep-control");
         let test = std::env::current_exe().expect("a running program has a path");
-        test.ancestors().nth(2).expect("target/<profile>/deps/<test>").to_path_buf()
+        test.ancestors()
+            .nth(2)
+            .expect("target/<profile>/deps/<test>")
+            .to_path_buf()
     });
     dir.join(name)
 }

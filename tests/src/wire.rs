@@ -1,13 +1,15 @@
 //! Frames as they are: raw ones in and out of an interface, and captures that tshark explains.
 
-use crate::netns::{Netns, command, must, wait_for};
-use crate::program::{Program, command_in};
-use rustix::process::{Pid, Signal, kill_process_group};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::netns::{Netns, command, must, wait_for};
+use crate::program::{Program, command_in};
 
 const HELPER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/frames.py");
 
@@ -51,11 +53,18 @@ impl Raw {
                 if line == "ready" {
                     *flag.lock().expect("no panic inside") = true;
                 } else {
-                    frames.lock().expect("no panic inside").push(from_hex(&line));
+                    frames
+                        .lock()
+                        .expect("no panic inside")
+                        .push(from_hex(&line));
                 }
             }
         });
-        let raw = Self { child, input, received };
+        let raw = Self {
+            child,
+            input,
+            received,
+        };
         wait_for(&format!("frames.py on {interface}"), 10, || {
             ready.lock().expect("no panic inside").then_some(())
         });
@@ -69,7 +78,11 @@ impl Raw {
     pub fn send(&mut self, frame: &[u8]) {
         let mut line: String = frame.iter().map(|b| format!("{b:02x}")).collect();
         line.push('\n');
-        self.input.as_mut().expect("open until dropped").write_all(line.as_bytes()).expect("frames.py runs");
+        self.input
+            .as_mut()
+            .expect("open until dropped")
+            .write_all(line.as_bytes())
+            .expect("frames.py runs");
     }
 
     /// All frames received so far.
@@ -122,7 +135,9 @@ impl Drop for Raw {
 }
 
 fn from_hex(line: &str) -> Vec<u8> {
-    (0..line.len() / 2).filter_map(|i| u8::from_str_radix(&line[2 * i..2 * i + 2], 16).ok()).collect()
+    (0..line.len() / 2)
+        .filter_map(|i| u8::from_str_radix(&line[2 * i..2 * i + 2], 16).ok())
+        .collect()
 }
 
 /// A running tcpdump that writes a file for tshark.
@@ -157,7 +172,10 @@ impl Capture {
         words.extend(filter.split_whitespace());
         let mut program = Program::start(ns, dir, &words);
         program.wait_for_output("listening on", 10);
-        Self { program: Some(program), file }
+        Self {
+            program: Some(program),
+            file,
+        }
     }
 
     /// Stops, and gives the values of `fields` for each frame that matches `filter` (tshark's display filter syntax).
@@ -168,15 +186,28 @@ impl Capture {
     #[must_use]
     pub fn fields(&mut self, filter: &str, fields: &[&str]) -> Vec<Vec<String>> {
         self.stop();
-        let mut words =
-            vec!["tshark", "-r", self.file.to_str().expect("ASCII"), "-Y", filter, "-T", "fields"];
-        for option in ["ip.check_checksum:TRUE", "tcp.check_checksum:TRUE", "udp.check_checksum:TRUE"] {
+        let mut words = vec![
+            "tshark",
+            "-r",
+            self.file.to_str().expect("ASCII"),
+            "-Y",
+            filter,
+            "-T",
+            "fields",
+        ];
+        for option in [
+            "ip.check_checksum:TRUE",
+            "tcp.check_checksum:TRUE",
+            "udp.check_checksum:TRUE",
+        ] {
             words.extend(["-o", option]);
         }
         words.extend(["-E", "separator=/t"]);
         fields.iter().for_each(|f| words.extend(["-e", f]));
         let text = must(&command(60, &words), "tshark");
-        text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
+        text.lines()
+            .map(|line| line.split('\t').map(str::to_owned).collect())
+            .collect()
     }
 
     /// Stops, and gives the number of frames that match `filter` (tshark's display filter syntax).

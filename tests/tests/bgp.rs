@@ -45,14 +45,22 @@ fn vtepd_and_frr_need_no_reflector() {
     let sites = [Site::vtepd(&fabric, 1, &[2]), Site::frr(&fabric, 2, &[1])];
     expect_full(&sites);
     wait_for("vtepd knows the address of FRR's tenant", 20, || {
-        sites[0].ctl().show("neighbors").to_string().contains(&ip4(12).to_string()).then_some(())
+        sites[0]
+            .ctl()
+            .show("neighbors")
+            .to_string()
+            .contains(&ip4(12).to_string())
+            .then_some(())
     });
     let mut wire = Capture::start(&fabric.ns, sites[0].ctl().dir(), "h1", "udp port 4789");
     all_talk(&sites);
     assert_eq!(arping(&sites[0].hosts[0].ns, ip4(12)), Some(mac(12)));
-    let asked =
-        "vxlan && arp && eth.dst == ff:ff:ff:ff:ff:ff && arp.dst.proto_ipv4 in {192.0.2.11, 192.0.2.12}";
-    assert_eq!(wire.count(asked), 0, "ARP requests for known hosts on the underlay");
+    let asked = "vxlan && arp && eth.dst == ff:ff:ff:ff:ff:ff && arp.dst.proto_ipv4 in {192.0.2.11, 192.0.2.12}";
+    assert_eq!(
+        wire.count(asked),
+        0,
+        "ARP requests for known hosts on the underlay"
+    );
 }
 
 /// vtepd at 1 and 2 and FRR at 3, clients of what `start` makes; all of them talk.
@@ -109,7 +117,9 @@ fn of_two_reflectors_one_may_die() {
         let both = [12, 13].map(|number| lost(from, ip4(number), 200));
         assert_eq!(both, [0, 0], "of 200 requests each, while {what}");
     };
-    let Reflector::Frr(frr, ns) = &mut reflectors[0] else { panic!("FRR comes first") };
+    let Reflector::Frr(frr, ns) = &mut reflectors[0] else {
+        panic!("FRR comes first")
+    };
     frr.kill();
     none_lost("FRR is dead");
     let down = || {
@@ -130,7 +140,9 @@ fn of_two_reflectors_one_may_die() {
         };
         (all(&sites[0]) && all(&sites[1])).then_some(())
     });
-    let Reflector::Gobgp(gobgp, ns) = reflectors.remove(1) else { panic!("GoBGP comes second") };
+    let Reflector::Gobgp(gobgp, ns) = reflectors.remove(1) else {
+        panic!("GoBGP comes second")
+    };
     gobgp.program.kill();
     none_lost("GoBGP is dead");
     drop(ns);
@@ -143,14 +155,22 @@ fn what_a_withdrawn_vtep_announced_goes_at_once() {
     let fabric = Fabric::new(1600);
     let mut sites = [Site::vtepd(&fabric, 1, &[2]), Site::frr(&fabric, 2, &[1])];
     expect_full(&sites);
-    sites[1].bgpd().configure(&["router bgp 65000", "address-family l2vpn evpn", "no advertise-all-vni"]);
+    sites[1].bgpd().configure(&[
+        "router bgp 65000",
+        "address-family l2vpn evpn",
+        "no advertise-all-vni",
+    ]);
     for vni in VNIS {
         sites[0].expect_flood(vni, &[]);
     }
     for (vni, host) in VNIS.into_iter().zip(&sites[1].hosts) {
         assert_eq!(sites[0].ctl().mac(vni, &host.mac()), None);
     }
-    sites[1].bgpd().configure(&["router bgp 65000", "address-family l2vpn evpn", "advertise-all-vni"]);
+    sites[1].bgpd().configure(&[
+        "router bgp 65000",
+        "address-family l2vpn evpn",
+        "advertise-all-vni",
+    ]);
     expect_full(&sites);
     // A VNI that vtepd gives up, and takes again.
     let vtepd = sites[0].ctl();
@@ -170,8 +190,15 @@ fn what_a_withdrawn_vtep_announced_goes_at_once() {
 #[test]
 fn a_session_takes_a_password_ttl_security_and_another_as() {
     let fabric = Fabric::new(1600);
-    let frr =
-        frr::vtep(2, 65002, &[(1, 65001)], &["neighbor X password sesame", "neighbor X ttl-security hops 1"]);
+    let frr = frr::vtep(
+        2,
+        65002,
+        &[(1, 65001)],
+        &[
+            "neighbor X password sesame",
+            "neighbor X ttl-security hops 1",
+        ],
+    );
     let vtepd = |ns: &Netns| {
         let file = std::env::temp_dir().join(format!("{}.key", ns.name()));
         std::fs::write(&file, "sesame\n").expect("the temporary directory can be written");
@@ -183,11 +210,17 @@ fn a_session_takes_a_password_ttl_security_and_another_as() {
             &format!("password-file = \"{}\"\nttl-security = 1", file.display()),
         )
     };
-    let sites = [Site::vtepd_with(&fabric, 1, vtepd), Site::frr_with(&fabric, 2, &frr)];
+    let sites = [
+        Site::vtepd_with(&fabric, 1, vtepd),
+        Site::frr_with(&fabric, 2, &frr),
+    ];
     expect_full(&sites);
     all_talk(&sites);
     let shown = sites[0].ctl().done("show bgp neighbor 203.0.113.2");
-    assert!(shown.contains("TCP-MD5") && !shown.contains("sesame"), "{shown}");
+    assert!(
+        shown.contains("TCP-MD5") && !shown.contains("sesame"),
+        "{shown}"
+    );
     let _ = std::fs::remove_file(std::env::temp_dir().join(format!("{}.key", sites[0].ns.name())));
 }
 
@@ -213,7 +246,9 @@ fn sessions_are_shut_down_enabled_and_cleared() {
     }
     assert_eq!(state(&sites[0]), "Established");
     vtepd.done("bgp clear 203.0.113.2");
-    wait_for("the session is back", 20, || (state(&sites[0]) == "Established").then_some(()));
+    wait_for("the session is back", 20, || {
+        (state(&sites[0]) == "Established").then_some(())
+    });
     expect_full(&sites);
 }
 
@@ -227,9 +262,15 @@ fn a_peer_that_restarts_gracefully_loses_no_frame() {
         2,
         65000,
         &[(1, 65000)],
-        &["bgp graceful-restart", "bgp graceful-restart preserve-fw-state"],
+        &[
+            "bgp graceful-restart",
+            "bgp graceful-restart preserve-fw-state",
+        ],
     );
-    let mut sites = [Site::vtepd(&fabric, 1, &[2]), Site::frr_with(&fabric, 2, &config)];
+    let mut sites = [
+        Site::vtepd(&fabric, 1, &[2]),
+        Site::frr_with(&fabric, 2, &config),
+    ];
     expect_full(&sites);
     let mut tenant = Raw::open(&sites[0].hosts[0].ns, "eth0", Kind::Packet);
     let ear = Raw::open(&sites[1].hosts[0].ns, "eth0", Kind::Packet);
@@ -239,7 +280,14 @@ fn a_peer_that_restarts_gracefully_loses_no_frame() {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
     });
-    let Site { daemon: site::Daemon::Frr(frr), ns, .. } = &mut sites[1] else { panic!("site 2 is FRR's") };
+    let Site {
+        daemon: site::Daemon::Frr(frr),
+        ns,
+        ..
+    } = &mut sites[1]
+    else {
+        panic!("site 2 is FRR's")
+    };
     frr.kill();
     std::thread::sleep(std::time::Duration::from_secs(1));
     frr.restart(ns);
@@ -253,8 +301,12 @@ fn a_peer_that_restarts_gracefully_loses_no_frame() {
 fn the_underlay_of_a_reflector_may_be_ipv4_only() {
     // FRR 8.4 resets a session at an IPv6 endpoint: with both families configured IPv4 is announced.
     let fabric = Fabric::new(1600);
-    let vtepd = |_: &Netns| site::config(1, 65000, &[(2, 65000)], "").both_families(Underlay::V6.vtep(1));
-    let sites = [Site::vtepd_with(&fabric, 1, vtepd), Site::frr(&fabric, 2, &[1])];
+    let vtepd =
+        |_: &Netns| site::config(1, 65000, &[(2, 65000)], "").both_families(Underlay::V6.vtep(1));
+    let sites = [
+        Site::vtepd_with(&fabric, 1, vtepd),
+        Site::frr(&fabric, 2, &[1]),
+    ];
     expect_full(&sites);
     all_talk(&sites);
 }
@@ -268,7 +320,10 @@ fn two_vtepd_over_ipv6_alone() {
             vtep6(other)
         );
         let config = Config::new(vtep6(number))
-            .raw(&format!("[bgp]\nasn = 65000\nrouter-id = \"{}\"\n{peer}", vtep4(number)))
+            .raw(&format!(
+                "[bgp]\nasn = 65000\nrouter-id = \"{}\"\n{peer}",
+                vtep4(number)
+            ))
             .vni(100, &[])
             .port(&format!("t{}", number + 10), &[mac(number + 10)]);
         Site::vtepd_with(&fabric, number, |_| config)

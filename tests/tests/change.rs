@@ -1,8 +1,9 @@
 //! Changes while frames flow: what is not changed loses nothing.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 use serde_json::json;
-use std::time::Duration;
 use vtep_tests::echo::{Stream, assert_no_loss, lost};
 use vtep_tests::fabric::{Fabric, Underlay, vtep4};
 use vtep_tests::link::{Host, ip4, mac};
@@ -13,7 +14,11 @@ use vtep_tests::vtepd::{Config, Vtepd};
 
 /// Tenants 11 and 12 in VNI 100; `more` comes behind.
 fn config(more: &str) -> Config {
-    Config::new(vtep4(1)).vni(100, &[vtep4(2)]).port("t11", &[mac(11)]).port("t12", &[mac(12)]).raw(more)
+    Config::new(vtep4(1))
+        .vni(100, &[vtep4(2)])
+        .port("t11", &[mac(11)])
+        .port("t12", &[mac(12)])
+        .raw(more)
 }
 
 /// One vtepd with tenants 11 and 12, and 13 whose interface no port has yet.
@@ -35,7 +40,8 @@ fn without_loss(hosts: &[Host], change: impl FnOnce()) {
     assert_eq!(lost, 0, "of {sent}");
 }
 
-const VNI_200: &str = "[[vni]]\nid = 200\nflood = [\"203.0.113.9\"]\n[[vni.port]]\ninterface = \"t13\"\n";
+const VNI_200: &str =
+    "[[vni]]\nid = 200\nflood = [\"203.0.113.9\"]\n[[vni.port]]\ninterface = \"t13\"\n";
 
 #[test]
 fn config_apply_and_sighup_lose_no_frame_of_an_untouched_vni() {
@@ -71,17 +77,34 @@ fn a_batch_is_applied_whole_or_not_at_all() {
     let request = |id: u32, method: &str, params: serde_json::Value| json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
     let vni = request(1, "vni.add", json!({"vni": 200}));
     let port = request(2, "port.add", json!({"vni": 200, "interface": "t13"}));
-    let wrong = request(3, "fdb.add", json!({"vni": 200, "mac": mac(14), "vtep": "203.0.113.1"}));
-    let before = ["vni", "ports", "mac"].map(|w| vtepd.show(w)["rows"].as_array().map_or(0, Vec::len));
+    let wrong = request(
+        3,
+        "fdb.add",
+        json!({"vni": 200, "mac": mac(14), "vtep": "203.0.113.1"}),
+    );
+    let before =
+        ["vni", "ports", "mac"].map(|w| vtepd.show(w)["rows"].as_array().map_or(0, Vec::len));
     let answers = vtepd.request(&json!([vni, port, wrong]).to_string());
     let answers = answers.as_array().expect("an answer each");
-    assert!(answers.len() == 3 && answers.iter().all(|a| a["error"]["data"]["index"] == 2), "{answers:?}");
-    let after = ["vni", "ports", "mac"].map(|w| vtepd.show(w)["rows"].as_array().map_or(0, Vec::len));
+    assert!(
+        answers.len() == 3 && answers.iter().all(|a| a["error"]["data"]["index"] == 2),
+        "{answers:?}"
+    );
+    let after =
+        ["vni", "ports", "mac"].map(|w| vtepd.show(w)["rows"].as_array().map_or(0, Vec::len));
     assert_eq!(before, after);
-    assert!(ns.link("t13")["xdp"].is_null(), "its interface is the kernel's");
+    assert!(
+        ns.link("t13")["xdp"].is_null(),
+        "its interface is the kernel's"
+    );
     without_loss(&hosts, || {
         let answers = vtepd.request(&json!([vni, port]).to_string());
-        assert!(answers.as_array().is_some_and(|a| a.iter().all(|a| a["error"].is_null())), "{answers}");
+        assert!(
+            answers
+                .as_array()
+                .is_some_and(|a| a.iter().all(|a| a["error"].is_null())),
+            "{answers}"
+        );
     });
     assert!(ns.link("t13")["xdp"].is_object());
 }
@@ -95,7 +118,11 @@ fn kill_nine_under_load_leaves_the_hosts_stack_reachable() {
     let dir = pair.vtepd().dir().to_owned();
     let mut server = Program::start(&b.ns, &dir, &["iperf3", "-s", "-1", "--forceflush"]);
     server.wait_for_output("Server listening", 10);
-    let mut load = Program::start(&a.ns, &dir, &["iperf3", "-c", "192.0.2.12", "-t", "120", "--forceflush"]);
+    let mut load = Program::start(
+        &a.ns,
+        &dir,
+        &["iperf3", "-c", "192.0.2.12", "-t", "120", "--forceflush"],
+    );
     load.wait_for_output("1.00-2.00", 10);
     let [near, far] = &pair.hypervisors;
     let stream = Stream::start(far, vtep4(1), Duration::from_millis(10));

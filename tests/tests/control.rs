@@ -11,10 +11,18 @@ use vtep_tests::vtepd::{Config, Vtepd};
 fn a_vni_is_built_and_removed_by_hand_on_the_running_daemon() {
     let fabric = Fabric::new(1600);
     let hypervisors = [1, 2].map(|n| fabric.hypervisor(n));
-    let hosts = [Host::new(&hypervisors[0], 11), Host::new(&hypervisors[1], 12)];
-    let daemons = [1, 2].map(|n: u8| Vtepd::start(&hypervisors[usize::from(n) - 1], &Config::new(vtep4(n))));
+    let hosts = [
+        Host::new(&hypervisors[0], 11),
+        Host::new(&hypervisors[1], 12),
+    ];
+    let daemons =
+        [1, 2].map(|n: u8| Vtepd::start(&hypervisors[usize::from(n) - 1], &Config::new(vtep4(n))));
     for (i, vtepd) in daemons.iter().enumerate() {
-        let (me, other, peer) = if i == 0 { (11, 12, vtep4(2)) } else { (12, 11, vtep4(1)) };
+        let (me, other, peer) = if i == 0 {
+            (11, 12, vtep4(2))
+        } else {
+            (12, 11, vtep4(1))
+        };
         assert_eq!(vtepd.done("vni add 100"), "", "no output on success");
         vtepd.done(&format!("port add t{me} --vni 100 --mac {}", mac(me)));
         vtepd.done(&format!("flood add {peer} --vni 100"));
@@ -27,7 +35,11 @@ fn a_vni_is_built_and_removed_by_hand_on_the_running_daemon() {
     assert_silence(&a.ns, b.ip4());
     daemons[0].done("port del t11 --vni 100");
     daemons[0].done("vni del 100");
-    assert_eq!(hypervisors[0].link("t11")["xdp"], Value::Null, "the port is the kernel's again");
+    assert_eq!(
+        hypervisors[0].link("t11")["xdp"],
+        Value::Null,
+        "the port is the kernel's again"
+    );
     daemons.into_iter().for_each(Vtepd::stop);
 }
 
@@ -36,14 +48,23 @@ fn what_cannot_be_is_refused_with_status_1_and_changes_nothing() {
     let pair = Pair::new(Underlay::V4, Peer::Linux);
     let vtepd = pair.vtepd();
     // Tenants' kernels send when they like, so nothing with counters.
-    let state = || [vtepd.done("config save -"), vtepd.done("show mac"), vtepd.done("show flood")];
+    let state = || {
+        [
+            vtepd.done("config save -"),
+            vtepd.done("show mac"),
+            vtepd.done("show flood"),
+        ]
+    };
     let before = state();
     for (line, named) in [
         ("vni add 100", "100"),
         ("vni del 555", "555"),
         ("port add nosuch0 --vni 100", "nosuch0"),
         ("port add t11 --vni 100", "t11"),
-        ("fdb add 50:54:33:00:00:0c --vni 555 --vtep 203.0.113.2", "555"),
+        (
+            "fdb add 50:54:33:00:00:0c --vni 555 --vtep 203.0.113.2",
+            "555",
+        ),
         ("fdb del 50:54:33:00:00:77 --vni 100", "50:54:33:00:00:77"),
         ("flood add 203.0.113.1 --vni 100", "203.0.113.1"),
     ] {
@@ -52,8 +73,16 @@ fn what_cannot_be_is_refused_with_status_1_and_changes_nothing() {
         assert_eq!(refused.status.code(), Some(1), "{line}: {error}");
         assert!(error.contains(named), "{line}: {error}");
     }
-    for line in ["vni add 16777216", "fdb add zz --vni 100 --vtep 203.0.113.2", "shwo mac"] {
-        assert_eq!(vtepd.ctl(line).status.code(), Some(2), "{line} is a mistake of usage");
+    for line in [
+        "vni add 16777216",
+        "fdb add zz --vni 100 --vtep 203.0.113.2",
+        "shwo mac",
+    ] {
+        assert_eq!(
+            vtepd.ctl(line).status.code(),
+            Some(2),
+            "{line} is a mistake of usage"
+        );
     }
     assert_eq!(state(), before);
 }
@@ -67,17 +96,34 @@ fn show_tells_what_is() {
     for (what, facts) in [
         ("status", &["native", "copy"][..]),
         ("vni", &["100"]),
-        ("mac", &["50:54:33:00:00:0b", "50:54:33:00:00:0c", "t11", "203.0.113.2"]),
+        (
+            "mac",
+            &[
+                "50:54:33:00:00:0b",
+                "50:54:33:00:00:0c",
+                "t11",
+                "203.0.113.2",
+            ],
+        ),
         ("flood", &["100", "203.0.113.2"]),
         ("ports", &["t11", "copy"]),
         ("workers", &["0"]),
-        ("underlay", &["203.0.113.2", "eth0", &pair.hypervisors[1].mac("eth0")]),
+        (
+            "underlay",
+            &["203.0.113.2", "eth0", &pair.hypervisors[1].mac("eth0")],
+        ),
         ("drops", &[]),
     ] {
-        let (text, json) = (vtepd.done(&format!("show {what}")), vtepd.show(what).to_string());
+        let (text, json) = (
+            vtepd.done(&format!("show {what}")),
+            vtepd.show(what).to_string(),
+        );
         for fact in facts {
             assert!(text.contains(fact), "show {what} lacks {fact}:\n{text}");
-            assert!(json.contains(fact), "show {what} --json lacks {fact}:\n{json}");
+            assert!(
+                json.contains(fact),
+                "show {what} --json lacks {fact}:\n{json}"
+            );
         }
     }
 }
@@ -90,13 +136,20 @@ fn counters_count_what_passed() {
     let count = || {
         let ports = pair.vtepd().show("ports");
         let rows = ports["rows"].as_array().expect("rows");
-        let port = rows.iter().find(|row| row["interface"] == "t11").expect("t11 is shown");
-        ["rx_frames", "tx_frames"].map(|c| port[c].as_u64().unwrap_or_else(|| panic!("{c}: {port}")))
+        let port = rows
+            .iter()
+            .find(|row| row["interface"] == "t11")
+            .expect("t11 is shown");
+        ["rx_frames", "tx_frames"]
+            .map(|c| port[c].as_u64().unwrap_or_else(|| panic!("{c}: {port}")))
     };
     let before = count();
     assert_eq!(lost(&a.ns, ip4(12), 200), 0);
     // What the tenants' kernels send of their own (MLD, probes of neighbours) is among them.
     for (before, after) in before.into_iter().zip(count()) {
-        assert!((200..300).contains(&(after - before)), "{before}, then {after}");
+        assert!(
+            (200..300).contains(&(after - before)),
+            "{before}, then {after}"
+        );
     }
 }

@@ -23,30 +23,53 @@ fn a_miss_is_told_and_answered_for_a_while() {
     let vtepd = Vtepd::start(&ns, &config);
     let (ctl, socket) = (binary("vtepctl"), vtepd.socket());
     let path = |p: &std::path::Path| p.to_str().expect("ASCII").to_owned();
-    let words = [path(&ctl), "--socket".into(), path(&socket), "monitor".into(), "miss".into()];
-    let mut monitor = Program::start(&ns, vtepd.dir(), &words.iter().map(String::as_str).collect::<Vec<_>>());
+    let words = [
+        path(&ctl),
+        "--socket".into(),
+        path(&socket),
+        "monitor".into(),
+        "miss".into(),
+    ];
+    let mut monitor = Program::start(
+        &ns,
+        vtepd.dir(),
+        &words.iter().map(String::as_str).collect::<Vec<_>>(),
+    );
     let mut tenant = Raw::open(&host.ns, "eth0", Kind::Packet);
     // The first frames may come before the monitor has subscribed.
     monitor.wait_until("the miss of an address", 10, |monitor| {
         let _ = host.ns.try_run("arping -I eth0 -c 1 -w 1 192.0.2.12");
         monitor.log().contains("miss 192.0.2.12 vni 100")
     });
-    let (ear, _peer) = (Raw::open(&fabric.ns, "h1", Kind::Packet), fabric.hypervisor(9));
+    let (ear, _peer) = (
+        Raw::open(&fabric.ns, "h1", Kind::Packet),
+        fabric.hypervisor(9),
+    );
     let told = format!("miss {} vni 100", mac(12));
     wait_for("the miss of a MAC", 10, || {
         tenant.send(&plain(&mac(12), &mac(11), "unknown"));
         monitor.log().contains(&told).then_some(())
     });
-    vtepd.done(&format!("neigh add 192.0.2.12 --vni 100 --mac {} --lifetime 5", mac(12)));
+    vtepd.done(&format!(
+        "neigh add 192.0.2.12 --vni 100 --mac {} --lifetime 5",
+        mac(12)
+    ));
     assert_eq!(arping(&host.ns, ip4(12)), Some(mac(12)));
-    vtepd.done(&format!("fdb add {} --vni 100 --vtep {} --lifetime 5", mac(12), vtep4(9)));
+    vtepd.done(&format!(
+        "fdb add {} --vni 100 --vtep {} --lifetime 5",
+        mac(12),
+        vtep4(9)
+    ));
     wait_for("the frame leaves for the VTEP", 5, || {
         tenant.send(&plain(&mac(12), &mac(11), "answered"));
         (!ear.with_marker("answered").is_empty()).then_some(())
     });
     wait_for("the entries go", 10, || {
         let gone = vtepd.mac(100, &mac(12)).is_none()
-            && !vtepd.show("neighbors").to_string().contains("\"192.0.2.12\"");
+            && !vtepd
+                .show("neighbors")
+                .to_string()
+                .contains("\"192.0.2.12\"");
         gone.then_some(())
     });
 }
@@ -67,12 +90,16 @@ fn a_multicast_group_floods_among_vtepd_and_linux() {
     let fabric = Fabric::new(1600);
     let hypervisors = [1, 2, 3].map(|n| fabric.hypervisor(n));
     // The kernel says by which interface a group is reached; there is no default route here.
-    hypervisors[..2].iter().for_each(|ns| drop(ns.ip("route add 239.0.0.0/8 dev eth0")));
+    hypervisors[..2]
+        .iter()
+        .for_each(|ns| drop(ns.ip("route add 239.0.0.0/8 dev eth0")));
     let hosts = [0, 1, 2].map(|i: u8| Host::new(&hypervisors[usize::from(i)], 11 + i));
-    let _linux =
-        LinuxVtep::with(&hypervisors[2], 100, vtep4(3), "group 239.1.1.1 dev eth0").port(&hosts[2].port);
-    let daemons =
-        [member(&hypervisors[0], 1, &[(12, 2), (13, 3)]), member(&hypervisors[1], 2, &[(11, 1), (13, 3)])];
+    let _linux = LinuxVtep::with(&hypervisors[2], 100, vtep4(3), "group 239.1.1.1 dev eth0")
+        .port(&hosts[2].port);
+    let daemons = [
+        member(&hypervisors[0], 1, &[(12, 2), (13, 3)]),
+        member(&hypervisors[1], 2, &[(11, 1), (13, 3)]),
+    ];
     for ns in &hypervisors[..2] {
         let joined = ns.ip("maddr show dev eth0");
         assert!(joined.contains("239.1.1.1"), "{joined}");
@@ -82,7 +109,9 @@ fn a_multicast_group_floods_among_vtepd_and_linux() {
     // The first frames may come before all are members.
     wait_for("all hear the group", 10, || {
         tenant.send(&plain("ff:ff:ff:ff:ff:ff", &mac(11), "first"));
-        ears.iter().all(|ear| !ear.with_marker("first").is_empty()).then_some(())
+        ears.iter()
+            .all(|ear| !ear.with_marker("first").is_empty())
+            .then_some(())
     });
     for _ in 0..10 {
         tenant.send(&plain("ff:ff:ff:ff:ff:ff", &mac(11), "to-the-group"));
@@ -114,14 +143,26 @@ fn static_entries_and_local_addresses_stand_beside_bgp_and_survive_its_settings(
             .port(&host.port, &[mac(11)])
             .raw(&format!("ips = [\"{}\"]", ip4(11)))
             .fdb(&mac(12), vtep4(8))
-            .raw(&format!("[[vni.neighbor]]\nip = \"{}\"\nmac = \"{}\"", ip4(12), mac(12)))
+            .raw(&format!(
+                "[[vni.neighbor]]\nip = \"{}\"\nmac = \"{}\"",
+                ip4(12),
+                mac(12)
+            ))
     };
     let vtepd = Vtepd::start(&ns, &with_bgp(65000));
     let all_there = || {
         let flood = vtepd.show("flood").to_string();
         assert!(flood.contains(&vtep4(9).to_string()), "{flood}");
-        assert!(vtepd.mac(100, &mac(12)).is_some_and(|row| row["kind"] == "static"));
-        assert!(vtepd.mac(100, &mac(11)).is_some_and(|row| row["kind"] == "local"));
+        assert!(
+            vtepd
+                .mac(100, &mac(12))
+                .is_some_and(|row| row["kind"] == "static")
+        );
+        assert!(
+            vtepd
+                .mac(100, &mac(11))
+                .is_some_and(|row| row["kind"] == "local")
+        );
         let neighbors = vtepd.show("neighbors").to_string();
         assert!(neighbors.contains(&ip4(11).to_string()), "{neighbors}");
         assert!(neighbors.contains(&ip4(12).to_string()), "{neighbors}");

@@ -47,9 +47,15 @@ fn iperf3_runs_both_ways_and_tshark_sees_right_checksums() {
     a.ns.run("ethtool -K eth0 tx off tso off gso off");
     let mut capture = Capture::start(&fabric.ns, scratch.path(), "h1", "udp port 4789");
     assert_eq!(lost(&a.ns, b.ip4(), 3), 0);
-    let seen = capture.fields("vxlan && icmp.type == 8", &["vxlan.vni", "ip.ttl", "icmp.checksum.status"]);
+    let seen = capture.fields(
+        "vxlan && icmp.type == 8",
+        &["vxlan.vni", "ip.ttl", "icmp.checksum.status"],
+    );
     assert_eq!(seen.len(), 3);
-    assert!(seen.iter().all(|f| f[0] == "100" && f[2] == "1"), "{seen:?}");
+    assert!(
+        seen.iter().all(|f| f[0] == "100" && f[2] == "1"),
+        "{seen:?}"
+    );
 }
 
 #[test]
@@ -89,8 +95,12 @@ fn drop_removes_namespaces_and_processes_even_after_a_panic() {
         let ns = Netns::new("gone");
         let scratch = Scratch::new(&ns);
         let program = Program::start(&ns, scratch.path(), &["sleep", "60"]);
-        send.send((ns.name().to_owned(), program.pid(), scratch.path().to_path_buf()))
-            .expect("the test listens");
+        send.send((
+            ns.name().to_owned(),
+            program.pid(),
+            scratch.path().to_path_buf(),
+        ))
+        .expect("the test listens");
         panic!("on purpose");
     });
     let (name, pid, dir) = receive.recv().expect("the thread got that far");

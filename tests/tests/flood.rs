@@ -14,32 +14,54 @@ use vtep_tests::wire::{Capture, Kind, Raw};
 fn a_bum_frame_reaches_each_of_five_vteps_once_and_never_comes_back() {
     let fabric = Fabric::new(1600);
     let hypervisors = [1, 2, 3, 4, 5, 6].map(|n| fabric.hypervisor(n));
-    let hosts: Vec<Host> = (0..6_u8).map(|i| Host::new(&hypervisors[usize::from(i)], 11 + i)).collect();
+    let hosts: Vec<Host> = (0..6_u8)
+        .map(|i| Host::new(&hypervisors[usize::from(i)], 11 + i))
+        .collect();
     for n in 2..=6_u8 {
         let others = (1..=6).filter(|o| *o != n);
-        let vtep =
-            LinuxVtep::new(&hypervisors[usize::from(n) - 1], 100, vtep4(n)).port(&format!("t{}", n + 10));
+        let vtep = LinuxVtep::new(&hypervisors[usize::from(n) - 1], 100, vtep4(n))
+            .port(&format!("t{}", n + 10));
         let _ = others.fold(vtep, |vtep, other| vtep.flood(vtep4(other)));
     }
     let remote: Vec<_> = (2..=6).map(vtep4).collect();
-    let vtepd =
-        Vtepd::start(&hypervisors[0], &Config::new(vtep4(1)).vni(100, &remote).port("t11", &[mac(11)]));
+    let vtepd = Vtepd::start(
+        &hypervisors[0],
+        &Config::new(vtep4(1))
+            .vni(100, &remote)
+            .port("t11", &[mac(11)]),
+    );
     vtepd.expect_up(&remote);
-    let mut ears: Vec<Raw> = hosts.iter().map(|h| Raw::open(&h.ns, "eth0", Kind::Packet)).collect();
+    let mut ears: Vec<Raw> = hosts
+        .iter()
+        .map(|h| Raw::open(&h.ns, "eth0", Kind::Packet))
+        .collect();
     let mut wire = Capture::start(&fabric.ns, vtepd.dir(), "h1", "udp port 4789");
-    for (kind, to) in
-        [("all", "ff:ff:ff:ff:ff:ff"), ("group", "01:00:5e:01:02:03"), ("unknown", "50:54:33:00:66:66")]
-    {
+    for (kind, to) in [
+        ("all", "ff:ff:ff:ff:ff:ff"),
+        ("group", "01:00:5e:01:02:03"),
+        ("unknown", "50:54:33:00:66:66"),
+    ] {
         let marker = format!("bum-{kind}");
         ears[0].send(&plain(to, &mac(11), &marker));
         for ear in &ears[1..] {
             assert_eq!(ear.expect(&marker, 1), [plain(to, &mac(11), &marker)]);
         }
-        assert!(ears[0].with_marker(&marker).is_empty(), "{marker} came back to its sender");
+        assert!(
+            ears[0].with_marker(&marker).is_empty(),
+            "{marker} came back to its sender"
+        );
     }
     let mine = "vxlan && eth.src == 50:54:33:00:00:0b && data";
-    assert_eq!(wire.count(&format!("{mine} && ip.src == 203.0.113.1")), 15, "three frames, five copies each");
-    assert_eq!(wire.count(&format!("{mine} && ip.dst == 203.0.113.1")), 0, "none comes back");
+    assert_eq!(
+        wire.count(&format!("{mine} && ip.src == 203.0.113.1")),
+        15,
+        "three frames, five copies each"
+    );
+    assert_eq!(
+        wire.count(&format!("{mine} && ip.dst == 203.0.113.1")),
+        0,
+        "none comes back"
+    );
     vtepd.stop();
 }
 
@@ -47,11 +69,19 @@ fn a_bum_frame_reaches_each_of_five_vteps_once_and_never_comes_back() {
 fn bum_from_the_overlay_reaches_local_ports_and_never_the_overlay() {
     let mut bench = Bench::new();
     let (to, from) = bench.macs();
-    for (kind, destination) in [("all", "ff:ff:ff:ff:ff:ff"), ("unknown", "50:54:33:00:66:66")] {
+    for (kind, destination) in [
+        ("all", "ff:ff:ff:ff:ff:ff"),
+        ("unknown", "50:54:33:00:66:66"),
+    ] {
         let inner = plain(destination, &mac(12), &format!("over-{kind}"));
-        bench.peer.send(&Packet::v4(&to, &from, inner.clone()).bytes());
+        bench
+            .peer
+            .send(&Packet::v4(&to, &from, inner.clone()).bytes());
         assert_eq!(bench.tenant.expect(&format!("over-{kind}"), 1), [inner]);
-        assert!(bench.peer.with_marker(&format!("over-{kind}")).is_empty(), "sent back to the overlay");
+        assert!(
+            bench.peer.with_marker(&format!("over-{kind}")).is_empty(),
+            "sent back to the overlay"
+        );
     }
 }
 
@@ -70,32 +100,51 @@ fn unknown_unicast_is_flooded_and_known_unicast_is_not() {
     let mut tenant = Raw::open(&host.ns, "eth0", Kind::Packet);
     tenant.send(&plain("50:54:33:00:66:66", &mac(11), "nobody-knows"));
     tenant.send(&plain(&mac(12), &mac(11), "known-mac"));
-    assert_eq!(ears.each_ref().map(|e| e.expect("nobody-knows", 1).len()), [1, 1]);
-    assert_eq!(ears.each_ref().map(|e| e.with_marker("known-mac").len()), [1, 0]);
+    assert_eq!(
+        ears.each_ref().map(|e| e.expect("nobody-knows", 1).len()),
+        [1, 1]
+    );
+    assert_eq!(
+        ears.each_ref().map(|e| e.with_marker("known-mac").len()),
+        [1, 0]
+    );
 }
 
 #[test]
 fn a_flood_reaches_vteps_of_both_families_once() {
     let fabric = Fabric::new(1600);
     let hypervisors = [1, 2, 3].map(|n| fabric.hypervisor(n));
-    let hosts =
-        [Host::new(&hypervisors[0], 11), Host::new(&hypervisors[1], 12), Host::new(&hypervisors[2], 13)];
+    let hosts = [
+        Host::new(&hypervisors[0], 11),
+        Host::new(&hypervisors[1], 12),
+        Host::new(&hypervisors[2], 13),
+    ];
     for (n, underlay) in [(2, Underlay::V4), (3, Underlay::V6)] {
         let _ = LinuxVtep::new(&hypervisors[n - 1], 100, underlay.vtep(n as u8))
             .port(&hosts[n - 1].port)
             .fdb(&mac(11), underlay.vtep(1))
             .flood(underlay.vtep(1));
     }
-    let config = Config::new(vtep4(1)).vni(100, &[vtep4(2), vtep6(3)]).port("t11", &[mac(11)]);
+    let config = Config::new(vtep4(1))
+        .vni(100, &[vtep4(2), vtep6(3)])
+        .port("t11", &[mac(11)]);
     let vtepd = Vtepd::start(&hypervisors[0], &config.both_families(vtep6(1)));
     vtepd.expect_up(&[vtep4(2), vtep6(3)]);
-    let mut ears = hosts.each_ref().map(|h| Raw::open(&h.ns, "eth0", Kind::Packet));
-    for (kind, to) in [("all", "ff:ff:ff:ff:ff:ff"), ("unknown", "50:54:33:00:66:66")] {
+    let mut ears = hosts
+        .each_ref()
+        .map(|h| Raw::open(&h.ns, "eth0", Kind::Packet));
+    for (kind, to) in [
+        ("all", "ff:ff:ff:ff:ff:ff"),
+        ("unknown", "50:54:33:00:66:66"),
+    ] {
         let marker = format!("both-{kind}");
         ears[0].send(&plain(to, &mac(11), &marker));
         assert_eq!(ears[1].expect(&marker, 1).len(), 1, "over IPv4");
         assert_eq!(ears[2].expect(&marker, 1).len(), 1, "over IPv6");
-        assert!(ears[0].with_marker(&marker).is_empty(), "{marker} came back");
+        assert!(
+            ears[0].with_marker(&marker).is_empty(),
+            "{marker} came back"
+        );
     }
     // And each of them reaches the tenant, by its own family.
     for host in &hosts[1..] {

@@ -15,8 +15,14 @@ fn the_underlay_nic_still_serves_the_host() {
     assert_no_loss((a, vtep4(1)), (b, vtep4(2)));
     assert_no_loss((a, vtep6(1)), (b, vtep6(2)));
     let measured = iperf3(b, a, vtep4(1), pair.vtepd().dir(), 1, false);
-    assert!(measured.mbps > 20.0, "TCP to the underlay address: {measured:?}");
-    assert_no_loss((&pair.hosts[0].ns, pair.hosts[0].ip4()), (&pair.hosts[1].ns, pair.hosts[1].ip4()));
+    assert!(
+        measured.mbps > 20.0,
+        "TCP to the underlay address: {measured:?}"
+    );
+    assert_no_loss(
+        (&pair.hosts[0].ns, pair.hosts[0].ip4()),
+        (&pair.hosts[1].ns, pair.hosts[1].ip4()),
+    );
 }
 
 #[test]
@@ -27,7 +33,10 @@ fn a_tenant_cannot_reach_the_hypervisor() {
     hypervisor.ip("addr add 192.0.2.254/24 dev t11");
     let gateway = "192.0.2.254".parse().expect("an address");
     assert_eq!(arping(tenant, gateway), None);
-    tenant.ip(&format!("neigh replace 192.0.2.254 lladdr {} dev eth0", hypervisor.mac("t11")));
+    tenant.ip(&format!(
+        "neigh replace 192.0.2.254 lladdr {} dev eth0",
+        hypervisor.mac("t11")
+    ));
     tenant.ip("route add 203.0.113.0/24 via 192.0.2.254");
     assert_silence(tenant, gateway);
     assert_silence(tenant, vtep4(1));
@@ -36,11 +45,21 @@ fn a_tenant_cannot_reach_the_hypervisor() {
 #[test]
 fn frames_of_a_tenant_never_reach_the_hosts_stack() {
     let mut bench = Bench::new();
-    let ear = vtep_tests::wire::Raw::open(&bench.hypervisors[0], "t11", vtep_tests::wire::Kind::Packet);
-    for to in [mac(12), "ff:ff:ff:ff:ff:ff".into(), bench.hypervisors[0].mac("t11")] {
+    let ear =
+        vtep_tests::wire::Raw::open(&bench.hypervisors[0], "t11", vtep_tests::wire::Kind::Packet);
+    for to in [
+        mac(12),
+        "ff:ff:ff:ff:ff:ff".into(),
+        bench.hypervisors[0].mac("t11"),
+    ] {
         bench.tenant.send(&plain(&to, &mac(11), "for-the-overlay"));
     }
-    bench.tenant.send(&plain(&mac(12), &mac(11), "the-last-one"));
+    bench
+        .tenant
+        .send(&plain(&mac(12), &mac(11), "the-last-one"));
     assert_eq!(bench.peer.expect("the-last-one", 1).len(), 1);
-    assert!(ear.with_marker("for-the-overlay").is_empty(), "packet sockets see what the stack sees");
+    assert!(
+        ear.with_marker("for-the-overlay").is_empty(),
+        "packet sockets see what the stack sees"
+    );
 }

@@ -19,8 +19,13 @@ fn assert_jumbo_pings(pair: &Pair) {
             // One by one: of several, ping waits for the last answer only as long as two of the others took.
             for _ in 0..10 {
                 let text = ping(&from.ns, address, &format!("-c 1 -W 5 -M do -s {payload}"));
-                let dropped = || -> Vec<_> { pair.daemons.iter().map(|d| d.show("drops")).collect() };
-                assert!(text.contains(" 0% packet loss"), "{address}: {text}\n{:#?}", dropped());
+                let dropped =
+                    || -> Vec<_> { pair.daemons.iter().map(|d| d.show("drops")).collect() };
+                assert!(
+                    text.contains(" 0% packet loss"),
+                    "{address}: {text}\n{:#?}",
+                    dropped()
+                );
             }
         }
     }
@@ -28,7 +33,11 @@ fn assert_jumbo_pings(pair: &Pair) {
 
 fn assert_attached(vtepd: &Vtepd, mode: &str) {
     for row in vtepd.show("ports")["rows"].as_array().expect("rows") {
-        assert_eq!((&row["attach"], &row["multi_buffer"]), (&mode.into(), &true.into()), "{row}");
+        assert_eq!(
+            (&row["attach"], &row["multi_buffer"]),
+            (&mode.into(), &true.into()),
+            "{row}"
+        );
     }
 }
 
@@ -67,8 +76,11 @@ fn jumbo_between_vtepd_and_linux_over_ipv6() {
 
 #[test]
 fn jumbo_with_the_generic_program_and_large_chunks() {
-    let mut pair =
-        Pair::jumbo(Underlay::V4, Peer::Linux, "[vtep.afxdp]\nmode = \"generic\"\nframe-size = 4096");
+    let mut pair = Pair::jumbo(
+        Underlay::V4,
+        Peer::Linux,
+        "[vtep.afxdp]\nmode = \"generic\"\nframe-size = 4096",
+    );
     assert_attached(pair.vtepd(), "generic");
     assert_jumbo_pings(&pair);
     pair.daemons.drain(..).for_each(Vtepd::stop);
@@ -85,8 +97,16 @@ fn jumbo_tcp_leaves_with_right_checksums() {
     let from_vtepd = "vxlan && tcp && ipv6.src == 2001:db8:1::1";
     let long = format!("{from_vtepd} && frame.len > 9000");
     assert!(wire.count(&long) > 100, "{} long frames", wire.count(&long));
-    assert_eq!(wire.count(&format!("{from_vtepd} && tcp.checksum.status != 1")), 0, "TCP checksums");
-    assert_eq!(wire.count(&format!("{from_vtepd} && udp.checksum.status != 1")), 0, "outer UDP checksums");
+    assert_eq!(
+        wire.count(&format!("{from_vtepd} && tcp.checksum.status != 1")),
+        0,
+        "TCP checksums"
+    );
+    assert_eq!(
+        wire.count(&format!("{from_vtepd} && udp.checksum.status != 1")),
+        0,
+        "outer UDP checksums"
+    );
 }
 
 #[test]
@@ -94,30 +114,50 @@ fn jumbo_bum_reaches_each_of_several_vteps_once() {
     let fabric = Fabric::new(9100);
     let hypervisors = [1, 2, 3, 4].map(|n| fabric.hypervisor(n));
     let hosts: Vec<Host> = (0..4_u8)
-        .map(|i| Host::new(&hypervisors[usize::from(i)], 11 + i).jumbo(&hypervisors[usize::from(i)]))
+        .map(|i| {
+            Host::new(&hypervisors[usize::from(i)], 11 + i).jumbo(&hypervisors[usize::from(i)])
+        })
         .collect();
     let neighbour = Host::new(&hypervisors[0], 21).jumbo(&hypervisors[0]);
     for n in 2..=4_u8 {
         let ns = &hypervisors[usize::from(n) - 1];
-        let _ = LinuxVtep::new(ns, 100, vtep4(n)).port(&format!("t{}", n + 10)).flood(vtep4(1));
+        let _ = LinuxVtep::new(ns, 100, vtep4(n))
+            .port(&format!("t{}", n + 10))
+            .flood(vtep4(1));
         ns.ip("link set vx100 mtu 9000");
     }
     let remote: Vec<_> = (2..=4).map(vtep4).collect();
-    let config = Config::new(vtep4(1)).vni(100, &remote).port("t11", &[mac(11)]).port("t21", &[mac(21)]);
+    let config = Config::new(vtep4(1))
+        .vni(100, &remote)
+        .port("t11", &[mac(11)])
+        .port("t21", &[mac(21)]);
     let vtepd = Vtepd::start(&hypervisors[0], &config);
     let mut sender = Raw::open(&hosts[0].ns, "eth0", Kind::Packet);
     let others: Vec<_> = hosts[1..].iter().chain([&neighbour]).collect();
-    let ears: Vec<Raw> = others.iter().map(|host| Raw::open(&host.ns, "eth0", Kind::Packet)).collect();
-    for (kind, to) in [("all", "ff:ff:ff:ff:ff:ff"), ("unknown", "50:54:33:00:66:66")] {
+    let ears: Vec<Raw> = others
+        .iter()
+        .map(|host| Raw::open(&host.ns, "eth0", Kind::Packet))
+        .collect();
+    for (kind, to) in [
+        ("all", "ff:ff:ff:ff:ff:ff"),
+        ("unknown", "50:54:33:00:66:66"),
+    ] {
         let text = format!("jumbo-{kind}-{}", "x".repeat(8900));
         let frame = plain(to, &mac(11), &text);
         for _ in 0..10 {
             sender.send(&frame);
         }
         for ear in &ears {
-            assert!(ear.expect(&format!("jumbo-{kind}"), 10).iter().all(|got| *got == frame));
+            assert!(
+                ear.expect(&format!("jumbo-{kind}"), 10)
+                    .iter()
+                    .all(|got| *got == frame)
+            );
         }
-        assert!(sender.with_marker(&text).is_empty(), "came back to its sender");
+        assert!(
+            sender.with_marker(&text).is_empty(),
+            "came back to its sender"
+        );
     }
     vtepd.stop();
 }

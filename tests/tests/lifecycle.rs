@@ -13,7 +13,12 @@ fn one_vtepd() -> (Fabric, Netns, Host, Vtepd, [State; 2]) {
     let ns = fabric.hypervisor(1);
     let host = Host::new(&ns, 11);
     let before = ["eth0", "t11"].map(|l| State::of(&ns, l));
-    let vtepd = Vtepd::start(&ns, &Config::new(vtep4(1)).vni(100, &[vtep4(2)]).port("t11", &[mac(11)]));
+    let vtepd = Vtepd::start(
+        &ns,
+        &Config::new(vtep4(1))
+            .vni(100, &[vtep4(2)])
+            .port("t11", &[mac(11)]),
+    );
     (fabric, ns, host, vtepd, before)
 }
 
@@ -35,25 +40,44 @@ impl State {
             let link = ns.link(name);
             (link["operstate"] == "UP").then_some(link)
         });
-        let [flags, promiscuity, mtu, xdp] = ["flags", "promiscuity", "mtu", "xdp"].map(|k| link[k].clone());
+        let [flags, promiscuity, mtu, xdp] =
+            ["flags", "promiscuity", "mtu", "xdp"].map(|k| link[k].clone());
         let show = |what: &str| ns.run(&format!("ethtool {what} {name}"));
-        Self { offloads: show("-k"), channels: show("-l"), flags, promiscuity, mtu, xdp }
+        Self {
+            offloads: show("-k"),
+            channels: show("-l"),
+            flags,
+            promiscuity,
+            mtu,
+            xdp,
+        }
     }
 }
 
 /// The XDP programs attached in the namespace, and the pins below /sys/fs/bpf that name vtep.
 fn left_behind(ns: &Netns) -> Vec<String> {
-    let net: Value = serde_json::from_str(&ns.run("bpftool net list -j")).expect("bpftool prints JSON");
-    let programs = net[0]["xdp"].as_array().into_iter().flatten().map(|p| format!("XDP program {p}"));
+    let net: Value =
+        serde_json::from_str(&ns.run("bpftool net list -j")).expect("bpftool prints JSON");
+    let programs = net[0]["xdp"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|p| format!("XDP program {p}"));
     let pins = ns.try_run("find /sys/fs/bpf -name *vtep*").stdout;
-    let pins = String::from_utf8_lossy(&pins).lines().map(|p| format!("pin {p}")).collect::<Vec<_>>();
+    let pins = String::from_utf8_lossy(&pins)
+        .lines()
+        .map(|p| format!("pin {p}"))
+        .collect::<Vec<_>>();
     programs.chain(pins).collect()
 }
 
 #[test]
 fn sigterm_leaves_the_interfaces_as_they_were() {
     let (_fabric, ns, _host, vtepd, before) = one_vtepd();
-    assert!(ns.link("eth0")["xdp"].is_object() && ns.link("t11")["xdp"].is_object(), "programs are attached");
+    assert!(
+        ns.link("eth0")["xdp"].is_object() && ns.link("t11")["xdp"].is_object(),
+        "programs are attached"
+    );
     let socket = vtepd.socket();
     vtepd.stop();
     assert_eq!(["eth0", "t11"].map(|l| State::of(&ns, l)), before);
@@ -80,7 +104,9 @@ fn after_kill_nine_and_a_restart_nothing_is_left_and_traffic_flows() {
 fn kill_nine_alone_leaves_no_program_and_no_pin() {
     let (_fabric, ns, _host, mut vtepd, _before) = one_vtepd();
     vtepd.kill();
-    wait_for("the kernel to detach the programs", 5, || left_behind(&ns).is_empty().then_some(()));
+    wait_for("the kernel to detach the programs", 5, || {
+        left_behind(&ns).is_empty().then_some(())
+    });
 }
 
 #[test]
@@ -89,7 +115,10 @@ fn a_second_instance_is_refused_with_a_reason_and_harms_nothing() {
     let refused = second_instance(&pair.hypervisors[0], pair.vtepd());
     let error = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(1), "{error}");
-    assert!(error.contains("control.sock") && error.contains("another vtepd"), "{error}");
+    assert!(
+        error.contains("control.sock") && error.contains("another vtepd"),
+        "{error}"
+    );
     let [a, b] = &pair.hosts;
     assert_no_loss((&a.ns, a.ip4()), (&b.ns, b.ip4()));
     pair.daemons.drain(..).for_each(Vtepd::stop);

@@ -1,6 +1,7 @@
 //! Hosts that come, move and go: learned from frames, migrated, sticky, told by FRR and to FRR.
 
 use std::time::{Duration, Instant};
+
 use vtep_tests::echo::lost;
 use vtep_tests::fabric::{Fabric, vtep4};
 use vtep_tests::frame::plain;
@@ -32,9 +33,16 @@ impl Stage {
             host
         });
         sites[1].ns.ip("link set t30 master br100");
-        sites[0].ctl().done(&format!("port add t30 --vni 100 {port}"));
+        sites[0]
+            .ctl()
+            .done(&format!("port add t30 --vni 100 {port}"));
         let voices = [0, 1].map(|i: usize| Raw::open(&movers[i].ns, "eth0", Kind::Packet));
-        Self { sites, movers, voices, _fabric: fabric }
+        Self {
+            sites,
+            movers,
+            voices,
+            _fabric: fabric,
+        }
     }
 
     /// Host 30 speaks at site `index`; gives when.
@@ -72,14 +80,28 @@ fn a_host_moves_between_frr_and_vtepd_within_a_second_of_its_first_frame() {
             println!("round {round}, to site {}: {took:?}", index + 1);
             quickest[index] = quickest[index].min(took);
             let host = &stage.sites[1 - index].hosts[0];
-            assert_eq!(lost(&host.ns, stage.movers[index].ip4(), 10), 0, "to site {}", index + 1);
+            assert_eq!(
+                lost(&host.ns, stage.movers[index].ip4(), 10),
+                0,
+                "to site {}",
+                index + 1
+            );
         }
     }
-    assert!(quickest.iter().all(|took| *took < Duration::from_secs(1)), "to site 1, to site 2: {quickest:?}");
+    assert!(
+        quickest.iter().all(|took| *took < Duration::from_secs(1)),
+        "to site 1, to site 2: {quickest:?}"
+    );
     // Moves to a port name it, with the sequence that was announced.
-    monitor.wait_for_output(&format!("mac moved {} vni 100 at t30 sequence 1\n", mac(MOVER)), 10);
+    monitor.wait_for_output(
+        &format!("mac moved {} vni 100 at t30 sequence 1\n", mac(MOVER)),
+        10,
+    );
     assert!(!monitor.log().contains(" at - "), "{}", monitor.log());
-    let row = stage.sites[0].ctl().mac(100, &mac(MOVER)).expect("it is at site 2");
+    let row = stage.sites[0]
+        .ctl()
+        .mac(100, &mac(MOVER))
+        .expect("it is at site 2");
     assert!(row["sequence"].as_u64() >= Some(3), "{row}");
 }
 
@@ -98,24 +120,46 @@ fn a_host_that_moves_too_often_is_frozen_until_an_operator_frees_it() {
     wait_for("it is frozen", 10, || {
         stage.speak(0);
         std::thread::sleep(Duration::from_millis(500));
-        monitor.log().contains(&format!("mac frozen {} vni 100", mac(MOVER))).then_some(())
+        monitor
+            .log()
+            .contains(&format!("mac frozen {} vni 100", mac(MOVER)))
+            .then_some(())
     });
-    let row = stage.sites[0].ctl().mac(100, &mac(MOVER)).expect("it is at site 2");
-    assert!(row["flags"].to_string().contains("frozen") && row["vtep"] == "203.0.113.2", "{row}");
-    assert_eq!(stage.sites[1].remote_mac(100, &mac(MOVER)), None, "nobody was told otherwise");
+    let row = stage.sites[0]
+        .ctl()
+        .mac(100, &mac(MOVER))
+        .expect("it is at site 2");
+    assert!(
+        row["flags"].to_string().contains("frozen") && row["vtep"] == "203.0.113.2",
+        "{row}"
+    );
+    assert_eq!(
+        stage.sites[1].remote_mac(100, &mac(MOVER)),
+        None,
+        "nobody was told otherwise"
+    );
     // The others are none the worse.
     assert_eq!(lost(&stage.sites[0].hosts[0].ns, ip4(12), 20), 0);
     stage.voices[0].send(&plain(&mac(11), &mac(31), "another-host"));
     stage.sites[1].expect_mac(100, &mac(31), 1);
-    stage.sites[0].ctl().done(&format!("mac unfreeze {} --vni 100", mac(MOVER)));
+    stage.sites[0]
+        .ctl()
+        .done(&format!("mac unfreeze {} --vni 100", mac(MOVER)));
     monitor.wait_for_output(&format!("mac unfrozen {} vni 100", mac(MOVER)), 10);
     wait_for("it moves again", 10, || {
         stage.speak(0);
         std::thread::sleep(Duration::from_millis(500));
-        (stage.sites[1].remote_mac(100, &mac(MOVER)).as_deref() == Some("203.0.113.1")).then_some(())
+        (stage.sites[1].remote_mac(100, &mac(MOVER)).as_deref() == Some("203.0.113.1"))
+            .then_some(())
     });
-    let row = stage.sites[0].ctl().mac(100, &mac(MOVER)).expect("it is here");
-    assert!(!row["flags"].to_string().contains("frozen") && row["port"] == "t30", "{row}");
+    let row = stage.sites[0]
+        .ctl()
+        .mac(100, &mac(MOVER))
+        .expect("it is here");
+    assert!(
+        !row["flags"].to_string().contains("frozen") && row["port"] == "t30",
+        "{row}"
+    );
 }
 
 #[test]
@@ -125,13 +169,28 @@ fn mac_move_takes_a_host_over_from_frr() {
     stage.expect_at(1, spoke);
     let ear = Raw::open(&stage.sites[1].hosts[0].ns, "eth0", Kind::Packet);
     let before = Instant::now();
-    stage.sites[0].ctl().done(&format!("mac move {} --vni 100 --interface t30 --ip 192.0.2.30", mac(MOVER)));
+    stage.sites[0].ctl().done(&format!(
+        "mac move {} --vni 100 --interface t30 --ip 192.0.2.30",
+        mac(MOVER)
+    ));
     stage.expect_at(0, before);
-    let row = stage.sites[0].ctl().mac(100, &mac(MOVER)).expect("it is here");
-    assert_eq!((row["port"].as_str(), row["sequence"].as_u64()), (Some("t30"), Some(1)), "{row}");
+    let row = stage.sites[0]
+        .ctl()
+        .mac(100, &mac(MOVER))
+        .expect("it is here");
+    assert_eq!(
+        (row["port"].as_str(), row["sequence"].as_u64()),
+        (Some("t30"), Some(1)),
+        "{row}"
+    );
     let announced = |frame: &Vec<u8>| frame[12..14] == [8, 6] && frame[28..32] == [192, 0, 2, 30];
-    wait_for("the announcement is heard at site 2", 5, || ear.frames().iter().any(announced).then_some(()));
-    assert_eq!(lost(&stage.sites[1].hosts[0].ns, stage.movers[0].ip4(), 10), 0);
+    wait_for("the announcement is heard at site 2", 5, || {
+        ear.frames().iter().any(announced).then_some(())
+    });
+    assert_eq!(
+        lost(&stage.sites[1].hosts[0].ns, stage.movers[0].ip4(), 10),
+        0
+    );
 }
 
 #[test]
@@ -139,28 +198,60 @@ fn a_learned_host_is_announced_and_forgotten() {
     let mut stage = Stage::new("--learn-limit 1 --learn-age 10");
     let spoke = stage.speak(0);
     stage.expect_at(0, spoke);
-    let row = stage.sites[0].ctl().mac(100, &mac(MOVER)).expect("it was learned");
+    let row = stage.sites[0]
+        .ctl()
+        .mac(100, &mac(MOVER))
+        .expect("it was learned");
     assert!(row["flags"].to_string().contains("learned"), "{row}");
     // The limit holds.
     stage.voices[0].send(&plain(&mac(11), &mac(31), "one-too-many"));
     std::thread::sleep(Duration::from_millis(500));
-    assert_eq!(stage.sites[0].ctl().mac(100, &mac(31)), None, "beyond the limit");
-    wait_for("it ages out", 20, || stage.sites[0].ctl().mac(100, &mac(MOVER)).is_none().then_some(()));
-    wait_for("FRR forgets it", 10, || stage.sites[1].remote_mac(100, &mac(MOVER)).is_none().then_some(()));
+    assert_eq!(
+        stage.sites[0].ctl().mac(100, &mac(31)),
+        None,
+        "beyond the limit"
+    );
+    wait_for("it ages out", 20, || {
+        stage.sites[0]
+            .ctl()
+            .mac(100, &mac(MOVER))
+            .is_none()
+            .then_some(())
+    });
+    wait_for("FRR forgets it", 10, || {
+        stage.sites[1]
+            .remote_mac(100, &mac(MOVER))
+            .is_none()
+            .then_some(())
+    });
 }
 
 #[test]
 fn a_sticky_host_stays() {
     let mut stage = Stage::new(&format!("--mac {} --sticky", mac(MOVER)));
     stage.sites[1].expect_mac(100, &mac(MOVER), 1);
-    let shown = stage.sites[1].bgpd().show("show bgp l2vpn evpn route type macip");
+    let shown = stage.sites[1]
+        .bgpd()
+        .show("show bgp l2vpn evpn route type macip");
     assert!(shown.contains("MM:0, sticky MAC"), "{shown}");
     for _ in 0..3 {
         stage.voices[1].send(&plain(&mac(11), &mac(MOVER), "not-me"));
         std::thread::sleep(Duration::from_millis(300));
     }
-    assert_eq!(stage.sites[1].remote_mac(100, &mac(MOVER)), Some(vtep4(1).to_string()));
-    let row = stage.sites[0].ctl().mac(100, &mac(MOVER)).expect("it is here");
-    assert!(row["port"] == "t30" && row["flags"].to_string().contains("sticky"), "{row}");
-    assert_eq!(lost(&stage.sites[1].hosts[0].ns, stage.movers[0].ip4(), 10), 0);
+    assert_eq!(
+        stage.sites[1].remote_mac(100, &mac(MOVER)),
+        Some(vtep4(1).to_string())
+    );
+    let row = stage.sites[0]
+        .ctl()
+        .mac(100, &mac(MOVER))
+        .expect("it is here");
+    assert!(
+        row["port"] == "t30" && row["flags"].to_string().contains("sticky"),
+        "{row}"
+    );
+    assert_eq!(
+        lost(&stage.sites[1].hosts[0].ns, stage.movers[0].ip4(), 10),
+        0
+    );
 }

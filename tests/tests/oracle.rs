@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::time::Duration;
+
 use vtep_tests::cases::{self, Case, Outcome};
 use vtep_tests::craft::Packet;
 use vtep_tests::fabric::{Fabric, Underlay};
@@ -25,17 +26,27 @@ impl Stage {
         let fabric = Fabric::new(1600);
         let (hypervisor, sender) = (fabric.hypervisor(1), fabric.hypervisor(9));
         let tenant = Host::new(&hypervisor, 11);
-        Self { _fabric: fabric, hypervisor, sender, tenant }
+        Self {
+            _fabric: fabric,
+            hypervisor,
+            sender,
+            tenant,
+        }
     }
 
     /// Sends every case of `underlay`, and gives what came of each.
     fn play(&self, underlay: Underlay) -> Vec<(Case, Outcome)> {
         let (to, from) = (self.hypervisor.mac("eth0"), self.sender.mac("eth0"));
-        let cases: Vec<Case> =
-            cases::all(&to, &from).into_iter().filter(|c| c.underlay == underlay).collect();
+        let cases: Vec<Case> = cases::all(&to, &from)
+            .into_iter()
+            .filter(|c| c.underlay == underlay)
+            .collect();
         let receiver = Raw::open(&self.tenant.ns, "eth0", Kind::Packet);
         let mut sender = Raw::open(&self.sender, "eth0", Kind::Packet);
-        cases.iter().flat_map(|c| &c.packets).for_each(|p| sender.send(p));
+        cases
+            .iter()
+            .flat_map(|c| &c.packets)
+            .for_each(|p| sender.send(p));
         let last = plain(&mac(11), &mac(12), "the-last-one");
         let sentinel = match underlay {
             Underlay::V4 => Packet::v4(&to, &from, last),
@@ -46,14 +57,19 @@ impl Stage {
         // What another core of the kernel still has in hand.
         std::thread::sleep(Duration::from_millis(500));
         let frames = receiver.frames();
-        cases.into_iter().map(|c| (c.clone(), c.outcome(&frames))).collect()
+        cases
+            .into_iter()
+            .map(|c| (c.clone(), c.outcome(&frames)))
+            .collect()
     }
 }
 
 /// The cases whose outcome is not `expected`, in words.
 fn surprises(played: &[(Case, Outcome)], expected: impl Fn(&Case) -> Outcome) -> Vec<String> {
     let wrong = played.iter().filter(|(case, got)| *got != expected(case));
-    wrong.map(|(case, got)| format!("{}: {got:?}, expected {:?}", case.name, expected(case))).collect()
+    wrong
+        .map(|(case, got)| format!("{}: {got:?}, expected {:?}", case.name, expected(case)))
+        .collect()
 }
 
 #[test]
@@ -84,10 +100,20 @@ fn vtepd_does_what_the_table_says_and_counts_each_drop() {
         let reasons: BTreeSet<&str> = played.iter().filter_map(|(case, _)| case.reason).collect();
         let expected: Vec<(&str, usize)> = reasons
             .iter()
-            .map(|r| (*r, played.iter().filter(|(case, _)| case.reason == Some(r)).count()))
+            .map(|r| {
+                (
+                    *r,
+                    played
+                        .iter()
+                        .filter(|(case, _)| case.reason == Some(r))
+                        .count(),
+                )
+            })
             .collect();
-        let counted: Vec<(&str, usize)> =
-            reasons.iter().map(|r| (*r, usize::try_from(vtepd.drops(r)).expect("a few"))).collect();
+        let counted: Vec<(&str, usize)> = reasons
+            .iter()
+            .map(|r| (*r, usize::try_from(vtepd.drops(r)).expect("a few")))
+            .collect();
         assert_eq!(counted, expected, "{underlay:?}");
         vtepd.stop();
     }
@@ -97,10 +123,16 @@ fn vtepd_does_what_the_table_says_and_counts_each_drop() {
 fn each_difference_from_linux_is_justified_in_the_docs() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/linux-differences.md");
     let text = std::fs::read_to_string(page).expect("docs/linux-differences.md stands");
-    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    let rows = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next());
     let written: BTreeSet<&str> = rows.collect();
     let all = cases::all(&mac(1), &mac(2));
-    let differ: BTreeSet<&str> = all.iter().filter(|c| c.linux != c.vtepd).map(|c| c.name).collect();
+    let differ: BTreeSet<&str> = all
+        .iter()
+        .filter(|c| c.linux != c.vtepd)
+        .map(|c| c.name)
+        .collect();
     assert_eq!(written, differ);
     assert!(all.len() >= 40, "{} cases", all.len());
 }

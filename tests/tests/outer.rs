@@ -1,6 +1,7 @@
 //! The outer header: what is sent, and what is answered when a frame does not fit.
 
 use std::collections::BTreeSet;
+
 use vtep_tests::fabric::Underlay;
 use vtep_tests::frame::{plain, udp4, udp6};
 use vtep_tests::link::{ip4, ip6, mac};
@@ -14,7 +15,9 @@ fn sent_by(keys: &str, tos: &[u8], v6: bool, fields: &[&str]) -> Vec<Vec<String>
     let mut wire = Capture::start(&bench.fabric.ns, bench.vtepd.dir(), "h1", "udp port 4789");
     for class in tos {
         let build = if v6 { udp6 } else { udp4 };
-        bench.tenant.send(&build(&mac(12), &mac(11), *class, "outer-fields"));
+        bench
+            .tenant
+            .send(&build(&mac(12), &mac(11), *class, "outer-fields"));
     }
     let _ = bench.peer.expect("outer-fields", tos.len());
     wire.fields("vxlan && udp.dstport == 7778", fields)
@@ -57,13 +60,18 @@ fn dscp_is_inherited_or_fixed_and_ecn_is_always_copied() {
     let tos = [0x00, 0xb8, 0x02, 0xb9, 0x03];
     let classes = |keys, v6| -> Vec<(String, String)> {
         let seen = sent_by(keys, &tos, v6, &["ip.dsfield.dscp", "ip.dsfield.ecn"]);
-        seen.iter().map(|f| (outer(&f[0]).to_owned(), outer(&f[1]).to_owned())).collect()
+        seen.iter()
+            .map(|f| (outer(&f[0]).to_owned(), outer(&f[1]).to_owned()))
+            .collect()
     };
     let text = |pairs: [(u8, u8); 5]| pairs.map(|(d, e)| (d.to_string(), e.to_string())).to_vec();
     let inherited = text([(0, 0), (46, 0), (0, 2), (46, 1), (0, 3)]);
     assert_eq!(classes("dscp = \"inherit\"", false), inherited);
     assert_eq!(classes("dscp = \"inherit\"", true), inherited);
-    assert_eq!(classes("dscp = 10", false), text([(10, 0), (10, 0), (10, 2), (10, 1), (10, 3)]));
+    assert_eq!(
+        classes("dscp = 10", false),
+        text([(10, 0), (10, 0), (10, 2), (10, 1), (10, 3)])
+    );
 }
 
 #[test]
@@ -84,7 +92,10 @@ fn flows_spread_over_source_ports_and_each_keeps_its_own() {
         .map(|f| f[0].clone())
         .collect();
     assert_eq!(ports[..32], ports[32..64], "the same flows, the same ports");
-    assert!(ports.iter().collect::<BTreeSet<_>>().len() > 24, "{ports:?}");
+    assert!(
+        ports.iter().collect::<BTreeSet<_>>().len() > 24,
+        "{ports:?}"
+    );
 }
 
 #[test]
@@ -93,7 +104,10 @@ fn a_datagram_that_does_not_fit_is_answered_with_the_size_that_does() {
     let pair = Pair::with(Underlay::V4, Peer::Vtepd, "", 1500);
     let from = &pair.hosts[0].ns;
     let answer = ping(from, ip4(12), "-c 3 -W 5 -M do -s 1472");
-    assert!(answer.contains("mtu=1450") || answer.contains("mtu = 1450"), "{answer}");
+    assert!(
+        answer.contains("mtu=1450") || answer.contains("mtu = 1450"),
+        "{answer}"
+    );
     from.ip("route flush cache");
     let six = ping(from, ip6(12), "-c 3 -W 5 -M do -s 1452");
     assert!(

@@ -1,6 +1,7 @@
 //! Speakers that differ: Juniper as its routes are known, and FRR's own view of the same network.
 
 use std::collections::BTreeMap;
+
 use vtep_tests::fabric::{Fabric, vtep4};
 use vtep_tests::frr::{self, Frr};
 use vtep_tests::link::{ip4, mac};
@@ -34,20 +35,39 @@ fn juniper_s_routes_are_taken_by_their_tag() {
     let mut juniper = Script::connect(&peer, vtep4(1), 65000, vtep4(9));
     let target = [0, 2, 0xfd, 0xe8, 0x10, 0, 0, 100];
     let host = mac_ip(RD, 100, HOST, [192, 0, 2, 12], 0);
-    juniper.send(&announce(&imet(RD, 100, NINE), NINE, &[target, VXLAN], Some(100)));
+    juniper.send(&announce(
+        &imet(RD, 100, NINE),
+        NINE,
+        &[target, VXLAN],
+        Some(100),
+    ));
     juniper.send(&announce(&host, NINE, &[target, VXLAN], None));
     wait_for("the routes are in the tables", 10, || {
         (vtepd.flood(100) == [vtep4(9).to_string()] && vtepd.remote_mac(100, &mac(12)).is_some())
             .then_some(())
     });
     assert_eq!(vtepd.remote_mac(100, &mac(12)), Some(vtep4(9).to_string()));
-    assert!(vtepd.show("neighbors").to_string().contains(&ip4(12).to_string()));
+    assert!(
+        vtepd
+            .show("neighbors")
+            .to_string()
+            .contains(&ip4(12).to_string())
+    );
     // The label does not count in a withdrawal.
     juniper.send(&withdraw(&mac_ip(RD, 100, HOST, [192, 0, 2, 12], 100)));
-    wait_for("the MAC is gone", 10, || vtepd.mac(100, &mac(12)).is_none().then_some(()));
-    assert!(!vtepd.show("neighbors").to_string().contains(&ip4(12).to_string()));
+    wait_for("the MAC is gone", 10, || {
+        vtepd.mac(100, &mac(12)).is_none().then_some(())
+    });
+    assert!(
+        !vtepd
+            .show("neighbors")
+            .to_string()
+            .contains(&ip4(12).to_string())
+    );
     drop(juniper);
-    wait_for("the flood entry goes with the session", 10, || vtepd.flood(100).is_empty().then_some(()));
+    wait_for("the flood entry goes with the session", 10, || {
+        vtepd.flood(100).is_empty().then_some(())
+    });
 }
 
 #[test]
@@ -63,11 +83,15 @@ fn one_wrong_attribute_withdraws_and_a_wrong_route_of_another_type_is_passed_ove
     let mut wrong = announce(&host, NINE, &[target, VXLAN], None);
     wrong[26] = 9;
     script.send(&wrong);
-    wait_for("the route is treated as withdrawn", 10, || vtepd.mac(100, &mac(12)).is_none().then_some(()));
+    wait_for("the route is treated as withdrawn", 10, || {
+        vtepd.mac(100, &mac(12)).is_none().then_some(())
+    });
     // A type that nobody has yet, with the host after it.
     let unknown = [vtep_tests::script::route(99, &[1, 2, 3]), host].concat();
     script.send(&announce(&unknown, NINE, &[target, VXLAN], None));
-    wait_for("the route after it is taken", 10, || vtepd.mac(100, &mac(12)));
+    wait_for("the route after it is taken", 10, || {
+        vtepd.mac(100, &mac(12))
+    });
     assert!(!script.heard("message 3"), "a NOTIFICATION");
 }
 
@@ -79,20 +103,48 @@ fn more_routes_than_allowed_end_the_session() {
     let target = [0, 2, 0xfd, 0xe8, 0, 0, 0, 100];
     for host in 1..=3 {
         let mac = [0x50, 0x54, 0x33, 0, 1, host];
-        script.send(&announce(&mac_ip(RD, 0, mac, [192, 0, 2, host], 100), NINE, &[target, VXLAN], None));
+        script.send(&announce(
+            &mac_ip(RD, 0, mac, [192, 0, 2, host], 100),
+            NINE,
+            &[target, VXLAN],
+            None,
+        ));
     }
-    wait_for("three are taken", 10, || vtepd.mac(100, "50:54:33:00:01:03"));
-    script.send(&announce(&mac_ip(RD, 0, HOST, [192, 0, 2, 12], 100), NINE, &[target, VXLAN], None));
-    wait_for("a NOTIFICATION", 10, || script.heard("message 3").then_some(()));
-    wait_for("all its routes go", 10, || vtepd.mac(100, "50:54:33:00:01:03").is_none().then_some(()));
+    wait_for("three are taken", 10, || {
+        vtepd.mac(100, "50:54:33:00:01:03")
+    });
+    script.send(&announce(
+        &mac_ip(RD, 0, HOST, [192, 0, 2, 12], 100),
+        NINE,
+        &[target, VXLAN],
+        None,
+    ));
+    wait_for("a NOTIFICATION", 10, || {
+        script.heard("message 3").then_some(())
+    });
+    wait_for("all its routes go", 10, || {
+        vtepd.mac(100, "50:54:33:00:01:03").is_none().then_some(())
+    });
     let row = vtepd.show("bgp summary")["neighbors"][0].clone();
     assert_eq!(row["state"], "Idle", "{row}");
-    assert!(row["last_down"].as_str().is_some_and(|why| why.contains("6/1")), "{row}");
+    assert!(
+        row["last_down"]
+            .as_str()
+            .is_some_and(|why| why.contains("6/1")),
+        "{row}"
+    );
 }
 
 /// The hosts of FRR's example: MAC's last octet, VNI, VTEP.
-const HOSTS: [(u8, u32, u8); 7] =
-    [(9, 100, 1), (10, 100, 2), (11, 100, 2), (12, 100, 3), (13, 200, 1), (14, 200, 2), (15, 200, 3)];
+const HOSTS: [(u8, u32, u8); 7] = [
+    (9, 100, 1),
+    (10, 100, 2),
+    (11, 100, 2),
+    (12, 100, 3),
+    (13, 200, 1),
+    (14, 200, 2),
+    (15, 200, 3),
+];
 
 /// An interface that nobody sends on.
 fn unused_port(ns: &Netns, name: &str) {
@@ -108,8 +160,14 @@ fn example_vtep(fabric: &Fabric, number: u8, peers: &[u8]) -> (Netns, Frr) {
     for vni in site::VNIS {
         unused_port(&ns, &format!("eth1.{vni}"));
         let _ = LinuxVtep::new(&ns, vni, vtep4(number)).port(&format!("eth1.{vni}"));
-        for (host, ..) in HOSTS.iter().filter(|(_, of, at)| (*of, *at) == (vni, number)) {
-            ns.run(&format!("bridge fdb replace {} dev eth1.{vni} master static", mac(*host)));
+        for (host, ..) in HOSTS
+            .iter()
+            .filter(|(_, of, at)| (*of, *at) == (vni, number))
+        {
+            ns.run(&format!(
+                "bridge fdb replace {} dev eth1.{vni} master static",
+                mac(*host)
+            ));
         }
     }
     let frr = Frr::start(&ns, &frr::vtep(number, 65000, &site::internal(peers), &[]));
@@ -120,20 +178,28 @@ fn example_vtep(fabric: &Fabric, number: u8, peers: &[u8]) -> (Netns, Frr) {
 fn view_of_frr(frr: &Frr, vni: u32) -> BTreeMap<String, Option<String>> {
     let all = frr.json(&format!("show evpn mac vni {vni}"));
     let macs = all["macs"].as_object().cloned().unwrap_or_default();
-    macs.into_iter().map(|(mac, entry)| (mac, entry["remoteVtep"].as_str().map(str::to_owned))).collect()
+    macs.into_iter()
+        .map(|(mac, entry)| (mac, entry["remoteVtep"].as_str().map(str::to_owned)))
+        .collect()
 }
 
 /// The same as vtepd shows it.
 fn view_of_vtepd(vtepd: &Vtepd, vni: u32) -> BTreeMap<String, Option<String>> {
-    let rows = vtepd.show(&format!("mac --vni {vni}"))["rows"].as_array().cloned().unwrap_or_default();
+    let rows = vtepd.show(&format!("mac --vni {vni}"))["rows"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
-    rows.iter().map(|row| (text(&row["mac"]).expect("a MAC"), text(&row["vtep"]))).collect()
+    rows.iter()
+        .map(|row| (text(&row["mac"]).expect("a MAC"), text(&row["vtep"])))
+        .collect()
 }
 
 /// What VTEP `number` must see.
 fn expected(vni: u32, number: u8) -> BTreeMap<String, Option<String>> {
     let of = HOSTS.iter().filter(|(_, other, _)| *other == vni);
-    of.map(|(host, _, at)| (mac(*host), (*at != number).then(|| vtep4(*at).to_string()))).collect()
+    of.map(|(host, _, at)| (mac(*host), (*at != number).then(|| vtep4(*at).to_string())))
+        .collect()
 }
 
 #[test]
@@ -143,8 +209,13 @@ fn the_tables_of_the_three_vtep_example_agree_with_frr_s() {
     let mut config = site::bgp(2, 65000, &site::internal(&[1, 3]), "");
     for vni in site::VNIS {
         unused_port(&ns, &format!("port{vni}"));
-        let hosts = HOSTS.iter().filter(|(_, of, at)| (*of, *at) == (vni, 2)).map(|(host, ..)| mac(*host));
-        config = config.vni(vni, &[]).port(&format!("port{vni}"), &hosts.collect::<Vec<_>>());
+        let hosts = HOSTS
+            .iter()
+            .filter(|(_, of, at)| (*of, *at) == (vni, 2))
+            .map(|(host, ..)| mac(*host));
+        config = config
+            .vni(vni, &[])
+            .port(&format!("port{vni}"), &hosts.collect::<Vec<_>>());
     }
     let vtepd = Vtepd::start(&ns, &config);
     let one = example_vtep(&fabric, 1, &[2, 3]);
@@ -155,7 +226,10 @@ fn the_tables_of_the_three_vtep_example_agree_with_frr_s() {
             wait_for(&format!("FRR at {number} knows VNI {vni}"), 20, || {
                 let seen = view_of_frr(frr, vni);
                 // The ports' own MAC is none of the example's.
-                others = seen.into_iter().filter(|(mac, _)| mac.starts_with("50:54:33")).collect();
+                others = seen
+                    .into_iter()
+                    .filter(|(mac, _)| mac.starts_with("50:54:33"))
+                    .collect();
                 (others == expected(vni, number)).then_some(())
             });
         }
@@ -164,9 +238,15 @@ fn the_tables_of_the_three_vtep_example_agree_with_frr_s() {
             view.retain(|mac, _| mac.starts_with("50:54:33"));
             (view == expected(vni, 2)).then_some(())
         });
-        assert_eq!(vtepd.flood(vni), [vtep4(1).to_string(), vtep4(3).to_string()]);
+        assert_eq!(
+            vtepd.flood(vni),
+            [vtep4(1).to_string(), vtep4(3).to_string()]
+        );
         let row = vtepd.show(&format!("vni {vni}"))["rows"][0].clone();
-        let local = HOSTS.iter().filter(|(_, of, at)| (*of, *at) == (vni, 2)).count();
+        let local = HOSTS
+            .iter()
+            .filter(|(_, of, at)| (*of, *at) == (vni, 2))
+            .count();
         assert_eq!(row["macs_local"], local, "{row}");
         assert_eq!(row["remote_vteps"], 2, "{row}");
     }

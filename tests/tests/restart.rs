@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+
 use vtep_tests::echo::assert_no_loss;
 use vtep_tests::fabric::{Fabric, vtep4};
 use vtep_tests::gobgp::Gobgp;
@@ -11,7 +12,15 @@ use vtep_tests::site::{Daemon, Site, expect_full};
 /// Kills the vtepd of `site` and starts it again a second later; `meanwhile` runs on a thread until all is back, as often as
 /// it can.
 fn restart(site: Site, meanwhile: impl Fn() + Send + Sync) -> Site {
-    let Site { daemon: Daemon::Vtepd(mut vtepd), hosts, ns, number } = site else { panic!("it is vtepd's") };
+    let Site {
+        daemon: Daemon::Vtepd(mut vtepd),
+        hosts,
+        ns,
+        number,
+    } = site
+    else {
+        panic!("it is vtepd's")
+    };
     let over = AtomicBool::new(false);
     let vtepd = std::thread::scope(|scope| {
         let watcher = scope.spawn(|| {
@@ -38,14 +47,26 @@ fn restart(site: Site, meanwhile: impl Fn() + Send + Sync) -> Site {
         }
         vtepd
     });
-    Site { daemon: Daemon::Vtepd(vtepd), hosts, ns, number }
+    Site {
+        daemon: Daemon::Vtepd(vtepd),
+        hosts,
+        ns,
+        number,
+    }
 }
 
 /// `other` still sends what it has for site 1 there.
 fn keeps_site_1(other: &Site) {
     let vtep = vtep4(1).to_string();
-    assert_eq!(other.remote_mac(100, "50:54:33:00:00:0b"), Some(vtep.clone()), "tenant 11");
-    assert!(other.flood(200).contains(&vtep), "the flood list of VNI 200");
+    assert_eq!(
+        other.remote_mac(100, "50:54:33:00:00:0b"),
+        Some(vtep.clone()),
+        "tenant 11"
+    );
+    assert!(
+        other.flood(200).contains(&vtep),
+        "the flood list of VNI 200"
+    );
 }
 
 /// The routes of site 1 that `other` has marked as stale.
@@ -70,7 +91,9 @@ fn vtepd_keeps_the_routes_of_a_vtepd_that_restarts() {
     let one = restart(one, || keeps_site_1(&two));
     let sites = [one, two];
     expect_full(&sites);
-    wait_for("nothing is stale", 10, || (stale(&sites[1]) == 0).then_some(()));
+    wait_for("nothing is stale", 10, || {
+        (stale(&sites[1]) == 0).then_some(())
+    });
     talk(&sites);
 }
 
@@ -79,7 +102,10 @@ fn gobgp_keeps_and_reflects_the_routes_of_a_vtepd_that_restarts() {
     let fabric = Fabric::new(1600);
     let ns = fabric.hypervisor(251);
     let _gobgp = Gobgp::keeping_reflector(&ns, 251, &[1, 2]);
-    let [one, two] = [Site::vtepd(&fabric, 1, &[251]), Site::vtepd(&fabric, 2, &[251])];
+    let [one, two] = [
+        Site::vtepd(&fabric, 1, &[251]),
+        Site::vtepd(&fabric, 2, &[251]),
+    ];
     let sites = [one, two];
     expect_full(&sites);
     let [one, two] = sites;
@@ -104,8 +130,11 @@ fn frr_has_all_again_when_vtepd_comes_back() {
     wait_for("FRR knows of the restart", 10, || {
         let told = sites[1].bgpd().json("show bgp neighbors 203.0.113.1")["203.0.113.1"].clone();
         let restart = &told["gracefulRestartInfo"];
-        let preserved = told["neighborCapabilities"].to_string().contains("\"preserved\":true");
-        (restart["rBit"] == true && restart["endOfRibRecv"]["l2VpnEvpn"] == true && preserved).then_some(())
+        let preserved = told["neighborCapabilities"]
+            .to_string()
+            .contains("\"preserved\":true");
+        (restart["rBit"] == true && restart["endOfRibRecv"]["l2VpnEvpn"] == true && preserved)
+            .then_some(())
     });
     talk(&sites);
 }

@@ -1,6 +1,7 @@
 //! ARP and ND for known hosts are answered where they are asked, and don't cross the underlay.
 
 use std::net::IpAddr;
+
 use vtep_tests::echo::lost;
 use vtep_tests::fabric::{Fabric, vtep4};
 use vtep_tests::link::{Host, ip4, ip6, mac};
@@ -38,28 +39,50 @@ fn config(index: u8, port_keys: &str) -> Config {
 fn stage(port_keys: &str) -> Stage {
     let fabric = Fabric::new(1600);
     let hypervisors = [1, 2].map(|n| fabric.hypervisor(n));
-    let hosts = [Host::new(&hypervisors[0], 11), Host::new(&hypervisors[1], 12)];
-    let daemons = [0, 1].map(|i: u8| Vtepd::start(&hypervisors[usize::from(i)], &config(i, port_keys)));
-    Stage { daemons, hosts, _hypervisors: hypervisors, fabric }
+    let hosts = [
+        Host::new(&hypervisors[0], 11),
+        Host::new(&hypervisors[1], 12),
+    ];
+    let daemons =
+        [0, 1].map(|i: u8| Vtepd::start(&hypervisors[usize::from(i)], &config(i, port_keys)));
+    Stage {
+        daemons,
+        hosts,
+        _hypervisors: hypervisors,
+        fabric,
+    }
 }
 
 #[test]
 fn known_hosts_are_resolved_without_a_question_on_the_wire() {
     let stage = stage("");
     let [a, b] = &stage.hosts;
-    let mut wire = Capture::start(&stage.fabric.ns, stage.daemons[0].dir(), "h1", "udp port 4789");
+    let mut wire = Capture::start(
+        &stage.fabric.ns,
+        stage.daemons[0].dir(),
+        "h1",
+        "udp port 4789",
+    );
     assert_eq!(lost(&a.ns, b.ip4(), 10), 0);
     assert_eq!(lost(&b.ns, a.ip6(), 10), 0);
     assert_eq!(arping(&a.ns, b.ip4()), Some(b.mac()));
-    let learned = a.ns.ip(&format!("neigh show {} dev eth0", b.ip6())) + &a.ns.ip("neigh show dev eth0");
+    let learned =
+        a.ns.ip(&format!("neigh show {} dev eth0", b.ip6())) + &a.ns.ip("neigh show dev eth0");
     assert!(learned.contains(&b.mac()), "{learned}");
     // One that nobody knows is asked for everywhere.
     assert_eq!(arping(&a.ns, ip4(77)), None);
     let broadcast = "vxlan && arp && eth.dst == ff:ff:ff:ff:ff:ff";
-    let known =
-        format!("{broadcast} && (arp.dst.proto_ipv4 == {} || arp.dst.proto_ipv4 == {})", a.ip4(), b.ip4());
+    let known = format!(
+        "{broadcast} && (arp.dst.proto_ipv4 == {} || arp.dst.proto_ipv4 == {})",
+        a.ip4(),
+        b.ip4()
+    );
     assert_eq!(wire.count(&known), 0, "requests for known hosts");
-    assert_eq!(wire.count("vxlan && icmpv6.type == 135 && eth.dst[0:2] == 33:33"), 0, "solicitations");
+    assert_eq!(
+        wire.count("vxlan && icmpv6.type == 135 && eth.dst[0:2] == 33:33"),
+        0,
+        "solicitations"
+    );
     assert!(wire.count(&format!("{broadcast} && arp.dst.proto_ipv4 == {}", ip4(77))) > 0);
     assert!(wire.count("vxlan && icmp") >= 20);
 }
@@ -69,12 +92,20 @@ fn a_duplicate_of_a_known_address_is_noticed() {
     let stage = stage("");
     let [a, b] = &stage.hosts;
     // arping -D: exit status 1 when someone answers the probe (iputils).
-    let probe = |ip: IpAddr| a.ns.try_run(&format!("arping -D -I eth0 -c 2 -w 3 {ip}")).status.code();
+    let probe = |ip: IpAddr| {
+        a.ns.try_run(&format!("arping -D -I eth0 -c 2 -w 3 {ip}"))
+            .status
+            .code()
+    };
     assert_eq!(probe(b.ip4()), Some(1));
     assert_eq!(probe(ip4(77)), Some(0));
     a.ns.sysctl("net.ipv6.conf.eth0.accept_dad=1");
     a.ns.ip(&format!("addr add {}/64 dev eth0", b.ip6()));
-    let failed = || a.ns.ip("-6 addr show dev eth0").contains("dadfailed").then_some(());
+    let failed = || {
+        a.ns.ip("-6 addr show dev eth0")
+            .contains("dadfailed")
+            .then_some(())
+    };
     vtep_tests::netns::wait_for("the kernel notices the duplicate", 10, failed);
 }
 
@@ -84,7 +115,11 @@ fn changes_take_effect_at_once_and_show_tells_them() {
     let [a, _] = &stage.hosts;
     let vtepd = &stage.daemons[0];
     assert_eq!(arping(&a.ns, ip4(33)), None);
-    vtepd.done(&format!("neigh add {} --vni 100 --mac {}", ip4(33), mac(33)));
+    vtepd.done(&format!(
+        "neigh add {} --vni 100 --mac {}",
+        ip4(33),
+        mac(33)
+    ));
     assert_eq!(arping(&a.ns, ip4(33)), Some(mac(33)));
     let shown = vtepd.show("neighbors").to_string();
     for ip in [ip4(11), ip4(12), ip4(33), ip6(11), ip6(12)] {
@@ -101,7 +136,8 @@ fn a_locked_port_cannot_take_over_another_s_address() {
     assert_eq!(lost(&a.ns, b.ip4(), 5), 0);
     let before = stage.daemons[0].drops("arp-nd-forged");
     a.ns.ip(&format!("addr add {}/24 dev eth0", ip4(66)));
-    let _ = a.ns.try_run(&format!("arping -A -I eth0 -s {0} -c 2 -w 3 {0}", ip4(66)));
+    let _ =
+        a.ns.try_run(&format!("arping -A -I eth0 -s {0} -c 2 -w 3 {0}", ip4(66)));
     vtep_tests::netns::wait_for("the forged announcement is counted", 5, || {
         (stage.daemons[0].drops("arp-nd-forged") > before).then_some(())
     });

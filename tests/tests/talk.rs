@@ -73,7 +73,10 @@ fn tcp_between_vtepd_and_linux_runs_with_default_offloads() {
 }
 
 /// One hypervisor with vtepd and the ports of `config`, which `prepare` makes.
-fn alone(config: &Config, prepare: impl FnOnce(&Netns) -> Vec<Host>) -> (Fabric, Netns, Vec<Host>, Vtepd) {
+fn alone(
+    config: &Config,
+    prepare: impl FnOnce(&Netns) -> Vec<Host>,
+) -> (Fabric, Netns, Vec<Host>, Vtepd) {
     let fabric = Fabric::new(1600);
     let ns = fabric.hypervisor(1);
     let hosts = prepare(&ns);
@@ -83,8 +86,12 @@ fn alone(config: &Config, prepare: impl FnOnce(&Netns) -> Vec<Host>) -> (Fabric,
 
 #[test]
 fn ports_of_a_vni_are_switched_locally() {
-    let config = Config::new(vtep4(1)).vni(100, &[]).port("t11", &[mac(11)]).port("t12", &[mac(12)]);
-    let (_fabric, _ns, hosts, vtepd) = alone(&config, |ns| vec![Host::new(ns, 11), Host::new(ns, 12)]);
+    let config = Config::new(vtep4(1))
+        .vni(100, &[])
+        .port("t11", &[mac(11)])
+        .port("t12", &[mac(12)]);
+    let (_fabric, _ns, hosts, vtepd) =
+        alone(&config, |ns| vec![Host::new(ns, 11), Host::new(ns, 12)]);
     assert_no_loss((&hosts[0].ns, ip4(11)), (&hosts[1].ns, ip4(12)));
     let measured = iperf3(&hosts[0].ns, &hosts[1].ns, ip4(12), vtepd.dir(), 1, false);
     assert!(measured.mbps > WORKS, "{measured:?}");
@@ -98,8 +105,9 @@ fn two_vnis_hear_nothing_of_each_other() {
         .vni(200, &[])
         .port("t12", &[mac(12)])
         .port("t13", &[mac(13)]);
-    let (_fabric, _ns, hosts, _vtepd) =
-        alone(&config, |ns| vec![Host::new(ns, 11), Host::new(ns, 12), Host::new(ns, 13)]);
+    let (_fabric, _ns, hosts, _vtepd) = alone(&config, |ns| {
+        vec![Host::new(ns, 11), Host::new(ns, 12), Host::new(ns, 13)]
+    });
     assert_silence(&hosts[0].ns, ip4(12));
     assert_eq!(lost(&hosts[2].ns, ip4(12), 5), 0);
     // The same address in another VNI is another host, and no ARP request crosses over.
@@ -110,7 +118,8 @@ fn two_vnis_hear_nothing_of_each_other() {
 fn a_guest_behind_a_tap_is_a_tenant() {
     let mut pair = Pair::new(Underlay::V4, Peer::Linux);
     let guest = TapHost::new(&pair.hypervisors[0], 13, None);
-    pair.vtepd().done(&format!("port add tap13 --vni 100 --mac {}", mac(13)));
+    pair.vtepd()
+        .done(&format!("port add tap13 --vni 100 --mac {}", mac(13)));
     assert_eq!(lost(&pair.hosts[0].ns, ip4(13), 10), 0);
     assert_eq!(lost(&pair.hosts[1].ns, ip4(13), 10), 0);
     drop(guest);
@@ -122,7 +131,8 @@ fn a_burst_from_a_tap_arrives_whole() {
     let pair = Pair::new(Underlay::V4, Peer::Linux);
     link::tap(&pair.hypervisors[0], "tap13");
     let mut guest = Raw::open(&pair.hypervisors[0], "tap13", Kind::Tap);
-    pair.vtepd().done(&format!("port add tap13 --vni 100 --mac {}", mac(13)));
+    pair.vtepd()
+        .done(&format!("port add tap13 --vni 100 --mac {}", mac(13)));
     let ear = Raw::open(&pair.hosts[1].ns, "eth0", Kind::Packet);
     let text = format!("bulk-frame{}", "x".repeat(1400));
     // No more at once than the rings hold: the worker may be off its core for as long as the guest sends.
@@ -159,7 +169,10 @@ fn a_trunk_port_takes_one_vlan_and_tags_what_it_sends() {
 
 #[test]
 fn a_macvlan_is_a_tenant_port_in_generic_mode() {
-    let config = Config::new(vtep4(1)).vni(100, &[]).port("t11", &[mac(11)]).port("mv13", &[mac(13)]);
+    let config = Config::new(vtep4(1))
+        .vni(100, &[])
+        .port("t11", &[mac(11)])
+        .port("mv13", &[mac(13)]);
     let (_fabric, _ns, hosts, vtepd) = alone(&config, |ns| {
         let hosts = vec![Host::new(ns, 11), Host::new(ns, 13)];
         ns.ip("link add link t13 name mv13 type macvlan mode passthru");
@@ -170,8 +183,12 @@ fn a_macvlan_is_a_tenant_port_in_generic_mode() {
     let measured = iperf3(&hosts[0].ns, &hosts[1].ns, ip4(13), vtepd.dir(), 1, false);
     assert!(measured.mbps > WORKS, "{measured:?}");
     let ports = vtepd.show("ports");
-    let row =
-        ports["rows"].as_array().expect("rows").iter().find(|r| r["interface"] == "mv13").expect("mv13");
+    let row = ports["rows"]
+        .as_array()
+        .expect("rows")
+        .iter()
+        .find(|r| r["interface"] == "mv13")
+        .expect("mv13");
     assert_eq!(row["attach"], "generic", "macvlan has no native XDP: {row}");
 }
 
@@ -188,7 +205,10 @@ fn a_vlan_sub_interface_is_a_tenant_port() {
         );
         return;
     }
-    let config = Config::new(vtep4(1)).vni(100, &[]).port("t11", &[mac(11)]).port("tap13.10", &[mac(13)]);
+    let config = Config::new(vtep4(1))
+        .vni(100, &[])
+        .port("t11", &[mac(11)])
+        .port("tap13.10", &[mac(13)]);
     let mut guests = Vec::new();
     let (_fabric, _ns, hosts, _vtepd) = alone(&config, |ns| {
         guests.push(TapHost::new(ns, 13, Some(10)));
@@ -203,7 +223,10 @@ fn a_vlan_sub_interface_is_a_tenant_port() {
 fn linux_reference() -> f64 {
     let fabric = Fabric::new(1600);
     let hypervisors = [1, 2].map(|n| fabric.hypervisor(n));
-    let hosts = [Host::new(&hypervisors[0], 11), Host::new(&hypervisors[1], 12)];
+    let hosts = [
+        Host::new(&hypervisors[0], 11),
+        Host::new(&hypervisors[1], 12),
+    ];
     for (i, ns) in hypervisors.iter().enumerate() {
         let (me, other) = if i == 0 { (1, 2) } else { (2, 1) };
         let _ = LinuxVtep::new(ns, 100, vtep4(me))
@@ -214,7 +237,15 @@ fn linux_reference() -> f64 {
         ns.run("ethtool -K eth0 tso off gso off gro off");
     }
     let scratch = vtep_tests::program::Scratch::new(&hosts[0].ns);
-    iperf3(&hosts[0].ns, &hosts[1].ns, ip4(12), scratch.path(), 2, false).mbps
+    iperf3(
+        &hosts[0].ns,
+        &hosts[1].ns,
+        ip4(12),
+        scratch.path(),
+        2,
+        false,
+    )
+    .mbps
 }
 
 /// Of what Linux gives with frames of the wire's size, vtepd must give as much, both ways. On two cores that compilers
@@ -244,5 +275,7 @@ fn tcp_through_vtepd_keeps_its_share_of_linux_with_frames_of_the_wires_size() {
             return;
         }
     }
-    panic!("shares of what Linux gives: to and from vtepd, to and from Linux: {best:.2?}, less than {SHARE}");
+    panic!(
+        "shares of what Linux gives: to and from vtepd, to and from Linux: {best:.2?}, less than {SHARE}"
+    );
 }

@@ -28,16 +28,30 @@ impl Routed {
         ns.ip(&format!("route add 198.51.100.2 {route}"));
         let host = Host::new(&ns, 11);
         let remote = "198.51.100.2".parse().expect("an address");
-        let config = Config::new(vtep4(1)).vni(100, &[remote]).port("t11", &[mac(11)]).fdb(&mac(12), remote);
+        let config = Config::new(vtep4(1))
+            .vni(100, &[remote])
+            .port("t11", &[mac(11)])
+            .fdb(&mac(12), remote);
         let vtepd = Vtepd::start(&ns, &config);
-        let routers = others.each_ref().map(|o| Raw::open(o, "eth0", Kind::Packet));
+        let routers = others
+            .each_ref()
+            .map(|o| Raw::open(o, "eth0", Kind::Packet));
         let tenant = Raw::open(&host.ns, "eth0", Kind::Packet);
-        Self { _fabric: fabric, ns, vtepd, tenant, routers, _others: (host, others) }
+        Self {
+            _fabric: fabric,
+            ns,
+            vtepd,
+            tenant,
+            routers,
+            _others: (host, others),
+        }
     }
 
     /// Sends until a frame arrives at router `index`.
     fn arrives_at(&mut self, index: usize, marker: &str) {
-        let Self { tenant, routers, .. } = self;
+        let Self {
+            tenant, routers, ..
+        } = self;
         wait_for(&format!("{marker} at router {index}"), 5, || {
             tenant.send(&plain(&mac(12), &mac(11), marker));
             (!routers[index].with_marker(marker).is_empty()).then_some(())
@@ -52,7 +66,9 @@ fn a_gateway_that_moves_is_followed() {
     stage.ns.ip("route replace 198.51.100.2 via 203.0.113.8");
     stage.arrives_at(1, "by-the-second");
     let _ = stage.routers[0].take();
-    stage.tenant.send(&plain(&mac(12), &mac(11), "only-the-second"));
+    stage
+        .tenant
+        .send(&plain(&mac(12), &mac(11), "only-the-second"));
     assert_eq!(stage.routers[1].expect("only-the-second", 1).len(), 1);
     assert!(stage.routers[0].with_marker("only-the-second").is_empty());
 }
@@ -79,7 +95,9 @@ fn a_neighbour_that_changes_its_mac_is_followed() {
     let peer = &pair.hypervisors[1];
     peer.ip("link set eth0 address 02:00:00:00:12:34");
     let _ = peer.try_run("arping -U -I eth0 -c 2 203.0.113.2");
-    wait_for("traffic to the new MAC", 10, || answers(&a.ns, b.ip4()).then_some(()));
+    wait_for("traffic to the new MAC", 10, || {
+        answers(&a.ns, b.ip4()).then_some(())
+    });
 }
 
 #[test]
@@ -98,18 +116,28 @@ fn flows_use_both_nics_of_an_ecmp_route_and_survive_the_loss_of_one() {
     ns.ip("route add 198.51.100.2 nexthop via 10.0.1.2 nexthop via 10.0.2.2");
     let host = Host::new(&ns, 11);
     let remote = "198.51.100.2".parse().expect("an address");
-    let config = Config::with_underlay(vtep4(1), "up1 up2").vni(100, &[remote]).port("t11", &[mac(11)]);
+    let config = Config::with_underlay(vtep4(1), "up1 up2")
+        .vni(100, &[remote])
+        .port("t11", &[mac(11)]);
     let _vtepd = Vtepd::start(&ns, &config);
-    let ears = gateways.each_ref().map(|g| Raw::open(g, "eth0", Kind::Packet));
+    let ears = gateways
+        .each_ref()
+        .map(|g| Raw::open(g, "eth0", Kind::Packet));
     let mut tenant = Raw::open(&host.ns, "eth0", Kind::Packet);
     let mut burst = |marker: &str| {
         for flow in 0..64_u8 {
-            tenant.send(&plain(&format!("50:54:33:00:66:{flow:02x}"), &mac(11), marker));
+            tenant.send(&plain(
+                &format!("50:54:33:00:66:{flow:02x}"),
+                &mac(11),
+                marker,
+            ));
         }
     };
     wait_for("both NICs to carry flows", 5, || {
         burst("spread");
-        ears.iter().all(|e| e.with_marker("spread").len() >= 16).then_some(())
+        ears.iter()
+            .all(|e| e.with_marker("spread").len() >= 16)
+            .then_some(())
     });
     gateways[0].ip("link set eth0 down");
     let mut round = 0;
@@ -130,12 +158,18 @@ fn a_tenant_interface_that_is_deleted_and_made_again_works_again() {
     let hypervisor = &pair.hypervisors[0];
     hypervisor.ip("link del t11");
     wait_for("the port to be shown as gone", 5, || {
-        pair.vtepd().show("ports").to_string().contains("\"absent\"").then_some(())
+        pair.vtepd()
+            .show("ports")
+            .to_string()
+            .contains("\"absent\"")
+            .then_some(())
     });
     veth(hypervisor, "t11", &a.ns, "eth0");
     a.ns.ip(&format!("link set eth0 address {}", a.mac()));
     a.ns.ip(&format!("addr add {}/24 dev eth0", a.ip4()));
-    wait_for("traffic through the new interface", 10, || answers(&a.ns, b.ip4()).then_some(()));
+    wait_for("traffic through the new interface", 10, || {
+        answers(&a.ns, b.ip4()).then_some(())
+    });
 }
 
 #[test]
@@ -147,18 +181,32 @@ fn an_underlay_link_that_flaps_comes_back() {
         pair.hypervisors[0].ip("link set eth0 down");
         pair.hypervisors[0].ip("link set eth0 up");
     }
-    wait_for("traffic after the flaps", 10, || answers(&a.ns, b.ip4()).then_some(()));
+    wait_for("traffic after the flaps", 10, || {
+        answers(&a.ns, b.ip4()).then_some(())
+    });
 }
 
 #[test]
 fn packets_are_taken_from_any_source_port() {
     let pair = Pair::new(Underlay::V4, Peer::Linux);
-    let (to, from) = (pair.hypervisors[0].mac("eth0"), pair.hypervisors[1].mac("eth0"));
+    let (to, from) = (
+        pair.hypervisors[0].mac("eth0"),
+        pair.hypervisors[1].mac("eth0"),
+    );
     let tenant = Raw::open(&pair.hosts[0].ns, "eth0", Kind::Packet);
     let mut peer = Raw::open(&pair.hypervisors[1], "eth0", Kind::Packet);
-    let packet = Packet { from: vtep4(2), ..Packet::v4(&to, &from, plain(&mac(11), &mac(12), "any-port")) };
+    let packet = Packet {
+        from: vtep4(2),
+        ..Packet::v4(&to, &from, plain(&mac(11), &mac(12), "any-port"))
+    };
     for port in [1, 1023, 49152, 65535] {
-        peer.send(&Packet { ports: (port, 4789), ..packet.clone() }.bytes());
+        peer.send(
+            &Packet {
+                ports: (port, 4789),
+                ..packet.clone()
+            }
+            .bytes(),
+        );
     }
     assert_eq!(tenant.expect("any-port", 4).len(), 4);
 }

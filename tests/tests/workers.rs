@@ -9,10 +9,18 @@ use vtep_tests::vtepd::{Config, Vtepd};
 
 /// The workers that serve the queues of an interface, in the order of the queues.
 fn workers_of(ports: &Value, interface: &str) -> Vec<u64> {
-    let row = ports["rows"].as_array().expect("rows").iter().find(|r| r["interface"] == interface);
-    let queues =
-        row.and_then(|row| row["queues"].as_array()).unwrap_or_else(|| panic!("{interface}: {ports}"));
-    queues.iter().map(|q| q["worker"].as_u64().expect("a number")).collect()
+    let row = ports["rows"]
+        .as_array()
+        .expect("rows")
+        .iter()
+        .find(|r| r["interface"] == interface);
+    let queues = row
+        .and_then(|row| row["queues"].as_array())
+        .unwrap_or_else(|| panic!("{interface}: {ports}"));
+    queues
+        .iter()
+        .map(|q| q["worker"].as_u64().expect("a number"))
+        .collect()
 }
 
 /// TCP between tenants 11 and 12 on one vtepd, and from both to tenant 13 behind another, each port with `queues` queues.
@@ -39,22 +47,36 @@ fn traffic_between_workers(queues: u32) {
     if queues == 1 {
         assert_ne!(served[0], served[1], "two ports, two workers: {ports}");
     } else {
-        assert!(served.iter().all(|s| s.contains(&0) && s.contains(&1)), "{ports}");
+        assert!(
+            served.iter().all(|s| s.contains(&0) && s.contains(&1)),
+            "{ports}"
+        );
     }
     let [a, b] = &hosts;
     for (from, to) in [(a, b), (a, &far), (b, &far)] {
         assert_no_loss((&from.ns, from.ip4()), (&to.ns, to.ip4()));
         for reverse in [false, true] {
             let measured = iperf3(&from.ns, &to.ns, to.ip4(), vtepd.dir(), 1, reverse);
-            assert!(measured.mbps > 20.0, "{} to {}, {reverse}: {measured:?}", from.port, to.port);
+            assert!(
+                measured.mbps > 20.0,
+                "{} to {}, {reverse}: {measured:?}",
+                from.port,
+                to.port
+            );
         }
     }
     let workers = vtepd.show("workers");
     let rows = workers["rows"].as_array().expect("rows");
     assert_eq!(rows.len(), 2, "{workers}");
     for row in rows {
-        assert!(row["frames"].as_u64().expect("a number") > 1000, "both work: {workers}");
-        assert!(row["frames_free"].as_u64().expect("a number") > 100, "frames come home: {workers}");
+        assert!(
+            row["frames"].as_u64().expect("a number") > 1000,
+            "both work: {workers}"
+        );
+        assert!(
+            row["frames_free"].as_u64().expect("a number") > 100,
+            "frames come home: {workers}"
+        );
     }
     vtepd.stop();
     peer.stop();

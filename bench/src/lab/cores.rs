@@ -1,10 +1,12 @@
 //! Which core a thread runs on, and how much of it it uses.
 
-use crate::row::Failure;
-use core_affinity::CoreId;
 use std::fs;
 use std::sync::OnceLock;
 use std::time::Duration;
+
+use core_affinity::CoreId;
+
+use crate::row::Failure;
 
 /// The cores that the process had when this was first asked for. A pinned thread, and each that it starts, is told only
 /// of the core that it is pinned to.
@@ -62,8 +64,14 @@ impl Spent {
 fn parse(stat: &str) -> Option<Spent> {
     // The second field is the program's name in parentheses, and may hold spaces.
     let (_, fields) = stat.rsplit_once(')')?;
-    let mut times = fields.split_whitespace().skip(11).map(|ticks| ticks.parse::<u32>().ok());
-    Some(Spent { user: TICK * times.next()??, kernel: TICK * times.next()?? })
+    let mut times = fields
+        .split_whitespace()
+        .skip(11)
+        .map(|ticks| ticks.parse::<u32>().ok());
+    Some(Spent {
+        user: TICK * times.next()??,
+        kernel: TICK * times.next()??,
+    })
 }
 
 #[cfg(test)]
@@ -88,7 +96,10 @@ mod tests {
     fn times_stand_behind_any_name() {
         let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 1 0 0 0 250 30 0 0 20 0 1 0 5 0 0";
         let spent = parse(stat).unwrap();
-        assert_eq!((spent.user.as_millis(), spent.kernel.as_millis()), (2500, 300));
+        assert_eq!(
+            (spent.user.as_millis(), spent.kernel.as_millis()),
+            (2500, 300)
+        );
         assert!(Spent::read("/proc/self/stat").is_ok());
         assert!(Spent::read("/proc/self/no-stat").is_err());
     }

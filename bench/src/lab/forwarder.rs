@@ -6,20 +6,16 @@
 //! VXLAN    rx -> Worker: core::pipeline, tables -> tx                 the daemon's own thread, whole
 //! ```
 
-use super::cores::{Spent, pin};
-use super::link::{CHUNKS, Link};
-use super::topology::{self, LOCAL, REMOTE, TENANT, Topology, UDP_PORT, UNDERLAY};
-use crate::row::Failure;
-use crate::scene::{self, DOMAIN, PORT, Scene, TENANT_DEVICE, UNDERLAY_DEVICE, WORKER};
-use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::thread::gettid;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
+
+use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::thread::gettid;
 use vtep_dataplane::addr::NextHopId;
 use vtep_dataplane::afxdp::{Program, UmemMemory, XskPort};
 use vtep_dataplane::core::frame::{BURST, Frame, Pool};
@@ -32,6 +28,12 @@ use vtep_dataplane::table::neighbor::NeighborTable;
 use vtep_dataplane::table::publish::Publisher;
 use vtep_dataplane::worker::exchange::Exchange;
 use vtep_dataplane::worker::{Command, Parts, Status, Worker};
+
+use super::cores::{Spent, pin};
+use super::link::{CHUNKS, Link};
+use super::topology::{self, LOCAL, REMOTE, TENANT, Topology, UDP_PORT, UNDERLAY};
+use crate::row::Failure;
+use crate::scene::{self, DOMAIN, PORT, Scene, TENANT_DEVICE, UNDERLAY_DEVICE, WORKER};
 
 /// What the thread does between receiving and sending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +76,13 @@ impl Forwarder {
                 match open() {
                     Ok(link) => {
                         let thread_id = gettid().as_raw_nonzero().get();
-                        if tell.send(Ok(Started { thread_id, modes: link.modes() })).is_ok() {
+                        if tell
+                            .send(Ok(Started {
+                                thread_id,
+                                modes: link.modes(),
+                            }))
+                            .is_ok()
+                        {
                             run(link, work, &stop, status);
                         }
                     }
@@ -83,10 +91,17 @@ impl Forwarder {
                 }
             }))
         })?;
-        let started =
-            told.recv().unwrap_or_else(|_| Err(Failure::new("the forwarder ended before it began")))?;
+        let started = told
+            .recv()
+            .unwrap_or_else(|_| Err(Failure::new("the forwarder ended before it began")))?;
         let Started { thread_id, modes } = started;
-        Ok(Self { stop, thread: Some(thread), thread_id, status, modes })
+        Ok(Self {
+            stop,
+            thread: Some(thread),
+            thread_id,
+            status,
+            modes,
+        })
     }
 
     /// How its interfaces are attached and bound.
@@ -119,14 +134,21 @@ impl Forwarder {
 impl Drop for Forwarder {
     fn drop(&mut self) {
         self.stop.store(true, Relaxed);
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+        if self
+            .thread
+            .take()
+            .is_some_and(|thread| thread.join().is_err())
+        {
             eprintln!("vtep-bench: the forwarder panicked");
         }
     }
 }
 
 fn open() -> Result<Link, Failure> {
-    let underlay = Program::Underlay { locals: vec![IpAddr::V4(LOCAL)], udp_port: UDP_PORT };
+    let underlay = Program::Underlay {
+        locals: vec![IpAddr::V4(LOCAL)],
+        udp_port: UDP_PORT,
+    };
     Link::open(&[(TENANT, Program::Tenant), (UNDERLAY, underlay)], 0)
 }
 
@@ -147,23 +169,32 @@ fn run(link: Link, work: Work, stop: &AtomicBool, status: Arc<Status>) {
 const IDLE_TURNS: u32 = 8;
 
 /// The longest sleep: a forwarder that is told to stop does so within this time.
-const NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+const NAP: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 20_000_000,
+};
 
 /// The least that forwards: sockets, rings, kicks, sleep. What it costs, everything over AF_XDP costs.
 fn bare(mut link: Link, stop: &AtomicBool) {
     let Link { ports, pool, .. } = &mut link;
-    let [tenant, underlay] = ports.as_mut_slice() else { return };
+    let [tenant, underlay] = ports.as_mut_slice() else {
+        return;
+    };
     let mut burst = Vec::with_capacity(BURST);
     let mut idle = 0;
     while !stop.load(Relaxed) {
-        let received = pass(tenant, underlay, pool, &mut burst) + pass(underlay, tenant, pool, &mut burst);
+        let received =
+            pass(tenant, underlay, pool, &mut burst) + pass(underlay, tenant, pool, &mut burst);
         if tenant.wake(pool).is_err() || underlay.wake(pool).is_err() {
             return;
         }
         idle = if received == 0 { idle + 1 } else { 0 };
         if idle > IDLE_TURNS {
             let [one, other] = [tenant.as_fd(), underlay.as_fd()];
-            let mut fds = [PollFd::new(&one, PollFlags::IN), PollFd::new(&other, PollFlags::IN)];
+            let mut fds = [
+                PollFd::new(&one, PollFlags::IN),
+                PollFd::new(&other, PollFlags::IN),
+            ];
             // An interrupted sleep is a short one.
             let _ = poll(&mut fds, Some(&NAP));
             idle = 0;
@@ -172,7 +203,12 @@ fn bare(mut link: Link, stop: &AtomicBool) {
 }
 
 /// Receives a burst and sends what there is room for; the rest is dropped, as the daemon does.
-fn pass(from: &mut XskPort, to: &mut XskPort, pool: &mut Pool<UmemMemory>, burst: &mut Vec<Frame>) -> usize {
+fn pass(
+    from: &mut XskPort,
+    to: &mut XskPort,
+    pool: &mut Pool<UmemMemory>,
+    burst: &mut Vec<Frame>,
+) -> usize {
     let received = from.receive(pool, burst);
     if received > 0 {
         to.send(pool, burst);
@@ -193,11 +229,22 @@ struct Control {
 
 /// Runs the daemon's worker on this thread until `stop` is set; another thread sees to that.
 fn vxlan(link: Link, stop: &AtomicBool, status: Arc<Status>) -> Result<(), Failure> {
-    let Link { ports, pool, devices } = link;
+    let Link {
+        ports,
+        pool,
+        devices,
+    } = link;
     let (worker, control) = worker(pool, status)?;
     for (device, port) in [TENANT_DEVICE, UNDERLAY_DEVICE].into_iter().zip(ports) {
-        let attach = Command::Attach { device, queue: 0, port };
-        control.commands.send(attach).map_err(Failure::of("the worker's commands"))?;
+        let attach = Command::Attach {
+            device,
+            queue: 0,
+            port,
+        };
+        control
+            .commands
+            .send(attach)
+            .map_err(Failure::of("the worker's commands"))?;
     }
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -214,7 +261,10 @@ fn vxlan(link: Link, stop: &AtomicBool, status: Arc<Status>) -> Result<(), Failu
     for device in [TENANT_DEVICE, UNDERLAY_DEVICE] {
         let totals: Totals = scene::device_totals(control.tables.current(), device);
         if totals.dropped() > 0 {
-            eprintln!("vtep-bench: the worker dropped frames: {}", scene::drops(&totals));
+            eprintln!(
+                "vtep-bench: the worker dropped frames: {}",
+                scene::drops(&totals)
+            );
         }
     }
     Ok(())
@@ -225,7 +275,12 @@ fn worker(
     status: Arc<Status>,
 ) -> Result<(Worker<UmemMemory, XskPort>, Control), Failure> {
     let (underlay_mac, next_hop_mac) = topology::underlay_macs()?;
-    let scene = Scene { underlay_mac, next_hop_mac, vteps: vec![REMOTE], multi_buffer: true };
+    let scene = Scene {
+        underlay_mac,
+        next_hop_mac,
+        vteps: vec![REMOTE],
+        multi_buffer: true,
+    };
     let tables = Publisher::new(scene.snapshot()?);
     let mut macs = MacTable::new(1024);
     let entries = [
@@ -233,7 +288,8 @@ fn worker(
         (topology::source()?, Destination::Port(PORT)),
     ];
     for (mac, behind) in entries {
-        macs.insert(DOMAIN, mac, behind).map_err(Failure::of("MAC table"))?;
+        macs.insert(DOMAIN, mac, behind)
+            .map_err(Failure::of("MAC table"))?;
     }
     let exchange = Arc::new(Exchange::new(1, CHUNKS).map_err(Failure::of("eventfd"))?);
     let (commands, received) = bounded(8);
@@ -252,5 +308,14 @@ fn worker(
         busy_poll: false,
     });
     let worker = worker.map_err(Failure::of("the worker"))?;
-    Ok((worker, Control { tables, commands, exchange, _macs: macs, _replies: replies }))
+    Ok((
+        worker,
+        Control {
+            tables,
+            commands,
+            exchange,
+            _macs: macs,
+            _replies: replies,
+        },
+    ))
 }

@@ -1,11 +1,13 @@
 //! An interface opened over AF_XDP, as the daemon opens its own.
 
-use crate::row::Failure;
 use std::time::{Duration, Instant};
+
 use vtep_dataplane::afxdp::{
     Error, Mode, Program, SocketConfig, Umem, UmemConfig, UmemMemory, XdpDevice, XskPort,
 };
 use vtep_dataplane::core::frame::Pool;
+
+use crate::row::Failure;
 
 /// Chunks of a link's memory: the rings full twice over.
 pub const CHUNKS: u32 = 16_384;
@@ -33,14 +35,24 @@ impl Link {
     /// [`Failure`] naming the interface.
     pub fn open(interfaces: &[(&str, Program)], queue: u32) -> Result<Self, Failure> {
         let opening = || Failure::of("opening AF_XDP");
-        let umem = Umem::new(UmemConfig { frames: CHUNKS, ..UmemConfig::default() }).map_err(opening())?;
+        let umem = Umem::new(UmemConfig {
+            frames: CHUNKS,
+            ..UmemConfig::default()
+        })
+        .map_err(opening())?;
         let pool = umem.pools(1).map_err(opening())?.pop();
         let pool = pool.ok_or_else(|| Failure::new("no pool for one worker"))?;
-        let mut link = Self { ports: Vec::new(), pool, devices: Vec::new() };
+        let mut link = Self {
+            ports: Vec::new(),
+            pool,
+            devices: Vec::new(),
+        };
         for (name, program) in interfaces {
-            let device = when_free(|| XdpDevice::open(name, program, Mode::Auto)).map_err(opening())?;
+            let device =
+                when_free(|| XdpDevice::open(name, program, Mode::Auto)).map_err(opening())?;
             let config = SocketConfig::for_chunks(RECEIVE);
-            link.ports.push(when_free(|| device.bind(queue, &umem, config)).map_err(opening())?);
+            link.ports
+                .push(when_free(|| device.bind(queue, &umem, config)).map_err(opening())?);
             link.devices.push(device);
         }
         Ok(link)
@@ -50,7 +62,9 @@ impl Link {
     #[must_use]
     pub fn modes(&self) -> Vec<String> {
         let pairs = self.devices.iter().zip(&self.ports);
-        pairs.map(|(d, p)| format!("{} {}, {}", d.name(), d.attach_mode(), p.bind_mode())).collect()
+        pairs
+            .map(|(d, p)| format!("{} {}, {}", d.name(), d.attach_mode(), p.bind_mode()))
+            .collect()
     }
 }
 
@@ -74,5 +88,8 @@ fn when_free<T>(mut attempt: impl FnMut() -> Result<T, Error>) -> Result<T, Erro
 /// A program that takes nothing from the host: for interfaces that only send.
 #[must_use]
 pub fn send_only() -> Program {
-    Program::Underlay { locals: Vec::new(), udp_port: 4789 }
+    Program::Underlay {
+        locals: Vec::new(),
+        udp_port: 4789,
+    }
 }

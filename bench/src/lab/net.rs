@@ -1,12 +1,16 @@
 //! Network namespaces, and `ip` and `bridge` in them.
 
-use crate::row::Failure;
-use rustix::process::setpriority_process;
-use rustix::thread::{CpuSet, LinkNameSpaceType, Pid, move_into_link_name_space, sched_setaffinity};
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::process::Command;
 use std::thread;
+
+use rustix::process::setpriority_process;
+use rustix::thread::{
+    CpuSet, LinkNameSpaceType, Pid, move_into_link_name_space, sched_setaffinity,
+};
+
+use crate::row::Failure;
 
 /// Every namespace of ours begins so; the number of the process that made it follows.
 const PREFIX: &str = "vtbench-";
@@ -32,14 +36,18 @@ fn run_arguments(program: &str, arguments: &[&str]) -> Result<String, Failure> {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(Failure::new(format!("{line}: {}; this needs root (CAP_NET_ADMIN, CAP_SYS_ADMIN)", said.trim())))
+    Err(Failure::new(format!(
+        "{line}: {}; this needs root (CAP_NET_ADMIN, CAP_SYS_ADMIN)",
+        said.trim()
+    )))
 }
 
 /// The kernel threads that receive for interfaces of this name, in whichever namespace.
 fn napi_threads(interface: &str) -> Result<Vec<i32>, Failure> {
     let name = format!("napi/{interface}-");
-    let is_one =
-        |id: &i32| fs::read_to_string(format!("/proc/{id}/comm")).is_ok_and(|comm| comm.starts_with(&name));
+    let is_one = |id: &i32| {
+        fs::read_to_string(format!("/proc/{id}/comm")).is_ok_and(|comm| comm.starts_with(&name))
+    };
     let processes = fs::read_dir("/proc").map_err(Failure::of("/proc"))?;
     let ids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     Ok(ids.filter(is_one).collect())
@@ -94,17 +102,23 @@ impl Namespace {
     pub fn enter(&self) -> Result<(), Failure> {
         let path = format!("{NETNS}/{}", self.name);
         let file = File::open(&path).map_err(Failure::of(&path))?;
-        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).map_err(Failure::of(&path))
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+            .map_err(Failure::of(&path))
     }
 
     /// Runs `work` on a thread of its own inside.
     ///
     /// # Errors
     /// [`Failure`] of entering or of `work`.
-    pub fn within<T: Send>(&self, work: impl FnOnce() -> Result<T, Failure> + Send) -> Result<T, Failure> {
+    pub fn within<T: Send>(
+        &self,
+        work: impl FnOnce() -> Result<T, Failure> + Send,
+    ) -> Result<T, Failure> {
         thread::scope(|scope| {
             let inside = scope.spawn(|| self.enter().and_then(|()| work()));
-            inside.join().unwrap_or_else(|_| Err(Failure::new("a thread of the bench panicked")))
+            inside
+                .join()
+                .unwrap_or_else(|_| Err(Failure::new("a thread of the bench panicked")))
         })
     }
 
@@ -115,12 +129,22 @@ impl Namespace {
     /// # Errors
     /// [`Failure`] when the kernel has no threaded NAPI or the thread can't be found.
     pub fn receive_on(&self, interface: &str, core: Option<usize>) -> Result<Vec<i32>, Failure> {
-        let (path, before) = (format!("/sys/class/net/{interface}/threaded"), napi_threads(interface)?);
-        let Some(core) = core else { return self.write(&path, "0").map(|()| Vec::new()) };
+        let (path, before) = (
+            format!("/sys/class/net/{interface}/threaded"),
+            napi_threads(interface)?,
+        );
+        let Some(core) = core else {
+            return self.write(&path, "0").map(|()| Vec::new());
+        };
         self.write(&path, "1")?;
-        let started: Vec<_> = napi_threads(interface)?.into_iter().filter(|t| !before.contains(t)).collect();
+        let started: Vec<_> = napi_threads(interface)?
+            .into_iter()
+            .filter(|t| !before.contains(t))
+            .collect();
         if started.is_empty() {
-            return Err(Failure::new(format!("{interface}: no thread receives for it")));
+            return Err(Failure::new(format!(
+                "{interface}: no thread receives for it"
+            )));
         }
         pin_receivers(&started, core)?;
         Ok(started)
@@ -132,9 +156,11 @@ impl Namespace {
     /// [`Failure`] when there is no such interface.
     pub fn received(&self, interface: &str) -> Result<u64, Failure> {
         self.within(|| {
-            let table = fs::read_to_string("/proc/thread-self/net/dev").map_err(Failure::of("net/dev"))?;
-            rx_packets(&table, interface)
-                .ok_or_else(|| Failure::new(format!("{interface}: no such interface in {}", self.name)))
+            let table =
+                fs::read_to_string("/proc/thread-self/net/dev").map_err(Failure::of("net/dev"))?;
+            rx_packets(&table, interface).ok_or_else(|| {
+                Failure::new(format!("{interface}: no such interface in {}", self.name))
+            })
         })
     }
 }
@@ -157,7 +183,10 @@ pub fn pin_receivers(threads: &[i32], core: usize) -> Result<(), Failure> {
 impl Drop for Namespace {
     fn drop(&mut self) {
         if let Err(why) = run("ip", &format!("netns del {}", self.name)) {
-            eprintln!("vtep-bench: {why}; remove it by hand: ip netns del {}", self.name);
+            eprintln!(
+                "vtep-bench: {why}; remove it by hand: ip netns del {}",
+                self.name
+            );
         }
     }
 }
@@ -172,8 +201,13 @@ fn rx_packets(table: &str, interface: &str) -> Option<u64> {
 
 /// Removes namespaces that a killed run left behind: those whose process is gone.
 pub fn sweep() {
-    let Ok(entries) = fs::read_dir(NETNS) else { return };
-    for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+    let Ok(entries) = fs::read_dir(NETNS) else {
+        return;
+    };
+    for name in entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+    {
         if owner(&name).is_some_and(|pid| fs::metadata(format!("/proc/{pid}")).is_err()) {
             drop(Namespace { name });
         }

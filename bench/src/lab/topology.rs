@@ -6,11 +6,13 @@
 //!                          192.0.2.1              (192.0.2.2, which only the forwarder's neighbour table knows)
 //! ```
 
+use std::net::Ipv4Addr;
+
+use vtep_dataplane::addr::{HostMac, MacAddr, Vni};
+
 use super::net::{Namespace, run};
 use crate::row::Failure;
 use crate::traffic::template::{FIRST_PORT, Shape, Tunnel};
-use std::net::Ipv4Addr;
-use vtep_dataplane::addr::{HostMac, MacAddr, Vni};
 
 /// The generator's interface.
 pub const GENERATOR: &str = "gen0";
@@ -128,7 +130,14 @@ pub fn shape(size: usize, way: Way) -> Result<Shape, Failure> {
         Way::Out => (source()?, destination()?, None),
         Way::In => (destination()?, source()?, Some(tunnel)),
     };
-    Ok(Shape { source: from, destination: to.get(), destinations: 1, flows: FLOWS, size, tunnel })
+    Ok(Shape {
+        source: from,
+        destination: to.get(),
+        destinations: 1,
+        flows: FLOWS,
+        size,
+        tunnel,
+    })
 }
 
 impl Topology {
@@ -142,26 +151,41 @@ impl Topology {
             forwarder: Namespace::new(&format!("{name}-fwd"))?,
             sink: Namespace::new(&format!("{name}-sink"))?,
         };
-        let Self { generator, forwarder, sink } = &topology;
+        let Self {
+            generator,
+            forwarder,
+            sink,
+        } = &topology;
         for namespace in [generator, forwarder, sink] {
             // Frames that Linux sends by itself would be counted as ours.
             namespace.write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")?;
             namespace.write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1")?;
         }
         let inside = forwarder.name();
-        generator.ip(&format!("link add {GENERATOR} type veth peer name {TENANT} netns {inside}"))?;
-        sink.ip(&format!("link add {SINK} type veth peer name {UNDERLAY} netns {inside}"))?;
+        generator.ip(&format!(
+            "link add {GENERATOR} type veth peer name {TENANT} netns {inside}"
+        ))?;
+        sink.ip(&format!(
+            "link add {SINK} type veth peer name {UNDERLAY} netns {inside}"
+        ))?;
         generator.ip(&format!("link set {GENERATOR} address {FROM} up"))?;
         sink.ip(&format!("link set {SINK} address {SINK_MAC} up"))?;
         forwarder.ip(&format!("link set {TENANT} up"))?;
         // Room for the outer header around a full frame.
-        forwarder.ip(&format!("link set {UNDERLAY} address {UNDERLAY_MAC} mtu 1600 up"))?;
+        forwarder.ip(&format!(
+            "link set {UNDERLAY} address {UNDERLAY_MAC} mtu 1600 up"
+        ))?;
         sink.ip(&format!("link set {SINK} mtu 1600"))?;
         forwarder.ip(&format!("address add {LOCAL}/24 dev {UNDERLAY}"))?;
-        forwarder.ip(&format!("neigh replace {REMOTE} lladdr {SINK_MAC} dev {UNDERLAY} nud permanent"))?;
-        for (namespace, interface) in
-            [(generator, GENERATOR), (forwarder, TENANT), (forwarder, UNDERLAY), (sink, SINK)]
-        {
+        forwarder.ip(&format!(
+            "neigh replace {REMOTE} lladdr {SINK_MAC} dev {UNDERLAY} nud permanent"
+        ))?;
+        for (namespace, interface) in [
+            (generator, GENERATOR),
+            (forwarder, TENANT),
+            (forwarder, UNDERLAY),
+            (sink, SINK),
+        ] {
             // A veth link carries frames of the kernel's generator when both ends have GRO (or XDP), and then polls
             // (NAPI) as a network card does.
             namespace.within(|| run("ethtool", &format!("-K {interface} gro on")))?;
@@ -185,7 +209,9 @@ impl Topology {
         forwarder.ip("link set br0 up")?;
         let fdb = |entry: &str| run("bridge", &format!("-n {} fdb {entry}", forwarder.name()));
         fdb(&format!("replace {TO} dev vxlan0 master static"))?;
-        fdb(&format!("replace {TO} dev vxlan0 dst {REMOTE} self permanent"))?;
+        fdb(&format!(
+            "replace {TO} dev vxlan0 dst {REMOTE} self permanent"
+        ))?;
         Ok(())
     }
 
@@ -199,8 +225,10 @@ impl Topology {
             Steering::Rps(core) => (1u64 << core, None),
             Steering::Thread(core) => (0, Some(core)),
         };
-        self.forwarder
-            .write(&format!("/sys/class/net/{TENANT}/queues/rx-0/rps_cpus"), &format!("{steered:x}"))?;
+        self.forwarder.write(
+            &format!("/sys/class/net/{TENANT}/queues/rx-0/rps_cpus"),
+            &format!("{steered:x}"),
+        )?;
         self.forwarder.receive_on(TENANT, thread).map(drop)
     }
 }

@@ -1,5 +1,15 @@
 //! A trial: the generator at full speed, the frames that reach the sink counted by the kernel.
 
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use vtep_bpf::generate::Generator;
+use vtep_dataplane::afxdp::Program;
+use vtep_dataplane::core::frame::BURST;
+
 use super::cores::pin;
 use super::link::{Link, send_only};
 use super::net::{Namespace, pin_receivers};
@@ -9,14 +19,6 @@ use crate::traffic::check::{Outer, check};
 use crate::traffic::generate::{self, Pace, Sent};
 use crate::traffic::sink::{self, Received};
 use crate::traffic::template::Template;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread;
-use std::time::{Duration, Instant};
-use vtep_bpf::generate::Generator;
-use vtep_dataplane::afxdp::Program;
-use vtep_dataplane::core::frame::BURST;
 
 /// Time for rings, caches and the core's clock to settle before the counting begins.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -75,7 +77,13 @@ impl Range {
         let sink = namespace.within(|| Link::open(&[(interface, Program::Tenant)], 0))?;
         // Otherwise the sink's work would be done by whoever sends to it, and be measured with his.
         let receivers = namespace.receive_on(interface, Some(GENERATOR_CORE))?;
-        Ok(Self { topology, sink, receivers, size, way })
+        Ok(Self {
+            topology,
+            sink,
+            receivers,
+            size,
+            way,
+        })
     }
 
     /// Lets the sink receive on `core` from now on; [`GENERATOR_CORE`] in the beginning.
@@ -105,38 +113,53 @@ impl Range {
     fn check_some(&mut self, arrive: Arrive, count: u64) -> Result<(), Failure> {
         let template = Template::new(&topology::shape(self.size, self.way)?)?;
         let way = self.way;
-        let ((forwarder, remote), (local, far)) =
-            (topology::underlay_macs()?, (topology::LOCAL, topology::REMOTE));
+        let ((forwarder, remote), (local, far)) = (
+            topology::underlay_macs()?,
+            (topology::LOCAL, topology::REMOTE),
+        );
         let (macs, addresses) = match way {
             Way::Out => ((forwarder, remote), (local, far)),
             Way::In => ((remote, forwarder), (far, local)),
         };
-        let outer = (arrive == Arrive::Vxlan).then_some(Outer { macs, addresses, vni: topology::VNI });
+        let outer = (arrive == Arrive::Vxlan).then_some(Outer {
+            macs,
+            addresses,
+            vni: topology::VNI,
+        });
         let Self { topology, sink, .. } = self;
         let mut burst = Vec::with_capacity(BURST);
         // The first look gives the kernel chunks to receive into; what came before the check is thrown away.
         while sink::receive(&mut sink.pool, &mut sink.ports[0], &mut burst, |_, _| ()) > 0 {}
         let never = AtomicBool::new(false);
-        let pace = Pace { rate: Some(5000), count: Some(count), duration: None };
+        let pace = Pace {
+            rate: Some(5000),
+            count: Some(count),
+            duration: None,
+        };
         thread::scope(|scope| {
             let sending = scope.spawn(|| send(topology, way, template.clone(), &pace, &never));
             let (mut right, mut wrong) = (0, None);
             let start = Instant::now();
             while right < count && wrong.is_none() && start.elapsed() < Duration::from_secs(3) {
-                sink::receive(&mut sink.pool, &mut sink.ports[0], &mut burst, |frame, _| {
-                    match check(frame, &template, outer.as_ref()) {
+                sink::receive(
+                    &mut sink.pool,
+                    &mut sink.ports[0],
+                    &mut burst,
+                    |frame, _| match check(frame, &template, outer.as_ref()) {
                         Ok(()) => right += 1,
                         Err(why) => wrong = wrong.take().or(Some(why)),
-                    }
-                });
+                    },
+                );
                 thread::yield_now();
             }
-            sending.join().unwrap_or_else(|_| Err(Failure::new("the generator panicked")))?;
+            sending
+                .join()
+                .unwrap_or_else(|_| Err(Failure::new("the generator panicked")))?;
             match wrong {
                 Some(why) => Err(why),
-                None if right < count => {
-                    Err(Failure::new(format!("{right} of {count} frames were forwarded")))
-                }
+                None if right < count => Err(Failure::new(format!(
+                    "{right} of {count} frames were forwarded"
+                ))),
                 None => Ok(()),
             }
         })
@@ -154,8 +177,13 @@ impl Range {
             thread::sleep(SETTLE);
             let counted = self.count(window);
             stop.store(true, Relaxed);
-            let offered = sending.join().unwrap_or_else(|_| Err(Failure::new("the generator panicked")))?;
-            Ok(Counted { offered, arrived: counted? })
+            let offered = sending
+                .join()
+                .unwrap_or_else(|_| Err(Failure::new("the generator panicked")))?;
+            Ok(Counted {
+                offered,
+                arrived: counted?,
+            })
         })
     }
 
@@ -164,7 +192,13 @@ impl Range {
     /// # Errors
     /// [`Failure`] when the generator can't send.
     pub fn time(&mut self, rate: u64, window: Duration) -> Result<Received, Failure> {
-        let Self { topology, sink, size, way, .. } = self;
+        let Self {
+            topology,
+            sink,
+            size,
+            way,
+            ..
+        } = self;
         time(topology, sink, (*size, *way), rate, window)
     }
 
@@ -173,8 +207,17 @@ impl Range {
     /// # Errors
     /// [`Failure`] when a socket can't be made, or the generator can't send.
     pub fn time_link(&self, rate: u64, window: Duration) -> Result<Received, Failure> {
-        let mut near = self.topology.forwarder.within(|| Link::open(&[(TENANT, Program::Tenant)], 0))?;
-        time(&self.topology, &mut near, (self.size, self.way), rate, window)
+        let mut near = self
+            .topology
+            .forwarder
+            .within(|| Link::open(&[(TENANT, Program::Tenant)], 0))?;
+        time(
+            &self.topology,
+            &mut near,
+            (self.size, self.way),
+            rate,
+            window,
+        )
     }
 
     /// Frames that have reached the sink since it was made.
@@ -214,7 +257,13 @@ fn send(
     namespace.within(|| {
         pin(GENERATOR_CORE);
         let mut link = Link::open(&[(interface, send_only())], 0)?;
-        generate::run(&mut link.pool, &mut link.ports[0], &mut template, pace, stop)
+        generate::run(
+            &mut link.pool,
+            &mut link.ports[0],
+            &mut template,
+            pace,
+            stop,
+        )
     })
 }
 
@@ -230,7 +279,11 @@ fn time(
     window: Duration,
 ) -> Result<Received, Failure> {
     let template = Template::new(&topology::shape(size, way)?)?;
-    let pace = Pace { rate: Some(rate), count: None, duration: Some(window) };
+    let pace = Pace {
+        rate: Some(rate),
+        count: None,
+        duration: Some(window),
+    };
     let never = AtomicBool::new(false);
     let mut burst = Vec::with_capacity(BURST);
     while sink::receive(&mut sink.pool, &mut sink.ports[0], &mut burst, |_, _| ()) > 0 {}
@@ -249,18 +302,27 @@ fn time(
                 ended = Some(Instant::now());
             }
         }
-        sending.join().unwrap_or_else(|_| Err(Failure::new("the generator panicked")))
+        sending
+            .join()
+            .unwrap_or_else(|_| Err(Failure::new("the generator panicked")))
     })?;
     Ok(received)
 }
 
 /// The longest sleep of a sink.
-const NAP: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+const NAP: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 20_000_000,
+};
 
 /// The number of an interface in the caller's namespace.
 fn index(interface: &str) -> Result<u32, Failure> {
-    let any = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)
-        .map_err(Failure::of("socket"))?;
+    let any = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::DGRAM,
+        None,
+    )
+    .map_err(Failure::of("socket"))?;
     rustix::net::netdevice::name_to_index(any, interface).map_err(Failure::of(interface))
 }
 
@@ -270,7 +332,12 @@ const CALL: u32 = 1_000_000;
 
 /// Sends as fast as the kernel can, without an skb, until `stop` is set; returns frames a second. The kernel lets its
 /// receive path run after each 64 frames, so what one core can't do is not lost, but slows the generator down.
-fn flood(topology: &Topology, way: Way, mut template: Template, stop: &AtomicBool) -> Result<f64, Failure> {
+fn flood(
+    topology: &Topology,
+    way: Way,
+    mut template: Template,
+    stop: &AtomicBool,
+) -> Result<f64, Failure> {
     let (namespace, interface) = ends(topology, way)[0];
     let mut frame = vec![0; template.size()];
     template.write(&mut frame, 0);

@@ -1,13 +1,8 @@
 //! What a flood to a thousand VTEPs leaves to the unicast frames of another port on the same worker.
 
-use crate::clock::{now_ns, spent_ns};
-use crate::lab::cores::pin;
-use crate::lab::topology::{self, Way};
-use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
-use crate::scene::{self, DOMAIN, Scene, TENANT_DEVICE, UNDERLAY_DEVICE, WORKER};
-use crate::traffic::template::{MIN_FRAME, Shape, Template, VXLAN_OVERHEAD};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+
 use vtep_dataplane::addr::{DeviceId, MacAddr, NextHopId, PortId};
 use vtep_dataplane::core::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
 use vtep_dataplane::core::outbox::Outbox;
@@ -18,6 +13,13 @@ use vtep_dataplane::table::Snapshot;
 use vtep_dataplane::table::mac::{Destination, MacTable};
 use vtep_dataplane::table::neighbor::{NeighborReader, NeighborTable};
 use vtep_dataplane::table::port::Role;
+
+use crate::clock::{now_ns, spent_ns};
+use crate::lab::cores::pin;
+use crate::lab::topology::{self, Way};
+use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
+use crate::scene::{self, DOMAIN, Scene, TENANT_DEVICE, UNDERLAY_DEVICE, WORKER};
+use crate::traffic::template::{MIN_FRAME, Shape, Template, VXLAN_OVERHEAD};
 
 /// A turn gives a flood half as many copies as a port gives frames, so that a port that is always busy keeps at least half
 /// of its rate even where a copy costs twice as much as a frame.
@@ -56,24 +58,41 @@ impl Fairness {
         let (underlay_mac, next_hop_mac) = topology::underlay_macs()?;
         let first = u32::from(Ipv4Addr::new(198, 18, 0, 1));
         let vteps = (first..first + VTEPS).map(Ipv4Addr::from).collect();
-        let mut snapshot = Scene { underlay_mac, next_hop_mac, vteps, multi_buffer: true }.snapshot()?;
+        let mut snapshot = Scene {
+            underlay_mac,
+            next_hop_mac,
+            vteps,
+            multi_buffer: true,
+        }
+        .snapshot()?;
         let ports = Arc::make_mut(&mut snapshot.ports);
-        ports.devices.push(scene::device(QUIET.0, "tenant1", Role::Access(QUIET.1), true));
+        ports.devices.push(scene::device(
+            QUIET.0,
+            "tenant1",
+            Role::Access(QUIET.1),
+            true,
+        ));
         ports.ports.push(scene::port(QUIET.1, QUIET.0));
         let mut macs = MacTable::new(16);
         let to = Destination::NextHop(NextHopId(0));
-        macs.insert(DOMAIN, topology::destination()?, to).map_err(Failure::of("MAC table"))?;
+        macs.insert(DOMAIN, topology::destination()?, to)
+            .map_err(Failure::of("MAC table"))?;
         let pool = memory_pools(1, CHUNKS, CHUNK).pop();
         let mut pool = pool.ok_or_else(|| Failure::new("no pool for one worker"))?;
         let mut template = Template::new(&topology::shape(MIN_FRAME, Way::Out)?)?;
         let mut unicast = Vec::with_capacity(BURST);
         for _ in 0..BURST {
             let mut frame = pool.take().ok_or_else(|| Failure::new("too few chunks"))?;
-            frame.place(HEADROOM, template.size(), CHUNK).map_err(Failure::of("a frame"))?;
+            frame
+                .place(HEADROOM, template.size(), CHUNK)
+                .map_err(Failure::of("a frame"))?;
             template.write(pool.memory_mut().bytes_mut(&mut frame), 0);
             unicast.push(frame);
         }
-        let shape = Shape { destination: MacAddr::BROADCAST, ..topology::shape(1500, Way::Out)? };
+        let shape = Shape {
+            destination: MacAddr::BROADCAST,
+            ..topology::shape(1500, Way::Out)?
+        };
         let mut flood = vec![0; 1500];
         Template::new(&shape)?.write(&mut flood, 0);
         Ok(Self {
@@ -93,30 +112,51 @@ impl Fairness {
     /// Runs all turns; nanoseconds of core time a unicast frame. With `floods` a frame waits to be flooded all the time.
     fn run(&mut self, floods: bool) -> Result<f64, Failure> {
         let macs = self.macs.reader();
-        let tables = Tables { snapshot: &self.snapshot, macs: &macs, neighbors: &self.neighbors };
+        let tables = Tables {
+            snapshot: &self.snapshot,
+            macs: &macs,
+            neighbors: &self.neighbors,
+        };
         let (start, mut copies) = (spent_ns(), 0);
         let mut flood = Vec::with_capacity(1);
         for turn in 0..self.turns {
-            let Self { pipeline, pool, outbox, unicast, .. } = self;
+            let Self {
+                pipeline,
+                pool,
+                outbox,
+                unicast,
+                ..
+            } = self;
             // A frame has copies for some 31 turns.
             if floods && (turn + 1) * COPIES > copies {
                 copies += VTEPS as usize;
-                let mut frame = pool.take().ok_or_else(|| Failure::new("a chunk was lost"))?;
-                frame.place(HEADROOM, self.flood.len(), CHUNK).map_err(Failure::of("a frame"))?;
-                pool.memory_mut().bytes_mut(&mut frame).copy_from_slice(&self.flood);
+                let mut frame = pool
+                    .take()
+                    .ok_or_else(|| Failure::new("a chunk was lost"))?;
+                frame
+                    .place(HEADROOM, self.flood.len(), CHUNK)
+                    .map_err(Failure::of("a frame"))?;
+                pool.memory_mut()
+                    .bytes_mut(&mut frame)
+                    .copy_from_slice(&self.flood);
                 flood.push(frame);
                 pipeline.burst(tables, now_ns(), TENANT_DEVICE, &mut flood, pool, outbox);
             }
             pipeline.burst(tables, now_ns(), QUIET.0, unicast, pool, outbox);
             if let Some((device, mut queue)) = outbox.take_busy() {
                 for mut frame in queue.drain(..) {
-                    frame.trim_front(VXLAN_OVERHEAD as u16).map_err(Failure::of("putting a frame back"))?;
+                    frame
+                        .trim_front(VXLAN_OVERHEAD as u16)
+                        .map_err(Failure::of("putting a frame back"))?;
                     unicast.push(frame);
                 }
                 outbox.restore(device, queue);
             }
             if unicast.len() != BURST {
-                return Err(Failure::new(format!("{} of {BURST} unicast frames left", unicast.len())));
+                return Err(Failure::new(format!(
+                    "{} of {BURST} unicast frames left",
+                    unicast.len()
+                )));
             }
             let served = pipeline.replicate(tables, now_ns(), pool, outbox);
             if served != if floods { COPIES } else { 0 } {
@@ -131,7 +171,10 @@ impl Fairness {
         self.pipeline.close(&mut self.pool);
         let dropped = scene::device_totals(&self.snapshot, UNDERLAY_DEVICE).dropped();
         if dropped > 0 || self.pool.available() + BURST != CHUNKS {
-            return Err(Failure::new(format!("{dropped} drops, {} chunks are back", self.pool.available())));
+            return Err(Failure::new(format!(
+                "{dropped} drops, {} chunks are back",
+                self.pool.available()
+            )));
         }
         Ok(spent as f64 / (self.turns * BURST) as f64)
     }
@@ -141,12 +184,16 @@ impl Measure for Fairness {
     fn once(&mut self) -> Result<f64, Failure> {
         pin(0);
         let (alone, beside) = (self.run(false)?, self.run(true)?);
-        self.last = format!("last: {alone:.1} ns a unicast frame alone, {beside:.1} ns beside the flood");
+        self.last =
+            format!("last: {alone:.1} ns a unicast frame alone, {beside:.1} ns beside the flood");
         Ok(alone / beside)
     }
 
     fn plan(&self) -> Plan {
-        Plan { warm_ups: 1, repetitions: 7 }
+        Plan {
+            warm_ups: 1,
+            repetitions: 7,
+        }
     }
 
     fn notes(&self) -> Vec<String> {

@@ -4,19 +4,21 @@
 //! changes other keys, so that the sum is exact while it writes. Rates are for the time that the measured thread had its
 //! core; the rate of the writer beside look-ups is by the clock on the wall.
 
-use super::random::Random;
-use crate::clock::spent_ns;
-use crate::lab::cores;
-use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
-use hashbrown::HashMap;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
 use vtep_dataplane::addr::{DomainId, HostMac, MacAddr, NextHopId};
 use vtep_dataplane::core::frame::BURST;
 use vtep_dataplane::table::mac::{Destination, Found, MacKey, MacReader, MacTable};
+
+use super::random::Random;
+use crate::clock::spent_ns;
+use crate::lab::cores;
+use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
 
 /// Look-ups with a writer.
 pub const LOOKUP: Spec = Spec {
@@ -87,7 +89,9 @@ impl Filled {
         let mut sum = 0;
         for host in 0..hosts {
             let mac = mac(host)?;
-            table.insert(DOMAIN, mac, behind(host)).map_err(Failure::of("filling the MAC table"))?;
+            table
+                .insert(DOMAIN, mac, behind(host))
+                .map_err(Failure::of("filling the MAC table"))?;
             keys.push(MacKey::new(DOMAIN, mac.get()));
             sum += worth(Some(behind(host)));
         }
@@ -101,12 +105,19 @@ impl Filled {
         self.time(rounds, |burst| {
             reader.refresh();
             reader.lookup_burst(burst, &mut found[..burst.len()]);
-            found[..burst.len()].iter().map(|found| worth(found.destination())).sum()
+            found[..burst.len()]
+                .iter()
+                .map(|found| worth(found.destination()))
+                .sum()
         })
     }
 
     /// The same keys in a map.
-    fn look_up_map(&self, map: &HashMap<MacKey, Destination>, rounds: usize) -> Result<f64, Failure> {
+    fn look_up_map(
+        &self,
+        map: &HashMap<MacKey, Destination>,
+        rounds: usize,
+    ) -> Result<f64, Failure> {
         let mut found = [None; BURST];
         self.time(rounds, |burst| {
             for (key, found) in burst.iter().zip(&mut found) {
@@ -127,7 +138,9 @@ impl Filled {
         let spent = spent_ns() - start;
         let wanted = self.sum * rounds as u64;
         if sum != wanted {
-            return Err(Failure::new(format!("look-ups found the wrong: sum {sum}, must be {wanted}")));
+            return Err(Failure::new(format!(
+                "look-ups found the wrong: sum {sum}, must be {wanted}"
+            )));
         }
         Ok((self.keys.len() * rounds) as f64 * 1e3 / spent as f64)
     }
@@ -138,14 +151,26 @@ fn update(table: &mut MacTable, first: usize, step: u64) -> Result<(), Failure> 
     let host = first + (step / 3) as usize % CHANGING;
     let (mac, old, new) = (mac(host)?, behind(host), behind(host + 1));
     let (was, wanted) = match step % 3 {
-        0 => (table.insert(DOMAIN, mac, old).map_err(Failure::of("insert"))?, None),
-        1 => (table.insert(DOMAIN, mac, new).map_err(Failure::of("move"))?, Some(old)),
+        0 => (
+            table
+                .insert(DOMAIN, mac, old)
+                .map_err(Failure::of("insert"))?,
+            None,
+        ),
+        1 => (
+            table
+                .insert(DOMAIN, mac, new)
+                .map_err(Failure::of("move"))?,
+            Some(old),
+        ),
         _ => (table.remove(DOMAIN, mac), Some(new)),
     };
     if was == wanted {
         Ok(())
     } else {
-        Err(Failure::new(format!("update {step}: {was:?} was there, must be {wanted:?}")))
+        Err(Failure::new(format!(
+            "update {step}: {was:?} was there, must be {wanted:?}"
+        )))
     }
 }
 
@@ -159,7 +184,12 @@ struct Lookup {
 impl Lookup {
     fn new(effort: Effort) -> Result<Self, Failure> {
         let filled = Filled::new(effort.pick(100_000, 1_000_000))?;
-        Ok(Self { filled, rounds: effort.pick(10, 20), writes: Vec::new(), step: 0 })
+        Ok(Self {
+            filled,
+            rounds: effort.pick(10, 20),
+            writes: Vec::new(),
+            step: 0,
+        })
     }
 }
 
@@ -167,7 +197,12 @@ impl Measure for Lookup {
     fn once(&mut self) -> Result<f64, Failure> {
         let mut reader = self.filled.table.reader();
         let hosts = self.filled.keys.len();
-        let Self { filled, rounds, step, .. } = self;
+        let Self {
+            filled,
+            rounds,
+            step,
+            ..
+        } = self;
         // The reader needs the keys while the writer has the table.
         let mut table = std::mem::replace(&mut filled.table, MacTable::new(1));
         let stop = AtomicBool::new(false);
@@ -189,7 +224,12 @@ impl Measure for Lookup {
             cores::pin(0);
             let figure = filled.look_up(&mut reader, *rounds);
             stop.store(true, Relaxed);
-            (figure, writer.join().unwrap_or_else(|_| Err(Failure::new("the writer panicked"))))
+            (
+                figure,
+                writer
+                    .join()
+                    .unwrap_or_else(|_| Err(Failure::new("the writer panicked"))),
+            )
         });
         filled.table = table;
         self.writes.push(written?);
@@ -197,13 +237,19 @@ impl Measure for Lookup {
     }
 
     fn plan(&self) -> Plan {
-        Plan { warm_ups: 1, repetitions: 7 }
+        Plan {
+            warm_ups: 1,
+            repetitions: 7,
+        }
     }
 
     fn notes(&self) -> Vec<String> {
         let slowest = self.writes.iter().copied().fold(f64::INFINITY, f64::min);
         vec![
-            format!("{} MACs; the writer applied at least {slowest:.0} updates/s", self.filled.keys.len()),
+            format!(
+                "{} MACs; the writer applied at least {slowest:.0} updates/s",
+                self.filled.keys.len()
+            ),
             "every look-up is checked by a sum; bounded by memory latency and bandwidth".to_owned(),
         ]
     }
@@ -223,7 +269,12 @@ impl Ratio {
         filled.table.for_each(|key, to| {
             map.insert(key, to);
         });
-        Ok(Self { filled, map, rounds: effort.pick(10, 10), last: (0.0, 0.0) })
+        Ok(Self {
+            filled,
+            map,
+            rounds: effort.pick(10, 10),
+            last: (0.0, 0.0),
+        })
     }
 }
 
@@ -238,12 +289,18 @@ impl Measure for Ratio {
     }
 
     fn plan(&self) -> Plan {
-        Plan { warm_ups: 1, repetitions: 7 }
+        Plan {
+            warm_ups: 1,
+            repetitions: 7,
+        }
     }
 
     fn notes(&self) -> Vec<String> {
         let (ours, map) = self.last;
-        vec![format!("{} MACs; last: {ours:.1} M/s, hashbrown {map:.1} M/s", self.filled.keys.len())]
+        vec![format!(
+            "{} MACs; last: {ours:.1} M/s, hashbrown {map:.1} M/s",
+            self.filled.keys.len()
+        )]
     }
 }
 
@@ -256,7 +313,11 @@ struct Update {
 impl Update {
     fn new(effort: Effort) -> Result<Self, Failure> {
         let filled = Filled::new(effort.pick(100_000, 1_000_000))?;
-        Ok(Self { filled, updates: effort.pick(300_000, 6_000_000), looked_up: 0 })
+        Ok(Self {
+            filled,
+            updates: effort.pick(300_000, 6_000_000),
+            looked_up: 0,
+        })
     }
 }
 
@@ -270,7 +331,11 @@ impl Measure for Update {
             scope.spawn(|| {
                 cores::pin(1);
                 let mut found = [Found::NONE; BURST];
-                for burst in keys.chunks(BURST).cycle().take_while(|_| !stop.load(Relaxed)) {
+                for burst in keys
+                    .chunks(BURST)
+                    .cycle()
+                    .take_while(|_| !stop.load(Relaxed))
+                {
                     reader.refresh();
                     reader.lookup_burst(burst, &mut found[..burst.len()]);
                     black_box(&found);
@@ -289,11 +354,17 @@ impl Measure for Update {
     }
 
     fn plan(&self) -> Plan {
-        Plan { warm_ups: 1, repetitions: 5 }
+        Plan {
+            warm_ups: 1,
+            repetitions: 5,
+        }
     }
 
     fn notes(&self) -> Vec<String> {
-        vec![format!("what each update replaced is checked; {} look-ups beside the last run", self.looked_up)]
+        vec![format!(
+            "what each update replaced is checked; {} look-ups beside the last run",
+            self.looked_up
+        )]
     }
 }
 

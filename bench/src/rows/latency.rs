@@ -8,6 +8,17 @@
 //! Before anything is timed, frames are sent one by one, each when the one before has arrived: a forwarder that waited for
 //! a batch would never send the first.
 
+use std::time::Duration;
+
+use vtep_dataplane::addr::NextHopId;
+use vtep_dataplane::core::frame::{FrameMemory, HEADROOM, Pool};
+use vtep_dataplane::core::outbox::Outbox;
+use vtep_dataplane::core::pipeline::{Pipeline, Tables};
+use vtep_dataplane::port::memory::{HeapMemory, memory_pools};
+use vtep_dataplane::table::Snapshot;
+use vtep_dataplane::table::mac::{Destination, MacTable};
+use vtep_dataplane::table::neighbor::{NeighborReader, NeighborTable};
+
 use crate::clock::now_ns;
 use crate::lab::cores::pin;
 use crate::lab::forwarder::{Forwarder, Work};
@@ -18,15 +29,6 @@ use crate::scene::{DOMAIN, Scene, TENANT_DEVICE, WORKER};
 use crate::traffic::histogram::Histogram;
 use crate::traffic::sink::Summary;
 use crate::traffic::template::{MIN_FRAME, Template};
-use std::time::Duration;
-use vtep_dataplane::addr::NextHopId;
-use vtep_dataplane::core::frame::{FrameMemory, HEADROOM, Pool};
-use vtep_dataplane::core::outbox::Outbox;
-use vtep_dataplane::core::pipeline::{Pipeline, Tables};
-use vtep_dataplane::port::memory::{HeapMemory, memory_pools};
-use vtep_dataplane::table::Snapshot;
-use vtep_dataplane::table::mac::{Destination, MacTable};
-use vtep_dataplane::table::neighbor::{NeighborReader, NeighborTable};
 
 /// Half of the frames wait no longer.
 pub const P50: Spec = Spec {
@@ -72,7 +74,13 @@ impl Hop {
         let window = effort.pick(Duration::from_millis(500), Duration::from_secs(2));
         let full = range.measure(window)?.arrived;
         drop(forwarder);
-        Ok(Self { range, rate: (full / 10.0) as u64, window, figure, last: String::new() })
+        Ok(Self {
+            range,
+            rate: (full / 10.0) as u64,
+            window,
+            figure,
+            last: String::new(),
+        })
     }
 }
 
@@ -88,7 +96,10 @@ impl Measure for Hop {
     }
 
     fn plan(&self) -> Plan {
-        Plan { warm_ups: 1, repetitions: 5 }
+        Plan {
+            warm_ups: 1,
+            repetitions: 5,
+        }
     }
 
     fn notes(&self) -> Vec<String> {
@@ -99,7 +110,8 @@ impl Measure for Hop {
                  sink on core {FORWARDER_CORE}, both asleep until a frame comes; bounded by the kernel's wake-ups",
                 self.rate
             ),
-            "20 frames were sent one by one before, each when the one before had arrived".to_owned(),
+            "20 frames were sent one by one before, each when the one before had arrived"
+                .to_owned(),
         ]
     }
 }
@@ -120,10 +132,17 @@ impl Alone {
     fn open(effort: Effort) -> Result<Self, Failure> {
         let (underlay_mac, next_hop_mac) = topology::underlay_macs()?;
         let vteps = vec![topology::REMOTE];
-        let snapshot = Scene { underlay_mac, next_hop_mac, vteps, multi_buffer: true }.snapshot()?;
+        let snapshot = Scene {
+            underlay_mac,
+            next_hop_mac,
+            vteps,
+            multi_buffer: true,
+        }
+        .snapshot()?;
         let mut macs = MacTable::new(16);
         let to = Destination::NextHop(NextHopId(0));
-        macs.insert(DOMAIN, topology::destination()?, to).map_err(Failure::of("MAC table"))?;
+        macs.insert(DOMAIN, topology::destination()?, to)
+            .map_err(Failure::of("MAC table"))?;
         let pool = memory_pools(1, 64, 2048).pop();
         Ok(Self {
             rounds: effort.pick(10_000, 1_000_000),
@@ -144,15 +163,32 @@ impl Measure for Alone {
         pin(0);
         let mut histogram = Histogram::default();
         let macs = self.macs.reader();
-        let tables = Tables { snapshot: &self.snapshot, macs: &macs, neighbors: &self.neighbors };
+        let tables = Tables {
+            snapshot: &self.snapshot,
+            macs: &macs,
+            neighbors: &self.neighbors,
+        };
         let mut burst = Vec::with_capacity(1);
         for _ in 0..self.rounds {
-            let mut frame = self.pool.take().ok_or_else(|| Failure::new("a chunk was lost"))?;
-            frame.place(HEADROOM, self.template.size(), 2048).map_err(Failure::of("a frame"))?;
-            self.template.write(self.pool.memory_mut().bytes_mut(&mut frame), 0);
+            let mut frame = self
+                .pool
+                .take()
+                .ok_or_else(|| Failure::new("a chunk was lost"))?;
+            frame
+                .place(HEADROOM, self.template.size(), 2048)
+                .map_err(Failure::of("a frame"))?;
+            self.template
+                .write(self.pool.memory_mut().bytes_mut(&mut frame), 0);
             burst.push(frame);
             let start = now_ns();
-            self.pipeline.burst(tables, start, TENANT_DEVICE, &mut burst, &mut self.pool, &mut self.outbox);
+            self.pipeline.burst(
+                tables,
+                start,
+                TENANT_DEVICE,
+                &mut burst,
+                &mut self.pool,
+                &mut self.outbox,
+            );
             histogram.record(now_ns() - start);
             let Some((device, mut queue)) = self.outbox.take_busy() else {
                 return Err(Failure::new("a frame that came alone was held"));
@@ -166,11 +202,17 @@ impl Measure for Alone {
     }
 
     fn plan(&self) -> Plan {
-        Plan { warm_ups: 1, repetitions: 5 }
+        Plan {
+            warm_ups: 1,
+            repetitions: 5,
+        }
     }
 
     fn notes(&self) -> Vec<String> {
-        vec![self.last.clone(), format!("{} frames, each left before the next came", self.rounds)]
+        vec![
+            self.last.clone(),
+            format!("{} frames, each left before the next came", self.rounds),
+        ]
     }
 }
 

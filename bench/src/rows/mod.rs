@@ -54,10 +54,16 @@ pub const ALL: &[Spec] = &[
 /// # Errors
 /// The first name that is no row's.
 pub fn chosen(names: &[String]) -> Result<Vec<&'static Spec>, String> {
-    if let Some(unknown) = names.iter().find(|name| ALL.iter().all(|row| row.name != **name)) {
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| ALL.iter().all(|row| row.name != **name))
+    {
         return Err(unknown.clone());
     }
-    Ok(ALL.iter().filter(|row| names.is_empty() || names.iter().any(|name| name == row.name)).collect())
+    Ok(ALL
+        .iter()
+        .filter(|row| names.is_empty() || names.iter().any(|name| name == row.name))
+        .collect())
 }
 
 #[cfg(test)]
@@ -68,7 +74,10 @@ mod tests {
     fn rows_are_chosen_by_name() {
         assert_eq!(chosen(&[]).unwrap().len(), ALL.len());
         assert_eq!(chosen(&["fdb-update".to_owned()]).unwrap().len(), 1);
-        assert_eq!(chosen(&["fdb-update".to_owned(), "no-row".to_owned()]).unwrap_err(), "no-row");
+        assert_eq!(
+            chosen(&["fdb-update".to_owned(), "no-row".to_owned()]).unwrap_err(),
+            "no-row"
+        );
     }
 
     #[test]

@@ -7,14 +7,6 @@
 //! Putting a frame back to what it was is two additions a frame and counted with the rest. One read of the clock a
 //! burst is counted too, since the daemon does it.
 
-use super::random::Random;
-use crate::clock::{core_ghz, now_ns, spent_ns};
-use crate::lab::cores::pin;
-use crate::lab::topology::{self, LOCAL, REMOTE, UDP_PORT, VNI};
-use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
-use crate::scene::{self, DOMAIN, PORT, Scene, TENANT_DEVICE, UNDERLAY_DEVICE, WORKER};
-use crate::traffic::check::{Outer, check};
-use crate::traffic::template::{MIN_FRAME, Shape, Template, Tunnel, VXLAN_OVERHEAD};
 use vtep_dataplane::addr::{DeviceId, HostMac, MacAddr, NextHopId, WorkerId};
 use vtep_dataplane::core::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
 use vtep_dataplane::core::outbox::Outbox;
@@ -23,6 +15,15 @@ use vtep_dataplane::port::memory::{HeapMemory, memory_pools};
 use vtep_dataplane::table::Snapshot;
 use vtep_dataplane::table::mac::{Destination, MacReader, MacTable};
 use vtep_dataplane::table::neighbor::{NeighborReader, NeighborTable};
+
+use super::random::Random;
+use crate::clock::{core_ghz, now_ns, spent_ns};
+use crate::lab::cores::pin;
+use crate::lab::topology::{self, LOCAL, REMOTE, UDP_PORT, VNI};
+use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
+use crate::scene::{self, DOMAIN, PORT, Scene, TENANT_DEVICE, UNDERLAY_DEVICE, WORKER};
+use crate::traffic::check::{Outer, check};
+use crate::traffic::template::{MIN_FRAME, Shape, Template, Tunnel, VXLAN_OVERHEAD};
 
 /// Which way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,8 +125,11 @@ fn table(way: Way, macs: u32) -> Result<MacTable, Failure> {
         Way::Decap => Destination::Port(PORT),
     };
     for host in 0..u64::from(macs) {
-        let mac = HostMac::new(MacAddr::from_bits(FIRST.to_bits() + host)).map_err(Failure::of("MAC"))?;
-        table.insert(DOMAIN, mac, to).map_err(Failure::of("filling the MAC table"))?;
+        let mac =
+            HostMac::new(MacAddr::from_bits(FIRST.to_bits() + host)).map_err(Failure::of("MAC"))?;
+        table
+            .insert(DOMAIN, mac, to)
+            .map_err(Failure::of("filling the MAC table"))?;
     }
     Ok(table)
 }
@@ -147,9 +151,20 @@ impl Shared {
             Caches::Table(macs) => macs,
         };
         let (underlay_mac, next_hop_mac) = topology::underlay_macs()?;
-        let snapshot =
-            Scene { underlay_mac, next_hop_mac, vteps: vec![REMOTE], multi_buffer: true }.snapshot()?;
-        Ok(Self { way, caches, macs, snapshot, reader: table(way, macs)?.reader() })
+        let snapshot = Scene {
+            underlay_mac,
+            next_hop_mac,
+            vteps: vec![REMOTE],
+            multi_buffer: true,
+        }
+        .snapshot()?;
+        Ok(Self {
+            way,
+            caches,
+            macs,
+            snapshot,
+            reader: table(way, macs)?.reader(),
+        })
     }
 }
 
@@ -159,8 +174,14 @@ impl Rig {
     }
 
     /// The rig of one of several workers, each with frames of its own, on the same tables.
-    pub(super) fn of_worker(worker: WorkerId, shared: &Shared, effort: Effort) -> Result<Self, Failure> {
-        let Shared { way, caches, macs, .. } = *shared;
+    pub(super) fn of_worker(
+        worker: WorkerId,
+        shared: &Shared,
+        effort: Effort,
+    ) -> Result<Self, Failure> {
+        let Shared {
+            way, caches, macs, ..
+        } = *shared;
         let (count, rounds) = match caches {
             Caches::Hot => (BURST, effort.pick(20_000, 200_000)),
             Caches::Cold | Caches::Table(_) => (65_536, effort.pick(4, 40)),
@@ -170,7 +191,9 @@ impl Rig {
         let mut pool = pool.ok_or_else(|| Failure::new("no pool for one worker"))?;
         let mut frames = Vec::with_capacity(count);
         while let Some(mut frame) = pool.take() {
-            frame.place(HEADROOM, template.size(), CHUNK).map_err(Failure::of("a frame"))?;
+            frame
+                .place(HEADROOM, template.size(), CHUNK)
+                .map_err(Failure::of("a frame"))?;
             template.write(pool.memory_mut().bytes_mut(&mut frame), 0);
             frames.push(frame);
         }
@@ -216,8 +239,19 @@ impl Rig {
         let from = self.devices().0;
         for burst in &mut self.bursts {
             self.macs.refresh();
-            let tables = Tables { snapshot: &self.snapshot, macs: &self.macs, neighbors: &self.neighbors };
-            self.pipeline.burst(tables, now_ns(), from, burst, &mut self.pool, &mut self.outbox);
+            let tables = Tables {
+                snapshot: &self.snapshot,
+                macs: &self.macs,
+                neighbors: &self.neighbors,
+            };
+            self.pipeline.burst(
+                tables,
+                now_ns(),
+                from,
+                burst,
+                &mut self.pool,
+                &mut self.outbox,
+            );
             let Some((device, mut queue)) = self.outbox.take_busy() else {
                 return Err(Failure::new("no frame of a burst left"));
             };
@@ -247,7 +281,11 @@ impl Rig {
     /// One pass in which every byte of every frame that leaves is looked at.
     fn check(&mut self) -> Result<(), Failure> {
         let template = self.template.clone();
-        let outer = Outer { macs: topology::underlay_macs()?, addresses: (LOCAL, REMOTE), vni: VNI };
+        let outer = Outer {
+            macs: topology::underlay_macs()?,
+            addresses: (LOCAL, REMOTE),
+            vni: VNI,
+        };
         let outer = (self.way == Way::Encap).then_some(outer);
         let mut wrong = None;
         self.pass(|pool, frame| {
@@ -265,18 +303,30 @@ impl Measure for Rig {
         let before = scene::device_totals(&self.snapshot, self.devices().1);
         let ghz = core_ghz();
         let ns = self.run()?;
-        let ghz = ghz.zip(core_ghz()).map(|(one, other)| f64::midpoint(one, other));
+        let ghz = ghz
+            .zip(core_ghz())
+            .map(|(one, other)| f64::midpoint(one, other));
         let packets = (self.rounds * self.packets()) as u64;
-        let sent = scene::device_totals(&self.snapshot, self.devices().1).tx_frames - before.tx_frames;
+        let sent =
+            scene::device_totals(&self.snapshot, self.devices().1).tx_frames - before.tx_frames;
         if sent != packets {
-            return Err(Failure::new(format!("{sent} of {packets} frames were counted as sent")));
+            return Err(Failure::new(format!(
+                "{sent} of {packets} frames were counted as sent"
+            )));
         }
         self.ghz = ghz.unwrap_or(f64::NAN);
-        Ok(if self.caches == Caches::Hot { ns * self.ghz } else { ns })
+        Ok(if self.caches == Caches::Hot {
+            ns * self.ghz
+        } else {
+            ns
+        })
     }
 
     fn plan(&self) -> Plan {
-        Plan { warm_ups: 1, repetitions: 7 }
+        Plan {
+            warm_ups: 1,
+            repetitions: 7,
+        }
     }
 
     fn notes(&self) -> Vec<String> {
@@ -286,7 +336,10 @@ impl Measure for Rig {
                 self.rounds * self.packets(),
                 self.ghz
             ),
-            format!("every byte of {} frames was checked first; bounded by us", self.packets()),
+            format!(
+                "every byte of {} frames was checked first; bounded by us",
+                self.packets()
+            ),
         ]
     }
 }

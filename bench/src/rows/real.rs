@@ -1,10 +1,11 @@
 //! Rows over real links: VXLAN forwarding against a bare AF_XDP forwarder, and against Linux.
 
+use std::time::Duration;
+
 use crate::lab::forwarder::{Forwarder, Work};
 use crate::lab::topology::{Steering, Way};
 use crate::lab::trial::{Arrive, Counted, FORWARDER_CORE, GENERATOR_CORE, Range};
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
-use std::time::Duration;
 
 /// Ours against bare AF_XDP.
 pub const XSK: Spec = Spec {
@@ -41,7 +42,10 @@ fn window(effort: Effort) -> Duration {
 }
 
 fn plan(effort: Effort) -> Plan {
-    Plan { warm_ups: effort.pick(0, 1), repetitions: effort.pick(1, 5) }
+    Plan {
+        warm_ups: effort.pick(0, 1),
+        repetitions: effort.pick(1, 5),
+    }
 }
 
 /// Frames a second, in thousands.
@@ -66,15 +70,28 @@ impl Trial {
         let (spent, frames) = (forwarder.spent()?.since(before), range.arrived()? - arrived);
         let cost = |time: Duration| time.as_nanos() as f64 / frames as f64;
         let modes = forwarder.modes().join("; ");
-        Ok(Self { counted, user_ns: cost(spent.user), kernel_ns: cost(spent.kernel), modes })
+        Ok(Self {
+            counted,
+            user_ns: cost(spent.user),
+            kernel_ns: cost(spent.kernel),
+            modes,
+        })
     }
 }
 
 impl std::fmt::Display for Trial {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { counted, user_ns, kernel_ns, .. } = self;
+        let Self {
+            counted,
+            user_ns,
+            kernel_ns,
+            ..
+        } = self;
         let (arrived, offered) = (thousands(counted.arrived), thousands(counted.offered));
-        write!(f, "{arrived} (offered {offered}; {user_ns:.0} ns user + {kernel_ns:.0} ns kernel a frame)")
+        write!(
+            f,
+            "{arrived} (offered {offered}; {user_ns:.0} ns user + {kernel_ns:.0} ns kernel a frame)"
+        )
     }
 }
 
@@ -95,13 +112,21 @@ impl Xsk {
     fn open(effort: Effort, way: Way) -> Result<Self, Failure> {
         let (mut range, bare, vxlan) = match way {
             Way::Out => (Range::new("xsk", SIZE, way)?, Arrive::Plain, Arrive::Vxlan),
-            Way::In => (Range::new("xsk-in", SIZE, way)?, Arrive::Vxlan, Arrive::Plain),
+            Way::In => (
+                Range::new("xsk-in", SIZE, way)?,
+                Arrive::Vxlan,
+                Arrive::Plain,
+            ),
         };
         for (work, arrive) in [(Work::Bare, bare), (Work::Vxlan, vxlan)] {
             let _running = Forwarder::start(&range.topology, work, FORWARDER_CORE)?;
             range.check(arrive)?;
         }
-        Ok(Self { range, effort, last: String::new() })
+        Ok(Self {
+            range,
+            effort,
+            last: String::new(),
+        })
     }
 }
 
@@ -144,7 +169,12 @@ impl Kernel {
         let running = Forwarder::start(&range.topology, Work::Vxlan, FORWARDER_CORE)?;
         range.check(Arrive::Vxlan)?;
         drop(running);
-        Ok(Self { linux, range, effort, last: String::new() })
+        Ok(Self {
+            linux,
+            range,
+            effort,
+            last: String::new(),
+        })
     }
 }
 
@@ -156,7 +186,11 @@ impl Kernel {
     /// The best that Linux does: frames a second by steering, the best of both places of the sink.
     fn linux(&self) -> Result<[f64; 3], Failure> {
         let mut best = [0.0f64; 3];
-        let ways = [Steering::Inline, Steering::Rps(FORWARDER_CORE), Steering::Thread(FORWARDER_CORE)];
+        let ways = [
+            Steering::Inline,
+            Steering::Rps(FORWARDER_CORE),
+            Steering::Thread(FORWARDER_CORE),
+        ];
         for (best, steering) in best.iter_mut().zip(ways) {
             self.linux.topology.steer_kernel(steering)?;
             for core in SINK_CORES {
@@ -174,7 +208,10 @@ impl Kernel {
         for core in SINK_CORES {
             self.range.sink_on(core)?;
             let trial = Trial::run(&self.range, Work::Vxlan, window(self.effort))?;
-            if best.as_ref().is_none_or(|(best, _)| trial.counted.arrived > best.counted.arrived) {
+            if best
+                .as_ref()
+                .is_none_or(|(best, _)| trial.counted.arrived > best.counted.arrived)
+            {
                 best = Some((trial, core));
             }
         }

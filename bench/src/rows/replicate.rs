@@ -7,15 +7,9 @@
 //! A copy is taken, written, queued, counted and given back. What a frame costs before it is copied (and what the harness
 //! takes to make it) is in the flood to one VTEP too, and is taken off: (flood to N - flood to 1) / (N - 1).
 
-use crate::clock::{now_ns, spent_ns};
-use crate::lab::cores::pin;
-use crate::lab::topology::{self, LOCAL, VNI};
-use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
-use crate::scene::{self, Scene, TENANT_DEVICE, UNDERLAY_DEVICE, WORKER};
-use crate::traffic::check::{Outer, check};
-use crate::traffic::template::{Shape, Template};
 use std::hint::black_box;
 use std::net::Ipv4Addr;
+
 use vtep_dataplane::addr::MacAddr;
 use vtep_dataplane::core::frame::{Frame, FrameMemory, HEADROOM, Pool};
 use vtep_dataplane::core::outbox::Outbox;
@@ -26,8 +20,22 @@ use vtep_dataplane::table::Snapshot;
 use vtep_dataplane::table::mac::{MacReader, MacTable};
 use vtep_dataplane::table::neighbor::{NeighborReader, NeighborTable};
 
+use crate::clock::{now_ns, spent_ns};
+use crate::lab::cores::pin;
+use crate::lab::topology::{self, LOCAL, VNI};
+use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
+use crate::scene::{self, Scene, TENANT_DEVICE, UNDERLAY_DEVICE, WORKER};
+use crate::traffic::check::{Outer, check};
+use crate::traffic::template::{Shape, Template};
+
 const fn spec(name: &'static str, measures: &'static str, bar: Bar, open: Open) -> Spec {
-    Spec { name, measures, unit: "ns/copy", bar, open }
+    Spec {
+        name,
+        measures,
+        unit: "ns/copy",
+        bar,
+        open,
+    }
 }
 
 type Open = fn(Effort) -> Result<Box<dyn Measure>, Failure>;
@@ -118,8 +126,17 @@ impl Rig {
     fn new(vteps: usize, size: usize, multi_buffer: bool, effort: Effort) -> Result<Self, Failure> {
         let (underlay_mac, next_hop_mac) = topology::underlay_macs()?;
         let addresses = (0..vteps).map(vtep).collect();
-        let snapshot = Scene { underlay_mac, next_hop_mac, vteps: addresses, multi_buffer }.snapshot()?;
-        let shape = Shape { destination: MacAddr::BROADCAST, ..topology::shape(size, topology::Way::Out)? };
+        let snapshot = Scene {
+            underlay_mac,
+            next_hop_mac,
+            vteps: addresses,
+            multi_buffer,
+        }
+        .snapshot()?;
+        let shape = Shape {
+            destination: MacAddr::BROADCAST,
+            ..topology::shape(size, topology::Way::Out)?
+        };
         let template = Template::new(&shape)?;
         let mut bytes = vec![0; size];
         template.clone().write(&mut bytes, 0);
@@ -143,17 +160,41 @@ impl Rig {
 
     /// Floods the frame once. `visit` sees each copy. Returns how many left.
     #[inline]
-    fn flood(&mut self, mut visit: impl FnMut(&Pool<HeapMemory>, &Frame)) -> Result<usize, Failure> {
-        let mut frame = self.pool.take().ok_or_else(|| Failure::new("a chunk was lost"))?;
-        frame.place(HEADROOM, self.bytes.len(), CHUNK).map_err(Failure::of("a frame"))?;
-        self.pool.memory_mut().bytes_mut(&mut frame).copy_from_slice(&self.bytes);
+    fn flood(
+        &mut self,
+        mut visit: impl FnMut(&Pool<HeapMemory>, &Frame),
+    ) -> Result<usize, Failure> {
+        let mut frame = self
+            .pool
+            .take()
+            .ok_or_else(|| Failure::new("a chunk was lost"))?;
+        frame
+            .place(HEADROOM, self.bytes.len(), CHUNK)
+            .map_err(Failure::of("a frame"))?;
+        self.pool
+            .memory_mut()
+            .bytes_mut(&mut frame)
+            .copy_from_slice(&self.bytes);
         self.burst.push(frame);
-        let tables = Tables { snapshot: &self.snapshot, macs: &self.macs, neighbors: &self.neighbors };
+        let tables = Tables {
+            snapshot: &self.snapshot,
+            macs: &self.macs,
+            neighbors: &self.neighbors,
+        };
         let now = now_ns();
-        self.pipeline.burst(tables, now, TENANT_DEVICE, &mut self.burst, &mut self.pool, &mut self.outbox);
+        self.pipeline.burst(
+            tables,
+            now,
+            TENANT_DEVICE,
+            &mut self.burst,
+            &mut self.pool,
+            &mut self.outbox,
+        );
         let mut left = 0;
         loop {
-            let served = self.pipeline.replicate(tables, now, &mut self.pool, &mut self.outbox);
+            let served = self
+                .pipeline
+                .replicate(tables, now, &mut self.pool, &mut self.outbox);
             while let Some((device, mut queue)) = self.outbox.take_busy() {
                 left += queue.len();
                 queue.iter().for_each(|frame| visit(&self.pool, frame));
@@ -189,7 +230,11 @@ impl Rig {
         let left = self.flood(|pool, frame| {
             let mut bytes = vec![0; frame.len()];
             pool.memory().read(frame, &mut bytes);
-            let outer = Outer { macs, addresses: (LOCAL, vtep(number)), vni: VNI };
+            let outer = Outer {
+                macs,
+                addresses: (LOCAL, vtep(number)),
+                vni: VNI,
+            };
             number += 1;
             if let Err(why) = check(&bytes, &template, Some(&outer)) {
                 wrong = wrong.take().or(Some(why));
@@ -197,9 +242,10 @@ impl Rig {
         })?;
         match wrong {
             Some(why) => Err(why),
-            None if left != self.vteps => {
-                Err(Failure::new(format!("{left} copies for {} VTEPs", self.vteps)))
-            }
+            None if left != self.vteps => Err(Failure::new(format!(
+                "{left} copies for {} VTEPs",
+                self.vteps
+            ))),
             None => Ok(()),
         }
     }
@@ -214,7 +260,10 @@ impl Rig {
         let start = spent_ns();
         for _ in 0..self.rounds {
             for frame in &mut chunks {
-                self.pool.memory_mut().bytes_mut(frame).copy_from_slice(black_box(&self.bytes));
+                self.pool
+                    .memory_mut()
+                    .bytes_mut(frame)
+                    .copy_from_slice(black_box(&self.bytes));
             }
         }
         let spent = spent_ns() - start;
@@ -232,7 +281,10 @@ impl Rig {
     }
 }
 
-const PLAN: Plan = Plan { warm_ups: 1, repetitions: 7 };
+const PLAN: Plan = Plan {
+    warm_ups: 1,
+    repetitions: 7,
+};
 
 /// A flood to one VTEP.
 struct One(Rig);
@@ -262,7 +314,11 @@ struct Many {
 impl Many {
     fn new(vteps: usize, size: usize, effort: Effort) -> Result<Self, Failure> {
         let [one, many] = [1, vteps].map(|vteps| Rig::new(vteps, size, true, effort));
-        Ok(Self { one: one?, many: many?, last: String::new() })
+        Ok(Self {
+            one: one?,
+            many: many?,
+            last: String::new(),
+        })
     }
 }
 
@@ -294,7 +350,11 @@ struct Copied {
 impl Copied {
     fn new(effort: Effort) -> Result<Self, Failure> {
         let [one, many] = [1, 128].map(|vteps| Rig::new(vteps, 1500, false, effort));
-        Ok(Self { one: one?, many: many?, last: String::new() })
+        Ok(Self {
+            one: one?,
+            many: many?,
+            last: String::new(),
+        })
     }
 }
 
@@ -302,7 +362,11 @@ impl Measure for Copied {
     fn once(&mut self) -> Result<f64, Failure> {
         pin(0);
         let vteps = self.many.vteps as f64;
-        let (one, many, memcpy) = (self.one.run()?, self.many.run()?, self.many.memcpy() / vteps);
+        let (one, many, memcpy) = (
+            self.one.run()?,
+            self.many.run()?,
+            self.many.memcpy() / vteps,
+        );
         let copy = (many - one) / (vteps - 1.0);
         self.last = format!("last: {copy:.1} ns a copy, {memcpy:.1} ns a memcpy");
         Ok(copy / memcpy)
@@ -323,9 +387,12 @@ mod tests {
 
     #[test]
     fn a_flood_reaches_every_vtep_whether_copied_or_shared() {
-        for (vteps, size, multi_buffer) in
-            [(1, 64, true), (8, 1500, true), (128, 1500, false), (300, 700, true)]
-        {
+        for (vteps, size, multi_buffer) in [
+            (1, 64, true),
+            (8, 1500, true),
+            (128, 1500, false),
+            (300, 700, true),
+        ] {
             let mut rig = Rig::new(vteps, size, multi_buffer, Effort::Quick).unwrap();
             rig.rounds = 3;
             rig.run().unwrap();

@@ -1,11 +1,13 @@
 //! How the pipeline's throughput grows with the workers, in memory.
 
+use std::sync::Barrier;
+use std::thread;
+
+use vtep_dataplane::addr::WorkerId;
+
 use super::pipeline::{Caches, Rig, Shared, Way};
 use crate::lab::cores;
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
-use std::sync::Barrier;
-use std::thread;
-use vtep_dataplane::addr::WorkerId;
 
 /// One worker a core on the same tables and counters.
 pub const SCALE: Spec = Spec {
@@ -25,8 +27,13 @@ impl Scale {
     fn open(effort: Effort) -> Result<Self, Failure> {
         let shared = Shared::new(Way::Encap, Caches::Cold, effort)?;
         let rig = |worker| Rig::of_worker(WorkerId(worker), &shared, effort);
-        let rigs = (0..cores::count() as u16).map(rig).collect::<Result<_, _>>()?;
-        Ok(Self { rigs, last: String::new() })
+        let rigs = (0..cores::count() as u16)
+            .map(rig)
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            rigs,
+            last: String::new(),
+        })
     }
 }
 
@@ -34,7 +41,10 @@ impl Measure for Scale {
     fn once(&mut self) -> Result<f64, Failure> {
         cores::pin(0);
         let workers = self.rigs.len();
-        let first = self.rigs.first_mut().ok_or_else(|| Failure::new("no core"))?;
+        let first = self
+            .rigs
+            .first_mut()
+            .ok_or_else(|| Failure::new("no core"))?;
         let alone = first.run()?;
         let start = Barrier::new(workers);
         let together = thread::scope(|scope| {
@@ -50,15 +60,24 @@ impl Measure for Scale {
                 })
                 .collect();
             let panicked = |_| Err(Failure::new("a worker panicked"));
-            running.into_iter().map(|rig| rig.join().unwrap_or_else(panicked)).collect::<Result<Vec<_>, _>>()
+            running
+                .into_iter()
+                .map(|rig| rig.join().unwrap_or_else(panicked))
+                .collect::<Result<Vec<_>, _>>()
         })?;
         let each: Vec<_> = together.iter().map(|ns| format!("{ns:.1}")).collect();
-        self.last = format!("last: {alone:.1} ns a packet alone, {} ns together", each.join(" and "));
+        self.last = format!(
+            "last: {alone:.1} ns a packet alone, {} ns together",
+            each.join(" and ")
+        );
         Ok(together.iter().map(|ns| alone / ns).sum::<f64>() / workers as f64)
     }
 
     fn plan(&self) -> Plan {
-        Plan { warm_ups: 1, repetitions: 7 }
+        Plan {
+            warm_ups: 1,
+            repetitions: 7,
+        }
     }
 
     fn notes(&self) -> Vec<String> {

@@ -1,9 +1,11 @@
 //! Is a frame that came out the one that went in? Off the fast path.
 
+use std::net::Ipv4Addr;
+
+use vtep_dataplane::addr::MacAddr;
+
 use super::template::{self, Template};
 use crate::row::Failure;
-use std::net::Ipv4Addr;
-use vtep_dataplane::addr::MacAddr;
 
 /// The outer header that a frame must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,22 +43,27 @@ pub fn check(frame: &[u8], template: &Template, outer: Option<&Outer>) -> Result
 }
 
 fn is_right(frame: &[u8], outer: &Outer) -> Result<bool, Failure> {
-    let (ethernet, rest) = etherparse::Ethernet2Header::from_slice(frame).map_err(Failure::of("outer"))?;
+    let (ethernet, rest) =
+        etherparse::Ethernet2Header::from_slice(frame).map_err(Failure::of("outer"))?;
     let (ip, rest) = etherparse::Ipv4Header::from_slice(rest).map_err(Failure::of("outer"))?;
     let (udp, _) = etherparse::UdpHeader::from_slice(rest).map_err(Failure::of("outer"))?;
-    Ok((ethernet.source, ethernet.destination) == (outer.macs.0.0, outer.macs.1.0)
-        && (ip.source, ip.destination) == (outer.addresses.0.octets(), outer.addresses.1.octets())
-        && usize::from(ip.total_len) == frame.len() - etherparse::Ethernet2Header::LEN
-        && ip.header_checksum == ip.calc_header_checksum()
-        && usize::from(udp.length) == rest.len()
-        && udp.source_port >= template::FIRST_PORT)
+    Ok(
+        (ethernet.source, ethernet.destination) == (outer.macs.0.0, outer.macs.1.0)
+            && (ip.source, ip.destination)
+                == (outer.addresses.0.octets(), outer.addresses.1.octets())
+            && usize::from(ip.total_len) == frame.len() - etherparse::Ethernet2Header::LEN
+            && ip.header_checksum == ip.calc_header_checksum()
+            && usize::from(udp.length) == rest.len()
+            && udp.source_port >= template::FIRST_PORT,
+    )
 }
 
 #[cfg(test)]
 mod tests {
+    use vtep_dataplane::addr::Vni;
+
     use super::super::template::{Shape, Tunnel};
     use super::*;
-    use vtep_dataplane::addr::Vni;
 
     #[test]
     fn every_changed_byte_is_found() {
@@ -78,7 +85,11 @@ mod tests {
             }),
         };
         let template = Template::new(&shape).unwrap();
-        let outer = Outer { macs, addresses, vni: 100 };
+        let outer = Outer {
+            macs,
+            addresses,
+            vni: 100,
+        };
         let mut frame = vec![0; template.size()];
         template.clone().write(&mut frame, 9);
         check(&frame, &template, Some(&outer)).unwrap();
@@ -86,7 +97,10 @@ mod tests {
         // MACs, IPv4 header, UDP length, VNI, inner headers, magic, the last byte.
         for place in [0, 11, 15, 17, 26, 33, 39, 47, 50, 70, 92, 109] {
             frame[place] ^= 1;
-            assert!(check(&frame, &template, Some(&outer)).is_err(), "byte {place}");
+            assert!(
+                check(&frame, &template, Some(&outer)).is_err(),
+                "byte {place}"
+            );
             frame[place] ^= 1;
         }
     }

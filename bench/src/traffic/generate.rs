@@ -1,12 +1,14 @@
 //! The generator: fills chunks from a template and sends them, at a rate or as fast as the port takes them.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use vtep_dataplane::core::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
+use vtep_dataplane::port::Port;
+
 use super::template::Template;
 use crate::clock::now_ns;
 use crate::row::Failure;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::{Duration, Instant};
-use vtep_dataplane::core::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
-use vtep_dataplane::port::Port;
 
 /// When to send, and when to stop. The first limit that is reached stops.
 #[derive(Debug, Clone, Copy, Default)]
@@ -60,7 +62,10 @@ fn fill<M: FrameMemory>(
         if frame.place(HEADROOM, template.size(), chunk_size).is_err() {
             pool.give(frame);
             let most = chunk_size - usize::from(HEADROOM);
-            return Err(Failure::new(format!("frames of {} bytes: at most {most} fit", template.size())));
+            return Err(Failure::new(format!(
+                "frames of {} bytes: at most {most} fit",
+                template.size()
+            )));
         }
         template.write(pool.memory_mut().bytes_mut(&mut frame), now);
         burst.push(frame);
@@ -81,7 +86,9 @@ pub fn run<M: FrameMemory, P: Port<M>>(
 ) -> Result<Sent, Failure> {
     let refused = |errno: i32| {
         let why = std::io::Error::from_raw_os_error(errno);
-        Failure::new(format!("sending: {why}; is the interface up, and its peer too?"))
+        Failure::new(format!(
+            "sending: {why}; is the interface up, and its peer too?"
+        ))
     };
     let mut burst = Vec::with_capacity(BURST);
     let (mut made, mut accepted) = (0, 0);
@@ -109,7 +116,10 @@ pub fn run<M: FrameMemory, P: Port<M>>(
         }
     }
     burst.drain(..).for_each(|frame| pool.give(frame));
-    result.map(|()| Sent { frames: accepted, elapsed: start.elapsed() })
+    result.map(|()| Sent {
+        frames: accepted,
+        elapsed: start.elapsed(),
+    })
 }
 
 /// Waits until the kernel has sent what it accepted, at most a second.
@@ -125,9 +135,12 @@ pub fn drain<M: FrameMemory, P: Port<M>>(
     while pool.available() < idle {
         if start.elapsed() > Duration::from_secs(1) {
             let missing = idle - pool.available();
-            return Err(Failure::new(format!("{missing} frames were not sent within a second")));
+            return Err(Failure::new(format!(
+                "{missing} frames were not sent within a second"
+            )));
         }
-        port.wake(pool).map_err(|errno| Failure::new(format!("sending: error {errno}")))?;
+        port.wake(pool)
+            .map_err(|errno| Failure::new(format!("sending: error {errno}")))?;
         std::thread::yield_now();
     }
     Ok(())
@@ -139,7 +152,11 @@ mod tests {
 
     #[test]
     fn frames_fall_due_by_rate_and_by_count() {
-        let pace = Pace { rate: Some(1000), count: Some(20), duration: None };
+        let pace = Pace {
+            rate: Some(1000),
+            count: Some(20),
+            duration: None,
+        };
         assert_eq!(due(&pace, Duration::ZERO, 0), 1);
         assert_eq!(due(&pace, Duration::from_millis(9), 3), 7);
         assert_eq!(due(&pace, Duration::from_secs(9), 15), 5);

@@ -12,7 +12,10 @@ pub struct Histogram {
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self { counts: vec![0; ((65 - FINE) << FINE) as usize], total: 0 }
+        Self {
+            counts: vec![0; ((65 - FINE) << FINE) as usize],
+            total: 0,
+        }
     }
 }
 
@@ -64,15 +67,35 @@ mod tests {
         let mut histogram = Histogram::default();
         assert_eq!(histogram.percentile(50.0), 0);
         (1..=100_000).for_each(|value| histogram.record(value));
-        for (percent, value) in [(1.0, 1_000.0), (50.0, 50_000.0), (99.0, 99_000.0), (100.0, 100_000.0)] {
+        for (percent, value) in [
+            (1.0, 1_000.0),
+            (50.0, 50_000.0),
+            (99.0, 99_000.0),
+            (100.0, 100_000.0),
+        ] {
             let found = histogram.percentile(percent) as f64;
-            assert!(found >= value && found <= value * 1.04, "{percent}%: {found}");
+            assert!(
+                found >= value && found <= value * 1.04,
+                "{percent}%: {found}"
+            );
         }
     }
 
     #[test]
     fn every_value_has_a_bucket_that_holds_it() {
-        for value in [0, 1, 31, 32, 33, 63, 64, 65, 1 << 40, u64::MAX - 1, u64::MAX] {
+        for value in [
+            0,
+            1,
+            31,
+            32,
+            33,
+            63,
+            64,
+            65,
+            1 << 40,
+            u64::MAX - 1,
+            u64::MAX,
+        ] {
             let top = highest(bucket(value));
             assert!(top >= value && top - value <= value / 32, "{value}: {top}");
         }

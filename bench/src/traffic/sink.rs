@@ -1,13 +1,15 @@
 //! The sink: receives, counts, and times what the generator made.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use vtep_dataplane::core::frame::{BURST, Frame, FrameMemory, Pool};
+use vtep_dataplane::port::Port;
+
 use super::histogram::Histogram;
 use super::template;
 use crate::clock::now_ns;
-use serde::Serialize;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::{Duration, Instant};
-use vtep_dataplane::core::frame::{BURST, Frame, FrameMemory, Pool};
-use vtep_dataplane::port::Port;
 
 /// What was received.
 #[derive(Debug, Default)]
@@ -67,7 +69,9 @@ impl Received {
     /// The figures.
     #[must_use]
     pub fn summary(&self) -> Summary {
-        let span = self.numbers.map_or(0, |(low, high)| u64::from(high - low) + 1);
+        let span = self
+            .numbers
+            .map_or(0, |(low, high)| u64::from(high - low) + 1);
         Summary {
             frames: self.made,
             foreign: self.foreign,
@@ -133,7 +137,10 @@ pub fn run<M: FrameMemory, P: Port<M>>(
         && duration.is_none_or(|most| start.elapsed() < most)
         && count.is_none_or(|most| received.made < most)
     {
-        if receive(pool, port, &mut burst, |frame, now| received.count(frame, now)) == 0 {
+        if receive(pool, port, &mut burst, |frame, now| {
+            received.count(frame, now)
+        }) == 0
+        {
             // An idle sink shares its core with what it measures.
             std::thread::sleep(Duration::from_micros(20));
         }
@@ -148,9 +155,10 @@ pub fn run<M: FrameMemory, P: Port<M>>(
 
 #[cfg(test)]
 mod tests {
+    use vtep_dataplane::addr::MacAddr;
+
     use super::super::template::{Shape, Template};
     use super::*;
-    use vtep_dataplane::addr::MacAddr;
 
     #[test]
     fn missing_late_and_foreign_frames_are_told_apart() {
@@ -169,7 +177,10 @@ mod tests {
         }
         received.count(&[0; 60], 1000);
         let summary = received.summary();
-        assert_eq!((summary.frames, summary.foreign, summary.bytes), (4, 1, 300));
+        assert_eq!(
+            (summary.frames, summary.foreign, summary.bytes),
+            (4, 1, 300)
+        );
         assert_eq!((summary.missing, summary.late), (1, 1));
         assert!((1000..1040).contains(&summary.p50_ns));
     }

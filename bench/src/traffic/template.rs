@@ -1,9 +1,11 @@
 //! Frame templates: built once with etherparse; a packet is a copy with a few fields changed.
 
-use crate::row::Failure;
-use etherparse::PacketBuilder;
 use std::net::Ipv4Addr;
+
+use etherparse::PacketBuilder;
 use vtep_dataplane::addr::{HostMac, MacAddr, Vni};
+
+use crate::row::Failure;
 
 /// First bytes of the payload of every made frame: "vtb" and a version.
 const MAGIC: [u8; 4] = *b"vtb1";
@@ -82,7 +84,9 @@ fn plain(shape: &Shape) -> Result<Vec<u8>, Failure> {
         .ipv4([198, 18, 0, 1], [198, 18, 0, 2], 64)
         .udp(FIRST_PORT, 9);
     let mut bytes = Vec::with_capacity(shape.size);
-    builder.write(&mut bytes, &payload).map_err(Failure::of("making a frame"))?;
+    builder
+        .write(&mut bytes, &payload)
+        .map_err(Failure::of("making a frame"))?;
     // The payload changes with every packet: no UDP checksum, which IPv4 allows (RFC 768).
     bytes[UDP_PAYLOAD - 2..UDP_PAYLOAD].fill(0);
     Ok(bytes)
@@ -96,7 +100,9 @@ fn wrap(tunnel: &Tunnel, frame: &[u8]) -> Result<Vec<u8>, Failure> {
         .ipv4(tunnel.source.octets(), tunnel.destination.octets(), 64)
         .udp(FIRST_PORT, tunnel.udp_port);
     let mut bytes = Vec::with_capacity(payload.len() + UDP_PAYLOAD);
-    builder.write(&mut bytes, &payload).map_err(Failure::of("making a VXLAN packet"))?;
+    builder
+        .write(&mut bytes, &payload)
+        .map_err(Failure::of("making a VXLAN packet"))?;
     // Zero, as RFC 7348 section 5 recommends over IPv4.
     bytes[UDP_PAYLOAD - 2..UDP_PAYLOAD].fill(0);
     Ok(bytes)
@@ -107,13 +113,19 @@ impl Template {
     /// [`Failure`] when the shape is impossible, with the value and what would be right.
     pub fn new(shape: &Shape) -> Result<Self, Failure> {
         if !(MIN_FRAME..=9014).contains(&shape.size) {
-            return Err(Failure::new(format!("frame size {}: give {MIN_FRAME} to 9014 bytes", shape.size)));
+            return Err(Failure::new(format!(
+                "frame size {}: give {MIN_FRAME} to 9014 bytes",
+                shape.size
+            )));
         }
         if shape.destinations == 0 {
             return Err(Failure::new("0 destination MACs: give at least 1"));
         }
         if !(1..=MAX_FLOWS).contains(&shape.flows) {
-            return Err(Failure::new(format!("{} flows: give 1 to {MAX_FLOWS}", shape.flows)));
+            return Err(Failure::new(format!(
+                "{} flows: give 1 to {MAX_FLOWS}",
+                shape.flows
+            )));
         }
         let frame = plain(shape)?;
         let (bytes, inner) = match &shape.tunnel {
@@ -160,7 +172,10 @@ impl Template {
     /// What the `sequence`-th plain frame looks like, but for its time stamp.
     #[must_use]
     pub fn expected(&self, sequence: u32) -> Vec<u8> {
-        let mut at = Self { sequence, ..self.clone() };
+        let mut at = Self {
+            sequence,
+            ..self.clone()
+        };
         let mut room = vec![0; at.size()];
         at.write(&mut room, 0);
         room.split_off(self.inner)
@@ -184,32 +199,48 @@ pub struct Stamp {
 #[must_use]
 pub fn read(frame: &[u8]) -> Option<Stamp> {
     if let Some((sequence, sent_ns)) = read_at(frame) {
-        return Some(Stamp { sequence, sent_ns, vni: None, inner: 0 });
+        return Some(Stamp {
+            sequence,
+            sent_ns,
+            vni: None,
+            inner: 0,
+        });
     }
     let (sequence, sent_ns) = read_at(frame.get(VXLAN_OVERHEAD..)?)?;
     let [flags, _, _, _, a, b, c, _] = *frame[UDP_PAYLOAD..].first_chunk()?;
     let vni = u32::from_be_bytes([0, a, b, c]);
-    (flags & 0x08 != 0).then_some(Stamp { sequence, sent_ns, vni: Some(vni), inner: VXLAN_OVERHEAD })
+    (flags & 0x08 != 0).then_some(Stamp {
+        sequence,
+        sent_ns,
+        vni: Some(vni),
+        inner: VXLAN_OVERHEAD,
+    })
 }
 
 /// True when two plain frames are the same but for the time stamp.
 #[must_use]
 pub fn same(one: &[u8], other: &[u8]) -> bool {
     let (time, end) = (UDP_PAYLOAD + 8, UDP_PAYLOAD + STAMP);
-    one.len() == other.len() && one.get(..time) == other.get(..time) && one.get(end..) == other.get(end..)
+    one.len() == other.len()
+        && one.get(..time) == other.get(..time)
+        && one.get(end..) == other.get(end..)
 }
 
 fn read_at(frame: &[u8]) -> Option<(u32, u64)> {
     let stamp: &[u8; STAMP] = frame.get(UDP_PAYLOAD..)?.first_chunk()?;
     let (magic, rest) = stamp.split_first_chunk::<4>()?;
     let (sequence, time) = rest.split_first_chunk::<4>()?;
-    (*magic == MAGIC).then_some((u32::from_be_bytes(*sequence), u64::from_be_bytes(*time.first_chunk()?)))
+    (*magic == MAGIC).then_some((
+        u32::from_be_bytes(*sequence),
+        u64::from_be_bytes(*time.first_chunk()?),
+    ))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use etherparse::SlicedPacket;
+
+    use super::*;
 
     fn shape(tunnel: bool) -> Shape {
         Shape {
@@ -238,7 +269,15 @@ mod tests {
             assert_eq!(room[5], (sequence % 4) as u8);
             assert_eq!(room[35], (sequence % 3) as u8);
             let stamp = read(&room).unwrap();
-            assert_eq!(stamp, Stamp { sequence, sent_ns: 77, vni: None, inner: 0 });
+            assert_eq!(
+                stamp,
+                Stamp {
+                    sequence,
+                    sent_ns: 77,
+                    vni: None,
+                    inner: 0
+                }
+            );
             let parsed = SlicedPacket::from_ethernet(&room).unwrap();
             assert!(parsed.net.is_some() && parsed.transport.is_some());
         }
@@ -252,16 +291,39 @@ mod tests {
         template.write(&mut room, 5);
         let stamp = read(&room).unwrap();
         assert_eq!((stamp.vni, stamp.inner), (Some(100), 50));
-        assert!(SlicedPacket::from_ethernet(&room).unwrap().transport.is_some());
+        assert!(
+            SlicedPacket::from_ethernet(&room)
+                .unwrap()
+                .transport
+                .is_some()
+        );
         room[50 + UDP_PAYLOAD + 8..50 + UDP_PAYLOAD + STAMP].fill(0);
         assert_eq!(template.expected(0), &room[50..]);
     }
 
     #[test]
     fn impossible_shapes_and_foreign_frames_are_refused() {
-        assert!(Template::new(&Shape { size: 59, ..shape(false) }).is_err());
-        assert!(Template::new(&Shape { destinations: 0, ..shape(false) }).is_err());
-        assert!(Template::new(&Shape { flows: 0, ..shape(false) }).is_err());
+        assert!(
+            Template::new(&Shape {
+                size: 59,
+                ..shape(false)
+            })
+            .is_err()
+        );
+        assert!(
+            Template::new(&Shape {
+                destinations: 0,
+                ..shape(false)
+            })
+            .is_err()
+        );
+        assert!(
+            Template::new(&Shape {
+                flows: 0,
+                ..shape(false)
+            })
+            .is_err()
+        );
         assert_eq!(read(&[0; 200]), None);
         assert_eq!(read(&[]), None);
     }

@@ -1,10 +1,12 @@
 //! What a request may ask the daemon to do once, without a change of its configuration text.
 
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use vtep_dataplane::addr::{HostMac, Vni};
+
 use super::serde_form::{text, vni};
 use crate::config::{InterfaceName, PortKey};
-use serde::{Deserialize, Serialize};
-use std::net::IpAddr;
-use vtep_dataplane::addr::{HostMac, Vni};
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +48,10 @@ impl MacMove {
     /// The port.
     #[must_use]
     pub fn port(&self) -> PortKey {
-        PortKey { interface: self.interface.clone(), vlan: self.vlan }
+        PortKey {
+            interface: self.interface.clone(),
+            vlan: self.vlan,
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! What `show.bgp` answers.
 
+use std::net::{IpAddr, Ipv4Addr};
+
+use serde::{Deserialize, Serialize};
+use vtep_dataplane::addr::MacAddr;
+
 use super::serde_form::{optional_text, rd, targets};
 use crate::bgp::wire::{ExtendedCommunity, Rd};
-use serde::{Deserialize, Serialize};
-use std::net::{IpAddr, Ipv4Addr};
-use vtep_dataplane::addr::MacAddr;
 
 /// The states of RFC 4271 section 8.2.2, and one of an operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

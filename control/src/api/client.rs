@@ -1,15 +1,17 @@
 //! The client's end of the control socket: blocking, one request at a time.
 
-use super::event::{Event, Subscription, Topic};
-use super::message::ApiError;
-use super::show::{Query, Rows};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::event::{Event, Subscription, Topic};
+use super::message::ApiError;
+use super::show::{Query, Rows};
 
 /// Time for the daemon to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -18,7 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens.
-    #[error("vtepd is not running: nobody listens on {0}; start it, or name its socket with --socket")]
+    #[error(
+        "vtepd is not running: nobody listens on {0}; start it, or name its socket with --socket"
+    )]
     NotRunning(PathBuf),
     /// The kernel keeps us out.
     #[error("you may not use {0}; be root, or a member of the group that control.group names")]
@@ -63,13 +67,18 @@ impl Client {
     /// [`ClientError::NotRunning`], [`ClientError::Denied`] or [`ClientError::Io`].
     pub fn connect(path: &Path) -> Result<Self, ClientError> {
         let stream = UnixStream::connect(path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused => ClientError::NotRunning(path.to_owned()),
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+                ClientError::NotRunning(path.to_owned())
+            }
             ErrorKind::PermissionDenied => ClientError::Denied(path.to_owned()),
             _ => ClientError::Io(error),
         })?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { stream: BufReader::new(stream), next_id: 1 })
+        Ok(Self {
+            stream: BufReader::new(stream),
+            next_id: 1,
+        })
     }
 
     /// Sends one line and reads one line.
@@ -77,7 +86,10 @@ impl Client {
     /// # Errors
     /// [`ClientError::Io`], [`ClientError::Closed`].
     pub fn exchange(&mut self, line: &str) -> Result<String, ClientError> {
-        let sent = self.stream.get_mut().write_all(format!("{line}\n").as_bytes());
+        let sent = self
+            .stream
+            .get_mut()
+            .write_all(format!("{line}\n").as_bytes());
         // A daemon that refuses a request may say why and hang up before it has read all of it.
         let mut answer = String::new();
         match self.stream.read_line(&mut answer) {
@@ -96,7 +108,9 @@ impl Client {
         self.next_id += 1;
         let request = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
         let answer: Response = serde_json::from_str(&self.exchange(&request.to_string())?)?;
-        answer.error.map_or(Ok(answer.result), |error| Err(error.into()))
+        answer
+            .error
+            .map_or(Ok(answer.result), |error| Err(error.into()))
     }
 
     /// Calls a method whose result is of type `T`.
@@ -116,7 +130,8 @@ impl Client {
     /// # Errors
     /// As [`Self::call`].
     pub fn subscribe(&mut self, topics: Vec<Topic>) -> Result<(), ClientError> {
-        self.call("monitor.subscribe", Subscription { topics }).map(drop)
+        self.call("monitor.subscribe", Subscription { topics })
+            .map(drop)
     }
 
     /// Hands each event to `each`, until the daemon ends the connection or `each` fails.
@@ -127,13 +142,17 @@ impl Client {
         mut self,
         mut each: impl FnMut(Event) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.stream.get_ref().set_read_timeout(None).map_err(ClientError::Io)?;
+        self.stream
+            .get_ref()
+            .set_read_timeout(None)
+            .map_err(ClientError::Io)?;
         loop {
             let mut line = String::new();
             if self.stream.read_line(&mut line).map_err(ClientError::Io)? == 0 {
                 return Err(ClientError::Closed.into());
             }
-            let notification: Notification = serde_json::from_str(&line).map_err(ClientError::Answer)?;
+            let notification: Notification =
+                serde_json::from_str(&line).map_err(ClientError::Answer)?;
             each(notification.params)?;
         }
     }

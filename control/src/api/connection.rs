@@ -1,12 +1,14 @@
 //! One client of the control socket: its buffers, both bounded, and its deadlines.
 
+use std::io::{self, ErrorKind, Read, Write};
+use std::time::{Duration, Instant};
+
+use mio::net::UnixStream;
+use serde_json::Value;
+
 use super::dispatch::{Handler, dispatch_for};
 use super::event::{Event, Subscription};
 use super::message::{ApiError, MAX_REQUEST, code, response};
-use mio::net::UnixStream;
-use serde_json::Value;
-use std::io::{self, ErrorKind, Read, Write};
-use std::time::{Duration, Instant};
 
 /// The longest response, bytes. Tables are paged, so that only a saved configuration may be longer.
 pub(super) const MAX_RESPONSE: usize = 4 << 20;
@@ -86,7 +88,10 @@ impl Connection {
 
     /// Sends an event if it is wanted and there is room. False: the connection is over.
     pub(super) fn event(&mut self, event: &Event, line: &Value, now: Instant) -> bool {
-        if !event.topic().is_some_and(|topic| self.subscription.wants(topic)) {
+        if !event
+            .topic()
+            .is_some_and(|topic| self.subscription.wants(topic))
+        {
             return true;
         }
         if self.unsent() > UNREAD {
@@ -114,14 +119,24 @@ impl Connection {
     }
 
     /// Writes, reads and answers as far as its turn goes. It may subscribe if it has, or if `may_subscribe`.
-    pub(super) fn turn(&mut self, handler: &mut impl Handler, may_subscribe: bool, now: Instant) -> After {
+    pub(super) fn turn(
+        &mut self,
+        handler: &mut impl Handler,
+        may_subscribe: bool,
+        now: Instant,
+    ) -> After {
         match self.work(handler, may_subscribe || self.subscribed(), now) {
             Ok(after) => after,
             Err(_) => After::Close,
         }
     }
 
-    fn work(&mut self, handler: &mut impl Handler, may_subscribe: bool, now: Instant) -> io::Result<After> {
+    fn work(
+        &mut self,
+        handler: &mut impl Handler,
+        may_subscribe: bool,
+        now: Instant,
+    ) -> io::Result<After> {
         for _ in 0..TURN {
             self.flush(now)?;
             if self.unsent() == 0 && self.lost > 0 {
@@ -134,7 +149,11 @@ impl Connection {
             if let Some(line) = self.line(now) {
                 self.answer(&line, handler, may_subscribe);
             } else if self.last {
-                return Ok(if self.unsent() == 0 { After::Close } else { After::Wait });
+                return Ok(if self.unsent() == 0 {
+                    After::Close
+                } else {
+                    After::Wait
+                });
             } else if !self.fill(now)? {
                 return Ok(After::Wait);
             }
@@ -146,7 +165,11 @@ impl Connection {
     /// The next complete line.
     fn line(&mut self, now: Instant) -> Option<Vec<u8>> {
         let fresh = self.input.get(self.scanned..)?;
-        let Some(at) = fresh.iter().position(|b| *b == b'\n').map(|at| at + self.scanned) else {
+        let Some(at) = fresh
+            .iter()
+            .position(|b| *b == b'\n')
+            .map(|at| at + self.scanned)
+        else {
             self.scanned = self.input.len();
             return None;
         };
@@ -171,8 +194,7 @@ impl Connection {
     fn put(&mut self, answer: &Value) {
         let mut text = answer.to_string();
         if text.len() > MAX_RESPONSE {
-            let message =
-                "the answer is longer than 4 MiB; ask for fewer rows, or let the daemon write its file";
+            let message = "the answer is longer than 4 MiB; ask for fewer rows, or let the daemon write its file";
             let id = answer.get("id").cloned().unwrap_or_default();
             text = response(id, Err(ApiError::refused(message))).to_string();
         }
@@ -185,7 +207,10 @@ impl Connection {
     }
 
     fn too_long(&mut self) {
-        let error = ApiError::new(code::INVALID_REQUEST, "the request is longer than 1 MiB; split it");
+        let error = ApiError::new(
+            code::INVALID_REQUEST,
+            "the request is longer than 1 MiB; split it",
+        );
         self.put(&response(Value::Null, Err(error)));
         self.input = Vec::new();
         self.scanned = 0;

@@ -1,12 +1,13 @@
 //! From one line to one line: reads the message, asks the daemon, writes the response. No sockets here.
 
+use serde_json::{Value, json};
+
 use super::action::Action;
 use super::event::Subscription;
 use super::message::{ApiError, Call, ConfigRequest, Message, Request, code, response};
 use super::server::MAX_SUBSCRIBERS;
 use super::show::ShowRequest;
 use crate::config::Change;
-use serde_json::{Value, json};
 
 /// What the daemon does for its clients.
 pub trait Handler {
@@ -81,7 +82,10 @@ fn one(call: Call, handler: &mut impl Handler) -> Result<Value, ApiError> {
                 }
                 error
             };
-            handler.change(vec![change]).map(|()| json!({})).map_err(single)
+            handler
+                .change(vec![change])
+                .map(|()| json!({}))
+                .map_err(single)
         }
         Call::Show(request) => handler.show(&request),
         Call::Config(request) => handler.config(&request),
@@ -100,8 +104,11 @@ fn batch(requests: Vec<Request>, handler: &mut impl Handler) -> Option<Value> {
         match request.call {
             Ok(Call::Change(change)) => changes.push(change),
             Ok(_) => {
-                let message = "a batch is one change and holds only changes; send this request alone";
-                wrong = wrong.or(Some(ApiError::new(code::INVALID_REQUEST, message).at(index)));
+                let message =
+                    "a batch is one change and holds only changes; send this request alone";
+                wrong = wrong.or(Some(
+                    ApiError::new(code::INVALID_REQUEST, message).at(index),
+                ));
             }
             Err(error) => wrong = wrong.or(Some(error.at(index))),
         }
@@ -112,7 +119,9 @@ fn batch(requests: Vec<Request>, handler: &mut impl Handler) -> Option<Value> {
         Err(error) => Err(blame(error, index)),
     };
     let ids = ids.into_iter().enumerate();
-    let answers: Vec<_> = ids.filter_map(|(index, id)| Some(response(id?, answer(index)))).collect();
+    let answers: Vec<_> = ids
+        .filter_map(|(index, id)| Some(response(id?, answer(index))))
+        .collect();
     (!answers.is_empty()).then_some(Value::Array(answers))
 }
 
@@ -122,7 +131,11 @@ fn blame(error: &ApiError, index: usize) -> ApiError {
         Some(wrong) if wrong != index => {
             // The wrong one's own answer says why: repeated in each, the answer could outgrow every bound.
             let message = format!("not applied: request {wrong} of the batch was refused");
-            ApiError { code: code::REFUSED, message, data: error.data.clone() }
+            ApiError {
+                code: code::REFUSED,
+                message,
+                data: error.data.clone(),
+            }
         }
         _ => error.clone(),
     }

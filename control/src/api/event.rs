@@ -1,12 +1,14 @@
 //! Events for clients that have subscribed with `monitor.subscribe`: one notification a line.
 
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use vtep_dataplane::addr::{MacAddr, Vni, VtepAddr};
+
 use super::serde_form::{optional_text, optional_vni, text, vni};
 use super::show::PortState;
 use crate::config::PortKey;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use std::net::IpAddr;
-use vtep_dataplane::addr::{MacAddr, Vni, VtepAddr};
 
 /// What events are about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +41,9 @@ impl Subscription {
     /// True when events of this topic are wanted.
     #[must_use]
     pub fn wants(&self, topic: Topic) -> bool {
-        self.topics.iter().any(|wanted| *wanted == topic || *wanted == Topic::All)
+        self.topics
+            .iter()
+            .any(|wanted| *wanted == topic || *wanted == Topic::All)
     }
 }
 

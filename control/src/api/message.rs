@@ -1,12 +1,13 @@
 //! JSON-RPC 2.0 messages: one object, or one array of objects (a batch), a line.
 
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
 use super::action::Action;
 use super::event::Subscription;
 use super::show::{MAX_ROWS, Query, ShowRequest};
 use crate::config::{BatchError, Change, Diff, Problems};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
 
 /// The longest request, bytes, without its line end.
 pub const MAX_REQUEST: usize = 1 << 20;
@@ -58,7 +59,11 @@ impl ApiError {
     /// An error with nothing more than its message.
     #[must_use]
     pub fn new(code: i32, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), data: None }
+        Self {
+            code,
+            message: message.into(),
+            data: None,
+        }
     }
 
     /// A refusal: the request was understood and does not fit.
@@ -83,13 +88,19 @@ impl ApiError {
 impl From<BatchError> for ApiError {
     fn from(error: BatchError) -> Self {
         let field = error.error.field();
-        Self::refused(format!("{field}: {}", error.error)).field(field).at(error.index)
+        Self::refused(format!("{field}: {}", error.error))
+            .field(field)
+            .at(error.index)
     }
 }
 
 impl From<Problems> for ApiError {
     fn from(problems: Problems) -> Self {
-        let field = problems.list().first().map(|problem| problem.key.clone()).unwrap_or_default();
+        let field = problems
+            .list()
+            .first()
+            .map(|problem| problem.key.clone())
+            .unwrap_or_default();
         let all: Vec<_> = problems.list().iter().map(ToString::to_string).collect();
         Self::new(code::INVALID_PARAMS, all.join("\n")).field(&field)
     }
@@ -198,11 +209,15 @@ impl Message {
         let value = serde_json::from_slice(line)
             .map_err(|error| ApiError::new(code::PARSE, format!("not JSON: {error}")))?;
         match value {
-            Value::Array(items) if items.is_empty() => {
-                Err(ApiError::new(code::INVALID_REQUEST, "an empty batch; put requests into the array"))
-            }
+            Value::Array(items) if items.is_empty() => Err(ApiError::new(
+                code::INVALID_REQUEST,
+                "an empty batch; put requests into the array",
+            )),
             Value::Array(items) if items.len() > MAX_BATCH => {
-                let message = format!("a batch of {}; {MAX_BATCH} requests are the most", items.len());
+                let message = format!(
+                    "a batch of {}; {MAX_BATCH} requests are the most",
+                    items.len()
+                );
                 Err(ApiError::new(code::INVALID_REQUEST, message))
             }
             Value::Array(items) => Ok(Self::Batch(items.into_iter().map(Request::read).collect())),
@@ -215,17 +230,34 @@ impl Request {
     fn read(value: Value) -> Self {
         let Value::Object(mut object) = value else {
             let error = ApiError::new(code::INVALID_REQUEST, "a request is an object");
-            return Self { id: Some(Value::Null), call: Err(error) };
+            return Self {
+                id: Some(Value::Null),
+                call: Err(error),
+            };
         };
         let id = object.remove("id");
-        if id.as_ref().is_some_and(|id| !(id.is_string() || id.is_number() || id.is_null())) {
-            let error = ApiError::new(code::INVALID_REQUEST, "id: write a string or a number").field("id");
-            return Self { id: Some(Value::Null), call: Err(error) };
+        if id
+            .as_ref()
+            .is_some_and(|id| !(id.is_string() || id.is_number() || id.is_null()))
+        {
+            let error =
+                ApiError::new(code::INVALID_REQUEST, "id: write a string or a number").field("id");
+            return Self {
+                id: Some(Value::Null),
+                call: Err(error),
+            };
         }
         let call = read_call(object);
         // What is no request gets an answer even without an id (JSON-RPC 2.0 section 5).
         let invalid = matches!(&call, Err(error) if error.code == code::INVALID_REQUEST);
-        Self { id: if invalid { Some(id.unwrap_or_default()) } else { id }, call }
+        Self {
+            id: if invalid {
+                Some(id.unwrap_or_default())
+            } else {
+                id
+            },
+            call,
+        }
     }
 }
 
@@ -237,11 +269,17 @@ fn read_call(mut object: Map<String, Value>) -> Result<Call, ApiError> {
         return invalid("jsonrpc", "write \"2.0\"");
     }
     let Some(Value::String(method)) = object.remove("method") else {
-        return invalid("method", "write the name of a method, such as \"show.status\"");
+        return invalid(
+            "method",
+            "write the name of a method, such as \"show.status\"",
+        );
     };
     let params = object.remove("params").unwrap_or_else(|| json!({}));
     if let Some(unknown) = object.keys().next() {
-        return invalid(unknown, "unknown; a request has jsonrpc, id, method and params");
+        return invalid(
+            unknown,
+            "unknown; a request has jsonrpc, id, method and params",
+        );
     }
     if !params.is_object() {
         return Err(ApiError::new(code::INVALID_PARAMS, "params: write an object").field("params"));
@@ -249,19 +287,30 @@ fn read_call(mut object: Map<String, Value>) -> Result<Call, ApiError> {
     if let Some(change) = Change::from_request(&method, &params) {
         return Ok(Call::Change(change?));
     }
-    let unknown = || ApiError::new(code::NO_METHOD, format!("no method {method:?}; docs/api.md lists them"));
+    let unknown = || {
+        ApiError::new(
+            code::NO_METHOD,
+            format!("no method {method:?}; docs/api.md lists them"),
+        )
+    };
     match method.split_once('.') {
         Some(("show", what)) => read_show(what, params).ok_or_else(unknown)?.map(Call::Show),
-        Some(("config", what)) => read_config(what, params).ok_or_else(unknown)?.map(Call::Config),
+        Some(("config", what)) => read_config(what, params)
+            .ok_or_else(unknown)?
+            .map(Call::Config),
         Some(("monitor", "subscribe")) => read_params(params).map(Call::Subscribe),
-        _ => read_action(&method, params).ok_or_else(unknown)?.map(Call::Act),
+        _ => read_action(&method, params)
+            .ok_or_else(unknown)?
+            .map(Call::Act),
     }
 }
 
 fn read_show(what: &str, params: Value) -> Option<Result<ShowRequest, ApiError>> {
     let show: fn(Query) -> ShowRequest = match what {
         "status" => return Some(read_params::<NoParams>(params).map(|_| ShowRequest::Status)),
-        "bgp.summary" => return Some(read_params::<NoParams>(params).map(|_| ShowRequest::BgpSummary)),
+        "bgp.summary" => {
+            return Some(read_params::<NoParams>(params).map(|_| ShowRequest::BgpSummary));
+        }
         "bgp.neighbor" => return Some(read_params(params).map(ShowRequest::BgpNeighbor)),
         "bgp.routes" => ShowRequest::BgpRoutes,
         "vni" => ShowRequest::Vni,

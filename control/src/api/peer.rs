@@ -3,10 +3,11 @@
 //! The kernel checks the socket's mode (0660) when a client connects. This check is the second one: it holds when
 //! somebody changes the mode, and in the moment between creating the socket and setting its mode.
 
-use rustix::fd::AsFd;
-use rustix::net::sockopt::socket_peercred;
 use std::fs;
 use std::io;
+
+use rustix::fd::AsFd;
+use rustix::net::sockopt::socket_peercred;
 
 /// Who a client is, as the kernel says (`SO_PEERCRED`, unix(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +27,11 @@ impl Peer {
     /// Those of getsockopt(2).
     pub fn of(socket: impl AsFd) -> io::Result<Self> {
         let cred = socket_peercred(socket)?;
-        Ok(Self { pid: cred.pid.as_raw_nonzero().get(), uid: cred.uid.as_raw(), gid: cred.gid.as_raw() })
+        Ok(Self {
+            pid: cred.pid.as_raw_nonzero().get(),
+            uid: cred.uid.as_raw(),
+            gid: cred.gid.as_raw(),
+        })
     }
 }
 
@@ -41,13 +46,18 @@ impl Gate {
     /// Lets in root, our own user and, if there is one, the group.
     #[must_use]
     pub fn new(group: Option<u32>) -> Self {
-        Self { own_uid: rustix::process::geteuid().as_raw(), group }
+        Self {
+            own_uid: rustix::process::geteuid().as_raw(),
+            group,
+        }
     }
 
     /// True when the peer may go on. `groups` tells its supplementary groups.
     pub fn allows(&self, peer: Peer, groups: impl FnOnce(Peer) -> Vec<u32>) -> bool {
         let user = peer.uid == 0 || peer.uid == self.own_uid;
-        user || self.group.is_some_and(|group| peer.gid == group || groups(peer).contains(&group))
+        user || self
+            .group
+            .is_some_and(|group| peer.gid == group || groups(peer).contains(&group))
     }
 }
 
@@ -57,10 +67,17 @@ pub fn groups(peer: Peer) -> Vec<u32> {
     let status = fs::read_to_string(format!("/proc/{}/status", peer.pid)).unwrap_or_default();
     let numbers = |field: &str| -> Vec<u32> {
         let line = status.lines().find_map(|line| line.strip_prefix(field));
-        line.unwrap_or_default().split_whitespace().filter_map(|n| n.parse().ok()).collect()
+        line.unwrap_or_default()
+            .split_whitespace()
+            .filter_map(|n| n.parse().ok())
+            .collect()
     };
     // Uid: real, effective, saved, file system.
-    if numbers("Uid:").get(1) == Some(&peer.uid) { numbers("Groups:") } else { Vec::new() }
+    if numbers("Uid:").get(1) == Some(&peer.uid) {
+        numbers("Groups:")
+    } else {
+        Vec::new()
+    }
 }
 
 /// The number of a group: itself, or looked up in /etc/group.
@@ -81,7 +98,10 @@ mod tests {
 
     #[test]
     fn only_root_the_own_user_and_the_group_get_in() {
-        let gate = Gate { own_uid: 500, group: Some(77) };
+        let gate = Gate {
+            own_uid: 500,
+            group: Some(77),
+        };
         let peer = |uid, gid| Peer { pid: 1, uid, gid };
         let none = |_: Peer| Vec::new();
         assert!(gate.allows(peer(0, 0), none));
@@ -89,7 +109,13 @@ mod tests {
         assert!(gate.allows(peer(501, 77), none));
         assert!(gate.allows(peer(501, 1), |_| vec![5, 77]));
         assert!(!gate.allows(peer(501, 1), |_| vec![5]));
-        assert!(!Gate { group: None, ..gate }.allows(peer(501, 77), |_| vec![77]));
+        assert!(
+            !Gate {
+                group: None,
+                ..gate
+            }
+            .allows(peer(501, 77), |_| vec![77])
+        );
     }
 
     #[test]
@@ -99,6 +125,13 @@ mod tests {
         assert_eq!(group_number("no such group"), None);
         let uid = rustix::process::geteuid().as_raw();
         let pid = i32::try_from(std::process::id()).unwrap();
-        assert!(groups(Peer { pid, uid: uid + 1, gid: 0 }).is_empty());
+        assert!(
+            groups(Peer {
+                pid,
+                uid: uid + 1,
+                gid: 0
+            })
+            .is_empty()
+        );
     }
 }

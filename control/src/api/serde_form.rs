@@ -2,10 +2,14 @@
 
 /// Any type as its text.
 pub(crate) mod text {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
     use std::{fmt::Display, str::FromStr};
 
-    pub(crate) fn serialize<T: Display, S: Serializer>(value: &T, to: S) -> Result<S::Ok, S::Error> {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(crate) fn serialize<T: Display, S: Serializer>(
+        value: &T,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         to.collect_str(value)
     }
 
@@ -18,10 +22,14 @@ pub(crate) mod text {
 
 /// An optional value as its text or null.
 pub(crate) mod optional_text {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
     use std::{fmt::Display, str::FromStr};
 
-    pub(crate) fn serialize<T: Display, S: Serializer>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(crate) fn serialize<T: Display, S: Serializer>(
+        value: &Option<T>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         match value {
             Some(value) => to.collect_str(value),
             None => to.serialize_none(),
@@ -32,16 +40,21 @@ pub(crate) mod optional_text {
         from: D,
     ) -> Result<Option<T>, D::Error> {
         let text = Option::<String>::deserialize(from)?;
-        text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
+        text.map(|text| text.parse().map_err(D::Error::custom))
+            .transpose()
     }
 }
 
 /// Several values as their texts.
 pub(crate) mod texts {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
     use std::{fmt::Display, str::FromStr};
 
-    pub(crate) fn serialize<T: Display, S: Serializer>(values: &[T], to: S) -> Result<S::Ok, S::Error> {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(crate) fn serialize<T: Display, S: Serializer>(
+        values: &[T],
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         to.collect_seq(values.iter().map(ToString::to_string))
     }
 
@@ -49,7 +62,10 @@ pub(crate) mod texts {
         from: D,
     ) -> Result<Vec<T>, D::Error> {
         let texts = Vec::<String>::deserialize(from)?;
-        texts.into_iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
+        texts
+            .into_iter()
+            .map(|text| text.parse().map_err(D::Error::custom))
+            .collect()
     }
 }
 
@@ -81,14 +97,17 @@ pub(crate) mod optional_vni {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vni>, D::Error> {
         let number = Option::<u32>::deserialize(from)?;
-        number.map(|number| Vni::new(number).map_err(D::Error::custom)).transpose()
+        number
+            .map(|number| Vni::new(number).map_err(D::Error::custom))
+            .transpose()
     }
 }
 
 /// A route distinguisher as its text.
 pub(crate) mod rd {
-    use crate::bgp::wire::Rd;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use crate::bgp::wire::Rd;
 
     pub(crate) fn serialize<S: Serializer>(rd: &Rd, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(rd)
@@ -102,11 +121,15 @@ pub(crate) mod rd {
 
 /// Route targets as their texts.
 pub(crate) mod targets {
-    use crate::bgp::wire::ExtendedCommunity;
-    use crate::config::{target_of, target_text};
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    pub(crate) fn serialize<S: Serializer>(list: &[ExtendedCommunity], to: S) -> Result<S::Ok, S::Error> {
+    use crate::bgp::wire::ExtendedCommunity;
+    use crate::config::{target_of, target_text};
+
+    pub(crate) fn serialize<S: Serializer>(
+        list: &[ExtendedCommunity],
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         to.collect_seq(list.iter().map(|target| target_text(*target)))
     }
 
@@ -114,7 +137,8 @@ pub(crate) mod targets {
         from: D,
     ) -> Result<Vec<ExtendedCommunity>, D::Error> {
         let texts = Vec::<String>::deserialize(from)?;
-        let read = |text: &String| target_of(text).ok_or_else(|| D::Error::custom("no route target"));
+        let read =
+            |text: &String| target_of(text).ok_or_else(|| D::Error::custom("no route target"));
         texts.iter().map(read).collect()
     }
 }

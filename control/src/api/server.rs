@@ -1,19 +1,21 @@
 //! The server's end of the control socket, driven by the daemon's mio poll. It never blocks, and what a client can
 //! make it hold is bounded: [`MAX_CLIENTS`] clients, 1 MiB of request and 4 MiB of response each.
 
-use super::connection::{After, Connection};
-use super::dispatch::Handler;
-use super::event::Event;
-use super::message::{ApiError, code, response};
-use super::peer::{Gate, Peer, group_number, groups};
-use mio::net::{UnixListener, UnixStream};
-use mio::{Interest, Registry, Token};
-use serde_json::Value;
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use mio::net::{UnixListener, UnixStream};
+use mio::{Interest, Registry, Token};
+use serde_json::Value;
+
+use super::connection::{After, Connection};
+use super::dispatch::Handler;
+use super::event::Event;
+use super::message::{ApiError, code, response};
+use super::peer::{Gate, Peer, group_number, groups};
 
 /// Clients at a time. One more takes the place of one that asked nothing for a while, or is refused.
 pub const MAX_CLIENTS: usize = 64;
@@ -79,7 +81,9 @@ impl Server {
             move |error| BindError::Io { what, path, error }
         };
         let gid = match group {
-            Some(name) => Some(group_number(name).ok_or_else(|| BindError::NoGroup(name.to_owned()))?),
+            Some(name) => {
+                Some(group_number(name).ok_or_else(|| BindError::NoGroup(name.to_owned()))?)
+            }
             None => None,
         };
         if let Some(parent) = path.parent() {
@@ -88,7 +92,8 @@ impl Server {
         remove_stale(path)?;
         let listener = UnixListener::bind(path).map_err(failed("listen on"))?;
         chown(path, None, gid).map_err(failed("set the group of"))?;
-        fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(failed("set the mode of"))?;
+        fs::set_permissions(path, Permissions::from_mode(0o660))
+            .map_err(failed("set the mode of"))?;
         let inode = fs::symlink_metadata(path).map_err(failed("look at"))?.ino();
         Ok(Self {
             listener,
@@ -118,7 +123,13 @@ impl Server {
     }
 
     /// Handles an event.
-    pub fn event(&mut self, registry: &Registry, token: Token, handler: &mut impl Handler, now: Instant) {
+    pub fn event(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        handler: &mut impl Handler,
+        now: Instant,
+    ) {
         match token.0.checked_sub(self.first) {
             Some(0) => self.accept(registry, handler, now),
             Some(place) if place <= MAX_CLIENTS => self.turn(place - 1, registry, handler, now),
@@ -129,9 +140,18 @@ impl Server {
     /// When [`Self::tick`] wants to be called; `None` = when something else happens. In the past = at once.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let earliest =
-            self.clients.iter().flatten().filter_map(Connection::deadline).chain(self.accept_at).min();
-        if self.again.is_empty() { earliest } else { Some(Instant::now()) }
+        let earliest = self
+            .clients
+            .iter()
+            .flatten()
+            .filter_map(Connection::deadline)
+            .chain(self.accept_at)
+            .min();
+        if self.again.is_empty() {
+            earliest
+        } else {
+            Some(Instant::now())
+        }
     }
 
     /// Gives waiting clients their turn and ends those that are late.
@@ -140,7 +160,11 @@ impl Server {
             self.turn(place, registry, handler, now);
         }
         for place in 0..self.clients.len() {
-            if self.clients[place].as_ref().and_then(Connection::deadline).is_some_and(|at| at <= now) {
+            if self.clients[place]
+                .as_ref()
+                .and_then(Connection::deadline)
+                .is_some_and(|at| at <= now)
+            {
                 self.close(place, registry);
             }
         }
@@ -153,15 +177,31 @@ impl Server {
     pub fn publish(&mut self, registry: &Registry, event: &Event, now: Instant) {
         let line = event.notification();
         for place in 0..self.clients.len() {
-            if self.clients[place].as_mut().is_some_and(|client| !client.event(event, &line, now)) {
+            if self.clients[place]
+                .as_mut()
+                .is_some_and(|client| !client.event(event, &line, now))
+            {
                 self.close(place, registry);
             }
         }
     }
 
-    fn turn(&mut self, place: usize, registry: &Registry, handler: &mut impl Handler, now: Instant) {
-        let watching = self.clients.iter().flatten().filter(|client| client.subscribed()).count();
-        let Some(client) = &mut self.clients[place] else { return };
+    fn turn(
+        &mut self,
+        place: usize,
+        registry: &Registry,
+        handler: &mut impl Handler,
+        now: Instant,
+    ) {
+        let watching = self
+            .clients
+            .iter()
+            .flatten()
+            .filter(|client| client.subscribed())
+            .count();
+        let Some(client) = &mut self.clients[place] else {
+            return;
+        };
         match client.turn(handler, watching < MAX_SUBSCRIBERS, now) {
             After::Wait => (),
             After::Again => {
@@ -206,13 +246,17 @@ impl Server {
         now: Instant,
     ) {
         let peer = Peer::of(&stream);
-        if !peer.as_ref().is_ok_and(|peer| self.gate.allows(*peer, groups)) {
+        if !peer
+            .as_ref()
+            .is_ok_and(|peer| self.gate.allows(*peer, groups))
+        {
             tracing::warn!(?peer, "control socket: client refused");
             let message = "you may not use this socket: be root, or a member of control.group";
             return refuse(stream, &ApiError::new(code::REFUSED, message));
         }
         let Some(place) = self.place(registry, now) else {
-            let message = format!("{MAX_CLIENTS} clients are connected, no more are taken; try again later");
+            let message =
+                format!("{MAX_CLIENTS} clients are connected, no more are taken; try again later");
             return refuse(stream, &ApiError::refused(message));
         };
         let token = Token(self.first + 1 + place);
@@ -221,7 +265,9 @@ impl Server {
                 self.clients[place] = Some(Connection::new(stream, now));
                 self.turn(place, registry, handler, now);
             }
-            Err(error) => tracing::warn!(%error, "control socket: a client could not be registered"),
+            Err(error) => {
+                tracing::warn!(%error, "control socket: a client could not be registered")
+            }
         }
     }
 
@@ -230,9 +276,13 @@ impl Server {
         if let Some(free) = self.clients.iter().position(Option::is_none) {
             return Some(free);
         }
-        let idle = |client: &Option<Connection>| client.as_ref().and_then(|client| client.idle(now));
-        let places =
-            self.clients.iter().enumerate().filter_map(|(place, client)| Some((idle(client)?, place)));
+        let idle =
+            |client: &Option<Connection>| client.as_ref().and_then(|client| client.idle(now));
+        let places = self
+            .clients
+            .iter()
+            .enumerate()
+            .filter_map(|(place, client)| Some((idle(client)?, place)));
         let (longest, place) = places.max()?;
         (longest >= GIVES_WAY).then(|| {
             self.close(place, registry);
@@ -260,13 +310,19 @@ fn refuse(mut stream: UnixStream, error: &ApiError) {
 }
 
 fn remove_stale(path: &Path) -> Result<(), BindError> {
-    let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
+    let Ok(found) = fs::symlink_metadata(path) else {
+        return Ok(());
+    };
     if !found.file_type().is_socket() {
         return Err(BindError::NotSocket(path.to_owned()));
     }
     match std::os::unix::net::UnixStream::connect(path) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path)
-            .map_err(|error| BindError::Io { what: "remove the stale", path: path.to_owned(), error }),
+            .map_err(|error| BindError::Io {
+                what: "remove the stale",
+                path: path.to_owned(),
+                error,
+            }),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         // Whoever does not refuse is there, even if too busy to answer.
         _ => Err(BindError::Live(path.to_owned())),

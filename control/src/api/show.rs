@@ -2,15 +2,17 @@
 //!
 //! Tables come in pages: [`Rows::next`] is the cursor that asks for what follows.
 
+use std::fmt::{self, Display};
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use vtep_dataplane::addr::{MacAddr, Vni, VtepAddr};
+
 use super::action::BgpPeer;
 pub use super::interface::{AttachMode, BindMode, InterfaceRole, InterfaceRow};
 use super::serde_form::{optional_text, optional_vni, text, texts, vni};
 use crate::config::PortKey;
-use serde::{Deserialize, Serialize};
-use std::fmt::{self, Display};
-use std::net::IpAddr;
-use std::str::FromStr;
-use vtep_dataplane::addr::{MacAddr, Vni, VtepAddr};
 
 /// Which part of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,9 +121,14 @@ impl<T> Rows<T> {
     ) -> Result<Self, String> {
         let after: Option<K> = query.cursor()?;
         let limit = query.limit.clamp(1, MAX_ROWS);
-        let mut rows = rows.into_iter().filter(|row| after.as_ref().is_none_or(|after| key(row) > *after));
+        let mut rows = rows
+            .into_iter()
+            .filter(|row| after.as_ref().is_none_or(|after| key(row) > *after));
         let page: Vec<_> = rows.by_ref().take(limit).collect();
-        let next = rows.next().and_then(|_| page.last()).map(|last| key(last).to_string());
+        let next = rows
+            .next()
+            .and_then(|_| page.last())
+            .map(|last| key(last).to_string());
         Ok(Self { rows: page, next })
     }
 }
@@ -133,7 +140,8 @@ impl Query {
     /// The remedy when it is none.
     pub fn cursor<K: FromStr>(&self) -> Result<Option<K>, String> {
         let parse = |text: &String| {
-            text.parse().map_err(|_| format!("after: {text:?} is no cursor; pass on what `next` said"))
+            text.parse()
+                .map_err(|_| format!("after: {text:?} is no cursor; pass on what `next` said"))
         };
         self.after.as_ref().map(parse).transpose()
     }

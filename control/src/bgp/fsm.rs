@@ -59,10 +59,34 @@ mod tests {
     #[test]
     fn each_state_takes_its_messages_only() {
         use MessageType as M;
-        let all = [M::Open, M::Update, M::Notification, M::Keepalive, M::RouteRefresh];
+        let all = [
+            M::Open,
+            M::Update,
+            M::Notification,
+            M::Keepalive,
+            M::RouteRefresh,
+        ];
         let expected = [
-            (State::OpenSent, [Ok(State::OpenConfirm), Err(1), Ok(State::Idle), Err(1), Err(1)]),
-            (State::OpenConfirm, [Err(2), Err(2), Ok(State::Idle), Ok(State::Established), Err(2)]),
+            (
+                State::OpenSent,
+                [
+                    Ok(State::OpenConfirm),
+                    Err(1),
+                    Ok(State::Idle),
+                    Err(1),
+                    Err(1),
+                ],
+            ),
+            (
+                State::OpenConfirm,
+                [
+                    Err(2),
+                    Err(2),
+                    Ok(State::Idle),
+                    Ok(State::Established),
+                    Err(2),
+                ],
+            ),
             (
                 State::Established,
                 [
@@ -75,7 +99,11 @@ mod tests {
             ),
         ];
         for (state, row) in expected {
-            assert_eq!(all.map(|message| after_message(state, message)), row, "{state:?}");
+            assert_eq!(
+                all.map(|message| after_message(state, message)),
+                row,
+                "{state:?}"
+            );
         }
     }
 }

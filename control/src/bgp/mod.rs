@@ -18,11 +18,13 @@ mod session;
 mod timer;
 pub mod wire;
 
-pub use fsm::State;
-pub use negotiate::{MaxPrefixes, Negotiated, PeerConfig, PeerRestart, RestartConfig, negotiate};
-pub use output::{Conn, DownReason, Output, QueueFull, Status};
-pub use peer::Peer;
-pub use timer::Timer;
+pub use self::fsm::State;
+pub use self::negotiate::{
+    MaxPrefixes, Negotiated, PeerConfig, PeerRestart, RestartConfig, negotiate,
+};
+pub use self::output::{Conn, DownReason, Output, QueueFull, Status};
+pub use self::peer::Peer;
+pub use self::timer::Timer;
 
 #[cfg(test)]
 mod tests;

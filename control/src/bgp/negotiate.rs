@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::wire::{
-    AS_TRANS, Capability, Context, EXTENDED_LIMIT, Encoding, Family, LongLivedFamily, MESSAGE_LIMIT,
-    Notification, Open, RestartFamily,
+    AS_TRANS, Capability, Context, EXTENDED_LIMIT, Encoding, Family, LongLivedFamily,
+    MESSAGE_LIMIT, Notification, Open, RestartFamily,
 };
 
 /// Graceful restart as we offer it (RFC 4724, RFC 8538, RFC 9494).
@@ -21,7 +21,11 @@ pub struct RestartConfig {
 
 impl Default for RestartConfig {
     fn default() -> Self {
-        Self { time: 120, stale_limit: Duration::from_secs(360), long_lived: None }
+        Self {
+            time: 120,
+            stale_limit: Duration::from_secs(360),
+            long_lived: None,
+        }
     }
 }
 
@@ -100,10 +104,16 @@ impl PeerConfig {
             capabilities.push(Capability::ExtendedMessage);
         }
         if let Some(host) = &self.hostname {
-            capabilities.push(Capability::Fqdn { host: host.clone(), domain: String::new() });
+            capabilities.push(Capability::Fqdn {
+                host: host.clone(),
+                domain: String::new(),
+            });
         }
         if let Some(restart) = self.restart {
-            let family = RestartFamily { family: Family::EVPN, preserved };
+            let family = RestartFamily {
+                family: Family::EVPN,
+                preserved,
+            };
             capabilities.push(Capability::GracefulRestart {
                 restarting,
                 notification: true,
@@ -111,7 +121,11 @@ impl PeerConfig {
                 families: vec![family],
             });
             if let Some(stale_time) = restart.long_lived {
-                let family = LongLivedFamily { family: Family::EVPN, preserved, stale_time };
+                let family = LongLivedFamily {
+                    family: Family::EVPN,
+                    preserved,
+                    stale_time,
+                };
                 capabilities.push(Capability::LongLived(vec![family]));
             }
         }
@@ -172,13 +186,20 @@ impl Negotiated {
     /// How to write UPDATEs for this peer.
     #[must_use]
     pub const fn encoding(&self) -> Encoding {
-        Encoding { four_octet: self.four_octet, limit: self.send_limit }
+        Encoding {
+            four_octet: self.four_octet,
+            limit: self.send_limit,
+        }
     }
 
     /// How to read UPDATEs of this peer.
     #[must_use]
     pub const fn context(&self) -> Context {
-        Context { four_octet: self.four_octet, internal: self.internal, add_path: false }
+        Context {
+            four_octet: self.four_octet,
+            internal: self.internal,
+            add_path: false,
+        }
     }
 
     /// Time between our keepalives: a third of the hold time (RFC 4271 section 4.4).
@@ -214,8 +235,15 @@ pub fn negotiate(config: &PeerConfig, open: &Open) -> Result<Negotiated, Notific
         router_id: open.router_id,
         internal,
         hold: Duration::from_secs(u64::from(open.hold_time.min(config.hold_time))),
-        four_octet: open.capabilities.iter().any(|c| matches!(c, Capability::FourOctetAs(_))),
-        send_limit: if extended { EXTENDED_LIMIT } else { MESSAGE_LIMIT },
+        four_octet: open
+            .capabilities
+            .iter()
+            .any(|c| matches!(c, Capability::FourOctetAs(_))),
+        send_limit: if extended {
+            EXTENDED_LIMIT
+        } else {
+            MESSAGE_LIMIT
+        },
         refresh: has(&Capability::RouteRefresh),
         enhanced_refresh: has(&Capability::EnhancedRouteRefresh),
         restart: None,
@@ -244,7 +272,12 @@ fn peer_restart(ours: RestartConfig, open: &Open) -> Option<PeerRestart> {
     let mut long_lived = Duration::ZERO;
     for capability in &open.capabilities {
         match capability {
-            Capability::GracefulRestart { restarting, notification, time, families } => {
+            Capability::GracefulRestart {
+                restarting,
+                notification,
+                time,
+                families,
+            } => {
                 let evpn = families.iter().find(|f| f.family == Family::EVPN);
                 found = evpn.map(|evpn| PeerRestart {
                     restarting: *restarting,
@@ -262,5 +295,8 @@ fn peer_restart(ours: RestartConfig, open: &Open) -> Option<PeerRestart> {
             _ => {}
         }
     }
-    found.map(|restart| PeerRestart { long_lived, ..restart })
+    found.map(|restart| PeerRestart {
+        long_lived,
+        ..restart
+    })
 }

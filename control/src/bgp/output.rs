@@ -79,7 +79,9 @@ pub enum Output<'a> {
 
 /// The send queue is full, or there is no session: try again when something was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the send queue of the peer is full or its session is down; send again after it was drained")]
+#[error(
+    "the send queue of the peer is full or its session is down; send again after it was drained"
+)]
 pub struct QueueFull;
 
 /// What `show` tells about a peer.

@@ -109,7 +109,8 @@ impl Peer {
 
     /// Soft clear inwards: the peer is to send all its routes again. False if it can't, or there is no session.
     pub fn clear_soft_in(&mut self, now: Instant) -> bool {
-        self.agreed().is_some_and(|a| a.refresh) && self.send_refresh(now, RefreshKind::Request).is_ok()
+        self.agreed().is_some_and(|a| a.refresh)
+            && self.send_refresh(now, RefreshKind::Request).is_ok()
     }
 
     /// Soft clear outwards: all routes are to be sent again, as if the peer had asked. False without a session.
@@ -159,13 +160,19 @@ impl Peer {
     /// How many octets [`Peer::handle_bytes`] takes now; 0 means: poll outputs first.
     #[must_use]
     pub fn read_room(&self, conn: Conn) -> usize {
-        self.sessions.iter().find(|(c, _)| *c == conn).map_or(0, |(_, s)| s.inbox.room())
+        self.sessions
+            .iter()
+            .find(|(c, _)| *c == conn)
+            .map_or(0, |(_, s)| s.inbox.room())
     }
 
     /// What to write to this connection next.
     #[must_use]
     pub fn transmit(&self, conn: Conn) -> &[u8] {
-        self.sessions.iter().find(|(c, _)| *c == conn).map_or(&[], |(_, s)| s.outbox.waiting())
+        self.sessions
+            .iter()
+            .find(|(c, _)| *c == conn)
+            .map_or(&[], |(_, s)| s.outbox.waiting())
     }
 
     /// TCP took `count` octets of what [`Peer::transmit`] gave.
@@ -182,8 +189,13 @@ impl Peer {
     pub fn send(&mut self, now: Instant, message: &[u8]) -> Result<(), QueueFull> {
         let limit = self.config.send_queue;
         let config = &self.config;
-        let established = self.sessions.iter_mut().find(|(_, s)| s.state == State::Established);
-        let session = established.map(|(_, s)| s).filter(|s| s.outbox.waiting().len() < limit);
+        let established = self
+            .sessions
+            .iter_mut()
+            .find(|(_, s)| s.state == State::Established);
+        let session = established
+            .map(|(_, s)| s)
+            .filter(|s| s.outbox.waiting().len() < limit);
         session.ok_or(QueueFull)?.push(now, config, message);
         Ok(())
     }
@@ -193,13 +205,24 @@ impl Peer {
     /// # Errors
     /// [`QueueFull`]; nothing is queued then.
     pub fn send_refresh(&mut self, now: Instant, kind: RefreshKind) -> Result<(), QueueFull> {
-        self.send(now, &RouteRefresh { family: Family::EVPN, kind }.emit())
+        self.send(
+            now,
+            &RouteRefresh {
+                family: Family::EVPN,
+                kind,
+            }
+            .emit(),
+        )
     }
 
     /// The RIB tells how many routes of the peer it holds. Too many end the session (CEASE/1).
     pub fn handle_prefix_count(&mut self, now: Instant, count: usize) {
-        let Some(max) = self.config.max_prefixes else { return };
-        let Some(conn) = self.established().filter(|_| count > max.limit as usize) else { return };
+        let Some(max) = self.config.max_prefixes else {
+            return;
+        };
+        let Some(conn) = self.established().filter(|_| count > max.limit as usize) else {
+            return;
+        };
         let mut data = vec![0, 25, 70];
         data.extend_from_slice(&max.limit.to_be_bytes());
         let cease = self.hard_if_agreed(Notification::new(CEASE, cease::MAX_PREFIXES, &data));
@@ -228,7 +251,12 @@ impl Peer {
                 _ => self.stale_expired(now),
             }
         }
-        for conn in self.sessions.iter().map(|(conn, _)| *conn).collect::<Vec<_>>() {
+        for conn in self
+            .sessions
+            .iter()
+            .map(|(conn, _)| *conn)
+            .collect::<Vec<_>>()
+        {
             while let Some(timer) = self.session(conn).and_then(|s| s.timers.expired(now)) {
                 self.session_timer(now, conn, timer);
             }
@@ -275,16 +303,25 @@ impl Peer {
     }
 
     /// Processes messages of one connection until one has something to tell.
-    fn advance(&mut self, now: Instant, conn: Conn) -> Option<(usize, super::wire::Parts, (usize, usize))> {
+    fn advance(
+        &mut self,
+        now: Instant,
+        conn: Conn,
+    ) -> Option<(usize, super::wire::Parts, (usize, usize))> {
         while self.outputs.is_empty() {
             let at = self.place(conn)?;
-            match self.sessions[at].1.step(now, &self.config, &mut self.jitter) {
+            match self.sessions[at]
+                .1
+                .step(now, &self.config, &mut self.jitter)
+            {
                 Ok(Step::Wait) => return None,
                 Ok(Step::Done) => {}
                 Ok(Step::Opened) => self.resolve_collision(now, conn),
                 Ok(Step::Up) => self.up(now, conn),
                 Ok(Step::Refresh(refresh)) => self.refreshed(refresh),
-                Ok(Step::Ended(notification)) => self.end(now, conn, DownReason::Received(notification)),
+                Ok(Step::Ended(notification)) => {
+                    self.end(now, conn, DownReason::Received(notification))
+                }
                 Ok(Step::Update(parts, range)) => {
                     self.count(&parts);
                     if parts.end_of_rib() == Some(Family::EVPN) {
@@ -305,7 +342,10 @@ impl Peer {
         self.counters.routes_skipped += u64::from(parts.skipped());
         let withdrawn = parts.action() == Some(Action::Withdraw) || parts.malformed() > 0;
         self.counters.treated_as_withdrawn += u64::from(withdrawn);
-        let discarded = parts.faults().iter().any(|fault| fault.action == Action::Discard);
+        let discarded = parts
+            .faults()
+            .iter()
+            .any(|fault| fault.action == Action::Discard);
         self.counters.attributes_discarded += u64::from(discarded);
     }
 
@@ -327,15 +367,24 @@ impl Peer {
     }
 
     fn session(&mut self, conn: Conn) -> Option<&mut Session> {
-        self.sessions.iter_mut().find(|(c, _)| *c == conn).map(|(_, s)| s)
+        self.sessions
+            .iter_mut()
+            .find(|(c, _)| *c == conn)
+            .map(|(_, s)| s)
     }
 
     fn established(&self) -> Option<Conn> {
-        self.sessions.iter().find(|(_, s)| s.state == State::Established).map(|(c, _)| *c)
+        self.sessions
+            .iter()
+            .find(|(_, s)| s.state == State::Established)
+            .map(|(c, _)| *c)
     }
 
     fn agreed(&self) -> Option<&Arc<Negotiated>> {
-        let established = self.sessions.iter().find(|(_, s)| s.state == State::Established);
+        let established = self
+            .sessions
+            .iter()
+            .find(|(_, s)| s.state == State::Established);
         established.and_then(|(_, s)| s.agreed.as_ref())
     }
 
@@ -348,7 +397,8 @@ impl Peer {
         } else {
             State::Idle
         };
-        let open = |count: fn(&Session) -> u64| self.sessions.iter().map(|(_, s)| count(s)).sum::<u64>();
+        let open =
+            |count: fn(&Session) -> u64| self.sessions.iter().map(|(_, s)| count(s)).sum::<u64>();
         Status {
             state: state.unwrap_or(resting),
             enabled: self.enabled,
@@ -362,7 +412,11 @@ impl Peer {
             treated_as_withdrawn: self.counters.treated_as_withdrawn,
             attributes_discarded: self.counters.attributes_discarded,
             routes_skipped: self.counters.routes_skipped,
-            queued: self.sessions.iter().map(|(_, s)| s.outbox.waiting().len()).sum(),
+            queued: self
+                .sessions
+                .iter()
+                .map(|(_, s)| s.outbox.waiting().len())
+                .sum(),
         }
     }
 }

@@ -79,7 +79,10 @@ impl Outbox {
             self.ends.pop_front();
         }
         if self.start == self.bytes.len() {
-            *self = Self { bytes: std::mem::take(&mut self.bytes), ..Self::default() };
+            *self = Self {
+                bytes: std::mem::take(&mut self.bytes),
+                ..Self::default()
+            };
             self.bytes.clear();
         } else if self.begin >= EXTENDED_LIMIT && self.begin >= self.bytes.len() / 2 {
             self.bytes.drain(..self.begin);
@@ -112,7 +115,10 @@ mod tests {
                 assert_eq!(inbox.peek(MESSAGE_LIMIT), Ok(None), "round {round}");
                 inbox.push(&[byte]);
             }
-            assert_eq!(inbox.peek(MESSAGE_LIMIT), Ok(Some((MessageType::Keepalive, 19))));
+            assert_eq!(
+                inbox.peek(MESSAGE_LIMIT),
+                Ok(Some((MessageType::Keepalive, 19)))
+            );
             let at = inbox.take(19);
             assert_eq!(inbox.slice(at), KEEPALIVE);
         }
@@ -132,7 +138,10 @@ mod tests {
             assert_eq!(inbox.peek(EXTENDED_LIMIT), Ok(None));
             inbox.push(chunk);
         }
-        assert_eq!(inbox.peek(EXTENDED_LIMIT), Ok(Some((MessageType::Update, EXTENDED_LIMIT))));
+        assert_eq!(
+            inbox.peek(EXTENDED_LIMIT),
+            Ok(Some((MessageType::Update, EXTENDED_LIMIT)))
+        );
         assert!(inbox.peek(MESSAGE_LIMIT).is_err());
     }
 

@@ -39,7 +39,9 @@ pub(super) fn keeps(agreed: &Negotiated, reason: &DownReason) -> Option<PeerRest
         DownReason::SendHold => restart.notification,
         DownReason::Received(n) => restart.notification && !n.is_hard_reset(),
         // What an operator or a limit ended is meant to end.
-        DownReason::Sent(n) => restart.notification && (n.code != CEASE || n.subcode == cease::COLLISION),
+        DownReason::Sent(n) => {
+            restart.notification && (n.code != CEASE || n.subcode == cease::COLLISION)
+        }
     };
     (kept && !(restart.time + restart.long_lived).is_zero()).then_some(restart)
 }

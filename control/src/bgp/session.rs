@@ -52,7 +52,11 @@ impl Session {
     /// A connection that is being opened (`outgoing`) or was accepted; [`Session::begin`] follows when it is up.
     pub(super) fn new(outgoing: bool) -> Self {
         Self {
-            state: if outgoing { State::Connect } else { State::Active },
+            state: if outgoing {
+                State::Connect
+            } else {
+                State::Active
+            },
             outgoing,
             agreed: None,
             inbox: Inbox::default(),
@@ -60,7 +64,11 @@ impl Session {
             timers: Timers::default(),
             received: 0,
             sent: 0,
-            decoder: Decoder::new(Context { four_octet: true, internal: false, add_path: false }),
+            decoder: Decoder::new(Context {
+                four_octet: true,
+                internal: false,
+                add_path: false,
+            }),
         }
     }
 
@@ -72,7 +80,9 @@ impl Session {
         restarting: bool,
         preserved: bool,
     ) -> bool {
-        let Some(open) = config.open(restarting, preserved).emit() else { return false };
+        let Some(open) = config.open(restarting, preserved).emit() else {
+            return false;
+        };
         self.state = State::OpenSent;
         self.timers.set(Timer::Hold, now + OPEN_HOLD);
         self.push(now, config, &open);
@@ -103,11 +113,17 @@ impl Session {
 
     /// A keepalive, and the next in a third of the hold time.
     pub(super) fn keep_alive(&mut self, now: Instant, config: &PeerConfig, jitter: &mut Jitter) {
-        let Some(interval) = self.agreed.as_ref().map(|a| a.keepalive()).filter(|i| !i.is_zero()) else {
+        let Some(interval) = self
+            .agreed
+            .as_ref()
+            .map(|a| a.keepalive())
+            .filter(|i| !i.is_zero())
+        else {
             return;
         };
         self.push(now, config, &KEEPALIVE);
-        self.timers.set(Timer::Keepalive, now + jitter.apply(interval));
+        self.timers
+            .set(Timer::Keepalive, now + jitter.apply(interval));
     }
 
     /// The hold timer fired. It starts anew if a message arrived that is not processed yet.
@@ -140,7 +156,9 @@ impl Session {
         if matches!(self.state, State::Connect | State::Active) {
             return Ok(Step::Wait);
         }
-        let Some((kind, length)) = self.inbox.peek(receive_limit(config))? else { return Ok(Step::Wait) };
+        let Some((kind, length)) = self.inbox.peek(receive_limit(config))? else {
+            return Ok(Step::Wait);
+        };
         let state = after_message(self.state, kind).map_err(|subcode| misplaced(subcode, kind))?;
         self.received += 1;
         let (from, to) = self.inbox.take(length);
@@ -189,5 +207,9 @@ impl Session {
 
 /// Having offered extended messages we take them, whatever the peer offers (RFC 8654 section 4).
 const fn receive_limit(config: &PeerConfig) -> usize {
-    if config.extended_messages { EXTENDED_LIMIT } else { MESSAGE_LIMIT }
+    if config.extended_messages {
+        EXTENDED_LIMIT
+    } else {
+        MESSAGE_LIMIT
+    }
 }

@@ -24,8 +24,14 @@ pub enum Timer {
 const COUNT: usize = 6;
 
 /// All timers, by name.
-const ALL: [Timer; COUNT] =
-    [Timer::ConnectRetry, Timer::IdleHold, Timer::Stale, Timer::Hold, Timer::Keepalive, Timer::SendHold];
+const ALL: [Timer; COUNT] = [
+    Timer::ConnectRetry,
+    Timer::IdleHold,
+    Timer::Stale,
+    Timer::Hold,
+    Timer::Keepalive,
+    Timer::SendHold,
+];
 
 /// When each timer fires.
 #[derive(Debug, Clone, Default)]
@@ -51,7 +57,9 @@ impl Timers {
 
     /// Stops and gives one timer that is due.
     pub(super) fn expired(&mut self, now: Instant) -> Option<Timer> {
-        let due = ALL.into_iter().find(|timer| self.0[*timer as usize].is_some_and(|at| at <= now))?;
+        let due = ALL
+            .into_iter()
+            .find(|timer| self.0[*timer as usize].is_some_and(|at| at <= now))?;
         self.stop(due);
         Some(due)
     }
@@ -86,7 +94,10 @@ mod tests {
         timers.set(Timer::Keepalive, start + Duration::from_secs(3));
         assert_eq!(timers.next(), Some(start + Duration::from_secs(3)));
         assert_eq!(timers.expired(start), None);
-        assert_eq!(timers.expired(start + Duration::from_secs(3)), Some(Timer::Keepalive));
+        assert_eq!(
+            timers.expired(start + Duration::from_secs(3)),
+            Some(Timer::Keepalive)
+        );
         assert_eq!(timers.expired(start + Duration::from_secs(3)), None);
         assert!(timers.runs(Timer::Hold));
     }
@@ -97,6 +108,8 @@ mod tests {
         let full = Duration::from_secs(100);
         let all: Vec<_> = (0..1000).map(|_| jitter.apply(full)).collect();
         assert!(all.iter().all(|d| *d >= full * 3 / 4 && *d <= full));
-        assert!(all.iter().max().unwrap().as_secs() > 95 && all.iter().min().unwrap().as_secs() < 80);
+        assert!(
+            all.iter().max().unwrap().as_secs() > 95 && all.iter().min().unwrap().as_secs() < 80
+        );
     }
 }

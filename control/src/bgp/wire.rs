@@ -19,17 +19,22 @@ mod refresh;
 mod revised;
 mod update;
 
-pub use attribute::{
-    AS_TRANS, Aggregator, AsPath, Attributes, Origin, Pmsi, Segment as PathSegment, Tunnel, UnknownAttribute,
+pub use self::attribute::{
+    AS_TRANS, Aggregator, AsPath, Attributes, Origin, Pmsi, Segment as PathSegment, Tunnel,
+    UnknownAttribute,
 };
-pub use community::ExtendedCommunity;
-pub use evpn::{AutoDiscovery, Esi, EvpnRoute, MacIp, Multicast, Prefix, Rd, Segment};
-pub use header::{EXTENDED_LIMIT, HEADER_LEN, KEEPALIVE, MESSAGE_LIMIT, MessageType, read_header};
-pub use notification::{CEASE, Notification, cease};
-pub use open::{Capability, Family, LongLivedFamily, Open, RestartFamily};
-pub use refresh::{RefreshKind, RouteRefresh};
-pub use revised::{Action, Context, Fault};
-pub use update::{Change, Changes, Decoder, Encoding, Parts, Update, announce, end_of_rib, withdraw};
+pub use self::community::ExtendedCommunity;
+pub use self::evpn::{AutoDiscovery, Esi, EvpnRoute, MacIp, Multicast, Prefix, Rd, Segment};
+pub use self::header::{
+    EXTENDED_LIMIT, HEADER_LEN, KEEPALIVE, MESSAGE_LIMIT, MessageType, read_header,
+};
+pub use self::notification::{CEASE, Notification, cease};
+pub use self::open::{Capability, Family, LongLivedFamily, Open, RestartFamily};
+pub use self::refresh::{RefreshKind, RouteRefresh};
+pub use self::revised::{Action, Context, Fault};
+pub use self::update::{
+    Change, Changes, Decoder, Encoding, Parts, Update, announce, end_of_rib, withdraw,
+};
 
 /// One message.
 #[derive(Debug, Clone)]
@@ -58,7 +63,9 @@ pub fn decode<'a>(
     let body = message.get(HEADER_LEN..).unwrap_or_default();
     match kind {
         MessageType::Open => Open::parse(body).map(Message::Open),
-        MessageType::Update => decoder.decode(body).map(|parts| Message::Update(Update::new(body, parts))),
+        MessageType::Update => decoder
+            .decode(body)
+            .map(|parts| Message::Update(Update::new(body, parts))),
         MessageType::Notification => Notification::parse(body)
             .map(Message::Notification)
             .ok_or_else(|| Notification::new(1, 2, &(message.len() as u16).to_be_bytes())),
@@ -77,7 +84,9 @@ pub fn walk(octets: &[u8], context: Context) -> Result<usize, Notification> {
     let mut rest = octets;
     let mut routes = 0;
     while let Some((kind, length)) = read_header(rest, EXTENDED_LIMIT)? {
-        let Some((message, next)) = rest.split_at_checked(length) else { break };
+        let Some((message, next)) = rest.split_at_checked(length) else {
+            break;
+        };
         if let Message::Update(update) = decode(kind, message, &mut decoder)? {
             routes += update.changes().count();
         }

@@ -2,9 +2,10 @@
 
 #![forbid(unsafe_code)]
 
-use clap::Parser;
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::process::ExitCode;
+
+use clap::Parser;
 use vtep_control::cli::{Cli, Failure, run};
 
 fn main() -> ExitCode {

@@ -37,9 +37,15 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
-    log.with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).init();
-    let Some(config) = load(&arguments) else { return ExitCode::FAILURE };
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false);
+    log.with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+    let Some(config) = load(&arguments) else {
+        return ExitCode::FAILURE;
+    };
     if arguments.check {
         return ExitCode::SUCCESS;
     }
@@ -56,12 +62,16 @@ fn main() -> ExitCode {
 
 /// Loads the configuration, checks it against this host unless told not to, and says what is wrong.
 fn load(arguments: &Arguments) -> Option<config::Config> {
-    let loaded = config::load(&arguments.config).inspect_err(|problems| eprintln!("{problems}")).ok()?;
+    let loaded = config::load(&arguments.config)
+        .inspect_err(|problems| eprintln!("{problems}"))
+        .ok()?;
     if arguments.offline {
         return Some(loaded.config);
     }
     let host = Underlay::new(UnderlayConfig::default());
-    let host = host.inspect_err(|error| eprintln!("vtepd: can't ask this host (netlink): {error}")).ok()?;
+    let host = host
+        .inspect_err(|error| eprintln!("vtepd: can't ask this host (netlink): {error}"))
+        .ok()?;
     let problems = loaded.check_host(&Host(&host));
     if !problems.is_empty() {
         eprintln!("{problems}");

@@ -1,11 +1,13 @@
 //! The words of the command line.
 
-use super::bgp_args::{BgpCommand, MacCommand, Monitor, ShowBgp};
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use serde_json::{Map, Value, json};
 use std::net::IpAddr;
 use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde_json::{Map, Value, json};
 use vtep_dataplane::addr::{HostMac, MacAddr, Vni, VtepAddr};
+
+use super::bgp_args::{BgpCommand, MacCommand, Monitor, ShowBgp};
 
 /// Shows and changes a running vtepd.
 ///
@@ -333,7 +335,9 @@ pub enum ConfigCommand {
 
 /// An object of what was given; what was not is left to the daemon's default.
 fn object(fields: Vec<(&str, Option<Value>)>) -> Value {
-    let given = fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    let given = fields
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?)));
     Value::Object(given.collect::<Map<_, _>>())
 }
 
@@ -353,7 +357,12 @@ impl Command {
             Self::Show(_) | Self::Config(_) | Self::Monitor(_) => return None,
             Self::Mac(mac) => mac.change(),
             Self::Bgp(bgp) => bgp.change(),
-            Self::Vni(VniCommand::Add { vni, inner_vlan, suppress, evpn }) => (
+            Self::Vni(VniCommand::Add {
+                vni,
+                inner_vlan,
+                suppress,
+                evpn,
+            }) => (
                 "vni.add",
                 object(vec![
                     ("vni", Some(vni.get().into())),
@@ -369,7 +378,12 @@ impl Command {
             ),
             Self::Vni(VniCommand::Del { vni }) => ("vni.del", json!({"vni": vni.get()})),
             Self::Port(port) => port.change(),
-            Self::Fdb(FdbCommand::Add { mac, vni, vtep, lifetime }) => (
+            Self::Fdb(FdbCommand::Add {
+                mac,
+                vni,
+                vtep,
+                lifetime,
+            }) => (
                 "fdb.add",
                 object(vec![
                     ("vni", Some(vni.vni.get().into())),
@@ -378,16 +392,24 @@ impl Command {
                     ("lifetime", lifetime.lifetime.map(Value::from)),
                 ]),
             ),
-            Self::Fdb(FdbCommand::Del { mac, vni }) => {
-                ("fdb.del", json!({"vni": vni.vni.get(), "mac": mac.to_string()}))
-            }
-            Self::Flood(FloodCommand::Add { vtep, vni }) => {
-                ("flood.add", json!({"vni": vni.vni.get(), "vtep": vtep.to_string()}))
-            }
-            Self::Flood(FloodCommand::Del { vtep, vni }) => {
-                ("flood.del", json!({"vni": vni.vni.get(), "vtep": vtep.to_string()}))
-            }
-            Self::Neigh(NeighCommand::Add { ip, vni, mac, lifetime }) => (
+            Self::Fdb(FdbCommand::Del { mac, vni }) => (
+                "fdb.del",
+                json!({"vni": vni.vni.get(), "mac": mac.to_string()}),
+            ),
+            Self::Flood(FloodCommand::Add { vtep, vni }) => (
+                "flood.add",
+                json!({"vni": vni.vni.get(), "vtep": vtep.to_string()}),
+            ),
+            Self::Flood(FloodCommand::Del { vtep, vni }) => (
+                "flood.del",
+                json!({"vni": vni.vni.get(), "vtep": vtep.to_string()}),
+            ),
+            Self::Neigh(NeighCommand::Add {
+                ip,
+                vni,
+                mac,
+                lifetime,
+            }) => (
                 "neigh.add",
                 object(vec![
                     ("vni", Some(vni.vni.get().into())),
@@ -431,12 +453,19 @@ impl PortCommand {
                     ("learn-limit", learn_limit.map(Value::from)),
                     ("learn-age", learn_age.map(Value::from)),
                     ("ips", texts(ip)),
-                    ("storm", storm.map(|(rate, burst)| json!({"rate": rate, "burst": burst}))),
+                    (
+                        "storm",
+                        storm.map(|(rate, burst)| json!({"rate": rate, "burst": burst})),
+                    ),
                     ("checksum", checksum.clone().map(Value::from)),
                 ]);
                 ("port.add", params)
             }
-            Self::Del { interface, vni, vlan } => {
+            Self::Del {
+                interface,
+                vni,
+                vlan,
+            } => {
                 let vlan = ("vlan", vlan.map(Value::from));
                 let key = vec![
                     ("vni", Some(vni.vni.get().into())),

@@ -1,14 +1,16 @@
 //! The words of `show bgp`, `bgp`, `mac` and `monitor`.
 
+use std::net::IpAddr;
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
+use serde_json::{Value, json};
+use vtep_dataplane::addr::HostMac;
+
 use super::args::{InVni, OfVni};
 use crate::api::action::{BgpClear, BgpPeer, BgpShutdown, Clear, MacMove, MacPlace};
 use crate::api::event::Topic;
 use crate::config::InterfaceName;
-use clap::{Args, Subcommand, ValueEnum};
-use serde::Serialize;
-use serde_json::{Value, json};
-use std::net::IpAddr;
-use vtep_dataplane::addr::HostMac;
 
 /// `show bgp`.
 #[derive(Debug, Subcommand)]
@@ -139,12 +141,30 @@ fn params(of: impl Serialize) -> Value {
 impl MacCommand {
     pub(super) fn change(&self) -> (&'static str, Value) {
         match self {
-            Self::Move { mac, vni, interface, vlan, ip } => {
+            Self::Move {
+                mac,
+                vni,
+                interface,
+                vlan,
+                ip,
+            } => {
                 let interface = interface.clone();
-                let asked = MacMove { vni: vni.vni, mac: *mac, interface, vlan: *vlan, ips: ip.clone() };
+                let asked = MacMove {
+                    vni: vni.vni,
+                    mac: *mac,
+                    interface,
+                    vlan: *vlan,
+                    ips: ip.clone(),
+                };
                 ("mac.move", params(asked))
             }
-            Self::Unfreeze { mac, vni } => ("mac.unfreeze", params(MacPlace { vni: vni.vni, mac: *mac })),
+            Self::Unfreeze { mac, vni } => (
+                "mac.unfreeze",
+                params(MacPlace {
+                    vni: vni.vni,
+                    mac: *mac,
+                }),
+            ),
         }
     }
 }
@@ -159,12 +179,27 @@ impl BgpCommand {
                     Some(Soft::Out) => Clear::Out,
                     Some(Soft::Both) => Clear::Both,
                 };
-                ("bgp.clear", params(BgpClear { neighbor: *neighbor, soft }))
+                (
+                    "bgp.clear",
+                    params(BgpClear {
+                        neighbor: *neighbor,
+                        soft,
+                    }),
+                )
             }
-            Self::Shutdown { neighbor, message } => {
-                ("bgp.shutdown", params(BgpShutdown { neighbor: *neighbor, message: message.clone() }))
-            }
-            Self::Enable { neighbor } => ("bgp.enable", params(BgpPeer { neighbor: *neighbor })),
+            Self::Shutdown { neighbor, message } => (
+                "bgp.shutdown",
+                params(BgpShutdown {
+                    neighbor: *neighbor,
+                    message: message.clone(),
+                }),
+            ),
+            Self::Enable { neighbor } => (
+                "bgp.enable",
+                params(BgpPeer {
+                    neighbor: *neighbor,
+                }),
+            ),
         }
     }
 }

@@ -1,11 +1,12 @@
 //! The results of `show bgp` and the events of `monitor` for people.
 
+use std::fmt::Write;
+
 use super::render::port_state;
 use super::table::{Table, duration, list, or_dash};
 use crate::api::bgp::{NeighborDetail, RouteRow, SessionState, Summary, SummaryRow};
 use crate::api::event::Event;
 use crate::config::{PortKey, target_text};
-use std::fmt::Write;
 
 /// The state, or how many routes an established session brought, as in FRR's `State/PfxRcd`.
 fn state(row: &SummaryRow) -> String {
@@ -48,7 +49,11 @@ pub(super) fn summary(summary: &Summary) -> String {
             row.routes_advertised.to_string(),
             row.description.clone().unwrap_or_default(),
         ]);
-        if let Some(reason) = row.last_down.as_ref().filter(|_| row.state != SessionState::Established) {
+        if let Some(reason) = row
+            .last_down
+            .as_ref()
+            .filter(|_| row.state != SessionState::Established)
+        {
             let _ = writeln!(reasons, "{}: {reason}", row.address);
         }
     }
@@ -58,7 +63,10 @@ pub(super) fn summary(summary: &Summary) -> String {
 /// `show bgp neighbor`.
 pub(super) fn neighbor(detail: &NeighborDetail) -> String {
     let row = &detail.summary;
-    let mut lines = vec![format!("BGP neighbor {}, remote AS {}", row.address, row.remote_as)];
+    let mut lines = vec![format!(
+        "BGP neighbor {}, remote AS {}",
+        row.address, row.remote_as
+    )];
     let mut say = |what: &str, value: Option<String>| {
         lines.extend(value.map(|value| format!("  {what}: {value}")));
     };
@@ -69,25 +77,50 @@ pub(super) fn neighbor(detail: &NeighborDetail) -> String {
     say("Idle for another", seconds(detail.idle_for));
     say("Times established", Some(detail.established.to_string()));
     say("Last down", row.last_down.clone());
-    say("Router identifier", detail.router_id.map(|id| id.to_string()));
+    say(
+        "Router identifier",
+        detail.router_id.map(|id| id.to_string()),
+    );
     say("Host name", detail.hostname.clone());
     say("Software", detail.software.clone());
-    say("Local address", detail.local_address.map(|address| address.to_string()));
+    say(
+        "Local address",
+        detail.local_address.map(|address| address.to_string()),
+    );
     let mode = if detail.passive { ", passive" } else { "" };
     let md5 = if detail.password { ", TCP-MD5" } else { "" };
-    let hops = detail.ttl_security.map(|hops| format!(", at most {hops} hops away")).unwrap_or_default();
-    say("Transport", Some(format!("TCP port {}{mode}{md5}{hops}", detail.port)));
+    let hops = detail
+        .ttl_security
+        .map(|hops| format!(", at most {hops} hops away"))
+        .unwrap_or_default();
+    say(
+        "Transport",
+        Some(format!("TCP port {}{mode}{md5}{hops}", detail.port)),
+    );
     say("Capabilities", Some(list(&detail.capabilities)));
     say("Hold time", seconds(detail.hold_time));
     say("Keepalive", seconds(detail.keepalive));
     say(
         "Graceful restart",
         detail.graceful_restart.as_ref().map(|restart| {
-            let kept = if restart.preserved { "forwarding kept" } else { "forwarding not kept" };
-            format!("{} s, {kept}, {} stale routes", restart.restart_time, restart.stale_routes)
+            let kept = if restart.preserved {
+                "forwarding kept"
+            } else {
+                "forwarding not kept"
+            };
+            format!(
+                "{} s, {kept}, {} stale routes",
+                restart.restart_time, restart.stale_routes
+            )
         }),
     );
-    say("Messages", Some(format!("{} received, {} sent", row.messages_received, row.messages_sent)));
+    say(
+        "Messages",
+        Some(format!(
+            "{} received, {} sent",
+            row.messages_received, row.messages_sent
+        )),
+    );
     say(
         "Routes",
         Some(format!(
@@ -95,7 +128,10 @@ pub(super) fn neighbor(detail: &NeighborDetail) -> String {
             row.routes_received, row.routes_installed, row.routes_advertised
         )),
     );
-    say("Most routes", detail.max_prefixes.map(|limit| limit.to_string()));
+    say(
+        "Most routes",
+        detail.max_prefixes.map(|limit| limit.to_string()),
+    );
     say(
         "Errors",
         Some(format!(
@@ -103,7 +139,10 @@ pub(super) fn neighbor(detail: &NeighborDetail) -> String {
             detail.treated_as_withdrawn, detail.attributes_discarded, detail.routes_skipped
         )),
     );
-    say("Waiting to be sent", Some(format!("{} octets", detail.queued)));
+    say(
+        "Waiting to be sent",
+        Some(format!("{} octets", detail.queued)),
+    );
     lines.join("\n") + "\n"
 }
 
@@ -140,16 +179,30 @@ pub(super) fn routes(rows: &[RouteRow]) -> String {
     ]);
     for row in rows {
         let mut status = String::new();
-        let flags = [(row.best, '>'), (row.installed, 'i'), (row.stale, 'S'), (row.sticky, 's')];
-        status.extend(flags.into_iter().filter_map(|(set, letter)| set.then_some(letter)));
-        let targets: Vec<_> = row.route_targets.iter().map(|target| target_text(*target)).collect();
+        let flags = [
+            (row.best, '>'),
+            (row.installed, 'i'),
+            (row.stale, 'S'),
+            (row.sticky, 's'),
+        ];
+        status.extend(
+            flags
+                .into_iter()
+                .filter_map(|(set, letter)| set.then_some(letter)),
+        );
+        let targets: Vec<_> = row
+            .route_targets
+            .iter()
+            .map(|target| target_text(*target))
+            .collect();
         table.row([
             status,
             row.rd.to_string(),
             route(row),
             row.next_hop.to_string(),
             or_dash(row.vni),
-            row.neighbor.map_or_else(|| "local".to_owned(), |neighbor| neighbor.to_string()),
+            row.neighbor
+                .map_or_else(|| "local".to_owned(), |neighbor| neighbor.to_string()),
             row.as_path.clone(),
             list(&targets),
             row.sequence.to_string(),
@@ -161,22 +214,46 @@ pub(super) fn routes(rows: &[RouteRow]) -> String {
 
 /// One event of `monitor`.
 pub(super) fn event(event: &Event) -> String {
-    let reason = |reason: &Option<String>| reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    let reason = |reason: &Option<String>| {
+        reason
+            .as_ref()
+            .map(|why| format!(": {why}"))
+            .unwrap_or_default()
+    };
     match event {
         Event::Mac(mac) => {
             let vtep = mac.vtep.map(|vtep| vtep.to_string());
             let place = or_dash(mac.port.as_ref().map(PortKey::to_string).or(vtep));
             let what = format!("{:?}", mac.event).to_lowercase();
-            format!("mac {what} {} vni {} at {place} sequence {}", mac.mac, mac.vni, mac.sequence)
+            format!(
+                "mac {what} {} vni {} at {place} sequence {}",
+                mac.mac, mac.vni, mac.sequence
+            )
         }
-        Event::Bgp(bgp) => format!("bgp {} {:?}{}", bgp.neighbor, bgp.state, reason(&bgp.reason)),
+        Event::Bgp(bgp) => format!(
+            "bgp {} {:?}{}",
+            bgp.neighbor,
+            bgp.state,
+            reason(&bgp.reason)
+        ),
         Event::Miss(miss) => {
-            let wanted = miss.mac.map(|mac| mac.to_string()).or(miss.ip.map(|ip| ip.to_string()));
+            let wanted = miss
+                .mac
+                .map(|mac| mac.to_string())
+                .or(miss.ip.map(|ip| ip.to_string()));
             format!("miss {} vni {}", or_dash(wanted), miss.vni)
         }
         Event::Port(port) => {
-            let vni = port.vni.map(|vni| format!(" vni {vni}")).unwrap_or_default();
-            format!("port {}{vni} {}{}", port.port, port_state(port.state), reason(&port.reason))
+            let vni = port
+                .vni
+                .map(|vni| format!(" vni {vni}"))
+                .unwrap_or_default();
+            format!(
+                "port {}{vni} {}{}",
+                port.port,
+                port_state(port.state),
+                reason(&port.reason)
+            )
         }
         Event::Lost { lost } => format!("lost {lost} events: this reader is too slow"),
     }

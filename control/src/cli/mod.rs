@@ -7,5 +7,5 @@ mod render;
 mod run;
 mod table;
 
-pub use args::{Cli, Command};
-pub use run::{Failure, run};
+pub use self::args::{Cli, Command};
+pub use self::run::{Failure, run};

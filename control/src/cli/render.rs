@@ -1,12 +1,13 @@
 //! The results of `show` for people. Each function takes what the API answers.
 
+use std::fmt::Write;
+
 use super::table::{Table, duration, list, or_dash};
 use crate::api::show::{
-    AttachMode, BindMode, DropRow, FloodRow, HopState, InterfaceRole, MacKind, MacRow, NeighborRow, PortRow,
-    PortState, Status, UnderlayRow, VniRow, WorkerRow,
+    AttachMode, BindMode, DropRow, FloodRow, HopState, InterfaceRole, MacKind, MacRow, NeighborRow,
+    PortRow, PortState, Status, UnderlayRow, VniRow, WorkerRow,
 };
 use crate::config::PortKey;
-use std::fmt::Write;
 
 /// The word of each variant.
 macro_rules! words {
@@ -26,22 +27,44 @@ words!(hop_state, HopState, Up "up", Resolving "resolving", Unresolved "unresolv
 
 /// How sockets are bound.
 fn bound(mode: BindMode, multi_buffer: Option<bool>) -> String {
-    let chunks = if multi_buffer == Some(true) { ", multi-buffer" } else { "" };
+    let chunks = if multi_buffer == Some(true) {
+        ", multi-buffer"
+    } else {
+        ""
+    };
     format!("{}{chunks}", bind(mode))
 }
 
 /// `show status`.
 pub(super) fn status(status: &Status) -> String {
     let mut out = String::new();
-    let state = if status.degraded.is_empty() { "running" } else { "DEGRADED" };
+    let state = if status.degraded.is_empty() {
+        "running"
+    } else {
+        "DEGRADED"
+    };
     // Writing to a string can't fail.
-    let _ = writeln!(out, "vtepd {}, {state}, up {}", status.version, duration(status.uptime));
+    let _ = writeln!(
+        out,
+        "vtepd {}, {state}, up {}",
+        status.version,
+        duration(status.uptime)
+    );
     for reason in &status.degraded {
         let _ = writeln!(out, "  degraded: {reason}");
     }
-    let _ = writeln!(out, "VTEP {}, UDP port {}", list(&status.addresses), status.udp_port);
+    let _ = writeln!(
+        out,
+        "VTEP {}, UDP port {}",
+        list(&status.addresses),
+        status.udp_port
+    );
     let tables = &status.tables;
-    let _ = writeln!(out, "Workers {}, UMEM frames {}", status.workers, tables.frames);
+    let _ = writeln!(
+        out,
+        "Workers {}, UMEM frames {}",
+        status.workers, tables.frames
+    );
     let _ = writeln!(
         out,
         "VNIs {}, ports {}, MACs {}, VTEPs {}, neighbors {}\n",
@@ -96,7 +119,15 @@ pub(super) fn vni(rows: &[VniRow]) -> String {
 
 /// `show mac`.
 pub(super) fn mac(rows: &[MacRow]) -> String {
-    let mut table = Table::new([">VNI", "MAC", "Type", "Intf/Remote VTEP", ">Seq", "Flags", ">Age"]);
+    let mut table = Table::new([
+        ">VNI",
+        "MAC",
+        "Type",
+        "Intf/Remote VTEP",
+        ">Seq",
+        "Flags",
+        ">Age",
+    ]);
     for row in rows {
         let vtep = row.vtep.map(|vtep| vtep.to_string());
         let place = row.port.as_ref().map(PortKey::to_string).or(vtep);
@@ -126,7 +157,12 @@ pub(super) fn flood(rows: &[FloodRow]) -> String {
 pub(super) fn neighbors(rows: &[NeighborRow]) -> String {
     let mut table = Table::new([">VNI", "IP", "MAC", "Type"]);
     for row in rows {
-        table.row([row.vni.to_string(), row.ip.to_string(), row.mac.to_string(), kind(row.kind).to_owned()]);
+        table.row([
+            row.vni.to_string(),
+            row.ip.to_string(),
+            row.mac.to_string(),
+            kind(row.kind).to_owned(),
+        ]);
     }
     table.render()
 }
@@ -152,7 +188,11 @@ pub(super) fn ports(rows: &[PortRow]) -> String {
     ]);
     let mut reasons = String::new();
     for row in rows {
-        let queues: Vec<_> = row.queues.iter().map(|q| format!("{}:{}", q.queue, q.worker)).collect();
+        let queues: Vec<_> = row
+            .queues
+            .iter()
+            .map(|q| format!("{}:{}", q.queue, q.worker))
+            .collect();
         let traffic = &row.traffic;
         table.row([
             row.interface.clone(),
@@ -180,7 +220,14 @@ pub(super) fn ports(rows: &[PortRow]) -> String {
 
 /// `show workers`.
 pub(super) fn workers(rows: &[WorkerRow]) -> String {
-    let mut table = Table::new([">Worker", ">Core", ">Busy %", ">Loops", ">Frames", ">Free UMEM frames"]);
+    let mut table = Table::new([
+        ">Worker",
+        ">Core",
+        ">Busy %",
+        ">Loops",
+        ">Frames",
+        ">Free UMEM frames",
+    ]);
     for row in rows {
         table.row([
             row.id.to_string(),
@@ -229,7 +276,12 @@ pub(super) fn underlay(rows: &[UnderlayRow]) -> String {
 pub(super) fn drops(rows: &[DropRow]) -> String {
     let mut table = Table::new(["By", "Reason", ">Frames", "Meaning"]);
     for row in rows {
-        table.row([or_dash(row.by.as_ref()), row.reason.clone(), row.count.to_string(), row.explain.clone()]);
+        table.row([
+            or_dash(row.by.as_ref()),
+            row.reason.clone(),
+            row.count.to_string(),
+            row.explain.clone(),
+        ]);
     }
     table.render()
 }

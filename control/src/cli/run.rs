@@ -1,5 +1,13 @@
 //! Carries out a command.
 
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
 use super::args::{By, Cli, Command, ConfigCommand, Show};
 use super::bgp_args::ShowBgp;
 use super::{bgp_render, render};
@@ -8,12 +16,6 @@ use crate::api::client::{Client, ClientError};
 use crate::api::event::Topic;
 use crate::api::message::{ConfigCheck, ConfigDiff, ConfigSave, Source, Target};
 use crate::api::show::{DropsBy, Query};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
-use std::fs;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 
 /// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -44,17 +46,30 @@ pub fn run(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
         };
     }
     match &cli.command {
-        Command::Show(show) => Shower { client, json: cli.json, out }.show(show),
+        Command::Show(show) => Shower {
+            client,
+            json: cli.json,
+            out,
+        }
+        .show(show),
         Command::Config(config) => run_config(cli, config, &mut client, out),
         Command::Monitor(monitor) => {
-            let topics = monitor.topics.iter().map(|about| Topic::from(*about)).collect();
+            let topics = monitor
+                .topics
+                .iter()
+                .map(|about| Topic::from(*about))
+                .collect();
             client.subscribe(topics)?;
             if cli.verbose && !cli.json {
                 writeln!(out, "subscribed")?;
                 out.flush()?;
             }
             client.events(|event| {
-                let line = if cli.json { json!(event).to_string() } else { bgp_render::event(&event) };
+                let line = if cli.json {
+                    json!(event).to_string()
+                } else {
+                    bgp_render::event(&event)
+                };
                 writeln!(out, "{line}")?;
                 Ok(out.flush()?)
             })
@@ -71,12 +86,22 @@ struct Shower<'a, W> {
 
 impl<W: Write> Shower<'_, W> {
     fn show(&mut self, show: &Show) -> Result<(), Failure> {
-        let of = |vni| Query { vni, ..Query::default() };
+        let of = |vni| Query {
+            vni,
+            ..Query::default()
+        };
         match show {
             Show::Status => self.one("show.status", json!({}), render::status),
             Show::Bgp(bgp) => self.show_bgp(bgp),
             Show::Vni { vni } => self.rows("show.vni", of(*vni), render::vni),
-            Show::Mac { vni, mac } => self.rows("show.mac", Query { mac: *mac, ..of(*vni) }, render::mac),
+            Show::Mac { vni, mac } => self.rows(
+                "show.mac",
+                Query {
+                    mac: *mac,
+                    ..of(*vni)
+                },
+                render::mac,
+            ),
             Show::Neighbors(only) => self.rows("show.neighbors", of(only.vni), render::neighbors),
             Show::Flood(only) => self.rows("show.flood", of(only.vni), render::flood),
             Show::Ports => self.rows("show.ports", of(None), render::ports),
@@ -97,11 +122,22 @@ impl<W: Write> Shower<'_, W> {
     fn show_bgp(&mut self, show: &ShowBgp) -> Result<(), Failure> {
         match show {
             ShowBgp::Summary => self.one("show.bgp.summary", json!({}), bgp_render::summary),
-            ShowBgp::Neighbor { address } => {
-                self.one("show.bgp.neighbor", json!(BgpPeer { neighbor: *address }), bgp_render::neighbor)
-            }
-            ShowBgp::Routes { vni, kind, neighbor } => {
-                let query = Query { vni: vni.vni, kind: *kind, neighbor: *neighbor, ..Query::default() };
+            ShowBgp::Neighbor { address } => self.one(
+                "show.bgp.neighbor",
+                json!(BgpPeer { neighbor: *address }),
+                bgp_render::neighbor,
+            ),
+            ShowBgp::Routes {
+                vni,
+                kind,
+                neighbor,
+            } => {
+                let query = Query {
+                    vni: vni.vni,
+                    kind: *kind,
+                    neighbor: *neighbor,
+                    ..Query::default()
+                };
                 self.rows("show.bgp.routes", query, bgp_render::routes)
             }
         }
@@ -159,7 +195,12 @@ fn run_config(
     match command {
         ConfigCommand::Check { file } => {
             let check: ConfigCheck = client.call_as("config.check", source(file.as_deref())?)?;
-            report(cli, &check, out, |out| check.warnings.iter().try_for_each(|line| writeln!(out, "{line}")))
+            report(cli, &check, out, |out| {
+                check
+                    .warnings
+                    .iter()
+                    .try_for_each(|line| writeln!(out, "{line}"))
+            })
         }
         ConfigCommand::Diff { file } => {
             let diff: ConfigDiff = client.call_as("config.diff", source(file.as_deref())?)?;
@@ -167,7 +208,13 @@ fn run_config(
         }
         ConfigCommand::Apply { file } => {
             let diff: ConfigDiff = client.call_as("config.apply", source(file.as_deref())?)?;
-            report(cli, &diff, out, |out| if cli.verbose { write_diff(&diff, out) } else { Ok(()) })
+            report(cli, &diff, out, |out| {
+                if cli.verbose {
+                    write_diff(&diff, out)
+                } else {
+                    Ok(())
+                }
+            })
         }
         ConfigCommand::Save { file } => save(cli, file.as_deref(), client, out),
     }
@@ -180,24 +227,47 @@ fn report(
     human: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), Failure> {
     if cli.json {
-        return Ok(writeln!(out, "{}", serde_json::to_string(result).map_err(ClientError::from)?)?);
+        return Ok(writeln!(
+            out,
+            "{}",
+            serde_json::to_string(result).map_err(ClientError::from)?
+        )?);
     }
     Ok(human(out)?)
 }
 
 fn write_diff(diff: &ConfigDiff, out: &mut dyn Write) -> io::Result<()> {
-    diff.changes.iter().try_for_each(|line| writeln!(out, "{line}"))?;
-    diff.restart.iter().try_for_each(|key| writeln!(out, "{key}: takes a restart of vtepd"))
+    diff.changes
+        .iter()
+        .try_for_each(|line| writeln!(out, "{line}"))?;
+    diff.restart
+        .iter()
+        .try_for_each(|key| writeln!(out, "{key}: takes a restart of vtepd"))
 }
 
 fn source(file: Option<&Path>) -> Result<Source, Failure> {
-    let Some(path) = file else { return Ok(Source::default()) };
+    let Some(path) = file else {
+        return Ok(Source::default());
+    };
     let text = fs::read_to_string(path).map_err(|error| Failure::File(path.to_owned(), error))?;
-    Ok(Source { text: Some(text), name: Some(path.display().to_string()) })
+    Ok(Source {
+        text: Some(text),
+        name: Some(path.display().to_string()),
+    })
 }
 
-fn save(cli: &Cli, file: Option<&Path>, client: &mut Client, out: &mut impl Write) -> Result<(), Failure> {
-    let saved: ConfigSave = client.call_as("config.save", Target { print: file.is_some() })?;
+fn save(
+    cli: &Cli,
+    file: Option<&Path>,
+    client: &mut Client,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let saved: ConfigSave = client.call_as(
+        "config.save",
+        Target {
+            print: file.is_some(),
+        },
+    )?;
     let text = saved.text.as_deref().unwrap_or_default();
     match file {
         Some(path) if path.as_os_str() == "-" => Ok(out.write_all(text.as_bytes())?),

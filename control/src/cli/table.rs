@@ -13,9 +13,15 @@ pub(super) struct Table<const N: usize> {
 impl<const N: usize> Table<N> {
     /// Columns by heading; a heading that begins with `>` is of numbers.
     pub(super) fn new(headings: [&'static str; N]) -> Self {
-        let column =
-            |heading: &'static str| heading.strip_prefix('>').map_or((heading, false), |h| (h, true));
-        Self { columns: headings.map(column), rows: Vec::new() }
+        let column = |heading: &'static str| {
+            heading
+                .strip_prefix('>')
+                .map_or((heading, false), |h| (h, true))
+        };
+        Self {
+            columns: headings.map(column),
+            rows: Vec::new(),
+        }
     }
 
     pub(super) fn row(&mut self, cells: [String; N]) {
@@ -42,8 +48,11 @@ impl<const N: usize> Table<N> {
         for ((cell, width), (_, number)) in cells.into_iter().zip(widths).zip(&self.columns) {
             let gap = if out.len() == start { "" } else { "  " };
             // Writing to a string can't fail.
-            let _ =
-                if *number { write!(out, "{gap}{cell:>width$}") } else { write!(out, "{gap}{cell:<width$}") };
+            let _ = if *number {
+                write!(out, "{gap}{cell:>width$}")
+            } else {
+                write!(out, "{gap}{cell:<width$}")
+            };
         }
         out.truncate(out.trim_end_matches(' ').len());
         out.push('\n');
@@ -60,7 +69,11 @@ pub(super) fn list<T: ToString>(items: &[T]) -> String {
     if items.is_empty() {
         return "-".to_owned();
     }
-    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    items
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 /// Seconds as `1d02h`, `02h03m`, `00:04:05` would be: the way FRR writes times.
@@ -82,7 +95,10 @@ mod tests {
         let mut table = Table::new(["Name", ">Count", "Note"]);
         table.row(["a".into(), "12345".into(), String::new()]);
         table.row(["longer".into(), "7".into(), "x".into()]);
-        assert_eq!(table.render(), "Name    Count  Note\na       12345\nlonger      7  x\n");
+        assert_eq!(
+            table.render(),
+            "Name    Count  Note\na       12345\nlonger      7  x\n"
+        );
     }
 
     #[test]

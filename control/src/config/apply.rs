@@ -1,22 +1,36 @@
 //! Changes of entries and of BGP, applied to a configuration.
 
+use std::net::IpAddr;
+
+use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
+
 use super::change::{Change, ChangeError, Undo};
 use super::group::GroupAddr;
 use super::model::{Config, FdbEntry, NeighborEntry};
 use super::routing::{BgpNeighbor, BgpSettings};
-use std::net::IpAddr;
-use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 
 impl Config {
     /// Changes of FDB, flood list, group and neighbours.
     pub(super) fn entry_step(&mut self, change: &Change) -> Result<Undo, ChangeError> {
         match *change {
-            Change::FdbAdd { vni, mac, vtep, lifetime } => {
-                self.fdb_add(vni, mac, FdbEntry { vtep, lifetime })
-            }
+            Change::FdbAdd {
+                vni,
+                mac,
+                vtep,
+                lifetime,
+            } => self.fdb_add(vni, mac, FdbEntry { vtep, lifetime }),
             Change::FdbDel { vni, mac } => {
-                let gone = self.vni_mut(vni)?.fdb.remove(&mac).ok_or(ChangeError::NoFdb { mac, vni })?;
-                Ok(Undo::Change(Change::FdbAdd { vni, mac, vtep: gone.vtep, lifetime: gone.lifetime }))
+                let gone = self
+                    .vni_mut(vni)?
+                    .fdb
+                    .remove(&mac)
+                    .ok_or(ChangeError::NoFdb { mac, vni })?;
+                Ok(Undo::Change(Change::FdbAdd {
+                    vni,
+                    mac,
+                    vtep: gone.vtep,
+                    lifetime: gone.lifetime,
+                }))
             }
             Change::FloodAdd { vni, vtep } => self.flood_add(vni, vtep),
             Change::FloodDel { vni, vtep } => {
@@ -28,16 +42,27 @@ impl Config {
             Change::GroupAdd { vni, group } => self.group_add(vni, group),
             Change::GroupDel { vni, group } => {
                 let place = &mut self.vni_mut(vni)?.group;
-                place.take_if(|found| *found == group).ok_or(ChangeError::NoGroup { group, vni })?;
+                place
+                    .take_if(|found| *found == group)
+                    .ok_or(ChangeError::NoGroup { group, vni })?;
                 Ok(Undo::Change(Change::GroupAdd { vni, group }))
             }
-            Change::NeighborAdd { vni, ip, mac, lifetime } => {
-                self.neighbor_add(vni, ip, NeighborEntry { mac, lifetime })
-            }
+            Change::NeighborAdd {
+                vni,
+                ip,
+                mac,
+                lifetime,
+            } => self.neighbor_add(vni, ip, NeighborEntry { mac, lifetime }),
             Change::NeighborDel { vni, ip } => {
                 let gone = self.vni_mut(vni)?.neighbors.remove(&ip);
-                let NeighborEntry { mac, lifetime } = gone.ok_or(ChangeError::NoNeighbor { ip, vni })?;
-                Ok(Undo::Change(Change::NeighborAdd { vni, ip, mac, lifetime }))
+                let NeighborEntry { mac, lifetime } =
+                    gone.ok_or(ChangeError::NoNeighbor { ip, vni })?;
+                Ok(Undo::Change(Change::NeighborAdd {
+                    vni,
+                    ip,
+                    mac,
+                    lifetime,
+                }))
             }
             _ => unreachable!("Config::step keeps the others to itself"),
         }
@@ -59,14 +84,27 @@ impl Config {
         self.remote(entry.vtep)?;
         let content = self.vni_mut(vni)?;
         if let Some(port) = content.local.get(&mac) {
-            return Err(ChangeError::FdbLocal { mac, port: port.clone(), vni });
+            return Err(ChangeError::FdbLocal {
+                mac,
+                port: port.clone(),
+                vni,
+            });
         }
         if let Some(old) = content.fdb.get_mut(&mac) {
             if old.lifetime.is_none() || entry.lifetime.is_none() {
-                return Err(ChangeError::FdbExists { mac, vtep: old.vtep, vni });
+                return Err(ChangeError::FdbExists {
+                    mac,
+                    vtep: old.vtep,
+                    vni,
+                });
             }
             let FdbEntry { vtep, lifetime } = std::mem::replace(old, entry);
-            return Ok(Undo::Change(Change::FdbAdd { vni, mac, vtep, lifetime }));
+            return Ok(Undo::Change(Change::FdbAdd {
+                vni,
+                mac,
+                vtep,
+                lifetime,
+            }));
         }
         content.fdb.insert(mac, entry);
         Ok(Undo::Change(Change::FdbDel { vni, mac }))
@@ -92,20 +130,37 @@ impl Config {
         }
         let content = self.vni_mut(vni)?;
         if content.group.is_some() || !content.flood.is_empty() {
-            return Err(ChangeError::GroupOrList { group: content.group.unwrap_or(group), vni });
+            return Err(ChangeError::GroupOrList {
+                group: content.group.unwrap_or(group),
+                vni,
+            });
         }
         content.group = Some(group);
         Ok(Undo::Change(Change::GroupDel { vni, group }))
     }
 
-    fn neighbor_add(&mut self, vni: Vni, ip: IpAddr, entry: NeighborEntry) -> Result<Undo, ChangeError> {
+    fn neighbor_add(
+        &mut self,
+        vni: Vni,
+        ip: IpAddr,
+        entry: NeighborEntry,
+    ) -> Result<Undo, ChangeError> {
         let neighbors = &mut self.vni_mut(vni)?.neighbors;
         if let Some(old) = neighbors.get_mut(&ip) {
             if old.lifetime.is_none() || entry.lifetime.is_none() {
-                return Err(ChangeError::NeighborExists { ip, mac: old.mac, vni });
+                return Err(ChangeError::NeighborExists {
+                    ip,
+                    mac: old.mac,
+                    vni,
+                });
             }
             let NeighborEntry { mac, lifetime } = std::mem::replace(old, entry);
-            return Ok(Undo::Change(Change::NeighborAdd { vni, ip, mac, lifetime }));
+            return Ok(Undo::Change(Change::NeighborAdd {
+                vni,
+                ip,
+                mac,
+                lifetime,
+            }));
         }
         neighbors.insert(ip, entry);
         Ok(Undo::Change(Change::NeighborDel { vni, ip }))

@@ -1,5 +1,9 @@
 //! Reads `[bgp]` with its neighbours.
 
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::time::Duration;
+
 use super::model::Addresses;
 use super::node::{Located, Node};
 use super::problem::Problems;
@@ -7,9 +11,6 @@ use super::routing::{BgpNeighbor, BgpSettings, Duplicates, Password};
 use super::table::{Read, TableReader, boolean, integer, text};
 use crate::bgp::wire::AS_TRANS;
 use crate::bgp::{MaxPrefixes, RestartConfig};
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
-use std::time::Duration;
 
 /// Where a password comes from: its file, or for requests what is known of that file already.
 pub(super) type Passwords<'a> = &'a dyn Fn(&Path) -> Read<Password>;
@@ -46,11 +47,17 @@ pub(super) fn settings(
 }
 
 /// The identifier, by default the VTEP's IPv4 address.
-fn router_id(table: &mut TableReader<'_>, own: Addresses, problems: &mut Problems) -> Option<Ipv4Addr> {
+fn router_id(
+    table: &mut TableReader<'_>,
+    own: Addresses,
+    problems: &mut Problems,
+) -> Option<Ipv4Addr> {
     let given = table.optional("router-id", problems, |value| {
         let id: Ipv4Addr = address(value).and_then(|ip| match ip {
             IpAddr::V4(v4) => Ok(v4),
-            IpAddr::V6(v6) => Err(format!("{v6} is no router identifier; write an IPv4 address")),
+            IpAddr::V6(v6) => Err(format!(
+                "{v6} is no router identifier; write an IPv4 address"
+            )),
         })?;
         Ok(id)
     });
@@ -62,7 +69,8 @@ fn router_id(table: &mut TableReader<'_>, own: Addresses, problems: &mut Problem
         // What is wrong with [vtep] is told there.
         _ if own.is_empty() => None,
         _ => {
-            let message = "missing; a VTEP without IPv4 address needs one: write router-id = \"203.0.113.2\"";
+            let message =
+                "missing; a VTEP without IPv4 address needs one: write router-id = \"203.0.113.2\"";
             table.refuse("router-id", message, problems);
             None
         }
@@ -79,9 +87,15 @@ fn asn(value: &Located) -> Read<u32> {
 }
 
 fn hold_time(value: &Located) -> Read<u16> {
-    integer(0..=u16::MAX)(value).ok().filter(|time| !matches!(time, 1 | 2)).ok_or_else(|| {
-        format!("{} is wrong; write 0, or seconds from 3 to 65535 (RFC 4271 section 4.2)", value.describe())
-    })
+    integer(0..=u16::MAX)(value)
+        .ok()
+        .filter(|time| !matches!(time, 1 | 2))
+        .ok_or_else(|| {
+            format!(
+                "{} is wrong; write 0, or seconds from 3 to 65535 (RFC 4271 section 4.2)",
+                value.describe()
+            )
+        })
 }
 
 /// Seconds, at least one.
@@ -93,16 +107,24 @@ fn freeze(value: &Located) -> Read<Option<Duration>> {
     match &value.node {
         Node::Text(text) if text == "permanent" => Ok(None),
         Node::Integer(_) => seconds(value).map(Some),
-        _ => Err(format!("{} is wrong; write seconds or \"permanent\"", value.describe())),
+        _ => Err(format!(
+            "{} is wrong; write seconds or \"permanent\"",
+            value.describe()
+        )),
     }
 }
 
 /// An address that TCP can connect to without more than the address.
 fn address(value: &Located) -> Read<IpAddr> {
     let Node::Text(text) = &value.node else {
-        return Err(format!("{} is no string; write it in quotes", value.describe()));
+        return Err(format!(
+            "{} is no string; write it in quotes",
+            value.describe()
+        ));
     };
-    let address: IpAddr = text.parse().map_err(|_| format!("{text:?} is no IPv4 or IPv6 address"))?;
+    let address: IpAddr = text
+        .parse()
+        .map_err(|_| format!("{text:?} is no IPv4 or IPv6 address"))?;
     let near = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
     let broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
     if address.is_unspecified() || address.is_multicast() || broadcast || near {
@@ -124,16 +146,17 @@ pub(super) fn neighbor(
     let local_address = table.optional("local-address", problems, |value| {
         let local = address(value)?;
         match remote {
-            Some(remote) if remote.is_ipv4() != local.is_ipv4() => {
-                Err(format!("{local} is of another family than the neighbour's {remote}"))
-            }
+            Some(remote) if remote.is_ipv4() != local.is_ipv4() => Err(format!(
+                "{local} is of another family than the neighbour's {remote}"
+            )),
             _ => Ok(local),
         }
     });
     let port = table.optional("port", problems, integer(1..=u16::MAX));
     let passive = table.optional("passive", problems, boolean);
-    let password =
-        table.optional("password-file", problems, |value| passwords(Path::new(&text::<String>(value)?)));
+    let password = table.optional("password-file", problems, |value| {
+        passwords(Path::new(&text::<String>(value)?))
+    });
     let ttl_security = table.optional("ttl-security", problems, integer(1..=254));
     let max_prefixes = max_prefixes(table, problems);
     let connect_retry = table.optional("connect-retry", problems, seconds);
@@ -170,16 +193,23 @@ fn max_prefixes(table: &mut TableReader<'_>, problems: &mut Problems) -> Option<
     let limit = inner.required("limit", "100000", problems, integer(1..=u32::MAX));
     let retry = inner.optional("retry", problems, seconds);
     inner.finish(problems);
-    Some(MaxPrefixes { limit: limit?, retry })
+    Some(MaxPrefixes {
+        limit: limit?,
+        retry,
+    })
 }
 
 /// `true`, `false`, or `{ restart-time, stale-time }`. The outer `None`: nothing is written, or it is wrong.
-fn graceful_restart(table: &mut TableReader<'_>, problems: &mut Problems) -> Option<Option<RestartConfig>> {
+fn graceful_restart(
+    table: &mut TableReader<'_>,
+    problems: &mut Problems,
+) -> Option<Option<RestartConfig>> {
     const KEY: &str = "graceful-restart";
     let default = RestartConfig::default();
     if !table.is_table(KEY) {
         let on = table.optional(KEY, problems, |value| {
-            boolean(value).map_err(|wrong| format!("{wrong}, or {{ restart-time = S, stale-time = S }}"))
+            boolean(value)
+                .map_err(|wrong| format!("{wrong}, or {{ restart-time = S, stale-time = S }}"))
         });
         return on.map(|on| on.then_some(default));
     }

@@ -5,13 +5,17 @@
 //! [Change] -> apply_all     in order, all or none: what was applied is undone, last first
 //! ```
 
-use super::group::GroupAddr;
-use super::model::{Config, FdbEntry, InterfaceName, Port, PortKey, Tunnel, VniConfig, VniSettings};
-use super::routing::{BgpNeighbor, BgpSettings};
-use crate::bgp::wire::Rd;
 use std::net::IpAddr;
 use std::time::Duration;
+
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
+
+use super::group::GroupAddr;
+use super::model::{
+    Config, FdbEntry, InterfaceName, Port, PortKey, Tunnel, VniConfig, VniSettings,
+};
+use super::routing::{BgpNeighbor, BgpSettings};
+use crate::bgp::wire::Rd;
 
 /// VNIs that a daemon can have: bridge domains are numbered with 16 bits.
 pub const MAX_VNIS: usize = 65_535;
@@ -151,11 +155,16 @@ pub enum Change {
 
 /// Why a change does not fit the configuration that stands.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[allow(missing_docs, reason = "the message of each variant says what it means")]
+#[allow(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
 pub enum ChangeError {
     #[error("VNI {0} is there already; each VNI has one entry")]
     VniExists(Vni),
-    #[error("{rd} is the route distinguisher of VNI {vni} already; give each VNI its own, or write \"auto\"")]
+    #[error(
+        "{rd} is the route distinguisher of VNI {vni} already; give each VNI its own, or write \"auto\""
+    )]
     RdTwice { rd: Rd, vni: Vni },
     #[error("VNI {0} is not configured; add it first")]
     NoVni(Vni),
@@ -166,19 +175,39 @@ pub enum ChangeError {
     #[error(
         "an interface used twice: {wanted} is wanted here and {taken} is in VNI {vni}; take another interface, or give each port a vlan of its own"
     )]
-    InterfaceTwice { wanted: PortKey, taken: PortKey, vni: Vni },
+    InterfaceTwice {
+        wanted: PortKey,
+        taken: PortKey,
+        vni: Vni,
+    },
     #[error("{0} is an underlay interface and can't be a tenant port too; take another interface")]
     Underlay(InterfaceName),
     #[error("VNI {1} has no port {0}; `show ports` lists what is there")]
     NoPort(PortKey, Vni),
     #[error("{mac} is already behind port {port} of VNI {vni}; a MAC has one place in a VNI")]
-    MacTwice { mac: HostMac, port: PortKey, vni: Vni },
+    MacTwice {
+        mac: HostMac,
+        port: PortKey,
+        vni: Vni,
+    },
     #[error("{mac} is in the fdb of VNI {vni} behind VTEP {vtep}; delete that entry first")]
-    MacRemote { mac: HostMac, vtep: VtepAddr, vni: Vni },
+    MacRemote {
+        mac: HostMac,
+        vtep: VtepAddr,
+        vni: Vni,
+    },
     #[error("{mac} is already in the fdb of VNI {vni} behind VTEP {vtep}; delete that entry first")]
-    FdbExists { mac: HostMac, vtep: VtepAddr, vni: Vni },
+    FdbExists {
+        mac: HostMac,
+        vtep: VtepAddr,
+        vni: Vni,
+    },
     #[error("{mac} is a local MAC behind port {port} of VNI {vni}; it can't be remote too")]
-    FdbLocal { mac: HostMac, port: PortKey, vni: Vni },
+    FdbLocal {
+        mac: HostMac,
+        port: PortKey,
+        vni: Vni,
+    },
     #[error("{mac} is not in the fdb of VNI {vni}")]
     NoFdb { mac: HostMac, vni: Vni },
     #[error("{0} is our own address; name the remote VTEP")]
@@ -223,15 +252,21 @@ impl ChangeError {
         match self {
             Self::VniExists(_) | Self::NoVni(_) | Self::TooManyVnis => "vni",
             Self::RdTwice { .. } => "rd",
-            Self::TooManyPorts | Self::InterfaceTwice { .. } | Self::Underlay(_) | Self::NoPort(..) => {
-                "interface"
-            }
+            Self::TooManyPorts
+            | Self::InterfaceTwice { .. }
+            | Self::Underlay(_)
+            | Self::NoPort(..) => "interface",
             Self::MacTwice { .. } | Self::MacRemote { .. } => "macs",
             Self::FdbExists { .. } | Self::FdbLocal { .. } | Self::NoFdb { .. } => "mac",
             Self::GroupOrList { .. } | Self::NoGroup { .. } | Self::GroupFamily(_) => "flood",
             Self::NoBgp | Self::BgpInUse => "bgp",
-            Self::BgpNeighborExists(_) | Self::NoBgpNeighbor(_) | Self::BgpOwnAddress(_) => "address",
-            Self::OwnAddress(_) | Self::Family(_) | Self::FloodExists { .. } | Self::NoFlood { .. } => "vtep",
+            Self::BgpNeighborExists(_) | Self::NoBgpNeighbor(_) | Self::BgpOwnAddress(_) => {
+                "address"
+            }
+            Self::OwnAddress(_)
+            | Self::Family(_)
+            | Self::FloodExists { .. }
+            | Self::NoFlood { .. } => "vtep",
             Self::NeighborExists { .. } | Self::NoNeighbor { .. } => "ip",
         }
     }
@@ -292,7 +327,8 @@ impl Config {
                 for key in content.ports.keys() {
                     self.claim(key, vni);
                 }
-                self.distinguishers.extend(content.settings.evpn.rd.map(|rd| (rd, vni)));
+                self.distinguishers
+                    .extend(content.settings.evpn.rd.map(|rd| (rd, vni)));
                 self.vnis.insert(vni, *content);
             }
         }
@@ -330,7 +366,13 @@ impl Config {
             return Err(ChangeError::TooManyVnis);
         }
         self.distinguish(vni, None, settings.evpn.rd)?;
-        self.vnis.insert(vni, VniConfig { settings, ..VniConfig::default() });
+        self.vnis.insert(
+            vni,
+            VniConfig {
+                settings,
+                ..VniConfig::default()
+            },
+        );
         Ok(Undo::Change(Change::VniDel { vni }))
     }
 
@@ -342,10 +384,17 @@ impl Config {
     }
 
     /// Two VNIs with one route distinguisher would announce one another's routes: their keys are the same.
-    fn distinguish(&mut self, vni: Vni, old: Option<Rd>, new: Option<Rd>) -> Result<(), ChangeError> {
+    fn distinguish(
+        &mut self,
+        vni: Vni,
+        old: Option<Rd>,
+        new: Option<Rd>,
+    ) -> Result<(), ChangeError> {
         if let Some(rd) = new {
             match self.distinguishers.get(&rd) {
-                Some(other) if *other != vni => return Err(ChangeError::RdTwice { rd, vni: *other }),
+                Some(other) if *other != vni => {
+                    return Err(ChangeError::RdTwice { rd, vni: *other });
+                }
                 _ => {}
             }
         }
@@ -368,7 +417,10 @@ impl Config {
     }
 
     fn claim(&mut self, key: &PortKey, vni: Vni) {
-        self.interfaces.entry(key.interface.clone()).or_default().insert(key.vlan, vni);
+        self.interfaces
+            .entry(key.interface.clone())
+            .or_default()
+            .insert(key.vlan, vni);
         self.port_count += 1;
     }
 
@@ -387,13 +439,22 @@ impl Config {
         if self.vtep.underlay.contains(&key.interface) {
             return Err(ChangeError::Underlay(key.interface.clone()));
         }
-        let Some(vlans) = self.interfaces.get(&key.interface) else { return Ok(()) };
+        let Some(vlans) = self.interfaces.get(&key.interface) else {
+            return Ok(());
+        };
         let same = vlans.get_key_value(&key.vlan);
         let whole = same.or_else(|| vlans.get_key_value(&None));
         let any = whole.or_else(|| vlans.first_key_value().filter(|_| key.vlan.is_none()));
         any.map_or(Ok(()), |(vlan, vni)| {
-            let taken = PortKey { interface: key.interface.clone(), vlan: *vlan };
-            Err(ChangeError::InterfaceTwice { wanted: key.clone(), taken, vni: *vni })
+            let taken = PortKey {
+                interface: key.interface.clone(),
+                vlan: *vlan,
+            };
+            Err(ChangeError::InterfaceTwice {
+                wanted: key.clone(),
+                taken,
+                vni: *vni,
+            })
         })
     }
 
@@ -406,7 +467,10 @@ impl Config {
         }
         self.claim(&port.key, vni);
         self.vni_mut(vni)?.put_port(port.clone());
-        Ok(Undo::Change(Change::PortDel { vni, port: port.key.clone() }))
+        Ok(Undo::Change(Change::PortDel {
+            vni,
+            port: port.key.clone(),
+        }))
     }
 
     fn port_set(&mut self, vni: Vni, port: &Port) -> Result<Undo, ChangeError> {
@@ -430,17 +494,26 @@ impl VniConfig {
     fn macs_free(&self, vni: Vni, port: &Port) -> Result<(), ChangeError> {
         for mac in &port.macs {
             if let Some(other) = self.local.get(mac).filter(|other| **other != port.key) {
-                return Err(ChangeError::MacTwice { mac: *mac, port: other.clone(), vni });
+                return Err(ChangeError::MacTwice {
+                    mac: *mac,
+                    port: other.clone(),
+                    vni,
+                });
             }
             if let Some(FdbEntry { vtep, .. }) = self.fdb.get(mac) {
-                return Err(ChangeError::MacRemote { mac: *mac, vtep: *vtep, vni });
+                return Err(ChangeError::MacRemote {
+                    mac: *mac,
+                    vtep: *vtep,
+                    vni,
+                });
             }
         }
         Ok(())
     }
 
     fn put_port(&mut self, port: Port) {
-        self.local.extend(port.macs.iter().map(|mac| (*mac, port.key.clone())));
+        self.local
+            .extend(port.macs.iter().map(|mac| (*mac, port.key.clone())));
         self.ports.insert(port.key.clone(), port);
     }
 

@@ -1,8 +1,9 @@
 //! The difference of two configurations, as changes.
 
+use vtep_dataplane::addr::Vni;
+
 use super::change::Change;
 use super::model::{Config, Port, VniConfig};
-use vtep_dataplane::addr::Vni;
 
 /// What leads from one configuration to another.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -18,7 +19,11 @@ pub struct Diff {
 pub fn diff(old: &Config, new: &Config) -> Diff {
     let mut gone = Vec::new();
     let mut come = Vec::new();
-    for vni in old.vnis().keys().filter(|vni| !new.vnis().contains_key(vni)) {
+    for vni in old
+        .vnis()
+        .keys()
+        .filter(|vni| !new.vnis().contains_key(vni))
+    {
         gone.push(Change::VniDel { vni: *vni });
     }
     if old.vtep().tunnel != new.vtep().tunnel {
@@ -29,16 +34,25 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
         let empty = VniConfig::default();
         let before = old.vnis().get(vni);
         match before {
-            None => come.push(Change::VniAdd { vni: *vni, settings: content.settings().clone() }),
+            None => come.push(Change::VniAdd {
+                vni: *vni,
+                settings: content.settings().clone(),
+            }),
             Some(before) if before.settings() != content.settings() => {
                 // Another VNI may take over its route distinguisher, so that must be free before.
                 let (was, is) = (before.settings().evpn.rd, content.settings().evpn.rd);
                 if was != is && was.is_some_and(|rd| new.distinguishers.contains_key(&rd)) {
                     let mut free = before.settings().clone();
                     free.evpn.rd = None;
-                    gone.push(Change::VniSet { vni: *vni, settings: free });
+                    gone.push(Change::VniSet {
+                        vni: *vni,
+                        settings: free,
+                    });
                 }
-                come.push(Change::VniSet { vni: *vni, settings: content.settings().clone() });
+                come.push(Change::VniSet {
+                    vni: *vni,
+                    settings: content.settings().clone(),
+                });
             }
             Some(_) => (),
         }
@@ -47,33 +61,70 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
         entries(*vni, before, content, &mut gone, &mut come);
     }
     gone.append(&mut come);
-    Diff { changes: gone, restart: restart(old, new) }
+    Diff {
+        changes: gone,
+        restart: restart(old, new),
+    }
 }
 
-fn ports(vni: Vni, old: &VniConfig, new: &VniConfig, gone: &mut Vec<Change>, come: &mut Vec<Change>) {
-    for key in old.ports().keys().filter(|key| !new.ports().contains_key(key)) {
-        gone.push(Change::PortDel { vni, port: key.clone() });
+fn ports(
+    vni: Vni,
+    old: &VniConfig,
+    new: &VniConfig,
+    gone: &mut Vec<Change>,
+    come: &mut Vec<Change>,
+) {
+    for key in old
+        .ports()
+        .keys()
+        .filter(|key| !new.ports().contains_key(key))
+    {
+        gone.push(Change::PortDel {
+            vni,
+            port: key.clone(),
+        });
     }
     for (key, port) in new.ports() {
         let Some(before) = old.ports().get(key) else {
-            come.push(Change::PortAdd { vni, port: port.clone() });
+            come.push(Change::PortAdd {
+                vni,
+                port: port.clone(),
+            });
             continue;
         };
         // A MAC that leaves a port may come back in another place, so it must be free before that.
         if before.macs.difference(&port.macs).next().is_some() {
             let kept = before.macs.intersection(&port.macs).copied().collect();
-            let shrunk = Port { macs: kept, ..port.clone() };
-            gone.push(Change::PortSet { vni, port: shrunk.clone() });
+            let shrunk = Port {
+                macs: kept,
+                ..port.clone()
+            };
+            gone.push(Change::PortSet {
+                vni,
+                port: shrunk.clone(),
+            });
             if shrunk != *port {
-                come.push(Change::PortSet { vni, port: port.clone() });
+                come.push(Change::PortSet {
+                    vni,
+                    port: port.clone(),
+                });
             }
         } else if before != port {
-            come.push(Change::PortSet { vni, port: port.clone() });
+            come.push(Change::PortSet {
+                vni,
+                port: port.clone(),
+            });
         }
     }
 }
 
-fn entries(vni: Vni, old: &VniConfig, new: &VniConfig, gone: &mut Vec<Change>, come: &mut Vec<Change>) {
+fn entries(
+    vni: Vni,
+    old: &VniConfig,
+    new: &VniConfig,
+    gone: &mut Vec<Change>,
+    come: &mut Vec<Change>,
+) {
     for vtep in old.flood().difference(new.flood()) {
         gone.push(Change::FloodDel { vni, vtep: *vtep });
     }
@@ -94,7 +145,12 @@ fn entries(vni: Vni, old: &VniConfig, new: &VniConfig, gone: &mut Vec<Change>, c
     }
     for (mac, entry) in new.fdb() {
         if old.fdb().get(mac) != Some(entry) {
-            come.push(Change::FdbAdd { vni, mac: *mac, vtep: entry.vtep, lifetime: entry.lifetime });
+            come.push(Change::FdbAdd {
+                vni,
+                mac: *mac,
+                vtep: entry.vtep,
+                lifetime: entry.lifetime,
+            });
         }
     }
     for (ip, entry) in old.neighbors() {
@@ -106,7 +162,12 @@ fn entries(vni: Vni, old: &VniConfig, new: &VniConfig, gone: &mut Vec<Change>, c
     }
     for (ip, entry) in new.neighbors() {
         if old.neighbors().get(ip) != Some(entry) {
-            come.push(Change::NeighborAdd { vni, ip: *ip, mac: entry.mac, lifetime: entry.lifetime });
+            come.push(Change::NeighborAdd {
+                vni,
+                ip: *ip,
+                mac: entry.mac,
+                lifetime: entry.lifetime,
+            });
         }
     }
 }
@@ -118,13 +179,19 @@ fn bgp(old: &Config, new: &Config, gone: &mut Vec<Change>, come: &mut Vec<Change
         gone.push(Change::BgpNeighborDel { address: *address });
     }
     if old.bgp() != new.bgp() {
-        come.push(Change::BgpSet { settings: new.bgp().cloned() });
+        come.push(Change::BgpSet {
+            settings: new.bgp().cloned(),
+        });
     }
     for (address, neighbor) in after {
         match before.get(address) {
-            None => come.push(Change::BgpNeighborAdd { neighbor: Box::new(neighbor.clone()) }),
+            None => come.push(Change::BgpNeighborAdd {
+                neighbor: Box::new(neighbor.clone()),
+            }),
             Some(old) if old != neighbor => {
-                come.push(Change::BgpNeighborSet { neighbor: Box::new(neighbor.clone()) });
+                come.push(Change::BgpNeighborSet {
+                    neighbor: Box::new(neighbor.clone()),
+                });
             }
             Some(_) => (),
         }

@@ -1,40 +1,57 @@
 //! Reads what belongs to a VNI: settings, ports, FDB entries, neighbours. Files and requests share these readers.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
+use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
+use vtep_dataplane::table::port::{ChecksumMode, StormLimit};
+
 use super::model::{InnerVlan, Learn, Port, PortKey, VniSettings, host_ip};
 use super::node::{Located, Node};
 use super::problem::Problems;
 use super::routing::EvpnSettings;
 use super::table::{Read, TableReader, boolean, integer, text, word};
 use super::target::{Tag, rd, targets};
-use std::net::IpAddr;
-use std::time::Duration;
-use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
-use vtep_dataplane::table::port::{ChecksumMode, StormLimit};
 
 /// The words of `inner-vlan`.
-pub(super) const INNER_VLAN: &[(&str, InnerVlan)] = &[("drop", InnerVlan::Drop), ("pass", InnerVlan::Pass)];
+pub(super) const INNER_VLAN: &[(&str, InnerVlan)] =
+    &[("drop", InnerVlan::Drop), ("pass", InnerVlan::Pass)];
 
 /// The words of `ethernet-tag`.
 pub(super) const ETHERNET_TAG: &[(&str, Tag)] = &[("zero", Tag::Zero), ("vni", Tag::Vni)];
 
 /// The words of `checksum`.
-pub(super) const CHECKSUM: &[(&str, ChecksumMode)] =
-    &[("auto", ChecksumMode::Auto), ("complete", ChecksumMode::Complete), ("trust", ChecksumMode::Trust)];
+pub(super) const CHECKSUM: &[(&str, ChecksumMode)] = &[
+    ("auto", ChecksumMode::Auto),
+    ("complete", ChecksumMode::Complete),
+    ("trust", ChecksumMode::Trust),
+];
 
 /// A VNI as a number.
 pub(super) fn vni(value: &Located) -> Read<Vni> {
     let Node::Integer(number) = value.node else {
-        return Err(format!("{} is no VNI; write a number from 1 to 16777215", value.describe()));
+        return Err(format!(
+            "{} is no VNI; write a number from 1 to 16777215",
+            value.describe()
+        ));
     };
-    number.to_string().parse().map_err(|error: vtep_dataplane::addr::AddrError| error.to_string())
+    number
+        .to_string()
+        .parse()
+        .map_err(|error: vtep_dataplane::addr::AddrError| error.to_string())
 }
 
 /// The address of a host.
 pub(super) fn ip(value: &Located) -> Read<IpAddr> {
     let Node::Text(text) = &value.node else {
-        return Err(format!("{} is no string; write it in quotes", value.describe()));
+        return Err(format!(
+            "{} is no string; write it in quotes",
+            value.describe()
+        ));
     };
-    let address = text.parse().map_err(|_| format!("{text:?} is no IPv4 or IPv6 address"))?;
+    let address = text
+        .parse()
+        .map_err(|_| format!("{text:?} is no IPv4 or IPv6 address"))?;
     host_ip(address)
 }
 
@@ -53,7 +70,9 @@ pub(super) fn settings(table: &mut TableReader<'_>, problems: &mut Problems) -> 
             rd: table.optional("rd", problems, rd).flatten(),
             import: targets(table, "import-rt", problems),
             export: targets(table, "export-rt", problems),
-            tag: table.optional("ethernet-tag", problems, word(ETHERNET_TAG)).unwrap_or_default(),
+            tag: table
+                .optional("ethernet-tag", problems, word(ETHERNET_TAG))
+                .unwrap_or_default(),
         },
     }
 }
@@ -62,7 +81,10 @@ pub(super) fn settings(table: &mut TableReader<'_>, problems: &mut Problems) -> 
 pub(super) fn port_key(table: &mut TableReader<'_>, problems: &mut Problems) -> Option<PortKey> {
     let interface = table.required("interface", "\"vnet10\"", problems, text);
     let vlan = table.optional("vlan", problems, integer(1..=4094));
-    Some(PortKey { interface: interface?, vlan })
+    Some(PortKey {
+        interface: interface?,
+        vlan,
+    })
 }
 
 /// A port with its settings.
@@ -71,13 +93,14 @@ pub(super) fn port(table: &mut TableReader<'_>, problems: &mut Problems) -> Opti
     let macs = table.set("macs", problems, text::<HostMac>);
     let lock = table.optional("lock", problems, boolean).unwrap_or(false);
     let ips = table.set("ips", problems, ip);
-    let storm = table.table("storm", problems).and_then(|mut storm| storm_limit(&mut storm, problems));
+    let storm = table
+        .table("storm", problems)
+        .and_then(|mut storm| storm_limit(&mut storm, problems));
     let checksum = table.optional("checksum", problems, word(CHECKSUM));
     let sticky = table.optional("sticky", problems, boolean).unwrap_or(false);
     let learn = learn(table, lock, problems);
     if lock && macs.is_empty() {
-        let message =
-            "a locked port without macs lets nothing in; list the hosts in macs, or write lock = false";
+        let message = "a locked port without macs lets nothing in; list the hosts in macs, or write lock = false";
         table.refuse("lock", message, problems);
     }
     Some(Port {
@@ -101,10 +124,14 @@ fn learn(table: &mut TableReader<'_>, lock: bool, problems: &mut Problems) -> Op
         table.refuse("learn-limit", message, problems);
     }
     if table.has("learn-age") && !table.has("learn-limit") {
-        let message = "nothing is learned without a limit; write learn-limit = 100 too, or remove the key";
+        let message =
+            "nothing is learned without a limit; write learn-limit = 100 too, or remove the key";
         table.refuse("learn-age", message, problems);
     }
-    Some(Learn { limit: limit?, age: age.unwrap_or(Learn::DEFAULT_AGE) })
+    Some(Learn {
+        limit: limit?,
+        age: age.unwrap_or(Learn::DEFAULT_AGE),
+    })
 }
 
 /// Hosts that still speak are told every 4 seconds: a shorter age would forget them in between.
@@ -116,18 +143,27 @@ fn storm_limit(table: &mut TableReader<'_>, problems: &mut Problems) -> Option<S
     let rate = table.required("rate", "1000", problems, integer(1..=u32::MAX));
     let burst = table.required("burst", "100", problems, integer(1..=u32::MAX));
     table.finish(problems);
-    Some(StormLimit { rate: rate?, burst: burst? })
+    Some(StormLimit {
+        rate: rate?,
+        burst: burst?,
+    })
 }
 
 /// A static remote MAC.
-pub(super) fn fdb(table: &mut TableReader<'_>, problems: &mut Problems) -> Option<(HostMac, VtepAddr)> {
+pub(super) fn fdb(
+    table: &mut TableReader<'_>,
+    problems: &mut Problems,
+) -> Option<(HostMac, VtepAddr)> {
     let mac = table.required("mac", "\"50:54:33:00:00:0c\"", problems, text);
     let vtep = table.required("vtep", "\"203.0.113.3\"", problems, text);
     Some((mac?, vtep?))
 }
 
 /// A static neighbour.
-pub(super) fn neighbor(table: &mut TableReader<'_>, problems: &mut Problems) -> Option<(IpAddr, HostMac)> {
+pub(super) fn neighbor(
+    table: &mut TableReader<'_>,
+    problems: &mut Problems,
+) -> Option<(IpAddr, HostMac)> {
     let address = table.required("ip", "\"192.0.2.12\"", problems, ip);
     let mac = table.required("mac", "\"50:54:33:00:00:0c\"", problems, text);
     Some((address?, mac?))

@@ -1,11 +1,13 @@
 //! Who gets broadcast, unknown unicast and multicast of a VNI: VTEPs one by one, or a multicast group.
 
-use super::node::{Located, Node};
-use super::table::{Read, text};
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+
 use vtep_dataplane::addr::VtepAddr;
+
+use super::node::{Located, Node};
+use super::table::{Read, text};
 
 /// A multicast group of the underlay that can be routed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,7 +24,9 @@ impl GroupAddr {
             IpAddr::V6(v6) => v6.octets()[1] & 0x0f <= 2,
         };
         if !address.is_multicast() {
-            return Err(format!("{address} is no multicast group; write one such as 239.1.1.1"));
+            return Err(format!(
+                "{address} is no multicast group; write one such as 239.1.1.1"
+            ));
         }
         if near {
             return Err(format!(
@@ -55,7 +59,10 @@ impl FromStr for GroupAddr {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::new(text.parse().map_err(|_| format!("{text:?} is no IPv4 or IPv6 address"))?)
+        Self::new(
+            text.parse()
+                .map_err(|_| format!("{text:?} is no IPv4 or IPv6 address"))?,
+        )
     }
 }
 

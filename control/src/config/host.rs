@@ -1,9 +1,11 @@
 //! What a configuration asks of the host that it runs on.
 
+use std::net::IpAddr;
+
+use vtep_dataplane::addr::VtepAddr;
+
 use super::model::{Config, InterfaceName};
 use super::problem::{Problem, Problems};
-use std::net::IpAddr;
-use vtep_dataplane::addr::VtepAddr;
 
 /// What is known of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +45,12 @@ pub const fn overhead(v6: bool) -> u32 {
 /// Checks a configuration against the host. An address, an underlay interface or a core that is missing is an error; a
 /// tenant interface that is missing is a warning, as the daemon waits for it. An underlay MTU that leaves tenants less
 /// than 576 bytes is an error, one that is merely smaller than a tenant's MTU and the overhead a warning.
-pub(super) fn check(config: &Config, places: &Places, host: &dyn HostFacts, problems: &mut Problems) {
+pub(super) fn check(
+    config: &Config,
+    places: &Places,
+    host: &dyn HostFacts,
+    problems: &mut Problems,
+) {
     for (line, address) in &places.addresses {
         if !host.has_address(address.get()) {
             let message = format!(
@@ -65,8 +72,9 @@ pub(super) fn check(config: &Config, places: &Places, host: &dyn HostFacts, prob
         let key = || "vni.port.interface".to_owned();
         match (host.interface(name.as_str()), room) {
             (None, _) => {
-                let message =
-                    format!("no interface {name} on this host yet; the port stays down until it appears");
+                let message = format!(
+                    "no interface {name} on this host yet; the port stays down until it appears"
+                );
                 problems.push(Problem::warning(*line, key(), message));
             }
             (Some(facts), Some(room)) if facts.mtu > room => {
@@ -83,12 +91,18 @@ pub(super) fn check(config: &Config, places: &Places, host: &dyn HostFacts, prob
 }
 
 /// The largest tenant MTU that every underlay interface has room for.
-fn underlay(places: &Places, overhead: u32, host: &dyn HostFacts, problems: &mut Problems) -> Option<u32> {
+fn underlay(
+    places: &Places,
+    overhead: u32,
+    host: &dyn HostFacts,
+    problems: &mut Problems,
+) -> Option<u32> {
     let mut room: Option<u32> = None;
     for (line, name) in &places.underlay {
         let key = "vtep.underlay".to_owned();
         let Some(facts) = host.interface(name.as_str()) else {
-            let message = format!("no interface {name} on this host; `ip link` shows those that there are");
+            let message =
+                format!("no interface {name} on this host; `ip link` shows those that there are");
             problems.push(Problem::error(*line, key, message));
             continue;
         };

@@ -1,5 +1,10 @@
 //! From a file to a valid configuration, or to all that is wrong with it.
 
+use std::io::{self, Write};
+use std::path::Path;
+
+use vtep_dataplane::addr::Vni;
+
 use super::bgp::{self, Passwords};
 use super::change::{Change, ChangeError};
 use super::entry;
@@ -11,9 +16,6 @@ use super::problem::{Problem, Problems};
 use super::routing::Password;
 use super::section;
 use super::table::TableReader;
-use std::io::{self, Write};
-use std::path::Path;
-use vtep_dataplane::addr::Vni;
 
 /// A configuration that was read from text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +70,10 @@ pub fn parse(source: &str, text: &str) -> Result<Loaded, Problems> {
 /// Every problem that was found, with its line.
 pub fn parse_request(source: &str, text: &str, running: &Config) -> Result<Loaded, Problems> {
     read(source, text, &|file| {
-        let known = running.bgp_neighbors().values().filter_map(|neighbor| neighbor.password.as_ref());
+        let known = running
+            .bgp_neighbors()
+            .values()
+            .filter_map(|neighbor| neighbor.password.as_ref());
         known.into_iter().find(|known| known.file() == file).cloned().ok_or_else(|| {
             format!(
                 "{} is not in use yet, and vtepd opens no file that a client names; write it into vtepd's own file and apply that",
@@ -81,13 +86,21 @@ pub fn parse_request(source: &str, text: &str, running: &Config) -> Result<Loade
 fn read(source: &str, text: &str, passwords: Passwords<'_>) -> Result<Loaded, Problems> {
     let mut problems = Problems::new(source);
     let document = parse_toml(text, &mut problems);
-    let top = document.as_ref().and_then(|document| TableReader::new("", document, &mut problems));
-    let Some(mut top) = top else { return Err(problems.sorted()) };
+    let top = document
+        .as_ref()
+        .and_then(|document| TableReader::new("", document, &mut problems));
+    let Some(mut top) = top else {
+        return Err(problems.sorted());
+    };
     let mut places = Places::default();
     let vtep = top.table("vtep", &mut problems);
     let vtep = vtep.map(|mut table| section::vtep(&mut table, &mut places, &mut problems));
     if vtep.is_none() && !top.has("vtep") {
-        top.refuse("vtep", "missing; write [vtep] with address and underlay", &mut problems);
+        top.refuse(
+            "vtep",
+            "missing; write [vtep] with address and underlay",
+            &mut problems,
+        );
     }
     let control = top.table("control", &mut problems);
     let control = control.map(|mut table| section::control(&mut table, &mut problems));
@@ -104,7 +117,11 @@ fn read(source: &str, text: &str, passwords: Passwords<'_>) -> Result<Loaded, Pr
     if problems.refused() {
         return Err(problems.sorted());
     }
-    Ok(Loaded { config, source: source.to_owned(), places })
+    Ok(Loaded {
+        config,
+        source: source.to_owned(),
+        places,
+    })
 }
 
 /// `[bgp]`. Its neighbours are read, and so checked, even when its settings are wrong.
@@ -115,30 +132,52 @@ fn read_bgp(
     problems: &mut Problems,
 ) {
     let settings = bgp::settings(table, config.vtep().addresses, problems);
-    let ready =
-        settings.is_some_and(|settings| config.apply(&Change::BgpSet { settings: Some(settings) }).is_ok());
+    let ready = settings.is_some_and(|settings| {
+        config
+            .apply(&Change::BgpSet {
+                settings: Some(settings),
+            })
+            .is_ok()
+    });
     for mut item in table.tables("neighbor", problems) {
         let read = bgp::neighbor(&mut item, passwords, problems);
         item.finish(problems);
-        let Some(neighbor) = read.filter(|_| ready) else { continue };
-        let add = Change::BgpNeighborAdd { neighbor: Box::new(neighbor) };
+        let Some(neighbor) = read.filter(|_| ready) else {
+            continue;
+        };
+        let add = Change::BgpNeighborAdd {
+            neighbor: Box::new(neighbor),
+        };
         refuse(config.apply(&add), &item, problems);
     }
 }
 
 /// One `[[vni]]`. Its parts are read, and so checked, even when its number is wrong.
-fn read_vni(table: &mut TableReader<'_>, config: &mut Config, places: &mut Places, problems: &mut Problems) {
+fn read_vni(
+    table: &mut TableReader<'_>,
+    config: &mut Config,
+    places: &mut Places,
+    problems: &mut Problems,
+) {
     let number = table.required("id", "100", problems, entry::vni);
     let settings = entry::settings(table, problems);
-    let vni =
-        number.filter(|vni| match config.apply(&Change::VniAdd { vni: *vni, settings: settings.clone() }) {
+    let vni = number.filter(|vni| {
+        match config.apply(&Change::VniAdd {
+            vni: *vni,
+            settings: settings.clone(),
+        }) {
             Ok(()) => true,
             Err(error) => {
-                let key = if matches!(error, ChangeError::RdTwice { .. }) { "rd" } else { "id" };
+                let key = if matches!(error, ChangeError::RdTwice { .. }) {
+                    "rd"
+                } else {
+                    "id"
+                };
                 table.refuse(key, error, problems);
                 false
             }
-        });
+        }
+    });
     let mut apply = |vni: Option<Vni>, change: &dyn Fn(Vni) -> Change| {
         vni.map_or(Ok(()), |vni| config.apply(&change(vni)))
     };
@@ -146,8 +185,17 @@ fn read_vni(table: &mut TableReader<'_>, config: &mut Config, places: &mut Place
         let read = entry::port(&mut port, problems);
         port.finish(problems);
         let Some(read) = read else { continue };
-        places.ports.push((port.line_of("interface"), read.key.interface.clone()));
-        refuse(apply(vni, &|vni| Change::PortAdd { vni, port: read.clone() }), &port, problems);
+        places
+            .ports
+            .push((port.line_of("interface"), read.key.interface.clone()));
+        refuse(
+            apply(vni, &|vni| Change::PortAdd {
+                vni,
+                port: read.clone(),
+            }),
+            &port,
+            problems,
+        );
     }
     for (line, member) in table.one_or_list("flood", problems, group::member) {
         let add = |vni| match member {
@@ -162,13 +210,31 @@ fn read_vni(table: &mut TableReader<'_>, config: &mut Config, places: &mut Place
         let read = entry::fdb(&mut fdb, problems);
         fdb.finish(problems);
         let Some((mac, vtep)) = read else { continue };
-        refuse(apply(vni, &|vni| Change::FdbAdd { vni, mac, vtep, lifetime: None }), &fdb, problems);
+        refuse(
+            apply(vni, &|vni| Change::FdbAdd {
+                vni,
+                mac,
+                vtep,
+                lifetime: None,
+            }),
+            &fdb,
+            problems,
+        );
     }
     for mut neighbor in table.tables("neighbor", problems) {
         let read = entry::neighbor(&mut neighbor, problems);
         neighbor.finish(problems);
         let Some((ip, mac)) = read else { continue };
-        refuse(apply(vni, &|vni| Change::NeighborAdd { vni, ip, mac, lifetime: None }), &neighbor, problems);
+        refuse(
+            apply(vni, &|vni| Change::NeighborAdd {
+                vni,
+                ip,
+                mac,
+                lifetime: None,
+            }),
+            &neighbor,
+            problems,
+        );
     }
 }
 

@@ -27,20 +27,21 @@ mod table;
 mod target;
 mod words;
 
-pub use change::{BatchError, Change, ChangeError, MAX_PORTS, MAX_VNIS};
-pub use diff::{Diff, diff};
-pub use group::GroupAddr;
-pub use host::{HostFacts, InterfaceFacts, overhead};
-pub use load::{Loaded, check, load, parse, parse_request};
-pub use model::{
-    Addresses, AfXdp, Config, Control, DEFAULT_SOCKET, Dscp, FdbEntry, InnerVlan, InterfaceName, Learn,
-    NeighborEntry, Port, PortKey, Switch, Tunnel, VXLAN_PORT, VniConfig, VniSettings, Vtep, XdpMode,
+pub use self::change::{BatchError, Change, ChangeError, MAX_PORTS, MAX_VNIS};
+pub use self::diff::{Diff, diff};
+pub use self::group::GroupAddr;
+pub use self::host::{HostFacts, InterfaceFacts, overhead};
+pub use self::load::{Loaded, check, load, parse, parse_request};
+pub use self::model::{
+    Addresses, AfXdp, Config, Control, DEFAULT_SOCKET, Dscp, FdbEntry, InnerVlan, InterfaceName,
+    Learn, NeighborEntry, Port, PortKey, Switch, Tunnel, VXLAN_PORT, VniConfig, VniSettings, Vtep,
+    XdpMode,
 };
-pub use problem::{Problem, Problems, Severity};
-pub use request::CHANGE_METHODS;
-pub use routing::{BGP_PORT, BgpNeighbor, BgpSettings, Duplicates, EvpnSettings, Password};
-pub use save::save;
-pub use target::{RouteTargets, Tag, rd_of, target_of, target_text};
+pub use self::problem::{Problem, Problems, Severity};
+pub use self::request::CHANGE_METHODS;
+pub use self::routing::{BGP_PORT, BgpNeighbor, BgpSettings, Duplicates, EvpnSettings, Password};
+pub use self::save::save;
+pub use self::target::{RouteTargets, Tag, rd_of, target_of, target_text};
 
 #[cfg(test)]
 mod tests;

@@ -1,17 +1,19 @@
 //! What a valid configuration is made of. Values are typed, so one that exists is in range; rules between values
 //! (nothing twice, nothing both local and remote) are kept by [`Config::apply`](super::Config::apply).
 
-use super::group::GroupAddr;
-use super::routing::{BgpNeighbor, BgpSettings, EvpnSettings};
-use crate::bgp::wire::Rd;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
+
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 use vtep_dataplane::table::port::{ChecksumMode, StormLimit};
+
+use super::group::GroupAddr;
+use super::routing::{BgpNeighbor, BgpSettings, EvpnSettings};
+use crate::bgp::wire::Rd;
 
 /// The VXLAN port that IANA assigned (RFC 7348 section 5).
 pub const VXLAN_PORT: u16 = 4789;
@@ -34,7 +36,8 @@ impl FromStr for InterfaceName {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
-        if text.is_empty() || text.len() > 15 || text == "." || text == ".." || text.contains(wrong) {
+        if text.is_empty() || text.len() > 15 || text == "." || text == ".." || text.contains(wrong)
+        {
             return Err(format!(
                 "{text:?} is no interface name; write one as `ip link` shows it, 1 to 15 bytes"
             ));
@@ -72,11 +75,18 @@ impl FromStr for PortKey {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let Some((interface, vlan)) = text.split_once(" vlan ") else {
-            return Ok(Self { interface: text.parse()?, vlan: None });
+            return Ok(Self {
+                interface: text.parse()?,
+                vlan: None,
+            });
         };
         let vlan = vlan.parse().ok().filter(|v| (1..=4094).contains(v));
-        let vlan = vlan.ok_or_else(|| format!("{text:?} is no port; write IF or `IF vlan 1..4094`"))?;
-        Ok(Self { interface: interface.parse()?, vlan: Some(vlan) })
+        let vlan =
+            vlan.ok_or_else(|| format!("{text:?} is no port; write IF or `IF vlan 1..4094`"))?;
+        Ok(Self {
+            interface: interface.parse()?,
+            vlan: Some(vlan),
+        })
     }
 }
 
@@ -239,7 +249,11 @@ pub const DEFAULT_SOCKET: &str = "/run/vtepd/control.sock";
 
 impl Default for Control {
     fn default() -> Self {
-        Self { socket: DEFAULT_SOCKET.into(), group: None, metrics: None }
+        Self {
+            socket: DEFAULT_SOCKET.into(),
+            group: None,
+            metrics: None,
+        }
     }
 }
 
@@ -417,7 +431,11 @@ impl Config {
     /// A configuration without VNIs.
     #[must_use]
     pub fn new(vtep: Vtep, control: Control) -> Self {
-        Self { vtep, control, ..Self::default() }
+        Self {
+            vtep,
+            control,
+            ..Self::default()
+        }
     }
 
     /// `[vtep]`.
@@ -461,7 +479,9 @@ impl Config {
 pub(crate) fn host_ip(address: IpAddr) -> Result<IpAddr, String> {
     let broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
     if address.is_unspecified() || address.is_multicast() || address.is_loopback() || broadcast {
-        return Err(format!("{address} can't be the address of a host; write a unicast address"));
+        return Err(format!(
+            "{address} can't be the address of a host; write a unicast address"
+        ));
     }
     Ok(address)
 }

@@ -1,9 +1,10 @@
 //! Values with the lines that they stand on: what TOML files and JSON requests have in common.
 
-use super::problem::{Problem, Problems};
 use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+
+use super::problem::{Problem, Problems};
 
 /// A value and its line, from 1; 0 = from a request.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,9 +51,9 @@ impl Located {
         let node = match value {
             Value::String(text) => Node::Text(text.clone()),
             Value::Bool(value) => Node::Boolean(*value),
-            Value::Number(number) => {
-                number.as_i64().map_or_else(|| Node::Other(number.to_string()), Node::Integer)
-            }
+            Value::Number(number) => number
+                .as_i64()
+                .map_or_else(|| Node::Other(number.to_string()), Node::Integer),
             Value::Array(items) => Node::Array(items.iter().map(Self::from_json).collect()),
             Value::Object(map) => Node::Table(map.iter().map(Entry::from_json).collect()),
             Value::Null => Node::Other("null".to_owned()),
@@ -63,7 +64,11 @@ impl Located {
 
 impl Entry {
     fn from_json((key, value): (&String, &Value)) -> Self {
-        Self { key: key.clone(), line: 0, value: Located::from_json(value) }
+        Self {
+            key: key.clone(),
+            line: 0,
+            value: Located::from_json(value),
+        }
     }
 }
 
@@ -81,7 +86,12 @@ struct Lines(Vec<usize>);
 
 impl Lines {
     fn of(text: &str) -> Self {
-        Self(text.bytes().enumerate().filter_map(|(at, b)| (b == b'\n').then_some(at)).collect())
+        Self(
+            text.bytes()
+                .enumerate()
+                .filter_map(|(at, b)| (b == b'\n').then_some(at))
+                .collect(),
+        )
     }
 
     fn line(&self, offset: usize) -> u32 {
@@ -94,12 +104,19 @@ pub(crate) fn parse_toml(text: &str, problems: &mut Problems) -> Option<Located>
     let lines = Lines::of(text);
     let (document, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
-        return Some(Located { line: 1, node: table(document.get_ref(), &lines) });
+        return Some(Located {
+            line: 1,
+            node: table(document.get_ref(), &lines),
+        });
     }
     for error in errors {
         let line = error.span().map_or(0, |span| lines.line(span.start));
         let message = error.message().lines().collect::<Vec<_>>().join("; ");
-        problems.push(Problem::error(line, String::new(), format!("not TOML: {message}")));
+        problems.push(Problem::error(
+            line,
+            String::new(),
+            format!("not TOML: {message}"),
+        ));
     }
     None
 }
@@ -126,8 +143,13 @@ fn located(value: &Spanned<DeValue<'_>>, lines: &Lines) -> Located {
         DeValue::Float(number) => Node::Other(format!("the float {}", number.as_str())),
         DeValue::Boolean(value) => Node::Boolean(*value),
         DeValue::Datetime(when) => Node::Other(format!("the date {when}")),
-        DeValue::Array(items) => Node::Array(items.iter().map(|item| located(item, lines)).collect()),
+        DeValue::Array(items) => {
+            Node::Array(items.iter().map(|item| located(item, lines)).collect())
+        }
         DeValue::Table(inner) => table(inner, lines),
     };
-    Located { line: lines.line(value.span().start), node }
+    Located {
+        line: lines.line(value.span().start),
+        node,
+    }
 }

@@ -26,11 +26,21 @@ pub struct Problem {
 
 impl Problem {
     pub(crate) const fn error(line: u32, key: String, message: String) -> Self {
-        Self { severity: Severity::Error, line, key, message }
+        Self {
+            severity: Severity::Error,
+            line,
+            key,
+            message,
+        }
     }
 
     pub(crate) const fn warning(line: u32, key: String, message: String) -> Self {
-        Self { severity: Severity::Warning, line, key, message }
+        Self {
+            severity: Severity::Warning,
+            line,
+            key,
+            message,
+        }
     }
 }
 
@@ -64,7 +74,10 @@ impl Problems {
     /// No problems yet with `source`, a file name.
     #[must_use]
     pub fn new(source: &str) -> Self {
-        Self { source: source.to_owned(), ..Self::default() }
+        Self {
+            source: source.to_owned(),
+            ..Self::default()
+        }
     }
 
     pub(crate) fn push(&mut self, problem: Problem) {

@@ -1,5 +1,7 @@
 //! Reads the changes that requests of the control socket ask for, with the readers of the file.
 
+use serde_json::Value;
+
 use super::bgp::seconds;
 use super::change::Change;
 use super::entry;
@@ -7,7 +9,6 @@ use super::group::{self, Member};
 use super::node::Located;
 use super::problem::Problems;
 use super::table::{TableReader, text};
-use serde_json::Value;
 
 /// The method of each change, as requests call it.
 pub const CHANGE_METHODS: &[&str] = &[
@@ -50,25 +51,42 @@ fn read(method: &str, table: &mut TableReader<'_>, problems: &mut Problems) -> O
     match method {
         "vni.add" => {
             let settings = entry::settings(table, problems);
-            Some(Change::VniAdd { vni: number?, settings })
+            Some(Change::VniAdd {
+                vni: number?,
+                settings,
+            })
         }
         "vni.del" => Some(Change::VniDel { vni: number? }),
         "port.add" => {
             let port = entry::port(table, problems);
-            Some(Change::PortAdd { vni: number?, port: port? })
+            Some(Change::PortAdd {
+                vni: number?,
+                port: port?,
+            })
         }
         "port.del" => {
             let port = entry::port_key(table, problems);
-            Some(Change::PortDel { vni: number?, port: port? })
+            Some(Change::PortDel {
+                vni: number?,
+                port: port?,
+            })
         }
         "fdb.add" => {
             let entry = entry::fdb(table, problems);
             let lifetime = table.optional("lifetime", problems, seconds);
-            entry.zip(number).map(|((mac, vtep), vni)| Change::FdbAdd { vni, mac, vtep, lifetime })
+            entry.zip(number).map(|((mac, vtep), vni)| Change::FdbAdd {
+                vni,
+                mac,
+                vtep,
+                lifetime,
+            })
         }
         "fdb.del" => {
             let mac = table.required("mac", "\"50:54:33:00:00:0c\"", problems, text);
-            Some(Change::FdbDel { vni: number?, mac: mac? })
+            Some(Change::FdbDel {
+                vni: number?,
+                mac: mac?,
+            })
         }
         "flood.add" | "flood.del" => {
             let member = table.required("vtep", "\"203.0.113.9\"", problems, group::member);
@@ -83,11 +101,21 @@ fn read(method: &str, table: &mut TableReader<'_>, problems: &mut Problems) -> O
         "neigh.add" => {
             let entry = entry::neighbor(table, problems);
             let lifetime = table.optional("lifetime", problems, seconds);
-            entry.zip(number).map(|((ip, mac), vni)| Change::NeighborAdd { vni, ip, mac, lifetime })
+            entry
+                .zip(number)
+                .map(|((ip, mac), vni)| Change::NeighborAdd {
+                    vni,
+                    ip,
+                    mac,
+                    lifetime,
+                })
         }
         "neigh.del" => {
             let ip = table.required("ip", "\"192.0.2.12\"", problems, entry::ip);
-            Some(Change::NeighborDel { vni: number?, ip: ip? })
+            Some(Change::NeighborDel {
+                vni: number?,
+                ip: ip?,
+            })
         }
         _ => None,
     }

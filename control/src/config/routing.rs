@@ -1,12 +1,13 @@
 //! What `[bgp]` is made of: settings of the speaker, its neighbours, and their passwords.
 
-use super::target::{RouteTargets, Tag};
-use crate::bgp::wire::Rd;
-use crate::bgp::{MaxPrefixes, PeerConfig, RestartConfig};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use super::target::{RouteTargets, Tag};
+use crate::bgp::wire::Rd;
+use crate::bgp::{MaxPrefixes, PeerConfig, RestartConfig};
 
 /// The TCP port of BGP (RFC 4271 section 8.2.1).
 pub const BGP_PORT: u16 = 179;
@@ -38,7 +39,11 @@ pub struct Duplicates {
 impl Default for Duplicates {
     /// Those of RFC 7432 section 15.1: 5 moves in 180 seconds; frozen until an operator frees it.
     fn default() -> Self {
-        Self { moves: 5, window: Duration::from_secs(180), freeze: None }
+        Self {
+            moves: 5,
+            window: Duration::from_secs(180),
+            freeze: None,
+        }
     }
 }
 
@@ -129,12 +134,16 @@ impl Password {
         use std::os::unix::fs::MetadataExt;
         let shown = file.display();
         if !file.is_absolute() {
-            return Err(format!("{shown} is no absolute path; write one, such as \"/etc/vtepd/bgp.key\""));
+            return Err(format!(
+                "{shown} is no absolute path; write one, such as \"/etc/vtepd/bgp.key\""
+            ));
         }
         let unread = |error: std::io::Error| format!("{shown}: can't be read: {error}");
         // A device or a pipe could keep us waiting for ever.
         if !std::fs::metadata(file).map_err(unread)?.is_file() {
-            return Err(format!("{shown} is no regular file; put the password into one"));
+            return Err(format!(
+                "{shown} is no regular file; put the password into one"
+            ));
         }
         let open = std::fs::File::open(file).map_err(unread)?;
         let mode = open.metadata().map_err(unread)?.mode();
@@ -145,14 +154,21 @@ impl Password {
             ));
         }
         let mut text = Vec::new();
-        open.take(Self::LONGEST as u64 + 3).read_to_end(&mut text).map_err(unread)?;
+        open.take(Self::LONGEST as u64 + 3)
+            .read_to_end(&mut text)
+            .map_err(unread)?;
         let key = text.strip_suffix(b"\n").unwrap_or(&text);
         let key = key.strip_suffix(b"\r").unwrap_or(key);
         if key.is_empty() || key.len() > Self::LONGEST || key.contains(&b'\n') {
             let longest = Self::LONGEST;
-            return Err(format!("{shown} holds no password; write 1 to {longest} bytes on one line into it"));
+            return Err(format!(
+                "{shown} holds no password; write 1 to {longest} bytes on one line into it"
+            ));
         }
-        Ok(Self { file: file.to_owned(), key: key.into() })
+        Ok(Self {
+            file: file.to_owned(),
+            key: key.into(),
+        })
     }
 
     /// The file.
@@ -170,7 +186,9 @@ impl Password {
 
 impl fmt::Debug for Password {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Password").field("file", &self.file).finish_non_exhaustive()
+        f.debug_struct("Password")
+            .field("file", &self.file)
+            .finish_non_exhaustive()
     }
 }
 
@@ -189,8 +207,9 @@ pub struct EvpnSettings {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
 
     #[test]
     fn a_password_is_one_line_that_not_all_may_read() {
@@ -213,11 +232,26 @@ mod tests {
             (&[b'x'; 81], 0o600, "holds no password"),
         ] {
             let error = read(text, mode).unwrap_err();
-            assert!(error.contains(wrong) && !error.contains("s3cret"), "{error}");
+            assert!(
+                error.contains(wrong) && !error.contains("s3cret"),
+                "{error}"
+            );
         }
         std::fs::remove_dir_all(&dir).unwrap();
-        assert!(Password::read(&file).unwrap_err().contains("can't be read: No such file"));
-        assert!(Password::read(Path::new("/dev/zero")).unwrap_err().contains("no regular file"));
-        assert!(Password::read(Path::new("key")).unwrap_err().contains("no absolute path"));
+        assert!(
+            Password::read(&file)
+                .unwrap_err()
+                .contains("can't be read: No such file")
+        );
+        assert!(
+            Password::read(Path::new("/dev/zero"))
+                .unwrap_err()
+                .contains("no regular file")
+        );
+        assert!(
+            Password::read(Path::new("key"))
+                .unwrap_err()
+                .contains("no absolute path")
+        );
     }
 }

@@ -1,13 +1,15 @@
 //! Writes a configuration as TOML. Equal configurations give equal texts, and the text reads back as it was.
 
+use std::fmt::{Display, Write};
+
+use vtep_dataplane::addr::Vni;
+use vtep_dataplane::table::port::ChecksumMode;
+
 use super::entry::{CHECKSUM, ETHERNET_TAG, INNER_VLAN};
 use super::model::{Config, Control, Dscp, Learn, Port, Switch, VniConfig, VniSettings, Vtep};
 use super::routing::{BgpNeighbor, BgpSettings, Duplicates, Password};
 use super::section::XDP_MODE;
 use super::target::target_texts;
-use std::fmt::{Display, Write};
-use vtep_dataplane::addr::Vni;
-use vtep_dataplane::table::port::ChecksumMode;
 
 /// The configuration as a file that [`load`](super::load) reads.
 #[must_use]
@@ -17,7 +19,10 @@ pub fn save(config: &Config) -> String {
     control(&mut out, config.control());
     if let Some(settings) = config.bgp() {
         bgp(&mut out, settings);
-        config.bgp_neighbors().values().for_each(|neighbor| bgp_neighbor(&mut out, neighbor));
+        config
+            .bgp_neighbors()
+            .values()
+            .for_each(|neighbor| bgp_neighbor(&mut out, neighbor));
     }
     for (vni, content) in config.vnis() {
         write_vni(&mut out, *vni, content);
@@ -41,7 +46,12 @@ fn array<T: Display>(items: impl IntoIterator<Item = T>) -> String {
 
 /// The word that a reader takes for `value`.
 fn word<T: PartialEq + Copy>(words: &[(&'static str, T)], value: T) -> String {
-    quoted(words.iter().find(|(_, meaning)| *meaning == value).map_or("", |(word, _)| word))
+    quoted(
+        words
+            .iter()
+            .find(|(_, meaning)| *meaning == value)
+            .map_or("", |(word, _)| word),
+    )
 }
 
 fn switch(value: Switch) -> &'static str {
@@ -99,7 +109,11 @@ fn bgp(out: &mut String, settings: &BgpSettings) {
         line(out, "duplicate-moves", duplicates.moves);
         line(out, "duplicate-window", duplicates.window.as_secs());
         let freeze = duplicates.freeze.map(|time| time.as_secs().to_string());
-        line(out, "duplicate-freeze", freeze.unwrap_or_else(|| quoted("permanent")));
+        line(
+            out,
+            "duplicate-freeze",
+            freeze.unwrap_or_else(|| quoted("permanent")),
+        );
     }
 }
 
@@ -108,13 +122,27 @@ fn bgp_neighbor(out: &mut String, neighbor: &BgpNeighbor) {
     out.push_str("[[bgp.neighbor]]\n");
     line(out, "address", quoted(neighbor.address));
     line(out, "remote-asn", neighbor.remote_asn);
-    let mut given = |key, value: Option<String>| value.into_iter().for_each(|value| line(out, key, value));
+    let mut given =
+        |key, value: Option<String>| value.into_iter().for_each(|value| line(out, key, value));
     let differs = |differs: bool, value: String| differs.then_some(value);
     given("local-address", neighbor.local_address.map(quoted));
-    given("port", differs(neighbor.port != default.port, neighbor.port.to_string()));
+    given(
+        "port",
+        differs(neighbor.port != default.port, neighbor.port.to_string()),
+    );
     given("passive", differs(neighbor.passive, true.to_string()));
-    given("password-file", neighbor.password.as_ref().map(Password::file).map(|file| quoted(file.display())));
-    given("ttl-security", neighbor.ttl_security.map(|hops| hops.to_string()));
+    given(
+        "password-file",
+        neighbor
+            .password
+            .as_ref()
+            .map(Password::file)
+            .map(|file| quoted(file.display())),
+    );
+    given(
+        "ttl-security",
+        neighbor.ttl_security.map(|hops| hops.to_string()),
+    );
     given(
         "max-prefixes",
         neighbor.max_prefixes.map(|max| match max.retry {
@@ -123,8 +151,14 @@ fn bgp_neighbor(out: &mut String, neighbor: &BgpNeighbor) {
         }),
     );
     let retry = neighbor.connect_retry;
-    given("connect-retry", differs(retry != default.connect_retry, retry.as_secs().to_string()));
-    given("extended-messages", differs(!neighbor.extended_messages, false.to_string()));
+    given(
+        "connect-retry",
+        differs(retry != default.connect_retry, retry.as_secs().to_string()),
+    );
+    given(
+        "extended-messages",
+        differs(!neighbor.extended_messages, false.to_string()),
+    );
     let restart = match neighbor.restart {
         None => false.to_string(),
         Some(restart) => {
@@ -132,7 +166,10 @@ fn bgp_neighbor(out: &mut String, neighbor: &BgpNeighbor) {
             format!("{{ restart-time = {time}, stale-time = {stale} }}")
         }
     };
-    given("graceful-restart", differs(neighbor.restart != default.restart, restart));
+    given(
+        "graceful-restart",
+        differs(neighbor.restart != default.restart, restart),
+    );
     given("description", neighbor.description.as_ref().map(quoted));
 }
 
@@ -179,12 +216,20 @@ fn write_vni(out: &mut String, vni: Vni, content: &VniConfig) {
         write_port(out, port);
     }
     // An entry with a lifetime belongs to the program that added it.
-    for (mac, entry) in content.fdb().iter().filter(|(_, entry)| entry.lifetime.is_none()) {
+    for (mac, entry) in content
+        .fdb()
+        .iter()
+        .filter(|(_, entry)| entry.lifetime.is_none())
+    {
         out.push_str("[[vni.fdb]]\n");
         line(out, "mac", quoted(mac));
         line(out, "vtep", quoted(entry.vtep));
     }
-    for (ip, entry) in content.neighbors().iter().filter(|(_, entry)| entry.lifetime.is_none()) {
+    for (ip, entry) in content
+        .neighbors()
+        .iter()
+        .filter(|(_, entry)| entry.lifetime.is_none())
+    {
         out.push_str("[[vni.neighbor]]\n");
         line(out, "ip", quoted(ip));
         line(out, "mac", quoted(entry.mac));
@@ -216,7 +261,11 @@ fn write_port(out: &mut String, port: &Port) {
         line(out, "ips", array(port.ips.iter().map(quoted)));
     }
     if let Some(storm) = port.storm {
-        line(out, "storm", format_args!("{{ rate = {}, burst = {} }}", storm.rate, storm.burst));
+        line(
+            out,
+            "storm",
+            format_args!("{{ rate = {}, burst = {} }}", storm.rate, storm.burst),
+        );
     }
     if port.checksum != ChecksumMode::Auto {
         line(out, "checksum", word(CHECKSUM, port.checksum));

@@ -1,5 +1,10 @@
 //! Reads `[vtep]` and `[control]`.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use vtep_dataplane::addr::VtepAddr;
+
 use super::host::Places;
 use super::model::{
     Addresses, AfXdp, Control, Dscp, InterfaceName, Switch, Tunnel, VXLAN_PORT, Vtep, XdpMode,
@@ -7,9 +12,6 @@ use super::model::{
 use super::node::{Located, Node};
 use super::problem::{Problem, Problems};
 use super::table::{Read, TableReader, boolean, integer, text, word};
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use vtep_dataplane::addr::VtepAddr;
 
 /// The words of `mode`.
 pub(super) const XDP_MODE: &[(&str, XdpMode)] = &[
@@ -20,49 +22,89 @@ pub(super) const XDP_MODE: &[(&str, XdpMode)] = &[
 ];
 
 /// `[vtep]`. Notes where addresses, interfaces and cores stand, for checks against the host.
-pub(super) fn vtep(table: &mut TableReader<'_>, places: &mut Places, problems: &mut Problems) -> Vtep {
+pub(super) fn vtep(
+    table: &mut TableReader<'_>,
+    places: &mut Places,
+    problems: &mut Problems,
+) -> Vtep {
     let found = table.required("address", "\"203.0.113.2\"", problems, addresses);
     let found = found.unwrap_or_default();
     let address_line = table.line_of("address");
-    places.addresses.extend(found.iter().map(|address| (address_line, address)));
+    places
+        .addresses
+        .extend(found.iter().map(|address| (address_line, address)));
     let underlay = underlay(table, places, problems);
-    let udp_port = table.optional("udp-port", problems, integer(1..=u16::MAX)).unwrap_or(VXLAN_PORT);
+    let udp_port = table
+        .optional("udp-port", problems, integer(1..=u16::MAX))
+        .unwrap_or(VXLAN_PORT);
     let cores = cores(table, places, problems);
     let tunnel = tunnel(table, problems);
-    let afxdp = table.table("afxdp", problems).map(|mut table| afxdp(&mut table, problems));
+    let afxdp = table
+        .table("afxdp", problems)
+        .map(|mut table| afxdp(&mut table, problems));
     table.finish(problems);
-    Vtep { addresses: found, underlay, udp_port, cores, tunnel, afxdp: afxdp.unwrap_or_default() }
+    Vtep {
+        addresses: found,
+        underlay,
+        udp_port,
+        cores,
+        tunnel,
+        afxdp: afxdp.unwrap_or_default(),
+    }
 }
 
 /// One address, or one of each family.
 fn addresses(value: &Located) -> Read<Addresses> {
     let single = std::slice::from_ref(value);
-    let items = if let Node::Array(items) = &value.node { items.as_slice() } else { single };
+    let items = if let Node::Array(items) = &value.node {
+        items.as_slice()
+    } else {
+        single
+    };
     let mut all = Addresses::default();
     for item in items {
         let address: VtepAddr = text(item)?;
-        let (place, family) = if address.is_v6() { (&mut all.v6, "IPv6") } else { (&mut all.v4, "IPv4") };
+        let (place, family) = if address.is_v6() {
+            (&mut all.v6, "IPv6")
+        } else {
+            (&mut all.v4, "IPv4")
+        };
         if let Some(first) = place.replace(address) {
-            return Err(format!("{first} and {address} are both {family}; write at most one of each family"));
+            return Err(format!(
+                "{first} and {address} are both {family}; write at most one of each family"
+            ));
         }
     }
-    if all.is_empty() { Err("empty; write at least one address of this host".to_owned()) } else { Ok(all) }
+    if all.is_empty() {
+        Err("empty; write at least one address of this host".to_owned())
+    } else {
+        Ok(all)
+    }
 }
 
-fn underlay(table: &mut TableReader<'_>, places: &mut Places, problems: &mut Problems) -> Vec<InterfaceName> {
+fn underlay(
+    table: &mut TableReader<'_>,
+    places: &mut Places,
+    problems: &mut Problems,
+) -> Vec<InterfaceName> {
     let before = problems.errors();
     let names = table.set("underlay", problems, text::<InterfaceName>);
     if names.is_empty() && problems.errors() == before {
-        let message =
-            "missing or empty; write the interfaces that carry VXLAN, such as underlay = [\"eth0\"]";
+        let message = "missing or empty; write the interfaces that carry VXLAN, such as underlay = [\"eth0\"]";
         table.refuse("underlay", message, problems);
     }
     let line = table.line_of("underlay");
-    places.underlay.extend(names.iter().map(|name| (line, name.clone())));
+    places
+        .underlay
+        .extend(names.iter().map(|name| (line, name.clone())));
     names
 }
 
-fn cores(table: &mut TableReader<'_>, places: &mut Places, problems: &mut Problems) -> Option<Vec<usize>> {
+fn cores(
+    table: &mut TableReader<'_>,
+    places: &mut Places,
+    problems: &mut Problems,
+) -> Option<Vec<usize>> {
     let before = problems.errors();
     let cores = table.set("cores", problems, integer(0..=u16::MAX));
     if !table.has("cores") {
@@ -86,9 +128,13 @@ fn tunnel(table: &mut TableReader<'_>, problems: &mut Problems) -> Tunnel {
     let udp6_zero_checksum_rx = switch("udp6-zero-checksum-rx", default.udp6_zero_checksum_rx);
     let udp6_zero_checksum_tx = switch("udp6-zero-checksum-tx", default.udp6_zero_checksum_tx);
     Tunnel {
-        ttl: table.optional("ttl", problems, integer(1..=u8::MAX)).unwrap_or(default.ttl),
+        ttl: table
+            .optional("ttl", problems, integer(1..=u8::MAX))
+            .unwrap_or(default.ttl),
         df,
-        dscp: table.optional("dscp", problems, dscp).unwrap_or(default.dscp),
+        dscp: table
+            .optional("dscp", problems, dscp)
+            .unwrap_or(default.dscp),
         strict_reserved,
         udp6_zero_checksum_rx,
         udp6_zero_checksum_tx,
@@ -99,7 +145,10 @@ fn dscp(value: &Located) -> Read<Dscp> {
     match &value.node {
         Node::Text(text) if text == "inherit" => Ok(Dscp::Inherit),
         Node::Integer(number @ 0..=63) => Ok(Dscp::Fixed(*number as u8)),
-        _ => Err(format!("{} is wrong; write \"inherit\" or an integer from 0 to 63", value.describe())),
+        _ => Err(format!(
+            "{} is wrong; write \"inherit\" or an integer from 0 to 63",
+            value.describe()
+        )),
     }
 }
 
@@ -127,7 +176,10 @@ fn frames(value: &Located) -> Read<u32> {
         return Ok(number);
     }
     let above = number.next_power_of_two();
-    Err(format!("{number} is no power of two; write {} or {above}", above / 2))
+    Err(format!(
+        "{number} is no power of two; write {} or {above}",
+        above / 2
+    ))
 }
 
 fn frame_size(value: &Located) -> Read<u32> {
@@ -143,7 +195,10 @@ fn switch(value: &Located) -> Read<Switch> {
         Node::Boolean(true) => Ok(Switch::On),
         Node::Boolean(false) => Ok(Switch::Off),
         Node::Text(text) if text == "auto" => Ok(Switch::Auto),
-        _ => Err(format!("{} is wrong; write \"auto\", true or false", value.describe())),
+        _ => Err(format!(
+            "{} is wrong; write \"auto\", true or false",
+            value.describe()
+        )),
     }
 }
 
@@ -155,17 +210,26 @@ pub(super) fn control(table: &mut TableReader<'_>, problems: &mut Problems) -> C
     let metrics = table.optional("metrics", problems, socket_address);
     if group.as_deref() == Some("") {
         let message = "empty; name a group, or remove the key so that only root may connect";
-        problems.push(Problem::error(table.line_of("group"), table.name("group"), message.to_owned()));
+        problems.push(Problem::error(
+            table.line_of("group"),
+            table.name("group"),
+            message.to_owned(),
+        ));
     }
     table.finish(problems);
-    Control { socket: socket.unwrap_or(default.socket), group, metrics }
+    Control {
+        socket: socket.unwrap_or(default.socket),
+        group,
+        metrics,
+    }
 }
 
 fn socket_path(value: &Located) -> Read<PathBuf> {
     /// `sun_path` without its final zero (unix(7)).
     const LONGEST: usize = 107;
     let path: String = text(value)?;
-    if !path.starts_with('/') || path.ends_with('/') || path.len() > LONGEST || path.contains('\0') {
+    if !path.starts_with('/') || path.ends_with('/') || path.len() > LONGEST || path.contains('\0')
+    {
         return Err(format!(
             "{path:?} is no path for a socket; write an absolute one of at most {LONGEST} bytes"
         ));
@@ -175,5 +239,7 @@ fn socket_path(value: &Located) -> Read<PathBuf> {
 
 fn socket_address(value: &Located) -> Read<SocketAddr> {
     let address: String = text(value)?;
-    address.parse().map_err(|_| format!("{address:?} is no address and port; write \"127.0.0.1:9464\""))
+    address
+        .parse()
+        .map_err(|_| format!("{address:?} is no address and port; write \"127.0.0.1:9464\""))
 }

@@ -1,10 +1,11 @@
 //! Reads one table key by key, and says of each wrong one what would be right.
 
-use super::node::{Entry, Located, Node};
-use super::problem::{Problem, Problems};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
+
+use super::node::{Entry, Located, Node};
+use super::problem::{Problem, Problems};
 
 /// A table that is being read. Every key asked for is a known one; [`TableReader::finish`] refuses the rest.
 pub(crate) struct TableReader<'a> {
@@ -23,30 +24,55 @@ impl<'a> TableReader<'a> {
     /// Reads `value`, which must be a table.
     pub(crate) fn new(path: &str, value: &'a Located, problems: &mut Problems) -> Option<Self> {
         let Node::Table(entries) = &value.node else {
-            let message = format!("{} is no table; write its keys below [{path}]", value.describe());
+            let message = format!(
+                "{} is no table; write its keys below [{path}]",
+                value.describe()
+            );
             problems.push(Problem::error(value.line, path.to_owned(), message));
             return None;
         };
-        Some(Self { path: path.to_owned(), line: value.line, entries, known: Vec::new() })
+        Some(Self {
+            path: path.to_owned(),
+            line: value.line,
+            entries,
+            known: Vec::new(),
+        })
     }
 
     /// The full name of `key`.
     pub(crate) fn name(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        if self.path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.path)
+        }
     }
 
     /// The line of `key`, or of the table where the key is missing.
     pub(crate) fn line_of(&self, key: &str) -> u32 {
-        self.entries.iter().find(|entry| entry.key == key).map_or(self.line, |entry| entry.line)
+        self.entries
+            .iter()
+            .find(|entry| entry.key == key)
+            .map_or(self.line, |entry| entry.line)
     }
 
     /// Notes a problem with `key`.
     pub(crate) fn refuse(&self, key: &str, message: impl Display, problems: &mut Problems) {
-        problems.push(Problem::error(self.line_of(key), self.name(key), message.to_string()));
+        problems.push(Problem::error(
+            self.line_of(key),
+            self.name(key),
+            message.to_string(),
+        ));
     }
 
     /// Notes a problem with an element of `key` that stands in another line.
-    pub(crate) fn refuse_at(&self, line: u32, key: &str, message: impl Display, problems: &mut Problems) {
+    pub(crate) fn refuse_at(
+        &self,
+        line: u32,
+        key: &str,
+        message: impl Display,
+        problems: &mut Problems,
+    ) {
         problems.push(Problem::error(line, self.name(key), message.to_string()));
     }
 
@@ -57,12 +83,17 @@ impl<'a> TableReader<'a> {
 
     /// True when the key is there and holds a table.
     pub(crate) fn is_table(&self, key: &str) -> bool {
-        self.entries.iter().any(|entry| entry.key == key && matches!(entry.value.node, Node::Table(_)))
+        self.entries
+            .iter()
+            .any(|entry| entry.key == key && matches!(entry.value.node, Node::Table(_)))
     }
 
     fn get(&mut self, key: &'static str) -> Option<&'a Located> {
         self.known.push(key);
-        self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
+        self.entries
+            .iter()
+            .find(|entry| entry.key == key)
+            .map(|entry| &entry.value)
     }
 
     /// The value of `key`; `None` when it is missing or wrong.
@@ -105,7 +136,9 @@ impl<'a> TableReader<'a> {
         problems: &mut Problems,
         read: impl Fn(&Located) -> Read<T>,
     ) -> Vec<(u32, T)> {
-        let Some(value) = self.get(key) else { return Vec::new() };
+        let Some(value) = self.get(key) else {
+            return Vec::new();
+        };
         if let Node::Array(items) = &value.node {
             return self.elements(key, items, problems, read);
         }
@@ -121,9 +154,15 @@ impl<'a> TableReader<'a> {
         problems: &mut Problems,
         read: impl Fn(&Located) -> Read<T>,
     ) -> Vec<(u32, T)> {
-        let Some(value) = self.get(key) else { return Vec::new() };
+        let Some(value) = self.get(key) else {
+            return Vec::new();
+        };
         let single = std::slice::from_ref(value);
-        let items = if let Node::Array(items) = &value.node { items.as_slice() } else { single };
+        let items = if let Node::Array(items) = &value.node {
+            items.as_slice()
+        } else {
+            single
+        };
         self.elements(key, items, problems, read)
     }
 
@@ -165,30 +204,57 @@ impl<'a> TableReader<'a> {
     }
 
     /// The table below `key`, if there is one.
-    pub(crate) fn table(&mut self, key: &'static str, problems: &mut Problems) -> Option<TableReader<'a>> {
+    pub(crate) fn table(
+        &mut self,
+        key: &'static str,
+        problems: &mut Problems,
+    ) -> Option<TableReader<'a>> {
         let path = self.name(key);
         let value = self.get(key)?;
         TableReader::new(&path, value, problems)
     }
 
     /// The tables of an array of tables such as `[[vni]]`.
-    pub(crate) fn tables(&mut self, key: &'static str, problems: &mut Problems) -> Vec<TableReader<'a>> {
+    pub(crate) fn tables(
+        &mut self,
+        key: &'static str,
+        problems: &mut Problems,
+    ) -> Vec<TableReader<'a>> {
         let path = self.name(key);
-        let Some(value) = self.get(key) else { return Vec::new() };
+        let Some(value) = self.get(key) else {
+            return Vec::new();
+        };
         let Node::Array(items) = &value.node else {
-            let message = format!("{} is no array of tables; write [[{path}]]", value.describe());
+            let message = format!(
+                "{} is no array of tables; write [[{path}]]",
+                value.describe()
+            );
             problems.push(Problem::error(value.line, path, message));
             return Vec::new();
         };
-        items.iter().filter_map(|item| TableReader::new(&path, item, problems)).collect()
+        items
+            .iter()
+            .filter_map(|item| TableReader::new(&path, item, problems))
+            .collect()
     }
 
     /// Refuses every key that nobody asked for.
     pub(crate) fn finish(&self, problems: &mut Problems) {
-        for entry in self.entries.iter().filter(|entry| !self.known.contains(&entry.key.as_str())) {
-            let place = if self.path.is_empty() { "here".to_owned() } else { format!("in [{}]", self.path) };
+        for entry in self
+            .entries
+            .iter()
+            .filter(|entry| !self.known.contains(&entry.key.as_str()))
+        {
+            let place = if self.path.is_empty() {
+                "here".to_owned()
+            } else {
+                format!("in [{}]", self.path)
+            };
             let known = self.known.join(", ");
-            let near = self.known.iter().map(|known| (strsim::damerau_levenshtein(known, &entry.key), known));
+            let near = self
+                .known
+                .iter()
+                .map(|known| (strsim::damerau_levenshtein(known, &entry.key), known));
             let near = near.min().filter(|(distance, _)| *distance <= 3);
             let remedy = near.map_or_else(
                 || format!("known {place} are: {known}"),
@@ -203,7 +269,10 @@ impl<'a> TableReader<'a> {
 /// A string that parses as `T`.
 pub(crate) fn text<T: FromStr<Err: Display>>(value: &Located) -> Read<T> {
     let Node::Text(text) = &value.node else {
-        return Err(format!("{} is no string; write it in quotes", value.describe()));
+        return Err(format!(
+            "{} is no string; write it in quotes",
+            value.describe()
+        ));
     };
     text.parse().map_err(|error: T::Err| error.to_string())
 }
@@ -218,7 +287,12 @@ pub(crate) fn integer<T: TryFrom<i64> + Into<i64> + Copy>(
             Node::Integer(number) if (low..=high).contains(&number) => T::try_from(number).ok(),
             _ => None,
         };
-        found.ok_or_else(|| format!("{} is wrong; write an integer from {low} to {high}", value.describe()))
+        found.ok_or_else(|| {
+            format!(
+                "{} is wrong; write an integer from {low} to {high}",
+                value.describe()
+            )
+        })
     }
 }
 
@@ -226,7 +300,10 @@ pub(crate) fn integer<T: TryFrom<i64> + Into<i64> + Copy>(
 pub(crate) fn boolean(value: &Located) -> Read<bool> {
     match value.node {
         Node::Boolean(value) => Ok(value),
-        _ => Err(format!("{} is wrong; write true or false", value.describe())),
+        _ => Err(format!(
+            "{} is wrong; write true or false",
+            value.describe()
+        )),
     }
 }
 
@@ -237,7 +314,13 @@ pub(crate) fn word<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&Loc
             Node::Text(text) => words.iter().find(|(word, _)| word == text),
             _ => None,
         };
-        let all = || words.iter().map(|(word, _)| format!("{word:?}")).collect::<Vec<_>>().join(", ");
+        let all = || {
+            words
+                .iter()
+                .map(|(word, _)| format!("{word:?}"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         let wrong = || format!("{} is wrong; write one of {}", value.describe(), all());
         found.map(|(_, meaning)| *meaning).ok_or_else(wrong)
     }

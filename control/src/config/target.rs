@@ -1,11 +1,12 @@
 //! Route distinguishers and route targets as texts: `AS:n` or `IP:n`.
 
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
 use super::node::{Located, Node};
 use super::problem::Problems;
 use super::table::{Read, TableReader};
 use crate::bgp::wire::{ExtendedCommunity, Rd};
-use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
 
 /// The Ethernet tag of routes that we make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,7 +29,10 @@ pub struct RouteTargets {
 
 impl Default for RouteTargets {
     fn default() -> Self {
-        Self { auto: true, list: BTreeSet::new() }
+        Self {
+            auto: true,
+            list: BTreeSet::new(),
+        }
     }
 }
 
@@ -43,12 +47,28 @@ fn octets(text: &str) -> Option<(u8, [u8; 6])> {
         all.try_into().ok().map(|octets| (kind, octets))
     };
     if let Ok(address) = admin.parse::<Ipv4Addr>() {
-        return join(1, &address.octets(), &number.parse::<u16>().ok()?.to_be_bytes());
+        return join(
+            1,
+            &address.octets(),
+            &number.parse::<u16>().ok()?.to_be_bytes(),
+        );
     }
-    let asn: u32 = if digits(admin) { admin.parse().ok()? } else { return None };
+    let asn: u32 = if digits(admin) {
+        admin.parse().ok()?
+    } else {
+        return None;
+    };
     match u16::try_from(asn) {
-        Ok(asn) => join(0, &asn.to_be_bytes(), &number.parse::<u32>().ok()?.to_be_bytes()),
-        Err(_) => join(2, &asn.to_be_bytes(), &number.parse::<u16>().ok()?.to_be_bytes()),
+        Ok(asn) => join(
+            0,
+            &asn.to_be_bytes(),
+            &number.parse::<u32>().ok()?.to_be_bytes(),
+        ),
+        Err(_) => join(
+            2,
+            &asn.to_be_bytes(),
+            &number.parse::<u16>().ok()?.to_be_bytes(),
+        ),
     }
 }
 
@@ -56,7 +76,9 @@ fn octets(text: &str) -> Option<(u8, [u8; 6])> {
 #[must_use]
 pub fn rd_of(text: &str) -> Option<Rd> {
     if let Some(raw) = text.strip_prefix("0x") {
-        return u64::from_str_radix(raw, 16).ok().map(|raw| Rd(raw.to_be_bytes()));
+        return u64::from_str_radix(raw, 16)
+            .ok()
+            .map(|raw| Rd(raw.to_be_bytes()));
     }
     octets(text).map(|(kind, [a, b, c, d, e, f])| Rd([0, kind, a, b, c, d, e, f]))
 }
@@ -103,17 +125,31 @@ pub(super) fn targets(
         return RouteTargets::default();
     }
     let before = problems.errors();
-    let mut found = RouteTargets { auto: false, list: BTreeSet::new() };
+    let mut found = RouteTargets {
+        auto: false,
+        list: BTreeSet::new(),
+    };
     for (line, item) in table.list(key, problems, target) {
         let (fresh, shown) = match item {
             None => (!std::mem::replace(&mut found.auto, true), "auto".to_owned()),
             Some(one) => (found.list.insert(one), target_text(one)),
         };
         if !fresh {
-            table.refuse_at(line, key, format_args!("{shown} is listed twice; once is enough"), problems);
+            table.refuse_at(
+                line,
+                key,
+                format_args!("{shown} is listed twice; once is enough"),
+                problems,
+            );
         }
     }
-    if problems.errors() == before && found == (RouteTargets { auto: false, list: BTreeSet::new() }) {
+    if problems.errors() == before
+        && found
+            == (RouteTargets {
+                auto: false,
+                list: BTreeSet::new(),
+            })
+    {
         let message = "empty; list route targets, \"auto\" among them or not, or remove the key";
         table.refuse(key, message, problems);
     }
@@ -129,7 +165,8 @@ pub fn target_text(target: ExtendedCommunity) -> String {
 /// As a file lists them.
 pub(super) fn target_texts(targets: &RouteTargets) -> impl Iterator<Item = String> {
     let auto = targets.auto.then(|| "auto".to_owned());
-    auto.into_iter().chain(targets.list.iter().map(|target| target_text(*target)))
+    auto.into_iter()
+        .chain(targets.list.iter().map(|target| target_text(*target)))
 }
 
 #[cfg(test)]
@@ -138,20 +175,59 @@ mod tests {
 
     #[test]
     fn texts_are_read_as_the_types_of_the_rfcs() {
-        let text = |text: &str| Located { line: 1, node: Node::Text(text.to_owned()) };
-        let good = |given: &str| (rd(&text(given)).unwrap().unwrap(), target(&text(given)).unwrap().unwrap());
-        for given in ["65000:268435556", "203.0.113.2:7", "4200000002:65535", "0:0"] {
+        let text = |text: &str| Located {
+            line: 1,
+            node: Node::Text(text.to_owned()),
+        };
+        let good = |given: &str| {
+            (
+                rd(&text(given)).unwrap().unwrap(),
+                target(&text(given)).unwrap().unwrap(),
+            )
+        };
+        for given in [
+            "65000:268435556",
+            "203.0.113.2:7",
+            "4200000002:65535",
+            "0:0",
+        ] {
             let (rd, target) = good(given);
-            assert_eq!((rd.to_string(), target_text(target)), (given.to_owned(), given.to_owned()));
+            assert_eq!(
+                (rd.to_string(), target_text(target)),
+                (given.to_owned(), given.to_owned())
+            );
             assert!(target.is_route_target());
         }
-        assert_eq!(good("65000:100").1, ExtendedCommunity::route_target(65000, 100));
-        assert_eq!(good("203.0.113.2:7").0, Rd::ipv4(Ipv4Addr::new(203, 0, 113, 2), 7));
-        assert_eq!((rd(&text("auto")), target(&text("auto"))), (Ok(None), Ok(None)));
-        let wrong =
-            ["", "1", ":", "1:", ":1", "1:2:3", "+1:1", "1:-1", "65536:65536", "10.0.0.1:65536", "x:1"];
+        assert_eq!(
+            good("65000:100").1,
+            ExtendedCommunity::route_target(65000, 100)
+        );
+        assert_eq!(
+            good("203.0.113.2:7").0,
+            Rd::ipv4(Ipv4Addr::new(203, 0, 113, 2), 7)
+        );
+        assert_eq!(
+            (rd(&text("auto")), target(&text("auto"))),
+            (Ok(None), Ok(None))
+        );
+        let wrong = [
+            "",
+            "1",
+            ":",
+            "1:",
+            ":1",
+            "1:2:3",
+            "+1:1",
+            "1:-1",
+            "65536:65536",
+            "10.0.0.1:65536",
+            "x:1",
+        ];
         for given in wrong {
-            assert!(rd(&text(given)).is_err() && target(&text(given)).is_err(), "{given}");
+            assert!(
+                rd(&text(given)).is_err() && target(&text(given)).is_err(),
+                "{given}"
+            );
         }
     }
 }

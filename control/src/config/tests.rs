@@ -1,11 +1,13 @@
 //! What the rooms of `config` do together.
 
-use super::*;
-use crate::bgp::{MaxPrefixes, RestartConfig};
-use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::time::Duration;
+
+use proptest::prelude::*;
 use vtep_dataplane::addr::{HostMac, MacAddr, Vni, VtepAddr};
+
+use super::*;
+use crate::bgp::{MaxPrefixes, RestartConfig};
 
 const BASE: &str = r#"
 [vtep]
@@ -26,14 +28,23 @@ fn mac(number: u8) -> HostMac {
 }
 
 fn vtep(number: u8) -> VtepAddr {
-    let text =
-        if number.is_multiple_of(2) { format!("10.0.0.{number}") } else { format!("2001:db8:1::{number:x}") };
+    let text = if number.is_multiple_of(2) {
+        format!("10.0.0.{number}")
+    } else {
+        format!("2001:db8:1::{number:x}")
+    };
     text.parse().unwrap()
 }
 
 fn port(number: u8, vlan: Option<u16>, macs: &[u8]) -> Port {
-    let key = PortKey { interface: format!("tap{number}").parse().unwrap(), vlan };
-    Port { macs: macs.iter().map(|m| mac(*m)).collect(), ..Port::new(key) }
+    let key = PortKey {
+        interface: format!("tap{number}").parse().unwrap(),
+        vlan,
+    };
+    Port {
+        macs: macs.iter().map(|m| mac(*m)).collect(),
+        ..Port::new(key)
+    }
 }
 
 fn bgp() -> impl Strategy<Value = Option<BgpSettings>> {
@@ -41,15 +52,23 @@ fn bgp() -> impl Strategy<Value = Option<BgpSettings>> {
         asn,
         router_id: [10, 0, 0, 1].into(),
         hold_time: 9,
-        duplicates: Duplicates { freeze: freeze.map(Duration::from_secs), ..Duplicates::default() },
+        duplicates: Duplicates {
+            freeze: freeze.map(Duration::from_secs),
+            ..Duplicates::default()
+        },
     });
     prop::option::weighted(0.8, settings)
 }
 
 fn neighbor((number, passive, limit): (u8, bool, Option<u32>)) -> Box<BgpNeighbor> {
     let address = format!("10.9.0.{number}").parse().unwrap();
-    let retry = limit.filter(|limit| limit % 2 == 0).map(|limit| Duration::from_secs(limit.into()));
-    let restart = RestartConfig { time: 7, ..RestartConfig::default() };
+    let retry = limit
+        .filter(|limit| limit % 2 == 0)
+        .map(|limit| Duration::from_secs(limit.into()));
+    let restart = RestartConfig {
+        time: 7,
+        ..RestartConfig::default()
+    };
     Box::new(BgpNeighbor {
         passive,
         local_address: passive.then(|| "10.9.0.9".parse().unwrap()),
@@ -58,7 +77,13 @@ fn neighbor((number, passive, limit): (u8, bool, Option<u32>)) -> Box<BgpNeighbo
         max_prefixes: limit.map(|limit| MaxPrefixes { limit, retry }),
         connect_retry: Duration::from_secs(limit.unwrap_or(10).into()),
         extended_messages: passive,
-        restart: limit.map(|limit| if limit > 4 { restart } else { RestartConfig::default() }),
+        restart: limit.map(|limit| {
+            if limit > 4 {
+                restart
+            } else {
+                RestartConfig::default()
+            }
+        }),
         description: limit.map(|limit| format!("a \"spine\" {limit}")),
         ..BgpNeighbor::new(address, 65000)
     })
@@ -68,10 +93,17 @@ fn neighbor((number, passive, limit): (u8, bool, Option<u32>)) -> Box<BgpNeighbo
 fn change() -> impl Strategy<Value = Change> {
     let targets = |numbers: Vec<u16>| RouteTargets {
         auto: numbers.len() != 1,
-        list: numbers.into_iter().map(|n| target_of(&format!("65000:{n}")).unwrap()).collect(),
+        list: numbers
+            .into_iter()
+            .map(|n| target_of(&format!("65000:{n}")).unwrap())
+            .collect(),
     };
-    let settings = (any::<bool>(), prop::collection::vec(1..4u16, 0..3), prop::option::of(1..9u32)).prop_map(
-        move |(suppress, numbers, max_macs)| VniSettings {
+    let settings = (
+        any::<bool>(),
+        prop::collection::vec(1..4u16, 0..3),
+        prop::option::of(1..9u32),
+    )
+        .prop_map(move |(suppress, numbers, max_macs)| VniSettings {
             suppress,
             max_macs,
             miss_events: !suppress,
@@ -82,13 +114,20 @@ fn change() -> impl Strategy<Value = Change> {
                 tag: if suppress { Tag::Vni } else { Tag::Zero },
             },
             ..VniSettings::default()
-        },
-    );
-    let port = (0..4u8, prop::option::of(1..3u16), prop::collection::vec(1..8u8, 0..3), any::<bool>())
+        });
+    let port = (
+        0..4u8,
+        prop::option::of(1..3u16),
+        prop::collection::vec(1..8u8, 0..3),
+        any::<bool>(),
+    )
         .prop_map(|(number, vlan, macs, lock)| Port {
             lock,
             sticky: macs.len() > 1,
-            learn: (!lock).then_some(Learn { limit: 7, age: Duration::from_secs(300 + u64::from(number)) }),
+            learn: (!lock).then_some(Learn {
+                limit: 7,
+                age: Duration::from_secs(300 + u64::from(number)),
+            }),
             ..port(number, vlan, &macs)
         });
     let neighbor = || (1..4u8, any::<bool>(), prop::option::of(1..9u32)).prop_map(neighbor);
@@ -103,20 +142,38 @@ fn change() -> impl Strategy<Value = Change> {
         v().prop_map(|vni| Change::VniDel { vni }),
         (v(), port.clone()).prop_map(|(vni, port)| Change::PortAdd { vni, port }),
         (v(), port.clone()).prop_map(|(vni, port)| Change::PortSet { vni, port }),
-        (v(), port).prop_map(|(vni, port)| Change::PortDel { vni, port: port.key }),
-        (v(), m(), t()).prop_map(|(vni, mac, vtep)| Change::FdbAdd { vni, mac, vtep, lifetime: None }),
+        (v(), port).prop_map(|(vni, port)| Change::PortDel {
+            vni,
+            port: port.key
+        }),
+        (v(), m(), t()).prop_map(|(vni, mac, vtep)| Change::FdbAdd {
+            vni,
+            mac,
+            vtep,
+            lifetime: None
+        }),
         (v(), m()).prop_map(|(vni, mac)| Change::FdbDel { vni, mac }),
         (v(), t()).prop_map(|(vni, vtep)| Change::FloodAdd { vni, vtep }),
         (v(), t()).prop_map(|(vni, vtep)| Change::FloodDel { vni, vtep }),
-        (v(), ip(), m()).prop_map(|(vni, ip, mac)| Change::NeighborAdd { vni, ip, mac, lifetime: None }),
+        (v(), ip(), m()).prop_map(|(vni, ip, mac)| Change::NeighborAdd {
+            vni,
+            ip,
+            mac,
+            lifetime: None
+        }),
         (v(), ip()).prop_map(|(vni, ip)| Change::NeighborDel { vni, ip }),
         (v(), group()).prop_map(|(vni, group)| Change::GroupAdd { vni, group }),
         (v(), group()).prop_map(|(vni, group)| Change::GroupDel { vni, group }),
         bgp().prop_map(|settings| Change::BgpSet { settings }),
         neighbor().prop_map(|neighbor| Change::BgpNeighborAdd { neighbor }),
         neighbor().prop_map(|neighbor| Change::BgpNeighborSet { neighbor }),
-        neighbor().prop_map(|neighbor| Change::BgpNeighborDel { address: neighbor.address }),
-        (1..255u8).prop_map(|ttl| Change::Tunnel(Tunnel { ttl, ..Tunnel::default() })),
+        neighbor().prop_map(|neighbor| Change::BgpNeighborDel {
+            address: neighbor.address
+        }),
+        (1..255u8).prop_map(|ttl| Change::Tunnel(Tunnel {
+            ttl,
+            ..Tunnel::default()
+        })),
     ]
 }
 
@@ -125,7 +182,10 @@ fn config() -> impl Strategy<Value = Config> {
     prop::collection::vec(change(), 0..80).prop_map(|changes| {
         let mut config = base();
         for number in 0..3 {
-            let add = Change::VniAdd { vni: vni(number), settings: VniSettings::default() };
+            let add = Change::VniAdd {
+                vni: vni(number),
+                settings: VniSettings::default(),
+            };
             config.apply(&add).unwrap();
         }
         for change in changes {
@@ -186,14 +246,31 @@ fn entries_with_a_lifetime_belong_to_who_added_them() {
     let vni = vni(0);
     let add = |mac, to, lifetime: Option<u64>| {
         let lifetime = lifetime.map(Duration::from_secs);
-        Change::FdbAdd { vni, mac, vtep: vtep(to), lifetime }
+        Change::FdbAdd {
+            vni,
+            mac,
+            vtep: vtep(to),
+            lifetime,
+        }
     };
-    config.apply(&Change::VniAdd { vni, settings: VniSettings::default() }).unwrap();
+    config
+        .apply(&Change::VniAdd {
+            vni,
+            settings: VniSettings::default(),
+        })
+        .unwrap();
     let file = config.clone();
     config.apply(&add(mac(1), 2, Some(60))).unwrap();
     let ip = "192.0.2.1".parse().unwrap();
     let lifetime = Some(Duration::from_secs(60));
-    config.apply(&Change::NeighborAdd { vni, ip, mac: mac(1), lifetime }).unwrap();
+    config
+        .apply(&Change::NeighborAdd {
+            vni,
+            ip,
+            mac: mac(1),
+            lifetime,
+        })
+        .unwrap();
     // A second answer renews, also to another place; for ever takes the entry away first.
     config.apply(&add(mac(1), 4, Some(90))).unwrap();
     assert!(config.apply(&add(mac(1), 4, None)).is_err());
@@ -205,7 +282,12 @@ fn entries_with_a_lifetime_belong_to_who_added_them() {
     let wanted = [Change::FdbDel { vni, mac: mac(1) }, add(mac(1), 2, None)];
     assert_eq!(diff(&config, &wanting).changes, wanted);
     let mut attached = file.clone();
-    attached.apply(&Change::PortAdd { vni, port: port(1, None, &[1]) }).unwrap();
+    attached
+        .apply(&Change::PortAdd {
+            vni,
+            port: port(1, None, &[1]),
+        })
+        .unwrap();
     config.apply_all(&diff(&config, &attached).changes).unwrap();
     assert_eq!(config.vnis()[&vni].local().len(), 1);
 }
@@ -226,22 +308,47 @@ fn a_client_names_no_password_file_that_is_not_in_use() {
     let neighbor = running.bgp_neighbors().values().next().unwrap();
     assert_eq!(neighbor.password.as_ref().unwrap().key(), b"s3cret");
     assert!(!save(&running).contains("s3cret") && !format!("{running:?}").contains("s3cret"));
-    assert_eq!(parse_request("client", &text, &running).unwrap().config, running);
-    let refused = parse_request("client", &text, &base()).unwrap_err().to_string();
-    assert!(refused.contains("vtepd opens no file that a client names"), "{refused}");
+    assert_eq!(
+        parse_request("client", &text, &running).unwrap().config,
+        running
+    );
+    let refused = parse_request("client", &text, &base())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.contains("vtepd opens no file that a client names"),
+        "{refused}"
+    );
     let ours = running.bgp().unwrap();
-    assert_eq!((ours.router_id.to_string(), ours.hold_time), ("203.0.113.2".to_owned(), 90));
-    assert_eq!(neighbor.peer_config(ours, None), crate::bgp::PeerConfig::new(65000, ours.router_id, 65000));
+    assert_eq!(
+        (ours.router_id.to_string(), ours.hold_time),
+        ("203.0.113.2".to_owned(), 90)
+    );
+    assert_eq!(
+        neighbor.peer_config(ours, None),
+        crate::bgp::PeerConfig::new(65000, ours.router_id, 65000)
+    );
 }
 
 #[test]
 fn a_million_fdb_entries_take_microseconds_each() {
     let mut config = base();
     let vni = vni(0);
-    config.apply(&Change::VniAdd { vni, settings: VniSettings::default() }).unwrap();
+    config
+        .apply(&Change::VniAdd {
+            vni,
+            settings: VniSettings::default(),
+        })
+        .unwrap();
     let add = |n: u64| {
-        let mac = HostMac::new(MacAddr::from_bits(0x0200_0000_0000 + n * 7919 % 1_000_003)).unwrap();
-        Change::FdbAdd { vni, mac, vtep: vtep(2), lifetime: None }
+        let mac =
+            HostMac::new(MacAddr::from_bits(0x0200_0000_0000 + n * 7919 % 1_000_003)).unwrap();
+        Change::FdbAdd {
+            vni,
+            mac,
+            vtep: vtep(2),
+            lifetime: None,
+        }
     };
     let start = std::time::Instant::now();
     for n in 0..1_000_000 {
@@ -254,18 +361,39 @@ fn a_million_fdb_entries_take_microseconds_each() {
 
 #[test]
 fn what_takes_a_restart_is_named() {
-    let new = BASE.replace("\"203.0.113.2\", ", "").replace("eth0", "eth1") + "cores = [0]\nttl = 3\n";
+    let new = BASE
+        .replace("\"203.0.113.2\", ", "")
+        .replace("eth0", "eth1")
+        + "cores = [0]\nttl = 3\n";
     let diff = diff(&base(), &parse("new", &new).unwrap().config);
-    assert_eq!(diff.restart, ["vtep.address", "vtep.underlay", "vtep.cores"]);
-    assert_eq!(diff.changes, [Change::Tunnel(Tunnel { ttl: 3, ..Tunnel::default() })]);
+    assert_eq!(
+        diff.restart,
+        ["vtep.address", "vtep.underlay", "vtep.cores"]
+    );
+    assert_eq!(
+        diff.changes,
+        [Change::Tunnel(Tunnel {
+            ttl: 3,
+            ..Tunnel::default()
+        })]
+    );
 }
 
 #[test]
 fn trunks_share_an_interface_by_vlan_only() {
     let mut config = base();
     let vni = vni(0);
-    config.apply(&Change::VniAdd { vni, settings: VniSettings::default() }).unwrap();
-    let mut add = |port| config.apply(&Change::PortAdd { vni, port }).map_err(|e| e.field());
+    config
+        .apply(&Change::VniAdd {
+            vni,
+            settings: VniSettings::default(),
+        })
+        .unwrap();
+    let mut add = |port| {
+        config
+            .apply(&Change::PortAdd { vni, port })
+            .map_err(|e| e.field())
+    };
     assert_eq!(add(port(1, Some(10), &[1])), Ok(()));
     assert_eq!(add(port(1, Some(20), &[2])), Ok(()));
     assert_eq!(add(port(1, Some(20), &[3])), Err("interface"));
@@ -277,14 +405,24 @@ fn trunks_share_an_interface_by_vlan_only() {
 
 #[test]
 fn requests_are_read_as_the_file_is() {
-    let params =
-        serde_json::json!({"vni": 101, "interface": "tap1", "vlan": 2, "macs": ["02:00:00:00:00:03"]});
+    let params = serde_json::json!({"vni": 101, "interface": "tap1", "vlan": 2, "macs": ["02:00:00:00:00:03"]});
     let read = Change::from_request("port.add", &params).unwrap().unwrap();
-    assert_eq!(read, Change::PortAdd { vni: vni(1), port: port(1, Some(2), &[3]) });
+    assert_eq!(
+        read,
+        Change::PortAdd {
+            vni: vni(1),
+            port: port(1, Some(2), &[3])
+        }
+    );
     let wrong = serde_json::json!({"vni": 0, "mca": "x", "vtep": "10.0.0.256"});
-    let problems = Change::from_request("fdb.add", &wrong).unwrap().unwrap_err();
+    let problems = Change::from_request("fdb.add", &wrong)
+        .unwrap()
+        .unwrap_err();
     let keys: BTreeSet<_> = problems.list().iter().map(|p| p.key.as_str()).collect();
     assert_eq!(keys, BTreeSet::from(["vni", "mac", "mca", "vtep"]));
-    assert!(problems.to_string().contains("did you mean \"mac\"?"), "{problems}");
+    assert!(
+        problems.to_string().contains("did you mean \"mac\"?"),
+        "{problems}"
+    );
     assert!(Change::from_request("show.mac", &serde_json::Value::Null).is_none());
 }

@@ -17,16 +17,24 @@ pub(super) const RESTART: Duration = Duration::from_secs(120);
 impl Engine {
     /// Starts a neighbour of the configuration, new or changed.
     pub(super) fn bgp_neighbor(&mut self, address: IpAddr, now: Instant) {
-        let (Some(settings), Some(neighbor)) = (self.config.bgp(), self.config.bgp_neighbors().get(&address))
+        let (Some(settings), Some(neighbor)) =
+            (self.config.bgp(), self.config.bgp_neighbors().get(&address))
         else {
             return;
         };
-        let hostname = rustix::system::uname().nodename().to_str().ok().map(str::to_owned);
+        let hostname = rustix::system::uname()
+            .nodename()
+            .to_str()
+            .ok()
+            .map(str::to_owned);
         let config = NeighborConfig {
             address: SocketAddr::new(neighbor.address, neighbor.port),
             tcp: TcpOptions {
                 local: neighbor.local_address,
-                password: neighbor.password.as_ref().map(|password| Password(password.key().into())),
+                password: neighbor
+                    .password
+                    .as_ref()
+                    .map(|password| Password(password.key().into())),
                 ttl_security: neighbor.ttl_security,
             },
             peer: neighbor.peer_config(settings, hostname),
@@ -34,18 +42,21 @@ impl Engine {
         };
         self.evpn.neighbor_remove(address, now);
         self.evpn.neighbor_add(address);
-        self.speaker.put(config, &self.registry, &mut self.evpn, now);
+        self.speaker
+            .put(config, &self.registry, &mut self.evpn, now);
     }
 
     /// Ends a neighbour that is no longer configured.
     pub(super) fn bgp_neighbor_gone(&mut self, address: IpAddr, now: Instant) {
-        self.speaker.remove(address, &self.registry, &mut self.evpn, now);
+        self.speaker
+            .remove(address, &self.registry, &mut self.evpn, now);
         self.evpn.neighbor_remove(address, now);
     }
 
     /// An event of the daemon's poll that may be the speaker's.
     pub fn speaker_event(&mut self, event: &mio::event::Event, now: Instant) {
-        self.speaker.event(event, &self.registry, &mut self.evpn, now);
+        self.speaker
+            .event(event, &self.registry, &mut self.evpn, now);
     }
 
     /// Timers of sessions and routes, and what follows from all that came in.
@@ -61,29 +72,49 @@ impl Engine {
 
     /// How long [`Self::bgp_turn`] may wait.
     pub(super) fn bgp_timeout(&self, now: Instant) -> Option<Duration> {
-        let tasks = self.evpn.instance.poll_timeout().map(|at| at.saturating_duration_since(now));
-        self.speaker.next_timeout(now).into_iter().chain(tasks).min()
+        let tasks = self
+            .evpn
+            .instance
+            .poll_timeout()
+            .map(|at| at.saturating_duration_since(now));
+        self.speaker
+            .next_timeout(now)
+            .into_iter()
+            .chain(tasks)
+            .min()
     }
 
     /// `bgp.clear`. False: no such neighbour.
     pub fn bgp_clear(&mut self, asked: &BgpClear, now: Instant) -> bool {
-        self.speaker.with_peer(asked.neighbor, &self.registry, &mut self.evpn, now, |peer| match asked.soft {
-            Clear::Hard => peer.clear_hard(now, None),
-            Clear::In => drop(peer.clear_soft_in(now)),
-            Clear::Out => drop(peer.clear_soft_out()),
-            Clear::Both => {
-                peer.clear_soft_in(now);
-                peer.clear_soft_out();
-            }
-        })
+        self.speaker.with_peer(
+            asked.neighbor,
+            &self.registry,
+            &mut self.evpn,
+            now,
+            |peer| match asked.soft {
+                Clear::Hard => peer.clear_hard(now, None),
+                Clear::In => drop(peer.clear_soft_in(now)),
+                Clear::Out => drop(peer.clear_soft_out()),
+                Clear::Both => {
+                    peer.clear_soft_in(now);
+                    peer.clear_soft_out();
+                }
+            },
+        )
     }
 
     /// `bgp.shutdown`. False: no such neighbour.
     pub fn bgp_shutdown(&mut self, asked: &BgpShutdown, now: Instant) -> bool {
         let message = asked.message.as_deref();
-        self.speaker.with_peer(asked.neighbor, &self.registry, &mut self.evpn, now, |peer| {
-            peer.shutdown(now, message);
-        })
+        self.speaker.with_peer(
+            asked.neighbor,
+            &self.registry,
+            &mut self.evpn,
+            now,
+            |peer| {
+                peer.shutdown(now, message);
+            },
+        )
     }
 
     /// `mac.unfreeze`. False: it is not frozen.
@@ -95,6 +126,9 @@ impl Engine {
 
     /// `bgp.enable`. False: no such neighbour.
     pub fn bgp_enable(&mut self, neighbor: IpAddr, now: Instant) -> bool {
-        self.speaker.with_peer(neighbor, &self.registry, &mut self.evpn, now, |peer| peer.start(now))
+        self.speaker
+            .with_peer(neighbor, &self.registry, &mut self.evpn, now, |peer| {
+                peer.start(now)
+            })
     }
 }

@@ -28,7 +28,10 @@ impl Budget {
     /// For `workers` workers with `share` chunks each.
     #[must_use]
     pub fn new(workers: usize, share: u32) -> Self {
-        Self { left: vec![share - share / RESERVE; workers], share }
+        Self {
+            left: vec![share - share / RESERVE; workers],
+            share,
+        }
     }
 
     /// How many workers there are.
@@ -55,11 +58,23 @@ impl Budget {
         };
         let fill_ring = previous_power_of_two(*left / part).clamp(least, most);
         if fill_ring > *left {
-            return Err(DeviceError::NoFrames { share: self.share, wanted: fill_ring });
+            return Err(DeviceError::NoFrames {
+                share: self.share,
+                wanted: fill_ring,
+            });
         }
         *left -= fill_ring;
-        let rx_ring = if purpose == Purpose::Underlay { fill_ring / 2 } else { fill_ring };
-        Ok(SocketConfig { rx_ring, tx_ring: rx_ring.max(512), fill_ring, busy_poll })
+        let rx_ring = if purpose == Purpose::Underlay {
+            fill_ring / 2
+        } else {
+            fill_ring
+        };
+        Ok(SocketConfig {
+            rx_ring,
+            tx_ring: rx_ring.max(512),
+            fill_ring,
+            busy_poll,
+        })
     }
 
     /// Gives back the rings of a closed queue.
@@ -69,7 +84,11 @@ impl Budget {
 }
 
 const fn previous_power_of_two(n: u32) -> u32 {
-    if n == 0 { 0 } else { 1 << (31 - n.leading_zeros()) }
+    if n == 0 {
+        0
+    } else {
+        1 << (31 - n.leading_zeros())
+    }
 }
 
 #[cfg(test)]

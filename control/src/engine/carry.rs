@@ -23,7 +23,13 @@ struct Run {
 /// The run and the MAC of a change; None if it is about something else.
 const fn mac_change(change: &TableChange) -> Option<(Run, HostMac)> {
     match *change {
-        TableChange::MacSet { vni, mac, vtep, .. } => Some((Run { vni, vtep: Some(vtep) }, mac)),
+        TableChange::MacSet { vni, mac, vtep, .. } => Some((
+            Run {
+                vni,
+                vtep: Some(vtep),
+            },
+            mac,
+        )),
         TableChange::MacDel { vni, mac } => Some((Run { vni, vtep: None }, mac)),
         _ => None,
     }
@@ -44,9 +50,10 @@ impl TableWriter {
             for changes in burst.chunk_by(|one, other| run(one) == run(other)) {
                 full += match run(&changes[0]) {
                     Some(run) => self.apply_run(run, changes),
-                    None => {
-                        changes.iter().filter(|change| self.apply_other(**change).is_err()).count() as u64
-                    }
+                    None => changes
+                        .iter()
+                        .filter(|change| self.apply_other(**change).is_err())
+                        .count() as u64,
                 };
             }
         }
@@ -72,7 +79,9 @@ impl TableWriter {
 
     /// Makes MAC changes that have all in common but the MAC; returns how many found the table full.
     fn apply_run(&mut self, run: Run, changes: &[TableChange]) -> u64 {
-        let Some(domain) = self.domain_id(run.vni) else { return 0 };
+        let Some(domain) = self.domain_id(run.vni) else {
+            return 0;
+        };
         let macs = changes.iter().filter_map(mac_change).map(|(_, mac)| mac);
         let mut gone = Gone::default();
         let Some(vtep) = run.vtep else {
@@ -84,7 +93,9 @@ impl TableWriter {
             return 0;
         };
         let count = changes.len() as u32;
-        let Ok(id) = self.join(run.vni, vtep, count) else { return u64::from(count) };
+        let Ok(id) = self.join(run.vni, vtep, count) else {
+            return u64::from(count);
+        };
         let mut full = 0;
         for mac in macs {
             match self.macs.insert(domain, mac, Destination::NextHop(id)) {
@@ -101,7 +112,9 @@ impl TableWriter {
 
     /// An entry no longer leads to `old`.
     fn count_gone(&mut self, vni: Vni, gone: &mut Gone, old: Option<Destination>) {
-        let Some(Destination::NextHop(id)) = old else { return };
+        let Some(Destination::NextHop(id)) = old else {
+            return;
+        };
         match &mut gone.0 {
             Some((last, count)) if *last == id => *count += 1,
             _ => self.leave_gone(vni, std::mem::replace(gone, Gone(Some((id, 1))))),
@@ -118,8 +131,21 @@ impl TableWriter {
         match change {
             TableChange::FloodAdd(vni, vtep) => self.add_flood(vni, vtep)?,
             TableChange::FloodDel(vni, vtep) => self.remove_flood(vni, vtep),
-            TableChange::NeighborSet { vni, ip, mac, router, .. } => {
-                self.set_neighbor(vni, ip, Neighbor { router, ..Neighbor::host(mac) })?;
+            TableChange::NeighborSet {
+                vni,
+                ip,
+                mac,
+                router,
+                ..
+            } => {
+                self.set_neighbor(
+                    vni,
+                    ip,
+                    Neighbor {
+                        router,
+                        ..Neighbor::host(mac)
+                    },
+                )?;
             }
             TableChange::NeighborDel { vni, ip } => self.remove_neighbor(vni, ip),
             TableChange::MacSet { .. } | TableChange::MacDel { .. } => {}
@@ -172,12 +198,22 @@ mod tests {
 
     /// VNI 3 is not there.
     fn change() -> impl Strategy<Value = TableChange> {
-        (1..4_u32, 0..9_u8, prop::option::weighted(0.7, 1..4_u8)).prop_map(|(number, host, at)| match at {
-            Some(at) => {
-                let (vni, mac, vtep) = (vni(number), mac(host), vtep(at));
-                TableChange::MacSet { vni, mac, vtep, origin: Origin::Evpn }
+        (1..4_u32, 0..9_u8, prop::option::weighted(0.7, 1..4_u8)).prop_map(|(number, host, at)| {
+            match at {
+                Some(at) => {
+                    let (vni, mac, vtep) = (vni(number), mac(host), vtep(at));
+                    TableChange::MacSet {
+                        vni,
+                        mac,
+                        vtep,
+                        origin: Origin::Evpn,
+                    }
+                }
+                None => TableChange::MacDel {
+                    vni: vni(number),
+                    mac: mac(host),
+                },
             }
-            None => TableChange::MacDel { vni: vni(number), mac: mac(host) },
         })
     }
 
@@ -188,7 +224,9 @@ mod tests {
         let mut full = 0;
         for change in changes {
             match *change {
-                TableChange::MacSet { vni: of, mac, vtep, .. } if of != vni(3) => {
+                TableChange::MacSet {
+                    vni: of, mac, vtep, ..
+                } if of != vni(3) => {
                     if entries.len() == LIMIT && !entries.contains_key(&(of, mac)) {
                         full += 1;
                     } else {

@@ -55,7 +55,9 @@ impl DeviceError {
     /// True when there is no such interface.
     #[must_use]
     pub fn is_absent(&self) -> bool {
-        let Self::Afxdp(error) = self else { return false };
+        let Self::Afxdp(error) = self else {
+            return false;
+        };
         // ENODEV, ENXIO (include/uapi/asm-generic/errno-base.h).
         matches!(error.errno(), Some(19 | 6))
     }
@@ -140,10 +142,15 @@ impl Managed {
         let queues = self.open().map_or(&[][..], |open| &open.queues[..]);
         let first = queues.first().map(|queue| queue.worker);
         let sender = |worker| {
-            let own = queues.iter().any(|queue| queue.worker == worker).then_some(worker);
+            let own = queues
+                .iter()
+                .any(|queue| queue.worker == worker)
+                .then_some(worker);
             own.or(first).unwrap_or(worker)
         };
-        (0..workers as u16).map(|worker| sender(WorkerId(worker))).collect()
+        (0..workers as u16)
+            .map(|worker| sender(WorkerId(worker)))
+            .collect()
     }
 }
 
@@ -207,19 +214,35 @@ impl Devices {
     }
 
     /// Enters an interface as wanted. It is opened by [`Self::adopt`] or [`Self::try_open`].
-    pub fn want(&mut self, name: &InterfaceName, id: DeviceId, purpose: Purpose, counters: Arc<Counters>) {
-        self.managed.entry(name.clone()).or_insert(Managed { id, purpose, state: State::Absent, counters });
+    pub fn want(
+        &mut self,
+        name: &InterfaceName,
+        id: DeviceId,
+        purpose: Purpose,
+        counters: Arc<Counters>,
+    ) {
+        self.managed.entry(name.clone()).or_insert(Managed {
+            id,
+            purpose,
+            state: State::Absent,
+            counters,
+        });
     }
 
     /// Attaches the program and binds every queue, without giving anything to a worker yet.
     ///
     /// # Errors
     /// The interface, the cause and the remedy; nothing stays attached.
-    pub fn prepare(&mut self, name: &InterfaceName, purpose: Purpose) -> Result<Prepared, DeviceError> {
+    pub fn prepare(
+        &mut self,
+        name: &InterfaceName,
+        purpose: Purpose,
+    ) -> Result<Prepared, DeviceError> {
         let program = match purpose {
-            Purpose::Underlay => {
-                Program::Underlay { locals: self.settings.locals.clone(), udp_port: self.settings.udp_port }
-            }
+            Purpose::Underlay => Program::Underlay {
+                locals: self.settings.locals.clone(),
+                udp_port: self.settings.udp_port,
+            },
             Purpose::Tenant => Program::Tenant,
             Purpose::Trunk => Program::TenantTrunk,
         };
@@ -233,11 +256,14 @@ impl Devices {
         for number in 0..xdp.queues() {
             let worker = WorkerId(((first + number as usize) % workers) as u16);
             let busy_poll = self.settings.busy_poll;
-            let bound = self.budget.take(worker, purpose, busy_poll).and_then(|rings| {
-                let port = xdp.bind(number, &self.umem, rings);
-                let port = port.inspect_err(|_| self.budget.give(worker, rings))?;
-                Ok((rings, worker, port))
-            });
+            let bound = self
+                .budget
+                .take(worker, purpose, busy_poll)
+                .and_then(|rings| {
+                    let port = xdp.bind(number, &self.umem, rings);
+                    let port = port.inspect_err(|_| self.budget.give(worker, rings))?;
+                    Ok((rings, worker, port))
+                });
             match bound {
                 Ok(queue) => ports.push(queue),
                 Err(error) => {
@@ -270,7 +296,14 @@ impl Devices {
             let (number, mode, socket) = (port.queue(), port.bind_mode(), port.id());
             let multi_buffer = port.takes_chains();
             if workers.attach(worker, managed.id, number, port) {
-                queues.push(Queue { number, worker, mode, multi_buffer, socket, rings });
+                queues.push(Queue {
+                    number,
+                    worker,
+                    mode,
+                    multi_buffer,
+                    socket,
+                    rings,
+                });
             } else {
                 tracing::error!(interface = %name, queue = number, worker = worker.0, "the worker takes no commands");
                 self.budget.give(worker, rings);
@@ -288,12 +321,21 @@ impl Devices {
         }
         tracing::info!(interface = %name, attach = %prepared.xdp.attach_mode(), queues = queues.len(), "interface opened");
         let mtu = prepared.xdp.mtu();
-        managed.state = State::Open(Box::new(Open { xdp: prepared.xdp, queues, mtu }));
+        managed.state = State::Open(Box::new(Open {
+            xdp: prepared.xdp,
+            queues,
+            mtu,
+        }));
     }
 
     /// Opens an interface that is wanted and not open. Returns whether its state changed.
     pub fn try_open(&mut self, name: &InterfaceName, workers: &Workers, now: Instant) -> bool {
-        let Some(purpose) = self.managed.get(name).filter(|m| m.open().is_none()).map(|m| m.purpose) else {
+        let Some(purpose) = self
+            .managed
+            .get(name)
+            .filter(|m| m.open().is_none())
+            .map(|m| m.purpose)
+        else {
             return false;
         };
         let next = match self.prepare(name, purpose) {
@@ -302,7 +344,10 @@ impl Devices {
                 return true;
             }
             Err(error) if error.is_absent() => State::Absent,
-            Err(error) => State::Failed { reason: error.to_string(), retry: now + RETRY },
+            Err(error) => State::Failed {
+                reason: error.to_string(),
+                retry: now + RETRY,
+            },
         };
         let managed = self.managed.get_mut(name).expect("looked up above");
         let news = match (&managed.state, &next) {
@@ -320,16 +365,27 @@ impl Devices {
     /// Opens again what failed a while ago. Returns the interfaces whose state changed.
     pub fn retry(&mut self, workers: &Workers, now: Instant) -> Vec<InterfaceName> {
         let due = |managed: &Managed| matches!(managed.state, State::Failed { retry, .. } if retry <= now);
-        let names: Vec<_> =
-            self.managed.iter().filter(|(_, m)| due(m)).map(|(name, _)| name.clone()).collect();
-        names.into_iter().filter(|name| self.try_open(name, workers, now)).collect()
+        let names: Vec<_> = self
+            .managed
+            .iter()
+            .filter(|(_, m)| due(m))
+            .map(|(name, _)| name.clone())
+            .collect();
+        names
+            .into_iter()
+            .filter(|name| self.try_open(name, workers, now))
+            .collect()
     }
 
     /// Closes an interface: its queues come back from the workers, its program is detached. It stays wanted.
     /// Returns whether it was open.
     pub fn close(&mut self, name: &InterfaceName, workers: &Workers) -> bool {
-        let Some(managed) = self.managed.get_mut(name) else { return false };
-        let State::Open(open) = std::mem::replace(&mut managed.state, State::Absent) else { return false };
+        let Some(managed) = self.managed.get_mut(name) else {
+            return false;
+        };
+        let State::Open(open) = std::mem::replace(&mut managed.state, State::Absent) else {
+            return false;
+        };
         if !workers.detach(managed.id) {
             tracing::error!(interface = %name, "a worker did not close its queues in time; is it wedged?");
         }
@@ -360,13 +416,17 @@ impl Devices {
     /// What the kernel has counted of all sockets of an open interface.
     #[must_use]
     pub fn statistics(&self, open: &Open) -> Statistics {
-        let all = open.queues.iter().filter_map(|queue| self.umem.statistics(queue.socket));
+        let all = open
+            .queues
+            .iter()
+            .filter_map(|queue| self.umem.statistics(queue.socket));
         all.fold(Statistics::default(), |sum, one| sum + one)
     }
 
     /// The interface's MTU has changed. Returns whether that is news.
     pub fn set_mtu(&mut self, name: &InterfaceName, mtu: u32) -> bool {
-        let Some(State::Open(open)) = self.managed.get_mut(name).map(|managed| &mut managed.state) else {
+        let Some(State::Open(open)) = self.managed.get_mut(name).map(|managed| &mut managed.state)
+        else {
             return false;
         };
         std::mem::replace(&mut open.mtu, mtu) != mtu

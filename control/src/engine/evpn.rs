@@ -57,7 +57,10 @@ impl Evpn {
 
     /// The neighbour with this number.
     pub(super) fn address(&self, id: NeighborId) -> Option<IpAddr> {
-        self.ids.iter().find(|(_, other)| **other == id).map(|(address, _)| *address)
+        self.ids
+            .iter()
+            .find(|(_, other)| **other == id)
+            .map(|(address, _)| *address)
     }
 }
 
@@ -65,7 +68,9 @@ impl Routes for Evpn {
     fn heard(&mut self, neighbor: IpAddr, output: Output<'_>, now: Instant) {
         match &output {
             Output::SessionUp(_) => self.sessions.push((neighbor, None)),
-            Output::SessionDown { reason, .. } => self.sessions.push((neighbor, Some(reason.clone()))),
+            Output::SessionDown { reason, .. } => {
+                self.sessions.push((neighbor, Some(reason.clone())))
+            }
             _ => {}
         }
         if let Some(id) = self.id(neighbor) {
@@ -74,7 +79,8 @@ impl Routes for Evpn {
     }
 
     fn held(&self, neighbor: IpAddr) -> usize {
-        self.id(neighbor).map_or(0, |id| self.instance.prefix_count(id))
+        self.id(neighbor)
+            .map_or(0, |id| self.instance.prefix_count(id))
     }
 
     fn speak(&mut self, neighbor: IpAddr, peer: &mut Peer, now: Instant) {
@@ -91,7 +97,9 @@ fn own_vtep(config: &Config) -> Option<VtepAddr> {
 
 fn instance_config(config: &Config) -> evpn::Config {
     let vtep = own_vtep(config).expect("a valid configuration has a VTEP address");
-    let (asn, router_id) = config.bgp().map_or((0, Ipv4Addr::UNSPECIFIED), |bgp| (bgp.asn, bgp.router_id));
+    let (asn, router_id) = config
+        .bgp()
+        .map_or((0, Ipv4Addr::UNSPECIFIED), |bgp| (bgp.asn, bgp.router_id));
     let mut instance = evpn::Config::new(asn, router_id, vtep);
     instance.own = config.vtep().addresses.iter().collect();
     if let Some(bgp) = config.bgp() {
@@ -132,11 +140,20 @@ impl Engine {
     }
 
     /// Tells the instance of a port's hosts: what is no longer there, and what is.
-    pub(super) fn evpn_port(&mut self, vni: Vni, before: Option<&Port>, after: Option<&Port>, now: Instant) {
+    pub(super) fn evpn_port(
+        &mut self,
+        vni: Vni,
+        before: Option<&Port>,
+        after: Option<&Port>,
+        now: Instant,
+    ) {
         let none = std::collections::BTreeSet::new();
-        let macs = |port: Option<&Port>| port.map_or_else(|| none.clone(), |port| port.macs.clone());
+        let macs =
+            |port: Option<&Port>| port.map_or_else(|| none.clone(), |port| port.macs.clone());
         let ips = |port: Option<&Port>| {
-            port.filter(|port| port.macs.len() == 1).map(|port| port.ips.clone()).unwrap_or_default()
+            port.filter(|port| port.macs.len() == 1)
+                .map(|port| port.ips.clone())
+                .unwrap_or_default()
         };
         for ip in ips(before).difference(&ips(after)) {
             self.evpn.instance.local_address_del(vni, *ip);
@@ -146,10 +163,15 @@ impl Engine {
         }
         let Some(port) = after else { return };
         for mac in &port.macs {
-            let local = LocalMac { kind: LocalKind::Attached, sticky: port.sticky };
+            let local = LocalMac {
+                kind: LocalKind::Attached,
+                sticky: port.sticky,
+            };
             let told = self.evpn.instance.local_mac_add(now, vni, *mac, local);
             let told = told.and_then(|()| {
-                ips(after).iter().try_for_each(|ip| self.evpn.instance.local_address_add(vni, *mac, *ip))
+                ips(after)
+                    .iter()
+                    .try_for_each(|ip| self.evpn.instance.local_address_add(vni, *mac, *ip))
             });
             if let Err(error) = told {
                 tracing::error!(%error, "a host is not announced");
@@ -161,10 +183,15 @@ impl Engine {
     pub(super) fn carry(&mut self, now: Instant) {
         let mut full = 0u64;
         let tables = &mut self.tables;
-        self.evpn.instance.drain_changes(now, |changes| full = tables.apply(changes));
+        self.evpn
+            .instance
+            .drain_changes(now, |changes| full = tables.apply(changes));
         if full > 0 {
             self.not_installed += full;
-            tracing::error!(entries = full, "tables are full: entries of EVPN routes are not installed");
+            tracing::error!(
+                entries = full,
+                "tables are full: entries of EVPN routes are not installed"
+            );
         }
         for event in self.evpn.instance.take_events() {
             self.evpn_event(&event);
@@ -179,27 +206,53 @@ impl Engine {
                 None => tracing::info!(%neighbor, "BGP session established"),
                 Some(reason) => tracing::warn!(%neighbor, reason, "BGP session ended"),
             }
-            let Some(known) = self.speaker.neighbors().get(&neighbor) else { continue };
+            let Some(known) = self.speaker.neighbors().get(&neighbor) else {
+                continue;
+            };
             let state = (&known.peer.status()).into();
-            self.news.push(monitor::Event::Bgp(monitor::BgpEvent { neighbor, state, reason }));
+            self.news.push(monitor::Event::Bgp(monitor::BgpEvent {
+                neighbor,
+                state,
+                reason,
+            }));
         }
     }
 
     fn evpn_event(&mut self, event: &Event) {
         use monitor::MacChange;
         let here = match *event {
-            Event::Moved { vni, mac, to: None, .. } => self.port_of(vni, mac),
+            Event::Moved {
+                vni, mac, to: None, ..
+            } => self.port_of(vni, mac),
             _ => None,
         };
         let mut tell = |event, vni, mac: HostMac, vtep, sequence| {
             let (mac, port) = (mac.get(), here.clone());
-            self.news.push(monitor::Event::Mac(monitor::MacEvent { event, vni, mac, port, vtep, sequence }));
+            self.news.push(monitor::Event::Mac(monitor::MacEvent {
+                event,
+                vni,
+                mac,
+                port,
+                vtep,
+                sequence,
+            }));
         };
         match *event {
             // A host that is being learned has no port yet: who learns it tells.
             Event::Moved { to: None, .. } if here.is_none() => {}
-            Event::Moved { vni, mac, to, sequence, .. } => tell(MacChange::Moved, vni, mac, to, sequence),
-            Event::Contested { vni, mac, vtep, sequence } => {
+            Event::Moved {
+                vni,
+                mac,
+                to,
+                sequence,
+                ..
+            } => tell(MacChange::Moved, vni, mac, to, sequence),
+            Event::Contested {
+                vni,
+                mac,
+                vtep,
+                sequence,
+            } => {
                 tracing::warn!(%vni, %mac, %vtep, sequence, "another VTEP claims a MAC that is attached here");
                 tell(MacChange::Claimed, vni, mac, Some(vtep), sequence);
             }
@@ -215,7 +268,11 @@ impl Engine {
             Event::LimitReached { vni, limit } => {
                 tracing::warn!(%vni, limit, "the VNI has as many MACs of EVPN as max-macs allows");
             }
-            Event::EndpointMismatch { vni, endpoint, originator } => {
+            Event::EndpointMismatch {
+                vni,
+                endpoint,
+                originator,
+            } => {
                 tracing::warn!(%vni, %endpoint, %originator, "flooding to the tunnel endpoint of a type 3 route, which is not its originator");
             }
             Event::Looped { neighbor, routes } => {
@@ -229,7 +286,8 @@ impl Engine {
     pub(super) fn evpn_restart(&mut self, now: Instant) -> Result<(), TableError> {
         let neighbors: Vec<_> = self.config.bgp_neighbors().keys().copied().collect();
         for address in self.speaker.neighbors().keys().copied().collect::<Vec<_>>() {
-            self.speaker.remove(address, &self.registry, &mut self.evpn, now);
+            self.speaker
+                .remove(address, &self.registry, &mut self.evpn, now);
             self.evpn.neighbor_remove(address, now);
         }
         self.learned_forget_all();
@@ -238,19 +296,34 @@ impl Engine {
         // The configuration may hold VNIs that later changes of the same batch bring: those tell the instance themselves,
         // and what it said now would find no table to stand in.
         let vnis = self.config.vnis().keys().copied();
-        let vnis: Vec<_> = vnis.filter(|vni| self.tables.domain_id(*vni).is_some()).collect();
+        let vnis: Vec<_> = vnis
+            .filter(|vni| self.tables.domain_id(*vni).is_some())
+            .collect();
         for vni in vnis {
             let content = self.config.vnis()[&vni].clone();
             self.evpn_vni(vni, content.settings(), now);
-            content.ports().values().for_each(|port| self.evpn_port(vni, None, Some(port), now));
+            content
+                .ports()
+                .values()
+                .for_each(|port| self.evpn_port(vni, None, Some(port), now));
             let instance = &mut self.evpn.instance;
-            content.fdb().iter().for_each(|(mac, entry)| instance.static_mac_add(vni, *mac, entry.vtep));
-            content.flood().iter().for_each(|vtep| instance.static_flood_add(vni, *vtep));
-            if let Some(group) = content.group().and_then(|group| VtepAddr::group(group.get()).ok()) {
+            content
+                .fdb()
+                .iter()
+                .for_each(|(mac, entry)| instance.static_mac_add(vni, *mac, entry.vtep));
+            content
+                .flood()
+                .iter()
+                .for_each(|vtep| instance.static_flood_add(vni, *vtep));
+            if let Some(group) = content
+                .group()
+                .and_then(|group| VtepAddr::group(group.get()).ok())
+            {
                 instance.static_flood_add(vni, group);
             }
             let neighbors = content.neighbors().iter();
-            neighbors.for_each(|(ip, entry)| instance.static_address_add(vni, *ip, entry.mac, false));
+            neighbors
+                .for_each(|(ip, entry)| instance.static_address_add(vni, *ip, entry.mac, false));
         }
         self.carry(now);
         for address in neighbors {
@@ -261,7 +334,11 @@ impl Engine {
 
     /// The port that a local MAC is behind, by configuration or learned.
     pub(super) fn port_of(&self, vni: Vni, mac: HostMac) -> Option<PortKey> {
-        let configured = self.config.vnis().get(&vni).and_then(|content| content.local().get(&mac).cloned());
+        let configured = self
+            .config
+            .vnis()
+            .get(&vni)
+            .and_then(|content| content.local().get(&mac).cloned());
         configured.or_else(|| self.learned.port(vni, mac).cloned())
     }
 }

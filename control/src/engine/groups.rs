@@ -18,7 +18,11 @@ pub(super) struct Groups {
 /// Joins a group on an interface for as long as the socket lives.
 fn join(group: IpAddr, ifindex: u32) -> io::Result<UdpSocket> {
     // Bound to a port of the kernel's choice: the socket only holds the membership, frames go to AF_XDP.
-    let any: IpAddr = if group.is_ipv6() { [0u8; 16].into() } else { [0u8; 4].into() };
+    let any: IpAddr = if group.is_ipv6() {
+        [0u8; 16].into()
+    } else {
+        [0u8; 4].into()
+    };
     let socket = UdpSocket::bind((any, 0))?;
     match group {
         IpAddr::V4(group) => {
@@ -34,17 +38,28 @@ impl Engine {
     /// Joins and leaves, so that what VNIs use now is heard on every open underlay interface.
     pub(super) fn sync_groups(&mut self) {
         let wanted: Vec<IpAddr> = {
-            let groups = self.config.vnis().values().filter_map(crate::config::VniConfig::group);
+            let groups = self
+                .config
+                .vnis()
+                .values()
+                .filter_map(crate::config::VniConfig::group);
             let mut all: Vec<_> = groups.map(|group| group.get()).collect();
             all.sort_unstable();
             all.dedup();
             all
         };
         let mut indexes = Vec::new();
-        for managed in self.devices.all().values().filter(|managed| managed.purpose == Purpose::Underlay) {
+        for managed in self
+            .devices
+            .all()
+            .values()
+            .filter(|managed| managed.purpose == Purpose::Underlay)
+        {
             indexes.extend(managed.open().map(|open| open.xdp.ifindex()));
         }
-        self.groups.joined.retain(|(group, index), _| wanted.contains(group) && indexes.contains(index));
+        self.groups
+            .joined
+            .retain(|(group, index), _| wanted.contains(group) && indexes.contains(index));
         for group in &wanted {
             for index in &indexes {
                 let place = (*group, *index);

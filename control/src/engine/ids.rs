@@ -14,7 +14,11 @@ pub(super) struct Ids {
 
 impl Ids {
     pub(super) fn take(&mut self, limit: usize) -> Option<usize> {
-        let free = self.used.iter().position(|used| !used).unwrap_or(self.used.len());
+        let free = self
+            .used
+            .iter()
+            .position(|used| !used)
+            .unwrap_or(self.used.len());
         if free >= limit {
             return None;
         }

@@ -33,11 +33,15 @@ impl Learned {
 
     /// Seconds since a host was seen.
     pub(super) fn age(&self, vni: Vni, mac: HostMac, now: Instant) -> Option<u64> {
-        self.hosts.get(&(vni, mac)).map(|host| now.saturating_duration_since(host.seen).as_secs())
+        self.hosts
+            .get(&(vni, mac))
+            .map(|host| now.saturating_duration_since(host.seen).as_secs())
     }
 
     pub(super) fn forget(&mut self, vni: Vni, mac: HostMac) -> bool {
-        let Some(host) = self.hosts.remove(&(vni, mac)) else { return false };
+        let Some(host) = self.hosts.remove(&(vni, mac)) else {
+            return false;
+        };
         if let Some(count) = self.counts.get_mut(&host.port) {
             *count -= 1;
             if *count == 0 {
@@ -49,7 +53,13 @@ impl Learned {
 
     fn put(&mut self, vni: Vni, mac: HostMac, port: &PortKey, now: Instant) {
         self.forget(vni, mac);
-        self.hosts.insert((vni, mac), Host { port: port.clone(), seen: now });
+        self.hosts.insert(
+            (vni, mac),
+            Host {
+                port: port.clone(),
+                seen: now,
+            },
+        );
         *self.counts.entry(port.clone()).or_insert(0) += 1;
     }
 
@@ -65,7 +75,9 @@ impl Engine {
             Notice::MacSeen { port, mac, .. } => self.mac_seen(port, mac, now),
             Notice::NeighborSeen { port, ip, mac, .. } => {
                 self.mac_seen(port, mac, now);
-                let Some((vni, _, _)) = self.learning_port(port) else { return };
+                let Some((vni, _, _)) = self.learning_port(port) else {
+                    return;
+                };
                 if self.learned.port(vni, mac).is_some()
                     && let Err(error) = self.evpn.instance.local_address_add(vni, mac, ip)
                 {
@@ -78,8 +90,15 @@ impl Engine {
     }
 
     fn missed(&mut self, domain: DomainId, mac: Option<MacAddr>, ip: Option<std::net::IpAddr>) {
-        if let Some(vni) = self.tables.current().vnis.domain(domain).map(|domain| domain.vni) {
-            self.news.push(monitor::Event::Miss(monitor::MissEvent { vni, mac, ip }));
+        if let Some(vni) = self
+            .tables
+            .current()
+            .vnis
+            .domain(domain)
+            .map(|domain| domain.vni)
+        {
+            self.news
+                .push(monitor::Event::Miss(monitor::MissEvent { vni, mac, ip }));
         }
     }
 
@@ -92,8 +111,15 @@ impl Engine {
     }
 
     fn mac_seen(&mut self, port: PortId, mac: HostMac, now: Instant) {
-        let Some((vni, key, learn)) = self.learning_port(port) else { return };
-        if self.config.vnis().get(&vni).is_some_and(|content| content.local().contains_key(&mac)) {
+        let Some((vni, key, learn)) = self.learning_port(port) else {
+            return;
+        };
+        if self
+            .config
+            .vnis()
+            .get(&vni)
+            .is_some_and(|content| content.local().contains_key(&mac))
+        {
             return;
         }
         let known = self.learned.port(vni, mac);
@@ -101,12 +127,19 @@ impl Engine {
             self.learned.put(vni, mac, &key, now);
             return;
         }
-        let elsewhere = self.evpn.instance.mac(vni, mac).is_some_and(|view| view.vtep.is_some());
+        let elsewhere = self
+            .evpn
+            .instance
+            .mac(vni, mac)
+            .is_some_and(|view| view.vtep.is_some());
         let moved = known.is_some() || elsewhere;
         if self.learned.counts.get(&key).copied().unwrap_or(0) >= learn.limit {
             return;
         }
-        let local = LocalMac { kind: LocalKind::Learned, sticky: false };
+        let local = LocalMac {
+            kind: LocalKind::Learned,
+            sticky: false,
+        };
         if let Err(error) = self.evpn.instance.local_mac_add(now, vni, mac, local) {
             tracing::debug!(%error, "a host is not learned");
             return;
@@ -115,7 +148,11 @@ impl Engine {
         self.carry(now);
         match self.tables.set_local_mac(vni, mac, port) {
             Ok(()) => {
-                let event = if moved { monitor::MacChange::Moved } else { monitor::MacChange::Added };
+                let event = if moved {
+                    monitor::MacChange::Moved
+                } else {
+                    monitor::MacChange::Added
+                };
                 let view = self.evpn.instance.mac(vni, mac);
                 self.learned.put(vni, mac, &key, now);
                 let told = monitor::MacEvent {
@@ -139,7 +176,11 @@ impl Engine {
     pub(super) fn age_learned(&mut self, now: Instant) {
         let mut old = Vec::new();
         for ((vni, mac), host) in &self.learned.hosts {
-            let age = self.config.vnis().get(vni).and_then(|c| c.ports().get(&host.port)?.learn);
+            let age = self
+                .config
+                .vnis()
+                .get(vni)
+                .and_then(|c| c.ports().get(&host.port)?.learn);
             if age.is_none_or(|learn| now.saturating_duration_since(host.seen) >= learn.age) {
                 old.push((*vni, *mac));
             }
@@ -169,7 +210,11 @@ impl Engine {
     /// Forgets all hosts of a port, or all of a VNI.
     pub(super) fn unlearn_where(&mut self, gone: impl Fn(Vni, &PortKey) -> bool) {
         for (vni, mac) in self.learned.all() {
-            if self.learned.port(vni, mac).is_some_and(|port| gone(vni, port)) {
+            if self
+                .learned
+                .port(vni, mac)
+                .is_some_and(|port| gone(vni, port))
+            {
                 self.unlearn(vni, mac);
             }
         }

@@ -26,9 +26,13 @@ impl Lifetimes {
     /// Follows a change that was made.
     pub(super) fn note(&mut self, change: &Change, now: Instant) {
         let (entry, lifetime) = match change {
-            Change::FdbAdd { vni, mac, lifetime, .. } => (Mortal::Fdb(*vni, *mac), *lifetime),
+            Change::FdbAdd {
+                vni, mac, lifetime, ..
+            } => (Mortal::Fdb(*vni, *mac), *lifetime),
             Change::FdbDel { vni, mac } => (Mortal::Fdb(*vni, *mac), None),
-            Change::NeighborAdd { vni, ip, lifetime, .. } => (Mortal::Neighbor(*vni, *ip), *lifetime),
+            Change::NeighborAdd {
+                vni, ip, lifetime, ..
+            } => (Mortal::Neighbor(*vni, *ip), *lifetime),
             Change::NeighborDel { vni, ip } => (Mortal::Neighbor(*vni, *ip), None),
             Change::VniDel { vni: gone } => {
                 self.ends.retain(|entry, _| {
@@ -47,15 +51,23 @@ impl Lifetimes {
 
     /// How long until the next one goes.
     pub(super) fn next(&self, now: Instant) -> Option<Duration> {
-        self.ends.values().min().map(|at| at.saturating_duration_since(now))
+        self.ends
+            .values()
+            .min()
+            .map(|at| at.saturating_duration_since(now))
     }
 }
 
 impl Engine {
     /// Removes entries whose time is over.
     pub(super) fn end_lifetimes(&mut self, now: Instant) {
-        let over: Vec<_> =
-            self.lifetimes.ends.iter().filter(|(_, at)| **at <= now).map(|(entry, _)| *entry).collect();
+        let over: Vec<_> = self
+            .lifetimes
+            .ends
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(entry, _)| *entry)
+            .collect();
         for entry in over {
             let change = match entry {
                 Mortal::Fdb(vni, mac) => Change::FdbDel { vni, mac },

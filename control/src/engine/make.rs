@@ -11,7 +11,11 @@ use super::{Engine, EngineError, MAX_MACS, MAX_PORTS, TableError};
 use crate::config::{self, Change, InterfaceName, PortKey};
 
 const fn purpose(key: &PortKey) -> Purpose {
-    if key.vlan.is_some() { Purpose::Trunk } else { Purpose::Tenant }
+    if key.vlan.is_some() {
+        Purpose::Trunk
+    } else {
+        Purpose::Tenant
+    }
 }
 
 impl Engine {
@@ -46,7 +50,9 @@ impl Engine {
     ) -> Result<BTreeMap<InterfaceName, (Purpose, Prepared)>, EngineError> {
         let mut all = BTreeMap::new();
         for (index, change) in changes.iter().enumerate() {
-            let Change::PortAdd { port, .. } = change else { continue };
+            let Change::PortAdd { port, .. } = change else {
+                continue;
+            };
             let name = &port.key.interface;
             if self.devices.get(name).is_some() || all.contains_key(name) {
                 continue;
@@ -55,7 +61,10 @@ impl Engine {
                 Ok(prepared) => drop(all.insert(name.clone(), (purpose(&port.key), prepared))),
                 Err(error) => {
                     all.into_values().for_each(|(_, p)| self.devices.discard(p));
-                    return Err(EngineError::Interface { index, error: Box::new(error) });
+                    return Err(EngineError::Interface {
+                        index,
+                        error: Box::new(error),
+                    });
                 }
             }
         }
@@ -67,11 +76,14 @@ impl Engine {
         match change {
             Change::Tunnel(_) => {
                 self.tables.set_settings(settings(self.config.vtep()));
-                self.underlay.set_config(underlay_config(self.config.vtep()));
+                self.underlay
+                    .set_config(underlay_config(self.config.vtep()));
             }
             Change::VniAdd { vni, settings } | Change::VniSet { vni, settings } => {
-                self.tables.add_vni(*vni, settings.inner_vlan == config::InnerVlan::Pass)?;
-                self.tables.set_resolution(*vni, settings.suppress, settings.miss_events);
+                self.tables
+                    .add_vni(*vni, settings.inner_vlan == config::InnerVlan::Pass)?;
+                self.tables
+                    .set_resolution(*vni, settings.suppress, settings.miss_events);
                 self.evpn_vni(*vni, settings, now);
             }
             Change::VniDel { vni } => {
@@ -107,7 +119,9 @@ impl Engine {
             Change::FdbDel { vni, mac } => instance.static_mac_del(*vni, *mac),
             Change::FloodAdd { vni, vtep } => instance.static_flood_add(*vni, *vtep),
             Change::FloodDel { vni, vtep } => instance.static_flood_del(*vni, *vtep),
-            Change::NeighborAdd { vni, ip, mac, .. } => instance.static_address_add(*vni, *ip, *mac, false),
+            Change::NeighborAdd { vni, ip, mac, .. } => {
+                instance.static_address_add(*vni, *ip, *mac, false)
+            }
             Change::NeighborDel { vni, ip } => instance.static_address_del(*vni, *ip),
             Change::GroupAdd { vni, group } => {
                 if let Ok(group) = VtepAddr::group(group.get()) {

@@ -22,7 +22,11 @@ const TRAFFIC: [(&str, &str, Field<Totals>); 5] = [
     ("rx_bytes", "Bytes received", |t| t.rx_bytes),
     ("tx_frames", "Frames sent", |t| t.tx_frames),
     ("tx_bytes", "Bytes sent", |t| t.tx_bytes),
-    ("drops", "Frames dropped, for whatever reason", Totals::dropped),
+    (
+        "drops",
+        "Frames dropped, for whatever reason",
+        Totals::dropped,
+    ),
 ];
 
 /// Those of an AF_XDP socket (`struct xdp_statistics`, linux/if_xdp.h).
@@ -46,7 +50,9 @@ fn flag(set: bool) -> f64 {
 /// The traffic of `rows`, for metrics that begin with `vtepd_<what>_`.
 fn traffic(page: &mut Builder, what: &str, rows: &[(Labels, Totals)]) {
     for (end, help, value) in TRAFFIC {
-        let samples = rows.iter().map(|(labels, totals)| (labels.clone(), value(totals)));
+        let samples = rows
+            .iter()
+            .map(|(labels, totals)| (labels.clone(), value(totals)));
         page.counter(format!("vtepd_{what}_{end}"), help, samples);
     }
 }
@@ -67,11 +73,20 @@ impl Engine {
 
     fn metrics_of_process(&self, page: &mut Builder, now: Instant) {
         let snapshot = self.tables.current();
-        page.gauge("vtepd_info", "The version", [(one("version", env!("CARGO_PKG_VERSION")), 1.0)]);
+        page.gauge(
+            "vtepd_info",
+            "The version",
+            [(one("version", env!("CARGO_PKG_VERSION")), 1.0)],
+        );
         let uptime = now.saturating_duration_since(self.started).as_secs_f64();
-        page.gauge("vtepd_uptime_seconds", "Time since vtepd was started", [(Vec::new(), uptime)]);
+        page.gauge(
+            "vtepd_uptime_seconds",
+            "Time since vtepd was started",
+            [(Vec::new(), uptime)],
+        );
         let degraded = self.degraded().len() as f64;
-        let help = "Reasons why vtepd does not do all that its configuration says: show status tells them";
+        let help =
+            "Reasons why vtepd does not do all that its configuration says: show status tells them";
         page.gauge("vtepd_degraded_reasons", help, [(Vec::new(), degraded)]);
         let tables = [
             ("vnis", snapshot.vnis.iter().count()),
@@ -89,8 +104,14 @@ impl Engine {
             "Entries that have no metrics of their own: there are too many",
             left_out,
         );
-        let sizes = tables.iter().map(|(table, entries)| (one("table", table), *entries as f64));
-        page.gauge("vtepd_table_entries", "Entries in the workers' tables", sizes);
+        let sizes = tables
+            .iter()
+            .map(|(table, entries)| (one("table", table), *entries as f64));
+        page.gauge(
+            "vtepd_table_entries",
+            "Entries in the workers' tables",
+            sizes,
+        );
     }
 
     fn metrics_of_devices(&self, page: &mut Builder) {
@@ -98,26 +119,54 @@ impl Engine {
         let (mut up, mut rows, mut sockets) = (Vec::new(), Vec::new(), Vec::new());
         for (name, managed) in self.devices.all() {
             let totals = managed.counters.totals();
-            drops.drops.iter_mut().zip(totals.drops).for_each(|(sum, more)| *sum += more);
+            drops
+                .drops
+                .iter_mut()
+                .zip(totals.drops)
+                .for_each(|(sum, more)| *sum += more);
             let labels = one("device", name);
-            up.push((self.role(name, managed), flag(self.port_state(name, managed).0 == PortState::Up)));
+            up.push((
+                self.role(name, managed),
+                flag(self.port_state(name, managed).0 == PortState::Up),
+            ));
             if let Some(open) = managed.open() {
                 let statistics = XdpStatistics::from(self.devices.statistics(open));
                 sockets.extend(SOCKET.map(|(event, value)| {
-                    ([labels.clone(), one("event", event)].concat(), value(&statistics))
+                    (
+                        [labels.clone(), one("event", event)].concat(),
+                        value(&statistics),
+                    )
                 }));
             }
             rows.push((labels, totals));
         }
-        page.gauge("vtepd_device_up", "1 while frames can pass the interface", up);
+        page.gauge(
+            "vtepd_device_up",
+            "1 while frames can pass the interface",
+            up,
+        );
         traffic(page, "device", &rows);
-        page.counter("vtepd_device_socket_events", "What the kernel counts of AF_XDP sockets", sockets);
-        let all = Reason::ALL.iter().map(|why| (one("reason", why.name()), drops.drops[*why as usize]));
-        page.counter("vtepd_drops", "Frames dropped, by reason: each frame once", all);
+        page.counter(
+            "vtepd_device_socket_events",
+            "What the kernel counts of AF_XDP sockets",
+            sockets,
+        );
+        let all = Reason::ALL
+            .iter()
+            .map(|why| (one("reason", why.name()), drops.drops[*why as usize]));
+        page.counter(
+            "vtepd_drops",
+            "Frames dropped, by reason: each frame once",
+            all,
+        );
     }
 
     fn role(&self, name: &InterfaceName, managed: &Managed) -> Labels {
-        let role = if managed.purpose == Purpose::Underlay { "underlay" } else { "tenant" };
+        let role = if managed.purpose == Purpose::Underlay {
+            "underlay"
+        } else {
+            "tenant"
+        };
         vec![("device", name.to_string()), ("role", role.to_owned())]
     }
 
@@ -127,15 +176,26 @@ impl Engine {
             .iter()
             .take(MAX_ROWS)
             .map(|(key, port)| {
-                (vec![("port", key.to_string()), ("vni", port.vni.to_string())], port.counters.totals())
+                (
+                    vec![("port", key.to_string()), ("vni", port.vni.to_string())],
+                    port.counters.totals(),
+                )
             })
             .collect();
         traffic(page, "port", &ports);
-        let held = ports.iter().map(|(labels, totals)| (labels.clone(), totals.untold));
-        page.counter("vtepd_port_notices_held", "Notices to the control thread that were held back", held);
+        let held = ports
+            .iter()
+            .map(|(labels, totals)| (labels.clone(), totals.untold));
+        page.counter(
+            "vtepd_port_notices_held",
+            "Notices to the control thread that were held back",
+            held,
+        );
         let snapshot = self.tables.current();
         let vnis = snapshot.vnis.iter().take(MAX_ROWS);
-        let vnis: Vec<_> = vnis.map(|vni| (one("vni", vni.vni), vni.counters.totals())).collect();
+        let vnis: Vec<_> = vnis
+            .map(|vni| (one("vni", vni.vni), vni.counters.totals()))
+            .collect();
         traffic(page, "vni", &vnis);
     }
 
@@ -144,21 +204,50 @@ impl Engine {
         let hops = || snapshot.next_hops.iter().take(MAX_ROWS);
         let up = hops().map(|(_, hop)| (one("vtep", hop.vtep), flag(!hop.paths.is_empty())));
         page.gauge("vtepd_vtep_up", "1 while there is a way to the VTEP", up);
-        let rows: Vec<_> = hops().map(|(_, hop)| (one("vtep", hop.vtep), hop.counters.totals())).collect();
+        let rows: Vec<_> = hops()
+            .map(|(_, hop)| (one("vtep", hop.vtep), hop.counters.totals()))
+            .collect();
         traffic(page, "vtep", &rows);
     }
 
     fn metrics_of_workers(&self, page: &mut Builder) {
-        let all: Vec<_> = self.workers.status().map(|(id, _, view)| (one("worker", id.0), view)).collect();
+        let all: Vec<_> = self
+            .workers
+            .status()
+            .map(|(id, _, view)| (one("worker", id.0), view))
+            .collect();
         let count = |value: Field<vtep_dataplane::worker::StatusView>| {
-            all.iter().map(move |(labels, view)| (labels.clone(), value(view)))
+            all.iter()
+                .map(move |(labels, view)| (labels.clone(), value(view)))
         };
-        page.counter("vtepd_worker_frames", "Frames that the worker took up", count(|view| view.frames));
-        page.counter("vtepd_worker_turns", "Rounds over all of its ports", count(|view| view.turns));
-        page.counter("vtepd_worker_busy_turns", "Rounds that moved frames", count(|view| view.busy_turns));
-        page.counter("vtepd_worker_slept_nanoseconds", "Time asleep", count(|view| view.slept_ns));
-        let free = all.iter().map(|(labels, view)| (labels.clone(), view.free as f64));
-        page.gauge("vtepd_worker_free_frames", "UMEM frames that it has free", free);
+        page.counter(
+            "vtepd_worker_frames",
+            "Frames that the worker took up",
+            count(|view| view.frames),
+        );
+        page.counter(
+            "vtepd_worker_turns",
+            "Rounds over all of its ports",
+            count(|view| view.turns),
+        );
+        page.counter(
+            "vtepd_worker_busy_turns",
+            "Rounds that moved frames",
+            count(|view| view.busy_turns),
+        );
+        page.counter(
+            "vtepd_worker_slept_nanoseconds",
+            "Time asleep",
+            count(|view| view.slept_ns),
+        );
+        let free = all
+            .iter()
+            .map(|(labels, view)| (labels.clone(), view.free as f64));
+        page.gauge(
+            "vtepd_worker_free_frames",
+            "UMEM frames that it has free",
+            free,
+        );
     }
 
     fn metrics_of_bgp(&self, page: &mut Builder, now: Instant) {
@@ -167,34 +256,77 @@ impl Engine {
             .neighbors()
             .iter()
             .map(|(address, neighbor)| {
-                let routes = self.evpn.id(*address).map_or(0, |id| self.evpn.instance.prefix_count(id));
+                let routes = self
+                    .evpn
+                    .id(*address)
+                    .map_or(0, |id| self.evpn.instance.prefix_count(id));
                 (*address, neighbor.peer.status(), routes)
             })
             .collect();
         let states = all.iter().map(|(address, status, _)| {
             let state = format!("{:?}", SessionState::from(status));
-            ([one("neighbor", address), one("state", state)].concat(), 1.0)
+            (
+                [one("neighbor", address), one("state", state)].concat(),
+                1.0,
+            )
         });
-        page.gauge("vtepd_bgp_session_state", "The state that the session is in", states);
+        page.gauge(
+            "vtepd_bgp_session_state",
+            "The state that the session is in",
+            states,
+        );
         let gauge = |value: &dyn Fn(usize) -> f64| -> Vec<_> {
-            (0..all.len()).map(|place| (one("neighbor", all[place].0), value(place))).collect()
+            (0..all.len())
+                .map(|place| (one("neighbor", all[place].0), value(place)))
+                .collect()
         };
         let up = |place: usize| {
             let since = all[place].1.up_since;
-            since.map_or(0.0, |since| now.saturating_duration_since(since).as_secs_f64())
+            since.map_or(0.0, |since| {
+                now.saturating_duration_since(since).as_secs_f64()
+            })
         };
-        page.gauge("vtepd_bgp_session_uptime_seconds", "Time since it was established; 0 = down", gauge(&up));
+        page.gauge(
+            "vtepd_bgp_session_uptime_seconds",
+            "Time since it was established; 0 = down",
+            gauge(&up),
+        );
         let routes = |place: usize| all[place].2 as f64;
-        page.gauge("vtepd_bgp_routes_received", "Routes of the neighbor that are held", gauge(&routes));
+        page.gauge(
+            "vtepd_bgp_routes_received",
+            "Routes of the neighbor that are held",
+            gauge(&routes),
+        );
         let count = |value: Field<crate::bgp::Status>| {
-            all.iter().map(move |(address, status, _)| (one("neighbor", address), value(status)))
+            all.iter()
+                .map(move |(address, status, _)| (one("neighbor", address), value(status)))
         };
-        page.counter("vtepd_bgp_established", "How often the session came up", count(|s| s.established));
-        page.counter("vtepd_bgp_messages_received", "Messages received", count(|s| s.received));
-        page.counter("vtepd_bgp_messages_sent", "Messages sent", count(|s| s.sent));
+        page.counter(
+            "vtepd_bgp_established",
+            "How often the session came up",
+            count(|s| s.established),
+        );
+        page.counter(
+            "vtepd_bgp_messages_received",
+            "Messages received",
+            count(|s| s.received),
+        );
+        page.counter(
+            "vtepd_bgp_messages_sent",
+            "Messages sent",
+            count(|s| s.sent),
+        );
         let help = "UPDATEs whose routes were treated as withdrawn (RFC 7606)";
-        page.counter("vtepd_bgp_treated_as_withdrawn", help, count(|s| s.treated_as_withdrawn));
+        page.counter(
+            "vtepd_bgp_treated_as_withdrawn",
+            help,
+            count(|s| s.treated_as_withdrawn),
+        );
         let routes = self.evpn.instance.route_count();
-        page.gauge("vtepd_evpn_routes", "EVPN routes of all neighbors", [(Vec::new(), routes as f64)]);
+        page.gauge(
+            "vtepd_evpn_routes",
+            "EVPN routes of all neighbors",
+            [(Vec::new(), routes as f64)],
+        );
     }
 }

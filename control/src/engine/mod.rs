@@ -30,9 +30,6 @@ mod show_bgp;
 mod tables;
 mod workers;
 
-pub use tables::{MAX_DOMAINS, MAX_PORTS, TableError, TableWriter, VtepUse};
-pub use workers::{WorkerPlan, Workers};
-
 use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -43,19 +40,21 @@ use vtep_dataplane::afxdp::{HugePages, Umem, UmemConfig};
 use vtep_dataplane::event::{Event, Events};
 use vtep_dataplane::table::nexthop::{OuterHeader, Path};
 
+use self::budget::Budget;
+use self::devices::{DeviceError, Devices, Purpose};
+use self::evpn::Evpn;
+use self::groups::Groups;
+use self::learn::Learned;
+use self::lifetime::Lifetimes;
+use self::ports::Ports;
+use self::setup::{device_settings, plan, settings, underlay_config};
+pub use self::tables::{MAX_DOMAINS, MAX_PORTS, TableError, TableWriter, VtepUse};
+pub use self::workers::{WorkerPlan, Workers};
 use crate::api::event as monitor;
 use crate::api::show::PortState;
 use crate::config::{self, BatchError, Change, Config, InterfaceName, PortKey};
 use crate::speaker::Speaker;
 use crate::underlay::{self, Underlay};
-use budget::Budget;
-use devices::{DeviceError, Devices, Purpose};
-use evpn::Evpn;
-use groups::Groups;
-use learn::Learned;
-use lifetime::Lifetimes;
-use ports::Ports;
-use setup::{device_settings, plan, settings, underlay_config};
 
 /// Why the engine did not start, or refused a change.
 #[derive(Debug, thiserror::Error)]
@@ -142,7 +141,9 @@ impl Engine {
         now: Instant,
     ) -> Result<Self, EngineError> {
         let vtep = config.vtep();
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_1970 = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         // Jitter only keeps many daemons from acting at the same moment: process and time differ enough.
         let seed = since_1970.as_nanos() as u64 ^ u64::from(std::process::id()) << 32;
         let tables_settings = settings(vtep);
@@ -159,9 +160,14 @@ impl Engine {
         })
         .map_err(DeviceError::from)?;
         let tables = TableWriter::new(plan.cores.len(), MAX_MACS, tables_settings);
-        let workers = Workers::start(&plan, &umem, &tables).map_err(io_error("starting the workers"))?;
+        let workers =
+            Workers::start(&plan, &umem, &tables).map_err(io_error("starting the workers"))?;
         let share = vtep.afxdp.frames / workers.count() as u32;
-        let devices = Devices::new(device_settings(vtep), umem, Budget::new(workers.count(), share));
+        let devices = Devices::new(
+            device_settings(vtep),
+            umem,
+            Budget::new(workers.count(), share),
+        );
         let mut engine = Self {
             config: Config::new(vtep.clone(), config.control().clone()),
             tables,
@@ -188,7 +194,9 @@ impl Engine {
         let all = config::diff(&engine.config, config).changes;
         engine.config.apply_all(&all)?;
         for (index, change) in all.iter().enumerate() {
-            engine.make(change, now).map_err(|error| EngineError::Table { index, error })?;
+            engine
+                .make(change, now)
+                .map_err(|error| EngineError::Table { index, error })?;
         }
         engine.finish(now);
         Ok(engine)
@@ -196,7 +204,8 @@ impl Engine {
 
     fn open_underlay(&mut self) -> Result<(), EngineError> {
         for name in self.config.vtep().underlay.clone() {
-            self.want(&name, Purpose::Underlay).map_err(|error| EngineError::Table { index: 0, error })?;
+            self.want(&name, Purpose::Underlay)
+                .map_err(|error| EngineError::Table { index: 0, error })?;
             match self.devices.prepare(&name, Purpose::Underlay) {
                 Ok(prepared) => self.devices.adopt(&name, prepared, &self.workers),
                 // It may come yet, as tenant interfaces may.
@@ -225,7 +234,9 @@ impl Engine {
         self.room(changes)?;
         let prepared = self.prepare(changes)?;
         if let Err(error) = self.config.apply_all(changes) {
-            prepared.into_values().for_each(|(_, p)| self.devices.discard(p));
+            prepared
+                .into_values()
+                .for_each(|(_, p)| self.devices.discard(p));
             return Err(error.into());
         }
         for (name, (purpose, prepared)) in prepared {
@@ -247,7 +258,8 @@ impl Engine {
     fn want(&mut self, name: &InterfaceName, purpose: Purpose) -> Result<(), TableError> {
         if self.devices.get(name).is_none() {
             let id = self.tables.take_device_id()?;
-            self.devices.want(name, id, purpose, self.tables.new_counters());
+            self.devices
+                .want(name, id, purpose, self.tables.new_counters());
         }
         Ok(())
     }
@@ -264,7 +276,8 @@ impl Engine {
     }
 
     fn publish_interface(&mut self, name: &InterfaceName) {
-        self.ports.publish(name, &self.devices, self.workers.count(), &mut self.tables);
+        self.ports
+            .publish(name, &self.devices, self.workers.count(), &mut self.tables);
     }
 
     /// Asks for new VTEPs to be resolved, publishes, and lets sleeping workers take it up.
@@ -288,8 +301,16 @@ impl Engine {
         self.workers.events.hush();
         while let Some(event) = self.workers.events.next() {
             match event {
-                Event::SocketFailed { worker, device, queue, errno } => {
-                    let name = self.tables.device(device).map_or("?", |device| device.name.as_str());
+                Event::SocketFailed {
+                    worker,
+                    device,
+                    queue,
+                    errno,
+                } => {
+                    let name = self
+                        .tables
+                        .device(device)
+                        .map_or("?", |device| device.name.as_str());
                     let error = io::Error::from_raw_os_error(errno);
                     tracing::warn!(interface = name, queue, worker = worker.0, %error, "a socket reports an error");
                 }
@@ -312,7 +333,9 @@ impl Engine {
 
     fn underlay_turn(&mut self, now: Instant) {
         match self.underlay.turn(now) {
-            Ok(changes) => changes.into_iter().for_each(|change| self.take(change, now)),
+            Ok(changes) => changes
+                .into_iter()
+                .for_each(|change| self.take(change, now)),
             Err(error) => {
                 tracing::error!(%error, "netlink failed; next hops stay as they are until it works again");
             }
@@ -325,7 +348,12 @@ impl Engine {
             underlay::Change::Link(change) => self.link_changed(&change, now),
             underlay::Change::Address(change) => {
                 if !change.present
-                    && self.config.vtep().addresses.iter().any(|own| own.get() == change.address)
+                    && self
+                        .config
+                        .vtep()
+                        .addresses
+                        .iter()
+                        .any(|own| own.get() == change.address)
                 {
                     tracing::warn!(address = %change.address, "our VTEP address is gone from this host; peers can't reach us");
                 }
@@ -336,18 +364,30 @@ impl Engine {
     fn set_paths(&mut self, vtep: VtepAddr, paths: &[underlay::ResolvedPath]) {
         let mut table = Vec::new();
         for path in underlay::slots(paths) {
-            let Some(header) = OuterHeader::new(&path.fields) else { continue };
+            let Some(header) = OuterHeader::new(&path.fields) else {
+                continue;
+            };
             let name = path.device.parse::<InterfaceName>().ok();
-            let Some(device) = name.and_then(|name| self.devices.get(&name)) else { continue };
-            table.push(Path { device: device.id, header, max_frame: path.max_frame });
+            let Some(device) = name.and_then(|name| self.devices.get(&name)) else {
+                continue;
+            };
+            table.push(Path {
+                device: device.id,
+                header,
+                max_frame: path.max_frame,
+            });
         }
         self.tables.set_paths(vtep, table.into());
     }
 
     /// Opens, closes or refreshes an interface whose link has changed.
     fn link_changed(&mut self, change: &underlay::LinkChange, now: Instant) {
-        let Ok(name) = change.link.name.parse::<InterfaceName>() else { return };
-        let Some(managed) = self.devices.get(&name) else { return };
+        let Ok(name) = change.link.name.parse::<InterfaceName>() else {
+            return;
+        };
+        let Some(managed) = self.devices.get(&name) else {
+            return;
+        };
         let open = managed.open().map(|open| open.xdp.ifindex());
         let changed = match open {
             Some(index) if !change.present && index == change.link.index => {
@@ -355,7 +395,8 @@ impl Engine {
             }
             // Another interface under the same name: the old one went unnoticed.
             Some(index) if change.present && index != change.link.index => {
-                self.devices.close(&name, &self.workers) | self.devices.try_open(&name, &self.workers, now)
+                self.devices.close(&name, &self.workers)
+                    | self.devices.try_open(&name, &self.workers, now)
             }
             Some(_) => self.devices.set_mtu(&name, change.link.mtu),
             None => change.present && self.devices.try_open(&name, &self.workers, now),
@@ -368,7 +409,11 @@ impl Engine {
     /// How long the owner may wait before the next [`Self::turn`]; `None`: until something happens.
     #[must_use]
     pub fn next_timeout(&self, now: Instant) -> Option<Duration> {
-        let all = [self.underlay.next_timeout(now), self.bgp_timeout(now), self.lifetimes.next(now)];
+        let all = [
+            self.underlay.next_timeout(now),
+            self.bgp_timeout(now),
+            self.lifetimes.next(now),
+        ];
         all.into_iter().flatten().min()
     }
 
@@ -380,15 +425,28 @@ impl Engine {
                 continue;
             }
             let tell = |port: PortKey, vni| {
-                monitor::Event::Port(monitor::PortEvent { port, vni, state, reason: reason.clone() })
+                monitor::Event::Port(monitor::PortEvent {
+                    port,
+                    vni,
+                    state,
+                    reason: reason.clone(),
+                })
             };
             let ports = self.ports.iter().filter(|(key, _)| key.interface == *name);
-            self.news.extend(ports.map(|(key, port)| tell(key.clone(), Some(port.vni))));
+            self.news
+                .extend(ports.map(|(key, port)| tell(key.clone(), Some(port.vni))));
             if managed.purpose == Purpose::Underlay {
-                self.news.push(tell(PortKey { interface: name.clone(), vlan: None }, None));
+                self.news.push(tell(
+                    PortKey {
+                        interface: name.clone(),
+                        vlan: None,
+                    },
+                    None,
+                ));
             }
         }
-        self.told_states.retain(|name, _| self.devices.get(name).is_some());
+        self.told_states
+            .retain(|name, _| self.devices.get(name).is_some());
     }
 
     /// What happened since the last call, for clients that monitor.
@@ -415,7 +473,8 @@ impl Engine {
 
     /// Detaches all programs and ends the workers. Returns whether every worker ended in time.
     pub fn stop(mut self) -> bool {
-        self.speaker.stop(&self.registry, &mut self.evpn, Instant::now());
+        self.speaker
+            .stop(&self.registry, &mut self.evpn, Instant::now());
         let names: Vec<_> = self.devices.all().keys().cloned().collect();
         for name in names {
             self.devices.close(&name, &self.workers);

@@ -29,8 +29,17 @@ fn announce_v6(mac: MacAddr, ip: std::net::Ipv6Addr) -> Vec<u8> {
     icmp.extend(ip.octets());
     icmp.extend([2, 1]);
     icmp.extend(mac.0);
-    let pseudo = [&ip.octets()[..], &ALL_NODES, &[0, 0, 0, 32, 0, 0, 0, 58], &icmp].concat();
-    let sum: u32 = pseudo.chunks_exact(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum();
+    let pseudo = [
+        &ip.octets()[..],
+        &ALL_NODES,
+        &[0, 0, 0, 32, 0, 0, 0, 58],
+        &icmp,
+    ]
+    .concat();
+    let sum: u32 = pseudo
+        .chunks_exact(2)
+        .map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])))
+        .sum();
     let folded = (sum & 0xffff) + (sum >> 16);
     let checksum = !((folded & 0xffff) + (folded >> 16)) as u16;
     icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
@@ -62,20 +71,31 @@ impl Engine {
     pub fn mac_move(&mut self, asked: &MacMove, now: Instant) -> Result<(), EngineError> {
         let key = asked.port();
         let refuse = |error| EngineError::Batch(BatchError { index: 0, error });
-        let content =
-            self.config.vnis().get(&asked.vni).ok_or_else(|| refuse(ChangeError::NoVni(asked.vni)))?;
+        let content = self
+            .config
+            .vnis()
+            .get(&asked.vni)
+            .ok_or_else(|| refuse(ChangeError::NoVni(asked.vni)))?;
         let target = content.ports().get(&key);
-        let mut target = target.ok_or_else(|| refuse(ChangeError::NoPort(key.clone(), asked.vni)))?.clone();
+        let mut target = target
+            .ok_or_else(|| refuse(ChangeError::NoPort(key.clone(), asked.vni)))?
+            .clone();
         let mut changes = Vec::new();
         if let Some(old) = content.local().get(&asked.mac).filter(|old| **old != key) {
             let mut port = content.ports()[old].clone();
             port.macs.remove(&asked.mac);
             port.ips.retain(|ip| !asked.ips.contains(ip));
-            changes.push(Change::PortSet { vni: asked.vni, port });
+            changes.push(Change::PortSet {
+                vni: asked.vni,
+                port,
+            });
         }
         target.macs.insert(asked.mac);
         target.ips.extend(asked.ips.iter().copied());
-        changes.push(Change::PortSet { vni: asked.vni, port: target });
+        changes.push(Change::PortSet {
+            vni: asked.vni,
+            port: target,
+        });
         self.unlearn(asked.vni, asked.mac);
         self.change(&changes, now)?;
         self.announce(asked.vni, asked.mac, &asked.ips);
@@ -84,10 +104,20 @@ impl Engine {
 
     /// Floods an announcement of a local host, as the host itself would.
     fn announce(&mut self, vni: Vni, mac: HostMac, ips: &[IpAddr]) {
-        let Some(key) = self.port_of(vni, mac) else { return };
-        let Some(managed) = self.devices.get(&key.interface) else { return };
-        let Some(queue) = managed.open().and_then(|open| open.queues.first()) else { return };
-        let known = self.config.vnis().get(&vni).and_then(|content| content.ports().get(&key));
+        let Some(key) = self.port_of(vni, mac) else {
+            return;
+        };
+        let Some(managed) = self.devices.get(&key.interface) else {
+            return;
+        };
+        let Some(queue) = managed.open().and_then(|open| open.queues.first()) else {
+            return;
+        };
+        let known = self
+            .config
+            .vnis()
+            .get(&vni)
+            .and_then(|content| content.ports().get(&key));
         let mut all: Vec<IpAddr> = ips.to_vec();
         if let Some(port) = known.filter(|port| port.macs.len() == 1) {
             all.extend(port.ips.iter().copied().filter(|ip| !ips.contains(ip)));
@@ -126,7 +156,10 @@ mod tests {
         let na = announce_v6(mac, "2001:db8::7".parse().unwrap());
         assert_eq!(na.len(), 14 + 40 + 32);
         let pseudo = [&na[22..54], &[0, 0, 0, 32, 0, 0, 0, 58], &na[54..]].concat();
-        let sum: u32 = pseudo.chunks_exact(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum();
+        let sum: u32 = pseudo
+            .chunks_exact(2)
+            .map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])))
+            .sum();
         let folded = (sum & 0xffff) + (sum >> 16);
         assert_eq!((folded & 0xffff) + (folded >> 16), 0xffff);
         assert_eq!(announce_mac(mac).len(), 60);

@@ -31,7 +31,12 @@ impl TableWriter {
     ///
     /// # Errors
     /// [`TableError::NeighborsFull`] when the table is full; nothing changes.
-    pub fn set_neighbor(&mut self, vni: Vni, ip: IpAddr, neighbor: Neighbor) -> Result<(), TableError> {
+    pub fn set_neighbor(
+        &mut self,
+        vni: Vni,
+        ip: IpAddr,
+        neighbor: Neighbor,
+    ) -> Result<(), TableError> {
         if let Some(domain) = self.domain_id(vni) {
             self.neighbors.insert(domain, ip, neighbor)?;
         }
@@ -61,12 +66,18 @@ impl Engine {
         let reader = self.tables.mac_reader();
         let mut rows = Vec::new();
         self.tables.neighbors().for_each(|domain, ip, neighbor| {
-            let Some(vni) = vnis.domain(domain).map(|domain| domain.vni) else { return };
+            let Some(vni) = vnis.domain(domain).map(|domain| domain.vni) else {
+                return;
+            };
             if query.vni.is_some_and(|wanted| wanted != vni) {
                 return;
             }
             let mac = neighbor.mac.get();
-            let fixed = self.config.vnis().get(&vni).is_some_and(|vni| vni.neighbors().contains_key(&ip));
+            let fixed = self
+                .config
+                .vnis()
+                .get(&vni)
+                .is_some_and(|vni| vni.neighbors().contains_key(&ip));
             let kind = match reader.lookup(MacKey::new(domain, mac)) {
                 _ if fixed => MacKind::Static,
                 Some(Destination::Port(_)) => MacKind::Local,

@@ -33,12 +33,17 @@ pub(super) struct Page<K, T> {
 
 impl<K: Ord, T> Page<K, T> {
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit, smallest: BinaryHeap::with_capacity(limit + 2) }
+        Self {
+            limit,
+            smallest: BinaryHeap::with_capacity(limit + 2),
+        }
     }
 
     /// Offers a row; `value` is made only if the row may be of the page.
     pub(super) fn offer(&mut self, key: K, value: impl FnOnce() -> T) {
-        if self.smallest.len() <= self.limit || self.smallest.peek().is_some_and(|last| key < last.0) {
+        if self.smallest.len() <= self.limit
+            || self.smallest.peek().is_some_and(|last| key < last.0)
+        {
             self.smallest.push(Entry(key, value()));
             if self.smallest.len() > self.limit + 1 {
                 self.smallest.pop();
@@ -51,7 +56,12 @@ impl<K: Ord, T> Page<K, T> {
         let mut rows = self.smallest.into_sorted_vec();
         let more = rows.len() > self.limit;
         rows.truncate(self.limit);
-        (rows.into_iter().map(|Entry(key, value)| (key, value)).collect(), more)
+        (
+            rows.into_iter()
+                .map(|Entry(key, value)| (key, value))
+                .collect(),
+            more,
+        )
     }
 }
 
@@ -65,7 +75,10 @@ mod tests {
         let (mut all, mut after) = (Vec::new(), None);
         loop {
             let mut page = Page::new(64);
-            for key in table.iter().filter(|key| after.is_none_or(|after| **key > after)) {
+            for key in table
+                .iter()
+                .filter(|key| after.is_none_or(|after| **key > after))
+            {
                 page.offer(*key, || *key * 2);
             }
             let (rows, more) = page.finish();

@@ -41,13 +41,20 @@ impl Ports {
     /// The port with this place in the table.
     #[must_use]
     pub fn by_id(&self, id: PortId) -> Option<&PortKey> {
-        self.all.iter().find(|(_, state)| state.id == id).map(|(key, _)| key)
+        self.all
+            .iter()
+            .find(|(_, state)| state.id == id)
+            .map(|(key, _)| key)
     }
 
     /// The ports of one VNI.
     #[must_use]
     pub fn of_vni(&self, vni: Vni) -> Vec<PortKey> {
-        self.all.iter().filter(|(_, state)| state.vni == vni).map(|(key, _)| key.clone()).collect()
+        self.all
+            .iter()
+            .filter(|(_, state)| state.vni == vni)
+            .map(|(key, _)| key.clone())
+            .collect()
     }
 
     /// Enters a port, or changes it, with its MACs; returns what it was. Entries of MACs that it has no more are the
@@ -73,7 +80,15 @@ impl Ports {
             Some(state) => (state.counters, Some(state.config)),
             None => (tables.new_counters(), None),
         };
-        self.all.insert(port.key.clone(), PortState { vni, id, counters, config: port.clone() });
+        self.all.insert(
+            port.key.clone(),
+            PortState {
+                vni,
+                id,
+                counters,
+                config: port.clone(),
+            },
+        );
         Ok(before)
     }
 
@@ -92,7 +107,9 @@ impl Ports {
 
     fn on(&self, interface: &InterfaceName) -> impl Iterator<Item = (&PortKey, &PortState)> {
         let interface = interface.clone();
-        self.all.iter().filter(move |(key, _)| key.interface == interface)
+        self.all
+            .iter()
+            .filter(move |(key, _)| key.interface == interface)
     }
 
     /// Writes the rows of an interface and of all ports on it, as both are now.
@@ -103,7 +120,9 @@ impl Ports {
         workers: usize,
         tables: &mut TableWriter,
     ) {
-        let Some(managed) = devices.get(interface) else { return };
+        let Some(managed) = devices.get(interface) else {
+            return;
+        };
         let role = match managed.purpose {
             Purpose::Underlay => Role::Underlay,
             Purpose::Tenant | Purpose::Trunk => self.role(interface),
@@ -140,7 +159,12 @@ impl Ports {
 }
 
 impl PortState {
-    fn row(&self, key: &PortKey, managed: &Managed, domain: vtep_dataplane::addr::DomainId) -> PortEntry {
+    fn row(
+        &self,
+        key: &PortKey,
+        managed: &Managed,
+        domain: vtep_dataplane::addr::DomainId,
+    ) -> PortEntry {
         let mtu = managed.open().map_or(0, |open| open.mtu);
         PortEntry {
             id: self.id,
@@ -148,9 +172,15 @@ impl PortState {
             vlan: key.vlan,
             domain,
             // Both sets are sorted, as the workers need them.
-            lock: self.config.lock.then(|| self.config.macs.iter().map(|mac| mac.get()).collect()),
+            lock: self
+                .config
+                .lock
+                .then(|| self.config.macs.iter().map(|mac| mac.get()).collect()),
             ips: self.config.ips.iter().copied().collect(),
-            learn: self.config.learn.map(|learn| u16::try_from(learn.limit).unwrap_or(u16::MAX)),
+            learn: self
+                .config
+                .learn
+                .map(|learn| u16::try_from(learn.limit).unwrap_or(u16::MAX)),
             checksum: self.config.checksum,
             storm: self.config.storm,
             max_frame: u16::try_from(mtu + ETHERNET).unwrap_or(u16::MAX),

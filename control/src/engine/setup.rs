@@ -43,7 +43,11 @@ pub(super) fn settings(vtep: &config::Vtep) -> Settings {
 pub(super) fn underlay_config(vtep: &config::Vtep) -> underlay::UnderlayConfig {
     let (local_v4, local_v6) = locals(vtep);
     underlay::UnderlayConfig {
-        devices: vtep.underlay.iter().map(|name| name.as_str().into()).collect(),
+        devices: vtep
+            .underlay
+            .iter()
+            .map(|name| name.as_str().into())
+            .collect(),
         local_v4,
         local_v6,
         ttl: vtep.tunnel.ttl,
@@ -74,10 +78,21 @@ pub(super) fn device_settings(vtep: &config::Vtep) -> DeviceSettings {
 pub(super) fn plan(vtep: &config::Vtep) -> WorkerPlan {
     let busy_poll = vtep.afxdp.busy_poll == config::Switch::On;
     if let Some(cores) = &vtep.cores {
-        return WorkerPlan { cores: cores.iter().copied().map(Some).collect(), busy_poll };
+        return WorkerPlan {
+            cores: cores.iter().copied().map(Some).collect(),
+            busy_poll,
+        };
     }
-    let queues = vtep.underlay.iter().filter_map(|name| afxdp::queues(name.as_str()).ok()).max().unwrap_or(1);
+    let queues = vtep
+        .underlay
+        .iter()
+        .filter_map(|name| afxdp::queues(name.as_str()).ok())
+        .max()
+        .unwrap_or(1);
     let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let cores = (queues as usize).clamp(1, available);
-    WorkerPlan { cores: vec![None; cores], busy_poll }
+    WorkerPlan {
+        cores: vec![None; cores],
+        busy_poll,
+    }
 }

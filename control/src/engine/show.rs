@@ -15,9 +15,9 @@ use super::devices::{Managed, Open, Purpose, State};
 use super::page::Page;
 use crate::api::message::ApiError;
 use crate::api::show::{
-    AttachMode, BindMode, DropRow, DropsBy, FloodRow, HopState, InterfaceRole, InterfaceRow, MacCursor,
-    MacKind, MacRow, NeighborCursor, PortRow, PortState, Query, QueueRow, Rows, ShowRequest, Status, Tables,
-    Traffic, UnderlayRow, VniRow, WorkerRow, XdpStatistics,
+    AttachMode, BindMode, DropRow, DropsBy, FloodRow, HopState, InterfaceRole, InterfaceRow,
+    MacCursor, MacKind, MacRow, NeighborCursor, PortRow, PortState, Query, QueueRow, Rows,
+    ShowRequest, Status, Tables, Traffic, UnderlayRow, VniRow, WorkerRow, XdpStatistics,
 };
 use crate::config::{InterfaceName, PortKey};
 use crate::evpn::Origin;
@@ -47,10 +47,16 @@ impl Engine {
     pub fn show(&mut self, request: &ShowRequest, now: Instant) -> Result<Value, ApiError> {
         match request {
             ShowRequest::Status => answer(Ok(self.status(now))),
-            ShowRequest::Vni(query) => answer(Rows::page(self.vni_rows(query), |row| row.vni, query)),
+            ShowRequest::Vni(query) => {
+                answer(Rows::page(self.vni_rows(query), |row| row.vni, query))
+            }
             ShowRequest::Mac(query) => answer(self.mac_page(query, now)),
-            ShowRequest::Flood(query) => answer(Rows::page(self.flood_rows(query), |row| row.vni, query)),
-            ShowRequest::Ports(query) => answer(Rows::page(self.port_rows(query), place_of_port, query)),
+            ShowRequest::Flood(query) => {
+                answer(Rows::page(self.flood_rows(query), |row| row.vni, query))
+            }
+            ShowRequest::Ports(query) => {
+                answer(Rows::page(self.port_rows(query), place_of_port, query))
+            }
             ShowRequest::Workers(query) => {
                 let rows = self.worker_rows(now);
                 answer(Rows::page(rows, |row| row.id, query))
@@ -60,9 +66,11 @@ impl Engine {
             ShowRequest::BgpSummary => self.show_bgp_summary(now),
             ShowRequest::BgpNeighbor(peer) => self.show_bgp_neighbor(peer.neighbor, now),
             ShowRequest::BgpRoutes(query) => self.show_bgp_routes(query),
-            ShowRequest::Neighbors(query) => {
-                answer(Rows::page(self.neighbor_rows(query), |row| NeighborCursor(row.vni, row.ip), query))
-            }
+            ShowRequest::Neighbors(query) => answer(Rows::page(
+                self.neighbor_rows(query),
+                |row| NeighborCursor(row.vni, row.ip),
+                query,
+            )),
         }
     }
 
@@ -100,19 +108,26 @@ impl Engine {
         let mut all = Vec::new();
         for address in self.config.vtep().addresses.iter() {
             if !self.underlay.has_address(address.get()) {
-                all.push(format!("our VTEP address {address} is on no interface of this host"));
+                all.push(format!(
+                    "our VTEP address {address} is on no interface of this host"
+                ));
             }
         }
         all.extend(self.speaker.degraded().map(str::to_owned));
         if self.not_installed > 0 {
-            all.push(format!("{} entries of EVPN routes found no room in the tables", self.not_installed));
+            all.push(format!(
+                "{} entries of EVPN routes found no room in the tables",
+                self.not_installed
+            ));
         }
         for (name, managed) in self.devices.all() {
             let (state, reason) = self.port_state(name, managed);
             match state {
                 PortState::Up => {}
                 PortState::Down => all.push(format!("interface {name} is down")),
-                PortState::Absent => all.push(format!("interface {name} does not exist; waiting for it")),
+                PortState::Absent => {
+                    all.push(format!("interface {name} does not exist; waiting for it"))
+                }
                 PortState::Failed => all.push(reason.unwrap_or_default()),
             }
         }
@@ -123,7 +138,9 @@ impl Engine {
         let snapshot = self.tables.current();
         let mut local = vec![0; usize::from(u16::MAX) + 1];
         let (mut remote, mut neighbors) = (local.clone(), local.clone());
-        self.tables.neighbors().for_each(|domain, _, _| neighbors[domain.index()] += 1);
+        self.tables
+            .neighbors()
+            .for_each(|domain, _, _| neighbors[domain.index()] += 1);
         self.tables.macs().for_each(|key, to| match to {
             Destination::Port(_) => local[key.domain().index()] += 1,
             Destination::NextHop(_) => remote[key.domain().index()] += 1,
@@ -157,7 +174,9 @@ impl Engine {
         let snapshot = self.tables.current();
         let mut page = Page::new(limit);
         self.tables.macs().for_each(|key, to| {
-            let Some(domain) = snapshot.vnis.domain(key.domain()) else { return };
+            let Some(domain) = snapshot.vnis.domain(key.domain()) else {
+                return;
+            };
             let place = (domain.vni, key.mac());
             let wanted = query.vni.is_none_or(|vni| vni == place.0)
                 && query.mac.is_none_or(|mac| mac == place.1)
@@ -167,8 +186,14 @@ impl Engine {
             }
         });
         let (places, more) = page.finish();
-        let rows: Vec<_> = places.into_iter().map(|(place, to)| self.mac_row(place, to, now)).collect();
-        let next = rows.last().filter(|_| more).map(|row| MacCursor(row.vni, row.mac).to_string());
+        let rows: Vec<_> = places
+            .into_iter()
+            .map(|(place, to)| self.mac_row(place, to, now))
+            .collect();
+        let next = rows
+            .last()
+            .filter(|_| more)
+            .map(|row| MacCursor(row.vni, row.mac).to_string());
         Ok(Rows { rows, next })
     }
 
@@ -184,25 +209,49 @@ impl Engine {
             }
             Destination::NextHop(id) => {
                 let hop = self.tables.current().next_hops.get(id);
-                flags.extend(hop.is_none_or(|hop| hop.paths.is_empty()).then_some("unresolved"));
+                flags.extend(
+                    hop.is_none_or(|hop| hop.paths.is_empty())
+                        .then_some("unresolved"),
+                );
                 let remote = known.is_some_and(|known| known.origin == Origin::Evpn);
-                let kind = if remote { MacKind::Remote } else { MacKind::Static };
+                let kind = if remote {
+                    MacKind::Remote
+                } else {
+                    MacKind::Static
+                };
                 (kind, None, hop.map(|hop| hop.vtep))
             }
         };
         let age = host.and_then(|host| self.learned.age(vni, host, now));
         flags.extend(age.map(|_| "learned"));
-        flags.extend(known.filter(|known| known.mobility.sticky).map(|_| "sticky"));
+        flags.extend(
+            known
+                .filter(|known| known.mobility.sticky)
+                .map(|_| "sticky"),
+        );
         flags.extend(known.filter(|known| known.frozen).map(|_| "frozen"));
-        let sequence =
-            known.filter(|known| known.origin != Origin::Static).map(|known| known.mobility.sequence);
+        let sequence = known
+            .filter(|known| known.origin != Origin::Static)
+            .map(|known| known.mobility.sequence);
         let flags = flags.into_iter().map(str::to_owned).collect();
-        MacRow { vni, mac, kind, port, vtep, sequence, flags, age }
+        MacRow {
+            vni,
+            mac,
+            kind,
+            port,
+            vtep,
+            sequence,
+            flags,
+            age,
+        }
     }
 
     fn flood_rows(&self, query: &Query) -> Vec<FloodRow> {
         let snapshot = self.tables.current();
-        let domains = snapshot.vnis.iter().filter(|domain| query.vni.is_none_or(|vni| vni == domain.vni));
+        let domains = snapshot
+            .vnis
+            .iter()
+            .filter(|domain| query.vni.is_none_or(|vni| vni == domain.vni));
         let mut rows: Vec<_> = domains
             .map(|domain| FloodRow {
                 vni: domain.vni,
@@ -212,7 +261,12 @@ impl Engine {
                     .iter()
                     .filter_map(|id| Some(snapshot.next_hops.get(*id)?.vtep.get()))
                     .collect(),
-                ports: domain.flood.ports.iter().filter_map(|id| self.ports.by_id(*id).cloned()).collect(),
+                ports: domain
+                    .flood
+                    .ports
+                    .iter()
+                    .filter_map(|id| self.ports.by_id(*id).cloned())
+                    .collect(),
             })
             .collect();
         rows.sort_unstable_by_key(|row| row.vni);
@@ -227,7 +281,11 @@ impl Engine {
                 rows.push(self.port_row(name, managed, None));
             }
         }
-        for (key, port) in self.ports.iter().filter(|(_, port)| query.vni.is_none_or(|vni| vni == port.vni)) {
+        for (key, port) in self
+            .ports
+            .iter()
+            .filter(|(_, port)| query.vni.is_none_or(|vni| vni == port.vni))
+        {
             if let Some(managed) = self.devices.get(&key.interface) {
                 let mut row = self.port_row(&key.interface, managed, key.vlan);
                 row.vni = Some(port.vni);
@@ -257,23 +315,37 @@ impl Engine {
             queues: managed.open().map_or_else(Vec::new, |open| {
                 open.queues
                     .iter()
-                    .map(|queue| QueueRow { queue: queue.number, worker: queue.worker.0 })
+                    .map(|queue| QueueRow {
+                        queue: queue.number,
+                        worker: queue.worker.0,
+                    })
                     .collect()
             }),
             traffic: managed.counters.totals().into(),
             notices_held: 0,
-            xdp: managed.open().map(|open| self.devices.statistics(open).into()).unwrap_or_default(),
+            xdp: managed
+                .open()
+                .map(|open| self.devices.statistics(open).into())
+                .unwrap_or_default(),
         }
     }
 
-    pub(super) fn port_state(&self, name: &InterfaceName, managed: &Managed) -> (PortState, Option<String>) {
+    pub(super) fn port_state(
+        &self,
+        name: &InterfaceName,
+        managed: &Managed,
+    ) -> (PortState, Option<String>) {
         match &managed.state {
-            State::Absent => (PortState::Absent, Some("no such interface; waiting for it".to_owned())),
+            State::Absent => (
+                PortState::Absent,
+                Some("no such interface; waiting for it".to_owned()),
+            ),
             State::Failed { reason, .. } => (PortState::Failed, Some(reason.clone())),
             State::Open(_) => match self.underlay.link(name.as_str()) {
-                Some(link) if !link.admin_up => {
-                    (PortState::Down, Some("set down; `ip link set up`".to_owned()))
-                }
+                Some(link) if !link.admin_up => (
+                    PortState::Down,
+                    Some("set down; `ip link set up`".to_owned()),
+                ),
                 Some(link) if !link.carrier => (PortState::Down, Some("no carrier".to_owned())),
                 _ => (PortState::Up, None),
             },
@@ -282,7 +354,11 @@ impl Engine {
 
     fn worker_rows(&mut self, now: Instant) -> Vec<WorkerRow> {
         let looks = self.workers.status().map(|(id, core, view)| {
-            let before = self.looks.get(id.index()).copied().unwrap_or((self.started, 0));
+            let before = self
+                .looks
+                .get(id.index())
+                .copied()
+                .unwrap_or((self.started, 0));
             let span = now.saturating_duration_since(before.0).as_nanos().max(1) as f64;
             let slept = view.slept_ns.saturating_sub(before.1) as f64;
             let row = WorkerRow {
@@ -303,11 +379,15 @@ impl Engine {
     fn underlay_page(&self, now: Instant, query: &Query) -> Result<Rows<UnderlayRow>, String> {
         let snapshot = self.tables.current();
         let rows = self.underlay.show(now).into_iter().flat_map(|shown| {
-            let known = VtepAddr::new(shown.vtep).or_else(|_| VtepAddr::group(shown.vtep)).ok();
+            let known = VtepAddr::new(shown.vtep)
+                .or_else(|_| VtepAddr::group(shown.vtep))
+                .ok();
             let hop = known
                 .and_then(|vtep| snapshot.next_hops.by_address(vtep))
                 .and_then(|id| snapshot.next_hops.get(id));
-            let traffic: Traffic = hop.map(|hop| hop.counters.totals().into()).unwrap_or_default();
+            let traffic: Traffic = hop
+                .map(|hop| hop.counters.totals().into())
+                .unwrap_or_default();
             let none = UnderlayRow {
                 vtep: shown.vtep,
                 state: HopState::Unresolved,
@@ -342,7 +422,9 @@ impl Engine {
         });
         // The paths of one VTEP share its place: a page must not end between them.
         let after: Option<IpAddr> = query.cursor()?;
-        let mut rows: Vec<_> = rows.filter(|row| after.is_none_or(|after| row.vtep > after)).collect();
+        let mut rows: Vec<_> = rows
+            .filter(|row| after.is_none_or(|after| row.vtep > after))
+            .collect();
         rows.sort_by_key(|row| row.vtep);
         let limit = query.limit.clamp(1, crate::api::show::MAX_ROWS);
         let mut end = rows.len().min(limit);
@@ -364,29 +446,54 @@ impl Engine {
                 let mut sum = Totals::default();
                 for managed in self.devices.all().values() {
                     let totals = managed.counters.totals();
-                    sum.drops.iter_mut().zip(totals.drops).for_each(|(sum, more)| *sum += more);
+                    sum.drops
+                        .iter_mut()
+                        .zip(totals.drops)
+                        .for_each(|(sum, more)| *sum += more);
                 }
                 push_drops(&mut rows, None, &sum);
             }
             DropsBy::Port => {
-                for (name, managed) in
-                    self.devices.all().iter().filter(|(_, m)| m.purpose == Purpose::Underlay)
+                for (name, managed) in self
+                    .devices
+                    .all()
+                    .iter()
+                    .filter(|(_, m)| m.purpose == Purpose::Underlay)
                 {
-                    push_drops(&mut rows, Some(name.to_string()), &managed.counters.totals());
+                    push_drops(
+                        &mut rows,
+                        Some(name.to_string()),
+                        &managed.counters.totals(),
+                    );
                 }
-                for (key, port) in self.ports.iter().filter(|(_, p)| query.vni.is_none_or(|vni| vni == p.vni))
+                for (key, port) in self
+                    .ports
+                    .iter()
+                    .filter(|(_, p)| query.vni.is_none_or(|vni| vni == p.vni))
                 {
                     push_drops(&mut rows, Some(key.to_string()), &port.counters.totals());
                 }
             }
             DropsBy::Vni => {
-                for domain in snapshot.vnis.iter().filter(|d| query.vni.is_none_or(|vni| vni == d.vni)) {
-                    push_drops(&mut rows, Some(domain.vni.to_string()), &domain.counters.totals());
+                for domain in snapshot
+                    .vnis
+                    .iter()
+                    .filter(|d| query.vni.is_none_or(|vni| vni == d.vni))
+                {
+                    push_drops(
+                        &mut rows,
+                        Some(domain.vni.to_string()),
+                        &domain.counters.totals(),
+                    );
                 }
             }
             DropsBy::Vtep => {
                 for (_, hop) in snapshot.next_hops.iter() {
-                    push_drops(&mut rows, Some(hop.vtep.to_string()), &hop.counters.totals());
+                    push_drops(
+                        &mut rows,
+                        Some(hop.vtep.to_string()),
+                        &hop.counters.totals(),
+                    );
                 }
             }
         }
@@ -399,14 +506,22 @@ fn push_drops(rows: &mut Vec<DropRow>, by: Option<String>, totals: &Totals) {
         let count = totals.drops[*reason as usize];
         if count > 0 {
             let (reason, explain) = (reason.name().to_owned(), reason.explain().to_owned());
-            rows.push(DropRow { reason, explain, count, by: by.clone() });
+            rows.push(DropRow {
+                reason,
+                explain,
+                count,
+                by: by.clone(),
+            });
         }
     }
 }
 
 fn place_of_port(row: &PortRow) -> PortKey {
     let interface = row.interface.parse().expect("rows are made of valid names");
-    PortKey { interface, vlan: row.vlan }
+    PortKey {
+        interface,
+        vlan: row.vlan,
+    }
 }
 
 fn interface_row(name: &InterfaceName, managed: &Managed) -> InterfaceRow {
@@ -421,10 +536,12 @@ fn interface_row(name: &InterfaceName, managed: &Managed) -> InterfaceRow {
             afxdp::AttachMode::Native => AttachMode::Native,
             afxdp::AttachMode::Generic => AttachMode::Generic,
         }),
-        bind: open.and_then(|open| open.queues.first()).map(|queue| match queue.mode {
-            afxdp::BindMode::ZeroCopy => BindMode::ZeroCopy,
-            afxdp::BindMode::Copy => BindMode::Copy,
-        }),
+        bind: open
+            .and_then(|open| open.queues.first())
+            .map(|queue| match queue.mode {
+                afxdp::BindMode::ZeroCopy => BindMode::ZeroCopy,
+                afxdp::BindMode::Copy => BindMode::Copy,
+            }),
         multi_buffer: open.map(Open::takes_chains),
         queues: open.map_or(0, |open| open.queues.len() as u32),
     }

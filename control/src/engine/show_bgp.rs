@@ -52,25 +52,42 @@ impl Engine {
         }))
     }
 
-    pub(super) fn show_bgp_neighbor(&self, address: IpAddr, now: Instant) -> Result<Value, ApiError> {
+    pub(super) fn show_bgp_neighbor(
+        &self,
+        address: IpAddr,
+        now: Instant,
+    ) -> Result<Value, ApiError> {
         self.no_bgp()?;
-        let known = self.config.bgp_neighbors().get(&address).zip(self.speaker.neighbors().get(&address));
+        let known = self
+            .config
+            .bgp_neighbors()
+            .get(&address)
+            .zip(self.speaker.neighbors().get(&address));
         let Some((config, neighbor)) = known else {
-            let message = format!("{address} is no BGP neighbor; `show bgp summary` lists those that are");
+            let message =
+                format!("{address} is no BGP neighbor; `show bgp summary` lists those that are");
             return Err(ApiError::refused(message));
         };
         let held = self.held();
         let summary = self.summary_row(config, neighbor, &held, now);
         let id = self.evpn.id(address);
         let stale = id.and_then(|id| held.get(&id)).map_or(0, |held| held.stale);
-        answer(Ok(detail(summary, config, &neighbor.peer.status(), stale, now)))
+        answer(Ok(detail(
+            summary,
+            config,
+            &neighbor.peer.status(),
+            stale,
+            now,
+        )))
     }
 
     /// Counts over all routes, by neighbour.
     fn held(&self) -> hashbrown::HashMap<NeighborId, Held> {
         let mut all: hashbrown::HashMap<NeighborId, Held> = hashbrown::HashMap::new();
         for route in self.evpn.instance.routes() {
-            let Some(neighbor) = route.neighbor else { continue };
+            let Some(neighbor) = route.neighbor else {
+                continue;
+            };
             let held = all.entry(neighbor).or_default();
             held.installed += u64::from(route.reason == Some(Reason::Installed));
             held.stale += u64::from(route.stale);
@@ -87,7 +104,9 @@ impl Engine {
     ) -> SummaryRow {
         let status = neighbor.peer.status();
         let id = self.evpn.id(config.address);
-        let up = status.up_since.map(|since| now.saturating_duration_since(since).as_secs());
+        let up = status
+            .up_since
+            .map(|since| now.saturating_duration_since(since).as_secs());
         let own = self.evpn.instance.own_routes().count() as u64;
         SummaryRow {
             address: config.address,
@@ -98,7 +117,9 @@ impl Engine {
             messages_received: status.received,
             messages_sent: status.sent,
             routes_received: id.map_or(0, |id| self.evpn.instance.prefix_count(id) as u64),
-            routes_installed: id.and_then(|id| held.get(&id)).map_or(0, |held| held.installed),
+            routes_installed: id
+                .and_then(|id| held.get(&id))
+                .map_or(0, |held| held.installed),
             routes_advertised: if up.is_some() { own } else { 0 },
             last_down: match (&status.last_down, &neighbor.last_error) {
                 (_, Some(error)) if up.is_none() => Some(error.clone()),
@@ -114,7 +135,9 @@ impl Engine {
         let after = match &query.after {
             None => None,
             Some(text) => Some(from_hex(text).ok_or_else(|| {
-                ApiError::refused(format!("after: {text:?} is no cursor; pass on what `next` said"))
+                ApiError::refused(format!(
+                    "after: {text:?} is no cursor; pass on what `next` said"
+                ))
             })?),
         };
         let neighbor = match query.neighbor {
@@ -129,7 +152,9 @@ impl Engine {
         let instance = &self.evpn.instance;
         for view in instance.own_routes().chain(instance.routes()) {
             let wanted = query.vni.is_none_or(|vni| view.vni == Some(vni))
-                && query.kind.is_none_or(|kind| view.route.route_type() == kind)
+                && query
+                    .kind
+                    .is_none_or(|kind| view.route.route_type() == kind)
                 && neighbor.is_none_or(|id| view.neighbor == Some(id));
             if !wanted {
                 continue;
@@ -141,7 +166,10 @@ impl Engine {
         }
         let (rows, more) = page.finish();
         let next = rows.last().filter(|_| more).map(|(place, _)| to_hex(place));
-        let rows = rows.into_iter().map(|(_, view)| self.route_row(&view)).collect();
+        let rows = rows
+            .into_iter()
+            .map(|(_, view)| self.route_row(&view))
+            .collect();
         answer(Ok(Rows::<RouteRow> { rows, next }))
     }
 
@@ -174,7 +202,10 @@ impl Engine {
     fn route_row(&self, view: &RouteView) -> RouteRow {
         let (rd, tag) = rd_and_tag(&view.route);
         let attributes = &view.attributes;
-        let mobility = attributes.extended.iter().find_map(|community| community.as_mac_mobility());
+        let mobility = attributes
+            .extended
+            .iter()
+            .find_map(|community| community.as_mac_mobility());
         let (sticky, sequence) = mobility.unwrap_or_default();
         let installed = view.reason == Some(Reason::Installed);
         let mut row = RouteRow {
@@ -188,13 +219,21 @@ impl Engine {
             prefix: None,
             next_hop: attributes.next_hop,
             vni: view.vni.map(vtep_dataplane::addr::Vni::get),
-            route_targets: attributes.extended.iter().copied().filter(|c| c.is_route_target()).collect(),
+            route_targets: attributes
+                .extended
+                .iter()
+                .copied()
+                .filter(|c| c.is_route_target())
+                .collect(),
             as_path: attributes.as_path.to_string(),
             sequence,
             sticky,
             best: view.best,
             installed,
-            why_not: view.reason.filter(|_| !installed).map(|reason| reason.to_string()),
+            why_not: view
+                .reason
+                .filter(|_| !installed)
+                .map(|reason| reason.to_string()),
             stale: view.stale,
         };
         match &view.route {
@@ -242,7 +281,10 @@ fn from_hex(text: &str) -> Option<Place> {
     if !text.len().is_multiple_of(2) || !text.is_ascii() {
         return None;
     }
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok())
+        .collect()
 }
 
 /// Capabilities that both sides have, by the names of their RFCs.
@@ -278,18 +320,22 @@ fn detail(
         capabilities: agreed.map(capabilities).unwrap_or_default(),
         hold_time: agreed.map(|agreed| agreed.hold.as_secs()),
         keepalive: agreed.map(|agreed| agreed.hold.as_secs() / 3),
-        idle_for: status.idle_until.map(|at| at.saturating_duration_since(now).as_secs()),
+        idle_for: status
+            .idle_until
+            .map(|at| at.saturating_duration_since(now).as_secs()),
         established: status.established,
         treated_as_withdrawn: status.treated_as_withdrawn,
         attributes_discarded: status.attributes_discarded,
         routes_skipped: status.routes_skipped,
         queued: status.queued as u64,
         max_prefixes: config.max_prefixes.map(|limit| limit.limit),
-        graceful_restart: agreed.and_then(|agreed| agreed.restart.as_ref()).map(|restart| RestartRow {
-            restart_time: restart.time.as_secs(),
-            preserved: restart.preserved,
-            stale_routes: stale,
-        }),
+        graceful_restart: agreed
+            .and_then(|agreed| agreed.restart.as_ref())
+            .map(|restart| RestartRow {
+                restart_time: restart.time.as_secs(),
+                preserved: restart.preserved,
+                stale_routes: stale,
+            }),
     }
 }
 

@@ -172,7 +172,10 @@ impl TableWriter {
             state.dirty = true;
             return Ok(state.domain.id);
         }
-        let index = self.domain_ids.take(MAX_DOMAINS).ok_or(TableError::NoId(MAX_DOMAINS, "VNIs"))?;
+        let index = self
+            .domain_ids
+            .take(MAX_DOMAINS)
+            .ok_or(TableError::NoId(MAX_DOMAINS, "VNIs"))?;
         let id = DomainId(index as u16);
         let domain = Domain {
             id,
@@ -198,7 +201,9 @@ impl TableWriter {
 
     /// Removes a VNI with its MACs and flood list. Its ports must have been removed before.
     pub fn remove_vni(&mut self, vni: Vni) {
-        let Some(id) = self.domain_id(vni) else { return };
+        let Some(id) = self.domain_id(vni) else {
+            return;
+        };
         let mut macs = Vec::new();
         self.macs.for_each(|key, _| {
             if key.domain() == id {
@@ -226,7 +231,11 @@ impl TableWriter {
 
     /// Adds a VTEP to a VNI's flood list. Adding it again changes nothing.
     pub fn add_flood(&mut self, vni: Vni, vtep: VtepAddr) -> Result<(), TableError> {
-        if self.domains.get(&vni).is_none_or(|state| state.flood.contains_key(&vtep)) {
+        if self
+            .domains
+            .get(&vni)
+            .is_none_or(|state| state.flood.contains_key(&vtep))
+        {
             return Ok(());
         }
         let id = self.join(vni, vtep, 1)?;
@@ -236,7 +245,11 @@ impl TableWriter {
 
     /// Removes a VTEP from a VNI's flood list.
     pub fn remove_flood(&mut self, vni: Vni, vtep: VtepAddr) {
-        if self.change(vni, |state| state.flood.remove(&vtep)).flatten().is_some() {
+        if self
+            .change(vni, |state| state.flood.remove(&vtep))
+            .flatten()
+            .is_some()
+        {
             self.leave(vni, vtep, 1);
         }
     }
@@ -245,12 +258,19 @@ impl TableWriter {
     ///
     /// # Errors
     /// [`TableError`] when the table is full; nothing changes.
-    pub fn set_local_mac(&mut self, vni: Vni, mac: HostMac, port: PortId) -> Result<(), TableError> {
+    pub fn set_local_mac(
+        &mut self,
+        vni: Vni,
+        mac: HostMac,
+        port: PortId,
+    ) -> Result<(), TableError> {
         self.put_mac(vni, mac, Destination::Port(port))
     }
 
     fn put_mac(&mut self, vni: Vni, mac: HostMac, to: Destination) -> Result<(), TableError> {
-        let Some(domain) = self.domain_id(vni) else { return Ok(()) };
+        let Some(domain) = self.domain_id(vni) else {
+            return Ok(());
+        };
         let old = self.macs.insert(domain, mac, to)?;
         self.forget(vni, old);
         Ok(())
@@ -279,7 +299,11 @@ impl TableWriter {
     }
 
     /// Changes a VNI's staged state.
-    pub(super) fn change<R>(&mut self, vni: Vni, edit: impl FnOnce(&mut DomainState) -> R) -> Option<R> {
+    pub(super) fn change<R>(
+        &mut self,
+        vni: Vni,
+        edit: impl FnOnce(&mut DomainState) -> R,
+    ) -> Option<R> {
         let state = self.domains.get_mut(&vni)?;
         state.dirty = true;
         self.vnis_dirty = true;
@@ -287,7 +311,12 @@ impl TableWriter {
     }
 
     /// That many more reasons, at least one, for `vtep` to belong to `vni`.
-    pub(super) fn join(&mut self, vni: Vni, vtep: VtepAddr, reasons: u32) -> Result<NextHopId, TableError> {
+    pub(super) fn join(
+        &mut self,
+        vni: Vni,
+        vtep: VtepAddr,
+        reasons: u32,
+    ) -> Result<NextHopId, TableError> {
         let id = self.acquire(vtep, reasons)?;
         if let Some(state) = self.domains.get_mut(&vni) {
             let members = state.members.entry(id).or_insert(0);
@@ -302,7 +331,9 @@ impl TableWriter {
 
     /// That many reasons less for `vtep` to belong to `vni`.
     pub(super) fn leave(&mut self, vni: Vni, vtep: VtepAddr, reasons: u32) {
-        let Some(id) = self.vteps.get(&vtep).map(|state| state.id) else { return };
+        let Some(id) = self.vteps.get(&vtep).map(|state| state.id) else {
+            return;
+        };
         if let Some(state) = self.domains.get_mut(&vni)
             && let Some(members) = state.members.get_mut(&id)
         {
@@ -322,9 +353,16 @@ impl TableWriter {
             return Ok(state.id);
         }
         const MOST: usize = 1 << 20;
-        let index = self.vtep_ids.take(MOST).ok_or(TableError::NoId(MOST, "remote VTEPs"))?;
+        let index = self
+            .vtep_ids
+            .take(MOST)
+            .ok_or(TableError::NoId(MOST, "remote VTEPs"))?;
         let id = NextHopId(index as u32);
-        let hop = NextHop { vtep, paths: Box::new([]), counters: self.counters() };
+        let hop = NextHop {
+            vtep,
+            paths: Box::new([]),
+            counters: self.counters(),
+        };
         self.next_hops.set(id, Some(Arc::new(hop)));
         self.next_hops_dirty = true;
         self.vteps.insert(vtep, VtepState { id, uses });
@@ -333,7 +371,9 @@ impl TableWriter {
     }
 
     fn release(&mut self, vtep: VtepAddr, uses: u32) {
-        let Some(state) = self.vteps.get_mut(&vtep) else { return };
+        let Some(state) = self.vteps.get_mut(&vtep) else {
+            return;
+        };
         state.uses -= uses;
         if state.uses == 0 {
             let id = state.id;
@@ -352,11 +392,17 @@ impl TableWriter {
 
     /// Sets the underlay paths of a VTEP: the one write that a change of route or neighbour takes.
     pub fn set_paths(&mut self, vtep: VtepAddr, paths: Box<[Path]>) {
-        let Some(id) = self.vteps.get(&vtep).map(|state| state.id) else { return };
+        let Some(id) = self.vteps.get(&vtep).map(|state| state.id) else {
+            return;
+        };
         if let Some(old) = self.next_hops.get(id)
             && old.paths != paths
         {
-            let hop = NextHop { vtep, paths, counters: old.counters.clone() };
+            let hop = NextHop {
+                vtep,
+                paths,
+                counters: old.counters.clone(),
+            };
             self.next_hops.set(id, Some(Arc::new(hop)));
             self.next_hops_dirty = true;
         }
@@ -367,7 +413,10 @@ impl TableWriter {
     /// # Errors
     /// [`TableError::NoId`] when there are [`MAX_PORTS`] devices.
     pub fn take_device_id(&mut self) -> Result<DeviceId, TableError> {
-        let index = self.device_ids.take(MAX_PORTS).ok_or(TableError::NoId(MAX_PORTS, "interfaces"))?;
+        let index = self
+            .device_ids
+            .take(MAX_PORTS)
+            .ok_or(TableError::NoId(MAX_PORTS, "interfaces"))?;
         Ok(DeviceId(index as u16))
     }
 
@@ -385,7 +434,10 @@ impl TableWriter {
     /// # Errors
     /// [`TableError::NoId`] when there are [`MAX_PORTS`] ports.
     pub fn take_port_id(&mut self) -> Result<PortId, TableError> {
-        let index = self.port_ids.take(MAX_PORTS).ok_or(TableError::NoId(MAX_PORTS, "ports"))?;
+        let index = self
+            .port_ids
+            .take(MAX_PORTS)
+            .ok_or(TableError::NoId(MAX_PORTS, "ports"))?;
         Ok(PortId(index as u16))
     }
 
@@ -461,11 +513,17 @@ impl TableWriter {
     }
 
     fn all_ids(&mut self) -> [&mut Ids; 4] {
-        [&mut self.domain_ids, &mut self.vtep_ids, &mut self.device_ids, &mut self.port_ids]
+        [
+            &mut self.domain_ids,
+            &mut self.vtep_ids,
+            &mut self.device_ids,
+            &mut self.port_ids,
+        ]
     }
 
     fn build_vnis(&mut self) -> VniTable {
-        self.published.retain(|vni, _| self.domains.contains_key(vni));
+        self.published
+            .retain(|vni, _| self.domains.contains_key(vni));
         for (vni, state) in &mut self.domains {
             if mem::take(&mut state.dirty) {
                 state.domain.flood =
@@ -489,10 +547,11 @@ fn put<T>(table: &mut Vec<Option<T>>, index: usize, value: Option<T>) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::evpn::{Origin, TableChange};
     use vtep_dataplane::table::Dscp;
     use vtep_dataplane::table::mac::MacKey;
+
+    use super::*;
+    use crate::evpn::{Origin, TableChange};
 
     fn writer() -> TableWriter {
         let settings = Settings {
@@ -521,7 +580,12 @@ mod tests {
 
     /// Points a MAC of a VNI to a VTEP; how many entries were refused.
     fn point(tables: &mut TableWriter, vni: Vni, mac: HostMac, vtep: VtepAddr) -> u64 {
-        tables.apply(&[TableChange::MacSet { vni, mac, vtep, origin: Origin::Evpn }])
+        tables.apply(&[TableChange::MacSet {
+            vni,
+            mac,
+            vtep,
+            origin: Origin::Evpn,
+        }])
     }
 
     #[test]
@@ -536,18 +600,32 @@ mod tests {
         let known = |tables: &TableWriter| {
             let now = tables.current();
             let domain = now.vnis.by_vni(100).unwrap();
-            now.next_hops.by_address(vtep(9)).is_some_and(|id| domain.sources.contains(id))
+            now.next_hops
+                .by_address(vtep(9))
+                .is_some_and(|id| domain.sources.contains(id))
         };
         assert!(known(&tables));
         tables.remove_flood(vni(100), vtep(9));
         tables.remove_mac(vni(100), mac(1));
         tables.commit();
         assert!(known(&tables), "one MAC is left behind it");
-        assert!(tables.current().vnis.by_vni(100).unwrap().flood.next_hops.is_empty());
+        assert!(
+            tables
+                .current()
+                .vnis
+                .by_vni(100)
+                .unwrap()
+                .flood
+                .next_hops
+                .is_empty()
+        );
         assert_eq!(point(&mut tables, vni(100), mac(2), vtep(8)), 0);
         tables.commit();
         assert!(!known(&tables), "its last MAC has moved");
-        assert_eq!(tables.vtep_changes(), [VtepUse::Wanted(vtep(8)), VtepUse::Unwanted(vtep(9))]);
+        assert_eq!(
+            tables.vtep_changes(),
+            [VtepUse::Wanted(vtep(8)), VtepUse::Unwanted(vtep(9))]
+        );
     }
 
     #[test]
@@ -560,7 +638,11 @@ mod tests {
             assert_eq!(point(&mut tables, vni(200), mac(n), vtep(2)), 0);
         }
         tables.add_flood(vni(100), vtep(3)).unwrap();
-        assert_eq!(point(&mut tables, vni(100), mac(60), vtep(1)), 1, "the table is full");
+        assert_eq!(
+            point(&mut tables, vni(100), mac(60), vtep(1)),
+            1,
+            "the table is full"
+        );
         tables.remove_vni(vni(100));
         tables.commit();
         assert_eq!(tables.macs().len(), 50);
@@ -568,7 +650,10 @@ mod tests {
         assert_eq!(tables.current().next_hops.iter().count(), 1);
         let reader = tables.mac_reader();
         let domain = tables.domain_id(vni(200)).unwrap();
-        assert!(matches!(reader.lookup(MacKey::new(domain, mac(3).get())), Some(Destination::NextHop(_))));
+        assert!(matches!(
+            reader.lookup(MacKey::new(domain, mac(3).get())),
+            Some(Destination::NextHop(_))
+        ));
     }
 
     #[test]
@@ -586,7 +671,11 @@ mod tests {
         assert_ne!(id(&tables, 2), first, "not even published");
         tables.commit();
         assert_eq!(point(&mut tables, vni(100), mac(2), vtep(3)), 0);
-        assert_ne!(id(&tables, 3), first, "the worker still has the old snapshot");
+        assert_ne!(
+            id(&tables, 3),
+            first,
+            "the worker still has the old snapshot"
+        );
         tables.commit();
         worker.refresh();
         tables.reclaim();

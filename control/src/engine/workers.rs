@@ -63,7 +63,12 @@ impl Workers {
         let exchange = Arc::new(Exchange::new(count, share)?);
         let events = Events::new(EVENTS)?;
         let (reply_to, replies) = channel::unbounded();
-        let mut all = Self { running: Vec::new(), replies, exchange, events };
+        let mut all = Self {
+            running: Vec::new(),
+            replies,
+            exchange,
+            events,
+        };
         for ((number, core), pool) in (0..).zip(&plan.cores).zip(pools) {
             let (commands, received) = channel::bounded(COMMANDS);
             let status = Arc::new(Status::default());
@@ -81,11 +86,18 @@ impl Workers {
                 busy_poll: plan.busy_poll,
             })?;
             let core = *core;
-            let thread = thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                pin(number, core);
-                worker.run();
-            })?;
-            all.running.push(Running { commands, status, core, thread: Some(thread) });
+            let thread = thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || {
+                    pin(number, core);
+                    worker.run();
+                })?;
+            all.running.push(Running {
+                commands,
+                status,
+                core,
+                thread: Some(thread),
+            });
         }
         Ok(all)
     }
@@ -100,8 +112,15 @@ impl Workers {
     /// or has ended.
     #[must_use]
     pub fn attach(&self, worker: WorkerId, device: DeviceId, queue: u32, port: XskPort) -> bool {
-        let command = Command::Attach { device, queue, port };
-        let taken = self.running[worker.index()].commands.try_send(command).is_ok();
+        let command = Command::Attach {
+            device,
+            queue,
+            port,
+        };
+        let taken = self.running[worker.index()]
+            .commands
+            .try_send(command)
+            .is_ok();
         self.exchange.ring(worker);
         taken
     }
@@ -111,14 +130,22 @@ impl Workers {
     pub fn detach(&self, device: DeviceId) -> bool {
         let mut waiting: Vec<_> = (0..self.running.len() as u16).map(WorkerId).collect();
         waiting.retain(|worker| {
-            self.running[worker.index()].commands.try_send(Command::Detach { device }).is_ok()
+            self.running[worker.index()]
+                .commands
+                .try_send(Command::Detach { device })
+                .is_ok()
         });
         let asked = waiting.len();
-        waiting.iter().for_each(|worker| self.exchange.ring(*worker));
+        waiting
+            .iter()
+            .for_each(|worker| self.exchange.ring(*worker));
         let deadline = Instant::now() + PATIENCE;
         while !waiting.is_empty() {
             match self.replies.recv_deadline(deadline) {
-                Ok(Reply::Detached { worker, device: done }) if done == device => {
+                Ok(Reply::Detached {
+                    worker,
+                    device: done,
+                }) if done == device => {
                     waiting.retain(|w| *w != worker);
                 }
                 Ok(Reply::Detached { .. }) => {}
@@ -131,7 +158,10 @@ impl Workers {
     /// Makes `worker` treat a frame as one that `device` has received. Returns whether the worker takes it.
     #[must_use]
     pub fn inject(&self, worker: WorkerId, device: DeviceId, frame: Box<[u8]>) -> bool {
-        let taken = self.running[worker.index()].commands.try_send(Command::Inject { device, frame }).is_ok();
+        let taken = self.running[worker.index()]
+            .commands
+            .try_send(Command::Inject { device, frame })
+            .is_ok();
         self.exchange.ring(worker);
         taken
     }
@@ -143,7 +173,10 @@ impl Workers {
 
     /// What each worker tells of itself, with its core.
     pub fn status(&self) -> impl Iterator<Item = (WorkerId, Option<usize>, StatusView)> {
-        (0..).map(WorkerId).zip(&self.running).map(|(id, worker)| (id, worker.core, worker.status.view()))
+        (0..)
+            .map(WorkerId)
+            .zip(&self.running)
+            .map(|(id, worker)| (id, worker.core, worker.status.view()))
     }
 
     /// Ends all threads; their queues close. Returns whether every one ended in time and without a panic.
@@ -155,7 +188,9 @@ impl Workers {
         let deadline = Instant::now() + PATIENCE;
         let mut all_ended = true;
         for worker in &mut self.running {
-            let Some(thread) = worker.thread.take() else { continue };
+            let Some(thread) = worker.thread.take() else {
+                continue;
+            };
             while !thread.is_finished() && Instant::now() < deadline {
                 thread::sleep(Duration::from_millis(1));
             }

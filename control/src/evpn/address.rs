@@ -37,9 +37,17 @@ impl Instance {
 
     /// A route with an address belongs to `vni` now.
     pub(super) fn link_address(&mut self, vni: Vni, id: RouteId) {
-        let Some((kind, word)) = self.rib.ip_word(id) else { return };
+        let Some((kind, word)) = self.rib.ip_word(id) else {
+            return;
+        };
         let (rib, key) = (&self.rib, (vni, kind, word));
-        let old = self.hosts.address(key, |other| if other == id { None } else { key_of(rib, other) });
+        let old = self.hosts.address(key, |other| {
+            if other == id {
+                None
+            } else {
+                key_of(rib, other)
+            }
+        });
         let mut head = old;
         self.hosts.address_chains.link(&mut head, id);
         self.hosts.set_address(key, old, head);
@@ -47,7 +55,9 @@ impl Instance {
 
     /// It no longer does.
     pub(super) fn unlink_address(&mut self, vni: Vni, id: RouteId) {
-        let Some((kind, word)) = self.rib.ip_word(id) else { return };
+        let Some((kind, word)) = self.rib.ip_word(id) else {
+            return;
+        };
         let key = (vni, kind, word);
         // A route that is the first of its chain is found by itself: its best path may be in another VNI already.
         let mut head = id.0;
@@ -65,7 +75,9 @@ impl Instance {
 
     /// Finds the binding of a route's address again.
     pub(super) fn reselect_address(&mut self, vni: Vni, id: RouteId) {
-        let Some((kind, word)) = self.rib.ip_word(id) else { return };
+        let Some((kind, word)) = self.rib.ip_word(id) else {
+            return;
+        };
         let rib = &self.rib;
         let first = self.hosts.address((vni, kind, word), |id| key_of(rib, id));
         self.choose_binding(vni, id, first, None);
@@ -74,7 +86,11 @@ impl Instance {
     /// The same for all addresses of a MAC.
     pub(super) fn reselect_addresses_of(&mut self, place: u32) {
         let vni = self.hosts.get(place).vni;
-        let routes: Vec<_> = self.hosts.routes(place).filter(|id| self.rib.ip_word(*id).is_some()).collect();
+        let routes: Vec<_> = self
+            .hosts
+            .routes(place)
+            .filter(|id| self.rib.ip_word(*id).is_some())
+            .collect();
         for id in routes {
             self.reselect_address(vni, id);
         }
@@ -90,10 +106,15 @@ impl Instance {
             if self.rib.user_flags(route) & flag::TOLD != 0 {
                 old = Some(route);
             }
-            let Some(chosen) = self.rib.best(route) else { continue };
-            let Some(Ok(mac)) = self.rib.mac(route).map(HostMac::new) else { continue };
+            let Some(chosen) = self.rib.best(route) else {
+                continue;
+            };
+            let Some(Ok(mac)) = self.rib.mac(route).map(HostMac::new) else {
+                continue;
+            };
             let waits = |place| self.hosts.get(place).has(host_flag::LIMITED);
-            if self.usable(vni, chosen.attrs).is_err() || full && self.hosts.find(vni, mac).is_some_and(waits)
+            if self.usable(vni, chosen.attrs).is_err()
+                || full && self.hosts.find(vni, mac).is_some_and(waits)
             {
                 continue;
             }
@@ -111,7 +132,8 @@ impl Instance {
             self.rib.set_user_flags(old, 0);
         }
         if let Some((_, _, route, router)) = best {
-            self.rib.set_user_flags(route, flag::TOLD | if router { flag::ROUTER } else { 0 });
+            self.rib
+                .set_user_flags(route, flag::TOLD | if router { flag::ROUTER } else { 0 });
         }
         let now = best.map(|(_, mac, _, router)| (mac, router));
         if was != now
@@ -128,7 +150,13 @@ impl Instance {
             return;
         }
         self.changes.push(match binding {
-            Some((mac, router)) => TableChange::NeighborSet { vni, ip, mac, router, origin: Origin::Evpn },
+            Some((mac, router)) => TableChange::NeighborSet {
+                vni,
+                ip,
+                mac,
+                router,
+                origin: Origin::Evpn,
+            },
             None => TableChange::NeighborDel { vni, ip },
         });
     }
@@ -136,17 +164,38 @@ impl Instance {
     /// The binding that EVPN has for an address.
     pub(super) fn evpn_binding(&self, vni: Vni, ip: IpAddr) -> Option<Binding> {
         let (kind, word) = self.rib.find_ip(ip)?;
-        let first = self.hosts.address((vni, kind, word), |id| key_of(&self.rib, id));
-        self.hosts.address_chains.iter(first).find_map(|id| self.told(id))
+        let first = self
+            .hosts
+            .address((vni, kind, word), |id| key_of(&self.rib, id));
+        self.hosts
+            .address_chains
+            .iter(first)
+            .find_map(|id| self.told(id))
     }
 
     /// Tells again what the strongest of all origins says of an address.
     pub(super) fn retell_address(&mut self, vni: Vni, ip: IpAddr) {
-        let local = self.local_addresses.get(&(vni, ip)).map(|mac| (*mac, false, Origin::Local));
-        let fixed = || self.static_addresses.get(&(vni, ip)).map(|(mac, r)| (*mac, *r, Origin::Static));
-        let evpn = || self.evpn_binding(vni, ip).map(|(mac, router)| (mac, router, Origin::Evpn));
+        let local = self
+            .local_addresses
+            .get(&(vni, ip))
+            .map(|mac| (*mac, false, Origin::Local));
+        let fixed = || {
+            self.static_addresses
+                .get(&(vni, ip))
+                .map(|(mac, r)| (*mac, *r, Origin::Static))
+        };
+        let evpn = || {
+            self.evpn_binding(vni, ip)
+                .map(|(mac, router)| (mac, router, Origin::Evpn))
+        };
         self.changes.push(match local.or_else(fixed).or_else(evpn) {
-            Some((mac, router, origin)) => TableChange::NeighborSet { vni, ip, mac, router, origin },
+            Some((mac, router, origin)) => TableChange::NeighborSet {
+                vni,
+                ip,
+                mac,
+                router,
+                origin,
+            },
             None => TableChange::NeighborDel { vni, ip },
         });
     }

@@ -22,7 +22,11 @@ impl Default for DuplicateConfig {
     /// Five moves in 180 s, as RFC 7432 section 15.1 says; free again after 180 s.
     fn default() -> Self {
         let window = Duration::from_secs(180);
-        Self { moves: 5, window, recovery: Some(window) }
+        Self {
+            moves: 5,
+            window,
+            recovery: Some(window),
+        }
     }
 }
 

@@ -25,13 +25,20 @@ pub(super) struct Duplicates {
 
 impl Duplicates {
     pub(super) fn new(config: DuplicateConfig) -> Self {
-        Self { config, histories: HashMap::new() }
+        Self {
+            config,
+            histories: HashMap::new(),
+        }
     }
 
     /// The MAC moves. True if that is one move too many: it is frozen from now on.
     /// The history needs a look, by [`Duplicates::expire`], at the time returned.
     pub(super) fn moved(&mut self, now: Instant, at: (Vni, HostMac)) -> (bool, Option<Instant>) {
-        let DuplicateConfig { moves, window, recovery } = self.config;
+        let DuplicateConfig {
+            moves,
+            window,
+            recovery,
+        } = self.config;
         if moves == 0 {
             return (false, None);
         }
@@ -40,19 +47,29 @@ impl Duplicates {
             return (false, None);
         }
         history.moves.push_back(now);
-        history.moves.retain(|moved| now.duration_since(*moved) < window);
+        history
+            .moves
+            .retain(|moved| now.duration_since(*moved) < window);
         history.frozen = history.moves.len() >= usize::from(moves);
-        if history.frozen { (true, recovery.map(|time| now + time)) } else { (false, Some(now + window)) }
+        if history.frozen {
+            (true, recovery.map(|time| now + time))
+        } else {
+            (false, Some(now + window))
+        }
     }
 
     /// True if it is frozen.
     pub(super) fn is_frozen(&self, at: (Vni, HostMac)) -> bool {
-        self.histories.get(&at).is_some_and(|history| history.frozen)
+        self.histories
+            .get(&at)
+            .is_some_and(|history| history.frozen)
     }
 
     /// A time that [`Duplicates::moved`] returned has come. True if the MAC was frozen, and is no longer.
     pub(super) fn expire(&mut self, now: Instant, at: (Vni, HostMac)) -> bool {
-        let Some(history) = self.histories.get(&at) else { return false };
+        let Some(history) = self.histories.get(&at) else {
+            return false;
+        };
         let last = history.moves.back().copied();
         let wait = match (history.frozen, self.config.recovery) {
             (true, None) => return false,
@@ -64,12 +81,17 @@ impl Duplicates {
 
     /// Forgets all about a MAC. True if it was frozen.
     pub(super) fn forget(&mut self, at: (Vni, HostMac)) -> bool {
-        self.histories.remove(&at).is_some_and(|history| history.frozen)
+        self.histories
+            .remove(&at)
+            .is_some_and(|history| history.frozen)
     }
 
     /// MACs that are frozen, in no order.
     pub(super) fn frozen(&self) -> impl Iterator<Item = (Vni, HostMac)> + '_ {
-        self.histories.iter().filter(|(_, history)| history.frozen).map(|(at, _)| *at)
+        self.histories
+            .iter()
+            .filter(|(_, history)| history.frozen)
+            .map(|(at, _)| *at)
     }
 }
 
@@ -82,7 +104,10 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn host() -> (Vni, HostMac) {
-        (Vni::new(100).expect("a VNI"), "02:00:00:00:00:01".parse().expect("a MAC"))
+        (
+            Vni::new(100).expect("a VNI"),
+            "02:00:00:00:00:01".parse().expect("a MAC"),
+        )
     }
 
     #[test]
@@ -105,7 +130,10 @@ mod tests {
         let start = Instant::now();
         let mut duplicates = Duplicates::new(DuplicateConfig::default());
         for round in 0..20 {
-            assert!(!duplicates.moved(start + round * 50 * SECOND, host()).0, "round {round}");
+            assert!(
+                !duplicates.moved(start + round * 50 * SECOND, host()).0,
+                "round {round}"
+            );
         }
         assert!(!duplicates.expire(start + (19 * 50 + 180) * SECOND, host()));
         assert!(duplicates.histories.is_empty());
@@ -114,7 +142,10 @@ mod tests {
     #[test]
     fn zero_moves_switch_it_off() {
         let now = Instant::now();
-        let mut duplicates = Duplicates::new(DuplicateConfig { moves: 0, ..DuplicateConfig::default() });
+        let mut duplicates = Duplicates::new(DuplicateConfig {
+            moves: 0,
+            ..DuplicateConfig::default()
+        });
         assert!((0..100).all(|_| duplicates.moved(now, host()) == (false, None)));
     }
 }

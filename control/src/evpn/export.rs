@@ -10,7 +10,9 @@ use super::config::{Config, EthernetTag, VniConfig};
 use super::instance::Instance;
 use super::targets;
 use super::vni::{VniError, VniState, distinguisher};
-use crate::bgp::wire::{Attributes, Esi, EvpnRoute, ExtendedCommunity, MacIp, Multicast, Pmsi, Rd, Tunnel};
+use crate::bgp::wire::{
+    Attributes, Esi, EvpnRoute, ExtendedCommunity, MacIp, Multicast, Pmsi, Rd, Tunnel,
+};
 use crate::rib::Mobility;
 
 /// Attributes of a type 2. The default gateway, the router's MAC and the like are never sent.
@@ -19,7 +21,10 @@ fn host_attributes(config: &Config, vni: &VniConfig, mobility: Mobility) -> Attr
     attributes.extended = targets::exports(vni, config.local_as);
     attributes.extended.push(ExtendedCommunity::VXLAN);
     if mobility != Mobility::default() {
-        attributes.extended.push(ExtendedCommunity::mac_mobility(mobility.sticky, mobility.sequence));
+        attributes.extended.push(ExtendedCommunity::mac_mobility(
+            mobility.sticky,
+            mobility.sequence,
+        ));
     }
     attributes
 }
@@ -27,8 +32,15 @@ fn host_attributes(config: &Config, vni: &VniConfig, mobility: Mobility) -> Attr
 /// Attributes of a type 3: ingress replication to our address.
 fn flood_attributes(config: &Config, vni: &VniConfig) -> Attributes {
     let tunnel = Tunnel::IngressReplication(Some(config.vtep.get()));
-    let pmsi = Pmsi { flags: 0, label: vni.vni.get(), tunnel };
-    Attributes { pmsi: Some(pmsi), ..host_attributes(config, vni, Mobility::default()) }
+    let pmsi = Pmsi {
+        flags: 0,
+        label: vni.vni.get(),
+        tunnel,
+    };
+    Attributes {
+        pmsi: Some(pmsi),
+        ..host_attributes(config, vni, Mobility::default())
+    }
 }
 
 impl VniState {
@@ -41,11 +53,23 @@ impl VniState {
 
     fn host(&self, mac: HostMac, ip: Option<IpAddr>) -> EvpnRoute {
         let (rd, tag, label) = (self.rd, self.tag(), self.config.vni.get());
-        EvpnRoute::MacIp(MacIp { rd, esi: Esi::ZERO, tag, mac: mac.get(), ip, label, label2: None })
+        EvpnRoute::MacIp(MacIp {
+            rd,
+            esi: Esi::ZERO,
+            tag,
+            mac: mac.get(),
+            ip,
+            label,
+            label2: None,
+        })
     }
 
     fn flood(&self, originator: IpAddr) -> EvpnRoute {
-        EvpnRoute::Multicast(Multicast { rd: self.rd, tag: self.tag(), originator })
+        EvpnRoute::Multicast(Multicast {
+            rd: self.rd,
+            tag: self.tag(),
+            originator,
+        })
     }
 }
 
@@ -56,13 +80,20 @@ impl Instance {
     /// [`VniError`]; nothing changes.
     pub fn vni_add(&mut self, now: Instant, config: VniConfig) -> Result<(), VniError> {
         let vni = config.vni;
-        if self.vnis.get(&vni).is_some_and(|state| state.config == config) {
+        if self
+            .vnis
+            .get(&vni)
+            .is_some_and(|state| state.config == config)
+        {
             return Ok(());
         }
         if !self.vnis.contains_key(&vni) && self.reconsider.contains(&vni) {
             self.reconsider(now);
         }
-        let number = match (config.rd, self.vnis.get(&vni).and_then(|state| state.number)) {
+        let number = match (
+            config.rd,
+            self.vnis.get(&vni).and_then(|state| state.number),
+        ) {
             (Some(_), _) => None,
             (None, Some(number)) => Some(number),
             (None, None) => Some(self.free_number(vni)?),
@@ -70,15 +101,26 @@ impl Instance {
         let automatic = number.map(|number| Rd::ipv4(self.config.router_id, number));
         let rd = config.rd.or(automatic).unwrap_or_default();
         let hosts = self.local_hosts(vni);
-        hosts.iter().for_each(|mac| self.stop_advertising(vni, *mac));
+        hosts
+            .iter()
+            .for_each(|mac| self.stop_advertising(vni, *mac));
         let (mut macs, mut waiting, mut full) = (0, Default::default(), false);
         if let Some(old) = self.vnis.remove(&vni) {
             self.out.remove(&old.flood(self.config.vtep.get()));
             (macs, waiting, full) = (old.macs, old.waiting, old.full);
         }
         let attributes = Arc::new(flood_attributes(&self.config, &config));
-        let state = VniState { config, rd, number, macs, waiting, full, attributes: Default::default() };
-        self.out.set(state.flood(self.config.vtep.get()), &attributes);
+        let state = VniState {
+            config,
+            rd,
+            number,
+            macs,
+            waiting,
+            full,
+            attributes: Default::default(),
+        };
+        self.out
+            .set(state.flood(self.config.vtep.get()), &attributes);
         self.vnis.insert(vni, state);
         hosts.iter().for_each(|mac| self.advertise(vni, *mac));
         self.reconsider.insert(vni);
@@ -91,7 +133,11 @@ impl Instance {
     }
 
     fn local_hosts(&self, vni: Vni) -> Vec<HostMac> {
-        self.locals.keys().filter(|(of, _)| *of == vni).map(|(_, mac)| *mac).collect()
+        self.locals
+            .keys()
+            .filter(|(of, _)| *of == vni)
+            .map(|(_, mac)| *mac)
+            .collect()
     }
 
     /// Removes a VNI with its local hosts. Static entries stay until they are removed themselves.
@@ -107,12 +153,14 @@ impl Instance {
 
     /// Announces a local MAC and its addresses as they are now.
     pub(super) fn advertise(&mut self, vni: Vni, mac: HostMac) {
-        let (Some(local), Some(state)) = (self.locals.get(&(vni, mac)), self.vnis.get_mut(&vni)) else {
+        let (Some(local), Some(state)) = (self.locals.get(&(vni, mac)), self.vnis.get_mut(&vni))
+        else {
             return;
         };
         let mobility = local.mobility();
         let vni = state.config.clone();
-        let attributes = state.attributes(mobility, || host_attributes(&self.config, &vni, mobility));
+        let attributes =
+            state.attributes(mobility, || host_attributes(&self.config, &vni, mobility));
         for ip in local.addresses.iter().map(|ip| Some(*ip)).chain([None]) {
             self.out.set(state.host(mac, ip), &attributes);
         }
@@ -120,8 +168,15 @@ impl Instance {
 
     /// Withdraws all routes of a local MAC.
     pub(super) fn stop_advertising(&mut self, vni: Vni, mac: HostMac) {
-        let Some(local) = self.locals.get(&(vni, mac)) else { return };
-        let addresses: Vec<_> = local.addresses.iter().map(|ip| Some(*ip)).chain([None]).collect();
+        let Some(local) = self.locals.get(&(vni, mac)) else {
+            return;
+        };
+        let addresses: Vec<_> = local
+            .addresses
+            .iter()
+            .map(|ip| Some(*ip))
+            .chain([None])
+            .collect();
         for ip in addresses {
             self.withdraw_host(vni, mac, ip);
         }

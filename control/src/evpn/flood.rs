@@ -29,7 +29,11 @@ pub(super) struct Floods {
 
 impl Floods {
     /// Changes the sources of a membership; what the table has to be told.
-    fn change(&mut self, at: (Vni, VtepAddr), edit: impl FnOnce(&mut Sources)) -> Option<TableChange> {
+    fn change(
+        &mut self,
+        at: (Vni, VtepAddr),
+        edit: impl FnOnce(&mut Sources),
+    ) -> Option<TableChange> {
         let sources = self.sources.entry(at).or_default();
         let before = *sources != Sources::default();
         edit(sources);
@@ -70,7 +74,9 @@ pub(super) fn read(route: &Multicast, attributes: &Attributes) -> Result<FloodCl
     let (label, endpoint) = match &attributes.pmsi {
         None => (0, route.originator),
         Some(pmsi) => match &pmsi.tunnel {
-            Tunnel::IngressReplication(address) => (pmsi.label, address.unwrap_or(route.originator)),
+            Tunnel::IngressReplication(address) => {
+                (pmsi.label, address.unwrap_or(route.originator))
+            }
             Tunnel::Other(..) => return Err(Reason::Tunnel),
         },
     };
@@ -97,12 +103,21 @@ impl Instance {
 
     /// The best path of a route that is no type 2 changed.
     pub(super) fn flood_changed(&mut self, change: Change) {
-        let EvpnRoute::Multicast(route) = self.rib.key(change.id) else { return };
-        let target = change.new.and_then(|new| self.flood_target(&route, new.attrs).ok());
+        let EvpnRoute::Multicast(route) = self.rib.key(change.id) else {
+            return;
+        };
+        let target = change
+            .new
+            .and_then(|new| self.flood_target(&route, new.attrs).ok());
         self.put_flood(change.id, route.originator, target);
     }
 
-    fn put_flood(&mut self, id: RouteId, originator: IpAddr, target: Option<(FloodClaim, VtepAddr)>) {
+    fn put_flood(
+        &mut self,
+        id: RouteId,
+        originator: IpAddr,
+        target: Option<(FloodClaim, VtepAddr)>,
+    ) {
         let new = target.map(|(claim, vtep)| (claim.vni, vtep));
         let old = match new {
             Some(new) => self.floods.installed.insert(id, new),
@@ -113,15 +128,21 @@ impl Instance {
         }
         // First the new member: a VTEP that only changes its route never leaves the list.
         if let Some(new) = new {
-            self.changes.extend(self.floods.change(new, |s| s.routes += 1));
+            self.changes
+                .extend(self.floods.change(new, |s| s.routes += 1));
         }
         if let Some(old) = old {
-            self.changes.extend(self.floods.change(old, |s| s.routes -= 1));
+            self.changes
+                .extend(self.floods.change(old, |s| s.routes -= 1));
         }
         if let Some((FloodClaim { vni, endpoint }, _)) = target
             && endpoint != originator
         {
-            self.events.push(Event::EndpointMismatch { vni, endpoint, originator });
+            self.events.push(Event::EndpointMismatch {
+                vni,
+                endpoint,
+                originator,
+            });
         }
     }
 
@@ -129,7 +150,8 @@ impl Instance {
     pub(super) fn reconsider_floods(&mut self, vnis: &BTreeSet<Vni>) {
         let rare = |id: &RouteId| self.rib.kind(*id) == Kind::Other;
         for id in self.rib.ids().filter(rare).collect::<Vec<_>>() {
-            let (EvpnRoute::Multicast(route), Some(best)) = (self.rib.key(id), self.rib.best(id)) else {
+            let (EvpnRoute::Multicast(route), Some(best)) = (self.rib.key(id), self.rib.best(id))
+            else {
                 continue;
             };
             let attributes = self.rib.attributes().attributes(best.attrs);
@@ -142,12 +164,14 @@ impl Instance {
 
     /// Static configuration puts a VTEP into the flood list of a VNI.
     pub fn static_flood_add(&mut self, vni: Vni, vtep: VtepAddr) {
-        self.changes.extend(self.floods.change((vni, vtep), |s| s.fixed = true));
+        self.changes
+            .extend(self.floods.change((vni, vtep), |s| s.fixed = true));
     }
 
     /// Static configuration takes it out.
     pub fn static_flood_del(&mut self, vni: Vni, vtep: VtepAddr) {
-        self.changes.extend(self.floods.change((vni, vtep), |s| s.fixed = false));
+        self.changes
+            .extend(self.floods.change((vni, vtep), |s| s.fixed = false));
     }
 
     /// True if a route has put this VTEP there.

@@ -150,10 +150,23 @@ impl Hosts {
     }
 
     /// Adds a MAC with its first route.
-    pub(super) fn add(&mut self, hash: u32, vni: Vni, mac: HostMac, flags: u8, first: RouteId) -> u32 {
+    pub(super) fn add(
+        &mut self,
+        hash: u32,
+        vni: Vni,
+        mac: HostMac,
+        flags: u8,
+        first: RouteId,
+    ) -> u32 {
         let mut head = NONE;
         self.chains.link(&mut head, first);
-        let place = self.hosts.add(Host { vni, mac: mac.get().0, flags, head, winner: AttrId::NONE });
+        let place = self.hosts.add(Host {
+            vni,
+            mac: mac.get().0,
+            flags,
+            head,
+            winner: AttrId::NONE,
+        });
         self.index.insert(hash, place);
         place
     }
@@ -206,9 +219,15 @@ impl Hosts {
     }
 
     /// The first route of an address. `key_of` gives the address of a route.
-    pub(super) fn address(&self, key: AddressKey, key_of: impl Fn(RouteId) -> Option<AddressKey>) -> u32 {
+    pub(super) fn address(
+        &self,
+        key: AddressKey,
+        key_of: impl Fn(RouteId) -> Option<AddressKey>,
+    ) -> u32 {
         let same = |id| key_of(RouteId(id)) == Some(key);
-        self.addresses.find(hash_address(&self.hasher, key), same).unwrap_or(NONE)
+        self.addresses
+            .find(hash_address(&self.hasher, key), same)
+            .unwrap_or(NONE)
     }
 
     /// Replaces the first route of an address: `old` by `new`, either of which may be none.

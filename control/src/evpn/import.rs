@@ -52,13 +52,20 @@ impl Instance {
         }
         let state = self.vnis.get(&vni).ok_or(Reason::UnknownVni)?;
         let communities = &self.rib.attributes().attributes(attrs).extended;
-        if targets::imports(&state.config, communities) { Ok(()) } else { Err(Reason::NoTarget) }
+        if targets::imports(&state.config, communities) {
+            Ok(())
+        } else {
+            Err(Reason::NoTarget)
+        }
     }
 
     fn candidate(&self, vni: Vni, chosen: Chosen) -> Option<Winner> {
         self.usable(vni, chosen.attrs).ok()?;
         let summary = self.rib.attributes().summary(chosen.attrs);
-        Some(Winner { attrs: chosen.attrs, claim: Claim::new(summary, chosen.long_lived) })
+        Some(Winner {
+            attrs: chosen.attrs,
+            claim: Claim::new(summary, chosen.long_lived),
+        })
     }
 
     /// The best path of a type 2 changed. `spot` is the hash of its MAC in a VNI, usually its own.
@@ -70,7 +77,9 @@ impl Instance {
         spot: Option<(Vni, u32)>,
     ) {
         let id = change.id;
-        let Some(Ok(mac)) = self.rib.mac(id).map(HostMac::new) else { return };
+        let Some(Ok(mac)) = self.rib.mac(id).map(HostMac::new) else {
+            return;
+        };
         let old = change.old.and_then(|c| self.vni_of(id, c.label));
         let new = change.new.and_then(|c| self.vni_of(id, c.label));
         if let Some(vni) = old.filter(|_| old != new) {
@@ -81,7 +90,9 @@ impl Instance {
                 self.drop_idle(place);
             }
         }
-        let (Some(vni), Some(chosen)) = (new, change.new) else { return };
+        let (Some(vni), Some(chosen)) = (new, change.new) else {
+            return;
+        };
         let hash = self.hash(vni, mac, spot);
         let place = match self.hosts.find_hashed(hash, vni, mac) {
             Some(place) => {
@@ -94,7 +105,9 @@ impl Instance {
                 place
             }
             None => {
-                let place = self.hosts.add(hash, vni, mac, self.first_flags(vni, mac), id);
+                let place = self
+                    .hosts
+                    .add(hash, vni, mac, self.first_flags(vni, mac), id);
                 self.link_address(vni, id);
                 self.first_choice(now, place, cause, chosen);
                 place
@@ -129,9 +142,21 @@ impl Instance {
     /// Flags of a MAC that routes tell of for the first time.
     fn first_flags(&self, vni: Vni, mac: HostMac) -> u8 {
         let at = (vni, mac);
-        let local = if self.locals.contains_key(&at) { flag::LOCAL } else { 0 };
-        let fixed = if self.static_macs.contains_key(&at) { flag::STATIC } else { 0 };
-        let frozen = if self.duplicates.is_frozen(at) { flag::FROZEN } else { 0 };
+        let local = if self.locals.contains_key(&at) {
+            flag::LOCAL
+        } else {
+            0
+        };
+        let fixed = if self.static_macs.contains_key(&at) {
+            flag::STATIC
+        } else {
+            0
+        };
+        let frozen = if self.duplicates.is_frozen(at) {
+            flag::FROZEN
+        } else {
+            0
+        };
         local | fixed | frozen
     }
 
@@ -157,14 +182,23 @@ impl Instance {
         if host.has(flag::FROZEN) {
             return self.keep_frozen(now, place);
         }
-        let standing = host.winner().filter(|w| lost != Some(*w) || self.still_backed(place, *w));
+        let standing = host
+            .winner()
+            .filter(|w| lost != Some(*w) || self.still_backed(place, *w));
         let standing = standing.map(|attrs| Winner {
             attrs,
-            claim: Claim::new(self.rib.attributes().summary(attrs), host.has(flag::LONG_LIVED)),
+            claim: Claim::new(
+                self.rib.attributes().summary(attrs),
+                host.has(flag::LONG_LIVED),
+            ),
         });
         let winner = match (standing, gained) {
             (Some(old), Some(new)) if old.attrs != new.attrs || old.claim == new.claim => {
-                Some(if new.claim.rank(&old.claim).is_gt() { new } else { old })
+                Some(if new.claim.rank(&old.claim).is_gt() {
+                    new
+                } else {
+                    old
+                })
             }
             // The same attributes with another staleness: nothing short of a full look tells.
             (None, _) | (Some(_), Some(_)) => self.best_claim(place),
@@ -177,9 +211,13 @@ impl Instance {
     fn still_backed(&self, place: u32, winner: AttrId) -> bool {
         let host = self.hosts.get(place);
         let community = self.rib.attributes().summary(winner).long_lived;
-        self.hosts.routes(place).filter_map(|id| self.rib.best(id)).any(|chosen| {
-            chosen.attrs == winner && (chosen.long_lived || community) == host.has(flag::LONG_LIVED)
-        })
+        self.hosts
+            .routes(place)
+            .filter_map(|id| self.rib.best(id))
+            .any(|chosen| {
+                chosen.attrs == winner
+                    && (chosen.long_lived || community) == host.has(flag::LONG_LIVED)
+            })
     }
 
     /// The best of all claims to a MAC.
@@ -187,7 +225,11 @@ impl Instance {
         let host = self.hosts.get(place);
         let mut best: Option<Winner> = None;
         for id in self.hosts.routes(place) {
-            let Some(new) = self.rib.best(id).and_then(|chosen| self.candidate(host.vni, chosen)) else {
+            let Some(new) = self
+                .rib
+                .best(id)
+                .and_then(|chosen| self.candidate(host.vni, chosen))
+            else {
                 continue;
             };
             if best.is_none_or(|best| new.claim.rank(&best.claim).is_gt()) {
@@ -203,7 +245,8 @@ impl Instance {
         let vtep = host.winner().and_then(|attrs| self.vtep_of(attrs));
         let mut routes = self.hosts.routes(place).filter_map(|id| self.rib.best(id));
         let same = routes.find_map(|chosen| {
-            self.candidate(host.vni, chosen).filter(|w| vtep.is_some() && self.vtep_of(w.attrs) == vtep)
+            self.candidate(host.vni, chosen)
+                .filter(|w| vtep.is_some() && self.vtep_of(w.attrs) == vtep)
         });
         drop(routes);
         self.install(now, place, same, Cause::Other);
@@ -222,7 +265,8 @@ impl Instance {
         if old.is_none() && new.is_some() && !self.admit(place) {
             return;
         }
-        if let (Some(from), Some(to), Some(winner), Cause::Announced { .. }) = (from, to, winner, cause)
+        if let (Some(from), Some(to), Some(winner), Cause::Announced { .. }) =
+            (from, to, winner, cause)
             && from != to
             && !host.has(flag::LOCAL)
         {
@@ -277,10 +321,16 @@ impl Instance {
             return;
         }
         let (vni, mac) = (host.vni, host.mac());
-        self.changes.push(match host.winner().and_then(|attrs| self.vtep_of(attrs)) {
-            Some(vtep) => TableChange::MacSet { vni, mac, vtep, origin: Origin::Evpn },
-            None => TableChange::MacDel { vni, mac },
-        });
+        self.changes
+            .push(match host.winner().and_then(|attrs| self.vtep_of(attrs)) {
+                Some(vtep) => TableChange::MacSet {
+                    vni,
+                    mac,
+                    vtep,
+                    origin: Origin::Evpn,
+                },
+                None => TableChange::MacDel { vni, mac },
+            });
     }
 
     /// Where EVPN says that a MAC is.
@@ -292,7 +342,9 @@ impl Instance {
     /// Whether the VNI has room for one more MAC; if not, this one waits.
     fn admit(&mut self, place: u32) -> bool {
         let host = *self.hosts.get(place);
-        let Some(state) = self.vnis.get_mut(&host.vni) else { return false };
+        let Some(state) = self.vnis.get_mut(&host.vni) else {
+            return false;
+        };
         if state.macs < state.config.max_macs {
             return true;
         }

@@ -95,7 +95,11 @@ impl Instance {
     pub fn new(config: Config) -> Self {
         let mut own = config.own.clone();
         own.push(config.vtep);
-        let local = Local { asn: config.local_as, router_id: config.router_id, own };
+        let local = Local {
+            asn: config.local_as,
+            router_id: config.router_id,
+            own,
+        };
         Self {
             rib: Rib::new(local),
             out: AdjOut::new(config.local_as),
@@ -169,8 +173,16 @@ impl Instance {
 impl Instance {
     /// Adds a neighbour, whose session is down.
     pub fn neighbor_add(&mut self, id: NeighborId, address: IpAddr) {
-        self.rib.set_neighbor(id, false, Ipv4Addr::UNSPECIFIED, address);
-        self.sessions.insert(id, Session { address, up: false, initial_until: None });
+        self.rib
+            .set_neighbor(id, false, Ipv4Addr::UNSPECIFIED, address);
+        self.sessions.insert(
+            id,
+            Session {
+                address,
+                up: false,
+                initial_until: None,
+            },
+        );
     }
 
     /// Removes a neighbour with all its routes.
@@ -182,10 +194,13 @@ impl Instance {
 
     /// The session is up: [`Instance::pump`] has all our routes to tell.
     pub fn peer_up(&mut self, now: Instant, id: NeighborId, agreed: &Arc<Negotiated>) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
         session.up = true;
         session.initial_until = Some(now + INITIAL);
-        self.rib.set_neighbor(id, agreed.internal, agreed.router_id, session.address);
+        self.rib
+            .set_neighbor(id, agreed.internal, agreed.router_id, session.address);
         self.out.up(id, agreed.clone());
     }
 
@@ -214,7 +229,9 @@ impl Instance {
     /// The neighbour announces and withdraws routes.
     pub fn update(&mut self, now: Instant, id: NeighborId, update: &Update<'_>) {
         let session = self.sessions.get(&id);
-        let initial = session.and_then(|s| s.initial_until).is_some_and(|until| now < until);
+        let initial = session
+            .and_then(|s| s.initial_until)
+            .is_some_and(|until| now < until);
         let looped = self.rib.looped_count(id);
         let mut near = std::mem::take(&mut self.near);
         near.extend(update.changes().map(|change| (change, Spot::default())));
@@ -228,7 +245,10 @@ impl Instance {
         self.near = near;
         let looped = self.rib.looped_count(id) - looped;
         if looped > 0 {
-            self.events.push(Event::Looped { neighbor: id, routes: looped as u32 });
+            self.events.push(Event::Looped {
+                neighbor: id,
+                routes: looped as u32,
+            });
         }
     }
 
@@ -242,9 +262,10 @@ impl Instance {
         spot: Spot,
     ) {
         let (change, cause) = match (change, attributes) {
-            (RouteChange::Announce(route), Some(attributes)) => {
-                (self.rib.announce(id, route, attributes, spot.route), Cause::Announced { initial })
-            }
+            (RouteChange::Announce(route), Some(attributes)) => (
+                self.rib.announce(id, route, attributes, spot.route),
+                Cause::Announced { initial },
+            ),
             (RouteChange::Announce(route) | RouteChange::Withdraw(route), _) => {
                 (self.rib.withdraw(id, route, spot.route), Cause::Other)
             }
@@ -258,7 +279,10 @@ impl Instance {
     /// asked for is there when the next one looks at it. One route after the other would wait for each of its look-ups.
     /// What was worked out for a look-up is kept for the true one.
     fn fetch(&mut self, near: &mut [(RouteChange, Spot)], step: usize) {
-        let place = |behind: usize| step.checked_sub(behind * APART).filter(|at| *at < near.len());
+        let place = |behind: usize| {
+            step.checked_sub(behind * APART)
+                .filter(|at| *at < near.len())
+        };
         let places = [place(0), place(1), place(2), place(3)];
         if let Some((change, spot)) = places[0].map(|at| &mut near[at]) {
             spot.route = self.rib.fetch(change.route());
@@ -340,7 +364,9 @@ impl Instance {
         match output {
             Output::Connect(_) | Output::Close { .. } => return false,
             Output::SessionUp(agreed) => self.peer_up(now, id, agreed),
-            Output::SessionDown { keep_stale_for, .. } => self.peer_down(now, id, keep_stale_for.is_some()),
+            Output::SessionDown { keep_stale_for, .. } => {
+                self.peer_down(now, id, keep_stale_for.is_some())
+            }
             Output::Update(update) => self.update(now, id, update),
             Output::EndOfRib => self.end_of_rib(id),
             Output::RefreshRequested => self.refresh_requested(id),

@@ -46,7 +46,10 @@ pub(super) struct LocalState {
 
 impl LocalState {
     pub(super) const fn mobility(&self) -> Mobility {
-        Mobility { sticky: self.sticky, sequence: self.sequence }
+        Mobility {
+            sticky: self.sticky,
+            sequence: self.sequence,
+        }
     }
 }
 
@@ -77,13 +80,25 @@ impl Instance {
         let place = self.hosts.find(vni, mac);
         let sequence = place.map_or(0, |place| self.sequence_for(place));
         let LocalMac { kind, sticky } = local;
-        let state = LocalState { kind, sticky, sequence, addresses: BTreeSet::new(), contested: None };
+        let state = LocalState {
+            kind,
+            sticky,
+            sequence,
+            addresses: BTreeSet::new(),
+            contested: None,
+        };
         self.locals.insert(at, state);
         if let Some(place) = place {
             let host = self.hosts.get_mut(place);
             host.flags |= flag::LOCAL;
             if let Some(from) = host.winner().and_then(|attrs| self.vtep_of(attrs)) {
-                self.events.push(Event::Moved { vni, mac, from: Some(from), to: None, sequence });
+                self.events.push(Event::Moved {
+                    vni,
+                    mac,
+                    from: Some(from),
+                    to: None,
+                    sequence,
+                });
             }
         }
         self.advertise(vni, mac);
@@ -108,25 +123,39 @@ impl Instance {
         if self.duplicates.is_frozen(at) {
             return Err(LocalRefused::Frozen(vni, mac));
         }
-        let winner = self.hosts.find(vni, mac).and_then(|place| self.hosts.get(place).winner());
+        let winner = self
+            .hosts
+            .find(vni, mac)
+            .and_then(|place| self.hosts.get(place).winner());
         let Some(winner) = winner else { return Ok(()) };
         if self.rib.attributes().summary(winner).mobility.sticky {
             return Err(LocalRefused::Sticky(vni, mac));
         }
-        if self.moved(now, vni, mac) { Err(LocalRefused::Frozen(vni, mac)) } else { Ok(()) }
+        if self.moved(now, vni, mac) {
+            Err(LocalRefused::Frozen(vni, mac))
+        } else {
+            Ok(())
+        }
     }
 
     /// The sequence that makes a MAC ours, by what its routes say.
     fn sequence_for(&self, place: u32) -> u32 {
         let vni = self.hosts.get(place).vni;
         let views = self.hosts.routes(place).flat_map(|id| self.rib.views(id));
-        let ours = |attrs: AttrId| self.rib.attributes().summary(attrs).next_hop == self.config.vtep.get();
+        let ours =
+            |attrs: AttrId| self.rib.attributes().summary(attrs).next_hop == self.config.vtep.get();
         let counts = |attrs: AttrId| {
-            matches!(self.usable(vni, attrs), Ok(()) | Err(Reason::OwnNextHop | Reason::Looped))
+            matches!(
+                self.usable(vni, attrs),
+                Ok(()) | Err(Reason::OwnNextHop | Reason::Looped)
+            )
         };
-        let seen = views
-            .filter(|view| counts(view.attrs))
-            .map(|view| (self.rib.attributes().summary(view.attrs).mobility.sequence, ours(view.attrs)));
+        let seen = views.filter(|view| counts(view.attrs)).map(|view| {
+            (
+                self.rib.attributes().summary(view.attrs).mobility.sequence,
+                ours(view.attrs),
+            )
+        });
         sequence_here(seen)
     }
 
@@ -147,7 +176,9 @@ impl Instance {
     /// Forgets a local MAC with its addresses and routes. False if it is not local.
     pub(super) fn drop_local(&mut self, vni: Vni, mac: HostMac) -> bool {
         self.stop_advertising(vni, mac);
-        let Some(state) = self.locals.remove(&(vni, mac)) else { return false };
+        let Some(state) = self.locals.remove(&(vni, mac)) else {
+            return false;
+        };
         for ip in state.addresses {
             self.local_addresses.remove(&(vni, ip));
             self.retell_address(vni, ip);
@@ -159,7 +190,12 @@ impl Instance {
     ///
     /// # Errors
     /// [`LocalRefused::UnknownMac`]; nothing changes.
-    pub fn local_address_add(&mut self, vni: Vni, mac: HostMac, ip: IpAddr) -> Result<(), LocalRefused> {
+    pub fn local_address_add(
+        &mut self,
+        vni: Vni,
+        mac: HostMac,
+        ip: IpAddr,
+    ) -> Result<(), LocalRefused> {
         if !self.locals.contains_key(&(vni, mac)) {
             return Err(LocalRefused::UnknownMac(vni, mac));
         }
@@ -225,15 +261,27 @@ impl Instance {
 
     /// Removes all static entries of a VNI: MACs, addresses and flood list.
     pub fn statics_del(&mut self, vni: Vni) {
-        let macs: Vec<_> =
-            self.static_macs.keys().filter(|(of, _)| *of == vni).map(|(_, mac)| *mac).collect();
-        macs.into_iter().for_each(|mac| self.static_mac_del(vni, mac));
+        let macs: Vec<_> = self
+            .static_macs
+            .keys()
+            .filter(|(of, _)| *of == vni)
+            .map(|(_, mac)| *mac)
+            .collect();
+        macs.into_iter()
+            .for_each(|mac| self.static_mac_del(vni, mac));
         let addresses = self.static_addresses.keys().filter(|(of, _)| *of == vni);
         let addresses: Vec<_> = addresses.map(|(_, ip)| *ip).collect();
-        addresses.into_iter().for_each(|ip| self.static_address_del(vni, ip));
-        let flooded: Vec<_> =
-            self.flood_list(vni).filter(|(_, _, fixed)| *fixed).map(|(vtep, _, _)| vtep).collect();
-        flooded.into_iter().for_each(|vtep| self.static_flood_del(vni, vtep));
+        addresses
+            .into_iter()
+            .for_each(|ip| self.static_address_del(vni, ip));
+        let flooded: Vec<_> = self
+            .flood_list(vni)
+            .filter(|(_, _, fixed)| *fixed)
+            .map(|(vtep, _, _)| vtep)
+            .collect();
+        flooded
+            .into_iter()
+            .for_each(|vtep| self.static_flood_del(vni, vtep));
     }
 
     /// Tells what the strongest of all origins says of a MAC.
@@ -241,10 +289,18 @@ impl Instance {
         if self.locals.contains_key(&(vni, mac)) {
             return;
         }
-        let fixed = self.static_macs.get(&(vni, mac)).map(|vtep| (*vtep, Origin::Static));
+        let fixed = self
+            .static_macs
+            .get(&(vni, mac))
+            .map(|vtep| (*vtep, Origin::Static));
         let best = fixed.or_else(|| self.evpn_vtep(vni, mac).map(|vtep| (vtep, Origin::Evpn)));
         self.changes.push(match best {
-            Some((vtep, origin)) => TableChange::MacSet { vni, mac, vtep, origin },
+            Some((vtep, origin)) => TableChange::MacSet {
+                vni,
+                mac,
+                vtep,
+                origin,
+            },
             None => TableChange::MacDel { vni, mac },
         });
     }
@@ -256,7 +312,11 @@ impl Instance {
     fn beaten_by(&self, place: u32) -> Option<Claim> {
         let host = self.hosts.get(place);
         let state = self.locals.get(&(host.vni, host.mac()))?;
-        let ours = Claim { long_lived: false, mobility: state.mobility(), vtep: self.config.vtep.get() };
+        let ours = Claim {
+            long_lived: false,
+            mobility: state.mobility(),
+            vtep: self.config.vtep.get(),
+        };
         let summary = self.rib.attributes().summary(host.winner()?);
         let theirs = Claim::new(summary, host.has(flag::LONG_LIVED));
         theirs.rank(&ours).is_gt().then_some(theirs)
@@ -264,19 +324,32 @@ impl Instance {
 
     /// Another VTEP has a new claim to a MAC of ours.
     pub(super) fn contested(&mut self, now: Instant, place: u32, cause: Cause) {
-        let Some(claim) = self.beaten_by(place) else { return };
+        let Some(claim) = self.beaten_by(place) else {
+            return;
+        };
         let host = *self.hosts.get(place);
         let (vni, mac) = (host.vni, host.mac());
-        let Ok(vtep) = VtepAddr::new(claim.vtep) else { return };
+        let Ok(vtep) = VtepAddr::new(claim.vtep) else {
+            return;
+        };
         let sequence = claim.mobility.sequence;
-        let Some(state) = self.locals.get_mut(&(vni, mac)) else { return };
+        let Some(state) = self.locals.get_mut(&(vni, mac)) else {
+            return;
+        };
         if state.kind == LocalKind::Learned {
             return self.learned_gone(now, place, vtep, sequence);
         }
         if state.contested.replace((vtep, sequence)) != Some((vtep, sequence)) {
-            self.events.push(Event::Contested { vni, mac, vtep, sequence });
+            self.events.push(Event::Contested {
+                vni,
+                mac,
+                vtep,
+                sequence,
+            });
         }
-        let Some(state) = self.locals.get(&(vni, mac)) else { return };
+        let Some(state) = self.locals.get(&(vni, mac)) else {
+            return;
+        };
         // Against a sticky MAC no sequence helps, and a sticky MAC of ours needs none.
         if claim.mobility.sticky || state.sticky {
             return;
@@ -284,7 +357,8 @@ impl Instance {
         if cause == (Cause::Announced { initial: true }) {
             self.claim_back(now, vni, mac);
         } else {
-            self.tasks.insert((now + self.config.claim_back, Task::ClaimBack(vni, mac)));
+            self.tasks
+                .insert((now + self.config.claim_back, Task::ClaimBack(vni, mac)));
         }
     }
 
@@ -297,14 +371,22 @@ impl Instance {
         self.drop_local(vni, mac);
         self.hosts.get_mut(place).flags &= !flag::LOCAL;
         self.events.push(Event::LearnedGone { vni, mac, vtep });
-        self.events.push(Event::Moved { vni, mac, from: None, to: Some(vtep), sequence });
+        self.events.push(Event::Moved {
+            vni,
+            mac,
+            from: None,
+            to: Some(vtep),
+            sequence,
+        });
         self.tell(place);
     }
 
     /// Claims a MAC back that is attached here and that another VTEP still claims, with a higher sequence. Two VTEPs
     /// that both insist end as duplicates.
     pub(super) fn claim_back(&mut self, now: Instant, vni: Vni, mac: HostMac) {
-        let Some(place) = self.hosts.find(vni, mac) else { return };
+        let Some(place) = self.hosts.find(vni, mac) else {
+            return;
+        };
         if self.hosts.get(place).has(flag::FROZEN)
             || self.beaten_by(place).is_none()
             || self.moved(now, vni, mac)
@@ -322,7 +404,13 @@ impl Instance {
         if let Some(state) = self.locals.get_mut(&(vni, mac)) {
             state.sequence = sequence;
             state.contested = None;
-            self.events.push(Event::Moved { vni, mac, from, to: None, sequence });
+            self.events.push(Event::Moved {
+                vni,
+                mac,
+                from,
+                to: None,
+                sequence,
+            });
             self.advertise(vni, mac);
         }
     }
@@ -339,8 +427,12 @@ impl Instance {
             return;
         }
         let sequence = summary.mobility.sequence;
-        let Some(state) = self.locals.get(&(host.vni, host.mac())) else { return };
-        if compare_sequence(sequence, state.sequence).is_gt() && !self.moved(now, host.vni, host.mac()) {
+        let Some(state) = self.locals.get(&(host.vni, host.mac())) else {
+            return;
+        };
+        if compare_sequence(sequence, state.sequence).is_gt()
+            && !self.moved(now, host.vni, host.mac())
+        {
             self.raise(place, next_sequence(sequence));
         }
     }

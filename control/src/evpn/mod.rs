@@ -25,13 +25,15 @@ mod show;
 pub mod targets;
 mod vni;
 
+pub use self::change::{Event, Origin, Reason, TableChange};
+pub use self::config::{
+    Config, Derivation, DuplicateConfig, EthernetTag, LocalKind, LocalMac, VniConfig,
+};
+pub use self::instance::Instance;
+pub use self::local::LocalRefused;
+pub use self::show::{MacView, NeighborView, Note, RouteView, VniView};
+pub use self::vni::VniError;
 pub use crate::rib::{Mobility, NeighborId};
-pub use change::{Event, Origin, Reason, TableChange};
-pub use config::{Config, Derivation, DuplicateConfig, EthernetTag, LocalKind, LocalMac, VniConfig};
-pub use instance::Instance;
-pub use local::LocalRefused;
-pub use show::{MacView, NeighborView, Note, RouteView, VniView};
-pub use vni::VniError;
 
 #[cfg(test)]
 mod tests;

@@ -96,7 +96,11 @@ pub struct MacView {
 impl Instance {
     /// All paths of all routes of the neighbours, in no order.
     pub fn routes(&self) -> impl Iterator<Item = RouteView> + '_ {
-        self.rib.ids().flat_map(move |id| self.rib.views(id).map(move |path| self.route_view(id, path)))
+        self.rib.ids().flat_map(move |id| {
+            self.rib
+                .views(id)
+                .map(move |path| self.route_view(id, path))
+        })
     }
 
     /// Our own routes, in no order.
@@ -130,7 +134,9 @@ impl Instance {
         };
         let reason = self.reason(id, &path, &route, vni);
         RouteView {
-            note: self.note(id, &path, &route, vni).filter(|_| reason == Reason::Installed),
+            note: self
+                .note(id, &path, &route, vni)
+                .filter(|_| reason == Reason::Installed),
             route,
             neighbor: Some(path.from),
             attributes,
@@ -150,7 +156,9 @@ impl Instance {
                 Ok(_) => Reason::NotBest,
             },
             EvpnRoute::MacIp(r) => {
-                let Ok(mac) = HostMac::new(r.mac) else { return Reason::NotUnicast };
+                let Ok(mac) = HostMac::new(r.mac) else {
+                    return Reason::NotUnicast;
+                };
                 let Some(vni) = vni else { return Reason::NoVni };
                 match self.usable(vni, path.attrs) {
                     Err(reason) => reason,
@@ -166,9 +174,13 @@ impl Instance {
     }
 
     fn host_reason(&self, vni: Vni, mac: HostMac, path: &PathView) -> Reason {
-        let Some(place) = self.hosts.find(vni, mac) else { return Reason::LostMobility };
+        let Some(place) = self.hosts.find(vni, mac) else {
+            return Reason::LostMobility;
+        };
         let host = self.hosts.get(place);
-        let wins = host.winner().is_some_and(|winner| self.vtep_of(winner) == self.vtep_of(path.attrs));
+        let wins = host
+            .winner()
+            .is_some_and(|winner| self.vtep_of(winner) == self.vtep_of(path.attrs));
         match () {
             () if host.has(flag::LOCAL) => Reason::LocalWins,
             () if host.has(flag::STATIC) => Reason::StaticWins,
@@ -179,7 +191,13 @@ impl Instance {
         }
     }
 
-    fn note(&self, id: RouteId, path: &PathView, route: &EvpnRoute, vni: Option<Vni>) -> Option<Note> {
+    fn note(
+        &self,
+        id: RouteId,
+        path: &PathView,
+        route: &EvpnRoute,
+        vni: Option<Vni>,
+    ) -> Option<Note> {
         match route {
             EvpnRoute::Multicast(r) => {
                 let claim = flood::read(r, self.rib.attributes().attributes(path.attrs)).ok()?;
@@ -188,7 +206,9 @@ impl Instance {
             EvpnRoute::MacIp(_) if !self.floods.has_route(vni?, self.vtep_of(path.attrs)?) => {
                 Some(Note::UnknownVtep)
             }
-            EvpnRoute::MacIp(r) if r.ip.is_some() && !self.binding_told(id) => Some(Note::OtherBinding),
+            EvpnRoute::MacIp(r) if r.ip.is_some() && !self.binding_told(id) => {
+                Some(Note::OtherBinding)
+            }
             _ => None,
         }
     }
@@ -196,7 +216,11 @@ impl Instance {
     /// What is held of a neighbour.
     #[must_use]
     pub fn neighbor(&self, id: NeighborId) -> NeighborView {
-        NeighborView { id, routes: self.rib.path_count(id), looped: self.rib.looped_count(id) }
+        NeighborView {
+            id,
+            routes: self.rib.path_count(id),
+            looped: self.rib.looped_count(id),
+        }
     }
 
     /// All VNIs, in order.
@@ -223,18 +247,29 @@ impl Instance {
             .locals
             .iter()
             .filter(move |((of, _), _)| *of == vni)
-            .map(|((vni, mac), state)| self.mac_view(*vni, *mac, Origin::Local, None, state.mobility()));
-        let fixed =
-            self.static_macs.iter().filter(move |(at, _)| at.0 == vni && !self.locals.contains_key(*at));
+            .map(|((vni, mac), state)| {
+                self.mac_view(*vni, *mac, Origin::Local, None, state.mobility())
+            });
+        let fixed = self
+            .static_macs
+            .iter()
+            .filter(move |(at, _)| at.0 == vni && !self.locals.contains_key(*at));
         let fixed = fixed.map(|((vni, mac), vtep)| {
             self.mac_view(*vni, *mac, Origin::Static, Some(*vtep), Mobility::default())
         });
         let remote = self.hosts.places().into_iter().filter_map(move |place| {
             let host = self.hosts.get(place);
-            let winner =
-                host.winner().filter(|_| host.vni == vni && !host.has(flag::LOCAL | flag::STATIC))?;
+            let winner = host
+                .winner()
+                .filter(|_| host.vni == vni && !host.has(flag::LOCAL | flag::STATIC))?;
             let mobility = self.rib.attributes().summary(winner).mobility;
-            Some(self.mac_view(vni, host.mac(), Origin::Evpn, self.vtep_of(winner), mobility))
+            Some(self.mac_view(
+                vni,
+                host.mac(),
+                Origin::Evpn,
+                self.vtep_of(winner),
+                mobility,
+            ))
         });
         ours.chain(fixed).chain(remote)
     }
@@ -262,16 +297,33 @@ impl Instance {
         mobility: Mobility,
     ) -> MacView {
         let frozen = self.duplicates.is_frozen((vni, mac));
-        MacView { vni, mac, origin, vtep, mobility, frozen }
+        MacView {
+            vni,
+            mac,
+            origin,
+            vtep,
+            mobility,
+            frozen,
+        }
     }
 
     /// Who has an address, and who says so.
     #[must_use]
     pub fn address(&self, vni: Vni, ip: IpAddr) -> Option<(HostMac, Origin)> {
         let at = (vni, ip);
-        let local = self.local_addresses.get(&at).map(|mac| (*mac, Origin::Local));
-        let fixed = || self.static_addresses.get(&at).map(|(mac, _)| (*mac, Origin::Static));
-        let evpn = || self.evpn_binding(vni, ip).map(|(mac, _)| (mac, Origin::Evpn));
+        let local = self
+            .local_addresses
+            .get(&at)
+            .map(|mac| (*mac, Origin::Local));
+        let fixed = || {
+            self.static_addresses
+                .get(&at)
+                .map(|(mac, _)| (*mac, Origin::Static))
+        };
+        let evpn = || {
+            self.evpn_binding(vni, ip)
+                .map(|(mac, _)| (mac, Origin::Evpn))
+        };
         local.or_else(fixed).or_else(evpn)
     }
 
@@ -284,7 +336,11 @@ impl Instance {
     /// How many routes are held, of which attribute sets: `(routes, type 2 routes, attribute sets)`.
     #[must_use]
     pub fn totals(&self) -> (usize, usize, usize) {
-        let hosts = self.rib.ids().filter(|id| self.rib.kind(*id) != Kind::Other).count();
+        let hosts = self
+            .rib
+            .ids()
+            .filter(|id| self.rib.kind(*id) != Kind::Other)
+            .count();
         (self.rib.len(), hosts, self.rib.attributes().count())
     }
 }

@@ -39,7 +39,10 @@ pub fn imports(config: &VniConfig, communities: &[ExtendedCommunity]) -> bool {
             config.import.contains(c)
         }
     };
-    communities.iter().filter(|c| c.is_route_target()).any(listed)
+    communities
+        .iter()
+        .filter(|c| c.is_route_target())
+        .any(listed)
 }
 
 /// The targets of our routes of a VNI.
@@ -74,17 +77,34 @@ mod tests {
             assert!(imports(&VniConfig::new(vni(100)), &[target]), "{target}");
             assert!(!imports(&VniConfig::new(vni(101)), &[target]), "{target}");
         }
-        assert!(!imports(&VniConfig::new(vni(100)), &[ExtendedCommunity::VXLAN]));
+        assert!(!imports(
+            &VniConfig::new(vni(100)),
+            &[ExtendedCommunity::VXLAN]
+        ));
     }
 
     #[test]
     fn lists_override_the_automatic_targets_or_add_to_them() {
-        let (own, plain) =
-            (ExtendedCommunity::route_target(7, 7), ExtendedCommunity::route_target(65000, 100));
-        let only = VniConfig { import: vec![own], ..VniConfig::new(vni(100)) };
-        assert_eq!((imports(&only, &[own]), imports(&only, &[plain])), (true, false));
-        let also = VniConfig { import_also: vec![own], ..VniConfig::new(vni(100)) };
-        assert_eq!((imports(&also, &[own]), imports(&also, &[plain])), (true, true));
+        let (own, plain) = (
+            ExtendedCommunity::route_target(7, 7),
+            ExtendedCommunity::route_target(65000, 100),
+        );
+        let only = VniConfig {
+            import: vec![own],
+            ..VniConfig::new(vni(100))
+        };
+        assert_eq!(
+            (imports(&only, &[own]), imports(&only, &[plain])),
+            (true, false)
+        );
+        let also = VniConfig {
+            import_also: vec![own],
+            ..VniConfig::new(vni(100))
+        };
+        assert_eq!(
+            (imports(&also, &[own]), imports(&also, &[plain])),
+            (true, true)
+        );
     }
 
     #[test]
@@ -93,7 +113,10 @@ mod tests {
         let text = |config: &VniConfig, asn| exports(config, asn)[0].to_string();
         assert_eq!(text(&config, 65000), "RT:65000:100");
         assert_eq!(text(&config, 4_200_000_002), "RT:59906:100");
-        let juniper = VniConfig { derivation: Derivation::Rfc8365, ..config };
+        let juniper = VniConfig {
+            derivation: Derivation::Rfc8365,
+            ..config
+        };
         assert_eq!(text(&juniper, 65000), "RT:65000:268435556");
     }
 }

@@ -46,7 +46,10 @@ impl VniState {
         if self.attributes.len() >= 1024 && !self.attributes.contains_key(&key) {
             self.attributes.clear();
         }
-        self.attributes.entry(key).or_insert_with(|| Arc::new(make())).clone()
+        self.attributes
+            .entry(key)
+            .or_insert_with(|| Arc::new(make()))
+            .clone()
     }
 }
 
@@ -54,5 +57,7 @@ impl VniState {
 /// after a restart; else the next free one after its low and high bits folded.
 pub(super) fn distinguisher(vni: Vni, taken: impl Fn(u16) -> bool) -> Option<u16> {
     let folded = u16::try_from(vni.get()).unwrap_or((vni.get() ^ (vni.get() >> 8)) as u16);
-    (0..=u16::MAX).map(|step| folded.wrapping_add(step)).find(|number| *number != 0 && !taken(*number))
+    (0..=u16::MAX)
+        .map(|step| folded.wrapping_add(step))
+        .find(|number| *number != 0 && !taken(*number))
 }

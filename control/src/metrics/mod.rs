@@ -10,5 +10,5 @@
 mod page;
 mod server;
 
-pub use page::{Builder, Labels, MAX_ROWS};
-pub use server::{MAX_SCRAPERS, Server, TOKENS};
+pub use self::page::{Builder, Labels, MAX_ROWS};
+pub use self::server::{MAX_SCRAPERS, Server, TOKENS};

@@ -1,11 +1,12 @@
 //! One scrape's numbers, and their text (OpenMetrics 1.0.0).
 
+use std::fmt;
+
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
-use std::fmt;
 
 /// Most ports, VNIs and VTEPs that a page has, each; how many more there are is a metric itself.
 pub const MAX_ROWS: usize = 5000;
@@ -40,7 +41,11 @@ impl Builder {
         samples: impl IntoIterator<Item = (Labels, u64)>,
     ) {
         let samples = Samples::Counter(samples.into_iter().collect());
-        self.0.push(Family { name: name.into(), help, samples });
+        self.0.push(Family {
+            name: name.into(),
+            help,
+            samples,
+        });
     }
 
     /// Adds a gauge.
@@ -51,7 +56,11 @@ impl Builder {
         samples: impl IntoIterator<Item = (Labels, f64)>,
     ) {
         let samples = Samples::Gauge(samples.into_iter().collect());
-        self.0.push(Family { name: name.into(), help, samples });
+        self.0.push(Family {
+            name: name.into(),
+            help,
+            samples,
+        });
     }
 
     /// The text.
@@ -70,17 +79,24 @@ impl Builder {
 
 impl Collector for Builder {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        for Family { name, help, samples } in &self.0 {
+        for Family {
+            name,
+            help,
+            samples,
+        } in &self.0
+        {
             match samples {
                 Samples::Counter(samples) => {
-                    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+                    let mut metric =
+                        encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
                     for (labels, value) in samples {
                         let mut one = metric.encode_family(labels)?;
                         one.encode_counter::<NoLabelSet, u64, f64>(value, None)?;
                     }
                 }
                 Samples::Gauge(samples) => {
-                    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+                    let mut metric =
+                        encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
                     for (labels, value) in samples {
                         // A number alone is written without braces.
                         if labels.is_empty() {
@@ -104,7 +120,11 @@ mod tests {
     fn the_text_is_open_metrics() {
         let mut page = Builder::default();
         let label = |value: &str| vec![("port", value.to_owned())];
-        page.counter("vtepd_port_rx_frames", "Frames", [(label("vnet1"), 7), (label("a\"b"), 8)]);
+        page.counter(
+            "vtepd_port_rx_frames",
+            "Frames",
+            [(label("vnet1"), 7), (label("a\"b"), 8)],
+        );
         page.gauge("vtepd_up", "Up", [(Vec::new(), 1.5)]);
         let wanted = "\
 # HELP vtepd_port_rx_frames Frames

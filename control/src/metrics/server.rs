@@ -1,12 +1,13 @@
 //! HTTP for scrapers, driven by the daemon's mio poll. It never blocks, and what a client can make it hold is bounded:
 //! [`MAX_SCRAPERS`] connections of one request each, [`MAX_REQUEST`] bytes of it, [`PATIENCE`] for all.
 
-use mio::net::{TcpListener, TcpStream};
-use mio::{Interest, Registry, Token};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry, Token};
 
 /// Scrapers at a time; one more is turned away.
 pub const MAX_SCRAPERS: usize = 8;
@@ -53,7 +54,13 @@ impl Server {
     /// Those of bind(2) and listen(2).
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
-        Ok(Self { listener, first: 0, clients: Default::default(), page: None, accept_at: None })
+        Ok(Self {
+            listener,
+            first: 0,
+            clients: Default::default(),
+            page: None,
+            accept_at: None,
+        })
     }
 
     /// The address that it listens on.
@@ -97,13 +104,21 @@ impl Server {
     /// When [`Self::tick`] wants to be called; `None` = when something else happens.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.clients.iter().flatten().map(|client| client.until).chain(self.accept_at).min()
+        self.clients
+            .iter()
+            .flatten()
+            .map(|client| client.until)
+            .chain(self.accept_at)
+            .min()
     }
 
     /// Ends those that are late.
     pub fn tick(&mut self, registry: &Registry, now: Instant, page: &mut dyn FnMut() -> String) {
         for place in 0..MAX_SCRAPERS {
-            if self.clients[place].as_ref().is_some_and(|client| client.until <= now) {
+            if self.clients[place]
+                .as_ref()
+                .is_some_and(|client| client.until <= now)
+            {
                 self.close(place, registry);
             }
         }
@@ -119,7 +134,10 @@ impl Server {
                 Ok((stream, _)) => self.admit(stream, registry, now, page),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error)
-                    if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::Interrupted | ErrorKind::ConnectionAborted
+                    ) => {}
                 Err(error) => {
                     tracing::warn!(%error, "metrics: accept failed; trying again in a second");
                     self.accept_at = Some(now + ACCEPT_PAUSE);
@@ -137,7 +155,9 @@ impl Server {
         page: &mut dyn FnMut() -> String,
     ) {
         let Some(place) = self.clients.iter().position(Option::is_none) else {
-            tracing::debug!("metrics: {MAX_SCRAPERS} scrapers are connected, one more is turned away");
+            tracing::debug!(
+                "metrics: {MAX_SCRAPERS} scrapers are connected, one more is turned away"
+            );
             return;
         };
         let token = Token(self.first + 1 + place);
@@ -145,15 +165,29 @@ impl Server {
             Ok(()) => {
                 let output = [Arc::default(), Arc::default()];
                 let until = now + PATIENCE;
-                self.clients[place] = Some(Scraper { stream, input: Vec::new(), output, sent: 0, until });
+                self.clients[place] = Some(Scraper {
+                    stream,
+                    input: Vec::new(),
+                    output,
+                    sent: 0,
+                    until,
+                });
                 self.turn(place, registry, now, page);
             }
             Err(error) => tracing::warn!(%error, "metrics: a scraper could not be registered"),
         }
     }
 
-    fn turn(&mut self, place: usize, registry: &Registry, now: Instant, page: &mut dyn FnMut() -> String) {
-        let Some(client) = &mut self.clients[place] else { return };
+    fn turn(
+        &mut self,
+        place: usize,
+        registry: &Registry,
+        now: Instant,
+        page: &mut dyn FnMut() -> String,
+    ) {
+        let Some(client) = &mut self.clients[place] else {
+            return;
+        };
         let cached = &mut self.page;
         let mut fresh = || match cached {
             Some((made, text)) if now.saturating_duration_since(*made) < FRESH => Arc::clone(text),
@@ -222,20 +256,34 @@ fn answer(input: &[u8], page: &mut dyn FnMut() -> Arc<[u8]>) -> Option<[Arc<[u8]
     let text = |text: &str| Arc::from(text.as_bytes());
     let (status, kind, body) = match request.parse(input) {
         Err(error) => ("400 Bad Request", PLAIN, text(&format!("{error}\n"))),
-        Ok(httparse::Status::Partial) if input.len() > MAX_REQUEST => {
-            ("431 Request Header Fields Too Large", PLAIN, text("the request is longer than 8 KiB\n"))
-        }
+        Ok(httparse::Status::Partial) if input.len() > MAX_REQUEST => (
+            "431 Request Header Fields Too Large",
+            PLAIN,
+            text("the request is longer than 8 KiB\n"),
+        ),
         Ok(httparse::Status::Partial) => return None,
         Ok(httparse::Status::Complete(_)) => {
             let path = request.path.and_then(|path| path.split('?').next());
             match (request.method, path) {
                 (Some("GET"), Some("/metrics")) => ("200 OK", OPEN_METRICS, page()),
-                (Some("GET"), _) => ("404 Not Found", PLAIN, text("the metrics are at /metrics\n")),
-                _ => ("405 Method Not Allowed", PLAIN, text("only GET is answered\n")),
+                (Some("GET"), _) => (
+                    "404 Not Found",
+                    PLAIN,
+                    text("the metrics are at /metrics\n"),
+                ),
+                _ => (
+                    "405 Method Not Allowed",
+                    PLAIN,
+                    text("only GET is answered\n"),
+                ),
             }
         }
     };
-    let allow = if status.starts_with("405") { "Allow: GET\r\n" } else { "" };
+    let allow = if status.starts_with("405") {
+        "Allow: GET\r\n"
+    } else {
+        ""
+    };
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n{allow}Connection: close\r\n\r\n",
         body.len()

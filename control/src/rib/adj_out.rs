@@ -43,14 +43,23 @@ impl AdjOut {
     /// No routes, no neighbours.
     #[must_use]
     pub fn new(local_as: u32) -> Self {
-        Self { local_as, routes: HashMap::new(), neighbors: BTreeMap::new() }
+        Self {
+            local_as,
+            routes: HashMap::new(),
+            neighbors: BTreeMap::new(),
+        }
     }
 
     /// A session is up: it is told everything, then End-of-RIB.
     pub fn up(&mut self, id: NeighborId, agreed: Arc<Negotiated>) {
         let routes = self.routes.keys().copied().collect();
-        let pending =
-            Pending { agreed, routes, refresh_begins: false, refresh_ends: false, end_of_rib: true };
+        let pending = Pending {
+            agreed,
+            routes,
+            refresh_begins: false,
+            refresh_ends: false,
+            end_of_rib: true,
+        };
         self.neighbors.insert(id, pending);
     }
 
@@ -115,15 +124,23 @@ impl AdjOut {
     /// True if a neighbour has not been told everything.
     #[must_use]
     pub fn waits(&self, id: NeighborId) -> bool {
-        self.neighbors
-            .get(&id)
-            .is_some_and(|p| !p.routes.is_empty() || p.refresh_begins || p.refresh_ends || p.end_of_rib)
+        self.neighbors.get(&id).is_some_and(|p| {
+            !p.routes.is_empty() || p.refresh_begins || p.refresh_ends || p.end_of_rib
+        })
     }
 
     /// Gives messages to `sink` until it takes no more, which it says with false; true if all is told.
     pub fn pump(&mut self, id: NeighborId, mut sink: impl FnMut(&[u8]) -> bool) -> bool {
-        let Some(pending) = self.neighbors.get_mut(&id) else { return true };
-        let mark = |kind| RouteRefresh { family: Family::EVPN, kind }.emit();
+        let Some(pending) = self.neighbors.get_mut(&id) else {
+            return true;
+        };
+        let mark = |kind| {
+            RouteRefresh {
+                family: Family::EVPN,
+                kind,
+            }
+            .emit()
+        };
         if pending.refresh_begins {
             pending.refresh_begins = !sink(&mark(RefreshKind::Begin));
         }
@@ -142,19 +159,35 @@ impl AdjOut {
 
 impl Pending {
     /// Sends what is on the list: withdrawals, then broadcast routes, then hosts, those with equal attributes together.
-    fn send(&mut self, routes: &Routes, local_as: u32, sink: &mut impl FnMut(&[u8]) -> bool) -> bool {
+    fn send(
+        &mut self,
+        routes: &Routes,
+        local_as: u32,
+        sink: &mut impl FnMut(&[u8]) -> bool,
+    ) -> bool {
         if self.routes.is_empty() {
             return true;
         }
-        let (keep, gone): (Vec<_>, Vec<_>) = self.routes.iter().partition(|key| routes.contains_key(*key));
+        let (keep, gone): (Vec<_>, Vec<_>) = self
+            .routes
+            .iter()
+            .partition(|key| routes.contains_key(*key));
         let limit = self.agreed.send_limit;
         if !self.batch(&gone, sink, |keys, sink| withdraw(keys, limit, sink)) {
             return false;
         }
-        let of = |key: &EvpnRoute| routes.get(key).map(|(route, attributes)| (*key, *route, attributes));
+        let of = |key: &EvpnRoute| {
+            routes
+                .get(key)
+                .map(|(route, attributes)| (*key, *route, attributes))
+        };
         let mut keep: Vec<_> = keep.iter().filter_map(of).collect();
         keep.sort_unstable_by_key(|(key, _, with)| {
-            (!matches!(key, EvpnRoute::Multicast(_)), Arc::as_ptr(with) as usize, *key)
+            (
+                !matches!(key, EvpnRoute::Multicast(_)),
+                Arc::as_ptr(with) as usize,
+                *key,
+            )
         });
         for group in keep.chunk_by(|a, b| Arc::ptr_eq(a.2, b.2)) {
             let attributes = self.adapt(group[0].2, local_as);
@@ -181,8 +214,11 @@ impl Pending {
     ) -> bool {
         let (read, accepted, full) = (Cell::new(0), Cell::new(0), Cell::new(false));
         // Once the sink is full no more routes come out, which ends the writing.
-        let mut source =
-            keys.iter().copied().take_while(|_| !full.get()).inspect(|_| read.set(read.get() + 1));
+        let mut source = keys
+            .iter()
+            .copied()
+            .take_while(|_| !full.get())
+            .inspect(|_| read.set(read.get() + 1));
         write(&mut source, &mut |message| {
             if !full.get() && sink(message) {
                 // The writer has looked at one route beyond the message. If it has not, that one goes out twice.
@@ -191,7 +227,11 @@ impl Pending {
                 full.set(true);
             }
         });
-        let done = if full.get() { accepted.get() } else { keys.len() };
+        let done = if full.get() {
+            accepted.get()
+        } else {
+            keys.len()
+        };
         for key in &keys[..done] {
             self.routes.remove(key);
         }

@@ -35,12 +35,38 @@ impl Details {
     #[must_use]
     pub const fn of(route: &EvpnRoute) -> (Self, u32) {
         match route {
-            EvpnRoute::AutoDiscovery(r) => (Self { esi: Esi::ZERO, label2: None, gateway: None }, r.label),
-            EvpnRoute::MacIp(r) => (Self { esi: r.esi, label2: r.label2, gateway: None }, r.label),
-            EvpnRoute::Prefix(r) => (Self { esi: r.esi, label2: None, gateway: Some(r.gateway) }, r.label),
-            EvpnRoute::Multicast(_) | EvpnRoute::Segment(_) => {
-                (Self { esi: Esi::ZERO, label2: None, gateway: None }, 0)
-            }
+            EvpnRoute::AutoDiscovery(r) => (
+                Self {
+                    esi: Esi::ZERO,
+                    label2: None,
+                    gateway: None,
+                },
+                r.label,
+            ),
+            EvpnRoute::MacIp(r) => (
+                Self {
+                    esi: r.esi,
+                    label2: r.label2,
+                    gateway: None,
+                },
+                r.label,
+            ),
+            EvpnRoute::Prefix(r) => (
+                Self {
+                    esi: r.esi,
+                    label2: None,
+                    gateway: Some(r.gateway),
+                },
+                r.label,
+            ),
+            EvpnRoute::Multicast(_) | EvpnRoute::Segment(_) => (
+                Self {
+                    esi: Esi::ZERO,
+                    label2: None,
+                    gateway: None,
+                },
+                0,
+            ),
         }
     }
 
@@ -84,7 +110,11 @@ fn hash(set: &Set, hasher: &DefaultHashBuilder) -> u64 {
 
 impl AttributeStore {
     pub(super) fn new(local: Local) -> Self {
-        Self { sets: Interner::default(), last: None, local }
+        Self {
+            sets: Interner::default(),
+            last: None,
+            local,
+        }
     }
 
     /// The number of a set, with one more reference.
@@ -97,7 +127,9 @@ impl AttributeStore {
             return *id;
         }
         let key = self.sets.hash(&(&**attributes, &details));
-        let found = self.sets.find_by(key, |s| s.details == details && s.attributes == *attributes);
+        let found = self
+            .sets
+            .find_by(key, |s| s.details == details && s.attributes == *attributes);
         let id = match found {
             Some(id) => {
                 self.sets.retain(id);
@@ -105,7 +137,15 @@ impl AttributeStore {
             }
             None => {
                 let summary = Summary::new(attributes, &self.local);
-                AttrId(self.sets.add(key, Set { attributes: attributes.clone(), details, summary }, hash))
+                AttrId(self.sets.add(
+                    key,
+                    Set {
+                        attributes: attributes.clone(),
+                        details,
+                        summary,
+                    },
+                    hash,
+                ))
             }
         };
         self.retain(id);

@@ -68,7 +68,10 @@ impl Index {
 
     /// All numbers, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.slots.iter().filter(|slot| **slot != EMPTY).map(|slot| *slot as u32)
+        self.slots
+            .iter()
+            .filter(|slot| **slot != EMPTY)
+            .map(|slot| *slot as u32)
     }
 
     /// Starts to load what a look-up of this hash will read.
@@ -107,8 +110,16 @@ impl Index {
         }
         let slot = u64::from(hash) << 32 | u64::from(number);
         let at = self.home(hash);
-        let at = at + self.slots[at..].iter().take_while(|other| **other < slot).count();
-        let end = at + self.slots[at..].iter().take_while(|other| **other != EMPTY).count();
+        let at = at
+            + self.slots[at..]
+                .iter()
+                .take_while(|other| **other < slot)
+                .count();
+        let end = at
+            + self.slots[at..]
+                .iter()
+                .take_while(|other| **other != EMPTY)
+                .count();
         // Most often the place is empty, or one or two slots before one that is.
         for place in (at..end).rev() {
             self.slots[place + 1] = self.slots[place];
@@ -122,14 +133,18 @@ impl Index {
 
     /// Puts another number in the place of one. False if that is not there.
     pub fn replace(&mut self, hash: u32, number: u32, by: u32) -> bool {
-        let Some(at) = self.slot(hash, |found| found == number) else { return false };
+        let Some(at) = self.slot(hash, |found| found == number) else {
+            return false;
+        };
         self.slots[at] = u64::from(hash) << 32 | u64::from(by);
         true
     }
 
     /// Removes a number. False if it is not there.
     pub fn remove(&mut self, hash: u32, number: u32) -> bool {
-        let Some(mut at) = self.slot(hash, |found| found == number) else { return false };
+        let Some(mut at) = self.slot(hash, |found| found == number) else {
+            return false;
+        };
         // Those behind that are not at home come one slot nearer to it.
         while let Some(next) = self.slots.get(at + 1).copied()
             && next != EMPTY
@@ -172,12 +187,25 @@ mod tests {
     impl Index {
         /// What the top of this file says of the slots.
         fn assert_sound(&self) {
-            let full: Vec<_> = self.slots.iter().copied().filter(|slot| *slot != EMPTY).collect();
+            let full: Vec<_> = self
+                .slots
+                .iter()
+                .copied()
+                .filter(|slot| *slot != EMPTY)
+                .collect();
             assert!(full.is_sorted_by_key(|slot| slot >> 32));
             assert_eq!(full.len(), self.len);
-            for (at, slot) in self.slots.iter().enumerate().filter(|(_, slot)| **slot != EMPTY) {
+            for (at, slot) in self
+                .slots
+                .iter()
+                .enumerate()
+                .filter(|(_, slot)| **slot != EMPTY)
+            {
                 let home = self.home((slot >> 32) as u32);
-                assert!(home <= at && !self.slots[home..at].contains(&EMPTY), "{slot:x} in {at}, not {home}");
+                assert!(
+                    home <= at && !self.slots[home..at].contains(&EMPTY),
+                    "{slot:x} in {at}, not {home}"
+                );
             }
             assert!(self.slots.last().is_none_or(|slot| *slot == EMPTY));
         }
@@ -185,7 +213,12 @@ mod tests {
 
     /// Few hashes, so that many collide, and the outermost ones.
     fn hash() -> impl Strategy<Value = u32> {
-        prop_oneof![any::<u32>(), 0..3_u32, u32::MAX - 2..=u32::MAX, (0..20_u32).prop_map(|n| n << 27)]
+        prop_oneof![
+            any::<u32>(),
+            0..3_u32,
+            u32::MAX - 2..=u32::MAX,
+            (0..20_u32).prop_map(|n| n << 27)
+        ]
     }
 
     proptest! {

@@ -92,7 +92,11 @@ impl Keys {
     #[inline]
     pub fn seek(&mut self, route: &EvpnRoute, hasher: &DefaultHashBuilder) -> Option<Sought> {
         let key = self.find(route)?;
-        Some(Sought { key, hash: key.hash(hasher), age: self.age })
+        Some(Sought {
+            key,
+            hash: key.hash(hasher),
+            age: self.age,
+        })
     }
 
     /// True if a key is still that of the route that it was sought for.
@@ -176,7 +180,15 @@ impl Keys {
         }
         let (rd, tag) = *self.contexts.get(key.context);
         let (ip, mac) = (self.ip(key), MacAddr(key.mac));
-        EvpnRoute::MacIp(MacIp { rd, esi: Esi::ZERO, tag, mac, ip, label: 0, label2: None })
+        EvpnRoute::MacIp(MacIp {
+            rd,
+            esi: Esi::ZERO,
+            tag,
+            mac,
+            ip,
+            label: 0,
+            label2: None,
+        })
     }
 
     /// The address of a type 2.
@@ -198,14 +210,30 @@ impl Keys {
 
     /// The tag of a type 2.
     pub fn tag(&self, key: &Key) -> u32 {
-        if key.kind == Kind::Other { 0 } else { self.contexts.get(key.context).1 }
+        if key.kind == Kind::Other {
+            0
+        } else {
+            self.contexts.get(key.context).1
+        }
     }
 }
 
 const fn other(id: u32) -> Key {
-    Key { context: id, ip: 0, mac: [0; 6], kind: Kind::Other, flags: 0 }
+    Key {
+        context: id,
+        ip: 0,
+        mac: [0; 6],
+        kind: Kind::Other,
+        flags: 0,
+    }
 }
 
 const fn mac_key(context: u32, route: &MacIp, kind: Kind, ip: u32) -> Key {
-    Key { context, ip, mac: route.mac.0, kind, flags: 0 }
+    Key {
+        context,
+        ip,
+        mac: route.mac.0,
+        kind,
+        flags: 0,
+    }
 }

@@ -24,17 +24,17 @@ use std::sync::Arc;
 use hashbrown::DefaultHashBuilder;
 use vtep_dataplane::addr::MacAddr;
 
-use crate::bgp::wire::{Attributes, EvpnRoute};
-pub use adj_out::AdjOut;
-pub use attributes::{AttrId, AttributeStore, Details};
-use index::Index;
-pub use key::{Kind, Sought};
-pub use route::{Change, Chosen, NeighborId, PathView, RouteId, Which};
-use route::{Path, Route, flag};
-use slab::{NONE, Slab};
-pub use summary::{
+pub use self::adj_out::AdjOut;
+pub use self::attributes::{AttrId, AttributeStore, Details};
+use self::index::Index;
+pub use self::key::{Kind, Sought};
+pub use self::route::{Change, Chosen, NeighborId, PathView, RouteId, Which};
+use self::route::{Path, Route, flag};
+use self::slab::{NONE, Slab};
+pub use self::summary::{
     Candidate, Local, Mobility, Refusal, Sender, Summary, compare, compare_sequence, next_sequence,
 };
+use crate::bgp::wire::{Attributes, EvpnRoute};
 
 /// A neighbour as the RIB knows it.
 #[derive(Debug, Clone, Copy)]
@@ -73,14 +73,28 @@ impl Rib {
 
     /// Adds a neighbour, or says what the new session with it is like. Its old paths are compared by what was true
     /// when they were compared last.
-    pub fn set_neighbor(&mut self, id: NeighborId, internal: bool, router_id: Ipv4Addr, address: IpAddr) {
+    pub fn set_neighbor(
+        &mut self,
+        id: NeighborId,
+        internal: bool,
+        router_id: Ipv4Addr,
+        address: IpAddr,
+    ) {
         let place = usize::from(id.0);
         if self.neighbors.len() <= place {
             self.neighbors.resize(place + 1, None);
         }
-        let sender = Sender { internal, router_id, address };
+        let sender = Sender {
+            internal,
+            router_id,
+            address,
+        };
         let (paths, looped) = self.neighbors[place].map_or((0, 0), |n| (n.paths, n.looped));
-        self.neighbors[place] = Some(Neighbor { sender, paths, looped });
+        self.neighbors[place] = Some(Neighbor {
+            sender,
+            paths,
+            looped,
+        });
     }
 
     /// Forgets a neighbour, whose paths must be gone.
@@ -91,11 +105,15 @@ impl Rib {
     }
 
     fn neighbor(&self, id: NeighborId) -> Option<&Neighbor> {
-        self.neighbors.get(usize::from(id.0)).and_then(Option::as_ref)
+        self.neighbors
+            .get(usize::from(id.0))
+            .and_then(Option::as_ref)
     }
 
     fn neighbor_mut(&mut self, id: NeighborId) -> Option<&mut Neighbor> {
-        self.neighbors.get_mut(usize::from(id.0)).and_then(Option::as_mut)
+        self.neighbors
+            .get_mut(usize::from(id.0))
+            .and_then(Option::as_mut)
     }
 
     /// How many paths of a neighbour are held.
@@ -184,7 +202,11 @@ impl Rib {
         let id = self.routes.add(Route { key, best: path });
         self.index.insert(hash, id);
         self.count(path.from, 1);
-        Change { id: RouteId(id), old: None, new: Some(path.chosen()) }
+        Change {
+            id: RouteId(id),
+            old: None,
+            new: Some(path.chosen()),
+        }
     }
 
     fn count(&mut self, from: NeighborId, by: i32) {
@@ -213,7 +235,10 @@ impl Rib {
         let mut at = best.next;
         let old = if best.from == path.from {
             let old = best.attrs;
-            *best = Path { next: best.next, ..path };
+            *best = Path {
+                next: best.next,
+                ..path
+            };
             Some(old)
         } else {
             let mut old = None;
@@ -221,7 +246,10 @@ impl Rib {
                 let other = self.more.get_mut(at);
                 if other.from == path.from {
                     old = Some(other.attrs);
-                    *other = Path { next: other.next, ..path };
+                    *other = Path {
+                        next: other.next,
+                        ..path
+                    };
                 }
                 at = other.next;
             }
@@ -246,8 +274,14 @@ impl Rib {
             if let (Some(a), Some(b)) = (self.candidate(&other), self.candidate(&best))
                 && compare(&a, &b, host).is_gt()
             {
-                self.routes.get_mut(id).best = Path { next: best.next, ..other };
-                *self.more.get_mut(at) = Path { next: other.next, ..best };
+                self.routes.get_mut(id).best = Path {
+                    next: best.next,
+                    ..other
+                };
+                *self.more.get_mut(at) = Path {
+                    next: other.next,
+                    ..best
+                };
             }
             at = other.next;
         }
@@ -256,12 +290,20 @@ impl Rib {
     fn candidate(&self, path: &Path) -> Option<Candidate<'_>> {
         let sender = self.neighbor(path.from)?.sender;
         let summary = self.attributes.summary(path.attrs);
-        Some(Candidate { summary, long_lived: path.has(flag::LONG_LIVED), sender })
+        Some(Candidate {
+            summary,
+            long_lived: path.has(flag::LONG_LIVED),
+            sender,
+        })
     }
 
     fn change_from(&self, id: u32, old: Chosen) -> Option<Change> {
         let new = self.routes.get(id).best.chosen();
-        (new != old).then_some(Change { id: RouteId(id), old: Some(old), new: Some(new) })
+        (new != old).then_some(Change {
+            id: RouteId(id),
+            old: Some(old),
+            new: Some(new),
+        })
     }
 
     /// A neighbour withdraws a route. One that it never announced changes nothing. `sought` is what [`Rib::fetch`] said
@@ -289,7 +331,11 @@ impl Rib {
         self.count(from, -1);
         if best.next == NONE {
             self.routes.get_mut(id).best.attrs = AttrId::NONE;
-            return Some(Change { id: RouteId(id), old: Some(old), new: None });
+            return Some(Change {
+                id: RouteId(id),
+                old: Some(old),
+                new: None,
+            });
         }
         let place = best.next;
         self.routes.get_mut(id).best = *self.more.get(place);
@@ -334,7 +380,11 @@ impl Rib {
 
     /// Marks the paths of a neighbour as stale, or as to be refreshed.
     pub fn mark(&mut self, from: NeighborId, which: Which) {
-        let bit = if which == Which::Refreshing { flag::REFRESHING } else { flag::STALE };
+        let bit = if which == Which::Refreshing {
+            flag::REFRESHING
+        } else {
+            flag::STALE
+        };
         for id in 0..self.routes.len() as u32 {
             if let Some(path) = self.path_mut(from, id) {
                 path.word |= bit;
@@ -345,8 +395,14 @@ impl Rib {
     /// The routes with a path of the neighbour; to be dropped, or kept for long.
     #[must_use]
     pub fn routes_of(&self, from: NeighborId, which: Which) -> Vec<RouteId> {
-        let has = |id: &u32| self.paths(RouteId(*id)).any(|p| p.from == from && which.holds(&p));
-        (0..self.routes.len() as u32).filter(has).map(RouteId).collect()
+        let has = |id: &u32| {
+            self.paths(RouteId(*id))
+                .any(|p| p.from == from && which.holds(&p))
+        };
+        (0..self.routes.len() as u32)
+            .filter(has)
+            .map(RouteId)
+            .collect()
     }
 
     /// The neighbour's path of a route is kept beyond the restart time: it is the least preferred now, or gone if
@@ -383,7 +439,9 @@ impl Rib {
     fn paths(&self, RouteId(id): RouteId) -> impl Iterator<Item = Path> + '_ {
         let best = self.routes.get(id).best;
         let first = (best.attrs != AttrId::NONE).then_some(best);
-        std::iter::successors(first, |path| (path.next != NONE).then(|| *self.more.get(path.next)))
+        std::iter::successors(first, |path| {
+            (path.next != NONE).then(|| *self.more.get(path.next))
+        })
     }
 
     /// The best path of a route; None if it has none.
@@ -396,7 +454,9 @@ impl Rib {
 
     /// All routes that have a path, in no order.
     pub fn ids(&self) -> impl Iterator<Item = RouteId> + '_ {
-        (0..self.routes.len() as u32).map(RouteId).filter(|id| self.best(*id).is_some())
+        (0..self.routes.len() as u32)
+            .map(RouteId)
+            .filter(|id| self.best(*id).is_some())
     }
 
     /// The paths of a route, the best first.

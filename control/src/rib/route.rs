@@ -35,7 +35,12 @@ pub(super) struct Path {
 
 impl Path {
     pub(super) const fn new(attrs: AttrId, label: u32, from: NeighborId) -> Self {
-        Self { attrs, word: label & 0x00ff_ffff, next: NONE, from }
+        Self {
+            attrs,
+            word: label & 0x00ff_ffff,
+            next: NONE,
+            from,
+        }
     }
 
     pub(super) const fn has(&self, flag: u32) -> bool {

@@ -17,7 +17,10 @@ pub struct Slab<T> {
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self { items: Vec::new(), free: Vec::new() }
+        Self {
+            items: Vec::new(),
+            free: Vec::new(),
+        }
     }
 }
 
@@ -81,7 +84,11 @@ pub struct Interner<T> {
 
 impl<T> Default for Interner<T> {
     fn default() -> Self {
-        Self { slots: Slab::default(), index: HashTable::new(), hasher: DefaultHashBuilder::default() }
+        Self {
+            slots: Slab::default(),
+            index: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+        }
     }
 }
 
@@ -93,14 +100,23 @@ impl<T> Interner<T> {
 
     /// The number of a value, without a reference to it.
     pub fn find_by(&self, hash: u64, same: impl Fn(&T) -> bool) -> Option<u32> {
-        self.index.find(hash, |id| self.slots.get(*id).0.as_ref().is_some_and(&same)).copied()
+        self.index
+            .find(hash, |id| self.slots.get(*id).0.as_ref().is_some_and(&same))
+            .copied()
     }
 
     /// Stores a value that is not there, with one reference. `key` hashes what identifies a value.
-    pub fn add(&mut self, hash: u64, value: T, key: impl Fn(&T, &DefaultHashBuilder) -> u64) -> u32 {
+    pub fn add(
+        &mut self,
+        hash: u64,
+        value: T,
+        key: impl Fn(&T, &DefaultHashBuilder) -> u64,
+    ) -> u32 {
         let id = self.slots.add((Some(value), 1));
         let (slots, hasher) = (&self.slots, &self.hasher);
-        self.index.insert_unique(hash, id, |id| slots.get(*id).0.as_ref().map_or(0, |v| key(v, hasher)));
+        self.index.insert_unique(hash, id, |id| {
+            slots.get(*id).0.as_ref().map_or(0, |v| key(v, hasher))
+        });
         id
     }
 
@@ -123,7 +139,9 @@ impl<T> Interner<T> {
     }
 
     fn free(&mut self, id: u32, key: impl Fn(&T, &DefaultHashBuilder) -> u64) {
-        let Some(value) = self.slots.get_mut(id).0.take() else { return };
+        let Some(value) = self.slots.get_mut(id).0.take() else {
+            return;
+        };
         let hash = key(&value, &self.hasher);
         if let Ok(entry) = self.index.find_entry(hash, |found| *found == id) {
             entry.remove();
@@ -137,7 +155,11 @@ impl<T> Interner<T> {
     /// If the number has none: a reference was given back twice.
     #[inline]
     pub fn get(&self, id: u32) -> &T {
-        self.slots.get(id).0.as_ref().expect("a number with a reference")
+        self.slots
+            .get(id)
+            .0
+            .as_ref()
+            .expect("a number with a reference")
     }
 
     /// How many values there are.

@@ -53,7 +53,9 @@ impl Mobility {
     /// `Greater` if it wins over `other`: sticky first, then the later sequence (RFC 7432 section 15).
     #[must_use]
     pub fn rank(self, other: Self) -> Ordering {
-        self.sticky.cmp(&other.sticky).then_with(|| compare_sequence(self.sequence, other.sequence))
+        self.sticky
+            .cmp(&other.sticky)
+            .then_with(|| compare_sequence(self.sequence, other.sequence))
     }
 }
 
@@ -109,13 +111,21 @@ impl Summary {
     /// Works it out.
     pub fn new(attributes: &Attributes, local: &Local) -> Self {
         let extended = &attributes.extended;
-        let mobility = extended.iter().find_map(|c| c.as_mac_mobility()).unwrap_or_default();
+        let mobility = extended
+            .iter()
+            .find_map(|c| c.as_mac_mobility())
+            .unwrap_or_default();
         Self {
             refusal: refusal(attributes, local),
             next_hop: attributes.next_hop,
             vtep: VtepAddr::new(attributes.next_hop).ok(),
-            mobility: Mobility { sticky: mobility.0, sequence: mobility.1 },
-            router: extended.iter().any(|c| matches!(c.0, [6, 8, flags, ..] if flags & 1 == 1)),
+            mobility: Mobility {
+                sticky: mobility.0,
+                sequence: mobility.1,
+            },
+            router: extended
+                .iter()
+                .any(|c| matches!(c.0, [6, 8, flags, ..] if flags & 1 == 1)),
             long_lived: attributes.communities.contains(&LLGR_STALE),
             no_long_lived: attributes.communities.contains(&NO_LLGR),
             first_as: AsPath::first(&attributes.as_path),
@@ -130,8 +140,12 @@ impl Summary {
 }
 
 fn refusal(attributes: &Attributes, local: &Local) -> Option<Refusal> {
-    let encapsulations =
-        || attributes.extended.iter().filter_map(|c: &ExtendedCommunity| c.as_encapsulation());
+    let encapsulations = || {
+        attributes
+            .extended
+            .iter()
+            .filter_map(|c: &ExtendedCommunity| c.as_encapsulation())
+    };
     if attributes.originator_id == Some(local.router_id)
         || attributes.cluster_list.contains(&local.router_id)
         || attributes.as_path.contains(local.asn)
@@ -141,7 +155,9 @@ fn refusal(attributes: &Attributes, local: &Local) -> Option<Refusal> {
     match VtepAddr::new(attributes.next_hop) {
         Err(_) => Some(Refusal::Martian),
         Ok(vtep) if local.own.contains(&vtep) => Some(Refusal::OwnNextHop),
-        Ok(_) if encapsulations().next().is_some() && encapsulations().all(|kind| kind != VXLAN) => {
+        Ok(_)
+            if encapsulations().next().is_some() && encapsulations().all(|kind| kind != VXLAN) =>
+        {
             Some(Refusal::Encapsulation)
         }
         Ok(_) => None,
@@ -177,12 +193,25 @@ pub struct Candidate<'a> {
 pub fn compare(a: &Candidate<'_>, b: &Candidate<'_>, host: bool) -> Ordering {
     let (x, y) = (a.summary, b.summary);
     let stale = |c: &Candidate<'_>| c.long_lived || c.summary.long_lived;
-    let usable = x.refusal.is_none().cmp(&y.refusal.is_none()).then(stale(b).cmp(&stale(a)));
+    let usable = x
+        .refusal
+        .is_none()
+        .cmp(&y.refusal.is_none())
+        .then(stale(b).cmp(&stale(a)));
     let mobility = || match host {
-        true => x.mobility.rank(y.mobility).then_with(|| y.next_hop.cmp(&x.next_hop)),
+        true => x
+            .mobility
+            .rank(y.mobility)
+            .then_with(|| y.next_hop.cmp(&x.next_hop)),
         false => Ordering::Equal,
     };
-    let med = || if x.first_as == y.first_as { y.med.cmp(&x.med) } else { Ordering::Equal };
+    let med = || {
+        if x.first_as == y.first_as {
+            y.med.cmp(&x.med)
+        } else {
+            Ordering::Equal
+        }
+    };
     let id = |c: &Candidate<'_>| c.summary.originator.unwrap_or(c.sender.router_id);
     usable
         .then_with(mobility)

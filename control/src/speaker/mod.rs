@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 use mio::net::TcpListener;
 use mio::{Interest, Registry, Token};
 
+use self::socket::TcpOptions;
+use self::transport::{Context, Neighbor, Routes, Tokens};
 use crate::bgp::{Peer, PeerConfig};
-use socket::TcpOptions;
-use transport::{Context, Neighbor, Routes, Tokens};
 
 /// Connections accepted in one go.
 const ACCEPTS: usize = 64;
@@ -87,26 +87,50 @@ impl Speaker {
         self.remove(ip, registry, routes, now);
         self.listen(ip.is_ipv6(), registry);
         if let Some(password) = &config.tcp.password
-            && let Some(listener) = self.listeners.iter().find(|listener| listener.v6 == ip.is_ipv6())
+            && let Some(listener) = self
+                .listeners
+                .iter()
+                .find(|listener| listener.v6 == ip.is_ipv6())
             && let Err(error) = socket::set_password(&listener.socket, ip, password)
         {
             tracing::error!(neighbor = %ip, %error, "the TCP-MD5 password can't be set: the neighbour can't connect");
         }
-        self.seed = self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        self.seed = self
+            .seed
+            .wrapping_mul(0x5851_f42d_4c95_7f2d)
+            .wrapping_add(1);
         let mut peer = Peer::new(config.peer, self.seed);
         peer.set_restarting(config.restarting);
         peer.start(now);
         let mut neighbor = Neighbor::new(config.address, config.tcp, peer);
-        let mut context = Context { registry, tokens: &mut self.tokens, routes, now };
+        let mut context = Context {
+            registry,
+            tokens: &mut self.tokens,
+            routes,
+            now,
+        };
         neighbor.work(&mut context);
         self.neighbors.insert(ip, neighbor);
     }
 
     /// Ends the session with a neighbour (CEASE/3, peer de-configured) and forgets it.
-    pub fn remove(&mut self, ip: IpAddr, registry: &Registry, routes: &mut impl Routes, now: Instant) {
-        let Some(mut neighbor) = self.neighbors.remove(&ip) else { return };
+    pub fn remove(
+        &mut self,
+        ip: IpAddr,
+        registry: &Registry,
+        routes: &mut impl Routes,
+        now: Instant,
+    ) {
+        let Some(mut neighbor) = self.neighbors.remove(&ip) else {
+            return;
+        };
         neighbor.peer.shutdown(now, None);
-        neighbor.close_all(&mut Context { registry, tokens: &mut self.tokens, routes, now });
+        neighbor.close_all(&mut Context {
+            registry,
+            tokens: &mut self.tokens,
+            routes,
+            now,
+        });
     }
 
     fn listen(&mut self, v6: bool, registry: &Registry) {
@@ -148,7 +172,9 @@ impl Speaker {
 
     /// Our restart is over: sessions that come up from now on say nothing of it.
     pub fn restart_over(&mut self) {
-        self.neighbors.values_mut().for_each(|neighbor| neighbor.peer.set_restarting(false));
+        self.neighbors
+            .values_mut()
+            .for_each(|neighbor| neighbor.peer.set_restarting(false));
     }
 
     /// The neighbours.
@@ -167,9 +193,16 @@ impl Speaker {
         now: Instant,
         act: impl FnOnce(&mut Peer),
     ) -> bool {
-        let Some(neighbor) = self.neighbors.get_mut(&ip) else { return false };
+        let Some(neighbor) = self.neighbors.get_mut(&ip) else {
+            return false;
+        };
         act(&mut neighbor.peer);
-        neighbor.work(&mut Context { registry, tokens: &mut self.tokens, routes, now });
+        neighbor.work(&mut Context {
+            registry,
+            tokens: &mut self.tokens,
+            routes,
+            now,
+        });
         true
     }
 
@@ -181,16 +214,35 @@ impl Speaker {
         routes: &mut impl Routes,
         now: Instant,
     ) {
-        if let Some(place) = self.listeners.iter().position(|listener| listener.token == event.token()) {
+        if let Some(place) = self
+            .listeners
+            .iter()
+            .position(|listener| listener.token == event.token())
+        {
             return self.accept(place, registry, routes, now);
         }
-        let mut context = Context { registry, tokens: &mut self.tokens, routes, now };
-        if let Some(neighbor) = self.neighbors.values_mut().find(|neighbor| neighbor.owns(event.token())) {
+        let mut context = Context {
+            registry,
+            tokens: &mut self.tokens,
+            routes,
+            now,
+        };
+        if let Some(neighbor) = self
+            .neighbors
+            .values_mut()
+            .find(|neighbor| neighbor.owns(event.token()))
+        {
             neighbor.event(event, &mut context);
         }
     }
 
-    fn accept(&mut self, place: usize, registry: &Registry, routes: &mut impl Routes, now: Instant) {
+    fn accept(
+        &mut self,
+        place: usize,
+        registry: &Registry,
+        routes: &mut impl Routes,
+        now: Instant,
+    ) {
         for _ in 0..ACCEPTS {
             let (stream, from) = match self.listeners[place].socket.accept() {
                 Ok(accepted) => accepted,
@@ -203,7 +255,12 @@ impl Speaker {
             };
             match self.neighbors.get_mut(&from.ip()) {
                 Some(neighbor) => {
-                    let mut context = Context { registry, tokens: &mut self.tokens, routes, now };
+                    let mut context = Context {
+                        registry,
+                        tokens: &mut self.tokens,
+                        routes,
+                        now,
+                    };
                     neighbor.accept(stream, &mut context);
                 }
                 // No neighbour: closed before a byte is read.
@@ -214,7 +271,12 @@ impl Speaker {
 
     /// Does what is due: timers, connections with more to read, routes that wait to be sent.
     pub fn turn(&mut self, registry: &Registry, routes: &mut impl Routes, now: Instant) {
-        let mut context = Context { registry, tokens: &mut self.tokens, routes, now };
+        let mut context = Context {
+            registry,
+            tokens: &mut self.tokens,
+            routes,
+            now,
+        };
         for neighbor in self.neighbors.values_mut() {
             neighbor.work(&mut context);
         }
@@ -230,7 +292,10 @@ impl Speaker {
         if self.neighbors.values().any(Neighbor::impatient) {
             return Some(Duration::ZERO);
         }
-        let timers = self.neighbors.values().filter_map(|neighbor| neighbor.peer.poll_timeout());
+        let timers = self
+            .neighbors
+            .values()
+            .filter_map(|neighbor| neighbor.peer.poll_timeout());
         timers.min().map(|at| at.saturating_duration_since(now))
     }
 
@@ -238,9 +303,19 @@ impl Speaker {
     /// had crashed, so that a restart loses no frame.
     pub fn stop(&mut self, registry: &Registry, routes: &mut impl Routes, now: Instant) {
         for neighbor in self.neighbors.values_mut() {
-            if neighbor.peer.status().negotiated.is_none_or(|agreed| agreed.restart.is_none()) {
+            if neighbor
+                .peer
+                .status()
+                .negotiated
+                .is_none_or(|agreed| agreed.restart.is_none())
+            {
                 neighbor.peer.shutdown(now, Some("vtepd stops"));
-                neighbor.close_all(&mut Context { registry, tokens: &mut self.tokens, routes, now });
+                neighbor.close_all(&mut Context {
+                    registry,
+                    tokens: &mut self.tokens,
+                    routes,
+                    now,
+                });
             }
         }
         self.neighbors.clear();
@@ -249,5 +324,8 @@ impl Speaker {
 
 /// Errors of accept(2) that concern one connection and not the socket.
 fn is_passing(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted)
+    matches!(
+        error.kind(),
+        ErrorKind::Interrupted | ErrorKind::ConnectionAborted
+    )
 }

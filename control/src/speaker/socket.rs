@@ -54,12 +54,24 @@ pub struct Md5Key {
 /// `TCP_MD5SIG`: signs and checks every segment to and from one address.
 #[derive(Debug, Clone, Copy)]
 struct TcpMd5Sig;
-nix::setsockopt_impl!(TcpMd5Sig, libc::IPPROTO_TCP, libc::TCP_MD5SIG, Md5Key, SetStruct<'_, Md5Key>);
+nix::setsockopt_impl!(
+    TcpMd5Sig,
+    libc::IPPROTO_TCP,
+    libc::TCP_MD5SIG,
+    Md5Key,
+    SetStruct<'_, Md5Key>
+);
 
 /// `IP_MINTTL`: drops packets with a lower TTL.
 #[derive(Debug, Clone, Copy)]
 struct IpMinTtl;
-nix::setsockopt_impl!(IpMinTtl, libc::IPPROTO_IP, libc::IP_MINTTL, libc::c_int, SetStruct<'_, libc::c_int>);
+nix::setsockopt_impl!(
+    IpMinTtl,
+    libc::IPPROTO_IP,
+    libc::IP_MINTTL,
+    libc::c_int,
+    SetStruct<'_, libc::c_int>
+);
 
 /// `IPV6_MINHOPCOUNT`: drops packets with a lower hop limit.
 #[derive(Debug, Clone, Copy)]
@@ -76,7 +88,9 @@ impl Md5Key {
     /// The key for segments to and from `neighbor`; `None` when the password is empty or too long.
     fn new(neighbor: IpAddr, password: &[u8]) -> Option<Self> {
         let mut key = [0; MAX_PASSWORD];
-        key.get_mut(..password.len()).filter(|room| !room.is_empty())?.copy_from_slice(password);
+        key.get_mut(..password.len())
+            .filter(|room| !room.is_empty())?
+            .copy_from_slice(password);
         let mut address = [0; 126];
         // sockaddr_in: port 2, address 4. sockaddr_in6: port 2, flow 4, address 16.
         let family = match neighbor {
@@ -90,17 +104,34 @@ impl Md5Key {
             }
         };
         let key_len = password.len() as u16;
-        Some(Self { family: family as u16, address, flags: 0, prefix_len: 0, key_len, ifindex: 0, key })
+        Some(Self {
+            family: family as u16,
+            address,
+            flags: 0,
+            prefix_len: 0,
+            key_len,
+            ifindex: 0,
+            key,
+        })
     }
 }
 
 fn family(address: IpAddr) -> AddressFamily {
-    if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET }
+    if address.is_ipv6() {
+        AddressFamily::INET6
+    } else {
+        AddressFamily::INET
+    }
 }
 
 fn new_socket(address: IpAddr) -> io::Result<rustix::fd::OwnedFd> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    Ok(rustix::net::socket_with(family(address), SocketType::STREAM, flags, Some(ipproto::TCP))?)
+    Ok(rustix::net::socket_with(
+        family(address),
+        SocketType::STREAM,
+        flags,
+        Some(ipproto::TCP),
+    )?)
 }
 
 /// Sets the key of one neighbour on a socket: for a listening one before the neighbour connects.
@@ -162,7 +193,9 @@ pub fn connect(to: SocketAddr, options: &TcpOptions) -> io::Result<mio::net::Tcp
         Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
         Err(error) => return Err(error.into()),
     }
-    Ok(mio::net::TcpStream::from_std(std::net::TcpStream::from(socket)))
+    Ok(mio::net::TcpStream::from_std(std::net::TcpStream::from(
+        socket,
+    )))
 }
 
 /// Connections that may wait to be accepted. The kernel refuses more; half-open ones are its SYN queue's.
@@ -173,7 +206,11 @@ const BACKLOG: i32 = 64;
 /// # Errors
 /// EADDRINUSE when another BGP daemon has the port, EACCES without `CAP_NET_BIND_SERVICE`.
 pub fn listen(v6: bool, port: u16) -> io::Result<mio::net::TcpListener> {
-    let any: IpAddr = if v6 { Ipv6Addr::UNSPECIFIED.into() } else { std::net::Ipv4Addr::UNSPECIFIED.into() };
+    let any: IpAddr = if v6 {
+        Ipv6Addr::UNSPECIFIED.into()
+    } else {
+        std::net::Ipv4Addr::UNSPECIFIED.into()
+    };
     let socket = new_socket(any)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     if v6 {
@@ -181,14 +218,17 @@ pub fn listen(v6: bool, port: u16) -> io::Result<mio::net::TcpListener> {
     }
     rustix::net::bind(&socket, &SocketAddr::new(any, port))?;
     rustix::net::listen(&socket, BACKLOG)?;
-    Ok(mio::net::TcpListener::from_std(std::net::TcpListener::from(socket)))
+    Ok(mio::net::TcpListener::from_std(
+        std::net::TcpListener::from(socket),
+    ))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::io::{Read, Write};
     use std::time::Duration;
+
+    use super::*;
 
     /// A listener on loopback with a key for 127.0.0.1, and a blocking connection to it with another.
     fn exchange(theirs: Option<&str>, ours: Option<&str>) -> io::Result<Vec<u8>> {
@@ -198,10 +238,19 @@ mod tests {
             set_password(&listener, loopback, &Password(password.as_bytes().into()))?;
         }
         let password = ours.map(|password| Password(password.as_bytes().into()));
-        let options = TcpOptions { password, ..TcpOptions::default() };
+        let options = TcpOptions {
+            password,
+            ..TcpOptions::default()
+        };
         let stream = connect(listener.local_addr()?, &options)?;
-        let mut fds = [rustix::event::PollFd::new(&stream, rustix::event::PollFlags::OUT)];
-        let patience = rustix::event::Timespec { tv_sec: 0, tv_nsec: 300_000_000 };
+        let mut fds = [rustix::event::PollFd::new(
+            &stream,
+            rustix::event::PollFlags::OUT,
+        )];
+        let patience = rustix::event::Timespec {
+            tv_sec: 0,
+            tv_nsec: 300_000_000,
+        };
         if rustix::event::poll(&mut fds, Some(&patience))? == 0 {
             return Err(io::ErrorKind::TimedOut.into());
         }
@@ -219,8 +268,14 @@ mod tests {
     #[test]
     fn the_kernel_checks_md5_signatures() {
         assert_eq!(exchange(Some("secret"), Some("secret")).unwrap(), b"open");
-        assert_eq!(exchange(Some("secret"), Some("wrong")).unwrap_err().kind(), io::ErrorKind::TimedOut);
-        assert_eq!(exchange(Some("secret"), None).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(
+            exchange(Some("secret"), Some("wrong")).unwrap_err().kind(),
+            io::ErrorKind::TimedOut
+        );
+        assert_eq!(
+            exchange(Some("secret"), None).unwrap_err().kind(),
+            io::ErrorKind::TimedOut
+        );
         assert_eq!(exchange(None, None).unwrap(), b"open");
     }
 
@@ -238,11 +293,20 @@ mod tests {
     fn gtsm_takes_only_neighbours() {
         let loopback: IpAddr = [127, 0, 0, 1].into();
         let listener = std::net::TcpListener::bind((loopback, 0)).unwrap();
-        let options = TcpOptions { ttl_security: Some(1), ..TcpOptions::default() };
+        let options = TcpOptions {
+            ttl_security: Some(1),
+            ..TcpOptions::default()
+        };
         // The listener answers with TTL 64: its SYN-ACK is too far away.
         let stream = connect(listener.local_addr().unwrap(), &options).unwrap();
-        let mut fds = [rustix::event::PollFd::new(&stream, rustix::event::PollFlags::OUT)];
-        let patience = rustix::event::Timespec { tv_sec: 0, tv_nsec: 300_000_000 };
+        let mut fds = [rustix::event::PollFd::new(
+            &stream,
+            rustix::event::PollFlags::OUT,
+        )];
+        let patience = rustix::event::Timespec {
+            tv_sec: 0,
+            tv_nsec: 300_000_000,
+        };
         assert_eq!(rustix::event::poll(&mut fds, Some(&patience)).unwrap(), 0);
     }
 }

@@ -91,7 +91,14 @@ impl Neighbor {
     /// A neighbour without connections. The caller starts the peer.
     #[must_use]
     pub fn new(address: SocketAddr, options: TcpOptions, peer: Peer) -> Self {
-        Self { address, options, peer, links: Vec::new(), last_error: None, buffer: vec![0; CHUNK] }
+        Self {
+            address,
+            options,
+            peer,
+            links: Vec::new(),
+            last_error: None,
+            buffer: vec![0; CHUNK],
+        }
     }
 
     /// True when this token is of one of its connections.
@@ -120,7 +127,13 @@ impl Neighbor {
 
     /// An event of one of its connections.
     pub fn event<R: Routes>(&mut self, event: &mio::event::Event, context: &mut Context<'_, R>) {
-        let Some(link) = self.links.iter_mut().find(|link| link.token == event.token()) else { return };
+        let Some(link) = self
+            .links
+            .iter_mut()
+            .find(|link| link.token == event.token())
+        else {
+            return;
+        };
         link.unread |= event.is_readable() || event.is_read_closed() || event.is_error();
         if !link.up && (event.is_writable() || event.is_error()) {
             let conn = link.conn;
@@ -146,7 +159,9 @@ impl Neighbor {
             self.read(place, context);
         }
         loop {
-            context.routes.speak(self.address.ip(), &mut self.peer, context.now);
+            context
+                .routes
+                .speak(self.address.ip(), &mut self.peer, context.now);
             self.outputs(context);
             if !self.write(context) {
                 break;
@@ -154,7 +169,13 @@ impl Neighbor {
         }
     }
 
-    fn keep<R>(&mut self, conn: Conn, mut stream: TcpStream, up: bool, context: &mut Context<'_, R>) {
+    fn keep<R>(
+        &mut self,
+        conn: Conn,
+        mut stream: TcpStream,
+        up: bool,
+        context: &mut Context<'_, R>,
+    ) {
         let token = context.tokens.take();
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = context.registry.register(&mut stream, token, interest) {
@@ -162,7 +183,13 @@ impl Neighbor {
             self.peer.handle_closed(context.now, conn);
             return;
         }
-        self.links.push(Link { conn, token, stream, up, unread: false });
+        self.links.push(Link {
+            conn,
+            token,
+            stream,
+            up,
+            unread: false,
+        });
     }
 
     /// Takes the peer's outputs until there are no more.
@@ -184,7 +211,8 @@ impl Neighbor {
                 }
             }
             if routes_changed {
-                self.peer.handle_prefix_count(context.now, context.routes.held(ip));
+                self.peer
+                    .handle_prefix_count(context.now, context.routes.held(ip));
             } else if connect.is_empty() {
                 return;
             }
@@ -200,7 +228,13 @@ impl Neighbor {
     /// Reads from one connection, as long as it is fair to others.
     fn read<R: Routes>(&mut self, place: usize, context: &mut Context<'_, R>) {
         for _ in 0..READS {
-            let Some(link) = self.links.get_mut(place).filter(|link| link.up && link.unread) else { return };
+            let Some(link) = self
+                .links
+                .get_mut(place)
+                .filter(|link| link.up && link.unread)
+            else {
+                return;
+            };
             let conn = link.conn;
             let room = self.peer.read_room(conn).min(CHUNK);
             if room == 0 {
@@ -260,7 +294,12 @@ impl Neighbor {
     }
 
     /// A connection has ended, or could not be opened.
-    fn lost<R: Routes>(&mut self, conn: Conn, error: Option<&io::Error>, context: &mut Context<'_, R>) {
+    fn lost<R: Routes>(
+        &mut self,
+        conn: Conn,
+        error: Option<&io::Error>,
+        context: &mut Context<'_, R>,
+    ) {
         if let Some(error) = error {
             self.last_error = Some(error.to_string());
         }
@@ -268,7 +307,9 @@ impl Neighbor {
         while let Some(output) = self.peer.poll_output(context.now) {
             match output {
                 Output::Connect(other) => self.peer.handle_closed(context.now, other),
-                Output::Close { conn, farewell } => close(&mut self.links, conn, &farewell, context.registry),
+                Output::Close { conn, farewell } => {
+                    close(&mut self.links, conn, &farewell, context.registry)
+                }
                 said => context.routes.heard(self.address.ip(), said, context.now),
             }
         }
@@ -286,7 +327,9 @@ impl Neighbor {
 
 /// Writes last words as far as the socket takes them at once, and closes.
 fn close(links: &mut Vec<Link>, conn: Conn, farewell: &[u8], registry: &Registry) {
-    let Some(place) = links.iter().position(|link| link.conn == conn) else { return };
+    let Some(place) = links.iter().position(|link| link.conn == conn) else {
+        return;
+    };
     let mut link = links.swap_remove(place);
     if link.up && !farewell.is_empty() {
         // A socket that takes nothing has nobody who reads it.

@@ -2,9 +2,10 @@
 //!
 //! In: address messages (include/uapi/linux/if_addr.h). Out: whether an address is on this host, and on which interfaces.
 
+use std::net::IpAddr;
+
 use hashbrown::{HashMap, HashSet};
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
-use std::net::IpAddr;
 
 /// An address of this host appeared or went away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +33,10 @@ impl Addresses {
     /// nothing from it (RFC 4862 section 5.4).
     pub fn update(&mut self, message: &AddressMessage) -> Option<AddressChange> {
         let waiting = AddressHeaderFlags::Tentative | AddressHeaderFlags::Dadfailed;
-        let optimistic = message.header.flags.contains(AddressHeaderFlags::Optimistic);
+        let optimistic = message
+            .header
+            .flags
+            .contains(AddressHeaderFlags::Optimistic);
         if message.header.flags.intersects(waiting) && !optimistic {
             return self.remove(message);
         }
@@ -40,7 +44,10 @@ impl Addresses {
         let interfaces = self.interfaces.entry(address).or_default();
         let first = interfaces.is_empty();
         interfaces.insert(message.header.index);
-        first.then_some(AddressChange { address, present: true })
+        first.then_some(AddressChange {
+            address,
+            present: true,
+        })
     }
 
     /// Takes up RTM_DELADDR.
@@ -52,30 +59,52 @@ impl Addresses {
             return None;
         }
         self.interfaces.remove(&address);
-        Some(AddressChange { address, present: false })
+        Some(AddressChange {
+            address,
+            present: false,
+        })
     }
 
     /// What is different in `newer`.
     #[must_use]
     pub fn difference(&self, newer: &Self) -> Vec<AddressChange> {
-        let gone = self.interfaces.keys().filter(|address| !newer.contains(**address));
-        let gone = gone.map(|address| AddressChange { address: *address, present: false });
-        let came = newer.interfaces.keys().filter(|address| !self.contains(**address));
-        gone.chain(came.map(|address| AddressChange { address: *address, present: true })).collect()
+        let gone = self
+            .interfaces
+            .keys()
+            .filter(|address| !newer.contains(**address));
+        let gone = gone.map(|address| AddressChange {
+            address: *address,
+            present: false,
+        });
+        let came = newer
+            .interfaces
+            .keys()
+            .filter(|address| !self.contains(**address));
+        gone.chain(came.map(|address| AddressChange {
+            address: *address,
+            present: true,
+        }))
+        .collect()
     }
 }
 
 /// On a point-to-point interface IFA_ADDRESS is the peer's and IFA_LOCAL ours; IPv6 has IFA_ADDRESS alone without peer.
 fn own(message: &AddressMessage) -> Option<IpAddr> {
-    let local = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(address) => Some(*address),
-        _ => None,
-    });
-    local.or_else(|| {
-        message.attributes.iter().find_map(|attribute| match attribute {
-            AddressAttribute::Address(address) => Some(*address),
+    let local = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            AddressAttribute::Local(address) => Some(*address),
             _ => None,
-        })
+        });
+    local.or_else(|| {
+        message
+            .attributes
+            .iter()
+            .find_map(|attribute| match attribute {
+                AddressAttribute::Address(address) => Some(*address),
+                _ => None,
+            })
     })
 }
 
@@ -87,7 +116,9 @@ pub(super) mod tests {
     pub(in crate::underlay) fn message(index: u32, address: &str) -> AddressMessage {
         let mut message = AddressMessage::default();
         message.header.index = index;
-        message.attributes.push(AddressAttribute::Address(address.parse().unwrap()));
+        message
+            .attributes
+            .push(AddressAttribute::Address(address.parse().unwrap()));
         message
     }
 
@@ -97,11 +128,23 @@ pub(super) mod tests {
         let mut addresses = Addresses::default();
         let one = message(1, "192.0.2.1");
         let two = message(2, "192.0.2.1");
-        assert_eq!(addresses.update(&one), Some(AddressChange { address, present: true }));
+        assert_eq!(
+            addresses.update(&one),
+            Some(AddressChange {
+                address,
+                present: true
+            })
+        );
         assert_eq!(addresses.update(&two), None);
         assert_eq!(addresses.remove(&one), None);
         assert!(addresses.contains(address));
-        assert_eq!(addresses.remove(&two), Some(AddressChange { address, present: false }));
+        assert_eq!(
+            addresses.remove(&two),
+            Some(AddressChange {
+                address,
+                present: false
+            })
+        );
         assert!(!addresses.contains(address));
     }
 
@@ -109,7 +152,8 @@ pub(super) mod tests {
     fn the_peer_of_a_point_to_point_interface_is_not_ours() {
         let mut addresses = Addresses::default();
         let mut both = message(1, "10.0.0.2");
-        both.attributes.push(AddressAttribute::Local("10.0.0.1".parse().unwrap()));
+        both.attributes
+            .push(AddressAttribute::Local("10.0.0.1".parse().unwrap()));
         addresses.update(&both);
         assert!(addresses.contains("10.0.0.1".parse().unwrap()));
         assert!(!addresses.contains("10.0.0.2".parse().unwrap()));
@@ -122,7 +166,12 @@ pub(super) mod tests {
         tentative.header.flags = AddressHeaderFlags::Tentative;
         assert_eq!(addresses.update(&tentative), None);
         assert!(!addresses.contains("2001:db8::1".parse().unwrap()));
-        assert!(addresses.update(&message(1, "2001:db8::1")).unwrap().present);
+        assert!(
+            addresses
+                .update(&message(1, "2001:db8::1"))
+                .unwrap()
+                .present
+        );
         assert!(!addresses.update(&tentative).unwrap().present);
     }
 }

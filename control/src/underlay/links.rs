@@ -2,13 +2,14 @@
 //!
 //! In: link messages (include/uapi/linux/if_link.h). Out: interfaces by index or name, and what changed.
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::link::{
     InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
 };
 use netlink_packet_route::link::{InfoKind, VlanProtocol};
-use std::sync::Arc;
 use vtep_dataplane::addr::MacAddr;
 
 /// What a VLAN sub-interface stands on.
@@ -91,7 +92,10 @@ impl Links {
     /// The interface's name, or its index as text when it is unknown.
     #[must_use]
     pub fn name(&self, index: u32) -> Arc<str> {
-        self.get(index).map_or_else(|| format!("interface {index}").into(), |link| link.name.clone())
+        self.get(index).map_or_else(
+            || format!("interface {index}").into(),
+            |link| link.name.clone(),
+        )
     }
 
     /// Takes up RTM_NEWLINK. Returns what changed; nothing for messages of the bridge about its ports.
@@ -106,9 +110,15 @@ impl Links {
         }
         let mut changes = Vec::new();
         if let Some(renamed) = old.filter(|old| old.name != new.name) {
-            changes.push(LinkChange { link: renamed.clone(), present: false });
+            changes.push(LinkChange {
+                link: renamed.clone(),
+                present: false,
+            });
         }
-        changes.push(LinkChange { link: new.clone(), present: true });
+        changes.push(LinkChange {
+            link: new.clone(),
+            present: true,
+        });
         self.by_index.insert(new.index, new);
         changes
     }
@@ -119,7 +129,10 @@ impl Links {
             return None;
         }
         let link = self.by_index.remove(&message.header.index)?;
-        Some(LinkChange { link, present: false })
+        Some(LinkChange {
+            link,
+            present: false,
+        })
     }
 
     /// What is different in `newer`.
@@ -128,9 +141,18 @@ impl Links {
         let same_name =
             |link: &Link, other: &Self| other.get(link.index).is_some_and(|o| o.name == link.name);
         let gone = self.iter().filter(|link| !same_name(link, newer));
-        let gone = gone.map(|link| LinkChange { link: link.clone(), present: false });
-        let changed = newer.iter().filter(|link| self.get(link.index) != Some(link));
-        gone.chain(changed.map(|link| LinkChange { link: link.clone(), present: true })).collect()
+        let gone = gone.map(|link| LinkChange {
+            link: link.clone(),
+            present: false,
+        });
+        let changed = newer
+            .iter()
+            .filter(|link| self.get(link.index) != Some(link));
+        gone.chain(changed.map(|link| LinkChange {
+            link: link.clone(),
+            present: true,
+        }))
+        .collect()
     }
 }
 
@@ -163,7 +185,9 @@ fn merge(old: Option<&Link>, message: &LinkMessage) -> Link {
                 link.mtu = *mtu;
                 whole = true;
             }
-            LinkAttribute::Address(octets) => link.mac = octets.as_slice().try_into().ok().map(MacAddr),
+            LinkAttribute::Address(octets) => {
+                link.mac = octets.as_slice().try_into().ok().map(MacAddr)
+            }
             LinkAttribute::Link(index) => parent = Some(*index),
             LinkAttribute::LinkNetNsId(_) => elsewhere = true,
             LinkAttribute::Controller(index) => master = Some(*index),
@@ -190,10 +214,20 @@ fn read_info(link: &mut Link, infos: &[LinkInfo]) {
                 }
             }
             LinkInfo::Data(InfoData::Vlan(data)) => {
-                let id = data.iter().find_map(|d| if let InfoVlan::Id(id) = d { Some(*id) } else { None });
+                let id = data.iter().find_map(|d| {
+                    if let InfoVlan::Id(id) = d {
+                        Some(*id)
+                    } else {
+                        None
+                    }
+                });
                 let tagged_otherwise = |d: &InfoVlan| matches!(d, InfoVlan::Protocol(protocol) if *protocol != VlanProtocol::Ieee8021Q);
                 let dot1q = !data.iter().any(tagged_otherwise);
-                link.vlan = id.map(|id| Vlan { id, parent: None, dot1q });
+                link.vlan = id.map(|id| Vlan {
+                    id,
+                    parent: None,
+                    dot1q,
+                });
             }
             _ => {}
         }
@@ -209,7 +243,11 @@ pub(super) mod tests {
         let mut message = LinkMessage::default();
         message.header.index = index;
         message.header.link_layer_type = LinkLayerType::Ether;
-        message.header.flags = if up { LinkFlags::Up | LinkFlags::LowerUp } else { LinkFlags::Up };
+        message.header.flags = if up {
+            LinkFlags::Up | LinkFlags::LowerUp
+        } else {
+            LinkFlags::Up
+        };
         message.attributes = vec![
             LinkAttribute::IfName(name.to_owned()),
             LinkAttribute::Mtu(mtu),
@@ -219,7 +257,12 @@ pub(super) mod tests {
     }
 
     /// The same for VLAN `id` of interface `parent`.
-    pub(in crate::underlay) fn vlan_message(index: u32, name: &str, parent: u32, id: u16) -> LinkMessage {
+    pub(in crate::underlay) fn vlan_message(
+        index: u32,
+        name: &str,
+        parent: u32,
+        id: u16,
+    ) -> LinkMessage {
         let mut message = message(index, name, true, 1500);
         message.attributes.push(LinkAttribute::Link(parent));
         message.attributes.push(LinkAttribute::LinkInfo(vec![
@@ -236,16 +279,27 @@ pub(super) mod tests {
     fn a_link_is_followed_from_birth_to_death() {
         let mut links = Links::default();
         let born = links.update(&message(3, "eth0", true, 1500));
-        assert_eq!((born.len(), born[0].present, born[0].link.up()), (1, true, true));
+        assert_eq!(
+            (born.len(), born[0].present, born[0].link.up()),
+            (1, true, true)
+        );
         assert!(links.update(&message(3, "eth0", true, 1500)).is_empty());
         let down = links.update(&message(3, "eth0", false, 1500));
         assert!(down[0].link.admin_up && !down[0].link.up());
         let renamed = links.update(&message(3, "wan", false, 9000));
-        assert_eq!((&*renamed[0].link.name, renamed[0].present), ("eth0", false));
+        assert_eq!(
+            (&*renamed[0].link.name, renamed[0].present),
+            ("eth0", false)
+        );
         assert_eq!((&*renamed[1].link.name, renamed[1].present), ("wan", true));
         assert_eq!(links.by_name("wan").unwrap().mtu, 9000);
         assert!(links.by_name("eth0").is_none());
-        assert!(!links.remove(&message(3, "wan", false, 9000)).unwrap().present);
+        assert!(
+            !links
+                .remove(&message(3, "wan", false, 9000))
+                .unwrap()
+                .present
+        );
         assert!(links.get(3).is_none());
     }
 
@@ -268,7 +322,14 @@ pub(super) mod tests {
         partial.attributes.truncate(1);
         assert!(links.update(&partial).is_empty());
         let vlan = links.get(9).unwrap().vlan.unwrap();
-        assert_eq!(vlan, Vlan { id: 7, parent: Some(3), dot1q: true });
+        assert_eq!(
+            vlan,
+            Vlan {
+                id: 7,
+                parent: Some(3),
+                dot1q: true
+            }
+        );
     }
 
     #[test]
@@ -290,7 +351,10 @@ pub(super) mod tests {
         new.update(&message(3, "same", true, 1500));
         let mut changes = old.difference(&new);
         changes.sort_by_key(|change| change.link.index);
-        let seen: Vec<_> = changes.iter().map(|c| (&*c.link.name, c.present, c.link.mtu)).collect();
+        let seen: Vec<_> = changes
+            .iter()
+            .map(|c| (&*c.link.name, c.present, c.link.mtu))
+            .collect();
         assert_eq!(seen, [("a", true, 9000), ("b", false, 1500)]);
     }
 }

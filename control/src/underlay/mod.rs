@@ -18,22 +18,23 @@ mod netlink;
 mod resolve;
 mod route;
 
-pub use addresses::AddressChange;
-pub use links::{Link, LinkChange};
-pub use resolve::{ResolvedPath, ShowPath, slots};
-
-use addresses::Addresses;
-use hashbrown::{HashMap, HashSet};
-use links::Links;
-use neighbours::{Key, Neighbours};
-use netlink::{EventSocket, Read, RequestSocket};
-use resolve::{Host, Resolution, resolve};
-use route::Answer;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
+
+use hashbrown::{HashMap, HashSet};
 use vtep_dataplane::addr::VtepAddr;
+
+pub use self::addresses::AddressChange;
+use self::addresses::Addresses;
+use self::links::Links;
+pub use self::links::{Link, LinkChange};
+use self::neighbours::{Key, Neighbours};
+use self::netlink::{EventSocket, Read, RequestSocket};
+use self::resolve::{Host, Resolution, resolve};
+pub use self::resolve::{ResolvedPath, ShowPath, slots};
+use self::route::Answer;
 
 /// How often what is unresolved is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -220,7 +221,9 @@ impl Underlay {
     /// The paths of a wanted VTEP as of the last turn. `None` when it is not wanted.
     #[must_use]
     pub fn paths(&self, vtep: VtepAddr) -> Option<&[ResolvedPath]> {
-        self.wanted.get(&vtep.get()).map(|wanted| wanted.resolution.paths.as_slice())
+        self.wanted
+            .get(&vtep.get())
+            .map(|wanted| wanted.resolution.paths.as_slice())
     }
 
     /// All wanted VTEPs, by address, with the state as it is known now.
@@ -280,7 +283,10 @@ impl Underlay {
         self.wanted.values().any(|wanted| {
             let resolution = &wanted.resolution;
             resolution.paths.is_empty()
-                || resolution.neighbours.iter().any(|key| self.host.neighbours.needs_attention(*key))
+                || resolution
+                    .neighbours
+                    .iter()
+                    .any(|key| self.host.neighbours.needs_attention(*key))
         })
     }
 
@@ -290,9 +296,13 @@ impl Underlay {
             self.read_tables()?;
         }
         if due {
-            let unresolved =
-                |wanted: &&mut Wanted| wanted.resolution.paths.is_empty() || wanted.work != Work::None;
-            self.wanted.values_mut().filter(unresolved).for_each(|wanted| wanted.work = Work::Ask);
+            let unresolved = |wanted: &&mut Wanted| {
+                wanted.resolution.paths.is_empty() || wanted.work != Work::None
+            };
+            self.wanted
+                .values_mut()
+                .filter(unresolved)
+                .for_each(|wanted| wanted.work = Work::Ask);
         }
         let touched = std::mem::take(&mut self.touched);
         if !touched.is_empty() {
@@ -302,7 +312,12 @@ impl Underlay {
                 self.solicited.remove(key);
             }
             for wanted in self.wanted.values_mut() {
-                if wanted.resolution.neighbours.iter().any(|key| touched.contains(key)) {
+                if wanted
+                    .resolution
+                    .neighbours
+                    .iter()
+                    .any(|key| touched.contains(key))
+                {
                     wanted.work = wanted.work.max(Work::Derive);
                 }
             }
@@ -335,15 +350,23 @@ impl Underlay {
     }
 
     fn ask_all(&mut self) {
-        self.wanted.values_mut().for_each(|wanted| wanted.work = Work::Ask);
+        self.wanted
+            .values_mut()
+            .for_each(|wanted| wanted.work = Work::Ask);
     }
 
     /// Works out the paths of every marked VTEP, and notes those that are different.
     fn derive(&mut self, now: Instant) {
-        for wanted in self.wanted.values_mut().filter(|wanted| wanted.work != Work::None) {
+        for wanted in self
+            .wanted
+            .values_mut()
+            .filter(|wanted| wanted.work != Work::None)
+        {
             wanted.work = Work::None;
-            let old =
-                std::mem::replace(&mut wanted.resolution, resolve(wanted.vtep, &wanted.answer, &self.host));
+            let old = std::mem::replace(
+                &mut wanted.resolution,
+                resolve(wanted.vtep, &wanted.answer, &self.host),
+            );
             if wanted.reported && old.paths == wanted.resolution.paths {
                 continue;
             }

@@ -2,14 +2,14 @@
 //!
 //! In: neighbour messages (include/uapi/linux/neighbour.h). Out: the MAC of a neighbour, and whether it needs attention.
 
+use std::net::IpAddr;
+
 use hashbrown::{HashMap, HashSet};
+pub use netlink_packet_route::neighbour::NeighbourState;
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
 };
-use std::net::IpAddr;
 use vtep_dataplane::addr::HostMac;
-
-pub use netlink_packet_route::neighbour::NeighbourState;
 
 /// A neighbour: the interface's index and the neighbour's address.
 pub type Key = (u32, IpAddr);
@@ -28,7 +28,12 @@ impl Neighbour {
     #[must_use]
     pub fn usable(&self) -> Option<HostMac> {
         use NeighbourState::{Delay, Noarp, Permanent, Probe, Reachable, Stale};
-        self.mac.filter(|_| matches!(self.state, Permanent | Noarp | Reachable | Probe | Stale | Delay))
+        self.mac.filter(|_| {
+            matches!(
+                self.state,
+                Permanent | Noarp | Reachable | Probe | Stale | Delay
+            )
+        })
     }
 }
 
@@ -50,24 +55,32 @@ impl Neighbours {
     #[must_use]
     pub fn needs_attention(&self, key: Key) -> bool {
         use NeighbourState::{Failed, None, Stale};
-        self.get(key).is_none_or(|entry| matches!(entry.state, Failed | None | Stale))
+        self.get(key)
+            .is_none_or(|entry| matches!(entry.state, Failed | None | Stale))
     }
 
     /// True when the entry may be outdated and the kernel checks it at its next use.
     #[must_use]
     pub fn is_stale(&self, key: Key) -> bool {
-        self.get(key).is_some_and(|entry| entry.state == NeighbourState::Stale)
+        self.get(key)
+            .is_some_and(|entry| entry.state == NeighbourState::Stale)
     }
 
     /// Takes up RTM_NEWNEIGH. Returns the neighbour if its entry changed.
     pub fn update(&mut self, message: &NeighbourMessage) -> Option<Key> {
         let key = key(message)?;
-        let mac = message.attributes.iter().find_map(|attribute| match attribute {
-            NeighbourAttribute::LinkLayerAddress(octets) => octets.as_slice().try_into().ok(),
-            _ => None,
-        });
+        let mac = message
+            .attributes
+            .iter()
+            .find_map(|attribute| match attribute {
+                NeighbourAttribute::LinkLayerAddress(octets) => octets.as_slice().try_into().ok(),
+                _ => None,
+            });
         let mac = mac.and_then(|octets| HostMac::new(vtep_dataplane::addr::MacAddr(octets)).ok());
-        let entry = Neighbour { state: message.header.state, mac };
+        let entry = Neighbour {
+            state: message.header.state,
+            mac,
+        };
         (self.entries.insert(key, entry) != Some(entry)).then_some(key)
     }
 
@@ -81,7 +94,9 @@ impl Neighbours {
     #[must_use]
     pub fn difference(&self, newer: &Self) -> HashSet<Key> {
         let all = self.entries.keys().chain(newer.entries.keys());
-        all.filter(|key| self.get(**key) != newer.get(**key)).copied().collect()
+        all.filter(|key| self.get(**key) != newer.get(**key))
+            .copied()
+            .collect()
     }
 }
 
@@ -90,35 +105,51 @@ fn key(message: &NeighbourMessage) -> Option<Key> {
     if message.header.flags.contains(NeighbourFlags::Proxy) {
         return None;
     }
-    let address = message.attributes.iter().find_map(|attribute| match attribute {
-        NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => Some(IpAddr::V4(*v4)),
-        NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => Some(IpAddr::V6(*v6)),
-        _ => None,
-    })?;
+    let address = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => Some(IpAddr::V4(*v4)),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => Some(IpAddr::V6(*v6)),
+            _ => None,
+        })?;
     Some((message.header.ifindex, address))
 }
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::*;
     use netlink_packet_route::AddressFamily;
 
+    use super::*;
+
     /// A made-up RTM_NEWNEIGH.
-    pub(in crate::underlay) fn message(key: Key, state: NeighbourState, mac: Option<u8>) -> NeighbourMessage {
+    pub(in crate::underlay) fn message(
+        key: Key,
+        state: NeighbourState,
+        mac: Option<u8>,
+    ) -> NeighbourMessage {
         let mut message = NeighbourMessage::default();
-        message.header.family = if key.1.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        message.header.family = if key.1.is_ipv4() {
+            AddressFamily::Inet
+        } else {
+            AddressFamily::Inet6
+        };
         message.header.ifindex = key.0;
         message.header.state = state;
-        message.attributes.push(NeighbourAttribute::Destination(key.1.into()));
         message
             .attributes
-            .extend(mac.map(|last| NeighbourAttribute::LinkLayerAddress(vec![2, 0, 0, 0, 0, last])));
+            .push(NeighbourAttribute::Destination(key.1.into()));
+        message.attributes.extend(
+            mac.map(|last| NeighbourAttribute::LinkLayerAddress(vec![2, 0, 0, 0, 0, last])),
+        );
         message
     }
 
     #[test]
     fn states_say_whether_a_mac_may_be_used_and_whether_to_ask() {
-        use NeighbourState::{Delay, Failed, Incomplete, Noarp, None, Permanent, Probe, Reachable, Stale};
+        use NeighbourState::{
+            Delay, Failed, Incomplete, Noarp, None, Permanent, Probe, Reachable, Stale,
+        };
         let key = (1, "10.0.0.1".parse().unwrap());
         for (state, usable, ask) in [
             (Reachable, true, false),
@@ -134,7 +165,11 @@ pub(super) mod tests {
             let mut neighbours = Neighbours::default();
             assert!(neighbours.needs_attention(key));
             assert_eq!(neighbours.update(&message(key, state, Some(9))), Some(key));
-            assert_eq!(neighbours.get(key).unwrap().usable().is_some(), usable, "{state:?}");
+            assert_eq!(
+                neighbours.get(key).unwrap().usable().is_some(),
+                usable,
+                "{state:?}"
+            );
             assert_eq!(neighbours.needs_attention(key), ask, "{state:?}");
         }
     }
@@ -146,7 +181,10 @@ pub(super) mod tests {
         let reachable = message(key, NeighbourState::Reachable, Some(9));
         assert_eq!(neighbours.update(&reachable), Some(key));
         assert_eq!(neighbours.update(&reachable), None);
-        assert_eq!(neighbours.update(&message(key, NeighbourState::Reachable, Some(8))), Some(key));
+        assert_eq!(
+            neighbours.update(&message(key, NeighbourState::Reachable, Some(8))),
+            Some(key)
+        );
         assert_eq!(neighbours.remove(&reachable), Some(key));
         assert_eq!(neighbours.remove(&reachable), None);
     }
@@ -162,7 +200,11 @@ pub(super) mod tests {
         fdb.attributes.remove(0);
         assert_eq!(neighbours.update(&fdb), None);
         let mut group = message(key, NeighbourState::Reachable, None);
-        group.attributes.push(NeighbourAttribute::LinkLayerAddress(vec![1, 0, 0x5e, 0, 0, 1]));
+        group
+            .attributes
+            .push(NeighbourAttribute::LinkLayerAddress(vec![
+                1, 0, 0x5e, 0, 0, 1,
+            ]));
         neighbours.update(&group);
         assert_eq!(neighbours.get(key).unwrap().usable(), None);
     }

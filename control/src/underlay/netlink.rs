@@ -1,14 +1,16 @@
 //! The two NETLINK_ROUTE sockets (netlink(7), rtnetlink(7)): one for what the kernel tells, one for what we ask.
 
+use std::io;
+use std::time::Duration;
+
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rustix::io::Errno;
 use rustix::net::sockopt;
-use std::io;
-use std::time::Duration;
 
 /// Multicast groups (enum rtnetlink_groups, include/uapi/linux/rtnetlink.h): LINK, NEIGH, IPV4_IFADDR, IPV4_ROUTE,
 /// IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE, NEXTHOP.
@@ -67,7 +69,10 @@ impl EventSocket {
             }
         }
         socket.set_non_blocking(true)?;
-        Ok(Self { socket, buffer: Vec::with_capacity(DATAGRAM) })
+        Ok(Self {
+            socket,
+            buffer: Vec::with_capacity(DATAGRAM),
+        })
     }
 
     /// For mio.
@@ -81,7 +86,9 @@ impl EventSocket {
             self.buffer.clear();
             match self.socket.recv(&mut self.buffer, 0) {
                 Ok(_) => messages(&self.buffer).for_each(&mut each),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Read::Drained),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Read::Drained);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()) => {
                     return Ok(Read::Lost);
@@ -117,7 +124,11 @@ impl RequestSocket {
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
         sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))?;
-        Ok(Self { socket, buffer: Vec::with_capacity(DATAGRAM), sequence: 0 })
+        Ok(Self {
+            socket,
+            buffer: Vec::with_capacity(DATAGRAM),
+            sequence: 0,
+        })
     }
 
     /// Sends the requests, many at a time, and calls `each` with a request's place and its answer. With `acknowledge`
@@ -128,7 +139,11 @@ impl RequestSocket {
         acknowledge: bool,
         mut each: impl FnMut(usize, Reply),
     ) -> io::Result<()> {
-        let flags = if acknowledge { NLM_F_REQUEST | NLM_F_ACK } else { NLM_F_REQUEST };
+        let flags = if acknowledge {
+            NLM_F_REQUEST | NLM_F_ACK
+        } else {
+            NLM_F_REQUEST
+        };
         for (batch, requests) in requests.chunks(PIPELINE).enumerate() {
             let first = self.sequence.wrapping_add(1);
             self.send(requests, flags | create_flag(requests))?;
@@ -147,7 +162,10 @@ impl RequestSocket {
     }
 
     /// Reads a whole table; again when the kernel says that it changed meanwhile (NLM_F_DUMP_INTR).
-    pub(super) fn dump(&mut self, request: &RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+    pub(super) fn dump(
+        &mut self,
+        request: &RouteNetlinkMessage,
+    ) -> io::Result<Vec<RouteNetlinkMessage>> {
         let mut entries = Vec::new();
         for _ in 0..DUMP_TRIES {
             entries.clear();
@@ -199,13 +217,15 @@ impl RequestSocket {
 
     fn receive(&mut self) -> io::Result<Vec<(NetlinkHeader, Reply)>> {
         self.buffer.clear();
-        self.socket.recv(&mut self.buffer, 0).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("the kernel did not answer within {PATIENCE:?}"),
-            ),
-            _ => error,
-        })?;
+        self.socket
+            .recv(&mut self.buffer, 0)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::WouldBlock => io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("the kernel did not answer within {PATIENCE:?}"),
+                ),
+                _ => error,
+            })?;
         Ok(messages(&self.buffer).filter_map(read_reply).collect())
     }
 }
@@ -226,7 +246,9 @@ fn read_reply(bytes: &[u8]) -> Option<(NetlinkHeader, Reply)> {
     let (header, payload) = message.into_parts();
     let reply = match payload {
         NetlinkPayload::InnerMessage(inner) => Reply::Message(inner),
-        NetlinkPayload::Error(error) => Reply::Code(error.code.map_or(0, |code| code.get().saturating_abs())),
+        NetlinkPayload::Error(error) => {
+            Reply::Code(error.code.map_or(0, |code| code.get().saturating_abs()))
+        }
         NetlinkPayload::Done(_) => Reply::Code(0),
         _ => return None,
     };
@@ -234,7 +256,10 @@ fn read_reply(bytes: &[u8]) -> Option<(NetlinkHeader, Reply)> {
 }
 
 /// An answer that we can't read still counts as one, so that nobody waits for it.
-fn unreadable(bytes: &[u8], error: &netlink_packet_core::DecodeError) -> Option<(NetlinkHeader, Reply)> {
+fn unreadable(
+    bytes: &[u8],
+    error: &netlink_packet_core::DecodeError,
+) -> Option<(NetlinkHeader, Reply)> {
     tracing::debug!(%error, length = bytes.len(), "a netlink message can't be read");
     let mut header = NetlinkHeader::default();
     header.flags = u16::from_ne_bytes([bytes[6], bytes[7]]);
@@ -288,6 +313,9 @@ mod tests {
         bytes[4..6].copy_from_slice(&24u16.to_ne_bytes());
         bytes[8..12].copy_from_slice(&77u32.to_ne_bytes());
         let (header, reply) = read_reply(&bytes).unwrap();
-        assert_eq!((header.sequence_number, reply), (77, Reply::Code(Errno::BADMSG.raw_os_error())));
+        assert_eq!(
+            (header.sequence_number, reply),
+            (77, Reply::Code(Errno::BADMSG.raw_os_error()))
+        );
     }
 }

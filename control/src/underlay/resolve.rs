@@ -1,15 +1,17 @@
 //! From a route to the paths that a worker can use. Pure: reads the mirrors, asks nobody.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use netlink_packet_route::route::RouteType;
+use vtep_dataplane::addr::{HostMac, MacAddr, VtepAddr};
+use vtep_dataplane::table::nexthop::{HeaderFields, MAX_PATHS};
+
 use super::UnderlayConfig;
 use super::addresses::Addresses;
 use super::links::{Link, Links};
 use super::neighbours::{Key, NeighbourState, Neighbours};
 use super::route::{Answer, Hop, Route, refusal};
-use netlink_packet_route::route::RouteType;
-use std::net::IpAddr;
-use std::sync::Arc;
-use vtep_dataplane::addr::{HostMac, MacAddr, VtepAddr};
-use vtep_dataplane::table::nexthop::{HeaderFields, MAX_PATHS};
 
 /// UDP and VXLAN headers. Bytes.
 const UDP_VXLAN: u32 = 8 + 8;
@@ -79,10 +81,12 @@ pub(super) fn source(vtep: VtepAddr, host: &Host) -> Result<VtepAddr, String> {
     } else {
         (host.config.local_v4.map(IpAddr::V4), "IPv4")
     };
-    let local =
-        local.ok_or_else(|| format!("{vtep} is {family}, but [vtep] address has no {family} address"))?;
+    let local = local
+        .ok_or_else(|| format!("{vtep} is {family}, but [vtep] address has no {family} address"))?;
     if !host.addresses.contains(local) {
-        return Err(format!("our VTEP address {local} is not on this host; add it to an interface"));
+        return Err(format!(
+            "our VTEP address {local} is not on this host; add it to an interface"
+        ));
     }
     VtepAddr::new(local).map_err(|error| error.to_string())
 }
@@ -95,7 +99,9 @@ pub(super) fn resolve(vtep: VtepAddr, answer: &Answer, host: &Host) -> Resolutio
         Answer::Refused(error) => Err(refusal(vtep, *error)),
         Answer::Route(route) => {
             result.route = Some(route.prefix.clone());
-            usable(vtep, route).and_then(|()| source(vtep, host)).map(|source| (route, source))
+            usable(vtep, route)
+                .and_then(|()| source(vtep, host))
+                .map(|source| (route, source))
         }
     };
     match outcome {
@@ -121,7 +127,10 @@ fn usable(vtep: VtepAddr, route: &Route) -> Result<(), String> {
         RouteType::BlackHole => Err(format!("route to {vtep} is blackhole")),
         RouteType::Unreachable => Err(format!("route to {vtep} is unreachable")),
         RouteType::Prohibit => Err(format!("route to {vtep} is prohibit")),
-        other => Err(format!("route {} is of type {other:?}, not unicast", route.prefix)),
+        other => Err(format!(
+            "route {} is of type {other:?}, not unicast",
+            route.prefix
+        )),
     }
 }
 
@@ -146,7 +155,9 @@ fn follow(vtep: VtepAddr, source: VtepAddr, route: &Route, host: &Host, result: 
         result.paths.extend(path);
         result.rows.push(ShowPath {
             via: hop.via,
-            interface: link.map_or_else(|| host.links.name(hop.link), |link| link.name.clone()).to_string(),
+            interface: link
+                .map_or_else(|| host.links.name(hop.link), |link| link.name.clone())
+                .to_string(),
             weight: hop.weight,
             mac: entry.and_then(|entry| entry.mac).map(|mac| mac.to_string()),
             neighbour: state_name(entry.map_or(NeighbourState::None, |entry| entry.state)),
@@ -155,7 +166,11 @@ fn follow(vtep: VtepAddr, source: VtepAddr, route: &Route, host: &Host, result: 
         });
     }
     if result.paths.is_empty() {
-        let mut faults: Vec<_> = result.rows.iter().filter_map(|row| row.fault.as_deref()).collect();
+        let mut faults: Vec<_> = result
+            .rows
+            .iter()
+            .filter_map(|row| row.fault.as_deref())
+            .collect();
         faults.dedup();
         result.why_not = Some(faults.join("; "));
     }
@@ -169,24 +184,35 @@ struct Output<'a> {
 }
 
 fn output<'a>(hop: &Hop, host: &'a Host) -> Result<Output<'a>, String> {
-    let face =
-        host.links.get(hop.link).ok_or_else(|| format!("route leaves by unknown interface {}", hop.link))?;
+    let face = host
+        .links
+        .get(hop.link)
+        .ok_or_else(|| format!("route leaves by unknown interface {}", hop.link))?;
     let name = &face.name;
     if hop.encapsulated {
         return Err(format!(
             "route by {name} adds another encapsulation, which can't be combined with VXLAN here"
         ));
     }
-    let configured = |link: &Link| host.config.devices.iter().any(|device| **device == *link.name);
+    let configured = |link: &Link| {
+        host.config
+            .devices
+            .iter()
+            .any(|device| **device == *link.name)
+    };
     let elsewhere = || format!("route leaves by {name}, which is not in [vtep] underlay");
     let (device, vlan) = match face.vlan {
         _ if configured(face) => (face, None),
         None => return Err(elsewhere()),
         Some(vlan) => {
             let parent = vlan.parent.and_then(|index| host.links.get(index));
-            let parent = parent.filter(|parent| configured(parent)).ok_or_else(elsewhere)?;
+            let parent = parent
+                .filter(|parent| configured(parent))
+                .ok_or_else(elsewhere)?;
             if !vlan.dot1q {
-                return Err(format!("{name} is an 802.1ad VLAN; the underlay carries 802.1Q tags only"));
+                return Err(format!(
+                    "{name} is an 802.1ad VLAN; the underlay carries 802.1Q tags only"
+                ));
             }
             (parent, Some(vlan.id))
         }
@@ -210,20 +236,33 @@ fn output<'a>(hop: &Hop, host: &'a Host) -> Result<Output<'a>, String> {
 
 /// The smallest of the interface's, its parent's and the route's MTU.
 fn mtu(hop: &Hop, route: &Route, host: &Host) -> u32 {
-    let Some(face) = host.links.get(hop.link) else { return 0 };
-    let parent = face.vlan.and_then(|vlan| vlan.parent).and_then(|index| host.links.get(index));
-    [parent.map(|parent| parent.mtu), route.mtu].into_iter().flatten().fold(face.mtu, u32::min)
+    let Some(face) = host.links.get(hop.link) else {
+        return 0;
+    };
+    let parent = face
+        .vlan
+        .and_then(|vlan| vlan.parent)
+        .and_then(|index| host.links.get(index));
+    [parent.map(|parent| parent.mtu), route.mtu]
+        .into_iter()
+        .flatten()
+        .fold(face.mtu, u32::min)
 }
 
 fn neighbour_mac(key: Key, host: &Host) -> Result<HostMac, String> {
     let entry = host.neighbours.get(key);
-    entry.and_then(super::neighbours::Neighbour::usable).ok_or_else(|| {
-        let (link, address) = (host.links.name(key.0), key.1);
-        match entry {
-            None => format!("neighbour {address} on {link} is not resolved yet"),
-            Some(entry) => format!("neighbour {address} on {link} is {}", state_name(entry.state)),
-        }
-    })
+    entry
+        .and_then(super::neighbours::Neighbour::usable)
+        .ok_or_else(|| {
+            let (link, address) = (host.links.name(key.0), key.1);
+            match entry {
+                None => format!("neighbour {address} on {link} is not resolved yet"),
+                Some(entry) => format!(
+                    "neighbour {address} on {link} is {}",
+                    state_name(entry.state)
+                ),
+            }
+        })
 }
 
 fn finish(
@@ -242,7 +281,10 @@ fn finish(
             out.face.name
         )
     })?;
-    let source_mac: MacAddr = out.face.mac.ok_or_else(|| format!("{} has no MAC address", out.face.name))?;
+    let source_mac: MacAddr = out
+        .face
+        .mac
+        .ok_or_else(|| format!("{} has no MAC address", out.face.name))?;
     Ok(ResolvedPath {
         ifindex: out.device.index,
         device: out.device.name.clone(),
@@ -270,8 +312,14 @@ fn state_name(state: NeighbourState) -> String {
 #[must_use]
 pub fn slots(paths: &[ResolvedPath]) -> Vec<&ResolvedPath> {
     let paths = &paths[..paths.len().min(MAX_PATHS)];
-    let divisor = paths.iter().fold(0, |divisor, path| gcd(divisor, usize::from(path.weight))).max(1);
-    let total: usize = paths.iter().map(|path| usize::from(path.weight) / divisor).sum();
+    let divisor = paths
+        .iter()
+        .fold(0, |divisor, path| gcd(divisor, usize::from(path.weight)))
+        .max(1);
+    let total: usize = paths
+        .iter()
+        .map(|path| usize::from(path.weight) / divisor)
+        .sum();
     let room = total.min(MAX_PATHS);
     let mut shares = vec![1; paths.len()];
     // Each further slot goes to the path with the most weight for the slots that it has.
@@ -283,7 +331,11 @@ pub fn slots(paths: &[ResolvedPath]) -> Vec<&ResolvedPath> {
         });
         most.into_iter().for_each(|place| shares[place] += 1);
     }
-    paths.iter().zip(shares).flat_map(|(path, share)| std::iter::repeat_n(path, share)).collect()
+    paths
+        .iter()
+        .zip(shares)
+        .flat_map(|(path, share)| std::iter::repeat_n(path, share))
+        .collect()
 }
 
 const fn gcd(a: usize, b: usize) -> usize {

@@ -26,11 +26,16 @@ impl Host {
             neighbours: Neighbours::default(),
             addresses: Addresses::default(),
         };
-        host.links.update(&links::tests::message(1, "eth0", true, 1500));
-        host.links.update(&links::tests::message(2, "eth1", true, 9000));
-        host.links.update(&links::tests::vlan_message(3, "eth0.7", 1, 7));
-        host.links.update(&links::tests::message(4, "other", true, 1500));
-        host.addresses.update(&addresses::tests::message(1, "192.0.2.1"));
+        host.links
+            .update(&links::tests::message(1, "eth0", true, 1500));
+        host.links
+            .update(&links::tests::message(2, "eth1", true, 9000));
+        host.links
+            .update(&links::tests::vlan_message(3, "eth0.7", 1, 7));
+        host.links
+            .update(&links::tests::message(4, "other", true, 1500));
+        host.addresses
+            .update(&addresses::tests::message(1, "192.0.2.1"));
         host.neighbour((1, ip("10.0.0.1")), NeighbourState::Reachable);
         host.neighbour((2, ip("10.0.1.1")), NeighbourState::Stale);
         host.neighbour((3, ip("10.0.0.1")), NeighbourState::Reachable);
@@ -38,7 +43,11 @@ impl Host {
     }
 
     fn neighbour(&mut self, key: Key, state: NeighbourState) {
-        self.neighbours.update(&neighbours::tests::message(key, state, Some(0x80 + key.0 as u8)));
+        self.neighbours.update(&neighbours::tests::message(
+            key,
+            state,
+            Some(0x80 + key.0 as u8),
+        ));
     }
 
     fn resolve(&self, answer: &Answer) -> Resolution {
@@ -53,7 +62,13 @@ impl Host {
 }
 
 fn hop(link: u32, via: &str, weight: u16) -> Hop {
-    Hop { link, via: Some(ip(via)), weight, dead: false, encapsulated: false }
+    Hop {
+        link,
+        via: Some(ip(via)),
+        weight,
+        dead: false,
+        encapsulated: false,
+    }
 }
 
 fn route(hops: &[Hop]) -> Answer {
@@ -67,7 +82,9 @@ fn route(hops: &[Hop]) -> Answer {
 }
 
 fn of_kind(kind: RouteType) -> Answer {
-    let Answer::Route(route) = route(&[hop(1, "10.0.0.1", 1)]) else { unreachable!("route() makes a route") };
+    let Answer::Route(route) = route(&[hop(1, "10.0.0.1", 1)]) else {
+        unreachable!("route() makes a route")
+    };
     Answer::Route(Route { kind, ..route })
 }
 
@@ -76,15 +93,32 @@ fn a_path_has_the_macs_the_vlan_and_the_room_of_its_interface() {
     let host = Host::new();
     let result = host.resolve(&route(&[hop(1, "10.0.0.1", 1)]));
     let path = &result.paths[0];
-    assert_eq!((path.ifindex, &*path.device, path.fields.vlan, path.max_frame), (1, "eth0", None, 1464));
+    assert_eq!(
+        (
+            path.ifindex,
+            &*path.device,
+            path.fields.vlan,
+            path.max_frame
+        ),
+        (1, "eth0", None, 1464)
+    );
     assert_eq!(path.fields.source_mac, MacAddr([2, 0, 0, 0, 0, 1]));
     assert_eq!(path.fields.next_hop_mac, MacAddr([2, 0, 0, 0, 0, 0x81]));
-    assert_eq!((path.fields.source.get(), path.fields.destination), (ip("192.0.2.1"), vtep()));
-    assert_eq!((result.why_not, result.neighbours), (None, vec![(1, ip("10.0.0.1"))]));
+    assert_eq!(
+        (path.fields.source.get(), path.fields.destination),
+        (ip("192.0.2.1"), vtep())
+    );
+    assert_eq!(
+        (result.why_not, result.neighbours),
+        (None, vec![(1, ip("10.0.0.1"))])
+    );
 
     let by_vlan = host.resolve(&route(&[hop(3, "10.0.0.1", 1)]));
     let path = &by_vlan.paths[0];
-    assert_eq!((path.ifindex, &*path.device, path.fields.vlan), (1, "eth0", Some(7)));
+    assert_eq!(
+        (path.ifindex, &*path.device, path.fields.vlan),
+        (1, "eth0", Some(7))
+    );
     assert_eq!(path.fields.source_mac, MacAddr([2, 0, 0, 0, 0, 3]));
 }
 
@@ -94,11 +128,21 @@ fn the_smallest_mtu_counts() {
     let Answer::Route(mut small) = route(&[hop(2, "10.0.1.1", 1)]) else {
         unreachable!("route() makes a route")
     };
-    assert_eq!(host.resolve(&Answer::Route(small.clone())).paths[0].max_frame, 8964);
+    assert_eq!(
+        host.resolve(&Answer::Route(small.clone())).paths[0].max_frame,
+        8964
+    );
     small.mtu = Some(1400);
-    assert_eq!(host.resolve(&Answer::Route(small.clone())).paths[0].max_frame, 1364);
-    host.links.update(&links::tests::message(1, "eth0", true, 1300));
-    assert_eq!(host.resolve(&route(&[hop(3, "10.0.0.1", 1)])).paths[0].max_frame, 1264);
+    assert_eq!(
+        host.resolve(&Answer::Route(small.clone())).paths[0].max_frame,
+        1364
+    );
+    host.links
+        .update(&links::tests::message(1, "eth0", true, 1300));
+    assert_eq!(
+        host.resolve(&route(&[hop(3, "10.0.0.1", 1)])).paths[0].max_frame,
+        1264
+    );
     small.mtu = Some(50);
     assert_eq!(
         host.why_not(&Answer::Route(small)),
@@ -110,17 +154,29 @@ fn the_smallest_mtu_counts() {
 fn of_several_next_hops_the_usable_ones_serve() {
     let mut host = Host::new();
     let both = route(&[hop(1, "10.0.0.1", 1), hop(2, "10.0.1.1", 3)]);
-    let weights =
-        |result: &Resolution| result.paths.iter().map(|p| (p.ifindex, p.weight)).collect::<Vec<_>>();
+    let weights = |result: &Resolution| {
+        result
+            .paths
+            .iter()
+            .map(|p| (p.ifindex, p.weight))
+            .collect::<Vec<_>>()
+    };
     assert_eq!(weights(&host.resolve(&both)), [(1, 1), (2, 3)]);
     host.neighbour((1, ip("10.0.0.1")), NeighbourState::Failed);
     let one = host.resolve(&both);
     assert_eq!((weights(&one), &one.why_not), (vec![(2, 3)], &None));
-    assert_eq!(one.rows[0].fault.as_deref(), Some("neighbour 10.0.0.1 on eth0 is FAILED"));
+    assert_eq!(
+        one.rows[0].fault.as_deref(),
+        Some("neighbour 10.0.0.1 on eth0 is FAILED")
+    );
     assert_eq!(one.rows[1].fault, None);
     assert_eq!(one.neighbours.len(), 2, "the failed one is still asked for");
-    host.links.update(&links::tests::message(2, "eth1", false, 9000));
-    assert_eq!(host.why_not(&both), "neighbour 10.0.0.1 on eth0 is FAILED; eth1 has no carrier");
+    host.links
+        .update(&links::tests::message(2, "eth1", false, 9000));
+    assert_eq!(
+        host.why_not(&both),
+        "neighbour 10.0.0.1 on eth0 is FAILED; eth1 has no carrier"
+    );
 }
 
 #[test]
@@ -132,33 +188,70 @@ fn every_reason_is_named() {
     let mut mpls = hop(1, "10.0.0.1", 1);
     mpls.encapsulated = true;
     for (answer, expected) in [
-        (refused(rustix::io::Errno::NETUNREACH), "no route to 203.0.113.9"),
-        (of_kind(RouteType::BlackHole), "route to 203.0.113.9 is blackhole"),
-        (of_kind(RouteType::Local), "203.0.113.9 is an address of this host"),
-        (route(&[hop(4, "10.9.0.1", 1)]), "route leaves by other, which is not in [vtep] underlay"),
-        (route(&[hop(99, "10.9.0.1", 1)]), "route leaves by unknown interface 99"),
-        (route(&[hop(1, "10.0.0.77", 1)]), "neighbour 10.0.0.77 on eth0 is not resolved yet"),
-        (route(&[dead]), "the kernel holds the next hop by eth0 for dead"),
-        (route(&[mpls]), "route by eth0 adds another encapsulation, which can't be combined with VXLAN here"),
+        (
+            refused(rustix::io::Errno::NETUNREACH),
+            "no route to 203.0.113.9",
+        ),
+        (
+            of_kind(RouteType::BlackHole),
+            "route to 203.0.113.9 is blackhole",
+        ),
+        (
+            of_kind(RouteType::Local),
+            "203.0.113.9 is an address of this host",
+        ),
+        (
+            route(&[hop(4, "10.9.0.1", 1)]),
+            "route leaves by other, which is not in [vtep] underlay",
+        ),
+        (
+            route(&[hop(99, "10.9.0.1", 1)]),
+            "route leaves by unknown interface 99",
+        ),
+        (
+            route(&[hop(1, "10.0.0.77", 1)]),
+            "neighbour 10.0.0.77 on eth0 is not resolved yet",
+        ),
+        (
+            route(&[dead]),
+            "the kernel holds the next hop by eth0 for dead",
+        ),
+        (
+            route(&[mpls]),
+            "route by eth0 adds another encapsulation, which can't be combined with VXLAN here",
+        ),
         (route(&[]), "route 203.0.113.0/24 has no interface"),
     ] {
         assert_eq!(host.why_not(&answer), expected);
     }
-    host.addresses.remove(&addresses::tests::message(1, "192.0.2.1"));
+    host.addresses
+        .remove(&addresses::tests::message(1, "192.0.2.1"));
     let why = source(vtep(), &host).unwrap_err();
-    assert_eq!(why, "our VTEP address 192.0.2.1 is not on this host; add it to an interface");
+    assert_eq!(
+        why,
+        "our VTEP address 192.0.2.1 is not on this host; add it to an interface"
+    );
     let why = source("2001:db8::9".parse().unwrap(), &host).unwrap_err();
-    assert_eq!(why, "2001:db8::9 is IPv6, but [vtep] address has no IPv6 address");
+    assert_eq!(
+        why,
+        "2001:db8::9 is IPv6, but [vtep] address has no IPv6 address"
+    );
 }
 
 #[test]
 fn slots_keep_the_proportion_of_weights() {
     let host = Host::new();
     let by_weights = |weights: &[u16]| -> Vec<usize> {
-        let hops: Vec<_> = weights.iter().map(|weight| hop(1, "10.0.0.1", *weight)).collect();
+        let hops: Vec<_> = weights
+            .iter()
+            .map(|weight| hop(1, "10.0.0.1", *weight))
+            .collect();
         let mut paths = host.resolve(&route(&hops)).paths;
         // Marks to tell the paths apart.
-        paths.iter_mut().zip(100..).for_each(|(path, mark)| path.ifindex = mark);
+        paths
+            .iter_mut()
+            .zip(100..)
+            .for_each(|(path, mark)| path.ifindex = mark);
         let slots = slots(&paths);
         let count = |mark: u32| slots.iter().filter(|slot| slot.ifindex == mark).count();
         (100..100 + weights.len() as u32).map(count).collect()
@@ -180,8 +273,13 @@ fn a_group_needs_no_neighbour() {
     let group = VtepAddr::group(ip("239.129.2.3")).unwrap();
     // A default route has a gateway, which multicast does not pass by.
     let resolution = resolve(group, &route(&[hop(1, "10.0.0.99", 1)]), &host);
-    let [path] = &resolution.paths[..] else { panic!("{resolution:?}") };
-    assert_eq!(path.fields.next_hop_mac, MacAddr([0x01, 0x00, 0x5e, 0x01, 0x02, 0x03]));
+    let [path] = &resolution.paths[..] else {
+        panic!("{resolution:?}")
+    };
+    assert_eq!(
+        path.fields.next_hop_mac,
+        MacAddr([0x01, 0x00, 0x5e, 0x01, 0x02, 0x03])
+    );
     assert_eq!((path.fields.destination, path.ifindex), (group, 1));
     assert!(resolution.neighbours.is_empty());
 }

@@ -3,13 +3,14 @@
 //! RTM_GETROUTE with RTM_F_FIB_MATCH returns the matching route itself rather than one picked next hop: all ECMP next
 //! hops with their weights, policy rules and nexthop objects applied.
 
+use std::net::IpAddr;
+
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHop, RouteNextHopFlags,
-    RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHop,
+    RouteNextHopFlags, RouteType, RouteVia,
 };
 use rustix::io::Errno;
-use std::net::IpAddr;
 use vtep_dataplane::addr::VtepAddr;
 
 /// One next hop of a route.
@@ -57,7 +58,11 @@ pub(super) enum Answer {
 pub(super) fn question(vtep: VtepAddr, source: IpAddr, udp_port: u16) -> RouteMessage {
     const UDP: u8 = 17;
     let mut message = RouteMessage::default();
-    let (family, bits) = if vtep.is_v6() { (AddressFamily::Inet6, 128) } else { (AddressFamily::Inet, 32) };
+    let (family, bits) = if vtep.is_v6() {
+        (AddressFamily::Inet6, 128)
+    } else {
+        (AddressFamily::Inet, 32)
+    };
     message.header.address_family = family;
     message.header.destination_prefix_length = bits;
     message.header.flags = RouteFlags::FibMatch;
@@ -70,7 +75,9 @@ pub(super) fn question(vtep: VtepAddr, source: IpAddr, udp_port: u16) -> RouteMe
     // answer with (ip_route_output_key_hash_rcu(), net/ipv4/route.c).
     if !vtep.is_group() {
         message.header.source_prefix_length = bits;
-        message.attributes.push(RouteAttribute::Source(source.into()));
+        message
+            .attributes
+            .push(RouteAttribute::Source(source.into()));
     }
     message
 }
@@ -83,9 +90,13 @@ pub(super) fn read(message: &RouteMessage) -> Route {
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Metrics(metrics) => {
-                mtu = metrics
-                    .iter()
-                    .find_map(|m| if let RouteMetric::Mtu(mtu) = m { Some(*mtu) } else { None });
+                mtu = metrics.iter().find_map(|m| {
+                    if let RouteMetric::Mtu(mtu) = m {
+                        Some(*mtu)
+                    } else {
+                        None
+                    }
+                });
             }
             RouteAttribute::NhId(id) => object = Some(*id),
             RouteAttribute::MultiPath(many) => hops.extend(many.iter().map(multipath_hop)),
@@ -94,7 +105,9 @@ pub(super) fn read(message: &RouteMessage) -> Route {
     }
     if hops.is_empty() {
         let dead = message.header.flags.contains(RouteFlags::Dead);
-        hops.extend(output(&message.attributes).map(|link| hop(link, 1, dead, &message.attributes)));
+        hops.extend(
+            output(&message.attributes).map(|link| hop(link, 1, dead, &message.attributes)),
+        );
     }
     Route {
         kind: message.header.kind,
@@ -116,10 +129,16 @@ pub(super) fn covers((prefix, length): (IpAddr, u8), address: IpAddr) -> bool {
     let length = u32::from(length);
     match (prefix, address) {
         (IpAddr::V4(p), IpAddr::V4(a)) => {
-            (p.to_bits() ^ a.to_bits()).checked_shr(32 - length.min(32)).unwrap_or(0) == 0
+            (p.to_bits() ^ a.to_bits())
+                .checked_shr(32 - length.min(32))
+                .unwrap_or(0)
+                == 0
         }
         (IpAddr::V6(p), IpAddr::V6(a)) => {
-            (p.to_bits() ^ a.to_bits()).checked_shr(128 - length.min(128)).unwrap_or(0) == 0
+            (p.to_bits() ^ a.to_bits())
+                .checked_shr(128 - length.min(128))
+                .unwrap_or(0)
+                == 0
         }
         _ => false,
     }
@@ -140,16 +159,35 @@ pub(super) fn refusal(vtep: VtepAddr, error: i32) -> String {
 
 fn multipath_hop(one: &RouteNextHop) -> Hop {
     let dead = one.flags.contains(RouteNextHopFlags::Dead);
-    hop(one.interface_index, u16::from(one.hops) + 1, dead, &one.attributes)
+    hop(
+        one.interface_index,
+        u16::from(one.hops) + 1,
+        dead,
+        &one.attributes,
+    )
 }
 
 fn hop(link: u32, weight: u16, dead: bool, attributes: &[RouteAttribute]) -> Hop {
-    let encapsulated = attributes.iter().any(|a| matches!(a, RouteAttribute::EncapType(_)));
-    Hop { link, via: gateway(attributes), weight, dead, encapsulated }
+    let encapsulated = attributes
+        .iter()
+        .any(|a| matches!(a, RouteAttribute::EncapType(_)));
+    Hop {
+        link,
+        via: gateway(attributes),
+        weight,
+        dead,
+        encapsulated,
+    }
 }
 
 fn output(attributes: &[RouteAttribute]) -> Option<u32> {
-    attributes.iter().find_map(|a| if let RouteAttribute::Oif(index) = a { Some(*index) } else { None })
+    attributes.iter().find_map(|a| {
+        if let RouteAttribute::Oif(index) = a {
+            Some(*index)
+        } else {
+            None
+        }
+    })
 }
 
 fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
@@ -162,15 +200,21 @@ fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
 }
 
 fn destination(attributes: &[RouteAttribute]) -> Option<IpAddr> {
-    attributes
-        .iter()
-        .find_map(|a| if let RouteAttribute::Destination(address) = a { ip(address) } else { None })
+    attributes.iter().find_map(|a| {
+        if let RouteAttribute::Destination(address) = a {
+            ip(address)
+        } else {
+            None
+        }
+    })
 }
 
 fn prefix(message: &RouteMessage) -> String {
     let length = message.header.destination_prefix_length;
-    destination(&message.attributes)
-        .map_or_else(|| "default".to_owned(), |address| format!("{address}/{length}"))
+    destination(&message.attributes).map_or_else(
+        || "default".to_owned(),
+        |address| format!("{address}/{length}"),
+    )
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {
@@ -198,26 +242,47 @@ mod tests {
         ];
         let route = read(&message);
         let via = Some("fe80::1".parse().unwrap());
-        assert_eq!(route.hops, [Hop { link: 7, via, weight: 1, dead: false, encapsulated: false }]);
-        assert_eq!((route.prefix.as_str(), route.mtu, route.object), ("203.0.113.0/24", Some(1400), None));
+        assert_eq!(
+            route.hops,
+            [Hop {
+                link: 7,
+                via,
+                weight: 1,
+                dead: false,
+                encapsulated: false
+            }]
+        );
+        assert_eq!(
+            (route.prefix.as_str(), route.mtu, route.object),
+            ("203.0.113.0/24", Some(1400), None)
+        );
     }
 
     #[test]
     fn a_route_with_many_gateways_has_weights_and_dead_hops() {
         let mut message = RouteMessage::default();
         message.header.kind = RouteType::Unicast;
-        let many = [(1, 0, RouteNextHopFlags::empty()), (2, 2, RouteNextHopFlags::Dead)].map(
-            |(link, hops, flags)| {
-                let gateway = RouteAddress::Inet([10, 0, link as u8, 1].into());
-                let mut one = RouteNextHop::default();
-                (one.interface_index, one.hops, one.flags) = (link, hops, flags);
-                one.attributes = vec![RouteAttribute::Gateway(gateway)];
-                one
-            },
-        );
-        message.attributes = vec![RouteAttribute::MultiPath(many.to_vec()), RouteAttribute::NhId(5)];
+        let many = [
+            (1, 0, RouteNextHopFlags::empty()),
+            (2, 2, RouteNextHopFlags::Dead),
+        ]
+        .map(|(link, hops, flags)| {
+            let gateway = RouteAddress::Inet([10, 0, link as u8, 1].into());
+            let mut one = RouteNextHop::default();
+            (one.interface_index, one.hops, one.flags) = (link, hops, flags);
+            one.attributes = vec![RouteAttribute::Gateway(gateway)];
+            one
+        });
+        message.attributes = vec![
+            RouteAttribute::MultiPath(many.to_vec()),
+            RouteAttribute::NhId(5),
+        ];
         let route = read(&message);
-        let seen: Vec<_> = route.hops.iter().map(|hop| (hop.link, hop.weight, hop.dead)).collect();
+        let seen: Vec<_> = route
+            .hops
+            .iter()
+            .map(|hop| (hop.link, hop.weight, hop.dead))
+            .collect();
         assert_eq!(seen, [(1, 1, false), (2, 3, true)]);
         assert_eq!((route.prefix.as_str(), route.object), ("default", Some(5)));
     }
@@ -237,14 +302,24 @@ mod tests {
             ("::", 0, "2001:db9::1", true),
             ("2001:db8::1", 128, "2001:db8::2", false),
         ] {
-            assert_eq!(covers((ip(prefix), length), ip(address)), expected, "{prefix}/{length} {address}");
+            assert_eq!(
+                covers((ip(prefix), length), ip(address)),
+                expected,
+                "{prefix}/{length} {address}"
+            );
         }
     }
 
     #[test]
     fn refusals_are_words() {
         let vtep = "203.0.113.9".parse().unwrap();
-        assert_eq!(refusal(vtep, Errno::NETUNREACH.raw_os_error()), "no route to 203.0.113.9");
-        assert_eq!(refusal(vtep, Errno::INVAL.raw_os_error()), "route to 203.0.113.9 is blackhole");
+        assert_eq!(
+            refusal(vtep, Errno::NETUNREACH.raw_os_error()),
+            "no route to 203.0.113.9"
+        );
+        assert_eq!(
+            refusal(vtep, Errno::INVAL.raw_os_error()),
+            "route to 203.0.113.9 is blackhole"
+        );
     }
 }

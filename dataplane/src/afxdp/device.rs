@@ -2,16 +2,18 @@
 //!
 //! The program hangs on an unpinned `bpf_link`: when the process dies, however it dies, the kernel takes it away.
 
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use vtep_bpf::{Kind, Programs};
+
 use super::error::Error;
 use super::interface::Interface;
 use super::port::XskPort;
 use super::socket::{self, BindMode, Binding, Queue, SocketConfig};
 use super::umem::Umem;
 use crate::addr::MacAddr;
-use std::io;
-use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use vtep_bpf::{Kind, Programs};
 
 /// What the device is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,14 +112,21 @@ impl XdpDevice {
     pub fn open(name: &str, program: &Program, mode: Mode) -> Result<Self, Error> {
         let interface = Interface::named(name)?;
         let load = |kind| {
-            Programs::load(kind, interface.queues)
-                .map_err(|source| Error::Load { interface: name.to_owned(), source })
+            Programs::load(kind, interface.queues).map_err(|source| Error::Load {
+                interface: name.to_owned(),
+                source,
+            })
         };
         if *program == Program::TenantTrunk && mode != Mode::Generic {
             // Where the driver can't tell the tag, it leaves it in the frame, or the operator has to make it do so.
-            let programs = load(Kind::TenantTrunk { ifindex: interface.index });
+            let programs = load(Kind::TenantTrunk {
+                ifindex: interface.index,
+            });
             let attached = programs.and_then(|programs| {
-                Ok((attach(name, &interface, &programs, AttachMode::Native)?, programs))
+                Ok((
+                    attach(name, &interface, &programs, AttachMode::Native)?,
+                    programs,
+                ))
             });
             if let Ok((link, programs)) = attached {
                 let (name, attached) = (name.to_owned(), AttachMode::Native);
@@ -132,12 +141,23 @@ impl XdpDevice {
                 });
             }
         }
-        let kind = if matches!(program, Program::Underlay { .. }) { Kind::Underlay } else { Kind::Tenant };
+        let kind = if matches!(program, Program::Underlay { .. }) {
+            Kind::Underlay
+        } else {
+            Kind::Tenant
+        };
         let programs = load(kind)?;
         let (attached, link) = attach_best(name, &interface, &programs, mode)?;
         let name = name.to_owned();
-        let mut device =
-            Self { name, interface, mode, attached, tags_restored: false, programs, _link: link };
+        let mut device = Self {
+            name,
+            interface,
+            mode,
+            attached,
+            tags_restored: false,
+            programs,
+            _link: link,
+        };
         if let Program::Underlay { locals, udp_port } = program {
             device.set_endpoints(locals, *udp_port)?;
         }
@@ -151,7 +171,10 @@ impl XdpDevice {
     pub fn set_endpoints(&mut self, locals: &[IpAddr], udp_port: u16) -> Result<(), Error> {
         self.programs
             .set_endpoints(locals, udp_port)
-            .map_err(|source| Error::Load { interface: self.name.clone(), source })
+            .map_err(|source| Error::Load {
+                interface: self.name.clone(),
+                source,
+            })
     }
 
     /// Opens a socket on `queue` and sends the queue's frames to it. The first [`crate::port::Port::receive`] gives it
@@ -168,12 +191,19 @@ impl XdpDevice {
             });
         }
         let bindings = self.bindings(umem);
-        let target = Queue { interface: &self.name, ifindex: self.interface.index, number: queue };
+        let target = Queue {
+            interface: &self.name,
+            ifindex: self.interface.index,
+            number: queue,
+        };
         let (socket, owner) = socket::open(target, umem, &bindings, config)?;
         let port = XskPort::new(socket, owner, umem.clone(), target);
         self.programs
             .set_socket(queue, port.as_fd())
-            .map_err(|source| Error::Load { interface: self.name.clone(), source })?;
+            .map_err(|source| Error::Load {
+                interface: self.name.clone(),
+                source,
+            })?;
         Ok(port)
     }
 
@@ -187,8 +217,12 @@ impl XdpDevice {
         };
         // Without zero-copy, and with all frames, before zero-copy without the long ones.
         let all_whole = self.interface.mtu + ETHERNET <= umem.longest_whole();
-        let ways = modes.iter().flat_map(|mode| [(*mode, true), (*mode, false)]);
-        let mut bindings: Vec<_> = ways.map(|(mode, multi_buffer)| Binding { mode, multi_buffer }).collect();
+        let ways = modes
+            .iter()
+            .flat_map(|mode| [(*mode, true), (*mode, false)]);
+        let mut bindings: Vec<_> = ways
+            .map(|(mode, multi_buffer)| Binding { mode, multi_buffer })
+            .collect();
         if !all_whole {
             bindings.sort_by_key(|binding| !binding.multi_buffer);
         }
@@ -262,15 +296,23 @@ fn attach_best(
             Ok(link) => return Ok((AttachMode::Native, link)),
             // These say that somebody else is there, or we may not: generic would not be right or not work either.
             Err(error)
-                if matches!(error.errno(), Some(libc::EBUSY | libc::EEXIST | libc::ENODEV | libc::EPERM)) =>
+                if matches!(
+                    error.errno(),
+                    Some(libc::EBUSY | libc::EEXIST | libc::ENODEV | libc::EPERM)
+                ) =>
             {
                 return Err(error);
             }
             Err(error) if mode == Mode::ZeroCopy => return Err(error),
-            Err(error) => tracing::info!(interface = name, %error, "no native XDP: the generic one is used"),
+            Err(error) => {
+                tracing::info!(interface = name, %error, "no native XDP: the generic one is used")
+            }
         }
     }
-    Ok((AttachMode::Generic, attach(name, interface, programs, AttachMode::Generic)?))
+    Ok((
+        AttachMode::Generic,
+        attach(name, interface, programs, AttachMode::Generic)?,
+    ))
 }
 
 fn attach(
@@ -279,7 +321,10 @@ fn attach(
     programs: &Programs,
     mode: AttachMode,
 ) -> Result<OwnedFd, Error> {
-    let program = programs.program().map_err(|source| Error::Load { interface: name.to_owned(), source })?;
+    let program = programs.program().map_err(|source| Error::Load {
+        interface: name.to_owned(),
+        source,
+    })?;
     let options = libbpf_sys::bpf_link_create_opts {
         sz: size_of::<libbpf_sys::bpf_link_create_opts>() as _,
         flags: mode.flags(),
@@ -297,7 +342,11 @@ fn attach(
     };
     if link < 0 {
         let source = io::Error::from_raw_os_error(-link);
-        return Err(Error::Attach { interface: name.to_owned(), mode: mode.name(), source });
+        return Err(Error::Attach {
+            interface: name.to_owned(),
+            mode: mode.name(),
+            source,
+        });
     }
     // SAFETY: the kernel has just given us this descriptor, nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(link) })

@@ -1,7 +1,8 @@
 //! What can go wrong when AF_XDP is set up: which interface, why, and what to do.
 
-use super::socket::BindMode;
 use std::io;
+
+use super::socket::BindMode;
 
 /// A set-up step failed. Nothing of it is left behind.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +86,9 @@ impl Error {
             | Self::Interface { source, .. }
             | Self::Attach { source, .. }
             | Self::Socket { source, .. } => source.raw_os_error(),
-            Self::Value { .. } | Self::PoolsTaken | Self::TooManySockets | Self::Load { .. } => None,
+            Self::Value { .. } | Self::PoolsTaken | Self::TooManySockets | Self::Load { .. } => {
+                None
+            }
         }
     }
 }
@@ -132,14 +135,18 @@ fn attach_remedy(source: &io::Error) -> &'static str {
 
 fn bind_remedy(source: &io::Error) -> &'static str {
     match source.raw_os_error() {
-        Some(libc::EBUSY) => "another AF_XDP socket uses this queue: stop its owner (`ss --xdp` shows it)",
+        Some(libc::EBUSY) => {
+            "another AF_XDP socket uses this queue: stop its owner (`ss --xdp` shows it)"
+        }
         Some(libc::ENODEV | libc::ENXIO) => GONE,
         Some(libc::EPERM | libc::EACCES) => PERMISSION,
         Some(libc::ENOBUFS | libc::ENOMEM) => MEMLOCK,
         Some(libc::EOPNOTSUPP) => {
             "the driver can't bind in this mode: use mode = \"auto\", \"copy\" or \"generic\""
         }
-        Some(libc::EINVAL) => "the device has no such queue, or the ring sizes are no powers of two",
+        Some(libc::EINVAL) => {
+            "the device has no such queue, or the ring sizes are no powers of two"
+        }
         Some(libc::EAFNOSUPPORT) => "the kernel is built without CONFIG_XDP_SOCKETS",
         _ => "see `dmesg`",
     }

@@ -1,10 +1,11 @@
 //! Rings in ordinary memory, for tests: this module is compiled only for them.
 
-use super::ring::{Layout, Memory};
 use std::cell::UnsafeCell;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::ring::{Layout, Memory};
 
 #[derive(Debug)]
 struct Shared<T> {
@@ -32,9 +33,16 @@ impl<T: Copy> FakeRing<T> {
     pub(super) fn new(size: u32, start: u32) -> Self {
         assert!(size.is_power_of_two());
         // SAFETY: only integer structs are used, for which all-zero bytes are valid.
-        let slots = (0..size).map(|_| UnsafeCell::new(unsafe { std::mem::zeroed() })).collect();
+        let slots = (0..size)
+            .map(|_| UnsafeCell::new(unsafe { std::mem::zeroed() }))
+            .collect();
         let [producer, consumer] = [start, start].map(AtomicU32::new);
-        Self(Arc::new(Shared { producer, consumer, flags: AtomicU32::new(0), slots }))
+        Self(Arc::new(Shared {
+            producer,
+            consumer,
+            flags: AtomicU32::new(0),
+            slots,
+        }))
     }
 
     pub(super) fn set_producer(&self, index: u32) {

@@ -1,12 +1,13 @@
 //! What the kernel says about a network interface, by ioctl on a socket: the socket belongs to the caller's network
 //! namespace, while /sys/class/net may show another one's interfaces.
 
-use super::error::Error;
-use super::socket;
-use crate::addr::MacAddr;
 use std::ffi::{CString, c_ulong};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use super::error::Error;
+use super::socket;
+use crate::addr::MacAddr;
 
 /// `ETHTOOL_GCHANNELS` (include/uapi/linux/ethtool.h).
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
@@ -62,7 +63,9 @@ struct Query {
 
 impl Query {
     fn new(name: &str) -> io::Result<Self> {
-        let bytes = CString::new(name).map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?.into_bytes();
+        let bytes = CString::new(name)
+            .map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?
+            .into_bytes();
         // SAFETY: all-zero bytes are a valid ifreq: integers, and unions of integers and null pointers.
         let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
         // One byte is left for the terminating 0.
@@ -78,13 +81,21 @@ impl Query {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the kernel has just given us this descriptor, nobody else has it.
-        Ok(Self { socket: unsafe { OwnedFd::from_raw_fd(fd) }, request })
+        Ok(Self {
+            socket: unsafe { OwnedFd::from_raw_fd(fd) },
+            request,
+        })
     }
 
     fn ask(&mut self, command: c_ulong) -> io::Result<&libc::ifreq> {
         // SAFETY: all commands used here read and write one `ifreq`, and what its pointer leads to, if it has one.
-        let result = unsafe { libc::ioctl(self.socket.as_raw_fd(), command as _, &raw mut self.request) };
-        if result == -1 { Err(io::Error::last_os_error()) } else { Ok(&self.request) }
+        let result =
+            unsafe { libc::ioctl(self.socket.as_raw_fd(), command as _, &raw mut self.request) };
+        if result == -1 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(&self.request)
+        }
     }
 
     fn index(&mut self) -> io::Result<u32> {
@@ -108,7 +119,10 @@ impl Query {
 
     /// Queues in use; `None` if the driver doesn't tell (tap).
     fn queues(&mut self) -> io::Result<Option<u32>> {
-        let mut channels = Channels { command: ETHTOOL_GCHANNELS, ..Channels::default() };
+        let mut channels = Channels {
+            command: ETHTOOL_GCHANNELS,
+            ..Channels::default()
+        };
         let told = self.ethtool(&mut channels)?;
         Ok(told.then(|| (channels.combined + channels.rx.max(channels.tx)).max(1)))
     }
@@ -151,12 +165,20 @@ impl Interface {
     pub(super) fn named(name: &str) -> Result<Self, Error> {
         let failed = |step| {
             let interface = name.to_owned();
-            move |source| Error::Interface { interface, step, source }
+            move |source| Error::Interface {
+                interface,
+                step,
+                source,
+            }
         };
         let mut query = Query::new(name).map_err(failed("find it"))?;
         let index = query.index().map_err(failed("find it"))?;
-        let queues = query.queues().map_err(failed("read its number of queues"))?;
-        let software = query.is_software().map_err(failed("read its driver's name"))?;
+        let queues = query
+            .queues()
+            .map_err(failed("read its number of queues"))?;
+        let software = query
+            .is_software()
+            .map_err(failed("read its driver's name"))?;
         Ok(Self {
             index,
             mac: query.mac().map_err(failed("read its MAC address"))?,
@@ -174,7 +196,10 @@ mod tests {
     #[test]
     fn loopback_is_there_and_nonsense_is_not() {
         let loopback = Interface::named("lo").unwrap();
-        assert_eq!((loopback.index, loopback.queues, loopback.mac), (1, 1, MacAddr([0; 6])));
+        assert_eq!(
+            (loopback.index, loopback.queues, loopback.mac),
+            (1, 1, MacAddr([0; 6]))
+        );
         assert!(loopback.software);
         assert!(loopback.mtu >= 1500);
         for name in ["", "nosuchif0", "a-name-far-too-long-for-linux", "a\0b"] {

@@ -4,8 +4,9 @@
 //! socket whose ring it is in. Chunks go from one worker to another over queues that order memory themselves, so that
 //! relaxed loads and stores suffice.
 
-use crate::core::frame::{Frame, HEADROOM};
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
+
+use crate::core::frame::{Frame, HEADROOM};
 
 /// The number of a socket in the ledger. Given again only after the socket is closed and its chunks are back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +18,11 @@ impl Owner {
 
     /// The owner with this number, below [`Owner::MAX`].
     pub(crate) fn new(number: usize) -> Option<Self> {
-        if number < Self::MAX { u16::try_from(number).ok().map(Self) } else { None }
+        if number < Self::MAX {
+            u16::try_from(number).ok().map(Self)
+        } else {
+            None
+        }
     }
 
     /// The number.
@@ -56,7 +61,11 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// `chunks` chunks, all in user space.
     pub(crate) fn new(chunks: u32) -> Self {
-        Self { cells: (0..chunks).map(|_| AtomicU16::new(Place::User.code())).collect() }
+        Self {
+            cells: (0..chunks)
+                .map(|_| AtomicU16::new(Place::User.code()))
+                .collect(),
+        }
     }
 
     /// Notes that a chunk goes to `place`. Its token is given up: from now on the kernel has the chunk.
@@ -103,7 +112,9 @@ pub(crate) struct Lent {
 impl Lent {
     /// Nothing is lent, of `chunks` chunks.
     pub(crate) fn new(chunks: u32) -> Self {
-        Self { times: vec![0; chunks as usize] }
+        Self {
+            times: vec![0; chunks as usize],
+        }
     }
 
     /// One more entry of the tx ring names the chunk.
@@ -122,7 +133,10 @@ impl Lent {
 
     /// Takes back everything of a socket that is closed: each chunk with the number of entries that named it.
     pub(crate) fn take_back_all(self, mut give: impl FnMut(u32, u32)) {
-        (0..).zip(self.times).filter(|(_, times)| *times > 0).for_each(|(chunk, times)| give(chunk, times));
+        (0..)
+            .zip(self.times)
+            .filter(|(_, times)| *times > 0)
+            .for_each(|(chunk, times)| give(chunk, times));
     }
 }
 
@@ -135,8 +149,18 @@ mod tests {
         let mut lent = Lent::new(4);
         (0..2).for_each(|_| lent.lend(3));
         (0..3).for_each(|_| lent.lend(1));
-        assert_eq!((lent.take_back(3), lent.take_back(3), lent.take_back(3)), (Some(3), Some(3), None));
-        assert_eq!((lent.take_back(4), lent.take_back(u64::MAX), lent.take_back(1)), (None, None, Some(1)));
+        assert_eq!(
+            (lent.take_back(3), lent.take_back(3), lent.take_back(3)),
+            (Some(3), Some(3), None)
+        );
+        assert_eq!(
+            (
+                lent.take_back(4),
+                lent.take_back(u64::MAX),
+                lent.take_back(1)
+            ),
+            (None, None, Some(1))
+        );
         let mut rest = Vec::new();
         lent.take_back_all(|chunk, times| rest.push((chunk, times)));
         assert_eq!(rest, [(1, 2)]);
@@ -151,7 +175,10 @@ mod tests {
         assert_eq!(ledger.take_back(3, Place::Transmit(second)), None);
         assert_eq!(ledger.take_back(4, Place::Receive(second)), None);
         assert_eq!(ledger.take_back(u64::MAX, Place::Receive(second)), None);
-        assert_eq!(ledger.take_back(3, Place::Receive(second)), Some(Frame::new(3, HEADROOM, 0)));
+        assert_eq!(
+            ledger.take_back(3, Place::Receive(second)),
+            Some(Frame::new(3, HEADROOM, 0))
+        );
         assert_eq!(ledger.take_back(3, Place::Receive(second)), None);
     }
 
@@ -162,7 +189,11 @@ mod tests {
         assert_eq!(Owner::new(Owner::MAX), None);
         for chunk in 0..6 {
             let owner = if chunk < 3 { first } else { last };
-            let place = if chunk % 2 == 0 { Place::Receive(owner) } else { Place::Transmit(owner) };
+            let place = if chunk % 2 == 0 {
+                Place::Receive(owner)
+            } else {
+                Place::Transmit(owner)
+            };
             ledger.hand_over(chunk, place);
         }
         let mut back = Vec::new();

@@ -35,8 +35,8 @@ mod socket;
 mod sys;
 mod umem;
 
-pub use device::{AttachMode, Mode, Program, XdpDevice, queues};
-pub use error::Error;
-pub use port::{SocketId, Statistics, XskPort};
-pub use socket::{BindMode, BusyPoll, SocketConfig};
-pub use umem::{HugePages, Umem, UmemConfig, UmemMemory};
+pub use self::device::{AttachMode, Mode, Program, XdpDevice, queues};
+pub use self::error::Error;
+pub use self::port::{SocketId, Statistics, XskPort};
+pub use self::socket::{BindMode, BusyPoll, SocketConfig};
+pub use self::umem::{HugePages, Umem, UmemConfig, UmemMemory};

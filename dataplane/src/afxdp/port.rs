@@ -1,13 +1,14 @@
 //! A bound AF_XDP socket as a [`Port`].
 
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
 use super::ledger::Owner;
 use super::socket::{self, BindMode, Queue, Socket};
 use super::sys;
 use super::umem::{Umem, UmemMemory};
 use crate::core::frame::{Frame, Pool};
 use crate::port::{Port, Refused};
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 
 /// What the kernel has counted of one socket (`XDP_STATISTICS`, Documentation/networking/af_xdp.rst).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -76,8 +77,20 @@ pub struct SocketId(pub(super) Owner);
 impl XskPort {
     pub(super) fn new(socket: Socket, owner: Owner, umem: Umem, queue: Queue<'_>) -> Self {
         let (mode, multi_buffer) = (socket.mode, socket.rings.multi_buffer);
-        let Queue { ifindex, number: queue, .. } = queue;
-        Self { socket: Some(socket), owner, umem, ifindex, queue, mode, multi_buffer }
+        let Queue {
+            ifindex,
+            number: queue,
+            ..
+        } = queue;
+        Self {
+            socket: Some(socket),
+            owner,
+            umem,
+            ifindex,
+            queue,
+            mode,
+            multi_buffer,
+        }
     }
 
     /// How the kernel moves the frames.
@@ -109,7 +122,9 @@ impl XskPort {
     /// # Errors
     /// The kernel's.
     pub fn statistics(&self) -> io::Result<Statistics> {
-        let Some(socket) = &self.socket else { return Ok(Statistics::default()) };
+        let Some(socket) = &self.socket else {
+            return Ok(Statistics::default());
+        };
         sys::statistics(socket.fd.as_fd()).map(Statistics::from)
     }
 
@@ -118,12 +133,16 @@ impl XskPort {
     /// # Errors
     /// The kernel's error number: ENETDOWN for a link that is down, ENXIO for a device that is gone.
     pub fn probe(&self) -> Result<(), i32> {
-        let Some(socket) = &self.socket else { return Err(libc::ENXIO) };
+        let Some(socket) = &self.socket else {
+            return Err(libc::ENXIO);
+        };
         lasting(sys::kick_rx(socket.fd.as_fd()))
     }
 
     fn shut(&mut self, mut give: impl FnMut(Frame)) {
-        let Some(Socket { fd, rings, .. }) = self.socket.take() else { return };
+        let Some(Socket { fd, rings, .. }) = self.socket.take() else {
+            return;
+        };
         let umem = self.umem.clone();
         // Under the lock nobody shares this socket: the drops below close the last descriptor, and with it the kernel
         // lets go of all chunks (net/xdp/xsk.c, `xsk_release`).
@@ -167,7 +186,10 @@ impl XskPort {
 
 /// Turns what passes by itself into success: a full device queue or completion ring, no memory at the moment, a signal.
 fn lasting(result: io::Result<()>) -> Result<(), i32> {
-    match result.as_ref().map_err(|error| error.raw_os_error().unwrap_or(libc::EIO)) {
+    match result
+        .as_ref()
+        .map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))
+    {
         Ok(()) | Err(libc::EAGAIN | libc::EBUSY | libc::ENOBUFS | libc::EINTR) => Ok(()),
         Err(errno) => Err(errno),
     }
@@ -176,16 +198,22 @@ fn lasting(result: io::Result<()>) -> Result<(), i32> {
 impl Port<UmemMemory> for XskPort {
     #[inline]
     fn receive(&mut self, pool: &mut Pool<UmemMemory>, burst: &mut Vec<Frame>) -> usize {
-        self.socket.as_mut().map_or(0, |socket| socket.rings.receive(pool, burst))
+        self.socket
+            .as_mut()
+            .map_or(0, |socket| socket.rings.receive(pool, burst))
     }
 
     #[inline]
     fn send(&mut self, pool: &mut Pool<UmemMemory>, frames: &mut Vec<Frame>) -> usize {
-        self.socket.as_mut().map_or(0, |socket| socket.rings.send(pool, frames))
+        self.socket
+            .as_mut()
+            .map_or(0, |socket| socket.rings.send(pool, frames))
     }
 
     fn wake(&mut self, pool: &mut Pool<UmemMemory>) -> Result<(), i32> {
-        let Some(socket) = &mut self.socket else { return Err(libc::ENXIO) };
+        let Some(socket) = &mut self.socket else {
+            return Err(libc::ENXIO);
+        };
         if socket.rings.fill.needs_wakeup() {
             lasting(sys::kick_rx(socket.fd.as_fd()))?;
         }
@@ -199,7 +227,9 @@ impl Port<UmemMemory> for XskPort {
 
     #[inline]
     fn refused(&self) -> Refused {
-        self.socket.as_ref().map_or(Refused::default(), |socket| socket.rings.refused)
+        self.socket
+            .as_ref()
+            .map_or(Refused::default(), |socket| socket.rings.refused)
     }
 
     fn close(mut self, pool: &mut Pool<UmemMemory>) {
@@ -213,7 +243,11 @@ impl AsFd for XskPort {
     /// # Panics
     /// Never: only [`Port::close`], which takes the port, leaves it without a socket.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_ref().expect("a port has its socket until it is closed").fd.as_fd()
+        self.socket
+            .as_ref()
+            .expect("a port has its socket until it is closed")
+            .fd
+            .as_fd()
     }
 }
 

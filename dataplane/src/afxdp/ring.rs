@@ -78,7 +78,11 @@ impl<T: Copy, M: Memory<T>> Half<T, M> {
     /// The slot of a free-running index.
     fn slot(&self, index: u32) -> NonNull<T> {
         // SAFETY: the mask keeps the offset below `size`, so that it stays inside the slots.
-        unsafe { self.layout.slots.add((index & (self.layout.size - 1)) as usize) }
+        unsafe {
+            self.layout
+                .slots
+                .add((index & (self.layout.size - 1)) as usize)
+        }
     }
 }
 
@@ -94,7 +98,12 @@ impl<T: Copy, M: Memory<T>> Producer<T, M> {
     /// The producer of the ring in `memory`, going on at the index that stands there.
     pub(crate) fn new(memory: M) -> Self {
         let layout = memory.layout();
-        let mut half = Half { layout, ours: 0, theirs: 0, _memory: memory };
+        let mut half = Half {
+            layout,
+            ours: 0,
+            theirs: 0,
+            _memory: memory,
+        };
         half.ours = half.producer().load(Ordering::Relaxed);
         half.theirs = half.consumer().load(Ordering::Acquire);
         Self { half, written: 0 }
@@ -104,7 +113,12 @@ impl<T: Copy, M: Memory<T>> Producer<T, M> {
     #[inline]
     pub(crate) fn free(&mut self, wanted: u32) -> u32 {
         let next = self.half.ours.wrapping_add(self.written);
-        let free = |theirs: u32| self.half.layout.size.saturating_sub(next.wrapping_sub(theirs));
+        let free = |theirs: u32| {
+            self.half
+                .layout
+                .size
+                .saturating_sub(next.wrapping_sub(theirs))
+        };
         let known = free(self.half.theirs);
         if known >= wanted {
             return known;
@@ -112,7 +126,10 @@ impl<T: Copy, M: Memory<T>> Producer<T, M> {
         // (A): the slots that the consumer has let go may be overwritten only after this load.
         self.half.theirs = self.half.consumer().load(Ordering::Acquire);
         let next = self.half.ours.wrapping_add(self.written);
-        self.half.layout.size.saturating_sub(next.wrapping_sub(self.half.theirs))
+        self.half
+            .layout
+            .size
+            .saturating_sub(next.wrapping_sub(self.half.theirs))
     }
 
     /// Writes `value` to the next slot; false, and nothing written, when the ring is full. Seen by the other side only
@@ -138,14 +155,19 @@ impl<T: Copy, M: Memory<T>> Producer<T, M> {
         self.half.ours = self.half.ours.wrapping_add(self.written);
         self.written = 0;
         // (B): the slots' contents before the index.
-        self.half.producer().store(self.half.ours, Ordering::Release);
+        self.half
+            .producer()
+            .store(self.half.ours, Ordering::Release);
     }
 
     /// Entries that the other side has not taken yet.
     #[inline]
     pub(crate) fn pending(&mut self) -> u32 {
         self.half.theirs = self.half.consumer().load(Ordering::Acquire);
-        self.half.ours.wrapping_sub(self.half.theirs).min(self.half.layout.size)
+        self.half
+            .ours
+            .wrapping_sub(self.half.theirs)
+            .min(self.half.layout.size)
     }
 
     /// True when the kernel waits for a system call before it looks at this ring.
@@ -167,7 +189,12 @@ impl<T: Copy, M: Memory<T>> Consumer<T, M> {
     /// The consumer of the ring in `memory`, going on at the index that stands there.
     pub(crate) fn new(memory: M) -> Self {
         let layout = memory.layout();
-        let mut half = Half { layout, ours: 0, theirs: 0, _memory: memory };
+        let mut half = Half {
+            layout,
+            ours: 0,
+            theirs: 0,
+            _memory: memory,
+        };
         half.ours = half.consumer().load(Ordering::Relaxed);
         half.theirs = half.ours;
         Self { half, read: 0 }
@@ -205,7 +232,9 @@ impl<T: Copy, M: Memory<T>> Consumer<T, M> {
         self.half.ours = self.half.ours.wrapping_add(self.read);
         self.read = 0;
         // (D): our reads of the slots before the index.
-        self.half.consumer().store(self.half.ours, Ordering::Release);
+        self.half
+            .consumer()
+            .store(self.half.ours, Ordering::Release);
     }
 }
 #[cfg(test)]
@@ -247,7 +276,10 @@ mod tests {
         assert!(producer.push(4));
         assert!(!producer.push(5));
         producer.publish();
-        assert_eq!(std::iter::from_fn(|| consumer.pop()).collect::<Vec<_>>(), [1, 2, 3, 4]);
+        assert_eq!(
+            std::iter::from_fn(|| consumer.pop()).collect::<Vec<_>>(),
+            [1, 2, 3, 4]
+        );
     }
 
     #[test]

@@ -2,13 +2,15 @@
 //!
 //! Generic over where the rings lie: the kernel's mappings, or memory with a simulated kernel at the other end.
 
+use std::sync::Arc;
+
+use libc::xdp_desc;
+
 use super::ledger::{Ledger, Lent, Owner, Place};
 use super::ring::{Consumer, Memory, Producer};
 use crate::core::chain::{Assembly, Chains, MAX_CHUNKS, Piece};
 use crate::core::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool, Releases};
 use crate::port::Refused;
-use libc::xdp_desc;
-use std::sync::Arc;
 
 /// The shortest frame to send: an Ethernet header. The kernel consumes an invalid tx descriptor without ever
 /// completing it (net/xdp/xsk_queue.h `xskq_cons_read_desc`), so that none may be given to it.
@@ -57,7 +59,10 @@ enum Begun {
 impl Held {
     /// Nothing yet, of a memory of `chunks` chunks.
     pub(crate) fn new(chunks: u32) -> Self {
-        Self { begun: Begun::Nothing, lent: Lent::new(chunks) }
+        Self {
+            begun: Begun::Nothing,
+            lent: Lent::new(chunks),
+        }
     }
 
     /// Gives everything back: the socket is closed, and the kernel touches it no more.
@@ -81,7 +86,8 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
         for _ in 0..room.min(pool.available().saturating_sub(RESERVE)) {
             let Some(frame) = pool.take() else { break };
             let address = u64::from(frame.chunk()) * u64::from(self.chunk_size);
-            self.ledger.hand_over(frame.chunk(), Place::Receive(self.owner));
+            self.ledger
+                .hand_over(frame.chunk(), Place::Receive(self.owner));
             // Room was counted, and we are the only producer.
             let pushed = self.fill.push(address);
             debug_assert!(pushed);
@@ -91,7 +97,11 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
 
     /// Refills, then moves up to a burst of received frames to the end of `burst`.
     #[inline]
-    pub(crate) fn receive<F: FrameMemory>(&mut self, pool: &mut Pool<F>, burst: &mut Vec<Frame>) -> usize {
+    pub(crate) fn receive<F: FrameMemory>(
+        &mut self,
+        pool: &mut Pool<F>,
+        burst: &mut Vec<Frame>,
+    ) -> usize {
         self.refill(pool);
         let before = burst.len();
         // A frame that never ends must not keep the worker here.
@@ -99,10 +109,14 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
             if burst.len() == before + BURST {
                 break;
             }
-            let Some(descriptor) = self.rx.pop() else { break };
+            let Some(descriptor) = self.rx.pop() else {
+                break;
+            };
             let goes_on = descriptor.options & libc::XDP_PKT_CONTD != 0;
             match self.received(descriptor) {
-                Ok(frame) if !goes_on && matches!(self.held.begun, Begun::Nothing) => burst.push(frame),
+                Ok(frame) if !goes_on && matches!(self.held.begun, Begun::Nothing) => {
+                    burst.push(frame)
+                }
                 chunk => self.gather(chunk, goes_on, pool, burst),
             }
         }
@@ -132,7 +146,11 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
             (Begun::Refused, Ok(piece)) => Err([Some(piece), None]),
             (begun, chunk) => {
                 self.refused.bad_descriptors += 1;
-                let before = if let Begun::Frame(begun) = begun { Some(begun.finish()) } else { None };
+                let before = if let Begun::Frame(begun) = begun {
+                    Some(begun.finish())
+                } else {
+                    None
+                };
                 Err([before, chunk.map_or_else(|chunk| chunk, Some)])
             }
         };
@@ -140,8 +158,15 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
             (Ok(assembly), true) => self.held.begun = Begun::Frame(assembly),
             (Ok(assembly), false) => burst.push(assembly.finish()),
             (Err(chunks), goes_on) => {
-                chunks.into_iter().flatten().for_each(|chunk| pool.give(chunk));
-                self.held.begun = if goes_on { Begun::Refused } else { Begun::Nothing };
+                chunks
+                    .into_iter()
+                    .flatten()
+                    .for_each(|chunk| pool.give(chunk));
+                self.held.begun = if goes_on {
+                    Begun::Refused
+                } else {
+                    Begun::Nothing
+                };
             }
         }
     }
@@ -152,7 +177,10 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
     fn received(&self, descriptor: xdp_desc) -> Result<Frame, Option<Frame>> {
         let chunk_size = u64::from(self.chunk_size);
         let place = Place::Receive(self.owner);
-        let mut frame = self.ledger.take_back(descriptor.addr / chunk_size, place).ok_or(None)?;
+        let mut frame = self
+            .ledger
+            .take_back(descriptor.addr / chunk_size, place)
+            .ok_or(None)?;
         let start = (descriptor.addr % chunk_size) as u16;
         match frame.place(start, descriptor.len as usize, self.chunk_size as usize) {
             Ok(()) => Ok(frame),
@@ -180,7 +208,11 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
 
     /// Reaps, then puts frames from the front of `frames` into the tx ring as far as there is room.
     #[inline]
-    pub(crate) fn send<F: FrameMemory>(&mut self, pool: &mut Pool<F>, frames: &mut Vec<Frame>) -> usize {
+    pub(crate) fn send<F: FrameMemory>(
+        &mut self,
+        pool: &mut Pool<F>,
+        frames: &mut Vec<Frame>,
+    ) -> usize {
         self.reap(pool);
         let mut count = (self.tx.free(frames.len() as u32) as usize).min(frames.len());
         if frames[..count].iter().any(Frame::is_chained) {
@@ -193,7 +225,8 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
             } else if frame.is_chained() {
                 self.push_chain(&frame);
             } else {
-                self.ledger.hand_over(frame.chunk(), Place::Transmit(self.owner));
+                self.ledger
+                    .hand_over(frame.chunk(), Place::Transmit(self.owner));
                 self.push(frame.first(), 0);
             }
         }
@@ -217,7 +250,8 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
     #[inline]
     fn refuse(&mut self, frame: &Frame) -> Option<&mut u64> {
         let first = frame.first();
-        let outside = |piece: Piece| usize::from(piece.start()) + piece.len() > self.chunk_size as usize;
+        let outside =
+            |piece: Piece| usize::from(piece.start()) + piece.len() > self.chunk_size as usize;
         if first.len() < SHORTEST || outside(first) {
             return Some(&mut self.refused.bad_descriptors);
         }
@@ -235,7 +269,8 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
     #[cold]
     fn push_chain(&mut self, frame: &Frame) {
         let mut piece = frame.first();
-        self.ledger.hand_over(piece.chunk(), Place::Transmit(self.owner));
+        self.ledger
+            .hand_over(piece.chunk(), Place::Transmit(self.owner));
         let chains = Arc::clone(&self.chains);
         for next in chains.rest(frame) {
             self.push(piece, libc::XDP_PKT_CONTD);
@@ -243,7 +278,8 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
             if chains.is_shared(piece.chunk()) {
                 self.held.lent.lend(piece.chunk());
             } else {
-                self.ledger.hand_over(piece.chunk(), Place::Transmit(self.owner));
+                self.ledger
+                    .hand_over(piece.chunk(), Place::Transmit(self.owner));
             }
         }
         self.push(piece, 0);
@@ -254,7 +290,11 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
     fn push(&mut self, piece: Piece, options: u32) {
         let base = u64::from(piece.chunk()) * u64::from(self.chunk_size);
         let addr = base + u64::from(piece.start());
-        let pushed = self.tx.push(xdp_desc { addr, len: piece.len() as u32, options });
+        let pushed = self.tx.push(xdp_desc {
+            addr,
+            len: piece.len() as u32,
+            options,
+        });
         debug_assert!(pushed);
     }
 }

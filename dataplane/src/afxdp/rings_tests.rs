@@ -2,6 +2,11 @@
 //! payloads that many frames share, full rings, stalls, wrong descriptors, frames that stop half-way and sockets that are
 //! closed and opened again; then every chunk is counted.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use libc::xdp_desc;
+
 use super::fake::FakeRing;
 use super::ledger::Owner;
 use super::ring::{Consumer, Producer};
@@ -10,9 +15,6 @@ use super::umem::{HugePages, Umem, UmemConfig, UmemMemory};
 use crate::core::chain::{MAX_CHUNKS, Payload};
 use crate::core::frame::{BURST, Frame, FrameMemory, Pool};
 use crate::port::Refused;
-use libc::xdp_desc;
-use std::collections::VecDeque;
-use std::sync::Arc;
 
 const CHUNKS: u32 = 4096;
 const CHUNK: u32 = 2048;
@@ -48,7 +50,10 @@ type FakeRings = Rings<FakeRing<xdp_desc>, FakeRing<u64>>;
 fn socket(owner: Owner, umem: &Umem, random: &mut Random) -> (FakeRings, Kernel) {
     let start = (random.below(1 << 32)) as u32;
     let (rx, tx) = (FakeRing::new(128, start), FakeRing::new(128, !start));
-    let (fill, completion) = (FakeRing::new(256, start ^ 0xff), FakeRing::new(128, start / 3));
+    let (fill, completion) = (
+        FakeRing::new(256, start ^ 0xff),
+        FakeRing::new(128, start / 3),
+    );
     let kernel = Kernel {
         rx: Producer::new(rx.clone()),
         tx: Consumer::new(tx.clone()),
@@ -92,11 +97,17 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let config = UmemConfig { frames: CHUNKS, frame_size: CHUNK, huge_pages: HugePages::Off };
+        let config = UmemConfig {
+            frames: CHUNKS,
+            frame_size: CHUNK,
+            huge_pages: HugePages::Off,
+        };
         let umem = Umem::new(config).unwrap();
         let mut random = Random(0x5eed_cafe_f00d_1234);
         let owner = |number| Owner::new(number).unwrap();
-        let sockets = (0..SOCKETS).map(|i| socket(owner(i), &umem, &mut random)).collect();
+        let sockets = (0..SOCKETS)
+            .map(|i| socket(owner(i), &umem, &mut random))
+            .collect();
         let pools = umem.pools(2).unwrap();
         let waiting = (0..SOCKETS).map(|_| Vec::new()).collect();
         Self {
@@ -118,7 +129,15 @@ impl World {
     fn stamp(&self, address: u64) -> *mut u64 {
         assert!(address + u64::from(LEN) <= u64::from(CHUNKS * CHUNK));
         // SAFETY: inside the mapping, by the assertion.
-        unsafe { self.umem.area().mapping.start().as_ptr().add(address as usize).cast() }
+        unsafe {
+            self.umem
+                .area()
+                .mapping
+                .start()
+                .as_ptr()
+                .add(address as usize)
+                .cast()
+        }
     }
 
     /// How many chunks the next frame takes: mostly one, sometimes too many.
@@ -148,10 +167,16 @@ impl World {
             if lie == 0 {
                 // No such chunk; the other side of the ring must ignore it, and the frame that it is part of.
                 let addr = u64::from(CHUNKS * CHUNK) + 7;
-                kernel.rx.push(xdp_desc { addr, len: LEN, options });
+                kernel.rx.push(xdp_desc {
+                    addr,
+                    len: LEN,
+                    options,
+                });
                 self.lies += 1;
             }
-            let Some(chunk) = kernel.fill.pop() else { break };
+            let Some(chunk) = kernel.fill.pop() else {
+                break;
+            };
             kernel.unfinished = (left - 1, stamp + 1);
             let addr = chunk + 256;
             let len = if lie == 1 { CHUNK } else { LEN };
@@ -162,7 +187,10 @@ impl World {
                 // SAFETY: `stamp` checks the address; a u64 at a multiple of 8; the kernel has this chunk.
                 unsafe { self.stamp(addr).write(stamp) };
             }
-            self.sockets[which].1.rx.push(xdp_desc { addr, len, options });
+            self.sockets[which]
+                .1
+                .rx
+                .push(xdp_desc { addr, len, options });
         }
         let kernel = &mut self.sockets[which].1;
         kernel.fill.release();
@@ -175,13 +203,19 @@ impl World {
         if kernel.rx.pending() > 0 || kernel.unfinished.0 > 0 {
             return;
         }
-        let Some(chunk) = kernel.fill.pop() else { return };
+        let Some(chunk) = kernel.fill.pop() else {
+            return;
+        };
         // SAFETY: `stamp` checks the address; a u64 at a multiple of 8; the kernel has this chunk.
         unsafe { self.stamp(chunk + 256).write(self.next_stamp) };
         self.next_stamp += 1;
         let kernel = &mut self.sockets[which].1;
         for _ in 0..2 {
-            kernel.rx.push(xdp_desc { addr: chunk + 256, len: LEN, options: 0 });
+            kernel.rx.push(xdp_desc {
+                addr: chunk + 256,
+                len: LEN,
+                options: 0,
+            });
         }
         kernel.fill.release();
         kernel.rx.publish();
@@ -192,20 +226,37 @@ impl World {
     /// The kernel sends: looks at the stamps, which the worker has inverted, and completes some.
     fn kernel_sends(&mut self, which: usize) {
         for _ in 0..self.random.below(2 * BURST as u64) {
-            let Some(mut descriptor) = self.sockets[which].1.tx.pop() else { break };
-            assert_eq!(descriptor.len, LEN + 8, "the length that the worker gave it");
+            let Some(mut descriptor) = self.sockets[which].1.tx.pop() else {
+                break;
+            };
+            assert_eq!(
+                descriptor.len,
+                LEN + 8,
+                "the length that the worker gave it"
+            );
             // SAFETY: `stamp` checks the address; the worker's frames begin at multiples of 8.
-            let [seal, mut stamp] =
-                unsafe { [self.stamp(descriptor.addr).read(), self.stamp(descriptor.addr + 8).read()] };
+            let [seal, mut stamp] = unsafe {
+                [
+                    self.stamp(descriptor.addr).read(),
+                    self.stamp(descriptor.addr + 8).read(),
+                ]
+            };
             assert_eq!(seal, !stamp, "a chunk was used twice");
             self.sockets[which].1.in_flight.push_back(descriptor.addr);
             while descriptor.options & libc::XDP_PKT_CONTD != 0 {
-                descriptor = self.sockets[which].1.tx.pop().expect("a frame is published whole");
+                descriptor = self.sockets[which]
+                    .1
+                    .tx
+                    .pop()
+                    .expect("a frame is published whole");
                 assert_eq!(descriptor.len, LEN);
                 // SAFETY: as above.
                 let next = unsafe { self.stamp(descriptor.addr).read() };
                 // A header in a chunk of its own has the stamp of its payload.
-                assert!(next == stamp + 1 || next == stamp, "a chunk was used twice: {next} behind {stamp}");
+                assert!(
+                    next == stamp + 1 || next == stamp,
+                    "a chunk was used twice: {next} behind {stamp}"
+                );
                 stamp = next;
                 self.sockets[which].1.in_flight.push_back(descriptor.addr);
             }
@@ -218,10 +269,15 @@ impl World {
             if kernel.completion.free(2) < 2 {
                 break;
             }
-            let Some(address) = kernel.in_flight.pop_front() else { break };
+            let Some(address) = kernel.in_flight.pop_front() else {
+                break;
+            };
             kernel.completion.push(address);
             // Of a chunk that is lent several times nobody can say which completion is one too many.
-            let shared = self.umem.chains().is_shared((address / u64::from(CHUNK)) as u32);
+            let shared = self
+                .umem
+                .chains()
+                .is_shared((address / u64::from(CHUNK)) as u32);
             if self.random.below(1000) == 0 && !shared {
                 kernel.completion.push(address);
                 self.lies += 1;
@@ -240,11 +296,26 @@ impl World {
             let stamp = stamp_of(pool.memory().bytes(&frame));
             let chains = pool.memory().chains();
             for (piece, expected) in chains.rest(&frame).zip(stamp + 1..) {
-                assert_eq!(stamp_of(pool.memory().piece(&frame, piece)), expected, "another frame's chunk");
+                assert_eq!(
+                    stamp_of(pool.memory().piece(&frame, piece)),
+                    expected,
+                    "another frame's chunk"
+                );
             }
-            let copies = if self.random.below(50) == 0 { self.random.below(40) } else { 0 };
+            let copies = if self.random.below(50) == 0 {
+                self.random.below(40)
+            } else {
+                0
+            };
             if copies > 0 {
-                share(pool, frame, stamp, copies as u32, &mut self.random, &mut self.waiting);
+                share(
+                    pool,
+                    frame,
+                    stamp,
+                    copies as u32,
+                    &mut self.random,
+                    &mut self.waiting,
+                );
                 continue;
             }
             frame.prepend(8).unwrap();
@@ -257,16 +328,22 @@ impl World {
         let pool = &mut self.pools[which % 2];
         self.sockets[which].0.send(pool, &mut self.waiting[which]);
         let strays: Vec<_> = std::iter::from_fn(|| pool.next_stray()).collect();
-        strays.into_iter().for_each(|frame| self.pools[1 - which % 2].give(frame));
+        strays
+            .into_iter()
+            .for_each(|frame| self.pools[1 - which % 2].give(frame));
     }
 
     /// The interface is deleted: what its rings and its device held comes back.
     fn reopen(&mut self, which: usize) {
         let owner = self.sockets[which].0.owner;
         self.noticed += self.sockets[which].0.refused.bad_descriptors + self.unread_lies(which);
-        self.umem.ledger().take_back_all(owner, |frame| self.pools[which % 2].give(frame));
+        self.umem
+            .ledger()
+            .take_back_all(owner, |frame| self.pools[which % 2].give(frame));
         let held = std::mem::replace(&mut self.sockets[which].0.held, Held::new(CHUNKS));
-        held.give_back(self.umem.chains(), |frame| self.pools[which % 2].give(frame));
+        held.give_back(self.umem.chains(), |frame| {
+            self.pools[which % 2].give(frame)
+        });
         self.too_long += self.sockets[which].0.refused.too_long;
         self.sockets[which] = socket(owner, &self.umem, &mut self.random);
     }
@@ -292,7 +369,12 @@ fn stamp_of(bytes: &[u8]) -> u64 {
 }
 
 /// Queues a frame for some socket, or drops it.
-fn queue(pool: &mut Pool<UmemMemory>, frame: Frame, random: &mut Random, waiting: &mut [Vec<Frame>]) {
+fn queue(
+    pool: &mut Pool<UmemMemory>,
+    frame: Frame,
+    random: &mut Random,
+    waiting: &mut [Vec<Frame>],
+) {
     let to = random.below(SOCKETS as u64 + 1) as usize;
     match waiting.get_mut(to) {
         Some(queue) if queue.len() < 256 => queue.push(frame),
@@ -311,7 +393,9 @@ fn share(
 ) {
     let chains = pool.memory().chains();
     chains.share(payload.chunk(), copies + 1);
-    chains.rest(&payload).for_each(|piece| chains.share(piece.chunk(), copies + 1));
+    chains
+        .rest(&payload)
+        .for_each(|piece| chains.share(piece.chunk(), copies + 1));
     let mut left = copies;
     while left > 0
         && let Some(mut header) = pool.take()
@@ -350,7 +434,9 @@ fn every_chunk_is_there_after_ten_million_frames() {
     for which in 0..SOCKETS {
         world.reopen(which);
         let frames = std::mem::take(&mut world.waiting[which]);
-        frames.into_iter().for_each(|frame| world.pools[0].give(frame));
+        frames
+            .into_iter()
+            .for_each(|frame| world.pools[0].give(frame));
     }
     for from in 0..2 {
         while let Some(frame) = world.pools[from].next_stray() {
@@ -367,8 +453,19 @@ fn every_chunk_is_there_after_ten_million_frames() {
         .map(|f| f.chunk())
         .collect();
     chunks.sort_unstable();
-    assert!(chunks.into_iter().eq(0..CHUNKS), "a chunk is missing or there twice");
-    assert_eq!(world.noticed, world.lies, "each wrong descriptor is counted once");
-    assert!(reopened > 100 && world.sent > goal / 2 && world.lies > 10_000 && world.too_long > 1000);
-    assert!((0..CHUNKS).all(|chunk| !world.umem.chains().is_shared(chunk)), "a chunk has a holder too many");
+    assert!(
+        chunks.into_iter().eq(0..CHUNKS),
+        "a chunk is missing or there twice"
+    );
+    assert_eq!(
+        world.noticed, world.lies,
+        "each wrong descriptor is counted once"
+    );
+    assert!(
+        reopened > 100 && world.sent > goal / 2 && world.lies > 10_000 && world.too_long > 1000
+    );
+    assert!(
+        (0..CHUNKS).all(|chunk| !world.umem.chains().is_shared(chunk)),
+        "a chunk has a holder too many"
+    );
 }

@@ -1,5 +1,14 @@
 //! Opens a socket on one queue: rings, packet memory (registered or shared), bind, in the best mode that binds.
 
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use libc::xdp_desc;
+
 use super::error::Error;
 use super::ledger::Owner;
 use super::ring::{Consumer, Layout, Memory, Producer};
@@ -7,13 +16,6 @@ use super::rings::{Held, Rings};
 use super::sys::{self, Mapping, RingKind};
 use super::umem::{Bound, Registry, Umem};
 use crate::port::Refused;
-use libc::xdp_desc;
-use std::io;
-use std::marker::PhantomData;
-use std::os::fd::{AsFd, OwnedFd};
-use std::ptr::NonNull;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// How the kernel moves frames between the device and the packet memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +50,11 @@ impl Binding {
             BindMode::ZeroCopy => libc::XDP_ZEROCOPY,
             BindMode::Copy => libc::XDP_COPY,
         };
-        let multi_buffer = if self.multi_buffer { libc::XDP_USE_SG } else { 0 };
+        let multi_buffer = if self.multi_buffer {
+            libc::XDP_USE_SG
+        } else {
+            0
+        };
         mode | multi_buffer | libc::XDP_USE_NEED_WAKEUP
     }
 }
@@ -100,12 +106,18 @@ impl SocketConfig {
     }
 
     fn check(&self) -> Result<(), Error> {
-        for (what, value) in
-            [("rx ring", self.rx_ring), ("tx ring", self.tx_ring), ("fill ring", self.fill_ring)]
-        {
+        for (what, value) in [
+            ("rx ring", self.rx_ring),
+            ("tx ring", self.tx_ring),
+            ("fill ring", self.fill_ring),
+        ] {
             if !value.is_power_of_two() || !(64..=32_768).contains(&value) {
                 let expected = "a power of two from 64 to 32768";
-                return Err(Error::Value { what, value: value.into(), expected });
+                return Err(Error::Value {
+                    what,
+                    value: value.into(),
+                    expected,
+                });
             }
         }
         Ok(())
@@ -183,7 +195,13 @@ pub(super) struct Queue<'a> {
 impl Queue<'_> {
     fn failed(self, step: &'static str, mode: BindMode) -> impl FnOnce(io::Error) -> Error {
         let (interface, queue) = (self.interface.to_owned(), self.number);
-        move |source| Error::Socket { interface, queue, step, mode, source }
+        move |source| Error::Socket {
+            interface,
+            queue,
+            step,
+            mode,
+            source,
+        }
     }
 }
 
@@ -201,15 +219,26 @@ pub(super) fn open(
     config.check()?;
     let owner = umem.registry().reserve()?;
     let deadline = Instant::now() + RELEASE;
-    let mut last = Error::Value { what: "modes", value: 0, expected: "at least one mode to bind in" };
+    let mut last = Error::Value {
+        what: "modes",
+        value: 0,
+        expected: "at least one mode to bind in",
+    };
     for &binding in bindings {
         loop {
             // The lock is free between two tries, so that no worker waits long to close a port.
             let mut registry = umem.registry();
             match open_in(queue, umem, binding, config, owner, &registry) {
                 Ok(socket) => {
-                    let binding = Binding { mode: socket.mode, ..binding };
-                    registry.bound.push(Bound { owner, binding, socket: Arc::clone(&socket.fd) });
+                    let binding = Binding {
+                        mode: socket.mode,
+                        ..binding
+                    };
+                    registry.bound.push(Bound {
+                        owner,
+                        binding,
+                        socket: Arc::clone(&socket.fd),
+                    });
                     return Ok((socket, owner));
                 }
                 Err(error) => last = error,
@@ -272,12 +301,19 @@ fn open_in(
     owner: Owner,
     registry: &Registry,
 ) -> Result<Socket, Error> {
-    for other in registry.bound.iter().filter(|bound| bound.binding == binding) {
+    for other in registry
+        .bound
+        .iter()
+        .filter(|bound| bound.binding == binding)
+    {
         let share = Arc::clone(&other.socket);
         match open_with(queue, umem, binding, config, owner, Some(&share)) {
             // The other socket is bound no more: its device has vanished.
-            Err(Error::Socket { step: "bind", source, .. }) if source.raw_os_error() == Some(libc::EBADF) => {
-            }
+            Err(Error::Socket {
+                step: "bind",
+                source,
+                ..
+            }) if source.raw_os_error() == Some(libc::EBADF) => {}
             done => return done,
         }
     }
@@ -300,11 +336,23 @@ fn open_with(
     }
     let rings = rings(&fd, umem, config, (owner, binding.multi_buffer))
         .map_err(queue.failed("make the rings", mode))?;
-    sys::bind(fd.as_fd(), queue.ifindex, queue.number, binding.flags(), share.map(AsFd::as_fd))
-        .map_err(queue.failed("bind", mode))?;
-    let zero_copy = sys::is_zero_copy(fd.as_fd()).map_err(queue.failed("ask for the mode", mode))?;
-    let mode = if zero_copy { BindMode::ZeroCopy } else { BindMode::Copy };
-    let wanted = config.busy_poll == BusyPoll::On || config.busy_poll == BusyPoll::Auto && zero_copy;
+    sys::bind(
+        fd.as_fd(),
+        queue.ifindex,
+        queue.number,
+        binding.flags(),
+        share.map(AsFd::as_fd),
+    )
+    .map_err(queue.failed("bind", mode))?;
+    let zero_copy =
+        sys::is_zero_copy(fd.as_fd()).map_err(queue.failed("ask for the mode", mode))?;
+    let mode = if zero_copy {
+        BindMode::ZeroCopy
+    } else {
+        BindMode::Copy
+    };
+    let wanted =
+        config.busy_poll == BusyPoll::On || config.busy_poll == BusyPoll::Auto && zero_copy;
     if wanted {
         let (microseconds, budget) = BUSY_POLL;
         match sys::prefer_busy_poll(fd.as_fd(), microseconds, budget) {
@@ -316,8 +364,14 @@ fn open_with(
         }
     }
     // An older kernel refuses: then a full ring takes several kicks.
-    let kick = sys::set_tx_budget(fd.as_fd(), config.tx_ring).map_or(DEFAULT_KICK, |()| config.tx_ring);
-    Ok(Socket { fd: Arc::new(fd), rings, mode, kick })
+    let kick =
+        sys::set_tx_budget(fd.as_fd(), config.tx_ring).map_or(DEFAULT_KICK, |()| config.tx_ring);
+    Ok(Socket {
+        fd: Arc::new(fd),
+        rings,
+        mode,
+        kick,
+    })
 }
 
 fn rings(
@@ -343,7 +397,12 @@ fn rings(
 
 fn ring<T>(fd: &OwnedFd, kind: RingKind, size: u32) -> io::Result<KernelRing<T>> {
     let (mapping, offsets) = sys::create_ring(fd.as_fd(), kind, size, size_of::<T>())?;
-    Ok(KernelRing { mapping, offsets, size, entry: PhantomData })
+    Ok(KernelRing {
+        mapping,
+        offsets,
+        size,
+        entry: PhantomData,
+    })
 }
 
 #[cfg(test)]
@@ -352,12 +411,27 @@ mod tests {
 
     #[test]
     fn rings_are_sized_by_their_share_of_the_memory() {
-        for (chunks, fill) in [(0, 128), (127, 128), (1000, 512), (2048, 2048), (1 << 20, 4096)] {
+        for (chunks, fill) in [
+            (0, 128),
+            (127, 128),
+            (1000, 512),
+            (2048, 2048),
+            (1 << 20, 4096),
+        ] {
             let config = SocketConfig::for_chunks(chunks);
             assert_eq!((config.fill_ring, config.rx_ring), (fill, fill / 2));
             config.check().unwrap();
         }
-        let wrong = SocketConfig { rx_ring: 100, ..SocketConfig::default() };
-        assert!(wrong.check().unwrap_err().to_string().starts_with("rx ring = 100: "));
+        let wrong = SocketConfig {
+            rx_ring: 100,
+            ..SocketConfig::default()
+        };
+        assert!(
+            wrong
+                .check()
+                .unwrap_err()
+                .to_string()
+                .starts_with("rx ring = 100: ")
+        );
     }
 }

@@ -45,7 +45,11 @@ impl RingKind {
 }
 
 fn check(result: c_int) -> io::Result<()> {
-    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// A new AF_XDP socket.
@@ -61,7 +65,15 @@ pub(crate) fn socket() -> io::Result<OwnedFd> {
 fn set_option<T: Copy>(fd: BorrowedFd<'_>, level: c_int, name: c_int, value: &T) -> io::Result<()> {
     let len = size_of::<T>() as libc::socklen_t;
     // SAFETY: the kernel reads `len` bytes of `value`, which lives through the call.
-    check(unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), len) })
+    check(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            level,
+            name,
+            std::ptr::from_ref(value).cast(),
+            len,
+        )
+    })
 }
 
 /// `getsockopt` into a plain C value of which any bytes are valid (only the structs of if_xdp.h and integers).
@@ -71,7 +83,13 @@ fn get_option<T: Copy>(fd: BorrowedFd<'_>, level: c_int, name: c_int) -> io::Res
     let mut len = size_of::<T>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` bytes to `value`, whose bytes may have any value.
     check(unsafe {
-        libc::getsockopt(fd.as_raw_fd(), level, name, std::ptr::from_mut(&mut value).cast(), &raw mut len)
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            level,
+            name,
+            std::ptr::from_mut(&mut value).cast(),
+            &raw mut len,
+        )
     })?;
     Ok(value)
 }
@@ -114,7 +132,11 @@ pub(crate) fn bind(
 ) -> io::Result<()> {
     let address = libc::sockaddr_xdp {
         sxdp_family: libc::AF_XDP as u16,
-        sxdp_flags: if share.is_some() { libc::XDP_SHARED_UMEM } else { flags },
+        sxdp_flags: if share.is_some() {
+            libc::XDP_SHARED_UMEM
+        } else {
+            flags
+        },
         sxdp_ifindex: ifindex,
         sxdp_queue_id: queue,
         sxdp_shared_umem_fd: share.map_or(0, |fd| fd.as_raw_fd() as u32),
@@ -137,7 +159,11 @@ pub(crate) fn statistics(fd: BorrowedFd<'_>) -> io::Result<libc::xdp_statistics>
 
 /// The socket polls its queue itself, at most `microseconds` and `budget` frames a call
 /// (Documentation/networking/af_xdp.rst and napi.rst, "busy polling").
-pub(crate) fn prefer_busy_poll(fd: BorrowedFd<'_>, microseconds: c_int, budget: c_int) -> io::Result<()> {
+pub(crate) fn prefer_busy_poll(
+    fd: BorrowedFd<'_>,
+    microseconds: c_int,
+    budget: c_int,
+) -> io::Result<()> {
     set_option::<c_int>(fd, libc::SOL_SOCKET, libc::SO_PREFER_BUSY_POLL, &1)?;
     set_option(fd, libc::SOL_SOCKET, libc::SO_BUSY_POLL, &microseconds)?;
     set_option(fd, libc::SOL_SOCKET, libc::SO_BUSY_POLL_BUDGET, &budget)
@@ -154,8 +180,16 @@ pub(crate) fn set_tx_budget(fd: BorrowedFd<'_>, frames: u32) -> io::Result<()> {
 /// Makes the kernel look at the transmit ring. Never blocks.
 pub(crate) fn kick_tx(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: an empty message; the kernel reads nothing.
-    let sent =
-        unsafe { libc::sendto(fd.as_raw_fd(), std::ptr::null(), 0, libc::MSG_DONTWAIT, std::ptr::null(), 0) };
+    let sent = unsafe {
+        libc::sendto(
+            fd.as_raw_fd(),
+            std::ptr::null(),
+            0,
+            libc::MSG_DONTWAIT,
+            std::ptr::null(),
+            0,
+        )
+    };
     check(sent as c_int)
 }
 
@@ -202,13 +236,27 @@ impl Mapping {
 
     /// The ring of a socket at `offset`.
     fn of_ring(fd: BorrowedFd<'_>, len: usize, offset: libc::off_t) -> io::Result<Self> {
-        Self::new(fd.as_raw_fd(), len, libc::MAP_SHARED | libc::MAP_POPULATE, offset)
+        Self::new(
+            fd.as_raw_fd(),
+            len,
+            libc::MAP_SHARED | libc::MAP_POPULATE,
+            offset,
+        )
     }
 
     /// `len` zero bytes, page-aligned; in huge pages of 2 MiB if `huge` (then `len` must be a multiple of that).
     pub(crate) fn anonymous(len: usize, huge: bool) -> io::Result<Self> {
-        let pages = if huge { libc::MAP_HUGETLB | libc::MAP_HUGE_2MB } else { 0 };
-        Self::new(-1, len, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE | pages, 0)
+        let pages = if huge {
+            libc::MAP_HUGETLB | libc::MAP_HUGE_2MB
+        } else {
+            0
+        };
+        Self::new(
+            -1,
+            len,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE | pages,
+            0,
+        )
     }
 
     /// The first byte.

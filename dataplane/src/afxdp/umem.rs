@@ -7,6 +7,11 @@
 //! descriptor of any socket that is *bound*; a socket whose device vanished isn't, so another one is used, and if
 //! there is none the area is registered anew.
 
+use std::os::fd::{AsFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use super::error::Error;
 use super::ledger::{Ledger, Owner};
 use super::port::{SocketId, Statistics};
@@ -14,10 +19,6 @@ use super::socket::Binding;
 use super::sys::{self, Mapping};
 use crate::core::chain::{Chains, Piece};
 use crate::core::frame::{Frame, FrameMemory, HEADROOM, Pool, prefetch};
-use std::os::fd::{AsFd, OwnedFd};
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Whether the packet memory lies in huge pages of 2 MiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,7 +45,11 @@ pub struct UmemConfig {
 
 impl Default for UmemConfig {
     fn default() -> Self {
-        Self { frames: 16_384, frame_size: 2048, huge_pages: HugePages::Auto }
+        Self {
+            frames: 16_384,
+            frame_size: 2048,
+            huge_pages: HugePages::Auto,
+        }
     }
 }
 
@@ -77,7 +82,12 @@ impl UmemMemory {
             "frame outside of the packet memory"
         );
         // SAFETY: chunk < chunks and start < chunk_size, and the mapping holds chunks * chunk_size bytes.
-        unsafe { self.area.mapping.start().add(piece.chunk() as usize * chunk_size + start) }
+        unsafe {
+            self.area
+                .mapping
+                .start()
+                .add(piece.chunk() as usize * chunk_size + start)
+        }
     }
 }
 
@@ -102,7 +112,9 @@ impl FrameMemory for UmemMemory {
     #[inline]
     fn bytes_mut<'a>(&'a mut self, frame: &'a mut Frame) -> &'a mut [u8] {
         // SAFETY: as in `bytes`; the token is borrowed exclusively.
-        unsafe { std::slice::from_raw_parts_mut(self.at(frame.first()).as_ptr(), frame.first().len()) }
+        unsafe {
+            std::slice::from_raw_parts_mut(self.at(frame.first()).as_ptr(), frame.first().len())
+        }
     }
 
     #[inline]
@@ -118,8 +130,16 @@ impl FrameMemory for UmemMemory {
     }
 
     #[inline]
-    fn pair<'a>(&'a mut self, _from: &'a Frame, piece: Piece, to: &'a mut Frame) -> (&'a [u8], &'a mut [u8]) {
-        assert!(piece.chunk() != to.chunk(), "a frame is not copied into itself");
+    fn pair<'a>(
+        &'a mut self,
+        _from: &'a Frame,
+        piece: Piece,
+        to: &'a mut Frame,
+    ) -> (&'a [u8], &'a mut [u8]) {
+        assert!(
+            piece.chunk() != to.chunk(),
+            "a frame is not copied into itself"
+        );
         // SAFETY: as in `piece` and `bytes_mut`; the two are of two chunks.
         unsafe {
             (
@@ -148,7 +168,11 @@ pub(super) struct Registry {
 impl Registry {
     /// A number for a new socket.
     pub(super) fn reserve(&mut self) -> Result<Owner, Error> {
-        let number = self.used.iter().position(|used| !used).unwrap_or(self.used.len());
+        let number = self
+            .used
+            .iter()
+            .position(|used| !used)
+            .unwrap_or(self.used.len());
         let owner = Owner::new(number).ok_or(Error::TooManySockets)?;
         if number == self.used.len() {
             self.used.push(false);
@@ -194,15 +218,27 @@ impl Umem {
     pub fn new(config: UmemConfig) -> Result<Self, Error> {
         if !(64..=1 << 24).contains(&config.frames) {
             let value = config.frames.into();
-            return Err(Error::Value { what: "frames", value, expected: "64 to 16777216 frames" });
+            return Err(Error::Value {
+                what: "frames",
+                value,
+                expected: "64 to 16777216 frames",
+            });
         }
         if ![2048, 4096].contains(&config.frame_size) {
             let value = config.frame_size.into();
-            return Err(Error::Value { what: "frame-size", value, expected: "2048 or 4096 bytes" });
+            return Err(Error::Value {
+                what: "frame-size",
+                value,
+                expected: "2048 or 4096 bytes",
+            });
         }
         let bytes = config.frames as usize * config.frame_size as usize;
         let (mapping, huge) = allocate(bytes, config.huge_pages)?;
-        let area = Area { mapping, chunk_size: config.frame_size, chunks: config.frames };
+        let area = Area {
+            mapping,
+            chunk_size: config.frame_size,
+            chunks: config.frames,
+        };
         Ok(Self {
             inner: Arc::new(Inner {
                 area: Arc::new(area),
@@ -226,7 +262,11 @@ impl Umem {
             Ok(workers) if workers > 0 && workers <= frames => frames / workers,
             _ => {
                 let expected = "1 worker or more, and a frame or more for each";
-                return Err(Error::Value { what: "workers", value: workers as u64, expected });
+                return Err(Error::Value {
+                    what: "workers",
+                    value: workers as u64,
+                    expected,
+                });
             }
         };
         if self.inner.pools_taken.swap(true, Ordering::Relaxed) {
@@ -234,7 +274,11 @@ impl Umem {
         }
         let pool = |worker| {
             let first = worker * share;
-            let last = if worker as usize + 1 == workers { frames } else { first + share };
+            let last = if worker as usize + 1 == workers {
+                frames
+            } else {
+                first + share
+            };
             let (area, chains) = (Arc::clone(&self.inner.area), Arc::clone(&self.inner.chains));
             Pool::new(UmemMemory { area, chains }, first..last)
         };
@@ -255,8 +299,13 @@ impl Umem {
         // Under the lock: a descriptor held beyond it would keep a socket alive that its worker closes, and with it
         // the kernel's hold on chunks that have gone back to their pool.
         let registry = self.registry();
-        let bound = registry.bound.iter().find(|bound| bound.owner == socket.0)?;
-        sys::statistics(bound.socket.as_fd()).ok().map(Statistics::from)
+        let bound = registry
+            .bound
+            .iter()
+            .find(|bound| bound.owner == socket.0)?;
+        sys::statistics(bound.socket.as_fd())
+            .ok()
+            .map(Statistics::from)
     }
 
     /// Chunks in all.
@@ -310,7 +359,11 @@ fn allocate(bytes: usize, huge_pages: HugePages) -> Result<(Mapping, bool), Erro
         match Mapping::anonymous(rounded, true) {
             Ok(mapping) => return Ok((mapping, true)),
             Err(source) if huge_pages == HugePages::On => {
-                return Err(Error::Memory { bytes: rounded, pages: "huge", source });
+                return Err(Error::Memory {
+                    bytes: rounded,
+                    pages: "huge",
+                    source,
+                });
             }
             Err(_) => {}
         }

@@ -7,10 +7,11 @@
 //! pass                       group 0  group 1    writes the header, queues
 //! ```
 
+use std::ops::Range;
+
 use super::frame::{BURST, Frame, FrameMemory};
 use super::turn::Turn;
 use crate::table::mac::{Found, MacKey, Query};
-use std::ops::Range;
 
 /// Frames that take a step together: with 8 a step takes longer than memory does. More would drive each other out of L1,
 /// since chunks begin at the same place of a page, so that their first lines go to two of its sets; and what was asked for
@@ -56,25 +57,41 @@ pub(super) fn forward<'t, S: Side<'t>, M: FrameMemory>(
     let count = burst.len().min(BURST);
     let frames = &mut burst[..count];
     let mut facts = [S::NOWHERE; BURST];
-    frames.iter().take(GROUP).for_each(|frame| ask_for::<S, M>(turn, frame));
+    frames
+        .iter()
+        .take(GROUP)
+        .for_each(|frame| ask_for::<S, M>(turn, frame));
     for step in 0..count.div_ceil(GROUP) + 2 {
         let now = group(step, count);
         let (known, ahead) = frames.split_at_mut(now.end);
         let mut ahead = ahead.iter();
         let frames_now = known[now.clone()].iter_mut();
-        for ((frame, facts), query) in frames_now.zip(&mut facts[now.clone()]).zip(&mut queries[now]) {
+        for ((frame, facts), query) in frames_now
+            .zip(&mut facts[now.clone()])
+            .zip(&mut queries[now])
+        {
             if let Some(ahead) = ahead.next() {
                 ask_for::<S, M>(turn, ahead);
             }
             *query = turn.macs.ask(S::admit(turn, frame, facts));
         }
         let now = step.checked_sub(1).map_or(0..0, |step| group(step, count));
-        queries[now].iter_mut().for_each(|query| turn.macs.look(query));
+        queries[now]
+            .iter_mut()
+            .for_each(|query| turn.macs.look(query));
         let now = step.checked_sub(2).map_or(0..0, |step| group(step, count));
-        for ((frame, facts), query) in
-            frames[now.clone()].iter_mut().zip(&facts[now.clone()]).zip(&queries[now])
+        for ((frame, facts), query) in frames[now.clone()]
+            .iter_mut()
+            .zip(&facts[now.clone()])
+            .zip(&queries[now])
         {
-            S::pass(turn, frame.take(), facts, query.key(), turn.macs.answer(query));
+            S::pass(
+                turn,
+                frame.take(),
+                facts,
+                query.key(),
+                turn.macs.answer(query),
+            );
         }
     }
     burst.drain(..count);

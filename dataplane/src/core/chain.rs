@@ -15,8 +15,9 @@
 //! one worker to another over queues that order memory, so that relaxed loads and stores suffice; only giving up a
 //! shared chunk is ordered by itself, since whoever is last uses the chunk again.
 
-use super::frame::Frame;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::frame::Frame;
 
 /// Chunks that one received frame takes at most: 9216 bytes fit into 6 of 2048 bytes in copy mode. What is longer was
 /// never meant for a wire (segments that a sender on this host left to hardware).
@@ -73,7 +74,11 @@ impl Piece {
     }
 
     const fn from_bits(bits: u64) -> Self {
-        Self { chunk: (bits >> 32) as u32, start: (bits >> 16) as u16, len: bits as u16 }
+        Self {
+            chunk: (bits >> 32) as u32,
+            start: (bits >> 16) as u16,
+            len: bits as u16,
+        }
     }
 }
 
@@ -104,7 +109,11 @@ impl Chains {
     /// What follows the first chunk of `frame`, in order; empty pieces never.
     #[inline]
     pub(crate) fn rest(&self, frame: &Frame) -> Pieces<'_> {
-        let mut pieces = Pieces { chains: self, next: None, left: frame.rest() };
+        let mut pieces = Pieces {
+            chains: self,
+            next: None,
+            left: frame.rest(),
+        };
         pieces.follow(frame.chunk());
         pieces
     }
@@ -153,7 +162,8 @@ impl Pieces<'_> {
     #[inline]
     fn follow(&mut self, chunk: u32) {
         self.next = (self.left > 0).then(|| {
-            let mut piece = Piece::from_bits(self.chains.links[chunk as usize].load(Ordering::Relaxed));
+            let mut piece =
+                Piece::from_bits(self.chains.links[chunk as usize].load(Ordering::Relaxed));
             // A frame that was shortened ends inside a piece.
             piece.len = piece.len.min(self.left.min(usize::from(u16::MAX)) as u16);
             piece
@@ -186,7 +196,11 @@ impl Assembly {
     #[must_use]
     pub const fn new(first: Frame) -> Self {
         let last = first.chunk();
-        Self { frame: first, last, chunks: 1 }
+        Self {
+            frame: first,
+            last,
+            chunks: 1,
+        }
     }
 
     /// Appends a frame of one chunk.
@@ -246,7 +260,9 @@ mod tests {
     use super::*;
 
     fn chain(chains: &Chains, lens: &[u16]) -> Frame {
-        let mut chunks = (0..).zip(lens).map(|(chunk, len)| Frame::new(chunk, 10, *len));
+        let mut chunks = (0..)
+            .zip(lens)
+            .map(|(chunk, len)| Frame::new(chunk, 10, *len));
         let mut assembly = Assembly::new(chunks.next().unwrap());
         chunks.for_each(|piece| assembly.push(chains, piece).unwrap());
         assembly.finish()
@@ -256,7 +272,10 @@ mod tests {
     fn a_frame_goes_on_from_chunk_to_chunk() {
         let chains = Chains::new(16);
         let frame = chain(&chains, &[100, 200, 300]);
-        assert_eq!((frame.len(), frame.first().len(), frame.is_chained()), (600, 100, true));
+        assert_eq!(
+            (frame.len(), frame.first().len(), frame.is_chained()),
+            (600, 100, true)
+        );
         let rest: Vec<_> = chains.rest(&frame).collect();
         assert_eq!(rest, [Piece::new(1, 10, 200), Piece::new(2, 10, 300)]);
         assert_eq!(chains.rest(&Frame::new(3, 0, 60)).count(), 0);
@@ -266,11 +285,17 @@ mod tests {
     fn what_is_empty_or_too_long_is_not_appended() {
         let chains = Chains::new(16);
         let mut assembly = Assembly::new(Frame::new(0, 0, 60));
-        assert_eq!(assembly.push(&chains, Frame::new(1, 0, 0)), Err(Frame::new(1, 0, 0)));
+        assert_eq!(
+            assembly.push(&chains, Frame::new(1, 0, 0)),
+            Err(Frame::new(1, 0, 0))
+        );
         for chunk in 1..MAX_CHUNKS as u32 {
             assembly.push(&chains, Frame::new(chunk, 0, 2048)).unwrap();
         }
-        assert_eq!(assembly.push(&chains, Frame::new(9, 0, 1)), Err(Frame::new(9, 0, 1)));
+        assert_eq!(
+            assembly.push(&chains, Frame::new(9, 0, 1)),
+            Err(Frame::new(9, 0, 1))
+        );
         assert_eq!(assembly.finish().len(), 60 + (MAX_CHUNKS - 1) * 2048);
         let mut long = Assembly::new(Frame::new(0, 0, 8_000));
         assert!(long.push(&chains, Frame::new(1, 0, 8_001)).is_err());
@@ -294,10 +319,16 @@ mod tests {
         let payload = chain(&chains, &[1000, 500]);
         let shared = Payload::new(&payload, 74).unwrap();
         let mut headers = [Frame::new(8, 256, 50), Frame::new(9, 256, 70)];
-        headers.iter_mut().for_each(|header| shared.follow(&chains, header));
+        headers
+            .iter_mut()
+            .for_each(|header| shared.follow(&chains, header));
         for (header, len) in headers.iter().zip([1550, 1570]) {
             assert_eq!(header.len(), len);
-            assert!(chains.rest(header).eq([Piece::new(0, 10, 1000), Piece::new(1, 10, 500)]));
+            assert!(
+                chains
+                    .rest(header)
+                    .eq([Piece::new(0, 10, 1000), Piece::new(1, 10, 500)])
+            );
         }
         assert!(Payload::new(&payload, MAX_LEN - 1499).is_none());
         assert!(Payload::new(&Frame::new(7, 0, 0), 74).is_none());

@@ -4,12 +4,13 @@
 //! checksum field (`CHECKSUM_PARTIAL`, include/linux/skbuff.h), and hardware that adds up everything from the transport
 //! header on gets the right checksum. A right checksum that looks the same by chance is computed to the same again.
 
+use std::ops::Range;
+
 use super::classify::{Packet, Part};
 use super::frame::{Frame, FrameMemory};
 use crate::table::port::ChecksumMode;
 use crate::wire::checksum::Sum;
 use crate::wire::{put16, tcp, udp, vxlan};
-use std::ops::Range;
 
 /// A checksum that must be computed.
 pub(super) struct Pending {
@@ -33,7 +34,11 @@ pub(super) fn pending(frame: &[u8], packet: Packet, mode: ChecksumMode) -> Optio
     let (field, value, len) = match packet.protocol {
         tcp::PROTOCOL if end - start >= tcp::LEN => {
             let value = transport.get(tcp::CHECKSUM..)?.first_chunk()?;
-            (start + tcp::CHECKSUM, u16::from_be_bytes(*value), end - start)
+            (
+                start + tcp::CHECKSUM,
+                u16::from_be_bytes(*value),
+                end - start,
+            )
         }
         udp::PROTOCOL => {
             let header = udp::Udp::parse(transport)?;
@@ -46,7 +51,12 @@ pub(super) fn pending(frame: &[u8], packet: Packet, mode: ChecksumMode) -> Optio
     };
     let pseudo = Sum::new().pseudo_header(packet.addresses(frame), packet.protocol, len);
     let must = mode == ChecksumMode::Complete || pseudo.folds_to(value);
-    must.then_some(Pending { range: start..start + len, field, pseudo, protocol: packet.protocol })
+    must.then_some(Pending {
+        range: start..start + len,
+        field,
+        pseudo,
+        protocol: packet.protocol,
+    })
 }
 
 /// Completes the checksum of the packet that was found behind the first `base` bytes of `frame`, if `mode` says so.
@@ -57,7 +67,9 @@ fn complete<M: FrameMemory>(
     packet: Packet,
     mode: ChecksumMode,
 ) {
-    let Some(bytes) = memory.bytes(frame).get(base..) else { return };
+    let Some(bytes) = memory.bytes(frame).get(base..) else {
+        return;
+    };
     if let Some(pending) = pending(bytes, packet, mode) {
         fill(memory, frame, base, pending);
     }
@@ -65,10 +77,22 @@ fn complete<M: FrameMemory>(
 
 /// Computes a checksum of the packet that was found behind the first `base` bytes of `frame`.
 #[inline(never)]
-pub(super) fn fill<M: FrameMemory>(memory: &mut M, frame: &mut Frame, base: usize, pending: Pending) {
-    let Pending { range, field, pseudo, protocol } = pending;
+pub(super) fn fill<M: FrameMemory>(
+    memory: &mut M,
+    frame: &mut Frame,
+    base: usize,
+    pending: Pending,
+) {
+    let Pending {
+        range,
+        field,
+        pseudo,
+        protocol,
+    } = pending;
     put16(memory.bytes_mut(frame), base + field, pseudo.fold());
-    let mut checksum = memory.sum(frame, base + range.start..base + range.end).checksum();
+    let mut checksum = memory
+        .sum(frame, base + range.start..base + range.end)
+        .checksum();
     if protocol == udp::PROTOCOL {
         checksum = udp::never_zero(checksum);
     }
@@ -84,7 +108,9 @@ pub(super) fn complete_tunnelled<M: FrameMemory>(memory: &mut M, frame: &mut Fra
     if outer.protocol != udp::PROTOCOL {
         return;
     }
-    let Some(datagram) = outer.transport_range() else { return };
+    let Some(datagram) = outer.transport_range() else {
+        return;
+    };
     let base = datagram.start + udp::LEN + vxlan::LEN;
     if let (Some(inner), Some(len)) = (bytes.get(base..), datagram.end.checked_sub(base)) {
         let inner = Packet::of_first(&inner[..len.min(inner.len())], len);
@@ -95,13 +121,14 @@ pub(super) fn complete_tunnelled<M: FrameMemory>(memory: &mut M, frame: &mut Fra
 
 #[cfg(test)]
 mod tests {
+    use etherparse::PacketBuilder;
+    use proptest::prelude::*;
+
     use super::*;
     use crate::core::chain::Assembly;
     use crate::core::frame::HEADROOM;
     use crate::port::memory::{HeapMemory, memory_pools};
     use crate::wire::be16;
-    use etherparse::PacketBuilder;
-    use proptest::prelude::*;
 
     /// A frame with a right checksum, and where that is.
     fn frame(v6: bool, tcp: bool, tagged: bool, payload: &[u8]) -> (Vec<u8>, usize) {
@@ -110,11 +137,19 @@ mod tests {
         let network = match (v6, tagged) {
             (false, false) => eth.ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64),
             (true, false) => eth.ipv6([0x20; 16], [0x21; 16], 64),
-            (false, true) => eth.single_vlan(7u16.try_into().unwrap()).ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64),
-            (true, true) => eth.single_vlan(7u16.try_into().unwrap()).ipv6([0x20; 16], [0x21; 16], 64),
+            (false, true) => {
+                eth.single_vlan(7u16.try_into().unwrap())
+                    .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+            }
+            (true, true) => eth
+                .single_vlan(7u16.try_into().unwrap())
+                .ipv6([0x20; 16], [0x21; 16], 64),
         };
         if tcp {
-            network.tcp(1000, 80, 1, 512).write(&mut bytes, payload).unwrap();
+            network
+                .tcp(1000, 80, 1, 512)
+                .write(&mut bytes, payload)
+                .unwrap();
         } else {
             network.udp(1000, 80).write(&mut bytes, payload).unwrap();
         }
@@ -125,23 +160,33 @@ mod tests {
     fn make_partial(bytes: &mut [u8], field: usize) {
         let packet = Packet::of(bytes);
         let len = packet.transport_range().unwrap().len();
-        let pseudo = Sum::new().pseudo_header(packet.addresses(bytes), packet.protocol, len).fold();
+        let pseudo = Sum::new()
+            .pseudo_header(packet.addresses(bytes), packet.protocol, len)
+            .fold();
         put16(bytes, field, pseudo);
     }
 
     /// The bytes after `change`, as a frame whose first chunk has `first` bytes and each other one 301.
-    fn changed(bytes: &[u8], first: usize, change: impl Fn(&mut HeapMemory, &mut Frame)) -> Vec<u8> {
+    fn changed(
+        bytes: &[u8],
+        first: usize,
+        change: impl Fn(&mut HeapMemory, &mut Frame),
+    ) -> Vec<u8> {
         let mut pool = memory_pools(1, 16, 2048).remove(0);
         let (head, rest) = bytes.split_at(first.min(bytes.len()));
         let mut pieces = std::iter::once(head).chain(rest.chunks(301)).map(|bytes| {
             let mut piece = pool.take().unwrap();
             piece.place(HEADROOM, bytes.len(), 2048).unwrap();
-            pool.memory_mut().bytes_mut(&mut piece).copy_from_slice(bytes);
+            pool.memory_mut()
+                .bytes_mut(&mut piece)
+                .copy_from_slice(bytes);
             piece
         });
         let mut assembly = Assembly::new(pieces.next().unwrap());
         let pieces: Vec<_> = pieces.collect();
-        pieces.into_iter().for_each(|piece| assembly.push(pool.memory().chains(), piece).unwrap());
+        pieces
+            .into_iter()
+            .for_each(|piece| assembly.push(pool.memory().chains(), piece).unwrap());
         let mut frame = assembly.finish();
         change(pool.memory_mut(), &mut frame);
         let mut after = vec![0; frame.len()];
@@ -215,7 +260,11 @@ mod tests {
             for partial in [outer_partial, inner_partial, right.clone()] {
                 assert_eq!(completed_tunnelled(&partial), right);
                 for first in [146, 147, 150, 201] {
-                    assert_eq!(changed(&partial, first, complete_tunnelled), right, "{first}");
+                    assert_eq!(
+                        changed(&partial, first, complete_tunnelled),
+                        right,
+                        "{first}"
+                    );
                 }
             }
         }

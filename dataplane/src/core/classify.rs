@@ -116,7 +116,13 @@ impl Packet {
             (true, false) => Part::First,
             (false, false) => Part::Whole,
         };
-        let mut packet = Self { network: Network::V4, part, tos: header.tos(), ip: at as u16, ..Self::OTHER };
+        let mut packet = Self {
+            network: Network::V4,
+            part,
+            tos: header.tos(),
+            ip: at as u16,
+            ..Self::OTHER
+        };
         // A packet that claims more than the frame has keeps its addresses; its transport header isn't trusted.
         if at + header.total_len() <= len && header.header_len() <= header.total_len() {
             packet.end = (at + header.total_len()) as u16;
@@ -133,8 +139,12 @@ impl Packet {
         if header.version() != 6 {
             return None;
         }
-        let mut packet =
-            Self { network: Network::V6, tos: header.traffic_class(), ip: at as u16, ..Self::OTHER };
+        let mut packet = Self {
+            network: Network::V6,
+            tos: header.traffic_class(),
+            ip: at as u16,
+            ..Self::OTHER
+        };
         let end = at + ipv6::LEN + header.payload_len();
         if end > len {
             return Some(packet);
@@ -173,9 +183,10 @@ impl Packet {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use etherparse::PacketBuilder;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn udp4() -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -191,7 +202,10 @@ mod tests {
     fn padding_is_not_part_of_the_packet() {
         let bytes = [udp4(), vec![0xff; 20]].concat();
         let packet = Packet::of(&bytes);
-        assert_eq!((packet.network, packet.ip, packet.protocol), (Network::V4, 14, 17));
+        assert_eq!(
+            (packet.network, packet.ip, packet.protocol),
+            (Network::V4, 14, 17)
+        );
         assert_eq!(packet.transport_range(), Some(34..52));
         assert_eq!(packet.addresses(&bytes), [10, 0, 0, 1, 10, 0, 0, 2]);
     }
@@ -200,14 +214,20 @@ mod tests {
     fn a_packet_longer_than_its_frame_has_no_transport_header() {
         let bytes = udp4();
         let packet = Packet::of(&bytes[..51]);
-        assert_eq!((packet.network, packet.transport_range()), (Network::V4, None));
+        assert_eq!(
+            (packet.network, packet.transport_range()),
+            (Network::V4, None)
+        );
     }
 
     #[test]
     fn fragments_are_told_apart() {
-        for (flags, part) in
-            [(0x4000u16, Part::Whole), (0x2000, Part::First), (0x2001, Part::Later), (1, Part::Later)]
-        {
+        for (flags, part) in [
+            (0x4000u16, Part::Whole),
+            (0x2000, Part::First),
+            (0x2001, Part::Later),
+            (1, Part::Later),
+        ] {
             let mut bytes = udp4();
             crate::wire::put16(&mut bytes, 20, flags);
             assert_eq!(Packet::of(&bytes).part, part, "{flags:x}");

@@ -4,6 +4,9 @@
 //! | Ethernet [802.1Q [802.1Q]] | IPv4 or IPv6 | UDP | VXLAN | inner frame | [padding]
 //! ```
 
+use std::net::IpAddr;
+use std::ops::Range;
+
 use super::verdict::Reason;
 use crate::table::Settings;
 use crate::wire::checksum::Sum;
@@ -13,8 +16,6 @@ use crate::wire::ipv6::Ipv6;
 use crate::wire::udp::Udp;
 use crate::wire::vxlan::Vxlan;
 use crate::wire::{ethernet, ipv4, ipv6, udp, vlan, vxlan};
-use std::net::IpAddr;
-use std::ops::Range;
 
 /// A VXLAN packet for us. Whether its sender is a VTEP of that VNI is not checked yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +94,9 @@ fn parse_datagram(
     settings: &Settings,
     sum: impl FnOnce(Range<usize>) -> Sum,
 ) -> Result<Tunnelled, Reason> {
-    let datagram = packet.get(outer.datagram.start..).ok_or(Reason::OuterTruncated)?;
+    let datagram = packet
+        .get(outer.datagram.start..)
+        .ok_or(Reason::OuterTruncated)?;
     let datagram = &datagram[..outer.datagram.len().min(datagram.len())];
     let header = Udp::parse(datagram).ok_or(Reason::OuterTruncated)?;
     if header.destination_port() != settings.udp_port {
@@ -107,7 +110,8 @@ fn parse_datagram(
         outer.zero_checksum
     } else {
         let sum = sum(outer.datagram.clone());
-        sum.pseudo_header(outer.addresses, udp::PROTOCOL, outer.datagram.len()).is_right()
+        sum.pseudo_header(outer.addresses, udp::PROTOCOL, outer.datagram.len())
+            .is_right()
     };
     if !right {
         return Err(Reason::OuterUdpChecksum);
@@ -120,11 +124,22 @@ fn parse_datagram(
         return Err(Reason::VxlanReserved);
     }
     let inner = outer.datagram.start + udp::LEN + vxlan::LEN..outer.datagram.end;
-    Ok(Tunnelled { source: outer.source, to_group: outer.to_group, tos: outer.tos, vni: vxlan.vni(), inner })
+    Ok(Tunnelled {
+        source: outer.source,
+        to_group: outer.to_group,
+        tos: outer.tos,
+        vni: vxlan.vni(),
+        inner,
+    })
 }
 
 #[inline(always)]
-fn parse_v4<'a>(packet: &'a [u8], at: usize, len: usize, settings: &Settings) -> Result<Outer<'a>, Reason> {
+fn parse_v4<'a>(
+    packet: &'a [u8],
+    at: usize,
+    len: usize,
+    settings: &Settings,
+) -> Result<Outer<'a>, Reason> {
     let bytes = &packet[at..];
     let header = Ipv4::parse(bytes).ok_or(Reason::OuterTruncated)?;
     let total = header.total_len();
@@ -139,7 +154,12 @@ fn parse_v4<'a>(packet: &'a [u8], at: usize, len: usize, settings: &Settings) ->
         return Err(Reason::OuterFragment);
     }
     let (source, destination) = (header.source(), header.destination());
-    let to_group = heard(source, destination, settings.local_v4, destination.is_multicast())?;
+    let to_group = heard(
+        source,
+        destination,
+        settings.local_v4,
+        destination.is_multicast(),
+    )?;
     if header.protocol() != udp::PROTOCOL {
         return Err(Reason::NotOurs);
     }
@@ -154,7 +174,12 @@ fn parse_v4<'a>(packet: &'a [u8], at: usize, len: usize, settings: &Settings) ->
 }
 
 #[inline]
-fn parse_v6<'a>(packet: &'a [u8], at: usize, len: usize, settings: &Settings) -> Result<Outer<'a>, Reason> {
+fn parse_v6<'a>(
+    packet: &'a [u8],
+    at: usize,
+    len: usize,
+    settings: &Settings,
+) -> Result<Outer<'a>, Reason> {
     let bytes = &packet[at..];
     let header = Ipv6::parse(bytes).ok_or(Reason::OuterTruncated)?;
     let total = ipv6::LEN + header.payload_len();
@@ -168,7 +193,12 @@ fn parse_v6<'a>(packet: &'a [u8], at: usize, len: usize, settings: &Settings) ->
         _ => return Err(Reason::NotOurs),
     }
     let (source, destination) = (header.source(), header.destination());
-    let to_group = heard(source, destination, settings.local_v6, destination.is_multicast())?;
+    let to_group = heard(
+        source,
+        destination,
+        settings.local_v6,
+        destination.is_multicast(),
+    )?;
     Ok(Outer {
         source: source.into(),
         to_group,

@@ -55,7 +55,11 @@ mod tests {
             for (outer, wanted) in names.into_iter().zip(row) {
                 for dscp in [0, 0xb8] {
                     let wanted = wanted.map(|ecn| dscp | ecn);
-                    assert_eq!(inner_tos(0x48 | outer, dscp | inner), wanted, "{outer} {inner}");
+                    assert_eq!(
+                        inner_tos(0x48 | outer, dscp | inner),
+                        wanted,
+                        "{outer} {inner}"
+                    );
                 }
             }
         }

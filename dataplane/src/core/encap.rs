@@ -47,7 +47,9 @@ pub(super) fn write(
 ) {
     // With lengths that the compiler knows, a header is a few wide moves and some stores.
     match usize::from(header.size()) {
-        PLAIN_V4 => write_v4::<UNTAGGED, PLAIN_V4>(packet, beyond.len, header, variable, identification),
+        PLAIN_V4 => {
+            write_v4::<UNTAGGED, PLAIN_V4>(packet, beyond.len, header, variable, identification)
+        }
         _ => write_other(packet, beyond, header, variable, identification),
     }
 }
@@ -65,9 +67,17 @@ fn write_other(
             write_v4::<UNTAGGED, PLAIN_V4>(packet, beyond.len, header, variable, identification);
         }
         (false, _) => {
-            write_v4::<TAGGED, { TAGGED + AFTER_V4 }>(packet, beyond.len, header, variable, identification);
+            write_v4::<TAGGED, { TAGGED + AFTER_V4 }>(
+                packet,
+                beyond.len,
+                header,
+                variable,
+                identification,
+            );
         }
-        (true, UNTAGGED) => write_v6::<UNTAGGED, { UNTAGGED + AFTER_V6 }>(packet, beyond, header, variable),
+        (true, UNTAGGED) => {
+            write_v6::<UNTAGGED, { UNTAGGED + AFTER_V6 }>(packet, beyond, header, variable)
+        }
         (true, _) => write_v6::<TAGGED, { TAGGED + AFTER_V6 }>(packet, beyond, header, variable),
     }
 }
@@ -133,11 +143,17 @@ fn write_v6<const IP: usize, const LEN: usize>(
     if !variable.no_udp6_checksum {
         // The addresses are summed already; the header's sum is of numbers, not of bytes in memory.
         let sum = header.sum();
-        let pseudo =
-            Sum::new().word(sum as u16).word((sum >> 16) as u16).pseudo_header(&[], udp::PROTOCOL, payload);
+        let pseudo = Sum::new()
+            .word(sum as u16)
+            .word((sum >> 16) as u16)
+            .pseudo_header(&[], udp::PROTOCOL, payload);
         let datagram = &mut packet[IP + ipv6::LEN..];
         let sum = pseudo.bytes(datagram);
-        let sum = if beyond.len == 0 { sum } else { sum.then(beyond.sum, datagram.len() % 2 == 1) };
+        let sum = if beyond.len == 0 {
+            sum
+        } else {
+            sum.then(beyond.sum, datagram.len() % 2 == 1)
+        };
         let checksum = sum.checksum();
         put16(datagram, udp::CHECKSUM, udp::never_zero(checksum));
     }

@@ -10,7 +10,11 @@ use crate::wire::{tcp, udp};
 const SCTP: u8 = 132;
 
 /// Odd constants without structure (the fraction of pi).
-const SEEDS: [u64; 3] = [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7345, 0xa409_3822_299f_31d1];
+const SEEDS: [u64; 3] = [
+    0x243f_6a88_85a3_08d3,
+    0x1319_8a2e_0370_7345,
+    0xa409_3822_299f_31d1,
+];
 
 /// The lowest outer source port: the first dynamic port (RFC 7348 section 5, RFC 6335 section 6).
 pub(super) const FIRST_PORT: u16 = 49152;
@@ -24,7 +28,10 @@ pub(super) const fn mix(a: u64, b: u64) -> u64 {
 
 #[inline]
 fn word(bytes: &[u8], at: usize) -> u64 {
-    bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |word| u64::from_le_bytes(*word))
+    bytes
+        .get(at..)
+        .and_then(|rest| rest.first_chunk())
+        .map_or(0, |word| u64::from_le_bytes(*word))
 }
 
 /// The hash of the flow that `frame` belongs to. `frame` is at least an Ethernet header.
@@ -36,22 +43,32 @@ pub(super) fn hash(frame: &[u8], packet: Packet) -> u64 {
         Network::V4 => word(addresses, 0) ^ SEEDS[0],
         Network::V6 => {
             let source = mix(word(addresses, 0) ^ SEEDS[0], word(addresses, 8) ^ SEEDS[1]);
-            source ^ mix(word(addresses, 16) ^ SEEDS[1], word(addresses, 24) ^ SEEDS[2])
+            source
+                ^ mix(
+                    word(addresses, 16) ^ SEEDS[1],
+                    word(addresses, 24) ^ SEEDS[2],
+                )
         }
     };
-    mix(mix(place, ports(frame, packet) ^ SEEDS[1]) ^ SEEDS[2], SEEDS[0])
+    mix(
+        mix(place, ports(frame, packet) ^ SEEDS[1]) ^ SEEDS[2],
+        SEEDS[0],
+    )
 }
 
 /// Both ports and the protocol, or 0.
 #[inline(always)]
 fn ports(frame: &[u8], packet: Packet) -> u64 {
-    let has_ports =
-        matches!(packet.protocol, tcp::PROTOCOL | udp::PROTOCOL | SCTP) && packet.part == Part::Whole;
-    match packet
-        .transport_range()
-        .and_then(|range| frame.get(range.start..range.end.min(frame.len()))?.first_chunk())
-    {
-        Some(ports) if has_ports => u64::from(u32::from_le_bytes(*ports)) << 8 | u64::from(packet.protocol),
+    let has_ports = matches!(packet.protocol, tcp::PROTOCOL | udp::PROTOCOL | SCTP)
+        && packet.part == Part::Whole;
+    match packet.transport_range().and_then(|range| {
+        frame
+            .get(range.start..range.end.min(frame.len()))?
+            .first_chunk()
+    }) {
+        Some(ports) if has_ports => {
+            u64::from(u32::from_le_bytes(*ports)) << 8 | u64::from(packet.protocol)
+        }
         _ => 0,
     }
 }
@@ -70,17 +87,25 @@ pub(super) const fn path_hash(hash: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use etherparse::PacketBuilder;
     use std::collections::HashSet;
+
+    use etherparse::PacketBuilder;
+
+    use super::*;
 
     fn frame(v6: bool, from: u16, fragment: bool) -> Vec<u8> {
         let eth = PacketBuilder::ethernet2([2; 6], [4; 6]);
         let mut bytes = Vec::new();
         if v6 {
-            eth.ipv6([1; 16], [2; 16], 64).udp(from, 80).write(&mut bytes, &[0; 10]).unwrap();
+            eth.ipv6([1; 16], [2; 16], 64)
+                .udp(from, 80)
+                .write(&mut bytes, &[0; 10])
+                .unwrap();
         } else {
-            eth.ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64).udp(from, 80).write(&mut bytes, &[0; 10]).unwrap();
+            eth.ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+                .udp(from, 80)
+                .write(&mut bytes, &[0; 10])
+                .unwrap();
             if fragment {
                 crate::wire::put16(&mut bytes, 20, 0x2000);
             }
@@ -95,20 +120,35 @@ mod tests {
     #[test]
     fn flows_spread_over_ports_and_paths() {
         for v6 in [false, true] {
-            let hashes: Vec<_> = (1000..3000).map(|from| hash_of(&frame(v6, from, false))).collect();
+            let hashes: Vec<_> = (1000..3000)
+                .map(|from| hash_of(&frame(v6, from, false)))
+                .collect();
             let ports: HashSet<_> = hashes.iter().map(|h| source_port(*h)).collect();
-            assert!(ports.len() > 1800 && ports.iter().all(|p| *p >= FIRST_PORT), "{}", ports.len());
+            assert!(
+                ports.len() > 1800 && ports.iter().all(|p| *p >= FIRST_PORT),
+                "{}",
+                ports.len()
+            );
             // Of the flows that take one of two paths, the ports are spread as well.
-            let one: HashSet<_> =
-                hashes.iter().filter(|h| path_hash(**h) >> 31 == 0).map(|h| source_port(*h) >> 6).collect();
+            let one: HashSet<_> = hashes
+                .iter()
+                .filter(|h| path_hash(**h) >> 31 == 0)
+                .map(|h| source_port(*h) >> 6)
+                .collect();
             assert!(one.len() > 220, "{}", one.len());
         }
     }
 
     #[test]
     fn fragments_are_told_by_their_addresses_alone() {
-        assert_eq!(hash_of(&frame(false, 1, true)), hash_of(&frame(false, 2, true)));
-        assert_ne!(hash_of(&frame(false, 1, false)), hash_of(&frame(false, 2, false)));
+        assert_eq!(
+            hash_of(&frame(false, 1, true)),
+            hash_of(&frame(false, 2, true))
+        );
+        assert_ne!(
+            hash_of(&frame(false, 1, false)),
+            hash_of(&frame(false, 2, false))
+        );
     }
 
     #[test]

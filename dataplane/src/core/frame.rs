@@ -6,12 +6,13 @@
 //! A frame that is longer than a chunk goes on in others ([`super::chain`]). All headers lie in the first one: a device
 //! fills each before it begins the next. What a stage reads or changes are therefore the bytes of the first chunk.
 
+use std::fmt;
+use std::ops::Range;
+
 use super::chain::{Chains, Piece};
 // Ports know frames, and not tables: what both need of the memory comes to them from here.
 pub(crate) use crate::table::mac::{allocate, prefetch};
 use crate::wire::checksum::Sum;
-use std::fmt;
-use std::ops::Range;
 
 /// Bytes before the frame in a fresh chunk: the kernel's `XDP_PACKET_HEADROOM` (include/uapi/linux/bpf.h). The
 /// longest outer header (Ethernet + 802.1Q + IPv6 + UDP + VXLAN = 74 bytes) fits three times.
@@ -24,7 +25,11 @@ pub(super) fn spread(chunk: u32, len: usize, chunk_size: usize) -> u16 {
     const PLACES: u32 = 16;
     const LINE: u16 = 64;
     let start = HEADROOM + (chunk % PLACES) as u16 * LINE;
-    if usize::from(start) + len <= chunk_size { start } else { HEADROOM }
+    if usize::from(start) + len <= chunk_size {
+        start
+    } else {
+        HEADROOM
+    }
 }
 
 /// The number of frames a worker handles at a time.
@@ -63,7 +68,9 @@ impl Frame {
     /// descriptor of the kernel. `start + len` must lie inside the chunk.
     #[inline]
     pub(crate) const fn new(chunk: u32, start: u16, len: u16) -> Self {
-        debug_assert!((chunk as usize) < MAX_CHUNKS && start as usize + len as usize <= MAX_CHUNK_SIZE);
+        debug_assert!(
+            (chunk as usize) < MAX_CHUNKS && start as usize + len as usize <= MAX_CHUNK_SIZE
+        );
         Self(chunk as u64 | (start as u64) << START | (len as u64) << LEN)
     }
 
@@ -167,7 +174,11 @@ impl Frame {
     #[inline]
     pub fn place(&mut self, start: u16, len: usize, chunk_size: usize) -> Result<(), OutOfChunk> {
         let room = chunk_size.min(MAX_CHUNK_SIZE);
-        if self.is_chained() || usize::from(start).checked_add(len).is_none_or(|end| end > room) {
+        if self.is_chained()
+            || usize::from(start)
+                .checked_add(len)
+                .is_none_or(|end| end > room)
+        {
             return Err(OutOfChunk);
         }
         *self = Self::new(self.chunk(), start, len as u16);
@@ -185,7 +196,10 @@ impl Frame {
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (chunk, start, len, rest) = (self.chunk(), self.start(), self.head(), self.rest());
-        write!(f, "Frame {{ chunk: {chunk}, start: {start}, len: {len}, rest: {rest} }}")
+        write!(
+            f,
+            "Frame {{ chunk: {chunk}, start: {start}, len: {len}, rest: {rest} }}"
+        )
     }
 }
 
@@ -211,7 +225,12 @@ pub trait FrameMemory {
 
     /// The bytes of `piece`, one of those that `from` consists of, to read; and those of another frame's first chunk,
     /// to write.
-    fn pair<'a>(&'a mut self, from: &'a Frame, piece: Piece, to: &'a mut Frame) -> (&'a [u8], &'a mut [u8]);
+    fn pair<'a>(
+        &'a mut self,
+        from: &'a Frame,
+        piece: Piece,
+        to: &'a mut Frame,
+    ) -> (&'a [u8], &'a mut [u8]);
 
     /// Copies the whole frame to the front of `to`, as far as there is room.
     fn read(&self, frame: &Frame, to: &mut [u8]) {
@@ -230,13 +249,22 @@ pub trait FrameMemory {
     fn sum(&self, frame: &Frame, range: Range<usize>) -> Sum {
         let head = self.bytes(frame);
         let sum = Sum::new().bytes(&head[range.start.min(head.len())..range.end.min(head.len())]);
-        if range.end <= head.len() { sum } else { sum_on(self, frame, sum, range) }
+        if range.end <= head.len() {
+            sum
+        } else {
+            sum_on(self, frame, sum, range)
+        }
     }
 }
 
 /// Goes on with [`FrameMemory::sum`] behind the first chunk.
 #[cold]
-fn sum_on<M: FrameMemory + ?Sized>(memory: &M, frame: &Frame, mut sum: Sum, range: Range<usize>) -> Sum {
+fn sum_on<M: FrameMemory + ?Sized>(
+    memory: &M,
+    frame: &Frame,
+    mut sum: Sum,
+    range: Range<usize>,
+) -> Sum {
     let mut at = frame.first().len();
     for piece in memory.chains().rest(frame) {
         let bytes = memory.piece(frame, piece);
@@ -309,7 +337,10 @@ impl<M: FrameMemory> Pool<M> {
         let free = home.clone().rev().collect();
         // Room for chunks that other workers own, so that giving back never allocates.
         let strays = Vec::with_capacity(total.max(4 * BURST));
-        Self { memory, chunks: FreeChunks { home, free, strays } }
+        Self {
+            memory,
+            chunks: FreeChunks { home, free, strays },
+        }
     }
 
     /// The area.
@@ -328,7 +359,10 @@ impl<M: FrameMemory> Pool<M> {
     /// Takes a chunk: an empty frame behind [`HEADROOM`]. `None` when all are in use.
     #[inline]
     pub fn take(&mut self) -> Option<Frame> {
-        self.chunks.free.pop().map(|chunk| Frame::new(chunk, HEADROOM, 0))
+        self.chunks
+            .free
+            .pop()
+            .map(|chunk| Frame::new(chunk, HEADROOM, 0))
     }
 
     /// Takes a frame's chunks back: those that no other frame ends in.
@@ -374,7 +408,9 @@ impl<M: FrameMemory> Pool<M> {
     fn give_rest(&mut self, frame: &Frame) {
         let Self { memory, chunks } = self;
         let chains = memory.chains();
-        chains.rest(frame).for_each(|piece| chunks.release(chains, piece.chunk(), 1));
+        chains
+            .rest(frame)
+            .for_each(|piece| chunks.release(chains, piece.chunk(), 1));
     }
 
     /// Leaves `keep` bytes behind the first chunk.
@@ -403,7 +439,8 @@ impl<M: FrameMemory> Pool<M> {
     /// Gives up one hold on a chunk that several frames end in, now or with the next ones; [`Pool::finish`] the last.
     #[inline]
     pub(crate) fn release_later(&mut self, chunk: u32, before: &mut Releases) {
-        self.chunks.release_later(self.memory.chains(), chunk, before);
+        self.chunks
+            .release_later(self.memory.chains(), chunk, before);
     }
 
     /// Gives up what was put off.
@@ -428,7 +465,10 @@ impl<M: FrameMemory> Pool<M> {
     /// The next chunk that belongs to another worker's pool, as a frame.
     #[inline]
     pub fn next_stray(&mut self) -> Option<Frame> {
-        self.chunks.strays.pop().map(|chunk| Frame::new(chunk, HEADROOM, 0))
+        self.chunks
+            .strays
+            .pop()
+            .map(|chunk| Frame::new(chunk, HEADROOM, 0))
     }
 
     /// How many chunks of other workers wait here.

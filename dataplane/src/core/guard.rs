@@ -1,5 +1,7 @@
 //! What a frame must be like before anything is done with it.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use super::suppress::Message;
 use super::verdict::Reason;
 use crate::addr::{self, MacAddr};
@@ -7,7 +9,6 @@ use crate::table::port::PortEntry;
 use crate::table::vni::Domain;
 use crate::wire::ethernet::Ethernet;
 use crate::wire::vlan;
-use std::net::{IpAddr, Ipv6Addr};
 
 /// Checks a frame from a tenant, its port's VLAN tag already taken off; returns its header. What is left to be checked is
 /// [`has_tags`].
@@ -17,7 +18,11 @@ pub(super) fn tenant<'f>(frame: &'f [u8], port: &PortEntry) -> Result<Ethernet<'
     if !addr::is_host(header.source_bits()) {
         return Err(Reason::SourceMac);
     }
-    if port.lock.as_ref().is_some_and(|allowed| allowed.binary_search(&header.source()).is_err()) {
+    if port
+        .lock
+        .as_ref()
+        .is_some_and(|allowed| allowed.binary_search(&header.source()).is_err())
+    {
         return Err(Reason::Locked);
     }
     not_link_local(header)
@@ -31,9 +36,12 @@ pub(super) fn has_tags(header: Ethernet<'_>, domain: &Domain) -> bool {
 
 /// Checks what ARP or ND from a port claims: on a locked port one of its MACs, and one of its addresses if it has any.
 pub(super) fn claim(message: Message, port: &PortEntry) -> Result<(), Reason> {
-    let Some(macs) = &port.lock else { return Ok(()) };
-    let right_ip =
-        |ip| port.ips.is_empty() || port.ips.binary_search(&ip).is_ok() || is_own_link_local(ip, macs);
+    let Some(macs) = &port.lock else {
+        return Ok(());
+    };
+    let right_ip = |ip| {
+        port.ips.is_empty() || port.ips.binary_search(&ip).is_ok() || is_own_link_local(ip, macs)
+    };
     if macs.binary_search(&message.mac).is_ok() && message.claims.is_none_or(right_ip) {
         Ok(())
     } else {
@@ -65,5 +73,9 @@ pub(super) fn inner<'f>(frame: &'f [u8], domain: &Domain) -> Result<Ethernet<'f>
 
 #[inline]
 fn not_link_local(header: Ethernet<'_>) -> Result<Ethernet<'_>, Reason> {
-    if addr::is_link_local(header.destination_bits()) { Err(Reason::LinkLocalGroup) } else { Ok(header) }
+    if addr::is_link_local(header.destination_bits()) {
+        Err(Reason::LinkLocalGroup)
+    } else {
+        Ok(header)
+    }
 }

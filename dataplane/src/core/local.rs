@@ -47,10 +47,16 @@ pub(super) fn find<'t, M: FrameMemory>(
     }
 }
 
-fn look<'t, M: FrameMemory>(turn: &Turn<'t, '_, M>, id: PortId, domain: &Domain) -> Option<Exit<'t>> {
+fn look<'t, M: FrameMemory>(
+    turn: &Turn<'t, '_, M>,
+    id: PortId,
+    domain: &Domain,
+) -> Option<Exit<'t>> {
     let ports = &turn.snapshot.ports;
     let port = ports.port(id).filter(|port| port.domain == domain.id)?;
-    let device = ports.device(port.device).filter(|device| device.role != Role::Underlay)?;
+    let device = ports
+        .device(port.device)
+        .filter(|device| device.role != Role::Underlay)?;
     Some(Exit { port, device })
 }
 
@@ -62,7 +68,11 @@ fn refuse<'t, M: FrameMemory>(
     domain: &Domain,
     found: Option<Exit<'t>>,
 ) -> Option<Exit<'t>> {
-    let blame = Blame { port: turn.snapshot.ports.port(id), domain: Some(domain), hop: None };
+    let blame = Blame {
+        port: turn.snapshot.ports.port(id),
+        domain: Some(domain),
+        hop: None,
+    };
     match found {
         Some(exit) => turn.count_at(exit.device, Reason::PortMtu, blame),
         None => turn.count(Reason::PortDown, blame),
@@ -84,7 +94,11 @@ impl LocalFrame {
     /// Sends the frame to a port.
     #[inline(never)]
     pub(super) fn send<'t, M: FrameMemory>(self, turn: &mut Turn<'t, '_, M>, exit: Exit<'t>) {
-        if turn.exit.way().is_none_or(|way| way.port.id != exit.port.id) {
+        if turn
+            .exit
+            .way()
+            .is_none_or(|way| way.port.id != exit.port.id)
+        {
             turn.exit.turn_to(exit);
         }
         self.deliver(turn);
@@ -96,7 +110,10 @@ impl LocalFrame {
         let Some(&Exit { port, device }) = turn.exit.way() else {
             return turn.refuse(self.0, Reason::PortDown, Blame::default());
         };
-        let blame = Blame { port: Some(port), ..Blame::default() };
+        let blame = Blame {
+            port: Some(port),
+            ..Blame::default()
+        };
         let len = self.0.len();
         if let Some(id) = port.vlan {
             if self.0.prepend(vlan::LEN as u16).is_err() {
@@ -120,7 +137,11 @@ impl LocalFrame {
                     Some(copy) => copy.send(turn, before),
                     None => turn.count(
                         Reason::NoFrame,
-                        Blame { port: Some(before.port), domain: Some(domain), hop: None },
+                        Blame {
+                            port: Some(before.port),
+                            domain: Some(domain),
+                            hop: None,
+                        },
                     ),
                 }
             }

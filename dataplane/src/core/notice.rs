@@ -8,11 +8,12 @@
 //! seen, missed -> told lately? -> budget of the port -> queue of the burst -> worker -> control thread
 //! ```
 
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+
 use super::flow::mix;
 use super::limit::Limits;
 use crate::addr::{DomainId, HostMac, MacAddr, PortId};
-use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
 
 /// Something that the control thread should know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +118,9 @@ impl Notices {
     fn fingerprint(&self, port: PortId, notice: Notice) -> u64 {
         let (kind, domain, mac, ip) = match notice {
             Notice::MacSeen { domain, mac, .. } => (1, domain, mac.get(), None),
-            Notice::NeighborSeen { domain, ip, mac, .. } => (2, domain, mac.get(), Some(ip)),
+            Notice::NeighborSeen {
+                domain, ip, mac, ..
+            } => (2, domain, mac.get(), Some(ip)),
             Notice::MacMissed { domain, mac } => (3, domain, mac, None),
             Notice::IpMissed { domain, ip } => (4, domain, MacAddr::default(), Some(ip)),
         };
@@ -141,7 +144,11 @@ mod tests {
 
     fn seen(n: u64) -> Notice {
         let mac = HostMac::new(MacAddr::from_bits(0x0200_0000_0000 + n)).unwrap();
-        Notice::MacSeen { port: PORT, domain: DomainId(1), mac }
+        Notice::MacSeen {
+            port: PORT,
+            domain: DomainId(1),
+            mac,
+        }
     }
 
     #[test]

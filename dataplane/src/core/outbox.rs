@@ -37,7 +37,9 @@ impl Outbox {
     /// The frame, to be counted and given to the pool.
     #[inline]
     pub fn push(&mut self, device: DeviceId, frame: Frame) -> Result<(), Frame> {
-        let Some(queue) = self.queues.get_mut(device.index()) else { return Err(frame) };
+        let Some(queue) = self.queues.get_mut(device.index()) else {
+            return Err(frame);
+        };
         // Its capacity is its bound, so that it never grows here.
         if queue.len() == queue.capacity() {
             return Err(frame);
@@ -59,7 +61,10 @@ impl Outbox {
     /// Gives back a queue, so that its memory is used again.
     #[inline]
     pub fn restore(&mut self, device: DeviceId, queue: Vec<Frame>) {
-        debug_assert!(queue.is_empty(), "frames must be sent, handed over or dropped");
+        debug_assert!(
+            queue.is_empty(),
+            "frames must be sent, handed over or dropped"
+        );
         self.queues[device.index()] = queue;
     }
 }
@@ -74,8 +79,14 @@ mod tests {
         for chunk in 0..QUEUE as u32 {
             outbox.push(DeviceId(1), Frame::new(chunk, 0, 1)).unwrap();
         }
-        assert_eq!(outbox.push(DeviceId(1), Frame::new(9, 0, 1)), Err(Frame::new(9, 0, 1)));
-        assert_eq!(outbox.push(DeviceId(2), Frame::new(9, 0, 1)), Err(Frame::new(9, 0, 1)));
+        assert_eq!(
+            outbox.push(DeviceId(1), Frame::new(9, 0, 1)),
+            Err(Frame::new(9, 0, 1))
+        );
+        assert_eq!(
+            outbox.push(DeviceId(2), Frame::new(9, 0, 1)),
+            Err(Frame::new(9, 0, 1))
+        );
         let (device, mut queue) = outbox.take_busy().unwrap();
         assert_eq!((device, queue.len()), (DeviceId(1), QUEUE));
         assert!(outbox.take_busy().is_none());

@@ -4,6 +4,8 @@
 //! admit: decap, VNI, source VTEP, guard, ECN -> OverlayFrame -> forward: local ports only
 //! ```
 
+use std::net::IpAddr;
+
 use super::burst::Side;
 use super::classify::{Network, Packet};
 use super::decap::{self, Tunnelled};
@@ -18,7 +20,6 @@ use crate::table::mac::{Destination, Found, MacKey};
 use crate::table::nexthop::NextHop;
 use crate::table::vni::Domain;
 use crate::wire::{ipv4, ipv6};
-use std::net::IpAddr;
 
 /// What the first stage found out of a packet, for the last one.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +32,10 @@ pub(super) struct Inner<'t> {
 
 impl Inner<'_> {
     /// Of a packet that goes nowhere.
-    pub(super) const NONE: Self = Self { domain: None, from: None };
+    pub(super) const NONE: Self = Self {
+        domain: None,
+        from: None,
+    };
 }
 
 /// An inner frame, checked, without its outer headers.
@@ -51,7 +55,11 @@ impl<'t> Side<'t> for FromOverlay {
 
     /// Takes the outer headers off; the key is that of the inner frame.
     #[inline(always)]
-    fn admit<M: FrameMemory>(turn: &mut Turn<'t, '_, M>, frame: &mut Frame, inner: &mut Inner<'t>) -> MacKey {
+    fn admit<M: FrameMemory>(
+        turn: &mut Turn<'t, '_, M>,
+        frame: &mut Frame,
+        inner: &mut Inner<'t>,
+    ) -> MacKey {
         let mut blame = Blame::default();
         match decapsulate(turn, frame, &mut blame) {
             Ok((admitted, key)) => {
@@ -116,9 +124,16 @@ fn open<'t, M: FrameMemory>(
     tunnelled: Tunnelled,
     blame: &mut Blame<'t>,
 ) -> Result<(Inner<'t>, MacKey), Reason> {
-    let Tunnelled { source, to_group, vni, tos, inner } = tunnelled;
-    let same =
-        |way: &&Origin<'_>| way.domain.vni.get() == vni && way.source == source && !to_group && !way.to_group;
+    let Tunnelled {
+        source,
+        to_group,
+        vni,
+        tos,
+        inner,
+    } = tunnelled;
+    let same = |way: &&Origin<'_>| {
+        way.domain.vni.get() == vni && way.source == source && !to_group && !way.to_group
+    };
     let Origin { domain, hop, .. } = match turn.origin.way().filter(same) {
         Some(way) => *way,
         None => find_origin(turn, frame, (source, vni), blame)?,
@@ -127,14 +142,24 @@ fn open<'t, M: FrameMemory>(
     turn.origin.add(inner.len());
     let bytes = turn.pool.memory_mut().bytes_mut(frame);
     let end = inner.end.min(bytes.len());
-    let bytes = bytes.get_mut(inner.start..end).ok_or(Reason::OuterTruncated)?;
+    let bytes = bytes
+        .get_mut(inner.start..end)
+        .ok_or(Reason::OuterTruncated)?;
     let key = MacKey::of_bits(domain.id, guard::inner(bytes, domain)?.destination_bits());
     if tos & ecn::MASK != 0 {
         combine_ecn(bytes, tos)?;
     }
     turn.pool.truncate(frame, inner.end);
-    frame.trim_front(inner.start as u16).map_err(|_| Reason::OuterTruncated)?;
-    Ok((Inner { domain: Some(domain), from: hop }, key))
+    frame
+        .trim_front(inner.start as u16)
+        .map_err(|_| Reason::OuterTruncated)?;
+    Ok((
+        Inner {
+            domain: Some(domain),
+            from: hop,
+        },
+        key,
+    ))
 }
 
 /// Whose packet it is: of a VTEP of its VNI, or of anybody if it came to the VNI's group.
@@ -152,12 +177,20 @@ fn find_origin<'t, M: FrameMemory>(
     if group.is_some() && group != domain.group.map(VtepAddr::get) {
         return Err(Reason::NotOurs);
     }
-    let from = snapshot.next_hops.by_source(source).filter(|from| domain.sources.contains(*from));
+    let from = snapshot
+        .next_hops
+        .by_source(source)
+        .filter(|from| domain.sources.contains(*from));
     if from.is_none() && (group.is_none() || VtepAddr::new(source).is_err()) {
         return Err(Reason::UnknownVtep);
     }
     let hop = from.and_then(|from| snapshot.next_hops.get(from));
-    let origin = Origin { source, to_group: group.is_some(), domain, hop };
+    let origin = Origin {
+        source,
+        to_group: group.is_some(),
+        domain,
+        hop,
+    };
     turn.origin.turn_to(origin);
     Ok(origin)
 }
@@ -178,15 +211,25 @@ impl<'t> OverlayFrame<'t> {
     /// All but the usual.
     #[inline(never)]
     fn pass_on<M: FrameMemory>(self, turn: &mut Turn<'t, '_, M>, found: Option<Destination>) {
-        let Some(domain) = self.inner.domain else { return turn.pool.give(self.frame) };
-        let blame = Blame { port: None, domain: Some(domain), hop: self.inner.from };
+        let Some(domain) = self.inner.domain else {
+            return turn.pool.give(self.frame);
+        };
+        let blame = Blame {
+            port: None,
+            domain: Some(domain),
+            hop: self.inner.from,
+        };
         match found {
-            Some(Destination::Port(port)) => match local::find(turn, port, domain, self.frame.len()) {
-                Some(exit) => LocalFrame::new(self.frame).send(turn, exit),
-                None => turn.pool.give(self.frame),
-            },
+            Some(Destination::Port(port)) => {
+                match local::find(turn, port, domain, self.frame.len()) {
+                    Some(exit) => LocalFrame::new(self.frame).send(turn, exit),
+                    None => turn.pool.give(self.frame),
+                }
+            }
             Some(Destination::NextHop(_)) => turn.refuse(self.frame, Reason::SplitHorizon, blame),
-            None if domain.flood.ports.is_empty() => turn.refuse(self.frame, Reason::NoReceiver, blame),
+            None if domain.flood.ports.is_empty() => {
+                turn.refuse(self.frame, Reason::NoReceiver, blame)
+            }
             None => LocalFrame::new(self.frame).flood(turn, domain),
         }
     }

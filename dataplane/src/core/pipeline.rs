@@ -130,14 +130,23 @@ impl Pipeline {
             return;
         };
         let bytes = frames.iter().map(|frame| frame.len() as u64).sum();
-        device.counters.row(self.kept.worker).received(frames.len() as u64, bytes);
+        device
+            .counters
+            .row(self.kept.worker)
+            .received(frames.len() as u64, bytes);
         let mut turn = self.kept.turn(tables, now_ns, device, pool, out);
         if let Some(member) = turn.access {
-            member.port.counters.row(turn.worker).received(frames.len() as u64, bytes);
+            member
+                .port
+                .counters
+                .row(turn.worker)
+                .received(frames.len() as u64, bytes);
         }
         while !frames.is_empty() {
             match device.role {
-                Role::Underlay => burst::forward::<FromOverlay, M>(&mut turn, &mut self.queries, frames),
+                Role::Underlay => {
+                    burst::forward::<FromOverlay, M>(&mut turn, &mut self.queries, frames)
+                }
                 Role::Access(_) | Role::Trunk(_) => {
                     burst::forward::<FromTenants, M>(&mut turn, &mut self.queries, frames);
                     turn.tell_sources();
@@ -156,7 +165,9 @@ impl Pipeline {
         out: &mut Outbox,
     ) -> usize {
         match self.kept.floods.first_device(tables.snapshot, pool) {
-            Some(device) => replicate::replicate(&mut self.kept.turn(tables, now_ns, device, pool, out)),
+            Some(device) => {
+                replicate::replicate(&mut self.kept.turn(tables, now_ns, device, pool, out))
+            }
             None => 0,
         }
     }

@@ -15,6 +15,8 @@
 //! the payload's chunks ([`super::chain`]): they are sent to all without being copied, and nobody writes to them any more.
 //! Elsewhere, and for short frames, a copy is one copy; the last VTEP gets the frame itself.
 
+use std::collections::VecDeque;
+
 use super::chain::Payload;
 use super::encap::{Beyond, Variable};
 use super::frame::{self, BURST, FrameMemory, Pool};
@@ -29,7 +31,6 @@ use crate::table::nexthop::{MAX_HEADER, Path};
 use crate::table::port::Device;
 use crate::table::vni::Domain;
 use crate::wire::checksum::Sum;
-use std::collections::VecDeque;
 
 /// Copies that one turn of a worker makes: half as many as a port gives frames, for a copy may cost as much as a frame that
 /// is forwarded, and a port that is always busy shall keep more than half of the worker's time.
@@ -54,7 +55,9 @@ pub(super) struct Floods {
 impl Floods {
     /// Nothing waits.
     pub(super) fn new() -> Self {
-        Self { waiting: VecDeque::with_capacity(WAITING) }
+        Self {
+            waiting: VecDeque::with_capacity(WAITING),
+        }
     }
 
     /// The device that the first frame came from; `None` when nothing waits. Gives up frames whose device was removed from
@@ -70,7 +73,10 @@ impl Floods {
             if device.is_some() {
                 return device;
             }
-            self.waiting.pop_front().into_iter().for_each(|flood| flood.end(pool));
+            self.waiting
+                .pop_front()
+                .into_iter()
+                .for_each(|flood| flood.end(pool));
         }
         None
     }
@@ -81,12 +87,20 @@ impl Floods {
     }
 
     fn has(&self, port: PortId) -> bool {
-        self.waiting.iter().any(|flood| flood.frame.facts.port == port)
+        self.waiting
+            .iter()
+            .any(|flood| flood.frame.facts.port == port)
     }
 
     fn has_room(&self, port: PortId) -> bool {
-        let of_port = || self.waiting.iter().filter(|flood| flood.frame.facts.port == port).count();
-        self.waiting.len() < WAITING && (self.waiting.len() < WAITING_OF_PORT || of_port() < WAITING_OF_PORT)
+        let of_port = || {
+            self.waiting
+                .iter()
+                .filter(|flood| flood.frame.facts.port == port)
+                .count()
+        };
+        self.waiting.len() < WAITING
+            && (self.waiting.len() < WAITING_OF_PORT || of_port() < WAITING_OF_PORT)
     }
 }
 
@@ -119,7 +133,9 @@ enum Next {
 
 /// The part of a sorted list behind `last`.
 fn behind<T: Ord + Copy>(list: &[T], last: Option<T>) -> &[T] {
-    last.map_or(list, |last| &list[list.partition_point(|one| *one <= last)..])
+    last.map_or(list, |last| {
+        &list[list.partition_point(|one| *one <= last)..]
+    })
 }
 
 impl TenantFrame {
@@ -130,9 +146,16 @@ impl TenantFrame {
         domain: &'t Domain,
         unicast: bool,
     ) {
-        let blame =
-            Blame { port: turn.snapshot.ports.port(self.facts.port), domain: Some(domain), hop: None };
-        let others = domain.flood.ports.iter().filter(|port| **port != self.facts.port);
+        let blame = Blame {
+            port: turn.snapshot.ports.port(self.facts.port),
+            domain: Some(domain),
+            hop: None,
+        };
+        let others = domain
+            .flood
+            .ports
+            .iter()
+            .filter(|port| **port != self.facts.port);
         match (&*domain.flood.next_hops, others.count()) {
             ([], 0) => return turn.refuse(self.frame, Reason::NoReceiver, blame),
             // As much work as unicast.
@@ -168,7 +191,11 @@ pub(super) fn replicate<M: FrameMemory>(turn: &mut Turn<'_, '_, M>) -> usize {
     while left > 0 && !waiting.is_empty() {
         at = if at < waiting.len() { at } else { 0 };
         let port = waiting[at].frame.facts.port;
-        if waiting.iter().take(at).any(|before| before.frame.facts.port == port) {
+        if waiting
+            .iter()
+            .take(at)
+            .any(|before| before.frame.facts.port == port)
+        {
             at += 1;
             continue;
         }
@@ -193,7 +220,10 @@ impl Flood {
     /// Serves up to `limit` receivers. Returns how many.
     fn advance<M: FrameMemory>(&mut self, turn: &mut Turn<'_, '_, M>, limit: usize) -> usize {
         let snapshot = turn.snapshot;
-        let (device, domain) = (snapshot.ports.device(self.device), snapshot.vnis.domain(self.domain));
+        let (device, domain) = (
+            snapshot.ports.device(self.device),
+            snapshot.vnis.domain(self.domain),
+        );
         let (Some(device), Some(domain)) = (device, domain) else {
             // Removed from the tables while the frame waited: there is no row to count in.
             self.next = Next::Nobody;
@@ -221,19 +251,27 @@ impl Flood {
         limit: usize,
     ) -> usize {
         let from = self.frame.facts.port;
-        let mut others = behind(&domain.flood.ports, last).iter().filter(|port| **port != from);
+        let mut others = behind(&domain.flood.ports, last)
+            .iter()
+            .filter(|port| **port != from);
         let mut served = 0;
         for port in others.by_ref().take(limit) {
             served += 1;
             self.next = Next::Port(Some(*port));
-            let Some(exit) = local::find(turn, *port, domain, self.frame.frame.len()) else { continue };
+            let Some(exit) = local::find(turn, *port, domain, self.frame.frame.len()) else {
+                continue;
+            };
             match turn.copy(&self.frame.frame) {
                 Some(copy) => LocalFrame::new(copy).send(turn, exit),
                 None => self.count_no_frame(turn, domain),
             }
         }
         if others.next().is_none() {
-            self.next = if domain.flood.next_hops.is_empty() { Next::Nobody } else { Next::Hop(None) };
+            self.next = if domain.flood.next_hops.is_empty() {
+                Next::Nobody
+            } else {
+                Next::Hop(None)
+            };
         }
         served
     }
@@ -280,14 +318,24 @@ impl Flood {
 
     /// No copy for a VTEP: says and counts why.
     #[cold]
-    fn miss<'t, M: FrameMemory>(&mut self, turn: &mut Turn<'t, '_, M>, id: NextHopId, domain: &'t Domain) {
+    fn miss<'t, M: FrameMemory>(
+        &mut self,
+        turn: &mut Turn<'t, '_, M>,
+        id: NextHopId,
+        domain: &'t Domain,
+    ) {
         self.frame.find_tunnel(turn, id, domain, self.answer);
         self.answer = false;
     }
 
     /// Sends the frame itself to the last VTEP.
     fn serve_last<M: FrameMemory>(self, turn: &mut Turn<'_, '_, M>, id: NextHopId) {
-        let Self { frame, domain, answer, .. } = self;
+        let Self {
+            frame,
+            domain,
+            answer,
+            ..
+        } = self;
         let domain = turn.snapshot.vnis.domain(domain);
         match domain.and_then(|domain| frame.find_tunnel(turn, id, domain, answer)) {
             Some(tunnel) => frame.send(turn, Target::Tunnel(tunnel)),
@@ -312,7 +360,9 @@ impl Flood {
             let copies = left as u32;
             let chains = turn.pool.memory().chains();
             chains.share(self.frame.frame.chunk(), copies + 1);
-            chains.rest(&self.frame.frame).for_each(|piece| chains.share(piece.chunk(), copies + 1));
+            chains
+                .rest(&self.frame.frame)
+                .for_each(|piece| chains.share(piece.chunk(), copies + 1));
             self.shared = Some(copies);
         }
         // The list may have grown since: what was not foreseen is copied.
@@ -353,7 +403,9 @@ impl Flood {
                     }
                 }
             }
-            let Some(next) = others.next().and_then(|id| self.frame.way(snapshot, *id)) else { break };
+            let Some(next) = others.next().and_then(|id| self.frame.way(snapshot, *id)) else {
+                break;
+            };
             if next.1.device != device.id {
                 break;
             }
@@ -380,13 +432,29 @@ impl Flood {
         let mut header = turn.pool.take()?;
         let chunk_size = turn.pool.memory().chunk_size();
         let start = frame::spread(header.chunk(), MAX_HEADER, chunk_size);
-        if header.place(start, path.header.size().into(), chunk_size).is_err() {
+        if header
+            .place(start, path.header.size().into(), chunk_size)
+            .is_err()
+        {
             turn.pool.give(header);
             return None;
         }
         payload.follow(turn.pool.memory().chains(), &mut header);
-        let sum = if path.header.is_v6() { self.sum(turn) } else { Sum::new() };
-        Some(UnderlayFrame::write(turn, header, Beyond { len: payload.len(), sum }, path, variable))
+        let sum = if path.header.is_v6() {
+            self.sum(turn)
+        } else {
+            Sum::new()
+        };
+        Some(UnderlayFrame::write(
+            turn,
+            header,
+            Beyond {
+                len: payload.len(),
+                sum,
+            },
+            path,
+            variable,
+        ))
     }
 
     /// A copy of the frame, with the outer header before it; `None` when there are no chunks for it.
@@ -414,13 +482,22 @@ impl Flood {
             return Sum::new();
         }
         let frame = &self.frame.frame;
-        *self.sum.get_or_insert_with(|| turn.pool.memory().sum(frame, 0..frame.len()))
+        *self
+            .sum
+            .get_or_insert_with(|| turn.pool.memory().sum(frame, 0..frame.len()))
     }
 
     #[cold]
     fn count_no_frame<M: FrameMemory>(&self, turn: &Turn<'_, '_, M>, domain: &Domain) {
         let port = turn.snapshot.ports.port(self.frame.facts.port);
-        turn.count(Reason::NoFrame, Blame { port, domain: Some(domain), hop: None });
+        turn.count(
+            Reason::NoFrame,
+            Blame {
+                port,
+                domain: Some(domain),
+                hop: None,
+            },
+        );
     }
 
     /// Gives up the frame: its chunks, or its hold on them and those of copies that were not made.

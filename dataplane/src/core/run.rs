@@ -1,13 +1,14 @@
 //! Runs: frames of a burst, one after the other, that go the same way. What was looked up for the first holds for the
 //! others, and all are counted together: tenants send trains of frames, and counters lie in other cache lines.
 
+use std::net::IpAddr;
+use std::ptr;
+
 use crate::addr::{NextHopId, WorkerId};
 use crate::table::nexthop::{NextHop, Path};
 use crate::table::port::{Device, PortEntry};
 use crate::table::vni::Domain;
 use crate::wire::vlan;
-use std::net::IpAddr;
-use std::ptr;
 
 /// What the frames of a run have in common.
 pub(super) trait Way {
@@ -26,7 +27,12 @@ pub(super) struct Run<W: Way> {
 
 impl<W: Way> Run<W> {
     pub(super) const fn new(worker: WorkerId) -> Self {
-        Self { worker, way: None, frames: 0, bytes: 0 }
+        Self {
+            worker,
+            way: None,
+            frames: 0,
+            bytes: 0,
+        }
     }
 
     /// The way that is taken now.
@@ -50,7 +56,10 @@ impl<W: Way> Run<W> {
     }
 
     fn count(&mut self) {
-        let (frames, bytes) = (std::mem::take(&mut self.frames), std::mem::take(&mut self.bytes));
+        let (frames, bytes) = (
+            std::mem::take(&mut self.frames),
+            std::mem::take(&mut self.bytes),
+        );
         if let Some(way) = self.way.as_ref().filter(|_| frames > 0) {
             way.count(self.worker, frames, bytes);
         }
@@ -116,7 +125,10 @@ impl Tunnel<'_> {
 impl Way for Tunnel<'_> {
     fn count(&self, worker: WorkerId, frames: u64, bytes: u64) {
         let headers = frames * u64::from(self.path.header.size());
-        self.device.counters.row(worker).sent(frames, bytes + headers);
+        self.device
+            .counters
+            .row(worker)
+            .sent(frames, bytes + headers);
         self.domain.counters.row(worker).sent(frames, bytes);
         self.hop.counters.row(worker).sent(frames, bytes);
     }

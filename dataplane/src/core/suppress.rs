@@ -16,6 +16,8 @@
 //! | announcement (gratuitous ARP, unsolicited advertisement) | flooded: others learn of a move |
 //! | signed (RFC 3971) | flooded: nobody else can answer |
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use super::classify::{Network, Packet, Part};
 use super::frame::{Frame, FrameMemory};
 use super::guard;
@@ -32,7 +34,6 @@ use crate::wire::arp::{self, Arp, NotArp};
 use crate::wire::ethernet::{self, Ethernet};
 use crate::wire::nd::{self, Nd};
 use crate::wire::{ipv6, vlan};
-use std::net::{IpAddr, Ipv6Addr};
 
 /// Where the MAC of all IPv6 nodes is (RFC 2464 section 7).
 const ALL_NODES_MAC: MacAddr = MacAddr([0x33, 0x33, 0, 0, 0, 1]);
@@ -79,7 +80,9 @@ fn read(frame: &[u8], packet: Packet) -> Result<Option<Message>, Reason> {
 }
 
 fn read_arp(frame: &[u8]) -> Result<Option<Message>, Reason> {
-    let Some((_, at)) = vlan::skip(frame) else { return Ok(None) };
+    let Some((_, at)) = vlan::skip(frame) else {
+        return Ok(None);
+    };
     let arp = match Arp::parse(&frame[at..]) {
         Ok(arp) => arp,
         Err(NotArp::Foreign) => return Ok(None),
@@ -103,11 +106,17 @@ fn read_nd(frame: &[u8], packet: Packet) -> Result<Message, Reason> {
     let nd = Nd::parse(message, offset).map_err(|_| Reason::ArpNdMalformed)?;
     let source = Ethernet::parse(frame).ok_or(Reason::Runt)?.source();
     let (claims, asks, probe) = match nd.kind {
-        nd::Kind::Solicitation if nd.source.is_unspecified() => (Some(nd.target), Some(nd.target), true),
+        nd::Kind::Solicitation if nd.source.is_unspecified() => {
+            (Some(nd.target), Some(nd.target), true)
+        }
         nd::Kind::Solicitation if nd.source == nd.target => (Some(nd.source), None, false),
         nd::Kind::Solicitation => (Some(nd.source), Some(nd.target), false),
         nd::Kind::Advertisement => (Some(nd.target), None, false),
-        nd::Kind::Router => (Some(nd.source).filter(|ip| !ip.is_unspecified()), None, false),
+        nd::Kind::Router => (
+            Some(nd.source).filter(|ip| !ip.is_unspecified()),
+            None,
+            false,
+        ),
     };
     Ok(Message {
         claims: claims.map(IpAddr::V6),
@@ -137,7 +146,9 @@ pub(super) fn resolve<M: FrameMemory>(
     (port, domain): (&PortEntry, &Domain),
 ) -> Result<Resolved, Reason> {
     let bytes = turn.pool.memory().bytes(frame);
-    let Some(message) = read(bytes, packet)? else { return Ok(Resolved::Forward) };
+    let Some(message) = read(bytes, packet)? else {
+        return Ok(Resolved::Forward);
+    };
     let header = Ethernet::parse(bytes).ok_or(Reason::Runt)?;
     let (source, to_all) = (header.source(), header.destination().is_multicast());
     // Behind a tag is another network, whose addresses the table does not have.
@@ -146,8 +157,15 @@ pub(super) fn resolve<M: FrameMemory>(
     if !message.probe || message.mac != source {
         honest?;
     }
-    let resolved = if ours && to_all { decide(turn, message, port, domain) } else { Resolved::Forward };
-    if let Some(mac) = HostMac::new(source).ok().filter(|_| ours && honest.is_ok() && port.learn.is_some()) {
+    let resolved = if ours && to_all {
+        decide(turn, message, port, domain)
+    } else {
+        Resolved::Forward
+    };
+    if let Some(mac) = HostMac::new(source)
+        .ok()
+        .filter(|_| ours && honest.is_ok() && port.learn.is_some())
+    {
         tell(turn, message, mac, port, domain);
     }
     match resolved {
@@ -164,15 +182,26 @@ fn decide<M: FrameMemory>(
     port: &PortEntry,
     domain: &Domain,
 ) -> Resolved {
-    let Some(ip) = message.asks else { return Resolved::Forward };
+    let Some(ip) = message.asks else {
+        return Resolved::Forward;
+    };
     match turn.neighbors.lookup(domain.id, ip) {
         None => {
             if domain.miss_events {
-                turn.tell(port, Notice::IpMissed { domain: domain.id, ip }, NEWS_NS);
+                turn.tell(
+                    port,
+                    Notice::IpMissed {
+                        domain: domain.id,
+                        ip,
+                    },
+                    NEWS_NS,
+                );
             }
             Resolved::Forward
         }
-        Some(neighbor) if !domain.suppress || neighbor.mac.get() == message.mac => Resolved::Forward,
+        Some(neighbor) if !domain.suppress || neighbor.mac.get() == message.mac => {
+            Resolved::Forward
+        }
         Some(neighbor) => {
             let place = turn.macs.lookup(MacKey::new(domain.id, neighbor.mac.get()));
             if place == Some(Destination::Port(port.id)) {
@@ -192,12 +221,22 @@ fn tell<M: FrameMemory>(
     port: &PortEntry,
     domain: &Domain,
 ) {
-    let Some(ip) = message.claims.filter(|ip| is_host(*ip)) else { return };
+    let Some(ip) = message.claims.filter(|ip| is_host(*ip)) else {
+        return;
+    };
     if message.probe || message.mac != mac.get() {
         return;
     }
-    let known = turn.neighbors.lookup(domain.id, ip).is_some_and(|neighbor| neighbor.mac == mac);
-    let notice = Notice::NeighborSeen { port: port.id, domain: domain.id, ip, mac };
+    let known = turn
+        .neighbors
+        .lookup(domain.id, ip)
+        .is_some_and(|neighbor| neighbor.mac == mac);
+    let notice = Notice::NeighborSeen {
+        port: port.id,
+        domain: domain.id,
+        ip,
+        mac,
+    };
     turn.tell(port, notice, if known { STILL_THERE_NS } else { NEWS_NS });
 }
 
@@ -218,20 +257,34 @@ pub(super) fn answer<'t, M: FrameMemory>(
     (port, domain): (&'t PortEntry, &'t Domain),
     (ip, neighbor): (IpAddr, Neighbor),
 ) {
-    let blame = Blame { port: Some(port), domain: Some(domain), hop: None };
+    let blame = Blame {
+        port: Some(port),
+        domain: Some(domain),
+        hop: None,
+    };
     let placed = match ip {
         IpAddr::V4(_) => {
             turn.pool.truncate(&mut frame, ARP_FRAME);
-            write_arp(turn.pool.memory_mut().bytes_mut(&mut frame), neighbor.mac.get());
+            write_arp(
+                turn.pool.memory_mut().bytes_mut(&mut frame),
+                neighbor.mac.get(),
+            );
             Ok(())
         }
         IpAddr::V6(target) => {
             let asker = asker(turn.pool.memory().bytes(&frame), packet);
             let (start, len) = (frame.start(), ethernet::LEN + nd::ANSWER_LEN);
             turn.pool.truncate(&mut frame, len);
-            frame.place(start, len, turn.pool.memory().chunk_size()).map(|()| {
-                write_nd(turn.pool.memory_mut().bytes_mut(&mut frame), target, asker, neighbor);
-            })
+            frame
+                .place(start, len, turn.pool.memory().chunk_size())
+                .map(|()| {
+                    write_nd(
+                        turn.pool.memory_mut().bytes_mut(&mut frame),
+                        target,
+                        asker,
+                        neighbor,
+                    );
+                })
         }
     };
     match (placed, local::find(turn, port.id, domain, frame.len())) {
@@ -262,6 +315,15 @@ fn write_nd(frame: &mut [u8], target: Ipv6Addr, asker: Ipv6Addr, neighbor: Neigh
         frame[..6].copy_from_slice(&ALL_NODES_MAC.0);
     }
     frame[6..ethernet::ETHERTYPE].copy_from_slice(&mac.0);
-    let Neighbor { router, replaces, .. } = neighbor;
-    nd::Advertisement { target, asker, mac, router, replaces }.emit(&mut frame[ethernet::LEN..]);
+    let Neighbor {
+        router, replaces, ..
+    } = neighbor;
+    nd::Advertisement {
+        target,
+        asker,
+        mac,
+        router,
+        replaces,
+    }
+    .emit(&mut frame[ethernet::LEN..]);
 }

@@ -48,7 +48,12 @@ enum Next {
 
 impl Facts {
     /// Of a frame that goes nowhere.
-    pub(super) const NONE: Self = Self { flow: 0, port: PortId(0), tos: 0, next: Next::Free };
+    pub(super) const NONE: Self = Self {
+        flow: 0,
+        port: PortId(0),
+        tos: 0,
+        next: Next::Free,
+    };
 
     /// What the outer header has of the frame and its VNI.
     #[inline(always)]
@@ -98,12 +103,19 @@ impl<'t> Member<'t> {
     #[inline]
     pub(super) fn find(snapshot: &'t Snapshot, id: PortId) -> Option<Self> {
         let port = snapshot.ports.port(id)?;
-        Some(Self { port, domain: snapshot.vnis.domain(port.domain)? })
+        Some(Self {
+            port,
+            domain: snapshot.vnis.domain(port.domain)?,
+        })
     }
 
     #[inline]
     fn blame(self) -> Blame<'t> {
-        Blame { port: Some(self.port), domain: Some(self.domain), hop: None }
+        Blame {
+            port: Some(self.port),
+            domain: Some(self.domain),
+            hop: None,
+        }
     }
 }
 
@@ -127,7 +139,9 @@ fn ingress<'t, M: FrameMemory>(
             let place = vlans.binary_search_by_key(&id, |(id, _)| *id);
             let (_, id) = vlans[place.map_err(|_| refuse(Reason::UnknownVlan))?];
             vlan::close(bytes);
-            frame.trim_front(vlan::LEN as u16).map_err(|_| refuse(Reason::Runt))?;
+            frame
+                .trim_front(vlan::LEN as u16)
+                .map_err(|_| refuse(Reason::Runt))?;
             id
         }
     };
@@ -136,7 +150,13 @@ fn ingress<'t, M: FrameMemory>(
         turn.ingress.turn_to(Ingress(port));
     }
     turn.ingress.add(frame.len());
-    Member::find(snapshot, id).ok_or((Reason::UnknownVni, Blame { port: Some(port), ..Blame::default() }))
+    Member::find(snapshot, id).ok_or((
+        Reason::UnknownVni,
+        Blame {
+            port: Some(port),
+            ..Blame::default()
+        },
+    ))
 }
 
 /// Frames of tenants' devices.
@@ -149,7 +169,11 @@ impl<'t> Side<'t> for FromTenants {
 
     /// Also makes the frame's transport checksum right.
     #[inline(always)]
-    fn admit<M: FrameMemory>(turn: &mut Turn<'t, '_, M>, frame: &mut Frame, facts: &mut Facts) -> MacKey {
+    fn admit<M: FrameMemory>(
+        turn: &mut Turn<'t, '_, M>,
+        frame: &mut Frame,
+        facts: &mut Facts,
+    ) -> MacKey {
         let member = match turn.access {
             Some(member) => member,
             None => match ingress(turn, frame) {
@@ -165,7 +189,8 @@ impl<'t> Side<'t> for FromTenants {
         };
         let key = MacKey::of_bits(port.domain, header.destination_bits());
         if port.learn.is_some() {
-            turn.sources.push((port.id, MacKey::new(port.domain, header.source())));
+            turn.sources
+                .push((port.id, MacKey::new(port.domain, header.source())));
         }
         // Twice the same: once for what nearly all frames are, with offsets that the compiler knows.
         let pending = match Packet::of_plain_v4(bytes) {
@@ -192,7 +217,11 @@ impl<'t> Side<'t> for FromTenants {
         match found.next_hop() {
             // Only MACs of hosts are ever found.
             Some(id) if goes_on(turn, &frame, facts, (id, key)) => encapsulate(turn, frame, facts),
-            _ => TenantFrame { frame, facts: *facts }.pass_on(turn, key, found.destination()),
+            _ => TenantFrame {
+                frame,
+                facts: *facts,
+            }
+            .pass_on(turn, key, found.destination()),
         }
     }
 }
@@ -225,7 +254,11 @@ fn digest(
     facts.port = port.id;
     facts.tos = packet.tos;
     let concerns = suppress::concerns(bytes, packet, port, domain);
-    facts.next = if concerns { Next::Resolve } else { Next::Forward };
+    facts.next = if concerns {
+        Next::Resolve
+    } else {
+        Next::Forward
+    };
     checksum::pending(bytes, packet, port.checksum)
 }
 
@@ -250,10 +283,24 @@ fn goes_on<M: FrameMemory>(
 /// Puts the outer header of the way that is taken now before the frame, in its own headroom, and sends it to the underlay.
 #[inline(always)]
 fn encapsulate<M: FrameMemory>(turn: &mut Turn<'_, '_, M>, frame: Frame, facts: &Facts) {
-    let Some(&Tunnel { path, device, domain, hop, .. }) = turn.tunnel.way() else {
+    let Some(&Tunnel {
+        path,
+        device,
+        domain,
+        hop,
+        ..
+    }) = turn.tunnel.way()
+    else {
         return turn.refuse(frame, Reason::Unresolved, Blame::default());
     };
-    let (inner_len, blame) = (frame.len(), Blame { port: None, domain: Some(domain), hop: Some(hop) });
+    let (inner_len, blame) = (
+        frame.len(),
+        Blame {
+            port: None,
+            domain: Some(domain),
+            hop: Some(hop),
+        },
+    );
     let variable = facts.variable(&turn.snapshot.settings, domain);
     match UnderlayFrame::prepend(turn, frame, path, variable) {
         Ok(frame) => {
@@ -270,8 +317,15 @@ fn encapsulate<M: FrameMemory>(turn: &mut Turn<'_, '_, M>, frame: Frame, facts: 
 fn beyond<M: FrameMemory>(turn: &Turn<'_, '_, M>, frame: &Frame, path: &Path) -> Beyond {
     let (first, len) = (frame.first().len(), frame.len());
     let with_sum = path.header.is_v6() && !turn.snapshot.settings.udp6_zero_tx;
-    let sum = if with_sum { turn.pool.memory().sum(frame, first..len) } else { Sum::new() };
-    Beyond { len: len - first, sum }
+    let sum = if with_sum {
+        turn.pool.memory().sum(frame, first..len)
+    } else {
+        Sum::new()
+    };
+    Beyond {
+        len: len - first,
+        sum,
+    }
 }
 
 impl UnderlayFrame {
@@ -286,7 +340,11 @@ impl UnderlayFrame {
         if frame.prepend(path.header.size()).is_err() {
             return Err(frame);
         }
-        let beyond = if frame.is_chained() { beyond(turn, &frame, path) } else { Beyond::default() };
+        let beyond = if frame.is_chained() {
+            beyond(turn, &frame, path)
+        } else {
+            Beyond::default()
+        };
         Ok(Self::write(turn, frame, beyond, path, variable))
     }
 
@@ -316,12 +374,22 @@ impl TenantFrame {
     ) -> Option<Tunnel<'t>> {
         let (hop, path) = self.way(turn.snapshot, id)?;
         let device = turn.snapshot.ports.device(path.device)?;
-        Some(Tunnel { id, hop, path, device, domain })
+        Some(Tunnel {
+            id,
+            hop,
+            path,
+            device,
+            domain,
+        })
     }
 
     /// A VTEP and the path to it, if the frame fits.
     #[inline(always)]
-    pub(super) fn way<'t>(&self, snapshot: &'t Snapshot, id: NextHopId) -> Option<(&'t NextHop, &'t Path)> {
+    pub(super) fn way<'t>(
+        &self,
+        snapshot: &'t Snapshot,
+        id: NextHopId,
+    ) -> Option<(&'t NextHop, &'t Path)> {
         let hop = snapshot.next_hops.get(id)?;
         let path = hop.path(flow::path_hash(self.facts.flow))?;
         (self.frame.len() <= usize::from(path.max_frame)).then_some((hop, path))
@@ -329,7 +397,12 @@ impl TenantFrame {
 
     /// All but the usual.
     #[inline(never)]
-    fn pass_on<M: FrameMemory>(self, turn: &mut Turn<'_, '_, M>, key: MacKey, found: Option<Destination>) {
+    fn pass_on<M: FrameMemory>(
+        self,
+        turn: &mut Turn<'_, '_, M>,
+        key: MacKey,
+        found: Option<Destination>,
+    ) {
         if self.facts.next == Next::Free {
             return turn.pool.give(self.frame);
         }
@@ -376,9 +449,15 @@ impl TenantFrame {
     /// Nothing is learned from what lies.
     fn unlearn<M: FrameMemory>(&self, turn: &mut Turn<'_, '_, M>, port: &PortEntry, key: MacKey) {
         let bytes = turn.pool.memory().bytes(&self.frame);
-        let Some(header) = Ethernet::parse(bytes).filter(|_| port.learn.is_some()) else { return };
+        let Some(header) = Ethernet::parse(bytes).filter(|_| port.learn.is_some()) else {
+            return;
+        };
         let source = (port.id, MacKey::new(key.domain(), header.source()));
-        if let Some(place) = turn.sources.iter().rposition(|collected| *collected == source) {
+        if let Some(place) = turn
+            .sources
+            .iter()
+            .rposition(|collected| *collected == source)
+        {
             turn.sources.swap_remove(place);
         }
     }
@@ -396,15 +475,26 @@ impl TenantFrame {
             Some(Destination::Port(id)) if id == port.id => {
                 return turn.refuse(self.frame, Reason::SamePort, member.blame());
             }
-            Some(Destination::Port(id)) => local::find(turn, id, domain, self.frame.len()).map(Target::Port),
-            Some(Destination::NextHop(hop)) => self.find_tunnel(turn, hop, domain, true).map(Target::Tunnel),
+            Some(Destination::Port(id)) => {
+                local::find(turn, id, domain, self.frame.len()).map(Target::Port)
+            }
+            Some(Destination::NextHop(hop)) => self
+                .find_tunnel(turn, hop, domain, true)
+                .map(Target::Tunnel),
             None => {
                 if !turn.limits.may_flood(port.id, port.storm, turn.now_ns) {
                     return turn.refuse(self.frame, Reason::Storm, member.blame());
                 }
                 let unicast = !key.mac().is_multicast();
                 if unicast && domain.miss_events {
-                    turn.tell(port, Notice::MacMissed { domain: domain.id, mac: key.mac() }, NEWS_NS);
+                    turn.tell(
+                        port,
+                        Notice::MacMissed {
+                            domain: domain.id,
+                            mac: key.mac(),
+                        },
+                        NEWS_NS,
+                    );
                 }
                 return self.flood(turn, domain, unicast);
             }
@@ -429,7 +519,11 @@ impl TenantFrame {
             return Some(tunnel);
         }
         let hop = turn.snapshot.next_hops.get(id);
-        let blame = Blame { port: turn.snapshot.ports.port(self.facts.port), domain: Some(domain), hop };
+        let blame = Blame {
+            port: turn.snapshot.ports.port(self.facts.port),
+            domain: Some(domain),
+            hop,
+        };
         match hop.and_then(|hop| hop.path(flow::path_hash(self.facts.flow))) {
             None => turn.count(Reason::Unresolved, blame),
             Some(path) if self.frame.len() <= usize::from(path.max_frame) => {
@@ -439,7 +533,13 @@ impl TenantFrame {
                 turn.count(Reason::TooBig, blame);
                 if answer {
                     let packet = self.packet(turn);
-                    too_big::answer(turn, &self.frame, packet, (self.facts.port, domain), path.max_frame);
+                    too_big::answer(
+                        turn,
+                        &self.frame,
+                        packet,
+                        (self.facts.port, domain),
+                        path.max_frame,
+                    );
                 }
             }
         }

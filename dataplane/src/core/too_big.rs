@@ -40,22 +40,37 @@ pub(super) fn answer<M: FrameMemory>(
     (port, domain): (PortId, &Domain),
     max_frame: u16,
 ) {
-    if !may_be_answered(turn.pool.memory().bytes(frame), packet) || !turn.limits.may_answer(port, turn.now_ns)
+    if !may_be_answered(turn.pool.memory().bytes(frame), packet)
+        || !turn.limits.may_answer(port, turn.now_ns)
     {
         return;
     }
-    let max_packet = if packet.network == Network::V4 { icmp::MAX_V4 } else { icmp::MAX_V6 };
+    let max_packet = if packet.network == Network::V4 {
+        icmp::MAX_V4
+    } else {
+        icmp::MAX_V6
+    };
     let ip = usize::from(packet.ip);
     let there = turn.pool.memory().bytes(frame).len();
     let quoted = usize::from(packet.end).min(there) - ip;
     let len = ip + (quoted + overhead(packet.network)).min(max_packet);
     // Like any frame for this port, it is dropped and counted where it can't go.
-    let Some(exit) = local::find(turn, port, domain, len) else { return };
-    let Some(mut reply) = turn.pool.take() else { return };
-    if reply.place(reply.start(), len, turn.pool.memory().chunk_size()).is_err() {
+    let Some(exit) = local::find(turn, port, domain, len) else {
+        return;
+    };
+    let Some(mut reply) = turn.pool.take() else {
+        return;
+    };
+    if reply
+        .place(reply.start(), len, turn.pool.memory().chunk_size())
+        .is_err()
+    {
         return turn.pool.give(reply);
     }
-    let (from, to) = turn.pool.memory_mut().pair(frame, frame.first(), &mut reply);
+    let (from, to) = turn
+        .pool
+        .memory_mut()
+        .pair(frame, frame.first(), &mut reply);
     write(from, packet, to, max_frame.saturating_sub(packet.ip));
     LocalFrame::new(reply).send(turn, exit);
 }
@@ -63,7 +78,9 @@ pub(super) fn answer<M: FrameMemory>(
 /// RFC 1122 section 3.2.2, RFC 4443 section 2.4: no error answers an error, a later fragment, or what was sent to or
 /// from anything but one host.
 fn may_be_answered(frame: &[u8], packet: Packet) -> bool {
-    let Some(transport) = packet.transport_range() else { return false };
+    let Some(transport) = packet.transport_range() else {
+        return false;
+    };
     let kind = frame
         .get(transport.start..transport.end.min(frame.len()))
         .and_then(|message| message.first().copied());
@@ -71,17 +88,28 @@ fn may_be_answered(frame: &[u8], packet: Packet) -> bool {
     let (between_hosts, about_error) = match packet.network {
         Network::Other => return false,
         Network::V4 => {
-            let Some(header) = Ipv4::parse(bytes) else { return false };
+            let Some(header) = Ipv4::parse(bytes) else {
+                return false;
+            };
             let is_host = |a: std::net::Ipv4Addr| !matches!(a.octets()[0], 0 | 127 | 224..);
             let error = packet.protocol == ipv4::ICMP && kind.is_none_or(icmp::is_v4_error);
-            (is_host(header.source()) && is_host(header.destination()), error)
+            (
+                is_host(header.source()) && is_host(header.destination()),
+                error,
+            )
         }
         Network::V6 => {
-            let Some(header) = Ipv6::parse(bytes) else { return false };
-            let is_host =
-                |a: std::net::Ipv6Addr| !a.is_multicast() && !a.is_unspecified() && !a.is_loopback();
+            let Some(header) = Ipv6::parse(bytes) else {
+                return false;
+            };
+            let is_host = |a: std::net::Ipv6Addr| {
+                !a.is_multicast() && !a.is_unspecified() && !a.is_loopback()
+            };
             let error = packet.protocol == ipv6::ICMP && kind.is_none_or(icmp::is_v6_error);
-            (is_host(header.source()) && is_host(header.destination()), error)
+            (
+                is_host(header.source()) && is_host(header.destination()),
+                error,
+            )
         }
     };
     between_hosts && !about_error && packet.part != Part::Later
@@ -101,17 +129,34 @@ fn write(frame: &[u8], packet: Packet, to: &mut [u8], mtu: u16) {
     let headers = &mut headers[ip..];
     match packet.network {
         Network::V6 => {
-            let Some(old) = Ipv6::parse(&frame[ip..]) else { return };
+            let Some(old) = Ipv6::parse(&frame[ip..]) else {
+                return;
+            };
             let (source, destination) = (old.destination(), old.source());
-            ipv6::Repr { payload_len, next_header: ipv6::ICMP, hop_limit: HOP_LIMIT, source, destination }
-                .emit(headers);
+            ipv6::Repr {
+                payload_len,
+                next_header: ipv6::ICMP,
+                hop_limit: HOP_LIMIT,
+                source,
+                destination,
+            }
+            .emit(headers);
             icmp::emit_packet_too_big(body, mtu, &headers[8..ipv6::LEN]);
         }
         _ => {
-            let Some(old) = Ipv4::parse(&frame[ip..]) else { return };
+            let Some(old) = Ipv4::parse(&frame[ip..]) else {
+                return;
+            };
             let (source, destination) = (old.destination(), old.source());
-            ipv4::Repr { tos: TOS, payload_len, ttl: HOP_LIMIT, protocol: ipv4::ICMP, source, destination }
-                .emit(headers);
+            ipv4::Repr {
+                tos: TOS,
+                payload_len,
+                ttl: HOP_LIMIT,
+                protocol: ipv4::ICMP,
+                source,
+                destination,
+            }
+            .emit(headers);
             icmp::emit_fragmentation_needed(body, mtu);
         }
     }

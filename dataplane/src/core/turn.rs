@@ -81,7 +81,10 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
 
     /// Tells the control thread; counts it for the port when there is too much to tell.
     pub(super) fn tell(&mut self, port: &PortEntry, notice: Notice, period_ns: u64) {
-        if !self.notices.tell(port.id, notice, period_ns, self.now_ns, self.limits) {
+        if !self
+            .notices
+            .tell(port.id, notice, period_ns, self.now_ns, self.limits)
+        {
             port.counters.row(self.worker).untold();
         }
     }
@@ -99,15 +102,22 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
         let mut keys = [MacKey::default(); BURST];
         let mut found = [Found::NONE; BURST];
         let count = self.sources.len().min(BURST);
-        keys.iter_mut().zip(&*self.sources).for_each(|(key, source)| *key = source.1);
+        keys.iter_mut()
+            .zip(&*self.sources)
+            .for_each(|(key, source)| *key = source.1);
         self.macs.lookup_burst(&keys[..count], &mut found);
         for (at, found) in found[..count].iter().enumerate() {
             let (id, key) = self.sources[at];
-            let (Some(port), Ok(mac)) = (self.snapshot.ports.port(id), HostMac::new(key.mac())) else {
+            let (Some(port), Ok(mac)) = (self.snapshot.ports.port(id), HostMac::new(key.mac()))
+            else {
                 continue;
             };
             let known = found.destination() == Some(Destination::Port(id));
-            let notice = Notice::MacSeen { port: id, domain: key.domain(), mac };
+            let notice = Notice::MacSeen {
+                port: id,
+                domain: key.domain(),
+                mac,
+            };
             self.tell(port, notice, if known { STILL_THERE_NS } else { NEWS_NS });
         }
         self.sources.clear();
@@ -129,7 +139,12 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
 
     /// Queues a frame for `device`. False when its queue is full: the frame is dropped and counted.
     #[inline(always)]
-    pub(super) fn queue(&mut self, device: &'t Device, frame: impl Leaving, blame: Blame<'_>) -> bool {
+    pub(super) fn queue(
+        &mut self,
+        device: &'t Device,
+        frame: impl Leaving,
+        blame: Blame<'_>,
+    ) -> bool {
         match self.out.push(device.id, frame.into_frame()) {
             Ok(()) => true,
             Err(frame) => {
@@ -151,7 +166,15 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
         match self.out.push(device.id, frame.into_frame()) {
             Ok(()) => true,
             Err(frame) => {
-                self.not_queued(device, frame, Blame { port: None, domain: Some(domain), hop: Some(hop) });
+                self.not_queued(
+                    device,
+                    frame,
+                    Blame {
+                        port: None,
+                        domain: Some(domain),
+                        hop: Some(hop),
+                    },
+                );
                 false
             }
         }
@@ -166,7 +189,11 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
     /// Copies a frame into fresh chunks, laid out like its own. `None` when there are not enough, or they are too small.
     pub(super) fn copy(&mut self, frame: &Frame) -> Option<Frame> {
         let copy = self.copy_piece(frame, frame.first(), None)?;
-        if frame.is_chained() { self.copy_rest(frame, copy) } else { Some(copy) }
+        if frame.is_chained() {
+            self.copy_rest(frame, copy)
+        } else {
+            Some(copy)
+        }
     }
 
     #[cold]
@@ -182,7 +209,10 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
                 .copy_piece(frame, piece, Some(0))
                 .map(|piece| copy.push(self.pool.memory().chains(), piece));
             if appended != Some(Ok(())) {
-                appended.and_then(Result::err).into_iter().for_each(|piece| self.pool.give(piece));
+                appended
+                    .and_then(Result::err)
+                    .into_iter()
+                    .for_each(|piece| self.pool.give(piece));
                 self.pool.give(copy.finish());
                 return None;
             }

@@ -1,10 +1,11 @@
 //! Frames and ports in ordinary memory: for tests and benches of everything above the kernel.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
 use super::Port;
 use crate::core::chain::{Assembly, Chains, Piece};
 use crate::core::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool, allocate, prefetch};
-use std::collections::VecDeque;
-use std::sync::Arc;
 
 /// Size of a page, bytes.
 const PAGE: usize = 4096;
@@ -26,11 +27,17 @@ pub struct HeapMemory {
 impl HeapMemory {
     fn new(chunks: usize, chunk_size: usize, chains: Arc<Chains>) -> Self {
         let bytes = allocate(chunks * chunk_size + PAGE, || 0);
-        Self { first: bytes.as_ptr().align_offset(PAGE).min(PAGE), bytes, chunk_size, chains }
+        Self {
+            first: bytes.as_ptr().align_offset(PAGE).min(PAGE),
+            bytes,
+            chunk_size,
+            chains,
+        }
     }
 
     fn range(&self, piece: Piece) -> std::ops::Range<usize> {
-        let start = self.first + piece.chunk() as usize * self.chunk_size + usize::from(piece.start());
+        let start =
+            self.first + piece.chunk() as usize * self.chunk_size + usize::from(piece.start());
         start..start + piece.len()
     }
 }
@@ -59,7 +66,12 @@ impl FrameMemory for HeapMemory {
 
     #[inline]
     fn prefetch(&self, frame: &Frame, before: usize) {
-        prefetch(self.bytes.as_ptr().wrapping_add(self.range(frame.first()).start).wrapping_sub(before));
+        prefetch(
+            self.bytes
+                .as_ptr()
+                .wrapping_add(self.range(frame.first()).start)
+                .wrapping_sub(before),
+        );
     }
 
     #[inline]
@@ -68,9 +80,17 @@ impl FrameMemory for HeapMemory {
     }
 
     #[inline]
-    fn pair<'a>(&'a mut self, _from: &'a Frame, piece: Piece, to: &'a mut Frame) -> (&'a [u8], &'a mut [u8]) {
+    fn pair<'a>(
+        &'a mut self,
+        _from: &'a Frame,
+        piece: Piece,
+        to: &'a mut Frame,
+    ) -> (&'a [u8], &'a mut [u8]) {
         let ranges = [self.range(piece), self.range(to.first())];
-        let [from, to] = self.bytes.get_disjoint_mut(ranges).expect("a fresh chunk is no other's");
+        let [from, to] = self
+            .bytes
+            .get_disjoint_mut(ranges)
+            .expect("a fresh chunk is no other's");
         (from, to)
     }
 }
@@ -80,8 +100,15 @@ impl FrameMemory for HeapMemory {
 /// # Panics
 /// If there are more than 2^32 chunks, or `chunk_size` is less than the headroom.
 #[must_use]
-pub fn memory_pools(workers: usize, frames_each: usize, chunk_size: usize) -> Vec<Pool<HeapMemory>> {
-    assert!(chunk_size >= usize::from(HEADROOM), "a chunk of {chunk_size} bytes is less than the headroom");
+pub fn memory_pools(
+    workers: usize,
+    frames_each: usize,
+    chunk_size: usize,
+) -> Vec<Pool<HeapMemory>> {
+    assert!(
+        chunk_size >= usize::from(HEADROOM),
+        "a chunk of {chunk_size} bytes is less than the headroom"
+    );
     let first = |worker| u32::try_from(worker * frames_each).expect("fewer than 2^32 chunks");
     let chains = Arc::new(Chains::new(first(workers)));
     (0..workers)
@@ -104,7 +131,13 @@ pub struct MemoryPort {
 
 impl Default for MemoryPort {
     fn default() -> Self {
-        Self { received: VecDeque::new(), sent: Vec::new(), room: usize::MAX, piece: usize::MAX, error: None }
+        Self {
+            received: VecDeque::new(),
+            sent: Vec::new(),
+            room: usize::MAX,
+            piece: usize::MAX,
+            error: None,
+        }
     }
 }
 
@@ -144,13 +177,19 @@ impl MemoryPort {
 
     /// One frame in as many chunks as it takes. `None`, with nothing kept: it takes too many, or more than there are.
     fn place<M: FrameMemory>(&self, pool: &mut Pool<M>, bytes: &[u8]) -> Option<Frame> {
-        let room = self.piece.min(pool.memory().chunk_size() - usize::from(HEADROOM));
+        let room = self
+            .piece
+            .min(pool.memory().chunk_size() - usize::from(HEADROOM));
         let mut pieces = bytes.chunks(room);
         let mut assembly = Assembly::new(fill(pool, pieces.next().unwrap_or_default())?);
         for piece in pieces {
-            let appended = fill(pool, piece).map(|piece| assembly.push(pool.memory().chains(), piece));
+            let appended =
+                fill(pool, piece).map(|piece| assembly.push(pool.memory().chains(), piece));
             if appended != Some(Ok(())) {
-                appended.and_then(Result::err).into_iter().for_each(|piece| pool.give(piece));
+                appended
+                    .and_then(Result::err)
+                    .into_iter()
+                    .for_each(|piece| pool.give(piece));
                 pool.give(assembly.finish());
                 return None;
             }
@@ -167,8 +206,12 @@ impl MemoryPort {
 /// A fresh chunk with these bytes; `None` when there is none.
 fn fill<M: FrameMemory>(pool: &mut Pool<M>, bytes: &[u8]) -> Option<Frame> {
     let mut frame = pool.take()?;
-    frame.place(HEADROOM, bytes.len(), pool.memory().chunk_size()).expect("a piece fits behind the headroom");
-    pool.memory_mut().bytes_mut(&mut frame).copy_from_slice(bytes);
+    frame
+        .place(HEADROOM, bytes.len(), pool.memory().chunk_size())
+        .expect("a piece fits behind the headroom");
+    pool.memory_mut()
+        .bytes_mut(&mut frame)
+        .copy_from_slice(bytes);
     Some(frame)
 }
 
@@ -179,7 +222,9 @@ impl<M: FrameMemory> Port<M> for MemoryPort {
             if pool.available() == 0 {
                 break;
             }
-            let Some(bytes) = self.received.pop_front() else { break };
+            let Some(bytes) = self.received.pop_front() else {
+                break;
+            };
             // As a device does, a frame that fits no chunks is lost before anyone sees it.
             burst.extend(self.place(pool, &bytes));
         }
@@ -224,15 +269,28 @@ mod tests {
         assert_eq!(port.send(&mut pool, &mut burst), 10);
         port.set_room(usize::MAX);
         assert_eq!(port.send(&mut pool, &mut burst), 90);
-        assert_eq!(port.receive(&mut pool, &mut burst), 50, "the long one is lost");
+        assert_eq!(
+            port.receive(&mut pool, &mut burst),
+            50,
+            "the long one is lost"
+        );
         port.send(&mut pool, &mut burst);
         assert_eq!((pool.available(), pool.strays()), (100, 0));
-        assert_eq!(port.take_sent(), (0..150u8).map(|i| vec![i; 60]).collect::<Vec<_>>());
+        assert_eq!(
+            port.take_sent(),
+            (0..150u8).map(|i| vec![i; 60]).collect::<Vec<_>>()
+        );
         port.inject(&[7; 9000]);
         assert_eq!(port.receive(&mut pool, &mut burst), 1);
-        assert_eq!((burst[0].len(), burst[0].first().len(), pool.available()), (9000, 1792, 94));
+        assert_eq!(
+            (burst[0].len(), burst[0].first().len(), pool.available()),
+            (9000, 1792, 94)
+        );
         port.send(&mut pool, &mut burst);
-        assert_eq!((pool.available(), port.take_sent()), (100, vec![vec![7; 9000]]));
+        assert_eq!(
+            (pool.available(), port.take_sent()),
+            (100, vec![vec![7; 9000]])
+        );
         port.set_error(Some(6));
         assert_eq!(port.wake(&mut pool), Err(6));
     }

@@ -2,8 +2,9 @@
 
 pub mod memory;
 
-use crate::core::frame::{Frame, FrameMemory, Pool};
 use std::os::fd::BorrowedFd;
+
+use crate::core::frame::{Frame, FrameMemory, Pool};
 
 /// Frames and descriptors that a port has refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,7 +1,8 @@
 //! Where broadcast, unknown unicast and multicast of one VNI go.
 
-use crate::addr::{NextHopId, PortId};
 use std::collections::BTreeSet;
+
+use crate::addr::{NextHopId, PortId};
 
 /// The members of a VNI that a frame for all is copied to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,7 +20,10 @@ impl FloodList {
         next_hops: impl IntoIterator<Item = NextHopId>,
         ports: impl IntoIterator<Item = PortId>,
     ) -> Self {
-        Self { next_hops: sorted(next_hops), ports: sorted(ports) }
+        Self {
+            next_hops: sorted(next_hops),
+            ports: sorted(ports),
+        }
     }
 }
 
@@ -39,7 +43,9 @@ impl VtepSet {
     #[inline]
     #[must_use]
     pub fn contains(&self, vtep: NextHopId) -> bool {
-        self.words.get(vtep.index() / 64).is_some_and(|word| word >> (vtep.0 % 64) & 1 == 1)
+        self.words
+            .get(vtep.index() / 64)
+            .is_some_and(|word| word >> (vtep.0 % 64) & 1 == 1)
     }
 }
 
@@ -53,7 +59,9 @@ impl FromIterator<NextHopId> for VtepSet {
             }
             words[word] |= 1 << (vtep.0 % 64);
         }
-        Self { words: words.into_boxed_slice() }
+        Self {
+            words: words.into_boxed_slice(),
+        }
     }
 }
 
@@ -64,14 +72,21 @@ mod tests {
     #[test]
     fn members_are_sorted_and_there_once() {
         let list = FloodList::new([7, 3, 7].map(NextHopId), [2, 1].map(PortId));
-        assert_eq!((&*list.next_hops, &*list.ports), (&[3, 7].map(NextHopId)[..], &[1, 2].map(PortId)[..]));
+        assert_eq!(
+            (&*list.next_hops, &*list.ports),
+            (&[3, 7].map(NextHopId)[..], &[1, 2].map(PortId)[..])
+        );
     }
 
     #[test]
     fn a_set_has_what_was_put_in() {
         let set: VtepSet = [0, 63, 64, 1000].map(NextHopId).into_iter().collect();
         for id in 0..2000 {
-            assert_eq!(set.contains(NextHopId(id)), [0, 63, 64, 1000].contains(&id), "{id}");
+            assert_eq!(
+                set.contains(NextHopId(id)),
+                [0, 63, 64, 1000].contains(&id),
+                "{id}"
+            );
         }
     }
 }

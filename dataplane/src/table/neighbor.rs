@@ -15,11 +15,13 @@
 //! Readers never wait: they take the shard's pointer and search. The writer keeps each replaced shard until it is the
 //! last holder, as in [`super::publish`], so that no reader ever frees memory.
 
-use crate::addr::{DomainId, HostMac};
-use arc_swap::ArcSwap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::addr::{DomainId, HostMac};
 
 /// How many shards: 128 KiB of pointers, and short shards for a million entries.
 const SHARDS: usize = if cfg!(miri) { 1 << 6 } else { 1 << 14 };
@@ -39,7 +41,11 @@ impl Neighbor {
     /// A host that is no router, whose answers replace older ones.
     #[must_use]
     pub const fn host(mac: HostMac) -> Self {
-        Self { mac, router: false, replaces: true }
+        Self {
+            mac,
+            router: false,
+            replaces: true,
+        }
     }
 }
 
@@ -88,9 +94,19 @@ impl NeighborTable {
     #[must_use]
     pub fn new(limit: usize) -> Self {
         // Each has an empty shard of its own: one that all share would never have a last holder.
-        let all = (0..SHARDS).map(|_| ArcSwap::from_pointee(Shard::new())).collect();
-        let shards = Arc::new(Shards { hasher: RandomState::new(), all });
-        Self { shards, retired: Vec::new(), len: 0, limit }
+        let all = (0..SHARDS)
+            .map(|_| ArcSwap::from_pointee(Shard::new()))
+            .collect();
+        let shards = Arc::new(Shards {
+            hasher: RandomState::new(),
+            all,
+        });
+        Self {
+            shards,
+            retired: Vec::new(),
+            len: 0,
+            limit,
+        }
     }
 
     /// Inserts or replaces; returns what was there.
@@ -186,14 +202,19 @@ impl NeighborTable {
     /// Calls `visit` with every entry, in no order.
     pub fn for_each(&self, mut visit: impl FnMut(DomainId, IpAddr, Neighbor)) {
         for shard in &self.shards.all {
-            shard.load().iter().for_each(|((domain, ip), neighbor)| visit(*domain, *ip, *neighbor));
+            shard
+                .load()
+                .iter()
+                .for_each(|((domain, ip), neighbor)| visit(*domain, *ip, *neighbor));
         }
     }
 
     /// A new reading end.
     #[must_use]
     pub fn reader(&self) -> NeighborReader {
-        NeighborReader { shards: self.shards.clone() }
+        NeighborReader {
+            shards: self.shards.clone(),
+        }
     }
 }
 
@@ -219,17 +240,22 @@ impl NeighborReader {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::addr::MacAddr;
     use std::collections::HashMap;
     use std::net::{Ipv4Addr, Ipv6Addr};
     use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+    use super::*;
+    use crate::addr::MacAddr;
 
     const DOMAIN: DomainId = DomainId(7);
 
     fn neighbor(n: u32) -> Neighbor {
         let mac = HostMac::new(MacAddr::from_bits(0x0200_0000_0000 + u64::from(n))).unwrap();
-        Neighbor { mac, router: n & 1 == 1, replaces: n.is_multiple_of(3) }
+        Neighbor {
+            mac,
+            router: n & 1 == 1,
+            replaces: n.is_multiple_of(3),
+        }
     }
 
     fn ip(n: u32) -> IpAddr {
@@ -248,7 +274,10 @@ mod tests {
             random = random.wrapping_mul(0x9e37_79b1).wrapping_add(12345);
             let (key, domain) = (random >> 8 & 0x3ff, DomainId((random >> 20 & 1) as u16));
             if random >> 28 < 6 {
-                assert_eq!(table.remove(domain, ip(key)), map.remove(&(domain, ip(key))));
+                assert_eq!(
+                    table.remove(domain, ip(key)),
+                    map.remove(&(domain, ip(key)))
+                );
             } else {
                 let value = neighbor(random >> 10);
                 assert_eq!(
@@ -259,7 +288,9 @@ mod tests {
             assert_eq!(table.len(), map.len());
         }
         let reader = table.reader();
-        map.iter().for_each(|((domain, ip), value)| assert_eq!(reader.lookup(*domain, *ip), Some(*value)));
+        map.iter().for_each(|((domain, ip), value)| {
+            assert_eq!(reader.lookup(*domain, *ip), Some(*value))
+        });
         table.remove_domain(DomainId(0));
         map.retain(|(domain, _), _| domain.0 == 1);
         let mut seen = HashMap::new();
@@ -276,8 +307,14 @@ mod tests {
         assert!(table.is_empty());
         table.insert(DOMAIN, ip(0), neighbor(0)).unwrap();
         table.insert(DOMAIN, ip(1), neighbor(1)).unwrap();
-        assert_eq!(table.insert(DOMAIN, ip(2), neighbor(2)), Err(Full { limit: 2 }));
-        assert_eq!(table.insert(DOMAIN, ip(1), neighbor(5)), Ok(Some(neighbor(1))));
+        assert_eq!(
+            table.insert(DOMAIN, ip(2), neighbor(2)),
+            Err(Full { limit: 2 })
+        );
+        assert_eq!(
+            table.insert(DOMAIN, ip(1), neighbor(5)),
+            Ok(Some(neighbor(1)))
+        );
         assert_eq!(table.get(DOMAIN, ip(1)), Some(neighbor(5)));
         assert_eq!(table.get(DomainId(8), ip(1)), None);
     }
@@ -298,7 +335,9 @@ mod tests {
                     let mut last = 0;
                     while !done.load(Relaxed) {
                         for n in 0..50 {
-                            let found = reader.lookup(DOMAIN, ip(n)).expect("it is there all the time");
+                            let found = reader
+                                .lookup(DOMAIN, ip(n))
+                                .expect("it is there all the time");
                             let version = (found.mac.get().to_bits() - 0x0200_0000_0000) as u32;
                             assert_eq!(version % 50, n, "the value of another key");
                             assert_eq!(found, neighbor(version), "a torn value");
@@ -311,7 +350,9 @@ mod tests {
             for round in 1..rounds {
                 let n = round % 50;
                 table.insert(DOMAIN, ip(n), neighbor(round)).unwrap();
-                table.insert(DOMAIN, ip(50 + n % 49), neighbor(round)).unwrap();
+                table
+                    .insert(DOMAIN, ip(50 + n % 49), neighbor(round))
+                    .unwrap();
                 table.remove(DOMAIN, ip(50 + n % 49)).unwrap();
             }
             done.store(true, Relaxed);

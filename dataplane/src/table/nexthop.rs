@@ -7,11 +7,13 @@
 //! | Ethernet 14 | [802.1Q 4] | IPv4 20 or IPv6 40 | UDP 8 | VXLAN 8 |
 //! ```
 
-use crate::addr::{DeviceId, MacAddr, NextHopId, VtepAddr};
-use crate::stats::Counters;
-use hashbrown::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::addr::{DeviceId, MacAddr, NextHopId, VtepAddr};
+use crate::stats::Counters;
 
 /// Length of a UDP and of a VXLAN header, bytes.
 const UDP_LEN: usize = 8;
@@ -94,9 +96,22 @@ impl OuterHeader {
         bytes[udp + 2..udp + 4].copy_from_slice(&fields.udp_port.to_be_bytes());
         bytes[udp + UDP_LEN] = 0x08;
         let len = udp + UDP_LEN + VXLAN_LEN;
-        let summed = if v6 { &bytes[ip + 8..ip + 40] } else { &bytes[ip..ip + 20] };
-        let sum = summed.chunks_exact(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum();
-        Some(Self { bytes, len: len as u8, ip: ip as u8, v6, sum })
+        let summed = if v6 {
+            &bytes[ip + 8..ip + 40]
+        } else {
+            &bytes[ip..ip + 20]
+        };
+        let sum = summed
+            .chunks_exact(2)
+            .map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])))
+            .sum();
+        Some(Self {
+            bytes,
+            len: len as u8,
+            ip: ip as u8,
+            v6,
+            sum,
+        })
     }
 
     /// The header's bytes.
@@ -234,17 +249,22 @@ impl NextHopTable {
 
     /// Every next hop.
     pub fn iter(&self) -> impl Iterator<Item = (NextHopId, &Arc<NextHop>)> {
-        (0..).map(NextHopId).zip(&self.hops).filter_map(|(id, hop)| Some((id, hop.as_ref()?)))
+        (0..)
+            .map(NextHopId)
+            .zip(&self.hops)
+            .filter_map(|(id, hop)| Some((id, hop.as_ref()?)))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use etherparse::{
         EtherType, Ethernet2Header, IpNumber, Ipv4Header, Ipv6Header, SingleVlanHeader, UdpHeader,
     };
-    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
 
     fn fields(source: &str, destination: &str, vlan: Option<u16>) -> HeaderFields {
         HeaderFields {
@@ -260,20 +280,37 @@ mod tests {
     }
 
     /// Checks the IP header and the sum that goes with it; returns what follows.
-    fn check_ip<'a>(header: &OuterHeader, ip: &'a [u8], source: &str, destination: &str) -> &'a [u8] {
+    fn check_ip<'a>(
+        header: &OuterHeader,
+        ip: &'a [u8],
+        source: &str,
+        destination: &str,
+    ) -> &'a [u8] {
         if header.is_v6() {
             let (v6, rest) = Ipv6Header::from_slice(ip).unwrap();
             assert_eq!(v6.source_addr(), source.parse::<Ipv6Addr>().unwrap());
-            assert_eq!(v6.destination_addr(), destination.parse::<Ipv6Addr>().unwrap());
+            assert_eq!(
+                v6.destination_addr(),
+                destination.parse::<Ipv6Addr>().unwrap()
+            );
             assert_eq!((v6.next_header, v6.hop_limit), (IpNumber::UDP, 64));
             // 2001:db8::1 and ::2.
             assert_eq!(header.sum(), 2 * (0x2001 + 0xdb8) + 1 + 2);
             rest
         } else {
             let (v4, rest) = Ipv4Header::from_slice(ip).unwrap();
-            assert_eq!(Ipv4Addr::from(v4.source), source.parse::<Ipv4Addr>().unwrap());
-            assert_eq!(Ipv4Addr::from(v4.destination), destination.parse::<Ipv4Addr>().unwrap());
-            assert_eq!((v4.protocol, v4.time_to_live, v4.dont_fragment), (IpNumber::UDP, 64, true));
+            assert_eq!(
+                Ipv4Addr::from(v4.source),
+                source.parse::<Ipv4Addr>().unwrap()
+            );
+            assert_eq!(
+                Ipv4Addr::from(v4.destination),
+                destination.parse::<Ipv4Addr>().unwrap()
+            );
+            assert_eq!(
+                (v4.protocol, v4.time_to_live, v4.dont_fragment),
+                (IpNumber::UDP, 64, true)
+            );
             let folded = (header.sum() & 0xffff) + (header.sum() >> 16);
             let without_length = Ipv4Header { total_len: 0, ..v4 };
             assert_eq!(!(folded as u16), without_length.calc_header_checksum());
@@ -292,11 +329,17 @@ mod tests {
             let header = OuterHeader::new(&fields(source, destination, vlan)).unwrap();
             assert_eq!(header.bytes().len(), len);
             let (ethernet, rest) = Ethernet2Header::from_slice(header.bytes()).unwrap();
-            assert_eq!((ethernet.destination, ethernet.source), ([2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 1]));
+            assert_eq!(
+                (ethernet.destination, ethernet.source),
+                ([2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 1])
+            );
             let rest = match vlan {
                 Some(id) => {
                     let (tag, rest) = SingleVlanHeader::from_slice(rest).unwrap();
-                    assert_eq!((ethernet.ether_type, tag.vlan_id.value()), (EtherType(0x8100), id));
+                    assert_eq!(
+                        (ethernet.ether_type, tag.vlan_id.value()),
+                        (EtherType(0x8100), id)
+                    );
                     rest
                 }
                 None => rest,
@@ -304,8 +347,15 @@ mod tests {
             assert_eq!(header.ip_offset(), header.bytes().len() - rest.len());
             let rest = check_ip(&header, rest, source, destination);
             let (udp, rest) = UdpHeader::from_slice(rest).unwrap();
-            assert_eq!((udp.source_port, udp.destination_port, udp.checksum), (0, 4789, 0));
-            assert_eq!(rest, [8, 0, 0, 0, 0, 0, 0, 0], "VXLAN with the I flag, RFC 7348 section 5");
+            assert_eq!(
+                (udp.source_port, udp.destination_port, udp.checksum),
+                (0, 4789, 0)
+            );
+            assert_eq!(
+                rest,
+                [8, 0, 0, 0, 0, 0, 0, 0],
+                "VXLAN with the I flag, RFC 7348 section 5"
+            );
         }
         assert!(OuterHeader::new(&fields("192.0.2.1", "2001:db8::2", None)).is_none());
     }
@@ -314,7 +364,11 @@ mod tests {
     fn a_removed_next_hop_is_found_no_more() {
         let mut table = NextHopTable::default();
         let vtep = "192.0.2.2".parse().unwrap();
-        let hop = Arc::new(NextHop { vtep, paths: Box::new([]), counters: Arc::new(Counters::new(1)) });
+        let hop = Arc::new(NextHop {
+            vtep,
+            paths: Box::new([]),
+            counters: Arc::new(Counters::new(1)),
+        });
         table.set(NextHopId(3), Some(hop));
         assert_eq!(table.by_address(vtep), Some(NextHopId(3)));
         assert!(table.get(NextHopId(3)).unwrap().path(u32::MAX).is_none());
@@ -327,7 +381,11 @@ mod tests {
     fn an_address_taken_over_stays_when_its_old_holder_goes() {
         let mut table = NextHopTable::default();
         let vtep = "192.0.2.2".parse().unwrap();
-        let hop = Arc::new(NextHop { vtep, paths: Box::new([]), counters: Arc::new(Counters::new(1)) });
+        let hop = Arc::new(NextHop {
+            vtep,
+            paths: Box::new([]),
+            counters: Arc::new(Counters::new(1)),
+        });
         table.set(NextHopId(1), Some(hop.clone()));
         table.set(NextHopId(2), Some(hop));
         table.set(NextHopId(1), None);

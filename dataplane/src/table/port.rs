@@ -1,9 +1,10 @@
 //! Devices (interfaces with AF_XDP sockets) and tenant ports (a device, or one VLAN of it).
 
-use crate::addr::{DeviceId, DomainId, MacAddr, PortId, WorkerId};
-use crate::stats::Counters;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+use crate::addr::{DeviceId, DomainId, MacAddr, PortId, WorkerId};
+use crate::stats::Counters;
 
 /// What a device is for.
 #[derive(Debug, Clone, PartialEq, Eq)]

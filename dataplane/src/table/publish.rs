@@ -8,8 +8,9 @@
 //! reader          ^ refresh: load new, let go of old (never the last)
 //! ```
 
-use arc_swap::ArcSwap;
 use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 
 /// The writing end.
 #[derive(Debug)]
@@ -28,7 +29,10 @@ pub struct Reader<T> {
 
 impl<T> Clone for Reader<T> {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone(), held: self.held.clone() }
+        Self {
+            shared: self.shared.clone(),
+            held: self.held.clone(),
+        }
     }
 }
 
@@ -37,7 +41,11 @@ impl<T> Publisher<T> {
     #[must_use]
     pub fn new(first: T) -> Self {
         let current = Arc::new(first);
-        Self { shared: Arc::new(ArcSwap::new(current.clone())), current, retired: Vec::new() }
+        Self {
+            shared: Arc::new(ArcSwap::new(current.clone())),
+            current,
+            retired: Vec::new(),
+        }
     }
 
     /// The newest snapshot.
@@ -50,7 +58,8 @@ impl<T> Publisher<T> {
     pub fn publish(&mut self, next: T) {
         let next = Arc::new(next);
         self.shared.store(next.clone());
-        self.retired.push(std::mem::replace(&mut self.current, next));
+        self.retired
+            .push(std::mem::replace(&mut self.current, next));
         self.reclaim();
     }
 
@@ -72,7 +81,10 @@ impl<T> Publisher<T> {
     /// A new reading end.
     #[must_use]
     pub fn reader(&self) -> Reader<T> {
-        Reader { shared: self.shared.clone(), held: self.current.clone() }
+        Reader {
+            shared: self.shared.clone(),
+            held: self.current.clone(),
+        }
     }
 }
 
@@ -98,9 +110,10 @@ impl<T> Reader<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::thread;
+
+    use super::*;
 
     #[test]
     fn old_snapshots_are_freed_by_the_writer_alone() {

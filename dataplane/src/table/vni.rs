@@ -1,9 +1,10 @@
 //! VNIs and their bridge domains.
 
+use std::sync::Arc;
+
 use super::flood::{FloodList, VtepSet};
 use crate::addr::{DomainId, Vni, VtepAddr};
 use crate::stats::Counters;
-use std::sync::Arc;
 
 /// The bridge domain of one VNI.
 #[derive(Debug, Clone)]
@@ -58,8 +59,11 @@ impl VniTable {
         let all: Vec<_> = domains.into_iter().collect();
         let size = all.iter().map(|d| d.id.index() + 1).max().unwrap_or(0);
         let bits = (all.len().max(1) * 2).next_power_of_two().ilog2();
-        let mut table =
-            Self { domains: vec![None; size], index: vec![(0, DomainId(0)); 1 << bits].into(), bits };
+        let mut table = Self {
+            domains: vec![None; size],
+            index: vec![(0, DomainId(0)); 1 << bits].into(),
+            bits,
+        };
         for domain in all {
             let at = table.place(domain.vni.get());
             let entry = &mut table.domains[domain.id.index()];
@@ -138,7 +142,10 @@ mod tests {
     fn of_two_with_one_identifier_or_vni_the_first_wins() {
         let table = VniTable::new([domain(0, 10), domain(0, 20), domain(1, 10), domain(2, 30)]);
         let found = |vni| table.by_vni(vni).map(|d| (d.id.0, d.vni.get()));
-        assert_eq!([10, 20, 30].map(found), [Some((0, 10)), None, Some((2, 30))]);
+        assert_eq!(
+            [10, 20, 30].map(found),
+            [Some((0, 10)), None, Some((2, 30))]
+        );
         assert_eq!(table.iter().count(), 2);
     }
 
@@ -149,7 +156,11 @@ mod tests {
             let mut slots: Vec<_> = (1..=255u32).map(|i| slot(i << shift, bits)).collect();
             slots.sort_unstable();
             slots.dedup();
-            assert!(slots.len() > 120, "{} places for 255 VNIs n << {shift}", slots.len());
+            assert!(
+                slots.len() > 120,
+                "{} places for 255 VNIs n << {shift}",
+                slots.len()
+            );
         }
     }
 }

@@ -8,9 +8,10 @@
 //! +------+------+----+----+-----+-------------+-----------+-------------+-----------+
 //! ```
 
+use std::net::Ipv4Addr;
+
 use super::{be16, put16};
 use crate::addr::MacAddr;
-use std::net::Ipv4Addr;
 
 /// Length of a message, bytes.
 pub const LEN: usize = 28;
@@ -96,14 +97,23 @@ pub fn answer(message: &mut [u8], mac: MacAddr) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use etherparse::{ArpHardwareId, ArpOperation, ArpPacket, EtherType};
+
+    use super::*;
 
     fn request() -> Vec<u8> {
         let (mac, from, to) = ([2, 0, 0, 0, 0, 1], [10, 0, 0, 1], [10, 0, 0, 2]);
         let (ethernet, ipv4) = (ArpHardwareId::ETHERNET, EtherType::IPV4);
-        let packet =
-            ArpPacket::new(ethernet, ipv4, ArpOperation::REQUEST, &mac, &from, &[0; 6], &to).unwrap();
+        let packet = ArpPacket::new(
+            ethernet,
+            ipv4,
+            ArpOperation::REQUEST,
+            &mac,
+            &from,
+            &[0; 6],
+            &to,
+        )
+        .unwrap();
         packet.to_bytes().to_vec()
     }
 
@@ -113,7 +123,10 @@ mod tests {
         let view = Arp::parse(&bytes).unwrap();
         assert!(view.is_request());
         assert_eq!(view.sender_mac(), MacAddr([2, 0, 0, 0, 0, 1]));
-        assert_eq!([view.sender_ip(), view.target_ip()].map(|ip| ip.octets()[3]), [1, 2]);
+        assert_eq!(
+            [view.sender_ip(), view.target_ip()].map(|ip| ip.octets()[3]),
+            [1, 2]
+        );
         answer(&mut bytes, MacAddr([2, 0, 0, 0, 0, 9]));
         let reply = etherparse::ArpPacketSlice::from_slice(&bytes).unwrap();
         assert_eq!(reply.operation(), ArpOperation::REPLY);
@@ -135,8 +148,14 @@ mod tests {
             Arp::parse(&bytes).err()
         };
         assert_eq!(parse(7, 2), None);
-        assert_eq!([parse(4, 8), parse(5, 16), parse(7, 0)], [Some(NotArp::Malformed); 3]);
-        assert_eq!([parse(1, 6), parse(2, 0x86), parse(7, 3), parse(6, 1)], [Some(NotArp::Foreign); 4]);
+        assert_eq!(
+            [parse(4, 8), parse(5, 16), parse(7, 0)],
+            [Some(NotArp::Malformed); 3]
+        );
+        assert_eq!(
+            [parse(1, 6), parse(2, 0x86), parse(7, 3), parse(6, 1)],
+            [Some(NotArp::Foreign); 4]
+        );
         assert_eq!(Arp::parse(&request()[..27]).err(), Some(NotArp::Malformed));
     }
 }

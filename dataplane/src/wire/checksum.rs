@@ -21,7 +21,10 @@ impl Sum {
     #[must_use]
     pub fn bytes(mut self, bytes: &[u8]) -> Self {
         let (words, rest) = bytes.as_chunks::<4>();
-        self.0 += words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum::<u64>();
+        self.0 += words
+            .iter()
+            .map(|word| u64::from(u32::from_ne_bytes(*word)))
+            .sum::<u64>();
         let last = match *rest {
             [a] => [a, 0, 0, 0],
             [a, b] => [a, b, 0, 0],
@@ -58,7 +61,9 @@ impl Sum {
             Some(v4) if addresses.len() == v4.len() => self.bytes(v4),
             _ => self.bytes(addresses),
         };
-        sum.word(u16::from(protocol)).word(length as u16).word((length >> 16) as u16)
+        sum.word(u16::from(protocol))
+            .word(length as u16)
+            .word((length >> 16) as u16)
     }
 
     /// The sum in 16 bits; 0 only when all was zero.
@@ -116,8 +121,9 @@ pub const fn updated(checksum: u16, old: u16, new: u16) -> u16 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn the_example_of_rfc_1071() {

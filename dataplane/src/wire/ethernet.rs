@@ -108,6 +108,9 @@ mod tests {
         assert_eq!(header.ethertype(), IPV6);
         assert!(Ethernet::parse(&bytes[..13]).is_none());
         swap_addresses(&mut bytes);
-        assert_eq!(Ethernet::parse(&bytes).unwrap().source(), MacAddr([2, 0, 0, 0, 0, 1]));
+        assert_eq!(
+            Ethernet::parse(&bytes).unwrap().source(),
+            MacAddr([2, 0, 0, 0, 0, 1])
+        );
     }
 }

@@ -60,8 +60,9 @@ pub fn emit_packet_too_big(message: &mut [u8], mtu: u16, addresses: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use etherparse::{Icmpv4Slice, Icmpv4Type, Icmpv6Slice, Icmpv6Type, icmpv4};
+
+    use super::*;
 
     #[test]
     fn etherparse_reads_both_errors() {

@@ -16,9 +16,10 @@
 //! +---------------------------------------------------------------+
 //! ```
 
+use std::net::Ipv4Addr;
+
 use super::checksum::Sum;
 use super::{be16, put16};
-use std::net::Ipv4Addr;
 
 /// Length of a header without options, bytes.
 pub const LEN: usize = 20;
@@ -190,9 +191,18 @@ mod tests {
         let mut bytes = [0xee; 20];
         repr.emit(&mut bytes);
         let view = Ipv4::parse(&bytes).unwrap();
-        assert_eq!((view.version(), view.header_len(), view.total_len()), (4, 20, 120));
-        assert_eq!((view.tos(), view.protocol(), view.is_fragment()), (0xc0, 17, false));
-        assert_eq!((view.source(), view.destination()), (repr.source, repr.destination));
+        assert_eq!(
+            (view.version(), view.header_len(), view.total_len()),
+            (4, 20, 120)
+        );
+        assert_eq!(
+            (view.tos(), view.protocol(), view.is_fragment()),
+            (0xc0, 17, false)
+        );
+        assert_eq!(
+            (view.source(), view.destination()),
+            (repr.source, repr.destination)
+        );
         assert!(view.checksum_is_right());
         let (theirs, _) = etherparse::Ipv4Header::from_slice(&bytes).unwrap();
         assert_eq!(theirs.calc_header_checksum(), theirs.header_checksum);

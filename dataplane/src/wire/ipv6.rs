@@ -14,8 +14,9 @@
 //! +---------------------------------------------------------------+
 //! ```
 
-use super::put16;
 use std::net::Ipv6Addr;
+
+use super::put16;
 
 /// Length of the header, bytes.
 pub const LEN: usize = 40;
@@ -38,7 +39,10 @@ const MAX_EXTENSIONS: usize = 8;
 #[inline]
 #[must_use]
 pub const fn is_extension(next_header: u8) -> bool {
-    matches!(next_header, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS)
+    matches!(
+        next_header,
+        HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS
+    )
 }
 
 /// A view of the header.
@@ -95,14 +99,18 @@ impl<'a> Ipv6<'a> {
     #[inline]
     #[must_use]
     pub fn source(self) -> Ipv6Addr {
-        Ipv6Addr::from_bits(u128::from_be_bytes(*self.0[8..].first_chunk().expect("32 bytes follow")))
+        Ipv6Addr::from_bits(u128::from_be_bytes(
+            *self.0[8..].first_chunk().expect("32 bytes follow"),
+        ))
     }
 
     /// Destination address.
     #[inline]
     #[must_use]
     pub fn destination(self) -> Ipv6Addr {
-        Ipv6Addr::from_bits(u128::from_be_bytes(*self.0[24..].first_chunk().expect("16 bytes follow")))
+        Ipv6Addr::from_bits(u128::from_be_bytes(
+            *self.0[24..].first_chunk().expect("16 bytes follow"),
+        ))
     }
 
     /// Both addresses, as a pseudo-header has them.
@@ -142,7 +150,12 @@ pub struct Upper {
 #[inline]
 #[must_use]
 pub fn upper(packet: &[u8]) -> Option<Upper> {
-    let mut found = Upper { protocol: *packet.get(6)?, offset: LEN, fragment: None, routed: false };
+    let mut found = Upper {
+        protocol: *packet.get(6)?,
+        offset: LEN,
+        fragment: None,
+        routed: false,
+    };
     for _ in 0..MAX_EXTENSIONS {
         if !is_extension(found.protocol) {
             return Some(found);
@@ -209,7 +222,14 @@ mod tests {
     fn header(next_header: u8) -> Vec<u8> {
         let mut bytes = vec![0; LEN];
         let [source, destination] = [1, 2].map(|n| Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n));
-        Repr { payload_len: 24, next_header, hop_limit: 64, source, destination }.emit(&mut bytes);
+        Repr {
+            payload_len: 24,
+            next_header,
+            hop_limit: 64,
+            source,
+            destination,
+        }
+        .emit(&mut bytes);
         bytes
     }
 
@@ -218,26 +238,81 @@ mod tests {
         let mut bytes = header(17);
         set_traffic_class(&mut bytes, 0xb9);
         let view = Ipv6::parse(&bytes).unwrap();
-        assert_eq!((view.version(), view.traffic_class(), view.payload_len()), (6, 0xb9, 24));
+        assert_eq!(
+            (view.version(), view.traffic_class(), view.payload_len()),
+            (6, 0xb9, 24)
+        );
         let (theirs, _) = etherparse::Ipv6Header::from_slice(&bytes).unwrap();
-        assert_eq!((theirs.traffic_class, theirs.payload_length, theirs.hop_limit), (0xb9, 24, 64));
+        assert_eq!(
+            (
+                theirs.traffic_class,
+                theirs.payload_length,
+                theirs.hop_limit
+            ),
+            (0xb9, 24, 64)
+        );
         assert_eq!(theirs.source_addr(), view.source());
         assert_eq!(theirs.destination_addr(), view.destination());
     }
 
     #[test]
     fn extension_headers_are_stepped_over() {
-        let plain = Upper { protocol: 6, offset: 40, fragment: None, routed: false };
+        let plain = Upper {
+            protocol: 6,
+            offset: 40,
+            fragment: None,
+            routed: false,
+        };
         assert_eq!(upper(&header(6)), Some(plain));
-        let hop = [header(0), vec![60, 0, 1, 4, 0, 0, 0, 0], vec![6, 1], vec![0; 14]].concat();
-        assert_eq!(upper(&hop), Some(Upper { offset: 64, ..plain }));
+        let hop = [
+            header(0),
+            vec![60, 0, 1, 4, 0, 0, 0, 0],
+            vec![6, 1],
+            vec![0; 14],
+        ]
+        .concat();
+        assert_eq!(
+            upper(&hop),
+            Some(Upper {
+                offset: 64,
+                ..plain
+            })
+        );
         let fragment = [header(44), vec![6, 0, 0, 9, 0, 0, 0, 1]].concat();
-        assert_eq!(upper(&fragment), Some(Upper { offset: 48, fragment: Some(1), ..plain }));
+        assert_eq!(
+            upper(&fragment),
+            Some(Upper {
+                offset: 48,
+                fragment: Some(1),
+                ..plain
+            })
+        );
         let routing = [header(43), vec![6, 0, 4, 1, 0, 0, 0, 0]].concat();
-        assert_eq!(upper(&routing), Some(Upper { offset: 48, routed: true, ..plain }));
+        assert_eq!(
+            upper(&routing),
+            Some(Upper {
+                offset: 48,
+                routed: true,
+                ..plain
+            })
+        );
         let ah = [header(51), vec![6, 4], vec![0; 22]].concat();
-        assert_eq!(upper(&ah), Some(Upper { offset: 64, ..plain }));
-        assert_eq!(upper(&[header(0), vec![6, 9, 0, 0, 0, 0, 0, 0]].concat()), None, "beyond the end");
-        assert_eq!(upper(&[header(0), [0u8; 8].repeat(20)].concat()), None, "too many");
+        assert_eq!(
+            upper(&ah),
+            Some(Upper {
+                offset: 64,
+                ..plain
+            })
+        );
+        assert_eq!(
+            upper(&[header(0), vec![6, 9, 0, 0, 0, 0, 0, 0]].concat()),
+            None,
+            "beyond the end"
+        );
+        assert_eq!(
+            upper(&[header(0), [0u8; 8].repeat(20)].concat()),
+            None,
+            "too many"
+        );
     }
 }

@@ -10,11 +10,12 @@
 //! Router solicitations and advertisements have no target: their options begin at 8 and 16. An option is type, length in
 //! units of 8 bytes, value.
 
+use std::net::Ipv6Addr;
+
 use super::checksum::Sum;
 use super::ipv6::{self, Ipv6};
 use super::put16;
 use crate::addr::MacAddr;
-use std::net::Ipv6Addr;
 
 /// Length of a solicitation or advertisement without options, bytes.
 pub const LEN: usize = 24;
@@ -88,8 +89,13 @@ impl Nd {
     /// [`Malformed`].
     pub fn parse(packet: &[u8], offset: usize) -> Result<Self, Malformed> {
         let header = Ipv6::parse(packet).ok_or(Malformed)?;
-        let message = packet.get(offset..).filter(|message| message.len() >= 8).ok_or(Malformed)?;
-        let sum = Sum::new().pseudo_header(header.addresses(), ipv6::ICMP, message.len()).bytes(message);
+        let message = packet
+            .get(offset..)
+            .filter(|message| message.len() >= 8)
+            .ok_or(Malformed)?;
+        let sum = Sum::new()
+            .pseudo_header(header.addresses(), ipv6::ICMP, message.len())
+            .bytes(message);
         if header.hop_limit() != HOP_LIMIT || message[1] != 0 || !sum.is_right() {
             return Err(Malformed);
         }
@@ -110,7 +116,11 @@ impl Nd {
             signed: false,
         };
         if kind != Kind::Router {
-            nd.target = Ipv6Addr::from(*message[8..].first_chunk::<16>().expect("24 bytes are there"));
+            nd.target = Ipv6Addr::from(
+                *message[8..]
+                    .first_chunk::<16>()
+                    .expect("24 bytes are there"),
+            );
         }
         nd.read_options(options, mac_option)?;
         nd.check(header.destination(), message[4] & SOLICITED != 0)?;
@@ -141,13 +151,21 @@ impl Nd {
     fn check(&self, destination: Ipv6Addr, solicited: bool) -> Result<(), Malformed> {
         let wrong = match self.kind {
             Kind::Solicitation if self.source.is_unspecified() => {
-                self.target.is_multicast() || self.link_address.is_some() || !is_solicited_node(destination)
+                self.target.is_multicast()
+                    || self.link_address.is_some()
+                    || !is_solicited_node(destination)
             }
             Kind::Solicitation => self.target.is_multicast(),
-            Kind::Advertisement => self.target.is_multicast() || (solicited && destination.is_multicast()),
+            Kind::Advertisement => {
+                self.target.is_multicast() || (solicited && destination.is_multicast())
+            }
             Kind::Router => self.source.is_unspecified() && self.link_address.is_some(),
         };
-        if wrong || self.source.is_multicast() { Err(Malformed) } else { Ok(()) }
+        if wrong || self.source.is_multicast() {
+            Err(Malformed)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -189,20 +207,24 @@ impl Advertisement {
         }
         .emit(headers);
         message[..8].copy_from_slice(&[ADVERTISEMENT, 0, 0, 0, 0, 0, 0, 0]);
-        message[4] = flag(self.router, ROUTER) | flag(solicited, SOLICITED) | flag(self.replaces, OVERRIDE);
+        message[4] =
+            flag(self.router, ROUTER) | flag(solicited, SOLICITED) | flag(self.replaces, OVERRIDE);
         message[8..LEN].copy_from_slice(&self.target.octets());
         message[LEN..LEN + 2].copy_from_slice(&[TARGET_LINK_ADDRESS, 1]);
         message[LEN + 2..].copy_from_slice(&self.mac.0);
-        let sum = Sum::new().pseudo_header(&headers[8..], ipv6::ICMP, message.len()).bytes(message);
+        let sum = Sum::new()
+            .pseudo_header(&headers[8..], ipv6::ICMP, message.len())
+            .bytes(message);
         put16(message, 2, sum.checksum());
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use etherparse::{Icmpv6Slice, Icmpv6Type, icmpv6::NeighborAdvertisementHeader};
     use proptest::prelude::*;
+
+    use super::*;
 
     fn host(n: u16) -> Ipv6Addr {
         Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n)
@@ -212,15 +234,29 @@ mod tests {
     fn packet(source: Ipv6Addr, destination: Ipv6Addr, hop_limit: u8, message: &[u8]) -> Vec<u8> {
         let mut packet = vec![0; ipv6::LEN];
         let payload_len = message.len() as u16;
-        ipv6::Repr { payload_len, next_header: ipv6::ICMP, hop_limit, source, destination }.emit(&mut packet);
+        ipv6::Repr {
+            payload_len,
+            next_header: ipv6::ICMP,
+            hop_limit,
+            source,
+            destination,
+        }
+        .emit(&mut packet);
         packet.extend_from_slice(message);
-        let sum = Sum::new().pseudo_header(&packet[8..40], ipv6::ICMP, message.len()).bytes(message);
+        let sum = Sum::new()
+            .pseudo_header(&packet[8..40], ipv6::ICMP, message.len())
+            .bytes(message);
         put16(&mut packet, 42, sum.checksum());
         packet
     }
 
     fn solicitation(target: Ipv6Addr, options: &[u8]) -> Vec<u8> {
-        [&[SOLICITATION, 0, 0, 0, 0, 0, 0, 0], &target.octets()[..], options].concat()
+        [
+            &[SOLICITATION, 0, 0, 0, 0, 0, 0, 0],
+            &target.octets()[..],
+            options,
+        ]
+        .concat()
     }
 
     const GROUP: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, 2);
@@ -228,24 +264,54 @@ mod tests {
 
     #[test]
     fn a_solicitation_is_read() {
-        let nd = Nd::parse(&packet(host(1), GROUP, 255, &solicitation(host(2), &FROM_1)), 40).unwrap();
-        assert_eq!((nd.kind, nd.source, nd.target), (Kind::Solicitation, host(1), host(2)));
-        assert_eq!((nd.link_address, nd.signed), (Some(MacAddr([2, 0, 0, 0, 0, 1])), false));
+        let nd = Nd::parse(
+            &packet(host(1), GROUP, 255, &solicitation(host(2), &FROM_1)),
+            40,
+        )
+        .unwrap();
+        assert_eq!(
+            (nd.kind, nd.source, nd.target),
+            (Kind::Solicitation, host(1), host(2))
+        );
+        assert_eq!(
+            (nd.link_address, nd.signed),
+            (Some(MacAddr([2, 0, 0, 0, 0, 1])), false)
+        );
         let signed = solicitation(host(2), &[12, 1, 0, 0, 0, 0, 0, 0]);
-        assert!(Nd::parse(&packet(host(1), GROUP, 255, &signed), 40).unwrap().signed);
-        let dad = packet(Ipv6Addr::UNSPECIFIED, GROUP, 255, &solicitation(host(2), &[]));
+        assert!(
+            Nd::parse(&packet(host(1), GROUP, 255, &signed), 40)
+                .unwrap()
+                .signed
+        );
+        let dad = packet(
+            Ipv6Addr::UNSPECIFIED,
+            GROUP,
+            255,
+            &solicitation(host(2), &[]),
+        );
         assert_eq!(Nd::parse(&dad, 40).unwrap().link_address, None);
     }
 
     #[test]
     fn what_receivers_must_discard_is_malformed() {
         let good = solicitation(host(2), &FROM_1);
-        let wrong = |packet: Vec<u8>| assert_eq!(Nd::parse(&packet, 40), Err(Malformed), "{packet:x?}");
+        let wrong =
+            |packet: Vec<u8>| assert_eq!(Nd::parse(&packet, 40), Err(Malformed), "{packet:x?}");
         wrong(packet(host(1), GROUP, 254, &good));
         wrong(packet(host(1), GROUP, 255, &good[..20]));
         wrong(packet(host(1), GROUP, 255, &solicitation(GROUP, &[])));
-        wrong(packet(host(1), GROUP, 255, &solicitation(host(2), &[1, 0, 0, 0, 0, 0, 0, 0])));
-        wrong(packet(host(1), GROUP, 255, &solicitation(host(2), &[1, 2, 0, 0, 0, 0, 0, 0])));
+        wrong(packet(
+            host(1),
+            GROUP,
+            255,
+            &solicitation(host(2), &[1, 0, 0, 0, 0, 0, 0, 0]),
+        ));
+        wrong(packet(
+            host(1),
+            GROUP,
+            255,
+            &solicitation(host(2), &[1, 2, 0, 0, 0, 0, 0, 0]),
+        ));
         wrong(packet(
             host(1),
             GROUP,
@@ -253,7 +319,12 @@ mod tests {
             &solicitation(host(2), &[FROM_1, [1, 1, 2, 0, 0, 0, 0, 9]].concat()),
         ));
         wrong(packet(Ipv6Addr::UNSPECIFIED, GROUP, 255, &good));
-        wrong(packet(Ipv6Addr::UNSPECIFIED, host(2), 255, &solicitation(host(2), &[])));
+        wrong(packet(
+            Ipv6Addr::UNSPECIFIED,
+            host(2),
+            255,
+            &solicitation(host(2), &[]),
+        ));
         wrong(packet(GROUP, GROUP, 255, &good));
         let mut code = good.clone();
         code[1] = 1;
@@ -268,21 +339,50 @@ mod tests {
 
     #[test]
     fn an_answer_reads_in_etherparse_and_here() {
-        for (asker, router, replaces) in [(host(1), true, false), (Ipv6Addr::UNSPECIFIED, false, true)] {
+        for (asker, router, replaces) in
+            [(host(1), true, false), (Ipv6Addr::UNSPECIFIED, false, true)]
+        {
             let mut packet = vec![0xaa; ANSWER_LEN];
             let mac = MacAddr([2, 0, 0, 0, 0, 9]);
-            Advertisement { target: host(2), asker, mac, router, replaces }.emit(&mut packet);
+            Advertisement {
+                target: host(2),
+                asker,
+                mac,
+                router,
+                replaces,
+            }
+            .emit(&mut packet);
             let (ip, message) = etherparse::Ipv6Header::from_slice(&packet).unwrap();
             let solicited = !asker.is_unspecified();
-            assert_eq!((ip.source_addr(), ip.hop_limit, usize::from(ip.payload_length)), (host(2), 255, 32));
-            assert_eq!(ip.destination_addr(), if solicited { asker } else { ALL_NODES });
+            assert_eq!(
+                (
+                    ip.source_addr(),
+                    ip.hop_limit,
+                    usize::from(ip.payload_length)
+                ),
+                (host(2), 255, 32)
+            );
+            assert_eq!(
+                ip.destination_addr(),
+                if solicited { asker } else { ALL_NODES }
+            );
             let icmp = Icmpv6Slice::from_slice(message).unwrap();
             assert!(icmp.is_checksum_valid(ip.source, ip.destination));
-            let flags = NeighborAdvertisementHeader { router, solicited, r#override: replaces };
+            let flags = NeighborAdvertisementHeader {
+                router,
+                solicited,
+                r#override: replaces,
+            };
             assert_eq!(icmp.icmp_type(), Icmpv6Type::NeighborAdvertisement(flags));
-            assert_eq!(message[8..], [&host(2).octets()[..], &[2, 1, 2, 0, 0, 0, 0, 9]].concat());
+            assert_eq!(
+                message[8..],
+                [&host(2).octets()[..], &[2, 1, 2, 0, 0, 0, 0, 9]].concat()
+            );
             let nd = Nd::parse(&packet, 40).unwrap();
-            assert_eq!((nd.kind, nd.target, nd.link_address), (Kind::Advertisement, host(2), Some(mac)));
+            assert_eq!(
+                (nd.kind, nd.target, nd.link_address),
+                (Kind::Advertisement, host(2), Some(mac))
+            );
         }
     }
 

@@ -42,7 +42,10 @@ impl<'a> Udp<'a> {
     /// Length of header and payload, bytes.
     #[inline]
     #[must_use]
-    #[allow(clippy::len_without_is_empty, reason = "a header field, not a collection")]
+    #[allow(
+        clippy::len_without_is_empty,
+        reason = "a header field, not a collection"
+    )]
     pub const fn len(self) -> usize {
         u16::from_be_bytes([self.0[4], self.0[5]]) as usize
     }
@@ -75,11 +78,18 @@ mod tests {
 
     #[test]
     fn reads_what_etherparse_writes() {
-        let theirs =
-            etherparse::UdpHeader { source_port: 50000, destination_port: 4789, length: 108, checksum: 7 };
+        let theirs = etherparse::UdpHeader {
+            source_port: 50000,
+            destination_port: 4789,
+            length: 108,
+            checksum: 7,
+        };
         let bytes = theirs.to_bytes();
         let view = Udp::parse(&bytes).unwrap();
-        assert_eq!((view.destination_port(), view.len(), view.has_no_checksum()), (4789, 108, false));
+        assert_eq!(
+            (view.destination_port(), view.len(), view.has_no_checksum()),
+            (4789, 108, false)
+        );
         assert!(Udp::parse(&bytes[..7]).is_none());
     }
 }

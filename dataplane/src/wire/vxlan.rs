@@ -69,7 +69,10 @@ mod tests {
         let bytes = header(0x12_3456);
         assert_eq!(bytes, [8, 0, 0, 0, 0x12, 0x34, 0x56, 0]);
         let view = Vxlan::parse(&bytes).unwrap();
-        assert_eq!((view.vni(), view.has_vni(), view.has_reserved_bits()), (0x12_3456, true, false));
+        assert_eq!(
+            (view.vni(), view.has_vni(), view.has_reserved_bits()),
+            (0x12_3456, true, false)
+        );
         for bit in 0..64 {
             let view = Vxlan::parse(&(1u64 << (63 - bit)).to_be_bytes()).unwrap();
             let vni = (32..56).contains(&bit);

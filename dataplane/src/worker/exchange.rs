@@ -5,14 +5,16 @@
 //! worker B --chunks of A's pool that B's device has sent --> home of A
 //! ```
 
-use crate::addr::{DeviceId, WorkerId};
-use crate::core::frame::Frame;
-use crossbeam::queue::ArrayQueue;
-use crossbeam::utils::CachePadded;
-use rustix::event::{EventfdFlags, eventfd};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+use crossbeam::queue::ArrayQueue;
+use crossbeam::utils::CachePadded;
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::addr::{DeviceId, WorkerId};
+use crate::core::frame::Frame;
 
 /// Frames that may wait to be taken over by one worker. Several transmit bursts of every other worker; beyond that
 /// the taker is overloaded and a longer queue would only add delay.
@@ -53,7 +55,10 @@ impl Exchange {
                 bell: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
             })
         };
-        Ok(Self { boxes: (0..workers).map(new_box).collect::<io::Result<_>>()?, share: share.max(1) })
+        Ok(Self {
+            boxes: (0..workers).map(new_box).collect::<io::Result<_>>()?,
+            share: share.max(1),
+        })
     }
 
     /// How many workers there are.
@@ -68,7 +73,10 @@ impl Exchange {
     /// The frame, when that worker's inbox is full or there is no such worker.
     pub fn hand_over(&self, to: WorkerId, device: DeviceId, frame: Frame) -> Result<(), Frame> {
         match self.boxes.get(to.index()) {
-            Some(worker) => worker.inbox.push((device, frame)).map_err(|(_, frame)| frame),
+            Some(worker) => worker
+                .inbox
+                .push((device, frame))
+                .map_err(|(_, frame)| frame),
             None => Err(frame),
         }
     }
@@ -85,7 +93,9 @@ impl Exchange {
     /// The frame, when its home is full, which can't happen while no chunk is owned twice.
     pub fn send_home(&self, frame: Frame) -> Result<(), Frame> {
         let worker = (frame.chunk() / self.share) as usize;
-        self.boxes[worker.min(self.boxes.len() - 1)].home.push(frame)
+        self.boxes[worker.min(self.boxes.len() - 1)]
+            .home
+            .push(frame)
     }
 
     /// Takes the next chunk that came back to `worker`.
@@ -96,7 +106,9 @@ impl Exchange {
 
     /// Wakes `worker` if it sleeps. Call it after handing over: one system call only for a worker that sleeps.
     pub fn ring(&self, worker: WorkerId) {
-        let Some(worker) = self.boxes.get(worker.index()) else { return };
+        let Some(worker) = self.boxes.get(worker.index()) else {
+            return;
+        };
         // Pairs with the fence in `may_sleep`: either we see it sleeping, or it sees what we left.
         fence(Ordering::SeqCst);
         if worker.sleeping.load(Ordering::Relaxed) {
@@ -141,13 +153,22 @@ impl Exchange {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    use super::*;
 
     fn rung(exchange: &Exchange, worker: WorkerId) -> bool {
         let bell = exchange.bell(worker);
         let mut fds = [PollFd::new(&bell, PollFlags::IN)];
-        poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).unwrap() == 1
+        poll(
+            &mut fds,
+            Some(&Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            }),
+        )
+        .unwrap()
+            == 1
     }
 
     #[test]
@@ -166,7 +187,9 @@ mod tests {
     #[test]
     fn nobody_sleeps_on_work() {
         let exchange = Exchange::new(2, 8).unwrap();
-        exchange.hand_over(WorkerId(0), DeviceId(5), Frame::new(3, 256, 60)).unwrap();
+        exchange
+            .hand_over(WorkerId(0), DeviceId(5), Frame::new(3, 256, 60))
+            .unwrap();
         assert!(!exchange.may_sleep(WorkerId(0)));
         let (device, frame) = exchange.take_over(WorkerId(0)).unwrap();
         assert_eq!((device, frame.chunk()), (DeviceId(5), 3));
@@ -174,6 +197,10 @@ mod tests {
         assert!(!exchange.may_sleep(WorkerId(0)));
         assert_eq!(exchange.take_home(WorkerId(0)).unwrap().chunk(), 3);
         assert!(exchange.may_sleep(WorkerId(0)));
-        assert!(exchange.hand_over(WorkerId(2), DeviceId(5), Frame::new(3, 256, 60)).is_err());
+        assert!(
+            exchange
+                .hand_over(WorkerId(2), DeviceId(5), Frame::new(3, 256, 60))
+                .is_err()
+        );
     }
 }

@@ -14,8 +14,15 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub use status::{Status, StatusView};
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
 
+use crossbeam::channel::{Receiver, Sender};
+
+use self::exchange::Exchange;
+use self::sleep::Bed;
+pub use self::status::{Status, StatusView};
 use crate::addr::{DeviceId, WorkerId};
 use crate::core::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
 use crate::core::outbox::Outbox;
@@ -27,12 +34,6 @@ use crate::table::Snapshot;
 use crate::table::mac::MacReader;
 use crate::table::neighbor::NeighborReader;
 use crate::table::publish::Reader;
-use crossbeam::channel::{Receiver, Sender};
-use exchange::Exchange;
-use sleep::Bed;
-use std::io;
-use std::sync::Arc;
-use std::time::Instant;
 
 /// Turns without work before a worker sleeps. Few: a spinning worker takes the core from the kernel's own half of the
 /// work (softirq on the same core).
@@ -159,7 +160,9 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         let mut idle = 0;
         while !self.stop {
             let work = self.turn(self.now());
-            self.parts.status.turn(work, self.parts.pool.available(), self.now());
+            self.parts
+                .status
+                .turn(work, self.parts.pool.available(), self.now());
             idle = if work == 0 { idle + 1 } else { 0 };
             if idle > IDLE_TURNS && !self.parts.busy_poll {
                 self.sleep();
@@ -180,7 +183,8 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             self.obey();
         }
         if self.parts.snapshots.refresh() {
-            self.outbox.grow(self.parts.snapshots.get().ports.devices.len());
+            self.outbox
+                .grow(self.parts.snapshots.get().ports.devices.len());
         }
         self.parts.macs.refresh();
         let mut work = 0;
@@ -207,9 +211,19 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
 
     /// Puts what `device` has received through the pipeline, and sends what comes of it.
     fn process(&mut self, device: DeviceId, now: u64) {
-        let Self { parts, burst, pipeline, outbox, .. } = self;
+        let Self {
+            parts,
+            burst,
+            pipeline,
+            outbox,
+            ..
+        } = self;
         let snapshot = parts.snapshots.get();
-        let tables = Tables { snapshot, macs: &parts.macs, neighbors: &parts.neighbors };
+        let tables = Tables {
+            snapshot,
+            macs: &parts.macs,
+            neighbors: &parts.neighbors,
+        };
         pipeline.burst(tables, now, device, burst, &mut parts.pool, outbox);
         while let Some(notice) = pipeline.next_notice() {
             parts.events.send(Event::Notice(notice));
@@ -219,9 +233,18 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
 
     /// Goes on with floods. Returns how many receivers were served.
     fn replicate(&mut self, now: u64) -> usize {
-        let Self { parts, pipeline, outbox, .. } = self;
+        let Self {
+            parts,
+            pipeline,
+            outbox,
+            ..
+        } = self;
         let snapshot = parts.snapshots.get();
-        let tables = Tables { snapshot, macs: &parts.macs, neighbors: &parts.neighbors };
+        let tables = Tables {
+            snapshot,
+            macs: &parts.macs,
+            neighbors: &parts.neighbors,
+        };
         let served = pipeline.replicate(tables, now, &mut parts.pool, outbox);
         if served > 0 {
             self.dispatch();
@@ -274,10 +297,16 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
 
     fn hand_over(&mut self, device: DeviceId, frames: &mut Vec<Frame>) {
         let parts = &mut self.parts;
-        let sender =
-            parts.snapshots.get().ports.device(device).and_then(|d| d.sender.get(parts.id.index()).copied());
+        let sender = parts
+            .snapshots
+            .get()
+            .ports
+            .device(device)
+            .and_then(|d| d.sender.get(parts.id.index()).copied());
         let Some(to) = sender.filter(|to| *to != parts.id) else {
-            frames.drain(..).for_each(|frame| drop_frame(parts, device, frame, Reason::PortDown));
+            frames
+                .drain(..)
+                .for_each(|frame| drop_frame(parts, device, frame, Reason::PortDown));
             return;
         };
         for frame in frames.drain(..) {
@@ -332,7 +361,11 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
     fn obey(&mut self) {
         while let Ok(command) = self.parts.commands.try_recv() {
             match command {
-                Command::Attach { device, queue, port } => self.attach(device, queue, port),
+                Command::Attach {
+                    device,
+                    queue,
+                    port,
+                } => self.attach(device, queue, port),
                 Command::Detach { device } => self.detach(device),
                 Command::Inject { device, frame } => self.inject(device, &frame),
                 Command::Stop => self.stop = true,
@@ -353,7 +386,13 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
                 errno: error.raw_os_error().unwrap_or(0),
             });
         }
-        self.slots.push(Slot { device, queue, port, failed: None, refused: Refused::default() });
+        self.slots.push(Slot {
+            device,
+            queue,
+            port,
+            failed: None,
+            refused: Refused::default(),
+        });
         self.find_own();
     }
 
@@ -363,7 +402,10 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             slot.port.close(&mut self.parts.pool);
         }
         self.find_own();
-        let reply = Reply::Detached { worker: self.parts.id, device };
+        let reply = Reply::Detached {
+            worker: self.parts.id,
+            device,
+        };
         // The control thread is gone: there is nobody left to tell.
         let _ = self.parts.replies.send(reply);
     }
@@ -376,7 +418,11 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         };
         let chunk_size = parts.pool.memory().chunk_size();
         if frame.place(HEADROOM, bytes.len(), chunk_size).is_ok() {
-            parts.pool.memory_mut().bytes_mut(&mut frame).copy_from_slice(bytes);
+            parts
+                .pool
+                .memory_mut()
+                .bytes_mut(&mut frame)
+                .copy_from_slice(bytes);
         }
         self.burst.push(frame);
         self.process(device, self.now());
@@ -414,7 +460,12 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
 }
 
 /// Counts a frame that could not be sent, and frees its chunk.
-fn drop_frame<M: FrameMemory, P>(parts: &mut Parts<M, P>, device: DeviceId, frame: Frame, reason: Reason) {
+fn drop_frame<M: FrameMemory, P>(
+    parts: &mut Parts<M, P>,
+    device: DeviceId,
+    frame: Frame,
+    reason: Reason,
+) {
     count_drops(parts, device, reason, 1);
     parts.pool.give(frame);
 }
@@ -423,9 +474,17 @@ fn drop_frame<M: FrameMemory, P>(parts: &mut Parts<M, P>, device: DeviceId, fram
 #[cold]
 fn count_refused<M, P>(parts: &Parts<M, P>, device: DeviceId, before: Refused, now: Refused) {
     let counts = [
-        (Reason::BadDescriptor, before.bad_descriptors, now.bad_descriptors),
+        (
+            Reason::BadDescriptor,
+            before.bad_descriptors,
+            now.bad_descriptors,
+        ),
         (Reason::TooLong, before.too_long, now.too_long),
-        (Reason::SeveralChunks, before.several_chunks, now.several_chunks),
+        (
+            Reason::SeveralChunks,
+            before.several_chunks,
+            now.several_chunks,
+        ),
     ];
     for (reason, before, now) in counts {
         count_drops(parts, device, reason, now - before);

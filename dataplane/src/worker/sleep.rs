@@ -1,15 +1,20 @@
 //! Where an idle worker waits: one epoll set with its bell and its sockets.
 
-use super::exchange::Exchange;
-use crate::addr::WorkerId;
-use rustix::event::{Timespec, epoll};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use rustix::event::{Timespec, epoll};
+
+use super::exchange::Exchange;
+use crate::addr::WorkerId;
+
 /// The longest sleep: bounds how late a sleeper lets go of an old table snapshot, and how old its heartbeat gets.
-const LONGEST: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
+const LONGEST: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 250_000_000,
+};
 
 /// Events taken from one wait; which ones is of no interest, all ports are looked at anyway.
 const EVENTS: usize = 16;
@@ -24,14 +29,22 @@ pub(super) struct Bed {
 impl Bed {
     pub(super) fn new(exchange: &Arc<Exchange>, worker: WorkerId) -> io::Result<Self> {
         let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let bed = Self { set, _exchange: exchange.clone() };
+        let bed = Self {
+            set,
+            _exchange: exchange.clone(),
+        };
         bed.add(exchange.bell(worker))?;
         Ok(bed)
     }
 
     /// Wakes for this descriptor too. It leaves the set by itself when it is closed (epoll(7)).
     pub(super) fn add(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        Ok(epoll::add(&self.set, fd, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?)
+        Ok(epoll::add(
+            &self.set,
+            fd,
+            epoll::EventData::new_u64(0),
+            epoll::EventFlags::IN,
+        )?)
     }
 
     /// Sleeps until something happens, [`LONGEST`] at most. An interrupted sleep is a short one.

@@ -1,5 +1,7 @@
 //! Workers over memory ports: a turn at a time, on one thread, with every chunk counted.
 
+use crossbeam::channel;
+
 use super::*;
 use crate::addr::{DomainId, MacAddr, NextHopId, PortId, Vni};
 use crate::port::memory::{HeapMemory, MemoryPort, memory_pools};
@@ -12,7 +14,6 @@ use crate::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
 use crate::table::publish::Publisher;
 use crate::table::vni::{Domain, VniTable};
 use crate::table::{Dscp, Settings};
-use crossbeam::channel;
 
 const FRAMES: usize = 64;
 
@@ -80,7 +81,9 @@ fn snapshot(device_counters: &[Arc<Counters>]) -> Snapshot {
         vnis: Arc::new(VniTable::new([Arc::new(domain)])),
         next_hops: Arc::default(),
         ports: Arc::new(PortTable {
-            devices: (0..2).map(|id| device(id, &device_counters[usize::from(id)])).collect(),
+            devices: (0..2)
+                .map(|id| device(id, &device_counters[usize::from(id)]))
+                .collect(),
             ports: vec![port(0), port(1)],
         }),
     }
@@ -113,7 +116,15 @@ fn lab() -> Lab {
         workers.push(worker.unwrap());
         commands.push(command);
     }
-    Lab { workers, commands, replies, events, device_counters, publisher, _macs: macs }
+    Lab {
+        workers,
+        commands,
+        replies,
+        events,
+        device_counters,
+        publisher,
+        _macs: macs,
+    }
 }
 
 impl Lab {
@@ -123,7 +134,11 @@ impl Lab {
         for _ in 0..frames {
             port.inject(&broadcast());
         }
-        let command = Command::Attach { device: DeviceId(n), queue: 0, port };
+        let command = Command::Attach {
+            device: DeviceId(n),
+            queue: 0,
+            port,
+        };
         self.commands[usize::from(n)].send(command).unwrap();
     }
 
@@ -136,11 +151,18 @@ impl Lab {
     }
 
     fn sent(&mut self, n: usize) -> usize {
-        self.workers[n].slots.iter_mut().map(|slot| slot.port.take_sent().len()).sum()
+        self.workers[n]
+            .slots
+            .iter_mut()
+            .map(|slot| slot.port.take_sent().len())
+            .sum()
     }
 
     fn free(&self) -> usize {
-        self.workers.iter().map(|worker| worker.parts.pool.available()).sum()
+        self.workers
+            .iter()
+            .map(|worker| worker.parts.pool.available())
+            .sum()
     }
 
     fn drops(&self, device: usize, reason: Reason) -> u64 {
@@ -173,7 +195,11 @@ impl Lab {
         }
         let mut full = MemoryPort::new();
         full.set_room(room);
-        let attach = |device, port| Command::Attach { device: DeviceId(device), queue: 0, port };
+        let attach = |device, port| Command::Attach {
+            device: DeviceId(device),
+            queue: 0,
+            port,
+        };
         lab.commands[0].send(attach(0, tenant)).unwrap();
         lab.commands[1].send(attach(2, full)).unwrap();
         lab
@@ -181,7 +207,9 @@ impl Lab {
 
     /// Whether all chunks are at home.
     fn is_whole(&self) -> bool {
-        self.workers.iter().all(|worker| worker.parts.pool.available() == FRAMES)
+        self.workers
+            .iter()
+            .all(|worker| worker.parts.pool.available() == FRAMES)
     }
 }
 
@@ -196,20 +224,36 @@ fn hop(id: u32) -> NextHop {
         df: true,
         udp_port: 4789,
     });
-    let path = Path { device: DeviceId(2), header: header.unwrap(), max_frame: 1514 };
+    let path = Path {
+        device: DeviceId(2),
+        header: header.unwrap(),
+        max_frame: 1514,
+    };
     let vtep = format!("198.18.0.{}", id + 1).parse().unwrap();
-    NextHop { vtep, paths: Box::new([path]), counters: Arc::new(Counters::new(2)) }
+    NextHop {
+        vtep,
+        paths: Box::new([path]),
+        counters: Arc::new(Counters::new(2)),
+    }
 }
 
 #[test]
 fn a_flood_over_another_workers_port_reaches_all_and_every_chunk_comes_home() {
     let mut lab = Lab::flooding(3, usize::MAX);
     lab.turns(30);
-    let underlay = lab.workers[1].slots.iter_mut().find(|slot| slot.device == DeviceId(2)).unwrap();
+    let underlay = lab.workers[1]
+        .slots
+        .iter_mut()
+        .find(|slot| slot.device == DeviceId(2))
+        .unwrap();
     let sent = underlay.port.take_sent();
     let lost = lab.drops(0, Reason::NoFrame) as usize;
     assert_eq!(sent.len() + lost, 3 * 128);
-    assert!(sent.len() > 128 && sent.iter().all(|packet| packet.len() == 660 + 50), "{}", sent.len());
+    assert!(
+        sent.len() > 128 && sent.iter().all(|packet| packet.len() == 660 + 50),
+        "{}",
+        sent.len()
+    );
     assert!(lab.is_whole());
 }
 
@@ -220,10 +264,20 @@ fn every_chunk_comes_home_from_a_flood_that_meets_full_rings_and_closed_ports() 
             let mut lab = Lab::flooding(5, room);
             lab.turns(turns);
             // The underlay goes down in the middle, and comes back with frames still waiting.
-            lab.commands[1].send(Command::Detach { device: DeviceId(2) }).unwrap();
+            lab.commands[1]
+                .send(Command::Detach {
+                    device: DeviceId(2),
+                })
+                .unwrap();
             lab.turns(2);
             let port = MemoryPort::new();
-            lab.commands[1].send(Command::Attach { device: DeviceId(2), queue: 0, port }).unwrap();
+            lab.commands[1]
+                .send(Command::Attach {
+                    device: DeviceId(2),
+                    queue: 0,
+                    port,
+                })
+                .unwrap();
             lab.turns(2);
             if turns % 2 == 0 {
                 // The worker ends with frames that wait to be flooded.
@@ -253,7 +307,11 @@ fn a_frame_for_another_workers_port_is_handed_over_and_its_chunk_comes_home() {
     assert_eq!(lab.sent(0), 0);
     lab.turns(2);
     assert_eq!(lab.free(), 2 * FRAMES);
-    assert_eq!(lab.workers[0].parts.pool.available(), FRAMES, "each chunk is at home");
+    assert_eq!(
+        lab.workers[0].parts.pool.available(),
+        FRAMES,
+        "each chunk is at home"
+    );
 }
 
 #[test]
@@ -272,7 +330,13 @@ fn a_full_transmit_queue_is_counted_and_leaks_nothing() {
     lab.attach(0, 10);
     let mut full = MemoryPort::new();
     full.set_room(3);
-    lab.commands[1].send(Command::Attach { device: DeviceId(1), queue: 0, port: full }).unwrap();
+    lab.commands[1]
+        .send(Command::Attach {
+            device: DeviceId(1),
+            queue: 0,
+            port: full,
+        })
+        .unwrap();
     lab.turns(1);
     let dropped = lab.drops(1, Reason::TxFull);
     lab.turns(3);
@@ -288,12 +352,23 @@ fn a_detached_device_gives_everything_back_and_is_answered_for() {
     lab.attach(0, 5);
     lab.attach(1, 0);
     lab.turns(1);
-    lab.commands[1].send(Command::Detach { device: DeviceId(1) }).unwrap();
-    lab.commands[0].send(Command::Detach { device: DeviceId(1) }).unwrap();
+    lab.commands[1]
+        .send(Command::Detach {
+            device: DeviceId(1),
+        })
+        .unwrap();
+    lab.commands[0]
+        .send(Command::Detach {
+            device: DeviceId(1),
+        })
+        .unwrap();
     lab.turns(3);
     let answers: Vec<_> = lab.replies.try_iter().collect();
     assert_eq!(answers.len(), 2);
-    assert!(answers.contains(&Reply::Detached { worker: WorkerId(1), device: DeviceId(1) }));
+    assert!(answers.contains(&Reply::Detached {
+        worker: WorkerId(1),
+        device: DeviceId(1)
+    }));
     assert!(lab.workers[1].slots.is_empty());
     lab.turns(2);
     assert_eq!(lab.free(), 2 * FRAMES);
@@ -312,7 +387,12 @@ fn a_lasting_error_is_reported_once_and_again_after_it_went() {
     error(&mut lab, Some(100));
     lab.turns(5);
     let reported: Vec<_> = std::iter::from_fn(|| lab.events.next()).collect();
-    let expected = Event::SocketFailed { worker: WorkerId(0), device: DeviceId(0), queue: 0, errno: 100 };
+    let expected = Event::SocketFailed {
+        worker: WorkerId(0),
+        device: DeviceId(0),
+        queue: 0,
+        errno: 100,
+    };
     assert_eq!(reported, [expected; 2]);
 }
 
@@ -334,7 +414,12 @@ fn an_injected_frame_goes_where_a_received_one_would() {
     lab.attach(0, 0);
     lab.attach(1, 0);
     let frame = broadcast().into_boxed_slice();
-    lab.commands[0].send(Command::Inject { device: DeviceId(0), frame }).unwrap();
+    lab.commands[0]
+        .send(Command::Inject {
+            device: DeviceId(0),
+            frame,
+        })
+        .unwrap();
     lab.turns(4);
     assert_eq!(lab.sent(1), 1);
     assert_eq!(lab.sent(0), 0);

@@ -1,12 +1,14 @@
 //! Which frames the XDP programs take, and which they leave to the host.
 
-use crate::fixture::{End, Netns, until};
-use etherparse::PacketBuilder;
 use std::net::IpAddr;
 use std::process::Command;
+
+use etherparse::PacketBuilder;
 use vtep_dataplane::afxdp::{Mode, Program};
 use vtep_dataplane::core::frame::FrameMemory;
 use vtep_dataplane::port::Port;
+
+use crate::fixture::{End, Netns, until};
 
 const V4: &str = "203.0.113.2";
 const V6: &str = "2001:db8::2";
@@ -21,17 +23,27 @@ fn udp(to: &str, port: u16, tags: &[u16]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let payload = [0x5a; 40];
     match address(to) {
-        IpAddr::V4(v4) => {
-            ethernet.ipv4([203, 0, 113, 9], v4.octets(), 64).udp(50_000, port).write(&mut bytes, &payload)
-        }
+        IpAddr::V4(v4) => ethernet
+            .ipv4([203, 0, 113, 9], v4.octets(), 64)
+            .udp(50_000, port)
+            .write(&mut bytes, &payload),
         IpAddr::V6(v6) => {
-            let from = "2001:db8::9".parse::<std::net::Ipv6Addr>().unwrap().octets();
-            ethernet.ipv6(from, v6.octets(), 64).udp(50_000, port).write(&mut bytes, &payload)
+            let from = "2001:db8::9"
+                .parse::<std::net::Ipv6Addr>()
+                .unwrap()
+                .octets();
+            ethernet
+                .ipv6(from, v6.octets(), 64)
+                .udp(50_000, port)
+                .write(&mut bytes, &payload)
         }
     }
     .unwrap();
     for tag in tags.iter().rev() {
-        bytes.splice(12..12, [&0x8100_u16.to_be_bytes()[..], &tag.to_be_bytes()].concat());
+        bytes.splice(
+            12..12,
+            [&0x8100_u16.to_be_bytes()[..], &tag.to_be_bytes()].concat(),
+        );
     }
     bytes
 }
@@ -59,19 +71,38 @@ fn underlay_takes_vxlan_to_us_only(mode: Mode) {
     let netns = Netns::new();
     netns.veth("underlay", "wire");
     let locals = vec![address(V4), address(V6)];
-    let mut ours = End::open("underlay", &Program::Underlay { locals, udp_port: 4789 }, mode);
+    let mut ours = End::open(
+        "underlay",
+        &Program::Underlay {
+            locals,
+            udp_port: 4789,
+        },
+        mode,
+    );
     let mut wire = End::open("wire", &Program::Tenant, Mode::Generic);
     let taken = udp(V4, 4789, &[]);
     let mut expect = |what: &str, frame: &[u8], expected: bool| {
-        assert_eq!(is_taken(&mut wire, &mut ours, frame, &taken), expected, "{mode:?}: {what}");
+        assert_eq!(
+            is_taken(&mut wire, &mut ours, frame, &taken),
+            expected,
+            "{mode:?}: {what}"
+        );
     };
     expect("IPv6", &udp(V6, 4789, &[]), true);
     expect("one tag", &udp(V4, 4789, &[10]), true);
     expect("two tags", &udp(V6, 4789, &[10, 20]), true);
     expect("three tags", &udp(V4, 4789, &[10, 20, 30]), false);
     expect("another port", &udp(V4, 4790, &[]), false);
-    expect("another IPv4 address", &udp("203.0.113.3", 4789, &[]), false);
-    expect("another IPv6 address", &udp("2001:db8::3", 4789, &[]), false);
+    expect(
+        "another IPv4 address",
+        &udp("203.0.113.3", 4789, &[]),
+        false,
+    );
+    expect(
+        "another IPv6 address",
+        &udp("2001:db8::3", 4789, &[]),
+        false,
+    );
     let change = |at: usize, byte: u8| {
         let mut frame = udp(V4, 4789, &[]);
         frame[at] = byte;
@@ -83,12 +114,22 @@ fn underlay_takes_vxlan_to_us_only(mode: Mode) {
     expect("don't fragment", &change(20, 0x40), true);
     expect("TCP", &change(23, 6), false);
     expect("ARP", &change(13, 0x06), false);
-    expect("cut off in the UDP header", &udp(V4, 4789, &[])[..40], false);
+    expect(
+        "cut off in the UDP header",
+        &udp(V4, 4789, &[])[..40],
+        false,
+    );
 
     ours.device.set_endpoints(&[address(V6)], 8472).unwrap();
     let taken = udp(V6, 8472, &[]);
-    assert!(!is_taken(&mut wire, &mut ours, &udp(V4, 4789, &[]), &taken), "an address that was taken away");
-    assert!(!is_taken(&mut wire, &mut ours, &udp(V6, 4789, &[]), &taken), "the old port");
+    assert!(
+        !is_taken(&mut wire, &mut ours, &udp(V4, 4789, &[]), &taken),
+        "an address that was taken away"
+    );
+    assert!(
+        !is_taken(&mut wire, &mut ours, &udp(V6, 4789, &[]), &taken),
+        "the old port"
+    );
     ours.close();
     wire.close();
 }
@@ -116,8 +157,10 @@ fn sees_tag(program: &Program, mode: Mode) -> bool {
     let netns = Netns::new();
     netns.veth("trunk", "guest");
     netns.ip("addr add 192.0.2.1/24 dev guest");
-    let object =
-        std::env::temp_dir().join(format!("vtep-tagger-{}-{program:?}-{mode:?}.o", std::process::id()));
+    let object = std::env::temp_dir().join(format!(
+        "vtep-tagger-{}-{program:?}-{mode:?}.o",
+        std::process::id()
+    ));
     let source = object.with_extension("c");
     std::fs::write(&source, TAGGER).unwrap();
     let path = object.to_str().unwrap();
@@ -128,13 +171,25 @@ fn sees_tag(program: &Program, mode: Mode) -> bool {
     ];
     for command in &commands {
         let mut words = command.split(' ');
-        let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
-        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        let output = Command::new(words.next().unwrap())
+            .args(words)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{command}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
-    [&source, &object].into_iter().for_each(|file| std::fs::remove_file(file).unwrap());
+    [&source, &object]
+        .into_iter()
+        .for_each(|file| std::fs::remove_file(file).unwrap());
     let mut trunk = End::open("trunk", program, mode);
     // Nobody answers: what is of interest is its ARP request.
-    let ping = Command::new("ping").args(["-c1", "-W1", "192.0.2.2"]).output().unwrap();
+    let ping = Command::new("ping")
+        .args(["-c1", "-W1", "192.0.2.2"])
+        .output()
+        .unwrap();
     assert!(!ping.status.success());
     let (mut burst, mut request) = (Vec::new(), None);
     let tag = [0x81, 0, 0, 10, 8, 6];

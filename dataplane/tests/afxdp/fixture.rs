@@ -1,11 +1,12 @@
 //! Network namespaces, links and socket ends that clean up after themselves, also when a test fails.
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use vtep_dataplane::afxdp::{
     Error, HugePages, Mode, Program, SocketConfig, Umem, UmemConfig, UmemMemory, XdpDevice, XskPort,
 };
@@ -28,15 +29,22 @@ pub(crate) fn frame(number: u32) -> Vec<u8> {
 /// Whether these bytes are a test frame, or 50 bytes of an outer header before one: the kernel may send frames of its own
 /// on any link.
 pub(crate) fn is_ours(bytes: &[u8]) -> bool {
-    [12, 62].iter().any(|at| bytes.get(*at..at + 2) == Some(&[0x88, 0xb5]))
+    [12, 62]
+        .iter()
+        .any(|at| bytes.get(*at..at + 2) == Some(&[0x88, 0xb5]))
 }
 
 /// Receives as [`Port::receive`] does, without frames of the kernel's own.
-pub(crate) fn receive(port: &mut XskPort, pool: &mut Pool<UmemMemory>, burst: &mut Vec<Frame>) -> usize {
+pub(crate) fn receive(
+    port: &mut XskPort,
+    pool: &mut Pool<UmemMemory>,
+    burst: &mut Vec<Frame>,
+) -> usize {
     let before = burst.len();
     port.receive(pool, burst);
-    let (ours, foreign): (Vec<_>, Vec<_>) =
-        burst.drain(before..).partition(|frame| is_ours(pool.memory().bytes(frame)));
+    let (ours, foreign): (Vec<_>, Vec<_>) = burst
+        .drain(before..)
+        .partition(|frame| is_ours(pool.memory().bytes(frame)));
     foreign.into_iter().for_each(|frame| pool.give(frame));
     burst.extend(ours);
     burst.len() - before
@@ -51,7 +59,11 @@ pub(crate) struct Netns {
 impl Netns {
     pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("vtep-xsk-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "vtep-xsk-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
         let home = File::open("/proc/thread-self/ns/net").unwrap();
         run(&format!("ip netns add {name}"));
         let netns = Self { name, home };
@@ -79,7 +91,10 @@ impl Netns {
 
     /// What `ip link show` says of an interface.
     pub(crate) fn show(&self, interface: &str) -> String {
-        let output = Command::new("ip").args(["-d", "link", "show", interface]).output().unwrap();
+        let output = Command::new("ip")
+            .args(["-d", "link", "show", interface])
+            .output()
+            .unwrap();
         String::from_utf8(output.stdout).unwrap()
     }
 }
@@ -87,8 +102,12 @@ impl Netns {
 impl Drop for Netns {
     fn drop(&mut self) {
         let left = move_into_link_name_space(self.home.as_fd(), Some(LinkNameSpaceType::Network));
-        let deleted = Command::new("ip").args(["netns", "del", &self.name]).status();
-        if let (Err(error), _) | (Ok(()), Err(error)) = (left.map_err(std::io::Error::from), deleted) {
+        let deleted = Command::new("ip")
+            .args(["netns", "del", &self.name])
+            .status();
+        if let (Err(error), _) | (Ok(()), Err(error)) =
+            (left.map_err(std::io::Error::from), deleted)
+        {
             eprintln!("{} is left behind: {error}", self.name);
         }
     }
@@ -96,8 +115,15 @@ impl Drop for Netns {
 
 fn run(command: &str) {
     let mut words = command.split_whitespace();
-    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
-    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(words.next().unwrap())
+        .args(words)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{command}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// A child process that dies with its test.
@@ -124,7 +150,12 @@ pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 pub(crate) fn own_umem() -> Umem {
-    Umem::new(UmemConfig { frames: 8192, frame_size: 2048, huge_pages: HugePages::Off }).unwrap()
+    Umem::new(UmemConfig {
+        frames: 8192,
+        frame_size: 2048,
+        huge_pages: HugePages::Off,
+    })
+    .unwrap()
 }
 
 /// Tries again while a device or queue is busy: between fork and exec, a child that a test beside this one starts holds
@@ -151,9 +182,14 @@ pub(crate) fn bind(device: &XdpDevice, umem: &Umem, config: SocketConfig) -> Xsk
 
 /// Asserts that each chunk of a memory with one pool is there exactly once.
 pub(crate) fn pool_is_whole(mut pool: Pool<UmemMemory>) {
-    let mut chunks: Vec<_> = std::iter::from_fn(|| pool.take()).map(|frame| frame.chunk()).collect();
+    let mut chunks: Vec<_> = std::iter::from_fn(|| pool.take())
+        .map(|frame| frame.chunk())
+        .collect();
     chunks.sort_unstable();
-    assert!(chunks.into_iter().eq(0..pool.capacity() as u32), "a chunk is missing or there twice");
+    assert!(
+        chunks.into_iter().eq(0..pool.capacity() as u32),
+        "a chunk is missing or there twice"
+    );
 }
 
 /// A device with one socket and a memory of its own.
@@ -170,7 +206,11 @@ impl End {
         let mut port = bind(&device, &umem, SocketConfig::default());
         let mut pool = umem.pools(1).unwrap().remove(0);
         // The first look gives the kernel chunks to receive into.
-        assert_eq!(receive(&mut port, &mut pool, &mut Vec::new()), 0, "nothing before the test sends");
+        assert_eq!(
+            receive(&mut port, &mut pool, &mut Vec::new()),
+            0,
+            "nothing before the test sends"
+        );
         Self { device, port, pool }
     }
 
@@ -181,7 +221,9 @@ impl End {
 
     /// Puts one frame into the tx ring, `piece` bytes in each chunk; 0 when it is full.
     pub(crate) fn send_in(&mut self, bytes: &[u8], piece: usize) -> u32 {
-        let Some(frame) = self.make(bytes, piece) else { return 0 };
+        let Some(frame) = self.make(bytes, piece) else {
+            return 0;
+        };
         let mut frames = vec![frame];
         let sent = self.port.send(&mut self.pool, &mut frames);
         let left: Option<Frame> = frames.pop();
@@ -194,12 +236,23 @@ impl End {
         let mut whole: Option<Assembly> = None;
         for bytes in bytes.chunks(piece) {
             let Some(mut chunk) = self.pool.take() else {
-                whole.into_iter().for_each(|whole| self.pool.give(whole.finish()));
+                whole
+                    .into_iter()
+                    .for_each(|whole| self.pool.give(whole.finish()));
                 return None;
             };
             let chunk_size = self.pool.memory().chunk_size();
-            chunk.place(256.min(chunk_size - bytes.len()) as u16, bytes.len(), chunk_size).unwrap();
-            self.pool.memory_mut().bytes_mut(&mut chunk).copy_from_slice(bytes);
+            chunk
+                .place(
+                    256.min(chunk_size - bytes.len()) as u16,
+                    bytes.len(),
+                    chunk_size,
+                )
+                .unwrap();
+            self.pool
+                .memory_mut()
+                .bytes_mut(&mut chunk)
+                .copy_from_slice(bytes);
             match &mut whole {
                 None => whole = Some(Assembly::new(chunk)),
                 Some(whole) => whole.push(self.pool.memory().chains(), chunk).unwrap(),

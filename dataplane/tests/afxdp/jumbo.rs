@@ -1,10 +1,12 @@
 //! Frames of several chunks over real devices.
 
-use crate::fixture::{End, Netns, frame, open, own_umem, pool_is_whole, until};
 use std::time::{Duration, Instant};
+
 use vtep_dataplane::afxdp::{AttachMode, Mode, Program, SocketConfig};
 use vtep_dataplane::core::chain::MAX_CHUNKS;
 use vtep_dataplane::port::{Port, Refused};
+
+use crate::fixture::{End, Netns, frame, open, own_umem, pool_is_whole, until};
 
 /// An Ethernet header and the largest MTU in use. Bytes.
 const JUMBO: usize = 9014;
@@ -50,7 +52,10 @@ fn all_arrive(from: &mut End, to: &mut End) {
     let made = |number: u32| numbered(number, LENGTHS[number as usize % LENGTHS.len()]);
     let (mut sent, mut received, mut burst) = (0, 0, Vec::new());
     while received < count {
-        assert!(Instant::now() < deadline, "{received} of {count} frames after 20 s, {sent} sent");
+        assert!(
+            Instant::now() < deadline,
+            "{received} of {count} frames after 20 s, {sent} sent"
+        );
         to.port.receive(&mut to.pool, &mut burst);
         for got in burst.drain(..) {
             assert_eq!(to.bytes(&got), made(received), "frame {received}");
@@ -63,7 +68,10 @@ fn all_arrive(from: &mut End, to: &mut End) {
         from.port.wake(&mut from.pool).unwrap();
         to.port.wake(&mut to.pool).unwrap();
     }
-    assert_eq!((from.port.refused(), to.port.refused()), (Refused::default(), Refused::default()));
+    assert_eq!(
+        (from.port.refused(), to.port.refused()),
+        (Refused::default(), Refused::default())
+    );
 }
 
 #[test]
@@ -95,7 +103,13 @@ fn a_frame_of_too_many_chunks_is_dropped_whole_and_counted() {
     });
     let got: Vec<_> = burst.iter().map(|frame| right.bytes(frame)).collect();
     assert_eq!(got, [numbered(1, 60), numbered(3, longest)]);
-    assert_eq!(right.port.refused(), Refused { too_long: 2, ..Refused::default() });
+    assert_eq!(
+        right.port.refused(),
+        Refused {
+            too_long: 2,
+            ..Refused::default()
+        }
+    );
     burst.drain(..).for_each(|frame| right.pool.give(frame));
     left.close();
     right.close();
@@ -117,7 +131,10 @@ fn every_chunk_is_there_after_a_socket_is_closed_under_jumbo_frames() {
         let deadline = Instant::now() + Duration::from_secs(20);
         let goal = received + 300;
         while received < goal {
-            assert!(Instant::now() < deadline, "round {round}: {received} frames");
+            assert!(
+                Instant::now() < deadline,
+                "round {round}: {received} frames"
+            );
             for number in 0..24 {
                 left.send(&numbered(number, LENGTHS[number as usize % LENGTHS.len()]));
             }

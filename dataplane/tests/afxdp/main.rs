@@ -4,23 +4,34 @@ mod filter;
 mod fixture;
 mod jumbo;
 
-use fixture::{End, FRAME, Netns, PATIENCE, bind, frame, open, own_umem, pool_is_whole, receive};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 use std::time::Instant;
+
 use vtep_dataplane::afxdp::{AttachMode, BindMode, Mode, Program, SocketConfig, XdpDevice};
 use vtep_dataplane::core::frame::FrameMemory;
 use vtep_dataplane::port::{Port, Refused};
+
+use self::fixture::{
+    End, FRAME, Netns, PATIENCE, bind, frame, open, own_umem, pool_is_whole, receive,
+};
 
 /// `count` frames from `from` to `to`, in bursts; asserts that each arrives once, in order.
 fn all_arrive(from: &mut End, to: &mut End, count: u32) {
     let deadline = Instant::now() + PATIENCE;
     let (mut sent, mut received, mut burst) = (0, 0, Vec::new());
     while received < count {
-        assert!(Instant::now() < deadline, "{received} of {count} frames after {PATIENCE:?}, {sent} sent");
+        assert!(
+            Instant::now() < deadline,
+            "{received} of {count} frames after {PATIENCE:?}, {sent} sent"
+        );
         receive(&mut to.port, &mut to.pool, &mut burst);
         for got in burst.drain(..) {
-            assert_eq!(to.pool.memory().bytes(&got), frame(received), "frame {received}");
+            assert_eq!(
+                to.pool.memory().bytes(&got),
+                frame(received),
+                "frame {received}"
+            );
             received += 1;
             to.pool.give(got);
         }
@@ -78,16 +89,23 @@ fn a_frame_moves_between_devices_of_one_memory_without_a_copy() {
     receive(&mut tenant, &mut pool, &mut burst);
     guest.send(&frame(7));
     guest.port.wake(&mut guest.pool).unwrap();
-    fixture::until("the tenant's frame", || receive(&mut tenant, &mut pool, &mut burst) == 1);
+    fixture::until("the tenant's frame", || {
+        receive(&mut tenant, &mut pool, &mut burst) == 1
+    });
     let chunk = burst[0].chunk();
     burst[0].prepend(50).unwrap();
     pool.memory_mut().bytes_mut(&mut burst[0])[..50].fill(0xee);
     assert_eq!(underlay_port.send(&mut pool, &mut burst), 1);
     underlay_port.wake(&mut pool).unwrap();
-    fixture::until("the wire's frame", || receive(&mut wire.port, &mut wire.pool, &mut burst) == 1);
+    fixture::until("the wire's frame", || {
+        receive(&mut wire.port, &mut wire.pool, &mut burst) == 1
+    });
     let got = burst.remove(0);
     let bytes = wire.pool.memory().bytes(&got).to_vec();
-    assert_eq!((bytes.len(), &bytes[..50], &bytes[50..]), (FRAME + 50, &[0xee; 50][..], &frame(7)[..]));
+    assert_eq!(
+        (bytes.len(), &bytes[..50], &bytes[50..]),
+        (FRAME + 50, &[0xee; 50][..], &frame(7)[..])
+    );
     wire.pool.give(got);
     fixture::until("completion", || {
         underlay_port.wake(&mut pool).unwrap();
@@ -97,7 +115,10 @@ fn a_frame_moves_between_devices_of_one_memory_without_a_copy() {
     // The first socket made the registration; the second goes on with it, and a third may share it.
     underlay_port.close(&mut pool);
     drop(tenant);
-    assert!(umem.recover(&mut pool) > 0, "a dropped port leaves its chunks to recover()");
+    assert!(
+        umem.recover(&mut pool) > 0,
+        "a dropped port leaves its chunks to recover()"
+    );
     pool_is_whole(pool);
     guest.close();
     wire.close();
@@ -116,8 +137,13 @@ fn a_device_without_native_xdp_gets_the_generic_program() {
     all_arrive(&mut peer, &mut upper, 200);
     upper.close();
     peer.close();
-    let refused = XdpDevice::open("upper", &Program::Tenant, Mode::ZeroCopy).unwrap_err().to_string();
-    assert!(refused.contains("upper") && refused.contains("mode = "), "{refused}");
+    let refused = XdpDevice::open("upper", &Program::Tenant, Mode::ZeroCopy)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.contains("upper") && refused.contains("mode = "),
+        "{refused}"
+    );
 }
 
 /// Echoes each frame that the kernel sends to the tap: the guest's side of a virtual machine's interface.
@@ -138,10 +164,16 @@ while True:
 fn a_tap_takes_and_gives_frames() {
     let netns = Netns::new();
     let mut guest = fixture::Child(
-        Command::new("python3").args(["-c", TAP_ECHO]).stdout(Stdio::piped()).spawn().expect("python3"),
+        Command::new("python3")
+            .args(["-c", TAP_ECHO])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3"),
     );
     let mut line = String::new();
-    BufReader::new(guest.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(guest.0.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
     assert_eq!(line, "ready\n");
     netns.ip("link set tap0 up");
     assert_eq!(open("tap3", &Program::Tenant, Mode::Auto).queues(), 3);
@@ -165,12 +197,20 @@ fn a_queue_that_another_socket_has_is_refused_with_the_remedy() {
     let netns = Netns::new();
     netns.veth("left", "right");
     let left = End::open("left", &Program::Tenant, Mode::Auto);
-    let refused = left.device.bind(0, &own_umem(), SocketConfig::default()).unwrap_err();
+    let refused = left
+        .device
+        .bind(0, &own_umem(), SocketConfig::default())
+        .unwrap_err();
     assert_eq!(refused.errno(), Some(libc::EBUSY));
     assert!(
-        refused.to_string().contains("left queue 0") && refused.to_string().contains("another AF_XDP socket")
+        refused.to_string().contains("left queue 0")
+            && refused.to_string().contains("another AF_XDP socket")
     );
-    let beyond = left.device.bind(1, &own_umem(), SocketConfig::default()).unwrap_err().to_string();
+    let beyond = left
+        .device
+        .bind(1, &own_umem(), SocketConfig::default())
+        .unwrap_err()
+        .to_string();
     assert!(beyond.contains("queue = 1"), "{beyond}");
     left.close();
 }
@@ -188,7 +228,11 @@ fn a_killed_process_leaves_no_program() {
     netns.veth("held", "peer");
     let mut child = fixture::Child(
         Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "a_killed_process_leaves_no_program", "--nocapture"])
+            .args([
+                "--exact",
+                "a_killed_process_leaves_no_program",
+                "--nocapture",
+            ])
             .env(ROLE, "held")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -196,9 +240,18 @@ fn a_killed_process_leaves_no_program() {
             .unwrap(),
     );
     let lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
-    assert!(lines.map_while(Result::ok).any(|line| line.contains("holding")));
-    assert!(netns.show("held").contains("xdp"), "the child's program is on");
-    let busy = XdpDevice::open("held", &Program::Tenant, Mode::Auto).unwrap_err().to_string();
+    assert!(
+        lines
+            .map_while(Result::ok)
+            .any(|line| line.contains("holding"))
+    );
+    assert!(
+        netns.show("held").contains("xdp"),
+        "the child's program is on"
+    );
+    let busy = XdpDevice::open("held", &Program::Tenant, Mode::Auto)
+        .unwrap_err()
+        .to_string();
     assert!(busy.contains("another XDP program"), "{busy}");
     child.0.stdin.take().unwrap().flush().unwrap();
     child.0.kill().unwrap();
@@ -227,7 +280,11 @@ fn every_chunk_is_there_after_interface_flaps() {
         let mut burst = Vec::new();
         let deadline = Instant::now() + PATIENCE;
         while received - start < 12_000 {
-            assert!(Instant::now() < deadline, "round {round}: {} frames", received - start);
+            assert!(
+                Instant::now() < deadline,
+                "round {round}: {} frames",
+                received - start
+            );
             for number in 0..64 {
                 peer.send(&frame(number));
             }
@@ -240,7 +297,10 @@ fn every_chunk_is_there_after_interface_flaps() {
             let calm_port = calm_port.as_mut().unwrap();
             calm_port.send(&mut pool, &mut half);
             calm_port.wake(&mut pool).unwrap();
-            burst.drain(..).chain(half).for_each(|frame| pool.give(frame));
+            burst
+                .drain(..)
+                .chain(half)
+                .for_each(|frame| pool.give(frame));
             let mut back = Vec::new();
             peer.port.receive(&mut peer.pool, &mut back);
             back.into_iter().for_each(|frame| peer.pool.give(frame));

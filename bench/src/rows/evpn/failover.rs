@@ -1,12 +1,14 @@
 //! How long frames still leave for the old place.
 
+use std::time::{Duration, Instant};
+
+use vtep_dataplane::addr::MacAddr;
+
 use super::hosts::Hosts;
 use super::ingest::Feed;
 use crate::lab::cores;
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
 use crate::scene::Scene;
-use std::time::{Duration, Instant};
-use vtep_dataplane::addr::MacAddr;
 
 /// A VTEP that is withdrawn, and one whose path changes.
 pub const FAILOVER: Spec = Spec {
@@ -33,12 +35,23 @@ struct Failover {
 impl Failover {
     fn open(effort: Effort) -> Result<Self, Failure> {
         let vteps = effort.pick(2, 10);
-        let hosts = Hosts { hosts: vteps * MACS, vteps };
+        let hosts = Hosts {
+            hosts: vteps * MACS,
+            vteps,
+        };
         let mut feed = Feed::new(hosts.hosts)?;
         feed.take(&hosts.all_announced()?)?;
         feed.sink.check_all(hosts)?;
         let (up, down) = (hosts.announced(0)?, hosts.withdrawn(0)?);
-        Ok(Self { hosts, feed, up, down, runs: 0, withdrawn: Vec::new(), turned: Vec::new() })
+        Ok(Self {
+            hosts,
+            feed,
+            up,
+            down,
+            runs: 0,
+            withdrawn: Vec::new(),
+            turned: Vec::new(),
+        })
     }
 
     /// The first VTEP is withdrawn, then comes back.
@@ -75,7 +88,9 @@ impl Failover {
         let id = sink.seen().next_hops.by_address(vtep);
         let now = id.and_then(|id| sink.seen().next_hops.get(id));
         if id != before || now.is_none_or(|hop| hop.paths != wanted) {
-            return Err(Failure::new(format!("{vtep} was {before:?}, is {id:?}: {now:?}")));
+            return Err(Failure::new(format!(
+                "{vtep} was {before:?}, is {id:?}: {now:?}"
+            )));
         }
         // The entries lead to the same next hop as before: none of them was written.
         sink.check(self.hosts, 1, false)?;
@@ -94,11 +109,18 @@ impl Measure for Failover {
     }
 
     fn plan(&self) -> Plan {
-        Plan { warm_ups: 1, repetitions: 9 }
+        Plan {
+            warm_ups: 1,
+            repetitions: 9,
+        }
     }
 
     fn notes(&self) -> Vec<String> {
-        let longest = |all: &[Duration]| all.iter().max().map_or(f64::NAN, |most| most.as_secs_f64() * 1e3);
+        let longest = |all: &[Duration]| {
+            all.iter()
+                .max()
+                .map_or(f64::NAN, |most| most.as_secs_f64() * 1e3)
+        };
         let (withdrawn, turned) = (longest(&self.withdrawn), longest(&self.turned));
         vec![
             format!(
@@ -119,15 +141,29 @@ mod tests {
 
     #[test]
     fn a_vtep_goes_and_comes_back_and_another_turns() {
-        let hosts = Hosts { hosts: 2000, vteps: 2 };
+        let hosts = Hosts {
+            hosts: 2000,
+            vteps: 2,
+        };
         let mut feed = Feed::new(hosts.hosts).unwrap();
         feed.take(&hosts.all_announced().unwrap()).unwrap();
         let (up, down) = (hosts.announced(0).unwrap(), hosts.withdrawn(0).unwrap());
         let (withdrawn, turned) = (Vec::new(), Vec::new());
-        let mut failover = Failover { hosts, feed, up, down, runs: 0, withdrawn, turned };
+        let mut failover = Failover {
+            hosts,
+            feed,
+            up,
+            down,
+            runs: 0,
+            withdrawn,
+            turned,
+        };
         for runs in 1..4 {
             assert!(failover.once().unwrap() > 0.0);
-            assert_eq!((failover.withdrawn.len(), failover.turned.len()), (runs, runs));
+            assert_eq!(
+                (failover.withdrawn.len(), failover.turned.len()),
+                (runs, runs)
+            );
         }
         // What is announced to come back is not what went: that must be seen.
         failover.up.clear();

@@ -1,15 +1,17 @@
 //! Hosts behind remote VTEPs, as a route reflector tells of them.
 
+use std::net::{IpAddr, Ipv4Addr};
+
+use vtep_control::bgp::PeerConfig;
+use vtep_control::bgp::wire::{
+    Attributes, Encoding, Esi, EvpnRoute, ExtendedCommunity, KEEPALIVE, MESSAGE_LIMIT, MacIp, Rd,
+    announce, withdraw,
+};
+use vtep_dataplane::addr::{MacAddr, VtepAddr};
+
 use super::super::fdb;
 use crate::lab::topology::VNI;
 use crate::row::{Effort, Failure};
-use std::net::{IpAddr, Ipv4Addr};
-use vtep_control::bgp::PeerConfig;
-use vtep_control::bgp::wire::{
-    Attributes, Encoding, Esi, EvpnRoute, ExtendedCommunity, KEEPALIVE, MESSAGE_LIMIT, MacIp, Rd, announce,
-    withdraw,
-};
-use vtep_dataplane::addr::{MacAddr, VtepAddr};
 
 /// The AS of both ends.
 pub const ASN: u32 = 65_000;
@@ -29,7 +31,10 @@ impl Hosts {
     /// Ten VTEPs; a million hosts when there is time.
     #[must_use]
     pub fn of(effort: Effort) -> Self {
-        Self { hosts: effort.pick(250_000, 1_000_000), vteps: 10 }
+        Self {
+            hosts: effort.pick(250_000, 1_000_000),
+            vteps: 10,
+        }
     }
 
     /// The address of a VTEP.
@@ -52,7 +57,9 @@ impl Hosts {
     }
 
     fn routes(self, vtep: usize) -> Result<Vec<EvpnRoute>, Failure> {
-        self.behind(vtep).map(|host| Ok(route(fdb::mac(host)?.get(), vtep))).collect()
+        self.behind(vtep)
+            .map(|host| Ok(route(fdb::mac(host)?.get(), vtep)))
+            .collect()
     }
 
     /// UPDATEs of 4096 octets at most that announce the hosts behind a VTEP.
@@ -62,11 +69,18 @@ impl Hosts {
     pub fn announced(self, vtep: usize) -> Result<Vec<u8>, Failure> {
         let mut attributes = Attributes::local(IpAddr::V4(Self::address(vtep)));
         attributes.local_pref = Some(100);
-        attributes.extended =
-            vec![ExtendedCommunity::route_target(ASN as u16, VNI), ExtendedCommunity::VXLAN];
-        let encoding = Encoding { four_octet: true, limit: MESSAGE_LIMIT };
+        attributes.extended = vec![
+            ExtendedCommunity::route_target(ASN as u16, VNI),
+            ExtendedCommunity::VXLAN,
+        ];
+        let encoding = Encoding {
+            four_octet: true,
+            limit: MESSAGE_LIMIT,
+        };
         let mut stream = Vec::new();
-        if announce(&attributes, self.routes(vtep)?, encoding, |message| stream.extend_from_slice(message)) {
+        if announce(&attributes, self.routes(vtep)?, encoding, |message| {
+            stream.extend_from_slice(message)
+        }) {
             Ok(stream)
         } else {
             Err(Failure::new("the attributes leave no room for a route"))
@@ -78,7 +92,10 @@ impl Hosts {
     /// # Errors
     /// [`Failure`] when a message can't be made.
     pub fn all_announced(self) -> Result<Vec<u8>, Failure> {
-        Ok((0..self.vteps).map(|vtep| self.announced(vtep)).collect::<Result<Vec<_>, _>>()?.concat())
+        Ok((0..self.vteps)
+            .map(|vtep| self.announced(vtep))
+            .collect::<Result<Vec<_>, _>>()?
+            .concat())
     }
 
     /// UPDATEs that withdraw the hosts behind a VTEP.
@@ -87,14 +104,24 @@ impl Hosts {
     /// [`Failure`] when a message can't be made.
     pub fn withdrawn(self, vtep: usize) -> Result<Vec<u8>, Failure> {
         let mut stream = Vec::new();
-        withdraw(self.routes(vtep)?, MESSAGE_LIMIT, |message| stream.extend_from_slice(message));
+        withdraw(self.routes(vtep)?, MESSAGE_LIMIT, |message| {
+            stream.extend_from_slice(message)
+        });
         Ok(stream)
     }
 }
 
 fn route(mac: MacAddr, vtep: usize) -> EvpnRoute {
     let rd = Rd::ipv4(Hosts::address(vtep), VNI as u16);
-    EvpnRoute::MacIp(MacIp { rd, esi: Esi::ZERO, tag: 0, mac, ip: None, label: VNI, label2: None })
+    EvpnRoute::MacIp(MacIp {
+        rd,
+        esi: Esi::ZERO,
+        tag: 0,
+        mac,
+        ip: None,
+        label: VNI,
+        label2: None,
+    })
 }
 
 /// What the neighbour says before it tells routes: OPEN and KEEPALIVE.
@@ -102,8 +129,13 @@ fn route(mac: MacAddr, vtep: usize) -> EvpnRoute {
 /// # Errors
 /// [`Failure`] when the OPEN can't be made.
 pub fn greeting() -> Result<[Vec<u8>; 2], Failure> {
-    let open = PeerConfig::new(ASN, NEIGHBOR, ASN).open(false, false).emit();
-    Ok([open.ok_or_else(|| Failure::new("the OPEN is too long"))?, KEEPALIVE.to_vec()])
+    let open = PeerConfig::new(ASN, NEIGHBOR, ASN)
+        .open(false, false)
+        .emit();
+    Ok([
+        open.ok_or_else(|| Failure::new("the OPEN is too long"))?,
+        KEEPALIVE.to_vec(),
+    ])
 }
 
 #[cfg(test)]
@@ -112,7 +144,10 @@ mod tests {
 
     #[test]
     fn every_host_is_behind_one_vtep() {
-        let hosts = Hosts { hosts: 1003, vteps: 10 };
+        let hosts = Hosts {
+            hosts: 1003,
+            vteps: 10,
+        };
         let mut all: Vec<_> = (0..10).flat_map(|vtep| hosts.behind(vtep)).collect();
         all.sort_unstable();
         assert!(all.into_iter().eq(0..1003));
@@ -121,9 +156,15 @@ mod tests {
 
     #[test]
     fn messages_are_packed() {
-        let hosts = Hosts { hosts: 1000, vteps: 1 };
+        let hosts = Hosts {
+            hosts: 1000,
+            vteps: 1,
+        };
         // 35 octets a route (RFC 7432 section 7.2, type and length included), and less than 1 of what is around.
-        let (up, down) = (hosts.announced(0).unwrap().len(), hosts.withdrawn(0).unwrap().len());
+        let (up, down) = (
+            hosts.announced(0).unwrap().len(),
+            hosts.withdrawn(0).unwrap().len(),
+        );
         assert!((35_000..36_500).contains(&up), "{up}");
         assert!((35_000..36_000).contains(&down), "{down}");
         assert_eq!(hosts.all_announced().unwrap().len(), up);

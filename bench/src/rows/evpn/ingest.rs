@@ -1,12 +1,14 @@
 //! Ingest in memory: octets to MAC table, without sockets.
 
+use std::time::{Duration, Instant};
+
+use vtep_control::bgp::{Conn, Peer};
+
 use super::hosts::{Hosts, greeting};
 use super::sink::{Sink, session};
 use crate::clock::spent_ns;
 use crate::lab::cores;
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
-use std::time::{Duration, Instant};
-use vtep_control::bgp::{Conn, Peer};
 
 /// From octets, without sockets.
 pub const INGEST: Spec = Spec {
@@ -38,12 +40,22 @@ impl Feed {
         let now = Instant::now();
         let mut peer = Peer::new(session(true), 1);
         peer.start(now);
-        let conn = peer.handle_accepted(now).ok_or_else(|| Failure::new("the peer takes no connection"))?;
-        let mut feed = Self { peer, conn, sink: Sink::new(hosts)? };
+        let conn = peer
+            .handle_accepted(now)
+            .ok_or_else(|| Failure::new("the peer takes no connection"))?;
+        let mut feed = Self {
+            peer,
+            conn,
+            sink: Sink::new(hosts)?,
+        };
         for message in greeting()? {
             feed.take(&message)?;
         }
-        if feed.sink.up { Ok(feed) } else { Err(Failure::new("the session did not come up")) }
+        if feed.sink.up {
+            Ok(feed)
+        } else {
+            Err(Failure::new("the session did not come up"))
+        }
     }
 
     /// Takes octets of the neighbour, read for read, until the worker sees what they mean.
@@ -78,7 +90,11 @@ struct Ingest {
 impl Ingest {
     fn open(effort: Effort) -> Result<Self, Failure> {
         let hosts = Hosts::of(effort);
-        Ok(Self { hosts, octets: hosts.all_announced()?, by_the_wall: Duration::ZERO })
+        Ok(Self {
+            hosts,
+            octets: hosts.all_announced()?,
+            by_the_wall: Duration::ZERO,
+        })
     }
 }
 
@@ -95,7 +111,10 @@ impl Measure for Ingest {
     }
 
     fn plan(&self) -> Plan {
-        Plan { warm_ups: 1, repetitions: 5 }
+        Plan {
+            warm_ups: 1,
+            repetitions: 5,
+        }
     }
 
     fn notes(&self) -> Vec<String> {
@@ -118,7 +137,10 @@ mod tests {
 
     #[test]
     fn announced_hosts_are_found_and_withdrawn_ones_are_not() {
-        let hosts = Hosts { hosts: 5003, vteps: 3 };
+        let hosts = Hosts {
+            hosts: 5003,
+            vteps: 3,
+        };
         let mut feed = Feed::new(hosts.hosts).unwrap();
         assert!(feed.sink.check_all(hosts).is_err());
         feed.take(&hosts.all_announced().unwrap()).unwrap();
@@ -133,6 +155,16 @@ mod tests {
     #[test]
     fn a_full_table_is_told() {
         let mut feed = Feed::new(100).unwrap();
-        assert!(feed.take(&Hosts { hosts: 500, vteps: 1 }.all_announced().unwrap()).is_err());
+        assert!(
+            feed.take(
+                &Hosts {
+                    hosts: 500,
+                    vteps: 1
+                }
+                .all_announced()
+                .unwrap()
+            )
+            .is_err()
+        );
     }
 }

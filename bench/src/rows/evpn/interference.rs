@@ -1,14 +1,15 @@
 //! What the packet path loses while a full table is loaded on another core.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
 use super::super::pipeline::{Caches, Rig, Shared, Way};
 use super::hosts::Hosts;
 use super::ingest::Feed;
 use crate::lab::cores;
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec, median};
 use crate::scene::WORKER;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc::sync_channel;
-use std::thread;
 
 /// A worker beside the control thread.
 pub const INTERFERENCE: Spec = Spec {
@@ -46,9 +47,18 @@ struct Common {
 
 impl Interference {
     fn open(effort: Effort) -> Result<Self, Failure> {
-        let rig = Rig::of_worker(WORKER, &Shared::new(Way::Encap, Caches::Cold, effort)?, effort)?;
+        let rig = Rig::of_worker(
+            WORKER,
+            &Shared::new(Way::Encap, Caches::Cold, effort)?,
+            effort,
+        )?;
         let hosts = Hosts::of(effort);
-        Ok(Self { rig, hosts, octets: hosts.all_announced()?, last: String::new() })
+        Ok(Self {
+            rig,
+            hosts,
+            octets: hosts.all_announced()?,
+            last: String::new(),
+        })
     }
 
     /// The worker runs alone, says so to `ready`, runs until the load is `done`, and alone again.
@@ -83,7 +93,9 @@ fn load(hosts: Hosts, octets: &[u8]) -> Result<Feed, Failure> {
 
 impl Measure for Interference {
     fn once(&mut self) -> Result<f64, Failure> {
-        let Self { rig, hosts, octets, .. } = self;
+        let Self {
+            rig, hosts, octets, ..
+        } = self;
         let common = Common::default();
         let (say, word) = sync_channel(1);
         let (loaded, worked) = thread::scope(|scope| {
@@ -104,21 +116,33 @@ impl Measure for Interference {
                 }
             }
             common.done.store(true, Relaxed);
-            (loaded, worker.join().unwrap_or_else(|_| Err(Failure::new("the worker panicked"))))
+            (
+                loaded,
+                worker
+                    .join()
+                    .unwrap_or_else(|_| Err(Failure::new("the worker panicked"))),
+            )
         });
-        let Runs { mut alone, mut beside } = worked?;
+        let Runs {
+            mut alone,
+            mut beside,
+        } = worked?;
         loaded?.sink.check_all(self.hosts)?;
         alone.sort_by(f64::total_cmp);
         beside.sort_by(f64::total_cmp);
         let count = beside.len();
         let (alone, beside) = (median(&alone), median(&beside));
-        self.last =
-            format!("last: {alone:.1} ns a packet alone, {beside:.1} ns beside the load ({count} runs)");
+        self.last = format!(
+            "last: {alone:.1} ns a packet alone, {beside:.1} ns beside the load ({count} runs)"
+        );
         Ok(alone / beside)
     }
 
     fn plan(&self) -> Plan {
-        Plan { warm_ups: 1, repetitions: 5 }
+        Plan {
+            warm_ups: 1,
+            repetitions: 5,
+        }
     }
 
     fn notes(&self) -> Vec<String> {

@@ -1,10 +1,11 @@
 //! What a route takes of memory.
 
+use std::fs;
+use std::process::Command;
+
 use super::hosts::Hosts;
 use super::ingest::Feed;
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
-use std::fs;
-use std::process::Command;
 
 /// RIB and MAC table.
 pub const MEMORY: Spec = Spec {
@@ -12,7 +13,11 @@ pub const MEMORY: Spec = Spec {
     measures: "resident bytes for each type 2 route held in RIB and MAC table, 1 M routes",
     unit: "B a route",
     bar: Bar::AtMost(128.0),
-    open: |effort| Ok(Box::new(Memory { hosts: Hosts::of(effort).hosts })),
+    open: |effort| {
+        Ok(Box::new(Memory {
+            hosts: Hosts::of(effort).hosts,
+        }))
+    },
 };
 
 /// Runs in processes of their own: what rows before have freed would else be used again and not be seen.
@@ -23,7 +28,9 @@ struct Memory {
 impl Measure for Memory {
     fn once(&mut self) -> Result<f64, Failure> {
         let program = std::env::current_exe().map_err(Failure::of("the path of vtep-bench"))?;
-        let output = Command::new(program).args(["held", &self.hosts.to_string()]).output();
+        let output = Command::new(program)
+            .args(["held", &self.hosts.to_string()])
+            .output();
         let output = output.map_err(Failure::of("vtep-bench held"))?;
         let said = String::from_utf8_lossy(&output.stdout);
         let bytes: u64 = said.trim().parse().map_err(|_| {
@@ -37,7 +44,10 @@ impl Measure for Memory {
     }
 
     fn plan(&self) -> Plan {
-        Plan { warm_ups: 0, repetitions: 3 }
+        Plan {
+            warm_ups: 0,
+            repetitions: 3,
+        }
     }
 
     fn notes(&self) -> Vec<String> {
@@ -54,7 +64,10 @@ impl Measure for Memory {
 /// # Errors
 /// [`Failure`] when the routes are not all there in the end.
 pub fn held(hosts: usize) -> Result<u64, Failure> {
-    let hosts = Hosts { hosts, ..Hosts::of(Effort::Full) };
+    let hosts = Hosts {
+        hosts,
+        ..Hosts::of(Effort::Full)
+    };
     let octets = hosts.all_announced()?;
     let before = resident()?;
     let mut feed = Feed::new(hosts.hosts)?;
@@ -73,7 +86,12 @@ fn resident() -> Result<u64, Failure> {
 
 fn rss(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("Rss:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+    line.trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse::<u64>()
+        .ok()
+        .map(|kib| kib * 1024)
 }
 
 #[cfg(test)]
@@ -82,8 +100,7 @@ mod tests {
 
     #[test]
     fn rss_is_read_in_bytes() {
-        let text =
-            "00400000-7ffff000 ---p 00000000 00:00 0 [rollup]\nRss:                1556 kB\nPss: 3 kB\n";
+        let text = "00400000-7ffff000 ---p 00000000 00:00 0 [rollup]\nRss:                1556 kB\nPss: 3 kB\n";
         assert_eq!(rss(text), Some(1556 * 1024));
         assert_eq!(rss("Pss: 3 kB\n"), None);
         assert!(resident().unwrap() > 0);

@@ -1,12 +1,8 @@
 //! Where routes go: the EVPN instance, the tables that it fills, and a worker's view of them.
 
-use super::super::fdb;
-use super::hosts::{ASN, Hosts, NEIGHBOR};
-use crate::lab::topology::{LOCAL, VNI};
-use crate::row::Failure;
-use crate::scene;
 use std::net::IpAddr;
 use std::time::Instant;
+
 use vtep_control::bgp::{Output, Peer, PeerConfig};
 use vtep_control::engine::TableWriter;
 use vtep_control::evpn::{Config, Instance, NeighborId, VniConfig};
@@ -16,6 +12,12 @@ use vtep_dataplane::core::frame::BURST;
 use vtep_dataplane::table::Snapshot;
 use vtep_dataplane::table::mac::{Destination, Found, MacKey, MacReader};
 use vtep_dataplane::table::publish::Reader;
+
+use super::super::fdb;
+use super::hosts::{ASN, Hosts, NEIGHBOR};
+use crate::lab::topology::{LOCAL, VNI};
+use crate::row::Failure;
+use crate::scene;
 
 /// The one neighbour.
 const ID: NeighborId = NeighborId(0);
@@ -52,13 +54,23 @@ impl Sink {
         let own = VtepAddr::new(IpAddr::V4(LOCAL)).map_err(Failure::of("VTEP"))?;
         let vni = Vni::new(VNI).map_err(Failure::of("VNI"))?;
         let mut instance = Instance::new(Config::new(ASN, LOCAL, own));
-        instance.vni_add(Instant::now(), VniConfig::new(vni)).map_err(Failure::of("VNI"))?;
+        instance
+            .vni_add(Instant::now(), VniConfig::new(vni))
+            .map_err(Failure::of("VNI"))?;
         instance.neighbor_add(ID, IpAddr::V4(NEIGHBOR));
         let mut tables = TableWriter::new(1, hosts, scene::settings());
         let domain = tables.add_vni(vni, false).map_err(Failure::of("VNI"))?;
         tables.commit();
         let (macs, snapshots) = (tables.mac_reader(), tables.snapshots());
-        Ok(Self { instance, tables, macs, snapshots, domain, up: false, ended: false })
+        Ok(Self {
+            instance,
+            tables,
+            macs,
+            snapshots,
+            domain,
+            up: false,
+            ended: false,
+        })
     }
 
     /// Takes what the neighbour's session says.
@@ -78,13 +90,16 @@ impl Sink {
     pub fn carry(&mut self, now: Instant) -> Result<(), Failure> {
         let mut refused = 0;
         let tables = &mut self.tables;
-        self.instance.drain_changes(now, |changes| refused = tables.apply(changes));
+        self.instance
+            .drain_changes(now, |changes| refused = tables.apply(changes));
         self.tables.commit();
         self.refresh();
         self.tables.reclaim();
         match refused {
             0 => Ok(()),
-            more => Err(Failure::new(format!("the tables are full: {more} changes were not made"))),
+            more => Err(Failure::new(format!(
+                "the tables are full: {more} changes were not made"
+            ))),
         }
     }
 
@@ -117,10 +132,14 @@ impl Sink {
             let key = |host: &usize| Ok(MacKey::new(self.domain, fdb::mac(*host)?.get()));
             let keys = burst.iter().map(key).collect::<Result<Vec<_>, Failure>>()?;
             self.macs.lookup_burst(&keys, &mut found[..burst.len()]);
-            if let Some((found, host)) =
-                found.iter().zip(burst).find(|(found, _)| found.destination() != wanted)
+            if let Some((found, host)) = found
+                .iter()
+                .zip(burst)
+                .find(|(found, _)| found.destination() != wanted)
             {
-                return Err(Failure::new(format!("host {host}: found {found:?}, must be {wanted:?}")));
+                return Err(Failure::new(format!(
+                    "host {host}: found {found:?}, must be {wanted:?}"
+                )));
             }
         }
         Ok(())
@@ -133,7 +152,10 @@ impl Sink {
     pub fn check_all(&self, hosts: Hosts) -> Result<(), Failure> {
         let held = self.tables.macs().len();
         if held != hosts.hosts {
-            return Err(Failure::new(format!("{held} MACs are in the table, must be {}", hosts.hosts)));
+            return Err(Failure::new(format!(
+                "{held} MACs are in the table, must be {}",
+                hosts.hosts
+            )));
         }
         (0..hosts.vteps).try_for_each(|vtep| self.check(hosts, vtep, false))
     }

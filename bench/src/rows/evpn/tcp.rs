@@ -1,19 +1,21 @@
 //! Ingest over TCP: the daemon's speaker, with a neighbour on loopback that tells all it has at once.
 
-use super::hosts::{Hosts, greeting};
-use super::sink::{Sink, session};
-use crate::clock::spent_ns;
-use crate::lab::cores;
-use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
-use mio::{Events, Poll, Token};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token};
 use vtep_control::bgp::wire::{EXTENDED_LIMIT, HEADER_LEN, read_header};
 use vtep_control::speaker::socket::TcpOptions;
 use vtep_control::speaker::{NeighborConfig, Speaker};
+
+use super::hosts::{Hosts, greeting};
+use super::sink::{Sink, session};
+use crate::clock::spent_ns;
+use crate::lab::cores;
+use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
 
 /// From a socket.
 pub const INGEST_TCP: Spec = Spec {
@@ -63,9 +65,18 @@ impl Daemon {
         // Port 0: where we listen is of no concern, as we connect.
         let (mut speaker, mut sink) = (Speaker::new(0, Token(0), 1), Sink::new(hosts)?);
         let tcp = TcpOptions::default();
-        let config = NeighborConfig { address, tcp, peer: session(false), restarting: false };
+        let config = NeighborConfig {
+            address,
+            tcp,
+            peer: session(false),
+            restarting: false,
+        };
         speaker.put(config, poll.registry(), &mut sink, Instant::now());
-        Ok(Self { poll, speaker, sink })
+        Ok(Self {
+            poll,
+            speaker,
+            sink,
+        })
     }
 
     /// Turns as the daemon does until something is `done`.
@@ -78,13 +89,21 @@ impl Daemon {
             let now = Instant::now();
             if now > deadline {
                 let held = self.sink.tables.macs().len();
-                return Err(Failure::new(format!("{what}: not within {PATIENCE:?}; {held} MACs are there")));
+                return Err(Failure::new(format!(
+                    "{what}: not within {PATIENCE:?}; {held} MACs are there"
+                )));
             }
-            let wait = self.speaker.next_timeout(now).map_or(PATIENCE, |wait| wait.min(PATIENCE));
-            self.poll.poll(&mut events, Some(wait)).map_err(Failure::of("poll"))?;
+            let wait = self
+                .speaker
+                .next_timeout(now)
+                .map_or(PATIENCE, |wait| wait.min(PATIENCE));
+            self.poll
+                .poll(&mut events, Some(wait))
+                .map_err(Failure::of("poll"))?;
             let now = Instant::now();
             for event in &events {
-                self.speaker.event(event, self.poll.registry(), &mut self.sink, now);
+                self.speaker
+                    .event(event, self.poll.registry(), &mut self.sink, now);
             }
             self.speaker.turn(self.poll.registry(), &mut self.sink, now);
             self.sink.carry(now)?;
@@ -102,15 +121,22 @@ struct Ingest {
 impl Ingest {
     fn open(effort: Effort) -> Result<Self, Failure> {
         let hosts = Hosts::of(effort);
-        Ok(Self { hosts, octets: hosts.all_announced()?, on_the_core: 0.0 })
+        Ok(Self {
+            hosts,
+            octets: hosts.all_announced()?,
+            on_the_core: 0.0,
+        })
     }
 }
 
 impl Measure for Ingest {
     fn once(&mut self) -> Result<f64, Failure> {
         let loopback = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-        let listener = TcpListener::bind(loopback).map_err(Failure::of("the neighbour's socket"))?;
-        let address = listener.local_addr().map_err(Failure::of("the neighbour's socket"))?;
+        let listener =
+            TcpListener::bind(loopback).map_err(Failure::of("the neighbour's socket"))?;
+        let address = listener
+            .local_addr()
+            .map_err(Failure::of("the neighbour's socket"))?;
         let hosts = self.hosts.hosts;
         let octets = &self.octets;
         let mut daemon = Daemon::new(hosts, address)?;
@@ -124,7 +150,8 @@ impl Measure for Ingest {
             let measured = (|| {
                 daemon.until("the session", |sink| sink.up)?;
                 let (start, before) = (Instant::now(), spent_ns());
-                say.send(()).map_err(|_| Failure::new("the neighbour has ended"))?;
+                say.send(())
+                    .map_err(|_| Failure::new("the neighbour has ended"))?;
                 daemon.until("the routes", |sink| sink.tables.macs().len() == hosts)?;
                 Ok((start.elapsed(), spent_ns() - before))
             })();
@@ -145,7 +172,10 @@ impl Measure for Ingest {
     }
 
     fn plan(&self) -> Plan {
-        Plan { warm_ups: 1, repetitions: 5 }
+        Plan {
+            warm_ups: 1,
+            repetitions: 5,
+        }
     }
 
     fn notes(&self) -> Vec<String> {
@@ -154,7 +184,10 @@ impl Measure for Ingest {
                 "{} routes; by the clock on the wall, from the word to the neighbour to the last MAC; it writes on another core",
                 self.hosts.hosts
             ),
-            format!("last for the time that the speaker had its core: {:.2} M/s", self.on_the_core),
+            format!(
+                "last for the time that the speaker had its core: {:.2} M/s",
+                self.on_the_core
+            ),
         ]
     }
 }
@@ -165,15 +198,38 @@ mod tests {
 
     #[test]
     fn routes_come_over_tcp() {
-        let hosts = Hosts { hosts: 5000, vteps: 4 };
+        let hosts = Hosts {
+            hosts: 5000,
+            vteps: 4,
+        };
         let octets = hosts.all_announced().unwrap();
-        assert!(Ingest { hosts, octets, on_the_core: 0.0 }.once().unwrap() > 0.0);
+        assert!(
+            Ingest {
+                hosts,
+                octets,
+                on_the_core: 0.0
+            }
+            .once()
+            .unwrap()
+                > 0.0
+        );
     }
 
     #[test]
     fn a_neighbor_that_talks_nonsense_is_a_failure() {
-        let hosts = Hosts { hosts: 5000, vteps: 4 };
+        let hosts = Hosts {
+            hosts: 5000,
+            vteps: 4,
+        };
         let octets = vec![0; 100];
-        assert!(Ingest { hosts, octets, on_the_core: 0.0 }.once().is_err());
+        assert!(
+            Ingest {
+                hosts,
+                octets,
+                on_the_core: 0.0
+            }
+            .once()
+            .is_err()
+        );
     }
 }

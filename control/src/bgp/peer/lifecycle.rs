@@ -30,7 +30,11 @@ impl Peer {
         if matches!(session.state, State::Connect | State::Active)
             && !session.begin(now, &self.config, self.restarting, preserved)
         {
-            self.end(now, conn, DownReason::Sent(Notification::cease(cease::RESOURCES, None)));
+            self.end(
+                now,
+                conn,
+                DownReason::Sent(Notification::cease(cease::RESOURCES, None)),
+            );
         }
     }
 
@@ -45,11 +49,21 @@ impl Peer {
         if !self.enabled || self.barred || self.established().is_some() || self.config.passive {
             return;
         }
-        self.timers.set(Timer::ConnectRetry, now + self.jitter.apply(self.config.connect_retry));
-        let slow = self.sessions.iter().find(|(_, s)| s.state == State::Connect).map(|(c, _)| *c);
+        self.timers.set(
+            Timer::ConnectRetry,
+            now + self.jitter.apply(self.config.connect_retry),
+        );
+        let slow = self
+            .sessions
+            .iter()
+            .find(|(_, s)| s.state == State::Connect)
+            .map(|(c, _)| *c);
         if let Some(conn) = slow {
             self.end_quietly(now, conn, DownReason::Closed);
-            self.outputs.push_back(Output::Close { conn, farewell: Vec::new() });
+            self.outputs.push_back(Output::Close {
+                conn,
+                farewell: Vec::new(),
+            });
         }
         // A connection of the peer that has not brought its OPEN may never do so: ours is tried beside it.
         let under_way = |(_, s): &(Conn, Session)| s.outgoing || s.state >= State::OpenConfirm;
@@ -61,7 +75,11 @@ impl Peer {
 
     /// A NOTIFICATION of ours, as a hard reset where the peer would keep our routes otherwise (RFC 8538 section 4).
     pub(super) fn hard_if_agreed(&self, notification: Notification) -> Notification {
-        if self.agreed().is_some_and(|a| a.hard_reset) { notification.hard() } else { notification }
+        if self.agreed().is_some_and(|a| a.hard_reset) {
+            notification.hard()
+        } else {
+            notification
+        }
     }
 
     pub(super) fn cease_all(&mut self, now: Instant, notification: &Notification) {
@@ -93,7 +111,10 @@ impl Peer {
         } else if was_up.is_some() && !self.config.passive {
             self.timers.set(Timer::ConnectRetry, now + pause);
         } else if !self.config.passive && !self.timers.runs(Timer::ConnectRetry) {
-            self.timers.set(Timer::ConnectRetry, now + self.jitter.apply(self.config.connect_retry));
+            self.timers.set(
+                Timer::ConnectRetry,
+                now + self.jitter.apply(self.config.connect_retry),
+            );
         }
         if error || was_up.is_some() {
             self.idle_hold = (self.idle_hold * 2).min(self.config.idle_hold.1);
@@ -102,7 +123,9 @@ impl Peer {
 
     /// Ends a connection. False if it was gone.
     pub(super) fn end_quietly(&mut self, now: Instant, conn: Conn, reason: DownReason) -> bool {
-        let Some(at) = self.place(conn) else { return false };
+        let Some(at) = self.place(conn) else {
+            return false;
+        };
         let (_, session) = self.sessions.remove(at);
         self.counters.received += session.received;
         self.counters.sent += session.sent;
@@ -133,9 +156,14 @@ impl Peer {
         self.sweep();
         let kept = keeps(agreed, &reason);
         let keep_stale_for = kept.map(|restart| restart.time + restart.long_lived);
-        self.outputs.push_back(Output::SessionDown { reason, keep_stale_for });
+        self.outputs.push_back(Output::SessionDown {
+            reason,
+            keep_stale_for,
+        });
         if let Some(restart) = kept {
-            self.kept = Kept::Away { long_lived: restart.long_lived };
+            self.kept = Kept::Away {
+                long_lived: restart.long_lived,
+            };
             self.timers.set(Timer::Stale, now + restart.time);
         }
     }
@@ -143,30 +171,67 @@ impl Peer {
     /// The peer's OPEN came on `conn`; there may be another connection (RFC 4271 section 6.8). The one survives that
     /// was opened by the side with the higher identifier, or the higher AS where they are equal (RFC 6286).
     pub(super) fn resolve_collision(&mut self, now: Instant, conn: Conn) {
-        let other = self.sessions.iter().find(|(c, s)| *c != conn && s.state >= State::OpenConfirm);
-        let Some((other, standing)) = other.map(|(c, s)| (*c, s)) else { return };
+        let other = self
+            .sessions
+            .iter()
+            .find(|(c, s)| *c != conn && s.state >= State::OpenConfirm);
+        let Some((other, standing)) = other.map(|(c, s)| (*c, s)) else {
+            return;
+        };
         if standing.state == State::Established {
-            let fresh = self.up_since.is_some_and(|since| now.duration_since(since) < COLLISION_WINDOW);
-            if standing.agreed.as_ref().is_some_and(|a| a.restart.is_some()) && !fresh {
+            let fresh = self
+                .up_since
+                .is_some_and(|since| now.duration_since(since) < COLLISION_WINDOW);
+            if standing
+                .agreed
+                .as_ref()
+                .is_some_and(|a| a.restart.is_some())
+                && !fresh
+            {
                 self.end(now, other, DownReason::Replaced);
                 return;
             }
-            self.end(now, conn, DownReason::Sent(Notification::cease(cease::COLLISION, None)));
+            self.end(
+                now,
+                conn,
+                DownReason::Sent(Notification::cease(cease::COLLISION, None)),
+            );
             return;
         }
-        let Some(agreed) = standing.agreed.clone() else { return };
+        let Some(agreed) = standing.agreed.clone() else {
+            return;
+        };
         let ours = (self.config.router_id, self.config.local_as);
         let ours_survives = ours > (agreed.router_id, agreed.peer_as);
-        let loser = if standing.outgoing == ours_survives { conn } else { other };
-        self.end(now, loser, DownReason::Sent(Notification::cease(cease::COLLISION, None)));
+        let loser = if standing.outgoing == ours_survives {
+            conn
+        } else {
+            other
+        };
+        self.end(
+            now,
+            loser,
+            DownReason::Sent(Notification::cease(cease::COLLISION, None)),
+        );
     }
 
     pub(super) fn up(&mut self, now: Instant, conn: Conn) {
-        let others = self.sessions.iter().map(|(c, _)| *c).filter(|c| *c != conn).collect::<Vec<_>>();
+        let others = self
+            .sessions
+            .iter()
+            .map(|(c, _)| *c)
+            .filter(|c| *c != conn)
+            .collect::<Vec<_>>();
         for other in others {
-            self.end(now, other, DownReason::Sent(Notification::cease(cease::COLLISION, None)));
+            self.end(
+                now,
+                other,
+                DownReason::Sent(Notification::cease(cease::COLLISION, None)),
+            );
         }
-        let Some(agreed) = self.session(conn).and_then(|s| s.agreed.clone()) else { return };
+        let Some(agreed) = self.session(conn).and_then(|s| s.agreed.clone()) else {
+            return;
+        };
         self.timers.stop(Timer::ConnectRetry);
         self.up_since = Some(now);
         self.counters.established += 1;
@@ -178,7 +243,10 @@ impl Peer {
         self.outputs.push_back(Output::SessionUp(agreed));
         if self.kept != Kept::Fresh {
             // Without the F bit the peer has lost its forwarding state: what it does not announce again is wrong now.
-            match (restart.filter(|r| r.preserved || !r.restarting), self.config.restart) {
+            match (
+                restart.filter(|r| r.preserved || !r.restarting),
+                self.config.restart,
+            ) {
                 (Some(_), Some(ours)) => {
                     self.kept = Kept::Back;
                     self.timers.set(Timer::Stale, now + ours.stale_limit);

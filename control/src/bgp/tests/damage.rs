@@ -12,15 +12,23 @@ pub(super) fn try_all(octets: &[u8], context: Context) {
         Ok(None) => return,
         Err(notification) => return check(&notification),
     };
-    let Some(message) = octets.get(..length) else { return };
+    let Some(message) = octets.get(..length) else {
+        return;
+    };
     match decode(kind, message, &mut Decoder::new(context)) {
         Err(notification) => check(&notification),
         Ok(Message::Update(update)) => {
-            let announced = update.changes().filter(|c| matches!(c, Change::Announce(_))).count();
+            let announced = update
+                .changes()
+                .filter(|c| matches!(c, Change::Announce(_)))
+                .count();
             assert_eq!(announced > 0, update.attributes().is_some());
             assert!(announced == 0 || update.parts().action() != Some(Action::Withdraw));
         }
-        Ok(Message::Open(open)) => assert!(open.emit().is_some_and(|again| again.len() <= MESSAGE_LIMIT)),
+        Ok(Message::Open(open)) => assert!(
+            open.emit()
+                .is_some_and(|again| again.len() <= MESSAGE_LIMIT)
+        ),
         Ok(Message::Notification(n)) => assert!(!n.to_string().is_empty()),
         Ok(Message::Keepalive | Message::RouteRefresh(_)) => {}
     }
@@ -28,14 +36,20 @@ pub(super) fn try_all(octets: &[u8], context: Context) {
 
 fn check(notification: &Notification) {
     assert!(matches!(notification.code, 1 | 2 | 3 | 7), "{notification}");
-    assert!(read_header(&notification.emit(), MESSAGE_LIMIT).unwrap().is_some());
+    assert!(
+        read_header(&notification.emit(), MESSAGE_LIMIT)
+            .unwrap()
+            .is_some()
+    );
 }
 
 #[test]
 fn cut_at_each_octet_there_is_an_answer() {
     for (name, message) in vectors() {
         // The longest one is a repetition: its ends and a part of its middle say all.
-        for end in (0..message.len()).filter(|end| message.len() < 5000 || *end < 400 || end % 97 == 0) {
+        for end in
+            (0..message.len()).filter(|end| message.len() < 5000 || *end < 400 || end % 97 == 0)
+        {
             let mut cut = message[..end].to_vec();
             try_all(&cut, context(&name));
             // The same with a header that says so.
@@ -51,7 +65,8 @@ fn cut_at_each_octet_there_is_an_answer() {
 fn with_each_bit_flipped_there_is_an_answer() {
     for (name, message) in vectors() {
         let mut damaged = message.clone();
-        for bit in (0..message.len() * 8).filter(|bit| message.len() < 5000 || *bit < 3200 || bit % 509 == 0)
+        for bit in (0..message.len() * 8)
+            .filter(|bit| message.len() < 5000 || *bit < 3200 || bit % 509 == 0)
         {
             damaged[bit / 8] ^= 1 << (bit % 8);
             try_all(&damaged, context(&name));

@@ -11,7 +11,11 @@ fn open_with(parameters: &[u8], length: u8) -> Result<Open, Notification> {
     message.extend_from_slice(&[1, 4, 0xfd, 0xe8, 0, 90, 10, 0, 0, 1, length]);
     message.extend_from_slice(parameters);
     let (kind, _) = read_header(&message, MESSAGE_LIMIT).unwrap().unwrap();
-    let context = Context { four_octet: true, internal: true, add_path: false };
+    let context = Context {
+        four_octet: true,
+        internal: true,
+        add_path: false,
+    };
     match decode(kind, &message, &mut Decoder::new(context))? {
         Message::Open(open) => Ok(open),
         other => panic!("{other:?}"),
@@ -32,33 +36,69 @@ fn capabilities_of_zero_length_unknown_or_twice_are_no_error() {
     let twice = open(&[2, 14, 1, 4, 0, 25, 0, 70, 1, 4, 0, 25, 0, 70, 2, 0]).unwrap();
     assert!(twice.offers(Family::EVPN));
     assert_eq!(twice.capabilities.len(), 3);
-    let one_family_unknown =
-        open(&[2, 16, 71, 14, 0x30, 0, 9, 0, 0, 0, 1, 0, 25, 70, 0x80, 0, 1, 0]).unwrap();
-    let Capability::LongLived(families) = &one_family_unknown.capabilities[0] else { panic!("not read") };
-    assert_eq!(families[1], LongLivedFamily { family: Family::EVPN, preserved: true, stale_time: 256 });
+    let one_family_unknown = open(&[
+        2, 16, 71, 14, 0x30, 0, 9, 0, 0, 0, 1, 0, 25, 70, 0x80, 0, 1, 0,
+    ])
+    .unwrap();
+    let Capability::LongLived(families) = &one_family_unknown.capabilities[0] else {
+        panic!("not read")
+    };
+    assert_eq!(
+        families[1],
+        LongLivedFamily {
+            family: Family::EVPN,
+            preserved: true,
+            stale_time: 256
+        }
+    );
 }
 
 #[test]
 fn names_are_read_and_cut_ones_ignored() {
     let named = open(&[2, 11, 73, 6, 4, b'f', b'r', b'r', b'1', 0, 75, 1, 0]).unwrap();
-    let fqdn = Capability::Fqdn { host: "frr1".into(), domain: String::new() };
-    assert_eq!(named.capabilities, [fqdn, Capability::SoftwareVersion(String::new())]);
+    let fqdn = Capability::Fqdn {
+        host: "frr1".into(),
+        domain: String::new(),
+    };
+    assert_eq!(
+        named.capabilities,
+        [fqdn, Capability::SoftwareVersion(String::new())]
+    );
     let cut = open(&[2, 5, 73, 3, 9, b'f', b'r']).unwrap();
-    assert!(matches!(cut.capabilities[..], [Capability::Other { code: 73, .. }]));
+    assert!(matches!(
+        cut.capabilities[..],
+        [Capability::Other { code: 73, .. }]
+    ));
 }
 
 #[test]
 fn faults_of_open_have_their_subcodes() {
     assert_eq!(open(&[1, 1, 0]).unwrap_err(), Notification::new(2, 4, &[]));
-    for parameters in [&[2][..], &[2, 5], &[2, 2, 65], &[2, 3, 65, 4, 0], &[255, 0], &[255, 0, 9, 2]] {
+    for parameters in [
+        &[2][..],
+        &[2, 5],
+        &[2, 2, 65],
+        &[2, 3, 65, 4, 0],
+        &[255, 0],
+        &[255, 0, 9, 2],
+    ] {
         let error = open(parameters).unwrap_err();
         assert_eq!((error.code, error.subcode), (2, 0), "{parameters:?}");
     }
     assert_eq!(open_with(&[], 3).unwrap_err().code, 2);
     let mut other_version = vec![0xff; 16];
     other_version.extend_from_slice(&[0, 29, 1, 3, 0xfd, 0xe8, 0, 90, 10, 0, 0, 1, 0]);
-    let context = Context { four_octet: true, internal: true, add_path: false };
-    let error = decode(MessageType::Open, &other_version, &mut Decoder::new(context)).unwrap_err();
+    let context = Context {
+        four_octet: true,
+        internal: true,
+        add_path: false,
+    };
+    let error = decode(
+        MessageType::Open,
+        &other_version,
+        &mut Decoder::new(context),
+    )
+    .unwrap_err();
     assert_eq!(error, Notification::new(2, 1, &[0, 4]));
 }
 
@@ -69,32 +109,67 @@ fn long_capabilities_use_extended_parameters_both_ways() {
         my_as: 65000,
         hold_time: 90,
         router_id: Ipv4Addr::new(10, 0, 0, 1),
-        capabilities: (0..3).map(|_| Capability::Other { code: 200, value: value.clone() }).collect(),
+        capabilities: (0..3)
+            .map(|_| Capability::Other {
+                code: 200,
+                value: value.clone(),
+            })
+            .collect(),
     };
     let message = long.emit().unwrap();
-    assert_eq!(message[HEADER_LEN + 9..HEADER_LEN + 11], [255, 255], "RFC 9072");
-    let context = Context { four_octet: true, internal: true, add_path: false };
-    let Message::Open(again) = decode(MessageType::Open, &message, &mut Decoder::new(context)).unwrap()
+    assert_eq!(
+        message[HEADER_LEN + 9..HEADER_LEN + 11],
+        [255, 255],
+        "RFC 9072"
+    );
+    let context = Context {
+        four_octet: true,
+        internal: true,
+        add_path: false,
+    };
+    let Message::Open(again) =
+        decode(MessageType::Open, &message, &mut Decoder::new(context)).unwrap()
     else {
         panic!("no OPEN")
     };
     assert_eq!(again, long);
     // The length before the mark may be another one than 255.
-    assert_eq!(open_with(&[255, 0, 5, 2, 0, 2, 2, 0], 8).unwrap().capabilities, [Capability::RouteRefresh]);
-    let too_long =
-        Open { capabilities: vec![Capability::Other { code: 200, value: vec![0; 255] }; 20], ..long };
+    assert_eq!(
+        open_with(&[255, 0, 5, 2, 0, 2, 2, 0], 8)
+            .unwrap()
+            .capabilities,
+        [Capability::RouteRefresh]
+    );
+    let too_long = Open {
+        capabilities: vec![
+            Capability::Other {
+                code: 200,
+                value: vec![0; 255]
+            };
+            20
+        ],
+        ..long
+    };
     assert_eq!(too_long.emit(), None);
 }
 
 #[test]
 fn refreshes_of_all_subtypes() {
-    let context = Context { four_octet: true, internal: true, add_path: false };
+    let context = Context {
+        four_octet: true,
+        internal: true,
+        add_path: false,
+    };
     let read = |body: &[u8]| {
         let mut message = vec![0xff; 16];
         message.extend_from_slice(&((HEADER_LEN + body.len()) as u16).to_be_bytes());
         message.push(5);
         message.extend_from_slice(body);
-        match decode(MessageType::RouteRefresh, &message, &mut Decoder::new(context))? {
+        match decode(
+            MessageType::RouteRefresh,
+            &message,
+            &mut Decoder::new(context),
+        )? {
             Message::RouteRefresh(refresh) => {
                 if let Some(refresh) = refresh {
                     assert_eq!(refresh.emit()[..23], message[..23]);
@@ -108,5 +183,8 @@ fn refreshes_of_all_subtypes() {
     assert_eq!(read(&[0, 25, 1, 70]), Ok(Some(RefreshKind::Begin)));
     assert_eq!(read(&[0, 25, 2, 70]), Ok(Some(RefreshKind::End)));
     assert_eq!(read(&[0, 25, 9, 70]), Ok(None));
-    assert_eq!(read(&[0, 25, 1, 70, 0]), Err(Notification::new(7, 1, &[0, 25, 1, 70, 0])));
+    assert_eq!(
+        read(&[0, 25, 1, 70, 0]),
+        Err(Notification::new(7, 1, &[0, 25, 1, 70, 0]))
+    );
 }

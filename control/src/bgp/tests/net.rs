@@ -56,7 +56,10 @@ pub(super) fn id(last: u8) -> Ipv4Addr {
 
 /// Two neighbours of one AS, that differ only in their identifier.
 pub(super) fn configs() -> [PeerConfig; 2] {
-    [PeerConfig::new(65000, id(1), 65000), PeerConfig::new(65000, id(2), 65000)]
+    [
+        PeerConfig::new(65000, id(1), 65000),
+        PeerConfig::new(65000, id(2), 65000),
+    ]
 }
 
 pub(super) fn route(number: u32) -> EvpnRoute {
@@ -112,12 +115,18 @@ impl Net {
     }
 
     pub(super) fn what(&self, side: usize) -> Vec<Told> {
-        self.told[side].iter().map(|(_, told)| told.clone()).collect()
+        self.told[side]
+            .iter()
+            .map(|(_, told)| told.clone())
+            .collect()
     }
 
     /// Time since the start of the one matching event.
     pub(super) fn when(&self, side: usize, wanted: impl Fn(&Told) -> bool) -> Duration {
-        let found: Vec<_> = self.told[side].iter().filter(|(_, told)| wanted(told)).collect();
+        let found: Vec<_> = self.told[side]
+            .iter()
+            .filter(|(_, told)| wanted(told))
+            .collect();
         assert_eq!(found.len(), 1, "{:?}", self.told[side]);
         found[0].0
     }
@@ -138,12 +147,15 @@ impl Net {
 
     fn next_event(&self) -> Option<Instant> {
         let timers = self.peers.iter().filter_map(Peer::poll_timeout);
-        let flights =
-            self.links.iter().flat_map(|l| l.flight.iter().filter_map(|f| f.front().map(|(at, _)| *at)));
+        let flights = self
+            .links
+            .iter()
+            .flat_map(|l| l.flight.iter().filter_map(|f| f.front().map(|(at, _)| *at)));
         // What is under way arrives before the end does.
         let closings = self.links.iter().flat_map(|l| {
             let ends = l.closing.iter().zip(&l.flight);
-            ends.filter(|(_, flight)| flight.is_empty()).filter_map(|(at, _)| *at)
+            ends.filter(|(_, flight)| flight.is_empty())
+                .filter_map(|(at, _)| *at)
         });
         timers.chain(flights).chain(closings).min()
     }
@@ -175,7 +187,10 @@ impl Net {
                         continue;
                     }
                     Output::SessionUp(_) => Told::Up,
-                    Output::SessionDown { reason, keep_stale_for } => Told::Down(reason, keep_stale_for),
+                    Output::SessionDown {
+                        reason,
+                        keep_stale_for,
+                    } => Told::Down(reason, keep_stale_for),
                     Output::Update(update) => Told::Changes(update.changes().collect()),
                     Output::EndOfRib => Told::EndOfRib,
                     Output::RefreshRequested => Told::Refresh,
@@ -200,7 +215,13 @@ impl Net {
         let mut ends = [None; 2];
         ends[side] = Some(conn);
         let flight = [VecDeque::new(), VecDeque::new()];
-        self.links.push(Link { opener: side, ends, flight, closing: [None; 2], up: false });
+        self.links.push(Link {
+            opener: side,
+            ends,
+            flight,
+            closing: [None; 2],
+            up: false,
+        });
         let at = self.links.len() - 1;
         if !self.deaf[1 - side] {
             // An empty segment that arrives is the SYN.
@@ -209,7 +230,9 @@ impl Net {
     }
 
     fn close(&mut self, side: usize, conn: Conn, farewell: Vec<u8>) {
-        let Some(link) = self.links.iter_mut().find(|l| l.ends[side] == Some(conn)) else { return };
+        let Some(link) = self.links.iter_mut().find(|l| l.ends[side] == Some(conn)) else {
+            return;
+        };
         link.ends[side] = None;
         if !self.stuck[side] && !farewell.is_empty() {
             link.flight[1 - side].push_back((self.now + self.delay, farewell));
@@ -234,7 +257,9 @@ impl Net {
         let mut moved = false;
         for link in self.links.iter_mut().filter(|l| l.up) {
             for side in [A, B] {
-                let Some(conn) = link.ends[side].filter(|_| !self.stuck[side]) else { continue };
+                let Some(conn) = link.ends[side].filter(|_| !self.stuck[side]) else {
+                    continue;
+                };
                 let waiting = self.peers[side].transmit(conn);
                 let octets = waiting[..waiting.len().min(self.chunk)].to_vec();
                 if !octets.is_empty() {
@@ -251,14 +276,16 @@ impl Net {
         let mut moved = false;
         for at in 0..self.links.len() {
             for side in [A, B] {
-                let due = self.links[at].flight[side].front().is_some_and(|(when, _)| *when <= self.now);
+                let due = self.links[at].flight[side]
+                    .front()
+                    .is_some_and(|(when, _)| *when <= self.now);
                 if due && let Some((_, octets)) = self.links[at].flight[side].pop_front() {
                     moved = true;
                     self.arrive(at, side, &octets);
                 }
                 let link = &mut self.links[at];
-                let gone =
-                    link.closing[side].is_some_and(|when| when <= self.now) && link.flight[side].is_empty();
+                let gone = link.closing[side].is_some_and(|when| when <= self.now)
+                    && link.flight[side].is_empty();
                 if gone && !moved {
                     link.closing[side] = None;
                     moved = true;
@@ -280,7 +307,9 @@ impl Net {
             return;
         }
         let opener = link.opener;
-        let Some(ours) = link.ends[opener] else { return };
+        let Some(ours) = link.ends[opener] else {
+            return;
+        };
         link.up = true;
         link.ends[side] = self.peers[side].handle_accepted(self.now);
         self.peers[opener].handle_connected(self.now, ours);
@@ -311,7 +340,11 @@ impl Net {
 fn parse_notification(octets: &[u8]) -> Option<Notification> {
     let (kind, length) = read_header(octets, MESSAGE_LIMIT).ok()??;
     assert_eq!(length, octets.len());
-    let context = Context { four_octet: true, internal: true, add_path: false };
+    let context = Context {
+        four_octet: true,
+        internal: true,
+        add_path: false,
+    };
     match decode(kind, octets, &mut Decoder::new(context)).ok()? {
         Message::Notification(notification) => Some(notification),
         _ => None,

@@ -2,8 +2,15 @@
 
 use super::super::wire::*;
 
-const INTERNAL: Context = Context { four_octet: true, internal: true, add_path: false };
-const EXTERNAL: Context = Context { internal: false, ..INTERNAL };
+const INTERNAL: Context = Context {
+    four_octet: true,
+    internal: true,
+    add_path: false,
+};
+const EXTERNAL: Context = Context {
+    internal: false,
+    ..INTERNAL
+};
 
 /// What the strongest action of an UPDATE is.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,7 +35,11 @@ fn mac() -> Vec<u8> {
 }
 
 fn reach(routes: &[u8]) -> Vec<u8> {
-    attribute(0x80, 14, &[&[0, 25, 70, 4, 10, 0, 0, 1, 0], routes].concat())
+    attribute(
+        0x80,
+        14,
+        &[&[0, 25, 70, 4, 10, 0, 0, 1, 0], routes].concat(),
+    )
 }
 
 fn origin() -> Vec<u8> {
@@ -50,8 +61,14 @@ fn cost_of(body: &[u8], context: Context) -> Cost {
         Ok(parts) => {
             let action = parts.action();
             let update = Update::new(body, parts);
-            let announced = update.changes().filter(|c| matches!(c, Change::Announce(_))).count();
-            assert_eq!(announced > 0, action != Some(Action::Withdraw) && update.changes().count() > 0);
+            let announced = update
+                .changes()
+                .filter(|c| matches!(c, Change::Announce(_)))
+                .count();
+            assert_eq!(
+                announced > 0,
+                action != Some(Action::Withdraw) && update.changes().count() > 0
+            );
             match action {
                 None => Accept,
                 Some(Action::Discard) => Discard,
@@ -80,7 +97,11 @@ fn a_sound_update_is_accepted() {
 #[test]
 fn origin_of_a_wrong_length_or_value_withdraws() {
     for value in [&[][..], &[0, 0], &[3], &[255]] {
-        assert_eq!(instead(vec![attribute(0x40, 1, value), path()]), Withdraw, "{value:?}");
+        assert_eq!(
+            instead(vec![attribute(0x40, 1, value), path()]),
+            Withdraw,
+            "{value:?}"
+        );
     }
 }
 
@@ -97,7 +118,11 @@ fn as_path_faults_withdraw() {
         &[2, 1, 0, 0, 0, 1, 1],
     ];
     for value in wrong {
-        assert_eq!(instead(vec![origin(), attribute(0x40, 2, value)]), Withdraw, "{value:?}");
+        assert_eq!(
+            instead(vec![origin(), attribute(0x40, 2, value)]),
+            Withdraw,
+            "{value:?}"
+        );
     }
 }
 
@@ -113,7 +138,11 @@ fn next_hop_of_a_wrong_length_or_no_unicast_withdraws() {
         &[240, 0, 0, 1],
         &[255; 4],
     ] {
-        assert_eq!(cost(attribute(0x40, 3, value), INTERNAL), Withdraw, "{value:?}");
+        assert_eq!(
+            cost(attribute(0x40, 3, value), INTERNAL),
+            Withdraw,
+            "{value:?}"
+        );
     }
     assert_eq!(cost(attribute(0x40, 3, &[10, 0, 0, 1]), INTERNAL), Accept);
 }
@@ -124,9 +153,17 @@ fn med_and_local_pref() {
     assert_eq!(cost(attribute(0x40, 5, &[0; 3]), INTERNAL), Withdraw);
     assert_eq!(cost(attribute(0x40, 5, &[0; 3]), EXTERNAL), Discard);
     assert_eq!(cost(attribute(0x40, 5, &[0, 0, 0, 100]), EXTERNAL), Discard);
-    let body = body(&[reach(&mac()), origin(), path(), attribute(0x40, 5, &[0, 0, 0, 100])]);
+    let body = body(&[
+        reach(&mac()),
+        origin(),
+        path(),
+        attribute(0x40, 5, &[0, 0, 0, 100]),
+    ]);
     let parts = Decoder::new(EXTERNAL).decode(&body).unwrap();
-    assert_eq!(Update::new(&body, parts).attributes().unwrap().local_pref, None);
+    assert_eq!(
+        Update::new(&body, parts).attributes().unwrap().local_pref,
+        None
+    );
 }
 
 #[test]
@@ -141,17 +178,38 @@ fn aggregates_of_a_wrong_length_are_discarded() {
 fn communities_that_are_empty_or_no_multiple_withdraw() {
     for (code, size) in [(8, 4), (16, 8), (25, 20), (32, 12)] {
         for length in [0, 1, size - 1, size + 1] {
-            assert_eq!(cost(attribute(0xc0, code, &vec![0; length]), INTERNAL), Withdraw, "{code} {length}");
+            assert_eq!(
+                cost(attribute(0xc0, code, &vec![0; length]), INTERNAL),
+                Withdraw,
+                "{code} {length}"
+            );
         }
-        assert_eq!(cost(attribute(0xc0, code, &vec![0; 2 * size]), INTERNAL), Accept, "{code}");
+        assert_eq!(
+            cost(attribute(0xc0, code, &vec![0; 2 * size]), INTERNAL),
+            Accept,
+            "{code}"
+        );
     }
 }
 
 #[test]
 fn reflection_attributes_withdraw_inside_and_are_discarded_outside() {
-    for (code, value) in [(9, &[1, 2, 3][..]), (9, &[]), (10, &[]), (10, &[1, 2, 3, 4, 5])] {
-        assert_eq!(cost(attribute(0x80, code, value), INTERNAL), Withdraw, "{code} {value:?}");
-        assert_eq!(cost(attribute(0x80, code, value), EXTERNAL), Discard, "{code} {value:?}");
+    for (code, value) in [
+        (9, &[1, 2, 3][..]),
+        (9, &[]),
+        (10, &[]),
+        (10, &[1, 2, 3, 4, 5]),
+    ] {
+        assert_eq!(
+            cost(attribute(0x80, code, value), INTERNAL),
+            Withdraw,
+            "{code} {value:?}"
+        );
+        assert_eq!(
+            cost(attribute(0x80, code, value), EXTERNAL),
+            Discard,
+            "{code} {value:?}"
+        );
     }
     assert_eq!(cost(attribute(0x80, 9, &[1, 2, 3, 4]), INTERNAL), Accept);
     assert_eq!(cost(attribute(0x80, 9, &[1, 2, 3, 4]), EXTERNAL), Discard);
@@ -179,48 +237,101 @@ fn routes_that_cannot_be_found_reset() {
         );
     }
     let gone = attribute(0x80, 15, &[0, 25, 70]);
-    assert_eq!(cost_of(&body(&[reach(&mac()), reach(&mac()), origin(), path()]), INTERNAL), Reset(3, 1));
+    assert_eq!(
+        cost_of(
+            &body(&[reach(&mac()), reach(&mac()), origin(), path()]),
+            INTERNAL
+        ),
+        Reset(3, 1)
+    );
     assert_eq!(cost_of(&body(&[gone.clone(), gone]), INTERNAL), Reset(3, 1));
 }
 
 #[test]
 fn pmsi_faults_withdraw() {
-    for value in
-        [&[0, 6, 0, 0][..], &[], &[0, 200, 0, 0, 1], &[0, 6, 0, 0, 1, 1], &[0, 6, 0, 0, 1, 1, 2, 3, 4, 5]]
-    {
-        assert_eq!(cost(attribute(0xc0, 22, value), INTERNAL), Withdraw, "{value:?}");
+    for value in [
+        &[0, 6, 0, 0][..],
+        &[],
+        &[0, 200, 0, 0, 1],
+        &[0, 6, 0, 0, 1, 1],
+        &[0, 6, 0, 0, 1, 1, 2, 3, 4, 5],
+    ] {
+        assert_eq!(
+            cost(attribute(0xc0, 22, value), INTERNAL),
+            Withdraw,
+            "{value:?}"
+        );
     }
     let six = [&[0, 6, 0, 0, 1][..], &[0xfd; 16]].concat();
     for value in [&[0, 6, 0, 0, 1, 1, 2, 3, 4][..], &[0, 0, 0, 0, 1], &six] {
-        assert_eq!(cost(attribute(0xc0, 22, value), INTERNAL), Accept, "{value:?}");
+        assert_eq!(
+            cost(attribute(0xc0, 22, value), INTERNAL),
+            Accept,
+            "{value:?}"
+        );
     }
 }
 
 #[test]
 fn as4_path_withdraws_from_narrow_peers_only() {
-    let narrow = Context { four_octet: false, ..EXTERNAL };
+    let narrow = Context {
+        four_octet: false,
+        ..EXTERNAL
+    };
     let narrow_path = attribute(0x40, 2, &[2, 1, 0x5b, 0xa0]);
-    let with = |as4: &[u8]| body(&[reach(&mac()), origin(), narrow_path.clone(), attribute(0xc0, 17, as4)]);
+    let with = |as4: &[u8]| {
+        body(&[
+            reach(&mac()),
+            origin(),
+            narrow_path.clone(),
+            attribute(0xc0, 17, as4),
+        ])
+    };
     assert_eq!(cost_of(&with(&[2, 5, 0]), narrow), Withdraw);
     assert_eq!(cost(attribute(0xc0, 17, &[2, 5, 0]), INTERNAL), Discard);
     let sound = with(&[2, 1, 0xfa, 0x56, 0xea, 0x02]);
     let parts = Decoder::new(narrow).decode(&sound).unwrap();
-    assert_eq!(Update::new(&sound, parts).attributes().unwrap().as_path.first(), Some(4_200_000_002));
+    assert_eq!(
+        Update::new(&sound, parts)
+            .attributes()
+            .unwrap()
+            .as_path
+            .first(),
+        Some(4_200_000_002)
+    );
 }
 
 #[test]
 fn unknown_attributes() {
     assert_eq!(cost(attribute(0x40, 99, &[1]), INTERNAL), Reset(3, 2));
     assert_eq!(cost(attribute(0x80, 99, &[1]), INTERNAL), Accept);
-    let sound =
-        body(&[reach(&mac()), origin(), path(), attribute(0xc0, 99, &[1, 2]), attribute(0x80, 98, &[1])]);
+    let sound = body(&[
+        reach(&mac()),
+        origin(),
+        path(),
+        attribute(0xc0, 99, &[1, 2]),
+        attribute(0x80, 98, &[1]),
+    ]);
     let parts = Decoder::new(INTERNAL).decode(&sound).unwrap();
     let update = Update::new(&sound, parts);
     let attributes = update.attributes().unwrap();
-    assert_eq!(attributes.unknown, [UnknownAttribute { flags: 0xc0, code: 99, value: vec![1, 2] }]);
-    announce(attributes, [], Encoding { four_octet: true, limit: MESSAGE_LIMIT }, |_| {
-        panic!("no route, no message")
-    });
+    assert_eq!(
+        attributes.unknown,
+        [UnknownAttribute {
+            flags: 0xc0,
+            code: 99,
+            value: vec![1, 2]
+        }]
+    );
+    announce(
+        attributes,
+        [],
+        Encoding {
+            four_octet: true,
+            limit: MESSAGE_LIMIT,
+        },
+        |_| panic!("no route, no message"),
+    );
     let EvpnRoute::MacIp(route) = (match update.changes().next() {
         Some(Change::Announce(route)) => route,
         other => panic!("{other:?}"),
@@ -231,10 +342,16 @@ fn unknown_attributes() {
     announce(
         attributes,
         [EvpnRoute::MacIp(route)],
-        Encoding { four_octet: true, limit: MESSAGE_LIMIT },
+        Encoding {
+            four_octet: true,
+            limit: MESSAGE_LIMIT,
+        },
         |m| sent.extend_from_slice(m),
     );
-    assert!(sent.ends_with(&[0xe0, 99, 2, 1, 2]), "passed on with the Partial bit");
+    assert!(
+        sent.ends_with(&[0xe0, 99, 2, 1, 2]),
+        "passed on with the Partial bit"
+    );
 }
 
 #[test]
@@ -246,12 +363,20 @@ fn wrong_flags_withdraw() {
         (0x80, 8, &[0; 4]),
         (0x40, 22, &[0, 6, 0, 0, 1]),
     ] {
-        let list = vec![reach(&mac()), attribute(flags, code, value), origin(), path()];
+        let list = vec![
+            reach(&mac()),
+            attribute(flags, code, value),
+            origin(),
+            path(),
+        ];
         assert_eq!(cost_of(&body(&list), INTERNAL), Withdraw, "{code}");
     }
     let mut wrong = reach(&mac());
     wrong[0] = 0x40;
-    assert_eq!(cost_of(&body(&[wrong, origin(), path()]), INTERNAL), Withdraw);
+    assert_eq!(
+        cost_of(&body(&[wrong, origin(), path()]), INTERNAL),
+        Withdraw
+    );
 }
 
 #[test]
@@ -282,7 +407,11 @@ fn a_missing_mandatory_attribute_withdraws() {
 #[test]
 fn routes_of_unknown_types_are_skipped_and_counted() {
     for kind in [0, 6, 7, 8, 9, 10, 11, 255] {
-        let body = body(&[reach(&[&[kind, 3, 1, 2, 3], &mac()[..]].concat()), origin(), path()]);
+        let body = body(&[
+            reach(&[&[kind, 3, 1, 2, 3], &mac()[..]].concat()),
+            origin(),
+            path(),
+        ]);
         let parts = Decoder::new(INTERNAL).decode(&body).unwrap();
         assert_eq!((parts.skipped(), parts.action()), (1, None));
         assert_eq!(Update::new(&body, parts).changes().count(), 1, "{kind}");
@@ -292,9 +421,14 @@ fn routes_of_unknown_types_are_skipped_and_counted() {
 /// What becomes of one damaged route before a sound one.
 fn damaged(route: &[u8]) -> Result<Vec<bool>, (u8, u8)> {
     let body = body(&[reach(&[route, &mac()].concat()), origin(), path()]);
-    let parts = Decoder::new(INTERNAL).decode(&body).map_err(|n| (n.code, n.subcode))?;
+    let parts = Decoder::new(INTERNAL)
+        .decode(&body)
+        .map_err(|n| (n.code, n.subcode))?;
     assert_eq!(parts.malformed(), 1);
-    Ok(Update::new(&body, parts).changes().map(|c| matches!(c, Change::Announce(_))).collect())
+    Ok(Update::new(&body, parts)
+        .changes()
+        .map(|c| matches!(c, Change::Announce(_)))
+        .collect())
 }
 
 fn with_length(mut route: Vec<u8>) -> Vec<u8> {
@@ -320,9 +454,11 @@ fn a_malformed_type_2_is_withdrawn_alone_where_its_key_can_be_read() {
         assert_eq!(damaged(&route), Ok(vec![false, true]), "{route:?}");
     }
     // The key itself is cut off, or can't be told.
-    for route in
-        [with_length(mac()[..30].to_vec()), change(31, 32), with_length([change(31, 24), vec![0]].concat())]
-    {
+    for route in [
+        with_length(mac()[..30].to_vec()),
+        change(31, 32),
+        with_length([change(31, 24), vec![0]].concat()),
+    ] {
         assert_eq!(damaged(&route), Err((3, 9)), "{route:?}");
     }
 }
@@ -360,18 +496,36 @@ fn malformed_types_1_3_and_4() {
 
 #[test]
 fn the_strongest_action_wins() {
-    let list = [reach(&mac()), origin(), path(), attribute(0x40, 6, &[0]), attribute(0x80, 4, &[])];
+    let list = [
+        reach(&mac()),
+        origin(),
+        path(),
+        attribute(0x40, 6, &[0]),
+        attribute(0x80, 4, &[]),
+    ];
     assert_eq!(cost_of(&body(&list), INTERNAL), Withdraw);
-    let list = [reach(&mac()), origin(), path(), attribute(0x80, 4, &[]), attribute(0x40, 99, &[])];
+    let list = [
+        reach(&mac()),
+        origin(),
+        path(),
+        attribute(0x80, 4, &[]),
+        attribute(0x40, 99, &[]),
+    ];
     assert_eq!(cost_of(&body(&list), INTERNAL), Reset(3, 2));
 }
 
 #[test]
 fn a_list_that_overruns_withdraws_if_the_routes_are_known_and_resets_if_not() {
     let overrun = [0x40, 1, 9, 0];
-    assert_eq!(cost_of(&body(&[reach(&mac()), overrun.to_vec()]), INTERNAL), Withdraw);
+    assert_eq!(
+        cost_of(&body(&[reach(&mac()), overrun.to_vec()]), INTERNAL),
+        Withdraw
+    );
     assert_eq!(cost_of(&body(&[overrun.to_vec()]), INTERNAL), Reset(3, 1));
-    assert_eq!(cost_of(&body(&[vec![0x80, 14, 99, 0]]), INTERNAL), Reset(3, 1));
+    assert_eq!(
+        cost_of(&body(&[vec![0x80, 14, 99, 0]]), INTERNAL),
+        Reset(3, 1)
+    );
 }
 
 #[test]
@@ -392,7 +546,13 @@ fn odd_updates_are_no_error() {
     let unknown = body(&[attribute(0xc0, 99, &[]), attribute(0x80, 98, &[1])]);
     assert_eq!(cost_of(&unknown, INTERNAL), Accept);
     // A family that we did not offer is ignored, routes and all.
-    let other = attribute(0x80, 14, &[0, 1, 128, 12, 0, 0, 0, 0, 0, 0, 0, 0, 10, 0, 0, 1, 0, 1, 2, 3]);
+    let other = attribute(
+        0x80,
+        14,
+        &[
+            0, 1, 128, 12, 0, 0, 0, 0, 0, 0, 0, 0, 10, 0, 0, 1, 0, 1, 2, 3,
+        ],
+    );
     let other = body(&[other, origin(), path()]);
     assert_eq!(cost_of(&other, INTERNAL), Accept);
 }
@@ -400,11 +560,17 @@ fn odd_updates_are_no_error() {
 #[test]
 fn a_withdrawal_needs_no_attributes_and_survives_their_faults() {
     let gone = attribute(0x80, 15, &[&[0, 25, 70], &mac()[..]].concat());
-    for list in [vec![gone.clone()], vec![gone.clone(), attribute(0x40, 1, &[9])]] {
+    for list in [
+        vec![gone.clone()],
+        vec![gone.clone(), attribute(0x40, 1, &[9])],
+    ] {
         let body = body(&list);
         let parts = Decoder::new(INTERNAL).decode(&body).unwrap();
         assert_eq!(parts.end_of_rib(), None);
-        assert!(matches!(Update::new(&body, parts).changes().next(), Some(Change::Withdraw(_))));
+        assert!(matches!(
+            Update::new(&body, parts).changes().next(),
+            Some(Change::Withdraw(_))
+        ));
     }
 }
 
@@ -413,7 +579,11 @@ fn attributes_that_repeat_are_shared_and_those_of_a_fault_are_not() {
     let sound = body(&[reach(&mac()), origin(), path()]);
     let faulty = body(&[reach(&mac()), attribute(0x40, 1, &[9]), path()]);
     let mut decoder = Decoder::new(INTERNAL);
-    let mut first = |body: &[u8]| Update::new(body, decoder.decode(body).unwrap()).attributes().cloned();
+    let mut first = |body: &[u8]| {
+        Update::new(body, decoder.decode(body).unwrap())
+            .attributes()
+            .cloned()
+    };
     let one = first(&sound).unwrap();
     assert!(first(&faulty).is_none());
     assert!(std::sync::Arc::ptr_eq(&one, &first(&sound).unwrap()));

@@ -15,14 +15,23 @@ fn a_session_comes_up_inside_and_between_ases() {
     let net = Net::established(configs());
     assert_eq!(net.what(A), [Told::Up]);
     let agreed = net.peers[A].status().negotiated.unwrap();
-    assert_eq!((agreed.peer_as, agreed.router_id, agreed.internal), (65000, id(2), true));
+    assert_eq!(
+        (agreed.peer_as, agreed.router_id, agreed.internal),
+        (65000, id(2), true)
+    );
     assert_eq!((agreed.hold, agreed.send_limit), (secs(90), EXTENDED_LIMIT));
 
     let wide = 4_200_000_002;
-    let pair = [PeerConfig::new(65000, id(1), wide), PeerConfig::new(wide, id(1), 65000)];
+    let pair = [
+        PeerConfig::new(65000, id(1), wide),
+        PeerConfig::new(wide, id(1), 65000),
+    ];
     let net = Net::established(pair);
     let agreed = net.peers[A].status().negotiated.unwrap();
-    assert_eq!((agreed.peer_as, agreed.internal, agreed.four_octet), (wide, false, true));
+    assert_eq!(
+        (agreed.peer_as, agreed.internal, agreed.four_octet),
+        (wide, false, true)
+    );
 }
 
 #[test]
@@ -41,7 +50,13 @@ fn a_passive_peer_waits_and_two_passive_ones_wait_forever() {
     a.passive = true;
     let net = Net::established([a.clone(), b]);
     assert!(net.links.iter().all(|link| link.opener == B));
-    let mut net = Net::new([a.clone(), PeerConfig { router_id: id(2), ..a }]);
+    let mut net = Net::new([
+        a.clone(),
+        PeerConfig {
+            router_id: id(2),
+            ..a
+        },
+    ]);
     net.start_both();
     net.run(secs(600));
     assert!(net.links.is_empty());
@@ -59,20 +74,35 @@ fn of_two_connections_that_of_the_higher_identifier_survives() {
         // Both connect in the same instant, and the connections cross.
         let net = Net::established(pair);
         assert_eq!(net.links.len(), 2);
-        let alive: Vec<_> = net.links.iter().filter(|l| l.ends.iter().all(Option::is_some)).collect();
+        let alive: Vec<_> = net
+            .links
+            .iter()
+            .filter(|l| l.ends.iter().all(Option::is_some))
+            .collect();
         assert_eq!(alive.len(), 1);
         assert_eq!(alive[0].opener, higher, "swap {swap}");
         for side in [A, B] {
             assert_eq!(net.what(side), [Told::Up]);
-            assert_eq!(net.peers[side].status().last_down, None, "the session was never down");
+            assert_eq!(
+                net.peers[side].status().last_down,
+                None,
+                "the session was never down"
+            );
         }
     }
 }
 
 #[test]
 fn with_equal_identifiers_the_higher_as_decides_a_collision() {
-    let net = Net::established([PeerConfig::new(65001, id(1), 65002), PeerConfig::new(65002, id(1), 65001)]);
-    let alive = net.links.iter().find(|l| l.ends.iter().all(Option::is_some)).unwrap();
+    let net = Net::established([
+        PeerConfig::new(65001, id(1), 65002),
+        PeerConfig::new(65002, id(1), 65001),
+    ]);
+    let alive = net
+        .links
+        .iter()
+        .find(|l| l.ends.iter().all(Option::is_some))
+        .unwrap();
     assert_eq!(alive.opener, B);
 }
 
@@ -86,8 +116,16 @@ fn routes_and_end_of_rib_arrive_whatever_the_chunks() {
         let agreed = net.peers[A].status().negotiated.unwrap();
         let attributes = Attributes::local(id(1).into());
         let mut messages = Vec::new();
-        announce(&attributes, routes.iter().copied(), agreed.encoding(), |m| messages.push(m.to_vec()));
-        assert!(messages.iter().any(|m| m.len() > 65_000), "extended messages are used");
+        announce(
+            &attributes,
+            routes.iter().copied(),
+            agreed.encoding(),
+            |m| messages.push(m.to_vec()),
+        );
+        assert!(
+            messages.iter().any(|m| m.len() > 65_000),
+            "extended messages are used"
+        );
         messages.push(end_of_rib().to_vec());
         for message in &messages {
             // A virtual network has its pauses too: the queue takes what it can.
@@ -101,7 +139,13 @@ fn routes_and_end_of_rib_arrive_whatever_the_chunks() {
         let got: Vec<_> = net
             .what(B)
             .into_iter()
-            .filter_map(|told| if let Told::Changes(changes) = told { Some(changes) } else { None })
+            .filter_map(|told| {
+                if let Told::Changes(changes) = told {
+                    Some(changes)
+                } else {
+                    None
+                }
+            })
             .flatten()
             .collect();
         assert_eq!(got.len(), routes.len());
@@ -120,10 +164,16 @@ fn a_full_queue_refuses_and_takes_again_later() {
     while net.peers[A].send(net.now, &end_of_rib()).is_ok() {
         count += 1;
     }
-    assert_eq!(count, 4, "the message that goes beyond 100 octets is the last");
+    assert_eq!(
+        count, 4,
+        "the message that goes beyond 100 octets is the last"
+    );
     net.stuck[A] = false;
     net.run(secs(1));
-    assert_eq!(net.what(B).iter().filter(|t| **t == Told::EndOfRib).count(), 4);
+    assert_eq!(
+        net.what(B).iter().filter(|t| **t == Told::EndOfRib).count(),
+        4
+    );
     assert_eq!(net.peers[A].send(net.now, &end_of_rib()), Ok(()));
 }
 
@@ -152,10 +202,14 @@ fn a_shutdown_tells_why_and_lasts_until_the_start() {
     let mut net = Net::established(configs());
     net.peers[A].shutdown(net.now, Some("maintenance"));
     net.run(secs(300));
-    let Some(Told::Down(DownReason::Received(notification), None)) = net.what(B).last().cloned() else {
+    let Some(Told::Down(DownReason::Received(notification), None)) = net.what(B).last().cloned()
+    else {
         panic!("{:?}", net.told[B])
     };
-    assert!(notification.is_hard_reset(), "or the peer would keep our routes");
+    assert!(
+        notification.is_hard_reset(),
+        "or the peer would keep our routes"
+    );
     assert_eq!(notification.shutdown_text().as_deref(), Some("maintenance"));
     assert_eq!(net.state(A), State::Idle);
     assert_ne!(net.state(B), State::Established);
@@ -171,7 +225,8 @@ fn without_graceful_restart_a_shutdown_is_plain_and_nothing_is_kept() {
     let mut net = Net::established([a, b]);
     net.peers[A].shutdown(net.now, None);
     net.run(secs(1));
-    let Some(Told::Down(DownReason::Received(notification), None)) = net.what(B).last().cloned() else {
+    let Some(Told::Down(DownReason::Received(notification), None)) = net.what(B).last().cloned()
+    else {
         panic!("{:?}", net.told[B])
     };
     assert_eq!((notification.code, notification.subcode), (6, 2));
@@ -184,14 +239,20 @@ fn a_hard_clear_comes_back_by_itself() {
     net.run(secs(60));
     assert_eq!(net.state(A), State::Established);
     let told = net.what(A);
-    assert!(matches!(told[1], Told::Down(DownReason::Sent(_), None)), "{told:?}");
+    assert!(
+        matches!(told[1], Told::Down(DownReason::Sent(_), None)),
+        "{told:?}"
+    );
     assert_eq!(told[2..], [Told::Up]);
 }
 
 #[test]
 fn too_many_routes_end_the_session_for_the_configured_time() {
     let [mut a, b] = configs();
-    a.max_prefixes = Some(MaxPrefixes { limit: 10, retry: Some(secs(600)) });
+    a.max_prefixes = Some(MaxPrefixes {
+        limit: 10,
+        retry: Some(secs(600)),
+    });
     let mut net = Net::established([a.clone(), b.clone()]);
     net.peers[A].handle_prefix_count(net.now, 10);
     net.settle();
@@ -202,13 +263,19 @@ fn too_many_routes_end_the_session_for_the_configured_time() {
     let Some(Told::Down(DownReason::Received(n), None)) = net.what(B).last().cloned() else {
         panic!("B is up")
     };
-    assert_eq!((n.is_hard_reset(), &n.data[..]), (true, &[6, 1, 0, 25, 70, 0, 0, 0, 10][..]));
+    assert_eq!(
+        (n.is_hard_reset(), &n.data[..]),
+        (true, &[6, 1, 0, 25, 70, 0, 0, 0, 10][..])
+    );
     assert_eq!(net.state(A), State::Idle);
     assert_eq!(net.peers[A].status().idle_until, Some(before + secs(600)));
     net.run(secs(60));
     assert_eq!(net.state(A), State::Established);
 
-    a.max_prefixes = Some(MaxPrefixes { limit: 10, retry: None });
+    a.max_prefixes = Some(MaxPrefixes {
+        limit: 10,
+        retry: None,
+    });
     let mut net = Net::established([a, b]);
     net.peers[A].handle_prefix_count(net.now, 11);
     net.run(secs(100_000));
@@ -257,13 +324,19 @@ fn a_peer_that_stays_away_loses_its_routes_after_its_restart_time() {
 fn long_lived_time_follows_the_restart_time() {
     let mut pair = configs();
     for config in &mut pair {
-        config.restart = Some(RestartConfig { long_lived: Some(3600), ..RestartConfig::default() });
+        config.restart = Some(RestartConfig {
+            long_lived: Some(3600),
+            ..RestartConfig::default()
+        });
     }
     let mut net = Net::established(pair);
     net.deaf = [true; 2];
     let before = net.now - net.start;
     net.cut();
-    assert_eq!(net.what(A)[1], Told::Down(DownReason::Closed, Some(secs(3720))));
+    assert_eq!(
+        net.what(A)[1],
+        Told::Down(DownReason::Closed, Some(secs(3720)))
+    );
     net.run(secs(5000));
     assert_eq!(net.when(A, |t| *t == Told::LongLived) - before, secs(120));
     assert_eq!(net.when(A, |t| *t == Told::Sweep) - before, secs(3720));
@@ -277,7 +350,10 @@ fn a_second_absence_sweeps_what_the_first_left_stale() {
     net.cut();
     let told = net.what(A);
     assert_eq!(told[2..4], [Told::Up, Told::Sweep]);
-    assert!(matches!(told[4], Told::Down(DownReason::Closed, Some(_))), "{told:?}");
+    assert!(
+        matches!(told[4], Told::Down(DownReason::Closed, Some(_))),
+        "{told:?}"
+    );
 }
 
 #[test]
@@ -303,7 +379,11 @@ fn a_restarted_peer_replaces_its_old_connection() {
     net.stranger(&[open.emit().unwrap(), KEEPALIVE.to_vec()].concat());
     net.settle();
     let told = net.what(A);
-    assert_eq!(told[1..3], [Told::Down(DownReason::Replaced, Some(secs(120))), Told::Up], "{told:?}");
+    assert_eq!(
+        told[1..3],
+        [Told::Down(DownReason::Replaced, Some(secs(120))), Told::Up],
+        "{told:?}"
+    );
 }
 
 #[test]
@@ -315,7 +395,10 @@ fn what_is_left_of_a_collision_does_not_replace_a_young_session() {
     net.stranger(&[opening(|_| {}), KEEPALIVE.to_vec()].concat());
     net.settle();
     net.stranger(&opening(|_| {}));
-    assert_eq!(net.verdict(), Some(Notification::cease(cease::COLLISION, None)));
+    assert_eq!(
+        net.verdict(),
+        Some(Notification::cease(cease::COLLISION, None))
+    );
     assert_eq!(net.state(A), State::Established);
     assert_eq!(net.peers[A].status().last_down, None);
 }
@@ -379,24 +462,46 @@ fn opening(change: impl FnOnce(&mut Open)) -> Vec<u8> {
 fn each_wrong_open_has_its_subcode() {
     let code = |octets: &[u8]| answer(octets).map(|n| (n.code, n.subcode));
     assert_eq!(code(&opening(|_| {})), None);
-    let other_as = opening(|o| o.capabilities.retain(|c| !matches!(c, Capability::FourOctetAs(_))));
+    let other_as = opening(|o| {
+        o.capabilities
+            .retain(|c| !matches!(c, Capability::FourOctetAs(_)))
+    });
     assert_eq!(code(&other_as), None, "AS 65000 needs no 4 octets");
     let other_as = opening(|o| {
         o.my_as = 65001;
-        o.capabilities.retain(|c| !matches!(c, Capability::FourOctetAs(_)));
+        o.capabilities
+            .retain(|c| !matches!(c, Capability::FourOctetAs(_)));
     });
     assert_eq!(code(&other_as), Some((2, 2)));
-    assert_eq!(code(&opening(|o| o.capabilities.insert(0, Capability::FourOctetAs(0)))), Some((2, 2)));
-    assert_eq!(code(&opening(|o| o.router_id = [0; 4].into())), Some((2, 3)));
-    assert_eq!(code(&opening(|o| o.router_id = id(1))), Some((2, 3)), "our own identifier");
+    assert_eq!(
+        code(&opening(|o| o
+            .capabilities
+            .insert(0, Capability::FourOctetAs(0)))),
+        Some((2, 2))
+    );
+    assert_eq!(
+        code(&opening(|o| o.router_id = [0; 4].into())),
+        Some((2, 3))
+    );
+    assert_eq!(
+        code(&opening(|o| o.router_id = id(1))),
+        Some((2, 3)),
+        "our own identifier"
+    );
     for hold in [1, 2] {
         assert_eq!(code(&opening(|o| o.hold_time = hold)), Some((2, 6)));
     }
     for hold in [0, 3, 65535] {
         assert_eq!(code(&opening(|o| o.hold_time = hold)), None);
     }
-    let without = opening(|o| o.capabilities.retain(|c| !matches!(c, Capability::Multiprotocol(_))));
-    assert_eq!(answer(&without), Some(Notification::new(2, 7, &[1, 4, 0, 25, 0, 70])));
+    let without = opening(|o| {
+        o.capabilities
+            .retain(|c| !matches!(c, Capability::Multiprotocol(_)))
+    });
+    assert_eq!(
+        answer(&without),
+        Some(Notification::new(2, 7, &[1, 4, 0, 25, 0, 70]))
+    );
     let mut version = opening(|_| {});
     version[HEADER_LEN] = 3;
     assert_eq!(answer(&version), Some(Notification::new(2, 1, &[0, 4])));
@@ -409,7 +514,10 @@ fn wrong_headers_and_misplaced_messages_have_their_subcodes() {
     let up = [&open[..], &KEEPALIVE].concat();
     let after_up = |octets: &[u8]| answer(&[&up, octets].concat()).map(|n| (n.code, n.subcode));
     assert_eq!(answer(&[0; 19]), Some(Notification::new(1, 1, &[])));
-    assert_eq!(answer(&KEEPALIVE).map(|n| (n.code, n.subcode)), Some((5, 1)));
+    assert_eq!(
+        answer(&KEEPALIVE).map(|n| (n.code, n.subcode)),
+        Some((5, 1))
+    );
     assert_eq!(after_open(&open), Some((5, 2)));
     assert_eq!(after_open(&end_of_rib()), Some((5, 2)));
     assert_eq!(after_up(&open), Some((5, 3)));
@@ -419,8 +527,18 @@ fn wrong_headers_and_misplaced_messages_have_their_subcodes() {
     assert_eq!(after_up(&long), Some((1, 2)));
     long[18] = 77;
     assert_eq!(after_up(&long), Some((1, 3)));
-    let refresh = |safi| RouteRefresh { family: Family { afi: 25, safi }, kind: RefreshKind::Request }.emit();
-    assert_eq!(after_up(&refresh(1)), None, "a family that was not offered is ignored");
+    let refresh = |safi| {
+        RouteRefresh {
+            family: Family { afi: 25, safi },
+            kind: RefreshKind::Request,
+        }
+        .emit()
+    };
+    assert_eq!(
+        after_up(&refresh(1)),
+        None,
+        "a family that was not offered is ignored"
+    );
 }
 
 #[test]
@@ -434,12 +552,23 @@ fn a_malformed_update_ends_the_session_and_idles_longer_each_time() {
     let mut last = Duration::ZERO;
     for round in 0..4 {
         net.stranger(&[opening(|_| {}), KEEPALIVE.to_vec(), message.clone()].concat());
-        assert_eq!(net.verdict(), Some(Notification::new(3, 1, &[])), "round {round}");
+        assert_eq!(
+            net.verdict(),
+            Some(Notification::new(3, 1, &[])),
+            "round {round}"
+        );
         assert_eq!(net.state(A), State::Idle);
-        assert_eq!(net.peers[A].handle_accepted(net.now), None, "Idle takes no connection");
+        assert_eq!(
+            net.peers[A].handle_accepted(net.now),
+            None,
+            "Idle takes no connection"
+        );
         let until = net.peers[A].status().idle_until.unwrap();
         let pause = until - net.now;
-        assert!(pause > last * 3 / 2 || round == 0, "{pause:?} after {last:?}");
+        assert!(
+            pause > last * 3 / 2 || round == 0,
+            "{pause:?} after {last:?}"
+        );
         assert!(pause >= Duration::from_millis(750 << round) && pause <= secs(1 << round));
         last = pause;
         net.now = until;
@@ -455,9 +584,17 @@ fn a_treated_update_is_counted_and_the_session_stays() {
     let mut net = Net::new([a, b]);
     net.peers[A].start(net.now);
     let mut good = Vec::new();
-    announce(&Attributes::local(id(2).into()), [route(1)], Encoding { four_octet: true, limit: 4096 }, |m| {
-        good = m.to_vec();
-    });
+    announce(
+        &Attributes::local(id(2).into()),
+        [route(1)],
+        Encoding {
+            four_octet: true,
+            limit: 4096,
+        },
+        |m| {
+            good = m.to_vec();
+        },
+    );
     let mut bad = good.clone();
     // ORIGIN is the first attribute after MP_REACH_NLRI: its value becomes 9.
     let origin = bad.windows(4).position(|w| w == [0x40, 1, 1, 0]).unwrap();
@@ -465,7 +602,14 @@ fn a_treated_update_is_counted_and_the_session_stays() {
     net.stranger(&[opening(|_| {}), KEEPALIVE.to_vec(), bad, good].concat());
     net.settle();
     let announced = Told::Changes(vec![Change::Announce(route(1))]);
-    assert_eq!(net.what(A), [Told::Up, Told::Changes(vec![Change::Withdraw(route(1))]), announced]);
+    assert_eq!(
+        net.what(A),
+        [
+            Told::Up,
+            Told::Changes(vec![Change::Withdraw(route(1))]),
+            announced
+        ]
+    );
     assert_eq!(net.state(A), State::Established);
     assert_eq!(net.peers[A].status().treated_as_withdrawn, 1);
 }

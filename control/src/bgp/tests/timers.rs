@@ -21,7 +21,10 @@ fn keepalives_hold_an_idle_session_for_a_day() {
     assert_eq!(net.what(A), [Told::Up]);
     // A third of 90 s, less up to a quarter.
     let sent = net.peers[A].status().sent;
-    assert!((86_400 / 30..86_400 / 22).contains(&sent), "{sent} messages");
+    assert!(
+        (86_400 / 30..86_400 / 22).contains(&sent),
+        "{sent} messages"
+    );
 }
 
 #[test]
@@ -33,9 +36,15 @@ fn the_lower_hold_time_counts_and_fires_when_nothing_comes() {
     let before = net.now - net.start;
     net.deaf = [true; 2];
     net.run(secs(60));
-    let Told::Down(reason, kept) = net.what(A)[1].clone() else { panic!("{:?}", net.told[A]) };
+    let Told::Down(reason, kept) = net.what(A)[1].clone() else {
+        panic!("{:?}", net.told[A])
+    };
     assert_eq!(reason, DownReason::Sent(Notification::new(4, 0, &[])));
-    assert_eq!(kept, Some(secs(120)), "RFC 8538: the hold timer keeps routes too");
+    assert_eq!(
+        kept,
+        Some(secs(120)),
+        "RFC 8538: the hold timer keeps routes too"
+    );
     let after = net.when(A, is_down) - before;
     assert!(after > secs(5) && after <= secs(9), "{after:?}");
 }
@@ -63,7 +72,11 @@ fn a_peer_that_reads_nothing_ends_by_the_send_hold_timer() {
     let before = net.now - net.start;
     net.peers[A].send(net.now, &end_of_rib()).unwrap();
     net.run(secs(60));
-    assert!(matches!(net.what(A)[1], Told::Down(DownReason::SendHold, Some(_))), "{:?}", net.told[A]);
+    assert!(
+        matches!(net.what(A)[1], Told::Down(DownReason::SendHold, Some(_))),
+        "{:?}",
+        net.told[A]
+    );
     assert_eq!(net.when(A, is_down) - before, secs(40));
 }
 
@@ -90,7 +103,10 @@ fn progress_of_one_octet_keeps_the_send_hold_timer_off() {
     }
     assert_eq!(net.what(A), [Told::Up]);
     net.run(secs(50));
-    assert!(matches!(net.what(A)[1], Told::Down(DownReason::SendHold, _)));
+    assert!(matches!(
+        net.what(A)[1],
+        Told::Down(DownReason::SendHold, _)
+    ));
 }
 
 #[test]
@@ -122,7 +138,10 @@ fn a_peer_that_accepts_but_says_nothing_is_left_after_four_minutes() {
     net.run(secs(239));
     assert_eq!(net.state(A), State::OpenSent);
     net.run(secs(1));
-    assert_eq!(net.peers[A].status().last_down, Some(DownReason::Sent(Notification::new(4, 0, &[]))));
+    assert_eq!(
+        net.peers[A].status().last_down,
+        Some(DownReason::Sent(Notification::new(4, 0, &[])))
+    );
 }
 
 #[test]
@@ -136,7 +155,10 @@ fn connecting_is_tried_again_with_jitter() {
     // Every 7.5 to 10 s.
     let tries = net.links.len();
     assert!((100..=134).contains(&tries), "{tries}");
-    assert!(net.links.iter().filter(|l| l.ends[A].is_some()).count() <= 1, "the slow ones are closed");
+    assert!(
+        net.links.iter().filter(|l| l.ends[A].is_some()).count() <= 1,
+        "the slow ones are closed"
+    );
     net.deaf = [false; 2];
     net.peers[B].start(net.now);
     net.run(secs(11));

@@ -8,7 +8,10 @@ use std::process::Command;
 use super::super::wire::*;
 
 fn tests_dir() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("tests")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .join("tests")
 }
 
 /// Name and octets of every recorded message.
@@ -17,7 +20,12 @@ pub(super) fn vectors() -> Vec<(String, Vec<u8>)> {
     let mut all: Vec<_> = files
         .map(|file| file.unwrap().path())
         .filter(|path| path.extension().is_some_and(|e| e == "bin"))
-        .map(|path| (path.file_stem().unwrap().to_str().unwrap().to_owned(), std::fs::read(path).unwrap()))
+        .map(|path| {
+            (
+                path.file_stem().unwrap().to_str().unwrap().to_owned(),
+                std::fs::read(path).unwrap(),
+            )
+        })
         .collect();
     all.sort();
     assert!(all.len() > 45, "only {} recorded messages", all.len());
@@ -36,7 +44,8 @@ pub(super) fn context(name: &str) -> Context {
 pub(super) fn read<'a>(name: &str, message: &'a [u8]) -> Message<'a> {
     let (kind, length) = read_header(message, EXTENDED_LIMIT).unwrap().unwrap();
     assert_eq!(length, message.len(), "{name}");
-    decode(kind, message, &mut Decoder::new(context(name))).unwrap_or_else(|n| panic!("{name}: {n}"))
+    decode(kind, message, &mut Decoder::new(context(name)))
+        .unwrap_or_else(|n| panic!("{name}: {n}"))
 }
 
 fn hex(octets: &[u8]) -> String {
@@ -47,7 +56,14 @@ fn hex(octets: &[u8]) -> String {
 }
 
 fn ip(address: IpAddr) -> String {
-    format!("{}={address}", if address.is_ipv4() { "ip.addr" } else { "ipv6.addr" })
+    format!(
+        "{}={address}",
+        if address.is_ipv4() {
+            "ip.addr"
+        } else {
+            "ipv6.addr"
+        }
+    )
 }
 
 fn bits(address: IpAddr) -> u8 {
@@ -58,7 +74,13 @@ fn bits(address: IpAddr) -> u8 {
 fn route(route: EvpnRoute) -> String {
     match route {
         EvpnRoute::AutoDiscovery(r) => {
-            format!("1 rd={} esi={} etag={} labels={:06x}", hex(&r.rd.0), hex(&r.esi.0), r.tag, r.label)
+            format!(
+                "1 rd={} esi={} etag={} labels={:06x}",
+                hex(&r.rd.0),
+                hex(&r.esi.0),
+                r.tag,
+                r.label
+            )
         }
         EvpnRoute::MacIp(r) => {
             let address = r.ip.map_or(String::new(), |a| format!(" {}", ip(a)));
@@ -71,7 +93,13 @@ fn route(route: EvpnRoute) -> String {
         }
         EvpnRoute::Multicast(r) => {
             let originator = r.originator;
-            format!("3 rd={} etag={} iplen={} {}", hex(&r.rd.0), r.tag, bits(originator), ip(originator))
+            format!(
+                "3 rd={} etag={} iplen={} {}",
+                hex(&r.rd.0),
+                r.tag,
+                bits(originator),
+                ip(originator)
+            )
         }
         EvpnRoute::Segment(r) => {
             let originator = r.originator;
@@ -104,7 +132,13 @@ fn attributes(lines: &mut Vec<String>, a: &Attributes) {
     lines.extend(a.med.map(|v| format!("multi_exit_disc {v}")));
     lines.extend(a.local_pref.map(|v| format!("local_pref {v}")));
     lines.extend(a.originator_id.map(|v| format!("originator_id {v}")));
-    let path: Vec<String> = a.as_path.0.iter().flat_map(|s| s.parts().1).map(u32::to_string).collect();
+    let path: Vec<String> = a
+        .as_path
+        .0
+        .iter()
+        .flat_map(|s| s.parts().1)
+        .map(u32::to_string)
+        .collect();
     if !path.is_empty() {
         lines.push(format!("as_path {}", path.join(" ")));
     }
@@ -112,7 +146,9 @@ fn attributes(lines: &mut Vec<String>, a: &Attributes) {
     lines.push(format!("next_hop {}", a.next_hop));
     lines.extend(a.extended.iter().map(|c| format!("extended {}", hex(&c.0))));
     if let Some(pmsi) = &a.pmsi {
-        let Tunnel::IngressReplication(Some(address)) = pmsi.tunnel else { panic!("{pmsi:?}") };
+        let Tunnel::IngressReplication(Some(address)) = pmsi.tunnel else {
+            panic!("{pmsi:?}")
+        };
         lines.push(format!("pmsi flags {:02x}", pmsi.flags));
         lines.push("pmsi type 6".to_owned());
         lines.push(format!("pmsi ingress_rep_ip {address}"));
@@ -124,7 +160,12 @@ fn capability(capability: &Capability) -> String {
         Capability::Multiprotocol(f) => format!("1 mp.afi={} mp.safi={}", f.afi, f.safi),
         Capability::RouteRefresh => "2".to_owned(),
         Capability::ExtendedMessage => "6".to_owned(),
-        Capability::GracefulRestart { restarting, notification, time, families } => {
+        Capability::GracefulRestart {
+            restarting,
+            notification,
+            time,
+            families,
+        } => {
             let flags = format!(
                 "gr.timers.restart_flag={} gr.timers.notification_flag={}",
                 u8::from(*restarting),
@@ -162,16 +203,27 @@ fn render(name: &str, message: &[u8]) -> Vec<String> {
             lines.push(format!("myas {}", open.my_as));
             lines.push(format!("holdtime {}", open.hold_time));
             lines.push(format!("identifier {}", open.router_id));
-            lines.extend(open.capabilities.iter().map(|c| format!("capability {}", capability(c))));
+            lines.extend(
+                open.capabilities
+                    .iter()
+                    .map(|c| format!("capability {}", capability(c))),
+            );
         }
         Message::Notification(n) => lines.push(format!("error {} {}", n.code, n.subcode)),
         Message::RouteRefresh(refresh) => {
             let refresh = refresh.unwrap();
             assert_eq!(refresh.kind, RefreshKind::Request);
-            lines.push(format!("refresh {} 0 {}", refresh.family.afi, refresh.family.safi));
+            lines.push(format!(
+                "refresh {} 0 {}",
+                refresh.family.afi, refresh.family.safi
+            ));
         }
         Message::Update(update) => {
-            assert!(update.parts().faults().is_empty(), "{name}: {:?}", update.parts().faults());
+            assert!(
+                update.parts().faults().is_empty(),
+                "{name}: {:?}",
+                update.parts().faults()
+            );
             if let Some(all) = update.attributes() {
                 attributes(&mut lines, all);
             }
@@ -205,12 +257,19 @@ fn each_reads_as_tshark_reads_it() {
         assert_eq!(name, golden_name);
         if message.len() > MESSAGE_LIMIT {
             assert!(lines[0].starts_with("too long"), "{name}");
-            assert_eq!(render(name, message).iter().filter(|l| l.starts_with("announce 2")).count(), 1863);
+            assert_eq!(
+                render(name, message)
+                    .iter()
+                    .filter(|l| l.starts_with("announce 2"))
+                    .count(),
+                1863
+            );
         } else {
             let mut ours = render(name, message);
             if context(name).add_path {
                 // Behind a path identifier tshark 4.0 shows no labels.
-                ours.iter_mut().for_each(|line| line.truncate(line.find(" labels=").unwrap_or(line.len())));
+                ours.iter_mut()
+                    .for_each(|line| line.truncate(line.find(" labels=").unwrap_or(line.len())));
             }
             assert_eq!(ours, *lines, "{name}");
         }
@@ -226,13 +285,18 @@ fn rewrite(name: &str, message: &[u8]) -> Vec<u8> {
         Message::RouteRefresh(refresh) => refresh.unwrap().emit(),
         Message::Update(update) => {
             let mut out = Vec::new();
-            let encoding = Encoding { four_octet: true, limit: message.len().max(MESSAGE_LIMIT) };
+            let encoding = Encoding {
+                four_octet: true,
+                limit: message.len().max(MESSAGE_LIMIT),
+            };
             let routes = |c| match c {
                 Change::Announce(r) | Change::Withdraw(r) => r,
             };
             let all = update.changes().map(routes);
             match update.attributes() {
-                Some(attributes) => assert!(announce(attributes, all, encoding, |m| out.push(m.to_vec()))),
+                Some(attributes) => {
+                    assert!(announce(attributes, all, encoding, |m| out.push(m.to_vec())))
+                }
                 None if update.parts().end_of_rib().is_some() => out.push(end_of_rib().to_vec()),
                 None => withdraw(all, encoding.limit, |m| out.push(m.to_vec())),
             }
@@ -273,43 +337,86 @@ fn tshark_reads_what_we_write_alike() {
         writeln!(wanted, "== {name}\n{}", lines.join("\n")).unwrap();
     }
     assert!(files.len() > 45, "{}", files.len());
-    let output = Command::new(tests_dir().join("golden/bgp-read")).args(&files).output().unwrap();
+    let output = Command::new(tests_dir().join("golden/bgp-read"))
+        .args(&files)
+        .output()
+        .unwrap();
     std::fs::remove_dir_all(&dir).unwrap();
     assert!(
         output.status.success(),
         "bgp-read needs python3 and tshark: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    for (line, wanted) in String::from_utf8(output.stdout).unwrap().lines().zip(wanted.lines()) {
+    for (line, wanted) in String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .zip(wanted.lines())
+    {
         assert_eq!(line, wanted);
     }
 }
 
 #[test]
 fn many_routes_are_packed_to_the_limit_and_all_are_there() {
-    let (name, message) = vectors().into_iter().find(|(n, _)| n.starts_with("frr-extmsg")).unwrap();
-    let Message::Update(update) = read(&name, &message) else { panic!("{name}") };
+    let (name, message) = vectors()
+        .into_iter()
+        .find(|(n, _)| n.starts_with("frr-extmsg"))
+        .unwrap();
+    let Message::Update(update) = read(&name, &message) else {
+        panic!("{name}")
+    };
     let attributes = update.attributes().unwrap();
-    let routes: Vec<_> =
-        update.changes().filter_map(|c| if let Change::Announce(r) = c { Some(r) } else { None }).collect();
+    let routes: Vec<_> = update
+        .changes()
+        .filter_map(|c| {
+            if let Change::Announce(r) = c {
+                Some(r)
+            } else {
+                None
+            }
+        })
+        .collect();
     for (limit, at_most) in [(MESSAGE_LIMIT, 17), (EXTENDED_LIMIT, 1)] {
         let (mut messages, mut again) = (0, Vec::new());
-        let packed =
-            announce(attributes, routes.iter().copied(), Encoding { four_octet: true, limit }, |m| {
+        let packed = announce(
+            attributes,
+            routes.iter().copied(),
+            Encoding {
+                four_octet: true,
+                limit,
+            },
+            |m| {
                 assert!(m.len() <= limit);
                 messages += 1;
-                let Message::Update(update) = read(&name, m) else { panic!("{name}") };
+                let Message::Update(update) = read(&name, m) else {
+                    panic!("{name}")
+                };
                 assert_eq!(update.attributes(), Some(attributes));
                 again.extend(update.changes());
-            });
-        assert!(packed && messages <= at_most, "{messages} messages of {limit} octets");
-        assert!(again.iter().copied().eq(routes.iter().map(|r| Change::Announce(*r))));
+            },
+        );
+        assert!(
+            packed && messages <= at_most,
+            "{messages} messages of {limit} octets"
+        );
+        assert!(
+            again
+                .iter()
+                .copied()
+                .eq(routes.iter().map(|r| Change::Announce(*r)))
+        );
         let mut gone = Vec::new();
         withdraw(routes.iter().copied(), limit, |m| {
-            let Message::Update(update) = read(&name, m) else { panic!("{name}") };
+            let Message::Update(update) = read(&name, m) else {
+                panic!("{name}")
+            };
             gone.extend(update.changes());
         });
-        assert!(gone.iter().copied().eq(routes.iter().map(|r| Change::Withdraw(*r))));
+        assert!(
+            gone.iter()
+                .copied()
+                .eq(routes.iter().map(|r| Change::Withdraw(*r)))
+        );
     }
 }
 
@@ -317,12 +424,19 @@ fn many_routes_are_packed_to_the_limit_and_all_are_there() {
 #[test]
 fn rustbgpd_wire_reads_the_same_routes() {
     let mut routes = 0;
-    for (name, message) in vectors().iter().filter(|(n, m)| m[18] == 2 && !context(n).add_path) {
-        let Message::Update(update) = read(name, message) else { panic!("{name}") };
+    for (name, message) in vectors()
+        .iter()
+        .filter(|(n, m)| m[18] == 2 && !context(n).add_path)
+    {
+        let Message::Update(update) = read(name, message) else {
+            panic!("{name}")
+        };
         let mut bytes = bytes::Bytes::copy_from_slice(&message[HEADER_LEN..]);
         let body = bytes.len();
         let theirs = rustbgpd_wire::UpdateMessage::decode(&mut bytes, body).unwrap();
-        let theirs = theirs.parse_revised(true, context(name).internal, false, &[]).unwrap();
+        let theirs = theirs
+            .parse_revised(true, context(name).internal, false, &[])
+            .unwrap();
         let mut octets = Vec::new();
         for attribute in &theirs.update.attributes {
             let list = match attribute {
@@ -350,20 +464,36 @@ fn rustbgpd_wire_reads_the_same_routes() {
 fn facts_that_tshark_hides() {
     let all = vectors();
     let find = |name: &str| &all.iter().find(|(n, _)| n == name).unwrap().1;
-    let Message::Update(update) = read("frr-t3-vni100", find("frr-t3-vni100")) else { panic!("no update") };
-    assert_eq!(update.attributes().unwrap().pmsi.as_ref().unwrap().label, 100);
+    let Message::Update(update) = read("frr-t3-vni100", find("frr-t3-vni100")) else {
+        panic!("no update")
+    };
+    assert_eq!(
+        update.attributes().unwrap().pmsi.as_ref().unwrap().label,
+        100
+    );
     let sticky = find("frr-t2-sticky");
-    let Message::Update(update) = read("frr-t2-sticky", sticky) else { panic!("no update") };
-    let mobility = update.attributes().unwrap().extended.iter().find_map(|c| c.as_mac_mobility());
+    let Message::Update(update) = read("frr-t2-sticky", sticky) else {
+        panic!("no update")
+    };
+    let mobility = update
+        .attributes()
+        .unwrap()
+        .extended
+        .iter()
+        .find_map(|c| c.as_mac_mobility());
     assert_eq!(mobility, Some((true, 0)));
     let Message::Notification(n) = read("notif", find("notif-frr84-admin-shutdown")) else {
         panic!("no notification")
     };
     assert!(n.is_hard_reset());
-    let Message::Open(open) = read("open", find("open-frr84-as4")) else { panic!("no open") };
+    let Message::Open(open) = read("open", find("open-frr84-as4")) else {
+        panic!("no open")
+    };
     assert_eq!((open.my_as, open.asn()), (AS_TRANS, 4_200_000_002));
     for name in ["frr-eor-evpn", "gobgp-eor-evpn"] {
-        let Message::Update(update) = read(name, find(name)) else { panic!("no update") };
+        let Message::Update(update) = read(name, find(name)) else {
+            panic!("no update")
+        };
         assert_eq!(update.parts().end_of_rib(), Some(Family::EVPN));
         assert_eq!(update.changes().count(), 0);
         assert_eq!(find(name)[..], end_of_rib());
@@ -373,8 +503,12 @@ fn facts_that_tshark_hides() {
     let Message::Update(gone) = read("frr-withdraw-t2-mac", find("frr-withdraw-t2-mac")) else {
         panic!("no update")
     };
-    let Change::Withdraw(gone) = gone.changes().next().unwrap() else { panic!("no withdraw") };
-    let EvpnRoute::MacIp(mut announced) = gone else { panic!("no type 2") };
+    let Change::Withdraw(gone) = gone.changes().next().unwrap() else {
+        panic!("no withdraw")
+    };
+    let EvpnRoute::MacIp(mut announced) = gone else {
+        panic!("no type 2")
+    };
     announced.label = 100;
     announced.esi = Esi([1; 10]);
     assert_eq!(key(&EvpnRoute::MacIp(announced)), key(&gone));

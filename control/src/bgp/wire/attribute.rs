@@ -78,7 +78,12 @@ pub struct AsPath(pub Vec<Segment>);
 impl std::fmt::Display for AsPath {
     /// As operators write it: numbers with spaces, sets in braces.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let join = |list: &[u32], between| list.iter().map(u32::to_string).collect::<Vec<_>>().join(between);
+        let join = |list: &[u32], between| {
+            list.iter()
+                .map(u32::to_string)
+                .collect::<Vec<_>>()
+                .join(between)
+        };
         let segments = self.0.iter().map(|segment| match segment {
             Segment::Set(list) => format!("{{{}}}", join(list, ",")),
             Segment::Sequence(list) => join(list, " "),
@@ -91,7 +96,16 @@ impl AsPath {
     /// Hops for path selection: an AS_SET counts as one (RFC 4271 section 9.1.2.2).
     #[must_use]
     pub fn hops(&self) -> usize {
-        self.0.iter().map(|s| if let Segment::Sequence(list) = s { list.len() } else { 1 }).sum()
+        self.0
+            .iter()
+            .map(|s| {
+                if let Segment::Sequence(list) = s {
+                    list.len()
+                } else {
+                    1
+                }
+            })
+            .sum()
     }
 
     /// True if `asn` occurs anywhere: a loop if it is ours.
@@ -103,9 +117,13 @@ impl AsPath {
     /// The nearest AS, which sent us the route.
     #[must_use]
     pub fn first(&self) -> Option<u32> {
-        self.0
-            .first()
-            .and_then(|s| if let Segment::Sequence(list) = s { list.first().copied() } else { None })
+        self.0.first().and_then(|s| {
+            if let Segment::Sequence(list) = s {
+                list.first().copied()
+            } else {
+                None
+            }
+        })
     }
 
     /// Puts our AS before the others, as RFC 4271 section 5.1.2 b wants towards an external peer.
@@ -220,66 +238,96 @@ impl Attributes {
     pub(super) fn emit(&self, out: &mut Vec<u8>, four_octet: bool) {
         put(out, 0x40, code::ORIGIN, |v| v.push(self.origin as u8));
         // FRR writes AS_PATH with a 2-octet length always; so do we, to be alike on the wire.
-        put_extended(out, 0x40, code::AS_PATH, |v| emit_path(v, &self.as_path, four_octet));
+        put_extended(out, 0x40, code::AS_PATH, |v| {
+            emit_path(v, &self.as_path, four_octet)
+        });
         if let Some(med) = self.med {
-            put(out, 0x80, code::MED, |v| v.extend_from_slice(&med.to_be_bytes()));
+            put(out, 0x80, code::MED, |v| {
+                v.extend_from_slice(&med.to_be_bytes())
+            });
         }
         if let Some(preference) = self.local_pref {
-            put(out, 0x40, code::LOCAL_PREF, |v| v.extend_from_slice(&preference.to_be_bytes()));
+            put(out, 0x40, code::LOCAL_PREF, |v| {
+                v.extend_from_slice(&preference.to_be_bytes())
+            });
         }
         if self.atomic_aggregate {
             put(out, 0x40, code::ATOMIC_AGGREGATE, |_| {});
         }
         if let Some(aggregator) = self.aggregator {
-            put(out, 0xc0, code::AGGREGATOR, |v| emit_aggregator(v, aggregator, four_octet));
+            put(out, 0xc0, code::AGGREGATOR, |v| {
+                emit_aggregator(v, aggregator, four_octet)
+            });
         }
         self.emit_optional(out);
         let wide = |asn: &u32| u16::try_from(*asn).is_err();
         if !four_octet && self.as_path.0.iter().any(|s| s.parts().1.iter().any(wide)) {
-            put(out, 0xc0, code::AS4_PATH, |v| emit_path(v, &self.as_path, true));
+            put(out, 0xc0, code::AS4_PATH, |v| {
+                emit_path(v, &self.as_path, true)
+            });
         }
         if let Some(aggregator) = self.aggregator.filter(|a| !four_octet && wide(&a.asn)) {
-            put(out, 0xc0, code::AS4_AGGREGATOR, |v| emit_aggregator(v, aggregator, true));
+            put(out, 0xc0, code::AS4_AGGREGATOR, |v| {
+                emit_aggregator(v, aggregator, true)
+            });
         }
         if let Some(pmsi) = &self.pmsi {
             put(out, 0xc0, code::PMSI_TUNNEL, |v| pmsi.emit(v));
         }
         if !self.ipv6_extended.is_empty() {
             let value = self.ipv6_extended.as_flattened();
-            put(out, 0xc0, code::IPV6_EXTENDED_COMMUNITIES, |v| v.extend_from_slice(value));
+            put(out, 0xc0, code::IPV6_EXTENDED_COMMUNITIES, |v| {
+                v.extend_from_slice(value)
+            });
         }
         if !self.large.is_empty() {
             let words = self.large.as_flattened();
-            put(out, 0xc0, code::LARGE_COMMUNITIES, |v| v.extend(words.iter().flat_map(|w| w.to_be_bytes())));
+            put(out, 0xc0, code::LARGE_COMMUNITIES, |v| {
+                v.extend(words.iter().flat_map(|w| w.to_be_bytes()))
+            });
         }
         for unknown in &self.unknown {
             let flags = (unknown.flags & 0xc0) | flag::PARTIAL;
-            put(out, flags, unknown.code, |v| v.extend_from_slice(&unknown.value));
+            put(out, flags, unknown.code, |v| {
+                v.extend_from_slice(&unknown.value)
+            });
         }
     }
 
     fn emit_optional(&self, out: &mut Vec<u8>) {
         if !self.communities.is_empty() {
             let words = self.communities.iter();
-            put(out, 0xc0, code::COMMUNITIES, |v| v.extend(words.flat_map(|w| w.to_be_bytes())));
+            put(out, 0xc0, code::COMMUNITIES, |v| {
+                v.extend(words.flat_map(|w| w.to_be_bytes()))
+            });
         }
         if let Some(id) = self.originator_id {
-            put(out, 0x80, code::ORIGINATOR_ID, |v| v.extend_from_slice(&id.octets()));
+            put(out, 0x80, code::ORIGINATOR_ID, |v| {
+                v.extend_from_slice(&id.octets())
+            });
         }
         if !self.cluster_list.is_empty() {
             let ids = self.cluster_list.iter();
-            put(out, 0x80, code::CLUSTER_LIST, |v| v.extend(ids.flat_map(|id| id.octets())));
+            put(out, 0x80, code::CLUSTER_LIST, |v| {
+                v.extend(ids.flat_map(|id| id.octets()))
+            });
         }
         if !self.extended.is_empty() {
             let all = self.extended.iter();
-            put(out, 0xc0, code::EXTENDED_COMMUNITIES, |v| v.extend(all.flat_map(|c| c.0)));
+            put(out, 0xc0, code::EXTENDED_COMMUNITIES, |v| {
+                v.extend(all.flat_map(|c| c.0))
+            });
         }
     }
 }
 
 impl Pmsi {
     fn emit(&self, out: &mut Vec<u8>) {
-        let kind = if let Tunnel::Other(kind, _) = &self.tunnel { *kind } else { 6 };
+        let kind = if let Tunnel::Other(kind, _) = &self.tunnel {
+            *kind
+        } else {
+            6
+        };
         out.extend_from_slice(&[self.flags, kind]);
         put_u24(out, self.label);
         match &self.tunnel {
@@ -331,7 +379,12 @@ fn put(out: &mut Vec<u8>, flags: u8, code: u8, value: impl FnOnce(&mut Vec<u8>))
 }
 
 /// Appends an attribute with a 2-octet length.
-pub(super) fn put_extended(out: &mut Vec<u8>, flags: u8, code: u8, value: impl FnOnce(&mut Vec<u8>)) {
+pub(super) fn put_extended(
+    out: &mut Vec<u8>,
+    flags: u8,
+    code: u8,
+    value: impl FnOnce(&mut Vec<u8>),
+) {
     let start = out.len();
     out.extend_from_slice(&[flags | flag::EXTENDED, code, 0, 0]);
     value(out);

@@ -52,7 +52,9 @@ impl ExtendedCommunity {
     #[must_use]
     pub const fn as_mac_mobility(self) -> Option<(bool, u32)> {
         match self.0 {
-            [6, 0, flags, _, a, b, c, d] => Some((flags & 1 == 1, u32::from_be_bytes([a, b, c, d]))),
+            [6, 0, flags, _, a, b, c, d] => {
+                Some((flags & 1 == 1, u32::from_be_bytes([a, b, c, d])))
+            }
             _ => None,
         }
     }
@@ -87,7 +89,12 @@ impl fmt::Display for ExtendedCommunity {
         let [kind, sub, a, b, c, d, e, g] = self.0;
         let low = u16::from_be_bytes([e, g]);
         match (kind, sub) {
-            (0, 2) => write!(f, "RT:{}:{}", u16::from_be_bytes([a, b]), u32::from_be_bytes([c, d, e, g])),
+            (0, 2) => write!(
+                f,
+                "RT:{}:{}",
+                u16::from_be_bytes([a, b]),
+                u32::from_be_bytes([c, d, e, g])
+            ),
             (1, 2) => write!(f, "RT:{a}.{b}.{c}.{d}:{low}"),
             (2, 2) => write!(f, "RT:{}:{low}", u32::from_be_bytes([a, b, c, d])),
             (3, 0x0c) => write!(f, "ET:{low}"),
@@ -109,14 +116,23 @@ mod tests {
     #[test]
     fn communities_read_back() {
         let moved = ExtendedCommunity::mac_mobility(true, 7);
-        assert_eq!((moved.as_mac_mobility(), moved.to_string()), (Some((true, 7)), "MM:7,sticky".into()));
+        assert_eq!(
+            (moved.as_mac_mobility(), moved.to_string()),
+            (Some((true, 7)), "MM:7,sticky".into())
+        );
         assert_eq!(ExtendedCommunity::VXLAN.as_encapsulation(), Some(8));
         let target = ExtendedCommunity::route_target(65000, 268_435_556);
         assert!(target.is_route_target());
         assert_eq!(target.to_string(), "RT:65000:268435556");
-        assert_eq!(ExtendedCommunity::route_target_as4(4_200_000_002, 100).to_string(), "RT:4200000002:100");
+        assert_eq!(
+            ExtendedCommunity::route_target_as4(4_200_000_002, 100).to_string(),
+            "RT:4200000002:100"
+        );
         let mac = MacAddr([2, 0, 0, 0, 0x40, 1]);
-        assert_eq!(ExtendedCommunity::router_mac(mac).as_router_mac(), Some(mac));
+        assert_eq!(
+            ExtendedCommunity::router_mac(mac).as_router_mac(),
+            Some(mac)
+        );
         assert!(ExtendedCommunity::DEFAULT_GATEWAY.is_default_gateway());
         assert_eq!(target.as_mac_mobility(), None);
     }

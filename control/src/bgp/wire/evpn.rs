@@ -32,7 +32,12 @@ impl fmt::Display for Rd {
         let [_, kind, a, b, c, d, e, g] = self.0;
         let low = u16::from_be_bytes([e, g]);
         match (self.0[0], kind) {
-            (0, 0) => write!(f, "{}:{}", u16::from_be_bytes([a, b]), u32::from_be_bytes([c, d, e, g])),
+            (0, 0) => write!(
+                f,
+                "{}:{}",
+                u16::from_be_bytes([a, b]),
+                u32::from_be_bytes([c, d, e, g])
+            ),
             (0, 1) => write!(f, "{}:{low}", Ipv4Addr::new(a, b, c, d)),
             (0, 2) => write!(f, "{}:{low}", u32::from_be_bytes([a, b, c, d])),
             _ => write!(f, "0x{:016x}", u64::from_be_bytes(self.0)),
@@ -154,13 +159,23 @@ impl EvpnRoute {
     pub const fn key(self) -> Self {
         match self {
             Self::AutoDiscovery(r) => Self::AutoDiscovery(AutoDiscovery { label: 0, ..r }),
-            Self::MacIp(r) => Self::MacIp(MacIp { esi: Esi::ZERO, label: 0, label2: None, ..r }),
+            Self::MacIp(r) => Self::MacIp(MacIp {
+                esi: Esi::ZERO,
+                label: 0,
+                label2: None,
+                ..r
+            }),
             Self::Prefix(r) => {
                 let gateway = match r.gateway {
                     IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
                     IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
                 };
-                Self::Prefix(Prefix { esi: Esi::ZERO, gateway, label: 0, ..r })
+                Self::Prefix(Prefix {
+                    esi: Esi::ZERO,
+                    gateway,
+                    label: 0,
+                    ..r
+                })
             }
             Self::Multicast(_) | Self::Segment(_) => self,
         }
@@ -288,7 +303,10 @@ impl<'a> Nlri<'a> {
     }
 
     pub(super) const fn new(bytes: &'a [u8], add_path: bool) -> Self {
-        Self { rest: bytes, add_path }
+        Self {
+            rest: bytes,
+            add_path,
+        }
     }
 
     /// Type and value of the next one.
@@ -343,7 +361,11 @@ fn parse(kind: u8, value: &[u8]) -> Option<Parsed> {
         5 => prefix(reader)?,
         _ => return Some(Parsed::Unknown),
     };
-    Some(if sound { Parsed::Route(route) } else { Parsed::Malformed(route) })
+    Some(if sound {
+        Parsed::Route(route)
+    } else {
+        Parsed::Malformed(route)
+    })
 }
 
 /// Octets of an address by its length in bits; where that is wrong, by the length of the whole NLRI.
@@ -360,7 +382,15 @@ fn auto_discovery(mut r: Reader<'_>) -> Option<(EvpnRoute, bool)> {
     let (rd, esi, tag) = (Rd(r.array()?), Esi(r.array()?), r.u32()?);
     let sound = r.0.len() == 3;
     let label = r.u24().unwrap_or(0);
-    Some((EvpnRoute::AutoDiscovery(AutoDiscovery { rd, esi, tag, label }), sound))
+    Some((
+        EvpnRoute::AutoDiscovery(AutoDiscovery {
+            rd,
+            esi,
+            tag,
+            label,
+        }),
+        sound,
+    ))
 }
 
 fn mac_ip(mut r: Reader<'_>) -> Option<(EvpnRoute, bool)> {
@@ -373,11 +403,26 @@ fn mac_ip(mut r: Reader<'_>) -> Option<(EvpnRoute, bool)> {
     let (rd, esi, tag, mac_bits) = (Rd(r.array()?), Esi(r.array()?), r.u32()?, r.u8()?);
     let (mac, ip_bits) = (MacAddr(r.array()?), r.u8()?);
     let octets = address_octets(ip_bits, by_length)?;
-    let ip = if octets == 0 { None } else { Some(r.ip(octets)?) };
+    let ip = if octets == 0 {
+        None
+    } else {
+        Some(r.ip(octets)?)
+    };
     let sound = mac_bits == 48 && matches!(ip_bits, 0 | 32 | 128) && matches!(r.0.len(), 3 | 6);
     let label = r.u24().unwrap_or(0);
     let label2 = r.u24();
-    Some((EvpnRoute::MacIp(MacIp { rd, esi, tag, mac, ip, label, label2 }), sound))
+    Some((
+        EvpnRoute::MacIp(MacIp {
+            rd,
+            esi,
+            tag,
+            mac,
+            ip,
+            label,
+            label2,
+        }),
+        sound,
+    ))
 }
 
 fn multicast(mut r: Reader<'_>) -> Option<(EvpnRoute, bool)> {
@@ -389,7 +434,14 @@ fn multicast(mut r: Reader<'_>) -> Option<(EvpnRoute, bool)> {
     let (rd, tag, ip_bits) = (Rd(r.array()?), r.u32()?, r.u8()?);
     let originator = r.ip(address_octets(ip_bits, by_length)?)?;
     let sound = bits(originator) == ip_bits && r.0.is_empty();
-    Some((EvpnRoute::Multicast(Multicast { rd, tag, originator }), sound))
+    Some((
+        EvpnRoute::Multicast(Multicast {
+            rd,
+            tag,
+            originator,
+        }),
+        sound,
+    ))
 }
 
 fn segment(mut r: Reader<'_>) -> Option<(EvpnRoute, bool)> {
@@ -401,7 +453,14 @@ fn segment(mut r: Reader<'_>) -> Option<(EvpnRoute, bool)> {
     let (rd, esi, ip_bits) = (Rd(r.array()?), Esi(r.array()?), r.u8()?);
     let originator = r.ip(address_octets(ip_bits, by_length)?)?;
     let sound = bits(originator) == ip_bits && r.0.is_empty();
-    Some((EvpnRoute::Segment(Segment { rd, esi, originator }), sound))
+    Some((
+        EvpnRoute::Segment(Segment {
+            rd,
+            esi,
+            originator,
+        }),
+        sound,
+    ))
 }
 
 fn prefix(mut r: Reader<'_>) -> Option<(EvpnRoute, bool)> {
@@ -413,7 +472,18 @@ fn prefix(mut r: Reader<'_>) -> Option<(EvpnRoute, bool)> {
     let (rd, esi, tag, length) = (Rd(r.array()?), Esi(r.array()?), r.u32()?, r.u8()?);
     let (prefix, gateway, label) = (r.ip(octets)?, r.ip(octets)?, r.u24()?);
     let sound = length <= bits(prefix);
-    Some((EvpnRoute::Prefix(Prefix { rd, esi, tag, prefix, length, gateway, label }), sound))
+    Some((
+        EvpnRoute::Prefix(Prefix {
+            rd,
+            esi,
+            tag,
+            prefix,
+            length,
+            gateway,
+            label,
+        }),
+        sound,
+    ))
 }
 
 #[cfg(test)]
@@ -425,7 +495,10 @@ mod tests {
     /// Values near a sound type 2: of any length, with any lengths inside.
     fn value() -> impl Strategy<Value = Vec<u8>> {
         let bits = prop_oneof![Just(0_u8), Just(32), Just(48), Just(128), any::<u8>()];
-        let length = prop_oneof![prop::sample::select(vec![33_usize, 36, 37, 40, 49, 52]), 0..60_usize];
+        let length = prop_oneof![
+            prop::sample::select(vec![33_usize, 36, 37, 40, 49, 52]),
+            0..60_usize
+        ];
         let octets = length.prop_flat_map(|length| prop::collection::vec(any::<u8>(), length));
         (octets, bits.clone(), bits).prop_map(|(mut value, mac, ip)| {
             value.get_mut(22).into_iter().for_each(|octet| *octet = mac);

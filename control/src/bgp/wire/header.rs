@@ -46,7 +46,10 @@ impl MessageType {
 ///
 /// # Errors
 /// NOTIFICATION 1/1 for a wrong marker, 1/2 for a length that this type can't have, 1/3 for an unknown type.
-pub fn read_header(buffer: &[u8], limit: usize) -> Result<Option<(MessageType, usize)>, Notification> {
+pub fn read_header(
+    buffer: &[u8],
+    limit: usize,
+) -> Result<Option<(MessageType, usize)>, Notification> {
     let marker = buffer.len().min(16);
     if buffer[..marker].iter().any(|b| *b != 0xff) {
         return Err(Notification::new(1, 1, &[]));
@@ -110,13 +113,35 @@ mod tests {
     fn each_fault_has_its_subcode() {
         let mut marker = header(19, 4);
         marker[3] = 0;
-        assert_eq!(read_header(&marker, MESSAGE_LIMIT), Err(Notification::new(1, 1, &[])));
-        assert_eq!(read_header(&marker[..4], MESSAGE_LIMIT), Err(Notification::new(1, 1, &[])));
-        for (length, code) in [(18, 4), (20, 4), (28, 1), (22, 2), (20, 3), (22, 5), (4097, 2), (4097, 1)] {
+        assert_eq!(
+            read_header(&marker, MESSAGE_LIMIT),
+            Err(Notification::new(1, 1, &[]))
+        );
+        assert_eq!(
+            read_header(&marker[..4], MESSAGE_LIMIT),
+            Err(Notification::new(1, 1, &[]))
+        );
+        for (length, code) in [
+            (18, 4),
+            (20, 4),
+            (28, 1),
+            (22, 2),
+            (20, 3),
+            (22, 5),
+            (4097, 2),
+            (4097, 1),
+        ] {
             let wrong = read_header(&header(length, code), MESSAGE_LIMIT);
-            assert_eq!(wrong, Err(Notification::new(1, 2, &length.to_be_bytes())), "{length} {code}");
+            assert_eq!(
+                wrong,
+                Err(Notification::new(1, 2, &length.to_be_bytes())),
+                "{length} {code}"
+            );
         }
-        assert_eq!(read_header(&header(19, 9), MESSAGE_LIMIT), Err(Notification::new(1, 3, &[9])));
+        assert_eq!(
+            read_header(&header(19, 9), MESSAGE_LIMIT),
+            Err(Notification::new(1, 3, &[9]))
+        );
     }
 
     #[test]
@@ -126,7 +151,10 @@ mod tests {
             Ok(Some((MessageType::Update, EXTENDED_LIMIT)))
         );
         assert!(read_header(&header(65535, 1), EXTENDED_LIMIT).is_err());
-        assert_eq!(read_header(&KEEPALIVE, MESSAGE_LIMIT), Ok(Some((MessageType::Keepalive, 19))));
+        assert_eq!(
+            read_header(&KEEPALIVE, MESSAGE_LIMIT),
+            Ok(Some((MessageType::Keepalive, 19)))
+        );
         assert_eq!(read_header(&KEEPALIVE[..18], MESSAGE_LIMIT), Ok(None));
     }
 }

@@ -48,14 +48,24 @@ impl Notification {
     #[must_use]
     pub fn new(code: u8, subcode: u8, data: &[u8]) -> Self {
         let fits = data.len().min(MESSAGE_LIMIT - HEADER_LEN - 4);
-        Self { code, subcode, data: data[..fits].to_vec() }
+        Self {
+            code,
+            subcode,
+            data: data[..fits].to_vec(),
+        }
     }
 
     /// CEASE with a subcode and a text for the operator of the peer (RFC 9003); the text is cut at 128 octets.
     #[must_use]
     pub fn cease(subcode: u8, text: Option<&str>) -> Self {
-        let data = text.map(codec::encode_shutdown_communication).unwrap_or_default();
-        Self { code: CEASE, subcode, data: data.to_vec() }
+        let data = text
+            .map(codec::encode_shutdown_communication)
+            .unwrap_or_default();
+        Self {
+            code: CEASE,
+            subcode,
+            data: data.to_vec(),
+        }
     }
 
     /// This notification inside a hard reset: the peer does not keep our routes (RFC 8538 section 3.1).
@@ -75,13 +85,20 @@ impl Notification {
     /// The text of the peer's operator (RFC 9003), also out of a hard reset. None if there is none, or it is no UTF-8.
     #[must_use]
     pub fn shutdown_text(&self) -> Option<String> {
-        codec::extract_shutdown_communication(&self.message()).ok().flatten().map(str::to_owned)
+        codec::extract_shutdown_communication(&self.message())
+            .ok()
+            .flatten()
+            .map(str::to_owned)
     }
 
     /// Reads the body of a NOTIFICATION: at least two octets, which the header has promised.
     pub(super) fn parse(body: &[u8]) -> Option<Self> {
         let message = NotificationMessage::decode(&mut &*body, body.len()).ok()?;
-        Some(Self { code: message.code.as_u8(), subcode: message.subcode, data: message.data.to_vec() })
+        Some(Self {
+            code: message.code.as_u8(),
+            subcode: message.subcode,
+            data: message.data.to_vec(),
+        })
     }
 
     /// The whole message.
@@ -111,7 +128,8 @@ impl fmt::Display for Notification {
         if self.is_hard_reset() && self.data.len() >= 2 {
             write!(f, " of {}/{}", self.data[0], self.data[1])?;
         }
-        self.shutdown_text().map_or(Ok(()), |text| write!(f, ": {text:?}"))
+        self.shutdown_text()
+            .map_or(Ok(()), |text| write!(f, ": {text:?}"))
     }
 }
 
@@ -134,16 +152,26 @@ mod tests {
     #[test]
     fn a_wrong_text_is_no_text() {
         for data in [&[5, b'a'][..], &[1, 0xff], &[0, b'a']] {
-            assert_eq!(Notification::new(CEASE, cease::SHUTDOWN, data).shutdown_text(), None);
+            assert_eq!(
+                Notification::new(CEASE, cease::SHUTDOWN, data).shutdown_text(),
+                None
+            );
         }
-        assert_eq!(Notification::new(CEASE, cease::HARD_RESET, &[6]).shutdown_text(), None);
+        assert_eq!(
+            Notification::new(CEASE, cease::HARD_RESET, &[6]).shutdown_text(),
+            None
+        );
     }
 
     #[test]
     fn data_that_does_not_fit_is_cut() {
         let long = Notification::new(3, 5, &[0; 5000]).emit();
         assert!(long.len() <= MESSAGE_LIMIT);
-        let by_hand = Notification { code: 3, subcode: 5, data: vec![0; 5000] };
+        let by_hand = Notification {
+            code: 3,
+            subcode: 5,
+            data: vec![0; 5000],
+        };
         assert_eq!(by_hand.emit().len(), HEADER_LEN + 2);
     }
 }

@@ -25,7 +25,10 @@ impl Family {
     pub const IPV4_UNICAST: Self = Self { afi: 1, safi: 1 };
 
     pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        Some(Self { afi: reader.u16()?, safi: reader.u8()? })
+        Some(Self {
+            afi: reader.u16()?,
+            safi: reader.u8()?,
+        })
     }
 
     pub(super) fn emit(self, out: &mut Vec<u8>) {
@@ -125,7 +128,8 @@ impl Open {
     /// True if that family is offered.
     #[must_use]
     pub fn offers(&self, family: Family) -> bool {
-        self.capabilities.contains(&Capability::Multiprotocol(family))
+        self.capabilities
+            .contains(&Capability::Multiprotocol(family))
     }
 
     /// Reads the body: at least 10 octets, which the header has promised.
@@ -162,7 +166,10 @@ impl Open {
 }
 
 const fn family(afi: codec::Afi, safi: codec::Safi) -> Family {
-    Family { afi: afi as u16, safi: safi as u8 }
+    Family {
+        afi: afi as u16,
+        safi: safi as u8,
+    }
 }
 
 fn from_codec(capability: codec::Capability) -> Capability {
@@ -173,7 +180,12 @@ fn from_codec(capability: codec::Capability) -> Capability {
         C::EnhancedRouteRefresh => Capability::EnhancedRouteRefresh,
         C::ExtendedMessage => Capability::ExtendedMessage,
         C::FourOctetAs { asn } => Capability::FourOctetAs(asn),
-        C::GracefulRestart { restart_state, notification, restart_time, families } => {
+        C::GracefulRestart {
+            restart_state,
+            notification,
+            restart_time,
+            families,
+        } => {
             let restart = |f: &codec::GracefulRestartFamily| RestartFamily {
                 family: family(f.afi, f.safi),
                 preserved: f.forwarding_preserved,
@@ -209,25 +221,38 @@ fn from_raw(code: u8, value: &[u8]) -> Capability {
         _ => None,
     };
     let read = read.filter(|_| reader.0.is_empty());
-    read.unwrap_or_else(|| Capability::Other { code, value: value.to_vec() })
+    read.unwrap_or_else(|| Capability::Other {
+        code,
+        value: value.to_vec(),
+    })
 }
 
 fn multiprotocol(reader: &mut Reader<'_>) -> Option<Capability> {
     let [high, low, _, safi] = reader.array()?;
-    Some(Capability::Multiprotocol(Family { afi: u16::from_be_bytes([high, low]), safi }))
+    Some(Capability::Multiprotocol(Family {
+        afi: u16::from_be_bytes([high, low]),
+        safi,
+    }))
 }
 
 fn long_lived(reader: &mut Reader<'_>) -> Option<Capability> {
     let mut families = Vec::new();
     while !reader.0.is_empty() {
         let (family, flags, stale_time) = (Family::read(reader)?, reader.u8()?, reader.u24()?);
-        families.push(LongLivedFamily { family, preserved: flags & 0x80 != 0, stale_time });
+        families.push(LongLivedFamily {
+            family,
+            preserved: flags & 0x80 != 0,
+            stale_time,
+        });
     }
     Some(Capability::LongLived(families))
 }
 
 fn fqdn(reader: &mut Reader<'_>) -> Option<Capability> {
-    Some(Capability::Fqdn { host: text(reader)?, domain: text(reader)? })
+    Some(Capability::Fqdn {
+        host: text(reader)?,
+        domain: text(reader)?,
+    })
 }
 
 fn text(reader: &mut Reader<'_>) -> Option<String> {
@@ -239,8 +264,15 @@ fn text(reader: &mut Reader<'_>) -> Option<String> {
 fn raw_of(capability: &codec::Capability) -> Capability {
     let mut out = Vec::new();
     let written = capability.encode(&mut out).is_ok();
-    let value = out.get(2..).filter(|_| written).unwrap_or_default().to_vec();
-    Capability::Other { code: capability.code(), value }
+    let value = out
+        .get(2..)
+        .filter(|_| written)
+        .unwrap_or_default()
+        .to_vec();
+    Capability::Other {
+        code: capability.code(),
+        value,
+    }
 }
 
 fn to_codec(capability: &Capability) -> codec::Capability {
@@ -253,7 +285,12 @@ fn to_codec(capability: &Capability) -> codec::Capability {
         }
         Capability::RouteRefresh => 2,
         Capability::ExtendedMessage => 6,
-        Capability::GracefulRestart { restarting, notification, time, families } => {
+        Capability::GracefulRestart {
+            restarting,
+            notification,
+            time,
+            families,
+        } => {
             let flags = u16::from(*restarting) << 15 | u16::from(*notification) << 14;
             value.extend_from_slice(&(flags | (time & 0xfff)).to_be_bytes());
             for entry in families {
@@ -289,7 +326,10 @@ fn to_codec(capability: &Capability) -> codec::Capability {
             *code
         }
     };
-    codec::Capability::Unknown { code, data: value.into() }
+    codec::Capability::Unknown {
+        code,
+        data: value.into(),
+    }
 }
 
 /// A length octet and at most 64 octets of text, cut at a character.

@@ -39,7 +39,8 @@ impl<'a> Reader<'a> {
     /// Three octets as a number: a label field that carries a VNI (RFC 8365 section 5.1.3).
     #[inline]
     pub(super) fn u24(&mut self) -> Option<u32> {
-        self.array().map(|[a, b, c]| u32::from_be_bytes([0, a, b, c]))
+        self.array()
+            .map(|[a, b, c]| u32::from_be_bytes([0, a, b, c]))
     }
 
     /// An address of 4 or 16 octets.

@@ -44,7 +44,13 @@ impl RouteRefresh {
         if kind != RefreshKind::Request && body.len() != 4 {
             return Err(Notification::new(7, 1, body));
         }
-        Ok(Some(Self { family: Family { afi: message.afi_raw, safi: message.safi_raw }, kind }))
+        Ok(Some(Self {
+            family: Family {
+                afi: message.afi_raw,
+                safi: message.safi_raw,
+            },
+            kind,
+        }))
     }
 
     /// The whole message.
@@ -61,7 +67,9 @@ impl RouteRefresh {
             orf: None,
         };
         let mut out = Vec::with_capacity(23);
-        message.encode(&mut out).expect("a ROUTE-REFRESH of 23 octets fits into a message");
+        message
+            .encode(&mut out)
+            .expect("a ROUTE-REFRESH of 23 octets fits into a message");
         out
     }
 }

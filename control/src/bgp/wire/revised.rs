@@ -9,7 +9,9 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::attribute::{Aggregator, AsPath, Attributes, Origin, Pmsi, Segment, Tunnel, UnknownAttribute};
+use super::attribute::{
+    Aggregator, AsPath, Attributes, Origin, Pmsi, Segment, Tunnel, UnknownAttribute,
+};
 use super::attribute::{code, flag};
 use super::community::ExtendedCommunity;
 use super::notification::Notification;
@@ -71,9 +73,19 @@ fn next<'a>(reader: &mut Reader<'a>) -> Option<Raw<'a>> {
     let all = reader.0;
     let [flags, code] = reader.array()?;
     let extended = flags & flag::EXTENDED != 0;
-    let length = if extended { usize::from(reader.u16()?) } else { usize::from(reader.u8()?) };
+    let length = if extended {
+        usize::from(reader.u16()?)
+    } else {
+        usize::from(reader.u8()?)
+    };
     let value = reader.bytes(length)?;
-    Some(Raw { flags, code, value, whole: &all[..all.len() - reader.0.len()], after: reader.0.len() })
+    Some(Raw {
+        flags,
+        code,
+        value,
+        whole: &all[..all.len() - reader.0.len()],
+        after: reader.0.len(),
+    })
 }
 
 /// Finds the attributes. The first of each code goes to `others` as it stands, but for those with routes.
@@ -95,7 +107,11 @@ pub(super) fn split<'a>(
             if matches!(code, code::MP_REACH | code::MP_UNREACH) {
                 return Err(Notification::new(3, 1, &[]));
             }
-            faults.push(Fault { attribute: code, action: Action::Withdraw, why: "overruns the attributes" });
+            faults.push(Fault {
+                attribute: code,
+                action: Action::Withdraw,
+                why: "overruns the attributes",
+            });
             routes.overran = true;
             return Ok(routes);
         };
@@ -114,22 +130,34 @@ pub(super) fn split<'a>(
 }
 
 const fn discard(attribute: u8, why: &'static str) -> Fault {
-    Fault { attribute, action: Action::Discard, why }
+    Fault {
+        attribute,
+        action: Action::Discard,
+        why,
+    }
 }
 
 const fn withdraw(attribute: u8, why: &'static str) -> Fault {
-    Fault { attribute, action: Action::Withdraw, why }
+    Fault {
+        attribute,
+        action: Action::Withdraw,
+        why,
+    }
 }
 
 /// The Optional and Transitive flags that an attribute must have; None if we don't know it.
 const fn class(attribute: u8) -> Option<u8> {
     match attribute {
-        code::ORIGIN | code::AS_PATH | code::NEXT_HOP | code::LOCAL_PREF | code::ATOMIC_AGGREGATE => {
-            Some(flag::TRANSITIVE)
-        }
-        code::MED | code::ORIGINATOR_ID | code::CLUSTER_LIST | code::MP_REACH | code::MP_UNREACH => {
-            Some(flag::OPTIONAL)
-        }
+        code::ORIGIN
+        | code::AS_PATH
+        | code::NEXT_HOP
+        | code::LOCAL_PREF
+        | code::ATOMIC_AGGREGATE => Some(flag::TRANSITIVE),
+        code::MED
+        | code::ORIGINATOR_ID
+        | code::CLUSTER_LIST
+        | code::MP_REACH
+        | code::MP_UNREACH => Some(flag::OPTIONAL),
         code::AGGREGATOR
         | code::COMMUNITIES
         | code::EXTENDED_COMMUNITIES
@@ -144,8 +172,13 @@ const fn class(attribute: u8) -> Option<u8> {
 
 /// The fault of wrong flags (RFC 7606 section 3 c); only Optional and Transitive count.
 pub(super) fn check_flags(raw: &Raw<'_>) -> Result<(), Fault> {
-    let wrong = class(raw.code).is_some_and(|want| raw.flags & (flag::OPTIONAL | flag::TRANSITIVE) != want);
-    if wrong { Err(withdraw(raw.code, "has wrong flags")) } else { Ok(()) }
+    let wrong =
+        class(raw.code).is_some_and(|want| raw.flags & (flag::OPTIONAL | flag::TRANSITIVE) != want);
+    if wrong {
+        Err(withdraw(raw.code, "has wrong flags"))
+    } else {
+        Ok(())
+    }
 }
 
 /// Attributes while they are read.
@@ -213,7 +246,11 @@ impl Draft {
         }
         if raw.flags & flag::TRANSITIVE != 0 {
             let value = raw.value.to_vec();
-            self.attributes.unknown.push(UnknownAttribute { flags: raw.flags, code: raw.code, value });
+            self.attributes.unknown.push(UnknownAttribute {
+                flags: raw.flags,
+                code: raw.code,
+                value,
+            });
         }
         Ok(())
     }
@@ -229,7 +266,8 @@ impl Draft {
             }
             code::AS_PATH => {
                 self.path = true;
-                attributes.as_path = as_path(value, context.four_octet).map_err(|w| withdraw(code, w))?;
+                attributes.as_path =
+                    as_path(value, context.four_octet).map_err(|w| withdraw(code, w))?;
             }
             code::NEXT_HOP => {
                 self.next_hop = true;
@@ -263,7 +301,9 @@ impl Draft {
                 let read = aggregator(value, true);
                 self.as4_aggregator = Some(read.ok_or(discard(code, "has a wrong length"))?);
             }
-            code::PMSI_TUNNEL => attributes.pmsi = Some(pmsi(value).map_err(|w| withdraw(code, w))?),
+            code::PMSI_TUNNEL => {
+                attributes.pmsi = Some(pmsi(value).map_err(|w| withdraw(code, w))?)
+            }
             _ => return self.set_list(code, value).ok_or_else(length),
         }
         Ok(())
@@ -290,15 +330,24 @@ impl Draft {
         let attributes = &mut self.attributes;
         match code {
             code::COMMUNITIES => {
-                attributes.communities = chunks::<4>(value)?.iter().map(|c| u32::from_be_bytes(*c)).collect();
+                attributes.communities = chunks::<4>(value)?
+                    .iter()
+                    .map(|c| u32::from_be_bytes(*c))
+                    .collect();
             }
             code::EXTENDED_COMMUNITIES => {
-                attributes.extended = chunks::<8>(value)?.iter().map(|c| ExtendedCommunity(*c)).collect();
+                attributes.extended = chunks::<8>(value)?
+                    .iter()
+                    .map(|c| ExtendedCommunity(*c))
+                    .collect();
             }
-            code::IPV6_EXTENDED_COMMUNITIES => attributes.ipv6_extended = chunks::<20>(value)?.to_vec(),
+            code::IPV6_EXTENDED_COMMUNITIES => {
+                attributes.ipv6_extended = chunks::<20>(value)?.to_vec()
+            }
             _ => {
                 let words = |c: &[u8; 12]| {
-                    let part = |at: usize| u32::from_be_bytes([c[at], c[at + 1], c[at + 2], c[at + 3]]);
+                    let part =
+                        |at: usize| u32::from_be_bytes([c[at], c[at + 1], c[at + 2], c[at + 3]]);
                     [part(0), part(4), part(8)]
                 };
                 attributes.large = chunks::<12>(value)?.iter().map(words).collect();
@@ -317,8 +366,12 @@ impl Draft {
         if narrow.is_some() && self.as4_aggregator.is_some() {
             self.attributes.aggregator = self.as4_aggregator;
         }
-        let Some(wide) = self.as4_path.take() else { return };
-        let Some(mut missing) = self.attributes.as_path.hops().checked_sub(wide.hops()) else { return };
+        let Some(wide) = self.as4_path.take() else {
+            return;
+        };
+        let Some(mut missing) = self.attributes.as_path.hops().checked_sub(wide.hops()) else {
+            return;
+        };
         let mut merged = Vec::new();
         for segment in &self.attributes.as_path.0 {
             match segment {
@@ -369,12 +422,19 @@ fn chunks<const N: usize>(value: &[u8]) -> Option<&[[u8; N]]> {
 }
 
 fn asn(reader: &mut Reader<'_>, four_octet: bool) -> Option<u32> {
-    if four_octet { reader.u32() } else { reader.u16().map(u32::from) }
+    if four_octet {
+        reader.u32()
+    } else {
+        reader.u16().map(u32::from)
+    }
 }
 
 fn aggregator(value: &[u8], four_octet: bool) -> Option<Aggregator> {
     let mut reader = Reader(value);
-    let aggregator = Aggregator { asn: asn(&mut reader, four_octet)?, router: reader.u32()?.into() };
+    let aggregator = Aggregator {
+        asn: asn(&mut reader, four_octet)?,
+        router: reader.u32()?.into(),
+    };
     reader.0.is_empty().then_some(aggregator)
 }
 
@@ -411,10 +471,16 @@ fn pmsi(value: &[u8]) -> Result<Pmsi, &'static str> {
     let rest = reader.0;
     let tunnel = match kind {
         6 if rest.is_empty() => Tunnel::IngressReplication(None),
-        6 => Tunnel::IngressReplication(Some(reader.ip(rest.len()).ok_or("has a wrong tunnel address")?)),
+        6 => Tunnel::IngressReplication(Some(
+            reader.ip(rest.len()).ok_or("has a wrong tunnel address")?,
+        )),
         // RFC 6514 section 5 defines 0 to 7; 8 to 12 and 0x7b to 0x7f came later or are for trials (RFC 7524, 8317, 8556).
         0..=12 | 0x7b..=0x7f => Tunnel::Other(kind, rest.to_vec()),
         _ => return Err("has an undefined tunnel type"),
     };
-    Ok(Pmsi { flags, label, tunnel })
+    Ok(Pmsi {
+        flags,
+        label,
+        tunnel,
+    })
 }

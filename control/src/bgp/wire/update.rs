@@ -68,7 +68,10 @@ impl<'a> Update<'a> {
     }
 
     fn nlri(&self, range: &Range<usize>) -> Nlri<'a> {
-        Nlri::new(self.body.get(range.clone()).unwrap_or_default(), self.parts.add_path)
+        Nlri::new(
+            self.body.get(range.clone()).unwrap_or_default(),
+            self.parts.add_path,
+        )
     }
 
     /// What changes, withdrawals first. All that is to be treated as withdrawn (RFC 7606) is so here already:
@@ -116,8 +119,12 @@ impl Iterator for Changes<'_> {
                 None => (self.announced.next()?, true),
             };
             match parsed {
-                Parsed::Route(route) if announced && self.keep => return Some(Change::Announce(route)),
-                Parsed::Route(route) | Parsed::Malformed(route) => return Some(Change::Withdraw(route)),
+                Parsed::Route(route) if announced && self.keep => {
+                    return Some(Change::Announce(route));
+                }
+                Parsed::Route(route) | Parsed::Malformed(route) => {
+                    return Some(Change::Withdraw(route));
+                }
                 Parsed::Unknown => {}
             }
         }
@@ -169,7 +176,11 @@ impl Decoder {
     /// A decoder for a session that negotiated `context`.
     #[must_use]
     pub const fn new(context: Context) -> Self {
-        Self { context, scratch: Vec::new(), last: None }
+        Self {
+            context,
+            scratch: Vec::new(),
+            last: None,
+        }
     }
 
     /// Reads the body of an UPDATE.
@@ -179,8 +190,15 @@ impl Decoder {
     pub fn decode(&mut self, body: &[u8]) -> Result<Parts, Notification> {
         let lengths = || Notification::new(3, 1, &[]);
         let mut reader = Reader(body);
-        let mut section = || reader.u16().and_then(|length| reader.bytes(usize::from(length)));
-        let (withdrawn4, bytes) = (section().ok_or_else(lengths)?, section().ok_or_else(lengths)?);
+        let mut section = || {
+            reader
+                .u16()
+                .and_then(|length| reader.bytes(usize::from(length)))
+        };
+        let (withdrawn4, bytes) = (
+            section().ok_or_else(lengths)?,
+            section().ok_or_else(lengths)?,
+        );
         let routes4 = reader.0;
         check_ipv4(withdrawn4)?;
         check_ipv4(routes4)?;
@@ -188,7 +206,11 @@ impl Decoder {
         let mut faults = Vec::new();
         self.scratch.clear();
         let routes = split(bytes, &mut self.scratch, &mut faults)?;
-        if routes.overran && routes.reach.is_none() && routes.unreach.is_none() && routes4.is_empty() {
+        if routes.overran
+            && routes.reach.is_none()
+            && routes.unreach.is_none()
+            && routes4.is_empty()
+        {
             // The routes may be behind the fault: without them nothing can be withdrawn (RFC 7606 section 3 j).
             return Err(lengths());
         }
@@ -200,7 +222,8 @@ impl Decoder {
             Some(raw) => self.unreach(raw, &mut faults)?,
             None => Section::default(),
         };
-        let alone = announced.bytes.is_empty() && withdrawn.bytes.is_empty() && self.scratch.is_empty();
+        let alone =
+            announced.bytes.is_empty() && withdrawn.bytes.is_empty() && self.scratch.is_empty();
         let empty4 = withdrawn4.is_empty() && routes4.is_empty();
         let end_of_rib = match (&routes.reach, withdrawn.family) {
             (None, family @ Some(_)) if alone && empty4 => family,
@@ -240,13 +263,21 @@ impl Decoder {
         }
         let before = faults.len();
         let unset = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let draft = Draft::read(&self.scratch, next_hop.unwrap_or(unset), self.context, faults)?;
+        let draft = Draft::read(
+            &self.scratch,
+            next_hop.unwrap_or(unset),
+            self.context,
+            faults,
+        )?;
         if !announces {
             return Ok(None);
         }
         let attributes = Arc::new(draft.finish(body_routes, faults));
         if faults.len() == before && next_hop.is_some() {
-            let (mut octets, _) = self.last.take().unwrap_or_else(|| (Vec::new(), attributes.clone()));
+            let (mut octets, _) = self
+                .last
+                .take()
+                .unwrap_or_else(|| (Vec::new(), attributes.clone()));
             octets.clear();
             octets.extend_from_slice(&self.scratch);
             self.last = Some((octets, attributes.clone()));
@@ -268,15 +299,32 @@ impl Decoder {
         let mut next_hop = Reader(reader.bytes(octets).ok_or_else(wrong)?);
         reader.u8().ok_or_else(wrong)?;
         if family != Family::EVPN {
-            return Ok((Section { family: Some(family), ..Section::default() }, None));
+            return Ok((
+                Section {
+                    family: Some(family),
+                    ..Section::default()
+                },
+                None,
+            ));
         }
         let next_hop = next_hop.ip(octets).ok_or_else(wrong)?;
         let counts = Nlri::check(reader.0, self.context.add_path).ok_or_else(wrong)?;
-        Ok((Section { family: Some(family), bytes: reader.0, counts }, Some(next_hop)))
+        Ok((
+            Section {
+                family: Some(family),
+                bytes: reader.0,
+                counts,
+            },
+            Some(next_hop),
+        ))
     }
 
     /// MP_UNREACH_NLRI: family 3, routes (RFC 4760 section 4).
-    fn unreach<'a>(&self, raw: &Raw<'a>, faults: &mut Vec<Fault>) -> Result<Section<'a>, Notification> {
+    fn unreach<'a>(
+        &self,
+        raw: &Raw<'a>,
+        faults: &mut Vec<Fault>,
+    ) -> Result<Section<'a>, Notification> {
         let wrong = || Notification::new(3, 9, raw.whole);
         faults.extend(check_flags(raw).err());
         let mut reader = Reader(raw.value);
@@ -284,10 +332,17 @@ impl Decoder {
         if family != Family::EVPN {
             // Not End-of-RIB either if it withdraws something.
             let family = reader.0.is_empty().then_some(family);
-            return Ok(Section { family, ..Section::default() });
+            return Ok(Section {
+                family,
+                ..Section::default()
+            });
         }
         let counts = Nlri::check(reader.0, self.context.add_path).ok_or_else(wrong)?;
-        Ok(Section { family: Some(family), bytes: reader.0, counts })
+        Ok(Section {
+            family: Some(family),
+            bytes: reader.0,
+            counts,
+        })
     }
 }
 
@@ -347,13 +402,31 @@ pub fn announce(
         put_ip(out, next_hop);
         out.push(0);
     };
-    pack(code::MP_REACH, head, &others, routes, encoding.limit, &mut sink);
+    pack(
+        code::MP_REACH,
+        head,
+        &others,
+        routes,
+        encoding.limit,
+        &mut sink,
+    );
     true
 }
 
 /// Withdraws routes, as many in each message as fit into `limit` octets.
-pub fn withdraw(routes: impl IntoIterator<Item = EvpnRoute>, limit: usize, mut sink: impl FnMut(&[u8])) {
-    pack(code::MP_UNREACH, |out| Family::EVPN.emit(out), &[], routes, limit, &mut sink);
+pub fn withdraw(
+    routes: impl IntoIterator<Item = EvpnRoute>,
+    limit: usize,
+    mut sink: impl FnMut(&[u8]),
+) {
+    pack(
+        code::MP_UNREACH,
+        |out| Family::EVPN.emit(out),
+        &[],
+        routes,
+        limit,
+        &mut sink,
+    );
 }
 
 /// End-of-RIB of EVPN (RFC 4724 section 2): an empty MP_UNREACH_NLRI.

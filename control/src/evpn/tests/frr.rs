@@ -27,38 +27,75 @@ fn three_vteps_show_what_frr_shows() {
     ];
     for node in &mut fabric.nodes {
         for number in [100, 200] {
-            node.instance.vni_add(fabric.now, VniConfig::new(vni(number))).expect("added");
+            node.instance
+                .vni_add(fabric.now, VniConfig::new(vni(number)))
+                .expect("added");
         }
     }
-    let local = LocalMac { kind: LocalKind::Attached, sticky: false };
+    let local = LocalMac {
+        kind: LocalKind::Attached,
+        sticky: false,
+    };
     for (node, number, last) in placed {
         let instance = &mut fabric.nodes[node].instance;
-        instance.local_mac_add(fabric.now, vni(number), host(last), local).expect("local");
+        instance
+            .local_mac_add(fabric.now, vni(number), host(last), local)
+            .expect("local");
     }
     fabric.run();
     for (node, here) in fabric.nodes.iter().enumerate() {
         for number in [100, 200] {
-            let mut macs: Vec<_> = here.instance.macs(vni(number)).map(|m| (m.mac, m.vtep)).collect();
+            let mut macs: Vec<_> = here
+                .instance
+                .macs(vni(number))
+                .map(|m| (m.mac, m.vtep))
+                .collect();
             macs.sort_unstable();
             let expected: Vec<_> = placed
                 .iter()
                 .filter(|(_, of, _)| *of == number)
-                .map(|(at, _, last)| (host(*last), (*at != node).then(|| addresses[*at].to_string())))
+                .map(|(at, _, last)| {
+                    (
+                        host(*last),
+                        (*at != node).then(|| addresses[*at].to_string()),
+                    )
+                })
                 .collect();
-            let shown: Vec<_> = macs.iter().map(|(mac, vtep)| (*mac, vtep.map(|v| v.to_string()))).collect();
+            let shown: Vec<_> = macs
+                .iter()
+                .map(|(mac, vtep)| (*mac, vtep.map(|v| v.to_string())))
+                .collect();
             assert_eq!(shown, expected, "node {node}, VNI {number}");
-            let flood: Vec<_> = here.instance.flood_list(vni(number)).map(|(v, ..)| v.to_string()).collect();
-            let others: Vec<_> =
-                (0..3).filter(|at| *at != node).map(|at| addresses[at].to_string()).collect();
+            let flood: Vec<_> = here
+                .instance
+                .flood_list(vni(number))
+                .map(|(v, ..)| v.to_string())
+                .collect();
+            let others: Vec<_> = (0..3)
+                .filter(|at| *at != node)
+                .map(|at| addresses[at].to_string())
+                .collect();
             assert_eq!(flood, others);
         }
         assert_eq!(
             here.tables.macs.len(),
-            here.instance.vni_views().map(|v| v.remote_macs as usize).sum::<usize>()
+            here.instance
+                .vni_views()
+                .map(|v| v.remote_macs as usize)
+                .sum::<usize>()
         );
-        let own = here.instance.macs(vni(100)).filter(|mac| mac.origin == Origin::Local).count();
+        let own = here
+            .instance
+            .macs(vni(100))
+            .filter(|mac| mac.origin == Origin::Local)
+            .count();
         assert_eq!(own, if node == 0 { 2 } else { 1 });
     }
-    let rd = fabric.nodes[0].instance.vni_views().next().expect("VNI 100").rd;
+    let rd = fabric.nodes[0]
+        .instance
+        .vni_views()
+        .next()
+        .expect("VNI 100")
+        .rd;
     assert_eq!(rd.to_string(), "203.0.113.1:100");
 }

@@ -27,20 +27,30 @@ pub(super) struct Fabric {
 
 impl Fabric {
     /// `addresses` are VTEP addresses and BGP identifiers, `systems` their ASs.
-    pub(super) fn new(addresses: &[Ipv4Addr], systems: &[u32], change: impl Fn(&mut PeerConfig)) -> Self {
+    pub(super) fn new(
+        addresses: &[Ipv4Addr],
+        systems: &[u32],
+        change: impl Fn(&mut PeerConfig),
+    ) -> Self {
         let now = Instant::now();
         let address = |node: usize| IpAddr::V4(addresses[node]);
         let mut nodes = Vec::new();
         for (node, own) in addresses.iter().enumerate() {
             let vtep = vtep_dataplane::addr::VtepAddr::new(address(node)).expect("a VTEP");
             let instance = Instance::new(Config::new(systems[node], *own, vtep));
-            nodes.push(Node { instance, tables: Tables::default(), events: Vec::new(), peers: Vec::new() });
+            nodes.push(Node {
+                instance,
+                tables: Tables::default(),
+                events: Vec::new(),
+                peers: Vec::new(),
+            });
         }
         let mut links = Vec::new();
         for a in 0..addresses.len() {
             for b in a + 1..addresses.len() {
                 let mut join = |node: usize, other: usize, passive: bool| {
-                    let mut config = PeerConfig::new(systems[node], addresses[node], systems[other]);
+                    let mut config =
+                        PeerConfig::new(systems[node], addresses[node], systems[other]);
                     config.passive = passive;
                     change(&mut config);
                     let id = NeighborId(nodes[node].peers.len() as u16);
@@ -54,7 +64,12 @@ impl Fabric {
             }
         }
         let conns = links.iter().map(|_| None).collect();
-        Self { now, nodes, links, conns }
+        Self {
+            now,
+            nodes,
+            links,
+            conns,
+        }
     }
 
     fn peer(&mut self, (node, id): End) -> &mut Peer {
@@ -83,10 +98,17 @@ impl Fabric {
         let mut moved = false;
         for end in [a, b] {
             moved |= self.outputs(link, end);
-            let (now, Node { instance, peers, .. }) = (self.now, &mut self.nodes[end.0]);
+            let (
+                now,
+                Node {
+                    instance, peers, ..
+                },
+            ) = (self.now, &mut self.nodes[end.0]);
             instance.pump(now, end.1, &mut peers[usize::from(end.1.0)]);
         }
-        let Some((left, right)) = self.conns[link] else { return moved };
+        let Some((left, right)) = self.conns[link] else {
+            return moved;
+        };
         for (from, to, at, target) in [(a, left, b, right), (b, right, a, left)] {
             let octets = self.peer(from).transmit(to).to_vec();
             let room = self.peer(at).read_room(target).min(octets.len());
@@ -102,7 +124,9 @@ impl Fabric {
         let now = self.now;
         let mut asked = None;
         let mut any = false;
-        let Node { instance, peers, .. } = &mut self.nodes[end.0];
+        let Node {
+            instance, peers, ..
+        } = &mut self.nodes[end.0];
         while let Some(output) = peers[usize::from(end.1.0)].poll_output(now) {
             any = true;
             match output {
@@ -135,7 +159,9 @@ impl Fabric {
         for _ in 0..seconds {
             self.now += SECOND;
             for node in &mut self.nodes {
-                node.peers.iter_mut().for_each(|peer| peer.handle_timeout(self.now));
+                node.peers
+                    .iter_mut()
+                    .for_each(|peer| peer.handle_timeout(self.now));
                 node.instance.tick(self.now);
             }
             self.run();
@@ -144,27 +170,38 @@ impl Fabric {
 }
 
 fn addresses(count: u8) -> Vec<Ipv4Addr> {
-    (1..=count).map(|last| Ipv4Addr::new(192, 0, 2, last)).collect()
+    (1..=count)
+        .map(|last| Ipv4Addr::new(192, 0, 2, last))
+        .collect()
 }
 
 fn fabric(count: u8, systems: &[u32], change: impl Fn(&mut PeerConfig)) -> Fabric {
     let mut fabric = Fabric::new(&addresses(count), systems, change);
     for node in &mut fabric.nodes {
-        node.instance.vni_add(fabric.now, VniConfig::new(vni(100))).expect("added");
+        node.instance
+            .vni_add(fabric.now, VniConfig::new(vni(100)))
+            .expect("added");
     }
     fabric.run();
     fabric
 }
 
-const ATTACHED: LocalMac = LocalMac { kind: LocalKind::Attached, sticky: false };
+const ATTACHED: LocalMac = LocalMac {
+    kind: LocalKind::Attached,
+    sticky: false,
+};
 
 #[test]
 fn two_vteps_learn_each_other_and_forget_when_a_session_ends() {
     let mut fabric = fabric(2, &[65000, 65000], |config| config.restart = None);
     let now = fabric.now;
     let there = &mut fabric.nodes[1].instance;
-    there.local_mac_add(now, vni(100), mac(1), ATTACHED).expect("local");
-    there.local_address_add(vni(100), mac(1), ip(101)).expect("local");
+    there
+        .local_mac_add(now, vni(100), mac(1), ATTACHED)
+        .expect("local");
+    there
+        .local_address_add(vni(100), mac(1), ip(101))
+        .expect("local");
     fabric.run();
     let tables = &fabric.nodes[0].tables;
     assert_eq!(tables.flood, [(vni(100), vtep(2))].into());
@@ -173,7 +210,11 @@ fn two_vteps_learn_each_other_and_forget_when_a_session_ends() {
     fabric.cut(0);
     assert_eq!(fabric.nodes[0].tables, Tables::default());
     fabric.later(20);
-    assert_eq!(fabric.nodes[0].tables.macs, [((vni(100), mac(1)), vtep(2))].into(), "it came back");
+    assert_eq!(
+        fabric.nodes[0].tables.macs,
+        [((vni(100), mac(1)), vtep(2))].into(),
+        "it came back"
+    );
 }
 
 #[test]
@@ -181,7 +222,10 @@ fn a_restart_loses_no_entry_and_sweeps_what_is_not_there_again() {
     let mut fabric = fabric(2, &[65000, 65000], |_| ());
     let now = fabric.now;
     for number in 1..=2 {
-        fabric.nodes[1].instance.local_mac_add(now, vni(100), mac(number), ATTACHED).expect("local");
+        fabric.nodes[1]
+            .instance
+            .local_mac_add(now, vni(100), mac(number), ATTACHED)
+            .expect("local");
     }
     fabric.run();
     let before = fabric.nodes[0].tables.clone();
@@ -190,7 +234,10 @@ fn a_restart_loses_no_entry_and_sweeps_what_is_not_there_again() {
     assert_eq!(fabric.nodes[0].tables, before);
     fabric.nodes[1].instance.local_mac_del(vni(100), mac(2));
     fabric.later(20);
-    assert_eq!(fabric.nodes[0].tables.macs, [((vni(100), mac(1)), vtep(2))].into());
+    assert_eq!(
+        fabric.nodes[0].tables.macs,
+        [((vni(100), mac(1)), vtep(2))].into()
+    );
 }
 
 #[test]
@@ -199,13 +246,23 @@ fn a_mac_moves_between_three_vteps_and_all_agree() {
     for round in 0..4 {
         let here = round % 3;
         let now = fabric.now;
-        fabric.nodes[here].instance.local_mac_add(now, vni(100), mac(1), ATTACHED).expect("local");
+        fabric.nodes[here]
+            .instance
+            .local_mac_add(now, vni(100), mac(1), ATTACHED)
+            .expect("local");
         fabric.run();
         if round > 0 {
-            fabric.nodes[(round - 1) % 3].instance.local_mac_del(vni(100), mac(1));
+            fabric.nodes[(round - 1) % 3]
+                .instance
+                .local_mac_del(vni(100), mac(1));
         }
         fabric.run();
-        for (node, other) in fabric.nodes.iter().enumerate().filter(|(node, _)| *node != here) {
+        for (node, other) in fabric
+            .nodes
+            .iter()
+            .enumerate()
+            .filter(|(node, _)| *node != here)
+        {
             let at = other.tables.macs.get(&(vni(100), mac(1))).copied();
             assert_eq!(at, Some(vtep(here as u8 + 1)), "round {round}, node {node}");
         }
@@ -218,14 +275,21 @@ fn external_neighbours_import_each_other() {
     let mut fabric = fabric(2, &[65001, 4_200_000_002], |_| ());
     let now = fabric.now;
     for node in &mut fabric.nodes {
-        node.instance.local_mac_add(now, vni(100), mac(1), ATTACHED).expect("local");
+        node.instance
+            .local_mac_add(now, vni(100), mac(1), ATTACHED)
+            .expect("local");
         node.instance.local_mac_del(vni(100), mac(1));
-        node.instance.local_mac_add(now, vni(100), mac(2), ATTACHED).expect("local");
+        node.instance
+            .local_mac_add(now, vni(100), mac(2), ATTACHED)
+            .expect("local");
     }
     fabric.nodes[1].instance.local_mac_del(vni(100), mac(2));
     fabric.run();
     assert_eq!(fabric.nodes[0].tables.flood, [(vni(100), vtep(2))].into());
-    assert_eq!(fabric.nodes[1].tables.macs, [((vni(100), mac(2)), vtep(1))].into());
+    assert_eq!(
+        fabric.nodes[1].tables.macs,
+        [((vni(100), mac(2)), vtep(1))].into()
+    );
     assert!(fabric.nodes[0].tables.macs.is_empty());
 }
 
@@ -242,7 +306,10 @@ fn ten_thousand_macs_go_through_small_queues_and_again_at_a_refresh() {
             .expect("a MAC")
     };
     for number in 0..10_000 {
-        fabric.nodes[1].instance.local_mac_add(now, vni(100), host(number), ATTACHED).expect("local");
+        fabric.nodes[1]
+            .instance
+            .local_mac_add(now, vni(100), host(number), ATTACHED)
+            .expect("local");
     }
     fabric.run();
     assert_eq!(fabric.nodes[0].tables.macs.len(), 10_000);
@@ -253,7 +320,9 @@ fn ten_thousand_macs_go_through_small_queues_and_again_at_a_refresh() {
     assert_eq!(fabric.nodes[0].tables.macs.len(), 10_000);
     assert_eq!(fabric.nodes[0].instance.prefix_count(id), 10_001);
     for number in 0..10_000 {
-        fabric.nodes[1].instance.local_mac_del(vni(100), host(number));
+        fabric.nodes[1]
+            .instance
+            .local_mac_del(vni(100), host(number));
     }
     fabric.run();
     assert_eq!(fabric.nodes[0].tables.macs.len(), 0);

@@ -8,15 +8,22 @@ use std::time::{Duration, Instant};
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 
 use crate::bgp::wire::{
-    Attributes, Context, Decoder, Encoding, Esi, EvpnRoute, ExtendedCommunity, HEADER_LEN, MacIp, Multicast,
-    Pmsi, Rd, Tunnel, Update, announce, withdraw,
+    Attributes, Context, Decoder, Encoding, Esi, EvpnRoute, ExtendedCommunity, HEADER_LEN, MacIp,
+    Multicast, Pmsi, Rd, Tunnel, Update, announce, withdraw,
 };
 use crate::bgp::{Negotiated, PeerConfig, negotiate};
 use crate::evpn::{Config, Event, Instance, NeighborId, Origin, RouteView, TableChange, VniConfig};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
-pub(super) const ENCODING: Encoding = Encoding { four_octet: true, limit: 4096 };
-const INTERNAL: Context = Context { four_octet: true, internal: true, add_path: false };
+pub(super) const ENCODING: Encoding = Encoding {
+    four_octet: true,
+    limit: 4096,
+};
+const INTERNAL: Context = Context {
+    four_octet: true,
+    internal: true,
+    add_path: false,
+};
 
 pub(super) fn vni(number: u32) -> Vni {
     Vni::new(number).expect("a VNI")
@@ -41,36 +48,62 @@ pub(super) fn rd(last: u8) -> Rd {
 
 /// A type 2 of VTEP `last` in VNI 100.
 pub(super) fn host(last: u8, host: HostMac) -> MacIp {
-    MacIp { rd: rd(last), esi: Esi::ZERO, tag: 0, mac: host.get(), ip: None, label: 100, label2: None }
+    MacIp {
+        rd: rd(last),
+        esi: Esi::ZERO,
+        tag: 0,
+        mac: host.get(),
+        ip: None,
+        label: 100,
+        label2: None,
+    }
 }
 
 /// A type 3 of VTEP `last`.
 pub(super) fn flood(last: u8) -> EvpnRoute {
-    EvpnRoute::Multicast(Multicast { rd: rd(last), tag: 0, originator: ip(last) })
+    EvpnRoute::Multicast(Multicast {
+        rd: rd(last),
+        tag: 0,
+        originator: ip(last),
+    })
 }
 
 /// Attributes of a route of VTEP `last` in VNI 100.
 pub(super) fn attributes(last: u8) -> Attributes {
     let mut attributes = Attributes::local(ip(last));
     attributes.local_pref = Some(100);
-    attributes.extended = vec![ExtendedCommunity::route_target(65000, 100), ExtendedCommunity::VXLAN];
+    attributes.extended = vec![
+        ExtendedCommunity::route_target(65000, 100),
+        ExtendedCommunity::VXLAN,
+    ];
     attributes
 }
 
 pub(super) fn flood_attributes(last: u8) -> Attributes {
-    let pmsi = Pmsi { flags: 0, label: 100, tunnel: Tunnel::IngressReplication(Some(ip(last))) };
-    Attributes { pmsi: Some(pmsi), ..attributes(last) }
+    let pmsi = Pmsi {
+        flags: 0,
+        label: 100,
+        tunnel: Tunnel::IngressReplication(Some(ip(last))),
+    };
+    Attributes {
+        pmsi: Some(pmsi),
+        ..attributes(last)
+    }
 }
 
 pub(super) fn moved(last: u8, sequence: u32) -> Attributes {
     let mut attributes = attributes(last);
-    attributes.extended.push(ExtendedCommunity::mac_mobility(false, sequence));
+    attributes
+        .extended
+        .push(ExtendedCommunity::mac_mobility(false, sequence));
     attributes
 }
 
 pub(super) fn sticky(last: u8) -> Attributes {
     let mut attributes = attributes(last);
-    attributes.extended.push(ExtendedCommunity::mac_mobility(true, 0));
+    attributes
+        .extended
+        .push(ExtendedCommunity::mac_mobility(true, 0));
     attributes
 }
 
@@ -86,7 +119,10 @@ impl Tables {
     pub(super) fn apply(&mut self, change: TableChange) {
         match change {
             TableChange::FloodAdd(vni, vtep) => {
-                assert!(self.flood.insert((vni, vtep)), "{vtep} is in the list already");
+                assert!(
+                    self.flood.insert((vni, vtep)),
+                    "{vtep} is in the list already"
+                );
             }
             TableChange::FloodDel(vni, vtep) => {
                 assert!(self.flood.remove(&(vni, vtep)), "{vtep} is not in the list");
@@ -97,7 +133,13 @@ impl Tables {
             TableChange::MacDel { vni, mac } => {
                 self.macs.remove(&(vni, mac));
             }
-            TableChange::NeighborSet { vni, ip, mac, router, origin } => {
+            TableChange::NeighborSet {
+                vni,
+                ip,
+                mac,
+                router,
+                origin,
+            } => {
                 self.neighbors.insert((vni, ip), (mac, router, origin));
             }
             TableChange::NeighborDel { vni, ip } => {
@@ -128,7 +170,10 @@ pub(super) const TWO: NeighborId = NeighborId(1);
 
 impl Lab {
     pub(super) fn new() -> Self {
-        Self::with(Config::new(65000, Ipv4Addr::new(192, 0, 2, 1), vtep(1)), VniConfig::new(vni(100)))
+        Self::with(
+            Config::new(65000, Ipv4Addr::new(192, 0, 2, 1), vtep(1)),
+            VniConfig::new(vni(100)),
+        )
     }
 
     pub(super) fn with(config: Config, vni: VniConfig) -> Self {
@@ -141,7 +186,13 @@ impl Lab {
             instance.end_of_rib(id);
         }
         let decoder = Decoder::new(INTERNAL);
-        Self { now, instance, tables: Tables::default(), events: Vec::new(), decoder }
+        Self {
+            now,
+            instance,
+            tables: Tables::default(),
+            events: Vec::new(),
+            decoder,
+        }
     }
 
     pub(super) fn settle(&mut self) {
@@ -160,13 +211,24 @@ impl Lab {
     pub(super) fn octets(&mut self, from: NeighborId, message: &[u8]) {
         let body = &message[HEADER_LEN..];
         let parts = self.decoder.decode(body).expect("sound enough");
-        self.instance.update(self.now, from, &Update::new(body, parts));
+        self.instance
+            .update(self.now, from, &Update::new(body, parts));
         self.settle();
     }
 
-    pub(super) fn announce(&mut self, from: NeighborId, attributes: &Attributes, routes: &[EvpnRoute]) {
+    pub(super) fn announce(
+        &mut self,
+        from: NeighborId,
+        attributes: &Attributes,
+        routes: &[EvpnRoute],
+    ) {
         let mut messages = Vec::new();
-        assert!(announce(attributes, routes.iter().copied(), ENCODING, |m| messages.push(m.to_vec())));
+        assert!(announce(
+            attributes,
+            routes.iter().copied(),
+            ENCODING,
+            |m| messages.push(m.to_vec())
+        ));
         for message in messages {
             self.octets(from, &message);
         }
@@ -195,9 +257,14 @@ impl Lab {
 
     /// The mobility sequence of our route for a MAC.
     pub(super) fn own_sequence(&self, mac: HostMac) -> Option<u32> {
-        let ours = |view: &RouteView| matches!(view.route, EvpnRoute::MacIp(r) if r.mac == mac.get());
+        let ours =
+            |view: &RouteView| matches!(view.route, EvpnRoute::MacIp(r) if r.mac == mac.get());
         let view = self.instance.own_routes().find(ours)?;
-        let mobility = view.attributes.extended.iter().find_map(|c| c.as_mac_mobility());
+        let mobility = view
+            .attributes
+            .extended
+            .iter()
+            .find_map(|c| c.as_mac_mobility());
         Some(mobility.map_or(0, |(_, sequence)| sequence))
     }
 }

@@ -68,7 +68,9 @@ impl Model {
         let mut tables = Tables::default();
         let (mut macs, mut addresses) = (BTreeMap::new(), BTreeMap::new());
         for ((at, number, address), paths) in &self.paths {
-            let Some((usable, sticky, sequence)) = Self::best(paths) else { continue };
+            let Some((usable, sticky, sequence)) = Self::best(paths) else {
+                continue;
+            };
             if !usable || *at == 1 || !self.configured {
                 continue;
             }
@@ -85,19 +87,33 @@ impl Model {
             tables.macs.insert((vni(100), mac(number)), vtep(at.0));
         }
         for (address, (_, number)) in addresses {
-            tables.neighbors.insert((vni(100), ip(address)), (mac(number.0), false, Origin::Evpn));
+            tables.neighbors.insert(
+                (vni(100), ip(address)),
+                (mac(number.0), false, Origin::Evpn),
+            );
         }
         tables
     }
 }
 
 fn route(vtep: u8, number: u8, address: Option<u8>) -> MacIp {
-    MacIp { ip: address.map(ip), ..host(vtep, mac(number)) }
+    MacIp {
+        ip: address.map(ip),
+        ..host(vtep, mac(number))
+    }
 }
 
 fn apply(lab: &mut Lab, model: &mut Model, step: &Step) {
     match *step {
-        Step::Announce { from, vtep, mac, ip, sequence, sticky, target } => {
+        Step::Announce {
+            from,
+            vtep,
+            mac,
+            ip,
+            sequence,
+            sticky,
+            target,
+        } => {
             let mut attributes = moved(vtep, sequence);
             attributes.extended[2] = ExtendedCommunity::mac_mobility(sticky, sequence);
             if !target {
@@ -107,7 +123,12 @@ fn apply(lab: &mut Lab, model: &mut Model, step: &Step) {
             let paths = model.paths.entry((vtep, mac, ip)).or_default();
             paths.insert(from, (target, sticky, sequence));
         }
-        Step::Withdraw { from, vtep, mac, ip } => {
+        Step::Withdraw {
+            from,
+            vtep,
+            mac,
+            ip,
+        } => {
             lab.withdraw(from, &[EvpnRoute::MacIp(route(vtep, mac, ip))]);
             if let Some(paths) = model.paths.get_mut(&(vtep, mac, ip)) {
                 paths.remove(&from);
@@ -115,10 +136,15 @@ fn apply(lab: &mut Lab, model: &mut Model, step: &Step) {
         }
         Step::Down(from) => {
             lab.instance.peer_down(lab.now, from, false);
-            model.paths.values_mut().for_each(|paths| paths.retain(|id, _| *id != from));
+            model
+                .paths
+                .values_mut()
+                .for_each(|paths| paths.retain(|id, _| *id != from));
         }
         Step::Vni(true) => {
-            lab.instance.vni_add(lab.now, VniConfig::new(vni(100))).expect("added");
+            lab.instance
+                .vni_add(lab.now, VniConfig::new(vni(100)))
+                .expect("added");
             model.configured = true;
         }
         Step::Vni(false) => {

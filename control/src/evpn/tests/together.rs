@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::lab::{ENCODING, Lab, ONE, TWO, attributes, host, ip, mac, moved, vni};
-use crate::bgp::wire::{Attributes, EvpnRoute, ExtendedCommunity, HEADER_LEN, MacIp, announce, withdraw};
+use crate::bgp::wire::{
+    Attributes, EvpnRoute, ExtendedCommunity, HEADER_LEN, MacIp, announce, withdraw,
+};
 use crate::evpn::{NeighborId, VniConfig};
 
 /// An UPDATE: withdrawn routes, then announced ones with their attributes.
@@ -20,18 +22,31 @@ fn route() -> impl Strategy<Value = EvpnRoute> {
     ];
     let label = prop_oneof![6 => Just(100_u32), 2 => Just(101), 1 => Just(0)];
     (2..6_u8, 0..2_u32, 1..9_u8, address, label).prop_map(|(from, tag, last, ip, label)| {
-        EvpnRoute::MacIp(MacIp { ip, label, tag: tag * 101, ..host(from, mac(last)) })
+        EvpnRoute::MacIp(MacIp {
+            ip,
+            label,
+            tag: tag * 101,
+            ..host(from, mac(last))
+        })
     })
 }
 
 fn message() -> impl Strategy<Value = Message> {
     let routes = || prop::collection::vec(route(), 0..70);
     let neighbor = prop_oneof![Just(ONE), Just(TWO)];
-    (neighbor, routes(), routes(), 2..6_u8, 0..3_u32).prop_map(|(from, gone, come, at, sequence)| {
-        let mut attributes = if sequence == 0 { attributes(at) } else { moved(at, sequence) };
-        attributes.extended.push(ExtendedCommunity::route_target(65000, 101));
-        (from, gone, come, attributes)
-    })
+    (neighbor, routes(), routes(), 2..6_u8, 0..3_u32).prop_map(
+        |(from, gone, come, at, sequence)| {
+            let mut attributes = if sequence == 0 {
+                attributes(at)
+            } else {
+                moved(at, sequence)
+            };
+            attributes
+                .extended
+                .push(ExtendedCommunity::route_target(65000, 101));
+            (from, gone, come, attributes)
+        },
+    )
 }
 
 /// The path attributes of the one message that these routes fit into.
@@ -44,14 +59,20 @@ fn octets(write: impl FnOnce(&mut dyn FnMut(&[u8]))) -> Vec<u8> {
 /// One UPDATE of all.
 fn one_message((_, gone, come, attributes): &Message) -> Vec<u8> {
     let mut all = octets(|sink| withdraw(gone.iter().copied(), 4096, sink));
-    all.extend(octets(|sink| assert!(announce(attributes, come.iter().copied(), ENCODING, sink))));
-    let length = u16::try_from(all.len()).expect("some kilobytes").to_be_bytes();
+    all.extend(octets(|sink| {
+        assert!(announce(attributes, come.iter().copied(), ENCODING, sink))
+    }));
+    let length = u16::try_from(all.len())
+        .expect("some kilobytes")
+        .to_be_bytes();
     [&[0; HEADER_LEN + 2][..], &length, &all].concat()
 }
 
 fn lab() -> Lab {
     let mut lab = Lab::new();
-    lab.instance.vni_add(lab.now, VniConfig::new(vni(101))).expect("added");
+    lab.instance
+        .vni_add(lab.now, VniConfig::new(vni(101)))
+        .expect("added");
     lab
 }
 
@@ -84,7 +105,9 @@ proptest! {
 fn a_message_empties_the_rib_while_it_looks_ahead() {
     let mut lab = lab();
     for count in 1..60 {
-        let routes: Vec<_> = (1..=count).map(|last| EvpnRoute::MacIp(host(2, mac(last)))).collect();
+        let routes: Vec<_> = (1..=count)
+            .map(|last| EvpnRoute::MacIp(host(2, mac(last))))
+            .collect();
         lab.announce(ONE, &attributes(2), &routes);
         assert_eq!(lab.tables.macs.len(), usize::from(count));
         // Again and again: routes are still looked for when none is left.

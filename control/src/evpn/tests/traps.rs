@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::lab::*;
 use crate::bgp::wire::{AsPath, EvpnRoute, ExtendedCommunity, MacIp, PathSegment, Pmsi, Tunnel};
-use crate::evpn::{Config, Event, LocalKind, LocalMac, LocalRefused, Note, Origin, Reason, VniConfig};
+use crate::evpn::{
+    Config, Event, LocalKind, LocalMac, LocalRefused, Note, Origin, Reason, VniConfig,
+};
 
 fn reasons(lab: &Lab) -> Vec<Option<Reason>> {
     lab.views().iter().map(|view| view.reason).collect()
@@ -16,21 +18,46 @@ fn only_reason(lab: &Lab) -> Reason {
     all[0].expect("a route of a neighbour")
 }
 
-const ATTACHED: LocalMac = LocalMac { kind: LocalKind::Attached, sticky: false };
-const LEARNED: LocalMac = LocalMac { kind: LocalKind::Learned, sticky: false };
+const ATTACHED: LocalMac = LocalMac {
+    kind: LocalKind::Attached,
+    sticky: false,
+};
+const LEARNED: LocalMac = LocalMac {
+    kind: LocalKind::Learned,
+    sticky: false,
+};
 
 #[test]
 fn floods_go_to_the_endpoint_and_a_mismatch_is_shown() {
     let mut lab = Lab::new();
     let mut attributes = flood_attributes(2);
-    attributes.pmsi = Some(Pmsi { flags: 0, label: 100, tunnel: Tunnel::IngressReplication(Some(ip(9))) });
+    attributes.pmsi = Some(Pmsi {
+        flags: 0,
+        label: 100,
+        tunnel: Tunnel::IngressReplication(Some(ip(9))),
+    });
     lab.announce(ONE, &attributes, &[flood(2)]);
     assert_eq!(lab.tables.flood, [(vni(100), vtep(9))].into());
-    assert_eq!(lab.events, [Event::EndpointMismatch { vni: vni(100), endpoint: ip(9), originator: ip(2) }]);
+    assert_eq!(
+        lab.events,
+        [Event::EndpointMismatch {
+            vni: vni(100),
+            endpoint: ip(9),
+            originator: ip(2)
+        }]
+    );
     assert_eq!(lab.views()[0].note, Some(Note::EndpointMismatch));
-    attributes.pmsi = Some(Pmsi { flags: 0, label: 100, tunnel: Tunnel::IngressReplication(None) });
+    attributes.pmsi = Some(Pmsi {
+        flags: 0,
+        label: 100,
+        tunnel: Tunnel::IngressReplication(None),
+    });
     lab.announce(ONE, &attributes, &[flood(2)]);
-    assert_eq!(lab.tables.flood, [(vni(100), vtep(2))].into(), "else to the originator");
+    assert_eq!(
+        lab.tables.flood,
+        [(vni(100), vtep(2))].into(),
+        "else to the originator"
+    );
 }
 
 #[test]
@@ -39,7 +66,11 @@ fn no_vtep_stays_behind_a_type_3_that_churns() {
     for round in 2..50 {
         let mut attributes = flood_attributes(round);
         attributes.next_hop = ip(round);
-        lab.announce(if round % 2 == 0 { ONE } else { TWO }, &attributes, &[flood(2)]);
+        lab.announce(
+            if round % 2 == 0 { ONE } else { TWO },
+            &attributes,
+            &[flood(2)],
+        );
         assert_eq!(lab.tables.flood.len(), 1);
     }
     lab.withdraw(ONE, &[flood(2)]);
@@ -52,9 +83,25 @@ fn no_vtep_stays_behind_a_type_3_that_churns() {
 fn tags_zero_and_vni_are_one_mac_and_label_zero_means_the_tag() {
     let mut lab = Lab::new();
     lab.host(ONE, &attributes(2), host(2, mac(1)));
-    lab.host(ONE, &moved(3, 1), MacIp { tag: 100, label: 0, ..host(3, mac(1)) });
+    lab.host(
+        ONE,
+        &moved(3, 1),
+        MacIp {
+            tag: 100,
+            label: 0,
+            ..host(3, mac(1))
+        },
+    );
     assert_eq!(lab.at(mac(1)), Some(vtep(3)));
-    lab.host(ONE, &attributes(3), MacIp { tag: 0, label: 0, ..host(3, mac(2)) });
+    lab.host(
+        ONE,
+        &attributes(3),
+        MacIp {
+            tag: 0,
+            label: 0,
+            ..host(3, mac(2))
+        },
+    );
     assert_eq!(lab.at(mac(2)), None, "VNI 0 is never installed");
     assert!(reasons(&lab).contains(&Some(Reason::NoVni)));
 }
@@ -67,7 +114,10 @@ fn juniper_targets_and_frr_targets_are_both_imported() {
         attributes.extended[0] = ExtendedCommunity::route_target(65000, target);
         lab.host(ONE, &attributes, host(2, mac(number)));
     }
-    assert_eq!([1, 2, 3].map(|n| lab.at(mac(n)).is_some()), [true, true, false]);
+    assert_eq!(
+        [1, 2, 3].map(|n| lab.at(mac(n)).is_some()),
+        [true, true, false]
+    );
     assert!(reasons(&lab).contains(&Some(Reason::NoTarget)));
 }
 
@@ -78,7 +128,13 @@ fn a_withdraw_with_other_labels_and_segments_hits() {
     route.esi.0[9] = 1;
     lab.host(ONE, &attributes(2), route);
     assert_eq!(lab.at(mac(1)), Some(vtep(2)));
-    lab.withdraw(ONE, &[EvpnRoute::MacIp(MacIp { label: 0, ..host(2, mac(1)) })]);
+    lab.withdraw(
+        ONE,
+        &[EvpnRoute::MacIp(MacIp {
+            label: 0,
+            ..host(2, mac(1))
+        })],
+    );
     assert_eq!((lab.at(mac(1)), lab.instance.totals().0), (None, 0));
 }
 
@@ -92,11 +148,16 @@ fn unknown_withdraws_and_repeated_announcements_change_nothing() {
         let parts = attributes(2);
         let mut message = Vec::new();
         let routes = [EvpnRoute::MacIp(host(2, mac(1)))];
-        assert!(crate::bgp::wire::announce(&parts, routes, ENCODING, |m| message = m.to_vec()));
+        assert!(crate::bgp::wire::announce(&parts, routes, ENCODING, |m| {
+            message = m.to_vec()
+        }));
         lab.octets(ONE, &message);
     }
     lab.withdraw(TWO, &[EvpnRoute::MacIp(host(2, mac(1)))]);
-    assert_eq!((lab.tables.clone(), lab.instance.prefix_count(ONE)), (before, 1));
+    assert_eq!(
+        (lab.tables.clone(), lab.instance.prefix_count(ONE)),
+        (before, 1)
+    );
     assert!(lab.events.is_empty());
 }
 
@@ -114,7 +175,12 @@ fn next_hops_that_can_be_no_vtep_are_kept_and_shown() {
         attributes.next_hop = next_hop;
         let mut message = Vec::new();
         let routes = [EvpnRoute::MacIp(host(2, mac(1)))];
-        assert!(crate::bgp::wire::announce(&attributes, routes, ENCODING, |m| message = m.to_vec()));
+        assert!(crate::bgp::wire::announce(
+            &attributes,
+            routes,
+            ENCODING,
+            |m| message = m.to_vec()
+        ));
         lab.octets(ONE, &message);
         assert_eq!(lab.at(mac(1)), None, "{next_hop}");
         if !lab.views().is_empty() {
@@ -130,7 +196,13 @@ fn a_rewritten_next_hop_is_shown_and_the_true_one_preferred() {
     let mut rewritten = attributes(77);
     rewritten.local_pref = Some(50);
     lab.host(ONE, &rewritten, host(2, mac(1)));
-    assert_eq!(lab.views().iter().filter(|v| v.note == Some(Note::UnknownVtep)).count(), 1);
+    assert_eq!(
+        lab.views()
+            .iter()
+            .filter(|v| v.note == Some(Note::UnknownVtep))
+            .count(),
+        1
+    );
     lab.host(TWO, &attributes(2), host(2, mac(1)));
     assert_eq!(lab.at(mac(1)), Some(vtep(2)));
 }
@@ -140,13 +212,27 @@ fn vnis_that_are_not_configured_have_no_entries_until_they_are() {
     let mut lab = Lab::new();
     let mut attributes = attributes(2);
     attributes.extended[0] = ExtendedCommunity::route_target(65000, 200);
-    lab.host(ONE, &attributes, MacIp { label: 200, ..host(2, mac(1)) });
-    assert_eq!((lab.tables.macs.len(), only_reason(&lab)), (0, Reason::UnknownVni));
-    lab.instance.vni_add(lab.now, VniConfig::new(vni(200))).expect("added");
+    lab.host(
+        ONE,
+        &attributes,
+        MacIp {
+            label: 200,
+            ..host(2, mac(1))
+        },
+    );
+    assert_eq!(
+        (lab.tables.macs.len(), only_reason(&lab)),
+        (0, Reason::UnknownVni)
+    );
+    lab.instance
+        .vni_add(lab.now, VniConfig::new(vni(200)))
+        .expect("added");
     lab.settle();
     assert_eq!(lab.tables.macs.get(&(vni(200), mac(1))), Some(&vtep(2)));
     lab.instance.vni_del(vni(200));
-    lab.instance.vni_add(lab.now, VniConfig::new(vni(200))).expect("added");
+    lab.instance
+        .vni_add(lab.now, VniConfig::new(vni(200)))
+        .expect("added");
     lab.instance.vni_del(vni(200));
     lab.settle();
     assert!(lab.tables.macs.is_empty());
@@ -198,7 +284,10 @@ fn a_mac_that_moves_five_times_is_frozen_and_others_are_not() {
         lab.host(ONE, &moved(last, u32::from(sequence)), host(last, mac(1)));
         lab.later(SECOND);
     }
-    let frozen = Event::Frozen { vni: vni(100), mac: mac(1) };
+    let frozen = Event::Frozen {
+        vni: vni(100),
+        mac: mac(1),
+    };
     assert_eq!(lab.events.iter().filter(|e| **e == frozen).count(), 1);
     assert_eq!(lab.at(mac(1)), at, "as it was before the fifth move");
     assert!(reasons(&lab).contains(&Some(Reason::Frozen)));
@@ -207,7 +296,10 @@ fn a_mac_that_moves_five_times_is_frozen_and_others_are_not() {
     assert_eq!(lab.at(mac(2)), Some(vtep(3)), "others move");
     lab.later(181 * SECOND);
     assert_eq!(lab.at(mac(1)), Some(vtep(3)), "recovery by time");
-    assert!(lab.events.contains(&Event::Thawed { vni: vni(100), mac: mac(1) }));
+    assert!(lab.events.contains(&Event::Thawed {
+        vni: vni(100),
+        mac: mac(1)
+    }));
 }
 
 #[test]
@@ -221,7 +313,10 @@ fn a_frozen_mac_is_freed_by_command_and_goes_when_its_vtep_goes() {
     let last = if standing == vtep(2) { 2 } else { 3 };
     lab.withdraw(ONE, &[EvpnRoute::MacIp(host(last, mac(1)))]);
     assert_eq!(lab.at(mac(1)), None);
-    assert_eq!(lab.instance.frozen().collect::<Vec<_>>(), [(vni(100), mac(1))]);
+    assert_eq!(
+        lab.instance.frozen().collect::<Vec<_>>(),
+        [(vni(100), mac(1))]
+    );
     assert!(lab.instance.thaw(lab.now, vni(100), mac(1)));
     lab.settle();
     assert_eq!(lab.at(mac(1)), Some(vtep(5 - last)));
@@ -231,14 +326,25 @@ fn a_frozen_mac_is_freed_by_command_and_goes_when_its_vtep_goes() {
 #[test]
 fn local_truth_wins_and_claims_back_after_a_while() {
     let mut lab = Lab::new();
-    lab.instance.local_mac_add(lab.now, vni(100), mac(1), ATTACHED).expect("local");
+    lab.instance
+        .local_mac_add(lab.now, vni(100), mac(1), ATTACHED)
+        .expect("local");
     assert_eq!(lab.own_sequence(mac(1)), Some(0));
     lab.host(ONE, &moved(2, 5), host(2, mac(1)));
     assert_eq!(lab.at(mac(1)), None, "the local entry stays");
     assert_eq!(only_reason(&lab), Reason::LocalWins);
-    let contested = Event::Contested { vni: vni(100), mac: mac(1), vtep: vtep(2), sequence: 5 };
+    let contested = Event::Contested {
+        vni: vni(100),
+        mac: mac(1),
+        vtep: vtep(2),
+        sequence: 5,
+    };
     assert_eq!(lab.events, [contested]);
-    assert_eq!(lab.own_sequence(mac(1)), Some(0), "the host may just be moving away");
+    assert_eq!(
+        lab.own_sequence(mac(1)),
+        Some(0),
+        "the host may just be moving away"
+    );
     lab.later(5 * SECOND);
     assert_eq!(lab.own_sequence(mac(1)), Some(6));
     lab.withdraw(ONE, &[EvpnRoute::MacIp(host(2, mac(1)))]);
@@ -249,25 +355,35 @@ fn local_truth_wins_and_claims_back_after_a_while() {
 #[test]
 fn a_host_that_moves_away_is_not_claimed_back() {
     let mut lab = Lab::new();
-    lab.instance.local_mac_add(lab.now, vni(100), mac(1), ATTACHED).expect("local");
+    lab.instance
+        .local_mac_add(lab.now, vni(100), mac(1), ATTACHED)
+        .expect("local");
     lab.host(ONE, &moved(2, 1), host(2, mac(1)));
     lab.later(SECOND);
     lab.instance.local_mac_del(vni(100), mac(1));
     lab.later(10 * SECOND);
-    assert_eq!((lab.at(mac(1)), lab.own_sequence(mac(1))), (Some(vtep(2)), None));
+    assert_eq!(
+        (lab.at(mac(1)), lab.own_sequence(mac(1))),
+        (Some(vtep(2)), None)
+    );
 }
 
 #[test]
 fn two_that_insist_end_as_duplicates() {
     let mut lab = Lab::new();
-    lab.instance.local_mac_add(lab.now, vni(100), mac(1), ATTACHED).expect("local");
+    lab.instance
+        .local_mac_add(lab.now, vni(100), mac(1), ATTACHED)
+        .expect("local");
     for _ in 0..10 {
         let theirs = lab.own_sequence(mac(1)).expect("announced") + 1;
         lab.host(ONE, &moved(2, theirs), host(2, mac(1)));
         lab.later(6 * SECOND);
     }
     assert_eq!(lab.own_sequence(mac(1)), Some(8), "four times, then frozen");
-    assert!(lab.events.contains(&Event::Frozen { vni: vni(100), mac: mac(1) }));
+    assert!(lab.events.contains(&Event::Frozen {
+        vni: vni(100),
+        mac: mac(1)
+    }));
     assert_eq!(lab.at(mac(1)), None);
 }
 
@@ -276,54 +392,112 @@ fn a_move_to_us_raises_the_sequence_also_after_a_restart() {
     let mut lab = Lab::new();
     lab.host(ONE, &moved(2, 4), host(2, mac(1)));
     lab.host(ONE, &attributes(2), host(2, mac(2)));
-    lab.instance.local_mac_add(lab.now, vni(100), mac(1), ATTACHED).expect("local");
-    lab.instance.local_mac_add(lab.now, vni(100), mac(2), LEARNED).expect("local");
-    assert_eq!((lab.own_sequence(mac(1)), lab.own_sequence(mac(2))), (Some(5), Some(1)));
-    lab.instance.local_mac_add(lab.now, vni(100), mac(3), ATTACHED).expect("local");
-    lab.instance.peer_up(lab.now, ONE, &agreed(65000, 65000, 201));
+    lab.instance
+        .local_mac_add(lab.now, vni(100), mac(1), ATTACHED)
+        .expect("local");
+    lab.instance
+        .local_mac_add(lab.now, vni(100), mac(2), LEARNED)
+        .expect("local");
+    assert_eq!(
+        (lab.own_sequence(mac(1)), lab.own_sequence(mac(2))),
+        (Some(5), Some(1))
+    );
+    lab.instance
+        .local_mac_add(lab.now, vni(100), mac(3), ATTACHED)
+        .expect("local");
+    lab.instance
+        .peer_up(lab.now, ONE, &agreed(65000, 65000, 201));
     lab.host(ONE, &moved(3, 7), host(3, mac(3)));
-    assert_eq!(lab.own_sequence(mac(3)), Some(8), "a claim from before our restart is answered at once");
+    assert_eq!(
+        lab.own_sequence(mac(3)),
+        Some(8),
+        "a claim from before our restart is answered at once"
+    );
     lab.host(ONE, &moved(1, 9), host(1, mac(3)));
-    assert_eq!(lab.own_sequence(mac(3)), Some(10), "our own route from before the restart");
+    assert_eq!(
+        lab.own_sequence(mac(3)),
+        Some(10),
+        "our own route from before the restart"
+    );
 }
 
 #[test]
 fn a_learned_host_goes_where_a_better_claim_says() {
     let mut lab = Lab::new();
-    lab.instance.local_mac_add(lab.now, vni(100), mac(1), LEARNED).expect("local");
-    lab.instance.local_address_add(vni(100), mac(1), ip(101)).expect("local");
+    lab.instance
+        .local_mac_add(lab.now, vni(100), mac(1), LEARNED)
+        .expect("local");
+    lab.instance
+        .local_address_add(vni(100), mac(1), ip(101))
+        .expect("local");
     lab.settle();
-    assert_eq!(lab.tables.neighbors[&(vni(100), ip(101))], (mac(1), false, Origin::Local));
+    assert_eq!(
+        lab.tables.neighbors[&(vni(100), ip(101))],
+        (mac(1), false, Origin::Local)
+    );
     lab.host(ONE, &moved(2, 1), host(2, mac(1)));
-    assert_eq!((lab.at(mac(1)), lab.own_sequence(mac(1))), (Some(vtep(2)), None));
-    assert!(lab.events.contains(&Event::LearnedGone { vni: vni(100), mac: mac(1), vtep: vtep(2) }));
+    assert_eq!(
+        (lab.at(mac(1)), lab.own_sequence(mac(1))),
+        (Some(vtep(2)), None)
+    );
+    assert!(lab.events.contains(&Event::LearnedGone {
+        vni: vni(100),
+        mac: mac(1),
+        vtep: vtep(2)
+    }));
     assert!(lab.tables.neighbors.is_empty());
     lab.host(ONE, &sticky(2), host(2, mac(1)));
-    let refused = lab.instance.local_mac_add(lab.now, vni(100), mac(1), LEARNED);
+    let refused = lab
+        .instance
+        .local_mac_add(lab.now, vni(100), mac(1), LEARNED);
     assert_eq!(refused, Err(LocalRefused::Sticky(vni(100), mac(1))));
 }
 
 #[test]
 fn local_then_static_then_evpn() {
     let mut lab = Lab::new();
-    lab.host(ONE, &attributes(2), MacIp { ip: Some(ip(101)), ..host(2, mac(1)) });
-    assert_eq!(lab.tables.neighbors[&(vni(100), ip(101))], (mac(1), false, Origin::Evpn));
+    lab.host(
+        ONE,
+        &attributes(2),
+        MacIp {
+            ip: Some(ip(101)),
+            ..host(2, mac(1))
+        },
+    );
+    assert_eq!(
+        lab.tables.neighbors[&(vni(100), ip(101))],
+        (mac(1), false, Origin::Evpn)
+    );
     lab.instance.static_mac_add(vni(100), mac(1), vtep(9));
-    lab.instance.static_address_add(vni(100), ip(101), mac(9), false);
+    lab.instance
+        .static_address_add(vni(100), ip(101), mac(9), false);
     lab.settle();
     assert_eq!(lab.at(mac(1)), Some(vtep(9)));
     lab.host(ONE, &moved(3, 1), host(3, mac(1)));
     assert_eq!(lab.at(mac(1)), Some(vtep(9)));
-    assert!(reasons(&lab).iter().all(|reason| *reason == Some(Reason::StaticWins)));
-    lab.instance.local_mac_add(lab.now, vni(100), mac(1), ATTACHED).expect("local");
+    assert!(
+        reasons(&lab)
+            .iter()
+            .all(|reason| *reason == Some(Reason::StaticWins))
+    );
+    lab.instance
+        .local_mac_add(lab.now, vni(100), mac(1), ATTACHED)
+        .expect("local");
     lab.instance.static_mac_del(vni(100), mac(1));
     lab.instance.static_address_del(vni(100), ip(101));
     lab.settle();
-    assert_eq!(lab.at(mac(1)), Some(vtep(9)), "what stands there is the local entry");
+    assert_eq!(
+        lab.at(mac(1)),
+        Some(vtep(9)),
+        "what stands there is the local entry"
+    );
     lab.instance.local_mac_del(vni(100), mac(1));
     lab.settle();
     assert_eq!(lab.at(mac(1)), Some(vtep(3)));
-    assert_eq!(lab.tables.neighbors[&(vni(100), ip(101))], (mac(1), false, Origin::Evpn));
+    assert_eq!(
+        lab.tables.neighbors[&(vni(100), ip(101))],
+        (mac(1), false, Origin::Evpn)
+    );
 }
 
 #[test]
@@ -340,15 +514,46 @@ fn flood_members_stay_while_one_source_stands() {
 
 #[test]
 fn a_full_vni_takes_no_more_until_there_is_room() {
-    let config = VniConfig { max_macs: 2, ..VniConfig::new(vni(100)) };
-    let mut lab = Lab::with(Config::new(65000, Ipv4Addr::new(192, 0, 2, 1), vtep(1)), config);
+    let config = VniConfig {
+        max_macs: 2,
+        ..VniConfig::new(vni(100))
+    };
+    let mut lab = Lab::with(
+        Config::new(65000, Ipv4Addr::new(192, 0, 2, 1), vtep(1)),
+        config,
+    );
     for number in 1..=4 {
-        lab.host(ONE, &attributes(2), MacIp { ip: Some(ip(100 + number)), ..host(2, mac(number)) });
+        lab.host(
+            ONE,
+            &attributes(2),
+            MacIp {
+                ip: Some(ip(100 + number)),
+                ..host(2, mac(number))
+            },
+        );
     }
     assert_eq!((lab.tables.macs.len(), lab.tables.neighbors.len()), (2, 2));
-    assert_eq!(lab.events, [Event::LimitReached { vni: vni(100), limit: 2 }]);
-    assert_eq!(reasons(&lab).iter().filter(|r| **r == Some(Reason::Limit)).count(), 2);
-    lab.withdraw(ONE, &[EvpnRoute::MacIp(MacIp { ip: Some(ip(101)), ..host(2, mac(1)) })]);
+    assert_eq!(
+        lab.events,
+        [Event::LimitReached {
+            vni: vni(100),
+            limit: 2
+        }]
+    );
+    assert_eq!(
+        reasons(&lab)
+            .iter()
+            .filter(|r| **r == Some(Reason::Limit))
+            .count(),
+        2
+    );
+    lab.withdraw(
+        ONE,
+        &[EvpnRoute::MacIp(MacIp {
+            ip: Some(ip(101)),
+            ..host(2, mac(1))
+        })],
+    );
     assert_eq!((lab.at(mac(3)), lab.tables.macs.len()), (Some(vtep(2)), 2));
     assert!(lab.tables.neighbors.contains_key(&(vni(100), ip(103))));
     lab.instance.peer_down(lab.now, ONE, false);
@@ -364,12 +569,20 @@ fn stale_routes_stay_until_swept_and_long_stale_ones_lose() {
     lab.host(TWO, &attributes(3), host(3, mac(1)));
     lab.instance.peer_down(lab.now, ONE, true);
     lab.settle();
-    assert_eq!((lab.at(mac(1)), lab.at(mac(2))), (Some(vtep(2)), Some(vtep(2))), "no frame is lost");
+    assert_eq!(
+        (lab.at(mac(1)), lab.at(mac(2))),
+        (Some(vtep(2)), Some(vtep(2))),
+        "no frame is lost"
+    );
     assert_eq!(lab.views().iter().filter(|view| view.stale).count(), 2);
     lab.instance.stale_long_lived(lab.now, ONE);
     lab.settle();
-    assert_eq!((lab.at(mac(1)), lab.at(mac(2))), (Some(vtep(3)), Some(vtep(2))));
-    lab.instance.peer_up(lab.now, ONE, &agreed(65000, 65000, 201));
+    assert_eq!(
+        (lab.at(mac(1)), lab.at(mac(2))),
+        (Some(vtep(3)), Some(vtep(2)))
+    );
+    lab.instance
+        .peer_up(lab.now, ONE, &agreed(65000, 65000, 201));
     lab.host(ONE, &moved(2, 5), host(2, mac(1)));
     assert_eq!(lab.at(mac(1)), Some(vtep(2)), "fresh again");
     lab.instance.sweep_stale(lab.now, ONE);
@@ -394,7 +607,14 @@ fn one_of_two_reflectors_dies_and_nothing_changes() {
     let mut lab = Lab::new();
     for from in [ONE, TWO] {
         lab.announce(from, &flood_attributes(2), &[flood(2)]);
-        lab.host(from, &attributes(2), MacIp { ip: Some(ip(101)), ..host(2, mac(1)) });
+        lab.host(
+            from,
+            &attributes(2),
+            MacIp {
+                ip: Some(ip(101)),
+                ..host(2, mac(1))
+            },
+        );
     }
     let before = lab.tables.clone();
     lab.instance.peer_down(lab.now, ONE, false);
@@ -402,7 +622,10 @@ fn one_of_two_reflectors_dies_and_nothing_changes() {
     assert_eq!(lab.tables, before);
     lab.instance.peer_down(lab.now, TWO, false);
     lab.settle();
-    assert_eq!((lab.tables.clone(), lab.instance.totals().0), (Default::default(), 0));
+    assert_eq!(
+        (lab.tables.clone(), lab.instance.totals().0),
+        (Default::default(), 0)
+    );
 }
 
 #[test]
@@ -416,5 +639,8 @@ fn group_macs_and_other_encapsulations_are_refused() {
     let mut attributes = attributes(2);
     attributes.extended[1] = ExtendedCommunity([3, 0x0c, 0, 0, 0, 0, 0, 10]);
     lab.host(ONE, &attributes, host(2, mac(1)));
-    assert_eq!((lab.at(mac(1)), only_reason(&lab)), (None, Reason::Encapsulation));
+    assert_eq!(
+        (lab.at(mac(1)), only_reason(&lab)),
+        (None, Reason::Encapsulation)
+    );
 }

@@ -7,13 +7,17 @@ use crate::bgp::wire::HEADER_LEN;
 use crate::evpn::{Reason, VniConfig};
 
 fn message(name: &str) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/vectors")
+        .join(name);
     std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 fn replay(names: &[&str]) -> Lab {
     let mut lab = Lab::new();
-    lab.instance.vni_add(lab.now, VniConfig::new(vni(16_000_001))).expect("added");
+    lab.instance
+        .vni_add(lab.now, VniConfig::new(vni(16_000_001)))
+        .expect("added");
     for name in names {
         let octets = message(name);
         assert_eq!(octets[HEADER_LEN - 1], 2, "{name} is no UPDATE");
@@ -24,7 +28,12 @@ fn replay(names: &[&str]) -> Lab {
 
 #[test]
 fn frr_and_gobgp_fill_the_flood_list() {
-    for name in ["frr-t3-vni100.bin", "frr-t3-rt-rfc8365.bin", "frr-t3-as4-ebgp.bin", "gobgp-rr-t3.bin"] {
+    for name in [
+        "frr-t3-vni100.bin",
+        "frr-t3-rt-rfc8365.bin",
+        "frr-t3-as4-ebgp.bin",
+        "gobgp-rr-t3.bin",
+    ] {
         let lab = replay(&[name]);
         assert_eq!(lab.tables.flood.len(), 1, "{name}: {:?}", lab.views());
     }
@@ -45,9 +54,24 @@ fn hosts_of_all_kinds_are_installed_in_vni_100() {
         ("t2-40-macip4.bin", 40, 40),
     ] {
         let lab = replay(&[name]);
-        let installed = lab.tables.macs.keys().filter(|(of, _)| *of == vni(100)).count();
-        assert_eq!((installed, lab.tables.neighbors.len()), (macs, neighbors), "{name}: {:?}", lab.views());
-        assert!(lab.views().iter().all(|view| view.reason == Some(Reason::Installed)), "{name}");
+        let installed = lab
+            .tables
+            .macs
+            .keys()
+            .filter(|(of, _)| *of == vni(100))
+            .count();
+        assert_eq!(
+            (installed, lab.tables.neighbors.len()),
+            (macs, neighbors),
+            "{name}: {:?}",
+            lab.views()
+        );
+        assert!(
+            lab.views()
+                .iter()
+                .all(|view| view.reason == Some(Reason::Installed)),
+            "{name}"
+        );
     }
     let lab = replay(&["frr-t2-nd-router.bin"]);
     assert!(lab.tables.neighbors.values().all(|(_, router, _)| *router));
@@ -63,14 +87,21 @@ fn one_message_of_65275_octets_holds_1863_routes() {
 fn withdrawals_of_frr_with_zero_labels_hit_the_routes() {
     let lab = replay(&["frr-t2-bulk-108.bin", "frr-withdraw-bulk-109.bin"]);
     assert_eq!(lab.tables.macs.len(), lab.instance.totals().1);
-    assert!(lab.tables.macs.len() < 108, "some of them are the same routes");
+    assert!(
+        lab.tables.macs.len() < 108,
+        "some of them are the same routes"
+    );
 }
 
 #[test]
 fn types_that_change_no_table_are_held_and_say_so() {
-    for name in
-        ["gobgp-t1-evi.bin", "gobgp-t4.bin", "frr-t4-es-dfelect.bin", "frr-t5-ip4.bin", "gobgp-t5-ip4-gw.bin"]
-    {
+    for name in [
+        "gobgp-t1-evi.bin",
+        "gobgp-t4.bin",
+        "frr-t4-es-dfelect.bin",
+        "frr-t5-ip4.bin",
+        "gobgp-t5-ip4-gw.bin",
+    ] {
         let lab = replay(&[name]);
         let reasons: Vec<_> = lab.views().iter().map(|view| view.reason).collect();
         assert_eq!(reasons, [Some(Reason::NoTable)], "{name}");

@@ -8,6 +8,9 @@
 //!                  VLAN 20 port 3 --- VNI 200 (passes tags), only VTEP 0
 //! ```
 
+use std::fmt;
+use std::sync::Arc;
+
 use crate::addr::{DeviceId, DomainId, HostMac, MacAddr, NextHopId, PortId, Vni, WorkerId};
 use crate::core::frame::{BURST, Pool};
 use crate::core::notice::Notice;
@@ -24,10 +27,14 @@ use crate::table::nexthop::{HeaderFields, NextHop, NextHopTable, OuterHeader, Pa
 use crate::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
 use crate::table::vni::{Domain, VniTable};
 use crate::table::{Dscp, Settings, Snapshot};
-use std::fmt;
-use std::sync::Arc;
 
-pub(super) const VTEPS: [&str; 5] = ["192.0.2.2", "2001:db8::2", "192.0.2.3", "2001:db8::3", "192.0.2.5"];
+pub(super) const VTEPS: [&str; 5] = [
+    "192.0.2.2",
+    "2001:db8::2",
+    "192.0.2.3",
+    "2001:db8::3",
+    "192.0.2.5",
+];
 pub(super) const LOCAL_V4: [u8; 4] = [192, 0, 2, 1];
 pub(super) const LOCAL_V6: [u8; 16] = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 
@@ -42,7 +49,11 @@ fn counters() -> Arc<Counters> {
 
 pub(super) fn hop(address: &str, vlan: Option<u16>, resolved: bool) -> NextHop {
     let vtep: crate::addr::VtepAddr = address.parse().unwrap();
-    let local = if vtep.is_v6() { "2001:db8::1" } else { "192.0.2.1" };
+    let local = if vtep.is_v6() {
+        "2001:db8::1"
+    } else {
+        "192.0.2.1"
+    };
     let fields = HeaderFields {
         source_mac: MacAddr([2, 1, 1, 1, 1, 1]),
         next_hop_mac: MacAddr([2, 2, 2, 2, 2, 2]),
@@ -53,8 +64,16 @@ pub(super) fn hop(address: &str, vlan: Option<u16>, resolved: bool) -> NextHop {
         df: true,
         udp_port: 4789,
     };
-    let path = Path { device: DeviceId(0), header: OuterHeader::new(&fields).unwrap(), max_frame: 1450 };
-    NextHop { vtep, paths: resolved.then_some(path).into_iter().collect(), counters: counters() }
+    let path = Path {
+        device: DeviceId(0),
+        header: OuterHeader::new(&fields).unwrap(),
+        max_frame: 1450,
+    };
+    NextHop {
+        vtep,
+        paths: resolved.then_some(path).into_iter().collect(),
+        counters: counters(),
+    }
 }
 
 fn device(id: u16, role: Role) -> Option<Arc<Device>> {
@@ -90,7 +109,10 @@ pub(super) fn domain(id: u16, vni: u32, hops: &[u32], ports: &[u16], sources: &[
     Domain {
         id: DomainId(id),
         vni: Vni::new(vni).unwrap(),
-        flood: FloodList::new(hops.iter().copied().map(NextHopId), ports.iter().copied().map(PortId)),
+        flood: FloodList::new(
+            hops.iter().copied().map(NextHopId),
+            ports.iter().copied().map(PortId),
+        ),
         group: None,
         sources: sources.iter().copied().map(NextHopId).collect(),
         pass_tags: vni == 200,
@@ -119,10 +141,21 @@ pub(super) struct Bed {
 impl fmt::Debug for Bed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let PortTable { ports, .. } = &*self.snapshot.ports;
-        let flood: Vec<_> = self.snapshot.vnis.iter().map(|domain| (domain.vni, &domain.flood)).collect();
-        let ports: Vec<_> =
-            ports.iter().flatten().map(|port| (port.device, port.vlan, port.domain)).collect();
-        f.debug_struct("Bed").field("ports", &ports).field("flood", &flood).finish_non_exhaustive()
+        let flood: Vec<_> = self
+            .snapshot
+            .vnis
+            .iter()
+            .map(|domain| (domain.vni, &domain.flood))
+            .collect();
+        let ports: Vec<_> = ports
+            .iter()
+            .flatten()
+            .map(|port| (port.device, port.vlan, port.domain))
+            .collect();
+        f.debug_struct("Bed")
+            .field("ports", &ports)
+            .field("flood", &flood)
+            .finish_non_exhaustive()
     }
 }
 
@@ -142,17 +175,32 @@ impl Bed {
             next_hops.set(NextHopId(id), Some(Arc::new(hop(address, vlan, id != 4))));
         }
         let trunk = Role::Trunk(Box::new([(10, PortId(2)), (20, PortId(3))]));
-        let roles = [Role::Underlay, Role::Access(PortId(0)), Role::Access(PortId(1)), trunk];
-        let ports =
-            [port(0, 1, None, 0), port(1, 2, None, 0), port(2, 3, Some(10), 0), port(3, 3, Some(20), 1)];
-        let vnis = [domain(0, 100, &[0, 1], &[0, 1, 2], &[0, 1, 2, 3]), domain(1, 200, &[], &[3], &[0])]
-            .map(Arc::new);
+        let roles = [
+            Role::Underlay,
+            Role::Access(PortId(0)),
+            Role::Access(PortId(1)),
+            trunk,
+        ];
+        let ports = [
+            port(0, 1, None, 0),
+            port(1, 2, None, 0),
+            port(2, 3, Some(10), 0),
+            port(3, 3, Some(20), 1),
+        ];
+        let vnis = [
+            domain(0, 100, &[0, 1], &[0, 1, 2], &[0, 1, 2, 3]),
+            domain(1, 200, &[], &[3], &[0]),
+        ]
+        .map(Arc::new);
         let snapshot = Snapshot {
             settings,
             vnis: Arc::new(VniTable::new(vnis)),
             next_hops: Arc::new(next_hops),
             ports: Arc::new(PortTable {
-                devices: (0..).zip(roles).map(|(id, role)| device(id, role)).collect(),
+                devices: (0..)
+                    .zip(roles)
+                    .map(|(id, role)| device(id, role))
+                    .collect(),
                 ports: ports.map(|port| Some(Arc::new(port))).into(),
             }),
         };
@@ -170,7 +218,11 @@ impl Bed {
         };
         // Hosts 1 to 4 are behind ports 0 to 3, hosts 10 to 14 behind the VTEPs.
         for n in 0..4 {
-            bed.learn(u16::from(n == 3), 1 + n, Destination::Port(PortId(n.into())));
+            bed.learn(
+                u16::from(n == 3),
+                1 + n,
+                Destination::Port(PortId(n.into())),
+            );
         }
         for n in 0..5 {
             bed.learn(0, 10 + n, Destination::NextHop(NextHopId(n.into())));
@@ -185,10 +237,22 @@ impl Bed {
         bed.pool = memory_pools(1, 512, chunk).remove(0);
         (0..4).for_each(|id| bed.set_port(id, |port| port.max_frame = LONGEST));
         let mut hops = NextHopTable::default();
-        for (id, hop) in (0..5).filter_map(|id| Some((id, bed.snapshot.next_hops.get(NextHopId(id))?))) {
-            let widen = |path: &Path| Path { max_frame: LONGEST, ..path.clone() };
+        for (id, hop) in
+            (0..5).filter_map(|id| Some((id, bed.snapshot.next_hops.get(NextHopId(id))?)))
+        {
+            let widen = |path: &Path| Path {
+                max_frame: LONGEST,
+                ..path.clone()
+            };
             let paths = hop.paths.iter().map(widen).collect();
-            hops.set(NextHopId(id), Some(Arc::new(NextHop { vtep: hop.vtep, paths, counters: counters() })));
+            hops.set(
+                NextHopId(id),
+                Some(Arc::new(NextHop {
+                    vtep: hop.vtep,
+                    paths,
+                    counters: counters(),
+                })),
+            );
         }
         bed.snapshot.next_hops = Arc::new(hops);
         bed
@@ -199,13 +263,19 @@ impl Bed {
         let mut hops = NextHopTable::default();
         for id in 0..count {
             let [a, b] = (id as u16).to_be_bytes();
-            let address =
-                if id % 2 == 0 { format!("198.18.{a}.{b}") } else { format!("2001:db8:18::{id:x}") };
+            let address = if id % 2 == 0 {
+                format!("198.18.{a}.{b}")
+            } else {
+                format!("2001:db8:18::{id:x}")
+            };
             hops.set(NextHopId(id), Some(Arc::new(hop(&address, None, true))));
         }
         self.snapshot.next_hops = Arc::new(hops);
         self.set_domain(|domain| {
-            domain.flood = FloodList::new((0..count).map(NextHopId), domain.flood.ports.iter().copied());
+            domain.flood = FloodList::new(
+                (0..count).map(NextHopId),
+                domain.flood.ports.iter().copied(),
+            );
         });
     }
 
@@ -220,18 +290,31 @@ impl Bed {
     }
 
     pub(super) fn learn(&mut self, domain: u16, host: u8, to: Destination) {
-        self.macs.insert(DomainId(domain), HostMac::new(MacAddr(mac(host))).unwrap(), to).unwrap();
+        self.macs
+            .insert(
+                DomainId(domain),
+                HostMac::new(MacAddr(mac(host))).unwrap(),
+                to,
+            )
+            .unwrap();
     }
 
     /// Enters the address of a host of the first domain.
     pub(super) fn neighbor(&mut self, ip: &str, host: u8) {
         let mac = HostMac::new(MacAddr(mac(host))).unwrap();
-        self.neighbors.insert(DomainId(0), ip.parse().unwrap(), Neighbor::host(mac)).unwrap();
+        self.neighbors
+            .insert(DomainId(0), ip.parse().unwrap(), Neighbor::host(mac))
+            .unwrap();
     }
 
     /// Changes the first domain.
     pub(super) fn set_domain(&mut self, change: impl FnOnce(&mut Domain)) {
-        let mut all: Vec<_> = self.snapshot.vnis.iter().map(|domain| Domain::clone(domain)).collect();
+        let mut all: Vec<_> = self
+            .snapshot
+            .vnis
+            .iter()
+            .map(|domain| Domain::clone(domain))
+            .collect();
         change(&mut all[0]);
         self.snapshot.vnis = Arc::new(VniTable::new(all.into_iter().map(Arc::new)));
     }
@@ -268,17 +351,33 @@ impl Bed {
     }
 
     /// Sends a burst from `device` through the pipeline: what leaves at once. Frames for everybody wait.
-    pub(super) fn burst(&mut self, device: u16, frames: &[impl AsRef<[u8]>]) -> Vec<(u16, Vec<u8>)> {
+    pub(super) fn burst(
+        &mut self,
+        device: u16,
+        frames: &[impl AsRef<[u8]>],
+    ) -> Vec<(u16, Vec<u8>)> {
         let mut incoming = MemoryPort::new();
         incoming.set_piece(self.piece);
-        frames.iter().for_each(|frame| incoming.inject(frame.as_ref()));
+        frames
+            .iter()
+            .for_each(|frame| incoming.inject(frame.as_ref()));
         let mut burst = Vec::new();
         incoming.receive(&mut self.pool, &mut burst);
         let (macs, neighbors) = (self.macs.reader(), self.neighbors.reader());
-        let tables = Tables { snapshot: &self.snapshot, macs: &macs, neighbors: &neighbors };
-        let Self { pipeline, pool, out, .. } = self;
+        let tables = Tables {
+            snapshot: &self.snapshot,
+            macs: &macs,
+            neighbors: &neighbors,
+        };
+        let Self {
+            pipeline,
+            pool,
+            out,
+            ..
+        } = self;
         pipeline.burst(tables, self.now_ns, DeviceId(device), &mut burst, pool, out);
-        self.notices.extend(std::iter::from_fn(|| self.pipeline.next_notice()));
+        self.notices
+            .extend(std::iter::from_fn(|| self.pipeline.next_notice()));
         assert!(burst.is_empty());
         self.leave()
     }
@@ -286,8 +385,14 @@ impl Bed {
     /// One turn of replication: adds what leaves to `sent`, and returns how many receivers were served.
     pub(super) fn replicate(&mut self, sent: &mut Vec<(u16, Vec<u8>)>) -> usize {
         let (macs, neighbors) = (self.macs.reader(), self.neighbors.reader());
-        let tables = Tables { snapshot: &self.snapshot, macs: &macs, neighbors: &neighbors };
-        let served = self.pipeline.replicate(tables, self.now_ns, &mut self.pool, &mut self.out);
+        let tables = Tables {
+            snapshot: &self.snapshot,
+            macs: &macs,
+            neighbors: &neighbors,
+        };
+        let served = self
+            .pipeline
+            .replicate(tables, self.now_ns, &mut self.pool, &mut self.out);
         sent.extend(self.leave());
         served
     }
@@ -300,7 +405,9 @@ impl Bed {
     fn leave(&mut self) -> Vec<(u16, Vec<u8>)> {
         let mut sent = Vec::new();
         while let Some((device, mut queue)) = self.out.take_busy() {
-            self.most_chunks = self.most_chunks.max(self.pool.capacity() - self.pool.available());
+            self.most_chunks = self
+                .most_chunks
+                .max(self.pool.capacity() - self.pool.available());
             let mut port = MemoryPort::new();
             port.send(&mut self.pool, &mut queue);
             sent.extend(port.take_sent().into_iter().map(|bytes| (device.0, bytes)));
@@ -314,8 +421,10 @@ impl Bed {
         let before = self.drops();
         assert_eq!(self.run(device, [frame]), [], "{reason:?}");
         let after = self.drops();
-        let changed: Vec<_> =
-            Reason::ALL.iter().filter(|r| before[**r as usize] != after[**r as usize]).collect();
+        let changed: Vec<_> = Reason::ALL
+            .iter()
+            .filter(|r| before[**r as usize] != after[**r as usize])
+            .collect();
         assert_eq!(changed, [&reason]);
         assert_eq!(after[reason as usize], before[reason as usize] + 1);
     }
@@ -329,7 +438,9 @@ impl Bed {
         let mut sum = [0; Reason::COUNT];
         for device in self.snapshot.ports.devices.iter().flatten() {
             let totals = device.counters.totals();
-            sum.iter_mut().zip(totals.drops).for_each(|(sum, more)| *sum += more);
+            sum.iter_mut()
+                .zip(totals.drops)
+                .for_each(|(sum, more)| *sum += more);
         }
         sum
     }
@@ -339,19 +450,39 @@ impl Bed {
     }
 
     pub(super) fn device(&self, id: u16) -> Totals {
-        self.snapshot.ports.device(DeviceId(id)).unwrap().counters.totals()
+        self.snapshot
+            .ports
+            .device(DeviceId(id))
+            .unwrap()
+            .counters
+            .totals()
     }
 
     pub(super) fn port(&self, id: u16) -> Totals {
-        self.snapshot.ports.port(PortId(id)).unwrap().counters.totals()
+        self.snapshot
+            .ports
+            .port(PortId(id))
+            .unwrap()
+            .counters
+            .totals()
     }
 
     pub(super) fn domain(&self, id: u16) -> Totals {
-        self.snapshot.vnis.domain(DomainId(id)).unwrap().counters.totals()
+        self.snapshot
+            .vnis
+            .domain(DomainId(id))
+            .unwrap()
+            .counters
+            .totals()
     }
 
     pub(super) fn hop(&self, id: u32) -> Totals {
-        self.snapshot.next_hops.get(NextHopId(id)).unwrap().counters.totals()
+        self.snapshot
+            .next_hops
+            .get(NextHopId(id))
+            .unwrap()
+            .counters
+            .totals()
     }
 }
 
@@ -379,7 +510,13 @@ pub(super) fn udp6(from: u8, to: [u8; 6], payload: usize) -> Vec<u8> {
 
 /// The frame with an 802.1Q tag.
 pub(super) fn tagged(frame: &[u8], tpid: u16, id: u16) -> Vec<u8> {
-    [&frame[..12], &tpid.to_be_bytes(), &id.to_be_bytes(), &frame[12..]].concat()
+    [
+        &frame[..12],
+        &tpid.to_be_bytes(),
+        &id.to_be_bytes(),
+        &frame[12..],
+    ]
+    .concat()
 }
 
 /// A packet from a VTEP: `tos` is the outer one.
@@ -394,7 +531,10 @@ pub(super) fn outer(vtep: usize, vni: u32, tos: u8, inner: &[u8]) -> Vec<u8> {
             header.dscp = (tos >> 2).try_into().unwrap();
             header.ecn = (tos & 3).try_into().unwrap();
             let builder = builder.ip(etherparse::IpHeaders::Ipv4(header, Default::default()));
-            builder.udp(50_000, 4789).write(&mut bytes, &payload).unwrap();
+            builder
+                .udp(50_000, 4789)
+                .write(&mut bytes, &payload)
+                .unwrap();
         }
         std::net::IpAddr::V6(source) => {
             let header = etherparse::Ipv6Header {
@@ -405,7 +545,10 @@ pub(super) fn outer(vtep: usize, vni: u32, tos: u8, inner: &[u8]) -> Vec<u8> {
                 ..Default::default()
             };
             let builder = builder.ip(etherparse::IpHeaders::Ipv6(header, Default::default()));
-            builder.udp(50_000, 4789).write(&mut bytes, &payload).unwrap();
+            builder
+                .udp(50_000, 4789)
+                .write(&mut bytes, &payload)
+                .unwrap();
         }
     }
     bytes

@@ -1,9 +1,10 @@
 //! Frames of several chunks: the same comes out as for frames in one.
 
+use proptest::prelude::*;
+
 use super::bed::{Bed, mac, outer, tagged, udp4, udp6};
 use crate::core::frame::MAX_CHUNK_SIZE;
 use crate::core::verdict::Reason;
-use proptest::prelude::*;
 
 /// A chunk that any frame of [`right`] fits in: the largest there is.
 const WHOLE: usize = MAX_CHUNK_SIZE;
@@ -11,17 +12,35 @@ const WHOLE: usize = MAX_CHUNK_SIZE;
 /// A right frame, or one that is cut: from a tenant, from a trunk, or from a VTEP.
 fn right() -> impl Strategy<Value = (u16, Vec<u8>)> {
     let len = prop_oneof![0usize..400, 1500usize..2200, 7500usize..7800];
-    (0u8..9, 0u8..15, len, prop::option::weighted(0.1, 150usize..9000)).prop_map(|(kind, to, len, cut)| {
-        let to = if to == 0 { [0xff; 6] } else { mac(to) };
-        let inner = if kind % 2 == 0 { udp4(1, to, len) } else { udp6(1, to, len) };
-        let (device, mut frame) = match kind {
-            0 | 1 => (1, inner),
-            2 | 3 => (3, tagged(&inner, 0x8100, if kind == 2 { 10 } else { 20 })),
-            n => (0, outer(usize::from(n) % 4, if n == 8 { 200 } else { 100 }, n, &inner)),
-        };
-        frame.truncate(cut.unwrap_or(frame.len()));
-        (device, frame)
-    })
+    (
+        0u8..9,
+        0u8..15,
+        len,
+        prop::option::weighted(0.1, 150usize..9000),
+    )
+        .prop_map(|(kind, to, len, cut)| {
+            let to = if to == 0 { [0xff; 6] } else { mac(to) };
+            let inner = if kind % 2 == 0 {
+                udp4(1, to, len)
+            } else {
+                udp6(1, to, len)
+            };
+            let (device, mut frame) = match kind {
+                0 | 1 => (1, inner),
+                2 | 3 => (3, tagged(&inner, 0x8100, if kind == 2 { 10 } else { 20 })),
+                n => (
+                    0,
+                    outer(
+                        usize::from(n) % 4,
+                        if n == 8 { 200 } else { 100 },
+                        n,
+                        &inner,
+                    ),
+                ),
+            };
+            frame.truncate(cut.unwrap_or(frame.len()));
+            (device, frame)
+        })
 }
 
 /// Leaves the checksum of a tenant's packet to hardware: the field holds the sum of the pseudo-header.
@@ -29,7 +48,9 @@ fn partial(frame: &[u8], v6: bool) -> Vec<u8> {
     let mut frame = frame.to_vec();
     let (addresses, udp) = if v6 { (22..54, 54) } else { (26..34, 34) };
     let len = frame.len() - udp;
-    let sum = crate::wire::checksum::Sum::new().pseudo_header(&frame[addresses], 17, len).fold();
+    let sum = crate::wire::checksum::Sum::new()
+        .pseudo_header(&frame[addresses], 17, len)
+        .fold();
     crate::wire::put16(&mut frame, udp + 6, sum);
     frame
 }
@@ -68,8 +89,14 @@ fn a_jumbo_frame_is_encapsulated_and_comes_out_again() {
         };
         let sent = bed.run(1, [&frame]);
         let headers = if v6 { 70 } else { 50 };
-        assert_eq!((sent.len(), sent[0].0, &sent[0].1[headers..]), (1, 0, &frame[..]));
-        assert_eq!(bed.run(0, [outer(usize::from(v6), 100, 0, &back)]), [(1, back)]);
+        assert_eq!(
+            (sent.len(), sent[0].0, &sent[0].1[headers..]),
+            (1, 0, &frame[..])
+        );
+        assert_eq!(
+            bed.run(0, [outer(usize::from(v6), 100, 0, &back)]),
+            [(1, back)]
+        );
     }
     assert_eq!(bed.drops().iter().sum::<u64>(), 0);
 }
@@ -83,7 +110,11 @@ fn padding_behind_the_outer_packet_is_cut_off_in_any_chunk() {
         let packet = outer(0, 100, 0, &inner);
         for padding in [1, 60, 999, 1000, 2500] {
             let padded = [&packet[..], &vec![0xee; padding]].concat();
-            assert_eq!(bed.run(0, [padded]), [(1, inner.clone())], "{len} bytes, {padding} of padding");
+            assert_eq!(
+                bed.run(0, [padded]),
+                [(1, inner.clone())],
+                "{len} bytes, {padding} of padding"
+            );
         }
     }
 }
@@ -96,7 +127,10 @@ fn headers_that_go_beyond_the_first_chunk_are_refused_or_left_alone() {
         bed.piece = piece;
         // Nothing panics, no chunk is lost (the bed looks), and what leaves is right.
         let sent = bed.run(0, [&packet]);
-        assert!(sent.is_empty() || sent == [(1, udp4(10, mac(1), 100))], "{piece}");
+        assert!(
+            sent.is_empty() || sent == [(1, udp4(10, mac(1), 100))],
+            "{piece}"
+        );
         assert_eq!(sent.is_empty(), piece < 64, "{piece}");
     }
     assert!(bed.dropped(Reason::OuterTruncated) > 0);

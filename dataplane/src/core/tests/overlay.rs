@@ -46,9 +46,26 @@ fn a_known_mac_behind_a_port_gets_the_inner_frame() {
         assert_eq!(bed.run(0, &[behind_tags]), [(1, inner.clone())]);
     }
     let inner = udp4(10, mac(3), 60);
-    assert_eq!(bed.run(0, &[outer(0, 100, 0, &inner)]), [(3, tagged(&inner, 0x8100, 10))]);
-    assert_eq!((bed.domain(0).rx_frames, bed.hop(0).rx_frames, bed.hop(3).rx_bytes), (13, 4, 3 * 102));
-    assert_eq!((bed.port(0).tx_frames, bed.device(1).tx_frames, bed.device(0).rx_frames), (12, 12, 13));
+    assert_eq!(
+        bed.run(0, &[outer(0, 100, 0, &inner)]),
+        [(3, tagged(&inner, 0x8100, 10))]
+    );
+    assert_eq!(
+        (
+            bed.domain(0).rx_frames,
+            bed.hop(0).rx_frames,
+            bed.hop(3).rx_bytes
+        ),
+        (13, 4, 3 * 102)
+    );
+    assert_eq!(
+        (
+            bed.port(0).tx_frames,
+            bed.device(1).tx_frames,
+            bed.device(0).rx_frames
+        ),
+        (12, 12, 13)
+    );
 }
 
 #[test]
@@ -56,20 +73,33 @@ fn a_frame_for_all_reaches_local_ports_only() {
     let mut bed = Bed::new();
     for to in [[0xff; 6], [0x33, 0x33, 0, 0, 0, 1], mac(99)] {
         let inner = udp6(10, to, 60);
-        let wanted = [(1, inner.clone()), (2, inner.clone()), (3, tagged(&inner, 0x8100, 10))];
+        let wanted = [
+            (1, inner.clone()),
+            (2, inner.clone()),
+            (3, tagged(&inner, 0x8100, 10)),
+        ];
         assert_eq!(bed.run(0, &[outer(1, 100, 0, &inner)]), wanted);
     }
-    bed.assert_dropped(0, &outer(0, 100, 0, &udp4(10, mac(11), 60)), Reason::SplitHorizon);
-    let mut bed = Bed::new();
-    bed.snapshot.vnis = std::sync::Arc::new(crate::table::vni::VniTable::new([super::bed::domain(
+    bed.assert_dropped(
         0,
-        100,
-        &[0, 1],
-        &[],
-        &[0],
-    )
-    .into()]));
-    bed.assert_dropped(0, &outer(0, 100, 0, &udp4(10, mac(99), 60)), Reason::NoReceiver);
+        &outer(0, 100, 0, &udp4(10, mac(11), 60)),
+        Reason::SplitHorizon,
+    );
+    let mut bed = Bed::new();
+    bed.snapshot.vnis =
+        std::sync::Arc::new(crate::table::vni::VniTable::new([super::bed::domain(
+            0,
+            100,
+            &[0, 1],
+            &[],
+            &[0],
+        )
+        .into()]));
+    bed.assert_dropped(
+        0,
+        &outer(0, 100, 0, &udp4(10, mac(99), 60)),
+        Reason::NoReceiver,
+    );
 }
 
 #[test]
@@ -141,9 +171,20 @@ fn only_vteps_of_the_vni_may_send() {
     let mut bed = Bed::new();
     bed.assert_dropped(0, &changed(IP + 15, &[77]), Reason::UnknownVtep);
     bed.assert_dropped(0, &changed(IP + 12, &[127, 0, 0, 1]), Reason::UnknownVtep);
-    bed.assert_dropped(0, &outer(4, 100, 0, &udp4(10, mac(1), 20)), Reason::UnknownVtep);
-    bed.assert_dropped(0, &outer(1, 200, 0, &udp4(10, mac(4), 20)), Reason::UnknownVtep);
-    assert_eq!(bed.run(0, &[outer(0, 200, 0, &udp4(10, mac(4), 20))]).len(), 1);
+    bed.assert_dropped(
+        0,
+        &outer(4, 100, 0, &udp4(10, mac(1), 20)),
+        Reason::UnknownVtep,
+    );
+    bed.assert_dropped(
+        0,
+        &outer(1, 200, 0, &udp4(10, mac(4), 20)),
+        Reason::UnknownVtep,
+    );
+    assert_eq!(
+        bed.run(0, &[outer(0, 200, 0, &udp4(10, mac(4), 20))]).len(),
+        1
+    );
     assert_eq!(bed.domain(0).dropped(), 3);
 }
 
@@ -154,8 +195,19 @@ fn inner_frames_are_checked() {
     bed.assert_dropped(0, &changed(INNER + 6, &[0; 6]), Reason::InnerSourceMac);
     bed.assert_dropped(0, &changed(INNER + 12, &[0x81, 0]), Reason::InnerTagged);
     bed.assert_dropped(0, &changed(INNER + 12, &[0x88, 0xa8]), Reason::InnerTagged);
-    bed.assert_dropped(0, &changed(INNER, &[1, 0x80, 0xc2, 0, 0, 3]), Reason::LinkLocalGroup);
-    assert_eq!((bed.hop(0).dropped(), bed.domain(0).dropped(), bed.hop(0).rx_frames), (5, 5, 5));
+    bed.assert_dropped(
+        0,
+        &changed(INNER, &[1, 0x80, 0xc2, 0, 0, 3]),
+        Reason::LinkLocalGroup,
+    );
+    assert_eq!(
+        (
+            bed.hop(0).dropped(),
+            bed.domain(0).dropped(),
+            bed.hop(0).rx_frames
+        ),
+        (5, 5, 5)
+    );
     bed.set_port(0, |port| port.max_frame = 50);
     bed.assert_dropped(0, &changed(0, &[]), Reason::PortMtu);
     bed.learn(0, 1, Destination::Port(PortId(3)));
@@ -177,9 +229,18 @@ fn congestion_is_carried_inside() {
     };
     for vtep in [0, 1] {
         for make in [&ipv4 as &dyn Fn(u8) -> Vec<u8>, &ipv6] {
-            for (from, to) in [(0b11, 0b10), (0b11, 0b01), (0b01, 0b10), (0b00, 0b10), (0b10, 0b11)] {
+            for (from, to) in [
+                (0b11, 0b10),
+                (0b11, 0b01),
+                (0b01, 0b10),
+                (0b00, 0b10),
+                (0b10, 0b11),
+            ] {
                 let wanted = super::super::ecn::inner_tos(from, 0xb8 | to).unwrap();
-                assert_eq!(bed.run(0, &[outer(vtep, 100, from, &make(0xb8 | to))]), [(1, make(wanted))]);
+                assert_eq!(
+                    bed.run(0, &[outer(vtep, 100, from, &make(0xb8 | to))]),
+                    [(1, make(wanted))]
+                );
             }
             bed.assert_dropped(0, &outer(vtep, 100, 3, &make(0xb8)), Reason::EcnCongested);
         }
@@ -202,7 +263,9 @@ fn to_group(vtep: usize, vni: u32, group: [u8; 4], inner: &[u8]) -> Vec<u8> {
     let mut packet = outer(vtep, vni, 0, inner);
     packet[30..34].copy_from_slice(&group);
     packet[24..26].fill(0);
-    let sum = crate::wire::checksum::Sum::new().bytes(&packet[14..34]).checksum();
+    let sum = crate::wire::checksum::Sum::new()
+        .bytes(&packet[14..34])
+        .checksum();
     crate::wire::put16(&mut packet, 24, sum);
     packet[40..42].fill(0);
     packet
@@ -221,15 +284,25 @@ fn a_group_is_heard_by_its_own_vni_alone() {
     // VTEP 0 is known; of VTEP 4 the VNI has not been told: it is heard in the group, and nowhere else.
     for vtep in [0, 4] {
         let sent = bed.run(0, [to_group(vtep, 100, group, &inner)]);
-        assert_eq!(sent.iter().map(|(device, _)| *device).collect::<Vec<_>>(), [1, 2, 3], "local ports only");
+        assert_eq!(
+            sent.iter().map(|(device, _)| *device).collect::<Vec<_>>(),
+            [1, 2, 3],
+            "local ports only"
+        );
     }
     bed.assert_dropped(0, &outer(4, 100, 0, &inner), Reason::UnknownVtep);
-    bed.assert_dropped(0, &to_group(0, 100, [239, 1, 1, 2], &inner), Reason::NotOurs);
+    bed.assert_dropped(
+        0,
+        &to_group(0, 100, [239, 1, 1, 2], &inner),
+        Reason::NotOurs,
+    );
     bed.assert_dropped(0, &to_group(0, 200, group, &inner), Reason::NotOurs);
     let mut own = to_group(0, 100, group, &inner);
     own[29] = 1;
     own[24..26].fill(0);
-    let sum = crate::wire::checksum::Sum::new().bytes(&own[14..34]).checksum();
+    let sum = crate::wire::checksum::Sum::new()
+        .bytes(&own[14..34])
+        .checksum();
     crate::wire::put16(&mut own, 24, sum);
     bed.assert_dropped(0, &own, Reason::NotOurs);
 }

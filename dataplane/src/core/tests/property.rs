@@ -1,13 +1,15 @@
 //! What must hold for any frame and any table. `Bed::run` checks each time that no chunk is lost or used twice.
 
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
 use super::bed::{Bed, domain, mac, outer, port, tagged, udp4, udp6};
 use crate::addr::{NextHopId, PortId};
 use crate::core::verdict::Reason;
 use crate::table::mac::Destination;
 use crate::table::port::Role;
 use crate::table::vni::VniTable;
-use proptest::prelude::*;
-use std::sync::Arc;
 
 fn bytes(longest: usize) -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(any::<u8>(), 0..longest)
@@ -16,15 +18,30 @@ fn bytes(longest: usize) -> impl Strategy<Value = Vec<u8>> {
 /// A frame that is almost right: one of the kinds, with some bytes overwritten and cut somewhere.
 fn almost() -> impl Strategy<Value = Vec<u8>> {
     let edits = prop::collection::vec((0usize..120, any::<u8>()), 0..4);
-    (0u8..9, 0u8..15, 0usize..1500, edits, prop::option::of(0usize..200)).prop_map(
-        |(kind, to, len, edits, cut)| {
+    (
+        0u8..9,
+        0u8..15,
+        0usize..1500,
+        edits,
+        prop::option::of(0usize..200),
+    )
+        .prop_map(|(kind, to, len, edits, cut)| {
             let to = if to == 0 { [0xff; 6] } else { mac(to) };
-            let inner = if kind % 2 == 0 { udp4(1, to, len) } else { udp6(1, to, len) };
+            let inner = if kind % 2 == 0 {
+                udp4(1, to, len)
+            } else {
+                udp6(1, to, len)
+            };
             let mut frame = match kind {
                 0 | 1 => inner,
                 2 => tagged(&inner, 0x8100, 10),
                 3 => tagged(&inner, 0x8100, 20),
-                n => outer(usize::from(n) % 4, if n == 8 { 200 } else { 100 }, n, &inner),
+                n => outer(
+                    usize::from(n) % 4,
+                    if n == 8 { 200 } else { 100 },
+                    n,
+                    &inner,
+                ),
             };
             for (at, byte) in edits {
                 if let Some(place) = frame.get_mut(at) {
@@ -33,15 +50,17 @@ fn almost() -> impl Strategy<Value = Vec<u8>> {
             }
             frame.truncate(cut.unwrap_or(frame.len()));
             frame
-        },
-    )
+        })
 }
 
 /// A bed with tables that need not make sense: MACs behind anything, ports on any device, in any domain.
 fn any_bed() -> impl Strategy<Value = Bed> {
     let ports = prop::collection::vec((0u16..5, prop::option::of(0u16..4095), 0u16..3), 4);
     let floods = prop::collection::vec(
-        (prop::collection::vec(0u32..7, 0..6), prop::collection::vec(0u16..6, 0..6)),
+        (
+            prop::collection::vec(0u32..7, 0..6),
+            prop::collection::vec(0u16..6, 0..6),
+        ),
         2,
     );
     let macs = prop::collection::vec((0u16..2, 1u8..15, any::<bool>(), 0u16..7), 0..30);
@@ -52,13 +71,17 @@ fn any_bed() -> impl Strategy<Value = Bed> {
             .zip(ports)
             .map(|(id, (device, vlan, domain))| Some(port(id, device, vlan, domain).into()))
             .collect();
-        let domains = (0..).zip([100, 200]).zip(floods).map(|((id, vni), (mut hops, mut ports))| {
-            hops.sort_unstable();
-            hops.dedup();
-            ports.sort_unstable();
-            ports.dedup();
-            Arc::new(domain(id, vni, &hops, &ports, &[0, 1, 2, 3]))
-        });
+        let domains =
+            (0..)
+                .zip([100, 200])
+                .zip(floods)
+                .map(|((id, vni), (mut hops, mut ports))| {
+                    hops.sort_unstable();
+                    hops.dedup();
+                    ports.sort_unstable();
+                    ports.dedup();
+                    Arc::new(domain(id, vni, &hops, &ports, &[0, 1, 2, 3]))
+                });
         bed.snapshot.vnis = Arc::new(VniTable::new(domains));
         for (domain, host, remote, to) in macs {
             let to = if remote {

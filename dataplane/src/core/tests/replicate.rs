@@ -1,12 +1,13 @@
 //! Floods: each receiver once, in order, without copying where it need not be, in bounded steps, and no chunk lost.
 
+use std::collections::HashMap;
+
 use super::bed::{Bed, mac, tagged, udp4, udp6};
 use crate::addr::NextHopId;
 use crate::core::frame::BURST;
 use crate::core::replicate::COPIES;
 use crate::core::verdict::Reason;
 use crate::table::flood::FloodList;
-use std::collections::HashMap;
 
 const ALL: [u8; 6] = [0xff; 6];
 
@@ -27,21 +28,35 @@ fn open(packet: &[u8]) -> (u32, Vec<u8>) {
             let header = v4.header().to_header();
             assert_eq!(header.header_checksum, header.calc_header_checksum());
             let [_, _, a, b] = header.destination;
-            (u32::from(u16::from_be_bytes([a, b])), usize::from(header.total_len))
+            (
+                u32::from(u16::from_be_bytes([a, b])),
+                usize::from(header.total_len),
+            )
         }
         etherparse::NetSlice::Ipv6(v6) => {
             let header = v6.header().to_header();
             let [.., a, b] = header.destination;
-            (u32::from(u16::from_be_bytes([a, b])), usize::from(header.payload_length) + 40)
+            (
+                u32::from(u16::from_be_bytes([a, b])),
+                usize::from(header.payload_length) + 40,
+            )
         }
         other => panic!("{other:?}"),
     };
     assert_eq!(ip_len + 14, packet.len());
-    let Some(etherparse::TransportSlice::Udp(udp)) = &sliced.transport else { panic!("no UDP") };
-    assert_eq!(usize::from(udp.length()) + if packet[12] == 8 { 34 } else { 54 }, packet.len());
+    let Some(etherparse::TransportSlice::Udp(udp)) = &sliced.transport else {
+        panic!("no UDP")
+    };
+    assert_eq!(
+        usize::from(udp.length()) + if packet[12] == 8 { 34 } else { 54 },
+        packet.len()
+    );
     if let Some(etherparse::NetSlice::Ipv6(v6)) = &sliced.net {
         let header = v6.header().to_header();
-        let wanted = udp.to_header().calc_checksum_ipv6(&header, udp.payload()).unwrap();
+        let wanted = udp
+            .to_header()
+            .calc_checksum_ipv6(&header, udp.payload())
+            .unwrap();
         assert_eq!(udp.checksum(), wanted);
     }
     assert_eq!(udp.payload()[..8], [8, 0, 0, 0, 0, 0, 100, 0]);
@@ -56,12 +71,20 @@ fn assert_each_got(sent: &[(u16, Vec<u8>)], vteps: u32, frames: &[Vec<u8>]) {
         got.entry(vtep).or_default().push(inner);
     }
     assert_eq!(got.len(), vteps as usize);
-    got.into_values().for_each(|inner| assert_eq!(inner, frames));
+    got.into_values()
+        .for_each(|inner| assert_eq!(inner, frames));
 }
 
 #[test]
 fn each_vtep_and_port_gets_each_frame_once_and_in_order() {
-    for (chunk, len) in [(2048, 22), (2048, 213), (2048, 214), (2048, 1301), (2048, 8900), (8191, 7801)] {
+    for (chunk, len) in [
+        (2048, 22),
+        (2048, 213),
+        (2048, 214),
+        (2048, 1301),
+        (2048, 8900),
+        (8191, 7801),
+    ] {
         for multi_buffer in [true, false] {
             let mut bed = Bed::jumbo(chunk);
             bed.set_vteps(128);
@@ -71,10 +94,19 @@ fn each_vtep_and_port_gets_each_frame_once_and_in_order() {
             let sent = bed.run(1, &frames);
             assert_each_got(&sent, 128, &frames);
             let at = |device| -> Vec<_> {
-                sent.iter().filter(|(to, _)| *to == device).map(|(_, bytes)| bytes.clone()).collect()
+                sent.iter()
+                    .filter(|(to, _)| *to == device)
+                    .map(|(_, bytes)| bytes.clone())
+                    .collect()
             };
             assert_eq!(at(2), frames);
-            assert_eq!(at(3), frames.iter().map(|frame| tagged(frame, 0x8100, 10)).collect::<Vec<_>>());
+            assert_eq!(
+                at(3),
+                frames
+                    .iter()
+                    .map(|frame| tagged(frame, 0x8100, 10))
+                    .collect::<Vec<_>>()
+            );
             assert_eq!((sent.len(), bed.drops().iter().sum::<u64>()), (3 * 130, 0));
         }
     }
@@ -97,10 +129,17 @@ fn a_shared_payload_is_there_once() {
     bed.set_domain(|domain| domain.flood.ports = Box::new([]));
     bed.set_vteps(COPIES as u32);
     bed.run(1, [udp6(1, ALL, 1300)]);
-    assert_eq!(bed.most_chunks, 1 + COPIES, "a header a copy, and one payload");
+    assert_eq!(
+        bed.most_chunks,
+        1 + COPIES,
+        "a header a copy, and one payload"
+    );
     bed.most_chunks = 0;
     bed.run(1, [udp4(1, ALL, 60)]);
-    assert_eq!(bed.most_chunks, COPIES, "short frames are copied, and the last one leaves itself");
+    assert_eq!(
+        bed.most_chunks, COPIES,
+        "short frames are copied, and the last one leaves itself"
+    );
 }
 
 #[test]
@@ -123,26 +162,37 @@ fn one_turn_makes_a_bounded_number_of_copies_and_does_not_hold_up_others() {
     }
     assert_eq!(turns, (1000 + 2_usize).div_ceil(COPIES));
     assert_each_got(&sent, 1000, &[flood]);
-    assert_eq!((bed.pool.available(), bed.drops().iter().sum::<u64>()), (bed.pool.capacity(), 0));
+    assert_eq!(
+        (bed.pool.available(), bed.drops().iter().sum::<u64>()),
+        (bed.pool.capacity(), 0)
+    );
 }
 
 #[test]
 fn ports_take_turns_and_each_keeps_its_order() {
     let mut bed = Bed::jumbo(2048);
     bed.set_vteps(100);
-    let (ours, theirs) = ([numbered(1, 1, 500), numbered(1, 2, 500)], [numbered(2, 3, 500)]);
+    let (ours, theirs) = (
+        [numbered(1, 1, 500), numbered(1, 2, 500)],
+        [numbered(2, 3, 500)],
+    );
     bed.burst(1, &ours);
     bed.burst(2, &theirs);
     let mut sent = Vec::new();
     assert_eq!(bed.replicate(&mut sent), COPIES);
     let of = |sent: &[(u16, Vec<u8>)], frame: &Vec<u8>| {
-        sent.iter().filter(|(device, packet)| *device == 0 && open(packet).1 == *frame).count()
+        sent.iter()
+            .filter(|(device, packet)| *device == 0 && open(packet).1 == *frame)
+            .count()
     };
     assert!(of(&sent, &ours[0]) >= COPIES / 2 - 2 && of(&sent, &theirs[0]) >= COPIES / 2 - 2);
     assert_eq!(of(&sent, &ours[1]), 0, "the first one comes first");
     while bed.replicate(&mut sent) > 0 {}
-    let first: Vec<_> =
-        sent.iter().filter(|(_, packet)| open_from(packet) == Some(mac(1))).cloned().collect();
+    let first: Vec<_> = sent
+        .iter()
+        .filter(|(_, packet)| open_from(packet) == Some(mac(1)))
+        .cloned()
+        .collect();
     assert_each_got(&first, 100, &ours);
     assert_eq!(of(&sent, &theirs[0]), 100);
 }
@@ -160,7 +210,10 @@ fn ports_that_use_up_a_step_leave_the_vteps_for_the_next() {
         bed.set_vteps(3);
         // Ports that are not there: they are counted, and take a part of the step.
         bed.set_domain(|domain| {
-            domain.flood = FloodList::new((0..3).map(NextHopId), (10..10 + ports).map(crate::addr::PortId));
+            domain.flood = FloodList::new(
+                (0..3).map(NextHopId),
+                (10..10 + ports).map(crate::addr::PortId),
+            );
         });
         let flood = numbered(1, 1, 1000);
         assert_each_got(&bed.run(1, [&flood]), 3, &[flood]);
@@ -182,7 +235,9 @@ fn a_list_that_changes_meanwhile_serves_nobody_twice() {
     while bed.replicate(&mut sent) > 0 {}
     let mut vteps: Vec<_> = sent.iter().map(|(_, packet)| open(packet).0).collect();
     vteps.sort_unstable();
-    let wanted: Vec<_> = (0..200).filter(|id| id % 2 == 0 || *id > 2 * (COPIES as u32 - 1)).collect();
+    let wanted: Vec<_> = (0..200)
+        .filter(|id| id % 2 == 0 || *id > 2 * (COPIES as u32 - 1))
+        .collect();
     assert_eq!(vteps, wanted);
     assert!(sent.iter().all(|(_, packet)| open(packet).1 == flood));
     // And nobody any more.

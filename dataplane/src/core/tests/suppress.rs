@@ -2,6 +2,11 @@
 //!
 //! Host 1 is behind port 0, host 2 behind port 1, host 10 behind VTEP 0: 10.0.0.N and 2001:db8::N.
 
+use std::net::{IpAddr, Ipv6Addr};
+
+use etherparse::{ArpOperation, SlicedPacket};
+use proptest::prelude::*;
+
 use super::bed::{Bed, mac, outer, tagged, udp4};
 use crate::addr::{DomainId, HostMac, MacAddr, PortId};
 use crate::core::notice::{NEWS_NS, Notice, STILL_THERE_NS};
@@ -9,9 +14,6 @@ use crate::core::verdict::Reason;
 use crate::table::mac::Destination;
 use crate::wire::checksum::Sum;
 use crate::wire::{ipv6, nd, put16};
-use etherparse::{ArpOperation, SlicedPacket};
-use proptest::prelude::*;
-use std::net::{IpAddr, Ipv6Addr};
 
 const BROADCAST: [u8; 6] = [0xff; 6];
 
@@ -28,26 +30,62 @@ fn bed() -> Bed {
 /// An ARP message; hosts are told by their last octet, 0 is 0.0.0.0.
 fn arp(operation: u8, from: u8, sender: u8, target: u8) -> Vec<u8> {
     let ip = |n| if n == 0 { [0; 4] } else { [10, 0, 0, n] };
-    let to = if operation == 1 { BROADCAST } else { mac(target) };
+    let to = if operation == 1 {
+        BROADCAST
+    } else {
+        mac(target)
+    };
     let head = [&to[..], &mac(from), &[8, 6, 0, 1, 8, 0, 6, 4, 0, operation]].concat();
-    [&head[..], &mac(from), &ip(sender), &[0; 6], &ip(target), &[0x77; 18]].concat()
+    [
+        &head[..],
+        &mac(from),
+        &ip(sender),
+        &[0; 6],
+        &ip(target),
+        &[0x77; 18],
+    ]
+    .concat()
 }
 
 fn ip6(n: u8) -> Ipv6Addr {
-    if n == 0 { Ipv6Addr::UNSPECIFIED } else { Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n.into()) }
+    if n == 0 {
+        Ipv6Addr::UNSPECIFIED
+    } else {
+        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n.into())
+    }
 }
 
 /// A neighbour solicitation, or another message of the same form; source 0 is `::`.
 fn discovery(kind: u8, from: u8, source: u8, target: u8, options: &[u8]) -> Vec<u8> {
     let destination = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, target.into());
-    let mut message = [&[kind, 0, 0, 0, 0, 0, 0, 0], &ip6(target).octets()[..], options].concat();
+    let mut message = [
+        &[kind, 0, 0, 0, 0, 0, 0, 0],
+        &ip6(target).octets()[..],
+        options,
+    ]
+    .concat();
     let mut header = vec![0; ipv6::LEN];
     let (payload_len, next_header) = (message.len() as u16, ipv6::ICMP);
-    ipv6::Repr { payload_len, next_header, hop_limit: 255, source: ip6(source), destination }
-        .emit(&mut header);
-    let sum = Sum::new().pseudo_header(&header[8..], ipv6::ICMP, message.len()).bytes(&message);
+    ipv6::Repr {
+        payload_len,
+        next_header,
+        hop_limit: 255,
+        source: ip6(source),
+        destination,
+    }
+    .emit(&mut header);
+    let sum = Sum::new()
+        .pseudo_header(&header[8..], ipv6::ICMP, message.len())
+        .bytes(&message);
     put16(&mut message, 2, sum.checksum());
-    [&[0x33, 0x33, 0xff, 0, 0, target], &mac(from)[..], &[0x86, 0xdd], &header, &message].concat()
+    [
+        &[0x33, 0x33, 0xff, 0, 0, target],
+        &mac(from)[..],
+        &[0x86, 0xdd],
+        &header,
+        &message,
+    ]
+    .concat()
 }
 
 fn solicitation(from: u8, target: u8) -> Vec<u8> {
@@ -63,9 +101,15 @@ fn arp_for_a_known_host_is_answered_by_the_port_that_asked() {
             request.truncate(42);
         }
         let sent = bed.run(1, [&request]);
-        let [(1, reply)] = &sent[..] else { panic!("{sent:?}") };
-        assert_eq!((reply.len(), &reply[..6], &reply[6..12]), (request.len(), &mac(1)[..], &mac(target)[..]));
-        let Some(etherparse::NetSlice::Arp(arp)) = SlicedPacket::from_ethernet(reply).unwrap().net else {
+        let [(1, reply)] = &sent[..] else {
+            panic!("{sent:?}")
+        };
+        assert_eq!(
+            (reply.len(), &reply[..6], &reply[6..12]),
+            (request.len(), &mac(1)[..], &mac(target)[..])
+        );
+        let Some(etherparse::NetSlice::Arp(arp)) = SlicedPacket::from_ethernet(reply).unwrap().net
+        else {
             panic!()
         };
         assert_eq!(arp.operation(), ArpOperation::REPLY);
@@ -73,21 +117,36 @@ fn arp_for_a_known_host_is_answered_by_the_port_that_asked() {
             (arp.sender_hw_addr(), arp.sender_protocol_addr()),
             (&mac(target)[..], &[10, 0, 0, target][..])
         );
-        assert_eq!((arp.target_hw_addr(), arp.target_protocol_addr()), (&mac(1)[..], &[10, 0, 0, 1][..]));
+        assert_eq!(
+            (arp.target_hw_addr(), arp.target_protocol_addr()),
+            (&mac(1)[..], &[10, 0, 0, 1][..])
+        );
         assert!(reply[42..].iter().all(|byte| *byte == 0));
     }
-    assert_eq!((bed.port(0).tx_frames, bed.drops()), (2, [0; Reason::COUNT]));
+    assert_eq!(
+        (bed.port(0).tx_frames, bed.drops()),
+        (2, [0; Reason::COUNT])
+    );
 }
 
 #[test]
 fn a_solicitation_for_a_known_host_is_answered() {
     let mut bed = bed();
     let sent = bed.run(1, [solicitation(1, 10)]);
-    let [(1, reply)] = &sent[..] else { panic!("{sent:?}") };
+    let [(1, reply)] = &sent[..] else {
+        panic!("{sent:?}")
+    };
     assert_eq!(reply[..14], [&mac(1)[..], &mac(10), &[0x86, 0xdd]].concat());
     let answer = nd::Nd::parse(&reply[14..], 40).unwrap();
-    assert_eq!((answer.kind, answer.target), (nd::Kind::Advertisement, ip6(10)));
-    assert_eq!((answer.link_address, reply[58]), (Some(MacAddr(mac(10))), 0x60), "solicited, override");
+    assert_eq!(
+        (answer.kind, answer.target),
+        (nd::Kind::Advertisement, ip6(10))
+    );
+    assert_eq!(
+        (answer.link_address, reply[58]),
+        (Some(MacAddr(mac(10))), 0x60),
+        "solicited, override"
+    );
 }
 
 #[test]
@@ -95,8 +154,13 @@ fn answers_on_a_trunk_are_tagged() {
     let mut bed = bed();
     for request in [arp(1, 3, 3, 10), solicitation(3, 10)] {
         let sent = bed.run(3, [tagged(&request, 0x8100, 10)]);
-        let [(3, reply)] = &sent[..] else { panic!("{sent:?}") };
-        assert_eq!((&reply[..6], &reply[12..16]), (&mac(3)[..], &[0x81, 0, 0, 10][..]));
+        let [(3, reply)] = &sent[..] else {
+            panic!("{sent:?}")
+        };
+        assert_eq!(
+            (&reply[..6], &reply[12..16]),
+            (&mac(3)[..], &[0x81, 0, 0, 10][..])
+        );
     }
 }
 
@@ -122,7 +186,11 @@ fn what_only_the_host_itself_can_say_is_forwarded() {
     ];
     for mut frame in floods {
         frame[..6].copy_from_slice(&BROADCAST);
-        assert_eq!(bed.run(1, [&frame]).len(), 4, "two VTEPs and two ports: {frame:x?}");
+        assert_eq!(
+            bed.run(1, [&frame]).len(),
+            4,
+            "two VTEPs and two ports: {frame:x?}"
+        );
     }
     bed.set_domain(|domain| domain.suppress = false);
     assert_eq!(bed.run(1, [arp(1, 1, 1, 10)]).len(), 4);
@@ -133,10 +201,22 @@ fn what_only_the_host_itself_can_say_is_forwarded() {
 fn a_probe_for_another_s_address_is_answered() {
     let mut bed = bed();
     let sent = bed.run(1, [arp(1, 1, 0, 10), discovery(135, 1, 0, 10, &[])]);
-    let [(1, arp), (1, dad)] = &sent[..] else { panic!("{sent:?}") };
-    assert_eq!((&arp[22..32], &arp[38..42]), (&[&mac(10)[..], &[10, 0, 0, 10]].concat()[..], &[0; 4][..]));
-    assert_eq!(dad[..12], [&[0x33, 0x33, 0, 0, 0, 1][..], &mac(10)].concat());
-    assert_eq!((&dad[38..54], dad[58]), (&nd::ALL_NODES.octets()[..], 0x20), "to all nodes, unsolicited");
+    let [(1, arp), (1, dad)] = &sent[..] else {
+        panic!("{sent:?}")
+    };
+    assert_eq!(
+        (&arp[22..32], &arp[38..42]),
+        (&[&mac(10)[..], &[10, 0, 0, 10]].concat()[..], &[0; 4][..])
+    );
+    assert_eq!(
+        dad[..12],
+        [&[0x33, 0x33, 0, 0, 0, 1][..], &mac(10)].concat()
+    );
+    assert_eq!(
+        (&dad[38..54], dad[58]),
+        (&nd::ALL_NODES.octets()[..], 0x20),
+        "to all nodes, unsolicited"
+    );
 }
 
 #[test]
@@ -165,16 +245,31 @@ fn malformed_messages_go_nowhere() {
     ] {
         bed.assert_dropped(1, frame, Reason::ArpNdMalformed);
     }
-    let fragment =
-        [&nd[..18], &[0, 40, 44, 255], &nd[22..54], &[58, 0, 0, 1, 0, 0, 0, 1], &nd[54..]].concat();
+    let fragment = [
+        &nd[..18],
+        &[0, 40, 44, 255],
+        &nd[22..54],
+        &[58, 0, 0, 1, 0, 0, 0, 1],
+        &nd[54..],
+    ]
+    .concat();
     bed.assert_dropped(1, &fragment, Reason::ArpNdMalformed);
 }
 
 #[test]
 fn frames_from_the_overlay_are_never_answered() {
     let mut bed = bed();
-    let sent = bed.run(0, [outer(0, 100, 0, &arp(1, 10, 10, 1)), outer(0, 100, 0, &solicitation(10, 1))]);
-    assert_eq!(sent.iter().map(|(device, _)| *device).collect::<Vec<_>>(), [1, 1, 2, 2, 3, 3]);
+    let sent = bed.run(
+        0,
+        [
+            outer(0, 100, 0, &arp(1, 10, 10, 1)),
+            outer(0, 100, 0, &solicitation(10, 1)),
+        ],
+    );
+    assert_eq!(
+        sent.iter().map(|(device, _)| *device).collect::<Vec<_>>(),
+        [1, 1, 2, 2, 3, 3]
+    );
 }
 
 #[test]
@@ -204,16 +299,27 @@ fn a_locked_port_claims_only_what_it_has() {
     bed.assert_dropped(1, &in_tag, Reason::ArpNdForged);
     assert_eq!(bed.notices, [], "nothing is learned from it");
     // Who asks for another's address is told so; its own it may have, and its own link-local one.
-    assert_eq!(bed.run(1, [arp(1, 1, 0, 10), arp(1, 1, 1, 10), solicitation(1, 10)]).len(), 3);
+    assert_eq!(
+        bed.run(1, [arp(1, 1, 0, 10), arp(1, 1, 1, 10), solicitation(1, 10)])
+            .len(),
+        3
+    );
     let mut link_local = solicitation(1, 99);
     let own = "fe80::ff:fe00:1".parse::<Ipv6Addr>().unwrap();
     link_local[22..38].copy_from_slice(&own.octets());
     link_local[56..58].fill(0);
-    let sum = Sum::new().pseudo_header(&link_local[22..54], 58, 32).bytes(&link_local[54..]).checksum();
+    let sum = Sum::new()
+        .pseudo_header(&link_local[22..54], 58, 32)
+        .bytes(&link_local[54..])
+        .checksum();
     put16(&mut link_local, 56, sum);
     assert_eq!(bed.run(1, [link_local]).len(), 4);
     bed.set_port(0, |port| port.lock = Some(Box::new([MacAddr(mac(1))])));
-    assert_eq!(bed.run(1, [arp(2, 1, 2, 2)]).len(), 1, "without ips any address");
+    assert_eq!(
+        bed.run(1, [arp(2, 1, 2, 2)]).len(),
+        1,
+        "without ips any address"
+    );
 }
 
 fn host(n: u8) -> HostMac {
@@ -221,11 +327,20 @@ fn host(n: u8) -> HostMac {
 }
 
 fn mac_seen(n: u8) -> Notice {
-    Notice::MacSeen { port: PortId(0), domain: DomainId(0), mac: host(n) }
+    Notice::MacSeen {
+        port: PortId(0),
+        domain: DomainId(0),
+        mac: host(n),
+    }
 }
 
 fn neighbor_seen(ip: IpAddr, n: u8) -> Notice {
-    Notice::NeighborSeen { port: PortId(0), domain: DomainId(0), ip, mac: host(n) }
+    Notice::NeighborSeen {
+        port: PortId(0),
+        domain: DomainId(0),
+        ip,
+        mac: host(n),
+    }
 }
 
 #[test]
@@ -238,17 +353,37 @@ fn hosts_on_a_learning_port_are_told_of_and_not_learned() {
     assert_eq!(std::mem::take(&mut bed.notices), [mac_seen(50)]);
     bed.now_ns += NEWS_NS;
     bed.run(1, [&frame]);
-    assert_eq!(std::mem::take(&mut bed.notices), [mac_seen(50)], "as long as nobody learns it");
+    assert_eq!(
+        std::mem::take(&mut bed.notices),
+        [mac_seen(50)],
+        "as long as nobody learns it"
+    );
     bed.learn(0, 50, Destination::Port(PortId(0)));
     bed.now_ns += NEWS_NS;
     bed.run(1, [&frame]);
     assert_eq!(bed.notices, []);
     bed.now_ns += STILL_THERE_NS;
     bed.run(1, [&frame]);
-    assert_eq!(std::mem::take(&mut bed.notices), [mac_seen(50)], "still there");
-    bed.run(1, [arp(1, 51, 51, 10), solicitation(52, 10), arp(1, 53, 0, 99), arp(1, 54, 55, 99)]);
+    assert_eq!(
+        std::mem::take(&mut bed.notices),
+        [mac_seen(50)],
+        "still there"
+    );
+    bed.run(
+        1,
+        [
+            arp(1, 51, 51, 10),
+            solicitation(52, 10),
+            arp(1, 53, 0, 99),
+            arp(1, 54, 55, 99),
+        ],
+    );
     let seen = std::mem::take(&mut bed.notices);
-    for (ip, n) in [([10, 0, 0, 51].into(), 51), (ip6(52).into(), 52), ([10, 0, 0, 55].into(), 54)] {
+    for (ip, n) in [
+        ([10, 0, 0, 51].into(), 51),
+        (ip6(52).into(), 52),
+        ([10, 0, 0, 55].into(), 54),
+    ] {
         assert!(seen.contains(&neighbor_seen(ip, n)), "{ip} {n}: {seen:?}");
     }
     assert_eq!(seen.len(), 4 + 3, "a probe has no address: {seen:?}");
@@ -276,7 +411,12 @@ fn a_port_that_invents_macs_is_held_back_and_counted() {
 #[test]
 fn what_nobody_knows_is_told_if_the_domain_wants_it() {
     let mut bed = bed();
-    let unknown = [udp4(1, mac(99), 20), arp(1, 1, 1, 99), solicitation(1, 99), udp4(1, BROADCAST, 20)];
+    let unknown = [
+        udp4(1, mac(99), 20),
+        arp(1, 1, 1, 99),
+        solicitation(1, 99),
+        udp4(1, BROADCAST, 20),
+    ];
     bed.now_ns = NEWS_NS;
     bed.run(1, &unknown);
     assert_eq!(bed.notices, []);
@@ -284,12 +424,25 @@ fn what_nobody_knows_is_told_if_the_domain_wants_it() {
     bed.run(1, unknown.iter().chain(&unknown));
     let domain = DomainId(0);
     let wanted = [
-        Notice::MacMissed { domain, mac: MacAddr(mac(99)) },
-        Notice::IpMissed { domain, ip: [10, 0, 0, 99].into() },
-        Notice::IpMissed { domain, ip: ip6(99).into() },
+        Notice::MacMissed {
+            domain,
+            mac: MacAddr(mac(99)),
+        },
+        Notice::IpMissed {
+            domain,
+            ip: [10, 0, 0, 99].into(),
+        },
+        Notice::IpMissed {
+            domain,
+            ip: ip6(99).into(),
+        },
     ];
     assert_eq!(bed.notices.len(), 3);
-    assert!(wanted.iter().all(|notice| bed.notices.contains(notice)), "{:?}", bed.notices);
+    assert!(
+        wanted.iter().all(|notice| bed.notices.contains(notice)),
+        "{:?}",
+        bed.notices
+    );
 }
 
 proptest! {

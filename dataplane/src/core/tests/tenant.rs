@@ -1,5 +1,9 @@
 //! Frames from tenants.
 
+use std::sync::Arc;
+
+use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+
 use super::bed::{Bed, LOCAL_V4, LOCAL_V6, hop, mac, outer, tagged, udp4, udp6};
 use crate::addr::{DeviceId, MacAddr, NextHopId};
 use crate::core::verdict::Reason;
@@ -7,48 +11,77 @@ use crate::table::Dscp;
 use crate::table::nexthop::{HeaderFields, OuterHeader};
 use crate::table::port::{ChecksumMode, StormLimit};
 use crate::wire::{be16, put16};
-use etherparse::{NetSlice, SlicedPacket, TransportSlice};
-use std::sync::Arc;
 
 const BROADCAST: [u8; 6] = [0xff; 6];
 
 #[test]
 fn a_known_mac_behind_a_vtep_is_encapsulated() {
     let mut bed = Bed::new();
-    for (host, header, v6, vlan) in
-        [(10, 50, false, false), (11, 70, true, false), (12, 54, false, true), (13, 74, true, true)]
-    {
+    for (host, header, v6, vlan) in [
+        (10, 50, false, false),
+        (11, 70, true, false),
+        (12, 54, false, true),
+        (13, 74, true, true),
+    ] {
         let inner = udp4(1, mac(host), 100);
         let sent = bed.run(1, [&inner]);
-        let [(0, packet)] = &sent[..] else { panic!("{sent:?}") };
+        let [(0, packet)] = &sent[..] else {
+            panic!("{sent:?}")
+        };
         assert_eq!(packet[header..], inner);
         assert_eq!(packet[..12], [2, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1]);
         assert_eq!(packet[header - 8..header], [8, 0, 0, 0, 0, 0, 100, 0]);
         let sliced = SlicedPacket::from_ethernet(packet).unwrap();
-        assert_eq!(sliced.vlan_ids().first().map(|id| id.value()), vlan.then_some(7));
-        let Some(TransportSlice::Udp(udp)) = &sliced.transport else { panic!() };
-        assert_eq!((udp.destination_port(), usize::from(udp.length())), (4789, 16 + inner.len()));
+        assert_eq!(
+            sliced.vlan_ids().first().map(|id| id.value()),
+            vlan.then_some(7)
+        );
+        let Some(TransportSlice::Udp(udp)) = &sliced.transport else {
+            panic!()
+        };
+        assert_eq!(
+            (udp.destination_port(), usize::from(udp.length())),
+            (4789, 16 + inner.len())
+        );
         assert!(udp.source_port() >= 49152);
         match sliced.net.unwrap() {
             NetSlice::Ipv4(ip) if !v6 => {
                 let header = ip.header();
-                assert_eq!((header.source(), header.ttl(), header.dont_fragment()), (LOCAL_V4, 64, true));
-                assert_eq!(header.to_header().calc_header_checksum(), header.header_checksum());
+                assert_eq!(
+                    (header.source(), header.ttl(), header.dont_fragment()),
+                    (LOCAL_V4, 64, true)
+                );
+                assert_eq!(
+                    header.to_header().calc_header_checksum(),
+                    header.header_checksum()
+                );
                 assert_eq!(udp.checksum(), 0);
             }
             NetSlice::Ipv6(ip) if v6 => {
                 let (source, destination) = (ip.header().source(), ip.header().destination());
                 assert_eq!(source, LOCAL_V6);
-                let right =
-                    udp.to_header().calc_checksum_ipv6_raw(source, destination, udp.payload()).unwrap();
+                let right = udp
+                    .to_header()
+                    .calc_checksum_ipv6_raw(source, destination, udp.payload())
+                    .unwrap();
                 assert_eq!(udp.checksum(), right);
             }
             other => panic!("{other:?}"),
         }
     }
     assert_eq!((bed.hop(2).tx_frames, bed.hop(2).tx_bytes), (1, 142));
-    assert_eq!((bed.domain(0).tx_frames, bed.port(0).rx_frames, bed.device(0).tx_frames), (4, 4, 4));
-    assert_eq!((bed.device(0).tx_bytes, bed.device(1).rx_bytes), (4 * 142 + 50 + 70 + 54 + 74, 4 * 142));
+    assert_eq!(
+        (
+            bed.domain(0).tx_frames,
+            bed.port(0).rx_frames,
+            bed.device(0).tx_frames
+        ),
+        (4, 4, 4)
+    );
+    assert_eq!(
+        (bed.device(0).tx_bytes, bed.device(1).rx_bytes),
+        (4 * 142 + 50 + 70 + 54 + 74, 4 * 142)
+    );
     assert_eq!(bed.drops(), [0; Reason::COUNT]);
 }
 
@@ -61,10 +94,18 @@ fn dscp_and_ecn_go_outside() {
         for (dscp, tos) in [(Dscp::Inherit, 0xb9), (Dscp::Fixed(10), 0x29)] {
             bed.snapshot.settings.dscp = dscp;
             let packet = bed.run(1, [&inner]).remove(0).1;
-            let found = if host == 10 { packet[ip + 1] } else { packet[ip] << 4 | packet[ip + 1] >> 4 };
+            let found = if host == 10 {
+                packet[ip + 1]
+            } else {
+                packet[ip] << 4 | packet[ip + 1] >> 4
+            };
             assert_eq!(found, tos);
             if host == 10 {
-                assert!(crate::wire::ipv4::Ipv4::parse(&packet[ip..]).unwrap().checksum_is_right());
+                assert!(
+                    crate::wire::ipv4::Ipv4::parse(&packet[ip..])
+                        .unwrap()
+                        .checksum_is_right()
+                );
             }
         }
     }
@@ -93,7 +134,11 @@ fn packets_that_may_be_fragmented_have_numbers_of_their_own() {
     let mut numbers: Vec<_> = sent.iter().map(|(_, packet)| be16(packet, 18)).collect();
     numbers.dedup();
     assert_eq!(numbers.len(), 3);
-    assert!(sent.iter().all(|(_, p)| crate::wire::ipv4::Ipv4::parse(&p[14..]).unwrap().checksum_is_right()));
+    assert!(sent.iter().all(|(_, p)| {
+        crate::wire::ipv4::Ipv4::parse(&p[14..])
+            .unwrap()
+            .checksum_is_right()
+    }));
 }
 
 #[test]
@@ -105,7 +150,14 @@ fn local_ports_are_switched_between() {
     assert_eq!(bed.run(1, [&frame]), [(3, tagged(&frame, 0x8100, 10))]);
     let frame = udp4(3, mac(1), 50);
     assert_eq!(bed.run(3, &[tagged(&frame, 0x8100, 0xe00a)]), [(1, frame)]);
-    assert_eq!((bed.port(2).tx_frames, bed.port(2).rx_frames, bed.port(2).tx_bytes), (1, 1, 92));
+    assert_eq!(
+        (
+            bed.port(2).tx_frames,
+            bed.port(2).rx_frames,
+            bed.port(2).tx_bytes
+        ),
+        (1, 1, 92)
+    );
     bed.assert_dropped(1, &udp4(2, mac(1), 50), Reason::SamePort);
     bed.set_port(1, |port| port.max_frame = 91);
     bed.assert_dropped(1, &udp4(1, mac(2), 50), Reason::PortMtu);
@@ -118,21 +170,47 @@ fn a_frame_for_all_reaches_each_once_and_not_its_sender() {
     for to in [BROADCAST, [1, 0, 0x5e, 0, 0, 1], mac(99)] {
         let frame = udp4(1, to, 60);
         let sent = bed.run(1, [&frame]);
-        assert_eq!(sent.iter().map(|(device, _)| *device).collect::<Vec<_>>(), [0, 0, 2, 3]);
-        assert_eq!((&sent[0].1[50..], &sent[1].1[70..]), (&frame[..], &frame[..]));
-        assert_eq!((&sent[2].1, &sent[3].1), (&frame, &tagged(&frame, 0x8100, 10)));
+        assert_eq!(
+            sent.iter().map(|(device, _)| *device).collect::<Vec<_>>(),
+            [0, 0, 2, 3]
+        );
+        assert_eq!(
+            (&sent[0].1[50..], &sent[1].1[70..]),
+            (&frame[..], &frame[..])
+        );
+        assert_eq!(
+            (&sent[2].1, &sent[3].1),
+            (&frame, &tagged(&frame, 0x8100, 10))
+        );
     }
-    assert_eq!((bed.domain(0).tx_frames, bed.hop(0).tx_frames, bed.hop(1).tx_frames), (6, 3, 3));
-    bed.assert_dropped(3, &tagged(&udp4(4, BROADCAST, 10), 0x8100, 20), Reason::NoReceiver);
+    assert_eq!(
+        (
+            bed.domain(0).tx_frames,
+            bed.hop(0).tx_frames,
+            bed.hop(1).tx_frames
+        ),
+        (6, 3, 3)
+    );
+    bed.assert_dropped(
+        3,
+        &tagged(&udp4(4, BROADCAST, 10), 0x8100, 20),
+        Reason::NoReceiver,
+    );
 }
 
 #[test]
 fn copies_that_find_no_chunk_are_counted_and_the_last_receiver_still_gets_the_frame() {
     let mut bed = Bed::new();
-    let held: Vec<_> = (1..bed.pool.capacity()).map_while(|_| bed.pool.take()).collect();
+    let held: Vec<_> = (1..bed.pool.capacity())
+        .map_while(|_| bed.pool.take())
+        .collect();
     let frame = udp4(1, BROADCAST, 60);
     let sent = bed.run(1, [&frame]);
-    assert_eq!((sent.len(), sent[0].0, &sent[0].1[70..]), (1, 0, &frame[..]), "the VTEP over IPv6");
+    assert_eq!(
+        (sent.len(), sent[0].0, &sent[0].1[70..]),
+        (1, 0, &frame[..]),
+        "the VTEP over IPv6"
+    );
     assert_eq!(bed.dropped(Reason::NoFrame), 3);
     assert_eq!(bed.pool.available() + held.len(), bed.pool.capacity());
 }
@@ -140,13 +218,20 @@ fn copies_that_find_no_chunk_are_counted_and_the_last_receiver_still_gets_the_fr
 #[test]
 fn floods_stop_at_the_storm_limit_and_unicast_does_not() {
     let mut bed = Bed::new();
-    bed.set_port(0, |port| port.storm = Some(StormLimit { rate: 10, burst: 5 }));
+    bed.set_port(0, |port| {
+        port.storm = Some(StormLimit { rate: 10, burst: 5 })
+    });
     bed.now_ns = 1_000_000_000_000;
-    let frames: Vec<_> = (0..20).flat_map(|_| [udp4(1, BROADCAST, 10), udp4(1, mac(2), 10)]).collect();
+    let frames: Vec<_> = (0..20)
+        .flat_map(|_| [udp4(1, BROADCAST, 10), udp4(1, mac(2), 10)])
+        .collect();
     let sent = bed.run(1, &frames);
     assert_eq!(sent.iter().filter(|(device, _)| *device == 3).count(), 5);
     assert_eq!(sent.iter().filter(|(device, _)| *device == 2).count(), 25);
-    assert_eq!((bed.dropped(Reason::Storm), bed.port(0).dropped()), (15, 15));
+    assert_eq!(
+        (bed.dropped(Reason::Storm), bed.port(0).dropped()),
+        (15, 15)
+    );
 }
 
 #[test]
@@ -165,13 +250,19 @@ fn frames_that_no_tenant_may_send_are_dropped_each_for_its_reason() {
     bed.assert_dropped(1, &tagged(&good, 0x88a8, 5), Reason::Tagged);
     bed.assert_dropped(1, &with(6, &[0; 6]), Reason::SourceMac);
     bed.assert_dropped(1, &with(6, &[3]), Reason::SourceMac);
-    bed.assert_dropped(1, &with(0, &[1, 0x80, 0xc2, 0, 0, 0x0e]), Reason::LinkLocalGroup);
+    bed.assert_dropped(
+        1,
+        &with(0, &[1, 0x80, 0xc2, 0, 0, 0x0e]),
+        Reason::LinkLocalGroup,
+    );
     bed.assert_dropped(3, &good, Reason::UnknownVlan);
     bed.assert_dropped(3, &tagged(&good, 0x8100, 11), Reason::UnknownVlan);
     bed.assert_dropped(3, &tagged(&good, 0x88a8, 10), Reason::UnknownVlan);
     bed.assert_dropped(1, &udp4(1, mac(14), 20), Reason::Unresolved);
     assert_eq!(bed.hop(4).dropped(), 1);
-    bed.set_port(0, |port| port.lock = Some(Box::new([MacAddr(mac(1)), MacAddr(mac(7))])));
+    bed.set_port(0, |port| {
+        port.lock = Some(Box::new([MacAddr(mac(1)), MacAddr(mac(7))]))
+    });
     bed.assert_dropped(1, &with(6, &mac(6)), Reason::Locked);
     assert_eq!(bed.run(1, &[with(6, &mac(7))]).len(), 1);
 }
@@ -185,28 +276,41 @@ fn a_vni_that_passes_tags_carries_them() {
     assert_eq!(sent[0].1[50..], inner);
     assert_eq!(sent[0].1[46..49], [0, 0, 200]);
     let inner = tagged(&udp4(20, mac(4), 30), 0x8100, 77);
-    assert_eq!(bed.run(0, &[outer(0, 200, 0, &inner)]), [(3, tagged(&inner, 0x8100, 20))]);
+    assert_eq!(
+        bed.run(0, &[outer(0, 200, 0, &inner)]),
+        [(3, tagged(&inner, 0x8100, 20))]
+    );
 }
 
 #[test]
 fn checksums_left_to_hardware_are_right_wherever_the_frame_goes() {
     let right = udp6(1, BROADCAST, 99);
     let mut partial = right.clone();
-    let sum = crate::wire::checksum::Sum::new().pseudo_header(&right[22..54], 17, 107).fold();
+    let sum = crate::wire::checksum::Sum::new()
+        .pseudo_header(&right[22..54], 17, 107)
+        .fold();
     put16(&mut partial, 60, sum);
     let mut bed = Bed::new();
     for (device, sent) in bed.run(1, [&partial]) {
         assert!(sent.ends_with(&right[14..]), "{device}");
     }
     bed.set_port(0, |port| port.checksum = ChecksumMode::Trust);
-    assert!(bed.run(1, [&partial]).iter().all(|(_, sent)| sent.ends_with(&partial[14..])));
+    assert!(
+        bed.run(1, [&partial])
+            .iter()
+            .all(|(_, sent)| sent.ends_with(&partial[14..]))
+    );
 }
 
 #[test]
 fn frames_of_one_flow_keep_their_order() {
     let mut bed = Bed::new();
     let frames: Vec<_> = (0..200).map(|n| udp4(1, mac(10), n)).collect();
-    let sent: Vec<_> = bed.run(1, &frames).into_iter().map(|(_, packet)| packet[50..].to_vec()).collect();
+    let sent: Vec<_> = bed
+        .run(1, &frames)
+        .into_iter()
+        .map(|(_, packet)| packet[50..].to_vec())
+        .collect();
     assert_eq!(sent, frames);
 }
 

@@ -1,9 +1,10 @@
 //! Answers to tenants whose packets are too long for the underlay.
 
+use etherparse::{Icmpv4Type, Icmpv6Type, NetSlice, SlicedPacket, TransportSlice, icmpv4};
+
 use super::bed::{Bed, mac, tagged, udp4, udp6};
 use crate::core::verdict::Reason;
 use crate::wire::put16;
-use etherparse::{Icmpv4Type, Icmpv6Type, NetSlice, SlicedPacket, TransportSlice, icmpv4};
 
 #[test]
 fn ipv4_gets_fragmentation_needed() {
@@ -11,19 +12,42 @@ fn ipv4_gets_fragmentation_needed() {
     assert_eq!(bed.run(1, &[udp4(1, mac(10), 1450 - 42)]).len(), 1);
     let long = udp4(1, mac(10), 1451 - 42);
     let sent = bed.run(1, [&long]);
-    let [(1, answer)] = &sent[..] else { panic!("{sent:?}") };
+    let [(1, answer)] = &sent[..] else {
+        panic!("{sent:?}")
+    };
     assert_eq!(answer[..12], [mac(1), mac(10)].concat());
     assert_eq!(answer.len(), 14 + 576);
     assert_eq!(answer[14 + 28..], long[14..14 + 548]);
     let sliced = SlicedPacket::from_ethernet(answer).unwrap();
-    let Some(NetSlice::Ipv4(ip)) = &sliced.net else { panic!() };
-    assert_eq!((ip.header().source(), ip.header().destination()), ([10, 0, 0, 10], [10, 0, 0, 1]));
-    assert_eq!(ip.header().to_header().calc_header_checksum(), ip.header().header_checksum());
-    let Some(TransportSlice::Icmpv4(icmp)) = sliced.transport else { panic!() };
+    let Some(NetSlice::Ipv4(ip)) = &sliced.net else {
+        panic!()
+    };
+    assert_eq!(
+        (ip.header().source(), ip.header().destination()),
+        ([10, 0, 0, 10], [10, 0, 0, 1])
+    );
+    assert_eq!(
+        ip.header().to_header().calc_header_checksum(),
+        ip.header().header_checksum()
+    );
+    let Some(TransportSlice::Icmpv4(icmp)) = sliced.transport else {
+        panic!()
+    };
     let wanted = icmpv4::DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: 1436 };
     assert_eq!(icmp.icmp_type(), Icmpv4Type::DestinationUnreachable(wanted));
-    assert!(crate::wire::checksum::Sum::new().bytes(&answer[34..]).is_right());
-    assert_eq!((bed.dropped(Reason::TooBig), bed.hop(0).dropped(), bed.port(0).dropped()), (1, 1, 1));
+    assert!(
+        crate::wire::checksum::Sum::new()
+            .bytes(&answer[34..])
+            .is_right()
+    );
+    assert_eq!(
+        (
+            bed.dropped(Reason::TooBig),
+            bed.hop(0).dropped(),
+            bed.port(0).dropped()
+        ),
+        (1, 1, 1)
+    );
 }
 
 #[test]
@@ -31,14 +55,23 @@ fn ipv6_gets_packet_too_big_also_behind_a_trunk() {
     let mut bed = Bed::new();
     let long = udp6(3, mac(11), 1440);
     let sent = bed.run(3, &[tagged(&long, 0x8100, 10)]);
-    let [(3, answer)] = &sent[..] else { panic!("{sent:?}") };
+    let [(3, answer)] = &sent[..] else {
+        panic!("{sent:?}")
+    };
     assert_eq!(answer[12..16], [0x81, 0, 0, 10]);
     assert_eq!(answer.len(), 18 + 1280);
     assert_eq!(answer[18 + 48..], long[14..14 + 1232]);
     let sliced = SlicedPacket::from_ethernet(answer).unwrap();
-    let Some(NetSlice::Ipv6(ip)) = &sliced.net else { panic!() };
-    assert_eq!((ip.header().source(), ip.header().destination()), ([0x21; 16], [0x20; 16]));
-    let Some(TransportSlice::Icmpv6(icmp)) = sliced.transport else { panic!() };
+    let Some(NetSlice::Ipv6(ip)) = &sliced.net else {
+        panic!()
+    };
+    assert_eq!(
+        (ip.header().source(), ip.header().destination()),
+        ([0x21; 16], [0x20; 16])
+    );
+    let Some(TransportSlice::Icmpv6(icmp)) = sliced.transport else {
+        panic!()
+    };
     assert_eq!(icmp.icmp_type(), Icmpv6Type::PacketTooBig { mtu: 1436 });
     assert!(icmp.is_checksum_valid([0x21; 16], [0x20; 16]));
 }
@@ -72,7 +105,11 @@ fn errors_groups_and_later_fragments_are_not_answered() {
     ] {
         bed.assert_dropped(1, &silent, Reason::TooBig);
     }
-    assert_eq!(bed.run(1, &[with(20, &[0x20, 0])]).len(), 1, "the first fragment");
+    assert_eq!(
+        bed.run(1, &[with(20, &[0x20, 0])]).len(),
+        1,
+        "the first fragment"
+    );
 }
 
 #[test]
@@ -87,7 +124,8 @@ fn answers_are_limited_for_each_port() {
 #[test]
 fn an_unknown_destination_gets_one_answer_and_a_group_none() {
     let mut bed = Bed::new();
-    let answers = |sent: Vec<(u16, Vec<u8>)>| sent.iter().filter(|(device, _)| *device == 1).count();
+    let answers =
+        |sent: Vec<(u16, Vec<u8>)>| sent.iter().filter(|(device, _)| *device == 1).count();
     assert_eq!(answers(bed.run(1, &[udp4(1, mac(99), 1440)])), 1);
     assert_eq!(answers(bed.run(1, &[udp4(1, [0xff; 6], 1440)])), 0);
     assert_eq!(bed.dropped(Reason::TooBig), 4);

@@ -1,9 +1,10 @@
 //! An array of buckets: two-choice look-up, and the writer's search for a free place.
 
+use std::hash::{BuildHasher, RandomState};
+
 use super::bucket::{Bucket, PLACES};
 use super::memory::{allocate, prefetch};
 use super::{Found, MacKey, Query};
-use std::hash::{BuildHasher, RandomState};
 
 /// The secret of the hash: tenants who choose their MACs can't make them collide.
 #[derive(Debug, Clone, Copy)]
@@ -22,13 +23,19 @@ impl Seed {
     /// A seed from two numbers.
     pub(super) const fn new(xor: u64, factor: u64) -> Self {
         // Some bits fixed so that no factor is a weak one, such as 0 or a power of two.
-        Self { xor, factor: factor & 0x00ff_ffff_ffff_fff0 | 0x9e00_0000_0000_0005 }
+        Self {
+            xor,
+            factor: factor & 0x00ff_ffff_ffff_fff0 | 0x9e00_0000_0000_0005,
+        }
     }
 
     /// Two folded products. With one, some seeds left regular keys so uneven that an array was full before 7/8.
     #[inline]
     fn hash(self, key: u64) -> u64 {
-        fold(fold(key ^ self.xor, self.factor) ^ self.factor, 0x9e37_79b9_7f4a_7c15)
+        fold(
+            fold(key ^ self.xor, self.factor) ^ self.factor,
+            0x9e37_79b9_7f4a_7c15,
+        )
     }
 }
 
@@ -74,8 +81,15 @@ const START: usize = usize::MAX;
 impl Array {
     /// An empty array.
     pub(super) fn new(buckets: usize, seed: Seed) -> Self {
-        assert!(buckets.is_power_of_two() && buckets >= 2, "{buckets} buckets");
-        Self { buckets: allocate(buckets, Bucket::new), mask: buckets - 1, seed }
+        assert!(
+            buckets.is_power_of_two() && buckets >= 2,
+            "{buckets} buckets"
+        );
+        Self {
+            buckets: allocate(buckets, Bucket::new),
+            mask: buckets - 1,
+            seed,
+        }
     }
 
     #[inline]
@@ -125,7 +139,11 @@ impl Array {
     pub(super) fn ask(&self, key: MacKey) -> Query {
         let hash = self.seed.hash(key.0);
         prefetch(&raw const *bucket(&self.buckets, self.pair(hash).0));
-        Query { key, hash, found: Found::OPEN }
+        Query {
+            key,
+            hash,
+            found: Found::OPEN,
+        }
     }
 
     /// Looks into the first bucket of a key; if the key may be in its second one, starts to load that.
@@ -147,12 +165,17 @@ impl Array {
     /// What a key is behind, that was asked for, and looked for.
     #[inline(always)]
     pub(super) fn answer(&self, query: &Query) -> Found {
-        if query.found == Found::OPEN { self.answer_open(query) } else { query.found }
+        if query.found == Found::OPEN {
+            self.answer_open(query)
+        } else {
+            query.found
+        }
     }
 
     #[inline(never)]
     fn answer_open(&self, query: &Query) -> Found {
-        self.lookup_hashed(query.key.0, query.hash).map_or(Found::NONE, Found::of)
+        self.lookup_hashed(query.key.0, query.hash)
+            .map_or(Found::NONE, Found::of)
     }
 
     /// [`Self::lookup`] of many keys. Memory is asked for the first bucket of a key [`AHEAD`] keys before that bucket is
@@ -164,7 +187,9 @@ impl Array {
                 *query = self.ask(*key);
             }
             for at in 0..keys.len() {
-                if let (Some(key), Some(query)) = (keys.get(at + AHEAD), queries.get_mut(at + AHEAD)) {
+                if let (Some(key), Some(query)) =
+                    (keys.get(at + AHEAD), queries.get_mut(at + AHEAD))
+                {
                     *query = self.ask(*key);
                 }
                 self.look(&mut queries[at]);
@@ -184,7 +209,9 @@ impl Array {
         if first.none_elsewhere() {
             return None;
         }
-        second.place_of(key).map(|place| (second, place, Some(first)))
+        second
+            .place_of(key)
+            .map(|place| (second, place, Some(first)))
     }
 
     /// Starts to load what changes of these keys will need: also the second bucket of a key that may be there, or may
@@ -205,7 +232,8 @@ impl Array {
 
     /// Points a key elsewhere; returns the destination before, `None` if the key is not there. Writer only.
     pub(super) fn change(&self, key: u64, to: u32) -> Option<u32> {
-        self.find(key).map(|(bucket, place, _)| bucket.redirect(place, to))
+        self.find(key)
+            .map(|(bucket, place, _)| bucket.redirect(place, to))
     }
 
     /// Removes a key; returns its destination. Writer only.
@@ -256,7 +284,11 @@ impl Array {
     /// Frees a place in one of the buckets of `key`, both full, by moving entries to their other buckets.
     fn make_room(&self, key: u64) -> bool {
         let (first, second) = self.pair(self.seed.hash(key));
-        let start = |bucket| Step { bucket, from: START, place: 0 };
+        let start = |bucket| Step {
+            bucket,
+            from: START,
+            place: 0,
+        };
         let (mut all, mut reached, mut at) = ([start(first); SEARCH], 2, 0);
         all[1] = start(second);
         while at < reached {
@@ -269,7 +301,11 @@ impl Array {
                 if on_the_way(steps, at, other) {
                     continue;
                 }
-                let step = Step { bucket: other, from: at, place };
+                let step = Step {
+                    bucket: other,
+                    from: at,
+                    place,
+                };
                 if self.buckets[other].free().is_some() {
                     self.walk_back(steps, step);
                     return true;
@@ -312,12 +348,17 @@ impl Array {
 
     /// Every entry.
     pub(super) fn entries(&self) -> impl Iterator<Item = (u64, u32)> {
-        self.buckets.iter().flat_map(Bucket::entries).filter(|(key, _)| *key != 0)
+        self.buckets
+            .iter()
+            .flat_map(Bucket::entries)
+            .filter(|(key, _)| *key != 0)
     }
 
     /// Entries in their second bucket.
     pub(super) fn displaced(&self) -> usize {
-        self.entries().filter(|(key, _)| self.find(*key).is_some_and(|(_, _, first)| first.is_some())).count()
+        self.entries()
+            .filter(|(key, _)| self.find(*key).is_some_and(|(_, _, first)| first.is_some()))
+            .count()
     }
 
     /// Entries after which it is time to grow: 7/8 of the places. Beyond, chains become long.

@@ -5,10 +5,11 @@
 //! writer's next store races with that load.
 #![cfg_attr(loom, allow(unsafe_code))]
 
-#[cfg(loom)]
-pub(super) use ::loom::sync::atomic::{AtomicU32, AtomicU64};
 #[cfg(not(loom))]
 pub(super) use std::sync::atomic::{AtomicU32, AtomicU64};
+
+#[cfg(loom)]
+pub(super) use ::loom::sync::atomic::{AtomicU32, AtomicU64};
 
 /// The value, to the only thread that stores into it.
 #[cfg(not(loom))]

@@ -1,7 +1,8 @@
 //! One cache line of the table: the reader's and the writer's steps in it. Their proof is at the top of [`super`].
 
-use super::atomic::{AtomicU32, AtomicU64, own_u32, own_u64};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use super::atomic::{AtomicU32, AtomicU64, own_u32, own_u64};
 
 /// Entries of a bucket.
 pub(super) const PLACES: usize = 5;
@@ -74,7 +75,11 @@ impl Bucket {
             let place = self.scan(key, |stored| stored.load(Acquire));
             let destination = self.words[place].load(Acquire);
             if self.state().load(Relaxed) == state {
-                return Look { place, destination, state };
+                return Look {
+                    place,
+                    destination,
+                    state,
+                };
             }
         }
     }
@@ -105,10 +110,10 @@ impl Bucket {
     /// predicted.
     #[inline]
     fn scan(&self, key: u64, load: impl Fn(&AtomicU64) -> u64) -> usize {
-        self.keys
-            .iter()
-            .enumerate()
-            .fold(PLACES, |place, (at, stored)| if load(stored) == key { at } else { place })
+        self.keys.iter().enumerate().fold(
+            PLACES,
+            |place, (at, stored)| if load(stored) == key { at } else { place },
+        )
     }
 
     /// The entry in a place: key (0 = free) and destination.
@@ -130,7 +135,8 @@ impl Bucket {
 
     /// Tells readers that scanned before the last `put` that they may have missed a key that came from its other bucket.
     pub(super) fn new_version(&self) {
-        self.state().store(own_u32(self.state()).wrapping_add(VERSION), Release);
+        self.state()
+            .store(own_u32(self.state()).wrapping_add(VERSION), Release);
     }
 
     /// Points the key in a place elsewhere; returns the destination before.

@@ -1,10 +1,12 @@
 //! Every interleaving with up to two preemptions, and every value that the memory model lets a reader see, for the
 //! smallest arrays in which the writer's steps meet a reader. Run by `RUSTFLAGS="--cfg loom" cargo test -p vtep-dataplane --release --lib loom`.
 
-use super::array::{Array, Seed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use ::loom::sync::Arc;
 use ::loom::thread;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use super::array::{Array, Seed};
 
 const SEED: Seed = Seed::new(0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344);
 
@@ -37,7 +39,10 @@ fn race(
     });
     let runs = runs.load(Relaxed);
     println!("{runs} interleavings");
-    assert!(runs > 10, "{runs} interleavings: loom did not see that the two threads race");
+    assert!(
+        runs > 10,
+        "{runs} interleavings: loom did not see that the two threads race"
+    );
 }
 
 #[test]
@@ -82,7 +87,10 @@ fn a_move_is_seen_at_once_and_never_undone() {
         },
         move |array| {
             let (before, after) = (array.lookup(k).unwrap(), array.lookup(k).unwrap());
-            assert!((1..=3).contains(&before) && (before..=3).contains(&after), "{before} {after}");
+            assert!(
+                (1..=3).contains(&before) && (before..=3).contains(&after),
+                "{before} {after}"
+            );
         },
     );
 }

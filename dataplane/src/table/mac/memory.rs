@@ -53,7 +53,11 @@ fn prefer_large_pages<T>(values: &mut Vec<T>) {
         // SAFETY: the range lies within this allocation, which nobody else uses meanwhile, and the advice never changes
         // what memory holds. A kernel without large pages refuses it; small ones serve as well, only slower.
         let _ = unsafe {
-            rustix::mm::madvise(start.wrapping_add(skip).cast(), len, rustix::mm::Advice::LinuxHugepage)
+            rustix::mm::madvise(
+                start.wrapping_add(skip).cast(),
+                len,
+                rustix::mm::Advice::LinuxHugepage,
+            )
         };
     }
 }

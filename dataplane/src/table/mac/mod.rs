@@ -71,11 +71,10 @@ pub mod memory;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-pub(crate) use memory::{allocate, prefetch};
-
+use self::array::{Array, Seed};
+pub(crate) use self::memory::{allocate, prefetch};
 use super::publish::{Publisher, Reader};
 use crate::addr::{DomainId, HostMac, MacAddr, NextHopId, PortId};
-use array::{Array, Seed};
 
 /// What a MAC is behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -130,21 +129,33 @@ impl Found {
     #[inline]
     #[must_use]
     pub const fn next_hop(self) -> Option<NextHopId> {
-        if self.0 >> 31 == 1 { Some(NextHopId(self.0 as u32 & !NEXT_HOP)) } else { None }
+        if self.0 >> 31 == 1 {
+            Some(NextHopId(self.0 as u32 & !NEXT_HOP))
+        } else {
+            None
+        }
     }
 
     /// The port that the MAC is behind, if it is behind one.
     #[inline]
     #[must_use]
     pub const fn port(self) -> Option<PortId> {
-        if self.0 >> 31 == 0 { Some(PortId(self.0 as u16)) } else { None }
+        if self.0 >> 31 == 0 {
+            Some(PortId(self.0 as u16))
+        } else {
+            None
+        }
     }
 
     /// What the MAC is behind, if it is known.
     #[inline]
     #[must_use]
     pub const fn destination(self) -> Option<Destination> {
-        if self.0 >> 32 == 0 { Some(Destination::from_word(self.0 as u32)) } else { None }
+        if self.0 >> 32 == 0 {
+            Some(Destination::from_word(self.0 as u32))
+        } else {
+            None
+        }
     }
 }
 
@@ -158,7 +169,11 @@ pub struct Query {
 
 impl Query {
     /// Of nothing: finds nothing.
-    pub const NONE: Self = Self { key: MacKey(0), hash: 0, found: Found::NONE };
+    pub const NONE: Self = Self {
+        key: MacKey(0),
+        hash: 0,
+        found: Found::NONE,
+    };
 
     /// The key that is looked up.
     #[inline]
@@ -250,7 +265,11 @@ impl MacTable {
     }
 
     fn with_array(limit: usize, first: Array) -> Self {
-        Self { arrays: Publisher::new(first), len: 0, limit }
+        Self {
+            arrays: Publisher::new(first),
+            len: 0,
+            limit,
+        }
     }
 
     /// Inserts or moves; returns what was there.
@@ -283,7 +302,10 @@ impl MacTable {
 
     /// Removes; returns what was there.
     pub fn remove(&mut self, domain: DomainId, mac: HostMac) -> Option<Destination> {
-        let old = self.arrays.current().remove(MacKey::new(domain, mac.get()).0)?;
+        let old = self
+            .arrays
+            .current()
+            .remove(MacKey::new(domain, mac.get()).0)?;
         self.len -= 1;
         Some(Destination::from_word(old))
     }
@@ -292,7 +314,11 @@ impl MacTable {
     fn grow(&mut self, key: u64, to: u32) -> Result<(), Full> {
         let array = self.arrays.current();
         // An array that is full long before its time has met keys that its hash does not spread: take another hash.
-        let mut seed = if self.len >= array.capacity() / 2 { array.seed() } else { Seed::random() };
+        let mut seed = if self.len >= array.capacity() / 2 {
+            array.seed()
+        } else {
+            Seed::random()
+        };
         let mut buckets = array.buckets() * 2;
         // Four times what `limit` entries take. Chance fills none that large, and nobody can choose keys for a hash
         // that is secret: so this ends an endless search, not a table's life.
@@ -328,7 +354,10 @@ impl MacTable {
 
     /// Calls `visit` with every entry, in no order.
     pub fn for_each(&self, mut visit: impl FnMut(MacKey, Destination)) {
-        self.arrays.current().entries().for_each(|(key, to)| visit(MacKey(key), Destination::from_word(to)));
+        self.arrays
+            .current()
+            .entries()
+            .for_each(|(key, to)| visit(MacKey(key), Destination::from_word(to)));
     }
 
     /// Frees outgrown arrays that no reader holds any more. Growth does so too; between two growths nothing else does,
@@ -354,7 +383,9 @@ impl MacTable {
     /// A new reading end.
     #[must_use]
     pub fn reader(&self) -> MacReader {
-        MacReader { arrays: self.arrays.reader() }
+        MacReader {
+            arrays: self.arrays.reader(),
+        }
     }
 }
 
@@ -400,6 +431,8 @@ impl MacReader {
     /// If `found` is shorter than `keys`.
     #[inline]
     pub fn lookup_burst(&self, keys: &[MacKey], found: &mut [Found]) {
-        self.arrays.get().lookup_burst(keys, &mut found[..keys.len()]);
+        self.arrays
+            .get()
+            .lookup_burst(keys, &mut found[..keys.len()]);
     }
 }

@@ -1,9 +1,11 @@
-use super::*;
-use proptest::prelude::*;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::*;
 
 const SEED: Seed = Seed::new(0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344);
 
@@ -59,14 +61,20 @@ fn check(table: &MacTable, reader: &MacReader, plain: &HashMap<MacKey, Destinati
     let keys: Vec<_> = (0..hosts).map(key).collect();
     let mut found = vec![Found::of(hop(0).to_word()); keys.len() + 1];
     reader.lookup_burst(&keys, &mut found);
-    for (key, found) in keys.iter().zip(found.iter().map(|found| found.destination())) {
+    for (key, found) in keys
+        .iter()
+        .zip(found.iter().map(|found| found.destination()))
+    {
         assert_eq!(found, plain.get(key).copied(), "{key:?} in a burst");
         assert_eq!(reader.lookup(*key), found, "{key:?}");
     }
     let mut walked = HashMap::new();
     table.for_each(|key, to| assert_eq!(walked.insert(key, to), None, "{key:?} is there twice"));
     assert_eq!(&walked, plain);
-    assert_eq!((table.len(), table.is_empty()), (plain.len(), plain.is_empty()));
+    assert_eq!(
+        (table.len(), table.is_empty()),
+        (plain.len(), plain.is_empty())
+    );
 }
 
 proptest! {
@@ -114,15 +122,24 @@ fn a_full_table_still_moves_and_removes() {
     assert_eq!(insert(&mut table, 0, hop(9)), Ok(Some(hop(0))));
     assert_eq!(remove(&mut table, 1), Some(hop(1)));
     assert_eq!(insert(&mut table, 3, hop(3)), Ok(None));
-    assert_eq!((0..4).filter_map(|n| table.reader().lookup(key(n))).collect::<Vec<_>>(), [9, 2, 3].map(hop));
+    assert_eq!(
+        (0..4)
+            .filter_map(|n| table.reader().lookup(key(n)))
+            .collect::<Vec<_>>(),
+        [9, 2, 3].map(hop)
+    );
 }
 
 #[test]
 fn free_places_are_no_entry() {
     let mut table = small(10);
     insert(&mut table, 0, hop(1)).unwrap();
-    let keys = [MacAddr::default(), MacAddr::BROADCAST, MacAddr([1, 0, 0, 0, 0, 0])]
-        .map(|mac| MacKey::new(DomainId(0), mac));
+    let keys = [
+        MacAddr::default(),
+        MacAddr::BROADCAST,
+        MacAddr([1, 0, 0, 0, 0, 0]),
+    ]
+    .map(|mac| MacKey::new(DomainId(0), mac));
     let mut found = [Found::of(hop(1).to_word()); 3];
     table.reader().lookup_burst(&keys, &mut found);
     assert_eq!(found.map(Found::destination), [None; 3]);
@@ -137,16 +154,31 @@ fn an_outgrown_array_lives_until_its_reader_refreshes() {
         insert(&mut table, n, hop(n)).unwrap();
     }
     table.reclaim();
-    assert_eq!(table.size().outgrown, 1, "only the array that the reader holds");
+    assert_eq!(
+        table.size().outgrown,
+        1,
+        "only the array that the reader holds"
+    );
     assert_eq!(reader.lookup(key(99)), None, "not before the refresh");
     reader.refresh();
     assert_eq!(reader.lookup(key(99)), Some(hop(99)));
     table.reclaim();
     assert_eq!(table.size().outgrown, 0);
     let size = table.size();
-    assert_eq!((size.entries, size.limit, size.bytes), (100, 1000, size.places / 5 * 64));
-    assert!((115..1000).contains(&size.places), "{} places for 100 entries", size.places);
-    assert!((1..50).contains(&size.displaced), "{} of 100 entries not in their first bucket", size.displaced);
+    assert_eq!(
+        (size.entries, size.limit, size.bytes),
+        (100, 1000, size.places / 5 * 64)
+    );
+    assert!(
+        (115..1000).contains(&size.places),
+        "{} places for 100 entries",
+        size.places
+    );
+    assert!(
+        (1..50).contains(&size.displaced),
+        "{} of 100 entries not in their first bucket",
+        size.displaced
+    );
 }
 
 #[test]
@@ -156,13 +188,22 @@ fn arrays_fill_to_seven_eighths_whatever_the_keys() {
     let patterns: [Pattern; 6] = [
         ("MACs that count up", |n| 0x5054_0000_0000 + n),
         ("MACs that count up by 256", |n| 0x5054_0000_0000 + (n << 8)),
-        ("MACs that count up from the third octet", |n| 0x5054_0000_0001 + (n << 16)),
+        ("MACs that count up from the third octet", |n| {
+            0x5054_0000_0001 + (n << 16)
+        }),
         ("one MAC in many domains", |n| n << 48 | 0x5054_0000_0001),
-        ("some MACs in many domains", |n| (n & 0xfff) << 48 | 0x5054_0000_0000 | n >> 12),
-        ("MACs from IPv4 addresses", |n| 0x0242_0a00_0001 + (n & 0xff) + (n >> 8 << 16)),
+        ("some MACs in many domains", |n| {
+            (n & 0xfff) << 48 | 0x5054_0000_0000 | n >> 12
+        }),
+        ("MACs from IPv4 addresses", |n| {
+            0x0242_0a00_0001 + (n & 0xff) + (n >> 8 << 16)
+        }),
     ];
     for (name, pattern) in patterns {
-        for seed in (0..if cfg!(miri) { 1 } else { 8 }).map(|_| Seed::random()).chain([SEED]) {
+        for seed in (0..if cfg!(miri) { 1 } else { 8 })
+            .map(|_| Seed::random())
+            .chain([SEED])
+        {
             let array = Array::new(buckets, seed);
             for n in 0..array.capacity() as u64 {
                 assert!(
@@ -212,7 +253,9 @@ fn read_until(stop: &AtomicBool, mut reader: MacReader) -> u64 {
         let found: Vec<_> = found.iter().map(|found| found.destination()).collect();
         for (n, found) in (0..).zip(&found) {
             match found {
-                Some(Destination::NextHop(to)) => assert_eq!(to.0 >> 20, n, "the destination of another key"),
+                Some(Destination::NextHop(to)) => {
+                    assert_eq!(to.0 >> 20, n, "the destination of another key")
+                }
                 Some(Destination::Port(port)) => panic!("{port:?} was never written"),
                 None => assert!(n >= STAYING, "key {n} stays and was missed"),
             }
@@ -239,7 +282,9 @@ fn readers_beside_a_busy_writer_see_only_what_was_written() {
             .collect();
         let (end, mut random, mut round) = (Instant::now() + time, 1u64, 0u32);
         while !round.is_multiple_of(256) || Instant::now() < end {
-            random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            random = random
+                .wrapping_mul(0x5851_f42d_4c95_7f2d)
+                .wrapping_add(0x1405_7b7e_f767_814f);
             round = round.wrapping_add(1);
             let n = (random >> 33) as u32 % (STAYING + CHANGING);
             if n < STAYING || random >> 32 & 3 != 0 {
@@ -254,8 +299,16 @@ fn readers_beside_a_busy_writer_see_only_what_was_written() {
             }
         }
         stop.store(true, Ordering::Relaxed);
-        let hits: u64 = readers.into_iter().map(|reader| reader.join().unwrap()).sum();
+        let hits: u64 = readers
+            .into_iter()
+            .map(|reader| reader.join().unwrap())
+            .sum();
         assert!(hits > 0 || cfg!(miri));
     });
-    assert_eq!((0..STAYING).filter(|n| table.reader().lookup(key(*n)).is_none()).count(), 0);
+    assert_eq!(
+        (0..STAYING)
+            .filter(|n| table.reader().lookup(key(*n)).is_none())
+            .count(),
+        0
+    );
 }
