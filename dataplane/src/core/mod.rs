@@ -7,7 +7,6 @@
 //!
 //! [`pipeline`] is the way in: it runs these stages over a burst. [`verdict`] names why frames are dropped.
 
-mod burst;
 pub mod chain;
 mod checksum;
 mod classify;
@@ -25,6 +24,7 @@ mod overlay;
 pub mod pipeline;
 pub mod replicate;
 mod run;
+mod stages;
 mod suppress;
 mod tenant;
 #[cfg(test)]

@@ -8,7 +8,6 @@
 //! Frames for everybody wait until all ports are served (replicate.rs). Frames take their steps in groups (burst.rs), and
 //! memory is asked for before it is looked at, so that cache misses overlap. Frames of one flow keep their order.
 
-use super::burst;
 use super::frame::{BURST, Frame, FrameMemory, Pool};
 use super::limit::Limits;
 use super::notice::{Notice, Notices};
@@ -16,6 +15,7 @@ use super::outbox::Outbox;
 use super::overlay::FromOverlay;
 use super::replicate::{self, Floods};
 use super::run::Run;
+use super::stages;
 use super::tenant::{FromTenants, Member};
 use super::turn::Turn;
 use crate::addr::{DeviceId, PortId, WorkerId};
@@ -145,10 +145,10 @@ impl Pipeline {
         while !frames.is_empty() {
             match device.role {
                 Role::Underlay => {
-                    burst::forward::<FromOverlay, M>(&mut turn, &mut self.queries, frames)
+                    stages::forward::<FromOverlay, M>(&mut turn, &mut self.queries, frames)
                 }
                 Role::Access(_) | Role::Trunk(_) => {
-                    burst::forward::<FromTenants, M>(&mut turn, &mut self.queries, frames);
+                    stages::forward::<FromTenants, M>(&mut turn, &mut self.queries, frames);
                     turn.tell_sources();
                 }
             }

@@ -4,7 +4,6 @@
 //! admit: port, guard, checksum, classify, hash -> TenantFrame -> forward: unicast, or flood (replicate.rs)
 //! ```
 
-use super::burst::Side;
 use super::checksum::{self, Pending};
 use super::classify::Packet;
 use super::encap::{self, Beyond, Variable};
@@ -12,6 +11,7 @@ use super::frame::{Frame, FrameMemory};
 use super::local::{self, LocalFrame};
 use super::notice::{NEWS_NS, Notice};
 use super::run::{Exit, Ingress, Tunnel};
+use super::stages::Side;
 use super::suppress::{self, Resolved};
 use super::turn::{Blame, Leaving, Turn};
 use super::verdict::Reason;
