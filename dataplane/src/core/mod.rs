@@ -10,6 +10,7 @@
 pub mod chain;
 mod checksum;
 mod classify;
+mod context;
 mod decap;
 mod ecn;
 mod encap;
@@ -30,5 +31,4 @@ mod tenant;
 #[cfg(test)]
 mod tests;
 mod too_big;
-mod turn;
 pub mod verdict;

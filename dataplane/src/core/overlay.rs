@@ -7,12 +7,12 @@
 use std::net::IpAddr;
 
 use super::classify::{Network, Packet};
+use super::context::{Blame, Turn};
 use super::decap::{self, Tunnelled};
 use super::frame::{Frame, FrameMemory};
 use super::local::{self, LocalFrame};
 use super::run::Origin;
 use super::stages::Side;
-use super::turn::{Blame, Turn};
 use super::verdict::Reason;
 use super::{checksum, ecn, guard};
 use crate::addr::VtepAddr;

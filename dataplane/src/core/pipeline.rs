@@ -8,6 +8,7 @@
 //! Frames for everybody wait until all ports are served (replicate.rs). Frames take their steps in groups (burst.rs), and
 //! memory is asked for before it is looked at, so that cache misses overlap. Frames of one flow keep their order.
 
+use super::context::Turn;
 use super::frame::{BURST, Frame, FrameMemory, Pool};
 use super::limit::Limits;
 use super::notice::{Notice, Notices};
@@ -17,7 +18,6 @@ use super::replicate::{self, Floods};
 use super::run::Run;
 use super::stages;
 use super::tenant::{FromTenants, Member};
-use super::turn::Turn;
 use crate::addr::{DeviceId, PortId, WorkerId};
 use crate::table::Snapshot;
 use crate::table::mac::{MacKey, MacReader, Query};

@@ -19,11 +19,11 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::classify::{Network, Packet, Part};
+use super::context::{Blame, Turn};
 use super::frame::{Frame, FrameMemory};
 use super::guard;
 use super::local::{self, LocalFrame};
 use super::notice::{NEWS_NS, Notice, STILL_THERE_NS};
-use super::turn::{Blame, Turn};
 use super::verdict::Reason;
 use crate::addr::{HostMac, MacAddr};
 use crate::table::mac::{Destination, MacKey};

@@ -6,6 +6,7 @@
 
 use super::checksum::{self, Pending};
 use super::classify::Packet;
+use super::context::{Blame, Leaving, Turn};
 use super::encap::{self, Beyond, Variable};
 use super::frame::{Frame, FrameMemory};
 use super::local::{self, LocalFrame};
@@ -13,7 +14,6 @@ use super::notice::{NEWS_NS, Notice};
 use super::run::{Exit, Ingress, Tunnel};
 use super::stages::Side;
 use super::suppress::{self, Resolved};
-use super::turn::{Blame, Leaving, Turn};
 use super::verdict::Reason;
 use super::{ecn, flow, guard, too_big};
 use crate::addr::{NextHopId, PortId};

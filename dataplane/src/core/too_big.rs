@@ -9,9 +9,9 @@
 //! ```
 
 use super::classify::{Network, Packet, Part};
+use super::context::Turn;
 use super::frame::{Frame, FrameMemory};
 use super::local::{self, LocalFrame};
-use super::turn::Turn;
 use crate::addr::PortId;
 use crate::table::vni::Domain;
 use crate::wire::ipv4::Ipv4;
