@@ -1,12 +1,12 @@
 //! One turn of the pipeline: what the stages of a burst share.
 
+use super::cache::{Exit, Ingress, Origin, Run, Tunnel};
 use super::chain::{Assembly, MAX_CHUNKS, Piece};
 use super::frame::{self, BURST, Frame, FrameMemory, Pool};
 use super::limit::Limits;
 use super::notice::{NEWS_NS, Notice, Notices, STILL_THERE_NS};
 use super::outbox::Outbox;
 use super::replicate::Floods;
-use super::run::{Exit, Ingress, Origin, Run, Tunnel};
 use super::tenant::{Member, UnderlayFrame};
 use super::verdict::Reason;
 use crate::addr::{HostMac, PortId, WorkerId};

@@ -1,8 +1,8 @@
 //! To a tenant port: the only way out for a frame from the overlay, and one of two for a frame from a tenant.
 
+use super::cache::Exit;
 use super::context::{Blame, Leaving, Turn};
 use super::frame::{Frame, FrameMemory};
-use super::run::Exit;
 use super::verdict::Reason;
 use crate::addr::PortId;
 use crate::table::port::Role;

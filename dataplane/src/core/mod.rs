@@ -7,6 +7,7 @@
 //!
 //! [`pipeline`] is the way in: it runs these stages over a burst. [`verdict`] names why frames are dropped.
 
+mod cache;
 pub mod chain;
 mod checksum;
 mod classify;
@@ -24,7 +25,6 @@ pub mod outbox;
 mod overlay;
 pub mod pipeline;
 pub mod replicate;
-mod run;
 mod stages;
 mod suppress;
 mod tenant;

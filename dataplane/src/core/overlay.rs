@@ -6,12 +6,12 @@
 
 use std::net::IpAddr;
 
+use super::cache::Origin;
 use super::classify::{Network, Packet};
 use super::context::{Blame, Turn};
 use super::decap::{self, Tunnelled};
 use super::frame::{Frame, FrameMemory};
 use super::local::{self, LocalFrame};
-use super::run::Origin;
 use super::stages::Side;
 use super::verdict::Reason;
 use super::{checksum, ecn, guard};

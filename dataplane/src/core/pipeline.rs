@@ -8,6 +8,7 @@
 //! Frames for everybody wait until all ports are served (replicate.rs). Frames take their steps in groups (burst.rs), and
 //! memory is asked for before it is looked at, so that cache misses overlap. Frames of one flow keep their order.
 
+use super::cache::Run;
 use super::context::Turn;
 use super::frame::{BURST, Frame, FrameMemory, Pool};
 use super::limit::Limits;
@@ -15,7 +16,6 @@ use super::notice::{Notice, Notices};
 use super::outbox::Outbox;
 use super::overlay::FromOverlay;
 use super::replicate::{self, Floods};
-use super::run::Run;
 use super::stages;
 use super::tenant::{FromTenants, Member};
 use crate::addr::{DeviceId, PortId, WorkerId};

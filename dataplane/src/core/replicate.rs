@@ -17,12 +17,12 @@
 
 use std::collections::VecDeque;
 
+use super::cache::Tunnel;
 use super::chain::Payload;
 use super::context::{Blame, Turn};
 use super::encap::{Beyond, Variable};
 use super::frame::{self, BURST, FrameMemory, Pool};
 use super::local::{self, LocalFrame};
-use super::run::Tunnel;
 use super::tenant::{Target, TenantFrame, UnderlayFrame};
 use super::verdict::Reason;
 use crate::addr::{DeviceId, DomainId, NextHopId, PortId};

@@ -4,6 +4,7 @@
 //! admit: port, guard, checksum, classify, hash -> TenantFrame -> forward: unicast, or flood (replicate.rs)
 //! ```
 
+use super::cache::{Exit, Ingress, Tunnel};
 use super::checksum::{self, Pending};
 use super::classify::Packet;
 use super::context::{Blame, Leaving, Turn};
@@ -11,7 +12,6 @@ use super::encap::{self, Beyond, Variable};
 use super::frame::{Frame, FrameMemory};
 use super::local::{self, LocalFrame};
 use super::notice::{NEWS_NS, Notice};
-use super::run::{Exit, Ingress, Tunnel};
 use super::stages::Side;
 use super::suppress::{self, Resolved};
 use super::verdict::Reason;
