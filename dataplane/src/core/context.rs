@@ -7,7 +7,7 @@ use super::limit::Limits;
 use super::notice::{NEWS_NS, Notice, Notices, STILL_THERE_NS};
 use super::outbox::Outbox;
 use super::replicate::Floods;
-use super::tenant::{Member, UnderlayFrame};
+use super::tenant_input::{Member, UnderlayFrame};
 use super::verdict::Reason;
 use crate::addr::{HostMac, PortId, WorkerId};
 use crate::table::Snapshot;
@@ -18,7 +18,7 @@ use crate::table::port::{Device, PortEntry};
 use crate::table::vni::Domain;
 
 /// A frame that is ready to leave by the device that it was made for. Only frames for tenants
-/// ([`super::local::LocalFrame`]) and encapsulated frames of tenants ([`super::tenant::UnderlayFrame`]) are.
+/// ([`super::local::LocalFrame`]) and encapsulated frames of tenants ([`super::tenant_input::UnderlayFrame`]) are.
 pub(super) trait Leaving {
     /// The frame itself.
     fn into_frame(self) -> Frame;

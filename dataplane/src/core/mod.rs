@@ -27,7 +27,7 @@ pub mod pipeline;
 pub mod replicate;
 mod stages;
 mod suppress;
-mod tenant;
+mod tenant_input;
 #[cfg(test)]
 mod tests;
 mod too_big;

@@ -17,7 +17,7 @@ use super::outbox::Outbox;
 use super::overlay::FromOverlay;
 use super::replicate::{self, Floods};
 use super::stages;
-use super::tenant::{FromTenants, Member};
+use super::tenant_input::{FromTenants, Member};
 use crate::addr::{DeviceId, PortId, WorkerId};
 use crate::table::Snapshot;
 use crate::table::mac::{MacKey, MacReader, Query};

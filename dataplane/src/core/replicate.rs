@@ -23,7 +23,7 @@ use super::context::{Blame, Turn};
 use super::encap::{Beyond, Variable};
 use super::frame::{self, BURST, FrameMemory, Pool};
 use super::local::{self, LocalFrame};
-use super::tenant::{Target, TenantFrame, UnderlayFrame};
+use super::tenant_input::{Target, TenantFrame, UnderlayFrame};
 use super::verdict::Reason;
 use crate::addr::{DeviceId, DomainId, NextHopId, PortId};
 use crate::table::Snapshot;

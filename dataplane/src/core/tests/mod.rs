@@ -6,5 +6,5 @@ mod overlay;
 mod property;
 mod replicate;
 mod suppress;
-mod tenant;
+mod tenant_input;
 mod too_big;
