@@ -22,7 +22,7 @@ mod limit;
 mod local;
 pub mod notice;
 pub mod outbox;
-mod overlay;
+mod vxlan_input;
 pub mod pipeline;
 pub mod replicate;
 mod stages;

@@ -14,7 +14,7 @@ use super::frame::{BURST, Frame, FrameMemory, Pool};
 use super::limit::Limits;
 use super::notice::{Notice, Notices};
 use super::outbox::Outbox;
-use super::overlay::FromOverlay;
+use super::vxlan_input::FromOverlay;
 use super::replicate::{self, Floods};
 use super::stages;
 use super::tenant_input::{FromTenants, Member};

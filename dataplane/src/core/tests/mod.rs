@@ -2,7 +2,7 @@
 
 mod bed;
 mod chain;
-mod overlay;
+mod vxlan_input;
 mod property;
 mod replicate;
 mod suppress;
