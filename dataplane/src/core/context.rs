@@ -18,7 +18,7 @@ use crate::table::port::{Device, PortEntry};
 use crate::table::vni::Domain;
 
 /// A frame that is ready to leave by the device that it was made for. Only frames for tenants
-/// ([`super::local::LocalFrame`]) and encapsulated frames of tenants ([`super::tenant_input::UnderlayFrame`]) are.
+/// ([`super::port_output::LocalFrame`]) and encapsulated frames of tenants ([`super::tenant_input::UnderlayFrame`]) are.
 pub(super) trait Leaving {
     /// The frame itself.
     fn into_frame(self) -> Frame;

@@ -19,7 +19,7 @@ mod flow;
 pub mod frame;
 mod guard;
 mod limit;
-mod local;
+mod port_output;
 pub mod notice;
 pub mod outbox;
 mod vxlan_input;

@@ -22,7 +22,7 @@ use super::chain::Payload;
 use super::context::{Blame, Turn};
 use super::encap::{Beyond, Variable};
 use super::frame::{self, BURST, FrameMemory, Pool};
-use super::local::{self, LocalFrame};
+use super::port_output::{self, LocalFrame};
 use super::tenant_input::{Target, TenantFrame, UnderlayFrame};
 use super::verdict::Reason;
 use crate::addr::{DeviceId, DomainId, NextHopId, PortId};
@@ -258,7 +258,7 @@ impl Flood {
         for port in others.by_ref().take(limit) {
             served += 1;
             self.next = Next::Port(Some(*port));
-            let Some(exit) = local::find(turn, *port, domain, self.frame.frame.len()) else {
+            let Some(exit) = port_output::find(turn, *port, domain, self.frame.frame.len()) else {
                 continue;
             };
             match turn.copy(&self.frame.frame) {

@@ -22,7 +22,7 @@ use super::classify::{Network, Packet, Part};
 use super::context::{Blame, Turn};
 use super::frame::{Frame, FrameMemory};
 use super::guard;
-use super::local::{self, LocalFrame};
+use super::port_output::{self, LocalFrame};
 use super::notice::{NEWS_NS, Notice, STILL_THERE_NS};
 use super::verdict::Reason;
 use crate::addr::{HostMac, MacAddr};
@@ -287,7 +287,7 @@ pub(super) fn answer<'t, M: FrameMemory>(
                 })
         }
     };
-    match (placed, local::find(turn, port.id, domain, frame.len())) {
+    match (placed, port_output::find(turn, port.id, domain, frame.len())) {
         (Ok(()), Some(exit)) => LocalFrame::new(frame).send(turn, exit),
         (Err(_), _) => turn.refuse(frame, Reason::BadDescriptor, blame),
         (_, None) => turn.pool.give(frame),

@@ -10,7 +10,7 @@ use super::classify::Packet;
 use super::context::{Blame, Leaving, Turn};
 use super::encap::{self, Beyond, Variable};
 use super::frame::{Frame, FrameMemory};
-use super::local::{self, LocalFrame};
+use super::port_output::{self, LocalFrame};
 use super::notice::{NEWS_NS, Notice};
 use super::stages::Side;
 use super::suppress::{self, Resolved};
@@ -476,7 +476,7 @@ impl TenantFrame {
                 return turn.refuse(self.frame, Reason::SamePort, member.blame());
             }
             Some(Destination::Port(id)) => {
-                local::find(turn, id, domain, self.frame.len()).map(Target::Port)
+                port_output::find(turn, id, domain, self.frame.len()).map(Target::Port)
             }
             Some(Destination::NextHop(hop)) => self
                 .find_tunnel(turn, hop, domain, true)

@@ -11,7 +11,7 @@
 use super::classify::{Network, Packet, Part};
 use super::context::Turn;
 use super::frame::{Frame, FrameMemory};
-use super::local::{self, LocalFrame};
+use super::port_output::{self, LocalFrame};
 use crate::addr::PortId;
 use crate::table::vni::Domain;
 use crate::wire::ipv4::Ipv4;
@@ -55,7 +55,7 @@ pub(super) fn answer<M: FrameMemory>(
     let quoted = usize::from(packet.end).min(there) - ip;
     let len = ip + (quoted + overhead(packet.network)).min(max_packet);
     // Like any frame for this port, it is dropped and counted where it can't go.
-    let Some(exit) = local::find(turn, port, domain, len) else {
+    let Some(exit) = port_output::find(turn, port, domain, len) else {
         return;
     };
     let Some(mut reply) = turn.pool.take() else {

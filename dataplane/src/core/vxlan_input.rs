@@ -11,7 +11,7 @@ use super::classify::{Network, Packet};
 use super::context::{Blame, Turn};
 use super::decap::{self, Tunnelled};
 use super::frame::{Frame, FrameMemory};
-use super::local::{self, LocalFrame};
+use super::port_output::{self, LocalFrame};
 use super::stages::Side;
 use super::verdict::Reason;
 use super::{checksum, ecn, guard};
@@ -201,7 +201,7 @@ impl<'t> OverlayFrame<'t> {
     pub(super) fn pass<M: FrameMemory>(self, turn: &mut Turn<'t, '_, M>, found: Found) {
         // Only MACs of hosts are ever found.
         if let (Some(port), Some(domain)) = (found.port(), self.inner.domain)
-            && local::goes_on(turn, port, domain, self.frame.len())
+            && port_output::goes_on(turn, port, domain, self.frame.len())
         {
             return LocalFrame::new(self.frame).deliver(turn);
         }
@@ -221,7 +221,7 @@ impl<'t> OverlayFrame<'t> {
         };
         match found {
             Some(Destination::Port(port)) => {
-                match local::find(turn, port, domain, self.frame.len()) {
+                match port_output::find(turn, port, domain, self.frame.len()) {
                     Some(exit) => LocalFrame::new(self.frame).send(turn, exit),
                     None => turn.pool.give(self.frame),
                 }
