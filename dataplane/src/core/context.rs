@@ -6,7 +6,7 @@ use super::frame::{self, BURST, Frame, FrameMemory, Pool};
 use super::limit::Limits;
 use super::notice::{NEWS_NS, Notice, Notices, STILL_THERE_NS};
 use super::outbox::Outbox;
-use super::replicate::Floods;
+use super::flood::Floods;
 use super::tenant_input::{Member, UnderlayFrame};
 use super::verdict::Reason;
 use crate::addr::{HostMac, PortId, WorkerId};

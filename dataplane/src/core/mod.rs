@@ -24,7 +24,7 @@ pub mod notice;
 pub mod outbox;
 mod vxlan_input;
 pub mod pipeline;
-pub mod replicate;
+pub mod flood;
 mod stages;
 mod suppress;
 mod tenant_input;

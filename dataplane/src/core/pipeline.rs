@@ -15,7 +15,7 @@ use super::limit::Limits;
 use super::notice::{Notice, Notices};
 use super::outbox::Outbox;
 use super::vxlan_input::FromOverlay;
-use super::replicate::{self, Floods};
+use super::flood::{self, Floods};
 use super::stages;
 use super::tenant_input::{FromTenants, Member};
 use crate::addr::{DeviceId, PortId, WorkerId};
@@ -155,7 +155,7 @@ impl Pipeline {
         }
     }
 
-    /// Goes on flooding the frames that wait for it, with up to [`replicate::COPIES`] receivers: once a turn, when all ports were
+    /// Goes on flooding the frames that wait for it, with up to [`flood::COPIES`] receivers: once a turn, when all ports were
     /// served. Returns how many receivers it served: less than that means that nothing waits.
     pub fn replicate<M: FrameMemory>(
         &mut self,
@@ -166,7 +166,7 @@ impl Pipeline {
     ) -> usize {
         match self.kept.floods.first_device(tables.snapshot, pool) {
             Some(device) => {
-                replicate::replicate(&mut self.kept.turn(tables, now_ns, device, pool, out))
+                flood::replicate(&mut self.kept.turn(tables, now_ns, device, pool, out))
             }
             None => 0,
         }

@@ -4,7 +4,7 @@ mod bed;
 mod chain;
 mod vxlan_input;
 mod property;
-mod replicate;
+mod flood;
 mod suppress;
 mod tenant_input;
 mod too_big;

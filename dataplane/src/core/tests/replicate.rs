@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::bed::{Bed, mac, tagged, udp4, udp6};
 use crate::addr::NextHopId;
 use crate::core::frame::BURST;
-use crate::core::replicate::COPIES;
+use crate::core::flood::COPIES;
 use crate::core::verdict::Reason;
 use crate::table::flood::FloodList;
 
