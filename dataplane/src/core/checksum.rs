@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::classify::{Packet, Part};
+use super::parse::{Packet, Part};
 use super::frame::{Frame, FrameMemory};
 use crate::table::port::ChecksumMode;
 use crate::wire::checksum::Sum;

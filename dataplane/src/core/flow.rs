@@ -4,7 +4,7 @@
 //! addresses, so that all fragments of a packet take one path. Everything else: MACs and EtherType. The high half of the
 //! hash picks the path, the low half the port, so that neighbours in one are spread over the other.
 
-use super::classify::{Network, Packet, Part};
+use super::parse::{Network, Packet, Part};
 use crate::wire::{tcp, udp};
 
 const SCTP: u8 = 132;

@@ -10,7 +10,7 @@
 mod cache;
 pub mod chain;
 mod checksum;
-mod classify;
+mod parse;
 mod context;
 mod decap;
 mod ecn;

@@ -18,7 +18,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::classify::{Network, Packet, Part};
+use super::parse::{Network, Packet, Part};
 use super::context::{Blame, Turn};
 use super::frame::{Frame, FrameMemory};
 use super::guard;

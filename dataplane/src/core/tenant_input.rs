@@ -6,7 +6,7 @@
 
 use super::cache::{Exit, Ingress, Tunnel};
 use super::checksum::{self, Pending};
-use super::classify::Packet;
+use super::parse::Packet;
 use super::context::{Blame, Leaving, Turn};
 use super::encap::{self, Beyond, Variable};
 use super::frame::{Frame, FrameMemory};

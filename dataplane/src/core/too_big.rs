@@ -8,7 +8,7 @@
 //! | MACs swapped | tags and EtherType as they were | IP header | ICMP header | front of the packet |
 //! ```
 
-use super::classify::{Network, Packet, Part};
+use super::parse::{Network, Packet, Part};
 use super::context::Turn;
 use super::frame::{Frame, FrameMemory};
 use super::port_output::{self, LocalFrame};

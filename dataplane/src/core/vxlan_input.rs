@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use super::cache::Origin;
-use super::classify::{Network, Packet};
+use super::parse::{Network, Packet};
 use super::context::{Blame, Turn};
 use super::decap::{self, Tunnelled};
 use super::frame::{Frame, FrameMemory};
