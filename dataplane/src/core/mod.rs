@@ -17,7 +17,7 @@ mod ecn;
 mod encap;
 mod flow;
 pub mod frame;
-mod guard;
+mod validate;
 mod limit;
 mod port_output;
 pub mod notice;

@@ -21,7 +21,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use super::parse::{Network, Packet, Part};
 use super::context::{Blame, Turn};
 use super::frame::{Frame, FrameMemory};
-use super::guard;
+use super::validate;
 use super::port_output::{self, LocalFrame};
 use super::notice::{NEWS_NS, Notice, STILL_THERE_NS};
 use super::verdict::Reason;
@@ -153,7 +153,7 @@ pub(super) fn resolve<M: FrameMemory>(
     let (source, to_all) = (header.source(), header.destination().is_multicast());
     // Behind a tag is another network, whose addresses the table does not have.
     let ours = !vlan::is_tag(header.ethertype());
-    let honest = guard::claim(message, port);
+    let honest = validate::claim(message, port);
     if !message.probe || message.mac != source {
         honest?;
     }

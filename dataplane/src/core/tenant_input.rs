@@ -15,7 +15,7 @@ use super::notice::{NEWS_NS, Notice};
 use super::stages::Side;
 use super::suppress::{self, Resolved};
 use super::verdict::Reason;
-use super::{ecn, flow, guard, too_big};
+use super::{ecn, flow, validate, too_big};
 use crate::addr::{NextHopId, PortId};
 use crate::table::mac::{Destination, Found, MacKey};
 use crate::table::nexthop::{NextHop, Path};
@@ -183,7 +183,7 @@ impl<'t> Side<'t> for FromTenants {
         };
         let Member { port, domain } = member;
         let bytes = turn.pool.memory().bytes(frame);
-        let header = match guard::tenant(bytes, port) {
+        let header = match validate::tenant(bytes, port) {
             Ok(header) => header,
             Err(reason) => return refuse(turn, facts, reason, member.blame()),
         };
@@ -195,7 +195,7 @@ impl<'t> Side<'t> for FromTenants {
         // Twice the same: once for what nearly all frames are, with offsets that the compiler knows.
         let pending = match Packet::of_plain_v4(bytes) {
             Some(packet) => digest(bytes, packet, member, facts),
-            None if guard::has_tags(header, domain) => {
+            None if validate::has_tags(header, domain) => {
                 return refuse(turn, facts, Reason::Tagged, member.blame());
             }
             None => digest_any(bytes, frame.len(), member, facts),

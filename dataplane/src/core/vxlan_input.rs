@@ -14,7 +14,7 @@ use super::frame::{Frame, FrameMemory};
 use super::port_output::{self, LocalFrame};
 use super::stages::Side;
 use super::verdict::Reason;
-use super::{checksum, ecn, guard};
+use super::{checksum, ecn, validate};
 use crate::addr::VtepAddr;
 use crate::table::mac::{Destination, Found, MacKey};
 use crate::table::nexthop::NextHop;
@@ -145,7 +145,7 @@ fn open<'t, M: FrameMemory>(
     let bytes = bytes
         .get_mut(inner.start..end)
         .ok_or(Reason::OuterTruncated)?;
-    let key = MacKey::of_bits(domain.id, guard::inner(bytes, domain)?.destination_bits());
+    let key = MacKey::of_bits(domain.id, validate::inner(bytes, domain)?.destination_bits());
     if tos & ecn::MASK != 0 {
         combine_ecn(bytes, tos)?;
     }
