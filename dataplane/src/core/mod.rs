@@ -26,7 +26,7 @@ mod vxlan_input;
 pub mod pipeline;
 pub mod flood;
 mod stages;
-mod suppress;
+mod neigh_suppress;
 mod tenant_input;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use super::frame::{Frame, FrameMemory};
 use super::port_output::{self, LocalFrame};
 use super::notice::{NEWS_NS, Notice};
 use super::stages::Side;
-use super::suppress::{self, Resolved};
+use super::neigh_suppress::{self, Resolved};
 use super::verdict::Reason;
 use super::{ecn, flow, validate, too_big};
 use crate::addr::{NextHopId, PortId};
@@ -253,7 +253,7 @@ fn digest(
     facts.flow = flow::hash(bytes, packet);
     facts.port = port.id;
     facts.tos = packet.tos;
-    let concerns = suppress::concerns(bytes, packet, port, domain);
+    let concerns = neigh_suppress::concerns(bytes, packet, port, domain);
     facts.next = if concerns {
         Next::Resolve
     } else {
@@ -432,10 +432,10 @@ impl TenantFrame {
     ) -> Option<Self> {
         let Member { port, domain } = member;
         let packet = self.packet(turn);
-        match suppress::resolve(turn, &self.frame, packet, (port, domain)) {
+        match neigh_suppress::resolve(turn, &self.frame, packet, (port, domain)) {
             Ok(Resolved::Forward) => return Some(self),
             Ok(Resolved::Answer(ip, neighbor)) => {
-                suppress::answer(turn, self.frame, packet, (port, domain), (ip, neighbor));
+                neigh_suppress::answer(turn, self.frame, packet, (port, domain), (ip, neighbor));
             }
             Ok(Resolved::SamePort) => turn.refuse(self.frame, Reason::SamePort, member.blame()),
             Err(reason) => {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::suppress::Message;
+use super::neigh_suppress::Message;
 use super::verdict::Reason;
 use crate::addr::{self, MacAddr};
 use crate::table::port::PortEntry;

@@ -5,6 +5,6 @@ mod chain;
 mod vxlan_input;
 mod property;
 mod flood;
-mod suppress;
+mod neigh_suppress;
 mod tenant_input;
 mod too_big;
