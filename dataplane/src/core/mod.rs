@@ -30,5 +30,5 @@ mod neigh_suppress;
 mod tenant_input;
 #[cfg(test)]
 mod tests;
-mod too_big;
+mod pmtu;
 pub mod verdict;

@@ -15,7 +15,7 @@ use super::notice::{NEWS_NS, Notice};
 use super::stages::Side;
 use super::neigh_suppress::{self, Resolved};
 use super::verdict::Reason;
-use super::{ecn, flow, validate, too_big};
+use super::{ecn, flow, validate, pmtu};
 use crate::addr::{NextHopId, PortId};
 use crate::table::mac::{Destination, Found, MacKey};
 use crate::table::nexthop::{NextHop, Path};
@@ -533,7 +533,7 @@ impl TenantFrame {
                 turn.count(Reason::TooBig, blame);
                 if answer {
                     let packet = self.packet(turn);
-                    too_big::answer(
+                    pmtu::answer(
                         turn,
                         &self.frame,
                         packet,

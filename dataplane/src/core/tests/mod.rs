@@ -7,4 +7,4 @@ mod property;
 mod flood;
 mod neigh_suppress;
 mod tenant_input;
-mod too_big;
+mod pmtu;
