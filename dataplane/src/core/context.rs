@@ -3,7 +3,7 @@
 use super::cache::{Exit, Ingress, Origin, Run, Tunnel};
 use super::chain::{Assembly, MAX_CHUNKS, Piece};
 use super::frame::{self, BURST, Frame, FrameMemory, Pool};
-use super::limit::Limits;
+use super::rate_limit::Limits;
 use super::notice::{NEWS_NS, Notice, Notices, STILL_THERE_NS};
 use super::outbox::Outbox;
 use super::flood::Floods;

@@ -18,7 +18,7 @@ mod encap;
 mod flow;
 pub mod frame;
 mod validate;
-mod limit;
+mod rate_limit;
 mod port_output;
 pub mod notice;
 pub mod outbox;

@@ -12,7 +12,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 
 use super::flow::mix;
-use super::limit::Limits;
+use super::rate_limit::Limits;
 use crate::addr::{DomainId, HostMac, MacAddr, PortId};
 
 /// Something that the control thread should know.

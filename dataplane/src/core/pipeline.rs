@@ -11,7 +11,7 @@
 use super::cache::Run;
 use super::context::Turn;
 use super::frame::{BURST, Frame, FrameMemory, Pool};
-use super::limit::Limits;
+use super::rate_limit::Limits;
 use super::notice::{Notice, Notices};
 use super::outbox::Outbox;
 use super::vxlan_input::FromOverlay;
