@@ -4,7 +4,7 @@ use super::cache::{Exit, Ingress, Origin, Run, Tunnel};
 use super::chain::{Assembly, MAX_CHUNKS, Piece};
 use super::frame::{self, BURST, Frame, FrameMemory, Pool};
 use super::rate_limit::Limits;
-use super::notice::{NEWS_NS, Notice, Notices, STILL_THERE_NS};
+use super::learn_event::{NEWS_NS, Notice, Notices, STILL_THERE_NS};
 use super::outbox::Outbox;
 use super::flood::Floods;
 use super::tenant_input::{Member, UnderlayFrame};

@@ -20,7 +20,7 @@ pub mod frame;
 mod validate;
 mod rate_limit;
 mod port_output;
-pub mod notice;
+pub mod learn_event;
 pub mod outbox;
 mod vxlan_input;
 pub mod pipeline;

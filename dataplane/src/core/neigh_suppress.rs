@@ -23,7 +23,7 @@ use super::context::{Blame, Turn};
 use super::frame::{Frame, FrameMemory};
 use super::validate;
 use super::port_output::{self, LocalFrame};
-use super::notice::{NEWS_NS, Notice, STILL_THERE_NS};
+use super::learn_event::{NEWS_NS, Notice, STILL_THERE_NS};
 use super::verdict::Reason;
 use crate::addr::{HostMac, MacAddr};
 use crate::table::mac::{Destination, MacKey};

@@ -12,7 +12,7 @@ use super::cache::Run;
 use super::context::Turn;
 use super::frame::{BURST, Frame, FrameMemory, Pool};
 use super::rate_limit::Limits;
-use super::notice::{Notice, Notices};
+use super::learn_event::{Notice, Notices};
 use super::outbox::Outbox;
 use super::vxlan_input::FromOverlay;
 use super::flood::{self, Floods};

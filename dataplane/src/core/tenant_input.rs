@@ -11,7 +11,7 @@ use super::context::{Blame, Leaving, Turn};
 use super::encap::{self, Beyond, Variable};
 use super::frame::{Frame, FrameMemory};
 use super::port_output::{self, LocalFrame};
-use super::notice::{NEWS_NS, Notice};
+use super::learn_event::{NEWS_NS, Notice};
 use super::stages::Side;
 use super::neigh_suppress::{self, Resolved};
 use super::verdict::Reason;

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::bed::{Bed, mac, outer, tagged, udp4};
 use crate::addr::{DomainId, HostMac, MacAddr, PortId};
-use crate::core::notice::{NEWS_NS, Notice, STILL_THERE_NS};
+use crate::core::learn_event::{NEWS_NS, Notice, STILL_THERE_NS};
 use crate::core::verdict::Reason;
 use crate::table::mac::Destination;
 use crate::wire::checksum::Sum;
