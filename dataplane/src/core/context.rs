@@ -5,7 +5,7 @@ use super::chain::{Assembly, MAX_CHUNKS, Piece};
 use super::frame::{self, BURST, Frame, FrameMemory, Pool};
 use super::rate_limit::Limits;
 use super::learn_event::{NEWS_NS, Notice, Notices, STILL_THERE_NS};
-use super::outbox::Outbox;
+use super::tx_queues::Outbox;
 use super::flood::Floods;
 use super::tenant_input::{Member, UnderlayFrame};
 use super::verdict::Reason;

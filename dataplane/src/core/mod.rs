@@ -21,7 +21,7 @@ mod validate;
 mod rate_limit;
 mod port_output;
 pub mod learn_event;
-pub mod outbox;
+pub mod tx_queues;
 mod vxlan_input;
 pub mod pipeline;
 pub mod flood;

@@ -13,7 +13,7 @@ use super::context::Turn;
 use super::frame::{BURST, Frame, FrameMemory, Pool};
 use super::rate_limit::Limits;
 use super::learn_event::{Notice, Notices};
-use super::outbox::Outbox;
+use super::tx_queues::Outbox;
 use super::vxlan_input::FromOverlay;
 use super::flood::{self, Floods};
 use super::stages;

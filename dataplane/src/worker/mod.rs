@@ -25,7 +25,7 @@ use self::sleep::Bed;
 pub use self::status::{Status, StatusView};
 use crate::addr::{DeviceId, WorkerId};
 use crate::core::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
-use crate::core::outbox::Outbox;
+use crate::core::tx_queues::Outbox;
 use crate::core::pipeline::{Pipeline, Tables};
 use crate::core::verdict::Reason;
 use crate::event::{Event, Events};

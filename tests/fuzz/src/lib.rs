@@ -6,7 +6,7 @@ use vtep_dataplane::addr::{
     DeviceId, DomainId, HostMac, MacAddr, NextHopId, PortId, Vni, VtepAddr, WorkerId,
 };
 use vtep_dataplane::core::frame::Pool;
-use vtep_dataplane::core::outbox::Outbox;
+use vtep_dataplane::core::tx_queues::Outbox;
 use vtep_dataplane::core::pipeline::{Pipeline, Tables};
 use vtep_dataplane::port::Port;
 use vtep_dataplane::port::memory::{HeapMemory, MemoryPort, memory_pools};

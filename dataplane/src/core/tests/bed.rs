@@ -14,7 +14,7 @@ use std::sync::Arc;
 use crate::addr::{DeviceId, DomainId, HostMac, MacAddr, NextHopId, PortId, Vni, WorkerId};
 use crate::core::frame::{BURST, Pool};
 use crate::core::learn_event::Notice;
-use crate::core::outbox::Outbox;
+use crate::core::tx_queues::Outbox;
 use crate::core::pipeline::{Pipeline, Tables};
 use crate::core::verdict::Reason;
 use crate::port::Port;
