@@ -10,7 +10,7 @@ use crossbeam::queue::ArrayQueue;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::addr::{DeviceId, WorkerId};
-use crate::core::learn_event::Notice;
+use crate::pipeline::learn_event::Notice;
 
 /// Something that the control thread should know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

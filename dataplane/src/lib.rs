@@ -10,8 +10,8 @@
 
 pub mod addr;
 pub mod afxdp;
-pub mod core;
 pub mod event;
+pub mod pipeline;
 pub mod port;
 pub mod stats;
 pub mod table;

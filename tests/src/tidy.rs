@@ -111,7 +111,7 @@ const DIRECTIONS: &[(&str, &[&str], &str)] = &[
         "addr is below everything",
     ),
     (
-        "dataplane/src/core/",
+        "dataplane/src/pipeline/",
         &[
             "crate::afxdp",
             "crate::worker",
@@ -126,14 +126,14 @@ const DIRECTIONS: &[(&str, &[&str], &str)] = &[
         "core knows wire, table, addr and counters only",
     ),
     (
-        "dataplane/src/core/",
+        "dataplane/src/pipeline/",
         &["std::time", "std::thread", "std::fs", "tracing::"],
         "core is pure: no clock, thread, file, log",
     ),
     (
         "dataplane/src/wire/",
         &[
-            "crate::core",
+            "crate::pipeline",
             "crate::table",
             "crate::afxdp",
             "crate::worker",
@@ -149,7 +149,7 @@ const DIRECTIONS: &[(&str, &[&str], &str)] = &[
         &[
             "crate::afxdp",
             "crate::worker",
-            "crate::core::pipeline",
+            "crate::pipeline::pipeline",
             "crate::port::",
         ],
         "tables know no packets",
@@ -177,7 +177,7 @@ const DIRECTIONS: &[(&str, &[&str], &str)] = &[
             "vtep_dataplane::table",
             "vtep_dataplane::worker",
             "vtep_dataplane::afxdp",
-            "vtep_dataplane::core",
+            "vtep_dataplane::pipeline",
         ],
         "bgp knows no socket, no clock and not EVPN's meaning; of the data plane only addresses",
     ),
@@ -304,7 +304,7 @@ pub fn unfinished(sources: &[Source]) -> Vec<String> {
     wrong
 }
 
-/// The names of drop reasons, as core/verdict.rs declares them.
+/// The names of drop reasons, as pipeline/verdict.rs declares them.
 ///
 /// # Panics
 /// If that file is gone.
@@ -312,7 +312,7 @@ pub fn unfinished(sources: &[Source]) -> Vec<String> {
 pub fn reasons(sources: &[Source]) -> Vec<String> {
     let verdict = sources
         .iter()
-        .find(|s| s.path == "dataplane/src/core/verdict.rs")
+        .find(|s| s.path == "dataplane/src/pipeline/verdict.rs")
         .expect("the reasons are declared there");
     let begin = verdict
         .lines

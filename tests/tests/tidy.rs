@@ -18,7 +18,7 @@ fn source(path: &str, text: &str) -> [Source; 1] {
 fn rooms_import_only_what_is_below_them() {
     none("imports", &tidy::wrong_imports(&tidy::sources()));
     let wrong = source(
-        "dataplane/src/core/x.rs",
+        "dataplane/src/pipeline/x.rs",
         "use crate::worker::Worker;\n// crate::afxdp\n",
     );
     assert_eq!(tidy::wrong_imports(&wrong).len(), 1);

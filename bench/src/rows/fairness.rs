@@ -4,10 +4,10 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use vtep_dataplane::addr::{DeviceId, MacAddr, NextHopId, PortId};
-use vtep_dataplane::core::flood::COPIES;
-use vtep_dataplane::core::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
-use vtep_dataplane::core::pipeline::{Pipeline, Tables};
-use vtep_dataplane::core::tx_queues::Outbox;
+use vtep_dataplane::pipeline::flood::COPIES;
+use vtep_dataplane::pipeline::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
+use vtep_dataplane::pipeline::pipeline::{Pipeline, Tables};
+use vtep_dataplane::pipeline::tx_queues::Outbox;
 use vtep_dataplane::port::memory::{HeapMemory, memory_pools};
 use vtep_dataplane::table::Snapshot;
 use vtep_dataplane::table::mac::{Destination, MacTable};

@@ -11,9 +11,9 @@
 use std::time::Duration;
 
 use vtep_dataplane::addr::NextHopId;
-use vtep_dataplane::core::frame::{FrameMemory, HEADROOM, Pool};
-use vtep_dataplane::core::pipeline::{Pipeline, Tables};
-use vtep_dataplane::core::tx_queues::Outbox;
+use vtep_dataplane::pipeline::frame::{FrameMemory, HEADROOM, Pool};
+use vtep_dataplane::pipeline::pipeline::{Pipeline, Tables};
+use vtep_dataplane::pipeline::tx_queues::Outbox;
 use vtep_dataplane::port::memory::{HeapMemory, memory_pools};
 use vtep_dataplane::table::Snapshot;
 use vtep_dataplane::table::mac::{Destination, MacTable};

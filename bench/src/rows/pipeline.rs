@@ -8,9 +8,9 @@
 //! burst is counted too, since the daemon does it.
 
 use vtep_dataplane::addr::{DeviceId, HostMac, MacAddr, NextHopId, WorkerId};
-use vtep_dataplane::core::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
-use vtep_dataplane::core::pipeline::{Pipeline, Tables};
-use vtep_dataplane::core::tx_queues::Outbox;
+use vtep_dataplane::pipeline::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
+use vtep_dataplane::pipeline::pipeline::{Pipeline, Tables};
+use vtep_dataplane::pipeline::tx_queues::Outbox;
 use vtep_dataplane::port::memory::{HeapMemory, memory_pools};
 use vtep_dataplane::table::Snapshot;
 use vtep_dataplane::table::mac::{Destination, MacReader, MacTable};

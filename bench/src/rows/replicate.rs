@@ -11,10 +11,10 @@ use std::hint::black_box;
 use std::net::Ipv4Addr;
 
 use vtep_dataplane::addr::MacAddr;
-use vtep_dataplane::core::flood::COPIES;
-use vtep_dataplane::core::frame::{Frame, FrameMemory, HEADROOM, Pool};
-use vtep_dataplane::core::pipeline::{Pipeline, Tables};
-use vtep_dataplane::core::tx_queues::Outbox;
+use vtep_dataplane::pipeline::flood::COPIES;
+use vtep_dataplane::pipeline::frame::{Frame, FrameMemory, HEADROOM, Pool};
+use vtep_dataplane::pipeline::pipeline::{Pipeline, Tables};
+use vtep_dataplane::pipeline::tx_queues::Outbox;
 use vtep_dataplane::port::memory::{HeapMemory, memory_pools};
 use vtep_dataplane::table::Snapshot;
 use vtep_dataplane::table::mac::{MacReader, MacTable};

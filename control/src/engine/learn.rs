@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use hashbrown::HashMap;
 use vtep_dataplane::addr::{DomainId, HostMac, MacAddr, PortId, Vni};
-use vtep_dataplane::core::learn_event::Notice;
+use vtep_dataplane::pipeline::learn_event::Notice;
 
 use super::Engine;
 use crate::api::event as monitor;

@@ -12,8 +12,8 @@ use super::ledger::Owner;
 use super::ring::{Consumer, Producer};
 use super::rings::{Held, Rings};
 use super::umem::{HugePages, Umem, UmemConfig, UmemMemory};
-use crate::core::chain::{MAX_CHUNKS, Payload};
-use crate::core::frame::{BURST, Frame, FrameMemory, Pool};
+use crate::pipeline::chain::{MAX_CHUNKS, Payload};
+use crate::pipeline::frame::{BURST, Frame, FrameMemory, Pool};
 use crate::port::Refused;
 
 const CHUNKS: u32 = 4096;

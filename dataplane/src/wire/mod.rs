@@ -1,7 +1,7 @@
 //! Headers: one a file, each a checked view over bytes or a `Repr` with `parse` and `emit`.
 //!
 //! A view borrows exactly its header, so that its fields are read without further checks. What a header means is
-//! decided in [`crate::core`].
+//! decided in [`crate::pipeline`].
 
 pub mod arp;
 pub mod checksum;

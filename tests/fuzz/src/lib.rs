@@ -5,9 +5,9 @@ use std::sync::Arc;
 use vtep_dataplane::addr::{
     DeviceId, DomainId, HostMac, MacAddr, NextHopId, PortId, Vni, VtepAddr, WorkerId,
 };
-use vtep_dataplane::core::frame::Pool;
-use vtep_dataplane::core::tx_queues::Outbox;
-use vtep_dataplane::core::pipeline::{Pipeline, Tables};
+use vtep_dataplane::pipeline::frame::Pool;
+use vtep_dataplane::pipeline::tx_queues::Outbox;
+use vtep_dataplane::pipeline::pipeline::{Pipeline, Tables};
 use vtep_dataplane::port::Port;
 use vtep_dataplane::port::memory::{HeapMemory, MemoryPort, memory_pools};
 use vtep_dataplane::stats::Counters;

@@ -8,9 +8,9 @@
 //! | MACs swapped | tags and EtherType as they were | IP header | ICMP header | front of the packet |
 //! ```
 
-use super::parse::{Network, Packet, Part};
 use super::context::Turn;
 use super::frame::{Frame, FrameMemory};
+use super::parse::{Network, Packet, Part};
 use super::port_output::{self, LocalFrame};
 use crate::addr::PortId;
 use crate::table::vni::Domain;

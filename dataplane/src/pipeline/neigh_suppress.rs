@@ -18,12 +18,12 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::parse::{Network, Packet, Part};
 use super::context::{Blame, Turn};
 use super::frame::{Frame, FrameMemory};
-use super::validate;
-use super::port_output::{self, LocalFrame};
 use super::learn_event::{NEWS_NS, Notice, STILL_THERE_NS};
+use super::parse::{Network, Packet, Part};
+use super::port_output::{self, LocalFrame};
+use super::validate;
 use super::verdict::Reason;
 use crate::addr::{HostMac, MacAddr};
 use crate::table::mac::{Destination, MacKey};
@@ -287,7 +287,10 @@ pub(super) fn answer<'t, M: FrameMemory>(
                 })
         }
     };
-    match (placed, port_output::find(turn, port.id, domain, frame.len())) {
+    match (
+        placed,
+        port_output::find(turn, port.id, domain, frame.len()),
+    ) {
         (Ok(()), Some(exit)) => LocalFrame::new(frame).send(turn, exit),
         (Err(_), _) => turn.refuse(frame, Reason::BadDescriptor, blame),
         (_, None) => turn.pool.give(frame),

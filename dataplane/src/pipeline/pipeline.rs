@@ -10,14 +10,14 @@
 
 use super::cache::Run;
 use super::context::Turn;
-use super::frame::{BURST, Frame, FrameMemory, Pool};
-use super::rate_limit::Limits;
-use super::learn_event::{Notice, Notices};
-use super::tx_queues::Outbox;
-use super::vxlan_input::FromOverlay;
 use super::flood::{self, Floods};
+use super::frame::{BURST, Frame, FrameMemory, Pool};
+use super::learn_event::{Notice, Notices};
+use super::rate_limit::Limits;
 use super::stages;
 use super::tenant_input::{FromTenants, Member};
+use super::tx_queues::Outbox;
+use super::vxlan_input::FromOverlay;
 use crate::addr::{DeviceId, PortId, WorkerId};
 use crate::table::Snapshot;
 use crate::table::mac::{MacKey, MacReader, Query};

@@ -6,8 +6,8 @@
 
 use std::ops::Range;
 
-use super::parse::{Packet, Part};
 use super::frame::{Frame, FrameMemory};
+use super::parse::{Packet, Part};
 use crate::table::port::ChecksumMode;
 use crate::wire::checksum::Sum;
 use crate::wire::{put16, tcp, udp, vxlan};
@@ -125,8 +125,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::core::chain::Assembly;
-    use crate::core::frame::HEADROOM;
+    use crate::pipeline::chain::Assembly;
+    use crate::pipeline::frame::HEADROOM;
     use crate::port::memory::{HeapMemory, memory_pools};
     use crate::wire::be16;
 

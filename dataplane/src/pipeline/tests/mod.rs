@@ -2,9 +2,9 @@
 
 mod bed;
 mod chain;
-mod vxlan_input;
-mod property;
 mod flood;
 mod neigh_suppress;
-mod tenant_input;
 mod pmtu;
+mod property;
+mod tenant_input;
+mod vxlan_input;

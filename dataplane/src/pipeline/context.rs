@@ -2,12 +2,12 @@
 
 use super::cache::{Exit, Ingress, Origin, Run, Tunnel};
 use super::chain::{Assembly, MAX_CHUNKS, Piece};
-use super::frame::{self, BURST, Frame, FrameMemory, Pool};
-use super::rate_limit::Limits;
-use super::learn_event::{NEWS_NS, Notice, Notices, STILL_THERE_NS};
-use super::tx_queues::Outbox;
 use super::flood::Floods;
+use super::frame::{self, BURST, Frame, FrameMemory, Pool};
+use super::learn_event::{NEWS_NS, Notice, Notices, STILL_THERE_NS};
+use super::rate_limit::Limits;
 use super::tenant_input::{Member, UnderlayFrame};
+use super::tx_queues::Outbox;
 use super::verdict::Reason;
 use crate::addr::{HostMac, PortId, WorkerId};
 use crate::table::Snapshot;

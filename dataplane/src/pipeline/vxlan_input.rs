@@ -7,10 +7,10 @@
 use std::net::IpAddr;
 
 use super::cache::Origin;
-use super::parse::{Network, Packet};
 use super::context::{Blame, Turn};
 use super::decap::{self, Tunnelled};
 use super::frame::{Frame, FrameMemory};
+use super::parse::{Network, Packet};
 use super::port_output::{self, LocalFrame};
 use super::stages::Side;
 use super::verdict::Reason;
@@ -145,7 +145,10 @@ fn open<'t, M: FrameMemory>(
     let bytes = bytes
         .get_mut(inner.start..end)
         .ok_or(Reason::OuterTruncated)?;
-    let key = MacKey::of_bits(domain.id, validate::inner(bytes, domain)?.destination_bits());
+    let key = MacKey::of_bits(
+        domain.id,
+        validate::inner(bytes, domain)?.destination_bits(),
+    );
     if tos & ecn::MASK != 0 {
         combine_ecn(bytes, tos)?;
     }

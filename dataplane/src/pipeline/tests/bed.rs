@@ -12,11 +12,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::addr::{DeviceId, DomainId, HostMac, MacAddr, NextHopId, PortId, Vni, WorkerId};
-use crate::core::frame::{BURST, Pool};
-use crate::core::learn_event::Notice;
-use crate::core::tx_queues::Outbox;
-use crate::core::pipeline::{Pipeline, Tables};
-use crate::core::verdict::Reason;
+use crate::pipeline::frame::{BURST, Pool};
+use crate::pipeline::learn_event::Notice;
+use crate::pipeline::pipeline::{Pipeline, Tables};
+use crate::pipeline::tx_queues::Outbox;
+use crate::pipeline::verdict::Reason;
 use crate::port::Port;
 use crate::port::memory::{HeapMemory, MemoryPort, memory_pools};
 use crate::stats::{Counters, Totals};

@@ -6,16 +6,16 @@
 
 use super::cache::{Exit, Ingress, Tunnel};
 use super::checksum::{self, Pending};
-use super::parse::Packet;
 use super::context::{Blame, Leaving, Turn};
 use super::encap::{self, Beyond, Variable};
 use super::frame::{Frame, FrameMemory};
-use super::port_output::{self, LocalFrame};
 use super::learn_event::{NEWS_NS, Notice};
-use super::stages::Side;
 use super::neigh_suppress::{self, Resolved};
+use super::parse::Packet;
+use super::port_output::{self, LocalFrame};
+use super::stages::Side;
 use super::verdict::Reason;
-use super::{ecn, flow, validate, pmtu};
+use super::{ecn, flow, pmtu, validate};
 use crate::addr::{NextHopId, PortId};
 use crate::table::mac::{Destination, Found, MacKey};
 use crate::table::nexthop::{NextHop, Path};
