@@ -149,7 +149,7 @@ const DIRECTIONS: &[(&str, &[&str], &str)] = &[
         &[
             "crate::afxdp",
             "crate::worker",
-            "crate::pipeline::pipeline",
+            "crate::pipeline",
             "crate::port::",
         ],
         "tables know no packets",

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use vtep_dataplane::addr::NextHopId;
 use vtep_dataplane::pipeline::frame::{FrameMemory, HEADROOM, Pool};
-use vtep_dataplane::pipeline::pipeline::{Pipeline, Tables};
 use vtep_dataplane::pipeline::tx_queues::Outbox;
+use vtep_dataplane::pipeline::{Pipeline, Tables};
 use vtep_dataplane::port::memory::{HeapMemory, memory_pools};
 use vtep_dataplane::table::Snapshot;
 use vtep_dataplane::table::mac::{Destination, MacTable};

@@ -9,8 +9,8 @@
 
 use vtep_dataplane::addr::{DeviceId, HostMac, MacAddr, NextHopId, WorkerId};
 use vtep_dataplane::pipeline::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
-use vtep_dataplane::pipeline::pipeline::{Pipeline, Tables};
 use vtep_dataplane::pipeline::tx_queues::Outbox;
+use vtep_dataplane::pipeline::{Pipeline, Tables};
 use vtep_dataplane::port::memory::{HeapMemory, memory_pools};
 use vtep_dataplane::table::Snapshot;
 use vtep_dataplane::table::mac::{Destination, MacReader, MacTable};

@@ -5,7 +5,17 @@
 //! OverlayFrame -> decap -> guard    -> lookup -> deliver | flood to local ports  (has no way back to the overlay)
 //! ```
 //!
-//! [`pipeline`] is the way in: it runs these stages over a burst. [`verdict`] names why frames are dropped.
+//! [`Pipeline`] is the way in: it runs these stages over a burst. [`verdict`] names why frames are dropped.
+//!
+//! A burst of frames of one device, through all stages.
+//!
+//! ```text
+//! frames --> admit (parse, check, hash) --> look the key up --> pass (resolve, write) --> outbox
+//!                                                                        \-> pool, counted
+//! ```
+//!
+//! Frames for everybody wait until all ports are served (replicate.rs). Frames take their steps in groups (burst.rs), and
+//! memory is asked for before it is looked at, so that cache misses overlap. Frames of one flow keep their order.
 
 mod cache;
 pub mod chain;
@@ -20,7 +30,6 @@ pub mod frame;
 pub mod learn_event;
 mod neigh_suppress;
 mod parse;
-pub mod pipeline;
 mod pmtu;
 mod port_output;
 mod rate_limit;
@@ -32,3 +41,185 @@ pub mod tx_queues;
 mod validate;
 pub mod verdict;
 mod vxlan_input;
+
+use self::cache::Run;
+use self::context::Turn;
+use self::flood::Floods;
+use self::frame::{BURST, Frame, FrameMemory, Pool};
+use self::learn_event::{Notice, Notices};
+use self::rate_limit::Limits;
+use self::tenant_input::{FromTenants, Member};
+use self::tx_queues::Outbox;
+use self::vxlan_input::FromOverlay;
+use crate::addr::{DeviceId, PortId, WorkerId};
+use crate::table::Snapshot;
+use crate::table::mac::{MacKey, MacReader, Query};
+use crate::table::neighbor::NeighborReader;
+use crate::table::port::{Device, Role};
+
+/// The tables that hold for one burst.
+#[derive(Debug, Clone, Copy)]
+pub struct Tables<'t> {
+    /// All but the two below.
+    pub snapshot: &'t Snapshot,
+    /// The MAC table.
+    pub macs: &'t MacReader,
+    /// The neighbour table.
+    pub neighbors: &'t NeighborReader,
+}
+
+/// What a worker keeps from burst to burst: token buckets, and room for look-ups. Nothing is allocated after
+/// [`Pipeline::new`].
+#[derive(Debug)]
+pub struct Pipeline {
+    kept: Kept,
+    unknown_devices: u64,
+    queries: [Query; BURST],
+}
+
+/// What the turns use, one after the other.
+#[derive(Debug)]
+struct Kept {
+    worker: WorkerId,
+    limits: Limits,
+    identification: u16,
+    notices: Notices,
+    floods: Floods,
+    sources: Vec<(PortId, MacKey)>,
+}
+
+impl Kept {
+    fn turn<'t, 'p, M>(
+        &'p mut self,
+        tables: Tables<'t>,
+        now_ns: u64,
+        device: &'t Device,
+        pool: &'p mut Pool<M>,
+        out: &'p mut Outbox,
+    ) -> Turn<'t, 'p, M> {
+        Turn {
+            snapshot: tables.snapshot,
+            macs: tables.macs,
+            neighbors: tables.neighbors,
+            worker: self.worker,
+            now_ns,
+            device,
+            access: match &device.role {
+                Role::Access(id) => Member::find(tables.snapshot, *id),
+                Role::Trunk(_) | Role::Underlay => None,
+            },
+            pool,
+            limits: &mut self.limits,
+            notices: &mut self.notices,
+            floods: &mut self.floods,
+            sources: &mut self.sources,
+            identification: &mut self.identification,
+            out,
+            ingress: Run::new(self.worker),
+            origin: Run::new(self.worker),
+            tunnel: Run::new(self.worker),
+            exit: Run::new(self.worker),
+        }
+    }
+}
+
+impl Pipeline {
+    /// The pipeline of one worker, whose rows of all counters it writes.
+    #[must_use]
+    pub fn new(worker: WorkerId) -> Self {
+        Self {
+            kept: Kept {
+                worker,
+                limits: Limits::new(),
+                // Workers that send to one VTEP should not use the same numbers at the same time.
+                identification: worker.0.wrapping_mul(0x2f1b),
+                notices: Notices::new(),
+                floods: Floods::new(),
+                sources: Vec::with_capacity(BURST),
+            },
+            unknown_devices: 0,
+            queries: [Query::NONE; BURST],
+        }
+    }
+
+    /// Consumes `frames`, which `device` received: each ends in `out`, or in `pool` and is counted with a
+    /// [`verdict::Reason`], or waits for [`Pipeline::replicate`]. `now_ns`: any clock that doesn't go back.
+    ///
+    /// Counts what is received from, and queued for, devices, ports, VNIs and VTEPs; bytes of devices are those of whole
+    /// frames, all others those of the tenant's frame without VLAN tag and outer header.
+    pub fn burst<M: FrameMemory>(
+        &mut self,
+        tables: Tables<'_>,
+        now_ns: u64,
+        device: DeviceId,
+        frames: &mut Vec<Frame>,
+        pool: &mut Pool<M>,
+        out: &mut Outbox,
+    ) {
+        let Some(device) = tables.snapshot.ports.device(device) else {
+            // Removed from the tables a moment ago: there is no row to count in.
+            self.unknown_devices += frames.len() as u64;
+            frames.drain(..).for_each(|frame| pool.give(frame));
+            return;
+        };
+        let bytes = frames.iter().map(|frame| frame.len() as u64).sum();
+        device
+            .counters
+            .row(self.kept.worker)
+            .received(frames.len() as u64, bytes);
+        let mut turn = self.kept.turn(tables, now_ns, device, pool, out);
+        if let Some(member) = turn.access {
+            member
+                .port
+                .counters
+                .row(turn.worker)
+                .received(frames.len() as u64, bytes);
+        }
+        while !frames.is_empty() {
+            match device.role {
+                Role::Underlay => {
+                    stages::forward::<FromOverlay, M>(&mut turn, &mut self.queries, frames)
+                }
+                Role::Access(_) | Role::Trunk(_) => {
+                    stages::forward::<FromTenants, M>(&mut turn, &mut self.queries, frames);
+                    turn.tell_sources();
+                }
+            }
+        }
+    }
+
+    /// Goes on flooding the frames that wait for it, with up to [`flood::COPIES`] receivers: once a turn, when all ports were
+    /// served. Returns how many receivers it served: less than that means that nothing waits.
+    pub fn replicate<M: FrameMemory>(
+        &mut self,
+        tables: Tables<'_>,
+        now_ns: u64,
+        pool: &mut Pool<M>,
+        out: &mut Outbox,
+    ) -> usize {
+        match self.kept.floods.first_device(tables.snapshot, pool) {
+            Some(device) => {
+                flood::replicate(&mut self.kept.turn(tables, now_ns, device, pool, out))
+            }
+            None => 0,
+        }
+    }
+
+    /// Gives the chunks of all frames that wait back to `pool`: the worker ends.
+    pub fn close<M: FrameMemory>(&mut self, pool: &mut Pool<M>) {
+        self.kept.floods.clear(pool);
+    }
+
+    /// What the control thread should know of the last burst, until there is no more. To be asked after each burst: what
+    /// is left fills the room of the next one.
+    #[inline]
+    pub fn next_notice(&mut self) -> Option<Notice> {
+        self.kept.notices.next()
+    }
+
+    /// Frames of devices that the tables did not have (any more).
+    #[must_use]
+    pub const fn unknown_devices(&self) -> u64 {
+        self.unknown_devices
+    }
+}

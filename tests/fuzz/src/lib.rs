@@ -7,7 +7,7 @@ use vtep_dataplane::addr::{
 };
 use vtep_dataplane::pipeline::frame::Pool;
 use vtep_dataplane::pipeline::tx_queues::Outbox;
-use vtep_dataplane::pipeline::pipeline::{Pipeline, Tables};
+use vtep_dataplane::pipeline::{Pipeline, Tables};
 use vtep_dataplane::port::Port;
 use vtep_dataplane::port::memory::{HeapMemory, MemoryPort, memory_pools};
 use vtep_dataplane::stats::Counters;
