@@ -14,7 +14,7 @@ use vtep_bench::scene::{DOMAIN, PORT, Scene, TENANT_DEVICE, UNDERLAY_DEVICE, WOR
 use vtep_bench::traffic::template::{Shape, Template, Tunnel};
 use vtep_dataplane::addr::{MacAddr, NextHopId};
 use vtep_dataplane::event::Events;
-use vtep_dataplane::pipeline::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
+use vtep_dataplane::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
 use vtep_dataplane::port::Port;
 use vtep_dataplane::port::memory::{HeapMemory, memory_pools};
 use vtep_dataplane::table::mac::{Destination, MacTable};

@@ -11,6 +11,7 @@
 pub mod addr;
 pub mod afxdp;
 pub mod event;
+pub mod frame;
 pub mod pipeline;
 pub mod port;
 pub mod stats;

@@ -19,7 +19,7 @@ use rustix::thread::gettid;
 use vtep_dataplane::addr::NextHopId;
 use vtep_dataplane::afxdp::{Program, UmemMemory, XskPort};
 use vtep_dataplane::event::Events;
-use vtep_dataplane::pipeline::frame::{BURST, Frame, Pool};
+use vtep_dataplane::frame::{BURST, Frame, Pool};
 use vtep_dataplane::port::Port;
 use vtep_dataplane::stats::Totals;
 use vtep_dataplane::table::Snapshot;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use vtep_dataplane::afxdp::{
     Error, Mode, Program, SocketConfig, Umem, UmemConfig, UmemMemory, XdpDevice, XskPort,
 };
-use vtep_dataplane::pipeline::frame::Pool;
+use vtep_dataplane::frame::Pool;
 
 use crate::row::Failure;
 

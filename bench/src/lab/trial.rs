@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vtep_bpf::generate::Generator;
 use vtep_dataplane::afxdp::Program;
-use vtep_dataplane::pipeline::frame::BURST;
+use vtep_dataplane::frame::BURST;
 
 use super::cores::pin;
 use super::link::{Link, send_only};

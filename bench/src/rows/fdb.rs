@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use vtep_dataplane::addr::{DomainId, HostMac, MacAddr, NextHopId};
-use vtep_dataplane::pipeline::frame::BURST;
+use vtep_dataplane::frame::BURST;
 use vtep_dataplane::table::mac::{Destination, Found, MacKey, MacReader, MacTable};
 
 use super::random::Random;

@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use vtep_dataplane::addr::NextHopId;
-use vtep_dataplane::pipeline::frame::{FrameMemory, HEADROOM, Pool};
+use vtep_dataplane::frame::{FrameMemory, HEADROOM, Pool};
 use vtep_dataplane::pipeline::tx_queues::Outbox;
 use vtep_dataplane::pipeline::{Pipeline, Tables};
 use vtep_dataplane::port::memory::{HeapMemory, memory_pools};

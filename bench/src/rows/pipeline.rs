@@ -8,7 +8,7 @@
 //! burst is counted too, since the daemon does it.
 
 use vtep_dataplane::addr::{DeviceId, HostMac, MacAddr, NextHopId, WorkerId};
-use vtep_dataplane::pipeline::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
+use vtep_dataplane::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
 use vtep_dataplane::pipeline::tx_queues::Outbox;
 use vtep_dataplane::pipeline::{Pipeline, Tables};
 use vtep_dataplane::port::memory::{HeapMemory, memory_pools};

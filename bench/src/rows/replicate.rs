@@ -11,8 +11,8 @@ use std::hint::black_box;
 use std::net::Ipv4Addr;
 
 use vtep_dataplane::addr::MacAddr;
+use vtep_dataplane::frame::{Frame, FrameMemory, HEADROOM, Pool};
 use vtep_dataplane::pipeline::flood::COPIES;
-use vtep_dataplane::pipeline::frame::{Frame, FrameMemory, HEADROOM, Pool};
 use vtep_dataplane::pipeline::tx_queues::Outbox;
 use vtep_dataplane::pipeline::{Pipeline, Tables};
 use vtep_dataplane::port::memory::{HeapMemory, memory_pools};

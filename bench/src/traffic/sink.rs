@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use vtep_dataplane::pipeline::frame::{BURST, Frame, FrameMemory, Pool};
+use vtep_dataplane::frame::{BURST, Frame, FrameMemory, Pool};
 use vtep_dataplane::port::Port;
 
 use super::histogram::Histogram;

@@ -5,7 +5,7 @@
 //! ```
 
 use vtep_dataplane::addr::{DomainId, HostMac, NextHopId, Vni, VtepAddr};
-use vtep_dataplane::pipeline::frame::BURST;
+use vtep_dataplane::frame::BURST;
 use vtep_dataplane::table::mac::{Destination, MacKey};
 use vtep_dataplane::table::neighbor::Neighbor;
 

@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 
-use crate::pipeline::frame::{Frame, HEADROOM};
+use crate::frame::{Frame, HEADROOM};
 
 /// The number of a socket in the ledger. Given again only after the socket is closed and its chunks are back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +100,7 @@ impl Ledger {
 
 /// The chunks that several frames end in, and how many tx and completion entries of one socket name each.
 ///
-/// Such a chunk may be in several rings, and in user space, at once; [`crate::pipeline::chain::Chains`] counts all its holders.
+/// Such a chunk may be in several rings, and in user space, at once; [`crate::frame::chain::Chains`] counts all its holders.
 /// A completion of a chunk that the socket doesn't have is noticed; which of several completions of one chunk is one too
 /// many can't be told.
 #[derive(Debug, Default)]

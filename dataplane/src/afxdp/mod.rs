@@ -14,7 +14,7 @@
 //!
 //! In copy mode the kernel leaves the first `XDP_PACKET_HEADROOM` (256) bytes of each chunk free, so that a chunk of 2048
 //! takes 1792 bytes of a frame and one of 4096 takes 3840. A longer frame comes as several descriptors, all but the last
-//! with `XDP_PKT_CONTD`, and leaves so ([`crate::pipeline::chain`]); where the kernel has no `XDP_USE_SG` (before Linux 6.6)
+//! with `XDP_PKT_CONTD`, and leaves so ([`crate::frame::chain`]); where the kernel has no `XDP_USE_SG` (before Linux 6.6)
 //! it drops longer frames and counts them in `rx_dropped`.
 
 #![expect(unsafe_code, reason = "system calls, memory shared with the kernel")]

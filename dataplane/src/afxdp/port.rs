@@ -7,7 +7,7 @@ use super::ledger::Owner;
 use super::socket::{self, BindMode, Queue, Socket};
 use super::sys;
 use super::umem::{Umem, UmemMemory};
-use crate::pipeline::frame::{Frame, Pool};
+use crate::frame::{Frame, Pool};
 use crate::port::{Port, Refused};
 
 /// What the kernel has counted of one socket (`XDP_STATISTICS`, Documentation/networking/af_xdp.rst).

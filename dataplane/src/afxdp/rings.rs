@@ -8,8 +8,8 @@ use libc::xdp_desc;
 
 use super::ledger::{Ledger, Lent, Owner, Place};
 use super::ring::{Consumer, Memory, Producer};
-use crate::pipeline::chain::{Assembly, Chains, MAX_CHUNKS, Piece};
-use crate::pipeline::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool, Releases};
+use crate::frame::chain::{Assembly, Chains, MAX_CHUNKS, Piece};
+use crate::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool, Releases};
 use crate::port::Refused;
 
 /// The shortest frame to send: an Ethernet header. The kernel consumes an invalid tx descriptor without ever

@@ -12,8 +12,8 @@ use super::ledger::Owner;
 use super::ring::{Consumer, Producer};
 use super::rings::{Held, Rings};
 use super::umem::{HugePages, Umem, UmemConfig, UmemMemory};
-use crate::pipeline::chain::{MAX_CHUNKS, Payload};
-use crate::pipeline::frame::{BURST, Frame, FrameMemory, Pool};
+use crate::frame::chain::{MAX_CHUNKS, Payload};
+use crate::frame::{BURST, Frame, FrameMemory, Pool};
 use crate::port::Refused;
 
 const CHUNKS: u32 = 4096;

@@ -17,8 +17,8 @@ use super::ledger::{Ledger, Owner};
 use super::port::{SocketId, Statistics};
 use super::socket::Binding;
 use super::sys::{self, Mapping};
-use crate::pipeline::chain::{Chains, Piece};
-use crate::pipeline::frame::{Frame, FrameMemory, HEADROOM, Pool, prefetch};
+use crate::frame::chain::{Chains, Piece};
+use crate::frame::{Frame, FrameMemory, HEADROOM, Pool, prefetch};
 
 /// Whether the packet memory lies in huge pages of 2 MiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -6,8 +6,8 @@
 
 use std::ops::Range;
 
-use super::frame::{Frame, FrameMemory};
 use super::parse::{Packet, Part};
+use crate::frame::{Frame, FrameMemory};
 use crate::table::port::ChecksumMode;
 use crate::wire::checksum::Sum;
 use crate::wire::{put16, tcp, udp, vxlan};
@@ -125,8 +125,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::pipeline::chain::Assembly;
-    use crate::pipeline::frame::HEADROOM;
+    use crate::frame::HEADROOM;
+    use crate::frame::chain::Assembly;
     use crate::port::memory::{HeapMemory, memory_pools};
     use crate::wire::be16;
 

@@ -1,15 +1,15 @@
 //! One turn of the pipeline: what the stages of a burst share.
 
 use super::cache::{Exit, Ingress, Origin, Run, Tunnel};
-use super::chain::{Assembly, MAX_CHUNKS, Piece};
 use super::flood::Floods;
-use super::frame::{self, BURST, Frame, FrameMemory, Pool};
 use super::learn_event::{NEWS_NS, Notice, Notices, STILL_THERE_NS};
 use super::rate_limit::Limits;
 use super::tenant_input::{Member, UnderlayFrame};
 use super::tx_queues::Outbox;
 use super::verdict::Reason;
 use crate::addr::{HostMac, PortId, WorkerId};
+use crate::frame::chain::{Assembly, MAX_CHUNKS, Piece};
+use crate::frame::{self, BURST, Frame, FrameMemory, Pool};
 use crate::table::Snapshot;
 use crate::table::mac::{Destination, Found, MacKey, MacReader};
 use crate::table::neighbor::NeighborReader;

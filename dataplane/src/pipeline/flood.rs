@@ -12,20 +12,20 @@
 //! order.
 //!
 //! Where the underlay device sends several buffers a frame, a copy is an outer header in a chunk of its own that goes on in
-//! the payload's chunks ([`super::chain`]): they are sent to all without being copied, and nobody writes to them any more.
+//! the payload's chunks ([`crate::frame::chain`]): they are sent to all without being copied, and nobody writes to them any more.
 //! Elsewhere, and for short frames, a copy is one copy; the last VTEP gets the frame itself.
 
 use std::collections::VecDeque;
 
 use super::cache::Tunnel;
-use super::chain::Payload;
 use super::context::{Blame, Turn};
 use super::encap::{Beyond, Variable};
-use super::frame::{self, BURST, FrameMemory, Pool};
 use super::port_output::{self, LocalFrame};
 use super::tenant_input::{Target, TenantFrame, UnderlayFrame};
 use super::verdict::Reason;
 use crate::addr::{DeviceId, DomainId, NextHopId, PortId};
+use crate::frame::chain::Payload;
+use crate::frame::{self, BURST, FrameMemory, Pool};
 use crate::table::Snapshot;
 use crate::table::nexthop::{MAX_HEADER, Path};
 use crate::table::port::Device;

@@ -64,7 +64,7 @@ pub(super) const STILL_THERE_NS: u64 = 4_000_000_000;
 const REMEMBERED: usize = 1 << 12;
 
 /// Notices that one burst can give.
-const QUEUE: usize = 4 * super::frame::BURST;
+const QUEUE: usize = 4 * crate::frame::BURST;
 
 /// The notices of a burst, and those told lately.
 #[derive(Debug)]

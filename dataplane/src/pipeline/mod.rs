@@ -18,7 +18,6 @@
 //! memory is asked for before it is looked at, so that cache misses overlap. Frames of one flow keep their order.
 
 mod cache;
-pub mod chain;
 mod checksum;
 mod context;
 mod decap;
@@ -26,7 +25,6 @@ mod ecn;
 mod encap;
 pub mod flood;
 mod flow;
-pub mod frame;
 pub mod learn_event;
 mod neigh_suppress;
 mod parse;
@@ -45,13 +43,13 @@ mod vxlan_input;
 use self::cache::Run;
 use self::context::Turn;
 use self::flood::Floods;
-use self::frame::{BURST, Frame, FrameMemory, Pool};
 use self::learn_event::{Notice, Notices};
 use self::rate_limit::Limits;
 use self::tenant_input::{FromTenants, Member};
 use self::tx_queues::Outbox;
 use self::vxlan_input::FromOverlay;
 use crate::addr::{DeviceId, PortId, WorkerId};
+use crate::frame::{BURST, Frame, FrameMemory, Pool};
 use crate::table::Snapshot;
 use crate::table::mac::{MacKey, MacReader, Query};
 use crate::table::neighbor::NeighborReader;

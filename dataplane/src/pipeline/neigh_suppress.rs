@@ -19,13 +19,13 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::context::{Blame, Turn};
-use super::frame::{Frame, FrameMemory};
 use super::learn_event::{NEWS_NS, Notice, STILL_THERE_NS};
 use super::parse::{Network, Packet, Part};
 use super::port_output::{self, LocalFrame};
 use super::validate;
 use super::verdict::Reason;
 use crate::addr::{HostMac, MacAddr};
+use crate::frame::{Frame, FrameMemory};
 use crate::table::mac::{Destination, MacKey};
 use crate::table::neighbor::Neighbor;
 use crate::table::port::PortEntry;

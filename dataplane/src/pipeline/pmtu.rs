@@ -9,10 +9,10 @@
 //! ```
 
 use super::context::Turn;
-use super::frame::{Frame, FrameMemory};
 use super::parse::{Network, Packet, Part};
 use super::port_output::{self, LocalFrame};
 use crate::addr::PortId;
+use crate::frame::{Frame, FrameMemory};
 use crate::table::vni::Domain;
 use crate::wire::ipv4::Ipv4;
 use crate::wire::ipv6::Ipv6;

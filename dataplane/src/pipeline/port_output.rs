@@ -2,9 +2,9 @@
 
 use super::cache::Exit;
 use super::context::{Blame, Leaving, Turn};
-use super::frame::{Frame, FrameMemory};
 use super::verdict::Reason;
 use crate::addr::PortId;
+use crate::frame::{Frame, FrameMemory};
 use crate::table::port::Role;
 use crate::table::vni::Domain;
 use crate::wire::vlan;

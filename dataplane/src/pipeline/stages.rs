@@ -10,7 +10,7 @@
 use std::ops::Range;
 
 use super::context::Turn;
-use super::frame::{BURST, Frame, FrameMemory};
+use crate::frame::{BURST, Frame, FrameMemory};
 use crate::table::mac::{Found, MacKey, Query};
 
 /// Frames that take a step together: with 8 a step takes longer than memory does. More would drive each other out of L1,

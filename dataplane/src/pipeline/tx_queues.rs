@@ -1,7 +1,7 @@
 //! Frames on their way out, sorted by device, until the worker sends or hands them over.
 
-use super::frame::Frame;
 use crate::addr::DeviceId;
+use crate::frame::Frame;
 
 /// One bounded queue for each device. Nothing is allocated after [`Outbox::new`] and [`Outbox::grow`].
 #[derive(Debug, Default)]

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::Port;
-use crate::pipeline::chain::{Assembly, Chains, Piece};
-use crate::pipeline::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool, allocate, prefetch};
+use crate::frame::chain::{Assembly, Chains, Piece};
+use crate::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool, allocate, prefetch};
 
 /// Size of a page, bytes.
 const PAGE: usize = 4096;

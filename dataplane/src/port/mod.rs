@@ -4,7 +4,7 @@ pub mod memory;
 
 use std::os::fd::BorrowedFd;
 
-use crate::pipeline::frame::{Frame, FrameMemory, Pool};
+use crate::frame::{Frame, FrameMemory, Pool};
 
 /// Frames and descriptors that a port has refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -12,7 +12,7 @@ pub struct Refused {
     /// Descriptors that named a chunk which the device did not have, or bytes outside of it, and frames to send that no
     /// device takes.
     pub bad_descriptors: u64,
-    /// Received frames of more than [`crate::pipeline::chain::MAX_CHUNKS`] chunks.
+    /// Received frames of more than [`crate::frame::chain::MAX_CHUNKS`] chunks.
     pub too_long: u64,
     /// Frames of several chunks to send, where the device takes only one.
     pub several_chunks: u64,
@@ -20,7 +20,7 @@ pub struct Refused {
 
 /// One receive and one transmit queue of a device, owned by one worker.
 pub trait Port<M: FrameMemory> {
-    /// Moves up to [`crate::pipeline::frame::BURST`] received frames to the end of `burst`, and gives the device fresh
+    /// Moves up to [`crate::frame::BURST`] received frames to the end of `burst`, and gives the device fresh
     /// chunks from `pool` to receive into. Returns how many frames were received.
     fn receive(&mut self, pool: &mut Pool<M>, burst: &mut Vec<Frame>) -> usize;
 

@@ -14,7 +14,7 @@ use crossbeam::utils::CachePadded;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::addr::{DeviceId, WorkerId};
-use crate::pipeline::frame::Frame;
+use crate::frame::Frame;
 
 /// Frames that may wait to be taken over by one worker. Several transmit bursts of every other worker; beyond that
 /// the taker is overloaded and a longer queue would only add delay.

@@ -25,7 +25,7 @@ use self::sleep::Bed;
 pub use self::status::{Status, StatusView};
 use crate::addr::{DeviceId, WorkerId};
 use crate::event::{Event, Events};
-use crate::pipeline::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
+use crate::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
 use crate::pipeline::tx_queues::Outbox;
 use crate::pipeline::verdict::Reason;
 use crate::pipeline::{Pipeline, Tables};

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use etherparse::PacketBuilder;
 use vtep_dataplane::afxdp::{Mode, Program};
-use vtep_dataplane::pipeline::frame::FrameMemory;
+use vtep_dataplane::frame::FrameMemory;
 use vtep_dataplane::port::Port;
 
 use crate::fixture::{End, Netns, until};

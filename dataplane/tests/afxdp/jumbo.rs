@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use vtep_dataplane::afxdp::{AttachMode, Mode, Program, SocketConfig};
-use vtep_dataplane::pipeline::chain::MAX_CHUNKS;
+use vtep_dataplane::frame::chain::MAX_CHUNKS;
 use vtep_dataplane::port::{Port, Refused};
 
 use crate::fixture::{End, Netns, frame, open, own_umem, pool_is_whole, until};

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use vtep_dataplane::afxdp::{AttachMode, BindMode, Mode, Program, SocketConfig, XdpDevice};
-use vtep_dataplane::pipeline::frame::FrameMemory;
+use vtep_dataplane::frame::FrameMemory;
 use vtep_dataplane::port::{Port, Refused};
 
 use self::fixture::{

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use vtep_dataplane::addr::{
     DeviceId, DomainId, HostMac, MacAddr, NextHopId, PortId, Vni, VtepAddr, WorkerId,
 };
-use vtep_dataplane::pipeline::frame::Pool;
+use vtep_dataplane::frame::Pool;
 use vtep_dataplane::pipeline::tx_queues::Outbox;
 use vtep_dataplane::pipeline::{Pipeline, Tables};
 use vtep_dataplane::port::Port;

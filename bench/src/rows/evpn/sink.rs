@@ -8,7 +8,7 @@ use vtep_control::engine::TableWriter;
 use vtep_control::evpn::{Config, Instance, NeighborId, VniConfig};
 use vtep_control::speaker::transport::Routes;
 use vtep_dataplane::addr::{DomainId, Vni, VtepAddr};
-use vtep_dataplane::pipeline::frame::BURST;
+use vtep_dataplane::frame::BURST;
 use vtep_dataplane::table::Snapshot;
 use vtep_dataplane::table::mac::{Destination, Found, MacKey, MacReader};
 use vtep_dataplane::table::publish::Reader;

@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::addr::{DeviceId, DomainId, HostMac, MacAddr, NextHopId, PortId, Vni, WorkerId};
-use crate::pipeline::frame::{BURST, Pool};
+use crate::frame::{BURST, Pool};
 use crate::pipeline::learn_event::Notice;
 use crate::pipeline::tx_queues::Outbox;
 use crate::pipeline::verdict::Reason;

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use super::bed::{Bed, mac, tagged, udp4, udp6};
 use crate::addr::NextHopId;
+use crate::frame::BURST;
 use crate::pipeline::flood::COPIES;
-use crate::pipeline::frame::BURST;
 use crate::pipeline::verdict::Reason;
 use crate::table::flood::FloodList;
 

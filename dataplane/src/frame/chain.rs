@@ -17,7 +17,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::frame::Frame;
+use super::Frame;
 
 /// Chunks that one received frame takes at most: 9216 bytes fit into 6 of 2048 bytes in copy mode. What is longer was
 /// never meant for a wire (segments that a sender on this host left to hardware).

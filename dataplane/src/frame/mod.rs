@@ -3,13 +3,15 @@
 //! A [`Frame`] is a token: it can't be cloned or made from nothing, so whoever has it is the only one who may touch
 //! its chunk. Chunks that the kernel has (fill, receive, transmit, completion rings) have no token.
 //!
-//! A frame that is longer than a chunk goes on in others ([`super::chain`]). All headers lie in the first one: a device
+//! A frame that is longer than a chunk goes on in others ([`self::chain`]). All headers lie in the first one: a device
 //! fills each before it begins the next. What a stage reads or changes are therefore the bytes of the first chunk.
+
+pub mod chain;
 
 use std::fmt;
 use std::ops::Range;
 
-use super::chain::{Chains, Piece};
+use self::chain::{Chains, Piece};
 // Ports know frames, and not tables: what both need of the memory comes to them from here.
 pub(crate) use crate::table::mac::{allocate, prefetch};
 use crate::wire::checksum::Sum;
@@ -21,7 +23,7 @@ pub const HEADROOM: u16 = 256;
 /// Where a frame of `len` bytes that is made here begins in a chunk, with headroom before it. Chunks lie a power of two apart:
 /// frames at the same place of each would share a few lines of the cache, so that short ones are spread.
 #[inline]
-pub(super) fn spread(chunk: u32, len: usize, chunk_size: usize) -> u16 {
+pub(crate) fn spread(chunk: u32, len: usize, chunk_size: usize) -> u16 {
     const PLACES: u32 = 16;
     const LINE: u16 = 64;
     let start = HEADROOM + (chunk % PLACES) as u16 * LINE;
@@ -76,7 +78,7 @@ impl Frame {
 
     /// Takes the frame away. What stays is a frame of no chunk: it may be dropped, and nothing else.
     #[inline]
-    pub(super) const fn take(&mut self) -> Self {
+    pub(crate) const fn take(&mut self) -> Self {
         std::mem::replace(self, Self(MAX_CHUNKS as u64 - 1))
     }
 
@@ -134,9 +136,9 @@ impl Frame {
         Piece::new(self.chunk(), self.start(), self.head())
     }
 
-    /// Says that `bytes` more follow, at most [`super::chain::MAX_LEN`] in all.
+    /// Says that `bytes` more follow, at most [`self::chain::MAX_LEN`] in all.
     #[inline]
-    pub(super) const fn extend(&mut self, bytes: usize) {
+    pub(crate) const fn extend(&mut self, bytes: usize) {
         self.0 += (bytes as u64) << REST;
     }
 
