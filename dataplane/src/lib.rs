@@ -10,6 +10,7 @@
 
 pub mod addr;
 pub mod afxdp;
+pub mod drop;
 pub mod event;
 pub mod frame;
 pub mod pipeline;

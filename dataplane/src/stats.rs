@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crossbeam::utils::CachePadded;
 
 use crate::addr::WorkerId;
-use crate::pipeline::verdict::Reason;
+use crate::drop::Reason;
 
 /// What one worker has counted for one thing (a device, a port, a VNI or a VTEP). Only that worker writes.
 #[derive(Debug)]

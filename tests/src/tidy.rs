@@ -304,22 +304,22 @@ pub fn unfinished(sources: &[Source]) -> Vec<String> {
     wrong
 }
 
-/// The names of drop reasons, as pipeline/verdict.rs declares them.
+/// The names of drop reasons, as drop.rs declares them.
 ///
 /// # Panics
 /// If that file is gone.
 #[must_use]
 pub fn reasons(sources: &[Source]) -> Vec<String> {
-    let verdict = sources
+    let drop = sources
         .iter()
-        .find(|s| s.path == "dataplane/src/pipeline/verdict.rs")
+        .find(|s| s.path == "dataplane/src/drop.rs")
         .expect("the reasons are declared there");
-    let begin = verdict
+    let begin = drop
         .lines
         .iter()
         .position(|l| l.starts_with("reasons! {"))
         .expect("the list of reasons");
-    let names = verdict.lines[begin + 1..].iter().take_while(|l| *l != "}");
+    let names = drop.lines[begin + 1..].iter().take_while(|l| *l != "}");
     names
         .filter(|l| !l.trim_start().starts_with("//"))
         .filter_map(|l| l.split('"').nth(1).map(str::to_owned))

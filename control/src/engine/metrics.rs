@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use vtep_dataplane::pipeline::verdict::Reason;
+use vtep_dataplane::drop::Reason;
 use vtep_dataplane::stats::Totals;
 
 use super::Engine;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde_json::Value;
 use vtep_dataplane::addr::{HostMac, MacAddr, Vni, VtepAddr};
 use vtep_dataplane::afxdp;
-use vtep_dataplane::pipeline::verdict::Reason;
+use vtep_dataplane::drop::Reason;
 use vtep_dataplane::stats::Totals;
 use vtep_dataplane::table::mac::Destination;
 

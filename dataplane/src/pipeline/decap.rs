@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
-use super::verdict::Reason;
+use crate::drop::Reason;
 use crate::table::Settings;
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::Ethernet;

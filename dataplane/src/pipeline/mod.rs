@@ -5,7 +5,7 @@
 //! OverlayFrame -> decap -> guard    -> lookup -> deliver | flood to local ports  (has no way back to the overlay)
 //! ```
 //!
-//! [`Pipeline`] is the way in: it runs these stages over a burst. [`verdict`] names why frames are dropped.
+//! [`Pipeline`] is the way in: it runs these stages over a burst. [`crate::drop`] names why frames are dropped.
 //!
 //! A burst of frames of one device, through all stages.
 //!
@@ -37,7 +37,6 @@ mod tenant_input;
 mod tests;
 pub mod tx_queues;
 mod validate;
-pub mod verdict;
 mod vxlan_input;
 
 use self::cache::Run;
@@ -141,7 +140,7 @@ impl Pipeline {
     }
 
     /// Consumes `frames`, which `device` received: each ends in `out`, or in `pool` and is counted with a
-    /// [`verdict::Reason`], or waits for [`Pipeline::replicate`]. `now_ns`: any clock that doesn't go back.
+    /// [`crate::drop::Reason`], or waits for [`Pipeline::replicate`]. `now_ns`: any clock that doesn't go back.
     ///
     /// Counts what is received from, and queued for, devices, ports, VNIs and VTEPs; bytes of devices are those of whole
     /// frames, all others those of the tenant's frame without VLAN tag and outer header.

@@ -2,8 +2,8 @@
 
 use super::cache::Exit;
 use super::context::{Blame, Leaving, Turn};
-use super::verdict::Reason;
 use crate::addr::PortId;
+use crate::drop::Reason;
 use crate::frame::{Frame, FrameMemory};
 use crate::table::port::Role;
 use crate::table::vni::Domain;

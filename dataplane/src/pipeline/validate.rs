@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::neigh_suppress::Message;
-use super::verdict::Reason;
 use crate::addr::{self, MacAddr};
+use crate::drop::Reason;
 use crate::table::port::PortEntry;
 use crate::table::vni::Domain;
 use crate::wire::ethernet::Ethernet;

@@ -12,10 +12,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::addr::{DeviceId, DomainId, HostMac, MacAddr, NextHopId, PortId, Vni, WorkerId};
+use crate::drop::Reason;
 use crate::frame::{BURST, Pool};
 use crate::pipeline::learn_event::Notice;
 use crate::pipeline::tx_queues::Outbox;
-use crate::pipeline::verdict::Reason;
 use crate::pipeline::{Pipeline, Tables};
 use crate::port::Port;
 use crate::port::memory::{HeapMemory, MemoryPort, memory_pools};

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::bed::{Bed, mac, outer, tagged, udp4, udp6};
+use crate::drop::Reason;
 use crate::frame::MAX_CHUNK_SIZE;
-use crate::pipeline::verdict::Reason;
 
 /// A chunk that any frame of [`right`] fits in: the largest there is.
 const WHOLE: usize = MAX_CHUNK_SIZE;

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use super::bed::{Bed, mac, tagged, udp4, udp6};
 use crate::addr::NextHopId;
+use crate::drop::Reason;
 use crate::frame::BURST;
 use crate::pipeline::flood::COPIES;
-use crate::pipeline::verdict::Reason;
 use crate::table::flood::FloodList;
 
 const ALL: [u8; 6] = [0xff; 6];

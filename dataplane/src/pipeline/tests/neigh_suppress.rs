@@ -9,8 +9,8 @@ use proptest::prelude::*;
 
 use super::bed::{Bed, mac, outer, tagged, udp4};
 use crate::addr::{DomainId, HostMac, MacAddr, PortId};
+use crate::drop::Reason;
 use crate::pipeline::learn_event::{NEWS_NS, Notice, STILL_THERE_NS};
-use crate::pipeline::verdict::Reason;
 use crate::table::mac::Destination;
 use crate::wire::checksum::Sum;
 use crate::wire::{ipv6, nd, put16};

@@ -3,7 +3,7 @@
 use etherparse::{Icmpv4Type, Icmpv6Type, NetSlice, SlicedPacket, TransportSlice, icmpv4};
 
 use super::bed::{Bed, mac, tagged, udp4, udp6};
-use crate::pipeline::verdict::Reason;
+use crate::drop::Reason;
 use crate::wire::put16;
 
 #[test]

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::bed::{Bed, domain, mac, outer, port, tagged, udp4, udp6};
 use crate::addr::{NextHopId, PortId};
-use crate::pipeline::verdict::Reason;
+use crate::drop::Reason;
 use crate::table::mac::Destination;
 use crate::table::port::Role;
 use crate::table::vni::VniTable;

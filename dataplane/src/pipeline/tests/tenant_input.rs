@@ -6,7 +6,7 @@ use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 
 use super::bed::{Bed, LOCAL_V4, LOCAL_V6, hop, mac, outer, tagged, udp4, udp6};
 use crate::addr::{DeviceId, MacAddr, NextHopId};
-use crate::pipeline::verdict::Reason;
+use crate::drop::Reason;
 use crate::table::Dscp;
 use crate::table::nexthop::{HeaderFields, OuterHeader};
 use crate::table::port::{ChecksumMode, StormLimit};

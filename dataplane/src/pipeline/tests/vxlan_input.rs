@@ -2,7 +2,7 @@
 
 use super::bed::{Bed, mac, outer, tagged, udp4, udp6};
 use crate::addr::PortId;
-use crate::pipeline::verdict::Reason;
+use crate::drop::Reason;
 use crate::table::mac::Destination;
 use crate::wire::{checksum::Sum, put16};
 
