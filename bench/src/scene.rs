@@ -175,7 +175,7 @@ pub fn device_totals(snapshot: &Snapshot, device: DeviceId) -> Totals {
 /// The reasons for which frames of a device were dropped, with their numbers; empty when none were.
 #[must_use]
 pub fn drops(totals: &Totals) -> String {
-    let reasons = vtep_dataplane::drop::Reason::ALL;
+    let reasons = vtep_dataplane::drop::DropReason::ALL;
     let counted = reasons
         .iter()
         .zip(&totals.drops)

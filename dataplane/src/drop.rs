@@ -1,16 +1,16 @@
 //! What is decided about a frame. One drop, one named reason, one counter; docs/counters.md has a line for each.
 
-/// Declares [`Reason`] once: variant, stable name, explanation.
+/// Declares [`DropReason`] once: variant, stable name, explanation.
 macro_rules! reasons {
     ($($variant:ident $name:literal $text:literal)*) => {
         /// Why a frame was dropped.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
-        pub enum Reason {
+        pub enum DropReason {
             $(#[doc = $text] $variant,)*
         }
 
-        impl Reason {
+        impl DropReason {
             /// Every reason, in the order of the counters.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_in_kebab_case() {
-        let mut names: Vec<_> = Reason::ALL.iter().map(|r| r.name()).collect();
+        let mut names: Vec<_> = DropReason::ALL.iter().map(|r| r.name()).collect();
         assert!(
             names
                 .iter()
@@ -89,9 +89,9 @@ mod tests {
         );
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), Reason::COUNT);
+        assert_eq!(names.len(), DropReason::COUNT);
         assert!(
-            Reason::ALL
+            DropReason::ALL
                 .iter()
                 .enumerate()
                 .all(|(i, r)| *r as usize == i)

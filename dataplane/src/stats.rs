@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crossbeam::utils::CachePadded;
 
 use crate::addr::WorkerId;
-use crate::drop::Reason;
+use crate::drop::DropReason;
 
 /// What one worker has counted for one thing (a device, a port, a VNI or a VTEP). Only that worker writes.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub struct Row {
     tx_frames: AtomicU64,
     tx_bytes: AtomicU64,
     untold: AtomicU64,
-    drops: [AtomicU64; Reason::COUNT],
+    drops: [AtomicU64; DropReason::COUNT],
 }
 
 /// Adds without a locked instruction: the row has one writer.
@@ -32,7 +32,7 @@ impl Row {
             tx_frames: AtomicU64::new(0),
             tx_bytes: AtomicU64::new(0),
             untold: AtomicU64::new(0),
-            drops: [const { AtomicU64::new(0) }; Reason::COUNT],
+            drops: [const { AtomicU64::new(0) }; DropReason::COUNT],
         }
     }
 
@@ -58,13 +58,13 @@ impl Row {
 
     /// Counts one dropped frame.
     #[inline]
-    pub fn dropped(&self, reason: Reason) {
+    pub fn dropped(&self, reason: DropReason) {
         self.dropped_many(reason, 1);
     }
 
     /// Counts `frames` frames dropped for one reason.
     #[inline]
-    pub fn dropped_many(&self, reason: Reason, frames: u64) {
+    pub fn dropped_many(&self, reason: DropReason, frames: u64) {
         add(&self.drops[reason as usize], frames);
     }
 }
@@ -88,8 +88,8 @@ pub struct Totals {
     pub tx_bytes: u64,
     /// Notices to the control thread that were held back.
     pub untold: u64,
-    /// Frames dropped, by `Reason as usize`.
-    pub drops: [u64; Reason::COUNT],
+    /// Frames dropped, by `DropReason as usize`.
+    pub drops: [u64; DropReason::COUNT],
 }
 
 impl Default for Totals {
@@ -100,7 +100,7 @@ impl Default for Totals {
             tx_frames: 0,
             tx_bytes: 0,
             untold: 0,
-            drops: [0; Reason::COUNT],
+            drops: [0; DropReason::COUNT],
         }
     }
 }
@@ -159,7 +159,7 @@ mod tests {
         counters.row(WorkerId(0)).received(2, 120);
         counters.row(WorkerId(1)).received(1, 60);
         counters.row(WorkerId(1)).sent(3, 300);
-        counters.row(WorkerId(0)).dropped(Reason::Storm);
+        counters.row(WorkerId(0)).dropped(DropReason::Storm);
         let totals = counters.totals();
         assert_eq!(
             (
@@ -170,7 +170,7 @@ mod tests {
             ),
             (3, 180, 3, 300)
         );
-        assert_eq!(totals.drops[Reason::Storm as usize], 1);
+        assert_eq!(totals.drops[DropReason::Storm as usize], 1);
         assert_eq!(totals.dropped(), 1);
     }
 }

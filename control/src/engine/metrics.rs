@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use vtep_dataplane::drop::Reason;
+use vtep_dataplane::drop::DropReason;
 use vtep_dataplane::stats::Totals;
 
 use super::Engine;
@@ -151,7 +151,7 @@ impl Engine {
             "What the kernel counts of AF_XDP sockets",
             sockets,
         );
-        let all = Reason::ALL
+        let all = DropReason::ALL
             .iter()
             .map(|why| (one("reason", why.name()), drops.drops[*why as usize]));
         page.counter(

@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde_json::Value;
 use vtep_dataplane::addr::{HostMac, MacAddr, Vni, VtepAddr};
 use vtep_dataplane::afxdp;
-use vtep_dataplane::drop::Reason;
+use vtep_dataplane::drop::DropReason;
 use vtep_dataplane::stats::Totals;
 use vtep_dataplane::table::mac::Destination;
 
@@ -502,7 +502,7 @@ impl Engine {
 }
 
 fn push_drops(rows: &mut Vec<DropRow>, by: Option<String>, totals: &Totals) {
-    for reason in Reason::ALL {
+    for reason in DropReason::ALL {
         let count = totals.drops[*reason as usize];
         if count > 0 {
             let (reason, explain) = (reason.name().to_owned(), reason.explain().to_owned());

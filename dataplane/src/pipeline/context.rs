@@ -7,7 +7,7 @@ use super::rate_limit::Limits;
 use super::tenant_input::{Member, UnderlayFrame};
 use super::tx_queues::Outbox;
 use crate::addr::{HostMac, PortId, WorkerId};
-use crate::drop::Reason;
+use crate::drop::DropReason;
 use crate::frame::chain::{Assembly, MAX_CHUNKS, Piece};
 use crate::frame::{self, BURST, Frame, FrameMemory, Pool};
 use crate::table::Snapshot;
@@ -61,7 +61,7 @@ pub(super) struct Turn<'t, 'p, M> {
 
 impl<'t, M: FrameMemory> Turn<'t, '_, M> {
     /// Counts a drop once for `device`, and once for each that is to blame.
-    pub(super) fn count_at(&self, device: &Device, reason: Reason, blame: Blame<'_>) {
+    pub(super) fn count_at(&self, device: &Device, reason: DropReason, blame: Blame<'_>) {
         device.counters.row(self.worker).dropped(reason);
         if let Some(port) = blame.port {
             port.counters.row(self.worker).dropped(reason);
@@ -75,7 +75,7 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
     }
 
     /// Counts a drop for the device that the burst came from.
-    pub(super) fn count(&self, reason: Reason, blame: Blame<'_>) {
+    pub(super) fn count(&self, reason: DropReason, blame: Blame<'_>) {
         self.count_at(self.device, reason, blame);
     }
 
@@ -124,7 +124,7 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
     }
 
     /// Drops a frame that can't go on from the device it came from.
-    pub(super) fn refuse(&mut self, frame: Frame, reason: Reason, blame: Blame<'_>) {
+    pub(super) fn refuse(&mut self, frame: Frame, reason: DropReason, blame: Blame<'_>) {
         self.count(reason, blame);
         self.pool.give(frame);
     }
@@ -182,7 +182,7 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
 
     #[cold]
     fn not_queued(&mut self, device: &Device, frame: Frame, blame: Blame<'_>) {
-        self.count_at(device, Reason::TxFull, blame);
+        self.count_at(device, DropReason::TxFull, blame);
         self.pool.give(frame);
     }
 

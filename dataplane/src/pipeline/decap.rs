@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
-use crate::drop::Reason;
+use crate::drop::DropReason;
 use crate::table::Settings;
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::Ethernet;
@@ -53,7 +53,7 @@ pub(super) fn parse_plain_v4(
     len: usize,
     settings: &Settings,
     sum: impl FnOnce(Range<usize>) -> Sum,
-) -> Option<Result<Tunnelled, Reason>> {
+) -> Option<Result<Tunnelled, DropReason>> {
     if Ethernet::parse(packet)?.ethertype() != ethernet::IPV4 {
         return None;
     }
@@ -68,12 +68,12 @@ pub(super) fn parse(
     len: usize,
     settings: &Settings,
     sum: impl FnOnce(Range<usize>) -> Sum,
-) -> Result<Tunnelled, Reason> {
-    let (ethertype, at) = vlan::skip(packet).ok_or(Reason::OuterTruncated)?;
+) -> Result<Tunnelled, DropReason> {
+    let (ethertype, at) = vlan::skip(packet).ok_or(DropReason::OuterTruncated)?;
     let outer = match ethertype {
         ethernet::IPV4 => parse_v4(packet, at, len, settings)?,
         ethernet::IPV6 => parse_v6(packet, at, len, settings)?,
-        _ => return Err(Reason::NotOurs),
+        _ => return Err(DropReason::NotOurs),
     };
     parse_datagram(packet, outer, settings, sum)
 }
@@ -93,18 +93,18 @@ fn parse_datagram(
     outer: Outer<'_>,
     settings: &Settings,
     sum: impl FnOnce(Range<usize>) -> Sum,
-) -> Result<Tunnelled, Reason> {
+) -> Result<Tunnelled, DropReason> {
     let datagram = packet
         .get(outer.datagram.start..)
-        .ok_or(Reason::OuterTruncated)?;
+        .ok_or(DropReason::OuterTruncated)?;
     let datagram = &datagram[..outer.datagram.len().min(datagram.len())];
-    let header = Udp::parse(datagram).ok_or(Reason::OuterTruncated)?;
+    let header = Udp::parse(datagram).ok_or(DropReason::OuterTruncated)?;
     if header.destination_port() != settings.udp_port {
-        return Err(Reason::NotOurs);
+        return Err(DropReason::NotOurs);
     }
     // Bytes behind the UDP length are covered by no checksum, and no VTEP sends any.
     if header.len() != outer.datagram.len() {
-        return Err(Reason::OuterUdp);
+        return Err(DropReason::OuterUdp);
     }
     let right = if header.has_no_checksum() {
         outer.zero_checksum
@@ -114,14 +114,14 @@ fn parse_datagram(
             .is_right()
     };
     if !right {
-        return Err(Reason::OuterUdpChecksum);
+        return Err(DropReason::OuterUdpChecksum);
     }
-    let vxlan = Vxlan::parse(&datagram[udp::LEN..]).ok_or(Reason::OuterTruncated)?;
+    let vxlan = Vxlan::parse(&datagram[udp::LEN..]).ok_or(DropReason::OuterTruncated)?;
     if !vxlan.has_vni() {
-        return Err(Reason::VxlanFlags);
+        return Err(DropReason::VxlanFlags);
     }
     if settings.strict_reserved && vxlan.has_reserved_bits() {
-        return Err(Reason::VxlanReserved);
+        return Err(DropReason::VxlanReserved);
     }
     let inner = outer.datagram.start + udp::LEN + vxlan::LEN..outer.datagram.end;
     Ok(Tunnelled {
@@ -139,19 +139,19 @@ fn parse_v4<'a>(
     at: usize,
     len: usize,
     settings: &Settings,
-) -> Result<Outer<'a>, Reason> {
+) -> Result<Outer<'a>, DropReason> {
     let bytes = &packet[at..];
-    let header = Ipv4::parse(bytes).ok_or(Reason::OuterTruncated)?;
+    let header = Ipv4::parse(bytes).ok_or(DropReason::OuterTruncated)?;
     let total = header.total_len();
     let sound = header.version() == 4
         && header.header_len() == ipv4::LEN
         && (ipv4::LEN..=len - at).contains(&total)
         && header.checksum_is_right();
     if !sound {
-        return Err(Reason::OuterIp);
+        return Err(DropReason::OuterIp);
     }
     if header.is_fragment() {
-        return Err(Reason::OuterFragment);
+        return Err(DropReason::OuterFragment);
     }
     let (source, destination) = (header.source(), header.destination());
     let to_group = heard(
@@ -161,7 +161,7 @@ fn parse_v4<'a>(
         destination.is_multicast(),
     )?;
     if header.protocol() != udp::PROTOCOL {
-        return Err(Reason::NotOurs);
+        return Err(DropReason::NotOurs);
     }
     Ok(Outer {
         source: source.into(),
@@ -179,18 +179,18 @@ fn parse_v6<'a>(
     at: usize,
     len: usize,
     settings: &Settings,
-) -> Result<Outer<'a>, Reason> {
+) -> Result<Outer<'a>, DropReason> {
     let bytes = &packet[at..];
-    let header = Ipv6::parse(bytes).ok_or(Reason::OuterTruncated)?;
+    let header = Ipv6::parse(bytes).ok_or(DropReason::OuterTruncated)?;
     let total = ipv6::LEN + header.payload_len();
     if header.version() != 6 || total > len - at {
-        return Err(Reason::OuterIp);
+        return Err(DropReason::OuterIp);
     }
     match header.next_header() {
         udp::PROTOCOL => {}
-        ipv6::FRAGMENT => return Err(Reason::OuterFragment),
-        next if ipv6::is_extension(next) => return Err(Reason::OuterIp),
-        _ => return Err(Reason::NotOurs),
+        ipv6::FRAGMENT => return Err(DropReason::OuterFragment),
+        next if ipv6::is_extension(next) => return Err(DropReason::OuterIp),
+        _ => return Err(DropReason::NotOurs),
     }
     let (source, destination) = (header.source(), header.destination());
     let to_group = heard(
@@ -217,12 +217,12 @@ fn heard<A: PartialEq + Copy>(
     destination: A,
     local: Option<A>,
     multicast: bool,
-) -> Result<bool, Reason> {
+) -> Result<bool, DropReason> {
     if local == Some(destination) {
         Ok(false)
     } else if multicast && local.is_some() && local != Some(source) {
         Ok(true)
     } else {
-        Err(Reason::NotOurs)
+        Err(DropReason::NotOurs)
     }
 }

@@ -23,7 +23,7 @@ use super::encap::{Beyond, Variable};
 use super::port_output::{self, LocalFrame};
 use super::tenant_input::{Target, TenantFrame, UnderlayFrame};
 use crate::addr::{DeviceId, DomainId, NextHopId, PortId};
-use crate::drop::Reason;
+use crate::drop::DropReason;
 use crate::frame::chain::Payload;
 use crate::frame::{self, BURST, FrameMemory, Pool};
 use crate::table::Snapshot;
@@ -157,7 +157,7 @@ impl TenantFrame {
             .iter()
             .filter(|port| **port != self.facts.port);
         match (&*domain.flood.next_hops, others.count()) {
-            ([], 0) => return turn.refuse(self.frame, Reason::NoReceiver, blame),
+            ([], 0) => return turn.refuse(self.frame, DropReason::NoReceiver, blame),
             // As much work as unicast.
             ([one], 0) if !turn.floods.has(self.facts.port) => {
                 return match self.find_tunnel(turn, *one, domain, unicast) {
@@ -166,7 +166,7 @@ impl TenantFrame {
                 };
             }
             _ if !turn.floods.has_room(self.facts.port) => {
-                return turn.refuse(self.frame, Reason::FloodFull, blame);
+                return turn.refuse(self.frame, DropReason::FloodFull, blame);
             }
             _ => {}
         }
@@ -491,7 +491,7 @@ impl Flood {
     fn count_no_frame<M: FrameMemory>(&self, turn: &Turn<'_, '_, M>, domain: &Domain) {
         let port = turn.snapshot.ports.port(self.frame.facts.port);
         turn.count(
-            Reason::NoFrame,
+            DropReason::NoFrame,
             Blame {
                 port,
                 domain: Some(domain),

@@ -140,7 +140,7 @@ impl Pipeline {
     }
 
     /// Consumes `frames`, which `device` received: each ends in `out`, or in `pool` and is counted with a
-    /// [`crate::drop::Reason`], or waits for [`Pipeline::replicate`]. `now_ns`: any clock that doesn't go back.
+    /// [`crate::drop::DropReason`], or waits for [`Pipeline::replicate`]. `now_ns`: any clock that doesn't go back.
     ///
     /// Counts what is received from, and queued for, devices, ports, VNIs and VTEPs; bytes of devices are those of whole
     /// frames, all others those of the tenant's frame without VLAN tag and outer header.

@@ -24,7 +24,7 @@ use super::parse::{Network, Packet, Part};
 use super::port_output::{self, LocalFrame};
 use super::validate;
 use crate::addr::{HostMac, MacAddr};
-use crate::drop::Reason;
+use crate::drop::DropReason;
 use crate::frame::{Frame, FrameMemory};
 use crate::table::mac::{Destination, MacKey};
 use crate::table::neighbor::Neighbor;
@@ -71,22 +71,24 @@ pub(super) fn concerns(frame: &[u8], packet: Packet, port: &PortEntry, domain: &
 }
 
 /// Reads the message; `None`: of a kind that nobody here knows.
-fn read(frame: &[u8], packet: Packet) -> Result<Option<Message>, Reason> {
+fn read(frame: &[u8], packet: Packet) -> Result<Option<Message>, DropReason> {
     match packet.network {
-        Network::V6 if packet.part != Part::Whole || packet.routed => Err(Reason::ArpNdMalformed),
+        Network::V6 if packet.part != Part::Whole || packet.routed => {
+            Err(DropReason::ArpNdMalformed)
+        }
         Network::V6 => read_nd(frame, packet).map(Some),
         _ => read_arp(frame),
     }
 }
 
-fn read_arp(frame: &[u8]) -> Result<Option<Message>, Reason> {
+fn read_arp(frame: &[u8]) -> Result<Option<Message>, DropReason> {
     let Some((_, at)) = vlan::skip(frame) else {
         return Ok(None);
     };
     let arp = match Arp::parse(&frame[at..]) {
         Ok(arp) => arp,
         Err(NotArp::Foreign) => return Ok(None),
-        Err(NotArp::Malformed) => return Err(Reason::ArpNdMalformed),
+        Err(NotArp::Malformed) => return Err(DropReason::ArpNdMalformed),
     };
     let (sender, target) = (arp.sender_ip(), arp.target_ip());
     let probe = sender.is_unspecified();
@@ -98,13 +100,13 @@ fn read_arp(frame: &[u8]) -> Result<Option<Message>, Reason> {
     }))
 }
 
-fn read_nd(frame: &[u8], packet: Packet) -> Result<Message, Reason> {
+fn read_nd(frame: &[u8], packet: Packet) -> Result<Message, DropReason> {
     let (ip, end) = (usize::from(packet.ip), usize::from(packet.end));
     let offset = usize::from(packet.transport) - ip;
     // Nobody sends one that goes on in a second chunk.
-    let message = frame.get(ip..end).ok_or(Reason::ArpNdMalformed)?;
-    let nd = Nd::parse(message, offset).map_err(|_| Reason::ArpNdMalformed)?;
-    let source = Ethernet::parse(frame).ok_or(Reason::Runt)?.source();
+    let message = frame.get(ip..end).ok_or(DropReason::ArpNdMalformed)?;
+    let nd = Nd::parse(message, offset).map_err(|_| DropReason::ArpNdMalformed)?;
+    let source = Ethernet::parse(frame).ok_or(DropReason::Runt)?.source();
     let (claims, asks, probe) = match nd.kind {
         nd::Kind::Solicitation if nd.source.is_unspecified() => {
             (Some(nd.target), Some(nd.target), true)
@@ -144,12 +146,12 @@ pub(super) fn resolve<M: FrameMemory>(
     frame: &Frame,
     packet: Packet,
     (port, domain): (&PortEntry, &Domain),
-) -> Result<Resolved, Reason> {
+) -> Result<Resolved, DropReason> {
     let bytes = turn.pool.memory().bytes(frame);
     let Some(message) = read(bytes, packet)? else {
         return Ok(Resolved::Forward);
     };
-    let header = Ethernet::parse(bytes).ok_or(Reason::Runt)?;
+    let header = Ethernet::parse(bytes).ok_or(DropReason::Runt)?;
     let (source, to_all) = (header.source(), header.destination().is_multicast());
     // Behind a tag is another network, whose addresses the table does not have.
     let ours = !vlan::is_tag(header.ethertype());
@@ -292,7 +294,7 @@ pub(super) fn answer<'t, M: FrameMemory>(
         port_output::find(turn, port.id, domain, frame.len()),
     ) {
         (Ok(()), Some(exit)) => LocalFrame::new(frame).send(turn, exit),
-        (Err(_), _) => turn.refuse(frame, Reason::BadDescriptor, blame),
+        (Err(_), _) => turn.refuse(frame, DropReason::BadDescriptor, blame),
         (_, None) => turn.pool.give(frame),
     }
 }

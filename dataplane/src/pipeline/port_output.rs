@@ -3,7 +3,7 @@
 use super::cache::Exit;
 use super::context::{Blame, Leaving, Turn};
 use crate::addr::PortId;
-use crate::drop::Reason;
+use crate::drop::DropReason;
 use crate::frame::{Frame, FrameMemory};
 use crate::table::port::Role;
 use crate::table::vni::Domain;
@@ -74,8 +74,8 @@ fn refuse<'t, M: FrameMemory>(
         hop: None,
     };
     match found {
-        Some(exit) => turn.count_at(exit.device, Reason::PortMtu, blame),
-        None => turn.count(Reason::PortDown, blame),
+        Some(exit) => turn.count_at(exit.device, DropReason::PortMtu, blame),
+        None => turn.count(DropReason::PortDown, blame),
     }
     None
 }
@@ -108,7 +108,7 @@ impl LocalFrame {
     #[inline(always)]
     pub(super) fn deliver<M: FrameMemory>(mut self, turn: &mut Turn<'_, '_, M>) {
         let Some(&Exit { port, device }) = turn.exit.way() else {
-            return turn.refuse(self.0, Reason::PortDown, Blame::default());
+            return turn.refuse(self.0, DropReason::PortDown, Blame::default());
         };
         let blame = Blame {
             port: Some(port),
@@ -117,7 +117,7 @@ impl LocalFrame {
         let len = self.0.len();
         if let Some(id) = port.vlan {
             if self.0.prepend(vlan::LEN as u16).is_err() {
-                return turn.refuse(self.0, Reason::BadDescriptor, blame);
+                return turn.refuse(self.0, DropReason::BadDescriptor, blame);
             }
             vlan::open(turn.pool.memory_mut().bytes_mut(&mut self.0), id);
         }
@@ -136,7 +136,7 @@ impl LocalFrame {
                 match self.copy(turn) {
                     Some(copy) => copy.send(turn, before),
                     None => turn.count(
-                        Reason::NoFrame,
+                        DropReason::NoFrame,
                         Blame {
                             port: Some(before.port),
                             domain: Some(domain),

@@ -15,7 +15,7 @@ use super::port_output::{self, LocalFrame};
 use super::stages::Side;
 use super::{ecn, flow, pmtu, validate};
 use crate::addr::{NextHopId, PortId};
-use crate::drop::Reason;
+use crate::drop::DropReason;
 use crate::frame::{Frame, FrameMemory};
 use crate::table::mac::{Destination, Found, MacKey};
 use crate::table::nexthop::{NextHop, Path};
@@ -124,34 +124,37 @@ impl<'t> Member<'t> {
 fn ingress<'t, M: FrameMemory>(
     turn: &mut Turn<'t, '_, M>,
     frame: &mut Frame,
-) -> Result<Member<'t>, (Reason, Blame<'t>)> {
+) -> Result<Member<'t>, (DropReason, Blame<'t>)> {
     let snapshot = turn.snapshot;
     let refuse = |reason| (reason, Blame::default());
     let id = match &turn.device.role {
         Role::Access(id) => *id,
-        Role::Underlay => return Err(refuse(Reason::NotOurs)),
+        Role::Underlay => return Err(refuse(DropReason::NotOurs)),
         Role::Trunk(vlans) => {
             let bytes = turn.pool.memory_mut().bytes_mut(frame);
             if bytes.len() < ethernet::LEN {
-                return Err(refuse(Reason::Runt));
+                return Err(refuse(DropReason::Runt));
             }
-            let id = vlan::id(bytes).ok_or(refuse(Reason::UnknownVlan))?;
+            let id = vlan::id(bytes).ok_or(refuse(DropReason::UnknownVlan))?;
             let place = vlans.binary_search_by_key(&id, |(id, _)| *id);
-            let (_, id) = vlans[place.map_err(|_| refuse(Reason::UnknownVlan))?];
+            let (_, id) = vlans[place.map_err(|_| refuse(DropReason::UnknownVlan))?];
             vlan::close(bytes);
             frame
                 .trim_front(vlan::LEN as u16)
-                .map_err(|_| refuse(Reason::Runt))?;
+                .map_err(|_| refuse(DropReason::Runt))?;
             id
         }
     };
-    let port = snapshot.ports.port(id).ok_or(refuse(Reason::PortDown))?;
+    let port = snapshot
+        .ports
+        .port(id)
+        .ok_or(refuse(DropReason::PortDown))?;
     if turn.ingress.way().is_none_or(|way| way.0.id != id) {
         turn.ingress.turn_to(Ingress(port));
     }
     turn.ingress.add(frame.len());
     Member::find(snapshot, id).ok_or((
-        Reason::UnknownVni,
+        DropReason::UnknownVni,
         Blame {
             port: Some(port),
             ..Blame::default()
@@ -196,7 +199,7 @@ impl<'t> Side<'t> for FromTenants {
         let pending = match Packet::of_plain_v4(bytes) {
             Some(packet) => digest(bytes, packet, member, facts),
             None if validate::has_tags(header, domain) => {
-                return refuse(turn, facts, Reason::Tagged, member.blame());
+                return refuse(turn, facts, DropReason::Tagged, member.blame());
             }
             None => digest_any(bytes, frame.len(), member, facts),
         };
@@ -227,7 +230,12 @@ impl<'t> Side<'t> for FromTenants {
 }
 
 #[cold]
-fn refuse<M>(turn: &Turn<'_, '_, M>, facts: &mut Facts, reason: Reason, blame: Blame<'_>) -> MacKey
+fn refuse<M>(
+    turn: &Turn<'_, '_, M>,
+    facts: &mut Facts,
+    reason: DropReason,
+    blame: Blame<'_>,
+) -> MacKey
 where
     M: FrameMemory,
 {
@@ -291,7 +299,7 @@ fn encapsulate<M: FrameMemory>(turn: &mut Turn<'_, '_, M>, frame: Frame, facts: 
         ..
     }) = turn.tunnel.way()
     else {
-        return turn.refuse(frame, Reason::Unresolved, Blame::default());
+        return turn.refuse(frame, DropReason::Unresolved, Blame::default());
     };
     let (inner_len, blame) = (
         frame.len(),
@@ -308,7 +316,7 @@ fn encapsulate<M: FrameMemory>(turn: &mut Turn<'_, '_, M>, frame: Frame, facts: 
                 turn.tunnel.add(inner_len);
             }
         }
-        Err(frame) => turn.refuse(frame, Reason::BadDescriptor, blame),
+        Err(frame) => turn.refuse(frame, DropReason::BadDescriptor, blame),
     }
 }
 
@@ -407,7 +415,7 @@ impl TenantFrame {
             return turn.pool.give(self.frame);
         }
         let Some(Member { port, domain }) = Member::find(turn.snapshot, self.facts.port) else {
-            return turn.refuse(self.frame, Reason::PortDown, Blame::default());
+            return turn.refuse(self.frame, DropReason::PortDown, Blame::default());
         };
         if self.facts.next == Next::Resolve {
             if let Some(this) = self.resolve(turn, key, Member { port, domain }) {
@@ -437,7 +445,7 @@ impl TenantFrame {
             Ok(Resolved::Answer(ip, neighbor)) => {
                 neigh_suppress::answer(turn, self.frame, packet, (port, domain), (ip, neighbor));
             }
-            Ok(Resolved::SamePort) => turn.refuse(self.frame, Reason::SamePort, member.blame()),
+            Ok(Resolved::SamePort) => turn.refuse(self.frame, DropReason::SamePort, member.blame()),
             Err(reason) => {
                 self.unlearn(turn, port, key);
                 turn.refuse(self.frame, reason, member.blame());
@@ -473,7 +481,7 @@ impl TenantFrame {
         let Member { port, domain } = member;
         let target = match found {
             Some(Destination::Port(id)) if id == port.id => {
-                return turn.refuse(self.frame, Reason::SamePort, member.blame());
+                return turn.refuse(self.frame, DropReason::SamePort, member.blame());
             }
             Some(Destination::Port(id)) => {
                 port_output::find(turn, id, domain, self.frame.len()).map(Target::Port)
@@ -483,7 +491,7 @@ impl TenantFrame {
                 .map(Target::Tunnel),
             None => {
                 if !turn.limits.may_flood(port.id, port.storm, turn.now_ns) {
-                    return turn.refuse(self.frame, Reason::Storm, member.blame());
+                    return turn.refuse(self.frame, DropReason::Storm, member.blame());
                 }
                 let unicast = !key.mac().is_multicast();
                 if unicast && domain.miss_events {
@@ -525,12 +533,12 @@ impl TenantFrame {
             hop,
         };
         match hop.and_then(|hop| hop.path(flow::path_hash(self.facts.flow))) {
-            None => turn.count(Reason::Unresolved, blame),
+            None => turn.count(DropReason::Unresolved, blame),
             Some(path) if self.frame.len() <= usize::from(path.max_frame) => {
-                turn.count(Reason::PortDown, blame);
+                turn.count(DropReason::PortDown, blame);
             }
             Some(path) => {
-                turn.count(Reason::TooBig, blame);
+                turn.count(DropReason::TooBig, blame);
                 if answer {
                     let packet = self.packet(turn);
                     pmtu::answer(

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::neigh_suppress::Message;
 use crate::addr::{self, MacAddr};
-use crate::drop::Reason;
+use crate::drop::DropReason;
 use crate::table::port::PortEntry;
 use crate::table::vni::Domain;
 use crate::wire::ethernet::Ethernet;
@@ -13,17 +13,17 @@ use crate::wire::vlan;
 /// Checks a frame from a tenant, its port's VLAN tag already taken off; returns its header. What is left to be checked is
 /// [`has_tags`].
 #[inline(always)]
-pub(super) fn tenant<'f>(frame: &'f [u8], port: &PortEntry) -> Result<Ethernet<'f>, Reason> {
-    let header = Ethernet::parse(frame).ok_or(Reason::Runt)?;
+pub(super) fn tenant<'f>(frame: &'f [u8], port: &PortEntry) -> Result<Ethernet<'f>, DropReason> {
+    let header = Ethernet::parse(frame).ok_or(DropReason::Runt)?;
     if !addr::is_host(header.source_bits()) {
-        return Err(Reason::SourceMac);
+        return Err(DropReason::SourceMac);
     }
     if port
         .lock
         .as_ref()
         .is_some_and(|allowed| allowed.binary_search(&header.source()).is_err())
     {
-        return Err(Reason::Locked);
+        return Err(DropReason::Locked);
     }
     not_link_local(header)
 }
@@ -35,7 +35,7 @@ pub(super) fn has_tags(header: Ethernet<'_>, domain: &Domain) -> bool {
 }
 
 /// Checks what ARP or ND from a port claims: on a locked port one of its MACs, and one of its addresses if it has any.
-pub(super) fn claim(message: Message, port: &PortEntry) -> Result<(), Reason> {
+pub(super) fn claim(message: Message, port: &PortEntry) -> Result<(), DropReason> {
     let Some(macs) = &port.lock else {
         return Ok(());
     };
@@ -45,7 +45,7 @@ pub(super) fn claim(message: Message, port: &PortEntry) -> Result<(), Reason> {
     if macs.binary_search(&message.mac).is_ok() && message.claims.is_none_or(right_ip) {
         Ok(())
     } else {
-        Err(Reason::ArpNdForged)
+        Err(DropReason::ArpNdForged)
     }
 }
 
@@ -60,21 +60,21 @@ fn is_own_link_local(ip: IpAddr, macs: &[MacAddr]) -> bool {
 
 /// Checks a frame that came out of a VXLAN packet; returns its header.
 #[inline(always)]
-pub(super) fn inner<'f>(frame: &'f [u8], domain: &Domain) -> Result<Ethernet<'f>, Reason> {
-    let header = Ethernet::parse(frame).ok_or(Reason::InnerRunt)?;
+pub(super) fn inner<'f>(frame: &'f [u8], domain: &Domain) -> Result<Ethernet<'f>, DropReason> {
+    let header = Ethernet::parse(frame).ok_or(DropReason::InnerRunt)?;
     if !addr::is_host(header.source_bits()) {
-        return Err(Reason::InnerSourceMac);
+        return Err(DropReason::InnerSourceMac);
     }
     if has_tags(header, domain) {
-        return Err(Reason::InnerTagged);
+        return Err(DropReason::InnerTagged);
     }
     not_link_local(header)
 }
 
 #[inline]
-fn not_link_local(header: Ethernet<'_>) -> Result<Ethernet<'_>, Reason> {
+fn not_link_local(header: Ethernet<'_>) -> Result<Ethernet<'_>, DropReason> {
     if addr::is_link_local(header.destination_bits()) {
-        Err(Reason::LinkLocalGroup)
+        Err(DropReason::LinkLocalGroup)
     } else {
         Ok(header)
     }

@@ -14,7 +14,7 @@ use super::port_output::{self, LocalFrame};
 use super::stages::Side;
 use super::{checksum, ecn, validate};
 use crate::addr::VtepAddr;
-use crate::drop::Reason;
+use crate::drop::DropReason;
 use crate::frame::{Frame, FrameMemory};
 use crate::table::mac::{Destination, Found, MacKey};
 use crate::table::nexthop::NextHop;
@@ -91,7 +91,7 @@ fn decapsulate<'t, M: FrameMemory>(
     turn: &mut Turn<'t, '_, M>,
     frame: &mut Frame,
     blame: &mut Blame<'t>,
-) -> Result<(Inner<'t>, MacKey), Reason> {
+) -> Result<(Inner<'t>, MacKey), DropReason> {
     if turn.device.software {
         checksum::complete_tunnelled(turn.pool.memory_mut(), frame);
     }
@@ -109,7 +109,7 @@ fn decapsulate_any<'t, M: FrameMemory>(
     turn: &mut Turn<'t, '_, M>,
     frame: &mut Frame,
     blame: &mut Blame<'t>,
-) -> Result<(Inner<'t>, MacKey), Reason> {
+) -> Result<(Inner<'t>, MacKey), DropReason> {
     let (memory, len) = (turn.pool.memory(), frame.len());
     let sum = |range| memory.sum(frame, range);
     let tunnelled = decap::parse(memory.bytes(frame), len, &turn.snapshot.settings, sum)?;
@@ -123,7 +123,7 @@ fn open<'t, M: FrameMemory>(
     frame: &mut Frame,
     tunnelled: Tunnelled,
     blame: &mut Blame<'t>,
-) -> Result<(Inner<'t>, MacKey), Reason> {
+) -> Result<(Inner<'t>, MacKey), DropReason> {
     let Tunnelled {
         source,
         to_group,
@@ -144,7 +144,7 @@ fn open<'t, M: FrameMemory>(
     let end = inner.end.min(bytes.len());
     let bytes = bytes
         .get_mut(inner.start..end)
-        .ok_or(Reason::OuterTruncated)?;
+        .ok_or(DropReason::OuterTruncated)?;
     let key = MacKey::of_bits(
         domain.id,
         validate::inner(bytes, domain)?.destination_bits(),
@@ -155,7 +155,7 @@ fn open<'t, M: FrameMemory>(
     turn.pool.truncate(frame, inner.end);
     frame
         .trim_front(inner.start as u16)
-        .map_err(|_| Reason::OuterTruncated)?;
+        .map_err(|_| DropReason::OuterTruncated)?;
     Ok((
         Inner {
             domain: Some(domain),
@@ -172,20 +172,20 @@ fn find_origin<'t, M: FrameMemory>(
     frame: &Frame,
     (source, vni): (IpAddr, u32),
     blame: &mut Blame<'t>,
-) -> Result<Origin<'t>, Reason> {
+) -> Result<Origin<'t>, DropReason> {
     let snapshot = turn.snapshot;
-    let domain = snapshot.vnis.by_vni(vni).ok_or(Reason::UnknownVni)?;
+    let domain = snapshot.vnis.by_vni(vni).ok_or(DropReason::UnknownVni)?;
     blame.domain = Some(domain);
     let group = decap::group(turn.pool.memory().bytes(frame));
     if group.is_some() && group != domain.group.map(VtepAddr::get) {
-        return Err(Reason::NotOurs);
+        return Err(DropReason::NotOurs);
     }
     let from = snapshot
         .next_hops
         .by_source(source)
         .filter(|from| domain.sources.contains(*from));
     if from.is_none() && (group.is_none() || VtepAddr::new(source).is_err()) {
-        return Err(Reason::UnknownVtep);
+        return Err(DropReason::UnknownVtep);
     }
     let hop = from.and_then(|from| snapshot.next_hops.get(from));
     let origin = Origin {
@@ -229,9 +229,11 @@ impl<'t> OverlayFrame<'t> {
                     None => turn.pool.give(self.frame),
                 }
             }
-            Some(Destination::NextHop(_)) => turn.refuse(self.frame, Reason::SplitHorizon, blame),
+            Some(Destination::NextHop(_)) => {
+                turn.refuse(self.frame, DropReason::SplitHorizon, blame)
+            }
             None if domain.flood.ports.is_empty() => {
-                turn.refuse(self.frame, Reason::NoReceiver, blame)
+                turn.refuse(self.frame, DropReason::NoReceiver, blame)
             }
             None => LocalFrame::new(self.frame).flood(turn, domain),
         }
@@ -241,12 +243,12 @@ impl<'t> OverlayFrame<'t> {
 /// Carries congestion from the outer to the inner header (RFC 6040). Frames other than IP have nowhere to say it, and no
 /// sender that would listen: they pass, as on Linux.
 #[inline(never)]
-fn combine_ecn(frame: &mut [u8], outer: u8) -> Result<(), Reason> {
+fn combine_ecn(frame: &mut [u8], outer: u8) -> Result<(), DropReason> {
     let packet = Packet::of(frame);
     if packet.network == Network::Other {
         return Ok(());
     }
-    let tos = ecn::inner_tos(outer, packet.tos).ok_or(Reason::EcnCongested)?;
+    let tos = ecn::inner_tos(outer, packet.tos).ok_or(DropReason::EcnCongested)?;
     if tos != packet.tos {
         let header = &mut frame[usize::from(packet.ip)..];
         match packet.network {

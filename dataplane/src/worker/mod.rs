@@ -24,7 +24,7 @@ use self::exchange::Exchange;
 use self::sleep::Bed;
 pub use self::status::{Status, StatusView};
 use crate::addr::{DeviceId, WorkerId};
-use crate::drop::Reason;
+use crate::drop::DropReason;
 use crate::event::{Event, Events};
 use crate::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
 use crate::pipeline::tx_queues::Outbox;
@@ -260,7 +260,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         {
             taken += 1;
             if let Err(frame) = self.outbox.push(device, frame) {
-                self.drop_frame(device, frame, Reason::TxFull);
+                self.drop_frame(device, frame, DropReason::TxFull);
             }
         }
         if taken > 0 {
@@ -291,7 +291,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         }
         let device = slot.device;
         for frame in frames.drain(..) {
-            drop_frame(parts, device, frame, Reason::TxFull);
+            drop_frame(parts, device, frame, DropReason::TxFull);
         }
     }
 
@@ -306,18 +306,18 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         let Some(to) = sender.filter(|to| *to != parts.id) else {
             frames
                 .drain(..)
-                .for_each(|frame| drop_frame(parts, device, frame, Reason::PortDown));
+                .for_each(|frame| drop_frame(parts, device, frame, DropReason::PortDown));
             return;
         };
         for frame in frames.drain(..) {
             if let Err(frame) = parts.exchange.hand_over(to, device, frame) {
-                drop_frame(parts, device, frame, Reason::HandOffFull);
+                drop_frame(parts, device, frame, DropReason::HandOffFull);
             }
         }
         parts.exchange.ring(to);
     }
 
-    fn drop_frame(&mut self, device: DeviceId, frame: Frame, reason: Reason) {
+    fn drop_frame(&mut self, device: DeviceId, frame: Frame, reason: DropReason) {
         drop_frame(&mut self.parts, device, frame, reason);
     }
 
@@ -414,7 +414,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
     fn inject(&mut self, device: DeviceId, bytes: &[u8]) {
         let parts = &mut self.parts;
         let Some(mut frame) = parts.pool.take() else {
-            return count_drops(parts, device, Reason::NoFrame, 1);
+            return count_drops(parts, device, DropReason::NoFrame, 1);
         };
         let chunk_size = parts.pool.memory().chunk_size();
         if frame.place(HEADROOM, bytes.len(), chunk_size).is_ok() {
@@ -464,7 +464,7 @@ fn drop_frame<M: FrameMemory, P>(
     parts: &mut Parts<M, P>,
     device: DeviceId,
     frame: Frame,
-    reason: Reason,
+    reason: DropReason,
 ) {
     count_drops(parts, device, reason, 1);
     parts.pool.give(frame);
@@ -475,13 +475,13 @@ fn drop_frame<M: FrameMemory, P>(
 fn count_refused<M, P>(parts: &Parts<M, P>, device: DeviceId, before: Refused, now: Refused) {
     let counts = [
         (
-            Reason::BadDescriptor,
+            DropReason::BadDescriptor,
             before.bad_descriptors,
             now.bad_descriptors,
         ),
-        (Reason::TooLong, before.too_long, now.too_long),
+        (DropReason::TooLong, before.too_long, now.too_long),
         (
-            Reason::SeveralChunks,
+            DropReason::SeveralChunks,
             before.several_chunks,
             now.several_chunks,
         ),
@@ -491,7 +491,7 @@ fn count_refused<M, P>(parts: &Parts<M, P>, device: DeviceId, before: Refused, n
     }
 }
 
-fn count_drops<M, P>(parts: &Parts<M, P>, device: DeviceId, reason: Reason, frames: u64) {
+fn count_drops<M, P>(parts: &Parts<M, P>, device: DeviceId, reason: DropReason, frames: u64) {
     if let Some(device) = parts.snapshots.get().ports.device(device) {
         device.counters.row(parts.id).dropped_many(reason, frames);
     }

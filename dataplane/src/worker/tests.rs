@@ -165,7 +165,7 @@ impl Lab {
             .sum()
     }
 
-    fn drops(&self, device: usize, reason: Reason) -> u64 {
+    fn drops(&self, device: usize, reason: DropReason) -> u64 {
         self.device_counters[device].totals().drops[reason as usize]
     }
 }
@@ -247,7 +247,7 @@ fn a_flood_over_another_workers_port_reaches_all_and_every_chunk_comes_home() {
         .find(|slot| slot.device == DeviceId(2))
         .unwrap();
     let sent = underlay.port.take_sent();
-    let lost = lab.drops(0, Reason::NoFrame) as usize;
+    let lost = lab.drops(0, DropReason::NoFrame) as usize;
     assert_eq!(sent.len() + lost, 3 * 128);
     assert!(
         sent.len() > 128 && sent.iter().all(|packet| packet.len() == 660 + 50),
@@ -319,7 +319,7 @@ fn frames_for_a_port_without_a_socket_are_counted_and_freed() {
     let mut lab = lab();
     lab.attach(0, 10);
     lab.turns(4);
-    assert_eq!(lab.drops(1, Reason::PortDown), 10);
+    assert_eq!(lab.drops(1, DropReason::PortDown), 10);
     lab.turns(2);
     assert_eq!(lab.free(), 2 * FRAMES);
 }
@@ -338,10 +338,10 @@ fn a_full_transmit_queue_is_counted_and_leaks_nothing() {
         })
         .unwrap();
     lab.turns(1);
-    let dropped = lab.drops(1, Reason::TxFull);
+    let dropped = lab.drops(1, DropReason::TxFull);
     lab.turns(3);
-    assert_eq!(lab.sent(1) as u64 + lab.drops(1, Reason::TxFull), 10);
-    assert!(dropped + lab.drops(1, Reason::TxFull) > 0);
+    assert_eq!(lab.sent(1) as u64 + lab.drops(1, DropReason::TxFull), 10);
+    assert!(dropped + lab.drops(1, DropReason::TxFull) > 0);
     lab.turns(2);
     assert_eq!(lab.free(), 2 * FRAMES);
 }

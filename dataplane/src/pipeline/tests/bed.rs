@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::addr::{DeviceId, DomainId, HostMac, MacAddr, NextHopId, PortId, Vni, WorkerId};
-use crate::drop::Reason;
+use crate::drop::DropReason;
 use crate::frame::{BURST, Pool};
 use crate::pipeline::learn_event::Notice;
 use crate::pipeline::tx_queues::Outbox;
@@ -417,11 +417,11 @@ impl Bed {
     }
 
     /// Sends one frame, which must be dropped, and only for `reason`.
-    pub(super) fn assert_dropped(&mut self, device: u16, frame: &[u8], reason: Reason) {
+    pub(super) fn assert_dropped(&mut self, device: u16, frame: &[u8], reason: DropReason) {
         let before = self.drops();
         assert_eq!(self.run(device, [frame]), [], "{reason:?}");
         let after = self.drops();
-        let changed: Vec<_> = Reason::ALL
+        let changed: Vec<_> = DropReason::ALL
             .iter()
             .filter(|r| before[**r as usize] != after[**r as usize])
             .collect();
@@ -434,8 +434,8 @@ impl Bed {
     }
 
     /// Drops by reason, summed over the devices.
-    pub(super) fn drops(&self) -> [u64; Reason::COUNT] {
-        let mut sum = [0; Reason::COUNT];
+    pub(super) fn drops(&self) -> [u64; DropReason::COUNT] {
+        let mut sum = [0; DropReason::COUNT];
         for device in self.snapshot.ports.devices.iter().flatten() {
             let totals = device.counters.totals();
             sum.iter_mut()
@@ -445,7 +445,7 @@ impl Bed {
         sum
     }
 
-    pub(super) fn dropped(&self, reason: Reason) -> u64 {
+    pub(super) fn dropped(&self, reason: DropReason) -> u64 {
         self.drops()[reason as usize]
     }
 

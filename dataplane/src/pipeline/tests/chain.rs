@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::bed::{Bed, mac, outer, tagged, udp4, udp6};
-use crate::drop::Reason;
+use crate::drop::DropReason;
 use crate::frame::MAX_CHUNK_SIZE;
 
 /// A chunk that any frame of [`right`] fits in: the largest there is.
@@ -133,7 +133,7 @@ fn headers_that_go_beyond_the_first_chunk_are_refused_or_left_alone() {
         );
         assert_eq!(sent.is_empty(), piece < 64, "{piece}");
     }
-    assert!(bed.dropped(Reason::OuterTruncated) > 0);
+    assert!(bed.dropped(DropReason::OuterTruncated) > 0);
     for piece in 18..60 {
         bed.piece = piece;
         let frame = udp4(1, mac(10), 60);

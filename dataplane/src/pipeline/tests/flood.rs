@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::bed::{Bed, mac, tagged, udp4, udp6};
 use crate::addr::NextHopId;
-use crate::drop::Reason;
+use crate::drop::DropReason;
 use crate::frame::BURST;
 use crate::pipeline::flood::COPIES;
 use crate::table::flood::FloodList;
@@ -217,7 +217,7 @@ fn ports_that_use_up_a_step_leave_the_vteps_for_the_next() {
         });
         let flood = numbered(1, 1, 1000);
         assert_each_got(&bed.run(1, [&flood]), 3, &[flood]);
-        assert_eq!(bed.dropped(Reason::PortDown), u64::from(ports));
+        assert_eq!(bed.dropped(DropReason::PortDown), u64::from(ports));
     }
 }
 
@@ -255,12 +255,12 @@ fn a_port_that_floods_too_much_is_counted_and_leaves_room_for_others() {
     let frames: Vec<_> = (0..64).map(|number| numbered(1, number, 400)).collect();
     bed.burst(1, &frames);
     bed.burst(1, &frames);
-    assert_eq!(bed.dropped(Reason::FloodFull), 0, "two bursts at once");
+    assert_eq!(bed.dropped(DropReason::FloodFull), 0, "two bursts at once");
     bed.burst(1, &frames);
-    let refused = bed.dropped(Reason::FloodFull);
+    let refused = bed.dropped(DropReason::FloodFull);
     assert_eq!(refused, 64);
     bed.burst(2, &[numbered(2, 0, 400)]);
-    assert_eq!(bed.dropped(Reason::FloodFull), refused);
+    assert_eq!(bed.dropped(DropReason::FloodFull), refused);
     // What waits is given back at the end of the worker, shared or not.
     bed.replicate(&mut Vec::new());
     bed.close();

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::bed::{Bed, mac, outer, tagged, udp4};
 use crate::addr::{DomainId, HostMac, MacAddr, PortId};
-use crate::drop::Reason;
+use crate::drop::DropReason;
 use crate::pipeline::learn_event::{NEWS_NS, Notice, STILL_THERE_NS};
 use crate::table::mac::Destination;
 use crate::wire::checksum::Sum;
@@ -125,7 +125,7 @@ fn arp_for_a_known_host_is_answered_by_the_port_that_asked() {
     }
     assert_eq!(
         (bed.port(0).tx_frames, bed.drops()),
-        (2, [0; Reason::COUNT])
+        (2, [0; DropReason::COUNT])
     );
 }
 
@@ -194,7 +194,7 @@ fn what_only_the_host_itself_can_say_is_forwarded() {
     }
     bed.set_domain(|domain| domain.suppress = false);
     assert_eq!(bed.run(1, [arp(1, 1, 1, 10)]).len(), 4);
-    assert_eq!(bed.drops(), [0; Reason::COUNT]);
+    assert_eq!(bed.drops(), [0; DropReason::COUNT]);
 }
 
 #[test]
@@ -223,8 +223,8 @@ fn a_probe_for_another_s_address_is_answered() {
 fn a_host_behind_the_same_port_answers_itself() {
     let mut bed = bed();
     bed.learn(0, 2, Destination::Port(PortId(0)));
-    bed.assert_dropped(1, &arp(1, 1, 1, 2), Reason::SamePort);
-    bed.assert_dropped(1, &solicitation(1, 2), Reason::SamePort);
+    bed.assert_dropped(1, &arp(1, 1, 1, 2), DropReason::SamePort);
+    bed.assert_dropped(1, &solicitation(1, 2), DropReason::SamePort);
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn malformed_messages_go_nowhere() {
         &change(&nd, 57, nd[57] ^ 1),
         &change(&nd, 79, 0),
     ] {
-        bed.assert_dropped(1, frame, Reason::ArpNdMalformed);
+        bed.assert_dropped(1, frame, DropReason::ArpNdMalformed);
     }
     let fragment = [
         &nd[..18],
@@ -253,7 +253,7 @@ fn malformed_messages_go_nowhere() {
         &nd[54..],
     ]
     .concat();
-    bed.assert_dropped(1, &fragment, Reason::ArpNdMalformed);
+    bed.assert_dropped(1, &fragment, DropReason::ArpNdMalformed);
 }
 
 #[test]
@@ -293,10 +293,10 @@ fn a_locked_port_claims_only_what_it_has() {
         forged_option,
         forged_sender,
     ] {
-        bed.assert_dropped(1, &frame, Reason::ArpNdForged);
+        bed.assert_dropped(1, &frame, DropReason::ArpNdForged);
     }
     bed.set_domain(|domain| domain.pass_tags = true);
-    bed.assert_dropped(1, &in_tag, Reason::ArpNdForged);
+    bed.assert_dropped(1, &in_tag, DropReason::ArpNdForged);
     assert_eq!(bed.notices, [], "nothing is learned from it");
     // Who asks for another's address is told so; its own it may have, and its own link-local one.
     assert_eq!(

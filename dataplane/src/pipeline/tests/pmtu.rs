@@ -3,7 +3,7 @@
 use etherparse::{Icmpv4Type, Icmpv6Type, NetSlice, SlicedPacket, TransportSlice, icmpv4};
 
 use super::bed::{Bed, mac, tagged, udp4, udp6};
-use crate::drop::Reason;
+use crate::drop::DropReason;
 use crate::wire::put16;
 
 #[test]
@@ -42,7 +42,7 @@ fn ipv4_gets_fragmentation_needed() {
     );
     assert_eq!(
         (
-            bed.dropped(Reason::TooBig),
+            bed.dropped(DropReason::TooBig),
             bed.hop(0).dropped(),
             bed.port(0).dropped()
         ),
@@ -103,7 +103,7 @@ fn errors_groups_and_later_fragments_are_not_answered() {
         with(30, &[255; 4]),
         with(26, &[0; 4]),
     ] {
-        bed.assert_dropped(1, &silent, Reason::TooBig);
+        bed.assert_dropped(1, &silent, DropReason::TooBig);
     }
     assert_eq!(
         bed.run(1, &[with(20, &[0x20, 0])]).len(),
@@ -118,7 +118,7 @@ fn answers_are_limited_for_each_port() {
     bed.now_ns = 1 << 40;
     assert_eq!(bed.run(1, vec![udp4(1, mac(10), 1440); 200]).len(), 50);
     assert_eq!(bed.run(2, vec![udp4(2, mac(10), 1440); 200]).len(), 50);
-    assert_eq!(bed.dropped(Reason::TooBig), 400);
+    assert_eq!(bed.dropped(DropReason::TooBig), 400);
 }
 
 #[test]
@@ -128,5 +128,5 @@ fn an_unknown_destination_gets_one_answer_and_a_group_none() {
         |sent: Vec<(u16, Vec<u8>)>| sent.iter().filter(|(device, _)| *device == 1).count();
     assert_eq!(answers(bed.run(1, &[udp4(1, mac(99), 1440)])), 1);
     assert_eq!(answers(bed.run(1, &[udp4(1, [0xff; 6], 1440)])), 0);
-    assert_eq!(bed.dropped(Reason::TooBig), 4);
+    assert_eq!(bed.dropped(DropReason::TooBig), 4);
 }

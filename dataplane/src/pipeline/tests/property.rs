@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::bed::{Bed, domain, mac, outer, port, tagged, udp4, udp6};
 use crate::addr::{NextHopId, PortId};
-use crate::drop::Reason;
+use crate::drop::DropReason;
 use crate::table::mac::Destination;
 use crate::table::port::Role;
 use crate::table::vni::VniTable;
@@ -152,6 +152,6 @@ proptest! {
         packet[at + len..at + 2 * len].copy_from_slice(&source);
         bed.learn(0, host, Destination::Port(PortId(1)));
         prop_assert_eq!(bed.run(0, &[packet]), [(2, frame)]);
-        prop_assert_eq!(bed.dropped(Reason::EcnCongested), 0);
+        prop_assert_eq!(bed.dropped(DropReason::EcnCongested), 0);
     }
 }

@@ -6,7 +6,7 @@ use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 
 use super::bed::{Bed, LOCAL_V4, LOCAL_V6, hop, mac, outer, tagged, udp4, udp6};
 use crate::addr::{DeviceId, MacAddr, NextHopId};
-use crate::drop::Reason;
+use crate::drop::DropReason;
 use crate::table::Dscp;
 use crate::table::nexthop::{HeaderFields, OuterHeader};
 use crate::table::port::{ChecksumMode, StormLimit};
@@ -82,7 +82,7 @@ fn a_known_mac_behind_a_vtep_is_encapsulated() {
         (bed.device(0).tx_bytes, bed.device(1).rx_bytes),
         (4 * 142 + 50 + 70 + 54 + 74, 4 * 142)
     );
-    assert_eq!(bed.drops(), [0; Reason::COUNT]);
+    assert_eq!(bed.drops(), [0; DropReason::COUNT]);
 }
 
 #[test]
@@ -158,9 +158,9 @@ fn local_ports_are_switched_between() {
         ),
         (1, 1, 92)
     );
-    bed.assert_dropped(1, &udp4(2, mac(1), 50), Reason::SamePort);
+    bed.assert_dropped(1, &udp4(2, mac(1), 50), DropReason::SamePort);
     bed.set_port(1, |port| port.max_frame = 91);
-    bed.assert_dropped(1, &udp4(1, mac(2), 50), Reason::PortMtu);
+    bed.assert_dropped(1, &udp4(1, mac(2), 50), DropReason::PortMtu);
     assert_eq!((bed.port(1).dropped(), bed.device(2).dropped()), (1, 1));
 }
 
@@ -194,7 +194,7 @@ fn a_frame_for_all_reaches_each_once_and_not_its_sender() {
     bed.assert_dropped(
         3,
         &tagged(&udp4(4, BROADCAST, 10), 0x8100, 20),
-        Reason::NoReceiver,
+        DropReason::NoReceiver,
     );
 }
 
@@ -211,7 +211,7 @@ fn copies_that_find_no_chunk_are_counted_and_the_last_receiver_still_gets_the_fr
         (1, 0, &frame[..]),
         "the VTEP over IPv6"
     );
-    assert_eq!(bed.dropped(Reason::NoFrame), 3);
+    assert_eq!(bed.dropped(DropReason::NoFrame), 3);
     assert_eq!(bed.pool.available() + held.len(), bed.pool.capacity());
 }
 
@@ -229,7 +229,7 @@ fn floods_stop_at_the_storm_limit_and_unicast_does_not() {
     assert_eq!(sent.iter().filter(|(device, _)| *device == 3).count(), 5);
     assert_eq!(sent.iter().filter(|(device, _)| *device == 2).count(), 25);
     assert_eq!(
-        (bed.dropped(Reason::Storm), bed.port(0).dropped()),
+        (bed.dropped(DropReason::Storm), bed.port(0).dropped()),
         (15, 15)
     );
 }
@@ -243,27 +243,27 @@ fn frames_that_no_tenant_may_send_are_dropped_each_for_its_reason() {
         frame[at..at + bytes.len()].copy_from_slice(bytes);
         frame
     };
-    bed.assert_dropped(1, &good[..13], Reason::Runt);
-    bed.assert_dropped(3, &good[..13], Reason::Runt);
-    bed.assert_dropped(3, &tagged(&good, 0x8100, 10)[..17], Reason::Runt);
-    bed.assert_dropped(1, &tagged(&good, 0x8100, 5), Reason::Tagged);
-    bed.assert_dropped(1, &tagged(&good, 0x88a8, 5), Reason::Tagged);
-    bed.assert_dropped(1, &with(6, &[0; 6]), Reason::SourceMac);
-    bed.assert_dropped(1, &with(6, &[3]), Reason::SourceMac);
+    bed.assert_dropped(1, &good[..13], DropReason::Runt);
+    bed.assert_dropped(3, &good[..13], DropReason::Runt);
+    bed.assert_dropped(3, &tagged(&good, 0x8100, 10)[..17], DropReason::Runt);
+    bed.assert_dropped(1, &tagged(&good, 0x8100, 5), DropReason::Tagged);
+    bed.assert_dropped(1, &tagged(&good, 0x88a8, 5), DropReason::Tagged);
+    bed.assert_dropped(1, &with(6, &[0; 6]), DropReason::SourceMac);
+    bed.assert_dropped(1, &with(6, &[3]), DropReason::SourceMac);
     bed.assert_dropped(
         1,
         &with(0, &[1, 0x80, 0xc2, 0, 0, 0x0e]),
-        Reason::LinkLocalGroup,
+        DropReason::LinkLocalGroup,
     );
-    bed.assert_dropped(3, &good, Reason::UnknownVlan);
-    bed.assert_dropped(3, &tagged(&good, 0x8100, 11), Reason::UnknownVlan);
-    bed.assert_dropped(3, &tagged(&good, 0x88a8, 10), Reason::UnknownVlan);
-    bed.assert_dropped(1, &udp4(1, mac(14), 20), Reason::Unresolved);
+    bed.assert_dropped(3, &good, DropReason::UnknownVlan);
+    bed.assert_dropped(3, &tagged(&good, 0x8100, 11), DropReason::UnknownVlan);
+    bed.assert_dropped(3, &tagged(&good, 0x88a8, 10), DropReason::UnknownVlan);
+    bed.assert_dropped(1, &udp4(1, mac(14), 20), DropReason::Unresolved);
     assert_eq!(bed.hop(4).dropped(), 1);
     bed.set_port(0, |port| {
         port.lock = Some(Box::new([MacAddr(mac(1)), MacAddr(mac(7))]))
     });
-    bed.assert_dropped(1, &with(6, &mac(6)), Reason::Locked);
+    bed.assert_dropped(1, &with(6, &mac(6)), DropReason::Locked);
     assert_eq!(bed.run(1, &[with(6, &mac(7))]).len(), 1);
 }
 
@@ -322,8 +322,8 @@ fn frames_of_a_device_that_is_gone_go_back_to_the_pool() {
     assert_eq!(bed.unknown_devices(), 1);
     let mut bed = Bed::new();
     bed.snapshot.next_hops = Arc::default();
-    bed.assert_dropped(1, &udp4(1, mac(10), 10), Reason::Unresolved);
+    bed.assert_dropped(1, &udp4(1, mac(10), 10), DropReason::Unresolved);
     Arc::make_mut(&mut bed.snapshot.ports).ports[1] = None;
-    bed.assert_dropped(1, &udp4(1, mac(2), 10), Reason::PortDown);
+    bed.assert_dropped(1, &udp4(1, mac(2), 10), DropReason::PortDown);
     assert!(bed.snapshot.ports.device(DeviceId(2)).is_some());
 }

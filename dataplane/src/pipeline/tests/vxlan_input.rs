@@ -2,7 +2,7 @@
 
 use super::bed::{Bed, mac, outer, tagged, udp4, udp6};
 use crate::addr::PortId;
-use crate::drop::Reason;
+use crate::drop::DropReason;
 use crate::table::mac::Destination;
 use crate::wire::{checksum::Sum, put16};
 
@@ -83,7 +83,7 @@ fn a_frame_for_all_reaches_local_ports_only() {
     bed.assert_dropped(
         0,
         &outer(0, 100, 0, &udp4(10, mac(11), 60)),
-        Reason::SplitHorizon,
+        DropReason::SplitHorizon,
     );
     let mut bed = Bed::new();
     bed.snapshot.vnis =
@@ -98,7 +98,7 @@ fn a_frame_for_all_reaches_local_ports_only() {
     bed.assert_dropped(
         0,
         &outer(0, 100, 0, &udp4(10, mac(99), 60)),
-        Reason::NoReceiver,
+        DropReason::NoReceiver,
     );
 }
 
@@ -107,30 +107,30 @@ fn damaged_outer_headers_are_dropped_each_for_its_reason() {
     let mut bed = Bed::new();
     let good = changed(0, &[]);
     assert_eq!(bed.run(0, [&good]).len(), 1);
-    bed.assert_dropped(0, &good[..13], Reason::OuterTruncated);
-    bed.assert_dropped(0, &good[..33], Reason::OuterTruncated);
-    bed.assert_dropped(0, &changed(12, &[8, 6]), Reason::NotOurs);
-    bed.assert_dropped(0, &changed(IP, &[0x55]), Reason::OuterIp);
-    bed.assert_dropped(0, &changed(IP, &[0x46]), Reason::OuterIp);
-    bed.assert_dropped(0, &changed(IP + 2, &[1, 0]), Reason::OuterIp);
-    bed.assert_dropped(0, &changed(IP + 2, &[0, 19]), Reason::OuterIp);
+    bed.assert_dropped(0, &good[..13], DropReason::OuterTruncated);
+    bed.assert_dropped(0, &good[..33], DropReason::OuterTruncated);
+    bed.assert_dropped(0, &changed(12, &[8, 6]), DropReason::NotOurs);
+    bed.assert_dropped(0, &changed(IP, &[0x55]), DropReason::OuterIp);
+    bed.assert_dropped(0, &changed(IP, &[0x46]), DropReason::OuterIp);
+    bed.assert_dropped(0, &changed(IP + 2, &[1, 0]), DropReason::OuterIp);
+    bed.assert_dropped(0, &changed(IP + 2, &[0, 19]), DropReason::OuterIp);
     let mut wrong_sum = good.clone();
     wrong_sum[IP + 10] ^= 1;
-    bed.assert_dropped(0, &wrong_sum, Reason::OuterIp);
-    bed.assert_dropped(0, &changed(IP + 6, &[0x20, 0]), Reason::OuterFragment);
-    bed.assert_dropped(0, &changed(IP + 6, &[0, 1]), Reason::OuterFragment);
-    bed.assert_dropped(0, &changed(IP + 9, &[6]), Reason::NotOurs);
-    bed.assert_dropped(0, &changed(IP + 19, &[9]), Reason::NotOurs);
-    bed.assert_dropped(0, &changed(UDP + 3, &[0xb6]), Reason::NotOurs);
-    bed.assert_dropped(0, &changed(UDP + 4, &[1, 0]), Reason::OuterUdp);
-    bed.assert_dropped(0, &changed(UDP + 4, &[0, 7]), Reason::OuterUdp);
-    bed.assert_dropped(0, &changed(UDP + 4, &[0, 15]), Reason::OuterUdp);
-    bed.assert_dropped(0, &with_lengths(15), Reason::OuterTruncated);
-    bed.assert_dropped(0, &changed(IP + 2, &[0, 27]), Reason::OuterTruncated);
-    bed.assert_dropped(0, &with_lengths(29), Reason::InnerRunt);
-    bed.assert_dropped(0, &changed(VXLAN, &[0xf7]), Reason::VxlanFlags);
-    bed.assert_dropped(0, &changed(VXLAN + 4, &[0, 0, 0]), Reason::UnknownVni);
-    bed.assert_dropped(0, &changed(VXLAN + 4, &[0, 0, 101]), Reason::UnknownVni);
+    bed.assert_dropped(0, &wrong_sum, DropReason::OuterIp);
+    bed.assert_dropped(0, &changed(IP + 6, &[0x20, 0]), DropReason::OuterFragment);
+    bed.assert_dropped(0, &changed(IP + 6, &[0, 1]), DropReason::OuterFragment);
+    bed.assert_dropped(0, &changed(IP + 9, &[6]), DropReason::NotOurs);
+    bed.assert_dropped(0, &changed(IP + 19, &[9]), DropReason::NotOurs);
+    bed.assert_dropped(0, &changed(UDP + 3, &[0xb6]), DropReason::NotOurs);
+    bed.assert_dropped(0, &changed(UDP + 4, &[1, 0]), DropReason::OuterUdp);
+    bed.assert_dropped(0, &changed(UDP + 4, &[0, 7]), DropReason::OuterUdp);
+    bed.assert_dropped(0, &changed(UDP + 4, &[0, 15]), DropReason::OuterUdp);
+    bed.assert_dropped(0, &with_lengths(15), DropReason::OuterTruncated);
+    bed.assert_dropped(0, &changed(IP + 2, &[0, 27]), DropReason::OuterTruncated);
+    bed.assert_dropped(0, &with_lengths(29), DropReason::InnerRunt);
+    bed.assert_dropped(0, &changed(VXLAN, &[0xf7]), DropReason::VxlanFlags);
+    bed.assert_dropped(0, &changed(VXLAN + 4, &[0, 0, 0]), DropReason::UnknownVni);
+    bed.assert_dropped(0, &changed(VXLAN + 4, &[0, 0, 101]), DropReason::UnknownVni);
 }
 
 #[test]
@@ -139,19 +139,19 @@ fn checksums_are_verified_where_there_is_one() {
     for vtep in [0, 1] {
         let mut packet = outer(vtep, 100, 0, &udp4(10, mac(1), 20));
         *packet.last_mut().unwrap() ^= 1;
-        bed.assert_dropped(0, &packet, Reason::OuterUdpChecksum);
+        bed.assert_dropped(0, &packet, DropReason::OuterUdpChecksum);
     }
     let mut packet = outer(1, 100, 0, &udp4(10, mac(1), 20));
     put16(&mut packet, 14 + 40 + 6, 0);
-    bed.assert_dropped(0, &packet, Reason::OuterUdpChecksum);
+    bed.assert_dropped(0, &packet, DropReason::OuterUdpChecksum);
     bed.snapshot.settings.udp6_zero_rx = true;
     assert_eq!(bed.run(0, [&packet]).len(), 1);
     packet[14 + 6] = 44;
-    bed.assert_dropped(0, &packet, Reason::OuterFragment);
+    bed.assert_dropped(0, &packet, DropReason::OuterFragment);
     packet[14 + 6] = 0;
-    bed.assert_dropped(0, &packet, Reason::OuterIp);
+    bed.assert_dropped(0, &packet, DropReason::OuterIp);
     packet[14 + 6] = 6;
-    bed.assert_dropped(0, &packet, Reason::NotOurs);
+    bed.assert_dropped(0, &packet, DropReason::NotOurs);
 }
 
 #[test]
@@ -162,24 +162,28 @@ fn reserved_bits_are_ignored_unless_told_otherwise() {
         bed.snapshot.settings.strict_reserved = false;
         assert_eq!(bed.run(0, [&packet]).len(), 1);
         bed.snapshot.settings.strict_reserved = true;
-        bed.assert_dropped(0, &packet, Reason::VxlanReserved);
+        bed.assert_dropped(0, &packet, DropReason::VxlanReserved);
     }
 }
 
 #[test]
 fn only_vteps_of_the_vni_may_send() {
     let mut bed = Bed::new();
-    bed.assert_dropped(0, &changed(IP + 15, &[77]), Reason::UnknownVtep);
-    bed.assert_dropped(0, &changed(IP + 12, &[127, 0, 0, 1]), Reason::UnknownVtep);
+    bed.assert_dropped(0, &changed(IP + 15, &[77]), DropReason::UnknownVtep);
+    bed.assert_dropped(
+        0,
+        &changed(IP + 12, &[127, 0, 0, 1]),
+        DropReason::UnknownVtep,
+    );
     bed.assert_dropped(
         0,
         &outer(4, 100, 0, &udp4(10, mac(1), 20)),
-        Reason::UnknownVtep,
+        DropReason::UnknownVtep,
     );
     bed.assert_dropped(
         0,
         &outer(1, 200, 0, &udp4(10, mac(4), 20)),
-        Reason::UnknownVtep,
+        DropReason::UnknownVtep,
     );
     assert_eq!(
         bed.run(0, &[outer(0, 200, 0, &udp4(10, mac(4), 20))]).len(),
@@ -191,14 +195,18 @@ fn only_vteps_of_the_vni_may_send() {
 #[test]
 fn inner_frames_are_checked() {
     let mut bed = Bed::new();
-    bed.assert_dropped(0, &changed(INNER + 6, &[3]), Reason::InnerSourceMac);
-    bed.assert_dropped(0, &changed(INNER + 6, &[0; 6]), Reason::InnerSourceMac);
-    bed.assert_dropped(0, &changed(INNER + 12, &[0x81, 0]), Reason::InnerTagged);
-    bed.assert_dropped(0, &changed(INNER + 12, &[0x88, 0xa8]), Reason::InnerTagged);
+    bed.assert_dropped(0, &changed(INNER + 6, &[3]), DropReason::InnerSourceMac);
+    bed.assert_dropped(0, &changed(INNER + 6, &[0; 6]), DropReason::InnerSourceMac);
+    bed.assert_dropped(0, &changed(INNER + 12, &[0x81, 0]), DropReason::InnerTagged);
+    bed.assert_dropped(
+        0,
+        &changed(INNER + 12, &[0x88, 0xa8]),
+        DropReason::InnerTagged,
+    );
     bed.assert_dropped(
         0,
         &changed(INNER, &[1, 0x80, 0xc2, 0, 0, 3]),
-        Reason::LinkLocalGroup,
+        DropReason::LinkLocalGroup,
     );
     assert_eq!(
         (
@@ -209,9 +217,9 @@ fn inner_frames_are_checked() {
         (5, 5, 5)
     );
     bed.set_port(0, |port| port.max_frame = 50);
-    bed.assert_dropped(0, &changed(0, &[]), Reason::PortMtu);
+    bed.assert_dropped(0, &changed(0, &[]), DropReason::PortMtu);
     bed.learn(0, 1, Destination::Port(PortId(3)));
-    bed.assert_dropped(0, &changed(0, &[]), Reason::PortDown);
+    bed.assert_dropped(0, &changed(0, &[]), DropReason::PortDown);
 }
 
 #[test]
@@ -242,7 +250,11 @@ fn congestion_is_carried_inside() {
                     [(1, make(wanted))]
                 );
             }
-            bed.assert_dropped(0, &outer(vtep, 100, 3, &make(0xb8)), Reason::EcnCongested);
+            bed.assert_dropped(
+                0,
+                &outer(vtep, 100, 3, &make(0xb8)),
+                DropReason::EcnCongested,
+            );
         }
     }
     let mut arp = udp4(10, mac(1), 20);
@@ -276,7 +288,7 @@ fn a_group_is_heard_by_its_own_vni_alone() {
     let mut bed = Bed::new();
     let group = [239, 1, 1, 1];
     let inner = udp4(10, [0xff; 6], 20);
-    bed.assert_dropped(0, &to_group(0, 100, group, &inner), Reason::NotOurs);
+    bed.assert_dropped(0, &to_group(0, 100, group, &inner), DropReason::NotOurs);
     bed.set_domain(|domain| {
         domain.group = Some(crate::addr::VtepAddr::group(group.into()).unwrap());
         domain.sources = [crate::addr::NextHopId(0)].into_iter().collect();
@@ -290,13 +302,13 @@ fn a_group_is_heard_by_its_own_vni_alone() {
             "local ports only"
         );
     }
-    bed.assert_dropped(0, &outer(4, 100, 0, &inner), Reason::UnknownVtep);
+    bed.assert_dropped(0, &outer(4, 100, 0, &inner), DropReason::UnknownVtep);
     bed.assert_dropped(
         0,
         &to_group(0, 100, [239, 1, 1, 2], &inner),
-        Reason::NotOurs,
+        DropReason::NotOurs,
     );
-    bed.assert_dropped(0, &to_group(0, 200, group, &inner), Reason::NotOurs);
+    bed.assert_dropped(0, &to_group(0, 200, group, &inner), DropReason::NotOurs);
     let mut own = to_group(0, 100, group, &inner);
     own[29] = 1;
     own[24..26].fill(0);
@@ -304,5 +316,5 @@ fn a_group_is_heard_by_its_own_vni_alone() {
         .bytes(&own[14..34])
         .checksum();
     crate::wire::put16(&mut own, 24, sum);
-    bed.assert_dropped(0, &own, Reason::NotOurs);
+    bed.assert_dropped(0, &own, DropReason::NotOurs);
 }
