@@ -13,6 +13,7 @@ pub mod afxdp;
 pub mod drop;
 pub mod event;
 pub mod frame;
+pub mod mem;
 pub mod pipeline;
 pub mod port;
 pub mod stats;

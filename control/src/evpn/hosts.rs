@@ -6,7 +6,7 @@ use std::hash::BuildHasher;
 
 use hashbrown::DefaultHashBuilder;
 use vtep_dataplane::addr::{HostMac, MacAddr, Vni};
-use vtep_dataplane::table::mac::memory::push;
+use vtep_dataplane::mem::push;
 
 use crate::rib::index::Index;
 use crate::rib::slab::{NONE, Slab};

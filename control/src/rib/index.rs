@@ -13,7 +13,7 @@
 //! hundred in one message this is what counts: the memory of all is on its way before the first is looked at.
 //! `hashbrown` has no call for that, and has its tags and its numbers in two places.
 
-use vtep_dataplane::table::mac::memory::{prefetch, reserve};
+use vtep_dataplane::mem::{prefetch, reserve};
 
 /// A slot that holds nothing. Greater than all others: no number is [`super::slab::NONE`].
 const EMPTY: u64 = u64::MAX;

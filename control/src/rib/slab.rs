@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hash};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
-use vtep_dataplane::table::mac::memory::{prefetch, push};
+use vtep_dataplane::mem::{prefetch, push};
 
 /// The place of nothing.
 pub const NONE: u32 = u32::MAX;

@@ -18,7 +18,8 @@ use super::port::{SocketId, Statistics};
 use super::socket::Binding;
 use super::sys::{self, Mapping};
 use crate::frame::chain::{Chains, Piece};
-use crate::frame::{Frame, FrameMemory, HEADROOM, Pool, prefetch};
+use crate::frame::{Frame, FrameMemory, HEADROOM, Pool};
+use crate::mem::prefetch;
 
 /// Whether the packet memory lies in huge pages of 2 MiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::Port;
 use crate::frame::chain::{Assembly, Chains, Piece};
-use crate::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool, allocate, prefetch};
+use crate::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
+use crate::mem::{allocate, prefetch};
 
 /// Size of a page, bytes.
 const PAGE: usize = 4096;

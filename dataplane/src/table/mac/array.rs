@@ -3,8 +3,8 @@
 use std::hash::{BuildHasher, RandomState};
 
 use super::bucket::{Bucket, PLACES};
-use super::memory::{allocate, prefetch};
 use super::{Found, MacKey, Query};
+use crate::mem::{allocate, prefetch};
 
 /// The secret of the hash: tenants who choose their MACs can't make them collide.
 #[derive(Debug, Clone, Copy)]

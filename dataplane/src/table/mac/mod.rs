@@ -67,12 +67,10 @@ mod atomic;
 mod bucket;
 #[cfg(all(test, loom))]
 mod loom;
-pub mod memory;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
 use self::array::{Array, Seed};
-pub(crate) use self::memory::{allocate, prefetch};
 use super::publish::{Publisher, Reader};
 use crate::addr::{DomainId, HostMac, MacAddr, NextHopId, PortId};
 
