@@ -8,9 +8,9 @@ use vtep_dataplane::addr::{
 };
 use vtep_dataplane::stats::{Counters, Totals};
 use vtep_dataplane::table::flood::{FloodList, VtepSet};
-use vtep_dataplane::table::nexthop::{HeaderFields, NextHop, NextHopTable, OuterHeader, Path};
 use vtep_dataplane::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
 use vtep_dataplane::table::vni::{Domain, VniTable};
+use vtep_dataplane::table::vtep::{HeaderFields, NextHop, NextHopTable, OuterHeader, Path};
 use vtep_dataplane::table::{Dscp, Settings, Snapshot};
 
 use crate::lab::topology::{LOCAL, TENANT, UDP_PORT, UNDERLAY, VNI};

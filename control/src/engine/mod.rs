@@ -38,7 +38,7 @@ use mio::{Registry, Token};
 use vtep_dataplane::addr::{Vni, VtepAddr};
 use vtep_dataplane::afxdp::{HugePages, Umem, UmemConfig};
 use vtep_dataplane::event::{Event, Events};
-use vtep_dataplane::table::nexthop::{OuterHeader, Path};
+use vtep_dataplane::table::vtep::{OuterHeader, Path};
 
 use self::budget::Budget;
 use self::devices::{DeviceError, Devices, Purpose};

@@ -14,10 +14,10 @@ use vtep_dataplane::stats::Counters;
 use vtep_dataplane::table::flood::FloodList;
 use vtep_dataplane::table::mac::{Destination, MacReader, MacTable};
 use vtep_dataplane::table::neighbor::NeighborTable;
-use vtep_dataplane::table::nexthop::{NextHop, NextHopTable, Path};
 use vtep_dataplane::table::port::{Device, PortEntry, PortTable};
 use vtep_dataplane::table::publish::{Publisher, Reader};
 use vtep_dataplane::table::vni::{Domain, VniTable};
+use vtep_dataplane::table::vtep::{NextHop, NextHopTable, Path};
 use vtep_dataplane::table::{Settings, Snapshot};
 
 use super::ids::Ids;

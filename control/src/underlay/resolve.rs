@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use netlink_packet_route::route::RouteType;
 use vtep_dataplane::addr::{HostMac, MacAddr, VtepAddr};
-use vtep_dataplane::table::nexthop::{HeaderFields, MAX_PATHS};
+use vtep_dataplane::table::vtep::{HeaderFields, MAX_PATHS};
 
 use super::UnderlayConfig;
 use super::addresses::Addresses;

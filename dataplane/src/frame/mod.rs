@@ -13,7 +13,6 @@ use std::ops::Range;
 
 use self::chain::{Chains, Piece};
 // Ports know frames, and not tables: what both need of the memory comes to them from here.
-use crate::mem::{allocate, prefetch};
 use crate::wire::checksum::Sum;
 
 /// Bytes before the frame in a fresh chunk: the kernel's `XDP_PACKET_HEADROOM` (include/uapi/linux/bpf.h). The

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::ptr;
 
 use crate::addr::{NextHopId, WorkerId};
-use crate::table::nexthop::{NextHop, Path};
 use crate::table::port::{Device, PortEntry};
 use crate::table::vni::Domain;
+use crate::table::vtep::{NextHop, Path};
 use crate::wire::vlan;
 
 /// What the frames of a run have in common.

@@ -13,9 +13,9 @@ use crate::frame::{self, BURST, Frame, FrameMemory, Pool};
 use crate::table::Snapshot;
 use crate::table::mac::{Destination, Found, MacKey, MacReader};
 use crate::table::neighbor::NeighborReader;
-use crate::table::nexthop::NextHop;
 use crate::table::port::{Device, PortEntry};
 use crate::table::vni::Domain;
+use crate::table::vtep::NextHop;
 
 /// A frame that is ready to leave by the device that it was made for. Only frames for tenants
 /// ([`super::port_output::LocalFrame`]) and encapsulated frames of tenants ([`super::tenant_input::UnderlayFrame`]) are.

@@ -6,7 +6,7 @@
 //!                       length, TOS, checksum  source port, length, [sum]   VNI
 //! ```
 
-use crate::table::nexthop::OuterHeader;
+use crate::table::vtep::OuterHeader;
 use crate::wire::checksum::Sum;
 use crate::wire::{ethernet, ipv4, ipv6, put16, udp, vlan, vxlan};
 

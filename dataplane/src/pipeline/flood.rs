@@ -27,9 +27,9 @@ use crate::drop::DropReason;
 use crate::frame::chain::Payload;
 use crate::frame::{self, BURST, FrameMemory, Pool};
 use crate::table::Snapshot;
-use crate::table::nexthop::{MAX_HEADER, Path};
 use crate::table::port::Device;
 use crate::table::vni::Domain;
+use crate::table::vtep::{MAX_HEADER, Path};
 use crate::wire::checksum::Sum;
 
 /// Copies that one turn of a worker makes: half as many as a port gives frames, for a copy may cost as much as a frame that

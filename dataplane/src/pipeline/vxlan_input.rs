@@ -17,8 +17,8 @@ use crate::addr::VtepAddr;
 use crate::drop::DropReason;
 use crate::frame::{Frame, FrameMemory};
 use crate::table::mac::{Destination, Found, MacKey};
-use crate::table::nexthop::NextHop;
 use crate::table::vni::Domain;
+use crate::table::vtep::NextHop;
 use crate::wire::{ipv4, ipv6};
 
 /// What the first stage found out of a packet, for the last one.

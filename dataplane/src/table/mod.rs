@@ -6,10 +6,10 @@
 pub mod flood;
 pub mod mac;
 pub mod neighbor;
-pub mod nexthop;
 pub mod port;
 pub mod publish;
 pub mod vni;
+pub mod vtep;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -50,7 +50,7 @@ pub struct Snapshot {
     /// VNIs and their bridge domains.
     pub vnis: Arc<vni::VniTable>,
     /// Remote VTEPs and the ready outer headers to reach them.
-    pub next_hops: Arc<nexthop::NextHopTable>,
+    pub next_hops: Arc<vtep::NextHopTable>,
     /// Devices and tenant ports.
     pub ports: Arc<port::PortTable>,
 }

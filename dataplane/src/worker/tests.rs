@@ -9,10 +9,10 @@ use crate::stats::Counters;
 use crate::table::flood::{FloodList, VtepSet};
 use crate::table::mac::MacTable;
 use crate::table::neighbor::NeighborTable;
-use crate::table::nexthop::{HeaderFields, NextHop, NextHopTable, OuterHeader, Path};
 use crate::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
 use crate::table::publish::Publisher;
 use crate::table::vni::{Domain, VniTable};
+use crate::table::vtep::{HeaderFields, NextHop, NextHopTable, OuterHeader, Path};
 use crate::table::{Dscp, Settings};
 
 const FRAMES: usize = 64;

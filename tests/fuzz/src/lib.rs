@@ -14,7 +14,7 @@ use vtep_dataplane::stats::Counters;
 use vtep_dataplane::table::flood::FloodList;
 use vtep_dataplane::table::mac::{Destination, MacTable};
 use vtep_dataplane::table::neighbor::{Neighbor, NeighborTable};
-use vtep_dataplane::table::nexthop::{HeaderFields, NextHop, NextHopTable, OuterHeader, Path};
+use vtep_dataplane::table::vtep::{HeaderFields, NextHop, NextHopTable, OuterHeader, Path};
 use vtep_dataplane::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
 use vtep_dataplane::table::vni::{Domain, VniTable};
 use vtep_dataplane::table::{Dscp, Settings, Snapshot};

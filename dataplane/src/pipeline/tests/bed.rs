@@ -23,9 +23,9 @@ use crate::stats::{Counters, Totals};
 use crate::table::flood::FloodList;
 use crate::table::mac::{Destination, MacTable};
 use crate::table::neighbor::{Neighbor, NeighborTable};
-use crate::table::nexthop::{HeaderFields, NextHop, NextHopTable, OuterHeader, Path};
 use crate::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
 use crate::table::vni::{Domain, VniTable};
+use crate::table::vtep::{HeaderFields, NextHop, NextHopTable, OuterHeader, Path};
 use crate::table::{Dscp, Settings, Snapshot};
 
 pub(super) const VTEPS: [&str; 5] = [

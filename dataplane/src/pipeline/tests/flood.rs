@@ -114,9 +114,9 @@ fn each_vtep_and_port_gets_each_frame_once_and_in_order() {
 
 /// Paths for jumbo frames to all VTEPs.
 fn widen(bed: &mut Bed) {
-    let mut hops = crate::table::nexthop::NextHopTable::default();
+    let mut hops = crate::table::vtep::NextHopTable::default();
     for (id, hop) in bed.snapshot.next_hops.iter() {
-        let mut wide = crate::table::nexthop::NextHop::clone(hop);
+        let mut wide = crate::table::vtep::NextHop::clone(hop);
         wide.paths.iter_mut().for_each(|path| path.max_frame = 9100);
         hops.set(id, Some(wide.into()));
     }
