@@ -20,7 +20,7 @@ use vtep_dataplane::port::memory::{HeapMemory, memory_pools};
 use vtep_dataplane::table::mac::{Destination, MacTable};
 use vtep_dataplane::table::neighbor::NeighborTable;
 use vtep_dataplane::table::publish::Publisher;
-use vtep_dataplane::worker::exchange::Exchange;
+use vtep_dataplane::worker::handoff::Exchange;
 use vtep_dataplane::worker::{Command, Parts, Worker};
 
 #[global_allocator]

@@ -26,7 +26,7 @@ use vtep_dataplane::table::Snapshot;
 use vtep_dataplane::table::mac::{Destination, MacTable};
 use vtep_dataplane::table::neighbor::NeighborTable;
 use vtep_dataplane::table::publish::Publisher;
-use vtep_dataplane::worker::exchange::Exchange;
+use vtep_dataplane::worker::handoff::Exchange;
 use vtep_dataplane::worker::{Command, Parts, Status, Worker};
 
 use super::cores::{Spent, pin};

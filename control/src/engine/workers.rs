@@ -9,7 +9,7 @@ use crossbeam::channel::{self, Receiver, Sender};
 use vtep_dataplane::addr::{DeviceId, WorkerId};
 use vtep_dataplane::afxdp::{Umem, XskPort};
 use vtep_dataplane::event::Events;
-use vtep_dataplane::worker::exchange::Exchange;
+use vtep_dataplane::worker::handoff::Exchange;
 use vtep_dataplane::worker::{Command, Parts, Reply, Status, StatusView, Worker};
 
 use super::tables::TableWriter;

@@ -8,8 +8,8 @@
 //! A turn has no lock, no allocation and no log. When nothing was done for a while the worker sleeps in `epoll_wait`
 //! until a port has frames or another thread rings its bell; with busy polling it never sleeps.
 
-pub mod exchange;
-mod sleep;
+pub mod handoff;
+mod park;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -20,8 +20,8 @@ use std::time::Instant;
 
 use crossbeam::channel::{Receiver, Sender};
 
-use self::exchange::Exchange;
-use self::sleep::Bed;
+use self::handoff::Exchange;
+use self::park::Bed;
 pub use self::status::{Status, StatusView};
 use crate::addr::{DeviceId, WorkerId};
 use crate::drop::DropReason;

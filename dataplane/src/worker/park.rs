@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustix::event::{Timespec, epoll};
 
-use super::exchange::Exchange;
+use super::handoff::Exchange;
 use crate::addr::WorkerId;
 
 /// The longest sleep: bounds how late a sleeper lets go of an old table snapshot, and how old its heartbeat gets.
