@@ -1,10 +1,10 @@
 //! Tests over several parts: recorded messages, damage, RFC 7606, sessions on a virtual clock.
 
+mod attribute_decode;
 mod chaos;
 mod damage;
 mod messages;
 mod net;
-mod revised;
 mod sessions;
 mod timers;
 mod vectors;

@@ -9,6 +9,7 @@
 //! is wrong, loses the key of a malformed route, and deviates from RFC 7606 in what some faults cost.
 
 pub(crate) mod attribute;
+mod attribute_decode;
 mod community;
 mod evpn;
 mod header;
@@ -16,13 +17,13 @@ mod notification;
 mod open;
 mod reader;
 mod refresh;
-mod revised;
 mod update;
 
 pub use self::attribute::{
     AS_TRANS, Aggregator, AsPath, Attributes, Origin, Pmsi, Segment as PathSegment, Tunnel,
     UnknownAttribute,
 };
+pub use self::attribute_decode::{Action, Context, Fault};
 pub use self::community::ExtendedCommunity;
 pub use self::evpn::{AutoDiscovery, Esi, EvpnRoute, MacIp, Multicast, Prefix, Rd, Segment};
 pub use self::header::{
@@ -31,7 +32,6 @@ pub use self::header::{
 pub use self::notification::{CEASE, Notification, cease};
 pub use self::open::{Capability, Family, LongLivedFamily, Open, RestartFamily};
 pub use self::refresh::{RefreshKind, RouteRefresh};
-pub use self::revised::{Action, Context, Fault};
 pub use self::update::{
     Change, Changes, Decoder, Encoding, Parts, Update, announce, end_of_rib, withdraw,
 };

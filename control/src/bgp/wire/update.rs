@@ -13,12 +13,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::attribute::{Attributes, code, put_extended};
+use super::attribute_decode::{Action, Context, Draft, Fault, Raw, check_flags, split};
 use super::evpn::{EvpnRoute, LONGEST_ROUTE, Nlri, Parsed};
 use super::header::{HEADER_LEN, MessageType, finish, start};
 use super::notification::Notification;
 use super::open::Family;
 use super::reader::{Reader, put_ip};
-use super::revised::{Action, Context, Draft, Fault, Raw, check_flags, split};
 
 /// One change of the peer's routes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
