@@ -13,7 +13,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 use super::netlink::Reply;
 use super::route::{self, Answer};
 use super::{Change, Key, RECHECK, RETRY, Underlay, Work};
-use super::{addresses::Addresses, links::Links, neighbours::Neighbours, resolve};
+use super::{addresses::Addresses, links::Links, neighbors::Neighbours, resolve};
 
 /// RTM_NEWRULE, RTM_DELRULE, RTM_NEWNEXTHOP, RTM_DELNEXTHOP (include/uapi/linux/rtnetlink.h): any route may mean
 /// something else now, and what they say needs no reading.

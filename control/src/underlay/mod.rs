@@ -13,7 +13,7 @@
 pub mod addresses;
 mod kernel;
 pub mod links;
-pub mod neighbours;
+pub mod neighbors;
 mod netlink;
 mod resolve;
 mod route;
@@ -30,7 +30,7 @@ pub use self::addresses::AddressChange;
 use self::addresses::Addresses;
 use self::links::Links;
 pub use self::links::{Link, LinkChange};
-use self::neighbours::{Key, Neighbours};
+use self::neighbors::{Key, Neighbours};
 use self::netlink::{EventSocket, Read, RequestSocket};
 use self::resolve::{Host, Resolution, resolve};
 pub use self::resolve::{ResolvedPath, ShowPath, slots};

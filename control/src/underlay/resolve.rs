@@ -10,7 +10,7 @@ use vtep_dataplane::table::vtep::{HeaderFields, MAX_PATHS};
 use super::UnderlayConfig;
 use super::addresses::Addresses;
 use super::links::{Link, Links};
-use super::neighbours::{Key, NeighbourState, Neighbours};
+use super::neighbors::{Key, NeighbourState, Neighbours};
 use super::route::{Answer, Hop, Route, refusal};
 
 /// UDP and VXLAN headers. Bytes.
@@ -252,7 +252,7 @@ fn mtu(hop: &Hop, route: &Route, host: &Host) -> u32 {
 fn neighbour_mac(key: Key, host: &Host) -> Result<HostMac, String> {
     let entry = host.neighbours.get(key);
     entry
-        .and_then(super::neighbours::Neighbour::usable)
+        .and_then(super::neighbors::Neighbour::usable)
         .ok_or_else(|| {
             let (link, address) = (host.links.name(key.0), key.1);
             match entry {

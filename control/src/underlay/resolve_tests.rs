@@ -1,5 +1,5 @@
 use super::*;
-use crate::underlay::{addresses, links, neighbours};
+use crate::underlay::{addresses, links, neighbors};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -43,7 +43,7 @@ impl Host {
     }
 
     fn neighbour(&mut self, key: Key, state: NeighbourState) {
-        self.neighbours.update(&neighbours::tests::message(
+        self.neighbours.update(&neighbors::tests::message(
             key,
             state,
             Some(0x80 + key.0 as u8),
