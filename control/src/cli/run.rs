@@ -8,9 +8,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::args::bgp::ShowBgp;
 use super::args::{By, Cli, Command, ConfigCommand, Show};
-use super::bgp_args::ShowBgp;
-use super::{bgp_render, render};
+use super::render;
 use crate::api::action::BgpPeer;
 use crate::api::client::{Client, ClientError};
 use crate::api::event::Topic;
@@ -68,7 +68,7 @@ pub fn run(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
                 let line = if cli.json {
                     json!(event).to_string()
                 } else {
-                    bgp_render::event(&event)
+                    render::bgp::event(&event)
                 };
                 writeln!(out, "{line}")?;
                 Ok(out.flush()?)
@@ -121,11 +121,11 @@ impl<W: Write> Shower<'_, W> {
 
     fn show_bgp(&mut self, show: &ShowBgp) -> Result<(), Failure> {
         match show {
-            ShowBgp::Summary => self.one("show.bgp.summary", json!({}), bgp_render::summary),
+            ShowBgp::Summary => self.one("show.bgp.summary", json!({}), render::bgp::summary),
             ShowBgp::Neighbor { address } => self.one(
                 "show.bgp.neighbor",
                 json!(BgpPeer { neighbor: *address }),
-                bgp_render::neighbor,
+                render::bgp::neighbor,
             ),
             ShowBgp::Routes {
                 vni,
@@ -138,7 +138,7 @@ impl<W: Write> Shower<'_, W> {
                     neighbor: *neighbor,
                     ..Query::default()
                 };
-                self.rows("show.bgp.routes", query, bgp_render::routes)
+                self.rows("show.bgp.routes", query, render::bgp::routes)
             }
         }
     }

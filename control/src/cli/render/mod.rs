@@ -1,12 +1,14 @@
 //! The results of `show` for people. Each function takes what the API answers.
 
+pub mod bgp;
+
 use std::fmt::Write;
 
-use super::table::{Table, duration, list, or_dash};
 use crate::api::show::{
     AttachMode, BindMode, DropRow, FloodRow, HopState, InterfaceRole, MacKind, MacRow, NeighborRow,
     PortRow, PortState, Status, UnderlayRow, VniRow, WorkerRow,
 };
+use crate::cli::table::{Table, duration, list, or_dash};
 use crate::config::PortKey;
 
 /// The word of each variant.

@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use super::render::port_state;
-use super::table::{Table, duration, list, or_dash};
+use super::port_state;
 use crate::api::bgp::{NeighborDetail, RouteRow, SessionState, Summary, SummaryRow};
 use crate::api::event::Event;
+use crate::cli::table::{Table, duration, list, or_dash};
 use crate::config::{PortKey, target_text};
 
 /// The state, or how many routes an established session brought, as in FRR's `State/PfxRcd`.
@@ -17,7 +17,7 @@ fn state(row: &SummaryRow) -> String {
 }
 
 /// `show bgp summary`. Why a session is down stands on a line of its own.
-pub(super) fn summary(summary: &Summary) -> String {
+pub(in crate::cli) fn summary(summary: &Summary) -> String {
     let mut out = String::new();
     // Writing to a string can't fail.
     let _ = writeln!(
@@ -61,7 +61,7 @@ pub(super) fn summary(summary: &Summary) -> String {
 }
 
 /// `show bgp neighbor`.
-pub(super) fn neighbor(detail: &NeighborDetail) -> String {
+pub(in crate::cli) fn neighbor(detail: &NeighborDetail) -> String {
     let row = &detail.summary;
     let mut lines = vec![format!(
         "BGP neighbor {}, remote AS {}",
@@ -164,7 +164,7 @@ fn route(row: &RouteRow) -> String {
 }
 
 /// `show bgp routes`. What a route is not used for stands in the last column.
-pub(super) fn routes(rows: &[RouteRow]) -> String {
+pub(in crate::cli) fn routes(rows: &[RouteRow]) -> String {
     let mut table = Table::new([
         "St",
         "RD",
@@ -213,7 +213,7 @@ pub(super) fn routes(rows: &[RouteRow]) -> String {
 }
 
 /// One event of `monitor`.
-pub(super) fn event(event: &Event) -> String {
+pub(in crate::cli) fn event(event: &Event) -> String {
     let reason = |reason: &Option<String>| {
         reason
             .as_ref()

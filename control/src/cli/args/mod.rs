@@ -1,5 +1,7 @@
 //! The words of the command line.
 
+pub mod bgp;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -7,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::{Map, Value, json};
 use vtep_dataplane::addr::{HostMac, MacAddr, Vni, VtepAddr};
 
-use super::bgp_args::{BgpCommand, MacCommand, Monitor, ShowBgp};
+use self::bgp::{BgpCommand, MacCommand, Monitor, ShowBgp};
 
 /// Shows and changes a running vtepd.
 ///

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use vtep_dataplane::addr::HostMac;
 
-use super::args::{InVni, OfVni};
+use super::{InVni, OfVni};
 use crate::api::action::{BgpClear, BgpPeer, BgpShutdown, Clear, MacMove, MacPlace};
 use crate::api::event::Topic;
 use crate::config::InterfaceName;
