@@ -8,12 +8,12 @@
 //!
 //! [`Peer`] is one neighbour with up to two connections; [`wire`] reads and writes the messages.
 
+mod buffer;
 mod fsm;
+mod graceful_restart;
 mod negotiate;
 mod output;
 mod peer;
-mod queue;
-mod restart;
 mod session;
 mod timer;
 pub mod wire;

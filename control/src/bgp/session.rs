@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::buffer::{Inbox, Outbox};
 use super::fsm::{State, after_message, misplaced};
 use super::negotiate::{Negotiated, PeerConfig, negotiate};
-use super::queue::{Inbox, Outbox};
 use super::timer::{Jitter, Timer, Timers};
 use super::wire::{
     Context, Decoder, EXTENDED_LIMIT, HEADER_LEN, KEEPALIVE, MESSAGE_LIMIT, Message, MessageType,

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::super::fsm::State;
+use super::super::graceful_restart::{Kept, keeps};
 use super::super::negotiate::Negotiated;
 use super::super::output::{Conn, DownReason, Output};
-use super::super::restart::{Kept, keeps};
 use super::super::session::Session;
 use super::super::timer::Timer;
 use super::super::wire::{CEASE, Notification, cease};

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::fsm::State;
+use super::graceful_restart::Kept;
 use super::negotiate::{Negotiated, PeerConfig};
 use super::output::{Conn, DownReason, Output, QueueFull, Status};
-use super::restart::Kept;
 use super::session::{Session, Step};
 use super::timer::{Jitter, Timer, Timers};
 use super::wire::{CEASE, Family, Notification, RefreshKind, RouteRefresh, Update, cease};
