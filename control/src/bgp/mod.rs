@@ -18,11 +18,11 @@ mod session;
 mod timer;
 pub mod wire;
 
-pub use self::fsm::State;
+pub use self::fsm::FsmState;
 pub use self::negotiate::{
     MaxPrefixes, Negotiated, PeerConfig, PeerRestart, RestartConfig, negotiate,
 };
-pub use self::output::{Conn, DownReason, Output, QueueFull, Status};
+pub use self::output::{ConnectionId, DownReason, PeerOutput, PeerStatus, QueueFull};
 pub use self::peer::Peer;
 pub use self::timer::Timer;
 
