@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use vtep_control::bgp::{Output, Peer, PeerConfig};
-use vtep_control::engine::TableWriter;
 use vtep_control::evpn::{Config, Instance, NeighborId, VniConfig};
+use vtep_control::fib::TableWriter;
 use vtep_control::speaker::transport::Routes;
 use vtep_dataplane::addr::{DomainId, Vni, VtepAddr};
 use vtep_dataplane::frame::BURST;
