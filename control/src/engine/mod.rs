@@ -26,7 +26,7 @@ use mio::{Registry, Token};
 use vtep_dataplane::addr::{Vni, VtepAddr};
 use vtep_dataplane::afxdp::{HugePages, Umem, UmemConfig};
 use vtep_dataplane::event::{Event, Events};
-use vtep_dataplane::table::vtep::{OuterHeader, Path};
+use vtep_dataplane::table::vtep::{Adjacency, OuterHeader};
 
 use self::evpn::Evpn;
 use self::groups::Groups;
@@ -357,9 +357,9 @@ impl Engine {
             let Some(device) = name.and_then(|name| self.devices.get(&name)) else {
                 continue;
             };
-            table.push(Path {
+            table.push(Adjacency {
                 device: device.id,
-                header,
+                rewrite: header,
                 max_frame: path.max_frame,
             });
         }

@@ -94,7 +94,7 @@ impl Engine {
                 vnis: snapshot.vnis.iter().count(),
                 ports: self.ports.iter().count(),
                 macs: self.tables.macs().len(),
-                vteps: snapshot.next_hops.iter().count(),
+                vteps: snapshot.vteps.iter().count(),
                 neighbors: self.tables.neighbors().len(),
                 frames: self.config.vtep().afxdp.frames as usize,
             },
@@ -148,7 +148,7 @@ impl Engine {
             .for_each(|domain, _, _| neighbors[domain.index()] += 1);
         self.tables.macs().for_each(|key, to| match to {
             Destination::Port(_) => local[key.domain().index()] += 1,
-            Destination::NextHop(_) => remote[key.domain().index()] += 1,
+            Destination::Vtep(_) => remote[key.domain().index()] += 1,
         });
         let mut rows: Vec<_> = snapshot
             .vnis
@@ -158,7 +158,7 @@ impl Engine {
                 vni: domain.vni,
                 ports: domain.flood.ports.len(),
                 remote_vteps: snapshot
-                    .next_hops
+                    .vteps
                     .iter()
                     .filter(|(id, hop)| domain.sources.contains(*id) && !hop.vtep.is_group())
                     .count(),
@@ -212,8 +212,8 @@ impl Engine {
                 flags.extend(locked.then_some("locked"));
                 (MacKind::Local, self.ports.by_id(id).cloned(), None)
             }
-            Destination::NextHop(id) => {
-                let hop = self.tables.current().next_hops.get(id);
+            Destination::Vtep(id) => {
+                let hop = self.tables.current().vteps.get(id);
                 flags.extend(
                     hop.is_none_or(|hop| hop.paths.is_empty())
                         .then_some("unresolved"),
@@ -262,9 +262,9 @@ impl Engine {
                 vni: domain.vni,
                 vteps: domain
                     .flood
-                    .next_hops
+                    .vteps
                     .iter()
-                    .filter_map(|id| Some(snapshot.next_hops.get(*id)?.vtep.get()))
+                    .filter_map(|id| Some(snapshot.vteps.get(*id)?.vtep.get()))
                     .collect(),
                 ports: domain
                     .flood
@@ -388,8 +388,8 @@ impl Engine {
                 .or_else(|_| VtepAddr::group(shown.vtep))
                 .ok();
             let hop = known
-                .and_then(|vtep| snapshot.next_hops.by_address(vtep))
-                .and_then(|id| snapshot.next_hops.get(id));
+                .and_then(|vtep| snapshot.vteps.by_address(vtep))
+                .and_then(|id| snapshot.vteps.get(id));
             let traffic: Traffic = hop
                 .map(|hop| hop.counters.totals().into())
                 .unwrap_or_default();
@@ -493,7 +493,7 @@ impl Engine {
                 }
             }
             DropsBy::Vtep => {
-                for (_, hop) in snapshot.next_hops.iter() {
+                for (_, hop) in snapshot.vteps.iter() {
                     push_drops(
                         &mut rows,
                         Some(hop.vtep.to_string()),
