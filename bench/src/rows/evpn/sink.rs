@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use vtep_control::bgp::{Peer, PeerConfig, PeerOutput};
-use vtep_control::engine::TableWriter;
 use vtep_control::evpn::{Config, Instance, NeighborId, VniConfig};
+use vtep_control::fib::TableWriter;
 use vtep_control::speaker::transport::Routes;
 use vtep_dataplane::addr::{DomainId, Vni, VtepAddr};
 use vtep_dataplane::frame::BURST;
@@ -122,11 +122,11 @@ impl Sink {
     /// [`Failure`] names the first host for which that is not so.
     pub fn check(&self, hosts: Hosts, vtep: usize, gone: bool) -> Result<(), Failure> {
         let address = Hosts::vtep(vtep)?;
-        let id = self.seen().next_hops.by_address(address);
+        let id = self.seen().vteps.by_address(address);
         if id.is_some() == gone {
             return Err(Failure::new(format!("next hop of {address}: {id:?}")));
         }
-        let wanted = id.map(Destination::NextHop);
+        let wanted = id.map(Destination::Vtep);
         let (behind, mut found): (Vec<_>, _) = (hosts.behind(vtep).collect(), [Found::NONE; BURST]);
         for burst in behind.chunks(BURST) {
             let key = |host: &usize| Ok(MacKey::new(self.domain, fdb::mac(*host)?.get()));

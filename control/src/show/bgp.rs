@@ -6,15 +6,15 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::Engine;
+use super::answer;
 use super::page::Page;
-use super::show::answer;
 use crate::api::bgp::{NeighborDetail, RestartRow, RouteRow, SessionState, Summary, SummaryRow};
 use crate::api::message::ApiError;
 use crate::api::show::{MAX_ROWS, Query, Rows};
 use crate::bgp::wire::EvpnRoute;
 use crate::bgp::{Negotiated, PeerStatus};
 use crate::config::{BgpNeighbor, ChangeError};
+use crate::engine::Engine;
 use crate::evpn::{NeighborId, Reason, RouteView};
 use crate::speaker::transport::Neighbor;
 
