@@ -15,7 +15,7 @@ use crate::table::mac::{Destination, Found, MacKey, MacReader};
 use crate::table::neighbor::NeighborReader;
 use crate::table::port::{Device, PortEntry};
 use crate::table::vni::Domain;
-use crate::table::vtep::NextHop;
+use crate::table::vtep::RemoteVtep;
 
 /// A frame that is ready to leave by the device that it was made for. Only frames for tenants
 /// ([`super::port_output::LocalFrame`]) and encapsulated frames of tenants ([`super::tenant_input::UnderlayFrame`]) are.
@@ -29,7 +29,7 @@ pub(super) trait Leaving {
 pub(super) struct Blame<'t> {
     pub(super) port: Option<&'t PortEntry>,
     pub(super) domain: Option<&'t Domain>,
-    pub(super) hop: Option<&'t NextHop>,
+    pub(super) hop: Option<&'t RemoteVtep>,
 }
 
 /// The tables, the way out and the counters of a burst. `'t` is the snapshot's life, `'p` the worker's parts.
@@ -161,7 +161,7 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
         device: &'t Device,
         frame: UnderlayFrame,
         domain: &Domain,
-        hop: &NextHop,
+        hop: &RemoteVtep,
     ) -> bool {
         match self.out.push(device.id, frame.into_frame()) {
             Ok(()) => true,

@@ -22,14 +22,14 @@ use super::context::{Blame, Turn};
 use super::encap::{Beyond, Variable};
 use super::port_output::{self, LocalFrame};
 use super::tenant_input::{Target, TenantFrame, UnderlayFrame};
-use crate::addr::{DeviceId, DomainId, NextHopId, PortId};
+use crate::addr::{DeviceId, DomainId, PortId, VtepId};
 use crate::drop::DropReason;
 use crate::frame::chain::Payload;
 use crate::frame::{self, BURST, FrameMemory, Pool};
 use crate::table::Snapshot;
 use crate::table::port::Device;
 use crate::table::vni::Domain;
-use crate::table::vtep::{MAX_HEADER, Path};
+use crate::table::vtep::{Adjacency, MAX_HEADER};
 use crate::wire::checksum::Sum;
 
 /// Copies that one turn of a worker makes: half as many as a port gives frames, for a copy may cost as much as a frame that
@@ -124,9 +124,9 @@ struct Flood {
 #[derive(Debug, Clone, Copy)]
 enum Next {
     Port(Option<PortId>),
-    Hop(Option<NextHopId>),
+    Hop(Option<VtepId>),
     /// This VTEP gets the frame itself.
-    Last(NextHopId),
+    Last(VtepId),
     /// Everybody was served.
     Nobody,
 }
@@ -156,7 +156,7 @@ impl TenantFrame {
             .ports
             .iter()
             .filter(|port| **port != self.facts.port);
-        match (&*domain.flood.next_hops, others.count()) {
+        match (&*domain.flood.vteps, others.count()) {
             ([], 0) => return turn.refuse(self.frame, DropReason::NoReceiver, blame),
             // As much work as unicast.
             ([one], 0) if !turn.floods.has(self.facts.port) => {
@@ -267,7 +267,7 @@ impl Flood {
             }
         }
         if others.next().is_none() {
-            self.next = if domain.flood.next_hops.is_empty() {
+            self.next = if domain.flood.vteps.is_empty() {
                 Next::Nobody
             } else {
                 Next::Hop(None)
@@ -281,10 +281,10 @@ impl Flood {
         &mut self,
         turn: &mut Turn<'t, '_, M>,
         domain: &'t Domain,
-        last: Option<NextHopId>,
+        last: Option<VtepId>,
         limit: usize,
     ) -> usize {
-        let hops = behind(&domain.flood.next_hops, last);
+        let hops = behind(&domain.flood.vteps, last);
         let mut now = &hops[..limit.min(hops.len())];
         if self.shared.is_none() && now.len() == hops.len() {
             // Who is last may have the frame itself.
@@ -321,7 +321,7 @@ impl Flood {
     fn miss<'t, M: FrameMemory>(
         &mut self,
         turn: &mut Turn<'t, '_, M>,
-        id: NextHopId,
+        id: VtepId,
         domain: &'t Domain,
     ) {
         self.frame.find_tunnel(turn, id, domain, self.answer);
@@ -329,7 +329,7 @@ impl Flood {
     }
 
     /// Sends the frame itself to the last VTEP.
-    fn serve_last<M: FrameMemory>(self, turn: &mut Turn<'_, '_, M>, id: NextHopId) {
+    fn serve_last<M: FrameMemory>(self, turn: &mut Turn<'_, '_, M>, id: VtepId) {
         let Self {
             frame,
             domain,
@@ -376,7 +376,7 @@ impl Flood {
         &mut self,
         turn: &mut Turn<'t, '_, M>,
         first: &Tunnel<'t>,
-        others: &[NextHopId],
+        others: &[VtepId],
         payload: Option<Payload>,
     ) -> usize {
         let &Tunnel { device, domain, .. } = first;
@@ -399,7 +399,7 @@ impl Flood {
                     if turn.queue_for(device, frame, domain, hop) {
                         hop.counters.row(worker).sent(1, len);
                         sent += 1;
-                        bytes += len + u64::from(path.header.size());
+                        bytes += len + u64::from(path.rewrite.size());
                     }
                 }
             }
@@ -425,7 +425,7 @@ impl Flood {
     fn header<M: FrameMemory>(
         &mut self,
         turn: &mut Turn<'_, '_, M>,
-        path: &Path,
+        path: &Adjacency,
         payload: Payload,
         variable: Variable,
     ) -> Option<UnderlayFrame> {
@@ -433,14 +433,14 @@ impl Flood {
         let chunk_size = turn.pool.memory().chunk_size();
         let start = frame::spread(header.chunk(), MAX_HEADER, chunk_size);
         if header
-            .place(start, path.header.size().into(), chunk_size)
+            .place(start, path.rewrite.size().into(), chunk_size)
             .is_err()
         {
             turn.pool.give(header);
             return None;
         }
         payload.follow(turn.pool.memory().chains(), &mut header);
-        let sum = if path.header.is_v6() {
+        let sum = if path.rewrite.is_v6() {
             self.sum(turn)
         } else {
             Sum::new()
@@ -462,7 +462,7 @@ impl Flood {
     fn copy<M: FrameMemory>(
         &self,
         turn: &mut Turn<'_, '_, M>,
-        path: &Path,
+        path: &Adjacency,
         variable: Variable,
     ) -> Option<UnderlayFrame> {
         let copy = turn.copy(&self.frame.frame)?;
