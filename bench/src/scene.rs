@@ -3,14 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use vtep_dataplane::addr::{
-    DeviceId, DomainId, MacAddr, NextHopId, PortId, Vni, VtepAddr, WorkerId,
-};
+use vtep_dataplane::addr::{DeviceId, DomainId, MacAddr, PortId, Vni, VtepAddr, VtepId, WorkerId};
 use vtep_dataplane::stats::{Counters, Totals};
 use vtep_dataplane::table::flood::{FloodList, VtepSet};
 use vtep_dataplane::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
 use vtep_dataplane::table::vni::{Domain, VniTable};
-use vtep_dataplane::table::vtep::{HeaderFields, NextHop, NextHopTable, OuterHeader, Path};
+use vtep_dataplane::table::vtep::{Adjacency, HeaderFields, OuterHeader, RemoteVtep, VtepTable};
 use vtep_dataplane::table::{Dscp, Settings, Snapshot};
 
 use crate::lab::topology::{LOCAL, TENANT, UDP_PORT, UNDERLAY, VNI};
@@ -34,7 +32,7 @@ pub struct Scene {
     pub underlay_mac: MacAddr,
     /// MAC that all VTEPs are reached by.
     pub next_hop_mac: MacAddr,
-    /// Addresses of the remote VTEPs; the place in this list is the [`NextHopId`].
+    /// Addresses of the remote VTEPs; the place in this list is the [`VtepId`].
     pub vteps: Vec<Ipv4Addr>,
     /// Devices take several buffers a frame.
     pub multi_buffer: bool,
@@ -65,16 +63,16 @@ impl Scene {
     /// # Errors
     /// [`Failure`] for an address that no VTEP can have.
     pub fn snapshot(&self) -> Result<Snapshot, Failure> {
-        let mut next_hops = NextHopTable::default();
-        for (id, address) in (0..).map(NextHopId).zip(&self.vteps) {
-            next_hops.set(id, Some(Arc::new(self.next_hop(*address)?)));
+        let mut vteps = VtepTable::default();
+        for (id, address) in (0..).map(VtepId).zip(&self.vteps) {
+            vteps.set(id, Some(Arc::new(self.remote_vtep(*address)?)));
         }
         let hops = 0..self.vteps.len() as u32;
         let domain = Domain {
             id: DOMAIN,
             vni: Vni::new(VNI).map_err(Failure::of("VNI"))?,
-            flood: FloodList::new(hops.clone().map(NextHopId), [PORT]),
-            sources: hops.map(NextHopId).collect::<VtepSet>(),
+            flood: FloodList::new(hops.clone().map(VtepId), [PORT]),
+            sources: hops.map(VtepId).collect::<VtepSet>(),
             pass_tags: false,
             group: None,
             suppress: false,
@@ -84,7 +82,7 @@ impl Scene {
         Ok(Snapshot {
             settings: settings(),
             vnis: Arc::new(VniTable::new([Arc::new(domain)])),
-            next_hops: Arc::new(next_hops),
+            vteps: Arc::new(vteps),
             ports: Arc::new(ports(self.multi_buffer)),
         })
     }
@@ -93,7 +91,7 @@ impl Scene {
     ///
     /// # Errors
     /// [`Failure`] for an address that no VTEP can have.
-    pub fn next_hop(&self, address: Ipv4Addr) -> Result<NextHop, Failure> {
+    pub fn remote_vtep(&self, address: Ipv4Addr) -> Result<RemoteVtep, Failure> {
         let vtep =
             |address: Ipv4Addr| VtepAddr::new(IpAddr::V4(address)).map_err(Failure::of("VTEP"));
         let header = OuterHeader::new(&HeaderFields {
@@ -107,12 +105,12 @@ impl Scene {
             udp_port: UDP_PORT,
         });
         let header = header.ok_or_else(|| Failure::new("VTEPs of two families"))?;
-        let path = Path {
+        let path = Adjacency {
             device: UNDERLAY_DEVICE,
-            header,
+            rewrite: header,
             max_frame: 1514,
         };
-        Ok(NextHop {
+        Ok(RemoteVtep {
             vtep: vtep(address)?,
             paths: Box::new([path]),
             counters: counters(),

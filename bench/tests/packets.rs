@@ -12,7 +12,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use vtep_bench::lab::topology::{self, LOCAL, REMOTE, UDP_PORT};
 use vtep_bench::scene::{DOMAIN, PORT, Scene, TENANT_DEVICE, UNDERLAY_DEVICE, WORKER};
 use vtep_bench::traffic::template::{Shape, Template, Tunnel};
-use vtep_dataplane::addr::{MacAddr, NextHopId};
+use vtep_dataplane::addr::{MacAddr, VtepId};
 use vtep_dataplane::event::Events;
 use vtep_dataplane::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
 use vtep_dataplane::port::Port;
@@ -136,7 +136,7 @@ fn a_million_frames_without_an_allocation() {
     macs.insert(
         DOMAIN,
         topology::destination().unwrap(),
-        Destination::NextHop(NextHopId(0)),
+        Destination::Vtep(VtepId(0)),
     )
     .unwrap();
     macs.insert(DOMAIN, topology::source().unwrap(), Destination::Port(PORT))

@@ -365,7 +365,7 @@ index!(
 );
 index!(
     /// A remote VTEP: its place in the next-hop table.
-    NextHopId,
+    VtepId,
     u32
 );
 index!(

@@ -16,7 +16,7 @@ use std::thread::{self, JoinHandle};
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::gettid;
-use vtep_dataplane::addr::NextHopId;
+use vtep_dataplane::addr::VtepId;
 use vtep_dataplane::afxdp::{Program, UmemMemory, XskPort};
 use vtep_dataplane::event::Events;
 use vtep_dataplane::frame::{BURST, Frame, Pool};
@@ -284,7 +284,7 @@ fn worker(
     let tables = Publisher::new(scene.snapshot()?);
     let mut macs = MacTable::new(1024);
     let entries = [
-        (topology::destination()?, Destination::NextHop(NextHopId(0))),
+        (topology::destination()?, Destination::Vtep(VtepId(0))),
         (topology::source()?, Destination::Port(PORT)),
     ];
     for (mac, behind) in entries {

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use vtep_dataplane::addr::{DeviceId, MacAddr, NextHopId, PortId};
+use vtep_dataplane::addr::{DeviceId, MacAddr, PortId, VtepId};
 use vtep_dataplane::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
 use vtep_dataplane::pipeline::flood::COPIES;
 use vtep_dataplane::pipeline::tx_queues::Outbox;
@@ -74,7 +74,7 @@ impl Fairness {
         ));
         ports.ports.push(scene::port(QUIET.1, QUIET.0));
         let mut macs = MacTable::new(16);
-        let to = Destination::NextHop(NextHopId(0));
+        let to = Destination::Vtep(VtepId(0));
         macs.insert(DOMAIN, topology::destination()?, to)
             .map_err(Failure::of("MAC table"))?;
         let pool = memory_pools(1, CHUNKS, CHUNK).pop();

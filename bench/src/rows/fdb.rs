@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
-use vtep_dataplane::addr::{DomainId, HostMac, MacAddr, NextHopId};
+use vtep_dataplane::addr::{DomainId, HostMac, MacAddr, VtepId};
 use vtep_dataplane::frame::BURST;
 use vtep_dataplane::table::mac::{Destination, Found, MacKey, MacReader, MacTable};
 
@@ -63,14 +63,14 @@ pub(super) fn mac(host: usize) -> Result<HostMac, Failure> {
 }
 
 fn behind(host: usize) -> Destination {
-    Destination::NextHop(NextHopId((host % 1000) as u32 + 1))
+    Destination::Vtep(VtepId((host % 1000) as u32 + 1))
 }
 
 /// What a found destination adds to the sum.
 #[inline]
 fn worth(found: Option<Destination>) -> u64 {
     match found {
-        Some(Destination::NextHop(id)) => u64::from(id.0),
+        Some(Destination::Vtep(id)) => u64::from(id.0),
         Some(Destination::Port(_)) | None => 1 << 40,
     }
 }

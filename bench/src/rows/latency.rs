@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use vtep_dataplane::addr::NextHopId;
+use vtep_dataplane::addr::VtepId;
 use vtep_dataplane::frame::{FrameMemory, HEADROOM, Pool};
 use vtep_dataplane::pipeline::tx_queues::Outbox;
 use vtep_dataplane::pipeline::{Pipeline, Tables};
@@ -140,7 +140,7 @@ impl Alone {
         }
         .snapshot()?;
         let mut macs = MacTable::new(16);
-        let to = Destination::NextHop(NextHopId(0));
+        let to = Destination::Vtep(VtepId(0));
         macs.insert(DOMAIN, topology::destination()?, to)
             .map_err(Failure::of("MAC table"))?;
         let pool = memory_pools(1, 64, 2048).pop();

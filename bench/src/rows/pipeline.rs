@@ -7,7 +7,7 @@
 //! Putting a frame back to what it was is two additions a frame and counted with the rest. One read of the clock a
 //! burst is counted too, since the daemon does it.
 
-use vtep_dataplane::addr::{DeviceId, HostMac, MacAddr, NextHopId, WorkerId};
+use vtep_dataplane::addr::{DeviceId, HostMac, MacAddr, VtepId, WorkerId};
 use vtep_dataplane::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
 use vtep_dataplane::pipeline::tx_queues::Outbox;
 use vtep_dataplane::pipeline::{Pipeline, Tables};
@@ -121,7 +121,7 @@ fn shape(way: Way, macs: u32) -> Result<Shape, Failure> {
 fn table(way: Way, macs: u32) -> Result<MacTable, Failure> {
     let mut table = MacTable::new(2 * macs as usize);
     let to = match way {
-        Way::Encap => Destination::NextHop(NextHopId(0)),
+        Way::Encap => Destination::Vtep(VtepId(0)),
         Way::Decap => Destination::Port(PORT),
     };
     for host in 0..u64::from(macs) {

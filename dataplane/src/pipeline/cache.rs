@@ -4,10 +4,10 @@
 use std::net::IpAddr;
 use std::ptr;
 
-use crate::addr::{NextHopId, WorkerId};
+use crate::addr::{VtepId, WorkerId};
 use crate::table::port::{Device, PortEntry};
 use crate::table::vni::Domain;
-use crate::table::vtep::{NextHop, Path};
+use crate::table::vtep::{Adjacency, RemoteVtep};
 use crate::wire::vlan;
 
 /// What the frames of a run have in common.
@@ -92,7 +92,7 @@ pub(super) struct Origin<'t> {
     /// The VNI's domain.
     pub(super) domain: &'t Domain,
     /// `None`: a VTEP that nobody has told of, by the group.
-    pub(super) hop: Option<&'t NextHop>,
+    pub(super) hop: Option<&'t RemoteVtep>,
 }
 
 impl Way for Origin<'_> {
@@ -107,9 +107,9 @@ impl Way for Origin<'_> {
 /// To a VTEP by one of its paths, in a VNI.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tunnel<'t> {
-    pub(super) id: NextHopId,
-    pub(super) hop: &'t NextHop,
-    pub(super) path: &'t Path,
+    pub(super) id: VtepId,
+    pub(super) hop: &'t RemoteVtep,
+    pub(super) path: &'t Adjacency,
     pub(super) device: &'t Device,
     pub(super) domain: &'t Domain,
 }
@@ -124,7 +124,7 @@ impl Tunnel<'_> {
 
 impl Way for Tunnel<'_> {
     fn count(&self, worker: WorkerId, frames: u64, bytes: u64) {
-        let headers = frames * u64::from(self.path.header.size());
+        let headers = frames * u64::from(self.path.rewrite.size());
         self.device
             .counters
             .row(worker)

@@ -16,7 +16,7 @@ use crate::table::mac::{Destination, Found, MacKey, MacReader};
 use crate::table::neighbor::NeighborReader;
 use crate::table::port::{Device, PortEntry};
 use crate::table::vni::Domain;
-use crate::table::vtep::NextHop;
+use crate::table::vtep::RemoteVtep;
 
 /// The tables, the way out and the counters of a burst. `'t` is the snapshot's life, `'p` the worker's parts.
 #[derive(Debug)]
@@ -147,7 +147,7 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
         device: &'t Device,
         frame: impl Leaving,
         domain: &Domain,
-        hop: &NextHop,
+        hop: &RemoteVtep,
     ) -> bool {
         match self.out.push(device.id, frame.into_frame()) {
             Ok(()) => true,

@@ -22,12 +22,12 @@ use super::flood_queue::{Flood, Next};
 use super::meta::{Blame, TenantFrame};
 use super::port_output::{self, LocalFrame};
 use super::vxlan_output::UnderlayFrame;
-use crate::addr::{NextHopId, PortId};
+use crate::addr::{PortId, VtepId};
 use crate::drop::DropReason;
 use crate::frame::chain::Payload;
 use crate::frame::{self, BURST, FrameMemory};
 use crate::table::vni::Domain;
-use crate::table::vtep::{MAX_HEADER, Path};
+use crate::table::vtep::{Adjacency, MAX_HEADER};
 use crate::wire::checksum::Sum;
 
 /// Copies that one turn of a worker makes: half as many as a port gives frames, for a copy may cost as much as a frame that
@@ -65,7 +65,7 @@ impl TenantFrame {
             .ports
             .iter()
             .filter(|port| **port != self.facts.port);
-        match (&*domain.flood.next_hops, others.count()) {
+        match (&*domain.flood.vteps, others.count()) {
             ([], 0) => return turn.refuse(self.frame, DropReason::NoReceiver, blame),
             // As much work as unicast.
             ([one], 0) if !turn.floods.has(self.facts.port) => {
@@ -176,7 +176,7 @@ impl Flood {
             }
         }
         if others.next().is_none() {
-            self.next = if domain.flood.next_hops.is_empty() {
+            self.next = if domain.flood.vteps.is_empty() {
                 Next::Nobody
             } else {
                 Next::Hop(None)
@@ -190,10 +190,10 @@ impl Flood {
         &mut self,
         turn: &mut Turn<'t, '_, M>,
         domain: &'t Domain,
-        last: Option<NextHopId>,
+        last: Option<VtepId>,
         limit: usize,
     ) -> usize {
-        let hops = behind(&domain.flood.next_hops, last);
+        let hops = behind(&domain.flood.vteps, last);
         let mut now = &hops[..limit.min(hops.len())];
         if self.shared.is_none() && now.len() == hops.len() {
             // Who is last may have the frame itself.
@@ -230,7 +230,7 @@ impl Flood {
     fn miss<'t, M: FrameMemory>(
         &mut self,
         turn: &mut Turn<'t, '_, M>,
-        id: NextHopId,
+        id: VtepId,
         domain: &'t Domain,
     ) {
         self.frame.find_tunnel(turn, id, domain, self.answer);
@@ -238,7 +238,7 @@ impl Flood {
     }
 
     /// Sends the frame itself to the last VTEP.
-    fn serve_last<M: FrameMemory>(self, turn: &mut Turn<'_, '_, M>, id: NextHopId) {
+    fn serve_last<M: FrameMemory>(self, turn: &mut Turn<'_, '_, M>, id: VtepId) {
         let Self {
             frame,
             domain,
@@ -285,7 +285,7 @@ impl Flood {
         &mut self,
         turn: &mut Turn<'t, '_, M>,
         first: &Tunnel<'t>,
-        others: &[NextHopId],
+        others: &[VtepId],
         payload: Option<Payload>,
     ) -> usize {
         let &Tunnel { device, domain, .. } = first;
@@ -308,7 +308,7 @@ impl Flood {
                     if turn.queue_for(device, frame, domain, hop) {
                         hop.counters.row(worker).sent(1, len);
                         sent += 1;
-                        bytes += len + u64::from(path.header.size());
+                        bytes += len + u64::from(path.rewrite.size());
                     }
                 }
             }
@@ -334,7 +334,7 @@ impl Flood {
     fn header<M: FrameMemory>(
         &mut self,
         turn: &mut Turn<'_, '_, M>,
-        path: &Path,
+        path: &Adjacency,
         payload: Payload,
         variable: Variable,
     ) -> Option<UnderlayFrame> {
@@ -342,14 +342,14 @@ impl Flood {
         let chunk_size = turn.pool.memory().chunk_size();
         let start = frame::spread(header.chunk(), MAX_HEADER, chunk_size);
         if header
-            .place(start, path.header.size().into(), chunk_size)
+            .place(start, path.rewrite.size().into(), chunk_size)
             .is_err()
         {
             turn.pool.give(header);
             return None;
         }
         payload.follow(turn.pool.memory().chains(), &mut header);
-        let sum = if path.header.is_v6() {
+        let sum = if path.rewrite.is_v6() {
             self.sum(turn)
         } else {
             Sum::new()
@@ -371,7 +371,7 @@ impl Flood {
     fn copy<M: FrameMemory>(
         &self,
         turn: &mut Turn<'_, '_, M>,
-        path: &Path,
+        path: &Adjacency,
         variable: Variable,
     ) -> Option<UnderlayFrame> {
         let copy = turn.copy(&self.frame.frame)?;

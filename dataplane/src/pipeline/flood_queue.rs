@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::meta::TenantFrame;
-use crate::addr::{DeviceId, DomainId, NextHopId, PortId};
+use crate::addr::{DeviceId, DomainId, PortId, VtepId};
 use crate::frame::{BURST, FrameMemory, Pool};
 use crate::table::Snapshot;
 use crate::table::port::Device;
@@ -91,9 +91,9 @@ pub(super) struct Flood {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Next {
     Port(Option<PortId>),
-    Hop(Option<NextHopId>),
+    Hop(Option<VtepId>),
     /// This VTEP gets the frame itself.
-    Last(NextHopId),
+    Last(VtepId),
     /// Everybody was served.
     Nobody,
 }

@@ -6,7 +6,7 @@ use crate::frame::Frame;
 use crate::table::Snapshot;
 use crate::table::port::PortEntry;
 use crate::table::vni::Domain;
-use crate::table::vtep::NextHop;
+use crate::table::vtep::RemoteVtep;
 
 /// What the first stage found out of a frame, for the last one. Small: there is one for each frame of a burst.
 #[derive(Debug, Clone, Copy)]
@@ -78,11 +78,11 @@ impl<'t> Member<'t> {
 pub(super) struct Blame<'t> {
     pub(super) port: Option<&'t PortEntry>,
     pub(super) domain: Option<&'t Domain>,
-    pub(super) hop: Option<&'t NextHop>,
+    pub(super) hop: Option<&'t RemoteVtep>,
 }
 
 /// A frame that is ready to leave by the device that it was made for. Only frames for tenants
-/// ([`super::port_output::LocalFrame`]) and encapsulated frames of tenants ([`super::tenant_input::UnderlayFrame`]) are.
+/// (`LocalFrame`) and encapsulated frames of tenants (`UnderlayFrame`) are.
 pub(super) trait Leaving {
     /// The frame itself.
     fn into_frame(self) -> Frame;

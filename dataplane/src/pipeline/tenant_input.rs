@@ -127,7 +127,7 @@ impl<'t> Side<'t> for FromTenants {
         key: MacKey,
         found: Found,
     ) {
-        match found.next_hop() {
+        match found.vtep() {
             // Only MACs of hosts are ever found.
             Some(id) if goes_on(turn, &frame, facts, (id, key)) => encapsulate(turn, frame, facts),
             _ => TenantFrame {
@@ -259,7 +259,7 @@ impl TenantFrame {
             Some(Destination::Port(id)) => {
                 port_output::find(turn, id, domain, self.frame.len()).map(Target::Port)
             }
-            Some(Destination::NextHop(hop)) => self
+            Some(Destination::Vtep(hop)) => self
                 .find_tunnel(turn, hop, domain, true)
                 .map(Target::Tunnel),
             None => {

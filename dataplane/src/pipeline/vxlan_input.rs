@@ -19,7 +19,7 @@ use crate::drop::DropReason;
 use crate::frame::{Frame, FrameMemory};
 use crate::table::mac::{Destination, Found, MacKey};
 use crate::table::vni::Domain;
-use crate::table::vtep::NextHop;
+use crate::table::vtep::RemoteVtep;
 use crate::wire::{ipv4, ipv6};
 
 /// What the first stage found out of a packet, for the last one.
@@ -28,7 +28,7 @@ pub(super) struct Inner<'t> {
     /// The domain of its VNI; `None`: it was refused and counted.
     domain: Option<&'t Domain>,
     /// `None`: a VTEP that nobody has told of, by its VNI's group.
-    from: Option<&'t NextHop>,
+    from: Option<&'t RemoteVtep>,
 }
 
 impl Inner<'_> {
@@ -182,13 +182,13 @@ fn find_origin<'t, M: FrameMemory>(
         return Err(DropReason::NotOurs);
     }
     let from = snapshot
-        .next_hops
+        .vteps
         .by_source(source)
         .filter(|from| domain.sources.contains(*from));
     if from.is_none() && (group.is_none() || VtepAddr::new(source).is_err()) {
         return Err(DropReason::UnknownVtep);
     }
-    let hop = from.and_then(|from| snapshot.next_hops.get(from));
+    let hop = from.and_then(|from| snapshot.vteps.get(from));
     let origin = Origin {
         source,
         to_group: group.is_some(),
@@ -230,9 +230,7 @@ impl<'t> OverlayFrame<'t> {
                     None => turn.pool.give(self.frame),
                 }
             }
-            Some(Destination::NextHop(_)) => {
-                turn.refuse(self.frame, DropReason::SplitHorizon, blame)
-            }
+            Some(Destination::Vtep(_)) => turn.refuse(self.frame, DropReason::SplitHorizon, blame),
             None if domain.flood.ports.is_empty() => {
                 turn.refuse(self.frame, DropReason::NoReceiver, blame)
             }

@@ -6,12 +6,12 @@ use super::encap::{self, Beyond, Variable};
 use super::meta::{Blame, Facts, Leaving, Next, TenantFrame};
 use super::parse::Packet;
 use super::{ecn, flow, pmtu};
-use crate::addr::NextHopId;
+use crate::addr::VtepId;
 use crate::drop::DropReason;
 use crate::frame::{Frame, FrameMemory};
 use crate::table::mac::MacKey;
 use crate::table::vni::Domain;
-use crate::table::vtep::{NextHop, Path};
+use crate::table::vtep::{Adjacency, RemoteVtep};
 use crate::table::{Settings, Snapshot};
 use crate::wire::checksum::Sum;
 
@@ -44,7 +44,7 @@ pub(super) fn goes_on<M: FrameMemory>(
     turn: &Turn<'_, '_, M>,
     frame: &Frame,
     facts: &Facts,
-    (id, key): (NextHopId, MacKey),
+    (id, key): (VtepId, MacKey),
 ) -> bool {
     turn.tunnel.way().is_some_and(|way| {
         let path = way.hop.path(flow::path_hash(facts.flow));
@@ -90,9 +90,9 @@ pub(super) fn encapsulate<M: FrameMemory>(turn: &mut Turn<'_, '_, M>, frame: Fra
 
 /// What follows the first chunk of a frame.
 #[cold]
-fn beyond<M: FrameMemory>(turn: &Turn<'_, '_, M>, frame: &Frame, path: &Path) -> Beyond {
+fn beyond<M: FrameMemory>(turn: &Turn<'_, '_, M>, frame: &Frame, path: &Adjacency) -> Beyond {
     let (first, len) = (frame.first().len(), frame.len());
-    let with_sum = path.header.is_v6() && !turn.snapshot.settings.udp6_zero_tx;
+    let with_sum = path.rewrite.is_v6() && !turn.snapshot.settings.udp6_zero_tx;
     let sum = if with_sum {
         turn.pool.memory().sum(frame, first..len)
     } else {
@@ -110,10 +110,10 @@ impl UnderlayFrame {
     pub(super) fn prepend<M: FrameMemory>(
         turn: &mut Turn<'_, '_, M>,
         mut frame: Frame,
-        path: &Path,
+        path: &Adjacency,
         variable: Variable,
     ) -> Result<Self, Frame> {
-        if frame.prepend(path.header.size()).is_err() {
+        if frame.prepend(path.rewrite.size()).is_err() {
             return Err(frame);
         }
         let beyond = if frame.is_chained() {
@@ -130,11 +130,11 @@ impl UnderlayFrame {
         turn: &mut Turn<'_, '_, M>,
         mut frame: Frame,
         beyond: Beyond,
-        path: &Path,
+        path: &Adjacency,
         variable: Variable,
     ) -> Self {
         let packet = turn.pool.memory_mut().bytes_mut(&mut frame);
-        encap::write(packet, beyond, &path.header, variable, turn.identification);
+        encap::write(packet, beyond, &path.rewrite, variable, turn.identification);
         Self(frame)
     }
 }
@@ -145,7 +145,7 @@ impl TenantFrame {
     pub(super) fn tunnel<'t, M: FrameMemory>(
         &self,
         turn: &Turn<'t, '_, M>,
-        id: NextHopId,
+        id: VtepId,
         domain: &'t Domain,
     ) -> Option<Tunnel<'t>> {
         let (hop, path) = self.way(turn.snapshot, id)?;
@@ -164,9 +164,9 @@ impl TenantFrame {
     pub(super) fn way<'t>(
         &self,
         snapshot: &'t Snapshot,
-        id: NextHopId,
-    ) -> Option<(&'t NextHop, &'t Path)> {
-        let hop = snapshot.next_hops.get(id)?;
+        id: VtepId,
+    ) -> Option<(&'t RemoteVtep, &'t Adjacency)> {
+        let hop = snapshot.vteps.get(id)?;
         let path = hop.path(flow::path_hash(self.facts.flow))?;
         (self.frame.len() <= usize::from(path.max_frame)).then_some((hop, path))
     }
@@ -182,14 +182,14 @@ impl TenantFrame {
     pub(super) fn find_tunnel<'t, M: FrameMemory>(
         &self,
         turn: &mut Turn<'t, '_, M>,
-        id: NextHopId,
+        id: VtepId,
         domain: &'t Domain,
         answer: bool,
     ) -> Option<Tunnel<'t>> {
         if let Some(tunnel) = self.tunnel(turn, id, domain) {
             return Some(tunnel);
         }
-        let hop = turn.snapshot.next_hops.get(id);
+        let hop = turn.snapshot.vteps.get(id);
         let blame = Blame {
             port: turn.snapshot.ports.port(self.facts.port),
             domain: Some(domain),

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::addr::{NextHopId, PortId};
+use crate::addr::{PortId, VtepId};
 
 /// The members of a VNI that a frame for all is copied to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FloodList {
     /// Remote VTEPs (head-end replication, RFC 7348 section 4.2 by unicast), each once, sorted.
-    pub next_hops: Box<[NextHopId]>,
+    pub vteps: Box<[VtepId]>,
     /// Local ports, each once, sorted. The port that a frame came from is left out when it is sent.
     pub ports: Box<[PortId]>,
 }
@@ -17,11 +17,11 @@ impl FloodList {
     /// The list of these members, in any order.
     #[must_use]
     pub fn new(
-        next_hops: impl IntoIterator<Item = NextHopId>,
+        vteps: impl IntoIterator<Item = VtepId>,
         ports: impl IntoIterator<Item = PortId>,
     ) -> Self {
         Self {
-            next_hops: sorted(next_hops),
+            vteps: sorted(vteps),
             ports: sorted(ports),
         }
     }
@@ -42,15 +42,15 @@ impl VtepSet {
     /// True when `vtep` is in the set.
     #[inline]
     #[must_use]
-    pub fn contains(&self, vtep: NextHopId) -> bool {
+    pub fn contains(&self, vtep: VtepId) -> bool {
         self.words
             .get(vtep.index() / 64)
             .is_some_and(|word| word >> (vtep.0 % 64) & 1 == 1)
     }
 }
 
-impl FromIterator<NextHopId> for VtepSet {
-    fn from_iter<I: IntoIterator<Item = NextHopId>>(vteps: I) -> Self {
+impl FromIterator<VtepId> for VtepSet {
+    fn from_iter<I: IntoIterator<Item = VtepId>>(vteps: I) -> Self {
         let mut words = Vec::new();
         for vtep in vteps {
             let word = vtep.index() / 64;
@@ -71,19 +71,19 @@ mod tests {
 
     #[test]
     fn members_are_sorted_and_there_once() {
-        let list = FloodList::new([7, 3, 7].map(NextHopId), [2, 1].map(PortId));
+        let list = FloodList::new([7, 3, 7].map(VtepId), [2, 1].map(PortId));
         assert_eq!(
-            (&*list.next_hops, &*list.ports),
-            (&[3, 7].map(NextHopId)[..], &[1, 2].map(PortId)[..])
+            (&*list.vteps, &*list.ports),
+            (&[3, 7].map(VtepId)[..], &[1, 2].map(PortId)[..])
         );
     }
 
     #[test]
     fn a_set_has_what_was_put_in() {
-        let set: VtepSet = [0, 63, 64, 1000].map(NextHopId).into_iter().collect();
+        let set: VtepSet = [0, 63, 64, 1000].map(VtepId).into_iter().collect();
         for id in 0..2000 {
             assert_eq!(
-                set.contains(NextHopId(id)),
+                set.contains(VtepId(id)),
                 [0, 63, 64, 1000].contains(&id),
                 "{id}"
             );

@@ -50,7 +50,7 @@ pub struct Snapshot {
     /// VNIs and their bridge domains.
     pub vnis: Arc<vni::VniTable>,
     /// Remote VTEPs and the ready outer headers to reach them.
-    pub next_hops: Arc<vtep::NextHopTable>,
+    pub vteps: Arc<vtep::VtepTable>,
     /// Devices and tenant ports.
     pub ports: Arc<port::PortTable>,
 }

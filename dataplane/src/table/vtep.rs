@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::addr::{DeviceId, MacAddr, NextHopId, VtepAddr};
+use crate::addr::{DeviceId, MacAddr, VtepAddr, VtepId};
 use crate::stats::Counters;
 
 /// Length of a UDP and of a VXLAN header, bytes.
@@ -163,31 +163,31 @@ impl OuterHeader {
 
 /// One way to a VTEP.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Path {
+pub struct Adjacency {
     /// The underlay device that frames leave by.
     pub device: DeviceId,
     /// The header to put before the inner frame.
-    pub header: OuterHeader,
+    pub rewrite: OuterHeader,
     /// Longest inner frame (from its destination MAC on) that fits the path's MTU. Bytes.
     pub max_frame: u16,
 }
 
 /// A remote VTEP.
 #[derive(Debug, Clone)]
-pub struct NextHop {
+pub struct RemoteVtep {
     /// Its address.
     pub vtep: VtepAddr,
     /// At most [`MAX_PATHS`] paths, chosen from by flow hash; a path of weight n stands n times. None = unresolved.
-    pub paths: Box<[Path]>,
+    pub paths: Box<[Adjacency]>,
     /// From (rx) and to (tx) this VTEP, and drops.
     pub counters: Arc<Counters>,
 }
 
-impl NextHop {
+impl RemoteVtep {
     /// The path for a flow; the same flow always takes the same path.
     #[inline]
     #[must_use]
-    pub fn path(&self, flow_hash: u32) -> Option<&Path> {
+    pub fn path(&self, flow_hash: u32) -> Option<&Adjacency> {
         let place = (u64::from(flow_hash) * self.paths.len() as u64) >> 32;
         self.paths.get(place as usize)
     }
@@ -195,30 +195,30 @@ impl NextHop {
 
 /// All remote VTEPs.
 #[derive(Debug, Clone, Default)]
-pub struct NextHopTable {
-    hops: Vec<Option<Arc<NextHop>>>,
-    by_v4: HashMap<u32, NextHopId>,
-    by_v6: HashMap<u128, NextHopId>,
+pub struct VtepTable {
+    hops: Vec<Option<Arc<RemoteVtep>>>,
+    by_v4: HashMap<u32, VtepId>,
+    by_v6: HashMap<u128, VtepId>,
 }
 
-impl NextHopTable {
+impl VtepTable {
     /// The next hop, if it exists.
     #[inline]
     #[must_use]
-    pub fn get(&self, id: NextHopId) -> Option<&NextHop> {
+    pub fn get(&self, id: VtepId) -> Option<&RemoteVtep> {
         self.hops.get(id.index())?.as_deref()
     }
 
     /// The VTEP with this address.
     #[must_use]
-    pub fn by_address(&self, vtep: VtepAddr) -> Option<NextHopId> {
+    pub fn by_address(&self, vtep: VtepAddr) -> Option<VtepId> {
         self.by_source(vtep.get())
     }
 
     /// The VTEP with this address, the outer source of a received packet, which may be any.
     #[inline]
     #[must_use]
-    pub fn by_source(&self, address: IpAddr) -> Option<NextHopId> {
+    pub fn by_source(&self, address: IpAddr) -> Option<VtepId> {
         match address {
             IpAddr::V4(v4) => self.by_v4.get(&v4.to_bits()).copied(),
             IpAddr::V6(v6) => self.by_v6.get(&v6.to_bits()).copied(),
@@ -226,7 +226,7 @@ impl NextHopTable {
     }
 
     /// Sets, replaces or (with `None`) removes one next hop. Of two with one address, the one set last is found by it.
-    pub fn set(&mut self, id: NextHopId, hop: Option<Arc<NextHop>>) {
+    pub fn set(&mut self, id: VtepId, hop: Option<Arc<RemoteVtep>>) {
         if self.hops.len() <= id.index() {
             self.hops.resize(id.index() + 1, None);
         }
@@ -248,9 +248,9 @@ impl NextHopTable {
     }
 
     /// Every next hop.
-    pub fn iter(&self) -> impl Iterator<Item = (NextHopId, &Arc<NextHop>)> {
+    pub fn iter(&self) -> impl Iterator<Item = (VtepId, &Arc<RemoteVtep>)> {
         (0..)
-            .map(NextHopId)
+            .map(VtepId)
             .zip(&self.hops)
             .filter_map(|(id, hop)| Some((id, hop.as_ref()?)))
     }
@@ -362,44 +362,44 @@ mod tests {
 
     #[test]
     fn a_removed_next_hop_is_found_no_more() {
-        let mut table = NextHopTable::default();
+        let mut table = VtepTable::default();
         let vtep = "192.0.2.2".parse().unwrap();
-        let hop = Arc::new(NextHop {
+        let hop = Arc::new(RemoteVtep {
             vtep,
             paths: Box::new([]),
             counters: Arc::new(Counters::new(1)),
         });
-        table.set(NextHopId(3), Some(hop));
-        assert_eq!(table.by_address(vtep), Some(NextHopId(3)));
-        assert!(table.get(NextHopId(3)).unwrap().path(u32::MAX).is_none());
-        table.set(NextHopId(3), None);
+        table.set(VtepId(3), Some(hop));
+        assert_eq!(table.by_address(vtep), Some(VtepId(3)));
+        assert!(table.get(VtepId(3)).unwrap().path(u32::MAX).is_none());
+        table.set(VtepId(3), None);
         assert_eq!(table.by_address(vtep), None);
         assert_eq!(table.iter().count(), 0);
     }
 
     #[test]
     fn an_address_taken_over_stays_when_its_old_holder_goes() {
-        let mut table = NextHopTable::default();
+        let mut table = VtepTable::default();
         let vtep = "192.0.2.2".parse().unwrap();
-        let hop = Arc::new(NextHop {
+        let hop = Arc::new(RemoteVtep {
             vtep,
             paths: Box::new([]),
             counters: Arc::new(Counters::new(1)),
         });
-        table.set(NextHopId(1), Some(hop.clone()));
-        table.set(NextHopId(2), Some(hop));
-        table.set(NextHopId(1), None);
-        assert_eq!(table.by_address(vtep), Some(NextHopId(2)));
+        table.set(VtepId(1), Some(hop.clone()));
+        table.set(VtepId(2), Some(hop));
+        table.set(VtepId(1), None);
+        assert_eq!(table.by_address(vtep), Some(VtepId(2)));
     }
 
     #[test]
     fn flows_spread_over_all_paths_and_none_is_out_of_range() {
-        let path = |device| Path {
+        let path = |device| Adjacency {
             device: DeviceId(device),
-            header: OuterHeader::new(&fields("192.0.2.1", "192.0.2.2", None)).unwrap(),
+            rewrite: OuterHeader::new(&fields("192.0.2.1", "192.0.2.2", None)).unwrap(),
             max_frame: 1450,
         };
-        let hop = NextHop {
+        let hop = RemoteVtep {
             vtep: "192.0.2.2".parse().unwrap(),
             paths: (0..3).map(path).collect(),
             counters: Arc::new(Counters::new(1)),

@@ -3,7 +3,7 @@
 use crossbeam::channel;
 
 use super::*;
-use crate::addr::{DomainId, MacAddr, NextHopId, PortId, Vni};
+use crate::addr::{DomainId, MacAddr, PortId, Vni, VtepId};
 use crate::port::memory::{HeapMemory, MemoryPort, memory_pools};
 use crate::stats::Counters;
 use crate::table::flood::{FloodList, VtepSet};
@@ -12,7 +12,7 @@ use crate::table::neighbor::NeighborTable;
 use crate::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
 use crate::table::publish::Publisher;
 use crate::table::vni::{Domain, VniTable};
-use crate::table::vtep::{HeaderFields, NextHop, NextHopTable, OuterHeader, Path};
+use crate::table::vtep::{Adjacency, HeaderFields, OuterHeader, RemoteVtep, VtepTable};
 use crate::table::{Dscp, Settings};
 
 const FRAMES: usize = 64;
@@ -79,7 +79,7 @@ fn snapshot(device_counters: &[Arc<Counters>]) -> Snapshot {
             udp6_zero_tx: false,
         },
         vnis: Arc::new(VniTable::new([Arc::new(domain)])),
-        next_hops: Arc::default(),
+        vteps: Arc::default(),
         ports: Arc::new(PortTable {
             devices: (0..2)
                 .map(|id| device(id, &device_counters[usize::from(id)]))
@@ -176,18 +176,18 @@ impl Lab {
         let mut lab = lab();
         lab.device_counters.push(Arc::new(Counters::new(2)));
         let mut next = Snapshot::clone(lab.publisher.current());
-        let mut hops = NextHopTable::default();
+        let mut hops = VtepTable::default();
         for id in 0..128 {
-            hops.set(NextHopId(id), Some(Arc::new(hop(id))));
+            hops.set(VtepId(id), Some(Arc::new(hop(id))));
         }
         let ports = Arc::make_mut(&mut next.ports);
         let mut underlay = Arc::into_inner(device(2, &lab.device_counters[2]).unwrap()).unwrap();
         (underlay.role, underlay.sender) = (Role::Underlay, Box::new([WorkerId(1); 2]));
         ports.devices.push(Some(Arc::new(underlay)));
         let mut domain = Domain::clone(next.vnis.by_vni(100).unwrap());
-        domain.flood = FloodList::new((0..128).map(NextHopId), [PortId(0), PortId(1)]);
+        domain.flood = FloodList::new((0..128).map(VtepId), [PortId(0), PortId(1)]);
         next.vnis = Arc::new(VniTable::new([Arc::new(domain)]));
-        next.next_hops = Arc::new(hops);
+        next.vteps = Arc::new(hops);
         lab.publisher.publish(next);
         let mut tenant = MemoryPort::new();
         for _ in 0..frames {
@@ -213,7 +213,7 @@ impl Lab {
     }
 }
 
-fn hop(id: u32) -> NextHop {
+fn hop(id: u32) -> RemoteVtep {
     let header = OuterHeader::new(&HeaderFields {
         source_mac: MacAddr([2, 1, 1, 1, 1, 1]),
         next_hop_mac: MacAddr([2, 2, 2, 2, 2, 2]),
@@ -224,13 +224,13 @@ fn hop(id: u32) -> NextHop {
         df: true,
         udp_port: 4789,
     });
-    let path = Path {
+    let path = Adjacency {
         device: DeviceId(2),
-        header: header.unwrap(),
+        rewrite: header.unwrap(),
         max_frame: 1514,
     };
     let vtep = format!("198.18.0.{}", id + 1).parse().unwrap();
-    NextHop {
+    RemoteVtep {
         vtep,
         paths: Box::new([path]),
         counters: Arc::new(Counters::new(2)),

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use vtep_dataplane::addr::{
-    DeviceId, DomainId, HostMac, MacAddr, NextHopId, PortId, Vni, VtepAddr, WorkerId,
+    DeviceId, DomainId, HostMac, MacAddr, VtepId, PortId, Vni, VtepAddr, WorkerId,
 };
 use vtep_dataplane::frame::Pool;
 use vtep_dataplane::pipeline::tx_queues::Outbox;
@@ -14,7 +14,7 @@ use vtep_dataplane::stats::Counters;
 use vtep_dataplane::table::flood::FloodList;
 use vtep_dataplane::table::mac::{Destination, MacTable};
 use vtep_dataplane::table::neighbor::{Neighbor, NeighborTable};
-use vtep_dataplane::table::vtep::{HeaderFields, NextHop, NextHopTable, OuterHeader, Path};
+use vtep_dataplane::table::vtep::{HeaderFields, RemoteVtep, VtepTable, OuterHeader, Adjacency};
 use vtep_dataplane::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
 use vtep_dataplane::table::vni::{Domain, VniTable};
 use vtep_dataplane::table::{Dscp, Settings, Snapshot};
@@ -53,7 +53,7 @@ fn vtep(address: Ipv4Addr) -> VtepAddr {
     VtepAddr::new(IpAddr::V4(address)).expect("a unicast address")
 }
 
-fn next_hop(address: Ipv4Addr) -> NextHop {
+fn remote_vtep(address: Ipv4Addr) -> RemoteVtep {
     let header = OuterHeader::new(&HeaderFields {
         source_mac: mac(0xe0),
         next_hop_mac: mac(0xe1),
@@ -64,8 +64,8 @@ fn next_hop(address: Ipv4Addr) -> NextHop {
         df: true,
         udp_port: 4789,
     });
-    let path = Path { device: UNDERLAY, header: header.expect("one family"), max_frame: 3900 };
-    NextHop { vtep: vtep(address), paths: Box::new([path]), counters: counters() }
+    let path = Adjacency { device: UNDERLAY, rewrite: header.expect("one family"), max_frame: 3900 };
+    RemoteVtep { vtep: vtep(address), paths: Box::new([path]), counters: counters() }
 }
 
 fn device(id: DeviceId, role: Role, software: bool) -> Option<Arc<Device>> {
@@ -100,15 +100,15 @@ impl Bed {
     /// Its tables; `software` says whether checksums may have been left to the underlay's interface.
     #[must_use]
     pub fn new(software: bool) -> Self {
-        let mut next_hops = NextHopTable::default();
-        for (id, address) in (0..).map(NextHopId).zip(REMOTE) {
-            next_hops.set(id, Some(Arc::new(next_hop(address))));
+        let mut vteps = VtepTable::default();
+        for (id, address) in (0..).map(VtepId).zip(REMOTE) {
+            vteps.set(id, Some(Arc::new(remote_vtep(address))));
         }
         let domain = Domain {
             id: DomainId(0),
             vni: Vni::new(100).expect("24 bits"),
-            flood: FloodList::new([0, 1].map(NextHopId), [0, 1].map(PortId)),
-            sources: [NextHopId(0), NextHopId(1)].into_iter().collect(),
+            flood: FloodList::new([0, 1].map(VtepId), [0, 1].map(PortId)),
+            sources: [VtepId(0), VtepId(1)].into_iter().collect(),
             pass_tags: false,
             group: None,
             suppress: true,
@@ -126,7 +126,7 @@ impl Bed {
                 udp6_zero_tx: false,
             },
             vnis: Arc::new(VniTable::new([Arc::new(domain)])),
-            next_hops: Arc::new(next_hops),
+            vteps: Arc::new(vteps),
             ports: Arc::new(PortTable {
                 devices: vec![
                     device(UNDERLAY, Role::Underlay, software),
@@ -140,7 +140,7 @@ impl Bed {
         let hosts = [
             (1, Destination::Port(PortId(0))),
             (2, Destination::Port(PortId(1))),
-            (3, Destination::NextHop(NextHopId(0))),
+            (3, Destination::Vtep(VtepId(0))),
         ];
         for (host, place) in hosts {
             let host = HostMac::new(mac(host)).expect("unicast");

@@ -77,16 +77,16 @@ impl Failover {
             vteps: Vec::new(),
             multi_buffer: true,
         };
-        let paths = scene.next_hop(Hosts::address(1))?.paths;
-        let before = sink.seen().next_hops.by_address(vtep);
+        let paths = scene.remote_vtep(Hosts::address(1))?.paths;
+        let before = sink.seen().vteps.by_address(vtep);
         let wanted = paths.clone();
         let start = Instant::now();
         sink.tables.set_paths(vtep, paths);
         sink.tables.commit();
         sink.refresh();
         let taken = start.elapsed();
-        let id = sink.seen().next_hops.by_address(vtep);
-        let now = id.and_then(|id| sink.seen().next_hops.get(id));
+        let id = sink.seen().vteps.by_address(vtep);
+        let now = id.and_then(|id| sink.seen().vteps.get(id));
         if id != before || now.is_none_or(|hop| hop.paths != wanted) {
             return Err(Failure::new(format!(
                 "{vtep} was {before:?}, is {id:?}: {now:?}"

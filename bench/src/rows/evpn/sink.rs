@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use vtep_control::bgp::{Output, Peer, PeerConfig};
-use vtep_control::engine::TableWriter;
+use vtep_control::bgp::{Peer, PeerConfig, PeerOutput};
 use vtep_control::evpn::{Config, Instance, NeighborId, VniConfig};
+use vtep_control::fib::TableWriter;
 use vtep_control::speaker::transport::Routes;
 use vtep_dataplane::addr::{DomainId, Vni, VtepAddr};
 use vtep_dataplane::frame::BURST;
@@ -74,10 +74,10 @@ impl Sink {
     }
 
     /// Takes what the neighbour's session says.
-    pub fn take(&mut self, now: Instant, output: &Output<'_>) {
+    pub fn take(&mut self, now: Instant, output: &PeerOutput<'_>) {
         match output {
-            Output::SessionUp(_) => self.up = true,
-            Output::SessionDown { .. } => (self.up, self.ended) = (false, true),
+            PeerOutput::SessionUp(_) => self.up = true,
+            PeerOutput::SessionDown { .. } => (self.up, self.ended) = (false, true),
             _ => {}
         }
         self.instance.handle(now, ID, output);
@@ -122,11 +122,11 @@ impl Sink {
     /// [`Failure`] names the first host for which that is not so.
     pub fn check(&self, hosts: Hosts, vtep: usize, gone: bool) -> Result<(), Failure> {
         let address = Hosts::vtep(vtep)?;
-        let id = self.seen().next_hops.by_address(address);
+        let id = self.seen().vteps.by_address(address);
         if id.is_some() == gone {
             return Err(Failure::new(format!("next hop of {address}: {id:?}")));
         }
-        let wanted = id.map(Destination::NextHop);
+        let wanted = id.map(Destination::Vtep);
         let (behind, mut found): (Vec<_>, _) = (hosts.behind(vtep).collect(), [Found::NONE; BURST]);
         for burst in behind.chunks(BURST) {
             let key = |host: &usize| Ok(MacKey::new(self.domain, fdb::mac(*host)?.get()));
@@ -162,7 +162,7 @@ impl Sink {
 }
 
 impl Routes for Sink {
-    fn heard(&mut self, _: IpAddr, output: Output<'_>, now: Instant) {
+    fn heard(&mut self, _: IpAddr, output: PeerOutput<'_>, now: Instant) {
         self.take(now, &output);
     }
 

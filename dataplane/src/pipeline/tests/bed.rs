@@ -11,7 +11,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::addr::{DeviceId, DomainId, HostMac, MacAddr, NextHopId, PortId, Vni, WorkerId};
+use crate::addr::{DeviceId, DomainId, HostMac, MacAddr, PortId, Vni, VtepId, WorkerId};
 use crate::drop::DropReason;
 use crate::frame::{BURST, Pool};
 use crate::pipeline::learn_event::Notice;
@@ -25,7 +25,7 @@ use crate::table::mac::{Destination, MacTable};
 use crate::table::neighbor::{Neighbor, NeighborTable};
 use crate::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
 use crate::table::vni::{Domain, VniTable};
-use crate::table::vtep::{HeaderFields, NextHop, NextHopTable, OuterHeader, Path};
+use crate::table::vtep::{Adjacency, HeaderFields, OuterHeader, RemoteVtep, VtepTable};
 use crate::table::{Dscp, Settings, Snapshot};
 
 pub(super) const VTEPS: [&str; 5] = [
@@ -47,7 +47,7 @@ fn counters() -> Arc<Counters> {
     Arc::new(Counters::new(1))
 }
 
-pub(super) fn hop(address: &str, vlan: Option<u16>, resolved: bool) -> NextHop {
+pub(super) fn hop(address: &str, vlan: Option<u16>, resolved: bool) -> RemoteVtep {
     let vtep: crate::addr::VtepAddr = address.parse().unwrap();
     let local = if vtep.is_v6() {
         "2001:db8::1"
@@ -64,12 +64,12 @@ pub(super) fn hop(address: &str, vlan: Option<u16>, resolved: bool) -> NextHop {
         df: true,
         udp_port: 4789,
     };
-    let path = Path {
+    let path = Adjacency {
         device: DeviceId(0),
-        header: OuterHeader::new(&fields).unwrap(),
+        rewrite: OuterHeader::new(&fields).unwrap(),
         max_frame: 1450,
     };
-    NextHop {
+    RemoteVtep {
         vtep,
         paths: resolved.then_some(path).into_iter().collect(),
         counters: counters(),
@@ -110,11 +110,11 @@ pub(super) fn domain(id: u16, vni: u32, hops: &[u32], ports: &[u16], sources: &[
         id: DomainId(id),
         vni: Vni::new(vni).unwrap(),
         flood: FloodList::new(
-            hops.iter().copied().map(NextHopId),
+            hops.iter().copied().map(VtepId),
             ports.iter().copied().map(PortId),
         ),
         group: None,
-        sources: sources.iter().copied().map(NextHopId).collect(),
+        sources: sources.iter().copied().map(VtepId).collect(),
         pass_tags: vni == 200,
         suppress: false,
         miss_events: false,
@@ -170,9 +170,9 @@ impl Bed {
             udp6_zero_rx: false,
             udp6_zero_tx: false,
         };
-        let mut next_hops = NextHopTable::default();
+        let mut vteps = VtepTable::default();
         for ((id, address), vlan) in (0..).zip(VTEPS).zip([None, None, Some(7), Some(7), None]) {
-            next_hops.set(NextHopId(id), Some(Arc::new(hop(address, vlan, id != 4))));
+            vteps.set(VtepId(id), Some(Arc::new(hop(address, vlan, id != 4))));
         }
         let trunk = Role::Trunk(Box::new([(10, PortId(2)), (20, PortId(3))]));
         let roles = [
@@ -195,7 +195,7 @@ impl Bed {
         let snapshot = Snapshot {
             settings,
             vnis: Arc::new(VniTable::new(vnis)),
-            next_hops: Arc::new(next_hops),
+            vteps: Arc::new(vteps),
             ports: Arc::new(PortTable {
                 devices: (0..)
                     .zip(roles)
@@ -225,7 +225,7 @@ impl Bed {
             );
         }
         for n in 0..5 {
-            bed.learn(0, 10 + n, Destination::NextHop(NextHopId(n.into())));
+            bed.learn(0, 10 + n, Destination::Vtep(VtepId(n.into())));
         }
         bed
     }
@@ -236,31 +236,29 @@ impl Bed {
         let mut bed = Self::new();
         bed.pool = memory_pools(1, 512, chunk).remove(0);
         (0..4).for_each(|id| bed.set_port(id, |port| port.max_frame = LONGEST));
-        let mut hops = NextHopTable::default();
-        for (id, hop) in
-            (0..5).filter_map(|id| Some((id, bed.snapshot.next_hops.get(NextHopId(id))?)))
-        {
-            let widen = |path: &Path| Path {
+        let mut hops = VtepTable::default();
+        for (id, hop) in (0..5).filter_map(|id| Some((id, bed.snapshot.vteps.get(VtepId(id))?))) {
+            let widen = |path: &Adjacency| Adjacency {
                 max_frame: LONGEST,
                 ..path.clone()
             };
             let paths = hop.paths.iter().map(widen).collect();
             hops.set(
-                NextHopId(id),
-                Some(Arc::new(NextHop {
+                VtepId(id),
+                Some(Arc::new(RemoteVtep {
                     vtep: hop.vtep,
                     paths,
                     counters: counters(),
                 })),
             );
         }
-        bed.snapshot.next_hops = Arc::new(hops);
+        bed.snapshot.vteps = Arc::new(hops);
         bed
     }
 
     /// The first domain floods to `count` VTEPs, of both families in turn, and to its ports.
     pub(super) fn set_vteps(&mut self, count: u32) {
-        let mut hops = NextHopTable::default();
+        let mut hops = VtepTable::default();
         for id in 0..count {
             let [a, b] = (id as u16).to_be_bytes();
             let address = if id % 2 == 0 {
@@ -268,14 +266,12 @@ impl Bed {
             } else {
                 format!("2001:db8:18::{id:x}")
             };
-            hops.set(NextHopId(id), Some(Arc::new(hop(&address, None, true))));
+            hops.set(VtepId(id), Some(Arc::new(hop(&address, None, true))));
         }
-        self.snapshot.next_hops = Arc::new(hops);
+        self.snapshot.vteps = Arc::new(hops);
         self.set_domain(|domain| {
-            domain.flood = FloodList::new(
-                (0..count).map(NextHopId),
-                domain.flood.ports.iter().copied(),
-            );
+            domain.flood =
+                FloodList::new((0..count).map(VtepId), domain.flood.ports.iter().copied());
         });
     }
 
@@ -478,8 +474,8 @@ impl Bed {
 
     pub(super) fn hop(&self, id: u32) -> Totals {
         self.snapshot
-            .next_hops
-            .get(NextHopId(id))
+            .vteps
+            .get(VtepId(id))
             .unwrap()
             .counters
             .totals()

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::bed::{Bed, mac, tagged, udp4, udp6};
-use crate::addr::NextHopId;
+use crate::addr::VtepId;
 use crate::drop::DropReason;
 use crate::frame::BURST;
 use crate::pipeline::flood::COPIES;
@@ -114,13 +114,13 @@ fn each_vtep_and_port_gets_each_frame_once_and_in_order() {
 
 /// Paths for jumbo frames to all VTEPs.
 fn widen(bed: &mut Bed) {
-    let mut hops = crate::table::vtep::NextHopTable::default();
-    for (id, hop) in bed.snapshot.next_hops.iter() {
-        let mut wide = crate::table::vtep::NextHop::clone(hop);
+    let mut hops = crate::table::vtep::VtepTable::default();
+    for (id, hop) in bed.snapshot.vteps.iter() {
+        let mut wide = crate::table::vtep::RemoteVtep::clone(hop);
         wide.paths.iter_mut().for_each(|path| path.max_frame = 9100);
         hops.set(id, Some(wide.into()));
     }
-    bed.snapshot.next_hops = hops.into();
+    bed.snapshot.vteps = hops.into();
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn ports_that_use_up_a_step_leave_the_vteps_for_the_next() {
         // Ports that are not there: they are counted, and take a part of the step.
         bed.set_domain(|domain| {
             domain.flood = FloodList::new(
-                (0..3).map(NextHopId),
+                (0..3).map(VtepId),
                 (10..10 + ports).map(crate::addr::PortId),
             );
         });
@@ -225,13 +225,13 @@ fn ports_that_use_up_a_step_leave_the_vteps_for_the_next() {
 fn a_list_that_changes_meanwhile_serves_nobody_twice() {
     let mut bed = Bed::jumbo(2048);
     bed.set_vteps(200);
-    bed.set_domain(|domain| domain.flood = FloodList::new((0..200).step_by(2).map(NextHopId), []));
+    bed.set_domain(|domain| domain.flood = FloodList::new((0..200).step_by(2).map(VtepId), []));
     let flood = numbered(1, 1, 1000);
     bed.burst(1, &[&flood]);
     let mut sent = Vec::new();
     bed.replicate(&mut sent);
     // Everybody, twice as many as were foreseen.
-    bed.set_domain(|domain| domain.flood = FloodList::new((0..200).map(NextHopId), []));
+    bed.set_domain(|domain| domain.flood = FloodList::new((0..200).map(VtepId), []));
     while bed.replicate(&mut sent) > 0 {}
     let mut vteps: Vec<_> = sent.iter().map(|(_, packet)| open(packet).0).collect();
     vteps.sort_unstable();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::bed::{Bed, domain, mac, outer, port, tagged, udp4, udp6};
-use crate::addr::{NextHopId, PortId};
+use crate::addr::{PortId, VtepId};
 use crate::drop::DropReason;
 use crate::table::mac::Destination;
 use crate::table::port::Role;
@@ -85,7 +85,7 @@ fn any_bed() -> impl Strategy<Value = Bed> {
         bed.snapshot.vnis = Arc::new(VniTable::new(domains));
         for (domain, host, remote, to) in macs {
             let to = if remote {
-                Destination::NextHop(NextHopId(to.into()))
+                Destination::Vtep(VtepId(to.into()))
             } else {
                 Destination::Port(PortId(to))
             };

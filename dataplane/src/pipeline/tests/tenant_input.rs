@@ -5,7 +5,7 @@ use std::sync::Arc;
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 
 use super::bed::{Bed, LOCAL_V4, LOCAL_V6, hop, mac, outer, tagged, udp4, udp6};
-use crate::addr::{DeviceId, MacAddr, NextHopId};
+use crate::addr::{DeviceId, MacAddr, VtepId};
 use crate::drop::DropReason;
 use crate::table::Dscp;
 use crate::table::port::{ChecksumMode, StormLimit};
@@ -128,8 +128,8 @@ fn packets_that_may_be_fragmented_have_numbers_of_their_own() {
         df: false,
         udp_port: 4789,
     };
-    next.paths[0].header = OuterHeader::new(&fields).unwrap();
-    Arc::make_mut(&mut bed.snapshot.next_hops).set(NextHopId(0), Some(Arc::new(next)));
+    next.paths[0].rewrite = OuterHeader::new(&fields).unwrap();
+    Arc::make_mut(&mut bed.snapshot.vteps).set(VtepId(0), Some(Arc::new(next)));
     let sent = bed.run(1, vec![udp4(1, mac(10), 10); 3]);
     let mut numbers: Vec<_> = sent.iter().map(|(_, packet)| be16(packet, 18)).collect();
     numbers.dedup();
@@ -270,7 +270,7 @@ fn frames_that_no_tenant_may_send_are_dropped_each_for_its_reason() {
 #[test]
 fn a_vni_that_passes_tags_carries_them() {
     let mut bed = Bed::new();
-    bed.learn(1, 20, crate::table::mac::Destination::NextHop(NextHopId(0)));
+    bed.learn(1, 20, crate::table::mac::Destination::Vtep(VtepId(0)));
     let inner = tagged(&udp4(4, mac(20), 30), 0x8100, 77);
     let sent = bed.run(3, &[tagged(&inner, 0x8100, 20)]);
     assert_eq!(sent[0].1[50..], inner);
@@ -321,7 +321,7 @@ fn frames_of_a_device_that_is_gone_go_back_to_the_pool() {
     assert_eq!(bed.run(1, &[udp4(1, mac(10), 10)]), []);
     assert_eq!(bed.unknown_devices(), 1);
     let mut bed = Bed::new();
-    bed.snapshot.next_hops = Arc::default();
+    bed.snapshot.vteps = Arc::default();
     bed.assert_dropped(1, &udp4(1, mac(10), 10), DropReason::Unresolved);
     Arc::make_mut(&mut bed.snapshot.ports).ports[1] = None;
     bed.assert_dropped(1, &udp4(1, mac(2), 10), DropReason::PortDown);

@@ -291,7 +291,7 @@ fn a_group_is_heard_by_its_own_vni_alone() {
     bed.assert_dropped(0, &to_group(0, 100, group, &inner), DropReason::NotOurs);
     bed.set_domain(|domain| {
         domain.group = Some(crate::addr::VtepAddr::group(group.into()).unwrap());
-        domain.sources = [crate::addr::NextHopId(0)].into_iter().collect();
+        domain.sources = [crate::addr::VtepId(0)].into_iter().collect();
     });
     // VTEP 0 is known; of VTEP 4 the VNI has not been told: it is heard in the group, and nowhere else.
     for vtep in [0, 4] {

@@ -72,7 +72,7 @@ mod tests;
 
 use self::array::{Array, Seed};
 use super::publish::{Publisher, Reader};
-use crate::addr::{DomainId, HostMac, MacAddr, NextHopId, PortId};
+use crate::addr::{DomainId, HostMac, MacAddr, PortId, VtepId};
 
 /// What a MAC is behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -80,7 +80,7 @@ pub enum Destination {
     /// A tenant port of this VTEP.
     Port(PortId),
     /// A remote VTEP; its identifier is below 2^31.
-    NextHop(NextHopId),
+    Vtep(VtepId),
 }
 
 /// The bit that tells a next hop from a port in a stored destination.
@@ -90,7 +90,7 @@ impl Destination {
     fn to_word(self) -> u32 {
         match self {
             Self::Port(port) => u32::from(port.0),
-            Self::NextHop(hop) => {
+            Self::Vtep(hop) => {
                 assert!(hop.0 < NEXT_HOP, "next hop {} is not below 2^31", hop.0);
                 NEXT_HOP | hop.0
             }
@@ -102,7 +102,7 @@ impl Destination {
         if word & NEXT_HOP == 0 {
             Self::Port(PortId(word as u16))
         } else {
-            Self::NextHop(NextHopId(word & !NEXT_HOP))
+            Self::Vtep(VtepId(word & !NEXT_HOP))
         }
     }
 }
@@ -126,9 +126,9 @@ impl Found {
     /// The VTEP that the MAC is behind, if it is behind one.
     #[inline]
     #[must_use]
-    pub const fn next_hop(self) -> Option<NextHopId> {
+    pub const fn vtep(self) -> Option<VtepId> {
         if self.0 >> 31 == 1 {
-            Some(NextHopId(self.0 as u32 & !NEXT_HOP))
+            Some(VtepId(self.0 as u32 & !NEXT_HOP))
         } else {
             None
         }

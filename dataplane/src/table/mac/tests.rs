@@ -36,7 +36,7 @@ fn remove(table: &mut MacTable, n: u32) -> Option<Destination> {
 }
 
 const fn hop(id: u32) -> Destination {
-    Destination::NextHop(NextHopId(id))
+    Destination::Vtep(VtepId(id))
 }
 
 #[derive(Debug, Clone)]
@@ -48,7 +48,7 @@ enum Op {
 fn op(hosts: u32) -> impl Strategy<Value = Op> {
     let to = prop_oneof![
         any::<u16>().prop_map(|id| Destination::Port(PortId(id))),
-        (0..NEXT_HOP).prop_map(|id| Destination::NextHop(NextHopId(id))),
+        (0..NEXT_HOP).prop_map(|id| Destination::Vtep(VtepId(id))),
     ];
     prop_oneof![
         3 => (0..hosts, to).prop_map(|(n, to)| Op::Insert(n, to)),
@@ -253,7 +253,7 @@ fn read_until(stop: &AtomicBool, mut reader: MacReader) -> u64 {
         let found: Vec<_> = found.iter().map(|found| found.destination()).collect();
         for (n, found) in (0..).zip(&found) {
             match found {
-                Some(Destination::NextHop(to)) => {
+                Some(Destination::Vtep(to)) => {
                     assert_eq!(to.0 >> 20, n, "the destination of another key")
                 }
                 Some(Destination::Port(port)) => panic!("{port:?} was never written"),

@@ -1,5 +1,10 @@
 //! What `show` answers, read from the workers' own tables and counters.
 
+mod bgp;
+mod metrics;
+mod neighbors;
+mod page;
+
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -10,9 +15,7 @@ use vtep_dataplane::drop::DropReason;
 use vtep_dataplane::stats::Totals;
 use vtep_dataplane::table::mac::Destination;
 
-use super::Engine;
-use super::devices::{Managed, Open, Purpose, State};
-use super::page::Page;
+use self::page::Page;
 use crate::api::message::ApiError;
 use crate::api::show::{
     AttachMode, BindMode, DropRow, DropsBy, FloodRow, HopState, InterfaceRole, InterfaceRow,
@@ -20,7 +23,9 @@ use crate::api::show::{
     ShowRequest, Status, Tables, Traffic, UnderlayRow, VniRow, WorkerRow, XdpStatistics,
 };
 use crate::config::{InterfaceName, PortKey};
+use crate::engine::Engine;
 use crate::evpn::Origin;
+use crate::interfaces::{Managed, Open, Purpose, State};
 
 impl From<Totals> for Traffic {
     fn from(totals: Totals) -> Self {
@@ -89,7 +94,7 @@ impl Engine {
                 vnis: snapshot.vnis.iter().count(),
                 ports: self.ports.iter().count(),
                 macs: self.tables.macs().len(),
-                vteps: snapshot.next_hops.iter().count(),
+                vteps: snapshot.vteps.iter().count(),
                 neighbors: self.tables.neighbors().len(),
                 frames: self.config.vtep().afxdp.frames as usize,
             },
@@ -143,7 +148,7 @@ impl Engine {
             .for_each(|domain, _, _| neighbors[domain.index()] += 1);
         self.tables.macs().for_each(|key, to| match to {
             Destination::Port(_) => local[key.domain().index()] += 1,
-            Destination::NextHop(_) => remote[key.domain().index()] += 1,
+            Destination::Vtep(_) => remote[key.domain().index()] += 1,
         });
         let mut rows: Vec<_> = snapshot
             .vnis
@@ -153,7 +158,7 @@ impl Engine {
                 vni: domain.vni,
                 ports: domain.flood.ports.len(),
                 remote_vteps: snapshot
-                    .next_hops
+                    .vteps
                     .iter()
                     .filter(|(id, hop)| domain.sources.contains(*id) && !hop.vtep.is_group())
                     .count(),
@@ -207,8 +212,8 @@ impl Engine {
                 flags.extend(locked.then_some("locked"));
                 (MacKind::Local, self.ports.by_id(id).cloned(), None)
             }
-            Destination::NextHop(id) => {
-                let hop = self.tables.current().next_hops.get(id);
+            Destination::Vtep(id) => {
+                let hop = self.tables.current().vteps.get(id);
                 flags.extend(
                     hop.is_none_or(|hop| hop.paths.is_empty())
                         .then_some("unresolved"),
@@ -257,9 +262,9 @@ impl Engine {
                 vni: domain.vni,
                 vteps: domain
                     .flood
-                    .next_hops
+                    .vteps
                     .iter()
-                    .filter_map(|id| Some(snapshot.next_hops.get(*id)?.vtep.get()))
+                    .filter_map(|id| Some(snapshot.vteps.get(*id)?.vtep.get()))
                     .collect(),
                 ports: domain
                     .flood
@@ -330,7 +335,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn port_state(
+    pub(crate) fn port_state(
         &self,
         name: &InterfaceName,
         managed: &Managed,
@@ -383,8 +388,8 @@ impl Engine {
                 .or_else(|_| VtepAddr::group(shown.vtep))
                 .ok();
             let hop = known
-                .and_then(|vtep| snapshot.next_hops.by_address(vtep))
-                .and_then(|id| snapshot.next_hops.get(id));
+                .and_then(|vtep| snapshot.vteps.by_address(vtep))
+                .and_then(|id| snapshot.vteps.get(id));
             let traffic: Traffic = hop
                 .map(|hop| hop.counters.totals().into())
                 .unwrap_or_default();
@@ -488,7 +493,7 @@ impl Engine {
                 }
             }
             DropsBy::Vtep => {
-                for (_, hop) in snapshot.next_hops.iter() {
+                for (_, hop) in snapshot.vteps.iter() {
                     push_drops(
                         &mut rows,
                         Some(hop.vtep.to_string()),

@@ -6,11 +6,11 @@ use std::time::Instant;
 use vtep_dataplane::drop::DropReason;
 use vtep_dataplane::stats::Totals;
 
-use super::Engine;
-use super::devices::{Managed, Purpose};
 use crate::api::bgp::SessionState;
 use crate::api::show::{PortState, XdpStatistics};
 use crate::config::InterfaceName;
+use crate::engine::Engine;
+use crate::interfaces::{Managed, Purpose};
 use crate::metrics::{Builder, Labels, MAX_ROWS};
 
 /// Reads one number out of many.
@@ -92,7 +92,7 @@ impl Engine {
             ("vnis", snapshot.vnis.iter().count()),
             ("ports", self.ports.iter().count()),
             ("macs", self.tables.macs().len()),
-            ("vteps", snapshot.next_hops.iter().count()),
+            ("vteps", snapshot.vteps.iter().count()),
             ("neighbors", self.tables.neighbors().len()),
         ];
         let left_out = tables
@@ -201,7 +201,7 @@ impl Engine {
 
     fn metrics_of_vteps(&self, page: &mut Builder) {
         let snapshot = self.tables.current();
-        let hops = || snapshot.next_hops.iter().take(MAX_ROWS);
+        let hops = || snapshot.vteps.iter().take(MAX_ROWS);
         let up = hops().map(|(_, hop)| (one("vtep", hop.vtep), flag(!hop.paths.is_empty())));
         page.gauge("vtepd_vtep_up", "1 while there is a way to the VTEP", up);
         let rows: Vec<_> = hops()
@@ -297,7 +297,7 @@ impl Engine {
             "Routes of the neighbor that are held",
             gauge(&routes),
         );
-        let count = |value: Field<crate::bgp::Status>| {
+        let count = |value: Field<crate::bgp::PeerStatus>| {
             all.iter()
                 .map(move |(address, status, _)| (one("neighbor", address), value(status)))
         };

@@ -4,12 +4,16 @@
 //! control thread. Small tables are staged and published together by [`TableWriter::commit`]; MAC entries are
 //! written in place.
 
+mod ids;
+mod install;
+mod neighbors;
+
 use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use vtep_dataplane::addr::{DeviceId, DomainId, HostMac, NextHopId, PortId, Vni, VtepAddr};
+use vtep_dataplane::addr::{DeviceId, DomainId, HostMac, PortId, Vni, VtepAddr, VtepId};
 use vtep_dataplane::stats::Counters;
 use vtep_dataplane::table::flood::FloodList;
 use vtep_dataplane::table::mac::{Destination, MacReader, MacTable};
@@ -17,11 +21,11 @@ use vtep_dataplane::table::neighbor::NeighborTable;
 use vtep_dataplane::table::port::{Device, PortEntry, PortTable};
 use vtep_dataplane::table::publish::{Publisher, Reader};
 use vtep_dataplane::table::vni::{Domain, VniTable};
-use vtep_dataplane::table::vtep::{NextHop, NextHopTable, Path};
+use vtep_dataplane::table::vtep::{Adjacency, RemoteVtep, VtepTable};
 use vtep_dataplane::table::{Settings, Snapshot};
 
-use super::ids::Ids;
-use super::neighbors::MAX_NEIGHBORS;
+use self::ids::Ids;
+pub use self::neighbors::MAX_NEIGHBORS;
 
 /// Why a table takes no more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,15 +51,15 @@ pub const MAX_PORTS: usize = 4096;
 pub(super) struct DomainState {
     pub(super) domain: Domain,
     /// Why each VTEP belongs to the VNI: times in the flood list + MACs behind it.
-    members: HashMap<NextHopId, u32>,
-    flood: BTreeMap<VtepAddr, NextHopId>,
+    members: HashMap<VtepId, u32>,
+    flood: BTreeMap<VtepAddr, VtepId>,
     ports: Vec<PortId>,
     dirty: bool,
 }
 
 #[derive(Debug)]
 struct VtepState {
-    id: NextHopId,
+    id: VtepId,
     uses: u32,
 }
 
@@ -69,7 +73,7 @@ pub struct TableWriter {
     settings: Settings,
     domains: BTreeMap<Vni, DomainState>,
     published: BTreeMap<Vni, Arc<Domain>>,
-    next_hops: NextHopTable,
+    vtep_table: VtepTable,
     vteps: HashMap<VtepAddr, VtepState>,
     ports: PortTable,
     domain_ids: Ids,
@@ -78,7 +82,7 @@ pub struct TableWriter {
     port_ids: Ids,
     /// What differs from the published snapshot.
     vnis_dirty: bool,
-    next_hops_dirty: bool,
+    vteps_dirty: bool,
     ports_dirty: bool,
     settings_dirty: bool,
     /// VTEPs that came into use or fell out of it since the last call of `vtep_changes`.
@@ -101,7 +105,7 @@ impl TableWriter {
         let first = Snapshot {
             settings: settings.clone(),
             vnis: Arc::default(),
-            next_hops: Arc::default(),
+            vteps: Arc::default(),
             ports: Arc::default(),
         };
         Self {
@@ -112,7 +116,7 @@ impl TableWriter {
             settings,
             domains: BTreeMap::new(),
             published: BTreeMap::new(),
-            next_hops: NextHopTable::default(),
+            vtep_table: VtepTable::default(),
             vteps: HashMap::new(),
             ports: PortTable::default(),
             domain_ids: Ids::default(),
@@ -120,7 +124,7 @@ impl TableWriter {
             device_ids: Ids::default(),
             port_ids: Ids::default(),
             vnis_dirty: false,
-            next_hops_dirty: false,
+            vteps_dirty: false,
             ports_dirty: false,
             settings_dirty: false,
             vtep_changes: Vec::new(),
@@ -286,14 +290,14 @@ impl TableWriter {
 
     /// An entry no longer leads to `old`.
     fn forget(&mut self, vni: Vni, old: Option<Destination>) {
-        if let Some(Destination::NextHop(id)) = old {
+        if let Some(Destination::Vtep(id)) = old {
             self.leave_hop(vni, id, 1);
         }
     }
 
     /// As [`Self::leave`], by the VTEP's identifier.
-    pub(super) fn leave_hop(&mut self, vni: Vni, id: NextHopId, reasons: u32) {
-        if let Some(vtep) = self.next_hops.get(id).map(|hop| hop.vtep) {
+    pub(super) fn leave_hop(&mut self, vni: Vni, id: VtepId, reasons: u32) {
+        if let Some(vtep) = self.vtep_table.get(id).map(|hop| hop.vtep) {
             self.leave(vni, vtep, reasons);
         }
     }
@@ -316,7 +320,7 @@ impl TableWriter {
         vni: Vni,
         vtep: VtepAddr,
         reasons: u32,
-    ) -> Result<NextHopId, TableError> {
+    ) -> Result<VtepId, TableError> {
         let id = self.acquire(vtep, reasons)?;
         if let Some(state) = self.domains.get_mut(&vni) {
             let members = state.members.entry(id).or_insert(0);
@@ -347,7 +351,7 @@ impl TableWriter {
         self.release(vtep, reasons);
     }
 
-    fn acquire(&mut self, vtep: VtepAddr, uses: u32) -> Result<NextHopId, TableError> {
+    fn acquire(&mut self, vtep: VtepAddr, uses: u32) -> Result<VtepId, TableError> {
         if let Some(state) = self.vteps.get_mut(&vtep) {
             state.uses += uses;
             return Ok(state.id);
@@ -357,14 +361,14 @@ impl TableWriter {
             .vtep_ids
             .take(MOST)
             .ok_or(TableError::NoId(MOST, "remote VTEPs"))?;
-        let id = NextHopId(index as u32);
-        let hop = NextHop {
+        let id = VtepId(index as u32);
+        let hop = RemoteVtep {
             vtep,
             paths: Box::new([]),
             counters: self.counters(),
         };
-        self.next_hops.set(id, Some(Arc::new(hop)));
-        self.next_hops_dirty = true;
+        self.vtep_table.set(id, Some(Arc::new(hop)));
+        self.vteps_dirty = true;
         self.vteps.insert(vtep, VtepState { id, uses });
         self.vtep_changes.push(VtepUse::Wanted(vtep));
         Ok(id)
@@ -378,8 +382,8 @@ impl TableWriter {
         if state.uses == 0 {
             let id = state.id;
             self.vteps.remove(&vtep);
-            self.next_hops.set(id, None);
-            self.next_hops_dirty = true;
+            self.vtep_table.set(id, None);
+            self.vteps_dirty = true;
             self.vtep_ids.give(id.index());
             self.vtep_changes.push(VtepUse::Unwanted(vtep));
         }
@@ -391,20 +395,20 @@ impl TableWriter {
     }
 
     /// Sets the underlay paths of a VTEP: the one write that a change of route or neighbour takes.
-    pub fn set_paths(&mut self, vtep: VtepAddr, paths: Box<[Path]>) {
+    pub fn set_paths(&mut self, vtep: VtepAddr, paths: Box<[Adjacency]>) {
         let Some(id) = self.vteps.get(&vtep).map(|state| state.id) else {
             return;
         };
-        if let Some(old) = self.next_hops.get(id)
+        if let Some(old) = self.vtep_table.get(id)
             && old.paths != paths
         {
-            let hop = NextHop {
+            let hop = RemoteVtep {
                 vtep,
                 paths,
                 counters: old.counters.clone(),
             };
-            self.next_hops.set(id, Some(Arc::new(hop)));
-            self.next_hops_dirty = true;
+            self.vtep_table.set(id, Some(Arc::new(hop)));
+            self.vteps_dirty = true;
         }
     }
 
@@ -481,15 +485,15 @@ impl TableWriter {
 
     /// Publishes all that was staged as one change. Returns whether there was anything.
     pub fn commit(&mut self) -> bool {
-        if !(self.vnis_dirty || self.next_hops_dirty || self.ports_dirty || self.settings_dirty) {
+        if !(self.vnis_dirty || self.vteps_dirty || self.ports_dirty || self.settings_dirty) {
             return false;
         }
         let mut next = Snapshot::clone(self.publisher.current());
         if mem::take(&mut self.vnis_dirty) {
             next.vnis = Arc::new(self.build_vnis());
         }
-        if mem::take(&mut self.next_hops_dirty) {
-            next.next_hops = Arc::new(self.next_hops.clone());
+        if mem::take(&mut self.vteps_dirty) {
+            next.vteps = Arc::new(self.vtep_table.clone());
         }
         if mem::take(&mut self.ports_dirty) {
             next.ports = Arc::new(self.ports.clone());
@@ -600,7 +604,7 @@ mod tests {
         let known = |tables: &TableWriter| {
             let now = tables.current();
             let domain = now.vnis.by_vni(100).unwrap();
-            now.next_hops
+            now.vteps
                 .by_address(vtep(9))
                 .is_some_and(|id| domain.sources.contains(id))
         };
@@ -616,7 +620,7 @@ mod tests {
                 .by_vni(100)
                 .unwrap()
                 .flood
-                .next_hops
+                .vteps
                 .is_empty()
         );
         assert_eq!(point(&mut tables, vni(100), mac(2), vtep(8)), 0);
@@ -647,12 +651,12 @@ mod tests {
         tables.commit();
         assert_eq!(tables.macs().len(), 50);
         assert!(tables.current().vnis.by_vni(100).is_none());
-        assert_eq!(tables.current().next_hops.iter().count(), 1);
+        assert_eq!(tables.current().vteps.iter().count(), 1);
         let reader = tables.mac_reader();
         let domain = tables.domain_id(vni(200)).unwrap();
         assert!(matches!(
             reader.lookup(MacKey::new(domain, mac(3).get())),
-            Some(Destination::NextHop(_))
+            Some(Destination::Vtep(_))
         ));
     }
 
@@ -664,7 +668,7 @@ mod tests {
         assert_eq!(point(&mut tables, vni(100), mac(1), vtep(1)), 0);
         tables.commit();
         worker.refresh();
-        let id = |tables: &TableWriter, n| tables.next_hops.by_address(vtep(n)).unwrap();
+        let id = |tables: &TableWriter, n| tables.vtep_table.by_address(vtep(n)).unwrap();
         let first = id(&tables, 1);
         tables.remove_mac(vni(100), mac(1));
         assert_eq!(point(&mut tables, vni(100), mac(1), vtep(2)), 0);

@@ -4,12 +4,12 @@
 //! changes -> bursts: memory of all their keys -> runs of one VTEP: one look at VNI and VTEP -> an entry each
 //! ```
 
-use vtep_dataplane::addr::{DomainId, HostMac, NextHopId, Vni, VtepAddr};
+use vtep_dataplane::addr::{DomainId, HostMac, Vni, VtepAddr, VtepId};
 use vtep_dataplane::frame::BURST;
 use vtep_dataplane::table::mac::{Destination, MacKey};
 use vtep_dataplane::table::neighbor::Neighbor;
 
-use super::tables::{TableError, TableWriter};
+use super::{TableError, TableWriter};
 use crate::evpn::TableChange;
 
 /// What MAC changes that stand next to each other have in common.
@@ -37,7 +37,7 @@ const fn mac_change(change: &TableChange) -> Option<(Run, HostMac)> {
 
 /// Entries that no longer lead to a next hop, counted as long as it is the same one.
 #[derive(Debug, Default)]
-struct Gone(Option<(NextHopId, u32)>);
+struct Gone(Option<(VtepId, u32)>);
 
 impl TableWriter {
     /// Writes what an EVPN instance has decided; returns how many changes found a table full, and were not made. MAC
@@ -98,7 +98,7 @@ impl TableWriter {
         };
         let mut full = 0;
         for mac in macs {
-            match self.macs.insert(domain, mac, Destination::NextHop(id)) {
+            match self.macs.insert(domain, mac, Destination::Vtep(id)) {
                 Ok(old) => self.count_gone(run.vni, &mut gone, old),
                 Err(_) => full += 1,
             }
@@ -112,7 +112,7 @@ impl TableWriter {
 
     /// An entry no longer leads to `old`.
     fn count_gone(&mut self, vni: Vni, gone: &mut Gone, old: Option<Destination>) {
-        let Some(Destination::NextHop(id)) = old else {
+        let Some(Destination::Vtep(id)) = old else {
             return;
         };
         match &mut gone.0 {
@@ -254,11 +254,11 @@ mod tests {
                 let reader = tables.mac_reader();
                 for ((vni, mac), vtep) in &entries {
                     let key = MacKey::new(tables.domain_id(*vni).expect("a VNI"), mac.get());
-                    let hop = now.next_hops.by_address(*vtep).expect("a next hop");
-                    prop_assert_eq!(reader.lookup(key), Some(Destination::NextHop(hop)));
+                    let hop = now.vteps.by_address(*vtep).expect("a next hop");
+                    prop_assert_eq!(reader.lookup(key), Some(Destination::Vtep(hop)));
                 }
                 for at in [1, 2, 3].map(vtep) {
-                    let hop = now.next_hops.by_address(at);
+                    let hop = now.vteps.by_address(at);
                     prop_assert_eq!(hop.is_some(), entries.values().any(|other| *other == at));
                     for number in [1, 2] {
                         let domain = now.vnis.by_vni(number).expect("a VNI");
