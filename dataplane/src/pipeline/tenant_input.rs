@@ -17,7 +17,7 @@ use super::{ecn, flow, pmtu, validate};
 use crate::addr::{PortId, VtepId};
 use crate::drop::DropReason;
 use crate::frame::{Frame, FrameMemory};
-use crate::table::mac::{Destination, Found, MacKey};
+use crate::table::mac::{Destination, LookupResult, MacKey};
 use crate::table::port::{PortEntry, Role};
 use crate::table::vni::Domain;
 use crate::table::vtep::{Adjacency, RemoteVtep};
@@ -215,7 +215,7 @@ impl<'t> Side<'t> for FromTenants {
         frame: Frame,
         facts: &Facts,
         key: MacKey,
-        found: Found,
+        found: LookupResult,
     ) {
         match found.vtep() {
             // Only MACs of hosts are ever found.
