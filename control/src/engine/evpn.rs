@@ -10,25 +10,25 @@ use std::time::Instant;
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 
 use super::Engine;
-use super::tables::TableError;
 use crate::api::event as monitor;
-use crate::bgp::{DownReason, Output, Peer};
+use crate::bgp::{DownReason, Peer, PeerOutput};
 use crate::config::{self, Config, Port, PortKey, VniSettings};
 use crate::evpn::{self, DuplicateConfig, Event, Instance, LocalKind, LocalMac, NeighborId};
+use crate::fib::TableError;
 use crate::speaker::transport::Routes;
 
 /// The instance, and its neighbours' numbers.
 #[derive(Debug)]
-pub(super) struct Evpn {
-    pub(super) instance: Instance,
+pub(crate) struct Evpn {
+    pub(crate) instance: Instance,
     ids: BTreeMap<IpAddr, NeighborId>,
     next_id: u16,
     /// Sessions that came or went since the engine looked.
-    pub(super) sessions: Vec<(IpAddr, Option<DownReason>)>,
+    pub(crate) sessions: Vec<(IpAddr, Option<DownReason>)>,
 }
 
 impl Evpn {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         Self {
             instance: Instance::new(instance_config(config)),
             ids: BTreeMap::new(),
@@ -37,26 +37,26 @@ impl Evpn {
         }
     }
 
-    pub(super) fn neighbor_add(&mut self, address: IpAddr) {
+    pub(crate) fn neighbor_add(&mut self, address: IpAddr) {
         let id = NeighborId(self.next_id);
         self.next_id = self.next_id.wrapping_add(1);
         self.ids.insert(address, id);
         self.instance.neighbor_add(id, address);
     }
 
-    pub(super) fn neighbor_remove(&mut self, address: IpAddr, now: Instant) {
+    pub(crate) fn neighbor_remove(&mut self, address: IpAddr, now: Instant) {
         if let Some(id) = self.ids.remove(&address) {
             self.instance.neighbor_remove(now, id);
         }
     }
 
     /// The number of a neighbour.
-    pub(super) fn id(&self, address: IpAddr) -> Option<NeighborId> {
+    pub(crate) fn id(&self, address: IpAddr) -> Option<NeighborId> {
         self.ids.get(&address).copied()
     }
 
     /// The neighbour with this number.
-    pub(super) fn address(&self, id: NeighborId) -> Option<IpAddr> {
+    pub(crate) fn address(&self, id: NeighborId) -> Option<IpAddr> {
         self.ids
             .iter()
             .find(|(_, other)| **other == id)
@@ -65,10 +65,10 @@ impl Evpn {
 }
 
 impl Routes for Evpn {
-    fn heard(&mut self, neighbor: IpAddr, output: Output<'_>, now: Instant) {
+    fn heard(&mut self, neighbor: IpAddr, output: PeerOutput<'_>, now: Instant) {
         match &output {
-            Output::SessionUp(_) => self.sessions.push((neighbor, None)),
-            Output::SessionDown { reason, .. } => {
+            PeerOutput::SessionUp(_) => self.sessions.push((neighbor, None)),
+            PeerOutput::SessionDown { reason, .. } => {
                 self.sessions.push((neighbor, Some(reason.clone())))
             }
             _ => {}

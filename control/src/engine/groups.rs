@@ -7,7 +7,7 @@ use std::net::{IpAddr, UdpSocket};
 use rustix::net::sockopt;
 
 use super::Engine;
-use super::devices::Purpose;
+use crate::interfaces::Purpose;
 
 /// Sockets that hold memberships: one for each group and underlay interface.
 #[derive(Debug, Default)]

@@ -20,25 +20,25 @@ struct Host {
 
 /// All learned hosts.
 #[derive(Debug, Default)]
-pub(super) struct Learned {
+pub(crate) struct Learned {
     hosts: HashMap<(Vni, HostMac), Host>,
     /// Hosts of each port.
     counts: HashMap<PortKey, u32>,
 }
 
 impl Learned {
-    pub(super) fn port(&self, vni: Vni, mac: HostMac) -> Option<&PortKey> {
+    pub(crate) fn port(&self, vni: Vni, mac: HostMac) -> Option<&PortKey> {
         self.hosts.get(&(vni, mac)).map(|host| &host.port)
     }
 
     /// Seconds since a host was seen.
-    pub(super) fn age(&self, vni: Vni, mac: HostMac, now: Instant) -> Option<u64> {
+    pub(crate) fn age(&self, vni: Vni, mac: HostMac, now: Instant) -> Option<u64> {
         self.hosts
             .get(&(vni, mac))
             .map(|host| now.saturating_duration_since(host.seen).as_secs())
     }
 
-    pub(super) fn forget(&mut self, vni: Vni, mac: HostMac) -> bool {
+    pub(crate) fn forget(&mut self, vni: Vni, mac: HostMac) -> bool {
         let Some(host) = self.hosts.remove(&(vni, mac)) else {
             return false;
         };

@@ -9,26 +9,14 @@
 //! A change is made whole or not at all: all that can fail (rules between values, interfaces that can't be opened, full
 //! tables) is tried before anything is touched.
 
+mod apply;
 mod bgp;
-mod budget;
-mod carry;
-mod devices;
 mod evpn;
 mod groups;
-mod ids;
 mod learn;
 mod lifetime;
-mod make;
-mod metrics;
-mod moves;
-mod neighbors;
-mod page;
-mod ports;
+mod mac_move;
 mod setup;
-mod show;
-mod show_bgp;
-mod tables;
-mod workers;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -40,21 +28,19 @@ use vtep_dataplane::afxdp::{HugePages, Umem, UmemConfig};
 use vtep_dataplane::event::{Event, Events};
 use vtep_dataplane::table::vtep::{Adjacency, OuterHeader};
 
-use self::budget::Budget;
-use self::devices::{DeviceError, Devices, Purpose};
 use self::evpn::Evpn;
 use self::groups::Groups;
 use self::learn::Learned;
 use self::lifetime::Lifetimes;
-use self::ports::Ports;
 use self::setup::{device_settings, plan, settings, underlay_config};
-pub use self::tables::{MAX_DOMAINS, MAX_PORTS, TableError, TableWriter, VtepUse};
-pub use self::workers::{WorkerPlan, Workers};
 use crate::api::event as monitor;
 use crate::api::show::PortState;
 use crate::config::{self, BatchError, Change, Config, InterfaceName, PortKey};
+use crate::fib::{TableError, TableWriter, VtepUse};
+use crate::interfaces::{Budget, DeviceError, Devices, Ports, Purpose};
 use crate::speaker::Speaker;
 use crate::underlay::{self, Underlay};
+use crate::workers::Workers;
 
 /// Why the engine did not start, or refused a change.
 #[derive(Debug, thiserror::Error)]
@@ -94,35 +80,35 @@ pub enum EngineError {
 /// The running configuration and all that was made of it.
 #[derive(Debug)]
 pub struct Engine {
-    config: Config,
-    tables: TableWriter,
+    pub(crate) config: Config,
+    pub(crate) tables: TableWriter,
     // Before the workers: interfaces are closed while workers still run.
-    devices: Devices,
-    ports: Ports,
-    workers: Workers,
-    underlay: Underlay,
-    started: Instant,
+    pub(crate) devices: Devices,
+    pub(crate) ports: Ports,
+    pub(crate) workers: Workers,
+    pub(crate) underlay: Underlay,
+    pub(crate) started: Instant,
     /// The same moment, seconds since 1970.
-    started_unix: u64,
+    pub(crate) started_unix: u64,
     /// When each worker was looked at last, and how long it had slept by then, nanoseconds.
-    looks: Vec<(Instant, u64)>,
-    evpn: Evpn,
-    speaker: Speaker,
+    pub(crate) looks: Vec<(Instant, u64)>,
+    pub(crate) evpn: Evpn,
+    pub(crate) speaker: Speaker,
     /// The daemon's poll, for sockets of BGP.
-    registry: Registry,
-    learned: Learned,
+    pub(crate) registry: Registry,
+    pub(crate) learned: Learned,
     lifetimes: Lifetimes,
     groups: Groups,
     /// For clients that monitor.
-    news: Vec<monitor::Event>,
+    pub(crate) news: Vec<monitor::Event>,
     /// Entries of EVPN that found no room in the tables.
-    not_installed: u64,
+    pub(crate) not_installed: u64,
     /// When learned hosts are aged next.
-    age_at: Instant,
+    pub(crate) age_at: Instant,
     /// Until when sessions say that we have restarted.
-    restart_ends: Option<Instant>,
+    pub(crate) restart_ends: Option<Instant>,
     /// What monitoring clients know of each interface.
-    told_states: BTreeMap<InterfaceName, PortState>,
+    pub(crate) told_states: BTreeMap<InterfaceName, PortState>,
 }
 
 /// MAC entries at most: local and remote, over all VNIs.

@@ -6,10 +6,10 @@ use vtep_dataplane::addr::VtepAddr;
 use vtep_dataplane::afxdp::{self, BusyPoll, Mode};
 use vtep_dataplane::table::{Dscp, Settings};
 
-use super::devices::DeviceSettings;
-use super::workers::WorkerPlan;
 use crate::config;
+use crate::interfaces::DeviceSettings;
 use crate::underlay;
+use crate::workers::WorkerPlan;
 
 /// Our VTEP addresses by family.
 pub(super) fn locals(vtep: &config::Vtep) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {

@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use vtep_control::bgp::{Output, Peer, PeerConfig};
-use vtep_control::engine::TableWriter;
+use vtep_control::bgp::{Peer, PeerConfig, PeerOutput};
 use vtep_control::evpn::{Config, Instance, NeighborId, VniConfig};
+use vtep_control::fib::TableWriter;
 use vtep_control::speaker::transport::Routes;
 use vtep_dataplane::addr::{DomainId, Vni, VtepAddr};
 use vtep_dataplane::frame::BURST;
@@ -74,10 +74,10 @@ impl Sink {
     }
 
     /// Takes what the neighbour's session says.
-    pub fn take(&mut self, now: Instant, output: &Output<'_>) {
+    pub fn take(&mut self, now: Instant, output: &PeerOutput<'_>) {
         match output {
-            Output::SessionUp(_) => self.up = true,
-            Output::SessionDown { .. } => (self.up, self.ended) = (false, true),
+            PeerOutput::SessionUp(_) => self.up = true,
+            PeerOutput::SessionDown { .. } => (self.up, self.ended) = (false, true),
             _ => {}
         }
         self.instance.handle(now, ID, output);
@@ -163,7 +163,7 @@ impl Sink {
 }
 
 impl Routes for Sink {
-    fn heard(&mut self, _: IpAddr, output: Output<'_>, now: Instant) {
+    fn heard(&mut self, _: IpAddr, output: PeerOutput<'_>, now: Instant) {
         self.take(now, &output);
     }
 

@@ -4,6 +4,10 @@
 //! control thread. Small tables are staged and published together by [`TableWriter::commit`]; MAC entries are
 //! written in place.
 
+mod ids;
+mod install;
+mod neighbors;
+
 use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
@@ -20,8 +24,8 @@ use vtep_dataplane::table::vni::{Domain, VniTable};
 use vtep_dataplane::table::vtep::{Adjacency, RemoteVtep, VtepTable};
 use vtep_dataplane::table::{Settings, Snapshot};
 
-use super::ids::Ids;
-use super::neighbors::MAX_NEIGHBORS;
+use self::ids::Ids;
+pub use self::neighbors::MAX_NEIGHBORS;
 
 /// Why a table takes no more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

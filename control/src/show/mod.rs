@@ -1,5 +1,10 @@
 //! What `show` answers, read from the workers' own tables and counters.
 
+mod bgp;
+mod metrics;
+mod neighbors;
+mod page;
+
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -10,9 +15,7 @@ use vtep_dataplane::drop::DropReason;
 use vtep_dataplane::stats::Totals;
 use vtep_dataplane::table::mac::Destination;
 
-use super::Engine;
-use super::devices::{Managed, Open, Purpose, State};
-use super::page::Page;
+use self::page::Page;
 use crate::api::message::ApiError;
 use crate::api::show::{
     AttachMode, BindMode, DropRow, DropsBy, FloodRow, HopState, InterfaceRole, InterfaceRow,
@@ -20,7 +23,9 @@ use crate::api::show::{
     ShowRequest, Status, Tables, Traffic, UnderlayRow, VniRow, WorkerRow, XdpStatistics,
 };
 use crate::config::{InterfaceName, PortKey};
+use crate::engine::Engine;
 use crate::evpn::Origin;
+use crate::interfaces::{Managed, Open, Purpose, State};
 
 impl From<Totals> for Traffic {
     fn from(totals: Totals) -> Self {
@@ -330,7 +335,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn port_state(
+    pub(crate) fn port_state(
         &self,
         name: &InterfaceName,
         managed: &Managed,

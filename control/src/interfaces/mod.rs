@@ -4,6 +4,10 @@
 //! wanted -> Absent -> Open <-> Failed (tried again when its link changes, and every few seconds)
 //! ```
 
+mod ports;
+mod purpose;
+mod ring_budget;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,23 +19,14 @@ use vtep_dataplane::afxdp::{
 };
 use vtep_dataplane::stats::Counters;
 
-use super::budget::Budget;
-use super::workers::Workers;
+pub use self::ports::Ports;
+pub use self::purpose::Purpose;
+pub use self::ring_budget::Budget;
 use crate::config::InterfaceName;
+use crate::workers::Workers;
 
 /// How long after a failure an interface is tried again when nothing is heard of it.
 const RETRY: Duration = Duration::from_secs(5);
-
-/// What an interface is used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// Carries VXLAN.
-    Underlay,
-    /// Has one tenant port.
-    Tenant,
-    /// Has tenant ports that take one VLAN each.
-    Trunk,
-}
 
 /// Why an interface can't be used.
 #[derive(Debug, thiserror::Error)]

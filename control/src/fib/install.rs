@@ -9,7 +9,7 @@ use vtep_dataplane::frame::BURST;
 use vtep_dataplane::table::mac::{Destination, MacKey};
 use vtep_dataplane::table::neighbor::NeighborEntry;
 
-use super::tables::{TableError, TableWriter};
+use super::{TableError, TableWriter};
 use crate::evpn::TableChange;
 
 /// What MAC changes that stand next to each other have in common.

@@ -7,9 +7,9 @@ use vtep_dataplane::addr::{PortId, Vni};
 use vtep_dataplane::stats::Counters;
 use vtep_dataplane::table::port::{Device, PortEntry, Role};
 
-use super::devices::{Devices, Managed, Open, Purpose};
-use super::tables::TableWriter;
+use super::{Devices, Managed, Open, Purpose};
 use crate::config::{InterfaceName, Port, PortKey};
+use crate::fib::{TableError, TableWriter};
 
 /// Bytes of an Ethernet header before the interface's MTU.
 const ETHERNET: u32 = 14;
@@ -67,7 +67,7 @@ impl Ports {
         vni: Vni,
         port: &Port,
         tables: &mut TableWriter,
-    ) -> Result<Option<Port>, super::tables::TableError> {
+    ) -> Result<Option<Port>, TableError> {
         let id = match self.all.get(&port.key) {
             Some(state) => state.id,
             None => tables.take_port_id()?,

@@ -6,11 +6,11 @@ use std::time::Instant;
 use vtep_dataplane::drop::DropReason;
 use vtep_dataplane::stats::Totals;
 
-use super::Engine;
-use super::devices::{Managed, Purpose};
 use crate::api::bgp::SessionState;
 use crate::api::show::{PortState, XdpStatistics};
 use crate::config::InterfaceName;
+use crate::engine::Engine;
+use crate::interfaces::{Managed, Purpose};
 use crate::metrics::{Builder, Labels, MAX_ROWS};
 
 /// Reads one number out of many.
@@ -297,7 +297,7 @@ impl Engine {
             "Routes of the neighbor that are held",
             gauge(&routes),
         );
-        let count = |value: Field<crate::bgp::Status>| {
+        let count = |value: Field<crate::bgp::PeerStatus>| {
             all.iter()
                 .map(move |(address, status, _)| (one("neighbor", address), value(status)))
         };

@@ -7,7 +7,7 @@
 use vtep_dataplane::addr::WorkerId;
 use vtep_dataplane::afxdp::{BusyPoll, SocketConfig};
 
-use super::devices::{DeviceError, Purpose};
+use super::{DeviceError, Purpose};
 
 /// Ring sizes of underlay sockets: most traffic goes here.
 const UNDERLAY: u32 = 2048;

@@ -12,7 +12,7 @@ use vtep_dataplane::event::Events;
 use vtep_dataplane::worker::handoff::Exchange;
 use vtep_dataplane::worker::{Command, Parts, Reply, Status, StatusView, Worker};
 
-use super::tables::TableWriter;
+use crate::fib::TableWriter;
 
 /// Commands that may wait for one worker: more than queues that any change attaches at once.
 const COMMANDS: usize = 4096;

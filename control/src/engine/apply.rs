@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use vtep_dataplane::addr::VtepAddr;
 
-use super::devices::{Prepared, Purpose};
 use super::setup::{settings, underlay_config};
-use super::{Engine, EngineError, MAX_MACS, MAX_PORTS, TableError};
+use super::{Engine, EngineError, MAX_MACS};
 use crate::config::{self, Change, InterfaceName, PortKey};
+use crate::fib::{MAX_PORTS, TableError};
+use crate::interfaces::{Prepared, Purpose};
 
 const fn purpose(key: &PortKey) -> Purpose {
     if key.vlan.is_some() {

@@ -1,0 +1,12 @@
+//! What an interface is used for.
+
+/// What an interface is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Carries VXLAN.
+    Underlay,
+    /// Has one tenant port.
+    Tenant,
+    /// Has tenant ports that take one VLAN each.
+    Trunk,
+}
