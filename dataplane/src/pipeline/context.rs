@@ -12,7 +12,7 @@ use crate::frame::assembly::Assembly;
 use crate::frame::chain::{MAX_CHUNKS, Piece};
 use crate::frame::{self, BURST, Frame, FrameMemory, Pool};
 use crate::table::Snapshot;
-use crate::table::mac::{Destination, Found, MacKey, MacReader};
+use crate::table::mac::{Destination, LookupResult, MacKey, MacReader};
 use crate::table::neighbor::NeighborReader;
 use crate::table::port::{Device, PortEntry};
 use crate::table::vni::Domain;
@@ -86,7 +86,7 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
     #[inline(never)]
     fn look_at_sources(&mut self) {
         let mut keys = [MacKey::default(); BURST];
-        let mut found = [Found::NONE; BURST];
+        let mut found = [LookupResult::NONE; BURST];
         let count = self.sources.len().min(BURST);
         keys.iter_mut()
             .zip(&*self.sources)

@@ -54,7 +54,7 @@ use self::vxlan_input::FromOverlay;
 use crate::addr::{DeviceId, PortId, WorkerId};
 use crate::frame::{BURST, Frame, FrameMemory, Pool};
 use crate::table::Snapshot;
-use crate::table::mac::{MacKey, MacReader, Query};
+use crate::table::mac::{Lookup, MacKey, MacReader};
 use crate::table::neighbor::NeighborReader;
 use crate::table::port::{Device, Role};
 
@@ -75,7 +75,7 @@ pub struct Tables<'t> {
 pub struct Pipeline {
     kept: Kept,
     unknown_devices: u64,
-    queries: [Query; BURST],
+    queries: [Lookup; BURST],
 }
 
 /// What the turns use, one after the other.
@@ -139,7 +139,7 @@ impl Pipeline {
                 sources: Vec::with_capacity(BURST),
             },
             unknown_devices: 0,
-            queries: [Query::NONE; BURST],
+            queries: [Lookup::NONE; BURST],
         }
     }
 

@@ -27,7 +27,7 @@ use crate::addr::{HostMac, MacAddr};
 use crate::drop::DropReason;
 use crate::frame::{Frame, FrameMemory};
 use crate::table::mac::{Destination, MacKey};
-use crate::table::neighbor::Neighbor;
+use crate::table::neighbor::NeighborEntry;
 use crate::table::port::PortEntry;
 use crate::table::vni::Domain;
 use crate::wire::arp::{self, Arp, NotArp};
@@ -158,7 +158,7 @@ pub(super) enum Resolved {
     /// It goes on like any frame.
     Forward,
     /// It is answered.
-    Answer(IpAddr, Neighbor),
+    Answer(IpAddr, NeighborEntry),
     /// The host behind the same port answers.
     SamePort,
 }
@@ -281,7 +281,7 @@ pub(super) fn answer<'t, M: FrameMemory>(
     mut frame: Frame,
     packet: Packet,
     (port, domain): (&'t PortEntry, &'t Domain),
-    (ip, neighbor): (IpAddr, Neighbor),
+    (ip, neighbor): (IpAddr, NeighborEntry),
 ) {
     let blame = Blame {
         port: Some(port),
@@ -337,22 +337,22 @@ fn write_arp(frame: &mut [u8], mac: MacAddr) {
     padding.fill(0);
 }
 
-fn write_nd(frame: &mut [u8], target: Ipv6Addr, asker: Ipv6Addr, neighbor: Neighbor) {
+fn write_nd(frame: &mut [u8], target: Ipv6Addr, asker: Ipv6Addr, neighbor: NeighborEntry) {
     let mac = neighbor.mac.get();
     ethernet::swap_addresses(frame);
     if asker.is_unspecified() {
         frame[..6].copy_from_slice(&ALL_NODES_MAC.0);
     }
     frame[6..ethernet::ETHERTYPE].copy_from_slice(&mac.0);
-    let Neighbor {
-        router, replaces, ..
+    let NeighborEntry {
+        router, overrides, ..
     } = neighbor;
     nd::Advertisement {
         target,
         asker,
         mac,
         router,
-        replaces,
+        overrides,
     }
     .emit(&mut frame[ethernet::LEN..]);
 }

@@ -17,7 +17,7 @@ use super::vxlan_output::{encapsulate, goes_on};
 use super::{flow, validate};
 use crate::drop::DropReason;
 use crate::frame::{Frame, FrameMemory};
-use crate::table::mac::{Destination, Found, MacKey};
+use crate::table::mac::{Destination, LookupResult, MacKey};
 use crate::table::port::{PortEntry, Role};
 use crate::wire::ethernet::Ethernet;
 use crate::wire::{ethernet, vlan};
@@ -125,7 +125,7 @@ impl<'t> Side<'t> for FromTenants {
         frame: Frame,
         facts: &Facts,
         key: MacKey,
-        found: Found,
+        found: LookupResult,
     ) {
         match found.vtep() {
             // Only MACs of hosts are ever found.
