@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use vtep_dataplane::addr::Vni;
-use vtep_dataplane::table::neighbor::{Neighbor, NeighborReader, NeighborTable};
+use vtep_dataplane::table::neighbor::{NeighborEntry, NeighborReader, NeighborTable};
 
 use super::{TableError, TableWriter};
 
@@ -32,7 +32,7 @@ impl TableWriter {
         &mut self,
         vni: Vni,
         ip: IpAddr,
-        neighbor: Neighbor,
+        neighbor: NeighborEntry,
     ) -> Result<(), TableError> {
         if let Some(domain) = self.domain_id(vni) {
             self.neighbors.insert(domain, ip, neighbor)?;

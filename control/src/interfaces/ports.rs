@@ -131,9 +131,9 @@ impl Ports {
             id: managed.id,
             name: interface.to_string(),
             role,
-            software: managed.open().is_some_and(|open| open.xdp.is_software()),
+            csum_incomplete: managed.open().is_some_and(|open| open.xdp.is_software()),
             multi_buffer: managed.open().is_some_and(Open::takes_chains),
-            sender: managed.senders(workers),
+            tx_worker: managed.senders(workers),
             counters: managed.counters.clone(),
         };
         tables.set_device(managed.id, Some(Arc::new(device)));

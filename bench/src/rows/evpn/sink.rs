@@ -10,7 +10,7 @@ use vtep_control::speaker::transport::Routes;
 use vtep_dataplane::addr::{DomainId, Vni, VtepAddr};
 use vtep_dataplane::frame::BURST;
 use vtep_dataplane::table::Snapshot;
-use vtep_dataplane::table::mac::{Destination, Found, MacKey, MacReader};
+use vtep_dataplane::table::mac::{Destination, LookupResult, MacKey, MacReader};
 use vtep_dataplane::table::publish::Reader;
 
 use super::super::fdb;
@@ -127,7 +127,8 @@ impl Sink {
             return Err(Failure::new(format!("next hop of {address}: {id:?}")));
         }
         let wanted = id.map(Destination::Vtep);
-        let (behind, mut found): (Vec<_>, _) = (hosts.behind(vtep).collect(), [Found::NONE; BURST]);
+        let (behind, mut found): (Vec<_>, _) =
+            (hosts.behind(vtep).collect(), [LookupResult::NONE; BURST]);
         for burst in behind.chunks(BURST) {
             let key = |host: &usize| Ok(MacKey::new(self.domain, fdb::mac(*host)?.get()));
             let keys = burst.iter().map(key).collect::<Result<Vec<_>, Failure>>()?;
