@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::bed::{Bed, mac, tagged, udp4, udp6};
+use super::fixture::{Bed, mac, tagged, udp4, udp6};
 use crate::addr::VtepId;
 use crate::drop::DropReason;
 use crate::frame::BURST;

@@ -1,6 +1,6 @@
 //! The pipeline as a whole, frames in and frames out.
 
-mod bed;
+mod fixture;
 mod chain;
 mod flood;
 mod neigh_suppress;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 
-use super::bed::{Bed, LOCAL_V4, LOCAL_V6, hop, mac, outer, tagged, udp4, udp6};
+use super::fixture::{Bed, LOCAL_V4, LOCAL_V6, hop, mac, outer, tagged, udp4, udp6};
 use crate::addr::{DeviceId, MacAddr, VtepId};
 use crate::drop::DropReason;
 use crate::table::Dscp;
