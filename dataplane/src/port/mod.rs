@@ -12,7 +12,7 @@ pub struct Refused {
     /// Descriptors that named a chunk which the device did not have, or bytes outside of it, and frames to send that no
     /// device takes.
     pub bad_descriptors: u64,
-    /// Received frames of more than [`crate::frame::chain::MAX_CHUNKS`] chunks.
+    /// Received frames of more than [`crate::frame::chain::MAX_SEGMENTS`] chunks.
     pub too_long: u64,
     /// Frames of several chunks to send, where the device takes only one.
     pub several_chunks: u64,

@@ -27,7 +27,7 @@ use crate::addr::{DeviceId, WorkerId};
 use crate::drop::DropReason;
 use crate::event::{Event, Events};
 use crate::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
-use crate::pipeline::tx_queues::Outbox;
+use crate::pipeline::tx_queues::TxQueues;
 use crate::pipeline::{Pipeline, Tables};
 use crate::port::{Port, Refused};
 use crate::table::Snapshot;
@@ -127,7 +127,7 @@ pub struct Worker<M, P> {
     /// By device: the slot to send on, if one is ours.
     own: Vec<Option<usize>>,
     pipeline: Pipeline,
-    outbox: Outbox,
+    queues: TxQueues,
     burst: Vec<Frame>,
     bed: Bed,
     started: Instant,
@@ -146,7 +146,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             slots: Vec::new(),
             own: Vec::new(),
             pipeline: Pipeline::new(parts.id),
-            outbox: Outbox::new(devices),
+            queues: TxQueues::new(devices),
             burst: Vec::with_capacity(BURST),
             bed,
             started: Instant::now(),
@@ -183,7 +183,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             self.obey();
         }
         if self.parts.snapshots.refresh() {
-            self.outbox
+            self.queues
                 .grow(self.parts.snapshots.get().ports.devices.len());
         }
         self.parts.macs.refresh();
@@ -215,7 +215,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             parts,
             burst,
             pipeline,
-            outbox,
+            queues,
             ..
         } = self;
         let snapshot = parts.snapshots.get();
@@ -224,7 +224,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             macs: &parts.macs,
             neighbors: &parts.neighbors,
         };
-        pipeline.burst(tables, now, device, burst, &mut parts.pool, outbox);
+        pipeline.burst(tables, now, device, burst, &mut parts.pool, queues);
         while let Some(notice) = pipeline.next_notice() {
             parts.events.send(Event::Notice(notice));
         }
@@ -236,7 +236,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         let Self {
             parts,
             pipeline,
-            outbox,
+            queues,
             ..
         } = self;
         let snapshot = parts.snapshots.get();
@@ -245,7 +245,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             macs: &parts.macs,
             neighbors: &parts.neighbors,
         };
-        let served = pipeline.replicate(tables, now, &mut parts.pool, outbox);
+        let served = pipeline.replicate(tables, now, &mut parts.pool, queues);
         if served > 0 {
             self.dispatch();
         }
@@ -259,7 +259,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             && let Some((device, frame)) = self.parts.exchange.take_over(self.parts.id)
         {
             taken += 1;
-            if let Err(frame) = self.outbox.push(device, frame) {
+            if let Err(frame) = self.queues.push(device, frame) {
                 self.drop_frame(device, frame, DropReason::TxFull);
             }
         }
@@ -269,14 +269,14 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         taken
     }
 
-    /// Empties the outbox: onto our own queues, or into the inbox of the worker that has the queue.
+    /// Empties the queues: onto our own queues, or into the inbox of the worker that has the queue.
     fn dispatch(&mut self) {
-        while let Some((device, mut frames)) = self.outbox.take_busy() {
+        while let Some((device, mut frames)) = self.queues.take_busy() {
             match self.own.get(device.index()).copied().flatten() {
                 Some(place) => self.send(place, &mut frames),
                 None => self.hand_over(device, &mut frames),
             }
-            self.outbox.restore(device, frames);
+            self.queues.restore(device, frames);
         }
     }
 
@@ -346,14 +346,14 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
     /// Sends chunks of others home and takes ours back.
     fn exchange_chunks(&mut self) {
         let parts = &mut self.parts;
-        while let Some(frame) = parts.pool.next_stray() {
+        while let Some(frame) = parts.pool.pop_foreign() {
             if let Err(frame) = parts.exchange.send_home(frame) {
-                parts.pool.give(frame);
+                parts.pool.free(frame);
                 break;
             }
         }
         while let Some(frame) = parts.exchange.take_home(parts.id) {
-            parts.pool.give(frame);
+            parts.pool.free(frame);
         }
     }
 
@@ -374,7 +374,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
     }
 
     fn attach(&mut self, device: DeviceId, queue: u32, port: P) {
-        self.outbox.grow(device.index() + 1);
+        self.queues.grow(device.index() + 1);
         if let Some(fd) = port.poll_fd()
             && let Err(error) = self.bed.add(fd)
         {
@@ -413,11 +413,11 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
     /// Puts a frame into the pipeline as if `device` had received it.
     fn inject(&mut self, device: DeviceId, bytes: &[u8]) {
         let parts = &mut self.parts;
-        let Some(mut frame) = parts.pool.take() else {
+        let Some(mut frame) = parts.pool.alloc() else {
             return count_drops(parts, device, DropReason::NoFrame, 1);
         };
         let chunk_size = parts.pool.memory().chunk_size();
-        if frame.place(HEADROOM, bytes.len(), chunk_size).is_ok() {
+        if frame.set_extent(HEADROOM, bytes.len(), chunk_size).is_ok() {
             parts
                 .pool
                 .memory_mut()
@@ -467,7 +467,7 @@ fn drop_frame<M: FrameMemory, P>(
     reason: DropReason,
 ) {
     count_drops(parts, device, reason, 1);
-    parts.pool.give(frame);
+    parts.pool.free(frame);
 }
 
 /// Counts what a port has refused since it was asked last.
