@@ -15,6 +15,7 @@ use crate::config;
 use crate::engine::{Engine, EngineError};
 use crate::handler::ApiHandler;
 use crate::metrics;
+use crate::show;
 
 const SIGNALS: Token = Token(0);
 const NETLINK: Token = Token(1);
@@ -152,7 +153,7 @@ impl Daemon {
                 if let Some(metrics) = self.metrics.as_mut().filter(|metrics| metrics.owns(token)) {
                     let (engine, now) = (self.handler.engine(), Instant::now());
                     metrics.event(self.poll.registry(), token, now, &mut || {
-                        engine.metrics(now)
+                        show::metrics(engine, now)
                     });
                 } else if self.server.owns(token) {
                     self.server.event(
@@ -171,7 +172,9 @@ impl Daemon {
                 .tick(self.poll.registry(), &mut self.handler, Instant::now());
             if let Some(metrics) = &mut self.metrics {
                 let (engine, now) = (self.handler.engine(), Instant::now());
-                metrics.tick(self.poll.registry(), now, &mut || engine.metrics(now));
+                metrics.tick(self.poll.registry(), now, &mut || {
+                    show::metrics(engine, now)
+                });
             }
             self.handler.engine_mut().turn(Instant::now());
             for event in self.handler.engine_mut().take_news() {

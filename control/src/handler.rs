@@ -16,12 +16,14 @@ use crate::api::message::{
 use crate::api::show::ShowRequest;
 use crate::config::{self, Change, Config, Diff, HostFacts, InterfaceFacts, Loaded, Problems};
 use crate::engine::{Engine, EngineError};
+use crate::show::Show;
 use crate::underlay::Underlay;
 
 /// Joins the control socket to the engine.
 #[derive(Debug)]
 pub struct ApiHandler {
     engine: Engine,
+    show: Show,
     /// The file that the daemon was started with.
     path: PathBuf,
 }
@@ -71,8 +73,12 @@ impl From<EngineError> for ApiError {
 impl ApiHandler {
     /// For an engine that was started from `path`.
     #[must_use]
-    pub const fn new(engine: Engine, path: PathBuf) -> Self {
-        Self { engine, path }
+    pub fn new(engine: Engine, path: PathBuf) -> Self {
+        Self {
+            engine,
+            show: Show::default(),
+            path,
+        }
     }
 
     /// The engine.
@@ -170,7 +176,7 @@ impl Handler for ApiHandler {
     }
 
     fn show(&mut self, request: &ShowRequest) -> Result<Value, ApiError> {
-        self.engine.show(request, Instant::now())
+        self.show.answer(&self.engine, request, Instant::now())
     }
 
     fn act(&mut self, action: &Action) -> Result<Value, ApiError> {

@@ -22,7 +22,7 @@ const fn purpose(key: &PortKey) -> Purpose {
 impl Engine {
     /// Checks that the tables have room for all that a batch adds.
     pub(super) fn room(&self, changes: &[Change]) -> Result<(), EngineError> {
-        let (mut macs, mut ports) = (self.tables.macs().len(), self.ports.iter().count());
+        let (mut macs, mut ports) = (self.fib.macs().len(), self.ports.iter().count());
         let full = |index, error| Err(EngineError::Table { index, error });
         for (index, change) in changes.iter().enumerate() {
             match change {
@@ -55,13 +55,14 @@ impl Engine {
                 continue;
             };
             let name = &port.key.interface;
-            if self.devices.get(name).is_some() || all.contains_key(name) {
+            if self.interfaces.get(name).is_some() || all.contains_key(name) {
                 continue;
             }
-            match self.devices.prepare(name, purpose(&port.key)) {
+            match self.interfaces.prepare(name, purpose(&port.key)) {
                 Ok(prepared) => drop(all.insert(name.clone(), (purpose(&port.key), prepared))),
                 Err(error) => {
-                    all.into_values().for_each(|(_, p)| self.devices.discard(p));
+                    all.into_values()
+                        .for_each(|(_, p)| self.interfaces.discard(p));
                     return Err(EngineError::Interface {
                         index,
                         error: Box::new(error),
@@ -76,14 +77,14 @@ impl Engine {
     pub(super) fn make(&mut self, change: &Change, now: Instant) -> Result<(), TableError> {
         match change {
             Change::Tunnel(_) => {
-                self.tables.set_settings(settings(self.config.vtep()));
+                self.fib.set_settings(settings(self.config.vtep()));
                 self.underlay
                     .set_config(underlay_config(self.config.vtep()));
             }
             Change::VniAdd { vni, settings } | Change::VniSet { vni, settings } => {
-                self.tables
+                self.fib
                     .add_vni(*vni, settings.inner_vlan == config::InnerVlan::Pass)?;
-                self.tables
+                self.fib
                     .set_resolution(*vni, settings.suppress, settings.miss_events);
                 self.evpn_vni(*vni, settings, now);
             }
@@ -94,16 +95,16 @@ impl Engine {
                 self.evpn.instance.statics_del(*vni);
                 self.evpn.instance.vni_del(*vni);
                 self.carry(now);
-                self.tables.remove_vni(*vni);
+                self.fib.remove_vni(*vni);
                 self.sync_groups();
             }
             Change::PortAdd { vni, port } | Change::PortSet { vni, port } => {
                 let name = &port.key.interface;
                 self.want(name, purpose(&port.key))?;
                 port.macs.iter().for_each(|mac| self.unlearn(*vni, *mac));
-                let before = self.ports.put(*vni, port, &mut self.tables)?;
+                let before = self.ports.put(*vni, port, &mut self.fib)?;
                 self.evpn_port(*vni, before.as_ref(), Some(port), now);
-                self.devices.try_open(name, &self.workers, now);
+                self.interfaces.try_open(name, &self.workers, now);
                 self.publish_interface(name);
             }
             Change::PortDel { vni, port } => self.remove_port(*vni, port, now),

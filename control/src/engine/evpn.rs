@@ -182,7 +182,7 @@ impl Engine {
     /// Writes what the instance has decided since the last time into the tables.
     pub(super) fn carry(&mut self, now: Instant) {
         let mut full = 0u64;
-        let tables = &mut self.tables;
+        let tables = &mut self.fib;
         self.evpn
             .instance
             .drain_changes(now, |changes| full = tables.apply(changes));
@@ -297,7 +297,7 @@ impl Engine {
         // and what it said now would find no table to stand in.
         let vnis = self.config.vnis().keys().copied();
         let vnis: Vec<_> = vnis
-            .filter(|vni| self.tables.domain_id(*vni).is_some())
+            .filter(|vni| self.fib.domain_id(*vni).is_some())
             .collect();
         for vni in vnis {
             let content = self.config.vnis()[&vni].clone();

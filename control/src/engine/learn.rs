@@ -91,7 +91,7 @@ impl Engine {
 
     fn missed(&mut self, domain: DomainId, mac: Option<MacAddr>, ip: Option<std::net::IpAddr>) {
         if let Some(vni) = self
-            .tables
+            .fib
             .current()
             .vnis
             .domain(domain)
@@ -146,7 +146,7 @@ impl Engine {
         }
         // What EVPN gave up for it is written first, then our own entry.
         self.carry(now);
-        match self.tables.set_local_mac(vni, mac, port) {
+        match self.fib.set_local_mac(vni, mac, port) {
             Ok(()) => {
                 let event = if moved {
                     monitor::MacChange::Moved
@@ -193,7 +193,7 @@ impl Engine {
     /// Forgets a learned host here and everywhere.
     pub(super) fn unlearn(&mut self, vni: Vni, mac: HostMac) {
         if self.learned.forget(vni, mac) {
-            self.tables.remove_mac(vni, mac);
+            self.fib.remove_mac(vni, mac);
             self.evpn.instance.local_mac_del(vni, mac);
             let told = monitor::MacEvent {
                 event: monitor::MacChange::Removed,

@@ -17,6 +17,7 @@ mod learn;
 mod lifetime;
 mod mac_move;
 mod setup;
+mod view;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -33,6 +34,7 @@ use self::groups::Groups;
 use self::learn::Learned;
 use self::lifetime::Lifetimes;
 use self::setup::{device_settings, plan, settings, underlay_config};
+pub(crate) use self::view::EngineView;
 use crate::api::event as monitor;
 use crate::api::show::PortState;
 use crate::config::{self, BatchError, Change, Config, InterfaceName, PortKey};
@@ -80,35 +82,33 @@ pub enum EngineError {
 /// The running configuration and all that was made of it.
 #[derive(Debug)]
 pub struct Engine {
-    pub(crate) config: Config,
-    pub(crate) tables: TableWriter,
+    config: Config,
+    fib: TableWriter,
     // Before the workers: interfaces are closed while workers still run.
-    pub(crate) devices: Devices,
-    pub(crate) ports: Ports,
-    pub(crate) workers: Workers,
-    pub(crate) underlay: Underlay,
-    pub(crate) started: Instant,
+    interfaces: Devices,
+    ports: Ports,
+    workers: Workers,
+    underlay: Underlay,
+    started: Instant,
     /// The same moment, seconds since 1970.
-    pub(crate) started_unix: u64,
-    /// When each worker was looked at last, and how long it had slept by then, nanoseconds.
-    pub(crate) looks: Vec<(Instant, u64)>,
-    pub(crate) evpn: Evpn,
-    pub(crate) speaker: Speaker,
+    started_unix: u64,
+    evpn: Evpn,
+    speaker: Speaker,
     /// The daemon's poll, for sockets of BGP.
-    pub(crate) registry: Registry,
-    pub(crate) learned: Learned,
+    registry: Registry,
+    learned: Learned,
     lifetimes: Lifetimes,
     groups: Groups,
     /// For clients that monitor.
-    pub(crate) news: Vec<monitor::Event>,
+    news: Vec<monitor::Event>,
     /// Entries of EVPN that found no room in the tables.
-    pub(crate) not_installed: u64,
+    not_installed: u64,
     /// When learned hosts are aged next.
-    pub(crate) age_at: Instant,
+    age_at: Instant,
     /// Until when sessions say that we have restarted.
-    pub(crate) restart_ends: Option<Instant>,
+    restart_ends: Option<Instant>,
     /// What monitoring clients know of each interface.
-    pub(crate) told_states: BTreeMap<InterfaceName, PortState>,
+    told_states: BTreeMap<InterfaceName, PortState>,
 }
 
 /// MAC entries at most: local and remote, over all VNIs.
@@ -145,25 +145,24 @@ impl Engine {
             },
         })
         .map_err(DeviceError::from)?;
-        let tables = TableWriter::new(plan.cores.len(), MAX_MACS, tables_settings);
+        let fib = TableWriter::new(plan.cores.len(), MAX_MACS, tables_settings);
         let workers =
-            Workers::start(&plan, &umem, &tables).map_err(io_error("starting the workers"))?;
+            Workers::start(&plan, &umem, &fib).map_err(io_error("starting the workers"))?;
         let share = vtep.afxdp.frames / workers.count() as u32;
-        let devices = Devices::new(
+        let interfaces = Devices::new(
             device_settings(vtep),
             umem,
             Budget::new(workers.count(), share),
         );
         let mut engine = Self {
             config: Config::new(vtep.clone(), config.control().clone()),
-            tables,
-            devices,
+            fib,
+            interfaces,
             ports: Ports::default(),
             workers,
             underlay,
             started: now,
             started_unix: since_1970.as_secs(),
-            looks: Vec::new(),
             evpn: Evpn::new(config),
             speaker: Speaker::new(config::BGP_PORT, tokens, seed),
             registry,
@@ -192,8 +191,8 @@ impl Engine {
         for name in self.config.vtep().underlay.clone() {
             self.want(&name, Purpose::Underlay)
                 .map_err(|error| EngineError::Table { index: 0, error })?;
-            match self.devices.prepare(&name, Purpose::Underlay) {
-                Ok(prepared) => self.devices.adopt(&name, prepared, &self.workers),
+            match self.interfaces.prepare(&name, Purpose::Underlay) {
+                Ok(prepared) => self.interfaces.adopt(&name, prepared, &self.workers),
                 // It may come yet, as tenant interfaces may.
                 Err(error) if error.is_absent() => {
                     tracing::warn!(interface = %name, "the underlay interface does not exist yet; waiting for it");
@@ -222,12 +221,12 @@ impl Engine {
         if let Err(error) = self.config.apply_all(changes) {
             prepared
                 .into_values()
-                .for_each(|(_, p)| self.devices.discard(p));
+                .for_each(|(_, p)| self.interfaces.discard(p));
             return Err(error.into());
         }
         for (name, (purpose, prepared)) in prepared {
             if self.want(&name, purpose).is_ok() {
-                self.devices.adopt(&name, prepared, &self.workers);
+                self.interfaces.adopt(&name, prepared, &self.workers);
             }
         }
         for change in changes {
@@ -242,41 +241,41 @@ impl Engine {
     }
 
     fn want(&mut self, name: &InterfaceName, purpose: Purpose) -> Result<(), TableError> {
-        if self.devices.get(name).is_none() {
-            let id = self.tables.take_device_id()?;
-            self.devices
-                .want(name, id, purpose, self.tables.new_counters());
+        if self.interfaces.get(name).is_none() {
+            let id = self.fib.take_device_id()?;
+            self.interfaces
+                .want(name, id, purpose, self.fib.new_counters());
         }
         Ok(())
     }
 
     fn remove_port(&mut self, vni: Vni, key: &PortKey, now: Instant) {
         self.unlearn_where(|_, port| port == key);
-        let before = self.ports.remove(key, &mut self.tables);
+        let before = self.ports.remove(key, &mut self.fib);
         self.evpn_port(vni, before.as_ref(), None, now);
         if self.ports.uses(&key.interface) {
             self.publish_interface(&key.interface);
-        } else if let Some(id) = self.devices.unwant(&key.interface, &self.workers) {
-            self.tables.set_device(id, None);
+        } else if let Some(id) = self.interfaces.unwant(&key.interface, &self.workers) {
+            self.fib.set_device(id, None);
         }
     }
 
     fn publish_interface(&mut self, name: &InterfaceName) {
         self.ports
-            .publish(name, &self.devices, self.workers.count(), &mut self.tables);
+            .publish(name, &self.interfaces, self.workers.count(), &mut self.fib);
     }
 
     /// Asks for new VTEPs to be resolved, publishes, and lets sleeping workers take it up.
     fn finish(&mut self, now: Instant) {
         self.carry(now);
-        for change in self.tables.vtep_changes() {
+        for change in self.fib.vtep_changes() {
             match change {
                 VtepUse::Wanted(vtep) => self.underlay.want(vtep, now),
                 VtepUse::Unwanted(vtep) => self.underlay.unwant(vtep),
             }
         }
         self.underlay_turn(now);
-        if self.tables.commit() {
+        if self.fib.commit() {
             self.workers.refresh();
         }
     }
@@ -294,7 +293,7 @@ impl Engine {
                     errno,
                 } => {
                     let name = self
-                        .tables
+                        .fib
                         .device(device)
                         .map_or("?", |device| device.name.as_str());
                     let error = io::Error::from_raw_os_error(errno);
@@ -303,7 +302,7 @@ impl Engine {
                 Event::Notice(notice) => self.notice(notice, now),
             }
         }
-        for name in self.devices.retry(&self.workers, now) {
+        for name in self.interfaces.retry(&self.workers, now) {
             self.publish_interface(&name);
         }
         if now >= self.age_at {
@@ -314,7 +313,7 @@ impl Engine {
         self.tell_ports();
         self.bgp_turn(now);
         self.finish(now);
-        self.tables.reclaim();
+        self.fib.reclaim();
     }
 
     fn underlay_turn(&mut self, now: Instant) {
@@ -354,7 +353,7 @@ impl Engine {
                 continue;
             };
             let name = path.device.parse::<InterfaceName>().ok();
-            let Some(device) = name.and_then(|name| self.devices.get(&name)) else {
+            let Some(device) = name.and_then(|name| self.interfaces.get(&name)) else {
                 continue;
             };
             table.push(Adjacency {
@@ -363,7 +362,7 @@ impl Engine {
                 max_frame: path.max_frame,
             });
         }
-        self.tables.set_paths(vtep, table.into());
+        self.fib.set_paths(vtep, table.into());
     }
 
     /// Opens, closes or refreshes an interface whose link has changed.
@@ -371,21 +370,21 @@ impl Engine {
         let Ok(name) = change.link.name.parse::<InterfaceName>() else {
             return;
         };
-        let Some(managed) = self.devices.get(&name) else {
+        let Some(managed) = self.interfaces.get(&name) else {
             return;
         };
         let open = managed.open().map(|open| open.xdp.ifindex());
         let changed = match open {
             Some(index) if !change.present && index == change.link.index => {
-                self.devices.close(&name, &self.workers)
+                self.interfaces.close(&name, &self.workers)
             }
             // Another interface under the same name: the old one went unnoticed.
             Some(index) if change.present && index != change.link.index => {
-                self.devices.close(&name, &self.workers)
-                    | self.devices.try_open(&name, &self.workers, now)
+                self.interfaces.close(&name, &self.workers)
+                    | self.interfaces.try_open(&name, &self.workers, now)
             }
-            Some(_) => self.devices.set_mtu(&name, change.link.mtu),
-            None => change.present && self.devices.try_open(&name, &self.workers, now),
+            Some(_) => self.interfaces.set_mtu(&name, change.link.mtu),
+            None => change.present && self.interfaces.try_open(&name, &self.workers, now),
         };
         if changed {
             self.publish_interface(&name);
@@ -405,8 +404,8 @@ impl Engine {
 
     /// Tells monitoring clients of interfaces whose state has changed.
     fn tell_ports(&mut self) {
-        for (name, managed) in self.devices.all() {
-            let (state, reason) = self.port_state(name, managed);
+        for (name, managed) in self.interfaces.all() {
+            let (state, reason) = self.view().port_state(name, managed);
             if self.told_states.insert(name.clone(), state) == Some(state) {
                 continue;
             }
@@ -432,7 +431,7 @@ impl Engine {
             }
         }
         self.told_states
-            .retain(|name, _| self.devices.get(name).is_some());
+            .retain(|name, _| self.interfaces.get(name).is_some());
     }
 
     /// What happened since the last call, for clients that monitor.
@@ -461,9 +460,9 @@ impl Engine {
     pub fn stop(mut self) -> bool {
         self.speaker
             .stop(&self.registry, &mut self.evpn, Instant::now());
-        let names: Vec<_> = self.devices.all().keys().cloned().collect();
+        let names: Vec<_> = self.interfaces.all().keys().cloned().collect();
         for name in names {
-            self.devices.close(&name, &self.workers);
+            self.interfaces.close(&name, &self.workers);
         }
         self.workers.stop()
     }
