@@ -135,7 +135,7 @@ impl ApiHandler {
                 format!("{keys}: a new value takes a restart of vtepd; nothing was applied");
             return Err(ApiError::refused(message));
         }
-        self.engine.change(&diff.changes, Instant::now())?;
+        self.engine.apply_batch(&diff.changes, Instant::now())?;
         Ok(ConfigDiff::from(&diff))
     }
 
@@ -172,7 +172,7 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
 
 impl Handler for ApiHandler {
     fn change(&mut self, changes: Vec<Change>) -> Result<(), ApiError> {
-        Ok(self.engine.change(&changes, Instant::now())?)
+        Ok(self.engine.apply_batch(&changes, Instant::now())?)
     }
 
     fn show(&mut self, request: &ShowRequest) -> Result<Value, ApiError> {

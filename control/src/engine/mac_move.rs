@@ -97,7 +97,7 @@ impl Engine {
             port: target,
         });
         self.unlearn(asked.vni, asked.mac);
-        self.change(&changes, now)?;
+        self.apply_batch(&changes, now)?;
         self.announce(asked.vni, asked.mac, &asked.ips);
         Ok(())
     }

@@ -31,15 +31,15 @@ use vtep_dataplane::table::vtep::{Adjacency, OuterHeader};
 
 use self::evpn::Evpn;
 use self::groups::Groups;
-use self::learn::Learned;
+use self::learn::LearnedHosts;
 use self::lifetime::Lifetimes;
-use self::setup::{device_settings, plan, settings, underlay_config};
+use self::setup::{interface_settings, plan, settings, underlay_config};
 pub(crate) use self::view::EngineView;
 use crate::api::event as monitor;
 use crate::api::show::PortState;
 use crate::config::{self, BatchError, Change, Config, InterfaceName, PortKey};
-use crate::fib::{TableError, TableWriter, VtepUse};
-use crate::interfaces::{Budget, DeviceError, Devices, Ports, Purpose};
+use crate::fib::{Fib, FibError, VtepTracking};
+use crate::interfaces::{InterfaceError, Interfaces, Purpose, RingBudget, TenantPorts};
 use crate::speaker::Speaker;
 use crate::underlay::{self, Underlay};
 use crate::workers::Workers;
@@ -56,7 +56,7 @@ pub enum EngineError {
         /// The change's place in the batch, from 0.
         index: usize,
         /// Why.
-        error: Box<DeviceError>,
+        error: Box<InterfaceError>,
     },
     /// A table has no room for the change.
     #[error("change {index}: {error}")]
@@ -64,11 +64,11 @@ pub enum EngineError {
         /// The change's place in the batch, from 0.
         index: usize,
         /// Why.
-        error: TableError,
+        error: FibError,
     },
     /// The memory for frames, or an underlay interface.
     #[error(transparent)]
-    Device(#[from] DeviceError),
+    Device(#[from] InterfaceError),
     /// Netlink, threads, eventfds.
     #[error("{what}: {error}")]
     Io {
@@ -83,10 +83,10 @@ pub enum EngineError {
 #[derive(Debug)]
 pub struct Engine {
     config: Config,
-    fib: TableWriter,
+    fib: Fib,
     // Before the workers: interfaces are closed while workers still run.
-    interfaces: Devices,
-    ports: Ports,
+    interfaces: Interfaces,
+    ports: TenantPorts,
     workers: Workers,
     underlay: Underlay,
     started: Instant,
@@ -96,11 +96,11 @@ pub struct Engine {
     speaker: Speaker,
     /// The daemon's poll, for sockets of BGP.
     registry: Registry,
-    learned: Learned,
+    learned: LearnedHosts,
     lifetimes: Lifetimes,
     groups: Groups,
     /// For clients that monitor.
-    news: Vec<monitor::Event>,
+    events: Vec<monitor::Event>,
     /// Entries of EVPN that found no room in the tables.
     not_installed: u64,
     /// When learned hosts are aged next.
@@ -108,7 +108,7 @@ pub struct Engine {
     /// Until when sessions say that we have restarted.
     restart_ends: Option<Instant>,
     /// What monitoring clients know of each interface.
-    told_states: BTreeMap<InterfaceName, PortState>,
+    notified_states: BTreeMap<InterfaceName, PortState>,
 }
 
 /// MAC entries at most: local and remote, over all VNIs.
@@ -144,21 +144,21 @@ impl Engine {
                 config::Switch::Off => HugePages::Off,
             },
         })
-        .map_err(DeviceError::from)?;
-        let fib = TableWriter::new(plan.cores.len(), MAX_MACS, tables_settings);
+        .map_err(InterfaceError::from)?;
+        let fib = Fib::new(plan.cores.len(), MAX_MACS, tables_settings);
         let workers =
             Workers::start(&plan, &umem, &fib).map_err(io_error("starting the workers"))?;
         let share = vtep.afxdp.frames / workers.count() as u32;
-        let interfaces = Devices::new(
-            device_settings(vtep),
+        let interfaces = Interfaces::new(
+            interface_settings(vtep),
             umem,
-            Budget::new(workers.count(), share),
+            RingBudget::new(workers.count(), share),
         );
         let mut engine = Self {
             config: Config::new(vtep.clone(), config.control().clone()),
             fib,
             interfaces,
-            ports: Ports::default(),
+            ports: TenantPorts::default(),
             workers,
             underlay,
             started: now,
@@ -166,33 +166,33 @@ impl Engine {
             evpn: Evpn::new(config),
             speaker: Speaker::new(config::BGP_PORT, tokens, seed),
             registry,
-            learned: Learned::default(),
+            learned: LearnedHosts::default(),
             lifetimes: Lifetimes::default(),
             groups: Groups::default(),
-            news: Vec::new(),
+            events: Vec::new(),
             not_installed: 0,
             age_at: now,
             restart_ends: Some(now + bgp::RESTART),
-            told_states: BTreeMap::new(),
+            notified_states: BTreeMap::new(),
         };
         engine.open_underlay()?;
         let all = config::diff(&engine.config, config).changes;
         engine.config.apply_all(&all)?;
         for (index, change) in all.iter().enumerate() {
             engine
-                .make(change, now)
+                .apply(change, now)
                 .map_err(|error| EngineError::Table { index, error })?;
         }
-        engine.finish(now);
+        engine.commit(now);
         Ok(engine)
     }
 
     fn open_underlay(&mut self) -> Result<(), EngineError> {
         for name in self.config.vtep().underlay.clone() {
-            self.want(&name, Purpose::Underlay)
+            self.request_interface(&name, Purpose::Underlay)
                 .map_err(|error| EngineError::Table { index: 0, error })?;
             match self.interfaces.prepare(&name, Purpose::Underlay) {
-                Ok(prepared) => self.interfaces.adopt(&name, prepared, &self.workers),
+                Ok(prepared) => self.interfaces.activate(&name, prepared, &self.workers),
                 // It may come yet, as tenant interfaces may.
                 Err(error) if error.is_absent() => {
                     tracing::warn!(interface = %name, "the underlay interface does not exist yet; waiting for it");
@@ -215,8 +215,8 @@ impl Engine {
     ///
     /// # Errors
     /// Which change was refused and why; nothing of the batch stands then.
-    pub fn change(&mut self, changes: &[Change], now: Instant) -> Result<(), EngineError> {
-        self.room(changes)?;
+    pub fn apply_batch(&mut self, changes: &[Change], now: Instant) -> Result<(), EngineError> {
+        self.check_capacity(changes)?;
         let prepared = self.prepare(changes)?;
         if let Err(error) = self.config.apply_all(changes) {
             prepared
@@ -225,26 +225,30 @@ impl Engine {
             return Err(error.into());
         }
         for (name, (purpose, prepared)) in prepared {
-            if self.want(&name, purpose).is_ok() {
-                self.interfaces.adopt(&name, prepared, &self.workers);
+            if self.request_interface(&name, purpose).is_ok() {
+                self.interfaces.activate(&name, prepared, &self.workers);
             }
         }
         for change in changes {
             self.lifetimes.note(change, now);
-            if let Err(error) = self.make(change, now) {
+            if let Err(error) = self.apply(change, now) {
                 // `room` has counted: this can't happen, and if it does, what was asked for is not all there.
                 tracing::error!(%error, ?change, "a checked change could not be made");
             }
         }
-        self.finish(now);
+        self.commit(now);
         Ok(())
     }
 
-    fn want(&mut self, name: &InterfaceName, purpose: Purpose) -> Result<(), TableError> {
+    fn request_interface(
+        &mut self,
+        name: &InterfaceName,
+        purpose: Purpose,
+    ) -> Result<(), FibError> {
         if self.interfaces.get(name).is_none() {
-            let id = self.fib.take_device_id()?;
+            let id = self.fib.alloc_device_id()?;
             self.interfaces
-                .want(name, id, purpose, self.fib.new_counters());
+                .request(name, id, purpose, self.fib.new_counters());
         }
         Ok(())
     }
@@ -255,7 +259,7 @@ impl Engine {
         self.evpn_port(vni, before.as_ref(), None, now);
         if self.ports.uses(&key.interface) {
             self.publish_interface(&key.interface);
-        } else if let Some(id) = self.interfaces.unwant(&key.interface, &self.workers) {
+        } else if let Some(id) = self.interfaces.release(&key.interface, &self.workers) {
             self.fib.set_device(id, None);
         }
     }
@@ -266,15 +270,15 @@ impl Engine {
     }
 
     /// Asks for new VTEPs to be resolved, publishes, and lets sleeping workers take it up.
-    fn finish(&mut self, now: Instant) {
-        self.carry(now);
-        for change in self.fib.vtep_changes() {
+    fn commit(&mut self, now: Instant) {
+        self.install_routes(now);
+        for change in self.fib.vtep_tracking() {
             match change {
-                VtepUse::Wanted(vtep) => self.underlay.want(vtep, now),
-                VtepUse::Unwanted(vtep) => self.underlay.unwant(vtep),
+                VtepTracking::Track(vtep) => self.underlay.want(vtep, now),
+                VtepTracking::Untrack(vtep) => self.underlay.unwant(vtep),
             }
         }
-        self.underlay_turn(now);
+        self.poll_underlay(now);
         if self.fib.commit() {
             self.workers.refresh();
         }
@@ -282,7 +286,7 @@ impl Engine {
 
     /// Reads what netlink has, resolves what has changed and publishes it. To be called when the underlay's socket is
     /// readable and when [`Self::next_timeout`] has passed.
-    pub fn turn(&mut self, now: Instant) {
+    pub fn poll(&mut self, now: Instant) {
         self.workers.events.hush();
         while let Some(event) = self.workers.events.next() {
             match event {
@@ -299,7 +303,7 @@ impl Engine {
                     let error = io::Error::from_raw_os_error(errno);
                     tracing::warn!(interface = name, queue, worker = worker.0, %error, "a socket reports an error");
                 }
-                Event::Notice(notice) => self.notice(notice, now),
+                Event::Notice(notice) => self.handle_worker_event(notice, now),
             }
         }
         for name in self.interfaces.retry(&self.workers, now) {
@@ -309,25 +313,25 @@ impl Engine {
             self.age_at = now + Duration::from_secs(1);
             self.age_learned(now);
         }
-        self.end_lifetimes(now);
-        self.tell_ports();
-        self.bgp_turn(now);
-        self.finish(now);
+        self.expire_entries(now);
+        self.notify_port_states();
+        self.poll_bgp(now);
+        self.commit(now);
         self.fib.reclaim();
     }
 
-    fn underlay_turn(&mut self, now: Instant) {
+    fn poll_underlay(&mut self, now: Instant) {
         match self.underlay.turn(now) {
             Ok(changes) => changes
                 .into_iter()
-                .for_each(|change| self.take(change, now)),
+                .for_each(|change| self.handle_underlay_event(change, now)),
             Err(error) => {
                 tracing::error!(%error, "netlink failed; next hops stay as they are until it works again");
             }
         }
     }
 
-    fn take(&mut self, change: underlay::Change, now: Instant) {
+    fn handle_underlay_event(&mut self, change: underlay::Change, now: Instant) {
         match change {
             underlay::Change::Resolved(resolved) => self.set_paths(resolved.vtep, &resolved.paths),
             underlay::Change::Link(change) => self.link_changed(&change, now),
@@ -391,7 +395,7 @@ impl Engine {
         }
     }
 
-    /// How long the owner may wait before the next [`Self::turn`]; `None`: until something happens.
+    /// How long the owner may wait before the next [`Self::poll`]; `None`: until something happens.
     #[must_use]
     pub fn next_timeout(&self, now: Instant) -> Option<Duration> {
         let all = [
@@ -403,10 +407,10 @@ impl Engine {
     }
 
     /// Tells monitoring clients of interfaces whose state has changed.
-    fn tell_ports(&mut self) {
+    fn notify_port_states(&mut self) {
         for (name, managed) in self.interfaces.all() {
             let (state, reason) = self.view().port_state(name, managed);
-            if self.told_states.insert(name.clone(), state) == Some(state) {
+            if self.notified_states.insert(name.clone(), state) == Some(state) {
                 continue;
             }
             let tell = |port: PortKey, vni| {
@@ -418,10 +422,10 @@ impl Engine {
                 })
             };
             let ports = self.ports.iter().filter(|(key, _)| key.interface == *name);
-            self.news
+            self.events
                 .extend(ports.map(|(key, port)| tell(key.clone(), Some(port.vni))));
             if managed.purpose == Purpose::Underlay {
-                self.news.push(tell(
+                self.events.push(tell(
                     PortKey {
                         interface: name.clone(),
                         vlan: None,
@@ -430,16 +434,16 @@ impl Engine {
                 ));
             }
         }
-        self.told_states
+        self.notified_states
             .retain(|name, _| self.interfaces.get(name).is_some());
     }
 
     /// What happened since the last call, for clients that monitor.
-    pub fn take_news(&mut self) -> Vec<monitor::Event> {
-        std::mem::take(&mut self.news)
+    pub fn take_events(&mut self) -> Vec<monitor::Event> {
+        std::mem::take(&mut self.events)
     }
 
-    /// What workers tell: its descriptor is readable when there is something, and [`Self::turn`] takes it up.
+    /// What workers tell: its descriptor is readable when there is something, and [`Self::poll`] takes it up.
     #[must_use]
     pub const fn worker_events(&self) -> &Events {
         &self.workers.events

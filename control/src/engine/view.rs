@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use super::Engine;
 use super::evpn::Evpn;
-use super::learn::Learned;
+use super::learn::LearnedHosts;
 use crate::api::show::PortState;
 use crate::config::{Config, InterfaceName};
-use crate::fib::TableWriter;
-use crate::interfaces::{Devices, Managed, Ports, State};
+use crate::fib::Fib;
+use crate::interfaces::{InterfaceState, Interfaces, ManagedInterface, TenantPorts};
 use crate::speaker::Speaker;
 use crate::underlay::Underlay;
 use crate::workers::Workers;
@@ -19,11 +19,11 @@ pub(crate) struct EngineView<'a> {
     /// The running configuration.
     pub(crate) config: &'a Config,
     /// The workers' tables.
-    pub(crate) fib: &'a TableWriter,
+    pub(crate) fib: &'a Fib,
     /// Underlay and tenant interfaces.
-    pub(crate) interfaces: &'a Devices,
+    pub(crate) interfaces: &'a Interfaces,
     /// Tenant ports.
-    pub(crate) ports: &'a Ports,
+    pub(crate) ports: &'a TenantPorts,
     /// The worker threads.
     pub(crate) workers: &'a Workers,
     /// Links, addresses and resolved VTEPs.
@@ -33,7 +33,7 @@ pub(crate) struct EngineView<'a> {
     /// EVPN routes.
     pub(crate) evpn: &'a Evpn,
     /// Hosts learned from frames.
-    pub(crate) learned: &'a Learned,
+    pub(crate) learned: &'a LearnedHosts,
     /// When the engine started.
     pub(crate) started: Instant,
     /// The same moment, seconds since 1970.
@@ -67,15 +67,15 @@ impl EngineView<'_> {
     pub(crate) fn port_state(
         &self,
         name: &InterfaceName,
-        managed: &Managed,
+        managed: &ManagedInterface,
     ) -> (PortState, Option<String>) {
         match &managed.state {
-            State::Absent => (
+            InterfaceState::Absent => (
                 PortState::Absent,
                 Some("no such interface; waiting for it".to_owned()),
             ),
-            State::Failed { reason, .. } => (PortState::Failed, Some(reason.clone())),
-            State::Open(_) => match self.underlay.link(name.as_str()) {
+            InterfaceState::Failed { reason, .. } => (PortState::Failed, Some(reason.clone())),
+            InterfaceState::Open(_) => match self.underlay.link(name.as_str()) {
                 Some(link) if !link.admin_up => (
                     PortState::Down,
                     Some("set down; `ip link set up`".to_owned()),

@@ -10,7 +10,7 @@ use crate::api::bgp::SessionState;
 use crate::api::show::{PortState, XdpStatistics};
 use crate::config::InterfaceName;
 use crate::engine::{Engine, EngineView};
-use crate::interfaces::{Managed, Purpose};
+use crate::interfaces::{ManagedInterface, Purpose};
 use crate::metrics::{Builder, Labels, MAX_ROWS};
 
 /// Reads one number out of many.
@@ -165,7 +165,7 @@ impl EngineView<'_> {
         );
     }
 
-    fn role(&self, name: &InterfaceName, managed: &Managed) -> Labels {
+    fn role(&self, name: &InterfaceName, managed: &ManagedInterface) -> Labels {
         let role = if managed.purpose == Purpose::Underlay {
             "underlay"
         } else {

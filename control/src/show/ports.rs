@@ -7,7 +7,7 @@ use crate::api::show::{
 };
 use crate::config::{InterfaceName, PortKey};
 use crate::engine::EngineView;
-use crate::interfaces::{Managed, Open, Purpose};
+use crate::interfaces::{ManagedInterface, OpenInterface, Purpose};
 
 impl EngineView<'_> {
     pub(super) fn port_rows(&self, query: &Query) -> Vec<PortRow> {
@@ -36,7 +36,12 @@ impl EngineView<'_> {
         rows
     }
 
-    fn port_row(&self, name: &InterfaceName, managed: &Managed, vlan: Option<u16>) -> PortRow {
+    fn port_row(
+        &self,
+        name: &InterfaceName,
+        managed: &ManagedInterface,
+        vlan: Option<u16>,
+    ) -> PortRow {
         let (state, reason) = self.port_state(name, managed);
         let interface = interface_row(name, managed);
         PortRow {
@@ -76,7 +81,7 @@ pub(super) fn port_key(row: &PortRow) -> PortKey {
     }
 }
 
-pub(super) fn interface_row(name: &InterfaceName, managed: &Managed) -> InterfaceRow {
+pub(super) fn interface_row(name: &InterfaceName, managed: &ManagedInterface) -> InterfaceRow {
     let open = managed.open();
     InterfaceRow {
         interface: name.to_string(),
@@ -94,7 +99,7 @@ pub(super) fn interface_row(name: &InterfaceName, managed: &Managed) -> Interfac
                 afxdp::BindMode::ZeroCopy => BindMode::ZeroCopy,
                 afxdp::BindMode::Copy => BindMode::Copy,
             }),
-        multi_buffer: open.map(Open::takes_chains),
+        multi_buffer: open.map(OpenInterface::takes_chains),
         queues: open.map_or(0, |open| open.queues.len() as u32),
     }
 }
