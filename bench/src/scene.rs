@@ -125,9 +125,9 @@ pub fn device(id: DeviceId, name: &str, role: Role, multi_buffer: bool) -> Optio
         id,
         name: name.to_owned(),
         role,
-        software: false,
+        csum_incomplete: false,
         multi_buffer,
-        sender: Box::new([WORKER]),
+        tx_worker: Box::new([WORKER]),
         counters: counters(),
     }))
 }

@@ -27,17 +27,17 @@ pub enum SessionState {
     Established,
 }
 
-impl From<&crate::bgp::Status> for SessionState {
-    fn from(status: &crate::bgp::Status) -> Self {
-        use crate::bgp::State;
+impl From<&crate::bgp::PeerStatus> for SessionState {
+    fn from(status: &crate::bgp::PeerStatus) -> Self {
+        use crate::bgp::FsmState;
         match status.state {
-            State::Idle if !status.enabled => Self::Shutdown,
-            State::Idle => Self::Idle,
-            State::Connect => Self::Connect,
-            State::Active => Self::Active,
-            State::OpenSent => Self::OpenSent,
-            State::OpenConfirm => Self::OpenConfirm,
-            State::Established => Self::Established,
+            FsmState::Idle if !status.enabled => Self::Shutdown,
+            FsmState::Idle => Self::Idle,
+            FsmState::Connect => Self::Connect,
+            FsmState::Active => Self::Active,
+            FsmState::OpenSent => Self::OpenSent,
+            FsmState::OpenConfirm => Self::OpenConfirm,
+            FsmState::Established => Self::Established,
         }
     }
 }

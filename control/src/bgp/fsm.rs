@@ -11,7 +11,7 @@ use super::wire::{MessageType, Notification};
 
 /// Where a session stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
+pub enum FsmState {
     /// Not wanted, or waiting after an error.
     Idle,
     /// A TCP connection is being opened.
@@ -31,18 +31,20 @@ pub enum State {
 /// # Errors
 /// 5/1, 5/2 or 5/3: the message has no place in OpenSent, OpenConfirm, Established (RFC 6608). Its data is the
 /// message type.
-pub(super) const fn after_message(state: State, message: MessageType) -> Result<State, u8> {
+pub(super) const fn after_message(state: FsmState, message: MessageType) -> Result<FsmState, u8> {
     use MessageType as M;
     match (state, message) {
-        (_, M::Notification) => Ok(State::Idle),
-        (State::OpenSent, M::Open) => Ok(State::OpenConfirm),
-        (State::OpenConfirm, M::Keepalive) => Ok(State::Established),
-        (State::Established, M::Keepalive | M::Update | M::RouteRefresh) => Ok(State::Established),
-        (State::OpenSent, _) => Err(1),
-        (State::OpenConfirm, _) => Err(2),
-        (State::Established, _) => Err(3),
+        (_, M::Notification) => Ok(FsmState::Idle),
+        (FsmState::OpenSent, M::Open) => Ok(FsmState::OpenConfirm),
+        (FsmState::OpenConfirm, M::Keepalive) => Ok(FsmState::Established),
+        (FsmState::Established, M::Keepalive | M::Update | M::RouteRefresh) => {
+            Ok(FsmState::Established)
+        }
+        (FsmState::OpenSent, _) => Err(1),
+        (FsmState::OpenConfirm, _) => Err(2),
+        (FsmState::Established, _) => Err(3),
         // No message can arrive without a connection.
-        (State::Idle | State::Connect | State::Active, _) => Err(0),
+        (FsmState::Idle | FsmState::Connect | FsmState::Active, _) => Err(0),
     }
 }
 
@@ -68,33 +70,33 @@ mod tests {
         ];
         let expected = [
             (
-                State::OpenSent,
+                FsmState::OpenSent,
                 [
-                    Ok(State::OpenConfirm),
+                    Ok(FsmState::OpenConfirm),
                     Err(1),
-                    Ok(State::Idle),
+                    Ok(FsmState::Idle),
                     Err(1),
                     Err(1),
                 ],
             ),
             (
-                State::OpenConfirm,
+                FsmState::OpenConfirm,
                 [
                     Err(2),
                     Err(2),
-                    Ok(State::Idle),
-                    Ok(State::Established),
+                    Ok(FsmState::Idle),
+                    Ok(FsmState::Established),
                     Err(2),
                 ],
             ),
             (
-                State::Established,
+                FsmState::Established,
                 [
                     Err(3),
-                    Ok(State::Established),
-                    Ok(State::Idle),
-                    Ok(State::Established),
-                    Ok(State::Established),
+                    Ok(FsmState::Established),
+                    Ok(FsmState::Idle),
+                    Ok(FsmState::Established),
+                    Ok(FsmState::Established),
                 ],
             ),
         ];

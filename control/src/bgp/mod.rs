@@ -8,21 +8,21 @@
 //!
 //! [`Peer`] is one neighbour with up to two connections; [`wire`] reads and writes the messages.
 
+mod buffer;
 mod fsm;
+mod graceful_restart;
 mod negotiate;
 mod output;
 mod peer;
-mod queue;
-mod restart;
 mod session;
 mod timer;
 pub mod wire;
 
-pub use self::fsm::State;
+pub use self::fsm::FsmState;
 pub use self::negotiate::{
     MaxPrefixes, Negotiated, PeerConfig, PeerRestart, RestartConfig, negotiate,
 };
-pub use self::output::{Conn, DownReason, Output, QueueFull, Status};
+pub use self::output::{ConnectionId, DownReason, PeerOutput, PeerStatus, QueueFull};
 pub use self::peer::Peer;
 pub use self::timer::Timer;
 

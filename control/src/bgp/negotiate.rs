@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::wire::{
-    AS_TRANS, Capability, Context, EXTENDED_LIMIT, Encoding, Family, LongLivedFamily,
-    MESSAGE_LIMIT, Notification, Open, RestartFamily,
+    AS_TRANS, AddressFamily, Capability, DecodeContext, Encoding, LongLivedFamily,
+    MAX_EXTENDED_MESSAGE_LEN, MAX_MESSAGE_LEN, Notification, OpenMessage, RestartFamily,
 };
 
 /// Graceful restart as we offer it (RFC 4724, RFC 8538, RFC 9494).
@@ -93,9 +93,9 @@ impl PeerConfig {
     /// The OPEN for this peer. `restarting`: we have just restarted (R bit); `preserved`: our forwarding tables
     /// are those that we had before (F bit).
     #[must_use]
-    pub fn open(&self, restarting: bool, preserved: bool) -> Open {
+    pub fn open(&self, restarting: bool, preserved: bool) -> OpenMessage {
         let mut capabilities = vec![
-            Capability::Multiprotocol(Family::EVPN),
+            Capability::Multiprotocol(AddressFamily::EVPN),
             Capability::RouteRefresh,
             Capability::EnhancedRouteRefresh,
             Capability::FourOctetAs(self.local_as),
@@ -111,7 +111,7 @@ impl PeerConfig {
         }
         if let Some(restart) = self.restart {
             let family = RestartFamily {
-                family: Family::EVPN,
+                family: AddressFamily::EVPN,
                 preserved,
             };
             capabilities.push(Capability::GracefulRestart {
@@ -122,14 +122,14 @@ impl PeerConfig {
             });
             if let Some(stale_time) = restart.long_lived {
                 let family = LongLivedFamily {
-                    family: Family::EVPN,
+                    family: AddressFamily::EVPN,
                     preserved,
                     stale_time,
                 };
                 capabilities.push(Capability::LongLived(vec![family]));
             }
         }
-        Open {
+        OpenMessage {
             my_as: u16::try_from(self.local_as).unwrap_or(AS_TRANS),
             hold_time: self.hold_time,
             router_id: self.router_id,
@@ -153,7 +153,7 @@ pub struct PeerRestart {
     pub long_lived: Duration,
 }
 
-/// What both sides agreed on.
+/// What both sides negotiated on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Negotiated {
     /// The AS of the peer.
@@ -194,8 +194,8 @@ impl Negotiated {
 
     /// How to read UPDATEs of this peer.
     #[must_use]
-    pub const fn context(&self) -> Context {
-        Context {
+    pub const fn context(&self) -> DecodeContext {
+        DecodeContext {
             four_octet: self.four_octet,
             internal: self.internal,
             add_path: false,
@@ -213,7 +213,7 @@ impl Negotiated {
 ///
 /// # Errors
 /// 2/2 bad AS, 2/3 bad identifier, 2/6 unacceptable hold time, 2/7 EVPN is not offered.
-pub fn negotiate(config: &PeerConfig, open: &Open) -> Result<Negotiated, Notification> {
+pub fn negotiate(config: &PeerConfig, open: &OpenMessage) -> Result<Negotiated, Notification> {
     let peer_as = open.asn();
     if peer_as == 0 || peer_as != config.peer_as {
         return Err(Notification::new(2, 2, &[]));
@@ -225,12 +225,12 @@ pub fn negotiate(config: &PeerConfig, open: &Open) -> Result<Negotiated, Notific
     if matches!(open.hold_time, 1 | 2) {
         return Err(Notification::new(2, 6, &[]));
     }
-    if !open.offers(Family::EVPN) {
+    if !open.offers(AddressFamily::EVPN) {
         return Err(Notification::new(2, 7, &[1, 4, 0, 25, 0, 70]));
     }
     let has = |capability: &Capability| open.capabilities.contains(capability);
     let extended = config.extended_messages && has(&Capability::ExtendedMessage);
-    let mut agreed = Negotiated {
+    let mut negotiated = Negotiated {
         peer_as,
         router_id: open.router_id,
         internal,
@@ -240,9 +240,9 @@ pub fn negotiate(config: &PeerConfig, open: &Open) -> Result<Negotiated, Notific
             .iter()
             .any(|c| matches!(c, Capability::FourOctetAs(_))),
         send_limit: if extended {
-            EXTENDED_LIMIT
+            MAX_EXTENDED_MESSAGE_LEN
         } else {
-            MESSAGE_LIMIT
+            MAX_MESSAGE_LEN
         },
         refresh: has(&Capability::RouteRefresh),
         enhanced_refresh: has(&Capability::EnhancedRouteRefresh),
@@ -253,21 +253,21 @@ pub fn negotiate(config: &PeerConfig, open: &Open) -> Result<Negotiated, Notific
     };
     for capability in &open.capabilities {
         match capability {
-            Capability::Fqdn { host, .. } => agreed.hostname = Some(host.clone()),
+            Capability::Fqdn { host, .. } => negotiated.hostname = Some(host.clone()),
             Capability::GracefulRestart { notification, .. } => {
-                agreed.hard_reset = *notification && config.restart.is_some();
+                negotiated.hard_reset = *notification && config.restart.is_some();
             }
-            Capability::SoftwareVersion(version) => agreed.software = Some(version.clone()),
+            Capability::SoftwareVersion(version) => negotiated.software = Some(version.clone()),
             _ => {}
         }
     }
-    agreed.restart = config.restart.and_then(|ours| peer_restart(ours, open));
-    Ok(agreed)
+    negotiated.restart = config.restart.and_then(|ours| peer_restart(ours, open));
+    Ok(negotiated)
 }
 
 /// The last capability counts if it is there twice (RFC 4724 section 3). The peer need not list EVPN to be a
 /// helper for us, but only then its own routes are kept.
-fn peer_restart(ours: RestartConfig, open: &Open) -> Option<PeerRestart> {
+fn peer_restart(ours: RestartConfig, open: &OpenMessage) -> Option<PeerRestart> {
     let mut found = None;
     let mut long_lived = Duration::ZERO;
     for capability in &open.capabilities {
@@ -278,7 +278,7 @@ fn peer_restart(ours: RestartConfig, open: &Open) -> Option<PeerRestart> {
                 time,
                 families,
             } => {
-                let evpn = families.iter().find(|f| f.family == Family::EVPN);
+                let evpn = families.iter().find(|f| f.family == AddressFamily::EVPN);
                 found = evpn.map(|evpn| PeerRestart {
                     restarting: *restarting,
                     notification: *notification,
@@ -288,7 +288,7 @@ fn peer_restart(ours: RestartConfig, open: &Open) -> Option<PeerRestart> {
                 });
             }
             Capability::LongLived(families) if ours.long_lived.is_some() => {
-                if let Some(evpn) = families.iter().find(|f| f.family == Family::EVPN) {
+                if let Some(evpn) = families.iter().find(|f| f.family == AddressFamily::EVPN) {
                     long_lived = Duration::from_secs(u64::from(evpn.stale_time));
                 }
             }

@@ -4,13 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::fsm::State;
+use super::fsm::FsmState;
 use super::negotiate::Negotiated;
-use super::wire::{Notification, Update};
+use super::wire::{Notification, UpdateMessage};
 
 /// One TCP connection of a peer. Numbers are not used again: an event of a connection that is gone is ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Conn(pub u64);
+pub struct ConnectionId(pub u64);
 
 /// Why a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,20 +41,20 @@ impl fmt::Display for DownReason {
 
 /// What is to be done, or has happened.
 #[derive(Debug, Clone)]
-pub enum Output<'a> {
+pub enum PeerOutput<'a> {
     /// Open a TCP connection; then call `handle_connected` or `handle_closed` with it.
-    Connect(Conn),
-    /// Write `farewell` if the socket takes it, without waiting, and close the connection.
+    Connect(ConnectionId),
+    /// Write `last_message` if the socket takes it, without waiting, and close the connection.
     Close {
         /// The connection; it may be one that is still being opened.
-        conn: Conn,
+        conn: ConnectionId,
         /// Last octets; often a NOTIFICATION, or nothing.
-        farewell: Vec<u8>,
+        last_message: Vec<u8>,
     },
     /// The session is established: send all routes, then End-of-RIB.
     SessionUp(Arc<Negotiated>),
     /// The session has ended. The peer's routes are gone, or, with `keep_stale_for`, are kept as stale until
-    /// [`Output::SweepStale`] comes, which it does at the latest after that time.
+    /// [`PeerOutput::SweepStale`] comes, which it does at the latest after that time.
     SessionDown {
         /// Why.
         reason: DownReason,
@@ -62,7 +62,7 @@ pub enum Output<'a> {
         keep_stale_for: Option<Duration>,
     },
     /// Routes of the peer changed.
-    Update(Update<'a>),
+    Update(UpdateMessage<'a>),
     /// The peer has sent all its EVPN routes.
     EndOfRib,
     /// The peer wants all routes again. With enhanced refresh, put them between Begin and End.
@@ -86,12 +86,12 @@ pub struct QueueFull;
 
 /// What `show` tells about a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
+pub struct PeerStatus {
     /// The state of the connection that is farthest.
-    pub state: State,
+    pub state: FsmState,
     /// False after an administrative shutdown.
     pub enabled: bool,
-    /// What is agreed, while the session is established.
+    /// What is negotiated, while the session is established.
     pub negotiated: Option<Arc<Negotiated>>,
     /// Since when it is established.
     pub up_since: Option<Instant>,

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::fsm::{State, after_message, misplaced};
+use super::buffer::{RecvBuffer, SendBuffer};
+use super::fsm::{FsmState, after_message, misplaced};
 use super::negotiate::{Negotiated, PeerConfig, negotiate};
-use super::queue::{Inbox, Outbox};
 use super::timer::{Jitter, Timer, Timers};
 use super::wire::{
-    Context, Decoder, EXTENDED_LIMIT, HEADER_LEN, KEEPALIVE, MESSAGE_LIMIT, Message, MessageType,
-    Notification, Open, Parts, RouteRefresh, decode,
+    BgpMessage, DecodeContext, Decoder, HEADER_LEN, KEEPALIVE, MAX_EXTENDED_MESSAGE_LEN,
+    MAX_MESSAGE_LEN, MessageType, Notification, OpenMessage, RouteRefresh, UpdateParts, decode,
 };
 
 /// The hold time until the peer's OPEN is there (RFC 4271 section 8.2.2 suggests 4 minutes).
@@ -18,12 +18,12 @@ const OPEN_HOLD: Duration = Duration::from_secs(240);
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Session {
-    pub(super) state: State,
+    pub(super) state: FsmState,
     /// We opened it.
     pub(super) outgoing: bool,
-    pub(super) agreed: Option<Arc<Negotiated>>,
-    pub(super) inbox: Inbox,
-    pub(super) outbox: Outbox,
+    pub(super) negotiated: Option<Arc<Negotiated>>,
+    pub(super) recv_buffer: RecvBuffer,
+    pub(super) send_buffer: SendBuffer,
     pub(super) timers: Timers,
     pub(super) received: u64,
     pub(super) sent: u64,
@@ -31,7 +31,7 @@ pub(super) struct Session {
 }
 
 /// What one message, or none, has led to.
-pub(super) enum Step {
+pub(super) enum SessionStep {
     /// No whole message is there.
     Wait,
     /// Go on.
@@ -40,8 +40,8 @@ pub(super) enum Step {
     Opened,
     /// The session is established.
     Up,
-    /// Routes; where their message stands in the inbox.
-    Update(Parts, (usize, usize)),
+    /// Routes; where their message stands in the recv_buffer.
+    Update(UpdateParts, (usize, usize)),
     /// A refresh that concerns us.
     Refresh(RouteRefresh),
     /// The peer ended the session.
@@ -53,18 +53,18 @@ impl Session {
     pub(super) fn new(outgoing: bool) -> Self {
         Self {
             state: if outgoing {
-                State::Connect
+                FsmState::Connect
             } else {
-                State::Active
+                FsmState::Active
             },
             outgoing,
-            agreed: None,
-            inbox: Inbox::default(),
-            outbox: Outbox::default(),
+            negotiated: None,
+            recv_buffer: RecvBuffer::default(),
+            send_buffer: SendBuffer::default(),
             timers: Timers::default(),
             received: 0,
             sent: 0,
-            decoder: Decoder::new(Context {
+            decoder: Decoder::new(DecodeContext {
                 four_octet: true,
                 internal: false,
                 add_path: false,
@@ -83,7 +83,7 @@ impl Session {
         let Some(open) = config.open(restarting, preserved).emit() else {
             return false;
         };
-        self.state = State::OpenSent;
+        self.state = FsmState::OpenSent;
         self.timers.set(Timer::Hold, now + OPEN_HOLD);
         self.push(now, config, &open);
         true
@@ -91,10 +91,10 @@ impl Session {
 
     /// Queues a message. The send hold timer runs while something waits.
     pub(super) fn push(&mut self, now: Instant, config: &PeerConfig, message: &[u8]) {
-        if self.outbox.waiting().is_empty() {
+        if self.send_buffer.waiting().is_empty() {
             self.timers.set(Timer::SendHold, now + config.send_hold);
         }
-        self.outbox.push(message);
+        self.send_buffer.push(message);
         self.sent += 1;
     }
 
@@ -103,8 +103,8 @@ impl Session {
         if count == 0 {
             return;
         }
-        self.outbox.written(count);
-        if self.outbox.waiting().is_empty() {
+        self.send_buffer.written(count);
+        if self.send_buffer.waiting().is_empty() {
             self.timers.stop(Timer::SendHold);
         } else {
             self.timers.set(Timer::SendHold, now + config.send_hold);
@@ -114,7 +114,7 @@ impl Session {
     /// A keepalive, and the next in a third of the hold time.
     pub(super) fn keep_alive(&mut self, now: Instant, config: &PeerConfig, jitter: &mut Jitter) {
         let Some(interval) = self
-            .agreed
+            .negotiated
             .as_ref()
             .map(|a| a.keepalive())
             .filter(|i| !i.is_zero())
@@ -128,7 +128,7 @@ impl Session {
 
     /// The hold timer fired. It starts anew if a message arrived that is not processed yet.
     pub(super) fn hold_expired(&mut self, now: Instant, config: &PeerConfig) -> bool {
-        let waits = !matches!(self.inbox.peek(receive_limit(config)), Ok(None));
+        let waits = !matches!(self.recv_buffer.peek(receive_limit(config)), Ok(None));
         if waits {
             self.restart_hold(now);
         }
@@ -136,7 +136,7 @@ impl Session {
     }
 
     fn restart_hold(&mut self, now: Instant) {
-        match self.agreed.as_ref().map(|agreed| agreed.hold) {
+        match self.negotiated.as_ref().map(|negotiated| negotiated.hold) {
             Some(Duration::ZERO) => self.timers.stop(Timer::Hold),
             Some(hold) => self.timers.set(Timer::Hold, now + hold),
             None => self.timers.set(Timer::Hold, now + OPEN_HOLD),
@@ -152,32 +152,36 @@ impl Session {
         now: Instant,
         config: &PeerConfig,
         jitter: &mut Jitter,
-    ) -> Result<Step, Notification> {
-        if matches!(self.state, State::Connect | State::Active) {
-            return Ok(Step::Wait);
+    ) -> Result<SessionStep, Notification> {
+        if matches!(self.state, FsmState::Connect | FsmState::Active) {
+            return Ok(SessionStep::Wait);
         }
-        let Some((kind, length)) = self.inbox.peek(receive_limit(config))? else {
-            return Ok(Step::Wait);
+        let Some((kind, length)) = self.recv_buffer.peek(receive_limit(config))? else {
+            return Ok(SessionStep::Wait);
         };
         let state = after_message(self.state, kind).map_err(|subcode| misplaced(subcode, kind))?;
         self.received += 1;
-        let (from, to) = self.inbox.take(length);
-        let message = self.inbox.slice((from, to));
+        let (from, to) = self.recv_buffer.take(length);
+        let message = self.recv_buffer.slice((from, to));
         if kind == MessageType::Update {
             let parts = self.decoder.decode(&message[HEADER_LEN..])?;
             self.restart_hold(now);
-            return Ok(Step::Update(parts, (from + HEADER_LEN, to)));
+            return Ok(SessionStep::Update(parts, (from + HEADER_LEN, to)));
         }
         match decode(kind, message, &mut self.decoder)? {
-            Message::Open(open) => self.opened(now, config, jitter, &open),
-            Message::Notification(notification) => Ok(Step::Ended(notification)),
-            Message::RouteRefresh(Some(refresh)) => Ok(Step::Refresh(refresh)),
-            Message::RouteRefresh(None) | Message::Update(_) => Ok(Step::Done),
-            Message::Keepalive => {
+            BgpMessage::Open(open) => self.opened(now, config, jitter, &open),
+            BgpMessage::Notification(notification) => Ok(SessionStep::Ended(notification)),
+            BgpMessage::RouteRefresh(Some(refresh)) => Ok(SessionStep::Refresh(refresh)),
+            BgpMessage::RouteRefresh(None) | BgpMessage::Update(_) => Ok(SessionStep::Done),
+            BgpMessage::Keepalive => {
                 self.restart_hold(now);
                 let up = self.state != state;
                 self.state = state;
-                Ok(if up { Step::Up } else { Step::Done })
+                Ok(if up {
+                    SessionStep::Up
+                } else {
+                    SessionStep::Done
+                })
             }
         }
     }
@@ -187,13 +191,13 @@ impl Session {
         now: Instant,
         config: &PeerConfig,
         jitter: &mut Jitter,
-        open: &Open,
-    ) -> Result<Step, Notification> {
-        let agreed = negotiate(config, open)?;
-        self.decoder = Decoder::new(agreed.context());
-        let silent = agreed.hold.is_zero();
-        self.agreed = Some(Arc::new(agreed));
-        self.state = State::OpenConfirm;
+        open: &OpenMessage,
+    ) -> Result<SessionStep, Notification> {
+        let negotiated = negotiate(config, open)?;
+        self.decoder = Decoder::new(negotiated.context());
+        let silent = negotiated.hold.is_zero();
+        self.negotiated = Some(Arc::new(negotiated));
+        self.state = FsmState::OpenConfirm;
         self.restart_hold(now);
         if silent {
             // Without a hold time the one KEEPALIVE that confirms the OPEN is the only one.
@@ -201,15 +205,15 @@ impl Session {
         } else {
             self.keep_alive(now, config, jitter);
         }
-        Ok(Step::Opened)
+        Ok(SessionStep::Opened)
     }
 }
 
 /// Having offered extended messages we take them, whatever the peer offers (RFC 8654 section 4).
 const fn receive_limit(config: &PeerConfig) -> usize {
     if config.extended_messages {
-        EXTENDED_LIMIT
+        MAX_EXTENDED_MESSAGE_LEN
     } else {
-        MESSAGE_LIMIT
+        MAX_MESSAGE_LEN
     }
 }

@@ -34,7 +34,7 @@ impl Engine {
                 _ => {}
             }
             if macs > MAX_MACS {
-                let error = vtep_dataplane::table::mac::Full { limit: MAX_MACS };
+                let error = vtep_dataplane::table::mac::MacTableFull { limit: MAX_MACS };
                 return full(index, FibError::MacsFull(error));
             }
             if ports > MAX_PORTS {

@@ -11,7 +11,7 @@ use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 
 use super::Engine;
 use crate::api::event as monitor;
-use crate::bgp::{DownReason, Output, Peer};
+use crate::bgp::{DownReason, Peer, PeerOutput};
 use crate::config::{self, Config, Port, PortKey, VniSettings};
 use crate::evpn::{self, DuplicateConfig, Event, Instance, LocalKind, LocalMac, NeighborId};
 use crate::fib::FibError;
@@ -65,10 +65,10 @@ impl Evpn {
 }
 
 impl Routes for Evpn {
-    fn heard(&mut self, neighbor: IpAddr, output: Output<'_>, now: Instant) {
+    fn heard(&mut self, neighbor: IpAddr, output: PeerOutput<'_>, now: Instant) {
         match &output {
-            Output::SessionUp(_) => self.sessions.push((neighbor, None)),
-            Output::SessionDown { reason, .. } => {
+            PeerOutput::SessionUp(_) => self.sessions.push((neighbor, None)),
+            PeerOutput::SessionDown { reason, .. } => {
                 self.sessions.push((neighbor, Some(reason.clone())))
             }
             _ => {}

@@ -11,7 +11,7 @@ use super::instance::Instance;
 use super::targets;
 use super::vni::{VniError, VniState, distinguisher};
 use crate::bgp::wire::{
-    Attributes, Esi, EvpnRoute, ExtendedCommunity, MacIp, Multicast, Pmsi, Rd, Tunnel,
+    Attributes, Esi, EvpnRoute, ExtendedCommunity, InclusiveMulticast, MacIp, Pmsi, PmsiTunnel, Rd,
 };
 use crate::rib::Mobility;
 
@@ -31,7 +31,7 @@ fn host_attributes(config: &Config, vni: &VniConfig, mobility: Mobility) -> Attr
 
 /// Attributes of a type 3: ingress replication to our address.
 fn flood_attributes(config: &Config, vni: &VniConfig) -> Attributes {
-    let tunnel = Tunnel::IngressReplication(Some(config.vtep.get()));
+    let tunnel = PmsiTunnel::IngressReplication(Some(config.vtep.get()));
     let pmsi = Pmsi {
         flags: 0,
         label: vni.vni.get(),
@@ -65,7 +65,7 @@ impl VniState {
     }
 
     fn flood(&self, originator: IpAddr) -> EvpnRoute {
-        EvpnRoute::Multicast(Multicast {
+        EvpnRoute::InclusiveMulticast(InclusiveMulticast {
             rd: self.rd,
             tag: self.tag(),
             originator,

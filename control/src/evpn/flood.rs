@@ -9,7 +9,7 @@ use vtep_dataplane::addr::{Vni, VtepAddr};
 
 use super::change::{Event, Reason, TableChange};
 use super::instance::Instance;
-use crate::bgp::wire::{Attributes, EvpnRoute, Multicast, Tunnel};
+use crate::bgp::wire::{Attributes, EvpnRoute, InclusiveMulticast, PmsiTunnel};
 use crate::rib::{AttrId, Change, Kind, RouteId};
 
 /// Why a VTEP is in a flood list.
@@ -70,14 +70,17 @@ pub(super) struct FloodClaim {
 
 /// Reads a type 3: copies go to the tunnel endpoint, or to the originator if the tunnel names none. The VNI is the
 /// label of the tunnel, or the tag.
-pub(super) fn read(route: &Multicast, attributes: &Attributes) -> Result<FloodClaim, Reason> {
+pub(super) fn read(
+    route: &InclusiveMulticast,
+    attributes: &Attributes,
+) -> Result<FloodClaim, Reason> {
     let (label, endpoint) = match &attributes.pmsi {
         None => (0, route.originator),
         Some(pmsi) => match &pmsi.tunnel {
-            Tunnel::IngressReplication(address) => {
+            PmsiTunnel::IngressReplication(address) => {
                 (pmsi.label, address.unwrap_or(route.originator))
             }
-            Tunnel::Other(..) => return Err(Reason::Tunnel),
+            PmsiTunnel::Other(..) => return Err(Reason::Tunnel),
         },
     };
     let vni = Vni::new(if label == 0 { route.tag } else { label }).map_err(|_| Reason::NoVni)?;
@@ -88,7 +91,7 @@ impl Instance {
     /// What a type 3 with these attributes adds to which flood list.
     pub(super) fn flood_target(
         &self,
-        route: &Multicast,
+        route: &InclusiveMulticast,
         attrs: AttrId,
     ) -> Result<(FloodClaim, VtepAddr), Reason> {
         let attributes = self.rib.attributes().attributes(attrs);
@@ -103,7 +106,7 @@ impl Instance {
 
     /// The best path of a route that is no type 2 changed.
     pub(super) fn flood_changed(&mut self, change: Change) {
-        let EvpnRoute::Multicast(route) = self.rib.key(change.id) else {
+        let EvpnRoute::InclusiveMulticast(route) = self.rib.key(change.id) else {
             return;
         };
         let target = change
@@ -150,7 +153,8 @@ impl Instance {
     pub(super) fn reconsider_floods(&mut self, vnis: &BTreeSet<Vni>) {
         let rare = |id: &RouteId| self.rib.kind(*id) == Kind::Other;
         for id in self.rib.ids().filter(rare).collect::<Vec<_>>() {
-            let (EvpnRoute::Multicast(route), Some(best)) = (self.rib.key(id), self.rib.best(id))
+            let (EvpnRoute::InclusiveMulticast(route), Some(best)) =
+                (self.rib.key(id), self.rib.best(id))
             else {
                 continue;
             };

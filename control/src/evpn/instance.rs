@@ -16,8 +16,8 @@ use super::flood::Floods;
 use super::hosts::Hosts;
 use super::local::LocalState;
 use super::vni::VniState;
-use crate::bgp::wire::{Attributes, Change as RouteChange, EvpnRoute, Update};
-use crate::bgp::{Negotiated, Output, Peer};
+use crate::bgp::wire::{Attributes, EvpnRoute, RouteChange, UpdateMessage};
+use crate::bgp::{Negotiated, Peer, PeerOutput};
 use crate::rib::{AdjOut, Change, Kind, Local, NeighborId, Rib, RouteId, Sought, Which};
 
 /// How long after a session came up claims of its neighbour count as old ones, if no End-of-RIB ends that sooner.
@@ -227,7 +227,7 @@ impl Instance {
     }
 
     /// The neighbour announces and withdraws routes.
-    pub fn update(&mut self, now: Instant, id: NeighborId, update: &Update<'_>) {
+    pub fn update(&mut self, now: Instant, id: NeighborId, update: &UpdateMessage<'_>) {
         let session = self.sessions.get(&id);
         let initial = session
             .and_then(|s| s.initial_until)
@@ -360,20 +360,20 @@ impl Instance {
 
     /// Does what an output of the neighbour's [`Peer`] says about routes. True if it was about routes; what is about
     /// connections is left to the owner of the sockets.
-    pub fn handle(&mut self, now: Instant, id: NeighborId, output: &Output<'_>) -> bool {
+    pub fn handle(&mut self, now: Instant, id: NeighborId, output: &PeerOutput<'_>) -> bool {
         match output {
-            Output::Connect(_) | Output::Close { .. } => return false,
-            Output::SessionUp(agreed) => self.peer_up(now, id, agreed),
-            Output::SessionDown { keep_stale_for, .. } => {
+            PeerOutput::Connect(_) | PeerOutput::Close { .. } => return false,
+            PeerOutput::SessionUp(agreed) => self.peer_up(now, id, agreed),
+            PeerOutput::SessionDown { keep_stale_for, .. } => {
                 self.peer_down(now, id, keep_stale_for.is_some())
             }
-            Output::Update(update) => self.update(now, id, update),
-            Output::EndOfRib => self.end_of_rib(id),
-            Output::RefreshRequested => self.refresh_requested(id),
-            Output::RefreshBegun => self.refresh_begun(id),
-            Output::RefreshEnded => self.refresh_ended(now, id),
-            Output::StaleLongLived => self.stale_long_lived(now, id),
-            Output::SweepStale => self.sweep_stale(now, id),
+            PeerOutput::Update(update) => self.update(now, id, update),
+            PeerOutput::EndOfRib => self.end_of_rib(id),
+            PeerOutput::RefreshRequested => self.refresh_requested(id),
+            PeerOutput::RefreshBegun => self.refresh_begun(id),
+            PeerOutput::RefreshEnded => self.refresh_ended(now, id),
+            PeerOutput::StaleLongLived => self.stale_long_lived(now, id),
+            PeerOutput::SweepStale => self.sweep_stale(now, id),
         }
         true
     }

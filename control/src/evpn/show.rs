@@ -128,7 +128,9 @@ impl Instance {
         let route = self.rib.route(id, path.attrs, path.label);
         let attributes = self.rib.attributes().attributes(path.attrs).clone();
         let vni = match &route {
-            EvpnRoute::Multicast(r) => flood::read(r, &attributes).ok().map(|claim| claim.vni),
+            EvpnRoute::InclusiveMulticast(r) => {
+                flood::read(r, &attributes).ok().map(|claim| claim.vni)
+            }
             EvpnRoute::MacIp(_) => self.vni_of(id, path.label),
             _ => None,
         };
@@ -150,7 +152,7 @@ impl Instance {
 
     fn reason(&self, id: RouteId, path: &PathView, route: &EvpnRoute, vni: Option<Vni>) -> Reason {
         match route {
-            EvpnRoute::Multicast(r) => match self.flood_target(r, path.attrs) {
+            EvpnRoute::InclusiveMulticast(r) => match self.flood_target(r, path.attrs) {
                 Err(reason) => reason,
                 Ok(_) if path.best && self.flood_installed(id) => Reason::Installed,
                 Ok(_) => Reason::NotBest,
@@ -199,7 +201,7 @@ impl Instance {
         vni: Option<Vni>,
     ) -> Option<Note> {
         match route {
-            EvpnRoute::Multicast(r) => {
+            EvpnRoute::InclusiveMulticast(r) => {
                 let claim = flood::read(r, self.rib.attributes().attributes(path.attrs)).ok()?;
                 (claim.endpoint != r.originator).then_some(Note::EndpointMismatch)
             }

@@ -7,7 +7,7 @@
 use vtep_dataplane::addr::{DomainId, HostMac, Vni, VtepAddr, VtepId};
 use vtep_dataplane::frame::BURST;
 use vtep_dataplane::table::mac::{Destination, MacKey};
-use vtep_dataplane::table::neighbor::Neighbor;
+use vtep_dataplane::table::neighbor::NeighborEntry;
 
 use super::{Fib, FibError};
 use crate::evpn::TableChange;
@@ -74,7 +74,7 @@ impl Fib {
                 count += 1;
             }
         }
-        self.macs.fetch(&keys[..count]);
+        self.macs.prefetch(&keys[..count]);
     }
 
     /// Makes MAC changes that have all in common but the MAC; returns how many found the table full.
@@ -141,9 +141,9 @@ impl Fib {
                 self.set_neighbor(
                     vni,
                     ip,
-                    Neighbor {
+                    NeighborEntry {
                         router,
-                        ..Neighbor::host(mac)
+                        ..NeighborEntry::host(mac)
                     },
                 )?;
             }

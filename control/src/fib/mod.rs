@@ -32,10 +32,10 @@ pub use self::neighbors::MAX_NEIGHBORS;
 pub enum FibError {
     /// The MAC table is as large as it may become.
     #[error("{0}; remove entries, or limit VNIs with max-macs")]
-    MacsFull(#[from] vtep_dataplane::table::mac::Full),
+    MacsFull(#[from] vtep_dataplane::table::mac::MacTableFull),
     /// The neighbour table is as large as it may become.
     #[error(transparent)]
-    NeighborsFull(#[from] vtep_dataplane::table::neighbor::Full),
+    NeighborsFull(#[from] vtep_dataplane::table::neighbor::NeighborTableFull),
     /// All identifiers are in use.
     #[error("no more than {0} {1} at a time")]
     NoId(usize, &'static str),

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use vtep_dataplane::addr::Vni;
-use vtep_dataplane::table::neighbor::{Neighbor, NeighborReader, NeighborTable};
+use vtep_dataplane::table::neighbor::{NeighborEntry, NeighborReader, NeighborTable};
 
 use super::{Fib, FibError};
 
@@ -32,7 +32,7 @@ impl Fib {
         &mut self,
         vni: Vni,
         ip: IpAddr,
-        neighbor: Neighbor,
+        neighbor: NeighborEntry,
     ) -> Result<(), FibError> {
         if let Some(domain) = self.domain_id(vni) {
             self.neighbors.insert(domain, ip, neighbor)?;

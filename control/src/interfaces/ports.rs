@@ -131,9 +131,9 @@ impl TenantPorts {
             id: managed.id,
             name: interface.to_string(),
             role,
-            software: managed.open().is_some_and(|open| open.xdp.is_software()),
+            csum_incomplete: managed.open().is_some_and(|open| open.xdp.is_software()),
             multi_buffer: managed.open().is_some_and(OpenInterface::takes_chains),
-            sender: managed.tx_workers(workers),
+            tx_worker: managed.tx_workers(workers),
             counters: managed.counters.clone(),
         };
         tables.set_device(managed.id, Some(Arc::new(device)));

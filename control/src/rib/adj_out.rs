@@ -12,7 +12,7 @@ use hashbrown::HashMap;
 use super::route::NeighborId;
 use crate::bgp::Negotiated;
 use crate::bgp::wire::{
-    Attributes, EvpnRoute, Family, RefreshKind, RouteRefresh, announce, end_of_rib, withdraw,
+    AddressFamily, Attributes, EvpnRoute, RefreshKind, RouteRefresh, announce, end_of_rib, withdraw,
 };
 
 /// LOCAL_PREF of our routes to internal neighbours (RFC 4271 section 5.1.5 makes it mandatory there).
@@ -136,7 +136,7 @@ impl AdjOut {
         };
         let mark = |kind| {
             RouteRefresh {
-                family: Family::EVPN,
+                family: AddressFamily::EVPN,
                 kind,
             }
             .emit()
@@ -184,7 +184,7 @@ impl Pending {
         let mut keep: Vec<_> = keep.iter().filter_map(of).collect();
         keep.sort_unstable_by_key(|(key, _, with)| {
             (
-                !matches!(key, EvpnRoute::Multicast(_)),
+                !matches!(key, EvpnRoute::InclusiveMulticast(_)),
                 Arc::as_ptr(with) as usize,
                 *key,
             )

@@ -35,7 +35,7 @@ impl Details {
     #[must_use]
     pub const fn of(route: &EvpnRoute) -> (Self, u32) {
         match route {
-            EvpnRoute::AutoDiscovery(r) => (
+            EvpnRoute::EthernetAd(r) => (
                 Self {
                     esi: Esi::ZERO,
                     label2: None,
@@ -51,7 +51,7 @@ impl Details {
                 },
                 r.label,
             ),
-            EvpnRoute::Prefix(r) => (
+            EvpnRoute::IpPrefix(r) => (
                 Self {
                     esi: r.esi,
                     label2: None,
@@ -59,7 +59,7 @@ impl Details {
                 },
                 r.label,
             ),
-            EvpnRoute::Multicast(_) | EvpnRoute::Segment(_) => (
+            EvpnRoute::InclusiveMulticast(_) | EvpnRoute::EthernetSegment(_) => (
                 Self {
                     esi: Esi::ZERO,
                     label2: None,
@@ -73,17 +73,17 @@ impl Details {
     /// Puts them and the label back into a route that has its key only.
     pub const fn put(&self, label: u32, route: &mut EvpnRoute) {
         match route {
-            EvpnRoute::AutoDiscovery(r) => r.label = label,
+            EvpnRoute::EthernetAd(r) => r.label = label,
             EvpnRoute::MacIp(r) => {
                 (r.esi, r.label2, r.label) = (self.esi, self.label2, label);
             }
-            EvpnRoute::Prefix(r) => {
+            EvpnRoute::IpPrefix(r) => {
                 (r.esi, r.label) = (self.esi, label);
                 if let Some(gateway) = self.gateway {
                     r.gateway = gateway;
                 }
             }
-            EvpnRoute::Multicast(_) | EvpnRoute::Segment(_) => {}
+            EvpnRoute::InclusiveMulticast(_) | EvpnRoute::EthernetSegment(_) => {}
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::api::bgp::{NeighborDetail, RestartRow, RouteRow, SessionState, Summar
 use crate::api::message::ApiError;
 use crate::api::show::{MAX_ROWS, Query, Rows};
 use crate::bgp::wire::EvpnRoute;
-use crate::bgp::{Negotiated, Status};
+use crate::bgp::{Negotiated, PeerStatus};
 use crate::config::{BgpNeighbor, ChangeError};
 use crate::engine::EngineView;
 use crate::evpn::{NeighborId, Reason, RouteView};
@@ -183,13 +183,13 @@ impl EngineView<'_> {
                 place.extend(r.mac.0);
                 r.ip.into_iter().for_each(|ip| push_ip(&mut place, ip));
             }
-            EvpnRoute::Multicast(r) => push_ip(&mut place, r.originator),
-            EvpnRoute::AutoDiscovery(r) => place.extend(r.esi.0),
-            EvpnRoute::Segment(r) => {
+            EvpnRoute::InclusiveMulticast(r) => push_ip(&mut place, r.originator),
+            EvpnRoute::EthernetAd(r) => place.extend(r.esi.0),
+            EvpnRoute::EthernetSegment(r) => {
                 place.extend(r.esi.0);
                 push_ip(&mut place, r.originator);
             }
-            EvpnRoute::Prefix(r) => {
+            EvpnRoute::IpPrefix(r) => {
                 place.push(r.length);
                 push_ip(&mut place, r.prefix);
             }
@@ -238,10 +238,10 @@ impl EngineView<'_> {
         };
         match &view.route {
             EvpnRoute::MacIp(r) => (row.mac, row.ip) = (Some(r.mac), r.ip),
-            EvpnRoute::Multicast(r) => row.originator = Some(r.originator),
-            EvpnRoute::Segment(r) => row.originator = Some(r.originator),
-            EvpnRoute::Prefix(r) => row.prefix = Some(format!("{}/{}", r.prefix, r.length)),
-            EvpnRoute::AutoDiscovery(_) => {}
+            EvpnRoute::InclusiveMulticast(r) => row.originator = Some(r.originator),
+            EvpnRoute::EthernetSegment(r) => row.originator = Some(r.originator),
+            EvpnRoute::IpPrefix(r) => row.prefix = Some(format!("{}/{}", r.prefix, r.length)),
+            EvpnRoute::EthernetAd(_) => {}
         }
         row
     }
@@ -249,11 +249,11 @@ impl EngineView<'_> {
 
 fn rd_and_tag(route: &EvpnRoute) -> (crate::bgp::wire::Rd, u32) {
     match route {
-        EvpnRoute::AutoDiscovery(r) => (r.rd, r.tag),
+        EvpnRoute::EthernetAd(r) => (r.rd, r.tag),
         EvpnRoute::MacIp(r) => (r.rd, r.tag),
-        EvpnRoute::Multicast(r) => (r.rd, r.tag),
-        EvpnRoute::Segment(r) => (r.rd, 0),
-        EvpnRoute::Prefix(r) => (r.rd, r.tag),
+        EvpnRoute::InclusiveMulticast(r) => (r.rd, r.tag),
+        EvpnRoute::EthernetSegment(r) => (r.rd, 0),
+        EvpnRoute::IpPrefix(r) => (r.rd, r.tag),
     }
 }
 
@@ -288,25 +288,29 @@ fn from_hex(text: &str) -> Option<Place> {
 }
 
 /// Capabilities that both sides have, by the names of their RFCs.
-fn capabilities(agreed: &Negotiated) -> Vec<String> {
+fn capabilities(negotiated: &Negotiated) -> Vec<String> {
     let mut all = vec!["multiprotocol L2VPN EVPN"];
-    all.extend(agreed.four_octet.then_some("4-octet AS"));
-    all.extend(agreed.refresh.then_some("route refresh"));
-    all.extend(agreed.enhanced_refresh.then_some("enhanced route refresh"));
-    all.extend((agreed.send_limit > 4096).then_some("extended messages"));
-    all.extend(agreed.restart.as_ref().map(|_| "graceful restart"));
-    all.extend(agreed.hard_reset.then_some("hard reset"));
+    all.extend(negotiated.four_octet.then_some("4-octet AS"));
+    all.extend(negotiated.refresh.then_some("route refresh"));
+    all.extend(
+        negotiated
+            .enhanced_refresh
+            .then_some("enhanced route refresh"),
+    );
+    all.extend((negotiated.send_limit > 4096).then_some("extended messages"));
+    all.extend(negotiated.restart.as_ref().map(|_| "graceful restart"));
+    all.extend(negotiated.hard_reset.then_some("hard reset"));
     all.into_iter().map(str::to_owned).collect()
 }
 
 fn detail(
     summary: SummaryRow,
     config: &BgpNeighbor,
-    status: &Status,
+    status: &PeerStatus,
     stale: u64,
     now: Instant,
 ) -> NeighborDetail {
-    let agreed = status.negotiated.as_deref();
+    let negotiated = status.negotiated.as_deref();
     NeighborDetail {
         summary,
         local_address: config.local_address,
@@ -314,12 +318,12 @@ fn detail(
         passive: config.passive,
         password: config.password.is_some(),
         ttl_security: config.ttl_security,
-        router_id: agreed.map(|agreed| agreed.router_id),
-        hostname: agreed.and_then(|agreed| agreed.hostname.clone()),
-        software: agreed.and_then(|agreed| agreed.software.clone()),
-        capabilities: agreed.map(capabilities).unwrap_or_default(),
-        hold_time: agreed.map(|agreed| agreed.hold.as_secs()),
-        keepalive: agreed.map(|agreed| agreed.hold.as_secs() / 3),
+        router_id: negotiated.map(|negotiated| negotiated.router_id),
+        hostname: negotiated.and_then(|negotiated| negotiated.hostname.clone()),
+        software: negotiated.and_then(|negotiated| negotiated.software.clone()),
+        capabilities: negotiated.map(capabilities).unwrap_or_default(),
+        hold_time: negotiated.map(|negotiated| negotiated.hold.as_secs()),
+        keepalive: negotiated.map(|negotiated| negotiated.hold.as_secs() / 3),
         idle_for: status
             .idle_until
             .map(|at| at.saturating_duration_since(now).as_secs()),
@@ -329,8 +333,8 @@ fn detail(
         routes_skipped: status.routes_skipped,
         queued: status.queued as u64,
         max_prefixes: config.max_prefixes.map(|limit| limit.limit),
-        graceful_restart: agreed
-            .and_then(|agreed| agreed.restart.as_ref())
+        graceful_restart: negotiated
+            .and_then(|negotiated| negotiated.restart.as_ref())
             .map(|restart| RestartRow {
                 restart_time: restart.time.as_secs(),
                 preserved: restart.preserved,

@@ -301,7 +301,7 @@ impl EngineView<'_> {
             "Routes of the neighbor that are held",
             gauge(&routes),
         );
-        let count = |value: Field<crate::bgp::Status>| {
+        let count = |value: Field<crate::bgp::PeerStatus>| {
             all.iter()
                 .map(move |(address, status, _)| (one("neighbor", address), value(status)))
         };

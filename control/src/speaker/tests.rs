@@ -3,7 +3,7 @@
 use mio::{Events, Poll};
 
 use super::*;
-use crate::bgp::Output;
+use crate::bgp::PeerOutput;
 
 /// Takes what is said, and says one thing once a session is up.
 #[derive(Default)]
@@ -15,11 +15,11 @@ struct Ears {
 }
 
 impl Routes for Ears {
-    fn heard(&mut self, _: IpAddr, output: Output<'_>, _: Instant) {
+    fn heard(&mut self, _: IpAddr, output: PeerOutput<'_>, _: Instant) {
         match output {
-            Output::SessionUp(_) => self.up += 1,
-            Output::SessionDown { .. } => self.down += 1,
-            Output::Update(_) => self.updates += 1,
+            PeerOutput::SessionUp(_) => self.up += 1,
+            PeerOutput::SessionDown { .. } => self.down += 1,
+            PeerOutput::Update(_) => self.updates += 1,
             _ => {}
         }
     }

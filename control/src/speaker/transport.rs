@@ -8,7 +8,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use super::socket::{self, TcpOptions};
-use crate::bgp::{Conn, Output, Peer};
+use crate::bgp::{ConnectionId, Peer, PeerOutput};
 
 /// Octets read at once.
 const CHUNK: usize = 1 << 16;
@@ -19,7 +19,7 @@ const READS: usize = 32;
 /// Who takes what a neighbour says, and has something to say to it.
 pub trait Routes {
     /// A session came or went, routes came or went.
-    fn heard(&mut self, neighbor: IpAddr, output: Output<'_>, now: Instant);
+    fn heard(&mut self, neighbor: IpAddr, output: PeerOutput<'_>, now: Instant);
 
     /// How many routes of the neighbour are held.
     fn held(&self, neighbor: IpAddr) -> usize;
@@ -31,7 +31,7 @@ pub trait Routes {
 /// One TCP connection.
 #[derive(Debug)]
 struct Link {
-    conn: Conn,
+    conn: ConnectionId,
     token: Token,
     stream: TcpStream,
     /// TCP is established.
@@ -171,7 +171,7 @@ impl Neighbor {
 
     fn keep<R>(
         &mut self,
-        conn: Conn,
+        conn: ConnectionId,
         mut stream: TcpStream,
         up: bool,
         context: &mut Context<'_, R>,
@@ -200,12 +200,12 @@ impl Neighbor {
             let mut routes_changed = false;
             while let Some(output) = self.peer.poll_output(context.now) {
                 match output {
-                    Output::Connect(conn) => connect.push(conn),
-                    Output::Close { conn, farewell } => {
-                        close(&mut self.links, conn, &farewell, context.registry);
+                    PeerOutput::Connect(conn) => connect.push(conn),
+                    PeerOutput::Close { conn, last_message } => {
+                        close(&mut self.links, conn, &last_message, context.registry);
                     }
                     said => {
-                        routes_changed |= matches!(said, Output::Update(_));
+                        routes_changed |= matches!(said, PeerOutput::Update(_));
                         context.routes.heard(ip, said, context.now);
                     }
                 }
@@ -236,10 +236,10 @@ impl Neighbor {
                 return;
             };
             let conn = link.conn;
-            let room = self.peer.read_room(conn).min(CHUNK);
+            let room = self.peer.recv_capacity(conn).min(CHUNK);
             if room == 0 {
                 self.outputs(context);
-                if self.peer.read_room(conn) == 0 {
+                if self.peer.recv_capacity(conn) == 0 {
                     return;
                 }
                 continue;
@@ -296,7 +296,7 @@ impl Neighbor {
     /// A connection has ended, or could not be opened.
     fn lost<R: Routes>(
         &mut self,
-        conn: Conn,
+        conn: ConnectionId,
         error: Option<&io::Error>,
         context: &mut Context<'_, R>,
     ) {
@@ -306,9 +306,9 @@ impl Neighbor {
         // What the neighbour said last, often a NOTIFICATION, comes before the end.
         while let Some(output) = self.peer.poll_output(context.now) {
             match output {
-                Output::Connect(other) => self.peer.handle_closed(context.now, other),
-                Output::Close { conn, farewell } => {
-                    close(&mut self.links, conn, &farewell, context.registry)
+                PeerOutput::Connect(other) => self.peer.handle_closed(context.now, other),
+                PeerOutput::Close { conn, last_message } => {
+                    close(&mut self.links, conn, &last_message, context.registry)
                 }
                 said => context.routes.heard(self.address.ip(), said, context.now),
             }
@@ -326,14 +326,14 @@ impl Neighbor {
 }
 
 /// Writes last words as far as the socket takes them at once, and closes.
-fn close(links: &mut Vec<Link>, conn: Conn, farewell: &[u8], registry: &Registry) {
+fn close(links: &mut Vec<Link>, conn: ConnectionId, last_message: &[u8], registry: &Registry) {
     let Some(place) = links.iter().position(|link| link.conn == conn) else {
         return;
     };
     let mut link = links.swap_remove(place);
-    if link.up && !farewell.is_empty() {
+    if link.up && !last_message.is_empty() {
         // A socket that takes nothing has nobody who reads it.
-        let _ = link.stream.write(farewell);
+        let _ = link.stream.write(last_message);
     }
     let _ = registry.deregister(&mut link.stream);
 }

@@ -24,8 +24,10 @@ mod decap;
 mod ecn;
 mod encap;
 pub mod flood;
+mod flood_queue;
 mod flow;
 pub mod learn_event;
+mod meta;
 mod neigh_suppress;
 mod parse;
 mod pmtu;
@@ -38,19 +40,21 @@ mod tests;
 pub mod tx_queues;
 mod validate;
 mod vxlan_input;
+mod vxlan_output;
 
 use self::cache::Run;
 use self::context::Turn;
-use self::flood::Floods;
+use self::flood_queue::Floods;
 use self::learn_event::{Notice, Notices};
+use self::meta::Member;
 use self::rate_limit::Limits;
-use self::tenant_input::{FromTenants, Member};
+use self::tenant_input::FromTenants;
 use self::tx_queues::Outbox;
 use self::vxlan_input::FromOverlay;
 use crate::addr::{DeviceId, PortId, WorkerId};
 use crate::frame::{BURST, Frame, FrameMemory, Pool};
 use crate::table::Snapshot;
-use crate::table::mac::{MacKey, MacReader, Query};
+use crate::table::mac::{Lookup, MacKey, MacReader};
 use crate::table::neighbor::NeighborReader;
 use crate::table::port::{Device, Role};
 
@@ -71,7 +75,7 @@ pub struct Tables<'t> {
 pub struct Pipeline {
     kept: Kept,
     unknown_devices: u64,
-    queries: [Query; BURST],
+    queries: [Lookup; BURST],
 }
 
 /// What the turns use, one after the other.
@@ -135,7 +139,7 @@ impl Pipeline {
                 sources: Vec::with_capacity(BURST),
             },
             unknown_devices: 0,
-            queries: [Query::NONE; BURST],
+            queries: [Lookup::NONE; BURST],
         }
     }
 

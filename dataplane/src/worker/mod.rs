@@ -302,7 +302,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             .get()
             .ports
             .device(device)
-            .and_then(|d| d.sender.get(parts.id.index()).copied());
+            .and_then(|d| d.tx_worker.get(parts.id.index()).copied());
         let Some(to) = sender.filter(|to| *to != parts.id) else {
             frames
                 .drain(..)

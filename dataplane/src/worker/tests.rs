@@ -33,9 +33,9 @@ fn device(id: u16, counters: &Arc<Counters>) -> Option<Arc<Device>> {
         id: DeviceId(id),
         name: format!("tenant{id}"),
         role: Role::Access(PortId(id)),
-        software: true,
+        csum_incomplete: true,
         multi_buffer: true,
-        sender: Box::new([WorkerId(id), WorkerId(id)]),
+        tx_worker: Box::new([WorkerId(id), WorkerId(id)]),
         counters: counters.clone(),
     }))
 }
@@ -182,7 +182,7 @@ impl Lab {
         }
         let ports = Arc::make_mut(&mut next.ports);
         let mut underlay = Arc::into_inner(device(2, &lab.device_counters[2]).unwrap()).unwrap();
-        (underlay.role, underlay.sender) = (Role::Underlay, Box::new([WorkerId(1); 2]));
+        (underlay.role, underlay.tx_worker) = (Role::Underlay, Box::new([WorkerId(1); 2]));
         ports.devices.push(Some(Arc::new(underlay)));
         let mut domain = Domain::clone(next.vnis.by_vni(100).unwrap());
         domain.flood = FloodList::new((0..128).map(VtepId), [PortId(0), PortId(1)]);

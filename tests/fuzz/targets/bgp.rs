@@ -2,11 +2,11 @@
 //! was negotiated.
 #![no_main]
 
-use vtep_control::bgp::wire::{Context, walk};
+use vtep_control::bgp::wire::{DecodeContext, walk};
 
 libfuzzer_sys::fuzz_target!(|octets: &[u8]| {
     let Some((choice, stream)) = octets.split_first() else { return };
-    let context = Context {
+    let context = DecodeContext {
         four_octet: choice & 1 == 0,
         internal: choice & 2 == 0,
         add_path: choice & 4 != 0,

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use vtep_control::bgp::PeerConfig;
 use vtep_control::bgp::wire::{
-    Attributes, Encoding, Esi, EvpnRoute, ExtendedCommunity, KEEPALIVE, MESSAGE_LIMIT, MacIp, Rd,
+    Attributes, Encoding, Esi, EvpnRoute, ExtendedCommunity, KEEPALIVE, MAX_MESSAGE_LEN, MacIp, Rd,
     announce, withdraw,
 };
 use vtep_dataplane::addr::{MacAddr, VtepAddr};
@@ -75,7 +75,7 @@ impl Hosts {
         ];
         let encoding = Encoding {
             four_octet: true,
-            limit: MESSAGE_LIMIT,
+            limit: MAX_MESSAGE_LEN,
         };
         let mut stream = Vec::new();
         if announce(&attributes, self.routes(vtep)?, encoding, |message| {
@@ -104,7 +104,7 @@ impl Hosts {
     /// [`Failure`] when a message can't be made.
     pub fn withdrawn(self, vtep: usize) -> Result<Vec<u8>, Failure> {
         let mut stream = Vec::new();
-        withdraw(self.routes(vtep)?, MESSAGE_LIMIT, |message| {
+        withdraw(self.routes(vtep)?, MAX_MESSAGE_LEN, |message| {
             stream.extend_from_slice(message)
         });
         Ok(stream)

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use vtep_control::bgp::{Conn, Peer};
+use vtep_control::bgp::{ConnectionId, Peer};
 
 use super::hosts::{Hosts, greeting};
 use super::sink::{Sink, session};
@@ -26,7 +26,7 @@ const CHUNK: usize = 1 << 16;
 #[derive(Debug)]
 pub struct Feed {
     peer: Peer,
-    conn: Conn,
+    conn: ConnectionId,
     /// Where routes go.
     pub sink: Sink,
 }
@@ -65,7 +65,11 @@ impl Feed {
     pub fn take(&mut self, mut octets: &[u8]) -> Result<(), Failure> {
         while !octets.is_empty() {
             let now = Instant::now();
-            let room = self.peer.read_room(self.conn).min(CHUNK).min(octets.len());
+            let room = self
+                .peer
+                .recv_capacity(self.conn)
+                .min(CHUNK)
+                .min(octets.len());
             if room == 0 {
                 return Err(Failure::new("the session takes no octets: it has ended"));
             }

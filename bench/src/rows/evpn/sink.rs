@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use vtep_control::bgp::{Output, Peer, PeerConfig};
+use vtep_control::bgp::{Peer, PeerConfig, PeerOutput};
 use vtep_control::evpn::{Config, Instance, NeighborId, VniConfig};
 use vtep_control::fib::Fib;
 use vtep_control::speaker::transport::Routes;
 use vtep_dataplane::addr::{DomainId, Vni, VtepAddr};
 use vtep_dataplane::frame::BURST;
 use vtep_dataplane::table::Snapshot;
-use vtep_dataplane::table::mac::{Destination, Found, MacKey, MacReader};
+use vtep_dataplane::table::mac::{Destination, LookupResult, MacKey, MacReader};
 use vtep_dataplane::table::publish::Reader;
 
 use super::super::fdb;
@@ -74,10 +74,10 @@ impl Sink {
     }
 
     /// Takes what the neighbour's session says.
-    pub fn take(&mut self, now: Instant, output: &Output<'_>) {
+    pub fn take(&mut self, now: Instant, output: &PeerOutput<'_>) {
         match output {
-            Output::SessionUp(_) => self.up = true,
-            Output::SessionDown { .. } => (self.up, self.ended) = (false, true),
+            PeerOutput::SessionUp(_) => self.up = true,
+            PeerOutput::SessionDown { .. } => (self.up, self.ended) = (false, true),
             _ => {}
         }
         self.instance.handle(now, ID, output);
@@ -127,7 +127,8 @@ impl Sink {
             return Err(Failure::new(format!("next hop of {address}: {id:?}")));
         }
         let wanted = id.map(Destination::Vtep);
-        let (behind, mut found): (Vec<_>, _) = (hosts.behind(vtep).collect(), [Found::NONE; BURST]);
+        let (behind, mut found): (Vec<_>, _) =
+            (hosts.behind(vtep).collect(), [LookupResult::NONE; BURST]);
         for burst in behind.chunks(BURST) {
             let key = |host: &usize| Ok(MacKey::new(self.domain, fdb::mac(*host)?.get()));
             let keys = burst.iter().map(key).collect::<Result<Vec<_>, Failure>>()?;
@@ -162,7 +163,7 @@ impl Sink {
 }
 
 impl Routes for Sink {
-    fn heard(&mut self, _: IpAddr, output: Output<'_>, now: Instant) {
+    fn heard(&mut self, _: IpAddr, output: PeerOutput<'_>, now: Instant) {
         self.take(now, &output);
     }
 

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
-use vtep_control::bgp::wire::{EXTENDED_LIMIT, HEADER_LEN, read_header};
+use vtep_control::bgp::wire::{HEADER_LEN, MAX_EXTENDED_MESSAGE_LEN, read_header};
 use vtep_control::speaker::socket::TcpOptions;
 use vtep_control::speaker::{NeighborConfig, Speaker};
 
@@ -38,7 +38,7 @@ fn neighbor(listener: &TcpListener, octets: &[u8], word: &Receiver<()>) -> io::R
     stream.write_all(&open)?;
     let mut message = vec![0; HEADER_LEN];
     stream.read_exact(&mut message)?;
-    let length = match read_header(&message, EXTENDED_LIMIT) {
+    let length = match read_header(&message, MAX_EXTENDED_MESSAGE_LEN) {
         Ok(Some((_, length))) => length,
         other => return Err(io::Error::other(format!("no BGP message: {other:?}"))),
     };

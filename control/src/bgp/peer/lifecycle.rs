@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::fsm::State;
+use super::super::fsm::FsmState;
+use super::super::graceful_restart::{GrState, keeps};
 use super::super::negotiate::Negotiated;
-use super::super::output::{Conn, DownReason, Output};
-use super::super::restart::{Kept, keeps};
+use super::super::output::{ConnectionId, DownReason, PeerOutput};
 use super::super::session::Session;
 use super::super::timer::Timer;
 use super::super::wire::{CEASE, Notification, cease};
@@ -15,19 +15,19 @@ use super::Peer;
 const COLLISION_WINDOW: Duration = Duration::from_secs(5);
 
 impl Peer {
-    pub(super) fn add(&mut self, session: Session) -> Conn {
-        let conn = Conn(self.next_conn);
+    pub(super) fn add(&mut self, session: Session) -> ConnectionId {
+        let conn = ConnectionId(self.next_conn);
         self.next_conn += 1;
         self.sessions.push((conn, session));
         conn
     }
 
-    pub(super) fn begin(&mut self, now: Instant, conn: Conn) {
+    pub(super) fn begin(&mut self, now: Instant, conn: ConnectionId) {
         let Some(at) = self.place(conn) else { return };
         // A session that ended took nothing from our forwarding tables (RFC 8538 section 4).
         let preserved = self.restarting || self.counters.established > 0;
         let session = &mut self.sessions[at].1;
-        if matches!(session.state, State::Connect | State::Active)
+        if matches!(session.state, FsmState::Connect | FsmState::Active)
             && !session.begin(now, &self.config, self.restarting, preserved)
         {
             self.end(
@@ -46,7 +46,11 @@ impl Peer {
 
     /// Connects, unless a connection is there that got farther than that; sets the timer for the next try.
     pub(super) fn retry(&mut self, now: Instant) {
-        if !self.enabled || self.barred || self.established().is_some() || self.config.passive {
+        if !self.enabled
+            || self.prefix_limit_hit
+            || self.established().is_some()
+            || self.config.passive
+        {
             return;
         }
         self.timers.set(
@@ -56,26 +60,27 @@ impl Peer {
         let slow = self
             .sessions
             .iter()
-            .find(|(_, s)| s.state == State::Connect)
+            .find(|(_, s)| s.state == FsmState::Connect)
             .map(|(c, _)| *c);
         if let Some(conn) = slow {
             self.end_quietly(now, conn, DownReason::Closed);
-            self.outputs.push_back(Output::Close {
+            self.outputs.push_back(PeerOutput::Close {
                 conn,
-                farewell: Vec::new(),
+                last_message: Vec::new(),
             });
         }
         // A connection of the peer that has not brought its OPEN may never do so: ours is tried beside it.
-        let under_way = |(_, s): &(Conn, Session)| s.outgoing || s.state >= State::OpenConfirm;
+        let under_way =
+            |(_, s): &(ConnectionId, Session)| s.outgoing || s.state >= FsmState::OpenConfirm;
         if !self.sessions.iter().any(under_way) {
             let conn = self.add(Session::new(true));
-            self.outputs.push_back(Output::Connect(conn));
+            self.outputs.push_back(PeerOutput::Connect(conn));
         }
     }
 
     /// A NOTIFICATION of ours, as a hard reset where the peer would keep our routes otherwise (RFC 8538 section 4).
-    pub(super) fn hard_if_agreed(&self, notification: Notification) -> Notification {
-        if self.agreed().is_some_and(|a| a.hard_reset) {
+    pub(super) fn hard_reset_if_negotiated(&self, notification: Notification) -> Notification {
+        if self.negotiated().is_some_and(|a| a.hard_reset) {
             notification.hard()
         } else {
             notification
@@ -83,7 +88,7 @@ impl Peer {
     }
 
     pub(super) fn cease_all(&mut self, now: Instant, notification: &Notification) {
-        let notification = self.hard_if_agreed(notification.clone());
+        let notification = self.hard_reset_if_negotiated(notification.clone());
         self.timers.stop(Timer::ConnectRetry);
         self.timers.stop(Timer::IdleHold);
         self.idle_until = None;
@@ -94,7 +99,7 @@ impl Peer {
     }
 
     /// Ends a connection, and finds the way on if it was the last one.
-    pub(super) fn end(&mut self, now: Instant, conn: Conn, reason: DownReason) {
+    pub(super) fn end(&mut self, now: Instant, conn: ConnectionId, reason: DownReason) {
         let error = matches!(&reason, DownReason::Sent(n) if n.code != CEASE);
         let was_up = self.up_since;
         if !self.end_quietly(now, conn, reason) || !self.sessions.is_empty() || !self.enabled {
@@ -122,26 +127,32 @@ impl Peer {
     }
 
     /// Ends a connection. False if it was gone.
-    pub(super) fn end_quietly(&mut self, now: Instant, conn: Conn, reason: DownReason) -> bool {
+    pub(super) fn end_quietly(
+        &mut self,
+        now: Instant,
+        conn: ConnectionId,
+        reason: DownReason,
+    ) -> bool {
         let Some(at) = self.place(conn) else {
             return false;
         };
         let (_, session) = self.sessions.remove(at);
         self.counters.received += session.received;
         self.counters.sent += session.sent;
-        let established = session.state == State::Established;
+        let established = session.state == FsmState::Established;
         if !matches!(reason, DownReason::Closed) {
-            let farewell = match &reason {
-                DownReason::Sent(n) if session.state >= State::OpenSent => {
+            let last_message = match &reason {
+                DownReason::Sent(n) if session.state >= FsmState::OpenSent => {
                     self.counters.sent += 1;
-                    session.outbox.farewell(&n.emit())
+                    session.send_buffer.last_message(&n.emit())
                 }
                 _ => Vec::new(),
             };
-            self.outputs.push_back(Output::Close { conn, farewell });
+            self.outputs
+                .push_back(PeerOutput::Close { conn, last_message });
         }
-        if let Some(agreed) = session.agreed.filter(|_| established) {
-            self.down(now, &agreed, reason.clone());
+        if let Some(negotiated) = session.negotiated.filter(|_| established) {
+            self.down(now, &negotiated, reason.clone());
         }
         // One connection of two that ends, as of a collision, is not the end of the session.
         if established || self.sessions.is_empty() {
@@ -150,18 +161,18 @@ impl Peer {
         true
     }
 
-    pub(super) fn down(&mut self, now: Instant, agreed: &Negotiated, reason: DownReason) {
+    pub(super) fn down(&mut self, now: Instant, negotiated: &Negotiated, reason: DownReason) {
         self.up_since = None;
         // Stale routes that outlived one absence don't outlive a second (RFC 4724 section 4.2).
         self.sweep();
-        let kept = keeps(agreed, &reason);
+        let kept = keeps(negotiated, &reason);
         let keep_stale_for = kept.map(|restart| restart.time + restart.long_lived);
-        self.outputs.push_back(Output::SessionDown {
+        self.outputs.push_back(PeerOutput::SessionDown {
             reason,
             keep_stale_for,
         });
         if let Some(restart) = kept {
-            self.kept = Kept::Away {
+            self.gr_state = GrState::Restarting {
                 long_lived: restart.long_lived,
             };
             self.timers.set(Timer::Stale, now + restart.time);
@@ -170,20 +181,20 @@ impl Peer {
 
     /// The peer's OPEN came on `conn`; there may be another connection (RFC 4271 section 6.8). The one survives that
     /// was opened by the side with the higher identifier, or the higher AS where they are equal (RFC 6286).
-    pub(super) fn resolve_collision(&mut self, now: Instant, conn: Conn) {
+    pub(super) fn resolve_collision(&mut self, now: Instant, conn: ConnectionId) {
         let other = self
             .sessions
             .iter()
-            .find(|(c, s)| *c != conn && s.state >= State::OpenConfirm);
+            .find(|(c, s)| *c != conn && s.state >= FsmState::OpenConfirm);
         let Some((other, standing)) = other.map(|(c, s)| (*c, s)) else {
             return;
         };
-        if standing.state == State::Established {
+        if standing.state == FsmState::Established {
             let fresh = self
                 .up_since
                 .is_some_and(|since| now.duration_since(since) < COLLISION_WINDOW);
             if standing
-                .agreed
+                .negotiated
                 .as_ref()
                 .is_some_and(|a| a.restart.is_some())
                 && !fresh
@@ -198,11 +209,11 @@ impl Peer {
             );
             return;
         }
-        let Some(agreed) = standing.agreed.clone() else {
+        let Some(negotiated) = standing.negotiated.clone() else {
             return;
         };
         let ours = (self.config.router_id, self.config.local_as);
-        let ours_survives = ours > (agreed.router_id, agreed.peer_as);
+        let ours_survives = ours > (negotiated.router_id, negotiated.peer_as);
         let loser = if standing.outgoing == ours_survives {
             conn
         } else {
@@ -215,7 +226,7 @@ impl Peer {
         );
     }
 
-    pub(super) fn up(&mut self, now: Instant, conn: Conn) {
+    pub(super) fn up(&mut self, now: Instant, conn: ConnectionId) {
         let others = self
             .sessions
             .iter()
@@ -229,7 +240,7 @@ impl Peer {
                 DownReason::Sent(Notification::cease(cease::COLLISION, None)),
             );
         }
-        let Some(agreed) = self.session(conn).and_then(|s| s.agreed.clone()) else {
+        let Some(negotiated) = self.session(conn).and_then(|s| s.negotiated.clone()) else {
             return;
         };
         self.timers.stop(Timer::ConnectRetry);
@@ -239,16 +250,16 @@ impl Peer {
             // What went before were tries: nothing that was up has gone down.
             self.last_down = None;
         }
-        let restart = agreed.restart;
-        self.outputs.push_back(Output::SessionUp(agreed));
-        if self.kept != Kept::Fresh {
+        let restart = negotiated.restart;
+        self.outputs.push_back(PeerOutput::SessionUp(negotiated));
+        if self.gr_state != GrState::Fresh {
             // Without the F bit the peer has lost its forwarding state: what it does not announce again is wrong now.
             match (
                 restart.filter(|r| r.preserved || !r.restarting),
                 self.config.restart,
             ) {
                 (Some(_), Some(ours)) => {
-                    self.kept = Kept::Back;
+                    self.gr_state = GrState::Syncing;
                     self.timers.set(Timer::Stale, now + ours.stale_limit);
                 }
                 _ => self.sweep(),
@@ -257,11 +268,11 @@ impl Peer {
     }
 
     pub(super) fn stale_expired(&mut self, now: Instant) {
-        match self.kept {
-            Kept::Away { long_lived } if !long_lived.is_zero() => {
-                self.kept = Kept::LongLived;
+        match self.gr_state {
+            GrState::Restarting { long_lived } if !long_lived.is_zero() => {
+                self.gr_state = GrState::LongLived;
                 self.timers.set(Timer::Stale, now + long_lived);
-                self.outputs.push_back(Output::StaleLongLived);
+                self.outputs.push_back(PeerOutput::StaleLongLived);
             }
             _ => self.sweep(),
         }
@@ -269,8 +280,8 @@ impl Peer {
 
     pub(super) fn sweep(&mut self) {
         self.timers.stop(Timer::Stale);
-        if std::mem::take(&mut self.kept) != Kept::Fresh {
-            self.outputs.push_back(Output::SweepStale);
+        if std::mem::take(&mut self.gr_state) != GrState::Fresh {
+            self.outputs.push_back(PeerOutput::SweepStale);
         }
     }
 }

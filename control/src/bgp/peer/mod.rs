@@ -10,38 +10,40 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::fsm::State;
+use super::fsm::FsmState;
+use super::graceful_restart::GrState;
 use super::negotiate::{Negotiated, PeerConfig};
-use super::output::{Conn, DownReason, Output, QueueFull, Status};
-use super::restart::Kept;
-use super::session::{Session, Step};
+use super::output::{ConnectionId, DownReason, PeerOutput, PeerStatus, QueueFull};
+use super::session::{Session, SessionStep};
 use super::timer::{Jitter, Timer, Timers};
-use super::wire::{CEASE, Family, Notification, RefreshKind, RouteRefresh, Update, cease};
+use super::wire::{
+    AddressFamily, CEASE, Notification, RefreshKind, RouteRefresh, UpdateMessage, cease,
+};
 
 /// A neighbour.
 #[derive(Debug)]
 pub struct Peer {
     config: PeerConfig,
-    sessions: Vec<(Conn, Session)>,
+    sessions: Vec<(ConnectionId, Session)>,
     timers: Timers,
     jitter: Jitter,
-    outputs: VecDeque<Output<'static>>,
+    outputs: VecDeque<PeerOutput<'static>>,
     next_conn: u64,
     enabled: bool,
     restarting: bool,
     /// Idle until an operator clears the session: too many routes.
-    barred: bool,
+    prefix_limit_hit: bool,
     /// Time in Idle after the next error.
     idle_hold: Duration,
     idle_until: Option<Instant>,
-    kept: Kept,
+    gr_state: GrState,
     up_since: Option<Instant>,
-    counters: Counters,
+    counters: PeerCounters,
     last_down: Option<DownReason>,
 }
 
 #[derive(Debug, Default)]
-struct Counters {
+struct PeerCounters {
     established: u64,
     received: u64,
     sent: u64,
@@ -64,11 +66,11 @@ impl Peer {
             next_conn: 0,
             enabled: false,
             restarting: false,
-            barred: false,
+            prefix_limit_hit: false,
             idle_until: None,
-            kept: Kept::Fresh,
+            gr_state: GrState::Fresh,
             up_since: None,
-            counters: Counters::default(),
+            counters: PeerCounters::default(),
             last_down: None,
         }
     }
@@ -88,7 +90,7 @@ impl Peer {
     /// Starts, also after a shutdown: leaves Idle at once.
     pub fn start(&mut self, now: Instant) {
         self.enabled = true;
-        self.barred = false;
+        self.prefix_limit_hit = false;
         self.idle_hold = self.config.idle_hold.0;
         self.leave_idle(now);
     }
@@ -109,7 +111,7 @@ impl Peer {
 
     /// Soft clear inwards: the peer is to send all its routes again. False if it can't, or there is no session.
     pub fn clear_soft_in(&mut self, now: Instant) -> bool {
-        self.agreed().is_some_and(|a| a.refresh)
+        self.negotiated().is_some_and(|a| a.refresh)
             && self.send_refresh(now, RefreshKind::Request).is_ok()
     }
 
@@ -117,26 +119,27 @@ impl Peer {
     pub fn clear_soft_out(&mut self) -> bool {
         let up = self.established().is_some();
         if up {
-            self.outputs.push_back(Output::RefreshRequested);
+            self.outputs.push_back(PeerOutput::RefreshRequested);
         }
         up
     }
 
-    /// TCP is up on a connection that [`Output::Connect`] asked for.
-    pub fn handle_connected(&mut self, now: Instant, conn: Conn) {
+    /// TCP is up on a connection that [`PeerOutput::Connect`] asked for.
+    pub fn handle_connected(&mut self, now: Instant, conn: ConnectionId) {
         self.begin(now, conn);
     }
 
     /// The peer has connected to us. None: refuse it, by closing it.
-    pub fn handle_accepted(&mut self, now: Instant) -> Option<Conn> {
-        if !self.enabled || self.barred || self.timers.runs(Timer::IdleHold) {
+    pub fn handle_accepted(&mut self, now: Instant) -> Option<ConnectionId> {
+        if !self.enabled || self.prefix_limit_hit || self.timers.runs(Timer::IdleHold) {
             return None;
         }
-        if self.established().is_some() && self.agreed().is_none_or(|a| a.restart.is_none()) {
+        if self.established().is_some() && self.negotiated().is_none_or(|a| a.restart.is_none()) {
             return None;
         }
         // The peer has one connection to us at most: a newer one says that the older one is dead.
-        let older = |(_, s): &&(Conn, Session)| !s.outgoing && s.state != State::Established;
+        let older =
+            |(_, s): &&(ConnectionId, Session)| !s.outgoing && s.state != FsmState::Established;
         if let Some((conn, _)) = self.sessions.iter().find(older) {
             self.end(now, *conn, DownReason::Replaced);
         }
@@ -146,37 +149,37 @@ impl Peer {
     }
 
     /// TCP ended, or could not be opened. Outputs are polled before: a NOTIFICATION often comes with the end.
-    pub fn handle_closed(&mut self, now: Instant, conn: Conn) {
+    pub fn handle_closed(&mut self, now: Instant, conn: ConnectionId) {
         self.end(now, conn, DownReason::Closed);
     }
 
-    /// Octets arrived. Give no more than [`Peer::read_room`].
-    pub fn handle_bytes(&mut self, conn: Conn, bytes: &[u8]) {
+    /// Octets arrived. Give no more than [`Peer::recv_capacity`].
+    pub fn handle_bytes(&mut self, conn: ConnectionId, bytes: &[u8]) {
         if let Some(session) = self.session(conn) {
-            session.inbox.push(bytes);
+            session.recv_buffer.push(bytes);
         }
     }
 
     /// How many octets [`Peer::handle_bytes`] takes now; 0 means: poll outputs first.
     #[must_use]
-    pub fn read_room(&self, conn: Conn) -> usize {
+    pub fn recv_capacity(&self, conn: ConnectionId) -> usize {
         self.sessions
             .iter()
             .find(|(c, _)| *c == conn)
-            .map_or(0, |(_, s)| s.inbox.room())
+            .map_or(0, |(_, s)| s.recv_buffer.room())
     }
 
     /// What to write to this connection next.
     #[must_use]
-    pub fn transmit(&self, conn: Conn) -> &[u8] {
+    pub fn transmit(&self, conn: ConnectionId) -> &[u8] {
         self.sessions
             .iter()
             .find(|(c, _)| *c == conn)
-            .map_or(&[], |(_, s)| s.outbox.waiting())
+            .map_or(&[], |(_, s)| s.send_buffer.waiting())
     }
 
     /// TCP took `count` octets of what [`Peer::transmit`] gave.
-    pub fn handle_written(&mut self, now: Instant, conn: Conn, count: usize) {
+    pub fn handle_written(&mut self, now: Instant, conn: ConnectionId, count: usize) {
         if let Some(at) = self.place(conn) {
             self.sessions[at].1.written(now, &self.config, count);
         }
@@ -192,10 +195,10 @@ impl Peer {
         let established = self
             .sessions
             .iter_mut()
-            .find(|(_, s)| s.state == State::Established);
+            .find(|(_, s)| s.state == FsmState::Established);
         let session = established
             .map(|(_, s)| s)
-            .filter(|s| s.outbox.waiting().len() < limit);
+            .filter(|s| s.send_buffer.waiting().len() < limit);
         session.ok_or(QueueFull)?.push(now, config, message);
         Ok(())
     }
@@ -208,7 +211,7 @@ impl Peer {
         self.send(
             now,
             &RouteRefresh {
-                family: Family::EVPN,
+                family: AddressFamily::EVPN,
                 kind,
             }
             .emit(),
@@ -225,13 +228,14 @@ impl Peer {
         };
         let mut data = vec![0, 25, 70];
         data.extend_from_slice(&max.limit.to_be_bytes());
-        let cease = self.hard_if_agreed(Notification::new(CEASE, cease::MAX_PREFIXES, &data));
+        let cease =
+            self.hard_reset_if_negotiated(Notification::new(CEASE, cease::MAX_PREFIXES, &data));
         self.timers.stop(Timer::ConnectRetry);
         self.idle_until = max.retry.map(|retry| now + retry);
         self.end_quietly(now, conn, DownReason::Sent(cease));
         match self.idle_until {
             Some(at) => self.timers.set(Timer::IdleHold, at),
-            None => self.barred = true,
+            None => self.prefix_limit_hit = true,
         }
     }
 
@@ -263,7 +267,7 @@ impl Peer {
         }
     }
 
-    fn session_timer(&mut self, now: Instant, conn: Conn, timer: Timer) {
+    fn session_timer(&mut self, now: Instant, conn: ConnectionId, timer: Timer) {
         let Some(at) = self.place(conn) else { return };
         let session = &mut self.sessions[at].1;
         match timer {
@@ -278,7 +282,7 @@ impl Peer {
     }
 
     /// The next thing to do or to know; None when all is said.
-    pub fn poll_output(&mut self, now: Instant) -> Option<Output<'_>> {
+    pub fn poll_output(&mut self, now: Instant) -> Option<PeerOutput<'_>> {
         loop {
             if let Some(output) = self.outputs.pop_front() {
                 return Some(output);
@@ -293,8 +297,8 @@ impl Peer {
                 at += 1;
             }
             if let Some((at, parts, range)) = update {
-                let body = self.sessions[at].1.inbox.slice(range);
-                return Some(Output::Update(Update::new(body, parts)));
+                let body = self.sessions[at].1.recv_buffer.slice(range);
+                return Some(PeerOutput::Update(UpdateMessage::new(body, parts)));
             }
             if self.outputs.is_empty() {
                 return None;
@@ -306,26 +310,26 @@ impl Peer {
     fn advance(
         &mut self,
         now: Instant,
-        conn: Conn,
-    ) -> Option<(usize, super::wire::Parts, (usize, usize))> {
+        conn: ConnectionId,
+    ) -> Option<(usize, super::wire::UpdateParts, (usize, usize))> {
         while self.outputs.is_empty() {
             let at = self.place(conn)?;
             match self.sessions[at]
                 .1
                 .step(now, &self.config, &mut self.jitter)
             {
-                Ok(Step::Wait) => return None,
-                Ok(Step::Done) => {}
-                Ok(Step::Opened) => self.resolve_collision(now, conn),
-                Ok(Step::Up) => self.up(now, conn),
-                Ok(Step::Refresh(refresh)) => self.refreshed(refresh),
-                Ok(Step::Ended(notification)) => {
+                Ok(SessionStep::Wait) => return None,
+                Ok(SessionStep::Done) => {}
+                Ok(SessionStep::Opened) => self.resolve_collision(now, conn),
+                Ok(SessionStep::Up) => self.up(now, conn),
+                Ok(SessionStep::Refresh(refresh)) => self.refreshed(refresh),
+                Ok(SessionStep::Ended(notification)) => {
                     self.end(now, conn, DownReason::Received(notification))
                 }
-                Ok(Step::Update(parts, range)) => {
+                Ok(SessionStep::Update(parts, range)) => {
                     self.count(&parts);
-                    if parts.end_of_rib() == Some(Family::EVPN) {
-                        self.outputs.push_back(Output::EndOfRib);
+                    if parts.end_of_rib() == Some(AddressFamily::EVPN) {
+                        self.outputs.push_back(PeerOutput::EndOfRib);
                         self.sweep();
                     } else {
                         return Some((at, parts, range));
@@ -337,72 +341,73 @@ impl Peer {
         None
     }
 
-    fn count(&mut self, parts: &super::wire::Parts) {
-        use super::wire::Action;
+    fn count(&mut self, parts: &super::wire::UpdateParts) {
+        use super::wire::AttrErrorAction;
         self.counters.routes_skipped += u64::from(parts.skipped());
-        let withdrawn = parts.action() == Some(Action::Withdraw) || parts.malformed() > 0;
+        let withdrawn =
+            parts.action() == Some(AttrErrorAction::TreatAsWithdraw) || parts.malformed() > 0;
         self.counters.treated_as_withdrawn += u64::from(withdrawn);
         let discarded = parts
-            .faults()
+            .errors()
             .iter()
-            .any(|fault| fault.action == Action::Discard);
+            .any(|error| error.action == AttrErrorAction::AttributeDiscard);
         self.counters.attributes_discarded += u64::from(discarded);
     }
 
     fn refreshed(&mut self, refresh: RouteRefresh) {
-        let enhanced = self.agreed().is_some_and(|a| a.enhanced_refresh);
-        if refresh.family != Family::EVPN {
+        let enhanced = self.negotiated().is_some_and(|a| a.enhanced_refresh);
+        if refresh.family != AddressFamily::EVPN {
             return;
         }
         match refresh.kind {
-            RefreshKind::Request => self.outputs.push_back(Output::RefreshRequested),
-            RefreshKind::Begin if enhanced => self.outputs.push_back(Output::RefreshBegun),
-            RefreshKind::End if enhanced => self.outputs.push_back(Output::RefreshEnded),
+            RefreshKind::Request => self.outputs.push_back(PeerOutput::RefreshRequested),
+            RefreshKind::Begin if enhanced => self.outputs.push_back(PeerOutput::RefreshBegun),
+            RefreshKind::End if enhanced => self.outputs.push_back(PeerOutput::RefreshEnded),
             RefreshKind::Begin | RefreshKind::End => {}
         }
     }
 
-    fn place(&self, conn: Conn) -> Option<usize> {
+    fn place(&self, conn: ConnectionId) -> Option<usize> {
         self.sessions.iter().position(|(c, _)| *c == conn)
     }
 
-    fn session(&mut self, conn: Conn) -> Option<&mut Session> {
+    fn session(&mut self, conn: ConnectionId) -> Option<&mut Session> {
         self.sessions
             .iter_mut()
             .find(|(c, _)| *c == conn)
             .map(|(_, s)| s)
     }
 
-    fn established(&self) -> Option<Conn> {
+    fn established(&self) -> Option<ConnectionId> {
         self.sessions
             .iter()
-            .find(|(_, s)| s.state == State::Established)
+            .find(|(_, s)| s.state == FsmState::Established)
             .map(|(c, _)| *c)
     }
 
-    fn agreed(&self) -> Option<&Arc<Negotiated>> {
+    fn negotiated(&self) -> Option<&Arc<Negotiated>> {
         let established = self
             .sessions
             .iter()
-            .find(|(_, s)| s.state == State::Established);
-        established.and_then(|(_, s)| s.agreed.as_ref())
+            .find(|(_, s)| s.state == FsmState::Established);
+        established.and_then(|(_, s)| s.negotiated.as_ref())
     }
 
     /// What `show` tells.
     #[must_use]
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> PeerStatus {
         let state = self.sessions.iter().map(|(_, s)| s.state).max();
-        let resting = if self.enabled && !self.barred && self.idle_until.is_none() {
-            State::Active
+        let resting = if self.enabled && !self.prefix_limit_hit && self.idle_until.is_none() {
+            FsmState::Active
         } else {
-            State::Idle
+            FsmState::Idle
         };
         let open =
             |count: fn(&Session) -> u64| self.sessions.iter().map(|(_, s)| count(s)).sum::<u64>();
-        Status {
+        PeerStatus {
             state: state.unwrap_or(resting),
             enabled: self.enabled,
-            negotiated: self.agreed().cloned(),
+            negotiated: self.negotiated().cloned(),
             up_since: self.up_since,
             established: self.counters.established,
             last_down: self.last_down.clone(),
@@ -415,7 +420,7 @@ impl Peer {
             queued: self
                 .sessions
                 .iter()
-                .map(|(_, s)| s.outbox.waiting().len())
+                .map(|(_, s)| s.send_buffer.waiting().len())
                 .sum(),
         }
     }

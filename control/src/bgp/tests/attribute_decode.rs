@@ -2,12 +2,12 @@
 
 use super::super::wire::*;
 
-const INTERNAL: Context = Context {
+const INTERNAL: DecodeContext = DecodeContext {
     four_octet: true,
     internal: true,
     add_path: false,
 };
-const EXTERNAL: Context = Context {
+const EXTERNAL: DecodeContext = DecodeContext {
     internal: false,
     ..INTERNAL
 };
@@ -55,31 +55,31 @@ fn body(attributes: &[Vec<u8>]) -> Vec<u8> {
     [&[0, 0][..], &(list.len() as u16).to_be_bytes(), &list].concat()
 }
 
-fn cost_of(body: &[u8], context: Context) -> Cost {
+fn cost_of(body: &[u8], context: DecodeContext) -> Cost {
     match Decoder::new(context).decode(body) {
         Err(notification) => Reset(notification.code, notification.subcode),
         Ok(parts) => {
             let action = parts.action();
-            let update = Update::new(body, parts);
+            let update = UpdateMessage::new(body, parts);
             let announced = update
                 .changes()
-                .filter(|c| matches!(c, Change::Announce(_)))
+                .filter(|c| matches!(c, RouteChange::Announce(_)))
                 .count();
             assert_eq!(
                 announced > 0,
-                action != Some(Action::Withdraw) && update.changes().count() > 0
+                action != Some(AttrErrorAction::TreatAsWithdraw) && update.changes().count() > 0
             );
             match action {
                 None => Accept,
-                Some(Action::Discard) => Discard,
-                Some(Action::Withdraw) => Withdraw,
+                Some(AttrErrorAction::AttributeDiscard) => Discard,
+                Some(AttrErrorAction::TreatAsWithdraw) => Withdraw,
             }
         }
     }
 }
 
 /// The cost of one more attribute in a sound UPDATE.
-fn cost(extra: Vec<u8>, context: Context) -> Cost {
+fn cost(extra: Vec<u8>, context: DecodeContext) -> Cost {
     cost_of(&body(&[reach(&mac()), origin(), path(), extra]), context)
 }
 
@@ -161,7 +161,10 @@ fn med_and_local_pref() {
     ]);
     let parts = Decoder::new(EXTERNAL).decode(&body).unwrap();
     assert_eq!(
-        Update::new(&body, parts).attributes().unwrap().local_pref,
+        UpdateMessage::new(&body, parts)
+            .attributes()
+            .unwrap()
+            .local_pref,
         None
     );
 }
@@ -274,7 +277,7 @@ fn pmsi_faults_withdraw() {
 
 #[test]
 fn as4_path_withdraws_from_narrow_peers_only() {
-    let narrow = Context {
+    let narrow = DecodeContext {
         four_octet: false,
         ..EXTERNAL
     };
@@ -292,7 +295,7 @@ fn as4_path_withdraws_from_narrow_peers_only() {
     let sound = with(&[2, 1, 0xfa, 0x56, 0xea, 0x02]);
     let parts = Decoder::new(narrow).decode(&sound).unwrap();
     assert_eq!(
-        Update::new(&sound, parts)
+        UpdateMessage::new(&sound, parts)
             .attributes()
             .unwrap()
             .as_path
@@ -313,7 +316,7 @@ fn unknown_attributes() {
         attribute(0x80, 98, &[1]),
     ]);
     let parts = Decoder::new(INTERNAL).decode(&sound).unwrap();
-    let update = Update::new(&sound, parts);
+    let update = UpdateMessage::new(&sound, parts);
     let attributes = update.attributes().unwrap();
     assert_eq!(
         attributes.unknown,
@@ -328,12 +331,12 @@ fn unknown_attributes() {
         [],
         Encoding {
             four_octet: true,
-            limit: MESSAGE_LIMIT,
+            limit: MAX_MESSAGE_LEN,
         },
         |_| panic!("no route, no message"),
     );
     let EvpnRoute::MacIp(route) = (match update.changes().next() {
-        Some(Change::Announce(route)) => route,
+        Some(RouteChange::Announce(route)) => route,
         other => panic!("{other:?}"),
     }) else {
         panic!("no type 2")
@@ -344,7 +347,7 @@ fn unknown_attributes() {
         [EvpnRoute::MacIp(route)],
         Encoding {
             four_octet: true,
-            limit: MESSAGE_LIMIT,
+            limit: MAX_MESSAGE_LEN,
         },
         |m| sent.extend_from_slice(m),
     );
@@ -392,7 +395,10 @@ fn of_two_the_first_is_kept() {
     let body = body(&list);
     assert_eq!(cost_of(&body, INTERNAL), Discard);
     let parts = Decoder::new(INTERNAL).decode(&body).unwrap();
-    assert_eq!(Update::new(&body, parts).attributes().unwrap().med, Some(7));
+    assert_eq!(
+        UpdateMessage::new(&body, parts).attributes().unwrap().med,
+        Some(7)
+    );
 }
 
 #[test]
@@ -414,7 +420,11 @@ fn routes_of_unknown_types_are_skipped_and_counted() {
         ]);
         let parts = Decoder::new(INTERNAL).decode(&body).unwrap();
         assert_eq!((parts.skipped(), parts.action()), (1, None));
-        assert_eq!(Update::new(&body, parts).changes().count(), 1, "{kind}");
+        assert_eq!(
+            UpdateMessage::new(&body, parts).changes().count(),
+            1,
+            "{kind}"
+        );
     }
 }
 
@@ -425,9 +435,9 @@ fn damaged(route: &[u8]) -> Result<Vec<bool>, (u8, u8)> {
         .decode(&body)
         .map_err(|n| (n.code, n.subcode))?;
     assert_eq!(parts.malformed(), 1);
-    Ok(Update::new(&body, parts)
+    Ok(UpdateMessage::new(&body, parts)
         .changes()
-        .map(|c| matches!(c, Change::Announce(_)))
+        .map(|c| matches!(c, RouteChange::Announce(_)))
         .collect())
 }
 
@@ -532,7 +542,7 @@ fn a_list_that_overruns_withdraws_if_the_routes_are_known_and_resets_if_not() {
 fn odd_updates_are_no_error() {
     // Nothing at all: End-of-RIB of IPv4.
     let parts = Decoder::new(INTERNAL).decode(&[0, 0, 0, 0]).unwrap();
-    assert_eq!(parts.end_of_rib(), Some(Family::IPV4_UNICAST));
+    assert_eq!(parts.end_of_rib(), Some(AddressFamily::IPV4_UNICAST));
     // Routes of IPv4 without an attribute: withdrawn, and we don't use them.
     assert_eq!(cost_of(&[0, 0, 0, 0, 8, 10], INTERNAL), Withdraw);
     // IPv4 routes that can't be delimited.
@@ -568,8 +578,8 @@ fn a_withdrawal_needs_no_attributes_and_survives_their_faults() {
         let parts = Decoder::new(INTERNAL).decode(&body).unwrap();
         assert_eq!(parts.end_of_rib(), None);
         assert!(matches!(
-            Update::new(&body, parts).changes().next(),
-            Some(Change::Withdraw(_))
+            UpdateMessage::new(&body, parts).changes().next(),
+            Some(RouteChange::Withdraw(_))
         ));
     }
 }
@@ -580,7 +590,7 @@ fn attributes_that_repeat_are_shared_and_those_of_a_fault_are_not() {
     let faulty = body(&[reach(&mac()), attribute(0x40, 1, &[9]), path()]);
     let mut decoder = Decoder::new(INTERNAL);
     let mut first = |body: &[u8]| {
-        Update::new(body, decoder.decode(body).unwrap())
+        UpdateMessage::new(body, decoder.decode(body).unwrap())
             .attributes()
             .cloned()
     };

@@ -76,7 +76,7 @@ proptest! {
                 Trouble::Clear(side) => net.peers[side].clear_hard(net.now, None),
                 Trouble::Routes(side) => {
                     let (mut messages, now) = (Vec::new(), net.now);
-                    withdraw((0..50).map(route), MESSAGE_LIMIT, |m| messages.push(m.to_vec()));
+                    withdraw((0..50).map(route), MAX_MESSAGE_LEN, |m| messages.push(m.to_vec()));
                     messages.iter().for_each(|m| net.peers[side].send(now, m).unwrap_or_default());
                 }
                 Trouble::Run(millis) => net.run(Duration::from_millis(millis)),
@@ -86,7 +86,7 @@ proptest! {
         net.delay = Duration::from_millis(10);
         net.run(Duration::from_secs(900));
         for side in [A, B] {
-            prop_assert_eq!(net.state(side), State::Established);
+            prop_assert_eq!(net.state(side), FsmState::Established);
             check_order(&net.what(side));
         }
         let alive = net.links.iter().filter(|l| l.ends.iter().any(Option::is_some));

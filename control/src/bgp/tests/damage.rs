@@ -6,8 +6,8 @@ use super::super::wire::*;
 use super::vectors::{context, vectors};
 
 /// Reads one message, and checks what comes out for contradictions.
-pub(super) fn try_all(octets: &[u8], context: Context) {
-    let (kind, length) = match read_header(octets, EXTENDED_LIMIT) {
+pub(super) fn try_all(octets: &[u8], context: DecodeContext) {
+    let (kind, length) = match read_header(octets, MAX_EXTENDED_MESSAGE_LEN) {
         Ok(Some(header)) => header,
         Ok(None) => return,
         Err(notification) => return check(&notification),
@@ -17,27 +17,29 @@ pub(super) fn try_all(octets: &[u8], context: Context) {
     };
     match decode(kind, message, &mut Decoder::new(context)) {
         Err(notification) => check(&notification),
-        Ok(Message::Update(update)) => {
+        Ok(BgpMessage::Update(update)) => {
             let announced = update
                 .changes()
-                .filter(|c| matches!(c, Change::Announce(_)))
+                .filter(|c| matches!(c, RouteChange::Announce(_)))
                 .count();
             assert_eq!(announced > 0, update.attributes().is_some());
-            assert!(announced == 0 || update.parts().action() != Some(Action::Withdraw));
+            assert!(
+                announced == 0 || update.parts().action() != Some(AttrErrorAction::TreatAsWithdraw)
+            );
         }
-        Ok(Message::Open(open)) => assert!(
+        Ok(BgpMessage::Open(open)) => assert!(
             open.emit()
-                .is_some_and(|again| again.len() <= MESSAGE_LIMIT)
+                .is_some_and(|again| again.len() <= MAX_MESSAGE_LEN)
         ),
-        Ok(Message::Notification(n)) => assert!(!n.to_string().is_empty()),
-        Ok(Message::Keepalive | Message::RouteRefresh(_)) => {}
+        Ok(BgpMessage::Notification(n)) => assert!(!n.to_string().is_empty()),
+        Ok(BgpMessage::Keepalive | BgpMessage::RouteRefresh(_)) => {}
     }
 }
 
 fn check(notification: &Notification) {
     assert!(matches!(notification.code, 1 | 2 | 3 | 7), "{notification}");
     assert!(
-        read_header(&notification.emit(), MESSAGE_LIMIT)
+        read_header(&notification.emit(), MAX_MESSAGE_LEN)
             .unwrap()
             .is_some()
     );
@@ -95,7 +97,7 @@ proptest! {
         message.extend_from_slice(&((body.len() + HEADER_LEN) as u16).to_be_bytes());
         message.push(kind);
         message.extend_from_slice(&body);
-        try_all(&message, Context { four_octet: flags & 1 == 0, internal: flags & 2 == 0, add_path: flags & 4 != 0 });
+        try_all(&message, DecodeContext { four_octet: flags & 1 == 0, internal: flags & 2 == 0, add_path: flags & 4 != 0 });
     }
 
     #[test]
@@ -109,10 +111,10 @@ proptest! {
         body.extend_from_slice(&(list.len() as u16).to_be_bytes());
         body.extend_from_slice(&list);
         for four_octet in [true, false] {
-            let context = Context { four_octet, internal: four_octet, add_path: false };
+            let context = DecodeContext { four_octet, internal: four_octet, add_path: false };
             match Decoder::new(context).decode(&body) {
                 Err(notification) => check(&notification),
-                Ok(parts) => { Update::new(&body, parts).changes().for_each(drop); }
+                Ok(parts) => { UpdateMessage::new(&body, parts).changes().for_each(drop); }
             }
         }
     }
@@ -124,13 +126,13 @@ proptest! {
             let at = at % stream.len();
             stream[at] = value;
         }
-        if let Err(notification) = walk(&stream, Context { four_octet: true, internal: true, add_path: false }) {
+        if let Err(notification) = walk(&stream, DecodeContext { four_octet: true, internal: true, add_path: false }) {
             check(&notification);
         }
     }
 
     #[test]
     fn random_octets_have_an_answer(octets in proptest::collection::vec(any::<u8>(), 0..100)) {
-        try_all(&octets, Context { four_octet: true, internal: true, add_path: false });
+        try_all(&octets, DecodeContext { four_octet: true, internal: true, add_path: false });
     }
 }

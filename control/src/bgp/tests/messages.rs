@@ -4,25 +4,25 @@ use std::net::Ipv4Addr;
 
 use super::super::wire::*;
 
-fn open_with(parameters: &[u8], length: u8) -> Result<Open, Notification> {
+fn open_with(parameters: &[u8], length: u8) -> Result<OpenMessage, Notification> {
     let mut message = vec![0xff; 16];
     let all = HEADER_LEN + 10 + parameters.len();
     message.extend_from_slice(&(all as u16).to_be_bytes());
     message.extend_from_slice(&[1, 4, 0xfd, 0xe8, 0, 90, 10, 0, 0, 1, length]);
     message.extend_from_slice(parameters);
-    let (kind, _) = read_header(&message, MESSAGE_LIMIT).unwrap().unwrap();
-    let context = Context {
+    let (kind, _) = read_header(&message, MAX_MESSAGE_LEN).unwrap().unwrap();
+    let context = DecodeContext {
         four_octet: true,
         internal: true,
         add_path: false,
     };
     match decode(kind, &message, &mut Decoder::new(context))? {
-        Message::Open(open) => Ok(open),
+        BgpMessage::Open(open) => Ok(open),
         other => panic!("{other:?}"),
     }
 }
 
-fn open(parameters: &[u8]) -> Result<Open, Notification> {
+fn open(parameters: &[u8]) -> Result<OpenMessage, Notification> {
     open_with(parameters, parameters.len() as u8)
 }
 
@@ -34,7 +34,7 @@ fn capabilities_of_zero_length_unknown_or_twice_are_no_error() {
         assert_eq!(open.asn(), 65000);
     }
     let twice = open(&[2, 14, 1, 4, 0, 25, 0, 70, 1, 4, 0, 25, 0, 70, 2, 0]).unwrap();
-    assert!(twice.offers(Family::EVPN));
+    assert!(twice.offers(AddressFamily::EVPN));
     assert_eq!(twice.capabilities.len(), 3);
     let one_family_unknown = open(&[
         2, 16, 71, 14, 0x30, 0, 9, 0, 0, 0, 1, 0, 25, 70, 0x80, 0, 1, 0,
@@ -46,7 +46,7 @@ fn capabilities_of_zero_length_unknown_or_twice_are_no_error() {
     assert_eq!(
         families[1],
         LongLivedFamily {
-            family: Family::EVPN,
+            family: AddressFamily::EVPN,
             preserved: true,
             stale_time: 256
         }
@@ -88,7 +88,7 @@ fn faults_of_open_have_their_subcodes() {
     assert_eq!(open_with(&[], 3).unwrap_err().code, 2);
     let mut other_version = vec![0xff; 16];
     other_version.extend_from_slice(&[0, 29, 1, 3, 0xfd, 0xe8, 0, 90, 10, 0, 0, 1, 0]);
-    let context = Context {
+    let context = DecodeContext {
         four_octet: true,
         internal: true,
         add_path: false,
@@ -105,7 +105,7 @@ fn faults_of_open_have_their_subcodes() {
 #[test]
 fn long_capabilities_use_extended_parameters_both_ways() {
     let value = vec![7; 200];
-    let long = Open {
+    let long = OpenMessage {
         my_as: 65000,
         hold_time: 90,
         router_id: Ipv4Addr::new(10, 0, 0, 1),
@@ -122,12 +122,12 @@ fn long_capabilities_use_extended_parameters_both_ways() {
         [255, 255],
         "RFC 9072"
     );
-    let context = Context {
+    let context = DecodeContext {
         four_octet: true,
         internal: true,
         add_path: false,
     };
-    let Message::Open(again) =
+    let BgpMessage::Open(again) =
         decode(MessageType::Open, &message, &mut Decoder::new(context)).unwrap()
     else {
         panic!("no OPEN")
@@ -140,7 +140,7 @@ fn long_capabilities_use_extended_parameters_both_ways() {
             .capabilities,
         [Capability::RouteRefresh]
     );
-    let too_long = Open {
+    let too_long = OpenMessage {
         capabilities: vec![
             Capability::Other {
                 code: 200,
@@ -155,7 +155,7 @@ fn long_capabilities_use_extended_parameters_both_ways() {
 
 #[test]
 fn refreshes_of_all_subtypes() {
-    let context = Context {
+    let context = DecodeContext {
         four_octet: true,
         internal: true,
         add_path: false,
@@ -170,7 +170,7 @@ fn refreshes_of_all_subtypes() {
             &message,
             &mut Decoder::new(context),
         )? {
-            Message::RouteRefresh(refresh) => {
+            BgpMessage::RouteRefresh(refresh) => {
                 if let Some(refresh) = refresh {
                     assert_eq!(refresh.emit()[..23], message[..23]);
                 }

@@ -15,7 +15,7 @@ pub(super) const B: usize = 1;
 pub(super) enum Told {
     Up,
     Down(DownReason, Option<Duration>),
-    Changes(Vec<Change>),
+    RouteChanges(Vec<RouteChange>),
     EndOfRib,
     Refresh,
     RefreshBegun,
@@ -28,7 +28,7 @@ pub(super) enum Told {
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) opener: usize,
-    pub(super) ends: [Option<Conn>; 2],
+    pub(super) ends: [Option<ConnectionId>; 2],
     flight: [VecDeque<(Instant, Vec<u8>)>; 2],
     /// When the far side learns that this one has closed.
     closing: [Option<Instant>; 2],
@@ -98,7 +98,12 @@ impl Net {
         net.start_both();
         net.run(Duration::from_secs(60));
         for side in [A, B] {
-            assert_eq!(net.state(side), State::Established, "{:?}", net.told[side]);
+            assert_eq!(
+                net.state(side),
+                FsmState::Established,
+                "{:?}",
+                net.told[side]
+            );
         }
         net
     }
@@ -110,7 +115,7 @@ impl Net {
         self.settle();
     }
 
-    pub(super) fn state(&self, side: usize) -> State {
+    pub(super) fn state(&self, side: usize) -> FsmState {
         self.peers[side].status().state
     }
 
@@ -178,40 +183,40 @@ impl Net {
             while let Some(output) = self.peers[side].poll_output(self.now) {
                 moved = true;
                 let told = match output {
-                    Output::Connect(conn) => {
+                    PeerOutput::Connect(conn) => {
                         asked.push((conn, None));
                         continue;
                     }
-                    Output::Close { conn, farewell } => {
-                        asked.push((conn, Some(farewell)));
+                    PeerOutput::Close { conn, last_message } => {
+                        asked.push((conn, Some(last_message)));
                         continue;
                     }
-                    Output::SessionUp(_) => Told::Up,
-                    Output::SessionDown {
+                    PeerOutput::SessionUp(_) => Told::Up,
+                    PeerOutput::SessionDown {
                         reason,
                         keep_stale_for,
                     } => Told::Down(reason, keep_stale_for),
-                    Output::Update(update) => Told::Changes(update.changes().collect()),
-                    Output::EndOfRib => Told::EndOfRib,
-                    Output::RefreshRequested => Told::Refresh,
-                    Output::RefreshBegun => Told::RefreshBegun,
-                    Output::RefreshEnded => Told::RefreshEnded,
-                    Output::StaleLongLived => Told::LongLived,
-                    Output::SweepStale => Told::Sweep,
+                    PeerOutput::Update(update) => Told::RouteChanges(update.changes().collect()),
+                    PeerOutput::EndOfRib => Told::EndOfRib,
+                    PeerOutput::RefreshRequested => Told::Refresh,
+                    PeerOutput::RefreshBegun => Told::RefreshBegun,
+                    PeerOutput::RefreshEnded => Told::RefreshEnded,
+                    PeerOutput::StaleLongLived => Told::LongLived,
+                    PeerOutput::SweepStale => Told::Sweep,
                 };
                 self.told[side].push((self.now - self.start, told));
             }
-            for (conn, farewell) in asked {
-                match farewell {
+            for (conn, last_message) in asked {
+                match last_message {
                     None => self.connect(side, conn),
-                    Some(farewell) => self.close(side, conn, farewell),
+                    Some(last_message) => self.close(side, conn, last_message),
                 }
             }
         }
         moved
     }
 
-    fn connect(&mut self, side: usize, conn: Conn) {
+    fn connect(&mut self, side: usize, conn: ConnectionId) {
         let mut ends = [None; 2];
         ends[side] = Some(conn);
         let flight = [VecDeque::new(), VecDeque::new()];
@@ -229,13 +234,13 @@ impl Net {
         }
     }
 
-    fn close(&mut self, side: usize, conn: Conn, farewell: Vec<u8>) {
+    fn close(&mut self, side: usize, conn: ConnectionId, last_message: Vec<u8>) {
         let Some(link) = self.links.iter_mut().find(|l| l.ends[side] == Some(conn)) else {
             return;
         };
         link.ends[side] = None;
-        if !self.stuck[side] && !farewell.is_empty() {
-            link.flight[1 - side].push_back((self.now + self.delay, farewell));
+        if !self.stuck[side] && !last_message.is_empty() {
+            link.flight[1 - side].push_back((self.now + self.delay, last_message));
         }
         link.closing[1 - side] = Some(self.now + self.delay);
     }
@@ -319,7 +324,7 @@ impl Net {
     }
 
     /// A stranger in place of B: the octets come to A over a connection that A accepts.
-    pub(super) fn stranger(&mut self, octets: &[u8]) -> Conn {
+    pub(super) fn stranger(&mut self, octets: &[u8]) -> ConnectionId {
         let conn = self.peers[A].handle_accepted(self.now).expect("A accepts");
         self.peers[A].handle_bytes(conn, octets);
         conn
@@ -329,8 +334,8 @@ impl Net {
     pub(super) fn verdict(&mut self) -> Option<Notification> {
         let mut found = None;
         while let Some(output) = self.peers[A].poll_output(self.now) {
-            if let Output::Close { farewell, .. } = output {
-                found = parse_notification(&farewell);
+            if let PeerOutput::Close { last_message, .. } = output {
+                found = parse_notification(&last_message);
             }
         }
         found
@@ -338,15 +343,15 @@ impl Net {
 }
 
 fn parse_notification(octets: &[u8]) -> Option<Notification> {
-    let (kind, length) = read_header(octets, MESSAGE_LIMIT).ok()??;
+    let (kind, length) = read_header(octets, MAX_MESSAGE_LEN).ok()??;
     assert_eq!(length, octets.len());
-    let context = Context {
+    let context = DecodeContext {
         four_octet: true,
         internal: true,
         add_path: false,
     };
     match decode(kind, octets, &mut Decoder::new(context)).ok()? {
-        Message::Notification(notification) => Some(notification),
+        BgpMessage::Notification(notification) => Some(notification),
         _ => None,
     }
 }

@@ -14,12 +14,19 @@ const fn secs(count: u64) -> Duration {
 fn a_session_comes_up_inside_and_between_ases() {
     let net = Net::established(configs());
     assert_eq!(net.what(A), [Told::Up]);
-    let agreed = net.peers[A].status().negotiated.unwrap();
+    let negotiated = net.peers[A].status().negotiated.unwrap();
     assert_eq!(
-        (agreed.peer_as, agreed.router_id, agreed.internal),
+        (
+            negotiated.peer_as,
+            negotiated.router_id,
+            negotiated.internal
+        ),
         (65000, id(2), true)
     );
-    assert_eq!((agreed.hold, agreed.send_limit), (secs(90), EXTENDED_LIMIT));
+    assert_eq!(
+        (negotiated.hold, negotiated.send_limit),
+        (secs(90), MAX_EXTENDED_MESSAGE_LEN)
+    );
 
     let wide = 4_200_000_002;
     let pair = [
@@ -27,9 +34,13 @@ fn a_session_comes_up_inside_and_between_ases() {
         PeerConfig::new(wide, id(1), 65000),
     ];
     let net = Net::established(pair);
-    let agreed = net.peers[A].status().negotiated.unwrap();
+    let negotiated = net.peers[A].status().negotiated.unwrap();
     assert_eq!(
-        (agreed.peer_as, agreed.internal, agreed.four_octet),
+        (
+            negotiated.peer_as,
+            negotiated.internal,
+            negotiated.four_octet
+        ),
         (wide, false, true)
     );
 }
@@ -41,7 +52,7 @@ fn one_octet_a_read_is_enough() {
     net.delay = Duration::from_millis(1);
     net.start_both();
     net.run(secs(30));
-    assert_eq!(net.state(A), State::Established);
+    assert_eq!(net.state(A), FsmState::Established);
 }
 
 #[test]
@@ -60,7 +71,7 @@ fn a_passive_peer_waits_and_two_passive_ones_wait_forever() {
     net.start_both();
     net.run(secs(600));
     assert!(net.links.is_empty());
-    assert_eq!(net.state(A), State::Active);
+    assert_eq!(net.state(A), FsmState::Active);
 }
 
 #[test]
@@ -113,13 +124,13 @@ fn routes_and_end_of_rib_arrive_whatever_the_chunks() {
         net.chunk = chunk;
         net.delay = Duration::from_micros(10);
         let routes: Vec<_> = (0..3000).map(route).collect();
-        let agreed = net.peers[A].status().negotiated.unwrap();
+        let negotiated = net.peers[A].status().negotiated.unwrap();
         let attributes = Attributes::local(id(1).into());
         let mut messages = Vec::new();
         announce(
             &attributes,
             routes.iter().copied(),
-            agreed.encoding(),
+            negotiated.encoding(),
             |m| messages.push(m.to_vec()),
         );
         assert!(
@@ -140,7 +151,7 @@ fn routes_and_end_of_rib_arrive_whatever_the_chunks() {
             .what(B)
             .into_iter()
             .filter_map(|told| {
-                if let Told::Changes(changes) = told {
+                if let Told::RouteChanges(changes) = told {
                     Some(changes)
                 } else {
                     None
@@ -149,7 +160,10 @@ fn routes_and_end_of_rib_arrive_whatever_the_chunks() {
             .flatten()
             .collect();
         assert_eq!(got.len(), routes.len());
-        assert!(got.into_iter().eq(routes.into_iter().map(Change::Announce)));
+        assert!(
+            got.into_iter()
+                .eq(routes.into_iter().map(RouteChange::Announce))
+        );
         assert_eq!(net.what(B).last(), Some(&Told::EndOfRib));
     }
 }
@@ -211,11 +225,11 @@ fn a_shutdown_tells_why_and_lasts_until_the_start() {
         "or the peer would keep our routes"
     );
     assert_eq!(notification.shutdown_text().as_deref(), Some("maintenance"));
-    assert_eq!(net.state(A), State::Idle);
-    assert_ne!(net.state(B), State::Established);
+    assert_eq!(net.state(A), FsmState::Idle);
+    assert_ne!(net.state(B), FsmState::Established);
     net.peers[A].start(net.now);
     net.run(secs(30));
-    assert_eq!(net.state(A), State::Established);
+    assert_eq!(net.state(A), FsmState::Established);
 }
 
 #[test]
@@ -237,7 +251,7 @@ fn a_hard_clear_comes_back_by_itself() {
     let mut net = Net::established(configs());
     net.peers[A].clear_hard(net.now, None);
     net.run(secs(60));
-    assert_eq!(net.state(A), State::Established);
+    assert_eq!(net.state(A), FsmState::Established);
     let told = net.what(A);
     assert!(
         matches!(told[1], Told::Down(DownReason::Sent(_), None)),
@@ -256,7 +270,7 @@ fn too_many_routes_end_the_session_for_the_configured_time() {
     let mut net = Net::established([a.clone(), b.clone()]);
     net.peers[A].handle_prefix_count(net.now, 10);
     net.settle();
-    assert_eq!(net.state(A), State::Established);
+    assert_eq!(net.state(A), FsmState::Established);
     let before = net.now;
     net.peers[A].handle_prefix_count(net.now, 11);
     net.run(secs(599));
@@ -267,10 +281,10 @@ fn too_many_routes_end_the_session_for_the_configured_time() {
         (n.is_hard_reset(), &n.data[..]),
         (true, &[6, 1, 0, 25, 70, 0, 0, 0, 10][..])
     );
-    assert_eq!(net.state(A), State::Idle);
+    assert_eq!(net.state(A), FsmState::Idle);
     assert_eq!(net.peers[A].status().idle_until, Some(before + secs(600)));
     net.run(secs(60));
-    assert_eq!(net.state(A), State::Established);
+    assert_eq!(net.state(A), FsmState::Established);
 
     a.max_prefixes = Some(MaxPrefixes {
         limit: 10,
@@ -279,10 +293,10 @@ fn too_many_routes_end_the_session_for_the_configured_time() {
     let mut net = Net::established([a, b]);
     net.peers[A].handle_prefix_count(net.now, 11);
     net.run(secs(100_000));
-    assert_eq!(net.state(A), State::Idle);
+    assert_eq!(net.state(A), FsmState::Idle);
     net.peers[A].clear_hard(net.now, None);
     net.run(secs(60));
-    assert_eq!(net.state(A), State::Established);
+    assert_eq!(net.state(A), FsmState::Established);
 }
 
 #[test]
@@ -399,7 +413,7 @@ fn what_is_left_of_a_collision_does_not_replace_a_young_session() {
         net.verdict(),
         Some(Notification::cease(cease::COLLISION, None))
     );
-    assert_eq!(net.state(A), State::Established);
+    assert_eq!(net.state(A), FsmState::Established);
     assert_eq!(net.peers[A].status().last_down, None);
 }
 
@@ -416,7 +430,7 @@ fn a_silent_connection_does_not_keep_ours_from_being_tried() {
     net.run(secs(5));
     net.peers[B].start(net.now);
     net.run(secs(20));
-    assert_eq!(net.state(A), State::Established);
+    assert_eq!(net.state(A), FsmState::Established);
 }
 
 #[test]
@@ -427,7 +441,7 @@ fn without_graceful_restart_a_second_connection_is_refused() {
     net.run(secs(60));
     assert_eq!(net.peers[A].handle_accepted(net.now), None);
     net.settle();
-    assert_eq!(net.state(A), State::Established);
+    assert_eq!(net.state(A), FsmState::Established);
 }
 
 #[test]
@@ -452,7 +466,7 @@ fn answer(octets: &[u8]) -> Option<Notification> {
     net.verdict()
 }
 
-fn opening(change: impl FnOnce(&mut Open)) -> Vec<u8> {
+fn opening(change: impl FnOnce(&mut OpenMessage)) -> Vec<u8> {
     let mut open = configs()[1].open(false, false);
     change(&mut open);
     open.emit().unwrap()
@@ -529,7 +543,7 @@ fn wrong_headers_and_misplaced_messages_have_their_subcodes() {
     assert_eq!(after_up(&long), Some((1, 3)));
     let refresh = |safi| {
         RouteRefresh {
-            family: Family { afi: 25, safi },
+            family: AddressFamily { afi: 25, safi },
             kind: RefreshKind::Request,
         }
         .emit()
@@ -557,7 +571,7 @@ fn a_malformed_update_ends_the_session_and_idles_longer_each_time() {
             Some(Notification::new(3, 1, &[])),
             "round {round}"
         );
-        assert_eq!(net.state(A), State::Idle);
+        assert_eq!(net.state(A), FsmState::Idle);
         assert_eq!(
             net.peers[A].handle_accepted(net.now),
             None,
@@ -573,7 +587,7 @@ fn a_malformed_update_ends_the_session_and_idles_longer_each_time() {
         last = pause;
         net.now = until;
         net.peers[A].handle_timeout(net.now);
-        assert_eq!(net.state(A), State::Active);
+        assert_eq!(net.state(A), FsmState::Active);
     }
 }
 
@@ -601,16 +615,16 @@ fn a_treated_update_is_counted_and_the_session_stays() {
     bad[origin + 3] = 9;
     net.stranger(&[opening(|_| {}), KEEPALIVE.to_vec(), bad, good].concat());
     net.settle();
-    let announced = Told::Changes(vec![Change::Announce(route(1))]);
+    let announced = Told::RouteChanges(vec![RouteChange::Announce(route(1))]);
     assert_eq!(
         net.what(A),
         [
             Told::Up,
-            Told::Changes(vec![Change::Withdraw(route(1))]),
+            Told::RouteChanges(vec![RouteChange::Withdraw(route(1))]),
             announced
         ]
     );
-    assert_eq!(net.state(A), State::Established);
+    assert_eq!(net.state(A), FsmState::Established);
     assert_eq!(net.peers[A].status().treated_as_withdrawn, 1);
 }
 
@@ -624,12 +638,15 @@ fn half_open_connections_are_bounded() {
     for _ in 0..100_000 {
         alive.push(net.peers[A].handle_accepted(net.now).unwrap());
         while let Some(output) = net.peers[A].poll_output(net.now) {
-            if let Output::Close { conn, .. } = output {
+            if let PeerOutput::Close { conn, .. } = output {
                 alive.retain(|c| *c != conn);
             }
         }
         assert!(alive.len() <= 2);
     }
-    assert_eq!(net.peers[A].read_room(alive[0]), 2 * EXTENDED_LIMIT);
-    assert_eq!(net.peers[A].read_room(Conn(1 << 40)), 0);
+    assert_eq!(
+        net.peers[A].recv_capacity(alive[0]),
+        2 * MAX_EXTENDED_MESSAGE_LEN
+    );
+    assert_eq!(net.peers[A].recv_capacity(ConnectionId(1 << 40)), 0);
 }

@@ -119,7 +119,7 @@ fn one_octet_a_second_does_not_count_as_a_message() {
     let conn = net.stranger(&[b.open(false, false).emit().unwrap(), KEEPALIVE.to_vec()].concat());
     net.settle();
     let mut update = Vec::new();
-    withdraw((0..60).map(route), MESSAGE_LIMIT, |m| update = m.to_vec());
+    withdraw((0..60).map(route), MAX_MESSAGE_LEN, |m| update = m.to_vec());
     for octet in update.iter().take(31) {
         net.run(secs(1));
         net.peers[A].handle_bytes(conn, &[*octet]);
@@ -136,7 +136,7 @@ fn a_peer_that_accepts_but_says_nothing_is_left_after_four_minutes() {
     net.peers[A].start(net.now);
     net.stranger(&[]);
     net.run(secs(239));
-    assert_eq!(net.state(A), State::OpenSent);
+    assert_eq!(net.state(A), FsmState::OpenSent);
     net.run(secs(1));
     assert_eq!(
         net.peers[A].status().last_down,
@@ -150,7 +150,7 @@ fn connecting_is_tried_again_with_jitter() {
     net.deaf = [true; 2];
     net.peers[A].start(net.now);
     net.settle();
-    assert_eq!(net.state(A), State::Connect);
+    assert_eq!(net.state(A), FsmState::Connect);
     net.run(secs(1000));
     // Every 7.5 to 10 s.
     let tries = net.links.len();
@@ -162,7 +162,7 @@ fn connecting_is_tried_again_with_jitter() {
     net.deaf = [false; 2];
     net.peers[B].start(net.now);
     net.run(secs(11));
-    assert_eq!(net.state(A), State::Established);
+    assert_eq!(net.state(A), FsmState::Established);
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn a_refused_connection_is_tried_again() {
     // B is not started: it closes what it accepts.
     net.run(secs(100));
     assert!((10..=14).contains(&net.links.len()), "{}", net.links.len());
-    assert_ne!(net.state(A), State::Idle);
+    assert_ne!(net.state(A), FsmState::Idle);
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn a_session_that_lasted_forgets_its_errors() {
     for _ in 0..8 {
         net.cut();
         net.run(secs(61));
-        assert_eq!(net.state(A), State::Established);
+        assert_eq!(net.state(A), FsmState::Established);
     }
     net.run(secs(3600));
     let before = net.now - net.start;

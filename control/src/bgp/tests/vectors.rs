@@ -32,17 +32,19 @@ pub(super) fn vectors() -> Vec<(String, Vec<u8>)> {
     all
 }
 
-pub(super) fn context(name: &str) -> Context {
+pub(super) fn context(name: &str) -> DecodeContext {
     let external = name.contains("ebgp");
-    Context {
+    DecodeContext {
         four_octet: true,
         internal: !external,
         add_path: name.contains("addpath") && !name.starts_with("open"),
     }
 }
 
-pub(super) fn read<'a>(name: &str, message: &'a [u8]) -> Message<'a> {
-    let (kind, length) = read_header(message, EXTENDED_LIMIT).unwrap().unwrap();
+pub(super) fn read<'a>(name: &str, message: &'a [u8]) -> BgpMessage<'a> {
+    let (kind, length) = read_header(message, MAX_EXTENDED_MESSAGE_LEN)
+        .unwrap()
+        .unwrap();
     assert_eq!(length, message.len(), "{name}");
     decode(kind, message, &mut Decoder::new(context(name)))
         .unwrap_or_else(|n| panic!("{name}: {n}"))
@@ -73,7 +75,7 @@ fn bits(address: IpAddr) -> u8 {
 /// A route in the words of `tests/golden/bgp-read`.
 fn route(route: EvpnRoute) -> String {
     match route {
-        EvpnRoute::AutoDiscovery(r) => {
+        EvpnRoute::EthernetAd(r) => {
             format!(
                 "1 rd={} esi={} etag={} labels={:06x}",
                 hex(&r.rd.0),
@@ -91,7 +93,7 @@ fn route(route: EvpnRoute) -> String {
                 r.tag, r.mac, r.label
             )
         }
-        EvpnRoute::Multicast(r) => {
+        EvpnRoute::InclusiveMulticast(r) => {
             let originator = r.originator;
             format!(
                 "3 rd={} etag={} iplen={} {}",
@@ -101,7 +103,7 @@ fn route(route: EvpnRoute) -> String {
                 ip(originator)
             )
         }
-        EvpnRoute::Segment(r) => {
+        EvpnRoute::EthernetSegment(r) => {
             let originator = r.originator;
             format!(
                 "4 rd={} esi={} iplen={} {}",
@@ -111,7 +113,7 @@ fn route(route: EvpnRoute) -> String {
                 ip(originator)
             )
         }
-        EvpnRoute::Prefix(r) => {
+        EvpnRoute::IpPrefix(r) => {
             let family = if r.gateway.is_ipv4() { "ipv4" } else { "ipv6" };
             format!(
                 "5 rd={} esi={} etag={} prefix_len={} {} {family}.gtw_addr={} labels={:06x}",
@@ -146,7 +148,7 @@ fn attributes(lines: &mut Vec<String>, a: &Attributes) {
     lines.push(format!("next_hop {}", a.next_hop));
     lines.extend(a.extended.iter().map(|c| format!("extended {}", hex(&c.0))));
     if let Some(pmsi) = &a.pmsi {
-        let Tunnel::IngressReplication(Some(address)) = pmsi.tunnel else {
+        let PmsiTunnel::IngressReplication(Some(address)) = pmsi.tunnel else {
             panic!("{pmsi:?}")
         };
         lines.push(format!("pmsi flags {:02x}", pmsi.flags));
@@ -197,8 +199,8 @@ fn capability(capability: &Capability) -> String {
 fn render(name: &str, message: &[u8]) -> Vec<String> {
     let mut lines = vec![format!("type {}", message[18])];
     match read(name, message) {
-        Message::Keepalive => {}
-        Message::Open(open) => {
+        BgpMessage::Keepalive => {}
+        BgpMessage::Open(open) => {
             lines.push("version 4".to_owned());
             lines.push(format!("myas {}", open.my_as));
             lines.push(format!("holdtime {}", open.hold_time));
@@ -209,8 +211,8 @@ fn render(name: &str, message: &[u8]) -> Vec<String> {
                     .map(|c| format!("capability {}", capability(c))),
             );
         }
-        Message::Notification(n) => lines.push(format!("error {} {}", n.code, n.subcode)),
-        Message::RouteRefresh(refresh) => {
+        BgpMessage::Notification(n) => lines.push(format!("error {} {}", n.code, n.subcode)),
+        BgpMessage::RouteRefresh(refresh) => {
             let refresh = refresh.unwrap();
             assert_eq!(refresh.kind, RefreshKind::Request);
             lines.push(format!(
@@ -218,18 +220,18 @@ fn render(name: &str, message: &[u8]) -> Vec<String> {
                 refresh.family.afi, refresh.family.safi
             ));
         }
-        Message::Update(update) => {
+        BgpMessage::Update(update) => {
             assert!(
-                update.parts().faults().is_empty(),
+                update.parts().errors().is_empty(),
                 "{name}: {:?}",
-                update.parts().faults()
+                update.parts().errors()
             );
             if let Some(all) = update.attributes() {
                 attributes(&mut lines, all);
             }
             lines.extend(update.changes().map(|change| match change {
-                Change::Announce(r) => format!("announce {}", route(r)),
-                Change::Withdraw(r) => format!("withdraw {}", route(r)),
+                RouteChange::Announce(r) => format!("announce {}", route(r)),
+                RouteChange::Withdraw(r) => format!("withdraw {}", route(r)),
             }));
         }
     }
@@ -255,7 +257,7 @@ fn each_reads_as_tshark_reads_it() {
     assert_eq!(vectors.len(), golden.len());
     for ((name, message), (golden_name, lines)) in vectors.iter().zip(&golden) {
         assert_eq!(name, golden_name);
-        if message.len() > MESSAGE_LIMIT {
+        if message.len() > MAX_MESSAGE_LEN {
             assert!(lines[0].starts_with("too long"), "{name}");
             assert_eq!(
                 render(name, message)
@@ -279,18 +281,18 @@ fn each_reads_as_tshark_reads_it() {
 /// Writes a message anew from what was read of it.
 fn rewrite(name: &str, message: &[u8]) -> Vec<u8> {
     match read(name, message) {
-        Message::Keepalive => KEEPALIVE.to_vec(),
-        Message::Open(open) => open.emit().unwrap(),
-        Message::Notification(n) => n.emit(),
-        Message::RouteRefresh(refresh) => refresh.unwrap().emit(),
-        Message::Update(update) => {
+        BgpMessage::Keepalive => KEEPALIVE.to_vec(),
+        BgpMessage::Open(open) => open.emit().unwrap(),
+        BgpMessage::Notification(n) => n.emit(),
+        BgpMessage::RouteRefresh(refresh) => refresh.unwrap().emit(),
+        BgpMessage::Update(update) => {
             let mut out = Vec::new();
             let encoding = Encoding {
                 four_octet: true,
-                limit: message.len().max(MESSAGE_LIMIT),
+                limit: message.len().max(MAX_MESSAGE_LEN),
             };
             let routes = |c| match c {
-                Change::Announce(r) | Change::Withdraw(r) => r,
+                RouteChange::Announce(r) | RouteChange::Withdraw(r) => r,
             };
             let all = update.changes().map(routes);
             match update.attributes() {
@@ -326,9 +328,11 @@ fn tshark_reads_what_we_write_alike() {
     let mut files = Vec::new();
     for ((name, message), (_, lines)) in vectors().iter().zip(golden()) {
         let again = rewrite(name, message);
-        let (_, length) = read_header(&again, EXTENDED_LIMIT).unwrap().unwrap();
+        let (_, length) = read_header(&again, MAX_EXTENDED_MESSAGE_LEN)
+            .unwrap()
+            .unwrap();
         // tshark does not read what is longer; we write no path identifiers.
-        if again.len() > MESSAGE_LIMIT || again.len() != length || context(name).add_path {
+        if again.len() > MAX_MESSAGE_LEN || again.len() != length || context(name).add_path {
             continue;
         }
         let file = dir.join(format!("{name}.bin"));
@@ -362,21 +366,21 @@ fn many_routes_are_packed_to_the_limit_and_all_are_there() {
         .into_iter()
         .find(|(n, _)| n.starts_with("frr-extmsg"))
         .unwrap();
-    let Message::Update(update) = read(&name, &message) else {
+    let BgpMessage::Update(update) = read(&name, &message) else {
         panic!("{name}")
     };
     let attributes = update.attributes().unwrap();
     let routes: Vec<_> = update
         .changes()
         .filter_map(|c| {
-            if let Change::Announce(r) = c {
+            if let RouteChange::Announce(r) = c {
                 Some(r)
             } else {
                 None
             }
         })
         .collect();
-    for (limit, at_most) in [(MESSAGE_LIMIT, 17), (EXTENDED_LIMIT, 1)] {
+    for (limit, at_most) in [(MAX_MESSAGE_LEN, 17), (MAX_EXTENDED_MESSAGE_LEN, 1)] {
         let (mut messages, mut again) = (0, Vec::new());
         let packed = announce(
             attributes,
@@ -388,7 +392,7 @@ fn many_routes_are_packed_to_the_limit_and_all_are_there() {
             |m| {
                 assert!(m.len() <= limit);
                 messages += 1;
-                let Message::Update(update) = read(&name, m) else {
+                let BgpMessage::Update(update) = read(&name, m) else {
                     panic!("{name}")
                 };
                 assert_eq!(update.attributes(), Some(attributes));
@@ -403,11 +407,11 @@ fn many_routes_are_packed_to_the_limit_and_all_are_there() {
             again
                 .iter()
                 .copied()
-                .eq(routes.iter().map(|r| Change::Announce(*r)))
+                .eq(routes.iter().map(|r| RouteChange::Announce(*r)))
         );
         let mut gone = Vec::new();
         withdraw(routes.iter().copied(), limit, |m| {
-            let Message::Update(update) = read(&name, m) else {
+            let BgpMessage::Update(update) = read(&name, m) else {
                 panic!("{name}")
             };
             gone.extend(update.changes());
@@ -415,7 +419,7 @@ fn many_routes_are_packed_to_the_limit_and_all_are_there() {
         assert!(
             gone.iter()
                 .copied()
-                .eq(routes.iter().map(|r| Change::Withdraw(*r)))
+                .eq(routes.iter().map(|r| RouteChange::Withdraw(*r)))
         );
     }
 }
@@ -428,7 +432,7 @@ fn rustbgpd_wire_reads_the_same_routes() {
         .iter()
         .filter(|(n, m)| m[18] == 2 && !context(n).add_path)
     {
-        let Message::Update(update) = read(name, message) else {
+        let BgpMessage::Update(update) = read(name, message) else {
             panic!("{name}")
         };
         let mut bytes = bytes::Bytes::copy_from_slice(&message[HEADER_LEN..]);
@@ -450,9 +454,11 @@ fn rustbgpd_wire_reads_the_same_routes() {
         for change in update.changes() {
             routes += 1;
             match change {
-                Change::Announce(r) | Change::Withdraw(r) => withdraw([r], MESSAGE_LIMIT, |m| {
-                    ours.extend_from_slice(&m[HEADER_LEN + 4 + 4 + 3..]);
-                }),
+                RouteChange::Announce(r) | RouteChange::Withdraw(r) => {
+                    withdraw([r], MAX_MESSAGE_LEN, |m| {
+                        ours.extend_from_slice(&m[HEADER_LEN + 4 + 4 + 3..]);
+                    })
+                }
             }
         }
         assert_eq!(ours, octets, "{name}");
@@ -464,7 +470,7 @@ fn rustbgpd_wire_reads_the_same_routes() {
 fn facts_that_tshark_hides() {
     let all = vectors();
     let find = |name: &str| &all.iter().find(|(n, _)| n == name).unwrap().1;
-    let Message::Update(update) = read("frr-t3-vni100", find("frr-t3-vni100")) else {
+    let BgpMessage::Update(update) = read("frr-t3-vni100", find("frr-t3-vni100")) else {
         panic!("no update")
     };
     assert_eq!(
@@ -472,7 +478,7 @@ fn facts_that_tshark_hides() {
         100
     );
     let sticky = find("frr-t2-sticky");
-    let Message::Update(update) = read("frr-t2-sticky", sticky) else {
+    let BgpMessage::Update(update) = read("frr-t2-sticky", sticky) else {
         panic!("no update")
     };
     let mobility = update
@@ -482,28 +488,28 @@ fn facts_that_tshark_hides() {
         .iter()
         .find_map(|c| c.as_mac_mobility());
     assert_eq!(mobility, Some((true, 0)));
-    let Message::Notification(n) = read("notif", find("notif-frr84-admin-shutdown")) else {
+    let BgpMessage::Notification(n) = read("notif", find("notif-frr84-admin-shutdown")) else {
         panic!("no notification")
     };
     assert!(n.is_hard_reset());
-    let Message::Open(open) = read("open", find("open-frr84-as4")) else {
+    let BgpMessage::Open(open) = read("open", find("open-frr84-as4")) else {
         panic!("no open")
     };
     assert_eq!((open.my_as, open.asn()), (AS_TRANS, 4_200_000_002));
     for name in ["frr-eor-evpn", "gobgp-eor-evpn"] {
-        let Message::Update(update) = read(name, find(name)) else {
+        let BgpMessage::Update(update) = read(name, find(name)) else {
             panic!("no update")
         };
-        assert_eq!(update.parts().end_of_rib(), Some(Family::EVPN));
+        assert_eq!(update.parts().end_of_rib(), Some(AddressFamily::EVPN));
         assert_eq!(update.changes().count(), 0);
         assert_eq!(find(name)[..], end_of_rib());
     }
     // FRR withdraws with ESI and label zero what it announced with others: the key is the same.
     let key = |route: &EvpnRoute| route.key();
-    let Message::Update(gone) = read("frr-withdraw-t2-mac", find("frr-withdraw-t2-mac")) else {
+    let BgpMessage::Update(gone) = read("frr-withdraw-t2-mac", find("frr-withdraw-t2-mac")) else {
         panic!("no update")
     };
-    let Change::Withdraw(gone) = gone.changes().next().unwrap() else {
+    let RouteChange::Withdraw(gone) = gone.changes().next().unwrap() else {
         panic!("no withdraw")
     };
     let EvpnRoute::MacIp(mut announced) = gone else {

@@ -53,14 +53,14 @@ pub enum Origin {
 
 /// One segment of an AS_PATH.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Segment {
+pub enum AsPathSegment {
     /// AS_SET: counts as one hop.
     Set(Vec<u32>),
     /// AS_SEQUENCE, nearest AS first.
     Sequence(Vec<u32>),
 }
 
-impl Segment {
+impl AsPathSegment {
     /// The type octet, and the AS numbers in their order.
     #[must_use]
     pub const fn parts(&self) -> (u8, &Vec<u32>) {
@@ -73,7 +73,7 @@ impl Segment {
 
 /// AS_PATH (RFC 4271 section 5.1.2), always of 4-octet numbers; empty for a route of our own AS.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct AsPath(pub Vec<Segment>);
+pub struct AsPath(pub Vec<AsPathSegment>);
 
 impl std::fmt::Display for AsPath {
     /// As operators write it: numbers with spaces, sets in braces.
@@ -85,8 +85,8 @@ impl std::fmt::Display for AsPath {
                 .join(between)
         };
         let segments = self.0.iter().map(|segment| match segment {
-            Segment::Set(list) => format!("{{{}}}", join(list, ",")),
-            Segment::Sequence(list) => join(list, " "),
+            AsPathSegment::Set(list) => format!("{{{}}}", join(list, ",")),
+            AsPathSegment::Sequence(list) => join(list, " "),
         });
         f.write_str(&segments.collect::<Vec<_>>().join(" "))
     }
@@ -99,7 +99,7 @@ impl AsPath {
         self.0
             .iter()
             .map(|s| {
-                if let Segment::Sequence(list) = s {
+                if let AsPathSegment::Sequence(list) = s {
                     list.len()
                 } else {
                     1
@@ -118,7 +118,7 @@ impl AsPath {
     #[must_use]
     pub fn first(&self) -> Option<u32> {
         self.0.first().and_then(|s| {
-            if let Segment::Sequence(list) = s {
+            if let AsPathSegment::Sequence(list) = s {
                 list.first().copied()
             } else {
                 None
@@ -129,8 +129,8 @@ impl AsPath {
     /// Puts our AS before the others, as RFC 4271 section 5.1.2 b wants towards an external peer.
     pub fn prepend(&mut self, asn: u32) {
         match self.0.first_mut() {
-            Some(Segment::Sequence(list)) if list.len() < 255 => list.insert(0, asn),
-            _ => self.0.insert(0, Segment::Sequence(vec![asn])),
+            Some(AsPathSegment::Sequence(list)) if list.len() < 255 => list.insert(0, asn),
+            _ => self.0.insert(0, AsPathSegment::Sequence(vec![asn])),
         }
     }
 }
@@ -152,12 +152,12 @@ pub struct Pmsi {
     /// Raw 24-bit label: the VNI (RFC 8365 section 5.1.3).
     pub label: u32,
     /// The tunnel.
-    pub tunnel: Tunnel,
+    pub tunnel: PmsiTunnel,
 }
 
 /// The tunnel of a PMSI attribute.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Tunnel {
+pub enum PmsiTunnel {
     /// Type 6: copies to this address. None if the attribute has no address.
     IngressReplication(Option<IpAddr>),
     /// Another defined type, with its identifier as sent.
@@ -323,7 +323,7 @@ impl Attributes {
 
 impl Pmsi {
     fn emit(&self, out: &mut Vec<u8>) {
-        let kind = if let Tunnel::Other(kind, _) = &self.tunnel {
+        let kind = if let PmsiTunnel::Other(kind, _) = &self.tunnel {
             *kind
         } else {
             6
@@ -331,15 +331,15 @@ impl Pmsi {
         out.extend_from_slice(&[self.flags, kind]);
         put_u24(out, self.label);
         match &self.tunnel {
-            Tunnel::IngressReplication(Some(address)) => put_ip(out, *address),
-            Tunnel::IngressReplication(None) => {}
-            Tunnel::Other(_, identifier) => out.extend_from_slice(identifier),
+            PmsiTunnel::IngressReplication(Some(address)) => put_ip(out, *address),
+            PmsiTunnel::IngressReplication(None) => {}
+            PmsiTunnel::Other(_, identifier) => out.extend_from_slice(identifier),
         }
     }
 }
 
 fn emit_path(out: &mut Vec<u8>, path: &AsPath, four_octet: bool) {
-    for (kind, list) in path.0.iter().map(Segment::parts) {
+    for (kind, list) in path.0.iter().map(AsPathSegment::parts) {
         for chunk in list.chunks(255) {
             out.extend_from_slice(&[kind, chunk.len() as u8]);
             for asn in chunk {

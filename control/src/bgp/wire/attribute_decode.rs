@@ -1,25 +1,25 @@
-//! Reading path attributes with the revised error handling of RFC 7606: each fault has an action, the strongest wins.
+//! Reading path attributes with the revised error handling of RFC 7606: each error has an action, the strongest wins.
 //!
 //! ```text
 //! attribute bytes -> split: framing, duplicates -> MP_REACH, MP_UNREACH (always needed: they hold the routes)
-//!                                               -> the others, once each -> Draft -> Attributes
+//!                                               -> the others, once each -> AttributesBuilder -> Attributes
 //! ```
 //!
-//! A reset is an `Err(Notification)`; everything weaker is a [`Fault`] in a list.
+//! A reset is an `Err(Notification)`; everything weaker is a [`AttrError`] in a list.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::attribute::{
-    Aggregator, AsPath, Attributes, Origin, Pmsi, Segment, Tunnel, UnknownAttribute,
+    Aggregator, AsPath, AsPathSegment, Attributes, Origin, Pmsi, PmsiTunnel, UnknownAttribute,
 };
 use super::attribute::{code, flag};
 use super::community::ExtendedCommunity;
 use super::notification::Notification;
-use super::reader::Reader;
+use super::reader::ByteReader;
 
 /// What a session has negotiated as far as reading an UPDATE depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Context {
+pub struct DecodeContext {
     /// AS numbers have 4 octets (RFC 6793).
     pub four_octet: bool,
     /// The peer is of our own AS.
@@ -28,29 +28,29 @@ pub struct Context {
     pub add_path: bool,
 }
 
-/// What a fault costs (RFC 7606 section 2), the weaker first. A session reset is no fault but an error.
+/// What a error costs (RFC 7606 section 2), the weaker first. A session reset is no error but an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Action {
+pub enum AttrErrorAction {
     /// The attribute is ignored.
-    Discard,
+    AttributeDiscard,
     /// The routes that the UPDATE announces are withdrawn.
-    Withdraw,
+    TreatAsWithdraw,
 }
 
 /// One thing that is wrong with an UPDATE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Fault {
+pub struct AttrError {
     /// Type code of the attribute.
     pub attribute: u8,
     /// What it costs.
-    pub action: Action,
+    pub action: AttrErrorAction,
     /// What is wrong.
-    pub why: &'static str,
+    pub reason: &'static str,
 }
 
 /// An attribute as it stands in the message.
 #[derive(Clone, Copy)]
-pub(super) struct Raw<'a> {
+pub(super) struct RawAttribute<'a> {
     pub(super) flags: u8,
     pub(super) code: u8,
     pub(super) value: &'a [u8],
@@ -62,14 +62,14 @@ pub(super) struct Raw<'a> {
 
 /// The two attributes that hold routes.
 #[derive(Default)]
-pub(super) struct Routes<'a> {
-    pub(super) reach: Option<Raw<'a>>,
-    pub(super) unreach: Option<Raw<'a>>,
-    /// The list of attributes overran its end; what follows is lost.
-    pub(super) overran: bool,
+pub(super) struct MpAttributes<'a> {
+    pub(super) reach: Option<RawAttribute<'a>>,
+    pub(super) unreach: Option<RawAttribute<'a>>,
+    /// The list of attributes truncated its end; what follows is lost.
+    pub(super) truncated: bool,
 }
 
-fn next<'a>(reader: &mut Reader<'a>) -> Option<Raw<'a>> {
+fn next<'a>(reader: &mut ByteReader<'a>) -> Option<RawAttribute<'a>> {
     let all = reader.0;
     let [flags, code] = reader.array()?;
     let extended = flags & flag::EXTENDED != 0;
@@ -79,7 +79,7 @@ fn next<'a>(reader: &mut Reader<'a>) -> Option<Raw<'a>> {
         usize::from(reader.u8()?)
     };
     let value = reader.bytes(length)?;
-    Some(Raw {
+    Some(RawAttribute {
         flags,
         code,
         value,
@@ -95,11 +95,11 @@ fn next<'a>(reader: &mut Reader<'a>) -> Option<Raw<'a>> {
 pub(super) fn split<'a>(
     bytes: &'a [u8],
     others: &mut Vec<u8>,
-    faults: &mut Vec<Fault>,
-) -> Result<Routes<'a>, Notification> {
-    let mut routes = Routes::default();
+    errors: &mut Vec<AttrError>,
+) -> Result<MpAttributes<'a>, Notification> {
+    let mut routes = MpAttributes::default();
     let mut seen = [0_u64; 4];
-    let mut reader = Reader(bytes);
+    let mut reader = ByteReader(bytes);
     while !reader.0.is_empty() {
         let start = reader.0;
         let Some(raw) = next(&mut reader) else {
@@ -107,12 +107,12 @@ pub(super) fn split<'a>(
             if matches!(code, code::MP_REACH | code::MP_UNREACH) {
                 return Err(Notification::new(3, 1, &[]));
             }
-            faults.push(Fault {
+            errors.push(AttrError {
                 attribute: code,
-                action: Action::Withdraw,
-                why: "overruns the attributes",
+                action: AttrErrorAction::TreatAsWithdraw,
+                reason: "overruns the attributes",
             });
-            routes.overran = true;
+            routes.truncated = true;
             return Ok(routes);
         };
         let (word, bit) = (usize::from(raw.code >> 6), 1_u64 << (raw.code & 63));
@@ -120,7 +120,7 @@ pub(super) fn split<'a>(
         seen[word] |= bit;
         match raw.code {
             code::MP_REACH | code::MP_UNREACH if again => return Err(Notification::new(3, 1, &[])),
-            _ if again => faults.push(discard(raw.code, "is there twice; the first counts")),
+            _ if again => errors.push(discard(raw.code, "is there twice; the first counts")),
             code::MP_REACH => routes.reach = Some(raw),
             code::MP_UNREACH => routes.unreach = Some(raw),
             _ => others.extend_from_slice(raw.whole),
@@ -129,19 +129,19 @@ pub(super) fn split<'a>(
     Ok(routes)
 }
 
-const fn discard(attribute: u8, why: &'static str) -> Fault {
-    Fault {
+const fn discard(attribute: u8, reason: &'static str) -> AttrError {
+    AttrError {
         attribute,
-        action: Action::Discard,
-        why,
+        action: AttrErrorAction::AttributeDiscard,
+        reason,
     }
 }
 
-const fn withdraw(attribute: u8, why: &'static str) -> Fault {
-    Fault {
+const fn withdraw(attribute: u8, reason: &'static str) -> AttrError {
+    AttrError {
         attribute,
-        action: Action::Withdraw,
-        why,
+        action: AttrErrorAction::TreatAsWithdraw,
+        reason,
     }
 }
 
@@ -170,8 +170,8 @@ const fn class(attribute: u8) -> Option<u8> {
     }
 }
 
-/// The fault of wrong flags (RFC 7606 section 3 c); only Optional and Transitive count.
-pub(super) fn check_flags(raw: &Raw<'_>) -> Result<(), Fault> {
+/// Wrong flags (RFC 7606 section 3 c); only Optional and Transitive count.
+pub(super) fn check_flags(raw: &RawAttribute<'_>) -> Result<(), AttrError> {
     let wrong =
         class(raw.code).is_some_and(|want| raw.flags & (flag::OPTIONAL | flag::TRANSITIVE) != want);
     if wrong {
@@ -182,7 +182,7 @@ pub(super) fn check_flags(raw: &Raw<'_>) -> Result<(), Fault> {
 }
 
 /// Attributes while they are read.
-pub(super) struct Draft {
+pub(super) struct AttributesBuilder {
     attributes: Attributes,
     origin: bool,
     path: bool,
@@ -191,7 +191,7 @@ pub(super) struct Draft {
     as4_aggregator: Option<Aggregator>,
 }
 
-impl Draft {
+impl AttributesBuilder {
     /// Reads all of `others`, which [`split`] wrote.
     ///
     /// # Errors
@@ -199,8 +199,8 @@ impl Draft {
     pub(super) fn read(
         others: &[u8],
         next_hop: IpAddr,
-        context: Context,
-        faults: &mut Vec<Fault>,
+        context: DecodeContext,
+        errors: &mut Vec<AttrError>,
     ) -> Result<Self, Notification> {
         let mut draft = Self {
             attributes: Attributes::local(next_hop),
@@ -210,14 +210,14 @@ impl Draft {
             as4_path: None,
             as4_aggregator: None,
         };
-        let mut reader = Reader(others);
+        let mut reader = ByteReader(others);
         while let Some(raw) = next(&mut reader) {
             if class(raw.code).is_none() {
                 draft.keep_unknown(&raw)?;
                 continue;
             }
-            if let Err(fault) = check_flags(&raw).and_then(|()| draft.set(&raw, context)) {
-                faults.push(fault);
+            if let Err(error) = check_flags(&raw).and_then(|()| draft.set(&raw, context)) {
+                errors.push(error);
             }
         }
         if !context.four_octet {
@@ -227,20 +227,20 @@ impl Draft {
     }
 
     /// The attributes, unless a mandatory one is missing. NEXT_HOP is so only for routes in the body of the UPDATE.
-    pub(super) fn finish(self, body_routes: bool, faults: &mut Vec<Fault>) -> Attributes {
+    pub(super) fn finish(self, body_routes: bool, errors: &mut Vec<AttrError>) -> Attributes {
         if !self.origin {
-            faults.push(withdraw(code::ORIGIN, "is missing"));
+            errors.push(withdraw(code::ORIGIN, "is missing"));
         }
         if !self.path {
-            faults.push(withdraw(code::AS_PATH, "is missing"));
+            errors.push(withdraw(code::AS_PATH, "is missing"));
         }
         if body_routes && !self.next_hop {
-            faults.push(withdraw(code::NEXT_HOP, "is missing"));
+            errors.push(withdraw(code::NEXT_HOP, "is missing"));
         }
         self.attributes
     }
 
-    fn keep_unknown(&mut self, raw: &Raw<'_>) -> Result<(), Notification> {
+    fn keep_unknown(&mut self, raw: &RawAttribute<'_>) -> Result<(), Notification> {
         if raw.flags & flag::OPTIONAL == 0 {
             return Err(Notification::new(3, 2, raw.whole));
         }
@@ -255,7 +255,7 @@ impl Draft {
         Ok(())
     }
 
-    fn set(&mut self, raw: &Raw<'_>, context: Context) -> Result<(), Fault> {
+    fn set(&mut self, raw: &RawAttribute<'_>, context: DecodeContext) -> Result<(), AttrError> {
         let attributes = &mut self.attributes;
         let (code, value) = (raw.code, raw.value);
         let length = || withdraw(code, "has a wrong length");
@@ -309,7 +309,7 @@ impl Draft {
         Ok(())
     }
 
-    fn set_internal(&mut self, code: u8, value: &[u8]) -> Result<(), Fault> {
+    fn set_internal(&mut self, code: u8, value: &[u8]) -> Result<(), AttrError> {
         let length = withdraw(code, "has a wrong length");
         if code == code::CLUSTER_LIST {
             let ids = chunks::<4>(value).ok_or(length)?;
@@ -376,14 +376,14 @@ impl Draft {
         for segment in &self.attributes.as_path.0 {
             match segment {
                 _ if missing == 0 => break,
-                Segment::Set(_) => {
+                AsPathSegment::Set(_) => {
                     missing -= 1;
                     merged.push(segment.clone());
                 }
-                Segment::Sequence(list) => {
+                AsPathSegment::Sequence(list) => {
                     let take = missing.min(list.len());
                     missing -= take;
-                    merged.push(Segment::Sequence(list[..take].to_vec()));
+                    merged.push(AsPathSegment::Sequence(list[..take].to_vec()));
                 }
             }
         }
@@ -392,7 +392,7 @@ impl Draft {
     }
 }
 
-fn origin(value: &[u8]) -> Result<Origin, Fault> {
+fn origin(value: &[u8]) -> Result<Origin, AttrError> {
     match value {
         [0] => Ok(Origin::Igp),
         [1] => Ok(Origin::Egp),
@@ -403,7 +403,7 @@ fn origin(value: &[u8]) -> Result<Origin, Fault> {
 }
 
 /// NEXT_HOP counts for IPv4 routes in the body only, which we don't use: it is checked, not kept.
-fn body_next_hop(value: &[u8]) -> Result<(), Fault> {
+fn body_next_hop(value: &[u8]) -> Result<(), AttrError> {
     match value {
         [0 | 127 | 224.., _, _, _] => Err(withdraw(code::NEXT_HOP, "is no unicast address")),
         [_, _, _, _] => Ok(()),
@@ -421,7 +421,7 @@ fn chunks<const N: usize>(value: &[u8]) -> Option<&[[u8; N]]> {
     (rest.is_empty() && !entries.is_empty()).then_some(entries)
 }
 
-fn asn(reader: &mut Reader<'_>, four_octet: bool) -> Option<u32> {
+fn asn(reader: &mut ByteReader<'_>, four_octet: bool) -> Option<u32> {
     if four_octet {
         reader.u32()
     } else {
@@ -430,7 +430,7 @@ fn asn(reader: &mut Reader<'_>, four_octet: bool) -> Option<u32> {
 }
 
 fn aggregator(value: &[u8], four_octet: bool) -> Option<Aggregator> {
-    let mut reader = Reader(value);
+    let mut reader = ByteReader(value);
     let aggregator = Aggregator {
         asn: asn(&mut reader, four_octet)?,
         router: reader.u32()?.into(),
@@ -440,7 +440,7 @@ fn aggregator(value: &[u8], four_octet: bool) -> Option<Aggregator> {
 
 fn as_path(value: &[u8], four_octet: bool) -> Result<AsPath, &'static str> {
     const CUT: &str = "has a segment that overruns it";
-    let mut reader = Reader(value);
+    let mut reader = ByteReader(value);
     let mut segments = Vec::new();
     while !reader.0.is_empty() {
         let [kind, count] = reader.array().ok_or(CUT)?;
@@ -455,8 +455,8 @@ fn as_path(value: &[u8], four_octet: bool) -> Result<AsPath, &'static str> {
             return Err("has AS 0 (RFC 7607)");
         }
         segments.push(match kind {
-            1 => Segment::Set(list),
-            2 => Segment::Sequence(list),
+            1 => AsPathSegment::Set(list),
+            2 => AsPathSegment::Sequence(list),
             _ => return Err("has a segment of unknown type"),
         });
     }
@@ -464,18 +464,18 @@ fn as_path(value: &[u8], four_octet: bool) -> Result<AsPath, &'static str> {
 }
 
 fn pmsi(value: &[u8]) -> Result<Pmsi, &'static str> {
-    let mut reader = Reader(value);
+    let mut reader = ByteReader(value);
     let (Some([flags, kind]), Some(label)) = (reader.array(), reader.u24()) else {
         return Err("is shorter than 5 octets");
     };
     let rest = reader.0;
     let tunnel = match kind {
-        6 if rest.is_empty() => Tunnel::IngressReplication(None),
-        6 => Tunnel::IngressReplication(Some(
+        6 if rest.is_empty() => PmsiTunnel::IngressReplication(None),
+        6 => PmsiTunnel::IngressReplication(Some(
             reader.ip(rest.len()).ok_or("has a wrong tunnel address")?,
         )),
         // RFC 6514 section 5 defines 0 to 7; 8 to 12 and 0x7b to 0x7f came later or are for trials (RFC 7524, 8317, 8556).
-        0..=12 | 0x7b..=0x7f => Tunnel::Other(kind, rest.to_vec()),
+        0..=12 | 0x7b..=0x7f => PmsiTunnel::Other(kind, rest.to_vec()),
         _ => return Err("has an undefined tunnel type"),
     };
     Ok(Pmsi {

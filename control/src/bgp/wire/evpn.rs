@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use vtep_dataplane::addr::MacAddr;
 
-use super::reader::{Reader, put_ip, put_u24};
+use super::reader::{ByteReader, put_ip, put_u24};
 
 /// A route distinguisher (RFC 4364 section 4.2), as it stands on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -65,7 +65,7 @@ impl fmt::Display for Esi {
 
 /// Type 1: Ethernet auto-discovery (RFC 7432 section 7.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct AutoDiscovery {
+pub struct EthernetAd {
     /// Route distinguisher.
     pub rd: Rd,
     /// The segment.
@@ -97,7 +97,7 @@ pub struct MacIp {
 
 /// Type 3: inclusive multicast Ethernet tag (RFC 7432 section 7.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Multicast {
+pub struct InclusiveMulticast {
     /// Route distinguisher.
     pub rd: Rd,
     /// Ethernet tag.
@@ -108,7 +108,7 @@ pub struct Multicast {
 
 /// Type 4: Ethernet segment (RFC 7432 section 7.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Segment {
+pub struct EthernetSegment {
     /// Route distinguisher.
     pub rd: Rd,
     /// The segment.
@@ -119,7 +119,7 @@ pub struct Segment {
 
 /// Type 5: an IP prefix (RFC 9136 section 3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Prefix {
+pub struct IpPrefix {
     /// Route distinguisher.
     pub rd: Rd,
     /// Overlay index by segment.
@@ -140,15 +140,15 @@ pub struct Prefix {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum EvpnRoute {
     /// Type 1.
-    AutoDiscovery(AutoDiscovery),
+    EthernetAd(EthernetAd),
     /// Type 2.
     MacIp(MacIp),
     /// Type 3.
-    Multicast(Multicast),
+    InclusiveMulticast(InclusiveMulticast),
     /// Type 4.
-    Segment(Segment),
+    EthernetSegment(EthernetSegment),
     /// Type 5.
-    Prefix(Prefix),
+    IpPrefix(IpPrefix),
 }
 
 impl EvpnRoute {
@@ -158,26 +158,26 @@ impl EvpnRoute {
     #[must_use]
     pub const fn key(self) -> Self {
         match self {
-            Self::AutoDiscovery(r) => Self::AutoDiscovery(AutoDiscovery { label: 0, ..r }),
+            Self::EthernetAd(r) => Self::EthernetAd(EthernetAd { label: 0, ..r }),
             Self::MacIp(r) => Self::MacIp(MacIp {
                 esi: Esi::ZERO,
                 label: 0,
                 label2: None,
                 ..r
             }),
-            Self::Prefix(r) => {
+            Self::IpPrefix(r) => {
                 let gateway = match r.gateway {
                     IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
                     IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
                 };
-                Self::Prefix(Prefix {
+                Self::IpPrefix(IpPrefix {
                     esi: Esi::ZERO,
                     gateway,
                     label: 0,
                     ..r
                 })
             }
-            Self::Multicast(_) | Self::Segment(_) => self,
+            Self::InclusiveMulticast(_) | Self::EthernetSegment(_) => self,
         }
     }
 
@@ -185,11 +185,11 @@ impl EvpnRoute {
     #[must_use]
     pub const fn route_type(self) -> u8 {
         match self {
-            Self::AutoDiscovery(_) => 1,
+            Self::EthernetAd(_) => 1,
             Self::MacIp(_) => 2,
-            Self::Multicast(_) => 3,
-            Self::Segment(_) => 4,
-            Self::Prefix(_) => 5,
+            Self::InclusiveMulticast(_) => 3,
+            Self::EthernetSegment(_) => 4,
+            Self::IpPrefix(_) => 5,
         }
     }
 
@@ -198,26 +198,26 @@ impl EvpnRoute {
         let start = out.len();
         out.extend_from_slice(&[self.route_type(), 0]);
         match self {
-            Self::AutoDiscovery(r) => {
+            Self::EthernetAd(r) => {
                 out.extend_from_slice(&r.rd.0);
                 out.extend_from_slice(&r.esi.0);
                 out.extend_from_slice(&r.tag.to_be_bytes());
                 put_u24(out, r.label);
             }
             Self::MacIp(r) => emit_mac_ip(out, &r),
-            Self::Multicast(r) => {
+            Self::InclusiveMulticast(r) => {
                 out.extend_from_slice(&r.rd.0);
                 out.extend_from_slice(&r.tag.to_be_bytes());
                 out.push(bits(r.originator));
                 put_ip(out, r.originator);
             }
-            Self::Segment(r) => {
+            Self::EthernetSegment(r) => {
                 out.extend_from_slice(&r.rd.0);
                 out.extend_from_slice(&r.esi.0);
                 out.push(bits(r.originator));
                 put_ip(out, r.originator);
             }
-            Self::Prefix(r) => {
+            Self::IpPrefix(r) => {
                 out.extend_from_slice(&r.rd.0);
                 out.extend_from_slice(&r.esi.0);
                 out.extend_from_slice(&r.tag.to_be_bytes());
@@ -257,7 +257,7 @@ const fn bits(ip: IpAddr) -> u8 {
 
 /// What one NLRI is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Parsed {
+pub(super) enum ParsedNlri {
     /// A sound route.
     Route(EvpnRoute),
     /// Malformed, but its key can be read: it is withdrawn (RFC 7606 section 5.3).
@@ -275,7 +275,7 @@ pub(super) struct Nlri<'a> {
 
 /// How many NLRI there are of each sort.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Counts {
+pub(super) struct NlriCounts {
     pub(super) sound: u32,
     pub(super) malformed: u32,
     pub(super) unknown: u32,
@@ -284,9 +284,9 @@ pub(super) struct Counts {
 impl<'a> Nlri<'a> {
     /// Walks all of `bytes`. `None` if an NLRI can't be delimited, or one is malformed so that its key is lost:
     /// what follows can't be trusted then. With `add_path` each has a path identifier before it (RFC 7911).
-    pub(super) fn check(bytes: &'a [u8], add_path: bool) -> Option<Counts> {
+    pub(super) fn check(bytes: &'a [u8], add_path: bool) -> Option<NlriCounts> {
         let mut walk = Self::new(bytes, add_path);
-        let mut counts = Counts::default();
+        let mut counts = NlriCounts::default();
         while !walk.rest.is_empty() {
             let (kind, value) = walk.cut()?;
             if is_sound_mac_ip(kind, value) {
@@ -294,9 +294,9 @@ impl<'a> Nlri<'a> {
                 continue;
             }
             match parse(kind, value)? {
-                Parsed::Route(_) => counts.sound += 1,
-                Parsed::Malformed(_) => counts.malformed += 1,
-                Parsed::Unknown => counts.unknown += 1,
+                ParsedNlri::Route(_) => counts.sound += 1,
+                ParsedNlri::Malformed(_) => counts.malformed += 1,
+                ParsedNlri::Unknown => counts.unknown += 1,
             }
         }
         Some(counts)
@@ -312,7 +312,7 @@ impl<'a> Nlri<'a> {
     /// Type and value of the next one.
     #[inline]
     fn cut(&mut self) -> Option<(u8, &'a [u8])> {
-        let mut reader = Reader(self.rest);
+        let mut reader = ByteReader(self.rest);
         if self.add_path {
             reader.u32()?;
         }
@@ -324,10 +324,10 @@ impl<'a> Nlri<'a> {
 }
 
 impl Iterator for Nlri<'_> {
-    type Item = Parsed;
+    type Item = ParsedNlri;
 
     #[inline]
-    fn next(&mut self) -> Option<Parsed> {
+    fn next(&mut self) -> Option<ParsedNlri> {
         let (kind, value) = self.cut()?;
         parse(kind, value)
     }
@@ -351,20 +351,20 @@ fn is_sound_mac_ip(kind: u8, value: &[u8]) -> bool {
     }
 }
 
-fn parse(kind: u8, value: &[u8]) -> Option<Parsed> {
-    let reader = Reader(value);
+fn parse(kind: u8, value: &[u8]) -> Option<ParsedNlri> {
+    let reader = ByteReader(value);
     let (route, sound) = match kind {
         1 => auto_discovery(reader)?,
         2 => mac_ip(reader)?,
         3 => multicast(reader)?,
         4 => segment(reader)?,
         5 => prefix(reader)?,
-        _ => return Some(Parsed::Unknown),
+        _ => return Some(ParsedNlri::Unknown),
     };
     Some(if sound {
-        Parsed::Route(route)
+        ParsedNlri::Route(route)
     } else {
-        Parsed::Malformed(route)
+        ParsedNlri::Malformed(route)
     })
 }
 
@@ -378,12 +378,12 @@ fn address_octets(bits: u8, by_length: Option<usize>) -> Option<usize> {
     }
 }
 
-fn auto_discovery(mut r: Reader<'_>) -> Option<(EvpnRoute, bool)> {
+fn auto_discovery(mut r: ByteReader<'_>) -> Option<(EvpnRoute, bool)> {
     let (rd, esi, tag) = (Rd(r.array()?), Esi(r.array()?), r.u32()?);
     let sound = r.0.len() == 3;
     let label = r.u24().unwrap_or(0);
     Some((
-        EvpnRoute::AutoDiscovery(AutoDiscovery {
+        EvpnRoute::EthernetAd(EthernetAd {
             rd,
             esi,
             tag,
@@ -393,7 +393,7 @@ fn auto_discovery(mut r: Reader<'_>) -> Option<(EvpnRoute, bool)> {
     ))
 }
 
-fn mac_ip(mut r: Reader<'_>) -> Option<(EvpnRoute, bool)> {
+fn mac_ip(mut r: ByteReader<'_>) -> Option<(EvpnRoute, bool)> {
     let by_length = match r.0.len() {
         33 | 36 => Some(0),
         37 | 40 => Some(4),
@@ -425,7 +425,7 @@ fn mac_ip(mut r: Reader<'_>) -> Option<(EvpnRoute, bool)> {
     ))
 }
 
-fn multicast(mut r: Reader<'_>) -> Option<(EvpnRoute, bool)> {
+fn multicast(mut r: ByteReader<'_>) -> Option<(EvpnRoute, bool)> {
     let by_length = match r.0.len() {
         17 => Some(4),
         29 => Some(16),
@@ -435,7 +435,7 @@ fn multicast(mut r: Reader<'_>) -> Option<(EvpnRoute, bool)> {
     let originator = r.ip(address_octets(ip_bits, by_length)?)?;
     let sound = bits(originator) == ip_bits && r.0.is_empty();
     Some((
-        EvpnRoute::Multicast(Multicast {
+        EvpnRoute::InclusiveMulticast(InclusiveMulticast {
             rd,
             tag,
             originator,
@@ -444,7 +444,7 @@ fn multicast(mut r: Reader<'_>) -> Option<(EvpnRoute, bool)> {
     ))
 }
 
-fn segment(mut r: Reader<'_>) -> Option<(EvpnRoute, bool)> {
+fn segment(mut r: ByteReader<'_>) -> Option<(EvpnRoute, bool)> {
     let by_length = match r.0.len() {
         23 => Some(4),
         35 => Some(16),
@@ -454,7 +454,7 @@ fn segment(mut r: Reader<'_>) -> Option<(EvpnRoute, bool)> {
     let originator = r.ip(address_octets(ip_bits, by_length)?)?;
     let sound = bits(originator) == ip_bits && r.0.is_empty();
     Some((
-        EvpnRoute::Segment(Segment {
+        EvpnRoute::EthernetSegment(EthernetSegment {
             rd,
             esi,
             originator,
@@ -463,7 +463,7 @@ fn segment(mut r: Reader<'_>) -> Option<(EvpnRoute, bool)> {
     ))
 }
 
-fn prefix(mut r: Reader<'_>) -> Option<(EvpnRoute, bool)> {
+fn prefix(mut r: ByteReader<'_>) -> Option<(EvpnRoute, bool)> {
     let octets = match r.0.len() {
         34 => 4,
         58 => 16,
@@ -473,7 +473,7 @@ fn prefix(mut r: Reader<'_>) -> Option<(EvpnRoute, bool)> {
     let (prefix, gateway, label) = (r.ip(octets)?, r.ip(octets)?, r.u24()?);
     let sound = length <= bits(prefix);
     Some((
-        EvpnRoute::Prefix(Prefix {
+        EvpnRoute::IpPrefix(IpPrefix {
             rd,
             esi,
             tag,
@@ -512,7 +512,7 @@ mod tests {
 
         #[test]
         fn lengths_alone_tell_a_sound_type_2(kind in prop_oneof![Just(2_u8), 0..7_u8], value in value()) {
-            let sound = matches!(parse(kind, &value), Some(Parsed::Route(EvpnRoute::MacIp(_))));
+            let sound = matches!(parse(kind, &value), Some(ParsedNlri::Route(EvpnRoute::MacIp(_))));
             prop_assert_eq!(is_sound_mac_ip(kind, &value), sound);
         }
     }

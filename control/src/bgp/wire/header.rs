@@ -9,9 +9,9 @@ use super::notification::Notification;
 /// Octets of the header.
 pub const HEADER_LEN: usize = 19;
 /// The longest message without extended messages (RFC 4271 section 4.1).
-pub const MESSAGE_LIMIT: usize = 4096;
+pub const MAX_MESSAGE_LEN: usize = 4096;
 /// The longest message where extended messages are negotiated (RFC 8654).
-pub const EXTENDED_LIMIT: usize = 65535;
+pub const MAX_EXTENDED_MESSAGE_LEN: usize = 65535;
 
 /// The type octet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl MessageType {
     /// The shortest and the longest message of this type; `limit` is what the session negotiated.
     const fn lengths(self, limit: usize) -> (usize, usize) {
         match self {
-            Self::Open => (29, MESSAGE_LIMIT),
+            Self::Open => (29, MAX_MESSAGE_LEN),
             Self::Update | Self::RouteRefresh => (23, limit),
             Self::Notification => (21, limit),
             Self::Keepalive => (HEADER_LEN, HEADER_LEN),
@@ -114,11 +114,11 @@ mod tests {
         let mut marker = header(19, 4);
         marker[3] = 0;
         assert_eq!(
-            read_header(&marker, MESSAGE_LIMIT),
+            read_header(&marker, MAX_MESSAGE_LEN),
             Err(Notification::new(1, 1, &[]))
         );
         assert_eq!(
-            read_header(&marker[..4], MESSAGE_LIMIT),
+            read_header(&marker[..4], MAX_MESSAGE_LEN),
             Err(Notification::new(1, 1, &[]))
         );
         for (length, code) in [
@@ -131,7 +131,7 @@ mod tests {
             (4097, 2),
             (4097, 1),
         ] {
-            let wrong = read_header(&header(length, code), MESSAGE_LIMIT);
+            let wrong = read_header(&header(length, code), MAX_MESSAGE_LEN);
             assert_eq!(
                 wrong,
                 Err(Notification::new(1, 2, &length.to_be_bytes())),
@@ -139,7 +139,7 @@ mod tests {
             );
         }
         assert_eq!(
-            read_header(&header(19, 9), MESSAGE_LIMIT),
+            read_header(&header(19, 9), MAX_MESSAGE_LEN),
             Err(Notification::new(1, 3, &[9]))
         );
     }
@@ -147,14 +147,14 @@ mod tests {
     #[test]
     fn extended_messages_lift_the_limit_of_all_but_open_and_keepalive() {
         assert_eq!(
-            read_header(&header(65535, 2), EXTENDED_LIMIT),
-            Ok(Some((MessageType::Update, EXTENDED_LIMIT)))
+            read_header(&header(65535, 2), MAX_EXTENDED_MESSAGE_LEN),
+            Ok(Some((MessageType::Update, MAX_EXTENDED_MESSAGE_LEN)))
         );
-        assert!(read_header(&header(65535, 1), EXTENDED_LIMIT).is_err());
+        assert!(read_header(&header(65535, 1), MAX_EXTENDED_MESSAGE_LEN).is_err());
         assert_eq!(
-            read_header(&KEEPALIVE, MESSAGE_LIMIT),
+            read_header(&KEEPALIVE, MAX_MESSAGE_LEN),
             Ok(Some((MessageType::Keepalive, 19)))
         );
-        assert_eq!(read_header(&KEEPALIVE[..18], MESSAGE_LIMIT), Ok(None));
+        assert_eq!(read_header(&KEEPALIVE[..18], MAX_MESSAGE_LEN), Ok(None));
     }
 }

@@ -1,12 +1,12 @@
 //! BGP messages: octets in, our own types out, and back.
 //!
 //! ```text
-//! octets -> read_header -> Decoder (UPDATE) | Open | Notification | RouteRefresh -> Message
+//! octets -> read_header -> Decoder (UPDATE) | OpenMessage | Notification | RouteRefresh -> BgpMessage
 //! ```
 //!
 //! This room is the one adapter between vtepd and the octets. The crate `rustbgpd-wire` reads and writes OPEN,
 //! NOTIFICATION and ROUTE-REFRESH. UPDATE is read here: the crate decodes all routes into a list before it says what
-//! is wrong, loses the key of a malformed route, and deviates from RFC 7606 in what some faults cost.
+//! is wrong, loses the key of a malformed route, and deviates from RFC 7606 in what some errors cost.
 
 pub(crate) mod attribute;
 mod attribute_decode;
@@ -20,29 +20,32 @@ mod refresh;
 mod update;
 
 pub use self::attribute::{
-    AS_TRANS, Aggregator, AsPath, Attributes, Origin, Pmsi, Segment as PathSegment, Tunnel,
+    AS_TRANS, Aggregator, AsPath, AsPathSegment, Attributes, Origin, Pmsi, PmsiTunnel,
     UnknownAttribute,
 };
-pub use self::attribute_decode::{Action, Context, Fault};
+pub use self::attribute_decode::{AttrError, AttrErrorAction, DecodeContext};
 pub use self::community::ExtendedCommunity;
-pub use self::evpn::{AutoDiscovery, Esi, EvpnRoute, MacIp, Multicast, Prefix, Rd, Segment};
+pub use self::evpn::{
+    Esi, EthernetAd, EthernetSegment, EvpnRoute, InclusiveMulticast, IpPrefix, MacIp, Rd,
+};
 pub use self::header::{
-    EXTENDED_LIMIT, HEADER_LEN, KEEPALIVE, MESSAGE_LIMIT, MessageType, read_header,
+    HEADER_LEN, KEEPALIVE, MAX_EXTENDED_MESSAGE_LEN, MAX_MESSAGE_LEN, MessageType, read_header,
 };
 pub use self::notification::{CEASE, Notification, cease};
-pub use self::open::{Capability, Family, LongLivedFamily, Open, RestartFamily};
+pub use self::open::{AddressFamily, Capability, LongLivedFamily, OpenMessage, RestartFamily};
 pub use self::refresh::{RefreshKind, RouteRefresh};
 pub use self::update::{
-    Change, Changes, Decoder, Encoding, Parts, Update, announce, end_of_rib, withdraw,
+    Decoder, Encoding, RouteChange, RouteChanges, UpdateMessage, UpdateParts, announce, end_of_rib,
+    withdraw,
 };
 
 /// One message.
 #[derive(Debug, Clone)]
-pub enum Message<'a> {
+pub enum BgpMessage<'a> {
     /// OPEN
-    Open(Open),
+    Open(OpenMessage),
     /// UPDATE
-    Update(Update<'a>),
+    Update(UpdateMessage<'a>),
     /// NOTIFICATION
     Notification(Notification),
     /// KEEPALIVE
@@ -59,18 +62,18 @@ pub fn decode<'a>(
     kind: MessageType,
     message: &'a [u8],
     decoder: &mut Decoder,
-) -> Result<Message<'a>, Notification> {
+) -> Result<BgpMessage<'a>, Notification> {
     let body = message.get(HEADER_LEN..).unwrap_or_default();
     match kind {
-        MessageType::Open => Open::parse(body).map(Message::Open),
+        MessageType::Open => OpenMessage::parse(body).map(BgpMessage::Open),
         MessageType::Update => decoder
             .decode(body)
-            .map(|parts| Message::Update(Update::new(body, parts))),
+            .map(|parts| BgpMessage::Update(UpdateMessage::new(body, parts))),
         MessageType::Notification => Notification::parse(body)
-            .map(Message::Notification)
+            .map(BgpMessage::Notification)
             .ok_or_else(|| Notification::new(1, 2, &(message.len() as u16).to_be_bytes())),
-        MessageType::Keepalive => Ok(Message::Keepalive),
-        MessageType::RouteRefresh => RouteRefresh::parse(body).map(Message::RouteRefresh),
+        MessageType::Keepalive => Ok(BgpMessage::Keepalive),
+        MessageType::RouteRefresh => RouteRefresh::parse(body).map(BgpMessage::RouteRefresh),
     }
 }
 
@@ -78,16 +81,16 @@ pub fn decode<'a>(
 /// target calls, and does nothing else than a session does.
 ///
 /// # Errors
-/// The NOTIFICATION that the first fault costs, where it costs the session.
-pub fn walk(octets: &[u8], context: Context) -> Result<usize, Notification> {
+/// The NOTIFICATION that the first error costs, where it costs the session.
+pub fn walk(octets: &[u8], context: DecodeContext) -> Result<usize, Notification> {
     let mut decoder = Decoder::new(context);
     let mut rest = octets;
     let mut routes = 0;
-    while let Some((kind, length)) = read_header(rest, EXTENDED_LIMIT)? {
+    while let Some((kind, length)) = read_header(rest, MAX_EXTENDED_MESSAGE_LEN)? {
         let Some((message, next)) = rest.split_at_checked(length) else {
             break;
         };
-        if let Message::Update(update) = decode(kind, message, &mut decoder)? {
+        if let BgpMessage::Update(update) = decode(kind, message, &mut decoder)? {
             routes += update.changes().count();
         }
         rest = next;

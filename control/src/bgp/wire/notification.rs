@@ -7,7 +7,7 @@ use bytes::Bytes;
 use rustbgpd_wire::notification as codec;
 use rustbgpd_wire::{NotificationCode, NotificationMessage};
 
-use super::header::{HEADER_LEN, MESSAGE_LIMIT};
+use super::header::{HEADER_LEN, MAX_MESSAGE_LEN};
 
 /// Error code CEASE.
 pub const CEASE: u8 = 6;
@@ -47,7 +47,7 @@ impl Notification {
     /// A notification; data that does not fit into a message is cut off.
     #[must_use]
     pub fn new(code: u8, subcode: u8, data: &[u8]) -> Self {
-        let fits = data.len().min(MESSAGE_LIMIT - HEADER_LEN - 4);
+        let fits = data.len().min(MAX_MESSAGE_LEN - HEADER_LEN - 4);
         Self {
             code,
             subcode,
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn data_that_does_not_fit_is_cut() {
         let long = Notification::new(3, 5, &[0; 5000]).emit();
-        assert!(long.len() <= MESSAGE_LIMIT);
+        assert!(long.len() <= MAX_MESSAGE_LEN);
         let by_hand = Notification {
             code: 3,
             subcode: 5,

@@ -7,24 +7,24 @@ use bytes::Bytes;
 use rustbgpd_wire as codec;
 
 use super::notification::Notification;
-use super::reader::Reader;
+use super::reader::ByteReader;
 
 /// An address family as BGP numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Family {
+pub struct AddressFamily {
     /// Address family identifier.
     pub afi: u16,
     /// Subsequent address family identifier.
     pub safi: u8,
 }
 
-impl Family {
+impl AddressFamily {
     /// L2VPN / EVPN (RFC 7432).
     pub const EVPN: Self = Self { afi: 25, safi: 70 };
     /// IPv4 unicast.
     pub const IPV4_UNICAST: Self = Self { afi: 1, safi: 1 };
 
-    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+    pub(super) fn read(reader: &mut ByteReader<'_>) -> Option<Self> {
         Some(Self {
             afi: reader.u16()?,
             safi: reader.u8()?,
@@ -41,7 +41,7 @@ impl Family {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RestartFamily {
     /// The family.
-    pub family: Family,
+    pub family: AddressFamily,
     /// Forwarding was preserved over the restart (F bit).
     pub preserved: bool,
 }
@@ -50,7 +50,7 @@ pub struct RestartFamily {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LongLivedFamily {
     /// The family.
-    pub family: Family,
+    pub family: AddressFamily,
     /// Forwarding was preserved over the restart (F bit).
     pub preserved: bool,
     /// How long stale routes may stay, in seconds, 24 bits.
@@ -61,7 +61,7 @@ pub struct LongLivedFamily {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Capability {
     /// Code 1 (RFC 4760).
-    Multiprotocol(Family),
+    Multiprotocol(AddressFamily),
     /// Code 2 (RFC 2918).
     RouteRefresh,
     /// Code 6 (RFC 8654).
@@ -103,7 +103,7 @@ pub enum Capability {
 
 /// An OPEN message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Open {
+pub struct OpenMessage {
     /// The 2-octet AS field; [`super::AS_TRANS`] if the number has 4.
     pub my_as: u16,
     /// Hold time in seconds: 0, or 3 and more.
@@ -114,7 +114,7 @@ pub struct Open {
     pub capabilities: Vec<Capability>,
 }
 
-impl Open {
+impl OpenMessage {
     /// The AS of the sender, of 4 octets where it has that capability.
     #[must_use]
     pub fn asn(&self) -> u32 {
@@ -127,7 +127,7 @@ impl Open {
 
     /// True if that family is offered.
     #[must_use]
-    pub fn offers(&self, family: Family) -> bool {
+    pub fn offers(&self, family: AddressFamily) -> bool {
         self.capabilities
             .contains(&Capability::Multiprotocol(family))
     }
@@ -165,8 +165,8 @@ impl Open {
     }
 }
 
-const fn family(afi: codec::Afi, safi: codec::Safi) -> Family {
-    Family {
+const fn family(afi: codec::Afi, safi: codec::Safi) -> AddressFamily {
+    AddressFamily {
         afi: afi as u16,
         safi: safi as u8,
     }
@@ -212,7 +212,7 @@ fn from_codec(capability: codec::Capability) -> Capability {
 
 /// Capabilities that the crate leaves raw: names, and families that it does not know.
 fn from_raw(code: u8, value: &[u8]) -> Capability {
-    let mut reader = Reader(value);
+    let mut reader = ByteReader(value);
     let read = match code {
         1 => multiprotocol(&mut reader),
         71 => long_lived(&mut reader),
@@ -227,18 +227,19 @@ fn from_raw(code: u8, value: &[u8]) -> Capability {
     })
 }
 
-fn multiprotocol(reader: &mut Reader<'_>) -> Option<Capability> {
+fn multiprotocol(reader: &mut ByteReader<'_>) -> Option<Capability> {
     let [high, low, _, safi] = reader.array()?;
-    Some(Capability::Multiprotocol(Family {
+    Some(Capability::Multiprotocol(AddressFamily {
         afi: u16::from_be_bytes([high, low]),
         safi,
     }))
 }
 
-fn long_lived(reader: &mut Reader<'_>) -> Option<Capability> {
+fn long_lived(reader: &mut ByteReader<'_>) -> Option<Capability> {
     let mut families = Vec::new();
     while !reader.0.is_empty() {
-        let (family, flags, stale_time) = (Family::read(reader)?, reader.u8()?, reader.u24()?);
+        let (family, flags, stale_time) =
+            (AddressFamily::read(reader)?, reader.u8()?, reader.u24()?);
         families.push(LongLivedFamily {
             family,
             preserved: flags & 0x80 != 0,
@@ -248,14 +249,14 @@ fn long_lived(reader: &mut Reader<'_>) -> Option<Capability> {
     Some(Capability::LongLived(families))
 }
 
-fn fqdn(reader: &mut Reader<'_>) -> Option<Capability> {
+fn fqdn(reader: &mut ByteReader<'_>) -> Option<Capability> {
     Some(Capability::Fqdn {
         host: text(reader)?,
         domain: text(reader)?,
     })
 }
 
-fn text(reader: &mut Reader<'_>) -> Option<String> {
+fn text(reader: &mut ByteReader<'_>) -> Option<String> {
     let length = usize::from(reader.u8()?);
     String::from_utf8(reader.bytes(length)?.to_vec()).ok()
 }

@@ -4,7 +4,7 @@
 use rustbgpd_wire::RouteRefreshMessage;
 
 use super::notification::Notification;
-use super::open::Family;
+use super::open::AddressFamily;
 
 /// What a ROUTE-REFRESH says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub enum RefreshKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RouteRefresh {
     /// The family that is meant.
-    pub family: Family,
+    pub family: AddressFamily,
     /// What it says.
     pub kind: RefreshKind,
 }
@@ -45,7 +45,7 @@ impl RouteRefresh {
             return Err(Notification::new(7, 1, body));
         }
         Ok(Some(Self {
-            family: Family {
+            family: AddressFamily {
                 afi: message.afi_raw,
                 safi: message.safi_raw,
             },

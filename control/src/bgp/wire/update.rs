@@ -5,7 +5,7 @@
 //!                                           MP_REACH_NLRI (14), MP_UNREACH_NLRI (15): the EVPN routes
 //! ```
 //!
-//! A read [`Update`] borrows the message: its routes are decoded while they are walked, without allocation.
+//! A read [`UpdateMessage`] borrows the message: its routes are decoded while they are walked, without allocation.
 //! IPv4 routes in the body and other families are delimited, then ignored: we offer EVPN only.
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -13,23 +13,25 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::attribute::{Attributes, code, put_extended};
-use super::attribute_decode::{Action, Context, Draft, Fault, Raw, check_flags, split};
-use super::evpn::{EvpnRoute, LONGEST_ROUTE, Nlri, Parsed};
+use super::attribute_decode::{
+    AttrError, AttrErrorAction, AttributesBuilder, DecodeContext, RawAttribute, check_flags, split,
+};
+use super::evpn::{EvpnRoute, LONGEST_ROUTE, Nlri, ParsedNlri};
 use super::header::{HEADER_LEN, MessageType, finish, start};
 use super::notification::Notification;
-use super::open::Family;
-use super::reader::{Reader, put_ip};
+use super::open::AddressFamily;
+use super::reader::{ByteReader, put_ip};
 
 /// One change of the peer's routes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub enum RouteChange {
     /// The route is there, with the attributes of the UPDATE.
     Announce(EvpnRoute),
     /// The route with this [key](EvpnRoute::key) is gone. Fields outside of the key say nothing.
     Withdraw(EvpnRoute),
 }
 
-impl Change {
+impl RouteChange {
     /// The route that it is about.
     #[must_use]
     pub const fn route(&self) -> &EvpnRoute {
@@ -39,31 +41,31 @@ impl Change {
     }
 }
 
-/// What an UPDATE holds besides its octets; with them it is an [`Update`].
+/// What an UPDATE holds besides its octets; with them it is an [`UpdateMessage`].
 #[derive(Debug, Clone)]
-pub struct Parts {
+pub struct UpdateParts {
     attributes: Option<Arc<Attributes>>,
-    faults: Vec<Fault>,
+    errors: Vec<AttrError>,
     withdrawn: Range<usize>,
     announced: Range<usize>,
     add_path: bool,
     withdraw_all: bool,
     skipped: u32,
     malformed: u32,
-    end_of_rib: Option<Family>,
+    end_of_rib: Option<AddressFamily>,
 }
 
 /// A decoded UPDATE.
 #[derive(Debug, Clone)]
-pub struct Update<'a> {
+pub struct UpdateMessage<'a> {
     body: &'a [u8],
-    parts: Parts,
+    parts: UpdateParts,
 }
 
-impl<'a> Update<'a> {
+impl<'a> UpdateMessage<'a> {
     /// Puts together what [`Decoder::decode`] made of `body`, and `body`.
     #[must_use]
-    pub const fn new(body: &'a [u8], parts: Parts) -> Self {
+    pub const fn new(body: &'a [u8], parts: UpdateParts) -> Self {
         Self { body, parts }
     }
 
@@ -77,8 +79,8 @@ impl<'a> Update<'a> {
     /// What changes, withdrawals first. All that is to be treated as withdrawn (RFC 7606) is so here already:
     /// applying these changes in order is all there is to do.
     #[must_use]
-    pub fn changes(&self) -> Changes<'a> {
-        Changes {
+    pub fn changes(&self) -> RouteChanges<'a> {
+        RouteChanges {
             withdrawn: self.nlri(&self.parts.withdrawn),
             announced: self.nlri(&self.parts.announced),
             keep: !self.parts.withdraw_all,
@@ -94,54 +96,54 @@ impl<'a> Update<'a> {
 
     /// All else that is known of it.
     #[must_use]
-    pub const fn parts(&self) -> &Parts {
+    pub const fn parts(&self) -> &UpdateParts {
         &self.parts
     }
 }
 
 /// The changes of an UPDATE, decoded one by one.
 #[derive(Debug, Clone)]
-pub struct Changes<'a> {
+pub struct RouteChanges<'a> {
     withdrawn: Nlri<'a>,
     announced: Nlri<'a>,
     /// What is announced is so, and not to be treated as withdrawn.
     keep: bool,
 }
 
-impl Iterator for Changes<'_> {
-    type Item = Change;
+impl Iterator for RouteChanges<'_> {
+    type Item = RouteChange;
 
     #[inline]
-    fn next(&mut self) -> Option<Change> {
+    fn next(&mut self) -> Option<RouteChange> {
         loop {
             let (parsed, announced) = match self.withdrawn.next() {
                 Some(parsed) => (parsed, false),
                 None => (self.announced.next()?, true),
             };
             match parsed {
-                Parsed::Route(route) if announced && self.keep => {
-                    return Some(Change::Announce(route));
+                ParsedNlri::Route(route) if announced && self.keep => {
+                    return Some(RouteChange::Announce(route));
                 }
-                Parsed::Route(route) | Parsed::Malformed(route) => {
-                    return Some(Change::Withdraw(route));
+                ParsedNlri::Route(route) | ParsedNlri::Malformed(route) => {
+                    return Some(RouteChange::Withdraw(route));
                 }
-                Parsed::Unknown => {}
+                ParsedNlri::Unknown => {}
             }
         }
     }
 }
 
-impl Parts {
+impl UpdateParts {
     /// What is wrong with it; usually nothing.
     #[must_use]
-    pub fn faults(&self) -> &[Fault] {
-        &self.faults
+    pub fn errors(&self) -> &[AttrError] {
+        &self.errors
     }
 
-    /// The strongest action of all faults.
+    /// The strongest action of all errors.
     #[must_use]
-    pub fn action(&self) -> Option<Action> {
-        self.faults.iter().map(|fault| fault.action).max()
+    pub fn action(&self) -> Option<AttrErrorAction> {
+        self.errors.iter().map(|error| error.action).max()
     }
 
     /// Routes of types that we don't know, skipped (RFC 7606 section 5.4).
@@ -158,7 +160,7 @@ impl Parts {
 
     /// The family whose first table is complete with this message (RFC 4724 section 2).
     #[must_use]
-    pub const fn end_of_rib(&self) -> Option<Family> {
+    pub const fn end_of_rib(&self) -> Option<AddressFamily> {
         self.end_of_rib
     }
 }
@@ -167,7 +169,7 @@ impl Parts {
 /// repeat them, and comparing octets is quicker than reading them again.
 #[derive(Debug)]
 pub struct Decoder {
-    context: Context,
+    context: DecodeContext,
     scratch: Vec<u8>,
     last: Option<(Vec<u8>, Arc<Attributes>)>,
 }
@@ -175,7 +177,7 @@ pub struct Decoder {
 impl Decoder {
     /// A decoder for a session that negotiated `context`.
     #[must_use]
-    pub const fn new(context: Context) -> Self {
+    pub const fn new(context: DecodeContext) -> Self {
         Self {
             context,
             scratch: Vec::new(),
@@ -187,9 +189,9 @@ impl Decoder {
     ///
     /// # Errors
     /// The NOTIFICATION that has to end the session, where routes can't be found or trusted (RFC 7606 section 3).
-    pub fn decode(&mut self, body: &[u8]) -> Result<Parts, Notification> {
+    pub fn decode(&mut self, body: &[u8]) -> Result<UpdateParts, Notification> {
         let lengths = || Notification::new(3, 1, &[]);
-        let mut reader = Reader(body);
+        let mut reader = ByteReader(body);
         let mut section = || {
             reader
                 .u16()
@@ -203,40 +205,42 @@ impl Decoder {
         check_ipv4(withdrawn4)?;
         check_ipv4(routes4)?;
 
-        let mut faults = Vec::new();
+        let mut errors = Vec::new();
         self.scratch.clear();
-        let routes = split(bytes, &mut self.scratch, &mut faults)?;
-        if routes.overran
+        let routes = split(bytes, &mut self.scratch, &mut errors)?;
+        if routes.truncated
             && routes.reach.is_none()
             && routes.unreach.is_none()
             && routes4.is_empty()
         {
-            // The routes may be behind the fault: without them nothing can be withdrawn (RFC 7606 section 3 j).
+            // The routes may be behind the error: without them nothing can be withdrawn (RFC 7606 section 3 j).
             return Err(lengths());
         }
         let (announced, next_hop) = match &routes.reach {
-            Some(raw) => self.reach(raw, &mut faults)?,
-            None => (Section::default(), None),
+            Some(raw) => self.reach(raw, &mut errors)?,
+            None => (NlriSection::default(), None),
         };
         let withdrawn = match &routes.unreach {
-            Some(raw) => self.unreach(raw, &mut faults)?,
-            None => Section::default(),
+            Some(raw) => self.unreach(raw, &mut errors)?,
+            None => NlriSection::default(),
         };
         let alone =
             announced.bytes.is_empty() && withdrawn.bytes.is_empty() && self.scratch.is_empty();
         let empty4 = withdrawn4.is_empty() && routes4.is_empty();
         let end_of_rib = match (&routes.reach, withdrawn.family) {
             (None, family @ Some(_)) if alone && empty4 => family,
-            (None, None) if bytes.is_empty() && empty4 => Some(Family::IPV4_UNICAST),
+            (None, None) if bytes.is_empty() && empty4 => Some(AddressFamily::IPV4_UNICAST),
             _ => None,
         };
         let announces = routes.reach.is_some() || !routes4.is_empty();
-        let attributes = self.attributes(next_hop, announces, !routes4.is_empty(), &mut faults)?;
-        let withdraw_all = faults.iter().any(|fault| fault.action == Action::Withdraw);
-        let after = |raw: &Option<Raw<'_>>| routes4.len() + raw.map_or(0, |raw| raw.after);
-        Ok(Parts {
+        let attributes = self.attributes(next_hop, announces, !routes4.is_empty(), &mut errors)?;
+        let withdraw_all = errors
+            .iter()
+            .any(|error| error.action == AttrErrorAction::TreatAsWithdraw);
+        let after = |raw: &Option<RawAttribute<'_>>| routes4.len() + raw.map_or(0, |raw| raw.after);
+        Ok(UpdateParts {
             attributes: attributes.filter(|_| !withdraw_all && announced.counts.sound > 0),
-            faults,
+            errors,
             withdrawn: withdrawn.range(body.len() - after(&routes.unreach)),
             announced: announced.range(body.len() - after(&routes.reach)),
             add_path: self.context.add_path,
@@ -252,7 +256,7 @@ impl Decoder {
         next_hop: Option<IpAddr>,
         announces: bool,
         body_routes: bool,
-        faults: &mut Vec<Fault>,
+        errors: &mut Vec<AttrError>,
     ) -> Result<Option<Arc<Attributes>>, Notification> {
         if let Some((octets, last)) = &self.last
             && !body_routes
@@ -261,19 +265,19 @@ impl Decoder {
         {
             return Ok(Some(last.clone()));
         }
-        let before = faults.len();
+        let before = errors.len();
         let unset = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let draft = Draft::read(
+        let draft = AttributesBuilder::read(
             &self.scratch,
             next_hop.unwrap_or(unset),
             self.context,
-            faults,
+            errors,
         )?;
         if !announces {
             return Ok(None);
         }
-        let attributes = Arc::new(draft.finish(body_routes, faults));
-        if faults.len() == before && next_hop.is_some() {
+        let attributes = Arc::new(draft.finish(body_routes, errors));
+        if errors.len() == before && next_hop.is_some() {
             let (mut octets, _) = self
                 .last
                 .take()
@@ -288,21 +292,21 @@ impl Decoder {
     /// MP_REACH_NLRI: family 3, next hop length 1, next hop, reserved 1, routes (RFC 4760 section 3).
     fn reach<'a>(
         &self,
-        raw: &Raw<'a>,
-        faults: &mut Vec<Fault>,
-    ) -> Result<(Section<'a>, Option<IpAddr>), Notification> {
+        raw: &RawAttribute<'a>,
+        errors: &mut Vec<AttrError>,
+    ) -> Result<(NlriSection<'a>, Option<IpAddr>), Notification> {
         let wrong = || Notification::new(3, 9, raw.whole);
-        faults.extend(check_flags(raw).err());
-        let mut reader = Reader(raw.value);
-        let family = Family::read(&mut reader).ok_or_else(wrong)?;
+        errors.extend(check_flags(raw).err());
+        let mut reader = ByteReader(raw.value);
+        let family = AddressFamily::read(&mut reader).ok_or_else(wrong)?;
         let octets = usize::from(reader.u8().ok_or_else(wrong)?);
-        let mut next_hop = Reader(reader.bytes(octets).ok_or_else(wrong)?);
+        let mut next_hop = ByteReader(reader.bytes(octets).ok_or_else(wrong)?);
         reader.u8().ok_or_else(wrong)?;
-        if family != Family::EVPN {
+        if family != AddressFamily::EVPN {
             return Ok((
-                Section {
+                NlriSection {
                     family: Some(family),
-                    ..Section::default()
+                    ..NlriSection::default()
                 },
                 None,
             ));
@@ -310,7 +314,7 @@ impl Decoder {
         let next_hop = next_hop.ip(octets).ok_or_else(wrong)?;
         let counts = Nlri::check(reader.0, self.context.add_path).ok_or_else(wrong)?;
         Ok((
-            Section {
+            NlriSection {
                 family: Some(family),
                 bytes: reader.0,
                 counts,
@@ -322,23 +326,23 @@ impl Decoder {
     /// MP_UNREACH_NLRI: family 3, routes (RFC 4760 section 4).
     fn unreach<'a>(
         &self,
-        raw: &Raw<'a>,
-        faults: &mut Vec<Fault>,
-    ) -> Result<Section<'a>, Notification> {
+        raw: &RawAttribute<'a>,
+        errors: &mut Vec<AttrError>,
+    ) -> Result<NlriSection<'a>, Notification> {
         let wrong = || Notification::new(3, 9, raw.whole);
-        faults.extend(check_flags(raw).err());
-        let mut reader = Reader(raw.value);
-        let family = Family::read(&mut reader).ok_or_else(wrong)?;
-        if family != Family::EVPN {
+        errors.extend(check_flags(raw).err());
+        let mut reader = ByteReader(raw.value);
+        let family = AddressFamily::read(&mut reader).ok_or_else(wrong)?;
+        if family != AddressFamily::EVPN {
             // Not End-of-RIB either if it withdraws something.
             let family = reader.0.is_empty().then_some(family);
-            return Ok(Section {
+            return Ok(NlriSection {
                 family,
-                ..Section::default()
+                ..NlriSection::default()
             });
         }
         let counts = Nlri::check(reader.0, self.context.add_path).ok_or_else(wrong)?;
-        Ok(Section {
+        Ok(NlriSection {
             family: Some(family),
             bytes: reader.0,
             counts,
@@ -348,13 +352,13 @@ impl Decoder {
 
 /// The EVPN routes of one attribute.
 #[derive(Default)]
-struct Section<'a> {
-    family: Option<Family>,
+struct NlriSection<'a> {
+    family: Option<AddressFamily>,
     bytes: &'a [u8],
-    counts: super::evpn::Counts,
+    counts: super::evpn::NlriCounts,
 }
 
-impl Section<'_> {
+impl NlriSection<'_> {
     /// Where the routes stand in the body, given where their attribute ends.
     const fn range(&self, end: usize) -> Range<usize> {
         end - self.bytes.len()..end
@@ -363,7 +367,7 @@ impl Section<'_> {
 
 /// Walks IPv4 routes of the body, which are not used.
 fn check_ipv4(bytes: &[u8]) -> Result<(), Notification> {
-    let mut reader = Reader(bytes);
+    let mut reader = ByteReader(bytes);
     while let Some(bits) = reader.u8() {
         if bits > 32 || reader.bytes(usize::from(bits.div_ceil(8))).is_none() {
             return Err(Notification::new(3, 10, &[]));
@@ -397,7 +401,7 @@ pub fn announce(
         return false;
     }
     let head = |out: &mut Vec<u8>| {
-        Family::EVPN.emit(out);
+        AddressFamily::EVPN.emit(out);
         out.push(if next_hop.is_ipv4() { 4 } else { 16 });
         put_ip(out, next_hop);
         out.push(0);
@@ -421,7 +425,7 @@ pub fn withdraw(
 ) {
     pack(
         code::MP_UNREACH,
-        |out| Family::EVPN.emit(out),
+        |out| AddressFamily::EVPN.emit(out),
         &[],
         routes,
         limit,

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 use super::lab::{SECOND, Tables, ip, mac, vni, vtep};
-use crate::bgp::{Conn, Output, Peer, PeerConfig};
+use crate::bgp::{ConnectionId, Peer, PeerConfig, PeerOutput};
 use crate::evpn::{Config, Event, Instance, LocalKind, LocalMac, NeighborId, VniConfig};
 
 /// One end of a link: the node, and the neighbour that it is for that node.
@@ -22,7 +22,7 @@ pub(super) struct Fabric {
     pub(super) now: Instant,
     pub(super) nodes: Vec<Node>,
     links: Vec<(End, End)>,
-    conns: Vec<Option<(Conn, Conn)>>,
+    conns: Vec<Option<(ConnectionId, ConnectionId)>>,
 }
 
 impl Fabric {
@@ -111,7 +111,7 @@ impl Fabric {
         };
         for (from, to, at, target) in [(a, left, b, right), (b, right, a, left)] {
             let octets = self.peer(from).transmit(to).to_vec();
-            let room = self.peer(at).read_room(target).min(octets.len());
+            let room = self.peer(at).recv_capacity(target).min(octets.len());
             let now = self.now;
             self.peer(from).handle_written(now, to, room);
             self.peer(at).handle_bytes(target, &octets[..room]);
@@ -130,8 +130,8 @@ impl Fabric {
         while let Some(output) = peers[usize::from(end.1.0)].poll_output(now) {
             any = true;
             match output {
-                Output::Connect(conn) => asked = Some(conn),
-                Output::Close { .. } => self.conns[link] = None,
+                PeerOutput::Connect(conn) => asked = Some(conn),
+                PeerOutput::Close { .. } => self.conns[link] = None,
                 output => assert!(instance.handle(now, end.1, &output)),
             }
         }

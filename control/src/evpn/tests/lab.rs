@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 
 use crate::bgp::wire::{
-    Attributes, Context, Decoder, Encoding, Esi, EvpnRoute, ExtendedCommunity, HEADER_LEN, MacIp,
-    Multicast, Pmsi, Rd, Tunnel, Update, announce, withdraw,
+    Attributes, DecodeContext, Decoder, Encoding, Esi, EvpnRoute, ExtendedCommunity, HEADER_LEN,
+    InclusiveMulticast, MacIp, Pmsi, PmsiTunnel, Rd, UpdateMessage, announce, withdraw,
 };
 use crate::bgp::{Negotiated, PeerConfig, negotiate};
 use crate::evpn::{Config, Event, Instance, NeighborId, Origin, RouteView, TableChange, VniConfig};
@@ -19,7 +19,7 @@ pub(super) const ENCODING: Encoding = Encoding {
     four_octet: true,
     limit: 4096,
 };
-const INTERNAL: Context = Context {
+const INTERNAL: DecodeContext = DecodeContext {
     four_octet: true,
     internal: true,
     add_path: false,
@@ -61,7 +61,7 @@ pub(super) fn host(last: u8, host: HostMac) -> MacIp {
 
 /// A type 3 of VTEP `last`.
 pub(super) fn flood(last: u8) -> EvpnRoute {
-    EvpnRoute::Multicast(Multicast {
+    EvpnRoute::InclusiveMulticast(InclusiveMulticast {
         rd: rd(last),
         tag: 0,
         originator: ip(last),
@@ -83,7 +83,7 @@ pub(super) fn flood_attributes(last: u8) -> Attributes {
     let pmsi = Pmsi {
         flags: 0,
         label: 100,
-        tunnel: Tunnel::IngressReplication(Some(ip(last))),
+        tunnel: PmsiTunnel::IngressReplication(Some(ip(last))),
     };
     Attributes {
         pmsi: Some(pmsi),
@@ -212,7 +212,7 @@ impl Lab {
         let body = &message[HEADER_LEN..];
         let parts = self.decoder.decode(body).expect("sound enough");
         self.instance
-            .update(self.now, from, &Update::new(body, parts));
+            .update(self.now, from, &UpdateMessage::new(body, parts));
         self.settle();
     }
 

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::lab::*;
-use crate::bgp::wire::{AsPath, EvpnRoute, ExtendedCommunity, MacIp, PathSegment, Pmsi, Tunnel};
+use crate::bgp::wire::{
+    AsPath, AsPathSegment, EvpnRoute, ExtendedCommunity, MacIp, Pmsi, PmsiTunnel,
+};
 use crate::evpn::{
     Config, Event, LocalKind, LocalMac, LocalRefused, Note, Origin, Reason, VniConfig,
 };
@@ -34,7 +36,7 @@ fn floods_go_to_the_endpoint_and_a_mismatch_is_shown() {
     attributes.pmsi = Some(Pmsi {
         flags: 0,
         label: 100,
-        tunnel: Tunnel::IngressReplication(Some(ip(9))),
+        tunnel: PmsiTunnel::IngressReplication(Some(ip(9))),
     });
     lab.announce(ONE, &attributes, &[flood(2)]);
     assert_eq!(lab.tables.flood, [(vni(100), vtep(9))].into());
@@ -50,7 +52,7 @@ fn floods_go_to_the_endpoint_and_a_mismatch_is_shown() {
     attributes.pmsi = Some(Pmsi {
         flags: 0,
         label: 100,
-        tunnel: Tunnel::IngressReplication(None),
+        tunnel: PmsiTunnel::IngressReplication(None),
     });
     lab.announce(ONE, &attributes, &[flood(2)]);
     assert_eq!(
@@ -247,7 +249,7 @@ fn loops_are_counted_and_never_used() {
     let mut cluster = attributes(2);
     cluster.cluster_list = vec![us];
     let mut path = attributes(2);
-    path.as_path = AsPath(vec![PathSegment::Sequence(vec![65001, 65000])]);
+    path.as_path = AsPath(vec![AsPathSegment::Sequence(vec![65001, 65000])]);
     for (number, attributes) in [ours, cluster, path].iter().enumerate() {
         lab.host(ONE, attributes, host(2, mac(number as u8 + 1)));
     }

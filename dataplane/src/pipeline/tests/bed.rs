@@ -22,7 +22,7 @@ use crate::port::memory::{HeapMemory, MemoryPort, memory_pools};
 use crate::stats::{Counters, Totals};
 use crate::table::flood::FloodList;
 use crate::table::mac::{Destination, MacTable};
-use crate::table::neighbor::{Neighbor, NeighborTable};
+use crate::table::neighbor::{NeighborEntry, NeighborTable};
 use crate::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
 use crate::table::vni::{Domain, VniTable};
 use crate::table::vtep::{Adjacency, HeaderFields, OuterHeader, RemoteVtep, VtepTable};
@@ -82,9 +82,9 @@ fn device(id: u16, role: Role) -> Option<Arc<Device>> {
         id,
         name: format!("dev{}", id.0),
         role,
-        software: false,
+        csum_incomplete: false,
         multi_buffer: true,
-        sender,
+        tx_worker: sender,
         counters: counters(),
     }))
 }
@@ -299,7 +299,7 @@ impl Bed {
     pub(super) fn neighbor(&mut self, ip: &str, host: u8) {
         let mac = HostMac::new(MacAddr(mac(host))).unwrap();
         self.neighbors
-            .insert(DomainId(0), ip.parse().unwrap(), Neighbor::host(mac))
+            .insert(DomainId(0), ip.parse().unwrap(), NeighborEntry::host(mac))
             .unwrap();
     }
 

@@ -15,27 +15,27 @@ use super::wire::{CEASE, cease};
 
 /// What is known about the routes of the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Kept {
+pub(super) enum GrState {
     /// None is stale.
     #[default]
     Fresh,
     /// The peer is away; its routes are stale. `long_lived` follows.
-    Away {
+    Restarting {
         /// Time that follows the restart time.
         long_lived: Duration,
     },
     /// The peer is away for long.
     LongLived,
     /// The peer is back, and is sending its routes.
-    Back,
+    Syncing,
 }
 
 /// The restart terms under which routes are kept after `reason`; None if they are gone.
-pub(super) fn keeps(agreed: &Negotiated, reason: &DownReason) -> Option<PeerRestart> {
-    let restart = agreed.restart?;
+pub(super) fn keeps(negotiated: &Negotiated, reason: &DownReason) -> Option<PeerRestart> {
+    let restart = negotiated.restart?;
     let kept = match reason {
         DownReason::Closed | DownReason::Replaced => true,
-        // The peer may be wedged: as with the hold timer, only who agreed to RFC 8538 is waited for.
+        // The peer may be wedged: as with the hold timer, only who negotiated to RFC 8538 is waited for.
         DownReason::SendHold => restart.notification,
         DownReason::Received(n) => restart.notification && !n.is_hard_reset(),
         // What an operator or a limit ended is meant to end.

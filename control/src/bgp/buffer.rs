@@ -2,18 +2,18 @@
 
 use std::collections::VecDeque;
 
-use super::wire::{EXTENDED_LIMIT, MessageType, Notification, read_header};
+use super::wire::{MAX_EXTENDED_MESSAGE_LEN, MessageType, Notification, read_header};
 
 /// Received octets that are not processed yet.
 #[derive(Debug, Default)]
-pub(super) struct Inbox {
+pub(super) struct RecvBuffer {
     bytes: Vec<u8>,
     start: usize,
 }
 
-impl Inbox {
+impl RecvBuffer {
     /// How much may wait here: two messages of the longest kind, so that one read never waits for the other.
-    const ROOM: usize = 2 * EXTENDED_LIMIT;
+    const ROOM: usize = 2 * MAX_EXTENDED_MESSAGE_LEN;
 
     /// How many octets fit still.
     pub(super) fn room(&self) -> usize {
@@ -24,7 +24,7 @@ impl Inbox {
         if self.start == self.bytes.len() {
             self.bytes.clear();
             self.start = 0;
-        } else if self.start > EXTENDED_LIMIT {
+        } else if self.start > MAX_EXTENDED_MESSAGE_LEN {
             self.bytes.drain(..self.start);
             self.start = 0;
         }
@@ -51,7 +51,7 @@ impl Inbox {
 
 /// Messages that TCP has not taken yet.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub(super) struct SendBuffer {
     bytes: Vec<u8>,
     /// TCP has all octets before this one.
     start: usize,
@@ -61,7 +61,7 @@ pub(super) struct Outbox {
     ends: VecDeque<usize>,
 }
 
-impl Outbox {
+impl SendBuffer {
     pub(super) fn waiting(&self) -> &[u8] {
         &self.bytes[self.start..]
     }
@@ -84,7 +84,7 @@ impl Outbox {
                 ..Self::default()
             };
             self.bytes.clear();
-        } else if self.begin >= EXTENDED_LIMIT && self.begin >= self.bytes.len() / 2 {
+        } else if self.begin >= MAX_EXTENDED_MESSAGE_LEN && self.begin >= self.bytes.len() / 2 {
             self.bytes.drain(..self.begin);
             self.ends.iter_mut().for_each(|end| *end -= self.begin);
             self.start -= self.begin;
@@ -93,7 +93,7 @@ impl Outbox {
     }
 
     /// What to write last: the rest of a message that is begun, then `message`; all others are dropped.
-    pub(super) fn farewell(&self, message: &[u8]) -> Vec<u8> {
+    pub(super) fn last_message(&self, message: &[u8]) -> Vec<u8> {
         let begun = match self.ends.front() {
             Some(end) if self.start > self.begin => &self.bytes[self.start..*end],
             _ => &[],
@@ -104,59 +104,62 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
-    use super::super::wire::{KEEPALIVE, MESSAGE_LIMIT};
+    use super::super::wire::{KEEPALIVE, MAX_MESSAGE_LEN};
     use super::*;
 
     #[test]
     fn messages_come_out_whole_however_they_arrive() {
-        let mut inbox = Inbox::default();
+        let mut recv_buffer = RecvBuffer::default();
         for round in 0..3 {
             for byte in KEEPALIVE {
-                assert_eq!(inbox.peek(MESSAGE_LIMIT), Ok(None), "round {round}");
-                inbox.push(&[byte]);
+                assert_eq!(recv_buffer.peek(MAX_MESSAGE_LEN), Ok(None), "round {round}");
+                recv_buffer.push(&[byte]);
             }
             assert_eq!(
-                inbox.peek(MESSAGE_LIMIT),
+                recv_buffer.peek(MAX_MESSAGE_LEN),
                 Ok(Some((MessageType::Keepalive, 19)))
             );
-            let at = inbox.take(19);
-            assert_eq!(inbox.slice(at), KEEPALIVE);
+            let at = recv_buffer.take(19);
+            assert_eq!(recv_buffer.slice(at), KEEPALIVE);
         }
-        inbox.push(&KEEPALIVE.repeat(2));
-        inbox.take(19);
-        inbox.push(&KEEPALIVE);
-        assert_eq!(inbox.room(), 2 * EXTENDED_LIMIT - 38);
+        recv_buffer.push(&KEEPALIVE.repeat(2));
+        recv_buffer.take(19);
+        recv_buffer.push(&KEEPALIVE);
+        assert_eq!(recv_buffer.room(), 2 * MAX_EXTENDED_MESSAGE_LEN - 38);
     }
 
     #[test]
     fn the_longest_message_comes_out_of_the_smallest_reads() {
         let mut message = vec![0xff; 16];
         message.extend_from_slice(&[0xff, 0xff, 2]);
-        message.resize(EXTENDED_LIMIT, 0);
-        let mut inbox = Inbox::default();
+        message.resize(MAX_EXTENDED_MESSAGE_LEN, 0);
+        let mut recv_buffer = RecvBuffer::default();
         for chunk in message.chunks(7) {
-            assert_eq!(inbox.peek(EXTENDED_LIMIT), Ok(None));
-            inbox.push(chunk);
+            assert_eq!(recv_buffer.peek(MAX_EXTENDED_MESSAGE_LEN), Ok(None));
+            recv_buffer.push(chunk);
         }
         assert_eq!(
-            inbox.peek(EXTENDED_LIMIT),
-            Ok(Some((MessageType::Update, EXTENDED_LIMIT)))
+            recv_buffer.peek(MAX_EXTENDED_MESSAGE_LEN),
+            Ok(Some((MessageType::Update, MAX_EXTENDED_MESSAGE_LEN)))
         );
-        assert!(inbox.peek(MESSAGE_LIMIT).is_err());
+        assert!(recv_buffer.peek(MAX_MESSAGE_LEN).is_err());
     }
 
     #[test]
     fn a_farewell_ends_the_message_that_is_begun_and_drops_the_others() {
-        let mut outbox = Outbox::default();
-        outbox.push(&KEEPALIVE);
-        outbox.push(&KEEPALIVE);
-        assert_eq!(outbox.farewell(b"end"), b"end");
-        outbox.written(5);
-        assert_eq!(outbox.farewell(b"end"), [&KEEPALIVE[5..], b"end"].concat());
-        outbox.written(14);
-        assert_eq!(outbox.farewell(b"end"), b"end");
-        outbox.written(100);
-        assert!(outbox.waiting().is_empty());
-        assert_eq!(outbox.farewell(b"end"), b"end");
+        let mut send_buffer = SendBuffer::default();
+        send_buffer.push(&KEEPALIVE);
+        send_buffer.push(&KEEPALIVE);
+        assert_eq!(send_buffer.last_message(b"end"), b"end");
+        send_buffer.written(5);
+        assert_eq!(
+            send_buffer.last_message(b"end"),
+            [&KEEPALIVE[5..], b"end"].concat()
+        );
+        send_buffer.written(14);
+        assert_eq!(send_buffer.last_message(b"end"), b"end");
+        send_buffer.written(100);
+        assert!(send_buffer.waiting().is_empty());
+        assert_eq!(send_buffer.last_message(b"end"), b"end");
     }
 }
