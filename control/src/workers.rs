@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{self, Receiver, Sender};
 use vtep_dataplane::addr::{DeviceId, WorkerId};
 use vtep_dataplane::afxdp::{Umem, XskPort};
-use vtep_dataplane::event::Events;
+use vtep_dataplane::event::EventQueue;
 use vtep_dataplane::worker::handoff::Exchange;
 use vtep_dataplane::worker::{Command, Parts, Reply, Status, StatusView, Worker};
 
@@ -39,7 +39,7 @@ pub struct Workers {
     replies: Receiver<Reply>,
     exchange: Arc<Exchange>,
     /// What workers tell.
-    pub events: Events,
+    pub events: EventQueue,
 }
 
 /// How the workers are made.
@@ -61,7 +61,7 @@ impl Workers {
         let pools = umem.pools(count).map_err(io::Error::other)?;
         let share = pools.first().map_or(1, |pool| pool.capacity() as u32);
         let exchange = Arc::new(Exchange::new(count, share)?);
-        let events = Events::new(EVENTS)?;
+        let events = EventQueue::new(EVENTS)?;
         let (reply_to, replies) = channel::unbounded();
         let mut all = Self {
             running: Vec::new(),

@@ -100,7 +100,7 @@ fn a_port_that_invents_hosts_is_held_back_and_its_frames_go_on() {
             .expect("rows")
             .iter()
             .find(|row| row["interface"] == "t11");
-        row.and_then(|row| row["notices_held"].as_u64())
+        row.and_then(|row| row["events_suppressed"].as_u64())
             .unwrap_or_else(|| panic!("t11: {ports}"))
     };
     assert_eq!(held(&bench), 0);
@@ -113,7 +113,7 @@ fn a_port_that_invents_hosts_is_held_back_and_its_frames_go_on() {
         }
         (held(&bench) > 0).then_some(())
     });
-    assert!(bench.vtepd.done("show ports").contains("Held"));
+    assert!(bench.vtepd.done("show ports").contains("Suppressed"));
     bench
         .tenant
         .send(&plain(&mac(12), "52:00:00:ff:ff:ff", "goes-on"));

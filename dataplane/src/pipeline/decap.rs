@@ -19,7 +19,7 @@ use crate::wire::{ethernet, ipv4, ipv6, udp, vlan, vxlan};
 
 /// A VXLAN packet for us. Whether its sender is a VTEP of that VNI is not checked yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Tunnelled {
+pub(super) struct VxlanPacket {
     /// Outer source address.
     pub(super) source: IpAddr,
     /// It came to a multicast group, and not to us alone.
@@ -53,7 +53,7 @@ pub(super) fn parse_plain_v4(
     len: usize,
     settings: &Settings,
     sum: impl FnOnce(Range<usize>) -> Sum,
-) -> Option<Result<Tunnelled, DropReason>> {
+) -> Option<Result<VxlanPacket, DropReason>> {
     if Ethernet::parse(packet)?.ethertype() != ethernet::IPV4 {
         return None;
     }
@@ -68,7 +68,7 @@ pub(super) fn parse(
     len: usize,
     settings: &Settings,
     sum: impl FnOnce(Range<usize>) -> Sum,
-) -> Result<Tunnelled, DropReason> {
+) -> Result<VxlanPacket, DropReason> {
     let (ethertype, at) = vlan::skip(packet).ok_or(DropReason::OuterTruncated)?;
     let outer = match ethertype {
         ethernet::IPV4 => parse_v4(packet, at, len, settings)?,
@@ -93,7 +93,7 @@ fn parse_datagram(
     outer: Outer<'_>,
     settings: &Settings,
     sum: impl FnOnce(Range<usize>) -> Sum,
-) -> Result<Tunnelled, DropReason> {
+) -> Result<VxlanPacket, DropReason> {
     let datagram = packet
         .get(outer.datagram.start..)
         .ok_or(DropReason::OuterTruncated)?;
@@ -124,7 +124,7 @@ fn parse_datagram(
         return Err(DropReason::VxlanReserved);
     }
     let inner = outer.datagram.start + udp::LEN + vxlan::LEN..outer.datagram.end;
-    Ok(Tunnelled {
+    Ok(VxlanPacket {
         source: outer.source,
         to_group: outer.to_group,
         tos: outer.tos,
@@ -154,7 +154,7 @@ fn parse_v4<'a>(
         return Err(DropReason::OuterFragment);
     }
     let (source, destination) = (header.source(), header.destination());
-    let to_group = heard(
+    let to_group = check_destination(
         source,
         destination,
         settings.local_v4,
@@ -193,7 +193,7 @@ fn parse_v6<'a>(
         _ => return Err(DropReason::NotOurs),
     }
     let (source, destination) = (header.source(), header.destination());
-    let to_group = heard(
+    let to_group = check_destination(
         source,
         destination,
         settings.local_v6,
@@ -212,7 +212,7 @@ fn parse_v6<'a>(
 /// Whether a packet is for us: to our address, or (true) to a group, which may be that of its VNI. What we have sent to a
 /// group ourselves is not.
 #[inline]
-fn heard<A: PartialEq + Copy>(
+fn check_destination<A: PartialEq + Copy>(
     source: A,
     destination: A,
     local: Option<A>,

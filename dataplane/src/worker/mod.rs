@@ -25,7 +25,7 @@ use self::park::Bed;
 pub use self::status::{Status, StatusView};
 use crate::addr::{DeviceId, WorkerId};
 use crate::drop::DropReason;
-use crate::event::{Event, Events};
+use crate::event::{EventQueue, WorkerEvent};
 use crate::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
 use crate::pipeline::tx_queues::TxQueues;
 use crate::pipeline::{Pipeline, Tables};
@@ -96,7 +96,7 @@ pub struct Parts<M, P> {
     /// Hand-off between workers.
     pub exchange: Arc<Exchange>,
     /// To the control thread.
-    pub events: Events,
+    pub events: EventQueue,
     /// From the control thread.
     pub commands: Receiver<Command<P>>,
     /// Answers to commands.
@@ -225,8 +225,8 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             neighbors: &parts.neighbors,
         };
         pipeline.burst(tables, now, device, burst, &mut parts.pool, queues);
-        while let Some(notice) = pipeline.next_notice() {
-            parts.events.send(Event::Notice(notice));
+        while let Some(event) = pipeline.next_event() {
+            parts.events.send(WorkerEvent::Learn(event));
         }
         self.dispatch();
     }
@@ -327,7 +327,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         for slot in slots {
             let failed = slot.port.wake(&mut parts.pool).err();
             if let Some(errno) = failed.filter(|_| failed != slot.failed) {
-                parts.events.send(Event::SocketFailed {
+                parts.events.send(WorkerEvent::SocketFailed {
                     worker: parts.id,
                     device: slot.device,
                     queue: slot.queue,
@@ -379,7 +379,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             && let Err(error) = self.bed.add(fd)
         {
             // Without it the worker still looks at the port whenever it wakes: say so, and go on.
-            self.parts.events.send(Event::SocketFailed {
+            self.parts.events.send(WorkerEvent::SocketFailed {
                 worker: self.parts.id,
                 device,
                 queue,
