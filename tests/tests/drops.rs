@@ -49,11 +49,7 @@ fn frames_that_no_tenant_may_send_are_dropped_and_counted() {
         &tagged(&plain(&mac(12), &mac(11), "dropped"), 7),
         "tagged",
     );
-    dropped(
-        &mut bench,
-        &plain(&mac(11), &mac(11), "dropped"),
-        "same-port",
-    );
+    dropped(&mut bench, &plain(&mac(11), &mac(11), "dropped"), "hairpin");
 }
 
 #[test]
@@ -138,9 +134,9 @@ fn a_frame_for_which_there_is_no_path_is_counted() {
     bench
         .vtepd
         .done("fdb add 50:54:33:00:00:55 --vni 100 --vtep 198.51.100.7");
-    let before = bench.vtepd.drops("unresolved");
+    let before = bench.vtepd.drops("no-adjacency");
     bench
         .tenant
         .send(&plain("50:54:33:00:00:55", &mac(11), "dropped"));
-    bench.vtepd.expect_drops("unresolved", before, 1);
+    bench.vtepd.expect_drops("no-adjacency", before, 1);
 }

@@ -73,7 +73,7 @@ pub(super) fn parse(
     let outer = match ethertype {
         ethernet::IPV4 => parse_v4(packet, at, len, settings)?,
         ethernet::IPV6 => parse_v6(packet, at, len, settings)?,
-        _ => return Err(DropReason::NotOurs),
+        _ => return Err(DropReason::WrongDestination),
     };
     parse_datagram(packet, outer, settings, sum)
 }
@@ -100,7 +100,7 @@ fn parse_datagram(
     let datagram = &datagram[..outer.datagram.len().min(datagram.len())];
     let header = Udp::parse(datagram).ok_or(DropReason::OuterTruncated)?;
     if header.destination_port() != settings.udp_port {
-        return Err(DropReason::NotOurs);
+        return Err(DropReason::WrongDestination);
     }
     // Bytes behind the UDP length are covered by no checksum, and no VTEP sends any.
     if header.len() != outer.datagram.len() {
@@ -161,7 +161,7 @@ fn parse_v4<'a>(
         destination.is_multicast(),
     )?;
     if header.protocol() != udp::PROTOCOL {
-        return Err(DropReason::NotOurs);
+        return Err(DropReason::WrongDestination);
     }
     Ok(Outer {
         source: source.into(),
@@ -190,7 +190,7 @@ fn parse_v6<'a>(
         udp::PROTOCOL => {}
         ipv6::FRAGMENT => return Err(DropReason::OuterFragment),
         next if ipv6::is_extension(next) => return Err(DropReason::OuterIp),
-        _ => return Err(DropReason::NotOurs),
+        _ => return Err(DropReason::WrongDestination),
     }
     let (source, destination) = (header.source(), header.destination());
     let to_group = check_destination(
@@ -223,6 +223,6 @@ fn check_destination<A: PartialEq + Copy>(
     } else if multicast && local.is_some() && local != Some(source) {
         Ok(true)
     } else {
-        Err(DropReason::NotOurs)
+        Err(DropReason::WrongDestination)
     }
 }

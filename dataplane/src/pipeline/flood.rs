@@ -66,7 +66,7 @@ impl TenantFrame {
             .iter()
             .filter(|port| **port != self.meta.port);
         match (&*domain.flood.vteps, others.count()) {
-            ([], 0) => return ctx.drop_frame(self.frame, DropReason::NoReceiver, scope),
+            ([], 0) => return ctx.drop_frame(self.frame, DropReason::NoFloodTarget, scope),
             // As much work as unicast.
             ([one], 0) if !ctx.floods.has_pending(self.meta.port) => {
                 return match self.find_tunnel(ctx, *one, domain, unicast) {

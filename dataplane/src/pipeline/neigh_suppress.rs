@@ -139,7 +139,7 @@ fn check_claim(message: NeighMessage, port: &PortEntry) -> Result<(), DropReason
     if macs.binary_search(&message.mac).is_ok() && message.claimed_ip.is_none_or(right_ip) {
         Ok(())
     } else {
-        Err(DropReason::ArpNdForged)
+        Err(DropReason::ArpNdSpoofed)
     }
 }
 

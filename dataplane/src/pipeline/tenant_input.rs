@@ -39,7 +39,7 @@ fn find_ingress_port<'t, M: FrameMemory>(
     let reject = |reason| (reason, DropScope::default());
     let id = match &ctx.device.role {
         Role::Access(id) => *id,
-        Role::Underlay => return Err(reject(DropReason::NotOurs)),
+        Role::Underlay => return Err(reject(DropReason::WrongDestination)),
         Role::Trunk(vlans) => {
             let bytes = ctx.pool.memory_mut().bytes_mut(frame);
             if bytes.len() < ethernet::LEN {
@@ -220,7 +220,7 @@ impl TenantFrame {
             Ok(Action::Reply(ip, neighbor)) => {
                 neigh_suppress::reply(ctx, self.frame, packet, (port, domain), (ip, neighbor));
             }
-            Ok(Action::Hairpin) => ctx.drop_frame(self.frame, DropReason::SamePort, member.scope()),
+            Ok(Action::Hairpin) => ctx.drop_frame(self.frame, DropReason::Hairpin, member.scope()),
             Err(reason) => {
                 self.forget_source(ctx, port, key);
                 ctx.drop_frame(self.frame, reason, member.scope());
@@ -261,7 +261,7 @@ impl TenantFrame {
         let IngressPort { port, domain } = member;
         let target = match found {
             Some(Destination::Port(id)) if id == port.id => {
-                return ctx.drop_frame(self.frame, DropReason::SamePort, member.scope());
+                return ctx.drop_frame(self.frame, DropReason::Hairpin, member.scope());
             }
             Some(Destination::Port(id)) => {
                 port_output::find(ctx, id, domain, self.frame.len()).map(Egress::Port)

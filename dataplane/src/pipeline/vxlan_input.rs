@@ -179,7 +179,7 @@ fn find_rx_tunnel<'t, M: FrameMemory>(
     scope.domain = Some(domain);
     let group = decap::group(ctx.pool.memory().bytes(frame));
     if group.is_some() && group != domain.group.map(VtepAddr::get) {
-        return Err(DropReason::NotOurs);
+        return Err(DropReason::WrongDestination);
     }
     let from = snapshot
         .vteps
@@ -242,7 +242,7 @@ impl<'t> DecapsulatedFrame<'t> {
                 ctx.drop_frame(self.frame, DropReason::SplitHorizon, scope)
             }
             None if domain.flood.ports.is_empty() => {
-                ctx.drop_frame(self.frame, DropReason::NoReceiver, scope)
+                ctx.drop_frame(self.frame, DropReason::NoFloodTarget, scope)
             }
             None => TenantBoundFrame::new(self.frame).flood(ctx, domain),
         }

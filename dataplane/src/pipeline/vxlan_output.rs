@@ -71,7 +71,7 @@ pub(super) fn encapsulate<M: FrameMemory>(
         ..
     }) = ctx.tx_tunnel.current()
     else {
-        return ctx.drop_frame(frame, DropReason::Unresolved, DropScope::default());
+        return ctx.drop_frame(frame, DropReason::NoAdjacency, DropScope::default());
     };
     let (inner_len, scope) = (
         frame.len(),
@@ -200,7 +200,7 @@ impl TenantFrame {
             vtep,
         };
         match vtep.and_then(|vtep| vtep.path(flow::path_hash(self.meta.flow))) {
-            None => ctx.count_drop(DropReason::Unresolved, scope),
+            None => ctx.count_drop(DropReason::NoAdjacency, scope),
             Some(path) if self.frame.len() <= usize::from(path.max_frame) => {
                 ctx.count_drop(DropReason::PortDown, scope);
             }

@@ -479,9 +479,9 @@ fn count_refused<M, P>(parts: &Parts<M, P>, device: DeviceId, before: Refused, n
             before.bad_descriptors,
             now.bad_descriptors,
         ),
-        (DropReason::TooLong, before.too_long, now.too_long),
+        (DropReason::TooManySegments, before.too_long, now.too_long),
         (
-            DropReason::SeveralChunks,
+            DropReason::MultiBufferUnsupported,
             before.several_chunks,
             now.several_chunks,
         ),

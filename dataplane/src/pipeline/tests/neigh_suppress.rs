@@ -223,8 +223,8 @@ fn a_probe_for_another_s_address_is_answered() {
 fn a_host_behind_the_same_port_answers_itself() {
     let mut fixture = fixture();
     fixture.learn(0, 2, Destination::Port(PortId(0)));
-    fixture.assert_dropped(1, &arp(1, 1, 1, 2), DropReason::SamePort);
-    fixture.assert_dropped(1, &solicitation(1, 2), DropReason::SamePort);
+    fixture.assert_dropped(1, &arp(1, 1, 1, 2), DropReason::Hairpin);
+    fixture.assert_dropped(1, &solicitation(1, 2), DropReason::Hairpin);
 }
 
 #[test]
@@ -293,10 +293,10 @@ fn a_locked_port_claims_only_what_it_has() {
         forged_option,
         forged_sender,
     ] {
-        fixture.assert_dropped(1, &frame, DropReason::ArpNdForged);
+        fixture.assert_dropped(1, &frame, DropReason::ArpNdSpoofed);
     }
     fixture.set_domain(|domain| domain.pass_tags = true);
-    fixture.assert_dropped(1, &in_tag, DropReason::ArpNdForged);
+    fixture.assert_dropped(1, &in_tag, DropReason::ArpNdSpoofed);
     assert_eq!(fixture.events, [], "nothing is learned from it");
     // Who requested_ip for another's address is told so; its own it may have, and its own link-local one.
     assert_eq!(

@@ -164,7 +164,7 @@ fn local_ports_are_switched_between() {
         ),
         (1, 1, 92)
     );
-    fixture.assert_dropped(1, &udp4(2, mac(1), 50), DropReason::SamePort);
+    fixture.assert_dropped(1, &udp4(2, mac(1), 50), DropReason::Hairpin);
     fixture.set_port(1, |port| port.max_frame = 91);
     fixture.assert_dropped(1, &udp4(1, mac(2), 50), DropReason::PortMtu);
     assert_eq!(
@@ -203,7 +203,7 @@ fn a_frame_for_all_reaches_each_once_and_not_its_sender() {
     fixture.assert_dropped(
         3,
         &tagged(&udp4(4, BROADCAST, 10), 0x8100, 20),
-        DropReason::NoReceiver,
+        DropReason::NoFloodTarget,
     );
 }
 
@@ -273,7 +273,7 @@ fn frames_that_no_tenant_may_send_are_dropped_each_for_its_reason() {
     fixture.assert_dropped(3, &good, DropReason::UnknownVlan);
     fixture.assert_dropped(3, &tagged(&good, 0x8100, 11), DropReason::UnknownVlan);
     fixture.assert_dropped(3, &tagged(&good, 0x88a8, 10), DropReason::UnknownVlan);
-    fixture.assert_dropped(1, &udp4(1, mac(14), 20), DropReason::Unresolved);
+    fixture.assert_dropped(1, &udp4(1, mac(14), 20), DropReason::NoAdjacency);
     assert_eq!(fixture.vtep(4).dropped(), 1);
     fixture.set_port(0, |port| {
         port.lock = Some(Box::new([MacAddr(mac(1)), MacAddr(mac(7))]))
@@ -338,7 +338,7 @@ fn frames_of_a_device_that_is_gone_go_back_to_the_pool() {
     assert_eq!(fixture.unknown_devices(), 1);
     let mut fixture = Fixture::new();
     fixture.snapshot.vteps = Arc::default();
-    fixture.assert_dropped(1, &udp4(1, mac(10), 10), DropReason::Unresolved);
+    fixture.assert_dropped(1, &udp4(1, mac(10), 10), DropReason::NoAdjacency);
     Arc::make_mut(&mut fixture.snapshot.ports).ports[1] = None;
     fixture.assert_dropped(1, &udp4(1, mac(2), 10), DropReason::PortDown);
     assert!(fixture.snapshot.ports.device(DeviceId(2)).is_some());

@@ -98,7 +98,7 @@ fn a_frame_for_all_reaches_local_ports_only() {
     fixture.assert_dropped(
         0,
         &outer(0, 100, 0, &udp4(10, mac(99), 60)),
-        DropReason::NoReceiver,
+        DropReason::NoFloodTarget,
     );
 }
 
@@ -109,7 +109,7 @@ fn damaged_outer_headers_are_dropped_each_for_its_reason() {
     assert_eq!(fixture.run(0, [&good]).len(), 1);
     fixture.assert_dropped(0, &good[..13], DropReason::OuterTruncated);
     fixture.assert_dropped(0, &good[..33], DropReason::OuterTruncated);
-    fixture.assert_dropped(0, &changed(12, &[8, 6]), DropReason::NotOurs);
+    fixture.assert_dropped(0, &changed(12, &[8, 6]), DropReason::WrongDestination);
     fixture.assert_dropped(0, &changed(IP, &[0x55]), DropReason::OuterIp);
     fixture.assert_dropped(0, &changed(IP, &[0x46]), DropReason::OuterIp);
     fixture.assert_dropped(0, &changed(IP + 2, &[1, 0]), DropReason::OuterIp);
@@ -119,9 +119,9 @@ fn damaged_outer_headers_are_dropped_each_for_its_reason() {
     fixture.assert_dropped(0, &wrong_sum, DropReason::OuterIp);
     fixture.assert_dropped(0, &changed(IP + 6, &[0x20, 0]), DropReason::OuterFragment);
     fixture.assert_dropped(0, &changed(IP + 6, &[0, 1]), DropReason::OuterFragment);
-    fixture.assert_dropped(0, &changed(IP + 9, &[6]), DropReason::NotOurs);
-    fixture.assert_dropped(0, &changed(IP + 19, &[9]), DropReason::NotOurs);
-    fixture.assert_dropped(0, &changed(UDP + 3, &[0xb6]), DropReason::NotOurs);
+    fixture.assert_dropped(0, &changed(IP + 9, &[6]), DropReason::WrongDestination);
+    fixture.assert_dropped(0, &changed(IP + 19, &[9]), DropReason::WrongDestination);
+    fixture.assert_dropped(0, &changed(UDP + 3, &[0xb6]), DropReason::WrongDestination);
     fixture.assert_dropped(0, &changed(UDP + 4, &[1, 0]), DropReason::OuterUdp);
     fixture.assert_dropped(0, &changed(UDP + 4, &[0, 7]), DropReason::OuterUdp);
     fixture.assert_dropped(0, &changed(UDP + 4, &[0, 15]), DropReason::OuterUdp);
@@ -151,7 +151,7 @@ fn checksums_are_verified_where_there_is_one() {
     packet[14 + 6] = 0;
     fixture.assert_dropped(0, &packet, DropReason::OuterIp);
     packet[14 + 6] = 6;
-    fixture.assert_dropped(0, &packet, DropReason::NotOurs);
+    fixture.assert_dropped(0, &packet, DropReason::WrongDestination);
 }
 
 #[test]
@@ -290,7 +290,11 @@ fn a_group_is_heard_by_its_own_vni_alone() {
     let mut fixture = Fixture::new();
     let group = [239, 1, 1, 1];
     let inner = udp4(10, [0xff; 6], 20);
-    fixture.assert_dropped(0, &to_group(0, 100, group, &inner), DropReason::NotOurs);
+    fixture.assert_dropped(
+        0,
+        &to_group(0, 100, group, &inner),
+        DropReason::WrongDestination,
+    );
     fixture.set_domain(|domain| {
         domain.group = Some(crate::addr::VtepAddr::group(group.into()).unwrap());
         domain.sources = [crate::addr::VtepId(0)].into_iter().collect();
@@ -308,9 +312,13 @@ fn a_group_is_heard_by_its_own_vni_alone() {
     fixture.assert_dropped(
         0,
         &to_group(0, 100, [239, 1, 1, 2], &inner),
-        DropReason::NotOurs,
+        DropReason::WrongDestination,
     );
-    fixture.assert_dropped(0, &to_group(0, 200, group, &inner), DropReason::NotOurs);
+    fixture.assert_dropped(
+        0,
+        &to_group(0, 200, group, &inner),
+        DropReason::WrongDestination,
+    );
     let mut own = to_group(0, 100, group, &inner);
     own[29] = 1;
     own[24..26].fill(0);
@@ -318,5 +326,5 @@ fn a_group_is_heard_by_its_own_vni_alone() {
         .bytes(&own[14..34])
         .checksum();
     crate::wire::put16(&mut own, 24, sum);
-    fixture.assert_dropped(0, &own, DropReason::NotOurs);
+    fixture.assert_dropped(0, &own, DropReason::WrongDestination);
 }
