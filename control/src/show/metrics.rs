@@ -263,7 +263,7 @@ impl EngineView<'_> {
                 let routes = self
                     .evpn
                     .id(*address)
-                    .map_or(0, |id| self.evpn.instance.prefix_count(id));
+                    .map_or(0, |id| self.evpn.speaker.prefix_count(id));
                 (*address, neighbor.peer.status(), routes)
             })
             .collect();
@@ -326,7 +326,7 @@ impl EngineView<'_> {
             help,
             count(|s| s.treated_as_withdrawn),
         );
-        let routes = self.evpn.instance.route_count();
+        let routes = self.evpn.speaker.route_count();
         page.gauge(
             "vtepd_evpn_routes",
             "EVPN routes of all neighbors",
