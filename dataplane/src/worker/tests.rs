@@ -6,13 +6,14 @@ use super::*;
 use crate::addr::{DomainId, MacAddr, PortId, Vni, VtepId};
 use crate::port::memory::{HeapMemory, MemoryPort, memory_pools};
 use crate::stats::Counters;
+use crate::table::encapsulation::{HeaderFields, OuterHeader};
 use crate::table::flood::{FloodList, VtepSet};
 use crate::table::mac::MacTable;
 use crate::table::neighbor::NeighborTable;
 use crate::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
 use crate::table::publish::Publisher;
 use crate::table::vni::{Domain, VniTable};
-use crate::table::vtep::{Adjacency, HeaderFields, OuterHeader, RemoteVtep, VtepTable};
+use crate::table::vtep::{Adjacency, RemoteVtep, VtepTable};
 use crate::table::{Dscp, Settings};
 
 const FRAMES: usize = 64;
