@@ -9,7 +9,8 @@ use libc::xdp_desc;
 use super::ledger::{Ledger, Lent, Owner, Place};
 use super::ring::{Consumer, Memory, Producer};
 use crate::drop::DropReason;
-use crate::frame::chain::{Assembly, Chains, MAX_CHUNKS, Piece};
+use crate::frame::assembly::Assembly;
+use crate::frame::chain::{Chains, MAX_CHUNKS, Piece};
 use crate::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool, Releases};
 use crate::port::PortErrors;
 

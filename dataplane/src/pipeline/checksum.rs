@@ -127,7 +127,7 @@ mod tests {
 
     use super::*;
     use crate::frame::HEADROOM;
-    use crate::frame::chain::Assembly;
+    use crate::frame::assembly::Assembly;
     use crate::port::memory::{HeapMemory, memory_pools};
     use crate::wire::be16;
 

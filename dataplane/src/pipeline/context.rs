@@ -1,14 +1,15 @@
 //! One turn of the pipeline: what the stages of a burst share.
 
 use super::cache::{Exit, Ingress, Origin, Run, Tunnel};
-use super::flood::Floods;
+use super::flood_queue::Floods;
 use super::learn_event::{NEWS_NS, Notice, Notices, STILL_THERE_NS};
+use super::meta::{Blame, Leaving, Member};
 use super::rate_limit::Limits;
-use super::tenant_input::{Member, UnderlayFrame};
 use super::tx_queues::Outbox;
 use crate::addr::{HostMac, PortId, WorkerId};
 use crate::drop::DropReason;
-use crate::frame::chain::{Assembly, MAX_CHUNKS, Piece};
+use crate::frame::assembly::Assembly;
+use crate::frame::chain::{MAX_CHUNKS, Piece};
 use crate::frame::{self, BURST, Frame, FrameMemory, Pool};
 use crate::table::Snapshot;
 use crate::table::mac::{Destination, LookupResult, MacKey, MacReader};
@@ -16,21 +17,6 @@ use crate::table::neighbor::NeighborReader;
 use crate::table::port::{Device, PortEntry};
 use crate::table::vni::Domain;
 use crate::table::vtep::RemoteVtep;
-
-/// A frame that is ready to leave by the device that it was made for. Only frames for tenants
-/// ([`super::port_output::LocalFrame`]) and encapsulated frames of tenants ([`super::tenant_input::UnderlayFrame`]) are.
-pub(super) trait Leaving {
-    /// The frame itself.
-    fn into_frame(self) -> Frame;
-}
-
-/// What else a drop is counted for, besides a device.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Blame<'t> {
-    pub(super) port: Option<&'t PortEntry>,
-    pub(super) domain: Option<&'t Domain>,
-    pub(super) hop: Option<&'t RemoteVtep>,
-}
 
 /// The tables, the way out and the counters of a burst. `'t` is the snapshot's life, `'p` the worker's parts.
 #[derive(Debug)]
@@ -159,7 +145,7 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
     pub(super) fn queue_for(
         &mut self,
         device: &'t Device,
-        frame: UnderlayFrame,
+        frame: impl Leaving,
         domain: &Domain,
         hop: &RemoteVtep,
     ) -> bool {

@@ -15,20 +15,18 @@
 //! the payload's chunks ([`crate::frame::chain`]): they are sent to all without being copied, and nobody writes to them any more.
 //! Elsewhere, and for short frames, a copy is one copy; the last VTEP gets the frame itself.
 
-use std::collections::VecDeque;
-
 use super::cache::Tunnel;
-use super::context::{Blame, Turn};
+use super::context::Turn;
 use super::encap::{Beyond, Variable};
+use super::flood_queue::{Flood, Next};
+use super::meta::{Blame, TenantFrame};
 use super::port_output::{self, LocalFrame};
-use super::tenant_input::{Target, TenantFrame, UnderlayFrame};
-use crate::addr::{DeviceId, DomainId, PortId, VtepId};
+use super::vxlan_output::UnderlayFrame;
+use crate::addr::{PortId, VtepId};
 use crate::drop::DropReason;
 use crate::frame::chain::Payload;
-use crate::frame::{self, BURST, FrameMemory, Pool};
-use crate::table::Snapshot;
+use crate::frame::{self, BURST, FrameMemory};
 use crate::table::encapsulation::MAX_HEADER;
-use crate::table::port::Device;
 use crate::table::vni::Domain;
 use crate::table::vtep::Adjacency;
 use crate::wire::checksum::Sum;
@@ -40,97 +38,8 @@ pub const COPIES: usize = BURST / 2;
 /// Copies of one port's floods before another port's.
 const QUANTUM: usize = 16;
 
-/// Frames that wait to be flooded: of all ports, and of one, which may give two bursts at once.
-const WAITING: usize = 512;
-const WAITING_OF_PORT: usize = 2 * BURST;
-
 /// The shortest frame that is shared. Below, one copy costs less than what a second buffer costs the kernel.
 const SHARE_FROM: usize = 256;
-
-/// The frames that wait to be flooded. Nothing is allocated after [`Floods::new`].
-#[derive(Debug)]
-pub(super) struct Floods {
-    waiting: VecDeque<Flood>,
-}
-
-impl Floods {
-    /// Nothing waits.
-    pub(super) fn new() -> Self {
-        Self {
-            waiting: VecDeque::with_capacity(WAITING),
-        }
-    }
-
-    /// The device that the first frame came from; `None` when nothing waits. Gives up frames whose device was removed from
-    /// the tables meanwhile: there is no row to count them in.
-    #[inline]
-    pub(super) fn first_device<'t, M: FrameMemory>(
-        &mut self,
-        snapshot: &'t Snapshot,
-        pool: &mut Pool<M>,
-    ) -> Option<&'t Device> {
-        while let Some(first) = self.waiting.front() {
-            let device = snapshot.ports.device(first.device);
-            if device.is_some() {
-                return device;
-            }
-            self.waiting
-                .pop_front()
-                .into_iter()
-                .for_each(|flood| flood.end(pool));
-        }
-        None
-    }
-
-    /// Gives up what waits.
-    pub(super) fn clear<M: FrameMemory>(&mut self, pool: &mut Pool<M>) {
-        self.waiting.drain(..).for_each(|flood| flood.end(pool));
-    }
-
-    fn has(&self, port: PortId) -> bool {
-        self.waiting
-            .iter()
-            .any(|flood| flood.frame.facts.port == port)
-    }
-
-    fn has_room(&self, port: PortId) -> bool {
-        let of_port = || {
-            self.waiting
-                .iter()
-                .filter(|flood| flood.frame.facts.port == port)
-                .count()
-        };
-        self.waiting.len() < WAITING
-            && (self.waiting.len() < WAITING_OF_PORT || of_port() < WAITING_OF_PORT)
-    }
-}
-
-/// A frame that is being flooded.
-#[derive(Debug)]
-struct Flood {
-    frame: TenantFrame,
-    /// Where it came from.
-    device: DeviceId,
-    domain: DomainId,
-    /// Its tenant may be told that it is too long for a path: one frame has one answer, however many are too narrow.
-    answer: bool,
-    next: Next,
-    /// How many more copies may end in its chunks; `None` while they are its own.
-    shared: Option<u32>,
-    /// The sum of its bytes, once a header needed it.
-    sum: Option<Sum>,
-}
-
-/// Who comes next: the first one behind this, or the first of all.
-#[derive(Debug, Clone, Copy)]
-enum Next {
-    Port(Option<PortId>),
-    Hop(Option<VtepId>),
-    /// This VTEP gets the frame itself.
-    Last(VtepId),
-    /// Everybody was served.
-    Nobody,
-}
 
 /// The part of a sorted list behind `last`.
 fn behind<T: Ord + Copy>(list: &[T], last: Option<T>) -> &[T] {
@@ -162,7 +71,7 @@ impl TenantFrame {
             // As much work as unicast.
             ([one], 0) if !turn.floods.has(self.facts.port) => {
                 return match self.find_tunnel(turn, *one, domain, unicast) {
-                    Some(tunnel) => self.send(turn, Target::Tunnel(tunnel)),
+                    Some(tunnel) => self.send_to_vtep(turn, tunnel),
                     None => turn.pool.give(self.frame),
                 };
             }
@@ -339,7 +248,7 @@ impl Flood {
         } = self;
         let domain = turn.snapshot.vnis.domain(domain);
         match domain.and_then(|domain| frame.find_tunnel(turn, id, domain, answer)) {
-            Some(tunnel) => frame.send(turn, Target::Tunnel(tunnel)),
+            Some(tunnel) => frame.send_to_vtep(turn, tunnel),
             None => turn.pool.give(frame.frame),
         }
     }
@@ -499,13 +408,5 @@ impl Flood {
                 hop: None,
             },
         );
-    }
-
-    /// Gives up the frame: its chunks, or its hold on them and those of copies that were not made.
-    fn end<M: FrameMemory>(self, pool: &mut Pool<M>) {
-        match self.shared {
-            None => pool.give(self.frame.frame),
-            Some(copies_left) => pool.give_up(self.frame.frame, copies_left + 1),
-        }
     }
 }

@@ -18,11 +18,11 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::context::{Blame, Turn};
+use super::context::Turn;
 use super::learn_event::{NEWS_NS, Notice, STILL_THERE_NS};
+use super::meta::Blame;
 use super::parse::{Network, Packet, Part};
 use super::port_output::{self, LocalFrame};
-use super::validate;
 use crate::addr::{HostMac, MacAddr};
 use crate::drop::DropReason;
 use crate::frame::{Frame, FrameMemory};
@@ -128,6 +128,30 @@ fn read_nd(frame: &[u8], packet: Packet) -> Result<Message, DropReason> {
     })
 }
 
+/// Checks what ARP or ND from a port claims: on a locked port one of its MACs, and one of its addresses if it has any.
+fn claim(message: Message, port: &PortEntry) -> Result<(), DropReason> {
+    let Some(macs) = &port.lock else {
+        return Ok(());
+    };
+    let right_ip = |ip| {
+        port.ips.is_empty() || port.ips.binary_search(&ip).is_ok() || is_own_link_local(ip, macs)
+    };
+    if macs.binary_search(&message.mac).is_ok() && message.claims.is_none_or(right_ip) {
+        Ok(())
+    } else {
+        Err(DropReason::ArpNdForged)
+    }
+}
+
+/// True for the link-local address that a host with one of these MACs forms by itself (RFC 4291 appendix A).
+fn is_own_link_local(ip: IpAddr, macs: &[MacAddr]) -> bool {
+    let IpAddr::V6(ip) = ip else { return false };
+    macs.iter().any(|MacAddr([a, b, c, d, e, f])| {
+        let id = [a ^ 2, *b, *c, 0xff, 0xfe, *d, *e, *f];
+        ip == Ipv6Addr::from_bits(0xfe80 << 112 | u128::from(u64::from_be_bytes(id)))
+    })
+}
+
 /// What is done with a message that may stay.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Resolved {
@@ -155,7 +179,7 @@ pub(super) fn resolve<M: FrameMemory>(
     let (source, to_all) = (header.source(), header.destination().is_multicast());
     // Behind a tag is another network, whose addresses the table does not have.
     let ours = !vlan::is_tag(header.ethertype());
-    let honest = validate::claim(message, port);
+    let honest = claim(message, port);
     if !message.probe || message.mac != source {
         honest?;
     }

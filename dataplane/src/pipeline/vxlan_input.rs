@@ -7,8 +7,9 @@
 use std::net::IpAddr;
 
 use super::cache::Origin;
-use super::context::{Blame, Turn};
+use super::context::Turn;
 use super::decap::{self, Tunnelled};
+use super::meta::Blame;
 use super::parse::{Network, Packet};
 use super::port_output::{self, LocalFrame};
 use super::stages::Side;

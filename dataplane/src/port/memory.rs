@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::Port;
-use crate::frame::chain::{Assembly, Chains, Piece};
+use crate::frame::assembly::Assembly;
+use crate::frame::chain::{Chains, Piece};
 use crate::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
 use crate::mem::{allocate, prefetch};
 

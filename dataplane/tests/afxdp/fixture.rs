@@ -10,7 +10,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use vtep_dataplane::afxdp::{
     Error, HugePages, Mode, Program, SocketConfig, Umem, UmemConfig, UmemMemory, XdpDevice, XskPort,
 };
-use vtep_dataplane::frame::chain::Assembly;
+use vtep_dataplane::frame::assembly::Assembly;
 use vtep_dataplane::frame::{Frame, FrameMemory, Pool};
 use vtep_dataplane::port::Port;
 
