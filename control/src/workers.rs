@@ -14,7 +14,7 @@ use vtep_dataplane::worker::{
     Command, Reply, Worker, WorkerConfig, WorkerStatus, WorkerStatusView,
 };
 
-use crate::fib::TableWriter;
+use crate::fib::Fib;
 
 /// Commands that may wait for one worker: more than queues that any change attaches at once.
 const COMMANDS: usize = 4096;
@@ -58,7 +58,7 @@ impl Workers {
     ///
     /// # Errors
     /// When the kernel gives no thread, eventfd or epoll descriptor.
-    pub fn start(plan: &WorkerPlan, umem: &Umem, tables: &TableWriter) -> io::Result<Self> {
+    pub fn start(plan: &WorkerPlan, umem: &Umem, tables: &Fib) -> io::Result<Self> {
         let count = plan.cores.len();
         let pools = umem.pools(count).map_err(io::Error::other)?;
         let share = pools.first().map_or(1, |pool| pool.capacity() as u32);

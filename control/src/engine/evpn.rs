@@ -14,7 +14,7 @@ use crate::api::event as monitor;
 use crate::bgp::{DownReason, Peer, PeerOutput};
 use crate::config::{self, Config, Port, PortKey, VniSettings};
 use crate::evpn::{self, DuplicateConfig, Event, Instance, LocalKind, LocalMac, NeighborId};
-use crate::fib::TableError;
+use crate::fib::FibError;
 use crate::speaker::transport::Routes;
 
 /// The instance, and its neighbours' numbers.
@@ -180,9 +180,9 @@ impl Engine {
     }
 
     /// Writes what the instance has decided since the last time into the tables.
-    pub(super) fn carry(&mut self, now: Instant) {
+    pub(super) fn install_routes(&mut self, now: Instant) {
         let mut full = 0u64;
-        let tables = &mut self.tables;
+        let tables = &mut self.fib;
         self.evpn
             .instance
             .drain_changes(now, |changes| full = tables.apply(changes));
@@ -210,7 +210,7 @@ impl Engine {
                 continue;
             };
             let state = (&known.peer.status()).into();
-            self.news.push(monitor::Event::Bgp(monitor::BgpEvent {
+            self.events.push(monitor::Event::Bgp(monitor::BgpEvent {
                 neighbor,
                 state,
                 reason,
@@ -228,7 +228,7 @@ impl Engine {
         };
         let mut tell = |event, vni, mac: HostMac, vtep, sequence| {
             let (mac, port) = (mac.get(), here.clone());
-            self.news.push(monitor::Event::Mac(monitor::MacEvent {
+            self.events.push(monitor::Event::Mac(monitor::MacEvent {
                 event,
                 vni,
                 mac,
@@ -283,7 +283,7 @@ impl Engine {
     }
 
     /// Begins anew with other BGP settings: all that the configuration says is told again.
-    pub(super) fn evpn_restart(&mut self, now: Instant) -> Result<(), TableError> {
+    pub(super) fn evpn_restart(&mut self, now: Instant) -> Result<(), FibError> {
         let neighbors: Vec<_> = self.config.bgp_neighbors().keys().copied().collect();
         for address in self.speaker.neighbors().keys().copied().collect::<Vec<_>>() {
             self.speaker
@@ -291,13 +291,13 @@ impl Engine {
             self.evpn.neighbor_remove(address, now);
         }
         self.learned_forget_all();
-        self.carry(now);
+        self.install_routes(now);
         self.evpn = Evpn::new(&self.config);
         // The configuration may hold VNIs that later changes of the same batch bring: those tell the instance themselves,
         // and what it said now would find no table to stand in.
         let vnis = self.config.vnis().keys().copied();
         let vnis: Vec<_> = vnis
-            .filter(|vni| self.tables.domain_id(*vni).is_some())
+            .filter(|vni| self.fib.domain_id(*vni).is_some())
             .collect();
         for vni in vnis {
             let content = self.config.vnis()[&vni].clone();
@@ -325,7 +325,7 @@ impl Engine {
             neighbors
                 .for_each(|(ip, entry)| instance.static_address_add(vni, *ip, entry.mac, false));
         }
-        self.carry(now);
+        self.install_routes(now);
         for address in neighbors {
             self.bgp_neighbor(address, now);
         }

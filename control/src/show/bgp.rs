@@ -6,15 +6,15 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::answer;
 use super::page::Page;
+use super::to_json;
 use crate::api::bgp::{NeighborDetail, RestartRow, RouteRow, SessionState, Summary, SummaryRow};
 use crate::api::message::ApiError;
 use crate::api::show::{MAX_ROWS, Query, Rows};
 use crate::bgp::wire::EvpnRoute;
 use crate::bgp::{Negotiated, PeerStatus};
 use crate::config::{BgpNeighbor, ChangeError};
-use crate::engine::Engine;
+use crate::engine::EngineView;
 use crate::evpn::{NeighborId, Reason, RouteView};
 use crate::speaker::transport::Neighbor;
 
@@ -28,7 +28,7 @@ struct Held {
 /// The order of routes: type, key, then who sent it. Our own come first.
 type Place = Vec<u8>;
 
-impl Engine {
+impl EngineView<'_> {
     fn no_bgp(&self) -> Result<(), ApiError> {
         match self.config.bgp() {
             Some(_) => Ok(()),
@@ -44,7 +44,7 @@ impl Engine {
             let known = self.config.bgp_neighbors().get(ip)?;
             Some(self.summary_row(known, neighbor, &held, now))
         };
-        answer(Ok(Summary {
+        to_json(Ok(Summary {
             asn: config.local_as,
             router_id: config.router_id,
             routes: self.evpn.instance.totals().0 as u64,
@@ -72,7 +72,7 @@ impl Engine {
         let summary = self.summary_row(config, neighbor, &held, now);
         let id = self.evpn.id(address);
         let stale = id.and_then(|id| held.get(&id)).map_or(0, |held| held.stale);
-        answer(Ok(detail(
+        to_json(Ok(detail(
             summary,
             config,
             &neighbor.peer.status(),
@@ -170,7 +170,7 @@ impl Engine {
             .into_iter()
             .map(|(_, view)| self.route_row(&view))
             .collect();
-        answer(Ok(Rows::<RouteRow> { rows, next }))
+        to_json(Ok(Rows::<RouteRow> { rows, next }))
     }
 
     fn place(&self, view: &RouteView) -> Place {

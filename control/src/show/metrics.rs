@@ -9,8 +9,8 @@ use vtep_dataplane::stats::Totals;
 use crate::api::bgp::SessionState;
 use crate::api::show::{PortState, XdpStatistics};
 use crate::config::InterfaceName;
-use crate::engine::Engine;
-use crate::interfaces::{Managed, Purpose};
+use crate::engine::{Engine, EngineView};
+use crate::interfaces::{ManagedInterface, Purpose};
 use crate::metrics::{Builder, Labels, MAX_ROWS};
 
 /// Reads one number out of many.
@@ -57,10 +57,14 @@ fn traffic(page: &mut Builder, what: &str, rows: &[(Labels, Totals)]) {
     }
 }
 
-impl Engine {
-    /// The page of a scrape.
-    #[must_use]
-    pub fn metrics(&self, now: Instant) -> String {
+/// The page of a scrape.
+#[must_use]
+pub fn metrics(engine: &Engine, now: Instant) -> String {
+    engine.view().metrics(now)
+}
+
+impl EngineView<'_> {
+    fn metrics(&self, now: Instant) -> String {
         let mut page = Builder::default();
         self.metrics_of_process(&mut page, now);
         self.metrics_of_devices(&mut page);
@@ -72,7 +76,7 @@ impl Engine {
     }
 
     fn metrics_of_process(&self, page: &mut Builder, now: Instant) {
-        let snapshot = self.tables.current();
+        let snapshot = self.fib.current();
         page.gauge(
             "vtepd_info",
             "The version",
@@ -91,9 +95,9 @@ impl Engine {
         let tables = [
             ("vnis", snapshot.vnis.iter().count()),
             ("ports", self.ports.iter().count()),
-            ("macs", self.tables.macs().len()),
+            ("macs", self.fib.macs().len()),
             ("vteps", snapshot.vteps.iter().count()),
-            ("neighbors", self.tables.neighbors().len()),
+            ("neighbors", self.fib.neighbors().len()),
         ];
         let left_out = tables
             .iter()
@@ -117,7 +121,7 @@ impl Engine {
     fn metrics_of_devices(&self, page: &mut Builder) {
         let mut drops = Totals::default();
         let (mut up, mut rows, mut sockets) = (Vec::new(), Vec::new(), Vec::new());
-        for (name, managed) in self.devices.all() {
+        for (name, managed) in self.interfaces.all() {
             let totals = managed.counters.totals();
             drops
                 .drops
@@ -130,7 +134,7 @@ impl Engine {
                 flag(self.port_state(name, managed).0 == PortState::Up),
             ));
             if let Some(open) = managed.open() {
-                let statistics = XdpStatistics::from(self.devices.statistics(open));
+                let statistics = XdpStatistics::from(self.interfaces.statistics(open));
                 sockets.extend(SOCKET.map(|(event, value)| {
                     (
                         [labels.clone(), one("event", event)].concat(),
@@ -161,7 +165,7 @@ impl Engine {
         );
     }
 
-    fn role(&self, name: &InterfaceName, managed: &Managed) -> Labels {
+    fn role(&self, name: &InterfaceName, managed: &ManagedInterface) -> Labels {
         let role = if managed.purpose == Purpose::Underlay {
             "underlay"
         } else {
@@ -191,7 +195,7 @@ impl Engine {
             "Notices to the control thread that were held back",
             held,
         );
-        let snapshot = self.tables.current();
+        let snapshot = self.fib.current();
         let vnis = snapshot.vnis.iter().take(MAX_ROWS);
         let vnis: Vec<_> = vnis
             .map(|vni| (one("vni", vni.vni), vni.counters.totals()))
@@ -200,7 +204,7 @@ impl Engine {
     }
 
     fn metrics_of_vteps(&self, page: &mut Builder) {
-        let snapshot = self.tables.current();
+        let snapshot = self.fib.current();
         let hops = || snapshot.vteps.iter().take(MAX_ROWS);
         let up = hops().map(|(_, hop)| (one("vtep", hop.vtep), flag(!hop.paths.is_empty())));
         page.gauge("vtepd_vtep_up", "1 while there is a way to the VTEP", up);

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use vtep_control::bgp::{Peer, PeerConfig, PeerOutput};
 use vtep_control::evpn::{Config, Instance, NeighborId, VniConfig};
-use vtep_control::fib::TableWriter;
+use vtep_control::fib::Fib;
 use vtep_control::speaker::transport::Routes;
 use vtep_dataplane::addr::{DomainId, Vni, VtepAddr};
 use vtep_dataplane::frame::BURST;
@@ -35,7 +35,7 @@ pub fn session(passive: bool) -> PeerConfig {
 pub struct Sink {
     instance: Instance,
     /// The writing end.
-    pub tables: TableWriter,
+    pub tables: Fib,
     macs: MacReader,
     snapshots: Reader<Snapshot>,
     domain: DomainId,
@@ -58,7 +58,7 @@ impl Sink {
             .vni_add(Instant::now(), VniConfig::new(vni))
             .map_err(Failure::of("VNI"))?;
         instance.neighbor_add(ID, IpAddr::V4(NEIGHBOR));
-        let mut tables = TableWriter::new(1, hosts, scene::settings());
+        let mut tables = Fib::new(1, hosts, scene::settings());
         let domain = tables.add_vni(vni, false).map_err(Failure::of("VNI"))?;
         tables.commit();
         let (macs, snapshots) = (tables.mac_reader(), tables.snapshots());
