@@ -44,8 +44,8 @@ impl Port<HeapMemory> for Treadmill {
         for _ in 0..BURST {
             let bytes = &self.templates[self.next % self.templates.len()];
             self.next += 1;
-            let mut frame = pool.take().expect("chunks come back each turn");
-            frame.place(HEADROOM, bytes.len(), CHUNK).unwrap();
+            let mut frame = pool.alloc().expect("chunks come back each turn");
+            frame.set_extent(HEADROOM, bytes.len(), CHUNK).unwrap();
             pool.memory_mut()
                 .bytes_mut(&mut frame)
                 .copy_from_slice(bytes);
@@ -57,7 +57,7 @@ impl Port<HeapMemory> for Treadmill {
 
     fn send(&mut self, pool: &mut Pool<HeapMemory>, frames: &mut Vec<Frame>) -> usize {
         let count = frames.len();
-        frames.drain(..).for_each(|frame| pool.give(frame));
+        frames.drain(..).for_each(|frame| pool.free(frame));
         self.sent.fetch_add(count as u64, Relaxed);
         count
     }

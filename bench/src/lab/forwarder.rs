@@ -215,7 +215,7 @@ fn pass(
     let received = from.receive(pool, burst);
     if received > 0 {
         to.send(pool, burst);
-        burst.drain(..).for_each(|frame| pool.give(frame));
+        burst.drain(..).for_each(|frame| pool.free(frame));
     }
     received
 }

@@ -160,7 +160,7 @@ impl XskPort {
             return;
         }
         umem.ledger().take_back_all(self.owner, &mut give);
-        rings.held.give_back(umem.chains(), give);
+        rings.held.give_back(umem.segments(), give);
         registry.release(self.owner);
     }
 
@@ -233,7 +233,7 @@ impl Port<UmemMemory> for XskPort {
     }
 
     fn close(mut self, pool: &mut Pool<UmemMemory>) {
-        self.shut(|frame| pool.give(frame));
+        self.shut(|frame| pool.free(frame));
     }
 }
 

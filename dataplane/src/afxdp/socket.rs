@@ -386,7 +386,7 @@ fn rings(
         fill: Producer::new(ring(fd, RingKind::Fill, config.fill_ring)?),
         completion: Consumer::new(ring(fd, RingKind::Completion, config.tx_ring)?),
         ledger: Arc::clone(umem.ledger()),
-        chains: Arc::clone(umem.chains()),
+        chains: Arc::clone(umem.segments()),
         owner,
         chunk_size: umem.frame_size(),
         multi_buffer,

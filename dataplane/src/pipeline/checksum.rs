@@ -127,7 +127,7 @@ mod tests {
 
     use super::*;
     use crate::frame::HEADROOM;
-    use crate::frame::assembly::Assembly;
+    use crate::frame::assembly::ChainBuilder;
     use crate::port::memory::{HeapMemory, memory_pools};
     use crate::wire::be16;
 
@@ -176,18 +176,18 @@ mod tests {
         let mut pool = memory_pools(1, 16, 2048).remove(0);
         let (head, rest) = bytes.split_at(first.min(bytes.len()));
         let mut pieces = std::iter::once(head).chain(rest.chunks(301)).map(|bytes| {
-            let mut piece = pool.take().unwrap();
-            piece.place(HEADROOM, bytes.len(), 2048).unwrap();
+            let mut piece = pool.alloc().unwrap();
+            piece.set_extent(HEADROOM, bytes.len(), 2048).unwrap();
             pool.memory_mut()
                 .bytes_mut(&mut piece)
                 .copy_from_slice(bytes);
             piece
         });
-        let mut assembly = Assembly::new(pieces.next().unwrap());
+        let mut assembly = ChainBuilder::new(pieces.next().unwrap());
         let pieces: Vec<_> = pieces.collect();
         pieces
             .into_iter()
-            .for_each(|piece| assembly.push(pool.memory().chains(), piece).unwrap());
+            .for_each(|piece| assembly.push(pool.memory().segments(), piece).unwrap());
         let mut frame = assembly.finish();
         change(pool.memory_mut(), &mut frame);
         let mut after = vec![0; frame.len()];

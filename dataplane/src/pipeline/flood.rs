@@ -2,7 +2,7 @@
 //! (RFC 7348 section 4.2 by unicast).
 //!
 //! ```text
-//! flood --> waiting, in order, bounded a port --each turn: at most COPIES--> ports: copies
+//! flood --> waiting, in order, bounded a port --each turn: at most COPIES_PER_ITERATION--> ports: copies
 //!                                                                        \-> VTEPs: [header] -> payload, shared
 //! ```
 //!
@@ -24,7 +24,7 @@ use super::port_output::{self, LocalFrame};
 use super::vxlan_output::UnderlayFrame;
 use crate::addr::{PortId, VtepId};
 use crate::drop::DropReason;
-use crate::frame::chain::Payload;
+use crate::frame::chain::SharedPayload;
 use crate::frame::{self, BURST, FrameMemory};
 use crate::table::encapsulation::MAX_HEADER;
 use crate::table::vni::Domain;
@@ -33,7 +33,7 @@ use crate::wire::checksum::Sum;
 
 /// Copies that one turn of a worker makes: half as many as a port gives frames, for a copy may cost as much as a frame that
 /// is forwarded, and a port that is always busy shall keep more than half of the worker's time.
-pub const COPIES: usize = BURST / 2;
+pub const COPIES_PER_ITERATION: usize = BURST / 2;
 
 /// Copies of one port's floods before another port's.
 const QUANTUM: usize = 16;
@@ -72,7 +72,7 @@ impl TenantFrame {
             ([one], 0) if !turn.floods.has(self.facts.port) => {
                 return match self.find_tunnel(turn, *one, domain, unicast) {
                     Some(tunnel) => self.send_to_vtep(turn, tunnel),
-                    None => turn.pool.give(self.frame),
+                    None => turn.pool.free(self.frame),
                 };
             }
             _ if !turn.floods.has_room(self.facts.port) => {
@@ -92,11 +92,11 @@ impl TenantFrame {
     }
 }
 
-/// Serves up to [`COPIES`] receivers of the frames that wait. Returns how many, so that 0 means that nothing waits.
+/// Serves up to [`COPIES_PER_ITERATION`] receivers of the frames that wait. Returns how many, so that 0 means that nothing waits.
 pub(super) fn replicate<M: FrameMemory>(turn: &mut Turn<'_, '_, M>) -> usize {
     // Nothing is flooded here, so that nothing is added meanwhile.
     let mut waiting = std::mem::take(&mut turn.floods.waiting);
-    let mut left = COPIES;
+    let mut left = COPIES_PER_ITERATION;
     let mut at = 0;
     while left > 0 && !waiting.is_empty() {
         at = if at < waiting.len() { at } else { 0 };
@@ -123,7 +123,7 @@ pub(super) fn replicate<M: FrameMemory>(turn: &mut Turn<'_, '_, M>) -> usize {
         }
     }
     turn.floods.waiting = waiting;
-    COPIES - left
+    COPIES_PER_ITERATION - left
 }
 
 impl Flood {
@@ -249,7 +249,7 @@ impl Flood {
         let domain = turn.snapshot.vnis.domain(domain);
         match domain.and_then(|domain| frame.find_tunnel(turn, id, domain, answer)) {
             Some(tunnel) => frame.send_to_vtep(turn, tunnel),
-            None => turn.pool.give(frame.frame),
+            None => turn.pool.free(frame.frame),
         }
     }
 
@@ -261,14 +261,14 @@ impl Flood {
         turn: &Turn<'_, '_, M>,
         tunnel: &Tunnel<'_>,
         left: usize,
-    ) -> Option<Payload> {
+    ) -> Option<SharedPayload> {
         if !tunnel.device.multi_buffer || self.frame.frame.len() < SHARE_FROM {
             return None;
         }
-        let payload = Payload::new(&self.frame.frame, MAX_HEADER)?;
+        let payload = SharedPayload::new(&self.frame.frame, MAX_HEADER)?;
         if self.shared.is_none() {
             let copies = left as u32;
-            let chains = turn.pool.memory().chains();
+            let chains = turn.pool.memory().segments();
             chains.share(self.frame.frame.chunk(), copies + 1);
             chains
                 .rest(&self.frame.frame)
@@ -287,7 +287,7 @@ impl Flood {
         turn: &mut Turn<'t, '_, M>,
         first: &Tunnel<'t>,
         others: &[VtepId],
-        payload: Option<Payload>,
+        payload: Option<SharedPayload>,
     ) -> usize {
         let &Tunnel { device, domain, .. } = first;
         let variable = self.frame.facts.variable(&turn.snapshot.settings, domain);
@@ -336,20 +336,20 @@ impl Flood {
         &mut self,
         turn: &mut Turn<'_, '_, M>,
         path: &Adjacency,
-        payload: Payload,
+        payload: SharedPayload,
         variable: Variable,
     ) -> Option<UnderlayFrame> {
-        let mut header = turn.pool.take()?;
+        let mut header = turn.pool.alloc()?;
         let chunk_size = turn.pool.memory().chunk_size();
-        let start = frame::spread(header.chunk(), MAX_HEADER, chunk_size);
+        let start = frame::cache_color(header.chunk(), MAX_HEADER, chunk_size);
         if header
-            .place(start, path.rewrite.size().into(), chunk_size)
+            .set_extent(start, path.rewrite.size().into(), chunk_size)
             .is_err()
         {
-            turn.pool.give(header);
+            turn.pool.free(header);
             return None;
         }
-        payload.follow(turn.pool.memory().chains(), &mut header);
+        payload.append_to(turn.pool.memory().segments(), &mut header);
         let sum = if path.rewrite.is_v6() {
             self.sum(turn)
         } else {
@@ -379,7 +379,7 @@ impl Flood {
         match UnderlayFrame::prepend(turn, copy, path, variable) {
             Ok(frame) => Some(frame),
             Err(copy) => {
-                turn.pool.give(copy);
+                turn.pool.free(copy);
                 None
             }
         }

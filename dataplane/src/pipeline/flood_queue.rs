@@ -102,8 +102,8 @@ impl Flood {
     /// Gives up the frame: its chunks, or its hold on them and those of copies that were not made.
     pub(super) fn end<M: FrameMemory>(self, pool: &mut Pool<M>) {
         match self.shared {
-            None => pool.give(self.frame.frame),
-            Some(copies_left) => pool.give_up(self.frame.frame, copies_left + 1),
+            None => pool.free(self.frame.frame),
+            Some(copies_left) => pool.release_shared(self.frame.frame, copies_left + 1),
         }
     }
 }

@@ -10,7 +10,7 @@
 //! A burst of frames of one device, through all stages.
 //!
 //! ```text
-//! frames --> admit (parse, check, hash) --> look the key up --> pass (resolve, write) --> outbox
+//! frames --> admit (parse, check, hash) --> look the key up --> pass (resolve, write) --> queues
 //!                                                                        \-> pool, counted
 //! ```
 //!
@@ -49,7 +49,7 @@ use self::learn_event::{Notice, Notices};
 use self::meta::Member;
 use self::rate_limit::Limits;
 use self::tenant_input::FromTenants;
-use self::tx_queues::Outbox;
+use self::tx_queues::TxQueues;
 use self::vxlan_input::FromOverlay;
 use crate::addr::{DeviceId, PortId, WorkerId};
 use crate::frame::{BURST, Frame, FrameMemory, Pool};
@@ -96,7 +96,7 @@ impl Kept {
         now_ns: u64,
         device: &'t Device,
         pool: &'p mut Pool<M>,
-        out: &'p mut Outbox,
+        out: &'p mut TxQueues,
     ) -> Turn<'t, 'p, M> {
         Turn {
             snapshot: tables.snapshot,
@@ -155,12 +155,12 @@ impl Pipeline {
         device: DeviceId,
         frames: &mut Vec<Frame>,
         pool: &mut Pool<M>,
-        out: &mut Outbox,
+        out: &mut TxQueues,
     ) {
         let Some(device) = tables.snapshot.ports.device(device) else {
             // Removed from the tables a moment ago: there is no row to count in.
             self.unknown_devices += frames.len() as u64;
-            frames.drain(..).for_each(|frame| pool.give(frame));
+            frames.drain(..).for_each(|frame| pool.free(frame));
             return;
         };
         let bytes = frames.iter().map(|frame| frame.len() as u64).sum();
@@ -189,14 +189,14 @@ impl Pipeline {
         }
     }
 
-    /// Goes on flooding the frames that wait for it, with up to [`flood::COPIES`] receivers: once a turn, when all ports were
+    /// Goes on flooding the frames that wait for it, with up to [`flood::COPIES_PER_ITERATION`] receivers: once a turn, when all ports were
     /// served. Returns how many receivers it served: less than that means that nothing waits.
     pub fn replicate<M: FrameMemory>(
         &mut self,
         tables: Tables<'_>,
         now_ns: u64,
         pool: &mut Pool<M>,
-        out: &mut Outbox,
+        out: &mut TxQueues,
     ) -> usize {
         match self.kept.floods.first_device(tables.snapshot, pool) {
             Some(device) => {

@@ -302,7 +302,7 @@ pub(super) fn answer<'t, M: FrameMemory>(
             let (start, len) = (frame.start(), ethernet::LEN + nd::ANSWER_LEN);
             turn.pool.truncate(&mut frame, len);
             frame
-                .place(start, len, turn.pool.memory().chunk_size())
+                .set_extent(start, len, turn.pool.memory().chunk_size())
                 .map(|()| {
                     write_nd(
                         turn.pool.memory_mut().bytes_mut(&mut frame),
@@ -319,7 +319,7 @@ pub(super) fn answer<'t, M: FrameMemory>(
     ) {
         (Ok(()), Some(exit)) => LocalFrame::new(frame).send(turn, exit),
         (Err(_), _) => turn.refuse(frame, DropReason::BadDescriptor, blame),
-        (_, None) => turn.pool.give(frame),
+        (_, None) => turn.pool.free(frame),
     }
 }
 

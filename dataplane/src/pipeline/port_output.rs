@@ -149,7 +149,7 @@ impl LocalFrame {
         }
         match waiting {
             Some(exit) => self.send(turn, exit),
-            None => turn.pool.give(self.0),
+            None => turn.pool.free(self.0),
         }
     }
 }

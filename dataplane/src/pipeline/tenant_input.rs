@@ -190,7 +190,7 @@ impl TenantFrame {
         found: Option<Destination>,
     ) {
         if self.facts.next == Next::Free {
-            return turn.pool.give(self.frame);
+            return turn.pool.free(self.frame);
         }
         let Some(Member { port, domain }) = Member::find(turn.snapshot, self.facts.port) else {
             return turn.refuse(self.frame, DropReason::PortDown, Blame::default());
@@ -283,7 +283,7 @@ impl TenantFrame {
         match target {
             Some(Target::Port(exit)) => LocalFrame::new(self.frame).send(turn, exit),
             Some(Target::Tunnel(tunnel)) => self.send_to_vtep(turn, tunnel),
-            None => turn.pool.give(self.frame),
+            None => turn.pool.free(self.frame),
         }
     }
 }

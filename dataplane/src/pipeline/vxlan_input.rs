@@ -216,7 +216,7 @@ impl<'t> OverlayFrame<'t> {
     #[inline(never)]
     fn pass_on<M: FrameMemory>(self, turn: &mut Turn<'t, '_, M>, found: Option<Destination>) {
         let Some(domain) = self.inner.domain else {
-            return turn.pool.give(self.frame);
+            return turn.pool.free(self.frame);
         };
         let blame = Blame {
             port: None,
@@ -227,7 +227,7 @@ impl<'t> OverlayFrame<'t> {
             Some(Destination::Port(port)) => {
                 match port_output::find(turn, port, domain, self.frame.len()) {
                     Some(exit) => LocalFrame::new(self.frame).send(turn, exit),
-                    None => turn.pool.give(self.frame),
+                    None => turn.pool.free(self.frame),
                 }
             }
             Some(Destination::Vtep(_)) => turn.refuse(self.frame, DropReason::SplitHorizon, blame),

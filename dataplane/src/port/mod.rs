@@ -17,7 +17,7 @@ impl PortErrors {
     ///
     /// - a descriptor of the kernel that names a chunk which the device did not have, or bytes
     ///   outside of it, and a frame to send that no device takes;
-    /// - a received frame of more than [`crate::frame::chain::MAX_CHUNKS`] chunks;
+    /// - a received frame of more than [`crate::frame::chain::MAX_SEGMENTS`] chunks;
     /// - a frame of several chunks to send where the device takes only one.
     pub const REASONS: [DropReason; 3] = [
         DropReason::BadDescriptor,

@@ -27,7 +27,7 @@ use crate::addr::{DeviceId, WorkerId};
 use crate::drop::DropReason;
 use crate::event::{Event, Events};
 use crate::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
-use crate::pipeline::tx_queues::Outbox;
+use crate::pipeline::tx_queues::TxQueues;
 use crate::pipeline::{Pipeline, Tables};
 use crate::port::{Port, PortErrors};
 use crate::table::Snapshot;
@@ -127,7 +127,7 @@ pub struct Worker<M, P> {
     /// By device: the slot to send on, if one is ours.
     tx_slots: Vec<Option<usize>>,
     pipeline: Pipeline,
-    outbox: Outbox,
+    queues: TxQueues,
     burst: Vec<Frame>,
     parker: Parker,
     started: Instant,
@@ -146,7 +146,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             slots: Vec::new(),
             tx_slots: Vec::new(),
             pipeline: Pipeline::new(config.id),
-            outbox: Outbox::new(devices),
+            queues: TxQueues::new(devices),
             burst: Vec::with_capacity(BURST),
             parker,
             started: Instant::now(),
@@ -183,7 +183,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             self.handle_commands();
         }
         if self.config.snapshots.refresh() {
-            self.outbox
+            self.queues
                 .grow(self.config.snapshots.get().ports.devices.len());
         }
         self.config.macs.refresh();
@@ -215,7 +215,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             config,
             burst,
             pipeline,
-            outbox,
+            queues,
             ..
         } = self;
         let snapshot = config.snapshots.get();
@@ -224,7 +224,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             macs: &config.macs,
             neighbors: &config.neighbors,
         };
-        pipeline.burst(tables, now, device, burst, &mut config.pool, outbox);
+        pipeline.burst(tables, now, device, burst, &mut config.pool, queues);
         while let Some(notice) = pipeline.next_notice() {
             config.events.send(Event::Notice(notice));
         }
@@ -236,7 +236,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         let Self {
             config,
             pipeline,
-            outbox,
+            queues,
             ..
         } = self;
         let snapshot = config.snapshots.get();
@@ -245,7 +245,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             macs: &config.macs,
             neighbors: &config.neighbors,
         };
-        let served = pipeline.replicate(tables, now, &mut config.pool, outbox);
+        let served = pipeline.replicate(tables, now, &mut config.pool, queues);
         if served > 0 {
             self.flush_tx();
         }
@@ -259,7 +259,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             && let Some((device, frame)) = self.config.handoff.pop_handoff(self.config.id)
         {
             taken += 1;
-            if let Err(frame) = self.outbox.push(device, frame) {
+            if let Err(frame) = self.queues.push(device, frame) {
                 self.drop_frame(device, frame, DropReason::TxFull);
             }
         }
@@ -269,14 +269,14 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         taken
     }
 
-    /// Empties the outbox: onto our tx_slots queues, or into the inbox of the worker that has the queue.
+    /// Empties the queues: onto our tx_slots queues, or into the inbox of the worker that has the queue.
     fn flush_tx(&mut self) {
-        while let Some((device, mut frames)) = self.outbox.take_busy() {
+        while let Some((device, mut frames)) = self.queues.take_busy() {
             match self.tx_slots.get(device.index()).copied().flatten() {
                 Some(slot_index) => self.send(slot_index, &mut frames),
                 None => self.hand_off(device, &mut frames),
             }
-            self.outbox.restore(device, frames);
+            self.queues.restore(device, frames);
         }
     }
 
@@ -346,14 +346,14 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
     /// Sends chunks of others home and takes ours back.
     fn return_chunks(&mut self) {
         let config = &mut self.config;
-        while let Some(frame) = config.pool.next_stray() {
+        while let Some(frame) = config.pool.pop_foreign() {
             if let Err(frame) = config.handoff.return_chunk(frame) {
-                config.pool.give(frame);
+                config.pool.free(frame);
                 break;
             }
         }
         while let Some(frame) = config.handoff.pop_returned(config.id) {
-            config.pool.give(frame);
+            config.pool.free(frame);
         }
     }
 
@@ -374,7 +374,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
     }
 
     fn attach(&mut self, device: DeviceId, queue: u32, port: P) {
-        self.outbox.grow(device.index() + 1);
+        self.queues.grow(device.index() + 1);
         if let Some(fd) = port.poll_fd()
             && let Err(error) = self.parker.add(fd)
         {
@@ -413,11 +413,11 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
     /// Puts a frame into the pipeline as if `device` had received it.
     fn inject(&mut self, device: DeviceId, bytes: &[u8]) {
         let config = &mut self.config;
-        let Some(mut frame) = config.pool.take() else {
+        let Some(mut frame) = config.pool.alloc() else {
             return count_drops(config, device, DropReason::NoFrame, 1);
         };
         let chunk_size = config.pool.memory().chunk_size();
-        if frame.place(HEADROOM, bytes.len(), chunk_size).is_ok() {
+        if frame.set_extent(HEADROOM, bytes.len(), chunk_size).is_ok() {
             config
                 .pool
                 .memory_mut()
@@ -467,7 +467,7 @@ fn drop_frame<M: FrameMemory, P>(
     reason: DropReason,
 ) {
     count_drops(config, device, reason, 1);
-    config.pool.give(frame);
+    config.pool.free(frame);
 }
 
 /// Counts what a port has refused since it was asked last.

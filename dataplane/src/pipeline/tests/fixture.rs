@@ -15,7 +15,7 @@ use crate::addr::{DeviceId, DomainId, HostMac, MacAddr, PortId, Vni, VtepId, Wor
 use crate::drop::DropReason;
 use crate::frame::{BURST, Pool};
 use crate::pipeline::learn_event::Notice;
-use crate::pipeline::tx_queues::Outbox;
+use crate::pipeline::tx_queues::TxQueues;
 use crate::pipeline::{Pipeline, Tables};
 use crate::port::Port;
 use crate::port::memory::{HeapMemory, MemoryPort, memory_pools};
@@ -135,7 +135,7 @@ pub(super) struct Bed {
     pub(super) piece: usize,
     /// The most chunks that were in use when frames left.
     pub(super) most_chunks: usize,
-    out: Outbox,
+    out: TxQueues,
     pipeline: Pipeline,
 }
 
@@ -214,7 +214,7 @@ impl Bed {
             now_ns: 1,
             piece: usize::MAX,
             most_chunks: 0,
-            out: Outbox::new(8),
+            out: TxQueues::new(8),
             pipeline: Pipeline::new(WorkerId(0)),
         };
         // Hosts 1 to 4 are behind ports 0 to 3, hosts 10 to 14 behind the VTEPs.
