@@ -27,7 +27,8 @@ use mio::{Registry, Token};
 use vtep_dataplane::addr::{Vni, VtepAddr};
 use vtep_dataplane::afxdp::{HugePages, Umem, UmemConfig};
 use vtep_dataplane::event::{EventQueue, WorkerEvent};
-use vtep_dataplane::table::vtep::{Adjacency, OuterHeader};
+use vtep_dataplane::table::encapsulation::OuterHeader;
+use vtep_dataplane::table::vtep::Adjacency;
 
 use self::evpn::Evpn;
 use self::groups::Groups;

@@ -8,7 +8,7 @@ use super::socket::{self, BindMode, Queue, Socket};
 use super::sys;
 use super::umem::{Umem, UmemMemory};
 use crate::frame::{Frame, Pool};
-use crate::port::{Port, Refused};
+use crate::port::{Port, PortErrors};
 
 /// What the kernel has counted of one socket (`XDP_STATISTICS`, Documentation/networking/af_xdp.rst).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -226,10 +226,10 @@ impl Port<UmemMemory> for XskPort {
     }
 
     #[inline]
-    fn refused(&self) -> Refused {
+    fn errors(&self) -> PortErrors {
         self.socket
             .as_ref()
-            .map_or(Refused::default(), |socket| socket.rings.refused)
+            .map_or(PortErrors::default(), |socket| socket.rings.errors)
     }
 
     fn close(mut self, pool: &mut Pool<UmemMemory>) {

@@ -8,10 +8,11 @@ use libc::xdp_desc;
 
 use super::ledger::{Ledger, Lent, Owner, Place};
 use super::ring::{Consumer, Memory, Producer};
+use crate::drop::DropReason;
 use crate::frame::assembly::ChainBuilder;
 use crate::frame::chain::{MAX_SEGMENTS, Segment, SegmentTable};
 use crate::frame::{BURST, DeferredRelease, Frame, FrameMemory, HEADROOM, Pool};
-use crate::port::Refused;
+use crate::port::PortErrors;
 
 /// The shortest frame to send: an Ethernet header. The kernel consumes an invalid tx descriptor without ever
 /// completing it (net/xdp/xsk_queue.h `xskq_cons_read_desc`), so that none may be given to it.
@@ -35,7 +36,7 @@ pub(crate) struct Rings<D, A> {
     pub(crate) multi_buffer: bool,
     pub(crate) held: Held,
     /// Descriptors of the kernel that were wrong, and frames that could not be taken.
-    pub(crate) refused: Refused,
+    pub(crate) errors: PortErrors,
 }
 
 /// What a socket has beyond the chunks that the ledger knows of.
@@ -140,13 +141,13 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
             (Begun::Frame(mut assembly), Ok(piece)) => match assembly.push(&self.chains, piece) {
                 Ok(()) => Ok(assembly),
                 Err(piece) => {
-                    self.refused.too_long += 1;
+                    self.errors.count(DropReason::TooManySegments);
                     Err([Some(assembly.finish()), Some(piece)])
                 }
             },
             (Begun::Refused, Ok(piece)) => Err([Some(piece), None]),
             (begun, chunk) => {
-                self.refused.bad_descriptors += 1;
+                self.errors.count(DropReason::BadDescriptor);
                 let before = if let Begun::Frame(begun) = begun {
                     Some(begun.finish())
                 } else {
@@ -199,7 +200,7 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
                 Some(frame) => pool.free(frame),
                 None => match self.held.lent.take_back(chunk) {
                     Some(chunk) => pool.defer_release(chunk, &mut shared),
-                    None => self.refused.bad_descriptors += 1,
+                    None => self.errors.count(DropReason::BadDescriptor),
                 },
             }
         }
@@ -220,8 +221,8 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
             count = self.fitting(frames);
         }
         for frame in frames.drain(..count) {
-            if let Some(refused) = self.refuse(&frame) {
-                *refused += 1;
+            if let Some(reason) = self.tx_error(&frame) {
+                self.errors.count(reason);
                 pool.free(frame);
             } else if frame.is_chained() {
                 self.push_chain(&frame);
@@ -247,21 +248,21 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
         frames.iter().take_while(|frame| fits(frame)).count()
     }
 
-    /// The count to which a frame belongs that the kernel would not take.
+    /// Why the kernel would not take a frame; `None` when it would.
     #[inline]
-    fn refuse(&mut self, frame: &Frame) -> Option<&mut u64> {
+    fn tx_error(&self, frame: &Frame) -> Option<DropReason> {
         let first = frame.first();
         let outside =
             |piece: Segment| usize::from(piece.start()) + piece.len() > self.chunk_size as usize;
         if first.len() < SHORTEST || outside(first) {
-            return Some(&mut self.refused.bad_descriptors);
+            return Some(DropReason::BadDescriptor);
         }
         if frame.is_chained() {
             if !self.multi_buffer {
-                return Some(&mut self.refused.several_chunks);
+                return Some(DropReason::MultiBufferUnsupported);
             }
             if self.chains.rest(frame).any(outside) {
-                return Some(&mut self.refused.bad_descriptors);
+                return Some(DropReason::BadDescriptor);
             }
         }
         None

@@ -12,9 +12,10 @@ use super::ledger::Owner;
 use super::ring::{Consumer, Producer};
 use super::rings::{Held, Rings};
 use super::umem::{HugePages, Umem, UmemConfig, UmemMemory};
+use crate::drop::DropReason;
 use crate::frame::chain::{MAX_SEGMENTS, SharedPayload};
 use crate::frame::{BURST, Frame, FrameMemory, Pool};
-use crate::port::Refused;
+use crate::port::PortErrors;
 
 const CHUNKS: u32 = 4096;
 const CHUNK: u32 = 2048;
@@ -73,7 +74,7 @@ fn socket(owner: Owner, umem: &Umem, random: &mut Random) -> (FakeRings, Kernel)
         chunk_size: CHUNK,
         multi_buffer: true,
         held: Held::new(CHUNKS),
-        refused: Refused::default(),
+        errors: PortErrors::default(),
     };
     (rings, kernel)
 }
@@ -336,7 +337,8 @@ impl World {
     /// The interface is deleted: what its rings and its device held comes back.
     fn reopen(&mut self, which: usize) {
         let owner = self.sockets[which].0.owner;
-        self.noticed += self.sockets[which].0.refused.bad_descriptors + self.unread_lies(which);
+        self.noticed +=
+            self.sockets[which].0.errors.get(DropReason::BadDescriptor) + self.unread_lies(which);
         self.umem
             .ledger()
             .take_back_all(owner, |frame| self.pools[which % 2].free(frame));
@@ -344,7 +346,10 @@ impl World {
         held.give_back(self.umem.segments(), |frame| {
             self.pools[which % 2].free(frame)
         });
-        self.too_long += self.sockets[which].0.refused.too_long;
+        self.too_long += self.sockets[which]
+            .0
+            .errors
+            .get(DropReason::TooManySegments);
         self.sockets[which] = socket(owner, &self.umem, &mut self.random);
     }
 
@@ -352,7 +357,7 @@ impl World {
     fn unread_lies(&mut self, which: usize) -> u64 {
         let pool = &mut self.pools[which % 2];
         let rings = &mut self.sockets[which].0;
-        let before = rings.refused.bad_descriptors;
+        let before = rings.errors.get(DropReason::BadDescriptor);
         let mut burst = Vec::new();
         // Two bursts and some wrong ones fill the rx ring.
         (0..4).for_each(|_| {
@@ -360,7 +365,7 @@ impl World {
         });
         rings.reap(pool);
         burst.into_iter().for_each(|frame| pool.free(frame));
-        rings.refused.bad_descriptors - before
+        rings.errors.get(DropReason::BadDescriptor) - before
     }
 }
 

@@ -15,7 +15,7 @@ use super::ring::{Consumer, Layout, Memory, Producer};
 use super::rings::{Held, Rings};
 use super::sys::{self, Mapping, RingKind};
 use super::umem::{Bound, Registry, Umem};
-use crate::port::Refused;
+use crate::port::PortErrors;
 
 /// How the kernel moves frames between the device and the packet memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -391,7 +391,7 @@ fn rings(
         chunk_size: umem.frame_size(),
         multi_buffer,
         held: Held::new(umem.frames()),
-        refused: Refused::default(),
+        errors: PortErrors::default(),
     })
 }
 

@@ -8,9 +8,10 @@ use std::ops::Range;
 
 use super::parse::{L3Info, Part};
 use crate::frame::{Frame, FrameMemory};
+use crate::table::encapsulation::INNER_OFFSET;
 use crate::table::port::ChecksumMode;
 use crate::wire::checksum::Sum;
-use crate::wire::{put16, tcp, udp, vxlan};
+use crate::wire::{put16, tcp, udp};
 
 /// A checksum that must be computed.
 pub(super) struct Pending {
@@ -111,7 +112,7 @@ pub(super) fn complete_tunnelled<M: FrameMemory>(memory: &mut M, frame: &mut Fra
     let Some(datagram) = outer.transport_range() else {
         return;
     };
-    let base = datagram.start + udp::LEN + vxlan::LEN;
+    let base = datagram.start + INNER_OFFSET;
     if let (Some(inner), Some(len)) = (bytes.get(base..), datagram.end.checked_sub(base)) {
         let inner = L3Info::of_first(&inner[..len.min(inner.len())], len);
         complete(memory, frame, base, inner, ChecksumMode::Auto);

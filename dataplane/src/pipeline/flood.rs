@@ -26,8 +26,9 @@ use crate::addr::{PortId, VtepId};
 use crate::drop::DropReason;
 use crate::frame::chain::SharedPayload;
 use crate::frame::{self, BURST, FrameMemory};
+use crate::table::encapsulation::MAX_HEADER;
 use crate::table::vni::Domain;
-use crate::table::vtep::{Adjacency, MAX_HEADER};
+use crate::table::vtep::Adjacency;
 use crate::wire::checksum::Sum;
 
 /// Copies that one ctx of a worker makes: half as many as a port gives frames, for a copy may cost as much as a frame that

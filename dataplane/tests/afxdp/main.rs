@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use vtep_dataplane::afxdp::{AttachMode, BindMode, Mode, Program, SocketConfig, XdpDevice};
 use vtep_dataplane::frame::FrameMemory;
-use vtep_dataplane::port::{Port, Refused};
+use vtep_dataplane::port::{Port, PortErrors};
 
 use self::fixture::{
     End, FRAME, Netns, PATIENCE, bind, frame, open, own_umem, pool_is_whole, receive,
@@ -56,7 +56,7 @@ fn both_ways(mode: Mode, attached: AttachMode) {
     }
     all_arrive(&mut left, &mut right, 5000);
     all_arrive(&mut right, &mut left, 5000);
-    assert_eq!(left.port.refused(), Refused::default());
+    assert_eq!(left.port.errors(), PortErrors::default());
     left.close();
     right.close();
 }

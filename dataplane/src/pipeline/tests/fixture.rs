@@ -20,12 +20,13 @@ use crate::pipeline::{Pipeline, Tables};
 use crate::port::Port;
 use crate::port::memory::{HeapMemory, MemoryPort, memory_pools};
 use crate::stats::{Counters, Totals};
+use crate::table::encapsulation::{HeaderFields, OuterHeader};
 use crate::table::flood::FloodList;
 use crate::table::mac::{Destination, MacTable};
 use crate::table::neighbor::{NeighborEntry, NeighborTable};
 use crate::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
 use crate::table::vni::{Domain, VniTable};
-use crate::table::vtep::{Adjacency, HeaderFields, OuterHeader, RemoteVtep, VtepTable};
+use crate::table::vtep::{Adjacency, RemoteVtep, VtepTable};
 use crate::table::{Dscp, Settings, Snapshot};
 
 pub(super) const VTEPS: [&str; 5] = [

@@ -8,8 +8,8 @@ use super::fixture::{Fixture, LOCAL_V4, LOCAL_V6, mac, outer, tagged, udp4, udp6
 use crate::addr::{DeviceId, MacAddr, VtepId};
 use crate::drop::DropReason;
 use crate::table::Dscp;
+use crate::table::encapsulation::{HeaderFields, OuterHeader};
 use crate::table::port::{ChecksumMode, StormLimit};
-use crate::table::vtep::{HeaderFields, OuterHeader};
 use crate::wire::{be16, put16};
 
 const BROADCAST: [u8; 6] = [0xff; 6];
