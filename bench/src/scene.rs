@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use vtep_dataplane::addr::{DeviceId, DomainId, MacAddr, PortId, Vni, VtepAddr, VtepId, WorkerId};
 use vtep_dataplane::stats::{Counters, Totals};
+use vtep_dataplane::table::encapsulation::{HeaderFields, OuterHeader};
 use vtep_dataplane::table::flood::{FloodList, VtepSet};
 use vtep_dataplane::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
 use vtep_dataplane::table::vni::{Domain, VniTable};
-use vtep_dataplane::table::vtep::{Adjacency, HeaderFields, OuterHeader, RemoteVtep, VtepTable};
+use vtep_dataplane::table::vtep::{Adjacency, RemoteVtep, VtepTable};
 use vtep_dataplane::table::{Dscp, Settings, Snapshot};
 
 use crate::lab::topology::{LOCAL, TENANT, UDP_PORT, UNDERLAY, VNI};
@@ -125,9 +126,9 @@ pub fn device(id: DeviceId, name: &str, role: Role, multi_buffer: bool) -> Optio
         id,
         name: name.to_owned(),
         role,
-        software: false,
+        csum_incomplete: false,
         multi_buffer,
-        sender: Box::new([WORKER]),
+        tx_worker: Box::new([WORKER]),
         counters: counters(),
     }))
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use hashbrown::HashMap;
 use vtep_dataplane::addr::{DomainId, HostMac, MacAddr, VtepId};
 use vtep_dataplane::frame::BURST;
-use vtep_dataplane::table::mac::{Destination, Found, MacKey, MacReader, MacTable};
+use vtep_dataplane::table::mac::{Destination, LookupResult, MacKey, MacReader, MacTable};
 
 use super::random::Random;
 use crate::clock::spent_ns;
@@ -101,7 +101,7 @@ impl Filled {
 
     /// Looks every key up once, `rounds` times; millions a second.
     fn look_up(&self, reader: &mut MacReader, rounds: usize) -> Result<f64, Failure> {
-        let mut found = [Found::NONE; BURST];
+        let mut found = [LookupResult::NONE; BURST];
         self.time(rounds, |burst| {
             reader.refresh();
             reader.lookup_burst(burst, &mut found[..burst.len()]);
@@ -330,7 +330,7 @@ impl Measure for Update {
         let spent = thread::scope(|scope| {
             scope.spawn(|| {
                 cores::pin(1);
-                let mut found = [Found::NONE; BURST];
+                let mut found = [LookupResult::NONE; BURST];
                 for burst in keys
                     .chunks(BURST)
                     .cycle()

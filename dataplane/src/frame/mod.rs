@@ -6,13 +6,16 @@
 //! A frame that is longer than a chunk goes on in others ([`self::chain`]). All headers lie in the first one: a device
 //! fills each before it begins the next. What a stage reads or changes are therefore the bytes of the first chunk.
 
+pub mod assembly;
 pub mod chain;
+mod pool;
 
 use std::fmt;
 use std::ops::Range;
 
-use self::chain::{Chains, Piece};
-// Ports know frames, and not tables: what both need of the memory comes to them from here.
+use self::chain::{Segment, SegmentTable};
+pub(crate) use self::pool::DeferredRelease;
+pub use self::pool::Pool;
 use crate::wire::checksum::Sum;
 
 /// Bytes before the frame in a fresh chunk: the kernel's `XDP_PACKET_HEADROOM` (include/uapi/linux/bpf.h). The
@@ -20,9 +23,9 @@ use crate::wire::checksum::Sum;
 pub const HEADROOM: u16 = 256;
 
 /// Where a frame of `len` bytes that is made here begins in a chunk, with headroom before it. Chunks lie a power of two apart:
-/// frames at the same place of each would share a few lines of the cache, so that short ones are spread.
+/// frames at the same place of each would share a few lines of the cache, so that short ones are cache_color.
 #[inline]
-pub(crate) fn spread(chunk: u32, len: usize, chunk_size: usize) -> u16 {
+pub(crate) fn cache_color(chunk: u32, len: usize, chunk_size: usize) -> u16 {
     const PLACES: u32 = 16;
     const LINE: u16 = 64;
     let start = HEADROOM + (chunk % PLACES) as u16 * LINE;
@@ -53,16 +56,16 @@ pub struct OutOfChunk;
 pub struct Frame(u64);
 
 const CHUNK_BITS: u32 = 24;
-const PLACE_BITS: u32 = 13;
+const OFFSET_BITS: u32 = 13;
 const START: u32 = CHUNK_BITS;
-const LEN: u32 = START + PLACE_BITS;
-const REST: u32 = LEN + PLACE_BITS;
+const LEN: u32 = START + OFFSET_BITS;
+const REST: u32 = LEN + OFFSET_BITS;
 
 /// The most chunks of one memory area.
 pub const MAX_CHUNKS: usize = 1 << CHUNK_BITS;
 
 /// The most bytes of a chunk.
-pub const MAX_CHUNK_SIZE: usize = (1 << PLACE_BITS) - 1;
+pub const MAX_CHUNK_SIZE: usize = (1 << OFFSET_BITS) - 1;
 
 impl Frame {
     /// Only for those who have just got a chunk from nobody else: a pool at its start, and ports that have checked a
@@ -131,8 +134,8 @@ impl Frame {
     /// What lies in the first chunk.
     #[inline]
     #[must_use]
-    pub const fn first(&self) -> Piece {
-        Piece::new(self.chunk(), self.start(), self.head())
+    pub const fn first(&self) -> Segment {
+        Segment::new(self.chunk(), self.start(), self.head())
     }
 
     /// Says that `bytes` more follow, at most [`self::chain::MAX_LEN`] in all.
@@ -173,7 +176,12 @@ impl Frame {
     /// # Errors
     /// [`OutOfChunk`] when it would leave a chunk of `chunk_size` bytes, or goes on in others; the frame is unchanged.
     #[inline]
-    pub fn place(&mut self, start: u16, len: usize, chunk_size: usize) -> Result<(), OutOfChunk> {
+    pub fn set_extent(
+        &mut self,
+        start: u16,
+        len: usize,
+        chunk_size: usize,
+    ) -> Result<(), OutOfChunk> {
         let room = chunk_size.min(MAX_CHUNK_SIZE);
         if self.is_chained()
             || usize::from(start)
@@ -210,7 +218,7 @@ pub trait FrameMemory {
     fn chunk_size(&self) -> usize;
 
     /// How frames go on from chunk to chunk.
-    fn chains(&self) -> &Chains;
+    fn segments(&self) -> &SegmentTable;
 
     /// The bytes of the frame in its first chunk.
     fn bytes<'a>(&'a self, frame: &'a Frame) -> &'a [u8];
@@ -221,24 +229,24 @@ pub trait FrameMemory {
     /// Starts to load the cache line that lies `before` bytes before the frame's first byte. Of no effect but on caches.
     fn prefetch(&self, frame: &Frame, before: usize);
 
-    /// The bytes of `piece`, one of those that `of` consists of.
-    fn piece<'a>(&'a self, of: &'a Frame, piece: Piece) -> &'a [u8];
+    /// The bytes of `segment`, one of those that `of` consists of.
+    fn segment<'a>(&'a self, of: &'a Frame, segment: Segment) -> &'a [u8];
 
-    /// The bytes of `piece`, one of those that `from` consists of, to read; and those of another frame's first chunk,
+    /// The bytes of `segment`, one of those that `from` consists of, to read; and those of another frame's first chunk,
     /// to write.
-    fn pair<'a>(
+    fn read_write<'a>(
         &'a mut self,
         from: &'a Frame,
-        piece: Piece,
+        segment: Segment,
         to: &'a mut Frame,
     ) -> (&'a [u8], &'a mut [u8]);
 
     /// Copies the whole frame to the front of `to`, as far as there is room.
     fn read(&self, frame: &Frame, to: &mut [u8]) {
-        let pieces = std::iter::once(frame.first()).chain(self.chains().rest(frame));
+        let segments = std::iter::once(frame.first()).chain(self.segments().rest(frame));
         let mut to = to;
-        for piece in pieces {
-            let bytes = self.piece(frame, piece);
+        for segment in segments {
+            let bytes = self.segment(frame, segment);
             let (now, later) = to.split_at_mut(bytes.len().min(to.len()));
             now.copy_from_slice(&bytes[..now.len()]);
             to = later;
@@ -253,22 +261,22 @@ pub trait FrameMemory {
         if range.end <= head.len() {
             sum
         } else {
-            sum_on(self, frame, sum, range)
+            sum_rest(self, frame, sum, range)
         }
     }
 }
 
 /// Goes on with [`FrameMemory::sum`] behind the first chunk.
 #[cold]
-fn sum_on<M: FrameMemory + ?Sized>(
+fn sum_rest<M: FrameMemory + ?Sized>(
     memory: &M,
     frame: &Frame,
     mut sum: Sum,
     range: Range<usize>,
 ) -> Sum {
     let mut at = frame.first().len();
-    for piece in memory.chains().rest(frame) {
-        let bytes = memory.piece(frame, piece);
+    for segment in memory.segments().rest(frame) {
+        let bytes = memory.segment(frame, segment);
         let from = range.start.saturating_sub(at).min(bytes.len());
         let to = range.end.saturating_sub(at).min(bytes.len());
         if from < to {
@@ -278,213 +286,6 @@ fn sum_on<M: FrameMemory + ?Sized>(
         at += bytes.len();
     }
     sum
-}
-
-/// A worker's free chunks. Chunks whose home is another worker's pool are kept apart, to be sent home.
-#[derive(Debug)]
-pub struct Pool<M> {
-    memory: M,
-    chunks: FreeChunks,
-}
-
-#[derive(Debug)]
-struct FreeChunks {
-    home: Range<u32>,
-    free: Vec<u32>,
-    strays: Vec<u32>,
-}
-
-impl FreeChunks {
-    #[inline]
-    fn put(&mut self, chunk: u32) {
-        if self.home.contains(&chunk) {
-            self.free.push(chunk);
-        } else {
-            self.strays.push(chunk);
-        }
-    }
-
-    /// Gives up `times` holds on a chunk that a frame went on in.
-    #[inline]
-    fn release(&mut self, chains: &Chains, chunk: u32, times: u32) {
-        if chains.release(chunk, times) {
-            self.put(chunk);
-        }
-    }
-
-    /// Gives up one hold, now or together with the next ones of the same chunk.
-    #[inline]
-    fn release_later(&mut self, chains: &Chains, chunk: u32, before: &mut Releases) {
-        if before.times > 0 && before.chunk != chunk {
-            self.finish(chains, std::mem::take(before));
-        }
-        before.chunk = chunk;
-        before.times += 1;
-    }
-
-    #[inline]
-    fn finish(&mut self, chains: &Chains, releases: Releases) {
-        if releases.times > 0 {
-            self.release(chains, releases.chunk, releases.times);
-        }
-    }
-}
-
-impl<M: FrameMemory> Pool<M> {
-    /// A pool that owns the chunks `home` of `memory`, all of them free. The caller vouches that nobody else has them:
-    /// ranges of pools over one area must not overlap.
-    pub(crate) fn new(memory: M, home: Range<u32>) -> Self {
-        let total = home.len();
-        let free = home.clone().rev().collect();
-        // Room for chunks that other workers own, so that giving back never allocates.
-        let strays = Vec::with_capacity(total.max(4 * BURST));
-        Self {
-            memory,
-            chunks: FreeChunks { home, free, strays },
-        }
-    }
-
-    /// The area.
-    #[inline]
-    #[must_use]
-    pub const fn memory(&self) -> &M {
-        &self.memory
-    }
-
-    /// The area, to write to frames.
-    #[inline]
-    pub const fn memory_mut(&mut self) -> &mut M {
-        &mut self.memory
-    }
-
-    /// Takes a chunk: an empty frame behind [`HEADROOM`]. `None` when all are in use.
-    #[inline]
-    pub fn take(&mut self) -> Option<Frame> {
-        self.chunks
-            .free
-            .pop()
-            .map(|chunk| Frame::new(chunk, HEADROOM, 0))
-    }
-
-    /// Takes a frame's chunks back: those that no other frame ends in.
-    #[inline]
-    pub fn give(&mut self, frame: Frame) {
-        if frame.is_chained() {
-            self.give_rest(&frame);
-        }
-        self.chunks.put(frame.chunk());
-    }
-
-    /// Takes the chunks of many frames back: as [`Pool::give`], at less cost for the copies of a flood.
-    #[inline(never)]
-    pub fn give_all(&mut self, frames: impl Iterator<Item = Frame>) {
-        let Self { memory, chunks } = self;
-        let chains = memory.chains();
-        let mut shared = Releases::default();
-        for frame in frames {
-            if frame.is_chained() && !(shared.times > 0 && chains.ends_in(&frame, shared.chunk)) {
-                chains
-                    .rest(&frame)
-                    .for_each(|piece| chunks.release_later(chains, piece.chunk(), &mut shared));
-            } else if frame.is_chained() {
-                shared.times += 1;
-            }
-            chunks.put(frame.chunk());
-        }
-        chunks.finish(chains, shared);
-    }
-
-    /// Shortens a frame to `len` bytes; a longer `len` changes nothing. Chunks that it no longer goes on in are taken back.
-    #[inline]
-    pub fn truncate(&mut self, frame: &mut Frame, len: usize) {
-        if frame.is_chained() {
-            self.cut_rest(frame, len.saturating_sub(frame.first().len()));
-        }
-        if len < frame.first().len() {
-            frame.shorten(len, frame.rest());
-        }
-    }
-
-    #[cold]
-    fn give_rest(&mut self, frame: &Frame) {
-        let Self { memory, chunks } = self;
-        let chains = memory.chains();
-        chains
-            .rest(frame)
-            .for_each(|piece| chunks.release(chains, piece.chunk(), 1));
-    }
-
-    /// Leaves `keep` bytes behind the first chunk.
-    #[cold]
-    fn cut_rest(&mut self, frame: &mut Frame, keep: usize) {
-        let Self { memory, chunks } = self;
-        let chains = memory.chains();
-        let mut at = 0;
-        for piece in chains.rest(frame) {
-            if at >= keep {
-                chunks.release(chains, piece.chunk(), 1);
-            }
-            at += piece.len();
-        }
-        frame.shorten(usize::from(frame.head()), at.min(keep));
-    }
-
-    /// Gives up the holds of `times` frames on all chunks of one that is shared, first chunk and all.
-    pub(crate) fn give_up(&mut self, frame: Frame, times: u32) {
-        let Self { memory, chunks } = self;
-        let chains = memory.chains();
-        let all = std::iter::once(frame.first()).chain(chains.rest(&frame));
-        all.for_each(|piece| chunks.release(chains, piece.chunk(), times));
-    }
-
-    /// Gives up one hold on a chunk that several frames end in, now or with the next ones; [`Pool::finish`] the last.
-    #[inline]
-    pub(crate) fn release_later(&mut self, chunk: u32, before: &mut Releases) {
-        self.chunks
-            .release_later(self.memory.chains(), chunk, before);
-    }
-
-    /// Gives up what was put off.
-    #[inline]
-    pub(crate) fn finish(&mut self, releases: Releases) {
-        self.chunks.finish(self.memory.chains(), releases);
-    }
-
-    /// How many chunks are free here.
-    #[inline]
-    #[must_use]
-    pub fn available(&self) -> usize {
-        self.chunks.free.len()
-    }
-
-    /// How many chunks this pool was made with.
-    #[must_use]
-    pub fn capacity(&self) -> usize {
-        self.chunks.home.len()
-    }
-
-    /// The next chunk that belongs to another worker's pool, as a frame.
-    #[inline]
-    pub fn next_stray(&mut self) -> Option<Frame> {
-        self.chunks
-            .strays
-            .pop()
-            .map(|chunk| Frame::new(chunk, HEADROOM, 0))
-    }
-
-    /// How many chunks of other workers wait here.
-    #[inline]
-    #[must_use]
-    pub fn strays(&self) -> usize {
-        self.chunks.strays.len()
-    }
-}
-
-/// Holds on one shared chunk that are given up together: a flood's payload comes back once a copy.
-#[derive(Debug, Default)]
-pub(crate) struct Releases {
-    chunk: u32,
-    times: u32,
 }
 
 #[cfg(test)]
@@ -501,7 +302,7 @@ mod tests {
         assert_eq!(frame.trim_front(135), Err(OutOfChunk));
         frame.trim_front(134).unwrap();
         assert!(frame.is_empty());
-        assert_eq!(frame.place(2000, 100, 2048), Err(OutOfChunk));
-        frame.place(1948, 100, 2048).unwrap();
+        assert_eq!(frame.set_extent(2000, 100, 2048), Err(OutOfChunk));
+        frame.set_extent(1948, 100, 2048).unwrap();
     }
 }

@@ -8,9 +8,10 @@ use std::ops::Range;
 
 use super::parse::{Packet, Part};
 use crate::frame::{Frame, FrameMemory};
+use crate::table::encapsulation::INNER_OFFSET;
 use crate::table::port::ChecksumMode;
 use crate::wire::checksum::Sum;
-use crate::wire::{put16, tcp, udp, vxlan};
+use crate::wire::{put16, tcp, udp};
 
 /// A checksum that must be computed.
 pub(super) struct Pending {
@@ -111,7 +112,7 @@ pub(super) fn complete_tunnelled<M: FrameMemory>(memory: &mut M, frame: &mut Fra
     let Some(datagram) = outer.transport_range() else {
         return;
     };
-    let base = datagram.start + udp::LEN + vxlan::LEN;
+    let base = datagram.start + INNER_OFFSET;
     if let (Some(inner), Some(len)) = (bytes.get(base..), datagram.end.checked_sub(base)) {
         let inner = Packet::of_first(&inner[..len.min(inner.len())], len);
         complete(memory, frame, base, inner, ChecksumMode::Auto);
@@ -126,7 +127,7 @@ mod tests {
 
     use super::*;
     use crate::frame::HEADROOM;
-    use crate::frame::chain::Assembly;
+    use crate::frame::assembly::ChainBuilder;
     use crate::port::memory::{HeapMemory, memory_pools};
     use crate::wire::be16;
 
@@ -175,18 +176,18 @@ mod tests {
         let mut pool = memory_pools(1, 16, 2048).remove(0);
         let (head, rest) = bytes.split_at(first.min(bytes.len()));
         let mut pieces = std::iter::once(head).chain(rest.chunks(301)).map(|bytes| {
-            let mut piece = pool.take().unwrap();
-            piece.place(HEADROOM, bytes.len(), 2048).unwrap();
+            let mut piece = pool.alloc().unwrap();
+            piece.set_extent(HEADROOM, bytes.len(), 2048).unwrap();
             pool.memory_mut()
                 .bytes_mut(&mut piece)
                 .copy_from_slice(bytes);
             piece
         });
-        let mut assembly = Assembly::new(pieces.next().unwrap());
+        let mut assembly = ChainBuilder::new(pieces.next().unwrap());
         let pieces: Vec<_> = pieces.collect();
         pieces
             .into_iter()
-            .for_each(|piece| assembly.push(pool.memory().chains(), piece).unwrap());
+            .for_each(|piece| assembly.push(pool.memory().segments(), piece).unwrap());
         let mut frame = assembly.finish();
         change(pool.memory_mut(), &mut frame);
         let mut after = vec![0; frame.len()];

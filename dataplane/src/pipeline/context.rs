@@ -1,36 +1,22 @@
 //! One turn of the pipeline: what the stages of a burst share.
 
 use super::cache::{Exit, Ingress, Origin, Run, Tunnel};
-use super::flood::Floods;
+use super::flood_queue::Floods;
 use super::learn_event::{NEWS_NS, Notice, Notices, STILL_THERE_NS};
+use super::meta::{Blame, Leaving, Member};
 use super::rate_limit::Limits;
-use super::tenant_input::{Member, UnderlayFrame};
-use super::tx_queues::Outbox;
+use super::tx_queues::TxQueues;
 use crate::addr::{HostMac, PortId, WorkerId};
 use crate::drop::DropReason;
-use crate::frame::chain::{Assembly, MAX_CHUNKS, Piece};
+use crate::frame::assembly::ChainBuilder;
+use crate::frame::chain::{MAX_SEGMENTS, Segment};
 use crate::frame::{self, BURST, Frame, FrameMemory, Pool};
 use crate::table::Snapshot;
-use crate::table::mac::{Destination, Found, MacKey, MacReader};
+use crate::table::mac::{Destination, LookupResult, MacKey, MacReader};
 use crate::table::neighbor::NeighborReader;
 use crate::table::port::{Device, PortEntry};
 use crate::table::vni::Domain;
 use crate::table::vtep::RemoteVtep;
-
-/// A frame that is ready to leave by the device that it was made for. Only frames for tenants
-/// ([`super::port_output::LocalFrame`]) and encapsulated frames of tenants ([`super::tenant_input::UnderlayFrame`]) are.
-pub(super) trait Leaving {
-    /// The frame itself.
-    fn into_frame(self) -> Frame;
-}
-
-/// What else a drop is counted for, besides a device.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Blame<'t> {
-    pub(super) port: Option<&'t PortEntry>,
-    pub(super) domain: Option<&'t Domain>,
-    pub(super) hop: Option<&'t RemoteVtep>,
-}
 
 /// The tables, the way out and the counters of a burst. `'t` is the snapshot's life, `'p` the worker's parts.
 #[derive(Debug)]
@@ -52,7 +38,7 @@ pub(super) struct Turn<'t, 'p, M> {
     pub(super) sources: &'p mut Vec<(PortId, MacKey)>,
     /// The next IPv4 identification, for packets that may be fragmented (RFC 6864).
     pub(super) identification: &'p mut u16,
-    pub(super) out: &'p mut Outbox,
+    pub(super) out: &'p mut TxQueues,
     pub(super) ingress: Run<Ingress<'t>>,
     pub(super) origin: Run<Origin<'t>>,
     pub(super) tunnel: Run<Tunnel<'t>>,
@@ -100,7 +86,7 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
     #[inline(never)]
     fn look_at_sources(&mut self) {
         let mut keys = [MacKey::default(); BURST];
-        let mut found = [Found::NONE; BURST];
+        let mut found = [LookupResult::NONE; BURST];
         let count = self.sources.len().min(BURST);
         keys.iter_mut()
             .zip(&*self.sources)
@@ -126,7 +112,7 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
     /// Drops a frame that can't go on from the device it came from.
     pub(super) fn refuse(&mut self, frame: Frame, reason: DropReason, blame: Blame<'_>) {
         self.count(reason, blame);
-        self.pool.give(frame);
+        self.pool.free(frame);
     }
 
     /// Takes the way to a VTEP.
@@ -159,7 +145,7 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
     pub(super) fn queue_for(
         &mut self,
         device: &'t Device,
-        frame: UnderlayFrame,
+        frame: impl Leaving,
         domain: &Domain,
         hop: &RemoteVtep,
     ) -> bool {
@@ -183,7 +169,7 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
     #[cold]
     fn not_queued(&mut self, device: &Device, frame: Frame, blame: Blame<'_>) {
         self.count_at(device, DropReason::TxFull, blame);
-        self.pool.give(frame);
+        self.pool.free(frame);
     }
 
     /// Copies a frame into fresh chunks, laid out like its own. `None` when there are not enough, or they are too small.
@@ -198,22 +184,22 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
 
     #[cold]
     fn copy_rest(&mut self, frame: &Frame, first: Frame) -> Option<Frame> {
-        let mut copy = Assembly::new(first);
-        let mut pieces = [None; MAX_CHUNKS];
+        let mut copy = ChainBuilder::new(first);
+        let mut pieces = [None; MAX_SEGMENTS];
         pieces
             .iter_mut()
-            .zip(self.pool.memory().chains().rest(frame))
+            .zip(self.pool.memory().segments().rest(frame))
             .for_each(|(to, from)| *to = Some(from));
         for piece in pieces.into_iter().flatten() {
             let appended = self
                 .copy_piece(frame, piece, Some(0))
-                .map(|piece| copy.push(self.pool.memory().chains(), piece));
+                .map(|piece| copy.push(self.pool.memory().segments(), piece));
             if appended != Some(Ok(())) {
                 appended
                     .and_then(Result::err)
                     .into_iter()
-                    .for_each(|piece| self.pool.give(piece));
-                self.pool.give(copy.finish());
+                    .for_each(|piece| self.pool.free(piece));
+                self.pool.free(copy.finish());
                 return None;
             }
         }
@@ -222,15 +208,16 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
 
     /// Copies one piece of a frame to `start` in a fresh chunk; `None`: behind headroom.
     #[inline]
-    fn copy_piece(&mut self, frame: &Frame, piece: Piece, start: Option<u16>) -> Option<Frame> {
-        let mut copy = self.pool.take()?;
+    fn copy_piece(&mut self, frame: &Frame, piece: Segment, start: Option<u16>) -> Option<Frame> {
+        let mut copy = self.pool.alloc()?;
         let chunk_size = self.pool.memory().chunk_size();
-        let start = start.unwrap_or_else(|| frame::spread(copy.chunk(), piece.len(), chunk_size));
-        if copy.place(start, piece.len(), chunk_size).is_err() {
-            self.pool.give(copy);
+        let start =
+            start.unwrap_or_else(|| frame::cache_color(copy.chunk(), piece.len(), chunk_size));
+        if copy.set_extent(start, piece.len(), chunk_size).is_err() {
+            self.pool.free(copy);
             return None;
         }
-        let (from, to) = self.pool.memory_mut().pair(frame, piece, &mut copy);
+        let (from, to) = self.pool.memory_mut().read_write(frame, piece, &mut copy);
         to.copy_from_slice(from);
         Some(copy)
     }

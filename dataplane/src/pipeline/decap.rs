@@ -9,13 +9,14 @@ use std::ops::Range;
 
 use crate::drop::DropReason;
 use crate::table::Settings;
+use crate::table::encapsulation::INNER_OFFSET;
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::Ethernet;
 use crate::wire::ipv4::Ipv4;
 use crate::wire::ipv6::Ipv6;
 use crate::wire::udp::Udp;
 use crate::wire::vxlan::Vxlan;
-use crate::wire::{ethernet, ipv4, ipv6, udp, vlan, vxlan};
+use crate::wire::{ethernet, ipv4, ipv6, udp, vlan};
 
 /// A VXLAN packet for us. Whether its sender is a VTEP of that VNI is not checked yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,7 +124,7 @@ fn parse_datagram(
     if settings.strict_reserved && vxlan.has_reserved_bits() {
         return Err(DropReason::VxlanReserved);
     }
-    let inner = outer.datagram.start + udp::LEN + vxlan::LEN..outer.datagram.end;
+    let inner = outer.datagram.start + INNER_OFFSET..outer.datagram.end;
     Ok(Tunnelled {
         source: outer.source,
         to_group: outer.to_group,

@@ -6,9 +6,11 @@
 //!                       length, TOS, checksum  source port, length, [sum]   VNI
 //! ```
 
-use crate::table::vtep::OuterHeader;
+use crate::table::encapsulation::{
+    INNER_OFFSET, IP_OFFSET, OVERHEAD_V4, OVERHEAD_V6, OuterHeader, TAGGED_IP_OFFSET, tunnel_header,
+};
 use crate::wire::checksum::Sum;
-use crate::wire::{ethernet, ipv4, ipv6, put16, udp, vlan, vxlan};
+use crate::wire::{ipv4, ipv6, put16, udp};
 
 /// What differs from packet to packet.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +50,7 @@ pub(super) fn write(
     // With lengths that the compiler knows, a header is a few wide moves and some stores.
     match usize::from(header.size()) {
         PLAIN_V4 => {
-            write_v4::<UNTAGGED, PLAIN_V4>(packet, beyond.len, header, variable, identification)
+            write_v4::<IP_OFFSET, PLAIN_V4>(packet, beyond.len, header, variable, identification)
         }
         _ => write_other(packet, beyond, header, variable, identification),
     }
@@ -63,11 +65,11 @@ fn write_other(
     identification: &mut u16,
 ) {
     match (header.is_v6(), header.ip_offset()) {
-        (false, UNTAGGED) => {
-            write_v4::<UNTAGGED, PLAIN_V4>(packet, beyond.len, header, variable, identification);
+        (false, IP_OFFSET) => {
+            write_v4::<IP_OFFSET, PLAIN_V4>(packet, beyond.len, header, variable, identification);
         }
         (false, _) => {
-            write_v4::<TAGGED, { TAGGED + AFTER_V4 }>(
+            write_v4::<TAGGED_IP_OFFSET, { TAGGED_IP_OFFSET + OVERHEAD_V4 }>(
                 packet,
                 beyond.len,
                 header,
@@ -75,23 +77,17 @@ fn write_other(
                 identification,
             );
         }
-        (true, UNTAGGED) => {
-            write_v6::<UNTAGGED, { UNTAGGED + AFTER_V6 }>(packet, beyond, header, variable)
+        (true, IP_OFFSET) => {
+            write_v6::<IP_OFFSET, { IP_OFFSET + OVERHEAD_V6 }>(packet, beyond, header, variable)
         }
-        (true, _) => write_v6::<TAGGED, { TAGGED + AFTER_V6 }>(packet, beyond, header, variable),
+        (true, _) => write_v6::<TAGGED_IP_OFFSET, { TAGGED_IP_OFFSET + OVERHEAD_V6 }>(
+            packet, beyond, header, variable,
+        ),
     }
 }
 
-/// Where the IP header begins.
-const UNTAGGED: usize = ethernet::LEN;
-const TAGGED: usize = ethernet::LEN + vlan::LEN;
-
-/// From the IP header on.
-const AFTER_V4: usize = ipv4::LEN + udp::LEN + vxlan::LEN;
-const AFTER_V6: usize = ipv6::LEN + udp::LEN + vxlan::LEN;
-
 /// The length of the outer header over IPv4 without a tag: no other has it.
-const PLAIN_V4: usize = UNTAGGED + AFTER_V4;
+const PLAIN_V4: usize = IP_OFFSET + OVERHEAD_V4;
 
 /// In the byte of an IPv4 header with its flags (RFC 791 section 3.1).
 const DONT_FRAGMENT: u8 = 0x40;
@@ -163,5 +159,5 @@ fn write_v6<const IP: usize, const LEN: usize>(
 fn write_udp<const LEN: usize>(front: &mut [u8; LEN], at: usize, len: u16, variable: Variable) {
     put16(front, at, variable.source_port);
     put16(front, at + 4, len);
-    front[at + udp::LEN..at + udp::LEN + vxlan::LEN].copy_from_slice(&vxlan::header(variable.vni));
+    front[at + udp::LEN..at + INNER_OFFSET].copy_from_slice(&tunnel_header(variable.vni));
 }

@@ -2,7 +2,7 @@
 //! (RFC 7348 section 4.2 by unicast).
 //!
 //! ```text
-//! flood --> waiting, in order, bounded a port --each turn: at most COPIES--> ports: copies
+//! flood --> waiting, in order, bounded a port --each turn: at most COPIES_PER_ITERATION--> ports: copies
 //!                                                                        \-> VTEPs: [header] -> payload, shared
 //! ```
 //!
@@ -15,121 +15,31 @@
 //! the payload's chunks ([`crate::frame::chain`]): they are sent to all without being copied, and nobody writes to them any more.
 //! Elsewhere, and for short frames, a copy is one copy; the last VTEP gets the frame itself.
 
-use std::collections::VecDeque;
-
 use super::cache::Tunnel;
-use super::context::{Blame, Turn};
+use super::context::Turn;
 use super::encap::{Beyond, Variable};
+use super::flood_queue::{Flood, Next};
+use super::meta::{Blame, TenantFrame};
 use super::port_output::{self, LocalFrame};
-use super::tenant_input::{Target, TenantFrame, UnderlayFrame};
-use crate::addr::{DeviceId, DomainId, PortId, VtepId};
+use super::vxlan_output::UnderlayFrame;
+use crate::addr::{PortId, VtepId};
 use crate::drop::DropReason;
-use crate::frame::chain::Payload;
-use crate::frame::{self, BURST, FrameMemory, Pool};
-use crate::table::Snapshot;
-use crate::table::port::Device;
+use crate::frame::chain::SharedPayload;
+use crate::frame::{self, BURST, FrameMemory};
+use crate::table::encapsulation::MAX_HEADER;
 use crate::table::vni::Domain;
-use crate::table::vtep::{Adjacency, MAX_HEADER};
+use crate::table::vtep::Adjacency;
 use crate::wire::checksum::Sum;
 
 /// Copies that one turn of a worker makes: half as many as a port gives frames, for a copy may cost as much as a frame that
 /// is forwarded, and a port that is always busy shall keep more than half of the worker's time.
-pub const COPIES: usize = BURST / 2;
+pub const COPIES_PER_ITERATION: usize = BURST / 2;
 
 /// Copies of one port's floods before another port's.
 const QUANTUM: usize = 16;
 
-/// Frames that wait to be flooded: of all ports, and of one, which may give two bursts at once.
-const WAITING: usize = 512;
-const WAITING_OF_PORT: usize = 2 * BURST;
-
 /// The shortest frame that is shared. Below, one copy costs less than what a second buffer costs the kernel.
 const SHARE_FROM: usize = 256;
-
-/// The frames that wait to be flooded. Nothing is allocated after [`Floods::new`].
-#[derive(Debug)]
-pub(super) struct Floods {
-    waiting: VecDeque<Flood>,
-}
-
-impl Floods {
-    /// Nothing waits.
-    pub(super) fn new() -> Self {
-        Self {
-            waiting: VecDeque::with_capacity(WAITING),
-        }
-    }
-
-    /// The device that the first frame came from; `None` when nothing waits. Gives up frames whose device was removed from
-    /// the tables meanwhile: there is no row to count them in.
-    #[inline]
-    pub(super) fn first_device<'t, M: FrameMemory>(
-        &mut self,
-        snapshot: &'t Snapshot,
-        pool: &mut Pool<M>,
-    ) -> Option<&'t Device> {
-        while let Some(first) = self.waiting.front() {
-            let device = snapshot.ports.device(first.device);
-            if device.is_some() {
-                return device;
-            }
-            self.waiting
-                .pop_front()
-                .into_iter()
-                .for_each(|flood| flood.end(pool));
-        }
-        None
-    }
-
-    /// Gives up what waits.
-    pub(super) fn clear<M: FrameMemory>(&mut self, pool: &mut Pool<M>) {
-        self.waiting.drain(..).for_each(|flood| flood.end(pool));
-    }
-
-    fn has(&self, port: PortId) -> bool {
-        self.waiting
-            .iter()
-            .any(|flood| flood.frame.facts.port == port)
-    }
-
-    fn has_room(&self, port: PortId) -> bool {
-        let of_port = || {
-            self.waiting
-                .iter()
-                .filter(|flood| flood.frame.facts.port == port)
-                .count()
-        };
-        self.waiting.len() < WAITING
-            && (self.waiting.len() < WAITING_OF_PORT || of_port() < WAITING_OF_PORT)
-    }
-}
-
-/// A frame that is being flooded.
-#[derive(Debug)]
-struct Flood {
-    frame: TenantFrame,
-    /// Where it came from.
-    device: DeviceId,
-    domain: DomainId,
-    /// Its tenant may be told that it is too long for a path: one frame has one answer, however many are too narrow.
-    answer: bool,
-    next: Next,
-    /// How many more copies may end in its chunks; `None` while they are its own.
-    shared: Option<u32>,
-    /// The sum of its bytes, once a header needed it.
-    sum: Option<Sum>,
-}
-
-/// Who comes next: the first one behind this, or the first of all.
-#[derive(Debug, Clone, Copy)]
-enum Next {
-    Port(Option<PortId>),
-    Hop(Option<VtepId>),
-    /// This VTEP gets the frame itself.
-    Last(VtepId),
-    /// Everybody was served.
-    Nobody,
-}
 
 /// The part of a sorted list behind `last`.
 fn behind<T: Ord + Copy>(list: &[T], last: Option<T>) -> &[T] {
@@ -161,8 +71,8 @@ impl TenantFrame {
             // As much work as unicast.
             ([one], 0) if !turn.floods.has(self.facts.port) => {
                 return match self.find_tunnel(turn, *one, domain, unicast) {
-                    Some(tunnel) => self.send(turn, Target::Tunnel(tunnel)),
-                    None => turn.pool.give(self.frame),
+                    Some(tunnel) => self.send_to_vtep(turn, tunnel),
+                    None => turn.pool.free(self.frame),
                 };
             }
             _ if !turn.floods.has_room(self.facts.port) => {
@@ -182,11 +92,11 @@ impl TenantFrame {
     }
 }
 
-/// Serves up to [`COPIES`] receivers of the frames that wait. Returns how many, so that 0 means that nothing waits.
+/// Serves up to [`COPIES_PER_ITERATION`] receivers of the frames that wait. Returns how many, so that 0 means that nothing waits.
 pub(super) fn replicate<M: FrameMemory>(turn: &mut Turn<'_, '_, M>) -> usize {
     // Nothing is flooded here, so that nothing is added meanwhile.
     let mut waiting = std::mem::take(&mut turn.floods.waiting);
-    let mut left = COPIES;
+    let mut left = COPIES_PER_ITERATION;
     let mut at = 0;
     while left > 0 && !waiting.is_empty() {
         at = if at < waiting.len() { at } else { 0 };
@@ -213,7 +123,7 @@ pub(super) fn replicate<M: FrameMemory>(turn: &mut Turn<'_, '_, M>) -> usize {
         }
     }
     turn.floods.waiting = waiting;
-    COPIES - left
+    COPIES_PER_ITERATION - left
 }
 
 impl Flood {
@@ -338,8 +248,8 @@ impl Flood {
         } = self;
         let domain = turn.snapshot.vnis.domain(domain);
         match domain.and_then(|domain| frame.find_tunnel(turn, id, domain, answer)) {
-            Some(tunnel) => frame.send(turn, Target::Tunnel(tunnel)),
-            None => turn.pool.give(frame.frame),
+            Some(tunnel) => frame.send_to_vtep(turn, tunnel),
+            None => turn.pool.free(frame.frame),
         }
     }
 
@@ -351,14 +261,14 @@ impl Flood {
         turn: &Turn<'_, '_, M>,
         tunnel: &Tunnel<'_>,
         left: usize,
-    ) -> Option<Payload> {
+    ) -> Option<SharedPayload> {
         if !tunnel.device.multi_buffer || self.frame.frame.len() < SHARE_FROM {
             return None;
         }
-        let payload = Payload::new(&self.frame.frame, MAX_HEADER)?;
+        let payload = SharedPayload::new(&self.frame.frame, MAX_HEADER)?;
         if self.shared.is_none() {
             let copies = left as u32;
-            let chains = turn.pool.memory().chains();
+            let chains = turn.pool.memory().segments();
             chains.share(self.frame.frame.chunk(), copies + 1);
             chains
                 .rest(&self.frame.frame)
@@ -377,7 +287,7 @@ impl Flood {
         turn: &mut Turn<'t, '_, M>,
         first: &Tunnel<'t>,
         others: &[VtepId],
-        payload: Option<Payload>,
+        payload: Option<SharedPayload>,
     ) -> usize {
         let &Tunnel { device, domain, .. } = first;
         let variable = self.frame.facts.variable(&turn.snapshot.settings, domain);
@@ -426,20 +336,20 @@ impl Flood {
         &mut self,
         turn: &mut Turn<'_, '_, M>,
         path: &Adjacency,
-        payload: Payload,
+        payload: SharedPayload,
         variable: Variable,
     ) -> Option<UnderlayFrame> {
-        let mut header = turn.pool.take()?;
+        let mut header = turn.pool.alloc()?;
         let chunk_size = turn.pool.memory().chunk_size();
-        let start = frame::spread(header.chunk(), MAX_HEADER, chunk_size);
+        let start = frame::cache_color(header.chunk(), MAX_HEADER, chunk_size);
         if header
-            .place(start, path.rewrite.size().into(), chunk_size)
+            .set_extent(start, path.rewrite.size().into(), chunk_size)
             .is_err()
         {
-            turn.pool.give(header);
+            turn.pool.free(header);
             return None;
         }
-        payload.follow(turn.pool.memory().chains(), &mut header);
+        payload.append_to(turn.pool.memory().segments(), &mut header);
         let sum = if path.rewrite.is_v6() {
             self.sum(turn)
         } else {
@@ -469,7 +379,7 @@ impl Flood {
         match UnderlayFrame::prepend(turn, copy, path, variable) {
             Ok(frame) => Some(frame),
             Err(copy) => {
-                turn.pool.give(copy);
+                turn.pool.free(copy);
                 None
             }
         }
@@ -498,13 +408,5 @@ impl Flood {
                 hop: None,
             },
         );
-    }
-
-    /// Gives up the frame: its chunks, or its hold on them and those of copies that were not made.
-    fn end<M: FrameMemory>(self, pool: &mut Pool<M>) {
-        match self.shared {
-            None => pool.give(self.frame.frame),
-            Some(copies_left) => pool.give_up(self.frame.frame, copies_left + 1),
-        }
     }
 }

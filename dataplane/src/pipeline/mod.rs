@@ -10,7 +10,7 @@
 //! A burst of frames of one device, through all stages.
 //!
 //! ```text
-//! frames --> admit (parse, check, hash) --> look the key up --> pass (resolve, write) --> outbox
+//! frames --> admit (parse, check, hash) --> look the key up --> pass (resolve, write) --> queues
 //!                                                                        \-> pool, counted
 //! ```
 //!
@@ -24,8 +24,10 @@ mod decap;
 mod ecn;
 mod encap;
 pub mod flood;
+mod flood_queue;
 mod flow;
 pub mod learn_event;
+mod meta;
 mod neigh_suppress;
 mod parse;
 mod pmtu;
@@ -38,19 +40,21 @@ mod tests;
 pub mod tx_queues;
 mod validate;
 mod vxlan_input;
+mod vxlan_output;
 
 use self::cache::Run;
 use self::context::Turn;
-use self::flood::Floods;
+use self::flood_queue::Floods;
 use self::learn_event::{Notice, Notices};
+use self::meta::Member;
 use self::rate_limit::Limits;
-use self::tenant_input::{FromTenants, Member};
-use self::tx_queues::Outbox;
+use self::tenant_input::FromTenants;
+use self::tx_queues::TxQueues;
 use self::vxlan_input::FromOverlay;
 use crate::addr::{DeviceId, PortId, WorkerId};
 use crate::frame::{BURST, Frame, FrameMemory, Pool};
 use crate::table::Snapshot;
-use crate::table::mac::{MacKey, MacReader, Query};
+use crate::table::mac::{Lookup, MacKey, MacReader};
 use crate::table::neighbor::NeighborReader;
 use crate::table::port::{Device, Role};
 
@@ -71,7 +75,7 @@ pub struct Tables<'t> {
 pub struct Pipeline {
     kept: Kept,
     unknown_devices: u64,
-    queries: [Query; BURST],
+    queries: [Lookup; BURST],
 }
 
 /// What the turns use, one after the other.
@@ -92,7 +96,7 @@ impl Kept {
         now_ns: u64,
         device: &'t Device,
         pool: &'p mut Pool<M>,
-        out: &'p mut Outbox,
+        out: &'p mut TxQueues,
     ) -> Turn<'t, 'p, M> {
         Turn {
             snapshot: tables.snapshot,
@@ -135,7 +139,7 @@ impl Pipeline {
                 sources: Vec::with_capacity(BURST),
             },
             unknown_devices: 0,
-            queries: [Query::NONE; BURST],
+            queries: [Lookup::NONE; BURST],
         }
     }
 
@@ -151,12 +155,12 @@ impl Pipeline {
         device: DeviceId,
         frames: &mut Vec<Frame>,
         pool: &mut Pool<M>,
-        out: &mut Outbox,
+        out: &mut TxQueues,
     ) {
         let Some(device) = tables.snapshot.ports.device(device) else {
             // Removed from the tables a moment ago: there is no row to count in.
             self.unknown_devices += frames.len() as u64;
-            frames.drain(..).for_each(|frame| pool.give(frame));
+            frames.drain(..).for_each(|frame| pool.free(frame));
             return;
         };
         let bytes = frames.iter().map(|frame| frame.len() as u64).sum();
@@ -185,14 +189,14 @@ impl Pipeline {
         }
     }
 
-    /// Goes on flooding the frames that wait for it, with up to [`flood::COPIES`] receivers: once a turn, when all ports were
+    /// Goes on flooding the frames that wait for it, with up to [`flood::COPIES_PER_ITERATION`] receivers: once a turn, when all ports were
     /// served. Returns how many receivers it served: less than that means that nothing waits.
     pub fn replicate<M: FrameMemory>(
         &mut self,
         tables: Tables<'_>,
         now_ns: u64,
         pool: &mut Pool<M>,
-        out: &mut Outbox,
+        out: &mut TxQueues,
     ) -> usize {
         match self.kept.floods.first_device(tables.snapshot, pool) {
             Some(device) => {

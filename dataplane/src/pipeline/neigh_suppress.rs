@@ -18,16 +18,16 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::context::{Blame, Turn};
+use super::context::Turn;
 use super::learn_event::{NEWS_NS, Notice, STILL_THERE_NS};
+use super::meta::Blame;
 use super::parse::{Network, Packet, Part};
 use super::port_output::{self, LocalFrame};
-use super::validate;
 use crate::addr::{HostMac, MacAddr};
 use crate::drop::DropReason;
 use crate::frame::{Frame, FrameMemory};
 use crate::table::mac::{Destination, MacKey};
-use crate::table::neighbor::Neighbor;
+use crate::table::neighbor::NeighborEntry;
 use crate::table::port::PortEntry;
 use crate::table::vni::Domain;
 use crate::wire::arp::{self, Arp, NotArp};
@@ -128,13 +128,37 @@ fn read_nd(frame: &[u8], packet: Packet) -> Result<Message, DropReason> {
     })
 }
 
+/// Checks what ARP or ND from a port claims: on a locked port one of its MACs, and one of its addresses if it has any.
+fn claim(message: Message, port: &PortEntry) -> Result<(), DropReason> {
+    let Some(macs) = &port.lock else {
+        return Ok(());
+    };
+    let right_ip = |ip| {
+        port.ips.is_empty() || port.ips.binary_search(&ip).is_ok() || is_own_link_local(ip, macs)
+    };
+    if macs.binary_search(&message.mac).is_ok() && message.claims.is_none_or(right_ip) {
+        Ok(())
+    } else {
+        Err(DropReason::ArpNdForged)
+    }
+}
+
+/// True for the link-local address that a host with one of these MACs forms by itself (RFC 4291 appendix A).
+fn is_own_link_local(ip: IpAddr, macs: &[MacAddr]) -> bool {
+    let IpAddr::V6(ip) = ip else { return false };
+    macs.iter().any(|MacAddr([a, b, c, d, e, f])| {
+        let id = [a ^ 2, *b, *c, 0xff, 0xfe, *d, *e, *f];
+        ip == Ipv6Addr::from_bits(0xfe80 << 112 | u128::from(u64::from_be_bytes(id)))
+    })
+}
+
 /// What is done with a message that may stay.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Resolved {
     /// It goes on like any frame.
     Forward,
     /// It is answered.
-    Answer(IpAddr, Neighbor),
+    Answer(IpAddr, NeighborEntry),
     /// The host behind the same port answers.
     SamePort,
 }
@@ -155,7 +179,7 @@ pub(super) fn resolve<M: FrameMemory>(
     let (source, to_all) = (header.source(), header.destination().is_multicast());
     // Behind a tag is another network, whose addresses the table does not have.
     let ours = !vlan::is_tag(header.ethertype());
-    let honest = validate::claim(message, port);
+    let honest = claim(message, port);
     if !message.probe || message.mac != source {
         honest?;
     }
@@ -257,7 +281,7 @@ pub(super) fn answer<'t, M: FrameMemory>(
     mut frame: Frame,
     packet: Packet,
     (port, domain): (&'t PortEntry, &'t Domain),
-    (ip, neighbor): (IpAddr, Neighbor),
+    (ip, neighbor): (IpAddr, NeighborEntry),
 ) {
     let blame = Blame {
         port: Some(port),
@@ -278,7 +302,7 @@ pub(super) fn answer<'t, M: FrameMemory>(
             let (start, len) = (frame.start(), ethernet::LEN + nd::ANSWER_LEN);
             turn.pool.truncate(&mut frame, len);
             frame
-                .place(start, len, turn.pool.memory().chunk_size())
+                .set_extent(start, len, turn.pool.memory().chunk_size())
                 .map(|()| {
                     write_nd(
                         turn.pool.memory_mut().bytes_mut(&mut frame),
@@ -295,7 +319,7 @@ pub(super) fn answer<'t, M: FrameMemory>(
     ) {
         (Ok(()), Some(exit)) => LocalFrame::new(frame).send(turn, exit),
         (Err(_), _) => turn.refuse(frame, DropReason::BadDescriptor, blame),
-        (_, None) => turn.pool.give(frame),
+        (_, None) => turn.pool.free(frame),
     }
 }
 
@@ -313,22 +337,22 @@ fn write_arp(frame: &mut [u8], mac: MacAddr) {
     padding.fill(0);
 }
 
-fn write_nd(frame: &mut [u8], target: Ipv6Addr, asker: Ipv6Addr, neighbor: Neighbor) {
+fn write_nd(frame: &mut [u8], target: Ipv6Addr, asker: Ipv6Addr, neighbor: NeighborEntry) {
     let mac = neighbor.mac.get();
     ethernet::swap_addresses(frame);
     if asker.is_unspecified() {
         frame[..6].copy_from_slice(&ALL_NODES_MAC.0);
     }
     frame[6..ethernet::ETHERTYPE].copy_from_slice(&mac.0);
-    let Neighbor {
-        router, replaces, ..
+    let NeighborEntry {
+        router, overrides, ..
     } = neighbor;
     nd::Advertisement {
         target,
         asker,
         mac,
         router,
-        replaces,
+        overrides,
     }
     .emit(&mut frame[ethernet::LEN..]);
 }

@@ -58,19 +58,19 @@ pub(super) fn answer<M: FrameMemory>(
     let Some(exit) = port_output::find(turn, port, domain, len) else {
         return;
     };
-    let Some(mut reply) = turn.pool.take() else {
+    let Some(mut reply) = turn.pool.alloc() else {
         return;
     };
     if reply
-        .place(reply.start(), len, turn.pool.memory().chunk_size())
+        .set_extent(reply.start(), len, turn.pool.memory().chunk_size())
         .is_err()
     {
-        return turn.pool.give(reply);
+        return turn.pool.free(reply);
     }
     let (from, to) = turn
         .pool
         .memory_mut()
-        .pair(frame, frame.first(), &mut reply);
+        .read_write(frame, frame.first(), &mut reply);
     write(from, packet, to, max_frame.saturating_sub(packet.ip));
     LocalFrame::new(reply).send(turn, exit);
 }

@@ -1,7 +1,8 @@
 //! To a tenant port: the only way out for a frame from the overlay, and one of two for a frame from a tenant.
 
 use super::cache::Exit;
-use super::context::{Blame, Leaving, Turn};
+use super::context::Turn;
+use super::meta::{Blame, Leaving};
 use crate::addr::PortId;
 use crate::drop::DropReason;
 use crate::frame::{Frame, FrameMemory};
@@ -148,7 +149,7 @@ impl LocalFrame {
         }
         match waiting {
             Some(exit) => self.send(turn, exit),
-            None => turn.pool.give(self.0),
+            None => turn.pool.free(self.0),
         }
     }
 }

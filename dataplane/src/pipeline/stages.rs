@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use super::context::Turn;
 use crate::frame::{BURST, Frame, FrameMemory};
-use crate::table::mac::{Found, MacKey, Query};
+use crate::table::mac::{Lookup, LookupResult, MacKey};
 
 /// Frames that take a step together: with 8 a step takes longer than memory does. More would drive each other out of L1,
 /// since chunks begin at the same place of a page, so that their first lines go to two of its sets; and what was asked for
@@ -44,14 +44,14 @@ pub(super) trait Side<'t> {
         frame: Frame,
         facts: &Self::Facts,
         key: MacKey,
-        found: Found,
+        found: LookupResult,
     );
 }
 
 /// Takes up to [`BURST`] frames of the turn's device through all steps. `queries`: room for what is looked up.
 pub(super) fn forward<'t, S: Side<'t>, M: FrameMemory>(
     turn: &mut Turn<'t, '_, M>,
-    queries: &mut [Query; BURST],
+    queries: &mut [Lookup; BURST],
     burst: &mut Vec<Frame>,
 ) {
     let count = burst.len().min(BURST);
@@ -73,12 +73,12 @@ pub(super) fn forward<'t, S: Side<'t>, M: FrameMemory>(
             if let Some(ahead) = ahead.next() {
                 ask_for::<S, M>(turn, ahead);
             }
-            *query = turn.macs.ask(S::admit(turn, frame, facts));
+            *query = turn.macs.lookup_start(S::admit(turn, frame, facts));
         }
         let now = step.checked_sub(1).map_or(0..0, |step| group(step, count));
         queries[now]
             .iter_mut()
-            .for_each(|query| turn.macs.look(query));
+            .for_each(|query| turn.macs.lookup_probe(query));
         let now = step.checked_sub(2).map_or(0..0, |step| group(step, count));
         for ((frame, facts), query) in frames[now.clone()]
             .iter_mut()
@@ -90,7 +90,7 @@ pub(super) fn forward<'t, S: Side<'t>, M: FrameMemory>(
                 frame.take(),
                 facts,
                 query.key(),
-                turn.macs.answer(query),
+                turn.macs.lookup_finish(query),
             );
         }
     }

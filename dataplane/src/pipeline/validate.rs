@@ -1,9 +1,6 @@
 //! What a frame must be like before anything is done with it.
 
-use std::net::{IpAddr, Ipv6Addr};
-
-use super::neigh_suppress::Message;
-use crate::addr::{self, MacAddr};
+use crate::addr;
 use crate::drop::DropReason;
 use crate::table::port::PortEntry;
 use crate::table::vni::Domain;
@@ -32,30 +29,6 @@ pub(super) fn tenant<'f>(frame: &'f [u8], port: &PortEntry) -> Result<Ethernet<'
 #[inline]
 pub(super) fn has_tags(header: Ethernet<'_>, domain: &Domain) -> bool {
     vlan::is_tag(header.ethertype()) && !domain.pass_tags
-}
-
-/// Checks what ARP or ND from a port claims: on a locked port one of its MACs, and one of its addresses if it has any.
-pub(super) fn claim(message: Message, port: &PortEntry) -> Result<(), DropReason> {
-    let Some(macs) = &port.lock else {
-        return Ok(());
-    };
-    let right_ip = |ip| {
-        port.ips.is_empty() || port.ips.binary_search(&ip).is_ok() || is_own_link_local(ip, macs)
-    };
-    if macs.binary_search(&message.mac).is_ok() && message.claims.is_none_or(right_ip) {
-        Ok(())
-    } else {
-        Err(DropReason::ArpNdForged)
-    }
-}
-
-/// True for the link-local address that a host with one of these MACs forms by itself (RFC 4291 appendix A).
-fn is_own_link_local(ip: IpAddr, macs: &[MacAddr]) -> bool {
-    let IpAddr::V6(ip) = ip else { return false };
-    macs.iter().any(|MacAddr([a, b, c, d, e, f])| {
-        let id = [a ^ 2, *b, *c, 0xff, 0xfe, *d, *e, *f];
-        ip == Ipv6Addr::from_bits(0xfe80 << 112 | u128::from(u64::from_be_bytes(id)))
-    })
 }
 
 /// Checks a frame that came out of a VXLAN packet; returns its header.

@@ -7,8 +7,9 @@
 use std::net::IpAddr;
 
 use super::cache::Origin;
-use super::context::{Blame, Turn};
+use super::context::Turn;
 use super::decap::{self, Tunnelled};
+use super::meta::Blame;
 use super::parse::{Network, Packet};
 use super::port_output::{self, LocalFrame};
 use super::stages::Side;
@@ -16,7 +17,7 @@ use super::{checksum, ecn, validate};
 use crate::addr::VtepAddr;
 use crate::drop::DropReason;
 use crate::frame::{Frame, FrameMemory};
-use crate::table::mac::{Destination, Found, MacKey};
+use crate::table::mac::{Destination, LookupResult, MacKey};
 use crate::table::vni::Domain;
 use crate::table::vtep::RemoteVtep;
 use crate::wire::{ipv4, ipv6};
@@ -80,7 +81,7 @@ impl<'t> Side<'t> for FromOverlay {
         frame: Frame,
         &inner: &Inner<'t>,
         _key: MacKey,
-        found: Found,
+        found: LookupResult,
     ) {
         OverlayFrame { frame, inner }.pass(turn, found);
     }
@@ -92,7 +93,7 @@ fn decapsulate<'t, M: FrameMemory>(
     frame: &mut Frame,
     blame: &mut Blame<'t>,
 ) -> Result<(Inner<'t>, MacKey), DropReason> {
-    if turn.device.software {
+    if turn.device.csum_incomplete {
         checksum::complete_tunnelled(turn.pool.memory_mut(), frame);
     }
     // Twice the same: once for what nearly all packets are, with offsets that the compiler knows.
@@ -201,7 +202,7 @@ fn find_origin<'t, M: FrameMemory>(
 impl<'t> OverlayFrame<'t> {
     /// Sends the frame to the port that was found for its key, or to all local ports of the domain.
     #[inline(always)]
-    pub(super) fn pass<M: FrameMemory>(self, turn: &mut Turn<'t, '_, M>, found: Found) {
+    pub(super) fn pass<M: FrameMemory>(self, turn: &mut Turn<'t, '_, M>, found: LookupResult) {
         // Only MACs of hosts are ever found.
         if let (Some(port), Some(domain)) = (found.port(), self.inner.domain)
             && port_output::goes_on(turn, port, domain, self.frame.len())
@@ -215,7 +216,7 @@ impl<'t> OverlayFrame<'t> {
     #[inline(never)]
     fn pass_on<M: FrameMemory>(self, turn: &mut Turn<'t, '_, M>, found: Option<Destination>) {
         let Some(domain) = self.inner.domain else {
-            return turn.pool.give(self.frame);
+            return turn.pool.free(self.frame);
         };
         let blame = Blame {
             port: None,
@@ -226,7 +227,7 @@ impl<'t> OverlayFrame<'t> {
             Some(Destination::Port(port)) => {
                 match port_output::find(turn, port, domain, self.frame.len()) {
                     Some(exit) => LocalFrame::new(self.frame).send(turn, exit),
-                    None => turn.pool.give(self.frame),
+                    None => turn.pool.free(self.frame),
                 }
             }
             Some(Destination::Vtep(_)) => turn.refuse(self.frame, DropReason::SplitHorizon, blame),

@@ -28,23 +28,23 @@ const SHARDS: usize = if cfg!(miri) { 1 << 6 } else { 1 << 14 };
 
 /// What is known of an IP address of a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Neighbor {
+pub struct NeighborEntry {
     /// Its MAC.
     pub mac: HostMac,
     /// The R flag of an answer: the host is a router (RFC 4861 section 4.4). IPv6 only.
     pub router: bool,
-    /// The O flag of an answer: it replaces what the asker had (RFC 4861 section 4.4); false for anycast. IPv6 only.
-    pub replaces: bool,
+    /// The O flag of an answer: it overrides what the asker had (RFC 4861 section 4.4); false for anycast. IPv6 only.
+    pub overrides: bool,
 }
 
-impl Neighbor {
+impl NeighborEntry {
     /// A host that is no router, whose answers replace older ones.
     #[must_use]
     pub const fn host(mac: HostMac) -> Self {
         Self {
             mac,
             router: false,
-            replaces: true,
+            overrides: true,
         }
     }
 }
@@ -52,13 +52,13 @@ impl Neighbor {
 /// The table is as large as it may become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the neighbour table is full: {limit} entries; remove some or raise the limit")]
-pub struct Full {
+pub struct NeighborTableFull {
     /// The most entries that it may hold.
     pub limit: usize,
 }
 
-type Key = (DomainId, IpAddr);
-type Shard = Vec<(Key, Neighbor)>;
+type NeighborKey = (DomainId, IpAddr);
+type Shard = Vec<(NeighborKey, NeighborEntry)>;
 
 #[derive(Debug)]
 struct Shards {
@@ -68,7 +68,7 @@ struct Shards {
 }
 
 impl Shards {
-    fn of(&self, key: &Key) -> &ArcSwap<Shard> {
+    fn of(&self, key: &NeighborKey) -> &ArcSwap<Shard> {
         &self.all[self.hasher.hash_one(key) as usize % SHARDS]
     }
 }
@@ -109,16 +109,16 @@ impl NeighborTable {
         }
     }
 
-    /// Inserts or replaces; returns what was there.
+    /// Inserts or overrides; returns what was there.
     ///
     /// # Errors
-    /// [`Full`] when `limit` entries are there; nothing changes.
+    /// [`NeighborTableFull`] when `limit` entries are there; nothing changes.
     pub fn insert(
         &mut self,
         domain: DomainId,
         ip: IpAddr,
-        neighbor: Neighbor,
-    ) -> Result<Option<Neighbor>, Full> {
+        neighbor: NeighborEntry,
+    ) -> Result<Option<NeighborEntry>, NeighborTableFull> {
         let key = (domain, ip);
         let old = self.shards.of(&key).load_full();
         match find(&old, &key) {
@@ -131,7 +131,7 @@ impl NeighborTable {
                 self.replace(&key, next);
                 Ok(Some(before))
             }
-            Err(_) if self.len >= self.limit => Err(Full { limit: self.limit }),
+            Err(_) if self.len >= self.limit => Err(NeighborTableFull { limit: self.limit }),
             Err(at) => {
                 let mut next = Shard::with_capacity(old.len() + 1);
                 next.extend_from_slice(&old[..at]);
@@ -146,7 +146,7 @@ impl NeighborTable {
     }
 
     /// Removes; returns what was there.
-    pub fn remove(&mut self, domain: DomainId, ip: IpAddr) -> Option<Neighbor> {
+    pub fn remove(&mut self, domain: DomainId, ip: IpAddr) -> Option<NeighborEntry> {
         let key = (domain, ip);
         let old = self.shards.of(&key).load_full();
         let at = find(&old, &key).ok()?;
@@ -171,7 +171,7 @@ impl NeighborTable {
         }
     }
 
-    fn replace(&mut self, key: &Key, next: Shard) {
+    fn replace(&mut self, key: &NeighborKey, next: Shard) {
         self.retired.push(self.shards.of(key).swap(Arc::new(next)));
         self.reclaim();
     }
@@ -183,7 +183,7 @@ impl NeighborTable {
 
     /// The entry, if there is one.
     #[must_use]
-    pub fn get(&self, domain: DomainId, ip: IpAddr) -> Option<Neighbor> {
+    pub fn get(&self, domain: DomainId, ip: IpAddr) -> Option<NeighborEntry> {
         self.shards.lookup(domain, ip)
     }
 
@@ -200,7 +200,7 @@ impl NeighborTable {
     }
 
     /// Calls `visit` with every entry, in no order.
-    pub fn for_each(&self, mut visit: impl FnMut(DomainId, IpAddr, Neighbor)) {
+    pub fn for_each(&self, mut visit: impl FnMut(DomainId, IpAddr, NeighborEntry)) {
         for shard in &self.shards.all {
             shard
                 .load()
@@ -218,12 +218,12 @@ impl NeighborTable {
     }
 }
 
-fn find(shard: &Shard, key: &Key) -> Result<usize, usize> {
+fn find(shard: &Shard, key: &NeighborKey) -> Result<usize, usize> {
     shard.binary_search_by(|(stored, _)| stored.cmp(key))
 }
 
 impl Shards {
-    fn lookup(&self, domain: DomainId, ip: IpAddr) -> Option<Neighbor> {
+    fn lookup(&self, domain: DomainId, ip: IpAddr) -> Option<NeighborEntry> {
         let key = (domain, ip);
         let shard = self.of(&key).load();
         find(&shard, &key).ok().map(|at| shard[at].1)
@@ -233,7 +233,7 @@ impl Shards {
 impl NeighborReader {
     /// Looks one address up; each change is seen at once.
     #[must_use]
-    pub fn lookup(&self, domain: DomainId, ip: IpAddr) -> Option<Neighbor> {
+    pub fn lookup(&self, domain: DomainId, ip: IpAddr) -> Option<NeighborEntry> {
         self.shards.lookup(domain, ip)
     }
 }
@@ -249,12 +249,12 @@ mod tests {
 
     const DOMAIN: DomainId = DomainId(7);
 
-    fn neighbor(n: u32) -> Neighbor {
+    fn neighbor(n: u32) -> NeighborEntry {
         let mac = HostMac::new(MacAddr::from_bits(0x0200_0000_0000 + u64::from(n))).unwrap();
-        Neighbor {
+        NeighborEntry {
             mac,
             router: n & 1 == 1,
-            replaces: n.is_multiple_of(3),
+            overrides: n.is_multiple_of(3),
         }
     }
 
@@ -309,7 +309,7 @@ mod tests {
         table.insert(DOMAIN, ip(1), neighbor(1)).unwrap();
         assert_eq!(
             table.insert(DOMAIN, ip(2), neighbor(2)),
-            Err(Full { limit: 2 })
+            Err(NeighborTableFull { limit: 2 })
         );
         assert_eq!(
             table.insert(DOMAIN, ip(1), neighbor(5)),

@@ -27,11 +27,11 @@ pub struct Device {
     /// What it is for.
     pub role: Role,
     /// No hardware is behind it (veth, macvlan, tap): senders on this host may have left checksums to it all the same.
-    pub software: bool,
+    pub csum_incomplete: bool,
     /// Its sockets take frames of several chunks to send.
     pub multi_buffer: bool,
     /// For each worker, the worker that sends for it on this device: itself where it owns a queue.
-    pub sender: Box<[WorkerId]>,
+    pub tx_worker: Box<[WorkerId]>,
     /// All frames of the device.
     pub counters: Arc<Counters>,
 }

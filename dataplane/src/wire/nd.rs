@@ -186,7 +186,7 @@ pub struct Advertisement {
     /// The target is a router.
     pub router: bool,
     /// It replaces what the asker had.
-    pub replaces: bool,
+    pub overrides: bool,
 }
 
 impl Advertisement {
@@ -208,7 +208,7 @@ impl Advertisement {
         .emit(headers);
         message[..8].copy_from_slice(&[ADVERTISEMENT, 0, 0, 0, 0, 0, 0, 0]);
         message[4] =
-            flag(self.router, ROUTER) | flag(solicited, SOLICITED) | flag(self.replaces, OVERRIDE);
+            flag(self.router, ROUTER) | flag(solicited, SOLICITED) | flag(self.overrides, OVERRIDE);
         message[8..LEN].copy_from_slice(&self.target.octets());
         message[LEN..LEN + 2].copy_from_slice(&[TARGET_LINK_ADDRESS, 1]);
         message[LEN + 2..].copy_from_slice(&self.mac.0);
@@ -339,7 +339,7 @@ mod tests {
 
     #[test]
     fn an_answer_reads_in_etherparse_and_here() {
-        for (asker, router, replaces) in
+        for (asker, router, overrides) in
             [(host(1), true, false), (Ipv6Addr::UNSPECIFIED, false, true)]
         {
             let mut packet = vec![0xaa; ANSWER_LEN];
@@ -349,7 +349,7 @@ mod tests {
                 asker,
                 mac,
                 router,
-                replaces,
+                overrides,
             }
             .emit(&mut packet);
             let (ip, message) = etherparse::Ipv6Header::from_slice(&packet).unwrap();
@@ -371,7 +371,7 @@ mod tests {
             let flags = NeighborAdvertisementHeader {
                 router,
                 solicited,
-                r#override: replaces,
+                r#override: overrides,
             };
             assert_eq!(icmp.icmp_type(), Icmpv6Type::NeighborAdvertisement(flags));
             assert_eq!(

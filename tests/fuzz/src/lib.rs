@@ -6,15 +6,16 @@ use vtep_dataplane::addr::{
     DeviceId, DomainId, HostMac, MacAddr, VtepId, PortId, Vni, VtepAddr, WorkerId,
 };
 use vtep_dataplane::frame::Pool;
-use vtep_dataplane::pipeline::tx_queues::Outbox;
+use vtep_dataplane::pipeline::tx_queues::TxQueues;
 use vtep_dataplane::pipeline::{Pipeline, Tables};
 use vtep_dataplane::port::Port;
 use vtep_dataplane::port::memory::{HeapMemory, MemoryPort, memory_pools};
 use vtep_dataplane::stats::Counters;
 use vtep_dataplane::table::flood::FloodList;
 use vtep_dataplane::table::mac::{Destination, MacTable};
-use vtep_dataplane::table::neighbor::{Neighbor, NeighborTable};
-use vtep_dataplane::table::vtep::{HeaderFields, RemoteVtep, VtepTable, OuterHeader, Adjacency};
+use vtep_dataplane::table::neighbor::{NeighborEntry, NeighborTable};
+use vtep_dataplane::table::encapsulation::{HeaderFields, OuterHeader};
+use vtep_dataplane::table::vtep::{RemoteVtep, VtepTable, Adjacency};
 use vtep_dataplane::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
 use vtep_dataplane::table::vni::{Domain, VniTable};
 use vtep_dataplane::table::{Dscp, Settings, Snapshot};
@@ -37,7 +38,7 @@ pub struct Bed {
     macs: MacTable,
     neighbors: NeighborTable,
     pool: Pool<HeapMemory>,
-    out: Outbox,
+    out: TxQueues,
     pipeline: Pipeline,
 }
 
@@ -68,14 +69,14 @@ fn remote_vtep(address: Ipv4Addr) -> RemoteVtep {
     RemoteVtep { vtep: vtep(address), paths: Box::new([path]), counters: counters() }
 }
 
-fn device(id: DeviceId, role: Role, software: bool) -> Option<Arc<Device>> {
+fn device(id: DeviceId, role: Role, csum_incomplete: bool) -> Option<Arc<Device>> {
     Some(Arc::new(Device {
         id,
         name: "fuzz".into(),
         role,
-        software,
+        csum_incomplete,
         multi_buffer: true,
-        sender: Box::new([WorkerId(0)]),
+        tx_worker: Box::new([WorkerId(0)]),
         counters: counters(),
     }))
 }
@@ -97,9 +98,9 @@ fn port(id: u16, device: DeviceId, vlan: Option<u16>) -> Option<Arc<PortEntry>> 
 }
 
 impl Bed {
-    /// Its tables; `software` says whether checksums may have been left to the underlay's interface.
+    /// Its tables; `csum_incomplete` says whether checksums may have been left to the underlay's interface.
     #[must_use]
-    pub fn new(software: bool) -> Self {
+    pub fn new(csum_incomplete: bool) -> Self {
         let mut vteps = VtepTable::default();
         for (id, address) in (0..).map(VtepId).zip(REMOTE) {
             vteps.set(id, Some(Arc::new(remote_vtep(address))));
@@ -129,9 +130,9 @@ impl Bed {
             vteps: Arc::new(vteps),
             ports: Arc::new(PortTable {
                 devices: vec![
-                    device(UNDERLAY, Role::Underlay, software),
-                    device(TENANT, Role::Access(PortId(0)), software),
-                    device(TRUNK, Role::Trunk(Box::new([(10, PortId(1))])), software),
+                    device(UNDERLAY, Role::Underlay, csum_incomplete),
+                    device(TENANT, Role::Access(PortId(0)), csum_incomplete),
+                    device(TRUNK, Role::Trunk(Box::new([(10, PortId(1))])), csum_incomplete),
                 ],
                 ports: vec![port(0, TENANT, None), port(1, TRUNK, Some(10))],
             }),
@@ -148,7 +149,7 @@ impl Bed {
         }
         // One host that ARP and ND are answered for, so that answers are made too.
         let mut neighbors = NeighborTable::new(4);
-        let known = Neighbor::host(HostMac::new(mac(3)).expect("unicast"));
+        let known = NeighborEntry::host(HostMac::new(mac(3)).expect("unicast"));
         for ip in ["192.0.2.3", "2001:db8:1::3"] {
             let ip = ip.parse().expect("an address");
             neighbors.insert(DomainId(0), ip, known).expect("there is room");
@@ -158,7 +159,7 @@ impl Bed {
             macs,
             neighbors,
             pool: memory_pools(1, FRAMES, 2048).remove(0),
-            out: Outbox::new(3),
+            out: TxQueues::new(3),
             pipeline: Pipeline::new(WorkerId(0)),
         }
     }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::bed::{Bed, mac, outer, tagged, udp4, udp6};
+use super::fixture::{Bed, mac, outer, tagged, udp4, udp6};
 use crate::drop::DropReason;
 use crate::frame::MAX_CHUNK_SIZE;
 

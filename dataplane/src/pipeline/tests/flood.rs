@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::bed::{Bed, mac, tagged, udp4, udp6};
+use super::fixture::{Bed, mac, tagged, udp4, udp6};
 use crate::addr::VtepId;
 use crate::drop::DropReason;
 use crate::frame::BURST;
-use crate::pipeline::flood::COPIES;
+use crate::pipeline::flood::COPIES_PER_ITERATION;
 use crate::table::flood::FloodList;
 
 const ALL: [u8; 6] = [0xff; 6];
@@ -127,17 +127,17 @@ fn widen(bed: &mut Bed) {
 fn a_shared_payload_is_there_once() {
     let mut bed = Bed::jumbo(2048);
     bed.set_domain(|domain| domain.flood.ports = Box::new([]));
-    bed.set_vteps(COPIES as u32);
+    bed.set_vteps(COPIES_PER_ITERATION as u32);
     bed.run(1, [udp6(1, ALL, 1300)]);
     assert_eq!(
         bed.most_chunks,
-        1 + COPIES,
+        1 + COPIES_PER_ITERATION,
         "a header a copy, and one payload"
     );
     bed.most_chunks = 0;
     bed.run(1, [udp4(1, ALL, 60)]);
     assert_eq!(
-        bed.most_chunks, COPIES,
+        bed.most_chunks, COPIES_PER_ITERATION,
         "short frames are copied, and the last one leaves itself"
     );
 }
@@ -156,11 +156,13 @@ fn one_turn_makes_a_bounded_number_of_copies_and_does_not_hold_up_others() {
         let before = sent.len();
         match bed.replicate(&mut sent) {
             0 => break,
-            served => assert!(served <= COPIES && sent.len() - before <= COPIES),
+            served => assert!(
+                served <= COPIES_PER_ITERATION && sent.len() - before <= COPIES_PER_ITERATION
+            ),
         }
         turns += 1;
     }
-    assert_eq!(turns, (1000 + 2_usize).div_ceil(COPIES));
+    assert_eq!(turns, (1000 + 2_usize).div_ceil(COPIES_PER_ITERATION));
     assert_each_got(&sent, 1000, &[flood]);
     assert_eq!(
         (bed.pool.available(), bed.drops().iter().sum::<u64>()),
@@ -179,13 +181,16 @@ fn ports_take_turns_and_each_keeps_its_order() {
     bed.burst(1, &ours);
     bed.burst(2, &theirs);
     let mut sent = Vec::new();
-    assert_eq!(bed.replicate(&mut sent), COPIES);
+    assert_eq!(bed.replicate(&mut sent), COPIES_PER_ITERATION);
     let of = |sent: &[(u16, Vec<u8>)], frame: &Vec<u8>| {
         sent.iter()
             .filter(|(device, packet)| *device == 0 && open(packet).1 == *frame)
             .count()
     };
-    assert!(of(&sent, &ours[0]) >= COPIES / 2 - 2 && of(&sent, &theirs[0]) >= COPIES / 2 - 2);
+    assert!(
+        of(&sent, &ours[0]) >= COPIES_PER_ITERATION / 2 - 2
+            && of(&sent, &theirs[0]) >= COPIES_PER_ITERATION / 2 - 2
+    );
     assert_eq!(of(&sent, &ours[1]), 0, "the first one comes first");
     while bed.replicate(&mut sent) > 0 {}
     let first: Vec<_> = sent
@@ -236,7 +241,7 @@ fn a_list_that_changes_meanwhile_serves_nobody_twice() {
     let mut vteps: Vec<_> = sent.iter().map(|(_, packet)| open(packet).0).collect();
     vteps.sort_unstable();
     let wanted: Vec<_> = (0..200)
-        .filter(|id| id % 2 == 0 || *id > 2 * (COPIES as u32 - 1))
+        .filter(|id| id % 2 == 0 || *id > 2 * (COPIES_PER_ITERATION as u32 - 1))
         .collect();
     assert_eq!(vteps, wanted);
     assert!(sent.iter().all(|(_, packet)| open(packet).1 == flood));

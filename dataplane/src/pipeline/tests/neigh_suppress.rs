@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use etherparse::{ArpOperation, SlicedPacket};
 use proptest::prelude::*;
 
-use super::bed::{Bed, mac, outer, tagged, udp4};
+use super::fixture::{Bed, mac, outer, tagged, udp4};
 use crate::addr::{DomainId, HostMac, MacAddr, PortId};
 use crate::drop::DropReason;
 use crate::pipeline::learn_event::{NEWS_NS, Notice, STILL_THERE_NS};

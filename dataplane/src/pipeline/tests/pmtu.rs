@@ -2,7 +2,7 @@
 
 use etherparse::{Icmpv4Type, Icmpv6Type, NetSlice, SlicedPacket, TransportSlice, icmpv4};
 
-use super::bed::{Bed, mac, tagged, udp4, udp6};
+use super::fixture::{Bed, mac, tagged, udp4, udp6};
 use crate::drop::DropReason;
 use crate::wire::put16;
 

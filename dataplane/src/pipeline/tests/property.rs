@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::bed::{Bed, domain, mac, outer, port, tagged, udp4, udp6};
+use super::fixture::{Bed, domain, mac, outer, port, tagged, udp4, udp6};
 use crate::addr::{PortId, VtepId};
 use crate::drop::DropReason;
 use crate::table::mac::Destination;

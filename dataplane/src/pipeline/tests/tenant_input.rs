@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 
-use super::bed::{Bed, LOCAL_V4, LOCAL_V6, hop, mac, outer, tagged, udp4, udp6};
+use super::fixture::{Bed, LOCAL_V4, LOCAL_V6, hop, mac, outer, tagged, udp4, udp6};
 use crate::addr::{DeviceId, MacAddr, VtepId};
 use crate::drop::DropReason;
 use crate::table::Dscp;
+use crate::table::encapsulation::{HeaderFields, OuterHeader};
 use crate::table::port::{ChecksumMode, StormLimit};
-use crate::table::vtep::{HeaderFields, OuterHeader};
 use crate::wire::{be16, put16};
 
 const BROADCAST: [u8; 6] = [0xff; 6];
@@ -202,7 +202,7 @@ fn a_frame_for_all_reaches_each_once_and_not_its_sender() {
 fn copies_that_find_no_chunk_are_counted_and_the_last_receiver_still_gets_the_frame() {
     let mut bed = Bed::new();
     let held: Vec<_> = (1..bed.pool.capacity())
-        .map_while(|_| bed.pool.take())
+        .map_while(|_| bed.pool.alloc())
         .collect();
     let frame = udp4(1, BROADCAST, 60);
     let sent = bed.run(1, [&frame]);

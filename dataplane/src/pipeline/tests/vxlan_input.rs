@@ -1,6 +1,6 @@
 //! Packets from the underlay.
 
-use super::bed::{Bed, mac, outer, tagged, udp4, udp6};
+use super::fixture::{Bed, mac, outer, tagged, udp4, udp6};
 use crate::addr::PortId;
 use crate::drop::DropReason;
 use crate::table::mac::Destination;
@@ -87,7 +87,7 @@ fn a_frame_for_all_reaches_local_ports_only() {
     );
     let mut bed = Bed::new();
     bed.snapshot.vnis =
-        std::sync::Arc::new(crate::table::vni::VniTable::new([super::bed::domain(
+        std::sync::Arc::new(crate::table::vni::VniTable::new([super::fixture::domain(
             0,
             100,
             &[0, 1],

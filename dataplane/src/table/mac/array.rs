@@ -1,9 +1,10 @@
-//! An array of buckets: two-choice look-up, and the writer's search for a free place.
+//! An array of buckets: two-choice look-up, and the writer's search for a free slot.
 
 use std::hash::{BuildHasher, RandomState};
 
-use super::bucket::{Bucket, PLACES};
-use super::{Found, MacKey, Query};
+use super::bucket::{Bucket, SLOTS};
+use super::key::MacKey;
+use super::lookup::{Lookup, LookupResult};
 use crate::mem::{allocate, prefetch};
 
 /// The secret of the hash: tenants who choose their MACs can't make them collide.
@@ -54,7 +55,7 @@ const BURST: usize = 64;
 const AHEAD: usize = 32;
 
 /// Buckets whose entries are copied together: some more than lines that a core loads at once.
-const NEAR: usize = 8;
+const COPY_BATCH: usize = 8;
 
 /// Buckets that the search for a chain of displacements looks at before it gives up.
 const SEARCH: usize = 512;
@@ -67,12 +68,12 @@ pub(super) struct Array {
     seed: Seed,
 }
 
-/// A bucket that the search has reached: by moving the entry in `place` of the bucket of step `from` here.
+/// A bucket that the search has reached: by moving the entry in `slot` of the bucket of step `from` here.
 #[derive(Clone, Copy)]
 struct Step {
     bucket: usize,
     from: usize,
-    place: usize,
+    slot: usize,
 }
 
 /// `from` of the buckets that the search starts with.
@@ -117,18 +118,18 @@ impl Array {
 
     #[inline]
     fn lookup_hashed(&self, key: u64, hash: u64) -> Option<u32> {
-        let key = sought(key);
+        let key = search_key(key);
         let (first, second) = self.pair(hash);
         let (first, second) = (&self.buckets[first], &self.buckets[second]);
         loop {
-            let look = first.look(key);
-            if look.found() || !look.elsewhere() {
-                return look.destination();
+            let probe = first.probe(key);
+            if probe.found() || !probe.has_displaced() {
+                return probe.destination();
             }
-            if let found @ Some(_) = second.look(key).destination() {
+            if let found @ Some(_) = second.probe(key).destination() {
                 return found;
             }
-            if first.is_still(look) {
+            if first.is_unchanged(probe) {
                 return None;
             }
         }
@@ -136,94 +137,92 @@ impl Array {
 
     /// Starts to load the first bucket of a key.
     #[inline(always)]
-    pub(super) fn ask(&self, key: MacKey) -> Query {
+    pub(super) fn lookup_start(&self, key: MacKey) -> Lookup {
         let hash = self.seed.hash(key.0);
         prefetch(&raw const *bucket(&self.buckets, self.pair(hash).0));
-        Query {
+        Lookup {
             key,
             hash,
-            found: Found::OPEN,
+            result: LookupResult::PENDING,
         }
     }
 
     /// Looks into the first bucket of a key; if the key may be in its second one, starts to load that.
     #[inline(always)]
-    pub(super) fn look(&self, query: &mut Query) {
-        let (first, second) = self.pair(query.hash);
-        let look = bucket(&self.buckets, first).look(sought(query.key.0));
+    pub(super) fn lookup_probe(&self, lookup: &mut Lookup) {
+        let (first, second) = self.pair(lookup.hash);
+        let probe = bucket(&self.buckets, first).probe(search_key(lookup.key.0));
         // Where in the bucket a key is can't be predicted, but it nearly always is there.
-        query.found = if look.found() {
-            Found::of(look.destination)
-        } else if look.elsewhere() {
+        lookup.result = if probe.found() {
+            LookupResult::of(probe.destination)
+        } else if probe.has_displaced() {
             prefetch(&raw const *bucket(&self.buckets, second));
-            Found::OPEN
+            LookupResult::PENDING
         } else {
-            Found::NONE
+            LookupResult::NONE
         };
     }
 
     /// What a key is behind, that was asked for, and looked for.
     #[inline(always)]
-    pub(super) fn answer(&self, query: &Query) -> Found {
-        if query.found == Found::OPEN {
-            self.answer_open(query)
+    pub(super) fn lookup_finish(&self, lookup: &Lookup) -> LookupResult {
+        if lookup.result == LookupResult::PENDING {
+            self.lookup_finish_slow(lookup)
         } else {
-            query.found
+            lookup.result
         }
     }
 
     #[inline(never)]
-    fn answer_open(&self, query: &Query) -> Found {
-        self.lookup_hashed(query.key.0, query.hash)
-            .map_or(Found::NONE, Found::of)
+    fn lookup_finish_slow(&self, lookup: &Lookup) -> LookupResult {
+        self.lookup_hashed(lookup.key.0, lookup.hash)
+            .map_or(LookupResult::NONE, LookupResult::of)
     }
 
     /// [`Self::lookup`] of many keys. Memory is asked for the first bucket of a key [`AHEAD`] keys before that bucket is
     /// looked at, so that the core compares keys while lines are on their way; then for the second ones that are needed.
-    pub(super) fn lookup_burst(&self, keys: &[MacKey], found: &mut [Found]) {
-        for (keys, found) in keys.chunks(BURST).zip(found.chunks_mut(BURST)) {
-            let mut queries = [Query::NONE; BURST];
-            for (query, key) in queries.iter_mut().zip(keys).take(AHEAD) {
-                *query = self.ask(*key);
+    pub(super) fn lookup_burst(&self, keys: &[MacKey], results: &mut [LookupResult]) {
+        for (keys, found) in keys.chunks(BURST).zip(results.chunks_mut(BURST)) {
+            let mut lookups = [Lookup::NONE; BURST];
+            for (lookup, key) in lookups.iter_mut().zip(keys).take(AHEAD) {
+                *lookup = self.lookup_start(*key);
             }
             for at in 0..keys.len() {
-                if let (Some(key), Some(query)) =
-                    (keys.get(at + AHEAD), queries.get_mut(at + AHEAD))
+                if let (Some(key), Some(lookup)) =
+                    (keys.get(at + AHEAD), lookups.get_mut(at + AHEAD))
                 {
-                    *query = self.ask(*key);
+                    *lookup = self.lookup_start(*key);
                 }
-                self.look(&mut queries[at]);
+                self.lookup_probe(&mut lookups[at]);
             }
-            for (query, found) in queries.iter().zip(found) {
-                *found = self.answer(query);
+            for (lookup, found) in lookups.iter().zip(found) {
+                *found = self.lookup_finish(lookup);
             }
         }
     }
 
-    /// Where a key stands: its bucket and place, and its first bucket if that is another one.
+    /// Where a key stands: its bucket and slot, and its first bucket if that is another one.
     fn find(&self, key: u64) -> Option<(&Bucket, usize, Option<&Bucket>)> {
         let (first, second) = self.buckets_of(key);
-        if let Some(place) = first.place_of(key) {
-            return Some((first, place, None));
+        if let Some(slot) = first.slot_of(key) {
+            return Some((first, slot, None));
         }
-        if first.none_elsewhere() {
+        if first.has_no_displaced() {
             return None;
         }
-        second
-            .place_of(key)
-            .map(|place| (second, place, Some(first)))
+        second.slot_of(key).map(|slot| (second, slot, Some(first)))
     }
 
     /// Starts to load what changes of these keys will need: also the second bucket of a key that may be there, or may
     /// come there as its first one is full. Writer only.
-    pub(super) fn fetch(&self, keys: &[MacKey]) {
+    pub(super) fn prefetch(&self, keys: &[MacKey]) {
         for keys in keys.chunks(BURST) {
             for key in keys {
                 prefetch(self.buckets_of(key.0).0);
             }
             for key in keys {
                 let (first, second) = self.buckets_of(key.0);
-                if !first.none_elsewhere() || first.free().is_none() {
+                if !first.has_no_displaced() || first.free_slot().is_none() {
                     prefetch(second);
                 }
             }
@@ -231,32 +230,32 @@ impl Array {
     }
 
     /// Points a key elsewhere; returns the destination before, `None` if the key is not there. Writer only.
-    pub(super) fn change(&self, key: u64, to: u32) -> Option<u32> {
+    pub(super) fn update(&self, key: u64, to: u32) -> Option<u32> {
         self.find(key)
-            .map(|(bucket, place, _)| bucket.redirect(place, to))
+            .map(|(bucket, slot, _)| bucket.set_destination(slot, to))
     }
 
     /// Removes a key; returns its destination. Writer only.
     pub(super) fn remove(&self, key: u64) -> Option<u32> {
-        let (bucket, place, first) = self.find(key)?;
-        let (_, old) = bucket.entry(place);
-        bucket.clear(place);
+        let (bucket, slot, first) = self.find(key)?;
+        let (_, old) = bucket.entry(slot);
+        bucket.clear(slot);
         if let Some(first) = first {
-            first.one_less_elsewhere();
+            first.decrement_displaced();
         }
         Some(old)
     }
 
-    /// Inserts a key that is not there. False, and nothing has changed, when no place can be made. Writer only.
+    /// Inserts a key that is not there. False, and nothing has changed, when no slot can be made. Writer only.
     pub(super) fn insert(&self, key: u64, to: u32) -> bool {
         let (first, second) = self.buckets_of(key);
-        if let Some(place) = first.free() {
-            first.put(place, key, to);
-        } else if let Some(place) = second.free() {
-            first.one_elsewhere();
-            second.put(place, key, to);
+        if let Some(slot) = first.free_slot() {
+            first.put(slot, key, to);
+        } else if let Some(slot) = second.free_slot() {
+            first.increment_displaced();
+            second.put(slot, key, to);
         } else {
-            return self.make_room(key) && self.insert(key, to);
+            return self.free_slot_for(key) && self.insert(key, to);
         }
         true
     }
@@ -264,50 +263,53 @@ impl Array {
     /// An array of another size or hash with the same entries and a new one; `None` if they don't all fit.
     pub(super) fn copy_with(&self, buckets: usize, seed: Seed, key: u64, to: u32) -> Option<Self> {
         let copy = Self::new(buckets, seed);
-        let mut near = [(0, 0); NEAR * PLACES];
-        for buckets in self.buckets.chunks(NEAR) {
+        let mut batch = [(0, 0); COPY_BATCH * SLOTS];
+        for buckets in self.buckets.chunks(COPY_BATCH) {
             let mut count = 0;
             for (key, to) in buckets.iter().flat_map(Bucket::entries) {
-                near[count] = (key, to);
+                batch[count] = (key, to);
                 count += usize::from(key != 0);
             }
-            for (key, _) in &near[..count] {
+            for (key, _) in &batch[..count] {
                 prefetch(copy.buckets_of(*key).0);
             }
-            if !near[..count].iter().all(|(key, to)| copy.insert(*key, *to)) {
+            if !batch[..count]
+                .iter()
+                .all(|(key, to)| copy.insert(*key, *to))
+            {
                 return None;
             }
         }
         copy.insert(key, to).then_some(copy)
     }
 
-    /// Frees a place in one of the buckets of `key`, both full, by moving entries to their other buckets.
-    fn make_room(&self, key: u64) -> bool {
+    /// Frees a slot in one of the buckets of `key`, both full, by moving entries to their other buckets.
+    fn free_slot_for(&self, key: u64) -> bool {
         let (first, second) = self.pair(self.seed.hash(key));
         let start = |bucket| Step {
             bucket,
             from: START,
-            place: 0,
+            slot: 0,
         };
         let (mut all, mut reached, mut at) = ([start(first); SEARCH], 2, 0);
         all[1] = start(second);
         while at < reached {
-            for place in 0..PLACES {
+            for slot in 0..SLOTS {
                 let (steps, rest) = all.split_at_mut(reached);
                 let bucket = steps[at].bucket;
-                let (moving, _) = self.buckets[bucket].entry(place);
+                let (moving, _) = self.buckets[bucket].entry(slot);
                 let (one, two) = self.pair(self.seed.hash(moving));
                 let other = if one == bucket { two } else { one };
-                if on_the_way(steps, at, other) {
+                if is_on_path(steps, at, other) {
                     continue;
                 }
                 let step = Step {
                     bucket: other,
                     from: at,
-                    place,
+                    slot,
                 };
-                if self.buckets[other].free().is_some() {
-                    self.walk_back(steps, step);
+                if self.buckets[other].free_slot().is_some() {
+                    self.shift_chain(steps, step);
                     return true;
                 }
                 if let Some(next) = rest.first_mut() {
@@ -320,29 +322,29 @@ impl Array {
         false
     }
 
-    /// Moves the entries of a chain, the last one, into the free place, first.
-    fn walk_back(&self, steps: &[Step], last: Step) {
+    /// Moves the entries of a chain, the last one, into the free slot, first.
+    fn shift_chain(&self, steps: &[Step], last: Step) {
         let mut step = &last;
         while let Some(from) = steps.get(step.from) {
-            self.displace(from.bucket, step.place, step.bucket);
+            self.displace(from.bucket, step.slot, step.bucket);
             step = from;
         }
     }
 
-    /// Moves one entry to its other bucket, which has a free place.
-    pub(super) fn displace(&self, bucket: usize, place: usize, other: usize) {
+    /// Moves one entry to its other bucket, which has a free slot.
+    pub(super) fn displace(&self, bucket: usize, slot: usize, other: usize) {
         let (old, new) = (&self.buckets[bucket], &self.buckets[other]);
-        let (key, to) = old.entry(place);
-        let Some(free) = new.free() else { return };
+        let (key, to) = old.entry(slot);
+        let Some(free) = new.free_slot() else { return };
         let leaves_first = self.pair(self.seed.hash(key)).0 == bucket;
         if leaves_first {
-            old.one_elsewhere();
+            old.increment_displaced();
         }
         new.put(free, key, to);
-        new.new_version();
-        old.clear(place);
+        new.bump_version();
+        old.clear(slot);
         if !leaves_first {
-            new.one_less_elsewhere();
+            new.decrement_displaced();
         }
     }
 
@@ -361,14 +363,14 @@ impl Array {
             .count()
     }
 
-    /// Entries after which it is time to grow: 7/8 of the places. Beyond, chains become long.
+    /// Entries after which it is time to grow: 7/8 of the slots. Beyond, chains become long.
     pub(super) fn capacity(&self) -> usize {
-        self.places() / 8 * 7
+        self.slots() / 8 * 7
     }
 
     /// Places for entries.
-    pub(super) fn places(&self) -> usize {
-        self.buckets.len() * PLACES
+    pub(super) fn slots(&self) -> usize {
+        self.buckets.len() * SLOTS
     }
 
     /// Buckets.
@@ -394,24 +396,24 @@ const fn pair(hash: u64, mask: usize) -> (usize, usize) {
     (first, first ^ ((hash >> 32) as usize & mask | 1))
 }
 
-/// The bucket in a place that a mask of `len - 1` has been applied to.
+/// The bucket in a slot that a mask of `len - 1` has been applied to.
 #[inline(always)]
 #[allow(unsafe_code)]
-fn bucket(buckets: &[Bucket], place: usize) -> &Bucket {
-    debug_assert!(place < buckets.len(), "bucket {place} of {}", buckets.len());
-    // SAFETY: every caller has the place from `pair`, which masks with `Array::mask`: one less than the number of
+fn bucket(buckets: &[Bucket], slot: usize) -> &Bucket {
+    debug_assert!(slot < buckets.len(), "bucket {slot} of {}", buckets.len());
+    // SAFETY: every caller has the slot from `pair`, which masks with `Array::mask`: one less than the number of
     // buckets, a power of two, both set once by `Array::new`.
-    unsafe { buckets.get_unchecked(place) }
+    unsafe { buckets.get_unchecked(slot) }
 }
 
-/// What to look for. Key 0 marks free places: no entry has it, nor the group address that is taken instead.
+/// What to look for. Key 0 marks free slots: no entry has it, nor the group address that is taken instead.
 #[inline]
-const fn sought(key: u64) -> u64 {
+const fn search_key(key: u64) -> u64 {
     key | ((key == 0) as u64) << 40
 }
 
 /// True when `bucket` is one of those that lead to step `at`: a chain must not cross itself.
-fn on_the_way(steps: &[Step], mut at: usize, bucket: usize) -> bool {
+fn is_on_path(steps: &[Step], mut at: usize, bucket: usize) -> bool {
     while let Some(step) = steps.get(at) {
         if step.bucket == bucket {
             return true;

@@ -82,8 +82,8 @@ fn a_move_is_seen_at_once_and_never_undone() {
     race(
         move |array| assert!(array.insert(k, 1)),
         move |array| {
-            assert_eq!(array.change(k, 2), Some(1));
-            assert_eq!(array.change(k, 3), Some(2));
+            assert_eq!(array.update(k, 2), Some(1));
+            assert_eq!(array.update(k, 3), Some(2));
         },
         move |array| {
             let (before, after) = (array.lookup(k).unwrap(), array.lookup(k).unwrap());

@@ -65,171 +65,38 @@
 mod array;
 mod atomic;
 mod bucket;
+mod destination;
+mod key;
+mod lookup;
 #[cfg(all(test, loom))]
 mod loom;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
 use self::array::{Array, Seed};
+pub use self::destination::Destination;
+pub use self::key::MacKey;
+pub use self::lookup::{Lookup, LookupResult};
 use super::publish::{Publisher, Reader};
-use crate::addr::{DomainId, HostMac, MacAddr, PortId, VtepId};
-
-/// What a MAC is behind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Destination {
-    /// A tenant port of this VTEP.
-    Port(PortId),
-    /// A remote VTEP; its identifier is below 2^31.
-    Vtep(VtepId),
-}
-
-/// The bit that tells a next hop from a port in a stored destination.
-const NEXT_HOP: u32 = 1 << 31;
-
-impl Destination {
-    fn to_word(self) -> u32 {
-        match self {
-            Self::Port(port) => u32::from(port.0),
-            Self::Vtep(hop) => {
-                assert!(hop.0 < NEXT_HOP, "next hop {} is not below 2^31", hop.0);
-                NEXT_HOP | hop.0
-            }
-        }
-    }
-
-    #[inline]
-    const fn from_word(word: u32) -> Self {
-        if word & NEXT_HOP == 0 {
-            Self::Port(PortId(word as u16))
-        } else {
-            Self::Vtep(VtepId(word & !NEXT_HOP))
-        }
-    }
-}
-
-/// What a look-up of many keys found for one of them: as it is stored, since to take it apart is left to who needs it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Found(u64);
-
-impl Found {
-    /// Nothing.
-    pub const NONE: Self = Self(1 << 32);
-
-    /// Not known yet.
-    const OPEN: Self = Self(2 << 32);
-
-    #[inline]
-    const fn of(word: u32) -> Self {
-        Self(word as u64)
-    }
-
-    /// The VTEP that the MAC is behind, if it is behind one.
-    #[inline]
-    #[must_use]
-    pub const fn vtep(self) -> Option<VtepId> {
-        if self.0 >> 31 == 1 {
-            Some(VtepId(self.0 as u32 & !NEXT_HOP))
-        } else {
-            None
-        }
-    }
-
-    /// The port that the MAC is behind, if it is behind one.
-    #[inline]
-    #[must_use]
-    pub const fn port(self) -> Option<PortId> {
-        if self.0 >> 31 == 0 {
-            Some(PortId(self.0 as u16))
-        } else {
-            None
-        }
-    }
-
-    /// What the MAC is behind, if it is known.
-    #[inline]
-    #[must_use]
-    pub const fn destination(self) -> Option<Destination> {
-        if self.0 >> 32 == 0 {
-            Some(Destination::from_word(self.0 as u32))
-        } else {
-            None
-        }
-    }
-}
-
-/// A look-up under way.
-#[derive(Debug, Clone, Copy)]
-pub struct Query {
-    key: MacKey,
-    hash: u64,
-    found: Found,
-}
-
-impl Query {
-    /// Of nothing: finds nothing.
-    pub const NONE: Self = Self {
-        key: MacKey(0),
-        hash: 0,
-        found: Found::NONE,
-    };
-
-    /// The key that is looked up.
-    #[inline]
-    #[must_use]
-    pub const fn key(&self) -> MacKey {
-        self.key
-    }
-}
-
-/// A key: 16 bits of bridge domain, 48 bits of MAC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct MacKey(u64);
-
-impl MacKey {
-    /// The key to look up a frame's destination; any MAC, though only those of hosts are ever found.
-    #[inline]
-    #[must_use]
-    pub const fn new(domain: DomainId, mac: MacAddr) -> Self {
-        Self::of_bits(domain, mac.to_bits())
-    }
-
-    /// The same, of [`MacAddr::to_bits`].
-    #[inline]
-    #[must_use]
-    pub(crate) const fn of_bits(domain: DomainId, bits: u64) -> Self {
-        Self((domain.0 as u64) << 48 | bits & 0xffff_ffff_ffff)
-    }
-
-    /// The bridge domain.
-    #[must_use]
-    pub const fn domain(self) -> DomainId {
-        DomainId((self.0 >> 48) as u16)
-    }
-
-    /// The MAC address.
-    #[must_use]
-    pub const fn mac(self) -> MacAddr {
-        MacAddr::from_bits(self.0)
-    }
-}
+use crate::addr::{DomainId, HostMac};
 
 /// The table is as large as it may become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the MAC table is full: {limit} entries; remove some or raise the limit")]
-pub struct Full {
+pub struct MacTableFull {
     /// The most entries that it may hold.
     pub limit: usize,
 }
 
 /// How large a table is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Size {
+pub struct MacTableSize {
     /// Entries held.
     pub entries: usize,
     /// Entries that it may hold at most.
     pub limit: usize,
-    /// Places in the array that is in use; it grows when 7/8 of them are taken.
-    pub places: usize,
+    /// Slots in the array that is in use; it grows when 7/8 of them are taken.
+    pub slots: usize,
     /// Bytes of that array.
     pub bytes: usize,
     /// Entries that do not stand in their first bucket: a look-up of them costs two cache lines.
@@ -273,7 +140,7 @@ impl MacTable {
     /// Inserts or moves; returns what was there.
     ///
     /// # Errors
-    /// [`Full`] when `limit` entries are there; nothing changes.
+    /// [`MacTableFull`] when `limit` entries are there; nothing changes.
     ///
     /// # Panics
     /// If `to` is a next hop with an identifier of 2^31 or more.
@@ -282,14 +149,14 @@ impl MacTable {
         domain: DomainId,
         mac: HostMac,
         to: Destination,
-    ) -> Result<Option<Destination>, Full> {
+    ) -> Result<Option<Destination>, MacTableFull> {
         let (key, to) = (MacKey::new(domain, mac.get()).0, to.to_word());
         let array = self.arrays.current();
-        if let Some(old) = array.change(key, to) {
+        if let Some(old) = array.update(key, to) {
             return Ok(Some(Destination::from_word(old)));
         }
         if self.len >= self.limit {
-            return Err(Full { limit: self.limit });
+            return Err(MacTableFull { limit: self.limit });
         }
         if self.len >= array.capacity() || !array.insert(key, to) {
             self.grow(key, to)?;
@@ -309,7 +176,7 @@ impl MacTable {
     }
 
     /// Builds and publishes a larger array with all entries and this new one.
-    fn grow(&mut self, key: u64, to: u32) -> Result<(), Full> {
+    fn grow(&mut self, key: u64, to: u32) -> Result<(), MacTableFull> {
         let array = self.arrays.current();
         // An array that is full long before its time has met keys that its hash does not spread: take another hash.
         let mut seed = if self.len >= array.capacity() / 2 {
@@ -329,13 +196,13 @@ impl MacTable {
             seed = Seed::random();
             buckets *= 2;
         }
-        Err(Full { limit: self.limit })
+        Err(MacTableFull { limit: self.limit })
     }
 
     /// Starts to load the memory that changes of these keys will need. Of more than some dozen keys the first may be gone
     /// from the cache again when they are changed.
-    pub fn fetch(&self, keys: &[MacKey]) {
-        self.arrays.current().fetch(keys);
+    pub fn prefetch(&self, keys: &[MacKey]) {
+        self.arrays.current().prefetch(keys);
     }
 
     /// Entries held.
@@ -366,12 +233,12 @@ impl MacTable {
 
     /// Entries, memory and load. Walks the whole table for `displaced`.
     #[must_use]
-    pub fn size(&self) -> Size {
+    pub fn size(&self) -> MacTableSize {
         let array = self.arrays.current();
-        Size {
+        MacTableSize {
             entries: self.len,
             limit: self.limit,
-            places: array.places(),
+            slots: array.slots(),
             bytes: array.bytes(),
             displaced: array.displaced(),
             outgrown: self.arrays.retired(),
@@ -406,31 +273,31 @@ impl MacReader {
     /// other work, so that nothing has to wait; all three must be taken before the next [`MacReader::refresh`].
     #[inline(always)]
     #[must_use]
-    pub fn ask(&self, key: MacKey) -> Query {
-        self.arrays.get().ask(key)
+    pub fn lookup_start(&self, key: MacKey) -> Lookup {
+        self.arrays.get().lookup_start(key)
     }
 
     /// The second step: looks where the key should be, and if it may be elsewhere, starts to load that.
     #[inline(always)]
-    pub fn look(&self, query: &mut Query) {
-        self.arrays.get().look(query);
+    pub fn lookup_probe(&self, lookup: &mut Lookup) {
+        self.arrays.get().lookup_probe(lookup);
     }
 
     /// The last step: what the key is behind.
     #[inline(always)]
     #[must_use]
-    pub fn answer(&self, query: &Query) -> Found {
-        self.arrays.get().answer(query)
+    pub fn lookup_finish(&self, lookup: &Lookup) -> LookupResult {
+        self.arrays.get().lookup_finish(lookup)
     }
 
-    /// Looks up `keys` together (memory is asked for some keys ahead): `found[i]` is for `keys[i]`.
+    /// Looks up `keys` together (memory is asked for some keys ahead): `results[i]` is for `keys[i]`.
     ///
     /// # Panics
-    /// If `found` is shorter than `keys`.
+    /// If `results` is shorter than `keys`.
     #[inline]
-    pub fn lookup_burst(&self, keys: &[MacKey], found: &mut [Found]) {
+    pub fn lookup_burst(&self, keys: &[MacKey], results: &mut [LookupResult]) {
         self.arrays
             .get()
-            .lookup_burst(keys, &mut found[..keys.len()]);
+            .lookup_burst(keys, &mut results[..keys.len()]);
     }
 }

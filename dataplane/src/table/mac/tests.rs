@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
+use crate::addr::{MacAddr, PortId, VtepId};
 
 const SEED: Seed = Seed::new(0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344);
 
@@ -25,7 +26,11 @@ fn key(n: u32) -> MacKey {
     MacKey::new(domain, mac.get())
 }
 
-fn insert(table: &mut MacTable, n: u32, to: Destination) -> Result<Option<Destination>, Full> {
+fn insert(
+    table: &mut MacTable,
+    n: u32,
+    to: Destination,
+) -> Result<Option<Destination>, MacTableFull> {
     let (domain, mac) = host(n);
     table.insert(domain, mac, to)
 }
@@ -35,7 +40,7 @@ fn remove(table: &mut MacTable, n: u32) -> Option<Destination> {
     table.remove(domain, mac)
 }
 
-const fn hop(id: u32) -> Destination {
+const fn vtep(id: u32) -> Destination {
     Destination::Vtep(VtepId(id))
 }
 
@@ -48,7 +53,7 @@ enum Op {
 fn op(hosts: u32) -> impl Strategy<Value = Op> {
     let to = prop_oneof![
         any::<u16>().prop_map(|id| Destination::Port(PortId(id))),
-        (0..NEXT_HOP).prop_map(|id| Destination::Vtep(VtepId(id))),
+        (0..=Destination::MAX_ID).prop_map(|id| Destination::Vtep(VtepId(id))),
     ];
     prop_oneof![
         3 => (0..hosts, to).prop_map(|(n, to)| Op::Insert(n, to)),
@@ -59,7 +64,7 @@ fn op(hosts: u32) -> impl Strategy<Value = Op> {
 /// Single and joint look-ups, and the walk, against the plain map.
 fn check(table: &MacTable, reader: &MacReader, plain: &HashMap<MacKey, Destination>, hosts: u32) {
     let keys: Vec<_> = (0..hosts).map(key).collect();
-    let mut found = vec![Found::of(hop(0).to_word()); keys.len() + 1];
+    let mut found = vec![LookupResult::of(vtep(0).to_word()); keys.len() + 1];
     reader.lookup_burst(&keys, &mut found);
     for (key, found) in keys
         .iter()
@@ -94,7 +99,7 @@ proptest! {
             match op {
                 Op::Insert(n, to) => {
                     let wanted = if plain.len() == LIMIT && !plain.contains_key(&key(n)) {
-                        Err(Full { limit: LIMIT })
+                        Err(MacTableFull { limit: LIMIT })
                     } else {
                         Ok(plain.insert(key(n), to))
                     };
@@ -115,34 +120,37 @@ proptest! {
 fn a_full_table_still_moves_and_removes() {
     let mut table = small(3);
     for n in 0..3 {
-        assert_eq!(insert(&mut table, n, hop(n)), Ok(None));
+        assert_eq!(insert(&mut table, n, vtep(n)), Ok(None));
     }
-    assert_eq!(insert(&mut table, 3, hop(3)), Err(Full { limit: 3 }));
+    assert_eq!(
+        insert(&mut table, 3, vtep(3)),
+        Err(MacTableFull { limit: 3 })
+    );
     assert_eq!(table.reader().lookup(key(3)), None);
-    assert_eq!(insert(&mut table, 0, hop(9)), Ok(Some(hop(0))));
-    assert_eq!(remove(&mut table, 1), Some(hop(1)));
-    assert_eq!(insert(&mut table, 3, hop(3)), Ok(None));
+    assert_eq!(insert(&mut table, 0, vtep(9)), Ok(Some(vtep(0))));
+    assert_eq!(remove(&mut table, 1), Some(vtep(1)));
+    assert_eq!(insert(&mut table, 3, vtep(3)), Ok(None));
     assert_eq!(
         (0..4)
             .filter_map(|n| table.reader().lookup(key(n)))
             .collect::<Vec<_>>(),
-        [9, 2, 3].map(hop)
+        [9, 2, 3].map(vtep)
     );
 }
 
 #[test]
 fn free_places_are_no_entry() {
     let mut table = small(10);
-    insert(&mut table, 0, hop(1)).unwrap();
+    insert(&mut table, 0, vtep(1)).unwrap();
     let keys = [
         MacAddr::default(),
         MacAddr::BROADCAST,
         MacAddr([1, 0, 0, 0, 0, 0]),
     ]
     .map(|mac| MacKey::new(DomainId(0), mac));
-    let mut found = [Found::of(hop(1).to_word()); 3];
+    let mut found = [LookupResult::of(vtep(1).to_word()); 3];
     table.reader().lookup_burst(&keys, &mut found);
-    assert_eq!(found.map(Found::destination), [None; 3]);
+    assert_eq!(found.map(LookupResult::destination), [None; 3]);
     assert_eq!(keys.map(|key| table.reader().lookup(key)), [None; 3]);
 }
 
@@ -151,7 +159,7 @@ fn an_outgrown_array_lives_until_its_reader_refreshes() {
     let mut table = small(1000);
     let mut reader = table.reader();
     for n in 0..100 {
-        insert(&mut table, n, hop(n)).unwrap();
+        insert(&mut table, n, vtep(n)).unwrap();
     }
     table.reclaim();
     assert_eq!(
@@ -161,18 +169,18 @@ fn an_outgrown_array_lives_until_its_reader_refreshes() {
     );
     assert_eq!(reader.lookup(key(99)), None, "not before the refresh");
     reader.refresh();
-    assert_eq!(reader.lookup(key(99)), Some(hop(99)));
+    assert_eq!(reader.lookup(key(99)), Some(vtep(99)));
     table.reclaim();
     assert_eq!(table.size().outgrown, 0);
     let size = table.size();
     assert_eq!(
         (size.entries, size.limit, size.bytes),
-        (100, 1000, size.places / 5 * 64)
+        (100, 1000, size.slots / 5 * 64)
     );
     assert!(
-        (115..1000).contains(&size.places),
-        "{} places for 100 entries",
-        size.places
+        (115..1000).contains(&size.slots),
+        "{} slots for 100 entries",
+        size.slots
     );
     assert!(
         (1..50).contains(&size.displaced),
@@ -208,8 +216,8 @@ fn arrays_fill_to_seven_eighths_whatever_the_keys() {
             for n in 0..array.capacity() as u64 {
                 assert!(
                     array.insert(pattern(n), n as u32),
-                    "{name}: full at {n} of {} places",
-                    array.places()
+                    "{name}: full at {n} of {} slots",
+                    array.slots()
                 );
             }
             assert!(
@@ -239,13 +247,13 @@ const CHANGING: u32 = 400;
 
 /// Destinations carry their key, and a number that only goes up.
 fn marked(n: u32, round: u32) -> Destination {
-    hop(n << 20 | round & 0xf_ffff)
+    vtep(n << 18 | round & 0x3_ffff)
 }
 
 /// One reader of the stress test: keys that stay are always found, others only with destinations of their own.
 fn read_until(stop: &AtomicBool, mut reader: MacReader) -> u64 {
     let keys: Vec<_> = (0..STAYING + CHANGING).map(key).collect();
-    let mut found = vec![Found::NONE; keys.len()];
+    let mut found = vec![LookupResult::NONE; keys.len()];
     let mut hits = 0;
     while !stop.load(Ordering::Relaxed) {
         reader.refresh();
@@ -254,7 +262,7 @@ fn read_until(stop: &AtomicBool, mut reader: MacReader) -> u64 {
         for (n, found) in (0..).zip(&found) {
             match found {
                 Some(Destination::Vtep(to)) => {
-                    assert_eq!(to.0 >> 20, n, "the destination of another key")
+                    assert_eq!(to.0 >> 18, n, "the destination of another key")
                 }
                 Some(Destination::Port(port)) => panic!("{port:?} was never written"),
                 None => assert!(n >= STAYING, "key {n} stays and was missed"),
@@ -295,7 +303,7 @@ fn readers_beside_a_busy_writer_see_only_what_was_written() {
             // Now and then a larger array, with hosts that nobody looks up.
             if round.is_multiple_of(1 << 16) && table.len() < 9_000 {
                 let first = STAYING + CHANGING + round / (1 << 16) * 100;
-                assert!((first..first + 100).all(|n| insert(&mut table, n, hop(0)) == Ok(None)));
+                assert!((first..first + 100).all(|n| insert(&mut table, n, vtep(0)) == Ok(None)));
             }
         }
         stop.store(true, Ordering::Relaxed);

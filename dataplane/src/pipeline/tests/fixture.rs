@@ -15,17 +15,18 @@ use crate::addr::{DeviceId, DomainId, HostMac, MacAddr, PortId, Vni, VtepId, Wor
 use crate::drop::DropReason;
 use crate::frame::{BURST, Pool};
 use crate::pipeline::learn_event::Notice;
-use crate::pipeline::tx_queues::Outbox;
+use crate::pipeline::tx_queues::TxQueues;
 use crate::pipeline::{Pipeline, Tables};
 use crate::port::Port;
 use crate::port::memory::{HeapMemory, MemoryPort, memory_pools};
 use crate::stats::{Counters, Totals};
+use crate::table::encapsulation::{HeaderFields, OuterHeader};
 use crate::table::flood::FloodList;
 use crate::table::mac::{Destination, MacTable};
-use crate::table::neighbor::{Neighbor, NeighborTable};
+use crate::table::neighbor::{NeighborEntry, NeighborTable};
 use crate::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
 use crate::table::vni::{Domain, VniTable};
-use crate::table::vtep::{Adjacency, HeaderFields, OuterHeader, RemoteVtep, VtepTable};
+use crate::table::vtep::{Adjacency, RemoteVtep, VtepTable};
 use crate::table::{Dscp, Settings, Snapshot};
 
 pub(super) const VTEPS: [&str; 5] = [
@@ -82,9 +83,9 @@ fn device(id: u16, role: Role) -> Option<Arc<Device>> {
         id,
         name: format!("dev{}", id.0),
         role,
-        software: false,
+        csum_incomplete: false,
         multi_buffer: true,
-        sender,
+        tx_worker: sender,
         counters: counters(),
     }))
 }
@@ -134,7 +135,7 @@ pub(super) struct Bed {
     pub(super) piece: usize,
     /// The most chunks that were in use when frames left.
     pub(super) most_chunks: usize,
-    out: Outbox,
+    out: TxQueues,
     pipeline: Pipeline,
 }
 
@@ -213,7 +214,7 @@ impl Bed {
             now_ns: 1,
             piece: usize::MAX,
             most_chunks: 0,
-            out: Outbox::new(8),
+            out: TxQueues::new(8),
             pipeline: Pipeline::new(WorkerId(0)),
         };
         // Hosts 1 to 4 are behind ports 0 to 3, hosts 10 to 14 behind the VTEPs.
@@ -299,7 +300,7 @@ impl Bed {
     pub(super) fn neighbor(&mut self, ip: &str, host: u8) {
         let mac = HostMac::new(MacAddr(mac(host))).unwrap();
         self.neighbors
-            .insert(DomainId(0), ip.parse().unwrap(), Neighbor::host(mac))
+            .insert(DomainId(0), ip.parse().unwrap(), NeighborEntry::host(mac))
             .unwrap();
     }
 

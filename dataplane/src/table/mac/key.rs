@@ -1,0 +1,35 @@
+//! The key of a MAC entry.
+
+use crate::addr::{DomainId, MacAddr};
+
+/// A key: 16 bits of bridge domain, 48 bits of MAC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct MacKey(pub(super) u64);
+
+impl MacKey {
+    /// The key to look up a frame's destination; any MAC, though only those of hosts are ever found.
+    #[inline]
+    #[must_use]
+    pub const fn new(domain: DomainId, mac: MacAddr) -> Self {
+        Self::of_bits(domain, mac.to_bits())
+    }
+
+    /// The same, of [`MacAddr::to_bits`].
+    #[inline]
+    #[must_use]
+    pub(crate) const fn of_bits(domain: DomainId, bits: u64) -> Self {
+        Self((domain.0 as u64) << 48 | bits & 0xffff_ffff_ffff)
+    }
+
+    /// The bridge domain.
+    #[must_use]
+    pub const fn domain(self) -> DomainId {
+        DomainId((self.0 >> 48) as u16)
+    }
+
+    /// The MAC address.
+    #[must_use]
+    pub const fn mac(self) -> MacAddr {
+        MacAddr::from_bits(self.0)
+    }
+}
