@@ -15,6 +15,7 @@ use crate::config;
 use crate::engine::{Engine, EngineError};
 use crate::handler::ApiHandler;
 use crate::metrics;
+use crate::show;
 
 const SIGNALS: Token = Token(0);
 const NETLINK: Token = Token(1);
@@ -58,7 +59,7 @@ pub enum DaemonError {
     },
     /// Workers did not end.
     #[error("a worker did not end in time; the kernel releases its sockets with the process")]
-    Wedged,
+    WorkerHung,
 }
 
 fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
@@ -97,7 +98,7 @@ pub fn run(config: &config::Config, path: &Path) -> Result<(), DaemonError> {
     let mut daemon = Daemon::start(config, path)?;
     notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(socket = %config.control().socket.display(), "ready");
-    let ended = daemon.turn_until_told();
+    let ended = daemon.run_until_signalled();
     notify(&[sd_notify::NotifyState::Stopping]);
     let stopped = daemon.stop();
     ended.and(stopped)
@@ -122,9 +123,9 @@ impl Daemon {
         poll.registry()
             .register(engine.underlay_mut(), NETLINK, Interest::READABLE)
             .map_err(io_error("netlink"))?;
-        let bell = engine.worker_events().as_fd().as_raw_fd();
+        let worker_events = engine.worker_events().as_fd().as_raw_fd();
         poll.registry()
-            .register(&mut SourceFd(&bell), WORKERS, Interest::READABLE)
+            .register(&mut SourceFd(&worker_events), WORKERS, Interest::READABLE)
             .map_err(io_error("worker events"))?;
         let handler = ApiHandler::new(engine, PathBuf::from(path));
         Ok(Self {
@@ -136,23 +137,23 @@ impl Daemon {
         })
     }
 
-    fn turn_until_told(&mut self) -> Result<(), DaemonError> {
+    fn run_until_signalled(&mut self) -> Result<(), DaemonError> {
         let mut events = Events::with_capacity(256);
         loop {
             let now = Instant::now();
-            match self.poll.poll(&mut events, Some(self.patience(now))) {
+            match self.poll.poll(&mut events, Some(self.poll_timeout(now))) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => result.map_err(io_error("epoll"))?,
             }
             for event in &events {
                 let token = event.token();
-                if token == SIGNALS && self.signalled() {
+                if token == SIGNALS && self.handle_signals() {
                     return Ok(());
                 }
                 if let Some(metrics) = self.metrics.as_mut().filter(|metrics| metrics.owns(token)) {
                     let (engine, now) = (self.handler.engine(), Instant::now());
                     metrics.event(self.poll.registry(), token, now, &mut || {
-                        engine.metrics(now)
+                        show::metrics(engine, now)
                     });
                 } else if self.server.owns(token) {
                     self.server.event(
@@ -171,10 +172,12 @@ impl Daemon {
                 .tick(self.poll.registry(), &mut self.handler, Instant::now());
             if let Some(metrics) = &mut self.metrics {
                 let (engine, now) = (self.handler.engine(), Instant::now());
-                metrics.tick(self.poll.registry(), now, &mut || engine.metrics(now));
+                metrics.tick(self.poll.registry(), now, &mut || {
+                    show::metrics(engine, now)
+                });
             }
-            self.handler.engine_mut().turn(Instant::now());
-            for event in self.handler.engine_mut().take_news() {
+            self.handler.engine_mut().poll(Instant::now());
+            for event in self.handler.engine_mut().take_events() {
                 self.server
                     .publish(self.poll.registry(), &event, Instant::now());
             }
@@ -183,7 +186,7 @@ impl Daemon {
     }
 
     /// How long to wait for events.
-    fn patience(&self, now: Instant) -> Duration {
+    fn poll_timeout(&self, now: Instant) -> Duration {
         let underlay = self.handler.engine().next_timeout(now);
         let server = self
             .server
@@ -202,7 +205,7 @@ impl Daemon {
     }
 
     /// Handles what signals came. True: end.
-    fn signalled(&mut self) -> bool {
+    fn handle_signals(&mut self) -> bool {
         let mut end = false;
         for signal in self.signals.pending() {
             match signal {
@@ -221,7 +224,7 @@ impl Daemon {
         if handler.into_engine().stop() {
             Ok(())
         } else {
-            Err(DaemonError::Wedged)
+            Err(DaemonError::WorkerHung)
         }
     }
 }

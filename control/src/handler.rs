@@ -16,12 +16,14 @@ use crate::api::message::{
 use crate::api::show::ShowRequest;
 use crate::config::{self, Change, Config, Diff, HostFacts, InterfaceFacts, Loaded, Problems};
 use crate::engine::{Engine, EngineError};
+use crate::show::Show;
 use crate::underlay::Underlay;
 
 /// Joins the control socket to the engine.
 #[derive(Debug)]
 pub struct ApiHandler {
     engine: Engine,
+    show: Show,
     /// The file that the daemon was started with.
     path: PathBuf,
 }
@@ -71,8 +73,12 @@ impl From<EngineError> for ApiError {
 impl ApiHandler {
     /// For an engine that was started from `path`.
     #[must_use]
-    pub const fn new(engine: Engine, path: PathBuf) -> Self {
-        Self { engine, path }
+    pub fn new(engine: Engine, path: PathBuf) -> Self {
+        Self {
+            engine,
+            show: Show::default(),
+            path,
+        }
     }
 
     /// The engine.
@@ -129,7 +135,7 @@ impl ApiHandler {
                 format!("{keys}: a new value takes a restart of vtepd; nothing was applied");
             return Err(ApiError::refused(message));
         }
-        self.engine.change(&diff.changes, Instant::now())?;
+        self.engine.apply_batch(&diff.changes, Instant::now())?;
         Ok(ConfigDiff::from(&diff))
     }
 
@@ -166,11 +172,11 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
 
 impl Handler for ApiHandler {
     fn change(&mut self, changes: Vec<Change>) -> Result<(), ApiError> {
-        Ok(self.engine.change(&changes, Instant::now())?)
+        Ok(self.engine.apply_batch(&changes, Instant::now())?)
     }
 
     fn show(&mut self, request: &ShowRequest) -> Result<Value, ApiError> {
-        self.engine.show(request, Instant::now())
+        self.show.answer(&self.engine, request, Instant::now())
     }
 
     fn act(&mut self, action: &Action) -> Result<Value, ApiError> {

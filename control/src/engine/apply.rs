@@ -8,8 +8,8 @@ use vtep_dataplane::addr::VtepAddr;
 use super::setup::{settings, underlay_config};
 use super::{Engine, EngineError, MAX_MACS};
 use crate::config::{self, Change, InterfaceName, PortKey};
-use crate::fib::{MAX_PORTS, TableError};
-use crate::interfaces::{Prepared, Purpose};
+use crate::fib::{FibError, MAX_PORTS};
+use crate::interfaces::{PreparedInterface, Purpose};
 
 const fn purpose(key: &PortKey) -> Purpose {
     if key.vlan.is_some() {
@@ -21,8 +21,8 @@ const fn purpose(key: &PortKey) -> Purpose {
 
 impl Engine {
     /// Checks that the tables have room for all that a batch adds.
-    pub(super) fn room(&self, changes: &[Change]) -> Result<(), EngineError> {
-        let (mut macs, mut ports) = (self.tables.macs().len(), self.ports.iter().count());
+    pub(super) fn check_capacity(&self, changes: &[Change]) -> Result<(), EngineError> {
+        let (mut macs, mut ports) = (self.fib.macs().len(), self.ports.iter().count());
         let full = |index, error| Err(EngineError::Table { index, error });
         for (index, change) in changes.iter().enumerate() {
             match change {
@@ -35,10 +35,10 @@ impl Engine {
             }
             if macs > MAX_MACS {
                 let error = vtep_dataplane::table::mac::MacTableFull { limit: MAX_MACS };
-                return full(index, TableError::MacsFull(error));
+                return full(index, FibError::MacsFull(error));
             }
             if ports > MAX_PORTS {
-                return full(index, TableError::NoId(MAX_PORTS, "ports"));
+                return full(index, FibError::NoId(MAX_PORTS, "ports"));
             }
         }
         Ok(())
@@ -48,20 +48,21 @@ impl Engine {
     pub(super) fn prepare(
         &mut self,
         changes: &[Change],
-    ) -> Result<BTreeMap<InterfaceName, (Purpose, Prepared)>, EngineError> {
+    ) -> Result<BTreeMap<InterfaceName, (Purpose, PreparedInterface)>, EngineError> {
         let mut all = BTreeMap::new();
         for (index, change) in changes.iter().enumerate() {
             let Change::PortAdd { port, .. } = change else {
                 continue;
             };
             let name = &port.key.interface;
-            if self.devices.get(name).is_some() || all.contains_key(name) {
+            if self.interfaces.get(name).is_some() || all.contains_key(name) {
                 continue;
             }
-            match self.devices.prepare(name, purpose(&port.key)) {
+            match self.interfaces.prepare(name, purpose(&port.key)) {
                 Ok(prepared) => drop(all.insert(name.clone(), (purpose(&port.key), prepared))),
                 Err(error) => {
-                    all.into_values().for_each(|(_, p)| self.devices.discard(p));
+                    all.into_values()
+                        .for_each(|(_, p)| self.interfaces.discard(p));
                     return Err(EngineError::Interface {
                         index,
                         error: Box::new(error),
@@ -73,17 +74,17 @@ impl Engine {
     }
 
     /// Carries a change that the configuration has accepted into the tables.
-    pub(super) fn make(&mut self, change: &Change, now: Instant) -> Result<(), TableError> {
+    pub(super) fn apply(&mut self, change: &Change, now: Instant) -> Result<(), FibError> {
         match change {
             Change::Tunnel(_) => {
-                self.tables.set_settings(settings(self.config.vtep()));
+                self.fib.set_settings(settings(self.config.vtep()));
                 self.underlay
                     .set_config(underlay_config(self.config.vtep()));
             }
             Change::VniAdd { vni, settings } | Change::VniSet { vni, settings } => {
-                self.tables
+                self.fib
                     .add_vni(*vni, settings.inner_vlan == config::InnerVlan::Pass)?;
-                self.tables
+                self.fib
                     .set_resolution(*vni, settings.suppress, settings.miss_events);
                 self.evpn_vni(*vni, settings, now);
             }
@@ -91,48 +92,48 @@ impl Engine {
                 for key in self.ports.of_vni(*vni) {
                     self.remove_port(*vni, &key, now);
                 }
-                self.evpn.instance.statics_del(*vni);
-                self.evpn.instance.vni_del(*vni);
-                self.carry(now);
-                self.tables.remove_vni(*vni);
+                self.evpn.speaker.statics_del(*vni);
+                self.evpn.speaker.vni_del(*vni);
+                self.install_routes(now);
+                self.fib.remove_vni(*vni);
                 self.sync_groups();
             }
             Change::PortAdd { vni, port } | Change::PortSet { vni, port } => {
                 let name = &port.key.interface;
-                self.want(name, purpose(&port.key))?;
+                self.request_interface(name, purpose(&port.key))?;
                 port.macs.iter().for_each(|mac| self.unlearn(*vni, *mac));
-                let before = self.ports.put(*vni, port, &mut self.tables)?;
+                let before = self.ports.set(*vni, port, &mut self.fib)?;
                 self.evpn_port(*vni, before.as_ref(), Some(port), now);
-                self.devices.try_open(name, &self.workers, now);
+                self.interfaces.try_open(name, &self.workers, now);
                 self.publish_interface(name);
             }
             Change::PortDel { vni, port } => self.remove_port(*vni, port, now),
-            _ => self.make_entry(change, now)?,
+            _ => self.apply_entry(change, now)?,
         }
         Ok(())
     }
 
-    /// The part of [`Self::make`] that touches no interface: entries of VNIs, and BGP.
-    fn make_entry(&mut self, change: &Change, now: Instant) -> Result<(), TableError> {
-        let instance = &mut self.evpn.instance;
+    /// The part of [`Self::apply`] that touches no interface: entries of VNIs, and BGP.
+    fn apply_entry(&mut self, change: &Change, now: Instant) -> Result<(), FibError> {
+        let speaker = &mut self.evpn.speaker;
         match change {
-            Change::FdbAdd { vni, mac, vtep, .. } => instance.static_mac_add(*vni, *mac, *vtep),
-            Change::FdbDel { vni, mac } => instance.static_mac_del(*vni, *mac),
-            Change::FloodAdd { vni, vtep } => instance.static_flood_add(*vni, *vtep),
-            Change::FloodDel { vni, vtep } => instance.static_flood_del(*vni, *vtep),
+            Change::FdbAdd { vni, mac, vtep, .. } => speaker.static_mac_add(*vni, *mac, *vtep),
+            Change::FdbDel { vni, mac } => speaker.static_mac_del(*vni, *mac),
+            Change::FloodAdd { vni, vtep } => speaker.static_flood_add(*vni, *vtep),
+            Change::FloodDel { vni, vtep } => speaker.static_flood_del(*vni, *vtep),
             Change::NeighborAdd { vni, ip, mac, .. } => {
-                instance.static_address_add(*vni, *ip, *mac, false)
+                speaker.static_address_add(*vni, *ip, *mac, false)
             }
-            Change::NeighborDel { vni, ip } => instance.static_address_del(*vni, *ip),
+            Change::NeighborDel { vni, ip } => speaker.static_address_del(*vni, *ip),
             Change::GroupAdd { vni, group } => {
                 if let Ok(group) = VtepAddr::group(group.get()) {
-                    instance.static_flood_add(*vni, group);
+                    speaker.static_flood_add(*vni, group);
                 }
                 self.sync_groups();
             }
             Change::GroupDel { vni, group } => {
                 if let Ok(group) = VtepAddr::group(group.get()) {
-                    instance.static_flood_del(*vni, group);
+                    speaker.static_flood_del(*vni, group);
                 }
                 self.sync_groups();
             }

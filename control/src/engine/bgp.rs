@@ -60,21 +60,21 @@ impl Engine {
     }
 
     /// Timers of sessions and routes, and what follows from all that came in.
-    pub(super) fn bgp_turn(&mut self, now: Instant) {
+    pub(super) fn poll_bgp(&mut self, now: Instant) {
         if self.restart_ends.is_some_and(|at| at <= now) {
             self.restart_ends = None;
             self.speaker.restart_over();
         }
-        self.evpn.instance.tick(now);
+        self.evpn.speaker.tick(now);
         self.speaker.turn(&self.registry, &mut self.evpn, now);
-        self.carry(now);
+        self.install_routes(now);
     }
 
-    /// How long [`Self::bgp_turn`] may wait.
+    /// How long [`Self::poll_bgp`] may wait.
     pub(super) fn bgp_timeout(&self, now: Instant) -> Option<Duration> {
         let tasks = self
             .evpn
-            .instance
+            .speaker
             .poll_timeout()
             .map(|at| at.saturating_duration_since(now));
         self.speaker
@@ -119,8 +119,8 @@ impl Engine {
 
     /// `mac.unfreeze`. False: it is not frozen.
     pub fn mac_unfreeze(&mut self, vni: Vni, mac: HostMac, now: Instant) -> bool {
-        let freed = self.evpn.instance.thaw(now, vni, mac);
-        self.finish(now);
+        let freed = self.evpn.speaker.unfreeze(now, vni, mac);
+        self.commit(now);
         freed
     }
 

@@ -50,7 +50,7 @@ impl Engine {
         };
         let mut indexes = Vec::new();
         for managed in self
-            .devices
+            .interfaces
             .all()
             .values()
             .filter(|managed| managed.purpose == Purpose::Underlay)
@@ -74,6 +74,6 @@ impl Engine {
                 }
             }
         }
-        self.devices.set_groups(&wanted);
+        self.interfaces.set_groups(&wanted);
     }
 }

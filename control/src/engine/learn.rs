@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use hashbrown::HashMap;
 use vtep_dataplane::addr::{DomainId, HostMac, MacAddr, PortId, Vni};
-use vtep_dataplane::pipeline::learn_event::Notice;
+use vtep_dataplane::pipeline::learn_event::LearnEvent;
 
 use super::Engine;
 use crate::api::event as monitor;
@@ -13,20 +13,20 @@ use crate::evpn::{LocalKind, LocalMac};
 
 /// A learned host.
 #[derive(Debug)]
-struct Host {
+struct LearnedHost {
     port: PortKey,
     seen: Instant,
 }
 
 /// All learned hosts.
 #[derive(Debug, Default)]
-pub(crate) struct Learned {
-    hosts: HashMap<(Vni, HostMac), Host>,
+pub(crate) struct LearnedHosts {
+    hosts: HashMap<(Vni, HostMac), LearnedHost>,
     /// Hosts of each port.
     counts: HashMap<PortKey, u32>,
 }
 
-impl Learned {
+impl LearnedHosts {
     pub(crate) fn port(&self, vni: Vni, mac: HostMac) -> Option<&PortKey> {
         self.hosts.get(&(vni, mac)).map(|host| &host.port)
     }
@@ -55,7 +55,7 @@ impl Learned {
         self.forget(vni, mac);
         self.hosts.insert(
             (vni, mac),
-            Host {
+            LearnedHost {
                 port: port.clone(),
                 seen: now,
             },
@@ -70,34 +70,34 @@ impl Learned {
 
 impl Engine {
     /// Takes up what a worker has noticed.
-    pub(super) fn notice(&mut self, notice: Notice, now: Instant) {
-        match notice {
-            Notice::MacSeen { port, mac, .. } => self.mac_seen(port, mac, now),
-            Notice::NeighborSeen { port, ip, mac, .. } => {
+    pub(super) fn learn_event(&mut self, event: LearnEvent, now: Instant) {
+        match event {
+            LearnEvent::MacSeen { port, mac, .. } => self.mac_seen(port, mac, now),
+            LearnEvent::NeighborSeen { port, ip, mac, .. } => {
                 self.mac_seen(port, mac, now);
                 let Some((vni, _, _)) = self.learning_port(port) else {
                     return;
                 };
                 if self.learned.port(vni, mac).is_some()
-                    && let Err(error) = self.evpn.instance.local_address_add(vni, mac, ip)
+                    && let Err(error) = self.evpn.speaker.local_address_add(vni, mac, ip)
                 {
                     tracing::debug!(%error, %ip, "an address is not learned");
                 }
             }
-            Notice::MacMissed { domain, mac } => self.missed(domain, Some(mac), None),
-            Notice::IpMissed { domain, ip } => self.missed(domain, None, Some(ip)),
+            LearnEvent::MacMiss { domain, mac } => self.missed(domain, Some(mac), None),
+            LearnEvent::NeighborMiss { domain, ip } => self.missed(domain, None, Some(ip)),
         }
     }
 
     fn missed(&mut self, domain: DomainId, mac: Option<MacAddr>, ip: Option<std::net::IpAddr>) {
         if let Some(vni) = self
-            .tables
+            .fib
             .current()
             .vnis
             .domain(domain)
             .map(|domain| domain.vni)
         {
-            self.news
+            self.events
                 .push(monitor::Event::Miss(monitor::MissEvent { vni, mac, ip }));
         }
     }
@@ -129,7 +129,7 @@ impl Engine {
         }
         let elsewhere = self
             .evpn
-            .instance
+            .speaker
             .mac(vni, mac)
             .is_some_and(|view| view.vtep.is_some());
         let moved = known.is_some() || elsewhere;
@@ -140,20 +140,20 @@ impl Engine {
             kind: LocalKind::Learned,
             sticky: false,
         };
-        if let Err(error) = self.evpn.instance.local_mac_add(now, vni, mac, local) {
+        if let Err(error) = self.evpn.speaker.local_mac_add(now, vni, mac, local) {
             tracing::debug!(%error, "a host is not learned");
             return;
         }
         // What EVPN gave up for it is written first, then our own entry.
-        self.carry(now);
-        match self.tables.set_local_mac(vni, mac, port) {
+        self.install_routes(now);
+        match self.fib.set_local_mac(vni, mac, port) {
             Ok(()) => {
                 let event = if moved {
                     monitor::MacChange::Moved
                 } else {
                     monitor::MacChange::Added
                 };
-                let view = self.evpn.instance.mac(vni, mac);
+                let view = self.evpn.speaker.mac(vni, mac);
                 self.learned.put(vni, mac, &key, now);
                 let told = monitor::MacEvent {
                     event,
@@ -163,11 +163,11 @@ impl Engine {
                     vtep: None,
                     sequence: view.map_or(0, |view| view.mobility.sequence),
                 };
-                self.news.push(monitor::Event::Mac(told));
+                self.events.push(monitor::Event::Mac(told));
             }
             Err(error) => {
                 tracing::warn!(%error, "a host is not learned");
-                self.evpn.instance.local_mac_del(vni, mac);
+                self.evpn.speaker.local_mac_del(vni, mac);
             }
         }
     }
@@ -193,8 +193,8 @@ impl Engine {
     /// Forgets a learned host here and everywhere.
     pub(super) fn unlearn(&mut self, vni: Vni, mac: HostMac) {
         if self.learned.forget(vni, mac) {
-            self.tables.remove_mac(vni, mac);
-            self.evpn.instance.local_mac_del(vni, mac);
+            self.fib.remove_mac(vni, mac);
+            self.evpn.speaker.local_mac_del(vni, mac);
             let told = monitor::MacEvent {
                 event: monitor::MacChange::Removed,
                 vni,
@@ -203,7 +203,7 @@ impl Engine {
                 vtep: None,
                 sequence: 0,
             };
-            self.news.push(monitor::Event::Mac(told));
+            self.events.push(monitor::Event::Mac(told));
         }
     }
 

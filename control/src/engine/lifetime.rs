@@ -11,7 +11,7 @@ use crate::config::Change;
 
 /// What has a lifetime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Mortal {
+pub(super) enum ExpiringEntry {
     Fdb(Vni, HostMac),
     Neighbor(Vni, IpAddr),
 }
@@ -19,7 +19,7 @@ pub(super) enum Mortal {
 /// When entries go.
 #[derive(Debug, Default)]
 pub(super) struct Lifetimes {
-    ends: HashMap<Mortal, Instant>,
+    ends: HashMap<ExpiringEntry, Instant>,
 }
 
 impl Lifetimes {
@@ -28,15 +28,15 @@ impl Lifetimes {
         let (entry, lifetime) = match change {
             Change::FdbAdd {
                 vni, mac, lifetime, ..
-            } => (Mortal::Fdb(*vni, *mac), *lifetime),
-            Change::FdbDel { vni, mac } => (Mortal::Fdb(*vni, *mac), None),
+            } => (ExpiringEntry::Fdb(*vni, *mac), *lifetime),
+            Change::FdbDel { vni, mac } => (ExpiringEntry::Fdb(*vni, *mac), None),
             Change::NeighborAdd {
                 vni, ip, lifetime, ..
-            } => (Mortal::Neighbor(*vni, *ip), *lifetime),
-            Change::NeighborDel { vni, ip } => (Mortal::Neighbor(*vni, *ip), None),
+            } => (ExpiringEntry::Neighbor(*vni, *ip), *lifetime),
+            Change::NeighborDel { vni, ip } => (ExpiringEntry::Neighbor(*vni, *ip), None),
             Change::VniDel { vni: gone } => {
                 self.ends.retain(|entry, _| {
-                    let (Mortal::Fdb(vni, _) | Mortal::Neighbor(vni, _)) = entry;
+                    let (ExpiringEntry::Fdb(vni, _) | ExpiringEntry::Neighbor(vni, _)) = entry;
                     vni != gone
                 });
                 return;
@@ -60,7 +60,7 @@ impl Lifetimes {
 
 impl Engine {
     /// Removes entries whose time is over.
-    pub(super) fn end_lifetimes(&mut self, now: Instant) {
+    pub(super) fn expire_entries(&mut self, now: Instant) {
         let over: Vec<_> = self
             .lifetimes
             .ends
@@ -70,10 +70,10 @@ impl Engine {
             .collect();
         for entry in over {
             let change = match entry {
-                Mortal::Fdb(vni, mac) => Change::FdbDel { vni, mac },
-                Mortal::Neighbor(vni, ip) => Change::NeighborDel { vni, ip },
+                ExpiringEntry::Fdb(vni, mac) => Change::FdbDel { vni, mac },
+                ExpiringEntry::Neighbor(vni, ip) => Change::NeighborDel { vni, ip },
             };
-            if let Err(error) = self.change(&[change], now) {
+            if let Err(error) = self.apply_batch(&[change], now) {
                 tracing::error!(%error, "an entry outlives its lifetime");
                 self.lifetimes.ends.remove(&entry);
             }

@@ -97,7 +97,7 @@ impl Engine {
             port: target,
         });
         self.unlearn(asked.vni, asked.mac);
-        self.change(&changes, now)?;
+        self.apply_batch(&changes, now)?;
         self.announce(asked.vni, asked.mac, &asked.ips);
         Ok(())
     }
@@ -107,7 +107,7 @@ impl Engine {
         let Some(key) = self.port_of(vni, mac) else {
             return;
         };
-        let Some(managed) = self.devices.get(&key.interface) else {
+        let Some(managed) = self.interfaces.get(&key.interface) else {
             return;
         };
         let Some(queue) = managed.open().and_then(|open| open.queues.first()) else {

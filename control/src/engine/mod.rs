@@ -17,6 +17,7 @@ mod learn;
 mod lifetime;
 mod mac_move;
 mod setup;
+mod view;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,19 +26,21 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use mio::{Registry, Token};
 use vtep_dataplane::addr::{Vni, VtepAddr};
 use vtep_dataplane::afxdp::{HugePages, Umem, UmemConfig};
-use vtep_dataplane::event::{Event, Events};
-use vtep_dataplane::table::vtep::{Adjacency, OuterHeader};
+use vtep_dataplane::event::{EventQueue, WorkerEvent};
+use vtep_dataplane::table::encapsulation::OuterHeader;
+use vtep_dataplane::table::vtep::Adjacency;
 
 use self::evpn::Evpn;
 use self::groups::Groups;
-use self::learn::Learned;
+use self::learn::LearnedHosts;
 use self::lifetime::Lifetimes;
-use self::setup::{device_settings, plan, settings, underlay_config};
+use self::setup::{interface_settings, plan, settings, underlay_config};
+pub(crate) use self::view::EngineView;
 use crate::api::event as monitor;
 use crate::api::show::PortState;
 use crate::config::{self, BatchError, Change, Config, InterfaceName, PortKey};
-use crate::fib::{TableError, TableWriter, VtepUse};
-use crate::interfaces::{Budget, DeviceError, Devices, Ports, Purpose};
+use crate::fib::{Fib, FibError, VtepTracking};
+use crate::interfaces::{InterfaceError, Interfaces, Purpose, RingBudget, TenantPorts};
 use crate::speaker::Speaker;
 use crate::underlay::{self, Underlay};
 use crate::workers::Workers;
@@ -54,7 +57,7 @@ pub enum EngineError {
         /// The change's place in the batch, from 0.
         index: usize,
         /// Why.
-        error: Box<DeviceError>,
+        error: Box<InterfaceError>,
     },
     /// A table has no room for the change.
     #[error("change {index}: {error}")]
@@ -62,11 +65,11 @@ pub enum EngineError {
         /// The change's place in the batch, from 0.
         index: usize,
         /// Why.
-        error: TableError,
+        error: FibError,
     },
     /// The memory for frames, or an underlay interface.
     #[error(transparent)]
-    Device(#[from] DeviceError),
+    Device(#[from] InterfaceError),
     /// Netlink, threads, eventfds.
     #[error("{what}: {error}")]
     Io {
@@ -80,35 +83,33 @@ pub enum EngineError {
 /// The running configuration and all that was made of it.
 #[derive(Debug)]
 pub struct Engine {
-    pub(crate) config: Config,
-    pub(crate) tables: TableWriter,
+    config: Config,
+    fib: Fib,
     // Before the workers: interfaces are closed while workers still run.
-    pub(crate) devices: Devices,
-    pub(crate) ports: Ports,
-    pub(crate) workers: Workers,
-    pub(crate) underlay: Underlay,
-    pub(crate) started: Instant,
+    interfaces: Interfaces,
+    ports: TenantPorts,
+    workers: Workers,
+    underlay: Underlay,
+    started: Instant,
     /// The same moment, seconds since 1970.
-    pub(crate) started_unix: u64,
-    /// When each worker was looked at last, and how long it had slept by then, nanoseconds.
-    pub(crate) looks: Vec<(Instant, u64)>,
-    pub(crate) evpn: Evpn,
-    pub(crate) speaker: Speaker,
+    started_unix: u64,
+    evpn: Evpn,
+    speaker: Speaker,
     /// The daemon's poll, for sockets of BGP.
-    pub(crate) registry: Registry,
-    pub(crate) learned: Learned,
+    registry: Registry,
+    learned: LearnedHosts,
     lifetimes: Lifetimes,
     groups: Groups,
     /// For clients that monitor.
-    pub(crate) news: Vec<monitor::Event>,
+    events: Vec<monitor::Event>,
     /// Entries of EVPN that found no room in the tables.
-    pub(crate) not_installed: u64,
+    not_installed: u64,
     /// When learned hosts are aged next.
-    pub(crate) age_at: Instant,
+    age_at: Instant,
     /// Until when sessions say that we have restarted.
-    pub(crate) restart_ends: Option<Instant>,
+    restart_ends: Option<Instant>,
     /// What monitoring clients know of each interface.
-    pub(crate) told_states: BTreeMap<InterfaceName, PortState>,
+    notified_states: BTreeMap<InterfaceName, PortState>,
 }
 
 /// MAC entries at most: local and remote, over all VNIs.
@@ -144,56 +145,55 @@ impl Engine {
                 config::Switch::Off => HugePages::Off,
             },
         })
-        .map_err(DeviceError::from)?;
-        let tables = TableWriter::new(plan.cores.len(), MAX_MACS, tables_settings);
+        .map_err(InterfaceError::from)?;
+        let fib = Fib::new(plan.cores.len(), MAX_MACS, tables_settings);
         let workers =
-            Workers::start(&plan, &umem, &tables).map_err(io_error("starting the workers"))?;
+            Workers::start(&plan, &umem, &fib).map_err(io_error("starting the workers"))?;
         let share = vtep.afxdp.frames / workers.count() as u32;
-        let devices = Devices::new(
-            device_settings(vtep),
+        let interfaces = Interfaces::new(
+            interface_settings(vtep),
             umem,
-            Budget::new(workers.count(), share),
+            RingBudget::new(workers.count(), share),
         );
         let mut engine = Self {
             config: Config::new(vtep.clone(), config.control().clone()),
-            tables,
-            devices,
-            ports: Ports::default(),
+            fib,
+            interfaces,
+            ports: TenantPorts::default(),
             workers,
             underlay,
             started: now,
             started_unix: since_1970.as_secs(),
-            looks: Vec::new(),
             evpn: Evpn::new(config),
             speaker: Speaker::new(config::BGP_PORT, tokens, seed),
             registry,
-            learned: Learned::default(),
+            learned: LearnedHosts::default(),
             lifetimes: Lifetimes::default(),
             groups: Groups::default(),
-            news: Vec::new(),
+            events: Vec::new(),
             not_installed: 0,
             age_at: now,
             restart_ends: Some(now + bgp::RESTART),
-            told_states: BTreeMap::new(),
+            notified_states: BTreeMap::new(),
         };
         engine.open_underlay()?;
         let all = config::diff(&engine.config, config).changes;
         engine.config.apply_all(&all)?;
         for (index, change) in all.iter().enumerate() {
             engine
-                .make(change, now)
+                .apply(change, now)
                 .map_err(|error| EngineError::Table { index, error })?;
         }
-        engine.finish(now);
+        engine.commit(now);
         Ok(engine)
     }
 
     fn open_underlay(&mut self) -> Result<(), EngineError> {
         for name in self.config.vtep().underlay.clone() {
-            self.want(&name, Purpose::Underlay)
+            self.request_interface(&name, Purpose::Underlay)
                 .map_err(|error| EngineError::Table { index: 0, error })?;
-            match self.devices.prepare(&name, Purpose::Underlay) {
-                Ok(prepared) => self.devices.adopt(&name, prepared, &self.workers),
+            match self.interfaces.prepare(&name, Purpose::Underlay) {
+                Ok(prepared) => self.interfaces.activate(&name, prepared, &self.workers),
                 // It may come yet, as tenant interfaces may.
                 Err(error) if error.is_absent() => {
                     tracing::warn!(interface = %name, "the underlay interface does not exist yet; waiting for it");
@@ -216,119 +216,123 @@ impl Engine {
     ///
     /// # Errors
     /// Which change was refused and why; nothing of the batch stands then.
-    pub fn change(&mut self, changes: &[Change], now: Instant) -> Result<(), EngineError> {
-        self.room(changes)?;
+    pub fn apply_batch(&mut self, changes: &[Change], now: Instant) -> Result<(), EngineError> {
+        self.check_capacity(changes)?;
         let prepared = self.prepare(changes)?;
         if let Err(error) = self.config.apply_all(changes) {
             prepared
                 .into_values()
-                .for_each(|(_, p)| self.devices.discard(p));
+                .for_each(|(_, p)| self.interfaces.discard(p));
             return Err(error.into());
         }
         for (name, (purpose, prepared)) in prepared {
-            if self.want(&name, purpose).is_ok() {
-                self.devices.adopt(&name, prepared, &self.workers);
+            if self.request_interface(&name, purpose).is_ok() {
+                self.interfaces.activate(&name, prepared, &self.workers);
             }
         }
         for change in changes {
             self.lifetimes.note(change, now);
-            if let Err(error) = self.make(change, now) {
+            if let Err(error) = self.apply(change, now) {
                 // `room` has counted: this can't happen, and if it does, what was asked for is not all there.
                 tracing::error!(%error, ?change, "a checked change could not be made");
             }
         }
-        self.finish(now);
+        self.commit(now);
         Ok(())
     }
 
-    fn want(&mut self, name: &InterfaceName, purpose: Purpose) -> Result<(), TableError> {
-        if self.devices.get(name).is_none() {
-            let id = self.tables.take_device_id()?;
-            self.devices
-                .want(name, id, purpose, self.tables.new_counters());
+    fn request_interface(
+        &mut self,
+        name: &InterfaceName,
+        purpose: Purpose,
+    ) -> Result<(), FibError> {
+        if self.interfaces.get(name).is_none() {
+            let id = self.fib.alloc_device_id()?;
+            self.interfaces
+                .request(name, id, purpose, self.fib.new_counters());
         }
         Ok(())
     }
 
     fn remove_port(&mut self, vni: Vni, key: &PortKey, now: Instant) {
         self.unlearn_where(|_, port| port == key);
-        let before = self.ports.remove(key, &mut self.tables);
+        let before = self.ports.remove(key, &mut self.fib);
         self.evpn_port(vni, before.as_ref(), None, now);
         if self.ports.uses(&key.interface) {
             self.publish_interface(&key.interface);
-        } else if let Some(id) = self.devices.unwant(&key.interface, &self.workers) {
-            self.tables.set_device(id, None);
+        } else if let Some(id) = self.interfaces.release(&key.interface, &self.workers) {
+            self.fib.set_device(id, None);
         }
     }
 
     fn publish_interface(&mut self, name: &InterfaceName) {
         self.ports
-            .publish(name, &self.devices, self.workers.count(), &mut self.tables);
+            .publish(name, &self.interfaces, self.workers.count(), &mut self.fib);
     }
 
     /// Asks for new VTEPs to be resolved, publishes, and lets sleeping workers take it up.
-    fn finish(&mut self, now: Instant) {
-        self.carry(now);
-        for change in self.tables.vtep_changes() {
+    fn commit(&mut self, now: Instant) {
+        self.install_routes(now);
+        for change in self.fib.vtep_tracking() {
             match change {
-                VtepUse::Wanted(vtep) => self.underlay.want(vtep, now),
-                VtepUse::Unwanted(vtep) => self.underlay.unwant(vtep),
+                VtepTracking::Track(vtep) => self.underlay.want(vtep, now),
+                VtepTracking::Untrack(vtep) => self.underlay.unwant(vtep),
             }
         }
-        self.underlay_turn(now);
-        if self.tables.commit() {
+        self.poll_underlay(now);
+        if self.fib.commit() {
             self.workers.refresh();
         }
     }
 
     /// Reads what netlink has, resolves what has changed and publishes it. To be called when the underlay's socket is
     /// readable and when [`Self::next_timeout`] has passed.
-    pub fn turn(&mut self, now: Instant) {
-        self.workers.events.hush();
+    pub fn poll(&mut self, now: Instant) {
+        self.workers.events.clear_wakeup();
         while let Some(event) = self.workers.events.next() {
             match event {
-                Event::SocketFailed {
+                WorkerEvent::SocketFailed {
                     worker,
                     device,
                     queue,
                     errno,
                 } => {
                     let name = self
-                        .tables
+                        .fib
                         .device(device)
                         .map_or("?", |device| device.name.as_str());
                     let error = io::Error::from_raw_os_error(errno);
                     tracing::warn!(interface = name, queue, worker = worker.0, %error, "a socket reports an error");
                 }
-                Event::Notice(notice) => self.notice(notice, now),
+                WorkerEvent::Learn(event) => self.learn_event(event, now),
             }
         }
-        for name in self.devices.retry(&self.workers, now) {
+        for name in self.interfaces.retry(&self.workers, now) {
             self.publish_interface(&name);
         }
         if now >= self.age_at {
             self.age_at = now + Duration::from_secs(1);
             self.age_learned(now);
         }
-        self.end_lifetimes(now);
-        self.tell_ports();
-        self.bgp_turn(now);
-        self.finish(now);
-        self.tables.reclaim();
+        self.expire_entries(now);
+        self.notify_port_states();
+        self.poll_bgp(now);
+        self.commit(now);
+        self.fib.reclaim();
     }
 
-    fn underlay_turn(&mut self, now: Instant) {
+    fn poll_underlay(&mut self, now: Instant) {
         match self.underlay.turn(now) {
             Ok(changes) => changes
                 .into_iter()
-                .for_each(|change| self.take(change, now)),
+                .for_each(|change| self.handle_underlay_event(change, now)),
             Err(error) => {
                 tracing::error!(%error, "netlink failed; next hops stay as they are until it works again");
             }
         }
     }
 
-    fn take(&mut self, change: underlay::Change, now: Instant) {
+    fn handle_underlay_event(&mut self, change: underlay::Change, now: Instant) {
         match change {
             underlay::Change::Resolved(resolved) => self.set_paths(resolved.vtep, &resolved.paths),
             underlay::Change::Link(change) => self.link_changed(&change, now),
@@ -354,7 +358,7 @@ impl Engine {
                 continue;
             };
             let name = path.device.parse::<InterfaceName>().ok();
-            let Some(device) = name.and_then(|name| self.devices.get(&name)) else {
+            let Some(device) = name.and_then(|name| self.interfaces.get(&name)) else {
                 continue;
             };
             table.push(Adjacency {
@@ -363,7 +367,7 @@ impl Engine {
                 max_frame: path.max_frame,
             });
         }
-        self.tables.set_paths(vtep, table.into());
+        self.fib.set_paths(vtep, table.into());
     }
 
     /// Opens, closes or refreshes an interface whose link has changed.
@@ -371,28 +375,28 @@ impl Engine {
         let Ok(name) = change.link.name.parse::<InterfaceName>() else {
             return;
         };
-        let Some(managed) = self.devices.get(&name) else {
+        let Some(managed) = self.interfaces.get(&name) else {
             return;
         };
         let open = managed.open().map(|open| open.xdp.ifindex());
         let changed = match open {
             Some(index) if !change.present && index == change.link.index => {
-                self.devices.close(&name, &self.workers)
+                self.interfaces.close(&name, &self.workers)
             }
             // Another interface under the same name: the old one went unnoticed.
             Some(index) if change.present && index != change.link.index => {
-                self.devices.close(&name, &self.workers)
-                    | self.devices.try_open(&name, &self.workers, now)
+                self.interfaces.close(&name, &self.workers)
+                    | self.interfaces.try_open(&name, &self.workers, now)
             }
-            Some(_) => self.devices.set_mtu(&name, change.link.mtu),
-            None => change.present && self.devices.try_open(&name, &self.workers, now),
+            Some(_) => self.interfaces.set_mtu(&name, change.link.mtu),
+            None => change.present && self.interfaces.try_open(&name, &self.workers, now),
         };
         if changed {
             self.publish_interface(&name);
         }
     }
 
-    /// How long the owner may wait before the next [`Self::turn`]; `None`: until something happens.
+    /// How long the owner may wait before the next [`Self::poll`]; `None`: until something happens.
     #[must_use]
     pub fn next_timeout(&self, now: Instant) -> Option<Duration> {
         let all = [
@@ -404,10 +408,10 @@ impl Engine {
     }
 
     /// Tells monitoring clients of interfaces whose state has changed.
-    fn tell_ports(&mut self) {
-        for (name, managed) in self.devices.all() {
-            let (state, reason) = self.port_state(name, managed);
-            if self.told_states.insert(name.clone(), state) == Some(state) {
+    fn notify_port_states(&mut self) {
+        for (name, managed) in self.interfaces.all() {
+            let (state, reason) = self.view().port_state(name, managed);
+            if self.notified_states.insert(name.clone(), state) == Some(state) {
                 continue;
             }
             let tell = |port: PortKey, vni| {
@@ -419,10 +423,10 @@ impl Engine {
                 })
             };
             let ports = self.ports.iter().filter(|(key, _)| key.interface == *name);
-            self.news
+            self.events
                 .extend(ports.map(|(key, port)| tell(key.clone(), Some(port.vni))));
             if managed.purpose == Purpose::Underlay {
-                self.news.push(tell(
+                self.events.push(tell(
                     PortKey {
                         interface: name.clone(),
                         vlan: None,
@@ -431,18 +435,18 @@ impl Engine {
                 ));
             }
         }
-        self.told_states
-            .retain(|name, _| self.devices.get(name).is_some());
+        self.notified_states
+            .retain(|name, _| self.interfaces.get(name).is_some());
     }
 
     /// What happened since the last call, for clients that monitor.
-    pub fn take_news(&mut self) -> Vec<monitor::Event> {
-        std::mem::take(&mut self.news)
+    pub fn take_events(&mut self) -> Vec<monitor::Event> {
+        std::mem::take(&mut self.events)
     }
 
-    /// What workers tell: its descriptor is readable when there is something, and [`Self::turn`] takes it up.
+    /// What workers tell: its descriptor is readable when there is something, and [`Self::poll`] takes it up.
     #[must_use]
-    pub const fn worker_events(&self) -> &Events {
+    pub const fn worker_events(&self) -> &EventQueue {
         &self.workers.events
     }
 
@@ -461,9 +465,9 @@ impl Engine {
     pub fn stop(mut self) -> bool {
         self.speaker
             .stop(&self.registry, &mut self.evpn, Instant::now());
-        let names: Vec<_> = self.devices.all().keys().cloned().collect();
+        let names: Vec<_> = self.interfaces.all().keys().cloned().collect();
         for name in names {
-            self.devices.close(&name, &self.workers);
+            self.interfaces.close(&name, &self.workers);
         }
         self.workers.stop()
     }

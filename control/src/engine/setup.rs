@@ -7,7 +7,7 @@ use vtep_dataplane::afxdp::{self, BusyPoll, Mode};
 use vtep_dataplane::table::{Dscp, Settings};
 
 use crate::config;
-use crate::interfaces::DeviceSettings;
+use crate::interfaces::InterfaceSettings;
 use crate::underlay;
 use crate::workers::WorkerPlan;
 
@@ -56,8 +56,8 @@ pub(super) fn underlay_config(vtep: &config::Vtep) -> underlay::UnderlayConfig {
     }
 }
 
-pub(super) fn device_settings(vtep: &config::Vtep) -> DeviceSettings {
-    DeviceSettings {
+pub(super) fn interface_settings(vtep: &config::Vtep) -> InterfaceSettings {
+    InterfaceSettings {
         locals: vtep.addresses.iter().map(VtepAddr::get).collect(),
         udp_port: vtep.udp_port,
         mode: match vtep.afxdp.mode {

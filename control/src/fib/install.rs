@@ -1,4 +1,4 @@
-//! What an EVPN instance has decided -> the workers' tables, by the burst.
+//! What the EVPN speaker has decided -> the workers' tables, by the burst.
 //!
 //! ```text
 //! changes -> bursts: memory of all their keys -> runs of one VTEP: one look at VNI and VTEP -> an entry each
@@ -9,7 +9,7 @@ use vtep_dataplane::frame::BURST;
 use vtep_dataplane::table::mac::{Destination, MacKey};
 use vtep_dataplane::table::neighbor::NeighborEntry;
 
-use super::{TableError, TableWriter};
+use super::{Fib, FibError};
 use crate::evpn::TableChange;
 
 /// What MAC changes that stand next to each other have in common.
@@ -39,8 +39,8 @@ const fn mac_change(change: &TableChange) -> Option<(Run, HostMac)> {
 #[derive(Debug, Default)]
 struct Gone(Option<(VtepId, u32)>);
 
-impl TableWriter {
-    /// Writes what an EVPN instance has decided; returns how many changes found a table full, and were not made. MAC
+impl Fib {
+    /// Writes what the EVPN speaker has decided; returns how many changes found a table full, and were not made. MAC
     /// entries are seen at once, the rest after [`Self::commit`].
     pub fn apply(&mut self, changes: &[TableChange]) -> u64 {
         let mut full = 0;
@@ -127,7 +127,7 @@ impl TableWriter {
         }
     }
 
-    fn apply_other(&mut self, change: TableChange) -> Result<(), TableError> {
+    fn apply_other(&mut self, change: TableChange) -> Result<(), FibError> {
         match change {
             TableChange::FloodAdd(vni, vtep) => self.add_flood(vni, vtep)?,
             TableChange::FloodDel(vni, vtep) => self.remove_flood(vni, vtep),
@@ -163,11 +163,11 @@ mod tests {
     use vtep_dataplane::table::{Dscp, Settings};
 
     use super::*;
-    use crate::evpn::Origin;
+    use crate::evpn::EntryOrigin;
 
     const LIMIT: usize = 12;
 
-    fn writer() -> TableWriter {
+    fn writer() -> Fib {
         let settings = Settings {
             local_v4: Some([192, 0, 2, 1].into()),
             local_v6: None,
@@ -177,7 +177,7 @@ mod tests {
             udp6_zero_rx: false,
             udp6_zero_tx: false,
         };
-        let mut tables = TableWriter::new(1, LIMIT, settings);
+        let mut tables = Fib::new(1, LIMIT, settings);
         for number in [1, 2] {
             tables.add_vni(vni(number), false).expect("room");
         }
@@ -206,7 +206,7 @@ mod tests {
                         vni,
                         mac,
                         vtep,
-                        origin: Origin::Evpn,
+                        origin: EntryOrigin::Evpn,
                     }
                 }
                 None => TableChange::MacDel {

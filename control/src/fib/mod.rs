@@ -1,7 +1,7 @@
 //! The writing end of the workers' tables: identifiers, reference counts, and one publication for a whole change.
 //!
 //! Everything that fills the tables (configuration, control socket, later EVPN routes) goes through here, on the
-//! control thread. Small tables are staged and published together by [`TableWriter::commit`]; MAC entries are
+//! control thread. Small tables are staged and published together by [`Fib::commit`]; MAC entries are
 //! written in place.
 
 mod ids;
@@ -29,7 +29,7 @@ pub use self::neighbors::MAX_NEIGHBORS;
 
 /// Why a table takes no more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TableError {
+pub enum FibError {
     /// The MAC table is as large as it may become.
     #[error("{0}; remove entries, or limit VNIs with max-macs")]
     MacsFull(#[from] vtep_dataplane::table::mac::MacTableFull),
@@ -65,7 +65,7 @@ struct VtepState {
 
 /// Tables as the control thread sees them.
 #[derive(Debug)]
-pub struct TableWriter {
+pub struct Fib {
     workers: usize,
     publisher: Publisher<Snapshot>,
     pub(super) macs: MacTable,
@@ -85,20 +85,20 @@ pub struct TableWriter {
     vteps_dirty: bool,
     ports_dirty: bool,
     settings_dirty: bool,
-    /// VTEPs that came into use or fell out of it since the last call of `vtep_changes`.
-    vtep_changes: Vec<VtepUse>,
+    /// VTEPs that came into use or fell out of it since the last call of `vtep_tracking`.
+    vtep_tracking: Vec<VtepTracking>,
 }
 
 /// A VTEP that must now be resolved, or no longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VtepUse {
+pub enum VtepTracking {
     /// Something leads to it.
-    Wanted(VtepAddr),
+    Track(VtepAddr),
     /// Nothing leads to it any more.
-    Unwanted(VtepAddr),
+    Untrack(VtepAddr),
 }
 
-impl TableWriter {
+impl Fib {
     /// Empty tables for `workers` workers and at most `max_macs` MAC entries.
     #[must_use]
     pub fn new(workers: usize, max_macs: usize, settings: Settings) -> Self {
@@ -127,7 +127,7 @@ impl TableWriter {
             vteps_dirty: false,
             ports_dirty: false,
             settings_dirty: false,
-            vtep_changes: Vec::new(),
+            vtep_tracking: Vec::new(),
         }
     }
 
@@ -168,8 +168,8 @@ impl TableWriter {
     /// Adds a VNI, or changes whether it passes inner tags.
     ///
     /// # Errors
-    /// [`TableError::NoId`] when there are [`MAX_DOMAINS`] of them.
-    pub fn add_vni(&mut self, vni: Vni, pass_tags: bool) -> Result<DomainId, TableError> {
+    /// [`FibError::NoId`] when there are [`MAX_DOMAINS`] of them.
+    pub fn add_vni(&mut self, vni: Vni, pass_tags: bool) -> Result<DomainId, FibError> {
         self.vnis_dirty = true;
         if let Some(state) = self.domains.get_mut(&vni) {
             state.domain.pass_tags = pass_tags;
@@ -179,7 +179,7 @@ impl TableWriter {
         let index = self
             .domain_ids
             .take(MAX_DOMAINS)
-            .ok_or(TableError::NoId(MAX_DOMAINS, "VNIs"))?;
+            .ok_or(FibError::NoId(MAX_DOMAINS, "VNIs"))?;
         let id = DomainId(index as u16);
         let domain = Domain {
             id,
@@ -234,7 +234,7 @@ impl TableWriter {
     }
 
     /// Adds a VTEP to a VNI's flood list. Adding it again changes nothing.
-    pub fn add_flood(&mut self, vni: Vni, vtep: VtepAddr) -> Result<(), TableError> {
+    pub fn add_flood(&mut self, vni: Vni, vtep: VtepAddr) -> Result<(), FibError> {
         if self
             .domains
             .get(&vni)
@@ -261,17 +261,12 @@ impl TableWriter {
     /// Points a MAC to a local port.
     ///
     /// # Errors
-    /// [`TableError`] when the table is full; nothing changes.
-    pub fn set_local_mac(
-        &mut self,
-        vni: Vni,
-        mac: HostMac,
-        port: PortId,
-    ) -> Result<(), TableError> {
+    /// [`FibError`] when the table is full; nothing changes.
+    pub fn set_local_mac(&mut self, vni: Vni, mac: HostMac, port: PortId) -> Result<(), FibError> {
         self.put_mac(vni, mac, Destination::Port(port))
     }
 
-    fn put_mac(&mut self, vni: Vni, mac: HostMac, to: Destination) -> Result<(), TableError> {
+    fn put_mac(&mut self, vni: Vni, mac: HostMac, to: Destination) -> Result<(), FibError> {
         let Some(domain) = self.domain_id(vni) else {
             return Ok(());
         };
@@ -320,7 +315,7 @@ impl TableWriter {
         vni: Vni,
         vtep: VtepAddr,
         reasons: u32,
-    ) -> Result<VtepId, TableError> {
+    ) -> Result<VtepId, FibError> {
         let id = self.acquire(vtep, reasons)?;
         if let Some(state) = self.domains.get_mut(&vni) {
             let members = state.members.entry(id).or_insert(0);
@@ -351,7 +346,7 @@ impl TableWriter {
         self.release(vtep, reasons);
     }
 
-    fn acquire(&mut self, vtep: VtepAddr, uses: u32) -> Result<VtepId, TableError> {
+    fn acquire(&mut self, vtep: VtepAddr, uses: u32) -> Result<VtepId, FibError> {
         if let Some(state) = self.vteps.get_mut(&vtep) {
             state.uses += uses;
             return Ok(state.id);
@@ -360,7 +355,7 @@ impl TableWriter {
         let index = self
             .vtep_ids
             .take(MOST)
-            .ok_or(TableError::NoId(MOST, "remote VTEPs"))?;
+            .ok_or(FibError::NoId(MOST, "remote VTEPs"))?;
         let id = VtepId(index as u32);
         let hop = RemoteVtep {
             vtep,
@@ -370,7 +365,7 @@ impl TableWriter {
         self.vtep_table.set(id, Some(Arc::new(hop)));
         self.vteps_dirty = true;
         self.vteps.insert(vtep, VtepState { id, uses });
-        self.vtep_changes.push(VtepUse::Wanted(vtep));
+        self.vtep_tracking.push(VtepTracking::Track(vtep));
         Ok(id)
     }
 
@@ -385,13 +380,13 @@ impl TableWriter {
             self.vtep_table.set(id, None);
             self.vteps_dirty = true;
             self.vtep_ids.give(id.index());
-            self.vtep_changes.push(VtepUse::Unwanted(vtep));
+            self.vtep_tracking.push(VtepTracking::Untrack(vtep));
         }
     }
 
     /// VTEPs to resolve, or to resolve no longer, since the last call; in order.
-    pub fn vtep_changes(&mut self) -> Vec<VtepUse> {
-        mem::take(&mut self.vtep_changes)
+    pub fn vtep_tracking(&mut self) -> Vec<VtepTracking> {
+        mem::take(&mut self.vtep_tracking)
     }
 
     /// Sets the underlay paths of a VTEP: the one write that a change of route or neighbour takes.
@@ -415,12 +410,12 @@ impl TableWriter {
     /// A free device identifier.
     ///
     /// # Errors
-    /// [`TableError::NoId`] when there are [`MAX_PORTS`] devices.
-    pub fn take_device_id(&mut self) -> Result<DeviceId, TableError> {
+    /// [`FibError::NoId`] when there are [`MAX_PORTS`] devices.
+    pub fn alloc_device_id(&mut self) -> Result<DeviceId, FibError> {
         let index = self
             .device_ids
             .take(MAX_PORTS)
-            .ok_or(TableError::NoId(MAX_PORTS, "interfaces"))?;
+            .ok_or(FibError::NoId(MAX_PORTS, "interfaces"))?;
         Ok(DeviceId(index as u16))
     }
 
@@ -436,12 +431,12 @@ impl TableWriter {
     /// A free port identifier.
     ///
     /// # Errors
-    /// [`TableError::NoId`] when there are [`MAX_PORTS`] ports.
-    pub fn take_port_id(&mut self) -> Result<PortId, TableError> {
+    /// [`FibError::NoId`] when there are [`MAX_PORTS`] ports.
+    pub fn alloc_port_id(&mut self) -> Result<PortId, FibError> {
         let index = self
             .port_ids
             .take(MAX_PORTS)
-            .ok_or(TableError::NoId(MAX_PORTS, "ports"))?;
+            .ok_or(FibError::NoId(MAX_PORTS, "ports"))?;
         Ok(PortId(index as u16))
     }
 
@@ -555,9 +550,9 @@ mod tests {
     use vtep_dataplane::table::mac::MacKey;
 
     use super::*;
-    use crate::evpn::{Origin, TableChange};
+    use crate::evpn::{EntryOrigin, TableChange};
 
-    fn writer() -> TableWriter {
+    fn writer() -> Fib {
         let settings = Settings {
             local_v4: Some([192, 0, 2, 1].into()),
             local_v6: None,
@@ -567,7 +562,7 @@ mod tests {
             udp6_zero_rx: false,
             udp6_zero_tx: false,
         };
-        TableWriter::new(1, 100, settings)
+        Fib::new(1, 100, settings)
     }
 
     fn vtep(n: u8) -> VtepAddr {
@@ -583,12 +578,12 @@ mod tests {
     }
 
     /// Points a MAC of a VNI to a VTEP; how many entries were refused.
-    fn point(tables: &mut TableWriter, vni: Vni, mac: HostMac, vtep: VtepAddr) -> u64 {
+    fn point(tables: &mut Fib, vni: Vni, mac: HostMac, vtep: VtepAddr) -> u64 {
         tables.apply(&[TableChange::MacSet {
             vni,
             mac,
             vtep,
-            origin: Origin::Evpn,
+            origin: EntryOrigin::Evpn,
         }])
     }
 
@@ -600,8 +595,8 @@ mod tests {
         assert_eq!(point(&mut tables, vni(100), mac(1), vtep(9)), 0);
         assert_eq!(point(&mut tables, vni(100), mac(2), vtep(9)), 0);
         tables.commit();
-        assert_eq!(tables.vtep_changes(), [VtepUse::Wanted(vtep(9))]);
-        let known = |tables: &TableWriter| {
+        assert_eq!(tables.vtep_tracking(), [VtepTracking::Track(vtep(9))]);
+        let known = |tables: &Fib| {
             let now = tables.current();
             let domain = now.vnis.by_vni(100).unwrap();
             now.vteps
@@ -627,8 +622,8 @@ mod tests {
         tables.commit();
         assert!(!known(&tables), "its last MAC has moved");
         assert_eq!(
-            tables.vtep_changes(),
-            [VtepUse::Wanted(vtep(8)), VtepUse::Unwanted(vtep(9))]
+            tables.vtep_tracking(),
+            [VtepTracking::Track(vtep(8)), VtepTracking::Untrack(vtep(9))]
         );
     }
 
@@ -668,7 +663,7 @@ mod tests {
         assert_eq!(point(&mut tables, vni(100), mac(1), vtep(1)), 0);
         tables.commit();
         worker.refresh();
-        let id = |tables: &TableWriter, n| tables.vtep_table.by_address(vtep(n)).unwrap();
+        let id = |tables: &Fib, n| tables.vtep_table.by_address(vtep(n)).unwrap();
         let first = id(&tables, 1);
         tables.remove_mac(vni(100), mac(1));
         assert_eq!(point(&mut tables, vni(100), mac(1), vtep(2)), 0);

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use vtep_dataplane::addr::Vni;
 use vtep_dataplane::table::neighbor::{NeighborEntry, NeighborReader, NeighborTable};
 
-use super::{TableError, TableWriter};
+use super::{Fib, FibError};
 
 /// Neighbours at most: over all VNIs.
 pub const MAX_NEIGHBORS: usize = 4 << 20;
 
-impl TableWriter {
+impl Fib {
     /// The neighbour table.
     #[must_use]
     pub const fn neighbors(&self) -> &NeighborTable {
@@ -27,13 +27,13 @@ impl TableWriter {
     /// happens.
     ///
     /// # Errors
-    /// [`TableError::NeighborsFull`] when the table is full; nothing changes.
+    /// [`FibError::NeighborsFull`] when the table is full; nothing changes.
     pub fn set_neighbor(
         &mut self,
         vni: Vni,
         ip: IpAddr,
         neighbor: NeighborEntry,
-    ) -> Result<(), TableError> {
+    ) -> Result<(), FibError> {
         if let Some(domain) = self.domain_id(vni) {
             self.neighbors.insert(domain, ip, neighbor)?;
         }

@@ -1,7 +1,7 @@
 //! Interfaces with AF_XDP sockets: opened when they appear, their queues dealt out to workers, closed when they go.
 //!
 //! ```text
-//! wanted -> Absent -> Open <-> Failed (tried again when its link changes, and every few seconds)
+//! wanted -> Absent -> OpenInterface <-> Failed (tried again when its link changes, and every few seconds)
 //! ```
 
 mod ports;
@@ -19,9 +19,9 @@ use vtep_dataplane::afxdp::{
 };
 use vtep_dataplane::stats::Counters;
 
-pub use self::ports::Ports;
+pub use self::ports::TenantPorts;
 pub use self::purpose::Purpose;
-pub use self::ring_budget::Budget;
+pub use self::ring_budget::RingBudget;
 use crate::config::InterfaceName;
 use crate::workers::Workers;
 
@@ -30,7 +30,7 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// Why an interface can't be used.
 #[derive(Debug, thiserror::Error)]
-pub enum DeviceError {
+pub enum InterfaceError {
     /// XDP or AF_XDP.
     #[error(transparent)]
     Afxdp(#[from] afxdp::Error),
@@ -46,7 +46,7 @@ pub enum DeviceError {
     },
 }
 
-impl DeviceError {
+impl InterfaceError {
     /// True when there is no such interface.
     #[must_use]
     pub fn is_absent(&self) -> bool {
@@ -60,7 +60,7 @@ impl DeviceError {
 
 /// One queue that a worker serves.
 #[derive(Debug)]
-pub struct Queue {
+pub struct InterfaceQueue {
     /// Its number.
     pub number: u32,
     /// Who serves it.
@@ -75,16 +75,16 @@ pub struct Queue {
 
 /// An interface that is in use.
 #[derive(Debug)]
-pub struct Open {
+pub struct OpenInterface {
     /// Program and facts of the interface.
     pub xdp: XdpDevice,
     /// Its queues.
-    pub queues: Vec<Queue>,
+    pub queues: Vec<InterfaceQueue>,
     /// Its MTU now, bytes.
     pub mtu: u32,
 }
 
-impl Open {
+impl OpenInterface {
     /// Whether every queue takes frames of several chunks.
     #[must_use]
     pub fn takes_chains(&self) -> bool {
@@ -94,7 +94,7 @@ impl Open {
 
 /// Where an interface stands.
 #[derive(Debug)]
-pub enum State {
+pub enum InterfaceState {
     /// No such interface now.
     Absent,
     /// It is there, but can't be used.
@@ -105,35 +105,35 @@ pub enum State {
         retry: Instant,
     },
     /// In use.
-    Open(Box<Open>),
+    Open(Box<OpenInterface>),
 }
 
 /// An interface that ports or the underlay want.
 #[derive(Debug)]
-pub struct Managed {
+pub struct ManagedInterface {
     /// Its identifier, the same as long as it is wanted.
     pub id: DeviceId,
     /// What for.
     pub purpose: Purpose,
     /// Where it stands.
-    pub state: State,
+    pub state: InterfaceState,
     /// All of its frames.
     pub counters: Arc<Counters>,
 }
 
-impl Managed {
+impl ManagedInterface {
     /// The open interface.
     #[must_use]
-    pub const fn open(&self) -> Option<&Open> {
+    pub const fn open(&self) -> Option<&OpenInterface> {
         match &self.state {
-            State::Open(open) => Some(open),
+            InterfaceState::Open(open) => Some(open),
             _ => None,
         }
     }
 
     /// For each of `workers` workers, who sends for it on this interface.
     #[must_use]
-    pub fn senders(&self, workers: usize) -> Box<[WorkerId]> {
+    pub fn tx_workers(&self, workers: usize) -> Box<[WorkerId]> {
         let queues = self.open().map_or(&[][..], |open| &open.queues[..]);
         let first = queues.first().map(|queue| queue.worker);
         let sender = |worker| {
@@ -151,7 +151,7 @@ impl Managed {
 
 /// What all interfaces share.
 #[derive(Debug, Clone)]
-pub struct DeviceSettings {
+pub struct InterfaceSettings {
     /// Our VTEP addresses, for the underlay program.
     pub locals: Vec<IpAddr>,
     /// The VXLAN port, for the underlay program.
@@ -164,28 +164,28 @@ pub struct DeviceSettings {
 
 /// All wanted interfaces.
 #[derive(Debug)]
-pub struct Devices {
-    settings: DeviceSettings,
+pub struct Interfaces {
+    settings: InterfaceSettings,
     /// Our VTEP addresses; `settings.locals` has multicast groups besides.
     own: Vec<IpAddr>,
     umem: Umem,
-    budget: Budget,
+    budget: RingBudget,
     /// The next tenant interface starts dealing its queues at this worker.
     next_worker: usize,
-    managed: BTreeMap<InterfaceName, Managed>,
+    managed: BTreeMap<InterfaceName, ManagedInterface>,
 }
 
 /// An interface that has been opened for a change that is not yet made.
 #[derive(Debug)]
-pub struct Prepared {
+pub struct PreparedInterface {
     xdp: XdpDevice,
     ports: Vec<(SocketConfig, WorkerId, XskPort)>,
 }
 
-impl Devices {
+impl Interfaces {
     /// None yet.
     #[must_use]
-    pub fn new(settings: DeviceSettings, umem: Umem, budget: Budget) -> Self {
+    pub fn new(settings: InterfaceSettings, umem: Umem, budget: RingBudget) -> Self {
         Self {
             own: settings.locals.clone(),
             settings,
@@ -198,30 +198,32 @@ impl Devices {
 
     /// Every wanted interface.
     #[must_use]
-    pub const fn all(&self) -> &BTreeMap<InterfaceName, Managed> {
+    pub const fn all(&self) -> &BTreeMap<InterfaceName, ManagedInterface> {
         &self.managed
     }
 
     /// The interface, if it is wanted.
     #[must_use]
-    pub fn get(&self, name: &InterfaceName) -> Option<&Managed> {
+    pub fn get(&self, name: &InterfaceName) -> Option<&ManagedInterface> {
         self.managed.get(name)
     }
 
-    /// Enters an interface as wanted. It is opened by [`Self::adopt`] or [`Self::try_open`].
-    pub fn want(
+    /// Enters an interface as wanted. It is opened by [`Self::activate`] or [`Self::try_open`].
+    pub fn request(
         &mut self,
         name: &InterfaceName,
         id: DeviceId,
         purpose: Purpose,
         counters: Arc<Counters>,
     ) {
-        self.managed.entry(name.clone()).or_insert(Managed {
-            id,
-            purpose,
-            state: State::Absent,
-            counters,
-        });
+        self.managed
+            .entry(name.clone())
+            .or_insert(ManagedInterface {
+                id,
+                purpose,
+                state: InterfaceState::Absent,
+                counters,
+            });
     }
 
     /// Attaches the program and binds every queue, without giving anything to a worker yet.
@@ -232,7 +234,7 @@ impl Devices {
         &mut self,
         name: &InterfaceName,
         purpose: Purpose,
-    ) -> Result<Prepared, DeviceError> {
+    ) -> Result<PreparedInterface, InterfaceError> {
         let program = match purpose {
             Purpose::Underlay => Program::Underlay {
                 locals: self.settings.locals.clone(),
@@ -253,35 +255,40 @@ impl Devices {
             let busy_poll = self.settings.busy_poll;
             let bound = self
                 .budget
-                .take(worker, purpose, busy_poll)
+                .allocate(worker, purpose, busy_poll)
                 .and_then(|rings| {
                     let port = xdp.bind(number, &self.umem, rings);
-                    let port = port.inspect_err(|_| self.budget.give(worker, rings))?;
+                    let port = port.inspect_err(|_| self.budget.free(worker, rings))?;
                     Ok((rings, worker, port))
                 });
             match bound {
                 Ok(queue) => ports.push(queue),
                 Err(error) => {
-                    self.discard(Prepared { xdp, ports });
+                    self.discard(PreparedInterface { xdp, ports });
                     return Err(error);
                 }
             }
         }
-        Ok(Prepared { xdp, ports })
+        Ok(PreparedInterface { xdp, ports })
     }
 
     /// Takes back what was prepared for a change that is not made. No worker has used the sockets: the kernel frees
     /// them, and no chunk was in them.
-    pub fn discard(&mut self, prepared: Prepared) {
+    pub fn discard(&mut self, prepared: PreparedInterface) {
         for (rings, worker, port) in prepared.ports {
-            self.budget.give(worker, rings);
+            self.budget.free(worker, rings);
             drop(port);
         }
         drop(prepared.xdp);
     }
 
     /// Gives a prepared interface's queues to the workers. The interface must be wanted and not open.
-    pub fn adopt(&mut self, name: &InterfaceName, prepared: Prepared, workers: &Workers) {
+    pub fn activate(
+        &mut self,
+        name: &InterfaceName,
+        prepared: PreparedInterface,
+        workers: &Workers,
+    ) {
         let Some(managed) = self.managed.get_mut(name) else {
             self.discard(prepared);
             return;
@@ -291,7 +298,7 @@ impl Devices {
             let (number, mode, socket) = (port.queue(), port.bind_mode(), port.id());
             let multi_buffer = port.takes_chains();
             if workers.attach(worker, managed.id, number, port) {
-                queues.push(Queue {
+                queues.push(InterfaceQueue {
                     number,
                     worker,
                     mode,
@@ -301,7 +308,7 @@ impl Devices {
                 });
             } else {
                 tracing::error!(interface = %name, queue = number, worker = worker.0, "the worker takes no commands");
-                self.budget.give(worker, rings);
+                self.budget.free(worker, rings);
             }
         }
         if managed.purpose != Purpose::Underlay {
@@ -316,7 +323,7 @@ impl Devices {
         }
         tracing::info!(interface = %name, attach = %prepared.xdp.attach_mode(), queues = queues.len(), "interface opened");
         let mtu = prepared.xdp.mtu();
-        managed.state = State::Open(Box::new(Open {
+        managed.state = InterfaceState::Open(Box::new(OpenInterface {
             xdp: prepared.xdp,
             queues,
             mtu,
@@ -335,22 +342,25 @@ impl Devices {
         };
         let next = match self.prepare(name, purpose) {
             Ok(prepared) => {
-                self.adopt(name, prepared, workers);
+                self.activate(name, prepared, workers);
                 return true;
             }
-            Err(error) if error.is_absent() => State::Absent,
-            Err(error) => State::Failed {
+            Err(error) if error.is_absent() => InterfaceState::Absent,
+            Err(error) => InterfaceState::Failed {
                 reason: error.to_string(),
                 retry: now + RETRY,
             },
         };
         let managed = self.managed.get_mut(name).expect("looked up above");
         let news = match (&managed.state, &next) {
-            (State::Absent, State::Absent) => false,
-            (State::Failed { reason: old, .. }, State::Failed { reason: new, .. }) => old != new,
+            (InterfaceState::Absent, InterfaceState::Absent) => false,
+            (
+                InterfaceState::Failed { reason: old, .. },
+                InterfaceState::Failed { reason: new, .. },
+            ) => old != new,
             _ => true,
         };
-        if let (true, State::Failed { reason, .. }) = (news, &next) {
+        if let (true, InterfaceState::Failed { reason, .. }) = (news, &next) {
             tracing::warn!(interface = %name, reason, "interface can't be used");
         }
         managed.state = next;
@@ -359,7 +369,7 @@ impl Devices {
 
     /// Opens again what failed a while ago. Returns the interfaces whose state changed.
     pub fn retry(&mut self, workers: &Workers, now: Instant) -> Vec<InterfaceName> {
-        let due = |managed: &Managed| matches!(managed.state, State::Failed { retry, .. } if retry <= now);
+        let due = |managed: &ManagedInterface| matches!(managed.state, InterfaceState::Failed { retry, .. } if retry <= now);
         let names: Vec<_> = self
             .managed
             .iter()
@@ -378,14 +388,16 @@ impl Devices {
         let Some(managed) = self.managed.get_mut(name) else {
             return false;
         };
-        let State::Open(open) = std::mem::replace(&mut managed.state, State::Absent) else {
+        let InterfaceState::Open(open) =
+            std::mem::replace(&mut managed.state, InterfaceState::Absent)
+        else {
             return false;
         };
         if !workers.detach(managed.id) {
             tracing::error!(interface = %name, "a worker did not close its queues in time; is it wedged?");
         }
         for queue in &open.queues {
-            self.budget.give(queue.worker, queue.rings);
+            self.budget.free(queue.worker, queue.rings);
         }
         tracing::info!(interface = %name, "interface closed");
         true
@@ -400,7 +412,8 @@ impl Devices {
         }
         self.settings.locals.clone_from(&all);
         for (name, managed) in &mut self.managed {
-            if let (Purpose::Underlay, State::Open(open)) = (managed.purpose, &mut managed.state)
+            if let (Purpose::Underlay, InterfaceState::Open(open)) =
+                (managed.purpose, &mut managed.state)
                 && let Err(error) = open.xdp.set_endpoints(&all, self.settings.udp_port)
             {
                 tracing::error!(interface = %name, %error, "the XDP program does not take the multicast groups");
@@ -410,7 +423,7 @@ impl Devices {
 
     /// What the kernel has counted of all sockets of an open interface.
     #[must_use]
-    pub fn statistics(&self, open: &Open) -> Statistics {
+    pub fn statistics(&self, open: &OpenInterface) -> Statistics {
         let all = open
             .queues
             .iter()
@@ -420,7 +433,8 @@ impl Devices {
 
     /// The interface's MTU has changed. Returns whether that is news.
     pub fn set_mtu(&mut self, name: &InterfaceName, mtu: u32) -> bool {
-        let Some(State::Open(open)) = self.managed.get_mut(name).map(|managed| &mut managed.state)
+        let Some(InterfaceState::Open(open)) =
+            self.managed.get_mut(name).map(|managed| &mut managed.state)
         else {
             return false;
         };
@@ -428,7 +442,7 @@ impl Devices {
     }
 
     /// Forgets an interface that nothing wants any more; closes it first.
-    pub fn unwant(&mut self, name: &InterfaceName, workers: &Workers) -> Option<DeviceId> {
+    pub fn release(&mut self, name: &InterfaceName, workers: &Workers) -> Option<DeviceId> {
         self.close(name, workers);
         self.managed.remove(name).map(|managed| managed.id)
     }

@@ -7,16 +7,16 @@ use vtep_dataplane::addr::{PortId, Vni};
 use vtep_dataplane::stats::Counters;
 use vtep_dataplane::table::port::{Device, PortEntry, Role};
 
-use super::{Devices, Managed, Open, Purpose};
+use super::{Interfaces, ManagedInterface, OpenInterface, Purpose};
 use crate::config::{InterfaceName, Port, PortKey};
-use crate::fib::{TableError, TableWriter};
+use crate::fib::{Fib, FibError};
 
 /// Bytes of an Ethernet header before the interface's MTU.
 const ETHERNET: u32 = 14;
 
 /// A port that is configured.
 #[derive(Debug)]
-pub struct PortState {
+pub struct TenantPort {
     /// Its VNI.
     pub vni: Vni,
     /// Its place in the table.
@@ -28,13 +28,13 @@ pub struct PortState {
 
 /// All tenant ports.
 #[derive(Debug, Default)]
-pub struct Ports {
-    all: BTreeMap<PortKey, PortState>,
+pub struct TenantPorts {
+    all: BTreeMap<PortKey, TenantPort>,
 }
 
-impl Ports {
+impl TenantPorts {
     /// Every port.
-    pub fn iter(&self) -> impl Iterator<Item = (&PortKey, &PortState)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&PortKey, &TenantPort)> {
         self.all.iter()
     }
 
@@ -62,15 +62,15 @@ impl Ports {
     ///
     /// # Errors
     /// When a table is full.
-    pub fn put(
+    pub fn set(
         &mut self,
         vni: Vni,
         port: &Port,
-        tables: &mut TableWriter,
-    ) -> Result<Option<Port>, TableError> {
+        tables: &mut Fib,
+    ) -> Result<Option<Port>, FibError> {
         let id = match self.all.get(&port.key) {
             Some(state) => state.id,
-            None => tables.take_port_id()?,
+            None => tables.alloc_port_id()?,
         };
         for mac in &port.macs {
             tables.set_local_mac(vni, *mac, id)?;
@@ -82,7 +82,7 @@ impl Ports {
         };
         self.all.insert(
             port.key.clone(),
-            PortState {
+            TenantPort {
                 vni,
                 id,
                 counters,
@@ -93,7 +93,7 @@ impl Ports {
     }
 
     /// Removes a port; returns what it was. Entries of its MACs are the caller's.
-    pub fn remove(&mut self, key: &PortKey, tables: &mut TableWriter) -> Option<Port> {
+    pub fn remove(&mut self, key: &PortKey, tables: &mut Fib) -> Option<Port> {
         let state = self.all.remove(key)?;
         tables.remove_port(state.vni, state.id);
         Some(state.config)
@@ -105,7 +105,7 @@ impl Ports {
         self.on(interface).next().is_some()
     }
 
-    fn on(&self, interface: &InterfaceName) -> impl Iterator<Item = (&PortKey, &PortState)> {
+    fn on(&self, interface: &InterfaceName) -> impl Iterator<Item = (&PortKey, &TenantPort)> {
         let interface = interface.clone();
         self.all
             .iter()
@@ -116,9 +116,9 @@ impl Ports {
     pub fn publish(
         &self,
         interface: &InterfaceName,
-        devices: &Devices,
+        devices: &Interfaces,
         workers: usize,
-        tables: &mut TableWriter,
+        tables: &mut Fib,
     ) {
         let Some(managed) = devices.get(interface) else {
             return;
@@ -132,8 +132,8 @@ impl Ports {
             name: interface.to_string(),
             role,
             csum_incomplete: managed.open().is_some_and(|open| open.xdp.is_software()),
-            multi_buffer: managed.open().is_some_and(Open::takes_chains),
-            tx_worker: managed.senders(workers),
+            multi_buffer: managed.open().is_some_and(OpenInterface::takes_chains),
+            tx_worker: managed.tx_workers(workers),
             counters: managed.counters.clone(),
         };
         tables.set_device(managed.id, Some(Arc::new(device)));
@@ -158,11 +158,11 @@ impl Ports {
     }
 }
 
-impl PortState {
+impl TenantPort {
     fn row(
         &self,
         key: &PortKey,
-        managed: &Managed,
+        managed: &ManagedInterface,
         domain: vtep_dataplane::addr::DomainId,
     ) -> PortEntry {
         let mtu = managed.open().map_or(0, |open| open.mtu);

@@ -7,7 +7,7 @@
 use vtep_dataplane::addr::WorkerId;
 use vtep_dataplane::afxdp::{BusyPoll, SocketConfig};
 
-use super::{DeviceError, Purpose};
+use super::{InterfaceError, Purpose};
 
 /// Ring sizes of underlay sockets: most traffic goes here.
 const UNDERLAY: u32 = 2048;
@@ -19,12 +19,12 @@ const RESERVE: u32 = 4;
 
 /// Chunks that each worker can still put into fill rings.
 #[derive(Debug, Clone)]
-pub struct Budget {
+pub struct RingBudget {
     left: Vec<u32>,
     share: u32,
 }
 
-impl Budget {
+impl RingBudget {
     /// For `workers` workers with `share` chunks each.
     #[must_use]
     pub fn new(workers: usize, share: u32) -> Self {
@@ -44,12 +44,12 @@ impl Budget {
     ///
     /// # Errors
     /// When the chunks that are left don't fill even the shortest ring.
-    pub fn take(
+    pub fn allocate(
         &mut self,
         worker: WorkerId,
         purpose: Purpose,
         busy_poll: BusyPoll,
-    ) -> Result<SocketConfig, DeviceError> {
+    ) -> Result<SocketConfig, InterfaceError> {
         let left = &mut self.left[worker.index()];
         let (most, part, least) = match purpose {
             // The fill ring holds more than the receive ring: a zero-copy driver keeps some in its own ring.
@@ -58,7 +58,7 @@ impl Budget {
         };
         let fill_ring = previous_power_of_two(*left / part).clamp(least, most);
         if fill_ring > *left {
-            return Err(DeviceError::NoFrames {
+            return Err(InterfaceError::NoFrames {
                 share: self.share,
                 wanted: fill_ring,
             });
@@ -78,7 +78,7 @@ impl Budget {
     }
 
     /// Gives back the rings of a closed queue.
-    pub fn give(&mut self, worker: WorkerId, rings: SocketConfig) {
+    pub fn free(&mut self, worker: WorkerId, rings: SocketConfig) {
         self.left[worker.index()] += rings.fill_ring;
     }
 }
@@ -97,11 +97,13 @@ mod tests {
 
     #[test]
     fn many_ports_get_short_rings_rather_than_none() {
-        let mut budget = Budget::new(1, 16384);
-        let take = |budget: &mut Budget, purpose| budget.take(WorkerId(0), purpose, BusyPoll::Auto);
-        let mut all = vec![take(&mut budget, Purpose::Underlay).unwrap()];
+        let mut budget = RingBudget::new(1, 16384);
+        let allocate = |budget: &mut RingBudget, purpose| {
+            budget.allocate(WorkerId(0), purpose, BusyPoll::Auto)
+        };
+        let mut all = vec![allocate(&mut budget, Purpose::Underlay).unwrap()];
         assert_eq!((all[0].fill_ring, all[0].rx_ring), (4096, 2048));
-        while let Ok(rings) = take(&mut budget, Purpose::Tenant) {
+        while let Ok(rings) = allocate(&mut budget, Purpose::Tenant) {
             assert!(rings.fill_ring.is_power_of_two() && rings.rx_ring.is_power_of_two());
             all.push(rings);
         }
@@ -110,7 +112,7 @@ mod tests {
         let used: u32 = all.iter().map(|rings| rings.fill_ring).sum();
         assert!(used <= 16384 - 16384 / RESERVE);
         for rings in all {
-            budget.give(WorkerId(0), rings);
+            budget.free(WorkerId(0), rings);
         }
         assert_eq!(budget.left, [16384 - 16384 / RESERVE]);
     }

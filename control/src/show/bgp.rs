@@ -6,16 +6,16 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::answer;
 use super::page::Page;
+use super::to_json;
 use crate::api::bgp::{NeighborDetail, RestartRow, RouteRow, SessionState, Summary, SummaryRow};
 use crate::api::message::ApiError;
 use crate::api::show::{MAX_ROWS, Query, Rows};
 use crate::bgp::wire::EvpnRoute;
 use crate::bgp::{Negotiated, PeerStatus};
 use crate::config::{BgpNeighbor, ChangeError};
-use crate::engine::Engine;
-use crate::evpn::{NeighborId, Reason, RouteView};
+use crate::engine::EngineView;
+use crate::evpn::{NeighborId, RouteStatus, RouteView};
 use crate::speaker::transport::Neighbor;
 
 /// What a neighbour's routes come to.
@@ -28,7 +28,7 @@ struct Held {
 /// The order of routes: type, key, then who sent it. Our own come first.
 type Place = Vec<u8>;
 
-impl Engine {
+impl EngineView<'_> {
     fn no_bgp(&self) -> Result<(), ApiError> {
         match self.config.bgp() {
             Some(_) => Ok(()),
@@ -38,16 +38,16 @@ impl Engine {
 
     pub(super) fn show_bgp_summary(&self, now: Instant) -> Result<Value, ApiError> {
         self.no_bgp()?;
-        let config = self.evpn.instance.config();
+        let config = self.evpn.speaker.config();
         let held = self.held();
         let row = |(ip, neighbor): (&IpAddr, &Neighbor)| {
             let known = self.config.bgp_neighbors().get(ip)?;
             Some(self.summary_row(known, neighbor, &held, now))
         };
-        answer(Ok(Summary {
+        to_json(Ok(Summary {
             asn: config.local_as,
             router_id: config.router_id,
-            routes: self.evpn.instance.totals().0 as u64,
+            routes: self.evpn.speaker.totals().0 as u64,
             neighbors: self.speaker.neighbors().iter().filter_map(row).collect(),
         }))
     }
@@ -72,7 +72,7 @@ impl Engine {
         let summary = self.summary_row(config, neighbor, &held, now);
         let id = self.evpn.id(address);
         let stale = id.and_then(|id| held.get(&id)).map_or(0, |held| held.stale);
-        answer(Ok(detail(
+        to_json(Ok(detail(
             summary,
             config,
             &neighbor.peer.status(),
@@ -84,12 +84,12 @@ impl Engine {
     /// Counts over all routes, by neighbour.
     fn held(&self) -> hashbrown::HashMap<NeighborId, Held> {
         let mut all: hashbrown::HashMap<NeighborId, Held> = hashbrown::HashMap::new();
-        for route in self.evpn.instance.routes() {
+        for route in self.evpn.speaker.routes() {
             let Some(neighbor) = route.neighbor else {
                 continue;
             };
             let held = all.entry(neighbor).or_default();
-            held.installed += u64::from(route.reason == Some(Reason::Installed));
+            held.installed += u64::from(route.reason == Some(RouteStatus::Installed));
             held.stale += u64::from(route.stale);
         }
         all
@@ -107,7 +107,7 @@ impl Engine {
         let up = status
             .up_since
             .map(|since| now.saturating_duration_since(since).as_secs());
-        let own = self.evpn.instance.own_routes().count() as u64;
+        let own = self.evpn.speaker.own_routes().count() as u64;
         SummaryRow {
             address: config.address,
             description: config.description.clone(),
@@ -116,7 +116,7 @@ impl Engine {
             uptime: up,
             messages_received: status.received,
             messages_sent: status.sent,
-            routes_received: id.map_or(0, |id| self.evpn.instance.prefix_count(id) as u64),
+            routes_received: id.map_or(0, |id| self.evpn.speaker.prefix_count(id) as u64),
             routes_installed: id
                 .and_then(|id| held.get(&id))
                 .map_or(0, |held| held.installed),
@@ -149,8 +149,8 @@ impl Engine {
             ),
         };
         let mut page = Page::new(query.limit.clamp(1, MAX_ROWS));
-        let instance = &self.evpn.instance;
-        for view in instance.own_routes().chain(instance.routes()) {
+        let speaker = &self.evpn.speaker;
+        for view in speaker.own_routes().chain(speaker.routes()) {
             let wanted = query.vni.is_none_or(|vni| view.vni == Some(vni))
                 && query
                     .kind
@@ -170,7 +170,7 @@ impl Engine {
             .into_iter()
             .map(|(_, view)| self.route_row(&view))
             .collect();
-        answer(Ok(Rows::<RouteRow> { rows, next }))
+        to_json(Ok(Rows::<RouteRow> { rows, next }))
     }
 
     fn place(&self, view: &RouteView) -> Place {
@@ -207,7 +207,7 @@ impl Engine {
             .iter()
             .find_map(|community| community.as_mac_mobility());
         let (sticky, sequence) = mobility.unwrap_or_default();
-        let installed = view.reason == Some(Reason::Installed);
+        let installed = view.reason == Some(RouteStatus::Installed);
         let mut row = RouteRow {
             neighbor: view.neighbor.and_then(|id| self.evpn.address(id)),
             rd,

@@ -9,8 +9,8 @@ use vtep_dataplane::stats::Totals;
 use crate::api::bgp::SessionState;
 use crate::api::show::{PortState, XdpStatistics};
 use crate::config::InterfaceName;
-use crate::engine::Engine;
-use crate::interfaces::{Managed, Purpose};
+use crate::engine::{Engine, EngineView};
+use crate::interfaces::{ManagedInterface, Purpose};
 use crate::metrics::{Builder, Labels, MAX_ROWS};
 
 /// Reads one number out of many.
@@ -57,10 +57,14 @@ fn traffic(page: &mut Builder, what: &str, rows: &[(Labels, Totals)]) {
     }
 }
 
-impl Engine {
-    /// The page of a scrape.
-    #[must_use]
-    pub fn metrics(&self, now: Instant) -> String {
+/// The page of a scrape.
+#[must_use]
+pub fn metrics(engine: &Engine, now: Instant) -> String {
+    engine.view().metrics(now)
+}
+
+impl EngineView<'_> {
+    fn metrics(&self, now: Instant) -> String {
         let mut page = Builder::default();
         self.metrics_of_process(&mut page, now);
         self.metrics_of_devices(&mut page);
@@ -72,7 +76,7 @@ impl Engine {
     }
 
     fn metrics_of_process(&self, page: &mut Builder, now: Instant) {
-        let snapshot = self.tables.current();
+        let snapshot = self.fib.current();
         page.gauge(
             "vtepd_info",
             "The version",
@@ -91,9 +95,9 @@ impl Engine {
         let tables = [
             ("vnis", snapshot.vnis.iter().count()),
             ("ports", self.ports.iter().count()),
-            ("macs", self.tables.macs().len()),
+            ("macs", self.fib.macs().len()),
             ("vteps", snapshot.vteps.iter().count()),
-            ("neighbors", self.tables.neighbors().len()),
+            ("neighbors", self.fib.neighbors().len()),
         ];
         let left_out = tables
             .iter()
@@ -117,7 +121,7 @@ impl Engine {
     fn metrics_of_devices(&self, page: &mut Builder) {
         let mut drops = Totals::default();
         let (mut up, mut rows, mut sockets) = (Vec::new(), Vec::new(), Vec::new());
-        for (name, managed) in self.devices.all() {
+        for (name, managed) in self.interfaces.all() {
             let totals = managed.counters.totals();
             drops
                 .drops
@@ -130,7 +134,7 @@ impl Engine {
                 flag(self.port_state(name, managed).0 == PortState::Up),
             ));
             if let Some(open) = managed.open() {
-                let statistics = XdpStatistics::from(self.devices.statistics(open));
+                let statistics = XdpStatistics::from(self.interfaces.statistics(open));
                 sockets.extend(SOCKET.map(|(event, value)| {
                     (
                         [labels.clone(), one("event", event)].concat(),
@@ -161,7 +165,7 @@ impl Engine {
         );
     }
 
-    fn role(&self, name: &InterfaceName, managed: &Managed) -> Labels {
+    fn role(&self, name: &InterfaceName, managed: &ManagedInterface) -> Labels {
         let role = if managed.purpose == Purpose::Underlay {
             "underlay"
         } else {
@@ -185,13 +189,13 @@ impl Engine {
         traffic(page, "port", &ports);
         let held = ports
             .iter()
-            .map(|(labels, totals)| (labels.clone(), totals.untold));
+            .map(|(labels, totals)| (labels.clone(), totals.events_suppressed));
         page.counter(
-            "vtepd_port_notices_held",
-            "Notices to the control thread that were held back",
+            "vtepd_port_events_suppressed",
+            "Events to the control thread suppressed by the limit of the port",
             held,
         );
-        let snapshot = self.tables.current();
+        let snapshot = self.fib.current();
         let vnis = snapshot.vnis.iter().take(MAX_ROWS);
         let vnis: Vec<_> = vnis
             .map(|vni| (one("vni", vni.vni), vni.counters.totals()))
@@ -200,7 +204,7 @@ impl Engine {
     }
 
     fn metrics_of_vteps(&self, page: &mut Builder) {
-        let snapshot = self.tables.current();
+        let snapshot = self.fib.current();
         let hops = || snapshot.vteps.iter().take(MAX_ROWS);
         let up = hops().map(|(_, hop)| (one("vtep", hop.vtep), flag(!hop.paths.is_empty())));
         page.gauge("vtepd_vtep_up", "1 while there is a way to the VTEP", up);
@@ -216,7 +220,7 @@ impl Engine {
             .status()
             .map(|(id, _, view)| (one("worker", id.0), view))
             .collect();
-        let count = |value: Field<vtep_dataplane::worker::StatusView>| {
+        let count = |value: Field<vtep_dataplane::worker::WorkerStatusView>| {
             all.iter()
                 .map(move |(labels, view)| (labels.clone(), value(view)))
         };
@@ -228,12 +232,12 @@ impl Engine {
         page.counter(
             "vtepd_worker_turns",
             "Rounds over all of its ports",
-            count(|view| view.turns),
+            count(|view| view.iterations),
         );
         page.counter(
             "vtepd_worker_busy_turns",
             "Rounds that moved frames",
-            count(|view| view.busy_turns),
+            count(|view| view.busy_iterations),
         );
         page.counter(
             "vtepd_worker_slept_nanoseconds",
@@ -259,7 +263,7 @@ impl Engine {
                 let routes = self
                     .evpn
                     .id(*address)
-                    .map_or(0, |id| self.evpn.instance.prefix_count(id));
+                    .map_or(0, |id| self.evpn.speaker.prefix_count(id));
                 (*address, neighbor.peer.status(), routes)
             })
             .collect();
@@ -322,7 +326,7 @@ impl Engine {
             help,
             count(|s| s.treated_as_withdrawn),
         );
-        let routes = self.evpn.instance.route_count();
+        let routes = self.evpn.speaker.route_count();
         page.gauge(
             "vtepd_evpn_routes",
             "EVPN routes of all neighbors",

@@ -3,15 +3,15 @@
 use vtep_dataplane::table::mac::{Destination, MacKey};
 
 use crate::api::show::{MacKind, NeighborRow, Query};
-use crate::engine::Engine;
+use crate::engine::EngineView;
 
-impl Engine {
+impl EngineView<'_> {
     /// The rows of `show neighbors`, from the workers' own table.
     pub(super) fn neighbor_rows(&self, query: &Query) -> Vec<NeighborRow> {
-        let vnis = &self.tables.current().vnis;
-        let reader = self.tables.mac_reader();
+        let vnis = &self.fib.current().vnis;
+        let reader = self.fib.mac_reader();
         let mut rows = Vec::new();
-        self.tables.neighbors().for_each(|domain, ip, neighbor| {
+        self.fib.neighbors().for_each(|domain, ip, neighbor| {
             let Some(vni) = vnis.domain(domain).map(|domain| domain.vni) else {
                 return;
             };

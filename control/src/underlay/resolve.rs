@@ -5,16 +5,14 @@ use std::sync::Arc;
 
 use netlink_packet_route::route::RouteType;
 use vtep_dataplane::addr::{HostMac, MacAddr, VtepAddr};
-use vtep_dataplane::table::vtep::{HeaderFields, MAX_PATHS};
+use vtep_dataplane::table::encapsulation::{self, HeaderFields};
+use vtep_dataplane::table::vtep::MAX_PATHS;
 
 use super::UnderlayConfig;
 use super::addresses::Addresses;
 use super::links::{Link, Links};
 use super::neighbors::{Key, NeighbourState, Neighbours};
 use super::route::{Answer, Hop, Route, refusal};
-
-/// UDP and VXLAN headers. Bytes.
-const UDP_VXLAN: u32 = 8 + 8;
 
 /// One usable way to a VTEP.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -274,7 +272,7 @@ fn finish(
     weight: u16,
     host: &Host,
 ) -> Result<ResolvedPath, String> {
-    let headers = UDP_VXLAN + if vtep.is_v6() { 40 } else { 20 };
+    let headers = encapsulation::overhead(vtep.is_v6()) as u32;
     let max_frame = mtu.checked_sub(headers).filter(|room| *room > 14).ok_or_else(|| {
         format!(
             "MTU {mtu} of the path by {} leaves no room for a frame after {headers} bytes of headers",

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustix::event::{Timespec, epoll};
 
-use super::handoff::Exchange;
+use super::handoff::Handoff;
 use crate::addr::WorkerId;
 
 /// The longest sleep: bounds how late a sleeper lets go of an old table snapshot, and how old its heartbeat gets.
@@ -20,21 +20,21 @@ const LONGEST: Timespec = Timespec {
 const EVENTS: usize = 16;
 
 #[derive(Debug)]
-pub(super) struct Bed {
+pub(super) struct Parker {
     set: OwnedFd,
     /// Keeps the bell's descriptor open as long as it is in the set.
-    _exchange: Arc<Exchange>,
+    _handoff: Arc<Handoff>,
 }
 
-impl Bed {
-    pub(super) fn new(exchange: &Arc<Exchange>, worker: WorkerId) -> io::Result<Self> {
+impl Parker {
+    pub(super) fn new(handoff: &Arc<Handoff>, worker: WorkerId) -> io::Result<Self> {
         let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let bed = Self {
+        let parker = Self {
             set,
-            _exchange: exchange.clone(),
+            _handoff: handoff.clone(),
         };
-        bed.add(exchange.bell(worker))?;
-        Ok(bed)
+        parker.add(handoff.wakeup_fd(worker))?;
+        Ok(parker)
     }
 
     /// Wakes for this descriptor too. It leaves the set by itself when it is closed (epoll(7)).
@@ -48,7 +48,7 @@ impl Bed {
     }
 
     /// Sleeps until something happens, [`LONGEST`] at most. An interrupted sleep is a short one.
-    pub(super) fn sleep(&self) {
+    pub(super) fn park(&self) {
         let mut events = [const { MaybeUninit::<epoll::Event>::uninit() }; EVENTS];
         let _ = epoll::wait(&self.set, &mut events, Some(&LONGEST));
     }

@@ -1,12 +1,12 @@
-//! What a worker tells of itself: turns, work, sleep, free frames, heartbeat.
+//! What a worker tells of itself: iterations, work, sleep, free frames, heartbeat.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Written by its worker alone, read by `show workers` and the watchdog.
 #[derive(Debug, Default)]
-pub struct Status {
-    turns: AtomicU64,
-    busy_turns: AtomicU64,
+pub struct WorkerStatus {
+    iterations: AtomicU64,
+    busy_iterations: AtomicU64,
     frames: AtomicU64,
     sleeps: AtomicU64,
     slept_ns: AtomicU64,
@@ -14,13 +14,13 @@ pub struct Status {
     heartbeat_ns: AtomicU64,
 }
 
-/// A [`Status`] at one moment.
+/// A [`WorkerStatus`] at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StatusView {
+pub struct WorkerStatusView {
     /// Rounds over all ports.
-    pub turns: u64,
+    pub iterations: u64,
     /// Those in which frames were moved.
-    pub busy_turns: u64,
+    pub busy_iterations: u64,
     /// Frames received, from ports and from other workers.
     pub frames: u64,
     /// How often it slept.
@@ -37,11 +37,11 @@ fn add(counter: &AtomicU64, more: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(more), Relaxed);
 }
 
-impl Status {
-    pub(super) fn turn(&self, frames: usize, free: usize, now: u64) {
-        add(&self.turns, 1);
+impl WorkerStatus {
+    pub(super) fn record_iteration(&self, frames: usize, free: usize, now: u64) {
+        add(&self.iterations, 1);
         if frames > 0 {
-            add(&self.busy_turns, 1);
+            add(&self.busy_iterations, 1);
             add(&self.frames, frames as u64);
         }
         self.free.store(free as u64, Relaxed);
@@ -55,10 +55,10 @@ impl Status {
 
     /// The values now.
     #[must_use]
-    pub fn view(&self) -> StatusView {
-        StatusView {
-            turns: self.turns.load(Relaxed),
-            busy_turns: self.busy_turns.load(Relaxed),
+    pub fn view(&self) -> WorkerStatusView {
+        WorkerStatusView {
+            iterations: self.iterations.load(Relaxed),
+            busy_iterations: self.busy_iterations.load(Relaxed),
             frames: self.frames.load(Relaxed),
             sleeps: self.sleeps.load(Relaxed),
             slept_ns: self.slept_ns.load(Relaxed),

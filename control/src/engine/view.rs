@@ -1,0 +1,88 @@
+//! What `show` and the metrics may see of the engine: its parts as they are now, and nothing to change them by.
+
+use std::time::Instant;
+
+use super::Engine;
+use super::evpn::Evpn;
+use super::learn::LearnedHosts;
+use crate::api::show::PortState;
+use crate::config::{Config, InterfaceName};
+use crate::fib::Fib;
+use crate::interfaces::{InterfaceState, Interfaces, ManagedInterface, TenantPorts};
+use crate::speaker::Speaker;
+use crate::underlay::Underlay;
+use crate::workers::Workers;
+
+/// Borrows of the engine's live state, never a copy.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EngineView<'a> {
+    /// The running configuration.
+    pub(crate) config: &'a Config,
+    /// The workers' tables.
+    pub(crate) fib: &'a Fib,
+    /// Underlay and tenant interfaces.
+    pub(crate) interfaces: &'a Interfaces,
+    /// Tenant ports.
+    pub(crate) ports: &'a TenantPorts,
+    /// The worker threads.
+    pub(crate) workers: &'a Workers,
+    /// Links, addresses and resolved VTEPs.
+    pub(crate) underlay: &'a Underlay,
+    /// BGP sessions.
+    pub(crate) speaker: &'a Speaker,
+    /// EVPN routes.
+    pub(crate) evpn: &'a Evpn,
+    /// Hosts learned from frames.
+    pub(crate) learned: &'a LearnedHosts,
+    /// When the engine started.
+    pub(crate) started: Instant,
+    /// The same moment, seconds since 1970.
+    pub(crate) started_unix: u64,
+    /// Changes that a full table has refused since the start.
+    pub(crate) not_installed: u64,
+}
+
+impl Engine {
+    /// Read access for `show` and the metrics.
+    pub(crate) const fn view(&self) -> EngineView<'_> {
+        EngineView {
+            config: &self.config,
+            fib: &self.fib,
+            interfaces: &self.interfaces,
+            ports: &self.ports,
+            workers: &self.workers,
+            underlay: &self.underlay,
+            speaker: &self.speaker,
+            evpn: &self.evpn,
+            learned: &self.learned,
+            started: self.started,
+            started_unix: self.started_unix,
+            not_installed: self.not_installed,
+        }
+    }
+}
+
+impl EngineView<'_> {
+    /// Whether frames can pass an interface, and if not, why.
+    pub(crate) fn port_state(
+        &self,
+        name: &InterfaceName,
+        managed: &ManagedInterface,
+    ) -> (PortState, Option<String>) {
+        match &managed.state {
+            InterfaceState::Absent => (
+                PortState::Absent,
+                Some("no such interface; waiting for it".to_owned()),
+            ),
+            InterfaceState::Failed { reason, .. } => (PortState::Failed, Some(reason.clone())),
+            InterfaceState::Open(_) => match self.underlay.link(name.as_str()) {
+                Some(link) if !link.admin_up => (
+                    PortState::Down,
+                    Some("set down; `ip link set up`".to_owned()),
+                ),
+                Some(link) if !link.carrier => (PortState::Down, Some("no carrier".to_owned())),
+                _ => (PortState::Up, None),
+            },
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! `show status`.
+
+use std::time::Instant;
+
+use super::ports::interface_row;
+use crate::api::show::{PortState, Status, Tables};
+use crate::engine::EngineView;
+
+impl EngineView<'_> {
+    pub(super) fn status(&self, now: Instant) -> Status {
+        let snapshot = self.fib.current();
+        let uptime = now.saturating_duration_since(self.started).as_secs();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            since: self.started_unix,
+            uptime,
+            degraded: self.degraded(),
+            addresses: self.config.vtep().addresses.iter().collect(),
+            udp_port: self.config.vtep().udp_port,
+            workers: self.workers.count(),
+            tables: Tables {
+                vnis: snapshot.vnis.iter().count(),
+                ports: self.ports.iter().count(),
+                macs: self.fib.macs().len(),
+                vteps: snapshot.vteps.iter().count(),
+                neighbors: self.fib.neighbors().len(),
+                frames: self.config.vtep().afxdp.frames as usize,
+            },
+            interfaces: self
+                .interfaces
+                .all()
+                .iter()
+                .map(|(name, managed)| interface_row(name, managed))
+                .collect(),
+        }
+    }
+
+    /// Why vtepd does not do all that its configuration says, a sentence each.
+    #[must_use]
+    pub fn degraded(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        for address in self.config.vtep().addresses.iter() {
+            if !self.underlay.has_address(address.get()) {
+                all.push(format!(
+                    "our VTEP address {address} is on no interface of this host"
+                ));
+            }
+        }
+        all.extend(self.speaker.degraded().map(str::to_owned));
+        if self.not_installed > 0 {
+            all.push(format!(
+                "{} entries of EVPN routes found no room in the tables",
+                self.not_installed
+            ));
+        }
+        for (name, managed) in self.interfaces.all() {
+            let (state, reason) = self.port_state(name, managed);
+            match state {
+                PortState::Up => {}
+                PortState::Down => all.push(format!("interface {name} is down")),
+                PortState::Absent => {
+                    all.push(format!("interface {name} does not exist; waiting for it"))
+                }
+                PortState::Failed => all.push(reason.unwrap_or_default()),
+            }
+        }
+        all
+    }
+}
