@@ -108,6 +108,7 @@ pub struct Engine {
     looks: Vec<(Instant, u64)>,
     evpn: Evpn,
     speaker: Speaker,
+    session_starts: bgp::SessionStarts,
     /// The daemon's poll, for sockets of BGP.
     registry: Registry,
     learned: Learned,
@@ -180,6 +181,7 @@ impl Engine {
             looks: Vec::new(),
             evpn: Evpn::new(config),
             speaker: Speaker::new(config::BGP_PORT, tokens, seed),
+            session_starts: bgp::SessionStarts::new(),
             registry,
             learned: Learned::default(),
             lifetimes: Lifetimes::default(),
@@ -198,6 +200,7 @@ impl Engine {
                 .make(change, now)
                 .map_err(|error| EngineError::Table { index, error })?;
         }
+        engine.start_sessions(now);
         engine.finish(now);
         Ok(engine)
     }
@@ -251,6 +254,7 @@ impl Engine {
                 tracing::error!(%error, ?change, "a checked change could not be made");
             }
         }
+        self.start_sessions(now);
         self.finish(now);
         Ok(())
     }

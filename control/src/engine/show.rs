@@ -113,7 +113,7 @@ impl Engine {
                 ));
             }
         }
-        all.extend(self.speaker.degraded().map(str::to_owned));
+        all.extend(self.speaker.degraded());
         if self.not_installed > 0 {
             all.push(format!(
                 "{} entries of EVPN routes found no room in the tables",
