@@ -65,7 +65,7 @@ impl Engine {
             self.restart_ends = None;
             self.speaker.restart_over();
         }
-        self.evpn.instance.tick(now);
+        self.evpn.speaker.tick(now);
         self.speaker.turn(&self.registry, &mut self.evpn, now);
         self.install_routes(now);
     }
@@ -74,7 +74,7 @@ impl Engine {
     pub(super) fn bgp_timeout(&self, now: Instant) -> Option<Duration> {
         let tasks = self
             .evpn
-            .instance
+            .speaker
             .poll_timeout()
             .map(|at| at.saturating_duration_since(now));
         self.speaker
@@ -119,7 +119,7 @@ impl Engine {
 
     /// `mac.unfreeze`. False: it is not frozen.
     pub fn mac_unfreeze(&mut self, vni: Vni, mac: HostMac, now: Instant) -> bool {
-        let freed = self.evpn.instance.thaw(now, vni, mac);
+        let freed = self.evpn.speaker.unfreeze(now, vni, mac);
         self.commit(now);
         freed
     }

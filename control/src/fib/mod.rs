@@ -550,7 +550,7 @@ mod tests {
     use vtep_dataplane::table::mac::MacKey;
 
     use super::*;
-    use crate::evpn::{Origin, TableChange};
+    use crate::evpn::{EntryOrigin, TableChange};
 
     fn writer() -> Fib {
         let settings = Settings {
@@ -583,7 +583,7 @@ mod tests {
             vni,
             mac,
             vtep,
-            origin: Origin::Evpn,
+            origin: EntryOrigin::Evpn,
         }])
     }
 

@@ -15,7 +15,7 @@ use crate::bgp::wire::EvpnRoute;
 use crate::bgp::{Negotiated, PeerStatus};
 use crate::config::{BgpNeighbor, ChangeError};
 use crate::engine::EngineView;
-use crate::evpn::{NeighborId, Reason, RouteView};
+use crate::evpn::{NeighborId, RouteStatus, RouteView};
 use crate::speaker::transport::Neighbor;
 
 /// What a neighbour's routes come to.
@@ -38,7 +38,7 @@ impl EngineView<'_> {
 
     pub(super) fn show_bgp_summary(&self, now: Instant) -> Result<Value, ApiError> {
         self.no_bgp()?;
-        let config = self.evpn.instance.config();
+        let config = self.evpn.speaker.config();
         let held = self.held();
         let row = |(ip, neighbor): (&IpAddr, &Neighbor)| {
             let known = self.config.bgp_neighbors().get(ip)?;
@@ -47,7 +47,7 @@ impl EngineView<'_> {
         to_json(Ok(Summary {
             asn: config.local_as,
             router_id: config.router_id,
-            routes: self.evpn.instance.totals().0 as u64,
+            routes: self.evpn.speaker.totals().0 as u64,
             neighbors: self.speaker.neighbors().iter().filter_map(row).collect(),
         }))
     }
@@ -84,12 +84,12 @@ impl EngineView<'_> {
     /// Counts over all routes, by neighbour.
     fn held(&self) -> hashbrown::HashMap<NeighborId, Held> {
         let mut all: hashbrown::HashMap<NeighborId, Held> = hashbrown::HashMap::new();
-        for route in self.evpn.instance.routes() {
+        for route in self.evpn.speaker.routes() {
             let Some(neighbor) = route.neighbor else {
                 continue;
             };
             let held = all.entry(neighbor).or_default();
-            held.installed += u64::from(route.reason == Some(Reason::Installed));
+            held.installed += u64::from(route.reason == Some(RouteStatus::Installed));
             held.stale += u64::from(route.stale);
         }
         all
@@ -107,7 +107,7 @@ impl EngineView<'_> {
         let up = status
             .up_since
             .map(|since| now.saturating_duration_since(since).as_secs());
-        let own = self.evpn.instance.own_routes().count() as u64;
+        let own = self.evpn.speaker.own_routes().count() as u64;
         SummaryRow {
             address: config.address,
             description: config.description.clone(),
@@ -116,7 +116,7 @@ impl EngineView<'_> {
             uptime: up,
             messages_received: status.received,
             messages_sent: status.sent,
-            routes_received: id.map_or(0, |id| self.evpn.instance.prefix_count(id) as u64),
+            routes_received: id.map_or(0, |id| self.evpn.speaker.prefix_count(id) as u64),
             routes_installed: id
                 .and_then(|id| held.get(&id))
                 .map_or(0, |held| held.installed),
@@ -149,8 +149,8 @@ impl EngineView<'_> {
             ),
         };
         let mut page = Page::new(query.limit.clamp(1, MAX_ROWS));
-        let instance = &self.evpn.instance;
-        for view in instance.own_routes().chain(instance.routes()) {
+        let speaker = &self.evpn.speaker;
+        for view in speaker.own_routes().chain(speaker.routes()) {
             let wanted = query.vni.is_none_or(|vni| view.vni == Some(vni))
                 && query
                     .kind
@@ -207,7 +207,7 @@ impl EngineView<'_> {
             .iter()
             .find_map(|community| community.as_mac_mobility());
         let (sticky, sequence) = mobility.unwrap_or_default();
-        let installed = view.reason == Some(Reason::Installed);
+        let installed = view.reason == Some(RouteStatus::Installed);
         let mut row = RouteRow {
             neighbor: view.neighbor.and_then(|id| self.evpn.address(id)),
             rd,

@@ -29,7 +29,7 @@ use self::park::Parker;
 pub use self::status::{WorkerStatus, WorkerStatusView};
 use crate::addr::{DeviceId, WorkerId};
 use crate::drop::DropReason;
-use crate::event::{Event, Events};
+use crate::event::{EventQueue, WorkerEvent};
 use crate::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
 use crate::pipeline::tx_queues::TxQueues;
 use crate::pipeline::{Pipeline, Tables};
@@ -58,8 +58,8 @@ pub struct WorkerConfig<M, P> {
     pub neighbors: NeighborReader,
     /// Hand-off between workers.
     pub handoff: Arc<Handoff>,
-    /// Events to the control thread.
-    pub events: Events,
+    /// EventQueue to the control thread.
+    pub events: EventQueue,
     /// Commands from the control thread.
     pub commands: Receiver<Command<P>>,
     /// Replies to commands.
@@ -189,8 +189,8 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             neighbors: &config.neighbors,
         };
         pipeline.burst(tables, now, device, burst, &mut config.pool, tx_queues);
-        while let Some(notice) = pipeline.next_notice() {
-            config.events.send(Event::Notice(notice));
+        while let Some(event) = pipeline.next_event() {
+            config.events.send(WorkerEvent::Learn(event));
         }
         self.flush_tx();
     }
@@ -292,7 +292,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         for slot in slots {
             let failed = slot.port.wake(&mut config.pool).err();
             if let Some(errno) = failed.filter(|_| failed != slot.failed) {
-                config.events.send(Event::SocketFailed {
+                config.events.send(WorkerEvent::SocketFailed {
                     worker: config.id,
                     device: slot.device,
                     queue: slot.queue,
@@ -344,7 +344,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             && let Err(error) = self.parker.add(fd)
         {
             // The worker still polls the port whenever it wakes: report the error and continue.
-            self.config.events.send(Event::SocketFailed {
+            self.config.events.send(WorkerEvent::SocketFailed {
                 worker: self.config.id,
                 device,
                 queue,

@@ -24,7 +24,7 @@ struct Pair {
     workers: Vec<Worker<HeapMemory, MemoryPort>>,
     commands: Vec<Sender<Command<MemoryPort>>>,
     replies: Receiver<Reply>,
-    events: Events,
+    events: EventQueue,
     device_counters: Vec<Arc<Counters>>,
     publisher: Publisher<Snapshot>,
     _macs: MacTable,
@@ -97,7 +97,7 @@ fn pair() -> Pair {
     let macs = MacTable::new(16);
     let neighbors = NeighborTable::new(16);
     let handoff = Arc::new(Handoff::new(2, FRAMES as u32).unwrap());
-    let events = Events::new(16).unwrap();
+    let events = EventQueue::new(16).unwrap();
     let (reply_to, replies) = channel::unbounded();
     let (mut workers, mut commands) = (Vec::new(), Vec::new());
     for (id, pool) in (0..).map(WorkerId).zip(memory_pools(2, FRAMES, 2048)) {
@@ -389,7 +389,7 @@ fn a_lasting_error_is_reported_once_and_again_after_it_was_gone() {
     error(&mut pair, Some(100));
     pair.poll(5);
     let reported: Vec<_> = std::iter::from_fn(|| pair.events.next()).collect();
-    let expected = Event::SocketFailed {
+    let expected = WorkerEvent::SocketFailed {
         worker: WorkerId(0),
         device: DeviceId(0),
         queue: 0,

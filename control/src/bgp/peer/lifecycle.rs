@@ -8,7 +8,7 @@ use super::super::negotiate::Negotiated;
 use super::super::output::{ConnectionId, DownReason, PeerOutput};
 use super::super::session::Session;
 use super::super::timer::Timer;
-use super::super::wire::{CEASE, Notification, cease};
+use super::super::wire::{ErrorCode, Notification};
 use super::Peer;
 
 /// A new connection this soon after the session came up is what is left of a collision, not a restart of the peer.
@@ -33,7 +33,7 @@ impl Peer {
             self.end(
                 now,
                 conn,
-                DownReason::Sent(Notification::cease(cease::RESOURCES, None)),
+                DownReason::Sent(Notification::new(ErrorCode::OUT_OF_RESOURCES, &[])),
             );
         }
     }
@@ -100,7 +100,7 @@ impl Peer {
 
     /// Ends a connection, and finds the way on if it was the last one.
     pub(super) fn end(&mut self, now: Instant, conn: ConnectionId, reason: DownReason) {
-        let error = matches!(&reason, DownReason::Sent(n) if n.code != CEASE);
+        let error = matches!(&reason, DownReason::Sent(n) if !n.error.is_cease());
         let was_up = self.up_since;
         if !self.end_quietly(now, conn, reason) || !self.sessions.is_empty() || !self.enabled {
             return;
@@ -205,7 +205,10 @@ impl Peer {
             self.end(
                 now,
                 conn,
-                DownReason::Sent(Notification::cease(cease::COLLISION, None)),
+                DownReason::Sent(Notification::new(
+                    ErrorCode::CONNECTION_COLLISION_RESOLUTION,
+                    &[],
+                )),
             );
             return;
         }
@@ -222,7 +225,10 @@ impl Peer {
         self.end(
             now,
             loser,
-            DownReason::Sent(Notification::cease(cease::COLLISION, None)),
+            DownReason::Sent(Notification::new(
+                ErrorCode::CONNECTION_COLLISION_RESOLUTION,
+                &[],
+            )),
         );
     }
 
@@ -237,7 +243,10 @@ impl Peer {
             self.end(
                 now,
                 other,
-                DownReason::Sent(Notification::cease(cease::COLLISION, None)),
+                DownReason::Sent(Notification::new(
+                    ErrorCode::CONNECTION_COLLISION_RESOLUTION,
+                    &[],
+                )),
             );
         }
         let Some(negotiated) = self.session(conn).and_then(|s| s.negotiated.clone()) else {

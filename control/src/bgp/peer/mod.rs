@@ -17,7 +17,8 @@ use super::output::{ConnectionId, DownReason, PeerOutput, PeerStatus, QueueFull}
 use super::session::{Session, SessionStep};
 use super::timer::{Jitter, Timer, Timers};
 use super::wire::{
-    AddressFamily, CEASE, Notification, RefreshKind, RouteRefresh, UpdateMessage, cease,
+    AddressFamily, AttrErrorAction, ErrorCode, Notification, RefreshKind, RouteRefresh,
+    UpdateMessage, UpdateParts,
 };
 
 /// A neighbour.
@@ -98,12 +99,18 @@ impl Peer {
     /// Ends the session and stays Idle until [`Peer::start`]; the peer is told `text` (RFC 9003).
     pub fn shutdown(&mut self, now: Instant, text: Option<&str>) {
         self.enabled = false;
-        self.cease_all(now, &Notification::cease(cease::SHUTDOWN, text));
+        self.cease_all(
+            now,
+            &Notification::with_text(ErrorCode::ADMINISTRATIVE_SHUTDOWN, text),
+        );
     }
 
     /// Hard clear: ends the session; it comes back by itself. Neither side keeps routes.
     pub fn clear_hard(&mut self, now: Instant, text: Option<&str>) {
-        self.cease_all(now, &Notification::cease(cease::RESET, text));
+        self.cease_all(
+            now,
+            &Notification::with_text(ErrorCode::ADMINISTRATIVE_RESET, text),
+        );
         if self.enabled {
             self.start(now);
         }
@@ -228,8 +235,8 @@ impl Peer {
         };
         let mut data = vec![0, 25, 70];
         data.extend_from_slice(&max.limit.to_be_bytes());
-        let cease =
-            self.hard_reset_if_negotiated(Notification::new(CEASE, cease::MAX_PREFIXES, &data));
+        let cease = self
+            .hard_reset_if_negotiated(Notification::new(ErrorCode::MAX_PREFIXES_REACHED, &data));
         self.timers.stop(Timer::ConnectRetry);
         self.idle_until = max.retry.map(|retry| now + retry);
         self.end_quietly(now, conn, DownReason::Sent(cease));
@@ -274,7 +281,11 @@ impl Peer {
             Timer::Keepalive => session.keep_alive(now, &self.config, &mut self.jitter),
             Timer::Hold => {
                 if session.hold_expired(now, &self.config) {
-                    self.end(now, conn, DownReason::Sent(Notification::new(4, 0, &[])));
+                    self.end(
+                        now,
+                        conn,
+                        DownReason::Sent(Notification::new(ErrorCode::HOLD_TIMER_EXPIRED, &[])),
+                    );
                 }
             }
             _ => self.end(now, conn, DownReason::SendHold),
@@ -311,7 +322,7 @@ impl Peer {
         &mut self,
         now: Instant,
         conn: ConnectionId,
-    ) -> Option<(usize, super::wire::UpdateParts, (usize, usize))> {
+    ) -> Option<(usize, UpdateParts, (usize, usize))> {
         while self.outputs.is_empty() {
             let at = self.place(conn)?;
             match self.sessions[at]
@@ -341,8 +352,7 @@ impl Peer {
         None
     }
 
-    fn count(&mut self, parts: &super::wire::UpdateParts) {
-        use super::wire::AttrErrorAction;
+    fn count(&mut self, parts: &UpdateParts) {
         self.counters.routes_skipped += u64::from(parts.skipped());
         let withdrawn =
             parts.action() == Some(AttrErrorAction::TreatAsWithdraw) || parts.malformed() > 0;
