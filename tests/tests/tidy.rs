@@ -202,3 +202,13 @@ fn packages_come_from_crates_io_under_permitted_licences() {
             && !packages::permitted("MIT AND GPL-3.0-only")
     );
 }
+
+#[test]
+fn the_architecture_page_names_every_module() {
+    let page = std::fs::read_to_string(tidy::root().join("ARCHITECTURE.md")).expect("readable");
+    let missing: Vec<String> = imports::names(&tidy::sources())
+        .into_iter()
+        .filter(|name| !words::contains(&page, name))
+        .collect();
+    none("modules that ARCHITECTURE.md does not name", &missing);
+}
