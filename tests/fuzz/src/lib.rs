@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+
 use vtep_dataplane::addr::{
     DeviceId, DomainId, HostMac, MacAddr, NextHopId, PortId, Vni, VtepAddr, WorkerId,
 };
@@ -64,8 +65,16 @@ fn next_hop(address: Ipv4Addr) -> NextHop {
         df: true,
         udp_port: 4789,
     });
-    let path = Path { device: UNDERLAY, header: header.expect("one family"), max_frame: 3900 };
-    NextHop { vtep: vtep(address), paths: Box::new([path]), counters: counters() }
+    let path = Path {
+        device: UNDERLAY,
+        header: header.expect("one family"),
+        max_frame: 3900,
+    };
+    NextHop {
+        vtep: vtep(address),
+        paths: Box::new([path]),
+        counters: counters(),
+    }
 }
 
 fn device(id: DeviceId, role: Role, software: bool) -> Option<Arc<Device>> {
@@ -144,14 +153,17 @@ impl Bed {
         ];
         for (host, place) in hosts {
             let host = HostMac::new(mac(host)).expect("unicast");
-            macs.insert(DomainId(0), host, place).expect("there is room");
+            macs.insert(DomainId(0), host, place)
+                .expect("there is room");
         }
         // One host that ARP and ND are answered for, so that answers are made too.
         let mut neighbors = NeighborTable::new(4);
         let known = Neighbor::host(HostMac::new(mac(3)).expect("unicast"));
         for ip in ["192.0.2.3", "2001:db8:1::3"] {
             let ip = ip.parse().expect("an address");
-            neighbors.insert(DomainId(0), ip, known).expect("there is room");
+            neighbors
+                .insert(DomainId(0), ip, known)
+                .expect("there is room");
         }
         Self {
             snapshot,
@@ -179,10 +191,19 @@ impl Bed {
         let reader = self.macs.reader();
         incoming.receive(&mut self.pool, &mut burst);
         let hosts = self.neighbors.reader();
-        let tables = Tables { snapshot: &self.snapshot, macs: &reader, neighbors: &hosts };
-        self.pipeline.burst(tables, 1, device, &mut burst, &mut self.pool, &mut self.out);
+        let tables = Tables {
+            snapshot: &self.snapshot,
+            macs: &reader,
+            neighbors: &hosts,
+        };
+        self.pipeline
+            .burst(tables, 1, device, &mut burst, &mut self.pool, &mut self.out);
         assert!(burst.is_empty());
-        while self.pipeline.replicate(tables, 1, &mut self.pool, &mut self.out) > 0 {}
+        while self
+            .pipeline
+            .replicate(tables, 1, &mut self.pool, &mut self.out)
+            > 0
+        {}
         while self.pipeline.next_notice().is_some() {}
         while let Some((to, mut queue)) = self.out.take_busy() {
             assert!(device != UNDERLAY || to != UNDERLAY, "split horizon");
@@ -210,7 +231,12 @@ pub const fn piece(kind: u8) -> usize {
 pub fn packet(inner: &[u8]) -> Vec<u8> {
     let inner = &inner[..inner.len().min(3800)];
     let udp = (16 + inner.len()) as u16;
-    let headers = [&[0xc0, 0, 0x12, 0xb5][..], &udp.to_be_bytes(), &[0, 0], &[8, 0, 0, 0, 0, 0, 100, 0]];
+    let headers = [
+        &[0xc0, 0, 0x12, 0xb5][..],
+        &udp.to_be_bytes(),
+        &[0, 0],
+        &[8, 0, 0, 0, 0, 0, 100, 0],
+    ];
     with_headers(&[&[0], &headers.concat()[..], inner].concat())
 }
 
@@ -218,12 +244,21 @@ pub fn packet(inner: &[u8]) -> Vec<u8> {
 /// byte is the TOS.
 #[must_use]
 pub fn with_headers(bytes: &[u8]) -> Vec<u8> {
-    let (tos, rest) = bytes.split_first().map_or((0, &[][..]), |(tos, rest)| (*tos, rest));
+    let (tos, rest) = bytes
+        .split_first()
+        .map_or((0, &[][..]), |(tos, rest)| (*tos, rest));
     let rest = &rest[..rest.len().min(1520)];
     let total = (20 + rest.len()) as u16;
-    let mut header = [0x45, tos, 0, 0, 0, 0, 0x40, 0, 64, 17, 0, 0, 203, 0, 113, 2, 203, 0, 113, 1];
+    let mut header = [
+        0x45, tos, 0, 0, 0, 0, 0x40, 0, 64, 17, 0, 0, 203, 0, 113, 2, 203, 0, 113, 1,
+    ];
     header[2..4].copy_from_slice(&total.to_be_bytes());
     let checksum = Sum::new().bytes(&header).checksum();
     header[10..12].copy_from_slice(&checksum.to_be_bytes());
-    [&[2, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 8, 0][..], &header, rest].concat()
+    [
+        &[2, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 8, 0][..],
+        &header,
+        rest,
+    ]
+    .concat()
 }
