@@ -14,7 +14,7 @@ use crate::api::message::{
     ApiError, ConfigCheck, ConfigDiff, ConfigRequest, ConfigSave, Source, Target, code,
 };
 use crate::api::show::ShowRequest;
-use crate::config::{self, Change, Config, Diff, HostFacts, InterfaceFacts, Loaded, Problems};
+use crate::config::{self, Change, Config, Diagnostics, Diff, HostFacts, InterfaceFacts, Loaded};
 use crate::engine::{Engine, EngineError};
 use crate::show::Show;
 use crate::underlay::Underlay;
@@ -107,7 +107,7 @@ impl ApiHandler {
     }
 
     /// Loads a configuration and checks it against this host.
-    fn load(&self, source: &Source) -> Result<(Config, Problems), ApiError> {
+    fn load(&self, source: &Source) -> Result<(Config, Diagnostics), ApiError> {
         let loaded: Loaded = match &source.text {
             Some(text) => {
                 let name = source.name.as_deref().unwrap_or("configuration");
@@ -115,11 +115,11 @@ impl ApiHandler {
             }
             None => config::load(&self.path)?,
         };
-        let problems = loaded.check_host(&Host(self.engine.underlay()));
-        if problems.refused() {
-            return Err(problems.into());
+        let diagnostics = loaded.check_host(&Host(self.engine.underlay()));
+        if diagnostics.has_errors() {
+            return Err(diagnostics.into());
         }
-        Ok((loaded.config, problems))
+        Ok((loaded.config, diagnostics))
     }
 
     fn diff(&self, source: &Source) -> Result<Diff, ApiError> {
@@ -215,8 +215,8 @@ impl Handler for ApiHandler {
     fn config(&mut self, request: &ConfigRequest) -> Result<Value, ApiError> {
         let answer = match request {
             ConfigRequest::Check(source) => {
-                let (_, problems) = self.load(source)?;
-                let warnings = problems.list().iter().map(ToString::to_string).collect();
+                let (_, diagnostics) = self.load(source)?;
+                let warnings = diagnostics.list().iter().map(ToString::to_string).collect();
                 serde_json::to_value(ConfigCheck { warnings })
             }
             ConfigRequest::Diff(source) => {

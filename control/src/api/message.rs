@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::action::Action;
 use super::event::Subscription;
 use super::show::{MAX_ROWS, Query, ShowRequest};
-use crate::config::{BatchError, Change, Diff, Problems};
+use crate::config::{BatchError, Change, Diagnostics, Diff};
 
 /// The longest request, bytes, without its line end.
 pub const MAX_REQUEST: usize = 1 << 20;
@@ -94,14 +94,14 @@ impl From<BatchError> for ApiError {
     }
 }
 
-impl From<Problems> for ApiError {
-    fn from(problems: Problems) -> Self {
-        let field = problems
+impl From<Diagnostics> for ApiError {
+    fn from(diagnostics: Diagnostics) -> Self {
+        let field = diagnostics
             .list()
             .first()
-            .map(|problem| problem.key.clone())
+            .map(|diagnostic| diagnostic.key.clone())
             .unwrap_or_default();
-        let all: Vec<_> = problems.list().iter().map(ToString::to_string).collect();
+        let all: Vec<_> = diagnostics.list().iter().map(ToString::to_string).collect();
         Self::new(code::INVALID_PARAMS, all.join("\n")).field(&field)
     }
 }

@@ -124,8 +124,8 @@ fn vni_config(vni: Vni, settings: &VniSettings) -> evpn::VniConfig {
     }
     all.export = evpn.export.list.iter().copied().collect();
     all.tag = match evpn.tag {
-        config::Tag::Zero => evpn::EthernetTag::Zero,
-        config::Tag::Vni => evpn::EthernetTag::Vni,
+        config::EthernetTagMode::Zero => evpn::EthernetTag::Zero,
+        config::EthernetTagMode::Vni => evpn::EthernetTag::Vni,
     };
     all.max_macs = settings.max_macs.unwrap_or(u32::MAX);
     all

@@ -140,9 +140,9 @@ impl Engine {
             frames: vtep.afxdp.frames,
             frame_size: vtep.afxdp.frame_size,
             huge_pages: match vtep.afxdp.huge_pages {
-                config::Switch::Auto => HugePages::Auto,
-                config::Switch::On => HugePages::On,
-                config::Switch::Off => HugePages::Off,
+                config::Tristate::Auto => HugePages::Auto,
+                config::Tristate::On => HugePages::On,
+                config::Tristate::Off => HugePages::Off,
             },
         })
         .map_err(InterfaceError::from)?;
