@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::api::action::Action;
 use crate::api::dispatch::Handler;
 use crate::api::message::{
-    ApiError, ConfigCheck, ConfigDiff, ConfigRequest, ConfigSave, Source, Target, code,
+    ApiError, ConfigCheck, ConfigDiff, ConfigRequest, ConfigSave, ConfigSource, SaveTarget, code,
 };
 use crate::api::show::ShowRequest;
 use crate::config::{self, Change, Config, Diagnostics, Diff, HostFacts, InterfaceFacts, Loaded};
@@ -100,14 +100,14 @@ impl ApiHandler {
 
     /// Applies the daemon's file again. What is wrong with it is logged, and nothing changes.
     pub fn reload(&mut self) {
-        match self.apply(&Source::default()) {
+        match self.apply(&ConfigSource::default()) {
             Ok(done) => tracing::info!(changes = done.changes.len(), "configuration applied"),
             Err(error) => tracing::error!(%error, "configuration refused; nothing has changed"),
         }
     }
 
     /// Loads a configuration and checks it against this host.
-    fn load(&self, source: &Source) -> Result<(Config, Diagnostics), ApiError> {
+    fn load(&self, source: &ConfigSource) -> Result<(Config, Diagnostics), ApiError> {
         let loaded: Loaded = match &source.text {
             Some(text) => {
                 let name = source.name.as_deref().unwrap_or("configuration");
@@ -122,12 +122,12 @@ impl ApiHandler {
         Ok((loaded.config, diagnostics))
     }
 
-    fn diff(&self, source: &Source) -> Result<Diff, ApiError> {
+    fn diff(&self, source: &ConfigSource) -> Result<Diff, ApiError> {
         let (wanted, _) = self.load(source)?;
         Ok(config::diff(self.engine.config(), &wanted))
     }
 
-    fn apply(&mut self, source: &Source) -> Result<ConfigDiff, ApiError> {
+    fn apply(&mut self, source: &ConfigSource) -> Result<ConfigDiff, ApiError> {
         let diff = self.diff(source)?;
         if !diff.restart.is_empty() {
             let keys = diff.restart.join(", ");
@@ -139,7 +139,7 @@ impl ApiHandler {
         Ok(ConfigDiff::from(&diff))
     }
 
-    fn save(&self, target: &Target) -> Result<ConfigSave, ApiError> {
+    fn save(&self, target: &SaveTarget) -> Result<ConfigSave, ApiError> {
         let text = config::save(self.engine.config());
         if target.print {
             return Ok(ConfigSave {

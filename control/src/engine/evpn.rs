@@ -210,7 +210,7 @@ impl Engine {
                 continue;
             };
             let state = (&known.peer.status()).into();
-            self.events.push(monitor::Event::Bgp(monitor::BgpEvent {
+            self.events.push(monitor::ApiEvent::Bgp(monitor::BgpEvent {
                 neighbor,
                 state,
                 reason,
@@ -228,7 +228,7 @@ impl Engine {
         };
         let mut tell = |event, vni, mac: HostMac, vtep, sequence| {
             let (mac, port) = (mac.get(), here.clone());
-            self.events.push(monitor::Event::Mac(monitor::MacEvent {
+            self.events.push(monitor::ApiEvent::Mac(monitor::MacEvent {
                 event,
                 vni,
                 mac,

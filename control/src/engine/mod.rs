@@ -101,7 +101,7 @@ pub struct Engine {
     lifetimes: Lifetimes,
     groups: Groups,
     /// For clients that monitor.
-    events: Vec<monitor::Event>,
+    events: Vec<monitor::ApiEvent>,
     /// Entries of EVPN that found no room in the tables.
     not_installed: u64,
     /// When learned hosts are aged next.
@@ -415,7 +415,7 @@ impl Engine {
                 continue;
             }
             let tell = |port: PortKey, vni| {
-                monitor::Event::Port(monitor::PortEvent {
+                monitor::ApiEvent::Port(monitor::PortEvent {
                     port,
                     vni,
                     state,
@@ -440,7 +440,7 @@ impl Engine {
     }
 
     /// What happened since the last call, for clients that monitor.
-    pub fn take_events(&mut self) -> Vec<monitor::Event> {
+    pub fn take_events(&mut self) -> Vec<monitor::ApiEvent> {
         std::mem::take(&mut self.events)
     }
 
