@@ -41,7 +41,7 @@ use crate::config::{self, BatchError, Change, Config, InterfaceName, PortKey};
 use crate::fib::{Fib, FibError, VtepTracking};
 use crate::interfaces::{InterfaceError, Interfaces, Purpose, RingBudget, TenantPorts};
 use crate::speaker::Speaker;
-use crate::underlay::{self, Underlay};
+use crate::underlay::{self, Underlay, UnderlayEvent};
 use crate::workers::Workers;
 
 /// Why the engine did not start, or refused a change.
@@ -274,8 +274,8 @@ impl Engine {
         self.install_routes(now);
         for change in self.fib.vtep_tracking() {
             match change {
-                VtepTracking::Track(vtep) => self.underlay.want(vtep, now),
-                VtepTracking::Untrack(vtep) => self.underlay.unwant(vtep),
+                VtepTracking::Track(vtep) => self.underlay.track(vtep, now),
+                VtepTracking::Untrack(vtep) => self.underlay.untrack(vtep),
             }
         }
         self.poll_underlay(now);
@@ -321,7 +321,7 @@ impl Engine {
     }
 
     fn poll_underlay(&mut self, now: Instant) {
-        match self.underlay.turn(now) {
+        match self.underlay.poll(now) {
             Ok(changes) => changes
                 .into_iter()
                 .for_each(|change| self.handle_underlay_event(change, now)),
@@ -331,11 +331,11 @@ impl Engine {
         }
     }
 
-    fn handle_underlay_event(&mut self, change: underlay::Change, now: Instant) {
+    fn handle_underlay_event(&mut self, change: UnderlayEvent, now: Instant) {
         match change {
-            underlay::Change::Resolved(resolved) => self.set_paths(resolved.vtep, &resolved.paths),
-            underlay::Change::Link(change) => self.link_changed(&change, now),
-            underlay::Change::Address(change) => {
+            UnderlayEvent::Resolved(resolved) => self.set_paths(resolved.vtep, &resolved.paths),
+            UnderlayEvent::Link(change) => self.link_changed(&change, now),
+            UnderlayEvent::Address(change) => {
                 if !change.present
                     && self
                         .config
@@ -352,7 +352,7 @@ impl Engine {
 
     fn set_paths(&mut self, vtep: VtepAddr, paths: &[underlay::ResolvedPath]) {
         let mut table = Vec::new();
-        for path in underlay::slots(paths) {
+        for path in underlay::weighted_slots(paths) {
             let Some(header) = OuterHeader::new(&path.fields) else {
                 continue;
             };
