@@ -185,7 +185,7 @@ impl Engine {
         let tables = &mut self.fib;
         self.evpn
             .instance
-            .drain_changes(now, |changes| full = tables.apply(changes));
+            .drain_changes(now, |changes| full = tables.install(changes));
         if full > 0 {
             self.not_installed += full;
             tracing::error!(
