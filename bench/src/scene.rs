@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use vtep_dataplane::addr::{DeviceId, DomainId, MacAddr, PortId, Vni, VtepAddr, VtepId, WorkerId};
 use vtep_dataplane::stats::{Counters, Totals};
+use vtep_dataplane::table::encapsulation::{HeaderFields, OuterHeader};
 use vtep_dataplane::table::flood::{FloodList, VtepSet};
 use vtep_dataplane::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
 use vtep_dataplane::table::vni::{Domain, VniTable};
-use vtep_dataplane::table::vtep::{Adjacency, HeaderFields, OuterHeader, RemoteVtep, VtepTable};
+use vtep_dataplane::table::vtep::{Adjacency, RemoteVtep, VtepTable};
 use vtep_dataplane::table::{Dscp, Settings, Snapshot};
 
 use crate::lab::topology::{LOCAL, TENANT, UDP_PORT, UNDERLAY, VNI};

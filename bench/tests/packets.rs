@@ -13,15 +13,15 @@ use vtep_bench::lab::topology::{self, LOCAL, REMOTE, UDP_PORT};
 use vtep_bench::scene::{DOMAIN, PORT, Scene, TENANT_DEVICE, UNDERLAY_DEVICE, WORKER};
 use vtep_bench::traffic::template::{Shape, Template, Tunnel};
 use vtep_dataplane::addr::{MacAddr, VtepId};
-use vtep_dataplane::event::Events;
+use vtep_dataplane::event::EventQueue;
 use vtep_dataplane::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
 use vtep_dataplane::port::Port;
 use vtep_dataplane::port::memory::{HeapMemory, memory_pools};
 use vtep_dataplane::table::mac::{Destination, MacTable};
 use vtep_dataplane::table::neighbor::NeighborTable;
 use vtep_dataplane::table::publish::Publisher;
-use vtep_dataplane::worker::handoff::Exchange;
-use vtep_dataplane::worker::{Command, Parts, Worker};
+use vtep_dataplane::worker::handoff::Handoff;
+use vtep_dataplane::worker::{Command, Worker, WorkerConfig};
 
 #[global_allocator]
 static COUNTING: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -44,8 +44,8 @@ impl Port<HeapMemory> for Treadmill {
         for _ in 0..BURST {
             let bytes = &self.templates[self.next % self.templates.len()];
             self.next += 1;
-            let mut frame = pool.take().expect("chunks come back each turn");
-            frame.place(HEADROOM, bytes.len(), CHUNK).unwrap();
+            let mut frame = pool.alloc().expect("chunks come back each turn");
+            frame.set_extent(HEADROOM, bytes.len(), CHUNK).unwrap();
             pool.memory_mut()
                 .bytes_mut(&mut frame)
                 .copy_from_slice(bytes);
@@ -57,7 +57,7 @@ impl Port<HeapMemory> for Treadmill {
 
     fn send(&mut self, pool: &mut Pool<HeapMemory>, frames: &mut Vec<Frame>) -> usize {
         let count = frames.len();
-        frames.drain(..).for_each(|frame| pool.give(frame));
+        frames.drain(..).for_each(|frame| pool.free(frame));
         self.sent.fetch_add(count as u64, Relaxed);
         count
     }
@@ -141,17 +141,17 @@ fn a_million_frames_without_an_allocation() {
     .unwrap();
     macs.insert(DOMAIN, topology::source().unwrap(), Destination::Port(PORT))
         .unwrap();
-    let exchange = Arc::new(Exchange::new(1, CHUNKS as u32).unwrap());
+    let handoff = Arc::new(Handoff::new(1, CHUNKS as u32).unwrap());
     let (commands, received_commands) = bounded(8);
     let (reply, _replies) = unbounded();
-    let mut worker = Worker::new(Parts {
+    let mut worker = Worker::new(WorkerConfig {
         id: WORKER,
         pool: memory_pools(1, CHUNKS, CHUNK).remove(0),
         snapshots: tables.reader(),
         macs: macs.reader(),
         neighbors: NeighborTable::new(1).reader(),
-        exchange,
-        events: Events::new(16).unwrap(),
+        handoff,
+        events: EventQueue::new(16).unwrap(),
         commands: received_commands,
         replies: reply,
         status: Arc::default(),
@@ -185,13 +185,13 @@ fn a_million_frames_without_an_allocation() {
     }
     // The first turns take the command channel's messages, and fill what is kept.
     for turn in 0..100 {
-        worker.turn(turn * 1_000_000);
+        worker.poll_once(turn * 1_000_000);
     }
     let (before_received, before_sent) = (received.load(Relaxed), sent.load(Relaxed));
     let region = Region::new(COUNTING);
     let mut turn = 100;
     while received.load(Relaxed) - before_received < FRAMES {
-        worker.turn(turn * 1_000_000);
+        worker.poll_once(turn * 1_000_000);
         turn += 1;
     }
     let counted = region.change();

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{self, Receiver, Sender};
 use vtep_dataplane::addr::{DeviceId, WorkerId};
 use vtep_dataplane::afxdp::{Umem, XskPort};
-use vtep_dataplane::event::Events;
-use vtep_dataplane::worker::handoff::Exchange;
-use vtep_dataplane::worker::{Command, Parts, Reply, Status, StatusView, Worker};
+use vtep_dataplane::event::EventQueue;
+use vtep_dataplane::worker::handoff::Handoff;
+use vtep_dataplane::worker::{
+    Command, Reply, Worker, WorkerConfig, WorkerStatus, WorkerStatusView,
+};
 
 use crate::fib::Fib;
 
@@ -27,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 struct Running {
     commands: Sender<Command<XskPort>>,
-    status: Arc<Status>,
+    status: Arc<WorkerStatus>,
     core: Option<usize>,
     thread: Option<JoinHandle<()>>,
 }
@@ -37,9 +39,9 @@ struct Running {
 pub struct Workers {
     running: Vec<Running>,
     replies: Receiver<Reply>,
-    exchange: Arc<Exchange>,
+    handoff: Arc<Handoff>,
     /// What workers tell.
-    pub events: Events,
+    pub events: EventQueue,
 }
 
 /// How the workers are made.
@@ -60,25 +62,25 @@ impl Workers {
         let count = plan.cores.len();
         let pools = umem.pools(count).map_err(io::Error::other)?;
         let share = pools.first().map_or(1, |pool| pool.capacity() as u32);
-        let exchange = Arc::new(Exchange::new(count, share)?);
-        let events = Events::new(EVENTS)?;
+        let handoff = Arc::new(Handoff::new(count, share)?);
+        let events = EventQueue::new(EVENTS)?;
         let (reply_to, replies) = channel::unbounded();
         let mut all = Self {
             running: Vec::new(),
             replies,
-            exchange,
+            handoff,
             events,
         };
         for ((number, core), pool) in (0..).zip(&plan.cores).zip(pools) {
             let (commands, received) = channel::bounded(COMMANDS);
-            let status = Arc::new(Status::default());
-            let worker = Worker::new(Parts {
+            let status = Arc::new(WorkerStatus::default());
+            let worker = Worker::new(WorkerConfig {
                 id: WorkerId(number),
                 pool,
                 snapshots: tables.snapshots(),
                 macs: tables.mac_reader(),
                 neighbors: tables.neighbor_reader(),
-                exchange: all.exchange.clone(),
+                handoff: all.handoff.clone(),
                 events: all.events.clone(),
                 commands: received,
                 replies: reply_to.clone(),
@@ -121,7 +123,7 @@ impl Workers {
             .commands
             .try_send(command)
             .is_ok();
-        self.exchange.ring(worker);
+        self.handoff.wake(worker);
         taken
     }
 
@@ -136,9 +138,7 @@ impl Workers {
                 .is_ok()
         });
         let asked = waiting.len();
-        waiting
-            .iter()
-            .for_each(|worker| self.exchange.ring(*worker));
+        waiting.iter().for_each(|worker| self.handoff.wake(*worker));
         let deadline = Instant::now() + PATIENCE;
         while !waiting.is_empty() {
             match self.replies.recv_deadline(deadline) {
@@ -162,17 +162,17 @@ impl Workers {
             .commands
             .try_send(Command::Inject { device, frame })
             .is_ok();
-        self.exchange.ring(worker);
+        self.handoff.wake(worker);
         taken
     }
 
     /// Wakes sleepers, so that they take up new tables and let go of old ones.
     pub fn refresh(&self) {
-        (0..self.running.len() as u16).for_each(|worker| self.exchange.ring(WorkerId(worker)));
+        (0..self.running.len() as u16).for_each(|worker| self.handoff.wake(WorkerId(worker)));
     }
 
     /// What each worker tells of itself, with its core.
-    pub fn status(&self) -> impl Iterator<Item = (WorkerId, Option<usize>, StatusView)> {
+    pub fn status(&self) -> impl Iterator<Item = (WorkerId, Option<usize>, WorkerStatusView)> {
         (0..)
             .map(WorkerId)
             .zip(&self.running)
@@ -184,7 +184,7 @@ impl Workers {
         for worker in &self.running {
             let _ = worker.commands.try_send(Command::Stop);
         }
-        self.exchange.ring_all();
+        self.handoff.wake_all();
         let deadline = Instant::now() + PATIENCE;
         let mut all_ended = true;
         for worker in &mut self.running {

@@ -18,7 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::gettid;
 use vtep_dataplane::addr::VtepId;
 use vtep_dataplane::afxdp::{Program, UmemMemory, XskPort};
-use vtep_dataplane::event::Events;
+use vtep_dataplane::event::EventQueue;
 use vtep_dataplane::frame::{BURST, Frame, Pool};
 use vtep_dataplane::port::Port;
 use vtep_dataplane::stats::Totals;
@@ -26,8 +26,8 @@ use vtep_dataplane::table::Snapshot;
 use vtep_dataplane::table::mac::{Destination, MacTable};
 use vtep_dataplane::table::neighbor::NeighborTable;
 use vtep_dataplane::table::publish::Publisher;
-use vtep_dataplane::worker::handoff::Exchange;
-use vtep_dataplane::worker::{Command, Parts, Status, Worker};
+use vtep_dataplane::worker::handoff::Handoff;
+use vtep_dataplane::worker::{Command, Worker, WorkerConfig, WorkerStatus};
 
 use super::cores::{Spent, pin};
 use super::link::{CHUNKS, Link};
@@ -50,7 +50,7 @@ pub struct Forwarder {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     thread_id: i32,
-    status: Arc<Status>,
+    status: Arc<WorkerStatus>,
     modes: Vec<String>,
 }
 
@@ -66,7 +66,10 @@ impl Forwarder {
     /// # Errors
     /// [`Failure`] when the interfaces can't be opened.
     pub fn start(topology: &Topology, work: Work, core: usize) -> Result<Self, Failure> {
-        let (stop, status) = (Arc::new(AtomicBool::new(false)), Arc::<Status>::default());
+        let (stop, status) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::<WorkerStatus>::default(),
+        );
         let (tell, told) = mpsc::channel();
         let thread = topology.forwarder.within(|| {
             let (stop, status) = (Arc::clone(&stop), Arc::clone(&status));
@@ -127,7 +130,7 @@ impl Forwarder {
     /// Turns of the daemon's worker; 0 for the bare forwarder.
     #[must_use]
     pub fn turns(&self) -> u64 {
-        self.status.view().turns
+        self.status.view().iterations
     }
 }
 
@@ -152,7 +155,7 @@ fn open() -> Result<Link, Failure> {
     Link::open(&[(TENANT, Program::Tenant), (UNDERLAY, underlay)], 0)
 }
 
-fn run(link: Link, work: Work, stop: &AtomicBool, status: Arc<Status>) {
+fn run(link: Link, work: Work, stop: &AtomicBool, status: Arc<WorkerStatus>) {
     let ended = match work {
         Work::Bare => {
             bare(link, stop);
@@ -212,7 +215,7 @@ fn pass(
     let received = from.receive(pool, burst);
     if received > 0 {
         to.send(pool, burst);
-        burst.drain(..).for_each(|frame| pool.give(frame));
+        burst.drain(..).for_each(|frame| pool.free(frame));
     }
     received
 }
@@ -221,14 +224,14 @@ fn pass(
 struct Control {
     tables: Publisher<Snapshot>,
     commands: Sender<Command<XskPort>>,
-    exchange: Arc<Exchange>,
+    handoff: Arc<Handoff>,
     // They must outlive the worker.
     _macs: MacTable,
     _replies: Receiver<vtep_dataplane::worker::Reply>,
 }
 
 /// Runs the daemon's worker on this thread until `stop` is set; another thread sees to that.
-fn vxlan(link: Link, stop: &AtomicBool, status: Arc<Status>) -> Result<(), Failure> {
+fn vxlan(link: Link, stop: &AtomicBool, status: Arc<WorkerStatus>) -> Result<(), Failure> {
     let Link {
         ports,
         pool,
@@ -253,7 +256,7 @@ fn vxlan(link: Link, stop: &AtomicBool, status: Arc<Status>) -> Result<(), Failu
             }
             // A worker that has ended by itself needs no more telling.
             let _ = control.commands.send(Command::Stop);
-            control.exchange.ring_all();
+            control.handoff.wake_all();
         });
         worker.run();
     });
@@ -272,7 +275,7 @@ fn vxlan(link: Link, stop: &AtomicBool, status: Arc<Status>) -> Result<(), Failu
 
 fn worker(
     pool: Pool<UmemMemory>,
-    status: Arc<Status>,
+    status: Arc<WorkerStatus>,
 ) -> Result<(Worker<UmemMemory, XskPort>, Control), Failure> {
     let (underlay_mac, next_hop_mac) = topology::underlay_macs()?;
     let scene = Scene {
@@ -291,17 +294,17 @@ fn worker(
         macs.insert(DOMAIN, mac, behind)
             .map_err(Failure::of("MAC table"))?;
     }
-    let exchange = Arc::new(Exchange::new(1, CHUNKS).map_err(Failure::of("eventfd"))?);
+    let handoff = Arc::new(Handoff::new(1, CHUNKS).map_err(Failure::of("eventfd"))?);
     let (commands, received) = bounded(8);
     let (reply, replies) = unbounded();
-    let worker = Worker::new(Parts {
+    let worker = Worker::new(WorkerConfig {
         id: WORKER,
         pool,
         snapshots: tables.reader(),
         macs: macs.reader(),
         neighbors: NeighborTable::new(1).reader(),
-        exchange: Arc::clone(&exchange),
-        events: Events::new(16).map_err(Failure::of("eventfd"))?,
+        handoff: Arc::clone(&handoff),
+        events: EventQueue::new(16).map_err(Failure::of("eventfd"))?,
         commands: received,
         replies: reply,
         status,
@@ -313,7 +316,7 @@ fn worker(
         Control {
             tables,
             commands,
-            exchange,
+            handoff,
             _macs: macs,
             _replies: replies,
         },

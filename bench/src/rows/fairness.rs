@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use vtep_dataplane::addr::{DeviceId, MacAddr, PortId, VtepId};
 use vtep_dataplane::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
-use vtep_dataplane::pipeline::flood::COPIES;
-use vtep_dataplane::pipeline::tx_queues::Outbox;
+use vtep_dataplane::pipeline::flood::COPIES_PER_ITERATION;
+use vtep_dataplane::pipeline::tx_queues::TxQueues;
 use vtep_dataplane::pipeline::{Pipeline, Tables};
 use vtep_dataplane::port::memory::{HeapMemory, memory_pools};
 use vtep_dataplane::table::Snapshot;
@@ -49,7 +49,7 @@ struct Fairness {
     macs: MacTable,
     neighbors: NeighborReader,
     pipeline: Pipeline,
-    outbox: Outbox,
+    queues: TxQueues,
     last: String,
 }
 
@@ -82,9 +82,9 @@ impl Fairness {
         let mut template = Template::new(&topology::shape(MIN_FRAME, Way::Out)?)?;
         let mut unicast = Vec::with_capacity(BURST);
         for _ in 0..BURST {
-            let mut frame = pool.take().ok_or_else(|| Failure::new("too few chunks"))?;
+            let mut frame = pool.alloc().ok_or_else(|| Failure::new("too few chunks"))?;
             frame
-                .place(HEADROOM, template.size(), CHUNK)
+                .set_extent(HEADROOM, template.size(), CHUNK)
                 .map_err(Failure::of("a frame"))?;
             template.write(pool.memory_mut().bytes_mut(&mut frame), 0);
             unicast.push(frame);
@@ -104,7 +104,7 @@ impl Fairness {
             macs,
             neighbors: NeighborTable::new(1).reader(),
             pipeline: Pipeline::new(WORKER),
-            outbox: Outbox::new(3),
+            queues: TxQueues::new(3),
             last: String::new(),
         })
     }
@@ -123,34 +123,34 @@ impl Fairness {
             let Self {
                 pipeline,
                 pool,
-                outbox,
+                queues,
                 unicast,
                 ..
             } = self;
             // A frame has copies for some 31 turns.
-            if floods && (turn + 1) * COPIES > copies {
+            if floods && (turn + 1) * COPIES_PER_ITERATION > copies {
                 copies += VTEPS as usize;
                 let mut frame = pool
-                    .take()
+                    .alloc()
                     .ok_or_else(|| Failure::new("a chunk was lost"))?;
                 frame
-                    .place(HEADROOM, self.flood.len(), CHUNK)
+                    .set_extent(HEADROOM, self.flood.len(), CHUNK)
                     .map_err(Failure::of("a frame"))?;
                 pool.memory_mut()
                     .bytes_mut(&mut frame)
                     .copy_from_slice(&self.flood);
                 flood.push(frame);
-                pipeline.burst(tables, now_ns(), TENANT_DEVICE, &mut flood, pool, outbox);
+                pipeline.burst(tables, now_ns(), TENANT_DEVICE, &mut flood, pool, queues);
             }
-            pipeline.burst(tables, now_ns(), QUIET.0, unicast, pool, outbox);
-            if let Some((device, mut queue)) = outbox.take_busy() {
+            pipeline.burst(tables, now_ns(), QUIET.0, unicast, pool, queues);
+            if let Some((device, mut queue)) = queues.take_busy() {
                 for mut frame in queue.drain(..) {
                     frame
                         .trim_front(VXLAN_OVERHEAD as u16)
                         .map_err(Failure::of("putting a frame back"))?;
                     unicast.push(frame);
                 }
-                outbox.restore(device, queue);
+                queues.restore(device, queue);
             }
             if unicast.len() != BURST {
                 return Err(Failure::new(format!(
@@ -158,13 +158,13 @@ impl Fairness {
                     unicast.len()
                 )));
             }
-            let served = pipeline.replicate(tables, now_ns(), pool, outbox);
-            if served != if floods { COPIES } else { 0 } {
+            let served = pipeline.replicate(tables, now_ns(), pool, queues);
+            if served != if floods { COPIES_PER_ITERATION } else { 0 } {
                 return Err(Failure::new(format!("{served} copies in a turn")));
             }
-            while let Some((device, mut queue)) = outbox.take_busy() {
-                pool.give_all(queue.drain(..));
-                outbox.restore(device, queue);
+            while let Some((device, mut queue)) = queues.take_busy() {
+                pool.free_bulk(queue.drain(..));
+                queues.restore(device, queue);
             }
         }
         let spent = spent_ns() - start;
@@ -200,7 +200,7 @@ impl Measure for Fairness {
         vec![
             self.last.clone(),
             format!(
-                "a turn: {BURST} unicast frames and {COPIES} copies; core time over {} turns, no unicast frame lost; bounded \
+                "a turn: {BURST} unicast frames and {COPIES_PER_ITERATION} copies; core time over {} turns, no unicast frame lost; bounded \
                  by us",
                 self.turns
             ),

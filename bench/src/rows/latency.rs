@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! over veth    generator -> link -> forwarder -> link -> sink, less generator -> link -> sink
-//! in memory    receive one frame -> pipeline -> outbox
+//! in memory    receive one frame -> pipeline -> queues
 //! ```
 //!
 //! Before anything is timed, frames are sent one by one, each when the one before has arrived: a forwarder that waited for
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use vtep_dataplane::addr::VtepId;
 use vtep_dataplane::frame::{FrameMemory, HEADROOM, Pool};
-use vtep_dataplane::pipeline::tx_queues::Outbox;
+use vtep_dataplane::pipeline::tx_queues::TxQueues;
 use vtep_dataplane::pipeline::{Pipeline, Tables};
 use vtep_dataplane::port::memory::{HeapMemory, memory_pools};
 use vtep_dataplane::table::Snapshot;
@@ -124,7 +124,7 @@ struct Alone {
     macs: MacTable,
     neighbors: NeighborReader,
     pipeline: Pipeline,
-    outbox: Outbox,
+    queues: TxQueues,
     last: String,
 }
 
@@ -152,7 +152,7 @@ impl Alone {
             macs,
             neighbors: NeighborTable::new(1).reader(),
             pipeline: Pipeline::new(WORKER),
-            outbox: Outbox::new(2),
+            queues: TxQueues::new(2),
             last: String::new(),
         })
     }
@@ -172,10 +172,10 @@ impl Measure for Alone {
         for _ in 0..self.rounds {
             let mut frame = self
                 .pool
-                .take()
+                .alloc()
                 .ok_or_else(|| Failure::new("a chunk was lost"))?;
             frame
-                .place(HEADROOM, self.template.size(), 2048)
+                .set_extent(HEADROOM, self.template.size(), 2048)
                 .map_err(Failure::of("a frame"))?;
             self.template
                 .write(self.pool.memory_mut().bytes_mut(&mut frame), 0);
@@ -187,14 +187,14 @@ impl Measure for Alone {
                 TENANT_DEVICE,
                 &mut burst,
                 &mut self.pool,
-                &mut self.outbox,
+                &mut self.queues,
             );
             histogram.record(now_ns() - start);
-            let Some((device, mut queue)) = self.outbox.take_busy() else {
+            let Some((device, mut queue)) = self.queues.take_busy() else {
                 return Err(Failure::new("a frame that came alone was held"));
             };
-            self.pool.give_all(queue.drain(..));
-            self.outbox.restore(device, queue);
+            self.pool.free_bulk(queue.drain(..));
+            self.queues.restore(device, queue);
         }
         let [p50, p99] = [50.0, 99.0].map(|percent| histogram.percentile(percent));
         self.last = format!("last: p50 {p50} ns, p99 {p99} ns, two reads of the clock included");

@@ -1,7 +1,7 @@
 //! The pipeline in memory: encapsulation and decapsulation, with all caches warm and with all of them cold.
 //!
 //! ```text
-//! frames -> Pipeline::burst -> outbox -> the harness takes the outer header off (or puts it on) again -> frames
+//! frames -> Pipeline::burst -> queues -> the harness takes the outer header off (or puts it on) again -> frames
 //! ```
 //!
 //! Putting a frame back to what it was is two additions a frame and counted with the rest. One read of the clock a
@@ -9,7 +9,7 @@
 
 use vtep_dataplane::addr::{DeviceId, HostMac, MacAddr, VtepId, WorkerId};
 use vtep_dataplane::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
-use vtep_dataplane::pipeline::tx_queues::Outbox;
+use vtep_dataplane::pipeline::tx_queues::TxQueues;
 use vtep_dataplane::pipeline::{Pipeline, Tables};
 use vtep_dataplane::port::memory::{HeapMemory, memory_pools};
 use vtep_dataplane::table::Snapshot;
@@ -96,7 +96,7 @@ pub(super) struct Rig {
     macs: MacReader,
     neighbors: NeighborReader,
     pipeline: Pipeline,
-    outbox: Outbox,
+    queues: TxQueues,
     ghz: f64,
 }
 
@@ -190,9 +190,9 @@ impl Rig {
         let pool = memory_pools(1, count, CHUNK).pop();
         let mut pool = pool.ok_or_else(|| Failure::new("no pool for one worker"))?;
         let mut frames = Vec::with_capacity(count);
-        while let Some(mut frame) = pool.take() {
+        while let Some(mut frame) = pool.alloc() {
             frame
-                .place(HEADROOM, template.size(), CHUNK)
+                .set_extent(HEADROOM, template.size(), CHUNK)
                 .map_err(Failure::of("a frame"))?;
             template.write(pool.memory_mut().bytes_mut(&mut frame), 0);
             frames.push(frame);
@@ -213,7 +213,7 @@ impl Rig {
             macs: shared.reader.clone(),
             neighbors: NeighborTable::new(1).reader(),
             pipeline: Pipeline::new(worker),
-            outbox: Outbox::new(2),
+            queues: TxQueues::new(2),
             ghz: 0.0,
         };
         rig.check()?;
@@ -250,9 +250,9 @@ impl Rig {
                 from,
                 burst,
                 &mut self.pool,
-                &mut self.outbox,
+                &mut self.queues,
             );
-            let Some((device, mut queue)) = self.outbox.take_busy() else {
+            let Some((device, mut queue)) = self.queues.take_busy() else {
                 return Err(Failure::new("no frame of a burst left"));
             };
             for mut frame in queue.drain(..) {
@@ -264,7 +264,7 @@ impl Rig {
                 restored.map_err(Failure::of("putting a frame back"))?;
                 burst.push(frame);
             }
-            self.outbox.restore(device, queue);
+            self.queues.restore(device, queue);
         }
         Ok(())
     }

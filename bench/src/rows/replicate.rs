@@ -1,7 +1,7 @@
 //! Head-end replication in memory: what each further copy of a flooded frame costs, and what a flood leaves to others.
 //!
 //! ```text
-//! frame -> Pipeline::burst -> Pipeline::replicate, turn after turn -> outbox -> the harness gives the chunks back
+//! frame -> Pipeline::burst -> Pipeline::replicate, turn after turn -> queues -> the harness gives the chunks back
 //! ```
 //!
 //! A copy is taken, written, queued, counted and given back. What a frame costs before it is copied (and what the harness
@@ -12,8 +12,8 @@ use std::net::Ipv4Addr;
 
 use vtep_dataplane::addr::MacAddr;
 use vtep_dataplane::frame::{Frame, FrameMemory, HEADROOM, Pool};
-use vtep_dataplane::pipeline::flood::COPIES;
-use vtep_dataplane::pipeline::tx_queues::Outbox;
+use vtep_dataplane::pipeline::flood::COPIES_PER_ITERATION;
+use vtep_dataplane::pipeline::tx_queues::TxQueues;
 use vtep_dataplane::pipeline::{Pipeline, Tables};
 use vtep_dataplane::port::memory::{HeapMemory, memory_pools};
 use vtep_dataplane::table::Snapshot;
@@ -98,7 +98,7 @@ pub const COPIED: Spec = Spec {
     open: |effort| Ok(Box::new(Copied::new(effort)?)),
 };
 
-/// Chunks: enough for every copy of a flood, whatever is in the outbox.
+/// Chunks: enough for every copy of a flood, whatever is in the queues.
 const CHUNKS: usize = 1024;
 const CHUNK: usize = 2048;
 
@@ -118,7 +118,7 @@ struct Rig {
     macs: MacReader,
     neighbors: NeighborReader,
     pipeline: Pipeline,
-    outbox: Outbox,
+    queues: TxQueues,
     burst: Vec<Frame>,
 }
 
@@ -151,7 +151,7 @@ impl Rig {
             macs: MacTable::new(16).reader(),
             neighbors: NeighborTable::new(1).reader(),
             pipeline: Pipeline::new(WORKER),
-            outbox: Outbox::new(2),
+            queues: TxQueues::new(2),
             burst: Vec::with_capacity(1),
         };
         rig.check()?;
@@ -166,10 +166,10 @@ impl Rig {
     ) -> Result<usize, Failure> {
         let mut frame = self
             .pool
-            .take()
+            .alloc()
             .ok_or_else(|| Failure::new("a chunk was lost"))?;
         frame
-            .place(HEADROOM, self.bytes.len(), CHUNK)
+            .set_extent(HEADROOM, self.bytes.len(), CHUNK)
             .map_err(Failure::of("a frame"))?;
         self.pool
             .memory_mut()
@@ -188,20 +188,20 @@ impl Rig {
             TENANT_DEVICE,
             &mut self.burst,
             &mut self.pool,
-            &mut self.outbox,
+            &mut self.queues,
         );
         let mut left = 0;
         loop {
             let served = self
                 .pipeline
-                .replicate(tables, now, &mut self.pool, &mut self.outbox);
-            while let Some((device, mut queue)) = self.outbox.take_busy() {
+                .replicate(tables, now, &mut self.pool, &mut self.queues);
+            while let Some((device, mut queue)) = self.queues.take_busy() {
                 left += queue.len();
                 queue.iter().for_each(|frame| visit(&self.pool, frame));
-                self.pool.give_all(queue.drain(..));
-                self.outbox.restore(device, queue);
+                self.pool.free_bulk(queue.drain(..));
+                self.queues.restore(device, queue);
             }
-            if served < COPIES {
+            if served < COPIES_PER_ITERATION {
                 return Ok(left);
             }
         }
@@ -252,10 +252,10 @@ impl Rig {
 
     /// Nanoseconds of core time to copy the frame into as many chunks as a flood has copies.
     fn memcpy(&mut self) -> f64 {
-        let mut chunks: Vec<_> = (0..self.vteps).filter_map(|_| self.pool.take()).collect();
+        let mut chunks: Vec<_> = (0..self.vteps).filter_map(|_| self.pool.alloc()).collect();
         for frame in &mut chunks {
             // Where the frame would lie; it fitted there before.
-            let _ = frame.place(HEADROOM, self.bytes.len(), CHUNK);
+            let _ = frame.set_extent(HEADROOM, self.bytes.len(), CHUNK);
         }
         let start = spent_ns();
         for _ in 0..self.rounds {
@@ -267,7 +267,7 @@ impl Rig {
             }
         }
         let spent = spent_ns() - start;
-        self.pool.give_all(chunks.drain(..));
+        self.pool.free_bulk(chunks.drain(..));
         spent as f64 / self.rounds as f64
     }
 

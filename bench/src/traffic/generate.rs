@@ -58,9 +58,12 @@ fn fill<M: FrameMemory>(
     let chunk_size = pool.memory().chunk_size();
     let now = now_ns();
     while burst.len() < wanted {
-        let Some(mut frame) = pool.take() else { break };
-        if frame.place(HEADROOM, template.size(), chunk_size).is_err() {
-            pool.give(frame);
+        let Some(mut frame) = pool.alloc() else { break };
+        if frame
+            .set_extent(HEADROOM, template.size(), chunk_size)
+            .is_err()
+        {
+            pool.free(frame);
             let most = chunk_size - usize::from(HEADROOM);
             return Err(Failure::new(format!(
                 "frames of {} bytes: at most {most} fit",
@@ -115,7 +118,7 @@ pub fn run<M: FrameMemory, P: Port<M>>(
             std::thread::sleep(Duration::from_micros(20));
         }
     }
-    burst.drain(..).for_each(|frame| pool.give(frame));
+    burst.drain(..).for_each(|frame| pool.free(frame));
     result.map(|()| Sent {
         frames: accepted,
         elapsed: start.elapsed(),

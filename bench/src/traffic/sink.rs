@@ -114,7 +114,7 @@ pub fn receive<M: FrameMemory, P: Port<M>>(
     let now = now_ns();
     for frame in burst.drain(..) {
         visit(pool.memory().bytes(&frame), now);
-        pool.give(frame);
+        pool.free(frame);
     }
     count
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use vtep_dataplane::addr::VtepAddr;
+use vtep_dataplane::table::encapsulation;
 
 use super::model::{Config, InterfaceName};
 use super::problem::{Problem, Problems};
@@ -39,7 +40,7 @@ const SMALLEST_TENANT_MTU: u32 = 576;
 /// Bytes that VXLAN adds to a tenant's MTU: inner Ethernet 14, outer IP, UDP 8, VXLAN 8.
 #[must_use]
 pub const fn overhead(v6: bool) -> u32 {
-    14 + if v6 { 40 } else { 20 } + 8 + 8
+    encapsulation::mtu_overhead(v6) as u32
 }
 
 /// Checks a configuration against the host. An address, an underlay interface or a core that is missing is an error; a

@@ -92,8 +92,8 @@ impl Engine {
                 for key in self.ports.of_vni(*vni) {
                     self.remove_port(*vni, &key, now);
                 }
-                self.evpn.instance.statics_del(*vni);
-                self.evpn.instance.vni_del(*vni);
+                self.evpn.speaker.statics_del(*vni);
+                self.evpn.speaker.vni_del(*vni);
                 self.install_routes(now);
                 self.fib.remove_vni(*vni);
                 self.sync_groups();
@@ -115,31 +115,31 @@ impl Engine {
 
     /// The part of [`Self::apply`] that touches no interface: entries of VNIs, and BGP.
     fn apply_entry(&mut self, change: &Change, now: Instant) -> Result<(), FibError> {
-        let instance = &mut self.evpn.instance;
+        let speaker = &mut self.evpn.speaker;
         match change {
-            Change::FdbAdd { vni, mac, vtep, .. } => instance.static_mac_add(*vni, *mac, *vtep),
-            Change::FdbDel { vni, mac } => instance.static_mac_del(*vni, *mac),
-            Change::FloodAdd { vni, vtep } => instance.static_flood_add(*vni, *vtep),
-            Change::FloodDel { vni, vtep } => instance.static_flood_del(*vni, *vtep),
+            Change::FdbAdd { vni, mac, vtep, .. } => speaker.static_mac_add(*vni, *mac, *vtep),
+            Change::FdbDel { vni, mac } => speaker.static_mac_del(*vni, *mac),
+            Change::FloodAdd { vni, vtep } => speaker.static_flood_add(*vni, *vtep),
+            Change::FloodDel { vni, vtep } => speaker.static_flood_del(*vni, *vtep),
             Change::NeighborAdd { vni, ip, mac, .. } => {
-                instance.static_address_add(*vni, *ip, *mac, false)
+                speaker.static_address_add(*vni, *ip, *mac, false)
             }
-            Change::NeighborDel { vni, ip } => instance.static_address_del(*vni, *ip),
+            Change::NeighborDel { vni, ip } => speaker.static_address_del(*vni, *ip),
             Change::GroupAdd { vni, group } => {
                 if let Ok(group) = VtepAddr::group(group.get()) {
-                    instance.static_flood_add(*vni, group);
+                    speaker.static_flood_add(*vni, group);
                 }
                 self.sync_groups();
             }
             Change::GroupDel { vni, group } => {
                 if let Ok(group) = VtepAddr::group(group.get()) {
-                    instance.static_flood_del(*vni, group);
+                    speaker.static_flood_del(*vni, group);
                 }
                 self.sync_groups();
             }
-            Change::BgpSet { .. } => self.evpn_restart(now)?,
+            Change::BgpSet { .. } => self.evpn_restart(now),
             Change::BgpNeighborAdd { neighbor } | Change::BgpNeighborSet { neighbor } => {
-                self.bgp_neighbor(neighbor.address, now);
+                self.session_starts.insert(neighbor.address);
             }
             Change::BgpNeighborDel { address } => self.bgp_neighbor_gone(*address, now),
             _ => {}

@@ -1,5 +1,6 @@
 //! BGP neighbours of the configuration as sessions of the speaker, and what an operator does with them.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -14,9 +15,20 @@ use crate::speaker::socket::{Password, TcpOptions};
 /// (RFC 4724 section 3 leaves it to them), and after that have none to keep.
 pub(super) const RESTART: Duration = Duration::from_secs(120);
 
+/// Neighbours whose sessions begin, or begin anew, when the batch of changes that asks for it is made whole: several
+/// changes of one batch may concern the same neighbour, and each start costs it a TCP connection.
+pub(super) type SessionStarts = BTreeSet<IpAddr>;
+
 impl Engine {
-    /// Starts a neighbour of the configuration, new or changed.
-    pub(super) fn bgp_neighbor(&mut self, address: IpAddr, now: Instant) {
+    /// Starts the sessions that a batch of changes has asked for, once each.
+    pub(super) fn start_sessions(&mut self, now: Instant) {
+        for address in std::mem::take(&mut self.session_starts) {
+            self.start_session(address, now);
+        }
+    }
+
+    /// Starts the session with a neighbour, new or changed, if the configuration still has it.
+    fn start_session(&mut self, address: IpAddr, now: Instant) {
         let (Some(settings), Some(neighbor)) =
             (self.config.bgp(), self.config.bgp_neighbors().get(&address))
         else {
@@ -65,7 +77,7 @@ impl Engine {
             self.restart_ends = None;
             self.speaker.restart_over();
         }
-        self.evpn.instance.tick(now);
+        self.evpn.speaker.tick(now);
         self.speaker.turn(&self.registry, &mut self.evpn, now);
         self.install_routes(now);
     }
@@ -74,7 +86,7 @@ impl Engine {
     pub(super) fn bgp_timeout(&self, now: Instant) -> Option<Duration> {
         let tasks = self
             .evpn
-            .instance
+            .speaker
             .poll_timeout()
             .map(|at| at.saturating_duration_since(now));
         self.speaker
@@ -119,7 +131,7 @@ impl Engine {
 
     /// `mac.unfreeze`. False: it is not frozen.
     pub fn mac_unfreeze(&mut self, vni: Vni, mac: HostMac, now: Instant) -> bool {
-        let freed = self.evpn.instance.thaw(now, vni, mac);
+        let freed = self.evpn.speaker.unfreeze(now, vni, mac);
         self.commit(now);
         freed
     }

@@ -1,6 +1,6 @@
-//! EVPN joined to the tables: what the instance says is written, what the configuration says is told to the instance.
+//! EVPN joined to the tables: what the speaker says is written, what the configuration says is told to the speaker.
 //!
-//! Local hosts, static entries and routes meet in one [`Instance`], which decides whose word counts: local truth, then
+//! Local hosts, static entries and routes meet in one [`EvpnSpeaker`], which decides whose word counts: local truth, then
 //! static configuration, then EVPN. Without `[bgp]` it decides between the first two.
 
 use std::collections::BTreeMap;
@@ -13,14 +13,13 @@ use super::Engine;
 use crate::api::event as monitor;
 use crate::bgp::{DownReason, Peer, PeerOutput};
 use crate::config::{self, Config, Port, PortKey, VniSettings};
-use crate::evpn::{self, DuplicateConfig, Event, Instance, LocalKind, LocalMac, NeighborId};
-use crate::fib::FibError;
+use crate::evpn::{self, DuplicateConfig, EvpnEvent, EvpnSpeaker, LocalKind, LocalMac, NeighborId};
 use crate::speaker::transport::Routes;
 
 /// The instance, and its neighbours' numbers.
 #[derive(Debug)]
 pub(crate) struct Evpn {
-    pub(crate) instance: Instance,
+    pub(crate) speaker: EvpnSpeaker,
     ids: BTreeMap<IpAddr, NeighborId>,
     next_id: u16,
     /// Sessions that came or went since the engine looked.
@@ -30,7 +29,7 @@ pub(crate) struct Evpn {
 impl Evpn {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
-            instance: Instance::new(instance_config(config)),
+            speaker: EvpnSpeaker::new(speaker_config(config)),
             ids: BTreeMap::new(),
             next_id: 0,
             sessions: Vec::new(),
@@ -41,12 +40,12 @@ impl Evpn {
         let id = NeighborId(self.next_id);
         self.next_id = self.next_id.wrapping_add(1);
         self.ids.insert(address, id);
-        self.instance.neighbor_add(id, address);
+        self.speaker.neighbor_add(id, address);
     }
 
     pub(crate) fn neighbor_remove(&mut self, address: IpAddr, now: Instant) {
         if let Some(id) = self.ids.remove(&address) {
-            self.instance.neighbor_remove(now, id);
+            self.speaker.neighbor_remove(now, id);
         }
     }
 
@@ -74,18 +73,18 @@ impl Routes for Evpn {
             _ => {}
         }
         if let Some(id) = self.id(neighbor) {
-            self.instance.handle(now, id, &output);
+            self.speaker.handle(now, id, &output);
         }
     }
 
     fn held(&self, neighbor: IpAddr) -> usize {
         self.id(neighbor)
-            .map_or(0, |id| self.instance.prefix_count(id))
+            .map_or(0, |id| self.speaker.prefix_count(id))
     }
 
     fn speak(&mut self, neighbor: IpAddr, peer: &mut Peer, now: Instant) {
         if let Some(id) = self.id(neighbor) {
-            self.instance.pump(now, id, peer);
+            self.speaker.pump(now, id, peer);
         }
     }
 }
@@ -95,21 +94,21 @@ fn own_vtep(config: &Config) -> Option<VtepAddr> {
     config.vtep().addresses.iter().next()
 }
 
-fn instance_config(config: &Config) -> evpn::Config {
+fn speaker_config(config: &Config) -> evpn::EvpnConfig {
     let vtep = own_vtep(config).expect("a valid configuration has a VTEP address");
     let (asn, router_id) = config
         .bgp()
         .map_or((0, Ipv4Addr::UNSPECIFIED), |bgp| (bgp.asn, bgp.router_id));
-    let mut instance = evpn::Config::new(asn, router_id, vtep);
-    instance.own = config.vtep().addresses.iter().collect();
+    let mut speaker = evpn::EvpnConfig::new(asn, router_id, vtep);
+    speaker.own = config.vtep().addresses.iter().collect();
     if let Some(bgp) = config.bgp() {
-        instance.duplicate = DuplicateConfig {
+        speaker.duplicate = DuplicateConfig {
             moves: u8::try_from(bgp.duplicates.moves).unwrap_or(u8::MAX),
             window: bgp.duplicates.window,
             recovery: bgp.duplicates.freeze,
         };
     }
-    instance
+    speaker
 }
 
 fn vni_config(vni: Vni, settings: &VniSettings) -> evpn::VniConfig {
@@ -132,14 +131,14 @@ fn vni_config(vni: Vni, settings: &VniSettings) -> evpn::VniConfig {
 }
 
 impl Engine {
-    /// Tells the instance of a VNI, new or changed.
+    /// Tells the speaker of a VNI, new or changed.
     pub(super) fn evpn_vni(&mut self, vni: Vni, settings: &VniSettings, now: Instant) {
-        if let Err(error) = self.evpn.instance.vni_add(now, vni_config(vni, settings)) {
+        if let Err(error) = self.evpn.speaker.vni_add(now, vni_config(vni, settings)) {
             tracing::error!(%error, "the VNI is not announced");
         }
     }
 
-    /// Tells the instance of a port's hosts: what is no longer there, and what is.
+    /// Tells the speaker of a port's hosts: what is no longer there, and what is.
     pub(super) fn evpn_port(
         &mut self,
         vni: Vni,
@@ -156,10 +155,10 @@ impl Engine {
                 .unwrap_or_default()
         };
         for ip in ips(before).difference(&ips(after)) {
-            self.evpn.instance.local_address_del(vni, *ip);
+            self.evpn.speaker.local_address_del(vni, *ip);
         }
         for mac in macs(before).difference(&macs(after)) {
-            self.evpn.instance.local_mac_del(vni, *mac);
+            self.evpn.speaker.local_mac_del(vni, *mac);
         }
         let Some(port) = after else { return };
         for mac in &port.macs {
@@ -167,11 +166,11 @@ impl Engine {
                 kind: LocalKind::Attached,
                 sticky: port.sticky,
             };
-            let told = self.evpn.instance.local_mac_add(now, vni, *mac, local);
+            let told = self.evpn.speaker.local_mac_add(now, vni, *mac, local);
             let told = told.and_then(|()| {
                 ips(after)
                     .iter()
-                    .try_for_each(|ip| self.evpn.instance.local_address_add(vni, *mac, *ip))
+                    .try_for_each(|ip| self.evpn.speaker.local_address_add(vni, *mac, *ip))
             });
             if let Err(error) = told {
                 tracing::error!(%error, "a host is not announced");
@@ -179,12 +178,12 @@ impl Engine {
         }
     }
 
-    /// Writes what the instance has decided since the last time into the tables.
+    /// Writes what the speaker has decided since the last time into the tables.
     pub(super) fn install_routes(&mut self, now: Instant) {
         let mut full = 0u64;
         let tables = &mut self.fib;
         self.evpn
-            .instance
+            .speaker
             .drain_changes(now, |changes| full = tables.install(changes));
         if full > 0 {
             self.not_installed += full;
@@ -193,7 +192,7 @@ impl Engine {
                 "tables are full: entries of EVPN routes are not installed"
             );
         }
-        for event in self.evpn.instance.take_events() {
+        for event in self.evpn.speaker.take_events() {
             self.evpn_event(&event);
         }
         self.session_events();
@@ -218,10 +217,10 @@ impl Engine {
         }
     }
 
-    fn evpn_event(&mut self, event: &Event) {
+    fn evpn_event(&mut self, event: &EvpnEvent) {
         use monitor::MacChange;
         let here = match *event {
-            Event::Moved {
+            EvpnEvent::Moved {
                 vni, mac, to: None, ..
             } => self.port_of(vni, mac),
             _ => None,
@@ -239,15 +238,15 @@ impl Engine {
         };
         match *event {
             // A host that is being learned has no port yet: who learns it tells.
-            Event::Moved { to: None, .. } if here.is_none() => {}
-            Event::Moved {
+            EvpnEvent::Moved { to: None, .. } if here.is_none() => {}
+            EvpnEvent::Moved {
                 vni,
                 mac,
                 to,
                 sequence,
                 ..
             } => tell(MacChange::Moved, vni, mac, to, sequence),
-            Event::Contested {
+            EvpnEvent::Contested {
                 vni,
                 mac,
                 vtep,
@@ -256,35 +255,35 @@ impl Engine {
                 tracing::warn!(%vni, %mac, %vtep, sequence, "another VTEP claims a MAC that is attached here");
                 tell(MacChange::Claimed, vni, mac, Some(vtep), sequence);
             }
-            Event::LearnedGone { vni, mac, vtep } => {
+            EvpnEvent::LearnedGone { vni, mac, vtep } => {
                 tell(MacChange::Moved, vni, mac, Some(vtep), 0);
                 self.learned.forget(vni, mac);
             }
-            Event::Frozen { vni, mac } => {
+            EvpnEvent::Frozen { vni, mac } => {
                 tracing::warn!(%vni, %mac, "MAC moved too often: frozen where it is; `vtepctl mac unfreeze` frees it");
                 tell(MacChange::Frozen, vni, mac, None, 0);
             }
-            Event::Thawed { vni, mac } => tell(MacChange::Unfrozen, vni, mac, None, 0),
-            Event::LimitReached { vni, limit } => {
+            EvpnEvent::Unfrozen { vni, mac } => tell(MacChange::Unfrozen, vni, mac, None, 0),
+            EvpnEvent::LimitReached { vni, limit } => {
                 tracing::warn!(%vni, limit, "the VNI has as many MACs of EVPN as max-macs allows");
             }
-            Event::EndpointMismatch {
+            EvpnEvent::EndpointMismatch {
                 vni,
                 endpoint,
                 originator,
             } => {
                 tracing::warn!(%vni, %endpoint, %originator, "flooding to the tunnel endpoint of a type 3 route, which is not its originator");
             }
-            Event::Looped { neighbor, routes } => {
+            EvpnEvent::Looped { neighbor, routes } => {
                 let neighbor = self.evpn.address(neighbor);
                 tracing::debug!(?neighbor, routes, "our own routes came back: ignored");
             }
         }
     }
 
-    /// Begins anew with other BGP settings: all that the configuration says is told again.
-    pub(super) fn evpn_restart(&mut self, now: Instant) -> Result<(), FibError> {
-        let neighbors: Vec<_> = self.config.bgp_neighbors().keys().copied().collect();
+    /// Starts over with other BGP settings: everything in the configuration is announced again, and
+    /// all sessions start when the batch is complete.
+    pub(super) fn evpn_restart(&mut self, now: Instant) {
         for address in self.speaker.neighbors().keys().copied().collect::<Vec<_>>() {
             self.speaker
                 .remove(address, &self.registry, &mut self.evpn, now);
@@ -293,7 +292,7 @@ impl Engine {
         self.learned_forget_all();
         self.install_routes(now);
         self.evpn = Evpn::new(&self.config);
-        // The configuration may hold VNIs that later changes of the same batch bring: those tell the instance themselves,
+        // The configuration may hold VNIs that later changes of the same batch bring: those tell the speaker themselves,
         // and what it said now would find no table to stand in.
         let vnis = self.config.vnis().keys().copied();
         let vnis: Vec<_> = vnis
@@ -306,30 +305,28 @@ impl Engine {
                 .ports()
                 .values()
                 .for_each(|port| self.evpn_port(vni, None, Some(port), now));
-            let instance = &mut self.evpn.instance;
+            let speaker = &mut self.evpn.speaker;
             content
                 .fdb()
                 .iter()
-                .for_each(|(mac, entry)| instance.static_mac_add(vni, *mac, entry.vtep));
+                .for_each(|(mac, entry)| speaker.static_mac_add(vni, *mac, entry.vtep));
             content
                 .flood()
                 .iter()
-                .for_each(|vtep| instance.static_flood_add(vni, *vtep));
+                .for_each(|vtep| speaker.static_flood_add(vni, *vtep));
             if let Some(group) = content
                 .group()
                 .and_then(|group| VtepAddr::group(group.get()).ok())
             {
-                instance.static_flood_add(vni, group);
+                speaker.static_flood_add(vni, group);
             }
             let neighbors = content.neighbors().iter();
             neighbors
-                .for_each(|(ip, entry)| instance.static_address_add(vni, *ip, entry.mac, false));
+                .for_each(|(ip, entry)| speaker.static_address_add(vni, *ip, entry.mac, false));
         }
         self.install_routes(now);
-        for address in neighbors {
-            self.bgp_neighbor(address, now);
-        }
-        Ok(())
+        self.session_starts
+            .extend(self.config.bgp_neighbors().keys());
     }
 
     /// The port that a local MAC is behind, by configuration or learned.

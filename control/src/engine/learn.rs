@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use hashbrown::HashMap;
 use vtep_dataplane::addr::{DomainId, HostMac, MacAddr, PortId, Vni};
-use vtep_dataplane::pipeline::learn_event::Notice;
+use vtep_dataplane::pipeline::learn_event::LearnEvent;
 
 use super::Engine;
 use crate::api::event as monitor;
@@ -70,22 +70,22 @@ impl LearnedHosts {
 
 impl Engine {
     /// Takes up what a worker has noticed.
-    pub(super) fn handle_worker_event(&mut self, notice: Notice, now: Instant) {
-        match notice {
-            Notice::MacSeen { port, mac, .. } => self.mac_seen(port, mac, now),
-            Notice::NeighborSeen { port, ip, mac, .. } => {
+    pub(super) fn learn_event(&mut self, event: LearnEvent, now: Instant) {
+        match event {
+            LearnEvent::MacSeen { port, mac, .. } => self.mac_seen(port, mac, now),
+            LearnEvent::NeighborSeen { port, ip, mac, .. } => {
                 self.mac_seen(port, mac, now);
                 let Some((vni, _, _)) = self.learning_port(port) else {
                     return;
                 };
                 if self.learned.port(vni, mac).is_some()
-                    && let Err(error) = self.evpn.instance.local_address_add(vni, mac, ip)
+                    && let Err(error) = self.evpn.speaker.local_address_add(vni, mac, ip)
                 {
                     tracing::debug!(%error, %ip, "an address is not learned");
                 }
             }
-            Notice::MacMissed { domain, mac } => self.missed(domain, Some(mac), None),
-            Notice::IpMissed { domain, ip } => self.missed(domain, None, Some(ip)),
+            LearnEvent::MacMiss { domain, mac } => self.missed(domain, Some(mac), None),
+            LearnEvent::NeighborMiss { domain, ip } => self.missed(domain, None, Some(ip)),
         }
     }
 
@@ -129,7 +129,7 @@ impl Engine {
         }
         let elsewhere = self
             .evpn
-            .instance
+            .speaker
             .mac(vni, mac)
             .is_some_and(|view| view.vtep.is_some());
         let moved = known.is_some() || elsewhere;
@@ -140,7 +140,7 @@ impl Engine {
             kind: LocalKind::Learned,
             sticky: false,
         };
-        if let Err(error) = self.evpn.instance.local_mac_add(now, vni, mac, local) {
+        if let Err(error) = self.evpn.speaker.local_mac_add(now, vni, mac, local) {
             tracing::debug!(%error, "a host is not learned");
             return;
         }
@@ -153,7 +153,7 @@ impl Engine {
                 } else {
                     monitor::MacChange::Added
                 };
-                let view = self.evpn.instance.mac(vni, mac);
+                let view = self.evpn.speaker.mac(vni, mac);
                 self.learned.put(vni, mac, &key, now);
                 let told = monitor::MacEvent {
                     event,
@@ -167,7 +167,7 @@ impl Engine {
             }
             Err(error) => {
                 tracing::warn!(%error, "a host is not learned");
-                self.evpn.instance.local_mac_del(vni, mac);
+                self.evpn.speaker.local_mac_del(vni, mac);
             }
         }
     }
@@ -194,7 +194,7 @@ impl Engine {
     pub(super) fn unlearn(&mut self, vni: Vni, mac: HostMac) {
         if self.learned.forget(vni, mac) {
             self.fib.remove_mac(vni, mac);
-            self.evpn.instance.local_mac_del(vni, mac);
+            self.evpn.speaker.local_mac_del(vni, mac);
             let told = monitor::MacEvent {
                 event: monitor::MacChange::Removed,
                 vni,

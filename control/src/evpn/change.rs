@@ -1,4 +1,4 @@
-//! What comes out of an [`super::Instance`]: changes of the tables, and events.
+//! What comes out of an [`super::EvpnSpeaker`]: changes of the tables, and events.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use super::NeighborId;
 
 /// Who an entry comes from, the strongest first: local truth, then static configuration, then EVPN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Origin {
+pub enum EntryOrigin {
     /// A port of ours.
     Local,
     /// Static configuration or the control socket.
@@ -37,8 +37,8 @@ pub enum TableChange {
         mac: HostMac,
         /// Where it is.
         vtep: VtepAddr,
-        /// Who says so: [`Origin::Static`] or [`Origin::Evpn`].
-        origin: Origin,
+        /// Who says so: [`EntryOrigin::Static`] or [`EntryOrigin::Evpn`].
+        origin: EntryOrigin,
     },
     /// Nobody says where the MAC is.
     MacDel {
@@ -58,7 +58,7 @@ pub enum TableChange {
         /// The host is an IPv6 router: the R flag of an answer (RFC 9047).
         router: bool,
         /// Who says so.
-        origin: Origin,
+        origin: EntryOrigin,
     },
     /// The address is not known.
     NeighborDel {
@@ -71,7 +71,7 @@ pub enum TableChange {
 
 /// What happened that an operator may want to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum EvpnEvent {
     /// The MAC went from one VTEP to another; None is this one.
     Moved {
         /// The VNI.
@@ -113,7 +113,7 @@ pub enum Event {
         mac: HostMac,
     },
     /// The MAC may move again.
-    Thawed {
+    Unfrozen {
         /// The VNI.
         vni: Vni,
         /// The host.
@@ -146,7 +146,7 @@ pub enum Event {
 
 /// Why a route is, or is not, in the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Reason {
+pub enum RouteStatus {
     /// It is in the tables.
     Installed,
     /// A better path of the same route is used.
@@ -183,7 +183,7 @@ pub enum Reason {
     NoTable,
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for RouteStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Installed => "installed",

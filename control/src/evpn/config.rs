@@ -1,4 +1,4 @@
-//! What an [`super::Instance`] is told: itself, its VNIs, its hosts.
+//! What an [`super::EvpnSpeaker`] is told: itself, its VNIs, its hosts.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -32,7 +32,7 @@ impl Default for DuplicateConfig {
 
 /// The whole instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
+pub struct EvpnConfig {
     /// Our AS.
     pub local_as: u32,
     /// Our BGP identifier, which is also in automatic route distinguishers.
@@ -49,7 +49,7 @@ pub struct Config {
     pub claim_back: Duration,
 }
 
-impl Config {
+impl EvpnConfig {
     /// An instance with the defaults.
     #[must_use]
     pub fn new(local_as: u32, router_id: Ipv4Addr, vtep: VtepAddr) -> Self {

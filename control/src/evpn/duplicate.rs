@@ -18,12 +18,12 @@ struct History {
 
 /// MACs that moved lately.
 #[derive(Debug)]
-pub(super) struct Duplicates {
+pub(super) struct DuplicateDetector {
     config: DuplicateConfig,
     histories: HashMap<(Vni, HostMac), History>,
 }
 
-impl Duplicates {
+impl DuplicateDetector {
     pub(super) fn new(config: DuplicateConfig) -> Self {
         Self {
             config,
@@ -32,7 +32,7 @@ impl Duplicates {
     }
 
     /// The MAC moves. True if that is one move too many: it is frozen from now on.
-    /// The history needs a look, by [`Duplicates::expire`], at the time returned.
+    /// The history needs a look, by [`DuplicateDetector::expire`], at the time returned.
     pub(super) fn moved(&mut self, now: Instant, at: (Vni, HostMac)) -> (bool, Option<Instant>) {
         let DuplicateConfig {
             moves,
@@ -65,7 +65,7 @@ impl Duplicates {
             .is_some_and(|history| history.frozen)
     }
 
-    /// A time that [`Duplicates::moved`] returned has come. True if the MAC was frozen, and is no longer.
+    /// A time that [`DuplicateDetector::moved`] returned has come. True if the MAC was frozen, and is no longer.
     pub(super) fn expire(&mut self, now: Instant, at: (Vni, HostMac)) -> bool {
         let Some(history) = self.histories.get(&at) else {
             return false;
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn the_fifth_move_in_180_seconds_freezes_until_recovery() {
         let start = Instant::now();
-        let mut duplicates = Duplicates::new(DuplicateConfig::default());
+        let mut duplicates = DuplicateDetector::new(DuplicateConfig::default());
         for second in 0..4 {
             assert!(!duplicates.moved(start + second * SECOND, host()).0);
         }
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn slow_moves_never_freeze_and_are_forgotten() {
         let start = Instant::now();
-        let mut duplicates = Duplicates::new(DuplicateConfig::default());
+        let mut duplicates = DuplicateDetector::new(DuplicateConfig::default());
         for round in 0..20 {
             assert!(
                 !duplicates.moved(start + round * 50 * SECOND, host()).0,
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn zero_moves_switch_it_off() {
         let now = Instant::now();
-        let mut duplicates = Duplicates::new(DuplicateConfig {
+        let mut duplicates = DuplicateDetector::new(DuplicateConfig {
             moves: 0,
             ..DuplicateConfig::default()
         });

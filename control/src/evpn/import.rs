@@ -8,28 +8,28 @@ use std::time::Instant;
 
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 
-use super::change::{Event, Origin, Reason, TableChange};
-use super::hosts::{Host, flag};
-use super::instance::{Cause, Instance, Task};
-use super::mobility::Claim;
+use super::change::{EntryOrigin, EvpnEvent, RouteStatus, TableChange};
+use super::mac_table::{MacEntry, flag};
+use super::mobility::MacCandidate;
+use super::speaker::{ChangeCause, EvpnSpeaker, TimerTask};
 use super::targets;
 use crate::rib::slab::NONE;
-use crate::rib::{AttrId, Change, Chosen, Refusal, Rib, RouteId};
+use crate::rib::{AttrId, BestPath, BestPathChange, Ineligible, Rib, RouteId};
 
 /// A route that could be the winner.
 #[derive(Debug, Clone, Copy)]
 struct Winner {
     attrs: AttrId,
-    claim: Claim,
+    claim: MacCandidate,
 }
 
-impl From<Refusal> for Reason {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Looped => Self::Looped,
-            Refusal::OwnNextHop => Self::OwnNextHop,
-            Refusal::Martian => Self::Martian,
-            Refusal::Encapsulation => Self::Encapsulation,
+impl From<Ineligible> for RouteStatus {
+    fn from(ineligible: Ineligible) -> Self {
+        match ineligible {
+            Ineligible::Looped => Self::Looped,
+            Ineligible::OwnNextHop => Self::OwnNextHop,
+            Ineligible::Martian => Self::Martian,
+            Ineligible::Encapsulation => Self::Encapsulation,
         }
     }
 }
@@ -39,32 +39,32 @@ pub(super) fn vni_of(rib: &Rib, id: RouteId, label: u32) -> Option<Vni> {
     Vni::new(if label == 0 { rib.tag(id) } else { label }).ok()
 }
 
-impl Instance {
+impl EvpnSpeaker {
     /// As [`vni_of`].
     pub(super) fn vni_of(&self, id: RouteId, label: u32) -> Option<Vni> {
         vni_of(&self.rib, id, label)
     }
 
     /// Whether a path can be used in its VNI, by all that does not depend on other routes.
-    pub(super) fn usable(&self, vni: Vni, attrs: AttrId) -> Result<(), Reason> {
-        if let Some(refusal) = self.rib.attributes().summary(attrs).refusal {
-            return Err(refusal.into());
+    pub(super) fn usable(&self, vni: Vni, attrs: AttrId) -> Result<(), RouteStatus> {
+        if let Some(ineligible) = self.rib.attributes().path_info(attrs).ineligible {
+            return Err(ineligible.into());
         }
-        let state = self.vnis.get(&vni).ok_or(Reason::UnknownVni)?;
+        let state = self.mac_vrfs.get(&vni).ok_or(RouteStatus::UnknownVni)?;
         let communities = &self.rib.attributes().attributes(attrs).extended;
         if targets::imports(&state.config, communities) {
             Ok(())
         } else {
-            Err(Reason::NoTarget)
+            Err(RouteStatus::NoTarget)
         }
     }
 
-    fn candidate(&self, vni: Vni, chosen: Chosen) -> Option<Winner> {
+    fn candidate(&self, vni: Vni, chosen: BestPath) -> Option<Winner> {
         self.usable(vni, chosen.attrs).ok()?;
-        let summary = self.rib.attributes().summary(chosen.attrs);
+        let info = self.rib.attributes().path_info(chosen.attrs);
         Some(Winner {
             attrs: chosen.attrs,
-            claim: Claim::new(summary, chosen.long_lived),
+            claim: MacCandidate::new(info, chosen.long_lived),
         })
     }
 
@@ -72,8 +72,8 @@ impl Instance {
     pub(super) fn host_changed(
         &mut self,
         now: Instant,
-        change: Change,
-        cause: Cause,
+        change: BestPathChange,
+        cause: ChangeCause,
         spot: Option<(Vni, u32)>,
     ) {
         let id = change.id;
@@ -86,7 +86,13 @@ impl Instance {
             self.unlink_address(vni, id);
             if let Some(place) = self.hosts.find_hashed(self.hash(vni, mac, spot), vni, mac) {
                 self.hosts.unlink(place, id);
-                self.reselect(now, place, Cause::Other, change.old.map(|c| c.attrs), None);
+                self.reselect(
+                    now,
+                    place,
+                    ChangeCause::Other,
+                    change.old.map(|c| c.attrs),
+                    None,
+                );
                 self.drop_idle(place);
             }
         }
@@ -126,7 +132,7 @@ impl Instance {
     }
 
     /// One route tells of a MAC that none told of before. As [`Self::reselect`], without a look at what can't be.
-    fn first_choice(&mut self, now: Instant, place: u32, cause: Cause, chosen: Chosen) {
+    fn first_choice(&mut self, now: Instant, place: u32, cause: ChangeCause, chosen: BestPath) {
         let host = self.hosts.get(place);
         if host.flags != 0 {
             return self.reselect(now, place, cause, None, Some(chosen));
@@ -173,9 +179,9 @@ impl Instance {
         &mut self,
         now: Instant,
         place: u32,
-        cause: Cause,
+        cause: ChangeCause,
         lost: Option<AttrId>,
-        gained: Option<Chosen>,
+        gained: Option<BestPath>,
     ) {
         let host = *self.hosts.get(place);
         let gained = gained.and_then(|chosen| self.candidate(host.vni, chosen));
@@ -187,8 +193,8 @@ impl Instance {
             .filter(|w| lost != Some(*w) || self.still_backed(place, *w));
         let standing = standing.map(|attrs| Winner {
             attrs,
-            claim: Claim::new(
-                self.rib.attributes().summary(attrs),
+            claim: MacCandidate::new(
+                self.rib.attributes().path_info(attrs),
                 host.has(flag::LONG_LIVED),
             ),
         });
@@ -210,7 +216,7 @@ impl Instance {
     /// True if a route of the MAC has the attributes that won, just as fresh as then.
     fn still_backed(&self, place: u32, winner: AttrId) -> bool {
         let host = self.hosts.get(place);
-        let community = self.rib.attributes().summary(winner).long_lived;
+        let community = self.rib.attributes().path_info(winner).long_lived;
         self.hosts
             .routes(place)
             .filter_map(|id| self.rib.best(id))
@@ -249,15 +255,15 @@ impl Instance {
                 .filter(|w| vtep.is_some() && self.vtep_of(w.attrs) == vtep)
         });
         drop(routes);
-        self.install(now, place, same, Cause::Other);
+        self.install(now, place, same, ChangeCause::Other);
     }
 
     pub(super) fn vtep_of(&self, attrs: AttrId) -> Option<VtepAddr> {
-        self.rib.attributes().summary(attrs).vtep
+        self.rib.attributes().path_info(attrs).vtep
     }
 
     /// Makes a winner the one that stands, if moves and limits allow, and tells the table.
-    fn install(&mut self, now: Instant, place: u32, winner: Option<Winner>, cause: Cause) {
+    fn install(&mut self, now: Instant, place: u32, winner: Option<Winner>, cause: ChangeCause) {
         let host = *self.hosts.get(place);
         let (old, new) = (host.winner(), winner.map(|w| w.attrs));
         let from = old.and_then(|attrs| self.vtep_of(attrs));
@@ -265,7 +271,7 @@ impl Instance {
         if old.is_none() && new.is_some() && !self.admit(place) {
             return;
         }
-        if let (Some(from), Some(to), Some(winner), Cause::Announced { .. }) =
+        if let (Some(from), Some(to), Some(winner), ChangeCause::Announced { .. }) =
             (from, to, winner, cause)
             && from != to
             && !host.has(flag::LOCAL)
@@ -273,7 +279,7 @@ impl Instance {
             if self.moved(now, host.vni, host.mac()) {
                 return;
             }
-            self.events.push(Event::Moved {
+            self.events.push(EvpnEvent::Moved {
                 vni: host.vni,
                 mac: host.mac(),
                 from: Some(from),
@@ -303,7 +309,7 @@ impl Instance {
         if let Some(old) = old {
             self.rib.attributes_mut().release(old);
         }
-        if let Some(state) = self.vnis.get_mut(&host.vni) {
+        if let Some(state) = self.mac_vrfs.get_mut(&host.vni) {
             state.macs = state.macs - u32::from(old.is_some()) + u32::from(new.is_some());
         }
         let host = self.hosts.get_mut(place);
@@ -327,7 +333,7 @@ impl Instance {
                     vni,
                     mac,
                     vtep,
-                    origin: Origin::Evpn,
+                    origin: EntryOrigin::Evpn,
                 },
                 None => TableChange::MacDel { vni, mac },
             });
@@ -342,7 +348,7 @@ impl Instance {
     /// Whether the VNI has room for one more MAC; if not, this one waits.
     fn admit(&mut self, place: u32) -> bool {
         let host = *self.hosts.get(place);
-        let Some(state) = self.vnis.get_mut(&host.vni) else {
+        let Some(state) = self.mac_vrfs.get_mut(&host.vni) else {
             return false;
         };
         if state.macs < state.config.max_macs {
@@ -358,14 +364,14 @@ impl Instance {
         }
         if !std::mem::replace(&mut state.full, true) {
             let (vni, limit) = (host.vni, state.config.max_macs);
-            self.events.push(Event::LimitReached { vni, limit });
+            self.events.push(EvpnEvent::LimitReached { vni, limit });
         }
         false
     }
 
     /// A MAC of the VNI went: another may come.
     fn made_room(&mut self, now: Instant, vni: Vni) {
-        while let Some(state) = self.vnis.get_mut(&vni)
+        while let Some(state) = self.mac_vrfs.get_mut(&vni)
             && state.macs < state.config.max_macs
         {
             let Some(place) = state.waiting.pop_front() else {
@@ -376,7 +382,7 @@ impl Instance {
             if self.hosts.is_waiting(place, vni) {
                 self.hosts.get_mut(place).flags &= !flag::LIMITED;
                 let winner = self.best_claim(place);
-                self.install(now, place, winner, Cause::Other);
+                self.install(now, place, winner, ChangeCause::Other);
                 self.reselect_addresses_of(place);
             }
         }
@@ -386,22 +392,22 @@ impl Instance {
     pub(super) fn moved(&mut self, now: Instant, vni: Vni, mac: HostMac) -> bool {
         let (frozen, look) = self.duplicates.moved(now, (vni, mac));
         if let Some(look) = look {
-            self.tasks.insert((look, Task::Expire(vni, mac)));
+            self.tasks.insert((look, TimerTask::Expire(vni, mac)));
         }
         if frozen {
             if let Some(place) = self.hosts.find(vni, mac) {
                 self.hosts.get_mut(place).flags |= flag::FROZEN;
             }
-            self.events.push(Event::Frozen { vni, mac });
+            self.events.push(EvpnEvent::Frozen { vni, mac });
         }
         frozen
     }
 
     /// Frees a frozen MAC by command; its moves are forgotten. False if it is not frozen.
-    pub fn thaw(&mut self, now: Instant, vni: Vni, mac: HostMac) -> bool {
+    pub fn unfreeze(&mut self, now: Instant, vni: Vni, mac: HostMac) -> bool {
         let frozen = self.duplicates.forget((vni, mac));
         if frozen {
-            self.thawed(now, vni, mac);
+            self.unfrozen(now, vni, mac);
         }
         frozen
     }
@@ -411,8 +417,8 @@ impl Instance {
         self.duplicates.frozen()
     }
 
-    pub(super) fn thawed(&mut self, now: Instant, vni: Vni, mac: HostMac) {
-        self.events.push(Event::Thawed { vni, mac });
+    pub(super) fn unfrozen(&mut self, now: Instant, vni: Vni, mac: HostMac) {
+        self.events.push(EvpnEvent::Unfrozen { vni, mac });
         if let Some(place) = self.hosts.find(vni, mac) {
             self.hosts.get_mut(place).flags &= !flag::FROZEN;
             self.look_again(now, place);
@@ -426,7 +432,7 @@ impl Instance {
         }
         self.hosts.get_mut(place).flags &= !flag::LIMITED;
         let winner = self.best_claim(place);
-        self.install(now, place, winner, Cause::Other);
+        self.install(now, place, winner, ChangeCause::Other);
         self.reselect_addresses_of(place);
     }
 
@@ -437,7 +443,7 @@ impl Instance {
             return;
         }
         for place in self.hosts.places() {
-            let Host { vni, .. } = *self.hosts.get(place);
+            let MacEntry { vni, .. } = *self.hosts.get(place);
             if vnis.contains(&vni) {
                 self.look_again(now, place);
             }

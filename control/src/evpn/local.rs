@@ -1,4 +1,4 @@
-//! Hosts of ours, and static entries: what is stronger than any route.
+//! MacTable of ours, and static entries: what is stronger than any route.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -6,16 +6,16 @@ use std::time::Instant;
 
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 
-use super::change::{Event, Origin, Reason, TableChange};
+use super::change::{EntryOrigin, EvpnEvent, RouteStatus, TableChange};
 use super::config::{LocalKind, LocalMac};
-use super::hosts::flag;
-use super::instance::{Cause, Instance, Task};
-use super::mobility::{Claim, sequence_here};
-use crate::rib::{AttrId, Chosen, Mobility, compare_sequence, next_sequence};
+use super::mac_table::flag;
+use super::mobility::{MacCandidate, sequence_here};
+use super::speaker::{ChangeCause, EvpnSpeaker, TimerTask};
+use crate::rib::{AttrId, BestPath, Mobility, compare_sequence, next_sequence};
 
 /// Why a host can't be local.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum LocalRefused {
+pub enum LocalMacError {
     /// The VNI is not there.
     #[error("VNI {0} is not configured; add it first")]
     UnknownVni(Vni),
@@ -53,21 +53,21 @@ impl LocalState {
     }
 }
 
-impl Instance {
+impl EvpnSpeaker {
     /// A host is on a port of ours. Its entry in the MAC table is the caller's; routes for it are announced.
     ///
     /// # Errors
-    /// [`LocalRefused`]; nothing changes. An attached host is refused only if the VNI is unknown.
+    /// [`LocalMacError`]; nothing changes. An attached host is refused only if the VNI is unknown.
     pub fn local_mac_add(
         &mut self,
         now: Instant,
         vni: Vni,
         mac: HostMac,
         local: LocalMac,
-    ) -> Result<(), LocalRefused> {
+    ) -> Result<(), LocalMacError> {
         let at = (vni, mac);
-        if !self.vnis.contains_key(&vni) {
-            return Err(LocalRefused::UnknownVni(vni));
+        if !self.mac_vrfs.contains_key(&vni) {
+            return Err(LocalMacError::UnknownVni(vni));
         }
         if let Some(state) = self.locals.get_mut(&at) {
             if local.kind == LocalKind::Attached {
@@ -92,7 +92,7 @@ impl Instance {
             let host = self.hosts.get_mut(place);
             host.flags |= flag::LOCAL;
             if let Some(from) = host.winner().and_then(|attrs| self.vtep_of(attrs)) {
-                self.events.push(Event::Moved {
+                self.events.push(EvpnEvent::Moved {
                     vni,
                     mac,
                     from: Some(from),
@@ -111,28 +111,28 @@ impl Instance {
         now: Instant,
         at: (Vni, HostMac),
         kind: LocalKind,
-    ) -> Result<(), LocalRefused> {
+    ) -> Result<(), LocalMacError> {
         let (vni, mac) = at;
         if kind == LocalKind::Attached {
-            self.thaw(now, vni, mac);
+            self.unfreeze(now, vni, mac);
             return Ok(());
         }
         if self.static_macs.contains_key(&at) {
-            return Err(LocalRefused::Static(vni, mac));
+            return Err(LocalMacError::Static(vni, mac));
         }
         if self.duplicates.is_frozen(at) {
-            return Err(LocalRefused::Frozen(vni, mac));
+            return Err(LocalMacError::Frozen(vni, mac));
         }
         let winner = self
             .hosts
             .find(vni, mac)
             .and_then(|place| self.hosts.get(place).winner());
         let Some(winner) = winner else { return Ok(()) };
-        if self.rib.attributes().summary(winner).mobility.sticky {
-            return Err(LocalRefused::Sticky(vni, mac));
+        if self.rib.attributes().path_info(winner).mobility.sticky {
+            return Err(LocalMacError::Sticky(vni, mac));
         }
         if self.moved(now, vni, mac) {
-            Err(LocalRefused::Frozen(vni, mac))
+            Err(LocalMacError::Frozen(vni, mac))
         } else {
             Ok(())
         }
@@ -142,17 +142,22 @@ impl Instance {
     fn sequence_for(&self, place: u32) -> u32 {
         let vni = self.hosts.get(place).vni;
         let views = self.hosts.routes(place).flat_map(|id| self.rib.views(id));
-        let ours =
-            |attrs: AttrId| self.rib.attributes().summary(attrs).next_hop == self.config.vtep.get();
+        let ours = |attrs: AttrId| {
+            self.rib.attributes().path_info(attrs).next_hop == self.config.vtep.get()
+        };
         let counts = |attrs: AttrId| {
             matches!(
                 self.usable(vni, attrs),
-                Ok(()) | Err(Reason::OwnNextHop | Reason::Looped)
+                Ok(()) | Err(RouteStatus::OwnNextHop | RouteStatus::Looped)
             )
         };
         let seen = views.filter(|view| counts(view.attrs)).map(|view| {
             (
-                self.rib.attributes().summary(view.attrs).mobility.sequence,
+                self.rib
+                    .attributes()
+                    .path_info(view.attrs)
+                    .mobility
+                    .sequence,
                 ours(view.attrs),
             )
         });
@@ -189,15 +194,15 @@ impl Instance {
     /// A local host has an address: a second route for it is announced, and requests for it are answered.
     ///
     /// # Errors
-    /// [`LocalRefused::UnknownMac`]; nothing changes.
+    /// [`LocalMacError::UnknownMac`]; nothing changes.
     pub fn local_address_add(
         &mut self,
         vni: Vni,
         mac: HostMac,
         ip: IpAddr,
-    ) -> Result<(), LocalRefused> {
+    ) -> Result<(), LocalMacError> {
         if !self.locals.contains_key(&(vni, mac)) {
-            return Err(LocalRefused::UnknownMac(vni, mac));
+            return Err(LocalMacError::UnknownMac(vni, mac));
         }
         match self.local_addresses.insert((vni, ip), mac) {
             Some(old) if old == mac => return Ok(()),
@@ -292,8 +297,11 @@ impl Instance {
         let fixed = self
             .static_macs
             .get(&(vni, mac))
-            .map(|vtep| (*vtep, Origin::Static));
-        let best = fixed.or_else(|| self.evpn_vtep(vni, mac).map(|vtep| (vtep, Origin::Evpn)));
+            .map(|vtep| (*vtep, EntryOrigin::Static));
+        let best = fixed.or_else(|| {
+            self.evpn_vtep(vni, mac)
+                .map(|vtep| (vtep, EntryOrigin::Evpn))
+        });
         self.changes.push(match best {
             Some((vtep, origin)) => TableChange::MacSet {
                 vni,
@@ -307,23 +315,23 @@ impl Instance {
 }
 
 /// Claims of others to hosts of ours.
-impl Instance {
+impl EvpnSpeaker {
     /// The claim of another VTEP that beats ours, if one does.
-    fn beaten_by(&self, place: u32) -> Option<Claim> {
+    fn beaten_by(&self, place: u32) -> Option<MacCandidate> {
         let host = self.hosts.get(place);
         let state = self.locals.get(&(host.vni, host.mac()))?;
-        let ours = Claim {
+        let ours = MacCandidate {
             long_lived: false,
             mobility: state.mobility(),
             vtep: self.config.vtep.get(),
         };
-        let summary = self.rib.attributes().summary(host.winner()?);
-        let theirs = Claim::new(summary, host.has(flag::LONG_LIVED));
+        let info = self.rib.attributes().path_info(host.winner()?);
+        let theirs = MacCandidate::new(info, host.has(flag::LONG_LIVED));
         theirs.rank(&ours).is_gt().then_some(theirs)
     }
 
     /// Another VTEP has a new claim to a MAC of ours.
-    pub(super) fn contested(&mut self, now: Instant, place: u32, cause: Cause) {
+    pub(super) fn contested(&mut self, now: Instant, place: u32, cause: ChangeCause) {
         let Some(claim) = self.beaten_by(place) else {
             return;
         };
@@ -340,7 +348,7 @@ impl Instance {
             return self.learned_gone(now, place, vtep, sequence);
         }
         if state.contested.replace((vtep, sequence)) != Some((vtep, sequence)) {
-            self.events.push(Event::Contested {
+            self.events.push(EvpnEvent::Contested {
                 vni,
                 mac,
                 vtep,
@@ -354,11 +362,11 @@ impl Instance {
         if claim.mobility.sticky || state.sticky {
             return;
         }
-        if cause == (Cause::Announced { initial: true }) {
+        if cause == (ChangeCause::Announced { initial: true }) {
             self.claim_back(now, vni, mac);
         } else {
             self.tasks
-                .insert((now + self.config.claim_back, Task::ClaimBack(vni, mac)));
+                .insert((now + self.config.claim_back, TimerTask::ClaimBack(vni, mac)));
         }
     }
 
@@ -370,8 +378,8 @@ impl Instance {
         }
         self.drop_local(vni, mac);
         self.hosts.get_mut(place).flags &= !flag::LOCAL;
-        self.events.push(Event::LearnedGone { vni, mac, vtep });
-        self.events.push(Event::Moved {
+        self.events.push(EvpnEvent::LearnedGone { vni, mac, vtep });
+        self.events.push(EvpnEvent::Moved {
             vni,
             mac,
             from: None,
@@ -404,7 +412,7 @@ impl Instance {
         if let Some(state) = self.locals.get_mut(&(vni, mac)) {
             state.sequence = sequence;
             state.contested = None;
-            self.events.push(Event::Moved {
+            self.events.push(EvpnEvent::Moved {
                 vni,
                 mac,
                 from,
@@ -417,16 +425,16 @@ impl Instance {
 
     /// A route of ours came back. If its sequence is above what we say now, it is from before a restart: peers that
     /// drop lower sequences would drop ours.
-    pub(super) fn own_seen(&mut self, now: Instant, place: u32, seen: Chosen) {
+    pub(super) fn own_seen(&mut self, now: Instant, place: u32, seen: BestPath) {
         if !self.hosts.get(place).has(flag::LOCAL) {
             return;
         }
         let host = *self.hosts.get(place);
-        let summary = *self.rib.attributes().summary(seen.attrs);
-        if summary.next_hop != self.config.vtep.get() {
+        let info = *self.rib.attributes().path_info(seen.attrs);
+        if info.next_hop != self.config.vtep.get() {
             return;
         }
-        let sequence = summary.mobility.sequence;
+        let sequence = info.mobility.sequence;
         let Some(state) = self.locals.get(&(host.vni, host.mac())) else {
             return;
         };

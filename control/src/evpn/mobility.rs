@@ -3,11 +3,11 @@
 use std::cmp::Ordering;
 use std::net::IpAddr;
 
-use crate::rib::{Mobility, Summary, next_sequence};
+use crate::rib::{Mobility, PathInfo, next_sequence};
 
 /// One claim to a MAC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Claim {
+pub(super) struct MacCandidate {
     /// Kept in long-lived restart: the last choice.
     pub(super) long_lived: bool,
     /// Sticky flag and sequence.
@@ -16,12 +16,12 @@ pub(super) struct Claim {
     pub(super) vtep: IpAddr,
 }
 
-impl Claim {
-    pub(super) const fn new(summary: &Summary, long_lived: bool) -> Self {
+impl MacCandidate {
+    pub(super) const fn new(info: &PathInfo, long_lived: bool) -> Self {
         Self {
-            long_lived: long_lived || summary.long_lived,
-            mobility: summary.mobility,
-            vtep: summary.next_hop,
+            long_lived: long_lived || info.long_lived,
+            mobility: info.mobility,
+            vtep: info.next_hop,
         }
     }
 
@@ -52,9 +52,9 @@ mod tests {
 
     use super::*;
 
-    fn claim(sticky: bool, sequence: u32, last: u8) -> Claim {
+    fn claim(sticky: bool, sequence: u32, last: u8) -> MacCandidate {
         let vtep = IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
-        Claim {
+        MacCandidate {
             long_lived: false,
             mobility: Mobility { sticky, sequence },
             vtep,
@@ -67,7 +67,7 @@ mod tests {
         assert!(claim(false, 6, 9).rank(&claim(false, 5, 1)).is_gt());
         assert!(claim(false, 5, 1).rank(&claim(false, 5, 9)).is_gt());
         assert!(claim(false, 5, 1).rank(&claim(false, 5, 1)).is_eq());
-        let old = Claim {
+        let old = MacCandidate {
             long_lived: true,
             ..claim(true, 9, 1)
         };

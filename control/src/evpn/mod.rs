@@ -2,37 +2,37 @@
 //! time come in as arguments, changes go out as values.
 //!
 //! ```text
-//! bgp::Peer outputs -> Instance::handle -> RIB -> import -> take_changes -> tables
-//! ports, configuration -> local_*, static_*, vni_* -> export -> AdjOut -> pump -> bgp::Peer::send
+//! bgp::Peer outputs -> EvpnSpeaker::handle -> RIB -> import -> take_changes -> tables
+//! ports, configuration -> local_*, static_*, vni_* -> export -> AdjRibOut -> pump -> bgp::Peer::send
 //! time -> tick            what an operator may want to know -> take_events
 //! ```
 //!
 //! Local truth is stronger than static configuration, and that is stronger than EVPN: all three are told to the
-//! [`Instance`], and the [`TableChange`]s that come out of it are the result.
+//! [`EvpnSpeaker`], and the [`TableChange`]s that come out of it are the result.
 
-mod address;
 mod change;
 mod config;
 mod duplicate;
-mod export;
-mod flood;
-mod hosts;
 mod import;
-mod instance;
+mod inclusive_multicast;
 mod local;
+mod mac_table;
+mod mac_vrf;
 mod mobility;
+mod neighbors;
+mod originate;
 mod show;
+mod speaker;
 pub mod targets;
-mod vni;
 
-pub use self::change::{Event, Origin, Reason, TableChange};
+pub use self::change::{EntryOrigin, EvpnEvent, RouteStatus, TableChange};
 pub use self::config::{
-    Config, Derivation, DuplicateConfig, EthernetTag, LocalKind, LocalMac, VniConfig,
+    Derivation, DuplicateConfig, EthernetTag, EvpnConfig, LocalKind, LocalMac, VniConfig,
 };
-pub use self::instance::Instance;
-pub use self::local::LocalRefused;
-pub use self::show::{MacView, NeighborView, Note, RouteView, VniView};
-pub use self::vni::VniError;
+pub use self::local::LocalMacError;
+pub use self::mac_vrf::VniError;
+pub use self::show::{MacView, NeighborView, RouteNote, RouteView, VniView};
+pub use self::speaker::EvpnSpeaker;
 pub use crate::rib::{Mobility, NeighborId};
 
 #[cfg(test)]

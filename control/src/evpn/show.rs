@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 
-use super::change::{Origin, Reason};
-use super::flood;
-use super::hosts::flag;
-use super::instance::Instance;
+use super::change::{EntryOrigin, RouteStatus};
+use super::inclusive_multicast;
+use super::mac_table::flag;
+use super::speaker::EvpnSpeaker;
 use crate::bgp::wire::{Attributes, EvpnRoute, ExtendedCommunity, Rd};
-use crate::rib::{Kind, Mobility, NeighborId, PathView, RouteId};
+use crate::rib::{Mobility, NeighborId, PathView, RouteId, RouteKind};
 
 /// One path of a route.
 #[derive(Debug, Clone)]
@@ -28,16 +28,16 @@ pub struct RouteView {
     /// Kept beyond the restart time.
     pub long_lived: bool,
     /// Why it is, or is not, in the tables; None for a route of ours.
-    pub reason: Option<Reason>,
+    pub reason: Option<RouteStatus>,
     /// The VNI that it belongs to, configured or not.
     pub vni: Option<Vni>,
     /// Something odd that an operator may want to know.
-    pub note: Option<Note>,
+    pub note: Option<RouteNote>,
 }
 
 /// Something odd about a route that is used nevertheless.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Note {
+pub enum RouteNote {
     /// Broadcast goes to the tunnel endpoint, which is not the originator.
     EndpointMismatch,
     /// The next hop has announced no type 3 for the VNI: a reflector may have rewritten it.
@@ -84,7 +84,7 @@ pub struct MacView {
     /// The host.
     pub mac: HostMac,
     /// Who says where it is.
-    pub origin: Origin,
+    pub origin: EntryOrigin,
     /// Where it is; None: here.
     pub vtep: Option<VtepAddr>,
     /// Sticky flag and sequence, of the route or ours.
@@ -93,7 +93,7 @@ pub struct MacView {
     pub frozen: bool,
 }
 
-impl Instance {
+impl EvpnSpeaker {
     /// All paths of all routes of the neighbours, in no order.
     pub fn routes(&self) -> impl Iterator<Item = RouteView> + '_ {
         self.rib.ids().flat_map(move |id| {
@@ -128,9 +128,9 @@ impl Instance {
         let route = self.rib.route(id, path.attrs, path.label);
         let attributes = self.rib.attributes().attributes(path.attrs).clone();
         let vni = match &route {
-            EvpnRoute::InclusiveMulticast(r) => {
-                flood::read(r, &attributes).ok().map(|claim| claim.vni)
-            }
+            EvpnRoute::InclusiveMulticast(r) => inclusive_multicast::read(r, &attributes)
+                .ok()
+                .map(|claim| claim.vni),
             EvpnRoute::MacIp(_) => self.vni_of(id, path.label),
             _ => None,
         };
@@ -138,7 +138,7 @@ impl Instance {
         RouteView {
             note: self
                 .note(id, &path, &route, vni)
-                .filter(|_| reason == Reason::Installed),
+                .filter(|_| reason == RouteStatus::Installed),
             route,
             neighbor: Some(path.from),
             attributes,
@@ -150,46 +150,54 @@ impl Instance {
         }
     }
 
-    fn reason(&self, id: RouteId, path: &PathView, route: &EvpnRoute, vni: Option<Vni>) -> Reason {
+    fn reason(
+        &self,
+        id: RouteId,
+        path: &PathView,
+        route: &EvpnRoute,
+        vni: Option<Vni>,
+    ) -> RouteStatus {
         match route {
             EvpnRoute::InclusiveMulticast(r) => match self.flood_target(r, path.attrs) {
                 Err(reason) => reason,
-                Ok(_) if path.best && self.flood_installed(id) => Reason::Installed,
-                Ok(_) => Reason::NotBest,
+                Ok(_) if path.best && self.flood_installed(id) => RouteStatus::Installed,
+                Ok(_) => RouteStatus::NotBest,
             },
             EvpnRoute::MacIp(r) => {
                 let Ok(mac) = HostMac::new(r.mac) else {
-                    return Reason::NotUnicast;
+                    return RouteStatus::NotUnicast;
                 };
-                let Some(vni) = vni else { return Reason::NoVni };
+                let Some(vni) = vni else {
+                    return RouteStatus::NoVni;
+                };
                 match self.usable(vni, path.attrs) {
                     Err(reason) => reason,
-                    Ok(()) if !path.best => Reason::NotBest,
+                    Ok(()) if !path.best => RouteStatus::NotBest,
                     Ok(()) => self.host_reason(vni, mac, path),
                 }
             }
-            _ => match self.rib.attributes().summary(path.attrs).refusal {
-                Some(refusal) => refusal.into(),
-                None => Reason::NoTable,
+            _ => match self.rib.attributes().path_info(path.attrs).ineligible {
+                Some(ineligible) => ineligible.into(),
+                None => RouteStatus::NoTable,
             },
         }
     }
 
-    fn host_reason(&self, vni: Vni, mac: HostMac, path: &PathView) -> Reason {
+    fn host_reason(&self, vni: Vni, mac: HostMac, path: &PathView) -> RouteStatus {
         let Some(place) = self.hosts.find(vni, mac) else {
-            return Reason::LostMobility;
+            return RouteStatus::LostMobility;
         };
         let host = self.hosts.get(place);
         let wins = host
             .winner()
             .is_some_and(|winner| self.vtep_of(winner) == self.vtep_of(path.attrs));
         match () {
-            () if host.has(flag::LOCAL) => Reason::LocalWins,
-            () if host.has(flag::STATIC) => Reason::StaticWins,
-            () if wins => Reason::Installed,
-            () if host.has(flag::LIMITED) => Reason::Limit,
-            () if host.has(flag::FROZEN) => Reason::Frozen,
-            () => Reason::LostMobility,
+            () if host.has(flag::LOCAL) => RouteStatus::LocalWins,
+            () if host.has(flag::STATIC) => RouteStatus::StaticWins,
+            () if wins => RouteStatus::Installed,
+            () if host.has(flag::LIMITED) => RouteStatus::Limit,
+            () if host.has(flag::FROZEN) => RouteStatus::Frozen,
+            () => RouteStatus::LostMobility,
         }
     }
 
@@ -199,17 +207,19 @@ impl Instance {
         path: &PathView,
         route: &EvpnRoute,
         vni: Option<Vni>,
-    ) -> Option<Note> {
+    ) -> Option<RouteNote> {
         match route {
             EvpnRoute::InclusiveMulticast(r) => {
-                let claim = flood::read(r, self.rib.attributes().attributes(path.attrs)).ok()?;
-                (claim.endpoint != r.originator).then_some(Note::EndpointMismatch)
+                let claim =
+                    inclusive_multicast::read(r, self.rib.attributes().attributes(path.attrs))
+                        .ok()?;
+                (claim.endpoint != r.originator).then_some(RouteNote::EndpointMismatch)
             }
             EvpnRoute::MacIp(_) if !self.floods.has_route(vni?, self.vtep_of(path.attrs)?) => {
-                Some(Note::UnknownVtep)
+                Some(RouteNote::UnknownVtep)
             }
             EvpnRoute::MacIp(r) if r.ip.is_some() && !self.binding_told(id) => {
-                Some(Note::OtherBinding)
+                Some(RouteNote::OtherBinding)
             }
             _ => None,
         }
@@ -227,7 +237,7 @@ impl Instance {
 
     /// All VNIs, in order.
     pub fn vni_views(&self) -> impl Iterator<Item = VniView> + '_ {
-        self.vnis.iter().map(|(vni, state)| VniView {
+        self.mac_vrfs.iter().map(|(vni, state)| VniView {
             vni: *vni,
             rd: state.rd,
             import: state.config.import.clone(),
@@ -250,25 +260,31 @@ impl Instance {
             .iter()
             .filter(move |((of, _), _)| *of == vni)
             .map(|((vni, mac), state)| {
-                self.mac_view(*vni, *mac, Origin::Local, None, state.mobility())
+                self.mac_view(*vni, *mac, EntryOrigin::Local, None, state.mobility())
             });
         let fixed = self
             .static_macs
             .iter()
             .filter(move |(at, _)| at.0 == vni && !self.locals.contains_key(*at));
         let fixed = fixed.map(|((vni, mac), vtep)| {
-            self.mac_view(*vni, *mac, Origin::Static, Some(*vtep), Mobility::default())
+            self.mac_view(
+                *vni,
+                *mac,
+                EntryOrigin::Static,
+                Some(*vtep),
+                Mobility::default(),
+            )
         });
         let remote = self.hosts.places().into_iter().filter_map(move |place| {
             let host = self.hosts.get(place);
             let winner = host
                 .winner()
                 .filter(|_| host.vni == vni && !host.has(flag::LOCAL | flag::STATIC))?;
-            let mobility = self.rib.attributes().summary(winner).mobility;
+            let mobility = self.rib.attributes().path_info(winner).mobility;
             Some(self.mac_view(
                 vni,
                 host.mac(),
-                Origin::Evpn,
+                EntryOrigin::Evpn,
                 self.vtep_of(winner),
                 mobility,
             ))
@@ -280,21 +296,27 @@ impl Instance {
     #[must_use]
     pub fn mac(&self, vni: Vni, mac: HostMac) -> Option<MacView> {
         if let Some(state) = self.locals.get(&(vni, mac)) {
-            return Some(self.mac_view(vni, mac, Origin::Local, None, state.mobility()));
+            return Some(self.mac_view(vni, mac, EntryOrigin::Local, None, state.mobility()));
         }
         if let Some(vtep) = self.static_macs.get(&(vni, mac)) {
-            return Some(self.mac_view(vni, mac, Origin::Static, Some(*vtep), Mobility::default()));
+            return Some(self.mac_view(
+                vni,
+                mac,
+                EntryOrigin::Static,
+                Some(*vtep),
+                Mobility::default(),
+            ));
         }
         let winner = self.hosts.get(self.hosts.find(vni, mac)?).winner()?;
-        let mobility = self.rib.attributes().summary(winner).mobility;
-        Some(self.mac_view(vni, mac, Origin::Evpn, self.vtep_of(winner), mobility))
+        let mobility = self.rib.attributes().path_info(winner).mobility;
+        Some(self.mac_view(vni, mac, EntryOrigin::Evpn, self.vtep_of(winner), mobility))
     }
 
     fn mac_view(
         &self,
         vni: Vni,
         mac: HostMac,
-        origin: Origin,
+        origin: EntryOrigin,
         vtep: Option<VtepAddr>,
         mobility: Mobility,
     ) -> MacView {
@@ -311,20 +333,20 @@ impl Instance {
 
     /// Who has an address, and who says so.
     #[must_use]
-    pub fn address(&self, vni: Vni, ip: IpAddr) -> Option<(HostMac, Origin)> {
+    pub fn address(&self, vni: Vni, ip: IpAddr) -> Option<(HostMac, EntryOrigin)> {
         let at = (vni, ip);
         let local = self
             .local_addresses
             .get(&at)
-            .map(|mac| (*mac, Origin::Local));
+            .map(|mac| (*mac, EntryOrigin::Local));
         let fixed = || {
             self.static_addresses
                 .get(&at)
-                .map(|(mac, _)| (*mac, Origin::Static))
+                .map(|(mac, _)| (*mac, EntryOrigin::Static))
         };
         let evpn = || {
             self.evpn_binding(vni, ip)
-                .map(|(mac, _)| (mac, Origin::Evpn))
+                .map(|(mac, _)| (mac, EntryOrigin::Evpn))
         };
         local.or_else(fixed).or_else(evpn)
     }
@@ -341,7 +363,7 @@ impl Instance {
         let hosts = self
             .rib
             .ids()
-            .filter(|id| self.rib.kind(*id) != Kind::Other)
+            .filter(|id| self.rib.kind(*id) != RouteKind::Other)
             .count();
         (self.rib.len(), hosts, self.rib.attributes().count())
     }

@@ -1,4 +1,4 @@
-//! What an EVPN instance has decided -> the workers' tables, by the burst.
+//! What the EVPN speaker has decided -> the workers' tables, by the burst.
 //!
 //! ```text
 //! changes -> bursts: memory of all their keys -> runs of one VTEP: one look at VNI and VTEP -> an entry each
@@ -40,7 +40,7 @@ const fn mac_change(change: &TableChange) -> Option<(MacRun, HostMac)> {
 struct ReleasedVtep(Option<(VtepId, u32)>);
 
 impl Fib {
-    /// Writes what an EVPN instance has decided; returns how many changes found a table full, and were not made. MAC
+    /// Writes what the EVPN speaker has decided; returns how many changes found a table full, and were not made. MAC
     /// entries are seen at once, the rest after [`Self::commit`].
     pub fn install(&mut self, changes: &[TableChange]) -> u64 {
         let mut full = 0;
@@ -166,7 +166,7 @@ mod tests {
     use vtep_dataplane::table::{Dscp, Settings};
 
     use super::*;
-    use crate::evpn::Origin;
+    use crate::evpn::EntryOrigin;
 
     const LIMIT: usize = 12;
 
@@ -209,7 +209,7 @@ mod tests {
                         vni,
                         mac,
                         vtep,
-                        origin: Origin::Evpn,
+                        origin: EntryOrigin::Evpn,
                     }
                 }
                 None => TableChange::MacDel {

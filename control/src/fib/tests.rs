@@ -1,10 +1,11 @@
 //! What the tables hold after changes, and when identifiers are used again.
 
+use vtep_dataplane::addr::{HostMac, MacAddr};
 use vtep_dataplane::table::Dscp;
-use vtep_dataplane::table::mac::MacKey;
+use vtep_dataplane::table::mac::{Destination, MacKey};
 
 use super::*;
-use crate::evpn::{Origin, TableChange};
+use crate::evpn::{EntryOrigin, TableChange};
 
 fn writer() -> Fib {
     let settings = Settings {
@@ -28,7 +29,7 @@ fn vni(n: u32) -> Vni {
 }
 
 fn mac(n: u8) -> HostMac {
-    HostMac::new(vtep_dataplane::addr::MacAddr([2, 0, 0, 0, 0, n])).unwrap()
+    HostMac::new(MacAddr([2, 0, 0, 0, 0, n])).unwrap()
 }
 
 /// Points a MAC of a VNI to a VTEP; how many entries were refused.
@@ -37,7 +38,7 @@ fn point(tables: &mut Fib, vni: Vni, mac: HostMac, vtep: VtepAddr) -> u64 {
         vni,
         mac,
         vtep,
-        origin: Origin::Evpn,
+        origin: EntryOrigin::Evpn,
     }])
 }
 

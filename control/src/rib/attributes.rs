@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use hashbrown::DefaultHashBuilder;
 
+use super::path_info::{LocalIdentity, PathInfo};
 use super::slab::Interner;
-use super::summary::{Local, Summary};
 use crate::bgp::wire::{Attributes, Esi, EvpnRoute};
 
 /// The number of an attribute set.
@@ -21,7 +21,7 @@ impl AttrId {
 
 /// What a route says besides key and first label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Details {
+pub struct NonKeyFields {
     /// The segment, where it is not in the key.
     pub esi: Esi,
     /// The second label of a type 2.
@@ -30,7 +30,7 @@ pub struct Details {
     pub gateway: Option<IpAddr>,
 }
 
-impl Details {
+impl NonKeyFields {
     /// Those of a route, and its first label.
     #[must_use]
     pub const fn of(route: &EvpnRoute) -> (Self, u32) {
@@ -91,8 +91,8 @@ impl Details {
 #[derive(Debug)]
 struct Set {
     attributes: Arc<Attributes>,
-    details: Details,
-    summary: Summary,
+    non_key: NonKeyFields,
+    info: PathInfo,
 }
 
 /// All sets.
@@ -100,16 +100,16 @@ struct Set {
 pub struct AttributeStore {
     sets: Interner<Set>,
     /// The last set asked for, which has a reference for that: routes of one message share it.
-    last: Option<(Arc<Attributes>, Details, AttrId)>,
-    local: Local,
+    last: Option<(Arc<Attributes>, NonKeyFields, AttrId)>,
+    local: LocalIdentity,
 }
 
 fn hash(set: &Set, hasher: &DefaultHashBuilder) -> u64 {
-    hasher.hash_one((&*set.attributes, &set.details))
+    hasher.hash_one((&*set.attributes, &set.non_key))
 }
 
 impl AttributeStore {
-    pub(super) fn new(local: Local) -> Self {
+    pub(super) fn new(local: LocalIdentity) -> Self {
         Self {
             sets: Interner::default(),
             last: None,
@@ -118,38 +118,38 @@ impl AttributeStore {
     }
 
     /// The number of a set, with one more reference.
-    pub(super) fn hold(&mut self, attributes: &Arc<Attributes>, details: Details) -> AttrId {
+    pub(super) fn hold(&mut self, attributes: &Arc<Attributes>, non_key: NonKeyFields) -> AttrId {
         if let Some((last, with, id)) = &self.last
             && Arc::ptr_eq(last, attributes)
-            && *with == details
+            && *with == non_key
         {
             self.sets.retain(id.0);
             return *id;
         }
-        let key = self.sets.hash(&(&**attributes, &details));
+        let key = self.sets.hash(&(&**attributes, &non_key));
         let found = self
             .sets
-            .find_by(key, |s| s.details == details && s.attributes == *attributes);
+            .find_by(key, |s| s.non_key == non_key && s.attributes == *attributes);
         let id = match found {
             Some(id) => {
                 self.sets.retain(id);
                 AttrId(id)
             }
             None => {
-                let summary = Summary::new(attributes, &self.local);
+                let info = PathInfo::new(attributes, &self.local);
                 AttrId(self.sets.add(
                     key,
                     Set {
                         attributes: attributes.clone(),
-                        details,
-                        summary,
+                        non_key,
+                        info,
                     },
                     hash,
                 ))
             }
         };
         self.retain(id);
-        if let Some((_, _, old)) = self.last.replace((attributes.clone(), details, id)) {
+        if let Some((_, _, old)) = self.last.replace((attributes.clone(), non_key, id)) {
             self.release(old);
         }
         id
@@ -174,10 +174,10 @@ impl AttributeStore {
         }
     }
 
-    /// The summary of a set.
+    /// The info of a set.
     #[inline]
-    pub fn summary(&self, id: AttrId) -> &Summary {
-        &self.sets.get(id.0).summary
+    pub fn path_info(&self, id: AttrId) -> &PathInfo {
+        &self.sets.get(id.0).info
     }
 
     /// The attributes of a set.
@@ -186,8 +186,8 @@ impl AttributeStore {
     }
 
     /// What routes with this set say besides.
-    pub fn details(&self, id: AttrId) -> Details {
-        self.sets.get(id.0).details
+    pub fn non_key(&self, id: AttrId) -> NonKeyFields {
+        self.sets.get(id.0).non_key
     }
 
     /// How many sets there are.

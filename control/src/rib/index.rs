@@ -82,7 +82,7 @@ impl Index {
         }
     }
 
-    /// The number with this hash that is the `same` as what is sought.
+    /// The number with this hash that is the `same` as what is lookup.
     #[inline]
     pub fn find(&self, hash: u32, same: impl FnMut(u32) -> bool) -> Option<u32> {
         self.slot(hash, same).map(|at| self.slots[at] as u32)

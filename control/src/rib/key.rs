@@ -1,4 +1,4 @@
-//! Keys of routes in 16 octets: route distinguishers with their tags, IPv6 addresses, and whole keys of the rarer
+//! KeyTable of routes in 16 octets: route distinguishers with their tags, IPv6 addresses, and whole keys of the rarer
 //! types are numbers of an interner; a type 2 of IPv4 stands there as it is.
 
 use std::hash::BuildHasher;
@@ -14,7 +14,7 @@ use crate::bgp::wire::{Esi, EvpnRoute, MacIp, Rd};
 /// What a key is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Kind {
+pub enum RouteKind {
     /// Type 2 without an address.
     Mac,
     /// Type 2 with an IPv4 address.
@@ -27,23 +27,23 @@ pub enum Kind {
 
 /// The key of one route. `flags` belong to the owner of the route and are no part of the key.
 #[derive(Debug, Clone, Copy)]
-pub struct Key {
+pub struct RouteKey {
     context: u32,
     ip: u32,
     mac: [u8; 6],
     /// What it is of.
-    pub kind: Kind,
+    pub kind: RouteKind,
     /// For the owner.
     pub flags: u8,
 }
 
-impl PartialEq for Key {
+impl PartialEq for RouteKey {
     fn eq(&self, other: &Self) -> bool {
         self.words() == other.words()
     }
 }
 
-impl Key {
+impl RouteKey {
     const fn words(&self) -> (u64, u64) {
         let m = self.mac;
         let low = u64::from_be_bytes([self.kind as u8, 0, m[0], m[1], m[2], m[3], m[4], m[5]]);
@@ -58,18 +58,18 @@ impl Key {
 
     /// The MAC of a type 2.
     pub fn mac(&self) -> Option<MacAddr> {
-        (self.kind != Kind::Other).then_some(MacAddr(self.mac))
+        (self.kind != RouteKind::Other).then_some(MacAddr(self.mac))
     }
 
     /// The address of a type 2 as a number that only this RIB knows; None if it has none.
-    pub fn ip_word(&self) -> Option<(Kind, u32)> {
-        matches!(self.kind, Kind::MacIpv4 | Kind::MacIpv6).then_some((self.kind, self.ip))
+    pub fn ip_word(&self) -> Option<(RouteKind, u32)> {
+        matches!(self.kind, RouteKind::MacIpv4 | RouteKind::MacIpv6).then_some((self.kind, self.ip))
     }
 }
 
 /// The interners behind the keys.
 #[derive(Debug, Default)]
-pub struct Keys {
+pub struct KeyTable {
     contexts: Interner<(Rd, u32)>,
     addresses: Interner<Ipv6Addr>,
     others: Interner<EvpnRoute>,
@@ -81,51 +81,57 @@ pub struct Keys {
 
 /// A key with its hash, as long as the numbers in it mean what they did.
 #[derive(Debug, Clone, Copy)]
-pub struct Sought {
-    pub(super) key: Key,
+pub struct KeyLookup {
+    pub(super) key: RouteKey,
     pub(super) hash: u32,
     age: u32,
 }
 
-impl Keys {
+impl KeyTable {
     /// The key of a route with its hash, if all its parts are known; no reference is taken.
     #[inline]
-    pub fn seek(&mut self, route: &EvpnRoute, hasher: &DefaultHashBuilder) -> Option<Sought> {
+    pub fn lookup_key(
+        &mut self,
+        route: &EvpnRoute,
+        hasher: &DefaultHashBuilder,
+    ) -> Option<KeyLookup> {
         let key = self.find(route)?;
-        Some(Sought {
+        Some(KeyLookup {
             key,
             hash: key.hash(hasher),
             age: self.age,
         })
     }
 
-    /// True if a key is still that of the route that it was sought for.
+    /// True if a key is still that of the route that it was lookup for.
     #[inline]
-    pub const fn is_valid(&self, sought: &Sought) -> bool {
-        sought.age == self.age
+    pub const fn is_valid(&self, lookup: &KeyLookup) -> bool {
+        lookup.age == self.age
     }
 
-    /// One more reference to the parts of a key, which [`Keys::release`] gives back.
+    /// One more reference to the parts of a key, which [`KeyTable::release`] gives back.
     #[inline]
-    pub fn retain(&mut self, key: &Key) {
+    pub fn retain(&mut self, key: &RouteKey) {
         match key.kind {
-            Kind::Other => return self.others.retain(key.context),
-            Kind::MacIpv6 => self.addresses.retain(key.ip),
-            Kind::Mac | Kind::MacIpv4 => {}
+            RouteKind::Other => return self.others.retain(key.context),
+            RouteKind::MacIpv6 => self.addresses.retain(key.ip),
+            RouteKind::Mac | RouteKind::MacIpv4 => {}
         }
         self.contexts.retain(key.context);
     }
 
     /// The key of a route, if all its parts are known; no reference is taken.
-    pub fn find(&mut self, route: &EvpnRoute) -> Option<Key> {
+    pub fn find(&mut self, route: &EvpnRoute) -> Option<RouteKey> {
         let EvpnRoute::MacIp(r) = route else {
             return self.others.find(&route.key()).map(other);
         };
         let context = self.find_context((r.rd, r.tag))?;
         Some(match r.ip {
-            None => mac_key(context, r, Kind::Mac, 0),
-            Some(IpAddr::V4(v4)) => mac_key(context, r, Kind::MacIpv4, v4.to_bits()),
-            Some(IpAddr::V6(v6)) => mac_key(context, r, Kind::MacIpv6, self.addresses.find(&v6)?),
+            None => mac_key(context, r, RouteKind::Mac, 0),
+            Some(IpAddr::V4(v4)) => mac_key(context, r, RouteKind::MacIpv4, v4.to_bits()),
+            Some(IpAddr::V6(v6)) => {
+                mac_key(context, r, RouteKind::MacIpv6, self.addresses.find(&v6)?)
+            }
         })
     }
 
@@ -140,8 +146,8 @@ impl Keys {
         Some(id)
     }
 
-    /// The key of a route, with references to its parts, which [`Keys::release`] gives back.
-    pub fn hold(&mut self, route: &EvpnRoute) -> Key {
+    /// The key of a route, with references to its parts, which [`KeyTable::release`] gives back.
+    pub fn hold(&mut self, route: &EvpnRoute) -> RouteKey {
         let EvpnRoute::MacIp(r) = route else {
             return other(self.others.hold(&route.key()));
         };
@@ -153,20 +159,22 @@ impl Keys {
             None => self.contexts.hold(&(r.rd, r.tag)),
         };
         match r.ip {
-            None => mac_key(context, r, Kind::Mac, 0),
-            Some(IpAddr::V4(v4)) => mac_key(context, r, Kind::MacIpv4, v4.to_bits()),
-            Some(IpAddr::V6(v6)) => mac_key(context, r, Kind::MacIpv6, self.addresses.hold(&v6)),
+            None => mac_key(context, r, RouteKind::Mac, 0),
+            Some(IpAddr::V4(v4)) => mac_key(context, r, RouteKind::MacIpv4, v4.to_bits()),
+            Some(IpAddr::V6(v6)) => {
+                mac_key(context, r, RouteKind::MacIpv6, self.addresses.hold(&v6))
+            }
         }
     }
 
     /// Gives back the references of a key.
-    pub fn release(&mut self, key: &Key) {
+    pub fn release(&mut self, key: &RouteKey) {
         let mut gone = match key.kind {
-            Kind::Other => self.others.drop_ref(key.context),
-            Kind::MacIpv6 => self.addresses.drop_ref(key.ip),
-            Kind::Mac | Kind::MacIpv4 => false,
+            RouteKind::Other => self.others.drop_ref(key.context),
+            RouteKind::MacIpv6 => self.addresses.drop_ref(key.ip),
+            RouteKind::Mac | RouteKind::MacIpv4 => false,
         };
-        if key.kind != Kind::Other && self.contexts.drop_ref(key.context) {
+        if key.kind != RouteKind::Other && self.contexts.drop_ref(key.context) {
             self.last = None;
             gone = true;
         }
@@ -174,8 +182,8 @@ impl Keys {
     }
 
     /// The route of a key, with what is not in the key zero.
-    pub fn route(&self, key: &Key) -> EvpnRoute {
-        if key.kind == Kind::Other {
+    pub fn route(&self, key: &RouteKey) -> EvpnRoute {
+        if key.kind == RouteKind::Other {
             return *self.others.get(key.context);
         }
         let (rd, tag) = *self.contexts.get(key.context);
@@ -192,25 +200,25 @@ impl Keys {
     }
 
     /// The address of a type 2.
-    pub fn ip(&self, key: &Key) -> Option<IpAddr> {
+    pub fn ip(&self, key: &RouteKey) -> Option<IpAddr> {
         match key.kind {
-            Kind::MacIpv4 => Some(IpAddr::V4(Ipv4Addr::from_bits(key.ip))),
-            Kind::MacIpv6 => Some(IpAddr::V6(*self.addresses.get(key.ip))),
-            Kind::Mac | Kind::Other => None,
+            RouteKind::MacIpv4 => Some(IpAddr::V4(Ipv4Addr::from_bits(key.ip))),
+            RouteKind::MacIpv6 => Some(IpAddr::V6(*self.addresses.get(key.ip))),
+            RouteKind::Mac | RouteKind::Other => None,
         }
     }
 
-    /// The number of an address as in [`Key::ip_word`], if a route has it.
-    pub fn find_ip(&self, ip: IpAddr) -> Option<(Kind, u32)> {
+    /// The number of an address as in [`RouteKey::ip_word`], if a route has it.
+    pub fn find_ip(&self, ip: IpAddr) -> Option<(RouteKind, u32)> {
         match ip {
-            IpAddr::V4(v4) => Some((Kind::MacIpv4, v4.to_bits())),
-            IpAddr::V6(v6) => self.addresses.find(&v6).map(|id| (Kind::MacIpv6, id)),
+            IpAddr::V4(v4) => Some((RouteKind::MacIpv4, v4.to_bits())),
+            IpAddr::V6(v6) => self.addresses.find(&v6).map(|id| (RouteKind::MacIpv6, id)),
         }
     }
 
     /// The tag of a type 2.
-    pub fn tag(&self, key: &Key) -> u32 {
-        if key.kind == Kind::Other {
+    pub fn tag(&self, key: &RouteKey) -> u32 {
+        if key.kind == RouteKind::Other {
             0
         } else {
             self.contexts.get(key.context).1
@@ -218,18 +226,18 @@ impl Keys {
     }
 }
 
-const fn other(id: u32) -> Key {
-    Key {
+const fn other(id: u32) -> RouteKey {
+    RouteKey {
         context: id,
         ip: 0,
         mac: [0; 6],
-        kind: Kind::Other,
+        kind: RouteKind::Other,
         flags: 0,
     }
 }
 
-const fn mac_key(context: u32, route: &MacIp, kind: Kind, ip: u32) -> Key {
-    Key {
+const fn mac_key(context: u32, route: &MacIp, kind: RouteKind, ip: u32) -> RouteKey {
+    RouteKey {
         context,
         ip,
         mac: route.mac.0,

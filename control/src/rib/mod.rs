@@ -1,22 +1,22 @@
 //! The routes of all neighbours, the best path of each, and what we tell the neighbours: plain data with one owner.
 //!
 //! ```text
-//! announce, withdraw (neighbour, route) -> paths of the route -> compare -> Change { old best, new best } -> import
-//! own routes -> AdjOut -> UPDATEs for each neighbour
+//! announce, withdraw (neighbour, route) -> paths of the route -> compare -> BestPathChange { old best, new best } -> import
+//! own routes -> AdjRibOut -> UPDATEs for each neighbour
 //! ```
 //!
-//! Memory is what counts here: a route with one path takes 32 octets and 11 to 21 of index. Keys are
+//! Memory is what counts here: a route with one path takes 32 octets and 11 to 21 of index. KeyTable are
 //! [compacted](key), [attributes] stored once; nothing is allocated for a route but growth of the tables.
 //! We reflect nothing: only routes of our own go out.
 
-mod adj_out;
+mod adj_rib_out;
 mod attributes;
-mod fetch;
 pub(crate) mod index;
 mod key;
+mod path_info;
+mod prefetch;
 mod route;
 pub(crate) mod slab;
-mod summary;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -24,16 +24,17 @@ use std::sync::Arc;
 use hashbrown::DefaultHashBuilder;
 use vtep_dataplane::addr::MacAddr;
 
-pub use self::adj_out::AdjOut;
-pub use self::attributes::{AttrId, AttributeStore, Details};
+pub use self::adj_rib_out::AdjRibOut;
+pub use self::attributes::{AttrId, AttributeStore, NonKeyFields};
 use self::index::Index;
-pub use self::key::{Kind, Sought};
-pub use self::route::{Change, Chosen, NeighborId, PathView, RouteId, Which};
+pub use self::key::{KeyLookup, RouteKind};
+pub use self::path_info::{
+    Candidate, Ineligible, LocalIdentity, Mobility, PathInfo, Sender, compare, compare_sequence,
+    next_sequence,
+};
+pub use self::route::{BestPath, BestPathChange, NeighborId, PathFilter, PathView, RouteId};
 use self::route::{Path, Route, flag};
 use self::slab::{NONE, Slab};
-pub use self::summary::{
-    Candidate, Local, Mobility, Refusal, Sender, Summary, compare, compare_sequence, next_sequence,
-};
 use crate::bgp::wire::{Attributes, EvpnRoute};
 
 /// A neighbour as the RIB knows it.
@@ -47,7 +48,7 @@ struct Neighbor {
 /// The routes that neighbours have sent.
 #[derive(Debug)]
 pub struct Rib {
-    keys: key::Keys,
+    keys: key::KeyTable,
     attributes: AttributeStore,
     routes: Slab<Route>,
     more: Slab<Path>,
@@ -59,9 +60,9 @@ pub struct Rib {
 impl Rib {
     /// An empty RIB of ours.
     #[must_use]
-    pub fn new(local: Local) -> Self {
+    pub fn new(local: LocalIdentity) -> Self {
         Self {
-            keys: key::Keys::default(),
+            keys: key::KeyTable::default(),
             attributes: AttributeStore::new(local),
             routes: Slab::default(),
             more: Slab::default(),
@@ -160,37 +161,42 @@ impl Rib {
 
 /// Changes.
 impl Rib {
-    /// A neighbour announces a route. A looped one is kept but never the best while another is there. `sought` is what
+    /// A neighbour announces a route. A looped one is kept but never the best while another is there. `lookup` is what
     /// [`Rib::fetch`] said of it. None: the best path is the same as before.
     pub fn announce(
         &mut self,
         from: NeighborId,
         route: &EvpnRoute,
         attributes: &Arc<Attributes>,
-        sought: Option<Sought>,
-    ) -> Option<Change> {
+        lookup: Option<KeyLookup>,
+    ) -> Option<BestPathChange> {
         self.neighbor(from)?;
-        let (details, label) = Details::of(route);
-        let attrs = self.attributes.hold(attributes, details);
-        if self.attributes.summary(attrs).refusal == Some(Refusal::Looped)
+        let (non_key, label) = NonKeyFields::of(route);
+        let attrs = self.attributes.hold(attributes, non_key);
+        if self.attributes.path_info(attrs).ineligible == Some(Ineligible::Looped)
             && let Some(neighbor) = self.neighbor_mut(from)
         {
             neighbor.looped += 1;
         }
         let path = Path::new(attrs, label, from);
-        let sought = self.seek(route, sought);
-        let Some(id) = sought.and_then(|sought| self.find(&sought)) else {
-            return Some(self.create(route, path, sought));
+        let lookup = self.lookup_key(route, lookup);
+        let Some(id) = lookup.and_then(|lookup| self.find(&lookup)) else {
+            return Some(self.create(route, path, lookup));
         };
-        let old = self.routes.get(id).best.chosen();
+        let old = self.routes.get(id).best.best_path();
         self.put(id, path);
-        self.rank(id);
+        self.recompute_best(id);
         self.change_from(id, old)
     }
 
-    fn create(&mut self, route: &EvpnRoute, path: Path, sought: Option<Sought>) -> Change {
-        let (key, hash) = match sought {
-            Some(Sought { key, hash, .. }) => {
+    fn create(
+        &mut self,
+        route: &EvpnRoute,
+        path: Path,
+        lookup: Option<KeyLookup>,
+    ) -> BestPathChange {
+        let (key, hash) = match lookup {
+            Some(KeyLookup { key, hash, .. }) => {
                 self.keys.retain(&key);
                 (key, hash)
             }
@@ -202,10 +208,10 @@ impl Rib {
         let id = self.routes.add(Route { key, best: path });
         self.index.insert(hash, id);
         self.count(path.from, 1);
-        Change {
+        BestPathChange {
             id: RouteId(id),
             old: None,
-            new: Some(path.chosen()),
+            new: Some(path.best_path()),
         }
     }
 
@@ -215,17 +221,17 @@ impl Rib {
         }
     }
 
-    /// The key of a route and its hash; None if no route can have it. `sought` may be what was true a while ago.
+    /// The key of a route and its hash; None if no route can have it. `lookup` may be what was true a while ago.
     #[inline]
-    fn seek(&mut self, route: &EvpnRoute, sought: Option<Sought>) -> Option<Sought> {
-        match sought {
-            Some(sought) if self.keys.is_valid(&sought) => Some(sought),
-            _ => self.keys.seek(route, &self.hasher),
+    fn lookup_key(&mut self, route: &EvpnRoute, lookup: Option<KeyLookup>) -> Option<KeyLookup> {
+        match lookup {
+            Some(lookup) if self.keys.is_valid(&lookup) => Some(lookup),
+            _ => self.keys.lookup_key(route, &self.hasher),
         }
     }
 
     #[inline]
-    fn find(&self, Sought { key, hash, .. }: &Sought) -> Option<u32> {
+    fn find(&self, KeyLookup { key, hash, .. }: &KeyLookup) -> Option<u32> {
         self.index.find(*hash, |id| self.routes.get(id).key == *key)
     }
 
@@ -266,11 +272,11 @@ impl Rib {
     }
 
     /// Puts the best path of a route into its first place.
-    fn rank(&mut self, id: u32) {
+    fn recompute_best(&mut self, id: u32) {
         let mut at = self.routes.get(id).best.next;
         while at != NONE {
             let (best, other) = (self.routes.get(id).best, *self.more.get(at));
-            let host = self.routes.get(id).key.kind != Kind::Other;
+            let host = self.routes.get(id).key.kind != RouteKind::Other;
             if let (Some(a), Some(b)) = (self.candidate(&other), self.candidate(&best))
                 && compare(&a, &b, host).is_gt()
             {
@@ -289,40 +295,40 @@ impl Rib {
 
     fn candidate(&self, path: &Path) -> Option<Candidate<'_>> {
         let sender = self.neighbor(path.from)?.sender;
-        let summary = self.attributes.summary(path.attrs);
+        let info = self.attributes.path_info(path.attrs);
         Some(Candidate {
-            summary,
+            info,
             long_lived: path.has(flag::LONG_LIVED),
             sender,
         })
     }
 
-    fn change_from(&self, id: u32, old: Chosen) -> Option<Change> {
-        let new = self.routes.get(id).best.chosen();
-        (new != old).then_some(Change {
+    fn change_from(&self, id: u32, old: BestPath) -> Option<BestPathChange> {
+        let new = self.routes.get(id).best.best_path();
+        (new != old).then_some(BestPathChange {
             id: RouteId(id),
             old: Some(old),
             new: Some(new),
         })
     }
 
-    /// A neighbour withdraws a route. One that it never announced changes nothing. `sought` is what [`Rib::fetch`] said
+    /// A neighbour withdraws a route. One that it never announced changes nothing. `lookup` is what [`Rib::fetch`] said
     /// of it.
     pub fn withdraw(
         &mut self,
         from: NeighborId,
         route: &EvpnRoute,
-        sought: Option<Sought>,
-    ) -> Option<Change> {
-        let sought = self.seek(route, sought)?;
-        let id = self.find(&sought)?;
+        lookup: Option<KeyLookup>,
+    ) -> Option<BestPathChange> {
+        let lookup = self.lookup_key(route, lookup)?;
+        let id = self.find(&lookup)?;
         self.drop_path(from, RouteId(id))
     }
 
     /// Drops the neighbour's path of a route.
-    pub fn drop_path(&mut self, from: NeighborId, RouteId(id): RouteId) -> Option<Change> {
+    pub fn drop_path(&mut self, from: NeighborId, RouteId(id): RouteId) -> Option<BestPathChange> {
         let best = self.routes.get(id).best;
-        let old = best.chosen();
+        let old = best.best_path();
         if best.from != from {
             self.unchain(from, id);
             return None;
@@ -331,7 +337,7 @@ impl Rib {
         self.count(from, -1);
         if best.next == NONE {
             self.routes.get_mut(id).best.attrs = AttrId::NONE;
-            return Some(Change {
+            return Some(BestPathChange {
                 id: RouteId(id),
                 old: Some(old),
                 new: None,
@@ -340,7 +346,7 @@ impl Rib {
         let place = best.next;
         self.routes.get_mut(id).best = *self.more.get(place);
         self.more.remove(place);
-        self.rank(id);
+        self.recompute_best(id);
         self.change_from(id, old)
     }
 
@@ -374,13 +380,13 @@ impl Rib {
     }
 
     /// A run of changes is over: no attributes are held for the next one.
-    pub fn settle(&mut self) {
+    pub fn gc(&mut self) {
         self.attributes.forget_last();
     }
 
     /// Marks the paths of a neighbour as stale, or as to be refreshed.
-    pub fn mark(&mut self, from: NeighborId, which: Which) {
-        let bit = if which == Which::Refreshing {
+    pub fn mark(&mut self, from: NeighborId, which: PathFilter) {
+        let bit = if which == PathFilter::Refreshing {
             flag::REFRESHING
         } else {
             flag::STALE
@@ -394,7 +400,7 @@ impl Rib {
 
     /// The routes with a path of the neighbour; to be dropped, or kept for long.
     #[must_use]
-    pub fn routes_of(&self, from: NeighborId, which: Which) -> Vec<RouteId> {
+    pub fn routes_of(&self, from: NeighborId, which: PathFilter) -> Vec<RouteId> {
         let has = |id: &u32| {
             self.paths(RouteId(*id))
                 .any(|p| p.from == from && which.holds(&p))
@@ -407,14 +413,14 @@ impl Rib {
 
     /// The neighbour's path of a route is kept beyond the restart time: it is the least preferred now, or gone if
     /// its origin wants that (RFC 9494 section 4.2).
-    pub fn keep_long(&mut self, from: NeighborId, RouteId(id): RouteId) -> Option<Change> {
+    pub fn keep_long(&mut self, from: NeighborId, RouteId(id): RouteId) -> Option<BestPathChange> {
         let attrs = self.paths(RouteId(id)).find(|p| p.from == from)?.attrs;
-        if self.attributes.summary(attrs).no_long_lived {
+        if self.attributes.path_info(attrs).no_long_lived {
             return self.drop_path(from, RouteId(id));
         }
-        let old = self.routes.get(id).best.chosen();
+        let old = self.routes.get(id).best.best_path();
         self.path_mut(from, id)?.word |= flag::LONG_LIVED;
-        self.rank(id);
+        self.recompute_best(id);
         self.change_from(id, old)
     }
 
@@ -447,9 +453,9 @@ impl Rib {
     /// The best path of a route; None if it has none.
     #[inline]
     #[must_use]
-    pub fn best(&self, RouteId(id): RouteId) -> Option<Chosen> {
+    pub fn best(&self, RouteId(id): RouteId) -> Option<BestPath> {
         let best = &self.routes.get(id).best;
-        (best.attrs != AttrId::NONE).then(|| best.chosen())
+        (best.attrs != AttrId::NONE).then(|| best.best_path())
     }
 
     /// All routes that have a path, in no order.
@@ -474,15 +480,15 @@ impl Rib {
     /// The route with this key, if it is held.
     #[must_use]
     pub fn get(&mut self, route: &EvpnRoute) -> Option<RouteId> {
-        let sought = self.seek(route, None)?;
-        self.find(&sought).map(RouteId)
+        let lookup = self.lookup_key(route, None)?;
+        self.find(&lookup).map(RouteId)
     }
 
     /// The whole route, as one of its paths has it.
     #[must_use]
     pub fn route(&self, RouteId(id): RouteId, attrs: AttrId, label: u32) -> EvpnRoute {
         let mut route = self.keys.route(&self.routes.get(id).key);
-        self.attributes.details(attrs).put(label, &mut route);
+        self.attributes.non_key(attrs).put(label, &mut route);
         route
     }
 
@@ -495,7 +501,7 @@ impl Rib {
     /// What a route is of.
     #[inline]
     #[must_use]
-    pub fn kind(&self, RouteId(id): RouteId) -> Kind {
+    pub fn kind(&self, RouteId(id): RouteId) -> RouteKind {
         self.routes.get(id).key.kind
     }
 
@@ -521,13 +527,13 @@ impl Rib {
     /// The address of a type 2 as a number that stands for it while a route has it.
     #[inline]
     #[must_use]
-    pub fn ip_word(&self, RouteId(id): RouteId) -> Option<(Kind, u32)> {
+    pub fn ip_word(&self, RouteId(id): RouteId) -> Option<(RouteKind, u32)> {
         self.routes.get(id).key.ip_word()
     }
 
     /// The number of an address, if a route has it.
     #[must_use]
-    pub fn find_ip(&self, ip: IpAddr) -> Option<(Kind, u32)> {
+    pub fn find_ip(&self, ip: IpAddr) -> Option<(RouteKind, u32)> {
         self.keys.find_ip(ip)
     }
 

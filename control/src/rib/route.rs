@@ -1,7 +1,7 @@
 //! Routes and their paths as they stand in memory: 32 octets for a route with one path, 16 for each further one.
 
 use super::attributes::AttrId;
-use super::key::Key;
+use super::key::RouteKey;
 use super::slab::NONE;
 
 /// The number of a route in the RIB; valid until the route is freed.
@@ -47,8 +47,8 @@ impl Path {
         self.word & flag != 0
     }
 
-    pub(super) const fn chosen(&self) -> Chosen {
-        Chosen {
+    pub(super) const fn best_path(&self) -> BestPath {
+        BestPath {
             attrs: self.attrs,
             label: self.word & 0x00ff_ffff,
             long_lived: self.has(flag::LONG_LIVED),
@@ -60,13 +60,13 @@ impl Path {
 /// One route: the best path stands in it, the others in a chain behind it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Route {
-    pub(super) key: Key,
+    pub(super) key: RouteKey,
     pub(super) best: Path,
 }
 
 /// The path that is the best of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Chosen {
+pub struct BestPath {
     /// Its attributes.
     pub attrs: AttrId,
     /// Its first label.
@@ -80,18 +80,18 @@ pub struct Chosen {
 /// The best path of a route is another one now. With `new` None the route has no path: its number stays valid until
 /// [`super::Rib::free`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Change {
+pub struct BestPathChange {
     /// The route.
     pub id: RouteId,
     /// The best path before; its attributes may be gone.
-    pub old: Option<Chosen>,
+    pub old: Option<BestPath>,
     /// The best path now.
-    pub new: Option<Chosen>,
+    pub new: Option<BestPath>,
 }
 
-/// Which paths of a neighbour an action concerns.
+/// PathFilter paths of a neighbour an action concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Which {
+pub enum PathFilter {
     /// All.
     All,
     /// Those that were not announced again since the session ended.
@@ -100,7 +100,7 @@ pub enum Which {
     Refreshing,
 }
 
-impl Which {
+impl PathFilter {
     pub(super) const fn holds(self, path: &Path) -> bool {
         match self {
             Self::All => true,

@@ -15,7 +15,7 @@ use crate::bgp::wire::EvpnRoute;
 use crate::bgp::{Negotiated, PeerStatus};
 use crate::config::{BgpNeighbor, ChangeError};
 use crate::engine::EngineView;
-use crate::evpn::{NeighborId, Reason, RouteView};
+use crate::evpn::{NeighborId, RouteStatus, RouteView};
 use crate::speaker::transport::Neighbor;
 
 /// What a neighbour's routes come to.
@@ -38,7 +38,7 @@ impl EngineView<'_> {
 
     pub(super) fn show_bgp_summary(&self, now: Instant) -> Result<Value, ApiError> {
         self.no_bgp()?;
-        let config = self.evpn.instance.config();
+        let config = self.evpn.speaker.config();
         let held = self.held();
         let row = |(ip, neighbor): (&IpAddr, &Neighbor)| {
             let known = self.config.bgp_neighbors().get(ip)?;
@@ -47,7 +47,7 @@ impl EngineView<'_> {
         to_json(Ok(Summary {
             asn: config.local_as,
             router_id: config.router_id,
-            routes: self.evpn.instance.totals().0 as u64,
+            routes: self.evpn.speaker.totals().0 as u64,
             neighbors: self.speaker.neighbors().iter().filter_map(row).collect(),
         }))
     }
@@ -72,11 +72,13 @@ impl EngineView<'_> {
         let summary = self.summary_row(config, neighbor, &held, now);
         let id = self.evpn.id(address);
         let stale = id.and_then(|id| held.get(&id)).map_or(0, |held| held.stale);
+        let silent = self.speaker.is_silent(address);
         to_json(Ok(detail(
             summary,
             config,
             &neighbor.peer.status(),
             stale,
+            silent,
             now,
         )))
     }
@@ -84,12 +86,12 @@ impl EngineView<'_> {
     /// Counts over all routes, by neighbour.
     fn held(&self) -> hashbrown::HashMap<NeighborId, Held> {
         let mut all: hashbrown::HashMap<NeighborId, Held> = hashbrown::HashMap::new();
-        for route in self.evpn.instance.routes() {
+        for route in self.evpn.speaker.routes() {
             let Some(neighbor) = route.neighbor else {
                 continue;
             };
             let held = all.entry(neighbor).or_default();
-            held.installed += u64::from(route.reason == Some(Reason::Installed));
+            held.installed += u64::from(route.reason == Some(RouteStatus::Installed));
             held.stale += u64::from(route.stale);
         }
         all
@@ -107,7 +109,7 @@ impl EngineView<'_> {
         let up = status
             .up_since
             .map(|since| now.saturating_duration_since(since).as_secs());
-        let own = self.evpn.instance.own_routes().count() as u64;
+        let own = self.evpn.speaker.own_routes().count() as u64;
         SummaryRow {
             address: config.address,
             description: config.description.clone(),
@@ -116,7 +118,7 @@ impl EngineView<'_> {
             uptime: up,
             messages_received: status.received,
             messages_sent: status.sent,
-            routes_received: id.map_or(0, |id| self.evpn.instance.prefix_count(id) as u64),
+            routes_received: id.map_or(0, |id| self.evpn.speaker.prefix_count(id) as u64),
             routes_installed: id
                 .and_then(|id| held.get(&id))
                 .map_or(0, |held| held.installed),
@@ -149,8 +151,8 @@ impl EngineView<'_> {
             ),
         };
         let mut page = Page::new(query.limit.clamp(1, MAX_ROWS));
-        let instance = &self.evpn.instance;
-        for view in instance.own_routes().chain(instance.routes()) {
+        let speaker = &self.evpn.speaker;
+        for view in speaker.own_routes().chain(speaker.routes()) {
             let wanted = query.vni.is_none_or(|vni| view.vni == Some(vni))
                 && query
                     .kind
@@ -207,7 +209,7 @@ impl EngineView<'_> {
             .iter()
             .find_map(|community| community.as_mac_mobility());
         let (sticky, sequence) = mobility.unwrap_or_default();
-        let installed = view.reason == Some(Reason::Installed);
+        let installed = view.reason == Some(RouteStatus::Installed);
         let mut row = RouteRow {
             neighbor: view.neighbor.and_then(|id| self.evpn.address(id)),
             rd,
@@ -308,6 +310,7 @@ fn detail(
     config: &BgpNeighbor,
     status: &PeerStatus,
     stale: u64,
+    silent: bool,
     now: Instant,
 ) -> NeighborDetail {
     let negotiated = status.negotiated.as_deref();
@@ -328,6 +331,7 @@ fn detail(
             .idle_until
             .map(|at| at.saturating_duration_since(now).as_secs()),
         established: status.established,
+        silent,
         treated_as_withdrawn: status.treated_as_withdrawn,
         attributes_discarded: status.attributes_discarded,
         routes_skipped: status.routes_skipped,

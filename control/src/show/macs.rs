@@ -8,7 +8,7 @@ use vtep_dataplane::table::mac::Destination;
 use super::page::Page;
 use crate::api::show::{MAX_ROWS, MacCursor, MacKind, MacRow, Query, Rows};
 use crate::engine::EngineView;
-use crate::evpn::Origin;
+use crate::evpn::EntryOrigin;
 
 impl EngineView<'_> {
     /// The next page of MACs in the order of (VNI, MAC): one pass over the table, which has no order of its own.
@@ -43,7 +43,7 @@ impl EngineView<'_> {
 
     fn mac_row(&self, (vni, mac): (Vni, MacAddr), to: Destination, now: Instant) -> MacRow {
         let host = HostMac::new(mac).ok();
-        let known = host.and_then(|host| self.evpn.instance.mac(vni, host));
+        let known = host.and_then(|host| self.evpn.speaker.mac(vni, host));
         let mut flags = Vec::new();
         let (kind, port, vtep) = match to {
             Destination::Port(id) => {
@@ -57,7 +57,7 @@ impl EngineView<'_> {
                     hop.is_none_or(|hop| hop.paths.is_empty())
                         .then_some("unresolved"),
                 );
-                let remote = known.is_some_and(|known| known.origin == Origin::Evpn);
+                let remote = known.is_some_and(|known| known.origin == EntryOrigin::Evpn);
                 let kind = if remote {
                     MacKind::Remote
                 } else {
@@ -75,7 +75,7 @@ impl EngineView<'_> {
         );
         flags.extend(known.filter(|known| known.frozen).map(|_| "frozen"));
         let sequence = known
-            .filter(|known| known.origin != Origin::Static)
+            .filter(|known| known.origin != EntryOrigin::Static)
             .map(|known| known.mobility.sequence);
         let flags = flags.into_iter().map(str::to_owned).collect();
         MacRow {

@@ -189,10 +189,10 @@ impl EngineView<'_> {
         traffic(page, "port", &ports);
         let held = ports
             .iter()
-            .map(|(labels, totals)| (labels.clone(), totals.untold));
+            .map(|(labels, totals)| (labels.clone(), totals.events_suppressed));
         page.counter(
-            "vtepd_port_notices_held",
-            "Notices to the control thread that were held back",
+            "vtepd_port_events_suppressed",
+            "Events to the control thread suppressed by the limit of the port",
             held,
         );
         let snapshot = self.fib.current();
@@ -220,7 +220,7 @@ impl EngineView<'_> {
             .status()
             .map(|(id, _, view)| (one("worker", id.0), view))
             .collect();
-        let count = |value: Field<vtep_dataplane::worker::StatusView>| {
+        let count = |value: Field<vtep_dataplane::worker::WorkerStatusView>| {
             all.iter()
                 .map(move |(labels, view)| (labels.clone(), value(view)))
         };
@@ -232,12 +232,12 @@ impl EngineView<'_> {
         page.counter(
             "vtepd_worker_turns",
             "Rounds over all of its ports",
-            count(|view| view.turns),
+            count(|view| view.iterations),
         );
         page.counter(
             "vtepd_worker_busy_turns",
             "Rounds that moved frames",
-            count(|view| view.busy_turns),
+            count(|view| view.busy_iterations),
         );
         page.counter(
             "vtepd_worker_slept_nanoseconds",
@@ -263,7 +263,7 @@ impl EngineView<'_> {
                 let routes = self
                     .evpn
                     .id(*address)
-                    .map_or(0, |id| self.evpn.instance.prefix_count(id));
+                    .map_or(0, |id| self.evpn.speaker.prefix_count(id));
                 (*address, neighbor.peer.status(), routes)
             })
             .collect();
@@ -326,7 +326,7 @@ impl EngineView<'_> {
             help,
             count(|s| s.treated_as_withdrawn),
         );
-        let routes = self.evpn.instance.route_count();
+        let routes = self.evpn.speaker.route_count();
         page.gauge(
             "vtepd_evpn_routes",
             "EVPN routes of all neighbors",

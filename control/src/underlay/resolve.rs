@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use netlink_packet_route::route::RouteType;
 use vtep_dataplane::addr::{HostMac, MacAddr, VtepAddr};
-use vtep_dataplane::table::vtep::{HeaderFields, MAX_PATHS};
+use vtep_dataplane::table::encapsulation::{self, HeaderFields};
+use vtep_dataplane::table::vtep::MAX_PATHS;
 
 use super::UnderlayConfig;
 use super::addresses::Addresses;
@@ -13,9 +14,6 @@ use super::error::{ResolveError, nud_name};
 use super::links::{Link, Links};
 use super::neighbors::{KernelNeighbor, NeighborCache, NeighborKey, NudState};
 use super::route::{NextHop, Route, RouteLookup, lookup_error};
-
-/// UDP and VXLAN headers. Bytes.
-const UDP_VXLAN: u32 = 8 + 8;
 
 /// One usable way to a VTEP.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -274,7 +272,7 @@ fn build_path(
     weight: u16,
     host: &HostState,
 ) -> Result<ResolvedPath, ResolveError> {
-    let headers = UDP_VXLAN + if vtep.is_v6() { 40 } else { 20 };
+    let headers = encapsulation::overhead(vtep.is_v6()) as u32;
     let interface = egress.interface.name.clone();
     let max_frame = mtu.checked_sub(headers).filter(|left| *left > 14);
     let Some(max_frame) = max_frame else {

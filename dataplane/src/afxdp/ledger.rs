@@ -100,7 +100,7 @@ impl Ledger {
 
 /// The chunks that several frames end in, and how many tx and completion entries of one socket name each.
 ///
-/// Such a chunk may be in several rings, and in user space, at once; [`crate::frame::chain::Chains`] counts all its holders.
+/// Such a chunk may be in several rings, and in user space, at once; [`crate::frame::chain::SegmentTable`] counts all its holders.
 /// A completion of a chunk that the socket doesn't have is noticed; which of several completions of one chunk is one too
 /// many can't be told.
 #[derive(Debug, Default)]

@@ -8,7 +8,7 @@ use super::socket::{self, BindMode, Queue, Socket};
 use super::sys;
 use super::umem::{Umem, UmemMemory};
 use crate::frame::{Frame, Pool};
-use crate::port::{Port, Refused};
+use crate::port::{Port, PortErrors};
 
 /// What the kernel has counted of one socket (`XDP_STATISTICS`, Documentation/networking/af_xdp.rst).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -160,7 +160,7 @@ impl XskPort {
             return;
         }
         umem.ledger().take_back_all(self.owner, &mut give);
-        rings.held.give_back(umem.chains(), give);
+        rings.held.give_back(umem.segments(), give);
         registry.release(self.owner);
     }
 
@@ -226,14 +226,14 @@ impl Port<UmemMemory> for XskPort {
     }
 
     #[inline]
-    fn refused(&self) -> Refused {
+    fn errors(&self) -> PortErrors {
         self.socket
             .as_ref()
-            .map_or(Refused::default(), |socket| socket.rings.refused)
+            .map_or(PortErrors::default(), |socket| socket.rings.errors)
     }
 
     fn close(mut self, pool: &mut Pool<UmemMemory>) {
-        self.shut(|frame| pool.give(frame));
+        self.shut(|frame| pool.free(frame));
     }
 }
 

@@ -8,10 +8,11 @@ use libc::xdp_desc;
 
 use super::ledger::{Ledger, Lent, Owner, Place};
 use super::ring::{Consumer, Memory, Producer};
-use crate::frame::assembly::Assembly;
-use crate::frame::chain::{Chains, MAX_CHUNKS, Piece};
-use crate::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool, Releases};
-use crate::port::Refused;
+use crate::drop::DropReason;
+use crate::frame::assembly::ChainBuilder;
+use crate::frame::chain::{MAX_SEGMENTS, Segment, SegmentTable};
+use crate::frame::{BURST, DeferredRelease, Frame, FrameMemory, HEADROOM, Pool};
+use crate::port::PortErrors;
 
 /// The shortest frame to send: an Ethernet header. The kernel consumes an invalid tx descriptor without ever
 /// completing it (net/xdp/xsk_queue.h `xskq_cons_read_desc`), so that none may be given to it.
@@ -28,14 +29,14 @@ pub(crate) struct Rings<D, A> {
     pub(crate) fill: Producer<u64, A>,
     pub(crate) completion: Consumer<u64, A>,
     pub(crate) ledger: Arc<Ledger>,
-    pub(crate) chains: Arc<Chains>,
+    pub(crate) chains: Arc<SegmentTable>,
     pub(crate) owner: Owner,
     pub(crate) chunk_size: u32,
     /// Frames of several chunks come and go (`XDP_USE_SG`).
     pub(crate) multi_buffer: bool,
     pub(crate) held: Held,
     /// Descriptors of the kernel that were wrong, and frames that could not be taken.
-    pub(crate) refused: Refused,
+    pub(crate) errors: PortErrors,
 }
 
 /// What a socket has beyond the chunks that the ledger knows of.
@@ -52,7 +53,7 @@ enum Begun {
     #[default]
     Nothing,
     /// Its first chunks.
-    Frame(Assembly),
+    Frame(ChainBuilder),
     /// It can't be taken: its chunks are given back as they come.
     Refused,
 }
@@ -67,7 +68,7 @@ impl Held {
     }
 
     /// Gives everything back: the socket is closed, and the kernel touches it no more.
-    pub(crate) fn give_back(self, chains: &Chains, mut give: impl FnMut(Frame)) {
+    pub(crate) fn give_back(self, chains: &SegmentTable, mut give: impl FnMut(Frame)) {
         if let Begun::Frame(begun) = self.begun {
             give(begun.finish());
         }
@@ -85,7 +86,7 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
     fn refill<F: FrameMemory>(&mut self, pool: &mut Pool<F>) {
         let room = self.fill.free(BURST as u32) as usize;
         for _ in 0..room.min(pool.available().saturating_sub(RESERVE)) {
-            let Some(frame) = pool.take() else { break };
+            let Some(frame) = pool.alloc() else { break };
             let address = u64::from(frame.chunk()) * u64::from(self.chunk_size);
             self.ledger
                 .hand_over(frame.chunk(), Place::Receive(self.owner));
@@ -106,7 +107,7 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
         self.refill(pool);
         let before = burst.len();
         // A frame that never ends must not keep the worker here.
-        for _ in 0..BURST * MAX_CHUNKS {
+        for _ in 0..BURST * MAX_SEGMENTS {
             if burst.len() == before + BURST {
                 break;
             }
@@ -136,17 +137,17 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
     ) {
         let begun = std::mem::take(&mut self.held.begun);
         let appended = match (begun, chunk) {
-            (Begun::Nothing, Ok(first)) if self.multi_buffer => Ok(Assembly::new(first)),
+            (Begun::Nothing, Ok(first)) if self.multi_buffer => Ok(ChainBuilder::new(first)),
             (Begun::Frame(mut assembly), Ok(piece)) => match assembly.push(&self.chains, piece) {
                 Ok(()) => Ok(assembly),
                 Err(piece) => {
-                    self.refused.too_long += 1;
+                    self.errors.count(DropReason::TooManySegments);
                     Err([Some(assembly.finish()), Some(piece)])
                 }
             },
             (Begun::Refused, Ok(piece)) => Err([Some(piece), None]),
             (begun, chunk) => {
-                self.refused.bad_descriptors += 1;
+                self.errors.count(DropReason::BadDescriptor);
                 let before = if let Begun::Frame(begun) = begun {
                     Some(begun.finish())
                 } else {
@@ -162,7 +163,7 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
                 chunks
                     .into_iter()
                     .flatten()
-                    .for_each(|chunk| pool.give(chunk));
+                    .for_each(|chunk| pool.free(chunk));
                 self.held.begun = if goes_on {
                     Begun::Refused
                 } else {
@@ -183,7 +184,7 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
             .take_back(descriptor.addr / chunk_size, place)
             .ok_or(None)?;
         let start = (descriptor.addr % chunk_size) as u16;
-        match frame.place(start, descriptor.len as usize, self.chunk_size as usize) {
+        match frame.set_extent(start, descriptor.len as usize, self.chunk_size as usize) {
             Ok(()) => Ok(frame),
             Err(_) => Err(Some(frame)),
         }
@@ -192,18 +193,18 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
     /// Takes back what the kernel has sent.
     #[inline]
     pub(crate) fn reap<F: FrameMemory>(&mut self, pool: &mut Pool<F>) {
-        let mut shared = Releases::default();
+        let mut shared = DeferredRelease::default();
         while let Some(address) = self.completion.pop() {
             let chunk = address / u64::from(self.chunk_size);
             match self.ledger.take_back(chunk, Place::Transmit(self.owner)) {
-                Some(frame) => pool.give(frame),
+                Some(frame) => pool.free(frame),
                 None => match self.held.lent.take_back(chunk) {
-                    Some(chunk) => pool.release_later(chunk, &mut shared),
-                    None => self.refused.bad_descriptors += 1,
+                    Some(chunk) => pool.defer_release(chunk, &mut shared),
+                    None => self.errors.count(DropReason::BadDescriptor),
                 },
             }
         }
-        pool.finish(shared);
+        pool.flush_deferred(shared);
         self.completion.release();
     }
 
@@ -220,9 +221,9 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
             count = self.fitting(frames);
         }
         for frame in frames.drain(..count) {
-            if let Some(refused) = self.refuse(&frame) {
-                *refused += 1;
-                pool.give(frame);
+            if let Some(reason) = self.tx_error(&frame) {
+                self.errors.count(reason);
+                pool.free(frame);
             } else if frame.is_chained() {
                 self.push_chain(&frame);
             } else {
@@ -247,21 +248,21 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
         frames.iter().take_while(|frame| fits(frame)).count()
     }
 
-    /// The count to which a frame belongs that the kernel would not take.
+    /// Why the kernel would not take a frame; `None` when it would.
     #[inline]
-    fn refuse(&mut self, frame: &Frame) -> Option<&mut u64> {
+    fn tx_error(&self, frame: &Frame) -> Option<DropReason> {
         let first = frame.first();
         let outside =
-            |piece: Piece| usize::from(piece.start()) + piece.len() > self.chunk_size as usize;
+            |piece: Segment| usize::from(piece.start()) + piece.len() > self.chunk_size as usize;
         if first.len() < SHORTEST || outside(first) {
-            return Some(&mut self.refused.bad_descriptors);
+            return Some(DropReason::BadDescriptor);
         }
         if frame.is_chained() {
             if !self.multi_buffer {
-                return Some(&mut self.refused.several_chunks);
+                return Some(DropReason::MultiBufferUnsupported);
             }
             if self.chains.rest(frame).any(outside) {
-                return Some(&mut self.refused.bad_descriptors);
+                return Some(DropReason::BadDescriptor);
             }
         }
         None
@@ -288,7 +289,7 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
 
     /// Writes one descriptor; room was counted, and we are the only producer.
     #[inline]
-    fn push(&mut self, piece: Piece, options: u32) {
+    fn push(&mut self, piece: Segment, options: u32) {
         let base = u64::from(piece.chunk()) * u64::from(self.chunk_size);
         let addr = base + u64::from(piece.start());
         let pushed = self.tx.push(xdp_desc {

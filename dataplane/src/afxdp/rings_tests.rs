@@ -12,9 +12,10 @@ use super::ledger::Owner;
 use super::ring::{Consumer, Producer};
 use super::rings::{Held, Rings};
 use super::umem::{HugePages, Umem, UmemConfig, UmemMemory};
-use crate::frame::chain::{MAX_CHUNKS, Payload};
+use crate::drop::DropReason;
+use crate::frame::chain::{MAX_SEGMENTS, SharedPayload};
 use crate::frame::{BURST, Frame, FrameMemory, Pool};
-use crate::port::Refused;
+use crate::port::PortErrors;
 
 const CHUNKS: u32 = 4096;
 const CHUNK: u32 = 2048;
@@ -68,12 +69,12 @@ fn socket(owner: Owner, umem: &Umem, random: &mut Random) -> (FakeRings, Kernel)
         fill: Producer::new(fill),
         completion: Consumer::new(completion),
         ledger: Arc::clone(umem.ledger()),
-        chains: Arc::clone(umem.chains()),
+        chains: Arc::clone(umem.segments()),
         owner,
         chunk_size: CHUNK,
         multi_buffer: true,
         held: Held::new(CHUNKS),
-        refused: Refused::default(),
+        errors: PortErrors::default(),
     };
     (rings, kernel)
 }
@@ -143,7 +144,7 @@ impl World {
     /// How many chunks the next frame takes: mostly one, sometimes too many.
     fn chunks(&mut self) -> u64 {
         match self.random.below(20) {
-            0 => 2 + self.random.below(MAX_CHUNKS as u64 + 3),
+            0 => 2 + self.random.below(MAX_SEGMENTS as u64 + 3),
             1 => 2,
             _ => 1,
         }
@@ -276,7 +277,7 @@ impl World {
             // Of a chunk that is lent several times nobody can say which completion is one too many.
             let shared = self
                 .umem
-                .chains()
+                .segments()
                 .is_shared((address / u64::from(CHUNK)) as u32);
             if self.random.below(1000) == 0 && !shared {
                 kernel.completion.push(address);
@@ -294,10 +295,10 @@ impl World {
         for mut frame in burst {
             self.received += 1;
             let stamp = stamp_of(pool.memory().bytes(&frame));
-            let chains = pool.memory().chains();
+            let chains = pool.memory().segments();
             for (piece, expected) in chains.rest(&frame).zip(stamp + 1..) {
                 assert_eq!(
-                    stamp_of(pool.memory().piece(&frame, piece)),
+                    stamp_of(pool.memory().segment(&frame, piece)),
                     expected,
                     "another frame's chunk"
                 );
@@ -327,24 +328,28 @@ impl World {
     fn worker_sends(&mut self, which: usize) {
         let pool = &mut self.pools[which % 2];
         self.sockets[which].0.send(pool, &mut self.waiting[which]);
-        let strays: Vec<_> = std::iter::from_fn(|| pool.next_stray()).collect();
+        let strays: Vec<_> = std::iter::from_fn(|| pool.pop_foreign()).collect();
         strays
             .into_iter()
-            .for_each(|frame| self.pools[1 - which % 2].give(frame));
+            .for_each(|frame| self.pools[1 - which % 2].free(frame));
     }
 
     /// The interface is deleted: what its rings and its device held comes back.
     fn reopen(&mut self, which: usize) {
         let owner = self.sockets[which].0.owner;
-        self.noticed += self.sockets[which].0.refused.bad_descriptors + self.unread_lies(which);
+        self.noticed +=
+            self.sockets[which].0.errors.get(DropReason::BadDescriptor) + self.unread_lies(which);
         self.umem
             .ledger()
-            .take_back_all(owner, |frame| self.pools[which % 2].give(frame));
+            .take_back_all(owner, |frame| self.pools[which % 2].free(frame));
         let held = std::mem::replace(&mut self.sockets[which].0.held, Held::new(CHUNKS));
-        held.give_back(self.umem.chains(), |frame| {
-            self.pools[which % 2].give(frame)
+        held.give_back(self.umem.segments(), |frame| {
+            self.pools[which % 2].free(frame)
         });
-        self.too_long += self.sockets[which].0.refused.too_long;
+        self.too_long += self.sockets[which]
+            .0
+            .errors
+            .get(DropReason::TooManySegments);
         self.sockets[which] = socket(owner, &self.umem, &mut self.random);
     }
 
@@ -352,15 +357,15 @@ impl World {
     fn unread_lies(&mut self, which: usize) -> u64 {
         let pool = &mut self.pools[which % 2];
         let rings = &mut self.sockets[which].0;
-        let before = rings.refused.bad_descriptors;
+        let before = rings.errors.get(DropReason::BadDescriptor);
         let mut burst = Vec::new();
         // Two bursts and some wrong ones fill the rx ring.
         (0..4).for_each(|_| {
             rings.receive(pool, &mut burst);
         });
         rings.reap(pool);
-        burst.into_iter().for_each(|frame| pool.give(frame));
-        rings.refused.bad_descriptors - before
+        burst.into_iter().for_each(|frame| pool.free(frame));
+        rings.errors.get(DropReason::BadDescriptor) - before
     }
 }
 
@@ -378,7 +383,7 @@ fn queue(
     let to = random.below(SOCKETS as u64 + 1) as usize;
     match waiting.get_mut(to) {
         Some(queue) if queue.len() < 256 => queue.push(frame),
-        _ => pool.give(frame),
+        _ => pool.free(frame),
     }
 }
 
@@ -391,25 +396,27 @@ fn share(
     random: &mut Random,
     waiting: &mut [Vec<Frame>],
 ) {
-    let chains = pool.memory().chains();
+    let chains = pool.memory().segments();
     chains.share(payload.chunk(), copies + 1);
     chains
         .rest(&payload)
         .for_each(|piece| chains.share(piece.chunk(), copies + 1));
     let mut left = copies;
     while left > 0
-        && let Some(mut header) = pool.take()
+        && let Some(mut header) = pool.alloc()
     {
-        header.place(256, LEN as usize + 8, CHUNK as usize).unwrap();
+        header
+            .set_extent(256, LEN as usize + 8, CHUNK as usize)
+            .unwrap();
         let bytes = pool.memory_mut().bytes_mut(&mut header);
         bytes[..8].copy_from_slice(&(!stamp).to_ne_bytes());
         bytes[8..16].copy_from_slice(&stamp.to_ne_bytes());
-        let shared = Payload::new(&payload, header.len()).unwrap();
-        shared.follow(pool.memory().chains(), &mut header);
+        let shared = SharedPayload::new(&payload, header.len()).unwrap();
+        shared.append_to(pool.memory().segments(), &mut header);
         queue(pool, header, random, waiting);
         left -= 1;
     }
-    pool.give_up(payload, left + 1);
+    pool.release_shared(payload, left + 1);
 }
 
 #[test]
@@ -436,11 +443,11 @@ fn every_chunk_is_there_after_ten_million_frames() {
         let frames = std::mem::take(&mut world.waiting[which]);
         frames
             .into_iter()
-            .for_each(|frame| world.pools[0].give(frame));
+            .for_each(|frame| world.pools[0].free(frame));
     }
     for from in 0..2 {
-        while let Some(frame) = world.pools[from].next_stray() {
-            world.pools[1 - from].give(frame);
+        while let Some(frame) = world.pools[from].pop_foreign() {
+            world.pools[1 - from].free(frame);
         }
     }
     for pool in &world.pools {
@@ -449,7 +456,7 @@ fn every_chunk_is_there_after_ten_million_frames() {
     let mut chunks: Vec<_> = world
         .pools
         .iter_mut()
-        .flat_map(|pool| std::iter::from_fn(|| pool.take()))
+        .flat_map(|pool| std::iter::from_fn(|| pool.alloc()))
         .map(|f| f.chunk())
         .collect();
     chunks.sort_unstable();
@@ -465,7 +472,7 @@ fn every_chunk_is_there_after_ten_million_frames() {
         reopened > 100 && world.sent > goal / 2 && world.lies > 10_000 && world.too_long > 1000
     );
     assert!(
-        (0..CHUNKS).all(|chunk| !world.umem.chains().is_shared(chunk)),
+        (0..CHUNKS).all(|chunk| !world.umem.segments().is_shared(chunk)),
         "a chunk has a holder too many"
     );
 }

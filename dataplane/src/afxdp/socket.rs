@@ -15,7 +15,7 @@ use super::ring::{Consumer, Layout, Memory, Producer};
 use super::rings::{Held, Rings};
 use super::sys::{self, Mapping, RingKind};
 use super::umem::{Bound, Registry, Umem};
-use crate::port::Refused;
+use crate::port::PortErrors;
 
 /// How the kernel moves frames between the device and the packet memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -386,12 +386,12 @@ fn rings(
         fill: Producer::new(ring(fd, RingKind::Fill, config.fill_ring)?),
         completion: Consumer::new(ring(fd, RingKind::Completion, config.tx_ring)?),
         ledger: Arc::clone(umem.ledger()),
-        chains: Arc::clone(umem.chains()),
+        chains: Arc::clone(umem.segments()),
         owner,
         chunk_size: umem.frame_size(),
         multi_buffer,
         held: Held::new(umem.frames()),
-        refused: Refused::default(),
+        errors: PortErrors::default(),
     })
 }
 

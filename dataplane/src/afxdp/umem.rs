@@ -17,7 +17,7 @@ use super::ledger::{Ledger, Owner};
 use super::port::{SocketId, Statistics};
 use super::socket::Binding;
 use super::sys::{self, Mapping};
-use crate::frame::chain::{Chains, Piece};
+use crate::frame::chain::{Segment, SegmentTable};
 use crate::frame::{Frame, FrameMemory, HEADROOM, Pool};
 use crate::mem::prefetch;
 
@@ -69,13 +69,13 @@ pub(super) struct Area {
 #[derive(Debug)]
 pub struct UmemMemory {
     area: Arc<Area>,
-    chains: Arc<Chains>,
+    chains: Arc<SegmentTable>,
 }
 
 impl UmemMemory {
     /// The first byte of a piece. Checked in release builds: a frame may have been placed by a wrong chunk size.
     #[inline]
-    fn at(&self, piece: Piece) -> NonNull<u8> {
+    fn at(&self, piece: Segment) -> NonNull<u8> {
         let chunk_size = self.area.chunk_size as usize;
         let start = usize::from(piece.start());
         assert!(
@@ -99,7 +99,7 @@ impl FrameMemory for UmemMemory {
     }
 
     #[inline]
-    fn chains(&self) -> &Chains {
+    fn segments(&self) -> &SegmentTable {
         &self.chains
     }
 
@@ -124,17 +124,17 @@ impl FrameMemory for UmemMemory {
     }
 
     #[inline]
-    fn piece<'a>(&'a self, _of: &'a Frame, piece: Piece) -> &'a [u8] {
+    fn segment<'a>(&'a self, _of: &'a Frame, piece: Segment) -> &'a [u8] {
         // SAFETY: `at` has checked the range. The frame holds the chunk: its bytes were written before the frame was
         // handed over, and nobody writes to a chunk that is not the first of a frame.
         unsafe { std::slice::from_raw_parts(self.at(piece).as_ptr(), piece.len()) }
     }
 
     #[inline]
-    fn pair<'a>(
+    fn read_write<'a>(
         &'a mut self,
         _from: &'a Frame,
-        piece: Piece,
+        piece: Segment,
         to: &'a mut Frame,
     ) -> (&'a [u8], &'a mut [u8]) {
         assert!(
@@ -191,7 +191,7 @@ impl Registry {
 #[derive(Debug)]
 struct Inner {
     area: Arc<Area>,
-    chains: Arc<Chains>,
+    chains: Arc<SegmentTable>,
     ledger: Arc<Ledger>,
     huge: bool,
     pools_taken: AtomicBool,
@@ -243,7 +243,7 @@ impl Umem {
         Ok(Self {
             inner: Arc::new(Inner {
                 area: Arc::new(area),
-                chains: Arc::new(Chains::new(config.frames)),
+                chains: Arc::new(SegmentTable::new(config.frames)),
                 ledger: Arc::new(Ledger::new(config.frames)),
                 huge,
                 pools_taken: AtomicBool::new(false),
@@ -290,7 +290,7 @@ impl Umem {
     pub fn recover(&self, pool: &mut Pool<UmemMemory>) -> usize {
         let frames = std::mem::take(&mut *lock(&self.inner.recovered));
         let count = frames.len();
-        frames.into_iter().for_each(|frame| pool.give(frame));
+        frames.into_iter().for_each(|frame| pool.free(frame));
         count
     }
 
@@ -337,7 +337,7 @@ impl Umem {
         &self.inner.area
     }
 
-    pub(super) fn chains(&self) -> &Arc<Chains> {
+    pub(super) fn segments(&self) -> &Arc<SegmentTable> {
         &self.inner.chains
     }
 

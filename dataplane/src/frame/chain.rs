@@ -4,7 +4,7 @@
 //!   Frame: first chunk ---link---> chunk ---link---> chunk        its own: nobody counts
 //!
 //!   Frame: header ---link--\
-//!   Frame: header ---link---> chunk ---link---> chunk             shared: each chunk counts its holders
+//!   Frame: header ---link---> chunk ---link---> chunk             shared: each chunk counts its ref_counts
 //!   Frame: header ---link--/
 //! ```
 //!
@@ -21,21 +21,21 @@ use super::Frame;
 
 /// Chunks that one received frame takes at most: 9216 bytes fit into 6 of 2048 bytes in copy mode. What is longer was
 /// never meant for a wire (segments that a sender on this host left to hardware).
-pub const MAX_CHUNKS: usize = 8;
+pub const MAX_SEGMENTS: usize = 8;
 
 /// The longest frame, bytes: room is left for outer headers.
 pub const MAX_LEN: usize = 16_000;
 
 /// Bytes of a frame that lie together in one chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Piece {
+pub struct Segment {
     chunk: u32,
     start: u16,
     len: u16,
 }
 
-impl Piece {
-    /// A piece whose bytes lie inside its chunk.
+impl Segment {
+    /// A segment whose bytes lie inside its chunk.
     #[inline]
     pub(crate) const fn new(chunk: u32, start: u16, len: u16) -> Self {
         Self { chunk, start, len }
@@ -84,63 +84,63 @@ impl Piece {
 
 /// One link and one count for each chunk of a memory area.
 #[derive(Debug)]
-pub struct Chains {
+pub struct SegmentTable {
     /// What follows a chunk. Of no meaning where the frame ends.
     links: Box<[AtomicU64]>,
     /// Who else may end in it; 0 for a chunk of one frame, which nobody counts.
-    holders: Box<[AtomicU32]>,
+    ref_counts: Box<[AtomicU32]>,
 }
 
-impl Chains {
+impl SegmentTable {
     /// No chunk is followed by another.
     #[must_use]
     pub fn new(chunks: u32) -> Self {
         Self {
             links: (0..chunks).map(|_| AtomicU64::new(0)).collect(),
-            holders: (0..chunks).map(|_| AtomicU32::new(0)).collect(),
+            ref_counts: (0..chunks).map(|_| AtomicU32::new(0)).collect(),
         }
     }
 
     #[inline]
-    pub(super) fn link(&self, from: u32, to: Piece) {
+    pub(super) fn link(&self, from: u32, to: Segment) {
         self.links[from as usize].store(to.to_bits(), Ordering::Relaxed);
     }
 
-    /// What follows the first chunk of `frame`, in order; empty pieces never.
+    /// What follows the first chunk of `frame`, in order; empty segments never.
     #[inline]
-    pub(crate) fn rest(&self, frame: &Frame) -> Pieces<'_> {
-        let mut pieces = Pieces {
-            chains: self,
+    pub(crate) fn rest(&self, frame: &Frame) -> Segments<'_> {
+        let mut segments = Segments {
+            table: self,
             next: None,
             left: frame.rest(),
         };
-        pieces.follow(frame.chunk());
-        pieces
+        segments.follow(frame.chunk());
+        segments
     }
 
     /// True when all that follows the first chunk of `frame` is in `chunk`.
     #[inline]
     pub(crate) fn ends_in(&self, frame: &Frame, chunk: u32) -> bool {
-        let next = Piece::from_bits(self.links[frame.chunk() as usize].load(Ordering::Relaxed));
+        let next = Segment::from_bits(self.links[frame.chunk() as usize].load(Ordering::Relaxed));
         next.chunk == chunk && next.len() >= frame.rest()
     }
 
     /// True when several frames may end in the chunk.
     #[inline]
     pub(crate) fn is_shared(&self, chunk: u32) -> bool {
-        self.holders[chunk as usize].load(Ordering::Relaxed) != 0
+        self.ref_counts[chunk as usize].load(Ordering::Relaxed) != 0
     }
 
-    /// Lets `holders` frames end in `chunk`, which nobody else holds now.
+    /// Lets `ref_counts` frames end in `chunk`, which nobody else holds now.
     #[inline]
-    pub(crate) fn share(&self, chunk: u32, holders: u32) {
-        self.holders[chunk as usize].store(holders, Ordering::Relaxed);
+    pub(crate) fn share(&self, chunk: u32, ref_counts: u32) {
+        self.ref_counts[chunk as usize].store(ref_counts, Ordering::Relaxed);
     }
 
     /// Gives up a chunk `times` times. True when nobody holds it any more: it is free.
     #[inline]
     pub(crate) fn release(&self, chunk: u32, times: u32) -> bool {
-        let cell = &self.holders[chunk as usize];
+        let cell = &self.ref_counts[chunk as usize];
         if cell.load(Ordering::Relaxed) == 0 {
             return true;
         }
@@ -152,45 +152,45 @@ impl Chains {
 /// The chunks behind a frame's first one. Each link is read before its chunk is handed out, so that the caller may give
 /// the chunk away.
 #[derive(Debug)]
-pub(crate) struct Pieces<'c> {
-    chains: &'c Chains,
-    next: Option<Piece>,
+pub(crate) struct Segments<'c> {
+    table: &'c SegmentTable,
+    next: Option<Segment>,
     left: usize,
 }
 
-impl Pieces<'_> {
+impl Segments<'_> {
     #[inline]
     fn follow(&mut self, chunk: u32) {
         self.next = (self.left > 0).then(|| {
-            let mut piece =
-                Piece::from_bits(self.chains.links[chunk as usize].load(Ordering::Relaxed));
-            // A frame that was shortened ends inside a piece.
-            piece.len = piece.len.min(self.left.min(usize::from(u16::MAX)) as u16);
-            piece
+            let mut segment =
+                Segment::from_bits(self.table.links[chunk as usize].load(Ordering::Relaxed));
+            // A frame that was shortened ends inside a segment.
+            segment.len = segment.len.min(self.left.min(usize::from(u16::MAX)) as u16);
+            segment
         });
     }
 }
 
-impl Iterator for Pieces<'_> {
-    type Item = Piece;
+impl Iterator for Segments<'_> {
+    type Item = Segment;
 
     #[inline]
-    fn next(&mut self) -> Option<Piece> {
-        let piece = self.next.take().filter(|piece| piece.len > 0)?;
-        self.left -= piece.len();
-        self.follow(piece.chunk);
-        Some(piece)
+    fn next(&mut self) -> Option<Segment> {
+        let segment = self.next.take().filter(|segment| segment.len > 0)?;
+        self.left -= segment.len();
+        self.follow(segment.chunk);
+        Some(segment)
     }
 }
 
-/// What several headers end in, as one of its holders each ([`Chains::share`]).
+/// What several headers end in, as one of its ref_counts each ([`SegmentTable::share`]).
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Payload {
-    first: Piece,
+pub(crate) struct SharedPayload {
+    first: Segment,
     len: usize,
 }
 
-impl Payload {
+impl SharedPayload {
     /// All of `frame`; `None` when it is empty, or leaves no room for `header` bytes before it ([`MAX_LEN`]).
     pub(crate) fn new(frame: &Frame, header: usize) -> Option<Self> {
         let (first, len) = (frame.first(), frame.len());
@@ -205,70 +205,70 @@ impl Payload {
 
     /// Lets `header`, a frame of one chunk, go on in the payload.
     #[inline(always)]
-    pub(crate) fn follow(&self, chains: &Chains, header: &mut Frame) {
+    pub(crate) fn append_to(&self, table: &SegmentTable, header: &mut Frame) {
         debug_assert!(!header.is_chained() && header.len() + self.len <= MAX_LEN);
-        chains.link(header.chunk(), self.first);
+        table.link(header.chunk(), self.first);
         header.extend(self.len);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::assembly::Assembly;
+    use super::super::assembly::ChainBuilder;
     use super::*;
 
-    fn chain(chains: &Chains, lens: &[u16]) -> Frame {
+    fn chain(table: &SegmentTable, lens: &[u16]) -> Frame {
         let mut chunks = (0..)
             .zip(lens)
             .map(|(chunk, len)| Frame::new(chunk, 10, *len));
-        let mut assembly = Assembly::new(chunks.next().unwrap());
-        chunks.for_each(|piece| assembly.push(chains, piece).unwrap());
-        assembly.finish()
+        let mut builder = ChainBuilder::new(chunks.next().unwrap());
+        chunks.for_each(|segment| builder.push(table, segment).unwrap());
+        builder.finish()
     }
 
     #[test]
     fn a_frame_goes_on_from_chunk_to_chunk() {
-        let chains = Chains::new(16);
-        let frame = chain(&chains, &[100, 200, 300]);
+        let table = SegmentTable::new(16);
+        let frame = chain(&table, &[100, 200, 300]);
         assert_eq!(
             (frame.len(), frame.first().len(), frame.is_chained()),
             (600, 100, true)
         );
-        let rest: Vec<_> = chains.rest(&frame).collect();
-        assert_eq!(rest, [Piece::new(1, 10, 200), Piece::new(2, 10, 300)]);
-        assert_eq!(chains.rest(&Frame::new(3, 0, 60)).count(), 0);
+        let rest: Vec<_> = table.rest(&frame).collect();
+        assert_eq!(rest, [Segment::new(1, 10, 200), Segment::new(2, 10, 300)]);
+        assert_eq!(table.rest(&Frame::new(3, 0, 60)).count(), 0);
     }
 
     #[test]
     fn a_shared_chunk_is_free_when_the_last_gives_it_up() {
-        let chains = Chains::new(4);
-        assert!(chains.release(2, 1), "of one frame");
-        chains.share(2, 5);
-        assert!(chains.is_shared(2));
-        assert!(!chains.release(2, 1));
-        assert!(!chains.release(2, 3));
-        assert!(chains.release(2, 1));
-        assert!(!chains.is_shared(2));
+        let table = SegmentTable::new(4);
+        assert!(table.release(2, 1), "of one frame");
+        table.share(2, 5);
+        assert!(table.is_shared(2));
+        assert!(!table.release(2, 1));
+        assert!(!table.release(2, 3));
+        assert!(table.release(2, 1));
+        assert!(!table.is_shared(2));
     }
 
     #[test]
     fn several_headers_end_in_one_payload() {
-        let chains = Chains::new(16);
-        let payload = chain(&chains, &[1000, 500]);
-        let shared = Payload::new(&payload, 74).unwrap();
+        let table = SegmentTable::new(16);
+        let payload = chain(&table, &[1000, 500]);
+        let shared = SharedPayload::new(&payload, 74).unwrap();
         let mut headers = [Frame::new(8, 256, 50), Frame::new(9, 256, 70)];
         headers
             .iter_mut()
-            .for_each(|header| shared.follow(&chains, header));
+            .for_each(|header| shared.append_to(&table, header));
         for (header, len) in headers.iter().zip([1550, 1570]) {
             assert_eq!(header.len(), len);
             assert!(
-                chains
+                table
                     .rest(header)
-                    .eq([Piece::new(0, 10, 1000), Piece::new(1, 10, 500)])
+                    .eq([Segment::new(0, 10, 1000), Segment::new(1, 10, 500)])
             );
         }
-        assert!(Payload::new(&payload, MAX_LEN - 1499).is_none());
-        assert!(Payload::new(&Frame::new(7, 0, 0), 74).is_none());
+        assert!(SharedPayload::new(&payload, MAX_LEN - 1499).is_none());
+        assert!(SharedPayload::new(&Frame::new(7, 0, 0), 74).is_none());
     }
 }

@@ -13,9 +13,9 @@ mod pool;
 use std::fmt;
 use std::ops::Range;
 
-use self::chain::{Chains, Piece};
+use self::chain::{Segment, SegmentTable};
+pub(crate) use self::pool::DeferredRelease;
 pub use self::pool::Pool;
-pub(crate) use self::pool::Releases;
 use crate::wire::checksum::Sum;
 
 /// Bytes before the frame in a fresh chunk: the kernel's `XDP_PACKET_HEADROOM` (include/uapi/linux/bpf.h). The
@@ -23,9 +23,9 @@ use crate::wire::checksum::Sum;
 pub const HEADROOM: u16 = 256;
 
 /// Where a frame of `len` bytes that is made here begins in a chunk, with headroom before it. Chunks lie a power of two apart:
-/// frames at the same place of each would share a few lines of the cache, so that short ones are spread.
+/// frames at the same place of each would share a few lines of the cache, so that short ones are cache_color.
 #[inline]
-pub(crate) fn spread(chunk: u32, len: usize, chunk_size: usize) -> u16 {
+pub(crate) fn cache_color(chunk: u32, len: usize, chunk_size: usize) -> u16 {
     const PLACES: u32 = 16;
     const LINE: u16 = 64;
     let start = HEADROOM + (chunk % PLACES) as u16 * LINE;
@@ -56,16 +56,16 @@ pub struct OutOfChunk;
 pub struct Frame(u64);
 
 const CHUNK_BITS: u32 = 24;
-const PLACE_BITS: u32 = 13;
+const OFFSET_BITS: u32 = 13;
 const START: u32 = CHUNK_BITS;
-const LEN: u32 = START + PLACE_BITS;
-const REST: u32 = LEN + PLACE_BITS;
+const LEN: u32 = START + OFFSET_BITS;
+const REST: u32 = LEN + OFFSET_BITS;
 
 /// The most chunks of one memory area.
 pub const MAX_CHUNKS: usize = 1 << CHUNK_BITS;
 
 /// The most bytes of a chunk.
-pub const MAX_CHUNK_SIZE: usize = (1 << PLACE_BITS) - 1;
+pub const MAX_CHUNK_SIZE: usize = (1 << OFFSET_BITS) - 1;
 
 impl Frame {
     /// Only for those who have just got a chunk from nobody else: a pool at its start, and ports that have checked a
@@ -134,8 +134,8 @@ impl Frame {
     /// What lies in the first chunk.
     #[inline]
     #[must_use]
-    pub const fn first(&self) -> Piece {
-        Piece::new(self.chunk(), self.start(), self.head())
+    pub const fn first(&self) -> Segment {
+        Segment::new(self.chunk(), self.start(), self.head())
     }
 
     /// Says that `bytes` more follow, at most [`self::chain::MAX_LEN`] in all.
@@ -176,7 +176,12 @@ impl Frame {
     /// # Errors
     /// [`OutOfChunk`] when it would leave a chunk of `chunk_size` bytes, or goes on in others; the frame is unchanged.
     #[inline]
-    pub fn place(&mut self, start: u16, len: usize, chunk_size: usize) -> Result<(), OutOfChunk> {
+    pub fn set_extent(
+        &mut self,
+        start: u16,
+        len: usize,
+        chunk_size: usize,
+    ) -> Result<(), OutOfChunk> {
         let room = chunk_size.min(MAX_CHUNK_SIZE);
         if self.is_chained()
             || usize::from(start)
@@ -213,7 +218,7 @@ pub trait FrameMemory {
     fn chunk_size(&self) -> usize;
 
     /// How frames go on from chunk to chunk.
-    fn chains(&self) -> &Chains;
+    fn segments(&self) -> &SegmentTable;
 
     /// The bytes of the frame in its first chunk.
     fn bytes<'a>(&'a self, frame: &'a Frame) -> &'a [u8];
@@ -224,24 +229,24 @@ pub trait FrameMemory {
     /// Starts to load the cache line that lies `before` bytes before the frame's first byte. Of no effect but on caches.
     fn prefetch(&self, frame: &Frame, before: usize);
 
-    /// The bytes of `piece`, one of those that `of` consists of.
-    fn piece<'a>(&'a self, of: &'a Frame, piece: Piece) -> &'a [u8];
+    /// The bytes of `segment`, one of those that `of` consists of.
+    fn segment<'a>(&'a self, of: &'a Frame, segment: Segment) -> &'a [u8];
 
-    /// The bytes of `piece`, one of those that `from` consists of, to read; and those of another frame's first chunk,
+    /// The bytes of `segment`, one of those that `from` consists of, to read; and those of another frame's first chunk,
     /// to write.
-    fn pair<'a>(
+    fn read_write<'a>(
         &'a mut self,
         from: &'a Frame,
-        piece: Piece,
+        segment: Segment,
         to: &'a mut Frame,
     ) -> (&'a [u8], &'a mut [u8]);
 
     /// Copies the whole frame to the front of `to`, as far as there is room.
     fn read(&self, frame: &Frame, to: &mut [u8]) {
-        let pieces = std::iter::once(frame.first()).chain(self.chains().rest(frame));
+        let segments = std::iter::once(frame.first()).chain(self.segments().rest(frame));
         let mut to = to;
-        for piece in pieces {
-            let bytes = self.piece(frame, piece);
+        for segment in segments {
+            let bytes = self.segment(frame, segment);
             let (now, later) = to.split_at_mut(bytes.len().min(to.len()));
             now.copy_from_slice(&bytes[..now.len()]);
             to = later;
@@ -256,22 +261,22 @@ pub trait FrameMemory {
         if range.end <= head.len() {
             sum
         } else {
-            sum_on(self, frame, sum, range)
+            sum_rest(self, frame, sum, range)
         }
     }
 }
 
 /// Goes on with [`FrameMemory::sum`] behind the first chunk.
 #[cold]
-fn sum_on<M: FrameMemory + ?Sized>(
+fn sum_rest<M: FrameMemory + ?Sized>(
     memory: &M,
     frame: &Frame,
     mut sum: Sum,
     range: Range<usize>,
 ) -> Sum {
     let mut at = frame.first().len();
-    for piece in memory.chains().rest(frame) {
-        let bytes = memory.piece(frame, piece);
+    for segment in memory.segments().rest(frame) {
+        let bytes = memory.segment(frame, segment);
         let from = range.start.saturating_sub(at).min(bytes.len());
         let to = range.end.saturating_sub(at).min(bytes.len());
         if from < to {
@@ -297,7 +302,7 @@ mod tests {
         assert_eq!(frame.trim_front(135), Err(OutOfChunk));
         frame.trim_front(134).unwrap();
         assert!(frame.is_empty());
-        assert_eq!(frame.place(2000, 100, 2048), Err(OutOfChunk));
-        frame.place(1948, 100, 2048).unwrap();
+        assert_eq!(frame.set_extent(2000, 100, 2048), Err(OutOfChunk));
+        frame.set_extent(1948, 100, 2048).unwrap();
     }
 }

@@ -6,11 +6,12 @@
 
 use std::ops::Range;
 
-use super::parse::{Packet, Part};
+use super::parse::{L3Info, Part};
 use crate::frame::{Frame, FrameMemory};
+use crate::table::encapsulation::INNER_OFFSET;
 use crate::table::port::ChecksumMode;
 use crate::wire::checksum::Sum;
-use crate::wire::{put16, tcp, udp, vxlan};
+use crate::wire::{put16, tcp, udp};
 
 /// A checksum that must be computed.
 pub(super) struct Pending {
@@ -25,8 +26,8 @@ pub(super) struct Pending {
 
 /// The checksum that `mode` has to be computed in `frame`, the first bytes of the one that `packet` was found in.
 #[inline(always)]
-pub(super) fn pending(frame: &[u8], packet: Packet, mode: ChecksumMode) -> Option<Pending> {
-    if mode == ChecksumMode::Trust || packet.part != Part::Whole || packet.routed {
+pub(super) fn pending(frame: &[u8], packet: L3Info, mode: ChecksumMode) -> Option<Pending> {
+    if mode == ChecksumMode::Trust || packet.part != Part::Whole || packet.has_routing_header {
         return None;
     }
     let Range { start, end } = packet.transport_range()?;
@@ -64,7 +65,7 @@ fn complete<M: FrameMemory>(
     memory: &mut M,
     frame: &mut Frame,
     base: usize,
-    packet: Packet,
+    packet: L3Info,
     mode: ChecksumMode,
 ) {
     let Some(bytes) = memory.bytes(frame).get(base..) else {
@@ -104,16 +105,16 @@ pub(super) fn fill<M: FrameMemory>(
 /// offload, Documentation/networking/checksum-offloads.rst), so the inner frame comes first.
 pub(super) fn complete_tunnelled<M: FrameMemory>(memory: &mut M, frame: &mut Frame) {
     let bytes = memory.bytes(frame);
-    let outer = Packet::of_first(bytes, frame.len());
+    let outer = L3Info::of_first(bytes, frame.len());
     if outer.protocol != udp::PROTOCOL {
         return;
     }
     let Some(datagram) = outer.transport_range() else {
         return;
     };
-    let base = datagram.start + udp::LEN + vxlan::LEN;
+    let base = datagram.start + INNER_OFFSET;
     if let (Some(inner), Some(len)) = (bytes.get(base..), datagram.end.checked_sub(base)) {
-        let inner = Packet::of_first(&inner[..len.min(inner.len())], len);
+        let inner = L3Info::of_first(&inner[..len.min(inner.len())], len);
         complete(memory, frame, base, inner, ChecksumMode::Auto);
     }
     complete(memory, frame, 0, outer, ChecksumMode::Auto);
@@ -126,7 +127,7 @@ mod tests {
 
     use super::*;
     use crate::frame::HEADROOM;
-    use crate::frame::assembly::Assembly;
+    use crate::frame::assembly::ChainBuilder;
     use crate::port::memory::{HeapMemory, memory_pools};
     use crate::wire::be16;
 
@@ -153,12 +154,12 @@ mod tests {
         } else {
             network.udp(1000, 80).write(&mut bytes, payload).unwrap();
         }
-        let transport = usize::from(Packet::of(&bytes).transport);
+        let transport = usize::from(L3Info::of(&bytes).transport);
         (bytes, transport + if tcp { 16 } else { 6 })
     }
 
     fn make_partial(bytes: &mut [u8], field: usize) {
-        let packet = Packet::of(bytes);
+        let packet = L3Info::of(bytes);
         let len = packet.transport_range().unwrap().len();
         let pseudo = Sum::new()
             .pseudo_header(packet.addresses(bytes), packet.protocol, len)
@@ -175,18 +176,18 @@ mod tests {
         let mut pool = memory_pools(1, 16, 2048).remove(0);
         let (head, rest) = bytes.split_at(first.min(bytes.len()));
         let mut pieces = std::iter::once(head).chain(rest.chunks(301)).map(|bytes| {
-            let mut piece = pool.take().unwrap();
-            piece.place(HEADROOM, bytes.len(), 2048).unwrap();
+            let mut piece = pool.alloc().unwrap();
+            piece.set_extent(HEADROOM, bytes.len(), 2048).unwrap();
             pool.memory_mut()
                 .bytes_mut(&mut piece)
                 .copy_from_slice(bytes);
             piece
         });
-        let mut assembly = Assembly::new(pieces.next().unwrap());
+        let mut assembly = ChainBuilder::new(pieces.next().unwrap());
         let pieces: Vec<_> = pieces.collect();
         pieces
             .into_iter()
-            .for_each(|piece| assembly.push(pool.memory().chains(), piece).unwrap());
+            .for_each(|piece| assembly.push(pool.memory().segments(), piece).unwrap());
         let mut frame = assembly.finish();
         change(pool.memory_mut(), &mut frame);
         let mut after = vec![0; frame.len()];
@@ -196,7 +197,7 @@ mod tests {
 
     fn completed_in(first: usize, bytes: &[u8], mode: ChecksumMode) -> Vec<u8> {
         changed(bytes, first, |memory, frame| {
-            let packet = Packet::of_first(memory.bytes(frame), frame.len());
+            let packet = L3Info::of_first(memory.bytes(frame), frame.len());
             complete(memory, frame, 0, packet, mode);
         })
     }

@@ -3,9 +3,9 @@
 use crate::addr::DeviceId;
 use crate::frame::Frame;
 
-/// One bounded queue for each device. Nothing is allocated after [`Outbox::new`] and [`Outbox::grow`].
+/// One bounded queue for each device. Nothing is allocated after [`TxQueues::new`] and [`TxQueues::grow`].
 #[derive(Debug, Default)]
-pub struct Outbox {
+pub struct TxQueues {
     queues: Vec<Vec<Frame>>,
     /// Devices whose queue is not empty, each once.
     busy: Vec<DeviceId>,
@@ -14,13 +14,13 @@ pub struct Outbox {
 /// Frames a device's queue holds at most: as many as a transmit ring.
 pub const QUEUE: usize = 2048;
 
-impl Outbox {
+impl TxQueues {
     /// Queues for the devices 0..`devices`.
     #[must_use]
     pub fn new(devices: usize) -> Self {
-        let mut outbox = Self::default();
-        outbox.grow(devices);
-        outbox
+        let mut queues = Self::default();
+        queues.grow(devices);
+        queues
     }
 
     /// Makes room for the devices 0..`devices`. Allocates: only when the configuration changes.
@@ -51,7 +51,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Takes the queue of the next device that has frames. Give it back, empty, with [`Outbox::restore`].
+    /// Takes the queue of the next device that has frames. Give it back, empty, with [`TxQueues::restore`].
     #[inline]
     pub fn take_busy(&mut self) -> Option<(DeviceId, Vec<Frame>)> {
         let device = self.busy.pop()?;
@@ -75,24 +75,24 @@ mod tests {
 
     #[test]
     fn a_device_is_busy_once_and_its_queue_is_bounded() {
-        let mut outbox = Outbox::new(2);
+        let mut queues = TxQueues::new(2);
         for chunk in 0..QUEUE as u32 {
-            outbox.push(DeviceId(1), Frame::new(chunk, 0, 1)).unwrap();
+            queues.push(DeviceId(1), Frame::new(chunk, 0, 1)).unwrap();
         }
         assert_eq!(
-            outbox.push(DeviceId(1), Frame::new(9, 0, 1)),
+            queues.push(DeviceId(1), Frame::new(9, 0, 1)),
             Err(Frame::new(9, 0, 1))
         );
         assert_eq!(
-            outbox.push(DeviceId(2), Frame::new(9, 0, 1)),
+            queues.push(DeviceId(2), Frame::new(9, 0, 1)),
             Err(Frame::new(9, 0, 1))
         );
-        let (device, mut queue) = outbox.take_busy().unwrap();
+        let (device, mut queue) = queues.take_busy().unwrap();
         assert_eq!((device, queue.len()), (DeviceId(1), QUEUE));
-        assert!(outbox.take_busy().is_none());
+        assert!(queues.take_busy().is_none());
         queue.clear();
-        outbox.restore(device, queue);
-        outbox.push(DeviceId(1), Frame::new(0, 0, 1)).unwrap();
-        assert_eq!(outbox.take_busy().unwrap().1.len(), 1);
+        queues.restore(device, queue);
+        queues.push(DeviceId(1), Frame::new(0, 0, 1)).unwrap();
+        assert_eq!(queues.take_busy().unwrap().1.len(), 1);
     }
 }

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::Port;
-use crate::frame::assembly::Assembly;
-use crate::frame::chain::{Chains, Piece};
+use crate::frame::assembly::ChainBuilder;
+use crate::frame::chain::{Segment, SegmentTable};
 use crate::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
 use crate::mem::{allocate, prefetch};
 
@@ -23,11 +23,11 @@ pub struct HeapMemory {
     /// cache lines here as there.
     first: usize,
     chunk_size: usize,
-    chains: Arc<Chains>,
+    chains: Arc<SegmentTable>,
 }
 
 impl HeapMemory {
-    fn new(chunks: usize, chunk_size: usize, chains: Arc<Chains>) -> Self {
+    fn new(chunks: usize, chunk_size: usize, chains: Arc<SegmentTable>) -> Self {
         let bytes = allocate(chunks * chunk_size + PAGE, || 0);
         Self {
             first: bytes.as_ptr().align_offset(PAGE).min(PAGE),
@@ -37,7 +37,7 @@ impl HeapMemory {
         }
     }
 
-    fn range(&self, piece: Piece) -> std::ops::Range<usize> {
+    fn range(&self, piece: Segment) -> std::ops::Range<usize> {
         let start =
             self.first + piece.chunk() as usize * self.chunk_size + usize::from(piece.start());
         start..start + piece.len()
@@ -51,7 +51,7 @@ impl FrameMemory for HeapMemory {
     }
 
     #[inline]
-    fn chains(&self) -> &Chains {
+    fn segments(&self) -> &SegmentTable {
         &self.chains
     }
 
@@ -77,15 +77,15 @@ impl FrameMemory for HeapMemory {
     }
 
     #[inline]
-    fn piece<'a>(&'a self, _of: &'a Frame, piece: Piece) -> &'a [u8] {
+    fn segment<'a>(&'a self, _of: &'a Frame, piece: Segment) -> &'a [u8] {
         &self.bytes[self.range(piece)]
     }
 
     #[inline]
-    fn pair<'a>(
+    fn read_write<'a>(
         &'a mut self,
         _from: &'a Frame,
-        piece: Piece,
+        piece: Segment,
         to: &'a mut Frame,
     ) -> (&'a [u8], &'a mut [u8]) {
         let ranges = [self.range(piece), self.range(to.first())];
@@ -112,7 +112,7 @@ pub fn memory_pools(
         "a chunk of {chunk_size} bytes is less than the headroom"
     );
     let first = |worker| u32::try_from(worker * frames_each).expect("fewer than 2^32 chunks");
-    let chains = Arc::new(Chains::new(first(workers)));
+    let chains = Arc::new(SegmentTable::new(first(workers)));
     (0..workers)
         .map(|worker| {
             let memory = HeapMemory::new(workers * frames_each, chunk_size, Arc::clone(&chains));
@@ -183,16 +183,16 @@ impl MemoryPort {
             .piece
             .min(pool.memory().chunk_size() - usize::from(HEADROOM));
         let mut pieces = bytes.chunks(room);
-        let mut assembly = Assembly::new(fill(pool, pieces.next().unwrap_or_default())?);
+        let mut assembly = ChainBuilder::new(fill(pool, pieces.next().unwrap_or_default())?);
         for piece in pieces {
             let appended =
-                fill(pool, piece).map(|piece| assembly.push(pool.memory().chains(), piece));
+                fill(pool, piece).map(|piece| assembly.push(pool.memory().segments(), piece));
             if appended != Some(Ok(())) {
                 appended
                     .and_then(Result::err)
                     .into_iter()
-                    .for_each(|piece| pool.give(piece));
-                pool.give(assembly.finish());
+                    .for_each(|piece| pool.free(piece));
+                pool.free(assembly.finish());
                 return None;
             }
         }
@@ -207,9 +207,9 @@ impl MemoryPort {
 
 /// A fresh chunk with these bytes; `None` when there is none.
 fn fill<M: FrameMemory>(pool: &mut Pool<M>, bytes: &[u8]) -> Option<Frame> {
-    let mut frame = pool.take()?;
+    let mut frame = pool.alloc()?;
     frame
-        .place(HEADROOM, bytes.len(), pool.memory().chunk_size())
+        .set_extent(HEADROOM, bytes.len(), pool.memory().chunk_size())
         .expect("a piece fits behind the headroom");
     pool.memory_mut()
         .bytes_mut(&mut frame)
@@ -240,7 +240,7 @@ impl<M: FrameMemory> Port<M> for MemoryPort {
             let mut bytes = vec![0; frame.len()];
             pool.memory().read(&frame, &mut bytes);
             self.sent.push(bytes);
-            pool.give(frame);
+            pool.free(frame);
         }
         accepted
     }
@@ -277,7 +277,7 @@ mod tests {
             "the long one is lost"
         );
         port.send(&mut pool, &mut burst);
-        assert_eq!((pool.available(), pool.strays()), (100, 0));
+        assert_eq!((pool.available(), pool.foreign()), (100, 0));
         assert_eq!(
             port.take_sent(),
             (0..150u8).map(|i| vec![i; 60]).collect::<Vec<_>>()

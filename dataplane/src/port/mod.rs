@@ -4,18 +4,54 @@ pub mod memory;
 
 use std::os::fd::BorrowedFd;
 
+use crate::drop::DropReason;
 use crate::frame::{Frame, FrameMemory, Pool};
 
-/// Frames and descriptors that a port has refused.
+/// Frames and descriptors that a port had to refuse, counted by the drop reason that they are
+/// reported under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Refused {
-    /// Descriptors that named a chunk which the device did not have, or bytes outside of it, and frames to send that no
-    /// device takes.
-    pub bad_descriptors: u64,
-    /// Received frames of more than [`crate::frame::chain::MAX_CHUNKS`] chunks.
-    pub too_long: u64,
-    /// Frames of several chunks to send, where the device takes only one.
-    pub several_chunks: u64,
+pub struct PortErrors([u64; PortErrors::REASONS.len()]);
+
+impl PortErrors {
+    /// The reasons that a port counts itself:
+    ///
+    /// - a descriptor of the kernel that names a chunk which the device did not have, or bytes
+    ///   outside of it, and a frame to send that no device takes;
+    /// - a received frame of more than [`crate::frame::chain::MAX_SEGMENTS`] chunks;
+    /// - a frame of several chunks to send where the device takes only one.
+    pub const REASONS: [DropReason; 3] = [
+        DropReason::BadDescriptor,
+        DropReason::TooManySegments,
+        DropReason::MultiBufferUnsupported,
+    ];
+
+    /// Counts one error.
+    ///
+    /// # Panics
+    /// If `reason` is not one of [`PortErrors::REASONS`].
+    #[inline]
+    pub fn count(&mut self, reason: DropReason) {
+        self.0[Self::index(reason)] += 1;
+    }
+
+    /// Errors counted for `reason` so far; 0 for a reason that ports do not count.
+    #[must_use]
+    pub fn get(&self, reason: DropReason) -> u64 {
+        self.iter()
+            .find(|(of, _)| *of == reason)
+            .map_or(0, |(_, count)| count)
+    }
+
+    /// Every reason with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (DropReason, u64)> {
+        Self::REASONS.into_iter().zip(self.0)
+    }
+
+    #[inline]
+    fn index(reason: DropReason) -> usize {
+        let index = Self::REASONS.iter().position(|of| *of == reason);
+        index.expect("a port counts this reason")
+    }
 }
 
 /// One receive and one transmit queue of a device, owned by one worker.
@@ -39,9 +75,9 @@ pub trait Port<M: FrameMemory> {
         None
     }
 
-    /// What was refused since it began.
-    fn refused(&self) -> Refused {
-        Refused::default()
+    /// Errors since the port was opened.
+    fn errors(&self) -> PortErrors {
+        PortErrors::default()
     }
 
     /// Ends the port. Every chunk that it or the kernel holds goes back to `pool`.

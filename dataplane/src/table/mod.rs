@@ -3,6 +3,7 @@
 //! The MAC table ([`mac`]) and the neighbour table ([`neighbor`]) are updated in place. All else is small and published as a [`Snapshot`]: the writer makes a
 //! new one, workers take it up at their next turn ([`publish`]), so that one change is seen whole or not at all.
 
+pub mod encapsulation;
 pub mod flood;
 pub mod mac;
 pub mod neighbor;

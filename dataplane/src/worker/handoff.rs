@@ -1,8 +1,8 @@
-//! How workers pass frames to one another: bounded queues, and a bell for those that sleep.
+//! Hand-off of frames between workers: bounded queues, and an eventfd to wake a sleeping worker.
 //!
 //! ```text
-//! worker A --frames for a device that only B can send on--> inbox of B
-//! worker B --chunks of A's pool that B's device has sent --> home of A
+//! worker A --frames for a device that only B can send on--> `inbox` of B
+//! worker B --chunks of A's pool that B's device has sent--> `returned` of A
 //! ```
 
 use std::io;
@@ -16,63 +16,66 @@ use rustix::event::{EventfdFlags, eventfd};
 use crate::addr::{DeviceId, WorkerId};
 use crate::frame::Frame;
 
-/// Frames that may wait to be taken over by one worker. Several transmit bursts of every other worker; beyond that
-/// the taker is overloaded and a longer queue would only add delay.
-const INBOX: usize = 4096;
+/// Frames that may wait in one worker's inbox: several transmit bursts of every other worker.
+/// Beyond that the worker is overloaded, and a longer queue would only add delay.
+const INBOX_CAPACITY: usize = 4096;
 
-/// What others leave for one worker.
+/// The queues that other workers fill for one worker.
 #[derive(Debug)]
-struct Letterbox {
+struct WorkerQueues {
     /// Frames to send, with the device to send them on.
     inbox: ArrayQueue<(DeviceId, Frame)>,
     /// Frames whose chunk belongs to the worker's pool.
-    home: ArrayQueue<Frame>,
+    returned: ArrayQueue<Frame>,
+    /// The worker sleeps or is about to.
     sleeping: CachePadded<AtomicBool>,
-    bell: OwnedFd,
+    /// An eventfd, readable when the worker has been signalled.
+    wakeup_fd: OwnedFd,
 }
 
-/// The boxes of all workers.
+/// The queues of all workers.
 #[derive(Debug)]
-pub struct Exchange {
-    boxes: Box<[Letterbox]>,
-    /// Chunks in each worker's pool: worker i has those from i * share on.
+pub struct Handoff {
+    queues: Box<[WorkerQueues]>,
+    /// Chunks in each worker's pool: worker i owns those from i * share on.
     share: u32,
 }
 
-impl Exchange {
-    /// Boxes for `workers` workers. The pool of worker i owns the chunks from `i * share` to `(i + 1) * share - 1`; the
-    /// last one also what is left, fewer than there are workers.
+impl Handoff {
+    /// Queues for `workers` workers. The pool of worker i owns the chunks from `i * share` to
+    /// `(i + 1) * share - 1`; the last worker also owns the remainder, fewer chunks than there are
+    /// workers.
     ///
     /// # Errors
-    /// When the kernel gives no eventfd (EMFILE, ENFILE, ENOMEM).
+    /// When the kernel has no eventfd left (EMFILE, ENFILE, ENOMEM).
     pub fn new(workers: usize, share: u32) -> io::Result<Self> {
-        let new_box = |_| {
-            Ok(Letterbox {
-                inbox: ArrayQueue::new(INBOX),
-                // As large as the pool: a chunk always finds room on its way home.
-                home: ArrayQueue::new(share.max(1) as usize + workers),
+        let new_queues = |_| {
+            Ok(WorkerQueues {
+                inbox: ArrayQueue::new(INBOX_CAPACITY),
+                // As large as the pool, so that returning a chunk never fails.
+                returned: ArrayQueue::new(share.max(1) as usize + workers),
                 sleeping: CachePadded::new(AtomicBool::new(false)),
-                bell: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
+                wakeup_fd: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
             })
         };
         Ok(Self {
-            boxes: (0..workers).map(new_box).collect::<io::Result<_>>()?,
+            queues: (0..workers).map(new_queues).collect::<io::Result<_>>()?,
             share: share.max(1),
         })
     }
 
-    /// How many workers there are.
+    /// The number of workers.
     #[must_use]
     pub fn workers(&self) -> usize {
-        self.boxes.len()
+        self.queues.len()
     }
 
-    /// Hands a frame to the worker that owns the sending queue of `device`.
+    /// Hands a frame off to the worker that sends on `device`.
     ///
     /// # Errors
-    /// The frame, when that worker's inbox is full or there is no such worker.
-    pub fn hand_over(&self, to: WorkerId, device: DeviceId, frame: Frame) -> Result<(), Frame> {
-        match self.boxes.get(to.index()) {
+    /// The frame, when that worker's inbox is full or the worker does not exist.
+    pub fn push_handoff(&self, to: WorkerId, device: DeviceId, frame: Frame) -> Result<(), Frame> {
+        match self.queues.get(to.index()) {
             Some(worker) => worker
                 .inbox
                 .push((device, frame))
@@ -81,73 +84,75 @@ impl Exchange {
         }
     }
 
-    /// Takes the next frame that another worker handed to `worker`.
+    /// Takes the next frame that another worker handed off to `worker`.
     #[must_use]
-    pub fn take_over(&self, worker: WorkerId) -> Option<(DeviceId, Frame)> {
-        self.boxes[worker.index()].inbox.pop()
+    pub fn pop_handoff(&self, worker: WorkerId) -> Option<(DeviceId, Frame)> {
+        self.queues[worker.index()].inbox.pop()
     }
 
-    /// Sends a frame's chunk back to the pool that it belongs to.
+    /// Returns a frame's chunk to the worker whose pool owns it.
     ///
     /// # Errors
-    /// The frame, when its home is full, which can't happen while no chunk is owned twice.
-    pub fn send_home(&self, frame: Frame) -> Result<(), Frame> {
+    /// The frame, when that queue is full, which can't happen while no chunk is owned twice.
+    pub fn return_chunk(&self, frame: Frame) -> Result<(), Frame> {
         let worker = (frame.chunk() / self.share) as usize;
-        self.boxes[worker.min(self.boxes.len() - 1)]
-            .home
+        self.queues[worker.min(self.queues.len() - 1)]
+            .returned
             .push(frame)
     }
 
-    /// Takes the next chunk that came back to `worker`.
+    /// Takes the next chunk that was returned to `worker`.
     #[must_use]
-    pub fn take_home(&self, worker: WorkerId) -> Option<Frame> {
-        self.boxes[worker.index()].home.pop()
+    pub fn pop_returned(&self, worker: WorkerId) -> Option<Frame> {
+        self.queues[worker.index()].returned.pop()
     }
 
-    /// Wakes `worker` if it sleeps. Call it after handing over: one system call only for a worker that sleeps.
-    pub fn ring(&self, worker: WorkerId) {
-        let Some(worker) = self.boxes.get(worker.index()) else {
+    /// Wakes `worker` if it sleeps; only then is it a system call. To be called after a hand-off.
+    pub fn wake(&self, worker: WorkerId) {
+        let Some(worker) = self.queues.get(worker.index()) else {
             return;
         };
-        // Pairs with the fence in `may_sleep`: either we see it sleeping, or it sees what we left.
+        // Pairs with the fence in `prepare_sleep`: either this thread sees the worker sleeping, or
+        // the worker sees what was queued.
         fence(Ordering::SeqCst);
         if worker.sleeping.load(Ordering::Relaxed) {
-            // EAGAIN: the bell rings already. Nothing else can fail on an eventfd that is open.
-            let _ = rustix::io::write(&worker.bell, &1u64.to_ne_bytes());
+            // EAGAIN: it is signalled already. Nothing else can fail on an open eventfd.
+            let _ = rustix::io::write(&worker.wakeup_fd, &1u64.to_ne_bytes());
         }
     }
 
-    /// Wakes every worker, whether it sleeps or is about to.
-    pub fn ring_all(&self) {
-        for worker in &self.boxes {
-            let _ = rustix::io::write(&worker.bell, &1u64.to_ne_bytes());
+    /// Wakes every worker, whether it sleeps or is about to sleep.
+    pub fn wake_all(&self) {
+        for worker in &self.queues {
+            let _ = rustix::io::write(&worker.wakeup_fd, &1u64.to_ne_bytes());
         }
     }
 
-    /// Says that `worker` is about to sleep. False: something has come in meanwhile, so it must not.
+    /// Announces that `worker` is about to sleep. False when frames have arrived meanwhile: the
+    /// worker must not sleep then.
     #[must_use]
-    pub fn may_sleep(&self, worker: WorkerId) -> bool {
-        let own = &self.boxes[worker.index()];
+    pub fn prepare_sleep(&self, worker: WorkerId) -> bool {
+        let own = &self.queues[worker.index()];
         own.sleeping.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        if own.inbox.is_empty() && own.home.is_empty() {
+        if own.inbox.is_empty() && own.returned.is_empty() {
             return true;
         }
         own.sleeping.store(false, Ordering::Relaxed);
         false
     }
 
-    /// Says that `worker` is awake again, and silences its bell.
-    pub fn awake(&self, worker: WorkerId) {
-        let own = &self.boxes[worker.index()];
+    /// Marks `worker` as awake again, and clears its wakeup descriptor.
+    pub fn clear(&self, worker: WorkerId) {
+        let own = &self.queues[worker.index()];
         own.sleeping.store(false, Ordering::Relaxed);
-        let _ = rustix::io::read(&own.bell, &mut [0u8; 8]);
+        let _ = rustix::io::read(&own.wakeup_fd, &mut [0u8; 8]);
     }
 
-    /// The bell of `worker`: readable when it has been rung.
+    /// The wakeup descriptor of `worker`: readable when it has been signalled.
     #[must_use]
-    pub fn bell(&self, worker: WorkerId) -> BorrowedFd<'_> {
-        self.boxes[worker.index()].bell.as_fd()
+    pub fn wakeup_fd(&self, worker: WorkerId) -> BorrowedFd<'_> {
+        self.queues[worker.index()].wakeup_fd.as_fd()
     }
 }
 
@@ -157,9 +162,9 @@ mod tests {
 
     use super::*;
 
-    fn rung(exchange: &Exchange, worker: WorkerId) -> bool {
-        let bell = exchange.bell(worker);
-        let mut fds = [PollFd::new(&bell, PollFlags::IN)];
+    fn signalled(handoff: &Handoff, worker: WorkerId) -> bool {
+        let fd = handoff.wakeup_fd(worker);
+        let mut fds = [PollFd::new(&fd, PollFlags::IN)];
         poll(
             &mut fds,
             Some(&Timespec {
@@ -172,34 +177,34 @@ mod tests {
     }
 
     #[test]
-    fn only_a_sleeper_is_rung() {
-        let exchange = Exchange::new(2, 8).unwrap();
+    fn only_a_sleeping_worker_is_signalled() {
+        let handoff = Handoff::new(2, 8).unwrap();
         let worker = WorkerId(1);
-        exchange.ring(worker);
-        assert!(!rung(&exchange, worker));
-        assert!(exchange.may_sleep(worker));
-        exchange.ring(worker);
-        assert!(rung(&exchange, worker));
-        exchange.awake(worker);
-        assert!(!rung(&exchange, worker));
+        handoff.wake(worker);
+        assert!(!signalled(&handoff, worker));
+        assert!(handoff.prepare_sleep(worker));
+        handoff.wake(worker);
+        assert!(signalled(&handoff, worker));
+        handoff.clear(worker);
+        assert!(!signalled(&handoff, worker));
     }
 
     #[test]
-    fn nobody_sleeps_on_work() {
-        let exchange = Exchange::new(2, 8).unwrap();
-        exchange
-            .hand_over(WorkerId(0), DeviceId(5), Frame::new(3, 256, 60))
+    fn a_worker_with_work_does_not_sleep() {
+        let handoff = Handoff::new(2, 8).unwrap();
+        handoff
+            .push_handoff(WorkerId(0), DeviceId(5), Frame::new(3, 256, 60))
             .unwrap();
-        assert!(!exchange.may_sleep(WorkerId(0)));
-        let (device, frame) = exchange.take_over(WorkerId(0)).unwrap();
+        assert!(!handoff.prepare_sleep(WorkerId(0)));
+        let (device, frame) = handoff.pop_handoff(WorkerId(0)).unwrap();
         assert_eq!((device, frame.chunk()), (DeviceId(5), 3));
-        exchange.send_home(frame).unwrap();
-        assert!(!exchange.may_sleep(WorkerId(0)));
-        assert_eq!(exchange.take_home(WorkerId(0)).unwrap().chunk(), 3);
-        assert!(exchange.may_sleep(WorkerId(0)));
+        handoff.return_chunk(frame).unwrap();
+        assert!(!handoff.prepare_sleep(WorkerId(0)));
+        assert_eq!(handoff.pop_returned(WorkerId(0)).unwrap().chunk(), 3);
+        assert!(handoff.prepare_sleep(WorkerId(0)));
         assert!(
-            exchange
-                .hand_over(WorkerId(2), DeviceId(5), Frame::new(3, 256, 60))
+            handoff
+                .push_handoff(WorkerId(2), DeviceId(5), Frame::new(3, 256, 60))
                 .is_err()
         );
     }

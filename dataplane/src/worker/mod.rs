@@ -1,13 +1,16 @@
 //! A worker: one pinned thread that moves frames between the queues it owns, run to completion.
 //!
 //! ```text
-//! turn:  commands -> refresh tables -> each port: receive, pipeline, send -> some copies of floods -> frames handed over
-//!        by others -> wake ports -> chunks sent home -> heartbeat
+//! iteration:  commands -> refresh tables -> each port: receive, pipeline, send
+//!             -> some copies of pending floods -> frames handed off by other workers
+//!             -> wake ports -> return chunks to their owners -> heartbeat
 //! ```
 //!
-//! A turn has no lock, no allocation and no log. When nothing was done for a while the worker sleeps in `epoll_wait`
-//! until a port has frames or another thread rings its bell; with busy polling it never sleeps.
+//! An iteration takes no lock, allocates nothing and logs nothing. After a few iterations without
+//! work the worker sleeps in `epoll_wait` until a port has frames or another thread signals its
+//! wakeup descriptor; with busy polling it never sleeps.
 
+mod command;
 pub mod handoff;
 mod park;
 mod status;
@@ -20,72 +23,32 @@ use std::time::Instant;
 
 use crossbeam::channel::{Receiver, Sender};
 
-use self::handoff::Exchange;
-use self::park::Bed;
-pub use self::status::{Status, StatusView};
+pub use self::command::{Command, Reply};
+use self::handoff::Handoff;
+use self::park::Parker;
+pub use self::status::{WorkerStatus, WorkerStatusView};
 use crate::addr::{DeviceId, WorkerId};
 use crate::drop::DropReason;
-use crate::event::{Event, Events};
+use crate::event::{EventQueue, WorkerEvent};
 use crate::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
-use crate::pipeline::tx_queues::Outbox;
+use crate::pipeline::tx_queues::TxQueues;
 use crate::pipeline::{Pipeline, Tables};
-use crate::port::{Port, Refused};
+use crate::port::{Port, PortErrors};
 use crate::table::Snapshot;
 use crate::table::mac::MacReader;
 use crate::table::neighbor::NeighborReader;
 use crate::table::publish::Reader;
 
-/// Turns without work before a worker sleeps. Few: a spinning worker takes the core from the kernel's own half of the
-/// work (softirq on the same core).
-const IDLE_TURNS: u32 = 8;
+/// Iterations without work before a worker sleeps. Few, because a spinning worker takes the core
+/// from the kernel's part of the work (softirq on the same core).
+const IDLE_ITERATIONS: u32 = 8;
 
-/// What the control thread asks of a worker.
+/// The resources of a worker, from which it is built.
 #[derive(Debug)]
-pub enum Command<P> {
-    /// Serve one more queue.
-    Attach {
-        /// The device that the queue belongs to.
-        device: DeviceId,
-        /// Its number there.
-        queue: u32,
-        /// The queue.
-        port: P,
-    },
-    /// Close every queue of the device; the worker answers with [`Reply::Detached`].
-    Detach {
-        /// The device.
-        device: DeviceId,
-    },
-    /// Treat these bytes as a frame that the device has received: how the control thread speaks for a tenant (gratuitous
-    /// ARP after a migration).
-    Inject {
-        /// The device.
-        device: DeviceId,
-        /// The frame, from its destination MAC on; with its tag on a trunk.
-        frame: Box<[u8]>,
-    },
-    /// Close everything and end the thread.
-    Stop,
-}
-
-/// What a worker answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reply {
-    /// No queue of the device is open at this worker any more.
-    Detached {
-        /// Who answers.
-        worker: WorkerId,
-        /// The device.
-        device: DeviceId,
-    },
-}
-
-/// What a worker is made of.
-#[derive(Debug)]
-pub struct Parts<M, P> {
-    /// Its number; also its row in all counters.
+pub struct WorkerConfig<M, P> {
+    /// Its number, which is also its row in all counters.
     pub id: WorkerId,
-    /// Its share of the frames.
+    /// Its share of the packet memory.
     pub pool: Pool<M>,
     /// The tables.
     pub snapshots: Reader<Snapshot>,
@@ -94,16 +57,16 @@ pub struct Parts<M, P> {
     /// The neighbour table.
     pub neighbors: NeighborReader,
     /// Hand-off between workers.
-    pub exchange: Arc<Exchange>,
-    /// To the control thread.
-    pub events: Events,
-    /// From the control thread.
+    pub handoff: Arc<Handoff>,
+    /// EventQueue to the control thread.
+    pub events: EventQueue,
+    /// Commands from the control thread.
     pub commands: Receiver<Command<P>>,
-    /// Answers to commands.
+    /// Replies to commands.
     pub replies: Sender<Reply>,
-    /// What `show workers` reads.
-    pub status: Arc<Status>,
-    /// Never sleep.
+    /// The status that `show workers` reads.
+    pub status: Arc<WorkerStatus>,
+    /// Poll without ever sleeping.
     pub busy_poll: bool,
 }
 
@@ -113,23 +76,23 @@ struct Slot<P> {
     device: DeviceId,
     queue: u32,
     port: P,
-    /// The last error that was reported, so that a lasting one is reported once.
+    /// The last error that was reported, so that a lasting error is reported once.
     failed: Option<i32>,
-    /// What the port has refused and is counted already.
-    refused: Refused,
+    /// The port's errors that are counted as drops already.
+    port_errors: PortErrors,
 }
 
 /// A worker and all that it owns.
 #[derive(Debug)]
 pub struct Worker<M, P> {
-    parts: Parts<M, P>,
+    config: WorkerConfig<M, P>,
     slots: Vec<Slot<P>>,
-    /// By device: the slot to send on, if one is ours.
-    own: Vec<Option<usize>>,
+    /// By device: the slot to send on, where this worker has one.
+    tx_slots: Vec<Option<usize>>,
     pipeline: Pipeline,
-    outbox: Outbox,
+    tx_queues: TxQueues,
     burst: Vec<Frame>,
-    bed: Bed,
+    parker: Parker,
     started: Instant,
     stop: bool,
 }
@@ -138,33 +101,34 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
     /// A worker without queues.
     ///
     /// # Errors
-    /// When the kernel gives no epoll descriptor.
-    pub fn new(parts: Parts<M, P>) -> io::Result<Self> {
-        let devices = parts.snapshots.get().ports.devices.len();
-        let bed = Bed::new(&parts.exchange, parts.id)?;
+    /// When the kernel has no epoll descriptor left (EMFILE, ENFILE, ENOMEM).
+    pub fn new(config: WorkerConfig<M, P>) -> io::Result<Self> {
+        let devices = config.snapshots.get().ports.devices.len();
+        let parker = Parker::new(&config.handoff, config.id)?;
         Ok(Self {
             slots: Vec::new(),
-            own: Vec::new(),
-            pipeline: Pipeline::new(parts.id),
-            outbox: Outbox::new(devices),
+            tx_slots: Vec::new(),
+            pipeline: Pipeline::new(config.id),
+            tx_queues: TxQueues::new(devices),
             burst: Vec::with_capacity(BURST),
-            bed,
+            parker,
             started: Instant::now(),
             stop: false,
-            parts,
+            config,
         })
     }
 
-    /// Works until [`Command::Stop`] comes or the control thread's end of the command channel is gone.
+    /// Runs until [`Command::Stop`] or until the control thread drops its end of the command
+    /// channel.
     pub fn run(mut self) {
         let mut idle = 0;
         while !self.stop {
-            let work = self.turn(self.now());
-            self.parts
+            let work = self.poll_once(self.now());
+            self.config
                 .status
-                .turn(work, self.parts.pool.available(), self.now());
+                .record_iteration(work, self.config.pool.available(), self.now());
             idle = if work == 0 { idle + 1 } else { 0 };
-            if idle > IDLE_TURNS && !self.parts.busy_poll {
+            if idle > IDLE_ITERATIONS && !self.config.busy_poll {
                 self.sleep();
                 idle = 0;
             }
@@ -172,36 +136,36 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         self.close_all();
     }
 
-    /// Nanoseconds since the worker began.
+    /// Nanoseconds since the worker was created.
     fn now(&self) -> u64 {
         self.started.elapsed().as_nanos() as u64
     }
 
-    /// One round over everything. `now` in nanoseconds, never going back. Returns how many frames were moved.
-    pub fn turn(&mut self, now: u64) -> usize {
-        if !self.parts.commands.is_empty() {
-            self.obey();
+    /// One iteration. `now`: monotonic time in nanoseconds. Returns how many frames were moved.
+    pub fn poll_once(&mut self, now: u64) -> usize {
+        if !self.config.commands.is_empty() {
+            self.handle_commands();
         }
-        if self.parts.snapshots.refresh() {
-            self.outbox
-                .grow(self.parts.snapshots.get().ports.devices.len());
+        if self.config.snapshots.refresh() {
+            self.tx_queues
+                .grow(self.config.snapshots.get().ports.devices.len());
         }
-        self.parts.macs.refresh();
+        self.config.macs.refresh();
         let mut work = 0;
-        for place in 0..self.slots.len() {
-            work += self.serve(place, now);
+        for slot_index in 0..self.slots.len() {
+            work += self.poll_slot(slot_index, now);
         }
-        work += self.replicate(now);
-        work += self.take_over();
+        work += self.continue_floods(now);
+        work += self.poll_handoff();
         self.wake_ports();
-        self.exchange_chunks();
+        self.return_chunks();
         work
     }
 
-    /// Receives one burst from a slot, decides, and sends what comes of it.
-    fn serve(&mut self, place: usize, now: u64) -> usize {
-        let slot = &mut self.slots[place];
-        let received = slot.port.receive(&mut self.parts.pool, &mut self.burst);
+    /// Receives one burst from a slot, processes it, and sends the result.
+    fn poll_slot(&mut self, slot_index: usize, now: u64) -> usize {
+        let slot = &mut self.slots[slot_index];
+        let received = slot.port.receive(&mut self.config.pool, &mut self.burst);
         if received > 0 {
             let device = slot.device;
             self.process(device, now);
@@ -209,157 +173,158 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         received
     }
 
-    /// Puts what `device` has received through the pipeline, and sends what comes of it.
+    /// Runs the received burst of `device` through the pipeline, and sends the result.
     fn process(&mut self, device: DeviceId, now: u64) {
         let Self {
-            parts,
+            config,
             burst,
             pipeline,
-            outbox,
+            tx_queues,
             ..
         } = self;
-        let snapshot = parts.snapshots.get();
+        let snapshot = config.snapshots.get();
         let tables = Tables {
             snapshot,
-            macs: &parts.macs,
-            neighbors: &parts.neighbors,
+            macs: &config.macs,
+            neighbors: &config.neighbors,
         };
-        pipeline.burst(tables, now, device, burst, &mut parts.pool, outbox);
-        while let Some(notice) = pipeline.next_notice() {
-            parts.events.send(Event::Notice(notice));
+        pipeline.burst(tables, now, device, burst, &mut config.pool, tx_queues);
+        while let Some(event) = pipeline.next_event() {
+            config.events.send(WorkerEvent::Learn(event));
         }
-        self.dispatch();
+        self.flush_tx();
     }
 
-    /// Goes on with floods. Returns how many receivers were served.
-    fn replicate(&mut self, now: u64) -> usize {
+    /// Continues pending floods. Returns how many copies were made.
+    fn continue_floods(&mut self, now: u64) -> usize {
         let Self {
-            parts,
+            config,
             pipeline,
-            outbox,
+            tx_queues,
             ..
         } = self;
-        let snapshot = parts.snapshots.get();
+        let snapshot = config.snapshots.get();
         let tables = Tables {
             snapshot,
-            macs: &parts.macs,
-            neighbors: &parts.neighbors,
+            macs: &config.macs,
+            neighbors: &config.neighbors,
         };
-        let served = pipeline.replicate(tables, now, &mut parts.pool, outbox);
+        let served = pipeline.replicate(tables, now, &mut config.pool, tx_queues);
         if served > 0 {
-            self.dispatch();
+            self.flush_tx();
         }
         served
     }
 
-    /// Takes over frames that other workers want sent on our queues.
-    fn take_over(&mut self) -> usize {
+    /// Queues frames that other workers handed off to be sent on this worker's queues.
+    fn poll_handoff(&mut self) -> usize {
         let mut taken = 0;
         while taken < BURST
-            && let Some((device, frame)) = self.parts.exchange.take_over(self.parts.id)
+            && let Some((device, frame)) = self.config.handoff.pop_handoff(self.config.id)
         {
             taken += 1;
-            if let Err(frame) = self.outbox.push(device, frame) {
+            if let Err(frame) = self.tx_queues.push(device, frame) {
                 self.drop_frame(device, frame, DropReason::TxFull);
             }
         }
         if taken > 0 {
-            self.dispatch();
+            self.flush_tx();
         }
         taken
     }
 
-    /// Empties the outbox: onto our own queues, or into the inbox of the worker that has the queue.
-    fn dispatch(&mut self) {
-        while let Some((device, mut frames)) = self.outbox.take_busy() {
-            match self.own.get(device.index()).copied().flatten() {
-                Some(place) => self.send(place, &mut frames),
-                None => self.hand_over(device, &mut frames),
+    /// Sends all queued frames on this worker's own queues, or hands them off to the worker that
+    /// sends on the device.
+    fn flush_tx(&mut self) {
+        while let Some((device, mut frames)) = self.tx_queues.take_busy() {
+            match self.tx_slots.get(device.index()).copied().flatten() {
+                Some(slot_index) => self.send(slot_index, &mut frames),
+                None => self.hand_off(device, &mut frames),
             }
-            self.outbox.restore(device, frames);
+            self.tx_queues.restore(device, frames);
         }
     }
 
-    fn send(&mut self, place: usize, frames: &mut Vec<Frame>) {
-        let Self { parts, slots, .. } = self;
-        let slot = &mut slots[place];
-        slot.port.send(&mut parts.pool, frames);
+    fn send(&mut self, slot_index: usize, frames: &mut Vec<Frame>) {
+        let Self { config, slots, .. } = self;
+        let slot = &mut slots[slot_index];
+        slot.port.send(&mut config.pool, frames);
         if !frames.is_empty() {
-            // The ring is full: let the kernel empty it, once, before giving up.
-            let _ = slot.port.wake(&mut parts.pool);
-            slot.port.send(&mut parts.pool, frames);
+            // The ring is full: let the kernel drain it once before giving up.
+            let _ = slot.port.wake(&mut config.pool);
+            slot.port.send(&mut config.pool, frames);
         }
         let device = slot.device;
         for frame in frames.drain(..) {
-            drop_frame(parts, device, frame, DropReason::TxFull);
+            drop_frame(config, device, frame, DropReason::TxFull);
         }
     }
 
-    fn hand_over(&mut self, device: DeviceId, frames: &mut Vec<Frame>) {
-        let parts = &mut self.parts;
-        let sender = parts
+    fn hand_off(&mut self, device: DeviceId, frames: &mut Vec<Frame>) {
+        let config = &mut self.config;
+        let sender = config
             .snapshots
             .get()
             .ports
             .device(device)
-            .and_then(|d| d.tx_worker.get(parts.id.index()).copied());
-        let Some(to) = sender.filter(|to| *to != parts.id) else {
+            .and_then(|d| d.tx_worker.get(config.id.index()).copied());
+        let Some(to) = sender.filter(|to| *to != config.id) else {
             frames
                 .drain(..)
-                .for_each(|frame| drop_frame(parts, device, frame, DropReason::PortDown));
+                .for_each(|frame| drop_frame(config, device, frame, DropReason::PortDown));
             return;
         };
         for frame in frames.drain(..) {
-            if let Err(frame) = parts.exchange.hand_over(to, device, frame) {
-                drop_frame(parts, device, frame, DropReason::HandOffFull);
+            if let Err(frame) = config.handoff.push_handoff(to, device, frame) {
+                drop_frame(config, device, frame, DropReason::HandOffFull);
             }
         }
-        parts.exchange.ring(to);
+        config.handoff.wake(to);
     }
 
     fn drop_frame(&mut self, device: DeviceId, frame: Frame, reason: DropReason) {
-        drop_frame(&mut self.parts, device, frame, reason);
+        drop_frame(&mut self.config, device, frame, reason);
     }
 
-    /// Tells every port that its turn is over; reports an error that is new.
+    /// Wakes every port at the end of an iteration, and reports an error that is new.
     fn wake_ports(&mut self) {
-        let Self { parts, slots, .. } = self;
+        let Self { config, slots, .. } = self;
         for slot in slots {
-            let failed = slot.port.wake(&mut parts.pool).err();
+            let failed = slot.port.wake(&mut config.pool).err();
             if let Some(errno) = failed.filter(|_| failed != slot.failed) {
-                parts.events.send(Event::SocketFailed {
-                    worker: parts.id,
+                config.events.send(WorkerEvent::SocketFailed {
+                    worker: config.id,
                     device: slot.device,
                     queue: slot.queue,
                     errno,
                 });
             }
             slot.failed = failed;
-            let refused = slot.port.refused();
-            if refused != slot.refused {
-                count_refused(parts, slot.device, slot.refused, refused);
-                slot.refused = refused;
+            let errors = slot.port.errors();
+            if errors != slot.port_errors {
+                count_port_errors(config, slot.device, slot.port_errors, errors);
+                slot.port_errors = errors;
             }
         }
     }
 
-    /// Sends chunks of others home and takes ours back.
-    fn exchange_chunks(&mut self) {
-        let parts = &mut self.parts;
-        while let Some(frame) = parts.pool.next_stray() {
-            if let Err(frame) = parts.exchange.send_home(frame) {
-                parts.pool.give(frame);
+    /// Returns foreign chunks to the workers that own them, and takes back this worker's own.
+    fn return_chunks(&mut self) {
+        let config = &mut self.config;
+        while let Some(frame) = config.pool.pop_foreign() {
+            if let Err(frame) = config.handoff.return_chunk(frame) {
+                config.pool.free(frame);
                 break;
             }
         }
-        while let Some(frame) = parts.exchange.take_home(parts.id) {
-            parts.pool.give(frame);
+        while let Some(frame) = config.handoff.pop_returned(config.id) {
+            config.pool.free(frame);
         }
     }
 
-    /// Does what the control thread has asked for.
-    fn obey(&mut self) {
-        while let Ok(command) = self.parts.commands.try_recv() {
+    /// Handles all pending commands of the control thread.
+    fn handle_commands(&mut self) {
+        while let Ok(command) = self.config.commands.try_recv() {
             match command {
                 Command::Attach {
                     device,
@@ -374,13 +339,13 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
     }
 
     fn attach(&mut self, device: DeviceId, queue: u32, port: P) {
-        self.outbox.grow(device.index() + 1);
+        self.tx_queues.grow(device.index() + 1);
         if let Some(fd) = port.poll_fd()
-            && let Err(error) = self.bed.add(fd)
+            && let Err(error) = self.parker.add(fd)
         {
-            // Without it the worker still looks at the port whenever it wakes: say so, and go on.
-            self.parts.events.send(Event::SocketFailed {
-                worker: self.parts.id,
+            // The worker still polls the port whenever it wakes: report the error and continue.
+            self.config.events.send(WorkerEvent::SocketFailed {
+                worker: self.config.id,
                 device,
                 queue,
                 errno: error.raw_os_error().unwrap_or(0),
@@ -391,34 +356,34 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             queue,
             port,
             failed: None,
-            refused: Refused::default(),
+            port_errors: PortErrors::default(),
         });
-        self.find_own();
+        self.index_tx_slots();
     }
 
     fn detach(&mut self, device: DeviceId) {
-        while let Some(place) = self.slots.iter().position(|slot| slot.device == device) {
-            let slot = self.slots.swap_remove(place);
-            slot.port.close(&mut self.parts.pool);
+        while let Some(slot_index) = self.slots.iter().position(|slot| slot.device == device) {
+            let slot = self.slots.swap_remove(slot_index);
+            slot.port.close(&mut self.config.pool);
         }
-        self.find_own();
+        self.index_tx_slots();
         let reply = Reply::Detached {
-            worker: self.parts.id,
+            worker: self.config.id,
             device,
         };
-        // The control thread is gone: there is nobody left to tell.
-        let _ = self.parts.replies.send(reply);
+        // Fails only when the control thread is gone, and then no reply is needed.
+        let _ = self.config.replies.send(reply);
     }
 
-    /// Puts a frame into the pipeline as if `device` had received it.
+    /// Runs a frame through the pipeline as if `device` had received it.
     fn inject(&mut self, device: DeviceId, bytes: &[u8]) {
-        let parts = &mut self.parts;
-        let Some(mut frame) = parts.pool.take() else {
-            return count_drops(parts, device, DropReason::NoFrame, 1);
+        let config = &mut self.config;
+        let Some(mut frame) = config.pool.alloc() else {
+            return count_drops(config, device, DropReason::NoFrame, 1);
         };
-        let chunk_size = parts.pool.memory().chunk_size();
-        if frame.place(HEADROOM, bytes.len(), chunk_size).is_ok() {
-            parts
+        let chunk_size = config.pool.memory().chunk_size();
+        if frame.set_extent(HEADROOM, bytes.len(), chunk_size).is_ok() {
+            config
                 .pool
                 .memory_mut()
                 .bytes_mut(&mut frame)
@@ -428,71 +393,68 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         self.process(device, self.now());
     }
 
-    /// Sends on the first queue that we have of each device.
-    fn find_own(&mut self) {
-        self.own.fill(None);
-        for (place, slot) in self.slots.iter().enumerate() {
+    /// Finds the first slot of each device, which frames are sent on.
+    fn index_tx_slots(&mut self) {
+        self.tx_slots.fill(None);
+        for (slot_index, slot) in self.slots.iter().enumerate() {
             let device = slot.device.index();
-            if self.own.len() <= device {
-                self.own.resize(device + 1, None);
+            if self.tx_slots.len() <= device {
+                self.tx_slots.resize(device + 1, None);
             }
-            self.own[device].get_or_insert(place);
+            self.tx_slots[device].get_or_insert(slot_index);
         }
     }
 
     fn sleep(&mut self) {
-        if self.parts.exchange.may_sleep(self.parts.id) {
-            if self.parts.commands.is_empty() {
+        if self.config.handoff.prepare_sleep(self.config.id) {
+            if self.config.commands.is_empty() {
                 let before = self.now();
-                self.bed.sleep();
-                self.parts.status.slept(self.now() - before);
+                self.parker.park();
+                self.config.status.slept(self.now() - before);
             }
-            self.parts.exchange.awake(self.parts.id);
+            self.config.handoff.clear(self.config.id);
         }
     }
 
     fn close_all(&mut self) {
         for slot in self.slots.drain(..) {
-            slot.port.close(&mut self.parts.pool);
+            slot.port.close(&mut self.config.pool);
         }
-        self.pipeline.close(&mut self.parts.pool);
+        self.pipeline.close(&mut self.config.pool);
     }
 }
 
 /// Counts a frame that could not be sent, and frees its chunk.
 fn drop_frame<M: FrameMemory, P>(
-    parts: &mut Parts<M, P>,
+    config: &mut WorkerConfig<M, P>,
     device: DeviceId,
     frame: Frame,
     reason: DropReason,
 ) {
-    count_drops(parts, device, reason, 1);
-    parts.pool.give(frame);
+    count_drops(config, device, reason, 1);
+    config.pool.free(frame);
 }
 
-/// Counts what a port has refused since it was asked last.
+/// Counts a port's errors since the last iteration as drops of its device.
 #[cold]
-fn count_refused<M, P>(parts: &Parts<M, P>, device: DeviceId, before: Refused, now: Refused) {
-    let counts = [
-        (
-            DropReason::BadDescriptor,
-            before.bad_descriptors,
-            now.bad_descriptors,
-        ),
-        (DropReason::TooLong, before.too_long, now.too_long),
-        (
-            DropReason::SeveralChunks,
-            before.several_chunks,
-            now.several_chunks,
-        ),
-    ];
-    for (reason, before, now) in counts {
-        count_drops(parts, device, reason, now - before);
+fn count_port_errors<M, P>(
+    config: &WorkerConfig<M, P>,
+    device: DeviceId,
+    before: PortErrors,
+    now: PortErrors,
+) {
+    for ((reason, before), (_, now)) in before.iter().zip(now.iter()) {
+        count_drops(config, device, reason, now - before);
     }
 }
 
-fn count_drops<M, P>(parts: &Parts<M, P>, device: DeviceId, reason: DropReason, frames: u64) {
-    if let Some(device) = parts.snapshots.get().ports.device(device) {
-        device.counters.row(parts.id).dropped_many(reason, frames);
+fn count_drops<M, P>(
+    config: &WorkerConfig<M, P>,
+    device: DeviceId,
+    reason: DropReason,
+    frames: u64,
+) {
+    if let Some(device) = config.snapshots.get().ports.device(device) {
+        device.counters.row(config.id).dropped_many(reason, frames);
     }
 }

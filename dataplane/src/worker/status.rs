@@ -1,12 +1,12 @@
-//! What a worker tells of itself: turns, work, sleep, free frames, heartbeat.
+//! The status of a worker: iterations, frames, sleep, free chunks, heartbeat.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Written by its worker alone, read by `show workers` and the watchdog.
+/// Status counters, written by the worker alone and read by `show workers` and the watchdog.
 #[derive(Debug, Default)]
-pub struct Status {
-    turns: AtomicU64,
-    busy_turns: AtomicU64,
+pub struct WorkerStatus {
+    iterations: AtomicU64,
+    busy_iterations: AtomicU64,
     frames: AtomicU64,
     sleeps: AtomicU64,
     slept_ns: AtomicU64,
@@ -14,22 +14,22 @@ pub struct Status {
     heartbeat_ns: AtomicU64,
 }
 
-/// A [`Status`] at one moment.
+/// A [`WorkerStatus`] at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StatusView {
-    /// Rounds over all ports.
-    pub turns: u64,
-    /// Those in which frames were moved.
-    pub busy_turns: u64,
+pub struct WorkerStatusView {
+    /// Iterations over all ports.
+    pub iterations: u64,
+    /// Iterations in which frames were moved.
+    pub busy_iterations: u64,
     /// Frames received, from ports and from other workers.
     pub frames: u64,
-    /// How often it slept.
+    /// Number of sleeps.
     pub sleeps: u64,
-    /// Time asleep since it began, nanoseconds.
+    /// Total time asleep, nanoseconds.
     pub slept_ns: u64,
-    /// Chunks in its pool that are free now.
+    /// Chunks in the worker's pool that are free.
     pub free: u64,
-    /// Age of the worker at its last turn, nanoseconds.
+    /// Age of the worker at its last iteration, nanoseconds.
     pub heartbeat_ns: u64,
 }
 
@@ -37,11 +37,11 @@ fn add(counter: &AtomicU64, more: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(more), Relaxed);
 }
 
-impl Status {
-    pub(super) fn turn(&self, frames: usize, free: usize, now: u64) {
-        add(&self.turns, 1);
+impl WorkerStatus {
+    pub(super) fn record_iteration(&self, frames: usize, free: usize, now: u64) {
+        add(&self.iterations, 1);
         if frames > 0 {
-            add(&self.busy_turns, 1);
+            add(&self.busy_iterations, 1);
             add(&self.frames, frames as u64);
         }
         self.free.store(free as u64, Relaxed);
@@ -53,12 +53,12 @@ impl Status {
         add(&self.slept_ns, ns);
     }
 
-    /// The values now.
+    /// The current values.
     #[must_use]
-    pub fn view(&self) -> StatusView {
-        StatusView {
-            turns: self.turns.load(Relaxed),
-            busy_turns: self.busy_turns.load(Relaxed),
+    pub fn view(&self) -> WorkerStatusView {
+        WorkerStatusView {
+            iterations: self.iterations.load(Relaxed),
+            busy_iterations: self.busy_iterations.load(Relaxed),
             frames: self.frames.load(Relaxed),
             sleeps: self.sleeps.load(Relaxed),
             slept_ns: self.slept_ns.load(Relaxed),

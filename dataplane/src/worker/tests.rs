@@ -1,4 +1,5 @@
-//! Workers over memory ports: a turn at a time, on one thread, with every chunk counted.
+//! Workers over memory ports, polled one iteration at a time on one thread, with every chunk
+//! counted.
 
 use crossbeam::channel;
 
@@ -6,23 +7,24 @@ use super::*;
 use crate::addr::{DomainId, MacAddr, PortId, Vni, VtepId};
 use crate::port::memory::{HeapMemory, MemoryPort, memory_pools};
 use crate::stats::Counters;
+use crate::table::encapsulation::{HeaderFields, OuterHeader};
 use crate::table::flood::{FloodList, VtepSet};
 use crate::table::mac::MacTable;
 use crate::table::neighbor::NeighborTable;
 use crate::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
 use crate::table::publish::Publisher;
 use crate::table::vni::{Domain, VniTable};
-use crate::table::vtep::{Adjacency, HeaderFields, OuterHeader, RemoteVtep, VtepTable};
+use crate::table::vtep::{Adjacency, RemoteVtep, VtepTable};
 use crate::table::{Dscp, Settings};
 
 const FRAMES: usize = 64;
 
 /// Two workers, two access ports of one VNI: device 0 belongs to worker 0, device 1 to worker 1.
-struct Lab {
+struct Pair {
     workers: Vec<Worker<HeapMemory, MemoryPort>>,
     commands: Vec<Sender<Command<MemoryPort>>>,
     replies: Receiver<Reply>,
-    events: Events,
+    events: EventQueue,
     device_counters: Vec<Arc<Counters>>,
     publisher: Publisher<Snapshot>,
     _macs: MacTable,
@@ -89,24 +91,24 @@ fn snapshot(device_counters: &[Arc<Counters>]) -> Snapshot {
     }
 }
 
-fn lab() -> Lab {
+fn pair() -> Pair {
     let device_counters: Vec<_> = (0..2).map(|_| Arc::new(Counters::new(2))).collect();
     let publisher = Publisher::new(snapshot(&device_counters));
     let macs = MacTable::new(16);
     let neighbors = NeighborTable::new(16);
-    let exchange = Arc::new(Exchange::new(2, FRAMES as u32).unwrap());
-    let events = Events::new(16).unwrap();
+    let handoff = Arc::new(Handoff::new(2, FRAMES as u32).unwrap());
+    let events = EventQueue::new(16).unwrap();
     let (reply_to, replies) = channel::unbounded();
     let (mut workers, mut commands) = (Vec::new(), Vec::new());
     for (id, pool) in (0..).map(WorkerId).zip(memory_pools(2, FRAMES, 2048)) {
         let (command, received) = channel::bounded(16);
-        let worker = Worker::new(Parts {
+        let worker = Worker::new(WorkerConfig {
             id,
             pool,
             snapshots: publisher.reader(),
             macs: macs.reader(),
             neighbors: neighbors.reader(),
-            exchange: exchange.clone(),
+            handoff: handoff.clone(),
             events: events.clone(),
             commands: received,
             replies: reply_to.clone(),
@@ -116,7 +118,7 @@ fn lab() -> Lab {
         workers.push(worker.unwrap());
         commands.push(command);
     }
-    Lab {
+    Pair {
         workers,
         commands,
         replies,
@@ -127,7 +129,7 @@ fn lab() -> Lab {
     }
 }
 
-impl Lab {
+impl Pair {
     /// Gives device `n` to worker `n`, with frames already waiting in it.
     fn attach(&mut self, n: u16, frames: usize) {
         let mut port = MemoryPort::new();
@@ -142,10 +144,10 @@ impl Lab {
         self.commands[usize::from(n)].send(command).unwrap();
     }
 
-    fn turns(&mut self, rounds: u64) {
+    fn poll(&mut self, rounds: u64) {
         for now in 0..rounds {
             for worker in &mut self.workers {
-                worker.turn(now);
+                worker.poll_once(now);
             }
         }
     }
@@ -161,7 +163,7 @@ impl Lab {
     fn free(&self) -> usize {
         self.workers
             .iter()
-            .map(|worker| worker.parts.pool.available())
+            .map(|worker| worker.config.pool.available())
             .sum()
     }
 
@@ -170,25 +172,25 @@ impl Lab {
     }
 }
 
-/// A flood of long frames to 128 VTEPs behind device 2, which worker 1 has, from device 0, which worker 0 has.
-impl Lab {
+/// A flood of long frames from device 0 of worker 0 to 128 VTEPs behind device 2 of worker 1.
+impl Pair {
     fn flooding(frames: usize, room: usize) -> Self {
-        let mut lab = lab();
-        lab.device_counters.push(Arc::new(Counters::new(2)));
-        let mut next = Snapshot::clone(lab.publisher.current());
-        let mut hops = VtepTable::default();
+        let mut pair = pair();
+        pair.device_counters.push(Arc::new(Counters::new(2)));
+        let mut next = Snapshot::clone(pair.publisher.current());
+        let mut vteps = VtepTable::default();
         for id in 0..128 {
-            hops.set(VtepId(id), Some(Arc::new(hop(id))));
+            vteps.set(VtepId(id), Some(Arc::new(remote_vtep(id))));
         }
         let ports = Arc::make_mut(&mut next.ports);
-        let mut underlay = Arc::into_inner(device(2, &lab.device_counters[2]).unwrap()).unwrap();
+        let mut underlay = Arc::into_inner(device(2, &pair.device_counters[2]).unwrap()).unwrap();
         (underlay.role, underlay.tx_worker) = (Role::Underlay, Box::new([WorkerId(1); 2]));
         ports.devices.push(Some(Arc::new(underlay)));
         let mut domain = Domain::clone(next.vnis.by_vni(100).unwrap());
         domain.flood = FloodList::new((0..128).map(VtepId), [PortId(0), PortId(1)]);
         next.vnis = Arc::new(VniTable::new([Arc::new(domain)]));
-        next.vteps = Arc::new(hops);
-        lab.publisher.publish(next);
+        next.vteps = Arc::new(vteps);
+        pair.publisher.publish(next);
         let mut tenant = MemoryPort::new();
         for _ in 0..frames {
             tenant.inject(&[broadcast(), vec![0; 600]].concat());
@@ -200,20 +202,20 @@ impl Lab {
             queue: 0,
             port,
         };
-        lab.commands[0].send(attach(0, tenant)).unwrap();
-        lab.commands[1].send(attach(2, full)).unwrap();
-        lab
+        pair.commands[0].send(attach(0, tenant)).unwrap();
+        pair.commands[1].send(attach(2, full)).unwrap();
+        pair
     }
 
-    /// Whether all chunks are at home.
+    /// Whether every chunk is in the pool that owns it.
     fn is_whole(&self) -> bool {
         self.workers
             .iter()
-            .all(|worker| worker.parts.pool.available() == FRAMES)
+            .all(|worker| worker.config.pool.available() == FRAMES)
     }
 }
 
-fn hop(id: u32) -> RemoteVtep {
+fn remote_vtep(id: u32) -> RemoteVtep {
     let header = OuterHeader::new(&HeaderFields {
         source_mac: MacAddr([2, 1, 1, 1, 1, 1]),
         next_hop_mac: MacAddr([2, 2, 2, 2, 2, 2]),
@@ -238,53 +240,53 @@ fn hop(id: u32) -> RemoteVtep {
 }
 
 #[test]
-fn a_flood_over_another_workers_port_reaches_all_and_every_chunk_comes_home() {
-    let mut lab = Lab::flooding(3, usize::MAX);
-    lab.turns(30);
-    let underlay = lab.workers[1]
+fn a_flood_over_another_workers_port_reaches_all_and_every_chunk_is_returned() {
+    let mut pair = Pair::flooding(3, usize::MAX);
+    pair.poll(30);
+    let underlay = pair.workers[1]
         .slots
         .iter_mut()
         .find(|slot| slot.device == DeviceId(2))
         .unwrap();
     let sent = underlay.port.take_sent();
-    let lost = lab.drops(0, DropReason::NoFrame) as usize;
+    let lost = pair.drops(0, DropReason::NoFrame) as usize;
     assert_eq!(sent.len() + lost, 3 * 128);
     assert!(
         sent.len() > 128 && sent.iter().all(|packet| packet.len() == 660 + 50),
         "{}",
         sent.len()
     );
-    assert!(lab.is_whole());
+    assert!(pair.is_whole());
 }
 
 #[test]
-fn every_chunk_comes_home_from_a_flood_that_meets_full_rings_and_closed_ports() {
-    for turns in 0..12 {
+fn every_chunk_is_returned_from_a_flood_that_meets_full_rings_and_closed_ports() {
+    for iterations in 0..12 {
         for room in [0, 1, 7, 100, 400] {
-            let mut lab = Lab::flooding(5, room);
-            lab.turns(turns);
-            // The underlay goes down in the middle, and comes back with frames still waiting.
-            lab.commands[1]
+            let mut pair = Pair::flooding(5, room);
+            pair.poll(iterations);
+            // The underlay goes down halfway, and comes back with frames still queued.
+            pair.commands[1]
                 .send(Command::Detach {
                     device: DeviceId(2),
                 })
                 .unwrap();
-            lab.turns(2);
+            pair.poll(2);
             let port = MemoryPort::new();
-            lab.commands[1]
+            pair.commands[1]
                 .send(Command::Attach {
                     device: DeviceId(2),
                     queue: 0,
                     port,
                 })
                 .unwrap();
-            lab.turns(2);
-            if turns % 2 == 0 {
-                // The worker ends with frames that wait to be flooded.
-                lab.workers[0].close_all();
+            pair.poll(2);
+            if iterations % 2 == 0 {
+                // The worker ends while floods are pending.
+                pair.workers[0].close_all();
             }
-            lab.turns(40);
-            assert!(lab.is_whole(), "{turns} turns, room for {room}");
+            pair.poll(40);
+            assert!(pair.is_whole(), "{iterations} iterations, room for {room}");
         }
     }
 }
@@ -298,96 +300,96 @@ fn broadcast() -> Vec<u8> {
 }
 
 #[test]
-fn a_frame_for_another_workers_port_is_handed_over_and_its_chunk_comes_home() {
-    let mut lab = lab();
-    lab.attach(0, 10);
-    lab.attach(1, 0);
-    lab.turns(4);
-    assert_eq!(lab.sent(1), 10);
-    assert_eq!(lab.sent(0), 0);
-    lab.turns(2);
-    assert_eq!(lab.free(), 2 * FRAMES);
+fn a_frame_for_another_workers_port_is_handed_off_and_its_chunk_is_returned() {
+    let mut pair = pair();
+    pair.attach(0, 10);
+    pair.attach(1, 0);
+    pair.poll(4);
+    assert_eq!(pair.sent(1), 10);
+    assert_eq!(pair.sent(0), 0);
+    pair.poll(2);
+    assert_eq!(pair.free(), 2 * FRAMES);
     assert_eq!(
-        lab.workers[0].parts.pool.available(),
+        pair.workers[0].config.pool.available(),
         FRAMES,
-        "each chunk is at home"
+        "each chunk is in its own pool"
     );
 }
 
 #[test]
 fn frames_for_a_port_without_a_socket_are_counted_and_freed() {
-    let mut lab = lab();
-    lab.attach(0, 10);
-    lab.turns(4);
-    assert_eq!(lab.drops(1, DropReason::PortDown), 10);
-    lab.turns(2);
-    assert_eq!(lab.free(), 2 * FRAMES);
+    let mut pair = pair();
+    pair.attach(0, 10);
+    pair.poll(4);
+    assert_eq!(pair.drops(1, DropReason::PortDown), 10);
+    pair.poll(2);
+    assert_eq!(pair.free(), 2 * FRAMES);
 }
 
 #[test]
 fn a_full_transmit_queue_is_counted_and_leaks_nothing() {
-    let mut lab = lab();
-    lab.attach(0, 10);
+    let mut pair = pair();
+    pair.attach(0, 10);
     let mut full = MemoryPort::new();
     full.set_room(3);
-    lab.commands[1]
+    pair.commands[1]
         .send(Command::Attach {
             device: DeviceId(1),
             queue: 0,
             port: full,
         })
         .unwrap();
-    lab.turns(1);
-    let dropped = lab.drops(1, DropReason::TxFull);
-    lab.turns(3);
-    assert_eq!(lab.sent(1) as u64 + lab.drops(1, DropReason::TxFull), 10);
-    assert!(dropped + lab.drops(1, DropReason::TxFull) > 0);
-    lab.turns(2);
-    assert_eq!(lab.free(), 2 * FRAMES);
+    pair.poll(1);
+    let dropped = pair.drops(1, DropReason::TxFull);
+    pair.poll(3);
+    assert_eq!(pair.sent(1) as u64 + pair.drops(1, DropReason::TxFull), 10);
+    assert!(dropped + pair.drops(1, DropReason::TxFull) > 0);
+    pair.poll(2);
+    assert_eq!(pair.free(), 2 * FRAMES);
 }
 
 #[test]
-fn a_detached_device_gives_everything_back_and_is_answered_for() {
-    let mut lab = lab();
-    lab.attach(0, 5);
-    lab.attach(1, 0);
-    lab.turns(1);
-    lab.commands[1]
+fn a_detached_device_returns_every_chunk_and_is_replied_to() {
+    let mut pair = pair();
+    pair.attach(0, 5);
+    pair.attach(1, 0);
+    pair.poll(1);
+    pair.commands[1]
         .send(Command::Detach {
             device: DeviceId(1),
         })
         .unwrap();
-    lab.commands[0]
+    pair.commands[0]
         .send(Command::Detach {
             device: DeviceId(1),
         })
         .unwrap();
-    lab.turns(3);
-    let answers: Vec<_> = lab.replies.try_iter().collect();
+    pair.poll(3);
+    let answers: Vec<_> = pair.replies.try_iter().collect();
     assert_eq!(answers.len(), 2);
     assert!(answers.contains(&Reply::Detached {
         worker: WorkerId(1),
         device: DeviceId(1)
     }));
-    assert!(lab.workers[1].slots.is_empty());
-    lab.turns(2);
-    assert_eq!(lab.free(), 2 * FRAMES);
+    assert!(pair.workers[1].slots.is_empty());
+    pair.poll(2);
+    assert_eq!(pair.free(), 2 * FRAMES);
 }
 
 #[test]
-fn a_lasting_error_is_reported_once_and_again_after_it_went() {
-    let mut lab = lab();
-    lab.attach(0, 0);
-    lab.turns(1);
-    let error = |lab: &mut Lab, errno| lab.workers[0].slots[0].port.set_error(errno);
-    error(&mut lab, Some(100));
-    lab.turns(5);
-    error(&mut lab, None);
-    lab.turns(1);
-    error(&mut lab, Some(100));
-    lab.turns(5);
-    let reported: Vec<_> = std::iter::from_fn(|| lab.events.next()).collect();
-    let expected = Event::SocketFailed {
+fn a_lasting_error_is_reported_once_and_again_after_it_was_gone() {
+    let mut pair = pair();
+    pair.attach(0, 0);
+    pair.poll(1);
+    let error = |pair: &mut Pair, errno| pair.workers[0].slots[0].port.set_error(errno);
+    error(&mut pair, Some(100));
+    pair.poll(5);
+    error(&mut pair, None);
+    pair.poll(1);
+    error(&mut pair, Some(100));
+    pair.poll(5);
+    let reported: Vec<_> = std::iter::from_fn(|| pair.events.next()).collect();
+    let expected = WorkerEvent::SocketFailed {
         worker: WorkerId(0),
         device: DeviceId(0),
         queue: 0,
@@ -397,48 +399,48 @@ fn a_lasting_error_is_reported_once_and_again_after_it_went() {
 }
 
 #[test]
-fn a_new_snapshot_is_taken_up_at_the_next_turn_and_the_old_one_let_go() {
-    let mut lab = lab();
-    lab.turns(1);
-    let mut next = Snapshot::clone(lab.publisher.current());
+fn a_new_snapshot_is_used_from_the_next_iteration_and_the_old_one_released() {
+    let mut pair = pair();
+    pair.poll(1);
+    let mut next = Snapshot::clone(pair.publisher.current());
     next.vnis = Arc::default();
-    lab.publisher.publish(next);
-    assert_eq!(lab.publisher.reclaim(), 1);
-    lab.turns(1);
-    assert_eq!(lab.publisher.reclaim(), 0);
+    pair.publisher.publish(next);
+    assert_eq!(pair.publisher.reclaim(), 1);
+    pair.poll(1);
+    assert_eq!(pair.publisher.reclaim(), 0);
 }
 
 #[test]
 fn an_injected_frame_goes_where_a_received_one_would() {
-    let mut lab = lab();
-    lab.attach(0, 0);
-    lab.attach(1, 0);
+    let mut pair = pair();
+    pair.attach(0, 0);
+    pair.attach(1, 0);
     let frame = broadcast().into_boxed_slice();
-    lab.commands[0]
+    pair.commands[0]
         .send(Command::Inject {
             device: DeviceId(0),
             frame,
         })
         .unwrap();
-    lab.turns(4);
-    assert_eq!(lab.sent(1), 1);
-    assert_eq!(lab.sent(0), 0);
-    lab.turns(2);
-    assert_eq!(lab.free(), 2 * FRAMES);
+    pair.poll(4);
+    assert_eq!(pair.sent(1), 1);
+    assert_eq!(pair.sent(0), 0);
+    pair.poll(2);
+    assert_eq!(pair.free(), 2 * FRAMES);
 }
 
 #[test]
 fn a_sleeping_worker_wakes_for_a_command() {
-    let mut lab = lab();
-    let worker = lab.workers.remove(0);
-    let exchange = worker.parts.exchange.clone();
-    let status = worker.parts.status.clone();
+    let mut pair = pair();
+    let worker = pair.workers.remove(0);
+    let handoff = worker.config.handoff.clone();
+    let status = worker.config.status.clone();
     let thread = std::thread::spawn(move || worker.run());
     while status.view().sleeps == 0 {
         std::thread::yield_now();
     }
-    lab.commands[0].send(Command::Stop).unwrap();
-    exchange.ring(WorkerId(0));
+    pair.commands[0].send(Command::Stop).unwrap();
+    handoff.wake(WorkerId(0));
     thread.join().unwrap();
-    assert!(status.view().turns > u64::from(IDLE_TURNS));
+    assert!(status.view().iterations > u64::from(IDLE_ITERATIONS));
 }

@@ -59,7 +59,7 @@ fn is_taken(wire: &mut End, to: &mut End, frame: &[u8], taken: &[u8]) -> bool {
         to.port.receive(&mut to.pool, &mut burst);
         for frame in burst.drain(..) {
             got.push(to.pool.memory().bytes(&frame).to_vec());
-            to.pool.give(frame);
+            to.pool.free(frame);
         }
         got.last().is_some_and(|last| last == taken)
     });
@@ -197,7 +197,7 @@ fn sees_tag(program: &Program, mode: Mode) -> bool {
         trunk.port.receive(&mut trunk.pool, &mut burst);
         for frame in burst.drain(..) {
             let bytes = trunk.pool.memory().bytes(&frame).to_vec();
-            trunk.pool.give(frame);
+            trunk.pool.free(frame);
             if bytes[12..14] == [8, 6] || bytes[12..18] == tag {
                 request.get_or_insert(bytes);
             }

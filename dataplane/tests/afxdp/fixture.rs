@@ -10,7 +10,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use vtep_dataplane::afxdp::{
     Error, HugePages, Mode, Program, SocketConfig, Umem, UmemConfig, UmemMemory, XdpDevice, XskPort,
 };
-use vtep_dataplane::frame::assembly::Assembly;
+use vtep_dataplane::frame::assembly::ChainBuilder;
 use vtep_dataplane::frame::{Frame, FrameMemory, Pool};
 use vtep_dataplane::port::Port;
 
@@ -45,7 +45,7 @@ pub(crate) fn receive(
     let (ours, foreign): (Vec<_>, Vec<_>) = burst
         .drain(before..)
         .partition(|frame| is_ours(pool.memory().bytes(frame)));
-    foreign.into_iter().for_each(|frame| pool.give(frame));
+    foreign.into_iter().for_each(|frame| pool.free(frame));
     burst.extend(ours);
     burst.len() - before
 }
@@ -182,7 +182,7 @@ pub(crate) fn bind(device: &XdpDevice, umem: &Umem, config: SocketConfig) -> Xsk
 
 /// Asserts that each chunk of a memory with one pool is there exactly once.
 pub(crate) fn pool_is_whole(mut pool: Pool<UmemMemory>) {
-    let mut chunks: Vec<_> = std::iter::from_fn(|| pool.take())
+    let mut chunks: Vec<_> = std::iter::from_fn(|| pool.alloc())
         .map(|frame| frame.chunk())
         .collect();
     chunks.sort_unstable();
@@ -227,23 +227,23 @@ impl End {
         let mut frames = vec![frame];
         let sent = self.port.send(&mut self.pool, &mut frames);
         let left: Option<Frame> = frames.pop();
-        left.into_iter().for_each(|frame| self.pool.give(frame));
+        left.into_iter().for_each(|frame| self.pool.free(frame));
         sent as u32
     }
 
     /// A frame in chunks of `piece` bytes each; `None` when there are not enough.
     pub(crate) fn make(&mut self, bytes: &[u8], piece: usize) -> Option<Frame> {
-        let mut whole: Option<Assembly> = None;
+        let mut whole: Option<ChainBuilder> = None;
         for bytes in bytes.chunks(piece) {
-            let Some(mut chunk) = self.pool.take() else {
+            let Some(mut chunk) = self.pool.alloc() else {
                 whole
                     .into_iter()
-                    .for_each(|whole| self.pool.give(whole.finish()));
+                    .for_each(|whole| self.pool.free(whole.finish()));
                 return None;
             };
             let chunk_size = self.pool.memory().chunk_size();
             chunk
-                .place(
+                .set_extent(
                     256.min(chunk_size - bytes.len()) as u16,
                     bytes.len(),
                     chunk_size,
@@ -254,11 +254,11 @@ impl End {
                 .bytes_mut(&mut chunk)
                 .copy_from_slice(bytes);
             match &mut whole {
-                None => whole = Some(Assembly::new(chunk)),
-                Some(whole) => whole.push(self.pool.memory().chains(), chunk).unwrap(),
+                None => whole = Some(ChainBuilder::new(chunk)),
+                Some(whole) => whole.push(self.pool.memory().segments(), chunk).unwrap(),
             }
         }
-        whole.map(Assembly::finish)
+        whole.map(ChainBuilder::finish)
     }
 
     /// All bytes of a received frame.

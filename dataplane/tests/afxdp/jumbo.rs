@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use vtep_dataplane::afxdp::{AttachMode, Mode, Program, SocketConfig};
-use vtep_dataplane::frame::chain::MAX_CHUNKS;
-use vtep_dataplane::port::{Port, Refused};
+use vtep_dataplane::drop::DropReason;
+use vtep_dataplane::frame::chain::MAX_SEGMENTS;
+use vtep_dataplane::port::{Port, PortErrors};
 
 use crate::fixture::{End, Netns, frame, open, own_umem, pool_is_whole, until};
 
@@ -60,7 +61,7 @@ fn all_arrive(from: &mut End, to: &mut End) {
         for got in burst.drain(..) {
             assert_eq!(to.bytes(&got), made(received), "frame {received}");
             received += 1;
-            to.pool.give(got);
+            to.pool.free(got);
         }
         if sent < count && sent - received < 32 {
             sent += from.send_in(&made(sent), if sent % 2 == 0 { 1792 } else { 1301 });
@@ -69,8 +70,8 @@ fn all_arrive(from: &mut End, to: &mut End) {
         to.port.wake(&mut to.pool).unwrap();
     }
     assert_eq!(
-        (from.port.refused(), to.port.refused()),
-        (Refused::default(), Refused::default())
+        (from.port.errors(), to.port.errors()),
+        (PortErrors::default(), PortErrors::default())
     );
 }
 
@@ -91,7 +92,7 @@ fn a_frame_of_too_many_chunks_is_dropped_whole_and_counted() {
     let mut left = End::open("left", &Program::Tenant, Mode::Auto);
     let mut right = End::open("right", &Program::Tenant, Mode::Auto);
     // The receiver's chunks take 1792 bytes each, the sender's 2048.
-    let longest = MAX_CHUNKS * 1792;
+    let longest = MAX_SEGMENTS * 1792;
     for (number, len) in (0..).zip([longest + 1, 60, 16_000, longest]) {
         assert_eq!(left.send_in(&numbered(number, len), 2048), 1);
     }
@@ -103,14 +104,11 @@ fn a_frame_of_too_many_chunks_is_dropped_whole_and_counted() {
     });
     let got: Vec<_> = burst.iter().map(|frame| right.bytes(frame)).collect();
     assert_eq!(got, [numbered(1, 60), numbered(3, longest)]);
-    assert_eq!(
-        right.port.refused(),
-        Refused {
-            too_long: 2,
-            ..Refused::default()
-        }
-    );
-    burst.drain(..).for_each(|frame| right.pool.give(frame));
+    for (reason, count) in right.port.errors().iter() {
+        let too_long = reason == DropReason::TooManySegments;
+        assert_eq!(count, if too_long { 2 } else { 0 }, "{reason:?}");
+    }
+    burst.drain(..).for_each(|frame| right.pool.free(frame));
     left.close();
     right.close();
 }
@@ -142,13 +140,13 @@ fn every_chunk_is_there_after_a_socket_is_closed_under_jumbo_frames() {
             received += port.receive(&mut pool, &mut burst);
             // Back out of the port as far as there is room, without waiting for it.
             port.send(&mut pool, &mut burst);
-            burst.drain(..).for_each(|frame| pool.give(frame));
+            burst.drain(..).for_each(|frame| pool.free(frame));
             if round % 2 == 0 {
                 port.wake(&mut pool).unwrap();
             }
             let mut back = Vec::new();
             left.port.receive(&mut left.pool, &mut back);
-            back.into_iter().for_each(|frame| left.pool.give(frame));
+            back.into_iter().for_each(|frame| left.pool.free(frame));
         }
         // What is in the rings now comes back.
         if round % 3 == 0 {

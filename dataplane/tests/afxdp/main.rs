@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use vtep_dataplane::afxdp::{AttachMode, BindMode, Mode, Program, SocketConfig, XdpDevice};
 use vtep_dataplane::frame::FrameMemory;
-use vtep_dataplane::port::{Port, Refused};
+use vtep_dataplane::port::{Port, PortErrors};
 
 use self::fixture::{
     End, FRAME, Netns, PATIENCE, bind, frame, open, own_umem, pool_is_whole, receive,
@@ -33,7 +33,7 @@ fn all_arrive(from: &mut End, to: &mut End, count: u32) {
                 "frame {received}"
             );
             received += 1;
-            to.pool.give(got);
+            to.pool.free(got);
         }
         // No more on the way than the rings hold.
         if sent < count && sent - received < 64 {
@@ -56,7 +56,7 @@ fn both_ways(mode: Mode, attached: AttachMode) {
     }
     all_arrive(&mut left, &mut right, 5000);
     all_arrive(&mut right, &mut left, 5000);
-    assert_eq!(left.port.refused(), Refused::default());
+    assert_eq!(left.port.errors(), PortErrors::default());
     left.close();
     right.close();
 }
@@ -106,7 +106,7 @@ fn a_frame_moves_between_devices_of_one_memory_without_a_copy() {
         (bytes.len(), &bytes[..50], &bytes[50..]),
         (FRAME + 50, &[0xee; 50][..], &frame(7)[..])
     );
-    wire.pool.give(got);
+    wire.pool.free(got);
     fixture::until("completion", || {
         underlay_port.wake(&mut pool).unwrap();
         pool.available() + 2 * 2048 - 126 >= pool.capacity()
@@ -187,7 +187,7 @@ fn a_tap_takes_and_gives_frames() {
         });
         let got = burst.remove(0);
         assert_eq!(tap.pool.memory().bytes(&got), frame(number));
-        tap.pool.give(got);
+        tap.pool.free(got);
     }
     tap.close();
 }
@@ -300,10 +300,10 @@ fn every_chunk_is_there_after_interface_flaps() {
             burst
                 .drain(..)
                 .chain(half)
-                .for_each(|frame| pool.give(frame));
+                .for_each(|frame| pool.free(frame));
             let mut back = Vec::new();
             peer.port.receive(&mut peer.pool, &mut back);
-            back.into_iter().for_each(|frame| peer.pool.give(frame));
+            back.into_iter().for_each(|frame| peer.pool.free(frame));
         }
         if round % 3 == 0 {
             netns.ip("link set flap down");

@@ -6,7 +6,7 @@ use vtep_dataplane::addr::{
     DeviceId, DomainId, HostMac, MacAddr, VtepId, PortId, Vni, VtepAddr, WorkerId,
 };
 use vtep_dataplane::frame::Pool;
-use vtep_dataplane::pipeline::tx_queues::Outbox;
+use vtep_dataplane::pipeline::tx_queues::TxQueues;
 use vtep_dataplane::pipeline::{Pipeline, Tables};
 use vtep_dataplane::port::Port;
 use vtep_dataplane::port::memory::{HeapMemory, MemoryPort, memory_pools};
@@ -14,7 +14,8 @@ use vtep_dataplane::stats::Counters;
 use vtep_dataplane::table::flood::FloodList;
 use vtep_dataplane::table::mac::{Destination, MacTable};
 use vtep_dataplane::table::neighbor::{NeighborEntry, NeighborTable};
-use vtep_dataplane::table::vtep::{HeaderFields, RemoteVtep, VtepTable, OuterHeader, Adjacency};
+use vtep_dataplane::table::encapsulation::{HeaderFields, OuterHeader};
+use vtep_dataplane::table::vtep::{RemoteVtep, VtepTable, Adjacency};
 use vtep_dataplane::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
 use vtep_dataplane::table::vni::{Domain, VniTable};
 use vtep_dataplane::table::{Dscp, Settings, Snapshot};
@@ -37,7 +38,7 @@ pub struct Bed {
     macs: MacTable,
     neighbors: NeighborTable,
     pool: Pool<HeapMemory>,
-    out: Outbox,
+    out: TxQueues,
     pipeline: Pipeline,
 }
 
@@ -158,7 +159,7 @@ impl Bed {
             macs,
             neighbors,
             pool: memory_pools(1, FRAMES, 2048).remove(0),
-            out: Outbox::new(3),
+            out: TxQueues::new(3),
             pipeline: Pipeline::new(WorkerId(0)),
         }
     }

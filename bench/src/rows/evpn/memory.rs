@@ -52,7 +52,7 @@ impl Measure for Memory {
 
     fn notes(&self) -> Vec<String> {
         vec![format!(
-            "{} routes; Rss of /proc/self/smaps_rollup before instance and tables are made and after the last route, in a \
+            "{} routes; Rss of /proc/self/smaps_rollup before speaker and tables are made and after the last route, in a \
              process of its own; all that the allocator keeps is in it",
             self.hosts
         )]

@@ -1,10 +1,10 @@
-//! Where routes go: the EVPN instance, the tables that it fills, and a worker's view of them.
+//! Where routes go: the EVPN speaker, the tables that it fills, and a worker's view of them.
 
 use std::net::IpAddr;
 use std::time::Instant;
 
 use vtep_control::bgp::{Peer, PeerConfig, PeerOutput};
-use vtep_control::evpn::{Config, Instance, NeighborId, VniConfig};
+use vtep_control::evpn::{EvpnConfig, EvpnSpeaker, NeighborId, VniConfig};
 use vtep_control::fib::Fib;
 use vtep_control::speaker::transport::Routes;
 use vtep_dataplane::addr::{DomainId, Vni, VtepAddr};
@@ -33,7 +33,7 @@ pub fn session(passive: bool) -> PeerConfig {
 /// One VNI and one neighbour, with the tables of one worker.
 #[derive(Debug)]
 pub struct Sink {
-    instance: Instance,
+    speaker: EvpnSpeaker,
     /// The writing end.
     pub tables: Fib,
     macs: MacReader,
@@ -53,17 +53,17 @@ impl Sink {
     pub fn new(hosts: usize) -> Result<Self, Failure> {
         let own = VtepAddr::new(IpAddr::V4(LOCAL)).map_err(Failure::of("VTEP"))?;
         let vni = Vni::new(VNI).map_err(Failure::of("VNI"))?;
-        let mut instance = Instance::new(Config::new(ASN, LOCAL, own));
-        instance
+        let mut speaker = EvpnSpeaker::new(EvpnConfig::new(ASN, LOCAL, own));
+        speaker
             .vni_add(Instant::now(), VniConfig::new(vni))
             .map_err(Failure::of("VNI"))?;
-        instance.neighbor_add(ID, IpAddr::V4(NEIGHBOR));
+        speaker.neighbor_add(ID, IpAddr::V4(NEIGHBOR));
         let mut tables = Fib::new(1, hosts, scene::settings());
         let domain = tables.add_vni(vni, false).map_err(Failure::of("VNI"))?;
         tables.commit();
         let (macs, snapshots) = (tables.mac_reader(), tables.snapshots());
         Ok(Self {
-            instance,
+            speaker,
             tables,
             macs,
             snapshots,
@@ -80,7 +80,7 @@ impl Sink {
             PeerOutput::SessionDown { .. } => (self.up, self.ended) = (false, true),
             _ => {}
         }
-        self.instance.handle(now, ID, output);
+        self.speaker.handle(now, ID, output);
     }
 
     /// Writes what follows into the tables and publishes it; the worker turns to it.
@@ -90,7 +90,7 @@ impl Sink {
     pub fn carry(&mut self, now: Instant) -> Result<(), Failure> {
         let mut refused = 0;
         let tables = &mut self.tables;
-        self.instance
+        self.speaker
             .drain_changes(now, |changes| refused = tables.install(changes));
         self.tables.commit();
         self.refresh();
@@ -168,10 +168,10 @@ impl Routes for Sink {
     }
 
     fn held(&self, _: IpAddr) -> usize {
-        self.instance.prefix_count(ID)
+        self.speaker.prefix_count(ID)
     }
 
     fn speak(&mut self, _: IpAddr, peer: &mut Peer, now: Instant) {
-        self.instance.pump(now, ID, peer);
+        self.speaker.pump(now, ID, peer);
     }
 }

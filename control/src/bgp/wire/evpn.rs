@@ -248,9 +248,6 @@ fn emit_mac_ip(out: &mut Vec<u8>, r: &MacIp) {
     }
 }
 
-/// The octets of the longest route with its type and length: a type 5 of IPv6.
-pub(super) const LONGEST_ROUTE: usize = 60;
-
 const fn bits(ip: IpAddr) -> u8 {
     if ip.is_ipv4() { 32 } else { 128 }
 }
@@ -354,11 +351,11 @@ fn is_sound_mac_ip(kind: u8, value: &[u8]) -> bool {
 fn parse(kind: u8, value: &[u8]) -> Option<ParsedNlri> {
     let reader = ByteReader(value);
     let (route, sound) = match kind {
-        1 => auto_discovery(reader)?,
+        1 => ethernet_ad(reader)?,
         2 => mac_ip(reader)?,
-        3 => multicast(reader)?,
-        4 => segment(reader)?,
-        5 => prefix(reader)?,
+        3 => inclusive_multicast(reader)?,
+        4 => ethernet_segment(reader)?,
+        5 => ip_prefix(reader)?,
         _ => return Some(ParsedNlri::Unknown),
     };
     Some(if sound {
@@ -378,7 +375,7 @@ fn address_octets(bits: u8, by_length: Option<usize>) -> Option<usize> {
     }
 }
 
-fn auto_discovery(mut r: ByteReader<'_>) -> Option<(EvpnRoute, bool)> {
+fn ethernet_ad(mut r: ByteReader<'_>) -> Option<(EvpnRoute, bool)> {
     let (rd, esi, tag) = (Rd(r.array()?), Esi(r.array()?), r.u32()?);
     let sound = r.0.len() == 3;
     let label = r.u24().unwrap_or(0);
@@ -425,7 +422,7 @@ fn mac_ip(mut r: ByteReader<'_>) -> Option<(EvpnRoute, bool)> {
     ))
 }
 
-fn multicast(mut r: ByteReader<'_>) -> Option<(EvpnRoute, bool)> {
+fn inclusive_multicast(mut r: ByteReader<'_>) -> Option<(EvpnRoute, bool)> {
     let by_length = match r.0.len() {
         17 => Some(4),
         29 => Some(16),
@@ -444,7 +441,7 @@ fn multicast(mut r: ByteReader<'_>) -> Option<(EvpnRoute, bool)> {
     ))
 }
 
-fn segment(mut r: ByteReader<'_>) -> Option<(EvpnRoute, bool)> {
+fn ethernet_segment(mut r: ByteReader<'_>) -> Option<(EvpnRoute, bool)> {
     let by_length = match r.0.len() {
         23 => Some(4),
         35 => Some(16),
@@ -463,7 +460,7 @@ fn segment(mut r: ByteReader<'_>) -> Option<(EvpnRoute, bool)> {
     ))
 }
 
-fn prefix(mut r: ByteReader<'_>) -> Option<(EvpnRoute, bool)> {
+fn ip_prefix(mut r: ByteReader<'_>) -> Option<(EvpnRoute, bool)> {
     let octets = match r.0.len() {
         34 => 4,
         58 => 16,

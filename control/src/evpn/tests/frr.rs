@@ -4,9 +4,9 @@ use std::net::Ipv4Addr;
 
 use vtep_dataplane::addr::{HostMac, MacAddr};
 
-use super::joined::Fabric;
-use super::lab::vni;
-use crate::evpn::{LocalKind, LocalMac, Origin, VniConfig};
+use super::fabric::Fabric;
+use super::fixture::vni;
+use crate::evpn::{EntryOrigin, LocalKind, LocalMac, VniConfig};
 
 fn host(last: u8) -> HostMac {
     HostMac::new(MacAddr([0x50, 0x54, 0x33, 0, 0, last])).expect("a MAC")
@@ -27,7 +27,7 @@ fn three_vteps_show_what_frr_shows() {
     ];
     for node in &mut fabric.nodes {
         for number in [100, 200] {
-            node.instance
+            node.speaker
                 .vni_add(fabric.now, VniConfig::new(vni(number)))
                 .expect("added");
         }
@@ -37,8 +37,8 @@ fn three_vteps_show_what_frr_shows() {
         sticky: false,
     };
     for (node, number, last) in placed {
-        let instance = &mut fabric.nodes[node].instance;
-        instance
+        let speaker = &mut fabric.nodes[node].speaker;
+        speaker
             .local_mac_add(fabric.now, vni(number), host(last), local)
             .expect("local");
     }
@@ -46,7 +46,7 @@ fn three_vteps_show_what_frr_shows() {
     for (node, here) in fabric.nodes.iter().enumerate() {
         for number in [100, 200] {
             let mut macs: Vec<_> = here
-                .instance
+                .speaker
                 .macs(vni(number))
                 .map(|m| (m.mac, m.vtep))
                 .collect();
@@ -67,7 +67,7 @@ fn three_vteps_show_what_frr_shows() {
                 .collect();
             assert_eq!(shown, expected, "node {node}, VNI {number}");
             let flood: Vec<_> = here
-                .instance
+                .speaker
                 .flood_list(vni(number))
                 .map(|(v, ..)| v.to_string())
                 .collect();
@@ -79,20 +79,20 @@ fn three_vteps_show_what_frr_shows() {
         }
         assert_eq!(
             here.tables.macs.len(),
-            here.instance
+            here.speaker
                 .vni_views()
                 .map(|v| v.remote_macs as usize)
                 .sum::<usize>()
         );
         let own = here
-            .instance
+            .speaker
             .macs(vni(100))
-            .filter(|mac| mac.origin == Origin::Local)
+            .filter(|mac| mac.origin == EntryOrigin::Local)
             .count();
         assert_eq!(own, if node == 0 { 2 } else { 1 });
     }
     let rd = fabric.nodes[0]
-        .instance
+        .speaker
         .vni_views()
         .next()
         .expect("VNI 100")

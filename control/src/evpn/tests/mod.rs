@@ -1,7 +1,7 @@
+mod batching;
+mod fabric;
+mod fixture;
 mod frr;
-mod joined;
-mod lab;
 mod model;
-mod together;
 mod traps;
 mod vectors;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::lab::{Lab, ONE, TWO, Tables, host, ip, mac, moved, vni, vtep};
+use super::fixture::{Fixture, ONE, TWO, Tables, host, ip, mac, moved, vni, vtep};
 use crate::bgp::wire::{EvpnRoute, ExtendedCommunity, MacIp};
-use crate::evpn::{Config, DuplicateConfig, NeighborId, Origin, VniConfig};
+use crate::evpn::{DuplicateConfig, EntryOrigin, EvpnConfig, NeighborId, VniConfig};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -89,7 +89,7 @@ impl Model {
         for (address, (_, number)) in addresses {
             tables.neighbors.insert(
                 (vni(100), ip(address)),
-                (mac(number.0), false, Origin::Evpn),
+                (mac(number.0), false, EntryOrigin::Evpn),
             );
         }
         tables
@@ -103,7 +103,7 @@ fn route(vtep: u8, number: u8, address: Option<u8>) -> MacIp {
     }
 }
 
-fn apply(lab: &mut Lab, model: &mut Model, step: &Step) {
+fn apply(fixture: &mut Fixture, model: &mut Model, step: &Step) {
     match *step {
         Step::Announce {
             from,
@@ -119,7 +119,7 @@ fn apply(lab: &mut Lab, model: &mut Model, step: &Step) {
             if !target {
                 attributes.extended[0] = ExtendedCommunity::route_target(65000, 999);
             }
-            lab.host(from, &attributes, route(vtep, mac, ip));
+            fixture.host(from, &attributes, route(vtep, mac, ip));
             let paths = model.paths.entry((vtep, mac, ip)).or_default();
             paths.insert(from, (target, sticky, sequence));
         }
@@ -129,30 +129,31 @@ fn apply(lab: &mut Lab, model: &mut Model, step: &Step) {
             mac,
             ip,
         } => {
-            lab.withdraw(from, &[EvpnRoute::MacIp(route(vtep, mac, ip))]);
+            fixture.withdraw(from, &[EvpnRoute::MacIp(route(vtep, mac, ip))]);
             if let Some(paths) = model.paths.get_mut(&(vtep, mac, ip)) {
                 paths.remove(&from);
             }
         }
         Step::Down(from) => {
-            lab.instance.peer_down(lab.now, from, false);
+            fixture.speaker.peer_down(fixture.now, from, false);
             model
                 .paths
                 .values_mut()
                 .for_each(|paths| paths.retain(|id, _| *id != from));
         }
         Step::Vni(true) => {
-            lab.instance
-                .vni_add(lab.now, VniConfig::new(vni(100)))
+            fixture
+                .speaker
+                .vni_add(fixture.now, VniConfig::new(vni(100)))
                 .expect("added");
             model.configured = true;
         }
         Step::Vni(false) => {
-            lab.instance.vni_del(vni(100));
+            fixture.speaker.vni_del(vni(100));
             model.configured = false;
         }
     }
-    lab.settle();
+    fixture.settle();
 }
 
 proptest! {
@@ -160,25 +161,25 @@ proptest! {
 
     #[test]
     fn tables_are_what_the_model_says_after_each_step(steps in prop::collection::vec(step(), 1..60)) {
-        let config = Config {
+        let config = EvpnConfig {
             duplicate: DuplicateConfig { moves: 0, ..DuplicateConfig::default() },
-            ..Config::new(65000, std::net::Ipv4Addr::new(192, 0, 2, 1), vtep(1))
+            ..EvpnConfig::new(65000, std::net::Ipv4Addr::new(192, 0, 2, 1), vtep(1))
         };
-        let mut lab = Lab::with(config, VniConfig::new(vni(100)));
+        let mut fixture = Fixture::with(config, VniConfig::new(vni(100)));
         let mut model = Model { configured: true, ..Model::default() };
         for step in &steps {
-            apply(&mut lab, &mut model, step);
+            apply(&mut fixture, &mut model, step);
             let expected = model.tables();
-            prop_assert_eq!(&lab.tables, &expected, "after {:?}", step);
+            prop_assert_eq!(&fixture.tables, &expected, "after {:?}", step);
             for id in [ONE, TWO] {
                 let held = model.paths.values().filter(|paths| paths.contains_key(&id)).count();
-                prop_assert_eq!(lab.instance.prefix_count(id), held);
+                prop_assert_eq!(fixture.speaker.prefix_count(id), held);
             }
         }
         for id in [ONE, TWO] {
-            lab.instance.peer_down(lab.now, id, false);
+            fixture.speaker.peer_down(fixture.now, id, false);
         }
-        lab.settle();
-        prop_assert_eq!((&lab.tables, lab.instance.totals()), (&Tables::default(), (0, 0, 0)));
+        fixture.settle();
+        prop_assert_eq!((&fixture.tables, fixture.speaker.totals()), (&Tables::default(), (0, 0, 0)));
     }
 }

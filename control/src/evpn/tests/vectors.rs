@@ -1,10 +1,10 @@
-//! What real daemons sent, into an instance.
+//! What real daemons sent, into an speaker.
 
 use std::path::Path;
 
-use super::lab::{Lab, ONE, vni};
+use super::fixture::{Fixture, ONE, vni};
 use crate::bgp::wire::HEADER_LEN;
-use crate::evpn::{Reason, VniConfig};
+use crate::evpn::{RouteStatus, VniConfig};
 
 fn message(name: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -13,17 +13,18 @@ fn message(name: &str) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-fn replay(names: &[&str]) -> Lab {
-    let mut lab = Lab::new();
-    lab.instance
-        .vni_add(lab.now, VniConfig::new(vni(16_000_001)))
+fn replay(names: &[&str]) -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture
+        .speaker
+        .vni_add(fixture.now, VniConfig::new(vni(16_000_001)))
         .expect("added");
     for name in names {
         let octets = message(name);
         assert_eq!(octets[HEADER_LEN - 1], 2, "{name} is no UPDATE");
-        lab.octets(ONE, &octets);
+        fixture.octets(ONE, &octets);
     }
-    lab
+    fixture
 }
 
 #[test]
@@ -34,8 +35,13 @@ fn frr_and_gobgp_fill_the_flood_list() {
         "frr-t3-as4-ebgp.bin",
         "gobgp-rr-t3.bin",
     ] {
-        let lab = replay(&[name]);
-        assert_eq!(lab.tables.flood.len(), 1, "{name}: {:?}", lab.views());
+        let fixture = replay(&[name]);
+        assert_eq!(
+            fixture.tables.flood.len(),
+            1,
+            "{name}: {:?}",
+            fixture.views()
+        );
     }
 }
 
@@ -53,42 +59,49 @@ fn hosts_of_all_kinds_are_installed_in_vni_100() {
         ("frr-t2-bulk-108.bin", 108, 0),
         ("t2-40-macip4.bin", 40, 40),
     ] {
-        let lab = replay(&[name]);
-        let installed = lab
+        let fixture = replay(&[name]);
+        let installed = fixture
             .tables
             .macs
             .keys()
             .filter(|(of, _)| *of == vni(100))
             .count();
         assert_eq!(
-            (installed, lab.tables.neighbors.len()),
+            (installed, fixture.tables.neighbors.len()),
             (macs, neighbors),
             "{name}: {:?}",
-            lab.views()
+            fixture.views()
         );
         assert!(
-            lab.views()
+            fixture
+                .views()
                 .iter()
-                .all(|view| view.reason == Some(Reason::Installed)),
+                .all(|view| view.reason == Some(RouteStatus::Installed)),
             "{name}"
         );
     }
-    let lab = replay(&["frr-t2-nd-router.bin"]);
-    assert!(lab.tables.neighbors.values().all(|(_, router, _)| *router));
+    let fixture = replay(&["frr-t2-nd-router.bin"]);
+    assert!(
+        fixture
+            .tables
+            .neighbors
+            .values()
+            .all(|(_, router, _)| *router)
+    );
 }
 
 #[test]
 fn one_message_of_65275_octets_holds_1863_routes() {
-    let lab = replay(&["frr-extmsg-t2-65275.bin"]);
-    assert_eq!(lab.instance.totals().1, 1863);
+    let fixture = replay(&["frr-extmsg-t2-65275.bin"]);
+    assert_eq!(fixture.speaker.totals().1, 1863);
 }
 
 #[test]
 fn withdrawals_of_frr_with_zero_labels_hit_the_routes() {
-    let lab = replay(&["frr-t2-bulk-108.bin", "frr-withdraw-bulk-109.bin"]);
-    assert_eq!(lab.tables.macs.len(), lab.instance.totals().1);
+    let fixture = replay(&["frr-t2-bulk-108.bin", "frr-withdraw-bulk-109.bin"]);
+    assert_eq!(fixture.tables.macs.len(), fixture.speaker.totals().1);
     assert!(
-        lab.tables.macs.len() < 108,
+        fixture.tables.macs.len() < 108,
         "some of them are the same routes"
     );
 }
@@ -102,8 +115,8 @@ fn types_that_change_no_table_are_held_and_say_so() {
         "frr-t5-ip4.bin",
         "gobgp-t5-ip4-gw.bin",
     ] {
-        let lab = replay(&[name]);
-        let reasons: Vec<_> = lab.views().iter().map(|view| view.reason).collect();
-        assert_eq!(reasons, [Some(Reason::NoTable)], "{name}");
+        let fixture = replay(&[name]);
+        let reasons: Vec<_> = fixture.views().iter().map(|view| view.reason).collect();
+        assert_eq!(reasons, [Some(RouteStatus::NoTable)], "{name}");
     }
 }

@@ -1,7 +1,7 @@
 //! The pipeline as a whole, frames in and frames out.
 
-mod bed;
 mod chain;
+mod fixture;
 mod flood;
 mod neigh_suppress;
 mod pmtu;

@@ -10,7 +10,7 @@ use vtep_dataplane::mem::push;
 
 use crate::rib::index::Index;
 use crate::rib::slab::{NONE, Slab};
-use crate::rib::{AttrId, Kind, RouteId};
+use crate::rib::{AttrId, RouteId, RouteKind};
 
 /// Chains of routes, linked both ways; a route is in one chain at most.
 #[derive(Debug, Default)]
@@ -52,7 +52,7 @@ impl Chains {
     }
 }
 
-/// Flags of a [`Host`].
+/// Flags of a [`MacEntry`].
 pub(super) mod flag {
     /// A port of ours has it.
     pub(crate) const LOCAL: u8 = 1;
@@ -68,7 +68,7 @@ pub(super) mod flag {
 
 /// One MAC in one VNI.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Host {
+pub(super) struct MacEntry {
     pub(super) vni: Vni,
     mac: [u8; 6],
     pub(super) flags: u8,
@@ -78,7 +78,7 @@ pub(super) struct Host {
     pub(super) winner: AttrId,
 }
 
-impl Host {
+impl MacEntry {
     pub(super) const fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
@@ -95,8 +95,8 @@ impl Host {
 
 /// All MACs, and the addresses by VNI as chains of their routes.
 #[derive(Debug, Default)]
-pub(super) struct Hosts {
-    hosts: Slab<Host>,
+pub(super) struct MacTable {
+    hosts: Slab<MacEntry>,
     index: Index,
     pub(super) chains: Chains,
     addresses: Index,
@@ -105,7 +105,7 @@ pub(super) struct Hosts {
 }
 
 /// An address in a VNI, by the number that the RIB gives it.
-pub(super) type AddressKey = (Vni, Kind, u32);
+pub(super) type AddressKey = (Vni, RouteKind, u32);
 
 fn hash_host(hasher: &DefaultHashBuilder, vni: Vni, mac: [u8; 6]) -> u32 {
     Index::short(hasher.hash_one((vni.get(), MacAddr(mac).to_bits())))
@@ -115,7 +115,7 @@ fn hash_address(hasher: &DefaultHashBuilder, (vni, kind, word): AddressKey) -> u
     Index::short(hasher.hash_one((vni.get(), kind as u8, word)))
 }
 
-impl Hosts {
+impl MacTable {
     pub(super) fn find(&self, vni: Vni, mac: HostMac) -> Option<u32> {
         self.find_hashed(self.hash(vni, mac.get()), vni, mac)
     }
@@ -160,7 +160,7 @@ impl Hosts {
     ) -> u32 {
         let mut head = NONE;
         self.chains.link(&mut head, first);
-        let place = self.hosts.add(Host {
+        let place = self.hosts.add(MacEntry {
             vni,
             mac: mac.get().0,
             flags,
@@ -172,7 +172,7 @@ impl Hosts {
     }
 
     pub(super) fn remove(&mut self, place: u32) {
-        let Host { vni, mac, .. } = *self.hosts.get(place);
+        let MacEntry { vni, mac, .. } = *self.hosts.get(place);
         if self.index.remove(hash_host(&self.hasher, vni, mac), place) {
             self.hosts.get_mut(place).flags = 0;
             self.hosts.remove(place);
@@ -191,12 +191,12 @@ impl Hosts {
     }
 
     #[inline]
-    pub(super) fn get(&self, place: u32) -> &Host {
+    pub(super) fn get(&self, place: u32) -> &MacEntry {
         self.hosts.get(place)
     }
 
     #[inline]
-    pub(super) fn get_mut(&mut self, place: u32) -> &mut Host {
+    pub(super) fn get_mut(&mut self, place: u32) -> &mut MacEntry {
         self.hosts.get_mut(place)
     }
 

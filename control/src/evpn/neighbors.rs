@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use vtep_dataplane::addr::{HostMac, Vni};
 
-use super::change::{Origin, TableChange};
-use super::hosts::{AddressKey, flag as host_flag};
+use super::change::{EntryOrigin, TableChange};
 use super::import::vni_of;
-use super::instance::Instance;
-use super::mobility::Claim;
+use super::mac_table::{AddressKey, flag as host_flag};
+use super::mobility::MacCandidate;
+use super::speaker::EvpnSpeaker;
 use crate::rib::{Rib, RouteId};
 
 /// Flags of routes.
@@ -28,7 +28,7 @@ fn key_of(rib: &Rib, id: RouteId) -> Option<AddressKey> {
     Some((vni_of(rib, id, rib.best(id)?.label)?, kind, word))
 }
 
-impl Instance {
+impl EvpnSpeaker {
     fn told(&self, id: RouteId) -> Option<Binding> {
         let flags = self.rib.user_flags(id);
         let mac = self.rib.mac(id).and_then(|mac| HostMac::new(mac).ok())?;
@@ -99,9 +99,9 @@ impl Instance {
     /// Chooses among the routes from `first` on, and tells what differs from `was` or the route that was told.
     /// `id` is any route of the address.
     fn choose_binding(&mut self, vni: Vni, id: RouteId, first: u32, was: Option<Binding>) {
-        let mut best: Option<(Claim, HostMac, RouteId, bool)> = None;
+        let mut best: Option<(MacCandidate, HostMac, RouteId, bool)> = None;
         let mut old: Option<RouteId> = None;
-        let full = self.vnis.get(&vni).is_some_and(|state| state.full);
+        let full = self.mac_vrfs.get(&vni).is_some_and(|state| state.full);
         for route in self.hosts.address_chains.iter(first) {
             if self.rib.user_flags(route) & flag::TOLD != 0 {
                 old = Some(route);
@@ -118,13 +118,13 @@ impl Instance {
             {
                 continue;
             }
-            let summary = self.rib.attributes().summary(chosen.attrs);
-            let claim = Claim::new(summary, chosen.long_lived);
-            let wins = |(other, other_mac, ..): &(Claim, HostMac, RouteId, bool)| {
+            let info = self.rib.attributes().path_info(chosen.attrs);
+            let claim = MacCandidate::new(info, chosen.long_lived);
+            let wins = |(other, other_mac, ..): &(MacCandidate, HostMac, RouteId, bool)| {
                 claim.rank(other).then_with(|| other_mac.cmp(&mac)).is_gt()
             };
             if best.as_ref().is_none_or(wins) {
-                best = Some((claim, mac, route, summary.router));
+                best = Some((claim, mac, route, info.router));
             }
         }
         let was = was.or_else(|| old.and_then(|old| self.told(old)));
@@ -155,7 +155,7 @@ impl Instance {
                 ip,
                 mac,
                 router,
-                origin: Origin::Evpn,
+                origin: EntryOrigin::Evpn,
             },
             None => TableChange::NeighborDel { vni, ip },
         });
@@ -178,15 +178,15 @@ impl Instance {
         let local = self
             .local_addresses
             .get(&(vni, ip))
-            .map(|mac| (*mac, false, Origin::Local));
+            .map(|mac| (*mac, false, EntryOrigin::Local));
         let fixed = || {
             self.static_addresses
                 .get(&(vni, ip))
-                .map(|(mac, r)| (*mac, *r, Origin::Static))
+                .map(|(mac, r)| (*mac, *r, EntryOrigin::Static))
         };
         let evpn = || {
             self.evpn_binding(vni, ip)
-                .map(|(mac, router)| (mac, router, Origin::Evpn))
+                .map(|(mac, router)| (mac, router, EntryOrigin::Evpn))
         };
         self.changes.push(match local.or_else(fixed).or_else(evpn) {
             Some((mac, router, origin)) => TableChange::NeighborSet {

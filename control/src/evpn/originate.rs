@@ -6,17 +6,17 @@ use std::time::Instant;
 
 use vtep_dataplane::addr::{HostMac, Vni};
 
-use super::config::{Config, EthernetTag, VniConfig};
-use super::instance::Instance;
+use super::config::{EthernetTag, EvpnConfig, VniConfig};
+use super::mac_vrf::{MacVrf, VniError, distinguisher};
+use super::speaker::EvpnSpeaker;
 use super::targets;
-use super::vni::{VniError, VniState, distinguisher};
 use crate::bgp::wire::{
     Attributes, Esi, EvpnRoute, ExtendedCommunity, InclusiveMulticast, MacIp, Pmsi, PmsiTunnel, Rd,
 };
 use crate::rib::Mobility;
 
 /// Attributes of a type 2. The default gateway, the router's MAC and the like are never sent.
-fn host_attributes(config: &Config, vni: &VniConfig, mobility: Mobility) -> Attributes {
+fn host_attributes(config: &EvpnConfig, vni: &VniConfig, mobility: Mobility) -> Attributes {
     let mut attributes = Attributes::local(config.vtep.get());
     attributes.extended = targets::exports(vni, config.local_as);
     attributes.extended.push(ExtendedCommunity::VXLAN);
@@ -30,7 +30,7 @@ fn host_attributes(config: &Config, vni: &VniConfig, mobility: Mobility) -> Attr
 }
 
 /// Attributes of a type 3: ingress replication to our address.
-fn flood_attributes(config: &Config, vni: &VniConfig) -> Attributes {
+fn flood_attributes(config: &EvpnConfig, vni: &VniConfig) -> Attributes {
     let tunnel = PmsiTunnel::IngressReplication(Some(config.vtep.get()));
     let pmsi = Pmsi {
         flags: 0,
@@ -43,7 +43,7 @@ fn flood_attributes(config: &Config, vni: &VniConfig) -> Attributes {
     }
 }
 
-impl VniState {
+impl MacVrf {
     const fn tag(&self) -> u32 {
         match self.config.tag {
             EthernetTag::Zero => 0,
@@ -73,7 +73,7 @@ impl VniState {
     }
 }
 
-impl Instance {
+impl EvpnSpeaker {
     /// Adds a VNI, or changes one. Its routes are announced, those of others imported.
     ///
     /// # Errors
@@ -81,18 +81,18 @@ impl Instance {
     pub fn vni_add(&mut self, now: Instant, config: VniConfig) -> Result<(), VniError> {
         let vni = config.vni;
         if self
-            .vnis
+            .mac_vrfs
             .get(&vni)
             .is_some_and(|state| state.config == config)
         {
             return Ok(());
         }
-        if !self.vnis.contains_key(&vni) && self.reconsider.contains(&vni) {
+        if !self.mac_vrfs.contains_key(&vni) && self.reconsider.contains(&vni) {
             self.reconsider(now);
         }
         let number = match (
             config.rd,
-            self.vnis.get(&vni).and_then(|state| state.number),
+            self.mac_vrfs.get(&vni).and_then(|state| state.number),
         ) {
             (Some(_), _) => None,
             (None, Some(number)) => Some(number),
@@ -105,12 +105,12 @@ impl Instance {
             .iter()
             .for_each(|mac| self.stop_advertising(vni, *mac));
         let (mut macs, mut waiting, mut full) = (0, Default::default(), false);
-        if let Some(old) = self.vnis.remove(&vni) {
+        if let Some(old) = self.mac_vrfs.remove(&vni) {
             self.out.remove(&old.flood(self.config.vtep.get()));
             (macs, waiting, full) = (old.macs, old.waiting, old.full);
         }
         let attributes = Arc::new(flood_attributes(&self.config, &config));
-        let state = VniState {
+        let state = MacVrf {
             config,
             rd,
             number,
@@ -121,14 +121,18 @@ impl Instance {
         };
         self.out
             .set(state.flood(self.config.vtep.get()), &attributes);
-        self.vnis.insert(vni, state);
+        self.mac_vrfs.insert(vni, state);
         hosts.iter().for_each(|mac| self.advertise(vni, *mac));
         self.reconsider.insert(vni);
         Ok(())
     }
 
     fn free_number(&self, vni: Vni) -> Result<u16, VniError> {
-        let taken = |number| self.vnis.values().any(|state| state.number == Some(number));
+        let taken = |number| {
+            self.mac_vrfs
+                .values()
+                .any(|state| state.number == Some(number))
+        };
         distinguisher(vni, taken).ok_or(VniError::NoDistinguisher(vni))
     }
 
@@ -145,7 +149,7 @@ impl Instance {
         for mac in self.local_hosts(vni) {
             self.local_mac_del(vni, mac);
         }
-        if let Some(state) = self.vnis.remove(&vni) {
+        if let Some(state) = self.mac_vrfs.remove(&vni) {
             self.out.remove(&state.flood(self.config.vtep.get()));
             self.reconsider.insert(vni);
         }
@@ -153,7 +157,8 @@ impl Instance {
 
     /// Announces a local MAC and its addresses as they are now.
     pub(super) fn advertise(&mut self, vni: Vni, mac: HostMac) {
-        let (Some(local), Some(state)) = (self.locals.get(&(vni, mac)), self.vnis.get_mut(&vni))
+        let (Some(local), Some(state)) =
+            (self.locals.get(&(vni, mac)), self.mac_vrfs.get_mut(&vni))
         else {
             return;
         };
@@ -183,7 +188,7 @@ impl Instance {
     }
 
     pub(super) fn withdraw_host(&mut self, vni: Vni, mac: HostMac, ip: Option<IpAddr>) {
-        if let Some(state) = self.vnis.get(&vni) {
+        if let Some(state) = self.mac_vrfs.get(&vni) {
             self.out.remove(&state.host(mac, ip));
         }
     }

@@ -20,7 +20,7 @@ pub enum VniError {
 
 /// A configured VNI.
 #[derive(Debug)]
-pub(super) struct VniState {
+pub(super) struct MacVrf {
     pub(super) config: VniConfig,
     pub(super) rd: Rd,
     /// The number in an automatic route distinguisher.
@@ -35,7 +35,7 @@ pub(super) struct VniState {
     pub(super) attributes: HashMap<(bool, u32), Arc<Attributes>>,
 }
 
-impl VniState {
+impl MacVrf {
     pub(super) fn attributes(
         &mut self,
         mobility: Mobility,

@@ -1,6 +1,6 @@
 //! What we announce, and what of it each neighbour still has to be told.
 //!
-//! A route that changes is put on the list of every neighbour with a session; [`AdjOut::pump`] makes messages of the
+//! A route that changes is put on the list of every neighbour with a session; [`AdjRibOut::pump`] makes messages of the
 //! list until the neighbour's queue is full, and goes on from there the next time.
 
 use std::cell::Cell;
@@ -22,7 +22,7 @@ const PREFERENCE: u32 = 100;
 #[derive(Debug)]
 struct Pending {
     agreed: Arc<Negotiated>,
-    /// Keys of routes that changed.
+    /// KeyTable of routes that changed.
     routes: BTreeSet<EvpnRoute>,
     refresh_begins: bool,
     refresh_ends: bool,
@@ -33,13 +33,13 @@ type Routes = HashMap<EvpnRoute, (EvpnRoute, Arc<Attributes>)>;
 
 /// Our routes, and the neighbours that have a session.
 #[derive(Debug)]
-pub struct AdjOut {
+pub struct AdjRibOut {
     local_as: u32,
     routes: Routes,
     neighbors: BTreeMap<NeighborId, Pending>,
 }
 
-impl AdjOut {
+impl AdjRibOut {
     /// No routes, no neighbours.
     #[must_use]
     pub fn new(local_as: u32) -> Self {

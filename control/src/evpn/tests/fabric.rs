@@ -3,17 +3,17 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
-use super::lab::{SECOND, Tables, ip, mac, vni, vtep};
+use super::fixture::{SECOND, Tables, ip, mac, vni, vtep};
 use crate::bgp::{ConnectionId, Peer, PeerConfig, PeerOutput};
-use crate::evpn::{Config, Event, Instance, LocalKind, LocalMac, NeighborId, VniConfig};
+use crate::evpn::{EvpnConfig, EvpnEvent, EvpnSpeaker, LocalKind, LocalMac, NeighborId, VniConfig};
 
 /// One end of a link: the node, and the neighbour that it is for that node.
 type End = (usize, NeighborId);
 
 pub(super) struct Node {
-    pub(super) instance: Instance,
+    pub(super) speaker: EvpnSpeaker,
     pub(super) tables: Tables,
-    pub(super) events: Vec<Event>,
+    pub(super) events: Vec<EvpnEvent>,
     peers: Vec<Peer>,
 }
 
@@ -37,9 +37,9 @@ impl Fabric {
         let mut nodes = Vec::new();
         for (node, own) in addresses.iter().enumerate() {
             let vtep = vtep_dataplane::addr::VtepAddr::new(address(node)).expect("a VTEP");
-            let instance = Instance::new(Config::new(systems[node], *own, vtep));
+            let speaker = EvpnSpeaker::new(EvpnConfig::new(systems[node], *own, vtep));
             nodes.push(Node {
-                instance,
+                speaker,
                 tables: Tables::default(),
                 events: Vec::new(),
                 peers: Vec::new(),
@@ -57,7 +57,7 @@ impl Fabric {
                     let mut peer = Peer::new(config, 1);
                     peer.start(now);
                     nodes[node].peers.push(peer);
-                    nodes[node].instance.neighbor_add(id, address(other));
+                    nodes[node].speaker.neighbor_add(id, address(other));
                     (node, id)
                 };
                 links.push((join(a, b, false), join(b, a, true)));
@@ -86,10 +86,10 @@ impl Fabric {
             }
         }
         for node in &mut self.nodes {
-            for change in node.instance.take_changes(self.now) {
+            for change in node.speaker.take_changes(self.now) {
                 node.tables.apply(change);
             }
-            node.events.extend(node.instance.take_events());
+            node.events.extend(node.speaker.take_events());
         }
     }
 
@@ -98,13 +98,8 @@ impl Fabric {
         let mut moved = false;
         for end in [a, b] {
             moved |= self.outputs(link, end);
-            let (
-                now,
-                Node {
-                    instance, peers, ..
-                },
-            ) = (self.now, &mut self.nodes[end.0]);
-            instance.pump(now, end.1, &mut peers[usize::from(end.1.0)]);
+            let (now, Node { speaker, peers, .. }) = (self.now, &mut self.nodes[end.0]);
+            speaker.pump(now, end.1, &mut peers[usize::from(end.1.0)]);
         }
         let Some((left, right)) = self.conns[link] else {
             return moved;
@@ -124,15 +119,13 @@ impl Fabric {
         let now = self.now;
         let mut asked = None;
         let mut any = false;
-        let Node {
-            instance, peers, ..
-        } = &mut self.nodes[end.0];
+        let Node { speaker, peers, .. } = &mut self.nodes[end.0];
         while let Some(output) = peers[usize::from(end.1.0)].poll_output(now) {
             any = true;
             match output {
                 PeerOutput::Connect(conn) => asked = Some(conn),
                 PeerOutput::Close { .. } => self.conns[link] = None,
-                output => assert!(instance.handle(now, end.1, &output)),
+                output => assert!(speaker.handle(now, end.1, &output)),
             }
         }
         if let Some(conn) = asked {
@@ -162,7 +155,7 @@ impl Fabric {
                 node.peers
                     .iter_mut()
                     .for_each(|peer| peer.handle_timeout(self.now));
-                node.instance.tick(self.now);
+                node.speaker.tick(self.now);
             }
             self.run();
         }
@@ -178,7 +171,7 @@ fn addresses(count: u8) -> Vec<Ipv4Addr> {
 fn fabric(count: u8, systems: &[u32], change: impl Fn(&mut PeerConfig)) -> Fabric {
     let mut fabric = Fabric::new(&addresses(count), systems, change);
     for node in &mut fabric.nodes {
-        node.instance
+        node.speaker
             .vni_add(fabric.now, VniConfig::new(vni(100)))
             .expect("added");
     }
@@ -195,7 +188,7 @@ const ATTACHED: LocalMac = LocalMac {
 fn two_vteps_learn_each_other_and_forget_when_a_session_ends() {
     let mut fabric = fabric(2, &[65000, 65000], |config| config.restart = None);
     let now = fabric.now;
-    let there = &mut fabric.nodes[1].instance;
+    let there = &mut fabric.nodes[1].speaker;
     there
         .local_mac_add(now, vni(100), mac(1), ATTACHED)
         .expect("local");
@@ -223,7 +216,7 @@ fn a_restart_loses_no_entry_and_sweeps_what_is_not_there_again() {
     let now = fabric.now;
     for number in 1..=2 {
         fabric.nodes[1]
-            .instance
+            .speaker
             .local_mac_add(now, vni(100), mac(number), ATTACHED)
             .expect("local");
     }
@@ -232,7 +225,7 @@ fn a_restart_loses_no_entry_and_sweeps_what_is_not_there_again() {
     assert_eq!(before.macs.len(), 2);
     fabric.cut(0);
     assert_eq!(fabric.nodes[0].tables, before);
-    fabric.nodes[1].instance.local_mac_del(vni(100), mac(2));
+    fabric.nodes[1].speaker.local_mac_del(vni(100), mac(2));
     fabric.later(20);
     assert_eq!(
         fabric.nodes[0].tables.macs,
@@ -247,13 +240,13 @@ fn a_mac_moves_between_three_vteps_and_all_agree() {
         let here = round % 3;
         let now = fabric.now;
         fabric.nodes[here]
-            .instance
+            .speaker
             .local_mac_add(now, vni(100), mac(1), ATTACHED)
             .expect("local");
         fabric.run();
         if round > 0 {
             fabric.nodes[(round - 1) % 3]
-                .instance
+                .speaker
                 .local_mac_del(vni(100), mac(1));
         }
         fabric.run();
@@ -275,15 +268,15 @@ fn external_neighbours_import_each_other() {
     let mut fabric = fabric(2, &[65001, 4_200_000_002], |_| ());
     let now = fabric.now;
     for node in &mut fabric.nodes {
-        node.instance
+        node.speaker
             .local_mac_add(now, vni(100), mac(1), ATTACHED)
             .expect("local");
-        node.instance.local_mac_del(vni(100), mac(1));
-        node.instance
+        node.speaker.local_mac_del(vni(100), mac(1));
+        node.speaker
             .local_mac_add(now, vni(100), mac(2), ATTACHED)
             .expect("local");
     }
-    fabric.nodes[1].instance.local_mac_del(vni(100), mac(2));
+    fabric.nodes[1].speaker.local_mac_del(vni(100), mac(2));
     fabric.run();
     assert_eq!(fabric.nodes[0].tables.flood, [(vni(100), vtep(2))].into());
     assert_eq!(
@@ -307,21 +300,21 @@ fn ten_thousand_macs_go_through_small_queues_and_again_at_a_refresh() {
     };
     for number in 0..10_000 {
         fabric.nodes[1]
-            .instance
+            .speaker
             .local_mac_add(now, vni(100), host(number), ATTACHED)
             .expect("local");
     }
     fabric.run();
     assert_eq!(fabric.nodes[0].tables.macs.len(), 10_000);
     let id = NeighborId(0);
-    assert!(!fabric.nodes[1].instance.wants_to_send(id));
+    assert!(!fabric.nodes[1].speaker.wants_to_send(id));
     assert!(fabric.peer((0, id)).clear_soft_in(now));
     fabric.run();
     assert_eq!(fabric.nodes[0].tables.macs.len(), 10_000);
-    assert_eq!(fabric.nodes[0].instance.prefix_count(id), 10_001);
+    assert_eq!(fabric.nodes[0].speaker.prefix_count(id), 10_001);
     for number in 0..10_000 {
         fabric.nodes[1]
-            .instance
+            .speaker
             .local_mac_del(vni(100), host(number));
     }
     fabric.run();

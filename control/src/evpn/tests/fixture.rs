@@ -1,4 +1,4 @@
-//! What the tests share: an instance with scripted neighbours, whose routes go through real octets.
+//! What the tests share: an speaker with scripted neighbours, whose routes go through real octets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -12,7 +12,9 @@ use crate::bgp::wire::{
     InclusiveMulticast, MacIp, Pmsi, PmsiTunnel, Rd, UpdateMessage, announce, withdraw,
 };
 use crate::bgp::{Negotiated, PeerConfig, negotiate};
-use crate::evpn::{Config, Event, Instance, NeighborId, Origin, RouteView, TableChange, VniConfig};
+use crate::evpn::{
+    EntryOrigin, EvpnConfig, EvpnEvent, EvpnSpeaker, NeighborId, RouteView, TableChange, VniConfig,
+};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const ENCODING: Encoding = Encoding {
@@ -112,7 +114,7 @@ pub(super) fn sticky(last: u8) -> Attributes {
 pub(super) struct Tables {
     pub(super) flood: BTreeSet<(Vni, VtepAddr)>,
     pub(super) macs: BTreeMap<(Vni, HostMac), VtepAddr>,
-    pub(super) neighbors: BTreeMap<(Vni, IpAddr), (HostMac, bool, Origin)>,
+    pub(super) neighbors: BTreeMap<(Vni, IpAddr), (HostMac, bool, EntryOrigin)>,
 }
 
 impl Tables {
@@ -150,11 +152,11 @@ impl Tables {
 }
 
 /// VTEP 192.0.2.1 with VNI 100 and neighbours.
-pub(super) struct Lab {
+pub(super) struct Fixture {
     pub(super) now: Instant,
-    pub(super) instance: Instance,
+    pub(super) speaker: EvpnSpeaker,
     pub(super) tables: Tables,
-    pub(super) events: Vec<Event>,
+    pub(super) events: Vec<EvpnEvent>,
     decoder: Decoder,
 }
 
@@ -164,31 +166,31 @@ pub(super) fn agreed(local_as: u32, peer_as: u32, last: u8) -> Arc<Negotiated> {
     Arc::new(negotiate(&ours, &theirs.open(false, false)).expect("agreed"))
 }
 
-/// Neighbours of the lab: reflectors.
+/// Neighbours of the fixture: reflectors.
 pub(super) const ONE: NeighborId = NeighborId(0);
 pub(super) const TWO: NeighborId = NeighborId(1);
 
-impl Lab {
+impl Fixture {
     pub(super) fn new() -> Self {
         Self::with(
-            Config::new(65000, Ipv4Addr::new(192, 0, 2, 1), vtep(1)),
+            EvpnConfig::new(65000, Ipv4Addr::new(192, 0, 2, 1), vtep(1)),
             VniConfig::new(vni(100)),
         )
     }
 
-    pub(super) fn with(config: Config, vni: VniConfig) -> Self {
+    pub(super) fn with(config: EvpnConfig, vni: VniConfig) -> Self {
         let now = Instant::now();
-        let mut instance = Instance::new(config);
-        instance.vni_add(now, vni).expect("added");
+        let mut speaker = EvpnSpeaker::new(config);
+        speaker.vni_add(now, vni).expect("added");
         for (id, last) in [(ONE, 201), (TWO, 202)] {
-            instance.neighbor_add(id, ip(last));
-            instance.peer_up(now, id, &agreed(65000, 65000, last));
-            instance.end_of_rib(id);
+            speaker.neighbor_add(id, ip(last));
+            speaker.peer_up(now, id, &agreed(65000, 65000, last));
+            speaker.end_of_rib(id);
         }
         let decoder = Decoder::new(INTERNAL);
         Self {
             now,
-            instance,
+            speaker,
             tables: Tables::default(),
             events: Vec::new(),
             decoder,
@@ -196,22 +198,22 @@ impl Lab {
     }
 
     pub(super) fn settle(&mut self) {
-        for change in self.instance.take_changes(self.now) {
+        for change in self.speaker.take_changes(self.now) {
             self.tables.apply(change);
         }
-        self.events.extend(self.instance.take_events());
+        self.events.extend(self.speaker.take_events());
     }
 
     pub(super) fn later(&mut self, time: Duration) {
         self.now += time;
-        self.instance.tick(self.now);
+        self.speaker.tick(self.now);
         self.settle();
     }
 
     pub(super) fn octets(&mut self, from: NeighborId, message: &[u8]) {
         let body = &message[HEADER_LEN..];
         let parts = self.decoder.decode(body).expect("sound enough");
-        self.instance
+        self.speaker
             .update(self.now, from, &UpdateMessage::new(body, parts));
         self.settle();
     }
@@ -252,14 +254,14 @@ impl Lab {
     }
 
     pub(super) fn views(&self) -> Vec<RouteView> {
-        self.instance.routes().collect()
+        self.speaker.routes().collect()
     }
 
     /// The mobility sequence of our route for a MAC.
     pub(super) fn own_sequence(&self, mac: HostMac) -> Option<u32> {
         let ours =
             |view: &RouteView| matches!(view.route, EvpnRoute::MacIp(r) if r.mac == mac.get());
-        let view = self.instance.own_routes().find(ours)?;
+        let view = self.speaker.own_routes().find(ours)?;
         let mobility = view
             .attributes
             .extended

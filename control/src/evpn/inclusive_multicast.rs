@@ -7,10 +7,10 @@ use std::net::IpAddr;
 use hashbrown::HashMap;
 use vtep_dataplane::addr::{Vni, VtepAddr};
 
-use super::change::{Event, Reason, TableChange};
-use super::instance::Instance;
+use super::change::{EvpnEvent, RouteStatus, TableChange};
+use super::speaker::EvpnSpeaker;
 use crate::bgp::wire::{Attributes, EvpnRoute, InclusiveMulticast, PmsiTunnel};
-use crate::rib::{AttrId, Change, Kind, RouteId};
+use crate::rib::{AttrId, BestPathChange, RouteId, RouteKind};
 
 /// Why a VTEP is in a flood list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,13 +21,13 @@ struct Sources {
 
 /// All flood lists.
 #[derive(Debug, Default)]
-pub(super) struct Floods {
+pub(super) struct InclusiveMulticasts {
     /// What each route has put there.
     installed: HashMap<RouteId, (Vni, VtepAddr)>,
     sources: BTreeMap<(Vni, VtepAddr), Sources>,
 }
 
-impl Floods {
+impl InclusiveMulticasts {
     /// Changes the sources of a membership; what the table has to be told.
     fn change(
         &mut self,
@@ -73,39 +73,40 @@ pub(super) struct FloodClaim {
 pub(super) fn read(
     route: &InclusiveMulticast,
     attributes: &Attributes,
-) -> Result<FloodClaim, Reason> {
+) -> Result<FloodClaim, RouteStatus> {
     let (label, endpoint) = match &attributes.pmsi {
         None => (0, route.originator),
         Some(pmsi) => match &pmsi.tunnel {
             PmsiTunnel::IngressReplication(address) => {
                 (pmsi.label, address.unwrap_or(route.originator))
             }
-            PmsiTunnel::Other(..) => return Err(Reason::Tunnel),
+            PmsiTunnel::Other(..) => return Err(RouteStatus::Tunnel),
         },
     };
-    let vni = Vni::new(if label == 0 { route.tag } else { label }).map_err(|_| Reason::NoVni)?;
+    let vni =
+        Vni::new(if label == 0 { route.tag } else { label }).map_err(|_| RouteStatus::NoVni)?;
     Ok(FloodClaim { vni, endpoint })
 }
 
-impl Instance {
+impl EvpnSpeaker {
     /// What a type 3 with these attributes adds to which flood list.
     pub(super) fn flood_target(
         &self,
         route: &InclusiveMulticast,
         attrs: AttrId,
-    ) -> Result<(FloodClaim, VtepAddr), Reason> {
+    ) -> Result<(FloodClaim, VtepAddr), RouteStatus> {
         let attributes = self.rib.attributes().attributes(attrs);
         let claim = read(route, attributes)?;
-        let vtep = VtepAddr::new(claim.endpoint).map_err(|_| Reason::Martian)?;
+        let vtep = VtepAddr::new(claim.endpoint).map_err(|_| RouteStatus::Martian)?;
         self.usable(claim.vni, attrs)?;
         if vtep == self.config.vtep || self.config.own.contains(&vtep) {
-            return Err(Reason::OwnNextHop);
+            return Err(RouteStatus::OwnNextHop);
         }
         Ok((claim, vtep))
     }
 
     /// The best path of a route that is no type 2 changed.
-    pub(super) fn flood_changed(&mut self, change: Change) {
+    pub(super) fn flood_changed(&mut self, change: BestPathChange) {
         let EvpnRoute::InclusiveMulticast(route) = self.rib.key(change.id) else {
             return;
         };
@@ -141,7 +142,7 @@ impl Instance {
         if let Some((FloodClaim { vni, endpoint }, _)) = target
             && endpoint != originator
         {
-            self.events.push(Event::EndpointMismatch {
+            self.events.push(EvpnEvent::EndpointMismatch {
                 vni,
                 endpoint,
                 originator,
@@ -151,7 +152,7 @@ impl Instance {
 
     /// Looks again at the type 3 routes of these VNIs.
     pub(super) fn reconsider_floods(&mut self, vnis: &BTreeSet<Vni>) {
-        let rare = |id: &RouteId| self.rib.kind(*id) == Kind::Other;
+        let rare = |id: &RouteId| self.rib.kind(*id) == RouteKind::Other;
         for id in self.rib.ids().filter(rare).collect::<Vec<_>>() {
             let (EvpnRoute::InclusiveMulticast(route), Some(best)) =
                 (self.rib.key(id), self.rib.best(id))

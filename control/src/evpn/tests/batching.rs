@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 
-use super::lab::{ENCODING, Lab, ONE, TWO, attributes, host, ip, mac, moved, vni};
+use super::fixture::{ENCODING, Fixture, ONE, TWO, attributes, host, ip, mac, moved, vni};
 use crate::bgp::wire::{
     Attributes, EvpnRoute, ExtendedCommunity, HEADER_LEN, MacIp, announce, withdraw,
 };
@@ -68,17 +68,22 @@ fn one_message((_, gone, come, attributes): &Message) -> Vec<u8> {
     [&[0; HEADER_LEN + 2][..], &length, &all].concat()
 }
 
-fn lab() -> Lab {
-    let mut lab = Lab::new();
-    lab.instance
-        .vni_add(lab.now, VniConfig::new(vni(101)))
+fn fixture() -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture
+        .speaker
+        .vni_add(fixture.now, VniConfig::new(vni(101)))
         .expect("added");
-    lab
+    fixture
 }
 
 /// All that is known of routes, in an order.
-fn routes(lab: &Lab) -> Vec<String> {
-    let mut all: Vec<_> = lab.views().iter().map(|view| format!("{view:?}")).collect();
+fn routes(fixture: &Fixture) -> Vec<String> {
+    let mut all: Vec<_> = fixture
+        .views()
+        .iter()
+        .map(|view| format!("{view:?}"))
+        .collect();
     all.sort_unstable();
     all
 }
@@ -88,7 +93,7 @@ proptest! {
 
     #[test]
     fn many_routes_in_a_message_are_as_many_messages(messages in prop::collection::vec(message(), 1..8)) {
-        let (mut together, mut alone) = (lab(), lab());
+        let (mut together, mut alone) = (fixture(), fixture());
         for message in &messages {
             let (from, gone, come, attributes) = message;
             together.octets(*from, &one_message(message));
@@ -103,16 +108,16 @@ proptest! {
 
 #[test]
 fn a_message_empties_the_rib_while_it_looks_ahead() {
-    let mut lab = lab();
+    let mut fixture = fixture();
     for count in 1..60 {
         let routes: Vec<_> = (1..=count)
             .map(|last| EvpnRoute::MacIp(host(2, mac(last))))
             .collect();
-        lab.announce(ONE, &attributes(2), &routes);
-        assert_eq!(lab.tables.macs.len(), usize::from(count));
+        fixture.announce(ONE, &attributes(2), &routes);
+        assert_eq!(fixture.tables.macs.len(), usize::from(count));
         // Again and again: routes are still looked for when none is left.
         let gone = routes.iter().copied().cycle().take(110).collect();
-        lab.octets(ONE, &one_message(&(ONE, gone, Vec::new(), attributes(2))));
-        assert!(lab.tables.macs.is_empty() && lab.views().is_empty());
+        fixture.octets(ONE, &one_message(&(ONE, gone, Vec::new(), attributes(2))));
+        assert!(fixture.tables.macs.is_empty() && fixture.views().is_empty());
     }
 }

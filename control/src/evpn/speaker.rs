@@ -9,16 +9,19 @@ use std::time::{Duration, Instant};
 use hashbrown::HashMap;
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 
-use super::change::{Event, TableChange};
-use super::config::Config;
-use super::duplicate::Duplicates;
-use super::flood::Floods;
-use super::hosts::Hosts;
+use super::change::{EvpnEvent, TableChange};
+use super::config::EvpnConfig;
+use super::duplicate::DuplicateDetector;
+use super::inclusive_multicast::InclusiveMulticasts;
 use super::local::LocalState;
-use super::vni::VniState;
+use super::mac_table::MacTable;
+use super::mac_vrf::MacVrf;
 use crate::bgp::wire::{Attributes, EvpnRoute, RouteChange, UpdateMessage};
 use crate::bgp::{Negotiated, Peer, PeerOutput};
-use crate::rib::{AdjOut, Change, Kind, Local, NeighborId, Rib, RouteId, Sought, Which};
+use crate::rib::{
+    AdjRibOut, BestPathChange, KeyLookup, LocalIdentity, NeighborId, PathFilter, Rib, RouteId,
+    RouteKind,
+};
 
 /// How long after a session came up claims of its neighbour count as old ones, if no End-of-RIB ends that sooner.
 const INITIAL: Duration = Duration::from_secs(30);
@@ -32,8 +35,8 @@ const LEAD: usize = 4 * APART;
 
 /// Where a route and its MAC are, or would be: hints, which what follows may have made wrong.
 #[derive(Debug, Clone, Copy, Default)]
-struct Spot {
-    route: Option<Sought>,
+struct LookupHints {
+    route: Option<KeyLookup>,
     held: Option<RouteId>,
     host: Option<(Vni, u32)>,
 }
@@ -49,8 +52,8 @@ struct Session {
 
 /// Something to do later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Task {
-    /// Claim a contested local MAC back.
+pub(super) enum TimerTask {
+    /// MacCandidate a contested local MAC back.
     ClaimBack(Vni, HostMac),
     /// Look at the history of a MAC that moved.
     Expire(Vni, HostMac),
@@ -58,7 +61,7 @@ pub(super) enum Task {
 
 /// Why a change of the tables comes about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cause {
+pub(super) enum ChangeCause {
     /// A route was announced; `initial`: by a neighbour whose session has just come up.
     Announced { initial: bool },
     /// A route is gone, or the configuration changed.
@@ -67,50 +70,50 @@ pub(super) enum Cause {
 
 /// An EVPN instance. See [`super`] for how it is used.
 #[derive(Debug)]
-pub struct Instance {
-    pub(super) config: Config,
+pub struct EvpnSpeaker {
+    pub(super) config: EvpnConfig,
     pub(super) rib: Rib,
-    pub(super) out: AdjOut,
-    pub(super) vnis: BTreeMap<Vni, VniState>,
-    pub(super) hosts: Hosts,
-    pub(super) floods: Floods,
+    pub(super) out: AdjRibOut,
+    pub(super) mac_vrfs: BTreeMap<Vni, MacVrf>,
+    pub(super) hosts: MacTable,
+    pub(super) floods: InclusiveMulticasts,
     pub(super) locals: HashMap<(Vni, HostMac), LocalState>,
     pub(super) local_addresses: BTreeMap<(Vni, IpAddr), HostMac>,
     pub(super) static_macs: HashMap<(Vni, HostMac), VtepAddr>,
     pub(super) static_addresses: BTreeMap<(Vni, IpAddr), (HostMac, bool)>,
-    pub(super) duplicates: Duplicates,
-    pub(super) tasks: BTreeSet<(Instant, Task)>,
+    pub(super) duplicates: DuplicateDetector,
+    pub(super) tasks: BTreeSet<(Instant, TimerTask)>,
     /// VNIs whose routes have to be looked at again.
     pub(super) reconsider: BTreeSet<Vni>,
     pub(super) changes: Vec<TableChange>,
-    pub(super) events: Vec<Event>,
+    pub(super) events: Vec<EvpnEvent>,
     sessions: BTreeMap<NeighborId, Session>,
     /// Where the changes of a message are put together; empty but while that is done.
-    near: Vec<(RouteChange, Spot)>,
+    near: Vec<(RouteChange, LookupHints)>,
 }
 
-impl Instance {
+impl EvpnSpeaker {
     /// An instance without VNIs and neighbours.
     #[must_use]
-    pub fn new(config: Config) -> Self {
+    pub fn new(config: EvpnConfig) -> Self {
         let mut own = config.own.clone();
         own.push(config.vtep);
-        let local = Local {
+        let local = LocalIdentity {
             asn: config.local_as,
             router_id: config.router_id,
             own,
         };
         Self {
             rib: Rib::new(local),
-            out: AdjOut::new(config.local_as),
-            vnis: BTreeMap::new(),
-            hosts: Hosts::default(),
-            floods: Floods::default(),
+            out: AdjRibOut::new(config.local_as),
+            mac_vrfs: BTreeMap::new(),
+            hosts: MacTable::default(),
+            floods: InclusiveMulticasts::default(),
             locals: HashMap::new(),
             local_addresses: BTreeMap::new(),
             static_macs: HashMap::new(),
             static_addresses: BTreeMap::new(),
-            duplicates: Duplicates::new(config.duplicate),
+            duplicates: DuplicateDetector::new(config.duplicate),
             tasks: BTreeSet::new(),
             reconsider: BTreeSet::new(),
             changes: Vec::new(),
@@ -123,7 +126,7 @@ impl Instance {
 
     /// What it was made with.
     #[must_use]
-    pub const fn config(&self) -> &Config {
+    pub const fn config(&self) -> &EvpnConfig {
         &self.config
     }
 
@@ -141,11 +144,11 @@ impl Instance {
     }
 
     /// Takes the events since the last call.
-    pub fn take_events(&mut self) -> Vec<Event> {
+    pub fn take_events(&mut self) -> Vec<EvpnEvent> {
         std::mem::take(&mut self.events)
     }
 
-    /// When [`Instance::tick`] has work.
+    /// When [`EvpnSpeaker::tick`] has work.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.tasks.first().map(|(at, _)| *at)
@@ -158,10 +161,10 @@ impl Instance {
         {
             self.tasks.remove(&(at, task));
             match task {
-                Task::ClaimBack(vni, mac) => self.claim_back(now, vni, mac),
-                Task::Expire(vni, mac) => {
+                TimerTask::ClaimBack(vni, mac) => self.claim_back(now, vni, mac),
+                TimerTask::Expire(vni, mac) => {
                     if self.duplicates.expire(now, (vni, mac)) {
-                        self.thawed(now, vni, mac);
+                        self.unfrozen(now, vni, mac);
                     }
                 }
             }
@@ -170,7 +173,7 @@ impl Instance {
 }
 
 /// Neighbours.
-impl Instance {
+impl EvpnSpeaker {
     /// Adds a neighbour, whose session is down.
     pub fn neighbor_add(&mut self, id: NeighborId, address: IpAddr) {
         self.rib
@@ -192,7 +195,7 @@ impl Instance {
         self.sessions.remove(&id);
     }
 
-    /// The session is up: [`Instance::pump`] has all our routes to tell.
+    /// The session is up: [`EvpnSpeaker::pump`] has all our routes to tell.
     pub fn peer_up(&mut self, now: Instant, id: NeighborId, agreed: &Arc<Negotiated>) {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
@@ -204,26 +207,26 @@ impl Instance {
         self.out.up(id, agreed.clone());
     }
 
-    /// The session is down. With `keep_stale` its routes stay until [`Instance::sweep_stale`].
+    /// The session is down. With `keep_stale` its routes stay until [`EvpnSpeaker::sweep_stale`].
     pub fn peer_down(&mut self, now: Instant, id: NeighborId, keep_stale: bool) {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.up = false;
         }
         self.out.down(id);
         if keep_stale {
-            self.rib.mark(id, Which::Stale);
+            self.rib.mark(id, PathFilter::Stale);
         } else {
-            self.drop_routes(now, id, Which::All);
+            self.drop_routes(now, id, PathFilter::All);
         }
     }
 
-    fn drop_routes(&mut self, now: Instant, id: NeighborId, which: Which) {
+    fn drop_routes(&mut self, now: Instant, id: NeighborId, which: PathFilter) {
         for route in self.rib.routes_of(id, which) {
             if let Some(change) = self.rib.drop_path(id, route) {
-                self.changed(now, change, Cause::Other, None);
+                self.changed(now, change, ChangeCause::Other, None);
             }
         }
-        self.rib.settle();
+        self.rib.gc();
     }
 
     /// The neighbour announces and withdraws routes.
@@ -234,7 +237,11 @@ impl Instance {
             .is_some_and(|until| now < until);
         let looped = self.rib.looped_count(id);
         let mut near = std::mem::take(&mut self.near);
-        near.extend(update.changes().map(|change| (change, Spot::default())));
+        near.extend(
+            update
+                .changes()
+                .map(|change| (change, LookupHints::default())),
+        );
         for step in 0..near.len() + LEAD {
             self.fetch(&mut near, step);
             if let Some((change, spot)) = step.checked_sub(LEAD).and_then(|at| near.get(at)) {
@@ -245,7 +252,7 @@ impl Instance {
         self.near = near;
         let looped = self.rib.looped_count(id) - looped;
         if looped > 0 {
-            self.events.push(Event::Looped {
+            self.events.push(EvpnEvent::Looped {
                 neighbor: id,
                 routes: looped as u32,
             });
@@ -259,15 +266,15 @@ impl Instance {
         change: &RouteChange,
         attributes: Option<&Arc<Attributes>>,
         initial: bool,
-        spot: Spot,
+        spot: LookupHints,
     ) {
         let (change, cause) = match (change, attributes) {
             (RouteChange::Announce(route), Some(attributes)) => (
                 self.rib.announce(id, route, attributes, spot.route),
-                Cause::Announced { initial },
+                ChangeCause::Announced { initial },
             ),
             (RouteChange::Announce(route) | RouteChange::Withdraw(route), _) => {
-                (self.rib.withdraw(id, route, spot.route), Cause::Other)
+                (self.rib.withdraw(id, route, spot.route), ChangeCause::Other)
             }
         };
         if let Some(change) = change {
@@ -278,7 +285,7 @@ impl Instance {
     /// Starts to load what routes further on will need, each in four steps with time between them: what one step has
     /// asked for is there when the next one looks at it. One route after the other would wait for each of its look-ups.
     /// What was worked out for a look-up is kept for the true one.
-    fn fetch(&mut self, near: &mut [(RouteChange, Spot)], step: usize) {
+    fn fetch(&mut self, near: &mut [(RouteChange, LookupHints)], step: usize) {
         let place = |behind: usize| {
             step.checked_sub(behind * APART)
                 .filter(|at| *at < near.len())
@@ -288,7 +295,7 @@ impl Instance {
             spot.route = self.rib.fetch(change.route());
         }
         if let Some((_, spot)) = places[1].map(|at| &mut near[at]) {
-            spot.held = spot.route.and_then(|sought| self.rib.fetch_route(&sought));
+            spot.held = spot.route.and_then(|lookup| self.rib.fetch_route(&lookup));
         }
         if let Some((change, spot)) = places[2].map(|at| &mut near[at])
             && let EvpnRoute::MacIp(route) = change.route()
@@ -305,8 +312,14 @@ impl Instance {
         }
     }
 
-    fn changed(&mut self, now: Instant, change: Change, cause: Cause, spot: Option<(Vni, u32)>) {
-        if self.rib.kind(change.id) == Kind::Other {
+    fn changed(
+        &mut self,
+        now: Instant,
+        change: BestPathChange,
+        cause: ChangeCause,
+        spot: Option<(Vni, u32)>,
+    ) {
+        if self.rib.kind(change.id) == RouteKind::Other {
             self.flood_changed(change);
         } else {
             self.host_changed(now, change, cause, spot);
@@ -330,26 +343,26 @@ impl Instance {
 
     /// The neighbour begins to send all its routes again (RFC 7313).
     pub fn refresh_begun(&mut self, id: NeighborId) {
-        self.rib.mark(id, Which::Refreshing);
+        self.rib.mark(id, PathFilter::Refreshing);
     }
 
     /// The neighbour has sent all its routes again: others are gone.
     pub fn refresh_ended(&mut self, now: Instant, id: NeighborId) {
-        self.drop_routes(now, id, Which::Refreshing);
+        self.drop_routes(now, id, PathFilter::Refreshing);
     }
 
     /// The restart time is over: stale routes are the last choice from now on (RFC 9494).
     pub fn stale_long_lived(&mut self, now: Instant, id: NeighborId) {
-        for route in self.rib.routes_of(id, Which::Stale) {
+        for route in self.rib.routes_of(id, PathFilter::Stale) {
             if let Some(change) = self.rib.keep_long(id, route) {
-                self.changed(now, change, Cause::Other, None);
+                self.changed(now, change, ChangeCause::Other, None);
             }
         }
     }
 
     /// Drops what is still stale.
     pub fn sweep_stale(&mut self, now: Instant, id: NeighborId) {
-        self.drop_routes(now, id, Which::Stale);
+        self.drop_routes(now, id, PathFilter::Stale);
     }
 
     /// How many routes of the neighbour are held, for [`Peer::handle_prefix_count`].
@@ -384,7 +397,7 @@ impl Instance {
         self.out.pump(id, |message| peer.send(now, message).is_ok())
     }
 
-    /// True if [`Instance::pump`] has something to tell.
+    /// True if [`EvpnSpeaker::pump`] has something to tell.
     #[must_use]
     pub fn wants_to_send(&self, id: NeighborId) -> bool {
         self.out.waits(id)

@@ -2,23 +2,23 @@
 
 use super::Rib;
 use super::attributes::AttrId;
-use super::key::Sought;
+use super::key::KeyLookup;
 use super::route::RouteId;
 use crate::bgp::wire::EvpnRoute;
 
 impl Rib {
     /// Starts to load what leads to a route, and says what does. None if no route can have its key.
     #[inline]
-    pub fn fetch(&mut self, route: &EvpnRoute) -> Option<Sought> {
-        let sought = self.keys.seek(route, &self.hasher)?;
-        self.index.fetch(sought.hash);
-        Some(sought)
+    pub fn fetch(&mut self, route: &EvpnRoute) -> Option<KeyLookup> {
+        let lookup = self.keys.lookup_key(route, &self.hasher)?;
+        self.index.fetch(lookup.hash);
+        Some(lookup)
     }
 
-    /// Starts to load the route that was sought, if there is one; it may be another one with the same hash.
+    /// Starts to load the route that was lookup, if there is one; it may be another one with the same hash.
     #[inline]
-    pub fn fetch_route(&self, sought: &Sought) -> Option<RouteId> {
-        let id = self.index.find(sought.hash, |_| true)?;
+    pub fn fetch_route(&self, lookup: &KeyLookup) -> Option<RouteId> {
+        let id = self.index.find(lookup.hash, |_| true)?;
         self.routes.fetch(id);
         Some(RouteId(id))
     }
@@ -27,6 +27,6 @@ impl Rib {
     #[inline]
     pub fn last_label(&self, RouteId(id): RouteId) -> Option<u32> {
         let best = self.routes.try_get(id)?.best;
-        (best.attrs != AttrId::NONE).then(|| best.chosen().label)
+        (best.attrs != AttrId::NONE).then(|| best.best_path().label)
     }
 }

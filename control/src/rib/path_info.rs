@@ -18,7 +18,7 @@ const VXLAN: u16 = 8;
 
 /// Who we are, as far as routes depend on it.
 #[derive(Debug, Clone)]
-pub struct Local {
+pub struct LocalIdentity {
     /// Our AS.
     pub asn: u32,
     /// Our BGP identifier; also the cluster that we would be.
@@ -29,7 +29,7 @@ pub struct Local {
 
 /// Why no route with these attributes can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub enum Ineligible {
     /// Our AS, identifier or cluster is in its path.
     Looped,
     /// The next hop is ours.
@@ -80,11 +80,11 @@ pub fn next_sequence(sequence: u32) -> u32 {
     sequence.checked_add(1).unwrap_or(1)
 }
 
-/// The summary.
+/// The info.
 #[derive(Debug, Clone, Copy)]
-pub struct Summary {
+pub struct PathInfo {
     /// Why no route with these attributes can be used.
-    pub refusal: Option<Refusal>,
+    pub ineligible: Option<Ineligible>,
     /// The next hop.
     pub next_hop: IpAddr,
     /// The VTEP that hosts are behind: the next hop, if it can be one.
@@ -107,16 +107,16 @@ pub struct Summary {
     clusters: u32,
 }
 
-impl Summary {
+impl PathInfo {
     /// Works it out.
-    pub fn new(attributes: &Attributes, local: &Local) -> Self {
+    pub fn new(attributes: &Attributes, local: &LocalIdentity) -> Self {
         let extended = &attributes.extended;
         let mobility = extended
             .iter()
             .find_map(|c| c.as_mac_mobility())
             .unwrap_or_default();
         Self {
-            refusal: refusal(attributes, local),
+            ineligible: ineligible(attributes, local),
             next_hop: attributes.next_hop,
             vtep: VtepAddr::new(attributes.next_hop).ok(),
             mobility: Mobility {
@@ -139,7 +139,7 @@ impl Summary {
     }
 }
 
-fn refusal(attributes: &Attributes, local: &Local) -> Option<Refusal> {
+fn ineligible(attributes: &Attributes, local: &LocalIdentity) -> Option<Ineligible> {
     let encapsulations = || {
         attributes
             .extended
@@ -150,15 +150,15 @@ fn refusal(attributes: &Attributes, local: &Local) -> Option<Refusal> {
         || attributes.cluster_list.contains(&local.router_id)
         || attributes.as_path.contains(local.asn)
     {
-        return Some(Refusal::Looped);
+        return Some(Ineligible::Looped);
     }
     match VtepAddr::new(attributes.next_hop) {
-        Err(_) => Some(Refusal::Martian),
-        Ok(vtep) if local.own.contains(&vtep) => Some(Refusal::OwnNextHop),
+        Err(_) => Some(Ineligible::Martian),
+        Ok(vtep) if local.own.contains(&vtep) => Some(Ineligible::OwnNextHop),
         Ok(_)
             if encapsulations().next().is_some() && encapsulations().all(|kind| kind != VXLAN) =>
         {
-            Some(Refusal::Encapsulation)
+            Some(Ineligible::Encapsulation)
         }
         Ok(_) => None,
     }
@@ -179,7 +179,7 @@ pub struct Sender {
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'a> {
     /// Its attributes.
-    pub summary: &'a Summary,
+    pub info: &'a PathInfo,
     /// Kept in long-lived restart by us.
     pub long_lived: bool,
     /// Who sent it.
@@ -191,12 +191,12 @@ pub struct Candidate<'a> {
 /// decide the rest. No two paths of different neighbours are equal.
 #[must_use]
 pub fn compare(a: &Candidate<'_>, b: &Candidate<'_>, host: bool) -> Ordering {
-    let (x, y) = (a.summary, b.summary);
-    let stale = |c: &Candidate<'_>| c.long_lived || c.summary.long_lived;
+    let (x, y) = (a.info, b.info);
+    let stale = |c: &Candidate<'_>| c.long_lived || c.info.long_lived;
     let usable = x
-        .refusal
+        .ineligible
         .is_none()
-        .cmp(&y.refusal.is_none())
+        .cmp(&y.ineligible.is_none())
         .then(stale(b).cmp(&stale(a)));
     let mobility = || match host {
         true => x
@@ -212,7 +212,7 @@ pub fn compare(a: &Candidate<'_>, b: &Candidate<'_>, host: bool) -> Ordering {
             Ordering::Equal
         }
     };
-    let id = |c: &Candidate<'_>| c.summary.originator.unwrap_or(c.sender.router_id);
+    let id = |c: &Candidate<'_>| c.info.originator.unwrap_or(c.sender.router_id);
     usable
         .then_with(mobility)
         .then_with(|| x.preference.cmp(&y.preference))
