@@ -95,6 +95,7 @@ pub struct Engine {
     started_unix: u64,
     evpn: Evpn,
     speaker: Speaker,
+    session_starts: bgp::SessionStarts,
     /// The daemon's poll, for sockets of BGP.
     registry: Registry,
     learned: LearnedHosts,
@@ -166,6 +167,7 @@ impl Engine {
             started_unix: since_1970.as_secs(),
             evpn: Evpn::new(config),
             speaker: Speaker::new(config::BGP_PORT, tokens, seed),
+            session_starts: bgp::SessionStarts::new(),
             registry,
             learned: LearnedHosts::default(),
             lifetimes: Lifetimes::default(),
@@ -184,6 +186,7 @@ impl Engine {
                 .apply(change, now)
                 .map_err(|error| EngineError::Table { index, error })?;
         }
+        engine.start_sessions(now);
         engine.commit(now);
         Ok(engine)
     }
@@ -237,6 +240,7 @@ impl Engine {
                 tracing::error!(%error, ?change, "a checked change could not be made");
             }
         }
+        self.start_sessions(now);
         self.commit(now);
         Ok(())
     }
