@@ -430,6 +430,8 @@ pub struct UnderlayRow {
     pub mtu: Option<u32>,
     /// Why it is not up.
     pub reason: Option<String>,
+    /// The stable name of the reason, in kebab case.
+    pub error: Option<String>,
     /// Frames from (rx) and to (tx) the VTEP.
     #[serde(flatten)]
     pub traffic: Traffic,

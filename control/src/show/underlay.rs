@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use vtep_dataplane::addr::{MacAddr, VtepAddr};
+use vtep_dataplane::addr::VtepAddr;
 
 use crate::api::show::{MAX_ROWS, PathState, Rows, ShowQuery, Traffic, UnderlayRow};
 use crate::engine::EngineView;
@@ -33,15 +33,15 @@ impl EngineView<'_> {
                 device: None,
                 mac: None,
                 mtu: None,
-                reason: shown.why_not,
+                reason: shown.error.as_ref().map(ToString::to_string),
+                error: shown.error.map(|error| error.name().to_owned()),
                 traffic,
             };
             if shown.paths.is_empty() {
                 return vec![none];
             }
             let row = |path: ShowPath| {
-                let mac: Option<MacAddr> = path.mac.and_then(|mac| mac.parse().ok());
-                let state = match (&path.fault, mac) {
+                let state = match (&path.error, path.mac) {
                     (None, _) => PathState::Up,
                     (Some(_), None) => PathState::Resolving,
                     (Some(_), Some(_)) => PathState::Unresolved,
@@ -50,9 +50,10 @@ impl EngineView<'_> {
                     state,
                     via: path.via,
                     device: Some(path.interface),
-                    mac,
+                    mac: path.mac,
                     mtu: Some(path.mtu),
-                    reason: path.fault,
+                    reason: path.error.as_ref().map(ToString::to_string),
+                    error: path.error.map(|error| error.name().to_owned()),
                     ..none.clone()
                 }
             };
