@@ -127,6 +127,7 @@ pub struct MemoryPort {
     room: usize,
     piece: usize,
     error: Option<i32>,
+    busy_poll_ended: bool,
 }
 
 impl Default for MemoryPort {
@@ -137,6 +138,7 @@ impl Default for MemoryPort {
             room: usize::MAX,
             piece: usize::MAX,
             error: None,
+            busy_poll_ended: false,
         }
     }
 }
@@ -201,6 +203,11 @@ impl MemoryPort {
     pub const fn set_error(&mut self, error: Option<i32>) {
         self.error = error;
     }
+
+    /// As if busy polling had been taken back.
+    pub const fn end_busy_poll(&mut self) {
+        self.busy_poll_ended = true;
+    }
 }
 
 /// A fresh chunk with these bytes; `None` when there is none.
@@ -245,6 +252,10 @@ impl<M: FrameMemory> Port<M> for MemoryPort {
 
     fn wake(&mut self, _pool: &mut Pool<M>) -> Result<(), i32> {
         self.error.map_or(Ok(()), Err)
+    }
+
+    fn busy_poll_ended(&mut self) -> bool {
+        std::mem::take(&mut self.busy_poll_ended)
     }
 
     /// Holds no chunk between calls.
