@@ -209,7 +209,7 @@ impl Bed {
             .replicate(tables, 1, &mut self.pool, &mut self.out)
             > 0
         {}
-        while self.pipeline.next_learn_event().is_some() {}
+        while self.pipeline.next_event().is_some() {}
         while let Some((to, mut queue)) = self.out.take_busy() {
             assert!(device != UNDERLAY || to != UNDERLAY, "split horizon");
             let mut port = MemoryPort::new();
