@@ -26,8 +26,8 @@ impl ChainBuilder {
     /// Appends a frame of one segment.
     ///
     /// # Errors
-    /// The segment, when it is empty, or the frame would have more than [`MAX_SEGMENTS`] segments or
-    /// [`MAX_LEN`] bytes.
+    /// The segment, when it is empty, or the frame would have more than [`MAX_SEGMENTS`] segments
+    /// or [`MAX_LEN`] bytes.
     pub fn push(&mut self, table: &SegmentTable, segment: Frame) -> Result<(), Frame> {
         let len = self.frame.len() + segment.len();
         if segment.is_empty()

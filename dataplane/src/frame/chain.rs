@@ -1,27 +1,28 @@
-//! Chains: frames of several segments, each in a chunk of its own, and chunks that several frames share.
+//! Chains: frames of several segments, each in a chunk of its own, and chunks that several frames
+//! share.
 //!
 //! ```text
 //!   Frame: first chunk --link--> chunk --link--> chunk     not shared: reference count 0
 //!
 //!   Frame: header --link--+
-//!   Frame: header --link--+-> chunk --link--> chunk        shared: each chunk counts its references
+//!   Frame: header --link--+-> chunk --link--> chunk    shared: each chunk has a reference count
 //!   Frame: header --link--+
 //! ```
 //!
 //! A frame has the number of bytes that follow its first segment; the links say where they are. The
 //! segments of a shared payload are written before it is shared, and never after.
 //!
-//! Links and reference counts are atomic, and common to all workers. Only the owners of a chunk access
-//! them, and frames move between workers over queues that order memory, so that relaxed loads and stores
-//! suffice. Only the release of a shared chunk needs an ordering of its own, because the last owner
-//! reuses the chunk.
+//! Links and reference counts are atomic, and common to all workers. Only the owners of a chunk
+//! access them, and frames move between workers over queues that order memory, so that relaxed
+//! loads and stores suffice. Only the release of a shared chunk needs an ordering of its own,
+//! because the last owner reuses the chunk.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::Frame;
 
-/// The most segments of a received frame: in copy mode, 9216 bytes take 6 chunks of 2048 bytes. A longer
-/// frame is one whose segmentation a sender on this host has left to hardware.
+/// The most segments of a received frame: in copy mode, 9216 bytes take 6 chunks of 2048 bytes. A
+/// longer frame is one whose segmentation a sender on this host has left to hardware.
 pub const MAX_SEGMENTS: usize = 8;
 
 /// The longest frame, bytes, so that outer headers still fit.
@@ -150,8 +151,8 @@ impl SegmentTable {
     }
 }
 
-/// Iterates over the segments after a frame's first one. Each link is read before its chunk is returned,
-/// so that the caller may free the chunk.
+/// Iterates over the segments after a frame's first one. Each link is read before its chunk is
+/// returned, so that the caller may free the chunk.
 #[derive(Debug)]
 pub(crate) struct Segments<'c> {
     table: &'c SegmentTable,

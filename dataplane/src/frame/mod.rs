@@ -1,12 +1,12 @@
 //! Frames: a packet's bytes, with headroom before them, in chunks of a shared memory area (a UMEM).
 //!
-//! A [`Frame`] is an ownership token. It can't be cloned, and only pools and ports make one, so that its
-//! owner alone accesses the chunk. Chunks that the kernel owns, in the fill, receive, transmit and
-//! completion rings, have no token.
+//! A [`Frame`] is an ownership token. It can't be cloned, and only pools and ports make one, so
+//! that its owner alone accesses the chunk. Chunks that the kernel owns, in the fill, receive,
+//! transmit and completion rings, have no token.
 //!
-//! A frame that is longer than a chunk continues in others: a chain of segments ([`self::chain`]). A
-//! device fills each chunk before the next one, so that all headers are in the first segment, the only
-//! one that the pipeline parses and writes.
+//! A frame that is longer than a chunk continues in others: a chain of segments ([`self::chain`]).
+//! A device fills each chunk before the next one, so that all headers are in the first segment, the
+//! only one that the pipeline parses and writes.
 
 pub mod assembly;
 pub mod chain;
@@ -21,12 +21,13 @@ pub use self::pool::Pool;
 use crate::wire::checksum::Sum;
 
 /// Bytes before the frame in a new chunk: the kernel's `XDP_PACKET_HEADROOM`
-/// (include/uapi/linux/bpf.h). The longest outer header (Ethernet + 802.1Q + IPv6 + UDP + VXLAN = 74
-/// bytes) fits three times.
+/// (include/uapi/linux/bpf.h). The longest outer header (Ethernet + 802.1Q + IPv6 + UDP + VXLAN =
+/// 74 bytes) fits three times.
 pub const HEADROOM: u16 = 256;
 
-/// Where a frame of `len` bytes that is made here begins in a chunk, with headroom before it. Chunks lie a power of two apart:
-/// frames at the same place of each would share a few lines of the cache, so that short ones are cache_color.
+/// The offset in its chunk of a frame of `len` bytes that is made locally, with headroom before it.
+/// Chunks are a power of two apart: frames at the same offset of each would compete for a few cache
+/// sets, so that short ones are spread over different lines (cache coloring).
 #[inline]
 pub(crate) fn cache_color(chunk: u32, len: usize, chunk_size: usize) -> u16 {
     const COLORS: u32 = 16;
@@ -47,13 +48,13 @@ pub const BURST: usize = 64;
 #[error("outside the frame's chunk")]
 pub struct OutOfChunk;
 
-/// Exclusive ownership of one chunk of a memory area, the frame's position in it, and a reference to
-/// each of the chunks that the frame continues in.
+/// Exclusive ownership of one chunk of a memory area, the frame's position in it, and a reference
+/// to each of the chunks that the frame continues in.
 ///
 /// Packed into one word, because frames move from ring to burst to queue:
 ///
 /// ```text
-/// | rest 14 | len 13 | start 13 | chunk 24 |    rest: bytes in further chunks; len: bytes in the first
+/// | rest 14 | len 13 | start 13 | chunk 24 |  len: bytes of the first segment; rest: of the others
 /// ```
 #[derive(PartialEq, Eq)]
 pub struct Frame(u64);
@@ -71,8 +72,8 @@ pub const MAX_CHUNKS: usize = 1 << CHUNK_BITS;
 pub const MAX_CHUNK_SIZE: usize = (1 << OFFSET_BITS) - 1;
 
 impl Frame {
-    /// Makes the token of a chunk that no other frame owns: for pools, and for ports that have checked a
-    /// descriptor from the kernel. `start + len` must lie inside the chunk.
+    /// Makes the token of a chunk that no other frame owns: for pools, and for ports that have
+    /// checked a descriptor from the kernel. `start + len` must lie inside the chunk.
     #[inline]
     pub(crate) const fn new(chunk: u32, start: u16, len: u16) -> Self {
         debug_assert!(
@@ -178,8 +179,8 @@ impl Frame {
     /// Sets offset and length of a frame of one segment.
     ///
     /// # Errors
-    /// [`OutOfChunk`] when they exceed a chunk of `chunk_size` bytes, or the frame has more segments; the
-    /// frame is unchanged.
+    /// [`OutOfChunk`] when they exceed a chunk of `chunk_size` bytes, or the frame has more
+    /// segments; the frame is unchanged.
     #[inline]
     pub fn set_extent(
         &mut self,
@@ -238,8 +239,8 @@ pub trait FrameMemory {
     /// The bytes of `segment`, which is one of frame `of`.
     fn segment<'a>(&'a self, of: &'a Frame, segment: Segment) -> &'a [u8];
 
-    /// The bytes of `segment`, which is one of frame `from`, to read; and those of another frame's first
-    /// segment, to write.
+    /// The bytes of `segment`, which is one of frame `from`, to read; and those of another frame's
+    /// first segment, to write.
     fn read_write<'a>(
         &'a mut self,
         from: &'a Frame,
@@ -259,8 +260,8 @@ pub trait FrameMemory {
         }
     }
 
-    /// The Internet checksum of the bytes `range` of the frame, over all its segments. Bytes after the end
-    /// of the frame count as zero.
+    /// The Internet checksum of the bytes `range` of the frame, over all its segments. Bytes after
+    /// the end of the frame count as zero.
     #[inline]
     fn sum(&self, frame: &Frame, range: Range<usize>) -> Sum {
         let head = self.bytes(frame);

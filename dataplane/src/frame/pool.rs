@@ -5,8 +5,8 @@ use std::ops::Range;
 use super::chain::SegmentTable;
 use super::{BURST, Frame, FrameMemory, HEADROOM};
 
-/// A worker's free chunks. Chunks that another worker's pool owns (foreign ones) are kept apart, to be
-/// returned to it.
+/// A worker's free chunks. Chunks that another worker's pool owns (foreign ones) are kept apart, to
+/// be returned to it.
 #[derive(Debug)]
 pub struct Pool<M> {
     memory: M,
@@ -57,8 +57,8 @@ impl FreeChunks {
 }
 
 impl<M: FrameMemory> Pool<M> {
-    /// A pool that owns the chunks `owned` of `memory`, all of them free. The caller guarantees that they
-    /// are in no other pool: the ranges of pools over one area must not overlap.
+    /// A pool that owns the chunks `owned` of `memory`, all of them free. The caller guarantees
+    /// that they are in no other pool: the ranges of pools over one area must not overlap.
     pub(crate) fn new(memory: M, owned: Range<u32>) -> Self {
         let total = owned.len();
         let free = owned.clone().rev().collect();
@@ -124,8 +124,8 @@ impl<M: FrameMemory> Pool<M> {
         chunks.flush_deferred(table, shared);
     }
 
-    /// Shortens a frame to `len` bytes, and frees the chunks that it does not reach any more. A longer
-    /// `len` changes nothing.
+    /// Shortens a frame to `len` bytes, and frees the chunks that it does not reach any more. A
+    /// longer `len` changes nothing.
     #[inline]
     pub fn truncate(&mut self, frame: &mut Frame, len: usize) {
         if frame.is_chained() {
@@ -212,8 +212,8 @@ impl<M: FrameMemory> Pool<M> {
     }
 }
 
-/// References to one shared chunk that are dropped together: a flood's payload is released once for each
-/// copy.
+/// References to one shared chunk that are dropped together: a flood's payload is released once for
+/// each copy.
 #[derive(Debug, Default)]
 pub(crate) struct DeferredRelease {
     chunk: u32,

@@ -1,9 +1,10 @@
 //! TCP and UDP checksums that a tenant's kernel left to its hardware.
 //!
-//! veth and tap announce checksum offload, but don't compute checksums. Linux then leaves the folded sum
-//! of the pseudo-header in the checksum field (`CHECKSUM_PARTIAL`, include/linux/skbuff.h); hardware
-//! that sums up everything from the transport header on gets the right checksum. A complete checksum
-//! that looks like a partial one by chance is recomputed to the same value.
+//! veth and tap announce checksum offload, but don't compute checksums. Linux then leaves the
+//! folded sum of the pseudo-header in the checksum field (`CHECKSUM_PARTIAL`,
+//! include/linux/skbuff.h); hardware that sums up everything from the transport header on gets the
+//! right checksum. A complete checksum that looks like a partial one by chance is recomputed to the
+//! same value.
 
 use std::ops::Range;
 
@@ -25,8 +26,8 @@ pub(super) struct Pending {
     protocol: u8,
 }
 
-/// The checksum that must be computed in `mode`; `None` when it is complete, or there is none. `frame`:
-/// the first segment of the frame that `l3` was parsed from.
+/// The checksum that must be computed in `mode`; `None` when it is complete, or there is none.
+/// `frame`: the first segment of the frame that `l3` was parsed from.
 #[inline(always)]
 pub(super) fn pending(frame: &[u8], l3: L3Info, mode: ChecksumMode) -> Option<Pending> {
     if mode == ChecksumMode::Trust || l3.part != Part::Whole || l3.has_routing_header {
@@ -104,8 +105,8 @@ pub(super) fn fill<M: FrameMemory>(
 
 /// Completes the checksums of a VXLAN packet that another VTEP on this host has left to a software
 /// device: that of the inner frame, then that of the outer UDP header, which covers it. With local
-/// checksum offload (Documentation/networking/checksum-offloads.rst), the outer one depends on the inner
-/// one.
+/// checksum offload (Documentation/networking/checksum-offloads.rst), the outer one depends on the
+/// inner one.
 pub(super) fn complete_vxlan<M: FrameMemory>(memory: &mut M, frame: &mut Frame) {
     let bytes = memory.bytes(frame);
     let outer = L3Info::of_first(bytes, frame.len());
@@ -170,7 +171,8 @@ mod tests {
         put16(bytes, field, pseudo);
     }
 
-    /// The bytes after `change`, in a frame whose first segment has `first` bytes and each other one 301.
+    /// The bytes after `change`, in a frame whose first segment has `first` bytes and each other
+    /// one 301.
     fn changed(
         bytes: &[u8],
         first: usize,

@@ -65,8 +65,8 @@ impl<'t, M: FrameMemory> BurstContext<'t, '_, M> {
         self.count_drop_at(self.device, reason, scope);
     }
 
-    /// Notifies the control thread, unless it was notified of the same less than `period_ns` ago. An
-    /// event above the port's limit is suppressed and counted.
+    /// Notifies the control thread, unless it was notified of the same less than `period_ns` ago.
+    /// An event above the port's limit is suppressed and counted.
     pub(super) fn notify(&mut self, port: &PortEntry, event: LearnEvent, period_ns: u64) {
         if !self
             .events
@@ -137,8 +137,8 @@ impl<'t, M: FrameMemory> BurstContext<'t, '_, M> {
         }
     }
 
-    /// Queues a frame for `device`. When its queue is full, the frame is dropped and counted, and the
-    /// result is false.
+    /// Queues a frame for `device`. When its queue is full, the frame is dropped and counted, and
+    /// the result is false.
     #[inline(always)]
     pub(super) fn enqueue(
         &mut self,
@@ -187,8 +187,8 @@ impl<'t, M: FrameMemory> BurstContext<'t, '_, M> {
         self.pool.free(frame);
     }
 
-    /// Copies a frame into newly allocated chunks, segment by segment. `None` when chunks run out, or
-    /// are too small.
+    /// Copies a frame into newly allocated chunks, segment by segment. `None` when chunks run out,
+    /// or are too small.
     pub(super) fn copy(&mut self, frame: &Frame) -> Option<Frame> {
         let copy = self.copy_segment(frame, frame.first(), None)?;
         if frame.is_chained() {

@@ -47,8 +47,8 @@ struct Outer<'a> {
     zero_checksum: bool,
 }
 
-/// Parses and checks all outer headers of an untagged IPv4 packet; `None` for any other. `packet`: the
-/// first segment of a packet of `len` bytes. `sum`: the Internet checksum of a range of it.
+/// Parses and checks all outer headers of an untagged IPv4 packet; `None` for any other. `packet`:
+/// the first segment of a packet of `len` bytes. `sum`: the Internet checksum of a range of it.
 #[inline(always)]
 pub(super) fn parse_plain_v4(
     packet: &[u8],
@@ -211,8 +211,9 @@ fn parse_v6<'a>(
     })
 }
 
-/// Checks that a packet is addressed to this VTEP: true for a multicast group, which may be that of its
-/// VNI, false for the local address. Packets that this VTEP has sent to a group itself are rejected.
+/// Checks that a packet is addressed to this VTEP: true for a multicast group, which may be that of
+/// its VNI, false for the local address. Packets that this VTEP has sent to a group itself are
+/// rejected.
 #[inline]
 fn check_destination<A: PartialEq + Copy>(
     source: A,

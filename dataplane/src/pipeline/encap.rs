@@ -1,5 +1,5 @@
-//! Writes the outer header of an inner frame (RFC 7348 section 5): copies the prebuilt header of the
-//! adjacency, then fills in the fields that differ from packet to packet.
+//! Writes the outer header of an inner frame (RFC 7348 section 5): copies the prebuilt header of
+//! the adjacency, then fills in the fields that differ from packet to packet.
 //!
 //! ```text
 //! | Ethernet [802.1Q] | IPv4 or IPv6         | UDP                       | VXLAN | inner frame
@@ -34,9 +34,9 @@ pub(super) struct Tail {
     pub(super) sum: Sum,
 }
 
-/// Writes the header over the first bytes of `packet`, which has the inner frame after them. `tail`:
-/// what follows `packet` in other segments. `identification`: of the last IPv4 packet that may be
-/// fragmented (RFC 6864).
+/// Writes the header over the first bytes of `packet`, which has the inner frame after them.
+/// `tail`: what follows `packet` in other segments. `identification`: of the last IPv4 packet that
+/// may be fragmented (RFC 6864).
 ///
 /// # Panics
 /// If `packet` is shorter than the header.

@@ -1,20 +1,21 @@
-//! Head-end replication: a tenant's broadcast, multicast or unknown unicast frame is sent once to each
-//! other port and to each VTEP of its VNI (RFC 7348 section 4.2, by unicast).
+//! Head-end replication: a tenant's broadcast, multicast or unknown unicast frame is sent once to
+//! each other port and to each VTEP of its VNI (RFC 7348 section 4.2, by unicast).
 //!
 //! ```text
 //! enqueue -> FloodQueue -> replicate, once a worker iteration -> ports: copies
 //!                                                             -> VTEPs: [header] -> shared payload
 //! ```
 //!
-//! A flood to a thousand VTEPs must not delay the frames of other ports. Each iteration therefore makes
-//! at most [`COPIES_PER_ITERATION`] copies, and the next one continues after the last receiver that was
-//! served. Receivers are sorted by ID, so that none is served twice when the list changes in between.
-//! The floods of different ports are served round-robin; those of one port keep their order.
+//! A flood to a thousand VTEPs must not delay the frames of other ports. Each iteration therefore
+//! makes at most [`COPIES_PER_ITERATION`] copies, and the next one continues after the last
+//! receiver that was served. Receivers are sorted by ID, so that none is served twice when the list
+//! changes in between. The floods of different ports are served round-robin; those of one port keep
+//! their order.
 //!
-//! Where the underlay device sends multi-buffer frames, a copy is an outer header in a chunk of its own
-//! that is linked to the payload's chunks ([`crate::frame::chain`]). All copies share these; nothing
-//! writes to them any more. On other devices, and for short frames, the payload is copied. The last
-//! VTEP gets the frame itself, unless its chunks are shared.
+//! Where the underlay device sends multi-buffer frames, a copy is an outer header in a chunk of its
+//! own that is linked to the payload's chunks ([`crate::frame::chain`]). All copies share these;
+//! nothing writes to them any more. On other devices, and for short frames, the payload is copied.
+//! The last VTEP gets the frame itself, unless its chunks are shared.
 
 use super::cache::TxTunnel;
 use super::context::BurstContext;
@@ -32,15 +33,15 @@ use crate::table::vni::Domain;
 use crate::table::vtep::Adjacency;
 use crate::wire::checksum::Sum;
 
-/// Copies that a worker makes in one iteration: half a burst. A copy may cost as much as forwarding a
-/// frame, and a busy port is to keep more than half of the worker's time.
+/// Copies that a worker makes in one iteration: half a burst. A copy may cost as much as forwarding
+/// a frame, and a busy port is to keep more than half of the worker's time.
 pub const COPIES_PER_ITERATION: usize = BURST / 2;
 
 /// Copies that are made for one port's floods before another port's.
 const QUANTUM: usize = 16;
 
-/// The shortest frame whose chunks are shared, bytes. Copying a shorter one costs less than the second
-/// buffer costs the kernel.
+/// The shortest frame whose chunks are shared, bytes. Copying a shorter one costs less than the
+/// second buffer costs the kernel.
 const MIN_SHARED_LEN: usize = 256;
 
 /// The part of a sorted list after `last`.
@@ -193,8 +194,8 @@ impl PendingFlood {
         served
     }
 
-    /// Sends copies to up to `limit` VTEPs, at most [`QUANTUM`], after `last`, but not to the one that
-    /// gets the frame itself. Returns the number of VTEPs.
+    /// Sends copies to up to `limit` VTEPs, at most [`QUANTUM`], after `last`, but not to the one
+    /// that gets the frame itself. Returns the number of VTEPs.
     fn serve_vteps<'t, M: FrameMemory>(
         &mut self,
         ctx: &mut BurstContext<'t, '_, M>,
@@ -261,8 +262,8 @@ impl PendingFlood {
         }
     }
 
-    /// The frame's chunks, when the copy for a VTEP may share them. The first such copy shares them with
-    /// all that follow, `left` in total. `None`: the payload must be copied.
+    /// The frame's chunks, when the copy for a VTEP may share them. The first such copy shares them
+    /// with all that follow, `left` in total. `None`: the payload must be copied.
     #[inline]
     fn share<M: FrameMemory>(
         &mut self,
@@ -287,9 +288,9 @@ impl PendingFlood {
         (self.copies_left > Some(0)).then_some(payload)
     }
 
-    /// Sends to the VTEP of `first`, and to the VTEPs of `others` up to the first one whose path is on
-    /// another device. Each gets a header before the shared payload, or a copy. Returns how many of
-    /// `others` were served.
+    /// Sends to the VTEP of `first`, and to the VTEPs of `others` up to the first one whose path is
+    /// on another device. Each gets a header before the shared payload, or a copy. Returns how many
+    /// of `others` were served.
     #[inline(never)]
     fn send_batch<'t, M: FrameMemory>(
         &mut self,

@@ -29,8 +29,8 @@ impl FloodQueue {
         }
     }
 
-    /// The ingress device of the first frame; `None` when the queue is empty. Frees frames whose device
-    /// has been removed from the tables, without counting them: the counters are gone too.
+    /// The ingress device of the first frame; `None` when the queue is empty. Frees frames whose
+    /// device has been removed from the tables, without counting them: the counters are gone too.
     #[inline]
     pub(super) fn first_device<'t, M: FrameMemory>(
         &mut self,
@@ -82,8 +82,8 @@ pub(super) struct PendingFlood {
     /// The ingress device.
     pub(super) device: DeviceId,
     pub(super) domain: DomainId,
-    /// The sender may still be sent an ICMP error when the frame is too long for a path. It gets one
-    /// at most, however many paths are too narrow.
+    /// The sender may still be sent an ICMP error when the frame is too long for a path. It gets
+    /// one at most, however many paths are too narrow.
     pub(super) report_too_big: bool,
     pub(super) next: NextReceiver,
     /// How many more copies may share its chunks; `None` while no copy does.
@@ -106,7 +106,8 @@ pub(super) enum NextReceiver {
 }
 
 impl PendingFlood {
-    /// Frees the frame: its chunks, or its references to them and those of copies that were not made.
+    /// Frees the frame: its chunks, or its references to them and those of copies that were not
+    /// made.
     pub(super) fn free<M: FrameMemory>(self, pool: &mut Pool<M>) {
         match self.copies_left {
             None => pool.free(self.frame.frame),

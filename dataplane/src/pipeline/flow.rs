@@ -1,9 +1,10 @@
-//! The flow hash of a tenant's frame, which selects the underlay path and the outer UDP source port.
+//! The flow hash of a tenant's frame, which selects the underlay path and the outer UDP source
+//! port.
 //!
-//! Inputs: for TCP, UDP and SCTP the addresses, the protocol and the ports. For other IP packets, and
-//! for fragments, the addresses only: only the first fragment has ports, and all must take one path.
-//! For everything else the MACs and the EtherType. The high half of the hash selects the path, the low
-//! half the port, so that flows of one path are spread over all ports.
+//! Inputs: for TCP, UDP and SCTP the addresses, the protocol and the ports. For other IP packets,
+//! and for fragments, the addresses only: only the first fragment has ports, and all must take one
+//! path. For everything else the MACs and the EtherType. The high half of the hash selects the
+//! path, the low half the port, so that flows of one path are spread over all ports.
 
 use super::parse::{L3Info, Network, Part};
 use crate::wire::{tcp, udp};
@@ -20,8 +21,8 @@ const SEEDS: [u64; 3] = [
 /// The lowest outer source port: the first dynamic port (RFC 7348 section 5, RFC 6335 section 6).
 pub(super) const FIRST_PORT: u16 = 49152;
 
-/// Multiplies to 128 bits and folds, so that each input bit changes each output bit with a probability
-/// of about one half.
+/// Multiplies to 128 bits and folds, so that each input bit changes each output bit with a
+/// probability of about one half.
 #[inline]
 pub(super) const fn mix(a: u64, b: u64) -> u64 {
     let product = a as u128 * b as u128;

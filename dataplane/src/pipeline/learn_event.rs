@@ -1,12 +1,12 @@
 //! Events for the control thread: hosts that were seen on ports, and unknown addresses that tenants
 //! asked for.
 //!
-//! Workers never change the tables: they notify the control thread, which decides. An event that was
-//! sent a short while ago is not sent again, and the rate of each port is limited, so that a port that
-//! invents addresses neither floods the queue nor suppresses the events of other ports.
+//! Workers never change the tables: they notify the control thread, which decides. An event that
+//! was sent a short while ago is not sent again, and the rate of each port is limited, so that a
+//! port that invents addresses neither floods the queue nor suppresses the events of other ports.
 //!
 //! ```text
-//! seen, missed -> sent recently? -> limit of the port -> queue of the burst -> worker -> control thread
+//! seen, missed -> sent recently? -> port's limit -> queue of the burst -> worker -> control thread
 //! ```
 
 use std::hash::{BuildHasher, RandomState};
@@ -28,7 +28,8 @@ pub enum LearnEvent {
         /// The source MAC.
         mac: HostMac,
     },
-    /// An ARP or ND message on a port that learns maps `ip` to `mac`, which is also the frame's source.
+    /// An ARP or ND message on a port that learns maps `ip` to `mac`, which is also the frame's
+    /// source.
     NeighborSeen {
         /// The port that it was seen on.
         port: PortId,
@@ -55,12 +56,12 @@ pub enum LearnEvent {
     },
 }
 
-/// How soon a change is reported again while the tables don't show it, nanoseconds: the queue may have
-/// lost the event.
+/// How soon a change is reported again while the tables don't show it, nanoseconds: the queue may
+/// have lost the event.
 pub(super) const CHANGE_INTERVAL_NS: u64 = 1_000_000_000;
 
-/// How often an entry that the tables already have is reported again, nanoseconds, so that the control
-/// thread can age the others.
+/// How often an entry that the tables already have is reported again, nanoseconds, so that the
+/// control thread can age the others.
 pub(super) const REFRESH_INTERVAL_NS: u64 = 4_000_000_000;
 
 /// Slots for events that were sent recently.
@@ -89,8 +90,8 @@ impl LearnEvents {
         }
     }
 
-    /// Queues an event, unless it was sent less than `period_ns` ago. False when it is suppressed: the
-    /// limit of `port` is reached, or the queue is full.
+    /// Queues an event, unless it was sent less than `period_ns` ago. False when it is suppressed:
+    /// the limit of `port` is reached, or the queue is full.
     pub(super) fn notify(
         &mut self,
         port: PortId,

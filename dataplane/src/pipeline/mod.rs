@@ -4,21 +4,21 @@
 //! tenant port -> tenant_input -> lookup -> vxlan_output -> underlay
 //!                                       -> port_output  -> tenant port
 //!                                       -> flood        -> both
-//! underlay    -> vxlan_input  -> lookup -> port_output  -> tenant port    (never back to the underlay)
+//! underlay    -> vxlan_input  -> lookup -> port_output  -> tenant port   (never to the underlay)
 //! ```
 //!
 //! [`Pipeline`] is the entry point. It takes a burst of frames that one device received through
 //! these nodes; each frame ends in a transmit queue, in the queue of floods, or is dropped, counted
 //! with a [`crate::drop::DropReason`] and freed.
 //!
-//! | files | contents |
-//! |---|---|
-//! | `stages` | runs a burst through parse, lookup and forward, in groups, with prefetching |
-//! | `tenant_input`, `vxlan_input` | the two inputs: what parse and forward do |
-//! | `vxlan_output`, `port_output`, `flood` | the three outputs |
-//! | `encap`, `decap`, `ecn`, `flow`, `parse`, `checksum`, `validate` | headers: bytes in, bytes out |
-//! | `neigh_suppress`, `pmtu`, `learn_event`, `rate_limit` | ARP and ND, ICMP errors, events for the control thread |
-//! | `context`, `meta`, `cache`, `flood_queue`, `tx_queues` | state: of a burst, of a frame, from frame to frame, from burst to burst |
+//! - `stages`: runs a burst through parse, lookup and forward, in groups, with prefetching.
+//! - `tenant_input`, `vxlan_input`: the two inputs; what parse and forward do.
+//! - `vxlan_output`, `port_output`, `flood`: the three outputs.
+//! - `encap`, `decap`, `ecn`, `flow`, `parse`, `checksum`, `validate`: headers.
+//! - `neigh_suppress`, `pmtu`: ARP and ND, and ICMP errors.
+//! - `learn_event`, `rate_limit`: events for the control thread, and limits for each port.
+//! - `meta`, `cache`, `context`: state of a frame, from frame to frame, and of a burst.
+//! - `flood_queue`, `tx_queues`: state that is kept from burst to burst.
 //!
 //! Imports between these files form no circle. Frames of one flow keep their order.
 

@@ -1,10 +1,10 @@
 //! ARP and ND from tenants: checked on locked ports, reported to the control thread, and answered
-//! locally for known hosts (RFC 9161), so that requests don't cross the overlay. Frames from the overlay
-//! are not handled here.
+//! locally for known hosts (RFC 9161), so that requests don't cross the overlay. Frames from the
+//! overlay are not handled here.
 //!
 //! ```text
-//! parse -> check on locked ports -> report the sender -> known target? -> reply to the ingress port
-//!                                                                      -> forward like any frame
+//! parse -> check (locked ports) -> report the sender -> known target? -> reply to the ingress port
+//!                                                                    -> forward like any frame
 //! ```
 //!
 //! | message | action |
@@ -14,7 +14,7 @@
 //! | request, unknown target | flooded, and reported as a miss |
 //! | unicast request (NUD) | forwarded: only the host itself can confirm that it is reachable |
 //! | probe, DAD | answered when another host has the address, else flooded |
-//! | announcement (gratuitous ARP, unsolicited advertisement) | flooded: other hosts learn of a move |
+//! | gratuitous ARP, unsolicited advertisement | flooded: other hosts learn of a move |
 //! | signed (RFC 3971) | flooded: only the target can sign the answer |
 
 use std::net::{IpAddr, Ipv6Addr};
@@ -51,7 +51,8 @@ struct NeighMessage {
     mac: MacAddr,
     /// The address that the sender asks for.
     requested_ip: Option<IpAddr>,
-    /// The sender has no address yet: an ARP probe (RFC 5227), or duplicate address detection (RFC 4862).
+    /// The sender has no address yet: an ARP probe (RFC 5227), or duplicate address detection (RFC
+    /// 4862).
     probe: bool,
 }
 
@@ -129,8 +130,8 @@ fn parse_nd(frame: &[u8], l3: L3Info) -> Result<NeighMessage, DropReason> {
     })
 }
 
-/// Checks what the sender claims: on a locked port, one of the port's MACs, and one of its addresses if
-/// it has any.
+/// Checks what the sender claims: on a locked port, one of the port's MACs, and one of its
+/// addresses if it has any.
 fn check_claim(message: NeighMessage, port: &PortEntry) -> Result<(), DropReason> {
     let Some(macs) = &port.lock else {
         return Ok(());

@@ -1,4 +1,5 @@
-//! Parses the L3 header of a frame, once, for the flow hash, checksums, DSCP and ECN, and ICMP errors.
+//! Parses the L3 header of a frame, once, for the flow hash, checksums, DSCP and ECN, and ICMP
+//! errors.
 
 use crate::wire::ipv4::Ipv4;
 use crate::wire::{ethernet, ipv4, ipv6, vlan};
@@ -25,8 +26,8 @@ pub(super) enum Part {
     Later,
 }
 
-/// Where the headers of a frame's packet are. Offsets are in bytes from the start of the frame. All lie
-/// inside the frame, and the addresses inside its first segment.
+/// Where the headers of a frame's packet are. Offsets are in bytes from the start of the frame. All
+/// lie inside the frame, and the addresses inside its first segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct L3Info {
     pub(super) network: Network,
@@ -175,8 +176,8 @@ impl L3Info {
         }
     }
 
-    /// The transport header and its payload, without padding; `None` when there is none, or it can't be
-    /// located.
+    /// The transport header and its payload, without padding; `None` when there is none, or it
+    /// can't be located.
     #[inline]
     pub(super) fn transport_range(self) -> Option<std::ops::Range<usize>> {
         (self.transport != 0).then(|| usize::from(self.transport)..usize::from(self.end))

@@ -1,9 +1,10 @@
-//! Path MTU discovery for tenants: when a packet does not fit the underlay, its sender is sent the ICMP
-//! error that a router on the path would send: "fragmentation needed" (RFC 792, RFC 1191), or ICMPv6
-//! "packet too big" (RFC 4443 section 3.2).
+//! Path MTU discovery for tenants: when a packet does not fit the underlay, its sender is sent the
+//! ICMP error that a router on the path would send: "fragmentation needed" (RFC 792, RFC 1191), or
+//! ICMPv6 "packet too big" (RFC 4443 section 3.2).
 //!
 //! A VTEP has no address in the tenants' networks, so the source of the error is the packet's
-//! destination. Senders that allow fragmentation are notified as well, since a VTEP doesn't fragment.
+//! destination. Senders that allow fragmentation are notified as well, since a VTEP doesn't
+//! fragment.
 //!
 //! ```text
 //! | MACs swapped | tags and EtherType unchanged | IP header | ICMP header | start of the packet |
@@ -78,8 +79,8 @@ pub(super) fn send_too_big<M: FrameMemory>(
     TenantBoundFrame::new(reply).send(ctx, tx_port);
 }
 
-/// No error is sent for an ICMP error, a later fragment, or a packet whose source or destination is not
-/// a unicast address (RFC 1122 section 3.2.2, RFC 4443 section 2.4).
+/// No error is sent for an ICMP error, a later fragment, or a packet whose source or destination is
+/// not a unicast address (RFC 1122 section 3.2.2, RFC 4443 section 2.4).
 fn may_be_sent(frame: &[u8], l3: L3Info) -> bool {
     let Some(transport) = l3.transport_range() else {
         return false;

@@ -36,8 +36,8 @@ pub(super) fn same_path<M: FrameMemory>(
 
 /// The port `id` for a frame of `len` bytes of `domain`. `None`: the drop has been counted.
 ///
-/// The MAC table may be newer or older than the snapshot: a port of another domain, or on an underlay
-/// device, counts as missing.
+/// The MAC table may be newer or older than the snapshot: a port of another domain, or on an
+/// underlay device, counts as missing.
 pub(super) fn find<'t, M: FrameMemory>(
     ctx: &BurstContext<'t, '_, M>,
     id: PortId,

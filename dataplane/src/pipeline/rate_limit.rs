@@ -1,9 +1,10 @@
-//! Token buckets for each port: flooded frames (storm control), ICMP errors, and events for the control
-//! thread.
+//! Token buckets for each port: flooded frames (storm control), ICMP errors, and events for the
+//! control thread.
 //!
 //! A bucket stores what has been spent of it, so that zeroed memory means full. The buckets of all
-//! possible port IDs exist from the start, so that adding a port allocates nothing. Each worker has its
-//! own buckets: a port whose queues are read by several workers may reach its limit once for each.
+//! possible port IDs exist from the start, so that adding a port allocates nothing. Each worker has
+//! its own buckets: a port whose queues are read by several workers may reach its limit once for
+//! each.
 
 use crate::addr::PortId;
 use crate::table::port::StormLimit;
@@ -17,8 +18,8 @@ const ICMP_ERRORS: StormLimit = StormLimit {
     burst: 50,
 };
 
-/// Events about one port: enough for many hosts that boot at once, and a limit for a port that invents
-/// addresses.
+/// Events about one port: enough for many hosts that boot at once, and a limit for a port that
+/// invents addresses.
 const EVENTS: StormLimit = StormLimit {
     rate: 500,
     burst: 500,

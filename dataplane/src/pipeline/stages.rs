@@ -1,5 +1,5 @@
-//! Runs a burst through its three stages, in groups of frames. While one group is parsed, the memory
-//! that the two groups before it need is being loaded, so that cache misses overlap.
+//! Runs a burst through its three stages, in groups of frames. While one group is parsed, the
+//! memory that the two groups before it need is being loaded, so that cache misses overlap.
 //!
 //! ```text
 //! step      0        1        2        3
@@ -50,8 +50,8 @@ pub(super) trait Input<'t> {
     );
 }
 
-/// Runs up to [`BURST`] frames through all stages, and removes them from `burst`. `lookups`: scratch
-/// space for the lookups.
+/// Runs up to [`BURST`] frames through all stages, and removes them from `burst`. `lookups`:
+/// scratch space for the lookups.
 pub(super) fn process<'t, I: Input<'t>, M: FrameMemory>(
     ctx: &mut BurstContext<'t, '_, M>,
     lookups: &mut [Lookup; BURST],
@@ -106,9 +106,9 @@ fn group(number: usize, count: usize) -> Range<usize> {
     (number * GROUP).min(count)..(number * GROUP + GROUP).min(count)
 }
 
-/// Prefetches the first cache line of a frame, and the one that its outer header is written to. Only
-/// `forward` needs the second one, but it is cheap while the page is in the TLB, and a prefetch in a
-/// later step would come too late.
+/// Prefetches the first cache line of a frame, and the one that its outer header is written to.
+/// Only `forward` needs the second one, but it is cheap while the page is in the TLB, and a
+/// prefetch in a later step would come too late.
 #[inline(always)]
 fn prefetch<'t, I: Input<'t>, M: FrameMemory>(ctx: &BurstContext<'t, '_, M>, frame: &Frame) {
     ctx.pool.memory().prefetch(frame, 0);

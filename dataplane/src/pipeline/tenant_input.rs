@@ -1,7 +1,8 @@
 //! Input from tenant devices: the only frames that can be encapsulated.
 //!
 //! ```text
-//! parse: port, validate, L3, flow hash, checksum -> lookup -> forward: vxlan_output | port_output | flood
+//! parse: port, validate, L3, flow hash, checksum
+//!   -> lookup -> forward: vxlan_output | port_output | flood
 //! ```
 
 use super::cache::{RxPort, TxPort, TxTunnel};
@@ -29,8 +30,8 @@ enum Egress<'t> {
     Vtep(TxTunnel<'t>),
 }
 
-/// The ingress port of a frame from a trunk, by its VLAN tag, which is removed. Counts the frame for
-/// the port.
+/// The ingress port of a frame from a trunk, by its VLAN tag, which is removed. Counts the frame
+/// for the port.
 fn find_ingress_port<'t, M: FrameMemory>(
     ctx: &mut BurstContext<'t, '_, M>,
     frame: &mut Frame,

@@ -7,8 +7,8 @@ use crate::table::vni::Domain;
 use crate::wire::ethernet::Ethernet;
 use crate::wire::vlan;
 
-/// Checks a frame from a tenant, without its port's VLAN tag; returns its header. [`has_tags`] is not
-/// checked yet.
+/// Checks a frame from a tenant, without its port's VLAN tag; returns its header. [`has_tags`] is
+/// not checked yet.
 #[inline(always)]
 pub(super) fn tenant<'f>(frame: &'f [u8], port: &PortEntry) -> Result<Ethernet<'f>, DropReason> {
     let header = Ethernet::parse(frame).ok_or(DropReason::Runt)?;

@@ -87,7 +87,8 @@ impl<'t> Input<'t> for VxlanInput {
     }
 }
 
-/// Checks a packet and removes its outer headers. `scope`: filled in with what a drop is counted for.
+/// Checks a packet and removes its outer headers. `scope`: filled in with what a drop is counted
+/// for.
 #[inline(always)]
 fn decapsulate<'t, M: FrameMemory>(
     ctx: &mut BurstContext<'t, '_, M>,
@@ -171,8 +172,8 @@ fn strip_outer<'t, M: FrameMemory>(
     ))
 }
 
-/// The VNI and the sender of a packet: a VTEP of the VNI, or any VTEP when the packet came to the VNI's
-/// multicast group.
+/// The VNI and the sender of a packet: a VTEP of the VNI, or any VTEP when the packet came to the
+/// VNI's multicast group.
 #[inline(never)]
 fn find_rx_tunnel<'t, M: FrameMemory>(
     ctx: &mut BurstContext<'t, '_, M>,
@@ -255,8 +256,8 @@ impl<'t> DecapsulatedFrame<'t> {
     }
 }
 
-/// Copies a congestion mark from the outer to the inner header (RFC 6040). Frames other than IP can't
-/// carry it; they pass, as on Linux.
+/// Copies a congestion mark from the outer to the inner header (RFC 6040). Frames other than IP
+/// can't carry it; they pass, as on Linux.
 #[inline(never)]
 fn combine_ecn(frame: &mut [u8], outer: u8) -> Result<(), DropReason> {
     let packet = L3Info::of(frame);

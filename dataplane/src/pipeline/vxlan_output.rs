@@ -136,7 +136,8 @@ impl EncapsulatedFrame {
         Ok(Self::write(ctx, frame, tail, path, fields))
     }
 
-    /// Writes the outer header of `path` over the first bytes of `frame`, which are reserved for it.
+    /// Writes the outer header of `path` over the first bytes of `frame`, which are reserved for
+    /// it.
     #[inline(always)]
     pub(super) fn write<M: FrameMemory>(
         ctx: &mut BurstContext<'_, '_, M>,
@@ -171,8 +172,8 @@ impl TenantFrame {
         })
     }
 
-    /// A VTEP and the adjacency of this frame's flow; `None` when there is none, or the frame does not
-    /// fit.
+    /// A VTEP and the adjacency of this frame's flow; `None` when there is none, or the frame does
+    /// not fit.
     #[inline(always)]
     pub(super) fn adjacency<'t>(
         &self,
@@ -189,8 +190,8 @@ impl TenantFrame {
         L3Info::of_first(ctx.pool.memory().bytes(&self.frame), self.frame.len())
     }
 
-    /// The path to a VTEP for this frame. `None`: the drop has been counted; if the frame is too long
-    /// for the path and `report` is set, its sender has been sent an ICMP error.
+    /// The path to a VTEP for this frame. `None`: the drop has been counted; if the frame is too
+    /// long for the path and `report` is set, its sender has been sent an ICMP error.
     #[inline(never)]
     pub(super) fn find_tunnel<'t, M: FrameMemory>(
         &self,
