@@ -7,7 +7,7 @@
 //!
 //! Timers, collisions and the way back from Idle are the business of [`super::peer`].
 
-use super::wire::{MessageType, Notification};
+use super::wire::{ErrorCode, MessageType};
 
 /// Where a session stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,7 +31,10 @@ pub enum FsmState {
 /// # Errors
 /// 5/1, 5/2 or 5/3: the message has no place in OpenSent, OpenConfirm, Established (RFC 6608). Its data is the
 /// message type.
-pub(super) const fn after_message(state: FsmState, message: MessageType) -> Result<FsmState, u8> {
+pub(super) const fn after_message(
+    state: FsmState,
+    message: MessageType,
+) -> Result<FsmState, ErrorCode> {
     use MessageType as M;
     match (state, message) {
         (_, M::Notification) => Ok(FsmState::Idle),
@@ -40,18 +43,14 @@ pub(super) const fn after_message(state: FsmState, message: MessageType) -> Resu
         (FsmState::Established, M::Keepalive | M::Update | M::RouteRefresh) => {
             Ok(FsmState::Established)
         }
-        (FsmState::OpenSent, _) => Err(1),
-        (FsmState::OpenConfirm, _) => Err(2),
-        (FsmState::Established, _) => Err(3),
+        (FsmState::OpenSent, _) => Err(ErrorCode::UNEXPECTED_MESSAGE_IN_OPEN_SENT),
+        (FsmState::OpenConfirm, _) => Err(ErrorCode::UNEXPECTED_MESSAGE_IN_OPEN_CONFIRM),
+        (FsmState::Established, _) => Err(ErrorCode::UNEXPECTED_MESSAGE_IN_ESTABLISHED),
         // No message can arrive without a connection.
-        (FsmState::Idle | FsmState::Connect | FsmState::Active, _) => Err(0),
+        (FsmState::Idle | FsmState::Connect | FsmState::Active, _) => {
+            Err(ErrorCode::FSM_UNSPECIFIED)
+        }
     }
-}
-
-/// The NOTIFICATION for a message that has no place.
-#[must_use]
-pub(super) fn misplaced(subcode: u8, message: MessageType) -> Notification {
-    Notification::new(5, subcode, &[message as u8])
 }
 
 #[cfg(test)]
@@ -73,26 +72,26 @@ mod tests {
                 FsmState::OpenSent,
                 [
                     Ok(FsmState::OpenConfirm),
-                    Err(1),
+                    Err(ErrorCode::UNEXPECTED_MESSAGE_IN_OPEN_SENT),
                     Ok(FsmState::Idle),
-                    Err(1),
-                    Err(1),
+                    Err(ErrorCode::UNEXPECTED_MESSAGE_IN_OPEN_SENT),
+                    Err(ErrorCode::UNEXPECTED_MESSAGE_IN_OPEN_SENT),
                 ],
             ),
             (
                 FsmState::OpenConfirm,
                 [
-                    Err(2),
-                    Err(2),
+                    Err(ErrorCode::UNEXPECTED_MESSAGE_IN_OPEN_CONFIRM),
+                    Err(ErrorCode::UNEXPECTED_MESSAGE_IN_OPEN_CONFIRM),
                     Ok(FsmState::Idle),
                     Ok(FsmState::Established),
-                    Err(2),
+                    Err(ErrorCode::UNEXPECTED_MESSAGE_IN_OPEN_CONFIRM),
                 ],
             ),
             (
                 FsmState::Established,
                 [
-                    Err(3),
+                    Err(ErrorCode::UNEXPECTED_MESSAGE_IN_ESTABLISHED),
                     Ok(FsmState::Established),
                     Ok(FsmState::Idle),
                     Ok(FsmState::Established),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::negotiate::{Negotiated, PeerRestart};
 use super::output::DownReason;
-use super::wire::{CEASE, cease};
+use super::wire::ErrorCode;
 
 /// What is known about the routes of the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,7 +40,8 @@ pub(super) fn keeps(negotiated: &Negotiated, reason: &DownReason) -> Option<Peer
         DownReason::Received(n) => restart.notification && !n.is_hard_reset(),
         // What an operator or a limit ended is meant to end.
         DownReason::Sent(n) => {
-            restart.notification && (n.code != CEASE || n.subcode == cease::COLLISION)
+            restart.notification
+                && (!n.error.is_cease() || n.error == ErrorCode::CONNECTION_COLLISION_RESOLUTION)
         }
     };
     (kept && !(restart.time + restart.long_lived).is_zero()).then_some(restart)

@@ -4,8 +4,9 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::wire::{
-    AS_TRANS, AddressFamily, Capability, DecodeContext, Encoding, LongLivedFamily,
-    MAX_EXTENDED_MESSAGE_LEN, MAX_MESSAGE_LEN, Notification, OpenMessage, RestartFamily,
+    AS_TRANS, AddressFamily, Capability, DecodeContext, Encoding, ErrorCode, LongLivedFamily,
+    MAX_EXTENDED_MESSAGE_LEN, MAX_MESSAGE_LEN, MAX_RESTART_TIME, MIN_HOLD_TIME, Notification,
+    OpenMessage, RestartFamily,
 };
 
 /// Graceful restart as we offer it (RFC 4724, RFC 8538, RFC 9494).
@@ -117,7 +118,7 @@ impl PeerConfig {
             capabilities.push(Capability::GracefulRestart {
                 restarting,
                 notification: true,
-                time: restart.time.min(4095),
+                time: restart.time.min(MAX_RESTART_TIME),
                 families: vec![family],
             });
             if let Some(stale_time) = restart.long_lived {
@@ -216,17 +217,20 @@ impl Negotiated {
 pub fn negotiate(config: &PeerConfig, open: &OpenMessage) -> Result<Negotiated, Notification> {
     let peer_as = open.asn();
     if peer_as == 0 || peer_as != config.peer_as {
-        return Err(Notification::new(2, 2, &[]));
+        return Err(Notification::new(ErrorCode::BAD_PEER_AS, &[]));
     }
     let internal = peer_as == config.local_as;
     if open.router_id.is_unspecified() || internal && open.router_id == config.router_id {
-        return Err(Notification::new(2, 3, &[]));
+        return Err(Notification::new(ErrorCode::BAD_BGP_IDENTIFIER, &[]));
     }
-    if matches!(open.hold_time, 1 | 2) {
-        return Err(Notification::new(2, 6, &[]));
+    if (1..MIN_HOLD_TIME).contains(&open.hold_time) {
+        return Err(Notification::new(ErrorCode::UNACCEPTABLE_HOLD_TIME, &[]));
     }
     if !open.offers(AddressFamily::EVPN) {
-        return Err(Notification::new(2, 7, &[1, 4, 0, 25, 0, 70]));
+        return Err(Notification::new(
+            ErrorCode::UNSUPPORTED_CAPABILITY,
+            &[1, 4, 0, 25, 0, 70],
+        ));
     }
     let has = |capability: &Capability| open.capabilities.contains(capability);
     let extended = config.extended_messages && has(&Capability::ExtendedMessage);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::buffer::{RecvBuffer, SendBuffer};
-use super::fsm::{FsmState, after_message, misplaced};
+use super::fsm::{FsmState, after_message};
 use super::negotiate::{Negotiated, PeerConfig, negotiate};
 use super::timer::{Jitter, Timer, Timers};
 use super::wire::{
@@ -159,7 +159,8 @@ impl Session {
         let Some((kind, length)) = self.recv_buffer.peek(receive_limit(config))? else {
             return Ok(SessionStep::Wait);
         };
-        let state = after_message(self.state, kind).map_err(|subcode| misplaced(subcode, kind))?;
+        let state = after_message(self.state, kind)
+            .map_err(|error| Notification::new(error, &[kind as u8]))?;
         self.received += 1;
         let (from, to) = self.recv_buffer.take(length);
         let message = self.recv_buffer.slice((from, to));

@@ -3,14 +3,14 @@
 use vtep_dataplane::afxdp;
 
 use crate::api::show::{
-    AttachMode, BindMode, InterfaceRole, InterfaceRow, PortRow, Query, QueueRow, XdpStatistics,
+    AttachMode, BindMode, InterfaceRole, InterfaceRow, PortRow, QueueRow, ShowQuery, XdpStatistics,
 };
 use crate::config::{InterfaceName, PortKey};
 use crate::engine::EngineView;
 use crate::interfaces::{ManagedInterface, OpenInterface, Purpose};
 
 impl EngineView<'_> {
-    pub(super) fn port_rows(&self, query: &Query) -> Vec<PortRow> {
+    pub(super) fn port_rows(&self, query: &ShowQuery) -> Vec<PortRow> {
         let mut rows = Vec::new();
         for (name, managed) in self.interfaces.all() {
             let underlay = managed.purpose == Purpose::Underlay;
@@ -27,7 +27,7 @@ impl EngineView<'_> {
                 let mut row = self.port_row(&key.interface, managed, key.vlan);
                 row.vni = Some(port.vni);
                 let totals = port.counters.totals();
-                row.notices_held = totals.untold;
+                row.events_suppressed = totals.events_suppressed;
                 row.traffic = totals.into();
                 rows.push(row);
             }
@@ -64,7 +64,7 @@ impl EngineView<'_> {
                     .collect()
             }),
             traffic: managed.counters.totals().into(),
-            notices_held: 0,
+            events_suppressed: 0,
             xdp: managed
                 .open()
                 .map(|open| self.interfaces.statistics(open).into())

@@ -12,6 +12,6 @@ libfuzzer_sys::fuzz_target!(|octets: &[u8]| {
         add_path: choice & 4 != 0,
     };
     if let Err(notification) = walk(stream, context) {
-        assert!((1..=8).contains(&notification.code), "no such error code: {}", notification.code);
+        assert!((1..=8).contains(&notification.error.code), "no such error code: {}", notification.error.code);
     }
 });

@@ -18,7 +18,7 @@ enum Cost {
     Accept,
     Discard,
     Withdraw,
-    Reset(u8, u8),
+    Reset(ErrorCode),
 }
 use Cost::{Accept, Discard, Reset, Withdraw};
 
@@ -57,7 +57,7 @@ fn body(attributes: &[Vec<u8>]) -> Vec<u8> {
 
 fn cost_of(body: &[u8], context: DecodeContext) -> Cost {
     match Decoder::new(context).decode(body) {
-        Err(notification) => Reset(notification.code, notification.subcode),
+        Err(notification) => Reset(notification.error),
         Ok(parts) => {
             let action = parts.action();
             let update = UpdateMessage::new(body, parts);
@@ -235,7 +235,7 @@ fn routes_that_cannot_be_found_reset() {
     for attribute in wrong {
         assert_eq!(
             cost_of(&body(&[origin(), path(), attribute.clone()]), INTERNAL),
-            Reset(3, 9),
+            Reset(ErrorCode::OPTIONAL_ATTRIBUTE_ERROR),
             "{attribute:?}"
         );
     }
@@ -245,9 +245,12 @@ fn routes_that_cannot_be_found_reset() {
             &body(&[reach(&mac()), reach(&mac()), origin(), path()]),
             INTERNAL
         ),
-        Reset(3, 1)
+        Reset(ErrorCode::MALFORMED_ATTRIBUTE_LIST)
     );
-    assert_eq!(cost_of(&body(&[gone.clone(), gone]), INTERNAL), Reset(3, 1));
+    assert_eq!(
+        cost_of(&body(&[gone.clone(), gone]), INTERNAL),
+        Reset(ErrorCode::MALFORMED_ATTRIBUTE_LIST)
+    );
 }
 
 #[test]
@@ -306,7 +309,10 @@ fn as4_path_withdraws_from_narrow_peers_only() {
 
 #[test]
 fn unknown_attributes() {
-    assert_eq!(cost(attribute(0x40, 99, &[1]), INTERNAL), Reset(3, 2));
+    assert_eq!(
+        cost(attribute(0x40, 99, &[1]), INTERNAL),
+        Reset(ErrorCode::UNRECOGNIZED_WELL_KNOWN_ATTRIBUTE)
+    );
     assert_eq!(cost(attribute(0x80, 99, &[1]), INTERNAL), Accept);
     let sound = body(&[
         reach(&mac()),
@@ -429,11 +435,9 @@ fn routes_of_unknown_types_are_skipped_and_counted() {
 }
 
 /// What becomes of one damaged route before a sound one.
-fn damaged(route: &[u8]) -> Result<Vec<bool>, (u8, u8)> {
+fn damaged(route: &[u8]) -> Result<Vec<bool>, ErrorCode> {
     let body = body(&[reach(&[route, &mac()].concat()), origin(), path()]);
-    let parts = Decoder::new(INTERNAL)
-        .decode(&body)
-        .map_err(|n| (n.code, n.subcode))?;
+    let parts = Decoder::new(INTERNAL).decode(&body).map_err(|n| n.error)?;
     assert_eq!(parts.malformed(), 1);
     Ok(UpdateMessage::new(&body, parts)
         .changes()
@@ -469,7 +473,11 @@ fn a_malformed_type_2_is_withdrawn_alone_where_its_key_can_be_read() {
         change(31, 32),
         with_length([change(31, 24), vec![0]].concat()),
     ] {
-        assert_eq!(damaged(&route), Err((3, 9)), "{route:?}");
+        assert_eq!(
+            damaged(&route),
+            Err(ErrorCode::OPTIONAL_ATTRIBUTE_ERROR),
+            "{route:?}"
+        );
     }
 }
 
@@ -481,7 +489,10 @@ fn a_malformed_type_5_is_withdrawn_alone_where_its_key_can_be_read() {
     route.extend_from_slice(&[10; 11]);
     assert_eq!(damaged(&route), Ok(vec![false, true]));
     route.push(0);
-    assert_eq!(damaged(&with_length(route)), Err((3, 9)));
+    assert_eq!(
+        damaged(&with_length(route)),
+        Err(ErrorCode::OPTIONAL_ATTRIBUTE_ERROR)
+    );
 }
 
 #[test]
@@ -492,10 +503,19 @@ fn malformed_types_1_3_and_4() {
         with_length(route)
     };
     assert_eq!(damaged(&of(1, 24)), Ok(vec![false, true]));
-    assert_eq!(damaged(&of(1, 21)), Err((3, 9)));
+    assert_eq!(
+        damaged(&of(1, 21)),
+        Err(ErrorCode::OPTIONAL_ATTRIBUTE_ERROR)
+    );
     // IP length 0 where an originator must be.
-    assert_eq!(damaged(&of(3, 17)), Err((3, 9)));
-    assert_eq!(damaged(&of(4, 23)), Err((3, 9)));
+    assert_eq!(
+        damaged(&of(3, 17)),
+        Err(ErrorCode::OPTIONAL_ATTRIBUTE_ERROR)
+    );
+    assert_eq!(
+        damaged(&of(4, 23)),
+        Err(ErrorCode::OPTIONAL_ATTRIBUTE_ERROR)
+    );
     let mut three = of(3, 17);
     three[14] = 24;
     assert_eq!(damaged(&three), Ok(vec![false, true]));
@@ -521,7 +541,10 @@ fn the_strongest_action_wins() {
         attribute(0x80, 4, &[]),
         attribute(0x40, 99, &[]),
     ];
-    assert_eq!(cost_of(&body(&list), INTERNAL), Reset(3, 2));
+    assert_eq!(
+        cost_of(&body(&list), INTERNAL),
+        Reset(ErrorCode::UNRECOGNIZED_WELL_KNOWN_ATTRIBUTE)
+    );
 }
 
 #[test]
@@ -531,10 +554,13 @@ fn a_list_that_overruns_withdraws_if_the_routes_are_known_and_resets_if_not() {
         cost_of(&body(&[reach(&mac()), overrun.to_vec()]), INTERNAL),
         Withdraw
     );
-    assert_eq!(cost_of(&body(&[overrun.to_vec()]), INTERNAL), Reset(3, 1));
+    assert_eq!(
+        cost_of(&body(&[overrun.to_vec()]), INTERNAL),
+        Reset(ErrorCode::MALFORMED_ATTRIBUTE_LIST)
+    );
     assert_eq!(
         cost_of(&body(&[vec![0x80, 14, 99, 0]]), INTERNAL),
-        Reset(3, 1)
+        Reset(ErrorCode::MALFORMED_ATTRIBUTE_LIST)
     );
 }
 
@@ -546,11 +572,21 @@ fn odd_updates_are_no_error() {
     // Routes of IPv4 without an attribute: withdrawn, and we don't use them.
     assert_eq!(cost_of(&[0, 0, 0, 0, 8, 10], INTERNAL), Withdraw);
     // IPv4 routes that can't be delimited.
-    assert_eq!(cost_of(&[0, 0, 0, 0, 33, 10], INTERNAL), Reset(3, 10));
-    assert_eq!(cost_of(&[0, 2, 24, 10, 0, 0], INTERNAL), Reset(3, 10));
+    assert_eq!(
+        cost_of(&[0, 0, 0, 0, 33, 10], INTERNAL),
+        Reset(ErrorCode::INVALID_NETWORK_FIELD)
+    );
+    assert_eq!(
+        cost_of(&[0, 2, 24, 10, 0, 0], INTERNAL),
+        Reset(ErrorCode::INVALID_NETWORK_FIELD)
+    );
     // Lengths that don't fit.
     for body in [&[0, 9, 0, 0][..], &[0, 0, 0, 9], &[0, 0, 0], &[]] {
-        assert_eq!(cost_of(body, INTERNAL), Reset(3, 1), "{body:?}");
+        assert_eq!(
+            cost_of(body, INTERNAL),
+            Reset(ErrorCode::MALFORMED_ATTRIBUTE_LIST),
+            "{body:?}"
+        );
     }
     // Only unknown attributes.
     let unknown = body(&[attribute(0xc0, 99, &[]), attribute(0x80, 98, &[1])]);

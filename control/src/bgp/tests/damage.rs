@@ -37,7 +37,10 @@ pub(super) fn try_all(octets: &[u8], context: DecodeContext) {
 }
 
 fn check(notification: &Notification) {
-    assert!(matches!(notification.code, 1 | 2 | 3 | 7), "{notification}");
+    assert!(
+        matches!(notification.error.code, 1 | 2 | 3 | 7),
+        "{notification}"
+    );
     assert!(
         read_header(&notification.emit(), MAX_MESSAGE_LEN)
             .unwrap()

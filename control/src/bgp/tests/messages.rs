@@ -73,7 +73,10 @@ fn names_are_read_and_cut_ones_ignored() {
 
 #[test]
 fn faults_of_open_have_their_subcodes() {
-    assert_eq!(open(&[1, 1, 0]).unwrap_err(), Notification::new(2, 4, &[]));
+    assert_eq!(
+        open(&[1, 1, 0]).unwrap_err(),
+        Notification::new(ErrorCode::UNSUPPORTED_OPTIONAL_PARAMETER, &[])
+    );
     for parameters in [
         &[2][..],
         &[2, 5],
@@ -83,9 +86,9 @@ fn faults_of_open_have_their_subcodes() {
         &[255, 0, 9, 2],
     ] {
         let error = open(parameters).unwrap_err();
-        assert_eq!((error.code, error.subcode), (2, 0), "{parameters:?}");
+        assert_eq!(error.error, ErrorCode::OPEN_UNSPECIFIC, "{parameters:?}");
     }
-    assert_eq!(open_with(&[], 3).unwrap_err().code, 2);
+    assert_eq!(open_with(&[], 3).unwrap_err().error.code, 2);
     let mut other_version = vec![0xff; 16];
     other_version.extend_from_slice(&[0, 29, 1, 3, 0xfd, 0xe8, 0, 90, 10, 0, 0, 1, 0]);
     let context = DecodeContext {
@@ -99,7 +102,10 @@ fn faults_of_open_have_their_subcodes() {
         &mut Decoder::new(context),
     )
     .unwrap_err();
-    assert_eq!(error, Notification::new(2, 1, &[0, 4]));
+    assert_eq!(
+        error,
+        Notification::new(ErrorCode::UNSUPPORTED_VERSION_NUMBER, &[0, 4])
+    );
 }
 
 #[test]
@@ -185,6 +191,9 @@ fn refreshes_of_all_subtypes() {
     assert_eq!(read(&[0, 25, 9, 70]), Ok(None));
     assert_eq!(
         read(&[0, 25, 1, 70, 0]),
-        Err(Notification::new(7, 1, &[0, 25, 1, 70, 0]))
+        Err(Notification::new(
+            ErrorCode::INVALID_REFRESH_LENGTH,
+            &[0, 25, 1, 70, 0]
+        ))
     );
 }

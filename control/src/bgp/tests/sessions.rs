@@ -243,7 +243,7 @@ fn without_graceful_restart_a_shutdown_is_plain_and_nothing_is_kept() {
     else {
         panic!("{:?}", net.told[B])
     };
-    assert_eq!((notification.code, notification.subcode), (6, 2));
+    assert_eq!(notification.error, ErrorCode::ADMINISTRATIVE_SHUTDOWN);
 }
 
 #[test]
@@ -258,6 +258,73 @@ fn a_hard_clear_comes_back_by_itself() {
         "{told:?}"
     );
     assert_eq!(told[2..], [Told::Up]);
+}
+
+#[test]
+fn each_session_costs_one_connection() {
+    let [a, mut b] = configs();
+    b.passive = true;
+    let mut net = Net::new([a, b]);
+    net.start_both();
+    net.run(secs(600));
+    assert_eq!(
+        (net.state(A), net.links.len()),
+        (FsmState::Established, 1),
+        "started"
+    );
+    net.peers[A].clear_hard(net.now, None);
+    net.run(secs(600));
+    assert_eq!(
+        (net.state(A), net.links.len()),
+        (FsmState::Established, 2),
+        "cleared"
+    );
+    // This forgets what was there.
+    net.cut();
+    net.run(secs(600));
+    assert_eq!(
+        (net.state(A), net.links.len()),
+        (FsmState::Established, 1),
+        "cut off"
+    );
+    net.peers[B].shutdown(net.now, None);
+    net.peers[B].start(net.now);
+    net.run(secs(600));
+    assert_eq!(
+        (net.state(A), net.links.len()),
+        (FsmState::Established, 2),
+        "ended by the other side"
+    );
+}
+
+#[test]
+fn after_an_end_of_ours_the_next_connection_waits() {
+    const MOMENT: Duration = Duration::from_millis(1);
+    let [a, mut b] = configs();
+    b.passive = true;
+    let mut net = Net::established([a.clone(), b]);
+    let ends: [fn(&mut Net); 2] = [
+        |net| net.peers[A].clear_hard(net.now, None),
+        |net| {
+            net.peers[A].shutdown(net.now, None);
+            net.peers[A].start(net.now);
+        },
+    ];
+    for (count, end) in ends.into_iter().enumerate() {
+        end(&mut net);
+        net.run(RECONNECT_PAUSE - MOMENT);
+        assert_eq!(net.links.len(), count + 1);
+        net.run(MOMENT);
+        assert_eq!(net.links.len(), count + 2);
+        net.run(secs(60));
+        assert_eq!(net.state(A), FsmState::Established);
+    }
+    // A new machine knows when the old one ended.
+    let mut peer = Peer::new(a, 1);
+    peer.set_last_ended(Some(net.now));
+    peer.start(net.now + MOMENT);
+    assert!(peer.poll_output(net.now + MOMENT).is_none());
+    assert_eq!(peer.poll_timeout(), Some(net.now + RECONNECT_PAUSE));
 }
 
 #[test]
@@ -411,7 +478,10 @@ fn what_is_left_of_a_collision_does_not_replace_a_young_session() {
     net.stranger(&opening(|_| {}));
     assert_eq!(
         net.verdict(),
-        Some(Notification::cease(cease::COLLISION, None))
+        Some(Notification::new(
+            ErrorCode::CONNECTION_COLLISION_RESOLUTION,
+            &[]
+        ))
     );
     assert_eq!(net.state(A), FsmState::Established);
     assert_eq!(net.peers[A].status().last_down, None);
@@ -474,7 +544,7 @@ fn opening(change: impl FnOnce(&mut OpenMessage)) -> Vec<u8> {
 
 #[test]
 fn each_wrong_open_has_its_subcode() {
-    let code = |octets: &[u8]| answer(octets).map(|n| (n.code, n.subcode));
+    let code = |octets: &[u8]| answer(octets).map(|n| n.error);
     assert_eq!(code(&opening(|_| {})), None);
     let other_as = opening(|o| {
         o.capabilities
@@ -486,24 +556,27 @@ fn each_wrong_open_has_its_subcode() {
         o.capabilities
             .retain(|c| !matches!(c, Capability::FourOctetAs(_)));
     });
-    assert_eq!(code(&other_as), Some((2, 2)));
+    assert_eq!(code(&other_as), Some(ErrorCode::BAD_PEER_AS));
     assert_eq!(
         code(&opening(|o| o
             .capabilities
             .insert(0, Capability::FourOctetAs(0)))),
-        Some((2, 2))
+        Some(ErrorCode::BAD_PEER_AS)
     );
     assert_eq!(
         code(&opening(|o| o.router_id = [0; 4].into())),
-        Some((2, 3))
+        Some(ErrorCode::BAD_BGP_IDENTIFIER)
     );
     assert_eq!(
         code(&opening(|o| o.router_id = id(1))),
-        Some((2, 3)),
+        Some(ErrorCode::BAD_BGP_IDENTIFIER),
         "our own identifier"
     );
     for hold in [1, 2] {
-        assert_eq!(code(&opening(|o| o.hold_time = hold)), Some((2, 6)));
+        assert_eq!(
+            code(&opening(|o| o.hold_time = hold)),
+            Some(ErrorCode::UNACCEPTABLE_HOLD_TIME)
+        );
     }
     for hold in [0, 3, 65535] {
         assert_eq!(code(&opening(|o| o.hold_time = hold)), None);
@@ -514,33 +587,57 @@ fn each_wrong_open_has_its_subcode() {
     });
     assert_eq!(
         answer(&without),
-        Some(Notification::new(2, 7, &[1, 4, 0, 25, 0, 70]))
+        Some(Notification::new(
+            ErrorCode::UNSUPPORTED_CAPABILITY,
+            &[1, 4, 0, 25, 0, 70]
+        ))
     );
     let mut version = opening(|_| {});
     version[HEADER_LEN] = 3;
-    assert_eq!(answer(&version), Some(Notification::new(2, 1, &[0, 4])));
+    assert_eq!(
+        answer(&version),
+        Some(Notification::new(
+            ErrorCode::UNSUPPORTED_VERSION_NUMBER,
+            &[0, 4]
+        ))
+    );
 }
 
 #[test]
 fn wrong_headers_and_misplaced_messages_have_their_subcodes() {
     let open = opening(|_| {});
-    let after_open = |octets: &[u8]| answer(&[&open, octets].concat()).map(|n| (n.code, n.subcode));
+    let after_open = |octets: &[u8]| answer(&[&open, octets].concat()).map(|n| n.error);
     let up = [&open[..], &KEEPALIVE].concat();
-    let after_up = |octets: &[u8]| answer(&[&up, octets].concat()).map(|n| (n.code, n.subcode));
-    assert_eq!(answer(&[0; 19]), Some(Notification::new(1, 1, &[])));
+    let after_up = |octets: &[u8]| answer(&[&up, octets].concat()).map(|n| n.error);
     assert_eq!(
-        answer(&KEEPALIVE).map(|n| (n.code, n.subcode)),
-        Some((5, 1))
+        answer(&[0; 19]),
+        Some(Notification::new(
+            ErrorCode::CONNECTION_NOT_SYNCHRONIZED,
+            &[]
+        ))
     );
-    assert_eq!(after_open(&open), Some((5, 2)));
-    assert_eq!(after_open(&end_of_rib()), Some((5, 2)));
-    assert_eq!(after_up(&open), Some((5, 3)));
+    assert_eq!(
+        answer(&KEEPALIVE).map(|n| n.error),
+        Some(ErrorCode::UNEXPECTED_MESSAGE_IN_OPEN_SENT)
+    );
+    assert_eq!(
+        after_open(&open),
+        Some(ErrorCode::UNEXPECTED_MESSAGE_IN_OPEN_CONFIRM)
+    );
+    assert_eq!(
+        after_open(&end_of_rib()),
+        Some(ErrorCode::UNEXPECTED_MESSAGE_IN_OPEN_CONFIRM)
+    );
+    assert_eq!(
+        after_up(&open),
+        Some(ErrorCode::UNEXPECTED_MESSAGE_IN_ESTABLISHED)
+    );
     assert_eq!(after_up(&end_of_rib()), None);
     let mut long = KEEPALIVE;
     long[17] = 20;
-    assert_eq!(after_up(&long), Some((1, 2)));
+    assert_eq!(after_up(&long), Some(ErrorCode::BAD_MESSAGE_LENGTH));
     long[18] = 77;
-    assert_eq!(after_up(&long), Some((1, 3)));
+    assert_eq!(after_up(&long), Some(ErrorCode::BAD_MESSAGE_TYPE));
     let refresh = |safi| {
         RouteRefresh {
             family: AddressFamily { afi: 25, safi },
@@ -568,7 +665,7 @@ fn a_malformed_update_ends_the_session_and_idles_longer_each_time() {
         net.stranger(&[opening(|_| {}), KEEPALIVE.to_vec(), message.clone()].concat());
         assert_eq!(
             net.verdict(),
-            Some(Notification::new(3, 1, &[])),
+            Some(Notification::new(ErrorCode::MALFORMED_ATTRIBUTE_LIST, &[])),
             "round {round}"
         );
         assert_eq!(net.state(A), FsmState::Idle);

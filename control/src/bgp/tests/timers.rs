@@ -39,7 +39,10 @@ fn the_lower_hold_time_counts_and_fires_when_nothing_comes() {
     let Told::Down(reason, kept) = net.what(A)[1].clone() else {
         panic!("{:?}", net.told[A])
     };
-    assert_eq!(reason, DownReason::Sent(Notification::new(4, 0, &[])));
+    assert_eq!(
+        reason,
+        DownReason::Sent(Notification::new(ErrorCode::HOLD_TIMER_EXPIRED, &[]))
+    );
     assert_eq!(
         kept,
         Some(secs(120)),
@@ -140,7 +143,10 @@ fn a_peer_that_accepts_but_says_nothing_is_left_after_four_minutes() {
     net.run(secs(1));
     assert_eq!(
         net.peers[A].status().last_down,
-        Some(DownReason::Sent(Notification::new(4, 0, &[])))
+        Some(DownReason::Sent(Notification::new(
+            ErrorCode::HOLD_TIMER_EXPIRED,
+            &[]
+        )))
     );
 }
 

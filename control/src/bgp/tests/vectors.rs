@@ -211,7 +211,9 @@ fn render(name: &str, message: &[u8]) -> Vec<String> {
                     .map(|c| format!("capability {}", capability(c))),
             );
         }
-        BgpMessage::Notification(n) => lines.push(format!("error {} {}", n.code, n.subcode)),
+        BgpMessage::Notification(n) => {
+            lines.push(format!("error {} {}", n.error.code, n.error.subcode))
+        }
         BgpMessage::RouteRefresh(refresh) => {
             let refresh = refresh.unwrap();
             assert_eq!(refresh.kind, RefreshKind::Request);

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::community::ExtendedCommunity;
+use super::limits::MAX_SEGMENT_ASNS;
 use super::reader::{put_ip, put_u24};
 
 /// Attribute type codes (IANA "BGP Path Attributes").
@@ -129,7 +130,9 @@ impl AsPath {
     /// Puts our AS before the others, as RFC 4271 section 5.1.2 b wants towards an external peer.
     pub fn prepend(&mut self, asn: u32) {
         match self.0.first_mut() {
-            Some(AsPathSegment::Sequence(list)) if list.len() < 255 => list.insert(0, asn),
+            Some(AsPathSegment::Sequence(list)) if list.len() < MAX_SEGMENT_ASNS => {
+                list.insert(0, asn)
+            }
             _ => self.0.insert(0, AsPathSegment::Sequence(vec![asn])),
         }
     }
@@ -340,7 +343,7 @@ impl Pmsi {
 
 fn emit_path(out: &mut Vec<u8>, path: &AsPath, four_octet: bool) {
     for (kind, list) in path.0.iter().map(AsPathSegment::parts) {
-        for chunk in list.chunks(255) {
+        for chunk in list.chunks(MAX_SEGMENT_ASNS) {
             out.extend_from_slice(&[kind, chunk.len() as u8]);
             for asn in chunk {
                 put_asn(out, *asn, four_octet);

@@ -14,6 +14,7 @@ use super::attribute::{
 };
 use super::attribute::{code, flag};
 use super::community::ExtendedCommunity;
+use super::error_code::ErrorCode;
 use super::notification::Notification;
 use super::reader::ByteReader;
 
@@ -105,7 +106,7 @@ pub(super) fn split<'a>(
         let Some(raw) = next(&mut reader) else {
             let code = start.get(1).copied().unwrap_or(0);
             if matches!(code, code::MP_REACH | code::MP_UNREACH) {
-                return Err(Notification::new(3, 1, &[]));
+                return Err(Notification::new(ErrorCode::MALFORMED_ATTRIBUTE_LIST, &[]));
             }
             errors.push(AttrError {
                 attribute: code,
@@ -119,7 +120,9 @@ pub(super) fn split<'a>(
         let again = seen[word] & bit != 0;
         seen[word] |= bit;
         match raw.code {
-            code::MP_REACH | code::MP_UNREACH if again => return Err(Notification::new(3, 1, &[])),
+            code::MP_REACH | code::MP_UNREACH if again => {
+                return Err(Notification::new(ErrorCode::MALFORMED_ATTRIBUTE_LIST, &[]));
+            }
             _ if again => errors.push(discard(raw.code, "is there twice; the first counts")),
             code::MP_REACH => routes.reach = Some(raw),
             code::MP_UNREACH => routes.unreach = Some(raw),
@@ -242,7 +245,10 @@ impl AttributesBuilder {
 
     fn keep_unknown(&mut self, raw: &RawAttribute<'_>) -> Result<(), Notification> {
         if raw.flags & flag::OPTIONAL == 0 {
-            return Err(Notification::new(3, 2, raw.whole));
+            return Err(Notification::new(
+                ErrorCode::UNRECOGNIZED_WELL_KNOWN_ATTRIBUTE,
+                raw.whole,
+            ));
         }
         if raw.flags & flag::TRANSITIVE != 0 {
             let value = raw.value.to_vec();

@@ -248,9 +248,6 @@ fn emit_mac_ip(out: &mut Vec<u8>, r: &MacIp) {
     }
 }
 
-/// The octets of the longest route with its type and length: a type 5 of IPv6.
-pub(super) const LONGEST_ROUTE: usize = 60;
-
 const fn bits(ip: IpAddr) -> u8 {
     if ip.is_ipv4() { 32 } else { 128 }
 }

@@ -4,14 +4,12 @@
 //! | marker: 16 octets of ff | length: 2, with the header | type: 1 | body ...
 //! ```
 
+use super::error_code::ErrorCode;
+use super::limits::{
+    HEADER_LEN, MARKER_LEN, MAX_MESSAGE_LEN, MIN_NOTIFICATION_LEN, MIN_OPEN_LEN, MIN_UPDATE_LEN,
+    ROUTE_REFRESH_LEN,
+};
 use super::notification::Notification;
-
-/// Octets of the header.
-pub const HEADER_LEN: usize = 19;
-/// The longest message without extended messages (RFC 4271 section 4.1).
-pub const MAX_MESSAGE_LEN: usize = 4096;
-/// The longest message where extended messages are negotiated (RFC 8654).
-pub const MAX_EXTENDED_MESSAGE_LEN: usize = 65535;
 
 /// The type octet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,9 +31,10 @@ impl MessageType {
     /// The shortest and the longest message of this type; `limit` is what the session negotiated.
     const fn lengths(self, limit: usize) -> (usize, usize) {
         match self {
-            Self::Open => (29, MAX_MESSAGE_LEN),
-            Self::Update | Self::RouteRefresh => (23, limit),
-            Self::Notification => (21, limit),
+            Self::Open => (MIN_OPEN_LEN, MAX_MESSAGE_LEN),
+            Self::Update => (MIN_UPDATE_LEN, limit),
+            Self::RouteRefresh => (ROUTE_REFRESH_LEN, limit),
+            Self::Notification => (MIN_NOTIFICATION_LEN, limit),
             Self::Keepalive => (HEADER_LEN, HEADER_LEN),
         }
     }
@@ -50,11 +49,17 @@ pub fn read_header(
     buffer: &[u8],
     limit: usize,
 ) -> Result<Option<(MessageType, usize)>, Notification> {
-    let marker = buffer.len().min(16);
+    let marker = buffer.len().min(MARKER_LEN);
     if buffer[..marker].iter().any(|b| *b != 0xff) {
-        return Err(Notification::new(1, 1, &[]));
+        return Err(Notification::new(
+            ErrorCode::CONNECTION_NOT_SYNCHRONIZED,
+            &[],
+        ));
     }
-    let Some(&[high, low, code]) = buffer.get(16..HEADER_LEN).and_then(|b| b.first_chunk()) else {
+    let Some(&[high, low, code]) = buffer
+        .get(MARKER_LEN..HEADER_LEN)
+        .and_then(|b| b.first_chunk())
+    else {
         return Ok(None);
     };
     let kind = match code {
@@ -63,12 +68,15 @@ pub fn read_header(
         3 => MessageType::Notification,
         4 => MessageType::Keepalive,
         5 => MessageType::RouteRefresh,
-        _ => return Err(Notification::new(1, 3, &[code])),
+        _ => return Err(Notification::new(ErrorCode::BAD_MESSAGE_TYPE, &[code])),
     };
     let length = usize::from(u16::from_be_bytes([high, low]));
     let (shortest, longest) = kind.lengths(limit);
     if length < shortest || length > longest {
-        return Err(Notification::new(1, 2, &[high, low]));
+        return Err(Notification::new(
+            ErrorCode::BAD_MESSAGE_LENGTH,
+            &[high, low],
+        ));
     }
     Ok(Some((kind, length)))
 }
@@ -76,7 +84,7 @@ pub fn read_header(
 /// Starts a message in `out`, which holds nothing else; [`finish`] sets its length.
 pub(super) fn start(out: &mut Vec<u8>, kind: MessageType) {
     out.clear();
-    out.extend_from_slice(&[0xff; 16]);
+    out.extend_from_slice(&[0xff; MARKER_LEN]);
     out.extend_from_slice(&[0, 0, kind as u8]);
 }
 
@@ -86,20 +94,21 @@ pub(super) fn start(out: &mut Vec<u8>, kind: MessageType) {
 /// If the message is longer than 65535 octets: the writers stop before that.
 pub(super) fn finish(out: &mut [u8]) {
     let length = u16::try_from(out.len()).expect("a writer keeps messages below 65536 octets");
-    out[16..18].copy_from_slice(&length.to_be_bytes());
+    out[MARKER_LEN..MARKER_LEN + 2].copy_from_slice(&length.to_be_bytes());
 }
 
 /// The whole KEEPALIVE message.
 pub const KEEPALIVE: [u8; HEADER_LEN] = {
     let mut message = [0xff; HEADER_LEN];
-    message[16] = 0;
-    message[17] = HEADER_LEN as u8;
-    message[18] = MessageType::Keepalive as u8;
+    message[MARKER_LEN] = 0;
+    message[MARKER_LEN + 1] = HEADER_LEN as u8;
+    message[MARKER_LEN + 2] = MessageType::Keepalive as u8;
     message
 };
 
 #[cfg(test)]
 mod tests {
+    use super::super::limits::MAX_EXTENDED_MESSAGE_LEN;
     use super::*;
 
     fn header(length: u16, code: u8) -> Vec<u8> {
@@ -115,11 +124,17 @@ mod tests {
         marker[3] = 0;
         assert_eq!(
             read_header(&marker, MAX_MESSAGE_LEN),
-            Err(Notification::new(1, 1, &[]))
+            Err(Notification::new(
+                ErrorCode::CONNECTION_NOT_SYNCHRONIZED,
+                &[]
+            ))
         );
         assert_eq!(
             read_header(&marker[..4], MAX_MESSAGE_LEN),
-            Err(Notification::new(1, 1, &[]))
+            Err(Notification::new(
+                ErrorCode::CONNECTION_NOT_SYNCHRONIZED,
+                &[]
+            ))
         );
         for (length, code) in [
             (18, 4),
@@ -134,13 +149,16 @@ mod tests {
             let wrong = read_header(&header(length, code), MAX_MESSAGE_LEN);
             assert_eq!(
                 wrong,
-                Err(Notification::new(1, 2, &length.to_be_bytes())),
+                Err(Notification::new(
+                    ErrorCode::BAD_MESSAGE_LENGTH,
+                    &length.to_be_bytes()
+                )),
                 "{length} {code}"
             );
         }
         assert_eq!(
             read_header(&header(19, 9), MAX_MESSAGE_LEN),
-            Err(Notification::new(1, 3, &[9]))
+            Err(Notification::new(ErrorCode::BAD_MESSAGE_TYPE, &[9]))
         );
     }
 

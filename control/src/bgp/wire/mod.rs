@@ -11,8 +11,10 @@
 pub(crate) mod attribute;
 mod attribute_decode;
 mod community;
+mod error_code;
 mod evpn;
 mod header;
+mod limits;
 mod notification;
 mod open;
 mod reader;
@@ -25,13 +27,15 @@ pub use self::attribute::{
 };
 pub use self::attribute_decode::{AttrError, AttrErrorAction, DecodeContext};
 pub use self::community::ExtendedCommunity;
+pub use self::error_code::ErrorCode;
 pub use self::evpn::{
     Esi, EthernetAd, EthernetSegment, EvpnRoute, InclusiveMulticast, IpPrefix, MacIp, Rd,
 };
-pub use self::header::{
-    HEADER_LEN, KEEPALIVE, MAX_EXTENDED_MESSAGE_LEN, MAX_MESSAGE_LEN, MessageType, read_header,
+pub use self::header::{KEEPALIVE, MessageType, read_header};
+pub use self::limits::{
+    HEADER_LEN, MAX_EXTENDED_MESSAGE_LEN, MAX_MESSAGE_LEN, MAX_RESTART_TIME, MIN_HOLD_TIME,
 };
-pub use self::notification::{CEASE, Notification, cease};
+pub use self::notification::Notification;
 pub use self::open::{AddressFamily, Capability, LongLivedFamily, OpenMessage, RestartFamily};
 pub use self::refresh::{RefreshKind, RouteRefresh};
 pub use self::update::{
@@ -71,7 +75,12 @@ pub fn decode<'a>(
             .map(|parts| BgpMessage::Update(UpdateMessage::new(body, parts))),
         MessageType::Notification => Notification::parse(body)
             .map(BgpMessage::Notification)
-            .ok_or_else(|| Notification::new(1, 2, &(message.len() as u16).to_be_bytes())),
+            .ok_or_else(|| {
+                Notification::new(
+                    ErrorCode::BAD_MESSAGE_LENGTH,
+                    &(message.len() as u16).to_be_bytes(),
+                )
+            }),
         MessageType::Keepalive => Ok(BgpMessage::Keepalive),
         MessageType::RouteRefresh => RouteRefresh::parse(body).map(BgpMessage::RouteRefresh),
     }

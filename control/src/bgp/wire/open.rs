@@ -6,6 +6,8 @@ use std::net::Ipv4Addr;
 use bytes::Bytes;
 use rustbgpd_wire as codec;
 
+use super::error_code::ErrorCode;
+use super::limits::MAX_NAME_LEN;
 use super::notification::Notification;
 use super::reader::ByteReader;
 
@@ -140,7 +142,8 @@ impl OpenMessage {
         let mut bytes = Bytes::copy_from_slice(body);
         let open = codec::OpenMessage::decode(&mut bytes, body.len()).map_err(|error| {
             let (code, subcode, data) = error.to_notification();
-            Notification::new(code.as_u8(), subcode, &data)
+            let code = code.as_u8();
+            Notification::new(ErrorCode { code, subcode }, &data)
         })?;
         Ok(Self {
             my_as: open.my_as,
@@ -335,7 +338,7 @@ fn to_codec(capability: &Capability) -> codec::Capability {
 
 /// A length octet and at most 64 octets of text, cut at a character.
 fn put_text(out: &mut Vec<u8>, text: &str) {
-    let mut end = text.len().min(64);
+    let mut end = text.len().min(MAX_NAME_LEN);
     while !text.is_char_boundary(end) {
         end -= 1;
     }

@@ -3,6 +3,8 @@
 
 use rustbgpd_wire::RouteRefreshMessage;
 
+use super::error_code::ErrorCode;
+use super::limits::{HEADER_LEN, ROUTE_REFRESH_LEN};
 use super::notification::Notification;
 use super::open::AddressFamily;
 
@@ -32,8 +34,8 @@ impl RouteRefresh {
     /// # Errors
     /// 7/1 for a Begin or End that is longer than 4 octets (RFC 7313 section 5), 1/2 for a body that can't be read.
     pub(super) fn parse(body: &[u8]) -> Result<Option<Self>, Notification> {
-        let length = (body.len() + super::header::HEADER_LEN) as u16;
-        let wrong = |_| Notification::new(1, 2, &length.to_be_bytes());
+        let length = (body.len() + HEADER_LEN) as u16;
+        let wrong = |_| Notification::new(ErrorCode::BAD_MESSAGE_LENGTH, &length.to_be_bytes());
         let message = RouteRefreshMessage::decode(&mut &*body, body.len()).map_err(wrong)?;
         let kind = match message.subtype_raw {
             0 => RefreshKind::Request,
@@ -41,8 +43,8 @@ impl RouteRefresh {
             2 => RefreshKind::End,
             _ => return Ok(None),
         };
-        if kind != RefreshKind::Request && body.len() != 4 {
-            return Err(Notification::new(7, 1, body));
+        if kind != RefreshKind::Request && body.len() != ROUTE_REFRESH_LEN - HEADER_LEN {
+            return Err(Notification::new(ErrorCode::INVALID_REFRESH_LENGTH, body));
         }
         Ok(Some(Self {
             family: AddressFamily {
@@ -66,7 +68,7 @@ impl RouteRefresh {
             safi_raw: self.family.safi,
             orf: None,
         };
-        let mut out = Vec::with_capacity(23);
+        let mut out = Vec::with_capacity(ROUTE_REFRESH_LEN);
         message
             .encode(&mut out)
             .expect("a ROUTE-REFRESH of 23 octets fits into a message");

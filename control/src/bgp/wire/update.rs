@@ -16,8 +16,10 @@ use super::attribute::{Attributes, code, put_extended};
 use super::attribute_decode::{
     AttrError, AttrErrorAction, AttributesBuilder, DecodeContext, RawAttribute, check_flags, split,
 };
-use super::evpn::{EvpnRoute, LONGEST_ROUTE, Nlri, ParsedNlri};
-use super::header::{HEADER_LEN, MessageType, finish, start};
+use super::error_code::ErrorCode;
+use super::evpn::{EvpnRoute, Nlri, ParsedNlri};
+use super::header::{MessageType, finish, start};
+use super::limits::{END_OF_RIB_LEN, HEADER_LEN, MARKER_LEN, MAX_EVPN_ROUTE_LEN, MIN_UPDATE_LEN};
 use super::notification::Notification;
 use super::open::AddressFamily;
 use super::reader::{ByteReader, put_ip};
@@ -190,7 +192,7 @@ impl Decoder {
     /// # Errors
     /// The NOTIFICATION that has to end the session, where routes can't be found or trusted (RFC 7606 section 3).
     pub fn decode(&mut self, body: &[u8]) -> Result<UpdateParts, Notification> {
-        let lengths = || Notification::new(3, 1, &[]);
+        let lengths = || Notification::new(ErrorCode::MALFORMED_ATTRIBUTE_LIST, &[]);
         let mut reader = ByteReader(body);
         let mut section = || {
             reader
@@ -295,7 +297,7 @@ impl Decoder {
         raw: &RawAttribute<'a>,
         errors: &mut Vec<AttrError>,
     ) -> Result<(NlriSection<'a>, Option<IpAddr>), Notification> {
-        let wrong = || Notification::new(3, 9, raw.whole);
+        let wrong = || Notification::new(ErrorCode::OPTIONAL_ATTRIBUTE_ERROR, raw.whole);
         errors.extend(check_flags(raw).err());
         let mut reader = ByteReader(raw.value);
         let family = AddressFamily::read(&mut reader).ok_or_else(wrong)?;
@@ -329,7 +331,7 @@ impl Decoder {
         raw: &RawAttribute<'a>,
         errors: &mut Vec<AttrError>,
     ) -> Result<NlriSection<'a>, Notification> {
-        let wrong = || Notification::new(3, 9, raw.whole);
+        let wrong = || Notification::new(ErrorCode::OPTIONAL_ATTRIBUTE_ERROR, raw.whole);
         errors.extend(check_flags(raw).err());
         let mut reader = ByteReader(raw.value);
         let family = AddressFamily::read(&mut reader).ok_or_else(wrong)?;
@@ -370,7 +372,7 @@ fn check_ipv4(bytes: &[u8]) -> Result<(), Notification> {
     let mut reader = ByteReader(bytes);
     while let Some(bits) = reader.u8() {
         if bits > 32 || reader.bytes(usize::from(bits.div_ceil(8))).is_none() {
-            return Err(Notification::new(3, 10, &[]));
+            return Err(Notification::new(ErrorCode::INVALID_NETWORK_FIELD, &[]));
         }
     }
     Ok(())
@@ -396,8 +398,8 @@ pub fn announce(
     let mut others = Vec::new();
     attributes.emit(&mut others, encoding.four_octet);
     let next_hop = attributes.next_hop;
-    let around = HEADER_LEN + 4 + 4 + 3 + 1 + 16 + 1 + others.len();
-    if around + LONGEST_ROUTE > encoding.limit {
+    let around = MIN_UPDATE_LEN + 4 + 3 + 1 + 16 + 1 + others.len();
+    if around + MAX_EVPN_ROUTE_LEN > encoding.limit {
         return false;
     }
     let head = |out: &mut Vec<u8>| {
@@ -435,9 +437,23 @@ pub fn withdraw(
 
 /// End-of-RIB of EVPN (RFC 4724 section 2): an empty MP_UNREACH_NLRI.
 #[must_use]
-pub fn end_of_rib() -> [u8; 29] {
-    let mut message = [0xff; 29];
-    message[16..].copy_from_slice(&[0, 29, 2, 0, 0, 0, 6, 0x80, code::MP_UNREACH, 3, 0, 25, 70]);
+pub fn end_of_rib() -> [u8; END_OF_RIB_LEN] {
+    let mut message = [0xff; END_OF_RIB_LEN];
+    message[MARKER_LEN..].copy_from_slice(&[
+        0,
+        END_OF_RIB_LEN as u8,
+        2,
+        0,
+        0,
+        0,
+        6,
+        0x80,
+        code::MP_UNREACH,
+        3,
+        0,
+        25,
+        70,
+    ]);
     message
 }
 
@@ -468,8 +484,8 @@ fn pack(
             }
         });
         out.extend_from_slice(others);
-        let attributes = (out.len() - HEADER_LEN - 4) as u16;
-        out[HEADER_LEN + 2..HEADER_LEN + 4].copy_from_slice(&attributes.to_be_bytes());
+        let attributes = (out.len() - MIN_UPDATE_LEN) as u16;
+        out[HEADER_LEN + 2..MIN_UPDATE_LEN].copy_from_slice(&attributes.to_be_bytes());
         finish(&mut out);
         sink(&out);
     }
