@@ -71,7 +71,7 @@ pub struct SummaryRow {
 
 /// The answer of `show.bgp.summary`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Summary {
+pub struct BgpSummary {
     /// Our AS.
     pub asn: u32,
     /// Our BGP identifier.
@@ -95,7 +95,7 @@ pub struct RestartRow {
 
 /// The answer of `show.bgp.neighbor`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NeighborDetail {
+pub struct BgpNeighborDetail {
     /// What the summary says.
     #[serde(flatten)]
     pub summary: SummaryRow,
@@ -125,6 +125,8 @@ pub struct NeighborDetail {
     pub idle_for: Option<u64>,
     /// How often the session was established.
     pub established: u64,
+    /// It is established for a minute and has brought no UPDATE, not even End-of-RIB, while other sessions have.
+    pub silent: bool,
     /// UPDATEs whose routes were treated as withdrawn (RFC 7606).
     pub treated_as_withdrawn: u64,
     /// UPDATEs of which attributes were discarded.
@@ -179,7 +181,7 @@ pub struct RouteRow {
     /// It is in our tables.
     pub installed: bool,
     /// Why it is not in our tables.
-    pub why_not: Option<String>,
+    pub unused_reason: Option<String>,
     /// The neighbour is away and its route is kept.
     pub stale: bool,
 }

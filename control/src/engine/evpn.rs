@@ -14,7 +14,6 @@ use crate::api::event as monitor;
 use crate::bgp::{DownReason, Peer, PeerOutput};
 use crate::config::{self, Config, Port, PortKey, VniSettings};
 use crate::evpn::{self, DuplicateConfig, EvpnEvent, EvpnSpeaker, LocalKind, LocalMac, NeighborId};
-use crate::fib::FibError;
 use crate::speaker::transport::Routes;
 
 /// The instance, and its neighbours' numbers.
@@ -124,8 +123,8 @@ fn vni_config(vni: Vni, settings: &VniSettings) -> evpn::VniConfig {
     }
     all.export = evpn.export.list.iter().copied().collect();
     all.tag = match evpn.tag {
-        config::Tag::Zero => evpn::EthernetTag::Zero,
-        config::Tag::Vni => evpn::EthernetTag::Vni,
+        config::EthernetTagMode::Zero => evpn::EthernetTag::Zero,
+        config::EthernetTagMode::Vni => evpn::EthernetTag::Vni,
     };
     all.max_macs = settings.max_macs.unwrap_or(u32::MAX);
     all
@@ -185,7 +184,7 @@ impl Engine {
         let tables = &mut self.fib;
         self.evpn
             .speaker
-            .drain_changes(now, |changes| full = tables.apply(changes));
+            .drain_changes(now, |changes| full = tables.install(changes));
         if full > 0 {
             self.not_installed += full;
             tracing::error!(
@@ -210,7 +209,7 @@ impl Engine {
                 continue;
             };
             let state = (&known.peer.status()).into();
-            self.events.push(monitor::Event::Bgp(monitor::BgpEvent {
+            self.events.push(monitor::ApiEvent::Bgp(monitor::BgpEvent {
                 neighbor,
                 state,
                 reason,
@@ -228,7 +227,7 @@ impl Engine {
         };
         let mut tell = |event, vni, mac: HostMac, vtep, sequence| {
             let (mac, port) = (mac.get(), here.clone());
-            self.events.push(monitor::Event::Mac(monitor::MacEvent {
+            self.events.push(monitor::ApiEvent::Mac(monitor::MacEvent {
                 event,
                 vni,
                 mac,
@@ -282,9 +281,9 @@ impl Engine {
         }
     }
 
-    /// Begins anew with other BGP settings: all that the configuration says is told again.
-    pub(super) fn evpn_restart(&mut self, now: Instant) -> Result<(), FibError> {
-        let neighbors: Vec<_> = self.config.bgp_neighbors().keys().copied().collect();
+    /// Starts over with other BGP settings: everything in the configuration is announced again, and
+    /// all sessions start when the batch is complete.
+    pub(super) fn evpn_restart(&mut self, now: Instant) {
         for address in self.speaker.neighbors().keys().copied().collect::<Vec<_>>() {
             self.speaker
                 .remove(address, &self.registry, &mut self.evpn, now);
@@ -326,10 +325,8 @@ impl Engine {
                 .for_each(|(ip, entry)| speaker.static_address_add(vni, *ip, entry.mac, false));
         }
         self.install_routes(now);
-        for address in neighbors {
-            self.bgp_neighbor(address, now);
-        }
-        Ok(())
+        self.session_starts
+            .extend(self.config.bgp_neighbors().keys());
     }
 
     /// The port that a local MAC is behind, by configuration or learned.

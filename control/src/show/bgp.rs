@@ -8,9 +8,11 @@ use serde_json::Value;
 
 use super::page::Page;
 use super::to_json;
-use crate::api::bgp::{NeighborDetail, RestartRow, RouteRow, SessionState, Summary, SummaryRow};
+use crate::api::bgp::{
+    BgpNeighborDetail, BgpSummary, RestartRow, RouteRow, SessionState, SummaryRow,
+};
 use crate::api::message::ApiError;
-use crate::api::show::{MAX_ROWS, Query, Rows};
+use crate::api::show::{MAX_ROWS, Rows, ShowQuery};
 use crate::bgp::wire::EvpnRoute;
 use crate::bgp::{Negotiated, PeerStatus};
 use crate::config::{BgpNeighbor, ChangeError};
@@ -44,7 +46,7 @@ impl EngineView<'_> {
             let known = self.config.bgp_neighbors().get(ip)?;
             Some(self.summary_row(known, neighbor, &held, now))
         };
-        to_json(Ok(Summary {
+        to_json(Ok(BgpSummary {
             asn: config.local_as,
             router_id: config.router_id,
             routes: self.evpn.speaker.totals().0 as u64,
@@ -72,11 +74,13 @@ impl EngineView<'_> {
         let summary = self.summary_row(config, neighbor, &held, now);
         let id = self.evpn.id(address);
         let stale = id.and_then(|id| held.get(&id)).map_or(0, |held| held.stale);
+        let silent = self.speaker.is_silent(address);
         to_json(Ok(detail(
             summary,
             config,
             &neighbor.peer.status(),
             stale,
+            silent,
             now,
         )))
     }
@@ -89,7 +93,7 @@ impl EngineView<'_> {
                 continue;
             };
             let held = all.entry(neighbor).or_default();
-            held.installed += u64::from(route.reason == Some(RouteStatus::Installed));
+            held.installed += u64::from(route.status == Some(RouteStatus::Installed));
             held.stale += u64::from(route.stale);
         }
         all
@@ -130,7 +134,7 @@ impl EngineView<'_> {
     }
 
     /// One page of routes, by type and key.
-    pub(super) fn show_bgp_routes(&self, query: &Query) -> Result<Value, ApiError> {
+    pub(super) fn show_bgp_routes(&self, query: &ShowQuery) -> Result<Value, ApiError> {
         self.no_bgp()?;
         let after = match &query.after {
             None => None,
@@ -207,7 +211,7 @@ impl EngineView<'_> {
             .iter()
             .find_map(|community| community.as_mac_mobility());
         let (sticky, sequence) = mobility.unwrap_or_default();
-        let installed = view.reason == Some(RouteStatus::Installed);
+        let installed = view.status == Some(RouteStatus::Installed);
         let mut row = RouteRow {
             neighbor: view.neighbor.and_then(|id| self.evpn.address(id)),
             rd,
@@ -230,10 +234,10 @@ impl EngineView<'_> {
             sticky,
             best: view.best,
             installed,
-            why_not: view
-                .reason
+            unused_reason: view
+                .status
                 .filter(|_| !installed)
-                .map(|reason| reason.to_string()),
+                .map(|status| status.to_string()),
             stale: view.stale,
         };
         match &view.route {
@@ -308,10 +312,11 @@ fn detail(
     config: &BgpNeighbor,
     status: &PeerStatus,
     stale: u64,
+    silent: bool,
     now: Instant,
-) -> NeighborDetail {
+) -> BgpNeighborDetail {
     let negotiated = status.negotiated.as_deref();
-    NeighborDetail {
+    BgpNeighborDetail {
         summary,
         local_address: config.local_address,
         port: config.port,
@@ -328,6 +333,7 @@ fn detail(
             .idle_until
             .map(|at| at.saturating_duration_since(now).as_secs()),
         established: status.established,
+        silent,
         treated_as_withdrawn: status.treated_as_withdrawn,
         attributes_discarded: status.attributes_discarded,
         routes_skipped: status.routes_skipped,

@@ -113,7 +113,7 @@ fn parse_datagram(
     } else {
         let sum = sum(outer.datagram.clone());
         sum.pseudo_header(outer.addresses, udp::PROTOCOL, outer.datagram.len())
-            .is_right()
+            .is_valid()
     };
     if !checksum_ok {
         return Err(DropReason::OuterUdpChecksum);
@@ -148,7 +148,7 @@ fn parse_v4<'a>(
     let valid = header.version() == 4
         && header.header_len() == ipv4::LEN
         && (ipv4::LEN..=len - at).contains(&total)
-        && header.checksum_is_right();
+        && header.checksum_is_valid();
     if !valid {
         return Err(DropReason::OuterIp);
     }

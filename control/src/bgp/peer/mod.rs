@@ -15,11 +15,18 @@ use super::graceful_restart::GrState;
 use super::negotiate::{Negotiated, PeerConfig};
 use super::output::{ConnectionId, DownReason, PeerOutput, PeerStatus, QueueFull};
 use super::session::{Session, SessionStep};
+use super::silence::Brought;
 use super::timer::{Jitter, Timer, Timers};
 use super::wire::{
     AddressFamily, AttrErrorAction, ErrorCode, Notification, RefreshKind, RouteRefresh,
     UpdateMessage, UpdateParts,
 };
+
+/// The time between a connection that we end and the next that we open. A peer that sees the new one before it has
+/// processed the end of the old one takes both for a collision: FRR 10.3 with dynamic neighbours then forgets the neighbour
+/// together with the old connection, and sends no route over the new one. FRR itself waits as long
+/// (`BGP_INIT_START_TIMER`, bgpd/bgpd.h).
+pub const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
 /// A neighbour.
 #[derive(Debug)]
@@ -37,8 +44,11 @@ pub struct Peer {
     /// Time in Idle after the next error.
     idle_hold: Duration,
     idle_until: Option<Instant>,
+    last_ended: Option<Instant>,
     gr_state: GrState,
     up_since: Option<Instant>,
+    /// The session has brought an UPDATE.
+    updated: bool,
     counters: PeerCounters,
     last_down: Option<DownReason>,
 }
@@ -69,8 +79,10 @@ impl Peer {
             restarting: false,
             prefix_limit_hit: false,
             idle_until: None,
+            last_ended: None,
             gr_state: GrState::Fresh,
             up_since: None,
+            updated: false,
             counters: PeerCounters::default(),
             last_down: None,
         }
@@ -88,12 +100,23 @@ impl Peer {
         self.restarting = restarting;
     }
 
-    /// Starts, also after a shutdown: leaves Idle at once.
+    /// Starts, also after a shutdown: leaves Idle at once, and connects as soon as [`RECONNECT_PAUSE`] allows.
     pub fn start(&mut self, now: Instant) {
         self.enabled = true;
         self.prefix_limit_hit = false;
         self.idle_hold = self.config.idle_hold.0;
         self.leave_idle(now);
+    }
+
+    /// When we last ended connections by ourselves: a new machine for the same peer is told of the old one's.
+    #[must_use]
+    pub const fn last_ended(&self) -> Option<Instant> {
+        self.last_ended
+    }
+
+    /// See [`Peer::last_ended`]. To be set before the start.
+    pub const fn set_last_ended(&mut self, at: Option<Instant>) {
+        self.last_ended = at;
     }
 
     /// Ends the session and stays Idle until [`Peer::start`]; the peer is told `text` (RFC 9003).
@@ -105,7 +128,7 @@ impl Peer {
         );
     }
 
-    /// Hard clear: ends the session; it comes back by itself. Neither side keeps routes.
+    /// Hard clear: ends the session; it comes back by itself after [`RECONNECT_PAUSE`]. Neither side keeps routes.
     pub fn clear_hard(&mut self, now: Instant, text: Option<&str>) {
         self.cease_all(
             now,
@@ -339,6 +362,7 @@ impl Peer {
                 }
                 Ok(SessionStep::Update(parts, range)) => {
                     self.count(&parts);
+                    self.updated = true;
                     if parts.end_of_rib() == Some(AddressFamily::EVPN) {
                         self.outputs.push_back(PeerOutput::EndOfRib);
                         self.sweep();
@@ -401,6 +425,15 @@ impl Peer {
             .iter()
             .find(|(_, s)| s.state == FsmState::Established);
         established.and_then(|(_, s)| s.negotiated.as_ref())
+    }
+
+    /// What the session has brought; `None` while it is not established.
+    #[must_use]
+    pub fn brought(&self) -> Option<Brought> {
+        self.up_since.map(|up_since| Brought {
+            up_since,
+            update: self.updated,
+        })
     }
 
     /// What `show` tells.

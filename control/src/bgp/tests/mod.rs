@@ -6,5 +6,6 @@ mod damage;
 mod messages;
 mod net;
 mod sessions;
+mod silence;
 mod timers;
 mod vectors;
