@@ -1,12 +1,12 @@
-//! BGP: messages and sessions as pure machines. Octets and time come in as arguments, actions go out as values;
-//! nothing here knows a socket, a clock, or what an EVPN route means.
+//! BGP messages and sessions, sans I/O: octets and time come in as arguments, actions go out as
+//! values. Nothing here knows a socket, a clock, or what an EVPN route means.
 //!
 //! ```text
-//! TCP octets -> Peer::handle_bytes -> queue -> wire -> session -> Peer::poll_output -> RIB, sockets
-//! RIB        -> Peer::send         -> queue ->                    Peer::transmit    -> TCP octets
+//! TCP octets -> Peer::handle_bytes -> RecvBuffer -> wire -> session -> Peer::poll_output -> RIB
+//! RIB        -> Peer::send         -> SendBuffer ->                    Peer::transmit    -> TCP
 //! ```
 //!
-//! [`Peer`] is one neighbour with up to two connections; [`wire`] reads and writes the messages.
+//! [`Peer`] is one neighbor with up to two connections; [`wire`] decodes and encodes the messages.
 
 mod buffer;
 mod fsm;
