@@ -13,7 +13,7 @@ use vtep_bench::lab::topology::{self, LOCAL, REMOTE, UDP_PORT};
 use vtep_bench::scene::{DOMAIN, PORT, Scene, TENANT_DEVICE, UNDERLAY_DEVICE, WORKER};
 use vtep_bench::traffic::template::{Shape, Template, Tunnel};
 use vtep_dataplane::addr::{MacAddr, VtepId};
-use vtep_dataplane::event::Events;
+use vtep_dataplane::event::EventQueue;
 use vtep_dataplane::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
 use vtep_dataplane::port::Port;
 use vtep_dataplane::port::memory::{HeapMemory, memory_pools};
@@ -151,7 +151,7 @@ fn a_million_frames_without_an_allocation() {
         macs: macs.reader(),
         neighbors: NeighborTable::new(1).reader(),
         handoff,
-        events: Events::new(16).unwrap(),
+        events: EventQueue::new(16).unwrap(),
         commands: received_commands,
         replies: reply,
         status: Arc::default(),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{self, Receiver, Sender};
 use vtep_dataplane::addr::{DeviceId, WorkerId};
 use vtep_dataplane::afxdp::{Umem, XskPort};
-use vtep_dataplane::event::Events;
+use vtep_dataplane::event::EventQueue;
 use vtep_dataplane::worker::handoff::Handoff;
 use vtep_dataplane::worker::{
     Command, Reply, Worker, WorkerConfig, WorkerStatus, WorkerStatusView,
@@ -41,7 +41,7 @@ pub struct Workers {
     replies: Receiver<Reply>,
     handoff: Arc<Handoff>,
     /// What workers tell.
-    pub events: Events,
+    pub events: EventQueue,
 }
 
 /// How the workers are made.
@@ -63,7 +63,7 @@ impl Workers {
         let pools = umem.pools(count).map_err(io::Error::other)?;
         let share = pools.first().map_or(1, |pool| pool.capacity() as u32);
         let handoff = Arc::new(Handoff::new(count, share)?);
-        let events = Events::new(EVENTS)?;
+        let events = EventQueue::new(EVENTS)?;
         let (reply_to, replies) = channel::unbounded();
         let mut all = Self {
             running: Vec::new(),

@@ -10,11 +10,11 @@ use crossbeam::queue::ArrayQueue;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::addr::{DeviceId, WorkerId};
-use crate::pipeline::learn_event::Notice;
+use crate::pipeline::learn_event::LearnEvent;
 
 /// Something that the control thread should know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
+pub enum WorkerEvent {
     /// A socket of `device` failed: its interface is gone or down. `errno` as the kernel gave it.
     SocketFailed {
         /// The worker that owns the socket.
@@ -27,33 +27,33 @@ pub enum Event {
         errno: i32,
     },
     /// A worker saw a host, or a tenant asked for one that is not known.
-    Notice(Notice),
+    Learn(LearnEvent),
 }
 
 /// The queue from all workers to the control thread.
 #[derive(Debug, Clone)]
-pub struct Events {
+pub struct EventQueue {
     shared: Arc<Shared>,
 }
 
 #[derive(Debug)]
 struct Shared {
-    queue: ArrayQueue<Event>,
+    queue: ArrayQueue<WorkerEvent>,
     lost: AtomicU64,
     /// Readable when there is something in the queue.
-    bell: OwnedFd,
-    /// The bell rings already: one system call for all events until the control thread looks.
-    rung: AtomicBool,
+    wakeup_fd: OwnedFd,
+    /// The wakeup_fd is_readable already: one system call for all events until the control thread looks.
+    signalled: AtomicBool,
 }
 
-impl Events {
+impl EventQueue {
     /// Room for `capacity` events.
     ///
     /// # Errors
     /// When the kernel gives no eventfd (EMFILE, ENFILE, ENOMEM).
     pub fn new(capacity: usize) -> io::Result<Self> {
-        let bell = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        let (queue, lost, rung) = (
+        let wakeup_fd = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+        let (queue, lost, signalled) = (
             ArrayQueue::new(capacity),
             AtomicU64::new(0),
             AtomicBool::new(false),
@@ -62,33 +62,33 @@ impl Events {
             shared: Arc::new(Shared {
                 queue,
                 lost,
-                bell,
-                rung,
+                wakeup_fd,
+                signalled,
             }),
         })
     }
 
     /// Sends an event; a full queue counts it as lost.
-    pub fn send(&self, event: Event) {
+    pub fn send(&self, event: WorkerEvent) {
         let shared = &*self.shared;
         if shared.queue.push(event).is_err() {
             shared.lost.fetch_add(1, Relaxed);
         }
-        if !shared.rung.swap(true, AcqRel) {
-            // EAGAIN: the bell rings already. Nothing else can fail on an eventfd that is open.
-            let _ = rustix::io::write(&shared.bell, &1u64.to_ne_bytes());
+        if !shared.signalled.swap(true, AcqRel) {
+            // EAGAIN: the wakeup_fd is_readable already. Nothing else can fail on an eventfd that is open.
+            let _ = rustix::io::write(&shared.wakeup_fd, &1u64.to_ne_bytes());
         }
     }
 
-    /// Silences the bell. To be called before the queue is emptied: what comes after it rings again.
-    pub fn hush(&self) {
-        let _ = rustix::io::read(&self.shared.bell, &mut [0u8; 8]);
-        self.shared.rung.store(false, Release);
+    /// Silences the wakeup_fd. To be called before the queue is emptied: what comes after it is_readable again.
+    pub fn clear_wakeup(&self) {
+        let _ = rustix::io::read(&self.shared.wakeup_fd, &mut [0u8; 8]);
+        self.shared.signalled.store(false, Release);
     }
 
     /// The next event, if there is one.
     #[must_use]
-    pub fn next(&self) -> Option<Event> {
+    pub fn next(&self) -> Option<WorkerEvent> {
         self.shared.queue.pop()
     }
 
@@ -99,9 +99,9 @@ impl Events {
     }
 }
 
-impl AsFd for Events {
+impl AsFd for EventQueue {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.shared.bell.as_fd()
+        self.shared.wakeup_fd.as_fd()
     }
 }
 
@@ -111,8 +111,8 @@ mod tests {
 
     #[test]
     fn a_full_queue_counts_what_it_loses() {
-        let events = Events::new(1).unwrap();
-        let event = Event::SocketFailed {
+        let events = EventQueue::new(1).unwrap();
+        let event = WorkerEvent::SocketFailed {
             worker: WorkerId(0),
             device: DeviceId(3),
             queue: 0,
@@ -127,22 +127,22 @@ mod tests {
 
     #[test]
     fn the_bell_rings_once_until_it_is_hushed() {
-        let events = Events::new(8).unwrap();
-        let rings = || rustix::io::read(&events, &mut [0u8; 8]).is_ok();
-        let event = Event::SocketFailed {
+        let events = EventQueue::new(8).unwrap();
+        let is_readable = || rustix::io::read(&events, &mut [0u8; 8]).is_ok();
+        let event = WorkerEvent::SocketFailed {
             worker: WorkerId(0),
             device: DeviceId(3),
             queue: 0,
             errno: 6,
         };
-        assert!(!rings());
+        assert!(!is_readable());
         events.send(event);
         events.send(event);
-        assert!(rings());
+        assert!(is_readable());
         events.send(event);
-        assert!(!rings(), "the control thread has not looked yet");
-        events.hush();
+        assert!(!is_readable(), "the control thread has not looked yet");
+        events.clear_wakeup();
         events.send(event);
-        assert!(rings());
+        assert!(is_readable());
     }
 }

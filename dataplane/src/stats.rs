@@ -14,7 +14,7 @@ pub struct Row {
     rx_bytes: AtomicU64,
     tx_frames: AtomicU64,
     tx_bytes: AtomicU64,
-    untold: AtomicU64,
+    events_suppressed: AtomicU64,
     drops: [AtomicU64; DropReason::COUNT],
 }
 
@@ -31,7 +31,7 @@ impl Row {
             rx_bytes: AtomicU64::new(0),
             tx_frames: AtomicU64::new(0),
             tx_bytes: AtomicU64::new(0),
-            untold: AtomicU64::new(0),
+            events_suppressed: AtomicU64::new(0),
             drops: [const { AtomicU64::new(0) }; DropReason::COUNT],
         }
     }
@@ -52,8 +52,8 @@ impl Row {
 
     /// Counts one notice that was held back, since the port had told too much.
     #[inline]
-    pub fn untold(&self) {
-        add(&self.untold, 1);
+    pub fn event_suppressed(&self) {
+        add(&self.events_suppressed, 1);
     }
 
     /// Counts one dropped frame.
@@ -87,7 +87,7 @@ pub struct Totals {
     /// Bytes sent.
     pub tx_bytes: u64,
     /// Notices to the control thread that were held back.
-    pub untold: u64,
+    pub events_suppressed: u64,
     /// Frames dropped, by `DropReason as usize`.
     pub drops: [u64; DropReason::COUNT],
 }
@@ -99,7 +99,7 @@ impl Default for Totals {
             rx_bytes: 0,
             tx_frames: 0,
             tx_bytes: 0,
-            untold: 0,
+            events_suppressed: 0,
             drops: [0; DropReason::COUNT],
         }
     }
@@ -140,7 +140,7 @@ impl Counters {
             sum.rx_bytes += row.rx_bytes.load(Relaxed);
             sum.tx_frames += row.tx_frames.load(Relaxed);
             sum.tx_bytes += row.tx_bytes.load(Relaxed);
-            sum.untold += row.untold.load(Relaxed);
+            sum.events_suppressed += row.events_suppressed.load(Relaxed);
             for (total, drops) in sum.drops.iter_mut().zip(&row.drops) {
                 *total += drops.load(Relaxed);
             }

@@ -49,11 +49,7 @@ fn frames_that_no_tenant_may_send_are_dropped_and_counted() {
         &tagged(&plain(&mac(12), &mac(11), "dropped"), 7),
         "tagged",
     );
-    dropped(
-        &mut bench,
-        &plain(&mac(11), &mac(11), "dropped"),
-        "same-port",
-    );
+    dropped(&mut bench, &plain(&mac(11), &mac(11), "dropped"), "hairpin");
 }
 
 #[test]
@@ -100,7 +96,7 @@ fn a_port_that_invents_hosts_is_held_back_and_its_frames_go_on() {
             .expect("rows")
             .iter()
             .find(|row| row["interface"] == "t11");
-        row.and_then(|row| row["notices_held"].as_u64())
+        row.and_then(|row| row["events_suppressed"].as_u64())
             .unwrap_or_else(|| panic!("t11: {ports}"))
     };
     assert_eq!(held(&bench), 0);
@@ -113,7 +109,7 @@ fn a_port_that_invents_hosts_is_held_back_and_its_frames_go_on() {
         }
         (held(&bench) > 0).then_some(())
     });
-    assert!(bench.vtepd.done("show ports").contains("Held"));
+    assert!(bench.vtepd.done("show ports").contains("Suppressed"));
     bench
         .tenant
         .send(&plain(&mac(12), "52:00:00:ff:ff:ff", "goes-on"));
@@ -138,9 +134,9 @@ fn a_frame_for_which_there_is_no_path_is_counted() {
     bench
         .vtepd
         .done("fdb add 50:54:33:00:00:55 --vni 100 --vtep 198.51.100.7");
-    let before = bench.vtepd.drops("unresolved");
+    let before = bench.vtepd.drops("no-adjacency");
     bench
         .tenant
         .send(&plain("50:54:33:00:00:55", &mac(11), "dropped"));
-    bench.vtepd.expect_drops("unresolved", before, 1);
+    bench.vtepd.expect_drops("no-adjacency", before, 1);
 }

@@ -134,12 +134,12 @@ fn a_locked_port_cannot_take_over_another_s_address() {
     let stage = stage("lock = true");
     let [a, b] = &stage.hosts;
     assert_eq!(lost(&a.ns, b.ip4(), 5), 0);
-    let before = stage.daemons[0].drops("arp-nd-forged");
+    let before = stage.daemons[0].drops("arp-nd-spoofed");
     a.ns.ip(&format!("addr add {}/24 dev eth0", ip4(66)));
     let _ =
         a.ns.try_run(&format!("arping -A -I eth0 -s {0} -c 2 -w 3 {0}", ip4(66)));
     vtep_tests::netns::wait_for("the forged announcement is counted", 5, || {
-        (stage.daemons[0].drops("arp-nd-forged") > before).then_some(())
+        (stage.daemons[0].drops("arp-nd-spoofed") > before).then_some(())
     });
     let known = b.ns.ip("neigh show dev eth0");
     assert!(!known.contains("192.0.2.66"), "{known}");

@@ -78,10 +78,10 @@ fn a_route_that_goes_and_comes_back_is_followed() {
     let mut stage = Routed::new("via 203.0.113.7");
     stage.arrives_at(0, "before");
     stage.ns.ip("route del 198.51.100.2");
-    let before = stage.vtepd.drops("unresolved");
+    let before = stage.vtepd.drops("no-adjacency");
     wait_for("drops without a route", 5, || {
         stage.tenant.send(&plain(&mac(12), &mac(11), "no-route"));
-        (stage.vtepd.drops("unresolved") > before).then_some(())
+        (stage.vtepd.drops("no-adjacency") > before).then_some(())
     });
     stage.ns.ip("route add 198.51.100.2 via 203.0.113.7");
     stage.arrives_at(0, "after");

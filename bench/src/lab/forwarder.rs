@@ -18,7 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::gettid;
 use vtep_dataplane::addr::VtepId;
 use vtep_dataplane::afxdp::{Program, UmemMemory, XskPort};
-use vtep_dataplane::event::Events;
+use vtep_dataplane::event::EventQueue;
 use vtep_dataplane::frame::{BURST, Frame, Pool};
 use vtep_dataplane::port::Port;
 use vtep_dataplane::stats::Totals;
@@ -304,7 +304,7 @@ fn worker(
         macs: macs.reader(),
         neighbors: NeighborTable::new(1).reader(),
         handoff: Arc::clone(&handoff),
-        events: Events::new(16).map_err(Failure::of("eventfd"))?,
+        events: EventQueue::new(16).map_err(Failure::of("eventfd"))?,
         commands: received,
         replies: reply,
         status,

@@ -378,7 +378,7 @@ pub struct PortRow {
     pub traffic: Traffic,
     /// Notices to the control thread (hosts seen, misses) beyond what the port may tell a second: held back, not lost for
     /// the frames, which went on.
-    pub notices_held: u64,
+    pub events_suppressed: u64,
     /// The kernel's counters.
     pub xdp: XdpStatistics,
 }

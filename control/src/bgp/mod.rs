@@ -15,6 +15,7 @@ mod negotiate;
 mod output;
 mod peer;
 mod session;
+mod silence;
 mod timer;
 pub mod wire;
 
@@ -23,7 +24,8 @@ pub use self::negotiate::{
     MaxPrefixes, Negotiated, PeerConfig, PeerRestart, RestartConfig, negotiate,
 };
 pub use self::output::{ConnectionId, DownReason, PeerOutput, PeerStatus, QueueFull};
-pub use self::peer::Peer;
+pub use self::peer::{Peer, RECONNECT_DELAY};
+pub use self::silence::{FIRST_UPDATE_TIMEOUT, SessionUpdates, SilentSessions};
 pub use self::timer::Timer;
 
 #[cfg(test)]

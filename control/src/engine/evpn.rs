@@ -14,7 +14,6 @@ use crate::api::event as monitor;
 use crate::bgp::{DownReason, Peer, PeerOutput};
 use crate::config::{self, Config, Port, PortKey, VniSettings};
 use crate::evpn::{self, DuplicateConfig, EvpnEvent, EvpnSpeaker, LocalKind, LocalMac, NeighborId};
-use crate::fib::FibError;
 use crate::speaker::transport::Routes;
 
 /// The instance, and its neighbours' numbers.
@@ -282,9 +281,9 @@ impl Engine {
         }
     }
 
-    /// Begins anew with other BGP settings: all that the configuration says is told again.
-    pub(super) fn evpn_restart(&mut self, now: Instant) -> Result<(), FibError> {
-        let neighbors: Vec<_> = self.config.bgp_neighbors().keys().copied().collect();
+    /// Starts over with other BGP settings: everything in the configuration is announced again, and
+    /// all sessions start when the batch is complete.
+    pub(super) fn evpn_restart(&mut self, now: Instant) {
         for address in self.speaker.neighbors().keys().copied().collect::<Vec<_>>() {
             self.speaker
                 .remove(address, &self.registry, &mut self.evpn, now);
@@ -326,10 +325,8 @@ impl Engine {
                 .for_each(|(ip, entry)| speaker.static_address_add(vni, *ip, entry.mac, false));
         }
         self.install_routes(now);
-        for address in neighbors {
-            self.bgp_neighbor(address, now);
-        }
-        Ok(())
+        self.session_starts
+            .extend(self.config.bgp_neighbors().keys());
     }
 
     /// The port that a local MAC is behind, by configuration or learned.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use hashbrown::HashMap;
 use vtep_dataplane::addr::{DomainId, HostMac, MacAddr, PortId, Vni};
-use vtep_dataplane::pipeline::learn_event::Notice;
+use vtep_dataplane::pipeline::learn_event::LearnEvent;
 
 use super::Engine;
 use crate::api::event as monitor;
@@ -70,10 +70,10 @@ impl LearnedHosts {
 
 impl Engine {
     /// Takes up what a worker has noticed.
-    pub(super) fn handle_worker_event(&mut self, notice: Notice, now: Instant) {
-        match notice {
-            Notice::MacSeen { port, mac, .. } => self.mac_seen(port, mac, now),
-            Notice::NeighborSeen { port, ip, mac, .. } => {
+    pub(super) fn learn_event(&mut self, event: LearnEvent, now: Instant) {
+        match event {
+            LearnEvent::MacSeen { port, mac, .. } => self.mac_seen(port, mac, now),
+            LearnEvent::NeighborSeen { port, ip, mac, .. } => {
                 self.mac_seen(port, mac, now);
                 let Some((vni, _, _)) = self.learning_port(port) else {
                     return;
@@ -84,8 +84,8 @@ impl Engine {
                     tracing::debug!(%error, %ip, "an address is not learned");
                 }
             }
-            Notice::MacMissed { domain, mac } => self.missed(domain, Some(mac), None),
-            Notice::IpMissed { domain, ip } => self.missed(domain, None, Some(ip)),
+            LearnEvent::MacMiss { domain, mac } => self.missed(domain, Some(mac), None),
+            LearnEvent::NeighborMiss { domain, ip } => self.missed(domain, None, Some(ip)),
         }
     }
 

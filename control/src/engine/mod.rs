@@ -26,7 +26,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use mio::{Registry, Token};
 use vtep_dataplane::addr::{Vni, VtepAddr};
 use vtep_dataplane::afxdp::{HugePages, Umem, UmemConfig};
-use vtep_dataplane::event::{Event, Events};
+use vtep_dataplane::event::{EventQueue, WorkerEvent};
 use vtep_dataplane::table::encapsulation::OuterHeader;
 use vtep_dataplane::table::vtep::Adjacency;
 
@@ -95,6 +95,7 @@ pub struct Engine {
     started_unix: u64,
     evpn: Evpn,
     speaker: Speaker,
+    session_starts: bgp::SessionStarts,
     /// The daemon's poll, for sockets of BGP.
     registry: Registry,
     learned: LearnedHosts,
@@ -166,6 +167,7 @@ impl Engine {
             started_unix: since_1970.as_secs(),
             evpn: Evpn::new(config),
             speaker: Speaker::new(config::BGP_PORT, tokens, seed),
+            session_starts: bgp::SessionStarts::new(),
             registry,
             learned: LearnedHosts::default(),
             lifetimes: Lifetimes::default(),
@@ -184,6 +186,7 @@ impl Engine {
                 .apply(change, now)
                 .map_err(|error| EngineError::Table { index, error })?;
         }
+        engine.start_sessions(now);
         engine.commit(now);
         Ok(engine)
     }
@@ -237,6 +240,7 @@ impl Engine {
                 tracing::error!(%error, ?change, "a checked change could not be made");
             }
         }
+        self.start_sessions(now);
         self.commit(now);
         Ok(())
     }
@@ -288,10 +292,10 @@ impl Engine {
     /// Reads what netlink has, resolves what has changed and publishes it. To be called when the underlay's socket is
     /// readable and when [`Self::next_timeout`] has passed.
     pub fn poll(&mut self, now: Instant) {
-        self.workers.events.hush();
+        self.workers.events.clear_wakeup();
         while let Some(event) = self.workers.events.next() {
             match event {
-                Event::SocketFailed {
+                WorkerEvent::SocketFailed {
                     worker,
                     device,
                     queue,
@@ -304,7 +308,7 @@ impl Engine {
                     let error = io::Error::from_raw_os_error(errno);
                     tracing::warn!(interface = name, queue, worker = worker.0, %error, "a socket reports an error");
                 }
-                Event::Notice(notice) => self.handle_worker_event(notice, now),
+                WorkerEvent::Learn(event) => self.learn_event(event, now),
             }
         }
         for name in self.interfaces.retry(&self.workers, now) {
@@ -446,7 +450,7 @@ impl Engine {
 
     /// What workers tell: its descriptor is readable when there is something, and [`Self::poll`] takes it up.
     #[must_use]
-    pub const fn worker_events(&self) -> &Events {
+    pub const fn worker_events(&self) -> &EventQueue {
         &self.workers.events
     }
 

@@ -72,11 +72,13 @@ impl EngineView<'_> {
         let summary = self.summary_row(config, neighbor, &held, now);
         let id = self.evpn.id(address);
         let stale = id.and_then(|id| held.get(&id)).map_or(0, |held| held.stale);
+        let silent = self.speaker.is_silent(address);
         to_json(Ok(detail(
             summary,
             config,
             &neighbor.peer.status(),
             stale,
+            silent,
             now,
         )))
     }
@@ -308,6 +310,7 @@ fn detail(
     config: &BgpNeighbor,
     status: &PeerStatus,
     stale: u64,
+    silent: bool,
     now: Instant,
 ) -> NeighborDetail {
     let negotiated = status.negotiated.as_deref();
@@ -328,6 +331,7 @@ fn detail(
             .idle_until
             .map(|at| at.saturating_duration_since(now).as_secs()),
         established: status.established,
+        silent,
         treated_as_withdrawn: status.treated_as_withdrawn,
         attributes_discarded: status.attributes_discarded,
         routes_skipped: status.routes_skipped,

@@ -189,10 +189,10 @@ impl EngineView<'_> {
         traffic(page, "port", &ports);
         let held = ports
             .iter()
-            .map(|(labels, totals)| (labels.clone(), totals.untold));
+            .map(|(labels, totals)| (labels.clone(), totals.events_suppressed));
         page.counter(
-            "vtepd_port_notices_held",
-            "Notices to the control thread that were held back",
+            "vtepd_port_events_suppressed",
+            "Events to the control thread suppressed by the limit of the port",
             held,
         );
         let snapshot = self.fib.current();

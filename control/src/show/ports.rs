@@ -27,7 +27,7 @@ impl EngineView<'_> {
                 let mut row = self.port_row(&key.interface, managed, key.vlan);
                 row.vni = Some(port.vni);
                 let totals = port.counters.totals();
-                row.notices_held = totals.untold;
+                row.events_suppressed = totals.events_suppressed;
                 row.traffic = totals.into();
                 rows.push(row);
             }
@@ -64,7 +64,7 @@ impl EngineView<'_> {
                     .collect()
             }),
             traffic: managed.counters.totals().into(),
-            notices_held: 0,
+            events_suppressed: 0,
             xdp: managed
                 .open()
                 .map(|open| self.interfaces.statistics(open).into())

@@ -46,7 +46,7 @@ impl EngineView<'_> {
                 ));
             }
         }
-        all.extend(self.speaker.degraded().map(str::to_owned));
+        all.extend(self.speaker.degraded());
         if self.not_installed > 0 {
             all.push(format!(
                 "{} entries of EVPN routes found no room in the tables",

@@ -141,7 +141,7 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
             (Begun::Frame(mut assembly), Ok(piece)) => match assembly.push(&self.chains, piece) {
                 Ok(()) => Ok(assembly),
                 Err(piece) => {
-                    self.errors.count(DropReason::TooLong);
+                    self.errors.count(DropReason::TooManySegments);
                     Err([Some(assembly.finish()), Some(piece)])
                 }
             },
@@ -259,7 +259,7 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
         }
         if frame.is_chained() {
             if !self.multi_buffer {
-                return Some(DropReason::SeveralChunks);
+                return Some(DropReason::MultiBufferUnsupported);
             }
             if self.chains.rest(frame).any(outside) {
                 return Some(DropReason::BadDescriptor);

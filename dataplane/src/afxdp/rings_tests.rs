@@ -346,7 +346,10 @@ impl World {
         held.give_back(self.umem.segments(), |frame| {
             self.pools[which % 2].free(frame)
         });
-        self.too_long += self.sockets[which].0.errors.get(DropReason::TooLong);
+        self.too_long += self.sockets[which]
+            .0
+            .errors
+            .get(DropReason::TooManySegments);
         self.sockets[which] = socket(owner, &self.umem, &mut self.random);
     }
 

@@ -11,25 +11,25 @@ use crate::table::vtep::{Adjacency, RemoteVtep};
 use crate::wire::vlan;
 
 /// What the frames of a run have in common.
-pub(super) trait Way {
+pub(super) trait CachedPath {
     /// Counts `frames` frames of `bytes` bytes in all: those of the tenant's frames, without VLAN tag and outer header.
     fn count(&self, worker: WorkerId, frames: u64, bytes: u64);
 }
 
 /// The frames that go one way now. They are counted when another way is taken, and at the end.
 #[derive(Debug)]
-pub(super) struct Run<W: Way> {
+pub(super) struct PathCache<P: CachedPath> {
     worker: WorkerId,
-    way: Option<W>,
+    current: Option<P>,
     frames: u64,
     bytes: u64,
 }
 
-impl<W: Way> Run<W> {
+impl<P: CachedPath> PathCache<P> {
     pub(super) const fn new(worker: WorkerId) -> Self {
         Self {
             worker,
-            way: None,
+            current: None,
             frames: 0,
             bytes: 0,
         }
@@ -37,15 +37,15 @@ impl<W: Way> Run<W> {
 
     /// The way that is taken now.
     #[inline]
-    pub(super) const fn way(&self) -> Option<&W> {
-        self.way.as_ref()
+    pub(super) const fn current(&self) -> Option<&P> {
+        self.current.as_ref()
     }
 
     /// Takes another way.
     #[inline(never)]
-    pub(super) fn turn_to(&mut self, way: W) {
+    pub(super) fn switch(&mut self, path: P) {
         self.count();
-        self.way = Some(way);
+        self.current = Some(path);
     }
 
     /// One more frame went this way.
@@ -60,13 +60,13 @@ impl<W: Way> Run<W> {
             std::mem::take(&mut self.frames),
             std::mem::take(&mut self.bytes),
         );
-        if let Some(way) = self.way.as_ref().filter(|_| frames > 0) {
-            way.count(self.worker, frames, bytes);
+        if let Some(path) = self.current.as_ref().filter(|_| frames > 0) {
+            path.count(self.worker, frames, bytes);
         }
     }
 }
 
-impl<W: Way> Drop for Run<W> {
+impl<P: CachedPath> Drop for PathCache<P> {
     fn drop(&mut self) {
         self.count();
     }
@@ -74,9 +74,9 @@ impl<W: Way> Drop for Run<W> {
 
 /// From a port of a trunk.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ingress<'t>(pub(super) &'t PortEntry);
+pub(super) struct RxPort<'t>(pub(super) &'t PortEntry);
 
-impl Way for Ingress<'_> {
+impl CachedPath for RxPort<'_> {
     fn count(&self, worker: WorkerId, frames: u64, bytes: u64) {
         self.0.counters.row(worker).received(frames, bytes);
     }
@@ -84,7 +84,7 @@ impl Way for Ingress<'_> {
 
 /// From a VTEP, in a VNI.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Origin<'t> {
+pub(super) struct RxTunnel<'t> {
     /// The outer source address.
     pub(super) source: IpAddr,
     /// The packets came to the VNI's group, and not to us alone.
@@ -92,37 +92,37 @@ pub(super) struct Origin<'t> {
     /// The VNI's domain.
     pub(super) domain: &'t Domain,
     /// `None`: a VTEP that nobody has told of, by the group.
-    pub(super) hop: Option<&'t RemoteVtep>,
+    pub(super) vtep: Option<&'t RemoteVtep>,
 }
 
-impl Way for Origin<'_> {
+impl CachedPath for RxTunnel<'_> {
     fn count(&self, worker: WorkerId, frames: u64, bytes: u64) {
         self.domain.counters.row(worker).received(frames, bytes);
-        if let Some(hop) = self.hop {
-            hop.counters.row(worker).received(frames, bytes);
+        if let Some(vtep) = self.vtep {
+            vtep.counters.row(worker).received(frames, bytes);
         }
     }
 }
 
 /// To a VTEP by one of its paths, in a VNI.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Tunnel<'t> {
+pub(super) struct TxTunnel<'t> {
     pub(super) id: VtepId,
-    pub(super) hop: &'t RemoteVtep,
+    pub(super) vtep: &'t RemoteVtep,
     pub(super) path: &'t Adjacency,
     pub(super) device: &'t Device,
     pub(super) domain: &'t Domain,
 }
 
-impl Tunnel<'_> {
+impl TxTunnel<'_> {
     /// True for the same path in the same VNI.
     #[inline]
-    pub(super) fn is(&self, other: &Tunnel<'_>) -> bool {
+    pub(super) fn is_same(&self, other: &TxTunnel<'_>) -> bool {
         ptr::eq(self.path, other.path) && ptr::eq(self.domain, other.domain)
     }
 }
 
-impl Way for Tunnel<'_> {
+impl CachedPath for TxTunnel<'_> {
     fn count(&self, worker: WorkerId, frames: u64, bytes: u64) {
         let headers = frames * u64::from(self.path.rewrite.size());
         self.device
@@ -130,18 +130,18 @@ impl Way for Tunnel<'_> {
             .row(worker)
             .sent(frames, bytes + headers);
         self.domain.counters.row(worker).sent(frames, bytes);
-        self.hop.counters.row(worker).sent(frames, bytes);
+        self.vtep.counters.row(worker).sent(frames, bytes);
     }
 }
 
 /// To a tenant port.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Exit<'t> {
+pub(super) struct TxPort<'t> {
     pub(super) port: &'t PortEntry,
     pub(super) device: &'t Device,
 }
 
-impl Way for Exit<'_> {
+impl CachedPath for TxPort<'_> {
     fn count(&self, worker: WorkerId, frames: u64, bytes: u64) {
         let tags = self.port.vlan.map_or(0, |_| frames * vlan::LEN as u64);
         self.device.counters.row(worker).sent(frames, bytes + tags);
@@ -156,7 +156,7 @@ mod tests {
 
     struct Counted<'c>(&'c Counters);
 
-    impl Way for Counted<'_> {
+    impl CachedPath for Counted<'_> {
         fn count(&self, worker: WorkerId, frames: u64, bytes: u64) {
             self.0.row(worker).sent(frames, bytes);
         }
@@ -165,9 +165,9 @@ mod tests {
     #[test]
     fn each_way_gets_its_own_frames() {
         let (one, two) = (Counters::new(1), Counters::new(1));
-        let mut run = Run::new(WorkerId(0));
+        let mut run = PathCache::new(WorkerId(0));
         for (way, frames) in [(&one, 2), (&two, 1), (&one, 1)] {
-            run.turn_to(Counted(way));
+            run.switch(Counted(way));
             (0..frames).for_each(|_| run.add(100));
         }
         drop(run);

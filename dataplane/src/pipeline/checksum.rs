@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::parse::{Packet, Part};
+use super::parse::{L3Info, Part};
 use crate::frame::{Frame, FrameMemory};
 use crate::table::encapsulation::INNER_OFFSET;
 use crate::table::port::ChecksumMode;
@@ -26,8 +26,8 @@ pub(super) struct Pending {
 
 /// The checksum that `mode` has to be computed in `frame`, the first bytes of the one that `packet` was found in.
 #[inline(always)]
-pub(super) fn pending(frame: &[u8], packet: Packet, mode: ChecksumMode) -> Option<Pending> {
-    if mode == ChecksumMode::Trust || packet.part != Part::Whole || packet.routed {
+pub(super) fn pending(frame: &[u8], packet: L3Info, mode: ChecksumMode) -> Option<Pending> {
+    if mode == ChecksumMode::Trust || packet.part != Part::Whole || packet.has_routing_header {
         return None;
     }
     let Range { start, end } = packet.transport_range()?;
@@ -65,7 +65,7 @@ fn complete<M: FrameMemory>(
     memory: &mut M,
     frame: &mut Frame,
     base: usize,
-    packet: Packet,
+    packet: L3Info,
     mode: ChecksumMode,
 ) {
     let Some(bytes) = memory.bytes(frame).get(base..) else {
@@ -105,7 +105,7 @@ pub(super) fn fill<M: FrameMemory>(
 /// offload, Documentation/networking/checksum-offloads.rst), so the inner frame comes first.
 pub(super) fn complete_tunnelled<M: FrameMemory>(memory: &mut M, frame: &mut Frame) {
     let bytes = memory.bytes(frame);
-    let outer = Packet::of_first(bytes, frame.len());
+    let outer = L3Info::of_first(bytes, frame.len());
     if outer.protocol != udp::PROTOCOL {
         return;
     }
@@ -114,7 +114,7 @@ pub(super) fn complete_tunnelled<M: FrameMemory>(memory: &mut M, frame: &mut Fra
     };
     let base = datagram.start + INNER_OFFSET;
     if let (Some(inner), Some(len)) = (bytes.get(base..), datagram.end.checked_sub(base)) {
-        let inner = Packet::of_first(&inner[..len.min(inner.len())], len);
+        let inner = L3Info::of_first(&inner[..len.min(inner.len())], len);
         complete(memory, frame, base, inner, ChecksumMode::Auto);
     }
     complete(memory, frame, 0, outer, ChecksumMode::Auto);
@@ -154,12 +154,12 @@ mod tests {
         } else {
             network.udp(1000, 80).write(&mut bytes, payload).unwrap();
         }
-        let transport = usize::from(Packet::of(&bytes).transport);
+        let transport = usize::from(L3Info::of(&bytes).transport);
         (bytes, transport + if tcp { 16 } else { 6 })
     }
 
     fn make_partial(bytes: &mut [u8], field: usize) {
-        let packet = Packet::of(bytes);
+        let packet = L3Info::of(bytes);
         let len = packet.transport_range().unwrap().len();
         let pseudo = Sum::new()
             .pseudo_header(packet.addresses(bytes), packet.protocol, len)
@@ -197,7 +197,7 @@ mod tests {
 
     fn completed_in(first: usize, bytes: &[u8], mode: ChecksumMode) -> Vec<u8> {
         changed(bytes, first, |memory, frame| {
-            let packet = Packet::of_first(memory.bytes(frame), frame.len());
+            let packet = L3Info::of_first(memory.bytes(frame), frame.len());
             complete(memory, frame, 0, packet, mode);
         })
     }

@@ -1,10 +1,10 @@
-//! One turn of the pipeline: what the stages of a burst share.
+//! One ctx of the pipeline: what the stages of a burst share.
 
-use super::cache::{Exit, Ingress, Origin, Run, Tunnel};
-use super::flood_queue::Floods;
-use super::learn_event::{NEWS_NS, Notice, Notices, STILL_THERE_NS};
-use super::meta::{Blame, Leaving, Member};
-use super::rate_limit::Limits;
+use super::cache::{PathCache, RxPort, RxTunnel, TxPort, TxTunnel};
+use super::flood_queue::FloodQueue;
+use super::learn_event::{CHANGE_INTERVAL_NS, LearnEvent, LearnEvents, REFRESH_INTERVAL_NS};
+use super::meta::{DropScope, IngressPort, TxFrame};
+use super::rate_limit::RateLimits;
 use super::tx_queues::TxQueues;
 use crate::addr::{HostMac, PortId, WorkerId};
 use crate::drop::DropReason;
@@ -20,7 +20,7 @@ use crate::table::vtep::RemoteVtep;
 
 /// The tables, the way out and the counters of a burst. `'t` is the snapshot's life, `'p` the worker's parts.
 #[derive(Debug)]
-pub(super) struct Turn<'t, 'p, M> {
+pub(super) struct BurstContext<'t, 'p, M> {
     pub(super) snapshot: &'t Snapshot,
     pub(super) macs: &'t MacReader,
     pub(super) neighbors: &'t NeighborReader,
@@ -29,62 +29,62 @@ pub(super) struct Turn<'t, 'p, M> {
     /// The device that the burst came from.
     pub(super) device: &'t Device,
     /// The one port of that device and its domain, if it has one port.
-    pub(super) access: Option<Member<'t>>,
+    pub(super) access: Option<IngressPort<'t>>,
     pub(super) pool: &'p mut Pool<M>,
-    pub(super) limits: &'p mut Limits,
-    pub(super) notices: &'p mut Notices,
-    pub(super) floods: &'p mut Floods,
+    pub(super) limits: &'p mut RateLimits,
+    pub(super) events: &'p mut LearnEvents,
+    pub(super) floods: &'p mut FloodQueue,
     /// Source MACs of frames from ports that learn.
     pub(super) sources: &'p mut Vec<(PortId, MacKey)>,
     /// The next IPv4 identification, for packets that may be fragmented (RFC 6864).
     pub(super) identification: &'p mut u16,
     pub(super) out: &'p mut TxQueues,
-    pub(super) ingress: Run<Ingress<'t>>,
-    pub(super) origin: Run<Origin<'t>>,
-    pub(super) tunnel: Run<Tunnel<'t>>,
-    pub(super) exit: Run<Exit<'t>>,
+    pub(super) rx_port: PathCache<RxPort<'t>>,
+    pub(super) rx_tunnel: PathCache<RxTunnel<'t>>,
+    pub(super) tx_tunnel: PathCache<TxTunnel<'t>>,
+    pub(super) tx_port: PathCache<TxPort<'t>>,
 }
 
-impl<'t, M: FrameMemory> Turn<'t, '_, M> {
-    /// Counts a drop once for `device`, and once for each that is to blame.
-    pub(super) fn count_at(&self, device: &Device, reason: DropReason, blame: Blame<'_>) {
+impl<'t, M: FrameMemory> BurstContext<'t, '_, M> {
+    /// Counts a drop once for `device`, and once for each that is to scope.
+    pub(super) fn count_drop_at(&self, device: &Device, reason: DropReason, scope: DropScope<'_>) {
         device.counters.row(self.worker).dropped(reason);
-        if let Some(port) = blame.port {
+        if let Some(port) = scope.port {
             port.counters.row(self.worker).dropped(reason);
         }
-        if let Some(domain) = blame.domain {
+        if let Some(domain) = scope.domain {
             domain.counters.row(self.worker).dropped(reason);
         }
-        if let Some(hop) = blame.hop {
-            hop.counters.row(self.worker).dropped(reason);
+        if let Some(vtep) = scope.vtep {
+            vtep.counters.row(self.worker).dropped(reason);
         }
     }
 
     /// Counts a drop for the device that the burst came from.
-    pub(super) fn count(&self, reason: DropReason, blame: Blame<'_>) {
-        self.count_at(self.device, reason, blame);
+    pub(super) fn count_drop(&self, reason: DropReason, scope: DropScope<'_>) {
+        self.count_drop_at(self.device, reason, scope);
     }
 
     /// Tells the control thread; counts it for the port when there is too much to tell.
-    pub(super) fn tell(&mut self, port: &PortEntry, notice: Notice, period_ns: u64) {
+    pub(super) fn notify(&mut self, port: &PortEntry, event: LearnEvent, period_ns: u64) {
         if !self
-            .notices
-            .tell(port.id, notice, period_ns, self.now_ns, self.limits)
+            .events
+            .notify(port.id, event, period_ns, self.now_ns, self.limits)
         {
-            port.counters.row(self.worker).untold();
+            port.counters.row(self.worker).event_suppressed();
         }
     }
 
     /// Looks all collected source MACs up together, and tells of those that are new, moved, or not told of lately.
     #[inline]
-    pub(super) fn tell_sources(&mut self) {
+    pub(super) fn notify_sources(&mut self) {
         if !self.sources.is_empty() {
-            self.look_at_sources();
+            self.lookup_sources();
         }
     }
 
     #[inline(never)]
-    fn look_at_sources(&mut self) {
+    fn lookup_sources(&mut self) {
         let mut keys = [MacKey::default(); BURST];
         let mut found = [LookupResult::NONE; BURST];
         let count = self.sources.len().min(BURST);
@@ -99,66 +99,78 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
                 continue;
             };
             let known = found.destination() == Some(Destination::Port(id));
-            let notice = Notice::MacSeen {
+            let event = LearnEvent::MacSeen {
                 port: id,
                 domain: key.domain(),
                 mac,
             };
-            self.tell(port, notice, if known { STILL_THERE_NS } else { NEWS_NS });
+            self.notify(
+                port,
+                event,
+                if known {
+                    REFRESH_INTERVAL_NS
+                } else {
+                    CHANGE_INTERVAL_NS
+                },
+            );
         }
         self.sources.clear();
     }
 
     /// Drops a frame that can't go on from the device it came from.
-    pub(super) fn refuse(&mut self, frame: Frame, reason: DropReason, blame: Blame<'_>) {
-        self.count(reason, blame);
+    pub(super) fn drop_frame(&mut self, frame: Frame, reason: DropReason, scope: DropScope<'_>) {
+        self.count_drop(reason, scope);
         self.pool.free(frame);
     }
 
     /// Takes the way to a VTEP.
     #[inline]
-    pub(super) fn enter(&mut self, tunnel: Tunnel<'t>) {
-        if self.tunnel.way().is_none_or(|way| !way.is(&tunnel)) {
-            self.tunnel.turn_to(tunnel);
+    pub(super) fn set_tx_tunnel(&mut self, tunnel: TxTunnel<'t>) {
+        if self
+            .tx_tunnel
+            .current()
+            .is_none_or(|way| !way.is_same(&tunnel))
+        {
+            self.tx_tunnel.switch(tunnel);
         }
     }
 
     /// Queues a frame for `device`. False when its queue is full: the frame is dropped and counted.
     #[inline(always)]
-    pub(super) fn queue(
+    pub(super) fn enqueue(
         &mut self,
         device: &'t Device,
-        frame: impl Leaving,
-        blame: Blame<'_>,
+        frame: impl TxFrame,
+        scope: DropScope<'_>,
     ) -> bool {
         match self.out.push(device.id, frame.into_frame()) {
             Ok(()) => true,
             Err(frame) => {
-                self.not_queued(device, frame, blame);
+                self.tx_full(device, frame, scope);
                 false
             }
         }
     }
 
-    /// [`Turn::queue`] for a VTEP.
+    /// [`BurstContext::queue`] for a VTEP.
     #[inline(always)]
-    pub(super) fn queue_for(
+    pub(super) fn enqueue_to_vtep(
         &mut self,
         device: &'t Device,
-        frame: impl Leaving,
+        frame: impl TxFrame,
         domain: &Domain,
-        hop: &RemoteVtep,
+        vtep: &RemoteVtep,
     ) -> bool {
         match self.out.push(device.id, frame.into_frame()) {
             Ok(()) => true,
             Err(frame) => {
-                self.not_queued(
+                self.tx_full(
                     device,
                     frame,
-                    Blame {
+                    DropScope {
                         port: None,
                         domain: Some(domain),
-                        hop: Some(hop),
+                        vtep: Some(vtep),
                     },
                 );
                 false
@@ -167,14 +179,14 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
     }
 
     #[cold]
-    fn not_queued(&mut self, device: &Device, frame: Frame, blame: Blame<'_>) {
-        self.count_at(device, DropReason::TxFull, blame);
+    fn tx_full(&mut self, device: &Device, frame: Frame, scope: DropScope<'_>) {
+        self.count_drop_at(device, DropReason::TxFull, scope);
         self.pool.free(frame);
     }
 
     /// Copies a frame into fresh chunks, laid out like its own. `None` when there are not enough, or they are too small.
     pub(super) fn copy(&mut self, frame: &Frame) -> Option<Frame> {
-        let copy = self.copy_piece(frame, frame.first(), None)?;
+        let copy = self.copy_segment(frame, frame.first(), None)?;
         if frame.is_chained() {
             self.copy_rest(frame, copy)
         } else {
@@ -185,20 +197,20 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
     #[cold]
     fn copy_rest(&mut self, frame: &Frame, first: Frame) -> Option<Frame> {
         let mut copy = ChainBuilder::new(first);
-        let mut pieces = [None; MAX_SEGMENTS];
-        pieces
+        let mut segments = [None; MAX_SEGMENTS];
+        segments
             .iter_mut()
             .zip(self.pool.memory().segments().rest(frame))
             .for_each(|(to, from)| *to = Some(from));
-        for piece in pieces.into_iter().flatten() {
+        for segment in segments.into_iter().flatten() {
             let appended = self
-                .copy_piece(frame, piece, Some(0))
-                .map(|piece| copy.push(self.pool.memory().segments(), piece));
+                .copy_segment(frame, segment, Some(0))
+                .map(|segment| copy.push(self.pool.memory().segments(), segment));
             if appended != Some(Ok(())) {
                 appended
                     .and_then(Result::err)
                     .into_iter()
-                    .for_each(|piece| self.pool.free(piece));
+                    .for_each(|segment| self.pool.free(segment));
                 self.pool.free(copy.finish());
                 return None;
             }
@@ -206,18 +218,23 @@ impl<'t, M: FrameMemory> Turn<'t, '_, M> {
         Some(copy.finish())
     }
 
-    /// Copies one piece of a frame to `start` in a fresh chunk; `None`: behind headroom.
+    /// Copies one segment of a frame to `start` in a fresh chunk; `None`: behind headroom.
     #[inline]
-    fn copy_piece(&mut self, frame: &Frame, piece: Segment, start: Option<u16>) -> Option<Frame> {
+    fn copy_segment(
+        &mut self,
+        frame: &Frame,
+        segment: Segment,
+        start: Option<u16>,
+    ) -> Option<Frame> {
         let mut copy = self.pool.alloc()?;
         let chunk_size = self.pool.memory().chunk_size();
         let start =
-            start.unwrap_or_else(|| frame::cache_color(copy.chunk(), piece.len(), chunk_size));
-        if copy.set_extent(start, piece.len(), chunk_size).is_err() {
+            start.unwrap_or_else(|| frame::cache_color(copy.chunk(), segment.len(), chunk_size));
+        if copy.set_extent(start, segment.len(), chunk_size).is_err() {
             self.pool.free(copy);
             return None;
         }
-        let (from, to) = self.pool.memory_mut().read_write(frame, piece, &mut copy);
+        let (from, to) = self.pool.memory_mut().read_write(frame, segment, &mut copy);
         to.copy_from_slice(from);
         Some(copy)
     }

@@ -20,7 +20,7 @@ use crate::wire::{ethernet, ipv4, ipv6, udp, vlan};
 
 /// A VXLAN packet for us. Whether its sender is a VTEP of that VNI is not checked yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Tunnelled {
+pub(super) struct VxlanPacket {
     /// Outer source address.
     pub(super) source: IpAddr,
     /// It came to a multicast group, and not to us alone.
@@ -54,7 +54,7 @@ pub(super) fn parse_plain_v4(
     len: usize,
     settings: &Settings,
     sum: impl FnOnce(Range<usize>) -> Sum,
-) -> Option<Result<Tunnelled, DropReason>> {
+) -> Option<Result<VxlanPacket, DropReason>> {
     if Ethernet::parse(packet)?.ethertype() != ethernet::IPV4 {
         return None;
     }
@@ -69,12 +69,12 @@ pub(super) fn parse(
     len: usize,
     settings: &Settings,
     sum: impl FnOnce(Range<usize>) -> Sum,
-) -> Result<Tunnelled, DropReason> {
+) -> Result<VxlanPacket, DropReason> {
     let (ethertype, at) = vlan::skip(packet).ok_or(DropReason::OuterTruncated)?;
     let outer = match ethertype {
         ethernet::IPV4 => parse_v4(packet, at, len, settings)?,
         ethernet::IPV6 => parse_v6(packet, at, len, settings)?,
-        _ => return Err(DropReason::NotOurs),
+        _ => return Err(DropReason::WrongDestination),
     };
     parse_datagram(packet, outer, settings, sum)
 }
@@ -94,14 +94,14 @@ fn parse_datagram(
     outer: Outer<'_>,
     settings: &Settings,
     sum: impl FnOnce(Range<usize>) -> Sum,
-) -> Result<Tunnelled, DropReason> {
+) -> Result<VxlanPacket, DropReason> {
     let datagram = packet
         .get(outer.datagram.start..)
         .ok_or(DropReason::OuterTruncated)?;
     let datagram = &datagram[..outer.datagram.len().min(datagram.len())];
     let header = Udp::parse(datagram).ok_or(DropReason::OuterTruncated)?;
     if header.destination_port() != settings.udp_port {
-        return Err(DropReason::NotOurs);
+        return Err(DropReason::WrongDestination);
     }
     // Bytes behind the UDP length are covered by no checksum, and no VTEP sends any.
     if header.len() != outer.datagram.len() {
@@ -125,7 +125,7 @@ fn parse_datagram(
         return Err(DropReason::VxlanReserved);
     }
     let inner = outer.datagram.start + INNER_OFFSET..outer.datagram.end;
-    Ok(Tunnelled {
+    Ok(VxlanPacket {
         source: outer.source,
         to_group: outer.to_group,
         tos: outer.tos,
@@ -155,14 +155,14 @@ fn parse_v4<'a>(
         return Err(DropReason::OuterFragment);
     }
     let (source, destination) = (header.source(), header.destination());
-    let to_group = heard(
+    let to_group = check_destination(
         source,
         destination,
         settings.local_v4,
         destination.is_multicast(),
     )?;
     if header.protocol() != udp::PROTOCOL {
-        return Err(DropReason::NotOurs);
+        return Err(DropReason::WrongDestination);
     }
     Ok(Outer {
         source: source.into(),
@@ -191,10 +191,10 @@ fn parse_v6<'a>(
         udp::PROTOCOL => {}
         ipv6::FRAGMENT => return Err(DropReason::OuterFragment),
         next if ipv6::is_extension(next) => return Err(DropReason::OuterIp),
-        _ => return Err(DropReason::NotOurs),
+        _ => return Err(DropReason::WrongDestination),
     }
     let (source, destination) = (header.source(), header.destination());
-    let to_group = heard(
+    let to_group = check_destination(
         source,
         destination,
         settings.local_v6,
@@ -213,7 +213,7 @@ fn parse_v6<'a>(
 /// Whether a packet is for us: to our address, or (true) to a group, which may be that of its VNI. What we have sent to a
 /// group ourselves is not.
 #[inline]
-fn heard<A: PartialEq + Copy>(
+fn check_destination<A: PartialEq + Copy>(
     source: A,
     destination: A,
     local: Option<A>,
@@ -224,6 +224,6 @@ fn heard<A: PartialEq + Copy>(
     } else if multicast && local.is_some() && local != Some(source) {
         Ok(true)
     } else {
-        Err(DropReason::NotOurs)
+        Err(DropReason::WrongDestination)
     }
 }

@@ -14,7 +14,7 @@ use crate::wire::{ipv4, ipv6, put16, udp};
 
 /// What differs from packet to packet.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Variable {
+pub(super) struct PerPacketFields {
     /// DSCP and ECN.
     pub(super) tos: u8,
     /// UDP source port.
@@ -27,14 +27,14 @@ pub(super) struct Variable {
 
 /// What follows the first chunk of a packet.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Beyond {
+pub(super) struct Tail {
     /// Bytes.
     pub(super) len: usize,
     /// Their sum. Only for packets with a UDP checksum.
     pub(super) sum: Sum,
 }
 
-/// Writes the header to the front of `packet`; the inner frame already stands behind it, and goes on `beyond` it.
+/// Writes the header to the front of `packet`; the inner frame already stands behind it, and goes on `tail` it.
 /// `identification`: that of the last IPv4 packet that may be fragmented (RFC 6864).
 ///
 /// # Panics
@@ -42,46 +42,46 @@ pub(super) struct Beyond {
 #[inline(always)]
 pub(super) fn write(
     packet: &mut [u8],
-    beyond: Beyond,
+    tail: Tail,
     header: &OuterHeader,
-    variable: Variable,
+    fields: PerPacketFields,
     identification: &mut u16,
 ) {
     // With lengths that the compiler knows, a header is a few wide moves and some stores.
     match usize::from(header.size()) {
         PLAIN_V4 => {
-            write_v4::<IP_OFFSET, PLAIN_V4>(packet, beyond.len, header, variable, identification)
+            write_v4::<IP_OFFSET, PLAIN_V4>(packet, tail.len, header, fields, identification)
         }
-        _ => write_other(packet, beyond, header, variable, identification),
+        _ => write_other(packet, tail, header, fields, identification),
     }
 }
 
 #[inline(never)]
 fn write_other(
     packet: &mut [u8],
-    beyond: Beyond,
+    tail: Tail,
     header: &OuterHeader,
-    variable: Variable,
+    fields: PerPacketFields,
     identification: &mut u16,
 ) {
     match (header.is_v6(), header.ip_offset()) {
         (false, IP_OFFSET) => {
-            write_v4::<IP_OFFSET, PLAIN_V4>(packet, beyond.len, header, variable, identification);
+            write_v4::<IP_OFFSET, PLAIN_V4>(packet, tail.len, header, fields, identification);
         }
         (false, _) => {
             write_v4::<TAGGED_IP_OFFSET, { TAGGED_IP_OFFSET + OVERHEAD_V4 }>(
                 packet,
-                beyond.len,
+                tail.len,
                 header,
-                variable,
+                fields,
                 identification,
             );
         }
         (true, IP_OFFSET) => {
-            write_v6::<IP_OFFSET, { IP_OFFSET + OVERHEAD_V6 }>(packet, beyond, header, variable)
+            write_v6::<IP_OFFSET, { IP_OFFSET + OVERHEAD_V6 }>(packet, tail, header, fields)
         }
         (true, _) => write_v6::<TAGGED_IP_OFFSET, { TAGGED_IP_OFFSET + OVERHEAD_V6 }>(
-            packet, beyond, header, variable,
+            packet, tail, header, fields,
         ),
     }
 }
@@ -102,15 +102,15 @@ fn copy<'p, const LEN: usize>(packet: &'p mut [u8], header: &OuterHeader) -> &'p
 #[inline(always)]
 fn write_v4<const IP: usize, const LEN: usize>(
     packet: &mut [u8],
-    beyond: usize,
+    tail: usize,
     header: &OuterHeader,
-    variable: Variable,
+    fields: PerPacketFields,
     identification: &mut u16,
 ) {
-    let total = (packet.len() - IP + beyond) as u16;
+    let total = (packet.len() - IP + tail) as u16;
     let front = copy::<LEN>(packet, header);
-    let mut sum = header.sum() + u32::from(total) + u32::from(variable.tos);
-    front[IP + 1] = variable.tos;
+    let mut sum = header.sum() + u32::from(total) + u32::from(fields.tos);
+    front[IP + 1] = fields.tos;
     put16(front, IP + 2, total);
     // Not to be read from the packet: that line may still be on its way.
     if header.front::<LEN>()[IP + 6] & DONT_FRAGMENT == 0 {
@@ -121,22 +121,22 @@ fn write_v4<const IP: usize, const LEN: usize>(
     sum = (sum >> 16) + (sum & 0xffff);
     sum = (sum >> 16) + (sum & 0xffff);
     put16(front, IP + ipv4::CHECKSUM, !(sum as u16));
-    write_udp(front, IP + ipv4::LEN, total - ipv4::LEN as u16, variable);
+    write_udp(front, IP + ipv4::LEN, total - ipv4::LEN as u16, fields);
 }
 
 #[inline(always)]
 fn write_v6<const IP: usize, const LEN: usize>(
     packet: &mut [u8],
-    beyond: Beyond,
+    tail: Tail,
     header: &OuterHeader,
-    variable: Variable,
+    fields: PerPacketFields,
 ) {
-    let payload = packet.len() + beyond.len - IP - ipv6::LEN;
+    let payload = packet.len() + tail.len - IP - ipv6::LEN;
     let front = copy::<LEN>(packet, header);
     put16(front, IP + 4, payload as u16);
-    ipv6::set_traffic_class(&mut front[IP..], variable.tos);
-    write_udp(front, IP + ipv6::LEN, payload as u16, variable);
-    if !variable.no_udp6_checksum {
+    ipv6::set_traffic_class(&mut front[IP..], fields.tos);
+    write_udp(front, IP + ipv6::LEN, payload as u16, fields);
+    if !fields.no_udp6_checksum {
         // The addresses are summed already; the header's sum is of numbers, not of bytes in memory.
         let sum = header.sum();
         let pseudo = Sum::new()
@@ -145,10 +145,10 @@ fn write_v6<const IP: usize, const LEN: usize>(
             .pseudo_header(&[], udp::PROTOCOL, payload);
         let datagram = &mut packet[IP + ipv6::LEN..];
         let sum = pseudo.bytes(datagram);
-        let sum = if beyond.len == 0 {
+        let sum = if tail.len == 0 {
             sum
         } else {
-            sum.then(beyond.sum, datagram.len() % 2 == 1)
+            sum.then(tail.sum, datagram.len() % 2 == 1)
         };
         let checksum = sum.checksum();
         put16(datagram, udp::CHECKSUM, udp::never_zero(checksum));
@@ -156,8 +156,13 @@ fn write_v6<const IP: usize, const LEN: usize>(
 }
 
 #[inline(always)]
-fn write_udp<const LEN: usize>(front: &mut [u8; LEN], at: usize, len: u16, variable: Variable) {
-    put16(front, at, variable.source_port);
+fn write_udp<const LEN: usize>(
+    front: &mut [u8; LEN],
+    at: usize,
+    len: u16,
+    fields: PerPacketFields,
+) {
+    put16(front, at, fields.source_port);
     put16(front, at + 4, len);
-    front[at + udp::LEN..at + INNER_OFFSET].copy_from_slice(&tunnel_header(variable.vni));
+    front[at + udp::LEN..at + INNER_OFFSET].copy_from_slice(&tunnel_header(fields.vni));
 }

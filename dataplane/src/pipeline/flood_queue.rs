@@ -10,20 +10,20 @@ use crate::table::port::Device;
 use crate::wire::checksum::Sum;
 
 /// Frames that wait to be flooded: of all ports, and of one, which may give two bursts at once.
-const WAITING: usize = 512;
-const WAITING_OF_PORT: usize = 2 * BURST;
+const MAX_PENDING: usize = 512;
+const MAX_PENDING_PER_PORT: usize = 2 * BURST;
 
-/// The frames that wait to be flooded. Nothing is allocated after [`Floods::new`].
+/// The frames that wait to be flooded. Nothing is allocated after [`FloodQueue::new`].
 #[derive(Debug)]
-pub(super) struct Floods {
-    pub(super) waiting: VecDeque<Flood>,
+pub(super) struct FloodQueue {
+    pub(super) pending: VecDeque<PendingFlood>,
 }
 
-impl Floods {
+impl FloodQueue {
     /// Nothing waits.
     pub(super) fn new() -> Self {
         Self {
-            waiting: VecDeque::with_capacity(WAITING),
+            pending: VecDeque::with_capacity(MAX_PENDING),
         }
     }
 
@@ -35,73 +35,73 @@ impl Floods {
         snapshot: &'t Snapshot,
         pool: &mut Pool<M>,
     ) -> Option<&'t Device> {
-        while let Some(first) = self.waiting.front() {
+        while let Some(first) = self.pending.front() {
             let device = snapshot.ports.device(first.device);
             if device.is_some() {
                 return device;
             }
-            self.waiting
+            self.pending
                 .pop_front()
                 .into_iter()
-                .for_each(|flood| flood.end(pool));
+                .for_each(|flood| flood.free(pool));
         }
         None
     }
 
     /// Gives up what waits.
     pub(super) fn clear<M: FrameMemory>(&mut self, pool: &mut Pool<M>) {
-        self.waiting.drain(..).for_each(|flood| flood.end(pool));
+        self.pending.drain(..).for_each(|flood| flood.free(pool));
     }
 
-    pub(super) fn has(&self, port: PortId) -> bool {
-        self.waiting
+    pub(super) fn has_pending(&self, port: PortId) -> bool {
+        self.pending
             .iter()
-            .any(|flood| flood.frame.facts.port == port)
+            .any(|flood| flood.frame.meta.port == port)
     }
 
-    pub(super) fn has_room(&self, port: PortId) -> bool {
+    pub(super) fn has_capacity(&self, port: PortId) -> bool {
         let of_port = || {
-            self.waiting
+            self.pending
                 .iter()
-                .filter(|flood| flood.frame.facts.port == port)
+                .filter(|flood| flood.frame.meta.port == port)
                 .count()
         };
-        self.waiting.len() < WAITING
-            && (self.waiting.len() < WAITING_OF_PORT || of_port() < WAITING_OF_PORT)
+        self.pending.len() < MAX_PENDING
+            && (self.pending.len() < MAX_PENDING_PER_PORT || of_port() < MAX_PENDING_PER_PORT)
     }
 }
 
 /// A frame that is being flooded.
 #[derive(Debug)]
-pub(super) struct Flood {
+pub(super) struct PendingFlood {
     pub(super) frame: TenantFrame,
     /// Where it came from.
     pub(super) device: DeviceId,
     pub(super) domain: DomainId,
-    /// Its tenant may be told that it is too long for a path: one frame has one answer, however many are too narrow.
-    pub(super) answer: bool,
-    pub(super) next: Next,
+    /// Its tenant may be told that it is too long for a path: one frame has one report_too_big, however many are too narrow.
+    pub(super) report_too_big: bool,
+    pub(super) next: NextReceiver,
     /// How many more copies may end in its chunks; `None` while they are its own.
-    pub(super) shared: Option<u32>,
+    pub(super) copies_left: Option<u32>,
     /// The sum of its bytes, once a header needed it.
     pub(super) sum: Option<Sum>,
 }
 
 /// Who comes next: the first one behind this, or the first of all.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Next {
+pub(super) enum NextReceiver {
     Port(Option<PortId>),
-    Hop(Option<VtepId>),
+    Vtep(Option<VtepId>),
     /// This VTEP gets the frame itself.
     Last(VtepId),
     /// Everybody was served.
-    Nobody,
+    Done,
 }
 
-impl Flood {
+impl PendingFlood {
     /// Gives up the frame: its chunks, or its hold on them and those of copies that were not made.
-    pub(super) fn end<M: FrameMemory>(self, pool: &mut Pool<M>) {
-        match self.shared {
+    pub(super) fn free<M: FrameMemory>(self, pool: &mut Pool<M>) {
+        match self.copies_left {
             None => pool.free(self.frame.frame),
             Some(copies_left) => pool.release_shared(self.frame.frame, copies_left + 1),
         }

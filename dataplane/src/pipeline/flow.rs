@@ -4,7 +4,7 @@
 //! addresses, so that all fragments of a packet take one path. Everything else: MACs and EtherType. The high half of the
 //! hash picks the path, the low half the port, so that neighbours in one are spread over the other.
 
-use super::parse::{Network, Packet, Part};
+use super::parse::{L3Info, Network, Part};
 use crate::wire::{tcp, udp};
 
 const SCTP: u8 = 132;
@@ -36,7 +36,7 @@ fn word(bytes: &[u8], at: usize) -> u64 {
 
 /// The hash of the flow that `frame` belongs to. `frame` is at least an Ethernet header.
 #[inline(always)]
-pub(super) fn hash(frame: &[u8], packet: Packet) -> u64 {
+pub(super) fn hash(frame: &[u8], packet: L3Info) -> u64 {
     let addresses = packet.addresses(frame);
     let place = match packet.network {
         Network::Other => mix(word(frame, 0) ^ SEEDS[0], word(frame, 6) ^ SEEDS[1]),
@@ -58,7 +58,7 @@ pub(super) fn hash(frame: &[u8], packet: Packet) -> u64 {
 
 /// Both ports and the protocol, or 0.
 #[inline(always)]
-fn ports(frame: &[u8], packet: Packet) -> u64 {
+fn ports(frame: &[u8], packet: L3Info) -> u64 {
     let has_ports = matches!(packet.protocol, tcp::PROTOCOL | udp::PROTOCOL | SCTP)
         && packet.part == Part::Whole;
     match packet.transport_range().and_then(|range| {
@@ -114,7 +114,7 @@ mod tests {
     }
 
     fn hash_of(bytes: &[u8]) -> u64 {
-        hash(bytes, Packet::of(bytes))
+        hash(bytes, L3Info::of(bytes))
     }
 
     #[test]

@@ -10,31 +10,31 @@ use crate::table::vtep::RemoteVtep;
 
 /// What the first stage found out of a frame, for the last one. Small: there is one for each frame of a burst.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Facts {
+pub(super) struct FrameMeta {
     pub(super) flow: u64,
     pub(super) port: PortId,
     pub(super) tos: u8,
-    pub(super) next: Next,
+    pub(super) disposition: Disposition,
 }
 
 /// What the last stage does with a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum Disposition {
     /// It goes to what is found for its key.
     Forward,
     /// It is ARP or ND, which may be answered here.
-    Resolve,
+    Suppress,
     /// It was refused and counted.
-    Free,
+    Dropped,
 }
 
-impl Facts {
+impl FrameMeta {
     /// Of a frame that goes nowhere.
     pub(super) const NONE: Self = Self {
         flow: 0,
         port: PortId(0),
         tos: 0,
-        next: Next::Free,
+        disposition: Disposition::Dropped,
     };
 }
 
@@ -42,17 +42,17 @@ impl Facts {
 #[derive(Debug)]
 pub(super) struct TenantFrame {
     pub(super) frame: Frame,
-    pub(super) facts: Facts,
+    pub(super) meta: FrameMeta,
 }
 
 /// A port and the domain of its VNI.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Member<'t> {
+pub(super) struct IngressPort<'t> {
     pub(super) port: &'t PortEntry,
     pub(super) domain: &'t Domain,
 }
 
-impl<'t> Member<'t> {
+impl<'t> IngressPort<'t> {
     /// The port `id`, if it and its domain exist.
     #[inline]
     pub(super) fn find(snapshot: &'t Snapshot, id: PortId) -> Option<Self> {
@@ -64,26 +64,26 @@ impl<'t> Member<'t> {
     }
 
     #[inline]
-    pub(super) fn blame(self) -> Blame<'t> {
-        Blame {
+    pub(super) fn scope(self) -> DropScope<'t> {
+        DropScope {
             port: Some(self.port),
             domain: Some(self.domain),
-            hop: None,
+            vtep: None,
         }
     }
 }
 
 /// What else a drop is counted for, besides a device.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Blame<'t> {
+pub(super) struct DropScope<'t> {
     pub(super) port: Option<&'t PortEntry>,
     pub(super) domain: Option<&'t Domain>,
-    pub(super) hop: Option<&'t RemoteVtep>,
+    pub(super) vtep: Option<&'t RemoteVtep>,
 }
 
 /// A frame that is ready to leave by the device that it was made for. Only frames for tenants
-/// (`LocalFrame`) and encapsulated frames of tenants (`UnderlayFrame`) are.
-pub(super) trait Leaving {
+/// (`TenantBoundFrame`) and encapsulated frames of tenants (`EncapsulatedFrame`) are.
+pub(super) trait TxFrame {
     /// The frame itself.
     fn into_frame(self) -> Frame;
 }

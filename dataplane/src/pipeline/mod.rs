@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! TenantFrame  -> guard -> classify -> lookup -> encapsulate | deliver | flood   (may go to the overlay)
-//! OverlayFrame -> decap -> guard    -> lookup -> deliver | flood to local ports  (has no way back to the overlay)
+//! DecapsulatedFrame -> decap -> guard    -> lookup -> deliver | flood to local ports  (has no way back to the overlay)
 //! ```
 //!
 //! [`Pipeline`] is the way in: it runs these stages over a burst. [`crate::drop`] names why frames are dropped.
@@ -10,7 +10,7 @@
 //! A burst of frames of one device, through all stages.
 //!
 //! ```text
-//! frames --> admit (parse, check, hash) --> look the key up --> pass (resolve, write) --> queues
+//! frames --> parse (parse, check, hash) --> look the key up --> pass (resolve, write) --> queues
 //!                                                                        \-> pool, counted
 //! ```
 //!
@@ -42,15 +42,15 @@ mod validate;
 mod vxlan_input;
 mod vxlan_output;
 
-use self::cache::Run;
-use self::context::Turn;
-use self::flood_queue::Floods;
-use self::learn_event::{Notice, Notices};
-use self::meta::Member;
-use self::rate_limit::Limits;
-use self::tenant_input::FromTenants;
+use self::cache::PathCache;
+use self::context::BurstContext;
+use self::flood_queue::FloodQueue;
+use self::learn_event::{LearnEvent, LearnEvents};
+use self::meta::IngressPort;
+use self::rate_limit::RateLimits;
+use self::tenant_input::TenantInput;
 use self::tx_queues::TxQueues;
-use self::vxlan_input::FromOverlay;
+use self::vxlan_input::VxlanInput;
 use crate::addr::{DeviceId, PortId, WorkerId};
 use crate::frame::{BURST, Frame, FrameMemory, Pool};
 use crate::table::Snapshot;
@@ -73,32 +73,32 @@ pub struct Tables<'t> {
 /// [`Pipeline::new`].
 #[derive(Debug)]
 pub struct Pipeline {
-    kept: Kept,
+    state: PipelineState,
     unknown_devices: u64,
     queries: [Lookup; BURST],
 }
 
 /// What the turns use, one after the other.
 #[derive(Debug)]
-struct Kept {
+struct PipelineState {
     worker: WorkerId,
-    limits: Limits,
+    limits: RateLimits,
     identification: u16,
-    notices: Notices,
-    floods: Floods,
+    events: LearnEvents,
+    floods: FloodQueue,
     sources: Vec<(PortId, MacKey)>,
 }
 
-impl Kept {
-    fn turn<'t, 'p, M>(
+impl PipelineState {
+    fn context<'t, 'p, M>(
         &'p mut self,
         tables: Tables<'t>,
         now_ns: u64,
         device: &'t Device,
         pool: &'p mut Pool<M>,
         out: &'p mut TxQueues,
-    ) -> Turn<'t, 'p, M> {
-        Turn {
+    ) -> BurstContext<'t, 'p, M> {
+        BurstContext {
             snapshot: tables.snapshot,
             macs: tables.macs,
             neighbors: tables.neighbors,
@@ -106,20 +106,20 @@ impl Kept {
             now_ns,
             device,
             access: match &device.role {
-                Role::Access(id) => Member::find(tables.snapshot, *id),
+                Role::Access(id) => IngressPort::find(tables.snapshot, *id),
                 Role::Trunk(_) | Role::Underlay => None,
             },
             pool,
             limits: &mut self.limits,
-            notices: &mut self.notices,
+            events: &mut self.events,
             floods: &mut self.floods,
             sources: &mut self.sources,
             identification: &mut self.identification,
             out,
-            ingress: Run::new(self.worker),
-            origin: Run::new(self.worker),
-            tunnel: Run::new(self.worker),
-            exit: Run::new(self.worker),
+            rx_port: PathCache::new(self.worker),
+            rx_tunnel: PathCache::new(self.worker),
+            tx_tunnel: PathCache::new(self.worker),
+            tx_port: PathCache::new(self.worker),
         }
     }
 }
@@ -129,13 +129,13 @@ impl Pipeline {
     #[must_use]
     pub fn new(worker: WorkerId) -> Self {
         Self {
-            kept: Kept {
+            state: PipelineState {
                 worker,
-                limits: Limits::new(),
+                limits: RateLimits::new(),
                 // Workers that send to one VTEP should not use the same numbers at the same time.
                 identification: worker.0.wrapping_mul(0x2f1b),
-                notices: Notices::new(),
-                floods: Floods::new(),
+                events: LearnEvents::new(),
+                floods: FloodQueue::new(),
                 sources: Vec::with_capacity(BURST),
             },
             unknown_devices: 0,
@@ -166,30 +166,30 @@ impl Pipeline {
         let bytes = frames.iter().map(|frame| frame.len() as u64).sum();
         device
             .counters
-            .row(self.kept.worker)
+            .row(self.state.worker)
             .received(frames.len() as u64, bytes);
-        let mut turn = self.kept.turn(tables, now_ns, device, pool, out);
-        if let Some(member) = turn.access {
+        let mut ctx = self.state.context(tables, now_ns, device, pool, out);
+        if let Some(member) = ctx.access {
             member
                 .port
                 .counters
-                .row(turn.worker)
+                .row(ctx.worker)
                 .received(frames.len() as u64, bytes);
         }
         while !frames.is_empty() {
             match device.role {
                 Role::Underlay => {
-                    stages::forward::<FromOverlay, M>(&mut turn, &mut self.queries, frames)
+                    stages::process::<VxlanInput, M>(&mut ctx, &mut self.queries, frames)
                 }
                 Role::Access(_) | Role::Trunk(_) => {
-                    stages::forward::<FromTenants, M>(&mut turn, &mut self.queries, frames);
-                    turn.tell_sources();
+                    stages::process::<TenantInput, M>(&mut ctx, &mut self.queries, frames);
+                    ctx.notify_sources();
                 }
             }
         }
     }
 
-    /// Goes on flooding the frames that wait for it, with up to [`flood::COPIES_PER_ITERATION`] receivers: once a turn, when all ports were
+    /// Goes on flooding the frames that wait for it, with up to [`flood::COPIES_PER_ITERATION`] receivers: once a ctx, when all ports were
     /// served. Returns how many receivers it served: less than that means that nothing waits.
     pub fn replicate<M: FrameMemory>(
         &mut self,
@@ -198,9 +198,9 @@ impl Pipeline {
         pool: &mut Pool<M>,
         out: &mut TxQueues,
     ) -> usize {
-        match self.kept.floods.first_device(tables.snapshot, pool) {
+        match self.state.floods.first_device(tables.snapshot, pool) {
             Some(device) => {
-                flood::replicate(&mut self.kept.turn(tables, now_ns, device, pool, out))
+                flood::replicate(&mut self.state.context(tables, now_ns, device, pool, out))
             }
             None => 0,
         }
@@ -208,14 +208,14 @@ impl Pipeline {
 
     /// Gives the chunks of all frames that wait back to `pool`: the worker ends.
     pub fn close<M: FrameMemory>(&mut self, pool: &mut Pool<M>) {
-        self.kept.floods.clear(pool);
+        self.state.floods.clear(pool);
     }
 
     /// What the control thread should know of the last burst, until there is no more. To be asked after each burst: what
     /// is left fills the room of the next one.
     #[inline]
-    pub fn next_notice(&mut self) -> Option<Notice> {
-        self.kept.notices.next()
+    pub fn next_event(&mut self) -> Option<LearnEvent> {
+        self.state.events.next()
     }
 
     /// Frames of devices that the tables did not have (any more).

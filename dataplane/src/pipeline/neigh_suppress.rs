@@ -18,11 +18,11 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::context::Turn;
-use super::learn_event::{NEWS_NS, Notice, STILL_THERE_NS};
-use super::meta::Blame;
-use super::parse::{Network, Packet, Part};
-use super::port_output::{self, LocalFrame};
+use super::context::BurstContext;
+use super::learn_event::{CHANGE_INTERVAL_NS, LearnEvent, REFRESH_INTERVAL_NS};
+use super::meta::DropScope;
+use super::parse::{L3Info, Network, Part};
+use super::port_output::{self, TenantBoundFrame};
 use crate::addr::{HostMac, MacAddr};
 use crate::drop::DropReason;
 use crate::frame::{Frame, FrameMemory};
@@ -43,20 +43,20 @@ const ARP_FRAME: usize = 60;
 
 /// What an ARP or ND message says, in one form for both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Message {
+pub(super) struct NeighMessage {
     /// The address that its sender says it has, or, in a probe, would like to have.
-    pub(super) claims: Option<IpAddr>,
+    pub(super) claimed_ip: Option<IpAddr>,
     /// The MAC that it says it has.
     pub(super) mac: MacAddr,
-    /// The address that it asks for.
-    asks: Option<IpAddr>,
+    /// The address that it requested_ip for.
+    requested_ip: Option<IpAddr>,
     /// Its sender has no address yet: an ARP probe (RFC 5227), or duplicate address detection (RFC 4862).
     probe: bool,
 }
 
 /// True when the message must be looked at.
 #[inline(always)]
-pub(super) fn concerns(frame: &[u8], packet: Packet, port: &PortEntry, domain: &Domain) -> bool {
+pub(super) fn applies(frame: &[u8], packet: L3Info, port: &PortEntry, domain: &Domain) -> bool {
     match packet.network {
         Network::V4 => return false,
         Network::V6 if packet.protocol != ipv6::ICMP || packet.part == Part::Later => return false,
@@ -71,9 +71,9 @@ pub(super) fn concerns(frame: &[u8], packet: Packet, port: &PortEntry, domain: &
 }
 
 /// Reads the message; `None`: of a kind that nobody here knows.
-fn read(frame: &[u8], packet: Packet) -> Result<Option<Message>, DropReason> {
+fn read(frame: &[u8], packet: L3Info) -> Result<Option<NeighMessage>, DropReason> {
     match packet.network {
-        Network::V6 if packet.part != Part::Whole || packet.routed => {
+        Network::V6 if packet.part != Part::Whole || packet.has_routing_header => {
             Err(DropReason::ArpNdMalformed)
         }
         Network::V6 => read_nd(frame, packet).map(Some),
@@ -81,7 +81,7 @@ fn read(frame: &[u8], packet: Packet) -> Result<Option<Message>, DropReason> {
     }
 }
 
-fn read_arp(frame: &[u8]) -> Result<Option<Message>, DropReason> {
+fn read_arp(frame: &[u8]) -> Result<Option<NeighMessage>, DropReason> {
     let Some((_, at)) = vlan::skip(frame) else {
         return Ok(None);
     };
@@ -92,22 +92,22 @@ fn read_arp(frame: &[u8]) -> Result<Option<Message>, DropReason> {
     };
     let (sender, target) = (arp.sender_ip(), arp.target_ip());
     let probe = sender.is_unspecified();
-    Ok(Some(Message {
-        claims: Some(if probe { target } else { sender }.into()),
+    Ok(Some(NeighMessage {
+        claimed_ip: Some(if probe { target } else { sender }.into()),
         mac: arp.sender_mac(),
-        asks: (arp.is_request() && sender != target).then_some(target.into()),
+        requested_ip: (arp.is_request() && sender != target).then_some(target.into()),
         probe,
     }))
 }
 
-fn read_nd(frame: &[u8], packet: Packet) -> Result<Message, DropReason> {
+fn read_nd(frame: &[u8], packet: L3Info) -> Result<NeighMessage, DropReason> {
     let (ip, end) = (usize::from(packet.ip), usize::from(packet.end));
     let offset = usize::from(packet.transport) - ip;
     // Nobody sends one that goes on in a second chunk.
     let message = frame.get(ip..end).ok_or(DropReason::ArpNdMalformed)?;
     let nd = Nd::parse(message, offset).map_err(|_| DropReason::ArpNdMalformed)?;
     let source = Ethernet::parse(frame).ok_or(DropReason::Runt)?.source();
-    let (claims, asks, probe) = match nd.kind {
+    let (claimed_ip, requested_ip, probe) = match nd.kind {
         nd::Kind::Solicitation if nd.source.is_unspecified() => {
             (Some(nd.target), Some(nd.target), true)
         }
@@ -120,26 +120,26 @@ fn read_nd(frame: &[u8], packet: Packet) -> Result<Message, DropReason> {
             false,
         ),
     };
-    Ok(Message {
-        claims: claims.map(IpAddr::V6),
+    Ok(NeighMessage {
+        claimed_ip: claimed_ip.map(IpAddr::V6),
         mac: nd.link_address.unwrap_or(source),
-        asks: asks.filter(|_| !nd.signed).map(IpAddr::V6),
+        requested_ip: requested_ip.filter(|_| !nd.signed).map(IpAddr::V6),
         probe,
     })
 }
 
-/// Checks what ARP or ND from a port claims: on a locked port one of its MACs, and one of its addresses if it has any.
-fn claim(message: Message, port: &PortEntry) -> Result<(), DropReason> {
+/// Checks what ARP or ND from a port claimed_ip: on a locked port one of its MACs, and one of its addresses if it has any.
+fn check_claim(message: NeighMessage, port: &PortEntry) -> Result<(), DropReason> {
     let Some(macs) = &port.lock else {
         return Ok(());
     };
     let right_ip = |ip| {
         port.ips.is_empty() || port.ips.binary_search(&ip).is_ok() || is_own_link_local(ip, macs)
     };
-    if macs.binary_search(&message.mac).is_ok() && message.claims.is_none_or(right_ip) {
+    if macs.binary_search(&message.mac).is_ok() && message.claimed_ip.is_none_or(right_ip) {
         Ok(())
     } else {
-        Err(DropReason::ArpNdForged)
+        Err(DropReason::ArpNdSpoofed)
     }
 }
 
@@ -154,116 +154,122 @@ fn is_own_link_local(ip: IpAddr, macs: &[MacAddr]) -> bool {
 
 /// What is done with a message that may stay.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Resolved {
+pub(super) enum Action {
     /// It goes on like any frame.
     Forward,
     /// It is answered.
-    Answer(IpAddr, NeighborEntry),
+    Reply(IpAddr, NeighborEntry),
     /// The host behind the same port answers.
-    SamePort,
+    Hairpin,
 }
 
 /// Checks a message, tells the control thread what it says, and decides.
 #[cold]
-pub(super) fn resolve<M: FrameMemory>(
-    turn: &mut Turn<'_, '_, M>,
+pub(super) fn process<M: FrameMemory>(
+    ctx: &mut BurstContext<'_, '_, M>,
     frame: &Frame,
-    packet: Packet,
+    packet: L3Info,
     (port, domain): (&PortEntry, &Domain),
-) -> Result<Resolved, DropReason> {
-    let bytes = turn.pool.memory().bytes(frame);
+) -> Result<Action, DropReason> {
+    let bytes = ctx.pool.memory().bytes(frame);
     let Some(message) = read(bytes, packet)? else {
-        return Ok(Resolved::Forward);
+        return Ok(Action::Forward);
     };
     let header = Ethernet::parse(bytes).ok_or(DropReason::Runt)?;
-    let (source, to_all) = (header.source(), header.destination().is_multicast());
+    let (source, multicast) = (header.source(), header.destination().is_multicast());
     // Behind a tag is another network, whose addresses the table does not have.
-    let ours = !vlan::is_tag(header.ethertype());
-    let honest = claim(message, port);
+    let untagged = !vlan::is_tag(header.ethertype());
+    let claim_check = check_claim(message, port);
     if !message.probe || message.mac != source {
-        honest?;
+        claim_check?;
     }
-    let resolved = if ours && to_all {
-        decide(turn, message, port, domain)
+    let action = if untagged && multicast {
+        lookup_target(ctx, message, port, domain)
     } else {
-        Resolved::Forward
+        Action::Forward
     };
     if let Some(mac) = HostMac::new(source)
         .ok()
-        .filter(|_| ours && honest.is_ok() && port.learn.is_some())
+        .filter(|_| untagged && claim_check.is_ok() && port.learn.is_some())
     {
-        tell(turn, message, mac, port, domain);
+        notify_sender(ctx, message, mac, port, domain);
     }
-    match resolved {
-        // Who asks whether an address is free is told that it is not, even if it may not have it.
-        Resolved::Answer(..) => Ok(resolved),
-        _ => honest.map(|()| resolved),
+    match action {
+        // Who requested_ip whether an address is free is told that it is not, even if it may not have it.
+        Action::Reply(..) => Ok(action),
+        _ => claim_check.map(|()| action),
     }
 }
 
 /// Answers for known hosts; tells of unknown ones.
-fn decide<M: FrameMemory>(
-    turn: &mut Turn<'_, '_, M>,
-    message: Message,
+fn lookup_target<M: FrameMemory>(
+    ctx: &mut BurstContext<'_, '_, M>,
+    message: NeighMessage,
     port: &PortEntry,
     domain: &Domain,
-) -> Resolved {
-    let Some(ip) = message.asks else {
-        return Resolved::Forward;
+) -> Action {
+    let Some(ip) = message.requested_ip else {
+        return Action::Forward;
     };
-    match turn.neighbors.lookup(domain.id, ip) {
+    match ctx.neighbors.lookup(domain.id, ip) {
         None => {
             if domain.miss_events {
-                turn.tell(
+                ctx.notify(
                     port,
-                    Notice::IpMissed {
+                    LearnEvent::NeighborMiss {
                         domain: domain.id,
                         ip,
                     },
-                    NEWS_NS,
+                    CHANGE_INTERVAL_NS,
                 );
             }
-            Resolved::Forward
+            Action::Forward
         }
-        Some(neighbor) if !domain.suppress || neighbor.mac.get() == message.mac => {
-            Resolved::Forward
-        }
+        Some(neighbor) if !domain.suppress || neighbor.mac.get() == message.mac => Action::Forward,
         Some(neighbor) => {
-            let place = turn.macs.lookup(MacKey::new(domain.id, neighbor.mac.get()));
+            let place = ctx.macs.lookup(MacKey::new(domain.id, neighbor.mac.get()));
             if place == Some(Destination::Port(port.id)) {
-                Resolved::SamePort
+                Action::Hairpin
             } else {
-                Resolved::Answer(ip, neighbor)
+                Action::Reply(ip, neighbor)
             }
         }
     }
 }
 
 /// Tells whose address was seen. A message that names another MAC than its frame's says nothing for certain.
-fn tell<M: FrameMemory>(
-    turn: &mut Turn<'_, '_, M>,
-    message: Message,
+fn notify_sender<M: FrameMemory>(
+    ctx: &mut BurstContext<'_, '_, M>,
+    message: NeighMessage,
     mac: HostMac,
     port: &PortEntry,
     domain: &Domain,
 ) {
-    let Some(ip) = message.claims.filter(|ip| is_host(*ip)) else {
+    let Some(ip) = message.claimed_ip.filter(|ip| is_host(*ip)) else {
         return;
     };
     if message.probe || message.mac != mac.get() {
         return;
     }
-    let known = turn
+    let known = ctx
         .neighbors
         .lookup(domain.id, ip)
         .is_some_and(|neighbor| neighbor.mac == mac);
-    let notice = Notice::NeighborSeen {
+    let event = LearnEvent::NeighborSeen {
         port: port.id,
         domain: domain.id,
         ip,
         mac,
     };
-    turn.tell(port, notice, if known { STILL_THERE_NS } else { NEWS_NS });
+    ctx.notify(
+        port,
+        event,
+        if known {
+            REFRESH_INTERVAL_NS
+        } else {
+            CHANGE_INTERVAL_NS
+        },
+    );
 }
 
 /// True for an address that one host can have.
@@ -276,55 +282,52 @@ fn is_host(ip: IpAddr) -> bool {
 
 /// Turns a request for `ip` into its answer, in the same frame, and sends it to the port that asked.
 #[cold]
-pub(super) fn answer<'t, M: FrameMemory>(
-    turn: &mut Turn<'t, '_, M>,
+pub(super) fn reply<'t, M: FrameMemory>(
+    ctx: &mut BurstContext<'t, '_, M>,
     mut frame: Frame,
-    packet: Packet,
+    packet: L3Info,
     (port, domain): (&'t PortEntry, &'t Domain),
     (ip, neighbor): (IpAddr, NeighborEntry),
 ) {
-    let blame = Blame {
+    let scope = DropScope {
         port: Some(port),
         domain: Some(domain),
-        hop: None,
+        vtep: None,
     };
     let placed = match ip {
         IpAddr::V4(_) => {
-            turn.pool.truncate(&mut frame, ARP_FRAME);
+            ctx.pool.truncate(&mut frame, ARP_FRAME);
             write_arp(
-                turn.pool.memory_mut().bytes_mut(&mut frame),
+                ctx.pool.memory_mut().bytes_mut(&mut frame),
                 neighbor.mac.get(),
             );
             Ok(())
         }
         IpAddr::V6(target) => {
-            let asker = asker(turn.pool.memory().bytes(&frame), packet);
+            let requester = requester(ctx.pool.memory().bytes(&frame), packet);
             let (start, len) = (frame.start(), ethernet::LEN + nd::ANSWER_LEN);
-            turn.pool.truncate(&mut frame, len);
+            ctx.pool.truncate(&mut frame, len);
             frame
-                .set_extent(start, len, turn.pool.memory().chunk_size())
+                .set_extent(start, len, ctx.pool.memory().chunk_size())
                 .map(|()| {
                     write_nd(
-                        turn.pool.memory_mut().bytes_mut(&mut frame),
+                        ctx.pool.memory_mut().bytes_mut(&mut frame),
                         target,
-                        asker,
+                        requester,
                         neighbor,
                     );
                 })
         }
     };
-    match (
-        placed,
-        port_output::find(turn, port.id, domain, frame.len()),
-    ) {
-        (Ok(()), Some(exit)) => LocalFrame::new(frame).send(turn, exit),
-        (Err(_), _) => turn.refuse(frame, DropReason::BadDescriptor, blame),
-        (_, None) => turn.pool.free(frame),
+    match (placed, port_output::find(ctx, port.id, domain, frame.len())) {
+        (Ok(()), Some(exit)) => TenantBoundFrame::new(frame).send(ctx, exit),
+        (Err(_), _) => ctx.drop_frame(frame, DropReason::BadDescriptor, scope),
+        (_, None) => ctx.pool.free(frame),
     }
 }
 
 /// The IPv6 source of a message.
-fn asker(frame: &[u8], packet: Packet) -> Ipv6Addr {
+fn requester(frame: &[u8], packet: L3Info) -> Ipv6Addr {
     ipv6::Ipv6::parse(&frame[usize::from(packet.ip)..])
         .map_or(Ipv6Addr::UNSPECIFIED, |header| header.source())
 }
@@ -337,10 +340,10 @@ fn write_arp(frame: &mut [u8], mac: MacAddr) {
     padding.fill(0);
 }
 
-fn write_nd(frame: &mut [u8], target: Ipv6Addr, asker: Ipv6Addr, neighbor: NeighborEntry) {
+fn write_nd(frame: &mut [u8], target: Ipv6Addr, requester: Ipv6Addr, neighbor: NeighborEntry) {
     let mac = neighbor.mac.get();
     ethernet::swap_addresses(frame);
-    if asker.is_unspecified() {
+    if requester.is_unspecified() {
         frame[..6].copy_from_slice(&ALL_NODES_MAC.0);
     }
     frame[6..ethernet::ETHERTYPE].copy_from_slice(&mac.0);
@@ -349,7 +352,7 @@ fn write_nd(frame: &mut [u8], target: Ipv6Addr, asker: Ipv6Addr, neighbor: Neigh
     } = neighbor;
     nd::Advertisement {
         target,
-        asker,
+        asker: requester,
         mac,
         router,
         overrides,

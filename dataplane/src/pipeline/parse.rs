@@ -28,7 +28,7 @@ pub(super) enum Part {
 /// Where the headers of a frame's packet are. Offsets are from the frame's start; all lie inside the frame, and the
 /// addresses in its first chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Packet {
+pub(super) struct L3Info {
     pub(super) network: Network,
     pub(super) part: Part,
     /// DSCP and ECN; 0 when not IP.
@@ -42,10 +42,10 @@ pub(super) struct Packet {
     /// End of the IP packet: padding behind it is left out.
     pub(super) end: u16,
     /// IPv6 with a Routing header under way: the pseudo-header can't be told.
-    pub(super) routed: bool,
+    pub(super) has_routing_header: bool,
 }
 
-impl Packet {
+impl L3Info {
     /// Of a frame that is not IP.
     pub(super) const OTHER: Self = Self {
         network: Network::Other,
@@ -55,11 +55,11 @@ impl Packet {
         ip: 0,
         transport: 0,
         end: 0,
-        routed: false,
+        has_routing_header: false,
     };
 
     /// Looks at a whole IPv4 packet without options that has room for ports, in a frame without tags: what most frames
-    /// carry. `None`: anything else, to be looked at by [`Packet::of`], which says the same of these.
+    /// carry. `None`: anything else, to be looked at by [`L3Info::of`], which says the same of these.
     #[inline(always)]
     pub(super) fn of_plain_v4(frame: &[u8]) -> Option<Self> {
         const IP: usize = ethernet::LEN;
@@ -83,7 +83,7 @@ impl Packet {
             ip: IP as u16,
             transport: TRANSPORT as u16,
             end: (IP + total) as u16,
-            routed: false,
+            has_routing_header: false,
         })
     }
 
@@ -153,7 +153,7 @@ impl Packet {
             packet.end = end as u16;
             packet.transport = (at + upper.offset) as u16;
             packet.protocol = upper.protocol;
-            packet.routed = upper.routed;
+            packet.has_routing_header = upper.routed;
             packet.part = match upper.fragment {
                 None => Part::Whole,
                 Some(0) => Part::First,
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn padding_is_not_part_of_the_packet() {
         let bytes = [udp4(), vec![0xff; 20]].concat();
-        let packet = Packet::of(&bytes);
+        let packet = L3Info::of(&bytes);
         assert_eq!(
             (packet.network, packet.ip, packet.protocol),
             (Network::V4, 14, 17)
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn a_packet_longer_than_its_frame_has_no_transport_header() {
         let bytes = udp4();
-        let packet = Packet::of(&bytes[..51]);
+        let packet = L3Info::of(&bytes[..51]);
         assert_eq!(
             (packet.network, packet.transport_range()),
             (Network::V4, None)
@@ -230,7 +230,7 @@ mod tests {
         ] {
             let mut bytes = udp4();
             crate::wire::put16(&mut bytes, 20, flags);
-            assert_eq!(Packet::of(&bytes).part, part, "{flags:x}");
+            assert_eq!(L3Info::of(&bytes).part, part, "{flags:x}");
         }
     }
 
@@ -238,13 +238,13 @@ mod tests {
         #[test]
         fn a_plain_packet_is_seen_the_same_either_way(at in 12usize..54, value: u8, short in 0usize..12) {
             let mut bytes = udp4();
-            prop_assert_eq!(Packet::of_plain_v4(&bytes), Some(Packet::of(&bytes)));
+            prop_assert_eq!(L3Info::of_plain_v4(&bytes), Some(L3Info::of(&bytes)));
             if let Some(byte) = bytes.get_mut(at) {
                 *byte = value;
             }
             bytes.truncate(bytes.len() - short);
-            if let Some(packet) = Packet::of_plain_v4(&bytes) {
-                prop_assert_eq!(packet, Packet::of(&bytes));
+            if let Some(packet) = L3Info::of_plain_v4(&bytes) {
+                prop_assert_eq!(packet, L3Info::of(&bytes));
             }
         }
 
@@ -254,7 +254,7 @@ mod tests {
                 crate::wire::put16(&mut bytes, 12, if v6 { 0x86dd } else { 0x0800 });
                 bytes[14] = if v6 { 0x60 } else { 0x45 };
             }
-            let packet = Packet::of(&bytes);
+            let packet = L3Info::of(&bytes);
             let _ = packet.addresses(&bytes);
             if let Some(range) = packet.transport_range() {
                 prop_assert!(range.start <= range.end && range.end <= bytes.len());

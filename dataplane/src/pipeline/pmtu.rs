@@ -1,16 +1,16 @@
 //! Tells a tenant that its packet is too long for the underlay, as a router on the way would: ICMP "fragmentation needed"
 //! (RFC 792, RFC 1191), ICMPv6 "packet too big" (RFC 4443 section 3.2).
 //!
-//! A VTEP is no hop for its tenants, so it has no address of its own there: the answer comes from the packet's
+//! A VTEP is no vtep for its tenants, so it has no address of its own there: the report comes from the packet's
 //! destination. Tenants whose packets may be fragmented are told as well, since a VTEP doesn't fragment.
 //!
 //! ```text
 //! | MACs swapped | tags and EtherType as they were | IP header | ICMP header | front of the packet |
 //! ```
 
-use super::context::Turn;
-use super::parse::{Network, Packet, Part};
-use super::port_output::{self, LocalFrame};
+use super::context::BurstContext;
+use super::parse::{L3Info, Network, Part};
+use super::port_output::{self, TenantBoundFrame};
 use crate::addr::PortId;
 use crate::frame::{Frame, FrameMemory};
 use crate::table::vni::Domain;
@@ -23,7 +23,7 @@ const TOS: u8 = 0xc0;
 
 const HOP_LIMIT: u8 = 64;
 
-/// The bytes that an answer has around its quote.
+/// The bytes that an report has around its quote.
 const fn overhead(network: Network) -> usize {
     match network {
         Network::V6 => ipv6::LEN + icmp::LEN,
@@ -31,17 +31,17 @@ const fn overhead(network: Network) -> usize {
     }
 }
 
-/// Sends the answer to the port that `frame` came from, if it may have one. `max_frame`: the longest frame that fits.
+/// Sends the report to the port that `frame` came from, if it may have one. `max_frame`: the longest frame that fits.
 #[cold]
-pub(super) fn answer<M: FrameMemory>(
-    turn: &mut Turn<'_, '_, M>,
+pub(super) fn send_too_big<M: FrameMemory>(
+    ctx: &mut BurstContext<'_, '_, M>,
     frame: &Frame,
-    packet: Packet,
+    packet: L3Info,
     (port, domain): (PortId, &Domain),
     max_frame: u16,
 ) {
-    if !may_be_answered(turn.pool.memory().bytes(frame), packet)
-        || !turn.limits.may_answer(port, turn.now_ns)
+    if !may_be_reported(ctx.pool.memory().bytes(frame), packet)
+        || !ctx.limits.may_send_error(port, ctx.now_ns)
     {
         return;
     }
@@ -51,33 +51,33 @@ pub(super) fn answer<M: FrameMemory>(
         icmp::MAX_V6
     };
     let ip = usize::from(packet.ip);
-    let there = turn.pool.memory().bytes(frame).len();
+    let there = ctx.pool.memory().bytes(frame).len();
     let quoted = usize::from(packet.end).min(there) - ip;
     let len = ip + (quoted + overhead(packet.network)).min(max_packet);
     // Like any frame for this port, it is dropped and counted where it can't go.
-    let Some(exit) = port_output::find(turn, port, domain, len) else {
+    let Some(exit) = port_output::find(ctx, port, domain, len) else {
         return;
     };
-    let Some(mut reply) = turn.pool.alloc() else {
+    let Some(mut reply) = ctx.pool.alloc() else {
         return;
     };
     if reply
-        .set_extent(reply.start(), len, turn.pool.memory().chunk_size())
+        .set_extent(reply.start(), len, ctx.pool.memory().chunk_size())
         .is_err()
     {
-        return turn.pool.free(reply);
+        return ctx.pool.free(reply);
     }
-    let (from, to) = turn
+    let (from, to) = ctx
         .pool
         .memory_mut()
         .read_write(frame, frame.first(), &mut reply);
     write(from, packet, to, max_frame.saturating_sub(packet.ip));
-    LocalFrame::new(reply).send(turn, exit);
+    TenantBoundFrame::new(reply).send(ctx, exit);
 }
 
-/// RFC 1122 section 3.2.2, RFC 4443 section 2.4: no error answers an error, a later fragment, or what was sent to or
+/// RFC 1122 section 3.2.2, RFC 4443 section 2.4: no error icmp_errors an error, a later fragment, or what was sent to or
 /// from anything but one host.
-fn may_be_answered(frame: &[u8], packet: Packet) -> bool {
+fn may_be_reported(frame: &[u8], packet: L3Info) -> bool {
     let Some(transport) = packet.transport_range() else {
         return false;
     };
@@ -115,8 +115,8 @@ fn may_be_answered(frame: &[u8], packet: Packet) -> bool {
     between_hosts && !about_error && packet.part != Part::Later
 }
 
-/// Writes the whole answer to `to`, which has its length.
-fn write(frame: &[u8], packet: Packet, to: &mut [u8], mtu: u16) {
+/// Writes the whole report to `to`, which has its length.
+fn write(frame: &[u8], packet: L3Info, to: &mut [u8], mtu: u16) {
     let ip = usize::from(packet.ip);
     let message = ip + overhead(packet.network) - icmp::LEN;
     to[..ip].copy_from_slice(&frame[..ip]);

@@ -1,4 +1,4 @@
-//! Token buckets for each port: flooded frames (storm), ICMP answers, and notices to the control thread.
+//! Token buckets for each port: flooded frames (storm), ICMP icmp_errors, and events to the control thread.
 //!
 //! A bucket is kept as what is spent of it, so that all zero means full, and all buckets that a port number can name
 //! are there from the start: nothing is allocated when a port is added. Each worker has its own buckets, so a port whose
@@ -11,13 +11,13 @@ use crate::table::port::StormLimit;
 const FRAME: u64 = 1_000_000_000;
 
 /// Answers "too big" that one port gets: enough for path MTU discovery of many flows, too few to be a load.
-const ANSWERS: StormLimit = StormLimit {
+const ICMP_ERRORS: StormLimit = StormLimit {
     rate: 100,
     burst: 50,
 };
 
-/// Notices that one port gives: a boot of many hosts at once passes, a port that invents addresses is held back.
-const NOTICES: StormLimit = StormLimit {
+/// LearnEvents that one port gives: a boot of many hosts at once passes, a port that invents addresses is held back.
+const EVENTS: StormLimit = StormLimit {
     rate: 500,
     burst: 500,
 };
@@ -61,19 +61,19 @@ impl Buckets {
 
 /// All buckets of a worker.
 #[derive(Debug)]
-pub(super) struct Limits {
+pub(super) struct RateLimits {
     storm: Buckets,
-    answers: Buckets,
-    notices: Buckets,
+    icmp_errors: Buckets,
+    events: Buckets,
 }
 
-impl Limits {
+impl RateLimits {
     /// Full buckets for every port.
     pub(super) fn new() -> Self {
         Self {
             storm: Buckets::new(),
-            answers: Buckets::new(),
-            notices: Buckets::new(),
+            icmp_errors: Buckets::new(),
+            events: Buckets::new(),
         }
     }
 
@@ -90,14 +90,14 @@ impl Limits {
 
     /// Whether `port` may get an ICMP answer now.
     #[inline]
-    pub(super) fn may_answer(&mut self, port: PortId, now_ns: u64) -> bool {
-        self.answers.take(port, ANSWERS, now_ns)
+    pub(super) fn may_send_error(&mut self, port: PortId, now_ns: u64) -> bool {
+        self.icmp_errors.take(port, ICMP_ERRORS, now_ns)
     }
 
     /// Whether the control thread may be told something of `port` now.
     #[inline]
-    pub(super) fn may_tell(&mut self, port: PortId, now_ns: u64) -> bool {
-        self.notices.take(port, NOTICES, now_ns)
+    pub(super) fn may_notify(&mut self, port: PortId, now_ns: u64) -> bool {
+        self.events.take(port, EVENTS, now_ns)
     }
 }
 
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn the_burst_passes_at_once_and_then_the_rate() {
-        let mut limits = Limits::new();
+        let mut limits = RateLimits::new();
         let limit = Some(StormLimit {
             rate: 1000,
             burst: 10,
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_limit_of_zero_passes_nothing() {
-        let mut limits = Limits::new();
+        let mut limits = RateLimits::new();
         for limit in [
             StormLimit { rate: 0, burst: 0 },
             StormLimit {
@@ -145,7 +145,7 @@ mod tests {
         }
         assert_eq!(
             (0..1000)
-                .filter(|_| limits.may_answer(PortId(0), 1))
+                .filter(|_| limits.may_send_error(PortId(0), 1))
                 .count(),
             50
         );

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! step     0        1        2        3
-//! admit    group 0  group 1  group 2  ..         asks for the frames of the next group, and for the key's bucket
+//! parse    group 0  group 1  group 2  ..         asks for the frames of the next group, and for the key's bucket
 //! look              group 0  group 1  group 2    asks for the key's other bucket if it must be there
 //! pass                       group 0  group 1    writes the header, queues
 //! ```
 
 use std::ops::Range;
 
-use super::context::Turn;
+use super::context::BurstContext;
 use crate::frame::{BURST, Frame, FrameMemory};
 use crate::table::mac::{Lookup, LookupResult, MacKey};
 
@@ -19,78 +19,78 @@ use crate::table::mac::{Lookup, LookupResult, MacKey};
 const GROUP: usize = 8;
 
 /// Bytes before a frame that its outer header ends at: it takes the line before, or some of it.
-const OUTER: usize = 64;
+const OUTER_HEADER: usize = 64;
 
 /// Where frames come from: what is done with one before and after its key is looked up.
-pub(super) trait Side<'t> {
+pub(super) trait Input<'t> {
     /// What is found out before, for after.
-    type Facts: Copy;
+    type FrameMeta: Copy;
     /// Those of a frame that goes nowhere.
-    const NOWHERE: Self::Facts;
+    const DROPPED: Self::FrameMeta;
     /// True when something is written before the frame.
     const PREPENDS: bool;
 
     /// Checks a frame; returns its key.
-    fn admit<M: FrameMemory>(
-        turn: &mut Turn<'t, '_, M>,
+    fn parse<M: FrameMemory>(
+        ctx: &mut BurstContext<'t, '_, M>,
         frame: &mut Frame,
-        facts: &mut Self::Facts,
+        meta: &mut Self::FrameMeta,
     ) -> MacKey;
 
-    /// Does with an admitted frame what is to be done. The facts come by reference: copied at once, they would wait for the
+    /// Does with an admitted frame what is to be done. The meta come by reference: copied at once, they would wait for the
     /// stores of the first step.
-    fn pass<M: FrameMemory>(
-        turn: &mut Turn<'t, '_, M>,
+    fn forward<M: FrameMemory>(
+        ctx: &mut BurstContext<'t, '_, M>,
         frame: Frame,
-        facts: &Self::Facts,
+        meta: &Self::FrameMeta,
         key: MacKey,
         found: LookupResult,
     );
 }
 
-/// Takes up to [`BURST`] frames of the turn's device through all steps. `queries`: room for what is looked up.
-pub(super) fn forward<'t, S: Side<'t>, M: FrameMemory>(
-    turn: &mut Turn<'t, '_, M>,
+/// Takes up to [`BURST`] frames of the ctx's device through all steps. `queries`: room for what is looked up.
+pub(super) fn process<'t, I: Input<'t>, M: FrameMemory>(
+    ctx: &mut BurstContext<'t, '_, M>,
     queries: &mut [Lookup; BURST],
     burst: &mut Vec<Frame>,
 ) {
     let count = burst.len().min(BURST);
     let frames = &mut burst[..count];
-    let mut facts = [S::NOWHERE; BURST];
+    let mut meta = [I::DROPPED; BURST];
     frames
         .iter()
         .take(GROUP)
-        .for_each(|frame| ask_for::<S, M>(turn, frame));
+        .for_each(|frame| prefetch::<I, M>(ctx, frame));
     for step in 0..count.div_ceil(GROUP) + 2 {
         let now = group(step, count);
-        let (known, ahead) = frames.split_at_mut(now.end);
+        let (done, ahead) = frames.split_at_mut(now.end);
         let mut ahead = ahead.iter();
-        let frames_now = known[now.clone()].iter_mut();
-        for ((frame, facts), query) in frames_now
-            .zip(&mut facts[now.clone()])
+        let frames_now = done[now.clone()].iter_mut();
+        for ((frame, meta), query) in frames_now
+            .zip(&mut meta[now.clone()])
             .zip(&mut queries[now])
         {
             if let Some(ahead) = ahead.next() {
-                ask_for::<S, M>(turn, ahead);
+                prefetch::<I, M>(ctx, ahead);
             }
-            *query = turn.macs.lookup_start(S::admit(turn, frame, facts));
+            *query = ctx.macs.lookup_start(I::parse(ctx, frame, meta));
         }
         let now = step.checked_sub(1).map_or(0..0, |step| group(step, count));
         queries[now]
             .iter_mut()
-            .for_each(|query| turn.macs.lookup_probe(query));
+            .for_each(|query| ctx.macs.lookup_probe(query));
         let now = step.checked_sub(2).map_or(0..0, |step| group(step, count));
-        for ((frame, facts), query) in frames[now.clone()]
+        for ((frame, meta), query) in frames[now.clone()]
             .iter_mut()
-            .zip(&facts[now.clone()])
+            .zip(&meta[now.clone()])
             .zip(&queries[now])
         {
-            S::pass(
-                turn,
+            I::forward(
+                ctx,
                 frame.take(),
-                facts,
+                meta,
                 query.key(),
-                turn.macs.lookup_finish(query),
+                ctx.macs.lookup_finish(query),
             );
         }
     }
@@ -104,11 +104,11 @@ fn group(number: usize, count: usize) -> Range<usize> {
 }
 
 /// Starts to load the first line of a frame, and the one that its outer header goes to. That one only the last step needs,
-/// but once the page is known it costs little, and later it came too late.
+/// but once the page is done it costs little, and later it came too late.
 #[inline(always)]
-fn ask_for<'t, S: Side<'t>, M: FrameMemory>(turn: &Turn<'t, '_, M>, frame: &Frame) {
-    turn.pool.memory().prefetch(frame, 0);
-    if S::PREPENDS {
-        turn.pool.memory().prefetch(frame, OUTER);
+fn prefetch<'t, I: Input<'t>, M: FrameMemory>(ctx: &BurstContext<'t, '_, M>, frame: &Frame) {
+    ctx.pool.memory().prefetch(frame, 0);
+    if I::PREPENDS {
+        ctx.pool.memory().prefetch(frame, OUTER_HEADER);
     }
 }

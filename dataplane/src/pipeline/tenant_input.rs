@@ -1,19 +1,19 @@
 //! Frames from tenants: the only ones that can be encapsulated.
 //!
 //! ```text
-//! admit: port, guard, checksum, classify, hash -> TenantFrame -> forward: unicast, or flood (replicate.rs)
+//! parse: port, guard, checksum, classify, hash -> TenantFrame -> forward: unicast, or flood (replicate.rs)
 //! ```
 
-use super::cache::{Exit, Ingress, Tunnel};
+use super::cache::{RxPort, TxPort, TxTunnel};
 use super::checksum::{self, Pending};
-use super::context::Turn;
-use super::learn_event::{NEWS_NS, Notice};
-use super::meta::{Blame, Facts, Member, Next, TenantFrame};
-use super::neigh_suppress::{self, Resolved};
-use super::parse::Packet;
-use super::port_output::{self, LocalFrame};
-use super::stages::Side;
-use super::vxlan_output::{encapsulate, goes_on};
+use super::context::BurstContext;
+use super::learn_event::{CHANGE_INTERVAL_NS, LearnEvent};
+use super::meta::{Disposition, DropScope, FrameMeta, IngressPort, TenantFrame};
+use super::neigh_suppress::{self, Action};
+use super::parse::L3Info;
+use super::port_output::{self, TenantBoundFrame};
+use super::stages::Input;
+use super::vxlan_output::{encapsulate, same_path};
 use super::{flow, validate};
 use crate::drop::DropReason;
 use crate::frame::{Frame, FrameMemory};
@@ -24,158 +24,159 @@ use crate::wire::{ethernet, vlan};
 
 /// Where a frame goes.
 #[derive(Debug, Clone, Copy)]
-enum Target<'t> {
-    Port(Exit<'t>),
-    Tunnel(Tunnel<'t>),
+enum Egress<'t> {
+    Port(TxPort<'t>),
+    Vtep(TxTunnel<'t>),
 }
 
 /// Finds and counts the port that a frame came from, where the device alone does not say it, and takes the port's VLAN
 /// tag off.
-fn ingress<'t, M: FrameMemory>(
-    turn: &mut Turn<'t, '_, M>,
+fn find_ingress_port<'t, M: FrameMemory>(
+    ctx: &mut BurstContext<'t, '_, M>,
     frame: &mut Frame,
-) -> Result<Member<'t>, (DropReason, Blame<'t>)> {
-    let snapshot = turn.snapshot;
-    let refuse = |reason| (reason, Blame::default());
-    let id = match &turn.device.role {
+) -> Result<IngressPort<'t>, (DropReason, DropScope<'t>)> {
+    let snapshot = ctx.snapshot;
+    let reject = |reason| (reason, DropScope::default());
+    let id = match &ctx.device.role {
         Role::Access(id) => *id,
-        Role::Underlay => return Err(refuse(DropReason::NotOurs)),
+        Role::Underlay => return Err(reject(DropReason::WrongDestination)),
         Role::Trunk(vlans) => {
-            let bytes = turn.pool.memory_mut().bytes_mut(frame);
+            let bytes = ctx.pool.memory_mut().bytes_mut(frame);
             if bytes.len() < ethernet::LEN {
-                return Err(refuse(DropReason::Runt));
+                return Err(reject(DropReason::Runt));
             }
-            let id = vlan::id(bytes).ok_or(refuse(DropReason::UnknownVlan))?;
+            let id = vlan::id(bytes).ok_or(reject(DropReason::UnknownVlan))?;
             let place = vlans.binary_search_by_key(&id, |(id, _)| *id);
-            let (_, id) = vlans[place.map_err(|_| refuse(DropReason::UnknownVlan))?];
+            let (_, id) = vlans[place.map_err(|_| reject(DropReason::UnknownVlan))?];
             vlan::close(bytes);
             frame
                 .trim_front(vlan::LEN as u16)
-                .map_err(|_| refuse(DropReason::Runt))?;
+                .map_err(|_| reject(DropReason::Runt))?;
             id
         }
     };
     let port = snapshot
         .ports
         .port(id)
-        .ok_or(refuse(DropReason::PortDown))?;
-    if turn.ingress.way().is_none_or(|way| way.0.id != id) {
-        turn.ingress.turn_to(Ingress(port));
+        .ok_or(reject(DropReason::PortDown))?;
+    if ctx.rx_port.current().is_none_or(|way| way.0.id != id) {
+        ctx.rx_port.switch(RxPort(port));
     }
-    turn.ingress.add(frame.len());
-    Member::find(snapshot, id).ok_or((
+    ctx.rx_port.add(frame.len());
+    IngressPort::find(snapshot, id).ok_or((
         DropReason::UnknownVni,
-        Blame {
+        DropScope {
             port: Some(port),
-            ..Blame::default()
+            ..DropScope::default()
         },
     ))
 }
 
 /// Frames of tenants' devices.
-pub(super) struct FromTenants;
+pub(super) struct TenantInput;
 
-impl<'t> Side<'t> for FromTenants {
-    type Facts = Facts;
-    const NOWHERE: Facts = Facts::NONE;
+impl<'t> Input<'t> for TenantInput {
+    type FrameMeta = FrameMeta;
+    const DROPPED: FrameMeta = FrameMeta::NONE;
     const PREPENDS: bool = true;
 
     /// Also makes the frame's transport checksum right.
     #[inline(always)]
-    fn admit<M: FrameMemory>(
-        turn: &mut Turn<'t, '_, M>,
+    fn parse<M: FrameMemory>(
+        ctx: &mut BurstContext<'t, '_, M>,
         frame: &mut Frame,
-        facts: &mut Facts,
+        meta: &mut FrameMeta,
     ) -> MacKey {
-        let member = match turn.access {
+        let member = match ctx.access {
             Some(member) => member,
-            None => match ingress(turn, frame) {
+            None => match find_ingress_port(ctx, frame) {
                 Ok(member) => member,
-                Err((reason, blame)) => return refuse(turn, facts, reason, blame),
+                Err((reason, scope)) => return reject(ctx, meta, reason, scope),
             },
         };
-        let Member { port, domain } = member;
-        let bytes = turn.pool.memory().bytes(frame);
+        let IngressPort { port, domain } = member;
+        let bytes = ctx.pool.memory().bytes(frame);
         let header = match validate::tenant(bytes, port) {
             Ok(header) => header,
-            Err(reason) => return refuse(turn, facts, reason, member.blame()),
+            Err(reason) => return reject(ctx, meta, reason, member.scope()),
         };
         let key = MacKey::of_bits(port.domain, header.destination_bits());
         if port.learn.is_some() {
-            turn.sources
+            ctx.sources
                 .push((port.id, MacKey::new(port.domain, header.source())));
         }
         // Twice the same: once for what nearly all frames are, with offsets that the compiler knows.
-        let pending = match Packet::of_plain_v4(bytes) {
-            Some(packet) => digest(bytes, packet, member, facts),
+        let pending = match L3Info::of_plain_v4(bytes) {
+            Some(packet) => fill_meta(bytes, packet, member, meta),
             None if validate::has_tags(header, domain) => {
-                return refuse(turn, facts, DropReason::Tagged, member.blame());
+                return reject(ctx, meta, DropReason::Tagged, member.scope());
             }
-            None => digest_any(bytes, frame.len(), member, facts),
+            None => fill_meta_any(bytes, frame.len(), member, meta),
         };
         if let Some(pending) = pending {
-            checksum::fill(turn.pool.memory_mut(), frame, 0, pending);
+            checksum::fill(ctx.pool.memory_mut(), frame, 0, pending);
         }
         key
     }
 
     #[inline(always)]
-    fn pass<M: FrameMemory>(
-        turn: &mut Turn<'t, '_, M>,
+    fn forward<M: FrameMemory>(
+        ctx: &mut BurstContext<'t, '_, M>,
         frame: Frame,
-        facts: &Facts,
+        meta: &FrameMeta,
         key: MacKey,
         found: LookupResult,
     ) {
         match found.vtep() {
             // Only MACs of hosts are ever found.
-            Some(id) if goes_on(turn, &frame, facts, (id, key)) => encapsulate(turn, frame, facts),
-            _ => TenantFrame {
-                frame,
-                facts: *facts,
-            }
-            .pass_on(turn, key, found.destination()),
+            Some(id) if same_path(ctx, &frame, meta, (id, key)) => encapsulate(ctx, frame, meta),
+            _ => TenantFrame { frame, meta: *meta }.forward_slow(ctx, key, found.destination()),
         }
     }
 }
 
 #[cold]
-fn refuse<M>(
-    turn: &Turn<'_, '_, M>,
-    facts: &mut Facts,
+fn reject<M>(
+    ctx: &BurstContext<'_, '_, M>,
+    meta: &mut FrameMeta,
     reason: DropReason,
-    blame: Blame<'_>,
+    scope: DropScope<'_>,
 ) -> MacKey
 where
     M: FrameMemory,
 {
-    turn.count(reason, blame);
-    *facts = Facts::NONE;
+    ctx.count_drop(reason, scope);
+    *meta = FrameMeta::NONE;
     MacKey::default()
 }
 
 #[inline(never)]
-fn digest_any(bytes: &[u8], len: usize, member: Member<'_>, facts: &mut Facts) -> Option<Pending> {
-    let packet = Packet::of_first(bytes, len);
-    digest(bytes, packet, member, facts)
+fn fill_meta_any(
+    bytes: &[u8],
+    len: usize,
+    member: IngressPort<'_>,
+    meta: &mut FrameMeta,
+) -> Option<Pending> {
+    let packet = L3Info::of_first(bytes, len);
+    fill_meta(bytes, packet, member, meta)
 }
 
-/// Leaves what is found in `facts`; returns the checksum that must be computed. `bytes`: the frame's first ones.
+/// Leaves what is found in `meta`; returns the checksum that must be computed. `bytes`: the frame's first ones.
 #[inline(always)]
-fn digest(
+fn fill_meta(
     bytes: &[u8],
-    packet: Packet,
-    Member { port, domain }: Member<'_>,
-    facts: &mut Facts,
+    packet: L3Info,
+    IngressPort { port, domain }: IngressPort<'_>,
+    meta: &mut FrameMeta,
 ) -> Option<Pending> {
-    facts.flow = flow::hash(bytes, packet);
-    facts.port = port.id;
-    facts.tos = packet.tos;
-    let concerns = neigh_suppress::concerns(bytes, packet, port, domain);
-    facts.next = if concerns {
-        Next::Resolve
+    meta.flow = flow::hash(bytes, packet);
+    meta.port = port.id;
+    meta.tos = packet.tos;
+    let concerns = neigh_suppress::applies(bytes, packet, port, domain);
+    meta.disposition = if concerns {
+        Disposition::Suppress
     } else {
-        Next::Forward
+        Disposition::Forward
     };
     checksum::pending(bytes, packet, port.checksum)
 }
@@ -183,107 +184,113 @@ fn digest(
 impl TenantFrame {
     /// All but the usual.
     #[inline(never)]
-    fn pass_on<M: FrameMemory>(
+    fn forward_slow<M: FrameMemory>(
         self,
-        turn: &mut Turn<'_, '_, M>,
+        ctx: &mut BurstContext<'_, '_, M>,
         key: MacKey,
         found: Option<Destination>,
     ) {
-        if self.facts.next == Next::Free {
-            return turn.pool.free(self.frame);
+        if self.meta.disposition == Disposition::Dropped {
+            return ctx.pool.free(self.frame);
         }
-        let Some(Member { port, domain }) = Member::find(turn.snapshot, self.facts.port) else {
-            return turn.refuse(self.frame, DropReason::PortDown, Blame::default());
+        let Some(IngressPort { port, domain }) = IngressPort::find(ctx.snapshot, self.meta.port)
+        else {
+            return ctx.drop_frame(self.frame, DropReason::PortDown, DropScope::default());
         };
-        if self.facts.next == Next::Resolve {
-            if let Some(this) = self.resolve(turn, key, Member { port, domain }) {
-                this.forward(turn, key, found, Member { port, domain });
+        if self.meta.disposition == Disposition::Suppress {
+            if let Some(this) = self.suppress(ctx, key, IngressPort { port, domain }) {
+                this.dispatch(ctx, key, found, IngressPort { port, domain });
             }
         } else {
-            self.forward(turn, key, found, Member { port, domain });
+            self.dispatch(ctx, key, found, IngressPort { port, domain });
         }
     }
 
     /// Handles ARP and ND; gives back what goes on like any frame.
-    fn resolve<'t, M: FrameMemory>(
+    fn suppress<'t, M: FrameMemory>(
         self,
-        turn: &mut Turn<'t, '_, M>,
+        ctx: &mut BurstContext<'t, '_, M>,
         key: MacKey,
-        member: Member<'t>,
+        member: IngressPort<'t>,
     ) -> Option<Self> {
-        let Member { port, domain } = member;
-        let packet = self.packet(turn);
-        match neigh_suppress::resolve(turn, &self.frame, packet, (port, domain)) {
-            Ok(Resolved::Forward) => return Some(self),
-            Ok(Resolved::Answer(ip, neighbor)) => {
-                neigh_suppress::answer(turn, self.frame, packet, (port, domain), (ip, neighbor));
+        let IngressPort { port, domain } = member;
+        let packet = self.packet(ctx);
+        match neigh_suppress::process(ctx, &self.frame, packet, (port, domain)) {
+            Ok(Action::Forward) => return Some(self),
+            Ok(Action::Reply(ip, neighbor)) => {
+                neigh_suppress::reply(ctx, self.frame, packet, (port, domain), (ip, neighbor));
             }
-            Ok(Resolved::SamePort) => turn.refuse(self.frame, DropReason::SamePort, member.blame()),
+            Ok(Action::Hairpin) => ctx.drop_frame(self.frame, DropReason::Hairpin, member.scope()),
             Err(reason) => {
-                self.unlearn(turn, port, key);
-                turn.refuse(self.frame, reason, member.blame());
+                self.forget_source(ctx, port, key);
+                ctx.drop_frame(self.frame, reason, member.scope());
             }
         }
         None
     }
 
     /// Nothing is learned from what lies.
-    fn unlearn<M: FrameMemory>(&self, turn: &mut Turn<'_, '_, M>, port: &PortEntry, key: MacKey) {
-        let bytes = turn.pool.memory().bytes(&self.frame);
+    fn forget_source<M: FrameMemory>(
+        &self,
+        ctx: &mut BurstContext<'_, '_, M>,
+        port: &PortEntry,
+        key: MacKey,
+    ) {
+        let bytes = ctx.pool.memory().bytes(&self.frame);
         let Some(header) = Ethernet::parse(bytes).filter(|_| port.learn.is_some()) else {
             return;
         };
         let source = (port.id, MacKey::new(key.domain(), header.source()));
-        if let Some(place) = turn
+        if let Some(place) = ctx
             .sources
             .iter()
             .rposition(|collected| *collected == source)
         {
-            turn.sources.swap_remove(place);
+            ctx.sources.swap_remove(place);
         }
     }
 
     /// Sends the frame to what was found for its key: one place, or everybody.
-    fn forward<'t, M: FrameMemory>(
+    fn dispatch<'t, M: FrameMemory>(
         self,
-        turn: &mut Turn<'t, '_, M>,
+        ctx: &mut BurstContext<'t, '_, M>,
         key: MacKey,
         found: Option<Destination>,
-        member: Member<'t>,
+        member: IngressPort<'t>,
     ) {
-        let Member { port, domain } = member;
+        let IngressPort { port, domain } = member;
         let target = match found {
             Some(Destination::Port(id)) if id == port.id => {
-                return turn.refuse(self.frame, DropReason::SamePort, member.blame());
+                return ctx.drop_frame(self.frame, DropReason::Hairpin, member.scope());
             }
             Some(Destination::Port(id)) => {
-                port_output::find(turn, id, domain, self.frame.len()).map(Target::Port)
+                port_output::find(ctx, id, domain, self.frame.len()).map(Egress::Port)
             }
-            Some(Destination::Vtep(hop)) => self
-                .find_tunnel(turn, hop, domain, true)
-                .map(Target::Tunnel),
+            Some(Destination::Vtep(vtep)) => {
+                self.find_tunnel(ctx, vtep, domain, true).map(Egress::Vtep)
+            }
             None => {
-                if !turn.limits.may_flood(port.id, port.storm, turn.now_ns) {
-                    return turn.refuse(self.frame, DropReason::Storm, member.blame());
+                if !ctx.limits.may_flood(port.id, port.storm, ctx.now_ns) {
+                    return ctx.drop_frame(self.frame, DropReason::Storm, member.scope());
                 }
                 let unicast = !key.mac().is_multicast();
                 if unicast && domain.miss_events {
-                    turn.tell(
+                    ctx.notify(
                         port,
-                        Notice::MacMissed {
+                        LearnEvent::MacMiss {
                             domain: domain.id,
                             mac: key.mac(),
                         },
-                        NEWS_NS,
+                        CHANGE_INTERVAL_NS,
                     );
                 }
-                return self.flood(turn, domain, unicast);
+                return self.flood(ctx, domain, unicast);
             }
         };
         match target {
-            Some(Target::Port(exit)) => LocalFrame::new(self.frame).send(turn, exit),
-            Some(Target::Tunnel(tunnel)) => self.send_to_vtep(turn, tunnel),
-            None => turn.pool.free(self.frame),
+            Some(Egress::Port(exit)) => TenantBoundFrame::new(self.frame).send(ctx, exit),
+            Some(Egress::Vtep(tunnel)) => self.send_to_vtep(ctx, tunnel),
+            None => ctx.pool.free(self.frame),
         }
     }
 }

@@ -1,18 +1,18 @@
 //! Frames from the overlay: they have no way back to it (split horizon).
 //!
 //! ```text
-//! admit: decap, VNI, source VTEP, guard, ECN -> OverlayFrame -> forward: local ports only
+//! parse: decap, VNI, source VTEP, guard, ECN -> DecapsulatedFrame -> forward: local ports only
 //! ```
 
 use std::net::IpAddr;
 
-use super::cache::Origin;
-use super::context::Turn;
-use super::decap::{self, Tunnelled};
-use super::meta::Blame;
-use super::parse::{Network, Packet};
-use super::port_output::{self, LocalFrame};
-use super::stages::Side;
+use super::cache::RxTunnel;
+use super::context::BurstContext;
+use super::decap::{self, VxlanPacket};
+use super::meta::DropScope;
+use super::parse::{L3Info, Network};
+use super::port_output::{self, TenantBoundFrame};
+use super::stages::Input;
 use super::{checksum, ecn, validate};
 use crate::addr::VtepAddr;
 use crate::drop::DropReason;
@@ -24,14 +24,14 @@ use crate::wire::{ipv4, ipv6};
 
 /// What the first stage found out of a packet, for the last one.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Inner<'t> {
+pub(super) struct DecapMeta<'t> {
     /// The domain of its VNI; `None`: it was refused and counted.
     domain: Option<&'t Domain>,
     /// `None`: a VTEP that nobody has told of, by its VNI's group.
     from: Option<&'t RemoteVtep>,
 }
 
-impl Inner<'_> {
+impl DecapMeta<'_> {
     /// Of a packet that goes nowhere.
     pub(super) const NONE: Self = Self {
         domain: None,
@@ -41,107 +41,107 @@ impl Inner<'_> {
 
 /// An inner frame, checked, without its outer headers.
 #[derive(Debug)]
-pub(super) struct OverlayFrame<'t> {
+pub(super) struct DecapsulatedFrame<'t> {
     pub(super) frame: Frame,
-    pub(super) inner: Inner<'t>,
+    pub(super) meta: DecapMeta<'t>,
 }
 
 /// Packets of underlay devices.
-pub(super) struct FromOverlay;
+pub(super) struct VxlanInput;
 
-impl<'t> Side<'t> for FromOverlay {
-    type Facts = Inner<'t>;
-    const NOWHERE: Inner<'t> = Inner::NONE;
+impl<'t> Input<'t> for VxlanInput {
+    type FrameMeta = DecapMeta<'t>;
+    const DROPPED: DecapMeta<'t> = DecapMeta::NONE;
     const PREPENDS: bool = false;
 
     /// Takes the outer headers off; the key is that of the inner frame.
     #[inline(always)]
-    fn admit<M: FrameMemory>(
-        turn: &mut Turn<'t, '_, M>,
+    fn parse<M: FrameMemory>(
+        ctx: &mut BurstContext<'t, '_, M>,
         frame: &mut Frame,
-        inner: &mut Inner<'t>,
+        meta: &mut DecapMeta<'t>,
     ) -> MacKey {
-        let mut blame = Blame::default();
-        match decapsulate(turn, frame, &mut blame) {
-            Ok((admitted, key)) => {
-                *inner = admitted;
+        let mut scope = DropScope::default();
+        match decapsulate(ctx, frame, &mut scope) {
+            Ok((found, key)) => {
+                *meta = found;
                 key
             }
             Err(reason) => {
-                turn.count(reason, blame);
-                *inner = Inner::NONE;
+                ctx.count_drop(reason, scope);
+                *meta = DecapMeta::NONE;
                 MacKey::default()
             }
         }
     }
 
     #[inline(always)]
-    fn pass<M: FrameMemory>(
-        turn: &mut Turn<'t, '_, M>,
+    fn forward<M: FrameMemory>(
+        ctx: &mut BurstContext<'t, '_, M>,
         frame: Frame,
-        &inner: &Inner<'t>,
+        &meta: &DecapMeta<'t>,
         _key: MacKey,
         found: LookupResult,
     ) {
-        OverlayFrame { frame, inner }.pass(turn, found);
+        DecapsulatedFrame { frame, meta }.forward(ctx, found);
     }
 }
 
 #[inline(always)]
 fn decapsulate<'t, M: FrameMemory>(
-    turn: &mut Turn<'t, '_, M>,
+    ctx: &mut BurstContext<'t, '_, M>,
     frame: &mut Frame,
-    blame: &mut Blame<'t>,
-) -> Result<(Inner<'t>, MacKey), DropReason> {
-    if turn.device.csum_incomplete {
-        checksum::complete_tunnelled(turn.pool.memory_mut(), frame);
+    scope: &mut DropScope<'t>,
+) -> Result<(DecapMeta<'t>, MacKey), DropReason> {
+    if ctx.device.csum_incomplete {
+        checksum::complete_tunnelled(ctx.pool.memory_mut(), frame);
     }
     // Twice the same: once for what nearly all packets are, with offsets that the compiler knows.
-    let (memory, len) = (turn.pool.memory(), frame.len());
+    let (memory, len) = (ctx.pool.memory(), frame.len());
     let sum = |range| memory.sum(frame, range);
-    match decap::parse_plain_v4(memory.bytes(frame), len, &turn.snapshot.settings, sum) {
-        Some(tunnelled) => open(turn, frame, tunnelled?, blame),
-        None => decapsulate_any(turn, frame, blame),
+    match decap::parse_plain_v4(memory.bytes(frame), len, &ctx.snapshot.settings, sum) {
+        Some(packet) => strip_outer(ctx, frame, packet?, scope),
+        None => decapsulate_any(ctx, frame, scope),
     }
 }
 
 #[inline(never)]
 fn decapsulate_any<'t, M: FrameMemory>(
-    turn: &mut Turn<'t, '_, M>,
+    ctx: &mut BurstContext<'t, '_, M>,
     frame: &mut Frame,
-    blame: &mut Blame<'t>,
-) -> Result<(Inner<'t>, MacKey), DropReason> {
-    let (memory, len) = (turn.pool.memory(), frame.len());
+    scope: &mut DropScope<'t>,
+) -> Result<(DecapMeta<'t>, MacKey), DropReason> {
+    let (memory, len) = (ctx.pool.memory(), frame.len());
     let sum = |range| memory.sum(frame, range);
-    let tunnelled = decap::parse(memory.bytes(frame), len, &turn.snapshot.settings, sum)?;
-    open(turn, frame, tunnelled, blame)
+    let packet = decap::parse(memory.bytes(frame), len, &ctx.snapshot.settings, sum)?;
+    strip_outer(ctx, frame, packet, scope)
 }
 
 /// Checks where the packet comes from and what is in it, and takes the outer headers off.
 #[inline(always)]
-fn open<'t, M: FrameMemory>(
-    turn: &mut Turn<'t, '_, M>,
+fn strip_outer<'t, M: FrameMemory>(
+    ctx: &mut BurstContext<'t, '_, M>,
     frame: &mut Frame,
-    tunnelled: Tunnelled,
-    blame: &mut Blame<'t>,
-) -> Result<(Inner<'t>, MacKey), DropReason> {
-    let Tunnelled {
+    packet: VxlanPacket,
+    scope: &mut DropScope<'t>,
+) -> Result<(DecapMeta<'t>, MacKey), DropReason> {
+    let VxlanPacket {
         source,
         to_group,
         vni,
         tos,
         inner,
-    } = tunnelled;
-    let same = |way: &&Origin<'_>| {
+    } = packet;
+    let same = |way: &&RxTunnel<'_>| {
         way.domain.vni.get() == vni && way.source == source && !to_group && !way.to_group
     };
-    let Origin { domain, hop, .. } = match turn.origin.way().filter(same) {
+    let RxTunnel { domain, vtep, .. } = match ctx.rx_tunnel.current().filter(same) {
         Some(way) => *way,
-        None => find_origin(turn, frame, (source, vni), blame)?,
+        None => find_rx_tunnel(ctx, frame, (source, vni), scope)?,
     };
-    (blame.domain, blame.hop) = (Some(domain), hop);
-    turn.origin.add(inner.len());
-    let bytes = turn.pool.memory_mut().bytes_mut(frame);
+    (scope.domain, scope.vtep) = (Some(domain), vtep);
+    ctx.rx_tunnel.add(inner.len());
+    let bytes = ctx.pool.memory_mut().bytes_mut(frame);
     let end = inner.end.min(bytes.len());
     let bytes = bytes
         .get_mut(inner.start..end)
@@ -153,14 +153,14 @@ fn open<'t, M: FrameMemory>(
     if tos & ecn::MASK != 0 {
         combine_ecn(bytes, tos)?;
     }
-    turn.pool.truncate(frame, inner.end);
+    ctx.pool.truncate(frame, inner.end);
     frame
         .trim_front(inner.start as u16)
         .map_err(|_| DropReason::OuterTruncated)?;
     Ok((
-        Inner {
+        DecapMeta {
             domain: Some(domain),
-            from: hop,
+            from: vtep,
         },
         key,
     ))
@@ -168,18 +168,18 @@ fn open<'t, M: FrameMemory>(
 
 /// Whose packet it is: of a VTEP of its VNI, or of anybody if it came to the VNI's group.
 #[inline(never)]
-fn find_origin<'t, M: FrameMemory>(
-    turn: &mut Turn<'t, '_, M>,
+fn find_rx_tunnel<'t, M: FrameMemory>(
+    ctx: &mut BurstContext<'t, '_, M>,
     frame: &Frame,
     (source, vni): (IpAddr, u32),
-    blame: &mut Blame<'t>,
-) -> Result<Origin<'t>, DropReason> {
-    let snapshot = turn.snapshot;
+    scope: &mut DropScope<'t>,
+) -> Result<RxTunnel<'t>, DropReason> {
+    let snapshot = ctx.snapshot;
     let domain = snapshot.vnis.by_vni(vni).ok_or(DropReason::UnknownVni)?;
-    blame.domain = Some(domain);
-    let group = decap::group(turn.pool.memory().bytes(frame));
+    scope.domain = Some(domain);
+    let group = decap::group(ctx.pool.memory().bytes(frame));
     if group.is_some() && group != domain.group.map(VtepAddr::get) {
-        return Err(DropReason::NotOurs);
+        return Err(DropReason::WrongDestination);
     }
     let from = snapshot
         .vteps
@@ -188,53 +188,63 @@ fn find_origin<'t, M: FrameMemory>(
     if from.is_none() && (group.is_none() || VtepAddr::new(source).is_err()) {
         return Err(DropReason::UnknownVtep);
     }
-    let hop = from.and_then(|from| snapshot.vteps.get(from));
-    let origin = Origin {
+    let vtep = from.and_then(|from| snapshot.vteps.get(from));
+    let origin = RxTunnel {
         source,
         to_group: group.is_some(),
         domain,
-        hop,
+        vtep,
     };
-    turn.origin.turn_to(origin);
+    ctx.rx_tunnel.switch(origin);
     Ok(origin)
 }
 
-impl<'t> OverlayFrame<'t> {
+impl<'t> DecapsulatedFrame<'t> {
     /// Sends the frame to the port that was found for its key, or to all local ports of the domain.
     #[inline(always)]
-    pub(super) fn pass<M: FrameMemory>(self, turn: &mut Turn<'t, '_, M>, found: LookupResult) {
+    pub(super) fn forward<M: FrameMemory>(
+        self,
+        ctx: &mut BurstContext<'t, '_, M>,
+        found: LookupResult,
+    ) {
         // Only MACs of hosts are ever found.
-        if let (Some(port), Some(domain)) = (found.port(), self.inner.domain)
-            && port_output::goes_on(turn, port, domain, self.frame.len())
+        if let (Some(port), Some(domain)) = (found.port(), self.meta.domain)
+            && port_output::same_path(ctx, port, domain, self.frame.len())
         {
-            return LocalFrame::new(self.frame).deliver(turn);
+            return TenantBoundFrame::new(self.frame).deliver(ctx);
         }
-        self.pass_on(turn, found.destination());
+        self.forward_slow(ctx, found.destination());
     }
 
     /// All but the usual.
     #[inline(never)]
-    fn pass_on<M: FrameMemory>(self, turn: &mut Turn<'t, '_, M>, found: Option<Destination>) {
-        let Some(domain) = self.inner.domain else {
-            return turn.pool.free(self.frame);
+    fn forward_slow<M: FrameMemory>(
+        self,
+        ctx: &mut BurstContext<'t, '_, M>,
+        found: Option<Destination>,
+    ) {
+        let Some(domain) = self.meta.domain else {
+            return ctx.pool.free(self.frame);
         };
-        let blame = Blame {
+        let scope = DropScope {
             port: None,
             domain: Some(domain),
-            hop: self.inner.from,
+            vtep: self.meta.from,
         };
         match found {
             Some(Destination::Port(port)) => {
-                match port_output::find(turn, port, domain, self.frame.len()) {
-                    Some(exit) => LocalFrame::new(self.frame).send(turn, exit),
-                    None => turn.pool.free(self.frame),
+                match port_output::find(ctx, port, domain, self.frame.len()) {
+                    Some(exit) => TenantBoundFrame::new(self.frame).send(ctx, exit),
+                    None => ctx.pool.free(self.frame),
                 }
             }
-            Some(Destination::Vtep(_)) => turn.refuse(self.frame, DropReason::SplitHorizon, blame),
-            None if domain.flood.ports.is_empty() => {
-                turn.refuse(self.frame, DropReason::NoReceiver, blame)
+            Some(Destination::Vtep(_)) => {
+                ctx.drop_frame(self.frame, DropReason::SplitHorizon, scope)
             }
-            None => LocalFrame::new(self.frame).flood(turn, domain),
+            None if domain.flood.ports.is_empty() => {
+                ctx.drop_frame(self.frame, DropReason::NoFloodTarget, scope)
+            }
+            None => TenantBoundFrame::new(self.frame).flood(ctx, domain),
         }
     }
 }
@@ -243,7 +253,7 @@ impl<'t> OverlayFrame<'t> {
 /// sender that would listen: they pass, as on Linux.
 #[inline(never)]
 fn combine_ecn(frame: &mut [u8], outer: u8) -> Result<(), DropReason> {
-    let packet = Packet::of(frame);
+    let packet = L3Info::of(frame);
     if packet.network == Network::Other {
         return Ok(());
     }

@@ -1,10 +1,10 @@
 //! To a VTEP: only frames of tenants are encapsulated, so that no frame from the overlay goes back to it.
 
-use super::cache::Tunnel;
-use super::context::Turn;
-use super::encap::{self, Beyond, Variable};
-use super::meta::{Blame, Facts, Leaving, Next, TenantFrame};
-use super::parse::Packet;
+use super::cache::TxTunnel;
+use super::context::BurstContext;
+use super::encap::{self, PerPacketFields, Tail};
+use super::meta::{Disposition, DropScope, FrameMeta, TenantFrame, TxFrame};
+use super::parse::L3Info;
 use super::{ecn, flow, pmtu};
 use crate::addr::VtepId;
 use crate::drop::DropReason;
@@ -17,19 +17,19 @@ use crate::wire::checksum::Sum;
 
 /// An encapsulated frame of a tenant. Nothing else can be sent to the underlay.
 #[derive(Debug)]
-pub(super) struct UnderlayFrame(Frame);
+pub(super) struct EncapsulatedFrame(Frame);
 
-impl Leaving for UnderlayFrame {
+impl TxFrame for EncapsulatedFrame {
     fn into_frame(self) -> Frame {
         self.0
     }
 }
 
-impl Facts {
+impl FrameMeta {
     /// What the outer header has of the frame and its VNI.
     #[inline(always)]
-    pub(super) const fn variable(&self, settings: &Settings, domain: &Domain) -> Variable {
-        Variable {
+    pub(super) const fn fields(&self, settings: &Settings, domain: &Domain) -> PerPacketFields {
+        PerPacketFields {
             tos: ecn::outer_tos(self.tos, settings.dscp),
             source_port: flow::source_port(self.flow),
             vni: domain.vni.get(),
@@ -40,15 +40,15 @@ impl Facts {
 
 /// True when the frame goes the same way as the one before it.
 #[inline(always)]
-pub(super) fn goes_on<M: FrameMemory>(
-    turn: &Turn<'_, '_, M>,
+pub(super) fn same_path<M: FrameMemory>(
+    ctx: &BurstContext<'_, '_, M>,
     frame: &Frame,
-    facts: &Facts,
+    meta: &FrameMeta,
     (id, key): (VtepId, MacKey),
 ) -> bool {
-    turn.tunnel.way().is_some_and(|way| {
-        let path = way.hop.path(flow::path_hash(facts.flow));
-        facts.next == Next::Forward
+    ctx.tx_tunnel.current().is_some_and(|way| {
+        let path = way.vtep.path(flow::path_hash(meta.flow));
+        meta.disposition == Disposition::Forward
             && way.id == id
             && way.domain.id == key.domain()
             && path.is_some_and(|path| std::ptr::eq(path, way.path))
@@ -58,83 +58,87 @@ pub(super) fn goes_on<M: FrameMemory>(
 
 /// Puts the outer header of the way that is taken now before the frame, in its own headroom, and sends it to the underlay.
 #[inline(always)]
-pub(super) fn encapsulate<M: FrameMemory>(turn: &mut Turn<'_, '_, M>, frame: Frame, facts: &Facts) {
-    let Some(&Tunnel {
+pub(super) fn encapsulate<M: FrameMemory>(
+    ctx: &mut BurstContext<'_, '_, M>,
+    frame: Frame,
+    meta: &FrameMeta,
+) {
+    let Some(&TxTunnel {
         path,
         device,
         domain,
-        hop,
+        vtep,
         ..
-    }) = turn.tunnel.way()
+    }) = ctx.tx_tunnel.current()
     else {
-        return turn.refuse(frame, DropReason::Unresolved, Blame::default());
+        return ctx.drop_frame(frame, DropReason::NoAdjacency, DropScope::default());
     };
-    let (inner_len, blame) = (
+    let (inner_len, scope) = (
         frame.len(),
-        Blame {
+        DropScope {
             port: None,
             domain: Some(domain),
-            hop: Some(hop),
+            vtep: Some(vtep),
         },
     );
-    let variable = facts.variable(&turn.snapshot.settings, domain);
-    match UnderlayFrame::prepend(turn, frame, path, variable) {
+    let fields = meta.fields(&ctx.snapshot.settings, domain);
+    match EncapsulatedFrame::prepend(ctx, frame, path, fields) {
         Ok(frame) => {
-            if turn.queue(device, frame, blame) {
-                turn.tunnel.add(inner_len);
+            if ctx.enqueue(device, frame, scope) {
+                ctx.tx_tunnel.add(inner_len);
             }
         }
-        Err(frame) => turn.refuse(frame, DropReason::BadDescriptor, blame),
+        Err(frame) => ctx.drop_frame(frame, DropReason::BadDescriptor, scope),
     }
 }
 
 /// What follows the first chunk of a frame.
 #[cold]
-fn beyond<M: FrameMemory>(turn: &Turn<'_, '_, M>, frame: &Frame, path: &Adjacency) -> Beyond {
+fn tail<M: FrameMemory>(ctx: &BurstContext<'_, '_, M>, frame: &Frame, path: &Adjacency) -> Tail {
     let (first, len) = (frame.first().len(), frame.len());
-    let with_sum = path.rewrite.is_v6() && !turn.snapshot.settings.udp6_zero_tx;
+    let with_sum = path.rewrite.is_v6() && !ctx.snapshot.settings.udp6_zero_tx;
     let sum = if with_sum {
-        turn.pool.memory().sum(frame, first..len)
+        ctx.pool.memory().sum(frame, first..len)
     } else {
         Sum::new()
     };
-    Beyond {
+    Tail {
         len: len - first,
         sum,
     }
 }
 
-impl UnderlayFrame {
+impl EncapsulatedFrame {
     /// Puts the outer header of `path` before a frame, in its own headroom; gives the frame back when that is too short.
     #[inline(always)]
     pub(super) fn prepend<M: FrameMemory>(
-        turn: &mut Turn<'_, '_, M>,
+        ctx: &mut BurstContext<'_, '_, M>,
         mut frame: Frame,
         path: &Adjacency,
-        variable: Variable,
+        fields: PerPacketFields,
     ) -> Result<Self, Frame> {
         if frame.prepend(path.rewrite.size()).is_err() {
             return Err(frame);
         }
-        let beyond = if frame.is_chained() {
-            beyond(turn, &frame, path)
+        let tail = if frame.is_chained() {
+            tail(ctx, &frame, path)
         } else {
-            Beyond::default()
+            Tail::default()
         };
-        Ok(Self::write(turn, frame, beyond, path, variable))
+        Ok(Self::write(ctx, frame, tail, path, fields))
     }
 
     /// Writes the outer header of `path` to the front of a frame, where there is room for it.
     #[inline(always)]
     pub(super) fn write<M: FrameMemory>(
-        turn: &mut Turn<'_, '_, M>,
+        ctx: &mut BurstContext<'_, '_, M>,
         mut frame: Frame,
-        beyond: Beyond,
+        tail: Tail,
         path: &Adjacency,
-        variable: Variable,
+        fields: PerPacketFields,
     ) -> Self {
-        let packet = turn.pool.memory_mut().bytes_mut(&mut frame);
-        encap::write(packet, beyond, &path.rewrite, variable, turn.identification);
+        let packet = ctx.pool.memory_mut().bytes_mut(&mut frame);
+        encap::write(packet, tail, &path.rewrite, fields, ctx.identification);
         Self(frame)
     }
 }
@@ -142,17 +146,17 @@ impl UnderlayFrame {
 impl TenantFrame {
     /// The path to a VTEP for this frame, if it fits.
     #[inline(always)]
-    pub(super) fn tunnel<'t, M: FrameMemory>(
+    pub(super) fn lookup_tunnel<'t, M: FrameMemory>(
         &self,
-        turn: &Turn<'t, '_, M>,
+        ctx: &BurstContext<'t, '_, M>,
         id: VtepId,
         domain: &'t Domain,
-    ) -> Option<Tunnel<'t>> {
-        let (hop, path) = self.way(turn.snapshot, id)?;
-        let device = turn.snapshot.ports.device(path.device)?;
-        Some(Tunnel {
+    ) -> Option<TxTunnel<'t>> {
+        let (vtep, path) = self.adjacency(ctx.snapshot, id)?;
+        let device = ctx.snapshot.ports.device(path.device)?;
+        Some(TxTunnel {
             id,
-            hop,
+            vtep,
             path,
             device,
             domain,
@@ -161,54 +165,54 @@ impl TenantFrame {
 
     /// A VTEP and the path to it, if the frame fits.
     #[inline(always)]
-    pub(super) fn way<'t>(
+    pub(super) fn adjacency<'t>(
         &self,
         snapshot: &'t Snapshot,
         id: VtepId,
     ) -> Option<(&'t RemoteVtep, &'t Adjacency)> {
-        let hop = snapshot.vteps.get(id)?;
-        let path = hop.path(flow::path_hash(self.facts.flow))?;
-        (self.frame.len() <= usize::from(path.max_frame)).then_some((hop, path))
+        let vtep = snapshot.vteps.get(id)?;
+        let path = vtep.path(flow::path_hash(self.meta.flow))?;
+        (self.frame.len() <= usize::from(path.max_frame)).then_some((vtep, path))
     }
 
     /// What the frame carries: looked at once more, where it is not the usual.
-    pub(super) fn packet<M: FrameMemory>(&self, turn: &Turn<'_, '_, M>) -> Packet {
-        Packet::of_first(turn.pool.memory().bytes(&self.frame), self.frame.len())
+    pub(super) fn packet<M: FrameMemory>(&self, ctx: &BurstContext<'_, '_, M>) -> L3Info {
+        L3Info::of_first(ctx.pool.memory().bytes(&self.frame), self.frame.len())
     }
 
-    /// Finds the path to a VTEP for this frame. `None`: the drop has been counted, and, if `answer`, the tenant told
+    /// Finds the path to a VTEP for this frame. `None`: the drop has been counted, and, if `report`, the tenant told
     /// when its packet is too long.
     #[inline(never)]
     pub(super) fn find_tunnel<'t, M: FrameMemory>(
         &self,
-        turn: &mut Turn<'t, '_, M>,
+        ctx: &mut BurstContext<'t, '_, M>,
         id: VtepId,
         domain: &'t Domain,
-        answer: bool,
-    ) -> Option<Tunnel<'t>> {
-        if let Some(tunnel) = self.tunnel(turn, id, domain) {
+        report: bool,
+    ) -> Option<TxTunnel<'t>> {
+        if let Some(tunnel) = self.lookup_tunnel(ctx, id, domain) {
             return Some(tunnel);
         }
-        let hop = turn.snapshot.vteps.get(id);
-        let blame = Blame {
-            port: turn.snapshot.ports.port(self.facts.port),
+        let vtep = ctx.snapshot.vteps.get(id);
+        let scope = DropScope {
+            port: ctx.snapshot.ports.port(self.meta.port),
             domain: Some(domain),
-            hop,
+            vtep,
         };
-        match hop.and_then(|hop| hop.path(flow::path_hash(self.facts.flow))) {
-            None => turn.count(DropReason::Unresolved, blame),
+        match vtep.and_then(|vtep| vtep.path(flow::path_hash(self.meta.flow))) {
+            None => ctx.count_drop(DropReason::NoAdjacency, scope),
             Some(path) if self.frame.len() <= usize::from(path.max_frame) => {
-                turn.count(DropReason::PortDown, blame);
+                ctx.count_drop(DropReason::PortDown, scope);
             }
             Some(path) => {
-                turn.count(DropReason::TooBig, blame);
-                if answer {
-                    let packet = self.packet(turn);
-                    pmtu::answer(
-                        turn,
+                ctx.count_drop(DropReason::TooBig, scope);
+                if report {
+                    let packet = self.packet(ctx);
+                    pmtu::send_too_big(
+                        ctx,
                         &self.frame,
                         packet,
-                        (self.facts.port, domain),
+                        (self.meta.port, domain),
                         path.max_frame,
                     );
                 }
@@ -221,10 +225,10 @@ impl TenantFrame {
     #[inline(never)]
     pub(super) fn send_to_vtep<'t, M: FrameMemory>(
         self,
-        turn: &mut Turn<'t, '_, M>,
-        tunnel: Tunnel<'t>,
+        ctx: &mut BurstContext<'t, '_, M>,
+        tunnel: TxTunnel<'t>,
     ) {
-        turn.enter(tunnel);
-        encapsulate(turn, self.frame, &self.facts);
+        ctx.set_tx_tunnel(tunnel);
+        encapsulate(ctx, self.frame, &self.meta);
     }
 }

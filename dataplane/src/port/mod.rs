@@ -21,8 +21,8 @@ impl PortErrors {
     /// - a frame of several chunks to send where the device takes only one.
     pub const REASONS: [DropReason; 3] = [
         DropReason::BadDescriptor,
-        DropReason::TooLong,
-        DropReason::SeveralChunks,
+        DropReason::TooManySegments,
+        DropReason::MultiBufferUnsupported,
     ];
 
     /// Counts one error.

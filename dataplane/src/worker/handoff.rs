@@ -1,8 +1,8 @@
-//! How workers pass frames to one another: bounded queues, and a wakeup_fd for those that sleep.
+//! Hand-off of frames between workers: bounded queues, and an eventfd to wake a sleeping worker.
 //!
 //! ```text
-//! worker A --frames for a device that only B can send on--> inbox of B
-//! worker B --chunks of A's pool that B's device has sent --> returned of A
+//! worker A --frames for a device that only B can send on--> `inbox` of B
+//! worker B --chunks of A's pool that B's device has sent--> `returned` of A
 //! ```
 
 use std::io;
@@ -16,18 +16,20 @@ use rustix::event::{EventfdFlags, eventfd};
 use crate::addr::{DeviceId, WorkerId};
 use crate::frame::Frame;
 
-/// Frames that may wait to be taken over by one worker. Several transmit bursts of every other worker; beyond that
-/// the taker is overloaded and a longer queue would only add delay.
+/// Frames that may wait in one worker's inbox: several transmit bursts of every other worker.
+/// Beyond that the worker is overloaded, and a longer queue would only add delay.
 const INBOX_CAPACITY: usize = 4096;
 
-/// What others leave for one worker.
+/// The queues that other workers fill for one worker.
 #[derive(Debug)]
 struct WorkerQueues {
     /// Frames to send, with the device to send them on.
     inbox: ArrayQueue<(DeviceId, Frame)>,
     /// Frames whose chunk belongs to the worker's pool.
     returned: ArrayQueue<Frame>,
+    /// The worker sleeps or is about to.
     sleeping: CachePadded<AtomicBool>,
+    /// An eventfd, readable when the worker has been signalled.
     wakeup_fd: OwnedFd,
 }
 
@@ -35,21 +37,22 @@ struct WorkerQueues {
 #[derive(Debug)]
 pub struct Handoff {
     queues: Box<[WorkerQueues]>,
-    /// Chunks in each worker's pool: worker i has those from i * share on.
+    /// Chunks in each worker's pool: worker i owns those from i * share on.
     share: u32,
 }
 
 impl Handoff {
-    /// Boxes for `workers` workers. The pool of worker i owns the chunks from `i * share` to `(i + 1) * share - 1`; the
-    /// last one also what is left, fewer than there are workers.
+    /// Queues for `workers` workers. The pool of worker i owns the chunks from `i * share` to
+    /// `(i + 1) * share - 1`; the last worker also owns the remainder, fewer chunks than there are
+    /// workers.
     ///
     /// # Errors
-    /// When the kernel gives no eventfd (EMFILE, ENFILE, ENOMEM).
+    /// When the kernel has no eventfd left (EMFILE, ENFILE, ENOMEM).
     pub fn new(workers: usize, share: u32) -> io::Result<Self> {
         let new_queues = |_| {
             Ok(WorkerQueues {
                 inbox: ArrayQueue::new(INBOX_CAPACITY),
-                // As large as the pool: a chunk always finds room on its way returned.
+                // As large as the pool, so that returning a chunk never fails.
                 returned: ArrayQueue::new(share.max(1) as usize + workers),
                 sleeping: CachePadded::new(AtomicBool::new(false)),
                 wakeup_fd: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
@@ -61,16 +64,16 @@ impl Handoff {
         })
     }
 
-    /// How many workers there are.
+    /// The number of workers.
     #[must_use]
     pub fn workers(&self) -> usize {
         self.queues.len()
     }
 
-    /// Hands a frame to the worker that owns the sending queue of `device`.
+    /// Hands a frame off to the worker that sends on `device`.
     ///
     /// # Errors
-    /// The frame, when that worker's inbox is full or there is no such worker.
+    /// The frame, when that worker's inbox is full or the worker does not exist.
     pub fn push_handoff(&self, to: WorkerId, device: DeviceId, frame: Frame) -> Result<(), Frame> {
         match self.queues.get(to.index()) {
             Some(worker) => worker
@@ -81,16 +84,16 @@ impl Handoff {
         }
     }
 
-    /// Takes the next frame that another worker handed to `worker`.
+    /// Takes the next frame that another worker handed off to `worker`.
     #[must_use]
     pub fn pop_handoff(&self, worker: WorkerId) -> Option<(DeviceId, Frame)> {
         self.queues[worker.index()].inbox.pop()
     }
 
-    /// Sends a frame's chunk back to the pool that it belongs to.
+    /// Returns a frame's chunk to the worker whose pool owns it.
     ///
     /// # Errors
-    /// The frame, when its returned is full, which can't happen while no chunk is owned twice.
+    /// The frame, when that queue is full, which can't happen while no chunk is owned twice.
     pub fn return_chunk(&self, frame: Frame) -> Result<(), Frame> {
         let worker = (frame.chunk() / self.share) as usize;
         self.queues[worker.min(self.queues.len() - 1)]
@@ -98,33 +101,35 @@ impl Handoff {
             .push(frame)
     }
 
-    /// Takes the next chunk that came back to `worker`.
+    /// Takes the next chunk that was returned to `worker`.
     #[must_use]
     pub fn pop_returned(&self, worker: WorkerId) -> Option<Frame> {
         self.queues[worker.index()].returned.pop()
     }
 
-    /// Wakes `worker` if it sleeps. Call it after handing over: one system call only for a worker that sleeps.
+    /// Wakes `worker` if it sleeps; only then is it a system call. To be called after a hand-off.
     pub fn wake(&self, worker: WorkerId) {
         let Some(worker) = self.queues.get(worker.index()) else {
             return;
         };
-        // Pairs with the fence in `prepare_sleep`: either we see it sleeping, or it sees what we left.
+        // Pairs with the fence in `prepare_sleep`: either this thread sees the worker sleeping, or
+        // the worker sees what was queued.
         fence(Ordering::SeqCst);
         if worker.sleeping.load(Ordering::Relaxed) {
-            // EAGAIN: the wakeup_fd rings already. Nothing else can fail on an eventfd that is open.
+            // EAGAIN: it is signalled already. Nothing else can fail on an open eventfd.
             let _ = rustix::io::write(&worker.wakeup_fd, &1u64.to_ne_bytes());
         }
     }
 
-    /// Wakes every worker, whether it sleeps or is about to.
+    /// Wakes every worker, whether it sleeps or is about to sleep.
     pub fn wake_all(&self) {
         for worker in &self.queues {
             let _ = rustix::io::write(&worker.wakeup_fd, &1u64.to_ne_bytes());
         }
     }
 
-    /// Says that `worker` is about to sleep. False: something has come in meanwhile, so it must not.
+    /// Announces that `worker` is about to sleep. False when frames have arrived meanwhile: the
+    /// worker must not sleep then.
     #[must_use]
     pub fn prepare_sleep(&self, worker: WorkerId) -> bool {
         let own = &self.queues[worker.index()];
@@ -137,14 +142,14 @@ impl Handoff {
         false
     }
 
-    /// Says that `worker` is awake again, and silences its wakeup_fd.
+    /// Marks `worker` as awake again, and clears its wakeup descriptor.
     pub fn clear(&self, worker: WorkerId) {
         let own = &self.queues[worker.index()];
         own.sleeping.store(false, Ordering::Relaxed);
         let _ = rustix::io::read(&own.wakeup_fd, &mut [0u8; 8]);
     }
 
-    /// The wakeup_fd of `worker`: readable when it has been rung.
+    /// The wakeup descriptor of `worker`: readable when it has been signalled.
     #[must_use]
     pub fn wakeup_fd(&self, worker: WorkerId) -> BorrowedFd<'_> {
         self.queues[worker.index()].wakeup_fd.as_fd()

@@ -1,13 +1,16 @@
 //! A worker: one pinned thread that moves frames between the queues it owns, run to completion.
 //!
 //! ```text
-//! turn:  commands -> refresh tables -> each port: receive, pipeline, send -> some copies of floods -> frames handed over
-//!        by others -> wake ports -> chunks sent home -> heartbeat
+//! iteration:  commands -> refresh tables -> each port: receive, pipeline, send
+//!             -> some copies of pending floods -> frames handed off by other workers
+//!             -> wake ports -> return chunks to their owners -> heartbeat
 //! ```
 //!
-//! A turn has no lock, no allocation and no log. When nothing was done for a while the worker sleeps in `epoll_wait`
-//! until a port has frames or another thread rings its bell; with busy polling it never sleeps.
+//! An iteration takes no lock, allocates nothing and logs nothing. After a few iterations without
+//! work the worker sleeps in `epoll_wait` until a port has frames or another thread signals its
+//! wakeup descriptor; with busy polling it never sleeps.
 
+mod command;
 pub mod handoff;
 mod park;
 mod status;
@@ -20,12 +23,13 @@ use std::time::Instant;
 
 use crossbeam::channel::{Receiver, Sender};
 
+pub use self::command::{Command, Reply};
 use self::handoff::Handoff;
 use self::park::Parker;
 pub use self::status::{WorkerStatus, WorkerStatusView};
 use crate::addr::{DeviceId, WorkerId};
 use crate::drop::DropReason;
-use crate::event::{Event, Events};
+use crate::event::{EventQueue, WorkerEvent};
 use crate::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
 use crate::pipeline::tx_queues::TxQueues;
 use crate::pipeline::{Pipeline, Tables};
@@ -35,57 +39,16 @@ use crate::table::mac::MacReader;
 use crate::table::neighbor::NeighborReader;
 use crate::table::publish::Reader;
 
-/// Turns without work before a worker sleeps. Few: a spinning worker takes the core from the kernel's tx_slots half of the
-/// work (softirq on the same core).
+/// Iterations without work before a worker sleeps. Few, because a spinning worker takes the core
+/// from the kernel's part of the work (softirq on the same core).
 const IDLE_ITERATIONS: u32 = 8;
 
-/// What the control thread asks of a worker.
-#[derive(Debug)]
-pub enum Command<P> {
-    /// Serve one more queue.
-    Attach {
-        /// The device that the queue belongs to.
-        device: DeviceId,
-        /// Its number there.
-        queue: u32,
-        /// The queue.
-        port: P,
-    },
-    /// Close every queue of the device; the worker answers with [`Reply::Detached`].
-    Detach {
-        /// The device.
-        device: DeviceId,
-    },
-    /// Treat these bytes as a frame that the device has received: how the control thread speaks for a tenant (gratuitous
-    /// ARP after a migration).
-    Inject {
-        /// The device.
-        device: DeviceId,
-        /// The frame, from its destination MAC on; with its tag on a trunk.
-        frame: Box<[u8]>,
-    },
-    /// Close everything and end the thread.
-    Stop,
-}
-
-/// What a worker answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reply {
-    /// No queue of the device is open at this worker any more.
-    Detached {
-        /// Who answers.
-        worker: WorkerId,
-        /// The device.
-        device: DeviceId,
-    },
-}
-
-/// What a worker is made of.
+/// The resources of a worker, from which it is built.
 #[derive(Debug)]
 pub struct WorkerConfig<M, P> {
-    /// Its number; also its row in all counters.
+    /// Its number, which is also its row in all counters.
     pub id: WorkerId,
-    /// Its share of the frames.
+    /// Its share of the packet memory.
     pub pool: Pool<M>,
     /// The tables.
     pub snapshots: Reader<Snapshot>,
@@ -95,15 +58,15 @@ pub struct WorkerConfig<M, P> {
     pub neighbors: NeighborReader,
     /// Hand-off between workers.
     pub handoff: Arc<Handoff>,
-    /// To the control thread.
-    pub events: Events,
-    /// From the control thread.
+    /// EventQueue to the control thread.
+    pub events: EventQueue,
+    /// Commands from the control thread.
     pub commands: Receiver<Command<P>>,
-    /// Answers to commands.
+    /// Replies to commands.
     pub replies: Sender<Reply>,
-    /// What `show workers` reads.
+    /// The status that `show workers` reads.
     pub status: Arc<WorkerStatus>,
-    /// Never sleep.
+    /// Poll without ever sleeping.
     pub busy_poll: bool,
 }
 
@@ -113,9 +76,9 @@ struct Slot<P> {
     device: DeviceId,
     queue: u32,
     port: P,
-    /// The last error that was reported, so that a lasting one is reported once.
+    /// The last error that was reported, so that a lasting error is reported once.
     failed: Option<i32>,
-    /// What the port has refused and is counted already.
+    /// The port's errors that are counted as drops already.
     port_errors: PortErrors,
 }
 
@@ -124,10 +87,10 @@ struct Slot<P> {
 pub struct Worker<M, P> {
     config: WorkerConfig<M, P>,
     slots: Vec<Slot<P>>,
-    /// By device: the slot to send on, if one is ours.
+    /// By device: the slot to send on, where this worker has one.
     tx_slots: Vec<Option<usize>>,
     pipeline: Pipeline,
-    queues: TxQueues,
+    tx_queues: TxQueues,
     burst: Vec<Frame>,
     parker: Parker,
     started: Instant,
@@ -138,7 +101,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
     /// A worker without queues.
     ///
     /// # Errors
-    /// When the kernel gives no epoll descriptor.
+    /// When the kernel has no epoll descriptor left (EMFILE, ENFILE, ENOMEM).
     pub fn new(config: WorkerConfig<M, P>) -> io::Result<Self> {
         let devices = config.snapshots.get().ports.devices.len();
         let parker = Parker::new(&config.handoff, config.id)?;
@@ -146,7 +109,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             slots: Vec::new(),
             tx_slots: Vec::new(),
             pipeline: Pipeline::new(config.id),
-            queues: TxQueues::new(devices),
+            tx_queues: TxQueues::new(devices),
             burst: Vec::with_capacity(BURST),
             parker,
             started: Instant::now(),
@@ -155,7 +118,8 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         })
     }
 
-    /// Works until [`Command::Stop`] comes or the control thread's end of the command channel is gone.
+    /// Runs until [`Command::Stop`] or until the control thread drops its end of the command
+    /// channel.
     pub fn run(mut self) {
         let mut idle = 0;
         while !self.stop {
@@ -172,18 +136,18 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         self.close_all();
     }
 
-    /// Nanoseconds since the worker began.
+    /// Nanoseconds since the worker was created.
     fn now(&self) -> u64 {
         self.started.elapsed().as_nanos() as u64
     }
 
-    /// One round over everything. `now` in nanoseconds, never going back. Returns how many frames were moved.
+    /// One iteration. `now`: monotonic time in nanoseconds. Returns how many frames were moved.
     pub fn poll_once(&mut self, now: u64) -> usize {
         if !self.config.commands.is_empty() {
             self.handle_commands();
         }
         if self.config.snapshots.refresh() {
-            self.queues
+            self.tx_queues
                 .grow(self.config.snapshots.get().ports.devices.len());
         }
         self.config.macs.refresh();
@@ -198,7 +162,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         work
     }
 
-    /// Receives one burst from a slot, decides, and sends what comes of it.
+    /// Receives one burst from a slot, processes it, and sends the result.
     fn poll_slot(&mut self, slot_index: usize, now: u64) -> usize {
         let slot = &mut self.slots[slot_index];
         let received = slot.port.receive(&mut self.config.pool, &mut self.burst);
@@ -209,13 +173,13 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         received
     }
 
-    /// Puts what `device` has received through the pipeline, and sends what comes of it.
+    /// Runs the received burst of `device` through the pipeline, and sends the result.
     fn process(&mut self, device: DeviceId, now: u64) {
         let Self {
             config,
             burst,
             pipeline,
-            queues,
+            tx_queues,
             ..
         } = self;
         let snapshot = config.snapshots.get();
@@ -224,19 +188,19 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             macs: &config.macs,
             neighbors: &config.neighbors,
         };
-        pipeline.burst(tables, now, device, burst, &mut config.pool, queues);
-        while let Some(notice) = pipeline.next_notice() {
-            config.events.send(Event::Notice(notice));
+        pipeline.burst(tables, now, device, burst, &mut config.pool, tx_queues);
+        while let Some(event) = pipeline.next_event() {
+            config.events.send(WorkerEvent::Learn(event));
         }
         self.flush_tx();
     }
 
-    /// Goes on with floods. Returns how many receivers were served.
+    /// Continues pending floods. Returns how many copies were made.
     fn continue_floods(&mut self, now: u64) -> usize {
         let Self {
             config,
             pipeline,
-            queues,
+            tx_queues,
             ..
         } = self;
         let snapshot = config.snapshots.get();
@@ -245,21 +209,21 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             macs: &config.macs,
             neighbors: &config.neighbors,
         };
-        let served = pipeline.replicate(tables, now, &mut config.pool, queues);
+        let served = pipeline.replicate(tables, now, &mut config.pool, tx_queues);
         if served > 0 {
             self.flush_tx();
         }
         served
     }
 
-    /// Takes over frames that other workers want sent on our queues.
+    /// Queues frames that other workers handed off to be sent on this worker's queues.
     fn poll_handoff(&mut self) -> usize {
         let mut taken = 0;
         while taken < BURST
             && let Some((device, frame)) = self.config.handoff.pop_handoff(self.config.id)
         {
             taken += 1;
-            if let Err(frame) = self.queues.push(device, frame) {
+            if let Err(frame) = self.tx_queues.push(device, frame) {
                 self.drop_frame(device, frame, DropReason::TxFull);
             }
         }
@@ -269,14 +233,15 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         taken
     }
 
-    /// Empties the queues: onto our tx_slots queues, or into the inbox of the worker that has the queue.
+    /// Sends all queued frames on this worker's own queues, or hands them off to the worker that
+    /// sends on the device.
     fn flush_tx(&mut self) {
-        while let Some((device, mut frames)) = self.queues.take_busy() {
+        while let Some((device, mut frames)) = self.tx_queues.take_busy() {
             match self.tx_slots.get(device.index()).copied().flatten() {
                 Some(slot_index) => self.send(slot_index, &mut frames),
                 None => self.hand_off(device, &mut frames),
             }
-            self.queues.restore(device, frames);
+            self.tx_queues.restore(device, frames);
         }
     }
 
@@ -285,7 +250,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         let slot = &mut slots[slot_index];
         slot.port.send(&mut config.pool, frames);
         if !frames.is_empty() {
-            // The ring is full: let the kernel empty it, once, before giving up.
+            // The ring is full: let the kernel drain it once before giving up.
             let _ = slot.port.wake(&mut config.pool);
             slot.port.send(&mut config.pool, frames);
         }
@@ -321,13 +286,13 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         drop_frame(&mut self.config, device, frame, reason);
     }
 
-    /// Tells every port that its turn is over; reports an error that is new.
+    /// Wakes every port at the end of an iteration, and reports an error that is new.
     fn wake_ports(&mut self) {
         let Self { config, slots, .. } = self;
         for slot in slots {
             let failed = slot.port.wake(&mut config.pool).err();
             if let Some(errno) = failed.filter(|_| failed != slot.failed) {
-                config.events.send(Event::SocketFailed {
+                config.events.send(WorkerEvent::SocketFailed {
                     worker: config.id,
                     device: slot.device,
                     queue: slot.queue,
@@ -343,7 +308,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         }
     }
 
-    /// Sends chunks of others home and takes ours back.
+    /// Returns foreign chunks to the workers that own them, and takes back this worker's own.
     fn return_chunks(&mut self) {
         let config = &mut self.config;
         while let Some(frame) = config.pool.pop_foreign() {
@@ -357,7 +322,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         }
     }
 
-    /// Does what the control thread has asked for.
+    /// Handles all pending commands of the control thread.
     fn handle_commands(&mut self) {
         while let Ok(command) = self.config.commands.try_recv() {
             match command {
@@ -374,12 +339,12 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
     }
 
     fn attach(&mut self, device: DeviceId, queue: u32, port: P) {
-        self.queues.grow(device.index() + 1);
+        self.tx_queues.grow(device.index() + 1);
         if let Some(fd) = port.poll_fd()
             && let Err(error) = self.parker.add(fd)
         {
-            // Without it the worker still looks at the port whenever it wakes: say so, and go on.
-            self.config.events.send(Event::SocketFailed {
+            // The worker still polls the port whenever it wakes: report the error and continue.
+            self.config.events.send(WorkerEvent::SocketFailed {
                 worker: self.config.id,
                 device,
                 queue,
@@ -406,11 +371,11 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             worker: self.config.id,
             device,
         };
-        // The control thread is gone: there is nobody left to tell.
+        // Fails only when the control thread is gone, and then no reply is needed.
         let _ = self.config.replies.send(reply);
     }
 
-    /// Puts a frame into the pipeline as if `device` had received it.
+    /// Runs a frame through the pipeline as if `device` had received it.
     fn inject(&mut self, device: DeviceId, bytes: &[u8]) {
         let config = &mut self.config;
         let Some(mut frame) = config.pool.alloc() else {
@@ -428,7 +393,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         self.process(device, self.now());
     }
 
-    /// Sends on the first queue that we have of each device.
+    /// Finds the first slot of each device, which frames are sent on.
     fn index_tx_slots(&mut self) {
         self.tx_slots.fill(None);
         for (slot_index, slot) in self.slots.iter().enumerate() {
@@ -470,7 +435,7 @@ fn drop_frame<M: FrameMemory, P>(
     config.pool.free(frame);
 }
 
-/// Counts what a port has refused since it was asked last.
+/// Counts a port's errors since the last iteration as drops of its device.
 #[cold]
 fn count_port_errors<M, P>(
     config: &WorkerConfig<M, P>,

@@ -1,4 +1,4 @@
-//! Where an idle worker waits: one epoll set with its bell and its sockets.
+//! Parks an idle worker in one epoll set of its wakeup descriptor and its sockets.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -10,19 +10,20 @@ use rustix::event::{Timespec, epoll};
 use super::handoff::Handoff;
 use crate::addr::WorkerId;
 
-/// The longest sleep: bounds how late a sleeper lets go of an old table snapshot, and how old its heartbeat gets.
-const LONGEST: Timespec = Timespec {
+/// The longest sleep. It bounds how long a sleeping worker holds an old table snapshot, and how old
+/// its heartbeat gets.
+const MAX_SLEEP: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 250_000_000,
 };
 
-/// Events taken from one wait; which ones is of no interest, all ports are looked at anyway.
+/// Events read per wait. Which ones they are does not matter, since all ports are polled anyway.
 const EVENTS: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct Parker {
     set: OwnedFd,
-    /// Keeps the bell's descriptor open as long as it is in the set.
+    /// Keeps the wakeup descriptor open as long as it is in the set.
     _handoff: Arc<Handoff>,
 }
 
@@ -37,7 +38,7 @@ impl Parker {
         Ok(parker)
     }
 
-    /// Wakes for this descriptor too. It leaves the set by itself when it is closed (epoll(7)).
+    /// Also wakes for this descriptor. It leaves the set by itself when it is closed (epoll(7)).
     pub(super) fn add(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         Ok(epoll::add(
             &self.set,
@@ -47,9 +48,9 @@ impl Parker {
         )?)
     }
 
-    /// Sleeps until something happens, [`LONGEST`] at most. An interrupted sleep is a short one.
+    /// Sleeps until a descriptor is readable, for [`MAX_SLEEP`] at most. A signal ends it early.
     pub(super) fn park(&self) {
         let mut events = [const { MaybeUninit::<epoll::Event>::uninit() }; EVENTS];
-        let _ = epoll::wait(&self.set, &mut events, Some(&LONGEST));
+        let _ = epoll::wait(&self.set, &mut events, Some(&MAX_SLEEP));
     }
 }

@@ -1,8 +1,8 @@
-//! What a worker tells of itself: iterations, work, sleep, free frames, heartbeat.
+//! The status of a worker: iterations, frames, sleep, free chunks, heartbeat.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Written by its worker alone, read by `show workers` and the watchdog.
+/// Status counters, written by the worker alone and read by `show workers` and the watchdog.
 #[derive(Debug, Default)]
 pub struct WorkerStatus {
     iterations: AtomicU64,
@@ -17,19 +17,19 @@ pub struct WorkerStatus {
 /// A [`WorkerStatus`] at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkerStatusView {
-    /// Rounds over all ports.
+    /// Iterations over all ports.
     pub iterations: u64,
-    /// Those in which frames were moved.
+    /// Iterations in which frames were moved.
     pub busy_iterations: u64,
     /// Frames received, from ports and from other workers.
     pub frames: u64,
-    /// How often it slept.
+    /// Number of sleeps.
     pub sleeps: u64,
-    /// Time asleep since it began, nanoseconds.
+    /// Total time asleep, nanoseconds.
     pub slept_ns: u64,
-    /// Chunks in its pool that are free now.
+    /// Chunks in the worker's pool that are free.
     pub free: u64,
-    /// Age of the worker at its last turn, nanoseconds.
+    /// Age of the worker at its last iteration, nanoseconds.
     pub heartbeat_ns: u64,
 }
 
@@ -53,7 +53,7 @@ impl WorkerStatus {
         add(&self.slept_ns, ns);
     }
 
-    /// The values now.
+    /// The current values.
     #[must_use]
     pub fn view(&self) -> WorkerStatusView {
         WorkerStatusView {

@@ -1,4 +1,5 @@
-//! Workers over memory ports: a turn at a time, on one thread, with every chunk counted.
+//! Workers over memory ports, polled one iteration at a time on one thread, with every chunk
+//! counted.
 
 use crossbeam::channel;
 
@@ -23,7 +24,7 @@ struct Pair {
     workers: Vec<Worker<HeapMemory, MemoryPort>>,
     commands: Vec<Sender<Command<MemoryPort>>>,
     replies: Receiver<Reply>,
-    events: Events,
+    events: EventQueue,
     device_counters: Vec<Arc<Counters>>,
     publisher: Publisher<Snapshot>,
     _macs: MacTable,
@@ -96,7 +97,7 @@ fn pair() -> Pair {
     let macs = MacTable::new(16);
     let neighbors = NeighborTable::new(16);
     let handoff = Arc::new(Handoff::new(2, FRAMES as u32).unwrap());
-    let events = Events::new(16).unwrap();
+    let events = EventQueue::new(16).unwrap();
     let (reply_to, replies) = channel::unbounded();
     let (mut workers, mut commands) = (Vec::new(), Vec::new());
     for (id, pool) in (0..).map(WorkerId).zip(memory_pools(2, FRAMES, 2048)) {
@@ -171,7 +172,7 @@ impl Pair {
     }
 }
 
-/// A flood of long frames to 128 VTEPs behind device 2, which worker 1 has, from device 0, which worker 0 has.
+/// A flood of long frames from device 0 of worker 0 to 128 VTEPs behind device 2 of worker 1.
 impl Pair {
     fn flooding(frames: usize, room: usize) -> Self {
         let mut pair = pair();
@@ -206,7 +207,7 @@ impl Pair {
         pair
     }
 
-    /// Whether all chunks are at home.
+    /// Whether every chunk is in the pool that owns it.
     fn is_whole(&self) -> bool {
         self.workers
             .iter()
@@ -264,7 +265,7 @@ fn every_chunk_is_returned_from_a_flood_that_meets_full_rings_and_closed_ports()
         for room in [0, 1, 7, 100, 400] {
             let mut pair = Pair::flooding(5, room);
             pair.poll(iterations);
-            // The underlay goes down in the middle, and comes back with frames still waiting.
+            // The underlay goes down halfway, and comes back with frames still queued.
             pair.commands[1]
                 .send(Command::Detach {
                     device: DeviceId(2),
@@ -281,7 +282,7 @@ fn every_chunk_is_returned_from_a_flood_that_meets_full_rings_and_closed_ports()
                 .unwrap();
             pair.poll(2);
             if iterations % 2 == 0 {
-                // The worker ends with frames that wait to be flooded.
+                // The worker ends while floods are pending.
                 pair.workers[0].close_all();
             }
             pair.poll(40);
@@ -299,7 +300,7 @@ fn broadcast() -> Vec<u8> {
 }
 
 #[test]
-fn a_frame_for_another_workers_port_is_handed_over_and_its_chunk_is_returned() {
+fn a_frame_for_another_workers_port_is_handed_off_and_its_chunk_is_returned() {
     let mut pair = pair();
     pair.attach(0, 10);
     pair.attach(1, 0);
@@ -311,7 +312,7 @@ fn a_frame_for_another_workers_port_is_handed_over_and_its_chunk_is_returned() {
     assert_eq!(
         pair.workers[0].config.pool.available(),
         FRAMES,
-        "each chunk is at home"
+        "each chunk is in its own pool"
     );
 }
 
@@ -348,7 +349,7 @@ fn a_full_transmit_queue_is_counted_and_leaks_nothing() {
 }
 
 #[test]
-fn a_detached_device_gives_everything_back_and_is_answered_for() {
+fn a_detached_device_returns_every_chunk_and_is_replied_to() {
     let mut pair = pair();
     pair.attach(0, 5);
     pair.attach(1, 0);
@@ -376,7 +377,7 @@ fn a_detached_device_gives_everything_back_and_is_answered_for() {
 }
 
 #[test]
-fn a_lasting_error_is_reported_once_and_again_after_it_went() {
+fn a_lasting_error_is_reported_once_and_again_after_it_was_gone() {
     let mut pair = pair();
     pair.attach(0, 0);
     pair.poll(1);
@@ -388,7 +389,7 @@ fn a_lasting_error_is_reported_once_and_again_after_it_went() {
     error(&mut pair, Some(100));
     pair.poll(5);
     let reported: Vec<_> = std::iter::from_fn(|| pair.events.next()).collect();
-    let expected = Event::SocketFailed {
+    let expected = WorkerEvent::SocketFailed {
         worker: WorkerId(0),
         device: DeviceId(0),
         queue: 0,
@@ -398,7 +399,7 @@ fn a_lasting_error_is_reported_once_and_again_after_it_went() {
 }
 
 #[test]
-fn a_new_snapshot_is_taken_up_at_the_next_turn_and_the_old_one_let_go() {
+fn a_new_snapshot_is_used_from_the_next_iteration_and_the_old_one_released() {
     let mut pair = pair();
     pair.poll(1);
     let mut next = Snapshot::clone(pair.publisher.current());

@@ -105,7 +105,7 @@ fn a_frame_of_too_many_chunks_is_dropped_whole_and_counted() {
     let got: Vec<_> = burst.iter().map(|frame| right.bytes(frame)).collect();
     assert_eq!(got, [numbered(1, 60), numbered(3, longest)]);
     for (reason, count) in right.port.errors().iter() {
-        let too_long = reason == DropReason::TooLong;
+        let too_long = reason == DropReason::TooManySegments;
         assert_eq!(count, if too_long { 2 } else { 0 }, "{reason:?}");
     }
     burst.drain(..).for_each(|frame| right.pool.free(frame));

@@ -9,7 +9,7 @@ use super::super::output::{ConnectionId, DownReason, PeerOutput};
 use super::super::session::Session;
 use super::super::timer::Timer;
 use super::super::wire::{ErrorCode, Notification};
-use super::Peer;
+use super::{Peer, RECONNECT_DELAY};
 
 /// A new connection this soon after session establishment is a late collision, not a restart of
 /// the peer.
@@ -44,7 +44,10 @@ impl Peer {
     pub(super) fn leave_idle(&mut self, now: Instant) {
         self.idle_until = None;
         self.timers.stop(Timer::IdleHold);
-        self.try_connect(now);
+        match self.last_closed.map(|ended| ended + RECONNECT_DELAY) {
+            Some(at) if at > now => self.timers.set(Timer::ConnectRetry, at),
+            _ => self.try_connect(now),
+        }
     }
 
     /// Connects, unless a connection is already further along, and sets the timer for the next
@@ -97,6 +100,9 @@ impl Peer {
         self.timers.stop(Timer::ConnectRetry);
         self.timers.stop(Timer::IdleHold);
         self.idle_until = None;
+        if !self.sessions.is_empty() {
+            self.last_closed = Some(now);
+        }
         for conn in self.sessions.iter().map(|(c, _)| *c).collect::<Vec<_>>() {
             self.remove_connection(now, conn, DownReason::Sent(notification.clone()));
         }
@@ -266,6 +272,7 @@ impl Peer {
         };
         self.timers.stop(Timer::ConnectRetry);
         self.up_since = Some(now);
+        self.update_received = false;
         self.counters.established += 1;
         if self.counters.established == 1 {
             // Earlier ends were failed attempts: no session has gone down yet.

@@ -16,11 +16,18 @@ use super::graceful_restart::GrState;
 use super::negotiate::{Negotiated, PeerConfig};
 use super::output::{ConnectionId, DownReason, PeerOutput, PeerStatus, QueueFull};
 use super::session::{Session, SessionStep};
+use super::silence::SessionUpdates;
 use super::timer::{Jitter, Timer, Timers};
 use super::wire::{
     AddressFamily, AttrErrorAction, ErrorCode, Notification, RefreshKind, RouteRefresh,
     UpdateMessage, UpdateParts,
 };
+
+/// Time between closing a connection and opening the next. A peer that sees the new connection
+/// before it has processed the close of the old one takes both for a collision: FRR 10.3 with
+/// dynamic neighbors then deletes the neighbor together with the old connection, and sends no
+/// routes over the new one. FRR waits as long (`BGP_INIT_START_TIMER`, bgpd/bgpd.h).
+pub const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
 /// A BGP neighbor.
 #[derive(Debug)]
@@ -38,8 +45,11 @@ pub struct Peer {
     /// Time in Idle after the next error.
     idle_hold: Duration,
     idle_until: Option<Instant>,
+    last_closed: Option<Instant>,
     gr_state: GrState,
     up_since: Option<Instant>,
+    /// The session has received an UPDATE.
+    update_received: bool,
     counters: PeerCounters,
     last_down: Option<DownReason>,
 }
@@ -70,8 +80,10 @@ impl Peer {
             restarting: false,
             prefix_limit_hit: false,
             idle_until: None,
+            last_closed: None,
             gr_state: GrState::Fresh,
             up_since: None,
+            update_received: false,
             counters: PeerCounters::default(),
             last_down: None,
         }
@@ -89,12 +101,25 @@ impl Peer {
         self.restarting = restarting;
     }
 
-    /// Starts the peer, also after a shutdown: leaves Idle at once.
+    /// Starts the peer, also after a shutdown: leaves Idle at once, and connects as soon as
+    /// [`RECONNECT_DELAY`] has passed.
     pub fn start(&mut self, now: Instant) {
         self.enabled = true;
         self.prefix_limit_hit = false;
         self.idle_hold = self.config.idle_hold.0;
         self.leave_idle(now);
+    }
+
+    /// When connections were last closed by this side, for [`Peer::set_last_closed`] of a new peer
+    /// with the same address.
+    #[must_use]
+    pub const fn last_closed(&self) -> Option<Instant> {
+        self.last_closed
+    }
+
+    /// Sets [`Peer::last_closed`]; call it before [`Peer::start`].
+    pub const fn set_last_closed(&mut self, at: Option<Instant>) {
+        self.last_closed = at;
     }
 
     /// Administrative shutdown: ends the session and stays Idle until [`Peer::start`]. `text` is
@@ -107,7 +132,8 @@ impl Peer {
         );
     }
 
-    /// Hard clear (administrative reset): ends the session, then connects again. Neither side keeps
+    /// Hard clear (administrative reset): ends the session, then connects again
+    /// after [`RECONNECT_DELAY`]. Neither side keeps
     /// routes. `text` is sent to the peer (RFC 9003), truncated to 128 octets.
     pub fn clear_hard(&mut self, now: Instant, text: Option<&str>) {
         self.cease_all(
@@ -351,6 +377,7 @@ impl Peer {
                 }
                 Ok(SessionStep::Update(parts, range)) => {
                     self.count(&parts);
+                    self.update_received = true;
                     if parts.end_of_rib() == Some(AddressFamily::EVPN) {
                         self.outputs.push_back(PeerOutput::EndOfRib);
                         self.sweep();
@@ -413,6 +440,15 @@ impl Peer {
             .iter()
             .find(|(_, s)| s.state == FsmState::Established);
         established.and_then(|(_, s)| s.negotiated.as_ref())
+    }
+
+    /// Whether the session has received UPDATEs; `None` while it is not established.
+    #[must_use]
+    pub fn session_updates(&self) -> Option<SessionUpdates> {
+        self.up_since.map(|up_since| SessionUpdates {
+            up_since,
+            update_received: self.update_received,
+        })
     }
 
     /// State and counters, for `show` and metrics.

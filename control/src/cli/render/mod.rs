@@ -186,7 +186,7 @@ pub(super) fn ports(rows: &[PortRow]) -> String {
         ">TX bytes",
         ">Drops",
         ">Ring full",
-        ">Held",
+        ">Suppressed",
     ]);
     let mut reasons = String::new();
     for row in rows {
@@ -211,7 +211,7 @@ pub(super) fn ports(rows: &[PortRow]) -> String {
             traffic.tx_bytes.to_string(),
             traffic.drops.to_string(),
             row.xdp.rx_ring_full.to_string(),
-            row.notices_held.to_string(),
+            row.events_suppressed.to_string(),
         ]);
         if let Some(reason) = &row.reason {
             let _ = writeln!(reasons, "{}: {reason}", row.interface);

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::fixture::{Bed, mac, outer, tagged, udp4, udp6};
+use super::fixture::{Fixture, mac, outer, tagged, udp4, udp6};
 use crate::drop::DropReason;
 use crate::frame::MAX_CHUNK_SIZE;
 
@@ -58,8 +58,8 @@ fn partial(frame: &[u8], v6: bool) -> Vec<u8> {
 proptest! {
     #[test]
     fn pieces_change_nothing((device, frame) in right(), piece in 1200usize..1793) {
-        let mut whole = Bed::jumbo(WHOLE);
-        let mut pieces = Bed::jumbo(2048);
+        let mut whole = Fixture::jumbo(WHOLE);
+        let mut pieces = Fixture::jumbo(2048);
         pieces.piece = piece;
         prop_assert_eq!(whole.run(device, [&frame]), pieces.run(device, [&frame]));
         prop_assert_eq!(whole.drops(), pieces.drops());
@@ -72,46 +72,46 @@ proptest! {
     ) {
         prop_assume!(to == 2 || to >= 10);
         let frame = if v6 { udp6(1, mac(to), len) } else { udp4(1, mac(to), len) };
-        let mut bed = Bed::jumbo(2048);
-        bed.piece = piece;
-        prop_assert_eq!(bed.run(1, [partial(&frame, v6)]), bed.run(1, [&frame]));
+        let mut fixture = Fixture::jumbo(2048);
+        fixture.piece = piece;
+        prop_assert_eq!(fixture.run(1, [partial(&frame, v6)]), fixture.run(1, [&frame]));
     }
 }
 
 #[test]
 fn a_jumbo_frame_is_encapsulated_and_comes_out_again() {
-    let mut bed = Bed::jumbo(2048);
+    let mut fixture = Fixture::jumbo(2048);
     for v6 in [false, true] {
         let (frame, back) = if v6 {
             (udp6(1, mac(11), 8900), udp6(11, mac(1), 8900))
         } else {
             (udp4(1, mac(10), 8900), udp4(10, mac(1), 8900))
         };
-        let sent = bed.run(1, [&frame]);
+        let sent = fixture.run(1, [&frame]);
         let headers = if v6 { 70 } else { 50 };
         assert_eq!(
             (sent.len(), sent[0].0, &sent[0].1[headers..]),
             (1, 0, &frame[..])
         );
         assert_eq!(
-            bed.run(0, [outer(usize::from(v6), 100, 0, &back)]),
+            fixture.run(0, [outer(usize::from(v6), 100, 0, &back)]),
             [(1, back)]
         );
     }
-    assert_eq!(bed.drops().iter().sum::<u64>(), 0);
+    assert_eq!(fixture.drops().iter().sum::<u64>(), 0);
 }
 
 #[test]
 fn padding_behind_the_outer_packet_is_cut_off_in_any_chunk() {
-    let mut bed = Bed::jumbo(2048);
-    bed.piece = 1000;
+    let mut fixture = Fixture::jumbo(2048);
+    fixture.piece = 1000;
     for len in [60, 900, 960, 1900, 2000, 4000] {
         let inner = udp4(10, mac(1), len);
         let packet = outer(0, 100, 0, &inner);
         for padding in [1, 60, 999, 1000, 2500] {
             let padded = [&packet[..], &vec![0xee; padding]].concat();
             assert_eq!(
-                bed.run(0, [padded]),
+                fixture.run(0, [padded]),
                 [(1, inner.clone())],
                 "{len} bytes, {padding} of padding"
             );
@@ -121,32 +121,32 @@ fn padding_behind_the_outer_packet_is_cut_off_in_any_chunk() {
 
 #[test]
 fn headers_that_go_beyond_the_first_chunk_are_refused_or_left_alone() {
-    let mut bed = Bed::jumbo(2048);
+    let mut fixture = Fixture::jumbo(2048);
     let packet = outer(0, 100, 0, &udp4(10, mac(1), 100));
     for piece in 27..60 {
-        bed.piece = piece;
-        // Nothing panics, no chunk is lost (the bed looks), and what leaves is right.
-        let sent = bed.run(0, [&packet]);
+        fixture.piece = piece;
+        // Nothing panics, no chunk is lost (the fixture looks), and what leaves is right.
+        let sent = fixture.run(0, [&packet]);
         assert!(
             sent.is_empty() || sent == [(1, udp4(10, mac(1), 100))],
             "{piece}"
         );
         assert_eq!(sent.is_empty(), piece < 64, "{piece}");
     }
-    assert!(bed.dropped(DropReason::OuterTruncated) > 0);
+    assert!(fixture.dropped(DropReason::OuterTruncated) > 0);
     for piece in 18..60 {
-        bed.piece = piece;
+        fixture.piece = piece;
         let frame = udp4(1, mac(10), 60);
-        let sent = bed.run(1, [&frame]);
+        let sent = fixture.run(1, [&frame]);
         assert_eq!(sent[0].1[50..], frame, "{piece}");
     }
 }
 
 #[test]
 fn a_flood_of_a_jumbo_frame_has_all_its_bytes_everywhere() {
-    let mut bed = Bed::jumbo(2048);
+    let mut fixture = Fixture::jumbo(2048);
     for frame in [udp4(1, [0xff; 6], 8900), udp6(1, [0xff; 6], 5000)] {
-        let sent = bed.run(1, [&frame]);
+        let sent = fixture.run(1, [&frame]);
         let expected = [(0, 50), (0, 70), (2, 0)];
         assert_eq!(sent.len(), 4);
         for ((device, bytes), (to, headers)) in sent.iter().zip(expected) {

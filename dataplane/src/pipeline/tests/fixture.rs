@@ -14,7 +14,7 @@ use std::sync::Arc;
 use crate::addr::{DeviceId, DomainId, HostMac, MacAddr, PortId, Vni, VtepId, WorkerId};
 use crate::drop::DropReason;
 use crate::frame::{BURST, Pool};
-use crate::pipeline::learn_event::Notice;
+use crate::pipeline::learn_event::LearnEvent;
 use crate::pipeline::tx_queues::TxQueues;
 use crate::pipeline::{Pipeline, Tables};
 use crate::port::Port;
@@ -48,7 +48,7 @@ fn counters() -> Arc<Counters> {
     Arc::new(Counters::new(1))
 }
 
-pub(super) fn hop(address: &str, vlan: Option<u16>, resolved: bool) -> RemoteVtep {
+pub(super) fn vtep(address: &str, vlan: Option<u16>, resolved: bool) -> RemoteVtep {
     let vtep: crate::addr::VtepAddr = address.parse().unwrap();
     let local = if vtep.is_v6() {
         "2001:db8::1"
@@ -106,12 +106,12 @@ pub(super) fn port(id: u16, device: u16, vlan: Option<u16>, domain: u16) -> Port
     }
 }
 
-pub(super) fn domain(id: u16, vni: u32, hops: &[u32], ports: &[u16], sources: &[u32]) -> Domain {
+pub(super) fn domain(id: u16, vni: u32, vteps: &[u32], ports: &[u16], sources: &[u32]) -> Domain {
     Domain {
         id: DomainId(id),
         vni: Vni::new(vni).unwrap(),
         flood: FloodList::new(
-            hops.iter().copied().map(VtepId),
+            vteps.iter().copied().map(VtepId),
             ports.iter().copied().map(PortId),
         ),
         group: None,
@@ -124,11 +124,11 @@ pub(super) fn domain(id: u16, vni: u32, hops: &[u32], ports: &[u16], sources: &[
 }
 
 /// The VTEP with its worker's parts.
-pub(super) struct Bed {
+pub(super) struct Fixture {
     pub(super) snapshot: Snapshot,
     pub(super) macs: MacTable,
     pub(super) neighbors: NeighborTable,
-    pub(super) notices: Vec<Notice>,
+    pub(super) events: Vec<LearnEvent>,
     pub(super) pool: Pool<HeapMemory>,
     pub(super) now_ns: u64,
     /// Bytes of a received frame in each chunk at most.
@@ -139,7 +139,7 @@ pub(super) struct Bed {
     pipeline: Pipeline,
 }
 
-impl fmt::Debug for Bed {
+impl fmt::Debug for Fixture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let PortTable { ports, .. } = &*self.snapshot.ports;
         let flood: Vec<_> = self
@@ -153,14 +153,14 @@ impl fmt::Debug for Bed {
             .flatten()
             .map(|port| (port.device, port.vlan, port.domain))
             .collect();
-        f.debug_struct("Bed")
+        f.debug_struct("Fixture")
             .field("ports", &ports)
             .field("flood", &flood)
             .finish_non_exhaustive()
     }
 }
 
-impl Bed {
+impl Fixture {
     pub(super) fn new() -> Self {
         let settings = Settings {
             local_v4: Some(LOCAL_V4.into()),
@@ -173,7 +173,7 @@ impl Bed {
         };
         let mut vteps = VtepTable::default();
         for ((id, address), vlan) in (0..).zip(VTEPS).zip([None, None, Some(7), Some(7), None]) {
-            vteps.set(VtepId(id), Some(Arc::new(hop(address, vlan, id != 4))));
+            vteps.set(VtepId(id), Some(Arc::new(vtep(address, vlan, id != 4))));
         }
         let trunk = Role::Trunk(Box::new([(10, PortId(2)), (20, PortId(3))]));
         let roles = [
@@ -205,11 +205,11 @@ impl Bed {
                 ports: ports.map(|port| Some(Arc::new(port))).into(),
             }),
         };
-        let mut bed = Self {
+        let mut fixture = Self {
             snapshot,
             macs: MacTable::new(1000),
             neighbors: NeighborTable::new(1000),
-            notices: Vec::new(),
+            events: Vec::new(),
             pool: memory_pools(1, 256, 2048).remove(0),
             now_ns: 1,
             piece: usize::MAX,
@@ -219,47 +219,49 @@ impl Bed {
         };
         // Hosts 1 to 4 are behind ports 0 to 3, hosts 10 to 14 behind the VTEPs.
         for n in 0..4 {
-            bed.learn(
+            fixture.learn(
                 u16::from(n == 3),
                 1 + n,
                 Destination::Port(PortId(n.into())),
             );
         }
         for n in 0..5 {
-            bed.learn(0, 10 + n, Destination::Vtep(VtepId(n.into())));
+            fixture.learn(0, 10 + n, Destination::Vtep(VtepId(n.into())));
         }
-        bed
+        fixture
     }
 
     /// With paths and ports for frames of 9100 bytes, and chunks of `chunk` bytes.
     pub(super) fn jumbo(chunk: usize) -> Self {
         const LONGEST: u16 = 9100;
-        let mut bed = Self::new();
-        bed.pool = memory_pools(1, 512, chunk).remove(0);
-        (0..4).for_each(|id| bed.set_port(id, |port| port.max_frame = LONGEST));
-        let mut hops = VtepTable::default();
-        for (id, hop) in (0..5).filter_map(|id| Some((id, bed.snapshot.vteps.get(VtepId(id))?))) {
+        let mut fixture = Self::new();
+        fixture.pool = memory_pools(1, 512, chunk).remove(0);
+        (0..4).for_each(|id| fixture.set_port(id, |port| port.max_frame = LONGEST));
+        let mut vteps = VtepTable::default();
+        for (id, vtep) in
+            (0..5).filter_map(|id| Some((id, fixture.snapshot.vteps.get(VtepId(id))?)))
+        {
             let widen = |path: &Adjacency| Adjacency {
                 max_frame: LONGEST,
                 ..path.clone()
             };
-            let paths = hop.paths.iter().map(widen).collect();
-            hops.set(
+            let paths = vtep.paths.iter().map(widen).collect();
+            vteps.set(
                 VtepId(id),
                 Some(Arc::new(RemoteVtep {
-                    vtep: hop.vtep,
+                    vtep: vtep.vtep,
                     paths,
                     counters: counters(),
                 })),
             );
         }
-        bed.snapshot.vteps = Arc::new(hops);
-        bed
+        fixture.snapshot.vteps = Arc::new(vteps);
+        fixture
     }
 
-    /// The first domain floods to `count` VTEPs, of both families in turn, and to its ports.
+    /// The first domain floods to `count` VTEPs, of both families in ctx, and to its ports.
     pub(super) fn set_vteps(&mut self, count: u32) {
-        let mut hops = VtepTable::default();
+        let mut vteps = VtepTable::default();
         for id in 0..count {
             let [a, b] = (id as u16).to_be_bytes();
             let address = if id % 2 == 0 {
@@ -267,9 +269,9 @@ impl Bed {
             } else {
                 format!("2001:db8:18::{id:x}")
             };
-            hops.set(VtepId(id), Some(Arc::new(hop(&address, None, true))));
+            vteps.set(VtepId(id), Some(Arc::new(vtep(&address, None, true))));
         }
-        self.snapshot.vteps = Arc::new(hops);
+        self.snapshot.vteps = Arc::new(vteps);
         self.set_domain(|domain| {
             domain.flood =
                 FloodList::new((0..count).map(VtepId), domain.flood.ports.iter().copied());
@@ -373,13 +375,13 @@ impl Bed {
             ..
         } = self;
         pipeline.burst(tables, self.now_ns, DeviceId(device), &mut burst, pool, out);
-        self.notices
-            .extend(std::iter::from_fn(|| self.pipeline.next_notice()));
+        self.events
+            .extend(std::iter::from_fn(|| self.pipeline.next_event()));
         assert!(burst.is_empty());
         self.leave()
     }
 
-    /// One turn of replication: adds what leaves to `sent`, and returns how many receivers were served.
+    /// One ctx of replication: adds what leaves to `sent`, and returns how many receivers were served.
     pub(super) fn replicate(&mut self, sent: &mut Vec<(u16, Vec<u8>)>) -> usize {
         let (macs, neighbors) = (self.macs.reader(), self.neighbors.reader());
         let tables = Tables {
@@ -473,7 +475,7 @@ impl Bed {
             .totals()
     }
 
-    pub(super) fn hop(&self, id: u32) -> Totals {
+    pub(super) fn vtep(&self, id: u32) -> Totals {
         self.snapshot
             .vteps
             .get(VtepId(id))

@@ -1,8 +1,8 @@
-//! Floods: each receiver once, in order, without copying where it need not be, in bounded steps, and no chunk lost.
+//! FloodQueue: each receiver once, in order, without copying where it need not be, in bounded steps, and no chunk lost.
 
 use std::collections::HashMap;
 
-use super::fixture::{Bed, mac, tagged, udp4, udp6};
+use super::fixture::{Fixture, mac, tagged, udp4, udp6};
 use crate::addr::VtepId;
 use crate::drop::DropReason;
 use crate::frame::BURST;
@@ -86,12 +86,12 @@ fn each_vtep_and_port_gets_each_frame_once_and_in_order() {
         (8191, 7801),
     ] {
         for multi_buffer in [true, false] {
-            let mut bed = Bed::jumbo(chunk);
-            bed.set_vteps(128);
-            widen(&mut bed);
-            bed.set_devices(|device| device.multi_buffer = multi_buffer);
+            let mut fixture = Fixture::jumbo(chunk);
+            fixture.set_vteps(128);
+            widen(&mut fixture);
+            fixture.set_devices(|device| device.multi_buffer = multi_buffer);
             let frames: Vec<_> = (0..3).map(|number| numbered(1, number, len)).collect();
-            let sent = bed.run(1, &frames);
+            let sent = fixture.run(1, &frames);
             assert_each_got(&sent, 128, &frames);
             let at = |device| -> Vec<_> {
                 sent.iter()
@@ -107,54 +107,57 @@ fn each_vtep_and_port_gets_each_frame_once_and_in_order() {
                     .map(|frame| tagged(frame, 0x8100, 10))
                     .collect::<Vec<_>>()
             );
-            assert_eq!((sent.len(), bed.drops().iter().sum::<u64>()), (3 * 130, 0));
+            assert_eq!(
+                (sent.len(), fixture.drops().iter().sum::<u64>()),
+                (3 * 130, 0)
+            );
         }
     }
 }
 
 /// Paths for jumbo frames to all VTEPs.
-fn widen(bed: &mut Bed) {
-    let mut hops = crate::table::vtep::VtepTable::default();
-    for (id, hop) in bed.snapshot.vteps.iter() {
-        let mut wide = crate::table::vtep::RemoteVtep::clone(hop);
+fn widen(fixture: &mut Fixture) {
+    let mut vteps = crate::table::vtep::VtepTable::default();
+    for (id, vtep) in fixture.snapshot.vteps.iter() {
+        let mut wide = crate::table::vtep::RemoteVtep::clone(vtep);
         wide.paths.iter_mut().for_each(|path| path.max_frame = 9100);
-        hops.set(id, Some(wide.into()));
+        vteps.set(id, Some(wide.into()));
     }
-    bed.snapshot.vteps = hops.into();
+    fixture.snapshot.vteps = vteps.into();
 }
 
 #[test]
 fn a_shared_payload_is_there_once() {
-    let mut bed = Bed::jumbo(2048);
-    bed.set_domain(|domain| domain.flood.ports = Box::new([]));
-    bed.set_vteps(COPIES_PER_ITERATION as u32);
-    bed.run(1, [udp6(1, ALL, 1300)]);
+    let mut fixture = Fixture::jumbo(2048);
+    fixture.set_domain(|domain| domain.flood.ports = Box::new([]));
+    fixture.set_vteps(COPIES_PER_ITERATION as u32);
+    fixture.run(1, [udp6(1, ALL, 1300)]);
     assert_eq!(
-        bed.most_chunks,
+        fixture.most_chunks,
         1 + COPIES_PER_ITERATION,
         "a header a copy, and one payload"
     );
-    bed.most_chunks = 0;
-    bed.run(1, [udp4(1, ALL, 60)]);
+    fixture.most_chunks = 0;
+    fixture.run(1, [udp4(1, ALL, 60)]);
     assert_eq!(
-        bed.most_chunks, COPIES_PER_ITERATION,
+        fixture.most_chunks, COPIES_PER_ITERATION,
         "short frames are copied, and the last one leaves itself"
     );
 }
 
 #[test]
 fn one_turn_makes_a_bounded_number_of_copies_and_does_not_hold_up_others() {
-    let mut bed = Bed::jumbo(2048);
-    bed.set_vteps(1000);
+    let mut fixture = Fixture::jumbo(2048);
+    fixture.set_vteps(1000);
     let flood = numbered(1, 7, 1000);
-    let mut sent = bed.burst(1, std::slice::from_ref(&flood));
+    let mut sent = fixture.burst(1, std::slice::from_ref(&flood));
     assert_eq!(sent, [], "it waits until all ports were served");
     let mut turns = 0;
     loop {
         let unicast: Vec<_> = (0..BURST).map(|_| udp4(2, mac(1), 30)).collect();
-        assert_eq!(bed.burst(2, &unicast).len(), BURST, "turn {turns}");
+        assert_eq!(fixture.burst(2, &unicast).len(), BURST, "ctx {turns}");
         let before = sent.len();
-        match bed.replicate(&mut sent) {
+        match fixture.replicate(&mut sent) {
             0 => break,
             served => assert!(
                 served <= COPIES_PER_ITERATION && sent.len() - before <= COPIES_PER_ITERATION
@@ -165,23 +168,26 @@ fn one_turn_makes_a_bounded_number_of_copies_and_does_not_hold_up_others() {
     assert_eq!(turns, (1000 + 2_usize).div_ceil(COPIES_PER_ITERATION));
     assert_each_got(&sent, 1000, &[flood]);
     assert_eq!(
-        (bed.pool.available(), bed.drops().iter().sum::<u64>()),
-        (bed.pool.capacity(), 0)
+        (
+            fixture.pool.available(),
+            fixture.drops().iter().sum::<u64>()
+        ),
+        (fixture.pool.capacity(), 0)
     );
 }
 
 #[test]
 fn ports_take_turns_and_each_keeps_its_order() {
-    let mut bed = Bed::jumbo(2048);
-    bed.set_vteps(100);
+    let mut fixture = Fixture::jumbo(2048);
+    fixture.set_vteps(100);
     let (ours, theirs) = (
         [numbered(1, 1, 500), numbered(1, 2, 500)],
         [numbered(2, 3, 500)],
     );
-    bed.burst(1, &ours);
-    bed.burst(2, &theirs);
+    fixture.burst(1, &ours);
+    fixture.burst(2, &theirs);
     let mut sent = Vec::new();
-    assert_eq!(bed.replicate(&mut sent), COPIES_PER_ITERATION);
+    assert_eq!(fixture.replicate(&mut sent), COPIES_PER_ITERATION);
     let of = |sent: &[(u16, Vec<u8>)], frame: &Vec<u8>| {
         sent.iter()
             .filter(|(device, packet)| *device == 0 && open(packet).1 == *frame)
@@ -192,7 +198,7 @@ fn ports_take_turns_and_each_keeps_its_order() {
             && of(&sent, &theirs[0]) >= COPIES_PER_ITERATION / 2 - 2
     );
     assert_eq!(of(&sent, &ours[1]), 0, "the first one comes first");
-    while bed.replicate(&mut sent) > 0 {}
+    while fixture.replicate(&mut sent) > 0 {}
     let first: Vec<_> = sent
         .iter()
         .filter(|(_, packet)| open_from(packet) == Some(mac(1)))
@@ -211,33 +217,33 @@ fn open_from(packet: &[u8]) -> Option<[u8; 6]> {
 #[test]
 fn ports_that_use_up_a_step_leave_the_vteps_for_the_next() {
     for ports in 14..36 {
-        let mut bed = Bed::jumbo(2048);
-        bed.set_vteps(3);
+        let mut fixture = Fixture::jumbo(2048);
+        fixture.set_vteps(3);
         // Ports that are not there: they are counted, and take a part of the step.
-        bed.set_domain(|domain| {
+        fixture.set_domain(|domain| {
             domain.flood = FloodList::new(
                 (0..3).map(VtepId),
                 (10..10 + ports).map(crate::addr::PortId),
             );
         });
         let flood = numbered(1, 1, 1000);
-        assert_each_got(&bed.run(1, [&flood]), 3, &[flood]);
-        assert_eq!(bed.dropped(DropReason::PortDown), u64::from(ports));
+        assert_each_got(&fixture.run(1, [&flood]), 3, &[flood]);
+        assert_eq!(fixture.dropped(DropReason::PortDown), u64::from(ports));
     }
 }
 
 #[test]
 fn a_list_that_changes_meanwhile_serves_nobody_twice() {
-    let mut bed = Bed::jumbo(2048);
-    bed.set_vteps(200);
-    bed.set_domain(|domain| domain.flood = FloodList::new((0..200).step_by(2).map(VtepId), []));
+    let mut fixture = Fixture::jumbo(2048);
+    fixture.set_vteps(200);
+    fixture.set_domain(|domain| domain.flood = FloodList::new((0..200).step_by(2).map(VtepId), []));
     let flood = numbered(1, 1, 1000);
-    bed.burst(1, &[&flood]);
+    fixture.burst(1, &[&flood]);
     let mut sent = Vec::new();
-    bed.replicate(&mut sent);
+    fixture.replicate(&mut sent);
     // Everybody, twice as many as were foreseen.
-    bed.set_domain(|domain| domain.flood = FloodList::new((0..200).map(VtepId), []));
-    while bed.replicate(&mut sent) > 0 {}
+    fixture.set_domain(|domain| domain.flood = FloodList::new((0..200).map(VtepId), []));
+    while fixture.replicate(&mut sent) > 0 {}
     let mut vteps: Vec<_> = sent.iter().map(|(_, packet)| open(packet).0).collect();
     vteps.sort_unstable();
     let wanted: Vec<_> = (0..200)
@@ -246,40 +252,44 @@ fn a_list_that_changes_meanwhile_serves_nobody_twice() {
     assert_eq!(vteps, wanted);
     assert!(sent.iter().all(|(_, packet)| open(packet).1 == flood));
     // And nobody any more.
-    bed.burst(1, &[&flood]);
-    bed.replicate(&mut sent);
-    bed.set_domain(|domain| domain.flood = FloodList::default());
-    assert!(bed.replicate(&mut Vec::new()) <= 1);
-    assert_eq!(bed.pool.available(), bed.pool.capacity());
+    fixture.burst(1, &[&flood]);
+    fixture.replicate(&mut sent);
+    fixture.set_domain(|domain| domain.flood = FloodList::default());
+    assert!(fixture.replicate(&mut Vec::new()) <= 1);
+    assert_eq!(fixture.pool.available(), fixture.pool.capacity());
 }
 
 #[test]
 fn a_port_that_floods_too_much_is_counted_and_leaves_room_for_others() {
-    let mut bed = Bed::jumbo(2048);
-    bed.set_vteps(1000);
+    let mut fixture = Fixture::jumbo(2048);
+    fixture.set_vteps(1000);
     let frames: Vec<_> = (0..64).map(|number| numbered(1, number, 400)).collect();
-    bed.burst(1, &frames);
-    bed.burst(1, &frames);
-    assert_eq!(bed.dropped(DropReason::FloodFull), 0, "two bursts at once");
-    bed.burst(1, &frames);
-    let refused = bed.dropped(DropReason::FloodFull);
+    fixture.burst(1, &frames);
+    fixture.burst(1, &frames);
+    assert_eq!(
+        fixture.dropped(DropReason::FloodFull),
+        0,
+        "two bursts at once"
+    );
+    fixture.burst(1, &frames);
+    let refused = fixture.dropped(DropReason::FloodFull);
     assert_eq!(refused, 64);
-    bed.burst(2, &[numbered(2, 0, 400)]);
-    assert_eq!(bed.dropped(DropReason::FloodFull), refused);
+    fixture.burst(2, &[numbered(2, 0, 400)]);
+    assert_eq!(fixture.dropped(DropReason::FloodFull), refused);
     // What waits is given back at the end of the worker, shared or not.
-    bed.replicate(&mut Vec::new());
-    bed.close();
-    assert_eq!(bed.pool.available(), bed.pool.capacity());
+    fixture.replicate(&mut Vec::new());
+    fixture.close();
+    assert_eq!(fixture.pool.available(), fixture.pool.capacity());
 }
 
 #[test]
 fn a_device_that_is_removed_takes_its_floods_with_it() {
-    let mut bed = Bed::jumbo(2048);
-    bed.set_vteps(300);
-    bed.burst(1, &[numbered(1, 0, 1000), numbered(1, 1, 1000)]);
-    bed.replicate(&mut Vec::new());
-    std::sync::Arc::make_mut(&mut bed.snapshot.ports).devices[1] = None;
-    bed.replicate(&mut Vec::new());
-    assert_eq!(bed.replicate(&mut Vec::new()), 0);
-    assert_eq!(bed.pool.available(), bed.pool.capacity());
+    let mut fixture = Fixture::jumbo(2048);
+    fixture.set_vteps(300);
+    fixture.burst(1, &[numbered(1, 0, 1000), numbered(1, 1, 1000)]);
+    fixture.replicate(&mut Vec::new());
+    std::sync::Arc::make_mut(&mut fixture.snapshot.ports).devices[1] = None;
+    fixture.replicate(&mut Vec::new());
+    assert_eq!(fixture.replicate(&mut Vec::new()), 0);
+    assert_eq!(fixture.pool.available(), fixture.pool.capacity());
 }

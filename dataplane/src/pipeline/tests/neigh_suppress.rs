@@ -7,24 +7,24 @@ use std::net::{IpAddr, Ipv6Addr};
 use etherparse::{ArpOperation, SlicedPacket};
 use proptest::prelude::*;
 
-use super::fixture::{Bed, mac, outer, tagged, udp4};
+use super::fixture::{Fixture, mac, outer, tagged, udp4};
 use crate::addr::{DomainId, HostMac, MacAddr, PortId};
 use crate::drop::DropReason;
-use crate::pipeline::learn_event::{NEWS_NS, Notice, STILL_THERE_NS};
+use crate::pipeline::learn_event::{CHANGE_INTERVAL_NS, LearnEvent, REFRESH_INTERVAL_NS};
 use crate::table::mac::Destination;
 use crate::wire::checksum::Sum;
 use crate::wire::{ipv6, nd, put16};
 
 const BROADCAST: [u8; 6] = [0xff; 6];
 
-fn bed() -> Bed {
-    let mut bed = Bed::new();
-    bed.set_domain(|domain| domain.suppress = true);
+fn fixture() -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.set_domain(|domain| domain.suppress = true);
     for host in [1, 2, 10] {
-        bed.neighbor(&format!("10.0.0.{host}"), host);
-        bed.neighbor(&format!("2001:db8::{host:x}"), host);
+        fixture.neighbor(&format!("10.0.0.{host}"), host);
+        fixture.neighbor(&format!("2001:db8::{host:x}"), host);
     }
-    bed
+    fixture
 }
 
 /// An ARP message; hosts are told by their last octet, 0 is 0.0.0.0.
@@ -94,13 +94,13 @@ fn solicitation(from: u8, target: u8) -> Vec<u8> {
 
 #[test]
 fn arp_for_a_known_host_is_answered_by_the_port_that_asked() {
-    let mut bed = bed();
+    let mut fixture = fixture();
     for (target, padded) in [(10, true), (2, false)] {
         let mut request = arp(1, 1, 1, target);
         if !padded {
             request.truncate(42);
         }
-        let sent = bed.run(1, [&request]);
+        let sent = fixture.run(1, [&request]);
         let [(1, reply)] = &sent[..] else {
             panic!("{sent:?}")
         };
@@ -124,15 +124,15 @@ fn arp_for_a_known_host_is_answered_by_the_port_that_asked() {
         assert!(reply[42..].iter().all(|byte| *byte == 0));
     }
     assert_eq!(
-        (bed.port(0).tx_frames, bed.drops()),
+        (fixture.port(0).tx_frames, fixture.drops()),
         (2, [0; DropReason::COUNT])
     );
 }
 
 #[test]
 fn a_solicitation_for_a_known_host_is_answered() {
-    let mut bed = bed();
-    let sent = bed.run(1, [solicitation(1, 10)]);
+    let mut fixture = fixture();
+    let sent = fixture.run(1, [solicitation(1, 10)]);
     let [(1, reply)] = &sent[..] else {
         panic!("{sent:?}")
     };
@@ -151,9 +151,9 @@ fn a_solicitation_for_a_known_host_is_answered() {
 
 #[test]
 fn answers_on_a_trunk_are_tagged() {
-    let mut bed = bed();
+    let mut fixture = fixture();
     for request in [arp(1, 3, 3, 10), solicitation(3, 10)] {
-        let sent = bed.run(3, [tagged(&request, 0x8100, 10)]);
+        let sent = fixture.run(3, [tagged(&request, 0x8100, 10)]);
         let [(3, reply)] = &sent[..] else {
             panic!("{sent:?}")
         };
@@ -166,11 +166,11 @@ fn answers_on_a_trunk_are_tagged() {
 
 #[test]
 fn what_only_the_host_itself_can_say_is_forwarded() {
-    let mut bed = bed();
+    let mut fixture = fixture();
     let mut to_one = arp(1, 1, 1, 10);
     to_one[..6].copy_from_slice(&mac(10));
-    assert_eq!(bed.run(1, [&to_one]).len(), 1, "NUD goes to the host");
-    assert_eq!(bed.run(1, [&to_one])[0].0, 0);
+    assert_eq!(fixture.run(1, [&to_one]).len(), 1, "NUD goes to the host");
+    assert_eq!(fixture.run(1, [&to_one])[0].0, 0);
     let signed = discovery(135, 1, 1, 10, &[12, 1, 0, 0, 0, 0, 0, 0]);
     let advertisement = discovery(136, 1, 1, 1, &[]);
     // Unknown, gratuitous, announced, a probe of one's own address, another operation, signed.
@@ -187,20 +187,20 @@ fn what_only_the_host_itself_can_say_is_forwarded() {
     for mut frame in floods {
         frame[..6].copy_from_slice(&BROADCAST);
         assert_eq!(
-            bed.run(1, [&frame]).len(),
+            fixture.run(1, [&frame]).len(),
             4,
             "two VTEPs and two ports: {frame:x?}"
         );
     }
-    bed.set_domain(|domain| domain.suppress = false);
-    assert_eq!(bed.run(1, [arp(1, 1, 1, 10)]).len(), 4);
-    assert_eq!(bed.drops(), [0; DropReason::COUNT]);
+    fixture.set_domain(|domain| domain.suppress = false);
+    assert_eq!(fixture.run(1, [arp(1, 1, 1, 10)]).len(), 4);
+    assert_eq!(fixture.drops(), [0; DropReason::COUNT]);
 }
 
 #[test]
 fn a_probe_for_another_s_address_is_answered() {
-    let mut bed = bed();
-    let sent = bed.run(1, [arp(1, 1, 0, 10), discovery(135, 1, 0, 10, &[])]);
+    let mut fixture = fixture();
+    let sent = fixture.run(1, [arp(1, 1, 0, 10), discovery(135, 1, 0, 10, &[])]);
     let [(1, arp), (1, dad)] = &sent[..] else {
         panic!("{sent:?}")
     };
@@ -221,15 +221,15 @@ fn a_probe_for_another_s_address_is_answered() {
 
 #[test]
 fn a_host_behind_the_same_port_answers_itself() {
-    let mut bed = bed();
-    bed.learn(0, 2, Destination::Port(PortId(0)));
-    bed.assert_dropped(1, &arp(1, 1, 1, 2), DropReason::SamePort);
-    bed.assert_dropped(1, &solicitation(1, 2), DropReason::SamePort);
+    let mut fixture = fixture();
+    fixture.learn(0, 2, Destination::Port(PortId(0)));
+    fixture.assert_dropped(1, &arp(1, 1, 1, 2), DropReason::Hairpin);
+    fixture.assert_dropped(1, &solicitation(1, 2), DropReason::Hairpin);
 }
 
 #[test]
 fn malformed_messages_go_nowhere() {
-    let mut bed = bed();
+    let mut fixture = fixture();
     let change = |frame: &[u8], at: usize, value| {
         let mut frame = frame.to_vec();
         frame[at] = value;
@@ -243,7 +243,7 @@ fn malformed_messages_go_nowhere() {
         &change(&nd, 57, nd[57] ^ 1),
         &change(&nd, 79, 0),
     ] {
-        bed.assert_dropped(1, frame, DropReason::ArpNdMalformed);
+        fixture.assert_dropped(1, frame, DropReason::ArpNdMalformed);
     }
     let fragment = [
         &nd[..18],
@@ -253,13 +253,13 @@ fn malformed_messages_go_nowhere() {
         &nd[54..],
     ]
     .concat();
-    bed.assert_dropped(1, &fragment, DropReason::ArpNdMalformed);
+    fixture.assert_dropped(1, &fragment, DropReason::ArpNdMalformed);
 }
 
 #[test]
 fn frames_from_the_overlay_are_never_answered() {
-    let mut bed = bed();
-    let sent = bed.run(
+    let mut fixture = fixture();
+    let sent = fixture.run(
         0,
         [
             outer(0, 100, 0, &arp(1, 10, 10, 1)),
@@ -274,9 +274,9 @@ fn frames_from_the_overlay_are_never_answered() {
 
 #[test]
 fn a_locked_port_claims_only_what_it_has() {
-    let mut bed = bed();
+    let mut fixture = fixture();
     let own: [IpAddr; 2] = ["10.0.0.1".parse().unwrap(), ip6(1).into()];
-    bed.set_port(0, |port| {
+    fixture.set_port(0, |port| {
         port.lock = Some(Box::new([MacAddr(mac(1))]));
         port.ips = own.into();
         port.learn = Some(1);
@@ -293,14 +293,15 @@ fn a_locked_port_claims_only_what_it_has() {
         forged_option,
         forged_sender,
     ] {
-        bed.assert_dropped(1, &frame, DropReason::ArpNdForged);
+        fixture.assert_dropped(1, &frame, DropReason::ArpNdSpoofed);
     }
-    bed.set_domain(|domain| domain.pass_tags = true);
-    bed.assert_dropped(1, &in_tag, DropReason::ArpNdForged);
-    assert_eq!(bed.notices, [], "nothing is learned from it");
-    // Who asks for another's address is told so; its own it may have, and its own link-local one.
+    fixture.set_domain(|domain| domain.pass_tags = true);
+    fixture.assert_dropped(1, &in_tag, DropReason::ArpNdSpoofed);
+    assert_eq!(fixture.events, [], "nothing is learned from it");
+    // Who requested_ip for another's address is told so; its own it may have, and its own link-local one.
     assert_eq!(
-        bed.run(1, [arp(1, 1, 0, 10), arp(1, 1, 1, 10), solicitation(1, 10)])
+        fixture
+            .run(1, [arp(1, 1, 0, 10), arp(1, 1, 1, 10), solicitation(1, 10)])
             .len(),
         3
     );
@@ -313,10 +314,10 @@ fn a_locked_port_claims_only_what_it_has() {
         .bytes(&link_local[54..])
         .checksum();
     put16(&mut link_local, 56, sum);
-    assert_eq!(bed.run(1, [link_local]).len(), 4);
-    bed.set_port(0, |port| port.lock = Some(Box::new([MacAddr(mac(1))])));
+    assert_eq!(fixture.run(1, [link_local]).len(), 4);
+    fixture.set_port(0, |port| port.lock = Some(Box::new([MacAddr(mac(1))])));
     assert_eq!(
-        bed.run(1, [arp(2, 1, 2, 2)]).len(),
+        fixture.run(1, [arp(2, 1, 2, 2)]).len(),
         1,
         "without ips any address"
     );
@@ -326,16 +327,16 @@ fn host(n: u8) -> HostMac {
     HostMac::new(MacAddr(mac(n))).unwrap()
 }
 
-fn mac_seen(n: u8) -> Notice {
-    Notice::MacSeen {
+fn mac_seen(n: u8) -> LearnEvent {
+    LearnEvent::MacSeen {
         port: PortId(0),
         domain: DomainId(0),
         mac: host(n),
     }
 }
 
-fn neighbor_seen(ip: IpAddr, n: u8) -> Notice {
-    Notice::NeighborSeen {
+fn neighbor_seen(ip: IpAddr, n: u8) -> LearnEvent {
+    LearnEvent::NeighborSeen {
         port: PortId(0),
         domain: DomainId(0),
         ip,
@@ -345,31 +346,31 @@ fn neighbor_seen(ip: IpAddr, n: u8) -> Notice {
 
 #[test]
 fn hosts_on_a_learning_port_are_told_of_and_not_learned() {
-    let mut bed = bed();
-    bed.now_ns = STILL_THERE_NS;
-    bed.set_port(0, |port| port.learn = Some(2));
+    let mut fixture = fixture();
+    fixture.now_ns = REFRESH_INTERVAL_NS;
+    fixture.set_port(0, |port| port.learn = Some(2));
     let frame = udp4(50, mac(10), 20);
-    bed.run(1, [&frame, &frame]);
-    assert_eq!(std::mem::take(&mut bed.notices), [mac_seen(50)]);
-    bed.now_ns += NEWS_NS;
-    bed.run(1, [&frame]);
+    fixture.run(1, [&frame, &frame]);
+    assert_eq!(std::mem::take(&mut fixture.events), [mac_seen(50)]);
+    fixture.now_ns += CHANGE_INTERVAL_NS;
+    fixture.run(1, [&frame]);
     assert_eq!(
-        std::mem::take(&mut bed.notices),
+        std::mem::take(&mut fixture.events),
         [mac_seen(50)],
         "as long as nobody learns it"
     );
-    bed.learn(0, 50, Destination::Port(PortId(0)));
-    bed.now_ns += NEWS_NS;
-    bed.run(1, [&frame]);
-    assert_eq!(bed.notices, []);
-    bed.now_ns += STILL_THERE_NS;
-    bed.run(1, [&frame]);
+    fixture.learn(0, 50, Destination::Port(PortId(0)));
+    fixture.now_ns += CHANGE_INTERVAL_NS;
+    fixture.run(1, [&frame]);
+    assert_eq!(fixture.events, []);
+    fixture.now_ns += REFRESH_INTERVAL_NS;
+    fixture.run(1, [&frame]);
     assert_eq!(
-        std::mem::take(&mut bed.notices),
+        std::mem::take(&mut fixture.events),
         [mac_seen(50)],
         "still there"
     );
-    bed.run(
+    fixture.run(
         1,
         [
             arp(1, 51, 51, 10),
@@ -378,7 +379,7 @@ fn hosts_on_a_learning_port_are_told_of_and_not_learned() {
             arp(1, 54, 55, 99),
         ],
     );
-    let seen = std::mem::take(&mut bed.notices);
+    let seen = std::mem::take(&mut fixture.events);
     for (ip, n) in [
         ([10, 0, 0, 51].into(), 51),
         (ip6(52).into(), 52),
@@ -387,15 +388,15 @@ fn hosts_on_a_learning_port_are_told_of_and_not_learned() {
         assert!(seen.contains(&neighbor_seen(ip, n)), "{ip} {n}: {seen:?}");
     }
     assert_eq!(seen.len(), 4 + 3, "a probe has no address: {seen:?}");
-    bed.run(2, [arp(1, 60, 60, 10)]);
-    assert_eq!(bed.notices, [], "port 1 does not learn");
+    fixture.run(2, [arp(1, 60, 60, 10)]);
+    assert_eq!(fixture.events, [], "port 1 does not learn");
 }
 
 #[test]
 fn a_port_that_invents_macs_is_held_back_and_counted() {
-    let mut bed = bed();
-    bed.now_ns = NEWS_NS;
-    bed.set_port(0, |port| port.learn = Some(2));
+    let mut fixture = fixture();
+    fixture.now_ns = CHANGE_INTERVAL_NS;
+    fixture.set_port(0, |port| port.learn = Some(2));
     let frames: Vec<_> = (0..3000u16)
         .map(|n| {
             let mut frame = udp4(1, mac(10), 20);
@@ -403,45 +404,52 @@ fn a_port_that_invents_macs_is_held_back_and_counted() {
             frame
         })
         .collect();
-    assert_eq!(bed.run(1, &frames).len(), 3000, "every frame is forwarded");
-    assert_eq!(bed.notices.len() as u64 + bed.port(0).untold, 3000);
-    assert!(bed.notices.len() <= 500, "{}", bed.notices.len());
+    assert_eq!(
+        fixture.run(1, &frames).len(),
+        3000,
+        "every frame is forwarded"
+    );
+    assert_eq!(
+        fixture.events.len() as u64 + fixture.port(0).events_suppressed,
+        3000
+    );
+    assert!(fixture.events.len() <= 500, "{}", fixture.events.len());
 }
 
 #[test]
 fn what_nobody_knows_is_told_if_the_domain_wants_it() {
-    let mut bed = bed();
+    let mut fixture = fixture();
     let unknown = [
         udp4(1, mac(99), 20),
         arp(1, 1, 1, 99),
         solicitation(1, 99),
         udp4(1, BROADCAST, 20),
     ];
-    bed.now_ns = NEWS_NS;
-    bed.run(1, &unknown);
-    assert_eq!(bed.notices, []);
-    bed.set_domain(|domain| domain.miss_events = true);
-    bed.run(1, unknown.iter().chain(&unknown));
+    fixture.now_ns = CHANGE_INTERVAL_NS;
+    fixture.run(1, &unknown);
+    assert_eq!(fixture.events, []);
+    fixture.set_domain(|domain| domain.miss_events = true);
+    fixture.run(1, unknown.iter().chain(&unknown));
     let domain = DomainId(0);
     let wanted = [
-        Notice::MacMissed {
+        LearnEvent::MacMiss {
             domain,
             mac: MacAddr(mac(99)),
         },
-        Notice::IpMissed {
+        LearnEvent::NeighborMiss {
             domain,
             ip: [10, 0, 0, 99].into(),
         },
-        Notice::IpMissed {
+        LearnEvent::NeighborMiss {
             domain,
             ip: ip6(99).into(),
         },
     ];
-    assert_eq!(bed.notices.len(), 3);
+    assert_eq!(fixture.events.len(), 3);
     assert!(
-        wanted.iter().all(|notice| bed.notices.contains(notice)),
+        wanted.iter().all(|event| fixture.events.contains(event)),
         "{:?}",
-        bed.notices
+        fixture.events
     );
 }
 
@@ -453,8 +461,8 @@ proptest! {
         cut in 0usize..110,
         locked: bool,
     ) {
-        let mut bed = bed();
-        bed.set_port(0, |port| {
+        let mut fixture = fixture();
+        fixture.set_port(0, |port| {
             port.learn = Some(1);
             port.lock = locked.then(|| [MacAddr(mac(1))].into());
         });
@@ -465,6 +473,6 @@ proptest! {
             }
         }
         frame.truncate(cut.max(1));
-        bed.run(1, [frame]);
+        fixture.run(1, [frame]);
     }
 }

@@ -2,23 +2,23 @@
 
 use etherparse::{Icmpv4Type, Icmpv6Type, NetSlice, SlicedPacket, TransportSlice, icmpv4};
 
-use super::fixture::{Bed, mac, tagged, udp4, udp6};
+use super::fixture::{Fixture, mac, tagged, udp4, udp6};
 use crate::drop::DropReason;
 use crate::wire::put16;
 
 #[test]
 fn ipv4_gets_fragmentation_needed() {
-    let mut bed = Bed::new();
-    assert_eq!(bed.run(1, &[udp4(1, mac(10), 1450 - 42)]).len(), 1);
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.run(1, &[udp4(1, mac(10), 1450 - 42)]).len(), 1);
     let long = udp4(1, mac(10), 1451 - 42);
-    let sent = bed.run(1, [&long]);
-    let [(1, answer)] = &sent[..] else {
+    let sent = fixture.run(1, [&long]);
+    let [(1, report)] = &sent[..] else {
         panic!("{sent:?}")
     };
-    assert_eq!(answer[..12], [mac(1), mac(10)].concat());
-    assert_eq!(answer.len(), 14 + 576);
-    assert_eq!(answer[14 + 28..], long[14..14 + 548]);
-    let sliced = SlicedPacket::from_ethernet(answer).unwrap();
+    assert_eq!(report[..12], [mac(1), mac(10)].concat());
+    assert_eq!(report.len(), 14 + 576);
+    assert_eq!(report[14 + 28..], long[14..14 + 548]);
+    let sliced = SlicedPacket::from_ethernet(report).unwrap();
     let Some(NetSlice::Ipv4(ip)) = &sliced.net else {
         panic!()
     };
@@ -37,14 +37,14 @@ fn ipv4_gets_fragmentation_needed() {
     assert_eq!(icmp.icmp_type(), Icmpv4Type::DestinationUnreachable(wanted));
     assert!(
         crate::wire::checksum::Sum::new()
-            .bytes(&answer[34..])
+            .bytes(&report[34..])
             .is_right()
     );
     assert_eq!(
         (
-            bed.dropped(DropReason::TooBig),
-            bed.hop(0).dropped(),
-            bed.port(0).dropped()
+            fixture.dropped(DropReason::TooBig),
+            fixture.vtep(0).dropped(),
+            fixture.port(0).dropped()
         ),
         (1, 1, 1)
     );
@@ -52,16 +52,16 @@ fn ipv4_gets_fragmentation_needed() {
 
 #[test]
 fn ipv6_gets_packet_too_big_also_behind_a_trunk() {
-    let mut bed = Bed::new();
+    let mut fixture = Fixture::new();
     let long = udp6(3, mac(11), 1440);
-    let sent = bed.run(3, &[tagged(&long, 0x8100, 10)]);
-    let [(3, answer)] = &sent[..] else {
+    let sent = fixture.run(3, &[tagged(&long, 0x8100, 10)]);
+    let [(3, report)] = &sent[..] else {
         panic!("{sent:?}")
     };
-    assert_eq!(answer[12..16], [0x81, 0, 0, 10]);
-    assert_eq!(answer.len(), 18 + 1280);
-    assert_eq!(answer[18 + 48..], long[14..14 + 1232]);
-    let sliced = SlicedPacket::from_ethernet(answer).unwrap();
+    assert_eq!(report[12..16], [0x81, 0, 0, 10]);
+    assert_eq!(report.len(), 18 + 1280);
+    assert_eq!(report[18 + 48..], long[14..14 + 1232]);
+    let sliced = SlicedPacket::from_ethernet(report).unwrap();
     let Some(NetSlice::Ipv6(ip)) = &sliced.net else {
         panic!()
     };
@@ -78,7 +78,7 @@ fn ipv6_gets_packet_too_big_also_behind_a_trunk() {
 
 #[test]
 fn errors_groups_and_later_fragments_are_not_answered() {
-    let mut bed = Bed::new();
+    let mut fixture = Fixture::new();
     let long = udp4(1, mac(10), 1440);
     let with = |at: usize, bytes: &[u8]| {
         let mut frame = long.clone();
@@ -89,7 +89,7 @@ fn errors_groups_and_later_fragments_are_not_answered() {
     icmp_error[34] = 3;
     let mut echo = icmp_error.clone();
     echo[34] = 8;
-    assert_eq!(bed.run(1, &[echo]).len(), 1);
+    assert_eq!(fixture.run(1, &[echo]).len(), 1);
     let mut icmp6_error = udp6(1, mac(10), 1440);
     (icmp6_error[20], icmp6_error[54]) = (58, 1);
     let mut other = long.clone();
@@ -103,10 +103,10 @@ fn errors_groups_and_later_fragments_are_not_answered() {
         with(30, &[255; 4]),
         with(26, &[0; 4]),
     ] {
-        bed.assert_dropped(1, &silent, DropReason::TooBig);
+        fixture.assert_dropped(1, &silent, DropReason::TooBig);
     }
     assert_eq!(
-        bed.run(1, &[with(20, &[0x20, 0])]).len(),
+        fixture.run(1, &[with(20, &[0x20, 0])]).len(),
         1,
         "the first fragment"
     );
@@ -114,19 +114,19 @@ fn errors_groups_and_later_fragments_are_not_answered() {
 
 #[test]
 fn answers_are_limited_for_each_port() {
-    let mut bed = Bed::new();
-    bed.now_ns = 1 << 40;
-    assert_eq!(bed.run(1, vec![udp4(1, mac(10), 1440); 200]).len(), 50);
-    assert_eq!(bed.run(2, vec![udp4(2, mac(10), 1440); 200]).len(), 50);
-    assert_eq!(bed.dropped(DropReason::TooBig), 400);
+    let mut fixture = Fixture::new();
+    fixture.now_ns = 1 << 40;
+    assert_eq!(fixture.run(1, vec![udp4(1, mac(10), 1440); 200]).len(), 50);
+    assert_eq!(fixture.run(2, vec![udp4(2, mac(10), 1440); 200]).len(), 50);
+    assert_eq!(fixture.dropped(DropReason::TooBig), 400);
 }
 
 #[test]
 fn an_unknown_destination_gets_one_answer_and_a_group_none() {
-    let mut bed = Bed::new();
-    let answers =
+    let mut fixture = Fixture::new();
+    let icmp_errors =
         |sent: Vec<(u16, Vec<u8>)>| sent.iter().filter(|(device, _)| *device == 1).count();
-    assert_eq!(answers(bed.run(1, &[udp4(1, mac(99), 1440)])), 1);
-    assert_eq!(answers(bed.run(1, &[udp4(1, [0xff; 6], 1440)])), 0);
-    assert_eq!(bed.dropped(DropReason::TooBig), 4);
+    assert_eq!(icmp_errors(fixture.run(1, &[udp4(1, mac(99), 1440)])), 1);
+    assert_eq!(icmp_errors(fixture.run(1, &[udp4(1, [0xff; 6], 1440)])), 0);
+    assert_eq!(fixture.dropped(DropReason::TooBig), 4);
 }

@@ -1,10 +1,10 @@
-//! What must hold for any frame and any table. `Bed::run` checks each time that no chunk is lost or used twice.
+//! What must hold for any frame and any table. `Fixture::run` checks each time that no chunk is lost or used twice.
 
 use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::fixture::{Bed, domain, mac, outer, port, tagged, udp4, udp6};
+use super::fixture::{Fixture, domain, mac, outer, port, tagged, udp4, udp6};
 use crate::addr::{PortId, VtepId};
 use crate::drop::DropReason;
 use crate::table::mac::Destination;
@@ -53,8 +53,8 @@ fn almost() -> impl Strategy<Value = Vec<u8>> {
         })
 }
 
-/// A bed with tables that need not make sense: MACs behind anything, ports on any device, in any domain.
-fn any_bed() -> impl Strategy<Value = Bed> {
+/// A fixture with tables that need not make sense: MACs behind anything, ports on any device, in any domain.
+fn any_bed() -> impl Strategy<Value = Fixture> {
     let ports = prop::collection::vec((0u16..5, prop::option::of(0u16..4095), 0u16..3), 4);
     let floods = prop::collection::vec(
         (
@@ -65,8 +65,8 @@ fn any_bed() -> impl Strategy<Value = Bed> {
     );
     let macs = prop::collection::vec((0u16..2, 1u8..15, any::<bool>(), 0u16..7), 0..30);
     (ports, floods, macs).prop_map(|(ports, floods, macs)| {
-        let mut bed = Bed::new();
-        let table = Arc::make_mut(&mut bed.snapshot.ports);
+        let mut fixture = Fixture::new();
+        let table = Arc::make_mut(&mut fixture.snapshot.ports);
         table.ports = (0..)
             .zip(ports)
             .map(|(id, (device, vlan, domain))| Some(port(id, device, vlan, domain).into()))
@@ -75,52 +75,52 @@ fn any_bed() -> impl Strategy<Value = Bed> {
             (0..)
                 .zip([100, 200])
                 .zip(floods)
-                .map(|((id, vni), (mut hops, mut ports))| {
-                    hops.sort_unstable();
-                    hops.dedup();
+                .map(|((id, vni), (mut vteps, mut ports))| {
+                    vteps.sort_unstable();
+                    vteps.dedup();
                     ports.sort_unstable();
                     ports.dedup();
-                    Arc::new(domain(id, vni, &hops, &ports, &[0, 1, 2, 3]))
+                    Arc::new(domain(id, vni, &vteps, &ports, &[0, 1, 2, 3]))
                 });
-        bed.snapshot.vnis = Arc::new(VniTable::new(domains));
+        fixture.snapshot.vnis = Arc::new(VniTable::new(domains));
         for (domain, host, remote, to) in macs {
             let to = if remote {
                 Destination::Vtep(VtepId(to.into()))
             } else {
                 Destination::Port(PortId(to))
             };
-            bed.learn(domain, host, to);
+            fixture.learn(domain, host, to);
         }
-        bed
+        fixture
     })
 }
 
 proptest! {
     #[test]
     fn random_bytes_never_panic_or_leak(frames in prop::collection::vec(bytes(300), 1..20), device in 0u16..5) {
-        Bed::new().run(device, &frames);
+        Fixture::new().run(device, &frames);
     }
 
     #[test]
-    fn almost_right_frames_never_panic_or_leak(mut bed in any_bed(), frames in prop::collection::vec(almost(), 1..20), device in 0u16..4) {
-        bed.run(device, &frames);
-        prop_assert_eq!(bed.device(device).rx_frames, frames.len() as u64);
+    fn almost_right_frames_never_panic_or_leak(mut fixture in any_bed(), frames in prop::collection::vec(almost(), 1..20), device in 0u16..4) {
+        fixture.run(device, &frames);
+        prop_assert_eq!(fixture.device(device).rx_frames, frames.len() as u64);
     }
 
     #[test]
-    fn what_comes_from_the_underlay_leaves_by_tenant_devices_only(mut bed in any_bed(), frames in prop::collection::vec(almost(), 1..20)) {
-        for (device, _) in bed.run(0, &frames) {
-            let role = &bed.snapshot.ports.devices[usize::from(device)].as_ref().unwrap().role;
+    fn what_comes_from_the_underlay_leaves_by_tenant_devices_only(mut fixture in any_bed(), frames in prop::collection::vec(almost(), 1..20)) {
+        for (device, _) in fixture.run(0, &frames) {
+            let role = &fixture.snapshot.ports.devices[usize::from(device)].as_ref().unwrap().role;
             prop_assert!(*role != Role::Underlay);
         }
     }
 
     #[test]
-    fn each_frame_of_one_tenant_to_a_vtep_is_sent_or_counted(mut bed in any_bed(), frames in prop::collection::vec(almost(), 1..20)) {
+    fn each_frame_of_one_tenant_to_a_vtep_is_sent_or_counted(mut fixture in any_bed(), frames in prop::collection::vec(almost(), 1..20)) {
         for frame in frames {
-            let dropped = bed.drops().iter().sum::<u64>();
-            let sent = bed.run(1, &[frame]).len();
-            prop_assert!(sent > 0 || bed.drops().iter().sum::<u64>() > dropped);
+            let dropped = fixture.drops().iter().sum::<u64>();
+            let sent = fixture.run(1, &[frame]).len();
+            prop_assert!(sent > 0 || fixture.drops().iter().sum::<u64>() > dropped);
         }
     }
 
@@ -139,19 +139,19 @@ proptest! {
         }
         frame.extend(inner);
         frame.truncate(1450);
-        let mut bed = Bed::new();
-        bed.set_port(0, |port| port.checksum = crate::table::port::ChecksumMode::Trust);
+        let mut fixture = Fixture::new();
+        fixture.set_port(0, |port| port.checksum = crate::table::port::ChecksumMode::Trust);
         if frame.len() < 14 || matches!(&frame[12..14], [0x81, 0] | [0x88, 0xa8]) {
             return Ok(());
         }
-        let mut packet = bed.run(1, [&frame]).remove(0).1;
+        let mut packet = fixture.run(1, [&frame]).remove(0).1;
         let ip = if host >= 12 { 18 } else { 14 };
         let (at, len) = if host % 2 == 0 { (ip + 12, 4) } else { (ip + 8, 16) };
         let source = packet[at..at + len].to_vec();
         packet.copy_within(at + len..at + 2 * len, at);
         packet[at + len..at + 2 * len].copy_from_slice(&source);
-        bed.learn(0, host, Destination::Port(PortId(1)));
-        prop_assert_eq!(bed.run(0, &[packet]), [(2, frame)]);
-        prop_assert_eq!(bed.dropped(DropReason::EcnCongested), 0);
+        fixture.learn(0, host, Destination::Port(PortId(1)));
+        prop_assert_eq!(fixture.run(0, &[packet]), [(2, frame)]);
+        prop_assert_eq!(fixture.dropped(DropReason::EcnCongested), 0);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 
-use super::fixture::{Bed, LOCAL_V4, LOCAL_V6, hop, mac, outer, tagged, udp4, udp6};
+use super::fixture::{Fixture, LOCAL_V4, LOCAL_V6, mac, outer, tagged, udp4, udp6, vtep};
 use crate::addr::{DeviceId, MacAddr, VtepId};
 use crate::drop::DropReason;
 use crate::table::Dscp;
@@ -16,7 +16,7 @@ const BROADCAST: [u8; 6] = [0xff; 6];
 
 #[test]
 fn a_known_mac_behind_a_vtep_is_encapsulated() {
-    let mut bed = Bed::new();
+    let mut fixture = Fixture::new();
     for (host, header, v6, vlan) in [
         (10, 50, false, false),
         (11, 70, true, false),
@@ -24,7 +24,7 @@ fn a_known_mac_behind_a_vtep_is_encapsulated() {
         (13, 74, true, true),
     ] {
         let inner = udp4(1, mac(host), 100);
-        let sent = bed.run(1, [&inner]);
+        let sent = fixture.run(1, [&inner]);
         let [(0, packet)] = &sent[..] else {
             panic!("{sent:?}")
         };
@@ -69,31 +69,34 @@ fn a_known_mac_behind_a_vtep_is_encapsulated() {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!((bed.hop(2).tx_frames, bed.hop(2).tx_bytes), (1, 142));
+    assert_eq!(
+        (fixture.vtep(2).tx_frames, fixture.vtep(2).tx_bytes),
+        (1, 142)
+    );
     assert_eq!(
         (
-            bed.domain(0).tx_frames,
-            bed.port(0).rx_frames,
-            bed.device(0).tx_frames
+            fixture.domain(0).tx_frames,
+            fixture.port(0).rx_frames,
+            fixture.device(0).tx_frames
         ),
         (4, 4, 4)
     );
     assert_eq!(
-        (bed.device(0).tx_bytes, bed.device(1).rx_bytes),
+        (fixture.device(0).tx_bytes, fixture.device(1).rx_bytes),
         (4 * 142 + 50 + 70 + 54 + 74, 4 * 142)
     );
-    assert_eq!(bed.drops(), [0; DropReason::COUNT]);
+    assert_eq!(fixture.drops(), [0; DropReason::COUNT]);
 }
 
 #[test]
 fn dscp_and_ecn_go_outside() {
-    let mut bed = Bed::new();
+    let mut fixture = Fixture::new();
     for (host, ip) in [(10, 14), (11, 14)] {
         let mut inner = udp4(1, mac(host), 10);
         crate::wire::ipv4::set_tos(&mut inner[14..], 0xb9);
         for (dscp, tos) in [(Dscp::Inherit, 0xb9), (Dscp::Fixed(10), 0x29)] {
-            bed.snapshot.settings.dscp = dscp;
-            let packet = bed.run(1, [&inner]).remove(0).1;
+            fixture.snapshot.settings.dscp = dscp;
+            let packet = fixture.run(1, [&inner]).remove(0).1;
             let found = if host == 10 {
                 packet[ip + 1]
             } else {
@@ -109,15 +112,15 @@ fn dscp_and_ecn_go_outside() {
             }
         }
     }
-    bed.snapshot.settings.udp6_zero_tx = true;
-    let packet = bed.run(1, &[udp4(1, mac(11), 10)]).remove(0).1;
+    fixture.snapshot.settings.udp6_zero_tx = true;
+    let packet = fixture.run(1, &[udp4(1, mac(11), 10)]).remove(0).1;
     assert_eq!(be16(&packet, 14 + 40 + 6), 0);
 }
 
 #[test]
 fn packets_that_may_be_fragmented_have_numbers_of_their_own() {
-    let mut bed = Bed::new();
-    let mut next = hop("192.0.2.2", None, true);
+    let mut fixture = Fixture::new();
+    let mut next = vtep("192.0.2.2", None, true);
     let fields = HeaderFields {
         source_mac: MacAddr(mac(8)),
         next_hop_mac: MacAddr(mac(9)),
@@ -129,8 +132,8 @@ fn packets_that_may_be_fragmented_have_numbers_of_their_own() {
         udp_port: 4789,
     };
     next.paths[0].rewrite = OuterHeader::new(&fields).unwrap();
-    Arc::make_mut(&mut bed.snapshot.vteps).set(VtepId(0), Some(Arc::new(next)));
-    let sent = bed.run(1, vec![udp4(1, mac(10), 10); 3]);
+    Arc::make_mut(&mut fixture.snapshot.vteps).set(VtepId(0), Some(Arc::new(next)));
+    let sent = fixture.run(1, vec![udp4(1, mac(10), 10); 3]);
     let mut numbers: Vec<_> = sent.iter().map(|(_, packet)| be16(packet, 18)).collect();
     numbers.dedup();
     assert_eq!(numbers.len(), 3);
@@ -143,33 +146,39 @@ fn packets_that_may_be_fragmented_have_numbers_of_their_own() {
 
 #[test]
 fn local_ports_are_switched_between() {
-    let mut bed = Bed::new();
+    let mut fixture = Fixture::new();
     let frame = udp4(1, mac(2), 50);
-    assert_eq!(bed.run(1, [&frame]), [(2, frame)]);
+    assert_eq!(fixture.run(1, [&frame]), [(2, frame)]);
     let frame = udp4(1, mac(3), 50);
-    assert_eq!(bed.run(1, [&frame]), [(3, tagged(&frame, 0x8100, 10))]);
+    assert_eq!(fixture.run(1, [&frame]), [(3, tagged(&frame, 0x8100, 10))]);
     let frame = udp4(3, mac(1), 50);
-    assert_eq!(bed.run(3, &[tagged(&frame, 0x8100, 0xe00a)]), [(1, frame)]);
+    assert_eq!(
+        fixture.run(3, &[tagged(&frame, 0x8100, 0xe00a)]),
+        [(1, frame)]
+    );
     assert_eq!(
         (
-            bed.port(2).tx_frames,
-            bed.port(2).rx_frames,
-            bed.port(2).tx_bytes
+            fixture.port(2).tx_frames,
+            fixture.port(2).rx_frames,
+            fixture.port(2).tx_bytes
         ),
         (1, 1, 92)
     );
-    bed.assert_dropped(1, &udp4(2, mac(1), 50), DropReason::SamePort);
-    bed.set_port(1, |port| port.max_frame = 91);
-    bed.assert_dropped(1, &udp4(1, mac(2), 50), DropReason::PortMtu);
-    assert_eq!((bed.port(1).dropped(), bed.device(2).dropped()), (1, 1));
+    fixture.assert_dropped(1, &udp4(2, mac(1), 50), DropReason::Hairpin);
+    fixture.set_port(1, |port| port.max_frame = 91);
+    fixture.assert_dropped(1, &udp4(1, mac(2), 50), DropReason::PortMtu);
+    assert_eq!(
+        (fixture.port(1).dropped(), fixture.device(2).dropped()),
+        (1, 1)
+    );
 }
 
 #[test]
 fn a_frame_for_all_reaches_each_once_and_not_its_sender() {
-    let mut bed = Bed::new();
+    let mut fixture = Fixture::new();
     for to in [BROADCAST, [1, 0, 0x5e, 0, 0, 1], mac(99)] {
         let frame = udp4(1, to, 60);
-        let sent = bed.run(1, [&frame]);
+        let sent = fixture.run(1, [&frame]);
         assert_eq!(
             sent.iter().map(|(device, _)| *device).collect::<Vec<_>>(),
             [0, 0, 2, 3]
@@ -185,99 +194,105 @@ fn a_frame_for_all_reaches_each_once_and_not_its_sender() {
     }
     assert_eq!(
         (
-            bed.domain(0).tx_frames,
-            bed.hop(0).tx_frames,
-            bed.hop(1).tx_frames
+            fixture.domain(0).tx_frames,
+            fixture.vtep(0).tx_frames,
+            fixture.vtep(1).tx_frames
         ),
         (6, 3, 3)
     );
-    bed.assert_dropped(
+    fixture.assert_dropped(
         3,
         &tagged(&udp4(4, BROADCAST, 10), 0x8100, 20),
-        DropReason::NoReceiver,
+        DropReason::NoFloodTarget,
     );
 }
 
 #[test]
 fn copies_that_find_no_chunk_are_counted_and_the_last_receiver_still_gets_the_frame() {
-    let mut bed = Bed::new();
-    let held: Vec<_> = (1..bed.pool.capacity())
-        .map_while(|_| bed.pool.alloc())
+    let mut fixture = Fixture::new();
+    let held: Vec<_> = (1..fixture.pool.capacity())
+        .map_while(|_| fixture.pool.alloc())
         .collect();
     let frame = udp4(1, BROADCAST, 60);
-    let sent = bed.run(1, [&frame]);
+    let sent = fixture.run(1, [&frame]);
     assert_eq!(
         (sent.len(), sent[0].0, &sent[0].1[70..]),
         (1, 0, &frame[..]),
         "the VTEP over IPv6"
     );
-    assert_eq!(bed.dropped(DropReason::NoFrame), 3);
-    assert_eq!(bed.pool.available() + held.len(), bed.pool.capacity());
+    assert_eq!(fixture.dropped(DropReason::NoFrame), 3);
+    assert_eq!(
+        fixture.pool.available() + held.len(),
+        fixture.pool.capacity()
+    );
 }
 
 #[test]
 fn floods_stop_at_the_storm_limit_and_unicast_does_not() {
-    let mut bed = Bed::new();
-    bed.set_port(0, |port| {
+    let mut fixture = Fixture::new();
+    fixture.set_port(0, |port| {
         port.storm = Some(StormLimit { rate: 10, burst: 5 })
     });
-    bed.now_ns = 1_000_000_000_000;
+    fixture.now_ns = 1_000_000_000_000;
     let frames: Vec<_> = (0..20)
         .flat_map(|_| [udp4(1, BROADCAST, 10), udp4(1, mac(2), 10)])
         .collect();
-    let sent = bed.run(1, &frames);
+    let sent = fixture.run(1, &frames);
     assert_eq!(sent.iter().filter(|(device, _)| *device == 3).count(), 5);
     assert_eq!(sent.iter().filter(|(device, _)| *device == 2).count(), 25);
     assert_eq!(
-        (bed.dropped(DropReason::Storm), bed.port(0).dropped()),
+        (
+            fixture.dropped(DropReason::Storm),
+            fixture.port(0).dropped()
+        ),
         (15, 15)
     );
 }
 
 #[test]
 fn frames_that_no_tenant_may_send_are_dropped_each_for_its_reason() {
-    let mut bed = Bed::new();
+    let mut fixture = Fixture::new();
     let good = udp4(1, mac(10), 20);
     let with = |at: usize, bytes: &[u8]| {
         let mut frame = good.clone();
         frame[at..at + bytes.len()].copy_from_slice(bytes);
         frame
     };
-    bed.assert_dropped(1, &good[..13], DropReason::Runt);
-    bed.assert_dropped(3, &good[..13], DropReason::Runt);
-    bed.assert_dropped(3, &tagged(&good, 0x8100, 10)[..17], DropReason::Runt);
-    bed.assert_dropped(1, &tagged(&good, 0x8100, 5), DropReason::Tagged);
-    bed.assert_dropped(1, &tagged(&good, 0x88a8, 5), DropReason::Tagged);
-    bed.assert_dropped(1, &with(6, &[0; 6]), DropReason::SourceMac);
-    bed.assert_dropped(1, &with(6, &[3]), DropReason::SourceMac);
-    bed.assert_dropped(
+    fixture.assert_dropped(1, &good[..13], DropReason::Runt);
+    fixture.assert_dropped(3, &good[..13], DropReason::Runt);
+    fixture.assert_dropped(3, &tagged(&good, 0x8100, 10)[..17], DropReason::Runt);
+    fixture.assert_dropped(1, &tagged(&good, 0x8100, 5), DropReason::Tagged);
+    fixture.assert_dropped(1, &tagged(&good, 0x88a8, 5), DropReason::Tagged);
+    fixture.assert_dropped(1, &with(6, &[0; 6]), DropReason::SourceMac);
+    fixture.assert_dropped(1, &with(6, &[3]), DropReason::SourceMac);
+    fixture.assert_dropped(
         1,
         &with(0, &[1, 0x80, 0xc2, 0, 0, 0x0e]),
         DropReason::LinkLocalGroup,
     );
-    bed.assert_dropped(3, &good, DropReason::UnknownVlan);
-    bed.assert_dropped(3, &tagged(&good, 0x8100, 11), DropReason::UnknownVlan);
-    bed.assert_dropped(3, &tagged(&good, 0x88a8, 10), DropReason::UnknownVlan);
-    bed.assert_dropped(1, &udp4(1, mac(14), 20), DropReason::Unresolved);
-    assert_eq!(bed.hop(4).dropped(), 1);
-    bed.set_port(0, |port| {
+    fixture.assert_dropped(3, &good, DropReason::UnknownVlan);
+    fixture.assert_dropped(3, &tagged(&good, 0x8100, 11), DropReason::UnknownVlan);
+    fixture.assert_dropped(3, &tagged(&good, 0x88a8, 10), DropReason::UnknownVlan);
+    fixture.assert_dropped(1, &udp4(1, mac(14), 20), DropReason::NoAdjacency);
+    assert_eq!(fixture.vtep(4).dropped(), 1);
+    fixture.set_port(0, |port| {
         port.lock = Some(Box::new([MacAddr(mac(1)), MacAddr(mac(7))]))
     });
-    bed.assert_dropped(1, &with(6, &mac(6)), DropReason::Locked);
-    assert_eq!(bed.run(1, &[with(6, &mac(7))]).len(), 1);
+    fixture.assert_dropped(1, &with(6, &mac(6)), DropReason::Locked);
+    assert_eq!(fixture.run(1, &[with(6, &mac(7))]).len(), 1);
 }
 
 #[test]
 fn a_vni_that_passes_tags_carries_them() {
-    let mut bed = Bed::new();
-    bed.learn(1, 20, crate::table::mac::Destination::Vtep(VtepId(0)));
+    let mut fixture = Fixture::new();
+    fixture.learn(1, 20, crate::table::mac::Destination::Vtep(VtepId(0)));
     let inner = tagged(&udp4(4, mac(20), 30), 0x8100, 77);
-    let sent = bed.run(3, &[tagged(&inner, 0x8100, 20)]);
+    let sent = fixture.run(3, &[tagged(&inner, 0x8100, 20)]);
     assert_eq!(sent[0].1[50..], inner);
     assert_eq!(sent[0].1[46..49], [0, 0, 200]);
     let inner = tagged(&udp4(20, mac(4), 30), 0x8100, 77);
     assert_eq!(
-        bed.run(0, &[outer(0, 200, 0, &inner)]),
+        fixture.run(0, &[outer(0, 200, 0, &inner)]),
         [(3, tagged(&inner, 0x8100, 20))]
     );
 }
@@ -290,13 +305,14 @@ fn checksums_left_to_hardware_are_right_wherever_the_frame_goes() {
         .pseudo_header(&right[22..54], 17, 107)
         .fold();
     put16(&mut partial, 60, sum);
-    let mut bed = Bed::new();
-    for (device, sent) in bed.run(1, [&partial]) {
+    let mut fixture = Fixture::new();
+    for (device, sent) in fixture.run(1, [&partial]) {
         assert!(sent.ends_with(&right[14..]), "{device}");
     }
-    bed.set_port(0, |port| port.checksum = ChecksumMode::Trust);
+    fixture.set_port(0, |port| port.checksum = ChecksumMode::Trust);
     assert!(
-        bed.run(1, [&partial])
+        fixture
+            .run(1, [&partial])
             .iter()
             .all(|(_, sent)| sent.ends_with(&partial[14..]))
     );
@@ -304,9 +320,9 @@ fn checksums_left_to_hardware_are_right_wherever_the_frame_goes() {
 
 #[test]
 fn frames_of_one_flow_keep_their_order() {
-    let mut bed = Bed::new();
+    let mut fixture = Fixture::new();
     let frames: Vec<_> = (0..200).map(|n| udp4(1, mac(10), n)).collect();
-    let sent: Vec<_> = bed
+    let sent: Vec<_> = fixture
         .run(1, &frames)
         .into_iter()
         .map(|(_, packet)| packet[50..].to_vec())
@@ -316,14 +332,14 @@ fn frames_of_one_flow_keep_their_order() {
 
 #[test]
 fn frames_of_a_device_that_is_gone_go_back_to_the_pool() {
-    let mut bed = Bed::new();
-    Arc::make_mut(&mut bed.snapshot.ports).devices[1] = None;
-    assert_eq!(bed.run(1, &[udp4(1, mac(10), 10)]), []);
-    assert_eq!(bed.unknown_devices(), 1);
-    let mut bed = Bed::new();
-    bed.snapshot.vteps = Arc::default();
-    bed.assert_dropped(1, &udp4(1, mac(10), 10), DropReason::Unresolved);
-    Arc::make_mut(&mut bed.snapshot.ports).ports[1] = None;
-    bed.assert_dropped(1, &udp4(1, mac(2), 10), DropReason::PortDown);
-    assert!(bed.snapshot.ports.device(DeviceId(2)).is_some());
+    let mut fixture = Fixture::new();
+    Arc::make_mut(&mut fixture.snapshot.ports).devices[1] = None;
+    assert_eq!(fixture.run(1, &[udp4(1, mac(10), 10)]), []);
+    assert_eq!(fixture.unknown_devices(), 1);
+    let mut fixture = Fixture::new();
+    fixture.snapshot.vteps = Arc::default();
+    fixture.assert_dropped(1, &udp4(1, mac(10), 10), DropReason::NoAdjacency);
+    Arc::make_mut(&mut fixture.snapshot.ports).ports[1] = None;
+    fixture.assert_dropped(1, &udp4(1, mac(2), 10), DropReason::PortDown);
+    assert!(fixture.snapshot.ports.device(DeviceId(2)).is_some());
 }

@@ -1,6 +1,6 @@
 //! Packets from the underlay.
 
-use super::fixture::{Bed, mac, outer, tagged, udp4, udp6};
+use super::fixture::{Fixture, mac, outer, tagged, udp4, udp6};
 use crate::addr::PortId;
 use crate::drop::DropReason;
 use crate::table::mac::Destination;
@@ -35,34 +35,34 @@ fn with_lengths(udp: u16) -> Vec<u8> {
 
 #[test]
 fn a_known_mac_behind_a_port_gets_the_inner_frame() {
-    let mut bed = Bed::new();
+    let mut fixture = Fixture::new();
     let inner = udp4(10, mac(1), 60);
     for vtep in 0..4 {
         let packet = outer(vtep, 100, 0, &inner);
-        assert_eq!(bed.run(0, [&packet]), [(1, inner.clone())]);
+        assert_eq!(fixture.run(0, [&packet]), [(1, inner.clone())]);
         let padded = [packet.clone(), vec![0; 9]].concat();
-        assert_eq!(bed.run(0, &[padded]), [(1, inner.clone())]);
+        assert_eq!(fixture.run(0, &[padded]), [(1, inner.clone())]);
         let behind_tags = tagged(&tagged(&packet, 0x8100, 7), 0x88a8, 8);
-        assert_eq!(bed.run(0, &[behind_tags]), [(1, inner.clone())]);
+        assert_eq!(fixture.run(0, &[behind_tags]), [(1, inner.clone())]);
     }
     let inner = udp4(10, mac(3), 60);
     assert_eq!(
-        bed.run(0, &[outer(0, 100, 0, &inner)]),
+        fixture.run(0, &[outer(0, 100, 0, &inner)]),
         [(3, tagged(&inner, 0x8100, 10))]
     );
     assert_eq!(
         (
-            bed.domain(0).rx_frames,
-            bed.hop(0).rx_frames,
-            bed.hop(3).rx_bytes
+            fixture.domain(0).rx_frames,
+            fixture.vtep(0).rx_frames,
+            fixture.vtep(3).rx_bytes
         ),
         (13, 4, 3 * 102)
     );
     assert_eq!(
         (
-            bed.port(0).tx_frames,
-            bed.device(1).tx_frames,
-            bed.device(0).rx_frames
+            fixture.port(0).tx_frames,
+            fixture.device(1).tx_frames,
+            fixture.device(0).rx_frames
         ),
         (12, 12, 13)
     );
@@ -70,7 +70,7 @@ fn a_known_mac_behind_a_port_gets_the_inner_frame() {
 
 #[test]
 fn a_frame_for_all_reaches_local_ports_only() {
-    let mut bed = Bed::new();
+    let mut fixture = Fixture::new();
     for to in [[0xff; 6], [0x33, 0x33, 0, 0, 0, 1], mac(99)] {
         let inner = udp6(10, to, 60);
         let wanted = [
@@ -78,15 +78,15 @@ fn a_frame_for_all_reaches_local_ports_only() {
             (2, inner.clone()),
             (3, tagged(&inner, 0x8100, 10)),
         ];
-        assert_eq!(bed.run(0, &[outer(1, 100, 0, &inner)]), wanted);
+        assert_eq!(fixture.run(0, &[outer(1, 100, 0, &inner)]), wanted);
     }
-    bed.assert_dropped(
+    fixture.assert_dropped(
         0,
         &outer(0, 100, 0, &udp4(10, mac(11), 60)),
         DropReason::SplitHorizon,
     );
-    let mut bed = Bed::new();
-    bed.snapshot.vnis =
+    let mut fixture = Fixture::new();
+    fixture.snapshot.vnis =
         std::sync::Arc::new(crate::table::vni::VniTable::new([super::fixture::domain(
             0,
             100,
@@ -95,136 +95,138 @@ fn a_frame_for_all_reaches_local_ports_only() {
             &[0],
         )
         .into()]));
-    bed.assert_dropped(
+    fixture.assert_dropped(
         0,
         &outer(0, 100, 0, &udp4(10, mac(99), 60)),
-        DropReason::NoReceiver,
+        DropReason::NoFloodTarget,
     );
 }
 
 #[test]
 fn damaged_outer_headers_are_dropped_each_for_its_reason() {
-    let mut bed = Bed::new();
+    let mut fixture = Fixture::new();
     let good = changed(0, &[]);
-    assert_eq!(bed.run(0, [&good]).len(), 1);
-    bed.assert_dropped(0, &good[..13], DropReason::OuterTruncated);
-    bed.assert_dropped(0, &good[..33], DropReason::OuterTruncated);
-    bed.assert_dropped(0, &changed(12, &[8, 6]), DropReason::NotOurs);
-    bed.assert_dropped(0, &changed(IP, &[0x55]), DropReason::OuterIp);
-    bed.assert_dropped(0, &changed(IP, &[0x46]), DropReason::OuterIp);
-    bed.assert_dropped(0, &changed(IP + 2, &[1, 0]), DropReason::OuterIp);
-    bed.assert_dropped(0, &changed(IP + 2, &[0, 19]), DropReason::OuterIp);
+    assert_eq!(fixture.run(0, [&good]).len(), 1);
+    fixture.assert_dropped(0, &good[..13], DropReason::OuterTruncated);
+    fixture.assert_dropped(0, &good[..33], DropReason::OuterTruncated);
+    fixture.assert_dropped(0, &changed(12, &[8, 6]), DropReason::WrongDestination);
+    fixture.assert_dropped(0, &changed(IP, &[0x55]), DropReason::OuterIp);
+    fixture.assert_dropped(0, &changed(IP, &[0x46]), DropReason::OuterIp);
+    fixture.assert_dropped(0, &changed(IP + 2, &[1, 0]), DropReason::OuterIp);
+    fixture.assert_dropped(0, &changed(IP + 2, &[0, 19]), DropReason::OuterIp);
     let mut wrong_sum = good.clone();
     wrong_sum[IP + 10] ^= 1;
-    bed.assert_dropped(0, &wrong_sum, DropReason::OuterIp);
-    bed.assert_dropped(0, &changed(IP + 6, &[0x20, 0]), DropReason::OuterFragment);
-    bed.assert_dropped(0, &changed(IP + 6, &[0, 1]), DropReason::OuterFragment);
-    bed.assert_dropped(0, &changed(IP + 9, &[6]), DropReason::NotOurs);
-    bed.assert_dropped(0, &changed(IP + 19, &[9]), DropReason::NotOurs);
-    bed.assert_dropped(0, &changed(UDP + 3, &[0xb6]), DropReason::NotOurs);
-    bed.assert_dropped(0, &changed(UDP + 4, &[1, 0]), DropReason::OuterUdp);
-    bed.assert_dropped(0, &changed(UDP + 4, &[0, 7]), DropReason::OuterUdp);
-    bed.assert_dropped(0, &changed(UDP + 4, &[0, 15]), DropReason::OuterUdp);
-    bed.assert_dropped(0, &with_lengths(15), DropReason::OuterTruncated);
-    bed.assert_dropped(0, &changed(IP + 2, &[0, 27]), DropReason::OuterTruncated);
-    bed.assert_dropped(0, &with_lengths(29), DropReason::InnerRunt);
-    bed.assert_dropped(0, &changed(VXLAN, &[0xf7]), DropReason::VxlanFlags);
-    bed.assert_dropped(0, &changed(VXLAN + 4, &[0, 0, 0]), DropReason::UnknownVni);
-    bed.assert_dropped(0, &changed(VXLAN + 4, &[0, 0, 101]), DropReason::UnknownVni);
+    fixture.assert_dropped(0, &wrong_sum, DropReason::OuterIp);
+    fixture.assert_dropped(0, &changed(IP + 6, &[0x20, 0]), DropReason::OuterFragment);
+    fixture.assert_dropped(0, &changed(IP + 6, &[0, 1]), DropReason::OuterFragment);
+    fixture.assert_dropped(0, &changed(IP + 9, &[6]), DropReason::WrongDestination);
+    fixture.assert_dropped(0, &changed(IP + 19, &[9]), DropReason::WrongDestination);
+    fixture.assert_dropped(0, &changed(UDP + 3, &[0xb6]), DropReason::WrongDestination);
+    fixture.assert_dropped(0, &changed(UDP + 4, &[1, 0]), DropReason::OuterUdp);
+    fixture.assert_dropped(0, &changed(UDP + 4, &[0, 7]), DropReason::OuterUdp);
+    fixture.assert_dropped(0, &changed(UDP + 4, &[0, 15]), DropReason::OuterUdp);
+    fixture.assert_dropped(0, &with_lengths(15), DropReason::OuterTruncated);
+    fixture.assert_dropped(0, &changed(IP + 2, &[0, 27]), DropReason::OuterTruncated);
+    fixture.assert_dropped(0, &with_lengths(29), DropReason::InnerRunt);
+    fixture.assert_dropped(0, &changed(VXLAN, &[0xf7]), DropReason::VxlanFlags);
+    fixture.assert_dropped(0, &changed(VXLAN + 4, &[0, 0, 0]), DropReason::UnknownVni);
+    fixture.assert_dropped(0, &changed(VXLAN + 4, &[0, 0, 101]), DropReason::UnknownVni);
 }
 
 #[test]
 fn checksums_are_verified_where_there_is_one() {
-    let mut bed = Bed::new();
+    let mut fixture = Fixture::new();
     for vtep in [0, 1] {
         let mut packet = outer(vtep, 100, 0, &udp4(10, mac(1), 20));
         *packet.last_mut().unwrap() ^= 1;
-        bed.assert_dropped(0, &packet, DropReason::OuterUdpChecksum);
+        fixture.assert_dropped(0, &packet, DropReason::OuterUdpChecksum);
     }
     let mut packet = outer(1, 100, 0, &udp4(10, mac(1), 20));
     put16(&mut packet, 14 + 40 + 6, 0);
-    bed.assert_dropped(0, &packet, DropReason::OuterUdpChecksum);
-    bed.snapshot.settings.udp6_zero_rx = true;
-    assert_eq!(bed.run(0, [&packet]).len(), 1);
+    fixture.assert_dropped(0, &packet, DropReason::OuterUdpChecksum);
+    fixture.snapshot.settings.udp6_zero_rx = true;
+    assert_eq!(fixture.run(0, [&packet]).len(), 1);
     packet[14 + 6] = 44;
-    bed.assert_dropped(0, &packet, DropReason::OuterFragment);
+    fixture.assert_dropped(0, &packet, DropReason::OuterFragment);
     packet[14 + 6] = 0;
-    bed.assert_dropped(0, &packet, DropReason::OuterIp);
+    fixture.assert_dropped(0, &packet, DropReason::OuterIp);
     packet[14 + 6] = 6;
-    bed.assert_dropped(0, &packet, DropReason::NotOurs);
+    fixture.assert_dropped(0, &packet, DropReason::WrongDestination);
 }
 
 #[test]
 fn reserved_bits_are_ignored_unless_told_otherwise() {
-    let mut bed = Bed::new();
+    let mut fixture = Fixture::new();
     for (at, bits) in [(VXLAN, 0x88), (VXLAN + 1, 1), (VXLAN + 7, 0x80)] {
         let packet = changed(at, &[bits]);
-        bed.snapshot.settings.strict_reserved = false;
-        assert_eq!(bed.run(0, [&packet]).len(), 1);
-        bed.snapshot.settings.strict_reserved = true;
-        bed.assert_dropped(0, &packet, DropReason::VxlanReserved);
+        fixture.snapshot.settings.strict_reserved = false;
+        assert_eq!(fixture.run(0, [&packet]).len(), 1);
+        fixture.snapshot.settings.strict_reserved = true;
+        fixture.assert_dropped(0, &packet, DropReason::VxlanReserved);
     }
 }
 
 #[test]
 fn only_vteps_of_the_vni_may_send() {
-    let mut bed = Bed::new();
-    bed.assert_dropped(0, &changed(IP + 15, &[77]), DropReason::UnknownVtep);
-    bed.assert_dropped(
+    let mut fixture = Fixture::new();
+    fixture.assert_dropped(0, &changed(IP + 15, &[77]), DropReason::UnknownVtep);
+    fixture.assert_dropped(
         0,
         &changed(IP + 12, &[127, 0, 0, 1]),
         DropReason::UnknownVtep,
     );
-    bed.assert_dropped(
+    fixture.assert_dropped(
         0,
         &outer(4, 100, 0, &udp4(10, mac(1), 20)),
         DropReason::UnknownVtep,
     );
-    bed.assert_dropped(
+    fixture.assert_dropped(
         0,
         &outer(1, 200, 0, &udp4(10, mac(4), 20)),
         DropReason::UnknownVtep,
     );
     assert_eq!(
-        bed.run(0, &[outer(0, 200, 0, &udp4(10, mac(4), 20))]).len(),
+        fixture
+            .run(0, &[outer(0, 200, 0, &udp4(10, mac(4), 20))])
+            .len(),
         1
     );
-    assert_eq!(bed.domain(0).dropped(), 3);
+    assert_eq!(fixture.domain(0).dropped(), 3);
 }
 
 #[test]
 fn inner_frames_are_checked() {
-    let mut bed = Bed::new();
-    bed.assert_dropped(0, &changed(INNER + 6, &[3]), DropReason::InnerSourceMac);
-    bed.assert_dropped(0, &changed(INNER + 6, &[0; 6]), DropReason::InnerSourceMac);
-    bed.assert_dropped(0, &changed(INNER + 12, &[0x81, 0]), DropReason::InnerTagged);
-    bed.assert_dropped(
+    let mut fixture = Fixture::new();
+    fixture.assert_dropped(0, &changed(INNER + 6, &[3]), DropReason::InnerSourceMac);
+    fixture.assert_dropped(0, &changed(INNER + 6, &[0; 6]), DropReason::InnerSourceMac);
+    fixture.assert_dropped(0, &changed(INNER + 12, &[0x81, 0]), DropReason::InnerTagged);
+    fixture.assert_dropped(
         0,
         &changed(INNER + 12, &[0x88, 0xa8]),
         DropReason::InnerTagged,
     );
-    bed.assert_dropped(
+    fixture.assert_dropped(
         0,
         &changed(INNER, &[1, 0x80, 0xc2, 0, 0, 3]),
         DropReason::LinkLocalGroup,
     );
     assert_eq!(
         (
-            bed.hop(0).dropped(),
-            bed.domain(0).dropped(),
-            bed.hop(0).rx_frames
+            fixture.vtep(0).dropped(),
+            fixture.domain(0).dropped(),
+            fixture.vtep(0).rx_frames
         ),
         (5, 5, 5)
     );
-    bed.set_port(0, |port| port.max_frame = 50);
-    bed.assert_dropped(0, &changed(0, &[]), DropReason::PortMtu);
-    bed.learn(0, 1, Destination::Port(PortId(3)));
-    bed.assert_dropped(0, &changed(0, &[]), DropReason::PortDown);
+    fixture.set_port(0, |port| port.max_frame = 50);
+    fixture.assert_dropped(0, &changed(0, &[]), DropReason::PortMtu);
+    fixture.learn(0, 1, Destination::Port(PortId(3)));
+    fixture.assert_dropped(0, &changed(0, &[]), DropReason::PortDown);
 }
 
 #[test]
 fn congestion_is_carried_inside() {
-    let mut bed = Bed::new();
+    let mut fixture = Fixture::new();
     let ipv4 = |tos| {
         let mut inner = udp4(10, mac(1), 20);
         crate::wire::ipv4::set_tos(&mut inner[14..], tos);
@@ -246,11 +248,11 @@ fn congestion_is_carried_inside() {
             ] {
                 let wanted = super::super::ecn::inner_tos(from, 0xb8 | to).unwrap();
                 assert_eq!(
-                    bed.run(0, &[outer(vtep, 100, from, &make(0xb8 | to))]),
+                    fixture.run(0, &[outer(vtep, 100, from, &make(0xb8 | to))]),
                     [(1, make(wanted))]
                 );
             }
-            bed.assert_dropped(
+            fixture.assert_dropped(
                 0,
                 &outer(vtep, 100, 3, &make(0xb8)),
                 DropReason::EcnCongested,
@@ -259,15 +261,15 @@ fn congestion_is_carried_inside() {
     }
     let mut arp = udp4(10, mac(1), 20);
     put16(&mut arp, 12, 0x0806);
-    assert_eq!(bed.run(0, &[outer(0, 100, 3, &arp)]), [(1, arp)]);
+    assert_eq!(fixture.run(0, &[outer(0, 100, 3, &arp)]), [(1, arp)]);
 }
 
 #[test]
 fn vxlan_inside_vxlan_is_decapsulated_once() {
-    let mut bed = Bed::new();
+    let mut fixture = Fixture::new();
     let mut inner = outer(0, 100, 0, &udp4(10, mac(1), 20));
     inner[..12].copy_from_slice(&[mac(1), mac(10)].concat());
-    assert_eq!(bed.run(0, &[outer(0, 100, 0, &inner)]), [(1, inner)]);
+    assert_eq!(fixture.run(0, &[outer(0, 100, 0, &inner)]), [(1, inner)]);
 }
 
 /// A packet from `source` to `group`.
@@ -285,30 +287,38 @@ fn to_group(vtep: usize, vni: u32, group: [u8; 4], inner: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_group_is_heard_by_its_own_vni_alone() {
-    let mut bed = Bed::new();
+    let mut fixture = Fixture::new();
     let group = [239, 1, 1, 1];
     let inner = udp4(10, [0xff; 6], 20);
-    bed.assert_dropped(0, &to_group(0, 100, group, &inner), DropReason::NotOurs);
-    bed.set_domain(|domain| {
+    fixture.assert_dropped(
+        0,
+        &to_group(0, 100, group, &inner),
+        DropReason::WrongDestination,
+    );
+    fixture.set_domain(|domain| {
         domain.group = Some(crate::addr::VtepAddr::group(group.into()).unwrap());
         domain.sources = [crate::addr::VtepId(0)].into_iter().collect();
     });
     // VTEP 0 is known; of VTEP 4 the VNI has not been told: it is heard in the group, and nowhere else.
     for vtep in [0, 4] {
-        let sent = bed.run(0, [to_group(vtep, 100, group, &inner)]);
+        let sent = fixture.run(0, [to_group(vtep, 100, group, &inner)]);
         assert_eq!(
             sent.iter().map(|(device, _)| *device).collect::<Vec<_>>(),
             [1, 2, 3],
             "local ports only"
         );
     }
-    bed.assert_dropped(0, &outer(4, 100, 0, &inner), DropReason::UnknownVtep);
-    bed.assert_dropped(
+    fixture.assert_dropped(0, &outer(4, 100, 0, &inner), DropReason::UnknownVtep);
+    fixture.assert_dropped(
         0,
         &to_group(0, 100, [239, 1, 1, 2], &inner),
-        DropReason::NotOurs,
+        DropReason::WrongDestination,
     );
-    bed.assert_dropped(0, &to_group(0, 200, group, &inner), DropReason::NotOurs);
+    fixture.assert_dropped(
+        0,
+        &to_group(0, 200, group, &inner),
+        DropReason::WrongDestination,
+    );
     let mut own = to_group(0, 100, group, &inner);
     own[29] = 1;
     own[24..26].fill(0);
@@ -316,5 +326,5 @@ fn a_group_is_heard_by_its_own_vni_alone() {
         .bytes(&own[14..34])
         .checksum();
     crate::wire::put16(&mut own, 24, sum);
-    bed.assert_dropped(0, &own, DropReason::NotOurs);
+    fixture.assert_dropped(0, &own, DropReason::WrongDestination);
 }

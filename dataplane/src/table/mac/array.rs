@@ -1,4 +1,4 @@
-//! An array of buckets: two-choice look-up, and the writer's search for a free slot.
+//! An array of buckets: two-choice lookup, and the writer's search for a free slot.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -7,7 +7,7 @@ use super::key::MacKey;
 use super::lookup::{Lookup, LookupResult};
 use crate::mem::{allocate, prefetch};
 
-/// The secret of the hash: tenants who choose their MACs can't make them collide.
+/// The secret of the hash: tenants that choose their MACs can't make them collide.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seed {
     xor: u64,
@@ -15,7 +15,7 @@ pub(super) struct Seed {
 }
 
 impl Seed {
-    /// From the operating system's random numbers.
+    /// A seed from the operating system's random numbers.
     pub(super) fn random() -> Self {
         let state = RandomState::new();
         Self::new(state.hash_one(0), state.hash_one(1))
@@ -23,14 +23,15 @@ impl Seed {
 
     /// A seed from two numbers.
     pub(super) const fn new(xor: u64, factor: u64) -> Self {
-        // Some bits fixed so that no factor is a weak one, such as 0 or a power of two.
+        // Some bits are fixed, so that no factor is weak, such as 0 or a power of two.
         Self {
             xor,
             factor: factor & 0x00ff_ffff_ffff_fff0 | 0x9e00_0000_0000_0005,
         }
     }
 
-    /// Two folded products. With one, some seeds left regular keys so uneven that an array was full before 7/8.
+    /// Two folded products. With one, some seeds distributed regular keys so unevenly that an array
+    /// was full before 7/8 load.
     #[inline]
     fn hash(self, key: u64) -> u64 {
         fold(
@@ -40,24 +41,25 @@ impl Seed {
     }
 }
 
-/// Both halves of the full product.
+/// Both halves of the full product, folded.
 #[inline]
 const fn fold(a: u64, b: u64) -> u64 {
     let product = a as u128 * b as u128;
     product as u64 ^ (product >> 64) as u64
 }
 
-/// Keys that are looked up together: their lines stay in L1 until all are there.
+/// Keys that are looked up together: few enough that their cache lines stay in L1.
 const BURST: usize = 64;
 
-/// Keys between the request for a line and the look at it. A core has about 20 lines on their way at once; asking for
-/// more at a time stalls it, and waiting with the looks until all are there leaves the memory idle meanwhile.
+/// Keys between the prefetch of a bucket and its probe. A core has about 20 cache line fills in
+/// flight; more at a time stall it, and probing only after all prefetches leaves the memory idle
+/// meanwhile.
 const AHEAD: usize = 32;
 
-/// Buckets whose entries are copied together: some more than lines that a core loads at once.
+/// Buckets whose entries are copied together: a few more than a core has line fills in flight.
 const COPY_BATCH: usize = 8;
 
-/// Buckets that the search for a chain of displacements looks at before it gives up.
+/// Buckets that the search for a chain of displacements visits before it gives up.
 const SEARCH: usize = 512;
 
 /// The buckets, a power of two of them, at least two.
@@ -68,7 +70,8 @@ pub(super) struct Array {
     seed: Seed,
 }
 
-/// A bucket that the search has reached: by moving the entry in `slot` of the bucket of step `from` here.
+/// A bucket that the search has reached: the entry in `slot` of the bucket of step `from` can move
+/// to it.
 #[derive(Clone, Copy)]
 struct Step {
     bucket: usize,
@@ -76,7 +79,7 @@ struct Step {
     slot: usize,
 }
 
-/// `from` of the buckets that the search starts with.
+/// `from` of the buckets where the search starts.
 const START: usize = usize::MAX;
 
 impl Array {
@@ -98,7 +101,7 @@ impl Array {
         pair(hash, self.mask)
     }
 
-    /// The first bucket of a key in an array of two.
+    /// The first bucket of a key in an array of two buckets.
     #[cfg(all(test, loom))]
     pub(super) fn first_of_two(seed: Seed, key: u64) -> usize {
         seed.hash(key) as usize & 1
@@ -135,7 +138,7 @@ impl Array {
         }
     }
 
-    /// Starts to load the first bucket of a key.
+    /// Prefetches the first bucket of a key.
     #[inline(always)]
     pub(super) fn lookup_start(&self, key: MacKey) -> Lookup {
         let hash = self.seed.hash(key.0);
@@ -147,12 +150,12 @@ impl Array {
         }
     }
 
-    /// Looks into the first bucket of a key; if the key may be in its second one, starts to load that.
+    /// Probes the first bucket of a key; prefetches the second one if the key may be there.
     #[inline(always)]
     pub(super) fn lookup_probe(&self, lookup: &mut Lookup) {
         let (first, second) = self.pair(lookup.hash);
         let probe = bucket(&self.buckets, first).probe(search_key(lookup.key.0));
-        // Where in the bucket a key is can't be predicted, but it nearly always is there.
+        // The slot of a key can't be predicted, but the key is nearly always in its first bucket.
         lookup.result = if probe.found() {
             LookupResult::of(probe.destination)
         } else if probe.has_displaced() {
@@ -163,7 +166,7 @@ impl Array {
         };
     }
 
-    /// What a key is behind, that was asked for, and looked for.
+    /// The result for a key after [`Self::lookup_start`] and [`Self::lookup_probe`].
     #[inline(always)]
     pub(super) fn lookup_finish(&self, lookup: &Lookup) -> LookupResult {
         if lookup.result == LookupResult::PENDING {
@@ -179,8 +182,9 @@ impl Array {
             .map_or(LookupResult::NONE, LookupResult::of)
     }
 
-    /// [`Self::lookup`] of many keys. Memory is asked for the first bucket of a key [`AHEAD`] keys before that bucket is
-    /// looked at, so that the core compares keys while lines are on their way; then for the second ones that are needed.
+    /// [`Self::lookup`] of many keys. The first bucket of a key is prefetched [`AHEAD`] keys before
+    /// it is probed, so that the core compares keys while cache lines are being filled; then the
+    /// second buckets that are needed.
     pub(super) fn lookup_burst(&self, keys: &[MacKey], results: &mut [LookupResult]) {
         for (keys, found) in keys.chunks(BURST).zip(results.chunks_mut(BURST)) {
             let mut lookups = [Lookup::NONE; BURST];
@@ -201,7 +205,7 @@ impl Array {
         }
     }
 
-    /// Where a key stands: its bucket and slot, and its first bucket if that is another one.
+    /// The bucket and slot of a key, and its first bucket if that is another one.
     fn find(&self, key: u64) -> Option<(&Bucket, usize, Option<&Bucket>)> {
         let (first, second) = self.buckets_of(key);
         if let Some(slot) = first.slot_of(key) {
@@ -213,8 +217,8 @@ impl Array {
         second.slot_of(key).map(|slot| (second, slot, Some(first)))
     }
 
-    /// Starts to load what changes of these keys will need: also the second bucket of a key that may be there, or may
-    /// come there as its first one is full. Writer only.
+    /// Prefetches what updates of these keys need, including the second bucket of a key that may be
+    /// there, or that may be put there because its first one is full. Writer only.
     pub(super) fn prefetch(&self, keys: &[MacKey]) {
         for keys in keys.chunks(BURST) {
             for key in keys {
@@ -229,7 +233,8 @@ impl Array {
         }
     }
 
-    /// Points a key elsewhere; returns the destination before, `None` if the key is not there. Writer only.
+    /// Changes the destination of a key; returns the previous one, `None` if the key is absent.
+    /// Writer only.
     pub(super) fn update(&self, key: u64, to: u32) -> Option<u32> {
         self.find(key)
             .map(|(bucket, slot, _)| bucket.set_destination(slot, to))
@@ -246,7 +251,7 @@ impl Array {
         Some(old)
     }
 
-    /// Inserts a key that is not there. False, and nothing has changed, when no slot can be made. Writer only.
+    /// Inserts an absent key. False, with nothing changed, when no slot can be freed. Writer only.
     pub(super) fn insert(&self, key: u64, to: u32) -> bool {
         let (first, second) = self.buckets_of(key);
         if let Some(slot) = first.free_slot() {
@@ -260,7 +265,8 @@ impl Array {
         true
     }
 
-    /// An array of another size or hash with the same entries and a new one; `None` if they don't all fit.
+    /// An array of another size or hash with the same entries and a new one; `None` if they don't
+    /// all fit.
     pub(super) fn copy_with(&self, buckets: usize, seed: Seed, key: u64, to: u32) -> Option<Self> {
         let copy = Self::new(buckets, seed);
         let mut batch = [(0, 0); COPY_BATCH * SLOTS];
@@ -283,7 +289,8 @@ impl Array {
         copy.insert(key, to).then_some(copy)
     }
 
-    /// Frees a slot in one of the buckets of `key`, both full, by moving entries to their other buckets.
+    /// Frees a slot in one of the two buckets of `key`, both full, by moving entries to their other
+    /// buckets.
     fn free_slot_for(&self, key: u64) -> bool {
         let (first, second) = self.pair(self.seed.hash(key));
         let start = |bucket| Step {
@@ -322,7 +329,7 @@ impl Array {
         false
     }
 
-    /// Moves the entries of a chain, the last one, into the free slot, first.
+    /// Moves the entries of a chain, starting with the last, which moves into the free slot.
     fn shift_chain(&self, steps: &[Step], last: Step) {
         let mut step = &last;
         while let Some(from) = steps.get(step.from) {
@@ -363,17 +370,17 @@ impl Array {
             .count()
     }
 
-    /// Entries after which it is time to grow: 7/8 of the slots. Beyond, chains become long.
+    /// Entries beyond which the array is to grow: 7/8 of the slots. Above that, chains become long.
     pub(super) fn capacity(&self) -> usize {
         self.slots() / 8 * 7
     }
 
-    /// Places for entries.
+    /// Number of slots.
     pub(super) fn slots(&self) -> usize {
         self.buckets.len() * SLOTS
     }
 
-    /// Buckets.
+    /// Number of buckets.
     pub(super) fn buckets(&self) -> usize {
         self.buckets.len()
     }
@@ -396,23 +403,24 @@ const fn pair(hash: u64, mask: usize) -> (usize, usize) {
     (first, first ^ ((hash >> 32) as usize & mask | 1))
 }
 
-/// The bucket in a slot that a mask of `len - 1` has been applied to.
+/// The bucket at an index that a mask of `len - 1` has been applied to.
 #[inline(always)]
 #[allow(unsafe_code)]
-fn bucket(buckets: &[Bucket], slot: usize) -> &Bucket {
-    debug_assert!(slot < buckets.len(), "bucket {slot} of {}", buckets.len());
-    // SAFETY: every caller has the slot from `pair`, which masks with `Array::mask`: one less than the number of
-    // buckets, a power of two, both set once by `Array::new`.
-    unsafe { buckets.get_unchecked(slot) }
+fn bucket(buckets: &[Bucket], index: usize) -> &Bucket {
+    debug_assert!(index < buckets.len(), "bucket {index} of {}", buckets.len());
+    // SAFETY: every caller has the index from `pair`, which masks with `Array::mask`: one less than
+    // the number of buckets, a power of two, both set once by `Array::new`.
+    unsafe { buckets.get_unchecked(index) }
 }
 
-/// What to look for. Key 0 marks free slots: no entry has it, nor the group address that is taken instead.
+/// The key to search for. Key 0 marks free slots: a group address, which no entry has either, is
+/// searched for instead.
 #[inline]
 const fn search_key(key: u64) -> u64 {
     key | ((key == 0) as u64) << 40
 }
 
-/// True when `bucket` is one of those that lead to step `at`: a chain must not cross itself.
+/// True when `bucket` is on the path to step `at`: a chain must not cross itself.
 fn is_on_path(steps: &[Step], mut at: usize, bucket: usize) -> bool {
     while let Some(step) = steps.get(at) {
         if step.bucket == bucket {

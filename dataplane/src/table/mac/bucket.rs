@@ -1,58 +1,58 @@
-//! One cache line of the table: the reader's and the writer's steps in it. Their proof is at the top of [`super`].
+//! One cache line of the table: the reader's and the writer's steps in it. [`super`] has the proof.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::atomic::{AtomicU32, AtomicU64, own_u32, own_u64};
 
-/// Entries of a bucket.
+/// Slots of a bucket.
 pub(super) const SLOTS: usize = 5;
 
-/// One step of the version; `elsewhere` is below it.
+/// One step of the version; `displaced` is in the bits below.
 const VERSION: u32 = 1 << 6;
 
-/// `elsewhere` at its highest. It stays there, since the true number is then unknown.
+/// The highest value of `displaced`. It saturates, since the true number is unknown from then on.
 const DISPLACED_MAX: u32 = VERSION - 1;
 
-/// Five entries. Methods that take a slot are the writer's; only one thread may call them.
+/// Five entries. Methods that take a slot are for the writer: only one thread may call them.
 #[derive(Debug)]
 #[cfg_attr(not(loom), repr(C, align(64)))]
 pub(super) struct Bucket {
     keys: [AtomicU64; SLOTS],
-    /// The destinations, and in slot [`STATE`] the state: a key that isn't there is sought a destination there, which
-    /// costs less than a branch or a limit.
+    /// The destinations, and at [`STATE`] the state: an absent key has its destination read there,
+    /// which costs less than a branch or a bounds check.
     words: [AtomicU32; SLOTS + 1],
 }
 
-/// Where the state is.
+/// Index of the state.
 const STATE: usize = SLOTS;
 
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Bucket>() == 64);
 
-/// What a bucket said in one consistent look.
+/// The result of one consistent probe of a bucket.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Probe {
-    /// Where the key was; [`SLOTS`]: it was not there.
+    /// The slot of the key; [`SLOTS`] when it was absent.
     slot: usize,
-    /// The stored destination; of no meaning when the key was not there.
+    /// The stored destination; without meaning when the key was absent.
     pub(super) destination: u32,
     state: u32,
 }
 
 impl Probe {
-    /// Whether the key was there.
+    /// Whether the key was present.
     #[inline]
     pub(super) const fn found(self) -> bool {
         self.slot < SLOTS
     }
 
-    /// The stored destination, if the key was there.
+    /// The stored destination, if the key was present.
     #[inline]
     pub(super) fn destination(self) -> Option<u32> {
         self.found().then_some(self.destination)
     }
 
-    /// True when keys whose first bucket this is may stand in their second one.
+    /// True when keys whose first bucket this is may be in their second one.
     #[inline]
     pub(super) const fn has_displaced(self) -> bool {
         self.state & DISPLACED_MAX != 0
@@ -67,7 +67,7 @@ impl Bucket {
         }
     }
 
-    /// Looks for a key, which is not 0, until the bucket did not change meanwhile.
+    /// Searches for a key, not 0; retries until the bucket did not change meanwhile.
     #[inline]
     pub(super) fn probe(&self, key: u64) -> Probe {
         loop {
@@ -89,25 +89,25 @@ impl Bucket {
         &self.words[STATE]
     }
 
-    /// True when the bucket is as it was at `look`. All loads before must have been `Acquire`.
+    /// True when the bucket is unchanged since `probe`. All loads before must have been `Acquire`.
     #[inline]
     pub(super) fn is_unchanged(&self, probe: Probe) -> bool {
         self.state().load(Relaxed) == probe.state
     }
 
-    /// The slot of a key, to the writer.
+    /// The slot of a key. Writer only.
     pub(super) fn slot_of(&self, key: u64) -> Option<usize> {
         let slot = self.scan(key, own_u64);
         (slot < SLOTS).then_some(slot)
     }
 
-    /// A free slot, to the writer.
+    /// A free slot. Writer only.
     pub(super) fn free_slot(&self) -> Option<usize> {
         self.slot_of(0)
     }
 
-    /// The slot of a key, [`SLOTS`] if it is not there. Compares all five without a branch: which one matches can't be
-    /// predicted.
+    /// The slot of a key, [`SLOTS`] if it is absent. Compares all five without a branch, since
+    /// which one matches can't be predicted.
     #[inline]
     fn scan(&self, key: u64, load: impl Fn(&AtomicU64) -> u64) -> usize {
         self.keys.iter().enumerate().fold(
@@ -121,7 +121,7 @@ impl Bucket {
         (own_u64(&self.keys[slot]), own_u32(&self.words[slot]))
     }
 
-    /// What is in all slots.
+    /// The entries of all slots.
     pub(super) fn entries(&self) -> [(u64, u32); SLOTS] {
         std::array::from_fn(|slot| self.entry(slot))
     }
@@ -133,13 +133,14 @@ impl Bucket {
         self.keys[slot].store(key, Release);
     }
 
-    /// Tells readers that scanned before the last `put` that they may have missed a key that came from its other bucket.
+    /// Makes readers that scanned before the last `put` retry: they may have missed a key that came
+    /// from its other bucket.
     pub(super) fn bump_version(&self) {
         self.state()
             .store(own_u32(self.state()).wrapping_add(VERSION), Release);
     }
 
-    /// Points the key in a slot elsewhere; returns the destination before.
+    /// Changes the destination of the key in a slot; returns the previous one.
     pub(super) fn set_destination(&self, slot: usize, destination: u32) -> u32 {
         let old = own_u32(&self.words[slot]);
         self.words[slot].store(destination, Release);
@@ -151,13 +152,13 @@ impl Bucket {
         self.keys[slot].store(0, Release);
     }
 
-    /// True when all keys whose first bucket this is stand in it, to the writer.
+    /// True when all keys whose first bucket this is are in it. Writer only.
     #[inline]
     pub(super) fn has_no_displaced(&self) -> bool {
         own_u32(self.state()) & DISPLACED_MAX == 0
     }
 
-    /// One more key of this bucket goes to its second one. Call before it is there.
+    /// One more key of this bucket moves to its second one. To be called before it is there.
     pub(super) fn increment_displaced(&self) {
         let state = own_u32(self.state());
         if state & DISPLACED_MAX != DISPLACED_MAX {
@@ -165,7 +166,7 @@ impl Bucket {
         }
     }
 
-    /// One key of this bucket has left its second one. Call after it has.
+    /// One key of this bucket has left its second one. To be called after that.
     pub(super) fn decrement_displaced(&self) {
         let state = own_u32(self.state());
         if state & DISPLACED_MAX != DISPLACED_MAX {

@@ -1,4 +1,4 @@
-//! What a MAC entry points to, and how it is stored in the 32 bits of a bucket.
+//! The destination of a MAC entry, and its stored form of 32 bits.
 //!
 //! ```text
 //! | kind 4 bits | identifier 28 bits |
@@ -18,7 +18,7 @@ pub enum Destination {
 /// Bits of the identifier, below the kind.
 const ID_BITS: u32 = 28;
 
-/// The kind of a stored destination. Kinds 2 to 15 are free.
+/// Kinds of stored destinations. Kinds 2 to 15 are unused.
 const PORT: u32 = 0;
 const VTEP: u32 = 1;
 
@@ -53,7 +53,7 @@ impl Destination {
     }
 }
 
-/// The VTEP of a stored word with zeros above it; `None` when the word is of another kind, or something is above it.
+/// The VTEP of a stored word; `None` for another kind, or when a bit above the word is set.
 #[inline]
 pub(super) const fn vtep(word: u64) -> Option<VtepId> {
     if word >> ID_BITS == VTEP as u64 {
@@ -63,7 +63,7 @@ pub(super) const fn vtep(word: u64) -> Option<VtepId> {
     }
 }
 
-/// The port of a stored word with zeros above it; `None` when the word is of another kind, or something is above it.
+/// The port of a stored word; `None` for another kind, or when a bit above the word is set.
 #[inline]
 pub(super) const fn port(word: u64) -> Option<PortId> {
     if word >> ID_BITS == PORT as u64 {

@@ -7,14 +7,14 @@ use crate::addr::{DomainId, MacAddr};
 pub struct MacKey(pub(super) u64);
 
 impl MacKey {
-    /// The key to look up a frame's destination; any MAC, though only those of hosts are ever found.
+    /// The key of any MAC; only MACs of hosts are ever found.
     #[inline]
     #[must_use]
     pub const fn new(domain: DomainId, mac: MacAddr) -> Self {
         Self::of_bits(domain, mac.to_bits())
     }
 
-    /// The same, of [`MacAddr::to_bits`].
+    /// The key of a MAC as [`MacAddr::to_bits`] gives it.
     #[inline]
     #[must_use]
     pub(crate) const fn of_bits(domain: DomainId, bits: u64) -> Self {

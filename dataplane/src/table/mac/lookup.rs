@@ -1,4 +1,4 @@
-//! Lookups of many keys at once, in three steps, so that no step waits for memory.
+//! Lookups of many keys in three steps, so that none waits for memory.
 
 use super::destination::{self, Destination};
 use super::key::MacKey;

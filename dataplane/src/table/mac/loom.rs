@@ -1,5 +1,9 @@
-//! Every interleaving with up to two preemptions, and every value that the memory model lets a reader see, for the
-//! smallest arrays in which the writer's steps meet a reader. Run by `RUSTFLAGS="--cfg loom" cargo test -p vtep-dataplane --release --lib loom`.
+//! Model checking: every interleaving with up to two preemptions, and every value that the memory
+//! model lets a reader see, for the smallest arrays in which the writer's steps meet a reader.
+//!
+//! ```text
+//! RUSTFLAGS="--cfg loom" cargo test -p vtep-dataplane --release --lib loom
+//! ```
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -10,12 +14,12 @@ use super::array::{Array, Seed};
 
 const SEED: Seed = Seed::new(0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344);
 
-/// Keys whose first bucket is that number, in an array of two.
+/// Keys whose first bucket is `first` in an array of two.
 fn keys(first: usize) -> impl Iterator<Item = u64> {
     (0x0200_0000_0001..).filter(move |key| Array::first_of_two(SEED, *key) == first)
 }
 
-/// Runs `write` beside `read` on an array of two buckets that `prepare` has filled.
+/// Runs `write` concurrently with `read` on an array of two buckets that `prepare` has filled.
 fn race(
     prepare: impl Fn(&Array) + Send + Sync + 'static,
     write: impl Fn(&Array) + Send + Sync + Copy + 'static,
@@ -24,7 +28,8 @@ fn race(
     let runs = std::sync::Arc::new(AtomicUsize::new(0));
     let count = runs.clone();
     let mut model = ::loom::model::Builder::new();
-    // Leaving out either of the writer's version steps is found with two. Unbounded, the models did not end in 100 s.
+    // Two suffice to find that either version step of the writer is missing. Unbounded, the models
+    // did not finish in 100 s.
     model.preemption_bound = Some(2);
     model.check(move || {
         count.fetch_add(1, Relaxed);
@@ -46,7 +51,7 @@ fn race(
 }
 
 #[test]
-fn another_key_in_the_same_place_lends_it_no_destination() {
+fn a_key_never_gets_the_destination_of_another_in_its_slot() {
     let [k, l] = [0, 1].map(|n| keys(0).nth(n).unwrap());
     race(
         move |array| assert!(array.insert(k, 1)),
@@ -62,7 +67,7 @@ fn another_key_in_the_same_place_lends_it_no_destination() {
 }
 
 #[test]
-fn a_key_that_comes_back_to_its_place_has_one_of_its_own_destinations() {
+fn a_key_that_returns_to_its_slot_has_one_of_its_own_destinations() {
     let [k, l] = [0, 1].map(|n| keys(0).nth(n).unwrap());
     race(
         move |array| assert!(array.insert(k, 1)),
@@ -77,7 +82,7 @@ fn a_key_that_comes_back_to_its_place_has_one_of_its_own_destinations() {
 }
 
 #[test]
-fn a_move_is_seen_at_once_and_never_undone() {
+fn an_update_is_seen_at_once_and_never_undone() {
     let k = keys(0).next().unwrap();
     race(
         move |array| assert!(array.insert(k, 1)),
@@ -148,7 +153,7 @@ fn a_key_is_not_missed_on_its_way_back_and_there() {
 }
 
 #[test]
-fn a_key_that_made_room_is_found_with_its_own_destination() {
+fn a_displaced_key_is_found_with_its_own_destination() {
     let [k, l] = [0, 1].map(|n| keys(0).nth(n).unwrap());
     race(
         move |array| assert!(array.insert(k, 1)),

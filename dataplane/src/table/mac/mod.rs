@@ -1,66 +1,74 @@
-//! The MAC table: (bridge domain, MAC) -> local port or next hop. One writer, readers that never wait.
+//! The MAC table: (bridge domain, MAC) -> local port or remote VTEP. One writer, wait-free readers.
 //!
-//! The table is an array of buckets. A bucket is one cache line and has room for five entries:
+//! The table is an array of buckets. A bucket is one cache line with slots for five entries:
 //!
 //! ```text
 //! | key 0 | key 1 | key 2 | key 3 | key 4 | dest 0 | .. | dest 4 | state |      64 bytes
-//!    8 B: domain 16, MAC 48; 0 = free         4 B each             4 B: version 26, elsewhere 6
+//!    8 B: domain 16, MAC 48; 0 = free         4 B: kind 4, id 28     4 B: version 26, displaced 6
 //! ```
 //!
-//! A hash of the key names two buckets, its first and its second (cuckoo hashing with two choices). An entry stands in
-//! one of them, in the first when that has room. Each bucket counts in `elsewhere` the entries that it is the first
-//! bucket of but that stand in their second one: at zero, a look-up ends after one cache line, also in a miss.
+//! A hash of the key selects two buckets, its first and its second (cuckoo hashing with two
+//! choices). An entry is in one of them, in the first if that had a free slot. Each bucket counts
+//! in `displaced` the entries whose first bucket it is but which are in their second one. While
+//! that is zero a lookup ends after one cache line, hit or miss.
 //!
 //! ```text
-//! key --hash--> first  [ a b K c d | elsewhere 0 ]        found, one line
-//!                      [ a b c d e | elsewhere 0 ]        absent, one line
-//!                      [ a b c d e | elsewhere 1 ] --> second [ f K - - - | .. ]
+//! key --hash--> first  [ a b K c d | displaced 0 ]        found, one line
+//!                      [ a b c d e | displaced 0 ]        absent, one line
+//!                      [ a b c d e | displaced 1 ] --> second [ f K - - - | .. ]
 //! ```
 //!
-//! When both buckets are full, the writer searches breadth first for a short chain of entries that can each step over
-//! to their other bucket, the last into a free place, and moves them, last one first: copied first, then deleted, so
-//! that no entry is ever missing on the way. At 7/8 load, or when there is no chain, it builds an array of twice the
-//! size and publishes it; readers take it up in [`MacReader::refresh`], and the writer frees the old one when no reader
-//! holds it ([`super::publish`]).
+//! When both buckets are full, the writer searches breadth first for a short chain of entries that
+//! can each move to their other bucket, the last one into a free slot. It moves them starting with
+//! the last, each copied first and deleted then, so that no entry is missing at any time. At 7/8
+//! load, or when there is no such chain, it builds an array of twice the size and publishes it.
+//! Readers switch to it in [`MacReader::refresh`], and the writer frees the old array once no
+//! reader holds it ([`super::publish`]).
 //!
-//! # Why a reader needs no lock
+//! # Why readers need no lock
 //!
-//! All fields are atomic, one thread writes. Its stores are `Release` and the reader's loads are `Acquire`, except for
-//! the reader's last look at `state`, which no load before it can be moved behind. Who reads a value so also sees all
-//! that the writer did before it stored that value. The steps:
+//! All fields are atomic and one thread writes. Its stores are `Release` and the reader's loads are
+//! `Acquire`, except for the reader's final load of `state`, before which all its earlier loads are
+//! complete. A reader that loads a value therefore also sees everything that the writer stored
+//! before that value. The steps:
 //!
 //! ```text
-//! new entry K     version += 1;  destination;  key = K
-//! other way       destination                                    (K stays where it is: one store)
-//! removal         key = 0
-//! step X -> Y     [X is K's first: X.elsewhere += 1]
+//! insert K        version += 1;  destination;  key = K
+//! update K        destination                                    (K stays in its slot: one store)
+//! remove K        key = 0
+//! move K, X to Y  [X is K's first: X.displaced += 1]
 //!                 Y: version += 1;  destination;  key = K;  version += 1
 //!                 X: key = 0
-//!                 [Y is K's first: Y.elsewhere -= 1]
-//! look-up         state;  keys;  destination of the key;  state again: another one? anew
+//!                 [Y is K's first: Y.displaced -= 1]
+//! lookup          state;  keys;  destination of the key;  state again: retry if it differs
 //! ```
 //!
-//! A reader never meets a "locked" state: it goes round again only when the writer got on in between, however long
-//! either of them is preempted.
+//! There is no "locked" state: a reader retries only when the writer has made progress meanwhile,
+//! however long either of them is preempted.
 //!
-//! *A destination that is found belongs to the key.* The reader saw K in place s, so it sees the destination that was
-//! stored with K, or a later one. If later and not K's, it is that of an entry L that came to s after K had left. Reading
-//! it shows L's `version += 1`, which came before, so the second look at `state` finds it. Had the first look found it
-//! already, then K's removal, which came before that, would have been visible too, and K not seen in s.
+//! *A destination that is found belongs to the key.* The reader saw K in slot s, so it sees the
+//! destination that was stored with K or a later one. If it is later and not K's, it belongs to an
+//! entry L that was put into s after K had left. Reading it makes L's `version += 1` visible, which
+//! was stored before, so the second load of `state` differs from the first. If the first load had
+//! already seen that version, K's removal, which was stored before it, would have been visible too,
+//! and K would not have been seen in s.
 //!
-//! *A key that is there all the time is not missed.* Take the stays of K in its buckets one after the other; each begins
-//! with a step's second `version += 1` and ends, after the next stay has begun, with `key = 0`. Let the stay in the first
-//! bucket be the last one that the first look at `state` knows of. The scan does not see K there: so it saw something
-//! later in its place, so that stay is over, and all that led to the next stay, in the second bucket, is visible:
-//! `elsewhere` was raised. If the scan of the first bucket ends the look-up (`elsewhere` was 0), the second look at
-//! `state` differs by that. If not, the scan of the second bucket either sees K, or something later in its place: then
-//! the stay after that, again in the first bucket, has begun, and its second `version += 1` is visible to the last look
-//! at `state` and was not to the first. So a miss counts only if the state of the first bucket is the same after all
-//! scans; that of the second does not matter. The version before the destination alone would not do: between it and
-//! `key = K` a reader could scan the first bucket in vain, and the second one after the removal there.
+//! *A key that is present all the time is not missed.* Consider the successive stays of K in its
+//! buckets. Each begins with the second `version += 1` of a move and ends, after the next stay has
+//! begun, with `key = 0`. Take the last stay in the first bucket that the first load of `state`
+//! includes. If the scan does not see K there, it saw something later in its slot: that stay is
+//! over, and everything up to the next stay, in the second bucket, is visible, including the
+//! increment of `displaced`. If the scan of the first bucket ends the lookup (`displaced` was 0),
+//! the second load of `state` differs for that reason. Otherwise the scan of the second bucket
+//! either sees K or something later in its slot. In that case the stay after it, again in the first
+//! bucket, has begun, and its second `version += 1` is visible to the last load of `state` but was
+//! not to the first. So a miss counts only if the state of the first bucket is unchanged after all
+//! scans; the state of the second does not matter. The `version += 1` before the destination would
+//! not suffice alone: between it and `key = K` a reader could scan the first bucket without finding
+//! K, and scan the second one after the removal there.
 //!
-//! The version wraps after 2^26 steps. To be fooled, a reader would have to sleep in the middle of one look-up for a
-//! multiple of 67,108,864 changes of one bucket, to the exact number.
+//! The version wraps after 2^26 steps. To miss a change, a reader would have to be preempted within
+//! one lookup for an exact multiple of 67,108,864 changes of one bucket.
 
 mod array;
 mod atomic;
@@ -80,32 +88,32 @@ pub use self::lookup::{Lookup, LookupResult};
 use super::publish::{Publisher, Reader};
 use crate::addr::{DomainId, HostMac};
 
-/// The table is as large as it may become.
+/// The table has reached its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the MAC table is full: {limit} entries; remove some or raise the limit")]
 pub struct MacTableFull {
-    /// The most entries that it may hold.
+    /// Maximum number of entries.
     pub limit: usize,
 }
 
-/// How large a table is.
+/// Size and load of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MacTableSize {
-    /// Entries held.
+    /// Number of entries.
     pub entries: usize,
-    /// Entries that it may hold at most.
+    /// Maximum number of entries.
     pub limit: usize,
-    /// Slots in the array that is in use; it grows when 7/8 of them are taken.
+    /// Slots of the current array, which grows when 7/8 of them are in use.
     pub slots: usize,
-    /// Bytes of that array.
+    /// Memory of the current array, bytes.
     pub bytes: usize,
-    /// Entries that do not stand in their first bucket: a look-up of them costs two cache lines.
+    /// Entries in their second bucket: looking one up costs two cache lines.
     pub displaced: usize,
-    /// Outgrown arrays that a reader still holds.
-    pub outgrown: usize,
+    /// Replaced arrays that a reader still holds.
+    pub retired: usize,
 }
 
-/// The writing end.
+/// The write side.
 #[derive(Debug)]
 pub struct MacTable {
     arrays: Publisher<Array>,
@@ -113,7 +121,7 @@ pub struct MacTable {
     limit: usize,
 }
 
-/// A reading end; each worker has its own.
+/// A read side; each worker has its own.
 #[derive(Debug, Clone)]
 pub struct MacReader {
     arrays: Reader<Array>,
@@ -123,7 +131,8 @@ pub struct MacReader {
 const FIRST_BUCKETS: usize = 64;
 
 impl MacTable {
-    /// An empty table for at most `limit` entries. Its memory grows with the entries, by powers of two.
+    /// An empty table for at most `limit` entries. Its memory grows with the number of entries, by
+    /// powers of two.
     #[must_use]
     pub fn new(limit: usize) -> Self {
         Self::with_array(limit, Array::new(FIRST_BUCKETS, Seed::random()))
@@ -137,13 +146,13 @@ impl MacTable {
         }
     }
 
-    /// Inserts or moves; returns what was there.
+    /// Inserts or updates an entry; returns the destination that it had.
     ///
     /// # Errors
-    /// [`MacTableFull`] when `limit` entries are there; nothing changes.
+    /// [`MacTableFull`] when the table holds `limit` entries; nothing changes.
     ///
     /// # Panics
-    /// If `to` is a next hop with an identifier of 2^31 or more.
+    /// If `to` is a VTEP whose identifier is above [`Destination::MAX_ID`].
     pub fn insert(
         &mut self,
         domain: DomainId,
@@ -165,7 +174,7 @@ impl MacTable {
         Ok(None)
     }
 
-    /// Removes; returns what was there.
+    /// Removes an entry; returns the destination that it had.
     pub fn remove(&mut self, domain: DomainId, mac: HostMac) -> Option<Destination> {
         let old = self
             .arrays
@@ -175,18 +184,19 @@ impl MacTable {
         Some(Destination::from_word(old))
     }
 
-    /// Builds and publishes a larger array with all entries and this new one.
+    /// Builds and publishes a larger array with all entries and a new one.
     fn grow(&mut self, key: u64, to: u32) -> Result<(), MacTableFull> {
         let array = self.arrays.current();
-        // An array that is full long before its time has met keys that its hash does not spread: take another hash.
+        // An array that is full far below 7/8 load met keys that its hash does not distribute:
+        // change the hash.
         let mut seed = if self.len >= array.capacity() / 2 {
             array.seed()
         } else {
             Seed::random()
         };
         let mut buckets = array.buckets() * 2;
-        // Four times what `limit` entries take. Chance fills none that large, and nobody can choose keys for a hash
-        // that is secret: so this ends an endless search, not a table's life.
+        // Four times the size that `limit` entries need. Keys cannot be chosen against a secret
+        // hash and chance does not fill an array that large, so this only bounds the search.
         let most = (self.limit / 4).max(FIRST_BUCKETS).next_power_of_two() * 4;
         while buckets <= most {
             if let Some(larger) = array.copy_with(buckets, seed, key, to) {
@@ -199,25 +209,25 @@ impl MacTable {
         Err(MacTableFull { limit: self.limit })
     }
 
-    /// Starts to load the memory that changes of these keys will need. Of more than some dozen keys the first may be gone
-    /// from the cache again when they are changed.
+    /// Prefetches the memory that updates of these keys need. With more than a few dozen keys the
+    /// first may have been evicted from the cache when they are updated.
     pub fn prefetch(&self, keys: &[MacKey]) {
         self.arrays.current().prefetch(keys);
     }
 
-    /// Entries held.
+    /// Number of entries.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// True when no entry is held.
+    /// True when the table has no entry.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Calls `visit` with every entry, in no order.
+    /// Calls `visit` with every entry, in no particular order.
     pub fn for_each(&self, mut visit: impl FnMut(MacKey, Destination)) {
         self.arrays
             .current()
@@ -225,13 +235,13 @@ impl MacTable {
             .for_each(|(key, to)| visit(MacKey(key), Destination::from_word(to)));
     }
 
-    /// Frees outgrown arrays that no reader holds any more. Growth does so too; between two growths nothing else does,
-    /// so call this now and then.
+    /// Frees replaced arrays that no reader holds any more. Growing does so too, but nothing else
+    /// does between two growths: to be called periodically.
     pub fn reclaim(&mut self) {
         self.arrays.reclaim();
     }
 
-    /// Entries, memory and load. Walks the whole table for `displaced`.
+    /// Size and load. Walks the whole table to count `displaced`.
     #[must_use]
     pub fn size(&self) -> MacTableSize {
         let array = self.arrays.current();
@@ -241,11 +251,11 @@ impl MacTable {
             slots: array.slots(),
             bytes: array.bytes(),
             displaced: array.displaced(),
-            outgrown: self.arrays.retired(),
+            retired: self.arrays.retired(),
         }
     }
 
-    /// A new reading end.
+    /// A new read side.
     #[must_use]
     pub fn reader(&self) -> MacReader {
         MacReader {
@@ -255,42 +265,44 @@ impl MacTable {
 }
 
 impl MacReader {
-    /// Takes up a grown table, if there is one. Call it once a turn: a reader sees every change of entries at once, but
-    /// after a growth only from its next refresh on, and the memory of the outgrown table is kept for it until then.
+    /// Switches to the current array after the table has grown. To be called once an iteration: a
+    /// reader sees every change at once, but after a growth only from its next refresh on, and the
+    /// memory of the replaced array is kept until then.
     #[inline]
     pub fn refresh(&mut self) {
         self.arrays.refresh();
     }
 
-    /// Looks one key up.
+    /// Looks up one key.
     #[inline]
     #[must_use]
     pub fn lookup(&self, key: MacKey) -> Option<Destination> {
         self.arrays.get().lookup(key.0).map(Destination::from_word)
     }
 
-    /// The first step of a look-up in three: starts to load the memory that it needs. Between the steps there should be
-    /// other work, so that nothing has to wait; all three must be taken before the next [`MacReader::refresh`].
+    /// First of the three steps of a lookup: prefetches the first bucket of the key. Other work
+    /// between the steps hides the latency of memory. All three must be taken before the next
+    /// [`MacReader::refresh`].
     #[inline(always)]
     #[must_use]
     pub fn lookup_start(&self, key: MacKey) -> Lookup {
         self.arrays.get().lookup_start(key)
     }
 
-    /// The second step: looks where the key should be, and if it may be elsewhere, starts to load that.
+    /// Second step: probes the first bucket, and prefetches the second one if the key may be there.
     #[inline(always)]
     pub fn lookup_probe(&self, lookup: &mut Lookup) {
         self.arrays.get().lookup_probe(lookup);
     }
 
-    /// The last step: what the key is behind.
+    /// Third step: the result.
     #[inline(always)]
     #[must_use]
     pub fn lookup_finish(&self, lookup: &Lookup) -> LookupResult {
         self.arrays.get().lookup_finish(lookup)
     }
 
-    /// Looks up `keys` together (memory is asked for some keys ahead): `results[i]` is for `keys[i]`.
+    /// Looks up many keys, prefetching some keys ahead: `results[i]` is for `keys[i]`.
     ///
     /// # Panics
     /// If `results` is shorter than `keys`.

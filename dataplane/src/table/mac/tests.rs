@@ -15,7 +15,7 @@ fn small(limit: usize) -> MacTable {
     MacTable::with_array(limit, Array::new(2, SEED))
 }
 
-/// The n-th host: neighbours differ in bridge domain or in the last octets, as real ones do.
+/// The n-th host: adjacent ones differ in bridge domain or in the last octets, as real ones do.
 fn host(n: u32) -> (DomainId, HostMac) {
     let mac = MacAddr::from_bits(0x5054_0000_0000 | u64::from(n / 3));
     (DomainId((n % 3) as u16), HostMac::new(mac).unwrap())
@@ -61,7 +61,7 @@ fn op(hosts: u32) -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Single and joint look-ups, and the walk, against the plain map.
+/// Compares single lookups, bursts and the walk with the plain map.
 fn check(table: &MacTable, reader: &MacReader, plain: &HashMap<MacKey, Destination>, hosts: u32) {
     let keys: Vec<_> = (0..hosts).map(key).collect();
     let mut found = vec![LookupResult::of(vtep(0).to_word()); keys.len() + 1];
@@ -139,7 +139,7 @@ fn a_full_table_still_moves_and_removes() {
 }
 
 #[test]
-fn free_places_are_no_entry() {
+fn free_slots_are_not_entries() {
     let mut table = small(10);
     insert(&mut table, 0, vtep(1)).unwrap();
     let keys = [
@@ -163,7 +163,7 @@ fn an_outgrown_array_lives_until_its_reader_refreshes() {
     }
     table.reclaim();
     assert_eq!(
-        table.size().outgrown,
+        table.size().retired,
         1,
         "only the array that the reader holds"
     );
@@ -171,7 +171,7 @@ fn an_outgrown_array_lives_until_its_reader_refreshes() {
     reader.refresh();
     assert_eq!(reader.lookup(key(99)), Some(vtep(99)));
     table.reclaim();
-    assert_eq!(table.size().outgrown, 0);
+    assert_eq!(table.size().retired, 0);
     let size = table.size();
     assert_eq!(
         (size.entries, size.limit, size.bytes),
@@ -241,16 +241,17 @@ fn a_place_that_can_not_be_made_changes_nothing() {
     assert_eq!(array.lookup(11), None);
 }
 
-/// What the stress test's writer does in one round with one of its keys, and how many keys there are.
+/// Keys of the stress test that the writer never removes, and keys that it also removes.
 const STAYING: u32 = 200;
 const CHANGING: u32 = 400;
 
-/// Destinations carry their key, and a number that only goes up.
+/// A destination that carries its key and the round that it was written in.
 fn marked(n: u32, round: u32) -> Destination {
     vtep(n << 18 | round & 0x3_ffff)
 }
 
-/// One reader of the stress test: keys that stay are always found, others only with destinations of their own.
+/// One reader of the stress test: keys that stay are always found, and others only with their own
+/// destinations.
 fn read_until(stop: &AtomicBool, mut reader: MacReader) -> u64 {
     let keys: Vec<_> = (0..STAYING + CHANGING).map(key).collect();
     let mut found = vec![LookupResult::NONE; keys.len()];
@@ -274,7 +275,7 @@ fn read_until(stop: &AtomicBool, mut reader: MacReader) -> u64 {
 }
 
 #[test]
-fn readers_beside_a_busy_writer_see_only_what_was_written() {
+fn readers_concurrent_with_a_busy_writer_see_only_what_was_written() {
     let time = Duration::from_millis(if cfg!(miri) { 1 } else { 1500 });
     let mut table = small(10_000);
     for n in 0..STAYING {
@@ -300,7 +301,7 @@ fn readers_beside_a_busy_writer_see_only_what_was_written() {
             } else {
                 remove(&mut table, n);
             }
-            // Now and then a larger array, with hosts that nobody looks up.
+            // Grow the array from time to time with hosts that no reader looks up.
             if round.is_multiple_of(1 << 16) && table.len() < 9_000 {
                 let first = STAYING + CHANGING + round / (1 << 16) * 100;
                 assert!((first..first + 100).all(|n| insert(&mut table, n, vtep(0)) == Ok(None)));

@@ -1,0 +1,59 @@
+//! Detection of established sessions without routes while others have some: a neighbor may keep a
+//! session open that its own routing process no longer uses, and no BGP timer ends that.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// Time from establishment within which the first UPDATE is expected: a neighbor without routes
+/// sends End-of-RIB, which is an UPDATE.
+pub const FIRST_UPDATE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// UPDATEs of an established session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionUpdates {
+    /// When the session was established.
+    pub up_since: Instant,
+    /// An UPDATE has been received since.
+    pub update_received: bool,
+}
+
+/// Silent sessions: established for [`FIRST_UPDATE_TIMEOUT`] without an UPDATE, while another
+/// session has received one.
+#[derive(Debug, Default)]
+pub struct SilentSessions(BTreeSet<IpAddr>);
+
+impl SilentSessions {
+    /// Without silent sessions.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(BTreeSet::new())
+    }
+
+    /// Checks all established sessions and returns those that became silent since the last check.
+    pub fn check(&mut self, sessions: &[(IpAddr, SessionUpdates)], now: Instant) -> Vec<IpAddr> {
+        let any_update = sessions.iter().any(|(_, session)| session.update_received);
+        let overdue = |session: &SessionUpdates| {
+            !session.update_received
+                && now.saturating_duration_since(session.up_since) >= FIRST_UPDATE_TIMEOUT
+        };
+        let silent = sessions
+            .iter()
+            .filter(|(_, session)| any_update && overdue(session));
+        let silent: BTreeSet<_> = silent.map(|(neighbor, _)| *neighbor).collect();
+        let new = silent.difference(&self.0).copied().collect();
+        self.0 = silent;
+        new
+    }
+
+    /// True if the session with this neighbor was silent at the last check.
+    #[must_use]
+    pub fn contains(&self, neighbor: IpAddr) -> bool {
+        self.0.contains(&neighbor)
+    }
+
+    /// The neighbors whose sessions were silent at the last check.
+    pub fn iter(&self) -> impl Iterator<Item = IpAddr> {
+        self.0.iter().copied()
+    }
+}
