@@ -19,11 +19,11 @@ use mio::net::TcpListener;
 use mio::{Interest, Registry, Token};
 
 use self::socket::TcpOptions;
-use self::transport::{Context, Neighbor, Routes, Tokens};
+use self::transport::{NeighborTransport, SessionHandler, TokenAllocator, TransportContext};
 use crate::bgp::{Peer, PeerConfig, RECONNECT_DELAY, SilentSessions};
 
 /// Connections accepted in one go.
-const ACCEPTS: usize = 64;
+const MAX_ACCEPTS: usize = 64;
 
 /// How a neighbour is reached and spoken to.
 #[derive(Debug, Clone)]
@@ -48,48 +48,48 @@ struct Listener {
 
 /// All neighbours.
 #[derive(Debug)]
-pub struct Speaker {
+pub struct BgpSpeaker {
     /// The port that neighbours connect to (179, RFC 4271).
     port: u16,
-    tokens: Tokens,
+    tokens: TokenAllocator,
     listeners: Vec<Listener>,
-    neighbors: BTreeMap<IpAddr, Neighbor>,
+    neighbors: BTreeMap<IpAddr, NeighborTransport>,
     /// Why nobody can connect to us, by family.
-    deaf: BTreeMap<bool, String>,
+    listen_errors: BTreeMap<bool, String>,
     silent: SilentSessions,
     /// When we ended the connections with neighbours that were removed less than [`RECONNECT_DELAY`] ago.
-    ended: BTreeMap<IpAddr, Instant>,
+    last_closed: BTreeMap<IpAddr, Instant>,
     refused: u64,
     seed: u64,
 }
 
-impl Speaker {
+impl BgpSpeaker {
     /// Without neighbours; it listens when there is one. Uses tokens after `first`. `seed` feeds the timers' jitter.
     #[must_use]
     pub const fn new(port: u16, first: Token, seed: u64) -> Self {
         Self {
             port,
-            tokens: Tokens::from(first),
+            tokens: TokenAllocator::from(first),
             listeners: Vec::new(),
             neighbors: BTreeMap::new(),
-            deaf: BTreeMap::new(),
+            listen_errors: BTreeMap::new(),
             silent: SilentSessions::new(),
-            ended: BTreeMap::new(),
+            last_closed: BTreeMap::new(),
             refused: 0,
             seed,
         }
     }
 
     /// Adds a neighbour, or replaces one: its session ends and begins anew.
-    pub fn put(
+    pub fn add_neighbor(
         &mut self,
         config: NeighborConfig,
         registry: &Registry,
-        routes: &mut impl Routes,
+        handler: &mut impl SessionHandler,
         now: Instant,
     ) {
         let ip = config.address.ip();
-        self.remove(ip, registry, routes, now);
+        self.remove_neighbor(ip, registry, handler, now);
         self.listen(ip.is_ipv6(), registry);
         if let Some(password) = &config.tcp.password
             && let Some(listener) = self
@@ -106,39 +106,39 @@ impl Speaker {
             .wrapping_add(1);
         let mut peer = Peer::new(config.peer, self.seed);
         peer.set_restarting(config.restarting);
-        peer.set_last_ended(self.ended.remove(&ip));
+        peer.set_last_closed(self.last_closed.remove(&ip));
         peer.start(now);
-        let mut neighbor = Neighbor::new(config.address, config.tcp, peer);
-        let mut context = Context {
+        let mut neighbor = NeighborTransport::new(config.address, config.tcp, peer);
+        let mut context = TransportContext {
             registry,
             tokens: &mut self.tokens,
-            routes,
+            handler,
             now,
         };
-        neighbor.work(&mut context);
+        neighbor.run(&mut context);
         self.neighbors.insert(ip, neighbor);
     }
 
     /// Ends the session with a neighbour (CEASE/3, peer de-configured) and forgets it.
-    pub fn remove(
+    pub fn remove_neighbor(
         &mut self,
         ip: IpAddr,
         registry: &Registry,
-        routes: &mut impl Routes,
+        handler: &mut impl SessionHandler,
         now: Instant,
     ) {
         let Some(mut neighbor) = self.neighbors.remove(&ip) else {
             return;
         };
-        self.ended
-            .retain(|_, ended| now.saturating_duration_since(*ended) < RECONNECT_DELAY);
+        self.last_closed
+            .retain(|_, at| now.saturating_duration_since(*at) < RECONNECT_DELAY);
         neighbor.peer.shutdown(now, None);
-        self.ended
-            .extend(neighbor.peer.last_closed().map(|ended| (ip, ended)));
-        neighbor.close_all(&mut Context {
+        self.last_closed
+            .extend(neighbor.peer.last_closed().map(|at| (ip, at)));
+        neighbor.close_all(&mut TransportContext {
             registry,
             tokens: &mut self.tokens,
-            routes,
+            handler,
             now,
         });
     }
@@ -147,14 +147,14 @@ impl Speaker {
         if self.listeners.iter().any(|listener| listener.v6 == v6) {
             return;
         }
-        let token = self.tokens.take();
+        let token = self.tokens.allocate();
         let opened = socket::listen(v6, self.port).and_then(|mut socket| {
             registry.register(&mut socket, token, Interest::READABLE)?;
             Ok(Listener { v6, token, socket })
         });
         match opened {
             Ok(listener) => {
-                self.deaf.remove(&v6);
+                self.listen_errors.remove(&v6);
                 self.listeners.push(listener);
             }
             Err(error) => {
@@ -164,7 +164,7 @@ impl Speaker {
                     "BGP can't listen on {family} port {port}: {error}; sessions come up only as we connect ourselves"
                 );
                 tracing::warn!("{why}");
-                self.deaf.insert(v6, why);
+                self.listen_errors.insert(v6, why);
             }
         }
     }
@@ -173,11 +173,11 @@ impl Speaker {
     pub fn degraded(&self) -> impl Iterator<Item = String> {
         let silent = self.silent.iter().map(|neighbor| {
             format!(
-                "BGP session with {neighbor} is established and has brought no routes, not even End-of-RIB, while others \
+                "BGP session with {neighbor} is established and has brought no handler, not even End-of-RIB, while others \
                  have; see what {neighbor} says of it, or begin it anew: vtepctl bgp clear {neighbor}"
             )
         });
-        self.deaf.values().cloned().chain(silent)
+        self.listen_errors.values().cloned().chain(silent)
     }
 
     /// Whether the session with a neighbour is established and brings no routes while others do.
@@ -186,7 +186,7 @@ impl Speaker {
         self.silent.contains(neighbor)
     }
 
-    fn look_for_silent_sessions(&mut self, now: Instant) {
+    fn check_silent_sessions(&mut self, now: Instant) {
         let brought = self
             .neighbors
             .iter()
@@ -194,7 +194,7 @@ impl Speaker {
         for neighbor in self.silent.check(&brought.collect::<Vec<_>>(), now) {
             tracing::warn!(
                 %neighbor,
-                "the BGP session is established and has brought no routes, not even End-of-RIB, while others have"
+                "the BGP session is established and has brought no handler, not even End-of-RIB, while others have"
             );
         }
     }
@@ -206,7 +206,7 @@ impl Speaker {
     }
 
     /// Our restart is over: sessions that come up from now on say nothing of it.
-    pub fn restart_over(&mut self) {
+    pub fn finish_restart(&mut self) {
         self.neighbors
             .values_mut()
             .for_each(|neighbor| neighbor.peer.set_restarting(false));
@@ -214,7 +214,7 @@ impl Speaker {
 
     /// The neighbours.
     #[must_use]
-    pub const fn neighbors(&self) -> &BTreeMap<IpAddr, Neighbor> {
+    pub const fn neighbors(&self) -> &BTreeMap<IpAddr, NeighborTransport> {
         &self.neighbors
     }
 
@@ -224,7 +224,7 @@ impl Speaker {
         &mut self,
         ip: IpAddr,
         registry: &Registry,
-        routes: &mut impl Routes,
+        handler: &mut impl SessionHandler,
         now: Instant,
         act: impl FnOnce(&mut Peer),
     ) -> bool {
@@ -232,21 +232,21 @@ impl Speaker {
             return false;
         };
         act(&mut neighbor.peer);
-        neighbor.work(&mut Context {
+        neighbor.run(&mut TransportContext {
             registry,
             tokens: &mut self.tokens,
-            routes,
+            handler,
             now,
         });
         true
     }
 
     /// Handles an event, if its token is one of ours.
-    pub fn event(
+    pub fn handle_event(
         &mut self,
         event: &mio::event::Event,
         registry: &Registry,
-        routes: &mut impl Routes,
+        handler: &mut impl SessionHandler,
         now: Instant,
     ) {
         if let Some(place) = self
@@ -254,12 +254,12 @@ impl Speaker {
             .iter()
             .position(|listener| listener.token == event.token())
         {
-            return self.accept(place, registry, routes, now);
+            return self.accept(place, registry, handler, now);
         }
-        let mut context = Context {
+        let mut context = TransportContext {
             registry,
             tokens: &mut self.tokens,
-            routes,
+            handler,
             now,
         };
         if let Some(neighbor) = self
@@ -267,7 +267,7 @@ impl Speaker {
             .values_mut()
             .find(|neighbor| neighbor.owns(event.token()))
         {
-            neighbor.event(event, &mut context);
+            neighbor.handle_event(event, &mut context);
         }
     }
 
@@ -275,14 +275,14 @@ impl Speaker {
         &mut self,
         place: usize,
         registry: &Registry,
-        routes: &mut impl Routes,
+        handler: &mut impl SessionHandler,
         now: Instant,
     ) {
-        for _ in 0..ACCEPTS {
+        for _ in 0..MAX_ACCEPTS {
             let (stream, from) = match self.listeners[place].socket.accept() {
                 Ok(accepted) => accepted,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if is_passing(&error) => continue,
+                Err(error) if is_transient(&error) => continue,
                 Err(error) => {
                     tracing::warn!(%error, "BGP: accept failed");
                     return;
@@ -290,10 +290,10 @@ impl Speaker {
             };
             match self.neighbors.get_mut(&from.ip()) {
                 Some(neighbor) => {
-                    let mut context = Context {
+                    let mut context = TransportContext {
                         registry,
                         tokens: &mut self.tokens,
-                        routes,
+                        handler,
                         now,
                     };
                     neighbor.accept(stream, &mut context);
@@ -305,27 +305,32 @@ impl Speaker {
     }
 
     /// Does what is due: timers, connections with more to read, routes that wait to be sent.
-    pub fn turn(&mut self, registry: &Registry, routes: &mut impl Routes, now: Instant) {
-        let mut context = Context {
+    pub fn poll_once(
+        &mut self,
+        registry: &Registry,
+        handler: &mut impl SessionHandler,
+        now: Instant,
+    ) {
+        let mut context = TransportContext {
             registry,
             tokens: &mut self.tokens,
-            routes,
+            handler,
             now,
         };
         for neighbor in self.neighbors.values_mut() {
-            neighbor.work(&mut context);
+            neighbor.run(&mut context);
         }
         // Edge-triggered: what `accept` left behind gets no new event.
         for place in 0..self.listeners.len() {
-            self.accept(place, registry, routes, now);
+            self.accept(place, registry, handler, now);
         }
-        self.look_for_silent_sessions(now);
+        self.check_silent_sessions(now);
     }
 
     /// How long the owner may wait before the next [`Self::turn`].
     #[must_use]
-    pub fn next_timeout(&self, now: Instant) -> Option<Duration> {
-        if self.neighbors.values().any(Neighbor::impatient) {
+    pub fn poll_timeout(&self, now: Instant) -> Option<Duration> {
+        if self.neighbors.values().any(NeighborTransport::has_unread) {
             return Some(Duration::ZERO);
         }
         let timers = self
@@ -337,19 +342,19 @@ impl Speaker {
 
     /// Ends all sessions: neighbours that negotiated graceful restart keep our routes for a while, as they would if we
     /// had crashed, so that a restart loses no frame.
-    pub fn stop(&mut self, registry: &Registry, routes: &mut impl Routes, now: Instant) {
+    pub fn stop(&mut self, registry: &Registry, handler: &mut impl SessionHandler, now: Instant) {
         for neighbor in self.neighbors.values_mut() {
             if neighbor
                 .peer
                 .status()
                 .negotiated
-                .is_none_or(|agreed| agreed.restart.is_none())
+                .is_none_or(|negotiated| negotiated.restart.is_none())
             {
                 neighbor.peer.shutdown(now, Some("vtepd stops"));
-                neighbor.close_all(&mut Context {
+                neighbor.close_all(&mut TransportContext {
                     registry,
                     tokens: &mut self.tokens,
-                    routes,
+                    handler,
                     now,
                 });
             }
@@ -359,7 +364,7 @@ impl Speaker {
 }
 
 /// Errors of accept(2) that concern one connection and not the socket.
-fn is_passing(error: &io::Error) -> bool {
+fn is_transient(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::Interrupted | ErrorKind::ConnectionAborted

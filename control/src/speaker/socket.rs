@@ -15,11 +15,11 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
 /// A TCP-MD5 key. Not shown.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Password(pub Box<[u8]>);
+pub struct Md5Password(pub Box<[u8]>);
 
-impl fmt::Debug for Password {
+impl fmt::Debug for Md5Password {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Password")
+        f.write_str("Md5Password")
     }
 }
 
@@ -29,14 +29,14 @@ pub struct TcpOptions {
     /// Our address; `None` = as the route says.
     pub local: Option<IpAddr>,
     /// TCP-MD5 password, 1..=80 bytes (`TCP_MD5SIG_MAXKEYLEN`, include/uapi/linux/tcp.h).
-    pub password: Option<Password>,
+    pub password: Option<Md5Password>,
     /// GTSM: the neighbour is at most this many hops away, 1..=254. Sends with TTL 255 and takes only packets with a
     /// TTL of 256 - hops or more.
     pub ttl_security: Option<u8>,
 }
 
 /// `TCP_MD5SIG_MAXKEYLEN`.
-pub const MAX_PASSWORD: usize = 80;
+pub const MAX_PASSWORD_LEN: usize = 80;
 
 /// `struct tcp_md5sig` (include/uapi/linux/tcp.h): a `sockaddr_storage` of 128 bytes, then the key.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +48,7 @@ pub struct Md5Key {
     prefix_len: u8,
     key_len: u16,
     ifindex: i32,
-    key: [u8; MAX_PASSWORD],
+    key: [u8; MAX_PASSWORD_LEN],
 }
 
 /// `TCP_MD5SIG`: signs and checks every segment to and from one address.
@@ -87,9 +87,9 @@ nix::setsockopt_impl!(
 impl Md5Key {
     /// The key for segments to and from `neighbor`; `None` when the password is empty or too long.
     fn new(neighbor: IpAddr, password: &[u8]) -> Option<Self> {
-        let mut key = [0; MAX_PASSWORD];
+        let mut key = [0; MAX_PASSWORD_LEN];
         key.get_mut(..password.len())
-            .filter(|room| !room.is_empty())?
+            .filter(|field| !field.is_empty())?
             .copy_from_slice(password);
         let mut address = [0; 126];
         // sockaddr_in: port 2, address 4. sockaddr_in6: port 2, flow 4, address 16.
@@ -137,9 +137,9 @@ fn new_socket(address: IpAddr) -> io::Result<rustix::fd::OwnedFd> {
 /// Sets the key of one neighbour on a socket: for a listening one before the neighbour connects.
 ///
 /// # Errors
-/// EINVAL for a password that is empty or longer than [`MAX_PASSWORD`], ENOENT or EOPNOTSUPP when the kernel has no
+/// EINVAL for a password that is empty or longer than [`MAX_PASSWORD_LEN`], ENOENT or EOPNOTSUPP when the kernel has no
 /// TCP-MD5.
-pub fn set_password(socket: impl AsFd, neighbor: IpAddr, password: &Password) -> io::Result<()> {
+pub fn set_password(socket: impl AsFd, neighbor: IpAddr, password: &Md5Password) -> io::Result<()> {
     let key = Md5Key::new(neighbor, &password.0).ok_or(io::ErrorKind::InvalidInput)?;
     Ok(TcpMd5Sig.set(&socket.as_fd(), &key)?)
 }
@@ -235,9 +235,13 @@ mod tests {
         let loopback: IpAddr = [127, 0, 0, 1].into();
         let listener = std::net::TcpListener::bind((loopback, 0))?;
         if let Some(password) = theirs {
-            set_password(&listener, loopback, &Password(password.as_bytes().into()))?;
+            set_password(
+                &listener,
+                loopback,
+                &Md5Password(password.as_bytes().into()),
+            )?;
         }
-        let password = ours.map(|password| Password(password.as_bytes().into()));
+        let password = ours.map(|password| Md5Password(password.as_bytes().into()));
         let options = TcpOptions {
             password,
             ..TcpOptions::default()
@@ -247,11 +251,11 @@ mod tests {
             &stream,
             rustix::event::PollFlags::OUT,
         )];
-        let patience = rustix::event::Timespec {
+        let poll_timeout = rustix::event::Timespec {
             tv_sec: 0,
             tv_nsec: 300_000_000,
         };
-        if rustix::event::poll(&mut fds, Some(&patience))? == 0 {
+        if rustix::event::poll(&mut fds, Some(&poll_timeout))? == 0 {
             return Err(io::ErrorKind::TimedOut.into());
         }
         if let Some(error) = stream.take_error()? {
@@ -303,10 +307,13 @@ mod tests {
             &stream,
             rustix::event::PollFlags::OUT,
         )];
-        let patience = rustix::event::Timespec {
+        let poll_timeout = rustix::event::Timespec {
             tv_sec: 0,
             tv_nsec: 300_000_000,
         };
-        assert_eq!(rustix::event::poll(&mut fds, Some(&patience)).unwrap(), 0);
+        assert_eq!(
+            rustix::event::poll(&mut fds, Some(&poll_timeout)).unwrap(),
+            0
+        );
     }
 }

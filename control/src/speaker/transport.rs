@@ -11,26 +11,26 @@ use super::socket::{self, TcpOptions};
 use crate::bgp::{ConnectionId, Peer, PeerOutput};
 
 /// Octets read at once.
-const CHUNK: usize = 1 << 16;
+const READ_LEN: usize = 1 << 16;
 
 /// Reads of one connection before others get their turn.
-const READS: usize = 32;
+const MAX_READS: usize = 32;
 
 /// Who takes what a neighbour says, and has something to say to it.
-pub trait Routes {
+pub trait SessionHandler {
     /// A session came or went, routes came or went.
-    fn heard(&mut self, neighbor: IpAddr, output: PeerOutput<'_>, now: Instant);
+    fn on_output(&mut self, neighbor: IpAddr, output: PeerOutput<'_>, now: Instant);
 
     /// How many routes of the neighbour are held.
-    fn held(&self, neighbor: IpAddr) -> usize;
+    fn route_count(&self, neighbor: IpAddr) -> usize;
 
     /// Queues what there is to say, as far as the peer has room. To be called again when it has.
-    fn speak(&mut self, neighbor: IpAddr, peer: &mut Peer, now: Instant);
+    fn advertise(&mut self, neighbor: IpAddr, peer: &mut Peer, now: Instant);
 }
 
 /// One TCP connection.
 #[derive(Debug)]
-struct Link {
+struct Connection {
     conn: ConnectionId,
     token: Token,
     stream: TcpStream,
@@ -42,52 +42,52 @@ struct Link {
 
 /// Hands out tokens of the daemon's poll.
 #[derive(Debug)]
-pub struct Tokens {
+pub struct TokenAllocator {
     next: usize,
 }
 
-impl Tokens {
-    /// Tokens from `first` on.
+impl TokenAllocator {
+    /// TokenAllocator from `first` on.
     #[must_use]
     pub const fn from(first: Token) -> Self {
         Self { next: first.0 }
     }
 
     /// The next one.
-    pub(super) fn take(&mut self) -> Token {
+    pub(super) fn allocate(&mut self) -> Token {
         self.next += 1;
         Token(self.next)
     }
 }
 
 /// What a neighbour's transport works with.
-pub struct Context<'a, R> {
+pub struct TransportContext<'a, R> {
     /// The daemon's poll.
     pub registry: &'a Registry,
-    /// Tokens for new connections.
-    pub tokens: &'a mut Tokens,
+    /// TokenAllocator for new connections.
+    pub tokens: &'a mut TokenAllocator,
     /// Where routes go.
-    pub routes: &'a mut R,
+    pub handler: &'a mut R,
     /// The time.
     pub now: Instant,
 }
 
 /// One neighbour with its connections.
 #[derive(Debug)]
-pub struct Neighbor {
+pub struct NeighborTransport {
     /// Where it listens.
     pub address: SocketAddr,
     /// Options of all its connections.
     pub options: TcpOptions,
     /// Its sessions.
     pub peer: Peer,
-    links: Vec<Link>,
+    connections: Vec<Connection>,
     /// Why the last connection could not be opened.
     pub last_error: Option<String>,
     buffer: Vec<u8>,
 }
 
-impl Neighbor {
+impl NeighborTransport {
     /// A neighbour without connections. The caller starts the peer.
     #[must_use]
     pub fn new(address: SocketAddr, options: TcpOptions, peer: Peer) -> Self {
@@ -95,95 +95,105 @@ impl Neighbor {
             address,
             options,
             peer,
-            links: Vec::new(),
+            connections: Vec::new(),
             last_error: None,
-            buffer: vec![0; CHUNK],
+            buffer: vec![0; READ_LEN],
         }
     }
 
     /// True when this token is of one of its connections.
     #[must_use]
     pub fn owns(&self, token: Token) -> bool {
-        self.links.iter().any(|link| link.token == token)
+        self.connections
+            .iter()
+            .any(|connection| connection.token == token)
     }
 
-    /// True when a turn is wanted without waiting for an event.
+    /// True when a turn is wanted without pending for an event.
     #[must_use]
-    pub fn impatient(&self) -> bool {
-        self.links.iter().any(|link| link.unread)
+    pub fn has_unread(&self) -> bool {
+        self.connections.iter().any(|connection| connection.unread)
     }
 
     /// The neighbour has connected to us.
-    pub fn accept<R: Routes>(&mut self, stream: TcpStream, context: &mut Context<'_, R>) {
+    pub fn accept<R: SessionHandler>(
+        &mut self,
+        stream: TcpStream,
+        context: &mut TransportContext<'_, R>,
+    ) {
         if let Err(error) = socket::prepare(&stream, self.address.ip(), &self.options) {
             tracing::warn!(neighbor = %self.address.ip(), %error, "a connection can't be prepared");
             return;
         }
         if let Some(conn) = self.peer.handle_accepted(context.now) {
-            self.keep(conn, stream, true, context);
+            self.add_connection(conn, stream, true, context);
         }
-        self.work(context);
+        self.run(context);
     }
 
     /// An event of one of its connections.
-    pub fn event<R: Routes>(&mut self, event: &mio::event::Event, context: &mut Context<'_, R>) {
-        let Some(link) = self
-            .links
+    pub fn handle_event<R: SessionHandler>(
+        &mut self,
+        event: &mio::event::Event,
+        context: &mut TransportContext<'_, R>,
+    ) {
+        let Some(connection) = self
+            .connections
             .iter_mut()
-            .find(|link| link.token == event.token())
+            .find(|connection| connection.token == event.token())
         else {
             return;
         };
-        link.unread |= event.is_readable() || event.is_read_closed() || event.is_error();
-        if !link.up && (event.is_writable() || event.is_error()) {
-            let conn = link.conn;
-            match link.stream.take_error().unwrap_or_else(Some) {
+        connection.unread |= event.is_readable() || event.is_read_closed() || event.is_error();
+        if !connection.up && (event.is_writable() || event.is_error()) {
+            let conn = connection.conn;
+            match connection.stream.take_error().unwrap_or_else(Some) {
                 None => {
-                    link.up = true;
+                    connection.up = true;
                     self.last_error = None;
                     self.peer.handle_connected(context.now, conn);
                 }
-                Some(error) => self.lost(conn, Some(&error), context),
+                Some(error) => self.connection_lost(conn, Some(&error), context),
             }
         }
-        self.work(context);
+        self.run(context);
     }
 
     /// Does all that can be done now: timers, reading, outputs, writing.
-    pub fn work<R: Routes>(&mut self, context: &mut Context<'_, R>) {
+    pub fn run<R: SessionHandler>(&mut self, context: &mut TransportContext<'_, R>) {
         if self.peer.poll_timeout().is_some_and(|at| at <= context.now) {
             self.peer.handle_timeout(context.now);
         }
-        self.outputs(context);
-        for place in (0..self.links.len()).rev() {
-            self.read(place, context);
+        self.drain_outputs(context);
+        for index in (0..self.connections.len()).rev() {
+            self.read(index, context);
         }
         loop {
             context
-                .routes
-                .speak(self.address.ip(), &mut self.peer, context.now);
-            self.outputs(context);
+                .handler
+                .advertise(self.address.ip(), &mut self.peer, context.now);
+            self.drain_outputs(context);
             if !self.write(context) {
                 break;
             }
         }
     }
 
-    fn keep<R>(
+    fn add_connection<R>(
         &mut self,
         conn: ConnectionId,
         mut stream: TcpStream,
         up: bool,
-        context: &mut Context<'_, R>,
+        context: &mut TransportContext<'_, R>,
     ) {
-        let token = context.tokens.take();
+        let token = context.tokens.allocate();
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = context.registry.register(&mut stream, token, interest) {
             self.last_error = Some(error.to_string());
             self.peer.handle_closed(context.now, conn);
             return;
         }
-        self.links.push(Link {
+        self.connections.push(Connection {
             conn,
             token,
             stream,
@@ -193,7 +203,7 @@ impl Neighbor {
     }
 
     /// Takes the peer's outputs until there are no more.
-    fn outputs<R: Routes>(&mut self, context: &mut Context<'_, R>) {
+    fn drain_outputs<R: SessionHandler>(&mut self, context: &mut TransportContext<'_, R>) {
         let ip = self.address.ip();
         let mut connect = Vec::new();
         loop {
@@ -202,77 +212,82 @@ impl Neighbor {
                 match output {
                     PeerOutput::Connect(conn) => connect.push(conn),
                     PeerOutput::Close { conn, last_message } => {
-                        close(&mut self.links, conn, &last_message, context.registry);
+                        close(&mut self.connections, conn, &last_message, context.registry);
                     }
-                    said => {
-                        routes_changed |= matches!(said, PeerOutput::Update(_));
-                        context.routes.heard(ip, said, context.now);
+                    output => {
+                        routes_changed |= matches!(output, PeerOutput::Update(_));
+                        context.handler.on_output(ip, output, context.now);
                     }
                 }
             }
             if routes_changed {
                 self.peer
-                    .handle_prefix_count(context.now, context.routes.held(ip));
+                    .handle_prefix_count(context.now, context.handler.route_count(ip));
             } else if connect.is_empty() {
                 return;
             }
             for conn in connect.drain(..) {
                 match socket::connect(self.address, &self.options) {
-                    Ok(stream) => self.keep(conn, stream, false, context),
-                    Err(error) => self.lost(conn, Some(&error), context),
+                    Ok(stream) => self.add_connection(conn, stream, false, context),
+                    Err(error) => self.connection_lost(conn, Some(&error), context),
                 }
             }
         }
     }
 
     /// Reads from one connection, as long as it is fair to others.
-    fn read<R: Routes>(&mut self, place: usize, context: &mut Context<'_, R>) {
-        for _ in 0..READS {
-            let Some(link) = self
-                .links
-                .get_mut(place)
-                .filter(|link| link.up && link.unread)
+    fn read<R: SessionHandler>(&mut self, index: usize, context: &mut TransportContext<'_, R>) {
+        for _ in 0..MAX_READS {
+            let Some(connection) = self
+                .connections
+                .get_mut(index)
+                .filter(|connection| connection.up && connection.unread)
             else {
                 return;
             };
-            let conn = link.conn;
-            let room = self.peer.recv_capacity(conn).min(CHUNK);
-            if room == 0 {
-                self.outputs(context);
+            let conn = connection.conn;
+            let capacity = self.peer.recv_capacity(conn).min(READ_LEN);
+            if capacity == 0 {
+                self.drain_outputs(context);
                 if self.peer.recv_capacity(conn) == 0 {
                     return;
                 }
                 continue;
             }
-            match link.stream.read(&mut self.buffer[..room]) {
-                Ok(0) => return self.lost(conn, None, context),
+            match connection.stream.read(&mut self.buffer[..capacity]) {
+                Ok(0) => return self.connection_lost(conn, None, context),
                 Ok(count) => {
                     self.peer.handle_bytes(conn, &self.buffer[..count]);
-                    self.outputs(context);
+                    self.drain_outputs(context);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    link.unread = false;
+                    connection.unread = false;
                     return;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return self.lost(conn, Some(&error), context),
+                Err(error) => return self.connection_lost(conn, Some(&error), context),
             }
         }
     }
 
     /// Writes what waits. Returns whether all of it went out, so that there is room for more, and something did.
-    fn write<R: Routes>(&mut self, context: &mut Context<'_, R>) -> bool {
+    fn write<R: SessionHandler>(&mut self, context: &mut TransportContext<'_, R>) -> bool {
         let mut lost = Vec::new();
         let mut more = false;
-        for link in self.links.iter_mut().filter(|link| link.up) {
+        for connection in self
+            .connections
+            .iter_mut()
+            .filter(|connection| connection.up)
+        {
             loop {
-                let waiting = self.peer.transmit(link.conn);
-                if waiting.is_empty() {
+                let pending = self.peer.transmit(connection.conn);
+                if pending.is_empty() {
                     break;
                 }
-                match link.stream.write(waiting) {
+                match connection.stream.write(pending) {
                     Ok(count) => {
-                        self.peer.handle_written(context.now, link.conn, count);
+                        self.peer
+                            .handle_written(context.now, connection.conn, count);
                         more = true;
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -281,24 +296,24 @@ impl Neighbor {
                     }
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     Err(error) => {
-                        lost.push((link.conn, error));
+                        lost.push((connection.conn, error));
                         break;
                     }
                 }
             }
         }
         for (conn, error) in lost {
-            self.lost(conn, Some(&error), context);
+            self.connection_lost(conn, Some(&error), context);
         }
         more
     }
 
     /// A connection has ended, or could not be opened.
-    fn lost<R: Routes>(
+    fn connection_lost<R: SessionHandler>(
         &mut self,
         conn: ConnectionId,
         error: Option<&io::Error>,
-        context: &mut Context<'_, R>,
+        context: &mut TransportContext<'_, R>,
     ) {
         if let Some(error) = error {
             self.last_error = Some(error.to_string());
@@ -308,32 +323,42 @@ impl Neighbor {
             match output {
                 PeerOutput::Connect(other) => self.peer.handle_closed(context.now, other),
                 PeerOutput::Close { conn, last_message } => {
-                    close(&mut self.links, conn, &last_message, context.registry)
+                    close(&mut self.connections, conn, &last_message, context.registry)
                 }
-                said => context.routes.heard(self.address.ip(), said, context.now),
+                output => context
+                    .handler
+                    .on_output(self.address.ip(), output, context.now),
             }
         }
-        close(&mut self.links, conn, &[], context.registry);
+        close(&mut self.connections, conn, &[], context.registry);
         self.peer.handle_closed(context.now, conn);
     }
 
     /// Closes everything, after the peer was told to end.
-    pub fn close_all<R: Routes>(&mut self, context: &mut Context<'_, R>) {
-        self.outputs(context);
+    pub fn close_all<R: SessionHandler>(&mut self, context: &mut TransportContext<'_, R>) {
+        self.drain_outputs(context);
         self.write(context);
-        self.outputs(context);
+        self.drain_outputs(context);
     }
 }
 
 /// Writes last words as far as the socket takes them at once, and closes.
-fn close(links: &mut Vec<Link>, conn: ConnectionId, last_message: &[u8], registry: &Registry) {
-    let Some(place) = links.iter().position(|link| link.conn == conn) else {
+fn close(
+    connections: &mut Vec<Connection>,
+    conn: ConnectionId,
+    last_message: &[u8],
+    registry: &Registry,
+) {
+    let Some(index) = connections
+        .iter()
+        .position(|connection| connection.conn == conn)
+    else {
         return;
     };
-    let mut link = links.swap_remove(place);
-    if link.up && !last_message.is_empty() {
+    let mut connection = connections.swap_remove(index);
+    if connection.up && !last_message.is_empty() {
         // A socket that takes nothing has nobody who reads it.
-        let _ = link.stream.write(last_message);
+        let _ = connection.stream.write(last_message);
     }
-    let _ = registry.deregister(&mut link.stream);
+    let _ = registry.deregister(&mut connection.stream);
 }
