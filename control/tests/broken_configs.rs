@@ -23,12 +23,12 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "VNI too high",
         "[[vni]]\nid = 16777216",
-        "f:7: vni.id: 16777216 is no VNI; it is a number from 1 to 16777215 (24 bits, RFC 7348 section 5)",
+        "f:7: vni.id: invalid VNI 16777216: must be 1 to 16777215 (24 bits, RFC 7348 section 5)",
     ),
     (
         "VNI zero",
         "[[vni]]\nid = 0",
-        "f:7: vni.id: 0 is no VNI; it is a number from 1 to 16777215",
+        "f:7: vni.id: invalid VNI 0: must be 1 to 16777215",
     ),
     (
         "VNI twice",
@@ -48,12 +48,12 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "bad MAC",
         "[[vni.port]]\ninterface = \"a\"\nmacs = [\n\"50:54:33:00:00:0a\",\n\"50:54\"]",
-        r#"f:10: vni.port.macs: "50:54" is no MAC address; write six hexadecimal octets"#,
+        r#"f:10: vni.port.macs: invalid MAC address "50:54": must be six hexadecimal octets"#,
     ),
     (
         "multicast MAC",
         "[[vni.fdb]]\nmac = \"01:00:5e:00:00:01\"\nvtep = \"203.0.113.3\"",
-        "f:7: vni.fdb.mac: 01:00:5e:00:00:01 is a multicast MAC address; a host has a unicast one",
+        "f:7: vni.fdb.mac: invalid host MAC address 01:00:5e:00:00:01: must be unicast, not multicast",
     ),
     (
         "MAC twice",
@@ -375,7 +375,7 @@ fn the_host_must_have_what_the_configuration_names() {
     let text = format!("{HEAD}[[vni.port]]\ninterface = \"a\"\n");
     let check = |text: &str, host: Host| {
         let problems = parse("f", text).unwrap().check_host(&host);
-        (problems.refused(), problems.to_string())
+        (problems.has_errors(), problems.to_string())
     };
     let good = check(&text, Host(&[("eth0", 1550), ("a", 1500)]));
     assert_eq!(good, (false, String::new()));

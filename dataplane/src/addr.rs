@@ -1,30 +1,30 @@
-//! Addresses and small identifiers. A value that exists is a valid one.
+//! Addresses and small identifiers. Every value of these types is valid by construction.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
-/// Why a text or a number is no address.
+/// An invalid address or number.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddrError {
     /// Not six hexadecimal octets.
-    #[error("{0:?} is no MAC address; write six hexadecimal octets, such as 50:54:33:00:00:0a")]
+    #[error("invalid MAC address {0:?}: must be six hexadecimal octets, such as 50:54:33:00:00:0a")]
     Mac(String),
-    /// A MAC that no single host can have (RFC 7348 section 4: look-ups are by unicast MAC).
-    #[error("{0} is a {1} MAC address; a host has a unicast one")]
+    /// A MAC that no single host can have (RFC 7348 section 4: lookups are by unicast MAC).
+    #[error("invalid host MAC address {0}: must be unicast, not {1}")]
     NotUnicast(MacAddr, &'static str),
     /// Outside 1..=16777215.
-    #[error("{0} is no VNI; it is a number from 1 to 16777215 (24 bits, RFC 7348 section 5)")]
+    #[error("invalid VNI {0}: must be 1 to 16777215 (24 bits, RFC 7348 section 5)")]
     Vni(String),
     /// An IP address that no VTEP can have.
-    #[error("{0} is {1} and can't be the address of a VTEP; use a unicast address of the underlay")]
+    #[error("invalid VTEP address {0}: must be a unicast address of the underlay, not {1}")]
     Vtep(IpAddr, &'static str),
-    /// Not a multicast address, where a group is meant.
-    #[error("{0} is no multicast address; a group of VTEPs has one of 224.0.0.0/4 or ff00::/8")]
+    /// Not a multicast address where a group is expected.
+    #[error("invalid multicast group {0}: must be in 224.0.0.0/4 or ff00::/8")]
     NotGroup(IpAddr),
-    /// Not an IP address at all.
-    #[error("{0:?} is no IPv4 or IPv6 address")]
+    /// Not an IP address.
+    #[error("invalid IP address {0:?}: must be an IPv4 or IPv6 address")]
     Ip(String),
 }
 
@@ -36,7 +36,7 @@ impl MacAddr {
     /// ff:ff:ff:ff:ff:ff.
     pub const BROADCAST: Self = Self([0xff; 6]);
 
-    /// The group bit of the first octet; true for broadcast too (IEEE 802).
+    /// True for a group address, including broadcast: bit 0 of the first octet (IEEE 802).
     #[inline]
     #[must_use]
     pub const fn is_multicast(self) -> bool {
@@ -74,13 +74,13 @@ impl MacAddr {
     }
 }
 
-/// [`MacAddr::is_link_local`] of a MAC's bits.
+/// [`MacAddr::is_link_local`] for the bits of a MAC.
 #[inline]
 pub(crate) const fn is_link_local(mac: u64) -> bool {
     mac & 0xffff_ffff_fff0 == 0x0180_c200_0000
 }
 
-/// True for the bits of a MAC that one host can have ([`HostMac`]).
+/// True for the bits of a MAC that a single host can have ([`HostMac`]).
 #[inline]
 pub(crate) const fn is_host(mac: u64) -> bool {
     mac & 1 << 40 == 0 && mac != 0
@@ -103,7 +103,7 @@ impl FromStr for MacAddr {
     type Err = AddrError;
 
     fn from_str(text: &str) -> Result<Self, AddrError> {
-        let wrong = || AddrError::Mac(text.to_owned());
+        let invalid = || AddrError::Mac(text.to_owned());
         let mut octets = [0; 6];
         let mut parts = text.split([':', '-']);
         for octet in &mut octets {
@@ -112,17 +112,17 @@ impl FromStr for MacAddr {
                 .filter(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()));
             *octet = part
                 .and_then(|p| u8::from_str_radix(p, 16).ok())
-                .ok_or_else(wrong)?;
+                .ok_or_else(invalid)?;
         }
         if parts.next().is_some() {
-            Err(wrong())
+            Err(invalid())
         } else {
             Ok(Self(octets))
         }
     }
 }
 
-/// The MAC address of one host: neither zero nor a group.
+/// The MAC address of one host: neither zero nor a group address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostMac(MacAddr);
 
@@ -215,8 +215,8 @@ impl FromStr for Vni {
     }
 }
 
-/// The underlay address of a VTEP: unicast, global enough to be routed to. [`VtepAddr::group`] alone makes the address of
-/// many VTEPs at once, which packets go to and never come from.
+/// The underlay address of a VTEP: unicast and routable. [`VtepAddr::group`] alone makes the
+/// address of a multicast group of VTEPs, which packets are sent to and never come from.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VtepAddr(IpAddr);
 
@@ -225,11 +225,11 @@ impl VtepAddr {
     /// [`AddrError::Vtep`] for unspecified (0/8), loopback, multicast, broadcast, reserved (240/4),
     /// IPv6 link-local and IPv4-mapped addresses.
     pub fn new(address: IpAddr) -> Result<Self, AddrError> {
-        let refused = match address {
-            IpAddr::V4(v4) => refuse_v4(v4),
-            IpAddr::V6(v6) => refuse_v6(v6),
+        let invalid = match address {
+            IpAddr::V4(v4) => invalid_v4(v4),
+            IpAddr::V6(v6) => invalid_v6(v6),
         };
-        refused.map_or(Ok(Self(address)), |why| Err(AddrError::Vtep(address, why)))
+        invalid.map_or(Ok(Self(address)), |why| Err(AddrError::Vtep(address, why)))
     }
 
     /// The address itself.
@@ -239,7 +239,7 @@ impl VtepAddr {
         self.0
     }
 
-    /// The multicast group that the VTEPs of a VNI listen to (RFC 7348 section 4.2).
+    /// The multicast group that the VTEPs of a VNI join (RFC 7348 section 4.2).
     ///
     /// # Errors
     /// [`AddrError::NotGroup`] for a unicast address.
@@ -251,15 +251,15 @@ impl VtepAddr {
         }
     }
 
-    /// True for the address of a group.
+    /// True for the address of a multicast group.
     #[inline]
     #[must_use]
     pub const fn is_group(self) -> bool {
         self.0.is_multicast()
     }
 
-    /// The MAC that packets to a group go to: 01:00:5e and the low 23 bits (RFC 1112 section 6.4), or 33:33 and the low 32
-    /// (RFC 2464 section 7). `None` for one VTEP.
+    /// The destination MAC of packets to a group: 01:00:5e and the low 23 bits (RFC 1112 section
+    /// 6.4), or 33:33 and the low 32 bits (RFC 2464 section 7). `None` for a unicast address.
     #[must_use]
     pub const fn group_mac(self) -> Option<MacAddr> {
         match self.0 {
@@ -283,9 +283,9 @@ impl VtepAddr {
     }
 }
 
-fn refuse_v4(v4: Ipv4Addr) -> Option<&'static str> {
+fn invalid_v4(v4: Ipv4Addr) -> Option<&'static str> {
     match v4.octets() {
-        [0, ..] => Some("in 0.0.0.0/8"),
+        [0, ..] => Some("one of 0.0.0.0/8"),
         [127, ..] => Some("a loopback address"),
         [224..=239, ..] => Some("a multicast address"),
         [240..=255, ..] => Some("a reserved address"),
@@ -293,7 +293,7 @@ fn refuse_v4(v4: Ipv4Addr) -> Option<&'static str> {
     }
 }
 
-fn refuse_v6(v6: Ipv6Addr) -> Option<&'static str> {
+fn invalid_v6(v6: Ipv6Addr) -> Option<&'static str> {
     if v6.is_unspecified() {
         Some("the unspecified address")
     } else if v6.is_loopback() {
@@ -338,7 +338,7 @@ macro_rules! index {
         pub struct $name(pub $inner);
 
         impl $name {
-            /// As an index into the table that it belongs to.
+            /// The index in its table.
             #[inline]
             #[must_use]
             pub const fn index(self) -> usize {
@@ -349,22 +349,23 @@ macro_rules! index {
 }
 
 index!(
-    /// A network interface that has AF_XDP sockets: its place in the device table.
+    /// A network interface that has AF_XDP sockets: its index in the device table.
     DeviceId,
     u16
 );
 index!(
-    /// A tenant port: an interface, or one VLAN of it. Its place in the port table.
+    /// A tenant port, which is an interface or one VLAN of it: its index in the port table.
     PortId,
     u16
 );
 index!(
-    /// The bridge domain of one VNI: its place in the VNI table, and the high bits of a MAC table key.
+    /// The bridge domain of one VNI: its index in the VNI table, and the high bits of a MAC table
+    /// key.
     DomainId,
     u16
 );
 index!(
-    /// A remote VTEP: its place in the next-hop table.
+    /// A remote VTEP: its index in the VTEP table.
     VtepId,
     u32
 );
@@ -379,7 +380,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bits_tell_the_same_as_the_address() {
+    fn bits_classify_as_the_address_does() {
         for text in [
             "00:00:00:00:00:00",
             "02:00:00:00:00:00",

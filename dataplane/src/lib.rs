@@ -1,12 +1,18 @@
-//! The packet path of vtepd: AF_XDP ports in, VXLAN (RFC 7348) out, and back.
+//! The data plane of vtepd: AF_XDP ports, and VXLAN (RFC 7348) between them.
 //!
 //! ```text
-//! packets   port.rx -> classify -> lookup -> rewrite -> port.tx     (never leaves its core)
-//! back      workers -> events (bounded queue) -> control
+//! from a tenant    port -> tenant_input -> lookup -> vxlan_output | port_output | flood -> port
+//! from a VTEP      port -> vxlan_input  -> lookup -> port_output | flood -> port
+//! to control       worker -> event (bounded queue)
 //! ```
 //!
-//! Rooms and their direction: `worker -> core -> {wire, table} -> addr`, `afxdp -> port -> core::frame`.
-//! `core` and `wire` are pure: no I/O, no clock, no allocation. Nothing here knows the control thread.
+//! A frame never leaves the core of the worker that received it, except by hand-off to the worker
+//! that owns the sending queue.
+//!
+//! Modules import downwards only: `worker -> afxdp -> port`, `worker -> pipeline -> table ->
+//! stats`, `pipeline -> {frame, wire}`, `port -> frame`; `addr`, `drop` and `mem` are at the
+//! bottom. `pipeline` and `wire` are pure: no I/O, no clock, no allocation per frame. Nothing in
+//! this crate depends on the control thread.
 
 pub mod addr;
 pub mod afxdp;

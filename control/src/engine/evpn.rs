@@ -123,8 +123,8 @@ fn vni_config(vni: Vni, settings: &VniSettings) -> evpn::VniConfig {
     }
     all.export = evpn.export.list.iter().copied().collect();
     all.tag = match evpn.tag {
-        config::Tag::Zero => evpn::EthernetTag::Zero,
-        config::Tag::Vni => evpn::EthernetTag::Vni,
+        config::EthernetTagMode::Zero => evpn::EthernetTag::Zero,
+        config::EthernetTagMode::Vni => evpn::EthernetTag::Vni,
     };
     all.max_macs = settings.max_macs.unwrap_or(u32::MAX);
     all
@@ -184,7 +184,7 @@ impl Engine {
         let tables = &mut self.fib;
         self.evpn
             .speaker
-            .drain_changes(now, |changes| full = tables.apply(changes));
+            .drain_changes(now, |changes| full = tables.install(changes));
         if full > 0 {
             self.not_installed += full;
             tracing::error!(
@@ -209,7 +209,7 @@ impl Engine {
                 continue;
             };
             let state = (&known.peer.status()).into();
-            self.events.push(monitor::Event::Bgp(monitor::BgpEvent {
+            self.events.push(monitor::ApiEvent::Bgp(monitor::BgpEvent {
                 neighbor,
                 state,
                 reason,
@@ -227,7 +227,7 @@ impl Engine {
         };
         let mut tell = |event, vni, mac: HostMac, vtep, sequence| {
             let (mac, port) = (mac.get(), here.clone());
-            self.events.push(monitor::Event::Mac(monitor::MacEvent {
+            self.events.push(monitor::ApiEvent::Mac(monitor::MacEvent {
                 event,
                 vni,
                 mac,

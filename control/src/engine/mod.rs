@@ -42,7 +42,7 @@ use crate::config::{self, BatchError, Change, Config, InterfaceName, PortKey};
 use crate::fib::{Fib, FibError, VtepTracking};
 use crate::interfaces::{InterfaceError, Interfaces, Purpose, RingBudget, TenantPorts};
 use crate::speaker::BgpSpeaker;
-use crate::underlay::{self, Underlay};
+use crate::underlay::{self, Underlay, UnderlayEvent};
 use crate::workers::Workers;
 
 /// Why the engine did not start, or refused a change.
@@ -102,7 +102,7 @@ pub struct Engine {
     lifetimes: Lifetimes,
     groups: Groups,
     /// For clients that monitor.
-    events: Vec<monitor::Event>,
+    events: Vec<monitor::ApiEvent>,
     /// Entries of EVPN that found no room in the tables.
     not_installed: u64,
     /// When learned hosts are aged next.
@@ -141,9 +141,9 @@ impl Engine {
             frames: vtep.afxdp.frames,
             frame_size: vtep.afxdp.frame_size,
             huge_pages: match vtep.afxdp.huge_pages {
-                config::Switch::Auto => HugePages::Auto,
-                config::Switch::On => HugePages::On,
-                config::Switch::Off => HugePages::Off,
+                config::Tristate::Auto => HugePages::Auto,
+                config::Tristate::On => HugePages::On,
+                config::Tristate::Off => HugePages::Off,
             },
         })
         .map_err(InterfaceError::from)?;
@@ -279,8 +279,8 @@ impl Engine {
         self.install_routes(now);
         for change in self.fib.vtep_tracking() {
             match change {
-                VtepTracking::Track(vtep) => self.underlay.want(vtep, now),
-                VtepTracking::Untrack(vtep) => self.underlay.unwant(vtep),
+                VtepTracking::Track(vtep) => self.underlay.track(vtep, now),
+                VtepTracking::Untrack(vtep) => self.underlay.untrack(vtep),
             }
         }
         self.poll_underlay(now);
@@ -326,7 +326,7 @@ impl Engine {
     }
 
     fn poll_underlay(&mut self, now: Instant) {
-        match self.underlay.turn(now) {
+        match self.underlay.poll(now) {
             Ok(changes) => changes
                 .into_iter()
                 .for_each(|change| self.handle_underlay_event(change, now)),
@@ -336,11 +336,11 @@ impl Engine {
         }
     }
 
-    fn handle_underlay_event(&mut self, change: underlay::Change, now: Instant) {
+    fn handle_underlay_event(&mut self, change: UnderlayEvent, now: Instant) {
         match change {
-            underlay::Change::Resolved(resolved) => self.set_paths(resolved.vtep, &resolved.paths),
-            underlay::Change::Link(change) => self.link_changed(&change, now),
-            underlay::Change::Address(change) => {
+            UnderlayEvent::Resolved(resolved) => self.set_paths(resolved.vtep, &resolved.paths),
+            UnderlayEvent::Link(change) => self.link_changed(&change, now),
+            UnderlayEvent::Address(change) => {
                 if !change.present
                     && self
                         .config
@@ -357,7 +357,7 @@ impl Engine {
 
     fn set_paths(&mut self, vtep: VtepAddr, paths: &[underlay::ResolvedPath]) {
         let mut table = Vec::new();
-        for path in underlay::slots(paths) {
+        for path in underlay::weighted_slots(paths) {
             let Some(header) = OuterHeader::new(&path.fields) else {
                 continue;
             };
@@ -419,7 +419,7 @@ impl Engine {
                 continue;
             }
             let tell = |port: PortKey, vni| {
-                monitor::Event::Port(monitor::PortEvent {
+                monitor::ApiEvent::Port(monitor::PortEvent {
                     port,
                     vni,
                     state,
@@ -444,7 +444,7 @@ impl Engine {
     }
 
     /// What happened since the last call, for clients that monitor.
-    pub fn take_events(&mut self) -> Vec<monitor::Event> {
+    pub fn take_events(&mut self) -> Vec<monitor::ApiEvent> {
         std::mem::take(&mut self.events)
     }
 

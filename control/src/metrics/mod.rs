@@ -1,7 +1,7 @@
 //! Metrics for Prometheus: what `show` reads, as text that a scraper takes over HTTP.
 //!
 //! ```text
-//! engine::metrics (the workers' counters, tables, sessions) -> Page -> text -> Server (HTTP on mio) -> scraper
+//! engine::metrics (the workers' counters, tables, sessions) -> Page -> text -> MetricsServer (HTTP on mio) -> scraper
 //! ```
 //!
 //! The page costs the control thread a walk over ports, VNIs and VTEPs, at most [`MAX_ROWS`] of each, and is made at most
@@ -10,5 +10,5 @@
 mod page;
 mod server;
 
-pub use self::page::{Builder, Labels, MAX_ROWS};
-pub use self::server::{MAX_SCRAPERS, Server, TOKENS};
+pub use self::page::{Labels, MAX_ROWS, PageBuilder};
+pub use self::server::{MAX_SCRAPERS, MetricsServer, TOKENS};

@@ -30,9 +30,9 @@ struct Family {
 
 /// The families of a page, in order.
 #[derive(Debug, Default)]
-pub struct Builder(Vec<Family>);
+pub struct PageBuilder(Vec<Family>);
 
-impl Builder {
+impl PageBuilder {
     /// Adds a counter, whose name gets `_total` at its end.
     pub fn counter(
         &mut self,
@@ -77,7 +77,7 @@ impl Builder {
     }
 }
 
-impl Collector for Builder {
+impl Collector for PageBuilder {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         for Family {
             name,
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn the_text_is_open_metrics() {
-        let mut page = Builder::default();
+        let mut page = PageBuilder::default();
         let label = |value: &str| vec![("port", value.to_owned())];
         page.counter(
             "vtepd_port_rx_frames",

@@ -1,5 +1,5 @@
 //! HTTP for scrapers, driven by the daemon's mio poll. It never blocks, and what a client can make it hold is bounded:
-//! [`MAX_SCRAPERS`] connections of one request each, [`MAX_REQUEST`] bytes of it, [`PATIENCE`] for all.
+//! [`MAX_SCRAPERS`] connections of one request each, [`MAX_REQUEST`] bytes of it, [`SCRAPE_TIMEOUT`] for all.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -11,16 +11,16 @@ use mio::{Interest, Registry, Token};
 
 /// Scrapers at a time; one more is turned away.
 pub const MAX_SCRAPERS: usize = 8;
-/// Tokens that a server takes, from the one given to [`Server::register`].
+/// Tokens that a server takes, from the one given to [`MetricsServer::register`].
 pub const TOKENS: usize = 1 + MAX_SCRAPERS;
 /// The longest request, bytes.
 const MAX_REQUEST: usize = 8 << 10;
 /// Most headers of a request.
 const MAX_HEADERS: usize = 64;
 /// From the connection to the last byte of the answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A page is used again for so long.
-const FRESH: Duration = Duration::from_secs(1);
+const PAGE_LIFETIME: Duration = Duration::from_secs(1);
 /// When accept(2) fails for want of descriptors, it is tried again after this.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -39,7 +39,7 @@ struct Scraper {
 
 /// The listening socket and its clients.
 #[derive(Debug)]
-pub struct Server {
+pub struct MetricsServer {
     listener: TcpListener,
     first: usize,
     clients: [Option<Scraper>; MAX_SCRAPERS],
@@ -47,7 +47,7 @@ pub struct Server {
     accept_at: Option<Instant>,
 }
 
-impl Server {
+impl MetricsServer {
     /// Listens on `address`.
     ///
     /// # Errors
@@ -96,7 +96,7 @@ impl Server {
     ) {
         match token.0.checked_sub(self.first) {
             Some(0) => self.accept(registry, now, page),
-            Some(place) if place <= MAX_SCRAPERS => self.turn(place - 1, registry, now, page),
+            Some(place) if place <= MAX_SCRAPERS => self.process(place - 1, registry, now, page),
             _ => (),
         }
     }
@@ -164,7 +164,7 @@ impl Server {
         match registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE) {
             Ok(()) => {
                 let output = [Arc::default(), Arc::default()];
-                let until = now + PATIENCE;
+                let until = now + SCRAPE_TIMEOUT;
                 self.clients[place] = Some(Scraper {
                     stream,
                     input: Vec::new(),
@@ -172,13 +172,13 @@ impl Server {
                     sent: 0,
                     until,
                 });
-                self.turn(place, registry, now, page);
+                self.process(place, registry, now, page);
             }
             Err(error) => tracing::warn!(%error, "metrics: a scraper could not be registered"),
         }
     }
 
-    fn turn(
+    fn process(
         &mut self,
         place: usize,
         registry: &Registry,
@@ -190,7 +190,9 @@ impl Server {
         };
         let cached = &mut self.page;
         let mut fresh = || match cached {
-            Some((made, text)) if now.saturating_duration_since(*made) < FRESH => Arc::clone(text),
+            Some((made, text)) if now.saturating_duration_since(*made) < PAGE_LIFETIME => {
+                Arc::clone(text)
+            }
             _ => Arc::clone(&cached.insert((now, page().into_bytes().into())).1),
         };
         match client.work(&mut fresh) {

@@ -8,9 +8,11 @@ use serde_json::Value;
 
 use super::page::Page;
 use super::to_json;
-use crate::api::bgp::{NeighborDetail, RestartRow, RouteRow, SessionState, Summary, SummaryRow};
+use crate::api::bgp::{
+    BgpNeighborDetail, BgpSummary, RestartRow, RouteRow, SessionState, SummaryRow,
+};
 use crate::api::message::ApiError;
-use crate::api::show::{MAX_ROWS, Query, Rows};
+use crate::api::show::{MAX_ROWS, Rows, ShowQuery};
 use crate::bgp::wire::EvpnRoute;
 use crate::bgp::{Negotiated, PeerStatus};
 use crate::config::{BgpNeighbor, ChangeError};
@@ -44,7 +46,7 @@ impl EngineView<'_> {
             let known = self.config.bgp_neighbors().get(ip)?;
             Some(self.summary_row(known, neighbor, &held, now))
         };
-        to_json(Ok(Summary {
+        to_json(Ok(BgpSummary {
             asn: config.local_as,
             router_id: config.router_id,
             routes: self.evpn.speaker.totals().0 as u64,
@@ -132,7 +134,7 @@ impl EngineView<'_> {
     }
 
     /// One page of routes, by type and key.
-    pub(super) fn show_bgp_routes(&self, query: &Query) -> Result<Value, ApiError> {
+    pub(super) fn show_bgp_routes(&self, query: &ShowQuery) -> Result<Value, ApiError> {
         self.no_bgp()?;
         let after = match &query.after {
             None => None,
@@ -232,7 +234,7 @@ impl EngineView<'_> {
             sticky,
             best: view.best,
             installed,
-            why_not: view
+            unused_reason: view
                 .reason
                 .filter(|_| !installed)
                 .map(|reason| reason.to_string()),
@@ -312,9 +314,9 @@ fn detail(
     stale: u64,
     silent: bool,
     now: Instant,
-) -> NeighborDetail {
+) -> BgpNeighborDetail {
     let negotiated = status.negotiated.as_deref();
-    NeighborDetail {
+    BgpNeighborDetail {
         summary,
         local_address: config.local_address,
         port: config.port,

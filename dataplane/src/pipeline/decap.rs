@@ -112,7 +112,7 @@ fn parse_datagram(
     } else {
         let sum = sum(outer.datagram.clone());
         sum.pseudo_header(outer.addresses, udp::PROTOCOL, outer.datagram.len())
-            .is_right()
+            .is_valid()
     };
     if !right {
         return Err(DropReason::OuterUdpChecksum);
@@ -147,7 +147,7 @@ fn parse_v4<'a>(
     let sound = header.version() == 4
         && header.header_len() == ipv4::LEN
         && (ipv4::LEN..=len - at).contains(&total)
-        && header.checksum_is_right();
+        && header.checksum_is_valid();
     if !sound {
         return Err(DropReason::OuterIp);
     }

@@ -30,7 +30,7 @@ use crate::table::mac::{Destination, MacKey};
 use crate::table::neighbor::NeighborEntry;
 use crate::table::port::PortEntry;
 use crate::table::vni::Domain;
-use crate::wire::arp::{self, Arp, NotArp};
+use crate::wire::arp::{self, Arp, ArpError};
 use crate::wire::ethernet::{self, Ethernet};
 use crate::wire::nd::{self, Nd};
 use crate::wire::{ipv6, vlan};
@@ -87,8 +87,8 @@ fn read_arp(frame: &[u8]) -> Result<Option<NeighMessage>, DropReason> {
     };
     let arp = match Arp::parse(&frame[at..]) {
         Ok(arp) => arp,
-        Err(NotArp::Foreign) => return Ok(None),
-        Err(NotArp::Malformed) => return Err(DropReason::ArpNdMalformed),
+        Err(ArpError::Unsupported) => return Ok(None),
+        Err(ArpError::Malformed) => return Err(DropReason::ArpNdMalformed),
     };
     let (sender, target) = (arp.sender_ip(), arp.target_ip());
     let probe = sender.is_unspecified();
@@ -108,13 +108,13 @@ fn read_nd(frame: &[u8], packet: L3Info) -> Result<NeighMessage, DropReason> {
     let nd = Nd::parse(message, offset).map_err(|_| DropReason::ArpNdMalformed)?;
     let source = Ethernet::parse(frame).ok_or(DropReason::Runt)?.source();
     let (claimed_ip, requested_ip, probe) = match nd.kind {
-        nd::Kind::Solicitation if nd.source.is_unspecified() => {
+        nd::NdKind::Solicitation if nd.source.is_unspecified() => {
             (Some(nd.target), Some(nd.target), true)
         }
-        nd::Kind::Solicitation if nd.source == nd.target => (Some(nd.source), None, false),
-        nd::Kind::Solicitation => (Some(nd.source), Some(nd.target), false),
-        nd::Kind::Advertisement => (Some(nd.target), None, false),
-        nd::Kind::Router => (
+        nd::NdKind::Solicitation if nd.source == nd.target => (Some(nd.source), None, false),
+        nd::NdKind::Solicitation => (Some(nd.source), Some(nd.target), false),
+        nd::NdKind::Advertisement => (Some(nd.target), None, false),
+        nd::NdKind::Router => (
             Some(nd.source).filter(|ip| !ip.is_unspecified()),
             None,
             false,
@@ -305,7 +305,7 @@ pub(super) fn reply<'t, M: FrameMemory>(
         }
         IpAddr::V6(target) => {
             let requester = requester(ctx.pool.memory().bytes(&frame), packet);
-            let (start, len) = (frame.start(), ethernet::LEN + nd::ANSWER_LEN);
+            let (start, len) = (frame.start(), ethernet::LEN + nd::ADVERTISEMENT_LEN);
             ctx.pool.truncate(&mut frame, len);
             frame
                 .set_extent(start, len, ctx.pool.memory().chunk_size())
@@ -336,7 +336,7 @@ fn write_arp(frame: &mut [u8], mac: MacAddr) {
     ethernet::swap_addresses(frame);
     frame[6..ethernet::ETHERTYPE].copy_from_slice(&mac.0);
     let (message, padding) = frame[ethernet::LEN..].split_at_mut(arp::LEN);
-    arp::answer(message, mac);
+    arp::make_reply(message, mac);
     padding.fill(0);
 }
 
@@ -352,7 +352,7 @@ fn write_nd(frame: &mut [u8], target: Ipv6Addr, requester: Ipv6Addr, neighbor: N
     } = neighbor;
     nd::Advertisement {
         target,
-        asker: requester,
+        requester,
         mac,
         router,
         overrides,

@@ -124,7 +124,7 @@ impl TenantBoundFrame {
             if self.0.prepend(vlan::LEN as u16).is_err() {
                 return ctx.drop_frame(self.0, DropReason::BadDescriptor, scope);
             }
-            vlan::open(ctx.pool.memory_mut().bytes_mut(&mut self.0), id);
+            vlan::push(ctx.pool.memory_mut().bytes_mut(&mut self.0), id);
         }
         if ctx.enqueue(device, self, scope) {
             ctx.tx_port.add(len);

@@ -48,7 +48,7 @@ fn find_ingress_port<'t, M: FrameMemory>(
             let id = vlan::id(bytes).ok_or(reject(DropReason::UnknownVlan))?;
             let place = vlans.binary_search_by_key(&id, |(id, _)| *id);
             let (_, id) = vlans[place.map_err(|_| reject(DropReason::UnknownVlan))?];
-            vlan::close(bytes);
+            vlan::pop(bytes);
             frame
                 .trim_front(vlan::LEN as u16)
                 .map_err(|_| reject(DropReason::Runt))?;

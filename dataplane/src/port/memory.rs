@@ -1,4 +1,4 @@
-//! Frames and ports in ordinary memory: for tests and benches of everything above the kernel.
+//! Frames and ports in ordinary memory, for tests and benches without the kernel.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ const PAGE: usize = 4096;
 
 /// Chunks in ordinary memory.
 ///
-/// Each worker's area has room for the chunks of all workers, so that a frame of another worker is never out of bounds;
-/// what stands in a chunk isn't shared, since safe Rust can't share it.
+/// Each worker's memory has space for the chunks of all workers, so that a frame of another worker
+/// is never out of bounds. The contents of chunks are not shared, since safe Rust can't share them.
 #[derive(Debug)]
 pub struct HeapMemory {
     bytes: Box<[u8]>,
-    /// Where the first chunk begins: on a page, as in the memory that the kernel shares, so that a header lies in as many
-    /// cache lines here as there.
+    /// Offset of the first chunk: page-aligned as in a UMEM, so that a header spans as many cache
+    /// lines here as there.
     first: usize,
     chunk_size: usize,
     chains: Arc<SegmentTable>,
@@ -121,12 +121,12 @@ pub fn memory_pools(
         .collect()
 }
 
-/// A port that is fed and read by a test.
+/// A port whose received frames come from a test, and whose sent frames the test reads.
 #[derive(Debug)]
 pub struct MemoryPort {
     received: VecDeque<Vec<u8>>,
     sent: Vec<Vec<u8>>,
-    room: usize,
+    capacity: usize,
     piece: usize,
     error: Option<i32>,
 }
@@ -136,7 +136,7 @@ impl Default for MemoryPort {
         Self {
             received: VecDeque::new(),
             sent: Vec::new(),
-            room: usize::MAX,
+            capacity: usize::MAX,
             piece: usize::MAX,
             error: None,
         }
@@ -144,45 +144,46 @@ impl Default for MemoryPort {
 }
 
 impl MemoryPort {
-    /// A port without frames, with unlimited room to send.
+    /// A port without frames, which accepts any number of frames to send.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Lets the port receive these bytes.
+    /// Queues these bytes as a frame to be received.
     pub fn inject(&mut self, frame: &[u8]) {
         self.received.push_back(frame.to_vec());
     }
 
-    /// How many injected frames wait to be received.
+    /// The number of injected frames that are not received yet.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.received.len()
     }
 
-    /// Takes what was sent, oldest first.
+    /// Takes the sent frames, oldest first.
     pub fn take_sent(&mut self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.sent)
     }
 
-    /// Sets how many more frames may be sent.
-    pub const fn set_room(&mut self, room: usize) {
-        self.room = room;
+    /// Sets how many more frames the port accepts to send.
+    pub const fn set_tx_capacity(&mut self, capacity: usize) {
+        self.capacity = capacity;
     }
 
-    /// Sets how many bytes of a received frame each chunk gets at most, from 1 on. Else as many as fit behind the headroom,
-    /// as from the kernel in copy mode.
-    pub const fn set_piece(&mut self, bytes: usize) {
+    /// Sets the most bytes of a received frame per chunk, at least 1. The default is as many as fit
+    /// behind the headroom, as the kernel does in copy mode.
+    pub const fn set_chunk_fill(&mut self, bytes: usize) {
         self.piece = bytes;
     }
 
-    /// One frame in as many chunks as it takes. `None`, with nothing kept: it takes too many, or more than there are.
+    /// One frame in as many chunks as it needs. `None`, with all chunks freed, when it needs too
+    /// many or more than are free.
     fn place<M: FrameMemory>(&self, pool: &mut Pool<M>, bytes: &[u8]) -> Option<Frame> {
-        let room = self
+        let capacity = self
             .piece
             .min(pool.memory().chunk_size() - usize::from(HEADROOM));
-        let mut pieces = bytes.chunks(room);
+        let mut pieces = bytes.chunks(capacity);
         let mut assembly = ChainBuilder::new(fill(pool, pieces.next().unwrap_or_default())?);
         for piece in pieces {
             let appended =
@@ -205,7 +206,7 @@ impl MemoryPort {
     }
 }
 
-/// A fresh chunk with these bytes; `None` when there is none.
+/// A new chunk with these bytes; `None` when no chunk is free.
 fn fill<M: FrameMemory>(pool: &mut Pool<M>, bytes: &[u8]) -> Option<Frame> {
     let mut frame = pool.alloc()?;
     frame
@@ -227,15 +228,15 @@ impl<M: FrameMemory> Port<M> for MemoryPort {
             let Some(bytes) = self.received.pop_front() else {
                 break;
             };
-            // As a device does, a frame that fits no chunks is lost before anyone sees it.
+            // As with a device, a frame that does not fit is lost before the worker sees it.
             burst.extend(self.place(pool, &bytes));
         }
         burst.len() - before
     }
 
     fn send(&mut self, pool: &mut Pool<M>, frames: &mut Vec<Frame>) -> usize {
-        let accepted = frames.len().min(self.room);
-        self.room -= accepted;
+        let accepted = frames.len().min(self.capacity);
+        self.capacity -= accepted;
         for frame in frames.drain(..accepted) {
             let mut bytes = vec![0; frame.len()];
             pool.memory().read(&frame, &mut bytes);
@@ -249,7 +250,7 @@ impl<M: FrameMemory> Port<M> for MemoryPort {
         self.error.map_or(Ok(()), Err)
     }
 
-    /// Holds no chunk between calls.
+    /// No chunk is held between calls, so none is to be returned.
     fn close(self, _pool: &mut Pool<M>) {}
 }
 
@@ -267,9 +268,9 @@ mod tests {
         assert_eq!(port.receive(&mut pool, &mut burst), BURST);
         assert_eq!(port.receive(&mut pool, &mut burst), 36);
         assert_eq!((pool.available(), port.waiting()), (0, 51));
-        port.set_room(10);
+        port.set_tx_capacity(10);
         assert_eq!(port.send(&mut pool, &mut burst), 10);
-        port.set_room(usize::MAX);
+        port.set_tx_capacity(usize::MAX);
         assert_eq!(port.send(&mut pool, &mut burst), 90);
         assert_eq!(
             port.receive(&mut pool, &mut burst),

@@ -1,4 +1,5 @@
-//! A port moves frames between a worker and the outside: an AF_XDP socket ([`crate::afxdp`]) or memory ([`memory`]).
+//! A port moves frames between a worker and the network: an AF_XDP socket ([`crate::afxdp`]), or
+//! memory in tests and benches ([`memory`]).
 
 pub mod memory;
 
@@ -7,18 +8,18 @@ use std::os::fd::BorrowedFd;
 use crate::drop::DropReason;
 use crate::frame::{Frame, FrameMemory, Pool};
 
-/// Frames and descriptors that a port had to refuse, counted by the drop reason that they are
-/// reported under.
+/// Frames and descriptors that a port rejected, counted by the drop reason that they are reported
+/// as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PortErrors([u64; PortErrors::REASONS.len()]);
 
 impl PortErrors {
     /// The reasons that a port counts itself:
     ///
-    /// - a descriptor of the kernel that names a chunk which the device did not have, or bytes
-    ///   outside of it, and a frame to send that no device takes;
+    /// - a descriptor of the kernel with a chunk that the device did not hold, or with bytes
+    ///   outside of it, and a frame to send that no device accepts;
     /// - a received frame of more than [`crate::frame::chain::MAX_SEGMENTS`] chunks;
-    /// - a frame of several chunks to send where the device takes only one.
+    /// - a frame of several chunks to send where the device accepts only one.
     pub const REASONS: [DropReason; 3] = [
         DropReason::BadDescriptor,
         DropReason::TooManySegments,
@@ -56,21 +57,22 @@ impl PortErrors {
 
 /// One receive and one transmit queue of a device, owned by one worker.
 pub trait Port<M: FrameMemory> {
-    /// Moves up to [`crate::frame::BURST`] received frames to the end of `burst`, and gives the device fresh
-    /// chunks from `pool` to receive into. Returns how many frames were received.
+    /// Appends up to [`crate::frame::BURST`] received frames to `burst`, and refills the device
+    /// with free chunks from `pool`. Returns how many frames were received.
     fn receive(&mut self, pool: &mut Pool<M>, burst: &mut Vec<Frame>) -> usize;
 
-    /// Sends frames from the front of `frames` as far as there is room, takes sent chunks back into `pool`, and
-    /// returns how many were accepted. What did not fit stays in `frames`.
+    /// Sends frames from the front of `frames` until the queue is full, returns the chunks of sent
+    /// frames to `pool`, and returns how many frames were accepted. The others stay in `frames`.
     fn send(&mut self, pool: &mut Pool<M>, frames: &mut Vec<Frame>) -> usize;
 
-    /// Tells the device, once a turn, that there is work for it; takes back what it has sent.
+    /// Notifies the device, once per iteration, that it has work, and reclaims sent chunks.
     ///
     /// # Errors
-    /// The kernel's error number when the device is gone, down, or refuses for another lasting reason.
+    /// The kernel's error number when the device is gone, down, or fails for another lasting
+    /// reason.
     fn wake(&mut self, pool: &mut Pool<M>) -> Result<(), i32>;
 
-    /// What to poll for readability before sleeping; `None` for a port that is always looked at.
+    /// The descriptor to poll for readability while sleeping; `None` for a port without one.
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }
@@ -80,6 +82,6 @@ pub trait Port<M: FrameMemory> {
         PortErrors::default()
     }
 
-    /// Ends the port. Every chunk that it or the kernel holds goes back to `pool`.
+    /// Closes the port. Every chunk that it or the kernel holds is returned to `pool`.
     fn close(self, pool: &mut Pool<M>);
 }

@@ -19,7 +19,7 @@ pub const TUNNEL_LEN: usize = vxlan::LEN;
 /// Offset of the inner frame from the start of the UDP header, bytes.
 pub const INNER_OFFSET: usize = udp::LEN + TUNNEL_LEN;
 
-/// Offset of the IP header without and with an 802.1Q tag, bytes.
+/// Offset of the IP header without an 802.1Q tag, bytes.
 pub const IP_OFFSET: usize = ethernet::LEN;
 /// Offset of the IP header behind an 802.1Q tag, bytes.
 pub const TAGGED_IP_OFFSET: usize = ethernet::LEN + vlan::LEN;
@@ -53,18 +53,18 @@ pub const fn tunnel_header(vni: u32) -> [u8; TUNNEL_LEN] {
     vxlan::header(vni)
 }
 
-/// What the outer header of a path is made of.
+/// The fields of a path's outer header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeaderFields {
-    /// MAC of our underlay interface.
+    /// MAC of the underlay interface.
     pub source_mac: MacAddr,
-    /// MAC of the neighbour that the route leads to.
+    /// MAC of the next hop, or of the VTEP itself on the same link.
     pub next_hop_mac: MacAddr,
-    /// VLAN ID when the route leaves by a VLAN of the underlay interface.
+    /// VLAN ID, 1 to 4094, when the route uses a VLAN of the underlay interface.
     pub vlan: Option<u16>,
-    /// Our VTEP address.
+    /// Local VTEP address.
     pub source: VtepAddr,
-    /// The remote VTEP's address; of the same family.
+    /// Address of the remote VTEP, of the same family.
     pub destination: VtepAddr,
     /// TTL or hop limit, 1..=255.
     pub ttl: u8,
@@ -74,7 +74,8 @@ pub struct HeaderFields {
     pub udp_port: u16,
 }
 
-/// A complete outer header. Per packet only lengths, checksums, TOS, the UDP source port and the VNI are written.
+/// A complete outer header. Per packet, only lengths, checksums, TOS, UDP source port and VNI are
+/// written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OuterHeader {
     bytes: [u8; MAX_HEADER],
@@ -85,8 +86,8 @@ pub struct OuterHeader {
 }
 
 impl OuterHeader {
-    /// Builds the header. Lengths, TOS, UDP source port, checksums and VNI are zero. `None` when the two addresses are
-    /// of different families.
+    /// Builds the header, with lengths, TOS, UDP source port, checksums and VNI zero. `None` when
+    /// the two addresses are of different families.
     #[must_use]
     pub fn new(fields: &HeaderFields) -> Option<Self> {
         let mut bytes = [0; MAX_HEADER];
@@ -149,14 +150,14 @@ impl OuterHeader {
         &self.bytes[..usize::from(self.len)]
     }
 
-    /// Its length, bytes.
+    /// Length of the header, bytes.
     #[inline]
     #[must_use]
     pub const fn size(&self) -> u16 {
         self.len as u16
     }
 
-    /// The first `LEN` bytes; zeros behind the header's end.
+    /// The first `LEN` bytes; zeros behind the end of the header.
     #[inline]
     #[must_use]
     pub(crate) const fn front<const LEN: usize>(&self) -> &[u8; LEN] {
@@ -180,8 +181,8 @@ impl OuterHeader {
         self.v6
     }
 
-    /// Not folded sum of 16-bit words: of the IPv4 header as it stands here (lengths, TOS and checksum zero), or of
-    /// both IPv6 addresses.
+    /// Sum of 16-bit words, not folded: of the IPv4 header as built here (lengths, TOS and checksum
+    /// zero), or of both IPv6 addresses.
     #[inline]
     #[must_use]
     pub const fn sum(&self) -> u32 {
@@ -212,7 +213,7 @@ mod tests {
         }
     }
 
-    /// Checks the IP header and the sum that goes with it; returns what follows.
+    /// Checks the IP header and its sum; returns the bytes behind it.
     fn check_ip<'a>(
         header: &OuterHeader,
         ip: &'a [u8],
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_parse_as_what_they_were_built_from() {
+    fn headers_parse_into_the_fields_they_were_built_from() {
         for (source, destination, vlan, len) in [
             ("192.0.2.1", "192.0.2.2", None, 50),
             ("192.0.2.1", "192.0.2.2", Some(7), 54),

@@ -1,20 +1,21 @@
-//! Where broadcast, unknown unicast and multicast of one VNI go.
+//! The flood list of a VNI: where broadcast, unknown unicast and multicast (BUM) frames go.
 
 use std::collections::BTreeSet;
 
 use crate::addr::{PortId, VtepId};
 
-/// The members of a VNI that a frame for all is copied to.
+/// The members of a VNI that each BUM frame is copied to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FloodList {
-    /// Remote VTEPs (head-end replication, RFC 7348 section 4.2 by unicast), each once, sorted.
+    /// Remote VTEPs (ingress replication) or multicast groups (RFC 7348 section 4.2), each once,
+    /// sorted.
     pub vteps: Box<[VtepId]>,
-    /// Local ports, each once, sorted. The port that a frame came from is left out when it is sent.
+    /// Local ports, each once, sorted. A frame is never sent to the port that it came from.
     pub ports: Box<[PortId]>,
 }
 
 impl FloodList {
-    /// The list of these members, in any order.
+    /// A list of these members, which may be in any order and repeated.
     #[must_use]
     pub fn new(
         vteps: impl IntoIterator<Item = VtepId>,
@@ -32,7 +33,7 @@ fn sorted<T: Ord>(members: impl IntoIterator<Item = T>) -> Box<[T]> {
     members.into_iter().collect()
 }
 
-/// A set of VTEPs: one bit a next hop.
+/// A set of VTEPs, one bit each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VtepSet {
     words: Box<[u64]>,

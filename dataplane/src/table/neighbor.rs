@@ -1,19 +1,23 @@
-//! The neighbour table: (bridge domain, IP address) -> MAC. Workers answer ARP and ND from it (RFC 9161).
+//! The neighbor table: (bridge domain, IP address) -> MAC. Workers answer ARP and ND from it (RFC
+//! 9161).
 //!
-//! The table is cut into many small shards by a hash of the key. A shard is a sorted array that nobody changes: the
-//! writer copies it with one entry more, less or different, and puts the copy in its place.
+//! The table is split into many small shards by a hash of the key. A shard is a sorted array that
+//! never changes: the writer copies it with one entry added, removed or replaced, and swaps the
+//! copy in.
 //!
 //! ```text
-//! key --hash--> place --one pointer--> [ entry entry entry ... ]   sorted, never changed
-//!                          ^ writer: copy, change, swap
+//! key --hash--> slot --one pointer--> [ entry entry entry ... ]   sorted, immutable
+//!                         ^ writer: copy, change, swap
 //! ```
 //!
-//! Why not the buckets of the MAC table ([`super::mac`]): an IPv6 key and its MAC have 200 bits, which no single store
-//! writes, and a look-up is needed once for an ARP or ND request, not once a frame. A copied shard can't be torn, needs
-//! no `unsafe`, and its cost is bounded: of 1 M entries a shard has 61, about 1.6 KB to copy for one update.
+//! Why not the buckets of the MAC table ([`super::mac`]): an IPv6 key and its MAC have 200 bits,
+//! which no single store writes, and a lookup is needed once per ARP or ND request, not once per
+//! frame. A copied shard can't be torn, needs no `unsafe`, and its cost is bounded: with 1 M
+//! entries a shard has 61, about 1.6 KB to copy for one update.
 //!
-//! Readers never wait: they take the shard's pointer and search. The writer keeps each replaced shard until it is the
-//! last holder, as in [`super::publish`], so that no reader ever frees memory.
+//! Readers never wait: they load the pointer of the shard and search it. The writer keeps each
+//! replaced shard until it is the last holder, as in [`super::publish`], so that no reader ever
+//! frees memory.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -23,22 +27,23 @@ use arc_swap::ArcSwap;
 
 use crate::addr::{DomainId, HostMac};
 
-/// How many shards: 128 KiB of pointers, and short shards for a million entries.
+/// Number of shards: 128 KiB of pointers, and short shards for a million entries.
 const SHARDS: usize = if cfg!(miri) { 1 << 6 } else { 1 << 14 };
 
-/// What is known of an IP address of a tenant.
+/// The neighbor entry of a tenant's IP address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NeighborEntry {
     /// Its MAC.
     pub mac: HostMac,
-    /// The R flag of an answer: the host is a router (RFC 4861 section 4.4). IPv6 only.
+    /// The Router flag of advertisements (RFC 4861 section 4.4). IPv6 only.
     pub router: bool,
-    /// The O flag of an answer: it overrides what the asker had (RFC 4861 section 4.4); false for anycast. IPv6 only.
+    /// The Override flag of advertisements: replace an entry that the requester has (RFC 4861
+    /// section 4.4). False for anycast addresses. IPv6 only.
     pub overrides: bool,
 }
 
 impl NeighborEntry {
-    /// A host that is no router, whose answers replace older ones.
+    /// A host that is not a router, with the Override flag set.
     #[must_use]
     pub const fn host(mac: HostMac) -> Self {
         Self {
@@ -49,11 +54,11 @@ impl NeighborEntry {
     }
 }
 
-/// The table is as large as it may become.
+/// The table has reached its limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the neighbour table is full: {limit} entries; remove some or raise the limit")]
+#[error("the neighbor table is full: {limit} entries; remove some or raise the limit")]
 pub struct NeighborTableFull {
-    /// The most entries that it may hold.
+    /// Maximum number of entries.
     pub limit: usize,
 }
 
@@ -62,7 +67,7 @@ type Shard = Vec<(NeighborKey, NeighborEntry)>;
 
 #[derive(Debug)]
 struct Shards {
-    /// With a secret, so that tenants who choose their addresses can't fill one shard.
+    /// Keyed by a secret, so that tenants that choose their addresses can't fill one shard.
     hasher: RandomState,
     all: Box<[ArcSwap<Shard>]>,
 }
@@ -73,7 +78,7 @@ impl Shards {
     }
 }
 
-/// The writing end.
+/// The write side.
 #[derive(Debug)]
 pub struct NeighborTable {
     shards: Arc<Shards>,
@@ -83,7 +88,7 @@ pub struct NeighborTable {
     limit: usize,
 }
 
-/// A reading end; each worker has its own.
+/// A read side; each worker has its own.
 #[derive(Debug, Clone)]
 pub struct NeighborReader {
     shards: Arc<Shards>,
@@ -93,7 +98,7 @@ impl NeighborTable {
     /// An empty table for at most `limit` entries.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        // Each has an empty shard of its own: one that all share would never have a last holder.
+        // Each has an empty shard of its own: a shared one would never have a last holder.
         let all = (0..SHARDS)
             .map(|_| ArcSwap::from_pointee(Shard::new()))
             .collect();
@@ -109,10 +114,10 @@ impl NeighborTable {
         }
     }
 
-    /// Inserts or overrides; returns what was there.
+    /// Inserts or replaces an entry; returns the previous one.
     ///
     /// # Errors
-    /// [`NeighborTableFull`] when `limit` entries are there; nothing changes.
+    /// [`NeighborTableFull`] when the table holds `limit` entries; nothing changes.
     pub fn insert(
         &mut self,
         domain: DomainId,
@@ -145,7 +150,7 @@ impl NeighborTable {
         }
     }
 
-    /// Removes; returns what was there.
+    /// Removes an entry; returns it.
     pub fn remove(&mut self, domain: DomainId, ip: IpAddr) -> Option<NeighborEntry> {
         let key = (domain, ip);
         let old = self.shards.of(&key).load_full();
@@ -158,7 +163,7 @@ impl NeighborTable {
         Some(gone)
     }
 
-    /// Removes all neighbours of a domain. Walks the whole table.
+    /// Removes all entries of a domain. Walks the whole table.
     pub fn remove_domain(&mut self, domain: DomainId) {
         let mut gone = Vec::new();
         self.for_each(|of, ip, _| {
@@ -181,25 +186,25 @@ impl NeighborTable {
         self.retired.retain(|old| Arc::strong_count(old) > 1);
     }
 
-    /// The entry, if there is one.
+    /// The entry of an address, if there is one.
     #[must_use]
     pub fn get(&self, domain: DomainId, ip: IpAddr) -> Option<NeighborEntry> {
         self.shards.lookup(domain, ip)
     }
 
-    /// Entries held.
+    /// Number of entries.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.len
     }
 
-    /// True when no entry is held.
+    /// True when the table has no entry.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Calls `visit` with every entry, in no order.
+    /// Calls `visit` with every entry, in no particular order.
     pub fn for_each(&self, mut visit: impl FnMut(DomainId, IpAddr, NeighborEntry)) {
         for shard in &self.shards.all {
             shard
@@ -209,7 +214,7 @@ impl NeighborTable {
         }
     }
 
-    /// A new reading end.
+    /// A new read side.
     #[must_use]
     pub fn reader(&self) -> NeighborReader {
         NeighborReader {
@@ -231,7 +236,7 @@ impl Shards {
 }
 
 impl NeighborReader {
-    /// Looks one address up; each change is seen at once.
+    /// Looks up one address; a change is seen at once.
     #[must_use]
     pub fn lookup(&self, domain: DomainId, ip: IpAddr) -> Option<NeighborEntry> {
         self.shards.lookup(domain, ip)

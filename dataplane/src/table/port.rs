@@ -6,84 +6,91 @@ use std::sync::Arc;
 use crate::addr::{DeviceId, DomainId, MacAddr, PortId, WorkerId};
 use crate::stats::Counters;
 
-/// What a device is for.
+/// The role of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Role {
     /// Carries VXLAN packets.
     Underlay,
-    /// One tenant port takes every frame.
+    /// One tenant port, which receives every frame.
     Access(PortId),
-    /// Several ports, each with a VLAN of its own: (VLAN ID 1..=4094, port), sorted.
+    /// Several tenant ports, each on a VLAN of its own: (VLAN ID 1..=4094, port), sorted.
     Trunk(Box<[(u16, PortId)]>),
 }
 
 /// An interface with AF_XDP sockets.
 #[derive(Debug)]
 pub struct Device {
-    /// Place in the table.
+    /// Index in the table.
     pub id: DeviceId,
-    /// Interface name when it was opened.
+    /// Interface name at the time it was opened.
     pub name: String,
-    /// What it is for.
+    /// Its role.
     pub role: Role,
-    /// No hardware is behind it (veth, macvlan, tap): senders on this host may have left checksums to it all the same.
+    /// Received frames may have incomplete transport checksums (`CHECKSUM_PARTIAL`): there is no
+    /// hardware behind the interface (veth, macvlan, tap), yet senders on this host leave checksums
+    /// to it.
     pub csum_incomplete: bool,
-    /// Its sockets take frames of several chunks to send.
+    /// Its sockets accept frames of several chunks to send.
     pub multi_buffer: bool,
-    /// For each worker, the worker that sends for it on this device: itself where it owns a queue.
+    /// For each worker, the worker that sends its frames on this device: itself where it owns a
+    /// queue.
     pub tx_worker: Box<[WorkerId]>,
-    /// All frames of the device.
+    /// All frames of the device, and drops.
     pub counters: Arc<Counters>,
 }
 
-/// What to do with TCP and UDP checksums of frames from a port.
+/// How to treat the TCP and UDP checksums of frames from a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChecksumMode {
-    /// Complete those that hold only the pseudo-header sum, as Linux leaves them to hardware.
+    /// Complete those that hold only the sum of the pseudo-header, as Linux leaves them to
+    /// hardware.
     Auto,
-    /// Compute every TCP and UDP checksum anew.
+    /// Recompute every TCP and UDP checksum.
     Complete,
-    /// Leave all as they are: the sender has real hardware or computes them itself.
+    /// Leave all unchanged: the sender has real hardware, or computes them itself.
     Trust,
 }
 
-/// The limit for broadcast, unknown unicast and multicast from one port: a token bucket, before replication.
+/// Storm control of one port: a token bucket for broadcast, unknown unicast and multicast, before
+/// replication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StormLimit {
-    /// Frames a second that may pass in the long run.
+    /// Sustained rate, frames per second.
     pub rate: u32,
-    /// Frames that may pass at once.
+    /// Bucket size, frames.
     pub burst: u32,
 }
 
 /// A tenant port.
 #[derive(Debug)]
 pub struct PortEntry {
-    /// Place in the table.
+    /// Index in the table.
     pub id: PortId,
-    /// The interface it is on.
+    /// The device of the port.
     pub device: DeviceId,
-    /// The VLAN that is stripped from, and pushed to, its frames.
+    /// The VLAN ID whose tag is popped from received frames and pushed to sent ones.
     pub vlan: Option<u16>,
     /// The bridge domain of its VNI.
     pub domain: DomainId,
-    /// Sorted source MACs that may send; `None` = any unicast MAC.
+    /// Source MACs that may send, sorted; `None` for any unicast MAC.
     pub lock: Option<Box<[MacAddr]>>,
-    /// Sorted addresses that ARP and ND of a locked port may claim; empty = any.
+    /// Addresses that ARP and ND from a locked port may claim, sorted; empty for any.
     pub ips: Box<[IpAddr]>,
-    /// How many source MACs the control thread may learn from frames of the port; `None` = tell it nothing.
+    /// Most source MACs that the control thread learns from frames of the port; `None` disables
+    /// learning.
     pub learn: Option<u16>,
-    /// Checksums that were left to hardware.
+    /// Treatment of transport checksums.
     pub checksum: ChecksumMode,
-    /// Limit for frames that are flooded.
+    /// Storm control; `None` for no limit.
     pub storm: Option<StormLimit>,
-    /// Longest frame that its interface takes, with the Ethernet header, without the VLAN tag. Bytes.
+    /// Longest frame that the interface accepts, with the Ethernet header, without the VLAN tag.
+    /// Bytes.
     pub max_frame: u16,
-    /// From (rx) and to (tx) the tenant, and drops.
+    /// Frames from (rx) and to (tx) the tenant, and drops.
     pub counters: Arc<Counters>,
 }
 
-/// All devices and ports, by their identifiers.
+/// All devices and ports, by identifier.
 #[derive(Debug, Clone, Default)]
 pub struct PortTable {
     /// By [`DeviceId`].
@@ -93,14 +100,14 @@ pub struct PortTable {
 }
 
 impl PortTable {
-    /// The device, if it exists.
+    /// The device with this identifier.
     #[inline]
     #[must_use]
     pub fn device(&self, id: DeviceId) -> Option<&Device> {
         self.devices.get(id.index())?.as_deref()
     }
 
-    /// The port, if it exists.
+    /// The port with this identifier.
     #[inline]
     #[must_use]
     pub fn port(&self, id: PortId) -> Option<&PortEntry> {

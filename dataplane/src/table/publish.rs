@@ -1,18 +1,20 @@
-//! Snapshots: one writer publishes, workers take up the newest at the start of each turn, nobody waits.
+//! Snapshots: one writer publishes, and readers switch to the newest when they refresh. Neither
+//! waits.
 //!
-//! A reader holds its snapshot by a counted reference. The writer keeps every snapshot that it has replaced until it is
-//! the last holder, so memory is always freed by the writer, never on the packet path.
+//! A reader holds its snapshot by a counted reference. The writer keeps every snapshot that it has
+//! replaced until it is the last holder, so that memory is always freed by the writer, never on the
+//! packet path.
 //!
 //! ```text
 //! writer   store new ---------------- free old (last holder)
-//! reader          ^ refresh: load new, let go of old (never the last)
+//! reader          ^ refresh: load new, release old (never the last reference)
 //! ```
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-/// The writing end.
+/// The write side.
 #[derive(Debug)]
 pub struct Publisher<T> {
     shared: Arc<ArcSwap<T>>,
@@ -20,7 +22,7 @@ pub struct Publisher<T> {
     retired: Vec<Arc<T>>,
 }
 
-/// A reading end; each worker has its own.
+/// A read side; each worker has its own.
 #[derive(Debug)]
 pub struct Reader<T> {
     shared: Arc<ArcSwap<T>>,
@@ -65,20 +67,20 @@ impl<T> Publisher<T> {
 
     /// Frees replaced snapshots that no reader holds; returns how many are still held.
     ///
-    /// A count of one stays one: replaced snapshots are no longer in the shared place, so only who holds one could
-    /// hand on another reference to it.
+    /// A count of one stays one: replaced snapshots are not shared any more, so only their holders
+    /// could clone a reference.
     pub fn reclaim(&mut self) -> usize {
         self.retired.retain(|old| Arc::strong_count(old) > 1);
         self.retired.len()
     }
 
-    /// Replaced snapshots that were still held when last looked at.
+    /// Replaced snapshots that a reader still held at the last [`Publisher::reclaim`].
     #[must_use]
     pub fn retired(&self) -> usize {
         self.retired.len()
     }
 
-    /// A new reading end.
+    /// A new read side.
     #[must_use]
     pub fn reader(&self) -> Reader<T> {
         Reader {
@@ -89,7 +91,7 @@ impl<T> Publisher<T> {
 }
 
 impl<T> Reader<T> {
-    /// Takes up the newest snapshot, if there is a newer one. Returns whether there was.
+    /// Switches to the newest snapshot. Returns whether it is a newer one.
     #[inline]
     pub fn refresh(&mut self) -> bool {
         let newest = self.shared.load();
@@ -100,7 +102,7 @@ impl<T> Reader<T> {
         true
     }
 
-    /// The snapshot of this turn.
+    /// The snapshot of the last refresh.
     #[inline]
     #[must_use]
     pub fn get(&self) -> &T {

@@ -9,32 +9,32 @@ use crate::stats::Counters;
 /// The bridge domain of one VNI.
 #[derive(Debug, Clone)]
 pub struct Domain {
-    /// Place in the table and high bits of MAC table keys.
+    /// Index in the table, and the high bits of MAC table keys.
     pub id: DomainId,
     /// The VNI.
     pub vni: Vni,
-    /// Where frames for all go.
+    /// Where BUM frames go.
     pub flood: FloodList,
-    /// The group that the VNI's VTEPs listen to, if one is among the next hops of the flood list: what comes to it may
-    /// come from VTEPs that nobody has told of (RFC 7348 section 4.2).
+    /// The multicast group of the VNI, if the flood list has one: packets to it may come from VTEPs
+    /// that are not known yet (RFC 7348 section 4.2).
     pub group: Option<VtepAddr>,
-    /// VTEPs that may send to this VNI: those of the flood list and those that MACs are behind.
+    /// VTEPs that may send to this VNI: those of the flood list and those with MACs.
     pub sources: VtepSet,
-    /// Pass inner 802.1Q tags; false drops tagged frames (RFC 7348 section 6.1).
+    /// Forward frames with inner 802.1Q tags; false drops them (RFC 7348 section 6.1).
     pub pass_tags: bool,
-    /// Answer ARP requests and neighbour solicitations for known hosts (RFC 9161).
+    /// Answer ARP requests and neighbor solicitations for known hosts (RFC 9161).
     pub suppress: bool,
-    /// Tell the control thread of destinations and addresses that the domain does not know.
+    /// Report unknown destinations and addresses to the control thread.
     pub miss_events: bool,
-    /// From (rx) and to (tx) the overlay, and drops.
+    /// Frames from (rx) and to (tx) the overlay, and drops.
     pub counters: Arc<Counters>,
 }
 
-/// All VNIs: by number for packets, by [`DomainId`] for the rest.
+/// All VNIs, by number for packets and by [`DomainId`] for everything else.
 #[derive(Debug, Clone)]
 pub struct VniTable {
     domains: Vec<Option<Arc<Domain>>>,
-    /// Open addressing, 2^bits places, at most half full: (VNI or 0, domain).
+    /// Open addressing, 2^bits slots, at most half full: (VNI or 0, domain).
     index: Box<[(u32, DomainId)]>,
     bits: u32,
 }
@@ -45,15 +45,16 @@ impl Default for VniTable {
     }
 }
 
-/// Fibonacci hashing. The high bits of the product depend on all bits of the VNI, so VNIs that count up in the high
-/// bits alone spread as well as neighbours do.
+/// Fibonacci hashing. The high bits of the product depend on all bits of the VNI, so VNIs that
+/// differ in the high bits only are distributed as well as consecutive ones.
 #[inline]
 const fn slot(vni: u32, bits: u32) -> usize {
     (vni.wrapping_mul(0x9e37_79b1) >> (32 - bits)) as usize
 }
 
 impl VniTable {
-    /// A table of these domains. Identifiers and VNIs must be unique; the first of two wins.
+    /// A table of these domains. Identifiers and VNIs must be unique: of two with the same one, the
+    /// first is kept.
     #[must_use]
     pub fn new(domains: impl IntoIterator<Item = Arc<Domain>>) -> Self {
         let all: Vec<_> = domains.into_iter().collect();
@@ -65,7 +66,7 @@ impl VniTable {
             bits,
         };
         for domain in all {
-            let at = table.place(domain.vni.get());
+            let at = table.slot_of(domain.vni.get());
             let entry = &mut table.domains[domain.id.index()];
             if table.index[at].0 == 0 && entry.is_none() {
                 table.index[at] = (domain.vni.get(), domain.id);
@@ -75,9 +76,9 @@ impl VniTable {
         table
     }
 
-    /// The place of a VNI in the index, or the free one where it would be.
+    /// The slot of a VNI in the index, or the free slot where it would be.
     #[inline]
-    fn place(&self, vni: u32) -> usize {
+    fn slot_of(&self, vni: u32) -> usize {
         let mut at = slot(vni, self.bits);
         while self.index[at].0 != vni && self.index[at].0 != 0 {
             at = (at + 1) & (self.index.len() - 1);
@@ -85,11 +86,11 @@ impl VniTable {
         at
     }
 
-    /// The domain of a VNI as it stands in a packet (24 bits).
+    /// The domain of a VNI as in a packet (24 bits).
     #[inline]
     #[must_use]
     pub fn by_vni(&self, vni: u32) -> Option<&Domain> {
-        match self.index[self.place(vni)] {
+        match self.index[self.slot_of(vni)] {
             (0, _) => None,
             (_, id) => self.domain(id),
         }
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_with_one_identifier_or_vni_the_first_wins() {
+    fn of_two_with_one_identifier_or_vni_the_first_is_kept() {
         let table = VniTable::new([domain(0, 10), domain(0, 20), domain(1, 10), domain(2, 30)]);
         let found = |vni| table.by_vni(vni).map(|d| (d.id.0, d.vni.get()));
         assert_eq!(
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn vnis_that_differ_in_high_bits_alone_spread() {
+    fn vnis_that_differ_in_high_bits_only_are_distributed() {
         for shift in [0, 4, 8, 12, 16] {
             let bits = 9;
             let mut slots: Vec<_> = (1..=255u32).map(|i| slot(i << shift, bits)).collect();
@@ -158,7 +159,7 @@ mod tests {
             slots.dedup();
             assert!(
                 slots.len() > 120,
-                "{} places for 255 VNIs n << {shift}",
+                "{} slots for 255 VNIs n << {shift}",
                 slots.len()
             );
         }

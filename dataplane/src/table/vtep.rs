@@ -1,11 +1,9 @@
-//! Next hops: for each remote VTEP the complete outer header of each underlay path, ready to copy.
+//! Remote VTEPs: for each one an adjacency per underlay path, with the complete outer header as its
+//! rewrite.
 //!
-//! The control thread resolves route and neighbour when it builds a next hop; no packet ever does. A MAC points to a
-//! next-hop identifier, so a new path for a VTEP is one write here and none in the MAC table.
-//!
-//! ```text
-//! | Ethernet 14 | [802.1Q 4] | IPv4 20 or IPv6 40 | UDP 8 | VXLAN 8 |
-//! ```
+//! The control thread resolves routes and neighbors when it builds an adjacency; no packet waits
+//! for either. A MAC entry refers to the VTEP by identifier, so a new path to a VTEP is one write
+//! here and none in the MAC table.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,28 +14,29 @@ use super::encapsulation::OuterHeader;
 use crate::addr::{DeviceId, VtepAddr, VtepId};
 use crate::stats::Counters;
 
-/// Paths that one VTEP can be reached by at once (ECMP).
+/// Most paths to one VTEP that are used at once (ECMP).
 pub const MAX_PATHS: usize = 16;
 
-/// One way to a VTEP.
+/// One underlay path to a VTEP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Adjacency {
-    /// The underlay device that frames leave by.
+    /// The underlay device that frames are sent on.
     pub device: DeviceId,
-    /// The header to put before the inner frame.
+    /// The outer header to put before the inner frame.
     pub rewrite: OuterHeader,
-    /// Longest inner frame (from its destination MAC on) that fits the path's MTU. Bytes.
+    /// Longest inner frame, from its destination MAC on, that fits the MTU of the path. Bytes.
     pub max_frame: u16,
 }
 
 /// A remote VTEP.
 #[derive(Debug, Clone)]
 pub struct RemoteVtep {
-    /// Its address.
+    /// Its address, or that of a multicast group.
     pub vtep: VtepAddr,
-    /// At most [`MAX_PATHS`] paths, chosen from by flow hash; a path of weight n stands n times. None = unresolved.
+    /// At most [`MAX_PATHS`] paths, selected by flow hash; a path of weight n is listed n times.
+    /// Empty while there is no usable path.
     pub paths: Box<[Adjacency]>,
-    /// From (rx) and to (tx) this VTEP, and drops.
+    /// Frames from (rx) and to (tx) this VTEP, and drops.
     pub counters: Arc<Counters>,
 }
 
@@ -54,26 +53,26 @@ impl RemoteVtep {
 /// All remote VTEPs.
 #[derive(Debug, Clone, Default)]
 pub struct VtepTable {
-    hops: Vec<Option<Arc<RemoteVtep>>>,
+    entries: Vec<Option<Arc<RemoteVtep>>>,
     by_v4: HashMap<u32, VtepId>,
     by_v6: HashMap<u128, VtepId>,
 }
 
 impl VtepTable {
-    /// The next hop, if it exists.
+    /// The VTEP with this identifier.
     #[inline]
     #[must_use]
     pub fn get(&self, id: VtepId) -> Option<&RemoteVtep> {
-        self.hops.get(id.index())?.as_deref()
+        self.entries.get(id.index())?.as_deref()
     }
 
     /// The VTEP with this address.
     #[must_use]
-    pub fn by_address(&self, vtep: VtepAddr) -> Option<VtepId> {
-        self.by_source(vtep.get())
+    pub fn by_address(&self, address: VtepAddr) -> Option<VtepId> {
+        self.by_source(address.get())
     }
 
-    /// The VTEP with this address, the outer source of a received packet, which may be any.
+    /// The VTEP with this address: the outer source of a received packet, which may be any address.
     #[inline]
     #[must_use]
     pub fn by_source(&self, address: IpAddr) -> Option<VtepId> {
@@ -83,12 +82,13 @@ impl VtepTable {
         }
     }
 
-    /// Sets, replaces or (with `None`) removes one next hop. Of two with one address, the one set last is found by it.
-    pub fn set(&mut self, id: VtepId, hop: Option<Arc<RemoteVtep>>) {
-        if self.hops.len() <= id.index() {
-            self.hops.resize(id.index() + 1, None);
+    /// Adds, replaces or (with `None`) removes a VTEP. Of two with one address, the one set last is
+    /// found by it.
+    pub fn set(&mut self, id: VtepId, vtep: Option<Arc<RemoteVtep>>) {
+        if self.entries.len() <= id.index() {
+            self.entries.resize(id.index() + 1, None);
         }
-        if let Some(old) = self.hops[id.index()].take()
+        if let Some(old) = self.entries[id.index()].take()
             && self.by_address(old.vtep) == Some(id)
         {
             match old.vtep.get() {
@@ -96,21 +96,21 @@ impl VtepTable {
                 IpAddr::V6(v6) => self.by_v6.remove(&v6.to_bits()),
             };
         }
-        if let Some(new) = &hop {
+        if let Some(new) = &vtep {
             match new.vtep.get() {
                 IpAddr::V4(v4) => self.by_v4.insert(v4.to_bits(), id),
                 IpAddr::V6(v6) => self.by_v6.insert(v6.to_bits(), id),
             };
         }
-        self.hops[id.index()] = hop;
+        self.entries[id.index()] = vtep;
     }
 
-    /// Every next hop.
+    /// Every VTEP with its identifier.
     pub fn iter(&self) -> impl Iterator<Item = (VtepId, &Arc<RemoteVtep>)> {
         (0..)
             .map(VtepId)
-            .zip(&self.hops)
-            .filter_map(|(id, hop)| Some((id, hop.as_ref()?)))
+            .zip(&self.entries)
+            .filter_map(|(id, vtep)| Some((id, vtep.as_ref()?)))
     }
 }
 
@@ -134,35 +134,35 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_next_hop_is_found_no_more() {
+    fn a_removed_vtep_is_not_found_any_more() {
         let mut table = VtepTable::default();
-        let vtep = "192.0.2.2".parse().unwrap();
-        let hop = Arc::new(RemoteVtep {
-            vtep,
+        let address = "192.0.2.2".parse().unwrap();
+        let remote = Arc::new(RemoteVtep {
+            vtep: address,
             paths: Box::new([]),
             counters: Arc::new(Counters::new(1)),
         });
-        table.set(VtepId(3), Some(hop));
-        assert_eq!(table.by_address(vtep), Some(VtepId(3)));
+        table.set(VtepId(3), Some(remote));
+        assert_eq!(table.by_address(address), Some(VtepId(3)));
         assert!(table.get(VtepId(3)).unwrap().path(u32::MAX).is_none());
         table.set(VtepId(3), None);
-        assert_eq!(table.by_address(vtep), None);
+        assert_eq!(table.by_address(address), None);
         assert_eq!(table.iter().count(), 0);
     }
 
     #[test]
-    fn an_address_taken_over_stays_when_its_old_holder_goes() {
+    fn an_address_stays_with_its_new_vtep_when_the_old_one_is_removed() {
         let mut table = VtepTable::default();
-        let vtep = "192.0.2.2".parse().unwrap();
-        let hop = Arc::new(RemoteVtep {
-            vtep,
+        let address = "192.0.2.2".parse().unwrap();
+        let remote = Arc::new(RemoteVtep {
+            vtep: address,
             paths: Box::new([]),
             counters: Arc::new(Counters::new(1)),
         });
-        table.set(VtepId(1), Some(hop.clone()));
-        table.set(VtepId(2), Some(hop));
+        table.set(VtepId(1), Some(remote.clone()));
+        table.set(VtepId(2), Some(remote));
         table.set(VtepId(1), None);
-        assert_eq!(table.by_address(vtep), Some(VtepId(2)));
+        assert_eq!(table.by_address(address), Some(VtepId(2)));
     }
 
     #[test]
@@ -172,12 +172,12 @@ mod tests {
             rewrite: OuterHeader::new(&fields("192.0.2.1", "192.0.2.2", None)).unwrap(),
             max_frame: 1450,
         };
-        let hop = RemoteVtep {
+        let remote = RemoteVtep {
             vtep: "192.0.2.2".parse().unwrap(),
             paths: (0..3).map(path).collect(),
             counters: Arc::new(Counters::new(1)),
         };
-        let device = |hash| hop.path(hash).unwrap().device.0;
+        let device = |hash| remote.path(hash).unwrap().device.0;
         assert_eq!([0, u32::MAX / 2, u32::MAX].map(device), [0, 1, 2]);
     }
 }

@@ -23,15 +23,15 @@ const REQUEST: u16 = 1;
 const REPLY: u16 = 2;
 
 /// Hardware type, protocol type and both lengths of a message for IPv4 over Ethernet.
-const KIND: [u8; 6] = [0, 1, 8, 0, 6, 4];
+const TYPES_AND_LENGTHS: [u8; 6] = [0, 1, 8, 0, 6, 4];
 
-/// Why bytes are no ARP message that we read.
+/// Why bytes were not read as an ARP message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotArp {
+pub enum ArpError {
     /// Too short, or its lengths contradict its types.
     Malformed,
-    /// Of other hardware, another protocol, or another operation (RARP, InARP).
-    Foreign,
+    /// Other hardware, another protocol, or another operation (RARP, InARP).
+    Unsupported,
 }
 
 /// A view of a request or reply.
@@ -39,22 +39,22 @@ pub enum NotArp {
 pub struct Arp<'a>(&'a [u8; LEN]);
 
 impl<'a> Arp<'a> {
-    /// The message at the front of `bytes`; what follows is padding.
+    /// The message at the front of `bytes`; the rest is padding.
     ///
     /// # Errors
-    /// [`NotArp`].
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, NotArp> {
-        let message = bytes.first_chunk::<LEN>().ok_or(NotArp::Malformed)?;
-        if message[..4] != KIND[..4] {
-            return Err(NotArp::Foreign);
+    /// [`ArpError`] when it is malformed or of an unsupported type.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, ArpError> {
+        let message = bytes.first_chunk::<LEN>().ok_or(ArpError::Malformed)?;
+        if message[..4] != TYPES_AND_LENGTHS[..4] {
+            return Err(ArpError::Unsupported);
         }
-        if message[4..6] != KIND[4..] {
-            return Err(NotArp::Malformed);
+        if message[4..6] != TYPES_AND_LENGTHS[4..] {
+            return Err(ArpError::Malformed);
         }
         match be16(message, 6) {
             REQUEST | REPLY => Ok(Self(message)),
-            0 => Err(NotArp::Malformed),
-            _ => Err(NotArp::Foreign),
+            0 => Err(ArpError::Malformed),
+            _ => Err(ArpError::Unsupported),
         }
     }
 
@@ -76,18 +76,18 @@ impl<'a> Arp<'a> {
         Ipv4Addr::from(*self.0[14..].first_chunk::<4>().expect("14 bytes follow"))
     }
 
-    /// The address asked for, or the receiver's.
+    /// The requested address; in a reply the receiver's.
     #[must_use]
     pub fn target_ip(self) -> Ipv4Addr {
         Ipv4Addr::from(*self.0[24..].first_chunk::<4>().expect("4 bytes follow"))
     }
 }
 
-/// Turns the request in `message` into the reply that its target, which has `mac`, would send.
+/// Turns the request in `message` into the reply that its target, at `mac`, would send.
 ///
 /// # Panics
 /// If `message` is shorter than [`LEN`].
-pub fn answer(message: &mut [u8], mac: MacAddr) {
+pub fn make_reply(message: &mut [u8], mac: MacAddr) {
     let target: [u8; 4] = *message[24..].first_chunk().expect("a whole message");
     message.copy_within(8..18, 18);
     put16(message, 6, REPLY);
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_reads_in_etherparse_as_the_target_s_own() {
+    fn a_reply_reads_in_etherparse_as_the_target_s_own() {
         let mut bytes = request();
         let view = Arp::parse(&bytes).unwrap();
         assert!(view.is_request());
@@ -127,7 +127,7 @@ mod tests {
             [view.sender_ip(), view.target_ip()].map(|ip| ip.octets()[3]),
             [1, 2]
         );
-        answer(&mut bytes, MacAddr([2, 0, 0, 0, 0, 9]));
+        make_reply(&mut bytes, MacAddr([2, 0, 0, 0, 0, 9]));
         let reply = etherparse::ArpPacketSlice::from_slice(&bytes).unwrap();
         assert_eq!(reply.operation(), ArpOperation::REPLY);
         assert_eq!(
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_lengths_are_told_from_other_kinds() {
+    fn wrong_lengths_are_distinguished_from_other_types() {
         let parse = |at: usize, value| {
             let mut bytes = request();
             bytes[at] = value;
@@ -150,12 +150,15 @@ mod tests {
         assert_eq!(parse(7, 2), None);
         assert_eq!(
             [parse(4, 8), parse(5, 16), parse(7, 0)],
-            [Some(NotArp::Malformed); 3]
+            [Some(ArpError::Malformed); 3]
         );
         assert_eq!(
             [parse(1, 6), parse(2, 0x86), parse(7, 3), parse(6, 1)],
-            [Some(NotArp::Foreign); 4]
+            [Some(ArpError::Unsupported); 4]
         );
-        assert_eq!(Arp::parse(&request()[..27]).err(), Some(NotArp::Malformed));
+        assert_eq!(
+            Arp::parse(&request()[..27]).err(),
+            Some(ArpError::Malformed)
+        );
     }
 }

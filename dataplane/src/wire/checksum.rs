@@ -1,10 +1,11 @@
-//! The Internet checksum (RFC 1071): the ones' complement of the ones' complement sum of 16-bit words.
+//! The Internet checksum (RFC 1071): the ones' complement of the ones' complement sum of 16-bit
+//! words.
 //!
-//! The sum may be taken in any byte order and over wider words (RFC 1071 section 2): words of 32 bits are added into
-//! 64-bit lanes as they lie in memory, which the compiler turns into vector additions, and the order is put right once,
-//! when the sum is folded.
+//! The sum may be computed in any byte order and over wider words (RFC 1071 section 2): 32-bit
+//! words are added into 64-bit lanes in memory order, which the compiler turns into vector
+//! additions, and the byte order is corrected once, when the sum is folded.
 
-/// A sum that is not folded yet. Holds at least 4 GiB of data without overflow.
+/// A sum that is not folded yet. It does not overflow for at least 4 GiB of data.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sum(u64);
 
@@ -16,7 +17,8 @@ impl Sum {
         Self(0)
     }
 
-    /// Adds bytes that begin at an even offset of what is summed; an odd last one is padded with zero.
+    /// Adds bytes that begin at an even offset of the summed data; an odd last byte is padded with
+    /// zero.
     #[inline]
     #[must_use]
     pub fn bytes(mut self, bytes: &[u8]) -> Self {
@@ -35,8 +37,9 @@ impl Sum {
         self
     }
 
-    /// Adds the sum of bytes that follow; `is_odd` when they begin at an odd offset of what is summed. There each byte
-    /// stands in the other half of its word, and so it does in the sum (RFC 1071 section 2).
+    /// Adds the sum of bytes that follow; `is_odd` when they begin at an odd offset of the summed
+    /// data. Each byte is in the other half of its word then, so the bytes of the sum are swapped
+    /// (RFC 1071 section 2).
     #[inline]
     #[must_use]
     pub const fn then(self, next: Self, is_odd: bool) -> Self {
@@ -51,12 +54,12 @@ impl Sum {
         Self(self.0 + word.to_be() as u64)
     }
 
-    /// Adds the addresses, protocol and length of a pseudo-header (RFC 768, RFC 9293, RFC 8200 section 8.1).
-    /// `addresses` are source and destination as they stand in the header: 8 or 32 bytes.
+    /// Adds the addresses, protocol and length of a pseudo-header (RFC 768, RFC 9293, RFC 8200
+    /// section 8.1). `addresses` are source and destination as in the header: 8 or 32 bytes.
     #[inline]
     #[must_use]
     pub fn pseudo_header(self, addresses: &[u8], protocol: u8, length: usize) -> Self {
-        // A length that the compiler knows makes two additions of what would be a loop.
+        // With a constant length the compiler emits two additions instead of a loop.
         let sum = match addresses.first_chunk::<8>() {
             Some(v4) if addresses.len() == v4.len() => self.bytes(v4),
             _ => self.bytes(addresses),
@@ -66,7 +69,7 @@ impl Sum {
             .word((length >> 16) as u16)
     }
 
-    /// The sum in 16 bits; 0 only when all was zero.
+    /// The sum folded to 16 bits; 0 only when all data was zero.
     #[inline]
     #[must_use]
     pub const fn fold(self) -> u16 {
@@ -78,19 +81,20 @@ impl Sum {
         u16::from_be(sum as u16)
     }
 
-    /// True when the sum in 16 bits is `folded`: cheaper than to fold it. Of less than 256 bytes, not all zero.
+    /// True when the sum folds to `folded`: cheaper than folding it. For less than 256 bytes of
+    /// data, not all zero.
     ///
-    /// Folding is taking the remainder by 2^16 - 1, and a number is divisible by that when its product with the inverse,
-    /// modulo 2^64, is one of the small ones.
+    /// Folding is the remainder modulo 2^16 - 1. A number is divisible by 2^16 - 1 exactly when its
+    /// product with the inverse of 2^16 - 1 modulo 2^64 is at most (2^64 - 1) / (2^16 - 1).
     #[inline]
     #[must_use]
     pub const fn folds_to(self, folded: u16) -> bool {
-        folded != 0 && Self(self.0 + (0xffff - folded.to_be() as u64)).is_whole()
+        folded != 0 && Self(self.0 + (0xffff - folded.to_be() as u64)).is_multiple()
     }
 
     /// True for a multiple of 2^16 - 1.
     #[inline]
-    const fn is_whole(self) -> bool {
+    const fn is_multiple(self) -> bool {
         const MODULUS: u64 = 0xffff;
         // 1 / (2^16 - 1) = -(1 + 2^16 + 2^32 + 2^48) modulo 2^64.
         const INVERSE: u64 = 0x0001_0001_0001_0001u64.wrapping_neg();
@@ -104,11 +108,11 @@ impl Sum {
         !self.fold()
     }
 
-    /// True when what was summed held its own right checksum.
+    /// True when the summed data includes its own valid checksum.
     #[inline]
     #[must_use]
-    pub const fn is_right(self) -> bool {
-        self.0 != 0 && self.is_whole()
+    pub const fn is_valid(self) -> bool {
+        self.0 != 0 && self.is_multiple()
     }
 }
 
@@ -130,7 +134,7 @@ mod tests {
         let sum = Sum::new().bytes(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]);
         assert_eq!(sum.fold(), 0xddf2);
         assert_eq!(sum.checksum(), !0xddf2);
-        assert!(sum.word(!0xddf2).is_right());
+        assert!(sum.word(!0xddf2).is_valid());
     }
 
     proptest! {
@@ -168,7 +172,7 @@ mod tests {
             addresses[..16].copy_from_slice(&source);
             addresses[16..].copy_from_slice(&destination);
             let sum = Sum::new().pseudo_header(&addresses, 17, payload.len() + 8).bytes(&header.to_bytes()).bytes(&payload);
-            prop_assert!(sum.is_right());
+            prop_assert!(sum.is_valid());
         }
 
         #[test]
@@ -178,7 +182,7 @@ mod tests {
             crate::wire::put16(&mut bytes, at * 2, new);
             // Both zeros of ones' complement mean the same.
             let wanted = Sum::new().bytes(&bytes[..18]).word(updated(checksum, old, new));
-            prop_assert!(wanted.is_right() || bytes[..18] == [0; 18]);
+            prop_assert!(wanted.is_valid() || bytes[..18] == [0; 18]);
         }
     }
 }

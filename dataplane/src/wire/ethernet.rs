@@ -74,7 +74,7 @@ impl<'a> Ethernet<'a> {
     }
 }
 
-/// The 64 bits at `at`: one load, which six bytes of an array would not become.
+/// The 64 bits at `at`: a single load, which the compiler does not make of six bytes of an array.
 #[inline(always)]
 const fn word(header: &[u8; LEN], at: usize) -> u64 {
     match header.split_at(at).1.first_chunk() {
@@ -83,10 +83,10 @@ const fn word(header: &[u8; LEN], at: usize) -> u64 {
     }
 }
 
-/// Exchanges the two MACs, for an answer.
+/// Swaps the two MACs, for a reply.
 ///
 /// # Panics
-/// If `bytes` is shorter than the two.
+/// If `bytes` is shorter than both MACs.
 #[inline]
 pub fn swap_addresses(bytes: &mut [u8]) {
     let (destination, source) = bytes[..ETHERTYPE].split_at_mut(6);

@@ -1,4 +1,4 @@
-//! ICMP (RFC 792) and ICMPv6 (RFC 4443): the one error that a VTEP sends, "too big".
+//! ICMP (RFC 792) and ICMPv6 (RFC 4443): the one error that a VTEP sends, "packet too big".
 //!
 //! ```text
 //!  0      1      2             4                           8
@@ -14,27 +14,30 @@ use super::put16;
 /// Length of the header, bytes.
 pub const LEN: usize = 8;
 
-/// Longest IPv4 packet with an error: every host can take it (RFC 1812 section 4.3.2.3).
+/// Longest IPv4 packet with an error, which every host can receive (RFC 1812 section 4.3.2.3).
 pub const MAX_V4: usize = 576;
 
 /// Longest IPv6 packet with an error: the minimum IPv6 MTU (RFC 4443 section 2.4 c).
 pub const MAX_V6: usize = 1280;
 
-/// True for an ICMP type that reports an error; no error may answer one (RFC 1122 section 3.2.2).
+/// True for an ICMP type that reports an error; no error may be sent about one (RFC 1122 section
+/// 3.2.2).
 #[inline]
 #[must_use]
 pub const fn is_v4_error(kind: u8) -> bool {
     matches!(kind, 3 | 4 | 5 | 11 | 12)
 }
 
-/// True for an ICMPv6 type that no error may answer: errors, and redirects (RFC 4443 section 2.4 e).
+/// True for an ICMPv6 type that no error may be sent about: errors, and redirects (RFC 4443 section
+/// 2.4 e).
 #[inline]
 #[must_use]
 pub const fn is_v6_error(kind: u8) -> bool {
     kind < 128 || kind == 137
 }
 
-/// Writes "fragmentation needed" with the next hop's MTU (RFC 1191 section 4). The quote stands behind the header.
+/// Writes "fragmentation needed" with the next hop's MTU (RFC 1191 section 4). The quoted packet
+/// must already follow the header.
 ///
 /// # Panics
 /// If `message` is shorter than [`LEN`].
@@ -45,8 +48,8 @@ pub fn emit_fragmentation_needed(message: &mut [u8], mtu: u16) {
     put16(message, 2, checksum);
 }
 
-/// Writes "packet too big" (RFC 4443 section 3.2). The quote stands behind the header; `addresses` are those of the IPv6
-/// header before it.
+/// Writes "packet too big" (RFC 4443 section 3.2). The quoted packet must already follow the
+/// header; `addresses` are those of the IPv6 header before it.
 ///
 /// # Panics
 /// If `message` is shorter than [`LEN`].
@@ -73,7 +76,7 @@ mod tests {
             Icmpv4Slice::from_slice(&message).unwrap().icmp_type(),
             Icmpv4Type::DestinationUnreachable(wanted)
         );
-        assert!(Sum::new().bytes(&message).is_right());
+        assert!(Sum::new().bytes(&message).is_valid());
 
         let mut message = [7; 41];
         let addresses: Vec<u8> = (0..32).collect();

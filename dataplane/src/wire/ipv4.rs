@@ -110,22 +110,23 @@ impl<'a> Ipv4<'a> {
         Ipv4Addr::new(b[16], b[17], b[18], b[19])
     }
 
-    /// Both addresses, as a pseudo-header has them.
+    /// Both addresses, as in a pseudo-header.
     #[inline]
     #[must_use]
     pub fn addresses(self) -> &'a [u8] {
         &self.0[12..]
     }
 
-    /// True when the checksum of a header without options is right.
+    /// True when the checksum of a header without options is valid.
     #[inline]
     #[must_use]
-    pub fn checksum_is_right(self) -> bool {
-        Sum::new().bytes(self.0).is_right()
+    pub fn checksum_is_valid(self) -> bool {
+        Sum::new().bytes(self.0).is_valid()
     }
 }
 
-/// Sets DSCP and ECN and keeps the header checksum as right or wrong as it was.
+/// Sets DSCP and ECN and updates the header checksum: a valid one stays valid, an invalid one
+/// invalid.
 ///
 /// # Panics
 /// If `header` is shorter than [`LEN`].
@@ -155,7 +156,8 @@ pub struct Repr {
 }
 
 impl Repr {
-    /// Writes the header with its checksum: no options, not a fragment, Don't Fragment clear, identification 0.
+    /// Writes the header with its checksum: no options, not a fragment, Don't Fragment clear,
+    /// identification 0.
     ///
     /// # Panics
     /// If `bytes` is shorter than [`LEN`].
@@ -203,15 +205,15 @@ mod tests {
             (view.source(), view.destination()),
             (repr.source, repr.destination)
         );
-        assert!(view.checksum_is_right());
+        assert!(view.checksum_is_valid());
         let (theirs, _) = etherparse::Ipv4Header::from_slice(&bytes).unwrap();
         assert_eq!(theirs.calc_header_checksum(), theirs.header_checksum);
         assert_eq!(theirs.total_len, 120);
 
         set_tos(&mut bytes, 0x03);
-        assert!(Ipv4::parse(&bytes).unwrap().checksum_is_right());
+        assert!(Ipv4::parse(&bytes).unwrap().checksum_is_valid());
         bytes[11] ^= 1;
         set_tos(&mut bytes, 0x02);
-        assert!(!Ipv4::parse(&bytes).unwrap().checksum_is_right());
+        assert!(!Ipv4::parse(&bytes).unwrap().checksum_is_valid());
     }
 }

@@ -6,7 +6,7 @@
 //! +-------+---------------+---------------------------------------+
 //! |Version| Traffic Class |               Flow Label              |
 //! +-------+---------------+-------+---------------+---------------+
-//! |         SharedPayload Length        |  Next Header  |   Hop Limit   |
+//! |         Payload Length        |  Next Header  |   Hop Limit   |
 //! +-------------------------------+---------------+---------------+
 //! |                  Source Address (16 bytes)                    |
 //! +---------------------------------------------------------------+
@@ -32,10 +32,10 @@ const ROUTING: u8 = 43;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION_OPTIONS: u8 = 60;
 
-/// A chain longer than this has no upper layer for us; each kind should occur once (RFC 8200 section 4.1).
+/// The most extension headers that are skipped; each kind should occur once (RFC 8200 section 4.1).
 const MAX_EXTENSIONS: usize = 8;
 
-/// True for an extension header that this module can step over.
+/// True for an extension header that this module can skip.
 #[inline]
 #[must_use]
 pub const fn is_extension(next_header: u8) -> bool {
@@ -74,14 +74,14 @@ impl<'a> Ipv6<'a> {
         self.0[0] << 4 | self.0[1] >> 4
     }
 
-    /// Length of what follows the header, bytes.
+    /// Length of the payload behind the header, bytes.
     #[inline]
     #[must_use]
     pub const fn payload_len(self) -> usize {
         u16::from_be_bytes([self.0[4], self.0[5]]) as usize
     }
 
-    /// Kind of the next header.
+    /// Type of the next header.
     #[inline]
     #[must_use]
     pub const fn next_header(self) -> u8 {
@@ -113,7 +113,7 @@ impl<'a> Ipv6<'a> {
         ))
     }
 
-    /// Both addresses, as a pseudo-header has them.
+    /// Both addresses, as in a pseudo-header.
     #[inline]
     #[must_use]
     pub fn addresses(self) -> &'a [u8] {
@@ -131,22 +131,22 @@ pub fn set_traffic_class(header: &mut [u8], class: u8) {
     header[1] = header[1] & 0x0f | class << 4;
 }
 
-/// What follows the extension headers.
+/// The upper layer behind the extension headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Upper {
     /// Its protocol number.
     pub protocol: u8,
-    /// Where it begins in the packet, bytes.
+    /// Its offset in the packet, bytes.
     pub offset: usize,
-    /// The offset field of a Fragment header on the way, `None` without one.
+    /// The offset field of a Fragment header, `None` without one.
     pub fragment: Option<u16>,
-    /// A Routing header with segments left: the destination address is not the last one, so the pseudo-header's
-    /// destination isn't in the fixed header (RFC 8200 section 8.1).
+    /// There is a Routing header with segments left: the destination address is not the final one,
+    /// so the fixed header lacks the destination of the pseudo-header (RFC 8200 section 8.1).
     pub routed: bool,
 }
 
-/// Steps over the extension headers of `packet`, which begins with the IPv6 header. `None` when they reach beyond its
-/// end, or are too many.
+/// Skips the extension headers of `packet`, which begins with the IPv6 header. `None` when they
+/// reach beyond its end, or are too many.
 #[inline]
 #[must_use]
 pub fn upper(packet: &[u8]) -> Option<Upper> {
@@ -189,7 +189,7 @@ pub fn upper(packet: &[u8]) -> Option<Upper> {
 pub struct Repr {
     /// Length of the payload, bytes.
     pub payload_len: u16,
-    /// Kind of the next header.
+    /// Type of the next header.
     pub next_header: u8,
     /// Hop limit.
     pub hop_limit: u8,
@@ -200,7 +200,7 @@ pub struct Repr {
 }
 
 impl Repr {
-    /// Writes the header: traffic class and flow label are 0.
+    /// Writes the header, with traffic class and flow label 0.
     ///
     /// # Panics
     /// If `bytes` is shorter than [`LEN`].
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn extension_headers_are_stepped_over() {
+    fn extension_headers_are_skipped() {
         let plain = Upper {
             protocol: 6,
             offset: 40,

@@ -1,7 +1,7 @@
-//! Headers: one a file, each a checked view over bytes or a `Repr` with `parse` and `emit`.
+//! Protocol headers, one per file: each a checked view over bytes, or a `Repr` with `emit`.
 //!
-//! A view borrows exactly its header, so that its fields are read without further checks. What a header means is
-//! decided in [`crate::pipeline`].
+//! A view borrows exactly its header, so that its fields are read without further checks. This
+//! module knows layouts; what a header means for a frame is decided in [`crate::pipeline`].
 
 pub mod arp;
 pub mod checksum;

@@ -1,4 +1,4 @@
-//! Neighbour discovery (RFC 4861): what of it names a host and its MAC.
+//! Neighbor Discovery (RFC 4861), as far as it binds a MAC to a host.
 //!
 //! ```text
 //!  0      1      2             4                      8                        24
@@ -7,8 +7,8 @@
 //! +------+------+-------------+----------------------+-------- - - -----------+-------- - -
 //! ```
 //!
-//! Router solicitations and advertisements have no target: their options begin at 8 and 16. An option is type, length in
-//! units of 8 bytes, value.
+//! Router solicitations and advertisements have no target: their options begin at 8 and 16. An
+//! option is a type, a length in units of 8 bytes, and a value.
 
 use std::net::Ipv6Addr;
 
@@ -20,13 +20,13 @@ use crate::addr::MacAddr;
 /// Length of a solicitation or advertisement without options, bytes.
 pub const LEN: usize = 24;
 
-/// Length of an advertisement's packet with its one option, from the IPv6 header on. Bytes.
-pub const ANSWER_LEN: usize = ipv6::LEN + LEN + 8;
+/// Length of an advertisement packet with its one option, from the IPv6 header on. Bytes.
+pub const ADVERTISEMENT_LEN: usize = ipv6::LEN + LEN + 8;
 
-/// The hop limit of every message: no router has passed it on (RFC 4861 section 3.1).
+/// The hop limit of every message: no router has forwarded it (RFC 4861 section 3.1).
 pub const HOP_LIMIT: u8 = 255;
 
-/// All nodes of the link.
+/// The all-nodes multicast address of the link.
 pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 const ROUTER_SOLICITATION: u8 = 133;
@@ -37,7 +37,7 @@ const REDIRECT: u8 = 137;
 
 const SOURCE_LINK_ADDRESS: u8 = 1;
 const TARGET_LINK_ADDRESS: u8 = 2;
-/// CGA and RSA signature: the message is signed by its sender (RFC 3971).
+/// CGA and RSA signature options: the sender has signed the message (RFC 3971).
 const SIGNED: [u8; 2] = [11, 12];
 
 /// Flags of an advertisement, in its fifth byte.
@@ -45,37 +45,38 @@ const ROUTER: u8 = 0x80;
 const SOLICITED: u8 = 0x40;
 const OVERRIDE: u8 = 0x20;
 
-/// What a message is.
+/// The kind of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum NdKind {
     /// Asks for the MAC of the target.
     Solicitation,
-    /// Tells the MAC of the target.
+    /// Announces the MAC of the target.
     Advertisement,
-    /// Of or to a router, or a redirect: it tells the MAC of its source at most.
+    /// To or from a router, or a redirect: announces the MAC of its source at most.
     Router,
 }
 
-/// The message breaks a rule that makes every receiver discard it (RFC 4861 sections 6.1, 7.1, 8.1).
+/// The message violates a rule that every receiver must enforce by discarding it (RFC 4861 sections
+/// 6.1, 7.1, 8.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Malformed;
+pub struct NdMalformed;
 
 /// A valid message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Nd {
-    /// What it is.
-    pub kind: Kind,
-    /// IPv6 source; `::` when it looks for duplicates of the target (RFC 4862 section 5.4).
+    /// The kind of message.
+    pub kind: NdKind,
+    /// IPv6 source; `::` in duplicate address detection (RFC 4862 section 5.4).
     pub source: Ipv6Addr,
-    /// The target; of router messages the source.
+    /// The target; in router messages the source.
     pub target: Ipv6Addr,
-    /// The MAC that it tells: the target's in an advertisement, else the source's.
+    /// The announced MAC: the target's in an advertisement, otherwise the source's.
     pub link_address: Option<MacAddr>,
-    /// It is signed: nobody can answer for, or change, its sender.
+    /// The message is signed (RFC 3971): only its sender can answer for it or change it.
     pub signed: bool,
 }
 
-/// True for the ICMPv6 types of neighbour discovery.
+/// True for the ICMPv6 types of Neighbor Discovery.
 #[inline]
 #[must_use]
 pub const fn is_nd(kind: u8) -> bool {
@@ -83,31 +84,32 @@ pub const fn is_nd(kind: u8) -> bool {
 }
 
 impl Nd {
-    /// Reads the message at `offset` of `packet`, which begins with the IPv6 header and ends where the header says.
+    /// Reads the message at `offset` of `packet`, which begins with the IPv6 header and has the
+    /// length that the header says.
     ///
     /// # Errors
-    /// [`Malformed`].
-    pub fn parse(packet: &[u8], offset: usize) -> Result<Self, Malformed> {
-        let header = Ipv6::parse(packet).ok_or(Malformed)?;
+    /// [`NdMalformed`].
+    pub fn parse(packet: &[u8], offset: usize) -> Result<Self, NdMalformed> {
+        let header = Ipv6::parse(packet).ok_or(NdMalformed)?;
         let message = packet
             .get(offset..)
             .filter(|message| message.len() >= 8)
-            .ok_or(Malformed)?;
+            .ok_or(NdMalformed)?;
         let sum = Sum::new()
             .pseudo_header(header.addresses(), ipv6::ICMP, message.len())
             .bytes(message);
-        if header.hop_limit() != HOP_LIMIT || message[1] != 0 || !sum.is_right() {
-            return Err(Malformed);
+        if header.hop_limit() != HOP_LIMIT || message[1] != 0 || !sum.is_valid() {
+            return Err(NdMalformed);
         }
         let (kind, options_at, mac_option) = match message[0] {
-            SOLICITATION => (Kind::Solicitation, LEN, SOURCE_LINK_ADDRESS),
-            ADVERTISEMENT => (Kind::Advertisement, LEN, TARGET_LINK_ADDRESS),
-            ROUTER_ADVERTISEMENT => (Kind::Router, 16, SOURCE_LINK_ADDRESS),
-            // A redirect tells the MAC of another host, which is no claim of its sender's.
-            REDIRECT => (Kind::Router, 40, 0),
-            _ => (Kind::Router, 8, SOURCE_LINK_ADDRESS),
+            SOLICITATION => (NdKind::Solicitation, LEN, SOURCE_LINK_ADDRESS),
+            ADVERTISEMENT => (NdKind::Advertisement, LEN, TARGET_LINK_ADDRESS),
+            ROUTER_ADVERTISEMENT => (NdKind::Router, 16, SOURCE_LINK_ADDRESS),
+            // A redirect announces the MAC of another host, not of its sender.
+            REDIRECT => (NdKind::Router, 40, 0),
+            _ => (NdKind::Router, 8, SOURCE_LINK_ADDRESS),
         };
-        let options = message.get(options_at..).ok_or(Malformed)?;
+        let options = message.get(options_at..).ok_or(NdMalformed)?;
         let mut nd = Self {
             kind,
             source: header.source(),
@@ -115,29 +117,26 @@ impl Nd {
             link_address: None,
             signed: false,
         };
-        if kind != Kind::Router {
-            nd.target = Ipv6Addr::from(
-                *message[8..]
-                    .first_chunk::<16>()
-                    .expect("24 bytes are there"),
-            );
+        if kind != NdKind::Router {
+            nd.target =
+                Ipv6Addr::from(*message[8..].first_chunk::<16>().expect("checked: 24 bytes"));
         }
         nd.read_options(options, mac_option)?;
         nd.check(header.destination(), message[4] & SOLICITED != 0)?;
         Ok(nd)
     }
 
-    fn read_options(&mut self, mut options: &[u8], mac_option: u8) -> Result<(), Malformed> {
+    fn read_options(&mut self, mut options: &[u8], mac_option: u8) -> Result<(), NdMalformed> {
         while let Some((kind, rest)) = options.split_first() {
-            let len = 8 * usize::from(*rest.first().ok_or(Malformed)?);
+            let len = 8 * usize::from(*rest.first().ok_or(NdMalformed)?);
             if len == 0 || len > options.len() {
-                return Err(Malformed);
+                return Err(NdMalformed);
             }
             if *kind == mac_option {
-                let mac = options[2..].first_chunk().ok_or(Malformed)?;
-                // Two that differ: what one receiver checks, another may not believe.
+                let mac = options[2..].first_chunk().ok_or(NdMalformed)?;
+                // Two that differ: receivers may disagree on which one counts.
                 if len != 8 || self.link_address.is_some_and(|first| first.0 != *mac) {
-                    return Err(Malformed);
+                    return Err(NdMalformed);
                 }
                 self.link_address = Some(MacAddr(*mac));
             }
@@ -147,22 +146,22 @@ impl Nd {
         Ok(())
     }
 
-    /// Rules between fields.
-    fn check(&self, destination: Ipv6Addr, solicited: bool) -> Result<(), Malformed> {
+    /// Checks the rules between fields.
+    fn check(&self, destination: Ipv6Addr, solicited: bool) -> Result<(), NdMalformed> {
         let wrong = match self.kind {
-            Kind::Solicitation if self.source.is_unspecified() => {
+            NdKind::Solicitation if self.source.is_unspecified() => {
                 self.target.is_multicast()
                     || self.link_address.is_some()
                     || !is_solicited_node(destination)
             }
-            Kind::Solicitation => self.target.is_multicast(),
-            Kind::Advertisement => {
+            NdKind::Solicitation => self.target.is_multicast(),
+            NdKind::Advertisement => {
                 self.target.is_multicast() || (solicited && destination.is_multicast())
             }
-            Kind::Router => self.source.is_unspecified() && self.link_address.is_some(),
+            NdKind::Router => self.source.is_unspecified() && self.link_address.is_some(),
         };
         if wrong || self.source.is_multicast() {
-            Err(Malformed)
+            Err(NdMalformed)
         } else {
             Ok(())
         }
@@ -177,33 +176,35 @@ fn is_solicited_node(address: Ipv6Addr) -> bool {
 /// An advertisement, to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Advertisement {
-    /// The address that it is about, and that it comes from.
+    /// The address that it announces, which is also its source.
     pub target: Ipv6Addr,
-    /// Who asked; `::`: one who looks for duplicates, so that all nodes are told.
-    pub asker: Ipv6Addr,
+    /// Source of the solicitation; `::` in duplicate address detection, where the answer goes to
+    /// all nodes.
+    pub requester: Ipv6Addr,
     /// The target's MAC.
     pub mac: MacAddr,
     /// The target is a router.
     pub router: bool,
-    /// It replaces what the asker had.
+    /// The Override flag: it replaces an entry that the requester has.
     pub overrides: bool,
 }
 
 impl Advertisement {
-    /// Writes the whole packet, from the IPv6 header on, as the target would send it (RFC 4861 section 7.2.4).
+    /// Writes the whole packet, from the IPv6 header on, as the target would send it (RFC 4861
+    /// section 7.2.4).
     ///
     /// # Panics
-    /// If `packet` is shorter than [`ANSWER_LEN`].
+    /// If `packet` is shorter than [`ADVERTISEMENT_LEN`].
     pub fn emit(&self, packet: &mut [u8]) {
-        let (headers, message) = packet[..ANSWER_LEN].split_at_mut(ipv6::LEN);
-        let solicited = !self.asker.is_unspecified();
+        let (headers, message) = packet[..ADVERTISEMENT_LEN].split_at_mut(ipv6::LEN);
+        let solicited = !self.requester.is_unspecified();
         let flag = |set, bit| if set { bit } else { 0 };
         ipv6::Repr {
             payload_len: message.len() as u16,
             next_header: ipv6::ICMP,
             hop_limit: HOP_LIMIT,
             source: self.target,
-            destination: if solicited { self.asker } else { ALL_NODES },
+            destination: if solicited { self.requester } else { ALL_NODES },
         }
         .emit(headers);
         message[..8].copy_from_slice(&[ADVERTISEMENT, 0, 0, 0, 0, 0, 0, 0]);
@@ -230,7 +231,7 @@ mod tests {
         Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n)
     }
 
-    /// A packet with a right checksum.
+    /// A packet with a valid checksum.
     fn packet(source: Ipv6Addr, destination: Ipv6Addr, hop_limit: u8, message: &[u8]) -> Vec<u8> {
         let mut packet = vec![0; ipv6::LEN];
         let payload_len = message.len() as u16;
@@ -271,7 +272,7 @@ mod tests {
         .unwrap();
         assert_eq!(
             (nd.kind, nd.source, nd.target),
-            (Kind::Solicitation, host(1), host(2))
+            (NdKind::Solicitation, host(1), host(2))
         );
         assert_eq!(
             (nd.link_address, nd.signed),
@@ -296,7 +297,7 @@ mod tests {
     fn what_receivers_must_discard_is_malformed() {
         let good = solicitation(host(2), &FROM_1);
         let wrong =
-            |packet: Vec<u8>| assert_eq!(Nd::parse(&packet, 40), Err(Malformed), "{packet:x?}");
+            |packet: Vec<u8>| assert_eq!(Nd::parse(&packet, 40), Err(NdMalformed), "{packet:x?}");
         wrong(packet(host(1), GROUP, 254, &good));
         wrong(packet(host(1), GROUP, 255, &good[..20]));
         wrong(packet(host(1), GROUP, 255, &solicitation(GROUP, &[])));
@@ -338,22 +339,22 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_reads_in_etherparse_and_here() {
-        for (asker, router, overrides) in
+    fn an_advertisement_reads_in_etherparse_and_here() {
+        for (requester, router, overrides) in
             [(host(1), true, false), (Ipv6Addr::UNSPECIFIED, false, true)]
         {
-            let mut packet = vec![0xaa; ANSWER_LEN];
+            let mut packet = vec![0xaa; ADVERTISEMENT_LEN];
             let mac = MacAddr([2, 0, 0, 0, 0, 9]);
             Advertisement {
                 target: host(2),
-                asker,
+                requester,
                 mac,
                 router,
                 overrides,
             }
             .emit(&mut packet);
             let (ip, message) = etherparse::Ipv6Header::from_slice(&packet).unwrap();
-            let solicited = !asker.is_unspecified();
+            let solicited = !requester.is_unspecified();
             assert_eq!(
                 (
                     ip.source_addr(),
@@ -364,7 +365,7 @@ mod tests {
             );
             assert_eq!(
                 ip.destination_addr(),
-                if solicited { asker } else { ALL_NODES }
+                if solicited { requester } else { ALL_NODES }
             );
             let icmp = Icmpv6Slice::from_slice(message).unwrap();
             assert!(icmp.is_checksum_valid(ip.source, ip.destination));
@@ -381,7 +382,7 @@ mod tests {
             let nd = Nd::parse(&packet, 40).unwrap();
             assert_eq!(
                 (nd.kind, nd.target, nd.link_address),
-                (Kind::Advertisement, host(2), Some(mac))
+                (NdKind::Advertisement, host(2), Some(mac))
             );
         }
     }

@@ -1,4 +1,4 @@
-//! TCP (RFC 9293): only where its checksum is.
+//! TCP (RFC 9293): only the offset of its checksum.
 //!
 //! ```text
 //!  0         2         4                   8                  12

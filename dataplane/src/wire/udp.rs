@@ -65,7 +65,7 @@ impl<'a> Udp<'a> {
     }
 }
 
-/// A computed checksum of 0 is sent as its other form, since 0 means none (RFC 768).
+/// The checksum as it is sent: a computed 0 becomes 0xffff, since 0 means none (RFC 768).
 #[inline]
 #[must_use]
 pub const fn never_zero(checksum: u16) -> u16 {

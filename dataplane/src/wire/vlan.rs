@@ -25,8 +25,8 @@ pub const fn is_tag(ethertype: u16) -> bool {
     ethertype == TPID || ethertype == SERVICE_TPID
 }
 
-/// Steps over at most two tags: the EtherType behind them and where what it announces begins. `None` when `frame` ends
-/// before, or has a third tag.
+/// Skips at most two tags: the EtherType behind them and the offset of its payload, bytes. `None`
+/// when `frame` ends before, or has a third tag.
 #[inline]
 #[must_use]
 pub fn skip(frame: &[u8]) -> Option<(u16, usize)> {
@@ -41,7 +41,7 @@ pub fn skip(frame: &[u8]) -> Option<(u16, usize)> {
     None
 }
 
-/// The VLAN ID of the outermost tag, when that is a customer tag.
+/// The VLAN ID of the outermost tag, 0 to 4095, if that is a customer tag.
 #[inline]
 #[must_use]
 pub fn id(frame: &[u8]) -> Option<u16> {
@@ -49,21 +49,21 @@ pub fn id(frame: &[u8]) -> Option<u16> {
     (be16(tag, 0) == TPID).then(|| be16(tag, 2) & 0x0fff)
 }
 
-/// Moves the MACs over the outermost tag. The frame then begins [`LEN`] bytes later.
+/// Removes the outermost tag by moving the MACs over it. The frame then begins [`LEN`] bytes later.
 ///
 /// # Panics
 /// If `frame` is shorter than MACs and tag.
 #[inline]
-pub fn close(frame: &mut [u8]) {
+pub fn pop(frame: &mut [u8]) {
     frame.copy_within(..ethernet::ETHERTYPE, LEN);
 }
 
-/// Writes a customer tag into a frame that has been given [`LEN`] more bytes at its front.
+/// Adds a customer tag to a frame that was extended by [`LEN`] bytes at its front.
 ///
 /// # Panics
 /// If `frame` is shorter than MACs and tag.
 #[inline]
-pub fn open(frame: &mut [u8], id: u16) {
+pub fn push(frame: &mut [u8], id: u16) {
     frame.copy_within(LEN..LEN + ethernet::ETHERTYPE, 0);
     put16(frame, ethernet::ETHERTYPE, TPID);
     put16(frame, ethernet::ETHERTYPE + 2, id & 0x0fff);
@@ -74,14 +74,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tag_that_is_opened_can_be_closed() {
+    fn a_tag_that_is_pushed_can_be_popped() {
         let plain: Vec<u8> = (0..60).collect();
         let mut tagged = [vec![0; LEN], plain.clone()].concat();
-        open(&mut tagged, 0x0abc);
+        push(&mut tagged, 0x0abc);
         assert_eq!(id(&tagged), Some(0x0abc));
         assert_eq!(id(&plain), None);
         assert_eq!(tagged[..12], plain[..12]);
-        close(&mut tagged);
+        pop(&mut tagged);
         assert_eq!(tagged[LEN..], plain);
     }
 

@@ -54,7 +54,7 @@ pub struct WorkerConfig<M, P> {
     pub snapshots: Reader<Snapshot>,
     /// The MAC table.
     pub macs: MacReader,
-    /// The neighbour table.
+    /// The neighbor table.
     pub neighbors: NeighborReader,
     /// Hand-off between workers.
     pub handoff: Arc<Handoff>,

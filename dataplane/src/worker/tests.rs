@@ -196,7 +196,7 @@ impl Pair {
             tenant.inject(&[broadcast(), vec![0; 600]].concat());
         }
         let mut full = MemoryPort::new();
-        full.set_room(room);
+        full.set_tx_capacity(room);
         let attach = |device, port| Command::Attach {
             device: DeviceId(device),
             queue: 0,
@@ -331,7 +331,7 @@ fn a_full_transmit_queue_is_counted_and_leaks_nothing() {
     let mut pair = pair();
     pair.attach(0, 10);
     let mut full = MemoryPort::new();
-    full.set_room(3);
+    full.set_tx_capacity(3);
     pair.commands[1]
         .send(Command::Attach {
             device: DeviceId(1),

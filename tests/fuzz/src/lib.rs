@@ -173,7 +173,7 @@ impl Bed {
         let frame = &frame[..frame.len().min(4000)];
         let free = self.pool.available();
         let mut incoming = MemoryPort::new();
-        incoming.set_piece(piece);
+        incoming.set_chunk_fill(piece);
         incoming.inject(frame);
         incoming.inject(frame);
         let mut burst = Vec::new();

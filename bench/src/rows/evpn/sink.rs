@@ -91,7 +91,7 @@ impl Sink {
         let mut refused = 0;
         let tables = &mut self.tables;
         self.speaker
-            .drain_changes(now, |changes| refused = tables.apply(changes));
+            .drain_changes(now, |changes| refused = tables.install(changes));
         self.tables.commit();
         self.refresh();
         self.tables.reclaim();

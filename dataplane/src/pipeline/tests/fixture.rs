@@ -356,7 +356,7 @@ impl Fixture {
         frames: &[impl AsRef<[u8]>],
     ) -> Vec<(u16, Vec<u8>)> {
         let mut incoming = MemoryPort::new();
-        incoming.set_piece(self.piece);
+        incoming.set_chunk_fill(self.piece);
         frames
             .iter()
             .for_each(|frame| incoming.inject(frame.as_ref()));

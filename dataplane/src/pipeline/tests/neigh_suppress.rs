@@ -140,7 +140,7 @@ fn a_solicitation_for_a_known_host_is_answered() {
     let answer = nd::Nd::parse(&reply[14..], 40).unwrap();
     assert_eq!(
         (answer.kind, answer.target),
-        (nd::Kind::Advertisement, ip6(10))
+        (nd::NdKind::Advertisement, ip6(10))
     );
     assert_eq!(
         (answer.link_address, reply[58]),

@@ -38,7 +38,7 @@ fn ipv4_gets_fragmentation_needed() {
     assert!(
         crate::wire::checksum::Sum::new()
             .bytes(&report[34..])
-            .is_right()
+            .is_valid()
     );
     assert_eq!(
         (
