@@ -1,8 +1,8 @@
-//! The BGP speaker: sockets, sessions and EVPN joined. `bgp`, `rib` and `evpn` are pure; here is their I/O.
+//! The BGP speaker: the socket I/O for [`crate::bgp`], which is sans I/O.
 //!
 //! ```text
-//! TCP -> transport -> bgp::Peer -> Routes (EVPN) -> tables
-//! TCP <- transport <- bgp::Peer <- Routes (EVPN) <- local MACs, VNIs
+//! TCP -> transport -> bgp::Peer -> SessionHandler (EVPN) -> FIB
+//! TCP <- transport <- bgp::Peer <- SessionHandler (EVPN) <- local MACs, VNIs
 //! ```
 
 pub mod socket;
@@ -22,23 +22,23 @@ use self::socket::TcpOptions;
 use self::transport::{NeighborTransport, SessionHandler, TokenAllocator, TransportContext};
 use crate::bgp::{Peer, PeerConfig, RECONNECT_DELAY, SilentSessions};
 
-/// Connections accepted in one go.
+/// Most connections accepted per call, so that other events are not delayed.
 const MAX_ACCEPTS: usize = 64;
 
-/// How a neighbour is reached and spoken to.
+/// Configuration of a neighbor and its sockets.
 #[derive(Debug, Clone)]
 pub struct NeighborConfig {
-    /// Its address and port.
+    /// Address and port of the neighbor.
     pub address: SocketAddr,
-    /// Sockets.
+    /// Socket options.
     pub tcp: TcpOptions,
-    /// Sessions.
+    /// Session parameters.
     pub peer: PeerConfig,
-    /// We have just started: a neighbour that kept our routes over a restart is told so (the R bit of RFC 4724).
+    /// The daemon has just started: OPENs have the R and F bits set (RFC 4724 section 3).
     pub restarting: bool,
 }
 
-/// A listening socket and its token.
+/// A listening socket of one address family.
 #[derive(Debug)]
 struct Listener {
     v6: bool,
@@ -46,25 +46,26 @@ struct Listener {
     socket: TcpListener,
 }
 
-/// All neighbours.
+/// The BGP speaker with all its neighbors.
 #[derive(Debug)]
 pub struct BgpSpeaker {
-    /// The port that neighbours connect to (179, RFC 4271).
+    /// Port to listen on (179, RFC 4271 section 8).
     port: u16,
     tokens: TokenAllocator,
     listeners: Vec<Listener>,
     neighbors: BTreeMap<IpAddr, NeighborTransport>,
-    /// Why nobody can connect to us, by family.
+    /// Errors of listening; the key is true for IPv6.
     listen_errors: BTreeMap<bool, String>,
     silent: SilentSessions,
-    /// When we ended the connections with neighbours that were removed less than [`RECONNECT_DELAY`] ago.
+    /// When connections were closed of neighbors removed less than [`RECONNECT_DELAY`] ago.
     last_closed: BTreeMap<IpAddr, Instant>,
     refused: u64,
     seed: u64,
 }
 
 impl BgpSpeaker {
-    /// Without neighbours; it listens when there is one. Uses tokens after `first`. `seed` feeds the timers' jitter.
+    /// A speaker without neighbors; it listens once one is added. Uses tokens after `first`. `seed`
+    /// initializes the jitter of timers.
     #[must_use]
     pub const fn new(port: u16, first: Token, seed: u64) -> Self {
         Self {
@@ -80,7 +81,7 @@ impl BgpSpeaker {
         }
     }
 
-    /// Adds a neighbour, or replaces one: its session ends and begins anew.
+    /// Adds a neighbor, or replaces one, whose session restarts.
     pub fn add_neighbor(
         &mut self,
         config: NeighborConfig,
@@ -98,7 +99,7 @@ impl BgpSpeaker {
                 .find(|listener| listener.v6 == ip.is_ipv6())
             && let Err(error) = socket::set_password(&listener.socket, ip, password)
         {
-            tracing::error!(neighbor = %ip, %error, "the TCP-MD5 password can't be set: the neighbour can't connect");
+            tracing::error!(neighbor = %ip, %error, "cannot set the TCP-MD5 password: the neighbor cannot connect");
         }
         self.seed = self
             .seed
@@ -119,7 +120,7 @@ impl BgpSpeaker {
         self.neighbors.insert(ip, neighbor);
     }
 
-    /// Ends the session with a neighbour (CEASE/3, peer de-configured) and forgets it.
+    /// Ends the session with a neighbor and removes it.
     pub fn remove_neighbor(
         &mut self,
         ip: IpAddr,
@@ -160,27 +161,28 @@ impl BgpSpeaker {
             Err(error) => {
                 let family = if v6 { "IPv6" } else { "IPv4" };
                 let port = self.port;
-                let why = format!(
-                    "BGP can't listen on {family} port {port}: {error}; sessions come up only as we connect ourselves"
+                let error = format!(
+                    "BGP cannot listen on {family} port {port}: {error}; only sessions that this side opens are established"
                 );
-                tracing::warn!("{why}");
-                self.listen_errors.insert(v6, why);
+                tracing::warn!("{error}");
+                self.listen_errors.insert(v6, error);
             }
         }
     }
 
-    /// Why neighbours can't connect to us, and which of them bring no routes.
+    /// What does not work: listening, and established sessions without routes.
     pub fn degraded(&self) -> impl Iterator<Item = String> {
         let silent = self.silent.iter().map(|neighbor| {
             format!(
-                "BGP session with {neighbor} is established and has brought no handler, not even End-of-RIB, while others \
-                 have; see what {neighbor} says of it, or begin it anew: vtepctl bgp clear {neighbor}"
+                "BGP session with {neighbor} is established without routes, not even End-of-RIB, while \
+                 other neighbors have sent some; check the session on {neighbor}, or restart it: \
+                 vtepctl bgp clear {neighbor}"
             )
         });
         self.listen_errors.values().cloned().chain(silent)
     }
 
-    /// Whether the session with a neighbour is established and brings no routes while others do.
+    /// True if the session with `neighbor` is established without routes while others have some.
     #[must_use]
     pub fn is_silent(&self, neighbor: IpAddr) -> bool {
         self.silent.contains(neighbor)
@@ -194,32 +196,32 @@ impl BgpSpeaker {
         for neighbor in self.silent.check(&brought.collect::<Vec<_>>(), now) {
             tracing::warn!(
                 %neighbor,
-                "the BGP session is established and has brought no handler, not even End-of-RIB, while others have"
+                "BGP session is established without routes, not even End-of-RIB, while others have some"
             );
         }
     }
 
-    /// Connections from addresses that are no neighbours, which were closed at once.
+    /// Number of connections refused because their source address is not a neighbor.
     #[must_use]
     pub const fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Our restart is over: sessions that come up from now on say nothing of it.
+    /// The restart of this speaker is over: later OPENs do not have the R and F bits set.
     pub fn finish_restart(&mut self) {
         self.neighbors
             .values_mut()
             .for_each(|neighbor| neighbor.peer.set_restarting(false));
     }
 
-    /// The neighbours.
+    /// The neighbors by address.
     #[must_use]
     pub const fn neighbors(&self) -> &BTreeMap<IpAddr, NeighborTransport> {
         &self.neighbors
     }
 
-    /// Does something with a neighbour's peer (clear, shutdown, start) and what follows from it. False: no such
-    /// neighbour.
+    /// Applies `act` (clear, shutdown, start) to a neighbor's peer and performs its outputs. False
+    /// if there is no such neighbor.
     pub fn with_peer(
         &mut self,
         ip: IpAddr,
@@ -241,7 +243,7 @@ impl BgpSpeaker {
         true
     }
 
-    /// Handles an event, if its token is one of ours.
+    /// Handles an event if its token belongs to this speaker.
     pub fn handle_event(
         &mut self,
         event: &mio::event::Event,
@@ -298,13 +300,13 @@ impl BgpSpeaker {
                     };
                     neighbor.accept(stream, &mut context);
                 }
-                // No neighbour: closed before a byte is read.
+                // Not a neighbor: closed before anything is read.
                 None => self.refused += 1,
             }
         }
     }
 
-    /// Does what is due: timers, connections with more to read, routes that wait to be sent.
+    /// Handles expired timers, unread octets and pending advertisements.
     pub fn poll_once(
         &mut self,
         registry: &Registry,
@@ -320,14 +322,14 @@ impl BgpSpeaker {
         for neighbor in self.neighbors.values_mut() {
             neighbor.run(&mut context);
         }
-        // Edge-triggered: what `accept` left behind gets no new event.
+        // Edge-triggered: connections beyond `MAX_ACCEPTS` cause no further event.
         for place in 0..self.listeners.len() {
             self.accept(place, registry, handler, now);
         }
         self.check_silent_sessions(now);
     }
 
-    /// How long the owner may wait before the next [`Self::turn`].
+    /// Longest time to wait before the next [`Self::poll_once`]; `None`: until an event.
     #[must_use]
     pub fn poll_timeout(&self, now: Instant) -> Option<Duration> {
         if self.neighbors.values().any(NeighborTransport::has_unread) {
@@ -340,8 +342,8 @@ impl BgpSpeaker {
         timers.min().map(|at| at.saturating_duration_since(now))
     }
 
-    /// Ends all sessions: neighbours that negotiated graceful restart keep our routes for a while, as they would if we
-    /// had crashed, so that a restart loses no frame.
+    /// Closes all sessions. Those with graceful restart are closed without a NOTIFICATION, so that
+    /// the neighbors keep our routes during a restart, as after a crash.
     pub fn stop(&mut self, registry: &Registry, handler: &mut impl SessionHandler, now: Instant) {
         for neighbor in self.neighbors.values_mut() {
             if neighbor
@@ -350,7 +352,7 @@ impl BgpSpeaker {
                 .negotiated
                 .is_none_or(|negotiated| negotiated.restart.is_none())
             {
-                neighbor.peer.shutdown(now, Some("vtepd stops"));
+                neighbor.peer.shutdown(now, Some("vtepd is stopping"));
                 neighbor.close_all(&mut TransportContext {
                     registry,
                     tokens: &mut self.tokens,
@@ -363,7 +365,7 @@ impl BgpSpeaker {
     }
 }
 
-/// Errors of accept(2) that concern one connection and not the socket.
+/// True for errors of accept(2) that concern a single connection and not the listening socket.
 fn is_transient(error: &io::Error) -> bool {
     matches!(
         error.kind(),

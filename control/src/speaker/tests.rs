@@ -5,7 +5,7 @@ use mio::{Events, Poll};
 use super::*;
 use crate::bgp::PeerOutput;
 
-/// Takes what is said, and says one thing once a session is up.
+/// Counts events, and sends `to_send` once a session is up.
 #[derive(Default)]
 struct RecordingHandler {
     up: usize,
@@ -71,12 +71,12 @@ fn config(
     }
 }
 
-/// The first of two ports that nobody listens on: not those of a test beside this one, here or in another process.
+/// The first of two unused ports, which no concurrent test uses, in this process or another.
 fn free_ports() -> u16 {
     use std::net::TcpListener;
     use std::sync::atomic::{AtomicU16, Ordering};
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Below the ports that the kernel gives to whoever connects.
+    // Below the ephemeral port range.
     let start = (std::process::id() % 4096) as u16;
     let candidates = std::iter::repeat_with(|| {
         20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 4096 * 2
@@ -85,10 +85,10 @@ fn free_ports() -> u16 {
     candidates
         .take(4096)
         .find(|port| free(*port) && free(port + 1))
-        .expect("of 4096 pairs of ports one is free")
+        .expect("an unused pair of ports")
 }
 
-/// A listens on the port that is returned; B connects to it.
+/// A listens on the returned port; B connects to it.
 fn pair(password: Option<&[u8]>) -> (Site, Site, u16) {
     let port = free_ports();
     let site = |own_port| Site {
@@ -163,7 +163,7 @@ fn update() -> Vec<u8> {
 }
 
 #[test]
-fn two_speakers_come_up_and_exchange_routes() {
+fn two_speakers_establish_a_session_and_exchange_routes() {
     let (mut a, mut b, _) = pair(None);
     b.handler.to_send = vec![update(); 2000];
     assert!(
@@ -181,12 +181,12 @@ fn two_speakers_come_up_and_exchange_routes() {
     assert_eq!(a.handler.down, 1);
     assert!(
         until(&mut a, &mut b, |_, b| b.handler.down == 1),
-        "the other end hears of it"
+        "the other side reports it"
     );
 }
 
 #[test]
-fn a_neighbor_that_is_replaced_connects_once_and_not_at_once() {
+fn a_replaced_neighbor_reconnects_once_after_the_delay() {
     let (mut a, mut b, port) = pair(None);
     assert!(until(&mut a, &mut b, |a, b| a.handler.up == 1
         && b.handler.up == 1));
@@ -210,22 +210,22 @@ fn a_neighbor_that_is_replaced_connects_once_and_not_at_once() {
 }
 
 #[test]
-fn passwords_must_agree() {
+fn sessions_with_equal_passwords_are_established() {
     let (mut a, mut b, _) = pair(Some(b"secret"));
     assert!(until(&mut a, &mut b, |a, b| a.handler.up == 1
         && b.handler.up == 1));
 }
 
 #[test]
-fn strangers_are_closed_at_once() {
+fn connections_from_unknown_addresses_are_closed() {
     let (mut a, mut b, port) = pair(None);
-    let stranger = std::net::TcpStream::connect((std::net::Ipv4Addr::from(A), port)).unwrap();
+    let unknown = std::net::TcpStream::connect((std::net::Ipv4Addr::from(A), port)).unwrap();
     assert!(until(&mut a, &mut b, |a, _| a.speaker.refused() == 1));
-    stranger
+    unknown
         .set_read_timeout(Some(Duration::from_secs(60)))
         .unwrap();
     assert!(matches!(
-        io::Read::read(&mut &stranger, &mut [0; 1]),
+        io::Read::read(&mut &unknown, &mut [0; 1]),
         Ok(0) | Err(_)
     ));
 }

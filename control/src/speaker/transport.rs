@@ -1,4 +1,5 @@
-//! The TCP connections of one neighbour: moves octets between sockets and its [`Peer`], and hands on what the peer says.
+//! The TCP connections of one neighbor: transfers octets between sockets and its [`Peer`], and
+//! passes the peer's outputs to the [`SessionHandler`].
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -10,21 +11,21 @@ use mio::{Interest, Registry, Token};
 use super::socket::{self, TcpOptions};
 use crate::bgp::{ConnectionId, Peer, PeerOutput};
 
-/// Octets read at once.
+/// Most octets per read.
 const READ_LEN: usize = 1 << 16;
 
-/// Reads of one connection before others get their turn.
+/// Most reads of one connection before the next is served.
 const MAX_READS: usize = 32;
 
-/// Who takes what a neighbour says, and has something to say to it.
+/// Consumer of received routes and source of advertised ones.
 pub trait SessionHandler {
-    /// A session came or went, routes came or went.
+    /// Handles a session or route event of a neighbor.
     fn on_output(&mut self, neighbor: IpAddr, output: PeerOutput<'_>, now: Instant);
 
-    /// How many routes of the neighbour are held.
+    /// Number of routes from the neighbor in the Adj-RIB-In.
     fn route_count(&self, neighbor: IpAddr) -> usize;
 
-    /// Queues what there is to say, as far as the peer has room. To be called again when it has.
+    /// Queues pending routes until the peer's send queue is full; called again once it drains.
     fn advertise(&mut self, neighbor: IpAddr, peer: &mut Peer, now: Instant);
 }
 
@@ -36,59 +37,59 @@ struct Connection {
     stream: TcpStream,
     /// TCP is established.
     up: bool,
-    /// There may be more to read although no event will say so.
+    /// There may be more to read without a further event.
     unread: bool,
 }
 
-/// Hands out tokens of the daemon's poll.
+/// Allocates tokens of the daemon's poll.
 #[derive(Debug)]
 pub struct TokenAllocator {
     next: usize,
 }
 
 impl TokenAllocator {
-    /// TokenAllocator from `first` on.
+    /// Allocates the tokens after `first`.
     #[must_use]
     pub const fn from(first: Token) -> Self {
         Self { next: first.0 }
     }
 
-    /// The next one.
+    /// The next token.
     pub(super) fn allocate(&mut self) -> Token {
         self.next += 1;
         Token(self.next)
     }
 }
 
-/// What a neighbour's transport works with.
+/// What a [`NeighborTransport`] needs for each call.
 pub struct TransportContext<'a, R> {
     /// The daemon's poll.
     pub registry: &'a Registry,
-    /// TokenAllocator for new connections.
+    /// Tokens for new connections.
     pub tokens: &'a mut TokenAllocator,
-    /// Where routes go.
+    /// Consumer of outputs.
     pub handler: &'a mut R,
-    /// The time.
+    /// The current time.
     pub now: Instant,
 }
 
-/// One neighbour with its connections.
+/// One neighbor with its TCP connections.
 #[derive(Debug)]
 pub struct NeighborTransport {
-    /// Where it listens.
+    /// Address and port that the neighbor listens on.
     pub address: SocketAddr,
-    /// Options of all its connections.
+    /// Socket options of all its connections.
     pub options: TcpOptions,
-    /// Its sessions.
+    /// Its BGP sessions.
     pub peer: Peer,
     connections: Vec<Connection>,
-    /// Why the last connection could not be opened.
+    /// Error of the last connection, until the next is established.
     pub last_error: Option<String>,
     buffer: Vec<u8>,
 }
 
 impl NeighborTransport {
-    /// A neighbour without connections. The caller starts the peer.
+    /// A neighbor without connections. The caller starts the peer.
     #[must_use]
     pub fn new(address: SocketAddr, options: TcpOptions, peer: Peer) -> Self {
         Self {
@@ -101,7 +102,7 @@ impl NeighborTransport {
         }
     }
 
-    /// True when this token is of one of its connections.
+    /// True if `token` belongs to one of its connections.
     #[must_use]
     pub fn owns(&self, token: Token) -> bool {
         self.connections
@@ -109,20 +110,20 @@ impl NeighborTransport {
             .any(|connection| connection.token == token)
     }
 
-    /// True when a turn is wanted without pending for an event.
+    /// True if there may be octets to read without a further event.
     #[must_use]
     pub fn has_unread(&self) -> bool {
         self.connections.iter().any(|connection| connection.unread)
     }
 
-    /// The neighbour has connected to us.
+    /// Handles a connection opened by the neighbor.
     pub fn accept<R: SessionHandler>(
         &mut self,
         stream: TcpStream,
         context: &mut TransportContext<'_, R>,
     ) {
         if let Err(error) = socket::prepare(&stream, self.address.ip(), &self.options) {
-            tracing::warn!(neighbor = %self.address.ip(), %error, "a connection can't be prepared");
+            tracing::warn!(neighbor = %self.address.ip(), %error, "cannot set the options of an accepted connection");
             return;
         }
         if let Some(conn) = self.peer.handle_accepted(context.now) {
@@ -131,7 +132,7 @@ impl NeighborTransport {
         self.run(context);
     }
 
-    /// An event of one of its connections.
+    /// Handles an event of one of its connections.
     pub fn handle_event<R: SessionHandler>(
         &mut self,
         event: &mio::event::Event,
@@ -159,7 +160,7 @@ impl NeighborTransport {
         self.run(context);
     }
 
-    /// Does all that can be done now: timers, reading, outputs, writing.
+    /// Handles timers, reads, performs outputs, advertises and writes, until it would block.
     pub fn run<R: SessionHandler>(&mut self, context: &mut TransportContext<'_, R>) {
         if self.peer.poll_timeout().is_some_and(|at| at <= context.now) {
             self.peer.handle_timeout(context.now);
@@ -202,7 +203,7 @@ impl NeighborTransport {
         });
     }
 
-    /// Takes the peer's outputs until there are no more.
+    /// Performs the peer's outputs until there are none.
     fn drain_outputs<R: SessionHandler>(&mut self, context: &mut TransportContext<'_, R>) {
         let ip = self.address.ip();
         let mut connect = Vec::new();
@@ -235,7 +236,7 @@ impl NeighborTransport {
         }
     }
 
-    /// Reads from one connection, as long as it is fair to others.
+    /// Reads from one connection, at most [`MAX_READS`] times.
     fn read<R: SessionHandler>(&mut self, index: usize, context: &mut TransportContext<'_, R>) {
         for _ in 0..MAX_READS {
             let Some(connection) = self
@@ -270,7 +271,8 @@ impl NeighborTransport {
         }
     }
 
-    /// Writes what waits. Returns whether all of it went out, so that there is room for more, and something did.
+    /// Writes pending octets. True if some were written and none are left, so that more can be
+    /// queued.
     fn write<R: SessionHandler>(&mut self, context: &mut TransportContext<'_, R>) -> bool {
         let mut lost = Vec::new();
         let mut more = false;
@@ -308,7 +310,7 @@ impl NeighborTransport {
         more
     }
 
-    /// A connection has ended, or could not be opened.
+    /// A connection was closed, or could not be opened.
     fn connection_lost<R: SessionHandler>(
         &mut self,
         conn: ConnectionId,
@@ -318,7 +320,7 @@ impl NeighborTransport {
         if let Some(error) = error {
             self.last_error = Some(error.to_string());
         }
-        // What the neighbour said last, often a NOTIFICATION, comes before the end.
+        // The last messages of the neighbor, often a NOTIFICATION, precede the close.
         while let Some(output) = self.peer.poll_output(context.now) {
             match output {
                 PeerOutput::Connect(other) => self.peer.handle_closed(context.now, other),
@@ -334,7 +336,7 @@ impl NeighborTransport {
         self.peer.handle_closed(context.now, conn);
     }
 
-    /// Closes everything, after the peer was told to end.
+    /// Closes all connections, after [`Peer::shutdown`].
     pub fn close_all<R: SessionHandler>(&mut self, context: &mut TransportContext<'_, R>) {
         self.drain_outputs(context);
         self.write(context);
@@ -342,7 +344,7 @@ impl NeighborTransport {
     }
 }
 
-/// Writes last words as far as the socket takes them at once, and closes.
+/// Writes `last_message` as far as the socket takes it without blocking, and closes.
 fn close(
     connections: &mut Vec<Connection>,
     conn: ConnectionId,
@@ -357,7 +359,7 @@ fn close(
     };
     let mut connection = connections.swap_remove(index);
     if connection.up && !last_message.is_empty() {
-        // A socket that takes nothing has nobody who reads it.
+        // If the socket takes no octets, the neighbor does not read: nothing is lost.
         let _ = connection.stream.write(last_message);
     }
     let _ = registry.deregister(&mut connection.stream);

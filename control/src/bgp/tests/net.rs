@@ -1,5 +1,5 @@
-//! Two peers on a virtual network whose links may be slow or blocked, with a virtual clock that jumps
-//! from event to event.
+//! Two peers on a virtual network whose links may be slow or blocked, with a virtual clock that
+//! jumps from event to event.
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
