@@ -93,7 +93,7 @@ impl EngineView<'_> {
                 continue;
             };
             let held = all.entry(neighbor).or_default();
-            held.installed += u64::from(route.reason == Some(RouteStatus::Installed));
+            held.installed += u64::from(route.status == Some(RouteStatus::Installed));
             held.stale += u64::from(route.stale);
         }
         all
@@ -211,7 +211,7 @@ impl EngineView<'_> {
             .iter()
             .find_map(|community| community.as_mac_mobility());
         let (sticky, sequence) = mobility.unwrap_or_default();
-        let installed = view.reason == Some(RouteStatus::Installed);
+        let installed = view.status == Some(RouteStatus::Installed);
         let mut row = RouteRow {
             neighbor: view.neighbor.and_then(|id| self.evpn.address(id)),
             rd,
@@ -235,9 +235,9 @@ impl EngineView<'_> {
             best: view.best,
             installed,
             unused_reason: view
-                .reason
+                .status
                 .filter(|_| !installed)
-                .map(|reason| reason.to_string()),
+                .map(|status| status.to_string()),
             stale: view.stale,
         };
         match &view.route {
