@@ -112,9 +112,7 @@ fn a_session_that_brings_nothing_while_another_does_is_told() {
     assert!(detail("203.0.113.9").contains("State: Established\n"));
     let logged = vtepd.program.log();
     assert_eq!(
-        logged
-            .matches("is established without routes")
-            .count(),
+        logged.matches("is established without routes").count(),
         1,
         "{logged}"
     );
