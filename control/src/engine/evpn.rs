@@ -14,7 +14,7 @@ use crate::api::event as monitor;
 use crate::bgp::{DownReason, Peer, PeerOutput};
 use crate::config::{self, Change, Config, Port, PortKey, VniSettings};
 use crate::evpn::{self, DuplicateConfig, EvpnEvent, EvpnSpeaker, LocalKind, LocalMac, NeighborId};
-use crate::speaker::transport::Routes;
+use crate::speaker::transport::SessionHandler;
 
 /// The instance, and its neighbours' numbers.
 #[derive(Debug)]
@@ -63,8 +63,8 @@ impl Evpn {
     }
 }
 
-impl Routes for Evpn {
-    fn heard(&mut self, neighbor: IpAddr, output: PeerOutput<'_>, now: Instant) {
+impl SessionHandler for Evpn {
+    fn on_output(&mut self, neighbor: IpAddr, output: PeerOutput<'_>, now: Instant) {
         match &output {
             PeerOutput::SessionUp(_) => self.sessions.push((neighbor, None)),
             PeerOutput::SessionDown { reason, .. } => {
@@ -77,12 +77,12 @@ impl Routes for Evpn {
         }
     }
 
-    fn held(&self, neighbor: IpAddr) -> usize {
+    fn route_count(&self, neighbor: IpAddr) -> usize {
         self.id(neighbor)
             .map_or(0, |id| self.speaker.prefix_count(id))
     }
 
-    fn speak(&mut self, neighbor: IpAddr, peer: &mut Peer, now: Instant) {
+    fn advertise(&mut self, neighbor: IpAddr, peer: &mut Peer, now: Instant) {
         if let Some(id) = self.id(neighbor) {
             self.speaker.pump(now, id, peer);
         }
@@ -319,7 +319,7 @@ impl Engine {
     pub(super) fn evpn_restart(&mut self, now: Instant) {
         for address in self.speaker.neighbors().keys().copied().collect::<Vec<_>>() {
             self.speaker
-                .remove(address, &self.registry, &mut self.evpn, now);
+                .remove_neighbor(address, &self.registry, &mut self.evpn, now);
             self.evpn.neighbor_remove(address, now);
         }
         self.learned_forget_all();
