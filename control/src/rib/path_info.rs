@@ -144,7 +144,7 @@ impl PathInfo {
             no_long_lived: attributes.communities.contains(&NO_LLGR),
             first_as: AsPath::first(&attributes.as_path),
             preference: attributes.local_pref.unwrap_or(DEFAULT_PREFERENCE),
-            hops: attributes.as_path.hops() as u32,
+            hops: attributes.as_path.path_len() as u32,
             origin: attributes.origin as u8,
             med: attributes.med.unwrap_or(0),
             originator: attributes.originator_id,

@@ -18,7 +18,7 @@ use crate::bgp::{Negotiated, PeerStatus};
 use crate::config::{BgpNeighbor, ChangeError};
 use crate::engine::EngineView;
 use crate::evpn::{NeighborId, RouteStatus, RouteView};
-use crate::speaker::transport::Neighbor;
+use crate::speaker::transport::NeighborTransport;
 
 /// What a neighbour's routes come to.
 #[derive(Debug, Clone, Copy, Default)]
@@ -42,7 +42,7 @@ impl EngineView<'_> {
         self.no_bgp()?;
         let config = self.evpn.speaker.config();
         let held = self.held();
-        let row = |(ip, neighbor): (&IpAddr, &Neighbor)| {
+        let row = |(ip, neighbor): (&IpAddr, &NeighborTransport)| {
             let known = self.config.bgp_neighbors().get(ip)?;
             Some(self.summary_row(known, neighbor, &held, now))
         };
@@ -102,7 +102,7 @@ impl EngineView<'_> {
     fn summary_row(
         &self,
         config: &BgpNeighbor,
-        neighbor: &Neighbor,
+        neighbor: &NeighborTransport,
         held: &hashbrown::HashMap<NeighborId, Held>,
         now: Instant,
     ) -> SummaryRow {
