@@ -41,7 +41,7 @@ use crate::api::show::PortState;
 use crate::config::{self, BatchError, Change, Config, InterfaceName, PortKey};
 use crate::fib::{Fib, FibError, VtepTracking};
 use crate::interfaces::{InterfaceError, Interfaces, Purpose, RingBudget, TenantPorts};
-use crate::speaker::Speaker;
+use crate::speaker::BgpSpeaker;
 use crate::underlay::{self, Underlay, UnderlayEvent};
 use crate::workers::Workers;
 
@@ -94,7 +94,7 @@ pub struct Engine {
     /// The same moment, seconds since 1970.
     started_unix: u64,
     evpn: Evpn,
-    speaker: Speaker,
+    speaker: BgpSpeaker,
     session_starts: bgp::SessionStarts,
     /// The daemon's poll, for sockets of BGP.
     registry: Registry,
@@ -166,7 +166,7 @@ impl Engine {
             started: now,
             started_unix: since_1970.as_secs(),
             evpn: Evpn::new(config),
-            speaker: Speaker::new(config::BGP_PORT, tokens, seed),
+            speaker: BgpSpeaker::new(config::BGP_PORT, tokens, seed),
             session_starts: bgp::SessionStarts::new(),
             registry,
             learned: LearnedHosts::default(),
