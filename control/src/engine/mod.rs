@@ -382,7 +382,7 @@ impl Engine {
         let Some(managed) = self.interfaces.get(&name) else {
             return;
         };
-        let open = managed.open().map(|open| open.xdp.ifindex());
+        let open = managed.open().map(|open| open.backend.ifindex());
         let changed = match open {
             Some(index) if !change.present && index == change.link.index => {
                 self.interfaces.close(&name, &self.workers)

@@ -131,7 +131,9 @@ impl TenantPorts {
             id: managed.id,
             name: interface.to_string(),
             role,
-            csum_incomplete: managed.open().is_some_and(|open| open.xdp.is_software()),
+            csum_incomplete: managed
+                .open()
+                .is_some_and(|open| open.backend.csum_incomplete()),
             multi_buffer: managed.open().is_some_and(OpenInterface::takes_chains),
             tx_worker: managed.tx_workers(workers),
             counters: managed.counters.clone(),
