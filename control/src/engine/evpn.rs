@@ -14,7 +14,7 @@ use crate::api::event as monitor;
 use crate::bgp::{DownReason, Peer, PeerOutput};
 use crate::config::{self, Config, Port, PortKey, VniSettings};
 use crate::evpn::{self, DuplicateConfig, EvpnEvent, EvpnSpeaker, LocalKind, LocalMac, NeighborId};
-use crate::speaker::transport::Routes;
+use crate::speaker::transport::SessionHandler;
 
 /// The instance, and its neighbours' numbers.
 #[derive(Debug)]
@@ -63,8 +63,8 @@ impl EvpnSessions {
     }
 }
 
-impl Routes for EvpnSessions {
-    fn heard(&mut self, neighbor: IpAddr, output: PeerOutput<'_>, now: Instant) {
+impl SessionHandler for EvpnSessions {
+    fn on_output(&mut self, neighbor: IpAddr, output: PeerOutput<'_>, now: Instant) {
         match &output {
             PeerOutput::SessionUp(_) => self.sessions.push((neighbor, None)),
             PeerOutput::SessionDown { reason, .. } => {
@@ -77,12 +77,12 @@ impl Routes for EvpnSessions {
         }
     }
 
-    fn held(&self, neighbor: IpAddr) -> usize {
+    fn route_count(&self, neighbor: IpAddr) -> usize {
         self.id(neighbor)
             .map_or(0, |id| self.speaker.prefix_count(id))
     }
 
-    fn speak(&mut self, neighbor: IpAddr, peer: &mut Peer, now: Instant) {
+    fn advertise(&mut self, neighbor: IpAddr, peer: &mut Peer, now: Instant) {
         if let Some(id) = self.id(neighbor) {
             self.speaker.pump(now, id, peer);
         }
@@ -123,8 +123,8 @@ fn vni_config(vni: Vni, settings: &VniSettings) -> evpn::VniConfig {
     }
     all.export = evpn.export.list.iter().copied().collect();
     all.tag = match evpn.tag {
-        config::Tag::Zero => evpn::EthernetTag::Zero,
-        config::Tag::Vni => evpn::EthernetTag::Vni,
+        config::EthernetTagMode::Zero => evpn::EthernetTag::Zero,
+        config::EthernetTagMode::Vni => evpn::EthernetTag::Vni,
     };
     all.max_macs = settings.max_macs.unwrap_or(u32::MAX);
     all
@@ -209,7 +209,7 @@ impl Engine {
                 continue;
             };
             let state = (&known.peer.status()).into();
-            self.events.push(monitor::Event::Bgp(monitor::BgpEvent {
+            self.events.push(monitor::ApiEvent::Bgp(monitor::BgpEvent {
                 neighbor,
                 state,
                 reason,
@@ -227,7 +227,7 @@ impl Engine {
         };
         let mut notify = |event, vni, mac: HostMac, vtep, sequence| {
             let (mac, port) = (mac.get(), here.clone());
-            self.events.push(monitor::Event::Mac(monitor::MacEvent {
+            self.events.push(monitor::ApiEvent::Mac(monitor::MacEvent {
                 event,
                 vni,
                 mac,
@@ -286,7 +286,7 @@ impl Engine {
     pub(super) fn evpn_restart(&mut self, now: Instant) {
         for address in self.bgp.neighbors().keys().copied().collect::<Vec<_>>() {
             self.bgp
-                .remove(address, &self.registry, &mut self.evpn, now);
+                .remove_neighbor(address, &self.registry, &mut self.evpn, now);
             self.evpn.neighbor_remove(address, now);
         }
         self.learned_forget_all();

@@ -41,7 +41,7 @@ use crate::api::show::PortState;
 use crate::config::{self, BatchError, Change, Config, InterfaceName, PortKey};
 use crate::fib::{Fib, FibError, VtepTracking};
 use crate::interfaces::{InterfaceError, Interfaces, Purpose, RingBudget, TenantPorts};
-use crate::speaker::Speaker;
+use crate::speaker::BgpSpeaker;
 use crate::underlay::{self, Underlay, UnderlayEvent};
 use crate::workers::Workers;
 
@@ -94,7 +94,7 @@ pub struct Engine {
     /// The same moment, seconds since 1970.
     started_unix: u64,
     evpn: EvpnSessions,
-    bgp: Speaker,
+    bgp: BgpSpeaker,
     session_starts: bgp::SessionStarts,
     /// The daemon's poll, for sockets of BGP.
     registry: Registry,
@@ -102,7 +102,7 @@ pub struct Engine {
     lifetimes: Lifetimes,
     groups: Groups,
     /// For clients that monitor.
-    events: Vec<monitor::Event>,
+    events: Vec<monitor::ApiEvent>,
     /// Entries of EVPN that found no room in the tables.
     not_installed: u64,
     /// When learned hosts are aged next.
@@ -141,9 +141,9 @@ impl Engine {
             frames: vtep.afxdp.frames,
             frame_size: vtep.afxdp.frame_size,
             huge_pages: match vtep.afxdp.huge_pages {
-                config::Switch::Auto => HugePages::Auto,
-                config::Switch::On => HugePages::On,
-                config::Switch::Off => HugePages::Off,
+                config::Tristate::Auto => HugePages::Auto,
+                config::Tristate::On => HugePages::On,
+                config::Tristate::Off => HugePages::Off,
             },
         })
         .map_err(InterfaceError::from)?;
@@ -166,7 +166,7 @@ impl Engine {
             started: now,
             started_unix: since_1970.as_secs(),
             evpn: EvpnSessions::new(config),
-            bgp: Speaker::new(config::BGP_PORT, tokens, seed),
+            bgp: BgpSpeaker::new(config::BGP_PORT, tokens, seed),
             session_starts: bgp::SessionStarts::new(),
             registry,
             learned: LearnedHosts::default(),
@@ -419,7 +419,7 @@ impl Engine {
                 continue;
             }
             let event = |port: PortKey, vni| {
-                monitor::Event::Port(monitor::PortEvent {
+                monitor::ApiEvent::Port(monitor::PortEvent {
                     port,
                     vni,
                     state,
@@ -444,7 +444,7 @@ impl Engine {
     }
 
     /// What happened since the last call, for clients that monitor.
-    pub fn take_events(&mut self) -> Vec<monitor::Event> {
+    pub fn take_events(&mut self) -> Vec<monitor::ApiEvent> {
         std::mem::take(&mut self.events)
     }
 

@@ -8,15 +8,17 @@ use serde_json::Value;
 
 use super::page::Page;
 use super::to_json;
-use crate::api::bgp::{NeighborDetail, RestartRow, RouteRow, SessionState, Summary, SummaryRow};
+use crate::api::bgp::{
+    BgpNeighborDetail, BgpSummary, RestartRow, RouteRow, SessionState, SummaryRow,
+};
 use crate::api::message::ApiError;
-use crate::api::show::{MAX_ROWS, Query, Rows};
+use crate::api::show::{MAX_ROWS, Rows, ShowQuery};
 use crate::bgp::wire::EvpnRoute;
 use crate::bgp::{Negotiated, PeerStatus};
 use crate::config::{BgpNeighbor, ChangeError};
 use crate::engine::EngineView;
 use crate::evpn::{NeighborId, RouteStatus, RouteView};
-use crate::speaker::transport::Neighbor;
+use crate::speaker::transport::NeighborTransport;
 
 /// What a neighbour's routes come to.
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,11 +42,11 @@ impl EngineView<'_> {
         self.no_bgp()?;
         let config = self.evpn.speaker.config();
         let counts = self.route_counts();
-        let row = |(ip, neighbor): (&IpAddr, &Neighbor)| {
+        let row = |(ip, neighbor): (&IpAddr, &NeighborTransport)| {
             let known = self.config.bgp_neighbors().get(ip)?;
             Some(self.summary_row(known, neighbor, &counts, now))
         };
-        to_json(Ok(Summary {
+        to_json(Ok(BgpSummary {
             asn: config.local_as,
             router_id: config.router_id,
             routes: self.evpn.speaker.totals().0 as u64,
@@ -93,7 +95,7 @@ impl EngineView<'_> {
                 continue;
             };
             let counts = all.entry(neighbor).or_default();
-            counts.installed += u64::from(route.reason == Some(RouteStatus::Installed));
+            counts.installed += u64::from(route.status == Some(RouteStatus::Installed));
             counts.stale += u64::from(route.stale);
         }
         all
@@ -102,7 +104,7 @@ impl EngineView<'_> {
     fn summary_row(
         &self,
         config: &BgpNeighbor,
-        neighbor: &Neighbor,
+        neighbor: &NeighborTransport,
         counts: &hashbrown::HashMap<NeighborId, RouteCounts>,
         now: Instant,
     ) -> SummaryRow {
@@ -134,7 +136,7 @@ impl EngineView<'_> {
     }
 
     /// One page of routes, by type and key.
-    pub(super) fn show_bgp_routes(&self, query: &Query) -> Result<Value, ApiError> {
+    pub(super) fn show_bgp_routes(&self, query: &ShowQuery) -> Result<Value, ApiError> {
         self.no_bgp()?;
         let after = match &query.after {
             None => None,
@@ -214,7 +216,7 @@ impl EngineView<'_> {
             .iter()
             .find_map(|community| community.as_mac_mobility());
         let (sticky, sequence) = mobility.unwrap_or_default();
-        let installed = view.reason == Some(RouteStatus::Installed);
+        let installed = view.status == Some(RouteStatus::Installed);
         let mut row = RouteRow {
             neighbor: view.neighbor.and_then(|id| self.evpn.address(id)),
             rd,
@@ -237,10 +239,10 @@ impl EngineView<'_> {
             sticky,
             best: view.best,
             installed,
-            why_not: view
-                .reason
+            unused_reason: view
+                .status
                 .filter(|_| !installed)
-                .map(|reason| reason.to_string()),
+                .map(|status| status.to_string()),
             stale: view.stale,
         };
         match &view.route {
@@ -317,9 +319,9 @@ fn detail(
     stale: u64,
     silent: bool,
     now: Instant,
-) -> NeighborDetail {
+) -> BgpNeighborDetail {
     let negotiated = status.negotiated.as_deref();
-    NeighborDetail {
+    BgpNeighborDetail {
         summary,
         local_address: config.local_address,
         port: config.port,

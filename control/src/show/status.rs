@@ -3,14 +3,14 @@
 use std::time::Instant;
 
 use super::ports::interface_row;
-use crate::api::show::{PortState, Status, Tables};
+use crate::api::show::{DaemonStatus, PortState, TableSizes};
 use crate::engine::EngineView;
 
 impl EngineView<'_> {
-    pub(super) fn status(&self, now: Instant) -> Status {
+    pub(super) fn status(&self, now: Instant) -> DaemonStatus {
         let snapshot = self.fib.current();
         let uptime = now.saturating_duration_since(self.started).as_secs();
-        Status {
+        DaemonStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             since: self.started_unix,
             uptime,
@@ -18,7 +18,7 @@ impl EngineView<'_> {
             addresses: self.config.vtep().addresses.iter().collect(),
             udp_port: self.config.vtep().udp_port,
             workers: self.workers.count(),
-            tables: Tables {
+            tables: TableSizes {
                 vnis: snapshot.vnis.iter().count(),
                 ports: self.ports.iter().count(),
                 macs: self.fib.macs().len(),

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use vtep_dataplane::addr::VtepAddr;
 
-use crate::api::show::{HopState, MAX_ROWS, Query, Rows, Traffic, UnderlayRow};
+use crate::api::show::{MAX_ROWS, PathState, Rows, ShowQuery, Traffic, UnderlayRow};
 use crate::engine::EngineView;
 use crate::underlay::ShowPath;
 
@@ -13,7 +13,7 @@ impl EngineView<'_> {
     pub(super) fn underlay_page(
         &self,
         now: Instant,
-        query: &Query,
+        query: &ShowQuery,
     ) -> Result<Rows<UnderlayRow>, String> {
         let snapshot = self.fib.current();
         let rows = self.underlay.show(now).into_iter().flat_map(|shown| {
@@ -28,7 +28,7 @@ impl EngineView<'_> {
                 .unwrap_or_default();
             let none = UnderlayRow {
                 vtep: shown.vtep,
-                state: HopState::Unresolved,
+                state: PathState::Unresolved,
                 via: None,
                 device: None,
                 mac: None,
@@ -42,9 +42,9 @@ impl EngineView<'_> {
             }
             let row = |path: ShowPath| {
                 let state = match (&path.error, path.mac) {
-                    (None, _) => HopState::Up,
-                    (Some(_), None) => HopState::Resolving,
-                    (Some(_), Some(_)) => HopState::Unresolved,
+                    (None, _) => PathState::Up,
+                    (Some(_), None) => PathState::Resolving,
+                    (Some(_), Some(_)) => PathState::Unresolved,
                 };
                 UnderlayRow {
                     state,
