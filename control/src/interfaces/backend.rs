@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use vtep_dataplane::afxdp::{self, AttachMode, Program, SocketConfig, Umem, XdpDevice, XskPort};
+use vtep_dataplane::afxdp::{
+    self, AttachMode, Misfit, Program, SocketConfig, Umem, XdpDevice, XskPort,
+};
 
 use super::{InterfaceSettings, Purpose};
 use crate::config::InterfaceName;
@@ -61,6 +63,31 @@ impl Backend {
     ) -> Result<(), afxdp::Error> {
         match self {
             Self::AfXdp(xdp) => xdp.set_endpoints(addresses, udp_port),
+        }
+    }
+
+    /// Tells the program the interface's MTU, bytes.
+    ///
+    /// # Errors
+    /// [`afxdp::Error`] when the program does not take it.
+    pub(super) fn set_mtu(&self, mtu: u32) -> Result<(), afxdp::Error> {
+        match self {
+            Self::AfXdp(xdp) => xdp.set_mtu(mtu),
+        }
+    }
+
+    /// Why frames are copied at this MTU (bytes) although zero-copy is wanted; `None` if they need not be.
+    pub(super) fn misfit(&self, umem: &Umem, mtu: u32) -> Option<Misfit> {
+        match self {
+            Self::AfXdp(xdp) => xdp.misfit(umem, mtu),
+        }
+    }
+
+    /// Pieces of frames longer than the MTU that were dropped.
+    #[must_use]
+    pub fn pieces_dropped(&self) -> u64 {
+        match self {
+            Self::AfXdp(xdp) => xdp.pieces_dropped(),
         }
     }
 
