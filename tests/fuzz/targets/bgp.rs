@@ -6,11 +6,8 @@ use vtep_control::bgp::wire::{Context, walk};
 
 libfuzzer_sys::fuzz_target!(|octets: &[u8]| {
     let Some((choice, stream)) = octets.split_first() else { return };
-    let context = Context {
-        four_octet: choice & 1 == 0,
-        internal: choice & 2 == 0,
-        add_path: choice & 4 != 0,
-    };
+    let context =
+        Context { four_octet: choice & 1 == 0, internal: choice & 2 == 0, add_path: choice & 4 != 0 };
     if let Err(notification) = walk(stream, context) {
         assert!((1..=8).contains(&notification.code), "no such error code: {}", notification.code);
     }
