@@ -1,23 +1,32 @@
-//! FRR: zebra and bgpd of a namespace, with a directory of their own, as a route reflector or as Linux' control plane.
+//! FRR: zebra and bgpd of a namespace (and mgmtd, which FRR 10 has), with a directory of their own, as a route reflector or as
+//! Linux' control plane.
 
 use crate::fabric::vtep4;
 use crate::netns::{Netns, command, must, wait_for};
 use crate::program::{Program, Scratch};
+use crate::trixie;
 use rustix::process::Signal;
 use serde_json::Value;
+use std::path::Path;
 
 /// Where Debian has FRR's daemons.
 const DAEMONS: &str = "/usr/lib/frr";
 
+/// Where FRR 10 of Debian keeps its sockets, below the root: those of the daemons with `-N NAME` in a directory NAME.
+const STATE: &str = "run/frr";
+
 /// What is asked of vtysh may take so many seconds.
 const LIMIT: u32 = 30;
 
-/// zebra and bgpd in one namespace.
+/// FRR's daemons in one namespace.
 #[derive(Debug)]
 pub struct Frr {
     bgpd: Option<Program>,
     _zebra: Program,
+    _mgmtd: Option<Program>,
     scratch: Scratch,
+    /// The root directory of all its programs; `None` = this host's.
+    root: Option<&'static Path>,
     ns: String,
 }
 
@@ -28,17 +37,34 @@ impl Frr {
     /// If it does not answer within 20 s, or refuses a line.
     #[must_use]
     pub fn start(ns: &Netns, config: &str) -> Self {
-        let scratch = Scratch::new(ns);
+        Self::start_in(None, ns, config)
+    }
+
+    /// As [`Frr::start`], with FRR 10.3 of Debian 13.
+    ///
+    /// # Panics
+    /// As [`Frr::start`], and if the root can't be made.
+    #[must_use]
+    pub fn start_10_3(ns: &Netns, config: &str) -> Self {
+        Self::start_in(Some(trixie::root()), ns, config)
+    }
+
+    fn start_in(root: Option<&'static Path>, ns: &Netns, config: &str) -> Self {
+        let scratch = root.map_or_else(|| Scratch::new(ns), |root| Scratch::below(&root.join(STATE), ns));
         let dir = scratch.path();
         std::fs::write(dir.join("bgpd.conf"), config).expect("the scratch directory can be written");
         std::fs::write(dir.join("zebra.conf"), "").expect("the scratch directory can be written");
         // The daemons give up root for the user frr.
-        must(&command(LIMIT, &["chown", "-R", "frr:frr", dir.to_str().expect("ASCII")]), "chown to frr");
-        let mut zebra = launch(ns, dir, "zebra");
+        let own = ["chown", "-R", "frr:frr", &inside(root, dir)].map(str::to_owned);
+        must(&command(LIMIT, &text(&in_root(root, &own))), "chown to frr");
+        // Without it zebra of FRR 10 fills its log with errors.
+        let mgmtd = root.map(|_| launch(ns, root, dir, "mgmtd"));
+        let mut zebra = launch(ns, root, dir, "zebra");
         let api = dir.join("zserv.api");
         zebra.wait_until("its API", 20, |_| api.exists());
-        let bgpd = launch(ns, dir, "bgpd");
-        let mut frr = Self { bgpd: Some(bgpd), _zebra: zebra, scratch, ns: ns.name().to_owned() };
+        let bgpd = launch(ns, root, dir, "bgpd");
+        let mut frr =
+            Self { bgpd: Some(bgpd), _zebra: zebra, _mgmtd: mgmtd, scratch, root, ns: ns.name().to_owned() };
         frr.wait_ready();
         frr
     }
@@ -52,10 +78,9 @@ impl Frr {
     }
 
     fn words(&self, line: &str) -> Vec<String> {
-        let dir = self.scratch.path().to_str().expect("ASCII");
-        ["ip", "netns", "exec", &self.ns, "vtysh", "--vty_socket", dir, "-c", line]
-            .map(str::to_owned)
-            .to_vec()
+        let dir = inside(self.root, self.scratch.path());
+        let vtysh = in_root(self.root, &["vtysh", "--vty_socket", &dir, "-c", line].map(str::to_owned));
+        [&["ip", "netns", "exec", &self.ns].map(str::to_owned)[..], &vtysh].concat()
     }
 
     /// What `vtysh -c <line>` prints.
@@ -110,7 +135,7 @@ impl Frr {
     /// # Panics
     /// If it does not answer within 20 s.
     pub fn restart(&mut self, ns: &Netns) {
-        self.bgpd = Some(launch(ns, self.scratch.path(), "bgpd"));
+        self.bgpd = Some(launch(ns, self.root, self.scratch.path(), "bgpd"));
         self.wait_ready();
     }
 
@@ -144,28 +169,34 @@ fn text(words: &[String]) -> Vec<&str> {
     words.iter().map(String::as_str).collect()
 }
 
-fn launch(ns: &Netns, dir: &std::path::Path, daemon: &str) -> Program {
-    let at = |name: &str| dir.join(name).to_str().expect("ASCII").to_owned();
+/// `path` as programs with the root directory `root` see it.
+fn inside(root: Option<&Path>, path: &Path) -> String {
+    let shown = root.map_or(path, |root| path.strip_prefix(root).expect("it is below the root"));
+    Path::new("/").join(shown).to_str().expect("ASCII").to_owned()
+}
+
+/// The command that runs `words` with the root directory `root`.
+fn in_root(root: Option<&Path>, words: &[String]) -> Vec<String> {
+    let change = root.map(|root| ["chroot".to_owned(), root.to_str().expect("ASCII").to_owned()]);
+    change.into_iter().flatten().chain(words.iter().cloned()).collect()
+}
+
+fn launch(ns: &Netns, root: Option<&Path>, dir: &Path, daemon: &str) -> Program {
+    let at = |name: &str| inside(root, &dir.join(name));
     let program = format!("{DAEMONS}/{daemon}");
     let (config, api, pid) = (at(&format!("{daemon}.conf")), at("zserv.api"), at(&format!("{daemon}.pid")));
     let socket = at("");
     // -P 0: no terminal over TCP.
-    let words = [
-        &program,
-        "-f",
-        &config,
-        "-z",
-        &api,
-        "-i",
-        &pid,
-        "--vty_socket",
-        &socket,
-        "-P",
-        "0",
-        "--log",
-        "stdout",
-    ];
-    Program::start(ns, dir, &words)
+    let mut words =
+        vec![&*program, "-z", &api, "-i", &pid, "--vty_socket", &socket, "-P", "0", "--log", "stdout"];
+    if root.is_some() {
+        words.extend(["-N", ns.name()]);
+    }
+    // mgmtd has none.
+    if dir.join(format!("{daemon}.conf")).exists() {
+        words.extend(["-f", &config]);
+    }
+    Program::start_in(ns, root, dir, &words)
 }
 
 /// bgpd's configuration in AS `asn` with the EVPN family alone: `keys` for each neighbour (`X` stands for its address), and
@@ -200,6 +231,25 @@ fn speaker(number: u8, asn: u32, neighbors: &[(u8, u32)], keys: &[&str], family:
 pub fn reflector(number: u8, clients: &[u8]) -> String {
     let clients: Vec<_> = clients.iter().map(|client| (*client, 65000)).collect();
     speaker(number, 65000, &clients, &[], &["neighbor X route-reflector-client"])
+}
+
+/// As [`reflector`], with clients that it does not know before they connect: all of 203.0.113.0/24.
+#[must_use]
+pub fn dynamic_reflector(number: u8) -> String {
+    [
+        "router bgp 65000",
+        &format!("bgp router-id {}", vtep4(number)),
+        "no bgp default ipv4-unicast",
+        "neighbor CLIENTS peer-group",
+        "neighbor CLIENTS remote-as 65000",
+        "neighbor CLIENTS timers 3 9",
+        "bgp listen range 203.0.113.0/24 peer-group CLIENTS",
+        "address-family l2vpn evpn",
+        "neighbor CLIENTS activate",
+        "neighbor CLIENTS route-reflector-client",
+        "exit-address-family\n",
+    ]
+    .join("\n")
 }
 
 /// A VTEP of AS `asn` at 203.0.113.`number` that announces all VNIs of the kernel to `neighbors` (number and AS), with

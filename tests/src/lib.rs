@@ -5,6 +5,7 @@
 //!   ├─ Netns "a"  vtepd (vtepd.rs)          ── Host (link.rs): a tenant in its own namespace, behind a veth
 //!   ├─ Netns "b"  LinuxVtep (linux_vtep.rs) ── TapHost (tap.rs): a tenant behind a tap
 //!   ├─ Site (site.rs): either of them with BGP, as FRR (frr.rs) speaks it for Linux; reflectors are FRR or GoBGP (gobgp.rs)
+//!   │    trixie.rs: those of Debian 13 beside those of this host
 //!   ├─ echo.rs: echo requests and who answers them
 //!   └─ Raw (wire.rs): crafted frames in, whatever arrives out; Capture: tcpdump read by tshark
 //! ```
@@ -29,5 +30,6 @@ pub mod stage;
 pub mod tap;
 pub mod tidy;
 pub mod tools;
+pub mod trixie;
 pub mod vtepd;
 pub mod wire;

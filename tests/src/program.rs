@@ -32,8 +32,19 @@ impl Program {
     /// If it cannot be started.
     #[must_use]
     pub fn start(ns: &Netns, dir: &Path, words: &[&str]) -> Self {
+        Self::start_in(ns, None, dir, words)
+    }
+
+    /// As [`Program::start`], with `root` as its root directory, if there is one.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn start_in(ns: &Netns, root: Option<&Path>, dir: &Path, words: &[&str]) -> Self {
         let name =
             Path::new(words[0]).file_name().map_or(words[0].into(), |n| n.to_string_lossy().into_owned());
+        let change = root.map(|root| ["chroot", root.to_str().expect("ASCII")]);
+        let words = &[change.as_ref().map_or(&[][..], |change| change), words].concat();
         let log = dir.join(format!("{name}.{}.log", ns.name()));
         let file = File::options().create(true).append(true).open(&log).expect("the log can be written");
         let from = file.metadata().map_or(0, |m| m.len());
@@ -153,7 +164,16 @@ impl Scratch {
     /// If it cannot be made.
     #[must_use]
     pub fn new(ns: &Netns) -> Self {
-        let path = std::env::temp_dir().join(ns.name());
+        Self::below(&std::env::temp_dir(), ns)
+    }
+
+    /// A new directory below `parent`.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    #[must_use]
+    pub fn below(parent: &Path, ns: &Netns) -> Self {
+        let path = parent.join(ns.name());
         std::fs::create_dir_all(&path).expect("the temporary directory can be written");
         Self(path)
     }

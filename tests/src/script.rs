@@ -13,7 +13,7 @@ const HELPER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/bgp_peer.py");
 /// Extended community: encapsulation VXLAN (RFC 8365 section 5.1.1).
 pub const VXLAN: [u8; 8] = [3, 12, 0, 0, 0, 0, 0, 8];
 
-/// A session that is established.
+/// A peer that runs.
 #[derive(Debug)]
 pub struct Script {
     child: Child,
@@ -28,7 +28,24 @@ impl Script {
     /// If the session is not established within 10 s.
     #[must_use]
     pub fn connect(ns: &Netns, address: IpAddr, asn: u32, router_id: IpAddr) -> Self {
-        let words = [HELPER.to_owned(), address.to_string(), asn.to_string(), router_id.to_string()];
+        let script = Self::start(ns, &address.to_string(), asn, router_id);
+        wait_for("the scripted session", 10, || script.heard("established").then_some(()));
+        script
+    }
+
+    /// Waits in `ns` for connections, and serves them as AS `asn`.
+    ///
+    /// # Panics
+    /// If it does not listen within 10 s.
+    #[must_use]
+    pub fn listen(ns: &Netns, asn: u32, router_id: IpAddr) -> Self {
+        let script = Self::start(ns, "--listen", asn, router_id);
+        wait_for("the scripted peer listens", 10, || script.heard("listening").then_some(()));
+        script
+    }
+
+    fn start(ns: &Netns, address: &str, asn: u32, router_id: IpAddr) -> Self {
+        let words = [HELPER.to_owned(), address.to_owned(), asn.to_string(), router_id.to_string()];
         let mut all = vec!["/usr/bin/python3"];
         all.extend(words.iter().map(String::as_str));
         let mut child = command_in(ns, &all)
@@ -45,9 +62,25 @@ impl Script {
                 lines.lock().expect("no panic inside").push(line);
             }
         });
-        let script = Self { child, input, output };
-        wait_for("the scripted session", 10, || script.heard("established").then_some(()));
-        script
+        Self { child, input, output }
+    }
+
+    /// What happened, in order: the first words of all lines, `connected`, `message 1` for an OPEN, `established`, `closed`.
+    ///
+    /// # Panics
+    /// Never: nothing panics while it holds the list.
+    #[must_use]
+    pub fn events(&self) -> Vec<String> {
+        let lines = self.output.lock().expect("no panic inside");
+        lines.iter().map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" ")).collect()
+    }
+
+    /// Ends the newest connection.
+    ///
+    /// # Panics
+    /// If the helper is gone.
+    pub fn close(&mut self) {
+        self.input.write_all(b"close\n").expect("bgp_peer.py runs");
     }
 
     /// Whether a line that begins with `start` was printed: `message 3` for a NOTIFICATION, `closed`.

@@ -123,6 +123,8 @@ pub struct NeighborDetail {
     pub idle_for: Option<u64>,
     /// How often the session was established.
     pub established: u64,
+    /// It is established for a minute and has brought no UPDATE, not even End-of-RIB, while other sessions have.
+    pub silent: bool,
     /// UPDATEs whose routes were treated as withdrawn (RFC 7606).
     pub treated_as_withdrawn: u64,
     /// UPDATEs of which attributes were discarded.

@@ -15,13 +15,15 @@ mod peer;
 mod queue;
 mod restart;
 mod session;
+mod silence;
 mod timer;
 pub mod wire;
 
 pub use fsm::State;
 pub use negotiate::{MaxPrefixes, Negotiated, PeerConfig, PeerRestart, RestartConfig, negotiate};
 pub use output::{Conn, DownReason, Output, QueueFull, Status};
-pub use peer::Peer;
+pub use peer::{Peer, RECONNECT_PAUSE};
+pub use silence::{Brought, FIRST_UPDATE, SilentSessions};
 pub use timer::Timer;
 
 #[cfg(test)]

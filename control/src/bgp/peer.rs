@@ -15,8 +15,15 @@ use super::negotiate::{Negotiated, PeerConfig};
 use super::output::{Conn, DownReason, Output, QueueFull, Status};
 use super::restart::Kept;
 use super::session::{Session, Step};
+use super::silence::Brought;
 use super::timer::{Jitter, Timer, Timers};
 use super::wire::{CEASE, Family, Notification, RefreshKind, RouteRefresh, Update, cease};
+
+/// The time between a connection that we end and the next that we open. A peer that sees the new one before it has
+/// processed the end of the old one takes both for a collision: FRR 10.3 with dynamic neighbours then forgets the neighbour
+/// together with the old connection, and sends no route over the new one. FRR itself waits as long
+/// (`BGP_INIT_START_TIMER`, bgpd/bgpd.h).
+pub const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
 /// A neighbour.
 #[derive(Debug)]
@@ -34,8 +41,11 @@ pub struct Peer {
     /// Time in Idle after the next error.
     idle_hold: Duration,
     idle_until: Option<Instant>,
+    last_ended: Option<Instant>,
     kept: Kept,
     up_since: Option<Instant>,
+    /// The session has brought an UPDATE.
+    updated: bool,
     counters: Counters,
     last_down: Option<DownReason>,
 }
@@ -66,8 +76,10 @@ impl Peer {
             restarting: false,
             barred: false,
             idle_until: None,
+            last_ended: None,
             kept: Kept::Fresh,
             up_since: None,
+            updated: false,
             counters: Counters::default(),
             last_down: None,
         }
@@ -85,12 +97,23 @@ impl Peer {
         self.restarting = restarting;
     }
 
-    /// Starts, also after a shutdown: leaves Idle at once.
+    /// Starts, also after a shutdown: leaves Idle at once, and connects as soon as [`RECONNECT_PAUSE`] allows.
     pub fn start(&mut self, now: Instant) {
         self.enabled = true;
         self.barred = false;
         self.idle_hold = self.config.idle_hold.0;
         self.leave_idle(now);
+    }
+
+    /// When we last ended connections by ourselves: a new machine for the same peer is told of the old one's.
+    #[must_use]
+    pub const fn last_ended(&self) -> Option<Instant> {
+        self.last_ended
+    }
+
+    /// See [`Peer::last_ended`]. To be set before the start.
+    pub const fn set_last_ended(&mut self, at: Option<Instant>) {
+        self.last_ended = at;
     }
 
     /// Ends the session and stays Idle until [`Peer::start`]; the peer is told `text` (RFC 9003).
@@ -99,7 +122,7 @@ impl Peer {
         self.cease_all(now, &Notification::cease(cease::SHUTDOWN, text));
     }
 
-    /// Hard clear: ends the session; it comes back by itself. Neither side keeps routes.
+    /// Hard clear: ends the session; it comes back by itself after [`RECONNECT_PAUSE`]. Neither side keeps routes.
     pub fn clear_hard(&mut self, now: Instant, text: Option<&str>) {
         self.cease_all(now, &Notification::cease(cease::RESET, text));
         if self.enabled {
@@ -287,6 +310,7 @@ impl Peer {
                 Ok(Step::Ended(notification)) => self.end(now, conn, DownReason::Received(notification)),
                 Ok(Step::Update(parts, range)) => {
                     self.count(&parts);
+                    self.updated = true;
                     if parts.end_of_rib() == Some(Family::EVPN) {
                         self.outputs.push_back(Output::EndOfRib);
                         self.sweep();
@@ -337,6 +361,12 @@ impl Peer {
     fn agreed(&self) -> Option<&Arc<Negotiated>> {
         let established = self.sessions.iter().find(|(_, s)| s.state == State::Established);
         established.and_then(|(_, s)| s.agreed.as_ref())
+    }
+
+    /// What the session has brought; `None` while it is not established.
+    #[must_use]
+    pub fn brought(&self) -> Option<Brought> {
+        self.up_since.map(|up_since| Brought { up_since, update: self.updated })
     }
 
     /// What `show` tells.

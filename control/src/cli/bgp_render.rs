@@ -64,7 +64,9 @@ pub(super) fn neighbor(detail: &NeighborDetail) -> String {
     };
     let seconds = |time: Option<u64>| time.map(|time| format!("{time} s"));
     say("Description", row.description.clone());
-    say("State", Some(format!("{:?}", row.state)));
+    let silent =
+        if detail.silent { ", silent: no routes, not even End-of-RIB, while others bring some" } else { "" };
+    say("State", Some(format!("{:?}{silent}", row.state)));
     say("Up for", row.uptime.map(duration));
     say("Idle for another", seconds(detail.idle_for));
     say("Times established", Some(detail.established.to_string()));

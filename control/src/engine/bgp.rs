@@ -1,5 +1,6 @@
 //! BGP neighbours of the configuration as sessions of the speaker, and what an operator does with them.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -14,9 +15,20 @@ use crate::speaker::socket::{Password, TcpOptions};
 /// (RFC 4724 section 3 leaves it to them), and after that have none to keep.
 pub(super) const RESTART: Duration = Duration::from_secs(120);
 
+/// Neighbours whose sessions begin, or begin anew, when the batch of changes that asks for it is made whole: several
+/// changes of one batch may concern the same neighbour, and each start costs it a TCP connection.
+pub(super) type SessionStarts = BTreeSet<IpAddr>;
+
 impl Engine {
-    /// Starts a neighbour of the configuration, new or changed.
-    pub(super) fn bgp_neighbor(&mut self, address: IpAddr, now: Instant) {
+    /// Starts the sessions that a batch of changes has asked for, once each.
+    pub(super) fn start_sessions(&mut self, now: Instant) {
+        for address in std::mem::take(&mut self.session_starts) {
+            self.start_session(address, now);
+        }
+    }
+
+    /// Starts the session with a neighbour, new or changed, if the configuration still has it.
+    fn start_session(&mut self, address: IpAddr, now: Instant) {
         let (Some(settings), Some(neighbor)) = (self.config.bgp(), self.config.bgp_neighbors().get(&address))
         else {
             return;

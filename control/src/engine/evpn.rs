@@ -10,7 +10,6 @@ use std::time::Instant;
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 
 use super::Engine;
-use super::tables::TableError;
 use crate::api::event as monitor;
 use crate::bgp::{DownReason, Output, Peer};
 use crate::config::{self, Config, Port, PortKey, VniSettings};
@@ -225,9 +224,9 @@ impl Engine {
         }
     }
 
-    /// Begins anew with other BGP settings: all that the configuration says is told again.
-    pub(super) fn evpn_restart(&mut self, now: Instant) -> Result<(), TableError> {
-        let neighbors: Vec<_> = self.config.bgp_neighbors().keys().copied().collect();
+    /// Begins anew with other BGP settings: all that the configuration says is told again, and all sessions begin anew
+    /// when the batch is made.
+    pub(super) fn evpn_restart(&mut self, now: Instant) {
         for address in self.speaker.neighbors().keys().copied().collect::<Vec<_>>() {
             self.speaker.remove(address, &self.registry, &mut self.evpn, now);
             self.evpn.neighbor_remove(address, now);
@@ -253,10 +252,7 @@ impl Engine {
             neighbors.for_each(|(ip, entry)| instance.static_address_add(vni, *ip, entry.mac, false));
         }
         self.carry(now);
-        for address in neighbors {
-            self.bgp_neighbor(address, now);
-        }
-        Ok(())
+        self.session_starts.extend(self.config.bgp_neighbors().keys());
     }
 
     /// The port that a local MAC is behind, by configuration or learned.

@@ -121,9 +121,9 @@ impl Engine {
                 }
                 self.sync_groups();
             }
-            Change::BgpSet { .. } => self.evpn_restart(now)?,
+            Change::BgpSet { .. } => self.evpn_restart(now),
             Change::BgpNeighborAdd { neighbor } | Change::BgpNeighborSet { neighbor } => {
-                self.bgp_neighbor(neighbor.address, now);
+                self.session_starts.insert(neighbor.address);
             }
             Change::BgpNeighborDel { address } => self.bgp_neighbor_gone(*address, now),
             _ => {}

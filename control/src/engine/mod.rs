@@ -109,6 +109,7 @@ pub struct Engine {
     looks: Vec<(Instant, u64)>,
     evpn: Evpn,
     speaker: Speaker,
+    session_starts: bgp::SessionStarts,
     /// The daemon's poll, for sockets of BGP.
     registry: Registry,
     learned: Learned,
@@ -174,6 +175,7 @@ impl Engine {
             looks: Vec::new(),
             evpn: Evpn::new(config),
             speaker: Speaker::new(config::BGP_PORT, tokens, seed),
+            session_starts: bgp::SessionStarts::new(),
             registry,
             learned: Learned::default(),
             lifetimes: Lifetimes::default(),
@@ -190,6 +192,7 @@ impl Engine {
         for (index, change) in all.iter().enumerate() {
             engine.make(change, now).map_err(|error| EngineError::Table { index, error })?;
         }
+        engine.start_sessions(now);
         engine.finish(now);
         Ok(engine)
     }
@@ -240,6 +243,7 @@ impl Engine {
                 tracing::error!(%error, ?change, "a checked change could not be made");
             }
         }
+        self.start_sessions(now);
         self.finish(now);
         Ok(())
     }

@@ -103,7 +103,7 @@ impl Engine {
                 all.push(format!("our VTEP address {address} is on no interface of this host"));
             }
         }
-        all.extend(self.speaker.degraded().map(str::to_owned));
+        all.extend(self.speaker.degraded());
         if self.not_installed > 0 {
             all.push(format!("{} entries of EVPN routes found no room in the tables", self.not_installed));
         }

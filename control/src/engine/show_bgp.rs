@@ -63,7 +63,8 @@ impl Engine {
         let summary = self.summary_row(config, neighbor, &held, now);
         let id = self.evpn.id(address);
         let stale = id.and_then(|id| held.get(&id)).map_or(0, |held| held.stale);
-        answer(Ok(detail(summary, config, &neighbor.peer.status(), stale, now)))
+        let silent = self.speaker.is_silent(address);
+        answer(Ok(detail(summary, config, &neighbor.peer.status(), stale, silent, now)))
     }
 
     /// Counts over all routes, by neighbour.
@@ -262,6 +263,7 @@ fn detail(
     config: &BgpNeighbor,
     status: &Status,
     stale: u64,
+    silent: bool,
     now: Instant,
 ) -> NeighborDetail {
     let agreed = status.negotiated.as_deref();
@@ -280,6 +282,7 @@ fn detail(
         keepalive: agreed.map(|agreed| agreed.hold.as_secs() / 3),
         idle_for: status.idle_until.map(|at| at.saturating_duration_since(now).as_secs()),
         established: status.established,
+        silent,
         treated_as_withdrawn: status.treated_as_withdrawn,
         attributes_discarded: status.attributes_discarded,
         routes_skipped: status.routes_skipped,

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use mio::net::TcpListener;
 use mio::{Interest, Registry, Token};
 
-use crate::bgp::{Peer, PeerConfig};
+use crate::bgp::{Peer, PeerConfig, RECONNECT_PAUSE, SilentSessions};
 use socket::TcpOptions;
 use transport::{Context, Neighbor, Routes, Tokens};
 
@@ -56,6 +56,9 @@ pub struct Speaker {
     neighbors: BTreeMap<IpAddr, Neighbor>,
     /// Why nobody can connect to us, by family.
     deaf: BTreeMap<bool, String>,
+    silent: SilentSessions,
+    /// When we ended the connections with neighbours that were removed less than [`RECONNECT_PAUSE`] ago.
+    ended: BTreeMap<IpAddr, Instant>,
     refused: u64,
     seed: u64,
 }
@@ -70,6 +73,8 @@ impl Speaker {
             listeners: Vec::new(),
             neighbors: BTreeMap::new(),
             deaf: BTreeMap::new(),
+            silent: SilentSessions::new(),
+            ended: BTreeMap::new(),
             refused: 0,
             seed,
         }
@@ -95,6 +100,7 @@ impl Speaker {
         self.seed = self.seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
         let mut peer = Peer::new(config.peer, self.seed);
         peer.set_restarting(config.restarting);
+        peer.set_last_ended(self.ended.remove(&ip));
         peer.start(now);
         let mut neighbor = Neighbor::new(config.address, config.tcp, peer);
         let mut context = Context { registry, tokens: &mut self.tokens, routes, now };
@@ -105,7 +111,9 @@ impl Speaker {
     /// Ends the session with a neighbour (CEASE/3, peer de-configured) and forgets it.
     pub fn remove(&mut self, ip: IpAddr, registry: &Registry, routes: &mut impl Routes, now: Instant) {
         let Some(mut neighbor) = self.neighbors.remove(&ip) else { return };
+        self.ended.retain(|_, ended| now.saturating_duration_since(*ended) < RECONNECT_PAUSE);
         neighbor.peer.shutdown(now, None);
+        self.ended.extend(neighbor.peer.last_ended().map(|ended| (ip, ended)));
         neighbor.close_all(&mut Context { registry, tokens: &mut self.tokens, routes, now });
     }
 
@@ -135,9 +143,32 @@ impl Speaker {
         }
     }
 
-    /// Why neighbours can't connect to us.
-    pub fn degraded(&self) -> impl Iterator<Item = &str> {
-        self.deaf.values().map(String::as_str)
+    /// Why neighbours can't connect to us, and which of them bring no routes.
+    pub fn degraded(&self) -> impl Iterator<Item = String> {
+        let silent = self.silent.iter().map(|neighbor| {
+            format!(
+                "BGP session with {neighbor} is established and has brought no routes, not even End-of-RIB, while others \
+                 have; see what {neighbor} says of it, or begin it anew: vtepctl bgp clear {neighbor}"
+            )
+        });
+        self.deaf.values().cloned().chain(silent)
+    }
+
+    /// Whether the session with a neighbour is established and brings no routes while others do.
+    #[must_use]
+    pub fn is_silent(&self, neighbor: IpAddr) -> bool {
+        self.silent.contains(neighbor)
+    }
+
+    fn look_for_silent_sessions(&mut self, now: Instant) {
+        let brought =
+            self.neighbors.iter().filter_map(|(ip, neighbor)| Some((*ip, neighbor.peer.brought()?)));
+        for neighbor in self.silent.look(&brought.collect::<Vec<_>>(), now) {
+            tracing::warn!(
+                %neighbor,
+                "the BGP session is established and has brought no routes, not even End-of-RIB, while others have"
+            );
+        }
     }
 
     /// Connections from addresses that are no neighbours, which were closed at once.
@@ -222,6 +253,7 @@ impl Speaker {
         for place in 0..self.listeners.len() {
             self.accept(place, registry, routes, now);
         }
+        self.look_for_silent_sessions(now);
     }
 
     /// How long the owner may wait before the next [`Self::turn`].

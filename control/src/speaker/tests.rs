@@ -128,6 +128,19 @@ fn two_speakers_come_up_and_exchange_routes() {
 }
 
 #[test]
+fn a_neighbor_that_is_replaced_connects_once_and_not_at_once() {
+    let (mut a, mut b, port) = pair(None);
+    assert!(until(&mut a, &mut b, |a, b| a.ears.up == 1 && b.ears.up == 1));
+    let start = Instant::now();
+    let Side { poll, speaker, ears } = &mut b;
+    speaker.remove(A.into(), poll.registry(), ears, start);
+    speaker.put(config(B, A, port, false, None), poll.registry(), ears, start);
+    assert!(until(&mut a, &mut b, |a, b| a.ears.up == 2 && b.ears.up == 2));
+    assert!(start.elapsed() >= RECONNECT_PAUSE, "{:?}", start.elapsed());
+    assert_eq!((a.ears.down, b.ears.down), (1, 1));
+}
+
+#[test]
 fn passwords_must_agree() {
     let (mut a, mut b, _) = pair(Some(b"secret"));
     assert!(until(&mut a, &mut b, |a, b| a.ears.up == 1 && b.ears.up == 1));

@@ -9,7 +9,7 @@ use super::super::restart::{Kept, keeps};
 use super::super::session::Session;
 use super::super::timer::Timer;
 use super::super::wire::{CEASE, Notification, cease};
-use super::Peer;
+use super::{Peer, RECONNECT_PAUSE};
 
 /// A new connection this soon after the session came up is what is left of a collision, not a restart of the peer.
 const COLLISION_WINDOW: Duration = Duration::from_secs(5);
@@ -37,7 +37,10 @@ impl Peer {
     pub(super) fn leave_idle(&mut self, now: Instant) {
         self.idle_until = None;
         self.timers.stop(Timer::IdleHold);
-        self.retry(now);
+        match self.last_ended.map(|ended| ended + RECONNECT_PAUSE) {
+            Some(at) if at > now => self.timers.set(Timer::ConnectRetry, at),
+            _ => self.retry(now),
+        }
     }
 
     /// Connects, unless a connection is there that got farther than that; sets the timer for the next try.
@@ -69,6 +72,9 @@ impl Peer {
         self.timers.stop(Timer::ConnectRetry);
         self.timers.stop(Timer::IdleHold);
         self.idle_until = None;
+        if !self.sessions.is_empty() {
+            self.last_ended = Some(now);
+        }
         for conn in self.sessions.iter().map(|(c, _)| *c).collect::<Vec<_>>() {
             self.end_quietly(now, conn, DownReason::Sent(notification.clone()));
         }
@@ -169,6 +175,7 @@ impl Peer {
         let Some(agreed) = self.session(conn).and_then(|s| s.agreed.clone()) else { return };
         self.timers.stop(Timer::ConnectRetry);
         self.up_since = Some(now);
+        self.updated = false;
         self.counters.established += 1;
         if self.counters.established == 1 {
             // What went before were tries: nothing that was up has gone down.

@@ -6,5 +6,6 @@ mod messages;
 mod net;
 mod revised;
 mod sessions;
+mod silence;
 mod timers;
 mod vectors;

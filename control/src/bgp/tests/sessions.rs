@@ -189,6 +189,57 @@ fn a_hard_clear_comes_back_by_itself() {
 }
 
 #[test]
+fn each_session_costs_one_connection() {
+    let [a, mut b] = configs();
+    b.passive = true;
+    let mut net = Net::new([a, b]);
+    net.start_both();
+    net.run(secs(600));
+    assert_eq!((net.state(A), net.links.len()), (State::Established, 1), "started");
+    net.peers[A].clear_hard(net.now, None);
+    net.run(secs(600));
+    assert_eq!((net.state(A), net.links.len()), (State::Established, 2), "cleared");
+    // This forgets what was there.
+    net.cut();
+    net.run(secs(600));
+    assert_eq!((net.state(A), net.links.len()), (State::Established, 1), "cut off");
+    net.peers[B].shutdown(net.now, None);
+    net.peers[B].start(net.now);
+    net.run(secs(600));
+    assert_eq!((net.state(A), net.links.len()), (State::Established, 2), "ended by the other side");
+}
+
+#[test]
+fn after_an_end_of_ours_the_next_connection_waits() {
+    const MOMENT: Duration = Duration::from_millis(1);
+    let [a, mut b] = configs();
+    b.passive = true;
+    let mut net = Net::established([a.clone(), b]);
+    let ends: [fn(&mut Net); 2] = [
+        |net| net.peers[A].clear_hard(net.now, None),
+        |net| {
+            net.peers[A].shutdown(net.now, None);
+            net.peers[A].start(net.now);
+        },
+    ];
+    for (count, end) in ends.into_iter().enumerate() {
+        end(&mut net);
+        net.run(RECONNECT_PAUSE - MOMENT);
+        assert_eq!(net.links.len(), count + 1);
+        net.run(MOMENT);
+        assert_eq!(net.links.len(), count + 2);
+        net.run(secs(60));
+        assert_eq!(net.state(A), State::Established);
+    }
+    // A new machine knows when the old one ended.
+    let mut peer = Peer::new(a, 1);
+    peer.set_last_ended(Some(net.now));
+    peer.start(net.now + MOMENT);
+    assert!(peer.poll_output(net.now + MOMENT).is_none());
+    assert_eq!(peer.poll_timeout(), Some(net.now + RECONNECT_PAUSE));
+}
+
+#[test]
 fn too_many_routes_end_the_session_for_the_configured_time() {
     let [mut a, b] = configs();
     a.max_prefixes = Some(MaxPrefixes { limit: 10, retry: Some(secs(600)) });

@@ -1,0 +1,79 @@
+//! The routing daemons of Debian 13, where they differ from those of Debian 12.
+
+use std::time::Duration;
+use vtep_tests::echo::assert_no_loss;
+use vtep_tests::fabric::{Fabric, vtep4};
+use vtep_tests::frr::{self, Frr};
+use vtep_tests::netns::{Netns, wait_for};
+use vtep_tests::program::Scratch;
+use vtep_tests::site::{Daemon, Site, expect_full};
+use vtep_tests::wire::Capture;
+
+/// The reflector's number.
+const REFLECTOR: u8 = 250;
+
+/// Runs `work`, and gives what it gives, and how many TCP connections to the reflector each of sites 1 and 2 has asked for
+/// by three seconds later: vtepd tries each second.
+fn counting<T>(fabric: &Fabric, reflector: &Netns, work: impl FnOnce() -> T) -> (T, [usize; 2]) {
+    let scratch = Scratch::new(reflector);
+    let port = format!("h{REFLECTOR}");
+    let mut wire = Capture::start(&fabric.ns, scratch.path(), &port, "tcp dst port 179");
+    let done = work();
+    std::thread::sleep(Duration::from_secs(3));
+    let asked = "tcp.flags.syn == 1 && !tcp.analysis.retransmission";
+    let all = wire.fields(asked, &["ip.src"]);
+    (done, [1, 2].map(|number| all.iter().filter(|row| row[0] == vtep4(number).to_string()).count()))
+}
+
+/// Each site has the six routes of the other, a type 3 and two type 2 in each of two VNIs, in its tables, and the
+/// tenants of the two reach each other in both VNIs.
+fn all_talk(sites: &[Site; 2]) {
+    for site in sites {
+        wait_for(&format!("site {} has all routes", site.number), 20, || {
+            let row = site.ctl().show("bgp summary")["neighbors"][0].clone();
+            (row["state"] == "Established" && row["routes_installed"] == 6).then_some(())
+        });
+    }
+    expect_full(sites);
+    let [one, two] = sites;
+    for (a, b) in one.hosts.iter().zip(&two.hosts) {
+        assert_no_loss((&a.ns, a.ip4()), (&b.ns, b.ip4()));
+        assert_no_loss((&b.ns, b.ip4()), (&a.ns, a.ip4()));
+    }
+}
+
+/// With `bgp listen range` FRR 10.3 makes a neighbour of a connection, and forgets it with that connection: if another one
+/// of the same client stands then, it takes routes and sends none, for ever.
+#[test]
+fn clients_that_frr_10_3_does_not_know_before_they_connect() {
+    let fabric = Fabric::new(1600);
+    let ns = fabric.hypervisor(REFLECTOR);
+    let frr = Frr::start_10_3(&ns, &frr::dynamic_reflector(REFLECTOR));
+    let version = frr.show("show version");
+    assert!(version.contains("FRRouting 10.3"), "{version}");
+    let (sites, connections) = counting(&fabric, &ns, || {
+        let sites = [1, 2].map(|number| Site::vtepd(&fabric, number, &[REFLECTOR]));
+        all_talk(&sites);
+        sites
+    });
+    assert_eq!(connections, [1, 1], "connections of each start");
+
+    let (sites, connections) = counting(&fabric, &ns, || {
+        let [one, two] = sites;
+        let Site { daemon: Daemon::Vtepd(mut vtepd), hosts, ns, number } = one else {
+            panic!("it is vtepd's")
+        };
+        vtepd.kill();
+        let daemon = Daemon::Vtepd(vtepd.restart(&ns));
+        let sites = [Site { daemon, hosts, ns, number }, two];
+        all_talk(&sites);
+        sites
+    });
+    assert_eq!(connections, [1, 0], "connections of the restart");
+
+    let (_, connections) = counting(&fabric, &ns, || {
+        sites[1].ctl().done(&format!("bgp clear {}", vtep4(REFLECTOR)));
+        all_talk(&sites);
+    });
+    assert_eq!(connections, [0, 1], "connections after a clear");
+}
