@@ -364,6 +364,11 @@ impl Devices {
         all.fold(Statistics::default(), |sum, one| sum + one)
     }
 
+    /// The queues of an open interface whose busy polling was taken back.
+    pub fn not_polling(&self, open: &Open) -> impl Iterator<Item = u32> {
+        open.queues.iter().filter(|queue| self.umem.busy_poll_ended(queue.socket)).map(|queue| queue.number)
+    }
+
     /// The interface's MTU has changed. Returns whether that is news.
     pub fn set_mtu(&mut self, name: &InterfaceName, mtu: u32) -> bool {
         let Some(State::Open(open)) = self.managed.get_mut(name).map(|managed| &mut managed.state) else {

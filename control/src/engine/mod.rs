@@ -293,6 +293,17 @@ impl Engine {
                     let error = io::Error::from_raw_os_error(errno);
                     tracing::warn!(interface = name, queue, worker = worker.0, %error, "a socket reports an error");
                 }
+                Event::BusyPollEnded { worker, device, queue } => {
+                    let name = self.tables.device(device).map_or("?", |device| device.name.as_str());
+                    let reason = show::BUSY_POLL_ENDED;
+                    tracing::warn!(
+                        interface = name,
+                        queue,
+                        worker = worker.0,
+                        reason,
+                        "busy polling was taken back"
+                    );
+                }
                 Event::Notice(notice) => self.notice(notice, now),
             }
         }

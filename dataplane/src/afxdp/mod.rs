@@ -32,6 +32,7 @@ mod rings;
 #[cfg(all(test, not(miri)))]
 mod rings_tests;
 mod socket;
+mod stall;
 mod sys;
 mod umem;
 
