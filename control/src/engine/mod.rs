@@ -368,6 +368,10 @@ impl Engine {
             Some(index) if change.present && index != change.link.index => {
                 self.devices.close(&name, &self.workers) | self.devices.try_open(&name, &self.workers, now)
             }
+            Some(_) if self.devices.must_rebind(&name, change.link.mtu) => {
+                tracing::info!(interface = %name, mtu = change.link.mtu, "the MTU changes how sockets are bound");
+                self.devices.close(&name, &self.workers) | self.devices.try_open(&name, &self.workers, now)
+            }
             Some(_) => self.devices.set_mtu(&name, change.link.mtu),
             None => change.present && self.devices.try_open(&name, &self.workers, now),
         };

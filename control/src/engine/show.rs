@@ -93,7 +93,10 @@ impl Engine {
                 .devices
                 .all()
                 .iter()
-                .map(|(name, managed)| interface_row(name, managed))
+                .map(|(name, managed)| {
+                    let notes = managed.open().map(|open| self.devices.notes(name, open));
+                    InterfaceRow { notes: notes.unwrap_or_default(), ..interface_row(name, managed) }
+                })
                 .collect(),
         }
     }
@@ -434,6 +437,7 @@ fn interface_row(name: &InterfaceName, managed: &Managed) -> InterfaceRow {
         }),
         multi_buffer: open.map(Open::takes_chains),
         queues: open.map_or(0, |open| open.queues.len() as u32),
+        notes: Vec::new(),
     }
 }
 
