@@ -24,6 +24,15 @@ pub enum Event {
         /// The kernel's error number.
         errno: i32,
     },
+    /// Busy polling of a socket was taken back: the kernel took nothing that the socket had to send for 10 ms.
+    BusyPollEnded {
+        /// The worker that owns the socket.
+        worker: WorkerId,
+        /// The device.
+        device: DeviceId,
+        /// Queue of the device.
+        queue: u32,
+    },
     /// A worker saw a host, or a tenant asked for one that is not known.
     Notice(Notice),
 }

@@ -39,6 +39,9 @@ pub(super) fn status(status: &Status) -> String {
     for reason in &status.degraded {
         let _ = writeln!(out, "  degraded: {reason}");
     }
+    for note in status.interfaces.iter().flat_map(|row| &row.notes) {
+        let _ = writeln!(out, "  note: {note}");
+    }
     let _ = writeln!(out, "VTEP {}, UDP port {}", list(&status.addresses), status.udp_port);
     let tables = &status.tables;
     let _ = writeln!(out, "Workers {}, UMEM frames {}", status.workers, tables.frames);

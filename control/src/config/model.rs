@@ -183,7 +183,7 @@ pub struct AfXdp {
     pub frame_size: u32,
     /// Back the UMEM with huge pages.
     pub huge_pages: Switch,
-    /// Busy polling of sockets.
+    /// Busy polling of sockets; [`Switch::Auto`] is off.
     pub busy_poll: Switch,
 }
 

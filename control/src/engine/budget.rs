@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn many_ports_get_short_rings_rather_than_none() {
         let mut budget = Budget::new(1, 16384);
-        let take = |budget: &mut Budget, purpose| budget.take(WorkerId(0), purpose, BusyPoll::Auto);
+        let take = |budget: &mut Budget, purpose| budget.take(WorkerId(0), purpose, BusyPoll::Off);
         let mut all = vec![take(&mut budget, Purpose::Underlay).unwrap()];
         assert_eq!((all[0].fill_ring, all[0].rx_ring), (4096, 2048));
         while let Ok(rings) = take(&mut budget, Purpose::Tenant) {

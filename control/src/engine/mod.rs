@@ -297,6 +297,17 @@ impl Engine {
                     let error = io::Error::from_raw_os_error(errno);
                     tracing::warn!(interface = name, queue, worker = worker.0, %error, "a socket reports an error");
                 }
+                Event::BusyPollEnded { worker, device, queue } => {
+                    let name = self.tables.device(device).map_or("?", |device| device.name.as_str());
+                    let reason = show::BUSY_POLL_ENDED;
+                    tracing::warn!(
+                        interface = name,
+                        queue,
+                        worker = worker.0,
+                        reason,
+                        "busy polling was taken back"
+                    );
+                }
                 Event::Notice(notice) => self.notice(notice, now),
             }
         }
@@ -359,6 +370,10 @@ impl Engine {
             }
             // Another interface under the same name: the old one went unnoticed.
             Some(index) if change.present && index != change.link.index => {
+                self.devices.close(&name, &self.workers) | self.devices.try_open(&name, &self.workers, now)
+            }
+            Some(_) if self.devices.must_rebind(&name, change.link.mtu) => {
+                tracing::info!(interface = %name, mtu = change.link.mtu, "the MTU changes how sockets are bound");
                 self.devices.close(&name, &self.workers) | self.devices.try_open(&name, &self.workers, now)
             }
             Some(_) => self.devices.set_mtu(&name, change.link.mtu),

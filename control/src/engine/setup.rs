@@ -63,9 +63,8 @@ pub(super) fn device_settings(vtep: &config::Vtep) -> DeviceSettings {
             config::XdpMode::Generic => Mode::Generic,
         },
         busy_poll: match vtep.afxdp.busy_poll {
-            config::Switch::Auto => BusyPoll::Auto,
             config::Switch::On => BusyPoll::On,
-            config::Switch::Off => BusyPoll::Off,
+            config::Switch::Auto | config::Switch::Off => BusyPoll::Off,
         },
     }
 }

@@ -34,6 +34,10 @@ impl From<Totals> for Traffic {
     }
 }
 
+/// Why a queue is not polled although busy-poll = true, and what to do.
+pub(super) const BUSY_POLL_ENDED: &str = "busy polling was taken back: frames stayed in its tx ring for 10 ms; the driver \
+    does not send while it is polled; set [vtep.afxdp] busy-poll = false";
+
 pub(super) fn answer<T: serde::Serialize>(rows: Result<T, String>) -> Result<Value, ApiError> {
     let rows = rows.map_err(ApiError::refused)?;
     serde_json::to_value(rows).map_err(|error| ApiError::refused(error.to_string()))
@@ -89,7 +93,10 @@ impl Engine {
                 .devices
                 .all()
                 .iter()
-                .map(|(name, managed)| interface_row(name, managed))
+                .map(|(name, managed)| {
+                    let notes = managed.open().map(|open| self.devices.notes(name, open));
+                    InterfaceRow { notes: notes.unwrap_or_default(), ..interface_row(name, managed) }
+                })
                 .collect(),
         }
     }
@@ -114,6 +121,9 @@ impl Engine {
                 PortState::Down => all.push(format!("interface {name} is down")),
                 PortState::Absent => all.push(format!("interface {name} does not exist; waiting for it")),
                 PortState::Failed => all.push(reason.unwrap_or_default()),
+            }
+            for queue in managed.open().into_iter().flat_map(|open| self.devices.not_polling(open)) {
+                all.push(format!("interface {name} queue {queue}: {BUSY_POLL_ENDED}"));
             }
         }
         all
@@ -427,6 +437,7 @@ fn interface_row(name: &InterfaceName, managed: &Managed) -> InterfaceRow {
         }),
         multi_buffer: open.map(Open::takes_chains),
         queues: open.map_or(0, |open| open.queues.len() as u32),
+        notes: Vec::new(),
     }
 }
 

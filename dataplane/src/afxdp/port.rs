@@ -8,6 +8,8 @@ use crate::core::frame::{Frame, Pool};
 use crate::port::{Port, Refused};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 /// What the kernel has counted of one socket (`XDP_STATISTICS`, Documentation/networking/af_xdp.rst).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -67,6 +69,8 @@ pub struct XskPort {
     queue: u32,
     mode: BindMode,
     multi_buffer: bool,
+    /// Busy polling was taken back, and nobody has asked since.
+    news: bool,
 }
 
 /// Names an open socket, for [`Umem::statistics`]. Of no use once the port is closed.
@@ -77,7 +81,7 @@ impl XskPort {
     pub(super) fn new(socket: Socket, owner: Owner, umem: Umem, queue: Queue<'_>) -> Self {
         let (mode, multi_buffer) = (socket.mode, socket.rings.multi_buffer);
         let Queue { ifindex, number: queue, .. } = queue;
-        Self { socket: Some(socket), owner, umem, ifindex, queue, mode, multi_buffer }
+        Self { socket: Some(socket), owner, umem, ifindex, queue, mode, multi_buffer, news: false }
     }
 
     /// How the kernel moves the frames.
@@ -148,9 +152,10 @@ impl XskPort {
     /// Kicks the kernel until it has taken all frames of the tx ring or makes no headway.
     fn kick_tx(socket: &mut Socket, pool: &mut Pool<UmemMemory>) -> Result<(), i32> {
         let mut pending = socket.rings.tx.pending();
-        let rounds = pending / socket.kick + 2;
+        let rounds = pending / KICK + 2;
         for _ in 0..rounds {
-            if pending == 0 || !socket.rings.tx.needs_wakeup() {
+            // A socket that polls has no interrupts: nothing moves without a call.
+            if pending == 0 || !(socket.polls.is_some() || socket.rings.tx.needs_wakeup()) {
                 return Ok(());
             }
             lasting(sys::kick_tx(socket.fd.as_fd()))?;
@@ -164,6 +169,9 @@ impl XskPort {
         Ok(())
     }
 }
+
+/// Fewer frames than this no kick sends in copy mode, if there are so many (net/xdp/xsk.c, `TX_BATCH_SIZE`).
+const KICK: u32 = 32;
 
 /// Turns what passes by itself into success: a full device queue or completion ring, no memory at the moment, a signal.
 fn lasting(result: io::Result<()>) -> Result<(), i32> {
@@ -186,11 +194,26 @@ impl Port<UmemMemory> for XskPort {
 
     fn wake(&mut self, pool: &mut Pool<UmemMemory>) -> Result<(), i32> {
         let Some(socket) = &mut self.socket else { return Err(libc::ENXIO) };
-        if socket.rings.fill.needs_wakeup() {
+        if socket.polls.is_some() || socket.rings.fill.needs_wakeup() {
             lasting(sys::kick_rx(socket.fd.as_fd()))?;
         }
         socket.rings.reap(pool);
-        Self::kick_tx(socket, pool)
+        Self::kick_tx(socket, pool)?;
+        let Some(stall) = &mut socket.polls else { return Ok(()) };
+        let (pending, moved) = socket.rings.sending();
+        if stall.look(pending, moved, Instant::now()) {
+            lasting(sys::end_busy_poll(socket.fd.as_fd()))?;
+            socket.polls = None;
+            socket.polling_ended.store(true, Ordering::Relaxed);
+            self.news = true;
+            Self::kick_tx(socket, pool)?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn busy_poll_ended(&mut self) -> bool {
+        std::mem::take(&mut self.news)
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {

@@ -100,11 +100,19 @@ pub struct MemoryPort {
     room: usize,
     piece: usize,
     error: Option<i32>,
+    busy_poll_ended: bool,
 }
 
 impl Default for MemoryPort {
     fn default() -> Self {
-        Self { received: VecDeque::new(), sent: Vec::new(), room: usize::MAX, piece: usize::MAX, error: None }
+        Self {
+            received: VecDeque::new(),
+            sent: Vec::new(),
+            room: usize::MAX,
+            piece: usize::MAX,
+            error: None,
+            busy_poll_ended: false,
+        }
     }
 }
 
@@ -162,6 +170,11 @@ impl MemoryPort {
     pub const fn set_error(&mut self, error: Option<i32>) {
         self.error = error;
     }
+
+    /// As if busy polling had been taken back.
+    pub const fn end_busy_poll(&mut self) {
+        self.busy_poll_ended = true;
+    }
 }
 
 /// A fresh chunk with these bytes; `None` when there is none.
@@ -200,6 +213,10 @@ impl<M: FrameMemory> Port<M> for MemoryPort {
 
     fn wake(&mut self, _pool: &mut Pool<M>) -> Result<(), i32> {
         self.error.map_or(Ok(()), Err)
+    }
+
+    fn busy_poll_ended(&mut self) -> bool {
+        std::mem::take(&mut self.busy_poll_ended)
     }
 
     /// Holds no chunk between calls.

@@ -43,6 +43,11 @@ pub trait Port<M: FrameMemory> {
         Refused::default()
     }
 
+    /// True once after busy polling was taken back: what was to be sent stayed in the tx ring.
+    fn busy_poll_ended(&mut self) -> bool {
+        false
+    }
+
     /// Ends the port. Every chunk that it or the kernel holds goes back to `pool`.
     fn close(self, pool: &mut Pool<M>);
 }

@@ -306,6 +306,10 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
                 });
             }
             slot.failed = failed;
+            if slot.port.busy_poll_ended() {
+                let (worker, device, queue) = (parts.id, slot.device, slot.queue);
+                parts.events.send(Event::BusyPollEnded { worker, device, queue });
+            }
             let refused = slot.port.refused();
             if refused != slot.refused {
                 count_refused(parts, slot.device, slot.refused, refused);

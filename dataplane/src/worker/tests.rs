@@ -317,6 +317,17 @@ fn a_lasting_error_is_reported_once_and_again_after_it_went() {
 }
 
 #[test]
+fn busy_polling_that_was_taken_back_is_reported_once() {
+    let mut lab = lab();
+    lab.attach(0, 0);
+    lab.turns(1);
+    lab.workers[0].slots[0].port.end_busy_poll();
+    lab.turns(5);
+    let expected = Event::BusyPollEnded { worker: WorkerId(0), device: DeviceId(0), queue: 0 };
+    assert_eq!((lab.events.next(), lab.events.next()), (Some(expected), None));
+}
+
+#[test]
 fn a_new_snapshot_is_taken_up_at_the_next_turn_and_the_old_one_let_go() {
     let mut lab = lab();
     lab.turns(1);
