@@ -10,7 +10,7 @@ use mio::{Events, Interest, Poll, Token};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
-use crate::api::server::{BindError, Server};
+use crate::api::server::{BindError, ControlServer};
 use crate::config;
 use crate::engine::{Engine, EngineError};
 use crate::handler::ApiHandler;
@@ -70,8 +70,8 @@ fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
 struct Daemon {
     poll: Poll,
     signals: Signals,
-    server: Server,
-    metrics: Option<metrics::Server>,
+    server: ControlServer,
+    metrics: Option<metrics::MetricsServer>,
     handler: ApiHandler,
 }
 
@@ -79,12 +79,12 @@ struct Daemon {
 fn metrics_server(
     control: &config::Control,
     poll: &Poll,
-) -> Result<Option<metrics::Server>, DaemonError> {
+) -> Result<Option<metrics::MetricsServer>, DaemonError> {
     let Some(address) = control.metrics else {
         return Ok(None);
     };
     let failed = |error| DaemonError::Metrics { address, error };
-    let mut server = metrics::Server::bind(address).map_err(failed)?;
+    let mut server = metrics::MetricsServer::bind(address).map_err(failed)?;
     server.register(poll.registry(), METRICS).map_err(failed)?;
     tracing::info!(address = %server.address().map_err(failed)?, "metrics at /metrics");
     Ok(Some(server))
@@ -113,7 +113,7 @@ impl Daemon {
             .map_err(io_error("signals"))?;
         // First: a second daemon is told so before it touches an interface.
         let control = config.control();
-        let mut server = Server::bind(&control.socket, control.group.as_deref())?;
+        let mut server = ControlServer::bind(&control.socket, control.group.as_deref())?;
         server
             .register(poll.registry(), API)
             .map_err(io_error("control socket"))?;
@@ -195,7 +195,7 @@ impl Daemon {
         let metrics = self
             .metrics
             .as_ref()
-            .and_then(metrics::Server::next_deadline);
+            .and_then(metrics::MetricsServer::next_deadline);
         let metrics = metrics.map(|at| at.saturating_duration_since(now));
         underlay
             .into_iter()

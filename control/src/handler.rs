@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use crate::api::action::Action;
 use crate::api::dispatch::Handler;
 use crate::api::message::{
-    ApiError, ConfigCheck, ConfigDiff, ConfigRequest, ConfigSave, Source, Target, code,
+    ApiError, ConfigCheck, ConfigDiff, ConfigRequest, ConfigSave, ConfigSource, SaveTarget, code,
 };
 use crate::api::show::ShowRequest;
-use crate::config::{self, Change, Config, Diff, HostFacts, InterfaceFacts, Loaded, Problems};
+use crate::config::{self, Change, Config, Diagnostics, Diff, HostFacts, InterfaceFacts, Loaded};
 use crate::engine::{Engine, EngineError};
 use crate::show::Show;
 use crate::underlay::Underlay;
@@ -100,14 +100,14 @@ impl ApiHandler {
 
     /// Applies the daemon's file again. What is wrong with it is logged, and nothing changes.
     pub fn reload(&mut self) {
-        match self.apply(&Source::default()) {
+        match self.apply(&ConfigSource::default()) {
             Ok(done) => tracing::info!(changes = done.changes.len(), "configuration applied"),
             Err(error) => tracing::error!(%error, "configuration refused; nothing has changed"),
         }
     }
 
     /// Loads a configuration and checks it against this host.
-    fn load(&self, source: &Source) -> Result<(Config, Problems), ApiError> {
+    fn load(&self, source: &ConfigSource) -> Result<(Config, Diagnostics), ApiError> {
         let loaded: Loaded = match &source.text {
             Some(text) => {
                 let name = source.name.as_deref().unwrap_or("configuration");
@@ -115,19 +115,19 @@ impl ApiHandler {
             }
             None => config::load(&self.path)?,
         };
-        let problems = loaded.check_host(&Host(self.engine.underlay()));
-        if problems.refused() {
-            return Err(problems.into());
+        let diagnostics = loaded.check_host(&Host(self.engine.underlay()));
+        if diagnostics.has_errors() {
+            return Err(diagnostics.into());
         }
-        Ok((loaded.config, problems))
+        Ok((loaded.config, diagnostics))
     }
 
-    fn diff(&self, source: &Source) -> Result<Diff, ApiError> {
+    fn diff(&self, source: &ConfigSource) -> Result<Diff, ApiError> {
         let (wanted, _) = self.load(source)?;
         Ok(config::diff(self.engine.config(), &wanted))
     }
 
-    fn apply(&mut self, source: &Source) -> Result<ConfigDiff, ApiError> {
+    fn apply(&mut self, source: &ConfigSource) -> Result<ConfigDiff, ApiError> {
         let diff = self.diff(source)?;
         if !diff.restart.is_empty() {
             let keys = diff.restart.join(", ");
@@ -139,7 +139,7 @@ impl ApiHandler {
         Ok(ConfigDiff::from(&diff))
     }
 
-    fn save(&self, target: &Target) -> Result<ConfigSave, ApiError> {
+    fn save(&self, target: &SaveTarget) -> Result<ConfigSave, ApiError> {
         let text = config::save(self.engine.config());
         if target.print {
             return Ok(ConfigSave {
@@ -215,8 +215,8 @@ impl Handler for ApiHandler {
     fn config(&mut self, request: &ConfigRequest) -> Result<Value, ApiError> {
         let answer = match request {
             ConfigRequest::Check(source) => {
-                let (_, problems) = self.load(source)?;
-                let warnings = problems.list().iter().map(ToString::to_string).collect();
+                let (_, diagnostics) = self.load(source)?;
+                let warnings = diagnostics.list().iter().map(ToString::to_string).collect();
                 serde_json::to_value(ConfigCheck { warnings })
             }
             ConfigRequest::Diff(source) => {

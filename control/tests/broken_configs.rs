@@ -375,7 +375,7 @@ fn the_host_must_have_what_the_configuration_names() {
     let text = format!("{HEAD}[[vni.port]]\ninterface = \"a\"\n");
     let check = |text: &str, host: Host| {
         let problems = parse("f", text).unwrap().check_host(&host);
-        (problems.refused(), problems.to_string())
+        (problems.has_errors(), problems.to_string())
     };
     let good = check(&text, Host(&[("eth0", 1550), ("a", 1500)]));
     assert_eq!(good, (false, String::new()));

@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use vtep_control::api::action::Action;
 use vtep_control::api::client::{Client, ClientError};
 use vtep_control::api::dispatch::{Handler, dispatch};
-use vtep_control::api::event::{Event, MissEvent};
+use vtep_control::api::event::{ApiEvent, MAX_SUBSCRIBERS, MissEvent};
 use vtep_control::api::message::{ApiError, ConfigRequest, code};
-use vtep_control::api::server::{BindError, MAX_CLIENTS, MAX_SUBSCRIBERS, Server, TOKENS};
-use vtep_control::api::show::{MacCursor, MacKind, MacRow, Query, Rows, ShowRequest};
+use vtep_control::api::server::{BindError, ControlServer, MAX_CLIENTS, TOKENS};
+use vtep_control::api::show::{MacCursor, MacKind, MacRow, Rows, ShowQuery, ShowRequest};
 use vtep_control::config::{Change, Config, parse, save};
 
 const BASE: &str = "[vtep]\naddress = \"203.0.113.2\"\nunderlay = [\"eth0\"]\n[[vni]]\nid = 100\n";
@@ -95,7 +95,7 @@ impl Fixture {
         );
         let directory = std::env::temp_dir().join(name);
         let path = directory.join("control.sock");
-        let server = Server::bind(&path, None).unwrap();
+        let server = ControlServer::bind(&path, None).unwrap();
         let (stop, ahead) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let events = Arc::<AtomicU64>::default();
         let thread = {
@@ -140,7 +140,7 @@ impl Drop for Fixture {
     }
 }
 
-fn serve(mut server: Server, stop: &AtomicBool, ahead: &AtomicU64, wanted: &AtomicU64) {
+fn serve(mut server: ControlServer, stop: &AtomicBool, ahead: &AtomicU64, wanted: &AtomicU64) {
     let mut poll = Poll::new().unwrap();
     let mut events = Events::with_capacity(TOKENS);
     let mut daemon = Daemon(parse("base", BASE).unwrap().config);
@@ -163,7 +163,7 @@ fn serve(mut server: Server, stop: &AtomicBool, ahead: &AtomicU64, wanted: &Atom
                 mac: None,
                 ip: Some([192, 0, 2, 1].into()),
             };
-            server.publish(poll.registry(), &Event::Miss(miss), now);
+            server.publish(poll.registry(), &ApiEvent::Miss(miss), now);
             wanted.fetch_sub(1, Relaxed);
         }
     }
@@ -179,9 +179,9 @@ fn fdb(mac: &str) -> Value {
 
 fn macs(fixture: &Fixture) -> usize {
     let mut count = 0;
-    let query = Query {
+    let query = ShowQuery {
         limit: 2,
-        ..Query::default()
+        ..ShowQuery::default()
     };
     let count_rows = |rows: Vec<MacRow>| {
         assert!(rows.len() <= 2);
@@ -393,22 +393,22 @@ fn sockets_are_private_stale_ones_replaced_and_live_ones_respected() {
         .mode();
     assert_eq!(mode & 0o777, 0o660);
     assert!(matches!(
-        Server::bind(&fixture.path, None),
+        ControlServer::bind(&fixture.path, None),
         Err(BindError::Live(_))
     ));
     let stale = fixture.directory.join("stale");
     drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
-    let server = Server::bind(&stale, Some("root")).unwrap();
+    let server = ControlServer::bind(&stale, Some("root")).unwrap();
     drop(server);
     assert!(!stale.exists(), "removed at the end");
     let file = fixture.directory.join("file");
     std::fs::write(&file, "x").unwrap();
     assert!(matches!(
-        Server::bind(&file, None),
+        ControlServer::bind(&file, None),
         Err(BindError::NotSocket(_))
     ));
     assert!(matches!(
-        Server::bind(&stale, Some("no such group")),
+        ControlServer::bind(&stale, Some("no such group")),
         Err(BindError::NoGroup(_))
     ));
     let nobody = Client::connect(Path::new("/nonexistent/vtepd.sock")).unwrap_err();
@@ -509,8 +509,8 @@ fn a_slow_subscriber_loses_events_and_is_told() {
     while got + lost < 50_000 {
         let line: Value = serde_json::from_str(&lines.next().unwrap()).unwrap();
         match serde_json::from_value(line["params"].clone()).unwrap() {
-            Event::Miss(miss) => got += u64::from(miss.vni.get() == 100),
-            Event::Lost { lost: more } => lost += more,
+            ApiEvent::Miss(miss) => got += u64::from(miss.vni.get() == 100),
+            ApiEvent::Lost { lost: more } => lost += more,
             other => panic!("not subscribed to {other:?}"),
         }
     }

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
-use vtep_control::metrics::{MAX_SCRAPERS, Server, TOKENS};
+use vtep_control::metrics::{MAX_SCRAPERS, MetricsServer, TOKENS};
 
 /// A server on a thread, whose page says how often it was made.
 struct Fixture {
@@ -21,7 +21,7 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let server = Server::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let server = MetricsServer::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = server.address().unwrap();
         let (stop, ahead) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let (told, clock) = (Arc::clone(&stop), Arc::clone(&ahead));
@@ -58,7 +58,7 @@ impl Drop for Fixture {
     }
 }
 
-fn serve(mut server: Server, stop: &AtomicBool, ahead: &AtomicU64) {
+fn serve(mut server: MetricsServer, stop: &AtomicBool, ahead: &AtomicU64) {
     let mut poll = Poll::new().unwrap();
     let mut events = Events::with_capacity(TOKENS);
     server.register(poll.registry(), Token(7)).unwrap();

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use vtep_control::underlay::{Change, ResolvedPath, Underlay, UnderlayConfig};
+use vtep_control::underlay::{ResolvedPath, Underlay, UnderlayConfig, UnderlayEvent};
 use vtep_dataplane::addr::VtepAddr;
 
 /// How long anything may take that the kernel does within seconds, on a busy machine too.
@@ -137,7 +137,7 @@ fn vtep(text: &str) -> VtepAddr {
 struct Loop {
     underlay: Underlay,
     poll: mio::Poll,
-    seen: Vec<Change>,
+    seen: Vec<UnderlayEvent>,
 }
 
 impl Loop {
@@ -155,13 +155,13 @@ impl Loop {
     }
 
     fn want(&mut self, text: &str) {
-        self.underlay.want(vtep(text), Instant::now());
+        self.underlay.track(vtep(text), Instant::now());
     }
 
     /// One turn's news of VTEPs. The kernel tells of links when it likes.
-    fn resolutions(&mut self) -> Vec<Change> {
-        let mut changes = self.underlay.turn(Instant::now()).unwrap();
-        changes.retain(|change| matches!(change, Change::Resolved(_)));
+    fn resolutions(&mut self) -> Vec<UnderlayEvent> {
+        let mut changes = self.underlay.poll(Instant::now()).unwrap();
+        changes.retain(|change| matches!(change, UnderlayEvent::Resolved(_)));
         changes
     }
 
@@ -175,7 +175,7 @@ impl Loop {
             .poll(&mut mio::Events::with_capacity(4), Some(wait))
             .unwrap();
         self.seen
-            .extend(self.underlay.turn(Instant::now()).unwrap());
+            .extend(self.underlay.poll(Instant::now()).unwrap());
     }
 
     /// Turns until the VTEP's paths are as wished.
@@ -198,7 +198,7 @@ impl Loop {
     }
 
     /// Turns until a change like this was reported.
-    fn reported(&mut self, what: &str, wanted: impl Fn(&Change) -> bool) {
+    fn reported(&mut self, what: &str, wanted: impl Fn(&UnderlayEvent) -> bool) {
         let start = Instant::now();
         while !self.seen.iter().any(&wanted) {
             assert!(start.elapsed() < SOON, "{what}: not among {:#?}", self.seen);
@@ -221,7 +221,7 @@ impl Loop {
                 .iter()
                 .find(|row| row.vtep == address)
                 .expect("it is wanted");
-            if row.why_not.as_deref() == Some(reason) {
+            if row.error.as_ref().map(ToString::to_string).as_deref() == Some(reason) {
                 assert!(self.underlay.paths(vtep(text)).unwrap().is_empty());
                 return;
             }
@@ -309,7 +309,7 @@ fn a_moved_gateway_moves_the_path() {
         net.ip("near", "addr del 192.0.2.1/32 dev lo");
         looper.unresolved(
             "203.0.113.9",
-            "our VTEP address 192.0.2.1 is not on this host; add it to an interface",
+            "local VTEP address 192.0.2.1 is not on this host; add it to an interface",
         );
     });
 }
@@ -355,13 +355,13 @@ fn two_nics_share_by_weight_until_one_goes_down() {
         assert_eq!(&*looper.resolved("203.0.113.9").device, "eth1");
         looper.reported(
             "eth0 is down",
-            |change| matches!(change, Change::Link(c) if &*c.link.name == "eth0" && !c.link.up()),
+            |change| matches!(change, UnderlayEvent::Link(c) if &*c.link.name == "eth0" && !c.link.up()),
         );
         net.ip("near", "link del eth1");
         looper.unresolved("203.0.113.9", "no route to 203.0.113.9");
         looper.reported(
             "eth1 is gone",
-            |change| matches!(change, Change::Link(c) if &*c.link.name == "eth1" && !c.present),
+            |change| matches!(change, UnderlayEvent::Link(c) if &*c.link.name == "eth1" && !c.present),
         );
         assert!(looper.underlay.link("eth1").is_none());
     });
@@ -423,7 +423,7 @@ fn a_neighbour_may_appear_change_its_mac_and_die() {
         }
         let mut looper = Loop::new();
         looper.want("10.0.0.5");
-        looper.unresolved("10.0.0.5", "neighbour 10.0.0.5 on eth0 is FAILED");
+        looper.unresolved("10.0.0.5", "neighbor 10.0.0.5 on eth0 is FAILED");
         net.ip("far", "addr add 10.0.0.5/24 dev far0");
         let first = looper.resolved("10.0.0.5");
         // Without an announcement: the kernel must be made to ask.
@@ -437,7 +437,7 @@ fn a_neighbour_may_appear_change_its_mac_and_die() {
         assert_ne!(changed[0].fields.next_hop_mac, first.fields.next_hop_mac);
         net.ip("far", "addr del 10.0.0.5/24 dev far0");
         looper.until("10.0.0.5", silent, <[_]>::is_empty);
-        looper.unresolved("10.0.0.5", "neighbour 10.0.0.5 on eth0 is FAILED");
+        looper.unresolved("10.0.0.5", "neighbor 10.0.0.5 on eth0 is FAILED");
     });
 }
 
@@ -450,7 +450,7 @@ fn a_thousand_vteps_resolve_in_a_blink_and_only_changes_are_reported() {
         let mut looper = Loop::new();
         let address = |n: u32| IpAddr::from((0xc612_0000_u32 + n).to_be_bytes());
         for n in 1..=1000 {
-            looper.underlay.want(VtepAddr::new(address(n)).unwrap(), Instant::now());
+            looper.underlay.track(VtepAddr::new(address(n)).unwrap(), Instant::now());
         }
         // The kernel answers on this thread's time; what other programs take of the core does not count.
         let before = spent();
@@ -458,17 +458,17 @@ fn a_thousand_vteps_resolve_in_a_blink_and_only_changes_are_reported() {
         let took = spent() - before;
         println!("1000 VTEPs resolved in {took:?}");
         assert_eq!(changes.len(), 1000);
-        assert!(changes.iter().all(|change| matches!(change, Change::Resolved(r) if r.paths.len() == 1)));
+        assert!(changes.iter().all(|change| matches!(change, UnderlayEvent::Resolved(r) if r.paths.len() == 1)));
         assert!(took < Duration::from_millis(50), "{took:?}");
 
         net.ip("near", &format!("route add {}/32 via 10.0.1.1", address(500)));
         net.ip("near", "route add 198.51.100.0/24 via 10.0.1.1");
         let changes = looper.resolutions();
         assert_eq!(changes.len(), 1, "{changes:?}");
-        assert!(matches!(&changes[0], Change::Resolved(r) if r.vtep.get() == address(500) && &*r.paths[0].device == "eth1"));
+        assert!(matches!(&changes[0], UnderlayEvent::Resolved(r) if r.vtep.get() == address(500) && &*r.paths[0].device == "eth1"));
         assert_eq!(looper.underlay.next_timeout(Instant::now()), None, "nothing is left to do");
 
-        looper.underlay.unwant(VtepAddr::new(address(500)).unwrap());
+        looper.underlay.untrack(VtepAddr::new(address(500)).unwrap());
         let mut other = config();
         other.ttl = 33;
         looper.underlay.set_config(other);

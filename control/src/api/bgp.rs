@@ -71,7 +71,7 @@ pub struct SummaryRow {
 
 /// The answer of `show.bgp.summary`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Summary {
+pub struct BgpSummary {
     /// Our AS.
     pub asn: u32,
     /// Our BGP identifier.
@@ -95,7 +95,7 @@ pub struct RestartRow {
 
 /// The answer of `show.bgp.neighbor`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NeighborDetail {
+pub struct BgpNeighborDetail {
     /// What the summary says.
     #[serde(flatten)]
     pub summary: SummaryRow,
@@ -181,7 +181,7 @@ pub struct RouteRow {
     /// It is in our tables.
     pub installed: bool,
     /// Why it is not in our tables.
-    pub why_not: Option<String>,
+    pub unused_reason: Option<String>,
     /// The neighbour is away and its route is kept.
     pub stale: bool,
 }

@@ -9,12 +9,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::event::{Event, Subscription, Topic};
+use super::event::{ApiEvent, Subscription, Topic};
 use super::message::ApiError;
-use super::show::{Query, Rows};
+use super::show::{Rows, ShowQuery};
 
 /// Time for the daemon to answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why a call has no result.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +57,7 @@ struct Response {
 
 #[derive(Deserialize)]
 struct Notification {
-    params: Event,
+    params: ApiEvent,
 }
 
 impl Client {
@@ -73,8 +73,8 @@ impl Client {
             ErrorKind::PermissionDenied => ClientError::Denied(path.to_owned()),
             _ => ClientError::Io(error),
         })?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(REQUEST_TIMEOUT))?;
+        stream.set_write_timeout(Some(REQUEST_TIMEOUT))?;
         Ok(Self {
             stream: BufReader::new(stream),
             next_id: 1,
@@ -140,7 +140,7 @@ impl Client {
     /// As [`Self::call`]; and what `each` returns.
     pub fn events<E: From<ClientError>>(
         mut self,
-        mut each: impl FnMut(Event) -> Result<(), E>,
+        mut each: impl FnMut(ApiEvent) -> Result<(), E>,
     ) -> Result<(), E> {
         self.stream
             .get_ref()
@@ -164,7 +164,7 @@ impl Client {
     pub fn pages<T: DeserializeOwned, E: From<ClientError>>(
         &mut self,
         method: &str,
-        mut query: Query,
+        mut query: ShowQuery,
         mut each: impl FnMut(Vec<T>) -> Result<(), E>,
     ) -> Result<(), E> {
         loop {

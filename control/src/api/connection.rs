@@ -7,25 +7,25 @@ use mio::net::UnixStream;
 use serde_json::Value;
 
 use super::dispatch::{Handler, dispatch_for};
-use super::event::{Event, Subscription};
+use super::event::{ApiEvent, Subscription};
 use super::message::{ApiError, MAX_REQUEST, code, response};
 
 /// The longest response, bytes. Tables are paged, so that only a saved configuration may be longer.
 pub(super) const MAX_RESPONSE: usize = 4 << 20;
 /// Requests wait while a client has so much unread, bytes.
-const UNREAD: usize = 64 << 10;
+const MAX_UNREAD: usize = 64 << 10;
 /// Bytes read at once.
 const CHUNK: usize = 64 << 10;
 /// Requests that are answered before others get their turn.
-const TURN: usize = 16;
+const REQUESTS_PER_EVENT: usize = 16;
 /// A request must be complete, and a response taken, in this time.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A client that asks nothing for so long goes.
 pub(super) const IDLE: Duration = Duration::from_secs(300);
 
 /// What becomes of a connection after it had its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum After {
+pub(super) enum NextStep {
     /// It waits for its socket.
     Wait,
     /// It has more to do at once.
@@ -72,7 +72,7 @@ impl Connection {
         match (self.subscribed(), quiet) {
             (true, true) => None,
             (true, false) | (false, true) => Some(self.since + IDLE),
-            (false, false) => Some(self.since + PATIENCE),
+            (false, false) => Some(self.since + REQUEST_TIMEOUT),
         }
     }
 
@@ -87,30 +87,30 @@ impl Connection {
     }
 
     /// Sends an event if it is wanted and there is room. False: the connection is over.
-    pub(super) fn event(&mut self, event: &Event, line: &Value, now: Instant) -> bool {
+    pub(super) fn event(&mut self, event: &ApiEvent, line: &Value, now: Instant) -> bool {
         if !event
             .topic()
             .is_some_and(|topic| self.subscription.wants(topic))
         {
             return true;
         }
-        if self.unsent() > UNREAD {
+        if self.unsent() > MAX_UNREAD {
             self.lost += 1;
             return true;
         }
         if self.unsent() == 0 {
             self.since = now;
         }
-        self.tell_lost();
+        self.report_lost();
         self.put(line);
         self.flush(now).is_ok()
     }
 
     /// Says how many events did not fit.
-    fn tell_lost(&mut self) {
+    fn report_lost(&mut self) {
         if self.lost > 0 {
             let lost = std::mem::take(&mut self.lost);
-            self.put(&Event::Lost { lost }.notification());
+            self.put(&ApiEvent::Lost { lost }.notification());
         }
     }
 
@@ -119,15 +119,15 @@ impl Connection {
     }
 
     /// Writes, reads and answers as far as its turn goes. It may subscribe if it has, or if `may_subscribe`.
-    pub(super) fn turn(
+    pub(super) fn process(
         &mut self,
         handler: &mut impl Handler,
         may_subscribe: bool,
         now: Instant,
-    ) -> After {
+    ) -> NextStep {
         match self.work(handler, may_subscribe || self.subscribed(), now) {
             Ok(after) => after,
-            Err(_) => After::Close,
+            Err(_) => NextStep::Close,
         }
     }
 
@@ -136,30 +136,30 @@ impl Connection {
         handler: &mut impl Handler,
         may_subscribe: bool,
         now: Instant,
-    ) -> io::Result<After> {
-        for _ in 0..TURN {
+    ) -> io::Result<NextStep> {
+        for _ in 0..REQUESTS_PER_EVENT {
             self.flush(now)?;
             if self.unsent() == 0 && self.lost > 0 {
-                self.tell_lost();
+                self.report_lost();
                 self.flush(now)?;
             }
-            if self.unsent() > UNREAD {
-                return Ok(After::Wait);
+            if self.unsent() > MAX_UNREAD {
+                return Ok(NextStep::Wait);
             }
             if let Some(line) = self.line(now) {
                 self.answer(&line, handler, may_subscribe);
             } else if self.last {
                 return Ok(if self.unsent() == 0 {
-                    After::Close
+                    NextStep::Close
                 } else {
-                    After::Wait
+                    NextStep::Wait
                 });
             } else if !self.fill(now)? {
-                return Ok(After::Wait);
+                return Ok(NextStep::Wait);
             }
         }
         self.flush(now)?;
-        Ok(After::Again)
+        Ok(NextStep::Again)
     }
 
     /// The next complete line.

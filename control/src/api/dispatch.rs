@@ -3,9 +3,8 @@
 use serde_json::{Value, json};
 
 use super::action::Action;
-use super::event::Subscription;
-use super::message::{ApiError, Call, ConfigRequest, Message, Request, code, response};
-use super::server::MAX_SUBSCRIBERS;
+use super::event::{MAX_SUBSCRIBERS, Subscription};
+use super::message::{ApiError, Call, ConfigRequest, RpcMessage, RpcRequest, code, response};
 use super::show::ShowRequest;
 use crate::config::Change;
 
@@ -50,9 +49,9 @@ pub(super) fn dispatch_for(
     subscription: &mut Subscription,
     may_subscribe: bool,
 ) -> Option<Value> {
-    match Message::read(line) {
+    match RpcMessage::read(line) {
         Err(error) => Some(response(Value::Null, Err(error))),
-        Ok(Message::Single(request)) => {
+        Ok(RpcMessage::Single(request)) => {
             let result = request.call.and_then(|call| match call {
                 Call::Subscribe(wanted) if !may_subscribe && !wanted.topics.is_empty() => {
                     Err(ApiError::refused(format!(
@@ -68,7 +67,7 @@ pub(super) fn dispatch_for(
             });
             request.id.map(|id| response(id, result))
         }
-        Ok(Message::Batch(requests)) => batch(requests, handler),
+        Ok(RpcMessage::Batch(requests)) => batch(requests, handler),
     }
 }
 
@@ -95,7 +94,7 @@ fn one(call: Call, handler: &mut impl Handler) -> Result<Value, ApiError> {
 }
 
 /// All changes of a batch are one change; one that can't be read refuses them all.
-fn batch(requests: Vec<Request>, handler: &mut impl Handler) -> Option<Value> {
+fn batch(requests: Vec<RpcRequest>, handler: &mut impl Handler) -> Option<Value> {
     let mut ids = Vec::with_capacity(requests.len());
     let mut changes = Vec::with_capacity(requests.len());
     let mut wrong = None;

@@ -26,6 +26,10 @@ pub enum Topic {
     All,
 }
 
+/// Subscribed clients at a time. They stay connected indefinitely, so some of the server's
+/// `MAX_CLIENTS` connections are reserved for commands.
+pub const MAX_SUBSCRIBERS: usize = 48;
+
 /// `monitor.subscribe`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -128,7 +132,7 @@ pub struct PortEvent {
 /// What happened: the `params` of a notification.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "topic", rename_all = "lowercase")]
-pub enum Event {
+pub enum ApiEvent {
     /// A MAC.
     Mac(MacEvent),
     /// A BGP session.
@@ -144,7 +148,7 @@ pub enum Event {
     },
 }
 
-impl Event {
+impl ApiEvent {
     /// What it is about; `None` = every subscriber must know.
     #[must_use]
     pub const fn topic(&self) -> Option<Topic> {

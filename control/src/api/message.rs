@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::action::Action;
 use super::event::Subscription;
-use super::show::{MAX_ROWS, Query, ShowRequest};
-use crate::config::{BatchError, Change, Diff, Problems};
+use super::show::{MAX_ROWS, ShowQuery, ShowRequest};
+use crate::config::{BatchError, Change, Diagnostics, Diff};
 
 /// The longest request, bytes, without its line end.
 pub const MAX_REQUEST: usize = 1 << 20;
@@ -94,14 +94,14 @@ impl From<BatchError> for ApiError {
     }
 }
 
-impl From<Problems> for ApiError {
-    fn from(problems: Problems) -> Self {
-        let field = problems
+impl From<Diagnostics> for ApiError {
+    fn from(diagnostics: Diagnostics) -> Self {
+        let field = diagnostics
             .list()
             .first()
-            .map(|problem| problem.key.clone())
+            .map(|diagnostic| diagnostic.key.clone())
             .unwrap_or_default();
-        let all: Vec<_> = problems.list().iter().map(ToString::to_string).collect();
+        let all: Vec<_> = diagnostics.list().iter().map(ToString::to_string).collect();
         Self::new(code::INVALID_PARAMS, all.join("\n")).field(&field)
     }
 }
@@ -109,7 +109,7 @@ impl From<Problems> for ApiError {
 /// The configuration that a request is about.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Source {
+pub struct ConfigSource {
     /// The text of a file that the client read; none = the daemon's own file. The daemon, which is root, opens no file
     /// that a client names.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -122,7 +122,7 @@ pub struct Source {
 /// Where `config.save` writes.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Target {
+pub struct SaveTarget {
     /// Answer the text instead of writing the daemon's own file.
     pub print: bool,
 }
@@ -131,13 +131,13 @@ pub struct Target {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConfigRequest {
     /// Check it, on this host. Answers [`ConfigCheck`].
-    Check(Source),
+    Check(ConfigSource),
     /// Say what applying it would change. Answers [`ConfigDiff`].
-    Diff(Source),
+    Diff(ConfigSource),
     /// Apply the difference, whole or not at all. Answers [`ConfigDiff`], what was done.
-    Apply(Source),
+    Apply(ConfigSource),
     /// Write the running configuration. Answers [`ConfigSave`].
-    Save(Target),
+    Save(SaveTarget),
 }
 
 /// The answer of `config.check`; a configuration that is refused is an error instead.
@@ -184,7 +184,7 @@ pub enum Call {
 
 /// One request that was read.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Request {
+pub struct RpcRequest {
     /// Echoed in the response; `None` = a notification, which gets none.
     pub id: Option<Value>,
     /// What it asks for.
@@ -193,14 +193,14 @@ pub struct Request {
 
 /// One line.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Message {
+pub enum RpcMessage {
     /// One request.
-    Single(Request),
+    Single(RpcRequest),
     /// Several, applied as one change.
-    Batch(Vec<Request>),
+    Batch(Vec<RpcRequest>),
 }
 
-impl Message {
+impl RpcMessage {
     /// Reads one line. `serde_json` refuses nesting deeper than 128.
     ///
     /// # Errors
@@ -220,13 +220,15 @@ impl Message {
                 );
                 Err(ApiError::new(code::INVALID_REQUEST, message))
             }
-            Value::Array(items) => Ok(Self::Batch(items.into_iter().map(Request::read).collect())),
-            other => Ok(Self::Single(Request::read(other))),
+            Value::Array(items) => Ok(Self::Batch(
+                items.into_iter().map(RpcRequest::read).collect(),
+            )),
+            other => Ok(Self::Single(RpcRequest::read(other))),
         }
     }
 }
 
-impl Request {
+impl RpcRequest {
     fn read(value: Value) -> Self {
         let Value::Object(mut object) = value else {
             let error = ApiError::new(code::INVALID_REQUEST, "a request is an object");
@@ -306,7 +308,7 @@ fn read_call(mut object: Map<String, Value>) -> Result<Call, ApiError> {
 }
 
 fn read_show(what: &str, params: Value) -> Option<Result<ShowRequest, ApiError>> {
-    let show: fn(Query) -> ShowRequest = match what {
+    let show: fn(ShowQuery) -> ShowRequest = match what {
         "status" => return Some(read_params::<NoParams>(params).map(|_| ShowRequest::Status)),
         "bgp.summary" => {
             return Some(read_params::<NoParams>(params).map(|_| ShowRequest::BgpSummary));
@@ -356,8 +358,8 @@ fn read_params<T: DeserializeOwned>(params: Value) -> Result<T, ApiError> {
         .map_err(|error| ApiError::new(code::INVALID_PARAMS, format!("params: {error}")))
 }
 
-fn query(params: Value) -> Result<Query, ApiError> {
-    let query: Query = read_params(params)?;
+fn query(params: Value) -> Result<ShowQuery, ApiError> {
+    let query: ShowQuery = read_params(params)?;
     if (1..=MAX_ROWS).contains(&query.limit) {
         return Ok(query);
     }

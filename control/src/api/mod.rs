@@ -4,6 +4,7 @@
 //! client -> server (bytes, limits, who may connect) -> message (typed requests) -> dispatch -> Handler (the daemon)
 //! ```
 
+pub mod access;
 pub mod action;
 pub mod bgp;
 pub mod client;
@@ -12,7 +13,6 @@ pub mod dispatch;
 pub mod event;
 pub mod interface;
 pub mod message;
-pub mod peer;
 mod serde_form;
 pub mod server;
 pub mod show;

@@ -11,20 +11,18 @@ use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use serde_json::Value;
 
-use super::connection::{After, Connection};
+use super::access::{AccessPolicy, ClientCredentials, group_number, groups};
+use super::connection::{Connection, NextStep};
 use super::dispatch::Handler;
-use super::event::Event;
+use super::event::{ApiEvent, MAX_SUBSCRIBERS};
 use super::message::{ApiError, code, response};
-use super::peer::{Gate, Peer, group_number, groups};
 
 /// Clients at a time. One more takes the place of one that asked nothing for a while, or is refused.
 pub const MAX_CLIENTS: usize = 64;
-/// Of them, as many may have subscribed to events: they stay for as long as they like, and commands need places too.
-pub const MAX_SUBSCRIBERS: usize = 48;
-/// Tokens that a server takes, from the one given to [`Server::register`].
+/// Tokens that a server takes, from the one given to [`ControlServer::register`].
 pub const TOKENS: usize = 1 + MAX_CLIENTS;
 /// A client that is idle for so long gives way to a new one when all places are taken.
-const GIVES_WAY: Duration = Duration::from_secs(2);
+const REPLACEABLE_AFTER: Duration = Duration::from_secs(2);
 /// When accept(2) fails for want of descriptors or memory, it is tried again after this.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -56,12 +54,12 @@ pub enum BindError {
 
 /// The control socket and its clients.
 #[derive(Debug)]
-pub struct Server {
+pub struct ControlServer {
     listener: UnixListener,
     path: PathBuf,
     /// The socket file is ours as long as it has this inode.
     inode: u64,
-    gate: Gate,
+    policy: AccessPolicy,
     first: usize,
     clients: Vec<Option<Connection>>,
     /// Clients that have more to do at once.
@@ -69,7 +67,7 @@ pub struct Server {
     accept_at: Option<Instant>,
 }
 
-impl Server {
+impl ControlServer {
     /// Creates the socket, mode 0660, for root and `group` (a name or a number). A socket that nobody listens on is
     /// replaced.
     ///
@@ -99,7 +97,7 @@ impl Server {
             listener,
             path: path.to_owned(),
             inode,
-            gate: Gate::new(gid),
+            policy: AccessPolicy::new(gid),
             first: 0,
             clients: (0..MAX_CLIENTS).map(|_| None).collect(),
             again: Vec::new(),
@@ -132,7 +130,7 @@ impl Server {
     ) {
         match token.0.checked_sub(self.first) {
             Some(0) => self.accept(registry, handler, now),
-            Some(place) if place <= MAX_CLIENTS => self.turn(place - 1, registry, handler, now),
+            Some(place) if place <= MAX_CLIENTS => self.process(place - 1, registry, handler, now),
             _ => (),
         }
     }
@@ -157,7 +155,7 @@ impl Server {
     /// Gives waiting clients their turn and ends those that are late.
     pub fn tick(&mut self, registry: &Registry, handler: &mut impl Handler, now: Instant) {
         for place in std::mem::take(&mut self.again) {
-            self.turn(place, registry, handler, now);
+            self.process(place, registry, handler, now);
         }
         for place in 0..self.clients.len() {
             if self.clients[place]
@@ -174,7 +172,7 @@ impl Server {
     }
 
     /// Sends an event to the clients that have subscribed to it. One that reads too slowly loses it and is told.
-    pub fn publish(&mut self, registry: &Registry, event: &Event, now: Instant) {
+    pub fn publish(&mut self, registry: &Registry, event: &ApiEvent, now: Instant) {
         let line = event.notification();
         for place in 0..self.clients.len() {
             if self.clients[place]
@@ -186,7 +184,7 @@ impl Server {
         }
     }
 
-    fn turn(
+    fn process(
         &mut self,
         place: usize,
         registry: &Registry,
@@ -202,14 +200,14 @@ impl Server {
         let Some(client) = &mut self.clients[place] else {
             return;
         };
-        match client.turn(handler, watching < MAX_SUBSCRIBERS, now) {
-            After::Wait => (),
-            After::Again => {
+        match client.process(handler, watching < MAX_SUBSCRIBERS, now) {
+            NextStep::Wait => (),
+            NextStep::Again => {
                 if !self.again.contains(&place) {
                     self.again.push(place);
                 }
             }
-            After::Close => self.close(place, registry),
+            NextStep::Close => self.close(place, registry),
         }
     }
 
@@ -245,10 +243,10 @@ impl Server {
         handler: &mut impl Handler,
         now: Instant,
     ) {
-        let peer = Peer::of(&stream);
+        let peer = ClientCredentials::of(&stream);
         if !peer
             .as_ref()
-            .is_ok_and(|peer| self.gate.allows(*peer, groups))
+            .is_ok_and(|peer| self.policy.allows(*peer, groups))
         {
             tracing::warn!(?peer, "control socket: client refused");
             let message = "you may not use this socket: be root, or a member of control.group";
@@ -263,7 +261,7 @@ impl Server {
         match registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE) {
             Ok(()) => {
                 self.clients[place] = Some(Connection::new(stream, now));
-                self.turn(place, registry, handler, now);
+                self.process(place, registry, handler, now);
             }
             Err(error) => {
                 tracing::warn!(%error, "control socket: a client could not be registered")
@@ -284,14 +282,14 @@ impl Server {
             .enumerate()
             .filter_map(|(place, client)| Some((idle(client)?, place)));
         let (longest, place) = places.max()?;
-        (longest >= GIVES_WAY).then(|| {
+        (longest >= REPLACEABLE_AFTER).then(|| {
             self.close(place, registry);
             place
         })
     }
 }
 
-impl Drop for Server {
+impl Drop for ControlServer {
     fn drop(&mut self) {
         if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode)
             && let Err(error) = fs::remove_file(&self.path)

@@ -17,7 +17,7 @@ use crate::config::PortKey;
 /// Which part of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Query {
+pub struct ShowQuery {
     /// Only this VNI.
     #[serde(with = "optional_vni", skip_serializing_if = "Option::is_none")]
     pub vni: Option<Vni>,
@@ -42,7 +42,7 @@ pub struct Query {
 /// The most rows of one page.
 pub const MAX_ROWS: usize = 5000;
 
-impl Default for Query {
+impl Default for ShowQuery {
     fn default() -> Self {
         Self {
             vni: None,
@@ -74,30 +74,30 @@ pub enum DropsBy {
 /// What to show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ShowRequest {
-    /// [`Status`].
+    /// [`DaemonStatus`].
     Status,
     /// [`Rows`] of [`VniRow`], in the order of VNIs.
-    Vni(Query),
+    Vni(ShowQuery),
     /// [`Rows`] of [`MacRow`], in the order of [`MacCursor`].
-    Mac(Query),
+    Mac(ShowQuery),
     /// [`Rows`] of [`FloodRow`], in the order of VNIs.
-    Flood(Query),
+    Flood(ShowQuery),
     /// [`Rows`] of [`PortRow`], in the order of [`PortKey`].
-    Ports(Query),
+    Ports(ShowQuery),
     /// [`Rows`] of [`WorkerRow`].
-    Workers(Query),
+    Workers(ShowQuery),
     /// [`Rows`] of [`UnderlayRow`], in the order of VTEPs.
-    Underlay(Query),
+    Underlay(ShowQuery),
     /// [`Rows`] of [`DropRow`].
-    Drops(Query),
+    Drops(ShowQuery),
     /// [`Rows`] of [`NeighborRow`], in the order of [`NeighborCursor`].
-    Neighbors(Query),
-    /// [`Summary`](super::bgp::Summary).
+    Neighbors(ShowQuery),
+    /// [`BgpSummary`](super::bgp::BgpSummary).
     BgpSummary,
-    /// [`NeighborDetail`](super::bgp::NeighborDetail).
+    /// [`BgpNeighborDetail`](super::bgp::BgpNeighborDetail).
     BgpNeighbor(BgpPeer),
     /// [`Rows`] of [`RouteRow`](super::bgp::RouteRow), in an order that the daemon chooses.
-    BgpRoutes(Query),
+    BgpRoutes(ShowQuery),
 }
 
 /// One page of a table.
@@ -117,7 +117,7 @@ impl<T> Rows<T> {
     pub fn page<K: Ord + FromStr + Display>(
         rows: impl IntoIterator<Item = T>,
         key: impl Fn(&T) -> K,
-        query: &Query,
+        query: &ShowQuery,
     ) -> Result<Self, String> {
         let after: Option<K> = query.cursor()?;
         let limit = query.limit.clamp(1, MAX_ROWS);
@@ -133,7 +133,7 @@ impl<T> Rows<T> {
     }
 }
 
-impl Query {
+impl ShowQuery {
     /// The cursor in `after`.
     ///
     /// # Errors
@@ -199,7 +199,7 @@ pub struct Traffic {
 
 /// `show.status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Status {
+pub struct DaemonStatus {
     /// Version of the daemon.
     pub version: String,
     /// When it started, seconds since 1970.
@@ -216,14 +216,14 @@ pub struct Status {
     /// Number of workers.
     pub workers: usize,
     /// Sizes of the tables.
-    pub tables: Tables,
+    pub tables: TableSizes,
     /// Each interface with AF_XDP sockets.
     pub interfaces: Vec<InterfaceRow>,
 }
 
 /// Sizes of the tables, entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Tables {
+pub struct TableSizes {
     /// VNIs.
     pub vnis: usize,
     /// Tenant ports.
@@ -393,7 +393,7 @@ pub struct WorkerRow {
     /// Share of time with work, percent, since the last look.
     pub busy: f64,
     /// Turns of its loop.
-    pub loops: u64,
+    pub iterations: u64,
     /// Frames processed.
     pub frames: u64,
     /// UMEM frames that it has free.
@@ -403,7 +403,7 @@ pub struct WorkerRow {
 /// The state of the way to a VTEP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum HopState {
+pub enum PathState {
     /// Ready to send.
     Up,
     /// The kernel is asked for the neighbour's MAC.
@@ -418,7 +418,7 @@ pub struct UnderlayRow {
     /// The remote VTEP, or a multicast group.
     pub vtep: IpAddr,
     /// The state of this path.
-    pub state: HopState,
+    pub state: PathState,
     /// The gateway; null when the VTEP is on the link.
     pub via: Option<IpAddr>,
     /// The interface that frames leave by.
@@ -430,6 +430,8 @@ pub struct UnderlayRow {
     pub mtu: Option<u32>,
     /// Why it is not up.
     pub reason: Option<String>,
+    /// The stable name of the reason, in kebab case.
+    pub error: Option<String>,
     /// Frames from (rx) and to (tx) the VTEP.
     #[serde(flatten)]
     pub traffic: Traffic,

@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     daemon::lift_memlock();
-    vtep_dataplane::mem::give_back_large_blocks();
+    vtep_dataplane::mem::mmap_large_blocks();
     match daemon::run(&config, &arguments.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -63,7 +63,7 @@ fn main() -> ExitCode {
 /// Loads the configuration, checks it against this host unless told not to, and says what is wrong.
 fn load(arguments: &Arguments) -> Option<config::Config> {
     let loaded = config::load(&arguments.config)
-        .inspect_err(|problems| eprintln!("{problems}"))
+        .inspect_err(|diagnostics| eprintln!("{diagnostics}"))
         .ok()?;
     if arguments.offline {
         return Some(loaded.config);
@@ -72,9 +72,9 @@ fn load(arguments: &Arguments) -> Option<config::Config> {
     let host = host
         .inspect_err(|error| eprintln!("vtepd: can't ask this host (netlink): {error}"))
         .ok()?;
-    let problems = loaded.check_host(&Host(&host));
-    if !problems.is_empty() {
-        eprintln!("{problems}");
+    let diagnostics = loaded.check_host(&Host(&host));
+    if !diagnostics.is_empty() {
+        eprintln!("{diagnostics}");
     }
-    (!problems.refused()).then_some(loaded.config)
+    (!diagnostics.has_errors()).then_some(loaded.config)
 }

@@ -14,8 +14,8 @@ use super::render;
 use crate::api::action::BgpPeer;
 use crate::api::client::{Client, ClientError};
 use crate::api::event::Topic;
-use crate::api::message::{ConfigCheck, ConfigDiff, ConfigSave, Source, Target};
-use crate::api::show::{DropsBy, Query};
+use crate::api::message::{ConfigCheck, ConfigDiff, ConfigSave, ConfigSource, SaveTarget};
+use crate::api::show::{DropsBy, ShowQuery};
 
 /// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +37,7 @@ pub enum Failure {
 /// [`Failure`] with the remedy.
 pub fn run(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
     let mut client = Client::connect(&cli.socket)?;
-    if let Some((method, params)) = cli.command.change() {
+    if let Some((method, params)) = cli.command.request() {
         let result = client.call(method, &params)?;
         return match (cli.json, cli.verbose) {
             (true, _) => Ok(writeln!(out, "{result}")?),
@@ -86,9 +86,9 @@ struct Shower<'a, W> {
 
 impl<W: Write> Shower<'_, W> {
     fn show(&mut self, show: &Show) -> Result<(), Failure> {
-        let of = |vni| Query {
+        let of = |vni| ShowQuery {
             vni,
-            ..Query::default()
+            ..ShowQuery::default()
         };
         match show {
             Show::Status => self.one("show.status", json!({}), render::status),
@@ -96,7 +96,7 @@ impl<W: Write> Shower<'_, W> {
             Show::Vni { vni } => self.rows("show.vni", of(*vni), render::vni),
             Show::Mac { vni, mac } => self.rows(
                 "show.mac",
-                Query {
+                ShowQuery {
                     mac: *mac,
                     ..of(*vni)
                 },
@@ -114,7 +114,7 @@ impl<W: Write> Shower<'_, W> {
                     By::Vni => DropsBy::Vni,
                     By::Vtep => DropsBy::Vtep,
                 };
-                self.rows("show.drops", Query { by, ..of(None) }, render::drops)
+                self.rows("show.drops", ShowQuery { by, ..of(None) }, render::drops)
             }
         }
     }
@@ -132,11 +132,11 @@ impl<W: Write> Shower<'_, W> {
                 kind,
                 neighbor,
             } => {
-                let query = Query {
+                let query = ShowQuery {
                     vni: vni.vni,
                     kind: *kind,
                     neighbor: *neighbor,
-                    ..Query::default()
+                    ..ShowQuery::default()
                 };
                 self.rows("show.bgp.routes", query, render::bgp::routes)
             }
@@ -162,7 +162,7 @@ impl<W: Write> Shower<'_, W> {
     fn rows<T: DeserializeOwned>(
         &mut self,
         method: &str,
-        query: Query,
+        query: ShowQuery,
         render: fn(&[T]) -> String,
     ) -> Result<(), Failure> {
         if self.json {
@@ -245,12 +245,12 @@ fn write_diff(diff: &ConfigDiff, out: &mut dyn Write) -> io::Result<()> {
         .try_for_each(|key| writeln!(out, "{key}: takes a restart of vtepd"))
 }
 
-fn source(file: Option<&Path>) -> Result<Source, Failure> {
+fn source(file: Option<&Path>) -> Result<ConfigSource, Failure> {
     let Some(path) = file else {
-        return Ok(Source::default());
+        return Ok(ConfigSource::default());
     };
     let text = fs::read_to_string(path).map_err(|error| Failure::File(path.to_owned(), error))?;
-    Ok(Source {
+    Ok(ConfigSource {
         text: Some(text),
         name: Some(path.display().to_string()),
     })
@@ -264,7 +264,7 @@ fn save(
 ) -> Result<(), Failure> {
     let saved: ConfigSave = client.call_as(
         "config.save",
-        Target {
+        SaveTarget {
             print: file.is_some(),
         },
     )?;

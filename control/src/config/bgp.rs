@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::time::Duration;
 
+use super::bgp_neighbor::{BgpNeighbor, BgpSettings, Duplicates, Password};
+use super::diagnostic::Diagnostics;
 use super::model::Addresses;
 use super::node::{Located, Node};
-use super::problem::Problems;
-use super::routing::{BgpNeighbor, BgpSettings, Duplicates, Password};
 use super::table::{Read, TableReader, boolean, integer, text};
 use crate::bgp::wire::AS_TRANS;
 use crate::bgp::{MaxPrefixes, RestartConfig};
@@ -24,15 +24,15 @@ const WEEK: u32 = 7 * 24 * 3600;
 pub(super) fn settings(
     table: &mut TableReader<'_>,
     own: Addresses,
-    problems: &mut Problems,
+    diagnostics: &mut Diagnostics,
 ) -> Option<BgpSettings> {
-    let asn = table.required("asn", "65000", problems, asn);
-    let router_id = router_id(table, own, problems);
-    let hold_time = table.optional("hold-time", problems, hold_time);
+    let asn = table.required("asn", "65000", diagnostics, asn);
+    let router_id = router_id(table, own, diagnostics);
+    let hold_time = table.optional("hold-time", diagnostics, hold_time);
     let default = Duplicates::default();
-    let moves = table.optional("duplicate-moves", problems, integer(2..=1000));
-    let window = table.optional("duplicate-window", problems, seconds);
-    let freeze = table.optional("duplicate-freeze", problems, freeze);
+    let moves = table.optional("duplicate-moves", diagnostics, integer(2..=1000));
+    let window = table.optional("duplicate-window", diagnostics, seconds);
+    let freeze = table.optional("duplicate-freeze", diagnostics, freeze);
     let duplicates = Duplicates {
         moves: moves.unwrap_or(default.moves),
         window: window.unwrap_or(default.window),
@@ -50,9 +50,9 @@ pub(super) fn settings(
 fn router_id(
     table: &mut TableReader<'_>,
     own: Addresses,
-    problems: &mut Problems,
+    diagnostics: &mut Diagnostics,
 ) -> Option<Ipv4Addr> {
-    let given = table.optional("router-id", problems, |value| {
+    let given = table.optional("router-id", diagnostics, |value| {
         let id: Ipv4Addr = address(value).and_then(|ip| match ip {
             IpAddr::V4(v4) => Ok(v4),
             IpAddr::V6(v6) => Err(format!(
@@ -71,7 +71,7 @@ fn router_id(
         _ => {
             let message =
                 "missing; a VTEP without IPv4 address needs one: write router-id = \"203.0.113.2\"";
-            table.refuse("router-id", message, problems);
+            table.reject("router-id", message, diagnostics);
             None
         }
     }
@@ -139,11 +139,11 @@ fn address(value: &Located) -> Read<IpAddr> {
 pub(super) fn neighbor(
     table: &mut TableReader<'_>,
     passwords: Passwords<'_>,
-    problems: &mut Problems,
+    diagnostics: &mut Diagnostics,
 ) -> Option<BgpNeighbor> {
-    let remote = table.required("address", "\"203.0.113.254\"", problems, address);
-    let remote_asn = table.required("remote-asn", "65000", problems, asn);
-    let local_address = table.optional("local-address", problems, |value| {
+    let remote = table.required("address", "\"203.0.113.254\"", diagnostics, address);
+    let remote_asn = table.required("remote-asn", "65000", diagnostics, asn);
+    let local_address = table.optional("local-address", diagnostics, |value| {
         let local = address(value)?;
         match remote {
             Some(remote) if remote.is_ipv4() != local.is_ipv4() => Err(format!(
@@ -152,17 +152,17 @@ pub(super) fn neighbor(
             _ => Ok(local),
         }
     });
-    let port = table.optional("port", problems, integer(1..=u16::MAX));
-    let passive = table.optional("passive", problems, boolean);
-    let password = table.optional("password-file", problems, |value| {
+    let port = table.optional("port", diagnostics, integer(1..=u16::MAX));
+    let passive = table.optional("passive", diagnostics, boolean);
+    let password = table.optional("password-file", diagnostics, |value| {
         passwords(Path::new(&text::<String>(value)?))
     });
-    let ttl_security = table.optional("ttl-security", problems, integer(1..=254));
-    let max_prefixes = max_prefixes(table, problems);
-    let connect_retry = table.optional("connect-retry", problems, seconds);
-    let extended = table.optional("extended-messages", problems, boolean);
-    let restart = graceful_restart(table, problems);
-    let description = table.optional("description", problems, description);
+    let ttl_security = table.optional("ttl-security", diagnostics, integer(1..=254));
+    let max_prefixes = max_prefixes(table, diagnostics);
+    let connect_retry = table.optional("connect-retry", diagnostics, seconds);
+    let extended = table.optional("extended-messages", diagnostics, boolean);
+    let restart = graceful_restart(table, diagnostics);
+    let description = table.optional("description", diagnostics, description);
     let default = BgpNeighbor::new(remote?, remote_asn?);
     Some(BgpNeighbor {
         local_address,
@@ -180,19 +180,19 @@ pub(super) fn neighbor(
 }
 
 /// A number, or `{ limit, retry }`.
-fn max_prefixes(table: &mut TableReader<'_>, problems: &mut Problems) -> Option<MaxPrefixes> {
+fn max_prefixes(table: &mut TableReader<'_>, diagnostics: &mut Diagnostics) -> Option<MaxPrefixes> {
     const KEY: &str = "max-prefixes";
     if !table.is_table(KEY) {
-        let limit = table.optional(KEY, problems, |value| {
+        let limit = table.optional(KEY, diagnostics, |value| {
             integer(1..=u32::MAX)(value)
                 .map_err(|wrong| format!("{wrong}, or {{ limit = N, retry = SECONDS }}"))
         });
         return limit.map(|limit| MaxPrefixes { limit, retry: None });
     }
-    let mut inner = table.table(KEY, problems)?;
-    let limit = inner.required("limit", "100000", problems, integer(1..=u32::MAX));
-    let retry = inner.optional("retry", problems, seconds);
-    inner.finish(problems);
+    let mut inner = table.table(KEY, diagnostics)?;
+    let limit = inner.required("limit", "100000", diagnostics, integer(1..=u32::MAX));
+    let retry = inner.optional("retry", diagnostics, seconds);
+    inner.finish(diagnostics);
     Some(MaxPrefixes {
         limit: limit?,
         retry,
@@ -202,21 +202,21 @@ fn max_prefixes(table: &mut TableReader<'_>, problems: &mut Problems) -> Option<
 /// `true`, `false`, or `{ restart-time, stale-time }`. The outer `None`: nothing is written, or it is wrong.
 fn graceful_restart(
     table: &mut TableReader<'_>,
-    problems: &mut Problems,
+    diagnostics: &mut Diagnostics,
 ) -> Option<Option<RestartConfig>> {
     const KEY: &str = "graceful-restart";
     let default = RestartConfig::default();
     if !table.is_table(KEY) {
-        let on = table.optional(KEY, problems, |value| {
+        let on = table.optional(KEY, diagnostics, |value| {
             boolean(value)
                 .map_err(|wrong| format!("{wrong}, or {{ restart-time = S, stale-time = S }}"))
         });
         return on.map(|on| on.then_some(default));
     }
-    let mut inner = table.table(KEY, problems)?;
-    let time = inner.optional("restart-time", problems, integer(1..=4095));
-    let stale = inner.optional("stale-time", problems, seconds);
-    inner.finish(problems);
+    let mut inner = table.table(KEY, diagnostics)?;
+    let time = inner.optional("restart-time", diagnostics, integer(1..=4095));
+    let stale = inner.optional("stale-time", diagnostics, seconds);
+    inner.finish(diagnostics);
     Some(Some(RestartConfig {
         time: time.unwrap_or(default.time),
         stale_limit: stale.unwrap_or(default.stale_limit),

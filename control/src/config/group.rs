@@ -68,17 +68,17 @@ impl FromStr for GroupAddr {
 
 /// An element of `flood`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Member {
+pub(super) enum FloodTarget {
     Vtep(VtepAddr),
     Group(GroupAddr),
 }
 
 /// A VTEP or a group, told apart by the address.
-pub(super) fn member(value: &Located) -> Read<Member> {
+pub(super) fn member(value: &Located) -> Read<FloodTarget> {
     match &value.node {
         Node::Text(given) if given.parse().is_ok_and(|ip: IpAddr| ip.is_multicast()) => {
-            text(value).map(Member::Group)
+            text(value).map(FloodTarget::Group)
         }
-        _ => text(value).map(Member::Vtep),
+        _ => text(value).map(FloodTarget::Vtep),
     }
 }

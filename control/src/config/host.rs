@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use vtep_dataplane::addr::VtepAddr;
 use vtep_dataplane::table::encapsulation;
 
+use super::diagnostic::{Diagnostic, Diagnostics};
 use super::model::{Config, InterfaceName};
-use super::problem::{Problem, Problems};
 
 /// What is known of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub trait HostFacts {
 
 /// Where in the file stands what the host must have: (line, value).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Places {
+pub(super) struct HostReferences {
     pub(super) addresses: Vec<(u32, VtepAddr)>,
     pub(super) underlay: Vec<(u32, InterfaceName)>,
     pub(super) cores: Vec<(u32, usize)>,
@@ -48,35 +48,35 @@ pub const fn overhead(v6: bool) -> u32 {
 /// than 576 bytes is an error, one that is merely smaller than a tenant's MTU and the overhead a warning.
 pub(super) fn check(
     config: &Config,
-    places: &Places,
+    references: &HostReferences,
     host: &dyn HostFacts,
-    problems: &mut Problems,
+    diagnostics: &mut Diagnostics,
 ) {
-    for (line, address) in &places.addresses {
+    for (line, address) in &references.addresses {
         if !host.has_address(address.get()) {
             let message = format!(
                 "{address} is on no interface of this host; add it (`ip address add`) or write one that is"
             );
-            problems.push(Problem::error(*line, "vtep.address".to_owned(), message));
+            diagnostics.push(Diagnostic::error(*line, "vtep.address".to_owned(), message));
         }
     }
-    for (line, core) in &places.cores {
+    for (line, core) in &references.cores {
         if *core >= host.cores() {
             let last = host.cores().saturating_sub(1);
             let message = format!("this host has no core {core}; its cores are 0 to {last}");
-            problems.push(Problem::error(*line, "vtep.cores".to_owned(), message));
+            diagnostics.push(Diagnostic::error(*line, "vtep.cores".to_owned(), message));
         }
     }
     let overhead = overhead(config.vtep().addresses.v6.is_some());
-    let room = underlay(places, overhead, host, problems);
-    for (line, name) in &places.ports {
+    let room = underlay(references, overhead, host, diagnostics);
+    for (line, name) in &references.ports {
         let key = || "vni.port.interface".to_owned();
         match (host.interface(name.as_str()), room) {
             (None, _) => {
                 let message = format!(
                     "no interface {name} on this host yet; the port stays down until it appears"
                 );
-                problems.push(Problem::warning(*line, key(), message));
+                diagnostics.push(Diagnostic::warning(*line, key(), message));
             }
             (Some(facts), Some(room)) if facts.mtu > room => {
                 let message = format!(
@@ -84,7 +84,7 @@ pub(super) fn check(
                     facts.mtu,
                     facts.mtu + overhead
                 );
-                problems.push(Problem::warning(*line, key(), message));
+                diagnostics.push(Diagnostic::warning(*line, key(), message));
             }
             _ => (),
         }
@@ -93,18 +93,18 @@ pub(super) fn check(
 
 /// The largest tenant MTU that every underlay interface has room for.
 fn underlay(
-    places: &Places,
+    references: &HostReferences,
     overhead: u32,
     host: &dyn HostFacts,
-    problems: &mut Problems,
+    diagnostics: &mut Diagnostics,
 ) -> Option<u32> {
     let mut room: Option<u32> = None;
-    for (line, name) in &places.underlay {
+    for (line, name) in &references.underlay {
         let key = "vtep.underlay".to_owned();
         let Some(facts) = host.interface(name.as_str()) else {
             let message =
                 format!("no interface {name} on this host; `ip link` shows those that there are");
-            problems.push(Problem::error(*line, key, message));
+            diagnostics.push(Diagnostic::error(*line, key, message));
             continue;
         };
         let least = SMALLEST_TENANT_MTU + overhead;
@@ -113,7 +113,7 @@ fn underlay(
                 "the MTU of {name}, {}, is too small for the overhead of {overhead} bytes; set it to {least} or more, 1500 + {overhead} is best",
                 facts.mtu
             );
-            problems.push(Problem::error(*line, key, message));
+            diagnostics.push(Diagnostic::error(*line, key, message));
             continue;
         }
         let here = facts.mtu - overhead;

@@ -6,16 +6,16 @@ use std::path::Path;
 use vtep_dataplane::addr::Vni;
 
 use super::bgp::{self, Passwords};
+use super::bgp_neighbor::Password;
 use super::change::{Change, ChangeError};
-use super::entry;
-use super::group::{self, Member};
-use super::host::{self, HostFacts, Places};
+use super::diagnostic::{Diagnostic, Diagnostics};
+use super::group::{self, FloodTarget};
+use super::host::{self, HostFacts, HostReferences};
 use super::model::{Config, VniConfig};
 use super::node::parse_toml;
-use super::problem::{Problem, Problems};
-use super::routing::Password;
-use super::section;
+use super::port;
 use super::table::TableReader;
+use super::vtep;
 
 /// A configuration that was read from text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,16 +23,16 @@ pub struct Loaded {
     /// The configuration, valid in itself.
     pub config: Config,
     source: String,
-    places: Places,
+    references: HostReferences,
 }
 
 impl Loaded {
-    /// Checks it against the host. The configuration can't run there when [`Problems::refused`].
+    /// Checks it against the host. The configuration can't run there when [`Diagnostics::refused`].
     #[must_use]
-    pub fn check_host(&self, host: &dyn HostFacts) -> Problems {
-        let mut problems = Problems::new(&self.source);
-        host::check(&self.config, &self.places, host, &mut problems);
-        problems.sorted()
+    pub fn check_host(&self, host: &dyn HostFacts) -> Diagnostics {
+        let mut diagnostics = Diagnostics::new(&self.source);
+        host::check(&self.config, &self.references, host, &mut diagnostics);
+        diagnostics.sorted()
     }
 }
 
@@ -40,7 +40,7 @@ impl Loaded {
 ///
 /// # Errors
 /// Every problem that was found, with its line.
-pub fn load(path: &Path) -> Result<Loaded, Problems> {
+pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
     let source = path.display().to_string();
     match std::fs::read(path).map(String::from_utf8) {
         Ok(Ok(text)) => parse(&source, &text),
@@ -49,17 +49,17 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
     }
 }
 
-fn single(source: &str, message: String) -> Problems {
-    let mut problems = Problems::new(source);
-    problems.push(Problem::error(0, String::new(), message));
-    problems
+fn single(source: &str, message: String) -> Diagnostics {
+    let mut diagnostics = Diagnostics::new(source);
+    diagnostics.push(Diagnostic::error(0, String::new(), message));
+    diagnostics
 }
 
 /// Reads and checks a text, and the password files that it names. `source` is the file name in messages.
 ///
 /// # Errors
 /// Every problem that was found, with its line.
-pub fn parse(source: &str, text: &str) -> Result<Loaded, Problems> {
+pub fn parse(source: &str, text: &str) -> Result<Loaded, Diagnostics> {
     read(source, text, &Password::read)
 }
 
@@ -68,7 +68,7 @@ pub fn parse(source: &str, text: &str) -> Result<Loaded, Problems> {
 ///
 /// # Errors
 /// Every problem that was found, with its line.
-pub fn parse_request(source: &str, text: &str, running: &Config) -> Result<Loaded, Problems> {
+pub fn parse_request(source: &str, text: &str, running: &Config) -> Result<Loaded, Diagnostics> {
     read(source, text, &|file| {
         let known = running
             .bgp_neighbors()
@@ -83,44 +83,44 @@ pub fn parse_request(source: &str, text: &str, running: &Config) -> Result<Loade
     })
 }
 
-fn read(source: &str, text: &str, passwords: Passwords<'_>) -> Result<Loaded, Problems> {
-    let mut problems = Problems::new(source);
-    let document = parse_toml(text, &mut problems);
+fn read(source: &str, text: &str, passwords: Passwords<'_>) -> Result<Loaded, Diagnostics> {
+    let mut diagnostics = Diagnostics::new(source);
+    let document = parse_toml(text, &mut diagnostics);
     let top = document
         .as_ref()
-        .and_then(|document| TableReader::new("", document, &mut problems));
+        .and_then(|document| TableReader::new("", document, &mut diagnostics));
     let Some(mut top) = top else {
-        return Err(problems.sorted());
+        return Err(diagnostics.sorted());
     };
-    let mut places = Places::default();
-    let vtep = top.table("vtep", &mut problems);
-    let vtep = vtep.map(|mut table| section::vtep(&mut table, &mut places, &mut problems));
+    let mut references = HostReferences::default();
+    let vtep = top.table("vtep", &mut diagnostics);
+    let vtep = vtep.map(|mut table| vtep::vtep(&mut table, &mut references, &mut diagnostics));
     if vtep.is_none() && !top.has("vtep") {
-        top.refuse(
+        top.reject(
             "vtep",
             "missing; write [vtep] with address and underlay",
-            &mut problems,
+            &mut diagnostics,
         );
     }
-    let control = top.table("control", &mut problems);
-    let control = control.map(|mut table| section::control(&mut table, &mut problems));
+    let control = top.table("control", &mut diagnostics);
+    let control = control.map(|mut table| vtep::control(&mut table, &mut diagnostics));
     let mut config = Config::new(vtep.unwrap_or_default(), control.unwrap_or_default());
-    if let Some(mut table) = top.table("bgp", &mut problems) {
-        read_bgp(&mut table, &mut config, passwords, &mut problems);
-        table.finish(&mut problems);
+    if let Some(mut table) = top.table("bgp", &mut diagnostics) {
+        read_bgp(&mut table, &mut config, passwords, &mut diagnostics);
+        table.finish(&mut diagnostics);
     }
-    for mut table in top.tables("vni", &mut problems) {
-        read_vni(&mut table, &mut config, &mut places, &mut problems);
-        table.finish(&mut problems);
+    for mut table in top.tables("vni", &mut diagnostics) {
+        read_vni(&mut table, &mut config, &mut references, &mut diagnostics);
+        table.finish(&mut diagnostics);
     }
-    top.finish(&mut problems);
-    if problems.refused() {
-        return Err(problems.sorted());
+    top.finish(&mut diagnostics);
+    if diagnostics.has_errors() {
+        return Err(diagnostics.sorted());
     }
     Ok(Loaded {
         config,
         source: source.to_owned(),
-        places,
+        references,
     })
 }
 
@@ -129,9 +129,9 @@ fn read_bgp(
     table: &mut TableReader<'_>,
     config: &mut Config,
     passwords: Passwords<'_>,
-    problems: &mut Problems,
+    diagnostics: &mut Diagnostics,
 ) {
-    let settings = bgp::settings(table, config.vtep().addresses, problems);
+    let settings = bgp::settings(table, config.vtep().addresses, diagnostics);
     let ready = settings.is_some_and(|settings| {
         config
             .apply(&Change::BgpSet {
@@ -139,16 +139,16 @@ fn read_bgp(
             })
             .is_ok()
     });
-    for mut item in table.tables("neighbor", problems) {
-        let read = bgp::neighbor(&mut item, passwords, problems);
-        item.finish(problems);
+    for mut item in table.tables("neighbor", diagnostics) {
+        let read = bgp::neighbor(&mut item, passwords, diagnostics);
+        item.finish(diagnostics);
         let Some(neighbor) = read.filter(|_| ready) else {
             continue;
         };
         let add = Change::BgpNeighborAdd {
             neighbor: Box::new(neighbor),
         };
-        refuse(config.apply(&add), &item, problems);
+        reject(config.apply(&add), &item, diagnostics);
     }
 }
 
@@ -156,11 +156,11 @@ fn read_bgp(
 fn read_vni(
     table: &mut TableReader<'_>,
     config: &mut Config,
-    places: &mut Places,
-    problems: &mut Problems,
+    references: &mut HostReferences,
+    diagnostics: &mut Diagnostics,
 ) {
-    let number = table.required("id", "100", problems, entry::vni);
-    let settings = entry::settings(table, problems);
+    let number = table.required("id", "100", diagnostics, port::vni);
+    let settings = port::settings(table, diagnostics);
     let vni = number.filter(|vni| {
         match config.apply(&Change::VniAdd {
             vni: *vni,
@@ -173,7 +173,7 @@ fn read_vni(
                 } else {
                     "id"
                 };
-                table.refuse(key, error, problems);
+                table.reject(key, error, diagnostics);
                 false
             }
         }
@@ -181,36 +181,36 @@ fn read_vni(
     let mut apply = |vni: Option<Vni>, change: &dyn Fn(Vni) -> Change| {
         vni.map_or(Ok(()), |vni| config.apply(&change(vni)))
     };
-    for mut port in table.tables("port", problems) {
-        let read = entry::port(&mut port, problems);
-        port.finish(problems);
+    for mut port in table.tables("port", diagnostics) {
+        let read = port::port(&mut port, diagnostics);
+        port.finish(diagnostics);
         let Some(read) = read else { continue };
-        places
+        references
             .ports
             .push((port.line_of("interface"), read.key.interface.clone()));
-        refuse(
+        reject(
             apply(vni, &|vni| Change::PortAdd {
                 vni,
                 port: read.clone(),
             }),
             &port,
-            problems,
+            diagnostics,
         );
     }
-    for (line, member) in table.one_or_list("flood", problems, group::member) {
+    for (line, member) in table.one_or_list("flood", diagnostics, group::member) {
         let add = |vni| match member {
-            Member::Vtep(vtep) => Change::FloodAdd { vni, vtep },
-            Member::Group(group) => Change::GroupAdd { vni, group },
+            FloodTarget::Vtep(vtep) => Change::FloodAdd { vni, vtep },
+            FloodTarget::Group(group) => Change::GroupAdd { vni, group },
         };
         if let Err(error) = apply(vni, &add) {
-            table.refuse_at(line, "flood", error, problems);
+            table.reject_at(line, "flood", error, diagnostics);
         }
     }
-    for mut fdb in table.tables("fdb", problems) {
-        let read = entry::fdb(&mut fdb, problems);
-        fdb.finish(problems);
+    for mut fdb in table.tables("fdb", diagnostics) {
+        let read = port::fdb(&mut fdb, diagnostics);
+        fdb.finish(diagnostics);
         let Some((mac, vtep)) = read else { continue };
-        refuse(
+        reject(
             apply(vni, &|vni| Change::FdbAdd {
                 vni,
                 mac,
@@ -218,14 +218,14 @@ fn read_vni(
                 lifetime: None,
             }),
             &fdb,
-            problems,
+            diagnostics,
         );
     }
-    for mut neighbor in table.tables("neighbor", problems) {
-        let read = entry::neighbor(&mut neighbor, problems);
-        neighbor.finish(problems);
+    for mut neighbor in table.tables("neighbor", diagnostics) {
+        let read = port::neighbor(&mut neighbor, diagnostics);
+        neighbor.finish(diagnostics);
         let Some((ip, mac)) = read else { continue };
-        refuse(
+        reject(
             apply(vni, &|vni| Change::NeighborAdd {
                 vni,
                 ip,
@@ -233,14 +233,14 @@ fn read_vni(
                 lifetime: None,
             }),
             &neighbor,
-            problems,
+            diagnostics,
         );
     }
 }
 
-fn refuse(result: Result<(), ChangeError>, table: &TableReader<'_>, problems: &mut Problems) {
+fn reject(result: Result<(), ChangeError>, table: &TableReader<'_>, diagnostics: &mut Diagnostics) {
     if let Err(error) = result {
-        table.refuse(error.field(), &error, problems);
+        table.reject(error.field(), &error, diagnostics);
     }
 }
 
@@ -252,16 +252,16 @@ fn refuse(result: Result<(), ChangeError>, table: &TableReader<'_>, problems: &m
 pub fn check(path: &Path, host: Option<&dyn HostFacts>, out: &mut dyn Write) -> io::Result<bool> {
     let loaded = match load(path) {
         Ok(loaded) => loaded,
-        Err(problems) => {
-            writeln!(out, "{problems}")?;
+        Err(diagnostics) => {
+            writeln!(out, "{diagnostics}")?;
             return Ok(false);
         }
     };
-    let problems = host.map(|host| loaded.check_host(host)).unwrap_or_default();
-    if !problems.is_empty() {
-        writeln!(out, "{problems}")?;
+    let diagnostics = host.map(|host| loaded.check_host(host)).unwrap_or_default();
+    if !diagnostics.is_empty() {
+        writeln!(out, "{diagnostics}")?;
     }
-    if problems.refused() {
+    if diagnostics.has_errors() {
         return Ok(false);
     }
     let vnis = loaded.config.vnis();

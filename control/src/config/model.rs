@@ -11,8 +11,8 @@ use std::time::Duration;
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 use vtep_dataplane::table::port::{ChecksumMode, StormLimit};
 
+use super::bgp_neighbor::{BgpNeighbor, BgpSettings, EvpnSettings};
 use super::group::GroupAddr;
-use super::routing::{BgpNeighbor, BgpSettings, EvpnSettings};
 use crate::bgp::wire::Rd;
 
 /// The VXLAN port that IANA assigned (RFC 7348 section 5).
@@ -172,7 +172,7 @@ pub enum XdpMode {
 
 /// A feature that is on, off, or on where it works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Switch {
+pub enum Tristate {
     /// On where it works.
     #[default]
     Auto,
@@ -192,9 +192,9 @@ pub struct AfXdp {
     /// Bytes of a UMEM frame: 2048 or 4096.
     pub frame_size: u32,
     /// Back the UMEM with huge pages.
-    pub huge_pages: Switch,
-    /// Busy polling of sockets.
-    pub busy_poll: Switch,
+    pub huge_pages: Tristate,
+    /// Busy polling of sockets; [`Tristate::Auto`] is off.
+    pub busy_poll: Tristate,
 }
 
 impl AfXdp {
@@ -210,8 +210,8 @@ impl Default for AfXdp {
             mode: XdpMode::Auto,
             frames: 16384,
             frame_size: 2048,
-            huge_pages: Switch::Auto,
-            busy_poll: Switch::Auto,
+            huge_pages: Tristate::Auto,
+            busy_poll: Tristate::Auto,
         }
     }
 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::{Problem, Problems};
+use super::diagnostic::{Diagnostic, Diagnostics};
 
 /// A value and its line, from 1; 0 = from a request.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,7 +100,7 @@ impl Lines {
 }
 
 /// Parses a TOML document. Every syntax error becomes a problem; `None` when there was one.
-pub(crate) fn parse_toml(text: &str, problems: &mut Problems) -> Option<Located> {
+pub(crate) fn parse_toml(text: &str, diagnostics: &mut Diagnostics) -> Option<Located> {
     let lines = Lines::of(text);
     let (document, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
@@ -112,7 +112,7 @@ pub(crate) fn parse_toml(text: &str, problems: &mut Problems) -> Option<Located>
     for error in errors {
         let line = error.span().map_or(0, |span| lines.line(span.start));
         let message = error.message().lines().collect::<Vec<_>>().join("; ");
-        problems.push(Problem::error(
+        diagnostics.push(Diagnostic::error(
             line,
             String::new(),
             format!("not TOML: {message}"),

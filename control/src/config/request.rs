@@ -4,10 +4,10 @@ use serde_json::Value;
 
 use super::bgp::seconds;
 use super::change::Change;
-use super::entry;
-use super::group::{self, Member};
+use super::diagnostic::Diagnostics;
+use super::group::{self, FloodTarget};
 use super::node::Located;
-use super::problem::Problems;
+use super::port;
 use super::table::{TableReader, text};
 
 /// The method of each change, as requests call it.
@@ -29,28 +29,32 @@ impl Change {
     ///
     /// # Errors
     /// Every wrong, missing or unknown field. The problems have no line and their keys are the fields' names.
-    pub fn from_request(method: &str, params: &Value) -> Option<Result<Self, Problems>> {
+    pub fn from_request(method: &str, params: &Value) -> Option<Result<Self, Diagnostics>> {
         let method = CHANGE_METHODS.iter().find(|known| **known == method)?;
-        let mut problems = Problems::new(method);
+        let mut diagnostics = Diagnostics::new(method);
         let params = Located::from_json(params);
-        let change = TableReader::new("", &params, &mut problems).and_then(|mut table| {
-            let change = read(method, &mut table, &mut problems);
-            table.finish(&mut problems);
+        let change = TableReader::new("", &params, &mut diagnostics).and_then(|mut table| {
+            let change = read(method, &mut table, &mut diagnostics);
+            table.finish(&mut diagnostics);
             change
         });
         match change {
-            Some(change) if !problems.refused() => Some(Ok(change)),
-            _ => Some(Err(problems)),
+            Some(change) if !diagnostics.has_errors() => Some(Ok(change)),
+            _ => Some(Err(diagnostics)),
         }
     }
 }
 
-fn read(method: &str, table: &mut TableReader<'_>, problems: &mut Problems) -> Option<Change> {
-    let number = table.required("vni", "100", problems, entry::vni);
+fn read(
+    method: &str,
+    table: &mut TableReader<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Change> {
+    let number = table.required("vni", "100", diagnostics, port::vni);
     // The rest is read even when the VNI is wrong, so that all problems are told at once.
     match method {
         "vni.add" => {
-            let settings = entry::settings(table, problems);
+            let settings = port::settings(table, diagnostics);
             Some(Change::VniAdd {
                 vni: number?,
                 settings,
@@ -58,22 +62,22 @@ fn read(method: &str, table: &mut TableReader<'_>, problems: &mut Problems) -> O
         }
         "vni.del" => Some(Change::VniDel { vni: number? }),
         "port.add" => {
-            let port = entry::port(table, problems);
+            let port = port::port(table, diagnostics);
             Some(Change::PortAdd {
                 vni: number?,
                 port: port?,
             })
         }
         "port.del" => {
-            let port = entry::port_key(table, problems);
+            let port = port::port_key(table, diagnostics);
             Some(Change::PortDel {
                 vni: number?,
                 port: port?,
             })
         }
         "fdb.add" => {
-            let entry = entry::fdb(table, problems);
-            let lifetime = table.optional("lifetime", problems, seconds);
+            let entry = port::fdb(table, diagnostics);
+            let lifetime = table.optional("lifetime", diagnostics, seconds);
             entry.zip(number).map(|((mac, vtep), vni)| Change::FdbAdd {
                 vni,
                 mac,
@@ -82,25 +86,25 @@ fn read(method: &str, table: &mut TableReader<'_>, problems: &mut Problems) -> O
             })
         }
         "fdb.del" => {
-            let mac = table.required("mac", "\"50:54:33:00:00:0c\"", problems, text);
+            let mac = table.required("mac", "\"50:54:33:00:00:0c\"", diagnostics, text);
             Some(Change::FdbDel {
                 vni: number?,
                 mac: mac?,
             })
         }
         "flood.add" | "flood.del" => {
-            let member = table.required("vtep", "\"203.0.113.9\"", problems, group::member);
+            let member = table.required("vtep", "\"203.0.113.9\"", diagnostics, group::member);
             let (vni, member) = number.zip(member)?;
             Some(match (member, method == "flood.add") {
-                (Member::Vtep(vtep), true) => Change::FloodAdd { vni, vtep },
-                (Member::Vtep(vtep), false) => Change::FloodDel { vni, vtep },
-                (Member::Group(group), true) => Change::GroupAdd { vni, group },
-                (Member::Group(group), false) => Change::GroupDel { vni, group },
+                (FloodTarget::Vtep(vtep), true) => Change::FloodAdd { vni, vtep },
+                (FloodTarget::Vtep(vtep), false) => Change::FloodDel { vni, vtep },
+                (FloodTarget::Group(group), true) => Change::GroupAdd { vni, group },
+                (FloodTarget::Group(group), false) => Change::GroupDel { vni, group },
             })
         }
         "neigh.add" => {
-            let entry = entry::neighbor(table, problems);
-            let lifetime = table.optional("lifetime", problems, seconds);
+            let entry = port::neighbor(table, diagnostics);
+            let lifetime = table.optional("lifetime", diagnostics, seconds);
             entry
                 .zip(number)
                 .map(|((ip, mac), vni)| Change::NeighborAdd {
@@ -111,7 +115,7 @@ fn read(method: &str, table: &mut TableReader<'_>, problems: &mut Problems) -> O
                 })
         }
         "neigh.del" => {
-            let ip = table.required("ip", "\"192.0.2.12\"", problems, entry::ip);
+            let ip = table.required("ip", "\"192.0.2.12\"", diagnostics, port::ip);
             Some(Change::NeighborDel {
                 vni: number?,
                 ip: ip?,

@@ -5,11 +5,11 @@ use std::fmt::{Display, Write};
 use vtep_dataplane::addr::Vni;
 use vtep_dataplane::table::port::ChecksumMode;
 
-use super::entry::{CHECKSUM, ETHERNET_TAG, INNER_VLAN};
-use super::model::{Config, Control, Dscp, Learn, Port, Switch, VniConfig, VniSettings, Vtep};
-use super::routing::{BgpNeighbor, BgpSettings, Duplicates, Password};
-use super::section::XDP_MODE;
+use super::bgp_neighbor::{BgpNeighbor, BgpSettings, Duplicates, Password};
+use super::model::{Config, Control, Dscp, Learn, Port, Tristate, VniConfig, VniSettings, Vtep};
+use super::port::{CHECKSUM, ETHERNET_TAG, INNER_VLAN};
 use super::target::target_texts;
+use super::vtep::XDP_MODE;
 
 /// The configuration as a file that [`load`](super::load) reads.
 #[must_use]
@@ -54,11 +54,11 @@ fn word<T: PartialEq + Copy>(words: &[(&'static str, T)], value: T) -> String {
     )
 }
 
-fn switch(value: Switch) -> &'static str {
+fn tristate(value: Tristate) -> &'static str {
     match value {
-        Switch::Auto => "\"auto\"",
-        Switch::On => "true",
-        Switch::Off => "false",
+        Tristate::Auto => "\"auto\"",
+        Tristate::On => "true",
+        Tristate::Off => "false",
     }
 }
 
@@ -84,8 +84,8 @@ fn vtep(out: &mut String, vtep: &Vtep) {
     line(out, "mode", word(XDP_MODE, vtep.afxdp.mode));
     line(out, "frames", vtep.afxdp.frames);
     line(out, "frame-size", vtep.afxdp.frame_size);
-    line(out, "huge-pages", switch(vtep.afxdp.huge_pages));
-    line(out, "busy-poll", switch(vtep.afxdp.busy_poll));
+    line(out, "huge-pages", tristate(vtep.afxdp.huge_pages));
+    line(out, "busy-poll", tristate(vtep.afxdp.busy_poll));
 }
 
 fn control(out: &mut String, control: &Control) {

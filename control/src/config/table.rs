@@ -4,8 +4,8 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use super::diagnostic::{Diagnostic, Diagnostics};
 use super::node::{Entry, Located, Node};
-use super::problem::{Problem, Problems};
 
 /// A table that is being read. Every key asked for is a known one; [`TableReader::finish`] refuses the rest.
 pub(crate) struct TableReader<'a> {
@@ -22,13 +22,17 @@ pub(crate) type Read<T> = Result<T, String>;
 
 impl<'a> TableReader<'a> {
     /// Reads `value`, which must be a table.
-    pub(crate) fn new(path: &str, value: &'a Located, problems: &mut Problems) -> Option<Self> {
+    pub(crate) fn new(
+        path: &str,
+        value: &'a Located,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Self> {
         let Node::Table(entries) = &value.node else {
             let message = format!(
                 "{} is no table; write its keys below [{path}]",
                 value.describe()
             );
-            problems.push(Problem::error(value.line, path.to_owned(), message));
+            diagnostics.push(Diagnostic::error(value.line, path.to_owned(), message));
             return None;
         };
         Some(Self {
@@ -57,8 +61,8 @@ impl<'a> TableReader<'a> {
     }
 
     /// Notes a problem with `key`.
-    pub(crate) fn refuse(&self, key: &str, message: impl Display, problems: &mut Problems) {
-        problems.push(Problem::error(
+    pub(crate) fn reject(&self, key: &str, message: impl Display, diagnostics: &mut Diagnostics) {
+        diagnostics.push(Diagnostic::error(
             self.line_of(key),
             self.name(key),
             message.to_string(),
@@ -66,14 +70,14 @@ impl<'a> TableReader<'a> {
     }
 
     /// Notes a problem with an element of `key` that stands in another line.
-    pub(crate) fn refuse_at(
+    pub(crate) fn reject_at(
         &self,
         line: u32,
         key: &str,
         message: impl Display,
-        problems: &mut Problems,
+        diagnostics: &mut Diagnostics,
     ) {
-        problems.push(Problem::error(line, self.name(key), message.to_string()));
+        diagnostics.push(Diagnostic::error(line, self.name(key), message.to_string()));
     }
 
     /// True when the key is there.
@@ -100,14 +104,14 @@ impl<'a> TableReader<'a> {
     pub(crate) fn optional<T>(
         &mut self,
         key: &'static str,
-        problems: &mut Problems,
+        diagnostics: &mut Diagnostics,
         read: impl Fn(&Located) -> Read<T>,
     ) -> Option<T> {
         let value = self.get(key)?;
         match read(value) {
             Ok(good) => Some(good),
             Err(message) => {
-                self.refuse_at(value.line, key, message, problems);
+                self.reject_at(value.line, key, message, diagnostics);
                 None
             }
         }
@@ -118,32 +122,36 @@ impl<'a> TableReader<'a> {
         &mut self,
         key: &'static str,
         example: &str,
-        problems: &mut Problems,
+        diagnostics: &mut Diagnostics,
         read: impl Fn(&Located) -> Read<T>,
     ) -> Option<T> {
         if !self.has(key) {
             self.known.push(key);
-            self.refuse(key, format!("missing; write {key} = {example}"), problems);
+            self.reject(
+                key,
+                format!("missing; write {key} = {example}"),
+                diagnostics,
+            );
             return None;
         }
-        self.optional(key, problems, read)
+        self.optional(key, diagnostics, read)
     }
 
     /// The good elements of an array, with their lines.
     pub(crate) fn list<T>(
         &mut self,
         key: &'static str,
-        problems: &mut Problems,
+        diagnostics: &mut Diagnostics,
         read: impl Fn(&Located) -> Read<T>,
     ) -> Vec<(u32, T)> {
         let Some(value) = self.get(key) else {
             return Vec::new();
         };
         if let Node::Array(items) = &value.node {
-            return self.elements(key, items, problems, read);
+            return self.elements(key, items, diagnostics, read);
         }
         let message = format!("{} is no array; write [...]", value.describe());
-        self.refuse_at(value.line, key, message, problems);
+        self.reject_at(value.line, key, message, diagnostics);
         Vec::new()
     }
 
@@ -151,7 +159,7 @@ impl<'a> TableReader<'a> {
     pub(crate) fn one_or_list<T>(
         &mut self,
         key: &'static str,
-        problems: &mut Problems,
+        diagnostics: &mut Diagnostics,
         read: impl Fn(&Located) -> Read<T>,
     ) -> Vec<(u32, T)> {
         let Some(value) = self.get(key) else {
@@ -163,21 +171,21 @@ impl<'a> TableReader<'a> {
         } else {
             single
         };
-        self.elements(key, items, problems, read)
+        self.elements(key, items, diagnostics, read)
     }
 
     fn elements<T>(
         &self,
         key: &str,
         items: &[Located],
-        problems: &mut Problems,
+        diagnostics: &mut Diagnostics,
         read: impl Fn(&Located) -> Read<T>,
     ) -> Vec<(u32, T)> {
         let mut good = Vec::with_capacity(items.len());
         for item in items {
             match read(item) {
                 Ok(value) => good.push((item.line, value)),
-                Err(message) => self.refuse_at(item.line, key, message, problems),
+                Err(message) => self.reject_at(item.line, key, message, diagnostics),
             }
         }
         good
@@ -187,17 +195,17 @@ impl<'a> TableReader<'a> {
     pub(crate) fn set<T: Display + Ord + Clone>(
         &mut self,
         key: &'static str,
-        problems: &mut Problems,
+        diagnostics: &mut Diagnostics,
         read: impl Fn(&Located) -> Read<T>,
     ) -> Vec<T> {
         let mut seen = std::collections::BTreeSet::new();
         let mut good = Vec::new();
-        for (line, value) in self.list(key, problems, read) {
+        for (line, value) in self.list(key, diagnostics, read) {
             if seen.insert(value.clone()) {
                 good.push(value);
             } else {
                 let message = format!("{value} is listed twice; once is enough");
-                problems.push(Problem::error(line, self.name(key), message));
+                diagnostics.push(Diagnostic::error(line, self.name(key), message));
             }
         }
         good
@@ -207,18 +215,18 @@ impl<'a> TableReader<'a> {
     pub(crate) fn table(
         &mut self,
         key: &'static str,
-        problems: &mut Problems,
+        diagnostics: &mut Diagnostics,
     ) -> Option<TableReader<'a>> {
         let path = self.name(key);
         let value = self.get(key)?;
-        TableReader::new(&path, value, problems)
+        TableReader::new(&path, value, diagnostics)
     }
 
     /// The tables of an array of tables such as `[[vni]]`.
     pub(crate) fn tables(
         &mut self,
         key: &'static str,
-        problems: &mut Problems,
+        diagnostics: &mut Diagnostics,
     ) -> Vec<TableReader<'a>> {
         let path = self.name(key);
         let Some(value) = self.get(key) else {
@@ -229,17 +237,17 @@ impl<'a> TableReader<'a> {
                 "{} is no array of tables; write [[{path}]]",
                 value.describe()
             );
-            problems.push(Problem::error(value.line, path, message));
+            diagnostics.push(Diagnostic::error(value.line, path, message));
             return Vec::new();
         };
         items
             .iter()
-            .filter_map(|item| TableReader::new(&path, item, problems))
+            .filter_map(|item| TableReader::new(&path, item, diagnostics))
             .collect()
     }
 
     /// Refuses every key that nobody asked for.
-    pub(crate) fn finish(&self, problems: &mut Problems) {
+    pub(crate) fn finish(&self, diagnostics: &mut Diagnostics) {
         for entry in self
             .entries
             .iter()
@@ -261,7 +269,11 @@ impl<'a> TableReader<'a> {
                 |(_, known)| format!("did you mean {known:?}?"),
             );
             let message = format!("unknown key; {remedy}");
-            problems.push(Problem::error(entry.line, self.name(&entry.key), message));
+            diagnostics.push(Diagnostic::error(
+                entry.line,
+                self.name(&entry.key),
+                message,
+            ));
         }
     }
 }

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use super::diagnostic::Diagnostics;
 use super::node::{Located, Node};
-use super::problem::Problems;
 use super::table::{Read, TableReader};
 use crate::bgp::wire::{ExtendedCommunity, Rd};
 
 /// The Ethernet tag of routes that we make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Tag {
+pub enum EthernetTagMode {
     /// 0, as FRR sends (RFC 8365 section 5.1.3).
     #[default]
     Zero,
@@ -118,32 +118,32 @@ fn target(value: &Located) -> Read<Option<ExtendedCommunity>> {
 pub(super) fn targets(
     table: &mut TableReader<'_>,
     key: &'static str,
-    problems: &mut Problems,
+    diagnostics: &mut Diagnostics,
 ) -> RouteTargets {
     if !table.has(key) {
-        table.list(key, problems, target);
+        table.list(key, diagnostics, target);
         return RouteTargets::default();
     }
-    let before = problems.errors();
+    let before = diagnostics.errors();
     let mut found = RouteTargets {
         auto: false,
         list: BTreeSet::new(),
     };
-    for (line, item) in table.list(key, problems, target) {
+    for (line, item) in table.list(key, diagnostics, target) {
         let (fresh, shown) = match item {
             None => (!std::mem::replace(&mut found.auto, true), "auto".to_owned()),
             Some(one) => (found.list.insert(one), target_text(one)),
         };
         if !fresh {
-            table.refuse_at(
+            table.reject_at(
                 line,
                 key,
                 format_args!("{shown} is listed twice; once is enough"),
-                problems,
+                diagnostics,
             );
         }
     }
-    if problems.errors() == before
+    if diagnostics.errors() == before
         && found
             == (RouteTargets {
                 auto: false,
@@ -151,7 +151,7 @@ pub(super) fn targets(
             })
     {
         let message = "empty; list route targets, \"auto\" among them or not, or remove the key";
-        table.refuse(key, message, problems);
+        table.reject(key, message, diagnostics);
     }
     found
 }

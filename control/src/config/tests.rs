@@ -111,7 +111,11 @@ fn change() -> impl Strategy<Value = Change> {
                 rd: max_macs.and_then(|n| rd_of(&format!("203.0.113.2:{n}"))),
                 import: targets(numbers.clone()),
                 export: targets(numbers),
-                tag: if suppress { Tag::Vni } else { Tag::Zero },
+                tag: if suppress {
+                    EthernetTagMode::Vni
+                } else {
+                    EthernetTagMode::Zero
+                },
             },
             ..VniSettings::default()
         });
@@ -229,7 +233,7 @@ proptest! {
                 prop_assert_eq!(&loaded.config, &config);
                 prop_assert_eq!(save(&loaded.config), text);
             }
-            Err(problems) => prop_assert!(lock_without_macs, "{problems}\n{text}"),
+            Err(diagnostics) => prop_assert!(lock_without_macs, "{diagnostics}\n{text}"),
         }
     }
 
@@ -415,14 +419,14 @@ fn requests_are_read_as_the_file_is() {
         }
     );
     let wrong = serde_json::json!({"vni": 0, "mca": "x", "vtep": "10.0.0.256"});
-    let problems = Change::from_request("fdb.add", &wrong)
+    let diagnostics = Change::from_request("fdb.add", &wrong)
         .unwrap()
         .unwrap_err();
-    let keys: BTreeSet<_> = problems.list().iter().map(|p| p.key.as_str()).collect();
+    let keys: BTreeSet<_> = diagnostics.list().iter().map(|p| p.key.as_str()).collect();
     assert_eq!(keys, BTreeSet::from(["vni", "mac", "mca", "vtep"]));
     assert!(
-        problems.to_string().contains("did you mean \"mac\"?"),
-        "{problems}"
+        diagnostics.to_string().contains("did you mean \"mac\"?"),
+        "{diagnostics}"
     );
     assert!(Change::from_request("show.mac", &serde_json::Value::Null).is_none());
 }

@@ -98,7 +98,7 @@ impl Engine {
             .map(|domain| domain.vni)
         {
             self.events
-                .push(monitor::Event::Miss(monitor::MissEvent { vni, mac, ip }));
+                .push(monitor::ApiEvent::Miss(monitor::MissEvent { vni, mac, ip }));
         }
     }
 
@@ -163,7 +163,7 @@ impl Engine {
                     vtep: None,
                     sequence: view.map_or(0, |view| view.mobility.sequence),
                 };
-                self.events.push(monitor::Event::Mac(told));
+                self.events.push(monitor::ApiEvent::Mac(told));
             }
             Err(error) => {
                 tracing::warn!(%error, "a host is not learned");
@@ -203,7 +203,7 @@ impl Engine {
                 vtep: None,
                 sequence: 0,
             };
-            self.events.push(monitor::Event::Mac(told));
+            self.events.push(monitor::ApiEvent::Mac(told));
         }
     }
 

@@ -41,8 +41,8 @@ use crate::api::show::PortState;
 use crate::config::{self, BatchError, Change, Config, InterfaceName, PortKey};
 use crate::fib::{Fib, FibError, VtepTracking};
 use crate::interfaces::{InterfaceError, Interfaces, Purpose, RingBudget, TenantPorts};
-use crate::speaker::Speaker;
-use crate::underlay::{self, Underlay};
+use crate::speaker::BgpSpeaker;
+use crate::underlay::{self, Underlay, UnderlayEvent};
 use crate::workers::Workers;
 
 /// Why the engine did not start, or refused a change.
@@ -94,7 +94,7 @@ pub struct Engine {
     /// The same moment, seconds since 1970.
     started_unix: u64,
     evpn: Evpn,
-    speaker: Speaker,
+    speaker: BgpSpeaker,
     session_starts: bgp::SessionStarts,
     /// The daemon's poll, for sockets of BGP.
     registry: Registry,
@@ -102,7 +102,7 @@ pub struct Engine {
     lifetimes: Lifetimes,
     groups: Groups,
     /// For clients that monitor.
-    events: Vec<monitor::Event>,
+    events: Vec<monitor::ApiEvent>,
     /// Entries of EVPN that found no room in the tables.
     not_installed: u64,
     /// When learned hosts are aged next.
@@ -141,9 +141,9 @@ impl Engine {
             frames: vtep.afxdp.frames,
             frame_size: vtep.afxdp.frame_size,
             huge_pages: match vtep.afxdp.huge_pages {
-                config::Switch::Auto => HugePages::Auto,
-                config::Switch::On => HugePages::On,
-                config::Switch::Off => HugePages::Off,
+                config::Tristate::Auto => HugePages::Auto,
+                config::Tristate::On => HugePages::On,
+                config::Tristate::Off => HugePages::Off,
             },
         })
         .map_err(InterfaceError::from)?;
@@ -166,7 +166,7 @@ impl Engine {
             started: now,
             started_unix: since_1970.as_secs(),
             evpn: Evpn::new(config),
-            speaker: Speaker::new(config::BGP_PORT, tokens, seed),
+            speaker: BgpSpeaker::new(config::BGP_PORT, tokens, seed),
             session_starts: bgp::SessionStarts::new(),
             registry,
             learned: LearnedHosts::default(),
@@ -279,8 +279,8 @@ impl Engine {
         self.install_routes(now);
         for change in self.fib.vtep_tracking() {
             match change {
-                VtepTracking::Track(vtep) => self.underlay.want(vtep, now),
-                VtepTracking::Untrack(vtep) => self.underlay.unwant(vtep),
+                VtepTracking::Track(vtep) => self.underlay.track(vtep, now),
+                VtepTracking::Untrack(vtep) => self.underlay.untrack(vtep),
             }
         }
         self.poll_underlay(now);
@@ -308,6 +308,23 @@ impl Engine {
                     let error = io::Error::from_raw_os_error(errno);
                     tracing::warn!(interface = name, queue, worker = worker.0, %error, "a socket reports an error");
                 }
+                WorkerEvent::BusyPollEnded {
+                    worker,
+                    device,
+                    queue,
+                } => {
+                    let name = self
+                        .fib
+                        .device(device)
+                        .map_or("?", |device| device.name.as_str());
+                    tracing::warn!(
+                        interface = name,
+                        queue,
+                        worker = worker.0,
+                        reason = crate::interfaces::BUSY_POLL_ENDED,
+                        "busy polling was switched off for a queue"
+                    );
+                }
                 WorkerEvent::Learn(event) => self.learn_event(event, now),
             }
         }
@@ -326,7 +343,7 @@ impl Engine {
     }
 
     fn poll_underlay(&mut self, now: Instant) {
-        match self.underlay.turn(now) {
+        match self.underlay.poll(now) {
             Ok(changes) => changes
                 .into_iter()
                 .for_each(|change| self.handle_underlay_event(change, now)),
@@ -336,11 +353,11 @@ impl Engine {
         }
     }
 
-    fn handle_underlay_event(&mut self, change: underlay::Change, now: Instant) {
+    fn handle_underlay_event(&mut self, change: UnderlayEvent, now: Instant) {
         match change {
-            underlay::Change::Resolved(resolved) => self.set_paths(resolved.vtep, &resolved.paths),
-            underlay::Change::Link(change) => self.link_changed(&change, now),
-            underlay::Change::Address(change) => {
+            UnderlayEvent::Resolved(resolved) => self.set_paths(resolved.vtep, &resolved.paths),
+            UnderlayEvent::Link(change) => self.link_changed(&change, now),
+            UnderlayEvent::Address(change) => {
                 if !change.present
                     && self
                         .config
@@ -357,7 +374,7 @@ impl Engine {
 
     fn set_paths(&mut self, vtep: VtepAddr, paths: &[underlay::ResolvedPath]) {
         let mut table = Vec::new();
-        for path in underlay::slots(paths) {
+        for path in underlay::weighted_slots(paths) {
             let Some(header) = OuterHeader::new(&path.fields) else {
                 continue;
             };
@@ -392,6 +409,11 @@ impl Engine {
                 self.interfaces.close(&name, &self.workers)
                     | self.interfaces.try_open(&name, &self.workers, now)
             }
+            Some(_) if self.interfaces.must_rebind(&name, change.link.mtu) => {
+                tracing::info!(interface = %name, mtu = change.link.mtu, "the new MTU requires another bind mode");
+                self.interfaces.close(&name, &self.workers)
+                    | self.interfaces.try_open(&name, &self.workers, now)
+            }
             Some(_) => self.interfaces.set_mtu(&name, change.link.mtu),
             None => change.present && self.interfaces.try_open(&name, &self.workers, now),
         };
@@ -419,7 +441,7 @@ impl Engine {
                 continue;
             }
             let tell = |port: PortKey, vni| {
-                monitor::Event::Port(monitor::PortEvent {
+                monitor::ApiEvent::Port(monitor::PortEvent {
                     port,
                     vni,
                     state,
@@ -444,7 +466,7 @@ impl Engine {
     }
 
     /// What happened since the last call, for clients that monitor.
-    pub fn take_events(&mut self) -> Vec<monitor::Event> {
+    pub fn take_events(&mut self) -> Vec<monitor::ApiEvent> {
         std::mem::take(&mut self.events)
     }
 

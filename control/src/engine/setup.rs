@@ -67,16 +67,15 @@ pub(super) fn interface_settings(vtep: &config::Vtep) -> InterfaceSettings {
             config::XdpMode::Generic => Mode::Generic,
         },
         busy_poll: match vtep.afxdp.busy_poll {
-            config::Switch::Auto => BusyPoll::Auto,
-            config::Switch::On => BusyPoll::On,
-            config::Switch::Off => BusyPoll::Off,
+            config::Tristate::On => BusyPoll::On,
+            config::Tristate::Auto | config::Tristate::Off => BusyPoll::Off,
         },
     }
 }
 
 /// One worker for each configured core, else for each queue of the underlay, as far as there are cores.
 pub(super) fn plan(vtep: &config::Vtep) -> WorkerPlan {
-    let busy_poll = vtep.afxdp.busy_poll == config::Switch::On;
+    let busy_poll = vtep.afxdp.busy_poll == config::Tristate::On;
     if let Some(cores) = &vtep.cores {
         return WorkerPlan {
             cores: cores.iter().copied().map(Some).collect(),

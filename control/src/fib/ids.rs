@@ -4,16 +4,16 @@
 /// still has the old snapshot may meet an entry written after it. An index is therefore not used again before every
 /// worker has a snapshot from which its former meaning is gone.
 #[derive(Debug, Default)]
-pub(super) struct Ids {
+pub(super) struct IdPool {
     used: Vec<bool>,
     /// Given back, but still in the newest published snapshot.
     freed: Vec<usize>,
-    /// Gone from the newest snapshot, perhaps not from those that workers hold.
-    resting: Vec<usize>,
+    /// ReleasedVtep from the newest snapshot, perhaps not from those that workers hold.
+    quarantined: Vec<usize>,
 }
 
-impl Ids {
-    pub(super) fn take(&mut self, limit: usize) -> Option<usize> {
+impl IdPool {
+    pub(super) fn alloc(&mut self, limit: usize) -> Option<usize> {
         let free = self
             .used
             .iter()
@@ -30,18 +30,18 @@ impl Ids {
         Some(free)
     }
 
-    pub(super) fn give(&mut self, index: usize) {
+    pub(super) fn free(&mut self, index: usize) {
         self.freed.push(index);
     }
 
     /// A snapshot without the freed ones is published.
-    pub(super) fn published(&mut self) {
-        self.resting.append(&mut self.freed);
+    pub(super) fn mark_published(&mut self) {
+        self.quarantined.append(&mut self.freed);
     }
 
     /// Every worker has the newest snapshot.
-    pub(super) fn settled(&mut self) {
-        for index in self.resting.drain(..) {
+    pub(super) fn end_quarantine(&mut self) {
+        for index in self.quarantined.drain(..) {
             self.used[index] = false;
         }
     }

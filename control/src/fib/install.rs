@@ -14,45 +14,45 @@ use crate::evpn::TableChange;
 
 /// What MAC changes that stand next to each other have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Run {
+struct MacRun {
     vni: Vni,
     /// None: the entries are removed.
     vtep: Option<VtepAddr>,
 }
 
 /// The run and the MAC of a change; None if it is about something else.
-const fn mac_change(change: &TableChange) -> Option<(Run, HostMac)> {
+const fn mac_change(change: &TableChange) -> Option<(MacRun, HostMac)> {
     match *change {
         TableChange::MacSet { vni, mac, vtep, .. } => Some((
-            Run {
+            MacRun {
                 vni,
                 vtep: Some(vtep),
             },
             mac,
         )),
-        TableChange::MacDel { vni, mac } => Some((Run { vni, vtep: None }, mac)),
+        TableChange::MacDel { vni, mac } => Some((MacRun { vni, vtep: None }, mac)),
         _ => None,
     }
 }
 
 /// Entries that no longer lead to a next hop, counted as long as it is the same one.
 #[derive(Debug, Default)]
-struct Gone(Option<(VtepId, u32)>);
+struct ReleasedVtep(Option<(VtepId, u32)>);
 
 impl Fib {
     /// Writes what the EVPN speaker has decided; returns how many changes found a table full, and were not made. MAC
     /// entries are seen at once, the rest after [`Self::commit`].
-    pub fn apply(&mut self, changes: &[TableChange]) -> u64 {
+    pub fn install(&mut self, changes: &[TableChange]) -> u64 {
         let mut full = 0;
         for burst in changes.chunks(BURST) {
-            self.fetch(burst);
+            self.prefetch(burst);
             let run = |change: &TableChange| mac_change(change).map(|(run, _)| run);
             for changes in burst.chunk_by(|one, other| run(one) == run(other)) {
                 full += match run(&changes[0]) {
-                    Some(run) => self.apply_run(run, changes),
+                    Some(run) => self.install_run(run, changes),
                     None => changes
                         .iter()
-                        .filter(|change| self.apply_other(**change).is_err())
+                        .filter(|change| self.install_other(**change).is_err())
                         .count() as u64,
                 };
             }
@@ -61,11 +61,11 @@ impl Fib {
     }
 
     /// Starts to load the MAC entries of a burst: each update would else wait for its own.
-    fn fetch(&self, burst: &[TableChange]) {
+    fn prefetch(&self, burst: &[TableChange]) {
         let mut keys = [MacKey::default(); BURST];
         let mut count = 0;
         let mut last: Option<(Vni, DomainId)> = None;
-        for (Run { vni, .. }, mac) in burst.iter().filter_map(mac_change) {
+        for (MacRun { vni, .. }, mac) in burst.iter().filter_map(mac_change) {
             if last.is_none_or(|(of, _)| of != vni) {
                 last = self.domain_id(vni).map(|domain| (vni, domain));
             }
@@ -78,56 +78,59 @@ impl Fib {
     }
 
     /// Makes MAC changes that have all in common but the MAC; returns how many found the table full.
-    fn apply_run(&mut self, run: Run, changes: &[TableChange]) -> u64 {
+    fn install_run(&mut self, run: MacRun, changes: &[TableChange]) -> u64 {
         let Some(domain) = self.domain_id(run.vni) else {
             return 0;
         };
         let macs = changes.iter().filter_map(mac_change).map(|(_, mac)| mac);
-        let mut gone = Gone::default();
+        let mut released = ReleasedVtep::default();
         let Some(vtep) = run.vtep else {
             for mac in macs {
                 let old = self.macs.remove(domain, mac);
-                self.count_gone(run.vni, &mut gone, old);
+                self.count_released(run.vni, &mut released, old);
             }
-            self.leave_gone(run.vni, gone);
+            self.flush_released(run.vni, released);
             return 0;
         };
         let count = changes.len() as u32;
-        let Ok(id) = self.join(run.vni, vtep, count) else {
+        let Ok(id) = self.add_vtep_refs(run.vni, vtep, count) else {
             return u64::from(count);
         };
         let mut full = 0;
         for mac in macs {
             match self.macs.insert(domain, mac, Destination::Vtep(id)) {
-                Ok(old) => self.count_gone(run.vni, &mut gone, old),
+                Ok(old) => self.count_released(run.vni, &mut released, old),
                 Err(_) => full += 1,
             }
         }
-        self.leave_gone(run.vni, gone);
+        self.flush_released(run.vni, released);
         if full > 0 {
-            self.leave(run.vni, vtep, full);
+            self.drop_vtep_refs(run.vni, vtep, full);
         }
         u64::from(full)
     }
 
     /// An entry no longer leads to `old`.
-    fn count_gone(&mut self, vni: Vni, gone: &mut Gone, old: Option<Destination>) {
+    fn count_released(&mut self, vni: Vni, released: &mut ReleasedVtep, old: Option<Destination>) {
         let Some(Destination::Vtep(id)) = old else {
             return;
         };
-        match &mut gone.0 {
+        match &mut released.0 {
             Some((last, count)) if *last == id => *count += 1,
-            _ => self.leave_gone(vni, std::mem::replace(gone, Gone(Some((id, 1))))),
+            _ => self.flush_released(
+                vni,
+                std::mem::replace(released, ReleasedVtep(Some((id, 1)))),
+            ),
         }
     }
 
-    fn leave_gone(&mut self, vni: Vni, gone: Gone) {
-        if let Some((id, count)) = gone.0 {
-            self.leave_hop(vni, id, count);
+    fn flush_released(&mut self, vni: Vni, released: ReleasedVtep) {
+        if let Some((id, count)) = released.0 {
+            self.drop_vtep_refs_by_id(vni, id, count);
         }
     }
 
-    fn apply_other(&mut self, change: TableChange) -> Result<(), FibError> {
+    fn install_other(&mut self, change: TableChange) -> Result<(), FibError> {
         match change {
             TableChange::FloodAdd(vni, vtep) => self.add_flood(vni, vtep)?,
             TableChange::FloodDel(vni, vtep) => self.remove_flood(vni, vtep),
@@ -247,7 +250,7 @@ mod tests {
         ) {
             let (mut tables, mut entries) = (writer(), Model::new());
             for changes in bursts {
-                prop_assert_eq!(tables.apply(&changes), model(&mut entries, &changes));
+                prop_assert_eq!(tables.install(&changes), model(&mut entries, &changes));
                 tables.commit();
                 let now = tables.current();
                 prop_assert_eq!(tables.macs().len(), entries.len());

@@ -49,7 +49,7 @@ impl Fib {
 
     /// Sets whether workers answer ARP and ND for known hosts of a VNI, and whether they tell of unknown ones.
     pub fn set_resolution(&mut self, vni: Vni, suppress: bool, miss_events: bool) {
-        self.change(vni, |state| {
+        self.edit_domain(vni, |state| {
             state.domain.suppress = suppress;
             state.domain.miss_events = miss_events;
         });

@@ -1,14 +1,16 @@
-//! Metrics for Prometheus: what `show` reads, as text that a scraper takes over HTTP.
+//! Metrics for Prometheus: the values of `show` as OpenMetrics text over HTTP.
 //!
 //! ```text
-//! engine::metrics (the workers' counters, tables, sessions) -> Page -> text -> Server (HTTP on mio) -> scraper
+//! show::metrics (worker counters, tables, sessions) -> PageBuilder -> text
+//!     -> MetricsServer (HTTP on mio) -> scraper
 //! ```
 //!
-//! The page costs the control thread a walk over ports, VNIs and VTEPs, at most [`MAX_ROWS`] of each, and is made at most
-//! once a second however many ask. The packet path only counts, as it does without scrapers.
+//! To build a page, the control thread iterates over at most [`MAX_ROWS`] ports, VNIs and VTEPs
+//! each, at most once per second regardless of the number of requests. The packet path does no
+//! extra work.
 
 mod page;
 mod server;
 
-pub use self::page::{Builder, Labels, MAX_ROWS};
-pub use self::server::{MAX_SCRAPERS, Server, TOKENS};
+pub use self::page::{Labels, MAX_ROWS, PageBuilder};
+pub use self::server::{MAX_SCRAPERS, MetricsServer, TOKENS};

@@ -27,17 +27,31 @@ pub struct LocalIdentity {
     pub own: Vec<VtepAddr>,
 }
 
-/// Why no route with these attributes can be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why no path with these attributes can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Ineligible {
-    /// Our AS, identifier or cluster is in its path.
+    /// Our AS is in AS_PATH, our BGP identifier is ORIGINATOR_ID or in CLUSTER_LIST (RFC 4271 section
+    /// 9.1.2, RFC 4456 section 8).
     Looped,
-    /// The next hop is ours.
+    /// The next hop is an address of this VTEP.
     OwnNextHop,
-    /// The next hop can be no VTEP.
+    /// The next hop is not a valid VTEP address.
     Martian,
-    /// There are encapsulations, and none is VXLAN.
+    /// There are Encapsulation communities, and none is VXLAN (RFC 8365 section 5.1.2.4).
     Encapsulation,
+}
+
+impl Ineligible {
+    /// A stable kebab-case word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Looped => "looped",
+            Self::OwnNextHop => "own-next-hop",
+            Self::Martian => "invalid-next-hop",
+            Self::Encapsulation => "encapsulation-not-vxlan",
+        }
+    }
 }
 
 /// Sticky flag and sequence of a MAC (RFC 7432 section 7.7).
@@ -52,7 +66,7 @@ pub struct Mobility {
 impl Mobility {
     /// `Greater` if it wins over `other`: sticky first, then the later sequence (RFC 7432 section 15).
     #[must_use]
-    pub fn rank(self, other: Self) -> Ordering {
+    pub fn compare(self, other: Self) -> Ordering {
         self.sticky
             .cmp(&other.sticky)
             .then_with(|| compare_sequence(self.sequence, other.sequence))
@@ -98,13 +112,13 @@ pub struct PathInfo {
     /// The route must not be kept in long-lived restart.
     pub no_long_lived: bool,
     /// AS_PATH of an external route: the AS that sent it, for MED.
-    first_as: Option<u32>,
-    preference: u32,
-    hops: u32,
-    origin: u8,
-    med: u32,
-    originator: Option<Ipv4Addr>,
-    clusters: u32,
+    pub(super) first_as: Option<u32>,
+    pub(super) preference: u32,
+    pub(super) hops: u32,
+    pub(super) origin: u8,
+    pub(super) med: u32,
+    pub(super) originator: Option<Ipv4Addr>,
+    pub(super) clusters: u32,
 }
 
 impl PathInfo {
@@ -130,7 +144,7 @@ impl PathInfo {
             no_long_lived: attributes.communities.contains(&NO_LLGR),
             first_as: AsPath::first(&attributes.as_path),
             preference: attributes.local_pref.unwrap_or(DEFAULT_PREFERENCE),
-            hops: attributes.as_path.hops() as u32,
+            hops: attributes.as_path.path_len() as u32,
             origin: attributes.origin as u8,
             med: attributes.med.unwrap_or(0),
             originator: attributes.originator_id,
@@ -162,65 +176,4 @@ fn ineligible(attributes: &Attributes, local: &LocalIdentity) -> Option<Ineligib
         }
         Ok(_) => None,
     }
-}
-
-/// What path selection asks of the neighbour that sent a path.
-#[derive(Debug, Clone, Copy)]
-pub struct Sender {
-    /// Of our AS.
-    pub internal: bool,
-    /// Its BGP identifier.
-    pub router_id: Ipv4Addr,
-    /// Its address.
-    pub address: IpAddr,
-}
-
-/// One path of a route.
-#[derive(Debug, Clone, Copy)]
-pub struct Candidate<'a> {
-    /// Its attributes.
-    pub info: &'a PathInfo,
-    /// Kept in long-lived restart by us.
-    pub long_lived: bool,
-    /// Who sent it.
-    pub sender: Sender,
-}
-
-/// `Greater` if `a` is the better path of a route. Paths that can't be used and those kept for long come last; a MAC
-/// (`host`) is then where its mobility says (RFC 7432 section 15); RFC 4271 section 9.1.2.2 and RFC 4456 section 9
-/// decide the rest. No two paths of different neighbours are equal.
-#[must_use]
-pub fn compare(a: &Candidate<'_>, b: &Candidate<'_>, host: bool) -> Ordering {
-    let (x, y) = (a.info, b.info);
-    let stale = |c: &Candidate<'_>| c.long_lived || c.info.long_lived;
-    let usable = x
-        .ineligible
-        .is_none()
-        .cmp(&y.ineligible.is_none())
-        .then(stale(b).cmp(&stale(a)));
-    let mobility = || match host {
-        true => x
-            .mobility
-            .rank(y.mobility)
-            .then_with(|| y.next_hop.cmp(&x.next_hop)),
-        false => Ordering::Equal,
-    };
-    let med = || {
-        if x.first_as == y.first_as {
-            y.med.cmp(&x.med)
-        } else {
-            Ordering::Equal
-        }
-    };
-    let id = |c: &Candidate<'_>| c.info.originator.unwrap_or(c.sender.router_id);
-    usable
-        .then_with(mobility)
-        .then_with(|| x.preference.cmp(&y.preference))
-        .then_with(|| y.hops.cmp(&x.hops))
-        .then_with(|| y.origin.cmp(&x.origin))
-        .then_with(med)
-        .then_with(|| b.sender.internal.cmp(&a.sender.internal))
-        .then_with(|| id(b).cmp(&id(a)))
-        .then_with(|| y.clusters.cmp(&x.clusters))
-        .then_with(|| b.sender.address.cmp(&a.sender.address))
 }

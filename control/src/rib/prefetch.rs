@@ -9,7 +9,7 @@ use crate::bgp::wire::EvpnRoute;
 impl Rib {
     /// Starts to load what leads to a route, and says what does. None if no route can have its key.
     #[inline]
-    pub fn fetch(&mut self, route: &EvpnRoute) -> Option<KeyLookup> {
+    pub fn prefetch(&mut self, route: &EvpnRoute) -> Option<KeyLookup> {
         let lookup = self.keys.lookup_key(route, &self.hasher)?;
         self.index.fetch(lookup.hash);
         Some(lookup)
@@ -17,7 +17,7 @@ impl Rib {
 
     /// Starts to load the route that was lookup, if there is one; it may be another one with the same hash.
     #[inline]
-    pub fn fetch_route(&self, lookup: &KeyLookup) -> Option<RouteId> {
+    pub fn prefetch_route(&self, lookup: &KeyLookup) -> Option<RouteId> {
         let id = self.index.find(lookup.hash, |_| true)?;
         self.routes.fetch(id);
         Some(RouteId(id))

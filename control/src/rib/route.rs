@@ -1,6 +1,7 @@
 //! Routes and their paths as they stand in memory: 32 octets for a route with one path, 16 for each further one.
 
 use super::attributes::AttrId;
+use super::decision::DecisionStep;
 use super::key::RouteKey;
 use super::slab::NONE;
 
@@ -119,8 +120,8 @@ pub struct PathView {
     pub attrs: AttrId,
     /// Its first label.
     pub label: u32,
-    /// It is the best one.
-    pub best: bool,
+    /// The decision step at which it lost to the best path; `None`: it is the best path.
+    pub lost_at: Option<DecisionStep>,
     /// Its neighbour is away, or not yet done sending.
     pub stale: bool,
     /// It is kept beyond the restart time.

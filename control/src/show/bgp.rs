@@ -8,15 +8,17 @@ use serde_json::Value;
 
 use super::page::Page;
 use super::to_json;
-use crate::api::bgp::{NeighborDetail, RestartRow, RouteRow, SessionState, Summary, SummaryRow};
+use crate::api::bgp::{
+    BgpNeighborDetail, BgpSummary, RestartRow, RouteRow, SessionState, SummaryRow,
+};
 use crate::api::message::ApiError;
-use crate::api::show::{MAX_ROWS, Query, Rows};
+use crate::api::show::{MAX_ROWS, Rows, ShowQuery};
 use crate::bgp::wire::EvpnRoute;
 use crate::bgp::{Negotiated, PeerStatus};
 use crate::config::{BgpNeighbor, ChangeError};
 use crate::engine::EngineView;
 use crate::evpn::{NeighborId, RouteStatus, RouteView};
-use crate::speaker::transport::Neighbor;
+use crate::speaker::transport::NeighborTransport;
 
 /// What a neighbour's routes come to.
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,11 +42,11 @@ impl EngineView<'_> {
         self.no_bgp()?;
         let config = self.evpn.speaker.config();
         let held = self.held();
-        let row = |(ip, neighbor): (&IpAddr, &Neighbor)| {
+        let row = |(ip, neighbor): (&IpAddr, &NeighborTransport)| {
             let known = self.config.bgp_neighbors().get(ip)?;
             Some(self.summary_row(known, neighbor, &held, now))
         };
-        to_json(Ok(Summary {
+        to_json(Ok(BgpSummary {
             asn: config.local_as,
             router_id: config.router_id,
             routes: self.evpn.speaker.totals().0 as u64,
@@ -91,7 +93,7 @@ impl EngineView<'_> {
                 continue;
             };
             let held = all.entry(neighbor).or_default();
-            held.installed += u64::from(route.reason == Some(RouteStatus::Installed));
+            held.installed += u64::from(route.status == Some(RouteStatus::Installed));
             held.stale += u64::from(route.stale);
         }
         all
@@ -100,7 +102,7 @@ impl EngineView<'_> {
     fn summary_row(
         &self,
         config: &BgpNeighbor,
-        neighbor: &Neighbor,
+        neighbor: &NeighborTransport,
         held: &hashbrown::HashMap<NeighborId, Held>,
         now: Instant,
     ) -> SummaryRow {
@@ -132,7 +134,7 @@ impl EngineView<'_> {
     }
 
     /// One page of routes, by type and key.
-    pub(super) fn show_bgp_routes(&self, query: &Query) -> Result<Value, ApiError> {
+    pub(super) fn show_bgp_routes(&self, query: &ShowQuery) -> Result<Value, ApiError> {
         self.no_bgp()?;
         let after = match &query.after {
             None => None,
@@ -209,7 +211,7 @@ impl EngineView<'_> {
             .iter()
             .find_map(|community| community.as_mac_mobility());
         let (sticky, sequence) = mobility.unwrap_or_default();
-        let installed = view.reason == Some(RouteStatus::Installed);
+        let installed = view.status == Some(RouteStatus::Installed);
         let mut row = RouteRow {
             neighbor: view.neighbor.and_then(|id| self.evpn.address(id)),
             rd,
@@ -232,10 +234,10 @@ impl EngineView<'_> {
             sticky,
             best: view.best,
             installed,
-            why_not: view
-                .reason
+            unused_reason: view
+                .status
                 .filter(|_| !installed)
-                .map(|reason| reason.to_string()),
+                .map(|status| status.to_string()),
             stale: view.stale,
         };
         match &view.route {
@@ -312,9 +314,9 @@ fn detail(
     stale: u64,
     silent: bool,
     now: Instant,
-) -> NeighborDetail {
+) -> BgpNeighborDetail {
     let negotiated = status.negotiated.as_deref();
-    NeighborDetail {
+    BgpNeighborDetail {
         summary,
         local_address: config.local_address,
         port: config.port,

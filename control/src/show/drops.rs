@@ -3,14 +3,14 @@
 use vtep_dataplane::drop::DropReason;
 use vtep_dataplane::stats::Totals;
 
-use crate::api::show::{DropRow, DropsBy, Query, Rows};
+use crate::api::show::{DropRow, DropsBy, Rows, ShowQuery};
 use crate::engine::EngineView;
 use crate::interfaces::Purpose;
 
 impl EngineView<'_> {
     /// Drops by reason are those of the devices: each frame is counted there once. The other groupings show the same
     /// frames by what they belonged to.
-    pub(super) fn drop_rows(&self, query: &Query) -> Rows<DropRow> {
+    pub(super) fn drop_rows(&self, query: &ShowQuery) -> Rows<DropRow> {
         let snapshot = self.fib.current();
         let mut rows = Vec::new();
         match query.by {

@@ -6,13 +6,13 @@ use vtep_dataplane::addr::{HostMac, MacAddr, Vni};
 use vtep_dataplane::table::mac::Destination;
 
 use super::page::Page;
-use crate::api::show::{MAX_ROWS, MacCursor, MacKind, MacRow, Query, Rows};
+use crate::api::show::{MAX_ROWS, MacCursor, MacKind, MacRow, Rows, ShowQuery};
 use crate::engine::EngineView;
 use crate::evpn::EntryOrigin;
 
 impl EngineView<'_> {
     /// The next page of MACs in the order of (VNI, MAC): one pass over the table, which has no order of its own.
-    pub(super) fn mac_page(&self, query: &Query, now: Instant) -> Result<Rows<MacRow>, String> {
+    pub(super) fn mac_page(&self, query: &ShowQuery, now: Instant) -> Result<Rows<MacRow>, String> {
         let after: Option<MacCursor> = query.cursor()?;
         let limit = query.limit.clamp(1, MAX_ROWS);
         let snapshot = self.fib.current();

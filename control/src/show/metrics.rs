@@ -11,7 +11,7 @@ use crate::api::show::{PortState, XdpStatistics};
 use crate::config::InterfaceName;
 use crate::engine::{Engine, EngineView};
 use crate::interfaces::{ManagedInterface, Purpose};
-use crate::metrics::{Builder, Labels, MAX_ROWS};
+use crate::metrics::{Labels, MAX_ROWS, PageBuilder};
 
 /// Reads one number out of many.
 type Field<T> = fn(&T) -> u64;
@@ -48,7 +48,7 @@ fn flag(set: bool) -> f64 {
 }
 
 /// The traffic of `rows`, for metrics that begin with `vtepd_<what>_`.
-fn traffic(page: &mut Builder, what: &str, rows: &[(Labels, Totals)]) {
+fn traffic(page: &mut PageBuilder, what: &str, rows: &[(Labels, Totals)]) {
     for (end, help, value) in TRAFFIC {
         let samples = rows
             .iter()
@@ -65,7 +65,7 @@ pub fn metrics(engine: &Engine, now: Instant) -> String {
 
 impl EngineView<'_> {
     fn metrics(&self, now: Instant) -> String {
-        let mut page = Builder::default();
+        let mut page = PageBuilder::default();
         self.metrics_of_process(&mut page, now);
         self.metrics_of_devices(&mut page);
         self.metrics_of_tenants(&mut page);
@@ -75,7 +75,7 @@ impl EngineView<'_> {
         page.text()
     }
 
-    fn metrics_of_process(&self, page: &mut Builder, now: Instant) {
+    fn metrics_of_process(&self, page: &mut PageBuilder, now: Instant) {
         let snapshot = self.fib.current();
         page.gauge(
             "vtepd_info",
@@ -118,7 +118,7 @@ impl EngineView<'_> {
         );
     }
 
-    fn metrics_of_devices(&self, page: &mut Builder) {
+    fn metrics_of_devices(&self, page: &mut PageBuilder) {
         let mut drops = Totals::default();
         let (mut up, mut rows, mut sockets) = (Vec::new(), Vec::new(), Vec::new());
         for (name, managed) in self.interfaces.all() {
@@ -174,7 +174,7 @@ impl EngineView<'_> {
         vec![("device", name.to_string()), ("role", role.to_owned())]
     }
 
-    fn metrics_of_tenants(&self, page: &mut Builder) {
+    fn metrics_of_tenants(&self, page: &mut PageBuilder) {
         let ports: Vec<_> = self
             .ports
             .iter()
@@ -203,7 +203,7 @@ impl EngineView<'_> {
         traffic(page, "vni", &vnis);
     }
 
-    fn metrics_of_vteps(&self, page: &mut Builder) {
+    fn metrics_of_vteps(&self, page: &mut PageBuilder) {
         let snapshot = self.fib.current();
         let hops = || snapshot.vteps.iter().take(MAX_ROWS);
         let up = hops().map(|(_, hop)| (one("vtep", hop.vtep), flag(!hop.paths.is_empty())));
@@ -214,7 +214,7 @@ impl EngineView<'_> {
         traffic(page, "vtep", &rows);
     }
 
-    fn metrics_of_workers(&self, page: &mut Builder) {
+    fn metrics_of_workers(&self, page: &mut PageBuilder) {
         let all: Vec<_> = self
             .workers
             .status()
@@ -230,12 +230,12 @@ impl EngineView<'_> {
             count(|view| view.frames),
         );
         page.counter(
-            "vtepd_worker_turns",
+            "vtepd_worker_iterations",
             "Rounds over all of its ports",
             count(|view| view.iterations),
         );
         page.counter(
-            "vtepd_worker_busy_turns",
+            "vtepd_worker_busy_iterations",
             "Rounds that moved frames",
             count(|view| view.busy_iterations),
         );
@@ -254,7 +254,7 @@ impl EngineView<'_> {
         );
     }
 
-    fn metrics_of_bgp(&self, page: &mut Builder, now: Instant) {
+    fn metrics_of_bgp(&self, page: &mut PageBuilder, now: Instant) {
         let all: Vec<_> = self
             .speaker
             .neighbors()

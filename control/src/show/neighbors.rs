@@ -2,12 +2,12 @@
 
 use vtep_dataplane::table::mac::{Destination, MacKey};
 
-use crate::api::show::{MacKind, NeighborRow, Query};
+use crate::api::show::{MacKind, NeighborRow, ShowQuery};
 use crate::engine::EngineView;
 
 impl EngineView<'_> {
     /// The rows of `show neighbors`, from the workers' own table.
-    pub(super) fn neighbor_rows(&self, query: &Query) -> Vec<NeighborRow> {
+    pub(super) fn neighbor_rows(&self, query: &ShowQuery) -> Vec<NeighborRow> {
         let vnis = &self.fib.current().vnis;
         let reader = self.fib.mac_reader();
         let mut rows = Vec::new();

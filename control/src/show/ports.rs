@@ -3,14 +3,14 @@
 use vtep_dataplane::afxdp;
 
 use crate::api::show::{
-    AttachMode, BindMode, InterfaceRole, InterfaceRow, PortRow, Query, QueueRow, XdpStatistics,
+    AttachMode, BindMode, InterfaceRole, InterfaceRow, PortRow, QueueRow, ShowQuery, XdpStatistics,
 };
 use crate::config::{InterfaceName, PortKey};
 use crate::engine::EngineView;
 use crate::interfaces::{ManagedInterface, OpenInterface, Purpose};
 
 impl EngineView<'_> {
-    pub(super) fn port_rows(&self, query: &Query) -> Vec<PortRow> {
+    pub(super) fn port_rows(&self, query: &ShowQuery) -> Vec<PortRow> {
         let mut rows = Vec::new();
         for (name, managed) in self.interfaces.all() {
             let underlay = managed.purpose == Purpose::Underlay;
@@ -101,6 +101,7 @@ pub(super) fn interface_row(name: &InterfaceName, managed: &ManagedInterface) ->
             }),
         multi_buffer: open.map(OpenInterface::takes_chains),
         queues: open.map_or(0, |open| open.queues.len() as u32),
+        notes: Vec::new(),
     }
 }
 

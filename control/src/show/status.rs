@@ -3,14 +3,16 @@
 use std::time::Instant;
 
 use super::ports::interface_row;
-use crate::api::show::{PortState, Status, Tables};
+use crate::api::interface::InterfaceRow;
+use crate::api::show::{DaemonStatus, PortState, TableSizes};
 use crate::engine::EngineView;
+use crate::interfaces::BUSY_POLL_ENDED;
 
 impl EngineView<'_> {
-    pub(super) fn status(&self, now: Instant) -> Status {
+    pub(super) fn status(&self, now: Instant) -> DaemonStatus {
         let snapshot = self.fib.current();
         let uptime = now.saturating_duration_since(self.started).as_secs();
-        Status {
+        DaemonStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             since: self.started_unix,
             uptime,
@@ -18,7 +20,7 @@ impl EngineView<'_> {
             addresses: self.config.vtep().addresses.iter().collect(),
             udp_port: self.config.vtep().udp_port,
             workers: self.workers.count(),
-            tables: Tables {
+            tables: TableSizes {
                 vnis: snapshot.vnis.iter().count(),
                 ports: self.ports.iter().count(),
                 macs: self.fib.macs().len(),
@@ -30,7 +32,13 @@ impl EngineView<'_> {
                 .interfaces
                 .all()
                 .iter()
-                .map(|(name, managed)| interface_row(name, managed))
+                .map(|(name, managed)| {
+                    let notes = managed.open().map(|open| self.interfaces.notes(name, open));
+                    InterfaceRow {
+                        notes: notes.unwrap_or_default(),
+                        ..interface_row(name, managed)
+                    }
+                })
                 .collect(),
         }
     }
@@ -62,6 +70,13 @@ impl EngineView<'_> {
                     all.push(format!("interface {name} does not exist; waiting for it"))
                 }
                 PortState::Failed => all.push(reason.unwrap_or_default()),
+            }
+            for queue in managed
+                .open()
+                .into_iter()
+                .flat_map(|open| self.interfaces.not_polling(open))
+            {
+                all.push(format!("interface {name} queue {queue}: {BUSY_POLL_ENDED}"));
             }
         }
         all

@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use vtep_dataplane::addr::{MacAddr, VtepAddr};
+use vtep_dataplane::addr::VtepAddr;
 
-use crate::api::show::{HopState, MAX_ROWS, Query, Rows, Traffic, UnderlayRow};
+use crate::api::show::{MAX_ROWS, PathState, Rows, ShowQuery, Traffic, UnderlayRow};
 use crate::engine::EngineView;
 use crate::underlay::ShowPath;
 
@@ -13,7 +13,7 @@ impl EngineView<'_> {
     pub(super) fn underlay_page(
         &self,
         now: Instant,
-        query: &Query,
+        query: &ShowQuery,
     ) -> Result<Rows<UnderlayRow>, String> {
         let snapshot = self.fib.current();
         let rows = self.underlay.show(now).into_iter().flat_map(|shown| {
@@ -28,31 +28,32 @@ impl EngineView<'_> {
                 .unwrap_or_default();
             let none = UnderlayRow {
                 vtep: shown.vtep,
-                state: HopState::Unresolved,
+                state: PathState::Unresolved,
                 via: None,
                 device: None,
                 mac: None,
                 mtu: None,
-                reason: shown.why_not,
+                reason: shown.error.as_ref().map(ToString::to_string),
+                error: shown.error.map(|error| error.name().to_owned()),
                 traffic,
             };
             if shown.paths.is_empty() {
                 return vec![none];
             }
             let row = |path: ShowPath| {
-                let mac: Option<MacAddr> = path.mac.and_then(|mac| mac.parse().ok());
-                let state = match (&path.fault, mac) {
-                    (None, _) => HopState::Up,
-                    (Some(_), None) => HopState::Resolving,
-                    (Some(_), Some(_)) => HopState::Unresolved,
+                let state = match (&path.error, path.mac) {
+                    (None, _) => PathState::Up,
+                    (Some(_), None) => PathState::Resolving,
+                    (Some(_), Some(_)) => PathState::Unresolved,
                 };
                 UnderlayRow {
                     state,
                     via: path.via,
                     device: Some(path.interface),
-                    mac,
+                    mac: path.mac,
                     mtu: Some(path.mtu),
-                    reason: path.fault,
+                    reason: path.error.as_ref().map(ToString::to_string),
+                    error: path.error.map(|error| error.name().to_owned()),
                     ..none.clone()
                 }
             };

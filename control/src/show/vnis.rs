@@ -2,11 +2,11 @@
 
 use vtep_dataplane::table::mac::Destination;
 
-use crate::api::show::{FloodRow, Query, VniRow};
+use crate::api::show::{FloodRow, ShowQuery, VniRow};
 use crate::engine::EngineView;
 
 impl EngineView<'_> {
-    pub(super) fn vni_rows(&self, query: &Query) -> Vec<VniRow> {
+    pub(super) fn vni_rows(&self, query: &ShowQuery) -> Vec<VniRow> {
         let snapshot = self.fib.current();
         let mut local = vec![0; usize::from(u16::MAX) + 1];
         let (mut remote, mut neighbors) = (local.clone(), local.clone());
@@ -39,7 +39,7 @@ impl EngineView<'_> {
         rows
     }
 
-    pub(super) fn flood_rows(&self, query: &Query) -> Vec<FloodRow> {
+    pub(super) fn flood_rows(&self, query: &ShowQuery) -> Vec<FloodRow> {
         let snapshot = self.fib.current();
         let domains = snapshot
             .vnis

@@ -24,7 +24,7 @@ impl WorkerSamples {
                 id: id.0,
                 core,
                 busy: (100.0 * (1.0 - slept / span)).clamp(0.0, 100.0),
-                loops: view.iterations,
+                iterations: view.iterations,
                 frames: view.frames,
                 frames_free: view.free as usize,
             };

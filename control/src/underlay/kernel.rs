@@ -11,9 +11,9 @@ use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 
 use super::netlink::Reply;
-use super::route::{self, Answer};
-use super::{Change, Key, RECHECK, RETRY, Underlay, Work};
-use super::{addresses::Addresses, links::Links, neighbors::Neighbours, resolve};
+use super::route::{self, RouteLookup};
+use super::{NeighborKey, PendingWork, RECHECK, RETRY, Underlay, UnderlayEvent};
+use super::{addresses::Addresses, links::Links, neighbors::NeighborCache, resolve};
 
 /// RTM_NEWRULE, RTM_DELRULE, RTM_NEWNEXTHOP, RTM_DELNEXTHOP (include/uapi/linux/rtnetlink.h): any route may mean
 /// something else now, and what they say needs no reading.
@@ -26,7 +26,9 @@ impl Source for Underlay {
         token: Token,
         interests: Interest,
     ) -> io::Result<()> {
-        self.events.source().register(registry, token, interests)
+        self.event_socket
+            .source()
+            .register(registry, token, interests)
     }
 
     fn reregister(
@@ -35,35 +37,37 @@ impl Source for Underlay {
         token: Token,
         interests: Interest,
     ) -> io::Result<()> {
-        self.events.source().reregister(registry, token, interests)
+        self.event_socket
+            .source()
+            .reregister(registry, token, interests)
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        self.events.source().deregister(registry)
+        self.event_socket.source().deregister(registry)
     }
 }
 
 impl Underlay {
     /// Takes up one event: into the mirrors, and as work for the VTEPs that it may concern.
-    pub(super) fn take_up(&mut self, event: &[u8]) {
+    pub(super) fn handle_event(&mut self, event: &[u8]) {
         let kind = event
             .get(4..6)
             .map_or(0, |kind| u16::from_ne_bytes([kind[0], kind[1]]));
         if ANY_ROUTE.contains(&kind) {
-            return self.ask_all();
+            return self.lookup_all();
         }
         match NetlinkMessage::<Message>::deserialize(event).map(|message| message.payload) {
-            Ok(NetlinkPayload::InnerMessage(message)) => self.heed(&message),
+            Ok(NetlinkPayload::InnerMessage(message)) => self.apply_message(&message),
             Ok(_) => {}
             // What we can't read may be anything: only asking again is safe.
             Err(error) => {
                 tracing::debug!(%error, kind, "a netlink event can't be read");
-                self.ask_all();
+                self.lookup_all();
             }
         }
     }
 
-    pub(super) fn heed(&mut self, message: &Message) {
+    pub(super) fn apply_message(&mut self, message: &Message) {
         match message {
             Message::NewLink(link) => {
                 let changes = self.host.links.update(link);
@@ -81,12 +85,12 @@ impl Underlay {
                 let change = self.host.addresses.remove(address);
                 self.address_changes(change);
             }
-            Message::NewNeighbour(neighbour) => {
-                self.touched.extend(self.host.neighbours.update(neighbour))
-            }
-            Message::DelNeighbour(neighbour) => {
-                self.touched.extend(self.host.neighbours.remove(neighbour))
-            }
+            Message::NewNeighbour(neighbor) => self
+                .changed_neighbors
+                .extend(self.host.neighbors.update(neighbor)),
+            Message::DelNeighbour(neighbor) => self
+                .changed_neighbors
+                .extend(self.host.neighbors.remove(neighbor)),
             Message::NewRoute(route) | Message::DelRoute(route) => self.route_changed(route),
             _ => {}
         }
@@ -95,42 +99,45 @@ impl Underlay {
     /// A link that goes down takes its routes along, and the kernel does not announce each of them.
     fn link_changes(&mut self, changes: impl IntoIterator<Item = super::LinkChange>) {
         for change in changes {
-            self.changes.push(Change::Link(change));
-            self.ask_all();
+            self.events.push(UnderlayEvent::Link(change));
+            self.lookup_all();
         }
     }
 
     /// The same holds for routes whose preferred source goes away.
     fn address_changes(&mut self, changes: impl IntoIterator<Item = super::AddressChange>) {
         for change in changes {
-            self.changes.push(Change::Address(change));
-            self.ask_all();
+            self.events.push(UnderlayEvent::Address(change));
+            self.lookup_all();
         }
     }
 
     fn route_changed(&mut self, message: &RouteMessage) {
-        let Some(prefix) = route::covered(message) else {
-            return self.ask_all();
+        let Some(prefix) = route::event_prefix(message) else {
+            return self.lookup_all();
         };
-        // Wanted VTEPs are ordered, so those of a prefix stand together: a full table's churn costs little.
-        let concerned = self.wanted.range_mut(prefix.0..).map(|(_, wanted)| wanted);
-        for wanted in concerned.take_while(|wanted| route::covers(prefix, wanted.vtep.get())) {
-            wanted.work = Work::Ask;
+        // TrackedVtep VTEPs are ordered, so those of a prefix stand together: a full table's churn costs little.
+        let concerned = self
+            .tracked
+            .range_mut(prefix.0..)
+            .map(|(_, tracked)| tracked);
+        for tracked in concerned.take_while(|tracked| route::covers(prefix, tracked.vtep.get())) {
+            tracked.pending = PendingWork::Lookup;
         }
     }
 
     /// Reads all tables and notes every difference. At the start, and after events were lost.
     pub(super) fn read_tables(&mut self) -> io::Result<()> {
-        let (mut links, mut addresses, mut neighbours) = (
+        let (mut links, mut addresses, mut neighbors) = (
             Links::default(),
             Addresses::default(),
-            Neighbours::default(),
+            NeighborCache::default(),
         );
         for request in [
             Message::GetLink(Default::default()),
             Message::GetAddress(Default::default()),
         ] {
-            for entry in self.requests.dump(&request)? {
+            for entry in self.request_socket.dump(&request)? {
                 match &entry {
                     Message::NewLink(link) => drop(links.update(link)),
                     Message::NewAddress(address) => drop(addresses.update(address)),
@@ -141,85 +148,90 @@ impl Underlay {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut request = NeighbourMessage::default();
             request.header.family = family;
-            for entry in self.requests.dump(&Message::GetNeighbour(request))? {
-                if let Message::NewNeighbour(neighbour) = &entry {
-                    neighbours.update(neighbour);
+            for entry in self.request_socket.dump(&Message::GetNeighbour(request))? {
+                if let Message::NewNeighbour(neighbor) = &entry {
+                    neighbors.update(neighbor);
                 }
             }
         }
-        self.changes.extend(
+        self.events.extend(
             self.host
                 .links
                 .difference(&links)
                 .into_iter()
-                .map(Change::Link),
+                .map(UnderlayEvent::Link),
         );
-        self.changes.extend(
+        self.events.extend(
             self.host
                 .addresses
                 .difference(&addresses)
                 .into_iter()
-                .map(Change::Address),
+                .map(UnderlayEvent::Address),
         );
-        self.touched
-            .extend(self.host.neighbours.difference(&neighbours));
-        (self.host.links, self.host.addresses, self.host.neighbours) =
-            (links, addresses, neighbours);
-        self.lost = false;
-        self.ask_all();
+        self.changed_neighbors
+            .extend(self.host.neighbors.difference(&neighbors));
+        (self.host.links, self.host.addresses, self.host.neighbors) = (links, addresses, neighbors);
+        self.events_lost = false;
+        self.lookup_all();
         Ok(())
     }
 
     /// Asks for the route of every VTEP that waits for one.
-    pub(super) fn ask_routes(&mut self) -> io::Result<()> {
-        let mut questions = Vec::new();
+    pub(super) fn lookup_routes(&mut self) -> io::Result<()> {
+        let mut requests = Vec::new();
         let mut places = Vec::new();
-        for wanted in self
-            .wanted
+        for tracked in self
+            .tracked
             .values_mut()
-            .filter(|wanted| wanted.work == Work::Ask)
+            .filter(|tracked| tracked.pending == PendingWork::Lookup)
         {
-            match resolve::source(wanted.vtep, &self.host) {
+            match resolve::local_address(tracked.vtep, &self.host) {
                 Ok(source) => {
-                    let question =
-                        route::question(wanted.vtep, source.get(), self.host.config.udp_port);
-                    questions.push(Message::GetRoute(question));
-                    places.push(wanted.vtep.get());
+                    let request = route::lookup_request(
+                        tracked.vtep,
+                        source.get(),
+                        self.host.config.udp_port,
+                    );
+                    requests.push(Message::GetRoute(request));
+                    places.push(tracked.vtep.get());
                 }
-                Err(why) => wanted.answer = Answer::NotAsked(why),
+                Err(error) => tracked.lookup = RouteLookup::Skipped(error),
             }
         }
-        let wanted = &mut self.wanted;
-        self.requests.ask(&questions, false, |place, reply| {
-            let Some(wanted) = places
-                .get(place)
-                .and_then(|address| wanted.get_mut(address))
-            else {
-                return;
-            };
-            wanted.answer = match reply {
-                Reply::Message(Message::NewRoute(message)) => Answer::Route(route::read(&message)),
-                Reply::Message(_) => return,
-                Reply::Code(error) => Answer::Refused(error),
-            };
-        })
+        let tracked = &mut self.tracked;
+        self.request_socket
+            .transact(&requests, false, |place, reply| {
+                let Some(tracked) = places
+                    .get(place)
+                    .and_then(|address| tracked.get_mut(address))
+                else {
+                    return;
+                };
+                tracked.lookup = match reply {
+                    Reply::Message(Message::NewRoute(message)) => {
+                        RouteLookup::Found(route::parse(&message))
+                    }
+                    Reply::Message(_) => return,
+                    Reply::Code(error) => RouteLookup::Failed(error),
+                };
+            })
     }
 
-    /// Asks the kernel to resolve missing and failed neighbours, and to check stale ones, as a packet to them would:
-    /// NTF_USE (neigh_add() in net/core/neighbour.c). The entries stay ordinary ones, which age and are collected.
+    /// Asks the kernel to resolve missing and failed neighbors, and to check stale ones, as a packet to them would:
+    /// NTF_USE (neigh_add() in net/core/neighbor.c). The entries stay ordinary ones, which age and are collected.
     pub(super) fn solicit(&mut self, now: Instant) -> io::Result<()> {
-        let used: HashSet<Key> = self
-            .wanted
+        let used: HashSet<NeighborKey> = self
+            .tracked
             .values()
-            .flat_map(|wanted| wanted.resolution.neighbours.iter().copied())
+            .flat_map(|tracked| tracked.resolution.neighbors.iter().copied())
             .collect();
         self.solicited.retain(|key, _| used.contains(key));
-        let mut due: Vec<Key> = used
+        let mut due: Vec<NeighborKey> = used
             .into_iter()
-            .filter(|key| self.host.neighbours.needs_attention(*key))
+            .filter(|key| self.host.neighbors.needs_attention(*key))
             .collect();
         due.retain(|key| {
-            let pause = if self.host.neighbours.is_stale(*key) {
+            let pause = if self.host.neighbors.is_stale(*key) {
                 RECHECK
             } else {
                 RETRY
@@ -228,7 +240,7 @@ impl Underlay {
                 .get(key)
                 .is_none_or(|last| now.saturating_duration_since(*last) >= pause)
         });
-        let again: Vec<Key> = due
+        let again: Vec<NeighborKey> = due
             .iter()
             .filter(|key| self.solicited.contains_key(*key))
             .copied()
@@ -236,41 +248,42 @@ impl Underlay {
         self.solicited.extend(due.iter().map(|key| (*key, now)));
         let requests: Vec<Message> = due
             .iter()
-            .map(|key| Message::NewNeighbour(use_neighbour(*key)))
+            .map(|key| Message::NewNeighbour(use_neighbor(*key)))
             .collect();
-        self.requests.ask(&requests, true, |place, reply| {
+        self.request_socket.transact(&requests, true, |place, reply| {
             if let (Reply::Code(error @ 1..), Some((link, address))) = (reply, due.get(place)) {
                 let error = io::Error::from_raw_os_error(error);
-                tracing::warn!(%address, link, %error, "the kernel can't be asked to resolve the neighbour");
+                tracing::warn!(%address, link, %error, "the kernel can't be asked to resolve the neighbor");
             }
         })?;
-        self.look_up(&again)
+        self.fetch_neighbors(&again)
     }
 
     /// Reads single entries: one that stays unresolved in our mirror may not be so in the kernel.
-    fn look_up(&mut self, keys: &[Key]) -> io::Result<()> {
+    fn fetch_neighbors(&mut self, keys: &[NeighborKey]) -> io::Result<()> {
         let requests: Vec<Message> = keys
             .iter()
-            .map(|key| Message::GetNeighbour(neighbour(*key)))
+            .map(|key| Message::GetNeighbour(neighbor(*key)))
             .collect();
-        let (neighbours, touched) = (&mut self.host.neighbours, &mut self.touched);
-        self.requests.ask(&requests, false, |_, reply| {
+        let (neighbors, changed_neighbors) =
+            (&mut self.host.neighbors, &mut self.changed_neighbors);
+        self.request_socket.transact(&requests, false, |_, reply| {
             if let Reply::Message(Message::NewNeighbour(entry)) = reply {
-                touched.extend(neighbours.update(&entry));
+                changed_neighbors.extend(neighbors.update(&entry));
             }
         })?;
-        self.fresh |= !self.touched.is_empty();
+        self.requested |= !self.changed_neighbors.is_empty();
         Ok(())
     }
 }
 
-fn use_neighbour(key: Key) -> NeighbourMessage {
-    let mut message = neighbour(key);
+fn use_neighbor(key: NeighborKey) -> NeighbourMessage {
+    let mut message = neighbor(key);
     message.header.flags = NeighbourFlags::Use;
     message
 }
 
-fn neighbour((link, address): Key) -> NeighbourMessage {
+fn neighbor((link, address): NeighborKey) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
     message.header.family = if address.is_ipv6() {
         AddressFamily::Inet6

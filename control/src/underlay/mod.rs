@@ -1,16 +1,17 @@
-//! The underlay: follows the host's routes, neighbours, addresses and links, and resolves remote VTEPs to paths.
+//! The underlay: follows the host's routes, neighbors, addresses and links, and resolves remote VTEPs to paths.
 //!
 //! ```text
-//!  kernel --events--> EventSocket --> links, neighbours, addresses (mirrors) --\
+//!  kernel --events--> EventSocket --> links, neighbors, addresses (mirrors) --\
 //!                                                                                resolve --> Change --> control thread
 //!  kernel <-RTM_GETROUTE, NTF_USE-- RequestSocket --> route of each VTEP -------/
 //! ```
 //!
-//! The owner registers [`Underlay`] with mio and calls [`Underlay::turn`] whenever it is readable, after [`Underlay::want`]
+//! The owner registers [`Underlay`] with mio and calls [`Underlay::poll`] whenever it is readable, after [`Underlay::track`]
 //! or [`Underlay::set_config`], and when [`Underlay::next_timeout`] has passed. Events only mark what they may concern;
 //! each VTEP is resolved at most once a turn, and reported only when its paths are different.
 
 pub mod addresses;
+mod error;
 mod kernel;
 pub mod links;
 pub mod neighbors;
@@ -28,18 +29,19 @@ use vtep_dataplane::addr::VtepAddr;
 
 pub use self::addresses::AddressChange;
 use self::addresses::Addresses;
+pub use self::error::ResolveError;
 use self::links::Links;
 pub use self::links::{Link, LinkChange};
-use self::neighbors::{Key, Neighbours};
-use self::netlink::{EventSocket, Read, RequestSocket};
-use self::resolve::{Host, Resolution, resolve};
-pub use self::resolve::{ResolvedPath, ShowPath, slots};
-use self::route::Answer;
+use self::neighbors::{NeighborCache, NeighborKey};
+use self::netlink::{EventSocket, ReadOutcome, RequestSocket};
+use self::resolve::{HostState, Resolution, resolve};
+pub use self::resolve::{ResolvedPath, ShowPath, weighted_slots};
+use self::route::RouteLookup;
 
 /// How often what is unresolved is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// A stale neighbour that we asked the kernel to check is not asked about again before the kernel's own check is over:
+/// A stale neighbor that we asked the kernel to check is not asked about again before the kernel's own check is over:
 /// delay_first_probe_time 5 s, then 3 probes of 1 s.
 const RECHECK: Duration = Duration::from_secs(10);
 
@@ -68,22 +70,22 @@ pub struct Resolved {
     /// Its paths now; none: it can't be reached.
     pub paths: Vec<ResolvedPath>,
     /// Why there are none.
-    pub why_not: Option<String>,
+    pub error: Option<ResolveError>,
 }
 
 /// What a turn brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub enum UnderlayEvent {
     /// An interface appeared, changed or went away.
     Link(LinkChange),
     /// An address of this host appeared or went away.
     Address(AddressChange),
-    /// A wanted VTEP was resolved for the first time, or has other paths.
+    /// A tracked VTEP was resolved for the first time, or has other paths.
     Resolved(Resolved),
 }
 
 /// A row of `show underlay`.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShowVtep {
     /// The VTEP.
     pub vtep: IpAddr,
@@ -91,27 +93,27 @@ pub struct ShowVtep {
     pub route: Option<String>,
     /// The route's next hops.
     pub paths: Vec<ShowPath>,
-    /// Why it can't be reached; absent when it can.
-    pub why_not: Option<String>,
+    /// Why it can't be reached; `None` when it can.
+    pub error: Option<ResolveError>,
     /// Seconds since its paths changed last.
     pub since: u64,
 }
 
 /// What is still to be done for a VTEP, the later the more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Work {
+enum PendingWork {
     None,
-    /// A neighbour changed: work the paths out again from the known route.
+    /// A neighbor changed: work the paths out again from the known route.
     Derive,
     /// Ask the kernel for the route again.
-    Ask,
+    Lookup,
 }
 
 #[derive(Debug)]
-struct Wanted {
+struct TrackedVtep {
     vtep: VtepAddr,
-    work: Work,
-    answer: Answer,
+    pending: PendingWork,
+    lookup: RouteLookup,
     resolution: Resolution,
     since: Instant,
     reported: bool,
@@ -120,25 +122,25 @@ struct Wanted {
 /// Follows the host's network state and resolves VTEPs. Belongs to the network namespace of the thread that made it.
 #[derive(Debug)]
 pub struct Underlay {
-    host: Host,
-    events: EventSocket,
-    requests: RequestSocket,
-    wanted: BTreeMap<IpAddr, Wanted>,
+    host: HostState,
+    event_socket: EventSocket,
+    request_socket: RequestSocket,
+    tracked: BTreeMap<IpAddr, TrackedVtep>,
     /// Events were lost: read everything again.
-    lost: bool,
+    events_lost: bool,
     /// How often that happened.
     resyncs: u64,
     /// There are more events than one turn may read.
-    behind: bool,
+    more_events: bool,
     /// Something was asked of us since the last turn.
-    fresh: bool,
-    /// Neighbours whose entries changed since the last turn.
-    touched: HashSet<Key>,
-    /// When we last asked the kernel to resolve or check a neighbour.
-    solicited: HashMap<Key, Instant>,
-    next_try: Option<Instant>,
+    requested: bool,
+    /// NeighborCache whose entries changed since the last turn.
+    changed_neighbors: HashSet<NeighborKey>,
+    /// When we last asked the kernel to resolve or check a neighbor.
+    solicited: HashMap<NeighborKey, Instant>,
+    next_retry: Option<Instant>,
     /// Found, not yet handed to the owner.
-    changes: Vec<Change>,
+    events: Vec<UnderlayEvent>,
 }
 
 impl Underlay {
@@ -149,26 +151,26 @@ impl Underlay {
     /// When a netlink socket can't be opened or the kernel does not answer.
     pub fn new(config: UnderlayConfig) -> io::Result<Self> {
         let mut underlay = Self {
-            host: Host {
+            host: HostState {
                 config,
                 links: Links::default(),
-                neighbours: Neighbours::default(),
+                neighbors: NeighborCache::default(),
                 addresses: Addresses::default(),
             },
-            events: EventSocket::open()?,
-            requests: RequestSocket::open()?,
-            wanted: BTreeMap::new(),
-            lost: false,
+            event_socket: EventSocket::open()?,
+            request_socket: RequestSocket::open()?,
+            tracked: BTreeMap::new(),
+            events_lost: false,
             resyncs: 0,
-            behind: false,
-            fresh: true,
-            touched: HashSet::new(),
+            more_events: false,
+            requested: true,
+            changed_neighbors: HashSet::new(),
             solicited: HashMap::new(),
-            next_try: None,
-            changes: Vec::new(),
+            next_retry: None,
+            events: Vec::new(),
         };
         underlay.read_tables()?;
-        underlay.changes.clear();
+        underlay.events.clear();
         Ok(underlay)
     }
 
@@ -176,28 +178,30 @@ impl Underlay {
     pub fn set_config(&mut self, config: UnderlayConfig) {
         if self.host.config != config {
             self.host.config = config;
-            self.fresh = true;
-            self.ask_all();
+            self.requested = true;
+            self.lookup_all();
         }
     }
 
     /// Resolve this VTEP from the next turn on, and report it: first in any case, then when its paths change. Nothing
-    /// happens when it is wanted already.
-    pub fn want(&mut self, vtep: VtepAddr, now: Instant) {
-        self.fresh = true;
-        self.wanted.entry(vtep.get()).or_insert_with(|| Wanted {
-            vtep,
-            work: Work::Ask,
-            answer: Answer::NotAsked("not looked up yet".to_owned()),
-            resolution: Resolution::default(),
-            since: now,
-            reported: false,
-        });
+    /// happens when it is tracked already.
+    pub fn track(&mut self, vtep: VtepAddr, now: Instant) {
+        self.requested = true;
+        self.tracked
+            .entry(vtep.get())
+            .or_insert_with(|| TrackedVtep {
+                vtep,
+                pending: PendingWork::Lookup,
+                lookup: RouteLookup::Skipped(ResolveError::Pending),
+                resolution: Resolution::default(),
+                since: now,
+                reported: false,
+            });
     }
 
     /// Forget this VTEP; it is not reported any more.
-    pub fn unwant(&mut self, vtep: VtepAddr) {
-        self.wanted.remove(&vtep.get());
+    pub fn untrack(&mut self, vtep: VtepAddr) {
+        self.tracked.remove(&vtep.get());
     }
 
     /// The interface with this name.
@@ -218,29 +222,29 @@ impl Underlay {
         self.host.addresses.contains(address)
     }
 
-    /// The paths of a wanted VTEP as of the last turn. `None` when it is not wanted.
+    /// The paths of a tracked VTEP as of the last turn. `None` when it is not tracked.
     #[must_use]
     pub fn paths(&self, vtep: VtepAddr) -> Option<&[ResolvedPath]> {
-        self.wanted
+        self.tracked
             .get(&vtep.get())
-            .map(|wanted| wanted.resolution.paths.as_slice())
+            .map(|tracked| tracked.resolution.paths.as_slice())
     }
 
-    /// All wanted VTEPs, by address, with the state as it is known now.
+    /// All tracked VTEPs, by address, with the state as it is known now.
     #[must_use]
     pub fn show(&self, now: Instant) -> Vec<ShowVtep> {
-        let row = |wanted: &Wanted| {
-            // The neighbours' states move without touching the paths, so the rows are worked out now.
-            let resolution = resolve(wanted.vtep, &wanted.answer, &self.host);
+        let row = |tracked: &TrackedVtep| {
+            // The neighbors' states move without touching the paths, so the rows are worked out now.
+            let resolution = resolve(tracked.vtep, &tracked.lookup, &self.host);
             ShowVtep {
-                vtep: wanted.vtep.get(),
+                vtep: tracked.vtep.get(),
                 route: resolution.route,
                 paths: resolution.rows,
-                why_not: resolution.why_not,
-                since: now.saturating_duration_since(wanted.since).as_secs(),
+                error: resolution.error,
+                since: now.saturating_duration_since(tracked.since).as_secs(),
             }
         };
-        self.wanted.values().map(row).collect()
+        self.tracked.values().map(row).collect()
     }
 
     /// How often the kernel dropped events for want of room and everything was read again.
@@ -249,13 +253,13 @@ impl Underlay {
         self.resyncs
     }
 
-    /// How long the owner may wait for the socket before the next [`Self::turn`]; `None`: for ever.
+    /// How long the owner may wait for the socket before the next [`Self::poll`]; `None`: for ever.
     #[must_use]
     pub fn next_timeout(&self, now: Instant) -> Option<Duration> {
-        if self.behind || self.fresh {
+        if self.more_events || self.requested {
             return Some(Duration::ZERO);
         }
-        self.next_try.map(|at| at.saturating_duration_since(now))
+        self.next_retry.map(|at| at.saturating_duration_since(now))
     }
 
     /// Reads events, tries again what is due, resolves what may have changed, and returns what did change. Interfaces and
@@ -264,66 +268,69 @@ impl Underlay {
     /// # Errors
     /// When the kernel does not answer or refuses. Nothing is lost: the work stays, is tried again after
     /// [`Self::next_timeout`], and changes found so far are returned then.
-    pub fn turn(&mut self, now: Instant) -> io::Result<Vec<Change>> {
-        self.fresh = false;
-        let due = self.next_try.is_some_and(|at| at <= now);
-        let outcome = self.work(now, due);
+    pub fn poll(&mut self, now: Instant) -> io::Result<Vec<UnderlayEvent>> {
+        self.requested = false;
+        let due = self.next_retry.is_some_and(|at| at <= now);
+        let outcome = self.run(now, due);
         if outcome.is_err() || (due && self.unfinished()) {
-            self.next_try = Some(now + RETRY);
+            self.next_retry = Some(now + RETRY);
         } else if !self.unfinished() {
-            self.next_try = None;
-        } else if self.next_try.is_none() {
-            self.next_try = Some(now + RETRY);
+            self.next_retry = None;
+        } else if self.next_retry.is_none() {
+            self.next_retry = Some(now + RETRY);
         }
-        outcome.map(|()| std::mem::take(&mut self.changes))
+        outcome.map(|()| std::mem::take(&mut self.events))
     }
 
-    /// True while a VTEP has no path or a neighbour needs the kernel's attention.
+    /// True while a VTEP has no path or a neighbor needs the kernel's attention.
     fn unfinished(&self) -> bool {
-        self.wanted.values().any(|wanted| {
-            let resolution = &wanted.resolution;
+        self.tracked.values().any(|tracked| {
+            let resolution = &tracked.resolution;
             resolution.paths.is_empty()
                 || resolution
-                    .neighbours
+                    .neighbors
                     .iter()
-                    .any(|key| self.host.neighbours.needs_attention(*key))
+                    .any(|key| self.host.neighbors.needs_attention(*key))
         })
     }
 
-    fn work(&mut self, now: Instant, due: bool) -> io::Result<()> {
+    fn run(&mut self, now: Instant, due: bool) -> io::Result<()> {
         self.read_events()?;
-        if self.lost {
+        if self.events_lost {
             self.read_tables()?;
         }
         if due {
-            let unresolved = |wanted: &&mut Wanted| {
-                wanted.resolution.paths.is_empty() || wanted.work != Work::None
+            let unresolved = |tracked: &&mut TrackedVtep| {
+                tracked.resolution.paths.is_empty() || tracked.pending != PendingWork::None
             };
-            self.wanted
+            self.tracked
                 .values_mut()
                 .filter(unresolved)
-                .for_each(|wanted| wanted.work = Work::Ask);
+                .for_each(|tracked| tracked.pending = PendingWork::Lookup);
         }
-        let touched = std::mem::take(&mut self.touched);
-        if !touched.is_empty() {
+        let changed_neighbors = std::mem::take(&mut self.changed_neighbors);
+        if !changed_neighbors.is_empty() {
             // One that has just become stale is checked at once, however short ago we asked for it.
-            let stale = |key: &&Key| self.host.neighbours.is_stale(**key);
-            for key in touched.iter().filter(stale) {
+            let stale = |key: &&NeighborKey| self.host.neighbors.is_stale(**key);
+            for key in changed_neighbors.iter().filter(stale) {
                 self.solicited.remove(key);
             }
-            for wanted in self.wanted.values_mut() {
-                if wanted
+            for tracked in self.tracked.values_mut() {
+                if tracked
                     .resolution
-                    .neighbours
+                    .neighbors
                     .iter()
-                    .any(|key| touched.contains(key))
+                    .any(|key| changed_neighbors.contains(key))
                 {
-                    wanted.work = wanted.work.max(Work::Derive);
+                    tracked.pending = tracked.pending.max(PendingWork::Derive);
                 }
             }
         }
-        let moved = self.wanted.values().any(|wanted| wanted.work != Work::None);
-        self.ask_routes()?;
+        let moved = self
+            .tracked
+            .values()
+            .any(|tracked| tracked.pending != PendingWork::None);
+        self.lookup_routes()?;
         self.derive(now);
         if moved || due {
             self.solicit(now)?;
@@ -332,50 +339,52 @@ impl Underlay {
     }
 
     fn read_events(&mut self) -> io::Result<()> {
-        self.behind = false;
+        self.more_events = false;
         let mut events = Vec::new();
-        let read = self.events.read(|bytes| events.push(bytes.to_vec()))?;
+        let read = self
+            .event_socket
+            .read(|bytes| events.push(bytes.to_vec()))?;
         for event in &events {
-            self.take_up(event);
+            self.handle_event(event);
         }
-        self.behind = read == Read::More;
-        if read == Read::Lost {
-            self.lost = true;
+        self.more_events = read == ReadOutcome::More;
+        if read == ReadOutcome::Overrun {
+            self.events_lost = true;
             self.resyncs += 1;
             // What still waits is older than what was lost, and the kernel adds nothing until it is all taken
             // (NETLINK_S_CONGESTED): only tables read after that are followed by all later events.
-            while self.events.read(|_| {})? != Read::Drained {}
+            while self.event_socket.read(|_| {})? != ReadOutcome::Drained {}
         }
         Ok(())
     }
 
-    fn ask_all(&mut self) {
-        self.wanted
+    fn lookup_all(&mut self) {
+        self.tracked
             .values_mut()
-            .for_each(|wanted| wanted.work = Work::Ask);
+            .for_each(|tracked| tracked.pending = PendingWork::Lookup);
     }
 
     /// Works out the paths of every marked VTEP, and notes those that are different.
     fn derive(&mut self, now: Instant) {
-        for wanted in self
-            .wanted
+        for tracked in self
+            .tracked
             .values_mut()
-            .filter(|wanted| wanted.work != Work::None)
+            .filter(|tracked| tracked.pending != PendingWork::None)
         {
-            wanted.work = Work::None;
+            tracked.pending = PendingWork::None;
             let old = std::mem::replace(
-                &mut wanted.resolution,
-                resolve(wanted.vtep, &wanted.answer, &self.host),
+                &mut tracked.resolution,
+                resolve(tracked.vtep, &tracked.lookup, &self.host),
             );
-            if wanted.reported && old.paths == wanted.resolution.paths {
+            if tracked.reported && old.paths == tracked.resolution.paths {
                 continue;
             }
-            wanted.reported = true;
-            wanted.since = now;
-            self.changes.push(Change::Resolved(Resolved {
-                vtep: wanted.vtep,
-                paths: wanted.resolution.paths.clone(),
-                why_not: wanted.resolution.why_not.clone(),
+            tracked.reported = true;
+            tracked.since = now;
+            self.events.push(UnderlayEvent::Resolved(Resolved {
+                vtep: tracked.vtep,
+                paths: tracked.resolution.paths.clone(),
+                error: tracked.resolution.error.clone(),
             }));
         }
     }

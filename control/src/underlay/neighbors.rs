@@ -1,33 +1,33 @@
 //! The kernel's ARP and ND entries, as it last described them.
 //!
-//! In: neighbour messages (include/uapi/linux/neighbour.h). Out: the MAC of a neighbour, and whether it needs attention.
+//! In: neighbor messages (include/uapi/linux/neighbor.h). Out: the MAC of a neighbor, and whether it needs attention.
 
 use std::net::IpAddr;
 
 use hashbrown::{HashMap, HashSet};
-pub use netlink_packet_route::neighbour::NeighbourState;
+pub use netlink_packet_route::neighbour::NeighbourState as NudState;
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
 };
 use vtep_dataplane::addr::HostMac;
 
-/// A neighbour: the interface's index and the neighbour's address.
-pub type Key = (u32, IpAddr);
+/// A neighbor: the interface's index and the neighbor's address.
+pub type NeighborKey = (u32, IpAddr);
 
 /// One entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Neighbour {
+pub struct KernelNeighbor {
     /// The kernel's state of it (NUD).
-    pub state: NeighbourState,
+    pub state: NudState,
     /// Its MAC, if known and that of a host.
     pub mac: Option<HostMac>,
 }
 
-impl Neighbour {
+impl KernelNeighbor {
     /// The MAC, in the states in which the kernel would send to it (NUD_VALID).
     #[must_use]
     pub fn usable(&self) -> Option<HostMac> {
-        use NeighbourState::{Delay, Noarp, Permanent, Probe, Reachable, Stale};
+        use NudState::{Delay, Noarp, Permanent, Probe, Reachable, Stale};
         self.mac.filter(|_| {
             matches!(
                 self.state,
@@ -37,37 +37,37 @@ impl Neighbour {
     }
 }
 
-/// All neighbours that matter to IP.
+/// All neighbors that matter to IP.
 #[derive(Debug, Clone, Default)]
-pub struct Neighbours {
-    entries: HashMap<Key, Neighbour>,
+pub struct NeighborCache {
+    entries: HashMap<NeighborKey, KernelNeighbor>,
 }
 
-impl Neighbours {
-    /// The entry of a neighbour.
+impl NeighborCache {
+    /// The entry of a neighbor.
     #[must_use]
-    pub fn get(&self, key: Key) -> Option<&Neighbour> {
+    pub fn get(&self, key: NeighborKey) -> Option<&KernelNeighbor> {
         self.entries.get(&key)
     }
 
-    /// True when the kernel should be asked to resolve or to check this neighbour: unknown, failed or stale.
+    /// True when the kernel should be asked to resolve or to check this neighbor: unknown, failed or stale.
     /// Permanent entries never: asking would make the kernel forget that they are.
     #[must_use]
-    pub fn needs_attention(&self, key: Key) -> bool {
-        use NeighbourState::{Failed, None, Stale};
+    pub fn needs_attention(&self, key: NeighborKey) -> bool {
+        use NudState::{Failed, None, Stale};
         self.get(key)
             .is_none_or(|entry| matches!(entry.state, Failed | None | Stale))
     }
 
     /// True when the entry may be outdated and the kernel checks it at its next use.
     #[must_use]
-    pub fn is_stale(&self, key: Key) -> bool {
+    pub fn is_stale(&self, key: NeighborKey) -> bool {
         self.get(key)
-            .is_some_and(|entry| entry.state == NeighbourState::Stale)
+            .is_some_and(|entry| entry.state == NudState::Stale)
     }
 
-    /// Takes up RTM_NEWNEIGH. Returns the neighbour if its entry changed.
-    pub fn update(&mut self, message: &NeighbourMessage) -> Option<Key> {
+    /// Takes up RTM_NEWNEIGH. Returns the neighbor if its entry changed.
+    pub fn update(&mut self, message: &NeighbourMessage) -> Option<NeighborKey> {
         let key = key(message)?;
         let mac = message
             .attributes
@@ -77,22 +77,22 @@ impl Neighbours {
                 _ => None,
             });
         let mac = mac.and_then(|octets| HostMac::new(vtep_dataplane::addr::MacAddr(octets)).ok());
-        let entry = Neighbour {
+        let entry = KernelNeighbor {
             state: message.header.state,
             mac,
         };
         (self.entries.insert(key, entry) != Some(entry)).then_some(key)
     }
 
-    /// Takes up RTM_DELNEIGH. Returns the neighbour if there was one.
-    pub fn remove(&mut self, message: &NeighbourMessage) -> Option<Key> {
+    /// Takes up RTM_DELNEIGH. Returns the neighbor if there was one.
+    pub fn remove(&mut self, message: &NeighbourMessage) -> Option<NeighborKey> {
         let key = key(message)?;
         self.entries.remove(&key).map(|_| key)
     }
 
-    /// The neighbours whose entries are different in `newer`.
+    /// The neighbors whose entries are different in `newer`.
     #[must_use]
-    pub fn difference(&self, newer: &Self) -> HashSet<Key> {
+    pub fn difference(&self, newer: &Self) -> HashSet<NeighborKey> {
         let all = self.entries.keys().chain(newer.entries.keys());
         all.filter(|key| self.get(**key) != newer.get(**key))
             .copied()
@@ -100,8 +100,8 @@ impl Neighbours {
     }
 }
 
-/// `None` for what is no IP neighbour (a bridge's FDB entries come as neighbours too) or a proxy entry.
-fn key(message: &NeighbourMessage) -> Option<Key> {
+/// `None` for what is no IP neighbor (a bridge's FDB entries come as neighbors too) or a proxy entry.
+fn key(message: &NeighbourMessage) -> Option<NeighborKey> {
     if message.header.flags.contains(NeighbourFlags::Proxy) {
         return None;
     }
@@ -124,8 +124,8 @@ pub(super) mod tests {
 
     /// A made-up RTM_NEWNEIGH.
     pub(in crate::underlay) fn message(
-        key: Key,
-        state: NeighbourState,
+        key: NeighborKey,
+        state: NudState,
         mac: Option<u8>,
     ) -> NeighbourMessage {
         let mut message = NeighbourMessage::default();
@@ -147,7 +147,7 @@ pub(super) mod tests {
 
     #[test]
     fn states_say_whether_a_mac_may_be_used_and_whether_to_ask() {
-        use NeighbourState::{
+        use NudState::{
             Delay, Failed, Incomplete, Noarp, None, Permanent, Probe, Reachable, Stale,
         };
         let key = (1, "10.0.0.1".parse().unwrap());
@@ -162,50 +162,50 @@ pub(super) mod tests {
             (None, false, true),
             (Incomplete, false, false),
         ] {
-            let mut neighbours = Neighbours::default();
-            assert!(neighbours.needs_attention(key));
-            assert_eq!(neighbours.update(&message(key, state, Some(9))), Some(key));
+            let mut neighbors = NeighborCache::default();
+            assert!(neighbors.needs_attention(key));
+            assert_eq!(neighbors.update(&message(key, state, Some(9))), Some(key));
             assert_eq!(
-                neighbours.get(key).unwrap().usable().is_some(),
+                neighbors.get(key).unwrap().usable().is_some(),
                 usable,
                 "{state:?}"
             );
-            assert_eq!(neighbours.needs_attention(key), ask, "{state:?}");
+            assert_eq!(neighbors.needs_attention(key), ask, "{state:?}");
         }
     }
 
     #[test]
     fn only_real_changes_are_reported() {
         let key = (1, "2001:db8::1".parse().unwrap());
-        let mut neighbours = Neighbours::default();
-        let reachable = message(key, NeighbourState::Reachable, Some(9));
-        assert_eq!(neighbours.update(&reachable), Some(key));
-        assert_eq!(neighbours.update(&reachable), None);
+        let mut neighbors = NeighborCache::default();
+        let reachable = message(key, NudState::Reachable, Some(9));
+        assert_eq!(neighbors.update(&reachable), Some(key));
+        assert_eq!(neighbors.update(&reachable), None);
         assert_eq!(
-            neighbours.update(&message(key, NeighbourState::Reachable, Some(8))),
+            neighbors.update(&message(key, NudState::Reachable, Some(8))),
             Some(key)
         );
-        assert_eq!(neighbours.remove(&reachable), Some(key));
-        assert_eq!(neighbours.remove(&reachable), None);
+        assert_eq!(neighbors.remove(&reachable), Some(key));
+        assert_eq!(neighbors.remove(&reachable), None);
     }
 
     #[test]
     fn proxies_bridge_entries_and_group_macs_are_no_neighbours() {
         let key = (1, "10.0.0.1".parse().unwrap());
-        let mut neighbours = Neighbours::default();
-        let mut proxy = message(key, NeighbourState::Permanent, Some(9));
+        let mut neighbors = NeighborCache::default();
+        let mut proxy = message(key, NudState::Permanent, Some(9));
         proxy.header.flags = NeighbourFlags::Proxy;
-        assert_eq!(neighbours.update(&proxy), None);
-        let mut fdb = message(key, NeighbourState::Permanent, Some(9));
+        assert_eq!(neighbors.update(&proxy), None);
+        let mut fdb = message(key, NudState::Permanent, Some(9));
         fdb.attributes.remove(0);
-        assert_eq!(neighbours.update(&fdb), None);
-        let mut group = message(key, NeighbourState::Reachable, None);
+        assert_eq!(neighbors.update(&fdb), None);
+        let mut group = message(key, NudState::Reachable, None);
         group
             .attributes
             .push(NeighbourAttribute::LinkLayerAddress(vec![
                 1, 0, 0x5e, 0, 0, 1,
             ]));
-        neighbours.update(&group);
-        assert_eq!(neighbours.get(key).unwrap().usable(), None);
+        neighbors.update(&group);
+        assert_eq!(neighbors.get(key).unwrap().usable(), None);
     }
 }

@@ -32,17 +32,17 @@ const PIPELINE: usize = 64;
 const DUMP_TRIES: usize = 4;
 
 /// How long to wait for the kernel, which may hold its RTNL lock for somebody else.
-const PATIENCE: Duration = Duration::from_secs(1);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How far reading events came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Read {
+pub(super) enum ReadOutcome {
     /// All that there was.
     Drained,
     /// There is more.
     More,
     /// The kernel dropped events for want of room (ENOBUFS): only a full dump helps.
-    Lost,
+    Overrun,
 }
 
 /// Where the kernel's events arrive. Non-blocking.
@@ -81,22 +81,22 @@ impl EventSocket {
     }
 
     /// Calls `each` with every message that waits.
-    pub(super) fn read(&mut self, mut each: impl FnMut(&[u8])) -> io::Result<Read> {
+    pub(super) fn read(&mut self, mut each: impl FnMut(&[u8])) -> io::Result<ReadOutcome> {
         for _ in 0..READ_LIMIT {
             self.buffer.clear();
             match self.socket.recv(&mut self.buffer, 0) {
                 Ok(_) => messages(&self.buffer).for_each(&mut each),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Ok(Read::Drained);
+                    return Ok(ReadOutcome::Drained);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()) => {
-                    return Ok(Read::Lost);
+                    return Ok(ReadOutcome::Overrun);
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(Read::More)
+        Ok(ReadOutcome::More)
     }
 }
 
@@ -123,7 +123,7 @@ impl RequestSocket {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
-        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))?;
+        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(REPLY_TIMEOUT))?;
         Ok(Self {
             socket,
             buffer: Vec::with_capacity(DATAGRAM),
@@ -133,7 +133,7 @@ impl RequestSocket {
 
     /// Sends the requests, many at a time, and calls `each` with a request's place and its answer. With `acknowledge`
     /// for requests that have no answer of their own. Answers to earlier, abandoned requests are skipped.
-    pub(super) fn ask(
+    pub(super) fn transact(
         &mut self,
         requests: &[RouteNetlinkMessage],
         acknowledge: bool,
@@ -222,7 +222,7 @@ impl RequestSocket {
             .map_err(|error| match error.kind() {
                 io::ErrorKind::WouldBlock => io::Error::new(
                     io::ErrorKind::TimedOut,
-                    format!("the kernel did not answer within {PATIENCE:?}"),
+                    format!("the kernel did not answer within {REPLY_TIMEOUT:?}"),
                 ),
                 _ => error,
             })?;
@@ -230,7 +230,7 @@ impl RequestSocket {
     }
 }
 
-/// A new neighbour entry is made only when asked for.
+/// A new neighbor entry is made only when asked for.
 fn create_flag(requests: &[RouteNetlinkMessage]) -> u16 {
     match requests.first() {
         Some(RouteNetlinkMessage::NewNeighbour(_)) => netlink_packet_core::NLM_F_CREATE,

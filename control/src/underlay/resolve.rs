@@ -10,9 +10,10 @@ use vtep_dataplane::table::vtep::MAX_PATHS;
 
 use super::UnderlayConfig;
 use super::addresses::Addresses;
+use super::error::{ResolveError, nud_name};
 use super::links::{Link, Links};
-use super::neighbors::{Key, NeighbourState, Neighbours};
-use super::route::{Answer, Hop, Route, refusal};
+use super::neighbors::{KernelNeighbor, NeighborCache, NeighborKey, NudState};
+use super::route::{NextHop, Route, RouteLookup, lookup_error};
 
 /// One usable way to a VTEP.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +31,7 @@ pub struct ResolvedPath {
 }
 
 /// One next hop of the route to a VTEP, usable or not, as `show underlay` prints it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShowPath {
     /// The gateway; absent when the VTEP is on the link.
     pub via: Option<IpAddr>,
@@ -38,14 +39,14 @@ pub struct ShowPath {
     pub interface: String,
     /// Weight among the next hops.
     pub weight: u16,
-    /// The neighbour's MAC, if known.
-    pub mac: Option<String>,
-    /// The neighbour's state as `ip neigh` writes it; `NONE` when the kernel has no entry.
-    pub neighbour: String,
+    /// The neighbor's MAC, if known.
+    pub mac: Option<MacAddr>,
+    /// The neighbor's state as `ip neigh` writes it; `NONE` when the kernel has no entry.
+    pub neighbor: String,
     /// MTU of the path. Bytes.
     pub mtu: u32,
     /// Why the path is not used; absent when it is.
-    pub fault: Option<String>,
+    pub error: Option<ResolveError>,
 }
 
 /// What a VTEP resolved to.
@@ -54,9 +55,9 @@ pub(super) struct Resolution {
     /// Usable paths, in the kernel's order.
     pub(super) paths: Vec<ResolvedPath>,
     /// Set when there is none.
-    pub(super) why_not: Option<String>,
-    /// Neighbours that the result depends on and that the kernel should keep resolved.
-    pub(super) neighbours: Vec<Key>,
+    pub(super) error: Option<ResolveError>,
+    /// NeighborCache that the result depends on and that the kernel should keep resolved.
+    pub(super) neighbors: Vec<NeighborKey>,
     /// The route's prefix.
     pub(super) route: Option<String>,
     /// All next hops.
@@ -65,176 +66,176 @@ pub(super) struct Resolution {
 
 /// What is known about the host: the configuration and the mirrors of the kernel's tables.
 #[derive(Debug)]
-pub(super) struct Host {
+pub(super) struct HostState {
     pub(super) config: UnderlayConfig,
     pub(super) links: Links,
-    pub(super) neighbours: Neighbours,
+    pub(super) neighbors: NeighborCache,
     pub(super) addresses: Addresses,
 }
 
 /// Our own address for the VTEP's family, when it is configured and on this host.
-pub(super) fn source(vtep: VtepAddr, host: &Host) -> Result<VtepAddr, String> {
-    let (local, family) = if vtep.is_v6() {
-        (host.config.local_v6.map(IpAddr::V6), "IPv6")
+pub(super) fn local_address(vtep: VtepAddr, host: &HostState) -> Result<VtepAddr, ResolveError> {
+    let local = if vtep.is_v6() {
+        host.config.local_v6.map(IpAddr::V6)
     } else {
-        (host.config.local_v4.map(IpAddr::V4), "IPv4")
+        host.config.local_v4.map(IpAddr::V4)
     };
-    let local = local
-        .ok_or_else(|| format!("{vtep} is {family}, but [vtep] address has no {family} address"))?;
-    if !host.addresses.contains(local) {
-        return Err(format!(
-            "our VTEP address {local} is not on this host; add it to an interface"
-        ));
+    let address = local.ok_or(ResolveError::NoLocalAddress { vtep })?;
+    if !host.addresses.contains(address) {
+        return Err(ResolveError::LocalAddressMissing { address });
     }
-    VtepAddr::new(local).map_err(|error| error.to_string())
+    VtepAddr::new(address).map_err(|_| ResolveError::LocalAddressInvalid { address })
 }
 
 /// Works out the paths.
-pub(super) fn resolve(vtep: VtepAddr, answer: &Answer, host: &Host) -> Resolution {
+pub(super) fn resolve(vtep: VtepAddr, lookup: &RouteLookup, host: &HostState) -> Resolution {
     let mut result = Resolution::default();
-    let outcome = match answer {
-        Answer::NotAsked(why) => Err(why.clone()),
-        Answer::Refused(error) => Err(refusal(vtep, *error)),
-        Answer::Route(route) => {
+    let outcome = match lookup {
+        RouteLookup::Skipped(error) => Err(error.clone()),
+        RouteLookup::Failed(errno) => Err(lookup_error(vtep, *errno)),
+        RouteLookup::Found(route) => {
             result.route = Some(route.prefix.clone());
-            usable(vtep, route)
-                .and_then(|()| source(vtep, host))
+            check_type(vtep, route)
+                .and_then(|()| local_address(vtep, host))
                 .map(|source| (route, source))
         }
     };
     match outcome {
-        Err(why) => result.why_not = Some(why),
-        Ok((route, source)) => follow(vtep, source, route, host, &mut result),
+        Err(error) => result.error = Some(error),
+        Ok((route, source)) => resolve_hops(vtep, source, route, host, &mut result),
     }
     result
 }
 
 /// Refuses routes that lead to no other host.
-fn usable(vtep: VtepAddr, route: &Route) -> Result<(), String> {
+fn check_type(vtep: VtepAddr, route: &Route) -> Result<(), ResolveError> {
+    let prefix = || route.prefix.clone();
     match route.kind {
-        RouteType::Unicast if route.hops.is_empty() => Err(match route.object {
-            Some(id) => format!(
-                "the kernel does not spell out nexthop object {id} of route {}; set sysctl net.ipv4.nexthop_compat_mode=1",
-                route.prefix
-            ),
-            None => format!("route {} has no interface", route.prefix),
+        RouteType::Unicast if route.hops.is_empty() => Err(match route.nexthop_id {
+            Some(id) => ResolveError::NexthopObject {
+                id,
+                prefix: prefix(),
+            },
+            None => ResolveError::RouteWithoutInterface { prefix: prefix() },
         }),
         RouteType::Unicast => Ok(()),
         RouteType::Multicast if vtep.is_group() => Ok(()),
-        RouteType::Local => Err(format!("{vtep} is an address of this host")),
-        RouteType::BlackHole => Err(format!("route to {vtep} is blackhole")),
-        RouteType::Unreachable => Err(format!("route to {vtep} is unreachable")),
-        RouteType::Prohibit => Err(format!("route to {vtep} is prohibit")),
-        other => Err(format!(
-            "route {} is of type {other:?}, not unicast",
-            route.prefix
-        )),
+        RouteType::Local => Err(ResolveError::LocalDestination { vtep }),
+        RouteType::BlackHole => Err(ResolveError::RouteBlackhole { vtep }),
+        RouteType::Unreachable => Err(ResolveError::RouteUnreachable { vtep }),
+        RouteType::Prohibit => Err(ResolveError::RouteProhibited { vtep }),
+        other => Err(ResolveError::RouteType {
+            prefix: prefix(),
+            kind: format!("{other:?}"),
+        }),
     }
 }
 
-fn follow(vtep: VtepAddr, source: VtepAddr, route: &Route, host: &Host, result: &mut Resolution) {
+fn resolve_hops(
+    vtep: VtepAddr,
+    source: VtepAddr,
+    route: &Route,
+    host: &HostState,
+    result: &mut Resolution,
+) {
     for hop in &route.hops {
-        let neighbour = (hop.link, hop.via.unwrap_or(vtep.get()));
-        let link = host.links.get(hop.link);
-        let out = output(hop, host);
+        let neighbor = (hop.ifindex, hop.via.unwrap_or(vtep.get()));
         let mtu = mtu(hop, route, host);
-        let path = out.and_then(|out| {
+        let path = egress(hop, host).and_then(|egress| {
             let mac = match vtep.group_mac() {
                 Some(mac) => mac,
                 None => {
-                    result.neighbours.push(neighbour);
-                    neighbour_mac(neighbour, host)?.get()
+                    result.neighbors.push(neighbor);
+                    neighbor_mac(neighbor, host)?.get()
                 }
             };
-            finish(vtep, source, out, mac, mtu, hop.weight, host)
+            build_path((source, vtep), egress, mac, mtu, hop.weight, host)
         });
-        let entry = host.neighbours.get(neighbour);
-        let fault = path.as_ref().err().cloned();
+        let entry = host.neighbors.get(neighbor);
+        let error = path.as_ref().err().cloned();
         result.paths.extend(path);
         result.rows.push(ShowPath {
             via: hop.via,
-            interface: link
-                .map_or_else(|| host.links.name(hop.link), |link| link.name.clone())
-                .to_string(),
+            interface: host.links.name(hop.ifindex).to_string(),
             weight: hop.weight,
-            mac: entry.and_then(|entry| entry.mac).map(|mac| mac.to_string()),
-            neighbour: state_name(entry.map_or(NeighbourState::None, |entry| entry.state)),
+            mac: entry.and_then(|entry| entry.mac).map(HostMac::get),
+            neighbor: nud_name(entry.map_or(NudState::None, |entry| entry.state)),
             mtu,
-            fault,
+            error,
         });
     }
     if result.paths.is_empty() {
-        let mut faults: Vec<_> = result
-            .rows
-            .iter()
-            .filter_map(|row| row.fault.as_deref())
-            .collect();
-        faults.dedup();
-        result.why_not = Some(faults.join("; "));
+        let causes = result.rows.iter().filter_map(|row| row.error.clone());
+        let mut causes: Vec<_> = causes.collect();
+        causes.dedup();
+        result.error = Some(ResolveError::NoUsablePath(causes));
     }
 }
 
-/// Where a path's frames leave: the device with our sockets, and the interface whose MAC and VLAN they carry.
-struct Output<'a> {
+/// Where a path's frames leave: the device with the sockets, and the interface that the route names,
+/// whose MAC and VLAN they carry.
+struct Egress<'a> {
     device: &'a Link,
-    face: &'a Link,
+    interface: &'a Link,
     vlan: Option<u16>,
 }
 
-fn output<'a>(hop: &Hop, host: &'a Host) -> Result<Output<'a>, String> {
-    let face = host
-        .links
-        .get(hop.link)
-        .ok_or_else(|| format!("route leaves by unknown interface {}", hop.link))?;
-    let name = &face.name;
+fn egress<'a>(hop: &NextHop, host: &'a HostState) -> Result<Egress<'a>, ResolveError> {
+    let ifindex = hop.ifindex;
+    let interface = host.links.get(ifindex);
+    let interface = interface.ok_or(ResolveError::UnknownInterface { ifindex })?;
+    let name = || interface.name.clone();
     if hop.encapsulated {
-        return Err(format!(
-            "route by {name} adds another encapsulation, which can't be combined with VXLAN here"
-        ));
+        return Err(ResolveError::RouteEncapsulated { interface: name() });
     }
-    let configured = |link: &Link| {
-        host.config
-            .devices
-            .iter()
-            .any(|device| **device == *link.name)
-    };
-    let elsewhere = || format!("route leaves by {name}, which is not in [vtep] underlay");
-    let (device, vlan) = match face.vlan {
-        _ if configured(face) => (face, None),
-        None => return Err(elsewhere()),
-        Some(vlan) => {
-            let parent = vlan.parent.and_then(|index| host.links.get(index));
-            let parent = parent
-                .filter(|parent| configured(parent))
-                .ok_or_else(elsewhere)?;
-            if !vlan.dot1q {
-                return Err(format!(
-                    "{name} is an 802.1ad VLAN; the underlay carries 802.1Q tags only"
-                ));
-            }
-            (parent, Some(vlan.id))
-        }
-    };
-    for link in [device, face] {
+    let (device, vlan) = underlay_device(interface, host)?;
+    for link in [device, interface] {
+        let interface = link.name.clone();
         if !link.ethernet {
-            return Err(format!("{} is no Ethernet interface", link.name));
+            return Err(ResolveError::NotEthernet { interface });
         }
         if !link.admin_up {
-            return Err(format!("{} is down", link.name));
+            return Err(ResolveError::InterfaceDown { interface });
         }
         if !link.carrier {
-            return Err(format!("{} has no carrier", link.name));
+            return Err(ResolveError::NoCarrier { interface });
         }
     }
     if hop.dead {
-        return Err(format!("the kernel holds the next hop by {name} for dead"));
+        return Err(ResolveError::NexthopDead { interface: name() });
     }
-    Ok(Output { device, face, vlan })
+    Ok(Egress {
+        device,
+        interface,
+        vlan,
+    })
+}
+
+/// The underlay device of a route's interface: itself, or the parent of a VLAN, with the VLAN ID.
+fn underlay_device<'a>(
+    interface: &'a Link,
+    host: &'a HostState,
+) -> Result<(&'a Link, Option<u16>), ResolveError> {
+    let name = || interface.name.clone();
+    let configured = |link: &Link| host.config.devices.iter().any(|name| **name == *link.name);
+    if configured(interface) {
+        return Ok((interface, None));
+    }
+    let elsewhere = || ResolveError::NotUnderlayInterface { interface: name() };
+    let vlan = interface.vlan.ok_or_else(elsewhere)?;
+    let parent = vlan.parent.and_then(|index| host.links.get(index));
+    let parent = parent
+        .filter(|parent| configured(parent))
+        .ok_or_else(elsewhere)?;
+    if !vlan.dot1q {
+        return Err(ResolveError::ServiceVlan { interface: name() });
+    }
+    Ok((parent, Some(vlan.id)))
 }
 
 /// The smallest of the interface's, its parent's and the route's MTU.
-fn mtu(hop: &Hop, route: &Route, host: &Host) -> u32 {
-    let Some(face) = host.links.get(hop.link) else {
+fn mtu(hop: &NextHop, route: &Route, host: &HostState) -> u32 {
+    let Some(face) = host.links.get(hop.ifindex) else {
         return 0;
     };
     let parent = face
@@ -247,49 +248,49 @@ fn mtu(hop: &Hop, route: &Route, host: &Host) -> u32 {
         .fold(face.mtu, u32::min)
 }
 
-fn neighbour_mac(key: Key, host: &Host) -> Result<HostMac, String> {
-    let entry = host.neighbours.get(key);
-    entry
-        .and_then(super::neighbors::Neighbour::usable)
-        .ok_or_else(|| {
-            let (link, address) = (host.links.name(key.0), key.1);
-            match entry {
-                None => format!("neighbour {address} on {link} is not resolved yet"),
-                Some(entry) => format!(
-                    "neighbour {address} on {link} is {}",
-                    state_name(entry.state)
-                ),
-            }
-        })
+fn neighbor_mac(key: NeighborKey, host: &HostState) -> Result<HostMac, ResolveError> {
+    let entry = host.neighbors.get(key);
+    entry.and_then(KernelNeighbor::usable).ok_or_else(|| {
+        let (interface, address) = (host.links.name(key.0), key.1);
+        match entry.map(|entry| entry.state) {
+            None => ResolveError::NeighborUnresolved { address, interface },
+            Some(state) => ResolveError::NeighborUnusable {
+                address,
+                interface,
+                state,
+            },
+        }
+    })
 }
 
-fn finish(
-    vtep: VtepAddr,
-    source: VtepAddr,
-    out: Output<'_>,
+/// The path from `source` to `vtep` through a neighbor with this MAC.
+fn build_path(
+    (source, vtep): (VtepAddr, VtepAddr),
+    egress: Egress<'_>,
     mac: MacAddr,
     mtu: u32,
     weight: u16,
-    host: &Host,
-) -> Result<ResolvedPath, String> {
+    host: &HostState,
+) -> Result<ResolvedPath, ResolveError> {
     let headers = encapsulation::overhead(vtep.is_v6()) as u32;
-    let max_frame = mtu.checked_sub(headers).filter(|room| *room > 14).ok_or_else(|| {
-        format!(
-            "MTU {mtu} of the path by {} leaves no room for a frame after {headers} bytes of headers",
-            out.face.name
-        )
-    })?;
-    let source_mac: MacAddr = out
-        .face
-        .mac
-        .ok_or_else(|| format!("{} has no MAC address", out.face.name))?;
+    let interface = egress.interface.name.clone();
+    let max_frame = mtu.checked_sub(headers).filter(|left| *left > 14);
+    let Some(max_frame) = max_frame else {
+        return Err(ResolveError::MtuTooSmall {
+            mtu,
+            interface,
+            headers,
+        });
+    };
+    let source_mac = egress.interface.mac;
+    let source_mac = source_mac.ok_or(ResolveError::NoInterfaceMac { interface })?;
     Ok(ResolvedPath {
-        ifindex: out.device.index,
-        device: out.device.name.clone(),
+        ifindex: egress.device.index,
+        device: egress.device.name.clone(),
         fields: HeaderFields {
             source_mac,
             next_hop_mac: mac,
-            vlan: out.vlan,
+            vlan: egress.vlan,
             source,
             destination: vtep,
             ttl: host.config.ttl,
@@ -301,14 +302,10 @@ fn finish(
     })
 }
 
-fn state_name(state: NeighbourState) -> String {
-    state.to_string().to_uppercase()
-}
-
 /// Spreads paths over at most [`MAX_PATHS`] slots, a path of weight n standing n times as often as one of weight 1, as
 /// near as so few slots permit. Every path has at least one slot; of more than [`MAX_PATHS`] paths the first are taken.
 #[must_use]
-pub fn slots(paths: &[ResolvedPath]) -> Vec<&ResolvedPath> {
+pub fn weighted_slots(paths: &[ResolvedPath]) -> Vec<&ResolvedPath> {
     let paths = &paths[..paths.len().min(MAX_PATHS)];
     let divisor = paths
         .iter()

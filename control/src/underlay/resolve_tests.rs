@@ -9,7 +9,7 @@ fn vtep() -> VtepAddr {
     "203.0.113.9".parse().unwrap()
 }
 
-impl Host {
+impl HostState {
     /// eth0 (1), eth1 (2), VLAN 7 of eth0 (3), and an interface that is not of the underlay (4).
     fn new() -> Self {
         let config = UnderlayConfig {
@@ -23,7 +23,7 @@ impl Host {
         let mut host = Self {
             config,
             links: Links::default(),
-            neighbours: Neighbours::default(),
+            neighbors: NeighborCache::default(),
             addresses: Addresses::default(),
         };
         host.links
@@ -36,34 +36,34 @@ impl Host {
             .update(&links::tests::message(4, "other", true, 1500));
         host.addresses
             .update(&addresses::tests::message(1, "192.0.2.1"));
-        host.neighbour((1, ip("10.0.0.1")), NeighbourState::Reachable);
-        host.neighbour((2, ip("10.0.1.1")), NeighbourState::Stale);
-        host.neighbour((3, ip("10.0.0.1")), NeighbourState::Reachable);
+        host.neighbor((1, ip("10.0.0.1")), NudState::Reachable);
+        host.neighbor((2, ip("10.0.1.1")), NudState::Stale);
+        host.neighbor((3, ip("10.0.0.1")), NudState::Reachable);
         host
     }
 
-    fn neighbour(&mut self, key: Key, state: NeighbourState) {
-        self.neighbours.update(&neighbors::tests::message(
+    fn neighbor(&mut self, key: NeighborKey, state: NudState) {
+        self.neighbors.update(&neighbors::tests::message(
             key,
             state,
             Some(0x80 + key.0 as u8),
         ));
     }
 
-    fn resolve(&self, answer: &Answer) -> Resolution {
+    fn resolve(&self, answer: &RouteLookup) -> Resolution {
         resolve(vtep(), answer, self)
     }
 
-    fn why_not(&self, answer: &Answer) -> String {
+    fn error(&self, answer: &RouteLookup) -> String {
         let resolution = self.resolve(answer);
         assert!(resolution.paths.is_empty());
-        resolution.why_not.unwrap()
+        resolution.error.unwrap().to_string()
     }
 }
 
-fn hop(link: u32, via: &str, weight: u16) -> Hop {
-    Hop {
-        link,
+fn hop(link: u32, via: &str, weight: u16) -> NextHop {
+    NextHop {
+        ifindex: link,
         via: Some(ip(via)),
         weight,
         dead: false,
@@ -71,26 +71,26 @@ fn hop(link: u32, via: &str, weight: u16) -> Hop {
     }
 }
 
-fn route(hops: &[Hop]) -> Answer {
-    Answer::Route(Route {
+fn route(hops: &[NextHop]) -> RouteLookup {
+    RouteLookup::Found(Route {
         kind: RouteType::Unicast,
         prefix: "203.0.113.0/24".to_owned(),
         mtu: None,
         hops: hops.to_vec(),
-        object: None,
+        nexthop_id: None,
     })
 }
 
-fn of_kind(kind: RouteType) -> Answer {
-    let Answer::Route(route) = route(&[hop(1, "10.0.0.1", 1)]) else {
+fn of_kind(kind: RouteType) -> RouteLookup {
+    let RouteLookup::Found(route) = route(&[hop(1, "10.0.0.1", 1)]) else {
         unreachable!("route() makes a route")
     };
-    Answer::Route(Route { kind, ..route })
+    RouteLookup::Found(Route { kind, ..route })
 }
 
 #[test]
 fn a_path_has_the_macs_the_vlan_and_the_room_of_its_interface() {
-    let host = Host::new();
+    let host = HostState::new();
     let result = host.resolve(&route(&[hop(1, "10.0.0.1", 1)]));
     let path = &result.paths[0];
     assert_eq!(
@@ -109,7 +109,7 @@ fn a_path_has_the_macs_the_vlan_and_the_room_of_its_interface() {
         (ip("192.0.2.1"), vtep())
     );
     assert_eq!(
-        (result.why_not, result.neighbours),
+        (result.error, result.neighbors),
         (None, vec![(1, ip("10.0.0.1"))])
     );
 
@@ -124,17 +124,17 @@ fn a_path_has_the_macs_the_vlan_and_the_room_of_its_interface() {
 
 #[test]
 fn the_smallest_mtu_counts() {
-    let mut host = Host::new();
-    let Answer::Route(mut small) = route(&[hop(2, "10.0.1.1", 1)]) else {
+    let mut host = HostState::new();
+    let RouteLookup::Found(mut small) = route(&[hop(2, "10.0.1.1", 1)]) else {
         unreachable!("route() makes a route")
     };
     assert_eq!(
-        host.resolve(&Answer::Route(small.clone())).paths[0].max_frame,
+        host.resolve(&RouteLookup::Found(small.clone())).paths[0].max_frame,
         8964
     );
     small.mtu = Some(1400);
     assert_eq!(
-        host.resolve(&Answer::Route(small.clone())).paths[0].max_frame,
+        host.resolve(&RouteLookup::Found(small.clone())).paths[0].max_frame,
         1364
     );
     host.links
@@ -145,14 +145,14 @@ fn the_smallest_mtu_counts() {
     );
     small.mtu = Some(50);
     assert_eq!(
-        host.why_not(&Answer::Route(small)),
-        "MTU 50 of the path by eth1 leaves no room for a frame after 36 bytes of headers"
+        host.error(&RouteLookup::Found(small)),
+        "MTU 50 of the path by eth1 leaves no space for a frame after 36 bytes of headers"
     );
 }
 
 #[test]
 fn of_several_next_hops_the_usable_ones_serve() {
-    let mut host = Host::new();
+    let mut host = HostState::new();
     let both = route(&[hop(1, "10.0.0.1", 1), hop(2, "10.0.1.1", 3)]);
     let weights = |result: &Resolution| {
         result
@@ -162,27 +162,31 @@ fn of_several_next_hops_the_usable_ones_serve() {
             .collect::<Vec<_>>()
     };
     assert_eq!(weights(&host.resolve(&both)), [(1, 1), (2, 3)]);
-    host.neighbour((1, ip("10.0.0.1")), NeighbourState::Failed);
+    host.neighbor((1, ip("10.0.0.1")), NudState::Failed);
     let one = host.resolve(&both);
-    assert_eq!((weights(&one), &one.why_not), (vec![(2, 3)], &None));
+    assert_eq!((weights(&one), &one.error), (vec![(2, 3)], &None));
     assert_eq!(
-        one.rows[0].fault.as_deref(),
-        Some("neighbour 10.0.0.1 on eth0 is FAILED")
+        one.rows[0]
+            .error
+            .as_ref()
+            .map(ToString::to_string)
+            .as_deref(),
+        Some("neighbor 10.0.0.1 on eth0 is FAILED")
     );
-    assert_eq!(one.rows[1].fault, None);
-    assert_eq!(one.neighbours.len(), 2, "the failed one is still asked for");
+    assert_eq!(one.rows[1].error, None);
+    assert_eq!(one.neighbors.len(), 2, "the failed one is still asked for");
     host.links
         .update(&links::tests::message(2, "eth1", false, 9000));
     assert_eq!(
-        host.why_not(&both),
-        "neighbour 10.0.0.1 on eth0 is FAILED; eth1 has no carrier"
+        host.error(&both),
+        "neighbor 10.0.0.1 on eth0 is FAILED; eth1 has no carrier"
     );
 }
 
 #[test]
 fn every_reason_is_named() {
-    let mut host = Host::new();
-    let refused = |errno: rustix::io::Errno| Answer::Refused(errno.raw_os_error());
+    let mut host = HostState::new();
+    let refused = |errno: rustix::io::Errno| RouteLookup::Failed(errno.raw_os_error());
     let mut dead = hop(1, "10.0.0.1", 1);
     dead.dead = true;
     let mut mpls = hop(1, "10.0.0.1", 1);
@@ -210,11 +214,11 @@ fn every_reason_is_named() {
         ),
         (
             route(&[hop(1, "10.0.0.77", 1)]),
-            "neighbour 10.0.0.77 on eth0 is not resolved yet",
+            "neighbor 10.0.0.77 on eth0 is not resolved yet",
         ),
         (
             route(&[dead]),
-            "the kernel holds the next hop by eth0 for dead",
+            "the kernel considers the next hop by eth0 dead",
         ),
         (
             route(&[mpls]),
@@ -222,16 +226,18 @@ fn every_reason_is_named() {
         ),
         (route(&[]), "route 203.0.113.0/24 has no interface"),
     ] {
-        assert_eq!(host.why_not(&answer), expected);
+        assert_eq!(host.error(&answer), expected);
     }
     host.addresses
         .remove(&addresses::tests::message(1, "192.0.2.1"));
-    let why = source(vtep(), &host).unwrap_err();
+    let why = local_address(vtep(), &host).unwrap_err().to_string();
     assert_eq!(
         why,
-        "our VTEP address 192.0.2.1 is not on this host; add it to an interface"
+        "local VTEP address 192.0.2.1 is not on this host; add it to an interface"
     );
-    let why = source("2001:db8::9".parse().unwrap(), &host).unwrap_err();
+    let why = local_address("2001:db8::9".parse().unwrap(), &host)
+        .unwrap_err()
+        .to_string();
     assert_eq!(
         why,
         "2001:db8::9 is IPv6, but [vtep] address has no IPv6 address"
@@ -240,7 +246,7 @@ fn every_reason_is_named() {
 
 #[test]
 fn slots_keep_the_proportion_of_weights() {
-    let host = Host::new();
+    let host = HostState::new();
     let by_weights = |weights: &[u16]| -> Vec<usize> {
         let hops: Vec<_> = weights
             .iter()
@@ -252,7 +258,7 @@ fn slots_keep_the_proportion_of_weights() {
             .iter_mut()
             .zip(100..)
             .for_each(|(path, mark)| path.ifindex = mark);
-        let slots = slots(&paths);
+        let slots = weighted_slots(&paths);
         let count = |mark: u32| slots.iter().filter(|slot| slot.ifindex == mark).count();
         (100..100 + weights.len() as u32).map(count).collect()
     };
@@ -269,7 +275,7 @@ fn slots_keep_the_proportion_of_weights() {
 
 #[test]
 fn a_group_needs_no_neighbour() {
-    let host = Host::new();
+    let host = HostState::new();
     let group = VtepAddr::group(ip("239.129.2.3")).unwrap();
     // A default route has a gateway, which multicast does not pass by.
     let resolution = resolve(group, &route(&[hop(1, "10.0.0.99", 1)]), &host);
@@ -281,5 +287,5 @@ fn a_group_needs_no_neighbour() {
         MacAddr([0x01, 0x00, 0x5e, 0x01, 0x02, 0x03])
     );
     assert_eq!((path.fields.destination, path.ifindex), (group, 1));
-    assert!(resolution.neighbours.is_empty());
+    assert!(resolution.neighbors.is_empty());
 }

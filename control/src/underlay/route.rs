@@ -13,11 +13,13 @@ use netlink_packet_route::route::{
 use rustix::io::Errno;
 use vtep_dataplane::addr::VtepAddr;
 
+use super::error::ResolveError;
+
 /// One next hop of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Hop {
+pub(super) struct NextHop {
     /// Index of the interface that it leaves by.
-    pub(super) link: u32,
+    pub(super) ifindex: u32,
     /// The gateway; of another family for `via inet6`. `None`: the destination is on the link.
     pub(super) via: Option<IpAddr>,
     /// 1..=256.
@@ -38,24 +40,24 @@ pub(super) struct Route {
     /// Its own MTU (RTAX_MTU), if it has one. Bytes.
     pub(super) mtu: Option<u32>,
     /// Its next hops.
-    pub(super) hops: Vec<Hop>,
+    pub(super) hops: Vec<NextHop>,
     /// The nexthop object that it uses.
-    pub(super) object: Option<u32>,
+    pub(super) nexthop_id: Option<u32>,
 }
 
 /// What came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum RouteLookup {
     /// A route.
-    Route(Route),
+    Found(Route),
     /// None, with the kernel's error number.
-    Refused(i32),
+    Failed(i32),
     /// Our own address of this family is missing, so nothing was asked. Says why.
-    NotAsked(String),
+    Skipped(ResolveError),
 }
 
 /// The question, as a packet from `source` to UDP port `udp_port` of `vtep` would ask it.
-pub(super) fn question(vtep: VtepAddr, source: IpAddr, udp_port: u16) -> RouteMessage {
+pub(super) fn lookup_request(vtep: VtepAddr, source: IpAddr, udp_port: u16) -> RouteMessage {
     const UDP: u8 = 17;
     let mut message = RouteMessage::default();
     let (family, bits) = if vtep.is_v6() {
@@ -83,9 +85,9 @@ pub(super) fn question(vtep: VtepAddr, source: IpAddr, udp_port: u16) -> RouteMe
 }
 
 /// Reads the route.
-pub(super) fn read(message: &RouteMessage) -> Route {
+pub(super) fn parse(message: &RouteMessage) -> Route {
     let mut mtu = None;
-    let mut object = None;
+    let mut nexthop_id = None;
     let mut hops = Vec::new();
     for attribute in &message.attributes {
         match attribute {
@@ -98,7 +100,7 @@ pub(super) fn read(message: &RouteMessage) -> Route {
                     }
                 });
             }
-            RouteAttribute::NhId(id) => object = Some(*id),
+            RouteAttribute::NhId(id) => nexthop_id = Some(*id),
             RouteAttribute::MultiPath(many) => hops.extend(many.iter().map(multipath_hop)),
             _ => {}
         }
@@ -114,12 +116,12 @@ pub(super) fn read(message: &RouteMessage) -> Route {
         prefix: prefix(message),
         mtu: mtu.filter(|mtu| *mtu > 0),
         hops,
-        object,
+        nexthop_id,
     }
 }
 
 /// The prefix that a route event is about. `None` for a message without one that can be read: it may be about anything.
-pub(super) fn covered(message: &RouteMessage) -> Option<(IpAddr, u8)> {
+pub(super) fn event_prefix(message: &RouteMessage) -> Option<(IpAddr, u8)> {
     let length = message.header.destination_prefix_length;
     destination(&message.attributes).map(|address| (address, length))
 }
@@ -144,20 +146,20 @@ pub(super) fn covers((prefix, length): (IpAddr, u8), address: IpAddr) -> bool {
     }
 }
 
-/// Why the kernel has no route, in words. The numbers are those of fib_props[] (net/ipv4/fib_semantics.c) and
+/// What an error number of RTM_GETROUTE means: those of fib_props[] (net/ipv4/fib_semantics.c) and
 /// ip6_rt_type_to_error() (net/ipv6/route.c).
-pub(super) fn refusal(vtep: VtepAddr, error: i32) -> String {
-    match Errno::from_raw_os_error(error) {
-        Errno::NETUNREACH => format!("no route to {vtep}"),
-        Errno::INVAL => format!("route to {vtep} is blackhole"),
-        Errno::HOSTUNREACH => format!("route to {vtep} is unreachable"),
-        Errno::ACCESS => format!("route to {vtep} is prohibit"),
-        Errno::AGAIN => format!("route to {vtep} is throw, and no other table has one"),
-        other => format!("the kernel refuses to look up the route to {vtep}: {other}"),
+pub(super) fn lookup_error(vtep: VtepAddr, errno: i32) -> ResolveError {
+    match Errno::from_raw_os_error(errno) {
+        Errno::NETUNREACH => ResolveError::NoRoute { vtep },
+        Errno::INVAL => ResolveError::RouteBlackhole { vtep },
+        Errno::HOSTUNREACH => ResolveError::RouteUnreachable { vtep },
+        Errno::ACCESS => ResolveError::RouteProhibited { vtep },
+        Errno::AGAIN => ResolveError::RouteThrow { vtep },
+        errno => ResolveError::LookupFailed { vtep, errno },
     }
 }
 
-fn multipath_hop(one: &RouteNextHop) -> Hop {
+fn multipath_hop(one: &RouteNextHop) -> NextHop {
     let dead = one.flags.contains(RouteNextHopFlags::Dead);
     hop(
         one.interface_index,
@@ -167,12 +169,12 @@ fn multipath_hop(one: &RouteNextHop) -> Hop {
     )
 }
 
-fn hop(link: u32, weight: u16, dead: bool, attributes: &[RouteAttribute]) -> Hop {
+fn hop(ifindex: u32, weight: u16, dead: bool, attributes: &[RouteAttribute]) -> NextHop {
     let encapsulated = attributes
         .iter()
         .any(|a| matches!(a, RouteAttribute::EncapType(_)));
-    Hop {
-        link,
+    NextHop {
+        ifindex,
         via: gateway(attributes),
         weight,
         dead,
@@ -240,12 +242,12 @@ mod tests {
             RouteAttribute::Oif(7),
             RouteAttribute::Metrics(vec![RouteMetric::Advmss(1), RouteMetric::Mtu(1400)]),
         ];
-        let route = read(&message);
+        let route = parse(&message);
         let via = Some("fe80::1".parse().unwrap());
         assert_eq!(
             route.hops,
-            [Hop {
-                link: 7,
+            [NextHop {
+                ifindex: 7,
                 via,
                 weight: 1,
                 dead: false,
@@ -253,7 +255,7 @@ mod tests {
             }]
         );
         assert_eq!(
-            (route.prefix.as_str(), route.mtu, route.object),
+            (route.prefix.as_str(), route.mtu, route.nexthop_id),
             ("203.0.113.0/24", Some(1400), None)
         );
     }
@@ -277,14 +279,17 @@ mod tests {
             RouteAttribute::MultiPath(many.to_vec()),
             RouteAttribute::NhId(5),
         ];
-        let route = read(&message);
+        let route = parse(&message);
         let seen: Vec<_> = route
             .hops
             .iter()
-            .map(|hop| (hop.link, hop.weight, hop.dead))
+            .map(|hop| (hop.ifindex, hop.weight, hop.dead))
             .collect();
         assert_eq!(seen, [(1, 1, false), (2, 3, true)]);
-        assert_eq!((route.prefix.as_str(), route.object), ("default", Some(5)));
+        assert_eq!(
+            (route.prefix.as_str(), route.nexthop_id),
+            ("default", Some(5))
+        );
     }
 
     #[test]
@@ -311,14 +316,14 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_words() {
+    fn lookup_errors_have_texts() {
         let vtep = "203.0.113.9".parse().unwrap();
         assert_eq!(
-            refusal(vtep, Errno::NETUNREACH.raw_os_error()),
+            lookup_error(vtep, Errno::NETUNREACH.raw_os_error()).to_string(),
             "no route to 203.0.113.9"
         );
         assert_eq!(
-            refusal(vtep, Errno::INVAL.raw_os_error()),
+            lookup_error(vtep, Errno::INVAL.raw_os_error()).to_string(),
             "route to 203.0.113.9 is blackhole"
         );
     }

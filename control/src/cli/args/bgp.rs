@@ -139,7 +139,7 @@ fn params(of: impl Serialize) -> Value {
 }
 
 impl MacCommand {
-    pub(super) fn change(&self) -> (&'static str, Value) {
+    pub(super) fn request(&self) -> (&'static str, Value) {
         match self {
             Self::Move {
                 mac,
@@ -170,7 +170,7 @@ impl MacCommand {
 }
 
 impl BgpCommand {
-    pub(super) fn change(&self) -> (&'static str, Value) {
+    pub(super) fn request(&self) -> (&'static str, Value) {
         match self {
             Self::Clear { neighbor, soft } => {
                 let soft = match soft {

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use super::port_state;
-use crate::api::bgp::{NeighborDetail, RouteRow, SessionState, Summary, SummaryRow};
-use crate::api::event::Event;
+use crate::api::bgp::{BgpNeighborDetail, BgpSummary, RouteRow, SessionState, SummaryRow};
+use crate::api::event::ApiEvent;
 use crate::cli::table::{Table, duration, list, or_dash};
 use crate::config::{PortKey, target_text};
 
@@ -17,7 +17,7 @@ fn state(row: &SummaryRow) -> String {
 }
 
 /// `show bgp summary`. Why a session is down stands on a line of its own.
-pub(in crate::cli) fn summary(summary: &Summary) -> String {
+pub(in crate::cli) fn summary(summary: &BgpSummary) -> String {
     let mut out = String::new();
     // Writing to a string can't fail.
     let _ = writeln!(
@@ -61,7 +61,7 @@ pub(in crate::cli) fn summary(summary: &Summary) -> String {
 }
 
 /// `show bgp neighbor`.
-pub(in crate::cli) fn neighbor(detail: &NeighborDetail) -> String {
+pub(in crate::cli) fn neighbor(detail: &BgpNeighborDetail) -> String {
     let row = &detail.summary;
     let mut lines = vec![format!(
         "BGP neighbor {}, remote AS {}",
@@ -73,7 +73,7 @@ pub(in crate::cli) fn neighbor(detail: &NeighborDetail) -> String {
     let seconds = |time: Option<u64>| time.map(|time| format!("{time} s"));
     say("Description", row.description.clone());
     let silent = if detail.silent {
-        ", silent: no routes, not even End-of-RIB, while others bring some"
+        ", silent: no routes, not even End-of-RIB, while others have some"
     } else {
         ""
     };
@@ -211,14 +211,14 @@ pub(in crate::cli) fn routes(rows: &[RouteRow]) -> String {
             row.as_path.clone(),
             list(&targets),
             row.sequence.to_string(),
-            row.why_not.clone().unwrap_or_default(),
+            row.unused_reason.clone().unwrap_or_default(),
         ]);
     }
     "Status: > best, i installed, S stale, s sticky\n".to_owned() + &table.render()
 }
 
 /// One event of `monitor`.
-pub(in crate::cli) fn event(event: &Event) -> String {
+pub(in crate::cli) fn event(event: &ApiEvent) -> String {
     let reason = |reason: &Option<String>| {
         reason
             .as_ref()
@@ -226,7 +226,7 @@ pub(in crate::cli) fn event(event: &Event) -> String {
             .unwrap_or_default()
     };
     match event {
-        Event::Mac(mac) => {
+        ApiEvent::Mac(mac) => {
             let vtep = mac.vtep.map(|vtep| vtep.to_string());
             let place = or_dash(mac.port.as_ref().map(PortKey::to_string).or(vtep));
             let what = format!("{:?}", mac.event).to_lowercase();
@@ -235,20 +235,20 @@ pub(in crate::cli) fn event(event: &Event) -> String {
                 mac.mac, mac.vni, mac.sequence
             )
         }
-        Event::Bgp(bgp) => format!(
+        ApiEvent::Bgp(bgp) => format!(
             "bgp {} {:?}{}",
             bgp.neighbor,
             bgp.state,
             reason(&bgp.reason)
         ),
-        Event::Miss(miss) => {
+        ApiEvent::Miss(miss) => {
             let wanted = miss
                 .mac
                 .map(|mac| mac.to_string())
                 .or(miss.ip.map(|ip| ip.to_string()));
             format!("miss {} vni {}", or_dash(wanted), miss.vni)
         }
-        Event::Port(port) => {
+        ApiEvent::Port(port) => {
             let vni = port
                 .vni
                 .map(|vni| format!(" vni {vni}"))
@@ -260,6 +260,6 @@ pub(in crate::cli) fn event(event: &Event) -> String {
                 reason(&port.reason)
             )
         }
-        Event::Lost { lost } => format!("lost {lost} events: this reader is too slow"),
+        ApiEvent::Lost { lost } => format!("lost {lost} events: this reader is too slow"),
     }
 }

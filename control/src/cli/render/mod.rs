@@ -5,8 +5,8 @@ pub mod bgp;
 use std::fmt::Write;
 
 use crate::api::show::{
-    AttachMode, BindMode, DropRow, FloodRow, HopState, InterfaceRole, MacKind, MacRow, NeighborRow,
-    PortRow, PortState, Status, UnderlayRow, VniRow, WorkerRow,
+    AttachMode, BindMode, DaemonStatus, DropRow, FloodRow, InterfaceRole, MacKind, MacRow,
+    NeighborRow, PathState, PortRow, PortState, UnderlayRow, VniRow, WorkerRow,
 };
 use crate::cli::table::{Table, duration, list, or_dash};
 use crate::config::PortKey;
@@ -25,7 +25,7 @@ words!(bind, BindMode, ZeroCopy "zero-copy", Copy "copy");
 words!(role, InterfaceRole, Underlay "underlay", Tenant "tenant");
 words!(kind, MacKind, Local "local", Remote "remote", Static "static");
 words!(port_state, PortState, Up "up", Down "down", Absent "absent", Failed "failed");
-words!(hop_state, HopState, Up "up", Resolving "resolving", Unresolved "unresolved");
+words!(path_state, PathState, Up "up", Resolving "resolving", Unresolved "unresolved");
 
 /// How sockets are bound.
 fn bound(mode: BindMode, multi_buffer: Option<bool>) -> String {
@@ -38,7 +38,7 @@ fn bound(mode: BindMode, multi_buffer: Option<bool>) -> String {
 }
 
 /// `show status`.
-pub(super) fn status(status: &Status) -> String {
+pub(super) fn status(status: &DaemonStatus) -> String {
     let mut out = String::new();
     let state = if status.degraded.is_empty() {
         "running"
@@ -54,6 +54,9 @@ pub(super) fn status(status: &Status) -> String {
     );
     for reason in &status.degraded {
         let _ = writeln!(out, "  degraded: {reason}");
+    }
+    for note in status.interfaces.iter().flat_map(|row| &row.notes) {
+        let _ = writeln!(out, "  note: {note}");
     }
     let _ = writeln!(
         out,
@@ -226,7 +229,7 @@ pub(super) fn workers(rows: &[WorkerRow]) -> String {
         ">Worker",
         ">Core",
         ">Busy %",
-        ">Loops",
+        ">Iterations",
         ">Frames",
         ">Free UMEM frames",
     ]);
@@ -235,7 +238,7 @@ pub(super) fn workers(rows: &[WorkerRow]) -> String {
             row.id.to_string(),
             or_dash(row.core),
             format!("{:.1}", row.busy),
-            row.loops.to_string(),
+            row.iterations.to_string(),
             row.frames.to_string(),
             row.frames_free.to_string(),
         ]);
@@ -260,7 +263,7 @@ pub(super) fn underlay(rows: &[UnderlayRow]) -> String {
     for row in rows {
         table.row([
             row.vtep.to_string(),
-            hop_state(row.state).to_owned(),
+            path_state(row.state).to_owned(),
             or_dash(row.via),
             or_dash(row.device.as_ref()),
             or_dash(row.mac),

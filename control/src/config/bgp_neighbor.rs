@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::target::{RouteTargets, Tag};
+use super::target::{EthernetTagMode, RouteTargets};
 use crate::bgp::wire::Rd;
 use crate::bgp::{MaxPrefixes, PeerConfig, RestartConfig};
 
@@ -202,7 +202,7 @@ pub struct EvpnSettings {
     /// Targets of our routes.
     pub export: RouteTargets,
     /// Ethernet tag of our routes.
-    pub tag: Tag,
+    pub tag: EthernetTagMode,
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use rustix::net::sockopt::socket_peercred;
 
 /// Who a client is, as the kernel says (`SO_PEERCRED`, unix(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer {
+pub struct ClientCredentials {
     /// Process.
     pub pid: i32,
     /// Effective user when it connected.
@@ -20,7 +20,7 @@ pub struct Peer {
     pub gid: u32,
 }
 
-impl Peer {
+impl ClientCredentials {
     /// The other end of `socket`.
     ///
     /// # Errors
@@ -37,12 +37,12 @@ impl Peer {
 
 /// The rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gate {
+pub struct AccessPolicy {
     own_uid: u32,
     group: Option<u32>,
 }
 
-impl Gate {
+impl AccessPolicy {
     /// Lets in root, our own user and, if there is one, the group.
     #[must_use]
     pub fn new(group: Option<u32>) -> Self {
@@ -53,7 +53,11 @@ impl Gate {
     }
 
     /// True when the peer may go on. `groups` tells its supplementary groups.
-    pub fn allows(&self, peer: Peer, groups: impl FnOnce(Peer) -> Vec<u32>) -> bool {
+    pub fn allows(
+        &self,
+        peer: ClientCredentials,
+        groups: impl FnOnce(ClientCredentials) -> Vec<u32>,
+    ) -> bool {
         let user = peer.uid == 0 || peer.uid == self.own_uid;
         user || self
             .group
@@ -63,7 +67,7 @@ impl Gate {
 
 /// The supplementary groups of a peer, from /proc. None when its process is gone or runs as another user by now.
 #[must_use]
-pub fn groups(peer: Peer) -> Vec<u32> {
+pub fn groups(peer: ClientCredentials) -> Vec<u32> {
     let status = fs::read_to_string(format!("/proc/{}/status", peer.pid)).unwrap_or_default();
     let numbers = |field: &str| -> Vec<u32> {
         let line = status.lines().find_map(|line| line.strip_prefix(field));
@@ -98,21 +102,21 @@ mod tests {
 
     #[test]
     fn only_root_the_own_user_and_the_group_get_in() {
-        let gate = Gate {
+        let policy = AccessPolicy {
             own_uid: 500,
             group: Some(77),
         };
-        let peer = |uid, gid| Peer { pid: 1, uid, gid };
-        let none = |_: Peer| Vec::new();
-        assert!(gate.allows(peer(0, 0), none));
-        assert!(gate.allows(peer(500, 1), none));
-        assert!(gate.allows(peer(501, 77), none));
-        assert!(gate.allows(peer(501, 1), |_| vec![5, 77]));
-        assert!(!gate.allows(peer(501, 1), |_| vec![5]));
+        let peer = |uid, gid| ClientCredentials { pid: 1, uid, gid };
+        let none = |_: ClientCredentials| Vec::new();
+        assert!(policy.allows(peer(0, 0), none));
+        assert!(policy.allows(peer(500, 1), none));
+        assert!(policy.allows(peer(501, 77), none));
+        assert!(policy.allows(peer(501, 1), |_| vec![5, 77]));
+        assert!(!policy.allows(peer(501, 1), |_| vec![5]));
         assert!(
-            !Gate {
+            !AccessPolicy {
                 group: None,
-                ..gate
+                ..policy
             }
             .allows(peer(501, 77), |_| vec![77])
         );
@@ -126,7 +130,7 @@ mod tests {
         let uid = rustix::process::geteuid().as_raw();
         let pid = i32::try_from(std::process::id()).unwrap();
         assert!(
-            groups(Peer {
+            groups(ClientCredentials {
                 pid,
                 uid: uid + 1,
                 gid: 0

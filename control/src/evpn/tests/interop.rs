@@ -10,9 +10,10 @@ use crate::evpn::{
     EntryOrigin, EvpnConfig, EvpnEvent, LocalKind, LocalMac, LocalMacError, RouteNote, RouteStatus,
     VniConfig,
 };
+use crate::rib::Ineligible;
 
 fn reasons(fixture: &Fixture) -> Vec<Option<RouteStatus>> {
-    fixture.views().iter().map(|view| view.reason).collect()
+    fixture.views().iter().map(|view| view.status).collect()
 }
 
 fn only_reason(fixture: &Fixture) -> RouteStatus {
@@ -167,14 +168,23 @@ fn unknown_withdraws_and_repeated_announcements_change_nothing() {
 #[test]
 fn next_hops_that_can_be_no_vtep_are_kept_and_shown() {
     for (next_hop, reason) in [
-        (ip(1), RouteStatus::OwnNextHop),
-        (IpAddr::V4(Ipv4Addr::LOCALHOST), RouteStatus::Martian),
-        (IpAddr::V4(Ipv4Addr::new(0, 0, 0, 1)), RouteStatus::Martian),
+        (ip(1), RouteStatus::Ineligible(Ineligible::OwnNextHop)),
+        (
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+            RouteStatus::Ineligible(Ineligible::Martian),
+        ),
+        (
+            IpAddr::V4(Ipv4Addr::new(0, 0, 0, 1)),
+            RouteStatus::Ineligible(Ineligible::Martian),
+        ),
         (
             IpAddr::V4(Ipv4Addr::new(224, 0, 0, 1)),
-            RouteStatus::Martian,
+            RouteStatus::Ineligible(Ineligible::Martian),
         ),
-        ("fe80::1".parse().expect("an address"), RouteStatus::Martian),
+        (
+            "fe80::1".parse().expect("an address"),
+            RouteStatus::Ineligible(Ineligible::Martian),
+        ),
     ] {
         let mut fixture = Fixture::new();
         let mut attributes = attributes(2);
@@ -262,7 +272,10 @@ fn loops_are_counted_and_never_used() {
     }
     assert!(fixture.tables.macs.is_empty());
     assert_eq!(fixture.speaker.neighbor(ONE).looped, 3);
-    assert_eq!(reasons(&fixture), [Some(RouteStatus::Looped); 3]);
+    assert_eq!(
+        reasons(&fixture),
+        [Some(RouteStatus::Ineligible(Ineligible::Looped)); 3]
+    );
     assert_eq!(fixture.events.len(), 3);
 }
 
@@ -346,7 +359,7 @@ fn local_truth_wins_and_claims_back_after_a_while() {
     assert_eq!(fixture.own_sequence(mac(1)), Some(0));
     fixture.host(ONE, &moved(2, 5), host(2, mac(1)));
     assert_eq!(fixture.at(mac(1)), None, "the local entry stays");
-    assert_eq!(only_reason(&fixture), RouteStatus::LocalWins);
+    assert_eq!(only_reason(&fixture), RouteStatus::LocalMac);
     let contested = EvpnEvent::Contested {
         vni: vni(100),
         mac: mac(1),
@@ -508,7 +521,7 @@ fn local_then_static_then_evpn() {
     assert!(
         reasons(&fixture)
             .iter()
-            .all(|reason| *reason == Some(RouteStatus::StaticWins))
+            .all(|reason| *reason == Some(RouteStatus::StaticMac))
     );
     fixture
         .speaker
@@ -688,6 +701,6 @@ fn group_macs_and_other_encapsulations_are_refused() {
     fixture.host(ONE, &attributes, host(2, mac(1)));
     assert_eq!(
         (fixture.at(mac(1)), only_reason(&fixture)),
-        (None, RouteStatus::Encapsulation)
+        (None, RouteStatus::Ineligible(Ineligible::Encapsulation))
     );
 }

@@ -4,14 +4,14 @@ use std::net::IpAddr;
 
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 
-use super::change::{Change, ChangeError, Undo};
-use super::group::GroupAddr;
-use super::model::{Config, FdbEntry, NeighborEntry};
-use super::routing::{BgpNeighbor, BgpSettings};
+use super::{Change, ChangeError, Undo};
+use crate::config::bgp_neighbor::{BgpNeighbor, BgpSettings};
+use crate::config::group::GroupAddr;
+use crate::config::model::{Config, FdbEntry, NeighborEntry};
 
 impl Config {
     /// Changes of FDB, flood list, group and neighbours.
-    pub(super) fn entry_step(&mut self, change: &Change) -> Result<Undo, ChangeError> {
+    pub(in crate::config) fn entry_step(&mut self, change: &Change) -> Result<Undo, ChangeError> {
         match *change {
             Change::FdbAdd {
                 vni,
@@ -167,7 +167,7 @@ impl Config {
     }
 
     /// Changes of BGP.
-    pub(super) fn bgp_step(&mut self, change: &Change) -> Result<Undo, ChangeError> {
+    pub(in crate::config) fn bgp_step(&mut self, change: &Change) -> Result<Undo, ChangeError> {
         match change {
             Change::BgpSet { settings } => self.bgp_set(settings.clone()),
             Change::BgpNeighborAdd { neighbor } => self.bgp_neighbor_add(neighbor),

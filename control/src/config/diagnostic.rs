@@ -13,7 +13,7 @@ pub enum Severity {
 
 /// One problem with one value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct Diagnostic {
     /// How bad it is.
     pub severity: Severity,
     /// The line, from 1; 0 = not known, or from a request.
@@ -24,7 +24,7 @@ pub struct Problem {
     pub message: String,
 }
 
-impl Problem {
+impl Diagnostic {
     pub(crate) const fn error(line: u32, key: String, message: String) -> Self {
         Self {
             severity: Severity::Error,
@@ -44,7 +44,7 @@ impl Problem {
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.severity == Severity::Warning {
             f.write_str("warning: ")?;
@@ -61,16 +61,16 @@ const MOST: usize = 50;
 
 /// All problems of one source. Its text has a line for each: `FILE:LINE: KEY: MESSAGE`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Problems {
+pub struct Diagnostics {
     source: String,
-    list: Vec<Problem>,
+    list: Vec<Diagnostic>,
     more: usize,
     errors: usize,
 }
 
-impl std::error::Error for Problems {}
+impl std::error::Error for Diagnostics {}
 
-impl Problems {
+impl Diagnostics {
     /// No problems yet with `source`, a file name.
     #[must_use]
     pub fn new(source: &str) -> Self {
@@ -80,7 +80,7 @@ impl Problems {
         }
     }
 
-    pub(crate) fn push(&mut self, problem: Problem) {
+    pub(crate) fn push(&mut self, problem: Diagnostic) {
         self.errors += usize::from(problem.severity == Severity::Error);
         if self.list.len() < MOST {
             self.list.push(problem);
@@ -89,15 +89,15 @@ impl Problems {
         }
     }
 
-    /// The problems, in the order of their lines; at most 50.
+    /// The diagnostics, in the order of their lines; at most 50.
     #[must_use]
-    pub fn list(&self) -> &[Problem] {
+    pub fn list(&self) -> &[Diagnostic] {
         &self.list
     }
 
     /// True when the configuration must be refused.
     #[must_use]
-    pub const fn refused(&self) -> bool {
+    pub const fn has_errors(&self) -> bool {
         self.errors > 0
     }
 
@@ -119,7 +119,7 @@ impl Problems {
     }
 }
 
-impl fmt::Display for Problems {
+impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, problem) in self.list.iter().enumerate() {
             let newline = if at == 0 { "" } else { "\n" };

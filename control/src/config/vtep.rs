@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use vtep_dataplane::addr::VtepAddr;
 
-use super::host::Places;
+use super::diagnostic::{Diagnostic, Diagnostics};
+use super::host::HostReferences;
 use super::model::{
-    Addresses, AfXdp, Control, Dscp, InterfaceName, Switch, Tunnel, VXLAN_PORT, Vtep, XdpMode,
+    Addresses, AfXdp, Control, Dscp, InterfaceName, Tristate, Tunnel, VXLAN_PORT, Vtep, XdpMode,
 };
 use super::node::{Located, Node};
-use super::problem::{Problem, Problems};
 use super::table::{Read, TableReader, boolean, integer, text, word};
 
 /// The words of `mode`.
@@ -24,25 +24,25 @@ pub(super) const XDP_MODE: &[(&str, XdpMode)] = &[
 /// `[vtep]`. Notes where addresses, interfaces and cores stand, for checks against the host.
 pub(super) fn vtep(
     table: &mut TableReader<'_>,
-    places: &mut Places,
-    problems: &mut Problems,
+    references: &mut HostReferences,
+    diagnostics: &mut Diagnostics,
 ) -> Vtep {
-    let found = table.required("address", "\"203.0.113.2\"", problems, addresses);
+    let found = table.required("address", "\"203.0.113.2\"", diagnostics, addresses);
     let found = found.unwrap_or_default();
     let address_line = table.line_of("address");
-    places
+    references
         .addresses
         .extend(found.iter().map(|address| (address_line, address)));
-    let underlay = underlay(table, places, problems);
+    let underlay = underlay(table, references, diagnostics);
     let udp_port = table
-        .optional("udp-port", problems, integer(1..=u16::MAX))
+        .optional("udp-port", diagnostics, integer(1..=u16::MAX))
         .unwrap_or(VXLAN_PORT);
-    let cores = cores(table, places, problems);
-    let tunnel = tunnel(table, problems);
+    let cores = cores(table, references, diagnostics);
+    let tunnel = tunnel(table, diagnostics);
     let afxdp = table
-        .table("afxdp", problems)
-        .map(|mut table| afxdp(&mut table, problems));
-    table.finish(problems);
+        .table("afxdp", diagnostics)
+        .map(|mut table| afxdp(&mut table, diagnostics));
+    table.finish(diagnostics);
     Vtep {
         addresses: found,
         underlay,
@@ -84,17 +84,17 @@ fn addresses(value: &Located) -> Read<Addresses> {
 
 fn underlay(
     table: &mut TableReader<'_>,
-    places: &mut Places,
-    problems: &mut Problems,
+    references: &mut HostReferences,
+    diagnostics: &mut Diagnostics,
 ) -> Vec<InterfaceName> {
-    let before = problems.errors();
-    let names = table.set("underlay", problems, text::<InterfaceName>);
-    if names.is_empty() && problems.errors() == before {
+    let before = diagnostics.errors();
+    let names = table.set("underlay", diagnostics, text::<InterfaceName>);
+    if names.is_empty() && diagnostics.errors() == before {
         let message = "missing or empty; write the interfaces that carry VXLAN, such as underlay = [\"eth0\"]";
-        table.refuse("underlay", message, problems);
+        table.reject("underlay", message, diagnostics);
     }
     let line = table.line_of("underlay");
-    places
+    references
         .underlay
         .extend(names.iter().map(|name| (line, name.clone())));
     names
@@ -102,38 +102,40 @@ fn underlay(
 
 fn cores(
     table: &mut TableReader<'_>,
-    places: &mut Places,
-    problems: &mut Problems,
+    references: &mut HostReferences,
+    diagnostics: &mut Diagnostics,
 ) -> Option<Vec<usize>> {
-    let before = problems.errors();
-    let cores = table.set("cores", problems, integer(0..=u16::MAX));
+    let before = diagnostics.errors();
+    let cores = table.set("cores", diagnostics, integer(0..=u16::MAX));
     if !table.has("cores") {
         return None;
     }
-    if cores.is_empty() && problems.errors() == before {
+    if cores.is_empty() && diagnostics.errors() == before {
         let message = "empty; list CPU numbers, or remove the key to let the daemon choose";
-        table.refuse("cores", message, problems);
+        table.reject("cores", message, diagnostics);
     }
     let cores: Vec<_> = cores.into_iter().map(usize::from).collect();
     let line = table.line_of("cores");
-    places.cores.extend(cores.iter().map(|core| (line, *core)));
+    references
+        .cores
+        .extend(cores.iter().map(|core| (line, *core)));
     Some(cores)
 }
 
-fn tunnel(table: &mut TableReader<'_>, problems: &mut Problems) -> Tunnel {
+fn tunnel(table: &mut TableReader<'_>, diagnostics: &mut Diagnostics) -> Tunnel {
     let default = Tunnel::default();
-    let mut switch = |key, default| table.optional(key, problems, boolean).unwrap_or(default);
+    let mut switch = |key, default| table.optional(key, diagnostics, boolean).unwrap_or(default);
     let df = switch("df", default.df);
     let strict_reserved = switch("strict-reserved", default.strict_reserved);
     let udp6_zero_checksum_rx = switch("udp6-zero-checksum-rx", default.udp6_zero_checksum_rx);
     let udp6_zero_checksum_tx = switch("udp6-zero-checksum-tx", default.udp6_zero_checksum_tx);
     Tunnel {
         ttl: table
-            .optional("ttl", problems, integer(1..=u8::MAX))
+            .optional("ttl", diagnostics, integer(1..=u8::MAX))
             .unwrap_or(default.ttl),
         df,
         dscp: table
-            .optional("dscp", problems, dscp)
+            .optional("dscp", diagnostics, dscp)
             .unwrap_or(default.dscp),
         strict_reserved,
         udp6_zero_checksum_rx,
@@ -152,14 +154,14 @@ fn dscp(value: &Located) -> Read<Dscp> {
     }
 }
 
-fn afxdp(table: &mut TableReader<'_>, problems: &mut Problems) -> AfXdp {
+fn afxdp(table: &mut TableReader<'_>, diagnostics: &mut Diagnostics) -> AfXdp {
     let default = AfXdp::default();
-    let mode = table.optional("mode", problems, word(XDP_MODE));
-    let frames = table.optional("frames", problems, frames);
-    let frame_size = table.optional("frame-size", problems, frame_size);
-    let huge_pages = table.optional("huge-pages", problems, switch);
-    let busy_poll = table.optional("busy-poll", problems, switch);
-    table.finish(problems);
+    let mode = table.optional("mode", diagnostics, word(XDP_MODE));
+    let frames = table.optional("frames", diagnostics, frames);
+    let frame_size = table.optional("frame-size", diagnostics, frame_size);
+    let huge_pages = table.optional("huge-pages", diagnostics, tristate);
+    let busy_poll = table.optional("busy-poll", diagnostics, tristate);
+    table.finish(diagnostics);
     AfXdp {
         mode: mode.unwrap_or_default(),
         frames: frames.unwrap_or(default.frames),
@@ -190,11 +192,11 @@ fn frame_size(value: &Located) -> Read<u32> {
     }
 }
 
-fn switch(value: &Located) -> Read<Switch> {
+fn tristate(value: &Located) -> Read<Tristate> {
     match &value.node {
-        Node::Boolean(true) => Ok(Switch::On),
-        Node::Boolean(false) => Ok(Switch::Off),
-        Node::Text(text) if text == "auto" => Ok(Switch::Auto),
+        Node::Boolean(true) => Ok(Tristate::On),
+        Node::Boolean(false) => Ok(Tristate::Off),
+        Node::Text(text) if text == "auto" => Ok(Tristate::Auto),
         _ => Err(format!(
             "{} is wrong; write \"auto\", true or false",
             value.describe()
@@ -203,20 +205,20 @@ fn switch(value: &Located) -> Read<Switch> {
 }
 
 /// `[control]`.
-pub(super) fn control(table: &mut TableReader<'_>, problems: &mut Problems) -> Control {
+pub(super) fn control(table: &mut TableReader<'_>, diagnostics: &mut Diagnostics) -> Control {
     let default = Control::default();
-    let socket = table.optional("socket", problems, socket_path);
-    let group = table.optional("group", problems, text::<String>);
-    let metrics = table.optional("metrics", problems, socket_address);
+    let socket = table.optional("socket", diagnostics, socket_path);
+    let group = table.optional("group", diagnostics, text::<String>);
+    let metrics = table.optional("metrics", diagnostics, socket_address);
     if group.as_deref() == Some("") {
         let message = "empty; name a group, or remove the key so that only root may connect";
-        problems.push(Problem::error(
+        diagnostics.push(Diagnostic::error(
             table.line_of("group"),
             table.name("group"),
             message.to_owned(),
         ));
     }
-    table.finish(problems);
+    table.finish(diagnostics);
     Control {
         socket: socket.unwrap_or(default.socket),
         group,

@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 
-use super::group::GroupAddr;
-use super::model::{
+use crate::bgp::wire::Rd;
+use crate::config::bgp_neighbor::{BgpNeighbor, BgpSettings};
+use crate::config::group::GroupAddr;
+use crate::config::model::{
     Config, FdbEntry, InterfaceName, Port, PortKey, Tunnel, VniConfig, VniSettings,
 };
-use super::routing::{BgpNeighbor, BgpSettings};
-use crate::bgp::wire::Rd;
+
+mod bgp;
 
 /// VNIs that a daemon can have: bridge domains are numbered with 16 bits.
 pub const MAX_VNIS: usize = 65_535;
@@ -283,7 +285,7 @@ pub struct BatchError {
 }
 
 /// How to take a change back.
-pub(super) enum Undo {
+pub(in crate::config) enum Undo {
     Change(Change),
     Vni(Vni, Box<VniConfig>),
 }
@@ -308,7 +310,7 @@ impl Config {
                 Ok(back) => undo.push(back),
                 Err(error) => {
                     while let Some(back) = undo.pop() {
-                        self.take_back(back);
+                        self.revert(back);
                     }
                     return Err(BatchError { index, error });
                 }
@@ -317,7 +319,7 @@ impl Config {
         Ok(())
     }
 
-    fn take_back(&mut self, undo: Undo) {
+    fn revert(&mut self, undo: Undo) {
         match undo {
             Undo::Change(change) => {
                 let undone = self.step(&change);
@@ -325,7 +327,7 @@ impl Config {
             }
             Undo::Vni(vni, content) => {
                 for key in content.ports.keys() {
-                    self.claim(key, vni);
+                    self.index_port(key, vni);
                 }
                 self.distinguishers
                     .extend(content.settings.evpn.rd.map(|rd| (rd, vni)));
@@ -354,7 +356,7 @@ impl Config {
         }
     }
 
-    pub(super) fn vni_mut(&mut self, vni: Vni) -> Result<&mut VniConfig, ChangeError> {
+    pub(in crate::config) fn vni_mut(&mut self, vni: Vni) -> Result<&mut VniConfig, ChangeError> {
         self.vnis.get_mut(&vni).ok_or(ChangeError::NoVni(vni))
     }
 
@@ -365,7 +367,7 @@ impl Config {
         if self.vnis.len() >= MAX_VNIS {
             return Err(ChangeError::TooManyVnis);
         }
-        self.distinguish(vni, None, settings.evpn.rd)?;
+        self.set_distinguisher(vni, None, settings.evpn.rd)?;
         self.vnis.insert(
             vni,
             VniConfig {
@@ -378,13 +380,13 @@ impl Config {
 
     fn vni_set(&mut self, vni: Vni, settings: VniSettings) -> Result<Undo, ChangeError> {
         let before = self.vni_mut(vni)?.settings.evpn.rd;
-        self.distinguish(vni, before, settings.evpn.rd)?;
+        self.set_distinguisher(vni, before, settings.evpn.rd)?;
         let old = std::mem::replace(&mut self.vni_mut(vni)?.settings, settings);
         Ok(Undo::Change(Change::VniSet { vni, settings: old }))
     }
 
     /// Two VNIs with one route distinguisher would announce one another's routes: their keys are the same.
-    fn distinguish(
+    fn set_distinguisher(
         &mut self,
         vni: Vni,
         old: Option<Rd>,
@@ -408,7 +410,7 @@ impl Config {
     fn vni_del(&mut self, vni: Vni) -> Result<Undo, ChangeError> {
         let content = self.vnis.remove(&vni).ok_or(ChangeError::NoVni(vni))?;
         for key in content.ports.keys() {
-            self.release(key);
+            self.unindex_port(key);
         }
         if let Some(rd) = content.settings.evpn.rd {
             self.distinguishers.remove(&rd);
@@ -416,7 +418,7 @@ impl Config {
         Ok(Undo::Vni(vni, Box::new(content)))
     }
 
-    fn claim(&mut self, key: &PortKey, vni: Vni) {
+    fn index_port(&mut self, key: &PortKey, vni: Vni) {
         self.interfaces
             .entry(key.interface.clone())
             .or_default()
@@ -424,7 +426,7 @@ impl Config {
         self.port_count += 1;
     }
 
-    fn release(&mut self, key: &PortKey) {
+    fn unindex_port(&mut self, key: &PortKey) {
         if let Some(vlans) = self.interfaces.get_mut(&key.interface) {
             if vlans.remove(&key.vlan).is_some() {
                 self.port_count -= 1;
@@ -465,7 +467,7 @@ impl Config {
         if self.port_count >= MAX_PORTS {
             return Err(ChangeError::TooManyPorts);
         }
-        self.claim(&port.key, vni);
+        self.index_port(&port.key, vni);
         self.vni_mut(vni)?.put_port(port.clone());
         Ok(Undo::Change(Change::PortDel {
             vni,
@@ -485,7 +487,7 @@ impl Config {
     fn port_del(&mut self, vni: Vni, key: &PortKey) -> Result<Undo, ChangeError> {
         let gone = self.vni_mut(vni)?.take_port(key);
         let port = gone.ok_or_else(|| ChangeError::NoPort(key.clone(), vni))?;
-        self.release(key);
+        self.unindex_port(key);
         Ok(Undo::Change(Change::PortAdd { vni, port }))
     }
 }

@@ -1,0 +1,131 @@
+//! Remote VTEPs: referenced by flood lists and MAC entries, tracked by the underlay while referenced.
+
+use std::mem;
+use std::sync::Arc;
+
+use vtep_dataplane::addr::{Vni, VtepAddr, VtepId};
+use vtep_dataplane::table::vtep::{Adjacency, RemoteVtep};
+
+use super::{Fib, FibError};
+
+/// A VTEP that must now be resolved, or no longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VtepTracking {
+    /// Something leads to it.
+    Track(VtepAddr),
+    /// Nothing leads to it any more.
+    Untrack(VtepAddr),
+}
+
+#[derive(Debug)]
+pub(super) struct VtepState {
+    id: VtepId,
+    uses: u32,
+}
+
+impl Fib {
+    /// That many more reasons, at least one, for `vtep` to belong to `vni`.
+    pub(super) fn add_vtep_refs(
+        &mut self,
+        vni: Vni,
+        vtep: VtepAddr,
+        refs: u32,
+    ) -> Result<VtepId, FibError> {
+        let id = self.acquire_vtep(vtep, refs)?;
+        if let Some(state) = self.domains.get_mut(&vni) {
+            let members = state.members.entry(id).or_insert(0);
+            if *members == 0 {
+                state.dirty = true;
+                self.vnis_dirty = true;
+            }
+            *members += refs;
+        }
+        Ok(id)
+    }
+
+    /// That many refs less for `vtep` to belong to `vni`.
+    pub(super) fn drop_vtep_refs(&mut self, vni: Vni, vtep: VtepAddr, refs: u32) {
+        let Some(id) = self.vteps.get(&vtep).map(|state| state.id) else {
+            return;
+        };
+        if let Some(state) = self.domains.get_mut(&vni)
+            && let Some(members) = state.members.get_mut(&id)
+        {
+            *members -= refs;
+            if *members == 0 {
+                state.members.remove(&id);
+                state.dirty = true;
+                self.vnis_dirty = true;
+            }
+        }
+        self.release_vtep(vtep, refs);
+    }
+
+    /// As [`Self::drop_vtep_refs`], by the VTEP's identifier.
+    pub(super) fn drop_vtep_refs_by_id(&mut self, vni: Vni, id: VtepId, refs: u32) {
+        if let Some(vtep) = self.vtep_table.get(id).map(|hop| hop.vtep) {
+            self.drop_vtep_refs(vni, vtep, refs);
+        }
+    }
+
+    fn acquire_vtep(&mut self, vtep: VtepAddr, uses: u32) -> Result<VtepId, FibError> {
+        if let Some(state) = self.vteps.get_mut(&vtep) {
+            state.uses += uses;
+            return Ok(state.id);
+        }
+        const MOST: usize = 1 << 20;
+        let index = self
+            .vtep_ids
+            .alloc(MOST)
+            .ok_or(FibError::NoId(MOST, "remote VTEPs"))?;
+        let id = VtepId(index as u32);
+        let hop = RemoteVtep {
+            vtep,
+            paths: Box::new([]),
+            counters: self.new_counters(),
+        };
+        self.vtep_table.set(id, Some(Arc::new(hop)));
+        self.vteps_dirty = true;
+        self.vteps.insert(vtep, VtepState { id, uses });
+        self.vtep_tracking.push(VtepTracking::Track(vtep));
+        Ok(id)
+    }
+
+    fn release_vtep(&mut self, vtep: VtepAddr, uses: u32) {
+        let Some(state) = self.vteps.get_mut(&vtep) else {
+            return;
+        };
+        state.uses -= uses;
+        if state.uses == 0 {
+            let id = state.id;
+            self.vteps.remove(&vtep);
+            self.vtep_table.set(id, None);
+            self.vteps_dirty = true;
+            self.vtep_ids.free(id.index());
+            self.vtep_tracking.push(VtepTracking::Untrack(vtep));
+        }
+    }
+
+    /// VTEPs to resolve, or to resolve no longer, since the last call; in order.
+    pub fn vtep_tracking(&mut self) -> Vec<VtepTracking> {
+        mem::take(&mut self.vtep_tracking)
+    }
+
+    /// Sets the underlay paths of a VTEP: the one write that a change of route or neighbour takes.
+    pub fn set_paths(&mut self, vtep: VtepAddr, paths: Box<[Adjacency]>) {
+        let Some(id) = self.vteps.get(&vtep).map(|state| state.id) else {
+            return;
+        };
+        if let Some(old) = self.vtep_table.get(id)
+            && old.paths != paths
+        {
+            let hop = RemoteVtep {
+                vtep,
+                paths,
+                counters: old.counters.clone(),
+            };
+            self.vtep_table.set(id, Some(Arc::new(hop)));
+            self.vteps_dirty = true;
+        }
+    }
+}
