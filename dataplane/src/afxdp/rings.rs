@@ -208,6 +208,16 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
         self.completion.release();
     }
 
+    /// Frames in the tx ring that the kernel has not taken, and a number that changes with each frame that it takes or
+    /// completes.
+    pub(crate) fn sending(&mut self) -> (u32, u32) {
+        let pending = self.tx.pending();
+        (
+            pending,
+            self.tx.taken().wrapping_add(self.completion.released()),
+        )
+    }
+
     /// Reaps, then puts frames from the front of `frames` into the tx ring as far as there is room.
     #[inline]
     pub(crate) fn send<F: FrameMemory>(
