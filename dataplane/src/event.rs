@@ -27,6 +27,15 @@ pub enum WorkerEvent {
         /// The error number from the kernel (errno(3)).
         errno: i32,
     },
+    /// Busy polling of a socket was switched off for a socket: the kernel transmitted none of its frames for 10 ms.
+    BusyPollEnded {
+        /// The worker that owns the socket.
+        worker: WorkerId,
+        /// The device.
+        device: DeviceId,
+        /// Queue of the device.
+        queue: u32,
+    },
     /// A worker saw a host, or a tenant asked for an unknown one.
     Learn(LearnEvent),
 }
