@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use hashbrown::HashMap;
 use vtep_dataplane::addr::{DomainId, HostMac, MacAddr, PortId, Vni};
-use vtep_dataplane::pipeline::learn_event::LearnEvent;
+use vtep_dataplane::event::LearnEvent;
 
 use super::Engine;
 use crate::api::event as monitor;
