@@ -189,11 +189,11 @@ impl BgpSpeaker {
     }
 
     fn check_silent_sessions(&mut self, now: Instant) {
-        let brought = self
+        let sessions = self
             .neighbors
             .iter()
             .filter_map(|(ip, neighbor)| Some((*ip, neighbor.peer.session_updates()?)));
-        for neighbor in self.silent.check(&brought.collect::<Vec<_>>(), now) {
+        for neighbor in self.silent.check(&sessions.collect::<Vec<_>>(), now) {
             tracing::warn!(
                 %neighbor,
                 "BGP session is established without routes, not even End-of-RIB, while others have some"
