@@ -123,7 +123,11 @@ impl NeighborTransport {
         context: &mut TransportContext<'_, R>,
     ) {
         if let Err(error) = socket::prepare(&stream, self.address.ip(), &self.options) {
-            tracing::warn!(neighbor = %self.address.ip(), %error, "cannot set the options of an accepted connection");
+            tracing::warn!(
+                neighbor = %self.address.ip(),
+                %error,
+                "cannot set the options of an accepted connection"
+            );
             return;
         }
         if let Some(conn) = self.peer.handle_accepted(context.now) {
