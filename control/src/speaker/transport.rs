@@ -329,7 +329,7 @@ impl NeighborTransport {
             match output {
                 PeerOutput::Connect(other) => self.peer.handle_closed(context.now, other),
                 PeerOutput::Close { conn, last_message } => {
-                    close(&mut self.connections, conn, &last_message, context.registry)
+                    close(&mut self.connections, conn, &last_message, context.registry);
                 }
                 output => context
                     .handler

@@ -26,7 +26,7 @@ fn each_open_error_has_its_subcode() {
     assert_eq!(code(&open_message(|_| {})), None);
     let other_as = open_message(|o| {
         o.capabilities
-            .retain(|c| !matches!(c, Capability::FourOctetAs(_)))
+            .retain(|c| !matches!(c, Capability::FourOctetAs(_)));
     });
     assert_eq!(code(&other_as), None, "AS 65000 fits into 2 octets");
     let other_as = open_message(|o| {
@@ -61,7 +61,7 @@ fn each_open_error_has_its_subcode() {
     }
     let without = open_message(|o| {
         o.capabilities
-            .retain(|c| !matches!(c, Capability::Multiprotocol(_)))
+            .retain(|c| !matches!(c, Capability::Multiprotocol(_)));
     });
     assert_eq!(
         response(&without),

@@ -136,7 +136,7 @@ impl AsPath {
     pub fn prepend(&mut self, asn: u32) {
         match self.0.first_mut() {
             Some(AsPathSegment::Sequence(list)) if list.len() < MAX_SEGMENT_ASNS => {
-                list.insert(0, asn)
+                list.insert(0, asn);
             }
             _ => self.0.insert(0, AsPathSegment::Sequence(vec![asn])),
         }
@@ -247,20 +247,20 @@ impl Attributes {
     /// fit (RFC 6793 section 4.2.2).
     pub(super) fn emit(&self, out: &mut Vec<u8>, four_octet: bool) {
         put(out, flag::WELL_KNOWN, code::ORIGIN, |v| {
-            v.push(self.origin as u8)
+            v.push(self.origin as u8);
         });
         // Always with a 2-octet length, as FRR encodes it, so that both are identical on the wire.
         put_extended(out, flag::WELL_KNOWN, code::AS_PATH, |v| {
-            emit_path(v, &self.as_path, four_octet)
+            emit_path(v, &self.as_path, four_octet);
         });
         if let Some(med) = self.med {
             put(out, flag::OPTIONAL, code::MED, |v| {
-                v.extend_from_slice(&med.to_be_bytes())
+                v.extend_from_slice(&med.to_be_bytes());
             });
         }
         if let Some(preference) = self.local_pref {
             put(out, flag::WELL_KNOWN, code::LOCAL_PREF, |v| {
-                v.extend_from_slice(&preference.to_be_bytes())
+                v.extend_from_slice(&preference.to_be_bytes());
             });
         }
         if self.atomic_aggregate {
@@ -268,24 +268,24 @@ impl Attributes {
         }
         if let Some(aggregator) = self.aggregator {
             put(out, flag::OPTIONAL_TRANSITIVE, code::AGGREGATOR, |v| {
-                emit_aggregator(v, aggregator, four_octet)
+                emit_aggregator(v, aggregator, four_octet);
             });
         }
         self.emit_optional(out);
         let wide = |asn: &u32| u16::try_from(*asn).is_err();
         if !four_octet && self.as_path.0.iter().any(|s| s.parts().1.iter().any(wide)) {
             put(out, flag::OPTIONAL_TRANSITIVE, code::AS4_PATH, |v| {
-                emit_path(v, &self.as_path, true)
+                emit_path(v, &self.as_path, true);
             });
         }
         if let Some(aggregator) = self.aggregator.filter(|a| !four_octet && wide(&a.asn)) {
             put(out, flag::OPTIONAL_TRANSITIVE, code::AS4_AGGREGATOR, |v| {
-                emit_aggregator(v, aggregator, true)
+                emit_aggregator(v, aggregator, true);
             });
         }
         if let Some(pmsi) = &self.pmsi {
             put(out, flag::OPTIONAL_TRANSITIVE, code::PMSI_TUNNEL, |v| {
-                pmsi.emit(v)
+                pmsi.emit(v);
             });
         }
         if !self.ipv6_extended.is_empty() {
@@ -309,7 +309,7 @@ impl Attributes {
         for unknown in &self.unknown {
             let flags = (unknown.flags & flag::OPTIONAL_TRANSITIVE) | flag::PARTIAL;
             put(out, flags, unknown.code, |v| {
-                v.extend_from_slice(&unknown.value)
+                v.extend_from_slice(&unknown.value);
             });
         }
     }
@@ -318,18 +318,18 @@ impl Attributes {
         if !self.communities.is_empty() {
             let words = self.communities.iter();
             put(out, flag::OPTIONAL_TRANSITIVE, code::COMMUNITIES, |v| {
-                v.extend(words.flat_map(|w| w.to_be_bytes()))
+                v.extend(words.flat_map(|w| w.to_be_bytes()));
             });
         }
         if let Some(id) = self.originator_id {
             put(out, flag::OPTIONAL, code::ORIGINATOR_ID, |v| {
-                v.extend_from_slice(&id.octets())
+                v.extend_from_slice(&id.octets());
             });
         }
         if !self.cluster_list.is_empty() {
             let ids = self.cluster_list.iter();
             put(out, flag::OPTIONAL, code::CLUSTER_LIST, |v| {
-                v.extend(ids.flat_map(|id| id.octets()))
+                v.extend(ids.flat_map(|id| id.octets()));
             });
         }
         if !self.extended.is_empty() {

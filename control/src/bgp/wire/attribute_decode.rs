@@ -283,7 +283,7 @@ impl AttributesBuilder {
             }
             code::PMSI_TUNNEL => {
                 attributes.pmsi =
-                    Some(pmsi(value).map_err(|w| AttrError::treat_as_withdraw(code, w))?)
+                    Some(pmsi(value).map_err(|w| AttrError::treat_as_withdraw(code, w))?);
             }
             _ => return self.set_list(code, value).ok_or_else(length),
         }
@@ -323,7 +323,7 @@ impl AttributesBuilder {
                     .collect();
             }
             code::IPV6_EXTENDED_COMMUNITIES => {
-                attributes.ipv6_extended = chunks::<20>(value)?.to_vec()
+                attributes.ipv6_extended = chunks::<20>(value)?.to_vec();
             }
             _ => {
                 let words = |c: &[u8; 12]| {
