@@ -6,11 +6,11 @@ use clap::Parser;
 use vtep_bench::cli::{self, Cli, Command};
 use vtep_bench::report::{self, Broken, Run};
 use vtep_bench::row::{Effort, Failure};
-use vtep_bench::{command, lab, machine, rows};
+use vtep_bench::{command, machine, rows, testbed};
 
 fn main() -> ExitCode {
     // As the daemon does.
-    vtep_dataplane::mem::give_back_large_blocks();
+    vtep_dataplane::mem::mmap_large_blocks();
     let done = match Cli::parse().command {
         Command::Run(arguments) => run(&arguments),
         Command::Rows => {
@@ -51,7 +51,7 @@ fn run(arguments: &cli::Run) -> Result<bool, Failure> {
             names.join(", ")
         ))
     })?;
-    lab::net::sweep();
+    testbed::net::sweep();
     let effort = if arguments.quick {
         Effort::Quick
     } else {

@@ -31,32 +31,26 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
     }
     bgp(old, new, &mut gone, &mut come);
     for (vni, content) in new.vnis() {
-        let empty = VniConfig::default();
-        let before = old.vnis().get(vni);
-        match before {
-            None => come.push(Change::VniAdd {
-                vni: *vni,
-                settings: content.settings().clone(),
-            }),
-            Some(before) if before.settings() != content.settings() => {
-                // Another VNI may take over its route distinguisher, so that must be free before.
-                let (was, is) = (before.settings().evpn.rd, content.settings().evpn.rd);
-                if was != is && was.is_some_and(|rd| new.distinguishers.contains_key(&rd)) {
-                    let mut free = before.settings().clone();
-                    free.evpn.rd = None;
-                    gone.push(Change::VniSet {
-                        vni: *vni,
-                        settings: free,
-                    });
-                }
-                come.push(Change::VniSet {
+        let Some(before) = old.vnis().get(vni) else {
+            come.extend(vni_content(*vni, content));
+            continue;
+        };
+        if before.settings() != content.settings() {
+            // Another VNI may take over its route distinguisher, so that must be free before.
+            let (was, is) = (before.settings().evpn.rd, content.settings().evpn.rd);
+            if was != is && was.is_some_and(|rd| new.distinguishers.contains_key(&rd)) {
+                let mut free = before.settings().clone();
+                free.evpn.rd = None;
+                gone.push(Change::VniSet {
                     vni: *vni,
-                    settings: content.settings().clone(),
+                    settings: free,
                 });
             }
-            Some(_) => (),
+            come.push(Change::VniSet {
+                vni: *vni,
+                settings: content.settings().clone(),
+            });
         }
-        let before = before.unwrap_or(&empty);
         ports(*vni, before, content, &mut gone, &mut come);
         entries(*vni, before, content, &mut gone, &mut come);
     }
@@ -65,6 +59,19 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
         changes: gone,
         restart: restart(old, new),
     }
+}
+
+/// The changes that add a VNI with all its content, in order.
+#[must_use]
+pub fn vni_content(vni: Vni, content: &VniConfig) -> Vec<Change> {
+    let mut come = vec![Change::VniAdd {
+        vni,
+        settings: content.settings().clone(),
+    }];
+    let (empty, mut gone) = (VniConfig::default(), Vec::new());
+    ports(vni, &empty, content, &mut gone, &mut come);
+    entries(vni, &empty, content, &mut gone, &mut come);
+    come
 }
 
 fn ports(

@@ -31,7 +31,7 @@ pub use self::bgp_neighbor::{
 };
 pub use self::change::{BatchError, Change, ChangeError, MAX_PORTS, MAX_VNIS};
 pub use self::diagnostic::{Diagnostic, Diagnostics, Severity};
-pub use self::diff::{Diff, diff};
+pub use self::diff::{Diff, diff, vni_content};
 pub use self::group::GroupAddr;
 pub use self::host::{HostFacts, InterfaceFacts, overhead};
 pub use self::load::{Loaded, check, load, parse, parse_request};

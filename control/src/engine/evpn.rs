@@ -1,4 +1,4 @@
-//! EVPN joined to the tables: what the speaker says is written, what the configuration says is told to the speaker.
+//! EVPN joined to the tables: what the speaker says is written, what the configuration says is passed to the speaker.
 //!
 //! Local hosts, static entries and routes meet in one [`EvpnSpeaker`], which decides whose word counts: local truth, then
 //! static configuration, then EVPN. Without `[bgp]` it decides between the first two.
@@ -12,13 +12,13 @@ use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 use super::Engine;
 use crate::api::event as monitor;
 use crate::bgp::{DownReason, Peer, PeerOutput};
-use crate::config::{self, Config, Port, PortKey, VniSettings};
+use crate::config::{self, Change, Config, Port, PortKey, VniSettings};
 use crate::evpn::{self, DuplicateConfig, EvpnEvent, EvpnSpeaker, LocalKind, LocalMac, NeighborId};
 use crate::speaker::transport::SessionHandler;
 
 /// The instance, and its neighbours' numbers.
 #[derive(Debug)]
-pub(crate) struct Evpn {
+pub(crate) struct EvpnSessions {
     pub(crate) speaker: EvpnSpeaker,
     ids: BTreeMap<IpAddr, NeighborId>,
     next_id: u16,
@@ -26,7 +26,7 @@ pub(crate) struct Evpn {
     pub(crate) sessions: Vec<(IpAddr, Option<DownReason>)>,
 }
 
-impl Evpn {
+impl EvpnSessions {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
             speaker: EvpnSpeaker::new(speaker_config(config)),
@@ -63,7 +63,7 @@ impl Evpn {
     }
 }
 
-impl SessionHandler for Evpn {
+impl SessionHandler for EvpnSessions {
     fn on_output(&mut self, neighbor: IpAddr, output: PeerOutput<'_>, now: Instant) {
         match &output {
             PeerOutput::SessionUp(_) => self.sessions.push((neighbor, None)),
@@ -131,10 +131,43 @@ fn vni_config(vni: Vni, settings: &VniSettings) -> evpn::VniConfig {
 }
 
 impl Engine {
-    /// Tells the speaker of a VNI, new or changed.
-    pub(super) fn evpn_vni(&mut self, vni: Vni, settings: &VniSettings, now: Instant) {
-        if let Err(error) = self.evpn.speaker.vni_add(now, vni_config(vni, settings)) {
-            tracing::error!(%error, "the VNI is not announced");
+    /// Passes a configuration change on to the EVPN speaker, if it concerns the content of a VNI. `before`
+    /// is the port that a [`Change::PortSet`] replaces. Live changes, the start and a restart of BGP all
+    /// come through here.
+    pub(super) fn apply_to_evpn(&mut self, change: &Change, before: Option<&Port>, now: Instant) {
+        let speaker = &mut self.evpn.speaker;
+        match change {
+            Change::VniAdd { vni, settings } | Change::VniSet { vni, settings } => {
+                if let Err(error) = speaker.vni_add(now, vni_config(*vni, settings)) {
+                    tracing::error!(%error, "the VNI is not announced");
+                }
+            }
+            Change::VniDel { vni } => {
+                speaker.statics_del(*vni);
+                speaker.vni_del(*vni);
+            }
+            Change::PortAdd { vni, port } | Change::PortSet { vni, port } => {
+                self.evpn_port(*vni, before, Some(port), now);
+            }
+            Change::FdbAdd { vni, mac, vtep, .. } => speaker.static_mac_add(*vni, *mac, *vtep),
+            Change::FdbDel { vni, mac } => speaker.static_mac_del(*vni, *mac),
+            Change::FloodAdd { vni, vtep } => speaker.static_flood_add(*vni, *vtep),
+            Change::FloodDel { vni, vtep } => speaker.static_flood_del(*vni, *vtep),
+            Change::NeighborAdd { vni, ip, mac, .. } => {
+                speaker.static_address_add(*vni, *ip, *mac, false);
+            }
+            Change::NeighborDel { vni, ip } => speaker.static_address_del(*vni, *ip),
+            Change::GroupAdd { vni, group } => {
+                if let Ok(group) = VtepAddr::group(group.get()) {
+                    speaker.static_flood_add(*vni, group);
+                }
+            }
+            Change::GroupDel { vni, group } => {
+                if let Ok(group) = VtepAddr::group(group.get()) {
+                    speaker.static_flood_del(*vni, group);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -166,13 +199,13 @@ impl Engine {
                 kind: LocalKind::Attached,
                 sticky: port.sticky,
             };
-            let told = self.evpn.speaker.local_mac_add(now, vni, *mac, local);
-            let told = told.and_then(|()| {
+            let result = self.evpn.speaker.local_mac_add(now, vni, *mac, local);
+            let result = result.and_then(|()| {
                 ips(after)
                     .iter()
                     .try_for_each(|ip| self.evpn.speaker.local_address_add(vni, *mac, *ip))
             });
-            if let Err(error) = told {
+            if let Err(error) = result {
                 tracing::error!(%error, "a host is not announced");
             }
         }
@@ -205,7 +238,7 @@ impl Engine {
                 None => tracing::info!(%neighbor, "BGP session established"),
                 Some(reason) => tracing::warn!(%neighbor, reason, "BGP session ended"),
             }
-            let Some(known) = self.speaker.neighbors().get(&neighbor) else {
+            let Some(known) = self.bgp.neighbors().get(&neighbor) else {
                 continue;
             };
             let state = (&known.peer.status()).into();
@@ -225,7 +258,7 @@ impl Engine {
             } => self.port_of(vni, mac),
             _ => None,
         };
-        let mut tell = |event, vni, mac: HostMac, vtep, sequence| {
+        let mut notify = |event, vni, mac: HostMac, vtep, sequence| {
             let (mac, port) = (mac.get(), here.clone());
             self.events.push(monitor::ApiEvent::Mac(monitor::MacEvent {
                 event,
@@ -245,7 +278,7 @@ impl Engine {
                 to,
                 sequence,
                 ..
-            } => tell(MacChange::Moved, vni, mac, to, sequence),
+            } => notify(MacChange::Moved, vni, mac, to, sequence),
             EvpnEvent::Contested {
                 vni,
                 mac,
@@ -253,17 +286,17 @@ impl Engine {
                 sequence,
             } => {
                 tracing::warn!(%vni, %mac, %vtep, sequence, "another VTEP claims a MAC that is attached here");
-                tell(MacChange::Claimed, vni, mac, Some(vtep), sequence);
+                notify(MacChange::Claimed, vni, mac, Some(vtep), sequence);
             }
             EvpnEvent::LearnedGone { vni, mac, vtep } => {
-                tell(MacChange::Moved, vni, mac, Some(vtep), 0);
+                notify(MacChange::Moved, vni, mac, Some(vtep), 0);
                 self.learned.forget(vni, mac);
             }
             EvpnEvent::Frozen { vni, mac } => {
                 tracing::warn!(%vni, %mac, "MAC moved too often: frozen where it is; `vtepctl mac unfreeze` frees it");
-                tell(MacChange::Frozen, vni, mac, None, 0);
+                notify(MacChange::Frozen, vni, mac, None, 0);
             }
-            EvpnEvent::Unfrozen { vni, mac } => tell(MacChange::Unfrozen, vni, mac, None, 0),
+            EvpnEvent::Unfrozen { vni, mac } => notify(MacChange::Unfrozen, vni, mac, None, 0),
             EvpnEvent::LimitReached { vni, limit } => {
                 tracing::warn!(%vni, limit, "the VNI has as many MACs of EVPN as max-macs allows");
             }
@@ -284,45 +317,23 @@ impl Engine {
     /// Starts over with other BGP settings: everything in the configuration is announced again, and
     /// all sessions start when the batch is complete.
     pub(super) fn evpn_restart(&mut self, now: Instant) {
-        for address in self.speaker.neighbors().keys().copied().collect::<Vec<_>>() {
-            self.speaker
+        for address in self.bgp.neighbors().keys().copied().collect::<Vec<_>>() {
+            self.bgp
                 .remove_neighbor(address, &self.registry, &mut self.evpn, now);
             self.evpn.neighbor_remove(address, now);
         }
         self.learned_forget_all();
         self.install_routes(now);
-        self.evpn = Evpn::new(&self.config);
-        // The configuration may hold VNIs that later changes of the same batch bring: those tell the speaker themselves,
-        // and what it said now would find no table to stand in.
-        let vnis = self.config.vnis().keys().copied();
-        let vnis: Vec<_> = vnis
-            .filter(|vni| self.fib.domain_id(*vni).is_some())
+        self.evpn = EvpnSessions::new(&self.config);
+        // VNIs that later changes of the same batch add are not in the FIB yet: those changes come here
+        // themselves.
+        let vnis = self.config.vnis().iter();
+        let known = vnis.filter(|(vni, _)| self.fib.domain_id(**vni).is_some());
+        let changes: Vec<_> = known
+            .flat_map(|(vni, content)| config::vni_content(*vni, content))
             .collect();
-        for vni in vnis {
-            let content = self.config.vnis()[&vni].clone();
-            self.evpn_vni(vni, content.settings(), now);
-            content
-                .ports()
-                .values()
-                .for_each(|port| self.evpn_port(vni, None, Some(port), now));
-            let speaker = &mut self.evpn.speaker;
-            content
-                .fdb()
-                .iter()
-                .for_each(|(mac, entry)| speaker.static_mac_add(vni, *mac, entry.vtep));
-            content
-                .flood()
-                .iter()
-                .for_each(|vtep| speaker.static_flood_add(vni, *vtep));
-            if let Some(group) = content
-                .group()
-                .and_then(|group| VtepAddr::group(group.get()).ok())
-            {
-                speaker.static_flood_add(vni, group);
-            }
-            let neighbors = content.neighbors().iter();
-            neighbors
-                .for_each(|(ip, entry)| speaker.static_address_add(vni, *ip, entry.mac, false));
+        for change in changes {
+            self.apply_to_evpn(&change, None, now);
         }
         self.install_routes(now);
         self.session_starts

@@ -1,63 +1,65 @@
-//! What comes out of an [`super::EvpnSpeaker`]: changes of the tables, and events.
+//! Table changes: what the FIB writes.
 
 use std::net::IpAddr;
 
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 
-/// Who an entry comes from, the strongest first: local truth, then static configuration, then EVPN.
+/// Where an entry comes from, in the order of priority: local, static, EVPN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EntryOrigin {
-    /// A port of ours.
+    /// A local port.
     Local,
     /// Static configuration or the control socket.
     Static,
-    /// A route.
+    /// An EVPN route.
     Evpn,
 }
 
-/// One change of the tables, the result of all three origins: to be applied in order, each as it is.
+/// One table change, the result of all three origins: to be applied in order, without further
+/// checks.
 ///
-/// Flood membership has reference counts by source in the instance: `FloodAdd` comes with the first source of a
-/// VTEP, `FloodDel` when the last is gone. A `MacSet` overwrites what the table holds for the MAC. An entry
-/// for a local MAC is written by the owner of the ports; `MacDel` follows when it leaves and nobody else has it.
+/// `FloodAdd` comes with the first source of a flood list entry, `FloodDel` when the last is gone:
+/// the speaker counts the sources. A `MacSet` overwrites what the table holds for the MAC. The
+/// entry of a local MAC is written by the owner of the ports; `MacDel` follows when the MAC is
+/// removed and no other origin has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableChange {
-    /// Broadcast of the VNI goes to the VTEP too.
+    /// Broadcast of the VNI is replicated to the VTEP too.
     FloodAdd(Vni, VtepAddr),
-    /// Broadcast of the VNI no longer goes to the VTEP.
+    /// Broadcast of the VNI is no longer replicated to the VTEP.
     FloodDel(Vni, VtepAddr),
     /// The MAC is behind the VTEP.
     MacSet {
         /// The VNI.
         vni: Vni,
-        /// The host.
+        /// The MAC.
         mac: HostMac,
-        /// Where it is.
+        /// The VTEP.
         vtep: VtepAddr,
-        /// Who says so: [`EntryOrigin::Static`] or [`EntryOrigin::Evpn`].
+        /// The origin: [`EntryOrigin::Static`] or [`EntryOrigin::Evpn`].
         origin: EntryOrigin,
     },
-    /// Nobody says where the MAC is.
+    /// The MAC has no entry.
     MacDel {
         /// The VNI.
         vni: Vni,
-        /// The host.
+        /// The MAC.
         mac: HostMac,
     },
-    /// ARP and neighbour discovery for the address are answered with the MAC.
+    /// ARP and neighbor discovery for the address are answered with the MAC.
     NeighborSet {
         /// The VNI.
         vni: Vni,
         /// The address.
         ip: IpAddr,
-        /// The host that has it.
+        /// The MAC.
         mac: HostMac,
-        /// The host is an IPv6 router: the R flag of an answer (RFC 9047).
+        /// It is an IPv6 router: the R flag of the answer (RFC 9047).
         router: bool,
-        /// Who says so.
+        /// The origin.
         origin: EntryOrigin,
     },
-    /// The address is not known.
+    /// The address has no entry.
     NeighborDel {
         /// The VNI.
         vni: Vni,

@@ -6,77 +6,79 @@ use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 
 use crate::rib::NeighborId;
 
-/// What happened that an operator may want to know.
+/// An event that an operator may want to know of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EvpnEvent {
-    /// The MAC went from one VTEP to another; None is this one.
+    /// The MAC moved from one VTEP to another; `None` is this VTEP.
     Moved {
         /// The VNI.
         vni: Vni,
-        /// The host.
+        /// The MAC.
         mac: HostMac,
-        /// Where it was.
+        /// The VTEP before.
         from: Option<VtepAddr>,
-        /// Where it is.
+        /// The VTEP now.
         to: Option<VtepAddr>,
-        /// The mobility sequence that won.
+        /// The mobility sequence of the better route.
         sequence: u32,
     },
-    /// Another VTEP claims a MAC that is attached here. The local entry stays.
+    /// Another VTEP announces a MAC that is attached here, with a better route. The local entry
+    /// stays.
     Contested {
         /// The VNI.
         vni: Vni,
-        /// The host.
+        /// The MAC.
         mac: HostMac,
-        /// Who claims it.
+        /// The other VTEP.
         vtep: VtepAddr,
         /// Its mobility sequence.
         sequence: u32,
     },
-    /// A MAC that was learned from frames is elsewhere now: its owner here must forget it.
+    /// A MAC that was learned from frames is behind another VTEP now: its owner here must remove
+    /// it.
     LearnedGone {
         /// The VNI.
         vni: Vni,
-        /// The host.
+        /// The MAC.
         mac: HostMac,
-        /// Where it is.
+        /// The VTEP now.
         vtep: VtepAddr,
     },
-    /// The MAC moved too often: its entry stays as it is.
+    /// Duplicate detection has frozen the MAC: its entry stays as it is.
     Frozen {
         /// The VNI.
         vni: Vni,
-        /// The host.
+        /// The MAC.
         mac: HostMac,
     },
-    /// The MAC may move again.
+    /// The MAC is no longer frozen.
     Unfrozen {
         /// The VNI.
         vni: Vni,
-        /// The host.
+        /// The MAC.
         mac: HostMac,
     },
-    /// A VNI has as many MACs of EVPN as it may have; told once, until there is room again.
+    /// A VNI has as many remote MACs as it may have; sent once, until MACs can enter again.
     LimitReached {
         /// The VNI.
         vni: Vni,
         /// The limit.
         limit: u32,
     },
-    /// A type 3 route whose tunnel endpoint is not its originator; broadcast goes to the endpoint.
+    /// A type 3 route whose tunnel endpoint is not its originator; frames go to the endpoint.
     EndpointMismatch {
         /// The VNI.
         vni: Vni,
-        /// Where broadcast goes.
+        /// The tunnel endpoint.
         endpoint: IpAddr,
-        /// Who sent the route.
+        /// The originator of the route.
         originator: IpAddr,
     },
-    /// Routes came back to us, or went round: ignored.
+    /// Routes of this speaker came back, or were in a loop: ignored.
     Looped {
-        /// Who sent them.
+        /// The peer that sent them.
         neighbor: NeighborId,
-        /// How many in this message.
+        /// The number of routes in this message.
         routes: u32,
     },
 }

@@ -1,5 +1,5 @@
-//! Type 3 routes -> flood lists (RFC 7432 section 11, RFC 8365 section 9). A VTEP is in the flood list
-//! of a VNI as long as one route of any distinguisher, or static configuration, puts it there.
+//! Type 3 routes -> flood lists (RFC 7432 section 11, RFC 8365 section 9). A VTEP is in the flood
+//! list of a VNI as long as one route of any distinguisher, or static configuration, puts it there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -90,8 +90,8 @@ impl MacVrfs {
     }
 }
 
-/// The number for an automatic route distinguisher: the VNI itself where it fits and is free, so that
-/// it is the same after a restart; else the first free number from the folded VNI on.
+/// The number for an automatic route distinguisher: the VNI itself where it fits and is free, so
+/// that it is the same after a restart; else the first free number from the folded VNI on.
 fn distinguisher(vni: Vni, taken: impl Fn(u16) -> bool) -> Option<u16> {
     let folded = u16::try_from(vni.get()).unwrap_or((vni.get() ^ (vni.get() >> 8)) as u16);
     (0..=u16::MAX)

@@ -1,12 +1,13 @@
-//! EVPN (RFC 7432, RFC 8365): routes to table changes, and local MACs to routes. Sans-IO: messages and
-//! time come in as arguments, changes go out as values.
+//! EVPN (RFC 7432, RFC 8365): routes to table changes, and local MACs to routes. Sans-IO: messages
+//! and time come in as arguments, changes go out as values.
 //!
 //! ```text
-//! bgp::Peer outputs -> EvpnSpeaker::handle -> rib --+--> mac_table -----------+
-//!                                                   +--> neighbors            +--> take_changes -> fib
-//!                                                   +--> inclusive_multicast -+
-//! ports, configuration -> local_*, static_*, vni_* --> the same parts --> originate -> pump -> bgp::Peer::send
-//! time -> tick              take_events -> what an operator may want to know
+//! bgp::Peer outputs -> EvpnSpeaker::handle -> rib -+-> mac_table -----------+
+//!                                                  +-> neighbors -----------+-> changes -> fib
+//!                                                  +-> inclusive_multicast -+
+//! ports, configuration -> local_*, static_*, vni_* -> the same parts
+//!                                                  -> originate -> pump -> bgp::Peer::send
+//! time -> tick                                     take_events -> monitor, log
 //! ```
 //!
 //! Local entries have priority over static configuration, and that over EVPN: all three come to the

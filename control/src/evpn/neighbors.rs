@@ -1,8 +1,9 @@
-//! Type 2 routes with an address -> the neighbor table, which answers ARP and neighbor discovery (RFC
-//! 7432 section 10). Local addresses come first, then static ones, then those of routes.
+//! Type 2 routes with an address -> the neighbor table, which answers ARP and neighbor discovery
+//! (RFC 7432 section 10). Local addresses come first, then static ones, then those of routes.
 //!
 //! ```text
-//! best path with an address -> chain of its (VNI, address) -> best candidate -> local? static? -> table
+//! best path with an address -> chain of its (VNI, address) -> best candidate -> local? static?
+//!                          -> table
 //! ```
 
 use std::collections::BTreeMap;
@@ -120,7 +121,8 @@ impl NeighborTable {
             return;
         };
         let key = (vni, kind, word);
-        // The first route of a chain is found by itself: its best path may be in another VNI by now.
+        // The first route of a chain is found by itself: its best path may be in another VNI by
+        // now.
         let mut head = id.0;
         self.chains.unlink(&mut head, id);
         if head != id.0 {

@@ -1,5 +1,5 @@
-//! Originated routes: a type 3 for each MAC-VRF, a type 2 for each local MAC, and one more for each of
-//! its addresses.
+//! Originated routes: a type 3 for each MAC-VRF, a type 2 for each local MAC, and one more for each
+//! of its addresses.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -29,12 +29,14 @@ struct VrfRoutes {
     tag: u32,
     /// Attributes of type 2 routes without mobility.
     attributes: Attributes,
-    /// Attributes of type 2 routes in use, by mobility: routes with equal attributes share an UPDATE.
+    /// Attributes of type 2 routes in use, by mobility: routes with equal attributes share an
+    /// UPDATE.
     by_mobility: HashMap<(bool, u32), Arc<Attributes>>,
 }
 
 impl VrfRoutes {
-    /// Attributes of type 2 routes: the default gateway, the router's MAC and the like are never sent.
+    /// Attributes of type 2 routes: the default gateway, the router's MAC and the like are never
+    /// sent.
     fn new(vrf: &MacVrf, vtep: VtepAddr, local_as: u32) -> Self {
         let mut attributes = Attributes::local(vtep.get());
         attributes.extended = targets::exports(&vrf.config, local_as);
@@ -129,7 +131,8 @@ impl OriginatedRoutes {
         }
     }
 
-    /// Originates the type 3 route of a MAC-VRF. Routes of an earlier configuration must be withdrawn.
+    /// Originates the type 3 route of a MAC-VRF. Routes of an earlier configuration must be
+    /// withdrawn.
     pub(super) fn add_vrf(&mut self, vrf: &MacVrf) {
         let routes = VrfRoutes::new(vrf, self.vtep, self.local_as);
         let attributes = Arc::new(routes.inclusive_multicast_attributes(self.vtep));

@@ -1,5 +1,5 @@
-//! State that all parts of the speaker work on: the RIB, the MAC-VRFs, the originated routes, and the
-//! queues of table changes and events.
+//! State that all parts of the speaker work on: the RIB, the MAC-VRFs, the originated routes, and
+//! the queues of table changes and events.
 
 use super::change::TableChange;
 use super::config::EvpnConfig;

@@ -4,8 +4,8 @@ use std::fmt;
 
 use crate::rib::{DecisionStep, Ineligible};
 
-/// Why a path is, or is not, in the tables. [`RouteStatus::word`] is stable: the API and `vtepctl show
-/// bgp routes` show it as the reason why a path is not used.
+/// Why a path is, or is not, in the tables. [`RouteStatus::word`] is stable: the API and `vtepctl
+/// show bgp routes` show it as the reason why a path is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RouteStatus {
     /// It is in the tables.

@@ -2,8 +2,8 @@
 //! decided.
 //!
 //! ```text
-//! eligible -> not long-lived stale -> MAC mobility (type 2) -> LOCAL_PREF -> AS_PATH -> ORIGIN -> MED
-//!          -> eBGP -> router ID -> CLUSTER_LIST -> neighbor address
+//! eligible -> not long-lived stale -> MAC mobility (type 2) -> LOCAL_PREF -> AS_PATH -> ORIGIN
+//!          -> MED -> eBGP -> router ID -> CLUSTER_LIST -> neighbor address
 //! ```
 
 use std::cmp::Ordering;
@@ -12,10 +12,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::path_info::PathInfo;
 
-/// What path selection asks of the neighbour that sent a path.
+/// The peer that sent a path, as far as the decision process depends on it.
 #[derive(Debug, Clone, Copy)]
 pub struct PathSender {
-    /// Of our AS.
+    /// The session is internal (iBGP).
     pub internal: bool,
     /// Its BGP identifier.
     pub router_id: Ipv4Addr,
@@ -23,22 +23,22 @@ pub struct PathSender {
     pub address: IpAddr,
 }
 
-/// One path of a route.
+/// One path of a route, as the decision process reads it.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'a> {
     /// Its attributes.
     pub info: &'a PathInfo,
-    /// Kept in long-lived restart by us.
+    /// Kept by this speaker beyond the restart time (RFC 9494).
     pub long_lived: bool,
-    /// Who sent it.
+    /// The peer that sent it.
     pub sender: PathSender,
 }
 
-/// The step of the decision process at which a path loses to a better one. The words are stable: the
-/// API and `vtepctl` show them as the reason why a path is not used.
+/// The step of the decision process at which a path loses to a better one. The words are stable:
+/// the API and `vtepctl` show them as the reason why a path is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DecisionStep {
-    /// The better path can be used, this one can't (see [`super::Ineligible`]).
+    /// The better path is eligible, this one is not (see [`super::Ineligible`]).
     Eligibility,
     /// This path is stale beyond the restart time (RFC 9494 section 4.3).
     LongLivedStale,
@@ -67,7 +67,7 @@ pub enum DecisionStep {
 }
 
 impl DecisionStep {
-    /// What the path that lost has, as a kebab-case word.
+    /// A stable kebab-case word: what is worse about the path that lost.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -94,9 +94,9 @@ impl fmt::Display for DecisionStep {
     }
 }
 
-/// `Greater` if `a` is the better path of a route, with the step that decides. `is_mac_ip`: the route
-/// is a type 2, whose mobility counts before RFC 4271 (RFC 7432 section 15). `None`: both paths are
-/// equal, which paths of different neighbors never are.
+/// `Greater` if `a` is the better path of a route, with the step that decides. `is_mac_ip`: the
+/// route is a type 2, whose mobility counts before RFC 4271 (RFC 7432 section 15). `None`: both
+/// paths are equal, which paths of different neighbors never are.
 #[must_use]
 pub fn decide(
     a: &Candidate<'_>,
@@ -140,4 +140,105 @@ pub fn decide(
 #[must_use]
 pub fn compare(a: &Candidate<'_>, b: &Candidate<'_>, is_mac_ip: bool) -> Ordering {
     decide(a, b, is_mac_ip).map_or(Ordering::Equal, |(ordering, _)| ordering)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::path_info::{LocalIdentity, Mobility};
+    use super::*;
+    use crate::bgp::wire::{AsPath, AsPathSegment, Attributes};
+
+    fn address(last: u8) -> Ipv4Addr {
+        Ipv4Addr::new(192, 0, 2, last)
+    }
+
+    fn info(attributes: &Attributes) -> PathInfo {
+        let local = LocalIdentity {
+            asn: 65000,
+            router_id: address(1),
+            own: Vec::new(),
+        };
+        PathInfo::new(attributes, &local)
+    }
+
+    const fn candidate(info: &PathInfo) -> Candidate<'_> {
+        let sender = PathSender {
+            internal: true,
+            router_id: Ipv4Addr::new(192, 0, 2, 7),
+            address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
+        };
+        Candidate {
+            info,
+            long_lived: false,
+            sender,
+        }
+    }
+
+    /// The step at which a path with `change` loses to one without, in both orders.
+    fn lost_at(change: impl FnOnce(&mut Attributes, &mut PathSender)) -> DecisionStep {
+        let better = Attributes::local(IpAddr::V4(address(2)));
+        let mut worse = better.clone();
+        let (a, mut sender) = (info(&better), candidate(&info(&better)).sender);
+        change(&mut worse, &mut sender);
+        let b = info(&worse);
+        let (a, b) = (
+            candidate(&a),
+            Candidate {
+                sender,
+                ..candidate(&b)
+            },
+        );
+        let (ordering, step) = decide(&a, &b, true).expect("not equal");
+        assert_eq!(ordering, Ordering::Greater);
+        assert_eq!(decide(&b, &a, true), Some((Ordering::Less, step)));
+        assert_eq!(compare(&b, &a, true), Ordering::Less);
+        step
+    }
+
+    #[test]
+    fn each_step_names_itself() {
+        use DecisionStep as Step;
+        let path = |asn| AsPath(vec![AsPathSegment::Sequence(asn)]);
+        let steps = [
+            lost_at(|attributes, _| attributes.as_path = path(vec![65000])),
+            lost_at(|attributes, _| attributes.communities = vec![0xffff_0006]),
+            lost_at(|attributes, _| attributes.next_hop = IpAddr::V4(address(3))),
+            lost_at(|attributes, _| attributes.local_pref = Some(99)),
+            lost_at(|attributes, _| attributes.as_path = path(vec![65001])),
+            lost_at(|attributes, _| attributes.med = Some(1)),
+            lost_at(|attributes, _| attributes.originator_id = Some(address(8))),
+            lost_at(|_, sender| sender.router_id = address(8)),
+            lost_at(|attributes, _| attributes.cluster_list = vec![address(9)]),
+            lost_at(|_, sender| sender.address = IpAddr::V4(address(8))),
+        ];
+        let expected = [
+            Step::Eligibility,
+            Step::LongLivedStale,
+            Step::VtepAddress,
+            Step::LocalPref,
+            Step::AsPathLength,
+            Step::Med,
+            Step::RouterId,
+            Step::RouterId,
+            Step::ClusterListLength,
+            Step::NeighborAddress,
+        ];
+        assert_eq!(steps, expected);
+    }
+
+    #[test]
+    fn mobility_counts_for_type_2_only() {
+        let attributes = Attributes::local(IpAddr::V4(address(2)));
+        let (mut a, b) = (info(&attributes), info(&attributes));
+        a.mobility = Mobility {
+            sticky: false,
+            sequence: 1,
+        };
+        let step = decide(&candidate(&a), &candidate(&b), true).map(|(_, step)| step);
+        assert_eq!(step, Some(DecisionStep::MobilitySequence));
+        assert_eq!(decide(&candidate(&a), &candidate(&b), false), None);
+        a.mobility.sticky = true;
+        let step = decide(&candidate(&a), &candidate(&b), true).map(|(_, step)| step);
+        assert_eq!(step.map(DecisionStep::word), Some("not-sticky"));
+    }
 }

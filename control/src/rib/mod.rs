@@ -1,13 +1,14 @@
-//! The routes of all neighbours, the best path of each, and what we tell the neighbours: plain data with one owner.
+//! The RIB (RFC 4271 section 3.2): the routes of all peers, the best path of each, and the
+//! originated routes for each peer. Plain data with one owner.
 //!
 //! ```text
-//! announce, withdraw (neighbour, route) -> paths of the route -> compare -> BestPathChange { old best, new best } -> import
-//! own routes -> AdjRibOut -> UPDATEs for each neighbour
+//! announce, withdraw (peer, route) -> paths of the route -> decide -> BestPathChange -> evpn
+//! originated routes -> AdjRibOut -> UPDATEs for each peer
 //! ```
 //!
-//! Memory is what counts here: a route with one path takes 32 octets and 11 to 21 of index. KeyTable are
-//! [compacted](key), [attributes] stored once; nothing is allocated for a route but growth of the tables.
-//! We reflect nothing: only routes of our own go out.
+//! Memory is the limit here: a route with one path takes 32 octets and 11 to 21 of index. Keys are
+//! [compact](key), [attributes] stored once; nothing is allocated for a single route, only when a
+//! table grows. Not a route reflector: only originated routes are advertised.
 
 mod adj_rib_out;
 mod attributes;
@@ -38,7 +39,7 @@ pub use self::route::{BestPath, BestPathChange, NeighborId, PathFilter, PathView
 use self::route::{Path, Route};
 use self::slab::Slab;
 
-/// A neighbour as the RIB knows it.
+/// A peer as the RIB knows it.
 #[derive(Debug, Clone, Copy)]
 struct Neighbor {
     sender: PathSender,
@@ -46,7 +47,7 @@ struct Neighbor {
     looped: u64,
 }
 
-/// The routes that neighbours have sent.
+/// The routes that peers have sent.
 #[derive(Debug)]
 pub struct Rib {
     keys: key::KeyTable,
@@ -59,7 +60,7 @@ pub struct Rib {
 }
 
 impl Rib {
-    /// An empty RIB of ours.
+    /// An empty RIB of this speaker.
     #[must_use]
     pub fn new(local: LocalIdentity) -> Self {
         Self {
@@ -73,8 +74,8 @@ impl Rib {
         }
     }
 
-    /// Adds a neighbour, or says what the new session with it is like. Its old paths are compared by what was true
-    /// when they were compared last.
+    /// Adds a peer, or sets the parameters of its new session. Its old paths keep their order until
+    /// they are compared again.
     pub fn set_neighbor(
         &mut self,
         id: NeighborId,
@@ -99,7 +100,7 @@ impl Rib {
         });
     }
 
-    /// Forgets a neighbour, whose paths must be gone.
+    /// Removes a peer, whose paths must have been dropped.
     pub fn remove_neighbor(&mut self, id: NeighborId) {
         if let Some(slot) = self.neighbors.get_mut(usize::from(id.0)) {
             *slot = None;
@@ -118,31 +119,31 @@ impl Rib {
             .and_then(Option::as_mut)
     }
 
-    /// How many paths of a neighbour are held.
+    /// The number of paths of a peer.
     #[must_use]
     pub fn path_count(&self, id: NeighborId) -> usize {
         self.neighbor(id).map_or(0, |n| n.paths as usize)
     }
 
-    /// How many announcements of a neighbour were ignored because of a loop.
+    /// The number of announcements of a peer that were ignored because of a loop.
     #[must_use]
     pub fn looped_count(&self, id: NeighborId) -> u64 {
         self.neighbor(id).map_or(0, |n| n.looped)
     }
 
-    /// How many routes are held, of all neighbours.
+    /// The number of routes of all peers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.index.len()
     }
 
-    /// True if none is held.
+    /// True if there are no routes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.index.is_empty()
     }
 
-    /// One more than the greatest number that a route has.
+    /// One more than the greatest number of a route.
     #[must_use]
     pub const fn places(&self) -> usize {
         self.routes.len()
@@ -154,7 +155,7 @@ impl Rib {
         &self.attributes
     }
 
-    /// The attribute sets, to hold one of them.
+    /// The attribute sets, to take and drop references.
     pub const fn attributes_mut(&mut self) -> &mut AttributeStore {
         &mut self.attributes
     }

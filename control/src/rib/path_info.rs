@@ -1,4 +1,4 @@
-//! What path selection and import ask of attributes, worked out once for each set of them.
+//! What the decision process and import read of attributes, computed once for each set of them.
 
 use std::cmp::Ordering;
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,17 +11,17 @@ use crate::bgp::wire::{AsPath, Attributes, ExtendedCommunity};
 const LLGR_STALE: u32 = 0xffff_0006;
 /// NO_LLGR (RFC 9494 section 4.1).
 const NO_LLGR: u32 = 0xffff_0007;
-/// Preference of a route that says none (RFC 4271 leaves it to us; all implementations use this).
+/// LOCAL_PREF of a route without one (RFC 4271 leaves it open; all implementations use this value).
 const DEFAULT_PREFERENCE: u32 = 100;
 /// The tunnel type VXLAN (RFC 9012 section 6.1).
 const VXLAN: u16 = 8;
 
-/// Who we are, as far as routes depend on it.
+/// The identity of this speaker, as far as eligibility depends on it.
 #[derive(Debug, Clone)]
 pub struct LocalIdentity {
     /// Our AS.
     pub asn: u32,
-    /// Our BGP identifier; also the cluster that we would be.
+    /// Our BGP identifier, which is also our cluster identifier (RFC 4456 section 7).
     pub router_id: Ipv4Addr,
     /// All addresses of this VTEP.
     pub own: Vec<VtepAddr>,
@@ -30,8 +30,8 @@ pub struct LocalIdentity {
 /// Why no path with these attributes can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Ineligible {
-    /// Our AS is in AS_PATH, our BGP identifier is ORIGINATOR_ID or in CLUSTER_LIST (RFC 4271 section
-    /// 9.1.2, RFC 4456 section 8).
+    /// Our AS is in AS_PATH, our BGP identifier is ORIGINATOR_ID or in CLUSTER_LIST (RFC 4271
+    /// section 9.1.2, RFC 4456 section 8).
     Looped,
     /// The next hop is an address of this VTEP.
     OwnNextHop,
@@ -59,12 +59,12 @@ impl Ineligible {
 pub struct Mobility {
     /// The MAC never moves.
     pub sticky: bool,
-    /// How often it has moved.
+    /// The mobility sequence number.
     pub sequence: u32,
 }
 
 impl Mobility {
-    /// `Greater` if it wins over `other`: sticky first, then the later sequence (RFC 7432 section 15).
+    /// `Greater` if it is better: sticky first, then the later sequence (RFC 7432 section 15).
     #[must_use]
     pub fn compare(self, other: Self) -> Ordering {
         self.sticky
@@ -73,11 +73,12 @@ impl Mobility {
     }
 }
 
-/// How near to the end, and to zero, sequences are taken for such before and after a wrap.
+/// Distance from zero and from 2^32 within which sequences count as wrapped.
 const WRAP: u32 = 1 << 16;
 
-/// `Greater` if `a` is later. The sequence has 32 bits and wraps; peers compare plain numbers, so only numbers
-/// right before and right after the end are taken as wrapped. Zero is what a route without the community has.
+/// `Greater` if `a` is later. The sequence has 32 bits and wraps; peers compare plain numbers, so
+/// only numbers right before and right after the wrap count as wrapped. Zero is the sequence of a
+/// route without the community.
 #[must_use]
 pub fn compare_sequence(a: u32, b: u32) -> Ordering {
     let wrapped = |low: u32, high: u32| (1..WRAP).contains(&low) && high > u32::MAX - WRAP;
@@ -88,30 +89,30 @@ pub fn compare_sequence(a: u32, b: u32) -> Ordering {
     }
 }
 
-/// The sequence after `sequence`; after the last one comes 1.
+/// The sequence after `sequence`; 1 follows the last one.
 #[must_use]
 pub fn next_sequence(sequence: u32) -> u32 {
     sequence.checked_add(1).unwrap_or(1)
 }
 
-/// The info.
+/// What the decision process and import read of one attribute set.
 #[derive(Debug, Clone, Copy)]
 pub struct PathInfo {
-    /// Why no route with these attributes can be used.
+    /// Why no path with these attributes can be used.
     pub ineligible: Option<Ineligible>,
     /// The next hop.
     pub next_hop: IpAddr,
-    /// The VTEP that hosts are behind: the next hop, if it can be one.
+    /// The next hop as a VTEP address, if it is a valid one.
     pub vtep: Option<VtepAddr>,
-    /// Mobility of the MAC.
+    /// Sticky flag and sequence of the MAC (type 2).
     pub mobility: Mobility,
-    /// The host is an IPv6 router (RFC 9047).
+    /// The MAC is that of an IPv6 router (RFC 9047).
     pub router: bool,
-    /// Someone on the way keeps the route for its origin, long gone (RFC 9494).
+    /// LLGR_STALE: another speaker keeps the path beyond the restart time (RFC 9494).
     pub long_lived: bool,
-    /// The route must not be kept in long-lived restart.
+    /// NO_LLGR: the path must not be kept beyond the restart time (RFC 9494).
     pub no_long_lived: bool,
-    /// AS_PATH of an external route: the AS that sent it, for MED.
+    /// The first AS of AS_PATH, for the comparison of MED.
     pub(super) first_as: Option<u32>,
     pub(super) preference: u32,
     pub(super) hops: u32,
@@ -122,7 +123,7 @@ pub struct PathInfo {
 }
 
 impl PathInfo {
-    /// Works it out.
+    /// Computes it.
     pub fn new(attributes: &Attributes, local: &LocalIdentity) -> Self {
         let extended = &attributes.extended;
         let mobility = extended

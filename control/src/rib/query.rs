@@ -60,14 +60,14 @@ impl Rib {
         decided.map_or(DecisionStep::NeighborAddress, |(_, step)| step)
     }
 
-    /// The route with this key, if it is held.
+    /// The route with this key, if there is one.
     #[must_use]
     pub fn get(&mut self, route: &EvpnRoute) -> Option<RouteId> {
         let lookup = self.lookup_key(route, None)?;
         self.find(&lookup).map(RouteId)
     }
 
-    /// The whole route, as one of its paths has it.
+    /// The whole route with the fields of one of its paths.
     #[must_use]
     pub fn route(&self, RouteId(id): RouteId, attrs: AttrId, label: u32) -> EvpnRoute {
         let mut route = self.keys.route(&self.routes.get(id).key);
@@ -75,13 +75,13 @@ impl Rib {
         route
     }
 
-    /// The key of a route, as a route.
+    /// The key of a route, as a route whose other fields are zero.
     #[must_use]
     pub fn key(&self, RouteId(id): RouteId) -> EvpnRoute {
         self.keys.route(&self.routes.get(id).key)
     }
 
-    /// What a route is of.
+    /// The kind of a route.
     #[inline]
     #[must_use]
     pub fn kind(&self, RouteId(id): RouteId) -> RouteKind {
@@ -95,7 +95,7 @@ impl Rib {
         self.routes.get(id).key.mac()
     }
 
-    /// The tag of a type 2.
+    /// The Ethernet tag of a type 2.
     #[must_use]
     pub fn tag(&self, RouteId(id): RouteId) -> u32 {
         self.keys.tag(&self.routes.get(id).key)
@@ -107,7 +107,7 @@ impl Rib {
         self.keys.ip(&self.routes.get(id).key)
     }
 
-    /// The address of a type 2 as a number that stands for it while a route has it.
+    /// The address of a type 2 as a number, valid while a route has that address.
     #[inline]
     #[must_use]
     pub fn ip_word(&self, RouteId(id): RouteId) -> Option<(RouteKind, u32)> {
@@ -120,14 +120,14 @@ impl Rib {
         self.keys.find_ip(ip)
     }
 
-    /// Flags of the route's user; zero at first.
+    /// Flags of the user of the RIB; initially zero.
     #[inline]
     #[must_use]
     pub fn user_flags(&self, RouteId(id): RouteId) -> u8 {
         self.routes.get(id).key.flags
     }
 
-    /// Sets the flags of the route's user.
+    /// Sets the flags of the user of the RIB.
     #[inline]
     pub fn set_user_flags(&mut self, RouteId(id): RouteId, flags: u8) {
         self.routes.get_mut(id).key.flags = flags;

@@ -12,8 +12,8 @@ use super::slab::NONE;
 use crate::bgp::wire::{Attributes, EvpnRoute};
 
 impl Rib {
-    /// A neighbour announces a route. A looped one is kept but never the best while another is there. `lookup` is what
-    /// [`Rib::fetch`] said of it. None: the best path is the same as before.
+    /// A peer announces a route. A looped path is kept, but never the best while another path
+    /// exists. `lookup` is the result of [`Rib::prefetch`]. `None`: the best path is unchanged.
     pub fn announce(
         &mut self,
         from: NeighborId,
@@ -72,7 +72,7 @@ impl Rib {
         }
     }
 
-    /// The key of a route and its hash; None if no route can have it. `lookup` may be what was true a while ago.
+    /// The key of a route and its hash; `None` if no route can have it. `lookup` may be outdated.
     #[inline]
     pub(super) fn lookup_key(
         &mut self,
@@ -90,7 +90,7 @@ impl Rib {
         self.index.find(*hash, |id| self.routes.get(id).key == *key)
     }
 
-    /// Replaces the neighbour's path of a route, or adds one. All its flags are cleared: it is fresh.
+    /// Replaces the peer's path of a route, or adds one, without any flags.
     fn put(&mut self, id: u32, path: Path) {
         let best = &mut self.routes.get_mut(id).best;
         let mut at = best.next;
@@ -126,14 +126,14 @@ impl Rib {
         self.count(path.from, 1);
     }
 
-    /// Puts the best path of a route into its first place.
+    /// Moves the best path of a route to the first place.
     fn recompute_best(&mut self, id: u32) {
         let mut at = self.routes.get(id).best.next;
         while at != NONE {
             let (best, other) = (self.routes.get(id).best, *self.more.get(at));
-            let host = self.routes.get(id).key.kind != RouteKind::Other;
+            let is_mac_ip = self.routes.get(id).key.kind != RouteKind::Other;
             if let (Some(a), Some(b)) = (self.candidate(&other), self.candidate(&best))
-                && compare(&a, &b, host).is_gt()
+                && compare(&a, &b, is_mac_ip).is_gt()
             {
                 self.routes.get_mut(id).best = Path {
                     next: best.next,
@@ -167,8 +167,8 @@ impl Rib {
         })
     }
 
-    /// A neighbour withdraws a route. One that it never announced changes nothing. `lookup` is what [`Rib::fetch`] said
-    /// of it.
+    /// A peer withdraws a route. One that it never announced changes nothing. `lookup` is the
+    /// result of [`Rib::prefetch`].
     pub fn withdraw(
         &mut self,
         from: NeighborId,
@@ -180,7 +180,7 @@ impl Rib {
         self.drop_path(from, RouteId(id))
     }
 
-    /// Drops the neighbour's path of a route.
+    /// Drops the peer's path of a route.
     pub fn drop_path(&mut self, from: NeighborId, RouteId(id): RouteId) -> Option<BestPathChange> {
         let best = self.routes.get(id).best;
         let old = best.best_path();
@@ -225,7 +225,7 @@ impl Rib {
         }
     }
 
-    /// Frees a route without paths.
+    /// Removes a route without paths.
     pub fn free(&mut self, RouteId(id): RouteId) {
         let key = self.routes.get(id).key;
         if self.index.remove(key.hash(&self.hasher), id) {
@@ -234,12 +234,13 @@ impl Rib {
         }
     }
 
-    /// A run of changes is over: no attributes are held for the next one.
+    /// To be called at the end of a batch of changes: drops the reference that is kept for the next
+    /// change.
     pub fn gc(&mut self) {
         self.attributes.forget_last();
     }
 
-    /// Marks the paths of a neighbour as stale, or as to be refreshed.
+    /// Marks the paths of a peer as stale, or as to be refreshed.
     pub fn mark(&mut self, from: NeighborId, which: PathFilter) {
         let bit = if which == PathFilter::Refreshing {
             flag::REFRESHING
@@ -253,7 +254,7 @@ impl Rib {
         }
     }
 
-    /// The routes with a path of the neighbour; to be dropped, or kept for long.
+    /// The routes with a path of the peer that matches the filter.
     #[must_use]
     pub fn routes_of(&self, from: NeighborId, which: PathFilter) -> Vec<RouteId> {
         let has = |id: &u32| {
@@ -266,8 +267,8 @@ impl Rib {
             .collect()
     }
 
-    /// The neighbour's path of a route is kept beyond the restart time: it is the least preferred now, or gone if
-    /// its origin wants that (RFC 9494 section 4.2).
+    /// Keeps the peer's path of a route beyond the restart time: it is the last choice from now on,
+    /// or dropped if it has NO_LLGR (RFC 9494 section 4.2).
     pub fn keep_long(&mut self, from: NeighborId, RouteId(id): RouteId) -> Option<BestPathChange> {
         let attrs = self.paths(RouteId(id)).find(|p| p.from == from)?.attrs;
         if self.attributes.path_info(attrs).no_long_lived {

@@ -1,4 +1,5 @@
-//! Duplicate MAC detection (RFC 7432 section 15.1): a MAC that moves too often is frozen where it is.
+//! Duplicate MAC detection (RFC 7432 section 15.1): a MAC that moves too often is frozen where it
+//! is.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -69,8 +70,8 @@ impl DuplicateDetector {
             .is_some_and(|history| history.frozen)
     }
 
-    /// To be called at the time that [`DuplicateDetector::record_move`] returned. True if the MAC was
-    /// frozen and no longer is.
+    /// To be called at the time that [`DuplicateDetector::record_move`] returned. True if the MAC
+    /// was frozen and no longer is.
     pub(super) fn expire(&mut self, now: Instant, at: (Vni, HostMac)) -> bool {
         let Some(history) = self.histories.get(&at) else {
             return false;

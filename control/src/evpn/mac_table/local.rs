@@ -1,5 +1,5 @@
-//! Local MACs: their mobility sequences, and conflicts with other VTEPs that announce them (RFC 7432
-//! section 15).
+//! Local MACs: their mobility sequences, and conflicts with other VTEPs that announce them (RFC
+//! 7432 section 15).
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -108,8 +108,8 @@ impl MacTable {
         Ok(())
     }
 
-    /// Whether a MAC may become local. Attaching a MAC unfreezes it; learning it from frames is refused
-    /// where a static entry, duplicate detection or a sticky route has priority.
+    /// Whether a MAC may become local. Attaching a MAC unfreezes it; learning it from frames is
+    /// refused where a static entry, duplicate detection or a sticky route has priority.
     fn check_local(
         &mut self,
         shared: &mut Shared,
@@ -143,8 +143,8 @@ impl MacTable {
         }
     }
 
-    /// Removes a local MAC with its addresses and routes, if it is local. The next entry by priority is
-    /// installed.
+    /// Removes a local MAC with its addresses and routes, if it is local. The next entry by
+    /// priority is installed.
     pub(in crate::evpn) fn remove_local(&mut self, shared: &mut Shared, vni: Vni, mac: HostMac) {
         if self.drop_local(shared, vni, mac) {
             self.set_flag(vni, mac, flag::LOCAL, false);
@@ -364,8 +364,8 @@ impl MacTable {
         }
     }
 
-    /// A route of this VTEP came back from a peer. If its sequence is above the current one, it is from
-    /// before a restart: peers that ignore lower sequences would ignore the current routes.
+    /// A route of this VTEP came back from a peer. If its sequence is above the current one, it is
+    /// from before a restart: peers that ignore lower sequences would ignore the current routes.
     pub(super) fn check_own_route(
         &mut self,
         shared: &mut Shared,

@@ -49,9 +49,9 @@ impl MacCandidate {
     }
 }
 
-/// The sequence for a MAC that becomes local, from the sequences of its routes and whether each is a
-/// route of this VTEP: above all others. Own sequences from before a restart are exceeded too, because
-/// some peers ignore a lower sequence than they have seen.
+/// The sequence for a MAC that becomes local, from the sequences of its routes and whether each is
+/// a route of this VTEP: above all others. Own sequences from before a restart are exceeded too,
+/// because some peers ignore a lower sequence than they have seen.
 pub(super) fn sequence_above(seen: impl Iterator<Item = (u32, bool)>) -> u32 {
     let needed = seen
         .filter(|(sequence, ours)| !ours || *sequence > 0)

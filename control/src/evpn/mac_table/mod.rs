@@ -1,8 +1,9 @@
-//! The MAC table: which VTEP each MAC is behind (RFC 7432 sections 7.7 and 15). Local MACs come first,
-//! then static entries, then the best of all routes for the MAC.
+//! The MAC table: which VTEP each MAC is behind (RFC 7432 sections 7.7 and 15). Local MACs come
+//! first, then static entries, then the best of all routes for the MAC.
 //!
 //! ```text
-//! best path of a type 2 -> chain of its (VNI, MAC) -> selection -> duplicate? limit? -> local, static? -> table
+//! best path of a type 2 -> chain of its (VNI, MAC) -> selection -> duplicate? limit?
+//!                       -> local? static? -> table
 //! ```
 
 mod duplicate;
@@ -216,7 +217,8 @@ impl MacTable {
         }
     }
 
-    /// Writes the entry of a MAC by priority. That of a local MAC is written by the owner of the ports.
+    /// Writes the entry of a MAC by priority. That of a local MAC is written by the owner of the
+    /// ports.
     fn reinstall(&self, shared: &mut Shared, vni: Vni, mac: HostMac) {
         if self.locals.contains_key(&(vni, mac)) {
             return;

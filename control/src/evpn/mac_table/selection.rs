@@ -59,8 +59,8 @@ impl MacTable {
         }
     }
 
-    /// A type 2 route belongs to a VNI and has another best path, `new`. `moved`: it did not belong to
-    /// this VNI before.
+    /// A type 2 route belongs to a VNI and has another best path, `new`. `moved`: it did not belong
+    /// to this VNI before.
     pub(in crate::evpn) fn route_changed(
         &mut self,
         shared: &mut Shared,
@@ -229,7 +229,8 @@ impl MacTable {
         }
     }
 
-    /// Makes `selected` the selection of a MAC, if mobility and limits allow, and updates the table.
+    /// Makes `selected` the selection of a MAC, if mobility and limits allow, and updates the
+    /// table.
     pub(super) fn install(
         &mut self,
         shared: &mut Shared,
@@ -294,7 +295,8 @@ impl MacTable {
         }
     }
 
-    /// Writes the VTEP of the selected path to the table, unless a local or static entry has priority.
+    /// Writes the VTEP of the selected path to the table, unless a local or static entry has
+    /// priority.
     pub(super) fn publish(&self, shared: &mut Shared, place: u32) {
         let entry = *self.entries.get(place);
         if entry.has(flag::LOCAL | flag::STATIC) {

@@ -23,7 +23,8 @@ impl EvpnSpeaker {
                 return Ok(());
             }
         } else if self.changed_vnis.contains(&vni) {
-            // Removed since the last evaluation: its entries must be gone before they are counted anew.
+            // Removed since the last evaluation: its entries must be gone before they are counted
+            // anew.
             self.evaluate_changed_vnis(now);
         }
         let vrf = self.shared.vrfs.build(config)?;
@@ -79,8 +80,8 @@ impl EvpnSpeaker {
         self.update_affected_neighbors();
     }
 
-    /// Adds an address to a local MAC: a second route is originated, and requests for the address are
-    /// answered.
+    /// Adds an address to a local MAC: a second route is originated, and requests for the address
+    /// are answered.
     ///
     /// # Errors
     /// [`LocalMacError::UnknownMac`]; nothing changes.

@@ -89,8 +89,8 @@ impl EvpnSpeaker {
         self.update_affected_neighbors();
     }
 
-    /// Unfreezes a MAC that duplicate detection has frozen; its moves are forgotten. False if it is not
-    /// frozen.
+    /// Unfreezes a MAC that duplicate detection has frozen; its moves are forgotten. False if it is
+    /// not frozen.
     pub fn unfreeze(&mut self, now: Instant, vni: Vni, mac: HostMac) -> bool {
         let frozen = self.macs.unfreeze(&mut self.shared, now, vni, mac);
         self.update_affected_neighbors();

@@ -9,8 +9,8 @@ use crate::bgp::{Negotiated, Peer, PeerOutput};
 use crate::evpn::shared::ChangeCause;
 use crate::rib::{NeighborId, PathFilter};
 
-/// How long after a session came up announcements of the peer count as old ones, if no End-of-RIB ends
-/// that sooner.
+/// How long after a session came up announcements of the peer count as old ones, if no End-of-RIB
+/// ends that sooner.
 const INITIAL: Duration = Duration::from_secs(30);
 
 /// The session of a peer.
@@ -125,8 +125,8 @@ impl EvpnSpeaker {
         self.shared.rib.path_count(id)
     }
 
-    /// Handles an output of the peer's [`Peer`] that is about routes. False if it is about a connection,
-    /// which is left to the owner of the sockets.
+    /// Handles an output of the peer's [`Peer`] that is about routes. False if it is about a
+    /// connection, which is left to the owner of the sockets.
     pub fn handle(&mut self, now: Instant, id: NeighborId, output: &PeerOutput<'_>) -> bool {
         match output {
             PeerOutput::Connect(_) | PeerOutput::Close { .. } => return false,
@@ -145,8 +145,8 @@ impl EvpnSpeaker {
         true
     }
 
-    /// Queues what the peer has not received yet, as much as its queue takes. To be called after any
-    /// change and after octets were written. True if nothing is left.
+    /// Queues what the peer has not received yet, as much as its queue takes. To be called after
+    /// any change and after octets were written. True if nothing is left.
     pub fn pump(&mut self, now: Instant, id: NeighborId, peer: &mut Peer) -> bool {
         self.shared
             .originated

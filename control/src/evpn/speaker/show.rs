@@ -1,4 +1,5 @@
-//! What `show` reads: every route with why it is, or is not, in the tables; every MAC with its VTEP.
+//! What `show` reads: every route with why it is, or is not, in the tables; every MAC with its
+//! VTEP.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -13,15 +13,15 @@ use crate::evpn::mac_table::HashedMac;
 use crate::evpn::shared::ChangeCause;
 use crate::rib::{BestPathChange, KeyLookup, NeighborId, RouteId};
 
-/// Routes of a message between two prefetch steps for one of them: some microseconds of work, and no
-/// more cache lines in flight than a core supports.
+/// Routes of a message between two prefetch steps for one of them: some microseconds of work, and
+/// no more cache lines in flight than a core supports.
 const PREFETCH_DISTANCE: usize = 8;
 
 /// Routes between the first prefetch step for one and the work on it.
 const PREFETCH_LEAD: usize = 4 * PREFETCH_DISTANCE;
 
-/// Where a route and its MAC are, or would be. Hints: earlier routes of the message may have changed
-/// that since.
+/// Where a route and its MAC are, or would be. Hints: earlier routes of the message may have
+/// changed that since.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct LookupHints {
     route: Option<KeyLookup>,
@@ -80,9 +80,10 @@ impl EvpnSpeaker {
         }
     }
 
-    /// Prefetches what later routes of the batch will need, each in four steps with time between them:
-    /// what one step has requested is there when the next one reads it. One route after the other would
-    /// wait for each of its look-ups. The results are kept as hints for the real look-ups.
+    /// Prefetches what later routes of the batch will need, each in four steps with time between
+    /// them: what one step has requested is there when the next one reads it. One route after the
+    /// other would wait for each of its look-ups. The results are kept as hints for the real
+    /// look-ups.
     fn prefetch(&mut self, batch: &mut [(RouteChange, LookupHints)], step: usize) {
         let place = |behind: usize| {
             step.checked_sub(behind * PREFETCH_DISTANCE)
@@ -111,7 +112,8 @@ impl EvpnSpeaker {
         }
     }
 
-    /// The best path of a type 2 route changed. `hint` is the hash of its MAC in a VNI, usually its own.
+    /// The best path of a type 2 route changed. `hint` is the hash of its MAC in a VNI, usually its
+    /// own.
     pub(super) fn mac_ip_changed(
         &mut self,
         now: Instant,

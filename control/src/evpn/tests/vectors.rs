@@ -1,4 +1,4 @@
-//! What real daemons sent, into an speaker.
+//! Messages that other implementations sent, passed to a speaker.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ fn replay(names: &[&str]) -> Fixture {
         .expect("added");
     for name in names {
         let octets = message(name);
-        assert_eq!(octets[HEADER_LEN - 1], 2, "{name} is no UPDATE");
+        assert_eq!(octets[HEADER_LEN - 1], 2, "{name} is not an UPDATE");
         fixture.octets(ONE, &octets);
     }
     fixture

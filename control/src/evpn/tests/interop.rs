@@ -1,4 +1,4 @@
-//! The traps of the peers, and the errors of their routes, one a test.
+//! Peculiarities of other implementations and errors in their routes, one per test.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -19,7 +19,7 @@ fn reasons(fixture: &Fixture) -> Vec<Option<RouteStatus>> {
 fn only_reason(fixture: &Fixture) -> RouteStatus {
     let all = reasons(fixture);
     assert_eq!(all.len(), 1, "{all:?}");
-    all[0].expect("a route of a neighbour")
+    all[0].expect("a route of a neighbor")
 }
 
 const ATTACHED: LocalMac = LocalMac {
@@ -378,7 +378,7 @@ fn local_truth_wins_and_claims_back_after_a_while() {
     assert_eq!(fixture.at(mac(1)), None);
     assert!(
         fixture.tables.macs.is_empty(),
-        "nothing was ever told of it"
+        "no change was ever sent for it"
     );
 }
 
@@ -451,7 +451,7 @@ fn a_move_to_us_raises_the_sequence_also_after_a_restart() {
     assert_eq!(
         fixture.own_sequence(mac(3)),
         Some(8),
-        "a claim from before our restart is answered at once"
+        "a route from before our restart is answered at once"
     );
     fixture.host(ONE, &moved(1, 9), host(1, mac(3)));
     assert_eq!(
@@ -533,7 +533,7 @@ fn local_then_static_then_evpn() {
     assert_eq!(
         fixture.at(mac(1)),
         Some(vtep(9)),
-        "what stands there is the local entry"
+        "the installed entry is the local one"
     );
     fixture.speaker.local_mac_del(vni(100), mac(1));
     fixture.settle();
@@ -702,5 +702,34 @@ fn group_macs_and_other_encapsulations_are_refused() {
     assert_eq!(
         (fixture.at(mac(1)), only_reason(&fixture)),
         (None, RouteStatus::Ineligible(Ineligible::Encapsulation))
+    );
+}
+
+#[test]
+fn a_path_that_loses_names_the_step() {
+    let mut fixture = Fixture::new();
+    let mut worse = attributes(2);
+    worse.local_pref = Some(50);
+    fixture.host(ONE, &worse, host(2, mac(1)));
+    fixture.host(TWO, &attributes(2), host(2, mac(1)));
+    fixture.host(ONE, &moved(3, 1), host(3, mac(1)));
+    let mut words: Vec<_> = fixture
+        .views()
+        .iter()
+        .map(|view| {
+            (
+                view.best,
+                view.status.expect("a route of a neighbor").word(),
+            )
+        })
+        .collect();
+    words.sort_unstable();
+    assert_eq!(
+        words,
+        [
+            (false, "lower-local-pref"),
+            (true, "installed"),
+            (true, "lower-mobility-sequence"),
+        ]
     );
 }
