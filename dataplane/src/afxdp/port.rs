@@ -164,8 +164,8 @@ impl XskPort {
             );
             return;
         }
-        umem.ledger().take_back_all(self.owner, &mut give);
-        rings.held.give_back(umem.segments(), give);
+        umem.ledger().reclaim_all(self.owner, &mut give);
+        rings.socket_chunks.release(umem.segments(), give);
         registry.release(self.owner);
     }
 

@@ -13,7 +13,7 @@ use libc::xdp_desc;
 use super::error::Error;
 use super::ledger::Owner;
 use super::ring::{Consumer, Layout, Memory, Producer};
-use super::rings::{Held, Rings};
+use super::rings::{Rings, SocketChunks};
 use super::stall::Stall;
 use super::sys::{self, Mapping, RingKind};
 use super::umem::{Bound, Registry, Umem};
@@ -384,11 +384,11 @@ fn rings(
         fill: Producer::new(ring(fd, RingKind::Fill, config.fill_ring)?),
         completion: Consumer::new(ring(fd, RingKind::Completion, config.tx_ring)?),
         ledger: Arc::clone(umem.ledger()),
-        chains: Arc::clone(umem.segments()),
+        segments: Arc::clone(umem.segments()),
         owner,
         chunk_size: umem.frame_size(),
         multi_buffer,
-        held: Held::new(umem.frames()),
+        socket_chunks: SocketChunks::new(umem.frames()),
         errors: PortErrors::default(),
     })
 }

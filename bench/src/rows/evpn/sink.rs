@@ -15,9 +15,9 @@ use vtep_dataplane::table::publish::Reader;
 
 use super::super::fdb;
 use super::hosts::{ASN, Hosts, NEIGHBOR};
-use crate::lab::topology::{LOCAL, VNI};
 use crate::row::Failure;
-use crate::scene;
+use crate::tables;
+use crate::testbed::topology::{LOCAL, VNI};
 
 /// The one neighbour.
 const ID: NeighborId = NeighborId(0);
@@ -58,7 +58,7 @@ impl Sink {
             .vni_add(Instant::now(), MacVrfConfig::new(vni))
             .map_err(Failure::of("VNI"))?;
         speaker.neighbor_add(ID, IpAddr::V4(NEIGHBOR));
-        let mut tables = Fib::new(1, hosts, scene::settings());
+        let mut tables = Fib::new(1, hosts, tables::settings());
         let domain = tables.add_vni(vni, false).map_err(Failure::of("VNI"))?;
         tables.commit();
         let (macs, snapshots) = (tables.mac_reader(), tables.snapshots());
