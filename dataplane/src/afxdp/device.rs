@@ -11,8 +11,9 @@ use vtep_bpf::{Kind, Programs};
 use super::buffer::{self, Misfit};
 use super::error::Error;
 use super::interface::Interface;
+use super::options::{BindMode, Binding, SocketConfig};
 use super::port::XskPort;
-use super::socket::{self, BindMode, Binding, Queue, SocketConfig};
+use super::socket::{self, Queue};
 use super::umem::Umem;
 use crate::addr::MacAddr;
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::socket::BindMode;
+use super::options::BindMode;
 
 /// A set-up step failed. Nothing of it is left behind.
 #[derive(Debug, thiserror::Error)]

@@ -46,7 +46,7 @@ pub(crate) unsafe trait Memory<T> {
 
 /// What both halves are made of.
 #[derive(Debug)]
-struct Half<T, M> {
+struct RingEnd<T, M> {
     layout: Layout<T>,
     /// Our index, free-running: what we have published.
     ours: u32,
@@ -57,9 +57,9 @@ struct Half<T, M> {
 }
 
 // SAFETY: the pointers lead into `_memory`, which is Send, and a half is the only user of its side.
-unsafe impl<T: Send, M: Send> Send for Half<T, M> {}
+unsafe impl<T: Send, M: Send> Send for RingEnd<T, M> {}
 
-impl<T: Copy, M: Memory<T>> Half<T, M> {
+impl<T: Copy, M: Memory<T>> RingEnd<T, M> {
     fn producer(&self) -> &AtomicU32 {
         // SAFETY: valid as long as `_memory` lives (contract of `Memory`).
         unsafe { self.layout.producer.as_ref() }
@@ -89,7 +89,7 @@ impl<T: Copy, M: Memory<T>> Half<T, M> {
 /// The side that puts in: fill and tx rings.
 #[derive(Debug)]
 pub(crate) struct Producer<T, M> {
-    half: Half<T, M>,
+    end: RingEnd<T, M>,
     /// Slots written but not yet published, behind `ours`.
     written: u32,
 }
@@ -98,38 +98,38 @@ impl<T: Copy, M: Memory<T>> Producer<T, M> {
     /// The producer of the ring in `memory`, going on at the index that stands there.
     pub(crate) fn new(memory: M) -> Self {
         let layout = memory.layout();
-        let mut half = Half {
+        let mut end = RingEnd {
             layout,
             ours: 0,
             theirs: 0,
             _memory: memory,
         };
-        half.ours = half.producer().load(Ordering::Relaxed);
-        half.theirs = half.consumer().load(Ordering::Acquire);
-        Self { half, written: 0 }
+        end.ours = end.producer().load(Ordering::Relaxed);
+        end.theirs = end.consumer().load(Ordering::Acquire);
+        Self { end, written: 0 }
     }
 
     /// Free slots; looks at the consumer's index only when the copy of it leaves fewer than `wanted`.
     #[inline]
     pub(crate) fn free(&mut self, wanted: u32) -> u32 {
-        let next = self.half.ours.wrapping_add(self.written);
+        let next = self.end.ours.wrapping_add(self.written);
         let free = |theirs: u32| {
-            self.half
+            self.end
                 .layout
                 .size
                 .saturating_sub(next.wrapping_sub(theirs))
         };
-        let known = free(self.half.theirs);
+        let known = free(self.end.theirs);
         if known >= wanted {
             return known;
         }
         // (A): the slots that the consumer has let go may be overwritten only after this load.
-        self.half.theirs = self.half.consumer().load(Ordering::Acquire);
-        let next = self.half.ours.wrapping_add(self.written);
-        self.half
+        self.end.theirs = self.end.consumer().load(Ordering::Acquire);
+        let next = self.end.ours.wrapping_add(self.written);
+        self.end
             .layout
             .size
-            .saturating_sub(next.wrapping_sub(self.half.theirs))
+            .saturating_sub(next.wrapping_sub(self.end.theirs))
     }
 
     /// Writes `value` to the next slot; false, and nothing written, when the ring is full. Seen by the other side only
@@ -139,7 +139,7 @@ impl<T: Copy, M: Memory<T>> Producer<T, M> {
         if self.free(1) == 0 {
             return false;
         }
-        let slot = self.half.slot(self.half.ours.wrapping_add(self.written));
+        let slot = self.end.slot(self.end.ours.wrapping_add(self.written));
         // SAFETY: inside the slots; `free` says that the consumer has left this slot, and we are the only producer.
         unsafe { slot.write(value) };
         self.written += 1;
@@ -152,41 +152,39 @@ impl<T: Copy, M: Memory<T>> Producer<T, M> {
         if self.written == 0 {
             return;
         }
-        self.half.ours = self.half.ours.wrapping_add(self.written);
+        self.end.ours = self.end.ours.wrapping_add(self.written);
         self.written = 0;
         // (B): the slots' contents before the index.
-        self.half
-            .producer()
-            .store(self.half.ours, Ordering::Release);
+        self.end.producer().store(self.end.ours, Ordering::Release);
     }
 
     /// Entries that the other side has not taken yet.
     #[inline]
     pub(crate) fn pending(&mut self) -> u32 {
-        self.half.theirs = self.half.consumer().load(Ordering::Acquire);
-        self.half
+        self.end.theirs = self.end.consumer().load(Ordering::Acquire);
+        self.end
             .ours
-            .wrapping_sub(self.half.theirs)
-            .min(self.half.layout.size)
+            .wrapping_sub(self.end.theirs)
+            .min(self.end.layout.size)
     }
 
     /// The other side's free-running index, as it was at the last look.
     #[inline]
     pub(crate) fn taken(&self) -> u32 {
-        self.half.theirs
+        self.end.theirs
     }
 
     /// True when the kernel waits for a system call before it looks at this ring.
     #[inline]
     pub(crate) fn needs_wakeup(&self) -> bool {
-        self.half.flags().load(Ordering::Relaxed) & NEED_WAKEUP != 0
+        self.end.flags().load(Ordering::Relaxed) & NEED_WAKEUP != 0
     }
 }
 
 /// The side that takes out: rx and completion rings.
 #[derive(Debug)]
 pub(crate) struct Consumer<T, M> {
-    half: Half<T, M>,
+    end: RingEnd<T, M>,
     /// Slots read but not yet released, behind `ours`.
     read: u32,
 }
@@ -195,36 +193,36 @@ impl<T: Copy, M: Memory<T>> Consumer<T, M> {
     /// The consumer of the ring in `memory`, going on at the index that stands there.
     pub(crate) fn new(memory: M) -> Self {
         let layout = memory.layout();
-        let mut half = Half {
+        let mut end = RingEnd {
             layout,
             ours: 0,
             theirs: 0,
             _memory: memory,
         };
-        half.ours = half.consumer().load(Ordering::Relaxed);
-        half.theirs = half.ours;
-        Self { half, read: 0 }
+        end.ours = end.consumer().load(Ordering::Relaxed);
+        end.theirs = end.ours;
+        Self { end, read: 0 }
     }
 
     /// Takes the next entry. Its slot goes back to the other side with [`Consumer::release`].
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<T> {
-        let next = self.half.ours.wrapping_add(self.read);
-        if next == self.half.theirs {
+        let next = self.end.ours.wrapping_add(self.read);
+        if next == self.end.theirs {
             // (C): the slots' contents only after the index.
-            let theirs = self.half.producer().load(Ordering::Acquire);
+            let theirs = self.end.producer().load(Ordering::Acquire);
             // A producer index out of range would make us read slots twice: such a ring counts as empty.
-            if theirs.wrapping_sub(self.half.ours) > self.half.layout.size {
+            if theirs.wrapping_sub(self.end.ours) > self.end.layout.size {
                 return None;
             }
-            self.half.theirs = theirs;
+            self.end.theirs = theirs;
             if next == theirs {
                 return None;
             }
         }
         // SAFETY: inside the slots; the producer has published it and leaves it alone until `release`. Any bytes are
         // a valid T: only the kernel's integer structs are used.
-        let value = unsafe { self.half.slot(next).read() };
+        let value = unsafe { self.end.slot(next).read() };
         self.read += 1;
         Some(value)
     }
@@ -232,7 +230,7 @@ impl<T: Copy, M: Memory<T>> Consumer<T, M> {
     /// Our free-running index: entries that have gone back to the other side.
     #[inline]
     pub(crate) fn released(&self) -> u32 {
-        self.half.ours
+        self.end.ours
     }
 
     /// Gives the slots of popped entries back to the other side.
@@ -241,12 +239,10 @@ impl<T: Copy, M: Memory<T>> Consumer<T, M> {
         if self.read == 0 {
             return;
         }
-        self.half.ours = self.half.ours.wrapping_add(self.read);
+        self.end.ours = self.end.ours.wrapping_add(self.read);
         self.read = 0;
         // (D): our reads of the slots before the index.
-        self.half
-            .consumer()
-            .store(self.half.ours, Ordering::Release);
+        self.end.consumer().store(self.end.ours, Ordering::Release);
     }
 }
 #[cfg(test)]

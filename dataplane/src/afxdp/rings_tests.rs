@@ -9,9 +9,10 @@ use libc::xdp_desc;
 
 use super::fake::FakeRing;
 use super::ledger::Owner;
+use super::options::{HugePages, UmemConfig};
 use super::ring::{Consumer, Producer};
 use super::rings::{Rings, SocketChunks};
-use super::umem::{HugePages, Umem, UmemConfig, UmemMemory};
+use super::umem::{Umem, UmemMemory};
 use crate::drop::DropReason;
 use crate::frame::chain::{MAX_SEGMENTS, SharedPayload};
 use crate::frame::{BURST, Frame, FrameMemory, Pool};

@@ -12,118 +12,13 @@ use libc::xdp_desc;
 
 use super::error::Error;
 use super::ledger::Owner;
+use super::options::{BindMode, Binding, BusyPoll, SocketConfig};
 use super::ring::{Consumer, Layout, Memory, Producer};
 use super::rings::{Rings, SocketChunks};
 use super::stall::Stall;
 use super::sys::{self, Mapping, RingKind};
 use super::umem::{Bound, Registry, Umem};
 use crate::port::PortErrors;
-
-/// How the kernel moves frames between the device and the packet memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BindMode {
-    /// The device reads and writes the packet memory itself.
-    ZeroCopy,
-    /// The kernel copies.
-    Copy,
-}
-
-impl std::fmt::Display for BindMode {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::ZeroCopy => "zero-copy",
-            Self::Copy => "copy",
-        })
-    }
-}
-
-/// How a socket is bound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Binding {
-    pub(super) mode: BindMode,
-    /// With frames of several chunks.
-    pub(super) multi_buffer: bool,
-}
-
-impl Binding {
-    /// The flags of `sockaddr_xdp` (include/uapi/linux/if_xdp.h).
-    const fn flags(self) -> u16 {
-        let mode = match self.mode {
-            BindMode::ZeroCopy => libc::XDP_ZEROCOPY,
-            BindMode::Copy => libc::XDP_COPY,
-        };
-        let multi_buffer = if self.multi_buffer {
-            libc::XDP_USE_SG
-        } else {
-            0
-        };
-        mode | multi_buffer | libc::XDP_USE_NEED_WAKEUP
-    }
-}
-
-/// Whether the worker drives the device's queue itself instead of interrupts (`SO_PREFER_BUSY_POLL`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum BusyPoll {
-    /// Yes: an error if the kernel refuses. Taken back where frames to send then stay in the tx ring for 10 ms:
-    /// [`Umem::busy_poll_ended`].
-    On,
-    /// No.
-    #[default]
-    Off,
-}
-
-/// Ring sizes (each a power of two, 64..=32,768) and polling of one socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SocketConfig {
-    /// Received frames that may wait for the worker.
-    pub rx_ring: u32,
-    /// Frames that may wait for the kernel to send; the completion ring has the same size.
-    pub tx_ring: u32,
-    /// Chunks the kernel has to receive into. More than `rx_ring`: some drivers (igb) stall for good when they run
-    /// out. This many chunks of the packet memory are bound to the socket.
-    pub fill_ring: u32,
-    /// Busy polling.
-    pub busy_poll: BusyPoll,
-}
-
-impl Default for SocketConfig {
-    fn default() -> Self {
-        Self::for_chunks(2048)
-    }
-}
-
-impl SocketConfig {
-    /// Rings for a socket that may hold about `chunks` chunks to receive into: give each socket its part of the
-    /// packet memory. Between 128 and 4096, rounded down to a power of two.
-    #[must_use]
-    pub fn for_chunks(chunks: u32) -> Self {
-        let fill_ring = 1 << chunks.clamp(128, 4096).ilog2();
-        Self {
-            rx_ring: fill_ring / 2,
-            tx_ring: fill_ring.clamp(512, 2048),
-            fill_ring,
-            busy_poll: BusyPoll::Off,
-        }
-    }
-
-    fn check(&self) -> Result<(), Error> {
-        for (what, value) in [
-            ("rx ring", self.rx_ring),
-            ("tx ring", self.tx_ring),
-            ("fill ring", self.fill_ring),
-        ] {
-            if !value.is_power_of_two() || !(64..=32_768).contains(&value) {
-                let expected = "a power of two from 64 to 32768";
-                return Err(Error::Value {
-                    what,
-                    value: value.into(),
-                    expected,
-                });
-            }
-        }
-        Ok(())
-    }
-}
 
 /// Microseconds and frames of one busy poll (Documentation/networking/napi.rst).
 const BUSY_POLL: (i32, i32) = (20, 64);
@@ -205,6 +100,25 @@ impl Queue<'_> {
     }
 }
 
+/// Checks the ring sizes.
+fn check(config: SocketConfig) -> Result<(), Error> {
+    for (what, value) in [
+        ("rx ring", config.rx_ring),
+        ("tx ring", config.tx_ring),
+        ("fill ring", config.fill_ring),
+    ] {
+        if !value.is_power_of_two() || !(64..=32_768).contains(&value) {
+            let expected = "a power of two from 64 to 32768";
+            return Err(Error::Value {
+                what,
+                value: value.into(),
+                expected,
+            });
+        }
+    }
+    Ok(())
+}
+
 /// How long a queue may stay busy after its last socket was closed: the kernel releases it in a work item
 /// (net/xdp/xsk_buff_pool.c, `xp_put_pool`).
 const RELEASE: Duration = Duration::from_millis(500);
@@ -216,7 +130,7 @@ pub(super) fn open(
     bindings: &[Binding],
     config: SocketConfig,
 ) -> Result<(Socket, Owner), Error> {
-    config.check()?;
+    check(config)?;
     let owner = umem.registry().reserve()?;
     let deadline = Instant::now() + RELEASE;
     let mut last = Error::Value {
@@ -418,15 +332,14 @@ mod tests {
         ] {
             let config = SocketConfig::for_chunks(chunks);
             assert_eq!((config.fill_ring, config.rx_ring), (fill, fill / 2));
-            config.check().unwrap();
+            check(config).unwrap();
         }
         let wrong = SocketConfig {
             rx_ring: 100,
             ..SocketConfig::default()
         };
         assert!(
-            wrong
-                .check()
+            check(wrong)
                 .unwrap_err()
                 .to_string()
                 .starts_with("rx ring = 100: ")

@@ -14,45 +14,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::Error;
 use super::ledger::{Ledger, Owner};
-use super::port::{SocketId, Statistics};
-use super::socket::Binding;
+use super::options::{Binding, HugePages, UmemConfig};
+use super::statistics::{SocketId, Statistics};
 use super::sys::{self, Mapping};
 use crate::frame::chain::{Segment, SegmentTable};
 use crate::frame::{Frame, FrameMemory, HEADROOM, Pool};
 use crate::mem::prefetch;
-
-/// Whether the packet memory lies in huge pages of 2 MiB.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum HugePages {
-    /// If the host has enough of them free.
-    #[default]
-    Auto,
-    /// Always: an error if there are none.
-    On,
-    /// Never.
-    Off,
-}
-
-/// Size of the packet memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UmemConfig {
-    /// Chunks, 64..=16,777,216.
-    pub frames: u32,
-    /// Bytes a chunk: 2048 (frames up to 1792 bytes in copy mode, longer ones take several) or 4096 (3840).
-    pub frame_size: u32,
-    /// Huge pages.
-    pub huge_pages: HugePages,
-}
-
-impl Default for UmemConfig {
-    fn default() -> Self {
-        Self {
-            frames: 16_384,
-            frame_size: 2048,
-            huge_pages: HugePages::Auto,
-        }
-    }
-}
 
 /// Bytes of a huge page.
 const HUGE_PAGE: usize = 2 << 20;
