@@ -41,7 +41,7 @@ pub enum Kind {
 pub struct Programs {
     object: Object,
     name: &'static str,
-    takes_chains: bool,
+    multi_buffer: bool,
     endpoints: BTreeSet<[u8; ENDPOINT]>,
 }
 
@@ -69,7 +69,7 @@ impl Programs {
         Self::load_with(kind, queues, true).or_else(|_| Self::load_with(kind, queues, false))
     }
 
-    fn load_with(kind: Kind, queues: u32, takes_chains: bool) -> Result<Self, Error> {
+    fn load_with(kind: Kind, queues: u32, multi_buffer: bool) -> Result<Self, Error> {
         let name = match kind {
             Kind::Underlay => "underlay",
             Kind::Tenant => "tenant",
@@ -83,7 +83,7 @@ impl Programs {
             if program.name() != name {
                 continue;
             }
-            let mut flags = if takes_chains { BPF_F_XDP_HAS_FRAGS } else { 0 };
+            let mut flags = if multi_buffer { BPF_F_XDP_HAS_FRAGS } else { 0 };
             if let Kind::TenantTrunk { ifindex } = kind {
                 program.set_ifindex(ifindex);
                 flags |= BPF_F_XDP_DEV_BOUND_ONLY;
@@ -100,15 +100,15 @@ impl Programs {
         Ok(Self {
             object,
             name,
-            takes_chains,
+            multi_buffer,
             endpoints: BTreeSet::new(),
         })
     }
 
     /// Whether the program takes frames of several buffers, which drivers make of those that are longer than a page.
     #[must_use]
-    pub fn takes_chains(&self) -> bool {
-        self.takes_chains
+    pub fn is_multi_buffer(&self) -> bool {
+        self.multi_buffer
     }
 
     fn map(&self, name: &str) -> Result<libbpf_rs::Map<'_>, Error> {

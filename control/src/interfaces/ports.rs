@@ -132,7 +132,7 @@ impl TenantPorts {
             name: interface.to_string(),
             role,
             csum_incomplete: managed.open().is_some_and(|open| open.xdp.is_software()),
-            multi_buffer: managed.open().is_some_and(OpenInterface::takes_chains),
+            multi_buffer: managed.open().is_some_and(OpenInterface::is_multi_buffer),
             tx_worker: managed.tx_workers(workers),
             counters: managed.counters.clone(),
         };

@@ -1,12 +1,12 @@
 //! Options of the packet memory and of sockets.
 
-/// Whether the packet memory lies in huge pages of 2 MiB.
+/// Whether the packet memory uses huge pages of 2 MiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum HugePages {
-    /// If the host has enough of them free.
+    /// If the host has enough free ones.
     #[default]
     Auto,
-    /// Always: an error if there are none.
+    /// Always; an error if there are not enough.
     On,
     /// Never.
     Off,
@@ -15,9 +15,10 @@ pub enum HugePages {
 /// Size of the packet memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UmemConfig {
-    /// Chunks, 64..=16,777,216.
+    /// Number of chunks, 64..=16,777,216.
     pub frames: u32,
-    /// Bytes a chunk: 2048 (frames up to 1792 bytes in copy mode, longer ones take several) or 4096 (3840).
+    /// Size of a chunk, bytes: 2048 (frames up to 1792 bytes in copy mode, longer ones take several
+    /// chunks) or 4096 (3840).
     pub frame_size: u32,
     /// Huge pages.
     pub huge_pages: HugePages,
@@ -38,7 +39,7 @@ impl Default for UmemConfig {
 pub enum BindMode {
     /// The device reads and writes the packet memory itself.
     ZeroCopy,
-    /// The kernel copies.
+    /// The kernel copies between the device and the packet memory.
     Copy,
 }
 
@@ -51,11 +52,11 @@ impl std::fmt::Display for BindMode {
     }
 }
 
-/// How a socket is bound.
+/// The parameters of a bind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Binding {
     pub(super) mode: BindMode,
-    /// With frames of several chunks.
+    /// Frames of several chunks (`XDP_USE_SG`).
     pub(super) multi_buffer: bool,
 }
 
@@ -75,11 +76,11 @@ impl Binding {
     }
 }
 
-/// Whether the worker drives the device's queue itself instead of interrupts (`SO_PREFER_BUSY_POLL`).
+/// Whether the worker polls the device queue instead of interrupts (`SO_PREFER_BUSY_POLL`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BusyPoll {
-    /// Yes: an error if the kernel refuses. Taken back where frames to send then stay in the tx ring for 10 ms:
-    /// [`super::Umem::busy_poll_ended`].
+    /// Yes; an error if the kernel refuses. Disabled again if frames to send then stay in the tx
+    /// ring for 10 ms ([`super::Umem::busy_poll_ended`]).
     On,
     /// No.
     #[default]
@@ -89,12 +90,12 @@ pub enum BusyPoll {
 /// Ring sizes (each a power of two, 64..=32,768) and polling of one socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SocketConfig {
-    /// Received frames that may wait for the worker.
+    /// Capacity for received frames that the worker has not taken yet.
     pub rx_ring: u32,
-    /// Frames that may wait for the kernel to send; the completion ring has the same size.
+    /// Capacity for frames that the kernel has not sent yet; also the size of the completion ring.
     pub tx_ring: u32,
-    /// Chunks the kernel has to receive into. More than `rx_ring`: some drivers (igb) stall for good when they run
-    /// out. This many chunks of the packet memory are bound to the socket.
+    /// Chunks that the kernel holds to receive into, and that are bound to the socket. More than
+    /// `rx_ring`, since some drivers (igb) stall for good when they run out.
     pub fill_ring: u32,
     /// Busy polling.
     pub busy_poll: BusyPoll,
@@ -107,8 +108,8 @@ impl Default for SocketConfig {
 }
 
 impl SocketConfig {
-    /// Rings for a socket that may hold about `chunks` chunks to receive into: give each socket its part of the
-    /// packet memory. Between 128 and 4096, rounded down to a power of two.
+    /// Rings for a socket that may hold about `chunks` chunks to receive into, which is its share
+    /// of the packet memory: between 128 and 4096, rounded down to a power of two.
     #[must_use]
     pub fn for_chunks(chunks: u32) -> Self {
         let fill_ring = 1 << chunks.clamp(128, 4096).ilog2();

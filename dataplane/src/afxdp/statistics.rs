@@ -2,24 +2,24 @@
 
 use super::ledger::Owner;
 
-/// Names an open socket, for [`Umem::statistics`]. Of no use once the port is closed.
+/// Identifies an open socket to [`super::Umem::statistics`]. Invalid once the port is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SocketId(pub(super) Owner);
 
-/// What the kernel has counted of one socket (`XDP_STATISTICS`, Documentation/networking/af_xdp.rst).
+/// The kernel's counters of one socket (`XDP_STATISTICS`, Documentation/networking/af_xdp.rst).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Statistics {
-    /// Frames dropped by the kernel: longer than a chunk takes, or no memory.
+    /// Frames dropped by the kernel: too long for a chunk, or no memory.
     pub rx_dropped: u64,
     /// Frames dropped because the rx ring was full: the worker is too slow.
     pub rx_ring_full: u64,
     /// Frames dropped because the fill ring was empty: too few chunks.
     pub fill_ring_empty: u64,
-    /// Fill ring entries that the kernel refused.
+    /// Fill ring entries that the kernel rejected.
     pub rx_invalid: u64,
-    /// Transmit descriptors that the kernel refused.
+    /// Transmit descriptors that the kernel rejected.
     pub tx_invalid: u64,
-    /// Times that the kernel found the tx ring empty.
+    /// Number of times that the kernel found the tx ring empty.
     pub tx_ring_empty: u64,
 }
 
