@@ -9,7 +9,7 @@ use super::diagnostic::Diagnostics;
 use super::model::Addresses;
 use super::node::{Located, Node};
 use super::table::{Read, TableReader, boolean, integer, text};
-use crate::bgp::wire::AS_TRANS;
+use crate::bgp::wire::{AS_TRANS, MAX_RESTART_TIME};
 use crate::bgp::{MaxPrefixes, RestartConfig};
 
 /// Where a password comes from: its file, or for requests what is known of that file already.
@@ -214,7 +214,7 @@ fn graceful_restart(
         return on.map(|on| on.then_some(default));
     }
     let mut inner = table.table(KEY, diagnostics)?;
-    let time = inner.optional("restart-time", diagnostics, integer(1..=4095));
+    let time = inner.optional("restart-time", diagnostics, integer(1..=MAX_RESTART_TIME));
     let stale = inner.optional("stale-time", diagnostics, seconds);
     inner.finish(diagnostics);
     Some(Some(RestartConfig {
