@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
 // The XDP programs of vtepd. Each device loads an instance of its own, so each has its own maps.
 //
-//   underlay      UDP to (local VTEP address, VXLAN port) -> the queue's AF_XDP socket; all else -> host stack
+//   underlay      UDP to (local VTEP address, VXLAN port) -> the queue's AF_XDP socket; all else -> host stack,
+//                 but for what is no frame: the rest of one that the driver has cut into buffers
 //   tenant        every frame -> the queue's AF_XDP socket; no socket: drop, never the host stack
 //   tenant_trunk  as tenant, and puts back an 802.1Q tag that the driver keeps beside the frame
 //
@@ -16,9 +17,13 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#define NULL ((void *)0)
 #define VLAN_TAGS 2         /* outer tags looked through: 802.1Q and 802.1ad */
 #define IP_FRAGMENT 0x3fff  /* more-fragments flag and fragment offset (RFC 791 section 3.1) */
 #define IPV4_MAPPED_AT 12   /* ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2) */
+
+#define BUFFER_UNIT 1024    /* receive buffers of drivers that cut frames: igb, igc (SRRCTL.BSIZEPKT) */
+#define STAMP 16            /* bytes of a buffer that a received time stamp takes there (IGB_TS_HDR_LEN, IGC_TS_HDR_LEN) */
 
 struct vlan_header {
 	__be16 tci;
@@ -47,6 +52,55 @@ struct {
 	__type(key, struct endpoint);
 	__type(value, __u8);
 } endpoints SEC(".maps");
+
+/* The longest frame that the MTU allows, bytes. 0: the driver gives no frame in pieces. User space sets it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} longest SEC(".maps");
+
+struct split {
+	__u64 dropped;
+	__u32 goes_on; /* the frame in the last buffer goes on in the next one, which comes here */
+	__u32 copies;  /* bound in copy mode. User space sets it */
+};
+
+/* Receive queue -> its state; one CPU at a time polls a queue. User space sets the size as that of `sockets`. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 64);
+	__type(key, __u32);
+	__type(value, struct split);
+} splits SEC(".maps");
+
+/*
+ * The state of a queue whose driver may give a frame in pieces, else NULL. igb and igc run the program for each buffer, and
+ * don't look whether it holds the end of a frame. Their devices take frames longer than the MTU (igb_set_rx_mode: RLPML is
+ * 9728 where buffers are large), so that a longer MTU elsewhere on the network is enough for a sender to place bytes of its
+ * choosing where a frame begins.
+ */
+static __always_inline struct split *may_split(struct xdp_md *ctx, __u32 **most)
+{
+	__u32 zero = 0, queue = ctx->rx_queue_index;
+
+	*most = bpf_map_lookup_elem(&longest, &zero);
+	if (!*most || !**most)
+		return NULL;
+	return bpf_map_lookup_elem(&splits, &queue);
+}
+
+/*
+ * A buffer that is full, and longer than any frame of our MTU, holds no end. Where a frame ends exactly there, the next one of
+ * that queue is lost.
+ */
+static __always_inline int is_full(struct xdp_md *ctx, __u32 most)
+{
+	__u32 length = (void *)(long)ctx->data_end - (void *)(long)ctx->data;
+
+	return length > most && (length % BUFFER_UNIT == 0 || (length + STAMP) % BUFFER_UNIT == 0);
+}
 
 static __always_inline int is_vlan(__be16 protocol)
 {
@@ -103,8 +157,7 @@ static __always_inline int destination(void *data, void *end, struct endpoint *t
 	return 1;
 }
 
-SEC("xdp")
-int underlay(struct xdp_md *ctx)
+static __always_inline int place(struct xdp_md *ctx)
 {
 	struct endpoint to = {};
 
@@ -112,6 +165,26 @@ int underlay(struct xdp_md *ctx)
 	    !bpf_map_lookup_elem(&endpoints, &to))
 		return XDP_PASS;
 	return bpf_redirect_map(&sockets, ctx->rx_queue_index, XDP_PASS);
+}
+
+SEC("xdp")
+int underlay(struct xdp_md *ctx)
+{
+	__u32 *most;
+	struct split *split = may_split(ctx, &most);
+	int action;
+
+	if (!split)
+		return place(ctx);
+	if (split->goes_on) {
+		split->goes_on = is_full(ctx, *most);
+		split->dropped++;
+		return XDP_DROP;
+	}
+	action = place(ctx);
+	/* In copy mode the driver puts the pieces of a frame that is passed together again (igb_is_non_eop). */
+	split->goes_on = is_full(ctx, *most) && !(split->copies && action == XDP_PASS);
+	return action;
 }
 
 SEC("xdp")

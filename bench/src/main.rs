@@ -10,7 +10,7 @@ use vtep_bench::{command, lab, machine, rows};
 
 fn main() -> ExitCode {
     // As the daemon does.
-    vtep_dataplane::mem::give_back_large_blocks();
+    vtep_dataplane::mem::mmap_large_blocks();
     let done = match Cli::parse().command {
         Command::Run(arguments) => run(&arguments),
         Command::Rows => {

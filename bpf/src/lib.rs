@@ -90,8 +90,11 @@ impl Programs {
             }
             program.set_flags(flags);
         }
-        if let Some(mut sockets) = open.maps_mut().find(|map| map.name() == "sockets") {
-            sockets.set_max_entries(queues.max(1))?;
+        for mut map in open
+            .maps_mut()
+            .filter(|map| map.name() == "sockets" || map.name() == "splits")
+        {
+            map.set_max_entries(queues.max(1))?;
         }
         let object = open.load().context("load the XDP program")?;
         Ok(Self {
@@ -143,6 +146,46 @@ impl Programs {
             .update(&queue.to_ne_bytes(), &value, MapFlags::ANY)
     }
 
+    /// The longest frame (bytes) that the underlay device's MTU allows. A longer one that fills the driver's buffer goes on
+    /// in the next buffer of its queue, which is dropped. Only for drivers that give each buffer as a frame of its own.
+    ///
+    /// # Errors
+    /// libbpf's.
+    pub fn set_longest(&self, bytes: u32) -> Result<(), Error> {
+        self.map("longest")?
+            .update(&0u32.to_ne_bytes(), &bytes.to_ne_bytes(), MapFlags::ANY)
+    }
+
+    /// Says how the socket of `queue` is bound: in copy mode (`copies`) the driver keeps the pieces of a frame together that
+    /// goes to the host.
+    ///
+    /// # Errors
+    /// libbpf's: `queue` is beyond the device's.
+    pub fn set_copies(&self, queue: u32, copies: bool) -> Result<(), Error> {
+        // `struct split`: nothing dropped, nothing goes on.
+        let mut split = [0; 16];
+        split[12..].copy_from_slice(&u32::from(copies).to_ne_bytes());
+        self.map("splits")?
+            .update(&queue.to_ne_bytes(), &split, MapFlags::ANY)
+    }
+
+    /// How many buffers were dropped because a longer frame went on in them, on the first `queues` queues.
+    #[must_use]
+    pub fn pieces_dropped(&self, queues: u32) -> u64 {
+        let Ok(map) = self.map("splits") else {
+            return 0;
+        };
+        let dropped = |queue: u32| {
+            let split = map
+                .lookup(&queue.to_ne_bytes(), MapFlags::ANY)
+                .ok()
+                .flatten()?;
+            // `struct split`: the count comes first.
+            Some(u64::from_ne_bytes(*split.first_chunk()?))
+        };
+        (0..queues).filter_map(dropped).sum()
+    }
+
     /// Takes VXLAN to `addresses` and UDP port `port` from now on, and to no other. Frames to endpoints that stay are
     /// not disturbed.
     ///
@@ -162,5 +205,74 @@ impl Programs {
         }
         self.endpoints = wanted;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libbpf_rs::ProgramInput;
+
+    use super::*;
+
+    /// XDP_DROP and XDP_PASS (include/uapi/linux/bpf.h).
+    const DROP: u32 = 1;
+    const PASS: u32 = 2;
+
+    /// What the program says of buffers of these lengths, one after the other on queue 0. They are no VXLAN.
+    fn verdicts(programs: &mut Programs, lengths: &[usize]) -> Vec<u32> {
+        let name = programs.name;
+        let program = programs
+            .object
+            .progs_mut()
+            .find(|program| program.name() == name)
+            .unwrap();
+        let run = |length: &usize| {
+            let data = vec![0xaa; *length];
+            let input = ProgramInput {
+                data_in: Some(&data),
+                ..ProgramInput::default()
+            };
+            program.test_run(input).unwrap().return_value
+        };
+        lengths.iter().map(run).collect()
+    }
+
+    #[test]
+    fn what_follows_a_full_buffer_is_dropped_up_to_the_end_of_the_frame() {
+        let mut programs = Programs::load(Kind::Underlay, 2).unwrap();
+        programs.set_longest(1522).unwrap();
+        assert_eq!(
+            verdicts(&mut programs, &[3072, 3072, 500, 500]),
+            [PASS, DROP, DROP, PASS]
+        );
+        // With a time stamp before the frame.
+        assert_eq!(
+            verdicts(&mut programs, &[2048 - 16, 60, 60]),
+            [PASS, DROP, PASS]
+        );
+        assert_eq!(
+            (programs.pieces_dropped(2), programs.pieces_dropped(0)),
+            (3, 0)
+        );
+    }
+
+    #[test]
+    fn frames_that_the_mtu_allows_and_longer_ones_that_end_in_their_buffer_stand_alone() {
+        let mut programs = Programs::load(Kind::Underlay, 1).unwrap();
+        programs.set_longest(2048).unwrap();
+        assert_eq!(
+            verdicts(&mut programs, &[1024, 60, 2048, 60, 3000, 60]),
+            [PASS; 6]
+        );
+        assert_eq!(programs.pieces_dropped(1), 0);
+    }
+
+    #[test]
+    fn in_copy_mode_and_with_other_drivers_nothing_follows_a_frame_that_is_passed() {
+        let mut programs = Programs::load(Kind::Underlay, 1).unwrap();
+        assert_eq!(verdicts(&mut programs, &[3072, 60]), [PASS; 2]);
+        programs.set_longest(1522).unwrap();
+        programs.set_copies(0, true).unwrap();
+        assert_eq!(verdicts(&mut programs, &[3072, 60]), [PASS; 2]);
     }
 }

@@ -1,4 +1,5 @@
-//! What workers tell the control thread, over a bounded queue. When it is full they count, and go on.
+//! Events from the workers for the control thread, over a bounded queue. When it is full, workers
+//! count the loss and continue.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,21 +13,30 @@ use rustix::event::{EventfdFlags, eventfd};
 use crate::addr::{DeviceId, WorkerId};
 use crate::pipeline::learn_event::LearnEvent;
 
-/// Something that the control thread should know.
+/// An event from a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkerEvent {
-    /// A socket of `device` failed: its interface is gone or down. `errno` as the kernel gave it.
+    /// A socket of `device` failed: its interface was deleted, or is down.
     SocketFailed {
         /// The worker that owns the socket.
         worker: WorkerId,
         /// The device.
         device: DeviceId,
-        /// Receive queue of the device.
+        /// The receive queue of the device.
         queue: u32,
-        /// The kernel's error number.
+        /// The error number from the kernel (errno(3)).
         errno: i32,
     },
-    /// A worker saw a host, or a tenant asked for one that is not known.
+    /// Busy polling of a socket was switched off for a socket: the kernel transmitted none of its frames for 10 ms.
+    BusyPollEnded {
+        /// The worker that owns the socket.
+        worker: WorkerId,
+        /// The device.
+        device: DeviceId,
+        /// Queue of the device.
+        queue: u32,
+    },
+    /// A worker saw a host, or a tenant asked for an unknown one.
     Learn(LearnEvent),
 }
 
@@ -40,17 +50,18 @@ pub struct EventQueue {
 struct Shared {
     queue: ArrayQueue<WorkerEvent>,
     lost: AtomicU64,
-    /// Readable when there is something in the queue.
+    /// Readable when the queue has events.
     wakeup_fd: OwnedFd,
-    /// The wakeup_fd is_readable already: one system call for all events until the control thread looks.
+    /// The descriptor is readable already, so that workers make one system call until the next
+    /// [`EventQueue::clear_wakeup`].
     signalled: AtomicBool,
 }
 
 impl EventQueue {
-    /// Room for `capacity` events.
+    /// An empty queue for `capacity` events, more than 0.
     ///
     /// # Errors
-    /// When the kernel gives no eventfd (EMFILE, ENFILE, ENOMEM).
+    /// When no eventfd can be created (EMFILE, ENFILE, ENOMEM).
     pub fn new(capacity: usize) -> io::Result<Self> {
         let wakeup_fd = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
         let (queue, lost, signalled) = (
@@ -68,19 +79,21 @@ impl EventQueue {
         })
     }
 
-    /// Sends an event; a full queue counts it as lost.
+    /// Sends an event. When the queue is full, the event is counted as lost.
     pub fn send(&self, event: WorkerEvent) {
         let shared = &*self.shared;
         if shared.queue.push(event).is_err() {
             shared.lost.fetch_add(1, Relaxed);
         }
         if !shared.signalled.swap(true, AcqRel) {
-            // EAGAIN: the wakeup_fd is_readable already. Nothing else can fail on an eventfd that is open.
+            // EAGAIN: the descriptor is readable already. No other error is possible on an open
+            // eventfd.
             let _ = rustix::io::write(&shared.wakeup_fd, &1u64.to_ne_bytes());
         }
     }
 
-    /// Silences the wakeup_fd. To be called before the queue is emptied: what comes after it is_readable again.
+    /// Makes the descriptor not readable. To be called before the queue is drained, so that later
+    /// events make it readable again.
     pub fn clear_wakeup(&self) {
         let _ = rustix::io::read(&self.shared.wakeup_fd, &mut [0u8; 8]);
         self.shared.signalled.store(false, Release);
@@ -92,7 +105,7 @@ impl EventQueue {
         self.shared.queue.pop()
     }
 
-    /// How many events found the queue full.
+    /// The number of events lost because the queue was full.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.shared.lost.load(Relaxed)
@@ -126,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bell_rings_once_until_it_is_hushed() {
+    fn the_queue_is_readable_once_until_it_is_cleared() {
         let events = EventQueue::new(8).unwrap();
         let is_readable = || rustix::io::read(&events, &mut [0u8; 8]).is_ok();
         let event = WorkerEvent::SocketFailed {
@@ -140,7 +153,7 @@ mod tests {
         events.send(event);
         assert!(is_readable());
         events.send(event);
-        assert!(!is_readable(), "the control thread has not looked yet");
+        assert!(!is_readable(), "the wakeup has not been cleared yet");
         events.clear_wakeup();
         events.send(event);
         assert!(is_readable());

@@ -1,4 +1,4 @@
-//! Counters: each worker writes its own row, readers sum the rows.
+//! Counters: each worker writes a row of its own, readers sum the rows.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -7,7 +7,8 @@ use crossbeam::utils::CachePadded;
 use crate::addr::WorkerId;
 use crate::drop::DropReason;
 
-/// What one worker has counted for one thing (a device, a port, a VNI or a VTEP). Only that worker writes.
+/// What one worker has counted for one object: a device, a port, a VNI or a VTEP. Only that worker
+/// writes it.
 #[derive(Debug)]
 pub struct Row {
     rx_frames: AtomicU64,
@@ -18,7 +19,7 @@ pub struct Row {
     drops: [AtomicU64; DropReason::COUNT],
 }
 
-/// Adds without a locked instruction: the row has one writer.
+/// Adds without a locked instruction, since the row has one writer.
 #[inline]
 fn add(counter: &AtomicU64, more: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(more), Relaxed);
@@ -36,21 +37,21 @@ impl Row {
         }
     }
 
-    /// Counts `frames` received frames of `bytes` bytes in all.
+    /// Counts `frames` received frames of `bytes` bytes in total.
     #[inline]
     pub fn received(&self, frames: u64, bytes: u64) {
         add(&self.rx_frames, frames);
         add(&self.rx_bytes, bytes);
     }
 
-    /// Counts `frames` sent frames of `bytes` bytes in all.
+    /// Counts `frames` sent frames of `bytes` bytes in total.
     #[inline]
     pub fn sent(&self, frames: u64, bytes: u64) {
         add(&self.tx_frames, frames);
         add(&self.tx_bytes, bytes);
     }
 
-    /// Counts one notice that was held back, since the port had told too much.
+    /// Counts one event that was suppressed by the limit of the port.
     #[inline]
     pub fn event_suppressed(&self) {
         add(&self.events_suppressed, 1);
@@ -69,13 +70,14 @@ impl Row {
     }
 }
 
-/// The counters of one thing: a row for each worker. Lives as long as the thing, across table snapshots.
+/// The counters of one object: a row for each worker. They live as long as the object, across table
+/// snapshots.
 #[derive(Debug)]
 pub struct Counters {
     rows: Box<[CachePadded<Row>]>,
 }
 
-/// The sum over all workers at one moment.
+/// The sums over all workers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Totals {
     /// Frames received.
@@ -86,7 +88,7 @@ pub struct Totals {
     pub tx_frames: u64,
     /// Bytes sent.
     pub tx_bytes: u64,
-    /// Notices to the control thread that were held back.
+    /// Events for the control thread that were suppressed by the limit of the port.
     pub events_suppressed: u64,
     /// Frames dropped, by `DropReason as usize`.
     pub drops: [u64; DropReason::COUNT],
@@ -106,7 +108,7 @@ impl Default for Totals {
 }
 
 impl Totals {
-    /// All drops together.
+    /// Frames dropped, for all reasons.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.drops.iter().sum()
@@ -125,7 +127,7 @@ impl Counters {
     /// The row that `worker` writes.
     ///
     /// # Panics
-    /// If `worker` is not below the number of workers.
+    /// If `worker` is not less than the number of workers.
     #[inline]
     #[must_use]
     pub fn row(&self, worker: WorkerId) -> &Row {

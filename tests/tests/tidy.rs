@@ -177,6 +177,8 @@ fn each_drop_reason_is_in_the_docs() {
     none("reasons without a line in docs/counters.md", &missing);
 }
 
+/// Of the packages of all platforms cargo wants the manifests, also of those that nothing here is built from: what is not in
+/// `CARGO_HOME` yet it downloads. `scripts/check` has fetched them before.
 #[test]
 fn packages_come_from_crates_io_under_permitted_licences() {
     let manifest = tidy::root().join("Cargo.toml");
@@ -186,11 +188,10 @@ fn packages_come_from_crates_io_under_permitted_licences() {
         "--format-version",
         "1",
         "--locked",
-        "--offline",
         "--manifest-path",
     ];
     let out = command(
-        60,
+        600,
         &[&words[..], &[manifest.to_str().expect("ASCII")]].concat(),
     );
     let metadata = serde_json::from_str(&must(&out, "cargo metadata")).expect("JSON");
@@ -201,4 +202,14 @@ fn packages_come_from_crates_io_under_permitted_licences() {
             && !packages::permitted("")
             && !packages::permitted("MIT AND GPL-3.0-only")
     );
+}
+
+#[test]
+fn the_architecture_page_names_every_module() {
+    let page = std::fs::read_to_string(tidy::root().join("ARCHITECTURE.md")).expect("readable");
+    let missing: Vec<String> = imports::names(&tidy::sources())
+        .into_iter()
+        .filter(|name| !words::contains(&page, name))
+        .collect();
+    none("modules that ARCHITECTURE.md does not name", &missing);
 }

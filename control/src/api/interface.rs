@@ -47,4 +47,6 @@ pub struct InterfaceRow {
     pub multi_buffer: Option<bool>,
     /// Number of receive queues with sockets.
     pub queues: u32,
+    /// What is worth knowing although it works as configured, as why frames are copied: a sentence each.
+    pub notes: Vec<String>,
 }

@@ -1,10 +1,11 @@
-//! Octets on their way: messages out of a stream of reads, and a bounded queue of messages to write.
+//! Buffers of one connection: received octets until a message is complete, and messages that TCP
+//! has not taken yet.
 
 use std::collections::VecDeque;
 
 use super::wire::{MAX_EXTENDED_MESSAGE_LEN, MessageType, Notification, read_header};
 
-/// Received octets that are not processed yet.
+/// Received octets that are not processed yet, bounded by [`RecvBuffer::CAPACITY`].
 #[derive(Debug, Default)]
 pub(super) struct RecvBuffer {
     bytes: Vec<u8>,
@@ -12,12 +13,13 @@ pub(super) struct RecvBuffer {
 }
 
 impl RecvBuffer {
-    /// How much may wait here: two messages of the longest kind, so that one read never waits for the other.
-    const ROOM: usize = 2 * MAX_EXTENDED_MESSAGE_LEN;
+    /// Most octets held: two messages of the longest kind, so that a read never waits for the
+    /// message before it to be processed.
+    const CAPACITY: usize = 2 * MAX_EXTENDED_MESSAGE_LEN;
 
-    /// How many octets fit still.
-    pub(super) fn room(&self) -> usize {
-        Self::ROOM.saturating_sub(self.bytes.len() - self.start)
+    /// How many more octets fit.
+    pub(super) fn free_space(&self) -> usize {
+        Self::CAPACITY.saturating_sub(self.bytes.len() - self.start)
     }
 
     pub(super) fn push(&mut self, bytes: &[u8]) {
@@ -31,13 +33,14 @@ impl RecvBuffer {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Type and length of the message at the front if it is whole.
+    /// Type and length of the message at the front, if it is complete.
     pub(super) fn peek(&self, limit: usize) -> Result<Option<(MessageType, usize)>, Notification> {
-        let waiting = &self.bytes[self.start..];
-        Ok(read_header(waiting, limit)?.filter(|(_, length)| waiting.len() >= *length))
+        let pending = &self.bytes[self.start..];
+        Ok(read_header(pending, limit)?.filter(|(_, length)| pending.len() >= *length))
     }
 
-    /// Where the next `length` octets are; they count as processed, and stay readable until the next push.
+    /// Consumes the next `length` octets and returns their range, which stays readable until the
+    /// next push.
     pub(super) const fn take(&mut self, length: usize) -> (usize, usize) {
         let from = self.start;
         self.start += length;
@@ -49,20 +52,21 @@ impl RecvBuffer {
     }
 }
 
-/// Messages that TCP has not taken yet.
+/// Messages that TCP has not taken yet. [`super::Peer::send`] bounds them.
 #[derive(Debug, Default)]
 pub(super) struct SendBuffer {
     bytes: Vec<u8>,
-    /// TCP has all octets before this one.
+    /// TCP has taken all octets before this one.
     start: usize,
-    /// Where the message that holds `start` begins.
-    begin: usize,
-    /// Ends of the messages that are not written whole.
+    /// Start of the message that contains `start`.
+    message_start: usize,
+    /// Ends of the messages that are not completely written.
     ends: VecDeque<usize>,
 }
 
 impl SendBuffer {
-    pub(super) fn waiting(&self) -> &[u8] {
+    /// The octets to write next.
+    pub(super) fn pending(&self) -> &[u8] {
         &self.bytes[self.start..]
     }
 
@@ -75,7 +79,7 @@ impl SendBuffer {
     pub(super) fn written(&mut self, count: usize) {
         self.start = (self.start + count).min(self.bytes.len());
         while let Some(end) = self.ends.front().copied().filter(|end| *end <= self.start) {
-            self.begin = end;
+            self.message_start = end;
             self.ends.pop_front();
         }
         if self.start == self.bytes.len() {
@@ -84,21 +88,26 @@ impl SendBuffer {
                 ..Self::default()
             };
             self.bytes.clear();
-        } else if self.begin >= MAX_EXTENDED_MESSAGE_LEN && self.begin >= self.bytes.len() / 2 {
-            self.bytes.drain(..self.begin);
-            self.ends.iter_mut().for_each(|end| *end -= self.begin);
-            self.start -= self.begin;
-            self.begin = 0;
+        } else if self.message_start >= MAX_EXTENDED_MESSAGE_LEN
+            && self.message_start >= self.bytes.len() / 2
+        {
+            self.bytes.drain(..self.message_start);
+            self.ends
+                .iter_mut()
+                .for_each(|end| *end -= self.message_start);
+            self.start -= self.message_start;
+            self.message_start = 0;
         }
     }
 
-    /// What to write last: the rest of a message that is begun, then `message`; all others are dropped.
+    /// What to write before closing: the rest of a partly written message, then `message`; all
+    /// other messages are dropped.
     pub(super) fn last_message(&self, message: &[u8]) -> Vec<u8> {
-        let begun = match self.ends.front() {
-            Some(end) if self.start > self.begin => &self.bytes[self.start..*end],
+        let rest = match self.ends.front() {
+            Some(end) if self.start > self.message_start => &self.bytes[self.start..*end],
             _ => &[],
         };
-        [begun, message].concat()
+        [rest, message].concat()
     }
 }
 
@@ -108,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_come_out_whole_however_they_arrive() {
+    fn messages_are_reassembled_from_any_chunks() {
         let mut recv_buffer = RecvBuffer::default();
         for round in 0..3 {
             for byte in KEEPALIVE {
@@ -125,11 +134,11 @@ mod tests {
         recv_buffer.push(&KEEPALIVE.repeat(2));
         recv_buffer.take(19);
         recv_buffer.push(&KEEPALIVE);
-        assert_eq!(recv_buffer.room(), 2 * MAX_EXTENDED_MESSAGE_LEN - 38);
+        assert_eq!(recv_buffer.free_space(), 2 * MAX_EXTENDED_MESSAGE_LEN - 38);
     }
 
     #[test]
-    fn the_longest_message_comes_out_of_the_smallest_reads() {
+    fn the_longest_message_is_reassembled_from_small_reads() {
         let mut message = vec![0xff; 16];
         message.extend_from_slice(&[0xff, 0xff, 2]);
         message.resize(MAX_EXTENDED_MESSAGE_LEN, 0);
@@ -146,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_farewell_ends_the_message_that_is_begun_and_drops_the_others() {
+    fn a_last_message_completes_a_partly_written_one_and_drops_the_others() {
         let mut send_buffer = SendBuffer::default();
         send_buffer.push(&KEEPALIVE);
         send_buffer.push(&KEEPALIVE);
@@ -159,7 +168,7 @@ mod tests {
         send_buffer.written(14);
         assert_eq!(send_buffer.last_message(b"end"), b"end");
         send_buffer.written(100);
-        assert!(send_buffer.waiting().is_empty());
+        assert!(send_buffer.pending().is_empty());
         assert_eq!(send_buffer.last_message(b"end"), b"end");
     }
 }

@@ -1,36 +1,36 @@
-//! The state table of RFC 4271 section 8 for one connection: which message moves it where.
+//! The finite state machine of RFC 4271 section 8 for one connection: the state after each message.
 //!
 //! ```text
 //! Idle -> Connect/Active --TCP is up--> OpenSent --OPEN--> OpenConfirm --KEEPALIVE--> Established
-//!   ^_________________________any error, NOTIFICATION, end of TCP_______________________|
+//!   ^_________________________any error, NOTIFICATION, TCP closed_______________________|
 //! ```
 //!
-//! Timers, collisions and the way back from Idle are the business of [`super::peer`].
+//! Timers, collisions and leaving Idle are handled by [`super::peer`].
 
 use super::wire::{ErrorCode, MessageType};
 
-/// Where a session stands.
+/// State of a session (RFC 4271 section 8.2.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FsmState {
-    /// Not wanted, or waiting after an error.
+    /// Shut down, or waiting after an error.
     Idle,
     /// A TCP connection is being opened.
     Connect,
-    /// Waiting for the peer to connect, or for the next try.
+    /// Waiting for the peer to connect, or for the next attempt.
     Active,
     /// Our OPEN is sent.
     OpenSent,
-    /// Both OPENs are there; our first KEEPALIVE is sent.
+    /// Both OPENs are received and accepted; our first KEEPALIVE is sent.
     OpenConfirm,
-    /// Routes may flow.
+    /// Routes may be exchanged.
     Established,
 }
 
-/// The state after a message of this type arrived whole.
+/// The state after a message of this type was received.
 ///
 /// # Errors
-/// 5/1, 5/2 or 5/3: the message has no place in OpenSent, OpenConfirm, Established (RFC 6608). Its data is the
-/// message type.
+/// 5/1, 5/2 or 5/3: the message is unexpected in OpenSent, OpenConfirm or Established
+/// (RFC 6608 section 4). The data of the NOTIFICATION is the message type.
 pub(super) const fn after_message(
     state: FsmState,
     message: MessageType,

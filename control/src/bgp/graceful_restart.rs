@@ -1,10 +1,10 @@
-//! Keeping the routes of a peer that is away: graceful restart as the receiving speaker (RFC 4724 section 4.2),
-//! with NOTIFICATIONs (RFC 8538) and the long-lived time after it (RFC 9494).
+//! Graceful restart as the receiving speaker (RFC 4724 section 4.2): keeps the routes of a peer
+//! that restarts, also after a NOTIFICATION (RFC 8538), and for a long-lived time (RFC 9494).
 //!
 //! ```text
-//! Fresh --down--> Away --restart time--> LongLived --its time--> swept
-//!   ^              |________ up, forwarding kept __|
-//!   |___________ Back: until End-of-RIB or the limit, then swept
+//! Fresh --down--> Restarting --restart time--> LongLived --stale time--> swept
+//!   ^              |________ up, forwarding preserved _|
+//!   |___________ Syncing: until End-of-RIB or the stale limit, then swept
 //! ```
 
 use std::time::Duration;
@@ -13,32 +13,32 @@ use super::negotiate::{Negotiated, PeerRestart};
 use super::output::DownReason;
 use super::wire::ErrorCode;
 
-/// What is known about the routes of the peer.
+/// Which routes of the peer are stale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum GrState {
-    /// None is stale.
+    /// None.
     #[default]
     Fresh,
-    /// The peer is away; its routes are stale. `long_lived` follows.
+    /// All: the peer is down, within its restart time.
     Restarting {
-        /// Time that follows the restart time.
+        /// Long-lived stale time that follows the restart time; zero for none.
         long_lived: Duration,
     },
-    /// The peer is away for long.
+    /// All: the peer is down, within its long-lived stale time.
     LongLived,
-    /// The peer is back, and is sending its routes.
+    /// Those that the peer, which is up again, has not yet announced.
     Syncing,
 }
 
-/// The restart terms under which routes are kept after `reason`; None if they are gone.
-pub(super) fn keeps(negotiated: &Negotiated, reason: &DownReason) -> Option<PeerRestart> {
+/// The restart parameters under which routes are kept after `reason`; `None` if they are removed.
+pub(super) fn retention(negotiated: &Negotiated, reason: &DownReason) -> Option<PeerRestart> {
     let restart = negotiated.restart?;
     let kept = match reason {
         DownReason::Closed | DownReason::Replaced => true,
-        // The peer may be wedged: as with the hold timer, only who negotiated to RFC 8538 is waited for.
+        // The peer may hang: as with the hold timer, routes are kept only under RFC 8538.
         DownReason::SendHold => restart.notification,
         DownReason::Received(n) => restart.notification && !n.is_hard_reset(),
-        // What an operator or a limit ended is meant to end.
+        // A session ended by an operator or a prefix limit is meant to lose its routes.
         DownReason::Sent(n) => {
             restart.notification
                 && (!n.error.is_cease() || n.error == ErrorCode::CONNECTION_COLLISION_RESOLUTION)

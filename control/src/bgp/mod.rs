@@ -1,12 +1,12 @@
-//! BGP: messages and sessions as pure machines. Octets and time come in as arguments, actions go out as values;
-//! nothing here knows a socket, a clock, or what an EVPN route means.
+//! BGP messages and sessions, sans I/O: octets and time come in as arguments, actions go out as
+//! values. Nothing here knows a socket, a clock, or what an EVPN route means.
 //!
 //! ```text
-//! TCP octets -> Peer::handle_bytes -> queue -> wire -> session -> Peer::poll_output -> RIB, sockets
-//! RIB        -> Peer::send         -> queue ->                    Peer::transmit    -> TCP octets
+//! TCP octets -> Peer::handle_bytes -> RecvBuffer -> wire -> session -> Peer::poll_output -> RIB
+//! RIB        -> Peer::send         -> SendBuffer ->                    Peer::transmit    -> TCP
 //! ```
 //!
-//! [`Peer`] is one neighbour with up to two connections; [`wire`] reads and writes the messages.
+//! [`Peer`] is one neighbor with up to two connections; [`wire`] decodes and encodes the messages.
 
 mod buffer;
 mod fsm;
@@ -24,8 +24,8 @@ pub use self::negotiate::{
     MaxPrefixes, Negotiated, PeerConfig, PeerRestart, RestartConfig, negotiate,
 };
 pub use self::output::{ConnectionId, DownReason, PeerOutput, PeerStatus, QueueFull};
-pub use self::peer::{Peer, RECONNECT_PAUSE};
-pub use self::silence::{Brought, FIRST_UPDATE, SilentSessions};
+pub use self::peer::{Peer, RECONNECT_DELAY};
+pub use self::silence::{FIRST_UPDATE_TIMEOUT, SessionUpdates, SilentSessions};
 pub use self::timer::Timer;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a peer is configured to be, the OPEN that says so, and what two OPENs agree on.
+//! Configuration of a peer, the OPEN made from it, and capability negotiation.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -9,14 +9,15 @@ use super::wire::{
     OpenMessage, RestartFamily,
 };
 
-/// Graceful restart as we offer it (RFC 4724, RFC 8538, RFC 9494).
+/// Graceful restart as offered to a peer (RFC 4724, RFC 8538, RFC 9494).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RestartConfig {
-    /// Seconds that we need to be back after a restart, at most 4095.
+    /// Restart time, in seconds: how long this speaker takes to restart, 0 to 4095.
     pub time: u16,
-    /// How long the routes of a peer that is back wait for its End-of-RIB.
+    /// How long the stale routes of a peer that is up again wait for its End-of-RIB.
     pub stale_limit: Duration,
-    /// Seconds that stale routes of ours may stay beyond that (24 bits). None: long-lived restart is not offered.
+    /// Long-lived stale time, in seconds: how long our stale routes may stay after the restart
+    /// time, 24 bits. `None`: long-lived graceful restart is not offered.
     pub long_lived: Option<u32>,
 }
 
@@ -30,48 +31,51 @@ impl Default for RestartConfig {
     }
 }
 
-/// A limit of routes.
+/// Prefix limit of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaxPrefixes {
-    /// The most routes that the peer may announce.
+    /// Most routes that the peer may announce.
     pub limit: u32,
-    /// How long to stay away after more. None: until an operator clears the session.
+    /// How long the session stays down after more routes than that. `None`: until an operator
+    /// clears it.
     pub retry: Option<Duration>,
 }
 
-/// One neighbour.
+/// Configuration of one neighbor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerConfig {
-    /// Our AS.
+    /// Local AS.
     pub local_as: u32,
-    /// Our BGP identifier, not zero.
+    /// Local BGP identifier, not 0.0.0.0.
     pub router_id: Ipv4Addr,
-    /// The AS that the peer must have.
+    /// AS that the peer must have.
     pub peer_as: u32,
-    /// Wait for the peer to connect.
+    /// Only wait for the peer to connect.
     pub passive: bool,
-    /// Hold time that we propose, in seconds: 0, or 3 and more.
+    /// Proposed hold time, in seconds: 0 (none), or 3 to 65535.
     pub hold_time: u16,
-    /// Time between tries to connect, before jitter.
+    /// Time between attempts to connect, before jitter.
     pub connect_retry: Duration,
-    /// First and longest time in Idle after an error; it doubles from error to error.
+    /// First and longest time in Idle after an error; it doubles with each error.
     pub idle_hold: (Duration, Duration),
-    /// How long a peer may read nothing; RFC 9687 advises 8 minutes, and at least twice the hold time.
+    /// Send hold time: how long a peer may read nothing. RFC 9687 recommends 8 minutes, and at
+    /// least twice the hold time.
     pub send_hold: Duration,
     /// Offer messages of up to 65535 octets (RFC 8654).
     pub extended_messages: bool,
     /// Offer graceful restart.
     pub restart: Option<RestartConfig>,
-    /// Limit of routes.
+    /// Prefix limit.
     pub max_prefixes: Option<MaxPrefixes>,
-    /// Host name to tell.
+    /// Host name to send, truncated to 64 octets.
     pub hostname: Option<String>,
-    /// Octets that may wait to be sent, besides the one message that goes beyond it.
+    /// Send queue limit, in octets; the message that exceeds it is still queued.
     pub send_queue: usize,
 }
 
 impl PeerConfig {
-    /// A neighbour with the defaults: hold time 90 s, retries from 10 s, Idle from 1 s to 60 s, send hold 8 min.
+    /// A neighbor with the defaults: hold time 90 s, connect retry 10 s, Idle from 1 s to 60 s,
+    /// send hold time 8 min.
     #[must_use]
     pub fn new(local_as: u32, router_id: Ipv4Addr, peer_as: u32) -> Self {
         Self {
@@ -91,8 +95,8 @@ impl PeerConfig {
         }
     }
 
-    /// The OPEN for this peer. `restarting`: we have just restarted (R bit); `preserved`: our forwarding tables
-    /// are those that we had before (F bit).
+    /// The OPEN for this peer. `restarting`: this speaker has just restarted (R bit); `preserved`:
+    /// its forwarding state survived (F bit, RFC 4724 section 3).
     #[must_use]
     pub fn open(&self, restarting: bool, preserved: bool) -> OpenMessage {
         let mut capabilities = vec![
@@ -139,52 +143,52 @@ impl PeerConfig {
     }
 }
 
-/// Graceful restart of the peer, for EVPN.
+/// Graceful restart parameters of the peer, for EVPN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerRestart {
     /// The peer has just restarted.
     pub restarting: bool,
-    /// A NOTIFICATION keeps routes too (RFC 8538).
+    /// Routes are also kept after a NOTIFICATION (N bit, RFC 8538).
     pub notification: bool,
-    /// How long the peer may be away.
+    /// Restart time of the peer.
     pub time: Duration,
-    /// The peer kept its forwarding state over its restart.
+    /// The peer preserved its forwarding state over its restart (F bit).
     pub preserved: bool,
-    /// How long its stale routes may stay after that (RFC 9494); zero if not at all.
+    /// Long-lived stale time that follows the restart time (RFC 9494); zero for none.
     pub long_lived: Duration,
 }
 
-/// What both sides negotiated on.
+/// What two OPENs negotiated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Negotiated {
-    /// The AS of the peer.
+    /// AS of the peer.
     pub peer_as: u32,
-    /// The BGP identifier of the peer.
+    /// BGP identifier of the peer.
     pub router_id: Ipv4Addr,
-    /// The peer is of our AS.
+    /// The session is internal (iBGP).
     pub internal: bool,
-    /// Hold time; zero for none.
+    /// Hold time; zero: no KEEPALIVEs and no hold timer.
     pub hold: Duration,
-    /// Both sides use AS numbers of 4 octets.
+    /// The peer uses 4-octet AS numbers (RFC 6793), as this speaker always does.
     pub four_octet: bool,
-    /// The longest message that we may send.
+    /// Longest message that may be sent, in octets.
     pub send_limit: usize,
-    /// The peer answers ROUTE-REFRESH.
+    /// The peer has the route refresh capability (RFC 2918).
     pub refresh: bool,
-    /// The peer marks begin and end of its answer (RFC 7313).
+    /// The peer has the enhanced route refresh capability (RFC 7313).
     pub enhanced_refresh: bool,
-    /// Graceful restart of EVPN, where both sides have it.
+    /// Graceful restart for EVPN, if both sides offer it.
     pub restart: Option<PeerRestart>,
-    /// The peer keeps our routes over a NOTIFICATION unless it is a hard reset (RFC 8538).
+    /// The peer keeps our routes after a NOTIFICATION unless it is a hard reset (RFC 8538).
     pub hard_reset: bool,
-    /// Host name of the peer, where it told one.
+    /// Host name of the peer, if it sent one.
     pub hostname: Option<String>,
-    /// Software of the peer, where it told that.
+    /// Software version of the peer, if it sent one.
     pub software: Option<String>,
 }
 
 impl Negotiated {
-    /// How to write UPDATEs for this peer.
+    /// How to encode UPDATEs for this peer.
     #[must_use]
     pub const fn encoding(&self) -> Encoding {
         Encoding {
@@ -193,7 +197,7 @@ impl Negotiated {
         }
     }
 
-    /// How to read UPDATEs of this peer.
+    /// How to decode UPDATEs of this peer.
     #[must_use]
     pub const fn context(&self) -> DecodeContext {
         DecodeContext {
@@ -203,7 +207,7 @@ impl Negotiated {
         }
     }
 
-    /// Time between our keepalives: a third of the hold time (RFC 4271 section 4.4).
+    /// Interval of our KEEPALIVEs: a third of the hold time (RFC 4271 section 4.4).
     #[must_use]
     pub fn keepalive(&self) -> Duration {
         self.hold / 3
@@ -213,7 +217,8 @@ impl Negotiated {
 /// Checks the peer's OPEN against the configuration (RFC 4271 section 6.2, RFC 6286, RFC 7607).
 ///
 /// # Errors
-/// 2/2 bad AS, 2/3 bad identifier, 2/6 unacceptable hold time, 2/7 EVPN is not offered.
+/// 2/2 Bad Peer AS, 2/3 Bad BGP Identifier, 2/6 Unacceptable Hold Time, 2/7 Unsupported Capability
+/// (EVPN is not offered).
 pub fn negotiate(config: &PeerConfig, open: &OpenMessage) -> Result<Negotiated, Notification> {
     let peer_as = open.asn();
     if peer_as == 0 || peer_as != config.peer_as {
@@ -227,6 +232,7 @@ pub fn negotiate(config: &PeerConfig, open: &OpenMessage) -> Result<Negotiated, 
         return Err(Notification::new(ErrorCode::UNACCEPTABLE_HOLD_TIME, &[]));
     }
     if !open.offers(AddressFamily::EVPN) {
+        // The missing capability: multiprotocol, AFI 25, SAFI 70 (RFC 5492 section 5).
         return Err(Notification::new(
             ErrorCode::UNSUPPORTED_CAPABILITY,
             &[1, 4, 0, 25, 0, 70],
@@ -269,8 +275,8 @@ pub fn negotiate(config: &PeerConfig, open: &OpenMessage) -> Result<Negotiated, 
     Ok(negotiated)
 }
 
-/// The last capability counts if it is there twice (RFC 4724 section 3). The peer need not list EVPN to be a
-/// helper for us, but only then its own routes are kept.
+/// The last capability counts if there are several (RFC 4724 section 3). A peer that does not list
+/// EVPN may still help our restart, but its own routes are not kept.
 fn peer_restart(ours: RestartConfig, open: &OpenMessage) -> Option<PeerRestart> {
     let mut found = None;
     let mut long_lived = Duration::ZERO;

@@ -1,4 +1,4 @@
-//! What a [`super::Peer`] asks for and tells.
+//! What a [`super::Peer`] requests from its owner and reports to it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,109 +8,109 @@ use super::fsm::FsmState;
 use super::negotiate::Negotiated;
 use super::wire::{Notification, UpdateMessage};
 
-/// One TCP connection of a peer. Numbers are not used again: an event of a connection that is gone is ignored.
+/// One TCP connection of a peer. IDs are not reused: events of a closed connection are ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(pub u64);
 
 /// Why a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DownReason {
-    /// TCP ended, or could not be opened.
+    /// TCP closed, or could not connect.
     Closed,
-    /// The peer came back with a new connection while the old one stood (RFC 4724 section 5).
+    /// The peer connected again while its old session was up (RFC 4724 section 5).
     Replaced,
-    /// The peer sent this.
+    /// The peer sent this NOTIFICATION.
     Received(Notification),
-    /// We sent this.
+    /// This speaker sent this NOTIFICATION.
     Sent(Notification),
-    /// The peer read nothing for too long (RFC 9687).
+    /// The peer read nothing for the send hold time (RFC 9687).
     SendHold,
 }
 
 impl fmt::Display for DownReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Closed => write!(f, "the TCP connection ended"),
-            Self::Replaced => write!(f, "the peer restarted and connected again"),
-            Self::Received(notification) => write!(f, "the peer sent NOTIFICATION {notification}"),
-            Self::Sent(notification) => write!(f, "NOTIFICATION {notification} was sent"),
-            Self::SendHold => write!(f, "the peer read nothing for the send hold time"),
+            Self::Closed => write!(f, "TCP connection closed"),
+            Self::Replaced => write!(f, "peer restarted and opened a new connection"),
+            Self::Received(notification) => write!(f, "received NOTIFICATION {notification}"),
+            Self::Sent(notification) => write!(f, "sent NOTIFICATION {notification}"),
+            Self::SendHold => write!(f, "send hold timer expired: the peer reads nothing"),
         }
     }
 }
 
-/// What is to be done, or has happened.
+/// An action for the owner of the sockets, or an event for the owner of the routes.
 #[derive(Debug, Clone)]
 pub enum PeerOutput<'a> {
-    /// Open a TCP connection; then call `handle_connected` or `handle_closed` with it.
+    /// Open a TCP connection; then call `handle_connected` or `handle_closed` with its ID.
     Connect(ConnectionId),
-    /// Write `last_message` if the socket takes it, without waiting, and close the connection.
+    /// Write `last_message` as far as the socket takes it without blocking, then close.
     Close {
-        /// The connection; it may be one that is still being opened.
+        /// The connection; it may still be connecting.
         conn: ConnectionId,
-        /// Last octets; often a NOTIFICATION, or nothing.
+        /// The last octets: often a NOTIFICATION, or empty.
         last_message: Vec<u8>,
     },
     /// The session is established: send all routes, then End-of-RIB.
     SessionUp(Arc<Negotiated>),
-    /// The session has ended. The peer's routes are gone, or, with `keep_stale_for`, are kept as stale until
-    /// [`PeerOutput::SweepStale`] comes, which it does at the latest after that time.
+    /// The session has ended. The peer's routes are to be removed now or, with `keep_stale_for`,
+    /// are kept as stale until [`PeerOutput::SweepStale`], at most for that long.
     SessionDown {
         /// Why.
         reason: DownReason,
-        /// How long routes are kept at the longest. None: they are gone now.
+        /// Longest time that stale routes are kept; `None`: remove them now.
         keep_stale_for: Option<Duration>,
     },
     /// Routes of the peer changed.
     Update(UpdateMessage<'a>),
-    /// The peer has sent all its EVPN routes.
+    /// End-of-RIB: the peer has sent all its EVPN routes (RFC 4724 section 2).
     EndOfRib,
-    /// The peer wants all routes again. With enhanced refresh, put them between Begin and End.
+    /// The peer requests all routes again (RFC 2918). With enhanced route refresh, send them
+    /// between BoRR and EoRR.
     RefreshRequested,
-    /// The peer begins to send all its routes again: mark those it has (RFC 7313).
+    /// BoRR: the peer starts to send all its routes again; mark those it has (RFC 7313).
     RefreshBegun,
-    /// It has sent all: drop those that are still marked.
+    /// EoRR: the peer has sent all its routes; remove those still marked (RFC 7313).
     RefreshEnded,
-    /// The restart time is over, the long-lived one begins: stale routes become the least preferred (RFC 9494).
+    /// The restart time is over and the long-lived stale time starts: stale routes become the
+    /// least preferred (RFC 9494 section 4.3).
     StaleLongLived,
-    /// Drop what is still stale.
+    /// Remove the routes that are still stale.
     SweepStale,
 }
 
-/// The send queue is full, or there is no session: try again when something was written.
+/// The send queue is full, or no session is established: send again once octets were written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the send queue of the peer is full or its session is down; send again after it was drained"
-)]
+#[error("the send queue of the peer is full or its session is down; send again once it drains")]
 pub struct QueueFull;
 
-/// What `show` tells about a peer.
+/// State and counters of a peer, for `show` and metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerStatus {
-    /// The state of the connection that is farthest.
+    /// State of the most advanced connection.
     pub state: FsmState,
     /// False after an administrative shutdown.
     pub enabled: bool,
-    /// What is negotiated, while the session is established.
+    /// What was negotiated, while the session is established.
     pub negotiated: Option<Arc<Negotiated>>,
-    /// Since when it is established.
+    /// When the session was established, while it is.
     pub up_since: Option<Instant>,
-    /// How often it was established.
+    /// How many times a session was established.
     pub established: u64,
     /// Why the last connection ended.
     pub last_down: Option<DownReason>,
-    /// When Idle ends by itself.
+    /// When the peer leaves Idle by itself.
     pub idle_until: Option<Instant>,
-    /// Messages read on all connections.
+    /// Messages received on all connections.
     pub received: u64,
     /// Messages sent on all connections.
     pub sent: u64,
-    /// UPDATEs whose routes were treated as withdrawn, whole or in part (RFC 7606).
+    /// UPDATEs with routes treated as withdrawn, all or some (RFC 7606 section 2).
     pub treated_as_withdrawn: u64,
-    /// UPDATEs of which attributes were discarded.
+    /// UPDATEs with discarded attributes (RFC 7606 section 2).
     pub attributes_discarded: u64,
-    /// Routes of unknown types that were skipped.
+    /// Routes skipped because their type is unknown (RFC 7606 section 5.4).
     pub routes_skipped: u64,
-    /// Octets that wait to be sent.
+    /// Octets in the send queue.
     pub queued: usize,
 }

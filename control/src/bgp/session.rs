@@ -1,4 +1,4 @@
-//! One TCP connection to a peer: its messages, its timers, its place in the state table.
+//! One TCP connection to a peer: its buffers, its timers and its FSM state.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,14 +12,14 @@ use super::wire::{
     MAX_MESSAGE_LEN, MessageType, Notification, OpenMessage, RouteRefresh, UpdateParts, decode,
 };
 
-/// The hold time until the peer's OPEN is there (RFC 4271 section 8.2.2 suggests 4 minutes).
+/// Hold time until the peer's OPEN arrives (RFC 4271 section 8.2.2 suggests 4 minutes).
 const OPEN_HOLD: Duration = Duration::from_secs(240);
 
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) state: FsmState,
-    /// We opened it.
+    /// This speaker opened the connection.
     pub(super) outgoing: bool,
     pub(super) negotiated: Option<Arc<Negotiated>>,
     pub(super) recv_buffer: RecvBuffer,
@@ -30,26 +30,27 @@ pub(super) struct Session {
     decoder: Decoder,
 }
 
-/// What one message, or none, has led to.
+/// The result of processing one message, or none.
 pub(super) enum SessionStep {
-    /// No whole message is there.
-    Wait,
-    /// Go on.
+    /// No complete message is buffered.
+    NeedMoreData,
+    /// Nothing to report.
     Done,
     /// The peer's OPEN is accepted.
-    Opened,
+    OpenAccepted,
     /// The session is established.
-    Up,
-    /// Routes; where their message stands in the recv_buffer.
+    Established,
+    /// An UPDATE, and the range of its body in the receive buffer.
     Update(UpdateParts, (usize, usize)),
-    /// A refresh that concerns us.
+    /// A ROUTE-REFRESH of a known subtype.
     Refresh(RouteRefresh),
     /// The peer ended the session.
-    Ended(Notification),
+    NotificationReceived(Notification),
 }
 
 impl Session {
-    /// A connection that is being opened (`outgoing`) or was accepted; [`Session::begin`] follows when it is up.
+    /// A connection that is being opened (`outgoing`) or was accepted. [`Session::send_open`]
+    /// follows once TCP is up.
     pub(super) fn new(outgoing: bool) -> Self {
         Self {
             state: if outgoing {
@@ -72,8 +73,8 @@ impl Session {
         }
     }
 
-    /// TCP is up: our OPEN goes out. False if the configuration makes an OPEN that is too long.
-    pub(super) fn begin(
+    /// TCP is up: sends our OPEN. False if the configured capabilities do not fit into an OPEN.
+    pub(super) fn send_open(
         &mut self,
         now: Instant,
         config: &PeerConfig,
@@ -89,30 +90,35 @@ impl Session {
         true
     }
 
-    /// Queues a message. The send hold timer runs while something waits.
+    /// Queues a message. The send hold timer runs while octets are queued (RFC 9687).
     pub(super) fn push(&mut self, now: Instant, config: &PeerConfig, message: &[u8]) {
-        if self.send_buffer.waiting().is_empty() {
+        if self.send_buffer.pending().is_empty() {
             self.timers.set(Timer::SendHold, now + config.send_hold);
         }
         self.send_buffer.push(message);
         self.sent += 1;
     }
 
-    /// TCP took `count` octets: that is progress.
+    /// TCP took `count` octets: the send hold timer restarts.
     pub(super) fn written(&mut self, now: Instant, config: &PeerConfig, count: usize) {
         if count == 0 {
             return;
         }
         self.send_buffer.written(count);
-        if self.send_buffer.waiting().is_empty() {
+        if self.send_buffer.pending().is_empty() {
             self.timers.stop(Timer::SendHold);
         } else {
             self.timers.set(Timer::SendHold, now + config.send_hold);
         }
     }
 
-    /// A keepalive, and the next in a third of the hold time.
-    pub(super) fn keep_alive(&mut self, now: Instant, config: &PeerConfig, jitter: &mut Jitter) {
+    /// Sends a KEEPALIVE and schedules the next, a third of the hold time later.
+    pub(super) fn send_keepalive(
+        &mut self,
+        now: Instant,
+        config: &PeerConfig,
+        jitter: &mut Jitter,
+    ) {
         let Some(interval) = self
             .negotiated
             .as_ref()
@@ -126,13 +132,13 @@ impl Session {
             .set(Timer::Keepalive, now + jitter.apply(interval));
     }
 
-    /// The hold timer fired. It starts anew if a message arrived that is not processed yet.
+    /// The hold timer fired. False if a received message is still unprocessed: the timer restarts.
     pub(super) fn hold_expired(&mut self, now: Instant, config: &PeerConfig) -> bool {
-        let waits = !matches!(self.recv_buffer.peek(receive_limit(config)), Ok(None));
-        if waits {
+        let unprocessed = !matches!(self.recv_buffer.peek(receive_limit(config)), Ok(None));
+        if unprocessed {
             self.restart_hold(now);
         }
-        !waits
+        !unprocessed
     }
 
     fn restart_hold(&mut self, now: Instant) {
@@ -143,10 +149,10 @@ impl Session {
         }
     }
 
-    /// Processes the next whole message.
+    /// Processes the next complete message.
     ///
     /// # Errors
-    /// The NOTIFICATION that has to end the session.
+    /// The NOTIFICATION to send before the session ends.
     pub(super) fn step(
         &mut self,
         now: Instant,
@@ -154,10 +160,10 @@ impl Session {
         jitter: &mut Jitter,
     ) -> Result<SessionStep, Notification> {
         if matches!(self.state, FsmState::Connect | FsmState::Active) {
-            return Ok(SessionStep::Wait);
+            return Ok(SessionStep::NeedMoreData);
         }
         let Some((kind, length)) = self.recv_buffer.peek(receive_limit(config))? else {
-            return Ok(SessionStep::Wait);
+            return Ok(SessionStep::NeedMoreData);
         };
         let state = after_message(self.state, kind)
             .map_err(|error| Notification::new(error, &[kind as u8]))?;
@@ -170,16 +176,18 @@ impl Session {
             return Ok(SessionStep::Update(parts, (from + HEADER_LEN, to)));
         }
         match decode(kind, message, &mut self.decoder)? {
-            BgpMessage::Open(open) => self.opened(now, config, jitter, &open),
-            BgpMessage::Notification(notification) => Ok(SessionStep::Ended(notification)),
+            BgpMessage::Open(open) => self.handle_open(now, config, jitter, &open),
+            BgpMessage::Notification(notification) => {
+                Ok(SessionStep::NotificationReceived(notification))
+            }
             BgpMessage::RouteRefresh(Some(refresh)) => Ok(SessionStep::Refresh(refresh)),
             BgpMessage::RouteRefresh(None) | BgpMessage::Update(_) => Ok(SessionStep::Done),
             BgpMessage::Keepalive => {
                 self.restart_hold(now);
-                let up = self.state != state;
+                let established = self.state != state;
                 self.state = state;
-                Ok(if up {
-                    SessionStep::Up
+                Ok(if established {
+                    SessionStep::Established
                 } else {
                     SessionStep::Done
                 })
@@ -187,7 +195,7 @@ impl Session {
         }
     }
 
-    fn opened(
+    fn handle_open(
         &mut self,
         now: Instant,
         config: &PeerConfig,
@@ -196,21 +204,22 @@ impl Session {
     ) -> Result<SessionStep, Notification> {
         let negotiated = negotiate(config, open)?;
         self.decoder = Decoder::new(negotiated.context());
-        let silent = negotiated.hold.is_zero();
+        let no_keepalives = negotiated.hold.is_zero();
         self.negotiated = Some(Arc::new(negotiated));
         self.state = FsmState::OpenConfirm;
         self.restart_hold(now);
-        if silent {
-            // Without a hold time the one KEEPALIVE that confirms the OPEN is the only one.
+        if no_keepalives {
+            // With a hold time of 0 the KEEPALIVE that confirms the OPEN is the only one.
             self.push(now, config, &KEEPALIVE);
         } else {
-            self.keep_alive(now, config, jitter);
+            self.send_keepalive(now, config, jitter);
         }
-        Ok(SessionStep::Opened)
+        Ok(SessionStep::OpenAccepted)
     }
 }
 
-/// Having offered extended messages we take them, whatever the peer offers (RFC 8654 section 4).
+/// A speaker that offers extended messages accepts them whatever the peer offers
+/// (RFC 8654 section 4).
 const fn receive_limit(config: &PeerConfig) -> usize {
     if config.extended_messages {
         MAX_EXTENDED_MESSAGE_LEN

@@ -1,56 +1,58 @@
-//! Sessions that are up but bring no routes while others do: a neighbour may hold a session that its own side has
-//! forgotten, and nothing in BGP ends that.
+//! Detection of established sessions without routes while others have some: a neighbor may keep a
+//! session open that its own routing process no longer uses, and no BGP timer ends that.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// The time from the first KEEPALIVE in which a session is expected to bring its first UPDATE: a neighbour without
-/// routes sends End-of-RIB, which is one.
-pub const FIRST_UPDATE: Duration = Duration::from_secs(60);
+/// Time from establishment within which the first UPDATE is expected: a neighbor without routes
+/// sends End-of-RIB, which is an UPDATE.
+pub const FIRST_UPDATE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What an established session has brought.
+/// UPDATEs of an established session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Brought {
-    /// When the first KEEPALIVE came.
+pub struct SessionUpdates {
+    /// When the session was established.
     pub up_since: Instant,
-    /// An UPDATE has come since.
-    pub update: bool,
+    /// An UPDATE has been received since.
+    pub update_received: bool,
 }
 
-/// The silent sessions: established for [`FIRST_UPDATE`] without an UPDATE, while another session has brought one.
+/// Silent sessions: established for [`FIRST_UPDATE_TIMEOUT`] without an UPDATE, while another
+/// session has received one.
 #[derive(Debug, Default)]
 pub struct SilentSessions(BTreeSet<IpAddr>);
 
 impl SilentSessions {
-    /// None is silent.
+    /// Without silent sessions.
     #[must_use]
     pub const fn new() -> Self {
         Self(BTreeSet::new())
     }
 
-    /// Looks at all established sessions, and gives those that were not silent when it looked last.
-    pub fn look(&mut self, sessions: &[(IpAddr, Brought)], now: Instant) -> Vec<IpAddr> {
-        let others_bring = sessions.iter().any(|(_, brought)| brought.update);
-        let overdue = |brought: &Brought| {
-            !brought.update && now.saturating_duration_since(brought.up_since) >= FIRST_UPDATE
+    /// Checks all established sessions and returns those that became silent since the last check.
+    pub fn check(&mut self, sessions: &[(IpAddr, SessionUpdates)], now: Instant) -> Vec<IpAddr> {
+        let any_update = sessions.iter().any(|(_, session)| session.update_received);
+        let overdue = |session: &SessionUpdates| {
+            !session.update_received
+                && now.saturating_duration_since(session.up_since) >= FIRST_UPDATE_TIMEOUT
         };
         let silent = sessions
             .iter()
-            .filter(|(_, brought)| others_bring && overdue(brought));
+            .filter(|(_, session)| any_update && overdue(session));
         let silent: BTreeSet<_> = silent.map(|(neighbor, _)| *neighbor).collect();
         let new = silent.difference(&self.0).copied().collect();
         self.0 = silent;
         new
     }
 
-    /// Whether the session with this neighbour was silent when it looked last.
+    /// True if the session with this neighbor was silent at the last check.
     #[must_use]
     pub fn contains(&self, neighbor: IpAddr) -> bool {
         self.0.contains(&neighbor)
     }
 
-    /// The neighbours whose sessions were silent when it looked last.
+    /// The neighbors whose sessions were silent at the last check.
     pub fn iter(&self) -> impl Iterator<Item = IpAddr> {
         self.0.iter().copied()
     }

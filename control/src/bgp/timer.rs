@@ -1,4 +1,4 @@
-//! Timers as an array indexed by name, and the jitter that keeps peers from acting in step.
+//! Timers as an array indexed by name, and jitter against synchronized peers.
 
 use std::time::{Duration, Instant};
 
@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Timer {
-    /// Connect again.
+    /// Next attempt to connect.
     ConnectRetry,
-    /// Leave Idle after an error.
+    /// Leaves Idle after an error.
     IdleHold,
-    /// Stop to keep the routes of a peer that is away, or of one that is back but silent.
+    /// Stops keeping the stale routes of a peer that is down, or up without an End-of-RIB.
     Stale,
-    /// The peer has said nothing for too long.
+    /// The peer has sent no complete message for the hold time.
     Hold,
-    /// Say something.
+    /// Next KEEPALIVE.
     Keepalive,
-    /// The peer has read nothing for too long.
+    /// The peer has read nothing for the send hold time.
     SendHold,
 }
 
@@ -33,7 +33,7 @@ const ALL: [Timer; COUNT] = [
     Timer::SendHold,
 ];
 
-/// When each timer fires.
+/// Expiry of each running timer.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Timers([Option<Instant>; COUNT]);
 
@@ -46,16 +46,16 @@ impl Timers {
         self.0[timer as usize] = None;
     }
 
-    pub(super) const fn runs(&self, timer: Timer) -> bool {
+    pub(super) const fn is_running(&self, timer: Timer) -> bool {
         self.0[timer as usize].is_some()
     }
 
-    /// The next time at which a timer fires.
+    /// The earliest expiry.
     pub(super) fn next(&self) -> Option<Instant> {
         self.0.iter().flatten().min().copied()
     }
 
-    /// Stops and gives one timer that is due.
+    /// Stops and returns one expired timer.
     pub(super) fn expired(&mut self, now: Instant) -> Option<Timer> {
         let due = ALL
             .into_iter()
@@ -70,7 +70,7 @@ impl Timers {
 pub(super) struct Jitter(pub(super) u64);
 
 impl Jitter {
-    /// `full` times a factor between 0.75 and 1 (RFC 4271 section 10).
+    /// `full` multiplied by a random factor from 0.75 to 1 (RFC 4271 section 10).
     pub(super) fn apply(&mut self, full: Duration) -> Duration {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -99,7 +99,7 @@ mod tests {
             Some(Timer::Keepalive)
         );
         assert_eq!(timers.expired(start + Duration::from_secs(3)), None);
-        assert!(timers.runs(Timer::Hold));
+        assert!(timers.is_running(Timer::Hold));
     }
 
     #[test]

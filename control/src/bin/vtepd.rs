@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     daemon::lift_memlock();
-    vtep_dataplane::mem::give_back_large_blocks();
+    vtep_dataplane::mem::mmap_large_blocks();
     match daemon::run(&config, &arguments.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

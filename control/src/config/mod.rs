@@ -38,7 +38,7 @@ mod write;
 
 pub use self::bgp::{BgpSettings, DuplicateDetection};
 pub use self::bgp_neighbor::{BGP_PORT, BgpNeighbor};
-pub use self::change::{BatchError, Change, ChangeError, MAX_PORTS, MAX_VNIS};
+pub use self::change::{BatchError, Change, ChangeError, MAX_PORTS, MAX_VNIS, vni_content};
 pub use self::control::{Control, DEFAULT_SOCKET};
 pub use self::diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use self::diff::{Diff, diff};

@@ -125,7 +125,7 @@ pub struct AfXdp {
     pub frame_size: u32,
     /// Back the UMEM with huge pages.
     pub huge_pages: Tristate,
-    /// Busy polling of sockets.
+    /// Busy polling of sockets; [`Tristate::Auto`] is off.
     pub busy_poll: Tristate,
 }
 

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use vtep_dataplane::addr::VtepAddr;
-
 use super::setup::{settings, underlay_config};
 use super::{Engine, EngineError, MAX_MACS};
 use crate::config::{self, Change, InterfaceName, PortKey};
@@ -86,14 +84,13 @@ impl Engine {
                     .add_vni(*vni, settings.inner_vlan == config::InnerVlan::Pass)?;
                 self.fib
                     .set_resolution(*vni, settings.suppress, settings.miss_events);
-                self.evpn_vni(*vni, settings, now);
+                self.apply_to_evpn(change, None, now);
             }
             Change::VniDel { vni } => {
                 for key in self.ports.of_vni(*vni) {
                     self.remove_port(*vni, &key, now);
                 }
-                self.evpn.speaker.statics_del(*vni);
-                self.evpn.speaker.vni_del(*vni);
+                self.apply_to_evpn(change, None, now);
                 self.install_routes(now);
                 self.fib.remove_vni(*vni);
                 self.sync_groups();
@@ -103,7 +100,7 @@ impl Engine {
                 self.request_interface(name, purpose(&port.key))?;
                 port.macs.iter().for_each(|mac| self.unlearn(*vni, *mac));
                 let before = self.ports.set(*vni, port, &mut self.fib)?;
-                self.evpn_port(*vni, before.as_ref(), Some(port), now);
+                self.apply_to_evpn(change, before.as_ref(), now);
                 self.interfaces.try_open(name, &self.workers, now);
                 self.publish_interface(name);
             }
@@ -115,28 +112,9 @@ impl Engine {
 
     /// The part of [`Self::apply`] that touches no interface: entries of VNIs, and BGP.
     fn apply_entry(&mut self, change: &Change, now: Instant) -> Result<(), FibError> {
-        let speaker = &mut self.evpn.speaker;
+        self.apply_to_evpn(change, None, now);
         match change {
-            Change::FdbAdd { vni, mac, vtep, .. } => speaker.static_mac_add(*vni, *mac, *vtep),
-            Change::FdbDel { vni, mac } => speaker.static_mac_del(*vni, *mac),
-            Change::FloodAdd { vni, vtep } => speaker.static_flood_add(*vni, *vtep),
-            Change::FloodDel { vni, vtep } => speaker.static_flood_del(*vni, *vtep),
-            Change::NeighborAdd { vni, ip, mac, .. } => {
-                speaker.static_address_add(*vni, *ip, *mac, false)
-            }
-            Change::NeighborDel { vni, ip } => speaker.static_address_del(*vni, *ip),
-            Change::GroupAdd { vni, group } => {
-                if let Ok(group) = VtepAddr::group(group.get()) {
-                    speaker.static_flood_add(*vni, group);
-                }
-                self.sync_groups();
-            }
-            Change::GroupDel { vni, group } => {
-                if let Ok(group) = VtepAddr::group(group.get()) {
-                    speaker.static_flood_del(*vni, group);
-                }
-                self.sync_groups();
-            }
+            Change::GroupAdd { .. } | Change::GroupDel { .. } => self.sync_groups(),
             Change::BgpSet { .. } => self.evpn_restart(now),
             Change::BgpNeighborAdd { neighbor } | Change::BgpNeighborSet { neighbor } => {
                 self.session_starts.insert(neighbor.address);

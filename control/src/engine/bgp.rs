@@ -9,7 +9,7 @@ use vtep_dataplane::addr::{HostMac, Vni};
 use super::Engine;
 use crate::api::action::{BgpClear, BgpShutdown, Clear};
 use crate::speaker::NeighborConfig;
-use crate::speaker::socket::{Password, TcpOptions};
+use crate::speaker::socket::{Md5Password, TcpOptions};
 
 /// How long after our start a session says that we have restarted: neighbours keep our routes for 120 s by default
 /// (RFC 4724 section 3 leaves it to them), and after that have none to keep.
@@ -46,7 +46,7 @@ impl Engine {
                 password: neighbor
                     .password
                     .as_ref()
-                    .map(|password| Password(password.key().into())),
+                    .map(|password| Md5Password(password.key().into())),
                 ttl_security: neighbor.ttl_security,
             },
             peer: neighbor.peer_config(settings, hostname),
@@ -55,30 +55,30 @@ impl Engine {
         self.evpn.neighbor_remove(address, now);
         self.evpn.neighbor_add(address);
         self.speaker
-            .put(config, &self.registry, &mut self.evpn, now);
+            .add_neighbor(config, &self.registry, &mut self.evpn, now);
     }
 
     /// Ends a neighbour that is no longer configured.
     pub(super) fn bgp_neighbor_gone(&mut self, address: IpAddr, now: Instant) {
         self.speaker
-            .remove(address, &self.registry, &mut self.evpn, now);
+            .remove_neighbor(address, &self.registry, &mut self.evpn, now);
         self.evpn.neighbor_remove(address, now);
     }
 
     /// An event of the daemon's poll that may be the speaker's.
     pub fn speaker_event(&mut self, event: &mio::event::Event, now: Instant) {
         self.speaker
-            .event(event, &self.registry, &mut self.evpn, now);
+            .handle_event(event, &self.registry, &mut self.evpn, now);
     }
 
     /// Timers of sessions and routes, and what follows from all that came in.
     pub(super) fn poll_bgp(&mut self, now: Instant) {
         if self.restart_ends.is_some_and(|at| at <= now) {
             self.restart_ends = None;
-            self.speaker.restart_over();
+            self.speaker.finish_restart();
         }
         self.evpn.speaker.tick(now);
-        self.speaker.turn(&self.registry, &mut self.evpn, now);
+        self.speaker.poll_once(&self.registry, &mut self.evpn, now);
         self.install_routes(now);
     }
 
@@ -90,7 +90,7 @@ impl Engine {
             .poll_timeout()
             .map(|at| at.saturating_duration_since(now));
         self.speaker
-            .next_timeout(now)
+            .poll_timeout(now)
             .into_iter()
             .chain(tasks)
             .min()

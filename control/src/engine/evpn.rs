@@ -12,9 +12,9 @@ use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 use super::Engine;
 use crate::api::event as monitor;
 use crate::bgp::{DownReason, Peer, PeerOutput};
-use crate::config::{self, Config, Port, PortKey, VniSettings};
+use crate::config::{self, Change, Config, Port, PortKey, VniSettings};
 use crate::evpn::{self, DuplicateConfig, EvpnEvent, EvpnSpeaker, LocalKind, LocalMac, NeighborId};
-use crate::speaker::transport::Routes;
+use crate::speaker::transport::SessionHandler;
 
 /// The instance, and its neighbours' numbers.
 #[derive(Debug)]
@@ -63,8 +63,8 @@ impl Evpn {
     }
 }
 
-impl Routes for Evpn {
-    fn heard(&mut self, neighbor: IpAddr, output: PeerOutput<'_>, now: Instant) {
+impl SessionHandler for Evpn {
+    fn on_output(&mut self, neighbor: IpAddr, output: PeerOutput<'_>, now: Instant) {
         match &output {
             PeerOutput::SessionUp(_) => self.sessions.push((neighbor, None)),
             PeerOutput::SessionDown { reason, .. } => {
@@ -77,12 +77,12 @@ impl Routes for Evpn {
         }
     }
 
-    fn held(&self, neighbor: IpAddr) -> usize {
+    fn route_count(&self, neighbor: IpAddr) -> usize {
         self.id(neighbor)
             .map_or(0, |id| self.speaker.prefix_count(id))
     }
 
-    fn speak(&mut self, neighbor: IpAddr, peer: &mut Peer, now: Instant) {
+    fn advertise(&mut self, neighbor: IpAddr, peer: &mut Peer, now: Instant) {
         if let Some(id) = self.id(neighbor) {
             self.speaker.pump(now, id, peer);
         }
@@ -131,10 +131,43 @@ fn vni_config(vni: Vni, settings: &VniSettings) -> evpn::VniConfig {
 }
 
 impl Engine {
-    /// Tells the speaker of a VNI, new or changed.
-    pub(super) fn evpn_vni(&mut self, vni: Vni, settings: &VniSettings, now: Instant) {
-        if let Err(error) = self.evpn.speaker.vni_add(now, vni_config(vni, settings)) {
-            tracing::error!(%error, "the VNI is not announced");
+    /// Passes a configuration change on to the EVPN speaker, if it concerns the content of a VNI. `before`
+    /// is the port that a [`Change::PortSet`] replaces. Live changes, the start and a restart of BGP all
+    /// come through here.
+    pub(super) fn apply_to_evpn(&mut self, change: &Change, before: Option<&Port>, now: Instant) {
+        let speaker = &mut self.evpn.speaker;
+        match change {
+            Change::VniAdd { vni, settings } | Change::VniSet { vni, settings } => {
+                if let Err(error) = speaker.vni_add(now, vni_config(*vni, settings)) {
+                    tracing::error!(%error, "the VNI is not announced");
+                }
+            }
+            Change::VniDel { vni } => {
+                speaker.statics_del(*vni);
+                speaker.vni_del(*vni);
+            }
+            Change::PortAdd { vni, port } | Change::PortSet { vni, port } => {
+                self.evpn_port(*vni, before, Some(port), now);
+            }
+            Change::FdbAdd { vni, mac, vtep, .. } => speaker.static_mac_add(*vni, *mac, *vtep),
+            Change::FdbDel { vni, mac } => speaker.static_mac_del(*vni, *mac),
+            Change::FloodAdd { vni, vtep } => speaker.static_flood_add(*vni, *vtep),
+            Change::FloodDel { vni, vtep } => speaker.static_flood_del(*vni, *vtep),
+            Change::NeighborAdd { vni, ip, mac, .. } => {
+                speaker.static_address_add(*vni, *ip, *mac, false);
+            }
+            Change::NeighborDel { vni, ip } => speaker.static_address_del(*vni, *ip),
+            Change::GroupAdd { vni, group } => {
+                if let Ok(group) = VtepAddr::group(group.get()) {
+                    speaker.static_flood_add(*vni, group);
+                }
+            }
+            Change::GroupDel { vni, group } => {
+                if let Ok(group) = VtepAddr::group(group.get()) {
+                    speaker.static_flood_del(*vni, group);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -286,43 +319,21 @@ impl Engine {
     pub(super) fn evpn_restart(&mut self, now: Instant) {
         for address in self.speaker.neighbors().keys().copied().collect::<Vec<_>>() {
             self.speaker
-                .remove(address, &self.registry, &mut self.evpn, now);
+                .remove_neighbor(address, &self.registry, &mut self.evpn, now);
             self.evpn.neighbor_remove(address, now);
         }
         self.learned_forget_all();
         self.install_routes(now);
         self.evpn = Evpn::new(&self.config);
-        // The configuration may hold VNIs that later changes of the same batch bring: those tell the speaker themselves,
-        // and what it said now would find no table to stand in.
-        let vnis = self.config.vnis().keys().copied();
-        let vnis: Vec<_> = vnis
-            .filter(|vni| self.fib.domain_id(*vni).is_some())
+        // VNIs that later changes of the same batch add are not in the FIB yet: those changes come here
+        // themselves.
+        let vnis = self.config.vnis().iter();
+        let known = vnis.filter(|(vni, _)| self.fib.domain_id(**vni).is_some());
+        let changes: Vec<_> = known
+            .flat_map(|(vni, content)| config::vni_content(*vni, content))
             .collect();
-        for vni in vnis {
-            let content = self.config.vnis()[&vni].clone();
-            self.evpn_vni(vni, content.settings(), now);
-            content
-                .ports()
-                .values()
-                .for_each(|port| self.evpn_port(vni, None, Some(port), now));
-            let speaker = &mut self.evpn.speaker;
-            content
-                .fdb()
-                .iter()
-                .for_each(|(mac, entry)| speaker.static_mac_add(vni, *mac, entry.vtep));
-            content
-                .flood()
-                .iter()
-                .for_each(|vtep| speaker.static_flood_add(vni, *vtep));
-            if let Some(group) = content
-                .group()
-                .and_then(|group| VtepAddr::group(group.get()).ok())
-            {
-                speaker.static_flood_add(vni, group);
-            }
-            let neighbors = content.neighbors().iter();
-            neighbors
-                .for_each(|(ip, entry)| speaker.static_address_add(vni, *ip, entry.mac, false));
+        for change in changes {
+            self.apply_to_evpn(&change, None, now);
         }
         self.install_routes(now);
         self.session_starts

@@ -41,7 +41,7 @@ use crate::api::show::PortState;
 use crate::config::{self, BatchError, Change, Config, InterfaceName, PortKey};
 use crate::fib::{Fib, FibError, VtepTracking};
 use crate::interfaces::{InterfaceError, Interfaces, Purpose, RingBudget, TenantPorts};
-use crate::speaker::Speaker;
+use crate::speaker::BgpSpeaker;
 use crate::underlay::{self, Underlay, UnderlayEvent};
 use crate::workers::Workers;
 
@@ -94,7 +94,7 @@ pub struct Engine {
     /// The same moment, seconds since 1970.
     started_unix: u64,
     evpn: Evpn,
-    speaker: Speaker,
+    speaker: BgpSpeaker,
     session_starts: bgp::SessionStarts,
     /// The daemon's poll, for sockets of BGP.
     registry: Registry,
@@ -166,7 +166,7 @@ impl Engine {
             started: now,
             started_unix: since_1970.as_secs(),
             evpn: Evpn::new(config),
-            speaker: Speaker::new(config::BGP_PORT, tokens, seed),
+            speaker: BgpSpeaker::new(config::BGP_PORT, tokens, seed),
             session_starts: bgp::SessionStarts::new(),
             registry,
             learned: LearnedHosts::default(),
@@ -308,6 +308,23 @@ impl Engine {
                     let error = io::Error::from_raw_os_error(errno);
                     tracing::warn!(interface = name, queue, worker = worker.0, %error, "a socket reports an error");
                 }
+                WorkerEvent::BusyPollEnded {
+                    worker,
+                    device,
+                    queue,
+                } => {
+                    let name = self
+                        .fib
+                        .device(device)
+                        .map_or("?", |device| device.name.as_str());
+                    tracing::warn!(
+                        interface = name,
+                        queue,
+                        worker = worker.0,
+                        reason = crate::interfaces::BUSY_POLL_ENDED,
+                        "busy polling was switched off for a queue"
+                    );
+                }
                 WorkerEvent::Learn(event) => self.learn_event(event, now),
             }
         }
@@ -389,6 +406,11 @@ impl Engine {
             }
             // Another interface under the same name: the old one went unnoticed.
             Some(index) if change.present && index != change.link.index => {
+                self.interfaces.close(&name, &self.workers)
+                    | self.interfaces.try_open(&name, &self.workers, now)
+            }
+            Some(_) if self.interfaces.must_rebind(&name, change.link.mtu) => {
+                tracing::info!(interface = %name, mtu = change.link.mtu, "the new MTU requires another bind mode");
                 self.interfaces.close(&name, &self.workers)
                     | self.interfaces.try_open(&name, &self.workers, now)
             }

@@ -67,9 +67,8 @@ pub(super) fn interface_settings(vtep: &config::Vtep) -> InterfaceSettings {
             config::XdpMode::Generic => Mode::Generic,
         },
         busy_poll: match vtep.afxdp.busy_poll {
-            config::Tristate::Auto => BusyPoll::Auto,
             config::Tristate::On => BusyPoll::On,
-            config::Tristate::Off => BusyPoll::Off,
+            config::Tristate::Auto | config::Tristate::Off => BusyPoll::Off,
         },
     }
 }

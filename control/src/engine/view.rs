@@ -9,7 +9,7 @@ use crate::api::show::PortState;
 use crate::config::{Config, InterfaceName};
 use crate::fib::Fib;
 use crate::interfaces::{InterfaceState, Interfaces, ManagedInterface, TenantPorts};
-use crate::speaker::Speaker;
+use crate::speaker::BgpSpeaker;
 use crate::underlay::Underlay;
 use crate::workers::Workers;
 
@@ -29,7 +29,7 @@ pub(crate) struct EngineView<'a> {
     /// Links, addresses and resolved VTEPs.
     pub(crate) underlay: &'a Underlay,
     /// BGP sessions.
-    pub(crate) speaker: &'a Speaker,
+    pub(crate) speaker: &'a BgpSpeaker,
     /// EVPN routes.
     pub(crate) evpn: &'a Evpn,
     /// Hosts learned from frames.

@@ -1,4 +1,4 @@
-//! What an [`super::EvpnSpeaker`] is told: itself, its VNIs, its hosts.
+//! Configuration of an [`super::EvpnSpeaker`], its VNIs and its local MACs.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -7,19 +7,19 @@ use vtep_dataplane::addr::{Vni, VtepAddr};
 
 use crate::bgp::wire::{ExtendedCommunity, Rd};
 
-/// When a MAC that moves too often is left where it is (RFC 7432 section 15.1).
+/// Duplicate MAC detection (RFC 7432 section 15.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DuplicateConfig {
-    /// So many moves ... Zero switches the detection off.
+    /// The number of moves within `window` that freezes a MAC. Zero disables the detection.
     pub moves: u8,
-    /// ... within this time are too many.
+    /// The time within which moves count.
     pub window: Duration,
-    /// A frozen MAC is free again after this time. None: by command only.
+    /// The time after which a frozen MAC is unfrozen. `None`: only by command.
     pub recovery: Option<Duration>,
 }
 
 impl Default for DuplicateConfig {
-    /// Five moves in 180 s, as RFC 7432 section 15.1 says; free again after 180 s.
+    /// Five moves in 180 s (RFC 7432 section 15.1); unfrozen after 180 s.
     fn default() -> Self {
         let window = Duration::from_secs(180);
         Self {
@@ -30,27 +30,28 @@ impl Default for DuplicateConfig {
     }
 }
 
-/// The whole instance.
+/// The speaker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EvpnConfig {
     /// Our AS.
     pub local_as: u32,
     /// Our BGP identifier, which is also in automatic route distinguishers.
     pub router_id: Ipv4Addr,
-    /// The address that others send VXLAN to: next hop, originator and tunnel endpoint of our routes.
+    /// The local VTEP address: next hop, originator and tunnel endpoint of originated routes.
     pub vtep: VtepAddr,
-    /// Further addresses of ours: a route to one of them is never installed.
+    /// Further local VTEP addresses: a route with one of them as next hop is never installed.
     pub own: Vec<VtepAddr>,
     /// Duplicate detection.
     pub duplicate: DuplicateConfig,
-    /// How long another VTEP may claim a MAC that is attached here before we claim it back with a higher sequence. A
-    /// host that moves away is attached in both places for a moment: claiming back at once would pull its traffic to
-    /// the old place. Claims that stand already when a session comes up are answered at once.
+    /// How long another VTEP may announce a MAC that is attached here before this VTEP claims it
+    /// back with a higher sequence. A host that moves away is attached in both places for a moment:
+    /// claiming it back at once would pull its traffic to the old place. Routes that a peer sends
+    /// right after the session came up are answered at once.
     pub claim_back: Duration,
 }
 
 impl EvpnConfig {
-    /// An instance with the defaults.
+    /// A speaker with the defaults.
     #[must_use]
     pub fn new(local_as: u32, router_id: Ipv4Addr, vtep: VtepAddr) -> Self {
         Self {
@@ -64,17 +65,17 @@ impl EvpnConfig {
     }
 }
 
-/// The Ethernet tag of our routes.
+/// The Ethernet tag of originated routes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum EthernetTag {
-    /// Zero, as RFC 8365 section 5.1.3 says for a VNI with an EVI of its own.
+    /// Zero (RFC 8365 section 5.1.3, one VNI per EVI).
     #[default]
     Zero,
     /// The VNI, as Juniper sends.
     Vni,
 }
 
-/// How automatic export targets are made. Import matches both.
+/// How automatic export targets are derived. Import matches both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Derivation {
     /// `(AS & 0xffff):VNI`, as FRR does.
@@ -89,24 +90,25 @@ pub enum Derivation {
 pub struct VniConfig {
     /// The VNI.
     pub vni: Vni,
-    /// Route distinguisher. None: `router-id:n`, with an n that the VNI keeps while it is configured.
+    /// Route distinguisher. `None`: `router-id:n`, with an n that the VNI keeps while it is
+    /// configured.
     pub rd: Option<Rd>,
-    /// A route with one of these targets is imported. Empty: automatic, whatever the AS in it is.
+    /// Import targets. Empty: automatic, for any AS.
     pub import: Vec<ExtendedCommunity>,
-    /// As `import`, but besides the automatic ones.
+    /// Import targets in addition to the automatic ones.
     pub import_also: Vec<ExtendedCommunity>,
-    /// The targets of our routes. Empty: automatic.
+    /// Export targets. Empty: automatic.
     pub export: Vec<ExtendedCommunity>,
-    /// The automatic export target.
+    /// How the automatic export target is derived.
     pub derivation: Derivation,
-    /// The Ethernet tag of our routes.
+    /// The Ethernet tag of originated routes.
     pub tag: EthernetTag,
-    /// Most MACs installed by EVPN.
+    /// The maximum of remote MACs.
     pub max_macs: u32,
 }
 
 impl VniConfig {
-    /// A VNI with all automatic, and no limit below that of the table.
+    /// A VNI with everything automatic, and no limit below that of the table.
     #[must_use]
     pub const fn new(vni: Vni) -> Self {
         Self {
@@ -122,21 +124,21 @@ impl VniConfig {
     }
 }
 
-/// How a MAC came to be local.
+/// How a MAC became local.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LocalKind {
-    /// By configuration or the control socket: no remote route ever moves or deletes it.
+    /// By configuration or the control socket: no remote route moves or removes it.
     #[default]
     Attached,
-    /// From frames: it goes where a better remote claim says.
+    /// Learned from frames: a better remote route moves it.
     Learned,
 }
 
-/// A host on one of our ports.
+/// A local MAC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LocalMac {
-    /// How it came here.
+    /// How it became local.
     pub kind: LocalKind,
-    /// Tell others that it never moves (RFC 7432 section 15.2).
+    /// Announce that it never moves (RFC 7432 section 15.2).
     pub sticky: bool,
 }

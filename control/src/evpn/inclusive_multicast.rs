@@ -1,5 +1,5 @@
-//! Type 3 routes -> flood lists. Who floods where has several sources: routes of several distinguishers, and static
-//! configuration; a VTEP is in a list as long as one of them stands.
+//! Type 3 routes -> flood lists (RFC 7432 section 11, RFC 8365 section 9). A VTEP is in the flood
+//! list of a VNI as long as one route of any distinguisher, or static configuration, puts it there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -7,37 +7,136 @@ use std::net::IpAddr;
 use hashbrown::HashMap;
 use vtep_dataplane::addr::{Vni, VtepAddr};
 
-use super::change::{EvpnEvent, RouteStatus, TableChange};
-use super::speaker::EvpnSpeaker;
+use super::change::TableChange;
+use super::event::EvpnEvent;
+use super::shared::Shared;
+use super::status::RouteStatus;
 use crate::bgp::wire::{Attributes, EvpnRoute, InclusiveMulticast, PmsiTunnel};
-use crate::rib::{AttrId, BestPathChange, RouteId, RouteKind};
+use crate::rib::{AttrId, BestPathChange, Ineligible, RouteId, RouteKind};
 
-/// Why a VTEP is in a flood list.
+/// What puts a VTEP into a flood list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Sources {
+struct FloodSources {
     routes: u32,
-    fixed: bool,
+    is_static: bool,
 }
 
-/// All flood lists.
+/// What a type 3 route asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FloodRequest {
+    pub(super) vni: Vni,
+    /// Where frames are replicated to.
+    pub(super) endpoint: IpAddr,
+}
+
+/// Reads a type 3 route: frames go to the tunnel endpoint, or to the originator if the tunnel names
+/// none. The VNI is the label of the tunnel, or the Ethernet tag.
+///
+/// # Errors
+/// [`RouteStatus::Tunnel`], [`RouteStatus::NoVni`].
+pub(super) fn parse(
+    route: &InclusiveMulticast,
+    attributes: &Attributes,
+) -> Result<FloodRequest, RouteStatus> {
+    let (label, endpoint) = match &attributes.pmsi {
+        None => (0, route.originator),
+        Some(pmsi) => match &pmsi.tunnel {
+            PmsiTunnel::IngressReplication(address) => {
+                (pmsi.label, address.unwrap_or(route.originator))
+            }
+            PmsiTunnel::Other(..) => return Err(RouteStatus::Tunnel),
+        },
+    };
+    let number = if label == 0 { route.tag } else { label };
+    let vni = Vni::new(number).map_err(|_| RouteStatus::NoVni)?;
+    Ok(FloodRequest { vni, endpoint })
+}
+
+/// The flood list entry that a type 3 route with these attributes makes.
+///
+/// # Errors
+/// Why it makes none.
+pub(super) fn flood_entry(
+    shared: &Shared,
+    route: &InclusiveMulticast,
+    attrs: AttrId,
+) -> Result<(FloodRequest, VtepAddr), RouteStatus> {
+    let request = parse(route, shared.rib.attributes().attributes(attrs))?;
+    let vtep = VtepAddr::new(request.endpoint).map_err(|_| RouteStatus::Endpoint)?;
+    shared.usable(request.vni, attrs)?;
+    if vtep == shared.config.vtep || shared.config.own.contains(&vtep) {
+        return Err(RouteStatus::Ineligible(Ineligible::OwnNextHop));
+    }
+    Ok((request, vtep))
+}
+
+/// The flood lists of all VNIs.
 #[derive(Debug, Default)]
-pub(super) struct InclusiveMulticasts {
-    /// What each route has put there.
+pub(super) struct FloodLists {
+    /// The entry that each route has made.
     installed: HashMap<RouteId, (Vni, VtepAddr)>,
-    sources: BTreeMap<(Vni, VtepAddr), Sources>,
+    sources: BTreeMap<(Vni, VtepAddr), FloodSources>,
 }
 
-impl InclusiveMulticasts {
-    /// Changes the sources of a membership; what the table has to be told.
-    fn change(
+impl FloodLists {
+    /// The best path of a type 3 route changed.
+    pub(super) fn route_changed(
+        &mut self,
+        shared: &mut Shared,
+        route: &InclusiveMulticast,
+        change: BestPathChange,
+    ) {
+        let entry = change
+            .new
+            .and_then(|new| flood_entry(shared, route, new.attrs).ok());
+        self.set_entry(shared, change.id, route.originator, entry);
+    }
+
+    fn set_entry(
+        &mut self,
+        shared: &mut Shared,
+        id: RouteId,
+        originator: IpAddr,
+        entry: Option<(FloodRequest, VtepAddr)>,
+    ) {
+        let new = entry.map(|(request, vtep)| (request.vni, vtep));
+        let old = match new {
+            Some(new) => self.installed.insert(id, new),
+            None => self.installed.remove(&id),
+        };
+        if old == new {
+            return;
+        }
+        // The new entry first: a VTEP that only changes its route never leaves the list.
+        if let Some(new) = new {
+            let change = self.change_sources(new, |s| s.routes += 1);
+            shared.changes.extend(change);
+        }
+        if let Some(old) = old {
+            let change = self.change_sources(old, |s| s.routes -= 1);
+            shared.changes.extend(change);
+        }
+        if let Some((FloodRequest { vni, endpoint }, _)) = entry
+            && endpoint != originator
+        {
+            shared.events.push(EvpnEvent::EndpointMismatch {
+                vni,
+                endpoint,
+                originator,
+            });
+        }
+    }
+
+    /// Changes the sources of a list entry. Returns the table change that follows.
+    fn change_sources(
         &mut self,
         at: (Vni, VtepAddr),
-        edit: impl FnOnce(&mut Sources),
+        edit: impl FnOnce(&mut FloodSources),
     ) -> Option<TableChange> {
         let sources = self.sources.entry(at).or_default();
-        let before = *sources != Sources::default();
+        let before = *sources != FloodSources::default();
         edit(sources);
-        let after = *sources != Sources::default();
+        let after = *sources != FloodSources::default();
         if !after {
             self.sources.remove(&at);
         }
@@ -48,139 +147,50 @@ impl InclusiveMulticasts {
         }
     }
 
-    /// True if a route has put the VTEP into the list of the VNI.
+    /// Evaluates the type 3 routes of these VNIs again, whose configuration changed.
+    pub(super) fn reevaluate(&mut self, shared: &mut Shared, vnis: &BTreeSet<Vni>) {
+        let rib = &shared.rib;
+        let others = rib.ids().filter(|id| rib.kind(*id) == RouteKind::Other);
+        for id in others.collect::<Vec<_>>() {
+            let (EvpnRoute::InclusiveMulticast(route), Some(best)) =
+                (shared.rib.key(id), shared.rib.best(id))
+            else {
+                continue;
+            };
+            let attributes = shared.rib.attributes().attributes(best.attrs);
+            if parse(&route, attributes).is_ok_and(|request| vnis.contains(&request.vni)) {
+                let entry = flood_entry(shared, &route, best.attrs).ok();
+                self.set_entry(shared, id, route.originator, entry);
+            }
+        }
+    }
+
+    /// Adds a VTEP, or a multicast group, to a flood list by static configuration.
+    pub(super) fn add_static(&mut self, shared: &mut Shared, vni: Vni, vtep: VtepAddr) {
+        let change = self.change_sources((vni, vtep), |s| s.is_static = true);
+        shared.changes.extend(change);
+    }
+
+    /// Removes what [`Self::add_static`] added.
+    pub(super) fn remove_static(&mut self, shared: &mut Shared, vni: Vni, vtep: VtepAddr) {
+        let change = self.change_sources((vni, vtep), |s| s.is_static = false);
+        shared.changes.extend(change);
+    }
+
+    /// True if a route has made an entry.
+    pub(super) fn is_installed(&self, id: RouteId) -> bool {
+        self.installed.contains_key(&id)
+    }
+
+    /// True if a route has put the VTEP into the flood list of the VNI.
     pub(super) fn has_route(&self, vni: Vni, vtep: VtepAddr) -> bool {
         self.sources.get(&(vni, vtep)).is_some_and(|s| s.routes > 0)
     }
 
-    /// The flood list of a VNI: VTEPs with the number of routes, and whether static configuration has them too.
+    /// The flood list of a VNI in order: VTEPs with the number of their routes, and whether static
+    /// configuration has them too.
     pub(super) fn list(&self, vni: Vni) -> impl Iterator<Item = (VtepAddr, u32, bool)> + '_ {
         let all = self.sources.iter().filter(move |((of, _), _)| *of == vni);
-        all.map(|((_, vtep), sources)| (*vtep, sources.routes, sources.fixed))
-    }
-}
-
-/// What a type 3 says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FloodClaim {
-    pub(super) vni: Vni,
-    /// Where copies go.
-    pub(super) endpoint: IpAddr,
-}
-
-/// Reads a type 3: copies go to the tunnel endpoint, or to the originator if the tunnel names none. The VNI is the
-/// label of the tunnel, or the tag.
-pub(super) fn read(
-    route: &InclusiveMulticast,
-    attributes: &Attributes,
-) -> Result<FloodClaim, RouteStatus> {
-    let (label, endpoint) = match &attributes.pmsi {
-        None => (0, route.originator),
-        Some(pmsi) => match &pmsi.tunnel {
-            PmsiTunnel::IngressReplication(address) => {
-                (pmsi.label, address.unwrap_or(route.originator))
-            }
-            PmsiTunnel::Other(..) => return Err(RouteStatus::Tunnel),
-        },
-    };
-    let vni =
-        Vni::new(if label == 0 { route.tag } else { label }).map_err(|_| RouteStatus::NoVni)?;
-    Ok(FloodClaim { vni, endpoint })
-}
-
-impl EvpnSpeaker {
-    /// What a type 3 with these attributes adds to which flood list.
-    pub(super) fn flood_target(
-        &self,
-        route: &InclusiveMulticast,
-        attrs: AttrId,
-    ) -> Result<(FloodClaim, VtepAddr), RouteStatus> {
-        let attributes = self.rib.attributes().attributes(attrs);
-        let claim = read(route, attributes)?;
-        let vtep = VtepAddr::new(claim.endpoint).map_err(|_| RouteStatus::Martian)?;
-        self.usable(claim.vni, attrs)?;
-        if vtep == self.config.vtep || self.config.own.contains(&vtep) {
-            return Err(RouteStatus::OwnNextHop);
-        }
-        Ok((claim, vtep))
-    }
-
-    /// The best path of a route that is no type 2 changed.
-    pub(super) fn flood_changed(&mut self, change: BestPathChange) {
-        let EvpnRoute::InclusiveMulticast(route) = self.rib.key(change.id) else {
-            return;
-        };
-        let target = change
-            .new
-            .and_then(|new| self.flood_target(&route, new.attrs).ok());
-        self.put_flood(change.id, route.originator, target);
-    }
-
-    fn put_flood(
-        &mut self,
-        id: RouteId,
-        originator: IpAddr,
-        target: Option<(FloodClaim, VtepAddr)>,
-    ) {
-        let new = target.map(|(claim, vtep)| (claim.vni, vtep));
-        let old = match new {
-            Some(new) => self.floods.installed.insert(id, new),
-            None => self.floods.installed.remove(&id),
-        };
-        if old == new {
-            return;
-        }
-        // First the new member: a VTEP that only changes its route never leaves the list.
-        if let Some(new) = new {
-            self.changes
-                .extend(self.floods.change(new, |s| s.routes += 1));
-        }
-        if let Some(old) = old {
-            self.changes
-                .extend(self.floods.change(old, |s| s.routes -= 1));
-        }
-        if let Some((FloodClaim { vni, endpoint }, _)) = target
-            && endpoint != originator
-        {
-            self.events.push(EvpnEvent::EndpointMismatch {
-                vni,
-                endpoint,
-                originator,
-            });
-        }
-    }
-
-    /// Looks again at the type 3 routes of these VNIs.
-    pub(super) fn reconsider_floods(&mut self, vnis: &BTreeSet<Vni>) {
-        let rare = |id: &RouteId| self.rib.kind(*id) == RouteKind::Other;
-        for id in self.rib.ids().filter(rare).collect::<Vec<_>>() {
-            let (EvpnRoute::InclusiveMulticast(route), Some(best)) =
-                (self.rib.key(id), self.rib.best(id))
-            else {
-                continue;
-            };
-            let attributes = self.rib.attributes().attributes(best.attrs);
-            if read(&route, attributes).is_ok_and(|claim| vnis.contains(&claim.vni)) {
-                let target = self.flood_target(&route, best.attrs).ok();
-                self.put_flood(id, route.originator, target);
-            }
-        }
-    }
-
-    /// Static configuration puts a VTEP into the flood list of a VNI.
-    pub fn static_flood_add(&mut self, vni: Vni, vtep: VtepAddr) {
-        self.changes
-            .extend(self.floods.change((vni, vtep), |s| s.fixed = true));
-    }
-
-    /// Static configuration takes it out.
-    pub fn static_flood_del(&mut self, vni: Vni, vtep: VtepAddr) {
-        self.changes
-            .extend(self.floods.change((vni, vtep), |s| s.fixed = false));
-    }
-
-    /// True if a route has put this VTEP there.
-    pub(super) fn flood_installed(&self, id: RouteId) -> bool {
-        self.floods.installed.contains_key(&id)
+        all.map(|((_, vtep), sources)| (*vtep, sources.routes, sources.is_static))
     }
 }

@@ -1,61 +1,98 @@
-//! What is known of a configured VNI beside its routes.
+//! MAC-VRFs: the configured VNIs with their route distinguishers (RFC 7432 section 7.9). An EVI has
+//! one VNI here, and so one MAC-VRF (RFC 8365 section 5.1.2, VLAN-based service).
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
-use hashbrown::HashMap;
 use vtep_dataplane::addr::Vni;
 
 use super::config::VniConfig;
-use crate::bgp::wire::{Attributes, Rd};
-use crate::rib::Mobility;
+use crate::bgp::wire::Rd;
 
 /// Why a VNI can't be added.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VniError {
-    /// All automatic numbers are taken.
+    /// All numbers of automatic route distinguishers are taken.
     #[error("VNI {0}: all 65535 automatic route distinguishers are in use; set rd for it")]
     NoDistinguisher(Vni),
 }
 
-/// A configured VNI.
+/// One MAC-VRF.
 #[derive(Debug)]
 pub(super) struct MacVrf {
     pub(super) config: VniConfig,
     pub(super) rd: Rd,
     /// The number in an automatic route distinguisher.
-    pub(super) number: Option<u16>,
-    /// MACs that EVPN has installed.
-    pub(super) macs: u32,
-    /// Places of MACs that wait for room; some may have changed since.
-    pub(super) waiting: VecDeque<u32>,
-    /// The limit was told.
-    pub(super) full: bool,
-    /// Attributes of our type 2 routes, by mobility.
-    pub(super) attributes: HashMap<(bool, u32), Arc<Attributes>>,
+    number: Option<u16>,
 }
 
-impl MacVrf {
-    pub(super) fn attributes(
-        &mut self,
-        mobility: Mobility,
-        make: impl FnOnce() -> Attributes,
-    ) -> Arc<Attributes> {
-        let key = (mobility.sticky, mobility.sequence);
-        // Sequences of long ago are not kept for ever.
-        if self.attributes.len() >= 1024 && !self.attributes.contains_key(&key) {
-            self.attributes.clear();
+/// All MAC-VRFs, by VNI.
+#[derive(Debug)]
+pub(super) struct MacVrfs {
+    router_id: Ipv4Addr,
+    vrfs: BTreeMap<Vni, MacVrf>,
+}
+
+impl MacVrfs {
+    pub(super) const fn new(router_id: Ipv4Addr) -> Self {
+        Self {
+            router_id,
+            vrfs: BTreeMap::new(),
         }
-        self.attributes
-            .entry(key)
-            .or_insert_with(|| Arc::new(make()))
-            .clone()
+    }
+
+    #[inline]
+    pub(super) fn get(&self, vni: Vni) -> Option<&MacVrf> {
+        self.vrfs.get(&vni)
+    }
+
+    pub(super) fn contains(&self, vni: Vni) -> bool {
+        self.vrfs.contains_key(&vni)
+    }
+
+    /// All MAC-VRFs in the order of their VNIs.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Vni, &MacVrf)> {
+        self.vrfs.iter().map(|(vni, vrf)| (*vni, vrf))
+    }
+
+    /// The MAC-VRF that `config` describes, not inserted yet. The number of an automatic route
+    /// distinguisher stays the same while the VNI is configured.
+    ///
+    /// # Errors
+    /// [`VniError::NoDistinguisher`].
+    pub(super) fn build(&self, config: VniConfig) -> Result<MacVrf, VniError> {
+        let vni = config.vni;
+        let number = match (config.rd, self.get(vni).and_then(|vrf| vrf.number)) {
+            (Some(_), _) => None,
+            (None, Some(number)) => Some(number),
+            (None, None) => Some(self.free_number(vni)?),
+        };
+        let automatic = number.map(|number| Rd::ipv4(self.router_id, number));
+        Ok(MacVrf {
+            rd: config.rd.or(automatic).unwrap_or_default(),
+            config,
+            number,
+        })
+    }
+
+    pub(super) fn insert(&mut self, vrf: MacVrf) {
+        self.vrfs.insert(vrf.config.vni, vrf);
+    }
+
+    /// Removes a MAC-VRF. False if there is none.
+    pub(super) fn remove(&mut self, vni: Vni) -> bool {
+        self.vrfs.remove(&vni).is_some()
+    }
+
+    fn free_number(&self, vni: Vni) -> Result<u16, VniError> {
+        let taken = |number| self.vrfs.values().any(|vrf| vrf.number == Some(number));
+        distinguisher(vni, taken).ok_or(VniError::NoDistinguisher(vni))
     }
 }
 
-/// The number for an automatic route distinguisher: the VNI itself where it fits and is free, so that it is the same
-/// after a restart; else the next free one after its low and high bits folded.
-pub(super) fn distinguisher(vni: Vni, taken: impl Fn(u16) -> bool) -> Option<u16> {
+/// The number for an automatic route distinguisher: the VNI itself where it fits and is free, so
+/// that it is the same after a restart; else the first free number from the folded VNI on.
+fn distinguisher(vni: Vni, taken: impl Fn(u16) -> bool) -> Option<u16> {
     let folded = u16::try_from(vni.get()).unwrap_or((vni.get() ^ (vni.get() >> 8)) as u16);
     (0..=u16::MAX)
         .map(|step| folded.wrapping_add(step))

@@ -1,38 +1,42 @@
-//! EVPN (RFC 7432, RFC 8365): what routes mean for the tables, and what our hosts mean as routes. Pure: octets and
-//! time come in as arguments, changes go out as values.
+//! EVPN (RFC 7432, RFC 8365): routes to table changes, and local MACs to routes. Sans-IO: messages
+//! and time come in as arguments, changes go out as values.
 //!
 //! ```text
-//! bgp::Peer outputs -> EvpnSpeaker::handle -> RIB -> import -> take_changes -> tables
-//! ports, configuration -> local_*, static_*, vni_* -> export -> AdjRibOut -> pump -> bgp::Peer::send
-//! time -> tick            what an operator may want to know -> take_events
+//! bgp::Peer outputs -> EvpnSpeaker::handle -> rib -+-> mac_table -----------+
+//!                                                  +-> neighbors -----------+-> changes -> fib
+//!                                                  +-> inclusive_multicast -+
+//! ports, configuration -> local_*, static_*, vni_* -> the same parts
+//!                                                  -> originate -> pump -> bgp::Peer::send
+//! time -> tick                                     take_events -> monitor, log
 //! ```
 //!
-//! Local truth is stronger than static configuration, and that is stronger than EVPN: all three are told to the
-//! [`EvpnSpeaker`], and the [`TableChange`]s that come out of it are the result.
+//! Local entries have priority over static configuration, and that over EVPN: all three come to the
+//! [`EvpnSpeaker`], and the [`TableChange`]s that come out are the result.
 
+mod chain;
 mod change;
 mod config;
-mod duplicate;
+mod event;
 mod import;
 mod inclusive_multicast;
-mod local;
 mod mac_table;
 mod mac_vrf;
-mod mobility;
 mod neighbors;
 mod originate;
-mod show;
+mod shared;
 mod speaker;
+mod status;
 pub mod targets;
 
-pub use self::change::{EntryOrigin, EvpnEvent, RouteStatus, TableChange};
+pub use self::change::{EntryOrigin, TableChange};
 pub use self::config::{
     Derivation, DuplicateConfig, EthernetTag, EvpnConfig, LocalKind, LocalMac, VniConfig,
 };
-pub use self::local::LocalMacError;
+pub use self::event::EvpnEvent;
+pub use self::mac_table::{LocalMacError, MacView};
 pub use self::mac_vrf::VniError;
-pub use self::show::{MacView, NeighborView, RouteNote, RouteView, VniView};
-pub use self::speaker::EvpnSpeaker;
+pub use self::speaker::{EvpnSpeaker, NeighborView, RouteNote, RouteView, VniView};
+pub use self::status::RouteStatus;
 pub use crate::rib::{Mobility, NeighborId};
 
 #[cfg(test)]

@@ -1,26 +1,41 @@
-//! Type 2 routes with an address -> the table that answers ARP and neighbour discovery.
+//! Type 2 routes with an address -> the neighbor table, which answers ARP and neighbor discovery
+//! (RFC 7432 section 10). Local addresses come first, then static ones, then those of routes.
+//!
+//! ```text
+//! best path with an address -> chain of its (VNI, address) -> best candidate -> local? static?
+//!                          -> table
+//! ```
 
+use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 
+use hashbrown::DefaultHashBuilder;
 use vtep_dataplane::addr::{HostMac, Vni};
 
+use super::chain::RouteChains;
 use super::change::{EntryOrigin, TableChange};
 use super::import::vni_of;
-use super::mac_table::{AddressKey, flag as host_flag};
-use super::mobility::MacCandidate;
-use super::speaker::EvpnSpeaker;
-use crate::rib::{Rib, RouteId};
+use super::mac_table::MacTable;
+use super::mac_table::mobility::MacCandidate;
+use super::shared::Shared;
+use crate::rib::index::Index;
+use crate::rib::slab::NONE;
+use crate::rib::{Rib, RouteId, RouteKind};
 
-/// Flags of routes.
+/// Flags of routes in the RIB.
 mod flag {
-    /// The table has the binding of this route.
-    pub(super) const TOLD: u8 = 1;
-    /// It has it as that of a router.
+    /// The neighbor entry of this route is installed.
+    pub(super) const INSTALLED: u8 = 1;
+    /// It is installed as that of an IPv6 router.
     pub(super) const ROUTER: u8 = 2;
 }
 
-/// A binding as it was told.
-type Binding = (HostMac, bool);
+/// A neighbor entry: the MAC, and whether it is an IPv6 router (RFC 9047).
+type NeighborEntry = (HostMac, bool);
+
+/// An address in a VNI, by the number that the RIB gives it.
+type AddressKey = (Vni, RouteKind, u32);
 
 /// The address of a route in the VNI of its best path.
 fn key_of(rib: &Rib, id: RouteId) -> Option<AddressKey> {
@@ -28,20 +43,67 @@ fn key_of(rib: &Rib, id: RouteId) -> Option<AddressKey> {
     Some((vni_of(rib, id, rib.best(id)?.label)?, kind, word))
 }
 
-impl EvpnSpeaker {
-    fn told(&self, id: RouteId) -> Option<Binding> {
-        let flags = self.rib.user_flags(id);
-        let mac = self.rib.mac(id).and_then(|mac| HostMac::new(mac).ok())?;
-        (flags & flag::TOLD != 0).then_some((mac, flags & flag::ROUTER != 0))
+/// The entry that a route has in the table, if it has one.
+fn installed(rib: &Rib, id: RouteId) -> Option<NeighborEntry> {
+    let flags = rib.user_flags(id);
+    let mac = rib.mac(id).and_then(|mac| HostMac::new(mac).ok())?;
+    (flags & flag::INSTALLED != 0).then_some((mac, flags & flag::ROUTER != 0))
+}
+
+/// True if the neighbor entry of a route is the one of its address.
+pub(super) fn is_installed(rib: &Rib, id: RouteId) -> bool {
+    rib.user_flags(id) & flag::INSTALLED != 0
+}
+
+/// The route whose entry is the best for an address.
+#[derive(Debug, Clone, Copy)]
+struct BestEntry {
+    candidate: MacCandidate,
+    mac: HostMac,
+    route: RouteId,
+    router: bool,
+}
+
+/// Neighbor entries of all VNIs.
+#[derive(Debug, Default)]
+pub(super) struct NeighborTable {
+    /// The first route of each address.
+    first: Index,
+    chains: RouteChains,
+    hasher: DefaultHashBuilder,
+    local: BTreeMap<(Vni, IpAddr), HostMac>,
+    statics: BTreeMap<(Vni, IpAddr), NeighborEntry>,
+}
+
+impl NeighborTable {
+    fn hash(&self, (vni, kind, word): AddressKey) -> u32 {
+        Index::short(self.hasher.hash_one((vni.get(), kind as u8, word)))
     }
 
-    /// A route with an address belongs to `vni` now.
-    pub(super) fn link_address(&mut self, vni: Vni, id: RouteId) {
-        let Some((kind, word)) = self.rib.ip_word(id) else {
+    /// The first route of an address. `key_of` gives the address of a route.
+    fn first(&self, key: AddressKey, key_of: impl Fn(RouteId) -> Option<AddressKey>) -> u32 {
+        let same = |id| key_of(RouteId(id)) == Some(key);
+        self.first.find(self.hash(key), same).unwrap_or(NONE)
+    }
+
+    /// Replaces the first route of an address: `old` by `new`, either of which may be none.
+    fn set_first(&mut self, key: AddressKey, old: u32, new: u32) {
+        let hash = self.hash(key);
+        match (old, new) {
+            _ if old == new => {}
+            (NONE, _) => self.first.insert(hash, new),
+            (_, NONE) => drop(self.first.remove(hash, old)),
+            _ => drop(self.first.replace(hash, old, new)),
+        }
+    }
+
+    /// A type 2 route belongs to `vni` from now on. Routes without an address are ignored.
+    pub(super) fn link(&mut self, rib: &Rib, vni: Vni, id: RouteId) {
+        let Some((kind, word)) = rib.ip_word(id) else {
             return;
         };
-        let (rib, key) = (&self.rib, (vni, kind, word));
-        let old = self.hosts.address(key, |other| {
+        let key = (vni, kind, word);
+        let old = self.first(key, |other| {
             if other == id {
                 None
             } else {
@@ -49,107 +111,96 @@ impl EvpnSpeaker {
             }
         });
         let mut head = old;
-        self.hosts.address_chains.link(&mut head, id);
-        self.hosts.set_address(key, old, head);
+        self.chains.link(&mut head, id);
+        self.set_first(key, old, head);
     }
 
-    /// It no longer does.
-    pub(super) fn unlink_address(&mut self, vni: Vni, id: RouteId) {
-        let Some((kind, word)) = self.rib.ip_word(id) else {
+    /// A type 2 route no longer belongs to `vni`.
+    pub(super) fn unlink(&mut self, shared: &mut Shared, macs: &MacTable, vni: Vni, id: RouteId) {
+        let Some((kind, word)) = shared.rib.ip_word(id) else {
             return;
         };
         let key = (vni, kind, word);
-        // A route that is the first of its chain is found by itself: its best path may be in another VNI already.
+        // The first route of a chain is found by itself: its best path may be in another VNI by
+        // now.
         let mut head = id.0;
-        self.hosts.address_chains.unlink(&mut head, id);
+        self.chains.unlink(&mut head, id);
         if head != id.0 {
-            self.hosts.set_address(key, id.0, head);
+            self.set_first(key, id.0, head);
         }
-        let told = self.told(id);
-        self.rib.set_user_flags(id, 0);
-        if told.is_some() {
-            let first = self.hosts.address(key, |id| key_of(&self.rib, id));
-            self.choose_binding(vni, id, first, told);
+        let was = installed(&shared.rib, id);
+        shared.rib.set_user_flags(id, 0);
+        if was.is_some() {
+            let first = self.first(key, |id| key_of(&shared.rib, id));
+            self.select(shared, macs, vni, id, first, was);
         }
     }
 
-    /// Finds the binding of a route's address again.
-    pub(super) fn reselect_address(&mut self, vni: Vni, id: RouteId) {
-        let Some((kind, word)) = self.rib.ip_word(id) else {
+    /// Selects the entry for the address of a route again. Routes without an address are ignored.
+    pub(super) fn reselect(&self, shared: &mut Shared, macs: &MacTable, vni: Vni, id: RouteId) {
+        let Some((kind, word)) = shared.rib.ip_word(id) else {
             return;
         };
-        let rib = &self.rib;
-        let first = self.hosts.address((vni, kind, word), |id| key_of(rib, id));
-        self.choose_binding(vni, id, first, None);
+        let rib = &shared.rib;
+        let first = self.first((vni, kind, word), |id| key_of(rib, id));
+        self.select(shared, macs, vni, id, first, None);
     }
 
-    /// The same for all addresses of a MAC.
-    pub(super) fn reselect_addresses_of(&mut self, place: u32) {
-        let vni = self.hosts.get(place).vni;
-        let routes: Vec<_> = self
-            .hosts
-            .routes(place)
-            .filter(|id| self.rib.ip_word(*id).is_some())
-            .collect();
-        for id in routes {
-            self.reselect_address(vni, id);
-        }
-    }
-
-    /// Chooses among the routes from `first` on, and tells what differs from `was` or the route that was told.
-    /// `id` is any route of the address.
-    fn choose_binding(&mut self, vni: Vni, id: RouteId, first: u32, was: Option<Binding>) {
-        let mut best: Option<(MacCandidate, HostMac, RouteId, bool)> = None;
+    /// Selects among the routes from `first` on, and installs what differs from `was` or from the
+    /// installed route. `id` is any route of the address.
+    fn select(
+        &self,
+        shared: &mut Shared,
+        macs: &MacTable,
+        vni: Vni,
+        id: RouteId,
+        first: u32,
+        was: Option<NeighborEntry>,
+    ) {
+        let mut best: Option<BestEntry> = None;
         let mut old: Option<RouteId> = None;
-        let full = self.mac_vrfs.get(&vni).is_some_and(|state| state.full);
-        for route in self.hosts.address_chains.iter(first) {
-            if self.rib.user_flags(route) & flag::TOLD != 0 {
+        let full = macs.is_full(vni);
+        for route in self.chains.iter(first) {
+            if is_installed(&shared.rib, route) {
                 old = Some(route);
             }
-            let Some(chosen) = self.rib.best(route) else {
+            let Some(new) = candidate(shared, vni, route) else {
                 continue;
             };
-            let Some(Ok(mac)) = self.rib.mac(route).map(HostMac::new) else {
-                continue;
-            };
-            let waits = |place| self.hosts.get(place).has(host_flag::LIMITED);
-            if self.usable(vni, chosen.attrs).is_err()
-                || full && self.hosts.find(vni, mac).is_some_and(waits)
-            {
+            if full && macs.is_limited(vni, new.mac) {
                 continue;
             }
-            let info = self.rib.attributes().path_info(chosen.attrs);
-            let claim = MacCandidate::new(info, chosen.long_lived);
-            let wins = |(other, other_mac, ..): &(MacCandidate, HostMac, RouteId, bool)| {
-                claim.rank(other).then_with(|| other_mac.cmp(&mac)).is_gt()
+            let wins = |best: &BestEntry| {
+                let by_candidate = new.candidate.compare(&best.candidate);
+                by_candidate.then_with(|| best.mac.cmp(&new.mac)).is_gt()
             };
             if best.as_ref().is_none_or(wins) {
-                best = Some((claim, mac, route, info.router));
+                best = Some(new);
             }
         }
-        let was = was.or_else(|| old.and_then(|old| self.told(old)));
+        let was = was.or_else(|| old.and_then(|old| installed(&shared.rib, old)));
         if let Some(old) = old {
-            self.rib.set_user_flags(old, 0);
+            shared.rib.set_user_flags(old, 0);
         }
-        if let Some((_, _, route, router)) = best {
-            self.rib
-                .set_user_flags(route, flag::TOLD | if router { flag::ROUTER } else { 0 });
+        if let Some(BestEntry { route, router, .. }) = best {
+            let router = if router { flag::ROUTER } else { 0 };
+            shared.rib.set_user_flags(route, flag::INSTALLED | router);
         }
-        let now = best.map(|(_, mac, _, router)| (mac, router));
+        let now = best.map(|best| (best.mac, best.router));
         if was != now
-            && let Some(ip) = self.rib.ip(id)
+            && let Some(ip) = shared.rib.ip(id)
         {
-            self.tell_address(vni, ip, now);
+            self.install(shared, vni, ip, now);
         }
     }
 
-    /// Tells the binding that EVPN has for an address, unless someone stronger has one.
-    fn tell_address(&mut self, vni: Vni, ip: IpAddr, binding: Option<Binding>) {
+    /// Writes the entry that EVPN has for an address, unless a local or static one has priority.
+    fn install(&self, shared: &mut Shared, vni: Vni, ip: IpAddr, entry: Option<NeighborEntry>) {
         let at = (vni, ip);
-        if self.local_addresses.contains_key(&at) || self.static_addresses.contains_key(&at) {
+        if self.local.contains_key(&at) || self.statics.contains_key(&at) {
             return;
         }
-        self.changes.push(match binding {
+        shared.changes.push(match entry {
             Some((mac, router)) => TableChange::NeighborSet {
                 vni,
                 ip,
@@ -161,34 +212,37 @@ impl EvpnSpeaker {
         });
     }
 
-    /// The binding that EVPN has for an address.
-    pub(super) fn evpn_binding(&self, vni: Vni, ip: IpAddr) -> Option<Binding> {
-        let (kind, word) = self.rib.find_ip(ip)?;
-        let first = self
-            .hosts
-            .address((vni, kind, word), |id| key_of(&self.rib, id));
-        self.hosts
-            .address_chains
-            .iter(first)
-            .find_map(|id| self.told(id))
+    /// The entry that EVPN has for an address.
+    fn evpn_entry(&self, rib: &Rib, vni: Vni, ip: IpAddr) -> Option<NeighborEntry> {
+        let (kind, word) = rib.find_ip(ip)?;
+        let first = self.first((vni, kind, word), |id| key_of(rib, id));
+        self.chains.iter(first).find_map(|id| installed(rib, id))
     }
 
-    /// Tells again what the strongest of all origins says of an address.
-    pub(super) fn retell_address(&mut self, vni: Vni, ip: IpAddr) {
-        let local = self
-            .local_addresses
-            .get(&(vni, ip))
-            .map(|mac| (*mac, false, EntryOrigin::Local));
+    /// The entry of an address by priority: local, static, EVPN.
+    pub(super) fn entry(
+        &self,
+        rib: &Rib,
+        vni: Vni,
+        ip: IpAddr,
+    ) -> Option<(HostMac, bool, EntryOrigin)> {
+        let at = (vni, ip);
+        let local = self.local.get(&at);
+        let local = local.map(|mac| (*mac, false, EntryOrigin::Local));
         let fixed = || {
-            self.static_addresses
-                .get(&(vni, ip))
-                .map(|(mac, r)| (*mac, *r, EntryOrigin::Static))
+            let entry = self.statics.get(&at);
+            entry.map(|(mac, router)| (*mac, *router, EntryOrigin::Static))
         };
         let evpn = || {
-            self.evpn_binding(vni, ip)
-                .map(|(mac, router)| (mac, router, EntryOrigin::Evpn))
+            let entry = self.evpn_entry(rib, vni, ip);
+            entry.map(|(mac, router)| (mac, router, EntryOrigin::Evpn))
         };
-        self.changes.push(match local.or_else(fixed).or_else(evpn) {
+        local.or_else(fixed).or_else(evpn)
+    }
+
+    /// Writes the entry of an address by priority.
+    fn reinstall(&self, shared: &mut Shared, vni: Vni, ip: IpAddr) {
+        shared.changes.push(match self.entry(&shared.rib, vni, ip) {
             Some((mac, router, origin)) => TableChange::NeighborSet {
                 vni,
                 ip,
@@ -200,8 +254,69 @@ impl EvpnSpeaker {
         });
     }
 
-    /// True if the table has the binding of this route.
-    pub(super) fn binding_told(&self, id: RouteId) -> bool {
-        self.rib.user_flags(id) & flag::TOLD != 0
+    /// Adds an address of a local MAC. Returns the local MAC that had it.
+    pub(super) fn add_local(
+        &mut self,
+        shared: &mut Shared,
+        vni: Vni,
+        ip: IpAddr,
+        mac: HostMac,
+    ) -> Option<HostMac> {
+        let old = self.local.insert((vni, ip), mac);
+        if old != Some(mac) {
+            self.reinstall(shared, vni, ip);
+        }
+        old
     }
+
+    /// Removes an address of a local MAC. Returns the MAC.
+    pub(super) fn remove_local(
+        &mut self,
+        shared: &mut Shared,
+        vni: Vni,
+        ip: IpAddr,
+    ) -> Option<HostMac> {
+        let mac = self.local.remove(&(vni, ip))?;
+        self.reinstall(shared, vni, ip);
+        Some(mac)
+    }
+
+    /// Adds a static entry, or changes it.
+    pub(super) fn set_static(
+        &mut self,
+        shared: &mut Shared,
+        vni: Vni,
+        ip: IpAddr,
+        entry: NeighborEntry,
+    ) {
+        self.statics.insert((vni, ip), entry);
+        self.reinstall(shared, vni, ip);
+    }
+
+    /// Removes a static entry, if there is one.
+    pub(super) fn remove_static(&mut self, shared: &mut Shared, vni: Vni, ip: IpAddr) {
+        if self.statics.remove(&(vni, ip)).is_some() {
+            self.reinstall(shared, vni, ip);
+        }
+    }
+
+    /// The addresses of a VNI with a static entry.
+    pub(super) fn statics_of(&self, vni: Vni) -> Vec<IpAddr> {
+        let all = self.statics.keys().filter(|(of, _)| *of == vni);
+        all.map(|(_, ip)| *ip).collect()
+    }
+}
+
+/// The neighbor entry that a route offers, if its best path can be used.
+fn candidate(shared: &Shared, vni: Vni, route: RouteId) -> Option<BestEntry> {
+    let path = shared.rib.best(route)?;
+    let mac = HostMac::new(shared.rib.mac(route)?).ok()?;
+    shared.usable(vni, path.attrs).ok()?;
+    let info = shared.rib.attributes().path_info(path.attrs);
+    Some(BestEntry {
+        candidate: MacCandidate::new(info, path.long_lived),
+        mac,
+        route,
+        router: info.router,
+    })
 }

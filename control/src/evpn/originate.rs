@@ -1,195 +1,205 @@
-//! Our VNIs and hosts -> routes: a type 3 for each VNI, a type 2 for each local MAC, and one with each address.
+//! Originated routes: a type 3 for each MAC-VRF, a type 2 for each local MAC, and one more for each
+//! of its addresses.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
-use vtep_dataplane::addr::{HostMac, Vni};
+use hashbrown::HashMap;
+use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 
-use super::config::{EthernetTag, EvpnConfig, VniConfig};
-use super::mac_vrf::{MacVrf, VniError, distinguisher};
-use super::speaker::EvpnSpeaker;
+use super::config::{EthernetTag, EvpnConfig};
+use super::mac_vrf::MacVrf;
 use super::targets;
+use crate::bgp::Negotiated;
 use crate::bgp::wire::{
     Attributes, Esi, EvpnRoute, ExtendedCommunity, InclusiveMulticast, MacIp, Pmsi, PmsiTunnel, Rd,
 };
-use crate::rib::Mobility;
+use crate::rib::{AdjRibOut, Mobility, NeighborId};
 
-/// Attributes of a type 2. The default gateway, the router's MAC and the like are never sent.
-fn host_attributes(config: &EvpnConfig, vni: &VniConfig, mobility: Mobility) -> Attributes {
-    let mut attributes = Attributes::local(config.vtep.get());
-    attributes.extended = targets::exports(vni, config.local_as);
-    attributes.extended.push(ExtendedCommunity::VXLAN);
-    if mobility != Mobility::default() {
-        attributes.extended.push(ExtendedCommunity::mac_mobility(
-            mobility.sticky,
-            mobility.sequence,
-        ));
-    }
-    attributes
+/// Mobility values of one MAC-VRF whose attributes are kept for reuse.
+const ATTRIBUTE_SETS: usize = 1024;
+
+/// What the routes of one MAC-VRF have in common.
+#[derive(Debug)]
+struct VrfRoutes {
+    rd: Rd,
+    vni: Vni,
+    /// The Ethernet tag.
+    tag: u32,
+    /// Attributes of type 2 routes without mobility.
+    attributes: Attributes,
+    /// Attributes of type 2 routes in use, by mobility: routes with equal attributes share an
+    /// UPDATE.
+    by_mobility: HashMap<(bool, u32), Arc<Attributes>>,
 }
 
-/// Attributes of a type 3: ingress replication to our address.
-fn flood_attributes(config: &EvpnConfig, vni: &VniConfig) -> Attributes {
-    let tunnel = PmsiTunnel::IngressReplication(Some(config.vtep.get()));
-    let pmsi = Pmsi {
-        flags: 0,
-        label: vni.vni.get(),
-        tunnel,
-    };
-    Attributes {
-        pmsi: Some(pmsi),
-        ..host_attributes(config, vni, Mobility::default())
-    }
-}
-
-impl MacVrf {
-    const fn tag(&self) -> u32 {
-        match self.config.tag {
-            EthernetTag::Zero => 0,
-            EthernetTag::Vni => self.config.vni.get(),
+impl VrfRoutes {
+    /// Attributes of type 2 routes: the default gateway, the router's MAC and the like are never
+    /// sent.
+    fn new(vrf: &MacVrf, vtep: VtepAddr, local_as: u32) -> Self {
+        let mut attributes = Attributes::local(vtep.get());
+        attributes.extended = targets::exports(&vrf.config, local_as);
+        attributes.extended.push(ExtendedCommunity::VXLAN);
+        let vni = vrf.config.vni;
+        Self {
+            rd: vrf.rd,
+            vni,
+            tag: match vrf.config.tag {
+                EthernetTag::Zero => 0,
+                EthernetTag::Vni => vni.get(),
+            },
+            attributes,
+            by_mobility: HashMap::new(),
         }
     }
 
-    fn host(&self, mac: HostMac, ip: Option<IpAddr>) -> EvpnRoute {
-        let (rd, tag, label) = (self.rd, self.tag(), self.config.vni.get());
+    fn mac_ip(&self, mac: HostMac, ip: Option<IpAddr>) -> EvpnRoute {
         EvpnRoute::MacIp(MacIp {
-            rd,
+            rd: self.rd,
             esi: Esi::ZERO,
-            tag,
+            tag: self.tag,
             mac: mac.get(),
             ip,
-            label,
+            label: self.vni.get(),
             label2: None,
         })
     }
 
-    fn flood(&self, originator: IpAddr) -> EvpnRoute {
+    fn mac_ip_attributes(&mut self, mobility: Mobility) -> Arc<Attributes> {
+        let key = (mobility.sticky, mobility.sequence);
+        // Sequences of long ago are not kept for ever.
+        if self.by_mobility.len() >= ATTRIBUTE_SETS && !self.by_mobility.contains_key(&key) {
+            self.by_mobility.clear();
+        }
+        let Self {
+            by_mobility,
+            attributes,
+            ..
+        } = self;
+        let attributes = by_mobility.entry(key).or_insert_with(|| {
+            let mut attributes = attributes.clone();
+            if mobility != Mobility::default() {
+                attributes.extended.push(ExtendedCommunity::mac_mobility(
+                    mobility.sticky,
+                    mobility.sequence,
+                ));
+            }
+            Arc::new(attributes)
+        });
+        attributes.clone()
+    }
+
+    fn inclusive_multicast(&self, originator: IpAddr) -> EvpnRoute {
         EvpnRoute::InclusiveMulticast(InclusiveMulticast {
             rd: self.rd,
-            tag: self.tag(),
+            tag: self.tag,
             originator,
         })
     }
+
+    /// Attributes of the type 3 route: ingress replication to this VTEP (RFC 8365 section 9).
+    fn inclusive_multicast_attributes(&self, vtep: VtepAddr) -> Attributes {
+        let pmsi = Pmsi {
+            flags: 0,
+            label: self.vni.get(),
+            tunnel: PmsiTunnel::IngressReplication(Some(vtep.get())),
+        };
+        Attributes {
+            pmsi: Some(pmsi),
+            ..self.attributes.clone()
+        }
+    }
 }
 
-impl EvpnSpeaker {
-    /// Adds a VNI, or changes one. Its routes are announced, those of others imported.
-    ///
-    /// # Errors
-    /// [`VniError`]; nothing changes.
-    pub fn vni_add(&mut self, now: Instant, config: VniConfig) -> Result<(), VniError> {
-        let vni = config.vni;
-        if self
-            .mac_vrfs
-            .get(&vni)
-            .is_some_and(|state| state.config == config)
-        {
-            return Ok(());
-        }
-        if !self.mac_vrfs.contains_key(&vni) && self.reconsider.contains(&vni) {
-            self.reconsider(now);
-        }
-        let number = match (
-            config.rd,
-            self.mac_vrfs.get(&vni).and_then(|state| state.number),
-        ) {
-            (Some(_), _) => None,
-            (None, Some(number)) => Some(number),
-            (None, None) => Some(self.free_number(vni)?),
-        };
-        let automatic = number.map(|number| Rd::ipv4(self.config.router_id, number));
-        let rd = config.rd.or(automatic).unwrap_or_default();
-        let hosts = self.local_hosts(vni);
-        hosts
-            .iter()
-            .for_each(|mac| self.stop_advertising(vni, *mac));
-        let (mut macs, mut waiting, mut full) = (0, Default::default(), false);
-        if let Some(old) = self.mac_vrfs.remove(&vni) {
-            self.out.remove(&old.flood(self.config.vtep.get()));
-            (macs, waiting, full) = (old.macs, old.waiting, old.full);
-        }
-        let attributes = Arc::new(flood_attributes(&self.config, &config));
-        let state = MacVrf {
-            config,
-            rd,
-            number,
-            macs,
-            waiting,
-            full,
-            attributes: Default::default(),
-        };
-        self.out
-            .set(state.flood(self.config.vtep.get()), &attributes);
-        self.mac_vrfs.insert(vni, state);
-        hosts.iter().for_each(|mac| self.advertise(vni, *mac));
-        self.reconsider.insert(vni);
-        Ok(())
-    }
+/// The routes of this VTEP, and what of them each peer has not received yet.
+#[derive(Debug)]
+pub(super) struct OriginatedRoutes {
+    vtep: VtepAddr,
+    local_as: u32,
+    adj_rib_out: AdjRibOut,
+    vrfs: BTreeMap<Vni, VrfRoutes>,
+}
 
-    fn free_number(&self, vni: Vni) -> Result<u16, VniError> {
-        let taken = |number| {
-            self.mac_vrfs
-                .values()
-                .any(|state| state.number == Some(number))
-        };
-        distinguisher(vni, taken).ok_or(VniError::NoDistinguisher(vni))
-    }
-
-    fn local_hosts(&self, vni: Vni) -> Vec<HostMac> {
-        self.locals
-            .keys()
-            .filter(|(of, _)| *of == vni)
-            .map(|(_, mac)| *mac)
-            .collect()
-    }
-
-    /// Removes a VNI with its local hosts. Static entries stay until they are removed themselves.
-    pub fn vni_del(&mut self, vni: Vni) {
-        for mac in self.local_hosts(vni) {
-            self.local_mac_del(vni, mac);
-        }
-        if let Some(state) = self.mac_vrfs.remove(&vni) {
-            self.out.remove(&state.flood(self.config.vtep.get()));
-            self.reconsider.insert(vni);
+impl OriginatedRoutes {
+    pub(super) fn new(config: &EvpnConfig) -> Self {
+        Self {
+            vtep: config.vtep,
+            local_as: config.local_as,
+            adj_rib_out: AdjRibOut::new(config.local_as),
+            vrfs: BTreeMap::new(),
         }
     }
 
-    /// Announces a local MAC and its addresses as they are now.
-    pub(super) fn advertise(&mut self, vni: Vni, mac: HostMac) {
-        let (Some(local), Some(state)) =
-            (self.locals.get(&(vni, mac)), self.mac_vrfs.get_mut(&vni))
-        else {
+    /// Originates the type 3 route of a MAC-VRF. Routes of an earlier configuration must be
+    /// withdrawn.
+    pub(super) fn add_vrf(&mut self, vrf: &MacVrf) {
+        let routes = VrfRoutes::new(vrf, self.vtep, self.local_as);
+        let attributes = Arc::new(routes.inclusive_multicast_attributes(self.vtep));
+        let route = routes.inclusive_multicast(self.vtep.get());
+        self.adj_rib_out.set(route, &attributes);
+        self.vrfs.insert(routes.vni, routes);
+    }
+
+    /// Withdraws the type 3 route of a MAC-VRF. Its type 2 routes must be withdrawn before.
+    pub(super) fn remove_vrf(&mut self, vni: Vni) {
+        if let Some(routes) = self.vrfs.remove(&vni) {
+            let route = routes.inclusive_multicast(self.vtep.get());
+            self.adj_rib_out.remove(&route);
+        }
+    }
+
+    /// Originates the type 2 routes of a local MAC: one for each address, and one without.
+    pub(super) fn advertise<'a>(
+        &mut self,
+        vni: Vni,
+        mac: HostMac,
+        mobility: Mobility,
+        addresses: impl Iterator<Item = &'a IpAddr>,
+    ) {
+        let Some(routes) = self.vrfs.get_mut(&vni) else {
             return;
         };
-        let mobility = local.mobility();
-        let vni = state.config.clone();
-        let attributes =
-            state.attributes(mobility, || host_attributes(&self.config, &vni, mobility));
-        for ip in local.addresses.iter().map(|ip| Some(*ip)).chain([None]) {
-            self.out.set(state.host(mac, ip), &attributes);
+        let attributes = routes.mac_ip_attributes(mobility);
+        for ip in addresses.map(|ip| Some(*ip)).chain([None]) {
+            self.adj_rib_out.set(routes.mac_ip(mac, ip), &attributes);
         }
     }
 
-    /// Withdraws all routes of a local MAC.
-    pub(super) fn stop_advertising(&mut self, vni: Vni, mac: HostMac) {
-        let Some(local) = self.locals.get(&(vni, mac)) else {
-            return;
-        };
-        let addresses: Vec<_> = local
-            .addresses
-            .iter()
-            .map(|ip| Some(*ip))
-            .chain([None])
-            .collect();
-        for ip in addresses {
-            self.withdraw_host(vni, mac, ip);
+    /// Withdraws one type 2 route of a local MAC: that with `ip`, or that without an address.
+    pub(super) fn withdraw(&mut self, vni: Vni, mac: HostMac, ip: Option<IpAddr>) {
+        if let Some(routes) = self.vrfs.get(&vni) {
+            self.adj_rib_out.remove(&routes.mac_ip(mac, ip));
         }
     }
 
-    pub(super) fn withdraw_host(&mut self, vni: Vni, mac: HostMac, ip: Option<IpAddr>) {
-        if let Some(state) = self.mac_vrfs.get(&vni) {
-            self.out.remove(&state.host(mac, ip));
-        }
+    /// All originated routes with their attributes, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(EvpnRoute, Arc<Attributes>)> {
+        self.adj_rib_out.routes()
+    }
+
+    /// The session with a peer is established: it gets all routes.
+    pub(super) fn peer_up(&mut self, id: NeighborId, negotiated: Arc<Negotiated>) {
+        self.adj_rib_out.up(id, negotiated);
+    }
+
+    /// The session with a peer ended.
+    pub(super) fn peer_down(&mut self, id: NeighborId) {
+        self.adj_rib_out.down(id);
+    }
+
+    /// A peer asked for all routes again (RFC 2918).
+    pub(super) fn refresh(&mut self, id: NeighborId) {
+        self.adj_rib_out.refresh(id);
+    }
+
+    /// As [`AdjRibOut::pump`].
+    pub(super) fn pump(&mut self, id: NeighborId, sink: impl FnMut(&[u8]) -> bool) -> bool {
+        self.adj_rib_out.pump(id, sink)
+    }
+
+    /// True if a peer has not received all routes yet.
+    pub(super) fn has_pending(&self, id: NeighborId) -> bool {
+        self.adj_rib_out.waits(id)
     }
 }

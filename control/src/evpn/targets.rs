@@ -1,4 +1,5 @@
-//! Route targets: which routes belong to a VNI, and what ours carry (RFC 7432 section 7.10, RFC 8365 section 5.1.2.1).
+//! Route targets: which routes a VNI imports, and what originated routes carry (RFC 7432 section
+//! 7.10, RFC 8365 section 5.1.2.1).
 //!
 //! ```text
 //! plain     | 00 02 | AS: 2     | VNI: 4              |   65000:100         FRR
@@ -6,17 +7,18 @@
 //! RFC 8365  | 00 02 | AS: 2     | 0x10000000 | VNI: 4 |   65000:268435556   Juniper
 //! ```
 //!
-//! Automatic import looks at the VNI only, whatever the AS is, as FRR does: between external neighbours it differs.
+//! Automatic import compares the VNI only, for any AS, as FRR does: external peers have another AS.
 
 use vtep_dataplane::addr::Vni;
 
 use super::config::{Derivation, VniConfig};
 use crate::bgp::wire::ExtendedCommunity;
 
-/// Type 1 (VXLAN), domain 0, not manual: the bits above the VNI in a target of RFC 8365 section 5.1.2.1.
+/// Type 1 (VXLAN), domain 0, not manual: the bits above the VNI in a target of RFC 8365 section
+/// 5.1.2.1.
 const RFC8365: u32 = 0x1000_0000;
 
-/// True if an automatic target of `vni`, in any derivation.
+/// True if `target` is an automatic target of `vni`, in any derivation.
 #[must_use]
 pub fn is_automatic(target: ExtendedCommunity, vni: Vni) -> bool {
     match target.0 {
@@ -45,7 +47,7 @@ pub fn imports(config: &VniConfig, communities: &[ExtendedCommunity]) -> bool {
         .any(listed)
 }
 
-/// The targets of our routes of a VNI.
+/// The targets of originated routes of a VNI.
 #[must_use]
 pub fn exports(config: &VniConfig, local_as: u32) -> Vec<ExtendedCommunity> {
     if !config.export.is_empty() {

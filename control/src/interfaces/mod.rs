@@ -25,6 +25,10 @@ pub use self::ring_budget::RingBudget;
 use crate::config::InterfaceName;
 use crate::workers::Workers;
 
+/// Why a queue is not busy-polled although busy-poll = true, and the remedy.
+pub const BUSY_POLL_ENDED: &str = "busy polling was switched off: frames stayed in its tx ring for 10 ms, since the \
+    driver does not transmit while it is polled; set [vtep.afxdp] busy-poll = false";
+
 /// How long after a failure an interface is tried again when nothing is heard of it.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -321,6 +325,11 @@ impl Interfaces {
                  `ethtool -K {name} rxvlan off` (veth: `ethtool -K PEER txvlan off` at the other end)"
             );
         }
+        if let Some(misfit) = prepared.xdp.misfit(&self.umem, prepared.xdp.mtu())
+            && queues.iter().any(|queue| queue.mode == BindMode::Copy)
+        {
+            tracing::warn!(reason = %misfit, "frames are copied");
+        }
         tracing::info!(interface = %name, attach = %prepared.xdp.attach_mode(), queues = queues.len(), "interface opened");
         let mtu = prepared.xdp.mtu();
         managed.state = InterfaceState::Open(Box::new(OpenInterface {
@@ -431,6 +440,43 @@ impl Interfaces {
         all.fold(Statistics::default(), |sum, one| sum + one)
     }
 
+    /// The queues of an open interface whose busy polling was switched off.
+    pub fn not_polling(&self, open: &OpenInterface) -> impl Iterator<Item = u32> {
+        open.queues
+            .iter()
+            .filter(|queue| self.umem.busy_poll_ended(queue.socket))
+            .map(|queue| queue.number)
+    }
+
+    /// What is worth knowing of an open interface that works as configured: a sentence each, with the remedy.
+    #[must_use]
+    pub fn notes(&self, name: &InterfaceName, open: &OpenInterface) -> Vec<String> {
+        let copied = open.queues.iter().any(|queue| queue.mode == BindMode::Copy);
+        let misfit = open.xdp.misfit(&self.umem, open.mtu).filter(|_| copied);
+        let pieces = Some(open.xdp.pieces_dropped()).filter(|pieces| *pieces > 0);
+        let pieces = pieces.map(|pieces| {
+            let mtu = open.mtu;
+            format!(
+                "interface {name}: {pieces} pieces of frames longer than its MTU {mtu} were dropped; give all interfaces of \
+                 that network one MTU"
+            )
+        });
+        misfit
+            .map(|misfit| misfit.to_string())
+            .into_iter()
+            .chain(pieces)
+            .collect()
+    }
+
+    /// Whether an open interface's sockets must be bound anew for this MTU: a whole frame fits no more, or fits now.
+    #[must_use]
+    pub fn must_rebind(&self, name: &InterfaceName, mtu: u32) -> bool {
+        let fits = |open: &OpenInterface, mtu| open.xdp.misfit(&self.umem, mtu).is_none();
+        self.get(name)
+            .and_then(ManagedInterface::open)
+            .is_some_and(|open| fits(open, mtu) != fits(open, open.mtu))
+    }
+
     /// The interface's MTU has changed. Returns whether that is news.
     pub fn set_mtu(&mut self, name: &InterfaceName, mtu: u32) -> bool {
         let Some(InterfaceState::Open(open)) =
@@ -438,6 +484,11 @@ impl Interfaces {
         else {
             return false;
         };
+        if open.mtu != mtu
+            && let Err(error) = open.xdp.set_mtu(mtu)
+        {
+            tracing::error!(%error, "the XDP program does not take the new MTU");
+        }
         std::mem::replace(&mut open.mtu, mtu) != mtu
     }
 

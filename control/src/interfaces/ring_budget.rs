@@ -98,9 +98,8 @@ mod tests {
     #[test]
     fn many_ports_get_short_rings_rather_than_none() {
         let mut budget = RingBudget::new(1, 16384);
-        let allocate = |budget: &mut RingBudget, purpose| {
-            budget.allocate(WorkerId(0), purpose, BusyPoll::Auto)
-        };
+        let allocate =
+            |budget: &mut RingBudget, purpose| budget.allocate(WorkerId(0), purpose, BusyPoll::Off);
         let mut all = vec![allocate(&mut budget, Purpose::Underlay).unwrap()];
         assert_eq!((all[0].fill_ring, all[0].rx_ring), (4096, 2048));
         while let Ok(rings) = allocate(&mut budget, Purpose::Tenant) {

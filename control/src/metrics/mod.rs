@@ -1,11 +1,13 @@
-//! Metrics for Prometheus: what `show` reads, as text that a scraper takes over HTTP.
+//! Metrics for Prometheus: the values of `show` as OpenMetrics text over HTTP.
 //!
 //! ```text
-//! engine::metrics (the workers' counters, tables, sessions) -> Page -> text -> MetricsServer (HTTP on mio) -> scraper
+//! show::metrics (worker counters, tables, sessions) -> PageBuilder -> text
+//!     -> MetricsServer (HTTP on mio) -> scraper
 //! ```
 //!
-//! The page costs the control thread a walk over ports, VNIs and VTEPs, at most [`MAX_ROWS`] of each, and is made at most
-//! once a second however many ask. The packet path only counts, as it does without scrapers.
+//! To build a page, the control thread iterates over at most [`MAX_ROWS`] ports, VNIs and VTEPs
+//! each, at most once per second regardless of the number of requests. The packet path does no
+//! extra work.
 
 mod page;
 mod server;

@@ -1,4 +1,4 @@
-//! One scrape's numbers, and their text (OpenMetrics 1.0.0).
+//! The metric families of one page and their text encoding (OpenMetrics 1.0.0).
 
 use std::fmt;
 
@@ -8,13 +8,13 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-/// Most ports, VNIs and VTEPs that a page has, each; how many more there are is a metric itself.
+/// Most ports, VNIs and VTEPs on a page, each; the number of others is a metric itself.
 pub const MAX_ROWS: usize = 5000;
 
-/// The labels of one number.
+/// The labels of one sample.
 pub type Labels = Vec<(&'static str, String)>;
 
-/// Numbers of one name.
+/// The samples of one metric family.
 #[derive(Debug)]
 enum Samples {
     Counter(Vec<(Labels, u64)>),
@@ -22,18 +22,18 @@ enum Samples {
 }
 
 #[derive(Debug)]
-struct Family {
+struct MetricFamily {
     name: String,
     help: &'static str,
     samples: Samples,
 }
 
-/// The families of a page, in order.
+/// The metric families of a page, in order.
 #[derive(Debug, Default)]
-pub struct PageBuilder(Vec<Family>);
+pub struct PageBuilder(Vec<MetricFamily>);
 
 impl PageBuilder {
-    /// Adds a counter, whose name gets `_total` at its end.
+    /// Adds a counter; `_total` is appended to its name.
     pub fn counter(
         &mut self,
         name: impl Into<String>,
@@ -41,7 +41,7 @@ impl PageBuilder {
         samples: impl IntoIterator<Item = (Labels, u64)>,
     ) {
         let samples = Samples::Counter(samples.into_iter().collect());
-        self.0.push(Family {
+        self.0.push(MetricFamily {
             name: name.into(),
             help,
             samples,
@@ -56,22 +56,22 @@ impl PageBuilder {
         samples: impl IntoIterator<Item = (Labels, f64)>,
     ) {
         let samples = Samples::Gauge(samples.into_iter().collect());
-        self.0.push(Family {
+        self.0.push(MetricFamily {
             name: name.into(),
             help,
             samples,
         });
     }
 
-    /// The text.
+    /// Encodes the page.
     #[must_use]
     pub fn text(self) -> String {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(self));
         let mut text = String::new();
-        // Writing to a string can't fail, nor does what is written depend on anything that can.
+        // Writing to a string cannot fail, and the collector has no other source of errors.
         if let Err(error) = encode(&mut text, &registry) {
-            tracing::error!(%error, "metrics: the page is cut off");
+            tracing::error!(%error, "metrics: the page is truncated");
         }
         text
     }
@@ -79,7 +79,7 @@ impl PageBuilder {
 
 impl Collector for PageBuilder {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        for Family {
+        for MetricFamily {
             name,
             help,
             samples,
@@ -98,7 +98,7 @@ impl Collector for PageBuilder {
                     let mut metric =
                         encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
                     for (labels, value) in samples {
-                        // A number alone is written without braces.
+                        // A sample without labels is encoded without braces.
                         if labels.is_empty() {
                             metric.encode_gauge(value)?;
                         } else {

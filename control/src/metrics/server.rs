@@ -1,5 +1,6 @@
-//! HTTP for scrapers, driven by the daemon's mio poll. It never blocks, and what a client can make it hold is bounded:
-//! [`MAX_SCRAPERS`] connections of one request each, [`MAX_REQUEST`] bytes of it, [`SCRAPE_TIMEOUT`] for all.
+//! HTTP server for scrapers, driven by the daemon's mio poll. It never blocks, and its resources
+//! are bounded: [`MAX_SCRAPERS`] connections with one request each, at most [`MAX_REQUEST`] octets
+//! long and answered within [`SCRAPE_TIMEOUT`].
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -9,20 +10,20 @@ use std::time::{Duration, Instant};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 
-/// Scrapers at a time; one more is turned away.
+/// Most concurrent scrapers; further connections are closed.
 pub const MAX_SCRAPERS: usize = 8;
-/// Tokens that a server takes, from the one given to [`MetricsServer::register`].
+/// Number of tokens that a server uses, starting with the one given to [`MetricsServer::register`].
 pub const TOKENS: usize = 1 + MAX_SCRAPERS;
-/// The longest request, bytes.
+/// Longest request, in octets.
 const MAX_REQUEST: usize = 8 << 10;
 /// Most headers of a request.
 const MAX_HEADERS: usize = 64;
-/// From the connection to the last byte of the answer.
+/// Longest time from accepting a connection to the end of its response.
 const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A page is used again for so long.
+/// How long a page is reused.
 const PAGE_LIFETIME: Duration = Duration::from_secs(1);
-/// When accept(2) fails for want of descriptors, it is tried again after this.
-const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+/// Time until the next accept(2) after it failed, as for lack of file descriptors.
+const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN: &str = "text/plain; charset=utf-8";
@@ -31,10 +32,10 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 struct Scraper {
     stream: TcpStream,
     input: Vec<u8>,
-    /// Head and body; empty while the request is not complete.
+    /// Head and body of the response; empty until the request is complete.
     output: [Arc<[u8]>; 2],
     sent: usize,
-    until: Instant,
+    deadline: Instant,
 }
 
 /// The listening socket and its clients.
@@ -63,7 +64,7 @@ impl MetricsServer {
         })
     }
 
-    /// The address that it listens on.
+    /// The address that the server listens on.
     ///
     /// # Errors
     /// Those of getsockname(2).
@@ -71,7 +72,8 @@ impl MetricsServer {
         self.listener.local_addr()
     }
 
-    /// Registers with the daemon's poll. Tokens from `first` to `first` + [`TOKENS`] - 1 are the server's.
+    /// Registers with the daemon's poll. The server uses tokens `first` to `first` + [`TOKENS`] -
+    /// 1.
     ///
     /// # Errors
     /// Those of epoll_ctl(2).
@@ -80,13 +82,13 @@ impl MetricsServer {
         registry.register(&mut self.listener, first, Interest::READABLE)
     }
 
-    /// True when an event with this token is for [`Self::event`].
+    /// True if an event with this token is for [`Self::event`].
     #[must_use]
     pub fn owns(&self, token: Token) -> bool {
         (self.first..self.first + TOKENS).contains(&token.0)
     }
 
-    /// Handles an event; `page` makes the text when it is asked for and the last one is too old.
+    /// Handles an event. `page` builds a page, when one is requested and the last one is too old.
     pub fn event(
         &mut self,
         registry: &Registry,
@@ -96,30 +98,30 @@ impl MetricsServer {
     ) {
         match token.0.checked_sub(self.first) {
             Some(0) => self.accept(registry, now, page),
-            Some(place) if place <= MAX_SCRAPERS => self.process(place - 1, registry, now, page),
+            Some(slot) if slot <= MAX_SCRAPERS => self.process(slot - 1, registry, now, page),
             _ => (),
         }
     }
 
-    /// When [`Self::tick`] wants to be called; `None` = when something else happens.
+    /// When to call [`Self::tick`]; `None`: only after an event.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.clients
             .iter()
             .flatten()
-            .map(|client| client.until)
+            .map(|client| client.deadline)
             .chain(self.accept_at)
             .min()
     }
 
-    /// Ends those that are late.
+    /// Closes connections past their deadline, and retries accept(2).
     pub fn tick(&mut self, registry: &Registry, now: Instant, page: &mut dyn FnMut() -> String) {
-        for place in 0..MAX_SCRAPERS {
-            if self.clients[place]
+        for slot in 0..MAX_SCRAPERS {
+            if self.clients[slot]
                 .as_ref()
-                .is_some_and(|client| client.until <= now)
+                .is_some_and(|client| client.deadline <= now)
             {
-                self.close(place, registry);
+                self.close(slot, registry);
             }
         }
         if self.accept_at.is_some_and(|at| at <= now) {
@@ -131,7 +133,7 @@ impl MetricsServer {
         self.accept_at = None;
         loop {
             match self.listener.accept() {
-                Ok((stream, _)) => self.admit(stream, registry, now, page),
+                Ok((stream, _)) => self.add_scraper(stream, registry, now, page),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error)
                     if matches!(
@@ -139,80 +141,78 @@ impl MetricsServer {
                         ErrorKind::Interrupted | ErrorKind::ConnectionAborted
                     ) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "metrics: accept failed; trying again in a second");
-                    self.accept_at = Some(now + ACCEPT_PAUSE);
+                    tracing::warn!(%error, "metrics: accept failed; retrying in a second");
+                    self.accept_at = Some(now + ACCEPT_RETRY);
                     return;
                 }
             }
         }
     }
 
-    fn admit(
+    fn add_scraper(
         &mut self,
         mut stream: TcpStream,
         registry: &Registry,
         now: Instant,
         page: &mut dyn FnMut() -> String,
     ) {
-        let Some(place) = self.clients.iter().position(Option::is_none) else {
-            tracing::debug!(
-                "metrics: {MAX_SCRAPERS} scrapers are connected, one more is turned away"
-            );
+        let Some(slot) = self.clients.iter().position(Option::is_none) else {
+            tracing::debug!("metrics: connection closed: {MAX_SCRAPERS} scrapers are connected");
             return;
         };
-        let token = Token(self.first + 1 + place);
+        let token = Token(self.first + 1 + slot);
         match registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE) {
             Ok(()) => {
                 let output = [Arc::default(), Arc::default()];
-                let until = now + SCRAPE_TIMEOUT;
-                self.clients[place] = Some(Scraper {
+                let deadline = now + SCRAPE_TIMEOUT;
+                self.clients[slot] = Some(Scraper {
                     stream,
                     input: Vec::new(),
                     output,
                     sent: 0,
-                    until,
+                    deadline,
                 });
-                self.process(place, registry, now, page);
+                self.process(slot, registry, now, page);
             }
-            Err(error) => tracing::warn!(%error, "metrics: a scraper could not be registered"),
+            Err(error) => tracing::warn!(%error, "metrics: cannot register a connection"),
         }
     }
 
     fn process(
         &mut self,
-        place: usize,
+        slot: usize,
         registry: &Registry,
         now: Instant,
         page: &mut dyn FnMut() -> String,
     ) {
-        let Some(client) = &mut self.clients[place] else {
+        let Some(client) = &mut self.clients[slot] else {
             return;
         };
         let cached = &mut self.page;
         let mut fresh = || match cached {
-            Some((made, text)) if now.saturating_duration_since(*made) < PAGE_LIFETIME => {
+            Some((built, text)) if now.saturating_duration_since(*built) < PAGE_LIFETIME => {
                 Arc::clone(text)
             }
             _ => Arc::clone(&cached.insert((now, page().into_bytes().into())).1),
         };
-        match client.work(&mut fresh) {
+        match client.poll(&mut fresh) {
             Ok(false) => (),
-            Ok(true) | Err(_) => self.close(place, registry),
+            Ok(true) | Err(_) => self.close(slot, registry),
         }
     }
 
-    fn close(&mut self, place: usize, registry: &Registry) {
-        if let Some(mut client) = self.clients[place].take()
+    fn close(&mut self, slot: usize, registry: &Registry) {
+        if let Some(mut client) = self.clients[slot].take()
             && let Err(error) = registry.deregister(&mut client.stream)
         {
-            tracing::debug!(%error, "metrics: a scraper could not be deregistered");
+            tracing::debug!(%error, "metrics: cannot deregister a connection");
         }
     }
 }
 
 impl Scraper {
-    /// Reads and answers as far as it goes. True: it is over.
-    fn work(&mut self, page: &mut dyn FnMut() -> Arc<[u8]>) -> io::Result<bool> {
+    /// Reads the request and writes the response until it would block. True once it is done.
+    fn poll(&mut self, page: &mut dyn FnMut() -> Arc<[u8]>) -> io::Result<bool> {
         while self.output[0].is_empty() {
             let mut chunk = [0; 2048];
             match self.stream.read(&mut chunk) {
@@ -222,7 +222,7 @@ impl Scraper {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             }
-            if let Some(output) = answer(&self.input, page) {
+            if let Some(output) = response(&self.input, page) {
                 self.output = output;
                 self.input = Vec::new();
             }
@@ -251,8 +251,8 @@ impl Scraper {
     }
 }
 
-/// Head and body of the answer, once the request is complete or can't become one.
-fn answer(input: &[u8], page: &mut dyn FnMut() -> Arc<[u8]>) -> Option<[Arc<[u8]>; 2]> {
+/// Head and body of the response, once the request is complete or invalid.
+fn response(input: &[u8], page: &mut dyn FnMut() -> Arc<[u8]>) -> Option<[Arc<[u8]>; 2]> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     let text = |text: &str| Arc::from(text.as_bytes());
@@ -261,7 +261,7 @@ fn answer(input: &[u8], page: &mut dyn FnMut() -> Arc<[u8]>) -> Option<[Arc<[u8]
         Ok(httparse::Status::Partial) if input.len() > MAX_REQUEST => (
             "431 Request Header Fields Too Large",
             PLAIN,
-            text("the request is longer than 8 KiB\n"),
+            text("request longer than 8 KiB\n"),
         ),
         Ok(httparse::Status::Partial) => return None,
         Ok(httparse::Status::Complete(_)) => {
@@ -271,12 +271,12 @@ fn answer(input: &[u8], page: &mut dyn FnMut() -> Arc<[u8]>) -> Option<[Arc<[u8]
                 (Some("GET"), _) => (
                     "404 Not Found",
                     PLAIN,
-                    text("the metrics are at /metrics\n"),
+                    text("not found: metrics are at /metrics\n"),
                 ),
                 _ => (
                     "405 Method Not Allowed",
                     PLAIN,
-                    text("only GET is answered\n"),
+                    text("only GET is allowed\n"),
                 ),
             }
         }

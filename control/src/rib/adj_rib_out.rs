@@ -1,7 +1,9 @@
-//! What we announce, and what of it each neighbour still has to be told.
+//! Adj-RIB-Out (RFC 4271 section 3.2): the originated routes, and which of them each peer has not
+//! received yet.
 //!
-//! A route that changes is put on the list of every neighbour with a session; [`AdjRibOut::pump`] makes messages of the
-//! list until the neighbour's queue is full, and goes on from there the next time.
+//! A route that changes is added to the pending set of every peer with a session;
+//! [`AdjRibOut::pump`] encodes the pending routes until the queue of the peer is full, and
+//! continues from there the next time.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,14 +17,15 @@ use crate::bgp::wire::{
     AddressFamily, Attributes, EvpnRoute, RefreshKind, RouteRefresh, announce, end_of_rib, withdraw,
 };
 
-/// LOCAL_PREF of our routes to internal neighbours (RFC 4271 section 5.1.5 makes it mandatory there).
+/// LOCAL_PREF of originated routes to internal peers (RFC 4271 section 5.1.5 makes it mandatory
+/// there).
 const PREFERENCE: u32 = 100;
 
-/// What a neighbour has not been told yet.
+/// What a peer has not received yet.
 #[derive(Debug)]
 struct Pending {
     agreed: Arc<Negotiated>,
-    /// KeyTable of routes that changed.
+    /// Keys of routes that changed.
     routes: BTreeSet<EvpnRoute>,
     refresh_begins: bool,
     refresh_ends: bool,
@@ -31,7 +34,7 @@ struct Pending {
 
 type Routes = HashMap<EvpnRoute, (EvpnRoute, Arc<Attributes>)>;
 
-/// Our routes, and the neighbours that have a session.
+/// The originated routes, and the peers with a session.
 #[derive(Debug)]
 pub struct AdjRibOut {
     local_as: u32,
@@ -40,7 +43,7 @@ pub struct AdjRibOut {
 }
 
 impl AdjRibOut {
-    /// No routes, no neighbours.
+    /// No routes, no peers.
     #[must_use]
     pub fn new(local_as: u32) -> Self {
         Self {
@@ -50,7 +53,7 @@ impl AdjRibOut {
         }
     }
 
-    /// A session is up: it is told everything, then End-of-RIB.
+    /// A session is established: the peer gets all routes, then End-of-RIB.
     pub fn up(&mut self, id: NeighborId, agreed: Arc<Negotiated>) {
         let routes = self.routes.keys().copied().collect();
         let pending = Pending {
@@ -63,12 +66,13 @@ impl AdjRibOut {
         self.neighbors.insert(id, pending);
     }
 
-    /// A session is down.
+    /// A session ended.
     pub fn down(&mut self, id: NeighborId) {
         self.neighbors.remove(&id);
     }
 
-    /// A neighbour wants everything again (RFC 2918), between marks where both sides know them (RFC 7313).
+    /// A peer asks for all routes again (RFC 2918), between markers if both sides support them (RFC
+    /// 7313).
     pub fn refresh(&mut self, id: NeighborId) {
         if let Some(pending) = self.neighbors.get_mut(&id) {
             pending.routes.extend(self.routes.keys().copied());
@@ -77,7 +81,7 @@ impl AdjRibOut {
         }
     }
 
-    /// Announces a route, or changes its attributes or labels. The same again changes nothing.
+    /// Announces a route, or changes its attributes or labels. An equal route changes nothing.
     pub fn set(&mut self, route: EvpnRoute, attributes: &Arc<Attributes>) {
         let key = route.key();
         let same = |(old, with): &(EvpnRoute, Arc<Attributes>)| {
@@ -104,24 +108,24 @@ impl AdjRibOut {
         }
     }
 
-    /// Our routes with their attributes, in no order.
+    /// The originated routes with their attributes, in no order.
     pub fn routes(&self) -> impl Iterator<Item = &(EvpnRoute, Arc<Attributes>)> {
         self.routes.values()
     }
 
-    /// How many routes of ours there are.
+    /// The number of originated routes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.routes.len()
     }
 
-    /// True if there is none.
+    /// True if there are no originated routes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.routes.is_empty()
     }
 
-    /// True if a neighbour has not been told everything.
+    /// True if a peer has not received everything yet.
     #[must_use]
     pub fn waits(&self, id: NeighborId) -> bool {
         self.neighbors.get(&id).is_some_and(|p| {
@@ -129,7 +133,8 @@ impl AdjRibOut {
         })
     }
 
-    /// Gives messages to `sink` until it takes no more, which it says with false; true if all is told.
+    /// Passes messages to `sink` until it returns false, which means that it accepts no more. True
+    /// if nothing is left to send.
     pub fn pump(&mut self, id: NeighborId, mut sink: impl FnMut(&[u8]) -> bool) -> bool {
         let Some(pending) = self.neighbors.get_mut(&id) else {
             return true;
@@ -158,7 +163,8 @@ impl AdjRibOut {
 }
 
 impl Pending {
-    /// Sends what is on the list: withdrawals, then broadcast routes, then hosts, those with equal attributes together.
+    /// Sends the pending routes: withdrawals, then type 3 routes, then type 2 routes, those with
+    /// equal attributes in the same messages.
     fn send(
         &mut self,
         routes: &Routes,
@@ -195,7 +201,8 @@ impl Pending {
             let keys: Vec<_> = group.iter().map(|(key, ..)| *key).collect();
             let whole = |key: EvpnRoute| routes.get(&key).map_or(key, |(route, _)| *route);
             let sent = self.batch(&keys, sink, |keys, sink| {
-                // Attributes of ours always leave room for routes: they have a few communities at most.
+                // Attributes of originated routes always leave space for routes: they have a few
+                // communities at most.
                 announce(&attributes, keys.map(whole), encoding, sink);
             });
             if !sent {
@@ -205,7 +212,8 @@ impl Pending {
         true
     }
 
-    /// Takes routes off the list as far as `sink` accepts the messages that `write` makes of them.
+    /// Removes routes from the pending set as far as `sink` accepts the messages that `write`
+    /// encodes.
     fn batch(
         &mut self,
         keys: &[EvpnRoute],
@@ -213,7 +221,7 @@ impl Pending {
         write: impl FnOnce(&mut dyn Iterator<Item = EvpnRoute>, &mut dyn FnMut(&[u8])),
     ) -> bool {
         let (read, accepted, full) = (Cell::new(0), Cell::new(0), Cell::new(false));
-        // Once the sink is full no more routes come out, which ends the writing.
+        // Once the sink is full the iterator ends, which ends the encoding.
         let mut source = keys
             .iter()
             .copied()
@@ -221,7 +229,8 @@ impl Pending {
             .inspect(|_| read.set(read.get() + 1));
         write(&mut source, &mut |message| {
             if !full.get() && sink(message) {
-                // The writer has looked at one route beyond the message. If it has not, that one goes out twice.
+                // The encoder has read one route beyond the message. If it has not, that route is
+                // sent twice.
                 accepted.set(read.get() - 1);
             } else {
                 full.set(true);
@@ -238,7 +247,8 @@ impl Pending {
         !full.get()
     }
 
-    /// The attributes as this neighbour gets them: LOCAL_PREF inside, our AS in the path outside.
+    /// The attributes for this peer: with LOCAL_PREF if it is internal, with our AS in AS_PATH if
+    /// it is external.
     fn adapt(&self, attributes: &Attributes, local_as: u32) -> Attributes {
         let mut attributes = attributes.clone();
         if self.agreed.internal {

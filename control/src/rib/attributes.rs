@@ -1,4 +1,5 @@
-//! Attribute sets, each stored once: what an UPDATE shares, with what its routes say besides their keys and labels.
+//! Attribute sets, each stored once: the attributes of an UPDATE with the fields of its routes that
+//! are neither in the key nor the first label.
 
 use std::hash::BuildHasher;
 use std::net::IpAddr;
@@ -15,14 +16,14 @@ use crate::bgp::wire::{Attributes, Esi, EvpnRoute};
 pub struct AttrId(pub(super) u32);
 
 impl AttrId {
-    /// No attributes: of a route without a path.
+    /// No attributes: a route without a path.
     pub const NONE: Self = Self(super::slab::NONE);
 }
 
-/// What a route says besides key and first label.
+/// The fields of a route besides its key and its first label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct NonKeyFields {
-    /// The segment, where it is not in the key.
+    /// The Ethernet segment identifier, where it is not part of the key.
     pub esi: Esi,
     /// The second label of a type 2.
     pub label2: Option<u32>,
@@ -31,7 +32,7 @@ pub struct NonKeyFields {
 }
 
 impl NonKeyFields {
-    /// Those of a route, and its first label.
+    /// The fields of a route, and its first label.
     #[must_use]
     pub const fn of(route: &EvpnRoute) -> (Self, u32) {
         match route {
@@ -70,7 +71,7 @@ impl NonKeyFields {
         }
     }
 
-    /// Puts them and the label back into a route that has its key only.
+    /// Sets the fields and the label in a route that has only its key.
     pub const fn put(&self, label: u32, route: &mut EvpnRoute) {
         match route {
             EvpnRoute::EthernetAd(r) => r.label = label,
@@ -95,11 +96,12 @@ struct Set {
     info: PathInfo,
 }
 
-/// All sets.
+/// All attribute sets.
 #[derive(Debug)]
 pub struct AttributeStore {
     sets: Interner<Set>,
-    /// The last set asked for, which has a reference for that: routes of one message share it.
+    /// The last set that was requested, with a reference of its own: routes of one message share
+    /// it.
     last: Option<(Arc<Attributes>, NonKeyFields, AttrId)>,
     local: LocalIdentity,
 }
@@ -155,26 +157,26 @@ impl AttributeStore {
         id
     }
 
-    /// One more reference.
+    /// Adds a reference.
     #[inline]
     pub fn retain(&mut self, id: AttrId) {
         self.sets.retain(id.0);
     }
 
-    /// One reference less.
+    /// Drops a reference.
     #[inline]
     pub fn release(&mut self, id: AttrId) {
         self.sets.release(id.0, hash);
     }
 
-    /// Lets go of the last set, when a run of messages is over.
+    /// Drops the reference to the last set, at the end of a batch of messages.
     pub(super) fn forget_last(&mut self) {
         if let Some((_, _, id)) = self.last.take() {
             self.release(id);
         }
     }
 
-    /// The info of a set.
+    /// What path selection reads of a set.
     #[inline]
     pub fn path_info(&self, id: AttrId) -> &PathInfo {
         &self.sets.get(id.0).info
@@ -185,12 +187,12 @@ impl AttributeStore {
         &self.sets.get(id.0).attributes
     }
 
-    /// What routes with this set say besides.
+    /// The fields of routes with this set that are not in their keys.
     pub fn non_key(&self, id: AttrId) -> NonKeyFields {
         self.sets.get(id.0).non_key
     }
 
-    /// How many sets there are.
+    /// The number of sets.
     pub fn count(&self) -> usize {
         self.sets.len()
     }

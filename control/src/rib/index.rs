@@ -1,49 +1,52 @@
-//! Where a thing with a key stands: a hash table of numbers whose memory can be asked for before it is needed.
+//! A hash index: numbers by the hash of what they stand for, in a table whose memory can be
+//! prefetched.
 //!
 //! ```text
-//! home = hash * lines >> 32          | hash: 32 | number: 32 |   8 octets a slot, 8 slots a line
+//! home = hash * lines >> 32      | hash: 32 | number: 32 |   8 octets a slot, 8 slots a line
 //!
-//! slots   | 0a.. 0b.. ---- ---- .. | 31.. 32.. 32.. 38.. 3f.. 41.. 42.. 43.. | 44.. 51.. 52.. ---- .. |
-//!                                    ^ home of 31 to 44, in order of their hashes from there on
+//! slots | 0a.. 0b.. ---- .. | 31.. 32.. 32.. 38.. 3f.. 41.. 42.. 43.. | 44.. 51.. ---- .. |
+//!                             ^ home of 31 to 44, in order of their hashes from here on
 //! ```
 //!
-//! Slots are probed one after the other from the start of a cache line. They are in order of the hash, so that a
-//! look-up ends at the first greater hash, and a larger table is written in one pass, without a look at the keys. A
-//! look-up reads one cache line, seldom the next one too; [`Index::fetch`] asks for it. With routes that come by the
-//! hundred in one message this is what counts: the memory of all is on its way before the first is looked at.
-//! `hashbrown` has no call for that, and has its tags and its numbers in two places.
+//! Linear probing from the start of a cache line. Slots are in the order of their hashes, so that a
+//! look-up ends at the first greater hash, and a larger table is written in one pass without
+//! reading the keys. A look-up reads one cache line, rarely the next one too; [`Index::fetch`]
+//! prefetches it. One UPDATE brings routes by the hundred: the memory of all is being loaded before
+//! the first is processed. `hashbrown` offers no prefetch, and keeps its tags and its values in two
+//! places.
 
 use vtep_dataplane::mem::{prefetch, reserve};
 
-/// A slot that holds nothing. Greater than all others: no number is [`super::slab::NONE`].
+/// An empty slot. Greater than all others: no number is [`super::slab::NONE`].
 const EMPTY: u64 = u64::MAX;
 
-/// Slots of a cache line.
+/// Slots in a cache line.
 const LINE: usize = 8;
 
-/// Octets of a cache line.
+/// Octets in a cache line.
 const ALIGNMENT: usize = LINE * size_of::<u64>();
 
-/// Lines of the smallest table that holds anything.
+/// Lines of the smallest table that is not empty.
 const FIRST: usize = 4;
 
-/// Lines behind the last home, for those that find theirs full.
+/// Lines after the last home, for overflow.
 const TAIL: usize = 4;
 
 /// Numbers by the hash of what they stand for.
 #[derive(Debug, Default)]
 pub struct Index {
-    /// In order of the hash, but for empty ones; no empty one between a number and its home. The last one is empty.
+    /// In the order of the hashes, apart from empty slots; no empty slot between a number and its
+    /// home. The last slot is empty.
     slots: Vec<u64>,
-    /// Slots before the first line, which are empty: the allocator knows no lines.
+    /// Empty slots before the first line: the allocator does not align to cache lines.
     skew: usize,
-    /// Lines that are homes.
+    /// Lines that are homes of hashes.
     lines: usize,
     len: usize,
 }
 
 impl Index {
-    /// The half of a hash that counts here.
+    /// The 32 bits of a hash that the index uses.
     #[inline]
     pub const fn short(hash: u64) -> u32 {
         (hash >> 32) as u32
@@ -54,19 +57,19 @@ impl Index {
         self.skew + LINE * ((hash as u64 * self.lines as u64) >> 32) as usize
     }
 
-    /// How many numbers it holds.
+    /// The number of entries.
     #[inline]
     pub const fn len(&self) -> usize {
         self.len
     }
 
-    /// True if it holds none.
+    /// True if there are no entries.
     #[inline]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// All numbers, in no order that means anything.
+    /// All numbers, in no useful order.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.slots
             .iter()
@@ -74,7 +77,7 @@ impl Index {
             .map(|slot| *slot as u32)
     }
 
-    /// Starts to load what a look-up of this hash will read.
+    /// Prefetches what a look-up of this hash reads.
     #[inline]
     pub fn fetch(&self, hash: u32) {
         if let Some(slot) = self.slots.get(self.home(hash)) {
@@ -82,13 +85,13 @@ impl Index {
         }
     }
 
-    /// The number with this hash that is the `same` as what is lookup.
+    /// The number with this hash for which `same` is true.
     #[inline]
     pub fn find(&self, hash: u32, same: impl FnMut(u32) -> bool) -> Option<u32> {
         self.slot(hash, same).map(|at| self.slots[at] as u32)
     }
 
-    /// Where the number stands.
+    /// The slot of a number.
     #[inline]
     fn slot(&self, hash: u32, mut same: impl FnMut(u32) -> bool) -> Option<usize> {
         let (home, least) = (self.home(hash), u64::from(hash) << 32);
@@ -103,7 +106,7 @@ impl Index {
         None
     }
 
-    /// Adds a number that is not there.
+    /// Adds a number, which must not be there yet.
     pub fn insert(&mut self, hash: u32, number: u32) {
         if self.len >= self.lines * (LINE / 4 * 3) {
             self.grow();
@@ -120,7 +123,7 @@ impl Index {
                 .iter()
                 .take_while(|other| **other != EMPTY)
                 .count();
-        // Most often the place is empty, or one or two slots before one that is.
+        // Usually the slot is empty, or one or two slots before an empty one.
         for place in (at..end).rev() {
             self.slots[place + 1] = self.slots[place];
         }
@@ -131,7 +134,7 @@ impl Index {
         }
     }
 
-    /// Puts another number in the place of one. False if that is not there.
+    /// Replaces a number by another. False if it is not there.
     pub fn replace(&mut self, hash: u32, number: u32, by: u32) -> bool {
         let Some(at) = self.slot(hash, |found| found == number) else {
             return false;
@@ -145,7 +148,7 @@ impl Index {
         let Some(mut at) = self.slot(hash, |found| found == number) else {
             return false;
         };
-        // Those behind that are not at home come one slot nearer to it.
+        // The following numbers that are not at home move one slot closer to it.
         while let Some(next) = self.slots.get(at + 1).copied()
             && next != EMPTY
             && self.home((next >> 32) as u32) <= at
@@ -158,7 +161,7 @@ impl Index {
         true
     }
 
-    /// Twice as large: one pass over both tables, as the order is the same.
+    /// Doubles the table: one pass over both tables, as the order is the same.
     fn grow(&mut self) {
         self.lines = (self.lines * 2).max(FIRST);
         let most = (self.lines + TAIL + 1) * LINE;
@@ -185,7 +188,7 @@ mod tests {
     use super::*;
 
     impl Index {
-        /// What the top of this file says of the slots.
+        /// Checks what the module documentation says about the slots.
         fn assert_sound(&self) {
             let full: Vec<_> = self
                 .slots
@@ -211,7 +214,7 @@ mod tests {
         }
     }
 
-    /// Few hashes, so that many collide, and the outermost ones.
+    /// Few hashes, so that many collide, and the extremes.
     fn hash() -> impl Strategy<Value = u32> {
         prop_oneof![
             any::<u32>(),
@@ -221,9 +224,13 @@ mod tests {
         ]
     }
 
+    fn steps() -> impl Strategy<Value = Vec<(u32, u32, u8)>> {
+        prop::collection::vec((hash(), 0..8_u32, 0..3_u8), 1..400)
+    }
+
     proptest! {
         #[test]
-        fn it_holds_what_a_set_holds(steps in prop::collection::vec((hash(), 0..8_u32, 0..3_u8), 1..400)) {
+        fn it_holds_what_a_set_holds(steps in steps()) {
             let (mut index, mut set) = (Index::default(), BTreeSet::new());
             for (hash, number, step) in steps {
                 let there = set.contains(&(hash, number));

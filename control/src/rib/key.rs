@@ -1,5 +1,5 @@
-//! KeyTable of routes in 16 octets: route distinguishers with their tags, IPv6 addresses, and whole keys of the rarer
-//! types are numbers of an interner; a type 2 of IPv4 stands there as it is.
+//! Keys of routes in 16 octets: route distinguishers with their tags, IPv6 addresses and whole keys
+//! of the rarer route types are interned; a type 2 with an IPv4 address is stored as it is.
 
 use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,7 +11,7 @@ use super::index::Index;
 use super::slab::Interner;
 use crate::bgp::wire::{Esi, EvpnRoute, MacIp, Rd};
 
-/// What a key is of.
+/// The kind of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum RouteKind {
@@ -25,15 +25,15 @@ pub enum RouteKind {
     Other,
 }
 
-/// The key of one route. `flags` belong to the owner of the route and are no part of the key.
+/// The key of one route. `flags` belong to the user of the RIB and are not part of the key.
 #[derive(Debug, Clone, Copy)]
 pub struct RouteKey {
     context: u32,
     ip: u32,
     mac: [u8; 6],
-    /// What it is of.
+    /// The kind of the key.
     pub kind: RouteKind,
-    /// For the owner.
+    /// Flags of the user.
     pub flags: u8,
 }
 
@@ -61,25 +61,25 @@ impl RouteKey {
         (self.kind != RouteKind::Other).then_some(MacAddr(self.mac))
     }
 
-    /// The address of a type 2 as a number that only this RIB knows; None if it has none.
+    /// The address of a type 2 as a number that is only valid in this RIB; `None` if it has none.
     pub fn ip_word(&self) -> Option<(RouteKind, u32)> {
         matches!(self.kind, RouteKind::MacIpv4 | RouteKind::MacIpv6).then_some((self.kind, self.ip))
     }
 }
 
-/// The interners behind the keys.
+/// The interners of the parts of keys.
 #[derive(Debug, Default)]
 pub struct KeyTable {
     contexts: Interner<(Rd, u32)>,
     addresses: Interner<Ipv6Addr>,
     others: Interner<EvpnRoute>,
-    /// The last context that was found: routes come sorted by it.
+    /// The last route distinguisher and tag that were found: routes come sorted by them.
     last: Option<((Rd, u32), u32)>,
-    /// How often a number was given up, and so may be that of another part.
+    /// Counts freed numbers: a freed number may be that of another part now.
     age: u32,
 }
 
-/// A key with its hash, as long as the numbers in it mean what they did.
+/// A key with its hash, valid as long as no number has been freed since.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyLookup {
     pub(super) key: RouteKey,
@@ -88,7 +88,7 @@ pub struct KeyLookup {
 }
 
 impl KeyTable {
-    /// The key of a route with its hash, if all its parts are known; no reference is taken.
+    /// The key of a route with its hash, if all its parts are known; takes no reference.
     #[inline]
     pub fn lookup_key(
         &mut self,
@@ -103,13 +103,13 @@ impl KeyTable {
         })
     }
 
-    /// True if a key is still that of the route that it was lookup for.
+    /// True if a look-up is still valid.
     #[inline]
     pub const fn is_valid(&self, lookup: &KeyLookup) -> bool {
         lookup.age == self.age
     }
 
-    /// One more reference to the parts of a key, which [`KeyTable::release`] gives back.
+    /// Adds references to the parts of a key, which [`KeyTable::release`] drops.
     #[inline]
     pub fn retain(&mut self, key: &RouteKey) {
         match key.kind {
@@ -120,7 +120,7 @@ impl KeyTable {
         self.contexts.retain(key.context);
     }
 
-    /// The key of a route, if all its parts are known; no reference is taken.
+    /// The key of a route, if all its parts are known; takes no reference.
     pub fn find(&mut self, route: &EvpnRoute) -> Option<RouteKey> {
         let EvpnRoute::MacIp(r) = route else {
             return self.others.find(&route.key()).map(other);
@@ -146,7 +146,7 @@ impl KeyTable {
         Some(id)
     }
 
-    /// The key of a route, with references to its parts, which [`KeyTable::release`] gives back.
+    /// The key of a route, with references to its parts, which [`KeyTable::release`] drops.
     pub fn hold(&mut self, route: &EvpnRoute) -> RouteKey {
         let EvpnRoute::MacIp(r) = route else {
             return other(self.others.hold(&route.key()));
@@ -167,7 +167,7 @@ impl KeyTable {
         }
     }
 
-    /// Gives back the references of a key.
+    /// Drops the references of a key.
     pub fn release(&mut self, key: &RouteKey) {
         let mut gone = match key.kind {
             RouteKind::Other => self.others.drop_ref(key.context),
@@ -181,7 +181,7 @@ impl KeyTable {
         self.age = self.age.wrapping_add(u32::from(gone));
     }
 
-    /// The route of a key, with what is not in the key zero.
+    /// The route of a key; fields that are not in the key are zero.
     pub fn route(&self, key: &RouteKey) -> EvpnRoute {
         if key.kind == RouteKind::Other {
             return *self.others.get(key.context);
@@ -216,7 +216,7 @@ impl KeyTable {
         }
     }
 
-    /// The tag of a type 2.
+    /// The Ethernet tag of a type 2.
     pub fn tag(&self, key: &RouteKey) -> u32 {
         if key.kind == RouteKind::Other {
             0

@@ -1,4 +1,4 @@
-//! What path selection and import ask of attributes, worked out once for each set of them.
+//! What the decision process and import read of attributes, computed once for each set of them.
 
 use std::cmp::Ordering;
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,33 +11,47 @@ use crate::bgp::wire::{AsPath, Attributes, ExtendedCommunity};
 const LLGR_STALE: u32 = 0xffff_0006;
 /// NO_LLGR (RFC 9494 section 4.1).
 const NO_LLGR: u32 = 0xffff_0007;
-/// Preference of a route that says none (RFC 4271 leaves it to us; all implementations use this).
+/// LOCAL_PREF of a route without one (RFC 4271 leaves it open; all implementations use this value).
 const DEFAULT_PREFERENCE: u32 = 100;
 /// The tunnel type VXLAN (RFC 9012 section 6.1).
 const VXLAN: u16 = 8;
 
-/// Who we are, as far as routes depend on it.
+/// The identity of this speaker, as far as eligibility depends on it.
 #[derive(Debug, Clone)]
 pub struct LocalIdentity {
     /// Our AS.
     pub asn: u32,
-    /// Our BGP identifier; also the cluster that we would be.
+    /// Our BGP identifier, which is also our cluster identifier (RFC 4456 section 7).
     pub router_id: Ipv4Addr,
     /// All addresses of this VTEP.
     pub own: Vec<VtepAddr>,
 }
 
-/// Why no route with these attributes can be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why no path with these attributes can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Ineligible {
-    /// Our AS, identifier or cluster is in its path.
+    /// Our AS is in AS_PATH, our BGP identifier is ORIGINATOR_ID or in CLUSTER_LIST (RFC 4271
+    /// section 9.1.2, RFC 4456 section 8).
     Looped,
-    /// The next hop is ours.
+    /// The next hop is an address of this VTEP.
     OwnNextHop,
-    /// The next hop can be no VTEP.
+    /// The next hop is not a valid VTEP address.
     Martian,
-    /// There are encapsulations, and none is VXLAN.
+    /// There are Encapsulation communities, and none is VXLAN (RFC 8365 section 5.1.2.4).
     Encapsulation,
+}
+
+impl Ineligible {
+    /// A stable kebab-case word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Looped => "looped",
+            Self::OwnNextHop => "own-next-hop",
+            Self::Martian => "invalid-next-hop",
+            Self::Encapsulation => "encapsulation-not-vxlan",
+        }
+    }
 }
 
 /// Sticky flag and sequence of a MAC (RFC 7432 section 7.7).
@@ -45,25 +59,26 @@ pub enum Ineligible {
 pub struct Mobility {
     /// The MAC never moves.
     pub sticky: bool,
-    /// How often it has moved.
+    /// The mobility sequence number.
     pub sequence: u32,
 }
 
 impl Mobility {
-    /// `Greater` if it wins over `other`: sticky first, then the later sequence (RFC 7432 section 15).
+    /// `Greater` if it is better: sticky first, then the later sequence (RFC 7432 section 15).
     #[must_use]
-    pub fn rank(self, other: Self) -> Ordering {
+    pub fn compare(self, other: Self) -> Ordering {
         self.sticky
             .cmp(&other.sticky)
             .then_with(|| compare_sequence(self.sequence, other.sequence))
     }
 }
 
-/// How near to the end, and to zero, sequences are taken for such before and after a wrap.
+/// Distance from zero and from 2^32 within which sequences count as wrapped.
 const WRAP: u32 = 1 << 16;
 
-/// `Greater` if `a` is later. The sequence has 32 bits and wraps; peers compare plain numbers, so only numbers
-/// right before and right after the end are taken as wrapped. Zero is what a route without the community has.
+/// `Greater` if `a` is later. The sequence has 32 bits and wraps; peers compare plain numbers, so
+/// only numbers right before and right after the wrap count as wrapped. Zero is the sequence of a
+/// route without the community.
 #[must_use]
 pub fn compare_sequence(a: u32, b: u32) -> Ordering {
     let wrapped = |low: u32, high: u32| (1..WRAP).contains(&low) && high > u32::MAX - WRAP;
@@ -74,41 +89,41 @@ pub fn compare_sequence(a: u32, b: u32) -> Ordering {
     }
 }
 
-/// The sequence after `sequence`; after the last one comes 1.
+/// The sequence after `sequence`; 1 follows the last one.
 #[must_use]
 pub fn next_sequence(sequence: u32) -> u32 {
     sequence.checked_add(1).unwrap_or(1)
 }
 
-/// The info.
+/// What the decision process and import read of one attribute set.
 #[derive(Debug, Clone, Copy)]
 pub struct PathInfo {
-    /// Why no route with these attributes can be used.
+    /// Why no path with these attributes can be used.
     pub ineligible: Option<Ineligible>,
     /// The next hop.
     pub next_hop: IpAddr,
-    /// The VTEP that hosts are behind: the next hop, if it can be one.
+    /// The next hop as a VTEP address, if it is a valid one.
     pub vtep: Option<VtepAddr>,
-    /// Mobility of the MAC.
+    /// Sticky flag and sequence of the MAC (type 2).
     pub mobility: Mobility,
-    /// The host is an IPv6 router (RFC 9047).
+    /// The MAC is that of an IPv6 router (RFC 9047).
     pub router: bool,
-    /// Someone on the way keeps the route for its origin, long gone (RFC 9494).
+    /// LLGR_STALE: another speaker keeps the path beyond the restart time (RFC 9494).
     pub long_lived: bool,
-    /// The route must not be kept in long-lived restart.
+    /// NO_LLGR: the path must not be kept beyond the restart time (RFC 9494).
     pub no_long_lived: bool,
-    /// AS_PATH of an external route: the AS that sent it, for MED.
-    first_as: Option<u32>,
-    preference: u32,
-    hops: u32,
-    origin: u8,
-    med: u32,
-    originator: Option<Ipv4Addr>,
-    clusters: u32,
+    /// The first AS of AS_PATH, for the comparison of MED.
+    pub(super) first_as: Option<u32>,
+    pub(super) preference: u32,
+    pub(super) hops: u32,
+    pub(super) origin: u8,
+    pub(super) med: u32,
+    pub(super) originator: Option<Ipv4Addr>,
+    pub(super) clusters: u32,
 }
 
 impl PathInfo {
-    /// Works it out.
+    /// Computes it.
     pub fn new(attributes: &Attributes, local: &LocalIdentity) -> Self {
         let extended = &attributes.extended;
         let mobility = extended
@@ -130,7 +145,7 @@ impl PathInfo {
             no_long_lived: attributes.communities.contains(&NO_LLGR),
             first_as: AsPath::first(&attributes.as_path),
             preference: attributes.local_pref.unwrap_or(DEFAULT_PREFERENCE),
-            hops: attributes.as_path.hops() as u32,
+            hops: attributes.as_path.path_len() as u32,
             origin: attributes.origin as u8,
             med: attributes.med.unwrap_or(0),
             originator: attributes.originator_id,
@@ -162,65 +177,4 @@ fn ineligible(attributes: &Attributes, local: &LocalIdentity) -> Option<Ineligib
         }
         Ok(_) => None,
     }
-}
-
-/// What path selection asks of the neighbour that sent a path.
-#[derive(Debug, Clone, Copy)]
-pub struct Sender {
-    /// Of our AS.
-    pub internal: bool,
-    /// Its BGP identifier.
-    pub router_id: Ipv4Addr,
-    /// Its address.
-    pub address: IpAddr,
-}
-
-/// One path of a route.
-#[derive(Debug, Clone, Copy)]
-pub struct Candidate<'a> {
-    /// Its attributes.
-    pub info: &'a PathInfo,
-    /// Kept in long-lived restart by us.
-    pub long_lived: bool,
-    /// Who sent it.
-    pub sender: Sender,
-}
-
-/// `Greater` if `a` is the better path of a route. Paths that can't be used and those kept for long come last; a MAC
-/// (`host`) is then where its mobility says (RFC 7432 section 15); RFC 4271 section 9.1.2.2 and RFC 4456 section 9
-/// decide the rest. No two paths of different neighbours are equal.
-#[must_use]
-pub fn compare(a: &Candidate<'_>, b: &Candidate<'_>, host: bool) -> Ordering {
-    let (x, y) = (a.info, b.info);
-    let stale = |c: &Candidate<'_>| c.long_lived || c.info.long_lived;
-    let usable = x
-        .ineligible
-        .is_none()
-        .cmp(&y.ineligible.is_none())
-        .then(stale(b).cmp(&stale(a)));
-    let mobility = || match host {
-        true => x
-            .mobility
-            .rank(y.mobility)
-            .then_with(|| y.next_hop.cmp(&x.next_hop)),
-        false => Ordering::Equal,
-    };
-    let med = || {
-        if x.first_as == y.first_as {
-            y.med.cmp(&x.med)
-        } else {
-            Ordering::Equal
-        }
-    };
-    let id = |c: &Candidate<'_>| c.info.originator.unwrap_or(c.sender.router_id);
-    usable
-        .then_with(mobility)
-        .then_with(|| x.preference.cmp(&y.preference))
-        .then_with(|| y.hops.cmp(&x.hops))
-        .then_with(|| y.origin.cmp(&x.origin))
-        .then_with(med)
-        .then_with(|| b.sender.internal.cmp(&a.sender.internal))
-        .then_with(|| id(b).cmp(&id(a)))
-        .then_with(|| y.clusters.cmp(&x.clusters))
-        .then_with(|| b.sender.address.cmp(&a.sender.address))
 }

@@ -1,6 +1,7 @@
-//! Routes and their paths as they stand in memory: 32 octets for a route with one path, 16 for each further one.
+//! Routes and paths in memory: 32 octets for a route with one path, 16 for each further path.
 
 use super::attributes::AttrId;
+use super::decision::DecisionStep;
 use super::key::RouteKey;
 use super::slab::NONE;
 
@@ -8,7 +9,7 @@ use super::slab::NONE;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RouteId(pub u32);
 
-/// A neighbour, by the number that its owner gave it.
+/// A BGP peer, by the number that its owner assigned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NeighborId(pub u16);
 
@@ -16,9 +17,9 @@ pub struct NeighborId(pub u16);
 pub(super) mod flag {
     /// Not announced again since the session ended.
     pub(crate) const STALE: u32 = 1 << 24;
-    /// Kept beyond the restart time.
+    /// Kept beyond the restart time (RFC 9494).
     pub(crate) const LONG_LIVED: u32 = 1 << 25;
-    /// To be announced again before the end of a refresh (RFC 7313).
+    /// Not announced again yet in a running refresh (RFC 7313).
     pub(crate) const REFRESHING: u32 = 1 << 26;
 }
 
@@ -57,46 +58,46 @@ impl Path {
     }
 }
 
-/// One route: the best path stands in it, the others in a chain behind it.
+/// One route: the best path inline, the others in a chain.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Route {
     pub(super) key: RouteKey,
     pub(super) best: Path,
 }
 
-/// The path that is the best of a route.
+/// The best path of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BestPath {
     /// Its attributes.
     pub attrs: AttrId,
     /// Its first label.
     pub label: u32,
-    /// It is kept beyond the restart time.
+    /// It is kept beyond the restart time (RFC 9494).
     pub long_lived: bool,
-    /// Who sent it.
+    /// The peer that sent it.
     pub from: NeighborId,
 }
 
-/// The best path of a route is another one now. With `new` None the route has no path: its number stays valid until
-/// [`super::Rib::free`].
+/// The best path of a route changed. With `new` = `None` the route has no path: its number stays
+/// valid until [`super::Rib::free`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BestPathChange {
     /// The route.
     pub id: RouteId,
-    /// The best path before; its attributes may be gone.
+    /// The best path before; its attributes may be freed by now.
     pub old: Option<BestPath>,
     /// The best path now.
     pub new: Option<BestPath>,
 }
 
-/// PathFilter paths of a neighbour an action concerns.
+/// Which paths of a peer an operation applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathFilter {
     /// All.
     All,
-    /// Those that were not announced again since the session ended.
+    /// Those not announced again since the session ended.
     Stale,
-    /// Those that were not announced again in this refresh.
+    /// Those not announced again in this refresh.
     Refreshing,
 }
 
@@ -110,19 +111,19 @@ impl PathFilter {
     }
 }
 
-/// One path as `show` sees it.
+/// One path for `show`.
 #[derive(Debug, Clone, Copy)]
 pub struct PathView {
-    /// Who sent it.
+    /// The peer that sent it.
     pub from: NeighborId,
     /// Its attributes.
     pub attrs: AttrId,
     /// Its first label.
     pub label: u32,
-    /// It is the best one.
-    pub best: bool,
-    /// Its neighbour is away, or not yet done sending.
+    /// The decision step at which it lost to the best path; `None`: it is the best path.
+    pub lost_at: Option<DecisionStep>,
+    /// Its session ended, or its peer has not sent it again yet.
     pub stale: bool,
-    /// It is kept beyond the restart time.
+    /// It is kept beyond the restart time (RFC 9494).
     pub long_lived: bool,
 }

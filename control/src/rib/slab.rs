@@ -1,14 +1,15 @@
-//! Values at numbered places, and values stored once: the two ways in which the RIB avoids allocation.
+//! Slabs and interners: values at numbered places, and values stored once. With these two the RIB
+//! avoids allocations.
 
 use std::hash::{BuildHasher, Hash};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use vtep_dataplane::mem::{prefetch, push};
 
-/// The place of nothing.
+/// The place that means "none".
 pub const NONE: u32 = u32::MAX;
 
-/// Values at places that are used again.
+/// Values at places that are reused.
 #[derive(Debug)]
 pub struct Slab<T> {
     items: Vec<T>,
@@ -25,18 +26,18 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
-    /// Stores a value; its place.
+    /// Stores a value and returns its place.
     pub fn add(&mut self, item: T) -> u32 {
         if let Some(place) = self.free.pop() {
             self.items[place as usize] = item;
             return place;
         }
         push(&mut self.items, item);
-        // A place costs far more than a byte: memory ends long before 2^32 of them.
+        // A place takes far more than one octet: memory ends long before 2^32 places.
         (self.items.len() - 1) as u32
     }
 
-    /// Frees a place. What stands there stays readable until the place is used again.
+    /// Frees a place. Its value stays readable until the place is reused.
     pub fn remove(&mut self, place: u32) {
         self.free.push(place);
         if self.free.len() == self.items.len() {
@@ -50,7 +51,7 @@ impl<T> Slab<T> {
         &self.items[place as usize]
     }
 
-    /// The value at a place that may not be there any more, or be free.
+    /// The value at a place that may be free or no longer exist.
     #[inline]
     pub fn try_get(&self, place: u32) -> Option<&T> {
         self.items.get(place as usize)
@@ -62,19 +63,19 @@ impl<T> Slab<T> {
         &mut self.items[place as usize]
     }
 
-    /// Starts to load the value at a place.
+    /// Prefetches the value at a place.
     #[inline]
     pub fn fetch(&self, place: u32) {
         prefetch(self.get(place));
     }
 
-    /// Places, in use or free.
+    /// The number of places, used or free.
     pub const fn len(&self) -> usize {
         self.items.len()
     }
 }
 
-/// Values stored once, with reference counts; each is a number for the others.
+/// Values stored once, with reference counts; each has a number.
 #[derive(Debug)]
 pub struct Interner<T> {
     slots: Slab<(Option<T>, u32)>,
@@ -93,19 +94,19 @@ impl<T> Default for Interner<T> {
 }
 
 impl<T> Interner<T> {
-    /// The hash of what identifies a value.
+    /// The hash of the identifying part of a value.
     pub fn hash(&self, key: &impl Hash) -> u64 {
         self.hasher.hash_one(key)
     }
 
-    /// The number of a value, without a reference to it.
+    /// The number of a value; takes no reference.
     pub fn find_by(&self, hash: u64, same: impl Fn(&T) -> bool) -> Option<u32> {
         self.index
             .find(hash, |id| self.slots.get(*id).0.as_ref().is_some_and(&same))
             .copied()
     }
 
-    /// Stores a value that is not there, with one reference. `key` hashes what identifies a value.
+    /// Stores a new value with one reference. `key` hashes its identifying part.
     pub fn add(
         &mut self,
         hash: u64,
@@ -120,13 +121,13 @@ impl<T> Interner<T> {
         id
     }
 
-    /// One more reference.
+    /// Adds a reference.
     #[inline]
     pub fn retain(&mut self, id: u32) {
         self.slots.get_mut(id).1 += 1;
     }
 
-    /// One reference less; the last one frees the value. True if it did.
+    /// Drops a reference; the last one frees the value. True if it did.
     #[inline]
     pub fn release(&mut self, id: u32, key: impl Fn(&T, &DefaultHashBuilder) -> u64) -> bool {
         let slot = self.slots.get_mut(id);
@@ -149,10 +150,10 @@ impl<T> Interner<T> {
         self.slots.remove(id);
     }
 
-    /// The value of a number that has a reference.
+    /// The value of a number with a reference.
     ///
     /// # Panics
-    /// If the number has none: a reference was given back twice.
+    /// If the number has no reference: one was dropped twice.
     #[inline]
     pub fn get(&self, id: u32) -> &T {
         self.slots
@@ -162,14 +163,14 @@ impl<T> Interner<T> {
             .expect("a number with a reference")
     }
 
-    /// How many values there are.
+    /// The number of values.
     pub fn len(&self) -> usize {
         self.index.len()
     }
 }
 
 impl<T: Hash + Eq + Clone> Interner<T> {
-    /// The number of a value, without a reference to it.
+    /// The number of a value; takes no reference.
     pub fn find(&self, value: &T) -> Option<u32> {
         self.find_by(self.hash(value), |found| found == value)
     }
@@ -184,7 +185,7 @@ impl<T: Hash + Eq + Clone> Interner<T> {
         self.add(hash, value.clone(), |v, hasher| hasher.hash_one(v))
     }
 
-    /// One reference less. True if it was the last one: the number may become that of another value.
+    /// Drops a reference. True if it was the last one: the number may be reused for another value.
     pub fn drop_ref(&mut self, id: u32) -> bool {
         self.release(id, |v, hasher| hasher.hash_one(v))
     }

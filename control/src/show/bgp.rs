@@ -18,7 +18,7 @@ use crate::bgp::{Negotiated, PeerStatus};
 use crate::config::{BgpNeighbor, ChangeError};
 use crate::engine::EngineView;
 use crate::evpn::{NeighborId, RouteStatus, RouteView};
-use crate::speaker::transport::Neighbor;
+use crate::speaker::transport::NeighborTransport;
 
 /// What a neighbour's routes come to.
 #[derive(Debug, Clone, Copy, Default)]
@@ -42,7 +42,7 @@ impl EngineView<'_> {
         self.no_bgp()?;
         let config = self.evpn.speaker.config();
         let held = self.held();
-        let row = |(ip, neighbor): (&IpAddr, &Neighbor)| {
+        let row = |(ip, neighbor): (&IpAddr, &NeighborTransport)| {
             let known = self.config.bgp_neighbors().get(ip)?;
             Some(self.summary_row(known, neighbor, &held, now))
         };
@@ -93,7 +93,7 @@ impl EngineView<'_> {
                 continue;
             };
             let held = all.entry(neighbor).or_default();
-            held.installed += u64::from(route.reason == Some(RouteStatus::Installed));
+            held.installed += u64::from(route.status == Some(RouteStatus::Installed));
             held.stale += u64::from(route.stale);
         }
         all
@@ -102,7 +102,7 @@ impl EngineView<'_> {
     fn summary_row(
         &self,
         config: &BgpNeighbor,
-        neighbor: &Neighbor,
+        neighbor: &NeighborTransport,
         held: &hashbrown::HashMap<NeighborId, Held>,
         now: Instant,
     ) -> SummaryRow {
@@ -211,7 +211,7 @@ impl EngineView<'_> {
             .iter()
             .find_map(|community| community.as_mac_mobility());
         let (sticky, sequence) = mobility.unwrap_or_default();
-        let installed = view.reason == Some(RouteStatus::Installed);
+        let installed = view.status == Some(RouteStatus::Installed);
         let mut row = RouteRow {
             neighbor: view.neighbor.and_then(|id| self.evpn.address(id)),
             rd,
@@ -235,9 +235,9 @@ impl EngineView<'_> {
             best: view.best,
             installed,
             unused_reason: view
-                .reason
+                .status
                 .filter(|_| !installed)
-                .map(|reason| reason.to_string()),
+                .map(|status| status.to_string()),
             stale: view.stale,
         };
         match &view.route {

@@ -101,6 +101,7 @@ pub(super) fn interface_row(name: &InterfaceName, managed: &ManagedInterface) ->
             }),
         multi_buffer: open.map(OpenInterface::takes_chains),
         queues: open.map_or(0, |open| open.queues.len() as u32),
+        notes: Vec::new(),
     }
 }
 

@@ -3,8 +3,10 @@
 use std::time::Instant;
 
 use super::ports::interface_row;
+use crate::api::interface::InterfaceRow;
 use crate::api::show::{DaemonStatus, PortState, TableSizes};
 use crate::engine::EngineView;
+use crate::interfaces::BUSY_POLL_ENDED;
 
 impl EngineView<'_> {
     pub(super) fn status(&self, now: Instant) -> DaemonStatus {
@@ -30,7 +32,13 @@ impl EngineView<'_> {
                 .interfaces
                 .all()
                 .iter()
-                .map(|(name, managed)| interface_row(name, managed))
+                .map(|(name, managed)| {
+                    let notes = managed.open().map(|open| self.interfaces.notes(name, open));
+                    InterfaceRow {
+                        notes: notes.unwrap_or_default(),
+                        ..interface_row(name, managed)
+                    }
+                })
                 .collect(),
         }
     }
@@ -62,6 +70,13 @@ impl EngineView<'_> {
                     all.push(format!("interface {name} does not exist; waiting for it"))
                 }
                 PortState::Failed => all.push(reason.unwrap_or_default()),
+            }
+            for queue in managed
+                .open()
+                .into_iter()
+                .flat_map(|open| self.interfaces.not_polling(open))
+            {
+                all.push(format!("interface {name} queue {queue}: {BUSY_POLL_ENDED}"));
             }
         }
         all

@@ -1,8 +1,8 @@
-//! The BGP speaker: sockets, sessions and EVPN joined. `bgp`, `rib` and `evpn` are pure; here is their I/O.
+//! The BGP speaker: the socket I/O for [`crate::bgp`], which is sans I/O.
 //!
 //! ```text
-//! TCP -> transport -> bgp::Peer -> Routes (EVPN) -> tables
-//! TCP <- transport <- bgp::Peer <- Routes (EVPN) <- local MACs, VNIs
+//! TCP -> transport -> bgp::Peer -> SessionHandler (EVPN) -> FIB
+//! TCP <- transport <- bgp::Peer <- SessionHandler (EVPN) <- local MACs, VNIs
 //! ```
 
 pub mod socket;
@@ -19,26 +19,26 @@ use mio::net::TcpListener;
 use mio::{Interest, Registry, Token};
 
 use self::socket::TcpOptions;
-use self::transport::{Context, Neighbor, Routes, Tokens};
-use crate::bgp::{Peer, PeerConfig, RECONNECT_PAUSE, SilentSessions};
+use self::transport::{NeighborTransport, SessionHandler, TokenAllocator, TransportContext};
+use crate::bgp::{Peer, PeerConfig, RECONNECT_DELAY, SilentSessions};
 
-/// Connections accepted in one go.
-const ACCEPTS: usize = 64;
+/// Most connections accepted per call, so that other events are not delayed.
+const MAX_ACCEPTS: usize = 64;
 
-/// How a neighbour is reached and spoken to.
+/// Configuration of a neighbor and its sockets.
 #[derive(Debug, Clone)]
 pub struct NeighborConfig {
-    /// Its address and port.
+    /// Address and port of the neighbor.
     pub address: SocketAddr,
-    /// Sockets.
+    /// Socket options.
     pub tcp: TcpOptions,
-    /// Sessions.
+    /// Session parameters.
     pub peer: PeerConfig,
-    /// We have just started: a neighbour that kept our routes over a restart is told so (the R bit of RFC 4724).
+    /// The daemon has just started: OPENs have the R and F bits set (RFC 4724 section 3).
     pub restarting: bool,
 }
 
-/// A listening socket and its token.
+/// A listening socket of one address family.
 #[derive(Debug)]
 struct Listener {
     v6: bool,
@@ -46,50 +46,51 @@ struct Listener {
     socket: TcpListener,
 }
 
-/// All neighbours.
+/// The BGP speaker with all its neighbors.
 #[derive(Debug)]
-pub struct Speaker {
-    /// The port that neighbours connect to (179, RFC 4271).
+pub struct BgpSpeaker {
+    /// Port to listen on (179, RFC 4271 section 8).
     port: u16,
-    tokens: Tokens,
+    tokens: TokenAllocator,
     listeners: Vec<Listener>,
-    neighbors: BTreeMap<IpAddr, Neighbor>,
-    /// Why nobody can connect to us, by family.
-    deaf: BTreeMap<bool, String>,
+    neighbors: BTreeMap<IpAddr, NeighborTransport>,
+    /// Errors of listening; the key is true for IPv6.
+    listen_errors: BTreeMap<bool, String>,
     silent: SilentSessions,
-    /// When we ended the connections with neighbours that were removed less than [`RECONNECT_PAUSE`] ago.
-    ended: BTreeMap<IpAddr, Instant>,
+    /// When connections were closed of neighbors removed less than [`RECONNECT_DELAY`] ago.
+    last_closed: BTreeMap<IpAddr, Instant>,
     refused: u64,
     seed: u64,
 }
 
-impl Speaker {
-    /// Without neighbours; it listens when there is one. Uses tokens after `first`. `seed` feeds the timers' jitter.
+impl BgpSpeaker {
+    /// A speaker without neighbors; it listens once one is added. Uses tokens after `first`. `seed`
+    /// initializes the jitter of timers.
     #[must_use]
     pub const fn new(port: u16, first: Token, seed: u64) -> Self {
         Self {
             port,
-            tokens: Tokens::from(first),
+            tokens: TokenAllocator::from(first),
             listeners: Vec::new(),
             neighbors: BTreeMap::new(),
-            deaf: BTreeMap::new(),
+            listen_errors: BTreeMap::new(),
             silent: SilentSessions::new(),
-            ended: BTreeMap::new(),
+            last_closed: BTreeMap::new(),
             refused: 0,
             seed,
         }
     }
 
-    /// Adds a neighbour, or replaces one: its session ends and begins anew.
-    pub fn put(
+    /// Adds a neighbor, or replaces one, whose session restarts.
+    pub fn add_neighbor(
         &mut self,
         config: NeighborConfig,
         registry: &Registry,
-        routes: &mut impl Routes,
+        handler: &mut impl SessionHandler,
         now: Instant,
     ) {
         let ip = config.address.ip();
-        self.remove(ip, registry, routes, now);
+        self.remove_neighbor(ip, registry, handler, now);
         self.listen(ip.is_ipv6(), registry);
         if let Some(password) = &config.tcp.password
             && let Some(listener) = self
@@ -98,7 +99,7 @@ impl Speaker {
                 .find(|listener| listener.v6 == ip.is_ipv6())
             && let Err(error) = socket::set_password(&listener.socket, ip, password)
         {
-            tracing::error!(neighbor = %ip, %error, "the TCP-MD5 password can't be set: the neighbour can't connect");
+            tracing::error!(neighbor = %ip, %error, "cannot set the TCP-MD5 password: the neighbor cannot connect");
         }
         self.seed = self
             .seed
@@ -106,39 +107,39 @@ impl Speaker {
             .wrapping_add(1);
         let mut peer = Peer::new(config.peer, self.seed);
         peer.set_restarting(config.restarting);
-        peer.set_last_ended(self.ended.remove(&ip));
+        peer.set_last_closed(self.last_closed.remove(&ip));
         peer.start(now);
-        let mut neighbor = Neighbor::new(config.address, config.tcp, peer);
-        let mut context = Context {
+        let mut neighbor = NeighborTransport::new(config.address, config.tcp, peer);
+        let mut context = TransportContext {
             registry,
             tokens: &mut self.tokens,
-            routes,
+            handler,
             now,
         };
-        neighbor.work(&mut context);
+        neighbor.run(&mut context);
         self.neighbors.insert(ip, neighbor);
     }
 
-    /// Ends the session with a neighbour (CEASE/3, peer de-configured) and forgets it.
-    pub fn remove(
+    /// Ends the session with a neighbor and removes it.
+    pub fn remove_neighbor(
         &mut self,
         ip: IpAddr,
         registry: &Registry,
-        routes: &mut impl Routes,
+        handler: &mut impl SessionHandler,
         now: Instant,
     ) {
         let Some(mut neighbor) = self.neighbors.remove(&ip) else {
             return;
         };
-        self.ended
-            .retain(|_, ended| now.saturating_duration_since(*ended) < RECONNECT_PAUSE);
+        self.last_closed
+            .retain(|_, at| now.saturating_duration_since(*at) < RECONNECT_DELAY);
         neighbor.peer.shutdown(now, None);
-        self.ended
-            .extend(neighbor.peer.last_ended().map(|ended| (ip, ended)));
-        neighbor.close_all(&mut Context {
+        self.last_closed
+            .extend(neighbor.peer.last_closed().map(|at| (ip, at)));
+        neighbor.close_all(&mut TransportContext {
             registry,
             tokens: &mut self.tokens,
-            routes,
+            handler,
             now,
         });
     }
@@ -147,84 +148,85 @@ impl Speaker {
         if self.listeners.iter().any(|listener| listener.v6 == v6) {
             return;
         }
-        let token = self.tokens.take();
+        let token = self.tokens.allocate();
         let opened = socket::listen(v6, self.port).and_then(|mut socket| {
             registry.register(&mut socket, token, Interest::READABLE)?;
             Ok(Listener { v6, token, socket })
         });
         match opened {
             Ok(listener) => {
-                self.deaf.remove(&v6);
+                self.listen_errors.remove(&v6);
                 self.listeners.push(listener);
             }
             Err(error) => {
                 let family = if v6 { "IPv6" } else { "IPv4" };
                 let port = self.port;
-                let why = format!(
-                    "BGP can't listen on {family} port {port}: {error}; sessions come up only as we connect ourselves"
+                let error = format!(
+                    "BGP cannot listen on {family} port {port}: {error}; only sessions that this side opens are established"
                 );
-                tracing::warn!("{why}");
-                self.deaf.insert(v6, why);
+                tracing::warn!("{error}");
+                self.listen_errors.insert(v6, error);
             }
         }
     }
 
-    /// Why neighbours can't connect to us, and which of them bring no routes.
+    /// What does not work: listening, and established sessions without routes.
     pub fn degraded(&self) -> impl Iterator<Item = String> {
         let silent = self.silent.iter().map(|neighbor| {
             format!(
-                "BGP session with {neighbor} is established and has brought no routes, not even End-of-RIB, while others \
-                 have; see what {neighbor} says of it, or begin it anew: vtepctl bgp clear {neighbor}"
+                "BGP session with {neighbor} is established without routes, not even End-of-RIB, while \
+                 other neighbors have sent some; check the session on {neighbor}, or restart it: \
+                 vtepctl bgp clear {neighbor}"
             )
         });
-        self.deaf.values().cloned().chain(silent)
+        self.listen_errors.values().cloned().chain(silent)
     }
 
-    /// Whether the session with a neighbour is established and brings no routes while others do.
+    /// True if the session with `neighbor` is established without routes while others have some.
     #[must_use]
     pub fn is_silent(&self, neighbor: IpAddr) -> bool {
         self.silent.contains(neighbor)
     }
 
-    fn look_for_silent_sessions(&mut self, now: Instant) {
+    fn check_silent_sessions(&mut self, now: Instant) {
         let brought = self
             .neighbors
             .iter()
-            .filter_map(|(ip, neighbor)| Some((*ip, neighbor.peer.brought()?)));
-        for neighbor in self.silent.look(&brought.collect::<Vec<_>>(), now) {
+            .filter_map(|(ip, neighbor)| Some((*ip, neighbor.peer.session_updates()?)));
+        for neighbor in self.silent.check(&brought.collect::<Vec<_>>(), now) {
             tracing::warn!(
                 %neighbor,
-                "the BGP session is established and has brought no routes, not even End-of-RIB, while others have"
+                "BGP session is established without routes, not even End-of-RIB, while others have some"
             );
         }
     }
 
-    /// Connections from addresses that are no neighbours, which were closed at once.
+    /// Number of connections refused because their source address is not a neighbor.
     #[must_use]
     pub const fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Our restart is over: sessions that come up from now on say nothing of it.
-    pub fn restart_over(&mut self) {
+    /// The restart of this speaker is over: later OPENs do not have the R and F bits set.
+    pub fn finish_restart(&mut self) {
         self.neighbors
             .values_mut()
             .for_each(|neighbor| neighbor.peer.set_restarting(false));
     }
 
-    /// The neighbours.
+    /// The neighbors by address.
     #[must_use]
-    pub const fn neighbors(&self) -> &BTreeMap<IpAddr, Neighbor> {
+    pub const fn neighbors(&self) -> &BTreeMap<IpAddr, NeighborTransport> {
         &self.neighbors
     }
 
-    /// Does something with a neighbour's peer (clear, shutdown, start) and what follows from it. False: no such
-    /// neighbour.
+    /// Applies `act` (clear, shutdown, start) to a neighbor's peer and performs its outputs. False
+    /// if there is no such neighbor.
     pub fn with_peer(
         &mut self,
         ip: IpAddr,
         registry: &Registry,
-        routes: &mut impl Routes,
+        handler: &mut impl SessionHandler,
         now: Instant,
         act: impl FnOnce(&mut Peer),
     ) -> bool {
@@ -232,21 +234,21 @@ impl Speaker {
             return false;
         };
         act(&mut neighbor.peer);
-        neighbor.work(&mut Context {
+        neighbor.run(&mut TransportContext {
             registry,
             tokens: &mut self.tokens,
-            routes,
+            handler,
             now,
         });
         true
     }
 
-    /// Handles an event, if its token is one of ours.
-    pub fn event(
+    /// Handles an event if its token belongs to this speaker.
+    pub fn handle_event(
         &mut self,
         event: &mio::event::Event,
         registry: &Registry,
-        routes: &mut impl Routes,
+        handler: &mut impl SessionHandler,
         now: Instant,
     ) {
         if let Some(place) = self
@@ -254,12 +256,12 @@ impl Speaker {
             .iter()
             .position(|listener| listener.token == event.token())
         {
-            return self.accept(place, registry, routes, now);
+            return self.accept(place, registry, handler, now);
         }
-        let mut context = Context {
+        let mut context = TransportContext {
             registry,
             tokens: &mut self.tokens,
-            routes,
+            handler,
             now,
         };
         if let Some(neighbor) = self
@@ -267,7 +269,7 @@ impl Speaker {
             .values_mut()
             .find(|neighbor| neighbor.owns(event.token()))
         {
-            neighbor.event(event, &mut context);
+            neighbor.handle_event(event, &mut context);
         }
     }
 
@@ -275,14 +277,14 @@ impl Speaker {
         &mut self,
         place: usize,
         registry: &Registry,
-        routes: &mut impl Routes,
+        handler: &mut impl SessionHandler,
         now: Instant,
     ) {
-        for _ in 0..ACCEPTS {
+        for _ in 0..MAX_ACCEPTS {
             let (stream, from) = match self.listeners[place].socket.accept() {
                 Ok(accepted) => accepted,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) if is_passing(&error) => continue,
+                Err(error) if is_transient(&error) => continue,
                 Err(error) => {
                     tracing::warn!(%error, "BGP: accept failed");
                     return;
@@ -290,42 +292,47 @@ impl Speaker {
             };
             match self.neighbors.get_mut(&from.ip()) {
                 Some(neighbor) => {
-                    let mut context = Context {
+                    let mut context = TransportContext {
                         registry,
                         tokens: &mut self.tokens,
-                        routes,
+                        handler,
                         now,
                     };
                     neighbor.accept(stream, &mut context);
                 }
-                // No neighbour: closed before a byte is read.
+                // Not a neighbor: closed before anything is read.
                 None => self.refused += 1,
             }
         }
     }
 
-    /// Does what is due: timers, connections with more to read, routes that wait to be sent.
-    pub fn turn(&mut self, registry: &Registry, routes: &mut impl Routes, now: Instant) {
-        let mut context = Context {
+    /// Handles expired timers, unread octets and pending advertisements.
+    pub fn poll_once(
+        &mut self,
+        registry: &Registry,
+        handler: &mut impl SessionHandler,
+        now: Instant,
+    ) {
+        let mut context = TransportContext {
             registry,
             tokens: &mut self.tokens,
-            routes,
+            handler,
             now,
         };
         for neighbor in self.neighbors.values_mut() {
-            neighbor.work(&mut context);
+            neighbor.run(&mut context);
         }
-        // Edge-triggered: what `accept` left behind gets no new event.
+        // Edge-triggered: connections beyond `MAX_ACCEPTS` cause no further event.
         for place in 0..self.listeners.len() {
-            self.accept(place, registry, routes, now);
+            self.accept(place, registry, handler, now);
         }
-        self.look_for_silent_sessions(now);
+        self.check_silent_sessions(now);
     }
 
-    /// How long the owner may wait before the next [`Self::turn`].
+    /// Longest time to wait before the next [`Self::poll_once`]; `None`: until an event.
     #[must_use]
-    pub fn next_timeout(&self, now: Instant) -> Option<Duration> {
-        if self.neighbors.values().any(Neighbor::impatient) {
+    pub fn poll_timeout(&self, now: Instant) -> Option<Duration> {
+        if self.neighbors.values().any(NeighborTransport::has_unread) {
             return Some(Duration::ZERO);
         }
         let timers = self
@@ -335,21 +342,21 @@ impl Speaker {
         timers.min().map(|at| at.saturating_duration_since(now))
     }
 
-    /// Ends all sessions: neighbours that negotiated graceful restart keep our routes for a while, as they would if we
-    /// had crashed, so that a restart loses no frame.
-    pub fn stop(&mut self, registry: &Registry, routes: &mut impl Routes, now: Instant) {
+    /// Closes all sessions. Those with graceful restart are closed without a NOTIFICATION, so that
+    /// the neighbors keep our routes during a restart, as after a crash.
+    pub fn stop(&mut self, registry: &Registry, handler: &mut impl SessionHandler, now: Instant) {
         for neighbor in self.neighbors.values_mut() {
             if neighbor
                 .peer
                 .status()
                 .negotiated
-                .is_none_or(|agreed| agreed.restart.is_none())
+                .is_none_or(|negotiated| negotiated.restart.is_none())
             {
-                neighbor.peer.shutdown(now, Some("vtepd stops"));
-                neighbor.close_all(&mut Context {
+                neighbor.peer.shutdown(now, Some("vtepd is stopping"));
+                neighbor.close_all(&mut TransportContext {
                     registry,
                     tokens: &mut self.tokens,
-                    routes,
+                    handler,
                     now,
                 });
             }
@@ -358,8 +365,8 @@ impl Speaker {
     }
 }
 
-/// Errors of accept(2) that concern one connection and not the socket.
-fn is_passing(error: &io::Error) -> bool {
+/// True for errors of accept(2) that concern a single connection and not the listening socket.
+fn is_transient(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::Interrupted | ErrorKind::ConnectionAborted

@@ -1,7 +1,7 @@
 //! TCP sockets for BGP: non-blocking, with TCP-MD5 (RFC 2385) and GTSM (RFC 5082).
 //!
-//! Options that Rust's libraries have no call for go through `nix::setsockopt_impl!`, which makes a typed `setsockopt` of a
-//! plain structure, so that nothing here is unsafe.
+//! Options without a wrapper in `rustix` use `nix::setsockopt_impl!`, a typed `setsockopt` for a
+//! plain structure, so that no unsafe code is needed.
 
 use std::fmt;
 use std::io;
@@ -13,32 +13,33 @@ use nix::sys::socket::SetSockOpt;
 use nix::sys::socket::sockopt::SetStruct;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 
-/// A TCP-MD5 key. Not shown.
+/// A TCP-MD5 key (RFC 2385), omitted from debug output.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Password(pub Box<[u8]>);
+pub struct Md5Password(pub Box<[u8]>);
 
-impl fmt::Debug for Password {
+impl fmt::Debug for Md5Password {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Password")
+        f.write_str("Md5Password")
     }
 }
 
-/// What a neighbour's connections have in common.
+/// Socket options for the connections of a neighbor.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TcpOptions {
-    /// Our address; `None` = as the route says.
+    /// Local address; `None`: chosen by the kernel's route.
     pub local: Option<IpAddr>,
-    /// TCP-MD5 password, 1..=80 bytes (`TCP_MD5SIG_MAXKEYLEN`, include/uapi/linux/tcp.h).
-    pub password: Option<Password>,
-    /// GTSM: the neighbour is at most this many hops away, 1..=254. Sends with TTL 255 and takes only packets with a
-    /// TTL of 256 - hops or more.
+    /// TCP-MD5 password, 1 to 80 octets (`TCP_MD5SIG_MAXKEYLEN`, include/uapi/linux/tcp.h).
+    pub password: Option<Md5Password>,
+    /// GTSM (RFC 5082): most hops to the neighbor, 1 to 254. Packets are sent with TTL 255, and
+    /// received only with a TTL of at least 256 - hops.
     pub ttl_security: Option<u8>,
 }
 
-/// `TCP_MD5SIG_MAXKEYLEN`.
-pub const MAX_PASSWORD: usize = 80;
+/// Longest TCP-MD5 password, in octets: `TCP_MD5SIG_MAXKEYLEN`.
+pub const MAX_PASSWORD_LEN: usize = 80;
 
-/// `struct tcp_md5sig` (include/uapi/linux/tcp.h): a `sockaddr_storage` of 128 bytes, then the key.
+/// `struct tcp_md5sig` (include/uapi/linux/tcp.h): a `sockaddr_storage` of 128 octets, then the
+/// key.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(8))]
 pub struct Md5Key {
@@ -48,10 +49,10 @@ pub struct Md5Key {
     prefix_len: u8,
     key_len: u16,
     ifindex: i32,
-    key: [u8; MAX_PASSWORD],
+    key: [u8; MAX_PASSWORD_LEN],
 }
 
-/// `TCP_MD5SIG`: signs and checks every segment to and from one address.
+/// `TCP_MD5SIG`: signs and verifies all segments to and from one address.
 #[derive(Debug, Clone, Copy)]
 struct TcpMd5Sig;
 nix::setsockopt_impl!(
@@ -85,11 +86,11 @@ nix::setsockopt_impl!(
 );
 
 impl Md5Key {
-    /// The key for segments to and from `neighbor`; `None` when the password is empty or too long.
+    /// The key for segments to and from `neighbor`; `None` if the password is empty or too long.
     fn new(neighbor: IpAddr, password: &[u8]) -> Option<Self> {
-        let mut key = [0; MAX_PASSWORD];
+        let mut key = [0; MAX_PASSWORD_LEN];
         key.get_mut(..password.len())
-            .filter(|room| !room.is_empty())?
+            .filter(|field| !field.is_empty())?
             .copy_from_slice(password);
         let mut address = [0; 126];
         // sockaddr_in: port 2, address 4. sockaddr_in6: port 2, flow 4, address 16.
@@ -134,17 +135,17 @@ fn new_socket(address: IpAddr) -> io::Result<rustix::fd::OwnedFd> {
     )?)
 }
 
-/// Sets the key of one neighbour on a socket: for a listening one before the neighbour connects.
+/// Sets the key for one neighbor on a socket; on a listening one before the neighbor connects.
 ///
 /// # Errors
-/// EINVAL for a password that is empty or longer than [`MAX_PASSWORD`], ENOENT or EOPNOTSUPP when the kernel has no
-/// TCP-MD5.
-pub fn set_password(socket: impl AsFd, neighbor: IpAddr, password: &Password) -> io::Result<()> {
+/// EINVAL for a password that is empty or longer than [`MAX_PASSWORD_LEN`]; ENOENT or EOPNOTSUPP if
+/// the kernel does not support TCP-MD5.
+pub fn set_password(socket: impl AsFd, neighbor: IpAddr, password: &Md5Password) -> io::Result<()> {
     let key = Md5Key::new(neighbor, &password.0).ok_or(io::ErrorKind::InvalidInput)?;
     Ok(TcpMd5Sig.set(&socket.as_fd(), &key)?)
 }
 
-/// Sets GTSM on a connection.
+/// Enables GTSM on a connection.
 fn set_ttl_security(socket: impl AsFd, neighbor: IpAddr, hops: u8) -> io::Result<()> {
     let least = 256 - libc::c_int::from(hops.max(1));
     if neighbor.is_ipv6() {
@@ -157,13 +158,13 @@ fn set_ttl_security(socket: impl AsFd, neighbor: IpAddr, hops: u8) -> io::Result
     Ok(())
 }
 
-/// What every connection of a neighbour gets, whoever opened it.
+/// Sets the options of any connection of a neighbor, opened or accepted.
 ///
 /// # Errors
-/// The kernel's.
+/// Those of setsockopt(2).
 pub fn prepare(socket: impl AsFd, neighbor: IpAddr, options: &TcpOptions) -> io::Result<()> {
     sockopt::set_tcp_nodelay(&socket, true)?;
-    // Control traffic: CS6 (RFC 4594), so that it survives a congested underlay.
+    // CS6, network control (RFC 4594 section 3.1), for priority on a congested underlay.
     const CS6: u8 = 0xc0;
     if neighbor.is_ipv6() {
         sockopt::set_ipv6_tclass(&socket, CS6.into())?;
@@ -176,10 +177,12 @@ pub fn prepare(socket: impl AsFd, neighbor: IpAddr, options: &TcpOptions) -> io:
     }
 }
 
-/// Begins to connect. The stream becomes writable when it is done, and `take_error` says how.
+/// Starts to connect. The stream becomes writable once that completes; `take_error` returns the
+/// result.
 ///
 /// # Errors
-/// The kernel's: EADDRNOTAVAIL when the local address is not on this host, ENETUNREACH without a route, ...
+/// Those of connect(2): EADDRNOTAVAIL if the local address is not on this host, ENETUNREACH without
+/// a route, and others.
 pub fn connect(to: SocketAddr, options: &TcpOptions) -> io::Result<mio::net::TcpStream> {
     let socket = new_socket(to.ip())?;
     prepare(&socket, to.ip(), options)?;
@@ -198,13 +201,13 @@ pub fn connect(to: SocketAddr, options: &TcpOptions) -> io::Result<mio::net::Tcp
     )))
 }
 
-/// Connections that may wait to be accepted. The kernel refuses more; half-open ones are its SYN queue's.
+/// Most connections that wait to be accepted (listen(2)); half-open ones are in the SYN queue.
 const BACKLOG: i32 = 64;
 
 /// Listens on all addresses of one family.
 ///
 /// # Errors
-/// EADDRINUSE when another BGP daemon has the port, EACCES without `CAP_NET_BIND_SERVICE`.
+/// EADDRINUSE if another BGP daemon uses the port, EACCES without `CAP_NET_BIND_SERVICE`.
 pub fn listen(v6: bool, port: u16) -> io::Result<mio::net::TcpListener> {
     let any: IpAddr = if v6 {
         Ipv6Addr::UNSPECIFIED.into()
@@ -230,14 +233,19 @@ mod tests {
 
     use super::*;
 
-    /// A listener on loopback with a key for 127.0.0.1, and a blocking connection to it with another.
+    /// A listener on loopback with a key for 127.0.0.1, and a blocking connection to it with
+    /// another.
     fn exchange(theirs: Option<&str>, ours: Option<&str>) -> io::Result<Vec<u8>> {
         let loopback: IpAddr = [127, 0, 0, 1].into();
         let listener = std::net::TcpListener::bind((loopback, 0))?;
         if let Some(password) = theirs {
-            set_password(&listener, loopback, &Password(password.as_bytes().into()))?;
+            set_password(
+                &listener,
+                loopback,
+                &Md5Password(password.as_bytes().into()),
+            )?;
         }
-        let password = ours.map(|password| Password(password.as_bytes().into()));
+        let password = ours.map(|password| Md5Password(password.as_bytes().into()));
         let options = TcpOptions {
             password,
             ..TcpOptions::default()
@@ -247,11 +255,11 @@ mod tests {
             &stream,
             rustix::event::PollFlags::OUT,
         )];
-        let patience = rustix::event::Timespec {
+        let poll_timeout = rustix::event::Timespec {
             tv_sec: 0,
             tv_nsec: 300_000_000,
         };
-        if rustix::event::poll(&mut fds, Some(&patience))? == 0 {
+        if rustix::event::poll(&mut fds, Some(&poll_timeout))? == 0 {
             return Err(io::ErrorKind::TimedOut.into());
         }
         if let Some(error) = stream.take_error()? {
@@ -280,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_has_1_to_80_bytes() {
+    fn a_password_has_1_to_80_octets() {
         let loopback: IpAddr = [127, 0, 0, 1].into();
         assert!(Md5Key::new(loopback, b"").is_none());
         assert!(Md5Key::new(loopback, &[b'x'; 81]).is_none());
@@ -290,23 +298,26 @@ mod tests {
     }
 
     #[test]
-    fn gtsm_takes_only_neighbours() {
+    fn gtsm_drops_packets_from_too_many_hops_away() {
         let loopback: IpAddr = [127, 0, 0, 1].into();
         let listener = std::net::TcpListener::bind((loopback, 0)).unwrap();
         let options = TcpOptions {
             ttl_security: Some(1),
             ..TcpOptions::default()
         };
-        // The listener answers with TTL 64: its SYN-ACK is too far away.
+        // The listener answers with TTL 64: its SYN-ACK is dropped.
         let stream = connect(listener.local_addr().unwrap(), &options).unwrap();
         let mut fds = [rustix::event::PollFd::new(
             &stream,
             rustix::event::PollFlags::OUT,
         )];
-        let patience = rustix::event::Timespec {
+        let poll_timeout = rustix::event::Timespec {
             tv_sec: 0,
             tv_nsec: 300_000_000,
         };
-        assert_eq!(rustix::event::poll(&mut fds, Some(&patience)).unwrap(), 0);
+        assert_eq!(
+            rustix::event::poll(&mut fds, Some(&poll_timeout)).unwrap(),
+            0
+        );
     }
 }

@@ -5,17 +5,17 @@ use mio::{Events, Poll};
 use super::*;
 use crate::bgp::PeerOutput;
 
-/// Takes what is said, and says one thing once a session is up.
+/// Counts events, and sends `to_send` once a session is up.
 #[derive(Default)]
-struct Ears {
+struct RecordingHandler {
     up: usize,
     down: usize,
     updates: usize,
-    to_say: Vec<Vec<u8>>,
+    to_send: Vec<Vec<u8>>,
 }
 
-impl Routes for Ears {
-    fn heard(&mut self, _: IpAddr, output: PeerOutput<'_>, _: Instant) {
+impl SessionHandler for RecordingHandler {
+    fn on_output(&mut self, _: IpAddr, output: PeerOutput<'_>, _: Instant) {
         match output {
             PeerOutput::SessionUp(_) => self.up += 1,
             PeerOutput::SessionDown { .. } => self.down += 1,
@@ -24,24 +24,24 @@ impl Routes for Ears {
         }
     }
 
-    fn held(&self, _: IpAddr) -> usize {
+    fn route_count(&self, _: IpAddr) -> usize {
         self.updates
     }
 
-    fn speak(&mut self, _: IpAddr, peer: &mut Peer, now: Instant) {
-        while let Some(message) = self.to_say.last() {
+    fn advertise(&mut self, _: IpAddr, peer: &mut Peer, now: Instant) {
+        while let Some(message) = self.to_send.last() {
             if self.up == 0 || peer.send(now, message).is_err() {
                 return;
             }
-            self.to_say.pop();
+            self.to_send.pop();
         }
     }
 }
 
-struct Side {
+struct Site {
     poll: Poll,
-    speaker: Speaker,
-    ears: Ears,
+    speaker: BgpSpeaker,
+    handler: RecordingHandler,
 }
 
 const A: [u8; 4] = [127, 0, 97, 1];
@@ -57,7 +57,7 @@ fn config(
     let mut peer = PeerConfig::new(65000, own.into(), 65000);
     peer.passive = passive;
     peer.connect_retry = Duration::from_millis(200);
-    let password = password.map(|key| socket::Password(key.into()));
+    let password = password.map(|key| socket::Md5Password(key.into()));
     let tcp = TcpOptions {
         local: Some(own.into()),
         password,
@@ -71,12 +71,12 @@ fn config(
     }
 }
 
-/// The first of two ports that nobody listens on: not those of a test beside this one, here or in another process.
+/// The first of two unused ports, which no concurrent test uses, in this process or another.
 fn free_ports() -> u16 {
     use std::net::TcpListener;
     use std::sync::atomic::{AtomicU16, Ordering};
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Below the ports that the kernel gives to whoever connects.
+    // Below the ephemeral port range.
     let start = (std::process::id() % 4096) as u16;
     let candidates = std::iter::repeat_with(|| {
         20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 4096 * 2
@@ -85,64 +85,68 @@ fn free_ports() -> u16 {
     candidates
         .take(4096)
         .find(|port| free(*port) && free(port + 1))
-        .expect("of 4096 pairs of ports one is free")
+        .expect("an unused pair of ports")
 }
 
-/// A listens on the port that is returned; B connects to it.
-fn pair(password: Option<&[u8]>) -> (Side, Side, u16) {
+/// A listens on the returned port; B connects to it.
+fn pair(password: Option<&[u8]>) -> (Site, Site, u16) {
     let port = free_ports();
-    let side = |own_port| Side {
+    let site = |own_port| Site {
         poll: Poll::new().unwrap(),
-        speaker: Speaker::new(own_port, Token(10), 7),
-        ears: Ears::default(),
+        speaker: BgpSpeaker::new(own_port, Token(10), 7),
+        handler: RecordingHandler::default(),
     };
-    let (mut a, mut b) = (side(port), side(port + 1));
+    let (mut a, mut b) = (site(port), site(port + 1));
     let now = Instant::now();
-    let Side {
+    let Site {
         poll,
         speaker,
-        ears,
+        handler,
     } = &mut a;
-    speaker.put(
+    speaker.add_neighbor(
         config(A, B, port + 1, true, password),
         poll.registry(),
-        ears,
+        handler,
         now,
     );
-    let Side {
+    let Site {
         poll,
         speaker,
-        ears,
+        handler,
     } = &mut b;
-    speaker.put(
+    speaker.add_neighbor(
         config(B, A, port, false, password),
         poll.registry(),
-        ears,
+        handler,
         now,
     );
     (a, b, port)
 }
 
-impl Side {
-    fn turn(&mut self) {
+impl Site {
+    fn poll_once(&mut self) {
         let mut events = Events::with_capacity(16);
         self.poll
             .poll(&mut events, Some(Duration::from_millis(5)))
             .unwrap();
         for event in &events {
-            self.speaker
-                .event(event, self.poll.registry(), &mut self.ears, Instant::now());
+            self.speaker.handle_event(
+                event,
+                self.poll.registry(),
+                &mut self.handler,
+                Instant::now(),
+            );
         }
         self.speaker
-            .turn(self.poll.registry(), &mut self.ears, Instant::now());
+            .poll_once(self.poll.registry(), &mut self.handler, Instant::now());
     }
 }
 
-fn until(a: &mut Side, b: &mut Side, mut done: impl FnMut(&Side, &Side) -> bool) -> bool {
+fn until(a: &mut Site, b: &mut Site, mut done: impl FnMut(&Site, &Site) -> bool) -> bool {
     let deadline = Instant::now() + Duration::from_secs(60);
     while Instant::now() < deadline {
-        a.turn();
-        b.turn();
+        a.poll_once();
+        b.poll_once();
         if done(a, b) {
             return true;
         }
@@ -159,66 +163,69 @@ fn update() -> Vec<u8> {
 }
 
 #[test]
-fn two_speakers_come_up_and_exchange_routes() {
+fn two_speakers_establish_a_session_and_exchange_routes() {
     let (mut a, mut b, _) = pair(None);
-    b.ears.to_say = vec![update(); 2000];
+    b.handler.to_send = vec![update(); 2000];
     assert!(
-        until(&mut a, &mut b, |a, _| a.ears.updates == 2000),
+        until(&mut a, &mut b, |a, _| a.handler.updates == 2000),
         "{} arrived",
-        a.ears.updates
+        a.handler.updates
     );
-    assert_eq!((a.ears.up, b.ears.up), (1, 1));
-    let Side {
+    assert_eq!((a.handler.up, b.handler.up), (1, 1));
+    let Site {
         poll,
         speaker,
-        ears,
+        handler,
     } = &mut a;
-    speaker.remove(B.into(), poll.registry(), ears, Instant::now());
-    assert_eq!(a.ears.down, 1);
+    speaker.remove_neighbor(B.into(), poll.registry(), handler, Instant::now());
+    assert_eq!(a.handler.down, 1);
     assert!(
-        until(&mut a, &mut b, |_, b| b.ears.down == 1),
-        "the other end hears of it"
+        until(&mut a, &mut b, |_, b| b.handler.down == 1),
+        "the other side reports it"
     );
 }
 
 #[test]
-fn a_neighbor_that_is_replaced_connects_once_and_not_at_once() {
+fn a_replaced_neighbor_reconnects_once_after_the_delay() {
     let (mut a, mut b, port) = pair(None);
-    assert!(until(&mut a, &mut b, |a, b| a.ears.up == 1 && b.ears.up == 1));
+    assert!(until(&mut a, &mut b, |a, b| a.handler.up == 1
+        && b.handler.up == 1));
     let start = Instant::now();
-    let Side {
+    let Site {
         poll,
         speaker,
-        ears,
+        handler,
     } = &mut b;
-    speaker.remove(A.into(), poll.registry(), ears, start);
-    speaker.put(
+    speaker.remove_neighbor(A.into(), poll.registry(), handler, start);
+    speaker.add_neighbor(
         config(B, A, port, false, None),
         poll.registry(),
-        ears,
+        handler,
         start,
     );
-    assert!(until(&mut a, &mut b, |a, b| a.ears.up == 2 && b.ears.up == 2));
-    assert!(start.elapsed() >= RECONNECT_PAUSE, "{:?}", start.elapsed());
-    assert_eq!((a.ears.down, b.ears.down), (1, 1));
+    assert!(until(&mut a, &mut b, |a, b| a.handler.up == 2
+        && b.handler.up == 2));
+    assert!(start.elapsed() >= RECONNECT_DELAY, "{:?}", start.elapsed());
+    assert_eq!((a.handler.down, b.handler.down), (1, 1));
 }
 
 #[test]
-fn passwords_must_agree() {
+fn sessions_with_equal_passwords_are_established() {
     let (mut a, mut b, _) = pair(Some(b"secret"));
-    assert!(until(&mut a, &mut b, |a, b| a.ears.up == 1 && b.ears.up == 1));
+    assert!(until(&mut a, &mut b, |a, b| a.handler.up == 1
+        && b.handler.up == 1));
 }
 
 #[test]
-fn strangers_are_closed_at_once() {
+fn connections_from_unknown_addresses_are_closed() {
     let (mut a, mut b, port) = pair(None);
-    let stranger = std::net::TcpStream::connect((std::net::Ipv4Addr::from(A), port)).unwrap();
+    let unknown = std::net::TcpStream::connect((std::net::Ipv4Addr::from(A), port)).unwrap();
     assert!(until(&mut a, &mut b, |a, _| a.speaker.refused() == 1));
-    stranger
+    unknown
         .set_read_timeout(Some(Duration::from_secs(60)))
         .unwrap();
     assert!(matches!(
-        io::Read::read(&mut &stranger, &mut [0; 1]),
+        io::Read::read(&mut &unknown, &mut [0; 1]),
         Ok(0) | Err(_)
     ));
 }

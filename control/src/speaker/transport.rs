@@ -1,4 +1,5 @@
-//! The TCP connections of one neighbour: moves octets between sockets and its [`Peer`], and hands on what the peer says.
+//! The TCP connections of one neighbor: transfers octets between sockets and its [`Peer`], and
+//! passes the peer's outputs to the [`SessionHandler`].
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -10,180 +11,190 @@ use mio::{Interest, Registry, Token};
 use super::socket::{self, TcpOptions};
 use crate::bgp::{ConnectionId, Peer, PeerOutput};
 
-/// Octets read at once.
-const CHUNK: usize = 1 << 16;
+/// Most octets per read.
+const READ_LEN: usize = 1 << 16;
 
-/// Reads of one connection before others get their turn.
-const READS: usize = 32;
+/// Most reads of one connection before the next is served.
+const MAX_READS: usize = 32;
 
-/// Who takes what a neighbour says, and has something to say to it.
-pub trait Routes {
-    /// A session came or went, routes came or went.
-    fn heard(&mut self, neighbor: IpAddr, output: PeerOutput<'_>, now: Instant);
+/// Consumer of received routes and source of advertised ones.
+pub trait SessionHandler {
+    /// Handles a session or route event of a neighbor.
+    fn on_output(&mut self, neighbor: IpAddr, output: PeerOutput<'_>, now: Instant);
 
-    /// How many routes of the neighbour are held.
-    fn held(&self, neighbor: IpAddr) -> usize;
+    /// Number of routes from the neighbor in the Adj-RIB-In.
+    fn route_count(&self, neighbor: IpAddr) -> usize;
 
-    /// Queues what there is to say, as far as the peer has room. To be called again when it has.
-    fn speak(&mut self, neighbor: IpAddr, peer: &mut Peer, now: Instant);
+    /// Queues pending routes until the peer's send queue is full; called again once it drains.
+    fn advertise(&mut self, neighbor: IpAddr, peer: &mut Peer, now: Instant);
 }
 
 /// One TCP connection.
 #[derive(Debug)]
-struct Link {
+struct Connection {
     conn: ConnectionId,
     token: Token,
     stream: TcpStream,
     /// TCP is established.
     up: bool,
-    /// There may be more to read although no event will say so.
+    /// There may be more to read without a further event.
     unread: bool,
 }
 
-/// Hands out tokens of the daemon's poll.
+/// Allocates tokens of the daemon's poll.
 #[derive(Debug)]
-pub struct Tokens {
+pub struct TokenAllocator {
     next: usize,
 }
 
-impl Tokens {
-    /// Tokens from `first` on.
+impl TokenAllocator {
+    /// Allocates the tokens after `first`.
     #[must_use]
     pub const fn from(first: Token) -> Self {
         Self { next: first.0 }
     }
 
-    /// The next one.
-    pub(super) fn take(&mut self) -> Token {
+    /// The next token.
+    pub(super) fn allocate(&mut self) -> Token {
         self.next += 1;
         Token(self.next)
     }
 }
 
-/// What a neighbour's transport works with.
-pub struct Context<'a, R> {
+/// What a [`NeighborTransport`] needs for each call.
+pub struct TransportContext<'a, R> {
     /// The daemon's poll.
     pub registry: &'a Registry,
     /// Tokens for new connections.
-    pub tokens: &'a mut Tokens,
-    /// Where routes go.
-    pub routes: &'a mut R,
-    /// The time.
+    pub tokens: &'a mut TokenAllocator,
+    /// Consumer of outputs.
+    pub handler: &'a mut R,
+    /// The current time.
     pub now: Instant,
 }
 
-/// One neighbour with its connections.
+/// One neighbor with its TCP connections.
 #[derive(Debug)]
-pub struct Neighbor {
-    /// Where it listens.
+pub struct NeighborTransport {
+    /// Address and port that the neighbor listens on.
     pub address: SocketAddr,
-    /// Options of all its connections.
+    /// Socket options of all its connections.
     pub options: TcpOptions,
-    /// Its sessions.
+    /// Its BGP sessions.
     pub peer: Peer,
-    links: Vec<Link>,
-    /// Why the last connection could not be opened.
+    connections: Vec<Connection>,
+    /// Error of the last connection, until the next is established.
     pub last_error: Option<String>,
     buffer: Vec<u8>,
 }
 
-impl Neighbor {
-    /// A neighbour without connections. The caller starts the peer.
+impl NeighborTransport {
+    /// A neighbor without connections. The caller starts the peer.
     #[must_use]
     pub fn new(address: SocketAddr, options: TcpOptions, peer: Peer) -> Self {
         Self {
             address,
             options,
             peer,
-            links: Vec::new(),
+            connections: Vec::new(),
             last_error: None,
-            buffer: vec![0; CHUNK],
+            buffer: vec![0; READ_LEN],
         }
     }
 
-    /// True when this token is of one of its connections.
+    /// True if `token` belongs to one of its connections.
     #[must_use]
     pub fn owns(&self, token: Token) -> bool {
-        self.links.iter().any(|link| link.token == token)
+        self.connections
+            .iter()
+            .any(|connection| connection.token == token)
     }
 
-    /// True when a turn is wanted without waiting for an event.
+    /// True if there may be octets to read without a further event.
     #[must_use]
-    pub fn impatient(&self) -> bool {
-        self.links.iter().any(|link| link.unread)
+    pub fn has_unread(&self) -> bool {
+        self.connections.iter().any(|connection| connection.unread)
     }
 
-    /// The neighbour has connected to us.
-    pub fn accept<R: Routes>(&mut self, stream: TcpStream, context: &mut Context<'_, R>) {
+    /// Handles a connection opened by the neighbor.
+    pub fn accept<R: SessionHandler>(
+        &mut self,
+        stream: TcpStream,
+        context: &mut TransportContext<'_, R>,
+    ) {
         if let Err(error) = socket::prepare(&stream, self.address.ip(), &self.options) {
-            tracing::warn!(neighbor = %self.address.ip(), %error, "a connection can't be prepared");
+            tracing::warn!(neighbor = %self.address.ip(), %error, "cannot set the options of an accepted connection");
             return;
         }
         if let Some(conn) = self.peer.handle_accepted(context.now) {
-            self.keep(conn, stream, true, context);
+            self.add_connection(conn, stream, true, context);
         }
-        self.work(context);
+        self.run(context);
     }
 
-    /// An event of one of its connections.
-    pub fn event<R: Routes>(&mut self, event: &mio::event::Event, context: &mut Context<'_, R>) {
-        let Some(link) = self
-            .links
+    /// Handles an event of one of its connections.
+    pub fn handle_event<R: SessionHandler>(
+        &mut self,
+        event: &mio::event::Event,
+        context: &mut TransportContext<'_, R>,
+    ) {
+        let Some(connection) = self
+            .connections
             .iter_mut()
-            .find(|link| link.token == event.token())
+            .find(|connection| connection.token == event.token())
         else {
             return;
         };
-        link.unread |= event.is_readable() || event.is_read_closed() || event.is_error();
-        if !link.up && (event.is_writable() || event.is_error()) {
-            let conn = link.conn;
-            match link.stream.take_error().unwrap_or_else(Some) {
+        connection.unread |= event.is_readable() || event.is_read_closed() || event.is_error();
+        if !connection.up && (event.is_writable() || event.is_error()) {
+            let conn = connection.conn;
+            match connection.stream.take_error().unwrap_or_else(Some) {
                 None => {
-                    link.up = true;
+                    connection.up = true;
                     self.last_error = None;
                     self.peer.handle_connected(context.now, conn);
                 }
-                Some(error) => self.lost(conn, Some(&error), context),
+                Some(error) => self.connection_lost(conn, Some(&error), context),
             }
         }
-        self.work(context);
+        self.run(context);
     }
 
-    /// Does all that can be done now: timers, reading, outputs, writing.
-    pub fn work<R: Routes>(&mut self, context: &mut Context<'_, R>) {
+    /// Handles timers, reads, performs outputs, advertises and writes, until it would block.
+    pub fn run<R: SessionHandler>(&mut self, context: &mut TransportContext<'_, R>) {
         if self.peer.poll_timeout().is_some_and(|at| at <= context.now) {
             self.peer.handle_timeout(context.now);
         }
-        self.outputs(context);
-        for place in (0..self.links.len()).rev() {
-            self.read(place, context);
+        self.drain_outputs(context);
+        for index in (0..self.connections.len()).rev() {
+            self.read(index, context);
         }
         loop {
             context
-                .routes
-                .speak(self.address.ip(), &mut self.peer, context.now);
-            self.outputs(context);
+                .handler
+                .advertise(self.address.ip(), &mut self.peer, context.now);
+            self.drain_outputs(context);
             if !self.write(context) {
                 break;
             }
         }
     }
 
-    fn keep<R>(
+    fn add_connection<R>(
         &mut self,
         conn: ConnectionId,
         mut stream: TcpStream,
         up: bool,
-        context: &mut Context<'_, R>,
+        context: &mut TransportContext<'_, R>,
     ) {
-        let token = context.tokens.take();
+        let token = context.tokens.allocate();
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = context.registry.register(&mut stream, token, interest) {
             self.last_error = Some(error.to_string());
             self.peer.handle_closed(context.now, conn);
             return;
         }
-        self.links.push(Link {
+        self.connections.push(Connection {
             conn,
             token,
             stream,
@@ -192,8 +203,8 @@ impl Neighbor {
         });
     }
 
-    /// Takes the peer's outputs until there are no more.
-    fn outputs<R: Routes>(&mut self, context: &mut Context<'_, R>) {
+    /// Performs the peer's outputs until there are none.
+    fn drain_outputs<R: SessionHandler>(&mut self, context: &mut TransportContext<'_, R>) {
         let ip = self.address.ip();
         let mut connect = Vec::new();
         loop {
@@ -202,77 +213,83 @@ impl Neighbor {
                 match output {
                     PeerOutput::Connect(conn) => connect.push(conn),
                     PeerOutput::Close { conn, last_message } => {
-                        close(&mut self.links, conn, &last_message, context.registry);
+                        close(&mut self.connections, conn, &last_message, context.registry);
                     }
-                    said => {
-                        routes_changed |= matches!(said, PeerOutput::Update(_));
-                        context.routes.heard(ip, said, context.now);
+                    output => {
+                        routes_changed |= matches!(output, PeerOutput::Update(_));
+                        context.handler.on_output(ip, output, context.now);
                     }
                 }
             }
             if routes_changed {
                 self.peer
-                    .handle_prefix_count(context.now, context.routes.held(ip));
+                    .handle_prefix_count(context.now, context.handler.route_count(ip));
             } else if connect.is_empty() {
                 return;
             }
             for conn in connect.drain(..) {
                 match socket::connect(self.address, &self.options) {
-                    Ok(stream) => self.keep(conn, stream, false, context),
-                    Err(error) => self.lost(conn, Some(&error), context),
+                    Ok(stream) => self.add_connection(conn, stream, false, context),
+                    Err(error) => self.connection_lost(conn, Some(&error), context),
                 }
             }
         }
     }
 
-    /// Reads from one connection, as long as it is fair to others.
-    fn read<R: Routes>(&mut self, place: usize, context: &mut Context<'_, R>) {
-        for _ in 0..READS {
-            let Some(link) = self
-                .links
-                .get_mut(place)
-                .filter(|link| link.up && link.unread)
+    /// Reads from one connection, at most [`MAX_READS`] times.
+    fn read<R: SessionHandler>(&mut self, index: usize, context: &mut TransportContext<'_, R>) {
+        for _ in 0..MAX_READS {
+            let Some(connection) = self
+                .connections
+                .get_mut(index)
+                .filter(|connection| connection.up && connection.unread)
             else {
                 return;
             };
-            let conn = link.conn;
-            let room = self.peer.recv_capacity(conn).min(CHUNK);
-            if room == 0 {
-                self.outputs(context);
+            let conn = connection.conn;
+            let capacity = self.peer.recv_capacity(conn).min(READ_LEN);
+            if capacity == 0 {
+                self.drain_outputs(context);
                 if self.peer.recv_capacity(conn) == 0 {
                     return;
                 }
                 continue;
             }
-            match link.stream.read(&mut self.buffer[..room]) {
-                Ok(0) => return self.lost(conn, None, context),
+            match connection.stream.read(&mut self.buffer[..capacity]) {
+                Ok(0) => return self.connection_lost(conn, None, context),
                 Ok(count) => {
                     self.peer.handle_bytes(conn, &self.buffer[..count]);
-                    self.outputs(context);
+                    self.drain_outputs(context);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    link.unread = false;
+                    connection.unread = false;
                     return;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return self.lost(conn, Some(&error), context),
+                Err(error) => return self.connection_lost(conn, Some(&error), context),
             }
         }
     }
 
-    /// Writes what waits. Returns whether all of it went out, so that there is room for more, and something did.
-    fn write<R: Routes>(&mut self, context: &mut Context<'_, R>) -> bool {
+    /// Writes pending octets. True if some were written and none are left, so that more can be
+    /// queued.
+    fn write<R: SessionHandler>(&mut self, context: &mut TransportContext<'_, R>) -> bool {
         let mut lost = Vec::new();
         let mut more = false;
-        for link in self.links.iter_mut().filter(|link| link.up) {
+        for connection in self
+            .connections
+            .iter_mut()
+            .filter(|connection| connection.up)
+        {
             loop {
-                let waiting = self.peer.transmit(link.conn);
-                if waiting.is_empty() {
+                let pending = self.peer.transmit(connection.conn);
+                if pending.is_empty() {
                     break;
                 }
-                match link.stream.write(waiting) {
+                match connection.stream.write(pending) {
                     Ok(count) => {
-                        self.peer.handle_written(context.now, link.conn, count);
+                        self.peer
+                            .handle_written(context.now, connection.conn, count);
                         more = true;
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -281,59 +298,69 @@ impl Neighbor {
                     }
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     Err(error) => {
-                        lost.push((link.conn, error));
+                        lost.push((connection.conn, error));
                         break;
                     }
                 }
             }
         }
         for (conn, error) in lost {
-            self.lost(conn, Some(&error), context);
+            self.connection_lost(conn, Some(&error), context);
         }
         more
     }
 
-    /// A connection has ended, or could not be opened.
-    fn lost<R: Routes>(
+    /// A connection was closed, or could not be opened.
+    fn connection_lost<R: SessionHandler>(
         &mut self,
         conn: ConnectionId,
         error: Option<&io::Error>,
-        context: &mut Context<'_, R>,
+        context: &mut TransportContext<'_, R>,
     ) {
         if let Some(error) = error {
             self.last_error = Some(error.to_string());
         }
-        // What the neighbour said last, often a NOTIFICATION, comes before the end.
+        // The last messages of the neighbor, often a NOTIFICATION, precede the close.
         while let Some(output) = self.peer.poll_output(context.now) {
             match output {
                 PeerOutput::Connect(other) => self.peer.handle_closed(context.now, other),
                 PeerOutput::Close { conn, last_message } => {
-                    close(&mut self.links, conn, &last_message, context.registry)
+                    close(&mut self.connections, conn, &last_message, context.registry)
                 }
-                said => context.routes.heard(self.address.ip(), said, context.now),
+                output => context
+                    .handler
+                    .on_output(self.address.ip(), output, context.now),
             }
         }
-        close(&mut self.links, conn, &[], context.registry);
+        close(&mut self.connections, conn, &[], context.registry);
         self.peer.handle_closed(context.now, conn);
     }
 
-    /// Closes everything, after the peer was told to end.
-    pub fn close_all<R: Routes>(&mut self, context: &mut Context<'_, R>) {
-        self.outputs(context);
+    /// Closes all connections, after [`Peer::shutdown`].
+    pub fn close_all<R: SessionHandler>(&mut self, context: &mut TransportContext<'_, R>) {
+        self.drain_outputs(context);
         self.write(context);
-        self.outputs(context);
+        self.drain_outputs(context);
     }
 }
 
-/// Writes last words as far as the socket takes them at once, and closes.
-fn close(links: &mut Vec<Link>, conn: ConnectionId, last_message: &[u8], registry: &Registry) {
-    let Some(place) = links.iter().position(|link| link.conn == conn) else {
+/// Writes `last_message` as far as the socket takes it without blocking, and closes.
+fn close(
+    connections: &mut Vec<Connection>,
+    conn: ConnectionId,
+    last_message: &[u8],
+    registry: &Registry,
+) {
+    let Some(index) = connections
+        .iter()
+        .position(|connection| connection.conn == conn)
+    else {
         return;
     };
-    let mut link = links.swap_remove(place);
-    if link.up && !last_message.is_empty() {
-        // A socket that takes nothing has nobody who reads it.
-        let _ = link.stream.write(last_message);
+    let mut connection = connections.swap_remove(index);
+    if connection.up && !last_message.is_empty() {
+        // If the socket takes no octets, the neighbor does not read: nothing is lost.
+        let _ = connection.stream.write(last_message);
     }
-    let _ = registry.deregister(&mut link.stream);
+    let _ = registry.deregister(&mut connection.stream);
 }

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use vtep_bpf::{Kind, Programs};
 
+use super::buffer::{self, Misfit};
 use super::error::Error;
 use super::interface::Interface;
 use super::port::XskPort;
@@ -78,9 +79,6 @@ impl std::fmt::Display for AttachMode {
         f.write_str(self.name())
     }
 }
-
-/// What an MTU leaves out: an Ethernet header with an 802.1Q tag. Bytes.
-const ETHERNET: u32 = 18;
 
 /// A device with our program on it, until it is dropped.
 #[derive(Debug)]
@@ -160,8 +158,46 @@ impl XdpDevice {
         };
         if let Program::Underlay { locals, udp_port } = program {
             device.set_endpoints(locals, *udp_port)?;
+            device.set_mtu(device.interface.mtu)?;
         }
         Ok(device)
+    }
+
+    /// Tells the program of an underlay device the MTU (bytes), above which a driver may give a frame in pieces.
+    ///
+    /// # Errors
+    /// [`Error::Load`].
+    pub fn set_mtu(&self, mtu: u32) -> Result<(), Error> {
+        if self.interface.software || self.attached == AttachMode::Generic {
+            return Ok(());
+        }
+        let Some(longest) = buffer::longest_before_split(&self.interface.driver, mtu) else {
+            return Ok(());
+        };
+        self.programs
+            .set_longest(longest)
+            .map_err(|source| Error::Load {
+                interface: self.name.clone(),
+                source,
+            })
+    }
+
+    /// Pieces of frames longer than the MTU that the program of an underlay device has dropped, because the driver gave
+    /// them as frames of their own.
+    #[must_use]
+    pub fn pieces_dropped(&self) -> u64 {
+        self.programs.pieces_dropped(self.interface.queues)
+    }
+
+    /// Why sockets are not bound zero-copy at this MTU (bytes); `None` where nothing is in the way, or where zero-copy is
+    /// not wanted or can't be: a generic program, an interface without hardware.
+    #[must_use]
+    pub fn misfit(&self, umem: &Umem, mtu: u32) -> Option<Misfit> {
+        let wanted = matches!(self.mode, Mode::Auto | Mode::ZeroCopy);
+        if !wanted || self.interface.software || self.attached == AttachMode::Generic {
+            return None;
+        }
+        Misfit::find(&self.name, &self.interface.driver, mtu, umem)
     }
 
     /// Changes the VTEP addresses and the UDP port of an underlay device. VXLAN to those that stay isn't disturbed.
@@ -181,7 +217,8 @@ impl XdpDevice {
     /// chunks to receive into.
     ///
     /// # Errors
-    /// [`Error::Socket`] in the last mode that was tried, [`Error::Value`] for ring sizes or a queue out of range.
+    /// [`Error::Socket`] in the last mode that was tried, [`Error::Value`] for ring sizes or a queue out of range,
+    /// [`Error::Misfit`] in [`Mode::ZeroCopy`] where a frame at the interface's MTU does not fit.
     pub fn bind(&self, queue: u32, umem: &Umem, config: SocketConfig) -> Result<XskPort, Error> {
         if queue >= self.interface.queues {
             return Err(Error::Value {
@@ -190,16 +227,27 @@ impl XdpDevice {
                 expected: "below the device's number of queues",
             });
         }
-        let bindings = self.bindings(umem);
+        let misfit = self.misfit(umem, self.interface.mtu);
+        let bindings = self.bindings(umem, misfit.is_none());
         let target = Queue {
             interface: &self.name,
             ifindex: self.interface.index,
             number: queue,
         };
-        let (socket, owner) = socket::open(target, umem, &bindings, config)?;
+        let (socket, owner) = match (socket::open(target, umem, &bindings, config), misfit) {
+            // Neither does the driver take frames of several chunks zero-copy (net/xdp/xsk_buff_pool.c).
+            (Err(error), Some(misfit))
+                if self.mode == Mode::ZeroCopy
+                    && matches!(error.errno(), None | Some(libc::EOPNOTSUPP | libc::EINVAL)) =>
+            {
+                return Err(misfit.into());
+            }
+            (opened, _) => opened?,
+        };
         let port = XskPort::new(socket, owner, umem.clone(), target);
         self.programs
-            .set_socket(queue, port.as_fd())
+            .set_copies(queue, port.bind_mode() == BindMode::Copy)
+            .and_then(|()| self.programs.set_socket(queue, port.as_fd()))
             .map_err(|source| Error::Load {
                 interface: self.name.clone(),
                 source,
@@ -207,8 +255,8 @@ impl XdpDevice {
         Ok(port)
     }
 
-    /// The ways to bind a socket, the best first.
-    fn bindings(&self, umem: &Umem) -> Vec<Binding> {
+    /// The ways to bind a socket, the best first. `fits`: a whole frame goes into one chunk, zero-copy.
+    fn bindings(&self, umem: &Umem, fits: bool) -> Vec<Binding> {
         // Some drivers (virtio-net) bind zero-copy under a generic program, where it can't work.
         let modes: &[BindMode] = match (self.mode, self.attached) {
             (Mode::ZeroCopy, _) => &[BindMode::ZeroCopy],
@@ -216,7 +264,7 @@ impl XdpDevice {
             _ => &[BindMode::Copy],
         };
         // Without zero-copy, and with all frames, before zero-copy without the long ones.
-        let all_whole = self.interface.mtu + ETHERNET <= umem.longest_whole();
+        let all_whole = self.interface.mtu + buffer::FRAMING <= umem.longest_whole();
         let ways = modes
             .iter()
             .flat_map(|mode| [(*mode, true), (*mode, false)]);
@@ -225,6 +273,10 @@ impl XdpDevice {
             .collect();
         if !all_whole {
             bindings.sort_by_key(|binding| !binding.multi_buffer);
+        }
+        if !fits {
+            // With frames of several chunks the driver keeps a frame together; without, it cuts it, or drops it.
+            bindings.retain(|binding| binding.mode == BindMode::Copy || binding.multi_buffer);
         }
         if !self.programs.takes_chains() {
             // The kernel gives such a program only what lies in one buffer.

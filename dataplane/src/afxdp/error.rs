@@ -61,6 +61,9 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// Zero-copy was demanded, and a whole frame does not fit.
+    #[error(transparent)]
+    Misfit(#[from] super::buffer::Misfit),
     /// A socket could not be made or bound.
     #[error("interface {interface} queue {queue}: {step} ({mode}): {source}; {remedy}", remedy = bind_remedy(source))]
     Socket {
@@ -86,9 +89,11 @@ impl Error {
             | Self::Interface { source, .. }
             | Self::Attach { source, .. }
             | Self::Socket { source, .. } => source.raw_os_error(),
-            Self::Value { .. } | Self::PoolsTaken | Self::TooManySockets | Self::Load { .. } => {
-                None
-            }
+            Self::Value { .. }
+            | Self::PoolsTaken
+            | Self::TooManySockets
+            | Self::Load { .. }
+            | Self::Misfit(_) => None,
         }
     }
 }

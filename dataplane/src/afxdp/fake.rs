@@ -15,10 +15,10 @@ struct Shared<T> {
     slots: Box<[UnsafeCell<T>]>,
 }
 
-// SAFETY: the two halves of a ring share out its slots by the indices.
+// SAFETY: the indices divide the slots between the two ends of a ring.
 unsafe impl<T: Send> Sync for Shared<T> {}
 
-/// A ring whose clones are the same ring: one for each half.
+/// A ring whose clones share its memory: one for each end.
 #[derive(Debug)]
 pub(super) struct FakeRing<T>(Arc<Shared<T>>);
 
@@ -58,7 +58,8 @@ impl<T: Copy> FakeRing<T> {
     }
 }
 
-// SAFETY: the Arc keeps everything in place; the slots are UnsafeCells, and only the halves touch them.
+// SAFETY: the Arc keeps everything in place; the slots are UnsafeCells that only the two ends
+// access.
 unsafe impl<T: Copy> Memory<T> for FakeRing<T> {
     fn layout(&self) -> Layout<T> {
         let slots = NonNull::from(&*self.0.slots).cast::<T>();

@@ -51,6 +51,8 @@ pub(super) struct Interface {
     pub(super) mac: MacAddr,
     pub(super) mtu: u32,
     pub(super) queues: u32,
+    /// Its driver's name; empty if that doesn't tell.
+    pub(super) driver: String,
     /// No device of a bus (PCI, virtio) is behind it.
     pub(super) software: bool,
 }
@@ -127,8 +129,8 @@ impl Query {
         Ok(told.then(|| (channels.combined + channels.rx.max(channels.tx)).max(1)))
     }
 
-    /// Whether the driver names no bus that its device is on; a driver that tells nothing has none.
-    fn is_software(&mut self) -> io::Result<bool> {
+    /// The driver's name, and whether it names no bus that its device is on; a driver that tells nothing has neither.
+    fn driver(&mut self) -> io::Result<(String, bool)> {
         let none = [0; 32];
         let mut info = DriverInfo {
             command: ETHTOOL_GDRVINFO,
@@ -142,8 +144,15 @@ impl Query {
         };
         let told = self.ethtool(&mut info)?;
         // tun and tap have no bus either, and say "tap" there.
-        let bus = info.bus.split(|byte| *byte == 0).next().unwrap_or_default();
-        Ok(!told || matches!(bus, b"" | b"tap" | b"tun" | b"N/A"))
+        let until_zero = |bytes: &[u8; 32]| {
+            let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+            String::from_utf8_lossy(text).into_owned()
+        };
+        let bus = until_zero(&info.bus);
+        Ok((
+            until_zero(&info.driver),
+            !told || matches!(&*bus, "" | "tap" | "tun" | "N/A"),
+        ))
     }
 
     /// Asks ethtool for what `answer`, which begins with its command, has room for. False if the driver doesn't tell.
@@ -176,14 +185,13 @@ impl Interface {
         let queues = query
             .queues()
             .map_err(failed("read its number of queues"))?;
-        let software = query
-            .is_software()
-            .map_err(failed("read its driver's name"))?;
+        let (driver, software) = query.driver().map_err(failed("read its driver's name"))?;
         Ok(Self {
             index,
             mac: query.mac().map_err(failed("read its MAC address"))?,
             mtu: query.mtu().map_err(failed("read its MTU"))?,
             queues: queues.unwrap_or_else(|| socket::count_queues(index)),
+            driver,
             software,
         })
     }

@@ -19,6 +19,7 @@
 
 #![expect(unsafe_code, reason = "system calls, memory shared with the kernel")]
 
+mod buffer;
 mod device;
 mod error;
 #[cfg(test)]
@@ -32,9 +33,11 @@ mod rings;
 #[cfg(all(test, not(miri)))]
 mod rings_tests;
 mod socket;
+mod stall;
 mod sys;
 mod umem;
 
+pub use self::buffer::Misfit;
 pub use self::device::{AttachMode, Mode, Program, XdpDevice, queues};
 pub use self::error::Error;
 pub use self::port::{SocketId, Statistics, XskPort};

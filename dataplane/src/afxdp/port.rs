@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::ledger::Owner;
 use super::socket::{self, BindMode, Queue, Socket};
@@ -68,6 +70,8 @@ pub struct XskPort {
     queue: u32,
     mode: BindMode,
     multi_buffer: bool,
+    /// Busy polling was taken back, and nobody has asked since.
+    news: bool,
 }
 
 /// Names an open socket, for [`Umem::statistics`]. Of no use once the port is closed.
@@ -90,6 +94,7 @@ impl XskPort {
             queue,
             mode,
             multi_buffer,
+            news: false,
         }
     }
 
@@ -159,17 +164,18 @@ impl XskPort {
             );
             return;
         }
-        umem.ledger().take_back_all(self.owner, &mut give);
-        rings.held.give_back(umem.segments(), give);
+        umem.ledger().reclaim_all(self.owner, &mut give);
+        rings.socket_chunks.release(umem.segments(), give);
         registry.release(self.owner);
     }
 
     /// Kicks the kernel until it has taken all frames of the tx ring or makes no headway.
     fn kick_tx(socket: &mut Socket, pool: &mut Pool<UmemMemory>) -> Result<(), i32> {
         let mut pending = socket.rings.tx.pending();
-        let rounds = pending / socket.kick + 2;
+        let rounds = pending / KICK + 2;
         for _ in 0..rounds {
-            if pending == 0 || !socket.rings.tx.needs_wakeup() {
+            // A socket that polls has no interrupts: nothing moves without a call.
+            if pending == 0 || !(socket.polls.is_some() || socket.rings.tx.needs_wakeup()) {
                 return Ok(());
             }
             lasting(sys::kick_tx(socket.fd.as_fd()))?;
@@ -183,6 +189,9 @@ impl XskPort {
         Ok(())
     }
 }
+
+/// Fewer frames than this no kick sends in copy mode, if there are so many (net/xdp/xsk.c, `TX_BATCH_SIZE`).
+const KICK: u32 = 32;
 
 /// Turns what passes by itself into success: a full device queue or completion ring, no memory at the moment, a signal.
 fn lasting(result: io::Result<()>) -> Result<(), i32> {
@@ -214,11 +223,28 @@ impl Port<UmemMemory> for XskPort {
         let Some(socket) = &mut self.socket else {
             return Err(libc::ENXIO);
         };
-        if socket.rings.fill.needs_wakeup() {
+        if socket.polls.is_some() || socket.rings.fill.needs_wakeup() {
             lasting(sys::kick_rx(socket.fd.as_fd()))?;
         }
         socket.rings.reap(pool);
-        Self::kick_tx(socket, pool)
+        Self::kick_tx(socket, pool)?;
+        let Some(stall) = &mut socket.polls else {
+            return Ok(());
+        };
+        let (pending, moved) = socket.rings.sending();
+        if stall.look(pending, moved, Instant::now()) {
+            lasting(sys::end_busy_poll(socket.fd.as_fd()))?;
+            socket.polls = None;
+            socket.polling_ended.store(true, Ordering::Relaxed);
+            self.news = true;
+            Self::kick_tx(socket, pool)?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn busy_poll_ended(&mut self) -> bool {
+        std::mem::take(&mut self.news)
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {

@@ -170,6 +170,12 @@ impl<T: Copy, M: Memory<T>> Producer<T, M> {
             .min(self.half.layout.size)
     }
 
+    /// The other side's free-running index, as it was at the last look.
+    #[inline]
+    pub(crate) fn taken(&self) -> u32 {
+        self.half.theirs
+    }
+
     /// True when the kernel waits for a system call before it looks at this ring.
     #[inline]
     pub(crate) fn needs_wakeup(&self) -> bool {
@@ -221,6 +227,12 @@ impl<T: Copy, M: Memory<T>> Consumer<T, M> {
         let value = unsafe { self.half.slot(next).read() };
         self.read += 1;
         Some(value)
+    }
+
+    /// Our free-running index: entries that have gone back to the other side.
+    #[inline]
+    pub(crate) fn released(&self) -> u32 {
+        self.half.ours
     }
 
     /// Gives the slots of popped entries back to the other side.

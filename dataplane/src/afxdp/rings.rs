@@ -1,12 +1,13 @@
-//! The four rings of one socket and the moves of frames through them, without a system call.
+//! The four rings of one socket, and the movement of frames through them without system calls.
 //!
-//! Generic over where the rings lie: the kernel's mappings, or memory with a simulated kernel at the other end.
+//! Generic over the memory of the rings: the kernel's mappings, or memory with a simulated kernel
+//! at the other end.
 
 use std::sync::Arc;
 
 use libc::xdp_desc;
 
-use super::ledger::{Ledger, Lent, Owner, Place};
+use super::ledger::{ChunkState, Ledger, Owner, SharedTx};
 use super::ring::{Consumer, Memory, Producer};
 use crate::drop::DropReason;
 use crate::frame::assembly::ChainBuilder;
@@ -14,11 +15,12 @@ use crate::frame::chain::{MAX_SEGMENTS, Segment, SegmentTable};
 use crate::frame::{BURST, DeferredRelease, Frame, FrameMemory, HEADROOM, Pool};
 use crate::port::PortErrors;
 
-/// The shortest frame to send: an Ethernet header. The kernel consumes an invalid tx descriptor without ever
-/// completing it (net/xdp/xsk_queue.h `xskq_cons_read_desc`), so that none may be given to it.
-const SHORTEST: usize = 14;
+/// The shortest frame to send, bytes: an Ethernet header. The kernel consumes an invalid tx
+/// descriptor without ever completing it (net/xdp/xsk_queue.h `xskq_cons_read_desc`), so it must
+/// not get any.
+const MIN_FRAME: usize = 14;
 
-/// Chunks that refilling leaves in the pool, for copies of flooded frames and answers.
+/// Chunks that refilling leaves in the pool, for copies of flooded frames and for replies.
 const RESERVE: usize = 2 * BURST;
 
 /// The rings of one socket. `D` holds rx and tx, `A` fill and completion.
@@ -29,51 +31,52 @@ pub(crate) struct Rings<D, A> {
     pub(crate) fill: Producer<u64, A>,
     pub(crate) completion: Consumer<u64, A>,
     pub(crate) ledger: Arc<Ledger>,
-    pub(crate) chains: Arc<SegmentTable>,
+    pub(crate) segments: Arc<SegmentTable>,
     pub(crate) owner: Owner,
     pub(crate) chunk_size: u32,
-    /// Frames of several chunks come and go (`XDP_USE_SG`).
+    /// Frames of several chunks are received and sent (`XDP_USE_SG`).
     pub(crate) multi_buffer: bool,
-    pub(crate) held: Held,
-    /// Descriptors of the kernel that were wrong, and frames that could not be taken.
+    pub(crate) socket_chunks: SocketChunks,
+    /// Wrong descriptors of the kernel, and frames that were rejected.
     pub(crate) errors: PortErrors,
 }
 
-/// What a socket has beyond the chunks that the ledger knows of.
+/// Chunks of a socket that the ledger does not record: those of a partially received frame, and
+/// shared chunks.
 #[derive(Debug)]
-pub(crate) struct Held {
-    begun: Begun,
-    lent: Lent,
+pub(crate) struct SocketChunks {
+    partial: PartialFrame,
+    shared_tx: SharedTx,
 }
 
-/// How far the next received frame of several chunks has come. The kernel publishes whole frames in copy mode; a driver
-/// need not.
+/// The frame of several chunks that is being received. The kernel publishes only whole frames in
+/// copy mode; a driver need not.
 #[derive(Debug, Default)]
-enum Begun {
+enum PartialFrame {
     #[default]
-    Nothing,
-    /// Its first chunks.
-    Frame(ChainBuilder),
-    /// It can't be taken: its chunks are given back as they come.
-    Refused,
+    None,
+    /// The chunks received so far.
+    Building(ChainBuilder),
+    /// The frame is rejected: its remaining chunks are freed as they come.
+    Discarding,
 }
 
-impl Held {
-    /// Nothing yet, of a memory of `chunks` chunks.
+impl SocketChunks {
+    /// None, in a memory of `chunks` chunks.
     pub(crate) fn new(chunks: u32) -> Self {
         Self {
-            begun: Begun::Nothing,
-            lent: Lent::new(chunks),
+            partial: PartialFrame::None,
+            shared_tx: SharedTx::new(chunks),
         }
     }
 
-    /// Gives everything back: the socket is closed, and the kernel touches it no more.
-    pub(crate) fn give_back(self, chains: &SegmentTable, mut give: impl FnMut(Frame)) {
-        if let Begun::Frame(begun) = self.begun {
-            give(begun.finish());
+    /// Frees everything: the socket is closed, and the kernel does not access it any more.
+    pub(crate) fn release(self, segments: &SegmentTable, mut give: impl FnMut(Frame)) {
+        if let PartialFrame::Building(partial) = self.partial {
+            give(partial.finish());
         }
-        self.lent.take_back_all(|chunk, times| {
-            if chains.release(chunk, times) {
+        self.shared_tx.reclaim_all(|chunk, count| {
+            if segments.release(chunk, count) {
                 give(Frame::new(chunk, HEADROOM, 0));
             }
         });
@@ -81,23 +84,23 @@ impl Held {
 }
 
 impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
-    /// Gives the kernel chunks to receive into, as many as there is room and chunks for.
+    /// Gives the kernel chunks to receive into, as far as the ring and the pool permit.
     #[inline]
     fn refill<F: FrameMemory>(&mut self, pool: &mut Pool<F>) {
-        let room = self.fill.free(BURST as u32) as usize;
-        for _ in 0..room.min(pool.available().saturating_sub(RESERVE)) {
+        let count = self.fill.free(BURST as u32) as usize;
+        for _ in 0..count.min(pool.available().saturating_sub(RESERVE)) {
             let Some(frame) = pool.alloc() else { break };
             let address = u64::from(frame.chunk()) * u64::from(self.chunk_size);
             self.ledger
-                .hand_over(frame.chunk(), Place::Receive(self.owner));
-            // Room was counted, and we are the only producer.
+                .transfer(frame.chunk(), ChunkState::Receive(self.owner));
+            // Free slots were counted, and this is the only producer.
             let pushed = self.fill.push(address);
             debug_assert!(pushed);
         }
         self.fill.publish();
     }
 
-    /// Refills, then moves up to a burst of received frames to the end of `burst`.
+    /// Refills, then appends up to a burst of received frames to `burst`.
     #[inline]
     pub(crate) fn receive<F: FrameMemory>(
         &mut self,
@@ -106,7 +109,7 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
     ) -> usize {
         self.refill(pool);
         let before = burst.len();
-        // A frame that never ends must not keep the worker here.
+        // Bounded, since a faulty driver could deliver a frame that never ends.
         for _ in 0..BURST * MAX_SEGMENTS {
             if burst.len() == before + BURST {
                 break;
@@ -114,74 +117,78 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
             let Some(descriptor) = self.rx.pop() else {
                 break;
             };
-            let goes_on = descriptor.options & libc::XDP_PKT_CONTD != 0;
+            let continues = descriptor.options & libc::XDP_PKT_CONTD != 0;
             match self.received(descriptor) {
-                Ok(frame) if !goes_on && matches!(self.held.begun, Begun::Nothing) => {
+                Ok(frame)
+                    if !continues && matches!(self.socket_chunks.partial, PartialFrame::None) =>
+                {
                     burst.push(frame)
                 }
-                chunk => self.gather(chunk, goes_on, pool, burst),
+                chunk => self.gather(chunk, continues, pool, burst),
             }
         }
         self.rx.release();
         burst.len() - before
     }
 
-    /// Handles a descriptor that is not a frame of its own.
+    /// Handles a descriptor that is not a whole frame.
     #[cold]
     fn gather<F: FrameMemory>(
         &mut self,
         chunk: Result<Frame, Option<Frame>>,
-        goes_on: bool,
+        continues: bool,
         pool: &mut Pool<F>,
         burst: &mut Vec<Frame>,
     ) {
-        let begun = std::mem::take(&mut self.held.begun);
-        let appended = match (begun, chunk) {
-            (Begun::Nothing, Ok(first)) if self.multi_buffer => Ok(ChainBuilder::new(first)),
-            (Begun::Frame(mut assembly), Ok(piece)) => match assembly.push(&self.chains, piece) {
-                Ok(()) => Ok(assembly),
-                Err(piece) => {
-                    self.errors.count(DropReason::TooManySegments);
-                    Err([Some(assembly.finish()), Some(piece)])
+        let partial = std::mem::take(&mut self.socket_chunks.partial);
+        let appended = match (partial, chunk) {
+            (PartialFrame::None, Ok(first)) if self.multi_buffer => Ok(ChainBuilder::new(first)),
+            (PartialFrame::Building(mut chain), Ok(segment)) => {
+                match chain.push(&self.segments, segment) {
+                    Ok(()) => Ok(chain),
+                    Err(segment) => {
+                        self.errors.count(DropReason::TooManySegments);
+                        Err([Some(chain.finish()), Some(segment)])
+                    }
                 }
-            },
-            (Begun::Refused, Ok(piece)) => Err([Some(piece), None]),
-            (begun, chunk) => {
+            }
+            (PartialFrame::Discarding, Ok(segment)) => Err([Some(segment), None]),
+            (partial, chunk) => {
                 self.errors.count(DropReason::BadDescriptor);
-                let before = if let Begun::Frame(begun) = begun {
-                    Some(begun.finish())
+                let before = if let PartialFrame::Building(partial) = partial {
+                    Some(partial.finish())
                 } else {
                     None
                 };
                 Err([before, chunk.map_or_else(|chunk| chunk, Some)])
             }
         };
-        match (appended, goes_on) {
-            (Ok(assembly), true) => self.held.begun = Begun::Frame(assembly),
-            (Ok(assembly), false) => burst.push(assembly.finish()),
-            (Err(chunks), goes_on) => {
+        match (appended, continues) {
+            (Ok(chain), true) => self.socket_chunks.partial = PartialFrame::Building(chain),
+            (Ok(chain), false) => burst.push(chain.finish()),
+            (Err(chunks), continues) => {
                 chunks
                     .into_iter()
                     .flatten()
                     .for_each(|chunk| pool.free(chunk));
-                self.held.begun = if goes_on {
-                    Begun::Refused
+                self.socket_chunks.partial = if continues {
+                    PartialFrame::Discarding
                 } else {
-                    Begun::Nothing
+                    PartialFrame::None
                 };
             }
         }
     }
 
-    /// The frame that an rx descriptor names. `Err` for a descriptor that must not be believed, with its chunk if that
-    /// is ours for certain.
+    /// The frame of an rx descriptor. `Err` for an invalid descriptor, with its chunk if that has
+    /// been reclaimed.
     #[inline]
     fn received(&self, descriptor: xdp_desc) -> Result<Frame, Option<Frame>> {
         let chunk_size = u64::from(self.chunk_size);
-        let place = Place::Receive(self.owner);
+        let state = ChunkState::Receive(self.owner);
         let mut frame = self
             .ledger
-            .take_back(descriptor.addr / chunk_size, place)
+            .reclaim(descriptor.addr / chunk_size, state)
             .ok_or(None)?;
         let start = (descriptor.addr % chunk_size) as u16;
         match frame.set_extent(start, descriptor.len as usize, self.chunk_size as usize) {
@@ -190,15 +197,15 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
         }
     }
 
-    /// Takes back what the kernel has sent.
+    /// Reclaims the chunks of sent frames.
     #[inline]
     pub(crate) fn reap<F: FrameMemory>(&mut self, pool: &mut Pool<F>) {
         let mut shared = DeferredRelease::default();
         while let Some(address) = self.completion.pop() {
             let chunk = address / u64::from(self.chunk_size);
-            match self.ledger.take_back(chunk, Place::Transmit(self.owner)) {
+            match self.ledger.reclaim(chunk, ChunkState::Transmit(self.owner)) {
                 Some(frame) => pool.free(frame),
-                None => match self.held.lent.take_back(chunk) {
+                None => match self.socket_chunks.shared_tx.complete(chunk) {
                     Some(chunk) => pool.defer_release(chunk, &mut shared),
                     None => self.errors.count(DropReason::BadDescriptor),
                 },
@@ -208,7 +215,17 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
         self.completion.release();
     }
 
-    /// Reaps, then puts frames from the front of `frames` into the tx ring as far as there is room.
+    /// Frames in the tx ring that the kernel has not taken, and a number that changes with each frame that it takes or
+    /// completes.
+    pub(crate) fn sending(&mut self) -> (u32, u32) {
+        let pending = self.tx.pending();
+        (
+            pending,
+            self.tx.taken().wrapping_add(self.completion.released()),
+        )
+    }
+
+    /// Reaps, then puts frames from the front of `frames` into the tx ring until it is full.
     #[inline]
     pub(crate) fn send<F: FrameMemory>(
         &mut self,
@@ -218,7 +235,7 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
         self.reap(pool);
         let mut count = (self.tx.free(frames.len() as u32) as usize).min(frames.len());
         if frames[..count].iter().any(Frame::is_chained) {
-            count = self.fitting(frames);
+            count = self.count_fitting(frames);
         }
         for frame in frames.drain(..count) {
             if let Some(reason) = self.tx_error(&frame) {
@@ -228,7 +245,7 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
                 self.push_chain(&frame);
             } else {
                 self.ledger
-                    .hand_over(frame.chunk(), Place::Transmit(self.owner));
+                    .transfer(frame.chunk(), ChunkState::Transmit(self.owner));
                 self.push(frame.first(), 0);
             }
         }
@@ -236,32 +253,33 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
         count
     }
 
-    /// How many frames from the front there is room for.
+    /// How many frames from the front fit into the ring.
     #[cold]
-    fn fitting(&mut self, frames: &[Frame]) -> usize {
-        let mut room = self.tx.free(u32::MAX) as usize;
+    fn count_fitting(&mut self, frames: &[Frame]) -> usize {
+        let mut free = self.tx.free(u32::MAX) as usize;
         let mut fits = |frame: &Frame| {
-            let left = room.checked_sub(1 + self.chains.rest(frame).count());
-            room = left.unwrap_or(0);
+            let left = free.checked_sub(1 + self.segments.rest(frame).count());
+            free = left.unwrap_or(0);
             left.is_some()
         };
         frames.iter().take_while(|frame| fits(frame)).count()
     }
 
-    /// Why the kernel would not take a frame; `None` when it would.
+    /// Why the kernel would reject a frame; `None` when it accepts it.
     #[inline]
     fn tx_error(&self, frame: &Frame) -> Option<DropReason> {
         let first = frame.first();
-        let outside =
-            |piece: Segment| usize::from(piece.start()) + piece.len() > self.chunk_size as usize;
-        if first.len() < SHORTEST || outside(first) {
+        let outside = |segment: Segment| {
+            usize::from(segment.start()) + segment.len() > self.chunk_size as usize
+        };
+        if first.len() < MIN_FRAME || outside(first) {
             return Some(DropReason::BadDescriptor);
         }
         if frame.is_chained() {
             if !self.multi_buffer {
                 return Some(DropReason::MultiBufferUnsupported);
             }
-            if self.chains.rest(frame).any(outside) {
+            if self.segments.rest(frame).any(outside) {
                 return Some(DropReason::BadDescriptor);
             }
         }
@@ -270,31 +288,31 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
 
     #[cold]
     fn push_chain(&mut self, frame: &Frame) {
-        let mut piece = frame.first();
+        let mut segment = frame.first();
         self.ledger
-            .hand_over(piece.chunk(), Place::Transmit(self.owner));
-        let chains = Arc::clone(&self.chains);
-        for next in chains.rest(frame) {
-            self.push(piece, libc::XDP_PKT_CONTD);
-            piece = next;
-            if chains.is_shared(piece.chunk()) {
-                self.held.lent.lend(piece.chunk());
+            .transfer(segment.chunk(), ChunkState::Transmit(self.owner));
+        let segments = Arc::clone(&self.segments);
+        for next in segments.rest(frame) {
+            self.push(segment, libc::XDP_PKT_CONTD);
+            segment = next;
+            if segments.is_shared(segment.chunk()) {
+                self.socket_chunks.shared_tx.add(segment.chunk());
             } else {
                 self.ledger
-                    .hand_over(piece.chunk(), Place::Transmit(self.owner));
+                    .transfer(segment.chunk(), ChunkState::Transmit(self.owner));
             }
         }
-        self.push(piece, 0);
+        self.push(segment, 0);
     }
 
-    /// Writes one descriptor; room was counted, and we are the only producer.
+    /// Writes one descriptor. Free slots were counted, and this is the only producer.
     #[inline]
-    fn push(&mut self, piece: Segment, options: u32) {
-        let base = u64::from(piece.chunk()) * u64::from(self.chunk_size);
-        let addr = base + u64::from(piece.start());
+    fn push(&mut self, segment: Segment, options: u32) {
+        let base = u64::from(segment.chunk()) * u64::from(self.chunk_size);
+        let addr = base + u64::from(segment.start());
         let pushed = self.tx.push(xdp_desc {
             addr,
-            len: piece.len() as u32,
+            len: segment.len() as u32,
             options,
         });
         debug_assert!(pushed);

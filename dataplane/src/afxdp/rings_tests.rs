@@ -1,6 +1,6 @@
-//! The rings of many sockets against a simulated kernel: ten million frames in bursts, in one chunk and in several, with
-//! payloads that many frames share, full rings, stalls, wrong descriptors, frames that stop half-way and sockets that are
-//! closed and opened again; then every chunk is counted.
+//! The rings of many sockets against a simulated kernel: ten million frames in bursts, in one chunk
+//! and in several, with shared payloads, full rings, stalls, wrong descriptors, incomplete frames,
+//! and sockets that are closed and reopened. In the end every chunk is accounted for.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use libc::xdp_desc;
 use super::fake::FakeRing;
 use super::ledger::Owner;
 use super::ring::{Consumer, Producer};
-use super::rings::{Held, Rings};
+use super::rings::{Rings, SocketChunks};
 use super::umem::{HugePages, Umem, UmemConfig, UmemMemory};
 use crate::drop::DropReason;
 use crate::frame::chain::{MAX_SEGMENTS, SharedPayload};
@@ -34,15 +34,15 @@ impl Random {
     }
 }
 
-/// The other ends of a socket's rings.
+/// The kernel's ends of a socket's rings.
 struct Kernel {
     rx: Producer<xdp_desc, FakeRing<xdp_desc>>,
     tx: Consumer<xdp_desc, FakeRing<xdp_desc>>,
     fill: Consumer<u64, FakeRing<u64>>,
     completion: Producer<u64, FakeRing<u64>>,
-    /// Taken from the tx ring and not completed: frames in the device.
+    /// Taken from the tx ring and not completed yet: frames in the device.
     in_flight: VecDeque<u64>,
-    /// Chunks that the frame which is being received lacks, and the stamp of the next one.
+    /// Missing chunks of the frame that is being received, and the stamp of the next one.
     unfinished: (u64, u64),
 }
 
@@ -69,18 +69,18 @@ fn socket(owner: Owner, umem: &Umem, random: &mut Random) -> (FakeRings, Kernel)
         fill: Producer::new(fill),
         completion: Consumer::new(completion),
         ledger: Arc::clone(umem.ledger()),
-        chains: Arc::clone(umem.segments()),
+        segments: Arc::clone(umem.segments()),
         owner,
         chunk_size: CHUNK,
         multi_buffer: true,
-        held: Held::new(CHUNKS),
+        socket_chunks: SocketChunks::new(CHUNKS),
         errors: PortErrors::default(),
     };
     (rings, kernel)
 }
 
-/// The whole: sockets with their kernels, two workers' pools, and frames between receive and send.
-struct World {
+/// Sockets with their kernels, two workers' pools, and frames between receive and send.
+struct Simulation {
     umem: Umem,
     random: Random,
     sockets: Vec<(FakeRings, Kernel)>,
@@ -90,13 +90,13 @@ struct World {
     next_stamp: u64,
     received: u64,
     sent: u64,
-    /// Wrong descriptors that the kernels gave, and those that were noticed on sockets closed since.
+    /// Wrong descriptors that the kernels gave, and those detected on sockets closed since.
     lies: u64,
     noticed: u64,
     too_long: u64,
 }
 
-impl World {
+impl Simulation {
     fn new() -> Self {
         let config = UmemConfig {
             frames: CHUNKS,
@@ -141,7 +141,7 @@ impl World {
         }
     }
 
-    /// How many chunks the next frame takes: mostly one, sometimes too many.
+    /// Number of chunks of the next frame: mostly one, sometimes too many.
     fn chunks(&mut self) -> u64 {
         match self.random.below(20) {
             0 => 2 + self.random.below(MAX_SEGMENTS as u64 + 3),
@@ -166,7 +166,8 @@ impl World {
             }
             let options = if left > 1 { libc::XDP_PKT_CONTD } else { 0 };
             if lie == 0 {
-                // No such chunk; the other side of the ring must ignore it, and the frame that it is part of.
+                // A chunk that does not exist: user space must ignore it and the frame that it is
+                // part of.
                 let addr = u64::from(CHUNKS * CHUNK) + 7;
                 kernel.rx.push(xdp_desc {
                     addr,
@@ -182,10 +183,11 @@ impl World {
             let addr = chunk + 256;
             let len = if lie == 1 { CHUNK } else { LEN };
             if lie == 1 {
-                // Our chunk, and too long.
+                // A valid chunk with a length beyond its end.
                 self.lies += 1;
             } else {
-                // SAFETY: `stamp` checks the address; a u64 at a multiple of 8; the kernel has this chunk.
+                // SAFETY: `stamp` checks the address; a u64 at a multiple of 8; the kernel has this
+                // chunk.
                 unsafe { self.stamp(addr).write(stamp) };
             }
             self.sockets[which]
@@ -198,7 +200,8 @@ impl World {
         kernel.rx.publish();
     }
 
-    /// The kernel names a chunk twice, and the worker reads both before the chunk is in the fill ring again.
+    /// The kernel delivers a chunk twice, and the worker reads both before the chunk is in the fill
+    /// ring again.
     fn kernel_repeats(&mut self, which: usize) {
         let kernel = &mut self.sockets[which].1;
         if kernel.rx.pending() > 0 || kernel.unfinished.0 > 0 {
@@ -224,7 +227,7 @@ impl World {
         self.worker_receives(which);
     }
 
-    /// The kernel sends: looks at the stamps, which the worker has inverted, and completes some.
+    /// The kernel sends: checks the stamps, which the worker has inverted, and completes some.
     fn kernel_sends(&mut self, which: usize) {
         for _ in 0..self.random.below(2 * BURST as u64) {
             let Some(mut descriptor) = self.sockets[which].1.tx.pop() else {
@@ -274,7 +277,7 @@ impl World {
                 break;
             };
             kernel.completion.push(address);
-            // Of a chunk that is lent several times nobody can say which completion is one too many.
+            // With several entries for one chunk, a superfluous completion is not detectable.
             let shared = self
                 .umem
                 .segments()
@@ -287,7 +290,8 @@ impl World {
         kernel.completion.publish();
     }
 
-    /// The worker: a burst in, each frame sealed in its headroom and queued for some socket, or dropped.
+    /// The worker receives a burst; each frame gets a header in its headroom and is queued for some
+    /// socket, or dropped.
     fn worker_receives(&mut self, which: usize) {
         let pool = &mut self.pools[which % 2];
         let mut burst = Vec::new();
@@ -334,16 +338,19 @@ impl World {
             .for_each(|frame| self.pools[1 - which % 2].free(frame));
     }
 
-    /// The interface is deleted: what its rings and its device held comes back.
+    /// The interface is deleted: the chunks of its rings and its device are reclaimed.
     fn reopen(&mut self, which: usize) {
         let owner = self.sockets[which].0.owner;
         self.noticed +=
             self.sockets[which].0.errors.get(DropReason::BadDescriptor) + self.unread_lies(which);
         self.umem
             .ledger()
-            .take_back_all(owner, |frame| self.pools[which % 2].free(frame));
-        let held = std::mem::replace(&mut self.sockets[which].0.held, Held::new(CHUNKS));
-        held.give_back(self.umem.segments(), |frame| {
+            .reclaim_all(owner, |frame| self.pools[which % 2].free(frame));
+        let held = std::mem::replace(
+            &mut self.sockets[which].0.socket_chunks,
+            SocketChunks::new(CHUNKS),
+        );
+        held.release(self.umem.segments(), |frame| {
             self.pools[which % 2].free(frame)
         });
         self.too_long += self.sockets[which]
@@ -353,7 +360,7 @@ impl World {
         self.sockets[which] = socket(owner, &self.umem, &mut self.random);
     }
 
-    /// Wrong descriptors that still lie in the rings of a socket: read, as the worker would have.
+    /// Reads the wrong descriptors that are still in the rings of a socket, as the worker would.
     fn unread_lies(&mut self, which: usize) -> u64 {
         let pool = &mut self.pools[which % 2];
         let rings = &mut self.sockets[which].0;
@@ -421,39 +428,39 @@ fn share(
 
 #[test]
 fn every_chunk_is_there_after_ten_million_frames() {
-    let mut world = World::new();
+    let mut simulation = Simulation::new();
     let goal = 10_000_000;
     let mut reopened = 0;
-    while world.received < goal {
-        let which = world.random.below(SOCKETS as u64) as usize;
-        match world.random.below(4000) {
+    while simulation.received < goal {
+        let which = simulation.random.below(SOCKETS as u64) as usize;
+        match simulation.random.below(4000) {
             0 => {
-                world.reopen(which);
+                simulation.reopen(which);
                 reopened += 1;
             }
-            1..=8 => world.kernel_repeats(which),
-            turn if turn % 4 == 0 => world.kernel_receives(which),
-            turn if turn % 4 == 1 => world.kernel_sends(which),
-            turn if turn % 4 == 2 => world.worker_receives(which),
-            _ => world.worker_sends(which),
+            1..=8 => simulation.kernel_repeats(which),
+            turn if turn % 4 == 0 => simulation.kernel_receives(which),
+            turn if turn % 4 == 1 => simulation.kernel_sends(which),
+            turn if turn % 4 == 2 => simulation.worker_receives(which),
+            _ => simulation.worker_sends(which),
         }
     }
     for which in 0..SOCKETS {
-        world.reopen(which);
-        let frames = std::mem::take(&mut world.waiting[which]);
+        simulation.reopen(which);
+        let frames = std::mem::take(&mut simulation.waiting[which]);
         frames
             .into_iter()
-            .for_each(|frame| world.pools[0].free(frame));
+            .for_each(|frame| simulation.pools[0].free(frame));
     }
     for from in 0..2 {
-        while let Some(frame) = world.pools[from].pop_foreign() {
-            world.pools[1 - from].free(frame);
+        while let Some(frame) = simulation.pools[from].pop_foreign() {
+            simulation.pools[1 - from].free(frame);
         }
     }
-    for pool in &world.pools {
+    for pool in &simulation.pools {
         assert_eq!(pool.available(), pool.capacity());
     }
-    let mut chunks: Vec<_> = world
+    let mut chunks: Vec<_> = simulation
         .pools
         .iter_mut()
         .flat_map(|pool| std::iter::from_fn(|| pool.alloc()))
@@ -465,14 +472,17 @@ fn every_chunk_is_there_after_ten_million_frames() {
         "a chunk is missing or there twice"
     );
     assert_eq!(
-        world.noticed, world.lies,
+        simulation.noticed, simulation.lies,
         "each wrong descriptor is counted once"
     );
     assert!(
-        reopened > 100 && world.sent > goal / 2 && world.lies > 10_000 && world.too_long > 1000
+        reopened > 100
+            && simulation.sent > goal / 2
+            && simulation.lies > 10_000
+            && simulation.too_long > 1000
     );
     assert!(
-        (0..CHUNKS).all(|chunk| !world.umem.segments().is_shared(chunk)),
+        (0..CHUNKS).all(|chunk| !simulation.umem.segments().is_shared(chunk)),
         "a chunk has a holder too many"
     );
 }

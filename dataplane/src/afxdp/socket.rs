@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use libc::xdp_desc;
@@ -12,7 +13,8 @@ use libc::xdp_desc;
 use super::error::Error;
 use super::ledger::Owner;
 use super::ring::{Consumer, Layout, Memory, Producer};
-use super::rings::{Held, Rings};
+use super::rings::{Rings, SocketChunks};
+use super::stall::Stall;
 use super::sys::{self, Mapping, RingKind};
 use super::umem::{Bound, Registry, Umem};
 use crate::port::PortErrors;
@@ -62,12 +64,11 @@ impl Binding {
 /// Whether the worker drives the device's queue itself instead of interrupts (`SO_PREFER_BUSY_POLL`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BusyPoll {
-    /// Where the socket is zero-copy: there the driver has the queue to itself.
-    #[default]
-    Auto,
-    /// Always: an error if the kernel refuses.
+    /// Yes: an error if the kernel refuses. Taken back where frames to send then stay in the tx ring for 10 ms:
+    /// [`Umem::busy_poll_ended`].
     On,
-    /// Never.
+    /// No.
+    #[default]
     Off,
 }
 
@@ -101,7 +102,7 @@ impl SocketConfig {
             rx_ring: fill_ring / 2,
             tx_ring: fill_ring.clamp(512, 2048),
             fill_ring,
-            busy_poll: BusyPoll::Auto,
+            busy_poll: BusyPoll::Off,
         }
     }
 
@@ -177,12 +178,11 @@ pub(super) struct Socket {
     pub(super) fd: Arc<OwnedFd>,
     pub(super) rings: KernelRings,
     pub(super) mode: BindMode,
-    /// Frames that one kick sends at most.
-    pub(super) kick: u32,
+    /// While it polls its queue itself: whether that sends anything.
+    pub(super) polls: Option<Stall>,
+    /// True once busy polling was taken back.
+    pub(super) polling_ended: Arc<AtomicBool>,
 }
-
-/// Frames that one kick handles in copy mode by default (net/xdp/xsk.c, `TX_BATCH_SIZE`).
-const DEFAULT_KICK: u32 = 32;
 
 /// Which queue to open.
 #[derive(Debug, Clone, Copy)]
@@ -234,10 +234,13 @@ pub(super) fn open(
                         mode: socket.mode,
                         ..binding
                     };
+                    let polling_ended = Arc::clone(&socket.polling_ended);
+                    let fd = Arc::clone(&socket.fd);
                     registry.bound.push(Bound {
                         owner,
                         binding,
-                        socket: Arc::clone(&socket.fd),
+                        socket: fd,
+                        polling_ended,
                     });
                     return Ok((socket, owner));
                 }
@@ -351,26 +354,21 @@ fn open_with(
     } else {
         BindMode::Copy
     };
-    let wanted =
-        config.busy_poll == BusyPoll::On || config.busy_poll == BusyPoll::Auto && zero_copy;
-    if wanted {
+    let mut polls = None;
+    if config.busy_poll == BusyPoll::On {
         let (microseconds, budget) = BUSY_POLL;
-        match sys::prefer_busy_poll(fd.as_fd(), microseconds, budget) {
-            Err(source) if config.busy_poll == BusyPoll::On => {
-                return Err(queue.failed("prefer busy polling", mode)(source));
-            }
-            // Auto: an older kernel or driver goes on with interrupts.
-            Ok(()) | Err(_) => {}
-        }
+        sys::prefer_busy_poll(fd.as_fd(), microseconds, budget)
+            .map_err(queue.failed("prefer busy polling", mode))?;
+        polls = Some(Stall::default());
     }
-    // An older kernel refuses: then a full ring takes several kicks.
-    let kick =
-        sys::set_tx_budget(fd.as_fd(), config.tx_ring).map_or(DEFAULT_KICK, |()| config.tx_ring);
+    // An older kernel refuses: then a full ring takes several kicks. What a kick sends is seen in the ring.
+    let _ = sys::set_tx_budget(fd.as_fd(), config.tx_ring);
     Ok(Socket {
         fd: Arc::new(fd),
         rings,
         mode,
-        kick,
+        polls,
+        polling_ended: Arc::default(),
     })
 }
 
@@ -386,11 +384,11 @@ fn rings(
         fill: Producer::new(ring(fd, RingKind::Fill, config.fill_ring)?),
         completion: Consumer::new(ring(fd, RingKind::Completion, config.tx_ring)?),
         ledger: Arc::clone(umem.ledger()),
-        chains: Arc::clone(umem.segments()),
+        segments: Arc::clone(umem.segments()),
         owner,
         chunk_size: umem.frame_size(),
         multi_buffer,
-        held: Held::new(umem.frames()),
+        socket_chunks: SocketChunks::new(umem.frames()),
         errors: PortErrors::default(),
     })
 }

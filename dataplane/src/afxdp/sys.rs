@@ -169,6 +169,12 @@ pub(crate) fn prefer_busy_poll(
     set_option(fd, libc::SOL_SOCKET, libc::SO_BUSY_POLL_BUDGET, &budget)
 }
 
+/// The driver's interrupts and wake-ups drive the queue again.
+pub(crate) fn end_busy_poll(fd: BorrowedFd<'_>) -> io::Result<()> {
+    set_option::<c_int>(fd, libc::SOL_SOCKET, libc::SO_PREFER_BUSY_POLL, &0)?;
+    set_option::<c_int>(fd, libc::SOL_SOCKET, libc::SO_BUSY_POLL, &0)
+}
+
 /// `XDP_MAX_TX_SKB_BUDGET` (include/uapi/linux/if_xdp.h, Linux 6.17 or later).
 const MAX_TX_SKB_BUDGET: c_int = 9;
 

@@ -157,6 +157,8 @@ pub(super) struct Bound {
     pub(super) owner: Owner,
     pub(super) binding: Binding,
     pub(super) socket: Arc<OwnedFd>,
+    /// True once its busy polling was taken back.
+    pub(super) polling_ended: Arc<AtomicBool>,
 }
 
 /// The open sockets of a UMEM. Locked to open and to close one, never on the packet path.
@@ -307,6 +309,14 @@ impl Umem {
         sys::statistics(bound.socket.as_fd())
             .ok()
             .map(Statistics::from)
+    }
+
+    /// Whether busy polling of an open socket was taken back, because what it had to send stayed in its tx ring.
+    #[must_use]
+    pub fn busy_poll_ended(&self, socket: SocketId) -> bool {
+        let registry = self.registry();
+        let bound = registry.bound.iter().find(|bound| bound.owner == socket.0);
+        bound.is_some_and(|bound| bound.polling_ended.load(Ordering::Relaxed))
     }
 
     /// Chunks in all.

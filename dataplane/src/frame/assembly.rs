@@ -1,9 +1,9 @@
-//! Building a frame of several chunks.
+//! Builds a frame of several segments.
 
 use super::Frame;
 use super::chain::{MAX_LEN, MAX_SEGMENTS, SegmentTable};
 
-/// A frame that is put together from chunks as they come.
+/// A frame that is built from chunks, in order.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ChainBuilder {
     frame: Frame,
@@ -12,7 +12,7 @@ pub struct ChainBuilder {
 }
 
 impl ChainBuilder {
-    /// Begins with the first chunk.
+    /// Starts with the first chunk.
     #[must_use]
     pub const fn new(first: Frame) -> Self {
         let last = first.chunk();
@@ -23,10 +23,11 @@ impl ChainBuilder {
         }
     }
 
-    /// Appends a frame of one chunk.
+    /// Appends a frame of one segment.
     ///
     /// # Errors
-    /// The chunk, when it is empty, or the frame would have more than [`MAX_SEGMENTS`] chunks or [`MAX_LEN`] bytes.
+    /// The segment, when it is empty, or the frame would have more than [`MAX_SEGMENTS`] segments
+    /// or [`MAX_LEN`] bytes.
     pub fn push(&mut self, table: &SegmentTable, segment: Frame) -> Result<(), Frame> {
         let len = self.frame.len() + segment.len();
         if segment.is_empty()
@@ -43,7 +44,7 @@ impl ChainBuilder {
         Ok(())
     }
 
-    /// The frame.
+    /// The finished frame.
     #[must_use]
     pub fn finish(self) -> Frame {
         self.frame
@@ -55,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_empty_or_too_long_is_not_appended() {
+    fn empty_and_too_long_segments_are_not_appended() {
         let table = SegmentTable::new(16);
         let mut builder = ChainBuilder::new(Frame::new(0, 0, 60));
         assert_eq!(

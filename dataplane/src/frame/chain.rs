@@ -1,32 +1,34 @@
-//! Frames of several chunks: how each goes on, and how many hold a chunk that several frames end in.
+//! Chains: frames of several segments, each in a chunk of its own, and chunks that several frames
+//! share.
 //!
 //! ```text
-//!   Frame: first chunk ---link---> chunk ---link---> chunk        its own: nobody counts
+//!   Frame: first chunk --link--> chunk --link--> chunk     not shared: reference count 0
 //!
-//!   Frame: header ---link--\
-//!   Frame: header ---link---> chunk ---link---> chunk             shared: each chunk counts its ref_counts
-//!   Frame: header ---link--/
+//!   Frame: header --link--+
+//!   Frame: header --link--+-> chunk --link--> chunk    shared: each chunk has a reference count
+//!   Frame: header --link--+
 //! ```
 //!
-//! A frame says how many bytes lie beyond its first chunk; the links say where. What follows is written before the frame
-//! is handed over, and never changed while more than one frame ends in it.
+//! A frame has the number of bytes that follow its first segment; the links say where they are. The
+//! segments of a shared payload are written before it is shared, and never after.
 //!
-//! Links and counts are cells of all workers. They are read and written only by who holds the chunk, and frames go from
-//! one worker to another over queues that order memory, so that relaxed loads and stores suffice; only giving up a
-//! shared chunk is ordered by itself, since whoever is last uses the chunk again.
+//! Links and reference counts are atomic, and common to all workers. Only the owners of a chunk
+//! access them, and frames move between workers over queues that order memory, so that relaxed
+//! loads and stores suffice. Only the release of a shared chunk needs an ordering of its own,
+//! because the last owner reuses the chunk.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::Frame;
 
-/// Chunks that one received frame takes at most: 9216 bytes fit into 6 of 2048 bytes in copy mode. What is longer was
-/// never meant for a wire (segments that a sender on this host left to hardware).
+/// The most segments of a received frame: in copy mode, 9216 bytes take 6 chunks of 2048 bytes. A
+/// longer frame is one whose segmentation a sender on this host has left to hardware.
 pub const MAX_SEGMENTS: usize = 8;
 
-/// The longest frame, bytes: room is left for outer headers.
+/// The longest frame, bytes, so that outer headers still fit.
 pub const MAX_LEN: usize = 16_000;
 
-/// Bytes of a frame that lie together in one chunk.
+/// Consecutive bytes of a frame in one chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segment {
     chunk: u32,
@@ -35,7 +37,7 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// A segment whose bytes lie inside its chunk.
+    /// A segment. Its bytes must lie inside the chunk.
     #[inline]
     pub(crate) const fn new(chunk: u32, start: u16, len: u16) -> Self {
         Self { chunk, start, len }
@@ -48,21 +50,21 @@ impl Segment {
         self.chunk
     }
 
-    /// Where it begins in its chunk, bytes.
+    /// Offset in the chunk, bytes.
     #[inline]
     #[must_use]
     pub const fn start(self) -> u16 {
         self.start
     }
 
-    /// Bytes.
+    /// Length, bytes.
     #[inline]
     #[must_use]
     pub const fn len(self) -> usize {
         self.len as usize
     }
 
-    /// True when it has no byte.
+    /// True when the length is 0.
     #[inline]
     #[must_use]
     pub const fn is_empty(self) -> bool {
@@ -82,17 +84,17 @@ impl Segment {
     }
 }
 
-/// One link and one count for each chunk of a memory area.
+/// One link and one reference count for each chunk of a memory area.
 #[derive(Debug)]
 pub struct SegmentTable {
-    /// What follows a chunk. Of no meaning where the frame ends.
+    /// The segment that follows a chunk; undefined for the last one of a frame.
     links: Box<[AtomicU64]>,
-    /// Who else may end in it; 0 for a chunk of one frame, which nobody counts.
+    /// References to a chunk; 0 when it is not shared.
     ref_counts: Box<[AtomicU32]>,
 }
 
 impl SegmentTable {
-    /// No chunk is followed by another.
+    /// A table for `chunks` chunks, none of them linked or shared.
     #[must_use]
     pub fn new(chunks: u32) -> Self {
         Self {
@@ -106,7 +108,7 @@ impl SegmentTable {
         self.links[from as usize].store(to.to_bits(), Ordering::Relaxed);
     }
 
-    /// What follows the first chunk of `frame`, in order; empty segments never.
+    /// The segments after the first one of `frame`, in order; none is empty.
     #[inline]
     pub(crate) fn rest(&self, frame: &Frame) -> Segments<'_> {
         let mut segments = Segments {
@@ -118,39 +120,39 @@ impl SegmentTable {
         segments
     }
 
-    /// True when all that follows the first chunk of `frame` is in `chunk`.
+    /// True when all bytes after the first segment of `frame` are in `chunk`.
     #[inline]
     pub(crate) fn ends_in(&self, frame: &Frame, chunk: u32) -> bool {
         let next = Segment::from_bits(self.links[frame.chunk() as usize].load(Ordering::Relaxed));
         next.chunk == chunk && next.len() >= frame.rest()
     }
 
-    /// True when several frames may end in the chunk.
+    /// True when several frames may share the chunk.
     #[inline]
     pub(crate) fn is_shared(&self, chunk: u32) -> bool {
         self.ref_counts[chunk as usize].load(Ordering::Relaxed) != 0
     }
 
-    /// Lets `ref_counts` frames end in `chunk`, which nobody else holds now.
+    /// Shares `chunk`, which has one owner, between `references` frames.
     #[inline]
-    pub(crate) fn share(&self, chunk: u32, ref_counts: u32) {
-        self.ref_counts[chunk as usize].store(ref_counts, Ordering::Relaxed);
+    pub(crate) fn share(&self, chunk: u32, references: u32) {
+        self.ref_counts[chunk as usize].store(references, Ordering::Relaxed);
     }
 
-    /// Gives up a chunk `times` times. True when nobody holds it any more: it is free.
+    /// Drops `times` references to a chunk. True when none is left: the chunk is free.
     #[inline]
     pub(crate) fn release(&self, chunk: u32, times: u32) -> bool {
         let cell = &self.ref_counts[chunk as usize];
         if cell.load(Ordering::Relaxed) == 0 {
             return true;
         }
-        // Our reads of the chunk come before, and those of the others before what the last one does with it.
+        // Orders all accesses of former owners before the reuse of the chunk.
         cell.fetch_sub(times, Ordering::AcqRel) == times
     }
 }
 
-/// The chunks behind a frame's first one. Each link is read before its chunk is handed out, so that the caller may give
-/// the chunk away.
+/// Iterates over the segments after a frame's first one. Each link is read before its chunk is
+/// returned, so that the caller may free the chunk.
 #[derive(Debug)]
 pub(crate) struct Segments<'c> {
     table: &'c SegmentTable,
@@ -164,7 +166,7 @@ impl Segments<'_> {
         self.next = (self.left > 0).then(|| {
             let mut segment =
                 Segment::from_bits(self.table.links[chunk as usize].load(Ordering::Relaxed));
-            // A frame that was shortened ends inside a segment.
+            // A shortened frame may end inside a segment.
             segment.len = segment.len.min(self.left.min(usize::from(u16::MAX)) as u16);
             segment
         });
@@ -183,7 +185,7 @@ impl Iterator for Segments<'_> {
     }
 }
 
-/// What several headers end in, as one of its ref_counts each ([`SegmentTable::share`]).
+/// A payload that several headers are linked to, with one reference each ([`SegmentTable::share`]).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SharedPayload {
     first: Segment,
@@ -191,19 +193,19 @@ pub(crate) struct SharedPayload {
 }
 
 impl SharedPayload {
-    /// All of `frame`; `None` when it is empty, or leaves no room for `header` bytes before it ([`MAX_LEN`]).
+    /// All of `frame`; `None` when it is empty, or too long for `header` more bytes ([`MAX_LEN`]).
     pub(crate) fn new(frame: &Frame, header: usize) -> Option<Self> {
         let (first, len) = (frame.first(), frame.len());
         (!first.is_empty() && header + len <= MAX_LEN).then_some(Self { first, len })
     }
 
-    /// Bytes.
+    /// Length, bytes.
     #[inline]
     pub(crate) const fn len(&self) -> usize {
         self.len
     }
 
-    /// Lets `header`, a frame of one chunk, go on in the payload.
+    /// Links the payload to the end of `header`, a frame of one segment.
     #[inline(always)]
     pub(crate) fn append_to(&self, table: &SegmentTable, header: &mut Frame) {
         debug_assert!(!header.is_chained() && header.len() + self.len <= MAX_LEN);
@@ -227,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_goes_on_from_chunk_to_chunk() {
+    fn a_frame_continues_from_chunk_to_chunk() {
         let table = SegmentTable::new(16);
         let frame = chain(&table, &[100, 200, 300]);
         assert_eq!(
@@ -240,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_chunk_is_free_when_the_last_gives_it_up() {
+    fn a_shared_chunk_is_free_after_its_last_release() {
         let table = SegmentTable::new(4);
         assert!(table.release(2, 1), "of one frame");
         table.share(2, 5);
@@ -252,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn several_headers_end_in_one_payload() {
+    fn several_headers_share_one_payload() {
         let table = SegmentTable::new(16);
         let payload = chain(&table, &[1000, 500]);
         let shared = SharedPayload::new(&payload, 74).unwrap();

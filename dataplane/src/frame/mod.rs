@@ -1,10 +1,12 @@
-//! A frame: bytes with headroom in a chunk of a shared memory area, and the pool a worker takes chunks from.
+//! Frames: a packet's bytes, with headroom before them, in chunks of a shared memory area (a UMEM).
 //!
-//! A [`Frame`] is a token: it can't be cloned or made from nothing, so whoever has it is the only one who may touch
-//! its chunk. Chunks that the kernel has (fill, receive, transmit, completion rings) have no token.
+//! A [`Frame`] is an ownership token. It can't be cloned, and only pools and ports make one, so
+//! that its owner alone accesses the chunk. Chunks that the kernel owns, in the fill, receive,
+//! transmit and completion rings, have no token.
 //!
-//! A frame that is longer than a chunk goes on in others ([`self::chain`]). All headers lie in the first one: a device
-//! fills each before it begins the next. What a stage reads or changes are therefore the bytes of the first chunk.
+//! A frame that is longer than a chunk continues in others: a chain of segments ([`self::chain`]).
+//! A device fills each chunk before the next one, so that all headers are in the first segment, the
+//! only one that the pipeline parses and writes.
 
 pub mod assembly;
 pub mod chain;
@@ -18,17 +20,19 @@ pub(crate) use self::pool::DeferredRelease;
 pub use self::pool::Pool;
 use crate::wire::checksum::Sum;
 
-/// Bytes before the frame in a fresh chunk: the kernel's `XDP_PACKET_HEADROOM` (include/uapi/linux/bpf.h). The
-/// longest outer header (Ethernet + 802.1Q + IPv6 + UDP + VXLAN = 74 bytes) fits three times.
+/// Bytes before the frame in a new chunk: the kernel's `XDP_PACKET_HEADROOM`
+/// (include/uapi/linux/bpf.h). The longest outer header (Ethernet + 802.1Q + IPv6 + UDP + VXLAN =
+/// 74 bytes) fits three times.
 pub const HEADROOM: u16 = 256;
 
-/// Where a frame of `len` bytes that is made here begins in a chunk, with headroom before it. Chunks lie a power of two apart:
-/// frames at the same place of each would share a few lines of the cache, so that short ones are cache_color.
+/// The offset in its chunk of a frame of `len` bytes that is made locally, with headroom before it.
+/// Chunks are a power of two apart: frames at the same offset of each would compete for a few cache
+/// sets, so that short ones are spread over different lines (cache coloring).
 #[inline]
 pub(crate) fn cache_color(chunk: u32, len: usize, chunk_size: usize) -> u16 {
-    const PLACES: u32 = 16;
+    const COLORS: u32 = 16;
     const LINE: u16 = 64;
-    let start = HEADROOM + (chunk % PLACES) as u16 * LINE;
+    let start = HEADROOM + (chunk % COLORS) as u16 * LINE;
     if usize::from(start) + len <= chunk_size {
         start
     } else {
@@ -36,21 +40,21 @@ pub(crate) fn cache_color(chunk: u32, len: usize, chunk_size: usize) -> u16 {
     }
 }
 
-/// The number of frames a worker handles at a time.
+/// The most frames that a worker handles at a time.
 pub const BURST: usize = 64;
 
-/// The frame doesn't fit: what was asked for lies outside its chunk or its length.
+/// The requested bytes lie outside the frame, or outside its chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("outside of the frame's chunk")]
+#[error("outside the frame's chunk")]
 pub struct OutOfChunk;
 
-/// Sole ownership of one chunk of a memory area, and where in it the frame lies; and a hold on the chunks that it goes
-/// on in, if it does.
+/// Exclusive ownership of one chunk of a memory area, the frame's position in it, and a reference
+/// to each of the chunks that the frame continues in.
 ///
-/// One word, since frames go from ring to burst to queue all the time:
+/// Packed into one word, because frames move from ring to burst to queue:
 ///
 /// ```text
-/// | rest 14 | len 13 | start 13 | chunk 24 |    rest: bytes in the chunks that follow; len: in the first one
+/// | rest 14 | len 13 | start 13 | chunk 24 |  len: bytes of the first segment; rest: of the others
 /// ```
 #[derive(PartialEq, Eq)]
 pub struct Frame(u64);
@@ -68,8 +72,8 @@ pub const MAX_CHUNKS: usize = 1 << CHUNK_BITS;
 pub const MAX_CHUNK_SIZE: usize = (1 << OFFSET_BITS) - 1;
 
 impl Frame {
-    /// Only for those who have just got a chunk from nobody else: a pool at its start, and ports that have checked a
-    /// descriptor of the kernel. `start + len` must lie inside the chunk.
+    /// Makes the token of a chunk that no other frame owns: for pools, and for ports that have
+    /// checked a descriptor from the kernel. `start + len` must lie inside the chunk.
     #[inline]
     pub(crate) const fn new(chunk: u32, start: u16, len: u16) -> Self {
         debug_assert!(
@@ -78,7 +82,7 @@ impl Frame {
         Self(chunk as u64 | (start as u64) << START | (len as u64) << LEN)
     }
 
-    /// Takes the frame away. What stays is a frame of no chunk: it may be dropped, and nothing else.
+    /// Moves the frame out. What is left is a token of no chunk, which may only be dropped.
     #[inline]
     pub(crate) const fn take(&mut self) -> Self {
         std::mem::replace(self, Self(MAX_CHUNKS as u64 - 1))
@@ -91,7 +95,7 @@ impl Frame {
         self.0 as u32 & (MAX_CHUNKS as u32 - 1)
     }
 
-    /// Where the frame begins in its chunk, bytes.
+    /// Offset of the frame in its first chunk, bytes.
     #[inline]
     #[must_use]
     pub const fn start(&self) -> u16 {
@@ -104,41 +108,42 @@ impl Frame {
         (self.0 >> LEN) as u16 & MAX_CHUNK_SIZE as u16
     }
 
-    /// Bytes in the chunks behind the first.
+    /// Bytes in the chunks after the first.
     #[inline]
     pub(crate) const fn rest(&self) -> usize {
         (self.0 >> REST) as usize
     }
 
-    /// Length in bytes, over all chunks.
+    /// Length in bytes, of all segments.
     #[inline]
     #[must_use]
     pub const fn len(&self) -> usize {
         self.head() as usize + self.rest()
     }
 
-    /// True when no byte is left.
+    /// True when the length is 0.
     #[inline]
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// True when it goes on in other chunks.
+    /// True when the frame has more than one segment.
     #[inline]
     #[must_use]
     pub const fn is_chained(&self) -> bool {
         self.0 >> REST != 0
     }
 
-    /// What lies in the first chunk.
+    /// The first segment.
     #[inline]
     #[must_use]
     pub const fn first(&self) -> Segment {
         Segment::new(self.chunk(), self.start(), self.head())
     }
 
-    /// Says that `bytes` more follow, at most [`self::chain::MAX_LEN`] in all.
+    /// Adds `bytes` to the length of the further segments. The total is at most
+    /// [`self::chain::MAX_LEN`].
     #[inline]
     pub(crate) const fn extend(&mut self, bytes: usize) {
         self.0 += (bytes as u64) << REST;
@@ -161,7 +166,7 @@ impl Frame {
     /// Removes `bytes` at the front.
     ///
     /// # Errors
-    /// [`OutOfChunk`] when there are fewer in the first chunk; the frame is unchanged.
+    /// [`OutOfChunk`] when the first segment is shorter; the frame is unchanged.
     #[inline]
     pub const fn trim_front(&mut self, bytes: u16) -> Result<(), OutOfChunk> {
         if bytes > self.head() {
@@ -171,10 +176,11 @@ impl Frame {
         Ok(())
     }
 
-    /// Lays a frame of one chunk anew in it.
+    /// Sets offset and length of a frame of one segment.
     ///
     /// # Errors
-    /// [`OutOfChunk`] when it would leave a chunk of `chunk_size` bytes, or goes on in others; the frame is unchanged.
+    /// [`OutOfChunk`] when they exceed a chunk of `chunk_size` bytes, or the frame has more
+    /// segments; the frame is unchanged.
     #[inline]
     pub fn set_extent(
         &mut self,
@@ -182,11 +188,11 @@ impl Frame {
         len: usize,
         chunk_size: usize,
     ) -> Result<(), OutOfChunk> {
-        let room = chunk_size.min(MAX_CHUNK_SIZE);
+        let limit = chunk_size.min(MAX_CHUNK_SIZE);
         if self.is_chained()
             || usize::from(start)
                 .checked_add(len)
-                .is_none_or(|end| end > room)
+                .is_none_or(|end| end > limit)
         {
             return Err(OutOfChunk);
         }
@@ -194,11 +200,11 @@ impl Frame {
         Ok(())
     }
 
-    /// The same place, with other lengths in the first chunk and behind it, no longer than those it has.
+    /// Reduces the lengths of the first segment and of the further ones.
     #[inline]
     fn shorten(&mut self, head: usize, rest: usize) {
-        let place = self.0 & ((1 << LEN) - 1);
-        self.0 = place | (head as u64) << LEN | (rest as u64) << REST;
+        let position = self.0 & ((1 << LEN) - 1);
+        self.0 = position | (head as u64) << LEN | (rest as u64) << REST;
     }
 }
 
@@ -212,28 +218,29 @@ impl fmt::Debug for Frame {
     }
 }
 
-/// The area that frames lie in. Access goes by the token, so that two frames never alias.
+/// A memory area of chunks. Bytes are accessed through the token of their frame, so that two frames
+/// never alias.
 pub trait FrameMemory {
-    /// Bytes in each chunk.
+    /// Size of a chunk, bytes.
     fn chunk_size(&self) -> usize;
 
-    /// How frames go on from chunk to chunk.
+    /// The links between the segments of frames.
     fn segments(&self) -> &SegmentTable;
 
-    /// The bytes of the frame in its first chunk.
+    /// The bytes of the frame's first segment.
     fn bytes<'a>(&'a self, frame: &'a Frame) -> &'a [u8];
 
-    /// The bytes of the frame in its first chunk, to change. Nobody else has that chunk.
+    /// The bytes of the frame's first segment, to write.
     fn bytes_mut<'a>(&'a mut self, frame: &'a mut Frame) -> &'a mut [u8];
 
-    /// Starts to load the cache line that lies `before` bytes before the frame's first byte. Of no effect but on caches.
+    /// Prefetches the cache line `before` bytes before the frame's first byte.
     fn prefetch(&self, frame: &Frame, before: usize);
 
-    /// The bytes of `segment`, one of those that `of` consists of.
+    /// The bytes of `segment`, which is one of frame `of`.
     fn segment<'a>(&'a self, of: &'a Frame, segment: Segment) -> &'a [u8];
 
-    /// The bytes of `segment`, one of those that `from` consists of, to read; and those of another frame's first chunk,
-    /// to write.
+    /// The bytes of `segment`, which is one of frame `from`, to read; and those of another frame's
+    /// first segment, to write.
     fn read_write<'a>(
         &'a mut self,
         from: &'a Frame,
@@ -241,7 +248,7 @@ pub trait FrameMemory {
         to: &'a mut Frame,
     ) -> (&'a [u8], &'a mut [u8]);
 
-    /// Copies the whole frame to the front of `to`, as far as there is room.
+    /// Copies the frame to the start of `to`, up to the length of `to`.
     fn read(&self, frame: &Frame, to: &mut [u8]) {
         let segments = std::iter::once(frame.first()).chain(self.segments().rest(frame));
         let mut to = to;
@@ -253,7 +260,8 @@ pub trait FrameMemory {
         }
     }
 
-    /// The sum of the bytes `range` of the frame, over all its chunks; what lies beyond its end counts as zero.
+    /// The Internet checksum of the bytes `range` of the frame, over all its segments. Bytes after
+    /// the end of the frame count as zero.
     #[inline]
     fn sum(&self, frame: &Frame, range: Range<usize>) -> Sum {
         let head = self.bytes(frame);
@@ -266,7 +274,7 @@ pub trait FrameMemory {
     }
 }
 
-/// Goes on with [`FrameMemory::sum`] behind the first chunk.
+/// Continues [`FrameMemory::sum`] after the first segment.
 #[cold]
 fn sum_rest<M: FrameMemory + ?Sized>(
     memory: &M,

@@ -1,11 +1,12 @@
-//! The pool that a worker takes chunks from.
+//! A worker's pool of free chunks.
 
 use std::ops::Range;
 
 use super::chain::SegmentTable;
 use super::{BURST, Frame, FrameMemory, HEADROOM};
 
-/// A worker's free chunks. Chunks whose owned is another worker's pool are kept apart, to be sent owned.
+/// A worker's free chunks. Chunks that another worker's pool owns (foreign ones) are kept apart, to
+/// be returned to it.
 #[derive(Debug)]
 pub struct Pool<M> {
     memory: M,
@@ -29,7 +30,7 @@ impl FreeChunks {
         }
     }
 
-    /// Gives up `times` holds on a chunk that a frame went on in.
+    /// Drops `times` references to a chunk; the last one frees it.
     #[inline]
     fn release(&mut self, table: &SegmentTable, chunk: u32, times: u32) {
         if table.release(chunk, times) {
@@ -37,7 +38,7 @@ impl FreeChunks {
         }
     }
 
-    /// Gives up one hold, now or together with the next ones of the same chunk.
+    /// Drops one reference to a chunk, together with the next ones to the same chunk.
     #[inline]
     fn defer_release(&mut self, table: &SegmentTable, chunk: u32, before: &mut DeferredRelease) {
         if before.times > 0 && before.chunk != chunk {
@@ -56,12 +57,12 @@ impl FreeChunks {
 }
 
 impl<M: FrameMemory> Pool<M> {
-    /// A pool that owns the chunks `owned` of `memory`, all of them free. The caller vouches that nobody else has them:
-    /// ranges of pools over one area must not overlap.
+    /// A pool that owns the chunks `owned` of `memory`, all of them free. The caller guarantees
+    /// that they are in no other pool: the ranges of pools over one area must not overlap.
     pub(crate) fn new(memory: M, owned: Range<u32>) -> Self {
         let total = owned.len();
         let free = owned.clone().rev().collect();
-        // Room for chunks that other workers own, so that giving back never allocates.
+        // Capacity for foreign chunks, so that freeing never allocates.
         let foreign = Vec::with_capacity(total.max(4 * BURST));
         Self {
             memory,
@@ -73,20 +74,20 @@ impl<M: FrameMemory> Pool<M> {
         }
     }
 
-    /// The area.
+    /// The memory area.
     #[inline]
     #[must_use]
     pub const fn memory(&self) -> &M {
         &self.memory
     }
 
-    /// The area, to write to frames.
+    /// The memory area, to write to frames.
     #[inline]
     pub const fn memory_mut(&mut self) -> &mut M {
         &mut self.memory
     }
 
-    /// Takes a chunk: an empty frame behind [`HEADROOM`]. `None` when all are in use.
+    /// Allocates a chunk: an empty frame at offset [`HEADROOM`]. `None` when all are in use.
     #[inline]
     pub fn alloc(&mut self) -> Option<Frame> {
         self.chunks
@@ -95,7 +96,7 @@ impl<M: FrameMemory> Pool<M> {
             .map(|chunk| Frame::new(chunk, HEADROOM, 0))
     }
 
-    /// Takes a frame's chunks back: those that no other frame ends in.
+    /// Frees a frame: all of its chunks that no other frame shares.
     #[inline]
     pub fn free(&mut self, frame: Frame) {
         if frame.is_chained() {
@@ -104,7 +105,7 @@ impl<M: FrameMemory> Pool<M> {
         self.chunks.put(frame.chunk());
     }
 
-    /// Takes the chunks of many frames back: as [`Pool::free`], at less cost for the copies of a flood.
+    /// Frees many frames: [`Pool::free`] at a lower cost for copies that share a payload.
     #[inline(never)]
     pub fn free_bulk(&mut self, frames: impl Iterator<Item = Frame>) {
         let Self { memory, chunks } = self;
@@ -123,7 +124,8 @@ impl<M: FrameMemory> Pool<M> {
         chunks.flush_deferred(table, shared);
     }
 
-    /// Shortens a frame to `len` bytes; a longer `len` changes nothing. Chunks that it no longer goes on in are taken back.
+    /// Shortens a frame to `len` bytes, and frees the chunks that it does not reach any more. A
+    /// longer `len` changes nothing.
     #[inline]
     pub fn truncate(&mut self, frame: &mut Frame, len: usize) {
         if frame.is_chained() {
@@ -143,7 +145,7 @@ impl<M: FrameMemory> Pool<M> {
             .for_each(|segment| chunks.release(table, segment.chunk(), 1));
     }
 
-    /// Leaves `keep` bytes behind the first chunk.
+    /// Keeps `keep` bytes after the first segment.
     #[cold]
     fn cut_rest(&mut self, frame: &mut Frame, keep: usize) {
         let Self { memory, chunks } = self;
@@ -158,7 +160,7 @@ impl<M: FrameMemory> Pool<M> {
         frame.shorten(usize::from(frame.head()), at.min(keep));
     }
 
-    /// Gives up the holds of `times` frames on all chunks of one that is shared, first chunk and all.
+    /// Drops `times` references to all chunks of a shared frame, the first one included.
     pub(crate) fn release_shared(&mut self, frame: Frame, times: u32) {
         let Self { memory, chunks } = self;
         let table = memory.segments();
@@ -166,33 +168,34 @@ impl<M: FrameMemory> Pool<M> {
         all.for_each(|segment| chunks.release(table, segment.chunk(), times));
     }
 
-    /// Gives up one hold on a chunk that several frames end in, now or with the next ones; [`Pool::flush_deferred`] the last.
+    /// Drops one reference to a shared chunk, together with the next ones to the same chunk. To be
+    /// followed by [`Pool::flush_deferred`].
     #[inline]
     pub(crate) fn defer_release(&mut self, chunk: u32, before: &mut DeferredRelease) {
         self.chunks
             .defer_release(self.memory.segments(), chunk, before);
     }
 
-    /// Gives up what was put off.
+    /// Drops the references that were deferred.
     #[inline]
     pub(crate) fn flush_deferred(&mut self, deferred: DeferredRelease) {
         self.chunks.flush_deferred(self.memory.segments(), deferred);
     }
 
-    /// How many chunks are free here.
+    /// The number of free chunks that this pool owns.
     #[inline]
     #[must_use]
     pub fn available(&self) -> usize {
         self.chunks.free.len()
     }
 
-    /// How many chunks this pool was made with.
+    /// The number of chunks that this pool owns.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.chunks.owned.len()
     }
 
-    /// The next chunk that belongs to another worker's pool, as a frame.
+    /// Removes a foreign chunk, as a frame, to be returned to its owner.
     #[inline]
     pub fn pop_foreign(&mut self) -> Option<Frame> {
         self.chunks
@@ -201,7 +204,7 @@ impl<M: FrameMemory> Pool<M> {
             .map(|chunk| Frame::new(chunk, HEADROOM, 0))
     }
 
-    /// How many chunks of other workers wait here.
+    /// The number of foreign chunks.
     #[inline]
     #[must_use]
     pub fn foreign(&self) -> usize {
@@ -209,7 +212,8 @@ impl<M: FrameMemory> Pool<M> {
     }
 }
 
-/// Holds on one shared chunk that are given up together: a flood's payload comes back once a copy.
+/// References to one shared chunk that are dropped together: a flood's payload is released once for
+/// each copy.
 #[derive(Debug, Default)]
 pub(crate) struct DeferredRelease {
     chunk: u32,

@@ -1,5 +1,6 @@
-//! Runs: frames of a burst, one after the other, that go the same way. What was looked up for the first holds for the
-//! others, and all are counted together: tenants send trains of frames, and counters lie in other cache lines.
+//! Path caches: consecutive frames of a burst often take the same path, because tenants send trains
+//! of frames. What was looked up for the first of them is used for the others, and all are counted
+//! together, which saves accesses to the cache lines of the counters.
 
 use std::net::IpAddr;
 use std::ptr;
@@ -10,13 +11,15 @@ use crate::table::vni::Domain;
 use crate::table::vtep::{Adjacency, RemoteVtep};
 use crate::wire::vlan;
 
-/// What the frames of a run have in common.
+/// The part of a path that a [`PathCache`] keeps.
 pub(super) trait CachedPath {
-    /// Counts `frames` frames of `bytes` bytes in all: those of the tenant's frames, without VLAN tag and outer header.
+    /// Counts `frames` frames of `bytes` bytes in total: those of the tenants' frames, without VLAN
+    /// tag and outer header.
     fn count(&self, worker: WorkerId, frames: u64, bytes: u64);
 }
 
-/// The frames that go one way now. They are counted when another way is taken, and at the end.
+/// The path that was used last. Its frames are counted when the path changes, and when the cache is
+/// dropped.
 #[derive(Debug)]
 pub(super) struct PathCache<P: CachedPath> {
     worker: WorkerId,
@@ -35,20 +38,20 @@ impl<P: CachedPath> PathCache<P> {
         }
     }
 
-    /// The way that is taken now.
+    /// The path that was used last.
     #[inline]
     pub(super) const fn current(&self) -> Option<&P> {
         self.current.as_ref()
     }
 
-    /// Takes another way.
+    /// Counts the frames of the current path, and makes `path` the current one.
     #[inline(never)]
     pub(super) fn switch(&mut self, path: P) {
         self.count();
         self.current = Some(path);
     }
 
-    /// One more frame went this way.
+    /// Adds one frame of `bytes` bytes to the current path.
     #[inline]
     pub(super) const fn add(&mut self, bytes: usize) {
         self.frames += 1;
@@ -72,7 +75,7 @@ impl<P: CachedPath> Drop for PathCache<P> {
     }
 }
 
-/// From a port of a trunk.
+/// Received from a port of a trunk.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RxPort<'t>(pub(super) &'t PortEntry);
 
@@ -82,16 +85,16 @@ impl CachedPath for RxPort<'_> {
     }
 }
 
-/// From a VTEP, in a VNI.
+/// Received from a VTEP, in a VNI.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RxTunnel<'t> {
     /// The outer source address.
     pub(super) source: IpAddr,
-    /// The packets came to the VNI's group, and not to us alone.
+    /// The packets were sent to the VNI's multicast group, not to the local VTEP address.
     pub(super) to_group: bool,
     /// The VNI's domain.
     pub(super) domain: &'t Domain,
-    /// `None`: a VTEP that nobody has told of, by the group.
+    /// `None`: an unknown VTEP that sends to the group.
     pub(super) vtep: Option<&'t RemoteVtep>,
 }
 
@@ -104,7 +107,7 @@ impl CachedPath for RxTunnel<'_> {
     }
 }
 
-/// To a VTEP by one of its paths, in a VNI.
+/// Sent to a VTEP over one of its underlay paths, in a VNI.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TxTunnel<'t> {
     pub(super) id: VtepId,
@@ -134,7 +137,7 @@ impl CachedPath for TxTunnel<'_> {
     }
 }
 
-/// To a tenant port.
+/// Sent to a tenant port.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TxPort<'t> {
     pub(super) port: &'t PortEntry,
@@ -163,14 +166,14 @@ mod tests {
     }
 
     #[test]
-    fn each_way_gets_its_own_frames() {
+    fn each_path_counts_its_own_frames() {
         let (one, two) = (Counters::new(1), Counters::new(1));
-        let mut run = PathCache::new(WorkerId(0));
-        for (way, frames) in [(&one, 2), (&two, 1), (&one, 1)] {
-            run.switch(Counted(way));
-            (0..frames).for_each(|_| run.add(100));
+        let mut cache = PathCache::new(WorkerId(0));
+        for (path, frames) in [(&one, 2), (&two, 1), (&one, 1)] {
+            cache.switch(Counted(path));
+            (0..frames).for_each(|_| cache.add(100));
         }
-        drop(run);
+        drop(cache);
         assert_eq!((one.totals().tx_frames, one.totals().tx_bytes), (3, 300));
         assert_eq!((two.totals().tx_frames, two.totals().tx_bytes), (1, 100));
     }

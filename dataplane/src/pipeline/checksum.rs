@@ -1,8 +1,10 @@
 //! TCP and UDP checksums that a tenant's kernel left to its hardware.
 //!
-//! veth and tap say that they compute checksums, and don't. Linux then leaves the folded sum of the pseudo-header in the
-//! checksum field (`CHECKSUM_PARTIAL`, include/linux/skbuff.h), and hardware that adds up everything from the transport
-//! header on gets the right checksum. A right checksum that looks the same by chance is computed to the same again.
+//! veth and tap announce checksum offload, but don't compute checksums. Linux then leaves the
+//! folded sum of the pseudo-header in the checksum field (`CHECKSUM_PARTIAL`,
+//! include/linux/skbuff.h); hardware that sums up everything from the transport header on gets the
+//! right checksum. A complete checksum that looks like a partial one by chance is recomputed to the
+//! same value.
 
 use std::ops::Range;
 
@@ -15,24 +17,25 @@ use crate::wire::{put16, tcp, udp};
 
 /// A checksum that must be computed.
 pub(super) struct Pending {
-    /// What it covers, from where the packet's frame begins.
+    /// The bytes that it covers, from the start of the packet's frame.
     range: Range<usize>,
-    /// Its place.
+    /// Offset of the checksum field.
     field: usize,
-    /// What stands there while the sum is taken.
+    /// Sum of the pseudo-header, the initial value of the field.
     pseudo: Sum,
     protocol: u8,
 }
 
-/// The checksum that `mode` has to be computed in `frame`, the first bytes of the one that `packet` was found in.
+/// The checksum that must be computed in `mode`; `None` when it is complete, or there is none.
+/// `frame`: the first segment of the frame that `l3` was parsed from.
 #[inline(always)]
-pub(super) fn pending(frame: &[u8], packet: L3Info, mode: ChecksumMode) -> Option<Pending> {
-    if mode == ChecksumMode::Trust || packet.part != Part::Whole || packet.has_routing_header {
+pub(super) fn pending(frame: &[u8], l3: L3Info, mode: ChecksumMode) -> Option<Pending> {
+    if mode == ChecksumMode::Trust || l3.part != Part::Whole || l3.has_routing_header {
         return None;
     }
-    let Range { start, end } = packet.transport_range()?;
+    let Range { start, end } = l3.transport_range()?;
     let transport = frame.get(start..)?;
-    let (field, value, len) = match packet.protocol {
+    let (field, value, len) = match l3.protocol {
         tcp::PROTOCOL if end - start >= tcp::LEN => {
             let value = transport.get(tcp::CHECKSUM..)?.first_chunk()?;
             (
@@ -50,33 +53,33 @@ pub(super) fn pending(frame: &[u8], packet: L3Info, mode: ChecksumMode) -> Optio
         }
         _ => return None,
     };
-    let pseudo = Sum::new().pseudo_header(packet.addresses(frame), packet.protocol, len);
-    let must = mode == ChecksumMode::Complete || pseudo.folds_to(value);
-    must.then_some(Pending {
+    let pseudo = Sum::new().pseudo_header(l3.addresses(frame), l3.protocol, len);
+    let needed = mode == ChecksumMode::Complete || pseudo.folds_to(value);
+    needed.then_some(Pending {
         range: start..start + len,
         field,
         pseudo,
-        protocol: packet.protocol,
+        protocol: l3.protocol,
     })
 }
 
-/// Completes the checksum of the packet that was found behind the first `base` bytes of `frame`, if `mode` says so.
+/// Completes the checksum of the packet at offset `base` of `frame`, if `mode` requires it.
 fn complete<M: FrameMemory>(
     memory: &mut M,
     frame: &mut Frame,
     base: usize,
-    packet: L3Info,
+    l3: L3Info,
     mode: ChecksumMode,
 ) {
     let Some(bytes) = memory.bytes(frame).get(base..) else {
         return;
     };
-    if let Some(pending) = pending(bytes, packet, mode) {
+    if let Some(pending) = pending(bytes, l3, mode) {
         fill(memory, frame, base, pending);
     }
 }
 
-/// Computes a checksum of the packet that was found behind the first `base` bytes of `frame`.
+/// Computes a checksum of the packet at offset `base` of `frame`.
 #[inline(never)]
 pub(super) fn fill<M: FrameMemory>(
     memory: &mut M,
@@ -100,10 +103,11 @@ pub(super) fn fill<M: FrameMemory>(
     put16(memory.bytes_mut(frame), base + field, checksum);
 }
 
-/// Completes the checksums of a VXLAN packet that a VTEP on this host has left to a software device: in the inner frame,
-/// or in the outer UDP header, which covers it. The outer one may be right only when the inner one is (local checksum
-/// offload, Documentation/networking/checksum-offloads.rst), so the inner frame comes first.
-pub(super) fn complete_tunnelled<M: FrameMemory>(memory: &mut M, frame: &mut Frame) {
+/// Completes the checksums of a VXLAN packet that another VTEP on this host has left to a software
+/// device: that of the inner frame, then that of the outer UDP header, which covers it. With local
+/// checksum offload (Documentation/networking/checksum-offloads.rst), the outer one depends on the
+/// inner one.
+pub(super) fn complete_vxlan<M: FrameMemory>(memory: &mut M, frame: &mut Frame) {
     let bytes = memory.bytes(frame);
     let outer = L3Info::of_first(bytes, frame.len());
     if outer.protocol != udp::PROTOCOL {
@@ -131,7 +135,7 @@ mod tests {
     use crate::port::memory::{HeapMemory, memory_pools};
     use crate::wire::be16;
 
-    /// A frame with a right checksum, and where that is.
+    /// A frame with a complete checksum, and the offset of the checksum field.
     fn frame(v6: bool, tcp: bool, tagged: bool, payload: &[u8]) -> (Vec<u8>, usize) {
         let mut bytes = Vec::new();
         let eth = PacketBuilder::ethernet2([2; 6], [4; 6]);
@@ -159,15 +163,16 @@ mod tests {
     }
 
     fn make_partial(bytes: &mut [u8], field: usize) {
-        let packet = L3Info::of(bytes);
-        let len = packet.transport_range().unwrap().len();
+        let l3 = L3Info::of(bytes);
+        let len = l3.transport_range().unwrap().len();
         let pseudo = Sum::new()
-            .pseudo_header(packet.addresses(bytes), packet.protocol, len)
+            .pseudo_header(l3.addresses(bytes), l3.protocol, len)
             .fold();
         put16(bytes, field, pseudo);
     }
 
-    /// The bytes after `change`, as a frame whose first chunk has `first` bytes and each other one 301.
+    /// The bytes after `change`, in a frame whose first segment has `first` bytes and each other
+    /// one 301.
     fn changed(
         bytes: &[u8],
         first: usize,
@@ -175,19 +180,19 @@ mod tests {
     ) -> Vec<u8> {
         let mut pool = memory_pools(1, 16, 2048).remove(0);
         let (head, rest) = bytes.split_at(first.min(bytes.len()));
-        let mut pieces = std::iter::once(head).chain(rest.chunks(301)).map(|bytes| {
-            let mut piece = pool.alloc().unwrap();
-            piece.set_extent(HEADROOM, bytes.len(), 2048).unwrap();
+        let mut segments = std::iter::once(head).chain(rest.chunks(301)).map(|bytes| {
+            let mut segment = pool.alloc().unwrap();
+            segment.set_extent(HEADROOM, bytes.len(), 2048).unwrap();
             pool.memory_mut()
-                .bytes_mut(&mut piece)
+                .bytes_mut(&mut segment)
                 .copy_from_slice(bytes);
-            piece
+            segment
         });
-        let mut assembly = ChainBuilder::new(pieces.next().unwrap());
-        let pieces: Vec<_> = pieces.collect();
-        pieces
+        let mut assembly = ChainBuilder::new(segments.next().unwrap());
+        let segments: Vec<_> = segments.collect();
+        segments
             .into_iter()
-            .for_each(|piece| assembly.push(pool.memory().segments(), piece).unwrap());
+            .for_each(|segment| assembly.push(pool.memory().segments(), segment).unwrap());
         let mut frame = assembly.finish();
         change(pool.memory_mut(), &mut frame);
         let mut after = vec![0; frame.len()];
@@ -197,8 +202,8 @@ mod tests {
 
     fn completed_in(first: usize, bytes: &[u8], mode: ChecksumMode) -> Vec<u8> {
         changed(bytes, first, |memory, frame| {
-            let packet = L3Info::of_first(memory.bytes(frame), frame.len());
-            complete(memory, frame, 0, packet, mode);
+            let l3 = L3Info::of_first(memory.bytes(frame), frame.len());
+            complete(memory, frame, 0, l3, mode);
         })
     }
 
@@ -206,8 +211,8 @@ mod tests {
         completed_in(2048 - 256, bytes, mode)
     }
 
-    fn completed_tunnelled(bytes: &[u8]) -> Vec<u8> {
-        changed(bytes, 1000, complete_tunnelled)
+    fn completed_vxlan(bytes: &[u8]) -> Vec<u8> {
+        changed(bytes, 1000, complete_vxlan)
     }
 
     proptest! {
@@ -229,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_checksum_is_the_senders_own_affair_unless_told_otherwise() {
+    fn a_wrong_checksum_is_only_replaced_in_mode_complete() {
         let (right, field) = frame(false, true, false, &[1, 2, 3]);
         let mut wrong = right.clone();
         wrong[field] ^= 0x55;
@@ -247,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tunnelled_packet_gets_the_inner_checksum_or_the_outer_one() {
+    fn a_vxlan_packet_gets_its_inner_or_its_outer_checksum() {
         for v6 in [false, true] {
             let (inner, inner_field) = frame(v6, true, false, &[7; 100]);
             let payload = [&[8, 0, 0, 0, 0, 0, 100, 0][..], &inner].concat();
@@ -259,30 +264,26 @@ mod tests {
             let mut inner_partial = right.clone();
             make_partial(&mut inner_partial[start..], inner_field);
             for partial in [outer_partial, inner_partial, right.clone()] {
-                assert_eq!(completed_tunnelled(&partial), right);
+                assert_eq!(completed_vxlan(&partial), right);
                 for first in [146, 147, 150, 201] {
-                    assert_eq!(
-                        changed(&partial, first, complete_tunnelled),
-                        right,
-                        "{first}"
-                    );
+                    assert_eq!(changed(&partial, first, complete_vxlan), right, "{first}");
                 }
             }
         }
     }
 
     #[test]
-    fn what_is_no_tunnelled_packet_is_left_alone() {
+    fn other_packets_are_left_unchanged() {
         let (right, field) = frame(false, true, false, &[1; 60]);
         let mut partial = right.clone();
         make_partial(&mut partial, field);
         for len in 0..partial.len() {
-            assert_eq!(completed_tunnelled(&partial[..len]), partial[..len]);
+            assert_eq!(completed_vxlan(&partial[..len]), partial[..len]);
         }
     }
 
     #[test]
-    fn fragments_are_left_alone() {
+    fn fragments_are_left_unchanged() {
         let (mut bytes, field) = frame(false, false, false, &[1; 100]);
         make_partial(&mut bytes, field);
         for flags in [0x2000, 0x0005] {
@@ -292,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_extension_headers_are_stepped_over() {
+    fn ipv6_extension_headers_are_skipped() {
         let (right, _) = frame(true, false, false, &[9; 33]);
         let mut bytes = [&right[..54], &[17, 0, 1, 4, 0, 0, 0, 0], &right[54..]].concat();
         bytes[20] = 60;

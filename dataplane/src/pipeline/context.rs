@@ -1,4 +1,4 @@
-//! One ctx of the pipeline: what the stages of a burst share.
+//! What the nodes of a burst share: tables, queues, counters and the path caches.
 
 use super::cache::{PathCache, RxPort, RxTunnel, TxPort, TxTunnel};
 use super::flood_queue::FloodQueue;
@@ -18,7 +18,7 @@ use crate::table::port::{Device, PortEntry};
 use crate::table::vni::Domain;
 use crate::table::vtep::RemoteVtep;
 
-/// The tables, the way out and the counters of a burst. `'t` is the snapshot's life, `'p` the worker's parts.
+/// The state of one burst. `'t`: lifetime of the tables; `'p`: of the worker's own state.
 #[derive(Debug)]
 pub(super) struct BurstContext<'t, 'p, M> {
     pub(super) snapshot: &'t Snapshot,
@@ -26,17 +26,17 @@ pub(super) struct BurstContext<'t, 'p, M> {
     pub(super) neighbors: &'t NeighborReader,
     pub(super) worker: WorkerId,
     pub(super) now_ns: u64,
-    /// The device that the burst came from.
+    /// The device that received the burst.
     pub(super) device: &'t Device,
-    /// The one port of that device and its domain, if it has one port.
+    /// The only port of that device and its domain; `None` for trunks and underlay devices.
     pub(super) access: Option<IngressPort<'t>>,
     pub(super) pool: &'p mut Pool<M>,
     pub(super) limits: &'p mut RateLimits,
     pub(super) events: &'p mut LearnEvents,
     pub(super) floods: &'p mut FloodQueue,
-    /// Source MACs of frames from ports that learn.
+    /// Source MACs of frames from ports that learn, to be looked up together.
     pub(super) sources: &'p mut Vec<(PortId, MacKey)>,
-    /// The next IPv4 identification, for packets that may be fragmented (RFC 6864).
+    /// The last IPv4 identification that was used for a packet that may be fragmented (RFC 6864).
     pub(super) identification: &'p mut u16,
     pub(super) out: &'p mut TxQueues,
     pub(super) rx_port: PathCache<RxPort<'t>>,
@@ -46,7 +46,7 @@ pub(super) struct BurstContext<'t, 'p, M> {
 }
 
 impl<'t, M: FrameMemory> BurstContext<'t, '_, M> {
-    /// Counts a drop once for `device`, and once for each that is to scope.
+    /// Counts a drop for `device` and for each member of `scope`.
     pub(super) fn count_drop_at(&self, device: &Device, reason: DropReason, scope: DropScope<'_>) {
         device.counters.row(self.worker).dropped(reason);
         if let Some(port) = scope.port {
@@ -60,12 +60,13 @@ impl<'t, M: FrameMemory> BurstContext<'t, '_, M> {
         }
     }
 
-    /// Counts a drop for the device that the burst came from.
+    /// Counts a drop for the device that received the burst, and for each member of `scope`.
     pub(super) fn count_drop(&self, reason: DropReason, scope: DropScope<'_>) {
         self.count_drop_at(self.device, reason, scope);
     }
 
-    /// Tells the control thread; counts it for the port when there is too much to tell.
+    /// Notifies the control thread, unless it was notified of the same less than `period_ns` ago.
+    /// An event above the port's limit is suppressed and counted.
     pub(super) fn notify(&mut self, port: &PortEntry, event: LearnEvent, period_ns: u64) {
         if !self
             .events
@@ -75,7 +76,8 @@ impl<'t, M: FrameMemory> BurstContext<'t, '_, M> {
         }
     }
 
-    /// Looks all collected source MACs up together, and tells of those that are new, moved, or not told of lately.
+    /// Looks up all collected source MACs, and notifies the control thread of each: at once when it
+    /// is new or has moved, else at the refresh interval.
     #[inline]
     pub(super) fn notify_sources(&mut self) {
         if !self.sources.is_empty() {
@@ -117,25 +119,26 @@ impl<'t, M: FrameMemory> BurstContext<'t, '_, M> {
         self.sources.clear();
     }
 
-    /// Drops a frame that can't go on from the device it came from.
+    /// Drops a frame: counts it for the device that received the burst, and frees it.
     pub(super) fn drop_frame(&mut self, frame: Frame, reason: DropReason, scope: DropScope<'_>) {
         self.count_drop(reason, scope);
         self.pool.free(frame);
     }
 
-    /// Takes the way to a VTEP.
+    /// Makes `tunnel` the current path, if it is not yet.
     #[inline]
     pub(super) fn set_tx_tunnel(&mut self, tunnel: TxTunnel<'t>) {
         if self
             .tx_tunnel
             .current()
-            .is_none_or(|way| !way.is_same(&tunnel))
+            .is_none_or(|current| !current.is_same(&tunnel))
         {
             self.tx_tunnel.switch(tunnel);
         }
     }
 
-    /// Queues a frame for `device`. False when its queue is full: the frame is dropped and counted.
+    /// Queues a frame for `device`. When its queue is full, the frame is dropped and counted, and
+    /// the result is false.
     #[inline(always)]
     pub(super) fn enqueue(
         &mut self,
@@ -152,7 +155,7 @@ impl<'t, M: FrameMemory> BurstContext<'t, '_, M> {
         }
     }
 
-    /// [`BurstContext::queue`] for a VTEP.
+    /// [`BurstContext::enqueue`] for a frame to a VTEP; the drop scope is built only when needed.
     #[inline(always)]
     pub(super) fn enqueue_to_vtep(
         &mut self,
@@ -184,7 +187,8 @@ impl<'t, M: FrameMemory> BurstContext<'t, '_, M> {
         self.pool.free(frame);
     }
 
-    /// Copies a frame into fresh chunks, laid out like its own. `None` when there are not enough, or they are too small.
+    /// Copies a frame into newly allocated chunks, segment by segment. `None` when chunks run out,
+    /// or are too small.
     pub(super) fn copy(&mut self, frame: &Frame) -> Option<Frame> {
         let copy = self.copy_segment(frame, frame.first(), None)?;
         if frame.is_chained() {
@@ -218,7 +222,7 @@ impl<'t, M: FrameMemory> BurstContext<'t, '_, M> {
         Some(copy.finish())
     }
 
-    /// Copies one segment of a frame to `start` in a fresh chunk; `None`: behind headroom.
+    /// Copies one segment of a frame to offset `start` of a new chunk; `None`: behind headroom.
     #[inline]
     fn copy_segment(
         &mut self,

@@ -1,4 +1,5 @@
-//! Checks the outer headers of a packet from the underlay, and finds the inner frame in it (RFC 7348 section 4.1).
+//! Checks the outer headers of a packet from the underlay, and locates the inner frame (RFC 7348
+//! section 4.1).
 //!
 //! ```text
 //! | Ethernet [802.1Q [802.1Q]] | IPv4 or IPv6 | UDP | VXLAN | inner frame | [padding]
@@ -18,22 +19,22 @@ use crate::wire::udp::Udp;
 use crate::wire::vxlan::Vxlan;
 use crate::wire::{ethernet, ipv4, ipv6, udp, vlan};
 
-/// A VXLAN packet for us. Whether its sender is a VTEP of that VNI is not checked yet.
+/// A VXLAN packet that is addressed to this VTEP. Its VNI and its sender are not checked yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct VxlanPacket {
     /// Outer source address.
     pub(super) source: IpAddr,
-    /// It came to a multicast group, and not to us alone.
+    /// It was sent to a multicast group, not to the local VTEP address.
     pub(super) to_group: bool,
     /// Outer DSCP and ECN.
     pub(super) tos: u8,
     /// VXLAN Network Identifier.
     pub(super) vni: u32,
-    /// The inner frame in the packet.
+    /// Where the inner frame is in the packet.
     pub(super) inner: Range<usize>,
 }
 
-/// The outer IP header, checked.
+/// What a validated outer IP header says.
 struct Outer<'a> {
     source: IpAddr,
     to_group: bool,
@@ -42,12 +43,12 @@ struct Outer<'a> {
     addresses: &'a [u8],
     /// Where UDP header and payload are in the packet.
     datagram: Range<usize>,
-    /// A datagram without a checksum is right.
+    /// A datagram without a checksum is accepted.
     zero_checksum: bool,
 }
 
-/// Reads and checks all outer headers of a packet of `len` bytes whose first ones are `packet`, over IPv4 and without a
-/// tag; `None` for any other. `sum` adds up a range of it.
+/// Parses and checks all outer headers of an untagged IPv4 packet; `None` for any other. `packet`:
+/// the first segment of a packet of `len` bytes. `sum`: the Internet checksum of a range of it.
 #[inline(always)]
 pub(super) fn parse_plain_v4(
     packet: &[u8],
@@ -62,7 +63,7 @@ pub(super) fn parse_plain_v4(
     Some(outer.and_then(|outer| parse_datagram(packet, outer, settings, sum)))
 }
 
-/// [`parse_plain_v4`] for all packets.
+/// [`parse_plain_v4`] for packets of any kind.
 #[inline(never)]
 pub(super) fn parse(
     packet: &[u8],
@@ -79,7 +80,7 @@ pub(super) fn parse(
     parse_datagram(packet, outer, settings, sum)
 }
 
-/// The group that a packet came to, if it came to one.
+/// The multicast group that a packet was sent to; `None` for unicast.
 pub(super) fn group(packet: &[u8]) -> Option<IpAddr> {
     let destination = match vlan::skip(packet)? {
         (ethernet::IPV4, at) => IpAddr::V4(Ipv4::parse(&packet[at..])?.destination()),
@@ -103,18 +104,18 @@ fn parse_datagram(
     if header.destination_port() != settings.udp_port {
         return Err(DropReason::WrongDestination);
     }
-    // Bytes behind the UDP length are covered by no checksum, and no VTEP sends any.
+    // Bytes after the UDP length are not covered by the checksum, and no VTEP sends any.
     if header.len() != outer.datagram.len() {
         return Err(DropReason::OuterUdp);
     }
-    let right = if header.has_no_checksum() {
+    let checksum_ok = if header.has_no_checksum() {
         outer.zero_checksum
     } else {
         let sum = sum(outer.datagram.clone());
         sum.pseudo_header(outer.addresses, udp::PROTOCOL, outer.datagram.len())
             .is_valid()
     };
-    if !right {
+    if !checksum_ok {
         return Err(DropReason::OuterUdpChecksum);
     }
     let vxlan = Vxlan::parse(&datagram[udp::LEN..]).ok_or(DropReason::OuterTruncated)?;
@@ -144,11 +145,11 @@ fn parse_v4<'a>(
     let bytes = &packet[at..];
     let header = Ipv4::parse(bytes).ok_or(DropReason::OuterTruncated)?;
     let total = header.total_len();
-    let sound = header.version() == 4
+    let valid = header.version() == 4
         && header.header_len() == ipv4::LEN
         && (ipv4::LEN..=len - at).contains(&total)
         && header.checksum_is_valid();
-    if !sound {
+    if !valid {
         return Err(DropReason::OuterIp);
     }
     if header.is_fragment() {
@@ -210,8 +211,9 @@ fn parse_v6<'a>(
     })
 }
 
-/// Whether a packet is for us: to our address, or (true) to a group, which may be that of its VNI. What we have sent to a
-/// group ourselves is not.
+/// Checks that a packet is addressed to this VTEP: true for a multicast group, which may be that of
+/// its VNI, false for the local address. Packets that this VTEP has sent to a group itself are
+/// rejected.
 #[inline]
 fn check_destination<A: PartialEq + Copy>(
     source: A,

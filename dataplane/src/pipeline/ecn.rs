@@ -2,7 +2,7 @@
 
 use crate::table::Dscp;
 
-/// The bits of a TOS octet that are ECN's (RFC 3168 section 5); 0 means that the sender does not take part.
+/// The ECN bits of a TOS octet (RFC 3168 section 5); 0 means that the transport is not ECN-capable.
 pub(super) const MASK: u8 = 3;
 
 const CE: u8 = 3;

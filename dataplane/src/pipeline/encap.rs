@@ -1,5 +1,5 @@
-//! Writes the outer header before an inner frame (RFC 7348 section 5): a copy of the path's ready header, and then what
-//! differs from packet to packet.
+//! Writes the outer header of an inner frame (RFC 7348 section 5): copies the prebuilt header of
+//! the adjacency, then fills in the fields that differ from packet to packet.
 //!
 //! ```text
 //! | Ethernet [802.1Q] | IPv4 or IPv6         | UDP                       | VXLAN | inner frame
@@ -12,10 +12,10 @@ use crate::table::encapsulation::{
 use crate::wire::checksum::Sum;
 use crate::wire::{ipv4, ipv6, put16, udp};
 
-/// What differs from packet to packet.
+/// The fields that differ from packet to packet.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PerPacketFields {
-    /// DSCP and ECN.
+    /// DSCP and ECN of the outer header.
     pub(super) tos: u8,
     /// UDP source port.
     pub(super) source_port: u16,
@@ -25,17 +25,18 @@ pub(super) struct PerPacketFields {
     pub(super) no_udp6_checksum: bool,
 }
 
-/// What follows the first chunk of a packet.
+/// What follows the first segment of a packet.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Tail {
     /// Bytes.
     pub(super) len: usize,
-    /// Their sum. Only for packets with a UDP checksum.
+    /// Their Internet checksum. Only needed for packets with a UDP checksum.
     pub(super) sum: Sum,
 }
 
-/// Writes the header to the front of `packet`; the inner frame already stands behind it, and goes on `tail` it.
-/// `identification`: that of the last IPv4 packet that may be fragmented (RFC 6864).
+/// Writes the header over the first bytes of `packet`, which has the inner frame after them.
+/// `tail`: what follows `packet` in other segments. `identification`: of the last IPv4 packet that
+/// may be fragmented (RFC 6864).
 ///
 /// # Panics
 /// If `packet` is shorter than the header.
@@ -47,7 +48,7 @@ pub(super) fn write(
     fields: PerPacketFields,
     identification: &mut u16,
 ) {
-    // With lengths that the compiler knows, a header is a few wide moves and some stores.
+    // With constant lengths, a header is a few wide moves and stores.
     match usize::from(header.size()) {
         PLAIN_V4 => {
             write_v4::<IP_OFFSET, PLAIN_V4>(packet, tail.len, header, fields, identification)
@@ -112,7 +113,7 @@ fn write_v4<const IP: usize, const LEN: usize>(
     let mut sum = header.sum() + u32::from(total) + u32::from(fields.tos);
     front[IP + 1] = fields.tos;
     put16(front, IP + 2, total);
-    // Not to be read from the packet: that line may still be on its way.
+    // Read from the template, not from the packet, whose cache line may still be loading.
     if header.front::<LEN>()[IP + 6] & DONT_FRAGMENT == 0 {
         *identification = identification.wrapping_add(1);
         put16(front, IP + 4, *identification);
@@ -137,7 +138,7 @@ fn write_v6<const IP: usize, const LEN: usize>(
     ipv6::set_traffic_class(&mut front[IP..], fields.tos);
     write_udp(front, IP + ipv6::LEN, payload as u16, fields);
     if !fields.no_udp6_checksum {
-        // The addresses are summed already; the header's sum is of numbers, not of bytes in memory.
+        // The addresses are part of the header's sum, which is one of numbers in host byte order.
         let sum = header.sum();
         let pseudo = Sum::new()
             .word(sum as u16)

@@ -1,19 +1,21 @@
-//! Head-end replication: a tenant's frame for everybody goes once to each other port and each VTEP of its VNI
-//! (RFC 7348 section 4.2 by unicast).
+//! Head-end replication: a tenant's broadcast, multicast or unknown unicast frame is sent once to
+//! each other port and to each VTEP of its VNI (RFC 7348 section 4.2, by unicast).
 //!
 //! ```text
-//! flood --> pending, in order, bounded a port --each ctx: at most COPIES_PER_ITERATION--> ports: copies
-//!                                                                        \-> VTEPs: [header] -> payload, shared
+//! enqueue -> FloodQueue -> replicate, once a worker iteration -> ports: copies
+//!                                                             -> VTEPs: [header] -> shared payload
 //! ```
 //!
-//! A flood to a thousand VTEPs must not keep the frames of other ports pending, so that a ctx makes only half as
-//! many copies as a port gives frames, and goes on in the next one where it ended. Lists are in the order of their identifiers: where a
-//! list changes meanwhile, who was served is not served again. Ports take turns as well; the floods of one port keep their
-//! order.
+//! A flood to a thousand VTEPs must not delay the frames of other ports. Each iteration therefore
+//! makes at most [`COPIES_PER_ITERATION`] copies, and the next one continues after the last
+//! receiver that was served. Receivers are sorted by ID, so that none is served twice when the list
+//! changes in between. The floods of different ports are served round-robin; those of one port keep
+//! their order.
 //!
-//! Where the underlay device sends several buffers a frame, a copy is an outer header in a chunk of its own that goes on in
-//! the payload's chunks ([`crate::frame::chain`]): they are sent to all without being copied, and nobody writes to them any more.
-//! Elsewhere, and for short frames, a copy is one copy; the last VTEP gets the frame itself.
+//! Where the underlay device sends multi-buffer frames, a copy is an outer header in a chunk of its
+//! own that is linked to the payload's chunks ([`crate::frame::chain`]). All copies share these;
+//! nothing writes to them any more. On other devices, and for short frames, the payload is copied.
+//! The last VTEP gets the frame itself, unless its chunks are shared.
 
 use super::cache::TxTunnel;
 use super::context::BurstContext;
@@ -31,70 +33,71 @@ use crate::table::vni::Domain;
 use crate::table::vtep::Adjacency;
 use crate::wire::checksum::Sum;
 
-/// Copies that one ctx of a worker makes: half as many as a port gives frames, for a copy may cost as much as a frame that
-/// is forwarded, and a port that is always busy shall keep more than half of the worker's time.
+/// Copies that a worker makes in one iteration: half a burst. A copy may cost as much as forwarding
+/// a frame, and a busy port is to keep more than half of the worker's time.
 pub const COPIES_PER_ITERATION: usize = BURST / 2;
 
-/// Copies of one port's floods before another port's.
+/// Copies that are made for one port's floods before another port's.
 const QUANTUM: usize = 16;
 
-/// The shortest frame that is copies_left. Below, one copy costs less than what a second buffer costs the kernel.
+/// The shortest frame whose chunks are shared, bytes. Copying a shorter one costs less than the
+/// second buffer costs the kernel.
 const MIN_SHARED_LEN: usize = 256;
 
-/// The part of a sorted list behind `last`.
+/// The part of a sorted list after `last`.
 fn after<T: Ord + Copy>(list: &[T], last: Option<T>) -> &[T] {
     last.map_or(list, |last| {
         &list[list.partition_point(|one| *one <= last)..]
     })
 }
 
-impl TenantFrame {
-    /// Lets the frame wait to be sent to every member of the domain but its own port.
-    pub(super) fn flood<'t, M: FrameMemory>(
-        self,
-        ctx: &mut BurstContext<'t, '_, M>,
-        domain: &'t Domain,
-        unicast: bool,
-    ) {
-        let scope = DropScope {
-            port: ctx.snapshot.ports.port(self.meta.port),
-            domain: Some(domain),
-            vtep: None,
-        };
-        let others = domain
-            .flood
-            .ports
-            .iter()
-            .filter(|port| **port != self.meta.port);
-        match (&*domain.flood.vteps, others.count()) {
-            ([], 0) => return ctx.drop_frame(self.frame, DropReason::NoFloodTarget, scope),
-            // As much work as unicast.
-            ([one], 0) if !ctx.floods.has_pending(self.meta.port) => {
-                return match self.find_tunnel(ctx, *one, domain, unicast) {
-                    Some(tunnel) => self.send_to_vtep(ctx, tunnel),
-                    None => ctx.pool.free(self.frame),
-                };
-            }
-            _ if !ctx.floods.has_capacity(self.meta.port) => {
-                return ctx.drop_frame(self.frame, DropReason::FloodFull, scope);
-            }
-            _ => {}
+/// Queues a frame to be flooded to all ports of `domain`, except its ingress port, and to all of
+/// the domain's VTEPs. `unicast`: the sender may be sent an ICMP error when it is too long.
+pub(super) fn enqueue<'t, M: FrameMemory>(
+    frame: TenantFrame,
+    ctx: &mut BurstContext<'t, '_, M>,
+    domain: &'t Domain,
+    unicast: bool,
+) {
+    let scope = DropScope {
+        port: ctx.snapshot.ports.port(frame.meta.port),
+        domain: Some(domain),
+        vtep: None,
+    };
+    let others = domain
+        .flood
+        .ports
+        .iter()
+        .filter(|port| **port != frame.meta.port);
+    match (&*domain.flood.vteps, others.count()) {
+        ([], 0) => return ctx.drop_frame(frame.frame, DropReason::NoFloodTarget, scope),
+        // A single VTEP, and no order to keep: as cheap as unicast.
+        ([one], 0) if !ctx.floods.has_pending(frame.meta.port) => {
+            return match frame.find_tunnel(ctx, *one, domain, unicast) {
+                Some(tunnel) => frame.send_to_vtep(ctx, tunnel),
+                None => ctx.pool.free(frame.frame),
+            };
         }
-        ctx.floods.pending.push_back(PendingFlood {
-            frame: self,
-            device: ctx.device.id,
-            domain: domain.id,
-            report_too_big: unicast,
-            next: NextReceiver::Port(None),
-            copies_left: None,
-            sum: None,
-        });
+        _ if !ctx.floods.has_capacity(frame.meta.port) => {
+            return ctx.drop_frame(frame.frame, DropReason::FloodFull, scope);
+        }
+        _ => {}
     }
+    ctx.floods.pending.push_back(PendingFlood {
+        frame,
+        device: ctx.device.id,
+        domain: domain.id,
+        report_too_big: unicast,
+        next: NextReceiver::Port(None),
+        copies_left: None,
+        sum: None,
+    });
 }
 
-/// Serves up to [`COPIES_PER_ITERATION`] receivers of the frames that wait. Returns how many, so that 0 means that nothing waits.
+/// Serves up to [`COPIES_PER_ITERATION`] receivers of the pending frames. Returns the number of
+/// receivers; 0 means that no frame is pending.
 pub(super) fn replicate<M: FrameMemory>(ctx: &mut BurstContext<'_, '_, M>) -> usize {
-    // Nothing is flooded here, so that nothing is added meanwhile.
+    // Nothing is queued meanwhile: the steps below flood no frame.
     let mut pending = std::mem::take(&mut ctx.floods.pending);
     let mut left = COPIES_PER_ITERATION;
     let mut at = 0;
@@ -110,7 +113,7 @@ pub(super) fn replicate<M: FrameMemory>(ctx: &mut BurstContext<'_, '_, M>) -> us
             continue;
         }
         let flood = &mut pending[at];
-        // A flood that finds nobody any more costs a little too.
+        // A flood without receivers left counts as one too.
         left -= flood.advance(ctx, QUANTUM.min(left)).max(1);
         let next = flood.next;
         if !matches!(next, NextReceiver::Last(_) | NextReceiver::Done) {
@@ -127,7 +130,7 @@ pub(super) fn replicate<M: FrameMemory>(ctx: &mut BurstContext<'_, '_, M>) -> us
 }
 
 impl PendingFlood {
-    /// Serves up to `limit` receivers. Returns how many.
+    /// Serves up to `limit` receivers. Returns the number of receivers.
     fn advance<M: FrameMemory>(
         &mut self,
         ctx: &mut BurstContext<'_, '_, M>,
@@ -139,7 +142,7 @@ impl PendingFlood {
             snapshot.vnis.domain(self.domain),
         );
         let (Some(device), Some(domain)) = (device, domain) else {
-            // Removed from the tables while the frame waited: there is no row to count in.
+            // Removed from the tables while the frame was pending: the counters are gone.
             self.next = NextReceiver::Done;
             return 0;
         };
@@ -156,7 +159,7 @@ impl PendingFlood {
         served
     }
 
-    /// Copies for up to `limit` local ports behind `last`.
+    /// Sends copies to up to `limit` local ports after `last`. Returns the number of ports.
     fn serve_ports<'t, M: FrameMemory>(
         &mut self,
         ctx: &mut BurstContext<'t, '_, M>,
@@ -172,11 +175,12 @@ impl PendingFlood {
         for port in others.by_ref().take(limit) {
             served += 1;
             self.next = NextReceiver::Port(Some(*port));
-            let Some(exit) = port_output::find(ctx, *port, domain, self.frame.frame.len()) else {
+            let Some(tx_port) = port_output::find(ctx, *port, domain, self.frame.frame.len())
+            else {
                 continue;
             };
             match ctx.copy(&self.frame.frame) {
-                Some(copy) => TenantBoundFrame::new(copy).send(ctx, exit),
+                Some(copy) => TenantBoundFrame::new(copy).send(ctx, tx_port),
                 None => self.count_no_frame(ctx, domain),
             }
         }
@@ -190,7 +194,8 @@ impl PendingFlood {
         served
     }
 
-    /// Copies for up to `limit` VTEPs, at most [`QUANTUM`], behind `last`; but none for the one that gets the frame itself.
+    /// Sends copies to up to `limit` VTEPs, at most [`QUANTUM`], after `last`, but not to the one
+    /// that gets the frame itself. Returns the number of VTEPs.
     fn serve_vteps<'t, M: FrameMemory>(
         &mut self,
         ctx: &mut BurstContext<'t, '_, M>,
@@ -201,7 +206,7 @@ impl PendingFlood {
         let vteps = after(&domain.flood.vteps, last);
         let mut now = &vteps[..limit.min(vteps.len())];
         if self.copies_left.is_none() && now.len() == vteps.len() {
-            // Who is last may have the frame itself.
+            // The last VTEP may get the frame itself.
             match now {
                 [last] => {
                     self.next = NextReceiver::Last(*last);
@@ -230,7 +235,7 @@ impl PendingFlood {
         now.len()
     }
 
-    /// No copy for a VTEP: says and counts why.
+    /// Counts the drop of the copy for a VTEP that can't be reached.
     #[cold]
     fn count_unreachable<'t, M: FrameMemory>(
         &mut self,
@@ -257,8 +262,8 @@ impl PendingFlood {
         }
     }
 
-    /// What copies for a VTEP may end in: the frame's chunks. Shares them with the first for which they may, and with those
-    /// behind it, `left` in all. `None`: the frame must be copied.
+    /// The frame's chunks, when the copy for a VTEP may share them. The first such copy shares them
+    /// with all that follow, `left` in total. `None`: the payload must be copied.
     #[inline]
     fn share<M: FrameMemory>(
         &mut self,
@@ -272,19 +277,20 @@ impl PendingFlood {
         let payload = SharedPayload::new(&self.frame.frame, MAX_HEADER)?;
         if self.copies_left.is_none() {
             let copies = left as u32;
-            let chains = ctx.pool.memory().segments();
-            chains.share(self.frame.frame.chunk(), copies + 1);
-            chains
+            let table = ctx.pool.memory().segments();
+            table.share(self.frame.frame.chunk(), copies + 1);
+            table
                 .rest(&self.frame.frame)
-                .for_each(|piece| chains.share(piece.chunk(), copies + 1));
+                .for_each(|segment| table.share(segment.chunk(), copies + 1));
             self.copies_left = Some(copies);
         }
-        // The list may have grown since: what was not foreseen is copied.
+        // The list may have grown since: copies that were not counted then don't share.
         (self.copies_left > Some(0)).then_some(payload)
     }
 
-    /// Sends to the VTEP of `first`, and to those of `others` one after the other whose paths are by the same device: a header
-    /// before the payload, or a copy. Returns how many of `others` were served.
+    /// Sends to the VTEP of `first`, and to the VTEPs of `others` up to the first one whose path is
+    /// on another device. Each gets a header before the shared payload, or a copy. Returns how many
+    /// of `others` were served.
     #[inline(never)]
     fn send_batch<'t, M: FrameMemory>(
         &mut self,
@@ -294,7 +300,10 @@ impl PendingFlood {
         payload: Option<SharedPayload>,
     ) -> usize {
         let &TxTunnel { device, domain, .. } = first;
-        let fields = self.frame.meta.fields(&ctx.snapshot.settings, domain);
+        let fields = self
+            .frame
+            .meta
+            .per_packet_fields(&ctx.snapshot.settings, domain);
         let len = self.frame.frame.len() as u64;
         let (snapshot, worker) = (ctx.snapshot, ctx.worker);
         let (mut made, mut sent, mut bytes, mut done) = (0, 0, 0, 0);
@@ -337,7 +346,7 @@ impl PendingFlood {
         done
     }
 
-    /// An outer header in a chunk of its own, that goes on in the payload; `None` when there is no chunk for it.
+    /// An outer header in a chunk of its own, linked to the payload; `None` when chunks run out.
     #[inline(always)]
     fn make_header<M: FrameMemory>(
         &mut self,
@@ -374,7 +383,7 @@ impl PendingFlood {
         ))
     }
 
-    /// A copy of the frame, with the outer header before it; `None` when there are no chunks for it.
+    /// A copy of the frame with the outer header; `None` when chunks run out.
     #[inline(always)]
     fn copy<M: FrameMemory>(
         &self,
@@ -392,7 +401,7 @@ impl PendingFlood {
         }
     }
 
-    /// The sum of the frame, where UDP checksums are sent over IPv6.
+    /// The checksum of the payload, where UDP checksums are sent over IPv6.
     #[inline(never)]
     fn sum<M: FrameMemory>(&mut self, ctx: &BurstContext<'_, '_, M>) -> Sum {
         if ctx.snapshot.settings.udp6_zero_tx {

@@ -1,4 +1,4 @@
-//! The frames that wait to be flooded, in order and bounded for each port.
+//! Frames that wait to be flooded, in order, bounded in total and for each port.
 
 use std::collections::VecDeque;
 
@@ -9,26 +9,28 @@ use crate::table::Snapshot;
 use crate::table::port::Device;
 use crate::wire::checksum::Sum;
 
-/// Frames that wait to be flooded: of all ports, and of one, which may give two bursts at once.
+/// Pending floods of all ports.
 const MAX_PENDING: usize = 512;
+
+/// Pending floods of one port: two bursts.
 const MAX_PENDING_PER_PORT: usize = 2 * BURST;
 
-/// The frames that wait to be flooded. Nothing is allocated after [`FloodQueue::new`].
+/// The pending floods of a worker. Nothing is allocated after [`FloodQueue::new`].
 #[derive(Debug)]
 pub(super) struct FloodQueue {
     pub(super) pending: VecDeque<PendingFlood>,
 }
 
 impl FloodQueue {
-    /// Nothing waits.
+    /// An empty queue.
     pub(super) fn new() -> Self {
         Self {
             pending: VecDeque::with_capacity(MAX_PENDING),
         }
     }
 
-    /// The device that the first frame came from; `None` when nothing waits. Gives up frames whose device was removed from
-    /// the tables meanwhile: there is no row to count them in.
+    /// The ingress device of the first frame; `None` when the queue is empty. Frees frames whose
+    /// device has been removed from the tables, without counting them: the counters are gone too.
     #[inline]
     pub(super) fn first_device<'t, M: FrameMemory>(
         &mut self,
@@ -48,17 +50,19 @@ impl FloodQueue {
         None
     }
 
-    /// Gives up what waits.
+    /// Frees all pending frames.
     pub(super) fn clear<M: FrameMemory>(&mut self, pool: &mut Pool<M>) {
         self.pending.drain(..).for_each(|flood| flood.free(pool));
     }
 
+    /// True when a frame of `port` is pending.
     pub(super) fn has_pending(&self, port: PortId) -> bool {
         self.pending
             .iter()
             .any(|flood| flood.frame.meta.port == port)
     }
 
+    /// True when one more frame of `port` may be queued.
     pub(super) fn has_capacity(&self, port: PortId) -> bool {
         let of_port = || {
             self.pending
@@ -75,31 +79,35 @@ impl FloodQueue {
 #[derive(Debug)]
 pub(super) struct PendingFlood {
     pub(super) frame: TenantFrame,
-    /// Where it came from.
+    /// The ingress device.
     pub(super) device: DeviceId,
     pub(super) domain: DomainId,
-    /// Its tenant may be told that it is too long for a path: one frame has one report_too_big, however many are too narrow.
+    /// The sender may still be sent an ICMP error when the frame is too long for a path. It gets
+    /// one at most, however many paths are too narrow.
     pub(super) report_too_big: bool,
     pub(super) next: NextReceiver,
-    /// How many more copies may end in its chunks; `None` while they are its own.
+    /// How many more copies may share its chunks; `None` while no copy does.
     pub(super) copies_left: Option<u32>,
-    /// The sum of its bytes, once a header needed it.
+    /// Internet checksum of its bytes, once a header has needed it.
     pub(super) sum: Option<Sum>,
 }
 
-/// Who comes next: the first one behind this, or the first of all.
+/// The next receiver: the first one after this in its sorted list, or the first of the list.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum NextReceiver {
+    /// A local port.
     Port(Option<PortId>),
+    /// A VTEP.
     Vtep(Option<VtepId>),
-    /// This VTEP gets the frame itself.
+    /// The last VTEP, which gets the frame itself.
     Last(VtepId),
-    /// Everybody was served.
+    /// None: all receivers were served.
     Done,
 }
 
 impl PendingFlood {
-    /// Gives up the frame: its chunks, or its hold on them and those of copies that were not made.
+    /// Frees the frame: its chunks, or its references to them and those of copies that were not
+    /// made.
     pub(super) fn free<M: FrameMemory>(self, pool: &mut Pool<M>) {
         match self.copies_left {
             None => pool.free(self.frame.frame),

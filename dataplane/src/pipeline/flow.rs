@@ -1,15 +1,17 @@
-//! The flow hash of a tenant's frame: it picks the underlay path and the outer UDP source port.
+//! The flow hash of a tenant's frame, which selects the underlay path and the outer UDP source
+//! port.
 //!
-//! TCP, UDP and SCTP: addresses, protocol and ports. Other IP, and fragments, which have no ports but the first: the
-//! addresses, so that all fragments of a packet take one path. Everything else: MACs and EtherType. The high half of the
-//! hash picks the path, the low half the port, so that neighbours in one are spread over the other.
+//! Inputs: for TCP, UDP and SCTP the addresses, the protocol and the ports. For other IP packets,
+//! and for fragments, the addresses only: only the first fragment has ports, and all must take one
+//! path. For everything else the MACs and the EtherType. The high half of the hash selects the
+//! path, the low half the port, so that flows of one path are spread over all ports.
 
 use super::parse::{L3Info, Network, Part};
 use crate::wire::{tcp, udp};
 
 const SCTP: u8 = 132;
 
-/// Odd constants without structure (the fraction of pi).
+/// Constants without structure (the fractional part of pi).
 const SEEDS: [u64; 3] = [
     0x243f_6a88_85a3_08d3,
     0x1319_8a2e_0370_7345,
@@ -19,7 +21,8 @@ const SEEDS: [u64; 3] = [
 /// The lowest outer source port: the first dynamic port (RFC 7348 section 5, RFC 6335 section 6).
 pub(super) const FIRST_PORT: u16 = 49152;
 
-/// Multiplies to 128 bits and folds: each input bit changes each output bit with a probability of about a half.
+/// Multiplies to 128 bits and folds, so that each input bit changes each output bit with a
+/// probability of about one half.
 #[inline]
 pub(super) const fn mix(a: u64, b: u64) -> u64 {
     let product = a as u128 * b as u128;
@@ -36,9 +39,9 @@ fn word(bytes: &[u8], at: usize) -> u64 {
 
 /// The hash of the flow that `frame` belongs to. `frame` is at least an Ethernet header.
 #[inline(always)]
-pub(super) fn hash(frame: &[u8], packet: L3Info) -> u64 {
-    let addresses = packet.addresses(frame);
-    let place = match packet.network {
+pub(super) fn hash(frame: &[u8], l3: L3Info) -> u64 {
+    let addresses = l3.addresses(frame);
+    let endpoints = match l3.network {
         Network::Other => mix(word(frame, 0) ^ SEEDS[0], word(frame, 6) ^ SEEDS[1]),
         Network::V4 => word(addresses, 0) ^ SEEDS[0],
         Network::V6 => {
@@ -51,23 +54,23 @@ pub(super) fn hash(frame: &[u8], packet: L3Info) -> u64 {
         }
     };
     mix(
-        mix(place, ports(frame, packet) ^ SEEDS[1]) ^ SEEDS[2],
+        mix(endpoints, ports(frame, l3) ^ SEEDS[1]) ^ SEEDS[2],
         SEEDS[0],
     )
 }
 
-/// Both ports and the protocol, or 0.
+/// Both ports and the protocol; 0 when there are none.
 #[inline(always)]
-fn ports(frame: &[u8], packet: L3Info) -> u64 {
-    let has_ports = matches!(packet.protocol, tcp::PROTOCOL | udp::PROTOCOL | SCTP)
-        && packet.part == Part::Whole;
-    match packet.transport_range().and_then(|range| {
+fn ports(frame: &[u8], l3: L3Info) -> u64 {
+    let has_ports =
+        matches!(l3.protocol, tcp::PROTOCOL | udp::PROTOCOL | SCTP) && l3.part == Part::Whole;
+    match l3.transport_range().and_then(|range| {
         frame
             .get(range.start..range.end.min(frame.len()))?
             .first_chunk()
     }) {
         Some(ports) if has_ports => {
-            u64::from(u32::from_le_bytes(*ports)) << 8 | u64::from(packet.protocol)
+            u64::from(u32::from_le_bytes(*ports)) << 8 | u64::from(l3.protocol)
         }
         _ => 0,
     }
@@ -79,7 +82,7 @@ pub(super) const fn source_port(hash: u64) -> u16 {
     FIRST_PORT | (hash as u32 >> 18) as u16
 }
 
-/// The half of the hash that picks the path.
+/// The half of the hash that selects the path.
 #[inline]
 pub(super) const fn path_hash(hash: u64) -> u32 {
     (hash >> 32) as u32
@@ -129,7 +132,7 @@ mod tests {
                 "{}",
                 ports.len()
             );
-            // Of the flows that take one of two paths, the ports are spread as well.
+            // The flows that take one of two paths use ports of the whole range as well.
             let one: HashSet<_> = hashes
                 .iter()
                 .filter(|h| path_hash(**h) >> 31 == 0)
@@ -140,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn fragments_are_told_by_their_addresses_alone() {
+    fn fragments_are_hashed_by_their_addresses_only() {
         assert_eq!(
             hash_of(&frame(false, 1, true)),
             hash_of(&frame(false, 2, true))
@@ -152,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_that_are_not_ip_are_told_by_macs_and_ethertype() {
+    fn frames_that_are_not_ip_are_hashed_by_macs_and_ethertype() {
         let mut arp = vec![0xff; 42];
         arp[6..14].copy_from_slice(&[2, 0, 0, 0, 0, 1, 8, 6]);
         let first = hash_of(&arp);

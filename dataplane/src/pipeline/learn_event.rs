@@ -1,11 +1,12 @@
-//! What the control thread should know of frames: hosts that were seen, and addresses that nobody knows.
+//! Events for the control thread: hosts that were seen on ports, and unknown addresses that tenants
+//! asked for.
 //!
-//! A worker never learns: it tells, and the control thread decides. What was recent a short while ago is not recent again,
-//! and each port may tell only so much a second, so that a port that invents addresses neither floods the queue nor
-//! silences the others (their events have their own budget).
+//! Workers never change the tables: they notify the control thread, which decides. An event that
+//! was sent a short while ago is not sent again, and the rate of each port is limited, so that a
+//! port that invents addresses neither floods the queue nor suppresses the events of other ports.
 //!
 //! ```text
-//! seen, missed -> recent lately? -> budget of the port -> queue of the burst -> worker -> control thread
+//! seen, missed -> sent recently? -> port's limit -> queue of the burst -> worker -> control thread
 //! ```
 
 use std::hash::{BuildHasher, RandomState};
@@ -15,21 +16,22 @@ use super::flow::mix;
 use super::rate_limit::RateLimits;
 use crate::addr::{DomainId, HostMac, MacAddr, PortId};
 
-/// Something that the control thread should know.
+/// An event that the control thread learns from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LearnEvent {
-    /// A source MAC on a port that learns: new, moved, or still there.
+    /// A source MAC on a port that learns: new, moved, or still present.
     MacSeen {
-        /// Where it was seen.
+        /// The port that it was seen on.
         port: PortId,
         /// The port's bridge domain.
         domain: DomainId,
         /// The source MAC.
         mac: HostMac,
     },
-    /// An ARP or ND message on a port that learns says that `ip` has `mac`, which is also the frame's source.
+    /// An ARP or ND message on a port that learns maps `ip` to `mac`, which is also the frame's
+    /// source.
     NeighborSeen {
-        /// Where it was seen.
+        /// The port that it was seen on.
         port: PortId,
         /// The port's bridge domain.
         domain: DomainId,
@@ -38,40 +40,42 @@ pub enum LearnEvent {
         /// The sender's MAC.
         mac: HostMac,
     },
-    /// A tenant's frame is for a MAC that the domain does not know.
+    /// A tenant's frame has a destination MAC that is not in the table.
     MacMiss {
-        /// The domain.
+        /// The bridge domain.
         domain: DomainId,
         /// The destination MAC.
         mac: MacAddr,
     },
-    /// A tenant asks for an address that the domain does not know.
+    /// A tenant asked for an IP address that is not in the neighbor table.
     NeighborMiss {
-        /// The domain.
+        /// The bridge domain.
         domain: DomainId,
         /// The address asked for.
         ip: IpAddr,
     },
 }
 
-/// News is recent again after a second as long as the tables don't say the same: the queue may have lost it.
+/// How soon a change is reported again while the tables don't show it, nanoseconds: the queue may
+/// have lost the event.
 pub(super) const CHANGE_INTERVAL_NS: u64 = 1_000_000_000;
 
-/// What the tables already say is recent again after 4 seconds, so that the control thread can age what is not.
+/// How often an entry that the tables already have is reported again, nanoseconds, so that the
+/// control thread can age the others.
 pub(super) const REFRESH_INTERVAL_NS: u64 = 4_000_000_000;
 
-/// LearnEvents that are remembered as recent.
+/// Slots for events that were sent recently.
 const RECENT: usize = 1 << 12;
 
-/// LearnEvents that one burst can give.
+/// Events that one burst can produce.
 const QUEUE: usize = 4 * crate::frame::BURST;
 
-/// The events of a burst, and those recent lately.
+/// The events of a burst, and those that were sent recently.
 #[derive(Debug)]
 pub(super) struct LearnEvents {
-    /// With a secret, so that nobody can choose addresses that hide one another.
+    /// Key of the fingerprints, so that a tenant can't choose addresses that collide.
     secret: [u64; 2],
-    /// By fingerprint: when it was recent last. Nanoseconds.
+    /// Fingerprint, and when the event was sent last, nanoseconds; indexed by fingerprint.
     recent: Box<[(u64, u64)]>,
     queue: Vec<LearnEvent>,
 }
@@ -86,7 +90,8 @@ impl LearnEvents {
         }
     }
 
-    /// Tells, unless it was recent less than `period_ns` ago. False when `port` has recent too much, or the queue is full.
+    /// Queues an event, unless it was sent less than `period_ns` ago. False when it is suppressed:
+    /// the limit of `port` is reached, or the queue is full.
     pub(super) fn notify(
         &mut self,
         port: PortId,
@@ -103,7 +108,7 @@ impl LearnEvents {
         if self.queue.len() >= QUEUE || !limits.may_notify(port, now_ns) {
             return false;
         }
-        // Only what is recent is remembered: who has no budget left drives nothing out of here.
+        // Suppressed events are not recorded, so that they evict none of those that were sent.
         (*before, *at_ns) = (fingerprint, now_ns);
         self.queue.push(event);
         true
@@ -114,7 +119,7 @@ impl LearnEvents {
         self.queue.pop()
     }
 
-    /// 64 bits that stand for a event. Never 0.
+    /// A 64-bit hash of an event; never 0.
     fn fingerprint(&self, port: PortId, event: LearnEvent) -> u64 {
         let (kind, domain, mac, ip) = match event {
             LearnEvent::MacSeen { domain, mac, .. } => (1, domain, mac.get(), None),
@@ -124,9 +129,9 @@ impl LearnEvents {
             LearnEvent::MacMiss { domain, mac } => (3, domain, mac, None),
             LearnEvent::NeighborMiss { domain, ip } => (4, domain, MacAddr::default(), Some(ip)),
         };
-        let place = u64::from(port.0) << 24 | u64::from(domain.0) << 8 | kind;
+        let header = u64::from(port.0) << 24 | u64::from(domain.0) << 8 | kind;
         let [a, b] = self.secret;
-        let head = mix(place ^ a, mac.to_bits() ^ b);
+        let head = mix(header ^ a, mac.to_bits() ^ b);
         let ip = match ip {
             None => 0,
             Some(IpAddr::V4(v4)) => u128::from(v4.to_bits()),
@@ -152,22 +157,22 @@ mod tests {
     }
 
     #[test]
-    fn the_same_is_told_once_a_period() {
+    fn an_event_is_sent_once_a_period() {
         let (mut events, mut limits) = (LearnEvents::new(), RateLimits::new());
-        let mut recent = |now| {
+        let mut notify = |now| {
             assert!(events.notify(PORT, seen(1), CHANGE_INTERVAL_NS, now, &mut limits));
             events.next()
         };
         let start = 5 * CHANGE_INTERVAL_NS;
-        assert_eq!(recent(start), Some(seen(1)));
-        assert_eq!(recent(start + CHANGE_INTERVAL_NS - 1), None);
-        assert_eq!(recent(start + CHANGE_INTERVAL_NS), Some(seen(1)));
+        assert_eq!(notify(start), Some(seen(1)));
+        assert_eq!(notify(start + CHANGE_INTERVAL_NS - 1), None);
+        assert_eq!(notify(start + CHANGE_INTERVAL_NS), Some(seen(1)));
     }
 
     #[test]
-    fn a_port_that_invents_macs_spends_only_its_own_budget() {
+    fn a_port_that_invents_macs_uses_only_its_own_limit() {
         let (mut events, mut limits) = (LearnEvents::new(), RateLimits::new());
-        let mut recent = 0;
+        let mut sent = 0;
         for n in 0..100_000 {
             events.notify(
                 PORT,
@@ -176,9 +181,9 @@ mod tests {
                 CHANGE_INTERVAL_NS,
                 &mut limits,
             );
-            recent += std::iter::from_fn(|| events.next()).count();
+            sent += std::iter::from_fn(|| events.next()).count();
         }
-        assert!((1..=1000).contains(&recent), "{recent}");
+        assert!((1..=1000).contains(&sent), "{sent}");
         assert!(events.notify(
             PortId(4),
             seen(1 << 20),

@@ -1,5 +1,5 @@
-//! What is known of a frame on its path: what the first stage found out, what is to be done with it, the port it came
-//! from, and what a drop is counted for.
+//! Metadata of a frame on its path: what `parse` leaves for `forward`, the ingress port, and what a
+//! drop is counted for.
 
 use crate::addr::PortId;
 use crate::frame::Frame;
@@ -8,29 +8,32 @@ use crate::table::port::PortEntry;
 use crate::table::vni::Domain;
 use crate::table::vtep::RemoteVtep;
 
-/// What the first stage found out of a frame, for the last one. Small: there is one for each frame of a burst.
+/// What `parse` found in a tenant's frame. Kept small, because each frame of a burst has one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FrameMeta {
+    /// Hash of the flow.
     pub(super) flow: u64,
+    /// The ingress port.
     pub(super) port: PortId,
+    /// DSCP and ECN; 0 when not IP.
     pub(super) tos: u8,
     pub(super) disposition: Disposition,
 }
 
-/// What the last stage does with a frame.
+/// What `forward` does with a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Disposition {
-    /// It goes to what is found for its key.
+    /// Sends it to the destination of its key.
     Forward,
-    /// It is ARP or ND, which may be answered here.
+    /// Handles it as ARP or ND first, which may be answered locally.
     Suppress,
-    /// It was refused and counted.
+    /// Frees it: it was dropped and counted.
     Dropped,
 }
 
 impl FrameMeta {
-    /// Of a frame that goes nowhere.
-    pub(super) const NONE: Self = Self {
+    /// Of a frame that was dropped and counted.
+    pub(super) const DROPPED: Self = Self {
         flow: 0,
         port: PortId(0),
         tos: 0,
@@ -38,14 +41,14 @@ impl FrameMeta {
     };
 }
 
-/// A frame from a tenant, checked, without its port's VLAN tag.
+/// A validated frame from a tenant, without its port's VLAN tag.
 #[derive(Debug)]
 pub(super) struct TenantFrame {
     pub(super) frame: Frame,
     pub(super) meta: FrameMeta,
 }
 
-/// A port and the domain of its VNI.
+/// The port that a frame came from, and the bridge domain of its VNI.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct IngressPort<'t> {
     pub(super) port: &'t PortEntry,
@@ -53,7 +56,7 @@ pub(super) struct IngressPort<'t> {
 }
 
 impl<'t> IngressPort<'t> {
-    /// The port `id`, if it and its domain exist.
+    /// The port `id`; `None` unless it and its domain are in the tables.
     #[inline]
     pub(super) fn find(snapshot: &'t Snapshot, id: PortId) -> Option<Self> {
         let port = snapshot.ports.port(id)?;
@@ -63,6 +66,7 @@ impl<'t> IngressPort<'t> {
         })
     }
 
+    /// Drops are counted for the port and its domain.
     #[inline]
     pub(super) fn scope(self) -> DropScope<'t> {
         DropScope {
@@ -73,7 +77,7 @@ impl<'t> IngressPort<'t> {
     }
 }
 
-/// What else a drop is counted for, besides a device.
+/// What a drop is counted for, in addition to a device.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct DropScope<'t> {
     pub(super) port: Option<&'t PortEntry>,
@@ -81,8 +85,8 @@ pub(super) struct DropScope<'t> {
     pub(super) vtep: Option<&'t RemoteVtep>,
 }
 
-/// A frame that is ready to leave by the device that it was made for. Only frames for tenants
-/// (`TenantBoundFrame`) and encapsulated frames of tenants (`EncapsulatedFrame`) are.
+/// A frame that may be put into a transmit queue. Only `TenantBoundFrame` and `EncapsulatedFrame`
+/// implement it, so that a frame from the overlay can't be sent to the underlay (split horizon).
 pub(super) trait TxFrame {
     /// The frame itself.
     fn into_frame(self) -> Frame;

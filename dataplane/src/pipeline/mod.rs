@@ -1,21 +1,26 @@
 //! What happens to a frame, as pure functions: no I/O, no clock, no allocation, no `unsafe`.
 //!
 //! ```text
-//! TenantFrame  -> guard -> classify -> lookup -> encapsulate | deliver | flood   (may go to the overlay)
-//! DecapsulatedFrame -> decap -> guard    -> lookup -> deliver | flood to local ports  (has no way back to the overlay)
+//! tenant port -> tenant_input -> lookup -> vxlan_output -> underlay
+//!                                       -> port_output  -> tenant port
+//!                                       -> flood        -> both
+//! underlay    -> vxlan_input  -> lookup -> port_output  -> tenant port   (never to the underlay)
 //! ```
 //!
-//! [`Pipeline`] is the way in: it runs these stages over a burst. [`crate::drop`] names why frames are dropped.
+//! [`Pipeline`] is the entry point. It takes a burst of frames that one device received through
+//! these nodes; each frame ends in a transmit queue, in the queue of floods, or is dropped, counted
+//! with a [`crate::drop::DropReason`] and freed.
 //!
-//! A burst of frames of one device, through all stages.
+//! - `stages`: runs a burst through parse, lookup and forward, in groups, with prefetching.
+//! - `tenant_input`, `vxlan_input`: the two inputs; what parse and forward do.
+//! - `vxlan_output`, `port_output`, `flood`: the three outputs.
+//! - `encap`, `decap`, `ecn`, `flow`, `parse`, `checksum`, `validate`: headers.
+//! - `neigh_suppress`, `pmtu`: ARP and ND, and ICMP errors.
+//! - `learn_event`, `rate_limit`: events for the control thread, and limits for each port.
+//! - `meta`, `cache`, `context`: state of a frame, from frame to frame, and of a burst.
+//! - `flood_queue`, `tx_queues`: state that is kept from burst to burst.
 //!
-//! ```text
-//! frames --> parse (parse, check, hash) --> look the key up --> pass (resolve, write) --> queues
-//!                                                                        \-> pool, counted
-//! ```
-//!
-//! Frames for everybody wait until all ports are served (replicate.rs). Frames take their steps in groups (burst.rs), and
-//! memory is asked for before it is looked at, so that cache misses overlap. Frames of one flow keep their order.
+//! Imports between these files form no circle. Frames of one flow keep their order.
 
 mod cache;
 mod checksum;
@@ -58,27 +63,27 @@ use crate::table::mac::{Lookup, MacKey, MacReader};
 use crate::table::neighbor::NeighborReader;
 use crate::table::port::{Device, Role};
 
-/// The tables that hold for one burst.
+/// The tables that are used for one burst.
 #[derive(Debug, Clone, Copy)]
 pub struct Tables<'t> {
-    /// All but the two below.
+    /// Settings, VNIs, VTEPs, devices and ports.
     pub snapshot: &'t Snapshot,
     /// The MAC table.
     pub macs: &'t MacReader,
-    /// The neighbour table.
+    /// The neighbor table (ARP and ND).
     pub neighbors: &'t NeighborReader,
 }
 
-/// What a worker keeps from burst to burst: token buckets, and room for look-ups. Nothing is allocated after
-/// [`Pipeline::new`].
+/// The packet path of one worker, with the state that it keeps from burst to burst. Nothing is
+/// allocated after [`Pipeline::new`].
 #[derive(Debug)]
 pub struct Pipeline {
     state: PipelineState,
     unknown_devices: u64,
-    queries: [Lookup; BURST],
+    lookups: [Lookup; BURST],
 }
 
-/// What the turns use, one after the other.
+/// The part of the state that each burst borrows as a [`BurstContext`].
 #[derive(Debug)]
 struct PipelineState {
     worker: WorkerId,
@@ -125,29 +130,31 @@ impl PipelineState {
 }
 
 impl Pipeline {
-    /// The pipeline of one worker, whose rows of all counters it writes.
+    /// The pipeline of `worker`, which writes that worker's row of all counters.
     #[must_use]
     pub fn new(worker: WorkerId) -> Self {
         Self {
             state: PipelineState {
                 worker,
                 limits: RateLimits::new(),
-                // Workers that send to one VTEP should not use the same numbers at the same time.
+                // Spread, so that workers that send to one VTEP use different values at any time.
                 identification: worker.0.wrapping_mul(0x2f1b),
                 events: LearnEvents::new(),
                 floods: FloodQueue::new(),
                 sources: Vec::with_capacity(BURST),
             },
             unknown_devices: 0,
-            queries: [Lookup::NONE; BURST],
+            lookups: [Lookup::NONE; BURST],
         }
     }
 
-    /// Consumes `frames`, which `device` received: each ends in `out`, or in `pool` and is counted with a
-    /// [`crate::drop::DropReason`], or waits for [`Pipeline::replicate`]. `now_ns`: any clock that doesn't go back.
+    /// Consumes `frames`, which `device` received. Each frame is queued in `out`, waits for
+    /// [`Pipeline::replicate`], or is freed to `pool` and counted with a
+    /// [`crate::drop::DropReason`]. `now_ns`: nanoseconds of any monotonic clock.
     ///
-    /// Counts what is received from, and queued for, devices, ports, VNIs and VTEPs; bytes of devices are those of whole
-    /// frames, all others those of the tenant's frame without VLAN tag and outer header.
+    /// Counts frames and bytes that are received from, and queued for, devices, ports, VNIs and
+    /// VTEPs. Byte counters of devices include all headers; all others count the tenant's frame
+    /// without VLAN tag and outer header.
     pub fn burst<M: FrameMemory>(
         &mut self,
         tables: Tables<'_>,
@@ -158,7 +165,7 @@ impl Pipeline {
         out: &mut TxQueues,
     ) {
         let Some(device) = tables.snapshot.ports.device(device) else {
-            // Removed from the tables a moment ago: there is no row to count in.
+            // Just removed from the tables: its counters are gone.
             self.unknown_devices += frames.len() as u64;
             frames.drain(..).for_each(|frame| pool.free(frame));
             return;
@@ -169,8 +176,8 @@ impl Pipeline {
             .row(self.state.worker)
             .received(frames.len() as u64, bytes);
         let mut ctx = self.state.context(tables, now_ns, device, pool, out);
-        if let Some(member) = ctx.access {
-            member
+        if let Some(ingress) = ctx.access {
+            ingress
                 .port
                 .counters
                 .row(ctx.worker)
@@ -179,18 +186,19 @@ impl Pipeline {
         while !frames.is_empty() {
             match device.role {
                 Role::Underlay => {
-                    stages::process::<VxlanInput, M>(&mut ctx, &mut self.queries, frames)
+                    stages::process::<VxlanInput, M>(&mut ctx, &mut self.lookups, frames)
                 }
                 Role::Access(_) | Role::Trunk(_) => {
-                    stages::process::<TenantInput, M>(&mut ctx, &mut self.queries, frames);
+                    stages::process::<TenantInput, M>(&mut ctx, &mut self.lookups, frames);
                     ctx.notify_sources();
                 }
             }
         }
     }
 
-    /// Goes on flooding the frames that wait for it, with up to [`flood::COPIES_PER_ITERATION`] receivers: once a ctx, when all ports were
-    /// served. Returns how many receivers it served: less than that means that nothing waits.
+    /// Continues to flood pending frames, to up to [`flood::COPIES_PER_ITERATION`] receivers. The
+    /// worker calls it once an iteration, after all ports. Returns the number of receivers served;
+    /// fewer than the maximum means that no flood is pending any more.
     pub fn replicate<M: FrameMemory>(
         &mut self,
         tables: Tables<'_>,
@@ -206,19 +214,19 @@ impl Pipeline {
         }
     }
 
-    /// Gives the chunks of all frames that wait back to `pool`: the worker ends.
+    /// Frees all pending floods to `pool`, before the worker ends.
     pub fn close<M: FrameMemory>(&mut self, pool: &mut Pool<M>) {
         self.state.floods.clear(pool);
     }
 
-    /// What the control thread should know of the last burst, until there is no more. To be asked after each burst: what
-    /// is left fills the room of the next one.
+    /// The next event of the last burst for the control thread; `None` when there are no more. To
+    /// be drained after each burst, because events that are left take the space of later ones.
     #[inline]
     pub fn next_event(&mut self) -> Option<LearnEvent> {
         self.state.events.next()
     }
 
-    /// Frames of devices that the tables did not have (any more).
+    /// Frames received from devices that were not in the tables.
     #[must_use]
     pub const fn unknown_devices(&self) -> u64 {
         self.unknown_devices

@@ -1,20 +1,21 @@
-//! ARP and ND from tenants: checked on locked ports, told to the control thread, and answered for known hosts
-//! (RFC 9161), so that the questions don't cross the overlay. Frames from the overlay never come here.
+//! ARP and ND from tenants: checked on locked ports, reported to the control thread, and answered
+//! locally for known hosts (RFC 9161), so that requests don't cross the overlay. Frames from the
+//! overlay are not handled here.
 //!
 //! ```text
-//! read -> guard -> tell who was seen -> known? -> answer, back to the port it came from
-//!                                          \-> flood as any broadcast
+//! parse -> check (locked ports) -> report the sender -> known target? -> reply to the ingress port
+//!                                                                    -> forward like any frame
 //! ```
 //!
-//! | message | what happens |
+//! | message | action |
 //! |---|---|
-//! | request, known host elsewhere | answered |
-//! | request, host behind the same port | dropped: it has heard it itself |
-//! | request, unknown host | flooded, and told as missed |
-//! | request to one MAC (NUD) | forwarded: only the host itself knows that it is there |
+//! | request, target behind another port or VTEP | answered |
+//! | request, target behind the same port | dropped: the target has received it itself |
+//! | request, unknown target | flooded, and reported as a miss |
+//! | unicast request (NUD) | forwarded: only the host itself can confirm that it is reachable |
 //! | probe, DAD | answered when another host has the address, else flooded |
-//! | announcement (gratuitous ARP, unsolicited advertisement) | flooded: others learn of a move |
-//! | signed (RFC 3971) | flooded: nobody else can answer |
+//! | gratuitous ARP, unsolicited advertisement | flooded: other hosts learn of a move |
+//! | signed (RFC 3971) | flooded: only the target can sign the answer |
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -35,53 +36,54 @@ use crate::wire::ethernet::{self, Ethernet};
 use crate::wire::nd::{self, Nd};
 use crate::wire::{ipv6, vlan};
 
-/// Where the MAC of all IPv6 nodes is (RFC 2464 section 7).
+/// The MAC of the all-nodes multicast address (RFC 2464 section 7).
 const ALL_NODES_MAC: MacAddr = MacAddr([0x33, 0x33, 0, 0, 0, 1]);
 
-/// Longest ARP reply: an Ethernet frame of minimum length, without its checksum.
+/// Longest ARP reply, bytes: a minimum Ethernet frame without FCS.
 const ARP_FRAME: usize = 60;
 
-/// What an ARP or ND message says, in one form for both.
+/// The contents of an ARP or ND message, in one form for both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct NeighMessage {
-    /// The address that its sender says it has, or, in a probe, would like to have.
-    pub(super) claimed_ip: Option<IpAddr>,
-    /// The MAC that it says it has.
-    pub(super) mac: MacAddr,
-    /// The address that it requested_ip for.
+struct NeighMessage {
+    /// The address that the sender claims, or, in a probe, is about to claim.
+    claimed_ip: Option<IpAddr>,
+    /// The MAC that the sender claims.
+    mac: MacAddr,
+    /// The address that the sender asks for.
     requested_ip: Option<IpAddr>,
-    /// Its sender has no address yet: an ARP probe (RFC 5227), or duplicate address detection (RFC 4862).
+    /// The sender has no address yet: an ARP probe (RFC 5227), or duplicate address detection (RFC
+    /// 4862).
     probe: bool,
 }
 
-/// True when the message must be looked at.
+/// True for an ARP or ND message that [`process`] must handle on this port.
 #[inline(always)]
-pub(super) fn applies(frame: &[u8], packet: L3Info, port: &PortEntry, domain: &Domain) -> bool {
-    match packet.network {
+pub(super) fn applies(frame: &[u8], l3: L3Info, port: &PortEntry, domain: &Domain) -> bool {
+    match l3.network {
         Network::V4 => return false,
-        Network::V6 if packet.protocol != ipv6::ICMP || packet.part == Part::Later => return false,
+        Network::V6 if l3.protocol != ipv6::ICMP || l3.part == Part::Later => return false,
         _ => {}
     }
-    let looks = domain.suppress | domain.miss_events | port.learn.is_some() | port.lock.is_some();
-    looks
-        && match packet.transport_range() {
+    let enabled = domain.suppress | domain.miss_events | port.learn.is_some() | port.lock.is_some();
+    enabled
+        && match l3.transport_range() {
             Some(range) => frame.get(range.start).is_some_and(|kind| nd::is_nd(*kind)),
             None => matches!(vlan::skip(frame), Some((arp::ETHERTYPE, _))),
         }
 }
 
-/// Reads the message; `None`: of a kind that nobody here knows.
-fn read(frame: &[u8], packet: L3Info) -> Result<Option<NeighMessage>, DropReason> {
-    match packet.network {
-        Network::V6 if packet.part != Part::Whole || packet.has_routing_header => {
+/// Parses the message; `None` for kinds that are forwarded like any frame.
+fn parse(frame: &[u8], l3: L3Info) -> Result<Option<NeighMessage>, DropReason> {
+    match l3.network {
+        Network::V6 if l3.part != Part::Whole || l3.has_routing_header => {
             Err(DropReason::ArpNdMalformed)
         }
-        Network::V6 => read_nd(frame, packet).map(Some),
-        _ => read_arp(frame),
+        Network::V6 => parse_nd(frame, l3).map(Some),
+        _ => parse_arp(frame),
     }
 }
 
-fn read_arp(frame: &[u8]) -> Result<Option<NeighMessage>, DropReason> {
+fn parse_arp(frame: &[u8]) -> Result<Option<NeighMessage>, DropReason> {
     let Some((_, at)) = vlan::skip(frame) else {
         return Ok(None);
     };
@@ -100,10 +102,10 @@ fn read_arp(frame: &[u8]) -> Result<Option<NeighMessage>, DropReason> {
     }))
 }
 
-fn read_nd(frame: &[u8], packet: L3Info) -> Result<NeighMessage, DropReason> {
-    let (ip, end) = (usize::from(packet.ip), usize::from(packet.end));
-    let offset = usize::from(packet.transport) - ip;
-    // Nobody sends one that goes on in a second chunk.
+fn parse_nd(frame: &[u8], l3: L3Info) -> Result<NeighMessage, DropReason> {
+    let (ip, end) = (usize::from(l3.ip), usize::from(l3.end));
+    let offset = usize::from(l3.transport) - ip;
+    // A valid one fits into the first segment.
     let message = frame.get(ip..end).ok_or(DropReason::ArpNdMalformed)?;
     let nd = Nd::parse(message, offset).map_err(|_| DropReason::ArpNdMalformed)?;
     let source = Ethernet::parse(frame).ok_or(DropReason::Runt)?.source();
@@ -128,22 +130,23 @@ fn read_nd(frame: &[u8], packet: L3Info) -> Result<NeighMessage, DropReason> {
     })
 }
 
-/// Checks what ARP or ND from a port claimed_ip: on a locked port one of its MACs, and one of its addresses if it has any.
+/// Checks what the sender claims: on a locked port, one of the port's MACs, and one of its
+/// addresses if it has any.
 fn check_claim(message: NeighMessage, port: &PortEntry) -> Result<(), DropReason> {
     let Some(macs) = &port.lock else {
         return Ok(());
     };
-    let right_ip = |ip| {
+    let is_allowed = |ip| {
         port.ips.is_empty() || port.ips.binary_search(&ip).is_ok() || is_own_link_local(ip, macs)
     };
-    if macs.binary_search(&message.mac).is_ok() && message.claimed_ip.is_none_or(right_ip) {
+    if macs.binary_search(&message.mac).is_ok() && message.claimed_ip.is_none_or(is_allowed) {
         Ok(())
     } else {
         Err(DropReason::ArpNdSpoofed)
     }
 }
 
-/// True for the link-local address that a host with one of these MACs forms by itself (RFC 4291 appendix A).
+/// True for the link-local address that a host forms from one of these MACs (RFC 4291 appendix A).
 fn is_own_link_local(ip: IpAddr, macs: &[MacAddr]) -> bool {
     let IpAddr::V6(ip) = ip else { return false };
     macs.iter().any(|MacAddr([a, b, c, d, e, f])| {
@@ -152,32 +155,32 @@ fn is_own_link_local(ip: IpAddr, macs: &[MacAddr]) -> bool {
     })
 }
 
-/// What is done with a message that may stay.
+/// What is done with a message that passed the checks.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Action {
-    /// It goes on like any frame.
+    /// Forward it like any frame.
     Forward,
-    /// It is answered.
+    /// Answer it: the address asked for, and its neighbor entry.
     Reply(IpAddr, NeighborEntry),
-    /// The host behind the same port answers.
+    /// Drop it: the target is behind the same port, and answers itself.
     Hairpin,
 }
 
-/// Checks a message, tells the control thread what it says, and decides.
+/// Checks a message, reports its sender to the control thread, and decides what is done with it.
 #[cold]
 pub(super) fn process<M: FrameMemory>(
     ctx: &mut BurstContext<'_, '_, M>,
     frame: &Frame,
-    packet: L3Info,
+    l3: L3Info,
     (port, domain): (&PortEntry, &Domain),
 ) -> Result<Action, DropReason> {
     let bytes = ctx.pool.memory().bytes(frame);
-    let Some(message) = read(bytes, packet)? else {
+    let Some(message) = parse(bytes, l3)? else {
         return Ok(Action::Forward);
     };
     let header = Ethernet::parse(bytes).ok_or(DropReason::Runt)?;
     let (source, multicast) = (header.source(), header.destination().is_multicast());
-    // Behind a tag is another network, whose addresses the table does not have.
+    // Tagged messages belong to another network, whose addresses are not in the table.
     let untagged = !vlan::is_tag(header.ethertype());
     let claim_check = check_claim(message, port);
     if !message.probe || message.mac != source {
@@ -195,13 +198,13 @@ pub(super) fn process<M: FrameMemory>(
         notify_sender(ctx, message, mac, port, domain);
     }
     match action {
-        // Who requested_ip whether an address is free is told that it is not, even if it may not have it.
+        // A probe for an address in use is answered even if the port may not claim that address.
         Action::Reply(..) => Ok(action),
         _ => claim_check.map(|()| action),
     }
 }
 
-/// Answers for known hosts; tells of unknown ones.
+/// Looks up the target: known hosts are answered for, unknown ones are reported as a miss.
 fn lookup_target<M: FrameMemory>(
     ctx: &mut BurstContext<'_, '_, M>,
     message: NeighMessage,
@@ -227,8 +230,8 @@ fn lookup_target<M: FrameMemory>(
         }
         Some(neighbor) if !domain.suppress || neighbor.mac.get() == message.mac => Action::Forward,
         Some(neighbor) => {
-            let place = ctx.macs.lookup(MacKey::new(domain.id, neighbor.mac.get()));
-            if place == Some(Destination::Port(port.id)) {
+            let destination = ctx.macs.lookup(MacKey::new(domain.id, neighbor.mac.get()));
+            if destination == Some(Destination::Port(port.id)) {
                 Action::Hairpin
             } else {
                 Action::Reply(ip, neighbor)
@@ -237,7 +240,8 @@ fn lookup_target<M: FrameMemory>(
     }
 }
 
-/// Tells whose address was seen. A message that names another MAC than its frame's says nothing for certain.
+/// Reports the sender's address to the control thread. Not for a probe, nor for a message whose MAC
+/// differs from the frame's source.
 fn notify_sender<M: FrameMemory>(
     ctx: &mut BurstContext<'_, '_, M>,
     message: NeighMessage,
@@ -272,7 +276,7 @@ fn notify_sender<M: FrameMemory>(
     );
 }
 
-/// True for an address that one host can have.
+/// True for an address that a host can have: unicast, not loopback or unspecified.
 fn is_host(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => !matches!(v4.octets()[0], 0 | 127 | 224..),
@@ -280,12 +284,12 @@ fn is_host(ip: IpAddr) -> bool {
     }
 }
 
-/// Turns a request for `ip` into its answer, in the same frame, and sends it to the port that asked.
+/// Turns a request for `ip` into the reply, in the same frame, and sends it to the ingress port.
 #[cold]
 pub(super) fn reply<'t, M: FrameMemory>(
     ctx: &mut BurstContext<'t, '_, M>,
     mut frame: Frame,
-    packet: L3Info,
+    l3: L3Info,
     (port, domain): (&'t PortEntry, &'t Domain),
     (ip, neighbor): (IpAddr, NeighborEntry),
 ) {
@@ -294,7 +298,7 @@ pub(super) fn reply<'t, M: FrameMemory>(
         domain: Some(domain),
         vtep: None,
     };
-    let placed = match ip {
+    let written = match ip {
         IpAddr::V4(_) => {
             ctx.pool.truncate(&mut frame, ARP_FRAME);
             write_arp(
@@ -304,7 +308,7 @@ pub(super) fn reply<'t, M: FrameMemory>(
             Ok(())
         }
         IpAddr::V6(target) => {
-            let requester = requester(ctx.pool.memory().bytes(&frame), packet);
+            let requester = requester(ctx.pool.memory().bytes(&frame), l3);
             let (start, len) = (frame.start(), ethernet::LEN + nd::ADVERTISEMENT_LEN);
             ctx.pool.truncate(&mut frame, len);
             frame
@@ -319,16 +323,19 @@ pub(super) fn reply<'t, M: FrameMemory>(
                 })
         }
     };
-    match (placed, port_output::find(ctx, port.id, domain, frame.len())) {
-        (Ok(()), Some(exit)) => TenantBoundFrame::new(frame).send(ctx, exit),
+    match (
+        written,
+        port_output::find(ctx, port.id, domain, frame.len()),
+    ) {
+        (Ok(()), Some(tx_port)) => TenantBoundFrame::new(frame).send(ctx, tx_port),
         (Err(_), _) => ctx.drop_frame(frame, DropReason::BadDescriptor, scope),
         (_, None) => ctx.pool.free(frame),
     }
 }
 
-/// The IPv6 source of a message.
-fn requester(frame: &[u8], packet: L3Info) -> Ipv6Addr {
-    ipv6::Ipv6::parse(&frame[usize::from(packet.ip)..])
+/// The IPv6 source address of a message.
+fn requester(frame: &[u8], l3: L3Info) -> Ipv6Addr {
+    ipv6::Ipv6::parse(&frame[usize::from(l3.ip)..])
         .map_or(Ipv6Addr::UNSPECIFIED, |header| header.source())
 }
 

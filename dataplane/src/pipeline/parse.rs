@@ -1,4 +1,5 @@
-//! What a frame carries: found once, used for the flow hash, checksums, DSCP and ECN, and ICMP answers.
+//! Parses the L3 header of a frame, once, for the flow hash, checksums, DSCP and ECN, and ICMP
+//! errors.
 
 use crate::wire::ipv4::Ipv4;
 use crate::wire::{ethernet, ipv4, ipv6, vlan};
@@ -6,7 +7,7 @@ use crate::wire::{ethernet, ipv4, ipv6, vlan};
 /// The network layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Network {
-    /// Neither IPv4 nor IPv6, or too damaged to tell.
+    /// Neither IPv4 nor IPv6, or malformed.
     Other,
     /// IPv4.
     V4,
@@ -14,34 +15,34 @@ pub(super) enum Network {
     V6,
 }
 
-/// Which part of an IP packet a frame has.
+/// Which part of an IP packet a frame carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
-    /// All of it.
+    /// The whole packet.
     Whole,
-    /// The first fragment: it has the transport header, and not all of the payload.
+    /// The first fragment, which has the transport header.
     First,
     /// A later fragment.
     Later,
 }
 
-/// Where the headers of a frame's packet are. Offsets are from the frame's start; all lie inside the frame, and the
-/// addresses in its first chunk.
+/// Where the headers of a frame's packet are. Offsets are in bytes from the start of the frame. All
+/// lie inside the frame, and the addresses inside its first segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct L3Info {
     pub(super) network: Network,
     pub(super) part: Part,
     /// DSCP and ECN; 0 when not IP.
     pub(super) tos: u8,
-    /// Protocol of the transport layer. Only where `transport` is not 0.
+    /// Transport protocol; valid when `transport` is not 0.
     pub(super) protocol: u8,
-    /// The IP header.
+    /// Offset of the IP header.
     pub(super) ip: u16,
-    /// The transport header; 0 when it can't be found.
+    /// Offset of the transport header; 0 when there is none, or it can't be located.
     pub(super) transport: u16,
-    /// End of the IP packet: padding behind it is left out.
+    /// Offset of the end of the IP packet; padding may follow.
     pub(super) end: u16,
-    /// IPv6 with a Routing header under way: the pseudo-header can't be told.
+    /// IPv6 with segments left in a Routing header: the pseudo-header's destination is not known.
     pub(super) has_routing_header: bool,
 }
 
@@ -58,19 +59,20 @@ impl L3Info {
         has_routing_header: false,
     };
 
-    /// Looks at a whole IPv4 packet without options that has room for ports, in a frame without tags: what most frames
-    /// carry. `None`: anything else, to be looked at by [`L3Info::of`], which says the same of these.
+    /// Parses an untagged frame with an unfragmented IPv4 packet that has no options and at least 8
+    /// bytes of payload, as most frames do. `None` for any other, which [`L3Info::of`] parses; the
+    /// results of both are equal.
     #[inline(always)]
     pub(super) fn of_plain_v4(frame: &[u8]) -> Option<Self> {
         const IP: usize = ethernet::LEN;
         const TRANSPORT: usize = IP + ipv4::LEN;
-        // EtherType, version 4 and header length 20, TOS: as they stand in memory.
+        // EtherType, version 4 and header length 20, TOS: four consecutive bytes.
         const FRONT: u32 = u32::from_be_bytes([0x08, 0x00, 0x45, 0x00]);
         let head: &[u8; TRANSPORT + 8] = frame.first_chunk()?;
         let header = Ipv4::parse(&head[IP..])?;
         let total = header.total_len();
         let front = u32::from_be_bytes(*head[IP - 2..].first_chunk()?);
-        // Without a branch for each: all hold, nearly always.
+        // Non-short-circuit: all hold for nearly every frame, so one branch suffices.
         let plain = (front & !0xff == FRONT)
             & !header.is_fragment()
             & (total >= ipv4::LEN + 8)
@@ -87,13 +89,13 @@ impl L3Info {
         })
     }
 
-    /// Looks at a frame, behind up to two VLAN tags.
+    /// Parses a whole frame, with up to two VLAN tags.
     #[inline]
     pub(super) fn of(frame: &[u8]) -> Self {
         Self::of_first(frame, frame.len())
     }
 
-    /// Looks at a frame of `len` bytes whose first ones are `frame`.
+    /// Parses a frame of `len` bytes, whose first segment is `frame`.
     #[inline]
     pub(super) fn of_first(frame: &[u8], len: usize) -> Self {
         let found = match vlan::skip(frame) {
@@ -123,7 +125,7 @@ impl L3Info {
             ip: at as u16,
             ..Self::OTHER
         };
-        // A packet that claims more than the frame has keeps its addresses; its transport header isn't trusted.
+        // When the packet claims to be longer than the frame, only the addresses are used.
         if at + header.total_len() <= len && header.header_len() <= header.total_len() {
             packet.end = (at + header.total_len()) as u16;
             packet.transport = (at + header.header_len()) as u16;
@@ -163,7 +165,7 @@ impl L3Info {
         Some(packet)
     }
 
-    /// Source and destination address as they stand in the header, 8 or 32 bytes; none when not IP.
+    /// Source and destination address in network byte order, 8 or 32 bytes; empty when not IP.
     #[inline]
     pub(super) fn addresses(self, frame: &[u8]) -> &[u8] {
         let ip = usize::from(self.ip);
@@ -174,7 +176,8 @@ impl L3Info {
         }
     }
 
-    /// The transport header and payload without padding; `None` where it can't be found.
+    /// The transport header and its payload, without padding; `None` when there is none, or it
+    /// can't be located.
     #[inline]
     pub(super) fn transport_range(self) -> Option<std::ops::Range<usize>> {
         (self.transport != 0).then(|| usize::from(self.transport)..usize::from(self.end))
@@ -221,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn fragments_are_told_apart() {
+    fn fragments_are_recognised() {
         for (flags, part) in [
             (0x4000u16, Part::Whole),
             (0x2000, Part::First),
@@ -236,7 +239,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_plain_packet_is_seen_the_same_either_way(at in 12usize..54, value: u8, short in 0usize..12) {
+        fn both_parsers_agree_on_plain_packets(at in 12usize..54, value: u8, short in 0usize..12) {
             let mut bytes = udp4();
             prop_assert_eq!(L3Info::of_plain_v4(&bytes), Some(L3Info::of(&bytes)));
             if let Some(byte) = bytes.get_mut(at) {

@@ -1,11 +1,13 @@
-//! Tells a tenant that its packet is too long for the underlay, as a router on the way would: ICMP "fragmentation needed"
-//! (RFC 792, RFC 1191), ICMPv6 "packet too big" (RFC 4443 section 3.2).
+//! Path MTU discovery for tenants: when a packet does not fit the underlay, its sender is sent the
+//! ICMP error that a router on the path would send: "fragmentation needed" (RFC 792, RFC 1191), or
+//! ICMPv6 "packet too big" (RFC 4443 section 3.2).
 //!
-//! A VTEP is no vtep for its tenants, so it has no address of its own there: the report comes from the packet's
-//! destination. Tenants whose packets may be fragmented are told as well, since a VTEP doesn't fragment.
+//! A VTEP has no address in the tenants' networks, so the source of the error is the packet's
+//! destination. Senders that allow fragmentation are notified as well, since a VTEP doesn't
+//! fragment.
 //!
 //! ```text
-//! | MACs swapped | tags and EtherType as they were | IP header | ICMP header | front of the packet |
+//! | MACs swapped | tags and EtherType unchanged | IP header | ICMP header | start of the packet |
 //! ```
 
 use super::context::BurstContext;
@@ -21,9 +23,10 @@ use crate::wire::{ethernet, icmp, ipv4, ipv6};
 /// RFC 1812 section 4.3.2.5: errors are sent with precedence 6, internetwork control.
 const TOS: u8 = 0xc0;
 
+/// TTL or hop limit of errors (RFC 1700).
 const HOP_LIMIT: u8 = 64;
 
-/// The bytes that an report has around its quote.
+/// Bytes of the IP and ICMP headers that precede the quoted packet.
 const fn overhead(network: Network) -> usize {
     match network {
         Network::V6 => ipv6::LEN + icmp::LEN,
@@ -31,31 +34,32 @@ const fn overhead(network: Network) -> usize {
     }
 }
 
-/// Sends the report to the port that `frame` came from, if it may have one. `max_frame`: the longest frame that fits.
+/// Sends the error for `frame` to `port`, its ingress port, where one may be sent. `max_frame`: the
+/// longest frame that fits, bytes.
 #[cold]
 pub(super) fn send_too_big<M: FrameMemory>(
     ctx: &mut BurstContext<'_, '_, M>,
     frame: &Frame,
-    packet: L3Info,
+    l3: L3Info,
     (port, domain): (PortId, &Domain),
     max_frame: u16,
 ) {
-    if !may_be_reported(ctx.pool.memory().bytes(frame), packet)
+    if !may_be_sent(ctx.pool.memory().bytes(frame), l3)
         || !ctx.limits.may_send_error(port, ctx.now_ns)
     {
         return;
     }
-    let max_packet = if packet.network == Network::V4 {
+    let max_packet = if l3.network == Network::V4 {
         icmp::MAX_V4
     } else {
         icmp::MAX_V6
     };
-    let ip = usize::from(packet.ip);
-    let there = ctx.pool.memory().bytes(frame).len();
-    let quoted = usize::from(packet.end).min(there) - ip;
-    let len = ip + (quoted + overhead(packet.network)).min(max_packet);
-    // Like any frame for this port, it is dropped and counted where it can't go.
-    let Some(exit) = port_output::find(ctx, port, domain, len) else {
+    let ip = usize::from(l3.ip);
+    let present = ctx.pool.memory().bytes(frame).len();
+    let quoted = usize::from(l3.end).min(present) - ip;
+    let len = ip + (quoted + overhead(l3.network)).min(max_packet);
+    // Dropped and counted like any other frame when it can't be sent to the port.
+    let Some(tx_port) = port_output::find(ctx, port, domain, len) else {
         return;
     };
     let Some(mut reply) = ctx.pool.alloc() else {
@@ -71,28 +75,28 @@ pub(super) fn send_too_big<M: FrameMemory>(
         .pool
         .memory_mut()
         .read_write(frame, frame.first(), &mut reply);
-    write(from, packet, to, max_frame.saturating_sub(packet.ip));
-    TenantBoundFrame::new(reply).send(ctx, exit);
+    write(from, l3, to, max_frame.saturating_sub(l3.ip));
+    TenantBoundFrame::new(reply).send(ctx, tx_port);
 }
 
-/// RFC 1122 section 3.2.2, RFC 4443 section 2.4: no error icmp_errors an error, a later fragment, or what was sent to or
-/// from anything but one host.
-fn may_be_reported(frame: &[u8], packet: L3Info) -> bool {
-    let Some(transport) = packet.transport_range() else {
+/// No error is sent for an ICMP error, a later fragment, or a packet whose source or destination is
+/// not a unicast address (RFC 1122 section 3.2.2, RFC 4443 section 2.4).
+fn may_be_sent(frame: &[u8], l3: L3Info) -> bool {
+    let Some(transport) = l3.transport_range() else {
         return false;
     };
     let kind = frame
         .get(transport.start..transport.end.min(frame.len()))
         .and_then(|message| message.first().copied());
-    let bytes = &frame[usize::from(packet.ip)..];
-    let (between_hosts, about_error) = match packet.network {
+    let bytes = &frame[usize::from(l3.ip)..];
+    let (between_hosts, about_error) = match l3.network {
         Network::Other => return false,
         Network::V4 => {
             let Some(header) = Ipv4::parse(bytes) else {
                 return false;
             };
             let is_host = |a: std::net::Ipv4Addr| !matches!(a.octets()[0], 0 | 127 | 224..);
-            let error = packet.protocol == ipv4::ICMP && kind.is_none_or(icmp::is_v4_error);
+            let error = l3.protocol == ipv4::ICMP && kind.is_none_or(icmp::is_v4_error);
             (
                 is_host(header.source()) && is_host(header.destination()),
                 error,
@@ -105,20 +109,20 @@ fn may_be_reported(frame: &[u8], packet: L3Info) -> bool {
             let is_host = |a: std::net::Ipv6Addr| {
                 !a.is_multicast() && !a.is_unspecified() && !a.is_loopback()
             };
-            let error = packet.protocol == ipv6::ICMP && kind.is_none_or(icmp::is_v6_error);
+            let error = l3.protocol == ipv6::ICMP && kind.is_none_or(icmp::is_v6_error);
             (
                 is_host(header.source()) && is_host(header.destination()),
                 error,
             )
         }
     };
-    between_hosts && !about_error && packet.part != Part::Later
+    between_hosts && !about_error && l3.part != Part::Later
 }
 
 /// Writes the whole report to `to`, which has its length.
-fn write(frame: &[u8], packet: L3Info, to: &mut [u8], mtu: u16) {
-    let ip = usize::from(packet.ip);
-    let message = ip + overhead(packet.network) - icmp::LEN;
+fn write(frame: &[u8], l3: L3Info, to: &mut [u8], mtu: u16) {
+    let ip = usize::from(l3.ip);
+    let message = ip + overhead(l3.network) - icmp::LEN;
     to[..ip].copy_from_slice(&frame[..ip]);
     ethernet::swap_addresses(to);
     let quote = message + icmp::LEN;
@@ -127,7 +131,7 @@ fn write(frame: &[u8], packet: L3Info, to: &mut [u8], mtu: u16) {
     let payload_len = (to.len() - message) as u16;
     let (headers, body) = to.split_at_mut(message);
     let headers = &mut headers[ip..];
-    match packet.network {
+    match l3.network {
         Network::V6 => {
             let Some(old) = Ipv6::parse(&frame[ip..]) else {
                 return;

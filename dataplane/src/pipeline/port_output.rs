@@ -1,4 +1,5 @@
-//! To a tenant port: the only way out for a frame from the overlay, and one of two for a frame from a tenant.
+//! Output to a tenant port: the only output for frames from the overlay, and one of two for frames
+//! from tenants.
 
 use super::cache::TxPort;
 use super::context::BurstContext;
@@ -10,7 +11,7 @@ use crate::table::port::Role;
 use crate::table::vni::Domain;
 use crate::wire::vlan;
 
-/// A frame that can only go to tenants.
+/// A frame that can only be sent to tenants.
 #[derive(Debug)]
 pub(super) struct TenantBoundFrame(Frame);
 
@@ -20,7 +21,7 @@ impl TxFrame for TenantBoundFrame {
     }
 }
 
-/// True when the frame before went to the port `id` and one of `len` bytes of `domain` may too.
+/// True when port `id` is the current path, and a frame of `len` bytes of `domain` may take it.
 #[inline(always)]
 pub(super) fn same_path<M: FrameMemory>(
     ctx: &BurstContext<'_, '_, M>,
@@ -33,22 +34,23 @@ pub(super) fn same_path<M: FrameMemory>(
     })
 }
 
-/// Finds the port `id` for a frame of `len` bytes of `domain`. `None`: the drop has been counted.
+/// The port `id` for a frame of `len` bytes of `domain`. `None`: the drop has been counted.
 ///
-/// The MAC table may be newer or older than the snapshot: a port of another domain, or on an underlay device, is none.
+/// The MAC table may be newer or older than the snapshot: a port of another domain, or on an
+/// underlay device, counts as missing.
 pub(super) fn find<'t, M: FrameMemory>(
     ctx: &BurstContext<'t, '_, M>,
     id: PortId,
     domain: &Domain,
     len: usize,
 ) -> Option<TxPort<'t>> {
-    match look(ctx, id, domain) {
-        Some(exit) if len <= usize::from(exit.port.max_frame) => Some(exit),
-        found => refuse(ctx, id, domain, found),
+    match lookup(ctx, id, domain) {
+        Some(tx_port) if len <= usize::from(tx_port.port.max_frame) => Some(tx_port),
+        found => count_undeliverable(ctx, id, domain, found),
     }
 }
 
-fn look<'t, M: FrameMemory>(
+fn lookup<'t, M: FrameMemory>(
     ctx: &BurstContext<'t, '_, M>,
     id: PortId,
     domain: &Domain,
@@ -61,9 +63,9 @@ fn look<'t, M: FrameMemory>(
     Some(TxPort { port, device })
 }
 
-/// Counts why a frame can't leave by a port.
+/// Counts the drop of a frame that can't be sent to port `id`. Always `None`.
 #[cold]
-fn refuse<'t, M: FrameMemory>(
+fn count_undeliverable<'t, M: FrameMemory>(
     ctx: &BurstContext<'t, '_, M>,
     id: PortId,
     domain: &Domain,
@@ -75,19 +77,19 @@ fn refuse<'t, M: FrameMemory>(
         vtep: None,
     };
     match found {
-        Some(exit) => ctx.count_drop_at(exit.device, DropReason::PortMtu, scope),
+        Some(tx_port) => ctx.count_drop_at(tx_port.device, DropReason::PortMtu, scope),
         None => ctx.count_drop(DropReason::PortDown, scope),
     }
     None
 }
 
 impl TenantBoundFrame {
-    /// From now on the frame is for tenants only.
+    /// Restricts a frame to tenants: it can't be encapsulated any more.
     pub(super) const fn new(frame: Frame) -> Self {
         Self(frame)
     }
 
-    /// A second frame with the same bytes; `None` when no chunk is free.
+    /// A copy of the frame; `None` when chunks run out.
     pub(super) fn copy<M: FrameMemory>(&self, ctx: &mut BurstContext<'_, '_, M>) -> Option<Self> {
         ctx.copy(&self.0).map(Self)
     }
@@ -97,19 +99,19 @@ impl TenantBoundFrame {
     pub(super) fn send<'t, M: FrameMemory>(
         self,
         ctx: &mut BurstContext<'t, '_, M>,
-        exit: TxPort<'t>,
+        tx_port: TxPort<'t>,
     ) {
         if ctx
             .tx_port
             .current()
-            .is_none_or(|way| way.port.id != exit.port.id)
+            .is_none_or(|current| current.port.id != tx_port.port.id)
         {
-            ctx.tx_port.switch(exit);
+            ctx.tx_port.switch(tx_port);
         }
         self.deliver(ctx);
     }
 
-    /// Sends the frame to the port that is the way out now, with the port's VLAN tag.
+    /// Sends the frame to the current port, with the port's VLAN tag.
     #[inline(always)]
     pub(super) fn deliver<M: FrameMemory>(mut self, ctx: &mut BurstContext<'_, '_, M>) {
         let Some(&TxPort { port, device }) = ctx.tx_port.current() else {
@@ -131,23 +133,24 @@ impl TenantBoundFrame {
         }
     }
 
-    /// Sends the frame to all local ports of `domain`: copies first, the frame itself last.
+    /// Floods a frame from the overlay to all local ports of `domain`. The last one gets the frame
+    /// itself.
     pub(super) fn flood<'t, M: FrameMemory>(
         self,
         ctx: &mut BurstContext<'t, '_, M>,
         domain: &'t Domain,
     ) {
-        let mut waiting = None;
+        let mut last = None;
         for id in &domain.flood.ports {
-            if let Some(exit) = find(ctx, *id, domain, self.0.len())
-                && let Some(before) = waiting.replace(exit)
+            if let Some(tx_port) = find(ctx, *id, domain, self.0.len())
+                && let Some(previous) = last.replace(tx_port)
             {
                 match self.copy(ctx) {
-                    Some(copy) => copy.send(ctx, before),
+                    Some(copy) => copy.send(ctx, previous),
                     None => ctx.count_drop(
                         DropReason::NoFrame,
                         DropScope {
-                            port: Some(before.port),
+                            port: Some(previous.port),
                             domain: Some(domain),
                             vtep: None,
                         },
@@ -155,8 +158,8 @@ impl TenantBoundFrame {
                 }
             }
         }
-        match waiting {
-            Some(exit) => self.send(ctx, exit),
+        match last {
+            Some(tx_port) => self.send(ctx, tx_port),
             None => ctx.pool.free(self.0),
         }
     }

@@ -1,28 +1,31 @@
-//! Token buckets for each port: flooded frames (storm), ICMP icmp_errors, and events to the control thread.
+//! Token buckets for each port: flooded frames (storm control), ICMP errors, and events for the
+//! control thread.
 //!
-//! A bucket is kept as what is spent of it, so that all zero means full, and all buckets that a port number can name
-//! are there from the start: nothing is allocated when a port is added. Each worker has its own buckets, so a port whose
-//! queues several workers read may pass its limit once for each of them.
+//! A bucket stores what has been spent of it, so that zeroed memory means full. The buckets of all
+//! possible port IDs exist from the start, so that adding a port allocates nothing. Each worker has
+//! its own buckets: a port whose queues are read by several workers may reach its limit once for
+//! each.
 
 use crate::addr::PortId;
 use crate::table::port::StormLimit;
 
-/// The cost of one frame: a bucket counts in frames times nanoseconds.
+/// The cost of one frame. Buckets count in frames times nanoseconds.
 const FRAME: u64 = 1_000_000_000;
 
-/// Answers "too big" that one port gets: enough for path MTU discovery of many flows, too few to be a load.
+/// ICMP errors to one port: enough for path MTU discovery of many flows, too few to cause load.
 const ICMP_ERRORS: StormLimit = StormLimit {
     rate: 100,
     burst: 50,
 };
 
-/// LearnEvents that one port gives: a boot of many hosts at once passes, a port that invents addresses is held back.
+/// Events about one port: enough for many hosts that boot at once, and a limit for a port that
+/// invents addresses.
 const EVENTS: StormLimit = StormLimit {
     rate: 500,
     burst: 500,
 };
 
-/// The buckets of one kind, by port.
+/// The buckets of one kind, by port ID.
 #[derive(Debug)]
 struct Buckets {
     spent: Vec<u64>,
@@ -31,7 +34,7 @@ struct Buckets {
 
 impl Buckets {
     fn new() -> Self {
-        // Zeroed memory that is touched only for ports that exist.
+        // Zeroed pages that are only touched for ports that exist.
         let all = usize::from(u16::MAX) + 1;
         Self {
             spent: vec![0; all],
@@ -39,7 +42,7 @@ impl Buckets {
         }
     }
 
-    /// Takes one frame's worth. False when the bucket is empty.
+    /// Spends one frame. False when the bucket is empty.
     #[inline]
     fn take(&mut self, port: PortId, limit: StormLimit, now_ns: u64) -> bool {
         let (spent, last) = (
@@ -68,7 +71,7 @@ pub(super) struct RateLimits {
 }
 
 impl RateLimits {
-    /// Full buckets for every port.
+    /// Full buckets for all ports.
     pub(super) fn new() -> Self {
         Self {
             storm: Buckets::new(),
@@ -77,7 +80,7 @@ impl RateLimits {
         }
     }
 
-    /// Whether a frame from `port` may be flooded now.
+    /// Whether a frame from `port` may be flooded now; always true without a limit.
     #[inline]
     pub(super) fn may_flood(
         &mut self,
@@ -88,13 +91,13 @@ impl RateLimits {
         limit.is_none_or(|limit| self.storm.take(port, limit, now_ns))
     }
 
-    /// Whether `port` may get an ICMP answer now.
+    /// Whether an ICMP error may be sent to `port` now.
     #[inline]
     pub(super) fn may_send_error(&mut self, port: PortId, now_ns: u64) -> bool {
         self.icmp_errors.take(port, ICMP_ERRORS, now_ns)
     }
 
-    /// Whether the control thread may be told something of `port` now.
+    /// Whether the control thread may be notified of an event of `port` now.
     #[inline]
     pub(super) fn may_notify(&mut self, port: PortId, now_ns: u64) -> bool {
         self.events.take(port, EVENTS, now_ns)

@@ -1,7 +1,8 @@
-//! Frames from tenants: the only ones that can be encapsulated.
+//! Input from tenant devices: the only frames that can be encapsulated.
 //!
 //! ```text
-//! parse: port, guard, checksum, classify, hash -> TenantFrame -> forward: unicast, or flood (replicate.rs)
+//! parse: port, validate, L3, flow hash, checksum
+//!   -> lookup -> forward: vxlan_output | port_output | flood
 //! ```
 
 use super::cache::{RxPort, TxPort, TxTunnel};
@@ -14,7 +15,7 @@ use super::parse::L3Info;
 use super::port_output::{self, TenantBoundFrame};
 use super::stages::Input;
 use super::vxlan_output::{encapsulate, same_path};
-use super::{flow, validate};
+use super::{flood, flow, validate};
 use crate::drop::DropReason;
 use crate::frame::{Frame, FrameMemory};
 use crate::table::mac::{Destination, LookupResult, MacKey};
@@ -22,15 +23,15 @@ use crate::table::port::{PortEntry, Role};
 use crate::wire::ethernet::Ethernet;
 use crate::wire::{ethernet, vlan};
 
-/// Where a frame goes.
+/// Where a frame is sent to.
 #[derive(Debug, Clone, Copy)]
 enum Egress<'t> {
     Port(TxPort<'t>),
     Vtep(TxTunnel<'t>),
 }
 
-/// Finds and counts the port that a frame came from, where the device alone does not say it, and takes the port's VLAN
-/// tag off.
+/// The ingress port of a frame from a trunk, by its VLAN tag, which is removed. Counts the frame
+/// for the port.
 fn find_ingress_port<'t, M: FrameMemory>(
     ctx: &mut BurstContext<'t, '_, M>,
     frame: &mut Frame,
@@ -46,8 +47,8 @@ fn find_ingress_port<'t, M: FrameMemory>(
                 return Err(reject(DropReason::Runt));
             }
             let id = vlan::id(bytes).ok_or(reject(DropReason::UnknownVlan))?;
-            let place = vlans.binary_search_by_key(&id, |(id, _)| *id);
-            let (_, id) = vlans[place.map_err(|_| reject(DropReason::UnknownVlan))?];
+            let index = vlans.binary_search_by_key(&id, |(id, _)| *id);
+            let (_, id) = vlans[index.map_err(|_| reject(DropReason::UnknownVlan))?];
             vlan::pop(bytes);
             frame
                 .trim_front(vlan::LEN as u16)
@@ -59,7 +60,11 @@ fn find_ingress_port<'t, M: FrameMemory>(
         .ports
         .port(id)
         .ok_or(reject(DropReason::PortDown))?;
-    if ctx.rx_port.current().is_none_or(|way| way.0.id != id) {
+    if ctx
+        .rx_port
+        .current()
+        .is_none_or(|current| current.0.id != id)
+    {
         ctx.rx_port.switch(RxPort(port));
     }
     ctx.rx_port.add(frame.len());
@@ -72,46 +77,47 @@ fn find_ingress_port<'t, M: FrameMemory>(
     ))
 }
 
-/// Frames of tenants' devices.
+/// Access and trunk devices.
 pub(super) struct TenantInput;
 
 impl<'t> Input<'t> for TenantInput {
-    type FrameMeta = FrameMeta;
-    const DROPPED: FrameMeta = FrameMeta::NONE;
+    type Meta = FrameMeta;
+    const DROPPED: FrameMeta = FrameMeta::DROPPED;
     const PREPENDS: bool = true;
 
-    /// Also makes the frame's transport checksum right.
+    /// Also completes the transport checksum, where the sender left that to its hardware.
     #[inline(always)]
     fn parse<M: FrameMemory>(
         ctx: &mut BurstContext<'t, '_, M>,
         frame: &mut Frame,
         meta: &mut FrameMeta,
     ) -> MacKey {
-        let member = match ctx.access {
-            Some(member) => member,
+        let ingress = match ctx.access {
+            Some(ingress) => ingress,
             None => match find_ingress_port(ctx, frame) {
-                Ok(member) => member,
+                Ok(ingress) => ingress,
                 Err((reason, scope)) => return reject(ctx, meta, reason, scope),
             },
         };
-        let IngressPort { port, domain } = member;
+        let IngressPort { port, domain } = ingress;
         let bytes = ctx.pool.memory().bytes(frame);
         let header = match validate::tenant(bytes, port) {
             Ok(header) => header,
-            Err(reason) => return reject(ctx, meta, reason, member.scope()),
+            Err(reason) => return reject(ctx, meta, reason, ingress.scope()),
         };
         let key = MacKey::of_bits(port.domain, header.destination_bits());
         if port.learn.is_some() {
             ctx.sources
                 .push((port.id, MacKey::new(port.domain, header.source())));
         }
-        // Twice the same: once for what nearly all frames are, with offsets that the compiler knows.
+        // Specialised for untagged IPv4 without options, with constant offsets; the general copy
+        // follows.
         let pending = match L3Info::of_plain_v4(bytes) {
-            Some(packet) => fill_meta(bytes, packet, member, meta),
+            Some(l3) => fill_meta(bytes, l3, ingress, meta),
             None if validate::has_tags(header, domain) => {
-                return reject(ctx, meta, DropReason::Tagged, member.scope());
+                return reject(ctx, meta, DropReason::Tagged, ingress.scope());
             }
-            None => fill_meta_any(bytes, frame.len(), member, meta),
+            None => fill_meta_any(bytes, frame.len(), ingress, meta),
         };
         if let Some(pending) = pending {
             checksum::fill(ctx.pool.memory_mut(), frame, 0, pending);
@@ -128,13 +134,14 @@ impl<'t> Input<'t> for TenantInput {
         found: LookupResult,
     ) {
         match found.vtep() {
-            // Only MACs of hosts are ever found.
+            // The MAC table has unicast MACs only.
             Some(id) if same_path(ctx, &frame, meta, (id, key)) => encapsulate(ctx, frame, meta),
             _ => TenantFrame { frame, meta: *meta }.forward_slow(ctx, key, found.destination()),
         }
     }
 }
 
+/// Counts a drop; returns a key that no entry has.
 #[cold]
 fn reject<M>(
     ctx: &BurstContext<'_, '_, M>,
@@ -146,43 +153,44 @@ where
     M: FrameMemory,
 {
     ctx.count_drop(reason, scope);
-    *meta = FrameMeta::NONE;
+    *meta = FrameMeta::DROPPED;
     MacKey::default()
 }
 
+/// [`fill_meta`] for frames of any kind.
 #[inline(never)]
 fn fill_meta_any(
     bytes: &[u8],
     len: usize,
-    member: IngressPort<'_>,
+    ingress: IngressPort<'_>,
     meta: &mut FrameMeta,
 ) -> Option<Pending> {
-    let packet = L3Info::of_first(bytes, len);
-    fill_meta(bytes, packet, member, meta)
+    let l3 = L3Info::of_first(bytes, len);
+    fill_meta(bytes, l3, ingress, meta)
 }
 
-/// Leaves what is found in `meta`; returns the checksum that must be computed. `bytes`: the frame's first ones.
+/// Fills in `meta`; returns the checksum that must be computed. `bytes`: the frame's first segment.
 #[inline(always)]
 fn fill_meta(
     bytes: &[u8],
-    packet: L3Info,
+    l3: L3Info,
     IngressPort { port, domain }: IngressPort<'_>,
     meta: &mut FrameMeta,
 ) -> Option<Pending> {
-    meta.flow = flow::hash(bytes, packet);
+    meta.flow = flow::hash(bytes, l3);
     meta.port = port.id;
-    meta.tos = packet.tos;
-    let concerns = neigh_suppress::applies(bytes, packet, port, domain);
-    meta.disposition = if concerns {
+    meta.tos = l3.tos;
+    let is_neighbor_message = neigh_suppress::applies(bytes, l3, port, domain);
+    meta.disposition = if is_neighbor_message {
         Disposition::Suppress
     } else {
         Disposition::Forward
     };
-    checksum::pending(bytes, packet, port.checksum)
+    checksum::pending(bytes, l3, port.checksum)
 }
 
 impl TenantFrame {
-    /// All but the usual.
+    /// Slow path.
     #[inline(never)]
     fn forward_slow<M: FrameMemory>(
         self,
@@ -206,30 +214,30 @@ impl TenantFrame {
         }
     }
 
-    /// Handles ARP and ND; gives back what goes on like any frame.
+    /// Handles ARP and ND. Returns the frame when it is forwarded like any other.
     fn suppress<'t, M: FrameMemory>(
         self,
         ctx: &mut BurstContext<'t, '_, M>,
         key: MacKey,
-        member: IngressPort<'t>,
+        ingress: IngressPort<'t>,
     ) -> Option<Self> {
-        let IngressPort { port, domain } = member;
-        let packet = self.packet(ctx);
-        match neigh_suppress::process(ctx, &self.frame, packet, (port, domain)) {
+        let IngressPort { port, domain } = ingress;
+        let l3 = self.l3_info(ctx);
+        match neigh_suppress::process(ctx, &self.frame, l3, (port, domain)) {
             Ok(Action::Forward) => return Some(self),
             Ok(Action::Reply(ip, neighbor)) => {
-                neigh_suppress::reply(ctx, self.frame, packet, (port, domain), (ip, neighbor));
+                neigh_suppress::reply(ctx, self.frame, l3, (port, domain), (ip, neighbor));
             }
-            Ok(Action::Hairpin) => ctx.drop_frame(self.frame, DropReason::Hairpin, member.scope()),
+            Ok(Action::Hairpin) => ctx.drop_frame(self.frame, DropReason::Hairpin, ingress.scope()),
             Err(reason) => {
                 self.forget_source(ctx, port, key);
-                ctx.drop_frame(self.frame, reason, member.scope());
+                ctx.drop_frame(self.frame, reason, ingress.scope());
             }
         }
         None
     }
 
-    /// Nothing is learned from what lies.
+    /// Discards the source MAC of a spoofed or malformed message, so that it is not learned.
     fn forget_source<M: FrameMemory>(
         &self,
         ctx: &mut BurstContext<'_, '_, M>,
@@ -241,27 +249,27 @@ impl TenantFrame {
             return;
         };
         let source = (port.id, MacKey::new(key.domain(), header.source()));
-        if let Some(place) = ctx
+        if let Some(index) = ctx
             .sources
             .iter()
             .rposition(|collected| *collected == source)
         {
-            ctx.sources.swap_remove(place);
+            ctx.sources.swap_remove(index);
         }
     }
 
-    /// Sends the frame to what was found for its key: one place, or everybody.
+    /// Sends the frame to the destination of its key, or floods it.
     fn dispatch<'t, M: FrameMemory>(
         self,
         ctx: &mut BurstContext<'t, '_, M>,
         key: MacKey,
         found: Option<Destination>,
-        member: IngressPort<'t>,
+        ingress: IngressPort<'t>,
     ) {
-        let IngressPort { port, domain } = member;
-        let target = match found {
+        let IngressPort { port, domain } = ingress;
+        let egress = match found {
             Some(Destination::Port(id)) if id == port.id => {
-                return ctx.drop_frame(self.frame, DropReason::Hairpin, member.scope());
+                return ctx.drop_frame(self.frame, DropReason::Hairpin, ingress.scope());
             }
             Some(Destination::Port(id)) => {
                 port_output::find(ctx, id, domain, self.frame.len()).map(Egress::Port)
@@ -271,7 +279,7 @@ impl TenantFrame {
             }
             None => {
                 if !ctx.limits.may_flood(port.id, port.storm, ctx.now_ns) {
-                    return ctx.drop_frame(self.frame, DropReason::Storm, member.scope());
+                    return ctx.drop_frame(self.frame, DropReason::Storm, ingress.scope());
                 }
                 let unicast = !key.mac().is_multicast();
                 if unicast && domain.miss_events {
@@ -284,11 +292,11 @@ impl TenantFrame {
                         CHANGE_INTERVAL_NS,
                     );
                 }
-                return self.flood(ctx, domain, unicast);
+                return flood::enqueue(self, ctx, domain, unicast);
             }
         };
-        match target {
-            Some(Egress::Port(exit)) => TenantBoundFrame::new(self.frame).send(ctx, exit),
+        match egress {
+            Some(Egress::Port(tx_port)) => TenantBoundFrame::new(self.frame).send(ctx, tx_port),
             Some(Egress::Vtep(tunnel)) => self.send_to_vtep(ctx, tunnel),
             None => ctx.pool.free(self.frame),
         }

@@ -1,9 +1,9 @@
-//! Frames on their way out, sorted by device, until the worker sends or hands them over.
+//! Transmit queues: one for each device, until the worker sends the frames or hands them off.
 
 use crate::addr::DeviceId;
 use crate::frame::Frame;
 
-/// One bounded queue for each device. Nothing is allocated after [`TxQueues::new`] and [`TxQueues::grow`].
+/// One bounded queue for each device. Only [`TxQueues::new`] and [`TxQueues::grow`] allocate.
 #[derive(Debug, Default)]
 pub struct TxQueues {
     queues: Vec<Vec<Frame>>,
@@ -11,7 +11,7 @@ pub struct TxQueues {
     busy: Vec<DeviceId>,
 }
 
-/// Frames a device's queue holds at most: as many as a transmit ring.
+/// Capacity of a device's queue, frames: that of a transmit ring.
 pub const QUEUE: usize = 2048;
 
 impl TxQueues {
@@ -23,7 +23,7 @@ impl TxQueues {
         queues
     }
 
-    /// Makes room for the devices 0..`devices`. Allocates: only when the configuration changes.
+    /// Adds queues up to device `devices` - 1. Allocates, when the configuration changes.
     pub fn grow(&mut self, devices: usize) {
         while self.queues.len() < devices {
             self.queues.push(Vec::with_capacity(QUEUE));
@@ -31,16 +31,16 @@ impl TxQueues {
         self.busy.reserve(devices);
     }
 
-    /// Queues a frame for `device`; gives it back when that queue is full or unknown.
+    /// Queues a frame for `device`.
     ///
     /// # Errors
-    /// The frame, to be counted and given to the pool.
+    /// The frame, to be counted and freed, when the queue is full or does not exist.
     #[inline]
     pub fn push(&mut self, device: DeviceId, frame: Frame) -> Result<(), Frame> {
         let Some(queue) = self.queues.get_mut(device.index()) else {
             return Err(frame);
         };
-        // Its capacity is its bound, so that it never grows here.
+        // The capacity is the bound, so that a push never allocates.
         if queue.len() == queue.capacity() {
             return Err(frame);
         }
@@ -51,19 +51,20 @@ impl TxQueues {
         Ok(())
     }
 
-    /// Takes the queue of the next device that has frames. Give it back, empty, with [`TxQueues::restore`].
+    /// Takes the queue of the next device that has frames. Return it, empty, with
+    /// [`TxQueues::restore`].
     #[inline]
     pub fn take_busy(&mut self) -> Option<(DeviceId, Vec<Frame>)> {
         let device = self.busy.pop()?;
         Some((device, std::mem::take(&mut self.queues[device.index()])))
     }
 
-    /// Gives back a queue, so that its memory is used again.
+    /// Returns an empty queue, so that its memory is reused.
     #[inline]
     pub fn restore(&mut self, device: DeviceId, queue: Vec<Frame>) {
         debug_assert!(
             queue.is_empty(),
-            "frames must be sent, handed over or dropped"
+            "frames must be sent, handed off or dropped"
         );
         self.queues[device.index()] = queue;
     }

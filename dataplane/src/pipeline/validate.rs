@@ -1,4 +1,4 @@
-//! What a frame must be like before anything is done with it.
+//! Checks of a frame's Ethernet header, before anything is done with the frame.
 
 use crate::addr;
 use crate::drop::DropReason;
@@ -7,8 +7,8 @@ use crate::table::vni::Domain;
 use crate::wire::ethernet::Ethernet;
 use crate::wire::vlan;
 
-/// Checks a frame from a tenant, its port's VLAN tag already taken off; returns its header. What is left to be checked is
-/// [`has_tags`].
+/// Checks a frame from a tenant, without its port's VLAN tag; returns its header. [`has_tags`] is
+/// not checked yet.
 #[inline(always)]
 pub(super) fn tenant<'f>(frame: &'f [u8], port: &PortEntry) -> Result<Ethernet<'f>, DropReason> {
     let header = Ethernet::parse(frame).ok_or(DropReason::Runt)?;
@@ -25,13 +25,13 @@ pub(super) fn tenant<'f>(frame: &'f [u8], port: &PortEntry) -> Result<Ethernet<'
     not_link_local(header)
 }
 
-/// True for a frame with a tag that its domain does not pass.
+/// True for a frame with a VLAN tag in a domain that does not pass tags.
 #[inline]
 pub(super) fn has_tags(header: Ethernet<'_>, domain: &Domain) -> bool {
     vlan::is_tag(header.ethertype()) && !domain.pass_tags
 }
 
-/// Checks a frame that came out of a VXLAN packet; returns its header.
+/// Checks the inner frame of a VXLAN packet; returns its header.
 #[inline(always)]
 pub(super) fn inner<'f>(frame: &'f [u8], domain: &Domain) -> Result<Ethernet<'f>, DropReason> {
     let header = Ethernet::parse(frame).ok_or(DropReason::InnerRunt)?;
@@ -44,6 +44,7 @@ pub(super) fn inner<'f>(frame: &'f [u8], domain: &Domain) -> Result<Ethernet<'f>
     not_link_local(header)
 }
 
+/// Rejects destinations that no bridge forwards (IEEE 802.1Q section 8.6.3).
 #[inline]
 fn not_link_local(header: Ethernet<'_>) -> Result<Ethernet<'_>, DropReason> {
     if addr::is_link_local(header.destination_bits()) {

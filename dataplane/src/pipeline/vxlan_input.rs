@@ -1,7 +1,7 @@
-//! Frames from the overlay: they have no way back to it (split horizon).
+//! Input from underlay devices. Frames from the overlay are never sent back to it (split horizon).
 //!
 //! ```text
-//! parse: decap, VNI, source VTEP, guard, ECN -> DecapsulatedFrame -> forward: local ports only
+//! parse: decap, VNI, source VTEP, validate, ECN -> lookup -> forward: port_output
 //! ```
 
 use std::net::IpAddr;
@@ -22,39 +22,39 @@ use crate::table::vni::Domain;
 use crate::table::vtep::RemoteVtep;
 use crate::wire::{ipv4, ipv6};
 
-/// What the first stage found out of a packet, for the last one.
+/// What `parse` found in a VXLAN packet.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DecapMeta<'t> {
-    /// The domain of its VNI; `None`: it was refused and counted.
+    /// The bridge domain of its VNI; `None`: it was dropped and counted.
     domain: Option<&'t Domain>,
-    /// `None`: a VTEP that nobody has told of, by its VNI's group.
+    /// Its sender; `None`: an unknown VTEP, whose packet came to the VNI's multicast group.
     from: Option<&'t RemoteVtep>,
 }
 
 impl DecapMeta<'_> {
-    /// Of a packet that goes nowhere.
-    pub(super) const NONE: Self = Self {
+    /// Of a packet that was dropped and counted.
+    pub(super) const DROPPED: Self = Self {
         domain: None,
         from: None,
     };
 }
 
-/// An inner frame, checked, without its outer headers.
+/// A validated inner frame, without its outer headers.
 #[derive(Debug)]
 pub(super) struct DecapsulatedFrame<'t> {
     pub(super) frame: Frame,
     pub(super) meta: DecapMeta<'t>,
 }
 
-/// Packets of underlay devices.
+/// Underlay devices.
 pub(super) struct VxlanInput;
 
 impl<'t> Input<'t> for VxlanInput {
-    type FrameMeta = DecapMeta<'t>;
-    const DROPPED: DecapMeta<'t> = DecapMeta::NONE;
+    type Meta = DecapMeta<'t>;
+    const DROPPED: DecapMeta<'t> = DecapMeta::DROPPED;
     const PREPENDS: bool = false;
 
-    /// Takes the outer headers off; the key is that of the inner frame.
+    /// Removes the outer headers; the key is that of the inner frame.
     #[inline(always)]
     fn parse<M: FrameMemory>(
         ctx: &mut BurstContext<'t, '_, M>,
@@ -69,7 +69,7 @@ impl<'t> Input<'t> for VxlanInput {
             }
             Err(reason) => {
                 ctx.count_drop(reason, scope);
-                *meta = DecapMeta::NONE;
+                *meta = DecapMeta::DROPPED;
                 MacKey::default()
             }
         }
@@ -87,6 +87,8 @@ impl<'t> Input<'t> for VxlanInput {
     }
 }
 
+/// Checks a packet and removes its outer headers. `scope`: filled in with what a drop is counted
+/// for.
 #[inline(always)]
 fn decapsulate<'t, M: FrameMemory>(
     ctx: &mut BurstContext<'t, '_, M>,
@@ -94,9 +96,9 @@ fn decapsulate<'t, M: FrameMemory>(
     scope: &mut DropScope<'t>,
 ) -> Result<(DecapMeta<'t>, MacKey), DropReason> {
     if ctx.device.csum_incomplete {
-        checksum::complete_tunnelled(ctx.pool.memory_mut(), frame);
+        checksum::complete_vxlan(ctx.pool.memory_mut(), frame);
     }
-    // Twice the same: once for what nearly all packets are, with offsets that the compiler knows.
+    // Specialised for untagged outer IPv4, with constant offsets; the general copy follows.
     let (memory, len) = (ctx.pool.memory(), frame.len());
     let sum = |range| memory.sum(frame, range);
     match decap::parse_plain_v4(memory.bytes(frame), len, &ctx.snapshot.settings, sum) {
@@ -105,6 +107,7 @@ fn decapsulate<'t, M: FrameMemory>(
     }
 }
 
+/// [`decapsulate`] for packets of any kind.
 #[inline(never)]
 fn decapsulate_any<'t, M: FrameMemory>(
     ctx: &mut BurstContext<'t, '_, M>,
@@ -117,7 +120,7 @@ fn decapsulate_any<'t, M: FrameMemory>(
     strip_outer(ctx, frame, packet, scope)
 }
 
-/// Checks where the packet comes from and what is in it, and takes the outer headers off.
+/// Checks VNI, source VTEP and inner frame, and removes the outer headers.
 #[inline(always)]
 fn strip_outer<'t, M: FrameMemory>(
     ctx: &mut BurstContext<'t, '_, M>,
@@ -132,11 +135,14 @@ fn strip_outer<'t, M: FrameMemory>(
         tos,
         inner,
     } = packet;
-    let same = |way: &&RxTunnel<'_>| {
-        way.domain.vni.get() == vni && way.source == source && !to_group && !way.to_group
+    let same = |current: &&RxTunnel<'_>| {
+        current.domain.vni.get() == vni
+            && current.source == source
+            && !to_group
+            && !current.to_group
     };
     let RxTunnel { domain, vtep, .. } = match ctx.rx_tunnel.current().filter(same) {
-        Some(way) => *way,
+        Some(current) => *current,
         None => find_rx_tunnel(ctx, frame, (source, vni), scope)?,
     };
     (scope.domain, scope.vtep) = (Some(domain), vtep);
@@ -166,7 +172,8 @@ fn strip_outer<'t, M: FrameMemory>(
     ))
 }
 
-/// Whose packet it is: of a VTEP of its VNI, or of anybody if it came to the VNI's group.
+/// The VNI and the sender of a packet: a VTEP of the VNI, or any VTEP when the packet came to the
+/// VNI's multicast group.
 #[inline(never)]
 fn find_rx_tunnel<'t, M: FrameMemory>(
     ctx: &mut BurstContext<'t, '_, M>,
@@ -200,14 +207,14 @@ fn find_rx_tunnel<'t, M: FrameMemory>(
 }
 
 impl<'t> DecapsulatedFrame<'t> {
-    /// Sends the frame to the port that was found for its key, or to all local ports of the domain.
+    /// Sends the frame to the port of its key, or floods it to all local ports of the domain.
     #[inline(always)]
     pub(super) fn forward<M: FrameMemory>(
         self,
         ctx: &mut BurstContext<'t, '_, M>,
         found: LookupResult,
     ) {
-        // Only MACs of hosts are ever found.
+        // The MAC table has unicast MACs only.
         if let (Some(port), Some(domain)) = (found.port(), self.meta.domain)
             && port_output::same_path(ctx, port, domain, self.frame.len())
         {
@@ -216,7 +223,7 @@ impl<'t> DecapsulatedFrame<'t> {
         self.forward_slow(ctx, found.destination());
     }
 
-    /// All but the usual.
+    /// Slow path.
     #[inline(never)]
     fn forward_slow<M: FrameMemory>(
         self,
@@ -234,7 +241,7 @@ impl<'t> DecapsulatedFrame<'t> {
         match found {
             Some(Destination::Port(port)) => {
                 match port_output::find(ctx, port, domain, self.frame.len()) {
-                    Some(exit) => TenantBoundFrame::new(self.frame).send(ctx, exit),
+                    Some(tx_port) => TenantBoundFrame::new(self.frame).send(ctx, tx_port),
                     None => ctx.pool.free(self.frame),
                 }
             }
@@ -249,8 +256,8 @@ impl<'t> DecapsulatedFrame<'t> {
     }
 }
 
-/// Carries congestion from the outer to the inner header (RFC 6040). Frames other than IP have nowhere to say it, and no
-/// sender that would listen: they pass, as on Linux.
+/// Copies a congestion mark from the outer to the inner header (RFC 6040). Frames other than IP
+/// can't carry it; they pass, as on Linux.
 #[inline(never)]
 fn combine_ecn(frame: &mut [u8], outer: u8) -> Result<(), DropReason> {
     let packet = L3Info::of(frame);

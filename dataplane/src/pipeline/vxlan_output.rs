@@ -1,4 +1,5 @@
-//! To a VTEP: only frames of tenants are encapsulated, so that no frame from the overlay goes back to it.
+//! Output to a VTEP. Only frames from tenants can be encapsulated, so that a frame from the overlay
+//! never returns to it (split horizon).
 
 use super::cache::TxTunnel;
 use super::context::BurstContext;
@@ -15,7 +16,7 @@ use crate::table::vtep::{Adjacency, RemoteVtep};
 use crate::table::{Settings, Snapshot};
 use crate::wire::checksum::Sum;
 
-/// An encapsulated frame of a tenant. Nothing else can be sent to the underlay.
+/// An encapsulated frame from a tenant: the only kind of frame that can be sent to the underlay.
 #[derive(Debug)]
 pub(super) struct EncapsulatedFrame(Frame);
 
@@ -26,9 +27,13 @@ impl TxFrame for EncapsulatedFrame {
 }
 
 impl FrameMeta {
-    /// What the outer header has of the frame and its VNI.
+    /// The fields of the outer header that depend on the frame and its VNI.
     #[inline(always)]
-    pub(super) const fn fields(&self, settings: &Settings, domain: &Domain) -> PerPacketFields {
+    pub(super) const fn per_packet_fields(
+        &self,
+        settings: &Settings,
+        domain: &Domain,
+    ) -> PerPacketFields {
         PerPacketFields {
             tos: ecn::outer_tos(self.tos, settings.dscp),
             source_port: flow::source_port(self.flow),
@@ -38,7 +43,7 @@ impl FrameMeta {
     }
 }
 
-/// True when the frame goes the same way as the one before it.
+/// True when the frame takes the current path, as the frame before it did.
 #[inline(always)]
 pub(super) fn same_path<M: FrameMemory>(
     ctx: &BurstContext<'_, '_, M>,
@@ -46,17 +51,17 @@ pub(super) fn same_path<M: FrameMemory>(
     meta: &FrameMeta,
     (id, key): (VtepId, MacKey),
 ) -> bool {
-    ctx.tx_tunnel.current().is_some_and(|way| {
-        let path = way.vtep.path(flow::path_hash(meta.flow));
+    ctx.tx_tunnel.current().is_some_and(|current| {
+        let path = current.vtep.path(flow::path_hash(meta.flow));
         meta.disposition == Disposition::Forward
-            && way.id == id
-            && way.domain.id == key.domain()
-            && path.is_some_and(|path| std::ptr::eq(path, way.path))
-            && frame.len() <= usize::from(way.path.max_frame)
+            && current.id == id
+            && current.domain.id == key.domain()
+            && path.is_some_and(|path| std::ptr::eq(path, current.path))
+            && frame.len() <= usize::from(current.path.max_frame)
     })
 }
 
-/// Puts the outer header of the way that is taken now before the frame, in its own headroom, and sends it to the underlay.
+/// Writes the outer header of the current path into the frame's headroom, and queues the frame.
 #[inline(always)]
 pub(super) fn encapsulate<M: FrameMemory>(
     ctx: &mut BurstContext<'_, '_, M>,
@@ -81,7 +86,7 @@ pub(super) fn encapsulate<M: FrameMemory>(
             vtep: Some(vtep),
         },
     );
-    let fields = meta.fields(&ctx.snapshot.settings, domain);
+    let fields = meta.per_packet_fields(&ctx.snapshot.settings, domain);
     match EncapsulatedFrame::prepend(ctx, frame, path, fields) {
         Ok(frame) => {
             if ctx.enqueue(device, frame, scope) {
@@ -92,7 +97,7 @@ pub(super) fn encapsulate<M: FrameMemory>(
     }
 }
 
-/// What follows the first chunk of a frame.
+/// Length and checksum of what follows a frame's first segment.
 #[cold]
 fn tail<M: FrameMemory>(ctx: &BurstContext<'_, '_, M>, frame: &Frame, path: &Adjacency) -> Tail {
     let (first, len) = (frame.first().len(), frame.len());
@@ -109,7 +114,10 @@ fn tail<M: FrameMemory>(ctx: &BurstContext<'_, '_, M>, frame: &Frame, path: &Adj
 }
 
 impl EncapsulatedFrame {
-    /// Puts the outer header of `path` before a frame, in its own headroom; gives the frame back when that is too short.
+    /// Writes the outer header of `path` into the headroom of `frame`.
+    ///
+    /// # Errors
+    /// The frame, when its headroom is too short.
     #[inline(always)]
     pub(super) fn prepend<M: FrameMemory>(
         ctx: &mut BurstContext<'_, '_, M>,
@@ -128,7 +136,8 @@ impl EncapsulatedFrame {
         Ok(Self::write(ctx, frame, tail, path, fields))
     }
 
-    /// Writes the outer header of `path` to the front of a frame, where there is room for it.
+    /// Writes the outer header of `path` over the first bytes of `frame`, which are reserved for
+    /// it.
     #[inline(always)]
     pub(super) fn write<M: FrameMemory>(
         ctx: &mut BurstContext<'_, '_, M>,
@@ -144,7 +153,7 @@ impl EncapsulatedFrame {
 }
 
 impl TenantFrame {
-    /// The path to a VTEP for this frame, if it fits.
+    /// The path to a VTEP with its device; `None` when there is none, or the frame does not fit.
     #[inline(always)]
     pub(super) fn lookup_tunnel<'t, M: FrameMemory>(
         &self,
@@ -163,7 +172,8 @@ impl TenantFrame {
         })
     }
 
-    /// A VTEP and the path to it, if the frame fits.
+    /// A VTEP and the adjacency of this frame's flow; `None` when there is none, or the frame does
+    /// not fit.
     #[inline(always)]
     pub(super) fn adjacency<'t>(
         &self,
@@ -175,13 +185,13 @@ impl TenantFrame {
         (self.frame.len() <= usize::from(path.max_frame)).then_some((vtep, path))
     }
 
-    /// What the frame carries: looked at once more, where it is not the usual.
-    pub(super) fn packet<M: FrameMemory>(&self, ctx: &BurstContext<'_, '_, M>) -> L3Info {
+    /// Parses the frame's L3 header again, for the slow path.
+    pub(super) fn l3_info<M: FrameMemory>(&self, ctx: &BurstContext<'_, '_, M>) -> L3Info {
         L3Info::of_first(ctx.pool.memory().bytes(&self.frame), self.frame.len())
     }
 
-    /// Finds the path to a VTEP for this frame. `None`: the drop has been counted, and, if `report`, the tenant told
-    /// when its packet is too long.
+    /// The path to a VTEP for this frame. `None`: the drop has been counted; if the frame is too
+    /// long for the path and `report` is set, its sender has been sent an ICMP error.
     #[inline(never)]
     pub(super) fn find_tunnel<'t, M: FrameMemory>(
         &self,
@@ -207,11 +217,11 @@ impl TenantFrame {
             Some(path) => {
                 ctx.count_drop(DropReason::TooBig, scope);
                 if report {
-                    let packet = self.packet(ctx);
+                    let l3 = self.l3_info(ctx);
                     pmtu::send_too_big(
                         ctx,
                         &self.frame,
-                        packet,
+                        l3,
                         (self.meta.port, domain),
                         path.max_frame,
                     );

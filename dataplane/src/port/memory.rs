@@ -129,6 +129,7 @@ pub struct MemoryPort {
     capacity: usize,
     piece: usize,
     error: Option<i32>,
+    busy_poll_ended: bool,
 }
 
 impl Default for MemoryPort {
@@ -139,6 +140,7 @@ impl Default for MemoryPort {
             capacity: usize::MAX,
             piece: usize::MAX,
             error: None,
+            busy_poll_ended: false,
         }
     }
 }
@@ -204,6 +206,11 @@ impl MemoryPort {
     pub const fn set_error(&mut self, error: Option<i32>) {
         self.error = error;
     }
+
+    /// As if busy polling had been taken back.
+    pub const fn end_busy_poll(&mut self) {
+        self.busy_poll_ended = true;
+    }
 }
 
 /// A new chunk with these bytes; `None` when no chunk is free.
@@ -248,6 +255,10 @@ impl<M: FrameMemory> Port<M> for MemoryPort {
 
     fn wake(&mut self, _pool: &mut Pool<M>) -> Result<(), i32> {
         self.error.map_or(Ok(()), Err)
+    }
+
+    fn busy_poll_ended(&mut self) -> bool {
+        std::mem::take(&mut self.busy_poll_ended)
     }
 
     /// No chunk is held between calls, so none is to be returned.

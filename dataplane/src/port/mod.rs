@@ -82,6 +82,11 @@ pub trait Port<M: FrameMemory> {
         PortErrors::default()
     }
 
+    /// True once after busy polling was switched off: frames to transmit had stayed in the tx ring.
+    fn busy_poll_ended(&mut self) -> bool {
+        false
+    }
+
     /// Closes the port. Every chunk that it or the kernel holds is returned to `pool`.
     fn close(self, pool: &mut Pool<M>);
 }

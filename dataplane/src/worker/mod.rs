@@ -300,6 +300,14 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
                 });
             }
             slot.failed = failed;
+            if slot.port.busy_poll_ended() {
+                let (worker, device, queue) = (config.id, slot.device, slot.queue);
+                config.events.send(WorkerEvent::BusyPollEnded {
+                    worker,
+                    device,
+                    queue,
+                });
+            }
             let errors = slot.port.errors();
             if errors != slot.port_errors {
                 count_port_errors(config, slot.device, slot.port_errors, errors);

@@ -399,6 +399,24 @@ fn a_lasting_error_is_reported_once_and_again_after_it_was_gone() {
 }
 
 #[test]
+fn busy_polling_that_was_switched_off_is_reported_once() {
+    let mut pair = pair();
+    pair.attach(0, 0);
+    pair.poll(1);
+    pair.workers[0].slots[0].port.end_busy_poll();
+    pair.poll(5);
+    let expected = WorkerEvent::BusyPollEnded {
+        worker: WorkerId(0),
+        device: DeviceId(0),
+        queue: 0,
+    };
+    assert_eq!(
+        (pair.events.next(), pair.events.next()),
+        (Some(expected), None)
+    );
+}
+
+#[test]
 fn a_new_snapshot_is_used_from_the_next_iteration_and_the_old_one_released() {
     let mut pair = pair();
     pair.poll(1);

@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+
 use vtep_dataplane::addr::{
-    DeviceId, DomainId, HostMac, MacAddr, VtepId, PortId, Vni, VtepAddr, WorkerId,
+    DeviceId, DomainId, HostMac, MacAddr, PortId, Vni, VtepAddr, VtepId, WorkerId,
 };
 use vtep_dataplane::frame::Pool;
 use vtep_dataplane::pipeline::tx_queues::TxQueues;
@@ -11,13 +12,13 @@ use vtep_dataplane::pipeline::{Pipeline, Tables};
 use vtep_dataplane::port::Port;
 use vtep_dataplane::port::memory::{HeapMemory, MemoryPort, memory_pools};
 use vtep_dataplane::stats::Counters;
+use vtep_dataplane::table::encapsulation::{HeaderFields, OuterHeader};
 use vtep_dataplane::table::flood::FloodList;
 use vtep_dataplane::table::mac::{Destination, MacTable};
 use vtep_dataplane::table::neighbor::{NeighborEntry, NeighborTable};
-use vtep_dataplane::table::encapsulation::{HeaderFields, OuterHeader};
-use vtep_dataplane::table::vtep::{RemoteVtep, VtepTable, Adjacency};
 use vtep_dataplane::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
 use vtep_dataplane::table::vni::{Domain, VniTable};
+use vtep_dataplane::table::vtep::{Adjacency, RemoteVtep, VtepTable};
 use vtep_dataplane::table::{Dscp, Settings, Snapshot};
 use vtep_dataplane::wire::checksum::Sum;
 
@@ -65,8 +66,16 @@ fn remote_vtep(address: Ipv4Addr) -> RemoteVtep {
         df: true,
         udp_port: 4789,
     });
-    let path = Adjacency { device: UNDERLAY, rewrite: header.expect("one family"), max_frame: 3900 };
-    RemoteVtep { vtep: vtep(address), paths: Box::new([path]), counters: counters() }
+    let path = Adjacency {
+        device: UNDERLAY,
+        rewrite: header.expect("one family"),
+        max_frame: 3900,
+    };
+    RemoteVtep {
+        vtep: vtep(address),
+        paths: Box::new([path]),
+        counters: counters(),
+    }
 }
 
 fn device(id: DeviceId, role: Role, csum_incomplete: bool) -> Option<Arc<Device>> {
@@ -132,7 +141,11 @@ impl Bed {
                 devices: vec![
                     device(UNDERLAY, Role::Underlay, csum_incomplete),
                     device(TENANT, Role::Access(PortId(0)), csum_incomplete),
-                    device(TRUNK, Role::Trunk(Box::new([(10, PortId(1))])), csum_incomplete),
+                    device(
+                        TRUNK,
+                        Role::Trunk(Box::new([(10, PortId(1))])),
+                        csum_incomplete,
+                    ),
                 ],
                 ports: vec![port(0, TENANT, None), port(1, TRUNK, Some(10))],
             }),
@@ -145,14 +158,17 @@ impl Bed {
         ];
         for (host, place) in hosts {
             let host = HostMac::new(mac(host)).expect("unicast");
-            macs.insert(DomainId(0), host, place).expect("there is room");
+            macs.insert(DomainId(0), host, place)
+                .expect("there is room");
         }
         // One host that ARP and ND are answered for, so that answers are made too.
         let mut neighbors = NeighborTable::new(4);
         let known = NeighborEntry::host(HostMac::new(mac(3)).expect("unicast"));
         for ip in ["192.0.2.3", "2001:db8:1::3"] {
             let ip = ip.parse().expect("an address");
-            neighbors.insert(DomainId(0), ip, known).expect("there is room");
+            neighbors
+                .insert(DomainId(0), ip, known)
+                .expect("there is room");
         }
         Self {
             snapshot,
@@ -180,11 +196,20 @@ impl Bed {
         let reader = self.macs.reader();
         incoming.receive(&mut self.pool, &mut burst);
         let hosts = self.neighbors.reader();
-        let tables = Tables { snapshot: &self.snapshot, macs: &reader, neighbors: &hosts };
-        self.pipeline.burst(tables, 1, device, &mut burst, &mut self.pool, &mut self.out);
+        let tables = Tables {
+            snapshot: &self.snapshot,
+            macs: &reader,
+            neighbors: &hosts,
+        };
+        self.pipeline
+            .burst(tables, 1, device, &mut burst, &mut self.pool, &mut self.out);
         assert!(burst.is_empty());
-        while self.pipeline.replicate(tables, 1, &mut self.pool, &mut self.out) > 0 {}
-        while self.pipeline.next_notice().is_some() {}
+        while self
+            .pipeline
+            .replicate(tables, 1, &mut self.pool, &mut self.out)
+            > 0
+        {}
+        while self.pipeline.next_event().is_some() {}
         while let Some((to, mut queue)) = self.out.take_busy() {
             assert!(device != UNDERLAY || to != UNDERLAY, "split horizon");
             let mut port = MemoryPort::new();
@@ -211,7 +236,12 @@ pub const fn piece(kind: u8) -> usize {
 pub fn packet(inner: &[u8]) -> Vec<u8> {
     let inner = &inner[..inner.len().min(3800)];
     let udp = (16 + inner.len()) as u16;
-    let headers = [&[0xc0, 0, 0x12, 0xb5][..], &udp.to_be_bytes(), &[0, 0], &[8, 0, 0, 0, 0, 0, 100, 0]];
+    let headers = [
+        &[0xc0, 0, 0x12, 0xb5][..],
+        &udp.to_be_bytes(),
+        &[0, 0],
+        &[8, 0, 0, 0, 0, 0, 100, 0],
+    ];
     with_headers(&[&[0], &headers.concat()[..], inner].concat())
 }
 
@@ -219,12 +249,21 @@ pub fn packet(inner: &[u8]) -> Vec<u8> {
 /// byte is the TOS.
 #[must_use]
 pub fn with_headers(bytes: &[u8]) -> Vec<u8> {
-    let (tos, rest) = bytes.split_first().map_or((0, &[][..]), |(tos, rest)| (*tos, rest));
+    let (tos, rest) = bytes
+        .split_first()
+        .map_or((0, &[][..]), |(tos, rest)| (*tos, rest));
     let rest = &rest[..rest.len().min(1520)];
     let total = (20 + rest.len()) as u16;
-    let mut header = [0x45, tos, 0, 0, 0, 0, 0x40, 0, 64, 17, 0, 0, 203, 0, 113, 2, 203, 0, 113, 1];
+    let mut header = [
+        0x45, tos, 0, 0, 0, 0, 0x40, 0, 64, 17, 0, 0, 203, 0, 113, 2, 203, 0, 113, 1,
+    ];
     header[2..4].copy_from_slice(&total.to_be_bytes());
     let checksum = Sum::new().bytes(&header).checksum();
     header[10..12].copy_from_slice(&checksum.to_be_bytes());
-    [&[2, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 8, 0][..], &header, rest].concat()
+    [
+        &[2, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 8, 0][..],
+        &header,
+        rest,
+    ]
+    .concat()
 }

@@ -7,8 +7,9 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
     match config::parse("fuzz.toml", text) {
         Ok(loaded) => {
             let saved = config::save(&loaded.config);
-            let again = config::parse("saved.toml", &saved)
-                .unwrap_or_else(|problems| panic!("what was saved is refused: {problems}\n{saved}"));
+            let again = config::parse("saved.toml", &saved).unwrap_or_else(|problems| {
+                panic!("what was saved is refused: {problems}\n{saved}")
+            });
             let changes = config::diff(&loaded.config, &again.config);
             assert!(changes.changes.is_empty(), "{:?}\n{saved}", changes.changes);
         }

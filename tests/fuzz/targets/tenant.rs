@@ -2,7 +2,13 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let Some((kind, bytes)) = data.split_first() else { return };
-    let device = if kind & 1 == 0 { vtep_fuzz::TENANT } else { vtep_fuzz::TRUNK };
+    let Some((kind, bytes)) = data.split_first() else {
+        return;
+    };
+    let device = if kind & 1 == 0 {
+        vtep_fuzz::TENANT
+    } else {
+        vtep_fuzz::TRUNK
+    };
     vtep_fuzz::Bed::new(false).run(device, bytes, vtep_fuzz::piece(*kind));
 });

@@ -2,7 +2,9 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let Some((kind, bytes)) = data.split_first() else { return };
+    let Some((kind, bytes)) = data.split_first() else {
+        return;
+    };
     let mut bed = vtep_fuzz::Bed::new(kind & 4 != 0);
     let packet = match kind & 3 {
         0 => bytes.to_vec(),

@@ -26,6 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "fib",
             "underlay",
             "interfaces",
+            "workers",
             "speaker",
             "api",
             "metrics",
@@ -361,6 +362,23 @@ fn strongly_connected(edges: &[BTreeSet<usize>]) -> Vec<Vec<usize>> {
         }
     }
     sets
+}
+
+/// The modules that ARCHITECTURE.md names: those at the root of dataplane and control, and those that a packet and a
+/// route pass through.
+#[must_use]
+pub fn names(sources: &[Source]) -> BTreeSet<String> {
+    let inside = ["pipeline", "evpn", "fib"];
+    let layered = modules(sources)
+        .into_iter()
+        .filter(|(_, name, _)| LAYERS.iter().any(|(layered, _)| layered == name));
+    layered
+        .filter_map(|(.., module)| {
+            let root = module.first()?;
+            let name = module.get(1).filter(|_| inside.contains(&root.as_str()));
+            Some(name.unwrap_or(root).clone())
+        })
+        .collect()
 }
 
 /// `use` items at the head of a file that are not in three groups: std, other crates, this crate.

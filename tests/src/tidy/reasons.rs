@@ -18,8 +18,9 @@ pub fn reasons(sources: &[Source]) -> Vec<String> {
         .position(|l| l.starts_with("reasons! {"))
         .expect("the list of reasons");
     let names = drop.lines[begin + 1..].iter().take_while(|l| *l != "}");
+    // A long explanation continues on lines that are indented more.
     names
-        .filter(|l| !l.trim_start().starts_with("//"))
+        .filter(|l| !l.starts_with("     ") && !l.trim_start().starts_with("//"))
         .filter_map(|l| l.split('"').nth(1).map(str::to_owned))
         .collect()
 }

@@ -75,7 +75,8 @@ pub fn pages() -> Vec<Source> {
 }
 
 /// Whether `line` has `phrase` as words of their own.
-fn contains(line: &str, phrase: &str) -> bool {
+#[must_use]
+pub fn contains(line: &str, phrase: &str) -> bool {
     let edge = |c: Option<char>| !c.is_some_and(|c| c.is_alphanumeric() || c == '_');
     line.match_indices(phrase).any(|(at, _)| {
         edge(line[..at].chars().next_back()) && edge(line[at + phrase.len()..].chars().next())

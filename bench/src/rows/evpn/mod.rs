@@ -1,7 +1,7 @@
 //! EVPN: octets of a neighbour to entries of the MAC table, as the daemon does it.
 //!
 //! ```text
-//! Hosts -> octets -> bgp::Peer (in memory), or Speaker (TCP) -> evpn::EvpnSpeaker -> Fib -> MacReader
+//! Hosts -> octets -> bgp::Peer (in memory), or BgpSpeaker (TCP) -> evpn::EvpnSpeaker -> Fib -> MacReader
 //! ```
 
 pub mod failover;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use vtep_control::bgp::{Peer, PeerConfig, PeerOutput};
 use vtep_control::evpn::{EvpnConfig, EvpnSpeaker, NeighborId, VniConfig};
 use vtep_control::fib::Fib;
-use vtep_control::speaker::transport::Routes;
+use vtep_control::speaker::transport::SessionHandler;
 use vtep_dataplane::addr::{DomainId, Vni, VtepAddr};
 use vtep_dataplane::frame::BURST;
 use vtep_dataplane::table::Snapshot;
@@ -162,16 +162,16 @@ impl Sink {
     }
 }
 
-impl Routes for Sink {
-    fn heard(&mut self, _: IpAddr, output: PeerOutput<'_>, now: Instant) {
+impl SessionHandler for Sink {
+    fn on_output(&mut self, _: IpAddr, output: PeerOutput<'_>, now: Instant) {
         self.take(now, &output);
     }
 
-    fn held(&self, _: IpAddr) -> usize {
+    fn route_count(&self, _: IpAddr) -> usize {
         self.speaker.prefix_count(ID)
     }
 
-    fn speak(&mut self, _: IpAddr, peer: &mut Peer, now: Instant) {
+    fn advertise(&mut self, _: IpAddr, peer: &mut Peer, now: Instant) {
         self.speaker.pump(now, ID, peer);
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token};
 use vtep_control::bgp::wire::{HEADER_LEN, MAX_EXTENDED_MESSAGE_LEN, read_header};
 use vtep_control::speaker::socket::TcpOptions;
-use vtep_control::speaker::{NeighborConfig, Speaker};
+use vtep_control::speaker::{BgpSpeaker, NeighborConfig};
 
 use super::hosts::{Hosts, greeting};
 use super::sink::{Sink, session};
@@ -55,7 +55,7 @@ fn neighbor(listener: &TcpListener, octets: &[u8], word: &Receiver<()>) -> io::R
 /// The daemon's end.
 struct Daemon {
     poll: Poll,
-    speaker: Speaker,
+    speaker: BgpSpeaker,
     sink: Sink,
 }
 
@@ -63,7 +63,7 @@ impl Daemon {
     fn new(hosts: usize, address: SocketAddr) -> Result<Self, Failure> {
         let poll = Poll::new().map_err(Failure::of("poll"))?;
         // Port 0: where we listen is of no concern, as we connect.
-        let (mut speaker, mut sink) = (Speaker::new(0, Token(0), 1), Sink::new(hosts)?);
+        let (mut speaker, mut sink) = (BgpSpeaker::new(0, Token(0), 1), Sink::new(hosts)?);
         let tcp = TcpOptions::default();
         let config = NeighborConfig {
             address,
@@ -71,7 +71,7 @@ impl Daemon {
             peer: session(false),
             restarting: false,
         };
-        speaker.put(config, poll.registry(), &mut sink, Instant::now());
+        speaker.add_neighbor(config, poll.registry(), &mut sink, Instant::now());
         Ok(Self {
             poll,
             speaker,
@@ -95,7 +95,7 @@ impl Daemon {
             }
             let wait = self
                 .speaker
-                .next_timeout(now)
+                .poll_timeout(now)
                 .map_or(PATIENCE, |wait| wait.min(PATIENCE));
             self.poll
                 .poll(&mut events, Some(wait))
@@ -103,9 +103,10 @@ impl Daemon {
             let now = Instant::now();
             for event in &events {
                 self.speaker
-                    .event(event, self.poll.registry(), &mut self.sink, now);
+                    .handle_event(event, self.poll.registry(), &mut self.sink, now);
             }
-            self.speaker.turn(self.poll.registry(), &mut self.sink, now);
+            self.speaker
+                .poll_once(self.poll.registry(), &mut self.sink, now);
             self.sink.carry(now)?;
         }
         Ok(())

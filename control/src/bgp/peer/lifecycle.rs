@@ -1,17 +1,18 @@
-//! How the connections of a peer begin and end, which of two survives, and the way back after an end.
+//! Opening and closing of a peer's connections, collision resolution, retries, stale routes.
 
 use std::time::{Duration, Instant};
 
 use super::super::fsm::FsmState;
-use super::super::graceful_restart::{GrState, keeps};
+use super::super::graceful_restart::{GrState, retention};
 use super::super::negotiate::Negotiated;
 use super::super::output::{ConnectionId, DownReason, PeerOutput};
 use super::super::session::Session;
 use super::super::timer::Timer;
 use super::super::wire::{ErrorCode, Notification};
-use super::{Peer, RECONNECT_PAUSE};
+use super::{Peer, RECONNECT_DELAY};
 
-/// A new connection this soon after the session came up is what is left of a collision, not a restart of the peer.
+/// A new connection this soon after session establishment is a late collision, not a restart of
+/// the peer.
 const COLLISION_WINDOW: Duration = Duration::from_secs(5);
 
 impl Peer {
@@ -22,15 +23,17 @@ impl Peer {
         conn
     }
 
-    pub(super) fn begin(&mut self, now: Instant, conn: ConnectionId) {
-        let Some(at) = self.place(conn) else { return };
-        // A session that ended took nothing from our forwarding tables (RFC 8538 section 4).
+    pub(super) fn send_open(&mut self, now: Instant, conn: ConnectionId) {
+        let Some(at) = self.session_index(conn) else {
+            return;
+        };
+        // Our forwarding state survives the end of a session (RFC 8538 section 4).
         let preserved = self.restarting || self.counters.established > 0;
         let session = &mut self.sessions[at].1;
         if matches!(session.state, FsmState::Connect | FsmState::Active)
-            && !session.begin(now, &self.config, self.restarting, preserved)
+            && !session.send_open(now, &self.config, self.restarting, preserved)
         {
-            self.end(
+            self.end_connection(
                 now,
                 conn,
                 DownReason::Sent(Notification::new(ErrorCode::OUT_OF_RESOURCES, &[])),
@@ -41,14 +44,15 @@ impl Peer {
     pub(super) fn leave_idle(&mut self, now: Instant) {
         self.idle_until = None;
         self.timers.stop(Timer::IdleHold);
-        match self.last_ended.map(|ended| ended + RECONNECT_PAUSE) {
+        match self.last_closed.map(|ended| ended + RECONNECT_DELAY) {
             Some(at) if at > now => self.timers.set(Timer::ConnectRetry, at),
-            _ => self.retry(now),
+            _ => self.try_connect(now),
         }
     }
 
-    /// Connects, unless a connection is there that got farther than that; sets the timer for the next try.
-    pub(super) fn retry(&mut self, now: Instant) {
+    /// Connects, unless a connection is already further along, and sets the timer for the next
+    /// attempt.
+    pub(super) fn try_connect(&mut self, now: Instant) {
         if !self.enabled
             || self.prefix_limit_hit
             || self.established().is_some()
@@ -66,13 +70,13 @@ impl Peer {
             .find(|(_, s)| s.state == FsmState::Connect)
             .map(|(c, _)| *c);
         if let Some(conn) = slow {
-            self.end_quietly(now, conn, DownReason::Closed);
+            self.remove_connection(now, conn, DownReason::Closed);
             self.outputs.push_back(PeerOutput::Close {
                 conn,
                 last_message: Vec::new(),
             });
         }
-        // A connection of the peer that has not brought its OPEN may never do so: ours is tried beside it.
+        // A connection from the peer without an OPEN may never bring one: ours is tried as well.
         let under_way =
             |(_, s): &(ConnectionId, Session)| s.outgoing || s.state >= FsmState::OpenConfirm;
         if !self.sessions.iter().any(under_way) {
@@ -81,7 +85,8 @@ impl Peer {
         }
     }
 
-    /// A NOTIFICATION of ours, as a hard reset where the peer would keep our routes otherwise (RFC 8538 section 4).
+    /// `notification` as a hard reset if the peer would otherwise keep our routes
+    /// (RFC 8538 section 4).
     pub(super) fn hard_reset_if_negotiated(&self, notification: Notification) -> Notification {
         if self.negotiated().is_some_and(|a| a.hard_reset) {
             notification.hard()
@@ -96,19 +101,20 @@ impl Peer {
         self.timers.stop(Timer::IdleHold);
         self.idle_until = None;
         if !self.sessions.is_empty() {
-            self.last_ended = Some(now);
+            self.last_closed = Some(now);
         }
         for conn in self.sessions.iter().map(|(c, _)| *c).collect::<Vec<_>>() {
-            self.end_quietly(now, conn, DownReason::Sent(notification.clone()));
+            self.remove_connection(now, conn, DownReason::Sent(notification.clone()));
         }
         self.sweep();
     }
 
-    /// Ends a connection, and finds the way on if it was the last one.
-    pub(super) fn end(&mut self, now: Instant, conn: ConnectionId, reason: DownReason) {
+    /// Ends a connection; if it was the last one, schedules the next attempt.
+    pub(super) fn end_connection(&mut self, now: Instant, conn: ConnectionId, reason: DownReason) {
         let error = matches!(&reason, DownReason::Sent(n) if !n.error.is_cease());
         let was_up = self.up_since;
-        if !self.end_quietly(now, conn, reason) || !self.sessions.is_empty() || !self.enabled {
+        if !self.remove_connection(now, conn, reason) || !self.sessions.is_empty() || !self.enabled
+        {
             return;
         }
         if was_up.is_some_and(|since| now.duration_since(since) >= self.config.idle_hold.1) {
@@ -121,7 +127,7 @@ impl Peer {
             self.timers.set(Timer::IdleHold, now + pause);
         } else if was_up.is_some() && !self.config.passive {
             self.timers.set(Timer::ConnectRetry, now + pause);
-        } else if !self.config.passive && !self.timers.runs(Timer::ConnectRetry) {
+        } else if !self.config.passive && !self.timers.is_running(Timer::ConnectRetry) {
             self.timers.set(
                 Timer::ConnectRetry,
                 now + self.jitter.apply(self.config.connect_retry),
@@ -132,14 +138,14 @@ impl Peer {
         }
     }
 
-    /// Ends a connection. False if it was gone.
-    pub(super) fn end_quietly(
+    /// Ends a connection without scheduling another. False if it was already removed.
+    pub(super) fn remove_connection(
         &mut self,
         now: Instant,
         conn: ConnectionId,
         reason: DownReason,
     ) -> bool {
-        let Some(at) = self.place(conn) else {
+        let Some(at) = self.session_index(conn) else {
             return false;
         };
         let (_, session) = self.sessions.remove(at);
@@ -158,20 +164,25 @@ impl Peer {
                 .push_back(PeerOutput::Close { conn, last_message });
         }
         if let Some(negotiated) = session.negotiated.filter(|_| established) {
-            self.down(now, &negotiated, reason.clone());
+            self.session_down(now, &negotiated, reason.clone());
         }
-        // One connection of two that ends, as of a collision, is not the end of the session.
+        // If one of two connections ends, as in a collision, the session is not down.
         if established || self.sessions.is_empty() {
             self.last_down = Some(reason);
         }
         true
     }
 
-    pub(super) fn down(&mut self, now: Instant, negotiated: &Negotiated, reason: DownReason) {
+    pub(super) fn session_down(
+        &mut self,
+        now: Instant,
+        negotiated: &Negotiated,
+        reason: DownReason,
+    ) {
         self.up_since = None;
-        // Stale routes that outlived one absence don't outlive a second (RFC 4724 section 4.2).
+        // Routes still stale from an earlier restart are removed (RFC 4724 section 4.2).
         self.sweep();
-        let kept = keeps(negotiated, &reason);
+        let kept = retention(negotiated, &reason);
         let keep_stale_for = kept.map(|restart| restart.time + restart.long_lived);
         self.outputs.push_back(PeerOutput::SessionDown {
             reason,
@@ -185,30 +196,31 @@ impl Peer {
         }
     }
 
-    /// The peer's OPEN came on `conn`; there may be another connection (RFC 4271 section 6.8). The one survives that
-    /// was opened by the side with the higher identifier, or the higher AS where they are equal (RFC 6286).
+    /// The peer's OPEN arrived on `conn`: resolves a collision with another connection
+    /// (RFC 4271 section 6.8). The connection opened by the speaker with the higher BGP identifier
+    /// survives, or by the one with the higher AS if the identifiers are equal (RFC 6286).
     pub(super) fn resolve_collision(&mut self, now: Instant, conn: ConnectionId) {
         let other = self
             .sessions
             .iter()
             .find(|(c, s)| *c != conn && s.state >= FsmState::OpenConfirm);
-        let Some((other, standing)) = other.map(|(c, s)| (*c, s)) else {
+        let Some((other, existing)) = other.map(|(c, s)| (*c, s)) else {
             return;
         };
-        if standing.state == FsmState::Established {
-            let fresh = self
+        if existing.state == FsmState::Established {
+            let recent = self
                 .up_since
                 .is_some_and(|since| now.duration_since(since) < COLLISION_WINDOW);
-            if standing
+            if existing
                 .negotiated
                 .as_ref()
                 .is_some_and(|a| a.restart.is_some())
-                && !fresh
+                && !recent
             {
-                self.end(now, other, DownReason::Replaced);
+                self.end_connection(now, other, DownReason::Replaced);
                 return;
             }
-            self.end(
+            self.end_connection(
                 now,
                 conn,
                 DownReason::Sent(Notification::new(
@@ -218,17 +230,17 @@ impl Peer {
             );
             return;
         }
-        let Some(negotiated) = standing.negotiated.clone() else {
+        let Some(negotiated) = existing.negotiated.clone() else {
             return;
         };
         let ours = (self.config.router_id, self.config.local_as);
         let ours_survives = ours > (negotiated.router_id, negotiated.peer_as);
-        let loser = if standing.outgoing == ours_survives {
+        let loser = if existing.outgoing == ours_survives {
             conn
         } else {
             other
         };
-        self.end(
+        self.end_connection(
             now,
             loser,
             DownReason::Sent(Notification::new(
@@ -238,7 +250,7 @@ impl Peer {
         );
     }
 
-    pub(super) fn up(&mut self, now: Instant, conn: ConnectionId) {
+    pub(super) fn session_up(&mut self, now: Instant, conn: ConnectionId) {
         let others = self
             .sessions
             .iter()
@@ -246,7 +258,7 @@ impl Peer {
             .filter(|c| *c != conn)
             .collect::<Vec<_>>();
         for other in others {
-            self.end(
+            self.end_connection(
                 now,
                 other,
                 DownReason::Sent(Notification::new(
@@ -260,16 +272,17 @@ impl Peer {
         };
         self.timers.stop(Timer::ConnectRetry);
         self.up_since = Some(now);
-        self.updated = false;
+        self.update_received = false;
         self.counters.established += 1;
         if self.counters.established == 1 {
-            // What went before were tries: nothing that was up has gone down.
+            // Earlier ends were failed attempts: no session has gone down yet.
             self.last_down = None;
         }
         let restart = negotiated.restart;
         self.outputs.push_back(PeerOutput::SessionUp(negotiated));
         if self.gr_state != GrState::Fresh {
-            // Without the F bit the peer has lost its forwarding state: what it does not announce again is wrong now.
+            // Without the F bit the peer has lost its forwarding state: its stale routes are wrong
+            // (RFC 4724 section 4.2).
             match (
                 restart.filter(|r| r.preserved || !r.restarting),
                 self.config.restart,

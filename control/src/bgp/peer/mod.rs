@@ -1,8 +1,9 @@
-//! One neighbour: its connections, of which one wins, its way back after an error, what it keeps of its routes.
+//! One neighbor: its connections, of which one survives, retries after errors, graceful restart.
 //!
-//! The owner of the sockets does what [`Peer::poll_output`] asks for, tells what happened by the `handle_` methods,
-//! writes what [`Peer::transmit`] gives, and calls [`Peer::handle_timeout`] at [`Peer::poll_timeout`].
-//! After each call it polls outputs until there is none.
+//! The owner of the sockets performs what [`Peer::poll_output`] requests, reports events through
+//! the `handle_` methods, writes what [`Peer::transmit`] returns, and calls
+//! [`Peer::handle_timeout`] at [`Peer::poll_timeout`]. After each call it polls outputs until there
+//! are none.
 
 mod lifecycle;
 
@@ -15,20 +16,20 @@ use super::graceful_restart::GrState;
 use super::negotiate::{Negotiated, PeerConfig};
 use super::output::{ConnectionId, DownReason, PeerOutput, PeerStatus, QueueFull};
 use super::session::{Session, SessionStep};
-use super::silence::Brought;
+use super::silence::SessionUpdates;
 use super::timer::{Jitter, Timer, Timers};
 use super::wire::{
     AddressFamily, AttrErrorAction, ErrorCode, Notification, RefreshKind, RouteRefresh,
     UpdateMessage, UpdateParts,
 };
 
-/// The time between a connection that we end and the next that we open. A peer that sees the new one before it has
-/// processed the end of the old one takes both for a collision: FRR 10.3 with dynamic neighbours then forgets the neighbour
-/// together with the old connection, and sends no route over the new one. FRR itself waits as long
-/// (`BGP_INIT_START_TIMER`, bgpd/bgpd.h).
-pub const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
+/// Time between closing a connection and opening the next. A peer that sees the new connection
+/// before it has processed the close of the old one takes both for a collision: FRR 10.3 with
+/// dynamic neighbors then deletes the neighbor together with the old connection, and sends no
+/// routes over the new one. FRR waits as long (`BGP_INIT_START_TIMER`, bgpd/bgpd.h).
+pub const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
-/// A neighbour.
+/// A BGP neighbor.
 #[derive(Debug)]
 pub struct Peer {
     config: PeerConfig,
@@ -39,16 +40,16 @@ pub struct Peer {
     next_conn: u64,
     enabled: bool,
     restarting: bool,
-    /// Idle until an operator clears the session: too many routes.
+    /// The prefix limit was exceeded: Idle until an operator clears the session.
     prefix_limit_hit: bool,
     /// Time in Idle after the next error.
     idle_hold: Duration,
     idle_until: Option<Instant>,
-    last_ended: Option<Instant>,
+    last_closed: Option<Instant>,
     gr_state: GrState,
     up_since: Option<Instant>,
-    /// The session has brought an UPDATE.
-    updated: bool,
+    /// The session has received an UPDATE.
+    update_received: bool,
     counters: PeerCounters,
     last_down: Option<DownReason>,
 }
@@ -64,7 +65,7 @@ struct PeerCounters {
 }
 
 impl Peer {
-    /// A neighbour that is not started. `seed` feeds the jitter of its timers.
+    /// A peer that is not started. `seed` initializes the jitter of its timers.
     #[must_use]
     pub fn new(config: PeerConfig, seed: u64) -> Self {
         Self {
@@ -79,28 +80,29 @@ impl Peer {
             restarting: false,
             prefix_limit_hit: false,
             idle_until: None,
-            last_ended: None,
+            last_closed: None,
             gr_state: GrState::Fresh,
             up_since: None,
-            updated: false,
+            update_received: false,
             counters: PeerCounters::default(),
             last_down: None,
         }
     }
 
-    /// The configuration that it was made with.
+    /// The configuration given to [`Peer::new`].
     #[must_use]
     pub const fn config(&self) -> &PeerConfig {
         &self.config
     }
 
-    /// Says in the next OPENs that we have restarted with our forwarding tables kept (R and F bits of RFC 4724).
-    /// The owner takes it back when its own restart is over.
+    /// Sets the R and F bits in later OPENs: this speaker has restarted and preserved its
+    /// forwarding state (RFC 4724 section 3). The owner resets it once its restart is over.
     pub const fn set_restarting(&mut self, restarting: bool) {
         self.restarting = restarting;
     }
 
-    /// Starts, also after a shutdown: leaves Idle at once, and connects as soon as [`RECONNECT_PAUSE`] allows.
+    /// Starts the peer, also after a shutdown: leaves Idle at once, and connects as soon as
+    /// [`RECONNECT_DELAY`] has passed.
     pub fn start(&mut self, now: Instant) {
         self.enabled = true;
         self.prefix_limit_hit = false;
@@ -108,18 +110,20 @@ impl Peer {
         self.leave_idle(now);
     }
 
-    /// When we last ended connections by ourselves: a new machine for the same peer is told of the old one's.
+    /// When connections were last closed by this side, for [`Peer::set_last_closed`] of a new peer
+    /// with the same address.
     #[must_use]
-    pub const fn last_ended(&self) -> Option<Instant> {
-        self.last_ended
+    pub const fn last_closed(&self) -> Option<Instant> {
+        self.last_closed
     }
 
-    /// See [`Peer::last_ended`]. To be set before the start.
-    pub const fn set_last_ended(&mut self, at: Option<Instant>) {
-        self.last_ended = at;
+    /// Sets [`Peer::last_closed`]; call it before [`Peer::start`].
+    pub const fn set_last_closed(&mut self, at: Option<Instant>) {
+        self.last_closed = at;
     }
 
-    /// Ends the session and stays Idle until [`Peer::start`]; the peer is told `text` (RFC 9003).
+    /// Administrative shutdown: ends the session and stays Idle until [`Peer::start`]. `text` is
+    /// sent to the peer (RFC 9003), truncated to 128 octets.
     pub fn shutdown(&mut self, now: Instant, text: Option<&str>) {
         self.enabled = false;
         self.cease_all(
@@ -128,7 +132,9 @@ impl Peer {
         );
     }
 
-    /// Hard clear: ends the session; it comes back by itself after [`RECONNECT_PAUSE`]. Neither side keeps routes.
+    /// Hard clear (administrative reset): ends the session, then connects again
+    /// after [`RECONNECT_DELAY`]. Neither side keeps
+    /// routes. `text` is sent to the peer (RFC 9003), truncated to 128 octets.
     pub fn clear_hard(&mut self, now: Instant, text: Option<&str>) {
         self.cease_all(
             now,
@@ -139,13 +145,15 @@ impl Peer {
         }
     }
 
-    /// Soft clear inwards: the peer is to send all its routes again. False if it can't, or there is no session.
+    /// Soft clear inbound: requests all routes of the peer again (RFC 2918). False without a
+    /// session or if the peer has no route refresh capability.
     pub fn clear_soft_in(&mut self, now: Instant) -> bool {
         self.negotiated().is_some_and(|a| a.refresh)
             && self.send_refresh(now, RefreshKind::Request).is_ok()
     }
 
-    /// Soft clear outwards: all routes are to be sent again, as if the peer had asked. False without a session.
+    /// Soft clear outbound: requests all routes again from the owner, as if the peer had sent a
+    /// ROUTE-REFRESH. False without a session.
     pub fn clear_soft_out(&mut self) -> bool {
         let up = self.established().is_some();
         if up {
@@ -154,71 +162,73 @@ impl Peer {
         up
     }
 
-    /// TCP is up on a connection that [`PeerOutput::Connect`] asked for.
+    /// TCP is up on a connection that [`PeerOutput::Connect`] requested.
     pub fn handle_connected(&mut self, now: Instant, conn: ConnectionId) {
-        self.begin(now, conn);
+        self.send_open(now, conn);
     }
 
-    /// The peer has connected to us. None: refuse it, by closing it.
+    /// The peer has connected to us. `None`: close the connection.
     pub fn handle_accepted(&mut self, now: Instant) -> Option<ConnectionId> {
-        if !self.enabled || self.prefix_limit_hit || self.timers.runs(Timer::IdleHold) {
+        if !self.enabled || self.prefix_limit_hit || self.timers.is_running(Timer::IdleHold) {
             return None;
         }
         if self.established().is_some() && self.negotiated().is_none_or(|a| a.restart.is_none()) {
             return None;
         }
-        // The peer has one connection to us at most: a newer one says that the older one is dead.
+        // A peer has at most one connection to us: a newer one means that the older one is dead.
         let older =
             |(_, s): &&(ConnectionId, Session)| !s.outgoing && s.state != FsmState::Established;
         if let Some((conn, _)) = self.sessions.iter().find(older) {
-            self.end(now, *conn, DownReason::Replaced);
+            self.end_connection(now, *conn, DownReason::Replaced);
         }
         let conn = self.add(Session::new(false));
-        self.begin(now, conn);
+        self.send_open(now, conn);
         self.session(conn).is_some().then_some(conn)
     }
 
-    /// TCP ended, or could not be opened. Outputs are polled before: a NOTIFICATION often comes with the end.
+    /// TCP closed, or could not connect. Poll outputs before: a NOTIFICATION often precedes the
+    /// close.
     pub fn handle_closed(&mut self, now: Instant, conn: ConnectionId) {
-        self.end(now, conn, DownReason::Closed);
+        self.end_connection(now, conn, DownReason::Closed);
     }
 
-    /// Octets arrived. Give no more than [`Peer::recv_capacity`].
+    /// Octets arrived, at most [`Peer::recv_capacity`].
     pub fn handle_bytes(&mut self, conn: ConnectionId, bytes: &[u8]) {
         if let Some(session) = self.session(conn) {
             session.recv_buffer.push(bytes);
         }
     }
 
-    /// How many octets [`Peer::handle_bytes`] takes now; 0 means: poll outputs first.
+    /// How many octets [`Peer::handle_bytes`] accepts now; if 0, poll outputs first.
     #[must_use]
     pub fn recv_capacity(&self, conn: ConnectionId) -> usize {
         self.sessions
             .iter()
             .find(|(c, _)| *c == conn)
-            .map_or(0, |(_, s)| s.recv_buffer.room())
+            .map_or(0, |(_, s)| s.recv_buffer.free_space())
     }
 
-    /// What to write to this connection next.
+    /// The octets to write to this connection next.
     #[must_use]
     pub fn transmit(&self, conn: ConnectionId) -> &[u8] {
         self.sessions
             .iter()
             .find(|(c, _)| *c == conn)
-            .map_or(&[], |(_, s)| s.send_buffer.waiting())
+            .map_or(&[], |(_, s)| s.send_buffer.pending())
     }
 
-    /// TCP took `count` octets of what [`Peer::transmit`] gave.
+    /// TCP took `count` octets of those that [`Peer::transmit`] returned.
     pub fn handle_written(&mut self, now: Instant, conn: ConnectionId, count: usize) {
-        if let Some(at) = self.place(conn) {
+        if let Some(at) = self.session_index(conn) {
             self.sessions[at].1.written(now, &self.config, count);
         }
     }
 
-    /// Queues messages, made by [`super::wire::announce`] and its like, on the established session.
+    /// Queues a complete message, such as one from [`super::wire::announce`], on the established
+    /// session.
     ///
     /// # Errors
-    /// [`QueueFull`]; nothing is queued then.
+    /// [`QueueFull`]; nothing is queued.
     pub fn send(&mut self, now: Instant, message: &[u8]) -> Result<(), QueueFull> {
         let limit = self.config.send_queue;
         let config = &self.config;
@@ -228,15 +238,16 @@ impl Peer {
             .find(|(_, s)| s.state == FsmState::Established);
         let session = established
             .map(|(_, s)| s)
-            .filter(|s| s.send_buffer.waiting().len() < limit);
+            .filter(|s| s.send_buffer.pending().len() < limit);
         session.ok_or(QueueFull)?.push(now, config, message);
         Ok(())
     }
 
-    /// Sends ROUTE-REFRESH for EVPN: a request, or the marks around the answer to one (RFC 7313).
+    /// Queues a ROUTE-REFRESH for EVPN: a request, or BoRR and EoRR around the answer to one
+    /// (RFC 7313).
     ///
     /// # Errors
-    /// [`QueueFull`]; nothing is queued then.
+    /// [`QueueFull`]; nothing is queued.
     pub fn send_refresh(&mut self, now: Instant, kind: RefreshKind) -> Result<(), QueueFull> {
         self.send(
             now,
@@ -248,7 +259,8 @@ impl Peer {
         )
     }
 
-    /// The RIB tells how many routes of the peer it holds. Too many end the session (CEASE/1).
+    /// The RIB holds `count` routes of the peer. More than the limit end the session (6/1,
+    /// RFC 4486 section 4).
     pub fn handle_prefix_count(&mut self, now: Instant, count: usize) {
         let Some(max) = self.config.max_prefixes else {
             return;
@@ -256,13 +268,14 @@ impl Peer {
         let Some(conn) = self.established().filter(|_| count > max.limit as usize) else {
             return;
         };
+        // AFI, SAFI and the limit (RFC 4486 section 4).
         let mut data = vec![0, 25, 70];
         data.extend_from_slice(&max.limit.to_be_bytes());
         let cease = self
             .hard_reset_if_negotiated(Notification::new(ErrorCode::MAX_PREFIXES_REACHED, &data));
         self.timers.stop(Timer::ConnectRetry);
         self.idle_until = max.retry.map(|retry| now + retry);
-        self.end_quietly(now, conn, DownReason::Sent(cease));
+        self.remove_connection(now, conn, DownReason::Sent(cease));
         match self.idle_until {
             Some(at) => self.timers.set(Timer::IdleHold, at),
             None => self.prefix_limit_hit = true,
@@ -276,11 +289,11 @@ impl Peer {
         sessions.chain(self.timers.next()).min()
     }
 
-    /// Does all that is due.
+    /// Handles all expired timers.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(timer) = self.timers.expired(now) {
             match timer {
-                Timer::ConnectRetry => self.retry(now),
+                Timer::ConnectRetry => self.try_connect(now),
                 Timer::IdleHold => self.leave_idle(now),
                 _ => self.stale_expired(now),
             }
@@ -298,24 +311,26 @@ impl Peer {
     }
 
     fn session_timer(&mut self, now: Instant, conn: ConnectionId, timer: Timer) {
-        let Some(at) = self.place(conn) else { return };
+        let Some(at) = self.session_index(conn) else {
+            return;
+        };
         let session = &mut self.sessions[at].1;
         match timer {
-            Timer::Keepalive => session.keep_alive(now, &self.config, &mut self.jitter),
+            Timer::Keepalive => session.send_keepalive(now, &self.config, &mut self.jitter),
             Timer::Hold => {
                 if session.hold_expired(now, &self.config) {
-                    self.end(
+                    self.end_connection(
                         now,
                         conn,
                         DownReason::Sent(Notification::new(ErrorCode::HOLD_TIMER_EXPIRED, &[])),
                     );
                 }
             }
-            _ => self.end(now, conn, DownReason::SendHold),
+            _ => self.end_connection(now, conn, DownReason::SendHold),
         }
     }
 
-    /// The next thing to do or to know; None when all is said.
+    /// The next action or event; `None` when there is nothing more to report.
     pub fn poll_output(&mut self, now: Instant) -> Option<PeerOutput<'_>> {
         loop {
             if let Some(output) = self.outputs.pop_front() {
@@ -340,29 +355,29 @@ impl Peer {
         }
     }
 
-    /// Processes messages of one connection until one has something to tell.
+    /// Processes messages of one connection until one has an output.
     fn advance(
         &mut self,
         now: Instant,
         conn: ConnectionId,
     ) -> Option<(usize, UpdateParts, (usize, usize))> {
         while self.outputs.is_empty() {
-            let at = self.place(conn)?;
+            let at = self.session_index(conn)?;
             match self.sessions[at]
                 .1
                 .step(now, &self.config, &mut self.jitter)
             {
-                Ok(SessionStep::Wait) => return None,
+                Ok(SessionStep::NeedMoreData) => return None,
                 Ok(SessionStep::Done) => {}
-                Ok(SessionStep::Opened) => self.resolve_collision(now, conn),
-                Ok(SessionStep::Up) => self.up(now, conn),
-                Ok(SessionStep::Refresh(refresh)) => self.refreshed(refresh),
-                Ok(SessionStep::Ended(notification)) => {
-                    self.end(now, conn, DownReason::Received(notification))
+                Ok(SessionStep::OpenAccepted) => self.resolve_collision(now, conn),
+                Ok(SessionStep::Established) => self.session_up(now, conn),
+                Ok(SessionStep::Refresh(refresh)) => self.handle_refresh(refresh),
+                Ok(SessionStep::NotificationReceived(notification)) => {
+                    self.end_connection(now, conn, DownReason::Received(notification))
                 }
                 Ok(SessionStep::Update(parts, range)) => {
                     self.count(&parts);
-                    self.updated = true;
+                    self.update_received = true;
                     if parts.end_of_rib() == Some(AddressFamily::EVPN) {
                         self.outputs.push_back(PeerOutput::EndOfRib);
                         self.sweep();
@@ -370,7 +385,7 @@ impl Peer {
                         return Some((at, parts, range));
                     }
                 }
-                Err(notification) => self.end(now, conn, DownReason::Sent(notification)),
+                Err(notification) => self.end_connection(now, conn, DownReason::Sent(notification)),
             }
         }
         None
@@ -388,7 +403,7 @@ impl Peer {
         self.counters.attributes_discarded += u64::from(discarded);
     }
 
-    fn refreshed(&mut self, refresh: RouteRefresh) {
+    fn handle_refresh(&mut self, refresh: RouteRefresh) {
         let enhanced = self.negotiated().is_some_and(|a| a.enhanced_refresh);
         if refresh.family != AddressFamily::EVPN {
             return;
@@ -401,7 +416,7 @@ impl Peer {
         }
     }
 
-    fn place(&self, conn: ConnectionId) -> Option<usize> {
+    fn session_index(&self, conn: ConnectionId) -> Option<usize> {
         self.sessions.iter().position(|(c, _)| *c == conn)
     }
 
@@ -427,28 +442,29 @@ impl Peer {
         established.and_then(|(_, s)| s.negotiated.as_ref())
     }
 
-    /// What the session has brought; `None` while it is not established.
+    /// Whether the session has received UPDATEs; `None` while it is not established.
     #[must_use]
-    pub fn brought(&self) -> Option<Brought> {
-        self.up_since.map(|up_since| Brought {
+    pub fn session_updates(&self) -> Option<SessionUpdates> {
+        self.up_since.map(|up_since| SessionUpdates {
             up_since,
-            update: self.updated,
+            update_received: self.update_received,
         })
     }
 
-    /// What `show` tells.
+    /// State and counters, for `show` and metrics.
     #[must_use]
     pub fn status(&self) -> PeerStatus {
         let state = self.sessions.iter().map(|(_, s)| s.state).max();
-        let resting = if self.enabled && !self.prefix_limit_hit && self.idle_until.is_none() {
-            FsmState::Active
-        } else {
-            FsmState::Idle
-        };
+        let without_connection =
+            if self.enabled && !self.prefix_limit_hit && self.idle_until.is_none() {
+                FsmState::Active
+            } else {
+                FsmState::Idle
+            };
         let open =
             |count: fn(&Session) -> u64| self.sessions.iter().map(|(_, s)| count(s)).sum::<u64>();
         PeerStatus {
-            state: state.unwrap_or(resting),
+            state: state.unwrap_or(without_connection),
             enabled: self.enabled,
             negotiated: self.negotiated().cloned(),
             up_since: self.up_since,
@@ -463,7 +479,7 @@ impl Peer {
             queued: self
                 .sessions
                 .iter()
-                .map(|(_, s)| s.send_buffer.waiting().len())
+                .map(|(_, s)| s.send_buffer.pending().len())
                 .sum(),
         }
     }

@@ -1,12 +1,19 @@
-//! Damaged messages: whatever is wrong, there is an answer and no panic.
+//! Corrupted messages: any input is decoded or rejected, without a panic.
 
+use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::super::wire::*;
 use super::vectors::{context, vectors};
 
-/// Reads one message, and checks what comes out for contradictions.
-pub(super) fn try_all(octets: &[u8], context: DecodeContext) {
+const INTERNAL: DecodeContext = DecodeContext {
+    four_octet: true,
+    internal: true,
+    add_path: false,
+};
+
+/// Decodes one message and checks the result for consistency.
+pub(super) fn decode_any(octets: &[u8], context: DecodeContext) {
     let (kind, length) = match read_header(octets, MAX_EXTENDED_MESSAGE_LEN) {
         Ok(Some(header)) => header,
         Ok(None) => return,
@@ -49,45 +56,45 @@ fn check(notification: &Notification) {
 }
 
 #[test]
-fn cut_at_each_octet_there_is_an_answer() {
+fn messages_truncated_at_each_octet_are_handled() {
     for (name, message) in vectors() {
-        // The longest one is a repetition: its ends and a part of its middle say all.
+        // The longest message is repetitive: its start and samples of the rest suffice.
         for end in
             (0..message.len()).filter(|end| message.len() < 5000 || *end < 400 || end % 97 == 0)
         {
             let mut cut = message[..end].to_vec();
-            try_all(&cut, context(&name));
-            // The same with a header that says so.
+            decode_any(&cut, context(&name));
+            // The same with a header of that length.
             if end >= HEADER_LEN {
                 cut[16..18].copy_from_slice(&(end as u16).to_be_bytes());
-                try_all(&cut, context(&name));
+                decode_any(&cut, context(&name));
             }
         }
     }
 }
 
 #[test]
-fn with_each_bit_flipped_there_is_an_answer() {
+fn messages_with_each_bit_flipped_are_handled() {
     for (name, message) in vectors() {
-        let mut damaged = message.clone();
+        let mut corrupted = message.clone();
         for bit in (0..message.len() * 8)
             .filter(|bit| message.len() < 5000 || *bit < 3200 || bit % 509 == 0)
         {
-            damaged[bit / 8] ^= 1 << (bit % 8);
-            try_all(&damaged, context(&name));
-            damaged[bit / 8] ^= 1 << (bit % 8);
+            corrupted[bit / 8] ^= 1 << (bit % 8);
+            decode_any(&corrupted, context(&name));
+            corrupted[bit / 8] ^= 1 << (bit % 8);
         }
     }
 }
 
 #[test]
-fn with_each_length_octet_of_each_value_there_is_an_answer() {
+fn messages_with_each_value_of_each_octet_are_handled() {
     for (name, message) in vectors().into_iter().filter(|(_, m)| m.len() < 200) {
         for at in HEADER_LEN..message.len() {
-            let mut damaged = message.clone();
+            let mut corrupted = message.clone();
             for value in 0..=255 {
-                damaged[at] = value;
-                try_all(&damaged, context(&name));
+                corrupted[at] = value;
+                decode_any(&corrupted, context(&name));
             }
         }
     }
@@ -95,16 +102,27 @@ fn with_each_length_octet_of_each_value_there_is_an_answer() {
 
 proptest! {
     #[test]
-    fn random_bodies_have_an_answer(kind in 1_u8..=5, body in proptest::collection::vec(any::<u8>(), 0..300), flags in 0..8_u8) {
+    fn random_bodies_are_handled(
+        kind in 1_u8..=5,
+        body in vec(any::<u8>(), 0..300),
+        flags in 0..8_u8,
+    ) {
         let mut message = vec![0xff; 16];
         message.extend_from_slice(&((body.len() + HEADER_LEN) as u16).to_be_bytes());
         message.push(kind);
         message.extend_from_slice(&body);
-        try_all(&message, DecodeContext { four_octet: flags & 1 == 0, internal: flags & 2 == 0, add_path: flags & 4 != 0 });
+        let context = DecodeContext {
+            four_octet: flags & 1 == 0,
+            internal: flags & 2 == 0,
+            add_path: flags & 4 != 0,
+        };
+        decode_any(&message, context);
     }
 
     #[test]
-    fn random_attributes_have_an_answer(attributes in proptest::collection::vec((any::<u8>(), 0..40_u8, proptest::collection::vec(any::<u8>(), 0..70)), 0..8)) {
+    fn random_attributes_are_handled(
+        attributes in vec((any::<u8>(), 0..40_u8, vec(any::<u8>(), 0..70)), 0..8),
+    ) {
         let mut list = Vec::new();
         for (flags, code, value) in attributes {
             list.extend_from_slice(&[flags & 0xe0, code, value.len() as u8]);
@@ -123,19 +141,20 @@ proptest! {
     }
 
     #[test]
-    fn damaged_streams_have_an_answer(cuts in proptest::collection::vec((any::<usize>(), any::<u8>()), 1..6)) {
-        let mut stream: Vec<u8> = vectors().into_iter().filter(|(_, m)| m.len() < 200).flat_map(|(_, m)| m).collect();
-        for (at, value) in cuts {
+    fn corrupted_streams_are_handled(changes in vec((any::<usize>(), any::<u8>()), 1..6)) {
+        let short = vectors().into_iter().filter(|(_, m)| m.len() < 200);
+        let mut stream: Vec<u8> = short.flat_map(|(_, m)| m).collect();
+        for (at, value) in changes {
             let at = at % stream.len();
             stream[at] = value;
         }
-        if let Err(notification) = walk(&stream, DecodeContext { four_octet: true, internal: true, add_path: false }) {
+        if let Err(notification) = walk(&stream, INTERNAL) {
             check(&notification);
         }
     }
 
     #[test]
-    fn random_octets_have_an_answer(octets in proptest::collection::vec(any::<u8>(), 0..100)) {
-        try_all(&octets, DecodeContext { four_octet: true, internal: true, add_path: false });
+    fn random_octets_are_handled(octets in vec(any::<u8>(), 0..100)) {
+        decode_any(&octets, INTERNAL);
     }
 }

@@ -1,4 +1,4 @@
-//! OPEN and ROUTE-REFRESH in unusual shapes.
+//! OPEN and ROUTE-REFRESH in unusual encodings.
 
 use std::net::Ipv4Addr;
 
@@ -27,7 +27,7 @@ fn open(parameters: &[u8]) -> Result<OpenMessage, Notification> {
 }
 
 #[test]
-fn capabilities_of_zero_length_unknown_or_twice_are_no_error() {
+fn empty_unknown_and_repeated_capabilities_are_accepted() {
     for code in [1, 2, 5, 6, 64, 65, 69, 70, 71, 73, 75, 128, 200, 255] {
         let open = open(&[2, 2, code, 0]).unwrap();
         assert_eq!(open.capabilities.len(), 1, "{code}");
@@ -54,7 +54,7 @@ fn capabilities_of_zero_length_unknown_or_twice_are_no_error() {
 }
 
 #[test]
-fn names_are_read_and_cut_ones_ignored() {
+fn names_are_decoded_and_truncated_ones_ignored() {
     let named = open(&[2, 11, 73, 6, 4, b'f', b'r', b'r', b'1', 0, 75, 1, 0]).unwrap();
     let fqdn = Capability::Fqdn {
         host: "frr1".into(),
@@ -72,7 +72,7 @@ fn names_are_read_and_cut_ones_ignored() {
 }
 
 #[test]
-fn faults_of_open_have_their_subcodes() {
+fn open_errors_have_their_subcodes() {
     assert_eq!(
         open(&[1, 1, 0]).unwrap_err(),
         Notification::new(ErrorCode::UNSUPPORTED_OPTIONAL_PARAMETER, &[])
@@ -139,7 +139,7 @@ fn long_capabilities_use_extended_parameters_both_ways() {
         panic!("no OPEN")
     };
     assert_eq!(again, long);
-    // The length before the mark may be another one than 255.
+    // The length before the extended marker need not be 255 (RFC 9072 section 2).
     assert_eq!(
         open_with(&[255, 0, 5, 2, 0, 2, 2, 0], 8)
             .unwrap()

@@ -1,10 +1,13 @@
-//! Tests over several parts: recorded messages, damage, RFC 7606, sessions on a virtual clock.
+//! Tests across modules: recorded and corrupted messages, RFC 7606, sessions on a virtual clock.
 
 mod attribute_decode;
 mod chaos;
 mod damage;
+mod graceful_restart;
 mod messages;
 mod net;
+mod nlri_decode;
+mod render;
 mod sessions;
 mod silence;
 mod timers;

@@ -1,4 +1,5 @@
-//! Two peers, a pipe between them that may be slow or stuck, and a clock that jumps from event to event.
+//! Two peers on a virtual network whose links may be slow or blocked, with a virtual clock that
+//! jumps from event to event.
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
@@ -10,12 +11,12 @@ use super::super::*;
 pub(super) const A: usize = 0;
 pub(super) const B: usize = 1;
 
-/// What a peer told, without what it borrows.
+/// An event reported by a peer, owned.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Told {
+pub(super) enum PeerEvent {
     Up,
     Down(DownReason, Option<Duration>),
-    RouteChanges(Vec<RouteChange>),
+    Changes(Vec<RouteChange>),
     EndOfRib,
     Refresh,
     RefreshBegun,
@@ -24,37 +25,37 @@ pub(super) enum Told {
     Sweep,
 }
 
-/// One TCP connection: who opened it, what each side calls it, what is under way to each side.
+/// One TCP connection: its opener, the ID of each end, and the octets in flight to each end.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(super) struct VirtualLink {
     pub(super) opener: usize,
     pub(super) ends: [Option<ConnectionId>; 2],
     flight: [VecDeque<(Instant, Vec<u8>)>; 2],
-    /// When the far side learns that this one has closed.
+    /// When each end is notified that the other has closed.
     closing: [Option<Instant>; 2],
     pub(super) up: bool,
 }
 
-pub(super) struct Net {
+pub(super) struct VirtualNet {
     pub(super) now: Instant,
     pub(super) start: Instant,
     pub(super) peers: [Peer; 2],
-    pub(super) told: [Vec<(Duration, Told)>; 2],
-    pub(super) links: Vec<Link>,
+    pub(super) events: [Vec<(Duration, PeerEvent)>; 2],
+    pub(super) links: Vec<VirtualLink>,
     pub(super) delay: Duration,
-    /// Octets that one write or read moves at most.
+    /// Most octets that one write or read transfers.
     pub(super) chunk: usize,
-    /// This side's socket takes nothing.
+    /// The socket of this side takes no octets.
     pub(super) stuck: [bool; 2],
     /// No new connection reaches this side.
-    pub(super) deaf: [bool; 2],
+    pub(super) unreachable: [bool; 2],
 }
 
 pub(super) fn id(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 0, 0, last)
 }
 
-/// Two neighbours of one AS, that differ only in their identifier.
+/// Two peers of one AS that differ only in their identifiers.
 pub(super) fn configs() -> [PeerConfig; 2] {
     [
         PeerConfig::new(65000, id(1), 65000),
@@ -75,7 +76,7 @@ pub(super) fn route(number: u32) -> EvpnRoute {
     })
 }
 
-impl Net {
+impl VirtualNet {
     pub(super) fn new(configs: [PeerConfig; 2]) -> Self {
         let [a, b] = configs;
         let now = Instant::now();
@@ -83,16 +84,16 @@ impl Net {
             now,
             start: now,
             peers: [Peer::new(a, 1), Peer::new(b, 2)],
-            told: [Vec::new(), Vec::new()],
+            events: [Vec::new(), Vec::new()],
             links: Vec::new(),
             delay: Duration::from_millis(10),
             chunk: 1000,
             stuck: [false; 2],
-            deaf: [false; 2],
+            unreachable: [false; 2],
         }
     }
 
-    /// Both started, and run until the session stands on both sides.
+    /// Starts both and runs until the session is established on both sides.
     pub(super) fn established(configs: [PeerConfig; 2]) -> Self {
         let mut net = Self::new(configs);
         net.start_both();
@@ -102,7 +103,7 @@ impl Net {
                 net.state(side),
                 FsmState::Established,
                 "{:?}",
-                net.told[side]
+                net.events[side]
             );
         }
         net
@@ -119,24 +120,24 @@ impl Net {
         self.peers[side].status().state
     }
 
-    pub(super) fn what(&self, side: usize) -> Vec<Told> {
-        self.told[side]
+    pub(super) fn events_of(&self, side: usize) -> Vec<PeerEvent> {
+        self.events[side]
             .iter()
-            .map(|(_, told)| told.clone())
+            .map(|(_, event)| event.clone())
             .collect()
     }
 
-    /// Time since the start of the one matching event.
-    pub(super) fn when(&self, side: usize, wanted: impl Fn(&Told) -> bool) -> Duration {
-        let found: Vec<_> = self.told[side]
+    /// Time from the start to the only matching event.
+    pub(super) fn time_of(&self, side: usize, wanted: impl Fn(&PeerEvent) -> bool) -> Duration {
+        let found: Vec<_> = self.events[side]
             .iter()
-            .filter(|(_, told)| wanted(told))
+            .filter(|(_, event)| wanted(event))
             .collect();
-        assert_eq!(found.len(), 1, "{:?}", self.told[side]);
+        assert_eq!(found.len(), 1, "{:?}", self.events[side]);
         found[0].0
     }
 
-    /// Runs for a while of virtual time.
+    /// Runs for `time` of the virtual clock.
     pub(super) fn run(&mut self, time: Duration) {
         let end = self.now + time;
         self.settle();
@@ -156,7 +157,7 @@ impl Net {
             .links
             .iter()
             .flat_map(|l| l.flight.iter().filter_map(|f| f.front().map(|(at, _)| *at)));
-        // What is under way arrives before the end does.
+        // Octets in flight arrive before the close does.
         let closings = self.links.iter().flat_map(|l| {
             let ends = l.closing.iter().zip(&l.flight);
             ends.filter(|(_, flight)| flight.is_empty())
@@ -165,7 +166,7 @@ impl Net {
         timers.chain(flights).chain(closings).min()
     }
 
-    /// Does all that is due now, until nothing moves.
+    /// Handles everything due now, until nothing changes.
     pub(super) fn settle(&mut self) {
         for _ in 0..1_000_000 {
             let moved = self.outputs() | self.write() | self.deliver();
@@ -173,7 +174,7 @@ impl Net {
                 return;
             }
         }
-        panic!("the peers don't come to rest");
+        panic!("the peers do not settle");
     }
 
     fn outputs(&mut self) -> bool {
@@ -182,7 +183,7 @@ impl Net {
             let mut asked = Vec::new();
             while let Some(output) = self.peers[side].poll_output(self.now) {
                 moved = true;
-                let told = match output {
+                let event = match output {
                     PeerOutput::Connect(conn) => {
                         asked.push((conn, None));
                         continue;
@@ -191,20 +192,20 @@ impl Net {
                         asked.push((conn, Some(last_message)));
                         continue;
                     }
-                    PeerOutput::SessionUp(_) => Told::Up,
+                    PeerOutput::SessionUp(_) => PeerEvent::Up,
                     PeerOutput::SessionDown {
                         reason,
                         keep_stale_for,
-                    } => Told::Down(reason, keep_stale_for),
-                    PeerOutput::Update(update) => Told::RouteChanges(update.changes().collect()),
-                    PeerOutput::EndOfRib => Told::EndOfRib,
-                    PeerOutput::RefreshRequested => Told::Refresh,
-                    PeerOutput::RefreshBegun => Told::RefreshBegun,
-                    PeerOutput::RefreshEnded => Told::RefreshEnded,
-                    PeerOutput::StaleLongLived => Told::LongLived,
-                    PeerOutput::SweepStale => Told::Sweep,
+                    } => PeerEvent::Down(reason, keep_stale_for),
+                    PeerOutput::Update(update) => PeerEvent::Changes(update.changes().collect()),
+                    PeerOutput::EndOfRib => PeerEvent::EndOfRib,
+                    PeerOutput::RefreshRequested => PeerEvent::Refresh,
+                    PeerOutput::RefreshBegun => PeerEvent::RefreshBegun,
+                    PeerOutput::RefreshEnded => PeerEvent::RefreshEnded,
+                    PeerOutput::StaleLongLived => PeerEvent::LongLived,
+                    PeerOutput::SweepStale => PeerEvent::Sweep,
                 };
-                self.told[side].push((self.now - self.start, told));
+                self.events[side].push((self.now - self.start, event));
             }
             for (conn, last_message) in asked {
                 match last_message {
@@ -220,7 +221,7 @@ impl Net {
         let mut ends = [None; 2];
         ends[side] = Some(conn);
         let flight = [VecDeque::new(), VecDeque::new()];
-        self.links.push(Link {
+        self.links.push(VirtualLink {
             opener: side,
             ends,
             flight,
@@ -228,7 +229,7 @@ impl Net {
             up: false,
         });
         let at = self.links.len() - 1;
-        if !self.deaf[1 - side] {
+        if !self.unreachable[1 - side] {
             // An empty segment that arrives is the SYN.
             self.links[at].flight[1 - side].push_back((self.now + self.delay, Vec::new()));
         }
@@ -245,7 +246,7 @@ impl Net {
         link.closing[1 - side] = Some(self.now + self.delay);
     }
 
-    /// Cuts a connection without a word, as a reset by a middlebox does.
+    /// Closes all connections without a NOTIFICATION, as a TCP reset does.
     pub(super) fn cut(&mut self) {
         let ends: Vec<_> = self.links.drain(..).map(|l| l.ends).collect();
         for end in ends {
@@ -323,15 +324,15 @@ impl Net {
         }
     }
 
-    /// A stranger in place of B: the octets come to A over a connection that A accepts.
-    pub(super) fn stranger(&mut self, octets: &[u8]) -> ConnectionId {
+    /// Octets in place of B: A receives them over a connection that it accepts.
+    pub(super) fn raw_peer(&mut self, octets: &[u8]) -> ConnectionId {
         let conn = self.peers[A].handle_accepted(self.now).expect("A accepts");
         self.peers[A].handle_bytes(conn, octets);
         conn
     }
 
-    /// The NOTIFICATION with which A closes its connections now.
-    pub(super) fn verdict(&mut self) -> Option<Notification> {
+    /// The NOTIFICATION with which A closes its connections.
+    pub(super) fn sent_notification(&mut self) -> Option<Notification> {
         let mut found = None;
         while let Some(output) = self.peers[A].poll_output(self.now) {
             if let PeerOutput::Close { last_message, .. } = output {

@@ -1,4 +1,4 @@
-//! Sessions between two peers on a virtual clock: coming up, collisions, ends, routes, restarts.
+//! Sessions between two peers on a virtual clock: establishment, collisions, routes, shutdown.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ const fn secs(count: u64) -> Duration {
 }
 
 #[test]
-fn a_session_comes_up_inside_and_between_ases() {
-    let net = Net::established(configs());
-    assert_eq!(net.what(A), [Told::Up]);
+fn ibgp_and_ebgp_sessions_are_established() {
+    let net = VirtualNet::established(configs());
+    assert_eq!(net.events_of(A), [PeerEvent::Up]);
     let negotiated = net.peers[A].status().negotiated.unwrap();
     assert_eq!(
         (
@@ -33,7 +33,7 @@ fn a_session_comes_up_inside_and_between_ases() {
         PeerConfig::new(65000, id(1), wide),
         PeerConfig::new(wide, id(1), 65000),
     ];
-    let net = Net::established(pair);
+    let net = VirtualNet::established(pair);
     let negotiated = net.peers[A].status().negotiated.unwrap();
     assert_eq!(
         (
@@ -46,8 +46,8 @@ fn a_session_comes_up_inside_and_between_ases() {
 }
 
 #[test]
-fn one_octet_a_read_is_enough() {
-    let mut net = Net::new(configs());
+fn reads_of_one_octet_are_enough() {
+    let mut net = VirtualNet::new(configs());
     net.chunk = 1;
     net.delay = Duration::from_millis(1);
     net.start_both();
@@ -56,12 +56,12 @@ fn one_octet_a_read_is_enough() {
 }
 
 #[test]
-fn a_passive_peer_waits_and_two_passive_ones_wait_forever() {
+fn a_passive_peer_only_waits() {
     let [mut a, b] = configs();
     a.passive = true;
-    let net = Net::established([a.clone(), b]);
+    let net = VirtualNet::established([a.clone(), b]);
     assert!(net.links.iter().all(|link| link.opener == B));
-    let mut net = Net::new([
+    let mut net = VirtualNet::new([
         a.clone(),
         PeerConfig {
             router_id: id(2),
@@ -75,15 +75,15 @@ fn a_passive_peer_waits_and_two_passive_ones_wait_forever() {
 }
 
 #[test]
-fn of_two_connections_that_of_the_higher_identifier_survives() {
+fn the_connection_of_the_higher_identifier_survives_a_collision() {
     for swap in [false, true] {
         let mut pair = configs();
         if swap {
             pair.swap(0, 1);
         }
         let higher = usize::from(!swap);
-        // Both connect in the same instant, and the connections cross.
-        let net = Net::established(pair);
+        // Both connect at the same time, and the connections cross.
+        let net = VirtualNet::established(pair);
         assert_eq!(net.links.len(), 2);
         let alive: Vec<_> = net
             .links
@@ -93,7 +93,7 @@ fn of_two_connections_that_of_the_higher_identifier_survives() {
         assert_eq!(alive.len(), 1);
         assert_eq!(alive[0].opener, higher, "swap {swap}");
         for side in [A, B] {
-            assert_eq!(net.what(side), [Told::Up]);
+            assert_eq!(net.events_of(side), [PeerEvent::Up]);
             assert_eq!(
                 net.peers[side].status().last_down,
                 None,
@@ -104,8 +104,8 @@ fn of_two_connections_that_of_the_higher_identifier_survives() {
 }
 
 #[test]
-fn with_equal_identifiers_the_higher_as_decides_a_collision() {
-    let net = Net::established([
+fn the_higher_as_decides_a_collision_of_equal_identifiers() {
+    let net = VirtualNet::established([
         PeerConfig::new(65001, id(1), 65002),
         PeerConfig::new(65002, id(1), 65001),
     ]);
@@ -118,9 +118,9 @@ fn with_equal_identifiers_the_higher_as_decides_a_collision() {
 }
 
 #[test]
-fn routes_and_end_of_rib_arrive_whatever_the_chunks() {
+fn routes_and_end_of_rib_arrive_in_any_chunks() {
     for chunk in [1, 7, 1000, 70_000] {
-        let mut net = Net::established(configs());
+        let mut net = VirtualNet::established(configs());
         net.chunk = chunk;
         net.delay = Duration::from_micros(10);
         let routes: Vec<_> = (0..3000).map(route).collect();
@@ -139,7 +139,7 @@ fn routes_and_end_of_rib_arrive_whatever_the_chunks() {
         );
         messages.push(end_of_rib().to_vec());
         for message in &messages {
-            // A virtual network has its pauses too: the queue takes what it can.
+            // The send queue may be full until the virtual network has transferred octets.
             while net.peers[A].send(net.now, message).is_err() {
                 net.run(secs(1));
             }
@@ -148,10 +148,10 @@ fn routes_and_end_of_rib_arrive_whatever_the_chunks() {
             net.run(Duration::from_millis(500));
         }
         let got: Vec<_> = net
-            .what(B)
+            .events_of(B)
             .into_iter()
-            .filter_map(|told| {
-                if let Told::RouteChanges(changes) = told {
+            .filter_map(|event| {
+                if let PeerEvent::Changes(changes) = event {
                     Some(changes)
                 } else {
                     None
@@ -164,15 +164,15 @@ fn routes_and_end_of_rib_arrive_whatever_the_chunks() {
             got.into_iter()
                 .eq(routes.into_iter().map(RouteChange::Announce))
         );
-        assert_eq!(net.what(B).last(), Some(&Told::EndOfRib));
+        assert_eq!(net.events_of(B).last(), Some(&PeerEvent::EndOfRib));
     }
 }
 
 #[test]
-fn a_full_queue_refuses_and_takes_again_later() {
+fn a_full_send_queue_refuses_messages_until_it_drains() {
     let [mut a, b] = configs();
     a.send_queue = 100;
-    let mut net = Net::established([a, b]);
+    let mut net = VirtualNet::established([a, b]);
     net.stuck[A] = true;
     let mut count = 0;
     while net.peers[A].send(net.now, &end_of_rib()).is_ok() {
@@ -185,44 +185,51 @@ fn a_full_queue_refuses_and_takes_again_later() {
     net.stuck[A] = false;
     net.run(secs(1));
     assert_eq!(
-        net.what(B).iter().filter(|t| **t == Told::EndOfRib).count(),
+        net.events_of(B)
+            .iter()
+            .filter(|t| **t == PeerEvent::EndOfRib)
+            .count(),
         4
     );
     assert_eq!(net.peers[A].send(net.now, &end_of_rib()), Ok(()));
 }
 
 #[test]
-fn refreshes_go_both_ways() {
-    let mut net = Net::established(configs());
+fn route_refresh_works_in_both_directions() {
+    let mut net = VirtualNet::established(configs());
     assert!(net.peers[A].clear_soft_in(net.now));
     net.run(secs(1));
-    assert_eq!(net.what(B)[1..], [Told::Refresh]);
+    assert_eq!(net.events_of(B)[1..], [PeerEvent::Refresh]);
     for kind in [RefreshKind::Begin, RefreshKind::End] {
         net.peers[B].send_refresh(net.now, kind).unwrap();
     }
     net.run(secs(1));
-    assert_eq!(net.what(A)[1..], [Told::RefreshBegun, Told::RefreshEnded]);
+    assert_eq!(
+        net.events_of(A)[1..],
+        [PeerEvent::RefreshBegun, PeerEvent::RefreshEnded]
+    );
     assert!(net.peers[A].clear_soft_out());
     net.settle();
-    assert_eq!(net.what(A).last(), Some(&Told::Refresh));
-    let mut idle = Net::new(configs());
+    assert_eq!(net.events_of(A).last(), Some(&PeerEvent::Refresh));
+    let mut idle = VirtualNet::new(configs());
     assert!(!idle.peers[A].clear_soft_in(idle.now) && !idle.peers[A].clear_soft_out());
     assert_eq!(idle.peers[A].send(idle.now, &KEEPALIVE), Err(QueueFull));
     idle.settle();
 }
 
 #[test]
-fn a_shutdown_tells_why_and_lasts_until_the_start() {
-    let mut net = Net::established(configs());
+fn a_shutdown_sends_its_text_and_lasts_until_the_start() {
+    let mut net = VirtualNet::established(configs());
     net.peers[A].shutdown(net.now, Some("maintenance"));
     net.run(secs(300));
-    let Some(Told::Down(DownReason::Received(notification), None)) = net.what(B).last().cloned()
+    let Some(PeerEvent::Down(DownReason::Received(notification), None)) =
+        net.events_of(B).last().cloned()
     else {
-        panic!("{:?}", net.told[B])
+        panic!("{:?}", net.events[B])
     };
     assert!(
         notification.is_hard_reset(),
-        "or the peer would keep our routes"
+        "the peer must not keep our routes"
     );
     assert_eq!(notification.shutdown_text().as_deref(), Some("maintenance"));
     assert_eq!(net.state(A), FsmState::Idle);
@@ -233,38 +240,39 @@ fn a_shutdown_tells_why_and_lasts_until_the_start() {
 }
 
 #[test]
-fn without_graceful_restart_a_shutdown_is_plain_and_nothing_is_kept() {
+fn without_graceful_restart_a_shutdown_is_not_a_hard_reset() {
     let [mut a, b] = configs();
     a.restart = None;
-    let mut net = Net::established([a, b]);
+    let mut net = VirtualNet::established([a, b]);
     net.peers[A].shutdown(net.now, None);
     net.run(secs(1));
-    let Some(Told::Down(DownReason::Received(notification), None)) = net.what(B).last().cloned()
+    let Some(PeerEvent::Down(DownReason::Received(notification), None)) =
+        net.events_of(B).last().cloned()
     else {
-        panic!("{:?}", net.told[B])
+        panic!("{:?}", net.events[B])
     };
     assert_eq!(notification.error, ErrorCode::ADMINISTRATIVE_SHUTDOWN);
 }
 
 #[test]
-fn a_hard_clear_comes_back_by_itself() {
-    let mut net = Net::established(configs());
+fn the_session_is_established_again_after_a_hard_clear() {
+    let mut net = VirtualNet::established(configs());
     net.peers[A].clear_hard(net.now, None);
     net.run(secs(60));
     assert_eq!(net.state(A), FsmState::Established);
-    let told = net.what(A);
+    let events = net.events_of(A);
     assert!(
-        matches!(told[1], Told::Down(DownReason::Sent(_), None)),
-        "{told:?}"
+        matches!(events[1], PeerEvent::Down(DownReason::Sent(_), None)),
+        "{events:?}"
     );
-    assert_eq!(told[2..], [Told::Up]);
+    assert_eq!(events[2..], [PeerEvent::Up]);
 }
 
 #[test]
-fn each_session_costs_one_connection() {
+fn each_session_needs_one_connection() {
     let [a, mut b] = configs();
     b.passive = true;
-    let mut net = Net::new([a, b]);
+    let mut net = VirtualNet::new([a, b]);
     net.start_both();
     net.run(secs(600));
     assert_eq!(
@@ -279,13 +287,13 @@ fn each_session_costs_one_connection() {
         (FsmState::Established, 2),
         "cleared"
     );
-    // This forgets what was there.
+    // This removes the earlier links.
     net.cut();
     net.run(secs(600));
     assert_eq!(
         (net.state(A), net.links.len()),
         (FsmState::Established, 1),
-        "cut off"
+        "cut"
     );
     net.peers[B].shutdown(net.now, None);
     net.peers[B].start(net.now);
@@ -293,17 +301,17 @@ fn each_session_costs_one_connection() {
     assert_eq!(
         (net.state(A), net.links.len()),
         (FsmState::Established, 2),
-        "ended by the other side"
+        "closed by the other side"
     );
 }
 
 #[test]
-fn after_an_end_of_ours_the_next_connection_waits() {
+fn reconnecting_waits_after_a_local_close() {
     const MOMENT: Duration = Duration::from_millis(1);
     let [a, mut b] = configs();
     b.passive = true;
-    let mut net = Net::established([a.clone(), b]);
-    let ends: [fn(&mut Net); 2] = [
+    let mut net = VirtualNet::established([a.clone(), b]);
+    let ends: [fn(&mut VirtualNet); 2] = [
         |net| net.peers[A].clear_hard(net.now, None),
         |net| {
             net.peers[A].shutdown(net.now, None);
@@ -312,36 +320,37 @@ fn after_an_end_of_ours_the_next_connection_waits() {
     ];
     for (count, end) in ends.into_iter().enumerate() {
         end(&mut net);
-        net.run(RECONNECT_PAUSE - MOMENT);
+        net.run(RECONNECT_DELAY - MOMENT);
         assert_eq!(net.links.len(), count + 1);
         net.run(MOMENT);
         assert_eq!(net.links.len(), count + 2);
         net.run(secs(60));
         assert_eq!(net.state(A), FsmState::Established);
     }
-    // A new machine knows when the old one ended.
+    // A new peer is given the time of the last close.
     let mut peer = Peer::new(a, 1);
-    peer.set_last_ended(Some(net.now));
+    peer.set_last_closed(Some(net.now));
     peer.start(net.now + MOMENT);
     assert!(peer.poll_output(net.now + MOMENT).is_none());
-    assert_eq!(peer.poll_timeout(), Some(net.now + RECONNECT_PAUSE));
+    assert_eq!(peer.poll_timeout(), Some(net.now + RECONNECT_DELAY));
 }
 
 #[test]
-fn too_many_routes_end_the_session_for_the_configured_time() {
+fn exceeding_the_prefix_limit_ends_the_session_for_the_retry_time() {
     let [mut a, b] = configs();
     a.max_prefixes = Some(MaxPrefixes {
         limit: 10,
         retry: Some(secs(600)),
     });
-    let mut net = Net::established([a.clone(), b.clone()]);
+    let mut net = VirtualNet::established([a.clone(), b.clone()]);
     net.peers[A].handle_prefix_count(net.now, 10);
     net.settle();
     assert_eq!(net.state(A), FsmState::Established);
     let before = net.now;
     net.peers[A].handle_prefix_count(net.now, 11);
     net.run(secs(599));
-    let Some(Told::Down(DownReason::Received(n), None)) = net.what(B).last().cloned() else {
+    let Some(PeerEvent::Down(DownReason::Received(n), None)) = net.events_of(B).last().cloned()
+    else {
         panic!("B is up")
     };
     assert_eq!(
@@ -357,7 +366,7 @@ fn too_many_routes_end_the_session_for_the_configured_time() {
         limit: 10,
         retry: None,
     });
-    let mut net = Net::established([a, b]);
+    let mut net = VirtualNet::established([a, b]);
     net.peers[A].handle_prefix_count(net.now, 11);
     net.run(secs(100_000));
     assert_eq!(net.state(A), FsmState::Idle);
@@ -367,117 +376,16 @@ fn too_many_routes_end_the_session_for_the_configured_time() {
 }
 
 #[test]
-fn routes_are_kept_over_a_lost_connection_until_end_of_rib() {
-    let mut net = Net::established(configs());
-    net.cut();
-    let kept = Some(secs(120));
-    assert_eq!(net.what(A)[1], Told::Down(DownReason::Closed, kept));
-    net.run(secs(30));
-    assert_eq!(net.what(A)[2..], [Told::Up]);
-    net.peers[B].send(net.now, &end_of_rib()).unwrap();
-    net.run(secs(1));
-    assert_eq!(net.what(A)[3..], [Told::EndOfRib, Told::Sweep]);
-    net.run(secs(1000));
-    assert_eq!(net.what(A).len(), 5, "swept once");
-}
-
-#[test]
-fn a_peer_that_is_back_but_silent_loses_its_stale_routes_in_time() {
-    let mut net = Net::established(configs());
-    net.cut();
-    net.run(secs(1000));
-    assert_eq!(net.what(A)[2..], [Told::Up, Told::Sweep]);
-    let up = net.told[A][2].0;
-    assert_eq!(net.told[A][3].0 - up, secs(360));
-}
-
-#[test]
-fn a_peer_that_stays_away_loses_its_routes_after_its_restart_time() {
-    let mut net = Net::established(configs());
-    net.deaf = [true; 2];
-    let before = net.now - net.start;
-    net.cut();
-    net.run(secs(1000));
-    assert_eq!(net.when(A, |t| *t == Told::Sweep) - before, secs(120));
-}
-
-#[test]
-fn long_lived_time_follows_the_restart_time() {
-    let mut pair = configs();
-    for config in &mut pair {
-        config.restart = Some(RestartConfig {
-            long_lived: Some(3600),
-            ..RestartConfig::default()
-        });
-    }
-    let mut net = Net::established(pair);
-    net.deaf = [true; 2];
-    let before = net.now - net.start;
-    net.cut();
-    assert_eq!(
-        net.what(A)[1],
-        Told::Down(DownReason::Closed, Some(secs(3720)))
-    );
-    net.run(secs(5000));
-    assert_eq!(net.when(A, |t| *t == Told::LongLived) - before, secs(120));
-    assert_eq!(net.when(A, |t| *t == Told::Sweep) - before, secs(3720));
-}
-
-#[test]
-fn a_second_absence_sweeps_what_the_first_left_stale() {
-    let mut net = Net::established(configs());
-    net.cut();
-    net.run(secs(30));
-    net.cut();
-    let told = net.what(A);
-    assert_eq!(told[2..4], [Told::Up, Told::Sweep]);
-    assert!(
-        matches!(told[4], Told::Down(DownReason::Closed, Some(_))),
-        "{told:?}"
-    );
-}
-
-#[test]
-fn a_peer_that_lost_its_forwarding_state_loses_its_stale_routes_at_once() {
-    let mut net = Net::established(configs());
-    net.deaf[A] = true;
-    // B starts anew, knows of its restart, and has kept nothing.
-    let mut open = net.peers[B].config().open(true, false);
-    open.hold_time = 90;
-    net.cut();
-    net.stranger(&[open.emit().unwrap(), KEEPALIVE.to_vec()].concat());
-    net.deaf[B] = true;
-    net.settle();
-    let told = net.what(A);
-    assert_eq!(told[2..], [Told::Up, Told::Sweep], "{told:?}");
-}
-
-#[test]
-fn a_restarted_peer_replaces_its_old_connection() {
-    let mut net = Net::established(configs());
-    net.run(secs(60));
-    let open = net.peers[B].config().open(true, true);
-    net.stranger(&[open.emit().unwrap(), KEEPALIVE.to_vec()].concat());
-    net.settle();
-    let told = net.what(A);
-    assert_eq!(
-        told[1..3],
-        [Told::Down(DownReason::Replaced, Some(secs(120))), Told::Up],
-        "{told:?}"
-    );
-}
-
-#[test]
-fn what_is_left_of_a_collision_does_not_replace_a_young_session() {
+fn a_late_collision_does_not_replace_a_new_session() {
     let [mut a, b] = configs();
     a.passive = true;
-    let mut net = Net::new([a, b]);
+    let mut net = VirtualNet::new([a, b]);
     net.peers[A].start(net.now);
-    net.stranger(&[opening(|_| {}), KEEPALIVE.to_vec()].concat());
+    net.raw_peer(&[open_message(|_| {}), KEEPALIVE.to_vec()].concat());
     net.settle();
-    net.stranger(&opening(|_| {}));
+    net.raw_peer(&open_message(|_| {}));
     assert_eq!(
-        net.verdict(),
+        net.sent_notification(),
         Some(Notification::new(
             ErrorCode::CONNECTION_COLLISION_RESOLUTION,
             &[]
@@ -488,13 +396,13 @@ fn what_is_left_of_a_collision_does_not_replace_a_young_session() {
 }
 
 #[test]
-fn a_silent_connection_does_not_keep_ours_from_being_tried() {
-    let mut net = Net::new(configs());
-    net.deaf[B] = true;
+fn a_connection_without_an_open_does_not_prevent_our_own() {
+    let mut net = VirtualNet::new(configs());
+    net.unreachable[B] = true;
     net.peers[A].start(net.now);
     net.settle();
-    net.stranger(&[]);
-    net.deaf[B] = false;
+    net.raw_peer(&[]);
+    net.unreachable[B] = false;
     net.peers[B].start(net.now);
     net.peers[B].shutdown(net.now, None);
     net.run(secs(5));
@@ -507,95 +415,83 @@ fn a_silent_connection_does_not_keep_ours_from_being_tried() {
 fn without_graceful_restart_a_second_connection_is_refused() {
     let [mut a, b] = configs();
     a.restart = None;
-    let mut net = Net::established([a, b]);
+    let mut net = VirtualNet::established([a, b]);
     net.run(secs(60));
     assert_eq!(net.peers[A].handle_accepted(net.now), None);
     net.settle();
     assert_eq!(net.state(A), FsmState::Established);
 }
 
-#[test]
-fn a_restarting_speaker_says_so() {
-    let mut net = Net::new(configs());
-    net.peers[B].set_restarting(true);
-    net.start_both();
-    net.run(secs(30));
-    let restart = net.peers[A].status().negotiated.unwrap().restart.unwrap();
-    assert!(restart.restarting && restart.preserved && restart.notification);
-    let other = net.peers[B].status().negotiated.unwrap().restart.unwrap();
-    assert!(!other.restarting && !other.preserved);
-}
-
-/// What A answers to octets of a stranger on a fresh connection.
-fn answer(octets: &[u8]) -> Option<Notification> {
+/// The NOTIFICATION that A sends in response to octets on a new connection.
+fn response(octets: &[u8]) -> Option<Notification> {
     let [mut a, b] = configs();
     a.passive = true;
-    let mut net = Net::new([a, b]);
+    let mut net = VirtualNet::new([a, b]);
     net.peers[A].start(net.now);
-    net.stranger(octets);
-    net.verdict()
+    net.raw_peer(octets);
+    net.sent_notification()
 }
 
-fn opening(change: impl FnOnce(&mut OpenMessage)) -> Vec<u8> {
+fn open_message(change: impl FnOnce(&mut OpenMessage)) -> Vec<u8> {
     let mut open = configs()[1].open(false, false);
     change(&mut open);
     open.emit().unwrap()
 }
 
 #[test]
-fn each_wrong_open_has_its_subcode() {
-    let code = |octets: &[u8]| answer(octets).map(|n| n.error);
-    assert_eq!(code(&opening(|_| {})), None);
-    let other_as = opening(|o| {
+fn each_open_error_has_its_subcode() {
+    let code = |octets: &[u8]| response(octets).map(|n| n.error);
+    assert_eq!(code(&open_message(|_| {})), None);
+    let other_as = open_message(|o| {
         o.capabilities
             .retain(|c| !matches!(c, Capability::FourOctetAs(_)))
     });
-    assert_eq!(code(&other_as), None, "AS 65000 needs no 4 octets");
-    let other_as = opening(|o| {
+    assert_eq!(code(&other_as), None, "AS 65000 fits into 2 octets");
+    let other_as = open_message(|o| {
         o.my_as = 65001;
         o.capabilities
             .retain(|c| !matches!(c, Capability::FourOctetAs(_)));
     });
     assert_eq!(code(&other_as), Some(ErrorCode::BAD_PEER_AS));
     assert_eq!(
-        code(&opening(|o| o
+        code(&open_message(|o| o
             .capabilities
             .insert(0, Capability::FourOctetAs(0)))),
         Some(ErrorCode::BAD_PEER_AS)
     );
     assert_eq!(
-        code(&opening(|o| o.router_id = [0; 4].into())),
+        code(&open_message(|o| o.router_id = [0; 4].into())),
         Some(ErrorCode::BAD_BGP_IDENTIFIER)
     );
     assert_eq!(
-        code(&opening(|o| o.router_id = id(1))),
+        code(&open_message(|o| o.router_id = id(1))),
         Some(ErrorCode::BAD_BGP_IDENTIFIER),
         "our own identifier"
     );
     for hold in [1, 2] {
         assert_eq!(
-            code(&opening(|o| o.hold_time = hold)),
+            code(&open_message(|o| o.hold_time = hold)),
             Some(ErrorCode::UNACCEPTABLE_HOLD_TIME)
         );
     }
     for hold in [0, 3, 65535] {
-        assert_eq!(code(&opening(|o| o.hold_time = hold)), None);
+        assert_eq!(code(&open_message(|o| o.hold_time = hold)), None);
     }
-    let without = opening(|o| {
+    let without = open_message(|o| {
         o.capabilities
             .retain(|c| !matches!(c, Capability::Multiprotocol(_)))
     });
     assert_eq!(
-        answer(&without),
+        response(&without),
         Some(Notification::new(
             ErrorCode::UNSUPPORTED_CAPABILITY,
             &[1, 4, 0, 25, 0, 70]
         ))
     );
-    let mut version = opening(|_| {});
+    let mut version = open_message(|_| {});
     version[HEADER_LEN] = 3;
     assert_eq!(
-        answer(&version),
+        response(&version),
         Some(Notification::new(
             ErrorCode::UNSUPPORTED_VERSION_NUMBER,
             &[0, 4]
@@ -604,20 +500,20 @@ fn each_wrong_open_has_its_subcode() {
 }
 
 #[test]
-fn wrong_headers_and_misplaced_messages_have_their_subcodes() {
-    let open = opening(|_| {});
-    let after_open = |octets: &[u8]| answer(&[&open, octets].concat()).map(|n| n.error);
+fn header_errors_and_unexpected_messages_have_their_subcodes() {
+    let open = open_message(|_| {});
+    let after_open = |octets: &[u8]| response(&[&open, octets].concat()).map(|n| n.error);
     let up = [&open[..], &KEEPALIVE].concat();
-    let after_up = |octets: &[u8]| answer(&[&up, octets].concat()).map(|n| n.error);
+    let after_up = |octets: &[u8]| response(&[&up, octets].concat()).map(|n| n.error);
     assert_eq!(
-        answer(&[0; 19]),
+        response(&[0; 19]),
         Some(Notification::new(
             ErrorCode::CONNECTION_NOT_SYNCHRONIZED,
             &[]
         ))
     );
     assert_eq!(
-        answer(&KEEPALIVE).map(|n| n.error),
+        response(&KEEPALIVE).map(|n| n.error),
         Some(ErrorCode::UNEXPECTED_MESSAGE_IN_OPEN_SENT)
     );
     assert_eq!(
@@ -653,18 +549,18 @@ fn wrong_headers_and_misplaced_messages_have_their_subcodes() {
 }
 
 #[test]
-fn a_malformed_update_ends_the_session_and_idles_longer_each_time() {
+fn a_malformed_update_ends_the_session_for_longer_each_time() {
     let [mut a, b] = configs();
     a.passive = true;
-    let mut net = Net::new([a, b]);
+    let mut net = VirtualNet::new([a, b]);
     net.peers[A].start(net.now);
     let mut message = vec![0xff; 16];
     message.extend_from_slice(&[0, 23, 2, 0, 9, 0, 0]);
     let mut last = Duration::ZERO;
     for round in 0..4 {
-        net.stranger(&[opening(|_| {}), KEEPALIVE.to_vec(), message.clone()].concat());
+        net.raw_peer(&[open_message(|_| {}), KEEPALIVE.to_vec(), message.clone()].concat());
         assert_eq!(
-            net.verdict(),
+            net.sent_notification(),
             Some(Notification::new(ErrorCode::MALFORMED_ATTRIBUTE_LIST, &[])),
             "round {round}"
         );
@@ -689,10 +585,10 @@ fn a_malformed_update_ends_the_session_and_idles_longer_each_time() {
 }
 
 #[test]
-fn a_treated_update_is_counted_and_the_session_stays() {
+fn a_treat_as_withdraw_is_counted_and_the_session_stays_up() {
     let [mut a, b] = configs();
     a.passive = true;
-    let mut net = Net::new([a, b]);
+    let mut net = VirtualNet::new([a, b]);
     net.peers[A].start(net.now);
     let mut good = Vec::new();
     announce(
@@ -710,14 +606,14 @@ fn a_treated_update_is_counted_and_the_session_stays() {
     // ORIGIN is the first attribute after MP_REACH_NLRI: its value becomes 9.
     let origin = bad.windows(4).position(|w| w == [0x40, 1, 1, 0]).unwrap();
     bad[origin + 3] = 9;
-    net.stranger(&[opening(|_| {}), KEEPALIVE.to_vec(), bad, good].concat());
+    net.raw_peer(&[open_message(|_| {}), KEEPALIVE.to_vec(), bad, good].concat());
     net.settle();
-    let announced = Told::RouteChanges(vec![RouteChange::Announce(route(1))]);
+    let announced = PeerEvent::Changes(vec![RouteChange::Announce(route(1))]);
     assert_eq!(
-        net.what(A),
+        net.events_of(A),
         [
-            Told::Up,
-            Told::RouteChanges(vec![RouteChange::Withdraw(route(1))]),
+            PeerEvent::Up,
+            PeerEvent::Changes(vec![RouteChange::Withdraw(route(1))]),
             announced
         ]
     );
@@ -729,7 +625,7 @@ fn a_treated_update_is_counted_and_the_session_stays() {
 fn half_open_connections_are_bounded() {
     let [mut a, b] = configs();
     a.passive = true;
-    let mut net = Net::new([a, b]);
+    let mut net = VirtualNet::new([a, b]);
     net.peers[A].start(net.now);
     let mut alive = Vec::new();
     for _ in 0..100_000 {

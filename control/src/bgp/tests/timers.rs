@@ -10,16 +10,16 @@ const fn secs(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-fn is_down(told: &Told) -> bool {
-    matches!(told, Told::Down(..))
+fn is_down(event: &PeerEvent) -> bool {
+    matches!(event, PeerEvent::Down(..))
 }
 
 #[test]
 fn keepalives_hold_an_idle_session_for_a_day() {
-    let mut net = Net::established(configs());
+    let mut net = VirtualNet::established(configs());
     net.run(secs(86_400));
-    assert_eq!(net.what(A), [Told::Up]);
-    // A third of 90 s, less up to a quarter.
+    assert_eq!(net.events_of(A), [PeerEvent::Up]);
+    // A third of 90 s, minus up to a quarter of jitter.
     let sent = net.peers[A].status().sent;
     assert!(
         (86_400 / 30..86_400 / 22).contains(&sent),
@@ -31,13 +31,13 @@ fn keepalives_hold_an_idle_session_for_a_day() {
 fn the_lower_hold_time_counts_and_fires_when_nothing_comes() {
     let [mut a, b] = configs();
     a.hold_time = 9;
-    let mut net = Net::established([a, b]);
+    let mut net = VirtualNet::established([a, b]);
     net.stuck[B] = true;
     let before = net.now - net.start;
-    net.deaf = [true; 2];
+    net.unreachable = [true; 2];
     net.run(secs(60));
-    let Told::Down(reason, kept) = net.what(A)[1].clone() else {
-        panic!("{:?}", net.told[A])
+    let PeerEvent::Down(reason, kept) = net.events_of(A)[1].clone() else {
+        panic!("{:?}", net.events[A])
     };
     assert_eq!(
         reason,
@@ -48,7 +48,7 @@ fn the_lower_hold_time_counts_and_fires_when_nothing_comes() {
         Some(secs(120)),
         "RFC 8538: the hold timer keeps routes too"
     );
-    let after = net.when(A, is_down) - before;
+    let after = net.time_of(A, is_down) - before;
     assert!(after > secs(5) && after <= secs(9), "{after:?}");
 }
 
@@ -56,11 +56,11 @@ fn the_lower_hold_time_counts_and_fires_when_nothing_comes() {
 fn a_hold_time_of_zero_needs_no_keepalive() {
     let [mut a, b] = configs();
     a.hold_time = 0;
-    let mut net = Net::established([a, b]);
+    let mut net = VirtualNet::established([a, b]);
     let sent = net.peers[A].status().sent;
     net.stuck = [true; 2];
     net.run(secs(100_000));
-    assert_eq!(net.what(A), [Told::Up]);
+    assert_eq!(net.events_of(A), [PeerEvent::Up]);
     assert_eq!(net.peers[A].status().sent, sent);
 }
 
@@ -68,28 +68,31 @@ fn a_hold_time_of_zero_needs_no_keepalive() {
 fn a_peer_that_reads_nothing_ends_by_the_send_hold_timer() {
     let [mut a, b] = configs();
     a.send_hold = secs(40);
-    let mut net = Net::established([a, b]);
-    // What A writes is stuck, while B goes on to speak: the hold timer of A never fires.
+    let mut net = VirtualNet::established([a, b]);
+    // A cannot write, while B keeps sending: the hold timer of A never expires.
     net.stuck[A] = true;
-    net.deaf = [true; 2];
+    net.unreachable = [true; 2];
     let before = net.now - net.start;
     net.peers[A].send(net.now, &end_of_rib()).unwrap();
     net.run(secs(60));
     assert!(
-        matches!(net.what(A)[1], Told::Down(DownReason::SendHold, Some(_))),
+        matches!(
+            net.events_of(A)[1],
+            PeerEvent::Down(DownReason::SendHold, Some(_))
+        ),
         "{:?}",
-        net.told[A]
+        net.events[A]
     );
-    assert_eq!(net.when(A, is_down) - before, secs(40));
+    assert_eq!(net.time_of(A, is_down) - before, secs(40));
 }
 
 #[test]
 fn progress_of_one_octet_keeps_the_send_hold_timer_off() {
     let [mut a, b] = configs();
     a.send_hold = secs(40);
-    // No hold timer of the other side comes before.
+    // Without hold timers, so that none expires first.
     a.hold_time = 0;
-    let mut net = Net::established([a, b]);
+    let mut net = VirtualNet::established([a, b]);
     let conn = net
         .links
         .iter()
@@ -104,11 +107,11 @@ fn progress_of_one_octet_keeps_the_send_hold_timer_off() {
         net.run(secs(10));
         net.peers[A].handle_written(net.now, conn, 1);
     }
-    assert_eq!(net.what(A), [Told::Up]);
+    assert_eq!(net.events_of(A), [PeerEvent::Up]);
     net.run(secs(50));
     assert!(matches!(
-        net.what(A)[1],
-        Told::Down(DownReason::SendHold, _)
+        net.events_of(A)[1],
+        PeerEvent::Down(DownReason::SendHold, _)
     ));
 }
 
@@ -117,9 +120,9 @@ fn one_octet_a_second_does_not_count_as_a_message() {
     let [mut a, b] = configs();
     a.passive = true;
     a.hold_time = 30;
-    let mut net = Net::new([a, b.clone()]);
+    let mut net = VirtualNet::new([a, b.clone()]);
     net.peers[A].start(net.now);
-    let conn = net.stranger(&[b.open(false, false).emit().unwrap(), KEEPALIVE.to_vec()].concat());
+    let conn = net.raw_peer(&[b.open(false, false).emit().unwrap(), KEEPALIVE.to_vec()].concat());
     net.settle();
     let mut update = Vec::new();
     withdraw((0..60).map(route), MAX_MESSAGE_LEN, |m| update = m.to_vec());
@@ -128,16 +131,16 @@ fn one_octet_a_second_does_not_count_as_a_message() {
         net.peers[A].handle_bytes(conn, &[*octet]);
     }
     net.run(Duration::ZERO);
-    assert_eq!(net.when(A, is_down), secs(30));
+    assert_eq!(net.time_of(A, is_down), secs(30));
 }
 
 #[test]
-fn a_peer_that_accepts_but_says_nothing_is_left_after_four_minutes() {
+fn a_peer_without_an_open_is_closed_after_four_minutes() {
     let [mut a, b] = configs();
     a.passive = true;
-    let mut net = Net::new([a, b]);
+    let mut net = VirtualNet::new([a, b]);
     net.peers[A].start(net.now);
-    net.stranger(&[]);
+    net.raw_peer(&[]);
     net.run(secs(239));
     assert_eq!(net.state(A), FsmState::OpenSent);
     net.run(secs(1));
@@ -151,9 +154,9 @@ fn a_peer_that_accepts_but_says_nothing_is_left_after_four_minutes() {
 }
 
 #[test]
-fn connecting_is_tried_again_with_jitter() {
-    let mut net = Net::new(configs());
-    net.deaf = [true; 2];
+fn connecting_is_retried_with_jitter() {
+    let mut net = VirtualNet::new(configs());
+    net.unreachable = [true; 2];
     net.peers[A].start(net.now);
     net.settle();
     assert_eq!(net.state(A), FsmState::Connect);
@@ -163,17 +166,17 @@ fn connecting_is_tried_again_with_jitter() {
     assert!((100..=134).contains(&tries), "{tries}");
     assert!(
         net.links.iter().filter(|l| l.ends[A].is_some()).count() <= 1,
-        "the slow ones are closed"
+        "slow attempts are closed"
     );
-    net.deaf = [false; 2];
+    net.unreachable = [false; 2];
     net.peers[B].start(net.now);
     net.run(secs(11));
     assert_eq!(net.state(A), FsmState::Established);
 }
 
 #[test]
-fn a_refused_connection_is_tried_again() {
-    let mut net = Net::new(configs());
+fn a_refused_connection_is_retried() {
+    let mut net = VirtualNet::new(configs());
     net.peers[A].start(net.now);
     // B is not started: it closes what it accepts.
     net.run(secs(100));
@@ -182,8 +185,8 @@ fn a_refused_connection_is_tried_again() {
 }
 
 #[test]
-fn a_session_that_lasted_forgets_its_errors() {
-    let mut net = Net::established(configs());
+fn a_long_session_resets_the_idle_time() {
+    let mut net = VirtualNet::established(configs());
     for _ in 0..8 {
         net.cut();
         net.run(secs(61));
@@ -193,6 +196,10 @@ fn a_session_that_lasted_forgets_its_errors() {
     let before = net.now - net.start;
     net.cut();
     net.run(secs(10));
-    let up = net.told[A].iter().rfind(|(_, t)| *t == Told::Up).unwrap().0;
+    let up = net.events[A]
+        .iter()
+        .rfind(|(_, t)| *t == PeerEvent::Up)
+        .unwrap()
+        .0;
     assert!(up - before < secs(2), "{:?}", up - before);
 }

@@ -1,11 +1,11 @@
-//! Recorded messages: each reads as tshark reads it, and is written so that tshark reads the same again.
+//! Recorded messages: each decodes as in tshark, and encodes so that tshark decodes the same again.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::super::wire::*;
+use super::render::render;
 
 fn tests_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -41,6 +41,7 @@ pub(super) fn context(name: &str) -> DecodeContext {
     }
 }
 
+/// Decodes a recorded message.
 pub(super) fn read<'a>(name: &str, message: &'a [u8]) -> BgpMessage<'a> {
     let (kind, length) = read_header(message, MAX_EXTENDED_MESSAGE_LEN)
         .unwrap()
@@ -50,197 +51,7 @@ pub(super) fn read<'a>(name: &str, message: &'a [u8]) -> BgpMessage<'a> {
         .unwrap_or_else(|n| panic!("{name}: {n}"))
 }
 
-fn hex(octets: &[u8]) -> String {
-    octets.iter().fold(String::new(), |mut out, octet| {
-        write!(out, "{octet:02x}").unwrap();
-        out
-    })
-}
-
-fn ip(address: IpAddr) -> String {
-    format!(
-        "{}={address}",
-        if address.is_ipv4() {
-            "ip.addr"
-        } else {
-            "ipv6.addr"
-        }
-    )
-}
-
-fn bits(address: IpAddr) -> u8 {
-    if address.is_ipv4() { 32 } else { 128 }
-}
-
-/// A route in the words of `tests/golden/bgp-read`.
-fn route(route: EvpnRoute) -> String {
-    match route {
-        EvpnRoute::EthernetAd(r) => {
-            format!(
-                "1 rd={} esi={} etag={} labels={:06x}",
-                hex(&r.rd.0),
-                hex(&r.esi.0),
-                r.tag,
-                r.label
-            )
-        }
-        EvpnRoute::MacIp(r) => {
-            let address = r.ip.map_or(String::new(), |a| format!(" {}", ip(a)));
-            let second = r.label2.map_or(String::new(), |l| format!(",{l:06x}"));
-            let (rd, esi, length) = (hex(&r.rd.0), hex(&r.esi.0), r.ip.map_or(0, bits));
-            format!(
-                "2 rd={rd} esi={esi} etag={} mac_addr={} iplen={length}{address} labels={:06x}{second}",
-                r.tag, r.mac, r.label
-            )
-        }
-        EvpnRoute::InclusiveMulticast(r) => {
-            let originator = r.originator;
-            format!(
-                "3 rd={} etag={} iplen={} {}",
-                hex(&r.rd.0),
-                r.tag,
-                bits(originator),
-                ip(originator)
-            )
-        }
-        EvpnRoute::EthernetSegment(r) => {
-            let originator = r.originator;
-            format!(
-                "4 rd={} esi={} iplen={} {}",
-                hex(&r.rd.0),
-                hex(&r.esi.0),
-                bits(originator),
-                ip(originator)
-            )
-        }
-        EvpnRoute::IpPrefix(r) => {
-            let family = if r.gateway.is_ipv4() { "ipv4" } else { "ipv6" };
-            format!(
-                "5 rd={} esi={} etag={} prefix_len={} {} {family}.gtw_addr={} labels={:06x}",
-                hex(&r.rd.0),
-                hex(&r.esi.0),
-                r.tag,
-                r.length,
-                ip(r.prefix),
-                r.gateway,
-                r.label
-            )
-        }
-    }
-}
-
-fn attributes(lines: &mut Vec<String>, a: &Attributes) {
-    lines.push(format!("origin {}", a.origin as u8));
-    lines.extend(a.med.map(|v| format!("multi_exit_disc {v}")));
-    lines.extend(a.local_pref.map(|v| format!("local_pref {v}")));
-    lines.extend(a.originator_id.map(|v| format!("originator_id {v}")));
-    let path: Vec<String> = a
-        .as_path
-        .0
-        .iter()
-        .flat_map(|s| s.parts().1)
-        .map(u32::to_string)
-        .collect();
-    if !path.is_empty() {
-        lines.push(format!("as_path {}", path.join(" ")));
-    }
-    lines.extend(a.cluster_list.iter().map(|v| format!("cluster_id {v}")));
-    lines.push(format!("next_hop {}", a.next_hop));
-    lines.extend(a.extended.iter().map(|c| format!("extended {}", hex(&c.0))));
-    if let Some(pmsi) = &a.pmsi {
-        let PmsiTunnel::IngressReplication(Some(address)) = pmsi.tunnel else {
-            panic!("{pmsi:?}")
-        };
-        lines.push(format!("pmsi flags {:02x}", pmsi.flags));
-        lines.push("pmsi type 6".to_owned());
-        lines.push(format!("pmsi ingress_rep_ip {address}"));
-    }
-}
-
-fn capability(capability: &Capability) -> String {
-    match capability {
-        Capability::Multiprotocol(f) => format!("1 mp.afi={} mp.safi={}", f.afi, f.safi),
-        Capability::RouteRefresh => "2".to_owned(),
-        Capability::ExtendedMessage => "6".to_owned(),
-        Capability::GracefulRestart {
-            restarting,
-            notification,
-            time,
-            families,
-        } => {
-            let flags = format!(
-                "gr.timers.restart_flag={} gr.timers.notification_flag={}",
-                u8::from(*restarting),
-                u8::from(*notification)
-            );
-            let families: String = families
-                .iter()
-                .map(|f| {
-                    format!(
-                        " gr.afi={} gr.safi={} gr.flag.pfs={}",
-                        f.family.afi,
-                        f.family.safi,
-                        u8::from(f.preserved)
-                    )
-                })
-                .collect();
-            format!("64 {flags} gr.timers.restart_time={time}{families}")
-        }
-        Capability::FourOctetAs(asn) => format!("65 4as={asn}"),
-        Capability::EnhancedRouteRefresh => "70".to_owned(),
-        Capability::LongLived(_) => "71".to_owned(),
-        Capability::Fqdn { host, .. } => format!("73 orf.fqdn.hostname={host}"),
-        Capability::SoftwareVersion(_) => "75".to_owned(),
-        Capability::Other { code, .. } => code.to_string(),
-    }
-}
-
-/// The message in the words of `tests/golden/bgp-read`.
-fn render(name: &str, message: &[u8]) -> Vec<String> {
-    let mut lines = vec![format!("type {}", message[18])];
-    match read(name, message) {
-        BgpMessage::Keepalive => {}
-        BgpMessage::Open(open) => {
-            lines.push("version 4".to_owned());
-            lines.push(format!("myas {}", open.my_as));
-            lines.push(format!("holdtime {}", open.hold_time));
-            lines.push(format!("identifier {}", open.router_id));
-            lines.extend(
-                open.capabilities
-                    .iter()
-                    .map(|c| format!("capability {}", capability(c))),
-            );
-        }
-        BgpMessage::Notification(n) => {
-            lines.push(format!("error {} {}", n.error.code, n.error.subcode))
-        }
-        BgpMessage::RouteRefresh(refresh) => {
-            let refresh = refresh.unwrap();
-            assert_eq!(refresh.kind, RefreshKind::Request);
-            lines.push(format!(
-                "refresh {} 0 {}",
-                refresh.family.afi, refresh.family.safi
-            ));
-        }
-        BgpMessage::Update(update) => {
-            assert!(
-                update.parts().errors().is_empty(),
-                "{name}: {:?}",
-                update.parts().errors()
-            );
-            if let Some(all) = update.attributes() {
-                attributes(&mut lines, all);
-            }
-            lines.extend(update.changes().map(|change| match change {
-                RouteChange::Announce(r) => format!("announce {}", route(r)),
-                RouteChange::Withdraw(r) => format!("withdraw {}", route(r)),
-            }));
-        }
-    }
-    lines
-}
-
-/// What tshark said, by name.
+/// The output of tshark for each message, by name.
 fn golden() -> Vec<(String, Vec<String>)> {
     let text = std::fs::read_to_string(tests_dir().join("golden/bgp.txt")).unwrap();
     let mut all: Vec<(String, Vec<String>)> = Vec::new();
@@ -254,7 +65,7 @@ fn golden() -> Vec<(String, Vec<String>)> {
 }
 
 #[test]
-fn each_reads_as_tshark_reads_it() {
+fn messages_decode_as_in_tshark() {
     let (vectors, golden) = (vectors(), golden());
     assert_eq!(vectors.len(), golden.len());
     for ((name, message), (golden_name, lines)) in vectors.iter().zip(&golden) {
@@ -271,7 +82,7 @@ fn each_reads_as_tshark_reads_it() {
         } else {
             let mut ours = render(name, message);
             if context(name).add_path {
-                // Behind a path identifier tshark 4.0 shows no labels.
+                // After a path identifier tshark 4.0 shows no labels.
                 ours.iter_mut()
                     .for_each(|line| line.truncate(line.find(" labels=").unwrap_or(line.len())));
             }
@@ -280,8 +91,8 @@ fn each_reads_as_tshark_reads_it() {
     }
 }
 
-/// Writes a message anew from what was read of it.
-fn rewrite(name: &str, message: &[u8]) -> Vec<u8> {
+/// Decodes a message and encodes it again.
+fn reencode(name: &str, message: &[u8]) -> Vec<u8> {
     match read(name, message) {
         BgpMessage::Keepalive => KEEPALIVE.to_vec(),
         BgpMessage::Open(open) => open.emit().unwrap(),
@@ -310,12 +121,12 @@ fn rewrite(name: &str, message: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn those_in_our_order_come_out_octet_by_octet() {
+fn messages_in_our_attribute_order_encode_identically() {
     let mut same = 0;
     for (name, message) in vectors() {
         let frr_update = name.starts_with("frr-") && message[18] == 2;
         if frr_update || message[18] > 2 {
-            assert!(rewrite(&name, &message) == message, "{name}");
+            assert!(reencode(&name, &message) == message, "{name}");
             same += 1;
         }
     }
@@ -323,17 +134,17 @@ fn those_in_our_order_come_out_octet_by_octet() {
 }
 
 #[test]
-fn tshark_reads_what_we_write_alike() {
+fn tshark_decodes_our_encoding_identically() {
     let dir = std::env::temp_dir().join(format!("vtep-bgp-golden-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let mut wanted = String::new();
     let mut files = Vec::new();
     for ((name, message), (_, lines)) in vectors().iter().zip(golden()) {
-        let again = rewrite(name, message);
+        let again = reencode(name, message);
         let (_, length) = read_header(&again, MAX_EXTENDED_MESSAGE_LEN)
             .unwrap()
             .unwrap();
-        // tshark does not read what is longer; we write no path identifiers.
+        // tshark does not decode longer messages; path identifiers are never encoded.
         if again.len() > MAX_MESSAGE_LEN || again.len() != length || context(name).add_path {
             continue;
         }
@@ -363,7 +174,7 @@ fn tshark_reads_what_we_write_alike() {
 }
 
 #[test]
-fn many_routes_are_packed_to_the_limit_and_all_are_there() {
+fn routes_are_packed_up_to_the_message_limit() {
     let (name, message) = vectors()
         .into_iter()
         .find(|(n, _)| n.starts_with("frr-extmsg"))
@@ -426,9 +237,9 @@ fn many_routes_are_packed_to_the_limit_and_all_are_there() {
     }
 }
 
-/// The crate's own decoder of UPDATE as a second opinion on the routes.
+/// Compares the routes with those from the UPDATE decoder of the crate.
 #[test]
-fn rustbgpd_wire_reads_the_same_routes() {
+fn rustbgpd_wire_decodes_the_same_routes() {
     let mut routes = 0;
     for (name, message) in vectors()
         .iter()
@@ -469,7 +280,7 @@ fn rustbgpd_wire_reads_the_same_routes() {
 }
 
 #[test]
-fn facts_that_tshark_hides() {
+fn fields_that_tshark_does_not_show() {
     let all = vectors();
     let find = |name: &str| &all.iter().find(|(n, _)| n == name).unwrap().1;
     let BgpMessage::Update(update) = read("frr-t3-vni100", find("frr-t3-vni100")) else {
@@ -506,7 +317,7 @@ fn facts_that_tshark_hides() {
         assert_eq!(update.changes().count(), 0);
         assert_eq!(find(name)[..], end_of_rib());
     }
-    // FRR withdraws with ESI and label zero what it announced with others: the key is the same.
+    // FRR withdraws with ESI and label zero a route announced with others: the key is the same.
     let key = |route: &EvpnRoute| route.key();
     let BgpMessage::Update(gone) = read("frr-withdraw-t2-mac", find("frr-withdraw-t2-mac")) else {
         panic!("no update")

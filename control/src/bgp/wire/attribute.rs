@@ -1,4 +1,4 @@
-//! Path attributes: the types, their codes, and how they are written.
+//! Path attributes: their types, codes and encoding.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -36,33 +36,33 @@ pub(super) mod flag {
     pub(crate) const EXTENDED: u8 = 0x10;
 }
 
-/// The AS number that stands for one of 4 octets where only 2 fit (RFC 6793).
+/// AS_TRANS: replaces a 4-octet AS number in a 2-octet field (RFC 6793 section 9).
 pub const AS_TRANS: u16 = 23456;
 
-/// ORIGIN (RFC 4271 section 5.1.1); the lower is preferred.
+/// ORIGIN (RFC 4271 section 5.1.1); the lower value is preferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 #[repr(u8)]
 pub enum Origin {
     /// Interior to the originating AS.
     #[default]
     Igp = 0,
-    /// Learned by EGP.
+    /// Learned via EGP.
     Egp = 1,
-    /// By other means.
+    /// Learned by other means.
     Incomplete = 2,
 }
 
-/// One segment of an AS_PATH.
+/// One segment of an AS_PATH (RFC 4271 section 4.3).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum AsPathSegment {
-    /// AS_SET: counts as one hop.
+    /// AS_SET: counts as one AS in path selection.
     Set(Vec<u32>),
     /// AS_SEQUENCE, nearest AS first.
     Sequence(Vec<u32>),
 }
 
 impl AsPathSegment {
-    /// The type octet, and the AS numbers in their order.
+    /// The segment type, and the AS numbers in order.
     #[must_use]
     pub const fn parts(&self) -> (u8, &Vec<u32>) {
         match self {
@@ -72,12 +72,13 @@ impl AsPathSegment {
     }
 }
 
-/// AS_PATH (RFC 4271 section 5.1.2), always of 4-octet numbers; empty for a route of our own AS.
+/// AS_PATH (RFC 4271 section 5.1.2), always of 4-octet AS numbers; empty for a route that
+/// originates in the local AS.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct AsPath(pub Vec<AsPathSegment>);
 
 impl std::fmt::Display for AsPath {
-    /// As operators write it: numbers with spaces, sets in braces.
+    /// As operators write it: numbers separated by spaces, sets in braces.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let join = |list: &[u32], between| {
             list.iter()
@@ -94,9 +95,9 @@ impl std::fmt::Display for AsPath {
 }
 
 impl AsPath {
-    /// Hops for path selection: an AS_SET counts as one (RFC 4271 section 9.1.2.2).
+    /// Length for path selection: an AS_SET counts as one (RFC 4271 section 9.1.2.2).
     #[must_use]
-    pub fn hops(&self) -> usize {
+    pub fn path_len(&self) -> usize {
         self.0
             .iter()
             .map(|s| {
@@ -109,13 +110,13 @@ impl AsPath {
             .sum()
     }
 
-    /// True if `asn` occurs anywhere: a loop if it is ours.
+    /// True if `asn` occurs anywhere; the local AS means a loop (RFC 4271 section 9.1.2).
     #[must_use]
     pub fn contains(&self, asn: u32) -> bool {
         self.0.iter().any(|s| s.parts().1.contains(&asn))
     }
 
-    /// The nearest AS, which sent us the route.
+    /// The leftmost AS, which sent the route; `None` if the first segment is an AS_SET.
     #[must_use]
     pub fn first(&self) -> Option<u32> {
         self.0.first().and_then(|s| {
@@ -127,7 +128,7 @@ impl AsPath {
         })
     }
 
-    /// Puts our AS before the others, as RFC 4271 section 5.1.2 b wants towards an external peer.
+    /// Prepends an AS, as for an external peer (RFC 4271 section 5.1.2 b).
     pub fn prepend(&mut self, asn: u32) {
         match self.0.first_mut() {
             Some(AsPathSegment::Sequence(list)) if list.len() < MAX_SEGMENT_ASNS => {
@@ -143,14 +144,15 @@ impl AsPath {
 pub struct Aggregator {
     /// The AS that aggregated.
     pub asn: u32,
-    /// Its router.
+    /// BGP identifier of the router that aggregated.
     pub router: Ipv4Addr,
 }
 
-/// PMSI_TUNNEL (RFC 6514 section 5): how broadcast reaches the sender of a type 3 route.
+/// PMSI_TUNNEL (RFC 6514 section 5): the tunnel for BUM traffic to the originator of a type 3
+/// route.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Pmsi {
-    /// Flags; bit 0 is "leaf information required".
+    /// Flags; bit 0 is Leaf Information Required.
     pub flags: u8,
     /// Raw 24-bit label: the VNI (RFC 8365 section 5.1.3).
     pub label: u32,
@@ -158,16 +160,16 @@ pub struct Pmsi {
     pub tunnel: PmsiTunnel,
 }
 
-/// The tunnel of a PMSI attribute.
+/// Tunnel type and identifier of a PMSI_TUNNEL attribute.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PmsiTunnel {
-    /// Type 6: copies to this address. None if the attribute has no address.
+    /// Type 6, ingress replication to this address; `None` if the attribute has none.
     IngressReplication(Option<IpAddr>),
-    /// Another defined type, with its identifier as sent.
+    /// Another defined type, with its identifier as received.
     Other(u8, Vec<u8>),
 }
 
-/// An optional transitive attribute that we don't know: passed on with the Partial bit (RFC 4271 section 5).
+/// An unknown optional transitive attribute: passed on with the Partial bit (RFC 4271 section 5).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct UnknownAttribute {
     /// Flags as received.
@@ -178,26 +180,26 @@ pub struct UnknownAttribute {
     pub value: Vec<u8>,
 }
 
-/// What all routes of one UPDATE share.
+/// Path attributes, which all announced routes of one UPDATE share.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Attributes {
     /// ORIGIN.
     pub origin: Origin,
     /// AS_PATH.
     pub as_path: AsPath,
-    /// The next hop in MP_REACH_NLRI. It may be an address that no VTEP can have.
+    /// Next hop in MP_REACH_NLRI; not validated as a VTEP address.
     pub next_hop: IpAddr,
     /// MULTI_EXIT_DISC.
     pub med: Option<u32>,
-    /// LOCAL_PREF; None from an external peer.
+    /// LOCAL_PREF; `None` from an external peer.
     pub local_pref: Option<u32>,
-    /// ATOMIC_AGGREGATE is there.
+    /// ATOMIC_AGGREGATE is present.
     pub atomic_aggregate: bool,
     /// AGGREGATOR.
     pub aggregator: Option<Aggregator>,
     /// COMMUNITIES (RFC 1997).
     pub communities: Vec<u32>,
-    /// ORIGINATOR_ID (RFC 4456); None from an external peer.
+    /// ORIGINATOR_ID (RFC 4456); `None` from an external peer.
     pub originator_id: Option<Ipv4Addr>,
     /// CLUSTER_LIST (RFC 4456), nearest reflector first; empty from an external peer.
     pub cluster_list: Vec<Ipv4Addr>,
@@ -209,12 +211,12 @@ pub struct Attributes {
     pub ipv6_extended: Vec<[u8; 20]>,
     /// LARGE_COMMUNITIES (RFC 8092).
     pub large: Vec<[u32; 3]>,
-    /// Optional transitive attributes that we don't know.
+    /// Unknown optional transitive attributes.
     pub unknown: Vec<UnknownAttribute>,
 }
 
 impl Attributes {
-    /// The attributes of a route of our own: ORIGIN IGP, an empty AS_PATH, this next hop, nothing else.
+    /// Attributes of a local route: ORIGIN IGP, an empty AS_PATH, this next hop, nothing else.
     #[must_use]
     pub const fn local(next_hop: IpAddr) -> Self {
         Self {
@@ -236,11 +238,12 @@ impl Attributes {
         }
     }
 
-    /// Appends all attributes but MP_REACH_NLRI, in the order of their codes. `four_octet`: the peer reads AS
-    /// numbers of 4 octets; if not, AS4_PATH and AS4_AGGREGATOR carry what does not fit (RFC 6793 section 4.2.2).
+    /// Appends all attributes but MP_REACH_NLRI, in the order of their codes. `four_octet`: the
+    /// peer uses 4-octet AS numbers; if not, AS4_PATH and AS4_AGGREGATOR carry numbers that do not
+    /// fit (RFC 6793 section 4.2.2).
     pub(super) fn emit(&self, out: &mut Vec<u8>, four_octet: bool) {
         put(out, 0x40, code::ORIGIN, |v| v.push(self.origin as u8));
-        // FRR writes AS_PATH with a 2-octet length always; so do we, to be alike on the wire.
+        // Always with a 2-octet length, as FRR encodes it, so that both are identical on the wire.
         put_extended(out, 0x40, code::AS_PATH, |v| {
             emit_path(v, &self.as_path, four_octet)
         });
@@ -365,7 +368,7 @@ fn put_asn(out: &mut Vec<u8>, asn: u32, four_octet: bool) {
     }
 }
 
-/// Appends an attribute with the short length where the value fits.
+/// Appends an attribute, with a 1-octet length if the value fits.
 fn put(out: &mut Vec<u8>, flags: u8, code: u8, value: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[flags, code, 0]);

@@ -1,11 +1,12 @@
-//! Reading path attributes with the revised error handling of RFC 7606: each error has an action, the strongest wins.
+//! Decoding of path attributes with the revised error handling of RFC 7606: each error has an
+//! action, and the strongest applies.
 //!
 //! ```text
-//! attribute bytes -> split: framing, duplicates -> MP_REACH, MP_UNREACH (always needed: they hold the routes)
-//!                                               -> the others, once each -> AttributesBuilder -> Attributes
+//! octets -> split: framing, duplicates -> MP_REACH, MP_UNREACH: they hold the routes
+//!                                      -> the others, once each -> AttributesBuilder -> Attributes
 //! ```
 //!
-//! A reset is an `Err(Notification)`; everything weaker is a [`AttrError`] in a list.
+//! A session reset is an `Err(Notification)`; weaker actions are [`AttrError`]s in a list.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -18,38 +19,39 @@ use super::error_code::ErrorCode;
 use super::notification::Notification;
 use super::reader::ByteReader;
 
-/// What a session has negotiated as far as reading an UPDATE depends on it.
+/// What decoding of an UPDATE depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecodeContext {
     /// AS numbers have 4 octets (RFC 6793).
     pub four_octet: bool,
-    /// The peer is of our own AS.
+    /// The session is internal (iBGP).
     pub internal: bool,
-    /// A path identifier stands before each EVPN route (RFC 7911). We never offer that; it serves to read recordings.
+    /// A path identifier precedes each EVPN route (RFC 7911). Never offered; for recorded messages.
     pub add_path: bool,
 }
 
-/// What a error costs (RFC 7606 section 2), the weaker first. A session reset is no error but an error.
+/// The action for an error (RFC 7606 section 2), the weaker first. A session reset is an `Err`
+/// instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AttrErrorAction {
-    /// The attribute is ignored.
+    /// Attribute discard: the attribute is ignored.
     AttributeDiscard,
-    /// The routes that the UPDATE announces are withdrawn.
+    /// Treat-as-withdraw: the routes that the UPDATE announces are withdrawn.
     TreatAsWithdraw,
 }
 
-/// One thing that is wrong with an UPDATE.
+/// An error in a path attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AttrError {
     /// Type code of the attribute.
     pub attribute: u8,
-    /// What it costs.
+    /// How it is handled.
     pub action: AttrErrorAction,
-    /// What is wrong.
+    /// What is wrong, to follow the name of the attribute.
     pub reason: &'static str,
 }
 
-/// An attribute as it stands in the message.
+/// An attribute as encoded in the message.
 #[derive(Clone, Copy)]
 pub(super) struct RawAttribute<'a> {
     pub(super) flags: u8,
@@ -57,16 +59,16 @@ pub(super) struct RawAttribute<'a> {
     pub(super) value: &'a [u8],
     /// Flags, code, length and value.
     pub(super) whole: &'a [u8],
-    /// Octets of attributes after this one.
+    /// Octets of the attributes after this one.
     pub(super) after: usize,
 }
 
-/// The two attributes that hold routes.
+/// The two attributes that contain routes (RFC 4760).
 #[derive(Default)]
 pub(super) struct MpAttributes<'a> {
     pub(super) reach: Option<RawAttribute<'a>>,
     pub(super) unreach: Option<RawAttribute<'a>>,
-    /// The list of attributes truncated its end; what follows is lost.
+    /// The last attribute overruns the attribute list; the rest is lost.
     pub(super) truncated: bool,
 }
 
@@ -89,10 +91,12 @@ fn next<'a>(reader: &mut ByteReader<'a>) -> Option<RawAttribute<'a>> {
     })
 }
 
-/// Finds the attributes. The first of each code goes to `others` as it stands, but for those with routes.
+/// Splits the attribute list. The first attribute of each code is appended to `others` as encoded,
+/// except for those with routes.
 ///
 /// # Errors
-/// 3/1 if an attribute with routes is there twice, or is cut off (RFC 7606 sections 3 g and 5.3).
+/// 3/1 Malformed Attribute List if an attribute with routes occurs twice or is truncated
+/// (RFC 7606 sections 3 g and 5.3).
 pub(super) fn split<'a>(
     bytes: &'a [u8],
     others: &mut Vec<u8>,
@@ -111,19 +115,19 @@ pub(super) fn split<'a>(
             errors.push(AttrError {
                 attribute: code,
                 action: AttrErrorAction::TreatAsWithdraw,
-                reason: "overruns the attributes",
+                reason: "overruns the attribute list",
             });
             routes.truncated = true;
             return Ok(routes);
         };
         let (word, bit) = (usize::from(raw.code >> 6), 1_u64 << (raw.code & 63));
-        let again = seen[word] & bit != 0;
+        let duplicate = seen[word] & bit != 0;
         seen[word] |= bit;
         match raw.code {
-            code::MP_REACH | code::MP_UNREACH if again => {
+            code::MP_REACH | code::MP_UNREACH if duplicate => {
                 return Err(Notification::new(ErrorCode::MALFORMED_ATTRIBUTE_LIST, &[]));
             }
-            _ if again => errors.push(discard(raw.code, "is there twice; the first counts")),
+            _ if duplicate => errors.push(discard(raw.code, "is a duplicate")),
             code::MP_REACH => routes.reach = Some(raw),
             code::MP_UNREACH => routes.unreach = Some(raw),
             _ => others.extend_from_slice(raw.whole),
@@ -148,8 +152,8 @@ const fn withdraw(attribute: u8, reason: &'static str) -> AttrError {
     }
 }
 
-/// The Optional and Transitive flags that an attribute must have; None if we don't know it.
-const fn class(attribute: u8) -> Option<u8> {
+/// The Optional and Transitive flags that an attribute must have; `None` for an unknown attribute.
+const fn expected_flags(attribute: u8) -> Option<u8> {
     match attribute {
         code::ORIGIN
         | code::AS_PATH
@@ -173,18 +177,18 @@ const fn class(attribute: u8) -> Option<u8> {
     }
 }
 
-/// Wrong flags (RFC 7606 section 3 c); only Optional and Transitive count.
+/// Checks the Optional and Transitive flags (RFC 7606 section 3 c).
 pub(super) fn check_flags(raw: &RawAttribute<'_>) -> Result<(), AttrError> {
-    let wrong =
-        class(raw.code).is_some_and(|want| raw.flags & (flag::OPTIONAL | flag::TRANSITIVE) != want);
-    if wrong {
-        Err(withdraw(raw.code, "has wrong flags"))
+    let invalid = expected_flags(raw.code)
+        .is_some_and(|want| raw.flags & (flag::OPTIONAL | flag::TRANSITIVE) != want);
+    if invalid {
+        Err(withdraw(raw.code, "has invalid flags"))
     } else {
         Ok(())
     }
 }
 
-/// Attributes while they are read.
+/// Attributes while they are decoded.
 pub(super) struct AttributesBuilder {
     attributes: Attributes,
     origin: bool,
@@ -195,17 +199,17 @@ pub(super) struct AttributesBuilder {
 }
 
 impl AttributesBuilder {
-    /// Reads all of `others`, which [`split`] wrote.
+    /// Decodes all of `others`, which [`split`] filled.
     ///
     /// # Errors
-    /// 3/2 for a well-known attribute that we don't know.
-    pub(super) fn read(
+    /// 3/2 Unrecognized Well-known Attribute.
+    pub(super) fn decode(
         others: &[u8],
         next_hop: IpAddr,
         context: DecodeContext,
         errors: &mut Vec<AttrError>,
     ) -> Result<Self, Notification> {
-        let mut draft = Self {
+        let mut builder = Self {
             attributes: Attributes::local(next_hop),
             origin: false,
             path: false,
@@ -215,21 +219,22 @@ impl AttributesBuilder {
         };
         let mut reader = ByteReader(others);
         while let Some(raw) = next(&mut reader) {
-            if class(raw.code).is_none() {
-                draft.keep_unknown(&raw)?;
+            if expected_flags(raw.code).is_none() {
+                builder.add_unknown(&raw)?;
                 continue;
             }
-            if let Err(error) = check_flags(&raw).and_then(|()| draft.set(&raw, context)) {
+            if let Err(error) = check_flags(&raw).and_then(|()| builder.set(&raw, context)) {
                 errors.push(error);
             }
         }
         if !context.four_octet {
-            draft.merge_as4();
+            builder.merge_as4();
         }
-        Ok(draft)
+        Ok(builder)
     }
 
-    /// The attributes, unless a mandatory one is missing. NEXT_HOP is so only for routes in the body of the UPDATE.
+    /// The attributes; adds an error for each missing mandatory one. NEXT_HOP is mandatory only for
+    /// routes in the body of the UPDATE.
     pub(super) fn finish(self, body_routes: bool, errors: &mut Vec<AttrError>) -> Attributes {
         if !self.origin {
             errors.push(withdraw(code::ORIGIN, "is missing"));
@@ -243,7 +248,7 @@ impl AttributesBuilder {
         self.attributes
     }
 
-    fn keep_unknown(&mut self, raw: &RawAttribute<'_>) -> Result<(), Notification> {
+    fn add_unknown(&mut self, raw: &RawAttribute<'_>) -> Result<(), Notification> {
         if raw.flags & flag::OPTIONAL == 0 {
             return Err(Notification::new(
                 ErrorCode::UNRECOGNIZED_WELL_KNOWN_ATTRIBUTE,
@@ -264,7 +269,7 @@ impl AttributesBuilder {
     fn set(&mut self, raw: &RawAttribute<'_>, context: DecodeContext) -> Result<(), AttrError> {
         let attributes = &mut self.attributes;
         let (code, value) = (raw.code, raw.value);
-        let length = || withdraw(code, "has a wrong length");
+        let length = || withdraw(code, "has an invalid length");
         match code {
             code::ORIGIN => {
                 self.origin = true;
@@ -288,15 +293,15 @@ impl AttributesBuilder {
             }
             code::ATOMIC_AGGREGATE => {
                 if !value.is_empty() {
-                    return Err(discard(code, "has a wrong length"));
+                    return Err(discard(code, "has an invalid length"));
                 }
                 attributes.atomic_aggregate = true;
             }
             code::AGGREGATOR => {
                 let read = aggregator(value, context.four_octet);
-                attributes.aggregator = Some(read.ok_or(discard(code, "has a wrong length"))?);
+                attributes.aggregator = Some(read.ok_or(discard(code, "has an invalid length"))?);
             }
-            // From a peer of 4-octet AS numbers both say nothing (RFC 6793 section 4.1).
+            // Both are discarded from a peer with 4-octet AS numbers (RFC 6793 section 4.1).
             code::AS4_PATH | code::AS4_AGGREGATOR if context.four_octet => {
                 return Err(discard(code, "comes from a peer with 4-octet AS numbers"));
             }
@@ -305,7 +310,7 @@ impl AttributesBuilder {
             }
             code::AS4_AGGREGATOR => {
                 let read = aggregator(value, true);
-                self.as4_aggregator = Some(read.ok_or(discard(code, "has a wrong length"))?);
+                self.as4_aggregator = Some(read.ok_or(discard(code, "has an invalid length"))?);
             }
             code::PMSI_TUNNEL => {
                 attributes.pmsi = Some(pmsi(value).map_err(|w| withdraw(code, w))?)
@@ -316,7 +321,7 @@ impl AttributesBuilder {
     }
 
     fn set_internal(&mut self, code: u8, value: &[u8]) -> Result<(), AttrError> {
-        let length = withdraw(code, "has a wrong length");
+        let length = withdraw(code, "has an invalid length");
         if code == code::CLUSTER_LIST {
             let ids = chunks::<4>(value).ok_or(length)?;
             self.attributes.cluster_list = ids.iter().map(|id| Ipv4Addr::from(*id)).collect();
@@ -331,7 +336,7 @@ impl AttributesBuilder {
         Ok(())
     }
 
-    /// The four attributes that are lists of entries of one size.
+    /// The four attributes that are lists of fixed-size entries; `None` for an invalid length.
     fn set_list(&mut self, code: u8, value: &[u8]) -> Option<()> {
         let attributes = &mut self.attributes;
         match code {
@@ -362,20 +367,25 @@ impl AttributesBuilder {
         Some(())
     }
 
-    /// Puts the wide AS numbers in place of the narrow ones (RFC 6793 section 4.2.3).
+    /// Merges AS4_PATH and AS4_AGGREGATOR into AS_PATH and AGGREGATOR (RFC 6793 section 4.2.3).
     fn merge_as4(&mut self) {
-        let narrow = self.attributes.aggregator.map(|a| a.asn);
-        if narrow.is_some_and(|asn| asn != u32::from(super::attribute::AS_TRANS)) {
-            // An aggregator of 2 octets says that AS4_AGGREGATOR and AS4_PATH are older than it.
+        let aggregator_as = self.attributes.aggregator.map(|a| a.asn);
+        if aggregator_as.is_some_and(|asn| asn != u32::from(super::attribute::AS_TRANS)) {
+            // An AGGREGATOR other than AS_TRANS is newer than AS4_AGGREGATOR and AS4_PATH.
             return;
         }
-        if narrow.is_some() && self.as4_aggregator.is_some() {
+        if aggregator_as.is_some() && self.as4_aggregator.is_some() {
             self.attributes.aggregator = self.as4_aggregator;
         }
-        let Some(wide) = self.as4_path.take() else {
+        let Some(as4_path) = self.as4_path.take() else {
             return;
         };
-        let Some(mut missing) = self.attributes.as_path.hops().checked_sub(wide.hops()) else {
+        let Some(mut missing) = self
+            .attributes
+            .as_path
+            .path_len()
+            .checked_sub(as4_path.path_len())
+        else {
             return;
         };
         let mut merged = Vec::new();
@@ -393,7 +403,7 @@ impl AttributesBuilder {
                 }
             }
         }
-        merged.extend(wide.0);
+        merged.extend(as4_path.0);
         self.attributes.as_path = AsPath(merged);
     }
 }
@@ -403,17 +413,17 @@ fn origin(value: &[u8]) -> Result<Origin, AttrError> {
         [0] => Ok(Origin::Igp),
         [1] => Ok(Origin::Egp),
         [2] => Ok(Origin::Incomplete),
-        [_] => Err(withdraw(code::ORIGIN, "is above 2")),
-        _ => Err(withdraw(code::ORIGIN, "has a wrong length")),
+        [_] => Err(withdraw(code::ORIGIN, "is greater than 2")),
+        _ => Err(withdraw(code::ORIGIN, "has an invalid length")),
     }
 }
 
-/// NEXT_HOP counts for IPv4 routes in the body only, which we don't use: it is checked, not kept.
+/// NEXT_HOP applies only to IPv4 routes in the body, which are not used: it is validated, not kept.
 fn body_next_hop(value: &[u8]) -> Result<(), AttrError> {
     match value {
-        [0 | 127 | 224.., _, _, _] => Err(withdraw(code::NEXT_HOP, "is no unicast address")),
+        [0 | 127 | 224.., _, _, _] => Err(withdraw(code::NEXT_HOP, "is not a unicast address")),
         [_, _, _, _] => Ok(()),
-        _ => Err(withdraw(code::NEXT_HOP, "has a wrong length")),
+        _ => Err(withdraw(code::NEXT_HOP, "has an invalid length")),
     }
 }
 
@@ -421,7 +431,7 @@ fn word(value: &[u8]) -> Option<u32> {
     value.try_into().ok().map(u32::from_be_bytes)
 }
 
-/// Entries of N octets, at least one and nothing left over.
+/// Splits `value` into entries of N octets; `None` unless there is at least one and no remainder.
 fn chunks<const N: usize>(value: &[u8]) -> Option<&[[u8; N]]> {
     let (entries, rest) = value.as_chunks::<N>();
     (rest.is_empty() && !entries.is_empty()).then_some(entries)
@@ -445,20 +455,20 @@ fn aggregator(value: &[u8], four_octet: bool) -> Option<Aggregator> {
 }
 
 fn as_path(value: &[u8], four_octet: bool) -> Result<AsPath, &'static str> {
-    const CUT: &str = "has a segment that overruns it";
+    const OVERRUN: &str = "has a segment that overruns it";
     let mut reader = ByteReader(value);
     let mut segments = Vec::new();
     while !reader.0.is_empty() {
-        let [kind, count] = reader.array().ok_or(CUT)?;
+        let [kind, count] = reader.array().ok_or(OVERRUN)?;
         if count == 0 {
             return Err("has an empty segment");
         }
         let mut list = Vec::with_capacity(usize::from(count));
         for _ in 0..count {
-            list.push(asn(&mut reader, four_octet).ok_or(CUT)?);
+            list.push(asn(&mut reader, four_octet).ok_or(OVERRUN)?);
         }
         if list.contains(&0) {
-            return Err("has AS 0 (RFC 7607)");
+            return Err("contains AS 0 (RFC 7607)");
         }
         segments.push(match kind {
             1 => AsPathSegment::Set(list),
@@ -478,9 +488,12 @@ fn pmsi(value: &[u8]) -> Result<Pmsi, &'static str> {
     let tunnel = match kind {
         6 if rest.is_empty() => PmsiTunnel::IngressReplication(None),
         6 => PmsiTunnel::IngressReplication(Some(
-            reader.ip(rest.len()).ok_or("has a wrong tunnel address")?,
+            reader
+                .ip(rest.len())
+                .ok_or("has an invalid tunnel address")?,
         )),
-        // RFC 6514 section 5 defines 0 to 7; 8 to 12 and 0x7b to 0x7f came later or are for trials (RFC 7524, 8317, 8556).
+        // RFC 6514 section 5 defines 0 to 7; RFC 7524, 8317 and 8556 add 8 to 12, and 0x7b to 0x7f
+        // are experimental or reserved.
         0..=12 | 0x7b..=0x7f => PmsiTunnel::Other(kind, rest.to_vec()),
         _ => return Err("has an undefined tunnel type"),
     };

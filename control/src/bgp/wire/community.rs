@@ -1,4 +1,4 @@
-//! Extended communities (RFC 4360) as eight raw octets, with readers and writers for those that EVPN uses.
+//! Extended communities (RFC 4360) as eight raw octets, with accessors for those that EVPN uses.
 
 use std::fmt;
 
@@ -9,19 +9,19 @@ use vtep_dataplane::addr::MacAddr;
 pub struct ExtendedCommunity(pub [u8; 8]);
 
 impl ExtendedCommunity {
-    /// Encapsulation VXLAN (RFC 9012 section 4.1, RFC 8365 section 5.1.3).
+    /// Encapsulation: VXLAN, tunnel type 8 (RFC 9012 section 4.1, RFC 8365 section 5.1.3).
     pub const VXLAN: Self = Self([3, 0x0c, 0, 0, 0, 0, 0, 8]);
     /// Default gateway (RFC 7432 section 7.8).
     pub const DEFAULT_GATEWAY: Self = Self([3, 0x0d, 0, 0, 0, 0, 0, 0]);
 
-    /// A route target of a 2-octet AS (type 0x00) and a 32-bit number (RFC 4360 section 4).
+    /// Route target of a 2-octet AS (type 0x00) and a 32-bit number (RFC 4360 section 4).
     #[must_use]
     pub const fn route_target(asn: u16, number: u32) -> Self {
         let ([a, b], [c, d, e, f]) = (asn.to_be_bytes(), number.to_be_bytes());
         Self([0, 2, a, b, c, d, e, f])
     }
 
-    /// A route target of a 4-octet AS (type 0x02) and a 16-bit number (RFC 5668).
+    /// Route target of a 4-octet AS (type 0x02) and a 16-bit number (RFC 5668 section 2).
     #[must_use]
     pub const fn route_target_as4(asn: u32, number: u16) -> Self {
         let ([a, b, c, d], [e, f]) = (asn.to_be_bytes(), number.to_be_bytes());
@@ -35,7 +35,7 @@ impl ExtendedCommunity {
         Self([6, 0, sticky as u8, 0, a, b, c, d])
     }
 
-    /// The router's MAC (RFC 9135 section 8.1).
+    /// EVPN router's MAC (RFC 9135 section 8.1).
     #[must_use]
     pub const fn router_mac(mac: MacAddr) -> Self {
         let [a, b, c, d, e, f] = mac.0;

@@ -1,10 +1,11 @@
-//! EVPN routes as they stand in MP_REACH_NLRI and MP_UNREACH_NLRI (RFC 7432 section 7, RFC 9136).
+//! EVPN NLRI in MP_REACH_NLRI and MP_UNREACH_NLRI (RFC 7432 section 7, RFC 9136).
 //!
 //! ```text
 //! | type: 1 | length: 1 | value: length octets |  ... repeated to the end of the attribute
 //! ```
 //!
-//! [`Nlri`] walks such bytes without allocation. Labels are raw 24-bit numbers (RFC 8365 section 5.1.3).
+//! [`Nlri`] iterates over them without allocation. Labels are raw 24-bit numbers
+//! (RFC 8365 section 5.1.3).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,12 +14,12 @@ use vtep_dataplane::addr::MacAddr;
 
 use super::reader::{ByteReader, put_ip, put_u24};
 
-/// A route distinguisher (RFC 4364 section 4.2), as it stands on the wire.
+/// A route distinguisher (RFC 4364 section 4.2), as encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Rd(pub [u8; 8]);
 
 impl Rd {
-    /// Type 1: an IPv4 address and a number, as RFC 7432 section 7.9 recommends.
+    /// Type 1: an IPv4 address and a number, recommended for EVPN (RFC 7432 section 7.9).
     #[must_use]
     pub const fn ipv4(address: Ipv4Addr, number: u16) -> Self {
         let [a, b, c, d] = address.octets();
@@ -45,12 +46,12 @@ impl fmt::Display for Rd {
     }
 }
 
-/// An Ethernet segment identifier (RFC 7432 section 5); zero where a host has one link.
+/// An Ethernet segment identifier (RFC 7432 section 5); zero for a single-homed segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Esi(pub [u8; 10]);
 
 impl Esi {
-    /// The ESI of a host with one link.
+    /// The ESI of a single-homed segment.
     pub const ZERO: Self = Self([0; 10]);
 }
 
@@ -68,11 +69,11 @@ impl fmt::Display for Esi {
 pub struct EthernetAd {
     /// Route distinguisher.
     pub rd: Rd,
-    /// The segment.
+    /// Ethernet segment identifier.
     pub esi: Esi,
-    /// Ethernet tag; 0xffff_ffff for a route per segment.
+    /// Ethernet tag ID; 0xffff_ffff for a route per Ethernet segment.
     pub tag: u32,
-    /// Raw 24-bit label.
+    /// Label, 24 bits.
     pub label: u32,
 }
 
@@ -81,17 +82,17 @@ pub struct EthernetAd {
 pub struct MacIp {
     /// Route distinguisher.
     pub rd: Rd,
-    /// The segment of the host.
+    /// Ethernet segment identifier of the host.
     pub esi: Esi,
-    /// Ethernet tag.
+    /// Ethernet tag ID.
     pub tag: u32,
-    /// The host, as sent: it may be no unicast address.
+    /// MAC address, as received: not necessarily a unicast address.
     pub mac: MacAddr,
-    /// The address of the host, where the route has one.
+    /// IP address, if the route has one.
     pub ip: Option<IpAddr>,
-    /// Raw 24-bit label: the layer 2 VNI.
+    /// Label 1, 24 bits: the layer 2 VNI.
     pub label: u32,
-    /// Raw 24-bit second label: the layer 3 VNI (RFC 9135).
+    /// Label 2, 24 bits: the layer 3 VNI (RFC 9135).
     pub label2: Option<u32>,
 }
 
@@ -100,9 +101,9 @@ pub struct MacIp {
 pub struct InclusiveMulticast {
     /// Route distinguisher.
     pub rd: Rd,
-    /// Ethernet tag.
+    /// Ethernet tag ID.
     pub tag: u32,
-    /// The router that sent it.
+    /// Originating router's IP address.
     pub originator: IpAddr,
 }
 
@@ -111,9 +112,9 @@ pub struct InclusiveMulticast {
 pub struct EthernetSegment {
     /// Route distinguisher.
     pub rd: Rd,
-    /// The segment.
+    /// Ethernet segment identifier.
     pub esi: Esi,
-    /// The router that is attached to it.
+    /// Originating router's IP address.
     pub originator: IpAddr,
 }
 
@@ -122,21 +123,21 @@ pub struct EthernetSegment {
 pub struct IpPrefix {
     /// Route distinguisher.
     pub rd: Rd,
-    /// Overlay index by segment.
+    /// Ethernet segment identifier as overlay index; zero for none.
     pub esi: Esi,
-    /// Ethernet tag.
+    /// Ethernet tag ID.
     pub tag: u32,
-    /// The prefix; its family is also that of the gateway.
+    /// IP prefix; the gateway is of the same family.
     pub prefix: IpAddr,
-    /// Bits of the prefix, 0 to 32 or 128.
+    /// Prefix length, in bits: 0 to 32, or to 128 for IPv6.
     pub length: u8,
-    /// Overlay index by gateway; unspecified for none.
+    /// Gateway IP address as overlay index; unspecified for none.
     pub gateway: IpAddr,
-    /// Raw 24-bit label: the layer 3 VNI.
+    /// Label, 24 bits: the layer 3 VNI.
     pub label: u32,
 }
 
-/// One EVPN route.
+/// An EVPN route (RFC 7432 section 7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum EvpnRoute {
     /// Type 1.
@@ -152,9 +153,10 @@ pub enum EvpnRoute {
 }
 
 impl EvpnRoute {
-    /// The route with all that is not part of its key set to zero. Two routes are the same prefix of BGP
-    /// when their keys are equal: the ESI of types 2 and 5, the gateway, and all labels are not in the key
-    /// (RFC 7432 sections 7.1 and 7.2, RFC 9136 section 3.1). Peers withdraw with other labels than they announced.
+    /// The route with all fields outside of its key set to zero. Two routes are the same BGP prefix
+    /// if their keys are equal: the ESI of types 2 and 5, the gateway and all labels are not part
+    /// of the key (RFC 7432 sections 7.1 and 7.2, RFC 9136 section 3.1). A withdrawal may contain
+    /// other labels than the announcement.
     #[must_use]
     pub const fn key(self) -> Self {
         match self {
@@ -181,7 +183,7 @@ impl EvpnRoute {
         }
     }
 
-    /// The route type octet, 1 to 5.
+    /// Route type, 1 to 5.
     #[must_use]
     pub const fn route_type(self) -> u8 {
         match self {
@@ -227,7 +229,7 @@ impl EvpnRoute {
                 put_u24(out, r.label);
             }
         }
-        // The longest value, a type 5 of IPv6, has 58 octets.
+        // The longest value, an IPv6 prefix, has 58 octets.
         out[start + 1] = (out.len() - start - 2) as u8;
     }
 }
@@ -252,46 +254,47 @@ const fn bits(ip: IpAddr) -> u8 {
     if ip.is_ipv4() { 32 } else { 128 }
 }
 
-/// What one NLRI is.
+/// One decoded NLRI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ParsedNlri {
-    /// A sound route.
+    /// A valid route.
     Route(EvpnRoute),
-    /// Malformed, but its key can be read: it is withdrawn (RFC 7606 section 5.3).
+    /// Malformed, but with a valid key: treated as withdrawn (RFC 7606 section 5.3).
     Malformed(EvpnRoute),
-    /// A type that we don't know: skipped by its length (RFC 7606 section 5.4).
+    /// An unknown type: skipped by its length (RFC 7606 section 5.4).
     Unknown,
 }
 
-/// Bytes of NLRI that [`Nlri::check`] has walked once, so that walking them again can't fail.
+/// Iterator over octets that [`Nlri::check`] has already accepted, so that iterating cannot fail.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Nlri<'a> {
     rest: &'a [u8],
     add_path: bool,
 }
 
-/// How many NLRI there are of each sort.
+/// Number of NLRI of each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct NlriCounts {
-    pub(super) sound: u32,
+    pub(super) valid: u32,
     pub(super) malformed: u32,
     pub(super) unknown: u32,
 }
 
 impl<'a> Nlri<'a> {
-    /// Walks all of `bytes`. `None` if an NLRI can't be delimited, or one is malformed so that its key is lost:
-    /// what follows can't be trusted then. With `add_path` each has a path identifier before it (RFC 7911).
+    /// Checks and counts all NLRI in `bytes`. `None` if one cannot be delimited, or its key cannot
+    /// be decoded: the rest cannot be trusted then. With `add_path` a path identifier precedes each
+    /// (RFC 7911).
     pub(super) fn check(bytes: &'a [u8], add_path: bool) -> Option<NlriCounts> {
-        let mut walk = Self::new(bytes, add_path);
+        let mut nlri = Self::new(bytes, add_path);
         let mut counts = NlriCounts::default();
-        while !walk.rest.is_empty() {
-            let (kind, value) = walk.cut()?;
-            if is_sound_mac_ip(kind, value) {
-                counts.sound += 1;
+        while !nlri.rest.is_empty() {
+            let (kind, value) = nlri.next_tlv()?;
+            if is_valid_mac_ip(kind, value) {
+                counts.valid += 1;
                 continue;
             }
             match parse(kind, value)? {
-                ParsedNlri::Route(_) => counts.sound += 1,
+                ParsedNlri::Route(_) => counts.valid += 1,
                 ParsedNlri::Malformed(_) => counts.malformed += 1,
                 ParsedNlri::Unknown => counts.unknown += 1,
             }
@@ -306,9 +309,9 @@ impl<'a> Nlri<'a> {
         }
     }
 
-    /// Type and value of the next one.
+    /// Type and value of the next NLRI.
     #[inline]
-    fn cut(&mut self) -> Option<(u8, &'a [u8])> {
+    fn next_tlv(&mut self) -> Option<(u8, &'a [u8])> {
         let mut reader = ByteReader(self.rest);
         if self.add_path {
             reader.u32()?;
@@ -325,16 +328,16 @@ impl Iterator for Nlri<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<ParsedNlri> {
-        let (kind, value) = self.cut()?;
+        let (kind, value) = self.next_tlv()?;
         parse(kind, value)
     }
 }
 
-/// True if [`parse`] makes a sound type 2 of it, by its lengths alone: nearly all routes are that, and all are looked at
-/// once before the first of a message is used.
+/// True if [`parse`] returns a valid type 2 route, decided by the lengths alone. A fast path for
+/// [`Nlri::check`]: nearly all routes are of type 2.
 #[inline]
-fn is_sound_mac_ip(kind: u8, value: &[u8]) -> bool {
-    // Distinguisher 8, segment 10, tag 4, | MAC length 1 | MAC 6 | address length 1 | address, one or two labels.
+fn is_valid_mac_ip(kind: u8, value: &[u8]) -> bool {
+    // RD 8, ESI 10, tag 4, | MAC length 1 | MAC 6 | IP length 1 | IP, one or two labels.
     const MAC_BITS: usize = 22;
     const IP_BITS: usize = MAC_BITS + 7;
     if kind != 2 || value.len() <= IP_BITS || value[MAC_BITS] != 48 {
@@ -350,7 +353,7 @@ fn is_sound_mac_ip(kind: u8, value: &[u8]) -> bool {
 
 fn parse(kind: u8, value: &[u8]) -> Option<ParsedNlri> {
     let reader = ByteReader(value);
-    let (route, sound) = match kind {
+    let (route, valid) = match kind {
         1 => ethernet_ad(reader)?,
         2 => mac_ip(reader)?,
         3 => inclusive_multicast(reader)?,
@@ -358,14 +361,14 @@ fn parse(kind: u8, value: &[u8]) -> Option<ParsedNlri> {
         5 => ip_prefix(reader)?,
         _ => return Some(ParsedNlri::Unknown),
     };
-    Some(if sound {
+    Some(if valid {
         ParsedNlri::Route(route)
     } else {
         ParsedNlri::Malformed(route)
     })
 }
 
-/// Octets of an address by its length in bits; where that is wrong, by the length of the whole NLRI.
+/// Octets of an address by its length in bits; if that is invalid, by the length of the NLRI.
 fn address_octets(bits: u8, by_length: Option<usize>) -> Option<usize> {
     match bits {
         0 => Some(0),
@@ -377,7 +380,7 @@ fn address_octets(bits: u8, by_length: Option<usize>) -> Option<usize> {
 
 fn ethernet_ad(mut r: ByteReader<'_>) -> Option<(EvpnRoute, bool)> {
     let (rd, esi, tag) = (Rd(r.array()?), Esi(r.array()?), r.u32()?);
-    let sound = r.0.len() == 3;
+    let valid = r.0.len() == 3;
     let label = r.u24().unwrap_or(0);
     Some((
         EvpnRoute::EthernetAd(EthernetAd {
@@ -386,7 +389,7 @@ fn ethernet_ad(mut r: ByteReader<'_>) -> Option<(EvpnRoute, bool)> {
             tag,
             label,
         }),
-        sound,
+        valid,
     ))
 }
 
@@ -405,7 +408,7 @@ fn mac_ip(mut r: ByteReader<'_>) -> Option<(EvpnRoute, bool)> {
     } else {
         Some(r.ip(octets)?)
     };
-    let sound = mac_bits == 48 && matches!(ip_bits, 0 | 32 | 128) && matches!(r.0.len(), 3 | 6);
+    let valid = mac_bits == 48 && matches!(ip_bits, 0 | 32 | 128) && matches!(r.0.len(), 3 | 6);
     let label = r.u24().unwrap_or(0);
     let label2 = r.u24();
     Some((
@@ -418,7 +421,7 @@ fn mac_ip(mut r: ByteReader<'_>) -> Option<(EvpnRoute, bool)> {
             label,
             label2,
         }),
-        sound,
+        valid,
     ))
 }
 
@@ -430,14 +433,14 @@ fn inclusive_multicast(mut r: ByteReader<'_>) -> Option<(EvpnRoute, bool)> {
     };
     let (rd, tag, ip_bits) = (Rd(r.array()?), r.u32()?, r.u8()?);
     let originator = r.ip(address_octets(ip_bits, by_length)?)?;
-    let sound = bits(originator) == ip_bits && r.0.is_empty();
+    let valid = bits(originator) == ip_bits && r.0.is_empty();
     Some((
         EvpnRoute::InclusiveMulticast(InclusiveMulticast {
             rd,
             tag,
             originator,
         }),
-        sound,
+        valid,
     ))
 }
 
@@ -449,14 +452,14 @@ fn ethernet_segment(mut r: ByteReader<'_>) -> Option<(EvpnRoute, bool)> {
     };
     let (rd, esi, ip_bits) = (Rd(r.array()?), Esi(r.array()?), r.u8()?);
     let originator = r.ip(address_octets(ip_bits, by_length)?)?;
-    let sound = bits(originator) == ip_bits && r.0.is_empty();
+    let valid = bits(originator) == ip_bits && r.0.is_empty();
     Some((
         EvpnRoute::EthernetSegment(EthernetSegment {
             rd,
             esi,
             originator,
         }),
-        sound,
+        valid,
     ))
 }
 
@@ -468,7 +471,7 @@ fn ip_prefix(mut r: ByteReader<'_>) -> Option<(EvpnRoute, bool)> {
     };
     let (rd, esi, tag, length) = (Rd(r.array()?), Esi(r.array()?), r.u32()?, r.u8()?);
     let (prefix, gateway, label) = (r.ip(octets)?, r.ip(octets)?, r.u24()?);
-    let sound = length <= bits(prefix);
+    let valid = length <= bits(prefix);
     Some((
         EvpnRoute::IpPrefix(IpPrefix {
             rd,
@@ -479,7 +482,7 @@ fn ip_prefix(mut r: ByteReader<'_>) -> Option<(EvpnRoute, bool)> {
             gateway,
             label,
         }),
-        sound,
+        valid,
     ))
 }
 
@@ -489,7 +492,7 @@ mod tests {
 
     use super::*;
 
-    /// Values near a sound type 2: of any length, with any lengths inside.
+    /// Values close to a valid type 2 route: of any length, with any length fields.
     fn value() -> impl Strategy<Value = Vec<u8>> {
         let bits = prop_oneof![Just(0_u8), Just(32), Just(48), Just(128), any::<u8>()];
         let length = prop_oneof![
@@ -508,9 +511,12 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 20_000, ..ProptestConfig::default() })]
 
         #[test]
-        fn lengths_alone_tell_a_sound_type_2(kind in prop_oneof![Just(2_u8), 0..7_u8], value in value()) {
-            let sound = matches!(parse(kind, &value), Some(ParsedNlri::Route(EvpnRoute::MacIp(_))));
-            prop_assert_eq!(is_sound_mac_ip(kind, &value), sound);
+        fn lengths_decide_whether_a_type_2_is_valid(
+            kind in prop_oneof![Just(2_u8), 0..7_u8],
+            value in value(),
+        ) {
+            let valid = matches!(parse(kind, &value), Some(ParsedNlri::Route(EvpnRoute::MacIp(_))));
+            prop_assert_eq!(is_valid_mac_ip(kind, &value), valid);
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The 19-octet message header (RFC 4271 section 4.1), its limits (RFC 8654) and its errors (section 6.1).
+//! The message header (RFC 4271 section 4.1) and its errors (RFC 4271 section 6.1).
 //!
 //! ```text
-//! | marker: 16 octets of ff | length: 2, with the header | type: 1 | body ...
+//! | marker: 16 octets of 0xff | length: 2, header included | type: 1 | body ...
 //! ```
 
 use super::error_code::ErrorCode;
@@ -11,7 +11,7 @@ use super::limits::{
 };
 use super::notification::Notification;
 
-/// The type octet.
+/// Message type (RFC 4271 section 4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum MessageType {
@@ -28,7 +28,8 @@ pub enum MessageType {
 }
 
 impl MessageType {
-    /// The shortest and the longest message of this type; `limit` is what the session negotiated.
+    /// Shortest and longest message of this type, in octets, where `limit` is negotiated for
+    /// messages other than OPEN and KEEPALIVE (RFC 8654 section 4).
     const fn lengths(self, limit: usize) -> (usize, usize) {
         match self {
             Self::Open => (MIN_OPEN_LEN, MAX_MESSAGE_LEN),
@@ -40,11 +41,12 @@ impl MessageType {
     }
 }
 
-/// Reads the header at the start of `buffer`: the type and the whole length of the message there.
-/// `Ok(None)` while the header is incomplete; the body may be incomplete still.
+/// Decodes the header at the start of `buffer` into the type and the length of the message, header
+/// included. `Ok(None)` while the header is incomplete; the body may still be incomplete.
 ///
 /// # Errors
-/// NOTIFICATION 1/1 for a wrong marker, 1/2 for a length that this type can't have, 1/3 for an unknown type.
+/// 1/1 Connection Not Synchronized for an invalid marker, 1/2 Bad Message Length for a length that
+/// this type cannot have, 1/3 Bad Message Type for an unknown type.
 pub fn read_header(
     buffer: &[u8],
     limit: usize,
@@ -81,23 +83,23 @@ pub fn read_header(
     Ok(Some((kind, length)))
 }
 
-/// Starts a message in `out`, which holds nothing else; [`finish`] sets its length.
+/// Clears `out` and starts a message in it; [`finish`] sets its length.
 pub(super) fn start(out: &mut Vec<u8>, kind: MessageType) {
     out.clear();
     out.extend_from_slice(&[0xff; MARKER_LEN]);
     out.extend_from_slice(&[0, 0, kind as u8]);
 }
 
-/// Sets the length of the message that `out` holds.
+/// Sets the length field of the message in `out`.
 ///
 /// # Panics
-/// If the message is longer than 65535 octets: the writers stop before that.
+/// If the message is longer than 65535 octets, which the encoders prevent.
 pub(super) fn finish(out: &mut [u8]) {
-    let length = u16::try_from(out.len()).expect("a writer keeps messages below 65536 octets");
+    let length = u16::try_from(out.len()).expect("an encoder limits messages to 65535 octets");
     out[MARKER_LEN..MARKER_LEN + 2].copy_from_slice(&length.to_be_bytes());
 }
 
-/// The whole KEEPALIVE message.
+/// A KEEPALIVE message, which has no body (RFC 4271 section 4.4).
 pub const KEEPALIVE: [u8; HEADER_LEN] = {
     let mut message = [0xff; HEADER_LEN];
     message[MARKER_LEN] = 0;
@@ -119,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_has_its_subcode() {
+    fn each_header_error_has_its_subcode() {
         let mut marker = header(19, 4);
         marker[3] = 0;
         assert_eq!(
@@ -163,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn extended_messages_lift_the_limit_of_all_but_open_and_keepalive() {
+    fn extended_messages_raise_the_limit_of_all_but_open_and_keepalive() {
         assert_eq!(
             read_header(&header(65535, 2), MAX_EXTENDED_MESSAGE_LEN),
             Ok(Some((MessageType::Update, MAX_EXTENDED_MESSAGE_LEN)))

@@ -1,12 +1,13 @@
-//! BGP messages: octets in, our own types out, and back.
+//! BGP messages: decoding octets into types of this module, and encoding them.
 //!
 //! ```text
-//! octets -> read_header -> Decoder (UPDATE) | OpenMessage | Notification | RouteRefresh -> BgpMessage
+//! octets -> read_header -> Decoder (UPDATE) | OpenMessage | Notification | RouteRefresh
+//!        -> BgpMessage
 //! ```
 //!
-//! This room is the one adapter between vtepd and the octets. The crate `rustbgpd-wire` reads and writes OPEN,
-//! NOTIFICATION and ROUTE-REFRESH. UPDATE is read here: the crate decodes all routes into a list before it says what
-//! is wrong, loses the key of a malformed route, and deviates from RFC 7606 in what some errors cost.
+//! The crate `rustbgpd-wire` decodes and encodes OPEN, NOTIFICATION and ROUTE-REFRESH. UPDATE is
+//! decoded here: the crate collects all routes into a list before it reports an error, loses the
+//! key of a malformed route, and deviates from RFC 7606 in the handling of some errors.
 
 pub(crate) mod attribute;
 mod attribute_decode;
@@ -43,7 +44,7 @@ pub use self::update::{
     withdraw,
 };
 
-/// One message.
+/// One decoded message.
 #[derive(Debug, Clone)]
 pub enum BgpMessage<'a> {
     /// OPEN
@@ -54,14 +55,14 @@ pub enum BgpMessage<'a> {
     Notification(Notification),
     /// KEEPALIVE
     Keepalive,
-    /// ROUTE-REFRESH; None for a subtype that we don't know.
+    /// ROUTE-REFRESH; `None` for an unknown subtype, which is ignored (RFC 7313 section 5).
     RouteRefresh(Option<RouteRefresh>),
 }
 
-/// Reads one whole message, whose header [`read_header`] has accepted.
+/// Decodes one complete message whose header [`read_header`] has accepted.
 ///
 /// # Errors
-/// The NOTIFICATION that has to end the session. Never panics, whatever the octets are.
+/// The NOTIFICATION to send before the session ends. Never panics, whatever the octets are.
 pub fn decode<'a>(
     kind: MessageType,
     message: &'a [u8],
@@ -86,11 +87,11 @@ pub fn decode<'a>(
     }
 }
 
-/// Reads octets as a stream of messages, and walks all routes that come out: how many there are. It is what a fuzz
-/// target calls, and does nothing else than a session does.
+/// Decodes octets as a stream of messages, as a session does, and returns the number of routes in
+/// them. For fuzz targets.
 ///
 /// # Errors
-/// The NOTIFICATION that the first error costs, where it costs the session.
+/// The NOTIFICATION for the first error that ends the session.
 pub fn walk(octets: &[u8], context: DecodeContext) -> Result<usize, Notification> {
     let mut decoder = Decoder::new(context);
     let mut rest = octets;

@@ -1,5 +1,5 @@
 //! NOTIFICATION (RFC 4271 section 4.5), shutdown communication (RFC 9003), hard reset (RFC 8538).
-//! The octets are read and written by the crate `rustbgpd-wire`.
+//! The crate `rustbgpd-wire` decodes and encodes the octets.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use rustbgpd_wire::{NotificationCode, NotificationMessage};
 use super::error_code::ErrorCode;
 use super::limits::{MAX_MESSAGE_LEN, MIN_NOTIFICATION_LEN};
 
-/// Why a session ends.
+/// A NOTIFICATION: the error that ends a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notification {
     /// Error code and subcode.
@@ -44,7 +44,8 @@ impl Notification {
         }
     }
 
-    /// This notification inside a hard reset: the peer does not keep our routes (RFC 8538 section 3.1).
+    /// This NOTIFICATION encapsulated in a hard reset, after which the peer does not keep our
+    /// routes (RFC 8538 section 3.1).
     #[must_use]
     pub fn hard(self) -> Self {
         let mut data = vec![self.error.code, self.error.subcode];
@@ -52,13 +53,14 @@ impl Notification {
         Self::new(ErrorCode::HARD_RESET, &data)
     }
 
-    /// True for CEASE / hard reset.
+    /// True for Cease/Hard Reset (RFC 8538 section 3).
     #[must_use]
     pub const fn is_hard_reset(&self) -> bool {
         matches!(self.error, ErrorCode::HARD_RESET)
     }
 
-    /// The text of the peer's operator (RFC 9003), also out of a hard reset. None if there is none, or it is no UTF-8.
+    /// The shutdown communication (RFC 9003), also from within a hard reset. `None` if there is
+    /// none or if it is not valid UTF-8.
     #[must_use]
     pub fn shutdown_text(&self) -> Option<String> {
         codec::extract_shutdown_communication(&self.message())
@@ -67,7 +69,7 @@ impl Notification {
             .map(str::to_owned)
     }
 
-    /// Reads the body of a NOTIFICATION: at least two octets, which the header has promised.
+    /// Decodes the body, which has at least two octets according to the header.
     pub(super) fn parse(body: &[u8]) -> Option<Self> {
         let message = NotificationMessage::decode(&mut &*body, body.len()).ok()?;
         Some(Self {
@@ -79,11 +81,12 @@ impl Notification {
         })
     }
 
-    /// The whole message.
+    /// Encodes the complete message.
     #[must_use]
     pub fn emit(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(MIN_NOTIFICATION_LEN + self.data.len());
-        // `new` keeps the data within a message; a longer one, built by hand, is sent without it.
+        // `new` truncates the data to fit; a NOTIFICATION built otherwise is sent without too long
+        // data.
         if self.message().encode(&mut out).is_err() {
             return Self::new(self.error, &[]).emit();
         }
@@ -117,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_survives_and_is_cut_at_a_character() {
+    fn a_text_is_read_back_and_truncated_at_a_character() {
         let shutdown =
             Notification::with_text(ErrorCode::ADMINISTRATIVE_SHUTDOWN, Some("maintenance h5"));
         assert_eq!(shutdown.shutdown_text().as_deref(), Some("maintenance h5"));
@@ -131,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_text_is_no_text() {
+    fn an_invalid_text_is_ignored() {
         for data in [&[5, b'a'][..], &[1, 0xff], &[0, b'a']] {
             assert_eq!(
                 Notification::new(ErrorCode::ADMINISTRATIVE_SHUTDOWN, data).shutdown_text(),
@@ -145,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn data_that_does_not_fit_is_cut() {
+    fn data_that_does_not_fit_is_truncated() {
         let long = Notification::new(ErrorCode::ATTRIBUTE_LENGTH_ERROR, &[0; 5000]).emit();
         assert!(long.len() <= MAX_MESSAGE_LEN);
         let by_hand = Notification {

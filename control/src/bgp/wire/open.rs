@@ -1,5 +1,5 @@
-//! OPEN (RFC 4271 section 4.2) and its capabilities (RFC 5492), also with extended optional parameters (RFC 9072).
-//! The octets are read and written by the crate `rustbgpd-wire`.
+//! OPEN (RFC 4271 section 4.2) and its capabilities (RFC 5492), also with extended optional
+//! parameters (RFC 9072). The crate `rustbgpd-wire` decodes and encodes the octets.
 
 use std::net::Ipv4Addr;
 
@@ -11,7 +11,7 @@ use super::limits::MAX_NAME_LEN;
 use super::notification::Notification;
 use super::reader::ByteReader;
 
-/// An address family as BGP numbers it.
+/// An address family: AFI and SAFI (RFC 4760).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AddressFamily {
     /// Address family identifier.
@@ -39,27 +39,27 @@ impl AddressFamily {
     }
 }
 
-/// One family of a graceful-restart capability.
+/// One address family of a graceful restart capability (RFC 4724 section 3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RestartFamily {
-    /// The family.
+    /// The address family.
     pub family: AddressFamily,
-    /// Forwarding was preserved over the restart (F bit).
+    /// Forwarding state was preserved over the restart (F bit).
     pub preserved: bool,
 }
 
-/// One family of a long-lived graceful-restart capability.
+/// One address family of a long-lived graceful restart capability (RFC 9494 section 3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LongLivedFamily {
-    /// The family.
+    /// The address family.
     pub family: AddressFamily,
-    /// Forwarding was preserved over the restart (F bit).
+    /// Forwarding state was preserved over the restart (F bit).
     pub preserved: bool,
-    /// How long stale routes may stay, in seconds, 24 bits.
+    /// Long-lived stale time, in seconds, 24 bits.
     pub stale_time: u32,
 }
 
-/// A capability.
+/// A capability (RFC 5492).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Capability {
     /// Code 1 (RFC 4760).
@@ -72,11 +72,11 @@ pub enum Capability {
     GracefulRestart {
         /// The sender has just restarted (R bit).
         restarting: bool,
-        /// A NOTIFICATION keeps routes too (N bit, RFC 8538).
+        /// Routes are also kept after a NOTIFICATION (N bit, RFC 8538).
         notification: bool,
-        /// Seconds until the sender expects to be back, 12 bits.
+        /// Restart time, in seconds, 12 bits.
         time: u16,
-        /// The families that are kept.
+        /// The address families that are kept.
         families: Vec<RestartFamily>,
     },
     /// Code 65 (RFC 6793).
@@ -94,7 +94,7 @@ pub enum Capability {
     },
     /// Code 75 (draft-abraitis-bgp-version-capability).
     SoftwareVersion(String),
-    /// Any other, or one of the above whose length is wrong: ignored.
+    /// An unknown capability, or one of the above with an invalid length: ignored.
     Other {
         /// Capability code.
         code: u8,
@@ -106,18 +106,18 @@ pub enum Capability {
 /// An OPEN message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenMessage {
-    /// The 2-octet AS field; [`super::AS_TRANS`] if the number has 4.
+    /// 2-octet AS field; [`super::AS_TRANS`] if the number does not fit (RFC 6793).
     pub my_as: u16,
-    /// Hold time in seconds: 0, or 3 and more.
+    /// Hold time, in seconds: 0, or 3 to 65535.
     pub hold_time: u16,
     /// BGP identifier.
     pub router_id: Ipv4Addr,
-    /// Capabilities in the order of the message.
+    /// Capabilities, in the order of the message.
     pub capabilities: Vec<Capability>,
 }
 
 impl OpenMessage {
-    /// The AS of the sender, of 4 octets where it has that capability.
+    /// AS of the sender, from the 4-octet AS capability if there is one (RFC 6793).
     #[must_use]
     pub fn asn(&self) -> u32 {
         let wide = self.capabilities.iter().find_map(|c| match c {
@@ -127,17 +127,18 @@ impl OpenMessage {
         wide.unwrap_or(u32::from(self.my_as))
     }
 
-    /// True if that family is offered.
+    /// True if the multiprotocol capability for this family is offered.
     #[must_use]
     pub fn offers(&self, family: AddressFamily) -> bool {
         self.capabilities
             .contains(&Capability::Multiprotocol(family))
     }
 
-    /// Reads the body: at least 10 octets, which the header has promised.
+    /// Decodes the body, which has at least 10 octets according to the header.
     ///
     /// # Errors
-    /// 2/1 for another version, 2/4 for an unknown optional parameter, 2/0 for one that is cut off.
+    /// 2/1 Unsupported Version Number, 2/4 Unsupported Optional Parameter, 2/0 for a truncated
+    /// parameter.
     pub(super) fn parse(body: &[u8]) -> Result<Self, Notification> {
         let mut bytes = Bytes::copy_from_slice(body);
         let open = codec::OpenMessage::decode(&mut bytes, body.len()).map_err(|error| {
@@ -153,7 +154,7 @@ impl OpenMessage {
         })
     }
 
-    /// The whole message. `None` if the capabilities don't fit into 4096 octets.
+    /// Encodes the complete message. `None` if the capabilities do not fit into 4096 octets.
     #[must_use]
     pub fn emit(&self) -> Option<Vec<u8>> {
         let open = codec::OpenMessage {
@@ -213,7 +214,7 @@ fn from_codec(capability: codec::Capability) -> Capability {
     }
 }
 
-/// Capabilities that the crate leaves raw: names, and families that it does not know.
+/// Decodes capabilities that the crate leaves raw: names, and address families unknown to it.
 fn from_raw(code: u8, value: &[u8]) -> Capability {
     let mut reader = ByteReader(value);
     let read = match code {
@@ -264,7 +265,7 @@ fn text(reader: &mut ByteReader<'_>) -> Option<String> {
     String::from_utf8(reader.bytes(length)?.to_vec()).ok()
 }
 
-/// A capability that we have no use for, as its octets.
+/// An unused capability as its octets.
 fn raw_of(capability: &codec::Capability) -> Capability {
     let mut out = Vec::new();
     let written = capability.encode(&mut out).is_ok();
@@ -336,7 +337,8 @@ fn to_codec(capability: &Capability) -> codec::Capability {
     }
 }
 
-/// A length octet and at most 64 octets of text, cut at a character.
+/// Appends a length octet and at most [`MAX_NAME_LEN`] octets of text, truncated at a character
+/// boundary.
 fn put_text(out: &mut Vec<u8>, text: &str) {
     let mut end = text.len().min(MAX_NAME_LEN);
     while !text.is_char_boundary(end) {

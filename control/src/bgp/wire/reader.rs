@@ -1,8 +1,8 @@
-//! A bounds-checked cursor over received bytes: each read gives `None` at the end, never a panic.
+//! A bounds-checked cursor over received octets: a read past the end returns `None`, never panics.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The bytes that are not read yet.
+/// The octets that are not read yet.
 #[derive(Clone, Copy)]
 pub(super) struct ByteReader<'a>(pub(super) &'a [u8]);
 
@@ -36,14 +36,14 @@ impl<'a> ByteReader<'a> {
         self.array().map(u32::from_be_bytes)
     }
 
-    /// Three octets as a number: a label field that carries a VNI (RFC 8365 section 5.1.3).
+    /// A 24-bit number, such as a label field that carries a VNI (RFC 8365 section 5.1.3).
     #[inline]
     pub(super) fn u24(&mut self) -> Option<u32> {
         self.array()
             .map(|[a, b, c]| u32::from_be_bytes([0, a, b, c]))
     }
 
-    /// An address of 4 or 16 octets.
+    /// An address of 4 or 16 octets; `None` for any other length.
     #[inline]
     pub(super) fn ip(&mut self, octets: usize) -> Option<IpAddr> {
         match octets {

@@ -1,5 +1,5 @@
-//! ROUTE-REFRESH (RFC 2918) with the marks of enhanced route refresh (RFC 7313).
-//! The octets are read and written by the crate `rustbgpd-wire`.
+//! ROUTE-REFRESH (RFC 2918) with the subtypes of enhanced route refresh (RFC 7313).
+//! The crate `rustbgpd-wire` decodes and encodes the octets.
 
 use rustbgpd_wire::RouteRefreshMessage;
 
@@ -8,31 +8,32 @@ use super::limits::{HEADER_LEN, ROUTE_REFRESH_LEN};
 use super::notification::Notification;
 use super::open::AddressFamily;
 
-/// What a ROUTE-REFRESH says.
+/// Message subtype of a ROUTE-REFRESH (RFC 7313 section 3.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefreshKind {
-    /// Send all routes again.
+    /// Subtype 0: a request for all routes.
     Request,
-    /// Beginning of the answer: routes not sent until its end are gone (RFC 7313).
+    /// Subtype 1, BoRR: beginning of route refresh. Routes not sent before the end are removed.
     Begin,
-    /// End of the answer.
+    /// Subtype 2, EoRR: end of route refresh.
     End,
 }
 
 /// A ROUTE-REFRESH message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RouteRefresh {
-    /// The family that is meant.
+    /// The address family to refresh.
     pub family: AddressFamily,
-    /// What it says.
+    /// Its subtype.
     pub kind: RefreshKind,
 }
 
 impl RouteRefresh {
-    /// Reads the body. `Ok(None)` for a subtype that we don't know: it is ignored (RFC 7313 section 5).
+    /// Decodes the body. `Ok(None)` for an unknown subtype, which is ignored (RFC 7313 section 5).
     ///
     /// # Errors
-    /// 7/1 for a Begin or End that is longer than 4 octets (RFC 7313 section 5), 1/2 for a body that can't be read.
+    /// 7/1 Invalid Message Length for a BoRR or EoRR whose body is longer than 4 octets (RFC 7313
+    /// section 5), 1/2 Bad Message Length for a body that cannot be decoded.
     pub(super) fn parse(body: &[u8]) -> Result<Option<Self>, Notification> {
         let length = (body.len() + HEADER_LEN) as u16;
         let wrong = |_| Notification::new(ErrorCode::BAD_MESSAGE_LENGTH, &length.to_be_bytes());
@@ -55,7 +56,7 @@ impl RouteRefresh {
         }))
     }
 
-    /// The whole message.
+    /// Encodes the complete message.
     #[must_use]
     pub fn emit(self) -> Vec<u8> {
         let message = RouteRefreshMessage {

@@ -1,12 +1,13 @@
-//! UPDATE (RFC 4271 section 4.3, RFC 4760): reading one, and packing many routes into few.
+//! UPDATE (RFC 4271 section 4.3, RFC 4760): decoding, and packing of routes into messages.
 //!
 //! ```text
 //! | withdrawn length: 2 | withdrawn IPv4 | attributes length: 2 | attributes | IPv4 routes |
-//!                                           MP_REACH_NLRI (14), MP_UNREACH_NLRI (15): the EVPN routes
+//!                                            MP_REACH_NLRI, MP_UNREACH_NLRI: EVPN routes
 //! ```
 //!
-//! A read [`UpdateMessage`] borrows the message: its routes are decoded while they are walked, without allocation.
-//! IPv4 routes in the body and other families are delimited, then ignored: we offer EVPN only.
+//! A decoded [`UpdateMessage`] borrows the message: its routes are decoded during iteration,
+//! without allocation. IPv4 routes in the body and other families are delimited and ignored: only
+//! EVPN is offered.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
@@ -24,17 +25,18 @@ use super::notification::Notification;
 use super::open::AddressFamily;
 use super::reader::{ByteReader, put_ip};
 
-/// One change of the peer's routes.
+/// A change of one of the peer's routes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RouteChange {
-    /// The route is there, with the attributes of the UPDATE.
+    /// The route is announced, with the attributes of the UPDATE.
     Announce(EvpnRoute),
-    /// The route with this [key](EvpnRoute::key) is gone. Fields outside of the key say nothing.
+    /// The route with this [key](EvpnRoute::key) is withdrawn. Fields outside of the key have no
+    /// meaning.
     Withdraw(EvpnRoute),
 }
 
 impl RouteChange {
-    /// The route that it is about.
+    /// The route that changes.
     #[must_use]
     pub const fn route(&self) -> &EvpnRoute {
         match self {
@@ -43,7 +45,7 @@ impl RouteChange {
     }
 }
 
-/// What an UPDATE holds besides its octets; with them it is an [`UpdateMessage`].
+/// A decoded UPDATE without its octets; with them it is an [`UpdateMessage`].
 #[derive(Debug, Clone)]
 pub struct UpdateParts {
     attributes: Option<Arc<Attributes>>,
@@ -65,7 +67,7 @@ pub struct UpdateMessage<'a> {
 }
 
 impl<'a> UpdateMessage<'a> {
-    /// Puts together what [`Decoder::decode`] made of `body`, and `body`.
+    /// An UPDATE from its `body` and the result of [`Decoder::decode`] for it.
     #[must_use]
     pub const fn new(body: &'a [u8], parts: UpdateParts) -> Self {
         Self { body, parts }
@@ -78,38 +80,38 @@ impl<'a> UpdateMessage<'a> {
         )
     }
 
-    /// What changes, withdrawals first. All that is to be treated as withdrawn (RFC 7606) is so here already:
-    /// applying these changes in order is all there is to do.
+    /// The changes, withdrawals first, to be applied in order. Routes treated as withdrawn
+    /// (RFC 7606) are already withdrawals here.
     #[must_use]
     pub fn changes(&self) -> RouteChanges<'a> {
         RouteChanges {
             withdrawn: self.nlri(&self.parts.withdrawn),
             announced: self.nlri(&self.parts.announced),
-            keep: !self.parts.withdraw_all,
+            announce: !self.parts.withdraw_all,
         }
     }
 
-    /// The attributes of all announced routes; None if no route is announced. Updates in a row with the same
-    /// attributes share them, which a RIB may use to intern them by pointer first.
+    /// The attributes of all announced routes; `None` if no route is announced. Consecutive UPDATEs
+    /// with the same attributes share the [`Arc`], so that a RIB can intern by pointer first.
     #[must_use]
     pub const fn attributes(&self) -> Option<&Arc<Attributes>> {
         self.parts.attributes.as_ref()
     }
 
-    /// All else that is known of it.
+    /// Errors, counters and End-of-RIB.
     #[must_use]
     pub const fn parts(&self) -> &UpdateParts {
         &self.parts
     }
 }
 
-/// The changes of an UPDATE, decoded one by one.
+/// Iterator over the changes of an UPDATE.
 #[derive(Debug, Clone)]
 pub struct RouteChanges<'a> {
     withdrawn: Nlri<'a>,
     announced: Nlri<'a>,
-    /// What is announced is so, and not to be treated as withdrawn.
-    keep: bool,
+    /// Announced routes are not treated as withdrawn.
+    announce: bool,
 }
 
 impl Iterator for RouteChanges<'_> {
@@ -123,7 +125,7 @@ impl Iterator for RouteChanges<'_> {
                 None => (self.announced.next()?, true),
             };
             match parsed {
-                ParsedNlri::Route(route) if announced && self.keep => {
+                ParsedNlri::Route(route) if announced && self.announce => {
                     return Some(RouteChange::Announce(route));
                 }
                 ParsedNlri::Route(route) | ParsedNlri::Malformed(route) => {
@@ -136,39 +138,39 @@ impl Iterator for RouteChanges<'_> {
 }
 
 impl UpdateParts {
-    /// What is wrong with it; usually nothing.
+    /// The errors in its attributes.
     #[must_use]
     pub fn errors(&self) -> &[AttrError] {
         &self.errors
     }
 
-    /// The strongest action of all errors.
+    /// The strongest action of all errors; `None` without errors.
     #[must_use]
     pub fn action(&self) -> Option<AttrErrorAction> {
         self.errors.iter().map(|error| error.action).max()
     }
 
-    /// Routes of types that we don't know, skipped (RFC 7606 section 5.4).
+    /// Number of routes skipped because their type is unknown (RFC 7606 section 5.4).
     #[must_use]
     pub const fn skipped(&self) -> u32 {
         self.skipped
     }
 
-    /// Announced routes that are malformed, and therefore withdrawn, one by one.
+    /// Number of malformed announced routes, each treated as withdrawn (RFC 7606 section 5.3).
     #[must_use]
     pub const fn malformed(&self) -> u32 {
         self.malformed
     }
 
-    /// The family whose first table is complete with this message (RFC 4724 section 2).
+    /// The address family of an End-of-RIB marker (RFC 4724 section 2).
     #[must_use]
     pub const fn end_of_rib(&self) -> Option<AddressFamily> {
         self.end_of_rib
     }
 }
 
-/// Reads the UPDATEs of one session. Keeps the attributes of the last one: peers that send one route a message
-/// repeat them, and comparing octets is quicker than reading them again.
+/// Decodes the UPDATEs of one session. Caches the attributes of the last one: peers that send one
+/// route per message repeat them, and comparing octets is faster than decoding them again.
 #[derive(Debug)]
 pub struct Decoder {
     context: DecodeContext,
@@ -187,10 +189,11 @@ impl Decoder {
         }
     }
 
-    /// Reads the body of an UPDATE.
+    /// Decodes the body of an UPDATE.
     ///
     /// # Errors
-    /// The NOTIFICATION that has to end the session, where routes can't be found or trusted (RFC 7606 section 3).
+    /// The NOTIFICATION to send before the session ends: routes cannot be located or trusted
+    /// (RFC 7606 section 3).
     pub fn decode(&mut self, body: &[u8]) -> Result<UpdateParts, Notification> {
         let lengths = || Notification::new(ErrorCode::MALFORMED_ATTRIBUTE_LIST, &[]);
         let mut reader = ByteReader(body);
@@ -215,7 +218,8 @@ impl Decoder {
             && routes.unreach.is_none()
             && routes4.is_empty()
         {
-            // The routes may be behind the error: without them nothing can be withdrawn (RFC 7606 section 3 j).
+            // The routes may follow the error; unknown routes cannot be withdrawn
+            // (RFC 7606 section 3 j).
             return Err(lengths());
         }
         let (announced, next_hop) = match &routes.reach {
@@ -241,7 +245,7 @@ impl Decoder {
             .any(|error| error.action == AttrErrorAction::TreatAsWithdraw);
         let after = |raw: &Option<RawAttribute<'_>>| routes4.len() + raw.map_or(0, |raw| raw.after);
         Ok(UpdateParts {
-            attributes: attributes.filter(|_| !withdraw_all && announced.counts.sound > 0),
+            attributes: attributes.filter(|_| !withdraw_all && announced.counts.valid > 0),
             errors,
             withdrawn: withdrawn.range(body.len() - after(&routes.unreach)),
             announced: announced.range(body.len() - after(&routes.reach)),
@@ -269,7 +273,7 @@ impl Decoder {
         }
         let before = errors.len();
         let unset = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let draft = AttributesBuilder::read(
+        let builder = AttributesBuilder::decode(
             &self.scratch,
             next_hop.unwrap_or(unset),
             self.context,
@@ -278,7 +282,7 @@ impl Decoder {
         if !announces {
             return Ok(None);
         }
-        let attributes = Arc::new(draft.finish(body_routes, errors));
+        let attributes = Arc::new(builder.finish(body_routes, errors));
         if errors.len() == before && next_hop.is_some() {
             let (mut octets, _) = self
                 .last
@@ -291,19 +295,20 @@ impl Decoder {
         Ok(Some(attributes))
     }
 
-    /// MP_REACH_NLRI: family 3, next hop length 1, next hop, reserved 1, routes (RFC 4760 section 3).
+    /// MP_REACH_NLRI: AFI and SAFI 3, next hop length 1, next hop, reserved 1, routes (RFC 4760
+    /// section 3).
     fn reach<'a>(
         &self,
         raw: &RawAttribute<'a>,
         errors: &mut Vec<AttrError>,
     ) -> Result<(NlriSection<'a>, Option<IpAddr>), Notification> {
-        let wrong = || Notification::new(ErrorCode::OPTIONAL_ATTRIBUTE_ERROR, raw.whole);
+        let malformed = || Notification::new(ErrorCode::OPTIONAL_ATTRIBUTE_ERROR, raw.whole);
         errors.extend(check_flags(raw).err());
         let mut reader = ByteReader(raw.value);
-        let family = AddressFamily::read(&mut reader).ok_or_else(wrong)?;
-        let octets = usize::from(reader.u8().ok_or_else(wrong)?);
-        let mut next_hop = ByteReader(reader.bytes(octets).ok_or_else(wrong)?);
-        reader.u8().ok_or_else(wrong)?;
+        let family = AddressFamily::read(&mut reader).ok_or_else(malformed)?;
+        let octets = usize::from(reader.u8().ok_or_else(malformed)?);
+        let mut next_hop = ByteReader(reader.bytes(octets).ok_or_else(malformed)?);
+        reader.u8().ok_or_else(malformed)?;
         if family != AddressFamily::EVPN {
             return Ok((
                 NlriSection {
@@ -313,8 +318,8 @@ impl Decoder {
                 None,
             ));
         }
-        let next_hop = next_hop.ip(octets).ok_or_else(wrong)?;
-        let counts = Nlri::check(reader.0, self.context.add_path).ok_or_else(wrong)?;
+        let next_hop = next_hop.ip(octets).ok_or_else(malformed)?;
+        let counts = Nlri::check(reader.0, self.context.add_path).ok_or_else(malformed)?;
         Ok((
             NlriSection {
                 family: Some(family),
@@ -325,25 +330,25 @@ impl Decoder {
         ))
     }
 
-    /// MP_UNREACH_NLRI: family 3, routes (RFC 4760 section 4).
+    /// MP_UNREACH_NLRI: AFI and SAFI 3, routes (RFC 4760 section 4).
     fn unreach<'a>(
         &self,
         raw: &RawAttribute<'a>,
         errors: &mut Vec<AttrError>,
     ) -> Result<NlriSection<'a>, Notification> {
-        let wrong = || Notification::new(ErrorCode::OPTIONAL_ATTRIBUTE_ERROR, raw.whole);
+        let malformed = || Notification::new(ErrorCode::OPTIONAL_ATTRIBUTE_ERROR, raw.whole);
         errors.extend(check_flags(raw).err());
         let mut reader = ByteReader(raw.value);
-        let family = AddressFamily::read(&mut reader).ok_or_else(wrong)?;
+        let family = AddressFamily::read(&mut reader).ok_or_else(malformed)?;
         if family != AddressFamily::EVPN {
-            // Not End-of-RIB either if it withdraws something.
+            // With withdrawals it is not an End-of-RIB either.
             let family = reader.0.is_empty().then_some(family);
             return Ok(NlriSection {
                 family,
                 ..NlriSection::default()
             });
         }
-        let counts = Nlri::check(reader.0, self.context.add_path).ok_or_else(wrong)?;
+        let counts = Nlri::check(reader.0, self.context.add_path).ok_or_else(malformed)?;
         Ok(NlriSection {
             family: Some(family),
             bytes: reader.0,
@@ -361,13 +366,13 @@ struct NlriSection<'a> {
 }
 
 impl NlriSection<'_> {
-    /// Where the routes stand in the body, given where their attribute ends.
+    /// Range of the routes in the body, whose attribute ends at `end`.
     const fn range(&self, end: usize) -> Range<usize> {
         end - self.bytes.len()..end
     }
 }
 
-/// Walks IPv4 routes of the body, which are not used.
+/// Checks IPv4 routes in the body, which are not used otherwise.
 fn check_ipv4(bytes: &[u8]) -> Result<(), Notification> {
     let mut reader = ByteReader(bytes);
     while let Some(bits) = reader.u8() {
@@ -378,17 +383,18 @@ fn check_ipv4(bytes: &[u8]) -> Result<(), Notification> {
     Ok(())
 }
 
-/// How UPDATEs to one peer are written.
+/// How UPDATEs for one peer are encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Encoding {
-    /// The peer reads AS numbers of 4 octets.
+    /// The peer uses 4-octet AS numbers (RFC 6793).
     pub four_octet: bool,
-    /// The longest message that the peer reads: 4096 or 65535 octets.
+    /// Longest message that the peer accepts: 4096 or 65535 octets.
     pub limit: usize,
 }
 
-/// Announces routes that share attributes, as many in each message as fit; each message goes to `sink` in a buffer
-/// that is used again. Returns false, and has sent nothing, if the attributes leave no room for a route.
+/// Encodes announcements of routes that share attributes, as many per message as fit. Each message
+/// is passed to `sink`, in a buffer that is reused. False, with no message, if the attributes leave
+/// no space for a route.
 pub fn announce(
     attributes: &Attributes,
     routes: impl IntoIterator<Item = EvpnRoute>,
@@ -398,8 +404,9 @@ pub fn announce(
     let mut others = Vec::new();
     attributes.emit(&mut others, encoding.four_octet);
     let next_hop = attributes.next_hop;
-    let around = MIN_UPDATE_LEN + 4 + 3 + 1 + 16 + 1 + others.len();
-    if around + MAX_EVPN_ROUTE_LEN > encoding.limit {
+    // Attribute header, address family, next hop length, next hop, reserved octet.
+    let overhead = MIN_UPDATE_LEN + 4 + 3 + 1 + 16 + 1 + others.len();
+    if overhead + MAX_EVPN_ROUTE_LEN > encoding.limit {
         return false;
     }
     let head = |out: &mut Vec<u8>| {
@@ -419,7 +426,8 @@ pub fn announce(
     true
 }
 
-/// Withdraws routes, as many in each message as fit into `limit` octets.
+/// Encodes withdrawals of routes, as many per message as fit into `limit` octets. Each message is
+/// passed to `sink`, in a buffer that is reused.
 pub fn withdraw(
     routes: impl IntoIterator<Item = EvpnRoute>,
     limit: usize,
@@ -435,7 +443,7 @@ pub fn withdraw(
     );
 }
 
-/// End-of-RIB of EVPN (RFC 4724 section 2): an empty MP_UNREACH_NLRI.
+/// The End-of-RIB marker for EVPN: an MP_UNREACH_NLRI without routes (RFC 4724 section 2).
 #[must_use]
 pub fn end_of_rib() -> [u8; END_OF_RIB_LEN] {
     let mut message = [0xff; END_OF_RIB_LEN];
@@ -457,7 +465,8 @@ pub fn end_of_rib() -> [u8; END_OF_RIB_LEN] {
     message
 }
 
-/// Writes messages with one attribute `code` of routes, before all others (RFC 7606 section 5.1 wants it first).
+/// Encodes messages whose first attribute, of type `code`, contains the routes
+/// (RFC 7606 section 5.1).
 fn pack(
     code: u8,
     head: impl Fn(&mut Vec<u8>),

@@ -73,7 +73,7 @@ pub(in crate::cli) fn neighbor(detail: &BgpNeighborDetail) -> String {
     let seconds = |time: Option<u64>| time.map(|time| format!("{time} s"));
     say("Description", row.description.clone());
     let silent = if detail.silent {
-        ", silent: no routes, not even End-of-RIB, while others bring some"
+        ", silent: no routes, not even End-of-RIB, while others have some"
     } else {
         ""
     };

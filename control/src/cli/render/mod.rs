@@ -55,6 +55,9 @@ pub(super) fn status(status: &DaemonStatus) -> String {
     for reason in &status.degraded {
         let _ = writeln!(out, "  degraded: {reason}");
     }
+    for note in status.interfaces.iter().flat_map(|row| &row.notes) {
+        let _ = writeln!(out, "  note: {note}");
+    }
     let _ = writeln!(
         out,
         "VTEP {}, UDP port {}",

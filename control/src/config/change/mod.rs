@@ -26,6 +26,7 @@ use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 use self::apply::Undo;
 pub(super) use self::bgp::diff as bgp_diff;
 use self::kind::EntryKind;
+pub use self::vni::content_changes as vni_content;
 pub(super) use self::vni::diff as vni_diff;
 use super::bgp::BgpSettings;
 use super::bgp_neighbor::BgpNeighbor;

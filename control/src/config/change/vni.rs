@@ -90,33 +90,43 @@ fn set_distinguisher(
 /// The changes that lead from `old` to `new`, with all entries.
 pub(in crate::config) fn diff(old: &Config, new: &Config, steps: &mut Steps) {
     for (vni, content) in new.vnis() {
-        let before = old.vnis().get(vni);
-        match before {
-            None => steps.additions.push(Change::VniAdd {
-                vni: *vni,
-                settings: content.settings().clone(),
-            }),
-            Some(before) if before.settings() != content.settings() => {
-                // Another VNI may take over its route distinguisher, which must be free before.
-                let (was, is) = (before.settings().evpn.rd, content.settings().evpn.rd);
-                if was != is && was.is_some_and(|rd| new.distinguishers.contains_key(&rd)) {
-                    let mut free = before.settings().clone();
-                    free.evpn.rd = None;
-                    steps.removals.push(Change::VniSet {
-                        vni: *vni,
-                        settings: free,
-                    });
-                }
-                steps.additions.push(Change::VniSet {
+        let Some(before) = old.vnis().get(vni) else {
+            steps.additions.extend(content_changes(*vni, content));
+            continue;
+        };
+        if before.settings() != content.settings() {
+            // Another VNI may take over its route distinguisher, which must be free before.
+            let (was, is) = (before.settings().evpn.rd, content.settings().evpn.rd);
+            if was != is && was.is_some_and(|rd| new.distinguishers.contains_key(&rd)) {
+                let mut free = before.settings().clone();
+                free.evpn.rd = None;
+                steps.removals.push(Change::VniSet {
                     vni: *vni,
-                    settings: content.settings().clone(),
+                    settings: free,
                 });
             }
-            Some(_) => (),
+            steps.additions.push(Change::VniSet {
+                vni: *vni,
+                settings: content.settings().clone(),
+            });
         }
-        let empty = VniConfig::default();
         for kind in KINDS {
-            kind.diff(*vni, before.unwrap_or(&empty), content, steps);
+            kind.diff(*vni, before, content, steps);
         }
     }
+}
+
+/// The changes that add a VNI with all its content, in order.
+#[must_use]
+pub fn content_changes(vni: Vni, content: &VniConfig) -> Vec<Change> {
+    let mut steps = Steps::default();
+    steps.additions.push(Change::VniAdd {
+        vni,
+        settings: content.settings().clone(),
+    });
+    let empty = VniConfig::default();
+    for kind in KINDS {
+        kind.diff(vni, &empty, content, &mut steps);
+    }
+    steps.additions
 }

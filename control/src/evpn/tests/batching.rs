@@ -1,4 +1,5 @@
-//! Many routes in one message do what they do one by one: hints that are worked out ahead may never count.
+//! Many routes in one message have the same effect as one message for each: hints that are computed
+//! ahead never decide.
 
 use std::net::IpAddr;
 
@@ -13,7 +14,8 @@ use crate::evpn::{NeighborId, VniConfig};
 /// An UPDATE: withdrawn routes, then announced ones with their attributes.
 type Message = (NeighborId, Vec<EvpnRoute>, Vec<EvpnRoute>, Attributes);
 
-/// Few distinguishers, MACs, addresses and labels, so that keys are given up and taken again within a message.
+/// Few distinguishers, MACs, addresses and labels, so that keys are freed and reused within a
+/// message.
 fn route() -> impl Strategy<Value = EvpnRoute> {
     let address = prop_oneof![
         Just(None),
@@ -49,6 +51,10 @@ fn message() -> impl Strategy<Value = Message> {
     )
 }
 
+fn messages() -> impl Strategy<Value = Vec<Message>> {
+    prop::collection::vec(message(), 1..8)
+}
+
 /// The path attributes of the one message that these routes fit into.
 fn octets(write: impl FnOnce(&mut dyn FnMut(&[u8]))) -> Vec<u8> {
     let mut octets = Vec::new();
@@ -56,7 +62,7 @@ fn octets(write: impl FnOnce(&mut dyn FnMut(&[u8]))) -> Vec<u8> {
     octets
 }
 
-/// One UPDATE of all.
+/// One UPDATE with all routes.
 fn one_message((_, gone, come, attributes): &Message) -> Vec<u8> {
     let mut all = octets(|sink| withdraw(gone.iter().copied(), 4096, sink));
     all.extend(octets(|sink| {
@@ -77,7 +83,7 @@ fn fixture() -> Fixture {
     fixture
 }
 
-/// All that is known of routes, in an order.
+/// Everything that is known of the routes, sorted.
 fn routes(fixture: &Fixture) -> Vec<String> {
     let mut all: Vec<_> = fixture
         .views()
@@ -92,7 +98,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
     #[test]
-    fn many_routes_in_a_message_are_as_many_messages(messages in prop::collection::vec(message(), 1..8)) {
+    fn many_routes_in_a_message_are_as_many_messages(messages in messages()) {
         let (mut together, mut alone) = (fixture(), fixture());
         for message in &messages {
             let (from, gone, come, attributes) = message;
@@ -115,7 +121,7 @@ fn a_message_empties_the_rib_while_it_looks_ahead() {
             .collect();
         fixture.announce(ONE, &attributes(2), &routes);
         assert_eq!(fixture.tables.macs.len(), usize::from(count));
-        // Again and again: routes are still looked for when none is left.
+        // Many times: routes are still looked up when none is left.
         let gone = routes.iter().copied().cycle().take(110).collect();
         fixture.octets(ONE, &one_message(&(ONE, gone, Vec::new(), attributes(2))));
         assert!(fixture.tables.macs.is_empty() && fixture.views().is_empty());

@@ -1,4 +1,10 @@
-//! Instances joined by real peers on a virtual clock.
+//! Speakers connected by real peers on a virtual clock.
+//!
+//! ```text
+//! VTEP 1 ---- VTEP 2
+//!       \    /
+//!       VTEP 3        a full mesh of BGP sessions
+//! ```
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
@@ -7,7 +13,7 @@ use super::fixture::{SECOND, Tables, ip, mac, vni, vtep};
 use crate::bgp::{ConnectionId, Peer, PeerConfig, PeerOutput};
 use crate::evpn::{EvpnConfig, EvpnEvent, EvpnSpeaker, LocalKind, LocalMac, NeighborId, VniConfig};
 
-/// One end of a link: the node, and the neighbour that it is for that node.
+/// One end of a link: the node, and the other node as its neighbor.
 type End = (usize, NeighborId);
 
 pub(super) struct Node {
@@ -26,7 +32,7 @@ pub(super) struct Fabric {
 }
 
 impl Fabric {
-    /// `addresses` are VTEP addresses and BGP identifiers, `systems` their ASs.
+    /// `addresses` are VTEP addresses and BGP identifiers, `systems` their AS numbers.
     pub(super) fn new(
         addresses: &[Ipv4Addr],
         systems: &[u32],
@@ -76,7 +82,7 @@ impl Fabric {
         &mut self.nodes[node].peers[usize::from(id.0)]
     }
 
-    /// Runs until nothing moves.
+    /// Runs until no message is left.
     pub(super) fn run(&mut self) {
         let mut moved = true;
         while moved {
@@ -106,11 +112,11 @@ impl Fabric {
         };
         for (from, to, at, target) in [(a, left, b, right), (b, right, a, left)] {
             let octets = self.peer(from).transmit(to).to_vec();
-            let room = self.peer(at).recv_capacity(target).min(octets.len());
+            let count = self.peer(at).recv_capacity(target).min(octets.len());
             let now = self.now;
-            self.peer(from).handle_written(now, to, room);
-            self.peer(at).handle_bytes(target, &octets[..room]);
-            moved |= room > 0;
+            self.peer(from).handle_written(now, to, count);
+            self.peer(at).handle_bytes(target, &octets[..count]);
+            moved |= count > 0;
         }
         moved
     }
@@ -137,7 +143,7 @@ impl Fabric {
         any
     }
 
-    /// TCP of a link breaks.
+    /// The TCP connection of a link breaks.
     fn cut(&mut self, link: usize) {
         let (a, b) = self.links[link];
         let now = self.now;

@@ -1,4 +1,9 @@
-//! What the tests share: an speaker with scripted neighbours, whose routes go through real octets.
+//! The common fixture: a speaker with scripted neighbors, whose routes are encoded and decoded.
+//!
+//! ```text
+//! VTEP 192.0.2.1 ---- reflector 192.0.2.201 (ONE)
+//!                ---- reflector 192.0.2.202 (TWO)
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -109,7 +114,7 @@ pub(super) fn sticky(last: u8) -> Attributes {
     attributes
 }
 
-/// The tables as the changes make them.
+/// The tables that the changes result in.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Tables {
     pub(super) flood: BTreeSet<(Vni, VtepAddr)>,
@@ -151,7 +156,7 @@ impl Tables {
     }
 }
 
-/// VTEP 192.0.2.1 with VNI 100 and neighbours.
+/// VTEP 192.0.2.1 with VNI 100 and two neighbors.
 pub(super) struct Fixture {
     pub(super) now: Instant,
     pub(super) speaker: EvpnSpeaker,
@@ -166,7 +171,7 @@ pub(super) fn agreed(local_as: u32, peer_as: u32, last: u8) -> Arc<Negotiated> {
     Arc::new(negotiate(&ours, &theirs.open(false, false)).expect("agreed"))
 }
 
-/// Neighbours of the fixture: reflectors.
+/// The neighbors of the fixture: reflectors.
 pub(super) const ONE: NeighborId = NeighborId(0);
 pub(super) const TWO: NeighborId = NeighborId(1);
 
@@ -248,7 +253,7 @@ impl Fixture {
         }
     }
 
-    /// Where the table has a MAC of VNI 100.
+    /// The VTEP of a MAC of VNI 100 in the tables.
     pub(super) fn at(&self, mac: HostMac) -> Option<VtepAddr> {
         self.tables.macs.get(&(vni(100), mac)).copied()
     }
@@ -257,7 +262,7 @@ impl Fixture {
         self.speaker.routes().collect()
     }
 
-    /// The mobility sequence of our route for a MAC.
+    /// The mobility sequence of the originated route for a MAC.
     pub(super) fn own_sequence(&self, mac: HostMac) -> Option<u32> {
         let ours =
             |view: &RouteView| matches!(view.route, EvpnRoute::MacIp(r) if r.mac == mac.get());

@@ -1,4 +1,5 @@
-//! The example of FRR's documentation: three VTEPs, VNIs 100 and 200, hosts 50:54:33:00:00:09 to :0f.
+//! The example of FRR's documentation: three VTEPs, VNIs 100 and 200, MACs 50:54:33:00:00:09 to
+//! 50:54:33:00:00:0f.
 
 use std::net::Ipv4Addr;
 

@@ -2,6 +2,6 @@ mod batching;
 mod fabric;
 mod fixture;
 mod frr;
+mod interop;
 mod model;
-mod traps;
 mod vectors;

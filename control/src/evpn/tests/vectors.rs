@@ -1,4 +1,4 @@
-//! What real daemons sent, into an speaker.
+//! Messages that other implementations sent, passed to a speaker.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ fn replay(names: &[&str]) -> Fixture {
         .expect("added");
     for name in names {
         let octets = message(name);
-        assert_eq!(octets[HEADER_LEN - 1], 2, "{name} is no UPDATE");
+        assert_eq!(octets[HEADER_LEN - 1], 2, "{name} is not an UPDATE");
         fixture.octets(ONE, &octets);
     }
     fixture
@@ -76,7 +76,7 @@ fn hosts_of_all_kinds_are_installed_in_vni_100() {
             fixture
                 .views()
                 .iter()
-                .all(|view| view.reason == Some(RouteStatus::Installed)),
+                .all(|view| view.status == Some(RouteStatus::Installed)),
             "{name}"
         );
     }
@@ -116,7 +116,7 @@ fn types_that_change_no_table_are_held_and_say_so() {
         "gobgp-t5-ip4-gw.bin",
     ] {
         let fixture = replay(&[name]);
-        let reasons: Vec<_> = fixture.views().iter().map(|view| view.reason).collect();
-        assert_eq!(reasons, [Some(RouteStatus::NoTable)], "{name}");
+        let reasons: Vec<_> = fixture.views().iter().map(|view| view.status).collect();
+        assert_eq!(reasons, [Some(RouteStatus::RouteType)], "{name}");
     }
 }

@@ -43,7 +43,8 @@ fn right() -> impl Strategy<Value = (u16, Vec<u8>)> {
         })
 }
 
-/// Leaves the checksum of a tenant's packet to hardware: the field holds the sum of the pseudo-header.
+/// Leaves the checksum of a tenant's packet to hardware: the field holds the sum of the
+/// pseudo-header.
 fn partial(frame: &[u8], v6: bool) -> Vec<u8> {
     let mut frame = frame.to_vec();
     let (addresses, udp) = if v6 { (22..54, 54) } else { (26..34, 34) };

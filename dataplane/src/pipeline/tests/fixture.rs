@@ -1,4 +1,5 @@
-//! A VTEP in memory: one underlay device, two access ports, one trunk; two VNIs; VTEPs of both families.
+//! A VTEP in memory: one underlay device, two access ports, one trunk; two VNIs; VTEPs of both
+//! families.
 //!
 //! ```text
 //! device 0  underlay
@@ -330,8 +331,8 @@ impl Fixture {
         Arc::make_mut(&mut self.snapshot.ports).ports[usize::from(id)] = Some(Arc::new(entry));
     }
 
-    /// Sends a burst from `device` through the pipeline: what leaves, by device, each device's in order. Checks that no
-    /// chunk is lost or used twice.
+    /// Sends a burst from `device` through the pipeline: what leaves, by device, each device's in
+    /// order. Checks that no chunk is lost or used twice.
     pub(super) fn run(
         &mut self,
         device: u16,
@@ -349,7 +350,8 @@ impl Fixture {
         sent
     }
 
-    /// Sends a burst from `device` through the pipeline: what leaves at once. Frames for everybody wait.
+    /// Sends a burst from `device` through the pipeline: what leaves at once. Frames for everybody
+    /// wait.
     pub(super) fn burst(
         &mut self,
         device: u16,
@@ -381,7 +383,8 @@ impl Fixture {
         self.leave()
     }
 
-    /// One ctx of replication: adds what leaves to `sent`, and returns how many receivers were served.
+    /// One ctx of replication: adds what leaves to `sent`, and returns how many receivers were
+    /// served.
     pub(super) fn replicate(&mut self, sent: &mut Vec<(u16, Vec<u8>)>) -> usize {
         let (macs, neighbors) = (self.macs.reader(), self.neighbors.reader());
         let tables = Tables {

@@ -1,4 +1,5 @@
-//! FloodQueue: each receiver once, in order, without copying where it need not be, in bounded steps, and no chunk lost.
+//! FloodQueue: each receiver once, in order, without copying where it need not be, in bounded
+//! steps, and no chunk lost.
 
 use std::collections::HashMap;
 
@@ -20,7 +21,8 @@ fn numbered(from: u8, number: u16, len: usize) -> Vec<u8> {
     frame
 }
 
-/// The VTEP and the inner frame of a packet that left by the underlay; asserts that its headers are right.
+/// The VTEP and the inner frame of a packet that left by the underlay; asserts that its headers are
+/// right.
 fn open(packet: &[u8]) -> (u32, Vec<u8>) {
     let sliced = etherparse::SlicedPacket::from_ethernet(packet).unwrap();
     let (id, ip_len) = match sliced.net.as_ref().unwrap() {

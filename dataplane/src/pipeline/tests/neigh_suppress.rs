@@ -298,7 +298,8 @@ fn a_locked_port_claims_only_what_it_has() {
     fixture.set_domain(|domain| domain.pass_tags = true);
     fixture.assert_dropped(1, &in_tag, DropReason::ArpNdSpoofed);
     assert_eq!(fixture.events, [], "nothing is learned from it");
-    // Who requested_ip for another's address is told so; its own it may have, and its own link-local one.
+    // Who requested_ip for another's address is told so; its own it may have, and its own
+    // link-local one.
     assert_eq!(
         fixture
             .run(1, [arp(1, 1, 0, 10), arp(1, 1, 1, 10), solicitation(1, 10)])

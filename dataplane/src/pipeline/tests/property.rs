@@ -1,4 +1,5 @@
-//! What must hold for any frame and any table. `Fixture::run` checks each time that no chunk is lost or used twice.
+//! What must hold for any frame and any table. `Fixture::run` checks each time that no chunk is
+//! lost or used twice.
 
 use std::sync::Arc;
 
@@ -53,7 +54,8 @@ fn almost() -> impl Strategy<Value = Vec<u8>> {
         })
 }
 
-/// A fixture with tables that need not make sense: MACs behind anything, ports on any device, in any domain.
+/// A fixture with tables that need not make sense: MACs behind anything, ports on any device, in
+/// any domain.
 fn any_bed() -> impl Strategy<Value = Fixture> {
     let ports = prop::collection::vec((0u16..5, prop::option::of(0u16..4095), 0u16..3), 4);
     let floods = prop::collection::vec(
@@ -126,7 +128,8 @@ proptest! {
 
     #[test]
     fn decapsulation_undoes_encapsulation(host in 10u8..14, mut inner in bytes(1436), tos: u8, v6: Option<bool>) {
-        // What one VTEP sends, another receives: with addresses and MACs exchanged, this one can do both.
+        // What one VTEP sends, another receives: with addresses and MACs exchanged, this one can do
+        // both.
         let mut frame = [mac(host), mac(1)].concat();
         match v6 {
             Some(true) if inner.len() > 42 => {

@@ -299,7 +299,8 @@ fn a_group_is_heard_by_its_own_vni_alone() {
         domain.group = Some(crate::addr::VtepAddr::group(group.into()).unwrap());
         domain.sources = [crate::addr::VtepId(0)].into_iter().collect();
     });
-    // VTEP 0 is known; of VTEP 4 the VNI has not been told: it is heard in the group, and nowhere else.
+    // VTEP 0 is known; of VTEP 4 the VNI has not been told: it is heard in the group, and nowhere
+    // else.
     for vtep in [0, 4] {
         let sent = fixture.run(0, [to_group(vtep, 100, group, &inner)]);
         assert_eq!(

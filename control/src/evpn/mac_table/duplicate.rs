@@ -1,4 +1,5 @@
-//! Duplicate MACs (RFC 7432 section 15.1): a MAC that moves too often is frozen where it is.
+//! Duplicate MAC detection (RFC 7432 section 15.1): a MAC that moves too often is frozen where it
+//! is.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -6,9 +7,9 @@ use std::time::Instant;
 use hashbrown::HashMap;
 use vtep_dataplane::addr::{HostMac, Vni};
 
-use super::config::DuplicateConfig;
+use crate::evpn::config::DuplicateConfig;
 
-/// What is remembered of one MAC that moved.
+/// The history of one MAC that moved.
 #[derive(Debug, Default)]
 struct History {
     /// The last moves, oldest first.
@@ -16,7 +17,7 @@ struct History {
     frozen: bool,
 }
 
-/// MACs that moved lately.
+/// The MACs that moved within the window.
 #[derive(Debug)]
 pub(super) struct DuplicateDetector {
     config: DuplicateConfig,
@@ -31,9 +32,13 @@ impl DuplicateDetector {
         }
     }
 
-    /// The MAC moves. True if that is one move too many: it is frozen from now on.
-    /// The history needs a look, by [`DuplicateDetector::expire`], at the time returned.
-    pub(super) fn moved(&mut self, now: Instant, at: (Vni, HostMac)) -> (bool, Option<Instant>) {
+    /// Counts a move. True if it is one too many: the MAC is frozen from now on.
+    /// [`DuplicateDetector::expire`] must be called at the time returned.
+    pub(super) fn record_move(
+        &mut self,
+        now: Instant,
+        at: (Vni, HostMac),
+    ) -> (bool, Option<Instant>) {
         let DuplicateConfig {
             moves,
             window,
@@ -65,7 +70,8 @@ impl DuplicateDetector {
             .is_some_and(|history| history.frozen)
     }
 
-    /// A time that [`DuplicateDetector::moved`] returned has come. True if the MAC was frozen, and is no longer.
+    /// To be called at the time that [`DuplicateDetector::record_move`] returned. True if the MAC
+    /// was frozen and no longer is.
     pub(super) fn expire(&mut self, now: Instant, at: (Vni, HostMac)) -> bool {
         let Some(history) = self.histories.get(&at) else {
             return false;
@@ -79,14 +85,14 @@ impl DuplicateDetector {
         last.is_none_or(|last| now.duration_since(last) >= wait) && self.forget(at)
     }
 
-    /// Forgets all about a MAC. True if it was frozen.
+    /// Removes the history of a MAC. True if it was frozen.
     pub(super) fn forget(&mut self, at: (Vni, HostMac)) -> bool {
         self.histories
             .remove(&at)
             .is_some_and(|history| history.frozen)
     }
 
-    /// MACs that are frozen, in no order.
+    /// The frozen MACs, in no order.
     pub(super) fn frozen(&self) -> impl Iterator<Item = (Vni, HostMac)> + '_ {
         self.histories
             .iter()
@@ -105,8 +111,8 @@ mod tests {
 
     fn host() -> (Vni, HostMac) {
         (
-            Vni::new(100).expect("a VNI"),
-            "02:00:00:00:00:01".parse().expect("a MAC"),
+            Vni::new(100).expect("valid VNI"),
+            "02:00:00:00:00:01".parse().expect("valid MAC"),
         )
     }
 
@@ -115,9 +121,9 @@ mod tests {
         let start = Instant::now();
         let mut duplicates = DuplicateDetector::new(DuplicateConfig::default());
         for second in 0..4 {
-            assert!(!duplicates.moved(start + second * SECOND, host()).0);
+            assert!(!duplicates.record_move(start + second * SECOND, host()).0);
         }
-        let (frozen, look) = duplicates.moved(start + 179 * SECOND, host());
+        let (frozen, look) = duplicates.record_move(start + 179 * SECOND, host());
         assert_eq!((frozen, look), (true, Some(start + 359 * SECOND)));
         assert!(!duplicates.expire(start + 358 * SECOND, host()));
         assert!(duplicates.is_frozen(host()));
@@ -131,7 +137,9 @@ mod tests {
         let mut duplicates = DuplicateDetector::new(DuplicateConfig::default());
         for round in 0..20 {
             assert!(
-                !duplicates.moved(start + round * 50 * SECOND, host()).0,
+                !duplicates
+                    .record_move(start + round * 50 * SECOND, host())
+                    .0,
                 "round {round}"
             );
         }
@@ -146,6 +154,6 @@ mod tests {
             moves: 0,
             ..DuplicateConfig::default()
         });
-        assert!((0..100).all(|_| duplicates.moved(now, host()) == (false, None)));
+        assert!((0..100).all(|_| duplicates.record_move(now, host()) == (false, None)));
     }
 }

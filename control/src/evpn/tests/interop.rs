@@ -1,4 +1,4 @@
-//! The traps of the peers, and the errors of their routes, one a test.
+//! Peculiarities of other implementations and errors in their routes, one per test.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -10,15 +10,16 @@ use crate::evpn::{
     EntryOrigin, EvpnConfig, EvpnEvent, LocalKind, LocalMac, LocalMacError, RouteNote, RouteStatus,
     VniConfig,
 };
+use crate::rib::Ineligible;
 
 fn reasons(fixture: &Fixture) -> Vec<Option<RouteStatus>> {
-    fixture.views().iter().map(|view| view.reason).collect()
+    fixture.views().iter().map(|view| view.status).collect()
 }
 
 fn only_reason(fixture: &Fixture) -> RouteStatus {
     let all = reasons(fixture);
     assert_eq!(all.len(), 1, "{all:?}");
-    all[0].expect("a route of a neighbour")
+    all[0].expect("a route of a neighbor")
 }
 
 const ATTACHED: LocalMac = LocalMac {
@@ -167,14 +168,23 @@ fn unknown_withdraws_and_repeated_announcements_change_nothing() {
 #[test]
 fn next_hops_that_can_be_no_vtep_are_kept_and_shown() {
     for (next_hop, reason) in [
-        (ip(1), RouteStatus::OwnNextHop),
-        (IpAddr::V4(Ipv4Addr::LOCALHOST), RouteStatus::Martian),
-        (IpAddr::V4(Ipv4Addr::new(0, 0, 0, 1)), RouteStatus::Martian),
+        (ip(1), RouteStatus::Ineligible(Ineligible::OwnNextHop)),
+        (
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+            RouteStatus::Ineligible(Ineligible::Martian),
+        ),
+        (
+            IpAddr::V4(Ipv4Addr::new(0, 0, 0, 1)),
+            RouteStatus::Ineligible(Ineligible::Martian),
+        ),
         (
             IpAddr::V4(Ipv4Addr::new(224, 0, 0, 1)),
-            RouteStatus::Martian,
+            RouteStatus::Ineligible(Ineligible::Martian),
         ),
-        ("fe80::1".parse().expect("an address"), RouteStatus::Martian),
+        (
+            "fe80::1".parse().expect("an address"),
+            RouteStatus::Ineligible(Ineligible::Martian),
+        ),
     ] {
         let mut fixture = Fixture::new();
         let mut attributes = attributes(2);
@@ -262,7 +272,10 @@ fn loops_are_counted_and_never_used() {
     }
     assert!(fixture.tables.macs.is_empty());
     assert_eq!(fixture.speaker.neighbor(ONE).looped, 3);
-    assert_eq!(reasons(&fixture), [Some(RouteStatus::Looped); 3]);
+    assert_eq!(
+        reasons(&fixture),
+        [Some(RouteStatus::Ineligible(Ineligible::Looped)); 3]
+    );
     assert_eq!(fixture.events.len(), 3);
 }
 
@@ -346,7 +359,7 @@ fn local_truth_wins_and_claims_back_after_a_while() {
     assert_eq!(fixture.own_sequence(mac(1)), Some(0));
     fixture.host(ONE, &moved(2, 5), host(2, mac(1)));
     assert_eq!(fixture.at(mac(1)), None, "the local entry stays");
-    assert_eq!(only_reason(&fixture), RouteStatus::LocalWins);
+    assert_eq!(only_reason(&fixture), RouteStatus::LocalMac);
     let contested = EvpnEvent::Contested {
         vni: vni(100),
         mac: mac(1),
@@ -365,7 +378,7 @@ fn local_truth_wins_and_claims_back_after_a_while() {
     assert_eq!(fixture.at(mac(1)), None);
     assert!(
         fixture.tables.macs.is_empty(),
-        "nothing was ever told of it"
+        "no change was ever sent for it"
     );
 }
 
@@ -438,7 +451,7 @@ fn a_move_to_us_raises_the_sequence_also_after_a_restart() {
     assert_eq!(
         fixture.own_sequence(mac(3)),
         Some(8),
-        "a claim from before our restart is answered at once"
+        "a route from before our restart is answered at once"
     );
     fixture.host(ONE, &moved(1, 9), host(1, mac(3)));
     assert_eq!(
@@ -508,7 +521,7 @@ fn local_then_static_then_evpn() {
     assert!(
         reasons(&fixture)
             .iter()
-            .all(|reason| *reason == Some(RouteStatus::StaticWins))
+            .all(|reason| *reason == Some(RouteStatus::StaticMac))
     );
     fixture
         .speaker
@@ -520,7 +533,7 @@ fn local_then_static_then_evpn() {
     assert_eq!(
         fixture.at(mac(1)),
         Some(vtep(9)),
-        "what stands there is the local entry"
+        "the installed entry is the local one"
     );
     fixture.speaker.local_mac_del(vni(100), mac(1));
     fixture.settle();
@@ -688,6 +701,35 @@ fn group_macs_and_other_encapsulations_are_refused() {
     fixture.host(ONE, &attributes, host(2, mac(1)));
     assert_eq!(
         (fixture.at(mac(1)), only_reason(&fixture)),
-        (None, RouteStatus::Encapsulation)
+        (None, RouteStatus::Ineligible(Ineligible::Encapsulation))
+    );
+}
+
+#[test]
+fn a_path_that_loses_names_the_step() {
+    let mut fixture = Fixture::new();
+    let mut worse = attributes(2);
+    worse.local_pref = Some(50);
+    fixture.host(ONE, &worse, host(2, mac(1)));
+    fixture.host(TWO, &attributes(2), host(2, mac(1)));
+    fixture.host(ONE, &moved(3, 1), host(3, mac(1)));
+    let mut words: Vec<_> = fixture
+        .views()
+        .iter()
+        .map(|view| {
+            (
+                view.best,
+                view.status.expect("a route of a neighbor").word(),
+            )
+        })
+        .collect();
+    words.sort_unstable();
+    assert_eq!(
+        words,
+        [
+            (false, "lower-local-pref"),
+            (true, "installed"),
+            (true, "lower-mobility-sequence"),
+        ]
     );
 }

@@ -1,0 +1,84 @@
+//! Events of the speaker that an operator may want to know of.
+
+use std::net::IpAddr;
+
+use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
+
+use crate::rib::NeighborId;
+
+/// An event that an operator may want to know of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EvpnEvent {
+    /// The MAC moved from one VTEP to another; `None` is this VTEP.
+    Moved {
+        /// The VNI.
+        vni: Vni,
+        /// The MAC.
+        mac: HostMac,
+        /// The VTEP before.
+        from: Option<VtepAddr>,
+        /// The VTEP now.
+        to: Option<VtepAddr>,
+        /// The mobility sequence of the better route.
+        sequence: u32,
+    },
+    /// Another VTEP announces a MAC that is attached here, with a better route. The local entry
+    /// stays.
+    Contested {
+        /// The VNI.
+        vni: Vni,
+        /// The MAC.
+        mac: HostMac,
+        /// The other VTEP.
+        vtep: VtepAddr,
+        /// Its mobility sequence.
+        sequence: u32,
+    },
+    /// A MAC that was learned from frames is behind another VTEP now: its owner here must remove
+    /// it.
+    LearnedGone {
+        /// The VNI.
+        vni: Vni,
+        /// The MAC.
+        mac: HostMac,
+        /// The VTEP now.
+        vtep: VtepAddr,
+    },
+    /// Duplicate detection has frozen the MAC: its entry stays as it is.
+    Frozen {
+        /// The VNI.
+        vni: Vni,
+        /// The MAC.
+        mac: HostMac,
+    },
+    /// The MAC is no longer frozen.
+    Unfrozen {
+        /// The VNI.
+        vni: Vni,
+        /// The MAC.
+        mac: HostMac,
+    },
+    /// A VNI has as many remote MACs as it may have; sent once, until MACs can enter again.
+    LimitReached {
+        /// The VNI.
+        vni: Vni,
+        /// The limit.
+        limit: u32,
+    },
+    /// A type 3 route whose tunnel endpoint is not its originator; frames go to the endpoint.
+    EndpointMismatch {
+        /// The VNI.
+        vni: Vni,
+        /// The tunnel endpoint.
+        endpoint: IpAddr,
+        /// The originator of the route.
+        originator: IpAddr,
+    },
+    /// Routes of this speaker came back, or were in a loop: ignored.
+    Looped {
+        /// The peer that sent them.
+        neighbor: NeighborId,
+        /// The number of routes in this message.
+        routes: u32,
+    },
+}
