@@ -30,9 +30,9 @@ pub struct ApiHandler {
 
 /// This host, as netlink tells.
 #[derive(Debug, Clone, Copy)]
-pub struct Host<'a>(pub &'a Underlay);
+pub struct NetlinkHost<'a>(pub &'a Underlay);
 
-impl HostFacts for Host<'_> {
+impl HostFacts for NetlinkHost<'_> {
     fn interface(&self, name: &str) -> Option<InterfaceFacts> {
         self.0
             .link(name)
@@ -115,7 +115,7 @@ impl ApiHandler {
             }
             None => config::load(&self.path)?,
         };
-        let diagnostics = loaded.check_host(&Host(self.engine.underlay()));
+        let diagnostics = loaded.check_host(&NetlinkHost(self.engine.underlay()));
         if diagnostics.has_errors() {
             return Err(diagnostics.into());
         }

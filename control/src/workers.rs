@@ -17,17 +17,17 @@ use vtep_dataplane::worker::{
 use crate::fib::Fib;
 
 /// Commands that may wait for one worker: more than queues that any change attaches at once.
-const COMMANDS: usize = 4096;
+const COMMAND_QUEUE: usize = 4096;
 
 /// Events that may wait for the control thread.
-const EVENTS: usize = 4096;
+const EVENT_QUEUE: usize = 4096;
 
 /// How long a worker may take to close its queues. A turn takes microseconds; a worker that needs a second is wedged.
-const PATIENCE: Duration = Duration::from_secs(2);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// One running worker.
+/// One threads worker.
 #[derive(Debug)]
-struct Running {
+struct WorkerThread {
     commands: Sender<Command<XskPort>>,
     status: Arc<WorkerStatus>,
     core: Option<usize>,
@@ -37,7 +37,7 @@ struct Running {
 /// All workers.
 #[derive(Debug)]
 pub struct Workers {
-    running: Vec<Running>,
+    threads: Vec<WorkerThread>,
     replies: Receiver<Reply>,
     handoff: Arc<Handoff>,
     /// What workers tell.
@@ -63,16 +63,16 @@ impl Workers {
         let pools = umem.pools(count).map_err(io::Error::other)?;
         let share = pools.first().map_or(1, |pool| pool.capacity() as u32);
         let handoff = Arc::new(Handoff::new(count, share)?);
-        let events = EventQueue::new(EVENTS)?;
-        let (reply_to, replies) = channel::unbounded();
+        let events = EventQueue::new(EVENT_QUEUE)?;
+        let (reply_sender, replies) = channel::unbounded();
         let mut all = Self {
-            running: Vec::new(),
+            threads: Vec::new(),
             replies,
             handoff,
             events,
         };
         for ((number, core), pool) in (0..).zip(&plan.cores).zip(pools) {
-            let (commands, received) = channel::bounded(COMMANDS);
+            let (commands, received) = channel::bounded(COMMAND_QUEUE);
             let status = Arc::new(WorkerStatus::default());
             let worker = Worker::new(WorkerConfig {
                 id: WorkerId(number),
@@ -83,7 +83,7 @@ impl Workers {
                 handoff: all.handoff.clone(),
                 events: all.events.clone(),
                 commands: received,
-                replies: reply_to.clone(),
+                replies: reply_sender.clone(),
                 status: status.clone(),
                 busy_poll: plan.busy_poll,
             })?;
@@ -94,7 +94,7 @@ impl Workers {
                     pin(number, core);
                     worker.run();
                 })?;
-            all.running.push(Running {
+            all.threads.push(WorkerThread {
                 commands,
                 status,
                 core,
@@ -107,7 +107,7 @@ impl Workers {
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.running.len()
+        self.threads.len()
     }
 
     /// Gives a queue to a worker. False, and the queue is closed, when the worker takes no more commands: it is wedged
@@ -119,27 +119,27 @@ impl Workers {
             queue,
             port,
         };
-        let taken = self.running[worker.index()]
+        let accepted = self.threads[worker.index()]
             .commands
             .try_send(command)
             .is_ok();
         self.handoff.wake(worker);
-        taken
+        accepted
     }
 
     /// Makes every worker close its queues of `device`, and waits until all have. Returns whether they did.
     #[must_use]
     pub fn detach(&self, device: DeviceId) -> bool {
-        let mut waiting: Vec<_> = (0..self.running.len() as u16).map(WorkerId).collect();
+        let mut waiting: Vec<_> = (0..self.threads.len() as u16).map(WorkerId).collect();
         waiting.retain(|worker| {
-            self.running[worker.index()]
+            self.threads[worker.index()]
                 .commands
                 .try_send(Command::Detach { device })
                 .is_ok()
         });
         let asked = waiting.len();
         waiting.iter().for_each(|worker| self.handoff.wake(*worker));
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + REPLY_TIMEOUT;
         while !waiting.is_empty() {
             match self.replies.recv_deadline(deadline) {
                 Ok(Reply::Detached {
@@ -152,42 +152,42 @@ impl Workers {
                 Err(_) => return false,
             }
         }
-        asked == self.running.len()
+        asked == self.threads.len()
     }
 
     /// Makes `worker` treat a frame as one that `device` has received. Returns whether the worker takes it.
     #[must_use]
     pub fn inject(&self, worker: WorkerId, device: DeviceId, frame: Box<[u8]>) -> bool {
-        let taken = self.running[worker.index()]
+        let accepted = self.threads[worker.index()]
             .commands
             .try_send(Command::Inject { device, frame })
             .is_ok();
         self.handoff.wake(worker);
-        taken
+        accepted
     }
 
     /// Wakes sleepers, so that they take up new tables and let go of old ones.
     pub fn refresh(&self) {
-        (0..self.running.len() as u16).for_each(|worker| self.handoff.wake(WorkerId(worker)));
+        (0..self.threads.len() as u16).for_each(|worker| self.handoff.wake(WorkerId(worker)));
     }
 
     /// What each worker tells of itself, with its core.
     pub fn status(&self) -> impl Iterator<Item = (WorkerId, Option<usize>, WorkerStatusView)> {
         (0..)
             .map(WorkerId)
-            .zip(&self.running)
+            .zip(&self.threads)
             .map(|(id, worker)| (id, worker.core, worker.status.view()))
     }
 
     /// Ends all threads; their queues close. Returns whether every one ended in time and without a panic.
     pub fn stop(&mut self) -> bool {
-        for worker in &self.running {
+        for worker in &self.threads {
             let _ = worker.commands.try_send(Command::Stop);
         }
         self.handoff.wake_all();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + REPLY_TIMEOUT;
         let mut all_ended = true;
-        for worker in &mut self.running {
+        for worker in &mut self.threads {
             let Some(thread) = worker.thread.take() else {
                 continue;
             };

@@ -11,7 +11,7 @@ use crossbeam::queue::ArrayQueue;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::addr::{DeviceId, WorkerId};
-use crate::pipeline::learn_event::LearnEvent;
+pub use crate::pipeline::learn_event::LearnEvent;
 
 /// An event from a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

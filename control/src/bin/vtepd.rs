@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
-use vtep_control::handler::Host;
+use vtep_control::handler::NetlinkHost;
 use vtep_control::underlay::{Underlay, UnderlayConfig};
 use vtep_control::{config, daemon};
 
@@ -72,7 +72,7 @@ fn load(arguments: &Arguments) -> Option<config::Config> {
     let host = host
         .inspect_err(|error| eprintln!("vtepd: can't ask this host (netlink): {error}"))
         .ok()?;
-    let diagnostics = loaded.check_host(&Host(&host));
+    let diagnostics = loaded.check_host(&NetlinkHost(&host));
     if !diagnostics.is_empty() {
         eprintln!("{diagnostics}");
     }

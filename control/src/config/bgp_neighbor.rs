@@ -14,6 +14,7 @@ use super::password::{Password, PasswordSource};
 use super::table::TableReader;
 use super::value::{Read, boolean, integer, invalid, seconds, string};
 use super::write::{line, quoted};
+use crate::bgp::wire::MAX_RESTART_TIME;
 use crate::bgp::{MaxPrefixes, PeerConfig, RestartConfig};
 
 /// The TCP port of BGP (RFC 4271 section 8.2.1).
@@ -181,7 +182,7 @@ fn graceful_restart(
         return on.map(|on| on.then_some(default));
     }
     let mut inner = table.table(key, diagnostics)?;
-    let time = inner.optional("restart-time", diagnostics, integer(1..=4095));
+    let time = inner.optional("restart-time", diagnostics, integer(1..=MAX_RESTART_TIME));
     let stale = inner.optional("stale-time", diagnostics, seconds);
     inner.finish(diagnostics);
     Some(Some(RestartConfig {

@@ -54,20 +54,20 @@ impl Engine {
         };
         self.evpn.neighbor_remove(address, now);
         self.evpn.neighbor_add(address);
-        self.speaker
+        self.bgp
             .add_neighbor(config, &self.registry, &mut self.evpn, now);
     }
 
     /// Ends a neighbour that is no longer configured.
     pub(super) fn bgp_neighbor_gone(&mut self, address: IpAddr, now: Instant) {
-        self.speaker
+        self.bgp
             .remove_neighbor(address, &self.registry, &mut self.evpn, now);
         self.evpn.neighbor_remove(address, now);
     }
 
     /// An event of the daemon's poll that may be the speaker's.
     pub fn speaker_event(&mut self, event: &mio::event::Event, now: Instant) {
-        self.speaker
+        self.bgp
             .handle_event(event, &self.registry, &mut self.evpn, now);
     }
 
@@ -75,10 +75,10 @@ impl Engine {
     pub(super) fn poll_bgp(&mut self, now: Instant) {
         if self.restart_ends.is_some_and(|at| at <= now) {
             self.restart_ends = None;
-            self.speaker.finish_restart();
+            self.bgp.finish_restart();
         }
         self.evpn.speaker.tick(now);
-        self.speaker.poll_once(&self.registry, &mut self.evpn, now);
+        self.bgp.poll_once(&self.registry, &mut self.evpn, now);
         self.install_routes(now);
     }
 
@@ -89,16 +89,12 @@ impl Engine {
             .speaker
             .poll_timeout()
             .map(|at| at.saturating_duration_since(now));
-        self.speaker
-            .poll_timeout(now)
-            .into_iter()
-            .chain(tasks)
-            .min()
+        self.bgp.poll_timeout(now).into_iter().chain(tasks).min()
     }
 
     /// `bgp.clear`. False: no such neighbour.
     pub fn bgp_clear(&mut self, asked: &BgpClear, now: Instant) -> bool {
-        self.speaker.with_peer(
+        self.bgp.with_peer(
             asked.neighbor,
             &self.registry,
             &mut self.evpn,
@@ -118,7 +114,7 @@ impl Engine {
     /// `bgp.shutdown`. False: no such neighbour.
     pub fn bgp_shutdown(&mut self, asked: &BgpShutdown, now: Instant) -> bool {
         let message = asked.message.as_deref();
-        self.speaker.with_peer(
+        self.bgp.with_peer(
             asked.neighbor,
             &self.registry,
             &mut self.evpn,
@@ -138,7 +134,7 @@ impl Engine {
 
     /// `bgp.enable`. False: no such neighbour.
     pub fn bgp_enable(&mut self, neighbor: IpAddr, now: Instant) -> bool {
-        self.speaker
+        self.bgp
             .with_peer(neighbor, &self.registry, &mut self.evpn, now, |peer| {
                 peer.start(now)
             })

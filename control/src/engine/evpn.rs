@@ -1,4 +1,4 @@
-//! EVPN joined to the tables: what the speaker says is written, what the configuration says is told to the speaker.
+//! EVPN joined to the tables: what the speaker says is written, what the configuration says is passed to the speaker.
 //!
 //! Local hosts, static entries and routes meet in one [`EvpnSpeaker`], which decides whose word counts: local truth, then
 //! static configuration, then EVPN. Without `[bgp]` it decides between the first two.
@@ -18,7 +18,7 @@ use crate::speaker::transport::SessionHandler;
 
 /// The instance, and its neighbours' numbers.
 #[derive(Debug)]
-pub(crate) struct Evpn {
+pub(crate) struct EvpnSessions {
     pub(crate) speaker: EvpnSpeaker,
     ids: BTreeMap<IpAddr, NeighborId>,
     next_id: u16,
@@ -26,7 +26,7 @@ pub(crate) struct Evpn {
     pub(crate) sessions: Vec<(IpAddr, Option<DownReason>)>,
 }
 
-impl Evpn {
+impl EvpnSessions {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
             speaker: EvpnSpeaker::new(speaker_config(config)),
@@ -63,12 +63,12 @@ impl Evpn {
     }
 }
 
-impl SessionHandler for Evpn {
+impl SessionHandler for EvpnSessions {
     fn on_output(&mut self, neighbor: IpAddr, output: PeerOutput<'_>, now: Instant) {
         match &output {
             PeerOutput::SessionUp(_) => self.sessions.push((neighbor, None)),
             PeerOutput::SessionDown { reason, .. } => {
-                self.sessions.push((neighbor, Some(reason.clone())))
+                self.sessions.push((neighbor, Some(reason.clone())));
             }
             _ => {}
         }
@@ -111,9 +111,9 @@ fn speaker_config(config: &Config) -> evpn::EvpnConfig {
     speaker
 }
 
-fn vni_config(vni: Vni, settings: &VniSettings) -> evpn::VniConfig {
+fn vni_config(vni: Vni, settings: &VniSettings) -> evpn::MacVrfConfig {
     let evpn = &settings.evpn;
-    let mut all = evpn::VniConfig::new(vni);
+    let mut all = evpn::MacVrfConfig::new(vni);
     all.rd = evpn.rd;
     let import: Vec<_> = evpn.import.list.iter().copied().collect();
     if evpn.import.auto {
@@ -199,13 +199,13 @@ impl Engine {
                 kind: LocalKind::Attached,
                 sticky: port.sticky,
             };
-            let told = self.evpn.speaker.local_mac_add(now, vni, *mac, local);
-            let told = told.and_then(|()| {
+            let result = self.evpn.speaker.local_mac_add(now, vni, *mac, local);
+            let result = result.and_then(|()| {
                 ips(after)
                     .iter()
                     .try_for_each(|ip| self.evpn.speaker.local_address_add(vni, *mac, *ip))
             });
-            if let Err(error) = told {
+            if let Err(error) = result {
                 tracing::error!(%error, "a host is not announced");
             }
         }
@@ -238,7 +238,7 @@ impl Engine {
                 None => tracing::info!(%neighbor, "BGP session established"),
                 Some(reason) => tracing::warn!(%neighbor, reason, "BGP session ended"),
             }
-            let Some(known) = self.speaker.neighbors().get(&neighbor) else {
+            let Some(known) = self.bgp.neighbors().get(&neighbor) else {
                 continue;
             };
             let state = (&known.peer.status()).into();
@@ -258,7 +258,7 @@ impl Engine {
             } => self.port_of(vni, mac),
             _ => None,
         };
-        let mut tell = |event, vni, mac: HostMac, vtep, sequence| {
+        let mut notify = |event, vni, mac: HostMac, vtep, sequence| {
             let (mac, port) = (mac.get(), here.clone());
             self.events.push(monitor::ApiEvent::Mac(monitor::MacEvent {
                 event,
@@ -278,7 +278,7 @@ impl Engine {
                 to,
                 sequence,
                 ..
-            } => tell(MacChange::Moved, vni, mac, to, sequence),
+            } => notify(MacChange::Moved, vni, mac, to, sequence),
             EvpnEvent::Contested {
                 vni,
                 mac,
@@ -286,17 +286,17 @@ impl Engine {
                 sequence,
             } => {
                 tracing::warn!(%vni, %mac, %vtep, sequence, "another VTEP claims a MAC that is attached here");
-                tell(MacChange::Claimed, vni, mac, Some(vtep), sequence);
+                notify(MacChange::Claimed, vni, mac, Some(vtep), sequence);
             }
             EvpnEvent::LearnedGone { vni, mac, vtep } => {
-                tell(MacChange::Moved, vni, mac, Some(vtep), 0);
+                notify(MacChange::Moved, vni, mac, Some(vtep), 0);
                 self.learned.forget(vni, mac);
             }
             EvpnEvent::Frozen { vni, mac } => {
                 tracing::warn!(%vni, %mac, "MAC moved too often: frozen where it is; `vtepctl mac unfreeze` frees it");
-                tell(MacChange::Frozen, vni, mac, None, 0);
+                notify(MacChange::Frozen, vni, mac, None, 0);
             }
-            EvpnEvent::Unfrozen { vni, mac } => tell(MacChange::Unfrozen, vni, mac, None, 0),
+            EvpnEvent::Unfrozen { vni, mac } => notify(MacChange::Unfrozen, vni, mac, None, 0),
             EvpnEvent::LimitReached { vni, limit } => {
                 tracing::warn!(%vni, limit, "the VNI has as many MACs of EVPN as max-macs allows");
             }
@@ -317,14 +317,14 @@ impl Engine {
     /// Starts over with other BGP settings: everything in the configuration is announced again, and
     /// all sessions start when the batch is complete.
     pub(super) fn evpn_restart(&mut self, now: Instant) {
-        for address in self.speaker.neighbors().keys().copied().collect::<Vec<_>>() {
-            self.speaker
+        for address in self.bgp.neighbors().keys().copied().collect::<Vec<_>>() {
+            self.bgp
                 .remove_neighbor(address, &self.registry, &mut self.evpn, now);
             self.evpn.neighbor_remove(address, now);
         }
         self.learned_forget_all();
         self.install_routes(now);
-        self.evpn = Evpn::new(&self.config);
+        self.evpn = EvpnSessions::new(&self.config);
         // VNIs that later changes of the same batch add are not in the FIB yet: those changes come here
         // themselves.
         let vnis = self.config.vnis().iter();

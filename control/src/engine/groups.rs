@@ -55,7 +55,7 @@ impl Engine {
             .values()
             .filter(|managed| managed.purpose == Purpose::Underlay)
         {
-            indexes.extend(managed.open().map(|open| open.xdp.ifindex()));
+            indexes.extend(managed.open().map(|open| open.backend.ifindex()));
         }
         self.groups
             .joined

@@ -1,10 +1,10 @@
-//! Hosts that are learned from frames of ports that allow it: bounded, aged, and told to EVPN. And what workers miss.
+//! Hosts that are learned from frames of ports that allow it: bounded, aged, and reported to EVPN. And what workers miss.
 
 use std::time::Instant;
 
 use hashbrown::HashMap;
 use vtep_dataplane::addr::{DomainId, HostMac, MacAddr, PortId, Vni};
-use vtep_dataplane::pipeline::learn_event::LearnEvent;
+use vtep_dataplane::event::LearnEvent;
 
 use super::Engine;
 use crate::api::event as monitor;
@@ -51,7 +51,7 @@ impl LearnedHosts {
         true
     }
 
-    fn put(&mut self, vni: Vni, mac: HostMac, port: &PortKey, now: Instant) {
+    fn insert(&mut self, vni: Vni, mac: HostMac, port: &PortKey, now: Instant) {
         self.forget(vni, mac);
         self.hosts.insert(
             (vni, mac),
@@ -124,7 +124,7 @@ impl Engine {
         }
         let known = self.learned.port(vni, mac);
         if known == Some(&key) {
-            self.learned.put(vni, mac, &key, now);
+            self.learned.insert(vni, mac, &key, now);
             return;
         }
         let elsewhere = self
@@ -154,8 +154,8 @@ impl Engine {
                     monitor::MacChange::Added
                 };
                 let view = self.evpn.speaker.mac(vni, mac);
-                self.learned.put(vni, mac, &key, now);
-                let told = monitor::MacEvent {
+                self.learned.insert(vni, mac, &key, now);
+                let event = monitor::MacEvent {
                     event,
                     vni,
                     mac: mac.get(),
@@ -163,7 +163,7 @@ impl Engine {
                     vtep: None,
                     sequence: view.map_or(0, |view| view.mobility.sequence),
                 };
-                self.events.push(monitor::ApiEvent::Mac(told));
+                self.events.push(monitor::ApiEvent::Mac(event));
             }
             Err(error) => {
                 tracing::warn!(%error, "a host is not learned");
@@ -195,7 +195,7 @@ impl Engine {
         if self.learned.forget(vni, mac) {
             self.fib.remove_mac(vni, mac);
             self.evpn.speaker.local_mac_del(vni, mac);
-            let told = monitor::MacEvent {
+            let event = monitor::MacEvent {
                 event: monitor::MacChange::Removed,
                 vni,
                 mac: mac.get(),
@@ -203,7 +203,7 @@ impl Engine {
                 vtep: None,
                 sequence: 0,
             };
-            self.events.push(monitor::ApiEvent::Mac(told));
+            self.events.push(monitor::ApiEvent::Mac(event));
         }
     }
 

@@ -19,12 +19,12 @@ pub(super) enum ExpiringEntry {
 /// When entries go.
 #[derive(Debug, Default)]
 pub(super) struct Lifetimes {
-    ends: HashMap<ExpiringEntry, Instant>,
+    deadlines: HashMap<ExpiringEntry, Instant>,
 }
 
 impl Lifetimes {
     /// Follows a change that was made.
-    pub(super) fn note(&mut self, change: &Change, now: Instant) {
+    pub(super) fn track(&mut self, change: &Change, now: Instant) {
         let (entry, lifetime) = match change {
             Change::FdbAdd {
                 vni, mac, lifetime, ..
@@ -35,7 +35,7 @@ impl Lifetimes {
             } => (ExpiringEntry::Neighbor(*vni, *ip), *lifetime),
             Change::NeighborDel { vni, ip } => (ExpiringEntry::Neighbor(*vni, *ip), None),
             Change::VniDel { vni: gone } => {
-                self.ends.retain(|entry, _| {
+                self.deadlines.retain(|entry, _| {
                     let (ExpiringEntry::Fdb(vni, _) | ExpiringEntry::Neighbor(vni, _)) = entry;
                     vni != gone
                 });
@@ -44,14 +44,14 @@ impl Lifetimes {
             _ => return,
         };
         match lifetime {
-            Some(lifetime) => drop(self.ends.insert(entry, now + lifetime)),
-            None => drop(self.ends.remove(&entry)),
+            Some(lifetime) => drop(self.deadlines.insert(entry, now + lifetime)),
+            None => drop(self.deadlines.remove(&entry)),
         }
     }
 
     /// How long until the next one goes.
-    pub(super) fn next(&self, now: Instant) -> Option<Duration> {
-        self.ends
+    pub(super) fn next_timeout(&self, now: Instant) -> Option<Duration> {
+        self.deadlines
             .values()
             .min()
             .map(|at| at.saturating_duration_since(now))
@@ -61,21 +61,21 @@ impl Lifetimes {
 impl Engine {
     /// Removes entries whose time is over.
     pub(super) fn expire_entries(&mut self, now: Instant) {
-        let over: Vec<_> = self
+        let expired: Vec<_> = self
             .lifetimes
-            .ends
+            .deadlines
             .iter()
             .filter(|(_, at)| **at <= now)
             .map(|(entry, _)| *entry)
             .collect();
-        for entry in over {
+        for entry in expired {
             let change = match entry {
                 ExpiringEntry::Fdb(vni, mac) => Change::FdbDel { vni, mac },
                 ExpiringEntry::Neighbor(vni, ip) => Change::NeighborDel { vni, ip },
             };
             if let Err(error) = self.apply_batch(&[change], now) {
                 tracing::error!(%error, "an entry outlives its lifetime");
-                self.lifetimes.ends.remove(&entry);
+                self.lifetimes.deadlines.remove(&entry);
             }
         }
     }
@@ -97,14 +97,14 @@ mod tests {
         };
         let now = Instant::now();
         let mut lifetimes = Lifetimes::default();
-        lifetimes.note(&add(Some(10)), now);
-        assert_eq!(lifetimes.next(now), Some(Duration::from_secs(10)));
-        lifetimes.note(&add(Some(60)), now);
-        assert_eq!(lifetimes.next(now), Some(Duration::from_secs(60)));
-        lifetimes.note(&add(None), now);
-        assert_eq!(lifetimes.next(now), None);
-        lifetimes.note(&add(Some(10)), now);
-        lifetimes.note(&Change::VniDel { vni }, now);
-        assert_eq!(lifetimes.next(now), None);
+        lifetimes.track(&add(Some(10)), now);
+        assert_eq!(lifetimes.next_timeout(now), Some(Duration::from_secs(10)));
+        lifetimes.track(&add(Some(60)), now);
+        assert_eq!(lifetimes.next_timeout(now), Some(Duration::from_secs(60)));
+        lifetimes.track(&add(None), now);
+        assert_eq!(lifetimes.next_timeout(now), None);
+        lifetimes.track(&add(Some(10)), now);
+        lifetimes.track(&Change::VniDel { vni }, now);
+        assert_eq!(lifetimes.next_timeout(now), None);
     }
 }

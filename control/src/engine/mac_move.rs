@@ -1,65 +1,78 @@
 //! `mac.move`: a host is attached here after a live migration, in one call: the table, EVPN, and an announcement that
 //! turns the traffic of everyone who still knows it elsewhere.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
 
 use vtep_dataplane::addr::{HostMac, MacAddr, Vni};
+use vtep_dataplane::wire::{arp, ethernet, nd, vlan};
 
 use super::{Engine, EngineError};
 use crate::api::action::MacMove;
 use crate::config::{BatchError, Change, ChangeError};
 
+/// Shortest Ethernet frame without its checksum, bytes.
+const MIN_FRAME: usize = 60;
+
+/// MAC of the IPv6 group of all nodes (RFC 2464 section 7).
+const ALL_NODES_MAC: MacAddr = MacAddr([0x33, 0x33, 0, 0, 0, 1]);
+
+/// A broadcast ARP or RARP message from `mac`.
+fn arp_frame(mac: MacAddr, ethertype: u16, message: &arp::Repr) -> Vec<u8> {
+    let mut frame = vec![0; MIN_FRAME];
+    let header = ethernet::Repr {
+        destination: MacAddr::BROADCAST,
+        source: mac,
+        ethertype,
+    };
+    header.emit(&mut frame);
+    message.emit(&mut frame[ethernet::LEN..]);
+    frame
+}
+
 /// Gratuitous ARP (RFC 5227 announcement): sender and target are the host's own address.
-fn announce_v4(mac: MacAddr, ip: std::net::Ipv4Addr) -> Vec<u8> {
-    let mut frame = [&MacAddr::BROADCAST.0[..], &mac.0, &[0x08, 0x06]].concat();
-    frame.extend([0, 1, 0x08, 0, 6, 4, 0, 1]);
-    frame.extend(mac.0);
-    frame.extend(ip.octets());
-    frame.extend([0; 6]);
-    frame.extend(ip.octets());
-    frame.resize(60, 0);
+fn announce_v4(mac: MacAddr, ip: Ipv4Addr) -> Vec<u8> {
+    let message = arp::Repr {
+        operation: arp::REQUEST,
+        sender_mac: mac,
+        sender_ip: ip,
+        target_mac: MacAddr([0; 6]),
+        target_ip: ip,
+    };
+    arp_frame(mac, arp::ETHERTYPE, &message)
+}
+
+/// Unsolicited neighbor advertisement to all nodes (RFC 4861 section 7.2.6), override flag set.
+fn announce_v6(mac: MacAddr, ip: Ipv6Addr) -> Vec<u8> {
+    let mut frame = vec![0; ethernet::LEN + nd::ADVERTISEMENT_LEN];
+    let header = ethernet::Repr {
+        destination: ALL_NODES_MAC,
+        source: mac,
+        ethertype: ethernet::IPV6,
+    };
+    header.emit(&mut frame);
+    let advertisement = nd::Advertisement {
+        target: ip,
+        requester: Ipv6Addr::UNSPECIFIED,
+        mac,
+        router: false,
+        overrides: true,
+    };
+    advertisement.emit(&mut frame[ethernet::LEN..]);
     frame
 }
 
-/// Unsolicited neighbour advertisement to all nodes (RFC 4861 section 7.2.6), override flag set.
-fn announce_v6(mac: MacAddr, ip: std::net::Ipv6Addr) -> Vec<u8> {
-    const ALL_NODES: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
-    let mut icmp = vec![136, 0, 0, 0, 0x20, 0, 0, 0];
-    icmp.extend(ip.octets());
-    icmp.extend([2, 1]);
-    icmp.extend(mac.0);
-    let pseudo = [
-        &ip.octets()[..],
-        &ALL_NODES,
-        &[0, 0, 0, 32, 0, 0, 0, 58],
-        &icmp,
-    ]
-    .concat();
-    let sum: u32 = pseudo
-        .chunks_exact(2)
-        .map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])))
-        .sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    let checksum = !((folded & 0xffff) + (folded >> 16)) as u16;
-    icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
-    let mut frame = [&[0x33, 0x33, 0, 0, 0, 1][..], &mac.0, &[0x86, 0xdd]].concat();
-    frame.extend([0x60, 0, 0, 0, 0, 32, 58, 255]);
-    frame.extend(ip.octets());
-    frame.extend(ALL_NODES);
-    frame.extend(icmp);
-    frame
-}
-
-/// Reverse ARP request, as QEMU sends after a migration when no address is known: only the source MAC matters.
+/// Reverse ARP request, as QEMU sends after a migration when no address is known: only the source
+/// MAC matters.
 fn announce_mac(mac: MacAddr) -> Vec<u8> {
-    let mut frame = [&MacAddr::BROADCAST.0[..], &mac.0, &[0x80, 0x35]].concat();
-    frame.extend([0, 1, 0x08, 0, 6, 4, 0, 3]);
-    frame.extend(mac.0);
-    frame.extend([0; 4]);
-    frame.extend(mac.0);
-    frame.resize(60, 0);
-    frame
+    let message = arp::Repr {
+        operation: arp::REVERSE_REQUEST,
+        sender_mac: mac,
+        sender_ip: Ipv4Addr::UNSPECIFIED,
+        target_mac: mac,
+        target_ip: Ipv4Addr::UNSPECIFIED,
+    };
+    arp_frame(mac, arp::RARP_ETHERTYPE, &message)
 }
 
 impl Engine {
@@ -133,8 +146,9 @@ impl Engine {
             frames.push(announce_mac(mac.get()));
         }
         for mut frame in frames {
-            if let Some(vlan) = key.vlan {
-                frame.splice(12..12, [&[0x81, 0x00][..], &vlan.to_be_bytes()].concat());
+            if let Some(id) = key.vlan {
+                frame.splice(..0, [0; vlan::LEN]);
+                vlan::push(&mut frame, id);
             }
             if !self.workers.inject(queue.worker, managed.id, frame.into()) {
                 tracing::error!(%vni, %mac, "the worker takes no commands: the host is not announced");
@@ -163,5 +177,14 @@ mod tests {
         let folded = (sum & 0xffff) + (sum >> 16);
         assert_eq!((folded & 0xffff) + (folded >> 16), 0xffff);
         assert_eq!(announce_mac(mac).len(), 60);
+        assert_eq!(
+            arp[..22],
+            *b"\xff\xff\xff\xff\xff\xff\x02\0\0\0\0\x01\x08\x06\0\x01\x08\0\x06\x04\0\x01"
+        );
+        let rarp = announce_mac(mac);
+        assert_eq!(rarp[12..22], *b"\x80\x35\0\x01\x08\0\x06\x04\0\x03");
+        assert_eq!((&rarp[22..28], &rarp[32..38]), (&mac.0[..], &mac.0[..]));
+        assert_eq!(na[..6], [0x33, 0x33, 0, 0, 0, 1]);
+        assert_eq!((na[20], na[21], na[54], na[58]), (58, 255, 136, 0x20));
     }
 }

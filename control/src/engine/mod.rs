@@ -30,7 +30,7 @@ use vtep_dataplane::event::{EventQueue, WorkerEvent};
 use vtep_dataplane::table::encapsulation::OuterHeader;
 use vtep_dataplane::table::vtep::Adjacency;
 
-use self::evpn::Evpn;
+use self::evpn::EvpnSessions;
 use self::groups::Groups;
 use self::learn::LearnedHosts;
 use self::lifetime::Lifetimes;
@@ -93,8 +93,8 @@ pub struct Engine {
     started: Instant,
     /// The same moment, seconds since 1970.
     started_unix: u64,
-    evpn: Evpn,
-    speaker: BgpSpeaker,
+    evpn: EvpnSessions,
+    bgp: BgpSpeaker,
     session_starts: bgp::SessionStarts,
     /// The daemon's poll, for sockets of BGP.
     registry: Registry,
@@ -165,8 +165,8 @@ impl Engine {
             underlay,
             started: now,
             started_unix: since_1970.as_secs(),
-            evpn: Evpn::new(config),
-            speaker: BgpSpeaker::new(config::BGP_PORT, tokens, seed),
+            evpn: EvpnSessions::new(config),
+            bgp: BgpSpeaker::new(config::BGP_PORT, tokens, seed),
             session_starts: bgp::SessionStarts::new(),
             registry,
             learned: LearnedHosts::default(),
@@ -234,7 +234,7 @@ impl Engine {
             }
         }
         for change in changes {
-            self.lifetimes.note(change, now);
+            self.lifetimes.track(change, now);
             if let Err(error) = self.apply(change, now) {
                 // `room` has counted: this can't happen, and if it does, what was asked for is not all there.
                 tracing::error!(%error, ?change, "a checked change could not be made");
@@ -399,7 +399,7 @@ impl Engine {
         let Some(managed) = self.interfaces.get(&name) else {
             return;
         };
-        let open = managed.open().map(|open| open.xdp.ifindex());
+        let open = managed.open().map(|open| open.backend.ifindex());
         let changed = match open {
             Some(index) if !change.present && index == change.link.index => {
                 self.interfaces.close(&name, &self.workers)
@@ -428,7 +428,7 @@ impl Engine {
         let all = [
             self.underlay.next_timeout(now),
             self.bgp_timeout(now),
-            self.lifetimes.next(now),
+            self.lifetimes.next_timeout(now),
         ];
         all.into_iter().flatten().min()
     }
@@ -440,7 +440,7 @@ impl Engine {
             if self.notified_states.insert(name.clone(), state) == Some(state) {
                 continue;
             }
-            let tell = |port: PortKey, vni| {
+            let event = |port: PortKey, vni| {
                 monitor::ApiEvent::Port(monitor::PortEvent {
                     port,
                     vni,
@@ -450,9 +450,9 @@ impl Engine {
             };
             let ports = self.ports.iter().filter(|(key, _)| key.interface == *name);
             self.events
-                .extend(ports.map(|(key, port)| tell(key.clone(), Some(port.vni))));
+                .extend(ports.map(|(key, port)| event(key.clone(), Some(port.vni))));
             if managed.purpose == Purpose::Underlay {
-                self.events.push(tell(
+                self.events.push(event(
                     PortKey {
                         interface: name.clone(),
                         vlan: None,
@@ -489,7 +489,7 @@ impl Engine {
 
     /// Detaches all programs and ends the workers. Returns whether every worker ended in time.
     pub fn stop(mut self) -> bool {
-        self.speaker
+        self.bgp
             .stop(&self.registry, &mut self.evpn, Instant::now());
         let names: Vec<_> = self.interfaces.all().keys().cloned().collect();
         for name in names {

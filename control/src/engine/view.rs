@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Engine;
-use super::evpn::Evpn;
+use super::evpn::EvpnSessions;
 use super::learn::LearnedHosts;
 use crate::api::show::PortState;
 use crate::config::{Config, InterfaceName};
@@ -29,9 +29,9 @@ pub(crate) struct EngineView<'a> {
     /// Links, addresses and resolved VTEPs.
     pub(crate) underlay: &'a Underlay,
     /// BGP sessions.
-    pub(crate) speaker: &'a BgpSpeaker,
+    pub(crate) bgp: &'a BgpSpeaker,
     /// EVPN routes.
-    pub(crate) evpn: &'a Evpn,
+    pub(crate) evpn: &'a EvpnSessions,
     /// Hosts learned from frames.
     pub(crate) learned: &'a LearnedHosts,
     /// When the engine started.
@@ -52,7 +52,7 @@ impl Engine {
             ports: &self.ports,
             workers: &self.workers,
             underlay: &self.underlay,
-            speaker: &self.speaker,
+            bgp: &self.bgp,
             evpn: &self.evpn,
             learned: &self.learned,
             started: self.started,

@@ -4,6 +4,7 @@
 //! wanted -> Absent -> OpenInterface <-> Failed (tried again when its link changes, and every few seconds)
 //! ```
 
+mod backend;
 mod ports;
 mod purpose;
 mod ring_budget;
@@ -15,10 +16,11 @@ use std::time::{Duration, Instant};
 
 use vtep_dataplane::addr::{DeviceId, WorkerId};
 use vtep_dataplane::afxdp::{
-    self, BindMode, Mode, Program, SocketConfig, SocketId, Statistics, Umem, XdpDevice, XskPort,
+    self, BindMode, Mode, SocketConfig, SocketId, Statistics, Umem, XskPort,
 };
 use vtep_dataplane::stats::Counters;
 
+pub use self::backend::Backend;
 pub use self::ports::TenantPorts;
 pub use self::purpose::Purpose;
 pub use self::ring_budget::RingBudget;
@@ -80,8 +82,8 @@ pub struct InterfaceQueue {
 /// An interface that is in use.
 #[derive(Debug)]
 pub struct OpenInterface {
-    /// Program and facts of the interface.
-    pub xdp: XdpDevice,
+    /// What carries its frames.
+    pub backend: Backend,
     /// Its queues.
     pub queues: Vec<InterfaceQueue>,
     /// Its MTU now, bytes.
@@ -182,7 +184,7 @@ pub struct Interfaces {
 /// An interface that has been opened for a change that is not yet made.
 #[derive(Debug)]
 pub struct PreparedInterface {
-    xdp: XdpDevice,
+    backend: Backend,
     ports: Vec<(SocketConfig, WorkerId, XskPort)>,
 }
 
@@ -239,41 +241,33 @@ impl Interfaces {
         name: &InterfaceName,
         purpose: Purpose,
     ) -> Result<PreparedInterface, InterfaceError> {
-        let program = match purpose {
-            Purpose::Underlay => Program::Underlay {
-                locals: self.settings.locals.clone(),
-                udp_port: self.settings.udp_port,
-            },
-            Purpose::Tenant => Program::Tenant,
-            Purpose::Trunk => Program::TenantTrunk,
-        };
-        let xdp = XdpDevice::open(name.as_str(), &program, self.settings.mode)?;
+        let backend = Backend::open(name, purpose, &self.settings)?;
         let workers = self.budget.workers();
         let first = match purpose {
             Purpose::Underlay => 0,
             Purpose::Tenant | Purpose::Trunk => self.next_worker,
         };
         let mut ports = Vec::new();
-        for number in 0..xdp.queues() {
+        for number in 0..backend.queues() {
             let worker = WorkerId(((first + number as usize) % workers) as u16);
             let busy_poll = self.settings.busy_poll;
             let bound = self
                 .budget
                 .allocate(worker, purpose, busy_poll)
                 .and_then(|rings| {
-                    let port = xdp.bind(number, &self.umem, rings);
+                    let port = backend.bind(number, &self.umem, rings);
                     let port = port.inspect_err(|_| self.budget.free(worker, rings))?;
                     Ok((rings, worker, port))
                 });
             match bound {
                 Ok(queue) => ports.push(queue),
                 Err(error) => {
-                    self.discard(PreparedInterface { xdp, ports });
+                    self.discard(PreparedInterface { backend, ports });
                     return Err(error);
                 }
             }
         }
-        Ok(PreparedInterface { xdp, ports })
+        Ok(PreparedInterface { backend, ports })
     }
 
     /// Takes back what was prepared for a change that is not made. No worker has used the sockets: the kernel frees
@@ -283,7 +277,7 @@ impl Interfaces {
             self.budget.free(worker, rings);
             drop(port);
         }
-        drop(prepared.xdp);
+        drop(prepared.backend);
     }
 
     /// Gives a prepared interface's queues to the workers. The interface must be wanted and not open.
@@ -318,22 +312,22 @@ impl Interfaces {
         if managed.purpose != Purpose::Underlay {
             self.next_worker = (self.next_worker + queues.len()) % workers.count().max(1);
         }
-        if managed.purpose == Purpose::Trunk && !prepared.xdp.restores_tags() {
+        if managed.purpose == Purpose::Trunk && !prepared.backend.restores_tags() {
             tracing::warn!(
                 interface = %name,
                 "the XDP program can't see tags that the driver keeps beside the frame: if no VLAN arrives, run \
                  `ethtool -K {name} rxvlan off` (veth: `ethtool -K PEER txvlan off` at the other end)"
             );
         }
-        if let Some(misfit) = prepared.xdp.misfit(&self.umem, prepared.xdp.mtu())
+        if let Some(misfit) = prepared.backend.misfit(&self.umem, prepared.backend.mtu())
             && queues.iter().any(|queue| queue.mode == BindMode::Copy)
         {
             tracing::warn!(reason = %misfit, "frames are copied");
         }
-        tracing::info!(interface = %name, attach = %prepared.xdp.attach_mode(), queues = queues.len(), "interface opened");
-        let mtu = prepared.xdp.mtu();
+        tracing::info!(interface = %name, attach = %prepared.backend.attach_mode(), queues = queues.len(), "interface opened");
+        let mtu = prepared.backend.mtu();
         managed.state = InterfaceState::Open(Box::new(OpenInterface {
-            xdp: prepared.xdp,
+            backend: prepared.backend,
             queues,
             mtu,
         }));
@@ -423,7 +417,7 @@ impl Interfaces {
         for (name, managed) in &mut self.managed {
             if let (Purpose::Underlay, InterfaceState::Open(open)) =
                 (managed.purpose, &mut managed.state)
-                && let Err(error) = open.xdp.set_endpoints(&all, self.settings.udp_port)
+                && let Err(error) = open.backend.set_endpoints(&all, self.settings.udp_port)
             {
                 tracing::error!(interface = %name, %error, "the XDP program does not take the multicast groups");
             }
@@ -452,8 +446,8 @@ impl Interfaces {
     #[must_use]
     pub fn notes(&self, name: &InterfaceName, open: &OpenInterface) -> Vec<String> {
         let copied = open.queues.iter().any(|queue| queue.mode == BindMode::Copy);
-        let misfit = open.xdp.misfit(&self.umem, open.mtu).filter(|_| copied);
-        let pieces = Some(open.xdp.pieces_dropped()).filter(|pieces| *pieces > 0);
+        let misfit = open.backend.misfit(&self.umem, open.mtu).filter(|_| copied);
+        let pieces = Some(open.backend.pieces_dropped()).filter(|pieces| *pieces > 0);
         let pieces = pieces.map(|pieces| {
             let mtu = open.mtu;
             format!(
@@ -471,7 +465,7 @@ impl Interfaces {
     /// Whether an open interface's sockets must be bound anew for this MTU: a whole frame fits no more, or fits now.
     #[must_use]
     pub fn must_rebind(&self, name: &InterfaceName, mtu: u32) -> bool {
-        let fits = |open: &OpenInterface, mtu| open.xdp.misfit(&self.umem, mtu).is_none();
+        let fits = |open: &OpenInterface, mtu| open.backend.misfit(&self.umem, mtu).is_none();
         self.get(name)
             .and_then(ManagedInterface::open)
             .is_some_and(|open| fits(open, mtu) != fits(open, open.mtu))
@@ -485,7 +479,7 @@ impl Interfaces {
             return false;
         };
         if open.mtu != mtu
-            && let Err(error) = open.xdp.set_mtu(mtu)
+            && let Err(error) = open.backend.set_mtu(mtu)
         {
             tracing::error!(%error, "the XDP program does not take the new MTU");
         }

@@ -62,23 +62,18 @@ impl TenantPorts {
     ///
     /// # Errors
     /// When a table is full.
-    pub fn set(
-        &mut self,
-        vni: Vni,
-        port: &Port,
-        tables: &mut Fib,
-    ) -> Result<Option<Port>, FibError> {
+    pub fn set(&mut self, vni: Vni, port: &Port, fib: &mut Fib) -> Result<Option<Port>, FibError> {
         let id = match self.all.get(&port.key) {
             Some(state) => state.id,
-            None => tables.alloc_port_id()?,
+            None => fib.alloc_port_id()?,
         };
         for mac in &port.macs {
-            tables.set_local_mac(vni, *mac, id)?;
+            fib.set_local_mac(vni, *mac, id)?;
         }
         let old = self.all.remove(&port.key);
         let (counters, before) = match old {
             Some(state) => (state.counters, Some(state.config)),
-            None => (tables.new_counters(), None),
+            None => (fib.new_counters(), None),
         };
         self.all.insert(
             port.key.clone(),
@@ -93,9 +88,9 @@ impl TenantPorts {
     }
 
     /// Removes a port; returns what it was. Entries of its MACs are the caller's.
-    pub fn remove(&mut self, key: &PortKey, tables: &mut Fib) -> Option<Port> {
+    pub fn remove(&mut self, key: &PortKey, fib: &mut Fib) -> Option<Port> {
         let state = self.all.remove(key)?;
-        tables.remove_port(state.vni, state.id);
+        fib.remove_port(state.vni, state.id);
         Some(state.config)
     }
 
@@ -118,7 +113,7 @@ impl TenantPorts {
         interface: &InterfaceName,
         devices: &Interfaces,
         workers: usize,
-        tables: &mut Fib,
+        fib: &mut Fib,
     ) {
         let Some(managed) = devices.get(interface) else {
             return;
@@ -131,15 +126,17 @@ impl TenantPorts {
             id: managed.id,
             name: interface.to_string(),
             role,
-            csum_incomplete: managed.open().is_some_and(|open| open.xdp.is_software()),
+            csum_incomplete: managed
+                .open()
+                .is_some_and(|open| open.backend.csum_incomplete()),
             multi_buffer: managed.open().is_some_and(OpenInterface::takes_chains),
             tx_worker: managed.tx_workers(workers),
             counters: managed.counters.clone(),
         };
-        tables.set_device(managed.id, Some(Arc::new(device)));
+        fib.set_device(managed.id, Some(Arc::new(device)));
         for (key, state) in self.on(interface) {
-            if let Some(domain) = tables.domain_id(state.vni) {
-                tables.set_port(state.vni, Arc::new(state.row(key, managed, domain)));
+            if let Some(domain) = fib.domain_id(state.vni) {
+                fib.set_port(state.vni, Arc::new(state.row(key, managed, domain)));
             }
         }
     }

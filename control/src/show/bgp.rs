@@ -13,7 +13,7 @@ use crate::api::bgp::{
 };
 use crate::api::message::ApiError;
 use crate::api::show::{MAX_ROWS, Rows, ShowQuery};
-use crate::bgp::wire::EvpnRoute;
+use crate::bgp::wire::{EvpnRoute, MAX_MESSAGE_LEN};
 use crate::bgp::{Negotiated, PeerStatus};
 use crate::config::{BgpNeighbor, ChangeError};
 use crate::engine::EngineView;
@@ -22,13 +22,13 @@ use crate::speaker::transport::NeighborTransport;
 
 /// What a neighbour's routes come to.
 #[derive(Debug, Clone, Copy, Default)]
-struct Held {
+struct RouteCounts {
     installed: u64,
     stale: u64,
 }
 
 /// The order of routes: type, key, then who sent it. Our own come first.
-type Place = Vec<u8>;
+type RouteCursor = Vec<u8>;
 
 impl EngineView<'_> {
     fn no_bgp(&self) -> Result<(), ApiError> {
@@ -41,16 +41,16 @@ impl EngineView<'_> {
     pub(super) fn show_bgp_summary(&self, now: Instant) -> Result<Value, ApiError> {
         self.no_bgp()?;
         let config = self.evpn.speaker.config();
-        let held = self.held();
+        let counts = self.route_counts();
         let row = |(ip, neighbor): (&IpAddr, &NeighborTransport)| {
             let known = self.config.bgp_neighbors().get(ip)?;
-            Some(self.summary_row(known, neighbor, &held, now))
+            Some(self.summary_row(known, neighbor, &counts, now))
         };
         to_json(Ok(BgpSummary {
             asn: config.local_as,
             router_id: config.router_id,
             routes: self.evpn.speaker.totals().0 as u64,
-            neighbors: self.speaker.neighbors().iter().filter_map(row).collect(),
+            neighbors: self.bgp.neighbors().iter().filter_map(row).collect(),
         }))
     }
 
@@ -64,17 +64,19 @@ impl EngineView<'_> {
             .config
             .bgp_neighbors()
             .get(&address)
-            .zip(self.speaker.neighbors().get(&address));
+            .zip(self.bgp.neighbors().get(&address));
         let Some((config, neighbor)) = known else {
             let message =
                 format!("{address} is no BGP neighbor; `show bgp summary` lists those that are");
             return Err(ApiError::refused(message));
         };
-        let held = self.held();
-        let summary = self.summary_row(config, neighbor, &held, now);
+        let counts = self.route_counts();
+        let summary = self.summary_row(config, neighbor, &counts, now);
         let id = self.evpn.id(address);
-        let stale = id.and_then(|id| held.get(&id)).map_or(0, |held| held.stale);
-        let silent = self.speaker.is_silent(address);
+        let stale = id
+            .and_then(|id| counts.get(&id))
+            .map_or(0, |counts| counts.stale);
+        let silent = self.bgp.is_silent(address);
         to_json(Ok(detail(
             summary,
             config,
@@ -86,15 +88,15 @@ impl EngineView<'_> {
     }
 
     /// Counts over all routes, by neighbour.
-    fn held(&self) -> hashbrown::HashMap<NeighborId, Held> {
-        let mut all: hashbrown::HashMap<NeighborId, Held> = hashbrown::HashMap::new();
+    fn route_counts(&self) -> hashbrown::HashMap<NeighborId, RouteCounts> {
+        let mut all: hashbrown::HashMap<NeighborId, RouteCounts> = hashbrown::HashMap::new();
         for route in self.evpn.speaker.routes() {
             let Some(neighbor) = route.neighbor else {
                 continue;
             };
-            let held = all.entry(neighbor).or_default();
-            held.installed += u64::from(route.status == Some(RouteStatus::Installed));
-            held.stale += u64::from(route.stale);
+            let counts = all.entry(neighbor).or_default();
+            counts.installed += u64::from(route.status == Some(RouteStatus::Installed));
+            counts.stale += u64::from(route.stale);
         }
         all
     }
@@ -103,7 +105,7 @@ impl EngineView<'_> {
         &self,
         config: &BgpNeighbor,
         neighbor: &NeighborTransport,
-        held: &hashbrown::HashMap<NeighborId, Held>,
+        counts: &hashbrown::HashMap<NeighborId, RouteCounts>,
         now: Instant,
     ) -> SummaryRow {
         let status = neighbor.peer.status();
@@ -122,8 +124,8 @@ impl EngineView<'_> {
             messages_sent: status.sent,
             routes_received: id.map_or(0, |id| self.evpn.speaker.prefix_count(id) as u64),
             routes_installed: id
-                .and_then(|id| held.get(&id))
-                .map_or(0, |held| held.installed),
+                .and_then(|id| counts.get(&id))
+                .map_or(0, |counts| counts.installed),
             routes_advertised: if up.is_some() { own } else { 0 },
             last_down: match (&status.last_down, &neighbor.last_error) {
                 (_, Some(error)) if up.is_none() => Some(error.clone()),
@@ -163,13 +165,16 @@ impl EngineView<'_> {
             if !wanted {
                 continue;
             }
-            let place = self.place(&view);
-            if after.as_ref().is_none_or(|after| place > *after) {
-                page.offer(place, || view);
+            let cursor = self.cursor(&view);
+            if after.as_ref().is_none_or(|after| cursor > *after) {
+                page.offer(cursor, || view);
             }
         }
         let (rows, more) = page.finish();
-        let next = rows.last().filter(|_| more).map(|(place, _)| to_hex(place));
+        let next = rows
+            .last()
+            .filter(|_| more)
+            .map(|(cursor, _)| to_hex(cursor));
         let rows = rows
             .into_iter()
             .map(|(_, view)| self.route_row(&view))
@@ -177,30 +182,30 @@ impl EngineView<'_> {
         to_json(Ok(Rows::<RouteRow> { rows, next }))
     }
 
-    fn place(&self, view: &RouteView) -> Place {
-        let mut place = vec![view.route.route_type()];
+    fn cursor(&self, view: &RouteView) -> RouteCursor {
+        let mut cursor = vec![view.route.route_type()];
         let (rd, tag) = rd_and_tag(&view.route);
-        place.extend(rd.0);
-        place.extend(tag.to_be_bytes());
+        cursor.extend(rd.0);
+        cursor.extend(tag.to_be_bytes());
         match &view.route {
             EvpnRoute::MacIp(r) => {
-                place.extend(r.mac.0);
-                r.ip.into_iter().for_each(|ip| push_ip(&mut place, ip));
+                cursor.extend(r.mac.0);
+                r.ip.into_iter().for_each(|ip| push_ip(&mut cursor, ip));
             }
-            EvpnRoute::InclusiveMulticast(r) => push_ip(&mut place, r.originator),
-            EvpnRoute::EthernetAd(r) => place.extend(r.esi.0),
+            EvpnRoute::InclusiveMulticast(r) => push_ip(&mut cursor, r.originator),
+            EvpnRoute::EthernetAd(r) => cursor.extend(r.esi.0),
             EvpnRoute::EthernetSegment(r) => {
-                place.extend(r.esi.0);
-                push_ip(&mut place, r.originator);
+                cursor.extend(r.esi.0);
+                push_ip(&mut cursor, r.originator);
             }
             EvpnRoute::IpPrefix(r) => {
-                place.push(r.length);
-                push_ip(&mut place, r.prefix);
+                cursor.push(r.length);
+                push_ip(&mut cursor, r.prefix);
             }
         }
         let from = view.neighbor.and_then(|id| self.evpn.address(id));
-        from.into_iter().for_each(|ip| push_ip(&mut place, ip));
-        place
+        from.into_iter().for_each(|ip| push_ip(&mut cursor, ip));
+        cursor
     }
 
     fn route_row(&self, view: &RouteView) -> RouteRow {
@@ -261,27 +266,27 @@ fn rd_and_tag(route: &EvpnRoute) -> (crate::bgp::wire::Rd, u32) {
     }
 }
 
-fn push_ip(place: &mut Place, ip: IpAddr) {
+fn push_ip(cursor: &mut RouteCursor, ip: IpAddr) {
     match ip {
         IpAddr::V4(v4) => {
-            place.push(4);
-            place.extend(v4.octets());
+            cursor.push(4);
+            cursor.extend(v4.octets());
         }
         IpAddr::V6(v6) => {
-            place.push(6);
-            place.extend(v6.octets());
+            cursor.push(6);
+            cursor.extend(v6.octets());
         }
     }
 }
 
-fn to_hex(place: &[u8]) -> String {
-    place.iter().fold(String::new(), |mut text, byte| {
+fn to_hex(cursor: &[u8]) -> String {
+    cursor.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })
 }
 
-fn from_hex(text: &str) -> Option<Place> {
+fn from_hex(text: &str) -> Option<RouteCursor> {
     if !text.len().is_multiple_of(2) || !text.is_ascii() {
         return None;
     }
@@ -301,7 +306,7 @@ fn capabilities(negotiated: &Negotiated) -> Vec<String> {
             .enhanced_refresh
             .then_some("enhanced route refresh"),
     );
-    all.extend((negotiated.send_limit > 4096).then_some("extended messages"));
+    all.extend((negotiated.send_limit > MAX_MESSAGE_LEN).then_some("extended messages"));
     all.extend(negotiated.restart.as_ref().map(|_| "graceful restart"));
     all.extend(negotiated.hard_reset.then_some("hard reset"));
     all.into_iter().map(str::to_owned).collect()
@@ -355,8 +360,8 @@ mod tests {
 
     #[test]
     fn cursors_survive_the_trip_to_the_client() {
-        let place = vec![2, 0, 255, 16];
-        assert_eq!(from_hex(&to_hex(&place)), Some(place));
+        let cursor = vec![2, 0, 255, 16];
+        assert_eq!(from_hex(&to_hex(&cursor)), Some(cursor));
         assert_eq!(from_hex("0"), None);
         assert_eq!(from_hex("zz"), None);
     }

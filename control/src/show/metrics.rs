@@ -256,7 +256,7 @@ impl EngineView<'_> {
 
     fn metrics_of_bgp(&self, page: &mut PageBuilder, now: Instant) {
         let all: Vec<_> = self
-            .speaker
+            .bgp
             .neighbors()
             .iter()
             .map(|(address, neighbor)| {

@@ -89,7 +89,7 @@ pub(super) fn interface_row(name: &InterfaceName, managed: &ManagedInterface) ->
             Purpose::Underlay => InterfaceRole::Underlay,
             Purpose::Tenant | Purpose::Trunk => InterfaceRole::Tenant,
         },
-        attach: open.map(|open| match open.xdp.attach_mode() {
+        attach: open.map(|open| match open.backend.attach_mode() {
             afxdp::AttachMode::Native => AttachMode::Native,
             afxdp::AttachMode::Generic => AttachMode::Generic,
         }),

@@ -54,7 +54,7 @@ impl EngineView<'_> {
                 ));
             }
         }
-        all.extend(self.speaker.degraded());
+        all.extend(self.bgp.degraded());
         if self.not_installed > 0 {
             all.push(format!(
                 "{} entries of EVPN routes found no room in the tables",

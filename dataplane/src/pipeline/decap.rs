@@ -34,7 +34,7 @@ pub(super) struct VxlanPacket {
     pub(super) inner: Range<usize>,
 }
 
-/// What a validated outer IP header says.
+/// The fields of a validated outer IP header.
 struct Outer<'a> {
     source: IpAddr,
     to_group: bool,

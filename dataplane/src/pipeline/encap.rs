@@ -51,7 +51,7 @@ pub(super) fn write(
     // With constant lengths, a header is a few wide moves and stores.
     match usize::from(header.size()) {
         PLAIN_V4 => {
-            write_v4::<IP_OFFSET, PLAIN_V4>(packet, tail.len, header, fields, identification)
+            write_v4::<IP_OFFSET, PLAIN_V4>(packet, tail.len, header, fields, identification);
         }
         _ => write_other(packet, tail, header, fields, identification),
     }
@@ -79,7 +79,7 @@ fn write_other(
             );
         }
         (true, IP_OFFSET) => {
-            write_v6::<IP_OFFSET, { IP_OFFSET + OVERHEAD_V6 }>(packet, tail, header, fields)
+            write_v6::<IP_OFFSET, { IP_OFFSET + OVERHEAD_V6 }>(packet, tail, header, fields);
         }
         (true, _) => write_v6::<TAGGED_IP_OFFSET, { TAGGED_IP_OFFSET + OVERHEAD_V6 }>(
             packet, tail, header, fields,

@@ -186,7 +186,7 @@ impl Pipeline {
         while !frames.is_empty() {
             match device.role {
                 Role::Underlay => {
-                    stages::process::<VxlanInput, M>(&mut ctx, &mut self.lookups, frames)
+                    stages::process::<VxlanInput, M>(&mut ctx, &mut self.lookups, frames);
                 }
                 Role::Access(_) | Role::Trunk(_) => {
                     stages::process::<TenantInput, M>(&mut ctx, &mut self.lookups, frames);

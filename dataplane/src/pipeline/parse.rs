@@ -252,7 +252,10 @@ mod tests {
         }
 
         #[test]
-        fn offsets_lie_inside_of_any_frame(mut bytes in prop::collection::vec(any::<u8>(), 0..200), ip: Option<bool>) {
+        fn offsets_lie_inside_of_any_frame(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..200),
+            ip: Option<bool>,
+        ) {
             if let (Some(v6), true) = (ip, bytes.len() >= 15) {
                 crate::wire::put16(&mut bytes, 12, if v6 { 0x86dd } else { 0x0800 });
                 bytes[14] = if v6 { 0x60 } else { 0x45 };

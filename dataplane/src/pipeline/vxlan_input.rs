@@ -246,10 +246,10 @@ impl<'t> DecapsulatedFrame<'t> {
                 }
             }
             Some(Destination::Vtep(_)) => {
-                ctx.drop_frame(self.frame, DropReason::SplitHorizon, scope)
+                ctx.drop_frame(self.frame, DropReason::SplitHorizon, scope);
             }
             None if domain.flood.ports.is_empty() => {
-                ctx.drop_frame(self.frame, DropReason::NoFloodTarget, scope)
+                ctx.drop_frame(self.frame, DropReason::NoFloodTarget, scope);
             }
             None => TenantBoundFrame::new(self.frame).flood(ctx, domain),
         }

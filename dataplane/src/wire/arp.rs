@@ -19,8 +19,17 @@ pub const LEN: usize = 28;
 /// EtherType of ARP.
 pub const ETHERTYPE: u16 = 0x0806;
 
-const REQUEST: u16 = 1;
-const REPLY: u16 = 2;
+/// EtherType of reverse ARP (RFC 903), which has the same format.
+pub const RARP_ETHERTYPE: u16 = 0x8035;
+
+/// Operation of an ARP request.
+pub const REQUEST: u16 = 1;
+
+/// Operation of an ARP reply.
+pub const REPLY: u16 = 2;
+
+/// Operation of a reverse request (RFC 903).
+pub const REVERSE_REQUEST: u16 = 3;
 
 /// Hardware type, protocol type and both lengths of a message for IPv4 over Ethernet.
 const TYPES_AND_LENGTHS: [u8; 6] = [0, 1, 8, 0, 6, 4];
@@ -93,6 +102,36 @@ pub fn make_reply(message: &mut [u8], mac: MacAddr) {
     put16(message, 6, REPLY);
     message[8..14].copy_from_slice(&mac.0);
     message[14..18].copy_from_slice(&target);
+}
+
+/// A message, to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repr {
+    /// [`REQUEST`], [`REPLY`] or [`REVERSE_REQUEST`].
+    pub operation: u16,
+    /// MAC of the sender.
+    pub sender_mac: MacAddr,
+    /// Address of the sender.
+    pub sender_ip: Ipv4Addr,
+    /// MAC of the target; zeros where it is asked for.
+    pub target_mac: MacAddr,
+    /// Address of the target.
+    pub target_ip: Ipv4Addr,
+}
+
+impl Repr {
+    /// Writes the message to the front of `bytes`.
+    ///
+    /// # Panics
+    /// If `bytes` is shorter than [`LEN`].
+    pub fn emit(&self, bytes: &mut [u8]) {
+        bytes[..6].copy_from_slice(&TYPES_AND_LENGTHS);
+        put16(bytes, 6, self.operation);
+        bytes[8..14].copy_from_slice(&self.sender_mac.0);
+        bytes[14..18].copy_from_slice(&self.sender_ip.octets());
+        bytes[18..24].copy_from_slice(&self.target_mac.0);
+        bytes[24..LEN].copy_from_slice(&self.target_ip.octets());
+    }
 }
 
 #[cfg(test)]

@@ -93,6 +93,29 @@ pub fn swap_addresses(bytes: &mut [u8]) {
     destination.swap_with_slice(source);
 }
 
+/// A header, to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repr {
+    /// Destination MAC.
+    pub destination: MacAddr,
+    /// Source MAC.
+    pub source: MacAddr,
+    /// EtherType of the payload.
+    pub ethertype: u16,
+}
+
+impl Repr {
+    /// Writes the header to the front of `bytes`.
+    ///
+    /// # Panics
+    /// If `bytes` is shorter than [`LEN`].
+    pub fn emit(&self, bytes: &mut [u8]) {
+        bytes[..6].copy_from_slice(&self.destination.0);
+        bytes[6..12].copy_from_slice(&self.source.0);
+        super::put16(bytes, ETHERTYPE, self.ethertype);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

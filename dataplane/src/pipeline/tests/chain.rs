@@ -1,4 +1,4 @@
-//! Frames of several chunks: the same comes out as for frames in one.
+//! Frames of several segments: the results equal those of the same frames in one segment.
 
 use proptest::prelude::*;
 
@@ -58,23 +58,23 @@ fn partial(frame: &[u8], v6: bool) -> Vec<u8> {
 
 proptest! {
     #[test]
-    fn pieces_change_nothing((device, frame) in right(), piece in 1200usize..1793) {
+    fn segments_make_no_difference((device, frame) in right(), segment_len in 1200usize..1793) {
         let mut whole = Fixture::jumbo(WHOLE);
-        let mut pieces = Fixture::jumbo(2048);
-        pieces.piece = piece;
-        prop_assert_eq!(whole.run(device, [&frame]), pieces.run(device, [&frame]));
-        prop_assert_eq!(whole.drops(), pieces.drops());
-        prop_assert_eq!(whole.device(device), pieces.device(device));
+        let mut segmented = Fixture::jumbo(2048);
+        segmented.segment_len = segment_len;
+        prop_assert_eq!(whole.run(device, [&frame]), segmented.run(device, [&frame]));
+        prop_assert_eq!(whole.drops(), segmented.drops());
+        prop_assert_eq!(whole.device(device), segmented.device(device));
     }
 
     #[test]
-    fn checksums_left_to_hardware_are_completed_over_all_pieces(
-        v6: bool, to in 2u8..14, len in 1200usize..8900, piece in 1200usize..1793,
+    fn checksums_left_to_hardware_are_completed_over_all_segments(
+        v6: bool, to in 2u8..14, len in 1200usize..8900, segment_len in 1200usize..1793,
     ) {
         prop_assume!(to == 2 || to >= 10);
         let frame = if v6 { udp6(1, mac(to), len) } else { udp4(1, mac(to), len) };
         let mut fixture = Fixture::jumbo(2048);
-        fixture.piece = piece;
+        fixture.segment_len = segment_len;
         prop_assert_eq!(fixture.run(1, [partial(&frame, v6)]), fixture.run(1, [&frame]));
     }
 }
@@ -103,9 +103,9 @@ fn a_jumbo_frame_is_encapsulated_and_comes_out_again() {
 }
 
 #[test]
-fn padding_behind_the_outer_packet_is_cut_off_in_any_chunk() {
+fn padding_after_the_outer_packet_is_removed_in_any_segment() {
     let mut fixture = Fixture::jumbo(2048);
-    fixture.piece = 1000;
+    fixture.segment_len = 1000;
     for len in [60, 900, 960, 1900, 2000, 4000] {
         let inner = udp4(10, mac(1), len);
         let packet = outer(0, 100, 0, &inner);
@@ -121,30 +121,30 @@ fn padding_behind_the_outer_packet_is_cut_off_in_any_chunk() {
 }
 
 #[test]
-fn headers_that_go_beyond_the_first_chunk_are_refused_or_left_alone() {
+fn headers_beyond_the_first_segment_are_dropped_or_left_unchanged() {
     let mut fixture = Fixture::jumbo(2048);
     let packet = outer(0, 100, 0, &udp4(10, mac(1), 100));
-    for piece in 27..60 {
-        fixture.piece = piece;
-        // Nothing panics, no chunk is lost (the fixture looks), and what leaves is right.
+    for segment_len in 27..60 {
+        fixture.segment_len = segment_len;
+        // Nothing panics, no chunk is lost (the fixture checks), and the frame sent is correct.
         let sent = fixture.run(0, [&packet]);
         assert!(
             sent.is_empty() || sent == [(1, udp4(10, mac(1), 100))],
-            "{piece}"
+            "{segment_len}"
         );
-        assert_eq!(sent.is_empty(), piece < 64, "{piece}");
+        assert_eq!(sent.is_empty(), segment_len < 64, "{segment_len}");
     }
     assert!(fixture.dropped(DropReason::OuterTruncated) > 0);
-    for piece in 18..60 {
-        fixture.piece = piece;
+    for segment_len in 18..60 {
+        fixture.segment_len = segment_len;
         let frame = udp4(1, mac(10), 60);
         let sent = fixture.run(1, [&frame]);
-        assert_eq!(sent[0].1[50..], frame, "{piece}");
+        assert_eq!(sent[0].1[50..], frame, "{segment_len}");
     }
 }
 
 #[test]
-fn a_flood_of_a_jumbo_frame_has_all_its_bytes_everywhere() {
+fn each_copy_of_a_jumbo_frame_has_all_its_bytes() {
     let mut fixture = Fixture::jumbo(2048);
     for frame in [udp4(1, [0xff; 6], 8900), udp6(1, [0xff; 6], 5000)] {
         let sent = fixture.run(1, [&frame]);

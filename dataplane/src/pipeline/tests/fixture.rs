@@ -4,8 +4,8 @@
 //! ```text
 //! device 0  underlay
 //! device 1  access, port 0 --- VNI 100 --- VTEP 0 192.0.2.2, VTEP 1 2001:db8::2 (flooded to)
-//! device 2  access, port 1 ------/         VTEP 2 192.0.2.3 and VTEP 3 2001:db8::3, by underlay VLAN 7
-//! device 3  trunk, VLAN 10 port 2 -/       VTEP 4 192.0.2.5, unresolved
+//! device 2  access, port 1 ------/         VTEP 2 192.0.2.3, VTEP 3 2001:db8::3 (underlay VLAN 7)
+//! device 3  trunk, VLAN 10 port 2 -/       VTEP 4 192.0.2.5 (no path)
 //!                  VLAN 20 port 3 --- VNI 200 (passes tags), only VTEP 0
 //! ```
 
@@ -79,14 +79,14 @@ pub(super) fn vtep(address: &str, vlan: Option<u16>, resolved: bool) -> RemoteVt
 }
 
 fn device(id: u16, role: Role) -> Option<Arc<Device>> {
-    let (id, sender) = (DeviceId(id), Box::new([WorkerId(0)]));
+    let (id, tx_worker) = (DeviceId(id), Box::new([WorkerId(0)]));
     Some(Arc::new(Device {
         id,
         name: format!("dev{}", id.0),
         role,
         csum_incomplete: false,
         multi_buffer: true,
-        tx_worker: sender,
+        tx_worker,
         counters: counters(),
     }))
 }
@@ -124,7 +124,7 @@ pub(super) fn domain(id: u16, vni: u32, vteps: &[u32], ports: &[u16], sources: &
     }
 }
 
-/// The VTEP with its worker's parts.
+/// The VTEP, with the state of its worker.
 pub(super) struct Fixture {
     pub(super) snapshot: Snapshot,
     pub(super) macs: MacTable,
@@ -132,9 +132,9 @@ pub(super) struct Fixture {
     pub(super) events: Vec<LearnEvent>,
     pub(super) pool: Pool<HeapMemory>,
     pub(super) now_ns: u64,
-    /// Bytes of a received frame in each chunk at most.
-    pub(super) piece: usize,
-    /// The most chunks that were in use when frames left.
+    /// Received frames have segments of at most this many bytes.
+    pub(super) segment_len: usize,
+    /// The most chunks that were in use when frames were sent.
     pub(super) most_chunks: usize,
     out: TxQueues,
     pipeline: Pipeline,
@@ -213,7 +213,7 @@ impl Fixture {
             events: Vec::new(),
             pool: memory_pools(1, 256, 2048).remove(0),
             now_ns: 1,
-            piece: usize::MAX,
+            segment_len: usize::MAX,
             most_chunks: 0,
             out: TxQueues::new(8),
             pipeline: Pipeline::new(WorkerId(0)),
@@ -260,7 +260,7 @@ impl Fixture {
         fixture
     }
 
-    /// The first domain floods to `count` VTEPs, of both families in ctx, and to its ports.
+    /// The first domain floods to `count` VTEPs, alternately IPv4 and IPv6, and to its ports.
     pub(super) fn set_vteps(&mut self, count: u32) {
         let mut vteps = VtepTable::default();
         for id in 0..count {
@@ -281,11 +281,11 @@ impl Fixture {
 
     /// Changes every device.
     pub(super) fn set_devices(&mut self, change: impl Fn(&mut Device)) {
-        for (id, place) in (0..).zip(&mut Arc::make_mut(&mut self.snapshot.ports).devices) {
-            let Some(old) = place else { continue };
+        for (id, slot) in (0..).zip(&mut Arc::make_mut(&mut self.snapshot.ports).devices) {
+            let Some(old) = slot else { continue };
             let mut new = Arc::into_inner(device(id, old.role.clone()).unwrap()).unwrap();
             change(&mut new);
-            *place = Some(Arc::new(new));
+            *slot = Some(Arc::new(new));
         }
     }
 
@@ -299,7 +299,7 @@ impl Fixture {
             .unwrap();
     }
 
-    /// Enters the address of a host of the first domain.
+    /// Adds a neighbor entry for a host of the first domain.
     pub(super) fn neighbor(&mut self, ip: &str, host: u8) {
         let mac = HostMac::new(MacAddr(mac(host))).unwrap();
         self.neighbors
@@ -331,8 +331,8 @@ impl Fixture {
         Arc::make_mut(&mut self.snapshot.ports).ports[usize::from(id)] = Some(Arc::new(entry));
     }
 
-    /// Sends a burst from `device` through the pipeline: what leaves, by device, each device's in
-    /// order. Checks that no chunk is lost or used twice.
+    /// Runs bursts from `device` through the pipeline. Returns the frames sent, by device, each
+    /// device's in order. Checks that no chunk is lost or used twice.
     pub(super) fn run(
         &mut self,
         device: u16,
@@ -344,21 +344,21 @@ impl Fixture {
         for frames in frames.chunks(BURST) {
             sent.extend(self.burst(device, frames));
             while self.replicate(&mut sent) > 0 {}
-            assert_eq!(self.pool.available(), free, "every chunk is back");
+            assert_eq!(self.pool.available(), free, "every chunk was freed");
         }
         sent.sort_by_key(|(device, _)| *device);
         sent
     }
 
-    /// Sends a burst from `device` through the pipeline: what leaves at once. Frames for everybody
-    /// wait.
+    /// Runs a burst from `device` through the pipeline. Returns the frames sent at once; floods
+    /// stay pending.
     pub(super) fn burst(
         &mut self,
         device: u16,
         frames: &[impl AsRef<[u8]>],
     ) -> Vec<(u16, Vec<u8>)> {
         let mut incoming = MemoryPort::new();
-        incoming.set_chunk_fill(self.piece);
+        incoming.set_chunk_fill(self.segment_len);
         frames
             .iter()
             .for_each(|frame| incoming.inject(frame.as_ref()));
@@ -380,11 +380,11 @@ impl Fixture {
         self.events
             .extend(std::iter::from_fn(|| self.pipeline.next_event()));
         assert!(burst.is_empty());
-        self.leave()
+        self.take_sent()
     }
 
-    /// One ctx of replication: adds what leaves to `sent`, and returns how many receivers were
-    /// served.
+    /// Runs one iteration of replication: adds the frames sent to `sent`, and returns the number of
+    /// receivers served.
     pub(super) fn replicate(&mut self, sent: &mut Vec<(u16, Vec<u8>)>) -> usize {
         let (macs, neighbors) = (self.macs.reader(), self.neighbors.reader());
         let tables = Tables {
@@ -395,16 +395,16 @@ impl Fixture {
         let served = self
             .pipeline
             .replicate(tables, self.now_ns, &mut self.pool, &mut self.out);
-        sent.extend(self.leave());
+        sent.extend(self.take_sent());
         served
     }
 
-    /// Gives up what waits to be flooded.
+    /// Frees pending floods.
     pub(super) fn close(&mut self) {
         self.pipeline.close(&mut self.pool);
     }
 
-    fn leave(&mut self) -> Vec<(u16, Vec<u8>)> {
+    fn take_sent(&mut self) -> Vec<(u16, Vec<u8>)> {
         let mut sent = Vec::new();
         while let Some((device, mut queue)) = self.out.take_busy() {
             self.most_chunks = self

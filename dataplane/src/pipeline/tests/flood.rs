@@ -1,5 +1,5 @@
-//! FloodQueue: each receiver once, in order, without copying where it need not be, in bounded
-//! steps, and no chunk lost.
+//! Floods: each receiver is served once and in order, payloads are shared where possible,
+//! iterations are bounded, and no chunk is lost.
 
 use std::collections::HashMap;
 
@@ -16,13 +16,13 @@ const ALL: [u8; 6] = [0xff; 6];
 fn numbered(from: u8, number: u16, len: usize) -> Vec<u8> {
     let mut frame = udp4(from, ALL, len);
     frame[42..44].copy_from_slice(&number.to_be_bytes());
-    // The checksum is the sender's affair.
+    // Sent without a checksum.
     frame[40..42].fill(0);
     frame
 }
 
-/// The VTEP and the inner frame of a packet that left by the underlay; asserts that its headers are
-/// right.
+/// The VTEP and the inner frame of a packet that was sent to the underlay. Asserts that the outer
+/// headers are correct.
 fn open(packet: &[u8]) -> (u32, Vec<u8>) {
     let sliced = etherparse::SlicedPacket::from_ethernet(packet).unwrap();
     let (id, ip_len) = match sliced.net.as_ref().unwrap() {
@@ -129,7 +129,7 @@ fn widen(fixture: &mut Fixture) {
 }
 
 #[test]
-fn a_shared_payload_is_there_once() {
+fn a_shared_payload_is_stored_once() {
     let mut fixture = Fixture::jumbo(2048);
     fixture.set_domain(|domain| domain.flood.ports = Box::new([]));
     fixture.set_vteps(COPIES_PER_ITERATION as u32);
@@ -137,27 +137,31 @@ fn a_shared_payload_is_there_once() {
     assert_eq!(
         fixture.most_chunks,
         1 + COPIES_PER_ITERATION,
-        "a header a copy, and one payload"
+        "one header for each copy, and one payload"
     );
     fixture.most_chunks = 0;
     fixture.run(1, [udp4(1, ALL, 60)]);
     assert_eq!(
         fixture.most_chunks, COPIES_PER_ITERATION,
-        "short frames are copied, and the last one leaves itself"
+        "short frames are copied, and the last receiver gets the frame itself"
     );
 }
 
 #[test]
-fn one_turn_makes_a_bounded_number_of_copies_and_does_not_hold_up_others() {
+fn an_iteration_makes_a_bounded_number_of_copies_and_does_not_delay_other_ports() {
     let mut fixture = Fixture::jumbo(2048);
     fixture.set_vteps(1000);
     let flood = numbered(1, 7, 1000);
     let mut sent = fixture.burst(1, std::slice::from_ref(&flood));
-    assert_eq!(sent, [], "it waits until all ports were served");
-    let mut turns = 0;
+    assert_eq!(sent, [], "pending until all ports were served");
+    let mut iterations = 0;
     loop {
         let unicast: Vec<_> = (0..BURST).map(|_| udp4(2, mac(1), 30)).collect();
-        assert_eq!(fixture.burst(2, &unicast).len(), BURST, "ctx {turns}");
+        assert_eq!(
+            fixture.burst(2, &unicast).len(),
+            BURST,
+            "iteration {iterations}"
+        );
         let before = sent.len();
         match fixture.replicate(&mut sent) {
             0 => break,
@@ -165,9 +169,9 @@ fn one_turn_makes_a_bounded_number_of_copies_and_does_not_hold_up_others() {
                 served <= COPIES_PER_ITERATION && sent.len() - before <= COPIES_PER_ITERATION
             ),
         }
-        turns += 1;
+        iterations += 1;
     }
-    assert_eq!(turns, (1000 + 2_usize).div_ceil(COPIES_PER_ITERATION));
+    assert_eq!(iterations, (1000 + 2_usize).div_ceil(COPIES_PER_ITERATION));
     assert_each_got(&sent, 1000, &[flood]);
     assert_eq!(
         (
@@ -179,15 +183,15 @@ fn one_turn_makes_a_bounded_number_of_copies_and_does_not_hold_up_others() {
 }
 
 #[test]
-fn ports_take_turns_and_each_keeps_its_order() {
+fn ports_are_served_round_robin_and_each_keeps_its_order() {
     let mut fixture = Fixture::jumbo(2048);
     fixture.set_vteps(100);
-    let (ours, theirs) = (
+    let (first_port, second_port) = (
         [numbered(1, 1, 500), numbered(1, 2, 500)],
         [numbered(2, 3, 500)],
     );
-    fixture.burst(1, &ours);
-    fixture.burst(2, &theirs);
+    fixture.burst(1, &first_port);
+    fixture.burst(2, &second_port);
     let mut sent = Vec::new();
     assert_eq!(fixture.replicate(&mut sent), COPIES_PER_ITERATION);
     let of = |sent: &[(u16, Vec<u8>)], frame: &Vec<u8>| {
@@ -196,32 +200,36 @@ fn ports_take_turns_and_each_keeps_its_order() {
             .count()
     };
     assert!(
-        of(&sent, &ours[0]) >= COPIES_PER_ITERATION / 2 - 2
-            && of(&sent, &theirs[0]) >= COPIES_PER_ITERATION / 2 - 2
+        of(&sent, &first_port[0]) >= COPIES_PER_ITERATION / 2 - 2
+            && of(&sent, &second_port[0]) >= COPIES_PER_ITERATION / 2 - 2
     );
-    assert_eq!(of(&sent, &ours[1]), 0, "the first one comes first");
+    assert_eq!(
+        of(&sent, &first_port[1]),
+        0,
+        "the port's first frame is flooded first"
+    );
     while fixture.replicate(&mut sent) > 0 {}
     let first: Vec<_> = sent
         .iter()
         .filter(|(_, packet)| open_from(packet) == Some(mac(1)))
         .cloned()
         .collect();
-    assert_each_got(&first, 100, &ours);
-    assert_eq!(of(&sent, &theirs[0]), 100);
+    assert_each_got(&first, 100, &first_port);
+    assert_eq!(of(&sent, &second_port[0]), 100);
 }
 
-/// Who sent the frame in a packet of the underlay.
+/// The source MAC of the inner frame of a packet that was sent to the underlay.
 fn open_from(packet: &[u8]) -> Option<[u8; 6]> {
     (packet[36..38] == [0x12, 0xb5] || packet[56..58] == [0x12, 0xb5])
         .then(|| open(packet).1[6..12].try_into().unwrap())
 }
 
 #[test]
-fn ports_that_use_up_a_step_leave_the_vteps_for_the_next() {
+fn ports_that_use_up_an_iteration_leave_the_vteps_for_the_next() {
     for ports in 14..36 {
         let mut fixture = Fixture::jumbo(2048);
         fixture.set_vteps(3);
-        // Ports that are not there: they are counted, and take a part of the step.
+        // Missing ports are counted, and use a part of the iteration.
         fixture.set_domain(|domain| {
             domain.flood = FloodList::new(
                 (0..3).map(VtepId),
@@ -235,7 +243,7 @@ fn ports_that_use_up_a_step_leave_the_vteps_for_the_next() {
 }
 
 #[test]
-fn a_list_that_changes_meanwhile_serves_nobody_twice() {
+fn a_list_that_changes_meanwhile_serves_no_vtep_twice() {
     let mut fixture = Fixture::jumbo(2048);
     fixture.set_vteps(200);
     fixture.set_domain(|domain| domain.flood = FloodList::new((0..200).step_by(2).map(VtepId), []));
@@ -243,7 +251,7 @@ fn a_list_that_changes_meanwhile_serves_nobody_twice() {
     fixture.burst(1, &[&flood]);
     let mut sent = Vec::new();
     fixture.replicate(&mut sent);
-    // Everybody, twice as many as were foreseen.
+    // All VTEPs, twice as many as when the chunks were shared.
     fixture.set_domain(|domain| domain.flood = FloodList::new((0..200).map(VtepId), []));
     while fixture.replicate(&mut sent) > 0 {}
     let mut vteps: Vec<_> = sent.iter().map(|(_, packet)| open(packet).0).collect();
@@ -253,7 +261,7 @@ fn a_list_that_changes_meanwhile_serves_nobody_twice() {
         .collect();
     assert_eq!(vteps, wanted);
     assert!(sent.iter().all(|(_, packet)| open(packet).1 == flood));
-    // And nobody any more.
+    // No receiver is left.
     fixture.burst(1, &[&flood]);
     fixture.replicate(&mut sent);
     fixture.set_domain(|domain| domain.flood = FloodList::default());
@@ -262,7 +270,7 @@ fn a_list_that_changes_meanwhile_serves_nobody_twice() {
 }
 
 #[test]
-fn a_port_that_floods_too_much_is_counted_and_leaves_room_for_others() {
+fn a_port_that_floods_too_much_is_counted_and_does_not_block_others() {
     let mut fixture = Fixture::jumbo(2048);
     fixture.set_vteps(1000);
     let frames: Vec<_> = (0..64).map(|number| numbered(1, number, 400)).collect();
@@ -274,18 +282,18 @@ fn a_port_that_floods_too_much_is_counted_and_leaves_room_for_others() {
         "two bursts at once"
     );
     fixture.burst(1, &frames);
-    let refused = fixture.dropped(DropReason::FloodFull);
-    assert_eq!(refused, 64);
+    let dropped = fixture.dropped(DropReason::FloodFull);
+    assert_eq!(dropped, 64);
     fixture.burst(2, &[numbered(2, 0, 400)]);
-    assert_eq!(fixture.dropped(DropReason::FloodFull), refused);
-    // What waits is given back at the end of the worker, shared or not.
+    assert_eq!(fixture.dropped(DropReason::FloodFull), dropped);
+    // Pending floods are freed when the worker ends, shared or not.
     fixture.replicate(&mut Vec::new());
     fixture.close();
     assert_eq!(fixture.pool.available(), fixture.pool.capacity());
 }
 
 #[test]
-fn a_device_that_is_removed_takes_its_floods_with_it() {
+fn the_floods_of_a_removed_device_are_freed() {
     let mut fixture = Fixture::jumbo(2048);
     fixture.set_vteps(300);
     fixture.burst(1, &[numbered(1, 0, 1000), numbered(1, 1, 1000)]);

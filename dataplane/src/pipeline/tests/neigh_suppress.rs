@@ -1,4 +1,4 @@
-//! ARP and ND from tenants: answered, forwarded, checked, told.
+//! ARP and ND from tenants: answered, forwarded, checked, reported.
 //!
 //! Host 1 is behind port 0, host 2 behind port 1, host 10 behind VTEP 0: 10.0.0.N and 2001:db8::N.
 
@@ -27,7 +27,7 @@ fn fixture() -> Fixture {
     fixture
 }
 
-/// An ARP message; hosts are told by their last octet, 0 is 0.0.0.0.
+/// An ARP message; hosts are given by their last octet, 0 is 0.0.0.0.
 fn arp(operation: u8, from: u8, sender: u8, target: u8) -> Vec<u8> {
     let ip = |n| if n == 0 { [0; 4] } else { [10, 0, 0, n] };
     let to = if operation == 1 {
@@ -55,7 +55,7 @@ fn ip6(n: u8) -> Ipv6Addr {
     }
 }
 
-/// A neighbour solicitation, or another message of the same form; source 0 is `::`.
+/// A neighbor solicitation, or another message of the same form; source 0 is `::`.
 fn discovery(kind: u8, from: u8, source: u8, target: u8, options: &[u8]) -> Vec<u8> {
     let destination = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, target.into());
     let mut message = [
@@ -93,7 +93,7 @@ fn solicitation(from: u8, target: u8) -> Vec<u8> {
 }
 
 #[test]
-fn arp_for_a_known_host_is_answered_by_the_port_that_asked() {
+fn arp_for_a_known_host_is_answered_on_the_ingress_port() {
     let mut fixture = fixture();
     for (target, padded) in [(10, true), (2, false)] {
         let mut request = arp(1, 1, 1, target);
@@ -165,7 +165,7 @@ fn answers_on_a_trunk_are_tagged() {
 }
 
 #[test]
-fn what_only_the_host_itself_can_say_is_forwarded() {
+fn messages_that_only_the_host_can_answer_are_forwarded() {
     let mut fixture = fixture();
     let mut to_one = arp(1, 1, 1, 10);
     to_one[..6].copy_from_slice(&mac(10));
@@ -198,7 +198,7 @@ fn what_only_the_host_itself_can_say_is_forwarded() {
 }
 
 #[test]
-fn a_probe_for_another_s_address_is_answered() {
+fn a_probe_for_an_address_in_use_is_answered() {
     let mut fixture = fixture();
     let sent = fixture.run(1, [arp(1, 1, 0, 10), discovery(135, 1, 0, 10, &[])]);
     let [(1, arp), (1, dad)] = &sent[..] else {
@@ -228,7 +228,7 @@ fn a_host_behind_the_same_port_answers_itself() {
 }
 
 #[test]
-fn malformed_messages_go_nowhere() {
+fn malformed_messages_are_dropped() {
     let mut fixture = fixture();
     let change = |frame: &[u8], at: usize, value| {
         let mut frame = frame.to_vec();
@@ -273,7 +273,7 @@ fn frames_from_the_overlay_are_never_answered() {
 }
 
 #[test]
-fn a_locked_port_claims_only_what_it_has() {
+fn a_locked_port_may_claim_only_its_own_addresses() {
     let mut fixture = fixture();
     let own: [IpAddr; 2] = ["10.0.0.1".parse().unwrap(), ip6(1).into()];
     fixture.set_port(0, |port| {
@@ -298,8 +298,8 @@ fn a_locked_port_claims_only_what_it_has() {
     fixture.set_domain(|domain| domain.pass_tags = true);
     fixture.assert_dropped(1, &in_tag, DropReason::ArpNdSpoofed);
     assert_eq!(fixture.events, [], "nothing is learned from it");
-    // Who requested_ip for another's address is told so; its own it may have, and its own
-    // link-local one.
+    // A probe for another host's address is answered. The port's own addresses pass, and so does
+    // its link-local address.
     assert_eq!(
         fixture
             .run(1, [arp(1, 1, 0, 10), arp(1, 1, 1, 10), solicitation(1, 10)])
@@ -346,7 +346,7 @@ fn neighbor_seen(ip: IpAddr, n: u8) -> LearnEvent {
 }
 
 #[test]
-fn hosts_on_a_learning_port_are_told_of_and_not_learned() {
+fn hosts_on_a_learning_port_are_reported_and_not_learned() {
     let mut fixture = fixture();
     fixture.now_ns = REFRESH_INTERVAL_NS;
     fixture.set_port(0, |port| port.learn = Some(2));
@@ -358,7 +358,7 @@ fn hosts_on_a_learning_port_are_told_of_and_not_learned() {
     assert_eq!(
         std::mem::take(&mut fixture.events),
         [mac_seen(50)],
-        "as long as nobody learns it"
+        "as long as it is not learned"
     );
     fixture.learn(0, 50, Destination::Port(PortId(0)));
     fixture.now_ns += CHANGE_INTERVAL_NS;
@@ -394,7 +394,7 @@ fn hosts_on_a_learning_port_are_told_of_and_not_learned() {
 }
 
 #[test]
-fn a_port_that_invents_macs_is_held_back_and_counted() {
+fn events_of_a_port_that_invents_macs_are_suppressed_and_counted() {
     let mut fixture = fixture();
     fixture.now_ns = CHANGE_INTERVAL_NS;
     fixture.set_port(0, |port| port.learn = Some(2));
@@ -418,7 +418,7 @@ fn a_port_that_invents_macs_is_held_back_and_counted() {
 }
 
 #[test]
-fn what_nobody_knows_is_told_if_the_domain_wants_it() {
+fn unknown_destinations_are_reported_where_miss_events_are_on() {
     let mut fixture = fixture();
     let unknown = [
         udp4(1, mac(99), 20),
@@ -456,7 +456,7 @@ fn what_nobody_knows_is_told_if_the_domain_wants_it() {
 
 proptest! {
     #[test]
-    fn damaged_messages_neither_panic_nor_lose_a_chunk(
+    fn malformed_messages_never_panic_or_leak(
         v6: bool,
         changes in prop::collection::vec((0usize..110, any::<u8>()), 0..6),
         cut in 0usize..110,

@@ -1,4 +1,4 @@
-//! Answers to tenants whose packets are too long for the underlay.
+//! ICMP errors to tenants whose packets are too long for the underlay.
 
 use etherparse::{Icmpv4Type, Icmpv6Type, NetSlice, SlicedPacket, TransportSlice, icmpv4};
 
@@ -51,7 +51,7 @@ fn ipv4_gets_fragmentation_needed() {
 }
 
 #[test]
-fn ipv6_gets_packet_too_big_also_behind_a_trunk() {
+fn ipv6_gets_packet_too_big_also_on_a_trunk() {
     let mut fixture = Fixture::new();
     let long = udp6(3, mac(11), 1440);
     let sent = fixture.run(3, &[tagged(&long, 0x8100, 10)]);
@@ -77,7 +77,7 @@ fn ipv6_gets_packet_too_big_also_behind_a_trunk() {
 }
 
 #[test]
-fn errors_groups_and_later_fragments_are_not_answered() {
+fn no_error_is_sent_for_errors_groups_and_later_fragments() {
     let mut fixture = Fixture::new();
     let long = udp4(1, mac(10), 1440);
     let with = |at: usize, bytes: &[u8]| {
@@ -113,7 +113,7 @@ fn errors_groups_and_later_fragments_are_not_answered() {
 }
 
 #[test]
-fn answers_are_limited_for_each_port() {
+fn errors_are_limited_for_each_port() {
     let mut fixture = Fixture::new();
     fixture.now_ns = 1 << 40;
     assert_eq!(fixture.run(1, vec![udp4(1, mac(10), 1440); 200]).len(), 50);
@@ -122,7 +122,7 @@ fn answers_are_limited_for_each_port() {
 }
 
 #[test]
-fn an_unknown_destination_gets_one_answer_and_a_group_none() {
+fn an_unknown_destination_gets_one_error_and_a_group_none() {
     let mut fixture = Fixture::new();
     let icmp_errors =
         |sent: Vec<(u16, Vec<u8>)>| sent.iter().filter(|(device, _)| *device == 1).count();

@@ -1,5 +1,5 @@
-//! What must hold for any frame and any table. `Fixture::run` checks each time that no chunk is
-//! lost or used twice.
+//! Properties that hold for any frame and any tables. `Fixture::run` checks each time that no chunk
+//! is lost or used twice.
 
 use std::sync::Arc;
 
@@ -16,8 +16,8 @@ fn bytes(longest: usize) -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(any::<u8>(), 0..longest)
 }
 
-/// A frame that is almost right: one of the kinds, with some bytes overwritten and cut somewhere.
-fn almost() -> impl Strategy<Value = Vec<u8>> {
+/// A nearly valid frame: of any kind, with some bytes overwritten, and truncated.
+fn nearly_valid() -> impl Strategy<Value = Vec<u8>> {
     let edits = prop::collection::vec((0usize..120, any::<u8>()), 0..4);
     (
         0u8..9,
@@ -54,9 +54,9 @@ fn almost() -> impl Strategy<Value = Vec<u8>> {
         })
 }
 
-/// A fixture with tables that need not make sense: MACs behind anything, ports on any device, in
-/// any domain.
-fn any_bed() -> impl Strategy<Value = Fixture> {
+/// A fixture whose tables may be inconsistent: MACs behind any destination, ports on any device and
+/// in any domain.
+fn any_fixture() -> impl Strategy<Value = Fixture> {
     let ports = prop::collection::vec((0u16..5, prop::option::of(0u16..4095), 0u16..3), 4);
     let floods = prop::collection::vec(
         (
@@ -99,18 +99,28 @@ fn any_bed() -> impl Strategy<Value = Fixture> {
 
 proptest! {
     #[test]
-    fn random_bytes_never_panic_or_leak(frames in prop::collection::vec(bytes(300), 1..20), device in 0u16..5) {
+    fn random_bytes_never_panic_or_leak(
+        frames in prop::collection::vec(bytes(300), 1..20),
+        device in 0u16..5,
+    ) {
         Fixture::new().run(device, &frames);
     }
 
     #[test]
-    fn almost_right_frames_never_panic_or_leak(mut fixture in any_bed(), frames in prop::collection::vec(almost(), 1..20), device in 0u16..4) {
+    fn nearly_valid_frames_never_panic_or_leak(
+        mut fixture in any_fixture(),
+        frames in prop::collection::vec(nearly_valid(), 1..20),
+        device in 0u16..4,
+    ) {
         fixture.run(device, &frames);
         prop_assert_eq!(fixture.device(device).rx_frames, frames.len() as u64);
     }
 
     #[test]
-    fn what_comes_from_the_underlay_leaves_by_tenant_devices_only(mut fixture in any_bed(), frames in prop::collection::vec(almost(), 1..20)) {
+    fn frames_from_the_underlay_are_sent_to_tenant_devices_only(
+        mut fixture in any_fixture(),
+        frames in prop::collection::vec(nearly_valid(), 1..20),
+    ) {
         for (device, _) in fixture.run(0, &frames) {
             let role = &fixture.snapshot.ports.devices[usize::from(device)].as_ref().unwrap().role;
             prop_assert!(*role != Role::Underlay);
@@ -118,7 +128,10 @@ proptest! {
     }
 
     #[test]
-    fn each_frame_of_one_tenant_to_a_vtep_is_sent_or_counted(mut fixture in any_bed(), frames in prop::collection::vec(almost(), 1..20)) {
+    fn each_frame_of_one_tenant_to_a_vtep_is_sent_or_counted(
+        mut fixture in any_fixture(),
+        frames in prop::collection::vec(nearly_valid(), 1..20),
+    ) {
         for frame in frames {
             let dropped = fixture.drops().iter().sum::<u64>();
             let sent = fixture.run(1, &[frame]).len();
@@ -127,9 +140,13 @@ proptest! {
     }
 
     #[test]
-    fn decapsulation_undoes_encapsulation(host in 10u8..14, mut inner in bytes(1436), tos: u8, v6: Option<bool>) {
-        // What one VTEP sends, another receives: with addresses and MACs exchanged, this one can do
-        // both.
+    fn decapsulation_undoes_encapsulation(
+        host in 10u8..14,
+        mut inner in bytes(1436),
+        tos: u8,
+        v6: Option<bool>,
+    ) {
+        // With addresses and MACs swapped, the packet is one that this VTEP receives.
         let mut frame = [mac(host), mac(1)].concat();
         match v6 {
             Some(true) if inner.len() > 42 => {

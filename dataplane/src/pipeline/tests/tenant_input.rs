@@ -1,4 +1,4 @@
-//! Frames from tenants.
+//! Input from tenant devices.
 
 use std::sync::Arc;
 
@@ -89,7 +89,7 @@ fn a_known_mac_behind_a_vtep_is_encapsulated() {
 }
 
 #[test]
-fn dscp_and_ecn_go_outside() {
+fn dscp_and_ecn_are_copied_to_the_outer_header() {
     let mut fixture = Fixture::new();
     for (host, ip) in [(10, 14), (11, 14)] {
         let mut inner = udp4(1, mac(host), 10);
@@ -118,7 +118,7 @@ fn dscp_and_ecn_go_outside() {
 }
 
 #[test]
-fn packets_that_may_be_fragmented_have_numbers_of_their_own() {
+fn packets_that_may_be_fragmented_have_unique_identifications() {
     let mut fixture = Fixture::new();
     let mut next = vtep("192.0.2.2", None, true);
     let fields = HeaderFields {
@@ -145,7 +145,7 @@ fn packets_that_may_be_fragmented_have_numbers_of_their_own() {
 }
 
 #[test]
-fn local_ports_are_switched_between() {
+fn frames_are_switched_between_local_ports() {
     let mut fixture = Fixture::new();
     let frame = udp4(1, mac(2), 50);
     assert_eq!(fixture.run(1, [&frame]), [(2, frame)]);
@@ -174,7 +174,7 @@ fn local_ports_are_switched_between() {
 }
 
 #[test]
-fn a_frame_for_all_reaches_each_once_and_not_its_sender() {
+fn a_flooded_frame_reaches_each_receiver_once_and_not_its_port() {
     let mut fixture = Fixture::new();
     for to in [BROADCAST, [1, 0, 0x5e, 0, 0, 1], mac(99)] {
         let frame = udp4(1, to, 60);
@@ -208,7 +208,7 @@ fn a_frame_for_all_reaches_each_once_and_not_its_sender() {
 }
 
 #[test]
-fn copies_that_find_no_chunk_are_counted_and_the_last_receiver_still_gets_the_frame() {
+fn copies_without_a_chunk_are_counted_and_the_last_receiver_still_gets_the_frame() {
     let mut fixture = Fixture::new();
     let held: Vec<_> = (1..fixture.pool.capacity())
         .map_while(|_| fixture.pool.alloc())
@@ -231,7 +231,7 @@ fn copies_that_find_no_chunk_are_counted_and_the_last_receiver_still_gets_the_fr
 fn floods_stop_at_the_storm_limit_and_unicast_does_not() {
     let mut fixture = Fixture::new();
     fixture.set_port(0, |port| {
-        port.storm = Some(StormLimit { rate: 10, burst: 5 })
+        port.storm = Some(StormLimit { rate: 10, burst: 5 });
     });
     fixture.now_ns = 1_000_000_000_000;
     let frames: Vec<_> = (0..20)
@@ -250,7 +250,7 @@ fn floods_stop_at_the_storm_limit_and_unicast_does_not() {
 }
 
 #[test]
-fn frames_that_no_tenant_may_send_are_dropped_each_for_its_reason() {
+fn invalid_frames_are_dropped_each_with_its_reason() {
     let mut fixture = Fixture::new();
     let good = udp4(1, mac(10), 20);
     let with = |at: usize, bytes: &[u8]| {
@@ -276,14 +276,14 @@ fn frames_that_no_tenant_may_send_are_dropped_each_for_its_reason() {
     fixture.assert_dropped(1, &udp4(1, mac(14), 20), DropReason::NoAdjacency);
     assert_eq!(fixture.vtep(4).dropped(), 1);
     fixture.set_port(0, |port| {
-        port.lock = Some(Box::new([MacAddr(mac(1)), MacAddr(mac(7))]))
+        port.lock = Some(Box::new([MacAddr(mac(1)), MacAddr(mac(7))]));
     });
     fixture.assert_dropped(1, &with(6, &mac(6)), DropReason::Locked);
     assert_eq!(fixture.run(1, &[with(6, &mac(7))]).len(), 1);
 }
 
 #[test]
-fn a_vni_that_passes_tags_carries_them() {
+fn a_vni_that_passes_tags_keeps_them() {
     let mut fixture = Fixture::new();
     fixture.learn(1, 20, crate::table::mac::Destination::Vtep(VtepId(0)));
     let inner = tagged(&udp4(4, mac(20), 30), 0x8100, 77);
@@ -298,7 +298,7 @@ fn a_vni_that_passes_tags_carries_them() {
 }
 
 #[test]
-fn checksums_left_to_hardware_are_right_wherever_the_frame_goes() {
+fn checksums_left_to_hardware_are_completed_for_every_destination() {
     let right = udp6(1, BROADCAST, 99);
     let mut partial = right.clone();
     let sum = crate::wire::checksum::Sum::new()
@@ -331,7 +331,7 @@ fn frames_of_one_flow_keep_their_order() {
 }
 
 #[test]
-fn frames_of_a_device_that_is_gone_go_back_to_the_pool() {
+fn frames_of_a_removed_device_are_freed() {
     let mut fixture = Fixture::new();
     Arc::make_mut(&mut fixture.snapshot.ports).devices[1] = None;
     assert_eq!(fixture.run(1, &[udp4(1, mac(10), 10)]), []);

@@ -1,4 +1,4 @@
-//! Packets from the underlay.
+//! Input from underlay devices.
 
 use super::fixture::{Fixture, mac, outer, tagged, udp4, udp6};
 use crate::addr::PortId;
@@ -6,13 +6,13 @@ use crate::drop::DropReason;
 use crate::table::mac::Destination;
 use crate::wire::{checksum::Sum, put16};
 
-/// Where the IPv4, UDP and VXLAN headers and the inner frame begin.
+/// Offsets of the IPv4, UDP and VXLAN headers and of the inner frame.
 const IP: usize = 14;
 const UDP: usize = 34;
 const VXLAN: usize = 42;
 const INNER: usize = 50;
 
-/// The packet with some bytes changed, its IPv4 header checksum right and its UDP checksum zero.
+/// The packet with some bytes changed, with a correct IPv4 header checksum and UDP checksum 0.
 fn changed(at: usize, bytes: &[u8]) -> Vec<u8> {
     let mut packet = outer(0, 100, 0, &udp4(10, mac(1), 20));
     packet[at..at + bytes.len()].copy_from_slice(bytes);
@@ -69,7 +69,7 @@ fn a_known_mac_behind_a_port_gets_the_inner_frame() {
 }
 
 #[test]
-fn a_frame_for_all_reaches_local_ports_only() {
+fn a_flooded_frame_reaches_local_ports_only() {
     let mut fixture = Fixture::new();
     for to in [[0xff; 6], [0x33, 0x33, 0, 0, 0, 1], mac(99)] {
         let inner = udp6(10, to, 60);
@@ -103,7 +103,7 @@ fn a_frame_for_all_reaches_local_ports_only() {
 }
 
 #[test]
-fn damaged_outer_headers_are_dropped_each_for_its_reason() {
+fn invalid_outer_headers_are_dropped_each_with_its_reason() {
     let mut fixture = Fixture::new();
     let good = changed(0, &[]);
     assert_eq!(fixture.run(0, [&good]).len(), 1);
@@ -134,7 +134,7 @@ fn damaged_outer_headers_are_dropped_each_for_its_reason() {
 }
 
 #[test]
-fn checksums_are_verified_where_there_is_one() {
+fn outer_checksums_are_verified() {
     let mut fixture = Fixture::new();
     for vtep in [0, 1] {
         let mut packet = outer(vtep, 100, 0, &udp4(10, mac(1), 20));
@@ -155,7 +155,7 @@ fn checksums_are_verified_where_there_is_one() {
 }
 
 #[test]
-fn reserved_bits_are_ignored_unless_told_otherwise() {
+fn reserved_bits_are_ignored_unless_strict_reserved_is_on() {
     let mut fixture = Fixture::new();
     for (at, bits) in [(VXLAN, 0x88), (VXLAN + 1, 1), (VXLAN + 7, 0x80)] {
         let packet = changed(at, &[bits]);
@@ -225,7 +225,7 @@ fn inner_frames_are_checked() {
 }
 
 #[test]
-fn congestion_is_carried_inside() {
+fn congestion_marks_are_copied_to_the_inner_header() {
     let mut fixture = Fixture::new();
     let ipv4 = |tos| {
         let mut inner = udp4(10, mac(1), 20);
@@ -286,7 +286,7 @@ fn to_group(vtep: usize, vni: u32, group: [u8; 4], inner: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_group_is_heard_by_its_own_vni_alone() {
+fn packets_to_a_group_are_accepted_for_its_own_vni_only() {
     let mut fixture = Fixture::new();
     let group = [239, 1, 1, 1];
     let inner = udp4(10, [0xff; 6], 20);
@@ -299,8 +299,7 @@ fn a_group_is_heard_by_its_own_vni_alone() {
         domain.group = Some(crate::addr::VtepAddr::group(group.into()).unwrap());
         domain.sources = [crate::addr::VtepId(0)].into_iter().collect();
     });
-    // VTEP 0 is known; of VTEP 4 the VNI has not been told: it is heard in the group, and nowhere
-    // else.
+    // VTEP 0 is known. VTEP 4 is not a VTEP of the VNI: it may send to the group, and nowhere else.
     for vtep in [0, 4] {
         let sent = fixture.run(0, [to_group(vtep, 100, group, &inner)]);
         assert_eq!(
