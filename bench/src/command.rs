@@ -7,8 +7,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use vtep_dataplane::afxdp::Program;
 
 use crate::cli;
-use crate::lab::link::{Link, send_only};
 use crate::row::Failure;
+use crate::testbed::link::{Link, send_only};
 use crate::traffic::generate::{self, Pace};
 use crate::traffic::sink;
 use crate::traffic::template::{Shape, Template, Tunnel};

@@ -1,7 +1,7 @@
 //! vtep-bench: measures what the daemon runs, and says whether it is fast enough.
 //!
 //! ```text
-//! run       rows -> row -> report          rows use the functions of vtep_dataplane, or a lab with real links
+//! run       rows -> row -> report          rows use the functions of vtep_dataplane, or a testbed with real links
 //! generate  traffic::template -> AF_XDP
 //! sink      AF_XDP -> traffic::sink
 //! ```
@@ -9,10 +9,10 @@
 pub mod cli;
 pub mod clock;
 pub mod command;
-pub mod lab;
 pub mod machine;
 pub mod report;
 pub mod row;
 pub mod rows;
-pub mod scene;
+pub mod tables;
+pub mod testbed;
 pub mod traffic;

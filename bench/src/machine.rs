@@ -5,7 +5,7 @@ use std::fs;
 use serde::Serialize;
 
 use crate::clock;
-use crate::lab::cores;
+use crate::testbed::cores;
 
 /// What a figure depends on besides the program.
 #[derive(Debug, Clone, Serialize)]

@@ -6,7 +6,7 @@ use clap::Parser;
 use vtep_bench::cli::{self, Cli, Command};
 use vtep_bench::report::{self, Broken, Run};
 use vtep_bench::row::{Effort, Failure};
-use vtep_bench::{command, lab, machine, rows};
+use vtep_bench::{command, machine, rows, testbed};
 
 fn main() -> ExitCode {
     // As the daemon does.
@@ -51,7 +51,7 @@ fn run(arguments: &cli::Run) -> Result<bool, Failure> {
             names.join(", ")
         ))
     })?;
-    lab::net::sweep();
+    testbed::net::sweep();
     let effort = if arguments.quick {
         Effort::Quick
     } else {

@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn warm_ups_are_thrown_away_and_the_median_is_judged() {
+    fn warm_ups_are_discarded_and_the_median_is_judged() {
         let outcome = spec(Bar::AtMost(4.0))
             .run(Effort::Quick, &AtomicBool::new(false))
             .unwrap();
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_figure_that_is_no_number_reaches_no_bar() {
+    fn a_figure_that_is_not_a_number_reaches_no_bar() {
         for bar in [Bar::AtMost(1.0), Bar::AtLeast(1.0), Bar::Report] {
             assert!(!bar.is_reached(f64::NAN), "{bar:?}");
         }

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crossbeam::channel::{bounded, unbounded};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use vtep_bench::lab::topology::{self, LOCAL, REMOTE, UDP_PORT};
-use vtep_bench::scene::{DOMAIN, PORT, Scene, TENANT_DEVICE, UNDERLAY_DEVICE, WORKER};
+use vtep_bench::tables::{DOMAIN, PORT, TENANT_DEVICE, TableSpec, UNDERLAY_DEVICE, WORKER};
+use vtep_bench::testbed::topology::{self, LOCAL, REMOTE, UDP_PORT};
 use vtep_bench::traffic::template::{Shape, Template, Tunnel};
 use vtep_dataplane::addr::{MacAddr, VtepId};
 use vtep_dataplane::event::EventQueue;
@@ -32,14 +32,14 @@ const CHUNKS: usize = 8192;
 const CHUNK: usize = 2048;
 
 /// A device that always has a burst of `templates`, in turn, and takes all that is sent.
-struct Treadmill {
+struct LoopPort {
     templates: Vec<Vec<u8>>,
     next: usize,
     received: Arc<AtomicU64>,
     sent: Arc<AtomicU64>,
 }
 
-impl Port<HeapMemory> for Treadmill {
+impl Port<HeapMemory> for LoopPort {
     fn receive(&mut self, pool: &mut Pool<HeapMemory>, burst: &mut Vec<Frame>) -> usize {
         for _ in 0..BURST {
             let bytes = &self.templates[self.next % self.templates.len()];
@@ -77,7 +77,7 @@ fn frame(shape: &Shape) -> Vec<u8> {
 }
 
 /// Seven known frames and one of each other kind.
-fn templates(way: topology::Way) -> Vec<Vec<u8>> {
+fn templates(way: topology::Direction) -> Vec<Vec<u8>> {
     let shape = |size, destination| Shape {
         destination,
         ..topology::shape(size, way).unwrap()
@@ -111,7 +111,7 @@ fn templates(way: topology::Way) -> Vec<Vec<u8>> {
         }
         shape => shape,
     });
-    if way == topology::Way::Out {
+    if way == topology::Direction::Out {
         wrong[6] |= 1;
     }
     all.push(wrong);
@@ -125,13 +125,13 @@ fn a_million_frames_without_an_allocation() {
         .into_iter()
         .chain((1..8).map(|n| Ipv4Addr::new(192, 0, 2, 100 + n)))
         .collect();
-    let scene = Scene {
+    let spec = TableSpec {
         underlay_mac,
         next_hop_mac,
         vteps,
         multi_buffer: true,
     };
-    let tables = Publisher::new(scene.snapshot().unwrap());
+    let tables = Publisher::new(spec.snapshot().unwrap());
     let mut macs = MacTable::new(1024);
     macs.insert(
         DOMAIN,
@@ -165,11 +165,11 @@ fn a_million_frames_without_an_allocation() {
     );
     let (received, sent) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     for (device, way) in [
-        (TENANT_DEVICE, topology::Way::Out),
-        (UNDERLAY_DEVICE, topology::Way::In),
+        (TENANT_DEVICE, topology::Direction::Out),
+        (UNDERLAY_DEVICE, topology::Direction::In),
     ] {
         let (received, sent) = (Arc::clone(&received), Arc::clone(&sent));
-        let port = Treadmill {
+        let port = LoopPort {
             templates: templates(way),
             next: 0,
             received,

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use vtep_bench::lab::forwarder::{Forwarder, Work};
-use vtep_bench::lab::topology::Way;
-use vtep_bench::lab::trial::{Arrive, FORWARDER_CORE, Range};
+use vtep_bench::testbed::forwarder::{Forwarder, Work};
+use vtep_bench::testbed::topology::Direction;
+use vtep_bench::testbed::trial::{ExpectedFrame, FORWARDER_CORE, LinkTest};
 
 /// Frames that are forwarded while strace looks on.
 const FRAMES: u64 = 1_000_000;
@@ -17,14 +17,14 @@ const ROLE: &str = "VTEP_BENCH_UNDER_STRACE";
 
 /// Forwards [`FRAMES`] frames; leaves the forwarder's thread, and how many frames and turns it took, in `report`.
 fn forward(report: &str) {
-    let mut range = Range::new("strace", 60, Way::Out).unwrap();
-    let forwarder = Forwarder::start(&range.topology, Work::Vxlan, FORWARDER_CORE).unwrap();
-    range.check(Arrive::Vxlan).unwrap();
-    let before = range.arrived().unwrap();
+    let mut link_test = LinkTest::new("strace", 60, Direction::Out).unwrap();
+    let forwarder = Forwarder::start(&link_test.topology, Work::Vxlan, FORWARDER_CORE).unwrap();
+    link_test.check(ExpectedFrame::Vxlan).unwrap();
+    let before = link_test.arrived().unwrap();
     let mut arrived = 0;
     for _ in 0..240 {
-        range.measure(Duration::from_millis(500)).unwrap();
-        arrived = range.arrived().unwrap() - before;
+        link_test.measure(Duration::from_millis(500)).unwrap();
+        arrived = link_test.arrived().unwrap() - before;
         if arrived >= FRAMES {
             break;
         }
@@ -32,7 +32,11 @@ fn forward(report: &str) {
     assert!(arrived >= FRAMES, "{arrived} frames in two minutes");
     fs::write(
         report,
-        format!("{} {arrived} {}", forwarder.thread_id(), forwarder.turns()),
+        format!(
+            "{} {arrived} {}",
+            forwarder.thread_id(),
+            forwarder.iterations()
+        ),
     )
     .unwrap();
 }

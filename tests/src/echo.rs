@@ -144,14 +144,14 @@ impl Stream {
     #[must_use]
     pub fn start(from: &Netns, to: IpAddr, interval: Duration) -> Self {
         let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-        let (told, count, mut echo) = (
+        let (stop_flag, count, mut echo) = (
             Arc::clone(&stop),
             Arc::clone(&answered),
             Echo::new(from, to),
         );
         let thread = std::thread::spawn(move || {
             let mut sent = 0;
-            while !told.load(Relaxed) {
+            while !stop_flag.load(Relaxed) {
                 sent += 1;
                 echo.send(sent);
                 echo.listen(Instant::now() + interval, false);

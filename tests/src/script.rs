@@ -32,7 +32,7 @@ impl Script {
     pub fn connect(ns: &Netns, address: IpAddr, asn: u32, router_id: IpAddr) -> Self {
         let script = Self::start(ns, &address.to_string(), asn, router_id);
         wait_for("the scripted session", 10, || {
-            script.heard("established").then_some(())
+            script.printed("established").then_some(())
         });
         script
     }
@@ -45,7 +45,7 @@ impl Script {
     pub fn listen(ns: &Netns, asn: u32, router_id: IpAddr) -> Self {
         let script = Self::start(ns, "--listen", asn, router_id);
         wait_for("the scripted peer listens", 10, || {
-            script.heard("listening").then_some(())
+            script.printed("listening").then_some(())
         });
         script
     }
@@ -106,7 +106,7 @@ impl Script {
     /// # Panics
     /// Never: nothing panics while it holds the list.
     #[must_use]
-    pub fn heard(&self, start: &str) -> bool {
+    pub fn printed(&self, start: &str) -> bool {
         self.output
             .lock()
             .expect("no panic inside")

@@ -121,12 +121,12 @@ impl Site {
             ns,
             number,
         };
-        site.speak();
+        site.announce_tenants();
         site
     }
 
     /// The bridge of an FRR site, and so FRR, learns its tenants from a frame, and their addresses from the kernel's table.
-    pub fn speak(&self) {
+    pub fn announce_tenants(&self) {
         for (vni, host) in VNIS.into_iter().zip(&self.hosts) {
             let _ = ping(&host.ns, ip4(250), "-c 1 -W 1");
             self.ns.ip(&format!(

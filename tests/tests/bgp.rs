@@ -13,7 +13,7 @@ use vtep_tests::vtepd::Config;
 use vtep_tests::wire::{Capture, Kind, Raw};
 
 /// The tenants of each VNI reach one another, in all pairs of sites.
-fn all_talk(sites: &[Site]) {
+fn all_connected(sites: &[Site]) {
     for (i, a) in sites.iter().enumerate() {
         for b in &sites[i + 1..] {
             for place in 0..VNIS.len() {
@@ -25,12 +25,12 @@ fn all_talk(sites: &[Site]) {
 }
 
 #[test]
-fn two_vtepd_need_no_reflector() {
+fn two_vtepd_peer_without_a_reflector() {
     let fabric = Fabric::new(1600);
     let sites = [Site::vtepd(&fabric, 1, &[2]), Site::vtepd(&fabric, 2, &[1])];
     expect_full(&sites);
     let mut wire = Capture::start(&fabric.ns, sites[0].ctl().dir(), "h1", "udp port 4789");
-    all_talk(&sites);
+    all_connected(&sites);
     let asked = "vxlan && arp && eth.dst == ff:ff:ff:ff:ff:ff";
     assert_eq!(wire.count(asked), 0, "ARP requests on the underlay");
     wait_for("a type 3, and two type 2, for each of two VNIs", 10, || {
@@ -40,7 +40,7 @@ fn two_vtepd_need_no_reflector() {
 }
 
 #[test]
-fn vtepd_and_frr_need_no_reflector() {
+fn vtepd_and_frr_peer_without_a_reflector() {
     let fabric = Fabric::new(1600);
     let sites = [Site::vtepd(&fabric, 1, &[2]), Site::frr(&fabric, 2, &[1])];
     expect_full(&sites);
@@ -53,7 +53,7 @@ fn vtepd_and_frr_need_no_reflector() {
             .then_some(())
     });
     let mut wire = Capture::start(&fabric.ns, sites[0].ctl().dir(), "h1", "udp port 4789");
-    all_talk(&sites);
+    all_connected(&sites);
     assert_eq!(arping(&sites[0].hosts[0].ns, ip4(12)), Some(mac(12)));
     let asked = "vxlan && arp && eth.dst == ff:ff:ff:ff:ff:ff && arp.dst.proto_ipv4 in {192.0.2.11, 192.0.2.12}";
     assert_eq!(
@@ -76,7 +76,7 @@ fn through_reflectors(
         Site::frr(&fabric, 3, numbers),
     ];
     expect_full(&sites);
-    all_talk(&sites);
+    all_connected(&sites);
     (sites, reflectors, fabric)
 }
 
@@ -109,7 +109,7 @@ fn three_vteps_through_a_reflector_of_gobgp() {
 }
 
 #[test]
-fn of_two_reflectors_one_may_die() {
+fn traffic_survives_the_loss_of_one_of_two_reflectors() {
     let both = |fabric: &Fabric| vec![frr_reflector(fabric), gobgp_reflector(fabric)];
     let (sites, mut reflectors, _fabric) = through_reflectors(&[250, 251], both);
     let none_lost = |what: &str| {
@@ -147,11 +147,11 @@ fn of_two_reflectors_one_may_die() {
     none_lost("GoBGP is dead");
     drop(ns);
     expect_full(&sites);
-    all_talk(&sites);
+    all_connected(&sites);
 }
 
 #[test]
-fn what_a_withdrawn_vtep_announced_goes_at_once() {
+fn routes_of_a_withdrawn_vtep_are_removed_at_once() {
     let fabric = Fabric::new(1600);
     let mut sites = [Site::vtepd(&fabric, 1, &[2]), Site::frr(&fabric, 2, &[1])];
     expect_full(&sites);
@@ -188,7 +188,7 @@ fn what_a_withdrawn_vtep_announced_goes_at_once() {
 }
 
 #[test]
-fn a_session_takes_a_password_ttl_security_and_another_as() {
+fn an_ebgp_session_uses_tcp_md5_and_ttl_security() {
     let fabric = Fabric::new(1600);
     let frr = frr::vtep(
         2,
@@ -215,7 +215,7 @@ fn a_session_takes_a_password_ttl_security_and_another_as() {
         Site::frr_with(&fabric, 2, &frr),
     ];
     expect_full(&sites);
-    all_talk(&sites);
+    all_connected(&sites);
     let shown = sites[0].ctl().done("show bgp neighbor 203.0.113.2");
     assert!(
         shown.contains("TCP-MD5") && !shown.contains("sesame"),
@@ -273,7 +273,7 @@ fn a_peer_that_restarts_gracefully_loses_no_frame() {
     ];
     expect_full(&sites);
     let mut tenant = Raw::open(&sites[0].hosts[0].ns, "eth0", Kind::Packet);
-    let ear = Raw::open(&sites[1].hosts[0].ns, "eth0", Kind::Packet);
+    let receiver = Raw::open(&sites[1].hosts[0].ns, "eth0", Kind::Packet);
     let sender = std::thread::spawn(move || {
         for _ in 0..SENT {
             tenant.send(&plain(&mac(12), &mac(11), "while-away"));
@@ -293,12 +293,12 @@ fn a_peer_that_restarts_gracefully_loses_no_frame() {
     frr.restart(ns);
     frr.established(1);
     sender.join().expect("it only sends");
-    assert_eq!(ear.expect("while-away", SENT).len(), SENT);
+    assert_eq!(receiver.expect("while-away", SENT).len(), SENT);
     expect_full(&sites);
 }
 
 #[test]
-fn the_underlay_of_a_reflector_may_be_ipv4_only() {
+fn a_dual_stack_vtepd_exchanges_routes_with_frr_over_ipv4() {
     // FRR 8.4 resets a session at an IPv6 endpoint: with both families configured IPv4 is announced.
     let fabric = Fabric::new(1600);
     let vtepd =
@@ -308,7 +308,7 @@ fn the_underlay_of_a_reflector_may_be_ipv4_only() {
         Site::frr(&fabric, 2, &[1]),
     ];
     expect_full(&sites);
-    all_talk(&sites);
+    all_connected(&sites);
 }
 
 #[test]

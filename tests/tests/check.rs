@@ -75,7 +75,7 @@ const BROKEN: &[(&str, &str, u32, &[&str])] = &[
         "flood = [\"203.0.113.2\"]",
         "flood = [\"203.0.113.1\"]",
         6,
-        &["203.0.113.1", "own"],
+        &["203.0.113.1", "local VTEP address"],
     ),
     (
         "flood = [\"203.0.113.2\"]",
@@ -117,7 +117,7 @@ const BROKEN: &[(&str, &str, u32, &[&str])] = &[
         "vtep = \"203.0.113.2\"",
         "vtep = \"203.0.113.1\"",
         12,
-        &["203.0.113.1", "own"],
+        &["203.0.113.1", "local VTEP address"],
     ),
     (
         "vtep = \"203.0.113.2\"\n",
@@ -149,7 +149,7 @@ fn a_good_configuration_is_accepted_and_nothing_is_changed() {
 }
 
 #[test]
-fn a_port_may_wait_for_its_interface_and_the_check_says_so() {
+fn a_missing_port_interface_is_only_a_warning() {
     let fabric = Fabric::new(1600);
     let ns = fabric.hypervisor(1);
     let out = check(&ns, GOOD);
@@ -184,7 +184,7 @@ fn each_broken_configuration_is_refused_with_its_line_and_remedy() {
 }
 
 #[test]
-fn an_underlay_whose_mtu_leaves_no_room_is_refused() {
+fn an_underlay_mtu_below_the_minimum_is_refused() {
     let fabric = Fabric::new(1600);
     let ns = fabric.hypervisor(1);
     let _host = Host::new(&ns, 11);

@@ -4,11 +4,11 @@ use serde_json::Value;
 use vtep_tests::echo::{assert_no_loss, assert_silence, lost};
 use vtep_tests::fabric::{Fabric, Underlay, vtep4};
 use vtep_tests::link::{Host, ip4, mac};
-use vtep_tests::stage::{Pair, Peer};
+use vtep_tests::topology::{Pair, Peer};
 use vtep_tests::vtepd::{Config, Vtepd};
 
 #[test]
-fn a_vni_is_built_and_removed_by_hand_on_the_running_daemon() {
+fn a_vni_can_be_added_and_removed_at_run_time() {
     let fabric = Fabric::new(1600);
     let hypervisors = [1, 2].map(|n| fabric.hypervisor(n));
     let hosts = [
@@ -44,7 +44,7 @@ fn a_vni_is_built_and_removed_by_hand_on_the_running_daemon() {
 }
 
 #[test]
-fn what_cannot_be_is_refused_with_status_1_and_changes_nothing() {
+fn invalid_commands_exit_with_status_1_and_change_nothing() {
     let pair = Pair::new(Underlay::V4, Peer::Linux);
     let vtepd = pair.vtepd();
     // Tenants' kernels send when they like, so nothing with counters.
@@ -88,7 +88,7 @@ fn what_cannot_be_is_refused_with_status_1_and_changes_nothing() {
 }
 
 #[test]
-fn show_tells_what_is() {
+fn show_reports_live_state() {
     let pair = Pair::new(Underlay::V4, Peer::Linux);
     let [a, b] = &pair.hosts;
     assert_no_loss((&a.ns, a.ip4()), (&b.ns, b.ip4()));
@@ -129,7 +129,7 @@ fn show_tells_what_is() {
 }
 
 #[test]
-fn counters_count_what_passed() {
+fn counters_match_the_frames_sent() {
     let pair = Pair::new(Underlay::V4, Peer::Linux);
     let [a, b] = &pair.hosts;
     assert_no_loss((&a.ns, a.ip4()), (&b.ns, b.ip4()));

@@ -12,7 +12,7 @@ use vtep_tests::vtepd::{Config, Vtepd, binary};
 use vtep_tests::wire::{Kind, Raw};
 
 #[test]
-fn a_miss_is_told_and_answered_for_a_while() {
+fn a_miss_event_is_answered_with_entries_that_expire() {
     let fabric = Fabric::new(1600);
     let ns = fabric.hypervisor(1);
     let host = Host::new(&ns, 11);
@@ -41,14 +41,14 @@ fn a_miss_is_told_and_answered_for_a_while() {
         let _ = host.ns.try_run("arping -I eth0 -c 1 -w 1 192.0.2.12");
         monitor.log().contains("miss 192.0.2.12 vni 100")
     });
-    let (ear, _peer) = (
+    let (receiver, _peer) = (
         Raw::open(&fabric.ns, "h1", Kind::Packet),
         fabric.hypervisor(9),
     );
-    let told = format!("miss {} vni 100", mac(12));
+    let miss = format!("miss {} vni 100", mac(12));
     wait_for("the miss of a MAC", 10, || {
         tenant.send(&plain(&mac(12), &mac(11), "unknown"));
-        monitor.log().contains(&told).then_some(())
+        monitor.log().contains(&miss).then_some(())
     });
     vtepd.done(&format!(
         "neigh add 192.0.2.12 --vni 100 --mac {} --lifetime 5",
@@ -62,7 +62,7 @@ fn a_miss_is_told_and_answered_for_a_while() {
     ));
     wait_for("the frame leaves for the VTEP", 5, || {
         tenant.send(&plain(&mac(12), &mac(11), "answered"));
-        (!ear.with_marker("answered").is_empty()).then_some(())
+        (!receiver.with_marker("answered").is_empty()).then_some(())
     });
     wait_for("the entries go", 10, || {
         let gone = vtepd.mac(100, &mac(12)).is_none()
@@ -104,20 +104,21 @@ fn a_multicast_group_floods_among_vtepd_and_linux() {
         let joined = ns.ip("maddr show dev eth0");
         assert!(joined.contains("239.1.1.1"), "{joined}");
     }
-    let ears = [1, 2].map(|i: usize| Raw::open(&hosts[i].ns, "eth0", Kind::Packet));
+    let receivers = [1, 2].map(|i: usize| Raw::open(&hosts[i].ns, "eth0", Kind::Packet));
     let mut tenant = Raw::open(&hosts[0].ns, "eth0", Kind::Packet);
     // The first frames may come before all are members.
     wait_for("all hear the group", 10, || {
         tenant.send(&plain("ff:ff:ff:ff:ff:ff", &mac(11), "first"));
-        ears.iter()
-            .all(|ear| !ear.with_marker("first").is_empty())
+        receivers
+            .iter()
+            .all(|receiver| !receiver.with_marker("first").is_empty())
             .then_some(())
     });
     for _ in 0..10 {
         tenant.send(&plain("ff:ff:ff:ff:ff:ff", &mac(11), "to-the-group"));
     }
-    for ear in &ears {
-        assert_eq!(ear.expect("to-the-group", 10).len(), 10);
+    for receiver in &receivers {
+        assert_eq!(receiver.expect("to-the-group", 10).len(), 10);
     }
     // The other two, and not the group.
     assert_eq!(daemons[0].show("vni 100")["rows"][0]["remote_vteps"], 2);
@@ -128,7 +129,7 @@ fn a_multicast_group_floods_among_vtepd_and_linux() {
 }
 
 #[test]
-fn static_entries_and_local_addresses_stand_beside_bgp_and_survive_its_settings() {
+fn static_entries_coexist_with_bgp_and_survive_its_reconfiguration() {
     let fabric = Fabric::new(1600);
     let ns = fabric.hypervisor(1);
     let host = Host::new(&ns, 11);

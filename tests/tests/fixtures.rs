@@ -27,7 +27,7 @@ fn two_linux_vteps(underlay: Underlay) -> (Fabric, [Netns; 2], [Host; 2]) {
 }
 
 #[test]
-fn tenants_of_two_linux_vteps_talk_over_ipv4_and_ipv6() {
+fn tenants_of_two_linux_vteps_reach_each_other_over_ipv4_and_ipv6() {
     for underlay in [Underlay::V4, Underlay::V6] {
         let (_fabric, _hypervisors, [a, b]) = two_linux_vteps(underlay);
         assert_no_loss((&a.ns, a.ip4()), (&b.ns, b.ip4()));

@@ -6,12 +6,12 @@ use vtep_tests::fabric::{Fabric, Underlay, vtep4, vtep6};
 use vtep_tests::frame::plain;
 use vtep_tests::link::{Host, mac};
 use vtep_tests::linux_vtep::LinuxVtep;
-use vtep_tests::stage::Bench;
+use vtep_tests::topology::RawPair;
 use vtep_tests::vtepd::{Config, Vtepd};
 use vtep_tests::wire::{Capture, Kind, Raw};
 
 #[test]
-fn a_bum_frame_reaches_each_of_five_vteps_once_and_never_comes_back() {
+fn a_bum_frame_reaches_each_of_five_vteps_once_and_is_never_reflected() {
     let fabric = Fabric::new(1600);
     let hypervisors = [1, 2, 3, 4, 5, 6].map(|n| fabric.hypervisor(n));
     let hosts: Vec<Host> = (0..6_u8)
@@ -31,7 +31,7 @@ fn a_bum_frame_reaches_each_of_five_vteps_once_and_never_comes_back() {
             .port("t11", &[mac(11)]),
     );
     vtepd.expect_up(&remote);
-    let mut ears: Vec<Raw> = hosts
+    let mut receivers: Vec<Raw> = hosts
         .iter()
         .map(|h| Raw::open(&h.ns, "eth0", Kind::Packet))
         .collect();
@@ -42,12 +42,12 @@ fn a_bum_frame_reaches_each_of_five_vteps_once_and_never_comes_back() {
         ("unknown", "50:54:33:00:66:66"),
     ] {
         let marker = format!("bum-{kind}");
-        ears[0].send(&plain(to, &mac(11), &marker));
-        for ear in &ears[1..] {
-            assert_eq!(ear.expect(&marker, 1), [plain(to, &mac(11), &marker)]);
+        receivers[0].send(&plain(to, &mac(11), &marker));
+        for receiver in &receivers[1..] {
+            assert_eq!(receiver.expect(&marker, 1), [plain(to, &mac(11), &marker)]);
         }
         assert!(
-            ears[0].with_marker(&marker).is_empty(),
+            receivers[0].with_marker(&marker).is_empty(),
             "{marker} came back to its sender"
         );
     }
@@ -67,19 +67,18 @@ fn a_bum_frame_reaches_each_of_five_vteps_once_and_never_comes_back() {
 
 #[test]
 fn bum_from_the_overlay_reaches_local_ports_and_never_the_overlay() {
-    let mut bench = Bench::new();
-    let (to, from) = bench.macs();
+    let mut pair = RawPair::new();
+    let (to, from) = pair.macs();
     for (kind, destination) in [
         ("all", "ff:ff:ff:ff:ff:ff"),
         ("unknown", "50:54:33:00:66:66"),
     ] {
         let inner = plain(destination, &mac(12), &format!("over-{kind}"));
-        bench
-            .peer
+        pair.peer
             .send(&Packet::v4(&to, &from, inner.clone()).bytes());
-        assert_eq!(bench.tenant.expect(&format!("over-{kind}"), 1), [inner]);
+        assert_eq!(pair.tenant.expect(&format!("over-{kind}"), 1), [inner]);
         assert!(
-            bench.peer.with_marker(&format!("over-{kind}")).is_empty(),
+            pair.peer.with_marker(&format!("over-{kind}")).is_empty(),
             "sent back to the overlay"
         );
     }
@@ -96,16 +95,20 @@ fn unknown_unicast_is_flooded_and_known_unicast_is_not() {
         .fdb(&mac(12), vtep4(2));
     let vtepd = Vtepd::start(&hypervisors[0], &config);
     vtepd.expect_up(&[vtep4(2), vtep4(3)]);
-    let ears = [1, 2].map(|i: usize| Raw::open(&hypervisors[i], "eth0", Kind::Packet));
+    let receivers = [1, 2].map(|i: usize| Raw::open(&hypervisors[i], "eth0", Kind::Packet));
     let mut tenant = Raw::open(&host.ns, "eth0", Kind::Packet);
-    tenant.send(&plain("50:54:33:00:66:66", &mac(11), "nobody-knows"));
+    tenant.send(&plain("50:54:33:00:66:66", &mac(11), "no-such-host"));
     tenant.send(&plain(&mac(12), &mac(11), "known-mac"));
     assert_eq!(
-        ears.each_ref().map(|e| e.expect("nobody-knows", 1).len()),
+        receivers
+            .each_ref()
+            .map(|e| e.expect("no-such-host", 1).len()),
         [1, 1]
     );
     assert_eq!(
-        ears.each_ref().map(|e| e.with_marker("known-mac").len()),
+        receivers
+            .each_ref()
+            .map(|e| e.with_marker("known-mac").len()),
         [1, 0]
     );
 }
@@ -130,7 +133,7 @@ fn a_flood_reaches_vteps_of_both_families_once() {
         .port("t11", &[mac(11)]);
     let vtepd = Vtepd::start(&hypervisors[0], &config.both_families(vtep6(1)));
     vtepd.expect_up(&[vtep4(2), vtep6(3)]);
-    let mut ears = hosts
+    let mut receivers = hosts
         .each_ref()
         .map(|h| Raw::open(&h.ns, "eth0", Kind::Packet));
     for (kind, to) in [
@@ -138,11 +141,11 @@ fn a_flood_reaches_vteps_of_both_families_once() {
         ("unknown", "50:54:33:00:66:66"),
     ] {
         let marker = format!("both-{kind}");
-        ears[0].send(&plain(to, &mac(11), &marker));
-        assert_eq!(ears[1].expect(&marker, 1).len(), 1, "over IPv4");
-        assert_eq!(ears[2].expect(&marker, 1).len(), 1, "over IPv6");
+        receivers[0].send(&plain(to, &mac(11), &marker));
+        assert_eq!(receivers[1].expect(&marker, 1).len(), 1, "over IPv4");
+        assert_eq!(receivers[2].expect(&marker, 1).len(), 1, "over IPv6");
         assert!(
-            ears[0].with_marker(&marker).is_empty(),
+            receivers[0].with_marker(&marker).is_empty(),
             "{marker} came back"
         );
     }

@@ -5,8 +5,8 @@ use vtep_tests::fabric::{Underlay, vtep4, vtep6};
 use vtep_tests::frame::plain;
 use vtep_tests::link::mac;
 use vtep_tests::netns::Netns;
-use vtep_tests::stage::{Bench, Pair, Peer};
 use vtep_tests::tools::{arping, iperf3};
+use vtep_tests::topology::{Pair, Peer, RawPair};
 
 #[test]
 fn the_underlay_nic_still_serves_the_host() {
@@ -27,8 +27,8 @@ fn the_underlay_nic_still_serves_the_host() {
 
 #[test]
 fn a_tenant_cannot_reach_the_hypervisor() {
-    let bench = Bench::new();
-    let (hypervisor, tenant) = (&bench.hypervisors[0], &bench.host.ns);
+    let pair = RawPair::new();
+    let (hypervisor, tenant) = (&pair.hypervisors[0], &pair.host.ns);
     // Even an address on the port itself, which a careless operator left there, must not answer.
     hypervisor.ip("addr add 192.0.2.254/24 dev t11");
     let gateway = "192.0.2.254".parse().expect("an address");
@@ -44,22 +44,20 @@ fn a_tenant_cannot_reach_the_hypervisor() {
 
 #[test]
 fn frames_of_a_tenant_never_reach_the_hosts_stack() {
-    let mut bench = Bench::new();
-    let ear =
-        vtep_tests::wire::Raw::open(&bench.hypervisors[0], "t11", vtep_tests::wire::Kind::Packet);
+    let mut pair = RawPair::new();
+    let receiver =
+        vtep_tests::wire::Raw::open(&pair.hypervisors[0], "t11", vtep_tests::wire::Kind::Packet);
     for to in [
         mac(12),
         "ff:ff:ff:ff:ff:ff".into(),
-        bench.hypervisors[0].mac("t11"),
+        pair.hypervisors[0].mac("t11"),
     ] {
-        bench.tenant.send(&plain(&to, &mac(11), "for-the-overlay"));
+        pair.tenant.send(&plain(&to, &mac(11), "for-the-overlay"));
     }
-    bench
-        .tenant
-        .send(&plain(&mac(12), &mac(11), "the-last-one"));
-    assert_eq!(bench.peer.expect("the-last-one", 1).len(), 1);
+    pair.tenant.send(&plain(&mac(12), &mac(11), "the-last-one"));
+    assert_eq!(pair.peer.expect("the-last-one", 1).len(), 1);
     assert!(
-        ear.with_marker("for-the-overlay").is_empty(),
+        receiver.with_marker("for-the-overlay").is_empty(),
         "packet sockets see what the stack sees"
     );
 }

@@ -4,8 +4,8 @@ use vtep_tests::fabric::{Fabric, Underlay, vtep4};
 use vtep_tests::frame::plain;
 use vtep_tests::link::{Host, mac};
 use vtep_tests::linux_vtep::LinuxVtep;
-use vtep_tests::stage::{Pair, Peer};
 use vtep_tests::tools::{iperf3, ping};
+use vtep_tests::topology::{Pair, Peer};
 use vtep_tests::vtepd::{Config, Vtepd};
 use vtep_tests::wire::{Capture, Kind, Raw};
 
@@ -41,7 +41,7 @@ fn assert_attached(vtepd: &Vtepd, mode: &str) {
     }
 }
 
-fn jumbo_tenants_talk(underlay: Underlay, peer: Peer) {
+fn jumbo_tenants_reach_each_other(underlay: Underlay, peer: Peer) {
     let mut pair = Pair::jumbo(underlay, peer, "");
     assert_attached(pair.vtepd(), "native");
     assert_jumbo_pings(&pair);
@@ -56,22 +56,22 @@ fn jumbo_tenants_talk(underlay: Underlay, peer: Peer) {
 
 #[test]
 fn jumbo_between_two_vtepd_over_ipv4() {
-    jumbo_tenants_talk(Underlay::V4, Peer::Vtepd);
+    jumbo_tenants_reach_each_other(Underlay::V4, Peer::Vtepd);
 }
 
 #[test]
 fn jumbo_between_two_vtepd_over_ipv6() {
-    jumbo_tenants_talk(Underlay::V6, Peer::Vtepd);
+    jumbo_tenants_reach_each_other(Underlay::V6, Peer::Vtepd);
 }
 
 #[test]
 fn jumbo_between_vtepd_and_linux_over_ipv4() {
-    jumbo_tenants_talk(Underlay::V4, Peer::Linux);
+    jumbo_tenants_reach_each_other(Underlay::V4, Peer::Linux);
 }
 
 #[test]
 fn jumbo_between_vtepd_and_linux_over_ipv6() {
-    jumbo_tenants_talk(Underlay::V6, Peer::Linux);
+    jumbo_tenants_reach_each_other(Underlay::V6, Peer::Linux);
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn jumbo_bum_reaches_each_of_several_vteps_once() {
             Host::new(&hypervisors[usize::from(i)], 11 + i).jumbo(&hypervisors[usize::from(i)])
         })
         .collect();
-    let neighbour = Host::new(&hypervisors[0], 21).jumbo(&hypervisors[0]);
+    let local = Host::new(&hypervisors[0], 21).jumbo(&hypervisors[0]);
     for n in 2..=4_u8 {
         let ns = &hypervisors[usize::from(n) - 1];
         let _ = LinuxVtep::new(ns, 100, vtep4(n))
@@ -133,8 +133,8 @@ fn jumbo_bum_reaches_each_of_several_vteps_once() {
         .port("t21", &[mac(21)]);
     let vtepd = Vtepd::start(&hypervisors[0], &config);
     let mut sender = Raw::open(&hosts[0].ns, "eth0", Kind::Packet);
-    let others: Vec<_> = hosts[1..].iter().chain([&neighbour]).collect();
-    let ears: Vec<Raw> = others
+    let others: Vec<_> = hosts[1..].iter().chain([&local]).collect();
+    let receivers: Vec<Raw> = others
         .iter()
         .map(|host| Raw::open(&host.ns, "eth0", Kind::Packet))
         .collect();
@@ -147,9 +147,10 @@ fn jumbo_bum_reaches_each_of_several_vteps_once() {
         for _ in 0..10 {
             sender.send(&frame);
         }
-        for ear in &ears {
+        for receiver in &receivers {
             assert!(
-                ear.expect(&format!("jumbo-{kind}"), 10)
+                receiver
+                    .expect(&format!("jumbo-{kind}"), 10)
                     .iter()
                     .all(|got| *got == frame)
             );

@@ -5,7 +5,7 @@ use vtep_tests::echo::assert_no_loss;
 use vtep_tests::fabric::{Fabric, Underlay, vtep4};
 use vtep_tests::link::{Host, mac};
 use vtep_tests::netns::{Netns, wait_for};
-use vtep_tests::stage::{Pair, Peer};
+use vtep_tests::topology::{Pair, Peer};
 use vtep_tests::vtepd::{Config, Vtepd, second_instance};
 
 fn one_vtepd() -> (Fabric, Netns, Host, Vtepd, [State; 2]) {
@@ -72,7 +72,7 @@ fn left_behind(ns: &Netns) -> Vec<String> {
 }
 
 #[test]
-fn sigterm_leaves_the_interfaces_as_they_were() {
+fn sigterm_restores_the_interfaces() {
     let (_fabric, ns, _host, vtepd, before) = one_vtepd();
     assert!(
         ns.link("eth0")["xdp"].is_object() && ns.link("t11")["xdp"].is_object(),
@@ -110,7 +110,7 @@ fn kill_nine_alone_leaves_no_program_and_no_pin() {
 }
 
 #[test]
-fn a_second_instance_is_refused_with_a_reason_and_harms_nothing() {
+fn a_second_instance_is_refused_and_does_not_affect_the_first() {
     let mut pair = Pair::new(Underlay::V4, Peer::Linux);
     let refused = second_instance(&pair.hypervisors[0], pair.vtepd());
     let error = String::from_utf8_lossy(&refused.stderr);

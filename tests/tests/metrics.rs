@@ -43,7 +43,7 @@ fn value(page: &str, name: &str) -> f64 {
 const METRICS: &str = "metrics = \"127.0.0.1:9464\"";
 
 #[test]
-fn a_scrape_tells_of_frames_drops_tables_and_workers() {
+fn a_scrape_reports_frames_drops_tables_and_workers() {
     let fabric = Fabric::new(1600);
     let ns = fabric.hypervisor(1);
     let hosts = [11, 12].map(|number| Host::new(&ns, number));
@@ -123,7 +123,7 @@ fn end_is_described(docs: &str, name: &str) -> bool {
 }
 
 #[test]
-fn a_scrape_tells_of_sessions_and_a_taken_address_is_refused() {
+fn a_scrape_reports_bgp_sessions_and_an_address_in_use_is_an_error() {
     let fabric = Fabric::new(1600);
     let with = |_: &Netns| site::config(1, 65000, &site::internal(&[2]), "").control(METRICS);
     let sites = [

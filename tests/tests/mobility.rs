@@ -14,14 +14,14 @@ use vtep_tests::wire::{Kind, Raw};
 const MOVER: u8 = 30;
 
 /// vtepd at 1 and FRR at 2, and an interface of host 30 at each: it speaks now here, now there.
-struct Stage {
+struct Fixture {
     sites: [Site; 2],
     movers: [Host; 2],
-    voices: [Raw; 2],
+    senders: [Raw; 2],
     _fabric: Fabric,
 }
 
-impl Stage {
+impl Fixture {
     fn new(port: &str) -> Self {
         let fabric = Fabric::new(1600);
         let sites = [Site::vtepd(&fabric, 1, &[2]), Site::frr(&fabric, 2, &[1])];
@@ -36,38 +36,38 @@ impl Stage {
         sites[0]
             .ctl()
             .done(&format!("port add t30 --vni 100 {port}"));
-        let voices = [0, 1].map(|i: usize| Raw::open(&movers[i].ns, "eth0", Kind::Packet));
+        let senders = [0, 1].map(|i: usize| Raw::open(&movers[i].ns, "eth0", Kind::Packet));
         Self {
             sites,
             movers,
-            voices,
+            senders,
             _fabric: fabric,
         }
     }
 
     /// Host 30 speaks at site `index`; gives when.
-    fn speak(&mut self, index: usize) -> Instant {
+    fn send_from(&mut self, index: usize) -> Instant {
         // Where it is not, it answers nobody.
         self.movers[1 - index].ns.ip("link set eth0 arp off");
         self.movers[index].ns.ip("link set eth0 arp on");
-        self.voices[index].send(&plain(&mac(11), &mac(MOVER), "here-i-am"));
+        self.senders[index].send(&plain(&mac(11), &mac(MOVER), "here-i-am"));
         Instant::now()
     }
 
-    /// Waits until the site other than `index` sends to host 30 at `index`; gives how long ago it spoke.
-    fn expect_at(&self, index: usize, spoke: Instant) -> Duration {
+    /// Waits until the site other than `index` sends to host 30 at `index`; gives how long ago it sent_at.
+    fn expect_at(&self, index: usize, sent_at: Instant) -> Duration {
         let (here, other) = (&self.sites[index], &self.sites[1 - index]);
         other.expect_mac(100, &mac(MOVER), here.number);
-        spoke.elapsed()
+        sent_at.elapsed()
     }
 }
 
 #[test]
 fn a_host_moves_between_frr_and_vtepd_within_a_second_of_its_first_frame() {
-    let mut stage = Stage::new("--learn-limit 16");
-    let mut monitor = stage.sites[0].ctl().monitor(&stage.sites[0].ns, "mac");
-    let spoke = stage.speak(1);
-    stage.expect_at(1, spoke);
+    let mut fixture = Fixture::new("--learn-limit 16");
+    let mut monitor = fixture.sites[0].ctl().monitor(&fixture.sites[0].ns, "mac");
+    let sent_at = fixture.send_from(1);
+    fixture.expect_at(1, sent_at);
     // On a busy machine the look at FRR's tables may take longer than the move: the quickest round tells.
     let mut quickest = [Duration::MAX; 2];
     // More rounds would be five moves, and freeze it.
@@ -75,13 +75,13 @@ fn a_host_moves_between_frr_and_vtepd_within_a_second_of_its_first_frame() {
         for index in [0, 1] {
             // A worker tells the same news once a second: a host that comes back sooner waits for that.
             std::thread::sleep(Duration::from_millis(1500));
-            let spoke = stage.speak(index);
-            let took = stage.expect_at(index, spoke);
+            let sent_at = fixture.send_from(index);
+            let took = fixture.expect_at(index, sent_at);
             println!("round {round}, to site {}: {took:?}", index + 1);
             quickest[index] = quickest[index].min(took);
-            let host = &stage.sites[1 - index].hosts[0];
+            let host = &fixture.sites[1 - index].hosts[0];
             assert_eq!(
-                lost(&host.ns, stage.movers[index].ip4(), 10),
+                lost(&host.ns, fixture.movers[index].ip4(), 10),
                 0,
                 "to site {}",
                 index + 1
@@ -98,7 +98,7 @@ fn a_host_moves_between_frr_and_vtepd_within_a_second_of_its_first_frame() {
         10,
     );
     assert!(!monitor.log().contains(" at - "), "{}", monitor.log());
-    let row = stage.sites[0]
+    let row = fixture.sites[0]
         .ctl()
         .mac(100, &mac(MOVER))
         .expect("it is at site 2");
@@ -106,26 +106,26 @@ fn a_host_moves_between_frr_and_vtepd_within_a_second_of_its_first_frame() {
 }
 
 #[test]
-fn a_host_that_moves_too_often_is_frozen_until_an_operator_frees_it() {
-    let mut stage = Stage::new("--learn-limit 16");
-    let mut monitor = stage.sites[0].ctl().monitor(&stage.sites[0].ns, "mac");
-    let spoke = stage.speak(1);
-    stage.expect_at(1, spoke);
+fn a_host_that_moves_too_often_is_frozen_until_an_operator_unfreezes_it() {
+    let mut fixture = Fixture::new("--learn-limit 16");
+    let mut monitor = fixture.sites[0].ctl().monitor(&fixture.sites[0].ns, "mac");
+    let sent_at = fixture.send_from(1);
+    fixture.expect_at(1, sent_at);
     for index in [0, 1, 0, 1] {
         std::thread::sleep(Duration::from_millis(1500));
-        let spoke = stage.speak(index);
-        stage.expect_at(index, spoke);
+        let sent_at = fixture.send_from(index);
+        fixture.expect_at(index, sent_at);
     }
     // The fifth move in 180 s (RFC 7432 section 15.1): it stays where it is.
     wait_for("it is frozen", 10, || {
-        stage.speak(0);
+        fixture.send_from(0);
         std::thread::sleep(Duration::from_millis(500));
         monitor
             .log()
             .contains(&format!("mac frozen {} vni 100", mac(MOVER)))
             .then_some(())
     });
-    let row = stage.sites[0]
+    let row = fixture.sites[0]
         .ctl()
         .mac(100, &mac(MOVER))
         .expect("it is at site 2");
@@ -134,25 +134,25 @@ fn a_host_that_moves_too_often_is_frozen_until_an_operator_frees_it() {
         "{row}"
     );
     assert_eq!(
-        stage.sites[1].remote_mac(100, &mac(MOVER)),
+        fixture.sites[1].remote_mac(100, &mac(MOVER)),
         None,
         "nobody was told otherwise"
     );
     // The others are none the worse.
-    assert_eq!(lost(&stage.sites[0].hosts[0].ns, ip4(12), 20), 0);
-    stage.voices[0].send(&plain(&mac(11), &mac(31), "another-host"));
-    stage.sites[1].expect_mac(100, &mac(31), 1);
-    stage.sites[0]
+    assert_eq!(lost(&fixture.sites[0].hosts[0].ns, ip4(12), 20), 0);
+    fixture.senders[0].send(&plain(&mac(11), &mac(31), "another-host"));
+    fixture.sites[1].expect_mac(100, &mac(31), 1);
+    fixture.sites[0]
         .ctl()
         .done(&format!("mac unfreeze {} --vni 100", mac(MOVER)));
     monitor.wait_for_output(&format!("mac unfrozen {} vni 100", mac(MOVER)), 10);
     wait_for("it moves again", 10, || {
-        stage.speak(0);
+        fixture.send_from(0);
         std::thread::sleep(Duration::from_millis(500));
-        (stage.sites[1].remote_mac(100, &mac(MOVER)).as_deref() == Some("203.0.113.1"))
+        (fixture.sites[1].remote_mac(100, &mac(MOVER)).as_deref() == Some("203.0.113.1"))
             .then_some(())
     });
-    let row = stage.sites[0]
+    let row = fixture.sites[0]
         .ctl()
         .mac(100, &mac(MOVER))
         .expect("it is here");
@@ -164,17 +164,17 @@ fn a_host_that_moves_too_often_is_frozen_until_an_operator_frees_it() {
 
 #[test]
 fn mac_move_takes_a_host_over_from_frr() {
-    let mut stage = Stage::new("--mac 50:54:33:00:00:ee");
-    let spoke = stage.speak(1);
-    stage.expect_at(1, spoke);
-    let ear = Raw::open(&stage.sites[1].hosts[0].ns, "eth0", Kind::Packet);
+    let mut fixture = Fixture::new("--mac 50:54:33:00:00:ee");
+    let sent_at = fixture.send_from(1);
+    fixture.expect_at(1, sent_at);
+    let receiver = Raw::open(&fixture.sites[1].hosts[0].ns, "eth0", Kind::Packet);
     let before = Instant::now();
-    stage.sites[0].ctl().done(&format!(
+    fixture.sites[0].ctl().done(&format!(
         "mac move {} --vni 100 --interface t30 --ip 192.0.2.30",
         mac(MOVER)
     ));
-    stage.expect_at(0, before);
-    let row = stage.sites[0]
+    fixture.expect_at(0, before);
+    let row = fixture.sites[0]
         .ctl()
         .mac(100, &mac(MOVER))
         .expect("it is here");
@@ -185,41 +185,41 @@ fn mac_move_takes_a_host_over_from_frr() {
     );
     let announced = |frame: &Vec<u8>| frame[12..14] == [8, 6] && frame[28..32] == [192, 0, 2, 30];
     wait_for("the announcement is heard at site 2", 5, || {
-        ear.frames().iter().any(announced).then_some(())
+        receiver.frames().iter().any(announced).then_some(())
     });
     assert_eq!(
-        lost(&stage.sites[1].hosts[0].ns, stage.movers[0].ip4(), 10),
+        lost(&fixture.sites[1].hosts[0].ns, fixture.movers[0].ip4(), 10),
         0
     );
 }
 
 #[test]
-fn a_learned_host_is_announced_and_forgotten() {
-    let mut stage = Stage::new("--learn-limit 1 --learn-age 10");
-    let spoke = stage.speak(0);
-    stage.expect_at(0, spoke);
-    let row = stage.sites[0]
+fn a_learned_host_is_announced_and_ages_out() {
+    let mut fixture = Fixture::new("--learn-limit 1 --learn-age 10");
+    let sent_at = fixture.send_from(0);
+    fixture.expect_at(0, sent_at);
+    let row = fixture.sites[0]
         .ctl()
         .mac(100, &mac(MOVER))
         .expect("it was learned");
     assert!(row["flags"].to_string().contains("learned"), "{row}");
     // The limit holds.
-    stage.voices[0].send(&plain(&mac(11), &mac(31), "one-too-many"));
+    fixture.senders[0].send(&plain(&mac(11), &mac(31), "one-too-many"));
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(
-        stage.sites[0].ctl().mac(100, &mac(31)),
+        fixture.sites[0].ctl().mac(100, &mac(31)),
         None,
         "beyond the limit"
     );
     wait_for("it ages out", 20, || {
-        stage.sites[0]
+        fixture.sites[0]
             .ctl()
             .mac(100, &mac(MOVER))
             .is_none()
             .then_some(())
     });
     wait_for("FRR forgets it", 10, || {
-        stage.sites[1]
+        fixture.sites[1]
             .remote_mac(100, &mac(MOVER))
             .is_none()
             .then_some(())
@@ -228,21 +228,21 @@ fn a_learned_host_is_announced_and_forgotten() {
 
 #[test]
 fn a_sticky_host_stays() {
-    let mut stage = Stage::new(&format!("--mac {} --sticky", mac(MOVER)));
-    stage.sites[1].expect_mac(100, &mac(MOVER), 1);
-    let shown = stage.sites[1]
+    let mut fixture = Fixture::new(&format!("--mac {} --sticky", mac(MOVER)));
+    fixture.sites[1].expect_mac(100, &mac(MOVER), 1);
+    let shown = fixture.sites[1]
         .bgpd()
         .show("show bgp l2vpn evpn route type macip");
     assert!(shown.contains("MM:0, sticky MAC"), "{shown}");
     for _ in 0..3 {
-        stage.voices[1].send(&plain(&mac(11), &mac(MOVER), "not-me"));
+        fixture.senders[1].send(&plain(&mac(11), &mac(MOVER), "not-me"));
         std::thread::sleep(Duration::from_millis(300));
     }
     assert_eq!(
-        stage.sites[1].remote_mac(100, &mac(MOVER)),
+        fixture.sites[1].remote_mac(100, &mac(MOVER)),
         Some(vtep4(1).to_string())
     );
-    let row = stage.sites[0]
+    let row = fixture.sites[0]
         .ctl()
         .mac(100, &mac(MOVER))
         .expect("it is here");
@@ -251,7 +251,7 @@ fn a_sticky_host_stays() {
         "{row}"
     );
     assert_eq!(
-        lost(&stage.sites[1].hosts[0].ns, stage.movers[0].ip4(), 10),
+        lost(&fixture.sites[1].hosts[0].ns, fixture.movers[0].ip4(), 10),
         0
     );
 }

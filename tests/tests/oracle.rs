@@ -14,14 +14,14 @@ use vtep_tests::vtepd::{Config, Vtepd};
 use vtep_tests::wire::{Kind, Raw};
 
 /// A VTEP under test at hypervisor 1 with tenant 11, and a sender at hypervisor 9.
-struct Stage {
+struct Fixture {
     _fabric: Fabric,
     hypervisor: Netns,
     sender: Netns,
     tenant: Host,
 }
 
-impl Stage {
+impl Fixture {
     fn new() -> Self {
         let fabric = Fabric::new(1600);
         let (hypervisor, sender) = (fabric.hypervisor(1), fabric.hypervisor(9));
@@ -35,7 +35,7 @@ impl Stage {
     }
 
     /// Sends every case of `underlay`, and gives what came of each.
-    fn play(&self, underlay: Underlay) -> Vec<(Case, Outcome)> {
+    fn run_cases(&self, underlay: Underlay) -> Vec<(Case, Outcome)> {
         let (to, from) = (self.hypervisor.mac("eth0"), self.sender.mac("eth0"));
         let cases: Vec<Case> = cases::all(&to, &from)
             .into_iter()
@@ -65,45 +65,45 @@ impl Stage {
 }
 
 /// The cases whose outcome is not `expected`, in words.
-fn surprises(played: &[(Case, Outcome)], expected: impl Fn(&Case) -> Outcome) -> Vec<String> {
-    let wrong = played.iter().filter(|(case, got)| *got != expected(case));
+fn mismatches(results: &[(Case, Outcome)], expected: impl Fn(&Case) -> Outcome) -> Vec<String> {
+    let wrong = results.iter().filter(|(case, got)| *got != expected(case));
     wrong
         .map(|(case, got)| format!("{}: {got:?}, expected {:?}", case.name, expected(case)))
         .collect()
 }
 
 #[test]
-fn linux_does_what_the_table_says() {
+fn linux_behaves_as_the_table_says() {
     for underlay in [Underlay::V4, Underlay::V6] {
-        let stage = Stage::new();
-        let _vtep = LinuxVtep::new(&stage.hypervisor, 100, underlay.vtep(1))
-            .port(&stage.tenant.port)
+        let fixture = Fixture::new();
+        let _vtep = LinuxVtep::new(&fixture.hypervisor, 100, underlay.vtep(1))
+            .port(&fixture.tenant.port)
             .fdb(&mac(12), underlay.vtep(9))
             .flood(underlay.vtep(9));
-        let wrong = surprises(&stage.play(underlay), |case| case.linux);
+        let wrong = mismatches(&fixture.run_cases(underlay), |case| case.linux);
         assert!(wrong.is_empty(), "{wrong:#?}");
     }
 }
 
 #[test]
-fn vtepd_does_what_the_table_says_and_counts_each_drop() {
+fn vtepd_behaves_as_the_table_says_and_counts_each_drop() {
     for underlay in [Underlay::V4, Underlay::V6] {
-        let stage = Stage::new();
+        let fixture = Fixture::new();
         let config = Config::new(underlay.vtep(1))
             .vni(100, &[underlay.vtep(9)])
-            .port(&stage.tenant.port, &[mac(11)])
+            .port(&fixture.tenant.port, &[mac(11)])
             .fdb(&mac(12), underlay.vtep(9));
-        let vtepd = Vtepd::start(&stage.hypervisor, &config);
-        let played = stage.play(underlay);
-        let wrong = surprises(&played, |case| case.vtepd);
+        let vtepd = Vtepd::start(&fixture.hypervisor, &config);
+        let results = fixture.run_cases(underlay);
+        let wrong = mismatches(&results, |case| case.vtepd);
         assert!(wrong.is_empty(), "{wrong:#?}");
-        let reasons: BTreeSet<&str> = played.iter().filter_map(|(case, _)| case.reason).collect();
+        let reasons: BTreeSet<&str> = results.iter().filter_map(|(case, _)| case.reason).collect();
         let expected: Vec<(&str, usize)> = reasons
             .iter()
             .map(|r| {
                 (
                     *r,
-                    played
+                    results
                         .iter()
                         .filter(|(case, _)| case.reason == Some(r))
                         .count(),
@@ -120,7 +120,7 @@ fn vtepd_does_what_the_table_says_and_counts_each_drop() {
 }
 
 #[test]
-fn each_difference_from_linux_is_justified_in_the_docs() {
+fn each_difference_from_linux_is_documented() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/linux-differences.md");
     let text = std::fs::read_to_string(page).expect("docs/linux-differences.md stands");
     let rows = text

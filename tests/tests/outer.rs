@@ -5,21 +5,20 @@ use std::collections::BTreeSet;
 use vtep_tests::fabric::Underlay;
 use vtep_tests::frame::{plain, udp4, udp6};
 use vtep_tests::link::{ip4, ip6, mac};
-use vtep_tests::stage::{Bench, Pair, Peer};
 use vtep_tests::tools::ping;
+use vtep_tests::topology::{Pair, Peer, RawPair};
 use vtep_tests::wire::Capture;
 
 /// Sends frames from the tenant with one of `tos` each; gives `fields` of the outer headers, in the same order.
 fn sent_by(keys: &str, tos: &[u8], v6: bool, fields: &[&str]) -> Vec<Vec<String>> {
-    let mut bench = Bench::with(keys, "");
-    let mut wire = Capture::start(&bench.fabric.ns, bench.vtepd.dir(), "h1", "udp port 4789");
+    let mut pair = RawPair::with(keys, "");
+    let mut wire = Capture::start(&pair.fabric.ns, pair.vtepd.dir(), "h1", "udp port 4789");
     for class in tos {
         let build = if v6 { udp6 } else { udp4 };
-        bench
-            .tenant
+        pair.tenant
             .send(&build(&mac(12), &mac(11), *class, "outer-fields"));
     }
-    let _ = bench.peer.expect("outer-fields", tos.len());
+    let _ = pair.peer.expect("outer-fields", tos.len());
     wire.fields("vxlan && udp.dstport == 7778", fields)
 }
 
@@ -76,16 +75,16 @@ fn dscp_is_inherited_or_fixed_and_ecn_is_always_copied() {
 
 #[test]
 fn flows_spread_over_source_ports_and_each_keeps_its_own() {
-    let mut bench = Bench::new();
-    let mut wire = Capture::start(&bench.fabric.ns, bench.vtepd.dir(), "h1", "udp port 4789");
+    let mut pair = RawPair::new();
+    let mut wire = Capture::start(&pair.fabric.ns, pair.vtepd.dir(), "h1", "udp port 4789");
     for round in 0..2 {
         for flow in 0..32_u8 {
             let mut frame = plain(&mac(12), &mac(11), &format!("flow-{round}"));
             frame[5] = 100 + flow;
-            bench.tenant.send(&frame);
+            pair.tenant.send(&frame);
         }
     }
-    let _ = bench.peer.expect("flow-1", 32);
+    let _ = pair.peer.expect("flow-1", 32);
     let ports: Vec<String> = wire
         .fields("vxlan && eth.type == 0x88b5", &["udp.srcport"])
         .into_iter()
@@ -99,7 +98,7 @@ fn flows_spread_over_source_ports_and_each_keeps_its_own() {
 }
 
 #[test]
-fn a_datagram_that_does_not_fit_is_answered_with_the_size_that_does() {
+fn an_oversized_datagram_is_answered_with_the_path_mtu() {
     // 1500 bytes of outer IP packet, less 20 + 8 + 8 for IPv4, UDP and VXLAN, and 14 for the inner Ethernet header.
     let pair = Pair::with(Underlay::V4, Peer::Vtepd, "", 1500);
     let from = &pair.hosts[0].ns;

@@ -29,7 +29,7 @@ const HOST: [u8; 6] = [0x50, 0x54, 0x33, 0, 0, 12];
 /// Junos: the Ethernet tag is the VNI, the label of a type 2 may be 0, and the automatic target is that of RFC 8365
 /// section 5.1.2.1: 65000:268435556 for VNI 100.
 #[test]
-fn juniper_s_routes_are_taken_by_their_tag() {
+fn routes_of_junos_are_imported_by_their_ethernet_tag() {
     let fabric = Fabric::new(1600);
     let (vtepd, _ns, peer) = listener(&fabric, "");
     let mut juniper = Script::connect(&peer, vtep4(1), 65000, vtep4(9));
@@ -71,7 +71,7 @@ fn juniper_s_routes_are_taken_by_their_tag() {
 }
 
 #[test]
-fn one_wrong_attribute_withdraws_and_a_wrong_route_of_another_type_is_passed_over() {
+fn a_malformed_attribute_withdraws_its_routes_and_an_unknown_route_type_is_skipped() {
     let fabric = Fabric::new(1600);
     let (vtepd, _ns, peer) = listener(&fabric, "");
     let mut script = Script::connect(&peer, vtep4(1), 65000, vtep4(9));
@@ -92,11 +92,11 @@ fn one_wrong_attribute_withdraws_and_a_wrong_route_of_another_type_is_passed_ove
     wait_for("the route after it is taken", 10, || {
         vtepd.mac(100, &mac(12))
     });
-    assert!(!script.heard("message 3"), "a NOTIFICATION");
+    assert!(!script.printed("message 3"), "a NOTIFICATION");
 }
 
 #[test]
-fn more_routes_than_allowed_end_the_session() {
+fn exceeding_the_prefix_limit_closes_the_session() {
     let fabric = Fabric::new(1600);
     let (vtepd, _ns, peer) = listener(&fabric, "max-prefixes = 3");
     let mut script = Script::connect(&peer, vtep4(1), 65000, vtep4(9));
@@ -120,7 +120,7 @@ fn more_routes_than_allowed_end_the_session() {
         None,
     ));
     wait_for("a NOTIFICATION", 10, || {
-        script.heard("message 3").then_some(())
+        script.printed("message 3").then_some(())
     });
     wait_for("all its routes go", 10, || {
         vtepd.mac(100, "50:54:33:00:01:03").is_none().then_some(())
@@ -203,7 +203,7 @@ fn expected(vni: u32, number: u8) -> BTreeMap<String, Option<String>> {
 }
 
 #[test]
-fn the_tables_of_the_three_vtep_example_agree_with_frr_s() {
+fn tables_of_three_vteps_match_those_of_frr() {
     let fabric = Fabric::new(1600);
     let ns = fabric.hypervisor(2);
     let mut config = site::bgp(2, 65000, &site::internal(&[1, 3]), "");

@@ -76,7 +76,7 @@ fn stale(other: &Site) -> usize {
     rows.iter().filter(|row| row["stale"] == true).count()
 }
 
-fn talk(sites: &[Site; 2]) {
+fn assert_connected(sites: &[Site; 2]) {
     let [a, b] = sites.each_ref().map(|site| &site.hosts[0]);
     assert_no_loss((&a.ns, a.ip4()), (&b.ns, b.ip4()));
 }
@@ -94,7 +94,7 @@ fn vtepd_keeps_the_routes_of_a_vtepd_that_restarts() {
     wait_for("nothing is stale", 10, || {
         (stale(&sites[1]) == 0).then_some(())
     });
-    talk(&sites);
+    assert_connected(&sites);
 }
 
 #[test]
@@ -112,13 +112,13 @@ fn gobgp_keeps_and_reflects_the_routes_of_a_vtepd_that_restarts() {
     let one = restart(one, || keeps_site_1(&two));
     let sites = [one, two];
     expect_full(&sites);
-    talk(&sites);
+    assert_connected(&sites);
 }
 
 /// FRR 8.4 keeps no routes of EVPN for anyone: `FOREACH_AFI_SAFI_NSF` in its bgpd/bgpd.h ends before that family. It must
 /// understand that vtepd has restarted, and have all again at once.
 #[test]
-fn frr_has_all_again_when_vtepd_comes_back() {
+fn frr_relearns_all_routes_when_vtepd_restarts() {
     let fabric = Fabric::new(1600);
     let sites = [Site::vtepd(&fabric, 1, &[2]), Site::frr(&fabric, 2, &[1])];
     expect_full(&sites);
@@ -128,13 +128,13 @@ fn frr_has_all_again_when_vtepd_comes_back() {
     expect_full(&sites);
     // It was told that vtepd has restarted, has kept its forwarding state, and has said all.
     wait_for("FRR knows of the restart", 10, || {
-        let told = sites[1].bgpd().json("show bgp neighbors 203.0.113.1")["203.0.113.1"].clone();
-        let restart = &told["gracefulRestartInfo"];
-        let preserved = told["neighborCapabilities"]
+        let shown = sites[1].bgpd().json("show bgp neighbors 203.0.113.1")["203.0.113.1"].clone();
+        let restart = &shown["gracefulRestartInfo"];
+        let preserved = shown["neighborCapabilities"]
             .to_string()
             .contains("\"preserved\":true");
         (restart["rBit"] == true && restart["endOfRibRecv"]["l2VpnEvpn"] == true && preserved)
             .then_some(())
     });
-    talk(&sites);
+    assert_connected(&sites);
 }

@@ -39,7 +39,7 @@ fn expect_sessions(peer: &Script, sessions: usize, why: &str) {
 }
 
 #[test]
-fn a_session_costs_one_tcp_connection() {
+fn a_session_opens_one_tcp_connection() {
     let fabric = Fabric::new(1600);
     let (ns, far) = (fabric.hypervisor(1), fabric.hypervisor(9));
     let mut peer = Script::listen(&far, 65000, vtep4(9));
@@ -71,7 +71,7 @@ fn a_session_costs_one_tcp_connection() {
 }
 
 #[test]
-fn a_passive_session_costs_none_of_ours() {
+fn a_passive_session_opens_no_connection() {
     let fabric = Fabric::new(1600);
     let (ns, far) = (fabric.hypervisor(1), fabric.hypervisor(9));
     let waiting = Script::listen(&far, 65000, vtep4(9));
@@ -86,7 +86,7 @@ fn a_passive_session_costs_none_of_ours() {
 }
 
 #[test]
-fn a_session_that_brings_nothing_while_another_does_is_told() {
+fn a_session_without_routes_is_reported_when_another_has_some() {
     let fabric = Fabric::new(1600);
     let ns = fabric.hypervisor(1);
     let far = [8, 9].map(|number| fabric.hypervisor(number));

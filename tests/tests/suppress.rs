@@ -11,7 +11,7 @@ use vtep_tests::vtepd::{Config, Vtepd};
 use vtep_tests::wire::Capture;
 
 /// Tenants 11 and 12 behind two vtepd that suppress and know both.
-struct Stage {
+struct Fixture {
     daemons: [Vtepd; 2],
     hosts: [Host; 2],
     _hypervisors: [Netns; 2],
@@ -36,7 +36,7 @@ fn config(index: u8, port_keys: &str) -> Config {
         .raw(&neighbor(ip6(theirs), theirs))
 }
 
-fn stage(port_keys: &str) -> Stage {
+fn fixture(port_keys: &str) -> Fixture {
     let fabric = Fabric::new(1600);
     let hypervisors = [1, 2].map(|n| fabric.hypervisor(n));
     let hosts = [
@@ -45,7 +45,7 @@ fn stage(port_keys: &str) -> Stage {
     ];
     let daemons =
         [0, 1].map(|i: u8| Vtepd::start(&hypervisors[usize::from(i)], &config(i, port_keys)));
-    Stage {
+    Fixture {
         daemons,
         hosts,
         _hypervisors: hypervisors,
@@ -54,12 +54,12 @@ fn stage(port_keys: &str) -> Stage {
 }
 
 #[test]
-fn known_hosts_are_resolved_without_a_question_on_the_wire() {
-    let stage = stage("");
-    let [a, b] = &stage.hosts;
+fn known_hosts_are_resolved_without_a_request_on_the_underlay() {
+    let fixture = fixture("");
+    let [a, b] = &fixture.hosts;
     let mut wire = Capture::start(
-        &stage.fabric.ns,
-        stage.daemons[0].dir(),
+        &fixture.fabric.ns,
+        fixture.daemons[0].dir(),
         "h1",
         "udp port 4789",
     );
@@ -88,9 +88,9 @@ fn known_hosts_are_resolved_without_a_question_on_the_wire() {
 }
 
 #[test]
-fn a_duplicate_of_a_known_address_is_noticed() {
-    let stage = stage("");
-    let [a, b] = &stage.hosts;
+fn duplicate_address_detection_finds_a_known_address() {
+    let fixture = fixture("");
+    let [a, b] = &fixture.hosts;
     // arping -D: exit status 1 when someone answers the probe (iputils).
     let probe = |ip: IpAddr| {
         a.ns.try_run(&format!("arping -D -I eth0 -c 2 -w 3 {ip}"))
@@ -110,10 +110,10 @@ fn a_duplicate_of_a_known_address_is_noticed() {
 }
 
 #[test]
-fn changes_take_effect_at_once_and_show_tells_them() {
-    let stage = stage("");
-    let [a, _] = &stage.hosts;
-    let vtepd = &stage.daemons[0];
+fn changes_take_effect_at_once_and_are_shown() {
+    let fixture = fixture("");
+    let [a, _] = &fixture.hosts;
+    let vtepd = &fixture.daemons[0];
     assert_eq!(arping(&a.ns, ip4(33)), None);
     vtepd.done(&format!(
         "neigh add {} --vni 100 --mac {}",
@@ -130,16 +130,16 @@ fn changes_take_effect_at_once_and_show_tells_them() {
 }
 
 #[test]
-fn a_locked_port_cannot_take_over_another_s_address() {
-    let stage = stage("lock = true");
-    let [a, b] = &stage.hosts;
+fn a_locked_port_cannot_claim_the_address_of_another_host() {
+    let fixture = fixture("lock = true");
+    let [a, b] = &fixture.hosts;
     assert_eq!(lost(&a.ns, b.ip4(), 5), 0);
-    let before = stage.daemons[0].drops("arp-nd-spoofed");
+    let before = fixture.daemons[0].drops("arp-nd-spoofed");
     a.ns.ip(&format!("addr add {}/24 dev eth0", ip4(66)));
     let _ =
         a.ns.try_run(&format!("arping -A -I eth0 -s {0} -c 2 -w 3 {0}", ip4(66)));
     vtep_tests::netns::wait_for("the forged announcement is counted", 5, || {
-        (stage.daemons[0].drops("arp-nd-spoofed") > before).then_some(())
+        (fixture.daemons[0].drops("arp-nd-spoofed") > before).then_some(())
     });
     let known = b.ns.ip("neigh show dev eth0");
     assert!(!known.contains("192.0.2.66"), "{known}");

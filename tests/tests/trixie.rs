@@ -35,7 +35,7 @@ fn counting<T>(fabric: &Fabric, reflector: &Netns, work: impl FnOnce() -> T) -> 
 
 /// Each site has the six routes of the other, a type 3 and two type 2 in each of two VNIs, in its tables, and the
 /// tenants of the two reach each other in both VNIs.
-fn all_talk(sites: &[Site; 2]) {
+fn all_connected(sites: &[Site; 2]) {
     for site in sites {
         wait_for(&format!("site {} has all routes", site.number), 20, || {
             let row = site.ctl().show("bgp summary")["neighbors"][0].clone();
@@ -53,7 +53,7 @@ fn all_talk(sites: &[Site; 2]) {
 /// With `bgp listen range` FRR 10.3 makes a neighbour of a connection, and forgets it with that connection: if another one
 /// of the same client stands then, it takes routes and sends none, for ever.
 #[test]
-fn clients_that_frr_10_3_does_not_know_before_they_connect() {
+fn dynamic_neighbors_of_frr_10_3_get_all_routes_over_one_connection_each() {
     let fabric = Fabric::new(1600);
     let ns = fabric.hypervisor(REFLECTOR);
     let frr = Frr::start_10_3(&ns, &frr::dynamic_reflector(REFLECTOR));
@@ -61,7 +61,7 @@ fn clients_that_frr_10_3_does_not_know_before_they_connect() {
     assert!(version.contains("FRRouting 10.3"), "{version}");
     let (sites, connections) = counting(&fabric, &ns, || {
         let sites = [1, 2].map(|number| Site::vtepd(&fabric, number, &[REFLECTOR]));
-        all_talk(&sites);
+        all_connected(&sites);
         sites
     });
     assert_eq!(connections, [1, 1], "connections of each start");
@@ -88,7 +88,7 @@ fn clients_that_frr_10_3_does_not_know_before_they_connect() {
             },
             two,
         ];
-        all_talk(&sites);
+        all_connected(&sites);
         sites
     });
     assert_eq!(connections, [1, 0], "connections of the restart");
@@ -97,7 +97,7 @@ fn clients_that_frr_10_3_does_not_know_before_they_connect() {
         sites[1]
             .ctl()
             .done(&format!("bgp clear {}", vtep4(REFLECTOR)));
-        all_talk(&sites);
+        all_connected(&sites);
     });
     assert_eq!(connections, [0, 1], "connections after a clear");
 }

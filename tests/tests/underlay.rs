@@ -6,7 +6,7 @@ use vtep_tests::fabric::{Fabric, Underlay, vtep4};
 use vtep_tests::frame::plain;
 use vtep_tests::link::{Host, mac, veth};
 use vtep_tests::netns::{Netns, wait_for};
-use vtep_tests::stage::{Pair, Peer};
+use vtep_tests::topology::{Pair, Peer};
 use vtep_tests::vtepd::{Config, Vtepd};
 use vtep_tests::wire::{Kind, Raw};
 
@@ -60,35 +60,35 @@ impl Routed {
 }
 
 #[test]
-fn a_gateway_that_moves_is_followed() {
-    let mut stage = Routed::new("via 203.0.113.7");
-    stage.arrives_at(0, "by-the-first");
-    stage.ns.ip("route replace 198.51.100.2 via 203.0.113.8");
-    stage.arrives_at(1, "by-the-second");
-    let _ = stage.routers[0].take();
-    stage
+fn a_changed_gateway_is_followed() {
+    let mut routed = Routed::new("via 203.0.113.7");
+    routed.arrives_at(0, "by-the-first");
+    routed.ns.ip("route replace 198.51.100.2 via 203.0.113.8");
+    routed.arrives_at(1, "by-the-second");
+    let _ = routed.routers[0].take();
+    routed
         .tenant
         .send(&plain(&mac(12), &mac(11), "only-the-second"));
-    assert_eq!(stage.routers[1].expect("only-the-second", 1).len(), 1);
-    assert!(stage.routers[0].with_marker("only-the-second").is_empty());
+    assert_eq!(routed.routers[1].expect("only-the-second", 1).len(), 1);
+    assert!(routed.routers[0].with_marker("only-the-second").is_empty());
 }
 
 #[test]
-fn a_route_that_goes_and_comes_back_is_followed() {
-    let mut stage = Routed::new("via 203.0.113.7");
-    stage.arrives_at(0, "before");
-    stage.ns.ip("route del 198.51.100.2");
-    let before = stage.vtepd.drops("no-adjacency");
+fn a_removed_and_restored_route_is_followed() {
+    let mut routed = Routed::new("via 203.0.113.7");
+    routed.arrives_at(0, "before");
+    routed.ns.ip("route del 198.51.100.2");
+    let before = routed.vtepd.drops("no-adjacency");
     wait_for("drops without a route", 5, || {
-        stage.tenant.send(&plain(&mac(12), &mac(11), "no-route"));
-        (stage.vtepd.drops("no-adjacency") > before).then_some(())
+        routed.tenant.send(&plain(&mac(12), &mac(11), "no-route"));
+        (routed.vtepd.drops("no-adjacency") > before).then_some(())
     });
-    stage.ns.ip("route add 198.51.100.2 via 203.0.113.7");
-    stage.arrives_at(0, "after");
+    routed.ns.ip("route add 198.51.100.2 via 203.0.113.7");
+    routed.arrives_at(0, "after");
 }
 
 #[test]
-fn a_neighbour_that_changes_its_mac_is_followed() {
+fn a_changed_neighbor_mac_is_followed() {
     let pair = Pair::new(Underlay::V4, Peer::Linux);
     let [a, b] = &pair.hosts;
     assert_no_loss((&a.ns, a.ip4()), (&b.ns, b.ip4()));
@@ -120,7 +120,7 @@ fn flows_use_both_nics_of_an_ecmp_route_and_survive_the_loss_of_one() {
         .vni(100, &[remote])
         .port("t11", &[mac(11)]);
     let _vtepd = Vtepd::start(&ns, &config);
-    let ears = gateways
+    let receivers = gateways
         .each_ref()
         .map(|g| Raw::open(g, "eth0", Kind::Packet));
     let mut tenant = Raw::open(&host.ns, "eth0", Kind::Packet);
@@ -135,7 +135,8 @@ fn flows_use_both_nics_of_an_ecmp_route_and_survive_the_loss_of_one() {
     };
     wait_for("both NICs to carry flows", 5, || {
         burst("spread");
-        ears.iter()
+        receivers
+            .iter()
             .all(|e| e.with_marker("spread").len() >= 16)
             .then_some(())
     });
@@ -146,12 +147,12 @@ fn flows_use_both_nics_of_an_ecmp_route_and_survive_the_loss_of_one() {
         let marker = format!("one-left-{round}.");
         burst(&marker);
         std::thread::sleep(std::time::Duration::from_millis(200 * round));
-        (ears[1].with_marker(&marker).len() == 64).then_some(())
+        (receivers[1].with_marker(&marker).len() == 64).then_some(())
     });
 }
 
 #[test]
-fn a_tenant_interface_that_is_deleted_and_made_again_works_again() {
+fn a_deleted_and_recreated_tenant_interface_works_again() {
     let pair = Pair::new(Underlay::V4, Peer::Linux);
     let [a, b] = &pair.hosts;
     assert_no_loss((&a.ns, a.ip4()), (&b.ns, b.ip4()));
@@ -173,7 +174,7 @@ fn a_tenant_interface_that_is_deleted_and_made_again_works_again() {
 }
 
 #[test]
-fn an_underlay_link_that_flaps_comes_back() {
+fn an_underlay_link_recovers_from_flapping() {
     let pair = Pair::new(Underlay::V4, Peer::Linux);
     let [a, b] = &pair.hosts;
     assert_no_loss((&a.ns, a.ip4()), (&b.ns, b.ip4()));
@@ -187,7 +188,7 @@ fn an_underlay_link_that_flaps_comes_back() {
 }
 
 #[test]
-fn packets_are_taken_from_any_source_port() {
+fn packets_are_accepted_from_any_source_port() {
     let pair = Pair::new(Underlay::V4, Peer::Linux);
     let (to, from) = (
         pair.hypervisors[0].mac("eth0"),

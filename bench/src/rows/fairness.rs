@@ -15,13 +15,13 @@ use vtep_dataplane::table::neighbor::{NeighborReader, NeighborTable};
 use vtep_dataplane::table::port::Role;
 
 use crate::clock::{now_ns, spent_ns};
-use crate::lab::cores::pin;
-use crate::lab::topology::{self, Way};
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
-use crate::scene::{self, DOMAIN, Scene, TENANT_DEVICE, UNDERLAY_DEVICE, WORKER};
+use crate::tables::{self, DOMAIN, TENANT_DEVICE, TableSpec, UNDERLAY_DEVICE, WORKER};
+use crate::testbed::cores::pin;
+use crate::testbed::topology::{self, Direction};
 use crate::traffic::template::{MIN_FRAME, Shape, Template, VXLAN_OVERHEAD};
 
-/// A turn gives a flood half as many copies as a port gives frames, so that a port that is always busy keeps at least half
+/// A iteration gives a flood half as many copies as a port gives frames, so that a port that is always busy keeps at least half
 /// of its rate even where a copy costs twice as much as a frame.
 pub const FAIRNESS: Spec = Spec {
     name: "flood-fairness",
@@ -40,7 +40,7 @@ const CHUNK: usize = 2048;
 const QUIET: (DeviceId, PortId) = (DeviceId(2), PortId(1));
 
 struct Fairness {
-    turns: usize,
+    iterations: usize,
     pool: Pool<HeapMemory>,
     /// Frames of the quiet port.
     unicast: Vec<Frame>,
@@ -58,7 +58,7 @@ impl Fairness {
         let (underlay_mac, next_hop_mac) = topology::underlay_macs()?;
         let first = u32::from(Ipv4Addr::new(198, 18, 0, 1));
         let vteps = (first..first + VTEPS).map(Ipv4Addr::from).collect();
-        let mut snapshot = Scene {
+        let mut snapshot = TableSpec {
             underlay_mac,
             next_hop_mac,
             vteps,
@@ -66,20 +66,20 @@ impl Fairness {
         }
         .snapshot()?;
         let ports = Arc::make_mut(&mut snapshot.ports);
-        ports.devices.push(scene::device(
+        ports.devices.push(tables::device(
             QUIET.0,
             "tenant1",
             Role::Access(QUIET.1),
             true,
         ));
-        ports.ports.push(scene::port(QUIET.1, QUIET.0));
+        ports.ports.push(tables::port(QUIET.1, QUIET.0));
         let mut macs = MacTable::new(16);
         let to = Destination::Vtep(VtepId(0));
         macs.insert(DOMAIN, topology::destination()?, to)
             .map_err(Failure::of("MAC table"))?;
         let pool = memory_pools(1, CHUNKS, CHUNK).pop();
         let mut pool = pool.ok_or_else(|| Failure::new("no pool for one worker"))?;
-        let mut template = Template::new(&topology::shape(MIN_FRAME, Way::Out)?)?;
+        let mut template = Template::new(&topology::shape(MIN_FRAME, Direction::Out)?)?;
         let mut unicast = Vec::with_capacity(BURST);
         for _ in 0..BURST {
             let mut frame = pool.alloc().ok_or_else(|| Failure::new("too few chunks"))?;
@@ -91,12 +91,12 @@ impl Fairness {
         }
         let shape = Shape {
             destination: MacAddr::BROADCAST,
-            ..topology::shape(1500, Way::Out)?
+            ..topology::shape(1500, Direction::Out)?
         };
         let mut flood = vec![0; 1500];
         Template::new(&shape)?.write(&mut flood, 0);
         Ok(Self {
-            turns: effort.pick(2000, 40_000),
+            iterations: effort.pick(2000, 40_000),
             pool,
             unicast,
             flood,
@@ -109,7 +109,7 @@ impl Fairness {
         })
     }
 
-    /// Runs all turns; nanoseconds of core time a unicast frame. With `floods` a frame waits to be flooded all the time.
+    /// Runs all iterations; nanoseconds of core time a unicast frame. With `floods` a frame waits to be flooded all the time.
     fn run(&mut self, floods: bool) -> Result<f64, Failure> {
         let macs = self.macs.reader();
         let tables = Tables {
@@ -119,7 +119,7 @@ impl Fairness {
         };
         let (start, mut copies) = (spent_ns(), 0);
         let mut flood = Vec::with_capacity(1);
-        for turn in 0..self.turns {
+        for iteration in 0..self.iterations {
             let Self {
                 pipeline,
                 pool,
@@ -127,8 +127,8 @@ impl Fairness {
                 unicast,
                 ..
             } = self;
-            // A frame has copies for some 31 turns.
-            if floods && (turn + 1) * COPIES_PER_ITERATION > copies {
+            // A frame has copies for some 31 iterations.
+            if floods && (iteration + 1) * COPIES_PER_ITERATION > copies {
                 copies += VTEPS as usize;
                 let mut frame = pool
                     .alloc()
@@ -160,7 +160,7 @@ impl Fairness {
             }
             let served = pipeline.replicate(tables, now_ns(), pool, queues);
             if served != if floods { COPIES_PER_ITERATION } else { 0 } {
-                return Err(Failure::new(format!("{served} copies in a turn")));
+                return Err(Failure::new(format!("{served} copies in a iteration")));
             }
             while let Some((device, mut queue)) = queues.take_busy() {
                 pool.free_bulk(queue.drain(..));
@@ -169,14 +169,14 @@ impl Fairness {
         }
         let spent = spent_ns() - start;
         self.pipeline.close(&mut self.pool);
-        let dropped = scene::device_totals(&self.snapshot, UNDERLAY_DEVICE).dropped();
+        let dropped = tables::device_totals(&self.snapshot, UNDERLAY_DEVICE).dropped();
         if dropped > 0 || self.pool.available() + BURST != CHUNKS {
             return Err(Failure::new(format!(
                 "{dropped} drops, {} chunks are back",
                 self.pool.available()
             )));
         }
-        Ok(spent as f64 / (self.turns * BURST) as f64)
+        Ok(spent as f64 / (self.iterations * BURST) as f64)
     }
 }
 
@@ -200,9 +200,9 @@ impl Measure for Fairness {
         vec![
             self.last.clone(),
             format!(
-                "a turn: {BURST} unicast frames and {COPIES_PER_ITERATION} copies; core time over {} turns, no unicast frame lost; bounded \
+                "a iteration: {BURST} unicast frames and {COPIES_PER_ITERATION} copies; core time over {} iterations, no unicast frame lost; bounded \
                  by us",
-                self.turns
+                self.iterations
             ),
         ]
     }
@@ -213,9 +213,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_unicast_frame_is_lost_beside_a_flood() {
+    fn no_unicast_frame_is_lost_during_a_flood() {
         let mut fairness = Fairness::open(Effort::Quick).unwrap();
-        fairness.turns = 100;
+        fairness.iterations = 100;
         assert!(fairness.once().unwrap() > 0.0);
     }
 }

@@ -17,8 +17,8 @@ use vtep_dataplane::table::mac::{Destination, LookupResult, MacKey, MacReader, M
 
 use super::random::Random;
 use crate::clock::spent_ns;
-use crate::lab::cores;
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
+use crate::testbed::cores;
 
 /// Look-ups with a writer.
 pub const LOOKUP: Spec = Spec {

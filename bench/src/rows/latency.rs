@@ -20,12 +20,12 @@ use vtep_dataplane::table::mac::{Destination, MacTable};
 use vtep_dataplane::table::neighbor::{NeighborReader, NeighborTable};
 
 use crate::clock::now_ns;
-use crate::lab::cores::pin;
-use crate::lab::forwarder::{Forwarder, Work};
-use crate::lab::topology::{self, Way};
-use crate::lab::trial::{Arrive, FORWARDER_CORE, GENERATOR_CORE, Range};
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
-use crate::scene::{DOMAIN, Scene, TENANT_DEVICE, WORKER};
+use crate::tables::{DOMAIN, TENANT_DEVICE, TableSpec, WORKER};
+use crate::testbed::cores::pin;
+use crate::testbed::forwarder::{Forwarder, Work};
+use crate::testbed::topology::{self, Direction};
+use crate::testbed::trial::{ExpectedFrame, FORWARDER_CORE, GENERATOR_CORE, LinkTest};
 use crate::traffic::histogram::Histogram;
 use crate::traffic::sink::Summary;
 use crate::traffic::template::{MIN_FRAME, Template};
@@ -36,7 +36,11 @@ pub const P50: Spec = Spec {
     measures: "added by one hop over veth at 10% load, median: generator to sink through the worker, less one link alone",
     unit: "us",
     bar: Bar::Report,
-    open: |effort| Ok(Box::new(Hop::open(effort, |summary| summary.p50_ns)?)),
+    open: |effort| {
+        Ok(Box::new(AddedLatency::open(effort, |summary| {
+            summary.p50_ns
+        })?))
+    },
 };
 
 /// 99 of 100 frames wait no longer.
@@ -45,7 +49,11 @@ pub const P99: Spec = Spec {
     measures: "added by one hop over veth at 10% load, 99th percentile of the whole way, less that of one link alone",
     unit: "us",
     bar: Bar::Report,
-    open: |effort| Ok(Box::new(Hop::open(effort, |summary| summary.p99_ns)?)),
+    open: |effort| {
+        Ok(Box::new(AddedLatency::open(effort, |summary| {
+            summary.p99_ns
+        })?))
+    },
 };
 
 /// Without a kernel.
@@ -54,28 +62,28 @@ pub const MEMORY: Spec = Spec {
     measures: "added by the pipeline to one 60 B frame that comes alone, in memory, median",
     unit: "ns",
     bar: Bar::Report,
-    open: |effort| Ok(Box::new(Alone::open(effort)?)),
+    open: |effort| Ok(Box::new(SingleFrame::open(effort)?)),
 };
 
-struct Hop {
-    range: Range,
+struct AddedLatency {
+    link_test: LinkTest,
     rate: u64,
     window: Duration,
     figure: fn(&Summary) -> u64,
     last: String,
 }
 
-impl Hop {
+impl AddedLatency {
     fn open(effort: Effort, figure: fn(&Summary) -> u64) -> Result<Self, Failure> {
-        let mut range = Range::new("latency", MIN_FRAME, Way::Out)?;
-        let forwarder = Forwarder::start(&range.topology, Work::Vxlan, FORWARDER_CORE)?;
-        range.check(Arrive::Vxlan)?;
-        range.check_lone(Arrive::Vxlan)?;
+        let mut link_test = LinkTest::new("latency", MIN_FRAME, Direction::Out)?;
+        let forwarder = Forwarder::start(&link_test.topology, Work::Vxlan, FORWARDER_CORE)?;
+        link_test.check(ExpectedFrame::Vxlan)?;
+        link_test.check_lone(ExpectedFrame::Vxlan)?;
         let window = effort.pick(Duration::from_millis(500), Duration::from_secs(2));
-        let full = range.measure(window)?.arrived;
+        let full = link_test.measure(window)?.arrived;
         drop(forwarder);
         Ok(Self {
-            range,
+            link_test,
             rate: (full / 10.0) as u64,
             window,
             figure,
@@ -84,12 +92,12 @@ impl Hop {
     }
 }
 
-impl Measure for Hop {
+impl Measure for AddedLatency {
     fn once(&mut self) -> Result<f64, Failure> {
         pin(FORWARDER_CORE);
-        let link = self.range.time_link(self.rate, self.window)?.summary();
-        let _forwarder = Forwarder::start(&self.range.topology, Work::Vxlan, FORWARDER_CORE)?;
-        let hop = self.range.time(self.rate, self.window)?.summary();
+        let link = self.link_test.time_link(self.rate, self.window)?.summary();
+        let _forwarder = Forwarder::start(&self.link_test.topology, Work::Vxlan, FORWARDER_CORE)?;
+        let hop = self.link_test.time(self.rate, self.window)?.summary();
         self.last = format!("last: link alone {link}; with the hop {hop}");
         // A link alone that is slower than with the hop was disturbed: the figure says so by its sign.
         Ok(((self.figure)(&hop) as f64 - (self.figure)(&link) as f64) / 1000.0)
@@ -116,7 +124,7 @@ impl Measure for Hop {
     }
 }
 
-struct Alone {
+struct SingleFrame {
     rounds: usize,
     pool: Pool<HeapMemory>,
     template: Template,
@@ -128,11 +136,11 @@ struct Alone {
     last: String,
 }
 
-impl Alone {
+impl SingleFrame {
     fn open(effort: Effort) -> Result<Self, Failure> {
         let (underlay_mac, next_hop_mac) = topology::underlay_macs()?;
         let vteps = vec![topology::REMOTE];
-        let snapshot = Scene {
+        let snapshot = TableSpec {
             underlay_mac,
             next_hop_mac,
             vteps,
@@ -147,7 +155,7 @@ impl Alone {
         Ok(Self {
             rounds: effort.pick(10_000, 1_000_000),
             pool: pool.ok_or_else(|| Failure::new("no pool for one worker"))?,
-            template: Template::new(&topology::shape(MIN_FRAME, Way::Out)?)?,
+            template: Template::new(&topology::shape(MIN_FRAME, Direction::Out)?)?,
             snapshot,
             macs,
             neighbors: NeighborTable::new(1).reader(),
@@ -158,7 +166,7 @@ impl Alone {
     }
 }
 
-impl Measure for Alone {
+impl Measure for SingleFrame {
     fn once(&mut self) -> Result<f64, Failure> {
         pin(0);
         let mut histogram = Histogram::default();
@@ -221,8 +229,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_that_comes_alone_leaves_alone() {
-        let mut alone = Alone::open(Effort::Quick).unwrap();
-        assert!(alone.once().unwrap() > 0.0);
+    fn a_single_frame_is_not_held_for_a_batch() {
+        let mut single = SingleFrame::open(Effort::Quick).unwrap();
+        assert!(single.once().unwrap() > 0.0);
     }
 }

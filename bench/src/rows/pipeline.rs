@@ -18,16 +18,16 @@ use vtep_dataplane::table::neighbor::{NeighborReader, NeighborTable};
 
 use super::random::Random;
 use crate::clock::{core_ghz, now_ns, spent_ns};
-use crate::lab::cores::pin;
-use crate::lab::topology::{self, LOCAL, REMOTE, UDP_PORT, VNI};
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
-use crate::scene::{self, DOMAIN, PORT, Scene, TENANT_DEVICE, UNDERLAY_DEVICE, WORKER};
+use crate::tables::{self, DOMAIN, PORT, TENANT_DEVICE, TableSpec, UNDERLAY_DEVICE, WORKER};
+use crate::testbed::cores::pin;
+use crate::testbed::topology::{self, LOCAL, REMOTE, UDP_PORT, VNI};
 use crate::traffic::check::{Outer, check};
 use crate::traffic::template::{MIN_FRAME, Shape, Template, Tunnel, VXLAN_OVERHEAD};
 
-/// Which way.
+/// Which operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Operation {
     Encap,
     Decap,
 }
@@ -49,7 +49,13 @@ pub const ENCAP_HOT: Spec = Spec {
     measures: "known-unicast encapsulation, 60 B frames, all in L1/L2, no I/O",
     unit: "cycles/packet",
     bar: Bar::AtMost(40.0),
-    open: |effort| Ok(Box::new(Rig::open(Way::Encap, Caches::Hot, effort)?)),
+    open: |effort| {
+        Ok(Box::new(PipelineHarness::open(
+            Operation::Encap,
+            Caches::Hot,
+            effort,
+        )?))
+    },
 };
 
 /// Encapsulation, cold.
@@ -58,7 +64,13 @@ pub const ENCAP_COLD: Spec = Spec {
     measures: "the same over 65,536 frames in 128 MiB, 1 M MACs, scattered destinations",
     unit: "ns/packet",
     bar: Bar::AtMost(35.0),
-    open: |effort| Ok(Box::new(Rig::open(Way::Encap, Caches::Cold, effort)?)),
+    open: |effort| {
+        Ok(Box::new(PipelineHarness::open(
+            Operation::Encap,
+            Caches::Cold,
+            effort,
+        )?))
+    },
 };
 
 /// Decapsulation, warm.
@@ -67,7 +79,13 @@ pub const DECAP_HOT: Spec = Spec {
     measures: "outer header checks, source VTEP, VNI, inner look-up, strip; 60 B inner frames, all in L1/L2",
     unit: "cycles/packet",
     bar: Bar::AtMost(40.0),
-    open: |effort| Ok(Box::new(Rig::open(Way::Decap, Caches::Hot, effort)?)),
+    open: |effort| {
+        Ok(Box::new(PipelineHarness::open(
+            Operation::Decap,
+            Caches::Hot,
+            effort,
+        )?))
+    },
 };
 
 /// Decapsulation, cold.
@@ -76,7 +94,13 @@ pub const DECAP_COLD: Spec = Spec {
     measures: "the same over 65,536 frames in 128 MiB, 1 M MACs, scattered destinations",
     unit: "ns/packet",
     bar: Bar::AtMost(25.0),
-    open: |effort| Ok(Box::new(Rig::open(Way::Decap, Caches::Cold, effort)?)),
+    open: |effort| {
+        Ok(Box::new(PipelineHarness::open(
+            Operation::Decap,
+            Caches::Cold,
+            effort,
+        )?))
+    },
 };
 
 /// Bytes of a chunk, as the daemon's default.
@@ -85,8 +109,8 @@ const CHUNK: usize = 2048;
 /// The first of the MACs that frames go to.
 const FIRST: MacAddr = MacAddr([0x02, 0x10, 0, 0, 0, 0]);
 
-pub(super) struct Rig {
-    way: Way,
+pub(super) struct PipelineHarness {
+    operation: Operation,
     caches: Caches,
     rounds: usize,
     pool: Pool<HeapMemory>,
@@ -100,7 +124,7 @@ pub(super) struct Rig {
     ghz: f64,
 }
 
-fn shape(way: Way, macs: u32) -> Result<Shape, Failure> {
+fn shape(operation: Operation, macs: u32) -> Result<Shape, Failure> {
     let (underlay, remote) = topology::underlay_macs()?;
     let tunnel = Tunnel {
         source_mac: remote,
@@ -113,16 +137,16 @@ fn shape(way: Way, macs: u32) -> Result<Shape, Failure> {
     Ok(Shape {
         destination: FIRST,
         destinations: macs,
-        tunnel: (way == Way::Decap).then_some(tunnel),
-        ..topology::shape(MIN_FRAME, topology::Way::Out)?
+        tunnel: (operation == Operation::Decap).then_some(tunnel),
+        ..topology::shape(MIN_FRAME, topology::Direction::Out)?
     })
 }
 
-fn table(way: Way, macs: u32) -> Result<MacTable, Failure> {
+fn table(operation: Operation, macs: u32) -> Result<MacTable, Failure> {
     let mut table = MacTable::new(2 * macs as usize);
-    let to = match way {
-        Way::Encap => Destination::Vtep(VtepId(0)),
-        Way::Decap => Destination::Port(PORT),
+    let to = match operation {
+        Operation::Encap => Destination::Vtep(VtepId(0)),
+        Operation::Decap => Destination::Port(PORT),
     };
     for host in 0..u64::from(macs) {
         let mac =
@@ -136,7 +160,7 @@ fn table(way: Way, macs: u32) -> Result<MacTable, Failure> {
 
 /// What all workers look up.
 pub(super) struct Shared {
-    way: Way,
+    operation: Operation,
     caches: Caches,
     macs: u32,
     snapshot: Snapshot,
@@ -144,14 +168,18 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(way: Way, caches: Caches, effort: Effort) -> Result<Self, Failure> {
+    pub(super) fn new(
+        operation: Operation,
+        caches: Caches,
+        effort: Effort,
+    ) -> Result<Self, Failure> {
         let macs = match caches {
             Caches::Hot => 1,
             Caches::Cold => effort.pick(100_000, 1_000_000),
             Caches::Table(macs) => macs,
         };
         let (underlay_mac, next_hop_mac) = topology::underlay_macs()?;
-        let snapshot = Scene {
+        let snapshot = TableSpec {
             underlay_mac,
             next_hop_mac,
             vteps: vec![REMOTE],
@@ -159,34 +187,41 @@ impl Shared {
         }
         .snapshot()?;
         Ok(Self {
-            way,
+            operation,
             caches,
             macs,
             snapshot,
-            reader: table(way, macs)?.reader(),
+            reader: table(operation, macs)?.reader(),
         })
     }
 }
 
-impl Rig {
-    pub(super) fn open(way: Way, caches: Caches, effort: Effort) -> Result<Self, Failure> {
-        Self::of_worker(WORKER, &Shared::new(way, caches, effort)?, effort)
+impl PipelineHarness {
+    pub(super) fn open(
+        operation: Operation,
+        caches: Caches,
+        effort: Effort,
+    ) -> Result<Self, Failure> {
+        Self::of_worker(WORKER, &Shared::new(operation, caches, effort)?, effort)
     }
 
-    /// The rig of one of several workers, each with frames of its own, on the same tables.
+    /// The harness of one of several workers, each with frames of its own, on the same tables.
     pub(super) fn of_worker(
         worker: WorkerId,
         shared: &Shared,
         effort: Effort,
     ) -> Result<Self, Failure> {
         let Shared {
-            way, caches, macs, ..
+            operation,
+            caches,
+            macs,
+            ..
         } = *shared;
         let (count, rounds) = match caches {
             Caches::Hot => (BURST, effort.pick(20_000, 200_000)),
             Caches::Cold | Caches::Table(_) => (65_536, effort.pick(4, 40)),
         };
-        let mut template = Template::new(&shape(way, macs)?)?;
+        let mut template = Template::new(&shape(operation, macs)?)?;
         let pool = memory_pools(1, count, CHUNK).pop();
         let mut pool = pool.ok_or_else(|| Failure::new("no pool for one worker"))?;
         let mut frames = Vec::with_capacity(count);
@@ -202,8 +237,8 @@ impl Rig {
         while !frames.is_empty() {
             bursts.push(frames.split_off(frames.len() - BURST));
         }
-        let mut rig = Self {
-            way,
+        let mut harness = Self {
+            operation,
             caches,
             rounds,
             pool,
@@ -216,8 +251,8 @@ impl Rig {
             queues: TxQueues::new(2),
             ghz: 0.0,
         };
-        rig.check()?;
-        Ok(rig)
+        harness.check()?;
+        Ok(harness)
     }
 
     /// Frames in one pass.
@@ -227,9 +262,9 @@ impl Rig {
 
     /// The device that frames come from, and the one that they leave by.
     const fn devices(&self) -> (DeviceId, DeviceId) {
-        match self.way {
-            Way::Encap => (TENANT_DEVICE, UNDERLAY_DEVICE),
-            Way::Decap => (UNDERLAY_DEVICE, TENANT_DEVICE),
+        match self.operation {
+            Operation::Encap => (TENANT_DEVICE, UNDERLAY_DEVICE),
+            Operation::Decap => (UNDERLAY_DEVICE, TENANT_DEVICE),
         }
     }
 
@@ -257,9 +292,9 @@ impl Rig {
             };
             for mut frame in queue.drain(..) {
                 visit(&self.pool, &frame);
-                let restored = match self.way {
-                    Way::Encap => frame.trim_front(VXLAN_OVERHEAD as u16),
-                    Way::Decap => frame.prepend(VXLAN_OVERHEAD as u16),
+                let restored = match self.operation {
+                    Operation::Encap => frame.trim_front(VXLAN_OVERHEAD as u16),
+                    Operation::Decap => frame.prepend(VXLAN_OVERHEAD as u16),
                 };
                 restored.map_err(Failure::of("putting a frame back"))?;
                 burst.push(frame);
@@ -286,7 +321,7 @@ impl Rig {
             addresses: (LOCAL, REMOTE),
             vni: VNI,
         };
-        let outer = (self.way == Way::Encap).then_some(outer);
+        let outer = (self.operation == Operation::Encap).then_some(outer);
         let mut wrong = None;
         self.pass(|pool, frame| {
             if let Err(why) = check(pool.memory().bytes(frame), &template, outer.as_ref()) {
@@ -297,10 +332,10 @@ impl Rig {
     }
 }
 
-impl Measure for Rig {
+impl Measure for PipelineHarness {
     fn once(&mut self) -> Result<f64, Failure> {
         pin(0);
-        let before = scene::device_totals(&self.snapshot, self.devices().1);
+        let before = tables::device_totals(&self.snapshot, self.devices().1);
         let ghz = core_ghz();
         let ns = self.run()?;
         let ghz = ghz
@@ -308,7 +343,7 @@ impl Measure for Rig {
             .map(|(one, other)| f64::midpoint(one, other));
         let packets = (self.rounds * self.packets()) as u64;
         let sent =
-            scene::device_totals(&self.snapshot, self.devices().1).tx_frames - before.tx_frames;
+            tables::device_totals(&self.snapshot, self.devices().1).tx_frames - before.tx_frames;
         if sent != packets {
             return Err(Failure::new(format!(
                 "{sent} of {packets} frames were counted as sent"
@@ -349,12 +384,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_ways_forward_every_frame_again_and_again() {
-        for way in [Way::Encap, Way::Decap] {
-            let mut rig = Rig::open(way, Caches::Hot, Effort::Quick).unwrap();
-            rig.rounds = 3;
-            assert!(rig.once().is_ok());
-            rig.check().unwrap();
+    fn both_directions_forward_every_frame_repeatedly() {
+        for operation in [Operation::Encap, Operation::Decap] {
+            let mut harness = PipelineHarness::open(operation, Caches::Hot, Effort::Quick).unwrap();
+            harness.rounds = 3;
+            assert!(harness.once().is_ok());
+            harness.check().unwrap();
         }
     }
 }

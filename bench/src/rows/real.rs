@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::lab::forwarder::{Forwarder, Work};
-use crate::lab::topology::{Steering, Way};
-use crate::lab::trial::{Arrive, Counted, FORWARDER_CORE, GENERATOR_CORE, Range};
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
+use crate::testbed::forwarder::{Forwarder, Work};
+use crate::testbed::topology::{Direction, Steering};
+use crate::testbed::trial::{Counted, ExpectedFrame, FORWARDER_CORE, GENERATOR_CORE, LinkTest};
 
 /// Ours against bare AF_XDP.
 pub const XSK: Spec = Spec {
@@ -13,7 +13,7 @@ pub const XSK: Spec = Spec {
     measures: "VXLAN encapsulation over AF_XDP on veth / bare AF_XDP rx -> tx on the same link, 60 B frames",
     unit: "x",
     bar: Bar::AtLeast(0.90),
-    open: |effort| Ok(Box::new(Xsk::open(effort, Way::Out)?)),
+    open: |effort| Ok(Box::new(Xsk::open(effort, Direction::Out)?)),
 };
 
 /// The same, the other way.
@@ -22,7 +22,7 @@ pub const XSK_DECAP: Spec = Spec {
     measures: "VXLAN decapsulation over AF_XDP on veth / bare AF_XDP rx -> tx of the same packets, 60 B inner frames",
     unit: "x",
     bar: Bar::AtLeast(0.90),
-    open: |effort| Ok(Box::new(Xsk::open(effort, Way::In)?)),
+    open: |effort| Ok(Box::new(Xsk::open(effort, Direction::In)?)),
 };
 
 /// Ours against the kernel.
@@ -63,11 +63,14 @@ struct Trial {
 }
 
 impl Trial {
-    fn run(range: &Range, work: Work, window: Duration) -> Result<Self, Failure> {
-        let forwarder = Forwarder::start(&range.topology, work, FORWARDER_CORE)?;
-        let (before, arrived) = (forwarder.spent()?, range.arrived()?);
-        let counted = range.measure(window)?;
-        let (spent, frames) = (forwarder.spent()?.since(before), range.arrived()? - arrived);
+    fn run(link_test: &LinkTest, work: Work, window: Duration) -> Result<Self, Failure> {
+        let forwarder = Forwarder::start(&link_test.topology, work, FORWARDER_CORE)?;
+        let (before, arrived) = (forwarder.spent()?, link_test.arrived()?);
+        let counted = link_test.measure(window)?;
+        let (spent, frames) = (
+            forwarder.spent()?.since(before),
+            link_test.arrived()? - arrived,
+        );
         let cost = |time: Duration| time.as_nanos() as f64 / frames as f64;
         let modes = forwarder.modes().join("; ");
         Ok(Self {
@@ -103,27 +106,31 @@ fn cores() -> String {
 }
 
 struct Xsk {
-    range: Range,
+    link_test: LinkTest,
     effort: Effort,
     last: String,
 }
 
 impl Xsk {
-    fn open(effort: Effort, way: Way) -> Result<Self, Failure> {
-        let (mut range, bare, vxlan) = match way {
-            Way::Out => (Range::new("xsk", SIZE, way)?, Arrive::Plain, Arrive::Vxlan),
-            Way::In => (
-                Range::new("xsk-in", SIZE, way)?,
-                Arrive::Vxlan,
-                Arrive::Plain,
+    fn open(effort: Effort, direction: Direction) -> Result<Self, Failure> {
+        let (mut link_test, bare, vxlan) = match direction {
+            Direction::Out => (
+                LinkTest::new("xsk", SIZE, direction)?,
+                ExpectedFrame::Plain,
+                ExpectedFrame::Vxlan,
+            ),
+            Direction::In => (
+                LinkTest::new("xsk-in", SIZE, direction)?,
+                ExpectedFrame::Vxlan,
+                ExpectedFrame::Plain,
             ),
         };
         for (work, arrive) in [(Work::Bare, bare), (Work::Vxlan, vxlan)] {
-            let _running = Forwarder::start(&range.topology, work, FORWARDER_CORE)?;
-            range.check(arrive)?;
+            let _running = Forwarder::start(&link_test.topology, work, FORWARDER_CORE)?;
+            link_test.check(arrive)?;
         }
         Ok(Self {
-            range,
+            link_test,
             effort,
             last: String::new(),
         })
@@ -133,8 +140,8 @@ impl Xsk {
 impl Measure for Xsk {
     fn once(&mut self) -> Result<f64, Failure> {
         let window = window(self.effort);
-        let bare = Trial::run(&self.range, Work::Bare, window)?;
-        let vxlan = Trial::run(&self.range, Work::Vxlan, window)?;
+        let bare = Trial::run(&self.link_test, Work::Bare, window)?;
+        let vxlan = Trial::run(&self.link_test, Work::Vxlan, window)?;
         self.last = format!("last: bare {bare}, VXLAN {vxlan}; {}", vxlan.modes);
         Ok(vxlan.counted.arrived / bare.counted.arrived)
     }
@@ -154,24 +161,24 @@ impl Measure for Xsk {
 }
 
 struct Kernel {
-    linux: Range,
-    range: Range,
+    linux: LinkTest,
+    link_test: LinkTest,
     effort: Effort,
     last: String,
 }
 
 impl Kernel {
     fn open(effort: Effort) -> Result<Self, Failure> {
-        let mut linux = Range::new("linux", SIZE, Way::Out)?;
+        let mut linux = LinkTest::new("linux", SIZE, Direction::Out)?;
         linux.topology.add_kernel_vtep()?;
-        linux.check(Arrive::Vxlan)?;
-        let mut range = Range::new("ours", SIZE, Way::Out)?;
-        let running = Forwarder::start(&range.topology, Work::Vxlan, FORWARDER_CORE)?;
-        range.check(Arrive::Vxlan)?;
+        linux.check(ExpectedFrame::Vxlan)?;
+        let mut link_test = LinkTest::new("ours", SIZE, Direction::Out)?;
+        let running = Forwarder::start(&link_test.topology, Work::Vxlan, FORWARDER_CORE)?;
+        link_test.check(ExpectedFrame::Vxlan)?;
         drop(running);
         Ok(Self {
             linux,
-            range,
+            link_test,
             effort,
             last: String::new(),
         })
@@ -206,8 +213,8 @@ impl Kernel {
     fn ours(&self) -> Result<(Trial, usize), Failure> {
         let mut best: Option<(Trial, usize)> = None;
         for core in SINK_CORES {
-            self.range.sink_on(core)?;
-            let trial = Trial::run(&self.range, Work::Vxlan, window(self.effort))?;
+            self.link_test.sink_on(core)?;
+            let trial = Trial::run(&self.link_test, Work::Vxlan, window(self.effort))?;
             if best
                 .as_ref()
                 .is_none_or(|(best, _)| trial.counted.arrived > best.counted.arrived)

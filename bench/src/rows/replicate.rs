@@ -21,10 +21,10 @@ use vtep_dataplane::table::mac::{MacReader, MacTable};
 use vtep_dataplane::table::neighbor::{NeighborReader, NeighborTable};
 
 use crate::clock::{now_ns, spent_ns};
-use crate::lab::cores::pin;
-use crate::lab::topology::{self, LOCAL, VNI};
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
-use crate::scene::{self, Scene, TENANT_DEVICE, UNDERLAY_DEVICE, WORKER};
+use crate::tables::{self, TENANT_DEVICE, TableSpec, UNDERLAY_DEVICE, WORKER};
+use crate::testbed::cores::pin;
+use crate::testbed::topology::{self, LOCAL, VNI};
 use crate::traffic::check::{Outer, check};
 use crate::traffic::template::{Shape, Template};
 
@@ -45,7 +45,7 @@ pub const ONE_64: Spec = spec(
     "replicate-1-64",
     "flooding one 64 B frame to 1 VTEP: the frame itself, no copy; making the frame is counted too",
     Bar::Report,
-    |effort| Ok(Box::new(One(Rig::new(1, 64, true, effort)?))),
+    |effort| Ok(Box::new(One(FloodHarness::new(1, 64, true, effort)?))),
 );
 
 /// 1500 bytes to one VTEP: no copy is made.
@@ -53,7 +53,7 @@ pub const ONE_1500: Spec = spec(
     "replicate-1-1500",
     "flooding one 1500 B frame to 1 VTEP: the frame itself, no copy; making the frame is counted too",
     Bar::Report,
-    |effort| Ok(Box::new(One(Rig::new(1, 1500, true, effort)?))),
+    |effort| Ok(Box::new(One(FloodHarness::new(1, 1500, true, effort)?))),
 );
 
 /// 64 bytes to 8 VTEPs.
@@ -108,7 +108,7 @@ fn vtep(n: usize) -> Ipv4Addr {
 }
 
 /// A worker's parts, and one frame that is flooded again and again.
-struct Rig {
+struct FloodHarness {
     vteps: usize,
     rounds: usize,
     pool: Pool<HeapMemory>,
@@ -122,11 +122,11 @@ struct Rig {
     burst: Vec<Frame>,
 }
 
-impl Rig {
+impl FloodHarness {
     fn new(vteps: usize, size: usize, multi_buffer: bool, effort: Effort) -> Result<Self, Failure> {
         let (underlay_mac, next_hop_mac) = topology::underlay_macs()?;
         let addresses = (0..vteps).map(vtep).collect();
-        let snapshot = Scene {
+        let snapshot = TableSpec {
             underlay_mac,
             next_hop_mac,
             vteps: addresses,
@@ -135,13 +135,13 @@ impl Rig {
         .snapshot()?;
         let shape = Shape {
             destination: MacAddr::BROADCAST,
-            ..topology::shape(size, topology::Way::Out)?
+            ..topology::shape(size, topology::Direction::Out)?
         };
         let template = Template::new(&shape)?;
         let mut bytes = vec![0; size];
         template.clone().write(&mut bytes, 0);
         let pool = memory_pools(1, CHUNKS, CHUNK).pop();
-        let mut rig = Self {
+        let mut harness = Self {
             vteps,
             rounds: effort.pick(20_000, 400_000) / vteps.max(8),
             pool: pool.ok_or_else(|| Failure::new("no pool for one worker"))?,
@@ -154,8 +154,8 @@ impl Rig {
             queues: TxQueues::new(2),
             burst: Vec::with_capacity(1),
         };
-        rig.check()?;
-        Ok(rig)
+        harness.check()?;
+        Ok(harness)
     }
 
     /// Floods the frame once. `visit` sees each copy. Returns how many left.
@@ -272,7 +272,7 @@ impl Rig {
     }
 
     fn notes(&self) -> Vec<String> {
-        let dropped = scene::device_totals(&self.snapshot, UNDERLAY_DEVICE).dropped();
+        let dropped = tables::device_totals(&self.snapshot, UNDERLAY_DEVICE).dropped();
         vec![
             format!("core time over {} floods of {} bytes; {dropped} drops", self.rounds, self.bytes.len()),
             "every byte of every copy was checked first; giving the chunks back is counted; bounded by us"
@@ -287,7 +287,7 @@ const PLAN: Plan = Plan {
 };
 
 /// A flood to one VTEP.
-struct One(Rig);
+struct One(FloodHarness);
 
 impl Measure for One {
     fn once(&mut self) -> Result<f64, Failure> {
@@ -306,14 +306,14 @@ impl Measure for One {
 
 /// A flood to many, and one to one VTEP to take off.
 struct Many {
-    one: Rig,
-    many: Rig,
+    one: FloodHarness,
+    many: FloodHarness,
     last: String,
 }
 
 impl Many {
     fn new(vteps: usize, size: usize, effort: Effort) -> Result<Self, Failure> {
-        let [one, many] = [1, vteps].map(|vteps| Rig::new(vteps, size, true, effort));
+        let [one, many] = [1, vteps].map(|vteps| FloodHarness::new(vteps, size, true, effort));
         Ok(Self {
             one: one?,
             many: many?,
@@ -342,14 +342,14 @@ impl Measure for Many {
 
 /// A port without multi-buffer, against memcpy.
 struct Copied {
-    one: Rig,
-    many: Rig,
+    one: FloodHarness,
+    many: FloodHarness,
     last: String,
 }
 
 impl Copied {
     fn new(effort: Effort) -> Result<Self, Failure> {
-        let [one, many] = [1, 128].map(|vteps| Rig::new(vteps, 1500, false, effort));
+        let [one, many] = [1, 128].map(|vteps| FloodHarness::new(vteps, 1500, false, effort));
         Ok(Self {
             one: one?,
             many: many?,
@@ -393,9 +393,9 @@ mod tests {
             (128, 1500, false),
             (300, 700, true),
         ] {
-            let mut rig = Rig::new(vteps, size, multi_buffer, Effort::Quick).unwrap();
-            rig.rounds = 3;
-            rig.run().unwrap();
+            let mut harness = FloodHarness::new(vteps, size, multi_buffer, Effort::Quick).unwrap();
+            harness.rounds = 3;
+            harness.run().unwrap();
         }
     }
 }

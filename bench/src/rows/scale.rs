@@ -5,9 +5,9 @@ use std::thread;
 
 use vtep_dataplane::addr::WorkerId;
 
-use super::pipeline::{Caches, Rig, Shared, Way};
-use crate::lab::cores;
+use super::pipeline::{Caches, Operation, PipelineHarness, Shared};
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
+use crate::testbed::cores;
 
 /// One worker a core on the same tables and counters.
 pub const SCALE: Spec = Spec {
@@ -19,19 +19,19 @@ pub const SCALE: Spec = Spec {
 };
 
 struct Scale {
-    rigs: Vec<Rig>,
+    harnesses: Vec<PipelineHarness>,
     last: String,
 }
 
 impl Scale {
     fn open(effort: Effort) -> Result<Self, Failure> {
-        let shared = Shared::new(Way::Encap, Caches::Cold, effort)?;
-        let rig = |worker| Rig::of_worker(WorkerId(worker), &shared, effort);
-        let rigs = (0..cores::count() as u16)
-            .map(rig)
+        let shared = Shared::new(Operation::Encap, Caches::Cold, effort)?;
+        let harness = |worker| PipelineHarness::of_worker(WorkerId(worker), &shared, effort);
+        let harnesses = (0..cores::count() as u16)
+            .map(harness)
             .collect::<Result<_, _>>()?;
         Ok(Self {
-            rigs,
+            harnesses,
             last: String::new(),
         })
     }
@@ -40,29 +40,29 @@ impl Scale {
 impl Measure for Scale {
     fn once(&mut self) -> Result<f64, Failure> {
         cores::pin(0);
-        let workers = self.rigs.len();
+        let workers = self.harnesses.len();
         let first = self
-            .rigs
+            .harnesses
             .first_mut()
             .ok_or_else(|| Failure::new("no core"))?;
         let alone = first.run()?;
         let start = Barrier::new(workers);
         let together = thread::scope(|scope| {
             let running: Vec<_> = (0..)
-                .zip(&mut self.rigs)
-                .map(|(core, rig)| {
+                .zip(&mut self.harnesses)
+                .map(|(core, harness)| {
                     let start = &start;
                     scope.spawn(move || {
                         cores::pin(core);
                         start.wait();
-                        rig.run()
+                        harness.run()
                     })
                 })
                 .collect();
             let panicked = |_| Err(Failure::new("a worker panicked"));
             running
                 .into_iter()
-                .map(|rig| rig.join().unwrap_or_else(panicked))
+                .map(|harness| harness.join().unwrap_or_else(panicked))
                 .collect::<Result<Vec<_>, _>>()
         })?;
         let each: Vec<_> = together.iter().map(|ns| format!("{ns:.1}")).collect();
@@ -86,7 +86,7 @@ impl Measure for Scale {
             format!(
                 "{} workers, each on a core and with 65,536 frames of its own; time on the core; bounded by the memory \
                  and last cache that they share",
-                self.rigs.len()
+                self.harnesses.len()
             ),
         ]
     }

@@ -1,6 +1,6 @@
 //! What encapsulation costs as the MAC table grows: for the picture in docs/performance.md.
 
-use super::pipeline::{Caches, Rig, Way};
+use super::pipeline::{Caches, Operation, PipelineHarness};
 use crate::row::{Bar, Spec};
 
 /// A row for each size.
@@ -12,7 +12,7 @@ macro_rules! sizes {
             measures: concat!("known-unicast encapsulation over 65,536 frames in 128 MiB, ", $macs, " MACs"),
             unit: "ns/packet",
             bar: Bar::Report,
-            open: |effort| Ok(Box::new(Rig::open(Way::Encap, Caches::Table($macs), effort)?)),
+            open: |effort| Ok(Box::new(PipelineHarness::open(Operation::Encap, Caches::Table($macs), effort)?)),
         };
     )*};
 }

@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn missing_late_and_foreign_frames_are_told_apart() {
+    fn missing_late_and_foreign_frames_are_distinguished() {
         let shape = Shape {
             source: "02:00:00:00:00:01".parse().unwrap(),
             destination: MacAddr::BROADCAST,

@@ -70,7 +70,7 @@ impl SessionHandler for EvpnSessions {
         match &output {
             PeerOutput::SessionUp(_) => self.sessions.push((neighbor, None)),
             PeerOutput::SessionDown { reason, .. } => {
-                self.sessions.push((neighbor, Some(reason.clone())))
+                self.sessions.push((neighbor, Some(reason.clone())));
             }
             _ => {}
         }
@@ -114,9 +114,9 @@ fn speaker_config(config: &Config) -> evpn::EvpnConfig {
     speaker
 }
 
-fn vni_config(vni: Vni, settings: &VniSettings) -> evpn::VniConfig {
+fn vni_config(vni: Vni, settings: &VniSettings) -> evpn::MacVrfConfig {
     let evpn = &settings.evpn;
-    let mut all = evpn::VniConfig::new(vni);
+    let mut all = evpn::MacVrfConfig::new(vni);
     all.rd = evpn.rd;
     let import: Vec<_> = evpn.import.list.iter().copied().collect();
     if evpn.import.auto {

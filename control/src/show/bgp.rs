@@ -14,7 +14,7 @@ use crate::api::bgp::{
 };
 use crate::api::message::ApiError;
 use crate::api::show::{MAX_ROWS, Rows, ShowQuery};
-use crate::bgp::wire::EvpnRoute;
+use crate::bgp::wire::{EvpnRoute, MAX_MESSAGE_LEN};
 use crate::bgp::{Negotiated, PeerStatus};
 use crate::config::{BgpNeighbor, ChangeError};
 use crate::engine::EngineView;
@@ -306,7 +306,7 @@ fn capabilities(negotiated: &Negotiated) -> Vec<String> {
             .enhanced_refresh
             .then_some("enhanced route refresh"),
     );
-    all.extend((negotiated.send_limit > 4096).then_some("extended messages"));
+    all.extend((negotiated.send_limit > MAX_MESSAGE_LEN).then_some("extended messages"));
     all.extend(negotiated.restart.as_ref().map(|_| "graceful restart"));
     all.extend(negotiated.hard_reset.then_some("hard reset"));
     all.into_iter().map(str::to_owned).collect()

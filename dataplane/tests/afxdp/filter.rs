@@ -67,7 +67,7 @@ fn is_taken(wire: &mut End, to: &mut End, frame: &[u8], taken: &[u8]) -> bool {
     got.len() == 2
 }
 
-fn underlay_takes_vxlan_to_us_only(mode: Mode) {
+fn underlay_accepts_only_local_vxlan(mode: Mode) {
     let netns = Netns::new();
     netns.veth("underlay", "wire");
     let locals = vec![address(V4), address(V6)];
@@ -135,13 +135,13 @@ fn underlay_takes_vxlan_to_us_only(mode: Mode) {
 }
 
 #[test]
-fn the_native_underlay_program_takes_vxlan_to_us_only() {
-    underlay_takes_vxlan_to_us_only(Mode::Auto);
+fn the_native_underlay_program_accepts_only_local_vxlan() {
+    underlay_accepts_only_local_vxlan(Mode::Auto);
 }
 
 #[test]
-fn the_generic_underlay_program_takes_vxlan_to_us_only() {
-    underlay_takes_vxlan_to_us_only(Mode::Generic);
+fn the_generic_underlay_program_accepts_only_local_vxlan() {
+    underlay_accepts_only_local_vxlan(Mode::Generic);
 }
 
 /// Gives each frame that leaves an interface VLAN 10, as a VLAN sub-interface does: beside the frame, not in it.
@@ -213,7 +213,7 @@ fn sees_tag(program: &Program, mode: Mode) -> bool {
 }
 
 #[test]
-fn a_trunk_gets_tags_that_veth_keeps_beside_the_frame() {
+fn a_trunk_receives_tags_that_veth_keeps_beside_the_frame() {
     assert!(sees_tag(&Program::TenantTrunk, Mode::Auto));
     // What makes the trunk program necessary: otherwise the tag is lost.
     assert!(!sees_tag(&Program::Tenant, Mode::Auto));

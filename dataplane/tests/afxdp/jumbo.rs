@@ -86,7 +86,7 @@ fn jumbo_frames_cross_a_veth_both_ways_with_the_generic_program() {
 }
 
 #[test]
-fn a_frame_of_too_many_chunks_is_dropped_whole_and_counted() {
+fn a_frame_of_too_many_chunks_is_dropped_completely_and_counted() {
     let netns = Netns::new();
     wide_veth(&netns);
     let mut left = End::open("left", &Program::Tenant, Mode::Auto);
@@ -114,7 +114,7 @@ fn a_frame_of_too_many_chunks_is_dropped_whole_and_counted() {
 }
 
 #[test]
-fn every_chunk_is_there_after_a_socket_is_closed_under_jumbo_frames() {
+fn no_chunk_is_lost_when_a_socket_closes_under_jumbo_frames() {
     let netns = Netns::new();
     wide_veth(&netns);
     let umem = own_umem();

@@ -161,7 +161,7 @@ while True:
 ";
 
 #[test]
-fn a_tap_takes_and_gives_frames() {
+fn a_tap_sends_and_receives_frames() {
     let netns = Netns::new();
     let mut guest = fixture::Child(
         Command::new("python3")
@@ -193,7 +193,7 @@ fn a_tap_takes_and_gives_frames() {
 }
 
 #[test]
-fn a_queue_that_another_socket_has_is_refused_with_the_remedy() {
+fn a_queue_in_use_is_refused_with_the_remedy() {
     let netns = Netns::new();
     netns.veth("left", "right");
     let left = End::open("left", &Program::Tenant, Mode::Auto);
@@ -261,7 +261,7 @@ fn a_killed_process_leaves_no_program() {
 }
 
 #[test]
-fn every_chunk_is_there_after_interface_flaps() {
+fn no_chunk_is_lost_by_interface_flaps() {
     let netns = Netns::new();
     netns.veth("flap", "peer");
     netns.veth("calm", "other");

@@ -34,7 +34,7 @@ const REMOTE: [Ipv4Addr; 2] = [Ipv4Addr::new(203, 0, 113, 2), Ipv4Addr::new(203,
 const FRAMES: usize = 16;
 
 /// The VTEP with its one worker's parts.
-pub struct Bed {
+pub struct Fixture {
     snapshot: Snapshot,
     macs: MacTable,
     neighbors: NeighborTable,
@@ -106,7 +106,7 @@ fn port(id: u16, device: DeviceId, vlan: Option<u16>) -> Option<Arc<PortEntry>> 
     }))
 }
 
-impl Bed {
+impl Fixture {
     /// Its tables; `csum_incomplete` says whether checksums may have been left to the underlay's interface.
     #[must_use]
     pub fn new(csum_incomplete: bool) -> Self {
@@ -223,7 +223,7 @@ impl Bed {
 /// Bytes of a frame in each of its chunks: the whole frame if that fits, or few enough that headers are cut anywhere. The
 /// high half of `kind` chooses.
 #[must_use]
-pub const fn piece(kind: u8) -> usize {
+pub const fn chunk_fill(kind: u8) -> usize {
     match kind >> 4 {
         n @ 0..=3 => 500 + n as usize * 100,
         n @ 4..=11 => 14 + (n as usize - 4) * 17,

@@ -10,5 +10,5 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     } else {
         vtep_fuzz::TRUNK
     };
-    vtep_fuzz::Bed::new(false).run(device, bytes, vtep_fuzz::piece(*kind));
+    vtep_fuzz::Fixture::new(false).run(device, bytes, vtep_fuzz::chunk_fill(*kind));
 });

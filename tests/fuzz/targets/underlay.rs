@@ -5,11 +5,11 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Some((kind, bytes)) = data.split_first() else {
         return;
     };
-    let mut bed = vtep_fuzz::Bed::new(kind & 4 != 0);
+    let mut fixture = vtep_fuzz::Fixture::new(kind & 4 != 0);
     let packet = match kind & 3 {
         0 => bytes.to_vec(),
         1 => vtep_fuzz::packet(bytes),
         _ => vtep_fuzz::with_headers(bytes),
     };
-    bed.run(vtep_fuzz::UNDERLAY, &packet, vtep_fuzz::piece(*kind));
+    fixture.run(vtep_fuzz::UNDERLAY, &packet, vtep_fuzz::chunk_fill(*kind));
 });

@@ -6,9 +6,9 @@ use vtep_dataplane::addr::MacAddr;
 
 use super::hosts::Hosts;
 use super::ingest::Feed;
-use crate::lab::cores;
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
-use crate::scene::Scene;
+use crate::tables::TableSpec;
+use crate::testbed::cores;
 
 /// A VTEP that is withdrawn, and one whose path changes.
 pub const FAILOVER: Spec = Spec {
@@ -71,13 +71,13 @@ impl Failover {
         let sink = &mut self.feed.sink;
         let vtep = Hosts::vtep(1)?;
         let mac = |last| MacAddr([2, 0, 0, 0, 0x20, last]);
-        let scene = Scene {
+        let spec = TableSpec {
             underlay_mac: mac(0),
             next_hop_mac: mac(self.runs),
             vteps: Vec::new(),
             multi_buffer: true,
         };
-        let paths = scene.remote_vtep(Hosts::address(1))?.paths;
+        let paths = spec.remote_vtep(Hosts::address(1))?.paths;
         let before = sink.seen().vteps.by_address(vtep);
         let wanted = paths.clone();
         let start = Instant::now();

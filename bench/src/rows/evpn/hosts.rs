@@ -10,8 +10,8 @@ use vtep_control::bgp::wire::{
 use vtep_dataplane::addr::{MacAddr, VtepAddr};
 
 use super::super::fdb;
-use crate::lab::topology::VNI;
 use crate::row::{Effort, Failure};
+use crate::testbed::topology::VNI;
 
 /// The AS of both ends.
 pub const ASN: u32 = 65_000;

@@ -7,8 +7,8 @@ use vtep_control::bgp::{ConnectionId, Peer};
 use super::hosts::{Hosts, greeting};
 use super::sink::{Sink, session};
 use crate::clock::spent_ns;
-use crate::lab::cores;
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
+use crate::testbed::cores;
 
 /// From octets, without sockets.
 pub const INGEST: Spec = Spec {
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_is_told() {
+    fn a_full_table_is_reported() {
         let mut feed = Feed::new(100).unwrap();
         assert!(
             feed.take(

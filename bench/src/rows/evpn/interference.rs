@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
-use super::super::pipeline::{Caches, Rig, Shared, Way};
+use super::super::pipeline::{Caches, Operation, PipelineHarness, Shared};
 use super::hosts::Hosts;
 use super::ingest::Feed;
-use crate::lab::cores;
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec, median};
-use crate::scene::WORKER;
+use crate::tables::WORKER;
+use crate::testbed::cores;
 
 /// A worker beside the control thread.
 pub const INTERFERENCE: Spec = Spec {
@@ -24,7 +24,7 @@ pub const INTERFERENCE: Spec = Spec {
 const ALONE: usize = 6;
 
 struct Interference {
-    rig: Rig,
+    harness: PipelineHarness,
     hosts: Hosts,
     octets: Vec<u8>,
     last: String,
@@ -47,14 +47,14 @@ struct Common {
 
 impl Interference {
     fn open(effort: Effort) -> Result<Self, Failure> {
-        let rig = Rig::of_worker(
+        let harness = PipelineHarness::of_worker(
             WORKER,
-            &Shared::new(Way::Encap, Caches::Cold, effort)?,
+            &Shared::new(Operation::Encap, Caches::Cold, effort)?,
             effort,
         )?;
         let hosts = Hosts::of(effort);
         Ok(Self {
-            rig,
+            harness,
             hosts,
             octets: hosts.all_announced()?,
             last: String::new(),
@@ -62,15 +62,19 @@ impl Interference {
     }
 
     /// The worker runs alone, says so to `ready`, runs until the load is `done`, and alone again.
-    fn work(rig: &mut Rig, ready: impl FnOnce(), common: &Common) -> Result<Runs, Failure> {
+    fn work(
+        harness: &mut PipelineHarness,
+        ready: impl FnOnce(),
+        common: &Common,
+    ) -> Result<Runs, Failure> {
         cores::pin(1);
         let (mut alone, mut beside) = (Vec::new(), Vec::new());
         for _ in 0..ALONE / 2 {
-            alone.push(rig.run()?);
+            alone.push(harness.run()?);
         }
         ready();
         while !common.done.load(Relaxed) {
-            let ns = rig.run()?;
+            let ns = harness.run()?;
             // A run that the load did not last for says nothing.
             if !common.done.load(Relaxed) {
                 beside.push(ns);
@@ -78,7 +82,7 @@ impl Interference {
             }
         }
         for _ in 0..ALONE / 2 {
-            alone.push(rig.run()?);
+            alone.push(harness.run()?);
         }
         Ok(Runs { alone, beside })
     }
@@ -94,7 +98,10 @@ fn load(hosts: Hosts, octets: &[u8]) -> Result<Feed, Failure> {
 impl Measure for Interference {
     fn once(&mut self) -> Result<f64, Failure> {
         let Self {
-            rig, hosts, octets, ..
+            harness,
+            hosts,
+            octets,
+            ..
         } = self;
         let common = Common::default();
         let (say, word) = sync_channel(1);
@@ -103,7 +110,7 @@ impl Measure for Interference {
                 // Nobody waits for the word any more when it can't be said.
                 let _ = say.send(());
             };
-            let worker = scope.spawn(|| Self::work(rig, ready, &common));
+            let worker = scope.spawn(|| Self::work(harness, ready, &common));
             cores::pin(0);
             // No word: the worker has failed, and says why.
             let begun = word.recv().is_ok();

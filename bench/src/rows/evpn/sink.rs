@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use vtep_control::bgp::{Peer, PeerConfig, PeerOutput};
-use vtep_control::evpn::{EvpnConfig, EvpnSpeaker, NeighborId, VniConfig};
+use vtep_control::evpn::{EvpnConfig, EvpnSpeaker, MacVrfConfig, NeighborId};
 use vtep_control::fib::Fib;
 use vtep_control::speaker::transport::SessionHandler;
 use vtep_dataplane::addr::{DomainId, Vni, VtepAddr};
@@ -15,9 +15,9 @@ use vtep_dataplane::table::publish::Reader;
 
 use super::super::fdb;
 use super::hosts::{ASN, Hosts, NEIGHBOR};
-use crate::lab::topology::{LOCAL, VNI};
 use crate::row::Failure;
-use crate::scene;
+use crate::tables;
+use crate::testbed::topology::{LOCAL, VNI};
 
 /// The one neighbour.
 const ID: NeighborId = NeighborId(0);
@@ -55,10 +55,10 @@ impl Sink {
         let vni = Vni::new(VNI).map_err(Failure::of("VNI"))?;
         let mut speaker = EvpnSpeaker::new(EvpnConfig::new(ASN, LOCAL, own));
         speaker
-            .vni_add(Instant::now(), VniConfig::new(vni))
+            .vni_add(Instant::now(), MacVrfConfig::new(vni))
             .map_err(Failure::of("VNI"))?;
         speaker.neighbor_add(ID, IpAddr::V4(NEIGHBOR));
-        let mut tables = Fib::new(1, hosts, scene::settings());
+        let mut tables = Fib::new(1, hosts, tables::settings());
         let domain = tables.add_vni(vni, false).map_err(Failure::of("VNI"))?;
         tables.commit();
         let (macs, snapshots) = (tables.mac_reader(), tables.snapshots());

@@ -14,8 +14,8 @@ use vtep_control::speaker::{BgpSpeaker, NeighborConfig};
 use super::hosts::{Hosts, greeting};
 use super::sink::{Sink, session};
 use crate::clock::spent_ns;
-use crate::lab::cores;
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
+use crate::testbed::cores;
 
 /// From a socket.
 pub const INGEST_TCP: Spec = Spec {
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_neighbor_that_talks_nonsense_is_a_failure() {
+    fn an_invalid_message_of_the_neighbor_is_a_failure() {
         let hosts = Hosts {
             hosts: 5000,
             vteps: 4,

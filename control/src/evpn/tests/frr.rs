@@ -7,7 +7,7 @@ use vtep_dataplane::addr::{HostMac, MacAddr};
 
 use super::fabric::Fabric;
 use super::fixture::vni;
-use crate::evpn::{EntryOrigin, LocalKind, LocalMac, VniConfig};
+use crate::evpn::{EntryOrigin, LocalKind, LocalMac, MacVrfConfig};
 
 fn host(last: u8) -> HostMac {
     HostMac::new(MacAddr([0x50, 0x54, 0x33, 0, 0, last])).expect("a MAC")
@@ -29,7 +29,7 @@ fn three_vteps_show_what_frr_shows() {
     for node in &mut fabric.nodes {
         for number in [100, 200] {
             node.speaker
-                .vni_add(fabric.now, VniConfig::new(vni(number)))
+                .vni_add(fabric.now, MacVrfConfig::new(vni(number)))
                 .expect("added");
         }
     }

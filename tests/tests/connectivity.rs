@@ -6,13 +6,13 @@ use vtep_tests::frame::plain;
 use vtep_tests::link::{self, Host, ip4, mac};
 use vtep_tests::linux_vtep::LinuxVtep;
 use vtep_tests::netns::Netns;
-use vtep_tests::stage::{Pair, Peer};
 use vtep_tests::tap::TapHost;
 use vtep_tests::tools::{arping, iperf3};
+use vtep_tests::topology::{Pair, Peer};
 use vtep_tests::vtepd::{Config, Vtepd};
 use vtep_tests::wire::{Capture, Kind, Raw};
 
-fn tenants_talk(underlay: Underlay, peer: Peer) {
+fn tenants_reach_each_other(underlay: Underlay, peer: Peer) {
     let mut pair = Pair::new(underlay, peer);
     let [a, b] = &pair.hosts;
     assert_eq!(arping(&a.ns, b.ip4()), Some(b.mac()));
@@ -23,22 +23,22 @@ fn tenants_talk(underlay: Underlay, peer: Peer) {
 
 #[test]
 fn two_vtepd_over_ipv4() {
-    tenants_talk(Underlay::V4, Peer::Vtepd);
+    tenants_reach_each_other(Underlay::V4, Peer::Vtepd);
 }
 
 #[test]
 fn two_vtepd_over_ipv6() {
-    tenants_talk(Underlay::V6, Peer::Vtepd);
+    tenants_reach_each_other(Underlay::V6, Peer::Vtepd);
 }
 
 #[test]
 fn vtepd_and_linux_over_ipv4() {
-    tenants_talk(Underlay::V4, Peer::Linux);
+    tenants_reach_each_other(Underlay::V4, Peer::Linux);
 }
 
 #[test]
 fn vtepd_and_linux_over_ipv6() {
-    tenants_talk(Underlay::V6, Peer::Linux);
+    tenants_reach_each_other(Underlay::V6, Peer::Linux);
 }
 
 /// Mbit/s below which TCP does not work at all: with checksums left undone, or each loss waited for, there is next to
@@ -73,7 +73,7 @@ fn tcp_between_vtepd_and_linux_runs_with_default_offloads() {
 }
 
 /// One hypervisor with vtepd and the ports of `config`, which `prepare` makes.
-fn alone(
+fn one_vtepd(
     config: &Config,
     prepare: impl FnOnce(&Netns) -> Vec<Host>,
 ) -> (Fabric, Netns, Vec<Host>, Vtepd) {
@@ -91,21 +91,21 @@ fn ports_of_a_vni_are_switched_locally() {
         .port("t11", &[mac(11)])
         .port("t12", &[mac(12)]);
     let (_fabric, _ns, hosts, vtepd) =
-        alone(&config, |ns| vec![Host::new(ns, 11), Host::new(ns, 12)]);
+        one_vtepd(&config, |ns| vec![Host::new(ns, 11), Host::new(ns, 12)]);
     assert_no_loss((&hosts[0].ns, ip4(11)), (&hosts[1].ns, ip4(12)));
     let measured = iperf3(&hosts[0].ns, &hosts[1].ns, ip4(12), vtepd.dir(), 1, false);
     assert!(measured.mbps > WORKS, "{measured:?}");
 }
 
 #[test]
-fn two_vnis_hear_nothing_of_each_other() {
+fn two_vnis_are_isolated_from_each_other() {
     let config = Config::new(vtep4(1))
         .vni(100, &[])
         .port("t11", &[mac(11)])
         .vni(200, &[])
         .port("t12", &[mac(12)])
         .port("t13", &[mac(13)]);
-    let (_fabric, _ns, hosts, _vtepd) = alone(&config, |ns| {
+    let (_fabric, _ns, hosts, _vtepd) = one_vtepd(&config, |ns| {
         vec![Host::new(ns, 11), Host::new(ns, 12), Host::new(ns, 13)]
     });
     assert_silence(&hosts[0].ns, ip4(12));
@@ -127,18 +127,21 @@ fn a_guest_behind_a_tap_is_a_tenant() {
 }
 
 #[test]
-fn a_burst_from_a_tap_arrives_whole() {
+fn a_burst_from_a_tap_arrives_completely() {
     let pair = Pair::new(Underlay::V4, Peer::Linux);
     link::tap(&pair.hypervisors[0], "tap13");
     let mut guest = Raw::open(&pair.hypervisors[0], "tap13", Kind::Tap);
     pair.vtepd()
         .done(&format!("port add tap13 --vni 100 --mac {}", mac(13)));
-    let ear = Raw::open(&pair.hosts[1].ns, "eth0", Kind::Packet);
+    let receiver = Raw::open(&pair.hosts[1].ns, "eth0", Kind::Packet);
     let text = format!("bulk-frame{}", "x".repeat(1400));
     // No more at once than the rings hold: the worker may be off its core for as long as the guest sends.
     for burst in 1..=6 {
         (0..500).for_each(|_| guest.send(&plain(&mac(12), &mac(13), &text)));
-        assert_eq!(ear.expect("bulk-frame", 500 * burst).len(), 500 * burst);
+        assert_eq!(
+            receiver.expect("bulk-frame", 500 * burst).len(),
+            500 * burst
+        );
     }
     // And back: the guest gets what its MAC is told.
     let mut other = Raw::open(&pair.hosts[1].ns, "eth0", Kind::Packet);
@@ -150,7 +153,7 @@ fn a_burst_from_a_tap_arrives_whole() {
 }
 
 #[test]
-fn a_trunk_port_takes_one_vlan_and_tags_what_it_sends() {
+fn a_trunk_port_accepts_one_vlan_and_tags_what_it_sends() {
     let config = Config::new(vtep4(1))
         .vni(100, &[])
         .port("t11", &[mac(11)])
@@ -159,7 +162,7 @@ fn a_trunk_port_takes_one_vlan_and_tags_what_it_sends() {
         .vni(200, &[])
         .port("t12", &[mac(12)]);
     let mut guests = Vec::new();
-    let (_fabric, _ns, hosts, _vtepd) = alone(&config, |ns| {
+    let (_fabric, _ns, hosts, _vtepd) = one_vtepd(&config, |ns| {
         guests.push(TapHost::new(ns, 13, Some(10)));
         vec![Host::new(ns, 11), Host::new(ns, 12)]
     });
@@ -173,7 +176,7 @@ fn a_macvlan_is_a_tenant_port_in_generic_mode() {
         .vni(100, &[])
         .port("t11", &[mac(11)])
         .port("mv13", &[mac(13)]);
-    let (_fabric, _ns, hosts, vtepd) = alone(&config, |ns| {
+    let (_fabric, _ns, hosts, vtepd) = one_vtepd(&config, |ns| {
         let hosts = vec![Host::new(ns, 11), Host::new(ns, 13)];
         ns.ip("link add link t13 name mv13 type macvlan mode passthru");
         ns.ip("link set mv13 addrgenmode none up");
@@ -210,7 +213,7 @@ fn a_vlan_sub_interface_is_a_tenant_port() {
         .port("t11", &[mac(11)])
         .port("tap13.10", &[mac(13)]);
     let mut guests = Vec::new();
-    let (_fabric, _ns, hosts, _vtepd) = alone(&config, |ns| {
+    let (_fabric, _ns, hosts, _vtepd) = one_vtepd(&config, |ns| {
         guests.push(TapHost::new(ns, 13, Some(10)));
         link::vlan(ns, "tap13", "tap13.10", 10);
         vec![Host::new(ns, 11)]
@@ -257,7 +260,7 @@ const SHARE: f64 = 0.25;
 const TRIES: usize = 3;
 
 #[test]
-fn tcp_through_vtepd_keeps_its_share_of_linux_with_frames_of_the_wires_size() {
+fn tcp_throughput_reaches_its_share_of_linux_without_segmentation_offload() {
     // One place for each peer and direction.
     let mut best = [0.0_f64; 4];
     for _ in 0..TRIES {

@@ -106,7 +106,7 @@ fn config(underlay: Underlay, index: u8, keys: &str) -> Config {
 
 /// vtepd at hypervisor 1 with tenant 11 in VNI 100, and a hand that sends and receives packets at hypervisor 9.
 #[derive(Debug)]
-pub struct Bench {
+pub struct RawPair {
     /// The daemon.
     pub vtepd: Vtepd,
     /// Raw frames at the tenant's own interface.
@@ -121,7 +121,7 @@ pub struct Bench {
     pub fabric: Fabric,
 }
 
-impl Bench {
+impl RawPair {
     /// With the default configuration.
     #[must_use]
     pub fn new() -> Self {
@@ -165,7 +165,7 @@ impl Bench {
     }
 }
 
-impl Default for Bench {
+impl Default for RawPair {
     fn default() -> Self {
         Self::new()
     }

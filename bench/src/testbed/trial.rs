@@ -13,7 +13,7 @@ use vtep_dataplane::frame::BURST;
 use super::cores::pin;
 use super::link::{Link, send_only};
 use super::net::{Namespace, pin_receivers};
-use super::topology::{self, GENERATOR, SINK, TENANT, Topology, Way};
+use super::topology::{self, Direction, GENERATOR, SINK, TENANT, Topology};
 use crate::row::Failure;
 use crate::traffic::check::{Outer, check};
 use crate::traffic::generate::{self, Pace, Sent};
@@ -46,7 +46,7 @@ pub struct Counted {
 
 /// What frames must look like at the sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arrive {
+pub enum ExpectedFrame {
     /// As they were sent.
     Plain,
     /// In VXLAN with the topology's VNI.
@@ -56,24 +56,24 @@ pub enum Arrive {
 /// A topology whose sink has a socket. The socket is read when frames are checked; otherwise its ring is full, so that
 /// the XDP program drops frames at the least cost, which is the same for every forwarder.
 #[derive(Debug)]
-pub struct Range {
+pub struct LinkTest {
     /// The links.
     pub topology: Topology,
     sink: Link,
     /// The kernel's threads that receive for the sink.
     receivers: Vec<i32>,
     size: usize,
-    way: Way,
+    direction: Direction,
 }
 
-impl Range {
+impl LinkTest {
     /// Builds a topology for inner frames of `size` bytes; `name` tells those of one process apart.
     ///
     /// # Errors
     /// [`Failure`] when links or sockets can't be made.
-    pub fn new(name: &str, size: usize, way: Way) -> Result<Self, Failure> {
+    pub fn new(name: &str, size: usize, direction: Direction) -> Result<Self, Failure> {
         let topology = Topology::new(name)?;
-        let (namespace, interface) = ends(&topology, way)[1];
+        let (namespace, interface) = ends(&topology, direction)[1];
         let sink = namespace.within(|| Link::open(&[(interface, Program::Tenant)], 0))?;
         // Otherwise the sink's work would be done by whoever sends to it, and be measured with his.
         let receivers = namespace.receive_on(interface, Some(GENERATOR_CORE))?;
@@ -82,7 +82,7 @@ impl Range {
             sink,
             receivers,
             size,
-            way,
+            direction,
         })
     }
 
@@ -98,30 +98,30 @@ impl Range {
     ///
     /// # Errors
     /// [`Failure`] with the first wrong frame, or how many are missing.
-    pub fn check(&mut self, arrive: Arrive) -> Result<(), Failure> {
-        self.check_some(arrive, CHECKED)
+    pub fn check(&mut self, expected: ExpectedFrame) -> Result<(), Failure> {
+        self.check_some(expected, CHECKED)
     }
 
     /// Sends one frame after the other, each when the one before has arrived: none may wait for others to fill a batch.
     ///
     /// # Errors
-    /// [`Failure`] with the first wrong frame, or that one did not arrive within 3 s.
-    pub fn check_lone(&mut self, arrive: Arrive) -> Result<(), Failure> {
-        (0..LONE).try_for_each(|_| self.check_some(arrive, 1))
+    /// [`Failure`] with the first wrong frame, or that one did not expected within 3 s.
+    pub fn check_lone(&mut self, expected: ExpectedFrame) -> Result<(), Failure> {
+        (0..LONE).try_for_each(|_| self.check_some(expected, 1))
     }
 
-    fn check_some(&mut self, arrive: Arrive, count: u64) -> Result<(), Failure> {
-        let template = Template::new(&topology::shape(self.size, self.way)?)?;
-        let way = self.way;
+    fn check_some(&mut self, expected: ExpectedFrame, count: u64) -> Result<(), Failure> {
+        let template = Template::new(&topology::shape(self.size, self.direction)?)?;
+        let direction = self.direction;
         let ((forwarder, remote), (local, far)) = (
             topology::underlay_macs()?,
             (topology::LOCAL, topology::REMOTE),
         );
-        let (macs, addresses) = match way {
-            Way::Out => ((forwarder, remote), (local, far)),
-            Way::In => ((remote, forwarder), (far, local)),
+        let (macs, addresses) = match direction {
+            Direction::Out => ((forwarder, remote), (local, far)),
+            Direction::In => ((remote, forwarder), (far, local)),
         };
-        let outer = (arrive == Arrive::Vxlan).then_some(Outer {
+        let outer = (expected == ExpectedFrame::Vxlan).then_some(Outer {
             macs,
             addresses,
             vni: topology::VNI,
@@ -137,7 +137,8 @@ impl Range {
             duration: None,
         };
         thread::scope(|scope| {
-            let sending = scope.spawn(|| send(topology, way, template.clone(), &pace, &never));
+            let sending =
+                scope.spawn(|| send(topology, direction, template.clone(), &pace, &never));
             let (mut right, mut wrong) = (0, None);
             let start = Instant::now();
             while right < count && wrong.is_none() && start.elapsed() < Duration::from_secs(3) {
@@ -170,10 +171,10 @@ impl Range {
     /// # Errors
     /// [`Failure`] when the generator can't send.
     pub fn measure(&self, window: Duration) -> Result<Counted, Failure> {
-        let template = Template::new(&topology::shape(self.size, self.way)?)?;
-        let (topology, way, stop) = (&self.topology, self.way, AtomicBool::new(false));
+        let template = Template::new(&topology::shape(self.size, self.direction)?)?;
+        let (topology, direction, stop) = (&self.topology, self.direction, AtomicBool::new(false));
         thread::scope(|scope| {
-            let sending = scope.spawn(|| flood(topology, way, template, &stop));
+            let sending = scope.spawn(|| flood(topology, direction, template, &stop));
             thread::sleep(SETTLE);
             let counted = self.count(window);
             stop.store(true, Relaxed);
@@ -187,7 +188,7 @@ impl Range {
         })
     }
 
-    /// Sends `rate` frames a second for `window`, and times each on its way to the sink.
+    /// Sends `rate` frames a second for `window`, and measures the time of each to the sink.
     ///
     /// # Errors
     /// [`Failure`] when the generator can't send.
@@ -196,13 +197,13 @@ impl Range {
             topology,
             sink,
             size,
-            way,
+            direction,
             ..
         } = self;
-        time(topology, sink, (*size, *way), rate, window)
+        time(topology, sink, (*size, *direction), rate, window)
     }
 
-    /// As [`Range::time`], with a sink at the forwarder's interface: one link, and nothing that forwards.
+    /// As [`LinkTest::time`], with a sink at the forwarder's interface: one link, and nothing that forwards.
     ///
     /// # Errors
     /// [`Failure`] when a socket can't be made, or the generator can't send.
@@ -214,7 +215,7 @@ impl Range {
         time(
             &self.topology,
             &mut near,
-            (self.size, self.way),
+            (self.size, self.direction),
             rate,
             window,
         )
@@ -225,7 +226,7 @@ impl Range {
     /// # Errors
     /// [`Failure`] when the sink's interface is gone.
     pub fn arrived(&self) -> Result<u64, Failure> {
-        let (namespace, interface) = ends(&self.topology, self.way)[1];
+        let (namespace, interface) = ends(&self.topology, self.direction)[1];
         namespace.received(interface)
     }
 
@@ -238,22 +239,22 @@ impl Range {
 }
 
 /// Where frames begin, and where they end.
-fn ends(topology: &Topology, way: Way) -> [(&Namespace, &'static str); 2] {
+fn ends(topology: &Topology, direction: Direction) -> [(&Namespace, &'static str); 2] {
     let (tenant, remote) = ((&topology.generator, GENERATOR), (&topology.sink, SINK));
-    match way {
-        Way::Out => [tenant, remote],
-        Way::In => [remote, tenant],
+    match direction {
+        Direction::Out => [tenant, remote],
+        Direction::In => [remote, tenant],
     }
 }
 
 fn send(
     topology: &Topology,
-    way: Way,
+    direction: Direction,
     mut template: Template,
     pace: &Pace,
     stop: &AtomicBool,
 ) -> Result<Sent, Failure> {
-    let (namespace, interface) = ends(topology, way)[0];
+    let (namespace, interface) = ends(topology, direction)[0];
     namespace.within(|| {
         pin(GENERATOR_CORE);
         let mut link = Link::open(&[(interface, send_only())], 0)?;
@@ -274,11 +275,11 @@ const LATE: Duration = Duration::from_millis(100);
 fn time(
     topology: &Topology,
     sink: &mut Link,
-    (size, way): (usize, Way),
+    (size, direction): (usize, Direction),
     rate: u64,
     window: Duration,
 ) -> Result<Received, Failure> {
-    let template = Template::new(&topology::shape(size, way)?)?;
+    let template = Template::new(&topology::shape(size, direction)?)?;
     let pace = Pace {
         rate: Some(rate),
         count: None,
@@ -289,7 +290,7 @@ fn time(
     while sink::receive(&mut sink.pool, &mut sink.ports[0], &mut burst, |_, _| ()) > 0 {}
     let mut received = Received::default();
     thread::scope(|scope| {
-        let sending = scope.spawn(|| send(topology, way, template, &pace, &never));
+        let sending = scope.spawn(|| send(topology, direction, template, &pace, &never));
         let mut ended: Option<Instant> = None;
         while ended.is_none_or(|ended| ended.elapsed() < LATE) {
             let count = |frame: &[u8], now| received.count(frame, now);
@@ -334,17 +335,17 @@ const CALL: u32 = 1_000_000;
 /// receive path run after each 64 frames, so what one core can't do is not lost, but slows the generator down.
 fn flood(
     topology: &Topology,
-    way: Way,
+    direction: Direction,
     mut template: Template,
     stop: &AtomicBool,
 ) -> Result<f64, Failure> {
-    let (namespace, interface) = ends(topology, way)[0];
+    let (namespace, interface) = ends(topology, direction)[0];
     let mut frame = vec![0; template.size()];
     template.write(&mut frame, 0);
     namespace.within(|| {
         pin(GENERATOR_CORE);
         let generating = || Failure::of("the kernel's generator");
-        let mut generator = Generator::load(way == Way::In).map_err(generating())?;
+        let mut generator = Generator::load(direction == Direction::In).map_err(generating())?;
         let index = index(interface)?;
         let (start, mut sent) = (Instant::now(), 0);
         while !stop.load(Relaxed) {
@@ -361,25 +362,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_forwarded_is_told_from_what_is_encapsulated() {
-        let mut range = Range::new("trial", 60, Way::Out).unwrap();
-        let missing = range.check(Arrive::Plain).unwrap_err().to_string();
+    fn plain_and_encapsulated_frames_are_distinguished() {
+        let mut link_test = LinkTest::new("trial", 60, Direction::Out).unwrap();
+        let missing = link_test
+            .check(ExpectedFrame::Plain)
+            .unwrap_err()
+            .to_string();
         assert!(missing.starts_with("0 of 256 frames"), "{missing}");
-        let bare = Forwarder::start(&range.topology, Work::Bare, 1).unwrap();
-        range.check(Arrive::Plain).unwrap();
-        assert!(range.check(Arrive::Vxlan).is_err());
+        let bare = Forwarder::start(&link_test.topology, Work::Bare, 1).unwrap();
+        link_test.check(ExpectedFrame::Plain).unwrap();
+        assert!(link_test.check(ExpectedFrame::Vxlan).is_err());
         drop(bare);
-        let _vxlan = Forwarder::start(&range.topology, Work::Vxlan, 1).unwrap();
-        range.check(Arrive::Vxlan).unwrap();
+        let _vxlan = Forwarder::start(&link_test.topology, Work::Vxlan, 1).unwrap();
+        link_test.check(ExpectedFrame::Vxlan).unwrap();
     }
 
     #[test]
-    fn what_comes_in_vxlan_is_decapsulated() {
-        let mut range = Range::new("trial-in", 60, Way::In).unwrap();
-        let bare = Forwarder::start(&range.topology, Work::Bare, 1).unwrap();
-        range.check(Arrive::Vxlan).unwrap();
+    fn vxlan_packets_are_decapsulated() {
+        let mut link_test = LinkTest::new("trial-in", 60, Direction::In).unwrap();
+        let bare = Forwarder::start(&link_test.topology, Work::Bare, 1).unwrap();
+        link_test.check(ExpectedFrame::Vxlan).unwrap();
         drop(bare);
-        let _vxlan = Forwarder::start(&range.topology, Work::Vxlan, 1).unwrap();
-        range.check(Arrive::Plain).unwrap();
+        let _vxlan = Forwarder::start(&link_test.topology, Work::Vxlan, 1).unwrap();
+        link_test.check(ExpectedFrame::Plain).unwrap();
     }
 }

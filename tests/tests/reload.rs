@@ -9,7 +9,7 @@ use vtep_tests::fabric::{Fabric, Underlay, vtep4};
 use vtep_tests::link::{Host, ip4, mac};
 use vtep_tests::netns::{Netns, wait_for};
 use vtep_tests::program::Program;
-use vtep_tests::stage::{Pair, Peer};
+use vtep_tests::topology::{Pair, Peer};
 use vtep_tests::vtepd::{Config, Vtepd};
 
 /// Tenants 11 and 12 in VNI 100; `more` comes behind.
@@ -22,7 +22,7 @@ fn config(more: &str) -> Config {
 }
 
 /// One vtepd with tenants 11 and 12, and 13 whose interface no port has yet.
-fn stage() -> (Fabric, Netns, Vec<Host>, Vtepd) {
+fn one_vtepd() -> (Fabric, Netns, Vec<Host>, Vtepd) {
     let fabric = Fabric::new(1600);
     let ns = fabric.hypervisor(1);
     let hosts = [11, 12, 13].map(|n| Host::new(&ns, n)).into();
@@ -44,8 +44,8 @@ const VNI_200: &str =
     "[[vni]]\nid = 200\nflood = [\"203.0.113.9\"]\n[[vni.port]]\ninterface = \"t13\"\n";
 
 #[test]
-fn config_apply_and_sighup_lose_no_frame_of_an_untouched_vni() {
-    let (_fabric, _ns, hosts, vtepd) = stage();
+fn config_apply_and_sighup_lose_no_frame_of_an_unchanged_vni() {
+    let (_fabric, _ns, hosts, vtepd) = one_vtepd();
     let vnis = || vtepd.show("vni")["rows"].as_array().map_or(0, Vec::len);
     without_loss(&hosts, || {
         for _ in 0..3 {
@@ -60,8 +60,8 @@ fn config_apply_and_sighup_lose_no_frame_of_an_untouched_vni() {
 }
 
 #[test]
-fn a_file_that_is_wrong_is_refused_whole_and_traffic_goes_on() {
-    let (_fabric, _ns, hosts, vtepd) = stage();
+fn an_invalid_file_is_rejected_as_a_whole_and_traffic_continues() {
+    let (_fabric, _ns, hosts, vtepd) = one_vtepd();
     vtepd.rewrite(&config(&format!("{VNI_200}[[vni]]\nid = 200\n")));
     let refused = vtepd.ctl("config apply");
     assert_eq!(refused.status.code(), Some(1));
@@ -72,8 +72,8 @@ fn a_file_that_is_wrong_is_refused_whole_and_traffic_goes_on() {
 }
 
 #[test]
-fn a_batch_is_applied_whole_or_not_at_all() {
-    let (_fabric, ns, hosts, vtepd) = stage();
+fn a_batch_is_applied_completely_or_not_at_all() {
+    let (_fabric, ns, hosts, vtepd) = one_vtepd();
     let request = |id: u32, method: &str, params: serde_json::Value| json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
     let vni = request(1, "vni.add", json!({"vni": 200}));
     let port = request(2, "port.add", json!({"vni": 200, "interface": "t13"}));

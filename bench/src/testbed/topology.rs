@@ -102,9 +102,9 @@ pub fn underlay_macs() -> Result<(MacAddr, MacAddr), Failure> {
     Ok((parsed(UNDERLAY_MAC)?, parsed(SINK_MAC)?))
 }
 
-/// Which way the frames go.
+/// Direction of the frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum Direction {
     /// From the tenant to the remote VTEP: encapsulation.
     Out,
     /// From the remote VTEP to the tenant: decapsulation.
@@ -112,11 +112,11 @@ pub enum Way {
 }
 
 /// What is sent, inner frames of `size` bytes, known unicast: out, from the tenant to the MAC behind the remote VTEP; in,
-/// the other way, in VXLAN.
+/// the reverse, in VXLAN.
 ///
 /// # Errors
 /// None: the texts are MACs and the number is a VNI.
-pub fn shape(size: usize, way: Way) -> Result<Shape, Failure> {
+pub fn shape(size: usize, direction: Direction) -> Result<Shape, Failure> {
     let (destination_mac, source_mac) = underlay_macs()?;
     let tunnel = Tunnel {
         source_mac,
@@ -126,9 +126,9 @@ pub fn shape(size: usize, way: Way) -> Result<Shape, Failure> {
         udp_port: UDP_PORT,
         vni: vni()?,
     };
-    let (from, to, tunnel) = match way {
-        Way::Out => (source()?, destination()?, None),
-        Way::In => (destination()?, source()?, Some(tunnel)),
+    let (from, to, tunnel) = match direction {
+        Direction::Out => (source()?, destination()?, None),
+        Direction::In => (destination()?, source()?, Some(tunnel)),
     };
     Ok(Shape {
         source: from,
@@ -218,7 +218,7 @@ impl Topology {
     /// Chooses where Linux handles what the tenant's interface receives.
     ///
     /// # Errors
-    /// [`Failure`] when the kernel has no such way.
+    /// [`Failure`] when the kernel does not support it.
     pub fn steer_kernel(&self, how: Steering) -> Result<(), Failure> {
         let (steered, thread) = match how {
             Steering::Inline => (0, None),

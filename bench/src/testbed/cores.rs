@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn times_stand_behind_any_name() {
+    fn times_are_found_after_any_name() {
         let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 1 0 0 0 250 30 0 0 20 0 1 0 5 0 0";
         let spent = parse(stat).unwrap();
         assert_eq!(

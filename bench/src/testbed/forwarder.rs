@@ -33,7 +33,7 @@ use super::cores::{Spent, pin};
 use super::link::{CHUNKS, Link};
 use super::topology::{self, LOCAL, REMOTE, TENANT, Topology, UDP_PORT, UNDERLAY};
 use crate::row::Failure;
-use crate::scene::{self, DOMAIN, PORT, Scene, TENANT_DEVICE, UNDERLAY_DEVICE, WORKER};
+use crate::tables::{self, DOMAIN, PORT, TENANT_DEVICE, TableSpec, UNDERLAY_DEVICE, WORKER};
 
 /// What the thread does between receiving and sending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Forwarder {
             Arc::new(AtomicBool::new(false)),
             Arc::<WorkerStatus>::default(),
         );
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let thread = topology.forwarder.within(|| {
             let (stop, status) = (Arc::clone(&stop), Arc::clone(&status));
             // The thread outlives this closure; it is in the namespace since its parent is.
@@ -79,7 +79,7 @@ impl Forwarder {
                 match open() {
                     Ok(link) => {
                         let thread_id = gettid().as_raw_nonzero().get();
-                        if tell
+                        if sender
                             .send(Ok(Started {
                                 thread_id,
                                 modes: link.modes(),
@@ -90,11 +90,11 @@ impl Forwarder {
                         }
                     }
                     // A failure to tell means that nobody waits any more.
-                    Err(why) => drop(tell.send(Err(why))),
+                    Err(why) => drop(sender.send(Err(why))),
                 }
             }))
         })?;
-        let started = told
+        let started = receiver
             .recv()
             .unwrap_or_else(|_| Err(Failure::new("the forwarder ended before it began")))?;
         let Started { thread_id, modes } = started;
@@ -127,9 +127,9 @@ impl Forwarder {
         self.thread_id
     }
 
-    /// Turns of the daemon's worker; 0 for the bare forwarder.
+    /// Iterations of the daemon's worker; 0 for the bare forwarder.
     #[must_use]
-    pub fn turns(&self) -> u64 {
+    pub fn iterations(&self) -> u64 {
         self.status.view().iterations
     }
 }
@@ -168,8 +168,8 @@ fn run(link: Link, work: Work, stop: &AtomicBool, status: Arc<WorkerStatus>) {
     }
 }
 
-/// Turns without a frame before the bare forwarder sleeps: as many as the daemon's worker takes.
-const IDLE_TURNS: u32 = 8;
+/// Iterations without a frame before the bare forwarder sleeps: as many as the daemon's worker takes.
+const IDLE_ITERATIONS: u32 = 8;
 
 /// The longest sleep: a forwarder that is told to stop does so within this time.
 const NAP: Timespec = Timespec {
@@ -192,7 +192,7 @@ fn bare(mut link: Link, stop: &AtomicBool) {
             return;
         }
         idle = if received == 0 { idle + 1 } else { 0 };
-        if idle > IDLE_TURNS {
+        if idle > IDLE_ITERATIONS {
             let [one, other] = [tenant.as_fd(), underlay.as_fd()];
             let mut fds = [
                 PollFd::new(&one, PollFlags::IN),
@@ -262,11 +262,11 @@ fn vxlan(link: Link, stop: &AtomicBool, status: Arc<WorkerStatus>) -> Result<(),
     });
     drop(devices);
     for device in [TENANT_DEVICE, UNDERLAY_DEVICE] {
-        let totals: Totals = scene::device_totals(control.tables.current(), device);
+        let totals: Totals = tables::device_totals(control.tables.current(), device);
         if totals.dropped() > 0 {
             eprintln!(
                 "vtep-bench: the worker dropped frames: {}",
-                scene::drops(&totals)
+                tables::drops(&totals)
             );
         }
     }
@@ -278,13 +278,13 @@ fn worker(
     status: Arc<WorkerStatus>,
 ) -> Result<(Worker<UmemMemory, XskPort>, Control), Failure> {
     let (underlay_mac, next_hop_mac) = topology::underlay_macs()?;
-    let scene = Scene {
+    let spec = TableSpec {
         underlay_mac,
         next_hop_mac,
         vteps: vec![REMOTE],
         multi_buffer: true,
     };
-    let tables = Publisher::new(scene.snapshot()?);
+    let tables = Publisher::new(spec.snapshot()?);
     let mut macs = MacTable::new(1024);
     let entries = [
         (topology::destination()?, Destination::Vtep(VtepId(0))),

@@ -12,8 +12,8 @@ use vtep_dataplane::table::vni::{Domain, VniTable};
 use vtep_dataplane::table::vtep::{Adjacency, RemoteVtep, VtepTable};
 use vtep_dataplane::table::{Dscp, Settings, Snapshot};
 
-use crate::lab::topology::{LOCAL, TENANT, UDP_PORT, UNDERLAY, VNI};
 use crate::row::Failure;
+use crate::testbed::topology::{LOCAL, TENANT, UDP_PORT, UNDERLAY, VNI};
 
 /// The device of the tenant.
 pub const TENANT_DEVICE: DeviceId = DeviceId(0);
@@ -28,7 +28,7 @@ pub const WORKER: WorkerId = WorkerId(0);
 
 /// What the tables are made of.
 #[derive(Debug, Clone)]
-pub struct Scene {
+pub struct TableSpec {
     /// MAC of the underlay interface.
     pub underlay_mac: MacAddr,
     /// MAC that all VTEPs are reached by.
@@ -41,7 +41,7 @@ pub struct Scene {
 
 /// A row for each worker: one a core.
 fn counters() -> Arc<Counters> {
-    Arc::new(Counters::new(crate::lab::cores::count()))
+    Arc::new(Counters::new(crate::testbed::cores::count()))
 }
 
 /// What holds for every frame.
@@ -58,7 +58,7 @@ pub fn settings() -> Settings {
     }
 }
 
-impl Scene {
+impl TableSpec {
     /// The tables. All VTEPs are in the flood list, which the tenant's port is in as well.
     ///
     /// # Errors
