@@ -99,7 +99,11 @@ impl BgpSpeaker {
                 .find(|listener| listener.v6 == ip.is_ipv6())
             && let Err(error) = socket::set_password(&listener.socket, ip, password)
         {
-            tracing::error!(neighbor = %ip, %error, "cannot set the TCP-MD5 password: the neighbor cannot connect");
+            tracing::error!(
+                neighbor = %ip,
+                %error,
+                "cannot set the TCP-MD5 password: the neighbor cannot connect"
+            );
         }
         self.seed = self
             .seed
@@ -162,7 +166,8 @@ impl BgpSpeaker {
                 let family = if v6 { "IPv6" } else { "IPv4" };
                 let port = self.port;
                 let error = format!(
-                    "BGP cannot listen on {family} port {port}: {error}; only sessions that this side opens are established"
+                    "BGP cannot listen on {family} port {port}: {error}; \
+                     only sessions that this side opens are established"
                 );
                 tracing::warn!("{error}");
                 self.listen_errors.insert(v6, error);
@@ -174,9 +179,9 @@ impl BgpSpeaker {
     pub fn degraded(&self) -> impl Iterator<Item = String> {
         let silent = self.silent.iter().map(|neighbor| {
             format!(
-                "BGP session with {neighbor} is established without routes, not even End-of-RIB, while \
-                 other neighbors have sent some; check the session on {neighbor}, or restart it: \
-                 vtepctl bgp clear {neighbor}"
+                "BGP session with {neighbor} is established without routes, not even \
+                 End-of-RIB, while other neighbors have sent some; check the session on \
+                 {neighbor}, or restart it: vtepctl bgp clear {neighbor}"
             )
         });
         self.listen_errors.values().cloned().chain(silent)
@@ -189,14 +194,15 @@ impl BgpSpeaker {
     }
 
     fn check_silent_sessions(&mut self, now: Instant) {
-        let brought = self
+        let sessions = self
             .neighbors
             .iter()
             .filter_map(|(ip, neighbor)| Some((*ip, neighbor.peer.session_updates()?)));
-        for neighbor in self.silent.check(&brought.collect::<Vec<_>>(), now) {
+        for neighbor in self.silent.check(&sessions.collect::<Vec<_>>(), now) {
             tracing::warn!(
                 %neighbor,
-                "BGP session is established without routes, not even End-of-RIB, while others have some"
+                "BGP session is established without routes, not even End-of-RIB, \
+                 while others have some"
             );
         }
     }

@@ -123,7 +123,11 @@ impl NeighborTransport {
         context: &mut TransportContext<'_, R>,
     ) {
         if let Err(error) = socket::prepare(&stream, self.address.ip(), &self.options) {
-            tracing::warn!(neighbor = %self.address.ip(), %error, "cannot set the options of an accepted connection");
+            tracing::warn!(
+                neighbor = %self.address.ip(),
+                %error,
+                "cannot set the options of an accepted connection"
+            );
             return;
         }
         if let Some(conn) = self.peer.handle_accepted(context.now) {
@@ -325,7 +329,7 @@ impl NeighborTransport {
             match output {
                 PeerOutput::Connect(other) => self.peer.handle_closed(context.now, other),
                 PeerOutput::Close { conn, last_message } => {
-                    close(&mut self.connections, conn, &last_message, context.registry)
+                    close(&mut self.connections, conn, &last_message, context.registry);
                 }
                 output => context
                     .handler

@@ -42,7 +42,7 @@ fn both_ways(mode: Mode, attached: AttachMode) {
     let mut right = End::open("right", &Program::Tenant, mode);
     for end in [&left, &right] {
         assert_eq!(end.device.attach_mode(), attached);
-        assert!(end.port.takes_chains());
+        assert!(end.port.is_multi_buffer());
     }
     all_arrive(&mut left, &mut right);
     all_arrive(&mut right, &mut left);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use vtep_control::bgp::{Peer, PeerConfig, PeerOutput};
-use vtep_control::evpn::{EvpnConfig, EvpnSpeaker, NeighborId, VniConfig};
+use vtep_control::evpn::{EvpnConfig, EvpnSpeaker, MacVrfConfig, NeighborId};
 use vtep_control::fib::Fib;
 use vtep_control::speaker::transport::SessionHandler;
 use vtep_dataplane::addr::{DomainId, Vni, VtepAddr};
@@ -56,7 +56,7 @@ impl Sink {
         let vni = Vni::new(VNI).map_err(Failure::of("VNI"))?;
         let mut speaker = EvpnSpeaker::new(EvpnConfig::new(ASN, LOCAL, own));
         speaker
-            .vni_add(Instant::now(), VniConfig::new(vni))
+            .vni_add(Instant::now(), MacVrfConfig::new(vni))
             .map_err(Failure::of("VNI"))?;
         speaker.neighbor_add(ID, IpAddr::V4(NEIGHBOR));
         let mut tables = Fib::new(1, hosts, tables::settings());

@@ -373,7 +373,7 @@ impl Peer {
                 Ok(SessionStep::Established) => self.session_up(now, conn),
                 Ok(SessionStep::Refresh(refresh)) => self.handle_refresh(refresh),
                 Ok(SessionStep::NotificationReceived(notification)) => {
-                    self.end_connection(now, conn, DownReason::Received(notification))
+                    self.end_connection(now, conn, DownReason::Received(notification));
                 }
                 Ok(SessionStep::Update(parts, range)) => {
                     self.count(&parts);

@@ -8,6 +8,7 @@ mod messages;
 mod net;
 mod nlri_decode;
 mod render;
+mod session_errors;
 mod sessions;
 mod silence;
 mod timers;

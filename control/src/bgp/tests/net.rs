@@ -343,6 +343,13 @@ impl VirtualNet {
     }
 }
 
+/// The OPEN of B after `change`.
+pub(super) fn open_message(change: impl FnOnce(&mut OpenMessage)) -> Vec<u8> {
+    let mut open = configs()[1].open(false, false);
+    change(&mut open);
+    open.emit().unwrap()
+}
+
 fn parse_notification(octets: &[u8]) -> Option<Notification> {
     let (kind, length) = read_header(octets, MAX_MESSAGE_LEN).ok()??;
     assert_eq!(length, octets.len());

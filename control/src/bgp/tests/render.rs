@@ -168,7 +168,7 @@ pub(super) fn render(name: &str, message: &[u8]) -> Vec<String> {
             );
         }
         BgpMessage::Notification(n) => {
-            lines.push(format!("error {} {}", n.error.code, n.error.subcode))
+            lines.push(format!("error {} {}", n.error.code, n.error.subcode));
         }
         BgpMessage::RouteRefresh(refresh) => {
             let refresh = refresh.unwrap();

@@ -77,7 +77,7 @@ fn a_session_without_an_update_is_silent_a_minute_after_its_first_keepalive() {
 fn an_end_of_rib_or_a_single_route_is_an_update() {
     let mut messages = vec![end_of_rib().to_vec()];
     withdraw([route(1)], MAX_MESSAGE_LEN, |message| {
-        messages.push(message.to_vec())
+        messages.push(message.to_vec());
     });
     for message in messages {
         let mut sessions = Sessions::new(true);

@@ -110,7 +110,7 @@ fn reencode(name: &str, message: &[u8]) -> Vec<u8> {
             let all = update.changes().map(routes);
             match update.attributes() {
                 Some(attributes) => {
-                    assert!(announce(attributes, all, encoding, |m| out.push(m.to_vec())))
+                    assert!(announce(attributes, all, encoding, |m| out.push(m.to_vec())));
                 }
                 None if update.parts().end_of_rib().is_some() => out.push(end_of_rib().to_vec()),
                 None => withdraw(all, encoding.limit, |m| out.push(m.to_vec())),
@@ -270,7 +270,7 @@ fn rustbgpd_wire_decodes_the_same_routes() {
                 RouteChange::Announce(r) | RouteChange::Withdraw(r) => {
                     withdraw([r], MAX_MESSAGE_LEN, |m| {
                         ours.extend_from_slice(&m[HEADER_LEN + 4 + 4 + 3..]);
-                    })
+                    });
                 }
             }
         }

@@ -34,6 +34,10 @@ pub(super) mod flag {
     pub(crate) const TRANSITIVE: u8 = 0x40;
     pub(crate) const PARTIAL: u8 = 0x20;
     pub(crate) const EXTENDED: u8 = 0x10;
+
+    /// Well-known attributes are transitive.
+    pub(crate) const WELL_KNOWN: u8 = TRANSITIVE;
+    pub(crate) const OPTIONAL_TRANSITIVE: u8 = OPTIONAL | TRANSITIVE;
 }
 
 /// AS_TRANS: replaces a 4-octet AS number in a 2-octet field (RFC 6793 section 9).
@@ -132,7 +136,7 @@ impl AsPath {
     pub fn prepend(&mut self, asn: u32) {
         match self.0.first_mut() {
             Some(AsPathSegment::Sequence(list)) if list.len() < MAX_SEGMENT_ASNS => {
-                list.insert(0, asn)
+                list.insert(0, asn);
             }
             _ => self.0.insert(0, AsPathSegment::Sequence(vec![asn])),
         }
@@ -242,60 +246,70 @@ impl Attributes {
     /// peer uses 4-octet AS numbers; if not, AS4_PATH and AS4_AGGREGATOR carry numbers that do not
     /// fit (RFC 6793 section 4.2.2).
     pub(super) fn emit(&self, out: &mut Vec<u8>, four_octet: bool) {
-        put(out, 0x40, code::ORIGIN, |v| v.push(self.origin as u8));
+        put(out, flag::WELL_KNOWN, code::ORIGIN, |v| {
+            v.push(self.origin as u8);
+        });
         // Always with a 2-octet length, as FRR encodes it, so that both are identical on the wire.
-        put_extended(out, 0x40, code::AS_PATH, |v| {
-            emit_path(v, &self.as_path, four_octet)
+        put_extended(out, flag::WELL_KNOWN, code::AS_PATH, |v| {
+            emit_path(v, &self.as_path, four_octet);
         });
         if let Some(med) = self.med {
-            put(out, 0x80, code::MED, |v| {
-                v.extend_from_slice(&med.to_be_bytes())
+            put(out, flag::OPTIONAL, code::MED, |v| {
+                v.extend_from_slice(&med.to_be_bytes());
             });
         }
         if let Some(preference) = self.local_pref {
-            put(out, 0x40, code::LOCAL_PREF, |v| {
-                v.extend_from_slice(&preference.to_be_bytes())
+            put(out, flag::WELL_KNOWN, code::LOCAL_PREF, |v| {
+                v.extend_from_slice(&preference.to_be_bytes());
             });
         }
         if self.atomic_aggregate {
-            put(out, 0x40, code::ATOMIC_AGGREGATE, |_| {});
+            put(out, flag::WELL_KNOWN, code::ATOMIC_AGGREGATE, |_| {});
         }
         if let Some(aggregator) = self.aggregator {
-            put(out, 0xc0, code::AGGREGATOR, |v| {
-                emit_aggregator(v, aggregator, four_octet)
+            put(out, flag::OPTIONAL_TRANSITIVE, code::AGGREGATOR, |v| {
+                emit_aggregator(v, aggregator, four_octet);
             });
         }
         self.emit_optional(out);
         let wide = |asn: &u32| u16::try_from(*asn).is_err();
         if !four_octet && self.as_path.0.iter().any(|s| s.parts().1.iter().any(wide)) {
-            put(out, 0xc0, code::AS4_PATH, |v| {
-                emit_path(v, &self.as_path, true)
+            put(out, flag::OPTIONAL_TRANSITIVE, code::AS4_PATH, |v| {
+                emit_path(v, &self.as_path, true);
             });
         }
         if let Some(aggregator) = self.aggregator.filter(|a| !four_octet && wide(&a.asn)) {
-            put(out, 0xc0, code::AS4_AGGREGATOR, |v| {
-                emit_aggregator(v, aggregator, true)
+            put(out, flag::OPTIONAL_TRANSITIVE, code::AS4_AGGREGATOR, |v| {
+                emit_aggregator(v, aggregator, true);
             });
         }
         if let Some(pmsi) = &self.pmsi {
-            put(out, 0xc0, code::PMSI_TUNNEL, |v| pmsi.emit(v));
+            put(out, flag::OPTIONAL_TRANSITIVE, code::PMSI_TUNNEL, |v| {
+                pmsi.emit(v);
+            });
         }
         if !self.ipv6_extended.is_empty() {
             let value = self.ipv6_extended.as_flattened();
-            put(out, 0xc0, code::IPV6_EXTENDED_COMMUNITIES, |v| {
-                v.extend_from_slice(value)
-            });
+            put(
+                out,
+                flag::OPTIONAL_TRANSITIVE,
+                code::IPV6_EXTENDED_COMMUNITIES,
+                |v| v.extend_from_slice(value),
+            );
         }
         if !self.large.is_empty() {
             let words = self.large.as_flattened();
-            put(out, 0xc0, code::LARGE_COMMUNITIES, |v| {
-                v.extend(words.iter().flat_map(|w| w.to_be_bytes()))
-            });
+            put(
+                out,
+                flag::OPTIONAL_TRANSITIVE,
+                code::LARGE_COMMUNITIES,
+                |v| v.extend(words.iter().flat_map(|w| w.to_be_bytes())),
+            );
         }
         for unknown in &self.unknown {
-            let flags = (unknown.flags & 0xc0) | flag::PARTIAL;
+            let flags = (unknown.flags & flag::OPTIONAL_TRANSITIVE) | flag::PARTIAL;
             put(out, flags, unknown.code, |v| {
-                v.extend_from_slice(&unknown.value)
+                v.extend_from_slice(&unknown.value);
             });
         }
     }
@@ -303,26 +317,29 @@ impl Attributes {
     fn emit_optional(&self, out: &mut Vec<u8>) {
         if !self.communities.is_empty() {
             let words = self.communities.iter();
-            put(out, 0xc0, code::COMMUNITIES, |v| {
-                v.extend(words.flat_map(|w| w.to_be_bytes()))
+            put(out, flag::OPTIONAL_TRANSITIVE, code::COMMUNITIES, |v| {
+                v.extend(words.flat_map(|w| w.to_be_bytes()));
             });
         }
         if let Some(id) = self.originator_id {
-            put(out, 0x80, code::ORIGINATOR_ID, |v| {
-                v.extend_from_slice(&id.octets())
+            put(out, flag::OPTIONAL, code::ORIGINATOR_ID, |v| {
+                v.extend_from_slice(&id.octets());
             });
         }
         if !self.cluster_list.is_empty() {
             let ids = self.cluster_list.iter();
-            put(out, 0x80, code::CLUSTER_LIST, |v| {
-                v.extend(ids.flat_map(|id| id.octets()))
+            put(out, flag::OPTIONAL, code::CLUSTER_LIST, |v| {
+                v.extend(ids.flat_map(|id| id.octets()));
             });
         }
         if !self.extended.is_empty() {
             let all = self.extended.iter();
-            put(out, 0xc0, code::EXTENDED_COMMUNITIES, |v| {
-                v.extend(all.flat_map(|c| c.0))
-            });
+            put(
+                out,
+                flag::OPTIONAL_TRANSITIVE,
+                code::EXTENDED_COMMUNITIES,
+                |v| v.extend(all.flat_map(|c| c.0)),
+            );
         }
     }
 }

@@ -14,6 +14,7 @@ use super::attribute::{
     Aggregator, AsPath, AsPathSegment, Attributes, Origin, Pmsi, PmsiTunnel, UnknownAttribute,
 };
 use super::attribute::{code, flag};
+use super::attribute_error::AttrError;
 use super::community::ExtendedCommunity;
 use super::error_code::ErrorCode;
 use super::notification::Notification;
@@ -28,27 +29,6 @@ pub struct DecodeContext {
     pub internal: bool,
     /// A path identifier precedes each EVPN route (RFC 7911). Never offered; for recorded messages.
     pub add_path: bool,
-}
-
-/// The action for an error (RFC 7606 section 2), the weaker first. A session reset is an `Err`
-/// instead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum AttrErrorAction {
-    /// Attribute discard: the attribute is ignored.
-    AttributeDiscard,
-    /// Treat-as-withdraw: the routes that the UPDATE announces are withdrawn.
-    TreatAsWithdraw,
-}
-
-/// An error in a path attribute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct AttrError {
-    /// Type code of the attribute.
-    pub attribute: u8,
-    /// How it is handled.
-    pub action: AttrErrorAction,
-    /// What is wrong, to follow the name of the attribute.
-    pub reason: &'static str,
 }
 
 /// An attribute as encoded in the message.
@@ -112,11 +92,10 @@ pub(super) fn split<'a>(
             if matches!(code, code::MP_REACH | code::MP_UNREACH) {
                 return Err(Notification::new(ErrorCode::MALFORMED_ATTRIBUTE_LIST, &[]));
             }
-            errors.push(AttrError {
-                attribute: code,
-                action: AttrErrorAction::TreatAsWithdraw,
-                reason: "overruns the attribute list",
-            });
+            errors.push(AttrError::treat_as_withdraw(
+                code,
+                "overruns the attribute list",
+            ));
             routes.truncated = true;
             return Ok(routes);
         };
@@ -127,29 +106,13 @@ pub(super) fn split<'a>(
             code::MP_REACH | code::MP_UNREACH if duplicate => {
                 return Err(Notification::new(ErrorCode::MALFORMED_ATTRIBUTE_LIST, &[]));
             }
-            _ if duplicate => errors.push(discard(raw.code, "is a duplicate")),
+            _ if duplicate => errors.push(AttrError::discard(raw.code, "is a duplicate")),
             code::MP_REACH => routes.reach = Some(raw),
             code::MP_UNREACH => routes.unreach = Some(raw),
             _ => others.extend_from_slice(raw.whole),
         }
     }
     Ok(routes)
-}
-
-const fn discard(attribute: u8, reason: &'static str) -> AttrError {
-    AttrError {
-        attribute,
-        action: AttrErrorAction::AttributeDiscard,
-        reason,
-    }
-}
-
-const fn withdraw(attribute: u8, reason: &'static str) -> AttrError {
-    AttrError {
-        attribute,
-        action: AttrErrorAction::TreatAsWithdraw,
-        reason,
-    }
 }
 
 /// The Optional and Transitive flags that an attribute must have; `None` for an unknown attribute.
@@ -159,7 +122,7 @@ const fn expected_flags(attribute: u8) -> Option<u8> {
         | code::AS_PATH
         | code::NEXT_HOP
         | code::LOCAL_PREF
-        | code::ATOMIC_AGGREGATE => Some(flag::TRANSITIVE),
+        | code::ATOMIC_AGGREGATE => Some(flag::WELL_KNOWN),
         code::MED
         | code::ORIGINATOR_ID
         | code::CLUSTER_LIST
@@ -172,17 +135,17 @@ const fn expected_flags(attribute: u8) -> Option<u8> {
         | code::AS4_AGGREGATOR
         | code::PMSI_TUNNEL
         | code::IPV6_EXTENDED_COMMUNITIES
-        | code::LARGE_COMMUNITIES => Some(flag::OPTIONAL | flag::TRANSITIVE),
+        | code::LARGE_COMMUNITIES => Some(flag::OPTIONAL_TRANSITIVE),
         _ => None,
     }
 }
 
 /// Checks the Optional and Transitive flags (RFC 7606 section 3 c).
 pub(super) fn check_flags(raw: &RawAttribute<'_>) -> Result<(), AttrError> {
-    let invalid = expected_flags(raw.code)
-        .is_some_and(|want| raw.flags & (flag::OPTIONAL | flag::TRANSITIVE) != want);
+    let invalid =
+        expected_flags(raw.code).is_some_and(|want| raw.flags & flag::OPTIONAL_TRANSITIVE != want);
     if invalid {
-        Err(withdraw(raw.code, "has invalid flags"))
+        Err(AttrError::treat_as_withdraw(raw.code, "has invalid flags"))
     } else {
         Ok(())
     }
@@ -237,13 +200,13 @@ impl AttributesBuilder {
     /// routes in the body of the UPDATE.
     pub(super) fn finish(self, body_routes: bool, errors: &mut Vec<AttrError>) -> Attributes {
         if !self.origin {
-            errors.push(withdraw(code::ORIGIN, "is missing"));
+            errors.push(AttrError::treat_as_withdraw(code::ORIGIN, "is missing"));
         }
         if !self.path {
-            errors.push(withdraw(code::AS_PATH, "is missing"));
+            errors.push(AttrError::treat_as_withdraw(code::AS_PATH, "is missing"));
         }
         if body_routes && !self.next_hop {
-            errors.push(withdraw(code::NEXT_HOP, "is missing"));
+            errors.push(AttrError::treat_as_withdraw(code::NEXT_HOP, "is missing"));
         }
         self.attributes
     }
@@ -269,7 +232,7 @@ impl AttributesBuilder {
     fn set(&mut self, raw: &RawAttribute<'_>, context: DecodeContext) -> Result<(), AttrError> {
         let attributes = &mut self.attributes;
         let (code, value) = (raw.code, raw.value);
-        let length = || withdraw(code, "has an invalid length");
+        let length = || AttrError::treat_as_withdraw(code, "has an invalid length");
         match code {
             code::ORIGIN => {
                 self.origin = true;
@@ -277,8 +240,8 @@ impl AttributesBuilder {
             }
             code::AS_PATH => {
                 self.path = true;
-                attributes.as_path =
-                    as_path(value, context.four_octet).map_err(|w| withdraw(code, w))?;
+                attributes.as_path = as_path(value, context.four_octet)
+                    .map_err(|w| AttrError::treat_as_withdraw(code, w))?;
             }
             code::NEXT_HOP => {
                 self.next_hop = true;
@@ -287,33 +250,40 @@ impl AttributesBuilder {
             code::MED => attributes.med = Some(word(value).ok_or_else(length)?),
             code::LOCAL_PREF | code::ORIGINATOR_ID | code::CLUSTER_LIST => {
                 if !context.internal {
-                    return Err(discard(code, "comes from an external peer"));
+                    return Err(AttrError::discard(code, "comes from an external peer"));
                 }
                 self.set_internal(code, value)?;
             }
             code::ATOMIC_AGGREGATE => {
                 if !value.is_empty() {
-                    return Err(discard(code, "has an invalid length"));
+                    return Err(AttrError::discard(code, "has an invalid length"));
                 }
                 attributes.atomic_aggregate = true;
             }
             code::AGGREGATOR => {
                 let read = aggregator(value, context.four_octet);
-                attributes.aggregator = Some(read.ok_or(discard(code, "has an invalid length"))?);
+                attributes.aggregator =
+                    Some(read.ok_or(AttrError::discard(code, "has an invalid length"))?);
             }
             // Both are discarded from a peer with 4-octet AS numbers (RFC 6793 section 4.1).
             code::AS4_PATH | code::AS4_AGGREGATOR if context.four_octet => {
-                return Err(discard(code, "comes from a peer with 4-octet AS numbers"));
+                return Err(AttrError::discard(
+                    code,
+                    "comes from a peer with 4-octet AS numbers",
+                ));
             }
             code::AS4_PATH => {
-                self.as4_path = Some(as_path(value, true).map_err(|w| withdraw(code, w))?);
+                self.as4_path =
+                    Some(as_path(value, true).map_err(|w| AttrError::treat_as_withdraw(code, w))?);
             }
             code::AS4_AGGREGATOR => {
                 let read = aggregator(value, true);
-                self.as4_aggregator = Some(read.ok_or(discard(code, "has an invalid length"))?);
+                self.as4_aggregator =
+                    Some(read.ok_or(AttrError::discard(code, "has an invalid length"))?);
             }
             code::PMSI_TUNNEL => {
-                attributes.pmsi = Some(pmsi(value).map_err(|w| withdraw(code, w))?)
+                attributes.pmsi =
+                    Some(pmsi(value).map_err(|w| AttrError::treat_as_withdraw(code, w))?);
             }
             _ => return self.set_list(code, value).ok_or_else(length),
         }
@@ -321,7 +291,7 @@ impl AttributesBuilder {
     }
 
     fn set_internal(&mut self, code: u8, value: &[u8]) -> Result<(), AttrError> {
-        let length = withdraw(code, "has an invalid length");
+        let length = AttrError::treat_as_withdraw(code, "has an invalid length");
         if code == code::CLUSTER_LIST {
             let ids = chunks::<4>(value).ok_or(length)?;
             self.attributes.cluster_list = ids.iter().map(|id| Ipv4Addr::from(*id)).collect();
@@ -353,7 +323,7 @@ impl AttributesBuilder {
                     .collect();
             }
             code::IPV6_EXTENDED_COMMUNITIES => {
-                attributes.ipv6_extended = chunks::<20>(value)?.to_vec()
+                attributes.ipv6_extended = chunks::<20>(value)?.to_vec();
             }
             _ => {
                 let words = |c: &[u8; 12]| {
@@ -413,17 +383,29 @@ fn origin(value: &[u8]) -> Result<Origin, AttrError> {
         [0] => Ok(Origin::Igp),
         [1] => Ok(Origin::Egp),
         [2] => Ok(Origin::Incomplete),
-        [_] => Err(withdraw(code::ORIGIN, "is greater than 2")),
-        _ => Err(withdraw(code::ORIGIN, "has an invalid length")),
+        [_] => Err(AttrError::treat_as_withdraw(
+            code::ORIGIN,
+            "is greater than 2",
+        )),
+        _ => Err(AttrError::treat_as_withdraw(
+            code::ORIGIN,
+            "has an invalid length",
+        )),
     }
 }
 
 /// NEXT_HOP applies only to IPv4 routes in the body, which are not used: it is validated, not kept.
 fn body_next_hop(value: &[u8]) -> Result<(), AttrError> {
     match value {
-        [0 | 127 | 224.., _, _, _] => Err(withdraw(code::NEXT_HOP, "is not a unicast address")),
+        [0 | 127 | 224.., _, _, _] => Err(AttrError::treat_as_withdraw(
+            code::NEXT_HOP,
+            "is not a unicast address",
+        )),
         [_, _, _, _] => Ok(()),
-        _ => Err(withdraw(code::NEXT_HOP, "has an invalid length")),
+        _ => Err(AttrError::treat_as_withdraw(
+            code::NEXT_HOP,
+            "has an invalid length",
+        )),
     }
 }
 

@@ -148,9 +148,9 @@ mod tests {
             (4097, 2),
             (4097, 1),
         ] {
-            let wrong = read_header(&header(length, code), MAX_MESSAGE_LEN);
+            let result = read_header(&header(length, code), MAX_MESSAGE_LEN);
             assert_eq!(
-                wrong,
+                result,
                 Err(Notification::new(
                     ErrorCode::BAD_MESSAGE_LENGTH,
                     &length.to_be_bytes()

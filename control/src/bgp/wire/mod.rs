@@ -11,6 +11,7 @@
 
 pub(crate) mod attribute;
 mod attribute_decode;
+mod attribute_error;
 mod community;
 mod error_code;
 mod evpn;
@@ -21,12 +22,14 @@ mod open;
 mod reader;
 mod refresh;
 mod update;
+mod update_encode;
 
 pub use self::attribute::{
     AS_TRANS, Aggregator, AsPath, AsPathSegment, Attributes, Origin, Pmsi, PmsiTunnel,
     UnknownAttribute,
 };
-pub use self::attribute_decode::{AttrError, AttrErrorAction, DecodeContext};
+pub use self::attribute_decode::DecodeContext;
+pub use self::attribute_error::{AttrError, AttrErrorAction};
 pub use self::community::ExtendedCommunity;
 pub use self::error_code::ErrorCode;
 pub use self::evpn::{
@@ -39,10 +42,8 @@ pub use self::limits::{
 pub use self::notification::Notification;
 pub use self::open::{AddressFamily, Capability, LongLivedFamily, OpenMessage, RestartFamily};
 pub use self::refresh::{RefreshKind, RouteRefresh};
-pub use self::update::{
-    Decoder, Encoding, RouteChange, RouteChanges, UpdateMessage, UpdateParts, announce, end_of_rib,
-    withdraw,
-};
+pub use self::update::{Decoder, RouteChange, RouteChanges, UpdateMessage, UpdateParts};
+pub use self::update_encode::{Encoding, announce, end_of_rib, withdraw};
 
 /// One decoded message.
 #[derive(Debug, Clone)]

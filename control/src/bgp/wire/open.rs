@@ -11,6 +11,9 @@ use super::limits::MAX_NAME_LEN;
 use super::notification::Notification;
 use super::reader::ByteReader;
 
+/// F bit of graceful restart and long-lived graceful restart (RFC 4724 section 3).
+const FORWARDING_PRESERVED: u8 = 0x80;
+
 /// An address family: AFI and SAFI (RFC 4760).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AddressFamily {
@@ -246,7 +249,7 @@ fn long_lived(reader: &mut ByteReader<'_>) -> Option<Capability> {
             (AddressFamily::read(reader)?, reader.u8()?, reader.u24()?);
         families.push(LongLivedFamily {
             family,
-            preserved: flags & 0x80 != 0,
+            preserved: flags & FORWARDING_PRESERVED != 0,
             stale_time,
         });
     }
@@ -300,7 +303,11 @@ fn to_codec(capability: &Capability) -> codec::Capability {
             value.extend_from_slice(&(flags | (time & 0xfff)).to_be_bytes());
             for entry in families {
                 entry.family.emit(&mut value);
-                value.push(u8::from(entry.preserved) << 7);
+                value.push(if entry.preserved {
+                    FORWARDING_PRESERVED
+                } else {
+                    0
+                });
             }
             64
         }
@@ -312,7 +319,11 @@ fn to_codec(capability: &Capability) -> codec::Capability {
         Capability::LongLived(families) => {
             for entry in families {
                 entry.family.emit(&mut value);
-                value.push(u8::from(entry.preserved) << 7);
+                value.push(if entry.preserved {
+                    FORWARDING_PRESERVED
+                } else {
+                    0
+                });
                 super::reader::put_u24(&mut value, entry.stale_time);
             }
             71

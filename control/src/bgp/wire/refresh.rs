@@ -36,8 +36,8 @@ impl RouteRefresh {
     /// section 5), 1/2 Bad Message Length for a body that cannot be decoded.
     pub(super) fn parse(body: &[u8]) -> Result<Option<Self>, Notification> {
         let length = (body.len() + HEADER_LEN) as u16;
-        let wrong = |_| Notification::new(ErrorCode::BAD_MESSAGE_LENGTH, &length.to_be_bytes());
-        let message = RouteRefreshMessage::decode(&mut &*body, body.len()).map_err(wrong)?;
+        let malformed = |_| Notification::new(ErrorCode::BAD_MESSAGE_LENGTH, &length.to_be_bytes());
+        let message = RouteRefreshMessage::decode(&mut &*body, body.len()).map_err(malformed)?;
         let kind = match message.subtype_raw {
             0 => RefreshKind::Request,
             1 => RefreshKind::Begin,
