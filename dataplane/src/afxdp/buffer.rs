@@ -67,8 +67,8 @@ pub(super) fn longest_before_split(driver: &str, mtu: u32) -> Option<u32> {
 /// Why an interface is not bound zero-copy: its frames do not fit into a buffer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "interface {interface}: no zero-copy: a frame at MTU {mtu} takes up to {frame} bytes, and the driver {driver} receives \
-     {buffer} bytes into a chunk of {chunk_size}; {remedy}",
+    "interface {interface}: no zero-copy: a frame at MTU {mtu} takes up to {frame} bytes, \
+     and the driver {driver} receives {buffer} bytes into a chunk of {chunk_size}; {remedy}",
     frame = mtu + FRAMING,
     remedy = self.remedy()
 )]

@@ -18,7 +18,10 @@ pub enum Error {
         expected: &'static str,
     },
     /// The packet memory could not be allocated.
-    #[error("{bytes} bytes of packet memory (UMEM) in {pages} pages: {source}; {remedy}", remedy = memory_remedy(source))]
+    #[error(
+        "{bytes} bytes of packet memory (UMEM) in {pages} pages: {source}; {remedy}",
+        remedy = memory_remedy(source)
+    )]
     Memory {
         /// Requested size, bytes.
         bytes: usize,
@@ -33,7 +36,10 @@ pub enum Error {
     )]
     PoolsTaken,
     /// More sockets than the ledger can distinguish.
-    #[error("more than {max} AF_XDP sockets on one UMEM: use fewer ports or queues", max = super::ledger::Owner::MAX)]
+    #[error(
+        "more than {max} AF_XDP sockets on one UMEM: use fewer ports or queues",
+        max = super::ledger::Owner::MAX
+    )]
     TooManySockets,
     /// The interface can't be queried.
     #[error("interface {interface}: {step}: {source}; {remedy}", remedy = interface_remedy(source))]
@@ -46,7 +52,10 @@ pub enum Error {
         source: io::Error,
     },
     /// The XDP program did not load.
-    #[error("interface {interface}: load the XDP program: {source}; {remedy}", remedy = LOAD_REMEDY)]
+    #[error(
+        "interface {interface}: load the XDP program: {source}; {remedy}",
+        remedy = LOAD_REMEDY
+    )]
     Load {
         /// Name of the interface.
         interface: String,
@@ -54,7 +63,10 @@ pub enum Error {
         source: vtep_bpf::Error,
     },
     /// The XDP program did not attach.
-    #[error("interface {interface}: attach the XDP program ({mode}): {source}; {remedy}", remedy = attach_remedy(source))]
+    #[error(
+        "interface {interface}: attach the XDP program ({mode}): {source}; {remedy}",
+        remedy = attach_remedy(source)
+    )]
     Attach {
         /// Its name.
         interface: String,
@@ -67,7 +79,10 @@ pub enum Error {
     #[error(transparent)]
     Misfit(#[from] super::buffer::Misfit),
     /// A socket could not be created or bound.
-    #[error("interface {interface} queue {queue}: {step} ({mode}): {source}; {remedy}", remedy = bind_remedy(source))]
+    #[error(
+        "interface {interface} queue {queue}: {step} ({mode}): {source}; {remedy}",
+        remedy = bind_remedy(source)
+    )]
     Socket {
         /// Its name.
         interface: String,
@@ -126,12 +141,14 @@ fn interface_remedy(source: &io::Error) -> &'static str {
 fn attach_remedy(source: &io::Error) -> &'static str {
     match source.raw_os_error() {
         Some(libc::EBUSY | libc::EEXIST) => {
-            "another XDP program is attached: see `ip link show`, remove it with `ip link set IF xdp off` or stop its owner"
+            "another XDP program is attached: see `ip link show`, remove it with \
+             `ip link set IF xdp off` or stop its owner"
         }
         Some(libc::ENODEV | libc::ENXIO) => GONE,
         Some(libc::EPERM | libc::EACCES) => PERMISSION,
         Some(libc::ERANGE) => {
-            "the MTU (on veth: the peer's) is too large for native XDP: lower it, or mode = \"generic\""
+            "the MTU (on veth: the peer's) is too large for native XDP: lower it, \
+             or mode = \"generic\""
         }
         Some(libc::EOPNOTSUPP | libc::EINVAL) => {
             "the driver has no native XDP: use mode = \"auto\" or \"generic\""

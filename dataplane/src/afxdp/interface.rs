@@ -127,8 +127,8 @@ impl InterfaceRequest {
             command: ETHTOOL_GCHANNELS,
             ..Channels::default()
         };
-        let told = self.ethtool(&mut channels)?;
-        Ok(told.then(|| (channels.combined + channels.rx.max(channels.tx)).max(1)))
+        let supported = self.ethtool(&mut channels)?;
+        Ok(supported.then(|| (channels.combined + channels.rx.max(channels.tx)).max(1)))
     }
 
     /// Name of the driver, and whether it names no bus of its device; a driver that reports nothing
@@ -145,7 +145,7 @@ impl InterfaceRequest {
             reserved: [0; 12],
             numbers: [0; 5],
         };
-        let told = self.ethtool(&mut info)?;
+        let supported = self.ethtool(&mut info)?;
         // tun and tap have no bus either, but report "tap".
         let until_zero = |bytes: &[u8; 32]| {
             let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
@@ -154,7 +154,7 @@ impl InterfaceRequest {
         let bus = until_zero(&info.bus);
         Ok((
             until_zero(&info.driver),
-            !told || matches!(&*bus, "" | "tap" | "tun" | "N/A"),
+            !supported || matches!(&*bus, "" | "tap" | "tun" | "N/A"),
         ))
     }
 

@@ -440,9 +440,9 @@ fn every_chunk_is_there_after_ten_million_frames() {
                 reopened += 1;
             }
             1..=8 => simulation.kernel_repeats(which),
-            turn if turn % 4 == 0 => simulation.kernel_receives(which),
-            turn if turn % 4 == 1 => simulation.kernel_sends(which),
-            turn if turn % 4 == 2 => simulation.worker_receives(which),
+            step if step % 4 == 0 => simulation.kernel_receives(which),
+            step if step % 4 == 1 => simulation.kernel_sends(which),
+            step if step % 4 == 2 => simulation.worker_receives(which),
             _ => simulation.worker_sends(which),
         }
     }
