@@ -92,7 +92,7 @@ fn through_reflectors(
 
 /// A reflector and its namespace.
 enum Reflector {
-    Frr(Frr, Netns),
+    Frr(Box<Frr>, Netns),
     Gobgp(Gobgp, Netns),
 }
 
@@ -100,7 +100,8 @@ const CLIENTS: [u8; 3] = [1, 2, 3];
 
 fn frr_reflector(fabric: &Fabric) -> Reflector {
     let ns = fabric.hypervisor(250);
-    Reflector::Frr(Frr::start(&ns, &frr::reflector(250, &CLIENTS)), ns)
+    let frr = Frr::start(&ns, &frr::reflector(250, &CLIENTS));
+    Reflector::Frr(Box::new(frr), ns)
 }
 
 fn gobgp_reflector(fabric: &Fabric) -> Reflector {
