@@ -95,7 +95,7 @@ pub struct OpenInterface {
 impl OpenInterface {
     /// Whether every queue accepts frames of several chunks.
     #[must_use]
-    pub fn takes_chains(&self) -> bool {
+    pub fn is_multi_buffer(&self) -> bool {
         self.queues.iter().all(|queue| queue.multi_buffer)
     }
 }
@@ -297,7 +297,7 @@ impl Interfaces {
         let mut queues = Vec::new();
         for (rings, worker, port) in prepared.ports {
             let (number, mode, socket) = (port.queue(), port.bind_mode(), port.id());
-            let multi_buffer = port.takes_chains();
+            let multi_buffer = port.is_multi_buffer();
             if workers.attach(worker, managed.id, number, port) {
                 queues.push(InterfaceQueue {
                     number,

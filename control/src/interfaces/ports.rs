@@ -131,7 +131,7 @@ impl TenantPorts {
             csum_incomplete: managed
                 .open()
                 .is_some_and(|open| open.backend.csum_incomplete()),
-            multi_buffer: managed.open().is_some_and(OpenInterface::takes_chains),
+            multi_buffer: managed.open().is_some_and(OpenInterface::is_multi_buffer),
             tx_worker: managed.tx_workers(workers),
             counters: managed.counters.clone(),
         };
