@@ -1,5 +1,5 @@
-//! Octets of a BGP neighbour: messages, attributes and EVPN routes, as a session reads them. The first octet chooses what
-//! was negotiated.
+//! BGP messages, attributes and EVPN routes, decoded as a session does. The first octet selects the
+//! negotiated capabilities.
 #![no_main]
 
 use vtep_control::bgp::wire::{DecodeContext, walk};
@@ -16,7 +16,7 @@ libfuzzer_sys::fuzz_target!(|octets: &[u8]| {
     if let Err(notification) = walk(stream, context) {
         assert!(
             (1..=8).contains(&notification.error.code),
-            "no such error code: {}",
+            "invalid error code: {}",
             notification.error.code
         );
     }
