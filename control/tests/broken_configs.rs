@@ -14,11 +14,11 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "supress = true",
         r#"f:6: vni.supress: unknown key; did you mean "suppress"?"#,
     ),
-    ("no TOML", "id 100", "f:6: not TOML: "),
+    ("no TOML", "id 100", "f:6: invalid TOML: "),
     (
         "wrong type",
         "suppress = \"yes\"",
-        r#"f:6: vni.suppress: the string "yes" is wrong; write true or false"#,
+        r#"f:6: vni.suppress: invalid value "yes": must be true or false"#,
     ),
     (
         "VNI too high",
@@ -33,12 +33,12 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "VNI twice",
         "[[vni]]\nid = 100",
-        "f:7: vni.id: VNI 100 is there already; each VNI has one entry",
+        "f:7: vni.id: VNI 100 exists already; each VNI has one entry",
     ),
     (
         "route distinguisher twice",
         "rd = \"65000:7\"\n[[vni]]\nid = 200\nrd = \"65000:7\"",
-        "f:9: vni.rd: 65000:7 is the route distinguisher of VNI 100 already; give each VNI its own, or write \"auto\"",
+        "f:9: vni.rd: 65000:7 is already the route distinguisher of VNI 100; give each VNI its own, or write \"auto\"",
     ),
     (
         "VNI without id",
@@ -58,7 +58,7 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "MAC twice",
         "[[vni.port]]\ninterface = \"a\"\nmacs = [\"02:00:00:00:00:01\"]\n[[vni.port]]\ninterface = \"b\"\nmacs = [\"02:00:00:00:00:01\"]",
-        "f:11: vni.port.macs: 02:00:00:00:00:01 is already behind port a of VNI 100; a MAC has one place in a VNI",
+        "f:11: vni.port.macs: 02:00:00:00:00:01 is already behind port a of VNI 100; a MAC belongs to one port of a VNI",
     ),
     (
         "fdb twice",
@@ -73,17 +73,17 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "own address",
         "[[vni.fdb]]\nmac = \"02:00:00:00:00:01\"\nvtep = \"203.0.113.2\"",
-        "f:8: vni.fdb.vtep: 203.0.113.2 is our own address; name the remote VTEP",
+        "f:8: vni.fdb.vtep: 203.0.113.2 is a local VTEP address; name the remote VTEP",
     ),
     (
         "family",
         "flood = [\"2001:db8::9\"]",
-        "f:6: vni.flood: 2001:db8::9 is IPv6, and we have no local address of that family; add one to vtep.address",
+        "f:6: vni.flood: 2001:db8::9 is IPv6, and no local VTEP address is of that family; add one to vtep.address",
     ),
     (
         "group that is not routed",
         "flood = \"224.0.0.5\"",
-        "f:6: vni.flood: 224.0.0.5 is a group that is not routed; write one such as 239.1.1.1 or ff05::100",
+        "f:6: vni.flood: invalid multicast group 224.0.0.5: must be routed, such as 239.1.1.1 or ff05::100",
     ),
     (
         "group and list",
@@ -93,7 +93,7 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "group of another family",
         "flood = [\"ff05::100\"]",
-        "f:6: vni.flood: ff05::100 is a group of IPv6, and we have no local address of that family; add one to vtep.address",
+        "f:6: vni.flood: ff05::100 is an IPv6 group, and no local VTEP address is of that family; add one to vtep.address",
     ),
     (
         "flood twice",
@@ -103,47 +103,47 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "interface twice",
         "[[vni.port]]\ninterface = \"a\"\n[[vni]]\nid = 200\n[[vni.port]]\ninterface = \"a\"",
-        "f:11: vni.port.interface: an interface used twice: a is wanted here and a is in VNI 100; take another interface, or give each port a vlan of its own",
+        "f:11: vni.port.interface: interface used twice: a conflicts with a in VNI 100; use another interface, or give each port a vlan of its own",
     ),
     (
         "trunk and whole",
         "[[vni.port]]\ninterface = \"a\"\nvlan = 10\n[[vni.port]]\ninterface = \"a\"",
-        "f:10: vni.port.interface: an interface used twice: a is wanted here and a vlan 10 is in VNI 100",
+        "f:10: vni.port.interface: interface used twice: a conflicts with a vlan 10 in VNI 100",
     ),
     (
         "underlay as tenant",
         "[[vni.port]]\ninterface = \"eth0\"",
-        "f:7: vni.port.interface: eth0 is an underlay interface and can't be a tenant port too; take another interface",
+        "f:7: vni.port.interface: eth0 is an underlay interface and can't be a tenant port too; use another interface",
     ),
     (
         "interface name",
         "[[vni.port]]\ninterface = \"a-name-that-is-too-long\"",
-        "f:7: vni.port.interface: \"a-name-that-is-too-long\" is no interface name",
+        "f:7: vni.port.interface: invalid interface name \"a-name-that-is-too-long\"",
     ),
     (
         "vlan",
         "[[vni.port]]\ninterface = \"a\"\nvlan = 4095",
-        "f:8: vni.port.vlan: the integer 4095 is wrong; write an integer from 1 to 4094",
+        "f:8: vni.port.vlan: invalid value 4095: must be an integer from 1 to 4094",
     ),
     (
         "lock without macs",
         "[[vni.port]]\ninterface = \"a\"\nlock = true",
-        "f:8: vni.port.lock: a locked port without macs lets nothing in; list the hosts in macs, or write lock = false",
+        "f:8: vni.port.lock: a locked port without macs accepts no frames; list the hosts in macs, or write lock = false",
     ),
     (
         "storm",
         "[[vni.port]]\ninterface = \"a\"\nstorm = { rate = 0, burst = 1 }",
-        "f:8: vni.port.storm.rate: the integer 0 is wrong; write an integer from 1 to 4294967295",
+        "f:8: vni.port.storm.rate: invalid value 0: must be an integer from 1 to 4294967295",
     ),
     (
         "checksum",
         "[[vni.port]]\ninterface = \"a\"\nchecksum = \"off\"",
-        r#"f:8: vni.port.checksum: the string "off" is wrong; write one of "auto", "complete", "trust""#,
+        r#"f:8: vni.port.checksum: invalid value "off": must be one of "auto", "complete", "trust""#,
     ),
     (
-        "neighbour",
+        "neighbor",
         "[[vni.neighbor]]\nip = \"224.0.0.1\"\nmac = \"02:00:00:00:00:01\"",
-        "f:7: vni.neighbor.ip: 224.0.0.1 can't be the address of a host; write a unicast address",
+        "f:7: vni.neighbor.ip: invalid host address 224.0.0.1: must be a unicast address",
     ),
     (
         "learning on a locked port",
@@ -173,42 +173,42 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "AS zero",
         "[bgp]\nasn = 0",
-        "f:7: bgp.asn: the integer 0 is wrong; write an integer from 1 to 4294967294",
+        "f:7: bgp.asn: invalid value 0: must be an integer from 1 to 4294967294",
     ),
     (
         "router-id",
         "[bgp]\nasn = 65000\nrouter-id = \"2001:db8::1\"",
-        "f:8: bgp.router-id: 2001:db8::1 is no router identifier; write an IPv4 address",
+        "f:8: bgp.router-id: invalid router identifier 2001:db8::1: must be an IPv4 address",
     ),
     (
         "hold time",
         "[bgp]\nasn = 65000\nhold-time = 2",
-        "f:8: bgp.hold-time: the integer 2 is wrong; write 0, or seconds from 3 to 65535 (RFC 4271 section 4.2)",
+        "f:8: bgp.hold-time: invalid value 2: must be 0, or seconds from 3 to 65535 (RFC 4271 section 4.2)",
     ),
     (
         "freeze",
         "[bgp]\nasn = 65000\nduplicate-freeze = \"never\"",
-        r#"f:8: bgp.duplicate-freeze: the string "never" is wrong; write seconds or "permanent""#,
+        r#"f:8: bgp.duplicate-freeze: invalid value "never": must be seconds or "permanent""#,
     ),
     (
-        "neighbour without AS",
+        "neighbor without AS",
         "[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"203.0.113.254\"",
         "f:8: bgp.neighbor.remote-asn: missing; write remote-asn = 65000",
     ),
     (
-        "neighbour twice",
+        "neighbor twice",
         "[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"203.0.113.254\"\nremote-asn = 65000\n[[bgp.neighbor]]\naddress = \"203.0.113.254\"\nremote-asn = 65001",
-        "f:12: bgp.neighbor.address: 203.0.113.254 is a BGP neighbour already; each has one entry",
+        "f:12: bgp.neighbor.address: 203.0.113.254 is already a BGP neighbor; each has one entry",
     ),
     (
-        "we as neighbour",
+        "we as neighbor",
         "[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"203.0.113.2\"\nremote-asn = 65000",
-        "f:9: bgp.neighbor.address: 203.0.113.2 is our own address; name the neighbour's",
+        "f:9: bgp.neighbor.address: 203.0.113.2 is a local VTEP address; write the neighbor's",
     ),
     (
         "local address of another family",
         "[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"203.0.113.254\"\nremote-asn = 65000\nlocal-address = \"2001:db8::2\"",
-        "f:11: bgp.neighbor.local-address: 2001:db8::2 is of another family than the neighbour's 203.0.113.254",
+        "f:11: bgp.neighbor.local-address: 2001:db8::2 is of another address family than the neighbor's 203.0.113.254",
     ),
     (
         "password file",
@@ -218,7 +218,7 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "hops",
         "[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"203.0.113.254\"\nremote-asn = 65000\nttl-security = 255",
-        "f:11: bgp.neighbor.ttl-security: the integer 255 is wrong; write an integer from 1 to 254",
+        "f:11: bgp.neighbor.ttl-security: invalid value 255: must be an integer from 1 to 254",
     ),
     (
         "max-prefixes",
@@ -228,17 +228,17 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "graceful restart",
         "[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"203.0.113.254\"\nremote-asn = 65000\ngraceful-restart = 120",
-        "f:11: bgp.neighbor.graceful-restart: the integer 120 is wrong; write true or false, or { restart-time = S, stale-time = S }",
+        "f:11: bgp.neighbor.graceful-restart: invalid value 120: must be true or false, or { restart-time = S, stale-time = S }",
     ),
     (
         "route target",
         "import-rt = [\"auto\",\n\"65536:65536\"]",
-        "f:7: vni.import-rt: the string \"65536:65536\" is no route target; write \"AS:n\" or \"IP:n\", such as \"65000:100\"",
+        "f:7: vni.import-rt: invalid route target \"65536:65536\": must be \"AS:n\" or \"IP:n\", such as \"65000:100\"",
     ),
     (
         "route target twice",
         "export-rt = [\"1:1\", \"1:1\"]",
-        "f:6: vni.export-rt: 1:1 is listed twice; once is enough",
+        "f:6: vni.export-rt: 1:1 is listed twice",
     ),
     (
         "no route target",
@@ -248,67 +248,67 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "route distinguisher",
         "rd = \"100\"",
-        "f:6: vni.rd: the string \"100\" is no route distinguisher; write \"AS:n\"",
+        "f:6: vni.rd: invalid route distinguisher \"100\": must be \"AS:n\"",
     ),
     (
         "ethernet tag",
         "ethernet-tag = \"100\"",
-        r#"f:6: vni.ethernet-tag: the string "100" is wrong; write one of "zero", "vni""#,
+        r#"f:6: vni.ethernet-tag: invalid value "100": must be one of "zero", "vni""#,
     ),
     (
         "max-macs",
         "max-macs = 0",
-        "f:6: vni.max-macs: the integer 0 is wrong; write an integer from 1 to 4294967295",
+        "f:6: vni.max-macs: invalid value 0: must be an integer from 1 to 4294967295",
     ),
     (
         "ttl",
         "!ttl = 0",
-        "f:4: vtep.ttl: the integer 0 is wrong; write an integer from 1 to 255",
+        "f:4: vtep.ttl: invalid value 0: must be an integer from 1 to 255",
     ),
     (
         "dscp",
         "!dscp = 64",
-        "f:4: vtep.dscp: the integer 64 is wrong; write \"inherit\" or an integer from 0 to 63",
+        "f:4: vtep.dscp: invalid value 64: must be \"inherit\" or an integer from 0 to 63",
     ),
     (
         "udp port",
         "!udp-port = 0",
-        "f:4: vtep.udp-port: the integer 0 is wrong; write an integer from 1 to 65535",
+        "f:4: vtep.udp-port: invalid value 0: must be an integer from 1 to 65535",
     ),
     (
         "cores",
         "!cores = [1, 1]",
-        "f:4: vtep.cores: 1 is listed twice; once is enough",
+        "f:4: vtep.cores: 1 is listed twice",
     ),
     (
         "frames",
         "!afxdp = { frames = 10000 }",
-        "f:4: vtep.afxdp.frames: 10000 is no power of two; write 8192 or 16384",
+        "f:4: vtep.afxdp.frames: invalid value 10000: must be a power of two, such as 8192 or 16384",
     ),
     (
         "few frames",
         "!afxdp = { frames = 64 }",
-        "f:4: vtep.afxdp.frames: the integer 64 is wrong; write an integer from 2048 to 4194304, a power of two",
+        "f:4: vtep.afxdp.frames: invalid value 64: must be an integer from 2048 to 4194304, a power of two",
     ),
     (
         "frame size",
         "![vtep.afxdp]\nframe-size = 1500",
-        "f:5: vtep.afxdp.frame-size: the integer 1500 is wrong; write 2048 or 4096",
+        "f:5: vtep.afxdp.frame-size: invalid value 1500: must be 2048 or 4096",
     ),
     (
         "mode",
         "!afxdp.mode = \"fast\"",
-        r#"f:4: vtep.afxdp.mode: the string "fast" is wrong; write one of "auto", "zero-copy", "copy", "generic""#,
+        r#"f:4: vtep.afxdp.mode: invalid value "fast": must be one of "auto", "zero-copy", "copy", "generic""#,
     ),
     (
         "metrics",
         "![control]\nmetrics = \"9464\"",
-        r#"f:5: control.metrics: "9464" is no address and port; write "127.0.0.1:9464""#,
+        r#"f:5: control.metrics: invalid address "9464": must be address and port, such as "127.0.0.1:9464""#,
     ),
     (
         "socket",
         "![control]\nsocket = \"vtepd.sock\"",
-        r#"f:5: control.socket: "vtepd.sock" is no path for a socket; write an absolute one"#,
+        r#"f:5: control.socket: invalid socket path "vtepd.sock": must be absolute"#,
     ),
 ];
 
@@ -333,14 +333,14 @@ fn each_broken_configuration_is_refused_with_line_and_remedy() {
 }
 
 #[test]
-fn all_problems_are_told_at_once_in_the_order_of_lines() {
+fn all_problems_are_reported_at_once_in_the_order_of_lines() {
     let text = "[vtep]\naddress = [\"203.0.113.2\", \"203.0.113.3\"]\nttl = \"x\"\n[[vni]]\nid = \"a\"\nflod = []\n";
     let problems = parse("f", text).unwrap_err().to_string();
     let wanted = [
         "f:1: vtep.underlay: missing or empty",
         "f:2: vtep.address: 203.0.113.2 and 203.0.113.3 are both IPv4; write at most one of each family",
-        "f:3: vtep.ttl: the string \"x\" is wrong; write an integer from 1 to 255",
-        "f:5: vni.id: the string \"a\" is no VNI; write a number from 1 to 16777215",
+        "f:3: vtep.ttl: invalid value \"x\": must be an integer from 1 to 255",
+        "f:5: vni.id: invalid VNI \"a\": must be 1 to 16777215",
         "f:6: vni.flod: unknown key; did you mean \"flood\"?",
     ];
     let lines: Vec<_> = problems.lines().collect();

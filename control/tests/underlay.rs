@@ -1,5 +1,11 @@
-//! The underlay against the real kernel, each test in two network namespaces of its own: `near` with the code under
-//! test, `far` with the VTEPs. Needs root; fails without.
+//! The underlay against the real kernel, each test in two network namespaces of its own. Needs
+//! root; fails without.
+//!
+//! ```text
+//! near: code under test          far: VTEPs and gateways
+//!   eth0 10.0.0.2/24 ─── veth ─── far0
+//!   eth1 10.0.1.2/24 ─── veth ─── far1
+//! ```
 
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -12,7 +18,8 @@ use vtep_dataplane::addr::VtepAddr;
 /// How long anything may take that the kernel does within seconds, on a busy machine too.
 const SOON: Duration = Duration::from_secs(30);
 
-/// Two namespaces joined by the veth pairs eth0-far0 and eth1-far1. Gone when dropped, also in a panic.
+/// Two namespaces joined by the veth pairs eth0-far0 and eth1-far1. Gone when dropped, also in a
+/// panic.
 struct Net {
     name: String,
 }
@@ -367,9 +374,10 @@ fn two_nics_share_by_weight_until_one_goes_down() {
     });
 }
 
-/// A kernel without CONFIG_VLAN_8021Q, as the project's test machine has it, has no such interfaces: there the test shows
-/// only that it is the kernel that refuses; src/underlay/resolve_tests.rs and links.rs show what
-/// is made of one, from messages as the kernel writes them.
+/// A kernel without CONFIG_VLAN_8021Q, as the project's test machine has it, has no such
+/// interfaces: there the test shows only that it is the kernel that refuses;
+/// src/underlay/resolve_tests.rs and links.rs show what is made of one, from messages as the kernel
+/// writes them.
 #[test]
 fn a_vlan_of_an_underlay_interface_is_a_tag_on_its_device() {
     Net::new("vlan").inside(|net| {
@@ -452,7 +460,8 @@ fn a_thousand_vteps_resolve_in_a_blink_and_only_changes_are_reported() {
         for n in 1..=1000 {
             looper.underlay.track(VtepAddr::new(address(n)).unwrap(), Instant::now());
         }
-        // The kernel answers on this thread's time; what other programs take of the core does not count.
+        // The kernel answers on this thread's time; what other programs take of the core does not
+        // count.
         let before = spent();
         let changes = looper.resolutions();
         let took = spent() - before;
@@ -484,11 +493,13 @@ fn lost_events_lead_to_the_same_state() {
         let mut looper = Loop::new();
         looper.want("203.0.113.9");
         looper.resolved("203.0.113.9");
-        // Far more events than the socket's buffer holds while nobody reads: the kernel drops the last of them.
+        // Far more events than the socket's buffer holds while nobody reads: the kernel drops the
+        // last of them.
         let flood: String = (0..25_000)
             .map(|n| {
                 format!(
-                    "neigh replace 10.0.0.{} dev eth0 lladdr 02:00:00:00:{:02x}:{:02x} nud permanent\n",
+                    "neigh replace 10.0.0.{} dev eth0 lladdr 02:00:00:00:{:02x}:{:02x} nud \
+                     permanent\n",
                     10 + n % 200,
                     n / 200 % 256,
                     n % 200
@@ -507,10 +518,19 @@ fn lost_events_lead_to_the_same_state() {
             .output()
             .unwrap();
         std::fs::remove_file(&file).unwrap();
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        assert!(
+            done.status.success(),
+            "{}",
+            String::from_utf8_lossy(&done.stderr)
+        );
         assert!(looper.underlay.link("late").is_none());
-        looper.until("203.0.113.9", SOON, |paths| paths.iter().any(|p| &*p.device == "eth1"));
+        looper.until("203.0.113.9", SOON, |paths| {
+            paths.iter().any(|p| &*p.device == "eth1")
+        });
         assert!(looper.underlay.link("late").is_some());
-        assert!(looper.underlay.resyncs() > 0, "the flood was too small to lose events");
+        assert!(
+            looper.underlay.resyncs() > 0,
+            "the flood was too small to lose events"
+        );
     });
 }

@@ -380,7 +380,7 @@ impl From<&Diff> for ConfigDiff {
     fn from(diff: &Diff) -> Self {
         Self {
             changes: diff.changes.iter().map(ToString::to_string).collect(),
-            restart: diff.restart.iter().map(|&key| key.to_owned()).collect(),
+            restart: diff.restart.clone(),
         }
     }
 }

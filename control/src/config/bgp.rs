@@ -1,49 +1,99 @@
-//! Reads `[bgp]` with its neighbours.
+//! `[bgp]`: types and keys of the speaker.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
 use std::time::Duration;
 
-use super::bgp_neighbor::{BgpNeighbor, BgpSettings, Duplicates, Password};
 use super::diagnostic::Diagnostics;
-use super::model::Addresses;
+use super::key::{duration, keys, plain, read_keys, single, write_keys};
 use super::node::{Located, Node};
-use super::table::{Read, TableReader, boolean, integer, text};
-use crate::bgp::wire::{AS_TRANS, MAX_RESTART_TIME};
-use crate::bgp::{MaxPrefixes, RestartConfig};
+use super::table::TableReader;
+use super::value::{Read, any_ip, integer, invalid, seconds};
+use super::vtep::Addresses;
+use super::write::{line, quoted};
+use crate::bgp::wire::AS_TRANS;
 
-/// Where a password comes from: its file, or for requests what is known of that file already.
-pub(super) type Passwords<'a> = &'a dyn Fn(&Path) -> Read<Password>;
+/// `[bgp]` without the neighbors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BgpSettings {
+    /// Local AS, not a reserved one.
+    pub asn: u32,
+    /// BGP identifier, not zero.
+    pub router_id: Ipv4Addr,
+    /// Hold time offered in the OPEN message, seconds: 0, or 3 and more.
+    pub hold_time: u16,
+    /// When a MAC that moves back and forth is treated as a duplicate.
+    pub duplicates: DuplicateDetection,
+}
 
-/// Hold time that we propose where the file says nothing, seconds (RFC 4271 section 10).
+/// Detection of duplicate MACs (RFC 7432 section 15.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DuplicateDetection {
+    /// Number of moves within `window` that freeze a MAC, 2 and more.
+    pub moves: u32,
+    /// Interval in which moves are counted.
+    pub window: Duration,
+    /// How long a MAC stays frozen; `None` = until an operator unfreezes it.
+    pub freeze: Option<Duration>,
+}
+
+impl Default for DuplicateDetection {
+    /// Those of RFC 7432 section 15.1: 5 moves in 180 seconds; frozen until an operator unfreezes.
+    fn default() -> Self {
+        Self {
+            moves: 5,
+            window: Duration::from_secs(180),
+            freeze: None,
+        }
+    }
+}
+
+/// Default hold time, seconds (RFC 4271 section 10).
 const HOLD_TIME: u16 = 90;
-/// A week: the longest time that a table may wait, seconds.
-const WEEK: u32 = 7 * 24 * 3600;
 
-/// `[bgp]` without its neighbours. `own`: the VTEP's addresses, of which the router identifier is made.
-pub(super) fn settings(
+keys! {
+    /// Optional keys of `[bgp]`.
+    const BGP: BgpSettings {
+        "hold-time" => hold_time: plain(hold_time);
+    }
+}
+
+keys! {
+    /// Keys of `[bgp]` for duplicate detection, saved together when one is not the default.
+    const DUPLICATES: DuplicateDetection {
+        "duplicate-moves" => moves: plain(integer(2..=1000));
+        "duplicate-window" => window: duration();
+        "duplicate-freeze" => freeze: single(freeze, write_freeze);
+    }
+}
+
+/// Reads `[bgp]` without its neighbors. `own`: the VTEP's addresses, the default of `router-id`.
+pub(super) fn read(
     table: &mut TableReader<'_>,
     own: Addresses,
     diagnostics: &mut Diagnostics,
 ) -> Option<BgpSettings> {
     let asn = table.required("asn", "65000", diagnostics, asn);
     let router_id = router_id(table, own, diagnostics);
-    let hold_time = table.optional("hold-time", diagnostics, hold_time);
-    let default = Duplicates::default();
-    let moves = table.optional("duplicate-moves", diagnostics, integer(2..=1000));
-    let window = table.optional("duplicate-window", diagnostics, seconds);
-    let freeze = table.optional("duplicate-freeze", diagnostics, freeze);
-    let duplicates = Duplicates {
-        moves: moves.unwrap_or(default.moves),
-        window: window.unwrap_or(default.window),
-        freeze: freeze.unwrap_or(default.freeze),
+    let mut settings = BgpSettings {
+        asn: asn.unwrap_or_default(),
+        router_id: router_id.unwrap_or(Ipv4Addr::UNSPECIFIED),
+        hold_time: HOLD_TIME,
+        duplicates: DuplicateDetection::default(),
     };
-    Some(BgpSettings {
-        asn: asn?,
-        router_id: router_id?,
-        hold_time: hold_time.unwrap_or(HOLD_TIME),
-        duplicates,
-    })
+    read_keys(BGP, &mut settings, table, diagnostics);
+    read_keys(DUPLICATES, &mut settings.duplicates, table, diagnostics);
+    (asn.is_some() && router_id.is_some()).then_some(settings)
+}
+
+/// Writes `[bgp]` without its neighbors.
+pub(super) fn write(settings: &BgpSettings, out: &mut String) {
+    out.push_str("\n[bgp]\n");
+    line(out, "asn", settings.asn);
+    line(out, "router-id", quoted(settings.router_id));
+    write_keys(BGP, settings, None, out);
+    if settings.duplicates != DuplicateDetection::default() {
+        write_keys(DUPLICATES, &settings.duplicates, None, out);
+    }
 }
 
 /// The identifier, by default the VTEP's IPv4 address.
@@ -52,21 +102,18 @@ fn router_id(
     own: Addresses,
     diagnostics: &mut Diagnostics,
 ) -> Option<Ipv4Addr> {
-    let given = table.optional("router-id", diagnostics, |value| {
-        let id: Ipv4Addr = address(value).and_then(|ip| match ip {
-            IpAddr::V4(v4) => Ok(v4),
-            IpAddr::V6(v6) => Err(format!(
-                "{v6} is no router identifier; write an IPv4 address"
-            )),
-        })?;
-        Ok(id)
+    let given = table.optional("router-id", diagnostics, |value| match router_ip(value)? {
+        IpAddr::V4(v4) => Ok(v4),
+        IpAddr::V6(v6) => Err(format!(
+            "invalid router identifier {v6}: must be an IPv4 address"
+        )),
     });
     if table.has("router-id") {
         return given;
     }
     match own.v4.map(vtep_dataplane::addr::VtepAddr::get) {
         Some(IpAddr::V4(v4)) => Some(v4),
-        // What is wrong with [vtep] is told there.
+        // [vtep] has its own diagnostics.
         _ if own.is_empty() => None,
         _ => {
             let message =
@@ -78,7 +125,7 @@ fn router_id(
 }
 
 /// An AS number that a speaker may have (RFC 7607, RFC 7300, RFC 6793).
-fn asn(value: &Located) -> Read<u32> {
+pub(super) fn asn(value: &Located) -> Read<u32> {
     let asn = integer(1..=u32::MAX - 1)(value)?;
     if asn == u32::from(AS_TRANS) || asn == 65_535 {
         return Err(format!("AS {asn} is reserved; write your own AS number"));
@@ -91,147 +138,35 @@ fn hold_time(value: &Located) -> Read<u16> {
         .ok()
         .filter(|time| !matches!(time, 1 | 2))
         .ok_or_else(|| {
-            format!(
-                "{} is wrong; write 0, or seconds from 3 to 65535 (RFC 4271 section 4.2)",
-                value.describe()
+            invalid(
+                value,
+                "0, or seconds from 3 to 65535 (RFC 4271 section 4.2)",
             )
         })
-}
-
-/// Seconds, at least one.
-pub(super) fn seconds(value: &Located) -> Read<Duration> {
-    integer(1..=WEEK)(value).map(|seconds| Duration::from_secs(seconds.into()))
 }
 
 fn freeze(value: &Located) -> Read<Option<Duration>> {
     match &value.node {
         Node::Text(text) if text == "permanent" => Ok(None),
         Node::Integer(_) => seconds(value).map(Some),
-        _ => Err(format!(
-            "{} is wrong; write seconds or \"permanent\"",
-            value.describe()
-        )),
+        _ => Err(invalid(value, "seconds or \"permanent\"")),
     }
 }
 
-/// An address that TCP can connect to without more than the address.
-fn address(value: &Located) -> Read<IpAddr> {
-    let Node::Text(text) = &value.node else {
-        return Err(format!(
-            "{} is no string; write it in quotes",
-            value.describe()
-        ));
-    };
-    let address: IpAddr = text
-        .parse()
-        .map_err(|_| format!("{text:?} is no IPv4 or IPv6 address"))?;
-    let near = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+fn write_freeze(freeze: &Option<Duration>) -> String {
+    let time = freeze.map(|time| time.as_secs().to_string());
+    time.unwrap_or_else(|| quoted("permanent"))
+}
+
+/// An address that TCP can connect to without a scope.
+pub(super) fn router_ip(value: &Located) -> Read<IpAddr> {
+    let address = any_ip(value)?;
+    let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
     let broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
-    if address.is_unspecified() || address.is_multicast() || broadcast || near {
+    if address.is_unspecified() || address.is_multicast() || broadcast || link_local {
         return Err(format!(
-            "{address} can't be the address of a router; write a unicast address that is routed"
+            "invalid router address {address}: must be a unicast address that is routed"
         ));
     }
     Ok(address)
-}
-
-/// One `[[bgp.neighbor]]`.
-pub(super) fn neighbor(
-    table: &mut TableReader<'_>,
-    passwords: Passwords<'_>,
-    diagnostics: &mut Diagnostics,
-) -> Option<BgpNeighbor> {
-    let remote = table.required("address", "\"203.0.113.254\"", diagnostics, address);
-    let remote_asn = table.required("remote-asn", "65000", diagnostics, asn);
-    let local_address = table.optional("local-address", diagnostics, |value| {
-        let local = address(value)?;
-        match remote {
-            Some(remote) if remote.is_ipv4() != local.is_ipv4() => Err(format!(
-                "{local} is of another family than the neighbour's {remote}"
-            )),
-            _ => Ok(local),
-        }
-    });
-    let port = table.optional("port", diagnostics, integer(1..=u16::MAX));
-    let passive = table.optional("passive", diagnostics, boolean);
-    let password = table.optional("password-file", diagnostics, |value| {
-        passwords(Path::new(&text::<String>(value)?))
-    });
-    let ttl_security = table.optional("ttl-security", diagnostics, integer(1..=254));
-    let max_prefixes = max_prefixes(table, diagnostics);
-    let connect_retry = table.optional("connect-retry", diagnostics, seconds);
-    let extended = table.optional("extended-messages", diagnostics, boolean);
-    let restart = graceful_restart(table, diagnostics);
-    let description = table.optional("description", diagnostics, description);
-    let default = BgpNeighbor::new(remote?, remote_asn?);
-    Some(BgpNeighbor {
-        local_address,
-        port: port.unwrap_or(default.port),
-        passive: passive.unwrap_or(default.passive),
-        password,
-        ttl_security,
-        max_prefixes,
-        connect_retry: connect_retry.unwrap_or(default.connect_retry),
-        extended_messages: extended.unwrap_or(default.extended_messages),
-        restart: restart.unwrap_or(default.restart),
-        description,
-        ..default
-    })
-}
-
-/// A number, or `{ limit, retry }`.
-fn max_prefixes(table: &mut TableReader<'_>, diagnostics: &mut Diagnostics) -> Option<MaxPrefixes> {
-    const KEY: &str = "max-prefixes";
-    if !table.is_table(KEY) {
-        let limit = table.optional(KEY, diagnostics, |value| {
-            integer(1..=u32::MAX)(value)
-                .map_err(|wrong| format!("{wrong}, or {{ limit = N, retry = SECONDS }}"))
-        });
-        return limit.map(|limit| MaxPrefixes { limit, retry: None });
-    }
-    let mut inner = table.table(KEY, diagnostics)?;
-    let limit = inner.required("limit", "100000", diagnostics, integer(1..=u32::MAX));
-    let retry = inner.optional("retry", diagnostics, seconds);
-    inner.finish(diagnostics);
-    Some(MaxPrefixes {
-        limit: limit?,
-        retry,
-    })
-}
-
-/// `true`, `false`, or `{ restart-time, stale-time }`. The outer `None`: nothing is written, or it is wrong.
-fn graceful_restart(
-    table: &mut TableReader<'_>,
-    diagnostics: &mut Diagnostics,
-) -> Option<Option<RestartConfig>> {
-    const KEY: &str = "graceful-restart";
-    let default = RestartConfig::default();
-    if !table.is_table(KEY) {
-        let on = table.optional(KEY, diagnostics, |value| {
-            boolean(value)
-                .map_err(|wrong| format!("{wrong}, or {{ restart-time = S, stale-time = S }}"))
-        });
-        return on.map(|on| on.then_some(default));
-    }
-    let mut inner = table.table(KEY, diagnostics)?;
-    let time = inner.optional("restart-time", diagnostics, integer(1..=MAX_RESTART_TIME));
-    let stale = inner.optional("stale-time", diagnostics, seconds);
-    inner.finish(diagnostics);
-    Some(Some(RestartConfig {
-        time: time.unwrap_or(default.time),
-        stale_limit: stale.unwrap_or(default.stale_limit),
-        ..default
-    }))
-}
-
-fn description(value: &Located) -> Read<String> {
-    const LONGEST: usize = 80;
-    let text: String = text(value)?;
-    if text.chars().count() > LONGEST || text.chars().any(char::is_control) {
-        return Err(format!(
-            "{} is too long or has control characters; write one line of at most {LONGEST}",
-            value.describe()
-        ));
-    }
-    Ok(text)
 }

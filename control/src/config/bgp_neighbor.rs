@@ -1,51 +1,24 @@
-//! What `[bgp]` is made of: settings of the speaker, its neighbours, and their passwords.
+//! `[[bgp.neighbor]]`: type and keys.
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use super::target::{EthernetTagMode, RouteTargets};
-use crate::bgp::wire::Rd;
+use super::bgp::{BgpSettings, asn, router_ip};
+use super::diagnostic::Diagnostics;
+use super::key::{
+    custom, duration, keys, optional, plain, read_keys, string_of, write_keys, write_only,
+};
+use super::node::Located;
+use super::password::{Password, PasswordSource};
+use super::table::TableReader;
+use super::value::{Read, boolean, integer, invalid, seconds, string};
+use super::write::{line, quoted};
+use crate::bgp::wire::MAX_RESTART_TIME;
 use crate::bgp::{MaxPrefixes, PeerConfig, RestartConfig};
 
 /// The TCP port of BGP (RFC 4271 section 8.2.1).
 pub const BGP_PORT: u16 = 179;
-
-/// `[bgp]` without the neighbours.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BgpSettings {
-    /// Our AS: no reserved one.
-    pub asn: u32,
-    /// BGP identifier, not zero.
-    pub router_id: Ipv4Addr,
-    /// Hold time that we propose, seconds: 0, or 3 and more.
-    pub hold_time: u16,
-    /// When a MAC that moves to and fro is taken for a duplicate.
-    pub duplicates: Duplicates,
-}
-
-/// Detection of duplicate MACs (RFC 7432 section 15.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Duplicates {
-    /// So many moves within `window` freeze a MAC, 2 and more.
-    pub moves: u32,
-    /// The time in which moves are counted.
-    pub window: Duration,
-    /// How long a MAC stays frozen; `None` = until an operator frees it.
-    pub freeze: Option<Duration>,
-}
-
-impl Default for Duplicates {
-    /// Those of RFC 7432 section 15.1: 5 moves in 180 seconds; frozen until an operator frees it.
-    fn default() -> Self {
-        Self {
-            moves: 5,
-            window: Duration::from_secs(180),
-            freeze: None,
-        }
-    }
-}
 
 /// A `[[bgp.neighbor]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,30 +27,30 @@ pub struct BgpNeighbor {
     pub address: IpAddr,
     /// The AS that it must have.
     pub remote_asn: u32,
-    /// The address that we connect from, of the same family; `None` = as the kernel's routes say.
+    /// Source address of the session, of the same family; `None` = chosen by the kernel.
     pub local_address: Option<IpAddr>,
-    /// TCP port that we connect to.
+    /// TCP port to connect to.
     pub port: u16,
-    /// Wait for the neighbour to connect.
+    /// Wait for the neighbor to connect.
     pub passive: bool,
     /// TCP-MD5 (RFC 2385).
     pub password: Option<Password>,
-    /// Hops that the neighbour may be away, 1..=254 (GTSM, RFC 5082); `None` = not checked.
+    /// Maximum number of hops to the neighbor, 1..=254 (GTSM, RFC 5082); `None` = not checked.
     pub ttl_security: Option<u8>,
-    /// Limit of routes.
+    /// Limit on routes.
     pub max_prefixes: Option<MaxPrefixes>,
-    /// Time between tries to connect, before jitter.
+    /// Interval between connection attempts, before jitter.
     pub connect_retry: Duration,
     /// Offer messages of up to 65535 octets (RFC 8654).
     pub extended_messages: bool,
     /// Graceful restart; `None` = not offered.
     pub restart: Option<RestartConfig>,
-    /// A text for people.
+    /// Free text for operators.
     pub description: Option<String>,
 }
 
 impl BgpNeighbor {
-    /// A neighbour with the defaults of [`PeerConfig`].
+    /// A neighbor with the defaults of [`PeerConfig`].
     #[must_use]
     pub fn new(address: IpAddr, remote_asn: u32) -> Self {
         let default = PeerConfig::new(0, Ipv4Addr::UNSPECIFIED, remote_asn);
@@ -97,7 +70,7 @@ impl BgpNeighbor {
         }
     }
 
-    /// What the session is made with.
+    /// The configuration of the session.
     #[must_use]
     pub fn peer_config(&self, settings: &BgpSettings, hostname: Option<String>) -> PeerConfig {
         PeerConfig {
@@ -113,145 +86,128 @@ impl BgpNeighbor {
     }
 }
 
-/// A TCP-MD5 key and the file that it was read from. The key is never shown: `Debug` tells the file only, and what is
-/// saved names the file.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Password {
-    file: PathBuf,
-    key: Box<[u8]>,
-}
-
-impl Password {
-    /// `TCP_MD5SIG_MAXKEYLEN` in Linux include/uapi/linux/tcp.h.
-    pub const LONGEST: usize = 80;
-
-    /// Reads a key: all of the file but for one line end at its end.
-    ///
-    /// # Errors
-    /// The file can't be read, all users may read it, or it holds no key of 1 to 80 bytes on one line.
-    pub fn read(file: &Path) -> Result<Self, String> {
-        use std::io::Read;
-        use std::os::unix::fs::MetadataExt;
-        let shown = file.display();
-        if !file.is_absolute() {
-            return Err(format!(
-                "{shown} is no absolute path; write one, such as \"/etc/vtepd/bgp.key\""
-            ));
-        }
-        let unread = |error: std::io::Error| format!("{shown}: can't be read: {error}");
-        // A device or a pipe could keep us waiting for ever.
-        if !std::fs::metadata(file).map_err(unread)?.is_file() {
-            return Err(format!(
-                "{shown} is no regular file; put the password into one"
-            ));
-        }
-        let open = std::fs::File::open(file).map_err(unread)?;
-        let mode = open.metadata().map_err(unread)?.mode();
-        if mode & 0o007 != 0 {
-            return Err(format!(
-                "{shown}: any user may use it (mode {:04o}); chmod 600 {shown}",
-                mode & 0o7777
-            ));
-        }
-        let mut text = Vec::new();
-        open.take(Self::LONGEST as u64 + 3)
-            .read_to_end(&mut text)
-            .map_err(unread)?;
-        let key = text.strip_suffix(b"\n").unwrap_or(&text);
-        let key = key.strip_suffix(b"\r").unwrap_or(key);
-        if key.is_empty() || key.len() > Self::LONGEST || key.contains(&b'\n') {
-            let longest = Self::LONGEST;
-            return Err(format!(
-                "{shown} holds no password; write 1 to {longest} bytes on one line into it"
-            ));
-        }
-        Ok(Self {
-            file: file.to_owned(),
-            key: key.into(),
-        })
-    }
-
-    /// The file.
-    #[must_use]
-    pub fn file(&self) -> &Path {
-        &self.file
-    }
-
-    /// The key, for the kernel.
-    #[must_use]
-    pub fn key(&self) -> &[u8] {
-        &self.key
+keys! {
+    /// Optional keys of `[[bgp.neighbor]]`.
+    const NEIGHBOR: BgpNeighbor {
+        "local-address" => local_address: optional(string_of(router_ip));
+        "port" => port: plain(integer(1..=u16::MAX));
+        "passive" => passive: plain(boolean);
+        "password-file" => password: write_only(|password: &Option<Password>| {
+            password.as_ref().map(|password| quoted(password.file().display()))
+        });
+        "ttl-security" => ttl_security: optional(plain(integer(1..=254)));
+        "max-prefixes" => max_prefixes: optional(custom(max_prefixes, write_max_prefixes));
+        "connect-retry" => connect_retry: duration();
+        "extended-messages" => extended_messages: plain(boolean);
+        "graceful-restart" => restart: custom(graceful_restart, write_graceful_restart);
+        "description" => description: optional(string_of(description));
     }
 }
 
-impl fmt::Debug for Password {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Password")
-            .field("file", &self.file)
-            .finish_non_exhaustive()
+/// Reads one `[[bgp.neighbor]]`.
+pub(super) fn read(
+    table: &mut TableReader<'_>,
+    passwords: PasswordSource<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Option<BgpNeighbor> {
+    let address = table.required("address", "\"203.0.113.254\"", diagnostics, router_ip);
+    let remote_asn = table.required("remote-asn", "65000", diagnostics, asn);
+    let unknown = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let mut neighbor = BgpNeighbor::new(address.unwrap_or(unknown), remote_asn.unwrap_or_default());
+    read_keys(NEIGHBOR, &mut neighbor, table, diagnostics);
+    if let (Some(remote), Some(local)) = (address, neighbor.local_address)
+        && remote.is_ipv4() != local.is_ipv4()
+    {
+        let message =
+            format_args!("{local} is of another address family than the neighbor's {remote}");
+        table.reject("local-address", message, diagnostics);
     }
+    neighbor.password = table.optional("password-file", diagnostics, |value| {
+        passwords(Path::new(string(value)?))
+    });
+    (address.is_some() && remote_asn.is_some()).then_some(neighbor)
 }
 
-/// How a VNI takes part in EVPN.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct EvpnSettings {
-    /// Route distinguisher; `None` = automatic.
-    pub rd: Option<Rd>,
-    /// Targets of routes to take in.
-    pub import: RouteTargets,
-    /// Targets of our routes.
-    pub export: RouteTargets,
-    /// Ethernet tag of our routes.
-    pub tag: EthernetTagMode,
+/// Writes one `[[bgp.neighbor]]`.
+pub(super) fn write(neighbor: &BgpNeighbor, out: &mut String) {
+    out.push_str("[[bgp.neighbor]]\n");
+    line(out, "address", quoted(neighbor.address));
+    line(out, "remote-asn", neighbor.remote_asn);
+    let default = BgpNeighbor::new(neighbor.address, neighbor.remote_asn);
+    write_keys(NEIGHBOR, neighbor, Some(&default), out);
 }
 
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
+/// A number, or `{ limit, retry }`.
+fn max_prefixes(
+    table: &mut TableReader<'_>,
+    key: &'static str,
+    diagnostics: &mut Diagnostics,
+) -> Option<MaxPrefixes> {
+    if !table.is_table(key) {
+        let limit = table.optional(key, diagnostics, |value| {
+            integer(1..=u32::MAX)(value)
+                .map_err(|wrong| format!("{wrong}, or {{ limit = N, retry = SECONDS }}"))
+        });
+        return limit.map(|limit| MaxPrefixes { limit, retry: None });
+    }
+    let mut inner = table.table(key, diagnostics)?;
+    let limit = inner.required("limit", "100000", diagnostics, integer(1..=u32::MAX));
+    let retry = inner.optional("retry", diagnostics, seconds);
+    inner.finish(diagnostics);
+    Some(MaxPrefixes {
+        limit: limit?,
+        retry,
+    })
+}
 
-    use super::*;
+fn write_max_prefixes(max: &MaxPrefixes) -> Option<String> {
+    Some(match max.retry {
+        None => max.limit.to_string(),
+        Some(retry) => format!("{{ limit = {}, retry = {} }}", max.limit, retry.as_secs()),
+    })
+}
 
-    #[test]
-    fn a_password_is_one_line_that_not_all_may_read() {
-        let dir = std::env::temp_dir().join(format!("vtepd-password-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        let file = dir.join("key");
-        let read = |text: &[u8], mode| {
-            std::fs::write(&file, text).unwrap();
-            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
-            Password::read(&file)
-        };
-        let good = read(b"s3cret word\r\n", 0o640).unwrap();
-        assert_eq!((good.key(), good.file()), (&b"s3cret word"[..], &*file));
-        assert!(!format!("{good:?}").contains("s3cret"));
-        assert_eq!(read(&[b'x'; 80], 0o600).unwrap().key().len(), 80);
-        for (text, mode, wrong) in [
-            (&b"s3cret\n"[..], 0o644, "(mode 0644); chmod 600"),
-            (b"\n", 0o600, "holds no password; write 1 to 80 bytes"),
-            (b"s3cret\ntwo\n", 0o600, "holds no password"),
-            (&[b'x'; 81], 0o600, "holds no password"),
-        ] {
-            let error = read(text, mode).unwrap_err();
-            assert!(
-                error.contains(wrong) && !error.contains("s3cret"),
-                "{error}"
-            );
+/// `true`, `false`, or `{ restart-time, stale-time }`. The outer `None`: missing or invalid.
+fn graceful_restart(
+    table: &mut TableReader<'_>,
+    key: &'static str,
+    diagnostics: &mut Diagnostics,
+) -> Option<Option<RestartConfig>> {
+    let default = RestartConfig::default();
+    if !table.is_table(key) {
+        let on = table.optional(key, diagnostics, |value| {
+            boolean(value)
+                .map_err(|wrong| format!("{wrong}, or {{ restart-time = S, stale-time = S }}"))
+        });
+        return on.map(|on| on.then_some(default));
+    }
+    let mut inner = table.table(key, diagnostics)?;
+    let time = inner.optional("restart-time", diagnostics, integer(1..=MAX_RESTART_TIME));
+    let stale = inner.optional("stale-time", diagnostics, seconds);
+    inner.finish(diagnostics);
+    Some(Some(RestartConfig {
+        time: time.unwrap_or(default.time),
+        stale_limit: stale.unwrap_or(default.stale_limit),
+        ..default
+    }))
+}
+
+fn write_graceful_restart(restart: &Option<RestartConfig>) -> Option<String> {
+    Some(match restart {
+        None => false.to_string(),
+        Some(restart) => {
+            let (time, stale) = (restart.time, restart.stale_limit.as_secs());
+            format!("{{ restart-time = {time}, stale-time = {stale} }}")
         }
-        std::fs::remove_dir_all(&dir).unwrap();
-        assert!(
-            Password::read(&file)
-                .unwrap_err()
-                .contains("can't be read: No such file")
-        );
-        assert!(
-            Password::read(Path::new("/dev/zero"))
-                .unwrap_err()
-                .contains("no regular file")
-        );
-        assert!(
-            Password::read(Path::new("key"))
-                .unwrap_err()
-                .contains("no absolute path")
-        );
+    })
+}
+
+fn description(value: &Located) -> Read<String> {
+    const LONGEST: usize = 80;
+    let text = string(value)?;
+    if text.chars().count() > LONGEST || text.chars().any(char::is_control) {
+        let must_be = format_args!("one line of at most {LONGEST} characters");
+        return Err(invalid(value, must_be));
     }
+    Ok(text.to_owned())
 }

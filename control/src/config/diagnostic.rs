@@ -1,22 +1,22 @@
-//! What is wrong with a configuration, as an operator reads it.
+//! Diagnostics: what is wrong with a configuration, as an operator reads it.
 
 use std::fmt;
 
-/// How bad a problem is.
+/// Severity of a diagnostic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// The configuration is refused.
+    /// The configuration is rejected.
     Error,
-    /// It works, but perhaps not as meant.
+    /// It works, but perhaps not as intended.
     Warning,
 }
 
-/// One problem with one value.
+/// A diagnostic with one value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// How bad it is.
+    /// Error or warning.
     pub severity: Severity,
-    /// The line, from 1; 0 = not known, or from a request.
+    /// The line, from 1; 0 = unknown, or from a request.
     pub line: u32,
     /// The key, from the top of the file, such as `vni.port.interface`. Empty for errors of syntax.
     pub key: String,
@@ -56,10 +56,11 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// The most problems that are kept: a wrong file of a million lines must not fill the terminal.
-const MOST: usize = 50;
+/// Limit on diagnostics that are kept: an invalid file of a million lines must not flood the
+/// terminal.
+const MAX_KEPT: usize = 50;
 
-/// All problems of one source. Its text has a line for each: `FILE:LINE: KEY: MESSAGE`.
+/// All diagnostics of one source, one line each: `FILE:LINE: KEY: MESSAGE`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Diagnostics {
     source: String,
@@ -71,7 +72,7 @@ pub struct Diagnostics {
 impl std::error::Error for Diagnostics {}
 
 impl Diagnostics {
-    /// No problems yet with `source`, a file name.
+    /// No diagnostics yet; `source` is a file name.
     #[must_use]
     pub fn new(source: &str) -> Self {
         Self {
@@ -80,10 +81,10 @@ impl Diagnostics {
         }
     }
 
-    pub(crate) fn push(&mut self, problem: Diagnostic) {
-        self.errors += usize::from(problem.severity == Severity::Error);
-        if self.list.len() < MOST {
-            self.list.push(problem);
+    pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
+        self.errors += usize::from(diagnostic.severity == Severity::Error);
+        if self.list.len() < MAX_KEPT {
+            self.list.push(diagnostic);
         } else {
             self.more += 1;
         }
@@ -95,37 +96,37 @@ impl Diagnostics {
         &self.list
     }
 
-    /// True when the configuration must be refused.
+    /// True when the configuration must be rejected.
     #[must_use]
     pub const fn has_errors(&self) -> bool {
         self.errors > 0
     }
 
-    /// How many errors there are, without warnings.
+    /// Number of errors, without warnings.
     #[must_use]
     pub const fn errors(&self) -> usize {
         self.errors
     }
 
-    /// True when there is nothing to say.
+    /// True when there is neither an error nor a warning.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
     pub(crate) fn sorted(mut self) -> Self {
-        self.list.sort_by_key(|problem| problem.line);
+        self.list.sort_by_key(|diagnostic| diagnostic.line);
         self
     }
 }
 
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, problem) in self.list.iter().enumerate() {
+        for (at, diagnostic) in self.list.iter().enumerate() {
             let newline = if at == 0 { "" } else { "\n" };
-            match problem.line {
-                0 => write!(f, "{newline}{}: {problem}", self.source)?,
-                line => write!(f, "{newline}{}:{line}: {problem}", self.source)?,
+            match diagnostic.line {
+                0 => write!(f, "{newline}{}: {diagnostic}", self.source)?,
+                line => write!(f, "{newline}{}:{line}: {diagnostic}", self.source)?,
             }
         }
         if self.more > 0 {

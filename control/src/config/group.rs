@@ -1,4 +1,4 @@
-//! Who gets broadcast, unknown unicast and multicast of a VNI: VTEPs one by one, or a multicast group.
+//! Targets of broadcast, unknown unicast and multicast: a VTEP, or a multicast group.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -7,9 +7,9 @@ use std::str::FromStr;
 use vtep_dataplane::addr::VtepAddr;
 
 use super::node::{Located, Node};
-use super::table::{Read, text};
+use super::value::{Read, text};
 
-/// A multicast group of the underlay that can be routed.
+/// A routable multicast group of the underlay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupAddr(IpAddr);
 
@@ -17,7 +17,7 @@ impl GroupAddr {
     /// A group.
     ///
     /// # Errors
-    /// No multicast address, or one that stays on the host or the link (RFC 5771 section 4, RFC 7346).
+    /// Not a multicast address, or one of host or link scope (RFC 5771 section 4, RFC 7346).
     pub fn new(address: IpAddr) -> Result<Self, String> {
         let near = match address {
             IpAddr::V4(v4) => matches!(v4.octets(), [224, 0, 0, _]),
@@ -25,12 +25,12 @@ impl GroupAddr {
         };
         if !address.is_multicast() {
             return Err(format!(
-                "{address} is no multicast group; write one such as 239.1.1.1"
+                "invalid multicast group {address}: must be a group such as 239.1.1.1"
             ));
         }
         if near {
             return Err(format!(
-                "{address} is a group that is not routed; write one such as 239.1.1.1 or ff05::100"
+                "invalid multicast group {address}: must be routed, such as 239.1.1.1 or ff05::100"
             ));
         }
         Ok(Self(address))
@@ -60,8 +60,9 @@ impl FromStr for GroupAddr {
 
     fn from_str(text: &str) -> Result<Self, String> {
         Self::new(
-            text.parse()
-                .map_err(|_| format!("{text:?} is no IPv4 or IPv6 address"))?,
+            text.parse().map_err(|_| {
+                format!("invalid IP address {text:?}: must be an IPv4 or IPv6 address")
+            })?,
         )
     }
 }
@@ -73,8 +74,8 @@ pub(super) enum FloodTarget {
     Group(GroupAddr),
 }
 
-/// A VTEP or a group, told apart by the address.
-pub(super) fn member(value: &Located) -> Read<FloodTarget> {
+/// A VTEP or a group, distinguished by the address.
+pub(super) fn flood_target(value: &Located) -> Read<FloodTarget> {
     match &value.node {
         Node::Text(given) if given.parse().is_ok_and(|ip: IpAddr| ip.is_multicast()) => {
             text(value).map(FloodTarget::Group)

@@ -6,7 +6,8 @@ use vtep_dataplane::addr::VtepAddr;
 use vtep_dataplane::table::encapsulation;
 
 use super::diagnostic::{Diagnostic, Diagnostics};
-use super::model::{Config, InterfaceName};
+use super::interface::InterfaceName;
+use super::model::Config;
 
 /// What is known of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

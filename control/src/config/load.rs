@@ -3,19 +3,15 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use vtep_dataplane::addr::Vni;
-
-use super::bgp::{self, Passwords};
-use super::bgp_neighbor::Password;
-use super::change::{Change, ChangeError};
+use super::change::kind::VniLoader;
+use super::change::{Change, KINDS};
 use super::diagnostic::{Diagnostic, Diagnostics};
-use super::group::{self, FloodTarget};
 use super::host::{self, HostFacts, HostReferences};
 use super::model::{Config, VniConfig};
 use super::node::parse_toml;
-use super::port;
+use super::password::{Password, PasswordSource};
 use super::table::TableReader;
-use super::vtep;
+use super::{bgp, bgp_neighbor, control, vni, vtep};
 
 /// A configuration that was read from text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +79,7 @@ pub fn parse_request(source: &str, text: &str, running: &Config) -> Result<Loade
     })
 }
 
-fn read(source: &str, text: &str, passwords: Passwords<'_>) -> Result<Loaded, Diagnostics> {
+fn read(source: &str, text: &str, passwords: PasswordSource<'_>) -> Result<Loaded, Diagnostics> {
     let mut diagnostics = Diagnostics::new(source);
     let document = parse_toml(text, &mut diagnostics);
     let top = document
@@ -94,7 +90,7 @@ fn read(source: &str, text: &str, passwords: Passwords<'_>) -> Result<Loaded, Di
     };
     let mut references = HostReferences::default();
     let vtep = top.table("vtep", &mut diagnostics);
-    let vtep = vtep.map(|mut table| vtep::vtep(&mut table, &mut references, &mut diagnostics));
+    let vtep = vtep.map(|mut table| vtep::read(&mut table, &mut references, &mut diagnostics));
     if vtep.is_none() && !top.has("vtep") {
         top.reject(
             "vtep",
@@ -103,7 +99,7 @@ fn read(source: &str, text: &str, passwords: Passwords<'_>) -> Result<Loaded, Di
         );
     }
     let control = top.table("control", &mut diagnostics);
-    let control = control.map(|mut table| vtep::control(&mut table, &mut diagnostics));
+    let control = control.map(|mut table| control::read(&mut table, &mut diagnostics));
     let mut config = Config::new(vtep.unwrap_or_default(), control.unwrap_or_default());
     if let Some(mut table) = top.table("bgp", &mut diagnostics) {
         read_bgp(&mut table, &mut config, passwords, &mut diagnostics);
@@ -124,123 +120,65 @@ fn read(source: &str, text: &str, passwords: Passwords<'_>) -> Result<Loaded, Di
     })
 }
 
-/// `[bgp]`. Its neighbours are read, and so checked, even when its settings are wrong.
+/// `[bgp]`. Its neighbors are read, and so checked, even when its settings are invalid.
 fn read_bgp(
     table: &mut TableReader<'_>,
     config: &mut Config,
-    passwords: Passwords<'_>,
+    passwords: PasswordSource<'_>,
     diagnostics: &mut Diagnostics,
 ) {
-    let settings = bgp::settings(table, config.vtep().addresses, diagnostics);
-    let ready = settings.is_some_and(|settings| {
-        config
-            .apply(&Change::BgpSet {
-                settings: Some(settings),
-            })
-            .is_ok()
-    });
+    let settings = bgp::read(table, config.vtep().addresses, diagnostics);
+    let valid = settings.is_some();
+    if valid && let Err(error) = config.apply(&Change::BgpSet { settings }) {
+        table.reject(error.field(), error, diagnostics);
+    }
     for mut item in table.tables("neighbor", diagnostics) {
-        let read = bgp::neighbor(&mut item, passwords, diagnostics);
+        let read = bgp_neighbor::read(&mut item, passwords, diagnostics);
         item.finish(diagnostics);
-        let Some(neighbor) = read.filter(|_| ready) else {
+        let Some(neighbor) = read.filter(|_| valid) else {
             continue;
         };
         let add = Change::BgpNeighborAdd {
             neighbor: Box::new(neighbor),
         };
-        reject(config.apply(&add), &item, diagnostics);
+        if let Err(error) = config.apply(&add) {
+            item.reject(error.field(), &error, diagnostics);
+        }
     }
 }
 
-/// One `[[vni]]`. Its parts are read, and so checked, even when its number is wrong.
+/// One `[[vni]]`. Its entries are read, and so checked, even when its number is invalid.
 fn read_vni(
     table: &mut TableReader<'_>,
     config: &mut Config,
     references: &mut HostReferences,
     diagnostics: &mut Diagnostics,
 ) {
-    let number = table.required("id", "100", diagnostics, port::vni);
-    let settings = port::settings(table, diagnostics);
+    let number = table.required("id", "100", diagnostics, vni::number);
+    let settings = vni::read(table, diagnostics);
     let vni = number.filter(|vni| {
-        match config.apply(&Change::VniAdd {
+        let add = Change::VniAdd {
             vni: *vni,
             settings: settings.clone(),
-        }) {
-            Ok(()) => true,
-            Err(error) => {
-                let key = if matches!(error, ChangeError::RdTwice { .. }) {
-                    "rd"
-                } else {
-                    "id"
-                };
-                table.reject(key, error, diagnostics);
-                false
-            }
-        }
-    });
-    let mut apply = |vni: Option<Vni>, change: &dyn Fn(Vni) -> Change| {
-        vni.map_or(Ok(()), |vni| config.apply(&change(vni)))
-    };
-    for mut port in table.tables("port", diagnostics) {
-        let read = port::port(&mut port, diagnostics);
-        port.finish(diagnostics);
-        let Some(read) = read else { continue };
-        references
-            .ports
-            .push((port.line_of("interface"), read.key.interface.clone()));
-        reject(
-            apply(vni, &|vni| Change::PortAdd {
-                vni,
-                port: read.clone(),
-            }),
-            &port,
-            diagnostics,
-        );
-    }
-    for (line, member) in table.one_or_list("flood", diagnostics, group::member) {
-        let add = |vni| match member {
-            FloodTarget::Vtep(vtep) => Change::FloodAdd { vni, vtep },
-            FloodTarget::Group(group) => Change::GroupAdd { vni, group },
         };
-        if let Err(error) = apply(vni, &add) {
-            table.reject_at(line, "flood", error, diagnostics);
-        }
-    }
-    for mut fdb in table.tables("fdb", diagnostics) {
-        let read = port::fdb(&mut fdb, diagnostics);
-        fdb.finish(diagnostics);
-        let Some((mac, vtep)) = read else { continue };
-        reject(
-            apply(vni, &|vni| Change::FdbAdd {
-                vni,
-                mac,
-                vtep,
-                lifetime: None,
-            }),
-            &fdb,
-            diagnostics,
-        );
-    }
-    for mut neighbor in table.tables("neighbor", diagnostics) {
-        let read = port::neighbor(&mut neighbor, diagnostics);
-        neighbor.finish(diagnostics);
-        let Some((ip, mac)) = read else { continue };
-        reject(
-            apply(vni, &|vni| Change::NeighborAdd {
-                vni,
-                ip,
-                mac,
-                lifetime: None,
-            }),
-            &neighbor,
-            diagnostics,
-        );
-    }
-}
-
-fn reject(result: Result<(), ChangeError>, table: &TableReader<'_>, diagnostics: &mut Diagnostics) {
-    if let Err(error) = result {
-        table.reject(error.field(), &error, diagnostics);
+        let Err(error) = config.apply(&add) else {
+            return true;
+        };
+        let key = match error.field() {
+            "vni" => "id",
+            field => field,
+        };
+        table.reject(key, error, diagnostics);
+        false
+    });
+    let mut loader = VniLoader {
+        vni,
+        config,
+        references,
+        diagnostics,
+    };
+    for kind in KINDS {
+        kind.load(table, &mut loader);
     }
 }
 

@@ -1,48 +1,58 @@
-//! Configuration: text in, typed and valid [`Config`] out; and the way from one to the next.
+//! Configuration: text in, typed and consistent [`Config`] out; and the changes from one to the next.
 //!
 //! ```text
-//! TOML -> node (values with lines) -> table, section, entry (typed) -> Change -> Config::apply -> Config -> save
-//! requests of the control socket ------^
+//! TOML -> node (values with lines) -> table, key, value (typed) -> Change -> Config::apply -> Config
+//! requests of the control socket -----^                                                        |
+//! TOML <- write, key <- save ------------------------------------------------------------------+
 //! ```
 //!
-//! The file and the control socket share readers and checks, so what one refuses the other refuses too, in the same
-//! words. A problem names the file, the line, the key, the wrong value and what would be right.
+//! Each table of the file is a module that holds its type and declares its keys (`vtep`, `control`,
+//! `bgp`, `bgp_neighbor`, `vni`, `port`); `change` has a module for each kind of entry of a VNI.
+//! The file and the control socket share readers and checks, so what one rejects the other rejects
+//! too, in the same words. A diagnostic names the file, the line, the key, the invalid value and
+//! what would be valid.
 
 mod bgp;
 mod bgp_neighbor;
 mod change;
+mod control;
 mod diagnostic;
 mod diff;
 mod group;
 mod host;
+mod interface;
+mod key;
 mod load;
 mod model;
 mod node;
+mod password;
 mod port;
 mod request;
 mod save;
 mod table;
 mod target;
+mod value;
+mod vni;
 mod vtep;
-mod words;
+mod write;
 
-pub use self::bgp_neighbor::{
-    BGP_PORT, BgpNeighbor, BgpSettings, Duplicates, EvpnSettings, Password,
-};
-pub use self::change::{BatchError, Change, ChangeError, MAX_PORTS, MAX_VNIS};
+pub use self::bgp::{BgpSettings, DuplicateDetection};
+pub use self::bgp_neighbor::{BGP_PORT, BgpNeighbor};
+pub use self::change::{BatchError, Change, ChangeError, MAX_PORTS, MAX_VNIS, vni_content};
+pub use self::control::{Control, DEFAULT_SOCKET};
 pub use self::diagnostic::{Diagnostic, Diagnostics, Severity};
-pub use self::diff::{Diff, diff, vni_content};
+pub use self::diff::{Diff, diff};
 pub use self::group::GroupAddr;
 pub use self::host::{HostFacts, InterfaceFacts, overhead};
+pub use self::interface::{InterfaceName, PortKey};
 pub use self::load::{Loaded, check, load, parse, parse_request};
-pub use self::model::{
-    Addresses, AfXdp, Config, Control, DEFAULT_SOCKET, Dscp, FdbEntry, InnerVlan, InterfaceName,
-    Learn, NeighborEntry, Port, PortKey, Tristate, Tunnel, VXLAN_PORT, VniConfig, VniSettings,
-    Vtep, XdpMode,
-};
-pub use self::request::CHANGE_METHODS;
+pub use self::model::{Config, FdbEntry, NeighborEntry, VniConfig};
+pub use self::password::Password;
+pub use self::port::{Learn, Port};
 pub use self::save::save;
 pub use self::target::{EthernetTagMode, RouteTargets, rd_of, target_of, target_text};
+pub use self::vni::{EvpnSettings, InnerVlan, VniSettings};
+pub use self::vtep::{Addresses, AfXdp, Dscp, Tristate, Tunnel, VXLAN_PORT, Vtep, XdpMode};
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! Values with the lines that they stand on: what TOML files and JSON requests have in common.
+//! Values with their line numbers: the common form of TOML files and JSON requests.
 
 use serde_json::Value;
 use toml::Spanned;
@@ -21,7 +21,7 @@ pub(crate) enum Node {
     Boolean(bool),
     Array(Vec<Located>),
     Table(Vec<Entry>),
-    /// Anything else, as it stands in the text.
+    /// Anything else, as written.
     Other(String),
 }
 
@@ -34,15 +34,23 @@ pub(crate) struct Entry {
 }
 
 impl Located {
-    /// The value as a message shows it, and what kind it is.
+    /// The value as a message shows it.
     pub(crate) fn describe(&self) -> String {
         match &self.node {
-            Node::Text(text) => format!("the string {:?}", shorten(text)),
-            Node::Integer(number) => format!("the integer {number}"),
-            Node::Boolean(value) => format!("{value}"),
-            Node::Array(_) => "an array".to_owned(),
-            Node::Table(_) => "a table".to_owned(),
+            Node::Text(text) => format!("{:?}", shorten(text)),
+            Node::Integer(number) => number.to_string(),
+            Node::Boolean(value) => value.to_string(),
+            Node::Array(_) => "[...]".to_owned(),
+            Node::Table(_) => "{...}".to_owned(),
             Node::Other(text) => shorten(text),
+        }
+    }
+
+    /// The elements of an array, or the value itself.
+    pub(crate) fn one_or_list(&self) -> &[Self] {
+        match &self.node {
+            Node::Array(items) => items,
+            _ => std::slice::from_ref(self),
         }
     }
 
@@ -99,7 +107,7 @@ impl Lines {
     }
 }
 
-/// Parses a TOML document. Every syntax error becomes a problem; `None` when there was one.
+/// Parses a TOML document. Every syntax error is a diagnostic; `None` when there is one.
 pub(crate) fn parse_toml(text: &str, diagnostics: &mut Diagnostics) -> Option<Located> {
     let lines = Lines::of(text);
     let (document, errors) = DeTable::parse_recoverable(text);
@@ -115,7 +123,7 @@ pub(crate) fn parse_toml(text: &str, diagnostics: &mut Diagnostics) -> Option<Lo
         diagnostics.push(Diagnostic::error(
             line,
             String::new(),
-            format!("not TOML: {message}"),
+            format!("invalid TOML: {message}"),
         ));
     }
     None
@@ -140,9 +148,9 @@ fn located(value: &Spanned<DeValue<'_>>, lines: &Lines) -> Located {
         DeValue::String(text) => Node::Text(text.clone().into_owned()),
         DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
             .map_or_else(|_| Node::Other(number.as_str().to_owned()), Node::Integer),
-        DeValue::Float(number) => Node::Other(format!("the float {}", number.as_str())),
+        DeValue::Float(number) => Node::Other(number.as_str().to_owned()),
         DeValue::Boolean(value) => Node::Boolean(*value),
-        DeValue::Datetime(when) => Node::Other(format!("the date {when}")),
+        DeValue::Datetime(when) => Node::Other(when.to_string()),
         DeValue::Array(items) => {
             Node::Array(items.iter().map(|item| located(item, lines)).collect())
         }

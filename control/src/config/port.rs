@@ -1,87 +1,97 @@
-//! Reads what belongs to a VNI: settings, ports, FDB entries, neighbours. Files and requests share these readers.
+//! `[[vni.port]]`: types and keys.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
+use vtep_dataplane::addr::HostMac;
 use vtep_dataplane::table::port::{ChecksumMode, StormLimit};
 
-use super::bgp_neighbor::EvpnSettings;
 use super::diagnostic::Diagnostics;
-use super::model::{InnerVlan, Learn, Port, PortKey, VniSettings, host_ip};
-use super::node::{Located, Node};
-use super::table::{Read, TableReader, boolean, integer, text, word};
-use super::target::{EthernetTagMode, rd, targets};
+use super::interface::PortKey;
+use super::key::{custom, keys, one_of, optional, plain, read_keys, set, write_keys, write_only};
+use super::node::Located;
+use super::table::TableReader;
+use super::value::{Read, boolean, integer, ip, text};
+use super::write::{line, quoted};
 
-/// The words of `inner-vlan`.
-pub(super) const INNER_VLAN: &[(&str, InnerVlan)] =
-    &[("drop", InnerVlan::Drop), ("pass", InnerVlan::Pass)];
+/// Learning of local MACs from frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Learn {
+    /// Limit on MACs learned at a time, 1 and more.
+    pub limit: u32,
+    /// Time without a frame after which a MAC is removed.
+    pub age: Duration,
+}
 
-/// The words of `ethernet-tag`.
-pub(super) const ETHERNET_TAG: &[(&str, EthernetTagMode)] = &[
-    ("zero", EthernetTagMode::Zero),
-    ("vni", EthernetTagMode::Vni),
-];
+impl Learn {
+    /// The default of Linux bridges (`ageing_time`).
+    pub const DEFAULT_AGE: Duration = Duration::from_secs(300);
+}
+
+/// A tenant port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// Interface and VLAN.
+    pub key: PortKey,
+    /// Hosts behind the port.
+    pub macs: BTreeSet<HostMac>,
+    /// Only `macs` may send.
+    pub lock: bool,
+    /// `macs` never move to another VTEP (RFC 7432 section 15.2).
+    pub sticky: bool,
+    /// Learning from frames; never together with `lock`.
+    pub learn: Option<Learn>,
+    /// IP addresses of the hosts behind it.
+    pub ips: BTreeSet<IpAddr>,
+    /// Limit on flooded frames.
+    pub storm: Option<StormLimit>,
+    /// Checksums left to hardware.
+    pub checksum: ChecksumMode,
+}
+
+impl Port {
+    /// A port with default settings: no hosts, not locked, no limit, checksums `auto`.
+    #[must_use]
+    pub const fn new(key: PortKey) -> Self {
+        Self {
+            key,
+            macs: BTreeSet::new(),
+            lock: false,
+            sticky: false,
+            learn: None,
+            ips: BTreeSet::new(),
+            storm: None,
+            checksum: ChecksumMode::Auto,
+        }
+    }
+}
 
 /// The words of `checksum`.
-pub(super) const CHECKSUM: &[(&str, ChecksumMode)] = &[
+const CHECKSUM: &[(&str, ChecksumMode)] = &[
     ("auto", ChecksumMode::Auto),
     ("complete", ChecksumMode::Complete),
     ("trust", ChecksumMode::Trust),
 ];
 
-/// A VNI as a number.
-pub(super) fn vni(value: &Located) -> Read<Vni> {
-    let Node::Integer(number) = value.node else {
-        return Err(format!(
-            "{} is no VNI; write a number from 1 to 16777215",
-            value.describe()
-        ));
-    };
-    number
-        .to_string()
-        .parse()
-        .map_err(|error: vtep_dataplane::addr::AddrError| error.to_string())
-}
-
-/// The address of a host.
-pub(super) fn ip(value: &Located) -> Read<IpAddr> {
-    let Node::Text(text) = &value.node else {
-        return Err(format!(
-            "{} is no string; write it in quotes",
-            value.describe()
-        ));
-    };
-    let address = text
-        .parse()
-        .map_err(|_| format!("{text:?} is no IPv4 or IPv6 address"))?;
-    host_ip(address)
-}
-
-/// What a VNI has beside its entries.
-pub(super) fn settings(table: &mut TableReader<'_>, diagnostics: &mut Diagnostics) -> VniSettings {
-    let default = VniSettings::default();
-    let inner_vlan = table.optional("inner-vlan", diagnostics, word(INNER_VLAN));
-    let suppress = table.optional("suppress", diagnostics, boolean);
-    let miss_events = table.optional("miss-events", diagnostics, boolean);
-    VniSettings {
-        inner_vlan: inner_vlan.unwrap_or(default.inner_vlan),
-        suppress: suppress.unwrap_or(default.suppress),
-        max_macs: table.optional("max-macs", diagnostics, integer(1..=u32::MAX)),
-        miss_events: miss_events.unwrap_or(default.miss_events),
-        evpn: EvpnSettings {
-            rd: table.optional("rd", diagnostics, rd).flatten(),
-            import: targets(table, "import-rt", diagnostics),
-            export: targets(table, "export-rt", diagnostics),
-            tag: table
-                .optional("ethernet-tag", diagnostics, word(ETHERNET_TAG))
-                .unwrap_or_default(),
-        },
+keys! {
+    /// The keys of `[[vni.port]]`, except `interface` and `vlan`.
+    const PORT: Port {
+        "macs" => macs: set(text::<HostMac>);
+        "lock" => lock: plain(boolean);
+        "sticky" => sticky: plain(boolean);
+        "learn-limit" => learn: write_only(|learn: &Option<Learn>| {
+            learn.map(|learn| learn.limit.to_string())
+        });
+        "learn-age" => learn: write_only(write_age);
+        "ips" => ips: set(ip);
+        "storm" => storm: optional(custom(storm, write_storm));
+        "checksum" => checksum: one_of(CHECKSUM);
     }
 }
 
-/// What tells one port from another.
-pub(super) fn port_key(
+/// Reads what identifies a port.
+pub(super) fn read_key(
     table: &mut TableReader<'_>,
     diagnostics: &mut Diagnostics,
 ) -> Option<PortKey> {
@@ -93,36 +103,28 @@ pub(super) fn port_key(
     })
 }
 
-/// A port with its settings.
-pub(super) fn port(table: &mut TableReader<'_>, diagnostics: &mut Diagnostics) -> Option<Port> {
-    let key = port_key(table, diagnostics);
-    let macs = table.set("macs", diagnostics, text::<HostMac>);
-    let lock = table
-        .optional("lock", diagnostics, boolean)
-        .unwrap_or(false);
-    let ips = table.set("ips", diagnostics, ip);
-    let storm = table
-        .table("storm", diagnostics)
-        .and_then(|mut storm| storm_limit(&mut storm, diagnostics));
-    let checksum = table.optional("checksum", diagnostics, word(CHECKSUM));
-    let sticky = table
-        .optional("sticky", diagnostics, boolean)
-        .unwrap_or(false);
-    let learn = learn(table, lock, diagnostics);
-    if lock && macs.is_empty() {
-        let message = "a locked port without macs lets nothing in; list the hosts in macs, or write lock = false";
+/// Reads a port with its settings.
+pub(super) fn read(table: &mut TableReader<'_>, diagnostics: &mut Diagnostics) -> Option<Port> {
+    let key = read_key(table, diagnostics);
+    // The settings are read, and so checked, even when the key is invalid.
+    let mut port = Port::new(key.clone().unwrap_or_else(PortKey::placeholder));
+    read_keys(PORT, &mut port, table, diagnostics);
+    port.learn = learn(table, port.lock, diagnostics);
+    if port.lock && port.macs.is_empty() {
+        let message = "a locked port without macs accepts no frames; list the hosts in macs, or write lock = false";
         table.reject("lock", message, diagnostics);
     }
-    Some(Port {
-        macs: macs.into_iter().collect(),
-        lock,
-        sticky,
-        learn,
-        ips: ips.into_iter().collect(),
-        storm,
-        checksum: checksum.unwrap_or(ChecksumMode::Auto),
-        ..Port::new(key?)
-    })
+    key.map(|_| port)
+}
+
+/// Writes one `[[vni.port]]`.
+pub(super) fn write(port: &Port, out: &mut String) {
+    out.push_str("[[vni.port]]\n");
+    line(out, "interface", quoted(&port.key.interface));
+    if let Some(vlan) = port.key.vlan {
+        line(out, "vlan", vlan);
+    }
+    write_keys(PORT, port, Some(&Port::new(port.key.clone())), out);
 }
 
 /// `learn-limit` and `learn-age`.
@@ -144,12 +146,23 @@ fn learn(table: &mut TableReader<'_>, lock: bool, diagnostics: &mut Diagnostics)
     })
 }
 
-/// Hosts that still speak are told every 4 seconds: a shorter age would forget them in between.
+/// Workers report hosts that still send every 4 seconds: a shorter age would remove them between
+/// two reports.
 fn learn_age(value: &Located) -> Read<Duration> {
     integer(10_u32..=7 * 24 * 3600)(value).map(|seconds| Duration::from_secs(seconds.into()))
 }
 
-fn storm_limit(table: &mut TableReader<'_>, diagnostics: &mut Diagnostics) -> Option<StormLimit> {
+fn write_age(learn: &Option<Learn>) -> Option<String> {
+    let age = learn.map(|learn| learn.age)?;
+    (age != Learn::DEFAULT_AGE).then(|| age.as_secs().to_string())
+}
+
+fn storm(
+    table: &mut TableReader<'_>,
+    key: &'static str,
+    diagnostics: &mut Diagnostics,
+) -> Option<StormLimit> {
+    let mut table = table.table(key, diagnostics)?;
     let rate = table.required("rate", "1000", diagnostics, integer(1..=u32::MAX));
     let burst = table.required("burst", "100", diagnostics, integer(1..=u32::MAX));
     table.finish(diagnostics);
@@ -159,22 +172,9 @@ fn storm_limit(table: &mut TableReader<'_>, diagnostics: &mut Diagnostics) -> Op
     })
 }
 
-/// A static remote MAC.
-pub(super) fn fdb(
-    table: &mut TableReader<'_>,
-    diagnostics: &mut Diagnostics,
-) -> Option<(HostMac, VtepAddr)> {
-    let mac = table.required("mac", "\"50:54:33:00:00:0c\"", diagnostics, text);
-    let vtep = table.required("vtep", "\"203.0.113.3\"", diagnostics, text);
-    Some((mac?, vtep?))
-}
-
-/// A static neighbour.
-pub(super) fn neighbor(
-    table: &mut TableReader<'_>,
-    diagnostics: &mut Diagnostics,
-) -> Option<(IpAddr, HostMac)> {
-    let address = table.required("ip", "\"192.0.2.12\"", diagnostics, ip);
-    let mac = table.required("mac", "\"50:54:33:00:00:0c\"", diagnostics, text);
-    Some((address?, mac?))
+fn write_storm(storm: &StormLimit) -> Option<String> {
+    Some(format!(
+        "{{ rate = {}, burst = {} }}",
+        storm.rate, storm.burst
+    ))
 }

@@ -2,39 +2,35 @@
 
 use serde_json::Value;
 
-use super::bgp::seconds;
-use super::change::Change;
+use super::change::kind::{EntryKind, Verb};
+use super::change::{Change, KINDS};
 use super::diagnostic::Diagnostics;
-use super::group::{self, FloodTarget};
 use super::node::Located;
-use super::port;
-use super::table::{TableReader, text};
-
-/// The method of each change, as requests call it.
-pub const CHANGE_METHODS: &[&str] = &[
-    "vni.add",
-    "vni.del",
-    "port.add",
-    "port.del",
-    "fdb.add",
-    "fdb.del",
-    "flood.add",
-    "flood.del",
-    "neigh.add",
-    "neigh.del",
-];
+use super::table::TableReader;
+use super::vni;
 
 impl Change {
-    /// The change that `method` asks for with `params`, an object; `None` when no change has that name.
+    /// The change that `method` asks for with `params`, an object; `None` when no change has that
+    /// name.
     ///
     /// # Errors
-    /// Every wrong, missing or unknown field. The problems have no line and their keys are the fields' names.
+    /// Every invalid, missing or unknown field. The diagnostics have no line, and their keys are the
+    /// names of the fields.
     pub fn from_request(method: &str, params: &Value) -> Option<Result<Self, Diagnostics>> {
-        let method = CHANGE_METHODS.iter().find(|known| **known == method)?;
+        let (name, verb) = method.split_once('.')?;
+        let verb = match verb {
+            "add" => Verb::Add,
+            "del" => Verb::Del,
+            _ => return None,
+        };
+        let kind = KINDS.iter().find(|kind| kind.name() == name);
+        if kind.is_none() && name != "vni" {
+            return None;
+        }
         let mut diagnostics = Diagnostics::new(method);
         let params = Located::from_json(params);
         let change = TableReader::new("", &params, &mut diagnostics).and_then(|mut table| {
-            let change = read(method, &mut table, &mut diagnostics);
+            let change = read(kind.copied(), verb, &mut table, &mut diagnostics);
             table.finish(&mut diagnostics);
             change
         });
@@ -45,82 +41,23 @@ impl Change {
     }
 }
 
+/// Reads a change of an entry, or of a VNI itself.
 fn read(
-    method: &str,
+    kind: Option<&dyn EntryKind>,
+    verb: Verb,
     table: &mut TableReader<'_>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Change> {
-    let number = table.required("vni", "100", diagnostics, port::vni);
-    // The rest is read even when the VNI is wrong, so that all problems are told at once.
-    match method {
-        "vni.add" => {
-            let settings = port::settings(table, diagnostics);
+    let vni = table.required("vni", "100", diagnostics, vni::number);
+    match (kind, verb) {
+        (Some(kind), verb) => kind.request(verb, vni, table, diagnostics),
+        (None, Verb::Add) => {
+            let settings = vni::read(table, diagnostics);
             Some(Change::VniAdd {
-                vni: number?,
+                vni: vni?,
                 settings,
             })
         }
-        "vni.del" => Some(Change::VniDel { vni: number? }),
-        "port.add" => {
-            let port = port::port(table, diagnostics);
-            Some(Change::PortAdd {
-                vni: number?,
-                port: port?,
-            })
-        }
-        "port.del" => {
-            let port = port::port_key(table, diagnostics);
-            Some(Change::PortDel {
-                vni: number?,
-                port: port?,
-            })
-        }
-        "fdb.add" => {
-            let entry = port::fdb(table, diagnostics);
-            let lifetime = table.optional("lifetime", diagnostics, seconds);
-            entry.zip(number).map(|((mac, vtep), vni)| Change::FdbAdd {
-                vni,
-                mac,
-                vtep,
-                lifetime,
-            })
-        }
-        "fdb.del" => {
-            let mac = table.required("mac", "\"50:54:33:00:00:0c\"", diagnostics, text);
-            Some(Change::FdbDel {
-                vni: number?,
-                mac: mac?,
-            })
-        }
-        "flood.add" | "flood.del" => {
-            let member = table.required("vtep", "\"203.0.113.9\"", diagnostics, group::member);
-            let (vni, member) = number.zip(member)?;
-            Some(match (member, method == "flood.add") {
-                (FloodTarget::Vtep(vtep), true) => Change::FloodAdd { vni, vtep },
-                (FloodTarget::Vtep(vtep), false) => Change::FloodDel { vni, vtep },
-                (FloodTarget::Group(group), true) => Change::GroupAdd { vni, group },
-                (FloodTarget::Group(group), false) => Change::GroupDel { vni, group },
-            })
-        }
-        "neigh.add" => {
-            let entry = port::neighbor(table, diagnostics);
-            let lifetime = table.optional("lifetime", diagnostics, seconds);
-            entry
-                .zip(number)
-                .map(|((ip, mac), vni)| Change::NeighborAdd {
-                    vni,
-                    ip,
-                    mac,
-                    lifetime,
-                })
-        }
-        "neigh.del" => {
-            let ip = table.required("ip", "\"192.0.2.12\"", diagnostics, port::ip);
-            Some(Change::NeighborDel {
-                vni: number?,
-                ip: ip?,
-            })
-        }
-        _ => None,
+        (None, Verb::Del) => Some(Change::VniDel { vni: vni? }),
     }
 }

@@ -1,24 +1,21 @@
-//! Reads one table key by key, and says of each wrong one what would be right.
+//! Reads one table key by key, and reports every key that is missing, invalid or unknown.
 
 use std::fmt::Display;
-use std::ops::RangeInclusive;
-use std::str::FromStr;
 
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::node::{Entry, Located, Node};
+use super::value::Read;
 
-/// A table that is being read. Every key asked for is a known one; [`TableReader::finish`] refuses the rest.
+/// A table that is being read. Every key that is read is known; [`TableReader::finish`] rejects
+/// the others.
 pub(crate) struct TableReader<'a> {
-    /// Where the table stands, such as `vni.port`; empty at the top and in requests.
+    /// Path of the table, such as `vni.port`; empty at the top and in requests.
     path: String,
     /// The line where the table begins.
     line: u32,
     entries: &'a [Entry],
     known: Vec<&'static str>,
 }
-
-/// What a reader of one value returns: the value, or what is wrong with it.
-pub(crate) type Read<T> = Result<T, String>;
 
 impl<'a> TableReader<'a> {
     /// Reads `value`, which must be a table.
@@ -29,7 +26,7 @@ impl<'a> TableReader<'a> {
     ) -> Option<Self> {
         let Node::Table(entries) = &value.node else {
             let message = format!(
-                "{} is no table; write its keys below [{path}]",
+                "invalid value {}: must be a table; write its keys below [{path}]",
                 value.describe()
             );
             diagnostics.push(Diagnostic::error(value.line, path.to_owned(), message));
@@ -60,7 +57,7 @@ impl<'a> TableReader<'a> {
             .map_or(self.line, |entry| entry.line)
     }
 
-    /// Notes a problem with `key`.
+    /// Reports an error of `key`.
     pub(crate) fn reject(&self, key: &str, message: impl Display, diagnostics: &mut Diagnostics) {
         diagnostics.push(Diagnostic::error(
             self.line_of(key),
@@ -69,7 +66,7 @@ impl<'a> TableReader<'a> {
         ));
     }
 
-    /// Notes a problem with an element of `key` that stands in another line.
+    /// Reports an error of an element of `key` on another line.
     pub(crate) fn reject_at(
         &self,
         line: u32,
@@ -80,12 +77,12 @@ impl<'a> TableReader<'a> {
         diagnostics.push(Diagnostic::error(line, self.name(key), message.to_string()));
     }
 
-    /// True when the key is there.
+    /// True when the key is present.
     pub(crate) fn has(&self, key: &str) -> bool {
         self.entries.iter().any(|entry| entry.key == key)
     }
 
-    /// True when the key is there and holds a table.
+    /// True when the key is present and holds a table.
     pub(crate) fn is_table(&self, key: &str) -> bool {
         self.entries
             .iter()
@@ -100,7 +97,7 @@ impl<'a> TableReader<'a> {
             .map(|entry| &entry.value)
     }
 
-    /// The value of `key`; `None` when it is missing or wrong.
+    /// The value of `key`; `None` when it is missing or invalid.
     pub(crate) fn optional<T>(
         &mut self,
         key: &'static str,
@@ -117,7 +114,7 @@ impl<'a> TableReader<'a> {
         }
     }
 
-    /// As [`Self::optional`], and a missing key is a problem. `example` shows what to write.
+    /// As [`Self::optional`], and a missing key is an error. `example` shows what to write.
     pub(crate) fn required<T>(
         &mut self,
         key: &'static str,
@@ -137,7 +134,7 @@ impl<'a> TableReader<'a> {
         self.optional(key, diagnostics, read)
     }
 
-    /// The good elements of an array, with their lines.
+    /// The valid elements of an array, with their lines.
     pub(crate) fn list<T>(
         &mut self,
         key: &'static str,
@@ -150,12 +147,12 @@ impl<'a> TableReader<'a> {
         if let Node::Array(items) = &value.node {
             return self.elements(key, items, diagnostics, read);
         }
-        let message = format!("{} is no array; write [...]", value.describe());
+        let message = format!("invalid value {}: must be an array [...]", value.describe());
         self.reject_at(value.line, key, message, diagnostics);
         Vec::new()
     }
 
-    /// As [`Self::list`], and a single value stands for an array that holds it.
+    /// As [`Self::list`]; a single value counts as an array of one.
     pub(crate) fn one_or_list<T>(
         &mut self,
         key: &'static str,
@@ -165,13 +162,7 @@ impl<'a> TableReader<'a> {
         let Some(value) = self.get(key) else {
             return Vec::new();
         };
-        let single = std::slice::from_ref(value);
-        let items = if let Node::Array(items) = &value.node {
-            items.as_slice()
-        } else {
-            single
-        };
-        self.elements(key, items, diagnostics, read)
+        self.elements(key, value.one_or_list(), diagnostics, read)
     }
 
     fn elements<T>(
@@ -191,7 +182,7 @@ impl<'a> TableReader<'a> {
         good
     }
 
-    /// As [`Self::list`], and an element that is there twice is a problem.
+    /// As [`Self::list`], and a duplicate is an error.
     pub(crate) fn set<T: Display + Ord + Clone>(
         &mut self,
         key: &'static str,
@@ -204,7 +195,7 @@ impl<'a> TableReader<'a> {
             if seen.insert(value.clone()) {
                 good.push(value);
             } else {
-                let message = format!("{value} is listed twice; once is enough");
+                let message = format!("{value} is listed twice");
                 diagnostics.push(Diagnostic::error(line, self.name(key), message));
             }
         }
@@ -234,7 +225,7 @@ impl<'a> TableReader<'a> {
         };
         let Node::Array(items) = &value.node else {
             let message = format!(
-                "{} is no array of tables; write [[{path}]]",
+                "invalid value {}: must be an array of tables, [[{path}]]",
                 value.describe()
             );
             diagnostics.push(Diagnostic::error(value.line, path, message));
@@ -246,7 +237,7 @@ impl<'a> TableReader<'a> {
             .collect()
     }
 
-    /// Refuses every key that nobody asked for.
+    /// Rejects every key that was not read.
     pub(crate) fn finish(&self, diagnostics: &mut Diagnostics) {
         for entry in self
             .entries
@@ -275,65 +266,5 @@ impl<'a> TableReader<'a> {
                 message,
             ));
         }
-    }
-}
-
-/// A string that parses as `T`.
-pub(crate) fn text<T: FromStr<Err: Display>>(value: &Located) -> Read<T> {
-    let Node::Text(text) = &value.node else {
-        return Err(format!(
-            "{} is no string; write it in quotes",
-            value.describe()
-        ));
-    };
-    text.parse().map_err(|error: T::Err| error.to_string())
-}
-
-/// An integer within bounds.
-pub(crate) fn integer<T: TryFrom<i64> + Into<i64> + Copy>(
-    range: RangeInclusive<T>,
-) -> impl Fn(&Located) -> Read<T> {
-    move |value| {
-        let (low, high): (i64, i64) = ((*range.start()).into(), (*range.end()).into());
-        let found = match value.node {
-            Node::Integer(number) if (low..=high).contains(&number) => T::try_from(number).ok(),
-            _ => None,
-        };
-        found.ok_or_else(|| {
-            format!(
-                "{} is wrong; write an integer from {low} to {high}",
-                value.describe()
-            )
-        })
-    }
-}
-
-/// `true` or `false`.
-pub(crate) fn boolean(value: &Located) -> Read<bool> {
-    match value.node {
-        Node::Boolean(value) => Ok(value),
-        _ => Err(format!(
-            "{} is wrong; write true or false",
-            value.describe()
-        )),
-    }
-}
-
-/// One of several words.
-pub(crate) fn word<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&Located) -> Read<T> {
-    move |value| {
-        let found = match &value.node {
-            Node::Text(text) => words.iter().find(|(word, _)| word == text),
-            _ => None,
-        };
-        let all = || {
-            words
-                .iter()
-                .map(|(word, _)| format!("{word:?}"))
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
-        let wrong = || format!("{} is wrong; write one of {}", value.describe(), all());
-        found.map(|(_, meaning)| *meaning).ok_or_else(wrong)
     }
 }

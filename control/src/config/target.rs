@@ -5,10 +5,11 @@ use std::net::Ipv4Addr;
 
 use super::diagnostic::Diagnostics;
 use super::node::{Located, Node};
-use super::table::{Read, TableReader};
+use super::table::TableReader;
+use super::value::Read;
 use crate::bgp::wire::{ExtendedCommunity, Rd};
 
-/// The Ethernet tag of routes that we make.
+/// The Ethernet tag of local routes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum EthernetTagMode {
     /// 0, as FRR sends (RFC 8365 section 5.1.3).
@@ -36,9 +37,9 @@ impl Default for RouteTargets {
     }
 }
 
-/// The six octets that route distinguishers and route targets share, and their type: 0 for a 2-octet AS and a 32-bit
-/// number, 1 for an IPv4 address and a 16-bit number, 2 for a 4-octet AS and a 16-bit number (RFC 4364 section 4.2,
-/// RFC 4360 section 4, RFC 5668).
+/// The six octets that route distinguishers and route targets share, and their type: 0 for a
+/// 2-octet AS and a 32-bit number, 1 for an IPv4 address and a 16-bit number, 2 for a 4-octet AS
+/// and a 16-bit number (RFC 4364 section 4.2, RFC 4360 section 4, RFC 5668).
 fn octets(text: &str) -> Option<(u8, [u8; 6])> {
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     let (admin, number) = text.rsplit_once(':').filter(|(_, number)| digits(number))?;
@@ -89,7 +90,7 @@ pub fn target_of(text: &str) -> Option<ExtendedCommunity> {
     octets(text).map(|(kind, [a, b, c, d, e, f])| ExtendedCommunity([kind, 2, a, b, c, d, e, f]))
 }
 
-/// What `parse` makes of the text; `None` for `"auto"`.
+/// A text read by `parse`; `None` for `"auto"`.
 fn read<T>(value: &Located, what: &str, parse: fn(&str) -> Option<T>) -> Read<Option<T>> {
     let found = match &value.node {
         Node::Text(text) if text == "auto" => return Ok(None),
@@ -98,7 +99,8 @@ fn read<T>(value: &Located, what: &str, parse: fn(&str) -> Option<T>) -> Read<Op
     };
     found.map(Some).ok_or_else(|| {
         format!(
-            "{} is no {what}; write \"AS:n\" or \"IP:n\", such as \"65000:100\"; n has 16 bits after an IP or an AS above 65535",
+            "invalid {what} {}: must be \"AS:n\" or \"IP:n\", such as \"65000:100\", where n has \
+             16 bits after an IP or an AS above 65535",
             value.describe()
         )
     })
@@ -114,15 +116,15 @@ fn target(value: &Located) -> Read<Option<ExtendedCommunity>> {
     read(value, "route target", target_of)
 }
 
-/// A list of route targets, in which `"auto"` may stand.
+/// A list of route targets, which may include `"auto"`.
 pub(super) fn targets(
     table: &mut TableReader<'_>,
     key: &'static str,
     diagnostics: &mut Diagnostics,
-) -> RouteTargets {
+) -> Option<RouteTargets> {
     if !table.has(key) {
         table.list(key, diagnostics, target);
-        return RouteTargets::default();
+        return None;
     }
     let before = diagnostics.errors();
     let mut found = RouteTargets {
@@ -138,22 +140,16 @@ pub(super) fn targets(
             table.reject_at(
                 line,
                 key,
-                format_args!("{shown} is listed twice; once is enough"),
+                format_args!("{shown} is listed twice"),
                 diagnostics,
             );
         }
     }
-    if diagnostics.errors() == before
-        && found
-            == (RouteTargets {
-                auto: false,
-                list: BTreeSet::new(),
-            })
-    {
+    if diagnostics.errors() == before && !found.auto && found.list.is_empty() {
         let message = "empty; list route targets, \"auto\" among them or not, or remove the key";
         table.reject(key, message, diagnostics);
     }
-    found
+    Some(found)
 }
 
 /// A route target as configurations write it.
@@ -162,7 +158,7 @@ pub fn target_text(target: ExtendedCommunity) -> String {
     target.to_string().trim_start_matches("RT:").to_owned()
 }
 
-/// As a file lists them.
+/// Route targets as a file lists them.
 pub(super) fn target_texts(targets: &RouteTargets) -> impl Iterator<Item = String> {
     let auto = targets.auto.then(|| "auto".to_owned());
     auto.into_iter()

@@ -1,4 +1,4 @@
-//! What the rooms of `config` do together.
+//! What the modules of `config` do together.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -52,9 +52,9 @@ fn bgp() -> impl Strategy<Value = Option<BgpSettings>> {
         asn,
         router_id: [10, 0, 0, 1].into(),
         hold_time: 9,
-        duplicates: Duplicates {
+        duplicates: DuplicateDetection {
             freeze: freeze.map(Duration::from_secs),
-            ..Duplicates::default()
+            ..DuplicateDetection::default()
         },
     });
     prop::option::weighted(0.8, settings)

@@ -1,68 +1,245 @@
-//! Reads `[vtep]` and `[control]`.
-
-use std::net::SocketAddr;
-use std::path::PathBuf;
+//! `[vtep]` and `[vtep.afxdp]`: types and keys.
 
 use vtep_dataplane::addr::VtepAddr;
 
-use super::diagnostic::{Diagnostic, Diagnostics};
+use super::diagnostic::Diagnostics;
 use super::host::HostReferences;
-use super::model::{
-    Addresses, AfXdp, Control, Dscp, InterfaceName, Tristate, Tunnel, VXLAN_PORT, Vtep, XdpMode,
-};
+use super::interface::InterfaceName;
+use super::key::{Codec, custom, keys, one_of, optional, plain, read_keys, single, write_keys};
 use super::node::{Located, Node};
-use super::table::{Read, TableReader, boolean, integer, text, word};
+use super::table::TableReader;
+use super::value::{Read, boolean, integer, invalid, text};
+use super::write::{array, quoted};
+
+/// The VXLAN port that IANA assigned (RFC 7348 section 5).
+pub const VXLAN_PORT: u16 = 4789;
+
+/// The DSCP of outer headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dscp {
+    /// That of the inner packet (RFC 2983, uniform model).
+    #[default]
+    Inherit,
+    /// The same for all packets, 0..=63 (pipe model).
+    Fixed(u8),
+}
+
+/// Local VTEP addresses: at most one of each family, at least one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Addresses {
+    /// IPv4.
+    pub v4: Option<VtepAddr>,
+    /// IPv6.
+    pub v6: Option<VtepAddr>,
+}
+
+impl Addresses {
+    /// Each address, IPv4 first.
+    pub fn iter(&self) -> impl Iterator<Item = VtepAddr> {
+        self.v4.into_iter().chain(self.v6)
+    }
+
+    /// The local address of the same family as `remote`.
+    #[must_use]
+    pub fn for_remote(&self, remote: VtepAddr) -> Option<VtepAddr> {
+        if remote.is_v6() { self.v6 } else { self.v4 }
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.v4.is_none() && self.v6.is_none()
+    }
+}
+
+/// The keys of `[vtep]` that can change while frames flow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tunnel {
+    /// TTL or hop limit of outer headers, 1..=255.
+    pub ttl: u8,
+    /// Don't Fragment in outer IPv4 headers.
+    pub df: bool,
+    /// DSCP of outer headers.
+    pub dscp: Dscp,
+    /// Drop VXLAN headers with reserved bits set, as Linux does (RFC 7348 says ignore).
+    pub strict_reserved: bool,
+    /// Accept UDP checksum 0 over IPv6 (RFC 6935).
+    pub udp6_zero_checksum_rx: bool,
+    /// Send UDP checksum 0 over IPv6 (RFC 6935).
+    pub udp6_zero_checksum_tx: bool,
+}
+
+impl Default for Tunnel {
+    fn default() -> Self {
+        Self {
+            ttl: 64,
+            df: true,
+            dscp: Dscp::Inherit,
+            strict_reserved: false,
+            udp6_zero_checksum_rx: false,
+            udp6_zero_checksum_tx: false,
+        }
+    }
+}
+
+/// How AF_XDP sockets are bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum XdpMode {
+    /// The best mode that binds.
+    #[default]
+    Auto,
+    /// Native program and zero-copy, or fail.
+    ZeroCopy,
+    /// Native program and copies, or fail.
+    Copy,
+    /// The generic (skb) program and copies.
+    Generic,
+}
 
 /// The words of `mode`.
-pub(super) const XDP_MODE: &[(&str, XdpMode)] = &[
+const XDP_MODE: &[(&str, XdpMode)] = &[
     ("auto", XdpMode::Auto),
     ("zero-copy", XdpMode::ZeroCopy),
     ("copy", XdpMode::Copy),
     ("generic", XdpMode::Generic),
 ];
 
-/// `[vtep]`. Notes where addresses, interfaces and cores stand, for checks against the host.
-pub(super) fn vtep(
+/// A feature that is on, off, or on where it works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tristate {
+    /// On where it works.
+    #[default]
+    Auto,
+    /// On, or fail.
+    On,
+    /// Off.
+    Off,
+}
+
+/// `[vtep.afxdp]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AfXdp {
+    /// How sockets are bound.
+    pub mode: XdpMode,
+    /// UMEM frames: a power of two, [`AfXdp::MIN_FRAMES`] to [`AfXdp::MAX_FRAMES`].
+    pub frames: u32,
+    /// Bytes of a UMEM frame: 2048 or 4096.
+    pub frame_size: u32,
+    /// Back the UMEM with huge pages.
+    pub huge_pages: Tristate,
+    /// Busy polling of sockets; [`Tristate::Auto`] is off.
+    pub busy_poll: Tristate,
+}
+
+impl AfXdp {
+    /// Fewer frames can't fill the rings of one underlay and one tenant queue.
+    pub const MIN_FRAMES: u32 = 2048;
+    /// 8 GiB of 2048-byte frames.
+    pub const MAX_FRAMES: u32 = 1 << 22;
+}
+
+impl Default for AfXdp {
+    fn default() -> Self {
+        Self {
+            mode: XdpMode::Auto,
+            frames: 16384,
+            frame_size: 2048,
+            huge_pages: Tristate::Auto,
+            busy_poll: Tristate::Auto,
+        }
+    }
+}
+
+/// `[vtep]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Vtep {
+    /// Local VTEP addresses.
+    pub addresses: Addresses,
+    /// Interfaces that carry VXLAN, in the order of the file; none twice.
+    pub underlay: Vec<InterfaceName>,
+    /// UDP destination port, 1..=65535.
+    pub udp_port: u16,
+    /// CPU numbers, one worker each, none twice; `None` = as many as the underlay has queues.
+    pub cores: Option<Vec<usize>>,
+    /// Settings that can change at run time.
+    pub tunnel: Tunnel,
+    /// Socket set-up.
+    pub afxdp: AfXdp,
+}
+
+keys! {
+    /// The keys of `[vtep]`.
+    pub(super) const VTEP: Vtep {
+        "address" => addresses: custom(read_addresses, |all: &Addresses| Some(array(all.iter().map(quoted))));
+        "underlay" => underlay: custom(read_underlay, |all: &Vec<_>| Some(array(all.iter().map(quoted))));
+        "udp-port" => udp_port: plain(integer(1..=u16::MAX));
+        "cores" => cores: optional(custom(read_cores, |all| Some(array(all))));
+        @live "ttl" => tunnel.ttl: plain(integer(1..=u8::MAX));
+        @live "df" => tunnel.df: plain(boolean);
+        @live "dscp" => tunnel.dscp: single(dscp, write_dscp);
+        @live "strict-reserved" => tunnel.strict_reserved: plain(boolean);
+        @live "udp6-zero-checksum-rx" => tunnel.udp6_zero_checksum_rx: plain(boolean);
+        @live "udp6-zero-checksum-tx" => tunnel.udp6_zero_checksum_tx: plain(boolean);
+    }
+}
+
+keys! {
+    /// The keys of `[vtep.afxdp]`.
+    pub(super) const AFXDP: AfXdp {
+        "mode" => mode: one_of(XDP_MODE);
+        "frames" => frames: plain(frames);
+        "frame-size" => frame_size: plain(frame_size);
+        "huge-pages" => huge_pages: tristate();
+        "busy-poll" => busy_poll: tristate();
+    }
+}
+
+/// Reads `[vtep]`, and notes where the file names addresses, interfaces and cores of the host.
+pub(super) fn read(
     table: &mut TableReader<'_>,
     references: &mut HostReferences,
     diagnostics: &mut Diagnostics,
 ) -> Vtep {
-    let found = table.required("address", "\"203.0.113.2\"", diagnostics, addresses);
-    let found = found.unwrap_or_default();
-    let address_line = table.line_of("address");
-    references
-        .addresses
-        .extend(found.iter().map(|address| (address_line, address)));
-    let underlay = underlay(table, references, diagnostics);
-    let udp_port = table
-        .optional("udp-port", diagnostics, integer(1..=u16::MAX))
-        .unwrap_or(VXLAN_PORT);
-    let cores = cores(table, references, diagnostics);
-    let tunnel = tunnel(table, diagnostics);
-    let afxdp = table
-        .table("afxdp", diagnostics)
-        .map(|mut table| afxdp(&mut table, diagnostics));
-    table.finish(diagnostics);
-    Vtep {
-        addresses: found,
-        underlay,
-        udp_port,
-        cores,
-        tunnel,
-        afxdp: afxdp.unwrap_or_default(),
+    let mut vtep = Vtep {
+        udp_port: VXLAN_PORT,
+        ..Vtep::default()
+    };
+    read_keys(VTEP, &mut vtep, table, diagnostics);
+    if let Some(mut inner) = table.table("afxdp", diagnostics) {
+        read_keys(AFXDP, &mut vtep.afxdp, &mut inner, diagnostics);
+        inner.finish(diagnostics);
     }
+    table.finish(diagnostics);
+    let line = table.line_of("address");
+    let addresses = vtep.addresses.iter().map(|address| (line, address));
+    references.addresses.extend(addresses);
+    let line = table.line_of("underlay");
+    let underlay = vtep.underlay.iter().map(|name| (line, name.clone()));
+    references.underlay.extend(underlay);
+    let line = table.line_of("cores");
+    let cores = vtep.cores.iter().flatten().map(|core| (line, *core));
+    references.cores.extend(cores);
+    vtep
+}
+
+/// Writes `[vtep]`.
+pub(super) fn write(vtep: &Vtep, out: &mut String) {
+    out.push_str("[vtep]\n");
+    write_keys(VTEP, vtep, None, out);
+    out.push_str("\n[vtep.afxdp]\n");
+    write_keys(AFXDP, &vtep.afxdp, None, out);
 }
 
 /// One address, or one of each family.
+fn read_addresses(
+    table: &mut TableReader<'_>,
+    key: &'static str,
+    diagnostics: &mut Diagnostics,
+) -> Option<Addresses> {
+    table.required(key, "\"203.0.113.2\"", diagnostics, addresses)
+}
+
 fn addresses(value: &Located) -> Read<Addresses> {
-    let single = std::slice::from_ref(value);
-    let items = if let Node::Array(items) = &value.node {
-        items.as_slice()
-    } else {
-        single
-    };
     let mut all = Addresses::default();
-    for item in items {
+    for item in value.one_or_list() {
         let address: VtepAddr = text(item)?;
         let (place, family) = if address.is_v6() {
             (&mut all.v6, "IPv6")
@@ -82,92 +259,49 @@ fn addresses(value: &Located) -> Read<Addresses> {
     }
 }
 
-fn underlay(
+fn read_underlay(
     table: &mut TableReader<'_>,
-    references: &mut HostReferences,
+    key: &'static str,
     diagnostics: &mut Diagnostics,
-) -> Vec<InterfaceName> {
+) -> Option<Vec<InterfaceName>> {
     let before = diagnostics.errors();
-    let names = table.set("underlay", diagnostics, text::<InterfaceName>);
+    let names = table.set(key, diagnostics, text::<InterfaceName>);
     if names.is_empty() && diagnostics.errors() == before {
         let message = "missing or empty; write the interfaces that carry VXLAN, such as underlay = [\"eth0\"]";
-        table.reject("underlay", message, diagnostics);
+        table.reject(key, message, diagnostics);
     }
-    let line = table.line_of("underlay");
-    references
-        .underlay
-        .extend(names.iter().map(|name| (line, name.clone())));
-    names
+    Some(names)
 }
 
-fn cores(
+fn read_cores(
     table: &mut TableReader<'_>,
-    references: &mut HostReferences,
+    key: &'static str,
     diagnostics: &mut Diagnostics,
 ) -> Option<Vec<usize>> {
     let before = diagnostics.errors();
-    let cores = table.set("cores", diagnostics, integer(0..=u16::MAX));
-    if !table.has("cores") {
+    let cores = table.set(key, diagnostics, integer(0..=u16::MAX));
+    if !table.has(key) {
         return None;
     }
     if cores.is_empty() && diagnostics.errors() == before {
         let message = "empty; list CPU numbers, or remove the key to let the daemon choose";
-        table.reject("cores", message, diagnostics);
+        table.reject(key, message, diagnostics);
     }
-    let cores: Vec<_> = cores.into_iter().map(usize::from).collect();
-    let line = table.line_of("cores");
-    references
-        .cores
-        .extend(cores.iter().map(|core| (line, *core)));
-    Some(cores)
-}
-
-fn tunnel(table: &mut TableReader<'_>, diagnostics: &mut Diagnostics) -> Tunnel {
-    let default = Tunnel::default();
-    let mut switch = |key, default| table.optional(key, diagnostics, boolean).unwrap_or(default);
-    let df = switch("df", default.df);
-    let strict_reserved = switch("strict-reserved", default.strict_reserved);
-    let udp6_zero_checksum_rx = switch("udp6-zero-checksum-rx", default.udp6_zero_checksum_rx);
-    let udp6_zero_checksum_tx = switch("udp6-zero-checksum-tx", default.udp6_zero_checksum_tx);
-    Tunnel {
-        ttl: table
-            .optional("ttl", diagnostics, integer(1..=u8::MAX))
-            .unwrap_or(default.ttl),
-        df,
-        dscp: table
-            .optional("dscp", diagnostics, dscp)
-            .unwrap_or(default.dscp),
-        strict_reserved,
-        udp6_zero_checksum_rx,
-        udp6_zero_checksum_tx,
-    }
+    Some(cores.into_iter().map(usize::from).collect())
 }
 
 fn dscp(value: &Located) -> Read<Dscp> {
     match &value.node {
         Node::Text(text) if text == "inherit" => Ok(Dscp::Inherit),
         Node::Integer(number @ 0..=63) => Ok(Dscp::Fixed(*number as u8)),
-        _ => Err(format!(
-            "{} is wrong; write \"inherit\" or an integer from 0 to 63",
-            value.describe()
-        )),
+        _ => Err(invalid(value, "\"inherit\" or an integer from 0 to 63")),
     }
 }
 
-fn afxdp(table: &mut TableReader<'_>, diagnostics: &mut Diagnostics) -> AfXdp {
-    let default = AfXdp::default();
-    let mode = table.optional("mode", diagnostics, word(XDP_MODE));
-    let frames = table.optional("frames", diagnostics, frames);
-    let frame_size = table.optional("frame-size", diagnostics, frame_size);
-    let huge_pages = table.optional("huge-pages", diagnostics, tristate);
-    let busy_poll = table.optional("busy-poll", diagnostics, tristate);
-    table.finish(diagnostics);
-    AfXdp {
-        mode: mode.unwrap_or_default(),
-        frames: frames.unwrap_or(default.frames),
-        frame_size: frame_size.unwrap_or(default.frame_size),
-        huge_pages: huge_pages.unwrap_or_default(),
-        busy_poll: busy_poll.unwrap_or_default(),
+fn write_dscp(dscp: &Dscp) -> String {
+    match dscp {
+        Dscp::Inherit => quoted("inherit"),
+        Dscp::Fixed(dscp) => dscp.to_string(),
     }
 }
 
@@ -178,70 +312,32 @@ fn frames(value: &Located) -> Read<u32> {
         return Ok(number);
     }
     let above = number.next_power_of_two();
-    Err(format!(
-        "{number} is no power of two; write {} or {above}",
-        above / 2
-    ))
+    let near = format_args!("a power of two, such as {} or {above}", above / 2);
+    Err(invalid(value, near))
 }
 
 fn frame_size(value: &Located) -> Read<u32> {
     match value.node {
         Node::Integer(2048) => Ok(2048),
         Node::Integer(4096) => Ok(4096),
-        _ => Err(format!("{} is wrong; write 2048 or 4096", value.describe())),
+        _ => Err(invalid(value, "2048 or 4096")),
     }
 }
 
-fn tristate(value: &Located) -> Read<Tristate> {
+fn tristate() -> impl Codec<Value = Tristate> {
+    let write = |value: &Tristate| match value {
+        Tristate::Auto => "\"auto\"".to_owned(),
+        Tristate::On => "true".to_owned(),
+        Tristate::Off => "false".to_owned(),
+    };
+    single(read_tristate, write)
+}
+
+fn read_tristate(value: &Located) -> Read<Tristate> {
     match &value.node {
         Node::Boolean(true) => Ok(Tristate::On),
         Node::Boolean(false) => Ok(Tristate::Off),
         Node::Text(text) if text == "auto" => Ok(Tristate::Auto),
-        _ => Err(format!(
-            "{} is wrong; write \"auto\", true or false",
-            value.describe()
-        )),
+        _ => Err(invalid(value, "\"auto\", true or false")),
     }
-}
-
-/// `[control]`.
-pub(super) fn control(table: &mut TableReader<'_>, diagnostics: &mut Diagnostics) -> Control {
-    let default = Control::default();
-    let socket = table.optional("socket", diagnostics, socket_path);
-    let group = table.optional("group", diagnostics, text::<String>);
-    let metrics = table.optional("metrics", diagnostics, socket_address);
-    if group.as_deref() == Some("") {
-        let message = "empty; name a group, or remove the key so that only root may connect";
-        diagnostics.push(Diagnostic::error(
-            table.line_of("group"),
-            table.name("group"),
-            message.to_owned(),
-        ));
-    }
-    table.finish(diagnostics);
-    Control {
-        socket: socket.unwrap_or(default.socket),
-        group,
-        metrics,
-    }
-}
-
-fn socket_path(value: &Located) -> Read<PathBuf> {
-    /// `sun_path` without its final zero (unix(7)).
-    const LONGEST: usize = 107;
-    let path: String = text(value)?;
-    if !path.starts_with('/') || path.ends_with('/') || path.len() > LONGEST || path.contains('\0')
-    {
-        return Err(format!(
-            "{path:?} is no path for a socket; write an absolute one of at most {LONGEST} bytes"
-        ));
-    }
-    Ok(path.into())
-}
-
-fn socket_address(value: &Located) -> Read<SocketAddr> {
-    let address: String = text(value)?;
-    address
-        .parse()
-        .map_err(|_| format!("{address:?} is no address and port; write \"127.0.0.1:9464\""))
 }

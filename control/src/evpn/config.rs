@@ -87,7 +87,7 @@ pub enum Derivation {
 
 /// One VNI.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VniConfig {
+pub struct MacVrfConfig {
     /// The VNI.
     pub vni: Vni,
     /// Route distinguisher. `None`: `router-id:n`, with an n that the VNI keeps while it is
@@ -107,7 +107,7 @@ pub struct VniConfig {
     pub max_macs: u32,
 }
 
-impl VniConfig {
+impl MacVrfConfig {
     /// A VNI with everything automatic, and no limit below that of the table.
     #[must_use]
     pub const fn new(vni: Vni) -> Self {

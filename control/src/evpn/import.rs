@@ -3,7 +3,7 @@
 
 use vtep_dataplane::addr::{Vni, VtepAddr};
 
-use super::shared::Shared;
+use super::shared::SharedState;
 use super::status::RouteStatus;
 use super::targets;
 use crate::rib::{AttrId, Rib, RouteId};
@@ -14,7 +14,7 @@ pub(super) fn vni_of(rib: &Rib, id: RouteId, label: u32) -> Option<Vni> {
     Vni::new(if label == 0 { rib.tag(id) } else { label }).ok()
 }
 
-impl Shared {
+impl SharedState {
     /// Whether a path can be used in a VNI, by everything that does not depend on other routes.
     ///
     /// # Errors

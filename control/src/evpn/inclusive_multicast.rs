@@ -9,7 +9,7 @@ use vtep_dataplane::addr::{Vni, VtepAddr};
 
 use super::change::TableChange;
 use super::event::EvpnEvent;
-use super::shared::Shared;
+use super::shared::SharedState;
 use super::status::RouteStatus;
 use crate::bgp::wire::{Attributes, EvpnRoute, InclusiveMulticast, PmsiTunnel};
 use crate::rib::{AttrId, BestPathChange, Ineligible, RouteId, RouteKind};
@@ -57,7 +57,7 @@ pub(super) fn parse(
 /// # Errors
 /// Why it makes none.
 pub(super) fn flood_entry(
-    shared: &Shared,
+    shared: &SharedState,
     route: &InclusiveMulticast,
     attrs: AttrId,
 ) -> Result<(FloodRequest, VtepAddr), RouteStatus> {
@@ -82,7 +82,7 @@ impl FloodLists {
     /// The best path of a type 3 route changed.
     pub(super) fn route_changed(
         &mut self,
-        shared: &mut Shared,
+        shared: &mut SharedState,
         route: &InclusiveMulticast,
         change: BestPathChange,
     ) {
@@ -94,7 +94,7 @@ impl FloodLists {
 
     fn set_entry(
         &mut self,
-        shared: &mut Shared,
+        shared: &mut SharedState,
         id: RouteId,
         originator: IpAddr,
         entry: Option<(FloodRequest, VtepAddr)>,
@@ -148,7 +148,7 @@ impl FloodLists {
     }
 
     /// Evaluates the type 3 routes of these VNIs again, whose configuration changed.
-    pub(super) fn reevaluate(&mut self, shared: &mut Shared, vnis: &BTreeSet<Vni>) {
+    pub(super) fn reevaluate(&mut self, shared: &mut SharedState, vnis: &BTreeSet<Vni>) {
         let rib = &shared.rib;
         let others = rib.ids().filter(|id| rib.kind(*id) == RouteKind::Other);
         for id in others.collect::<Vec<_>>() {
@@ -166,13 +166,13 @@ impl FloodLists {
     }
 
     /// Adds a VTEP, or a multicast group, to a flood list by static configuration.
-    pub(super) fn add_static(&mut self, shared: &mut Shared, vni: Vni, vtep: VtepAddr) {
+    pub(super) fn add_static(&mut self, shared: &mut SharedState, vni: Vni, vtep: VtepAddr) {
         let change = self.change_sources((vni, vtep), |s| s.is_static = true);
         shared.changes.extend(change);
     }
 
     /// Removes what [`Self::add_static`] added.
-    pub(super) fn remove_static(&mut self, shared: &mut Shared, vni: Vni, vtep: VtepAddr) {
+    pub(super) fn remove_static(&mut self, shared: &mut SharedState, vni: Vni, vtep: VtepAddr) {
         let change = self.change_sources((vni, vtep), |s| s.is_static = false);
         shared.changes.extend(change);
     }

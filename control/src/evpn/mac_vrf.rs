@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 
 use vtep_dataplane::addr::Vni;
 
-use super::config::VniConfig;
+use super::config::MacVrfConfig;
 use crate::bgp::wire::Rd;
 
 /// Why a VNI can't be added.
@@ -20,7 +20,7 @@ pub enum VniError {
 /// One MAC-VRF.
 #[derive(Debug)]
 pub(super) struct MacVrf {
-    pub(super) config: VniConfig,
+    pub(super) config: MacVrfConfig,
     pub(super) rd: Rd,
     /// The number in an automatic route distinguisher.
     number: Option<u16>,
@@ -60,7 +60,7 @@ impl MacVrfs {
     ///
     /// # Errors
     /// [`VniError::NoDistinguisher`].
-    pub(super) fn build(&self, config: VniConfig) -> Result<MacVrf, VniError> {
+    pub(super) fn build(&self, config: MacVrfConfig) -> Result<MacVrf, VniError> {
         let vni = config.vni;
         let number = match (config.rd, self.get(vni).and_then(|vrf| vrf.number)) {
             (Some(_), _) => None,

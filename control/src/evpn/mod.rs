@@ -30,7 +30,7 @@ pub mod targets;
 
 pub use self::change::{EntryOrigin, TableChange};
 pub use self::config::{
-    Derivation, DuplicateConfig, EthernetTag, EvpnConfig, LocalKind, LocalMac, VniConfig,
+    Derivation, DuplicateConfig, EthernetTag, EvpnConfig, LocalKind, LocalMac, MacVrfConfig,
 };
 pub use self::event::EvpnEvent;
 pub use self::mac_table::{LocalMacError, MacView};

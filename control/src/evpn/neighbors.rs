@@ -16,9 +16,9 @@ use vtep_dataplane::addr::{HostMac, Vni};
 use super::chain::RouteChains;
 use super::change::{EntryOrigin, TableChange};
 use super::import::vni_of;
-use super::mac_table::MacTable;
+use super::mac_table::EvpnMacTable;
 use super::mac_table::mobility::MacCandidate;
-use super::shared::Shared;
+use super::shared::SharedState;
 use crate::rib::index::Index;
 use crate::rib::slab::NONE;
 use crate::rib::{Rib, RouteId, RouteKind};
@@ -32,7 +32,7 @@ mod flag {
 }
 
 /// A neighbor entry: the MAC, and whether it is an IPv6 router (RFC 9047).
-type NeighborEntry = (HostMac, bool);
+type EvpnNeighborEntry = (HostMac, bool);
 
 /// An address in a VNI, by the number that the RIB gives it.
 type AddressKey = (Vni, RouteKind, u32);
@@ -44,7 +44,7 @@ fn key_of(rib: &Rib, id: RouteId) -> Option<AddressKey> {
 }
 
 /// The entry that a route has in the table, if it has one.
-fn installed(rib: &Rib, id: RouteId) -> Option<NeighborEntry> {
+fn installed(rib: &Rib, id: RouteId) -> Option<EvpnNeighborEntry> {
     let flags = rib.user_flags(id);
     let mac = rib.mac(id).and_then(|mac| HostMac::new(mac).ok())?;
     (flags & flag::INSTALLED != 0).then_some((mac, flags & flag::ROUTER != 0))
@@ -66,16 +66,16 @@ struct BestEntry {
 
 /// Neighbor entries of all VNIs.
 #[derive(Debug, Default)]
-pub(super) struct NeighborTable {
+pub(super) struct EvpnNeighborTable {
     /// The first route of each address.
     first: Index,
     chains: RouteChains,
     hasher: DefaultHashBuilder,
     local: BTreeMap<(Vni, IpAddr), HostMac>,
-    statics: BTreeMap<(Vni, IpAddr), NeighborEntry>,
+    statics: BTreeMap<(Vni, IpAddr), EvpnNeighborEntry>,
 }
 
-impl NeighborTable {
+impl EvpnNeighborTable {
     fn hash(&self, (vni, kind, word): AddressKey) -> u32 {
         Index::short(self.hasher.hash_one((vni.get(), kind as u8, word)))
     }
@@ -116,7 +116,13 @@ impl NeighborTable {
     }
 
     /// A type 2 route no longer belongs to `vni`.
-    pub(super) fn unlink(&mut self, shared: &mut Shared, macs: &MacTable, vni: Vni, id: RouteId) {
+    pub(super) fn unlink(
+        &mut self,
+        shared: &mut SharedState,
+        macs: &EvpnMacTable,
+        vni: Vni,
+        id: RouteId,
+    ) {
         let Some((kind, word)) = shared.rib.ip_word(id) else {
             return;
         };
@@ -137,7 +143,13 @@ impl NeighborTable {
     }
 
     /// Selects the entry for the address of a route again. Routes without an address are ignored.
-    pub(super) fn reselect(&self, shared: &mut Shared, macs: &MacTable, vni: Vni, id: RouteId) {
+    pub(super) fn reselect(
+        &self,
+        shared: &mut SharedState,
+        macs: &EvpnMacTable,
+        vni: Vni,
+        id: RouteId,
+    ) {
         let Some((kind, word)) = shared.rib.ip_word(id) else {
             return;
         };
@@ -150,12 +162,12 @@ impl NeighborTable {
     /// installed route. `id` is any route of the address.
     fn select(
         &self,
-        shared: &mut Shared,
-        macs: &MacTable,
+        shared: &mut SharedState,
+        macs: &EvpnMacTable,
         vni: Vni,
         id: RouteId,
         first: u32,
-        was: Option<NeighborEntry>,
+        was: Option<EvpnNeighborEntry>,
     ) {
         let mut best: Option<BestEntry> = None;
         let mut old: Option<RouteId> = None;
@@ -195,7 +207,13 @@ impl NeighborTable {
     }
 
     /// Writes the entry that EVPN has for an address, unless a local or static one has priority.
-    fn install(&self, shared: &mut Shared, vni: Vni, ip: IpAddr, entry: Option<NeighborEntry>) {
+    fn install(
+        &self,
+        shared: &mut SharedState,
+        vni: Vni,
+        ip: IpAddr,
+        entry: Option<EvpnNeighborEntry>,
+    ) {
         let at = (vni, ip);
         if self.local.contains_key(&at) || self.statics.contains_key(&at) {
             return;
@@ -213,7 +231,7 @@ impl NeighborTable {
     }
 
     /// The entry that EVPN has for an address.
-    fn evpn_entry(&self, rib: &Rib, vni: Vni, ip: IpAddr) -> Option<NeighborEntry> {
+    fn evpn_entry(&self, rib: &Rib, vni: Vni, ip: IpAddr) -> Option<EvpnNeighborEntry> {
         let (kind, word) = rib.find_ip(ip)?;
         let first = self.first((vni, kind, word), |id| key_of(rib, id));
         self.chains.iter(first).find_map(|id| installed(rib, id))
@@ -241,7 +259,7 @@ impl NeighborTable {
     }
 
     /// Writes the entry of an address by priority.
-    fn reinstall(&self, shared: &mut Shared, vni: Vni, ip: IpAddr) {
+    fn reinstall(&self, shared: &mut SharedState, vni: Vni, ip: IpAddr) {
         shared.changes.push(match self.entry(&shared.rib, vni, ip) {
             Some((mac, router, origin)) => TableChange::NeighborSet {
                 vni,
@@ -257,7 +275,7 @@ impl NeighborTable {
     /// Adds an address of a local MAC. Returns the local MAC that had it.
     pub(super) fn add_local(
         &mut self,
-        shared: &mut Shared,
+        shared: &mut SharedState,
         vni: Vni,
         ip: IpAddr,
         mac: HostMac,
@@ -272,7 +290,7 @@ impl NeighborTable {
     /// Removes an address of a local MAC. Returns the MAC.
     pub(super) fn remove_local(
         &mut self,
-        shared: &mut Shared,
+        shared: &mut SharedState,
         vni: Vni,
         ip: IpAddr,
     ) -> Option<HostMac> {
@@ -284,17 +302,17 @@ impl NeighborTable {
     /// Adds a static entry, or changes it.
     pub(super) fn set_static(
         &mut self,
-        shared: &mut Shared,
+        shared: &mut SharedState,
         vni: Vni,
         ip: IpAddr,
-        entry: NeighborEntry,
+        entry: EvpnNeighborEntry,
     ) {
         self.statics.insert((vni, ip), entry);
         self.reinstall(shared, vni, ip);
     }
 
     /// Removes a static entry, if there is one.
-    pub(super) fn remove_static(&mut self, shared: &mut Shared, vni: Vni, ip: IpAddr) {
+    pub(super) fn remove_static(&mut self, shared: &mut SharedState, vni: Vni, ip: IpAddr) {
         if self.statics.remove(&(vni, ip)).is_some() {
             self.reinstall(shared, vni, ip);
         }
@@ -308,7 +326,7 @@ impl NeighborTable {
 }
 
 /// The neighbor entry that a route offers, if its best path can be used.
-fn candidate(shared: &Shared, vni: Vni, route: RouteId) -> Option<BestEntry> {
+fn candidate(shared: &SharedState, vni: Vni, route: RouteId) -> Option<BestEntry> {
     let path = shared.rib.best(route)?;
     let mac = HostMac::new(shared.rib.mac(route)?).ok()?;
     shared.usable(vni, path.attrs).ok()?;

@@ -10,7 +10,7 @@ use crate::rib::{LocalIdentity, Rib};
 
 /// State shared by the MAC table, the neighbor table and the flood lists.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct SharedState {
     pub(super) config: EvpnConfig,
     pub(super) rib: Rib,
     pub(super) vrfs: MacVrfs,
@@ -21,7 +21,7 @@ pub(super) struct Shared {
     pub(super) events: Vec<EvpnEvent>,
 }
 
-impl Shared {
+impl SharedState {
     pub(super) fn new(config: EvpnConfig) -> Self {
         let mut own = config.own.clone();
         own.push(config.vtep);

@@ -11,7 +11,7 @@
 
 use vtep_dataplane::addr::Vni;
 
-use super::config::{Derivation, VniConfig};
+use super::config::{Derivation, MacVrfConfig};
 use crate::bgp::wire::ExtendedCommunity;
 
 /// Type 1 (VXLAN), domain 0, not manual: the bits above the VNI in a target of RFC 8365 section
@@ -33,7 +33,7 @@ pub fn is_automatic(target: ExtendedCommunity, vni: Vni) -> bool {
 
 /// True if a route with these communities is imported into the VNI.
 #[must_use]
-pub fn imports(config: &VniConfig, communities: &[ExtendedCommunity]) -> bool {
+pub fn imports(config: &MacVrfConfig, communities: &[ExtendedCommunity]) -> bool {
     let listed = |c: &ExtendedCommunity| {
         if config.import.is_empty() {
             is_automatic(*c, config.vni) || config.import_also.contains(c)
@@ -49,7 +49,7 @@ pub fn imports(config: &VniConfig, communities: &[ExtendedCommunity]) -> bool {
 
 /// The targets of originated routes of a VNI.
 #[must_use]
-pub fn exports(config: &VniConfig, local_as: u32) -> Vec<ExtendedCommunity> {
+pub fn exports(config: &MacVrfConfig, local_as: u32) -> Vec<ExtendedCommunity> {
     if !config.export.is_empty() {
         return config.export.clone();
     }
@@ -76,11 +76,14 @@ mod tests {
             ExtendedCommunity::route_target(65000, 268_435_556),
             ExtendedCommunity::route_target_as4(4_200_000_002, 100),
         ] {
-            assert!(imports(&VniConfig::new(vni(100)), &[target]), "{target}");
-            assert!(!imports(&VniConfig::new(vni(101)), &[target]), "{target}");
+            assert!(imports(&MacVrfConfig::new(vni(100)), &[target]), "{target}");
+            assert!(
+                !imports(&MacVrfConfig::new(vni(101)), &[target]),
+                "{target}"
+            );
         }
         assert!(!imports(
-            &VniConfig::new(vni(100)),
+            &MacVrfConfig::new(vni(100)),
             &[ExtendedCommunity::VXLAN]
         ));
     }
@@ -91,17 +94,17 @@ mod tests {
             ExtendedCommunity::route_target(7, 7),
             ExtendedCommunity::route_target(65000, 100),
         );
-        let only = VniConfig {
+        let only = MacVrfConfig {
             import: vec![own],
-            ..VniConfig::new(vni(100))
+            ..MacVrfConfig::new(vni(100))
         };
         assert_eq!(
             (imports(&only, &[own]), imports(&only, &[plain])),
             (true, false)
         );
-        let also = VniConfig {
+        let also = MacVrfConfig {
             import_also: vec![own],
-            ..VniConfig::new(vni(100))
+            ..MacVrfConfig::new(vni(100))
         };
         assert_eq!(
             (imports(&also, &[own]), imports(&also, &[plain])),
@@ -111,11 +114,11 @@ mod tests {
 
     #[test]
     fn ours_are_those_of_frr_and_juniper() {
-        let config = VniConfig::new(vni(100));
-        let text = |config: &VniConfig, asn| exports(config, asn)[0].to_string();
+        let config = MacVrfConfig::new(vni(100));
+        let text = |config: &MacVrfConfig, asn| exports(config, asn)[0].to_string();
         assert_eq!(text(&config, 65000), "RT:65000:100");
         assert_eq!(text(&config, 4_200_000_002), "RT:59906:100");
-        let juniper = VniConfig {
+        let juniper = MacVrfConfig {
             derivation: Derivation::Rfc8365,
             ..config
         };

@@ -23,7 +23,7 @@ const PREFERENCE: u32 = 100;
 
 /// What a peer has not received yet.
 #[derive(Debug)]
-struct Pending {
+struct PendingRoutes {
     agreed: Arc<Negotiated>,
     /// Keys of routes that changed.
     routes: BTreeSet<EvpnRoute>,
@@ -39,7 +39,7 @@ type Routes = HashMap<EvpnRoute, (EvpnRoute, Arc<Attributes>)>;
 pub struct AdjRibOut {
     local_as: u32,
     routes: Routes,
-    neighbors: BTreeMap<NeighborId, Pending>,
+    neighbors: BTreeMap<NeighborId, PendingRoutes>,
 }
 
 impl AdjRibOut {
@@ -56,7 +56,7 @@ impl AdjRibOut {
     /// A session is established: the peer gets all routes, then End-of-RIB.
     pub fn up(&mut self, id: NeighborId, agreed: Arc<Negotiated>) {
         let routes = self.routes.keys().copied().collect();
-        let pending = Pending {
+        let pending = PendingRoutes {
             agreed,
             routes,
             refresh_begins: false,
@@ -162,7 +162,7 @@ impl AdjRibOut {
     }
 }
 
-impl Pending {
+impl PendingRoutes {
     /// Sends the pending routes: withdrawals, then type 3 routes, then type 2 routes, those with
     /// equal attributes in the same messages.
     fn send(

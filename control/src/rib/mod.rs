@@ -36,7 +36,7 @@ pub use self::path_info::{
     Ineligible, LocalIdentity, Mobility, PathInfo, compare_sequence, next_sequence,
 };
 pub use self::route::{BestPath, BestPathChange, NeighborId, PathFilter, PathView, RouteId};
-use self::route::{Path, Route};
+use self::route::{RibPath, RibRoute};
 use self::slab::Slab;
 
 /// A peer as the RIB knows it.
@@ -52,8 +52,8 @@ struct Neighbor {
 pub struct Rib {
     keys: key::KeyTable,
     attributes: AttributeStore,
-    routes: Slab<Route>,
-    more: Slab<Path>,
+    routes: Slab<RibRoute>,
+    more: Slab<RibPath>,
     index: Index,
     hasher: DefaultHashBuilder,
     neighbors: Vec<Option<Neighbor>>,

@@ -8,12 +8,12 @@ use super::Rib;
 use super::attributes::AttrId;
 use super::decision::{DecisionStep, decide};
 use super::key::RouteKind;
-use super::route::{BestPath, Path, PathView, RouteId, flag};
+use super::route::{BestPath, PathView, RibPath, RouteId, flag};
 use super::slab::NONE;
 use crate::bgp::wire::EvpnRoute;
 
 impl Rib {
-    pub(super) fn paths(&self, RouteId(id): RouteId) -> impl Iterator<Item = Path> + '_ {
+    pub(super) fn paths(&self, RouteId(id): RouteId) -> impl Iterator<Item = RibPath> + '_ {
         let best = self.routes.get(id).best;
         let first = (best.attrs != AttrId::NONE).then_some(best);
         std::iter::successors(first, |path| {
@@ -52,7 +52,7 @@ impl Rib {
     }
 
     /// The step at which a path lost to the best path of its route.
-    fn lost_at(&self, id: RouteId, best: &Path, path: &Path) -> DecisionStep {
+    fn lost_at(&self, id: RouteId, best: &RibPath, path: &RibPath) -> DecisionStep {
         let is_mac_ip = self.kind(id) != RouteKind::Other;
         let both = self.candidate(best).zip(self.candidate(path));
         let decided = both.and_then(|(best, path)| decide(&best, &path, is_mac_ip));

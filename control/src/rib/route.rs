@@ -25,7 +25,7 @@ pub(super) mod flag {
 
 /// One path.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Path {
+pub(super) struct RibPath {
     pub(super) attrs: AttrId,
     /// 24 bits of label, flags above.
     pub(super) word: u32,
@@ -34,7 +34,7 @@ pub(super) struct Path {
     pub(super) from: NeighborId,
 }
 
-impl Path {
+impl RibPath {
     pub(super) const fn new(attrs: AttrId, label: u32, from: NeighborId) -> Self {
         Self {
             attrs,
@@ -60,9 +60,9 @@ impl Path {
 
 /// One route: the best path inline, the others in a chain.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Route {
+pub(super) struct RibRoute {
     pub(super) key: RouteKey,
-    pub(super) best: Path,
+    pub(super) best: RibPath,
 }
 
 /// The best path of a route.
@@ -102,7 +102,7 @@ pub enum PathFilter {
 }
 
 impl PathFilter {
-    pub(super) const fn holds(self, path: &Path) -> bool {
+    pub(super) const fn holds(self, path: &RibPath) -> bool {
         match self {
             Self::All => true,
             Self::Stale => path.has(flag::STALE),

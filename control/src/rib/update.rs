@@ -7,7 +7,9 @@ use super::attributes::{AttrId, NonKeyFields};
 use super::decision::{Candidate, compare};
 use super::key::{KeyLookup, RouteKind};
 use super::path_info::Ineligible;
-use super::route::{BestPath, BestPathChange, NeighborId, Path, PathFilter, Route, RouteId, flag};
+use super::route::{
+    BestPath, BestPathChange, NeighborId, PathFilter, RibPath, RibRoute, RouteId, flag,
+};
 use super::slab::NONE;
 use crate::bgp::wire::{Attributes, EvpnRoute};
 
@@ -29,7 +31,7 @@ impl Rib {
         {
             neighbor.looped += 1;
         }
-        let path = Path::new(attrs, label, from);
+        let path = RibPath::new(attrs, label, from);
         let lookup = self.lookup_key(route, lookup);
         let Some(id) = lookup.and_then(|lookup| self.find(&lookup)) else {
             return Some(self.create(route, path, lookup));
@@ -43,7 +45,7 @@ impl Rib {
     fn create(
         &mut self,
         route: &EvpnRoute,
-        path: Path,
+        path: RibPath,
         lookup: Option<KeyLookup>,
     ) -> BestPathChange {
         let (key, hash) = match lookup {
@@ -56,7 +58,7 @@ impl Rib {
                 (key, key.hash(&self.hasher))
             }
         };
-        let id = self.routes.add(Route { key, best: path });
+        let id = self.routes.add(RibRoute { key, best: path });
         self.index.insert(hash, id);
         self.count(path.from, 1);
         BestPathChange {
@@ -91,12 +93,12 @@ impl Rib {
     }
 
     /// Replaces the peer's path of a route, or adds one, without any flags.
-    fn put(&mut self, id: u32, path: Path) {
+    fn put(&mut self, id: u32, path: RibPath) {
         let best = &mut self.routes.get_mut(id).best;
         let mut at = best.next;
         let old = if best.from == path.from {
             let old = best.attrs;
-            *best = Path {
+            *best = RibPath {
                 next: best.next,
                 ..path
             };
@@ -107,7 +109,7 @@ impl Rib {
                 let other = self.more.get_mut(at);
                 if other.from == path.from {
                     old = Some(other.attrs);
-                    *other = Path {
+                    *other = RibPath {
                         next: other.next,
                         ..path
                     };
@@ -121,7 +123,7 @@ impl Rib {
             return;
         }
         let next = self.routes.get(id).best.next;
-        let place = self.more.add(Path { next, ..path });
+        let place = self.more.add(RibPath { next, ..path });
         self.routes.get_mut(id).best.next = place;
         self.count(path.from, 1);
     }
@@ -135,11 +137,11 @@ impl Rib {
             if let (Some(a), Some(b)) = (self.candidate(&other), self.candidate(&best))
                 && compare(&a, &b, is_mac_ip).is_gt()
             {
-                self.routes.get_mut(id).best = Path {
+                self.routes.get_mut(id).best = RibPath {
                     next: best.next,
                     ..other
                 };
-                *self.more.get_mut(at) = Path {
+                *self.more.get_mut(at) = RibPath {
                     next: other.next,
                     ..best
                 };
@@ -148,7 +150,7 @@ impl Rib {
         }
     }
 
-    pub(super) fn candidate(&self, path: &Path) -> Option<Candidate<'_>> {
+    pub(super) fn candidate(&self, path: &RibPath) -> Option<Candidate<'_>> {
         let sender = self.neighbor(path.from)?.sender;
         let info = self.attributes.path_info(path.attrs);
         Some(Candidate {
@@ -280,7 +282,7 @@ impl Rib {
         self.change_from(id, old)
     }
 
-    fn path_mut(&mut self, from: NeighborId, id: u32) -> Option<&mut Path> {
+    fn path_mut(&mut self, from: NeighborId, id: u32) -> Option<&mut RibPath> {
         let best = self.routes.get(id).best;
         if best.attrs == AttrId::NONE {
             return None;

@@ -1,5 +1,5 @@
-//! BGP messages, attributes and EVPN routes, decoded as a session does. The first octet selects the
-//! negotiated capabilities.
+//! Octets from a BGP neighbor: messages, attributes and EVPN routes, as a session reads them. The
+//! first octet selects the negotiated capabilities.
 #![no_main]
 
 use vtep_control::bgp::wire::{DecodeContext, walk};
@@ -16,7 +16,7 @@ libfuzzer_sys::fuzz_target!(|octets: &[u8]| {
     if let Err(notification) = walk(stream, context) {
         assert!(
             (1..=8).contains(&notification.error.code),
-            "invalid error code: {}",
+            "no such error code: {}",
             notification.error.code
         );
     }

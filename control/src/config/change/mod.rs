@@ -1,27 +1,54 @@
-//! Changes: the only way that a configuration changes, whether from the file or from the control socket.
+//! Changes: the only way that a configuration changes, whether from the file or the control socket.
 //!
 //! ```text
-//! Change -> Config::apply   checked against all that stands; refused = nothing changed
-//! [Change] -> apply_all     in order, all or none: what was applied is undone, last first
+//! Change   -> Config::apply   checked against the whole configuration; rejected = nothing changed
+//! [Change] -> apply_all       in order, all or none: on failure what was applied is undone
 //! ```
+//!
+//! Each kind of entry is a file here; [`KINDS`] lists them, and `step` says which one applies a
+//! change.
 
+mod apply;
+mod bgp;
+mod fdb;
+mod flood;
+pub(super) mod kind;
+mod neighbor;
+mod port;
+mod vni;
+
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 
+use self::apply::Undo;
+pub(super) use self::bgp::diff as bgp_diff;
+use self::kind::EntryKind;
+pub use self::vni::content_changes as vni_content;
+pub(super) use self::vni::diff as vni_diff;
+use super::bgp::BgpSettings;
+use super::bgp_neighbor::BgpNeighbor;
+use super::group::GroupAddr;
+use super::interface::{InterfaceName, PortKey};
+use super::model::{Config, FdbEntry, NeighborEntry};
+use super::port::Port;
+use super::vni::VniSettings;
+use super::vtep::Tunnel;
 use crate::bgp::wire::Rd;
-use crate::config::bgp_neighbor::{BgpNeighbor, BgpSettings};
-use crate::config::group::GroupAddr;
-use crate::config::model::{
-    Config, FdbEntry, InterfaceName, Port, PortKey, Tunnel, VniConfig, VniSettings,
-};
 
-mod bgp;
+/// The kinds of entries of a VNI, in the order in which they are loaded and saved.
+pub(super) const KINDS: &[&dyn EntryKind] = &[
+    &port::Ports,
+    &flood::FloodList,
+    &fdb::Fdb,
+    &neighbor::Neighbors,
+];
 
-/// VNIs that a daemon can have: bridge domains are numbered with 16 bits.
+/// Limit on VNIs: bridge domains have 16-bit numbers.
 pub const MAX_VNIS: usize = 65_535;
-/// Tenant ports that a daemon can have: ports are numbered with 16 bits.
+/// Limit on tenant ports: ports have 16-bit numbers.
 pub const MAX_PORTS: usize = 65_535;
 
 /// One step from one valid configuration to the next.
@@ -43,7 +70,7 @@ pub enum Change {
         /// Its new settings.
         settings: VniSettings,
     },
-    /// The VNI goes, with its ports, flood list, FDB and neighbours.
+    /// A VNI is deleted, with its ports, flood list, FDB and neighbors.
     VniDel {
         /// The VNI.
         vni: Vni,
@@ -59,14 +86,14 @@ pub enum Change {
     PortSet {
         /// Its VNI.
         vni: Vni,
-        /// The port as it is to be.
+        /// The port with its new settings.
         port: Port,
     },
-    /// A port goes, with its local MACs.
+    /// A port is deleted, with its local MACs.
     PortDel {
         /// Its VNI.
         vni: Vni,
-        /// Which one.
+        /// The port.
         port: PortKey,
     },
     /// A static remote MAC.
@@ -77,65 +104,66 @@ pub enum Change {
         mac: HostMac,
         /// The VTEP that it is behind.
         vtep: VtepAddr,
-        /// How long it stays; `None` = for ever. An entry that has one may be added again, which renews it.
+        /// How long it stays; `None` = forever. Adding an entry with a lifetime again renews it.
         lifetime: Option<Duration>,
     },
-    /// A static remote MAC goes.
+    /// A static remote MAC is deleted.
     FdbDel {
         /// The VNI.
         vni: Vni,
         /// The remote host.
         mac: HostMac,
     },
-    /// BUM goes to a multicast group.
+    /// BUM frames are sent to a multicast group.
     GroupAdd {
         /// The VNI.
         vni: Vni,
         /// The group.
         group: GroupAddr,
     },
-    /// BUM no longer goes to a multicast group.
+    /// BUM frames are no longer sent to a multicast group.
     GroupDel {
         /// The VNI.
         vni: Vni,
         /// The group.
         group: GroupAddr,
     },
-    /// New settings of BGP, which starts it where there was none; `None` ends it, and fits without neighbours only.
+    /// New settings of BGP, which start it if it was off; `None` ends it, and requires that no
+    /// neighbor is left.
     BgpSet {
         /// The new settings.
         settings: Option<BgpSettings>,
     },
-    /// A new neighbour of BGP.
+    /// A new BGP neighbor.
     BgpNeighborAdd {
-        /// The neighbour.
+        /// The neighbor.
         neighbor: Box<BgpNeighbor>,
     },
-    /// New settings for a neighbour that exists.
+    /// New settings for a BGP neighbor that exists.
     BgpNeighborSet {
-        /// The neighbour as it is to be.
+        /// The neighbor with its new settings.
         neighbor: Box<BgpNeighbor>,
     },
-    /// A neighbour of BGP goes, with its routes.
+    /// A BGP neighbor is deleted, with its routes.
     BgpNeighborDel {
         /// Its address.
         address: IpAddr,
     },
-    /// A VTEP joins the static flood list.
+    /// A VTEP is added to the static flood list.
     FloodAdd {
         /// The VNI.
         vni: Vni,
         /// The VTEP.
         vtep: VtepAddr,
     },
-    /// A VTEP leaves the static flood list.
+    /// A VTEP is deleted from the static flood list.
     FloodDel {
         /// The VNI.
         vni: Vni,
         /// The VTEP.
         vtep: VtepAddr,
     },
-    /// A static neighbour.
+    /// A static neighbor entry.
     NeighborAdd {
         /// The VNI.
         vni: Vni,
@@ -143,10 +171,10 @@ pub enum Change {
         ip: IpAddr,
         /// Its MAC.
         mac: HostMac,
-        /// As that of [`Change::FdbAdd`].
+        /// As in [`Change::FdbAdd`].
         lifetime: Option<Duration>,
     },
-    /// A static neighbour goes.
+    /// A static neighbor entry is deleted.
     NeighborDel {
         /// The VNI.
         vni: Vni,
@@ -155,38 +183,35 @@ pub enum Change {
     },
 }
 
-/// Why a change does not fit the configuration that stands.
+/// Why a change conflicts with the running configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[allow(
-    missing_docs,
-    reason = "the message of each variant says what it means"
-)]
+#[allow(missing_docs, reason = "the message of each variant describes it")]
 pub enum ChangeError {
-    #[error("VNI {0} is there already; each VNI has one entry")]
+    #[error("VNI {0} exists already; each VNI has one entry")]
     VniExists(Vni),
     #[error(
-        "{rd} is the route distinguisher of VNI {vni} already; give each VNI its own, or write \"auto\""
+        "{rd} is already the route distinguisher of VNI {vni}; give each VNI its own, or write \"auto\""
     )]
     RdTwice { rd: Rd, vni: Vni },
     #[error("VNI {0} is not configured; add it first")]
     NoVni(Vni),
-    #[error("no room for another VNI: {MAX_VNIS} are the most")]
+    #[error("too many VNIs: at most {MAX_VNIS} are supported")]
     TooManyVnis,
-    #[error("no room for another port: {MAX_PORTS} are the most")]
+    #[error("too many ports: at most {MAX_PORTS} are supported")]
     TooManyPorts,
     #[error(
-        "an interface used twice: {wanted} is wanted here and {taken} is in VNI {vni}; take another interface, or give each port a vlan of its own"
+        "interface used twice: {wanted} conflicts with {taken} in VNI {vni}; use another interface, or give each port a vlan of its own"
     )]
     InterfaceTwice {
         wanted: PortKey,
         taken: PortKey,
         vni: Vni,
     },
-    #[error("{0} is an underlay interface and can't be a tenant port too; take another interface")]
+    #[error("{0} is an underlay interface and can't be a tenant port too; use another interface")]
     Underlay(InterfaceName),
-    #[error("VNI {1} has no port {0}; `show ports` lists what is there")]
+    #[error("VNI {1} has no port {0}; `show ports` lists the ports")]
     NoPort(PortKey, Vni),
-    #[error("{mac} is already behind port {port} of VNI {vni}; a MAC has one place in a VNI")]
+    #[error("{mac} is already behind port {port} of VNI {vni}; a MAC belongs to one port of a VNI")]
     MacTwice {
         mac: HostMac,
         port: PortKey,
@@ -212,9 +237,9 @@ pub enum ChangeError {
     },
     #[error("{mac} is not in the fdb of VNI {vni}")]
     NoFdb { mac: HostMac, vni: Vni },
-    #[error("{0} is our own address; name the remote VTEP")]
+    #[error("{0} is a local VTEP address; name the remote VTEP")]
     OwnAddress(VtepAddr),
-    #[error("{0} is {family}, and we have no local address of that family; add one to vtep.address", family = if .0.is_v6() { "IPv6" } else { "IPv4" })]
+    #[error("{0} is {family}, and no local VTEP address is of that family; add one to vtep.address", family = if .0.is_v6() { "IPv6" } else { "IPv4" })]
     Family(VtepAddr),
     #[error("{vtep} is already in the flood list of VNI {vni}")]
     FloodExists { vtep: VtepAddr, vni: Vni },
@@ -227,28 +252,28 @@ pub enum ChangeError {
     #[error("{group} is not the multicast group of VNI {vni}")]
     NoGroup { group: GroupAddr, vni: Vni },
     #[error(
-        "{0} is a group of {family}, and we have no local address of that family; add one to vtep.address",
+        "{0} is an {family} group, and no local VTEP address is of that family; add one to vtep.address",
         family = if .0.is_v6() { "IPv6" } else { "IPv4" }
     )]
     GroupFamily(GroupAddr),
     #[error("BGP is not configured; add [bgp] with asn first")]
     NoBgp,
-    #[error("BGP still has neighbours; delete them first")]
+    #[error("BGP still has neighbors; delete them first")]
     BgpInUse,
-    #[error("{0} is a BGP neighbour already; each has one entry")]
+    #[error("{0} is already a BGP neighbor; each has one entry")]
     BgpNeighborExists(IpAddr),
-    #[error("{0} is no BGP neighbour; `show bgp summary` lists those that are")]
+    #[error("{0} is not a BGP neighbor; `show bgp summary` lists them")]
     NoBgpNeighbor(IpAddr),
-    #[error("{0} is our own address; name the neighbour's")]
+    #[error("{0} is a local VTEP address; write the neighbor's")]
     BgpOwnAddress(IpAddr),
-    #[error("{ip} is already a neighbour in VNI {vni}, with MAC {mac}; delete that entry first")]
+    #[error("{ip} is already a neighbor in VNI {vni}, with MAC {mac}; delete that entry first")]
     NeighborExists { ip: IpAddr, mac: HostMac, vni: Vni },
-    #[error("{ip} is no static neighbour of VNI {vni}")]
+    #[error("{ip} is not a static neighbor in VNI {vni}")]
     NoNeighbor { ip: IpAddr, vni: Vni },
 }
 
 impl ChangeError {
-    /// The field that is to blame, as files and requests call it.
+    /// The field at fault, as files and requests spell it.
     #[must_use]
     pub const fn field(&self) -> &'static str {
         match self {
@@ -274,256 +299,160 @@ impl ChangeError {
     }
 }
 
-/// Which change of a batch was refused. Nothing of the batch stands.
+/// Which change of a batch was rejected. Nothing of the batch was applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("change {index}: {error}")]
 pub struct BatchError {
-    /// Its place in the batch, from 0.
+    /// Its position in the batch, from 0.
     pub index: usize,
     /// Why.
     pub error: ChangeError,
 }
 
-/// How to take a change back.
-pub(in crate::config) enum Undo {
-    Change(Change),
-    Vni(Vni, Box<VniConfig>),
+/// Applies one change and returns its inverse.
+fn step(config: &mut Config, change: &Change) -> Result<Undo, ChangeError> {
+    match *change {
+        Change::Tunnel(ref new) => {
+            let old = std::mem::replace(&mut config.vtep.tunnel, new.clone());
+            Ok(Undo::Change(Change::Tunnel(old)))
+        }
+        Change::VniAdd { vni, ref settings } => vni::add(config, vni, settings.clone()),
+        Change::VniSet { vni, ref settings } => vni::set(config, vni, settings.clone()),
+        Change::VniDel { vni } => vni::del(config, vni),
+        Change::PortAdd { vni, ref port } => port::add(config, vni, port),
+        Change::PortSet { vni, ref port } => port::set(config, vni, port),
+        Change::PortDel { vni, ref port } => port::del(config, vni, port),
+        Change::FdbAdd {
+            vni,
+            mac,
+            vtep,
+            lifetime,
+        } => fdb::add(config, vni, mac, FdbEntry { vtep, lifetime }),
+        Change::FdbDel { vni, mac } => fdb::del(config, vni, mac),
+        Change::FloodAdd { vni, vtep } => flood::add(config, vni, vtep),
+        Change::FloodDel { vni, vtep } => flood::del(config, vni, vtep),
+        Change::GroupAdd { vni, group } => flood::add_group(config, vni, group),
+        Change::GroupDel { vni, group } => flood::del_group(config, vni, group),
+        Change::NeighborAdd {
+            vni,
+            ip,
+            mac,
+            lifetime,
+        } => neighbor::add(config, vni, ip, NeighborEntry { mac, lifetime }),
+        Change::NeighborDel { vni, ip } => neighbor::del(config, vni, ip),
+        Change::BgpSet { ref settings } => bgp::set(config, settings.clone()),
+        Change::BgpNeighborAdd { ref neighbor } => bgp::add_neighbor(config, neighbor),
+        Change::BgpNeighborSet { ref neighbor } => bgp::set_neighbor(config, neighbor),
+        Change::BgpNeighborDel { address } => bgp::del_neighbor(config, address),
+    }
 }
 
-impl Config {
-    /// Applies one change. Costs O(log n) in the size of the tables, but for [`Change::VniDel`].
-    ///
-    /// # Errors
-    /// [`ChangeError`] when it does not fit; nothing has changed then.
-    pub fn apply(&mut self, change: &Change) -> Result<(), ChangeError> {
-        self.step(change).map(drop)
-    }
-
-    /// Applies changes in order, all or none.
-    ///
-    /// # Errors
-    /// [`BatchError`] names the first that does not fit; nothing has changed then.
-    pub fn apply_all(&mut self, changes: &[Change]) -> Result<(), BatchError> {
-        let mut undo = Vec::with_capacity(changes.len());
-        for (index, change) in changes.iter().enumerate() {
-            match self.step(change) {
-                Ok(back) => undo.push(back),
-                Err(error) => {
-                    while let Some(back) = undo.pop() {
-                        self.revert(back);
-                    }
-                    return Err(BatchError { index, error });
-                }
+/// A change in words, as `config diff` shows it: the command that has the same effect.
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tunnel(_) => f.write_str("vtep set"),
+            Self::VniAdd { vni, .. } => write!(f, "vni add {vni}"),
+            Self::VniSet { vni, .. } => write!(f, "vni set {vni}"),
+            Self::VniDel { vni } => write!(f, "vni del {vni}"),
+            Self::PortAdd { vni, port } => {
+                write!(f, "port add {} --vni {vni}", PortOptions(&port.key))
             }
-        }
-        Ok(())
-    }
-
-    fn revert(&mut self, undo: Undo) {
-        match undo {
-            Undo::Change(change) => {
-                let undone = self.step(&change);
-                debug_assert!(undone.is_ok(), "the inverse of an applied change fits");
+            Self::PortSet { vni, port } => {
+                write!(f, "port set {} --vni {vni}", PortOptions(&port.key))
             }
-            Undo::Vni(vni, content) => {
-                for key in content.ports.keys() {
-                    self.index_port(key, vni);
-                }
-                self.distinguishers
-                    .extend(content.settings.evpn.rd.map(|rd| (rd, vni)));
-                self.vnis.insert(vni, *content);
+            Self::PortDel { vni, port } => write!(f, "port del {} --vni {vni}", PortOptions(port)),
+            Self::FdbAdd {
+                vni,
+                mac,
+                vtep,
+                lifetime,
+            } => {
+                write!(
+                    f,
+                    "fdb add {mac} --vni {vni} --vtep {vtep}{}",
+                    Lifetime(*lifetime)
+                )
             }
-        }
-    }
-
-    fn step(&mut self, change: &Change) -> Result<Undo, ChangeError> {
-        match change {
-            Change::Tunnel(new) => {
-                let old = std::mem::replace(&mut self.vtep.tunnel, new.clone());
-                Ok(Undo::Change(Change::Tunnel(old)))
+            Self::FdbDel { vni, mac } => write!(f, "fdb del {mac} --vni {vni}"),
+            Self::FloodAdd { vni, vtep } => write!(f, "flood add {vtep} --vni {vni}"),
+            Self::FloodDel { vni, vtep } => write!(f, "flood del {vtep} --vni {vni}"),
+            Self::GroupAdd { vni, group } => write!(f, "flood add {group} --vni {vni}"),
+            Self::GroupDel { vni, group } => write!(f, "flood del {group} --vni {vni}"),
+            Self::BgpSet { settings: Some(_) } => f.write_str("bgp set"),
+            Self::BgpSet { settings: None } => f.write_str("bgp del"),
+            Self::BgpNeighborAdd { neighbor } => write!(f, "bgp neighbor add {}", neighbor.address),
+            Self::BgpNeighborSet { neighbor } => write!(f, "bgp neighbor set {}", neighbor.address),
+            Self::BgpNeighborDel { address } => write!(f, "bgp neighbor del {address}"),
+            Self::NeighborAdd {
+                vni,
+                ip,
+                mac,
+                lifetime,
+            } => {
+                write!(
+                    f,
+                    "neigh add {ip} --vni {vni} --mac {mac}{}",
+                    Lifetime(*lifetime)
+                )
             }
-            Change::VniAdd { vni, settings } => self.vni_add(*vni, settings.clone()),
-            Change::VniSet { vni, settings } => self.vni_set(*vni, settings.clone()),
-            Change::VniDel { vni } => self.vni_del(*vni),
-            Change::PortAdd { vni, port } => self.port_add(*vni, port),
-            Change::PortSet { vni, port } => self.port_set(*vni, port),
-            Change::PortDel { vni, port } => self.port_del(*vni, port),
-            Change::BgpSet { .. }
-            | Change::BgpNeighborAdd { .. }
-            | Change::BgpNeighborSet { .. }
-            | Change::BgpNeighborDel { .. } => self.bgp_step(change),
-            _ => self.entry_step(change),
+            Self::NeighborDel { vni, ip } => write!(f, "neigh del {ip} --vni {vni}"),
         }
     }
+}
 
-    pub(in crate::config) fn vni_mut(&mut self, vni: Vni) -> Result<&mut VniConfig, ChangeError> {
-        self.vnis.get_mut(&vni).ok_or(ChangeError::NoVni(vni))
+/// A port as the options of a command.
+struct PortOptions<'a>(&'a PortKey);
+
+impl fmt::Display for PortOptions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.interface.fmt(f)?;
+        self.0
+            .vlan
+            .map_or(Ok(()), |vlan| write!(f, " --vlan {vlan}"))
     }
+}
 
-    fn vni_add(&mut self, vni: Vni, settings: VniSettings) -> Result<Undo, ChangeError> {
-        if self.vnis.contains_key(&vni) {
-            return Err(ChangeError::VniExists(vni));
-        }
-        if self.vnis.len() >= MAX_VNIS {
-            return Err(ChangeError::TooManyVnis);
-        }
-        self.set_distinguisher(vni, None, settings.evpn.rd)?;
-        self.vnis.insert(
-            vni,
-            VniConfig {
-                settings,
-                ..VniConfig::default()
-            },
-        );
-        Ok(Undo::Change(Change::VniDel { vni }))
-    }
+/// A lifetime as an option of a command, if there is one.
+struct Lifetime(Option<Duration>);
 
-    fn vni_set(&mut self, vni: Vni, settings: VniSettings) -> Result<Undo, ChangeError> {
-        let before = self.vni_mut(vni)?.settings.evpn.rd;
-        self.set_distinguisher(vni, before, settings.evpn.rd)?;
-        let old = std::mem::replace(&mut self.vni_mut(vni)?.settings, settings);
-        Ok(Undo::Change(Change::VniSet { vni, settings: old }))
-    }
-
-    /// Two VNIs with one route distinguisher would announce one another's routes: their keys are the same.
-    fn set_distinguisher(
-        &mut self,
-        vni: Vni,
-        old: Option<Rd>,
-        new: Option<Rd>,
-    ) -> Result<(), ChangeError> {
-        if let Some(rd) = new {
-            match self.distinguishers.get(&rd) {
-                Some(other) if *other != vni => {
-                    return Err(ChangeError::RdTwice { rd, vni: *other });
-                }
-                _ => {}
-            }
-        }
-        if let Some(old) = old {
-            self.distinguishers.remove(&old);
-        }
-        self.distinguishers.extend(new.map(|rd| (rd, vni)));
-        Ok(())
-    }
-
-    fn vni_del(&mut self, vni: Vni) -> Result<Undo, ChangeError> {
-        let content = self.vnis.remove(&vni).ok_or(ChangeError::NoVni(vni))?;
-        for key in content.ports.keys() {
-            self.unindex_port(key);
-        }
-        if let Some(rd) = content.settings.evpn.rd {
-            self.distinguishers.remove(&rd);
-        }
-        Ok(Undo::Vni(vni, Box::new(content)))
-    }
-
-    fn index_port(&mut self, key: &PortKey, vni: Vni) {
-        self.interfaces
-            .entry(key.interface.clone())
-            .or_default()
-            .insert(key.vlan, vni);
-        self.port_count += 1;
-    }
-
-    fn unindex_port(&mut self, key: &PortKey) {
-        if let Some(vlans) = self.interfaces.get_mut(&key.interface) {
-            if vlans.remove(&key.vlan).is_some() {
-                self.port_count -= 1;
-            }
-            if vlans.is_empty() {
-                self.interfaces.remove(&key.interface);
-            }
-        }
-    }
-
-    fn interface_free(&self, key: &PortKey) -> Result<(), ChangeError> {
-        if self.vtep.underlay.contains(&key.interface) {
-            return Err(ChangeError::Underlay(key.interface.clone()));
-        }
-        let Some(vlans) = self.interfaces.get(&key.interface) else {
-            return Ok(());
-        };
-        let same = vlans.get_key_value(&key.vlan);
-        let whole = same.or_else(|| vlans.get_key_value(&None));
-        let any = whole.or_else(|| vlans.first_key_value().filter(|_| key.vlan.is_none()));
-        any.map_or(Ok(()), |(vlan, vni)| {
-            let taken = PortKey {
-                interface: key.interface.clone(),
-                vlan: *vlan,
-            };
-            Err(ChangeError::InterfaceTwice {
-                wanted: key.clone(),
-                taken,
-                vni: *vni,
-            })
+impl fmt::Display for Lifetime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |lifetime| {
+            write!(f, " --lifetime {}", lifetime.as_secs())
         })
     }
-
-    fn port_add(&mut self, vni: Vni, port: &Port) -> Result<Undo, ChangeError> {
-        let content = self.vnis.get(&vni).ok_or(ChangeError::NoVni(vni))?;
-        self.interface_free(&port.key)?;
-        content.macs_free(vni, port)?;
-        if self.port_count >= MAX_PORTS {
-            return Err(ChangeError::TooManyPorts);
-        }
-        self.index_port(&port.key, vni);
-        self.vni_mut(vni)?.put_port(port.clone());
-        Ok(Undo::Change(Change::PortDel {
-            vni,
-            port: port.key.clone(),
-        }))
-    }
-
-    fn port_set(&mut self, vni: Vni, port: &Port) -> Result<Undo, ChangeError> {
-        let content = self.vni_mut(vni)?;
-        content.macs_free(vni, port)?;
-        let old = content.take_port(&port.key);
-        let old = old.ok_or_else(|| ChangeError::NoPort(port.key.clone(), vni))?;
-        content.put_port(port.clone());
-        Ok(Undo::Change(Change::PortSet { vni, port: old }))
-    }
-
-    fn port_del(&mut self, vni: Vni, key: &PortKey) -> Result<Undo, ChangeError> {
-        let gone = self.vni_mut(vni)?.take_port(key);
-        let port = gone.ok_or_else(|| ChangeError::NoPort(key.clone(), vni))?;
-        self.unindex_port(key);
-        Ok(Undo::Change(Change::PortAdd { vni, port }))
-    }
 }
 
-impl VniConfig {
-    fn macs_free(&self, vni: Vni, port: &Port) -> Result<(), ChangeError> {
-        for mac in &port.macs {
-            if let Some(other) = self.local.get(mac).filter(|other| **other != port.key) {
-                return Err(ChangeError::MacTwice {
-                    mac: *mac,
-                    port: other.clone(),
-                    vni,
-                });
-            }
-            if let Some(FdbEntry { vtep, .. }) = self.fdb.get(mac) {
-                return Err(ChangeError::MacRemote {
-                    mac: *mac,
-                    vtep: *vtep,
-                    vni,
-                });
-            }
-        }
-        Ok(())
-    }
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
 
-    fn put_port(&mut self, port: Port) {
-        self.local
-            .extend(port.macs.iter().map(|mac| (*mac, port.key.clone())));
-        self.ports.insert(port.key.clone(), port);
-    }
+    use super::Change;
+    use crate::config::port::Port;
 
-    fn take_port(&mut self, key: &PortKey) -> Option<Port> {
-        let port = self.ports.remove(key)?;
-        for mac in &port.macs {
-            self.local.remove(mac);
-        }
-        Some(port)
+    #[test]
+    fn changes_read_as_commands() {
+        let vni = "100".parse().unwrap();
+        let port = Port::new("vnet10 vlan 7".parse().unwrap());
+        assert_eq!(
+            Change::PortAdd { vni, port }.to_string(),
+            "port add vnet10 --vlan 7 --vni 100"
+        );
+        let (mac, vtep) = (
+            "02:00:00:00:00:01".parse().unwrap(),
+            "203.0.113.3".parse().unwrap(),
+        );
+        let lifetime = Some(Duration::from_secs(60));
+        let add = Change::FdbAdd {
+            vni,
+            mac,
+            vtep,
+            lifetime,
+        };
+        assert_eq!(
+            add.to_string(),
+            "fdb add 02:00:00:00:00:01 --vni 100 --vtep 203.0.113.3 --lifetime 60"
+        );
     }
 }

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use vtep_dataplane::addr::{HostMac, Vni};
 
-use super::MacTable;
+use super::EvpnMacTable;
 use super::store::flag;
 use crate::evpn::event::EvpnEvent;
-use crate::evpn::shared::{ChangeCause, Shared};
+use crate::evpn::shared::{ChangeCause, SharedState};
 
 /// The limit of one VNI.
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ impl MacLimit {
     }
 }
 
-impl MacTable {
+impl EvpnMacTable {
     /// A MAC-VRF was added, or its limit changed.
     pub(in crate::evpn) fn set_limit(&mut self, vni: Vni, max_macs: u32) {
         self.limits.entry(vni).or_default().max_macs = max_macs;
@@ -57,7 +57,7 @@ impl MacTable {
     }
 
     /// True if one more MAC fits into the VNI; if not, this one waits.
-    pub(super) fn check_limit(&mut self, shared: &mut Shared, place: u32) -> bool {
+    pub(super) fn check_limit(&mut self, shared: &mut SharedState, place: u32) -> bool {
         let entry = *self.entries.get(place);
         let Some(limit) = self.limits.get_mut(&entry.vni) else {
             return false;
@@ -83,7 +83,7 @@ impl MacTable {
     }
 
     /// A MAC of the VNI was removed: admits MACs that wait.
-    pub(super) fn admit_waiting(&mut self, shared: &mut Shared, now: Instant, vni: Vni) {
+    pub(super) fn admit_waiting(&mut self, shared: &mut SharedState, now: Instant, vni: Vni) {
         while let Some(limit) = self.limits.get_mut(&vni)
             && limit.used < limit.max_macs
         {

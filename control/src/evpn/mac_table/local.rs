@@ -9,10 +9,10 @@ use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 
 use super::mobility::{MacCandidate, sequence_above};
 use super::store::flag;
-use super::{MacTable, MacTimer};
+use super::{EvpnMacTable, MacTimer};
 use crate::evpn::config::{LocalKind, LocalMac};
 use crate::evpn::event::EvpnEvent;
-use crate::evpn::shared::{ChangeCause, Shared};
+use crate::evpn::shared::{ChangeCause, SharedState};
 use crate::evpn::status::RouteStatus;
 use crate::rib::{AttrId, BestPath, Ineligible, Mobility, compare_sequence, next_sequence};
 
@@ -57,14 +57,14 @@ impl LocalMacState {
 }
 
 /// Changes by the owner of the ports.
-impl MacTable {
+impl EvpnMacTable {
     /// Adds a local MAC, or changes it, and originates its routes.
     ///
     /// # Errors
     /// [`LocalMacError`]; nothing changes. An attached MAC is refused only if the VNI is unknown.
     pub(in crate::evpn) fn add_local(
         &mut self,
-        shared: &mut Shared,
+        shared: &mut SharedState,
         now: Instant,
         vni: Vni,
         mac: HostMac,
@@ -112,7 +112,7 @@ impl MacTable {
     /// refused where a static entry, duplicate detection or a sticky route has priority.
     fn check_local(
         &mut self,
-        shared: &mut Shared,
+        shared: &mut SharedState,
         now: Instant,
         vni: Vni,
         mac: HostMac,
@@ -145,7 +145,12 @@ impl MacTable {
 
     /// Removes a local MAC with its addresses and routes, if it is local. The next entry by
     /// priority is installed.
-    pub(in crate::evpn) fn remove_local(&mut self, shared: &mut Shared, vni: Vni, mac: HostMac) {
+    pub(in crate::evpn) fn remove_local(
+        &mut self,
+        shared: &mut SharedState,
+        vni: Vni,
+        mac: HostMac,
+    ) {
         if self.drop_local(shared, vni, mac) {
             self.set_flag(vni, mac, flag::LOCAL, false);
             self.reinstall(shared, vni, mac);
@@ -153,7 +158,7 @@ impl MacTable {
     }
 
     /// Removes a local MAC without a look at its entry. False if it is not local.
-    fn drop_local(&mut self, shared: &mut Shared, vni: Vni, mac: HostMac) -> bool {
+    fn drop_local(&mut self, shared: &mut SharedState, vni: Vni, mac: HostMac) -> bool {
         self.withdraw(shared, vni, mac);
         let Some(state) = self.locals.remove(&(vni, mac)) else {
             return false;
@@ -177,7 +182,7 @@ impl MacTable {
     /// Adds an address to a local MAC, and originates the route for it.
     pub(in crate::evpn) fn add_address(
         &mut self,
-        shared: &mut Shared,
+        shared: &mut SharedState,
         vni: Vni,
         mac: HostMac,
         ip: IpAddr,
@@ -191,7 +196,7 @@ impl MacTable {
     /// Removes an address from a local MAC, and withdraws the route for it.
     pub(in crate::evpn) fn remove_address(
         &mut self,
-        shared: &mut Shared,
+        shared: &mut SharedState,
         vni: Vni,
         mac: HostMac,
         ip: IpAddr,
@@ -203,7 +208,7 @@ impl MacTable {
     }
 
     /// Originates the routes of a local MAC and its addresses as they are now.
-    pub(in crate::evpn) fn advertise(&self, shared: &mut Shared, vni: Vni, mac: HostMac) {
+    pub(in crate::evpn) fn advertise(&self, shared: &mut SharedState, vni: Vni, mac: HostMac) {
         if let Some(local) = self.locals.get(&(vni, mac)) {
             let (mobility, addresses) = (local.mobility(), local.addresses.iter());
             shared.originated.advertise(vni, mac, mobility, addresses);
@@ -211,7 +216,7 @@ impl MacTable {
     }
 
     /// Withdraws the routes of a local MAC.
-    pub(in crate::evpn) fn withdraw(&self, shared: &mut Shared, vni: Vni, mac: HostMac) {
+    pub(in crate::evpn) fn withdraw(&self, shared: &mut SharedState, vni: Vni, mac: HostMac) {
         if let Some(local) = self.locals.get(&(vni, mac)) {
             for ip in local.addresses.iter().map(|ip| Some(*ip)).chain([None]) {
                 shared.originated.withdraw(vni, mac, ip);
@@ -220,7 +225,7 @@ impl MacTable {
     }
 
     /// The sequence with which a MAC becomes local, by what its routes say.
-    fn sequence_for(&self, shared: &Shared, place: u32) -> u32 {
+    fn sequence_for(&self, shared: &SharedState, place: u32) -> u32 {
         let vni = self.entries.get(place).vni;
         let paths = self.entries.routes(place);
         let paths = paths.flat_map(|id| shared.rib.views(id));
@@ -243,9 +248,9 @@ impl MacTable {
 }
 
 /// Conflicts with other VTEPs.
-impl MacTable {
+impl EvpnMacTable {
     /// The path of another VTEP that beats a local MAC, if one does.
-    fn beaten_by(&self, shared: &Shared, place: u32) -> Option<MacCandidate> {
+    fn beaten_by(&self, shared: &SharedState, place: u32) -> Option<MacCandidate> {
         let entry = self.entries.get(place);
         let state = self.locals.get(&(entry.vni, entry.mac()))?;
         let ours = MacCandidate {
@@ -261,7 +266,7 @@ impl MacTable {
     /// Another VTEP announces a local MAC with a new path.
     pub(super) fn contest_local(
         &mut self,
-        shared: &mut Shared,
+        shared: &mut SharedState,
         now: Instant,
         place: u32,
         cause: ChangeCause,
@@ -304,7 +309,7 @@ impl MacTable {
     /// A MAC that was learned from frames is behind another VTEP now.
     fn learned_moved_away(
         &mut self,
-        shared: &mut Shared,
+        shared: &mut SharedState,
         now: Instant,
         place: u32,
         vtep: VtepAddr,
@@ -332,7 +337,13 @@ impl MacTable {
 
     /// Claims back a MAC that is attached here and that another VTEP still announces, with a higher
     /// sequence. Two VTEPs that both insist end as duplicates.
-    pub(super) fn claim_back(&mut self, shared: &mut Shared, now: Instant, vni: Vni, mac: HostMac) {
+    pub(super) fn claim_back(
+        &mut self,
+        shared: &mut SharedState,
+        now: Instant,
+        vni: Vni,
+        mac: HostMac,
+    ) {
         let Some(place) = self.entries.find(vni, mac) else {
             return;
         };
@@ -346,7 +357,7 @@ impl MacTable {
         self.raise_sequence(shared, place, sequence);
     }
 
-    fn raise_sequence(&mut self, shared: &mut Shared, place: u32, sequence: u32) {
+    fn raise_sequence(&mut self, shared: &mut SharedState, place: u32, sequence: u32) {
         let entry = *self.entries.get(place);
         let (vni, mac) = (entry.vni, entry.mac());
         let from = entry.selected().and_then(|attrs| shared.vtep_of(attrs));
@@ -368,7 +379,7 @@ impl MacTable {
     /// from before a restart: peers that ignore lower sequences would ignore the current routes.
     pub(super) fn check_own_route(
         &mut self,
-        shared: &mut Shared,
+        shared: &mut SharedState,
         now: Instant,
         place: u32,
         path: BestPath,

@@ -31,7 +31,7 @@ pub use self::view::MacView;
 use super::change::{EntryOrigin, TableChange};
 use super::config::DuplicateConfig;
 use super::event::EvpnEvent;
-use super::shared::Shared;
+use super::shared::SharedState;
 use crate::rib::RouteId;
 
 /// Work that is due later.
@@ -48,13 +48,13 @@ enum MacTimer {
 pub(super) struct AffectedAddresses {
     /// Addresses of MACs that are no longer local.
     pub(super) released: Vec<(Vni, IpAddr)>,
-    /// MACs that were selected again, as places for [`MacTable::routes`].
+    /// MACs that were selected again, as places for [`EvpnMacTable::routes`].
     pub(super) reselected: Vec<(Vni, u32)>,
 }
 
 /// The MACs of all VNIs.
 #[derive(Debug)]
-pub(super) struct MacTable {
+pub(super) struct EvpnMacTable {
     entries: EntryStore,
     locals: HashMap<(Vni, HostMac), LocalMacState>,
     statics: HashMap<(Vni, HostMac), VtepAddr>,
@@ -64,7 +64,7 @@ pub(super) struct MacTable {
     affected: AffectedAddresses,
 }
 
-impl MacTable {
+impl EvpnMacTable {
     pub(super) fn new(config: DuplicateConfig) -> Self {
         Self {
             entries: EntryStore::default(),
@@ -117,7 +117,7 @@ impl MacTable {
     }
 
     /// Does all work that is due.
-    pub(super) fn tick(&mut self, shared: &mut Shared, now: Instant) {
+    pub(super) fn tick(&mut self, shared: &mut SharedState, now: Instant) {
         while let Some((at, timer)) = self.timers.first().copied()
             && at <= now
         {
@@ -135,9 +135,15 @@ impl MacTable {
 }
 
 /// Duplicate detection.
-impl MacTable {
+impl EvpnMacTable {
     /// Counts a move of a MAC. True if it is one too many: the MAC is frozen as it is.
-    fn record_move(&mut self, shared: &mut Shared, now: Instant, vni: Vni, mac: HostMac) -> bool {
+    fn record_move(
+        &mut self,
+        shared: &mut SharedState,
+        now: Instant,
+        vni: Vni,
+        mac: HostMac,
+    ) -> bool {
         let (frozen, expiry) = self.duplicates.record_move(now, (vni, mac));
         if let Some(expiry) = expiry {
             self.timers
@@ -155,7 +161,7 @@ impl MacTable {
     /// Unfreezes a MAC by command; its moves are forgotten. False if it is not frozen.
     pub(super) fn unfreeze(
         &mut self,
-        shared: &mut Shared,
+        shared: &mut SharedState,
         now: Instant,
         vni: Vni,
         mac: HostMac,
@@ -167,7 +173,7 @@ impl MacTable {
         frozen
     }
 
-    fn after_unfreeze(&mut self, shared: &mut Shared, now: Instant, vni: Vni, mac: HostMac) {
+    fn after_unfreeze(&mut self, shared: &mut SharedState, now: Instant, vni: Vni, mac: HostMac) {
         shared.events.push(EvpnEvent::Unfrozen { vni, mac });
         if let Some(place) = self.entries.find(vni, mac) {
             self.entries.get_mut(place).flags &= !flag::FROZEN;
@@ -182,11 +188,11 @@ impl MacTable {
 }
 
 /// Static entries, and the entry of a MAC by priority.
-impl MacTable {
+impl EvpnMacTable {
     /// Adds a static entry, or changes it.
     pub(super) fn set_static(
         &mut self,
-        shared: &mut Shared,
+        shared: &mut SharedState,
         vni: Vni,
         mac: HostMac,
         vtep: VtepAddr,
@@ -197,7 +203,7 @@ impl MacTable {
     }
 
     /// Removes a static entry, if there is one.
-    pub(super) fn remove_static(&mut self, shared: &mut Shared, vni: Vni, mac: HostMac) {
+    pub(super) fn remove_static(&mut self, shared: &mut SharedState, vni: Vni, mac: HostMac) {
         if self.statics.remove(&(vni, mac)).is_some() {
             self.set_flag(vni, mac, flag::STATIC, false);
             self.reinstall(shared, vni, mac);
@@ -219,7 +225,7 @@ impl MacTable {
 
     /// Writes the entry of a MAC by priority. That of a local MAC is written by the owner of the
     /// ports.
-    fn reinstall(&self, shared: &mut Shared, vni: Vni, mac: HostMac) {
+    fn reinstall(&self, shared: &mut SharedState, vni: Vni, mac: HostMac) {
         if self.locals.contains_key(&(vni, mac)) {
             return;
         }

@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 
-use super::MacTable;
+use super::EvpnMacTable;
 use super::mobility::MacCandidate;
 use super::store::flag;
 use crate::evpn::change::{EntryOrigin, TableChange};
 use crate::evpn::event::EvpnEvent;
-use crate::evpn::shared::{ChangeCause, Shared};
+use crate::evpn::shared::{ChangeCause, SharedState};
 use crate::rib::slab::NONE;
 use crate::rib::{AttrId, BestPath, BestPathChange, RouteId};
 
@@ -20,7 +20,7 @@ pub(super) struct Selection {
     candidate: MacCandidate,
 }
 
-/// A MAC in a VNI, with its hash of [`MacTable::hash`].
+/// A MAC in a VNI, with its hash of [`EvpnMacTable::hash`].
 #[derive(Debug, Clone, Copy)]
 pub(in crate::evpn) struct HashedMac {
     pub(in crate::evpn) vni: Vni,
@@ -29,7 +29,7 @@ pub(in crate::evpn) struct HashedMac {
 }
 
 /// The selection that a best path makes, if it can be used in the VNI.
-fn selection(shared: &Shared, vni: Vni, path: BestPath) -> Option<Selection> {
+fn selection(shared: &SharedState, vni: Vni, path: BestPath) -> Option<Selection> {
     shared.usable(vni, path.attrs).ok()?;
     let info = shared.rib.attributes().path_info(path.attrs);
     Some(Selection {
@@ -38,11 +38,11 @@ fn selection(shared: &Shared, vni: Vni, path: BestPath) -> Option<Selection> {
     })
 }
 
-impl MacTable {
+impl EvpnMacTable {
     /// A type 2 route no longer belongs to a VNI. `old` was its best path there.
     pub(in crate::evpn) fn route_removed(
         &mut self,
-        shared: &mut Shared,
+        shared: &mut SharedState,
         now: Instant,
         HashedMac { vni, mac, hash }: HashedMac,
         id: RouteId,
@@ -63,7 +63,7 @@ impl MacTable {
     /// to this VNI before.
     pub(in crate::evpn) fn route_changed(
         &mut self,
-        shared: &mut Shared,
+        shared: &mut SharedState,
         now: Instant,
         HashedMac { vni, mac, hash }: HashedMac,
         (change, new): (BestPathChange, BestPath),
@@ -92,7 +92,7 @@ impl MacTable {
     /// The first route for a MAC: as [`Self::reselect`], without the checks that can't apply.
     fn select_first(
         &mut self,
-        shared: &mut Shared,
+        shared: &mut SharedState,
         now: Instant,
         place: u32,
         cause: ChangeCause,
@@ -124,7 +124,7 @@ impl MacTable {
     /// routes of the MAC are not read.
     fn reselect(
         &mut self,
-        shared: &mut Shared,
+        shared: &mut SharedState,
         now: Instant,
         place: u32,
         cause: ChangeCause,
@@ -159,7 +159,7 @@ impl MacTable {
     }
 
     /// True if a route of the MAC has the selected attributes, just as stale as when selected.
-    fn is_still_backed(&self, shared: &Shared, place: u32, selected: AttrId) -> bool {
+    fn is_still_backed(&self, shared: &SharedState, place: u32, selected: AttrId) -> bool {
         let entry = self.entries.get(place);
         let community = shared.rib.attributes().path_info(selected).long_lived;
         let mut paths = self
@@ -172,7 +172,7 @@ impl MacTable {
     }
 
     /// The best of all routes for a MAC.
-    pub(super) fn best_of_all(&self, shared: &Shared, place: u32) -> Option<Selection> {
+    pub(super) fn best_of_all(&self, shared: &SharedState, place: u32) -> Option<Selection> {
         let vni = self.entries.get(place).vni;
         let mut best: Option<Selection> = None;
         for id in self.entries.routes(place) {
@@ -188,7 +188,7 @@ impl MacTable {
     }
 
     /// A frozen MAC stays behind its VTEP while a route announces it there.
-    fn reselect_frozen(&mut self, shared: &mut Shared, now: Instant, place: u32) {
+    fn reselect_frozen(&mut self, shared: &mut SharedState, now: Instant, place: u32) {
         let entry = *self.entries.get(place);
         let vtep = entry.selected().and_then(|attrs| shared.vtep_of(attrs));
         let mut paths = self
@@ -204,7 +204,7 @@ impl MacTable {
     }
 
     /// Selects a path for a MAC from all its routes.
-    pub(super) fn reselect_all(&mut self, shared: &mut Shared, now: Instant, place: u32) {
+    pub(super) fn reselect_all(&mut self, shared: &mut SharedState, now: Instant, place: u32) {
         if self.entries.get(place).has(flag::FROZEN) {
             return self.reselect_frozen(shared, now, place);
         }
@@ -218,7 +218,7 @@ impl MacTable {
     /// Selects a path for every MAC of some VNIs, whose configuration changed.
     pub(in crate::evpn) fn reevaluate(
         &mut self,
-        shared: &mut Shared,
+        shared: &mut SharedState,
         now: Instant,
         is_changed: impl Fn(Vni) -> bool,
     ) {
@@ -233,7 +233,7 @@ impl MacTable {
     /// table.
     pub(super) fn install(
         &mut self,
-        shared: &mut Shared,
+        shared: &mut SharedState,
         now: Instant,
         place: u32,
         selected: Option<Selection>,
@@ -275,7 +275,7 @@ impl MacTable {
     }
 
     /// Changes the selection with its references and counts.
-    fn set_selected(&mut self, shared: &mut Shared, place: u32, selected: Option<Selection>) {
+    fn set_selected(&mut self, shared: &mut SharedState, place: u32, selected: Option<Selection>) {
         let entry = *self.entries.get(place);
         let (old, new) = (entry.selected(), selected.map(|s| s.attrs));
         if let Some(new) = new {
@@ -297,7 +297,7 @@ impl MacTable {
 
     /// Writes the VTEP of the selected path to the table, unless a local or static entry has
     /// priority.
-    pub(super) fn publish(&self, shared: &mut Shared, place: u32) {
+    pub(super) fn publish(&self, shared: &mut SharedState, place: u32) {
         let entry = *self.entries.get(place);
         if entry.has(flag::LOCAL | flag::STATIC) {
             return;

@@ -2,11 +2,11 @@
 
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 
-use super::MacTable;
+use super::EvpnMacTable;
 use super::mobility::MacCandidate;
 use super::store::flag;
 use crate::evpn::change::EntryOrigin;
-use crate::evpn::shared::Shared;
+use crate::evpn::shared::SharedState;
 use crate::evpn::status::RouteStatus;
 use crate::rib::{DecisionStep, Mobility, PathView};
 
@@ -27,11 +27,11 @@ pub struct MacView {
     pub frozen: bool,
 }
 
-impl MacTable {
+impl EvpnMacTable {
     /// The MACs of a VNI in no order: local ones, static ones, and those of routes.
     pub(in crate::evpn) fn macs<'a>(
         &'a self,
-        shared: &'a Shared,
+        shared: &'a SharedState,
         vni: Vni,
     ) -> impl Iterator<Item = MacView> + 'a {
         let locals = self.locals.iter().filter(move |((of, _), _)| *of == vni);
@@ -52,7 +52,12 @@ impl MacTable {
     }
 
     /// One MAC, if it has an entry.
-    pub(in crate::evpn) fn mac(&self, shared: &Shared, vni: Vni, mac: HostMac) -> Option<MacView> {
+    pub(in crate::evpn) fn mac(
+        &self,
+        shared: &SharedState,
+        vni: Vni,
+        mac: HostMac,
+    ) -> Option<MacView> {
         if let Some(state) = self.locals.get(&(vni, mac)) {
             return Some(self.view(vni, mac, EntryOrigin::Local, None, state.mobility()));
         }
@@ -67,7 +72,7 @@ impl MacTable {
         self.view(vni, mac, origin, Some(vtep), Mobility::default())
     }
 
-    fn remote_view(&self, shared: &Shared, place: u32) -> Option<MacView> {
+    fn remote_view(&self, shared: &SharedState, place: u32) -> Option<MacView> {
         let entry = self.entries.get(place);
         let selected = entry.selected()?;
         let (vni, mac, vtep) = (entry.vni, entry.mac(), shared.vtep_of(selected));
@@ -96,7 +101,7 @@ impl MacTable {
     /// Why the best path of a type 2 route, which can be used, is or is not in the table.
     pub(in crate::evpn) fn status(
         &self,
-        shared: &Shared,
+        shared: &SharedState,
         vni: Vni,
         mac: HostMac,
         path: &PathView,

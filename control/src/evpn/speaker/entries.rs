@@ -6,7 +6,7 @@ use std::time::Instant;
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 
 use super::EvpnSpeaker;
-use crate::evpn::config::{LocalMac, VniConfig};
+use crate::evpn::config::{LocalMac, MacVrfConfig};
 use crate::evpn::mac_table::LocalMacError;
 use crate::evpn::mac_vrf::VniError;
 
@@ -16,7 +16,7 @@ impl EvpnSpeaker {
     ///
     /// # Errors
     /// [`VniError`]; nothing changes.
-    pub fn vni_add(&mut self, now: Instant, config: VniConfig) -> Result<(), VniError> {
+    pub fn vni_add(&mut self, now: Instant, config: MacVrfConfig) -> Result<(), VniError> {
         let vni = config.vni;
         if let Some(vrf) = self.shared.vrfs.get(vni) {
             if vrf.config == config {

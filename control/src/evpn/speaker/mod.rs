@@ -18,18 +18,18 @@ use super::change::TableChange;
 use super::config::EvpnConfig;
 use super::event::EvpnEvent;
 use super::inclusive_multicast::FloodLists;
-use super::mac_table::MacTable;
-use super::neighbors::NeighborTable;
-use super::shared::{ChangeCause, Shared};
+use super::mac_table::EvpnMacTable;
+use super::neighbors::EvpnNeighborTable;
+use super::shared::{ChangeCause, SharedState};
 use crate::bgp::wire::{EvpnRoute, RouteChange};
 use crate::rib::{BestPathChange, NeighborId, RouteKind};
 
 /// The EVPN speaker of one VTEP. See [`super`] for how it is used.
 #[derive(Debug)]
 pub struct EvpnSpeaker {
-    shared: Shared,
-    macs: MacTable,
-    neighbors: NeighborTable,
+    shared: SharedState,
+    macs: EvpnMacTable,
+    neighbors: EvpnNeighborTable,
     flood_lists: FloodLists,
     /// VNIs whose configuration changed and whose routes have to be evaluated again.
     changed_vnis: BTreeSet<Vni>,
@@ -43,9 +43,9 @@ impl EvpnSpeaker {
     #[must_use]
     pub fn new(config: EvpnConfig) -> Self {
         Self {
-            macs: MacTable::new(config.duplicate),
-            shared: Shared::new(config),
-            neighbors: NeighborTable::default(),
+            macs: EvpnMacTable::new(config.duplicate),
+            shared: SharedState::new(config),
+            neighbors: EvpnNeighborTable::default(),
             flood_lists: FloodLists::default(),
             changed_vnis: BTreeSet::new(),
             peers: BTreeMap::new(),

@@ -132,7 +132,7 @@ impl EvpnSpeaker {
             PeerOutput::Connect(_) | PeerOutput::Close { .. } => return false,
             PeerOutput::SessionUp(negotiated) => self.peer_up(now, id, negotiated),
             PeerOutput::SessionDown { keep_stale_for, .. } => {
-                self.peer_down(now, id, keep_stale_for.is_some())
+                self.peer_down(now, id, keep_stale_for.is_some());
             }
             PeerOutput::Update(update) => self.update(now, id, update),
             PeerOutput::EndOfRib => self.end_of_rib(id),

@@ -9,7 +9,7 @@ use super::fixture::{ENCODING, Fixture, ONE, TWO, attributes, host, ip, mac, mov
 use crate::bgp::wire::{
     Attributes, EvpnRoute, ExtendedCommunity, HEADER_LEN, MacIp, announce, withdraw,
 };
-use crate::evpn::{NeighborId, VniConfig};
+use crate::evpn::{MacVrfConfig, NeighborId};
 
 /// An UPDATE: withdrawn routes, then announced ones with their attributes.
 type Message = (NeighborId, Vec<EvpnRoute>, Vec<EvpnRoute>, Attributes);
@@ -66,7 +66,7 @@ fn octets(write: impl FnOnce(&mut dyn FnMut(&[u8]))) -> Vec<u8> {
 fn one_message((_, gone, come, attributes): &Message) -> Vec<u8> {
     let mut all = octets(|sink| withdraw(gone.iter().copied(), 4096, sink));
     all.extend(octets(|sink| {
-        assert!(announce(attributes, come.iter().copied(), ENCODING, sink))
+        assert!(announce(attributes, come.iter().copied(), ENCODING, sink));
     }));
     let length = u16::try_from(all.len())
         .expect("some kilobytes")
@@ -78,7 +78,7 @@ fn fixture() -> Fixture {
     let mut fixture = Fixture::new();
     fixture
         .speaker
-        .vni_add(fixture.now, VniConfig::new(vni(101)))
+        .vni_add(fixture.now, MacVrfConfig::new(vni(101)))
         .expect("added");
     fixture
 }

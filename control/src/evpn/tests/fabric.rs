@@ -9,16 +9,18 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
-use super::fixture::{SECOND, Tables, ip, mac, vni, vtep};
+use super::fixture::{AppliedTables, SECOND, ip, mac, vni, vtep};
 use crate::bgp::{ConnectionId, Peer, PeerConfig, PeerOutput};
-use crate::evpn::{EvpnConfig, EvpnEvent, EvpnSpeaker, LocalKind, LocalMac, NeighborId, VniConfig};
+use crate::evpn::{
+    EvpnConfig, EvpnEvent, EvpnSpeaker, LocalKind, LocalMac, MacVrfConfig, NeighborId,
+};
 
 /// One end of a link: the node, and the other node as its neighbor.
 type End = (usize, NeighborId);
 
-pub(super) struct Node {
+pub(super) struct FabricNode {
     pub(super) speaker: EvpnSpeaker,
-    pub(super) tables: Tables,
+    pub(super) tables: AppliedTables,
     pub(super) events: Vec<EvpnEvent>,
     peers: Vec<Peer>,
 }
@@ -26,7 +28,7 @@ pub(super) struct Node {
 /// A full mesh of VTEPs.
 pub(super) struct Fabric {
     pub(super) now: Instant,
-    pub(super) nodes: Vec<Node>,
+    pub(super) nodes: Vec<FabricNode>,
     links: Vec<(End, End)>,
     conns: Vec<Option<(ConnectionId, ConnectionId)>>,
 }
@@ -44,9 +46,9 @@ impl Fabric {
         for (node, own) in addresses.iter().enumerate() {
             let vtep = vtep_dataplane::addr::VtepAddr::new(address(node)).expect("a VTEP");
             let speaker = EvpnSpeaker::new(EvpnConfig::new(systems[node], *own, vtep));
-            nodes.push(Node {
+            nodes.push(FabricNode {
                 speaker,
-                tables: Tables::default(),
+                tables: AppliedTables::default(),
                 events: Vec::new(),
                 peers: Vec::new(),
             });
@@ -104,7 +106,7 @@ impl Fabric {
         let mut moved = false;
         for end in [a, b] {
             moved |= self.outputs(link, end);
-            let (now, Node { speaker, peers, .. }) = (self.now, &mut self.nodes[end.0]);
+            let (now, FabricNode { speaker, peers, .. }) = (self.now, &mut self.nodes[end.0]);
             speaker.pump(now, end.1, &mut peers[usize::from(end.1.0)]);
         }
         let Some((left, right)) = self.conns[link] else {
@@ -125,7 +127,7 @@ impl Fabric {
         let now = self.now;
         let mut asked = None;
         let mut any = false;
-        let Node { speaker, peers, .. } = &mut self.nodes[end.0];
+        let FabricNode { speaker, peers, .. } = &mut self.nodes[end.0];
         while let Some(output) = peers[usize::from(end.1.0)].poll_output(now) {
             any = true;
             match output {
@@ -178,7 +180,7 @@ fn fabric(count: u8, systems: &[u32], change: impl Fn(&mut PeerConfig)) -> Fabri
     let mut fabric = Fabric::new(&addresses(count), systems, change);
     for node in &mut fabric.nodes {
         node.speaker
-            .vni_add(fabric.now, VniConfig::new(vni(100)))
+            .vni_add(fabric.now, MacVrfConfig::new(vni(100)))
             .expect("added");
     }
     fabric.run();
@@ -207,7 +209,7 @@ fn two_vteps_learn_each_other_and_forget_when_a_session_ends() {
     assert_eq!(tables.macs, [((vni(100), mac(1)), vtep(2))].into());
     assert_eq!(tables.neighbors.len(), 1);
     fabric.cut(0);
-    assert_eq!(fabric.nodes[0].tables, Tables::default());
+    assert_eq!(fabric.nodes[0].tables, AppliedTables::default());
     fabric.later(20);
     assert_eq!(
         fabric.nodes[0].tables.macs,

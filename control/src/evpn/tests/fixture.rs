@@ -18,7 +18,8 @@ use crate::bgp::wire::{
 };
 use crate::bgp::{Negotiated, PeerConfig, negotiate};
 use crate::evpn::{
-    EntryOrigin, EvpnConfig, EvpnEvent, EvpnSpeaker, NeighborId, RouteView, TableChange, VniConfig,
+    EntryOrigin, EvpnConfig, EvpnEvent, EvpnSpeaker, MacVrfConfig, NeighborId, RouteView,
+    TableChange,
 };
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -116,13 +117,13 @@ pub(super) fn sticky(last: u8) -> Attributes {
 
 /// The tables that the changes result in.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Tables {
+pub(super) struct AppliedTables {
     pub(super) flood: BTreeSet<(Vni, VtepAddr)>,
     pub(super) macs: BTreeMap<(Vni, HostMac), VtepAddr>,
     pub(super) neighbors: BTreeMap<(Vni, IpAddr), (HostMac, bool, EntryOrigin)>,
 }
 
-impl Tables {
+impl AppliedTables {
     pub(super) fn apply(&mut self, change: TableChange) {
         match change {
             TableChange::FloodAdd(vni, vtep) => {
@@ -160,7 +161,7 @@ impl Tables {
 pub(super) struct Fixture {
     pub(super) now: Instant,
     pub(super) speaker: EvpnSpeaker,
-    pub(super) tables: Tables,
+    pub(super) tables: AppliedTables,
     pub(super) events: Vec<EvpnEvent>,
     decoder: Decoder,
 }
@@ -179,11 +180,11 @@ impl Fixture {
     pub(super) fn new() -> Self {
         Self::with(
             EvpnConfig::new(65000, Ipv4Addr::new(192, 0, 2, 1), vtep(1)),
-            VniConfig::new(vni(100)),
+            MacVrfConfig::new(vni(100)),
         )
     }
 
-    pub(super) fn with(config: EvpnConfig, vni: VniConfig) -> Self {
+    pub(super) fn with(config: EvpnConfig, vni: MacVrfConfig) -> Self {
         let now = Instant::now();
         let mut speaker = EvpnSpeaker::new(config);
         speaker.vni_add(now, vni).expect("added");
@@ -196,7 +197,7 @@ impl Fixture {
         Self {
             now,
             speaker,
-            tables: Tables::default(),
+            tables: AppliedTables::default(),
             events: Vec::new(),
             decoder,
         }

@@ -7,8 +7,8 @@ use crate::bgp::wire::{
     AsPath, AsPathSegment, EvpnRoute, ExtendedCommunity, MacIp, Pmsi, PmsiTunnel,
 };
 use crate::evpn::{
-    EntryOrigin, EvpnConfig, EvpnEvent, LocalKind, LocalMac, LocalMacError, RouteNote, RouteStatus,
-    VniConfig,
+    EntryOrigin, EvpnConfig, EvpnEvent, LocalKind, LocalMac, LocalMacError, MacVrfConfig,
+    RouteNote, RouteStatus,
 };
 use crate::rib::Ineligible;
 
@@ -153,7 +153,7 @@ fn unknown_withdraws_and_repeated_announcements_change_nothing() {
         let mut message = Vec::new();
         let routes = [EvpnRoute::MacIp(host(2, mac(1)))];
         assert!(crate::bgp::wire::announce(&parts, routes, ENCODING, |m| {
-            message = m.to_vec()
+            message = m.to_vec();
         }));
         fixture.octets(ONE, &message);
     }
@@ -243,14 +243,14 @@ fn vnis_that_are_not_configured_have_no_entries_until_they_are() {
     );
     fixture
         .speaker
-        .vni_add(fixture.now, VniConfig::new(vni(200)))
+        .vni_add(fixture.now, MacVrfConfig::new(vni(200)))
         .expect("added");
     fixture.settle();
     assert_eq!(fixture.tables.macs.get(&(vni(200), mac(1))), Some(&vtep(2)));
     fixture.speaker.vni_del(vni(200));
     fixture
         .speaker
-        .vni_add(fixture.now, VniConfig::new(vni(200)))
+        .vni_add(fixture.now, MacVrfConfig::new(vni(200)))
         .expect("added");
     fixture.speaker.vni_del(vni(200));
     fixture.settle();
@@ -558,9 +558,9 @@ fn flood_members_stay_while_one_source_stands() {
 
 #[test]
 fn a_full_vni_takes_no_more_until_there_is_room() {
-    let config = VniConfig {
+    let config = MacVrfConfig {
         max_macs: 2,
-        ..VniConfig::new(vni(100))
+        ..MacVrfConfig::new(vni(100))
     };
     let mut fixture = Fixture::with(
         EvpnConfig::new(65000, Ipv4Addr::new(192, 0, 2, 1), vtep(1)),

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::fixture::{Fixture, ONE, TWO, Tables, host, ip, mac, moved, vni, vtep};
+use super::fixture::{AppliedTables, Fixture, ONE, TWO, host, ip, mac, moved, vni, vtep};
 use crate::bgp::wire::{EvpnRoute, ExtendedCommunity, MacIp};
-use crate::evpn::{DuplicateConfig, EntryOrigin, EvpnConfig, NeighborId, VniConfig};
+use crate::evpn::{DuplicateConfig, EntryOrigin, EvpnConfig, MacVrfConfig, NeighborId};
 
 #[derive(Debug, Clone)]
-enum Step {
+enum ModelStep {
     Announce {
         from: NeighborId,
         vtep: u8,
@@ -34,44 +34,45 @@ fn neighbor() -> impl Strategy<Value = NeighborId> {
     prop_oneof![Just(ONE), Just(TWO)]
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = ModelStep> {
     let route = || (neighbor(), 1..5_u8, 1..4_u8, prop::option::of(100..103_u8));
     prop_oneof![
         8 => (route(), 0..4_u32, prop::bool::weighted(0.1), prop::bool::weighted(0.9)).prop_map(
             |((from, vtep, mac, ip), sequence, sticky, target)| {
-                Step::Announce { from, vtep, mac, ip, sequence, sticky, target }
+                ModelStep::Announce { from, vtep, mac, ip, sequence, sticky, target }
             }
         ),
-        5 => route().prop_map(|(from, vtep, mac, ip)| Step::Withdraw { from, vtep, mac, ip }),
-        1 => neighbor().prop_map(Step::Down),
-        1 => any::<bool>().prop_map(Step::Vni),
+        5 => route().prop_map(|(from, vtep, mac, ip)| ModelStep::Withdraw { from, vtep, mac, ip }),
+        1 => neighbor().prop_map(ModelStep::Down),
+        1 => any::<bool>().prop_map(ModelStep::Vni),
     ]
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<ModelStep>> {
     prop::collection::vec(step(), 1..60)
 }
 
 /// The fields of a path: usable, sticky, sequence.
-type Path = (bool, bool, u32);
+type ModelPath = (bool, bool, u32);
 
 #[derive(Default)]
-struct Model {
-    paths: BTreeMap<(u8, u8, Option<u8>), BTreeMap<NeighborId, Path>>,
+struct ReferenceModel {
+    paths: BTreeMap<(u8, u8, Option<u8>), BTreeMap<NeighborId, ModelPath>>,
     configured: bool,
 }
 
-impl Model {
+impl ReferenceModel {
     /// Paths with the local next hop (VTEP 1) do not compete with others: all paths of a route have
     /// the same next hop here.
-    fn best(paths: &BTreeMap<NeighborId, Path>) -> Option<Path> {
+    fn best(paths: &BTreeMap<NeighborId, ModelPath>) -> Option<ModelPath> {
         // The lower neighbor address decides last: ONE is 201, TWO is 202.
-        let rank = |(id, path): &(&NeighborId, &Path)| ((path.1, path.2), std::cmp::Reverse(**id));
+        let rank =
+            |(id, path): &(&NeighborId, &ModelPath)| ((path.1, path.2), std::cmp::Reverse(**id));
         paths.iter().max_by_key(rank).map(|(_, path)| *path)
     }
 
-    fn tables(&self) -> Tables {
-        let mut tables = Tables::default();
+    fn tables(&self) -> AppliedTables {
+        let mut tables = AppliedTables::default();
         let (mut macs, mut addresses) = (BTreeMap::new(), BTreeMap::new());
         for ((at, number, address), paths) in &self.paths {
             let Some((usable, sticky, sequence)) = Self::best(paths) else {
@@ -109,9 +110,9 @@ fn route(vtep: u8, number: u8, address: Option<u8>) -> MacIp {
     }
 }
 
-fn apply(fixture: &mut Fixture, model: &mut Model, step: &Step) {
+fn apply(fixture: &mut Fixture, model: &mut ReferenceModel, step: &ModelStep) {
     match *step {
-        Step::Announce {
+        ModelStep::Announce {
             from,
             vtep,
             mac,
@@ -129,7 +130,7 @@ fn apply(fixture: &mut Fixture, model: &mut Model, step: &Step) {
             let paths = model.paths.entry((vtep, mac, ip)).or_default();
             paths.insert(from, (target, sticky, sequence));
         }
-        Step::Withdraw {
+        ModelStep::Withdraw {
             from,
             vtep,
             mac,
@@ -140,21 +141,21 @@ fn apply(fixture: &mut Fixture, model: &mut Model, step: &Step) {
                 paths.remove(&from);
             }
         }
-        Step::Down(from) => {
+        ModelStep::Down(from) => {
             fixture.speaker.peer_down(fixture.now, from, false);
             model
                 .paths
                 .values_mut()
                 .for_each(|paths| paths.retain(|id, _| *id != from));
         }
-        Step::Vni(true) => {
+        ModelStep::Vni(true) => {
             fixture
                 .speaker
-                .vni_add(fixture.now, VniConfig::new(vni(100)))
+                .vni_add(fixture.now, MacVrfConfig::new(vni(100)))
                 .expect("added");
             model.configured = true;
         }
-        Step::Vni(false) => {
+        ModelStep::Vni(false) => {
             fixture.speaker.vni_del(vni(100));
             model.configured = false;
         }
@@ -171,8 +172,8 @@ proptest! {
             duplicate: DuplicateConfig { moves: 0, ..DuplicateConfig::default() },
             ..EvpnConfig::new(65000, std::net::Ipv4Addr::new(192, 0, 2, 1), vtep(1))
         };
-        let mut fixture = Fixture::with(config, VniConfig::new(vni(100)));
-        let mut model = Model { configured: true, ..Model::default() };
+        let mut fixture = Fixture::with(config, MacVrfConfig::new(vni(100)));
+        let mut model = ReferenceModel { configured: true, ..ReferenceModel::default() };
         for step in &steps {
             apply(&mut fixture, &mut model, step);
             let expected = model.tables();
@@ -186,7 +187,7 @@ proptest! {
             fixture.speaker.peer_down(fixture.now, id, false);
         }
         fixture.settle();
-        prop_assert_eq!(&fixture.tables, &Tables::default());
+        prop_assert_eq!(&fixture.tables, &AppliedTables::default());
         prop_assert_eq!(fixture.speaker.totals(), (0, 0, 0));
     }
 }

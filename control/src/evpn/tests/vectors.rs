@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::fixture::{Fixture, ONE, vni};
 use crate::bgp::wire::HEADER_LEN;
-use crate::evpn::{RouteStatus, VniConfig};
+use crate::evpn::{MacVrfConfig, RouteStatus};
 
 fn message(name: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -17,7 +17,7 @@ fn replay(names: &[&str]) -> Fixture {
     let mut fixture = Fixture::new();
     fixture
         .speaker
-        .vni_add(fixture.now, VniConfig::new(vni(16_000_001)))
+        .vni_add(fixture.now, MacVrfConfig::new(vni(16_000_001)))
         .expect("added");
     for name in names {
         let octets = message(name);
