@@ -2,7 +2,7 @@
 
 use etherparse::PacketBuilder;
 
-/// EtherType for local experiments (IEEE 802): what switches forward and no stack answers.
+/// EtherType for local experiments (IEEE Std 802): switches forward it, and no stack answers it.
 pub const EXPERIMENT: u16 = 0x88b5;
 
 /// Six bytes from `aa:bb:cc:dd:ee:ff`.
@@ -56,7 +56,8 @@ pub fn untagged(frame: &[u8]) -> Option<(Vec<u8>, u16)> {
     })
 }
 
-/// A UDP datagram between tenants over IPv4 with right checksums, `tos` as its second byte, `text` as its payload.
+/// A UDP datagram between tenants over IPv4 with correct checksums, `tos` as its second byte,
+/// `text` as its payload.
 ///
 /// # Panics
 /// Never: the payload is short.

@@ -1,4 +1,13 @@
 //! BGP EVPN fills the tables: vtepd with vtepd, with FRR, and through route reflectors.
+//!
+//! ```text
+//!               h250: FRR   h251: GoBGP            route reflectors, in some of the scenarios
+//!                    └── fabric ──┘
+//!        ┌──────────────┼──────────────┐
+//!   h1: vtepd   h2: vtepd or FRR   h3: FRR         iBGP in AS 65000, or eBGP
+//!    ├─ t11      ├─ t12             ├─ t13         VNI 100
+//!    └─ t21      └─ t22             └─ t23         VNI 200
+//! ```
 
 use vtep_tests::echo::{assert_no_loss, lost};
 use vtep_tests::fabric::{Fabric, Underlay, vtep4, vtep6};
@@ -63,7 +72,8 @@ fn vtepd_and_frr_peer_without_a_reflector() {
     );
 }
 
-/// vtepd at 1 and 2 and FRR at 3, clients of what `start` makes; all of them talk.
+/// vtepd at 1 and 2 and FRR at 3, clients of the reflectors that `start` creates; all tenants are
+/// connected.
 fn through_reflectors(
     numbers: &[u8],
     start: impl FnOnce(&Fabric) -> Vec<Reflector>,
@@ -80,7 +90,7 @@ fn through_reflectors(
     (sites, reflectors, fabric)
 }
 
-/// A reflector and where it runs.
+/// A reflector and its namespace.
 enum Reflector {
     Frr(Frr, Netns),
     Gobgp(Gobgp, Netns),
@@ -126,8 +136,8 @@ fn traffic_survives_the_loss_of_one_of_two_reflectors() {
         let shown = sites[0].ctl().show("bgp summary");
         (shown["neighbors"][0]["state"] != "Established").then_some(())
     };
-    wait_for("vtepd notices", 20, down);
-    none_lost("FRR is known to be dead");
+    wait_for("vtepd to detect it", 20, down);
+    none_lost("vtepd knows that FRR is dead");
     expect_full(&sites);
     frr.restart(ns);
     for client in CLIENTS {
@@ -172,7 +182,7 @@ fn routes_of_a_withdrawn_vtep_are_removed_at_once() {
         "advertise-all-vni",
     ]);
     expect_full(&sites);
-    // A VNI that vtepd gives up, and takes again.
+    // A VNI that is removed from vtepd, and added again.
     let vtepd = sites[0].ctl();
     vtepd.done("vni del 200");
     sites[1].expect_flood(200, &[]);
@@ -181,7 +191,7 @@ fn routes_of_a_withdrawn_vtep_are_removed_at_once() {
     vtepd.done("vni add 200");
     sites[1].expect_flood(200, &[1]);
     sites[0].expect_mac(200, &mac(22), 2);
-    // A daemon that ends tells so.
+    // A daemon that exits closes its session.
     sites[1].bgpd().stop();
     sites[0].expect_flood(100, &[]);
     assert_eq!(sites[0].ctl().mac(100, &mac(12)), None);
@@ -299,7 +309,8 @@ fn a_peer_that_restarts_gracefully_loses_no_frame() {
 
 #[test]
 fn a_dual_stack_vtepd_exchanges_routes_with_frr_over_ipv4() {
-    // FRR 8.4 resets a session at an IPv6 endpoint: with both families configured IPv4 is announced.
+    // FRR 8.4 resets a session at an IPv6 endpoint: with both families configured IPv4 is
+    // announced.
     let fabric = Fabric::new(1600);
     let vtepd =
         |_: &Netns| site::config(1, 65000, &[(2, 65000)], "").both_families(Underlay::V6.vtep(1));

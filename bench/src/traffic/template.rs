@@ -7,7 +7,7 @@ use vtep_dataplane::addr::{HostMac, MacAddr, Vni};
 
 use crate::row::Failure;
 
-/// First bytes of the payload of every made frame: "vtb" and a version.
+/// First bytes of the payload of every generated frame: "vtb" and a version.
 const MAGIC: [u8; 4] = *b"vtb1";
 
 /// Ethernet, IPv4 without options and UDP.
@@ -22,23 +22,23 @@ pub const VXLAN_OVERHEAD: usize = UDP_PAYLOAD + 8;
 /// Magic, sequence, time.
 const STAMP: usize = 16;
 
-/// The shortest made frame, without the frame check sequence: Ethernet's own 60 bytes.
+/// The shortest generated frame, without the frame check sequence: Ethernet's minimum of 60 bytes.
 pub const MIN_FRAME: usize = 60;
 
 /// The first port of the range for outer UDP source ports (RFC 7348 section 5), and of inner flows.
 pub const FIRST_PORT: u16 = 49152;
 
-/// The most flows that a template makes: as many as there are dynamic ports.
+/// The maximum number of flows: the number of dynamic ports.
 pub const MAX_FLOWS: u16 = u16::MAX - FIRST_PORT + 1;
 
-/// The outer header of made VXLAN packets.
+/// The outer header of generated VXLAN packets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tunnel {
     /// Outer source MAC.
     pub source_mac: MacAddr,
-    /// Outer destination MAC: that of the next router or of the VTEP.
+    /// Outer destination MAC: that of the next-hop router or of the VTEP.
     pub destination_mac: MacAddr,
-    /// Outer source address: the VTEP that we claim to be.
+    /// Outer source address: the emulated VTEP.
     pub source: Ipv4Addr,
     /// Outer destination address: the VTEP under test.
     pub destination: Ipv4Addr,
@@ -48,24 +48,25 @@ pub struct Tunnel {
     pub vni: Vni,
 }
 
-/// What frames to make.
+/// The frames to generate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape {
     /// Source MAC.
     pub source: HostMac,
     /// The first destination MAC.
     pub destination: MacAddr,
-    /// How many destination MACs, counted up from the first; at least 1.
+    /// Number of consecutive destination MACs; at least 1.
     pub destinations: u32,
-    /// How many UDP flows: 1..=[`MAX_FLOWS`].
+    /// Number of UDP flows: 1..=[`MAX_FLOWS`].
     pub flows: u16,
-    /// Length without the frame check sequence and without [`Tunnel`], bytes; at least [`MIN_FRAME`].
+    /// Length without the frame check sequence and without [`Tunnel`], bytes; at least
+    /// [`MIN_FRAME`].
     pub size: usize,
-    /// Wrap every frame into VXLAN.
+    /// Encapsulate every frame in VXLAN.
     pub tunnel: Option<Tunnel>,
 }
 
-/// Frames of one shape, one after the other.
+/// A sequence of frames of one shape.
 #[derive(Debug, Clone)]
 pub struct Template {
     bytes: Vec<u8>,
@@ -86,7 +87,7 @@ fn plain(shape: &Shape) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::with_capacity(shape.size);
     builder
         .write(&mut bytes, &payload)
-        .map_err(Failure::of("making a frame"))?;
+        .map_err(Failure::of("building a frame"))?;
     // The payload changes with every packet: no UDP checksum, which IPv4 allows (RFC 768).
     bytes[UDP_PAYLOAD - 2..UDP_PAYLOAD].fill(0);
     Ok(bytes)
@@ -102,7 +103,7 @@ fn wrap(tunnel: &Tunnel, frame: &[u8]) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::with_capacity(payload.len() + UDP_PAYLOAD);
     builder
         .write(&mut bytes, &payload)
-        .map_err(Failure::of("making a VXLAN packet"))?;
+        .map_err(Failure::of("building a VXLAN packet"))?;
     // Zero, as RFC 7348 section 5 recommends over IPv4.
     bytes[UDP_PAYLOAD - 2..UDP_PAYLOAD].fill(0);
     Ok(bytes)
@@ -110,7 +111,7 @@ fn wrap(tunnel: &Tunnel, frame: &[u8]) -> Result<Vec<u8>, Failure> {
 
 impl Template {
     /// # Errors
-    /// [`Failure`] when the shape is impossible, with the value and what would be right.
+    /// [`Failure`] if the shape is invalid, with the value and the valid range.
     pub fn new(shape: &Shape) -> Result<Self, Failure> {
         if !(MIN_FRAME..=9014).contains(&shape.size) {
             return Err(Failure::new(format!(
@@ -169,7 +170,7 @@ impl Template {
         self.sequence = self.sequence.wrapping_add(1);
     }
 
-    /// What the `sequence`-th plain frame looks like, but for its time stamp.
+    /// The `sequence`-th plain frame, except for its time stamp.
     #[must_use]
     pub fn expected(&self, sequence: u32) -> Vec<u8> {
         let mut at = Self {
@@ -182,20 +183,20 @@ impl Template {
     }
 }
 
-/// What a made frame says of itself.
+/// The identification of a generated frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     /// Its number, from 0, modulo 2^32.
     pub sequence: u32,
-    /// When it was made, `CLOCK_MONOTONIC` nanoseconds.
+    /// When it was generated, `CLOCK_MONOTONIC` nanoseconds.
     pub sent_ns: u64,
-    /// Its VNI when it came in VXLAN.
+    /// Its VNI, if it was encapsulated in VXLAN.
     pub vni: Option<u32>,
-    /// Where the plain frame begins.
+    /// Offset of the plain frame.
     pub inner: usize,
 }
 
-/// Reads a made frame, plain or in VXLAN over IPv4. `None` for every other frame.
+/// Reads a generated frame, plain or in VXLAN over IPv4. `None` for every other frame.
 #[must_use]
 pub fn read(frame: &[u8]) -> Option<Stamp> {
     if let Some((sequence, sent_ns)) = read_at(frame) {
@@ -217,7 +218,7 @@ pub fn read(frame: &[u8]) -> Option<Stamp> {
     })
 }
 
-/// True when two plain frames are the same but for the time stamp.
+/// True if two plain frames are the same except for the time stamp.
 #[must_use]
 pub fn same(one: &[u8], other: &[u8]) -> bool {
     let (time, end) = (UDP_PAYLOAD + 8, UDP_PAYLOAD + STAMP);
