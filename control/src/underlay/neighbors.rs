@@ -193,7 +193,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn proxies_bridge_entries_and_group_macs_are_no_neighbours() {
+    fn proxies_bridge_entries_and_group_macs_are_not_neighbors() {
         let key = (1, "10.0.0.1".parse().unwrap());
         let mut neighbors = NeighborCache::default();
         let mut proxy = message(key, NudState::Permanent, Some(9));
