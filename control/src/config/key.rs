@@ -47,14 +47,13 @@ macro_rules! keys {
                     }
                 },
                 write: |section| $crate::config::key::Codec::write(&$codec, &section.$($field).+),
-                live: $crate::config::key::keys!(@is $($live)?),
+                live: keys!(@is $($live)?),
             },
         )*];
     };
     (@is live) => { true };
     (@is) => { false };
 }
-pub(super) use keys;
 
 /// Reads every key of a section; those that are missing or invalid leave the section as it is.
 pub(super) fn read_keys<S>(

@@ -12,6 +12,9 @@
 //! too, in the same words. A diagnostic names the file, the line, the key, the invalid value and
 //! what would be valid.
 
+#[macro_use]
+mod key;
+
 mod bgp;
 mod bgp_neighbor;
 mod change;
@@ -21,12 +24,12 @@ mod diff;
 mod group;
 mod host;
 mod interface;
-mod key;
 mod load;
 mod model;
 mod node;
 mod password;
 mod port;
+mod references;
 mod request;
 mod save;
 mod table;

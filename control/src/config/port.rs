@@ -9,7 +9,7 @@ use vtep_dataplane::table::port::{ChecksumMode, StormLimit};
 
 use super::diagnostic::Diagnostics;
 use super::interface::PortKey;
-use super::key::{custom, keys, one_of, optional, plain, read_keys, set, write_keys, write_only};
+use super::key::{custom, one_of, optional, plain, read_keys, set, write_keys, write_only};
 use super::node::Located;
 use super::table::TableReader;
 use super::value::{Read, boolean, integer, ip, text};

@@ -3,10 +3,10 @@
 use vtep_dataplane::addr::VtepAddr;
 
 use super::diagnostic::Diagnostics;
-use super::host::HostReferences;
 use super::interface::InterfaceName;
-use super::key::{Codec, custom, keys, one_of, optional, plain, read_keys, single, write_keys};
+use super::key::{Codec, custom, one_of, optional, plain, read_keys, single, write_keys};
 use super::node::{Located, Node};
+use super::references::HostReferences;
 use super::table::TableReader;
 use super::value::{Read, boolean, integer, invalid, text};
 use super::write::{array, quoted};

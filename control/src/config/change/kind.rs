@@ -5,8 +5,8 @@ use vtep_dataplane::addr::Vni;
 
 use super::{Change, ChangeError};
 use crate::config::diagnostic::Diagnostics;
-use crate::config::host::HostReferences;
 use crate::config::model::{Config, VniConfig};
+use crate::config::references::HostReferences;
 use crate::config::table::TableReader;
 
 /// What a request asks for.

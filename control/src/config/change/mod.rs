@@ -23,7 +23,6 @@ use std::time::Duration;
 
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 
-use self::apply::Undo;
 pub(super) use self::bgp::diff as bgp_diff;
 use self::kind::EntryKind;
 pub use self::vni::content_changes as vni_content;
@@ -32,7 +31,7 @@ use super::bgp::BgpSettings;
 use super::bgp_neighbor::BgpNeighbor;
 use super::group::GroupAddr;
 use super::interface::{InterfaceName, PortKey};
-use super::model::{Config, FdbEntry, NeighborEntry};
+use super::model::{Config, FdbEntry, NeighborEntry, VniConfig};
 use super::port::Port;
 use super::vni::VniSettings;
 use super::vtep::Tunnel;
@@ -307,6 +306,12 @@ pub struct BatchError {
     pub index: usize,
     /// Why.
     pub error: ChangeError,
+}
+
+/// The inverse of a change.
+enum Undo {
+    Change(Change),
+    Vni(Vni, Box<VniConfig>),
 }
 
 /// Applies one change and returns its inverse.
