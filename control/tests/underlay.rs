@@ -1,5 +1,5 @@
-//! The underlay against the real kernel, each test in two network namespaces of its own: `near` with the code under
-//! test, `far` with the VTEPs. Needs root; fails without.
+//! The underlay against the real kernel, each test in two network namespaces of its own: `near`
+//! with the code under test, `far` with the VTEPs. Needs root; fails without.
 
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -12,7 +12,8 @@ use vtep_dataplane::addr::VtepAddr;
 /// How long anything may take that the kernel does within seconds, on a busy machine too.
 const SOON: Duration = Duration::from_secs(30);
 
-/// Two namespaces joined by the veth pairs eth0-far0 and eth1-far1. Gone when dropped, also in a panic.
+/// Two namespaces joined by the veth pairs eth0-far0 and eth1-far1. Gone when dropped, also in a
+/// panic.
 struct Net {
     name: String,
 }
@@ -158,19 +159,19 @@ impl Loop {
         self.underlay.track(vtep(text), Instant::now());
     }
 
-    /// One turn's news of VTEPs. The kernel tells of links when it likes.
+    /// The VTEP events of one iteration. The kernel reports links at any time.
     fn resolutions(&mut self) -> Vec<UnderlayEvent> {
         let mut changes = self.underlay.poll(Instant::now()).unwrap();
         changes.retain(|change| matches!(change, UnderlayEvent::Resolved(_)));
         changes
     }
 
-    fn turn(&mut self, patience: Duration) {
+    fn poll_once(&mut self, poll_timeout: Duration) {
         let wait = self
             .underlay
             .next_timeout(Instant::now())
-            .unwrap_or(patience)
-            .min(patience);
+            .unwrap_or(poll_timeout)
+            .min(poll_timeout);
         self.poll
             .poll(&mut mio::Events::with_capacity(4), Some(wait))
             .unwrap();
@@ -187,7 +188,7 @@ impl Loop {
     ) -> Vec<ResolvedPath> {
         let start = Instant::now();
         loop {
-            self.turn(Duration::from_millis(100));
+            self.poll_once(Duration::from_millis(100));
             let paths = self.underlay.paths(vtep(text)).expect("it is wanted");
             if wish(paths) {
                 return paths.to_vec();
@@ -202,7 +203,7 @@ impl Loop {
         let start = Instant::now();
         while !self.seen.iter().any(&wanted) {
             assert!(start.elapsed() < SOON, "{what}: not among {:#?}", self.seen);
-            self.turn(Duration::from_millis(100));
+            self.poll_once(Duration::from_millis(100));
         }
     }
 
@@ -214,7 +215,7 @@ impl Loop {
     fn unresolved(&mut self, text: &str, reason: &str) {
         let start = Instant::now();
         loop {
-            self.turn(Duration::from_millis(100));
+            self.poll_once(Duration::from_millis(100));
             let address: IpAddr = text.parse().unwrap();
             let shown = self.underlay.show(Instant::now());
             let row = shown
@@ -367,9 +368,10 @@ fn two_nics_share_by_weight_until_one_goes_down() {
     });
 }
 
-/// A kernel without CONFIG_VLAN_8021Q, as the project's test machine has it, has no such interfaces: there the test shows
-/// only that it is the kernel that refuses; src/underlay/resolve_tests.rs and links.rs show what
-/// is made of one, from messages as the kernel writes them.
+/// A kernel without CONFIG_VLAN_8021Q, as the project's test machine has it, has no such
+/// interfaces: there the test shows only that it is the kernel that refuses;
+/// src/underlay/resolve_tests.rs and links.rs show what is made of one, from messages as the kernel
+/// writes them.
 #[test]
 fn a_vlan_of_an_underlay_interface_is_a_tag_on_its_device() {
     Net::new("vlan").inside(|net| {
@@ -408,8 +410,8 @@ fn a_vlan_of_an_underlay_interface_is_a_tag_on_its_device() {
 }
 
 #[test]
-fn a_neighbour_may_appear_change_its_mac_and_die() {
-    Net::new("neighbour").inside(|net| {
+fn a_neighbor_may_appear_change_its_mac_and_die() {
+    Net::new("neighbor").inside(|net| {
         // Quick timers: the kernel's own take half a minute to notice a silent change.
         for setting in [
             "base_reachable_time_ms=1000",
@@ -426,7 +428,7 @@ fn a_neighbour_may_appear_change_its_mac_and_die() {
         looper.unresolved("10.0.0.5", "neighbor 10.0.0.5 on eth0 is FAILED");
         net.ip("far", "addr add 10.0.0.5/24 dev far0");
         let first = looper.resolved("10.0.0.5");
-        // Without an announcement: the kernel must be made to ask.
+        // Without an announcement: the kernel must be made to resolve again.
         net.ip("far", "link set far0 address 02:00:00:00:00:99");
         let silent = Duration::from_secs(90);
         let changed = looper.until("10.0.0.5", silent, |paths| {
@@ -484,11 +486,12 @@ fn lost_events_lead_to_the_same_state() {
         let mut looper = Loop::new();
         looper.want("203.0.113.9");
         looper.resolved("203.0.113.9");
-        // Far more events than the socket's buffer holds while nobody reads: the kernel drops the last of them.
+        // Far more events than the socket's buffer holds while none is read: the kernel drops the last of them.
         let flood: String = (0..25_000)
             .map(|n| {
                 format!(
-                    "neigh replace 10.0.0.{} dev eth0 lladdr 02:00:00:00:{:02x}:{:02x} nud permanent\n",
+                    "neigh replace 10.0.0.{} dev eth0 lladdr 02:00:00:00:{:02x}:{:02x} nud \
+                     permanent\n",
                     10 + n % 200,
                     n / 200 % 256,
                     n % 200
@@ -507,10 +510,19 @@ fn lost_events_lead_to_the_same_state() {
             .output()
             .unwrap();
         std::fs::remove_file(&file).unwrap();
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        assert!(
+            done.status.success(),
+            "{}",
+            String::from_utf8_lossy(&done.stderr)
+        );
         assert!(looper.underlay.link("late").is_none());
-        looper.until("203.0.113.9", SOON, |paths| paths.iter().any(|p| &*p.device == "eth1"));
+        looper.until("203.0.113.9", SOON, |paths| {
+            paths.iter().any(|p| &*p.device == "eth1")
+        });
         assert!(looper.underlay.link("late").is_some());
-        assert!(looper.underlay.resyncs() > 0, "the flood was too small to lose events");
+        assert!(
+            looper.underlay.resyncs() > 0,
+            "the flood was too small to lose events"
+        );
     });
 }

@@ -47,7 +47,8 @@ pub(super) fn check(
     for (line, address) in &references.addresses {
         if !host.has_address(address.get()) {
             let message = format!(
-                "{address} is on no interface of this host; add it (`ip address add`) or write a local address"
+                "{address} is on no interface of this host; add it (`ip address add`) or write a \
+                 local address"
             );
             diagnostics.push(Diagnostic::error(*line, "vtep.address".to_owned(), message));
         }
@@ -72,7 +73,8 @@ pub(super) fn check(
             }
             (Some(facts), Some(carried)) if facts.mtu > carried => {
                 let message = format!(
-                    "{name} has MTU {}, but the underlay carries at most {carried}: longer frames are \
+                    "{name} has MTU {}, but the underlay carries at most {carried}: longer frames \
+                     are \
                      dropped; set the MTU of {name} to {carried} or that of the underlay to {}",
                     facts.mtu,
                     facts.mtu + overhead
@@ -103,7 +105,8 @@ fn underlay(
         let least = SMALLEST_TENANT_MTU + overhead;
         if facts.mtu < least {
             let message = format!(
-                "the MTU of {name}, {}, is too small for the overhead of {overhead} bytes; set it to \
+                "the MTU of {name}, {}, is too small for the overhead of {overhead} bytes; set it \
+                 to \
                  {least} or more, 1500 + {overhead} is best",
                 facts.mtu
             );

@@ -41,7 +41,10 @@ macro_rules! keys {
             $crate::config::key::Key {
                 name: $name,
                 read: |section, table, diagnostics| {
-                    let value = $crate::config::key::Codec::read(&$codec, table, $name, diagnostics);
+                    let codec = $codec;
+                    let value = $crate::config::key::Codec::read(
+                        &codec, table, $name, diagnostics,
+                    );
                     if let Some(value) = value {
                         section.$($field).+ = value;
                     }

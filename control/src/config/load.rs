@@ -73,13 +73,18 @@ pub fn parse_request(source: &str, text: &str, running: &Config) -> Result<Loade
             .bgp_neighbors()
             .values()
             .filter_map(|neighbor| neighbor.password.as_ref());
-        known.into_iter().find(|known| known.file() == file).cloned().ok_or_else(|| {
-            format!(
-                "{} is not in use yet, and vtepd opens no file that a client names; add it to vtepd's \
+        known
+            .into_iter()
+            .find(|known| known.file() == file)
+            .cloned()
+            .ok_or_else(|| {
+                format!(
+                    "{} is not in use yet, and vtepd opens no file that a client names; add it to \
+                 vtepd's \
                  own file and apply that",
-                file.display()
-            )
-        })
+                    file.display()
+                )
+            })
     })
 }
 

@@ -1,4 +1,5 @@
-//! Configuration: text in, typed and consistent [`Config`] out; and the changes from one to the next.
+//! Configuration: text in, typed and consistent [`Config`] out; and the changes from one to the
+//! next.
 //!
 //! ```text
 //! TOML -> node (values with lines) -> table, key, value (typed) -> Change -> Config::apply -> Config

@@ -9,7 +9,7 @@ use crate::config::model::{Config, VniConfig};
 use crate::config::references::HostReferences;
 use crate::config::table::TableReader;
 
-/// What a request asks for.
+/// The operation of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::config) enum Verb {
     /// `KIND.add`.
