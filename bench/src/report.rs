@@ -44,7 +44,7 @@ impl Run {
     /// [`Failure`] naming the file that could not be written.
     pub fn write_json(&self, path: &Path) -> Result<(), Failure> {
         let failed = |why: std::io::Error| {
-            Failure::new(format!("{}: {why}; give another file", path.display()))
+            Failure::new(format!("{}: {why}; choose another file", path.display()))
         };
         let mut file = BufWriter::new(File::create(path).map_err(failed)?);
         serde_json::to_writer_pretty(&mut file, self).map_err(|why| failed(why.into()))?;

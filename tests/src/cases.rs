@@ -3,12 +3,11 @@
 //! Hypervisor 1 serves VNI 100 with tenant 11; hypervisor 9 is a known VTEP; the MAC of tenant 12
 //! is behind it.
 
+use self::Outcome::{Cut, Delivered, Dropped, Marked};
 use crate::craft::{Checksum, Packet, vxlan};
 use crate::fabric::{Underlay, vtep4, vtep6};
 use crate::frame::{EXPERIMENT, mac, plain, tagged, udp4, udp6};
 use crate::link;
-
-use Outcome::{Cut, Delivered, Dropped, Marked};
 
 /// What the tenant receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ pub const EXPERIMENT: u16 = 0x88b5;
 /// Six bytes from `aa:bb:cc:dd:ee:ff`.
 ///
 /// # Panics
-/// If the text is no MAC address.
+/// If the text is not a MAC address.
 #[must_use]
 pub fn mac(text: &str) -> [u8; 6] {
     let bytes: Vec<u8> = text
@@ -84,7 +84,7 @@ pub fn udp4(destination: &str, source: &str, tos: u8, text: &str) -> Vec<u8> {
     let mut frame = Vec::new();
     builder
         .write(&mut frame, text.as_bytes())
-        .expect("a vector takes all");
+        .expect("writing to a vector cannot fail");
     frame
 }
 
@@ -112,7 +112,7 @@ pub fn udp6(destination: &str, source: &str, tos: u8, text: &str) -> Vec<u8> {
     let mut frame = Vec::new();
     builder
         .write(&mut frame, text.as_bytes())
-        .expect("a vector takes all");
+        .expect("writing to a vector cannot fail");
     frame
 }
 

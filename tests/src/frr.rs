@@ -45,7 +45,7 @@ impl Frr {
     /// As [`Frr::start`], with FRR 10.3 of Debian 13.
     ///
     /// # Panics
-    /// As [`Frr::start`], and if the root can't be made.
+    /// As [`Frr::start`], and if the root directory can't be created.
     #[must_use]
     pub fn start_10_3(ns: &Netns, config: &str) -> Self {
         Self::start_in(Some(trixie::root()), ns, config)
@@ -138,7 +138,7 @@ impl Frr {
     /// # Panics
     /// If it is not running.
     pub fn kill(&mut self) {
-        self.bgpd.take().expect("bgpd runs").kill();
+        self.bgpd.take().expect("bgpd is running").kill();
     }
 
     /// Sends SIGTERM to bgpd: it notifies its neighbors.
@@ -146,7 +146,7 @@ impl Frr {
     /// # Panics
     /// If it is not running, or does not end.
     pub fn stop(&mut self) {
-        let mut bgpd = self.bgpd.take().expect("bgpd runs");
+        let mut bgpd = self.bgpd.take().expect("bgpd is running");
         bgpd.signal(Signal::TERM);
         bgpd.wait(10);
     }

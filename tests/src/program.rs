@@ -106,8 +106,8 @@ impl Program {
             if ready(self) {
                 return Some(());
             }
-            if let Some(status) = self.child.try_wait().expect("our own child") {
-                panic!("{name} ended ({status}) before: {what}");
+            if let Some(status) = self.child.try_wait().expect("a child of this process") {
+                panic!("{name} exited ({status}) before: {what}");
             }
             None
         });
@@ -127,7 +127,7 @@ impl Program {
     pub fn wait(&mut self, seconds: u64) -> ExitStatus {
         let name = format!("the end of {}", self.name);
         wait_for(&name, seconds, || {
-            self.child.try_wait().expect("our own child")
+            self.child.try_wait().expect("a child of this process")
         })
     }
 

@@ -378,7 +378,7 @@ impl Vtepd {
         let status = self.program.wait(10);
         assert!(
             status.success(),
-            "vtepd ended with {status} after SIGTERM:\n{}",
+            "vtepd exited with {status} after SIGTERM:\n{}",
             self.program.log()
         );
     }
@@ -440,7 +440,7 @@ fn write_config(dir: &Path, config: &Config) {
         "[control]\nsocket = \"{}\"\n",
         dir.join("control.sock").display()
     );
-    write!(text, "{}{}", config.control, config.text()).expect("a string takes all");
+    write!(text, "{}{}", config.control, config.text()).expect("writing to a string cannot fail");
     std::fs::write(dir.join("vtepd.toml"), text).expect("the scratch directory can be written");
 }
 

@@ -92,7 +92,7 @@ fn through_reflectors(
 
 /// A reflector and its namespace.
 enum Reflector {
-    Frr(Frr, Netns),
+    Frr(Box<Frr>, Netns),
     Gobgp(Gobgp, Netns),
 }
 
@@ -100,7 +100,8 @@ const CLIENTS: [u8; 3] = [1, 2, 3];
 
 fn frr_reflector(fabric: &Fabric) -> Reflector {
     let ns = fabric.hypervisor(250);
-    Reflector::Frr(Frr::start(&ns, &frr::reflector(250, &CLIENTS)), ns)
+    let frr = Frr::start(&ns, &frr::reflector(250, &CLIENTS));
+    Reflector::Frr(Box::new(frr), ns)
 }
 
 fn gobgp_reflector(fabric: &Fabric) -> Reflector {
@@ -128,7 +129,7 @@ fn traffic_survives_the_loss_of_one_of_two_reflectors() {
         assert_eq!(both, [0, 0], "of 200 requests each, while {what}");
     };
     let Reflector::Frr(frr, ns) = &mut reflectors[0] else {
-        panic!("FRR comes first")
+        panic!("FRR is the first")
     };
     frr.kill();
     none_lost("FRR is dead");
@@ -151,7 +152,7 @@ fn traffic_survives_the_loss_of_one_of_two_reflectors() {
         (all(&sites[0]) && all(&sites[1])).then_some(())
     });
     let Reflector::Gobgp(gobgp, ns) = reflectors.remove(1) else {
-        panic!("GoBGP comes second")
+        panic!("GoBGP is the second")
     };
     gobgp.program.kill();
     none_lost("GoBGP is dead");
@@ -245,8 +246,8 @@ fn sessions_are_shut_down_enabled_and_cleared() {
     sites[1].expect_flood(100, &[]);
     let state = |site: &Site| site.ctl().show("bgp summary")["neighbors"][0]["state"].clone();
     assert_eq!(state(&sites[0]), "Shutdown");
-    let heard = sites[1].bgpd().show("show bgp neighbors 203.0.113.1");
-    assert!(heard.contains("Administrative Shutdown"), "{heard}");
+    let shown = sites[1].bgpd().show("show bgp neighbors 203.0.113.1");
+    assert!(shown.contains("Administrative Shutdown"), "{shown}");
     let vtepd = sites[0].ctl();
     vtepd.done("bgp enable 203.0.113.2");
     expect_full(&sites);

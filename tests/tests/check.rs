@@ -157,11 +157,11 @@ fn a_missing_port_interface_is_only_a_warning() {
     let fabric = Fabric::new(1600);
     let ns = fabric.hypervisor(1);
     let out = check(&ns, GOOD);
-    let said = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success(), "{said}");
+    let output = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{output}");
     assert!(
-        said.contains("vtepd.toml:8: warning") && said.contains("t11"),
-        "{said}"
+        output.contains("vtepd.toml:8: warning") && output.contains("t11"),
+        "{output}"
     );
 }
 

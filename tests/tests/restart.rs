@@ -122,7 +122,7 @@ fn gobgp_keeps_and_reflects_the_routes_of_a_vtepd_that_restarts() {
 }
 
 /// FRR 8.4 does not retain EVPN routes: `FOREACH_AFI_SAFI_NSF` in its bgpd/bgpd.h ends before that
-/// family. It must recognise the restart of vtepd, and relearn all routes at once.
+/// family. It must recognize the restart of vtepd, and relearn all routes at once.
 #[test]
 fn frr_relearns_all_routes_when_vtepd_restarts() {
     let fabric = Fabric::new(1600);
@@ -133,7 +133,7 @@ fn frr_relearns_all_routes_when_vtepd_restarts() {
     let mut sites = [one, two];
     expect_full(&sites);
     // vtepd has signalled the restart, that its forwarding state was preserved, and End-of-RIB.
-    wait_for("FRR recognises the restart", 10, || {
+    wait_for("FRR recognizes the restart", 10, || {
         let shown = sites[1].bgpd().json("show bgp neighbors 203.0.113.1")["203.0.113.1"].clone();
         let restart = &shown["gracefulRestartInfo"];
         let preserved = shown["neighborCapabilities"]

@@ -106,12 +106,12 @@ fn a_session_without_routes_is_reported_when_another_has_some() {
     wait_for("a minute has passed", 70, || {
         (degraded() != serde_json::json!([])).then_some(())
     });
-    let said = degraded().to_string();
+    let reasons = degraded().to_string();
     assert!(
-        said.contains("BGP session with 203.0.113.8 is established without routes"),
-        "{said}"
+        reasons.contains("BGP session with 203.0.113.8 is established without routes"),
+        "{reasons}"
     );
-    assert!(!said.contains("203.0.113.9"), "{said}");
+    assert!(!reasons.contains("203.0.113.9"), "{reasons}");
     let detail = |neighbor: &str| vtepd.done(&format!("show bgp neighbor {neighbor}"));
     assert!(detail("203.0.113.8").contains("State: Established, silent: no routes"));
     assert!(detail("203.0.113.9").contains("State: Established\n"));

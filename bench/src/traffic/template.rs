@@ -115,16 +115,18 @@ impl Template {
     pub fn new(shape: &Shape) -> Result<Self, Failure> {
         if !(MIN_FRAME..=9014).contains(&shape.size) {
             return Err(Failure::new(format!(
-                "frame size {}: give {MIN_FRAME} to 9014 bytes",
+                "invalid frame size {}: must be {MIN_FRAME} to 9014 bytes",
                 shape.size
             )));
         }
         if shape.destinations == 0 {
-            return Err(Failure::new("0 destination MACs: give at least 1"));
+            return Err(Failure::new(
+                "invalid number of destination MACs 0: must be at least 1",
+            ));
         }
         if !(1..=MAX_FLOWS).contains(&shape.flows) {
             return Err(Failure::new(format!(
-                "{} flows: give 1 to {MAX_FLOWS}",
+                "invalid number of flows {}: must be 1 to {MAX_FLOWS}",
                 shape.flows
             )));
         }
@@ -149,17 +151,18 @@ impl Template {
         self.bytes.len()
     }
 
-    /// Writes the next frame, stamped with `now_ns`. `room` must be [`Template::size`] bytes long.
+    /// Writes the next frame, stamped with `now_ns`. `buffer` must be [`Template::size`] bytes
+    /// long.
     ///
     /// # Panics
-    /// If `room` is of another length.
-    pub fn write(&mut self, room: &mut [u8], now_ns: u64) {
-        room.copy_from_slice(&self.bytes);
+    /// If the length of `buffer` differs.
+    pub fn write(&mut self, buffer: &mut [u8], now_ns: u64) {
+        buffer.copy_from_slice(&self.bytes);
         let port = (FIRST_PORT + (self.sequence % u32::from(self.flows)) as u16).to_be_bytes();
         if self.inner > 0 {
-            room[UDP_SOURCE..UDP_SOURCE + 2].copy_from_slice(&port);
+            buffer[UDP_SOURCE..UDP_SOURCE + 2].copy_from_slice(&port);
         }
-        let frame = &mut room[self.inner..];
+        let frame = &mut buffer[self.inner..];
         if self.destinations > 1 {
             let mac = self.first + u64::from(self.sequence % self.destinations);
             frame[..6].copy_from_slice(&MacAddr::from_bits(mac).0);
@@ -177,9 +180,9 @@ impl Template {
             sequence,
             ..self.clone()
         };
-        let mut room = vec![0; at.size()];
-        at.write(&mut room, 0);
-        room.split_off(self.inner)
+        let mut buffer = vec![0; at.size()];
+        at.write(&mut buffer, 0);
+        buffer.split_off(self.inner)
     }
 }
 
@@ -264,12 +267,12 @@ mod tests {
     #[test]
     fn frames_step_through_destinations_and_flows() {
         let mut template = Template::new(&shape(false)).unwrap();
-        let mut room = vec![0; 60];
+        let mut buffer = vec![0; 60];
         for sequence in 0..12u32 {
-            template.write(&mut room, 77);
-            assert_eq!(room[5], (sequence % 4) as u8);
-            assert_eq!(room[35], (sequence % 3) as u8);
-            let stamp = read(&room).unwrap();
+            template.write(&mut buffer, 77);
+            assert_eq!(buffer[5], (sequence % 4) as u8);
+            assert_eq!(buffer[35], (sequence % 3) as u8);
+            let stamp = read(&buffer).unwrap();
             assert_eq!(
                 stamp,
                 Stamp {
@@ -279,7 +282,7 @@ mod tests {
                     inner: 0
                 }
             );
-            let parsed = SlicedPacket::from_ethernet(&room).unwrap();
+            let parsed = SlicedPacket::from_ethernet(&buffer).unwrap();
             assert!(parsed.net.is_some() && parsed.transport.is_some());
         }
     }
@@ -288,22 +291,22 @@ mod tests {
     fn vxlan_packets_hold_the_plain_frame() {
         let mut template = Template::new(&shape(true)).unwrap();
         assert_eq!(template.size(), 110);
-        let mut room = vec![0; 110];
-        template.write(&mut room, 5);
-        let stamp = read(&room).unwrap();
+        let mut buffer = vec![0; 110];
+        template.write(&mut buffer, 5);
+        let stamp = read(&buffer).unwrap();
         assert_eq!((stamp.vni, stamp.inner), (Some(100), 50));
         assert!(
-            SlicedPacket::from_ethernet(&room)
+            SlicedPacket::from_ethernet(&buffer)
                 .unwrap()
                 .transport
                 .is_some()
         );
-        room[50 + UDP_PAYLOAD + 8..50 + UDP_PAYLOAD + STAMP].fill(0);
-        assert_eq!(template.expected(0), &room[50..]);
+        buffer[50 + UDP_PAYLOAD + 8..50 + UDP_PAYLOAD + STAMP].fill(0);
+        assert_eq!(template.expected(0), &buffer[50..]);
     }
 
     #[test]
-    fn impossible_shapes_and_foreign_frames_are_refused() {
+    fn invalid_shapes_and_foreign_frames_are_rejected() {
         assert!(
             Template::new(&Shape {
                 size: 59,

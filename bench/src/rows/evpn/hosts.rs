@@ -83,7 +83,7 @@ impl Hosts {
         }) {
             Ok(stream)
         } else {
-            Err(Failure::new("the attributes leave no room for a route"))
+            Err(Failure::new("the attributes leave no space for a route"))
         }
     }
 

@@ -1,4 +1,4 @@
-//! The memory that a route takes.
+//! Memory use per route.
 
 use std::fs;
 use std::process::Command;

@@ -100,7 +100,7 @@ impl Sink {
         match refused {
             0 => Ok(()),
             more => Err(Failure::new(format!(
-                "the tables are full: {more} changes were not made"
+                "the tables are full: {more} changes were not applied"
             ))),
         }
     }
@@ -126,7 +126,7 @@ impl Sink {
         let address = Hosts::vtep(vtep)?;
         let id = self.seen().vteps.by_address(address);
         if id.is_some() == gone {
-            return Err(Failure::new(format!("next hop of {address}: {id:?}")));
+            return Err(Failure::new(format!("VTEP {address}: {id:?}")));
         }
         let wanted = id.map(Destination::Vtep);
         let (behind, mut found): (Vec<_>, _) =
