@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 fn main() {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let arch = std::env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets CARGO_CFG_TARGET_ARCH");
-    // bpf/*.h as libbpf-sys vendors them; <asm/types.h> is elsewhere on multiarch systems such as Debian.
+    // bpf/*.h as libbpf-sys vendors them; <asm/types.h> is elsewhere on multiarch systems such as
+    // Debian.
     let mut args = vec!["-Wall".to_owned(), "-Werror".to_owned()];
     if let Some(vendored) = std::env::var_os("DEP_BPF_INCLUDE") {
         args.push(format!("-I{}", Path::new(&vendored).display()));

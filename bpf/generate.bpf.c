@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-// Frames for measurements, sent by BPF_PROG_RUN in live-frame mode (Documentation/bpf/bpf_prog_run.rst): the kernel
-// makes a frame from the caller's bytes and XDP_TX sends it on the interface, without an skb. Each frame gets the next
-// UDP source port; its checksum must be 0.
+// Frames for benchmarks, sent by BPF_PROG_RUN in live-frame mode (Documentation/bpf/bpf_prog_run.rst): the kernel
+// makes a frame of the caller's bytes, and XDP_TX sends it on the interface without an skb. Each frame gets the next
+// UDP source port; the UDP checksum must be 0.
 //
 //   plain    Ethernet, IPv4 without options, UDP
 //   vxlan    the same around VXLAN around the same: both UDP headers get the port

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-// The XDP programs of vtepd. Each device loads an instance of its own, so each has its own maps.
+// The XDP programs of vtepd. Each device loads an instance of its own, with its own maps.
 //
 //   underlay      UDP to (local VTEP address, VXLAN port) -> the queue's AF_XDP socket; all else -> host stack,
-//                 but for what is no frame: the rest of one that the driver has cut into buffers
-//   tenant        every frame -> the queue's AF_XDP socket; no socket: drop, never the host stack
-//   tenant_trunk  as tenant, and puts back an 802.1Q tag that the driver keeps beside the frame
+//                 except the remaining buffers of a frame that the driver has split
+//   tenant        every frame -> the queue's AF_XDP socket; without a socket: drop, never the host stack
+//   tenant_trunk  as tenant, and restores an 802.1Q tag that the driver has stripped into metadata
 //
-// They are loaded for frames of several buffers (BPF_F_XDP_HAS_FRAGS): data..data_end is the first one, in which a driver
-// leaves all headers. A packet whose headers go beyond it is the host stack's.
+// They are loaded for frames of several buffers (BPF_F_XDP_HAS_FRAGS): data..data_end is the first buffer, in which
+// drivers leave all headers. A packet whose headers extend beyond it goes to the host stack.
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
@@ -18,12 +18,12 @@
 #include <bpf/bpf_helpers.h>
 
 #define NULL ((void *)0)
-#define VLAN_TAGS 2         /* outer tags looked through: 802.1Q and 802.1ad */
+#define VLAN_TAGS 2         /* outer tags that are skipped: 802.1Q and 802.1ad */
 #define IP_FRAGMENT 0x3fff  /* more-fragments flag and fragment offset (RFC 791 section 3.1) */
 #define IPV4_MAPPED_AT 12   /* ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2) */
 
-#define BUFFER_UNIT 1024    /* receive buffers of drivers that cut frames: igb, igc (SRRCTL.BSIZEPKT) */
-#define STAMP 16            /* bytes of a buffer that a received time stamp takes there (IGB_TS_HDR_LEN, IGC_TS_HDR_LEN) */
+#define BUFFER_UNIT 1024    /* receive buffers of drivers that split frames: igb, igc (SRRCTL.BSIZEPKT) */
+#define STAMP 16            /* bytes of a buffer used by a receive time stamp (IGB_TS_HDR_LEN, IGC_TS_HDR_LEN) */
 
 struct vlan_header {
 	__be16 tci;
@@ -53,7 +53,7 @@ struct {
 	__type(value, __u8);
 } endpoints SEC(".maps");
 
-/* The longest frame that the MTU allows, bytes. 0: the driver gives no frame in pieces. User space sets it. */
+/* The longest frame that the MTU permits, bytes. 0: the driver never splits frames. User space sets it. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -63,11 +63,11 @@ struct {
 
 struct split {
 	__u64 dropped;
-	__u32 goes_on; /* the frame in the last buffer goes on in the next one, which comes here */
-	__u32 copies;  /* bound in copy mode. User space sets it */
+	__u32 continues; /* the frame in the last buffer continues in the next one of this queue */
+	__u32 copies;  /* the socket is bound in copy mode; set by user space */
 };
 
-/* Receive queue -> its state; one CPU at a time polls a queue. User space sets the size as that of `sockets`. */
+/* Receive queue -> its state; one CPU at a time polls a queue. User space sets the same size as of `sockets`. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 64);
@@ -76,30 +76,30 @@ struct {
 } splits SEC(".maps");
 
 /*
- * The state of a queue whose driver may give a frame in pieces, else NULL. igb and igc run the program for each buffer, and
- * don't look whether it holds the end of a frame. Their devices take frames longer than the MTU (igb_set_rx_mode: RLPML is
- * 9728 where buffers are large), so that a longer MTU elsewhere on the network is enough for a sender to place bytes of its
- * choosing where a frame begins.
+ * The state of a queue whose driver may split frames, else NULL. igb and igc run the program on each buffer without
+ * checking whether it holds the end of a frame. Their devices receive frames longer than the MTU (igb_set_rx_mode:
+ * RLPML is 9728 where buffers are large), so with a larger MTU elsewhere on the network a sender can place bytes of its
+ * choice where a frame begins.
  */
-static __always_inline struct split *may_split(struct xdp_md *ctx, __u32 **most)
+static __always_inline struct split *may_split(struct xdp_md *ctx, __u32 **max_frame)
 {
 	__u32 zero = 0, queue = ctx->rx_queue_index;
 
-	*most = bpf_map_lookup_elem(&longest, &zero);
-	if (!*most || !**most)
+	*max_frame = bpf_map_lookup_elem(&longest, &zero);
+	if (!*max_frame || !**max_frame)
 		return NULL;
 	return bpf_map_lookup_elem(&splits, &queue);
 }
 
 /*
- * A buffer that is full, and longer than any frame of our MTU, holds no end. Where a frame ends exactly there, the next one of
- * that queue is lost.
+ * A full buffer that is longer than any frame of this MTU does not hold the end of a frame. If a frame ends exactly
+ * there, the next one of that queue is lost.
  */
-static __always_inline int is_full(struct xdp_md *ctx, __u32 most)
+static __always_inline int is_full(struct xdp_md *ctx, __u32 max_frame)
 {
 	__u32 length = (void *)(long)ctx->data_end - (void *)(long)ctx->data;
 
-	return length > most && (length % BUFFER_UNIT == 0 || (length + STAMP) % BUFFER_UNIT == 0);
+	return length > max_frame && (length % BUFFER_UNIT == 0 || (length + STAMP) % BUFFER_UNIT == 0);
 }
 
 static __always_inline int is_vlan(__be16 protocol)
@@ -107,7 +107,7 @@ static __always_inline int is_vlan(__be16 protocol)
 	return protocol == bpf_htons(ETH_P_8021Q) || protocol == bpf_htons(ETH_P_8021AD);
 }
 
-/* Fills `to` and says whether the packet is a whole UDP datagram that vtepd may want. */
+/* Fills `to`; true when the packet is a whole UDP datagram that may be VXLAN. */
 static __always_inline int destination(void *data, void *end, struct endpoint *to)
 {
 	struct ethhdr *ethernet = data;
@@ -157,7 +157,7 @@ static __always_inline int destination(void *data, void *end, struct endpoint *t
 	return 1;
 }
 
-static __always_inline int place(struct xdp_md *ctx)
+static __always_inline int redirect(struct xdp_md *ctx)
 {
 	struct endpoint to = {};
 
@@ -170,20 +170,20 @@ static __always_inline int place(struct xdp_md *ctx)
 SEC("xdp")
 int underlay(struct xdp_md *ctx)
 {
-	__u32 *most;
-	struct split *split = may_split(ctx, &most);
+	__u32 *max_frame;
+	struct split *split = may_split(ctx, &max_frame);
 	int action;
 
 	if (!split)
-		return place(ctx);
-	if (split->goes_on) {
-		split->goes_on = is_full(ctx, *most);
+		return redirect(ctx);
+	if (split->continues) {
+		split->continues = is_full(ctx, *max_frame);
 		split->dropped++;
 		return XDP_DROP;
 	}
-	action = place(ctx);
-	/* In copy mode the driver puts the pieces of a frame that is passed together again (igb_is_non_eop). */
-	split->goes_on = is_full(ctx, *most) && !(split->copies && action == XDP_PASS);
+	action = redirect(ctx);
+	/* In copy mode the driver reassembles a frame that is passed (igb_is_non_eop). */
+	split->continues = is_full(ctx, *max_frame) && !(split->copies && action == XDP_PASS);
 	return action;
 }
 

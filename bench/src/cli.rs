@@ -21,19 +21,19 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Measure rows and compare each with its bar. Exit status 1 when a bar is missed or a row breaks
+    /// Measure rows and compare each with its bar. Exit status 1 if a bar is missed or a row fails
     Run(Run),
     /// List the rows with what they measure and their bars
     Rows,
-    /// Send made packets over AF_XDP
+    /// Send generated packets over AF_XDP
     Generate(Box<Generate>),
-    /// Receive over AF_XDP and count, with latency for packets of `generate` on the same host
+    /// Receive over AF_XDP and count, with the latency of packets from `generate` on the same host
     Sink(Sink),
-    /// Take type 2 routes into RIB and MAC table and print the memory that they took, bytes: the row evpn-memory runs
-    /// this as a process of its own
+    /// Load type 2 routes into RIB and MAC table and print the memory that they use, in bytes: the
+    /// row evpn-memory runs this in a separate process
     #[command(hide = true)]
     Held {
-        /// How many routes
+        /// Number of routes
         hosts: usize,
     },
 }
@@ -43,10 +43,10 @@ pub enum Command {
 pub struct Run {
     /// The rows to measure; none = all
     pub rows: Vec<String>,
-    /// Write the figures and the machine's facts to FILE
+    /// Write the figures and the properties of the machine to FILE
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Only see that the rows work: short, few repetitions
+    /// Only check that the rows work: short runs, few repetitions
     #[arg(long)]
     pub quick: bool,
 }
@@ -59,13 +59,13 @@ pub struct Generate {
     /// Queue of the interface
     #[arg(long, default_value_t = 0)]
     pub queue: u32,
-    /// Packets a second; absent = as fast as the interface takes them
+    /// Packets per second; default: as fast as the interface accepts them
     #[arg(long)]
     pub rate: Option<u64>,
-    /// Stop after so many packets
+    /// Stop after this many packets
     #[arg(long)]
     pub count: Option<u64>,
-    /// Stop after so many seconds
+    /// Stop after this many seconds
     #[arg(long, value_parser = seconds, value_name = "SECONDS")]
     pub duration: Option<Duration>,
     /// Frame length without FCS and without outer headers, bytes
@@ -80,10 +80,10 @@ pub struct Generate {
     /// First destination MAC
     #[arg(long, default_value = "02:00:00:00:00:02")]
     pub to: MacAddr,
-    /// Destination MACs, counted up from the first
+    /// Number of consecutive destination MACs
     #[arg(long, default_value_t = 1)]
     pub macs: u32,
-    /// Wrap into VXLAN with this VNI
+    /// Encapsulate in VXLAN with this VNI
     #[arg(long, requires_all = ["outer_from", "outer_to", "source", "destination"])]
     pub vni: Option<Vni>,
     /// Outer source MAC
@@ -98,7 +98,7 @@ pub struct Generate {
     /// Outer destination address: the VTEP to send to
     #[arg(long, requires = "vni")]
     pub destination: Option<Ipv4Addr>,
-    /// VXLAN's UDP port
+    /// UDP port of VXLAN
     #[arg(long, default_value_t = 4789)]
     pub udp_port: u16,
 }
@@ -106,15 +106,15 @@ pub struct Generate {
 /// Arguments of `sink`.
 #[derive(Debug, Args)]
 pub struct Sink {
-    /// The interface to receive on; its own traffic no longer reaches the host meanwhile
+    /// The interface to receive on; meanwhile its traffic does not reach the host
     pub interface: String,
     /// Queue of the interface
     #[arg(long, default_value_t = 0)]
     pub queue: u32,
-    /// Stop after so many made packets
+    /// Stop after this many generated packets
     #[arg(long)]
     pub count: Option<u64>,
-    /// Stop after so many seconds
+    /// Stop after this many seconds
     #[arg(long, value_parser = seconds, value_name = "SECONDS")]
     pub duration: Option<Duration>,
     /// Print the figures as one JSON object at the end, and nothing else
@@ -126,7 +126,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     text.parse()
         .ok()
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .ok_or_else(|| format!("{text:?} is no number of seconds; write 10 or 0.5"))
+        .ok_or_else(|| format!("invalid number of seconds {text:?}: write 10 or 0.5"))
 }
 
 #[cfg(test)]

@@ -1,38 +1,40 @@
-//! Time: nanoseconds that two processes share, and cycles of the core's real clock.
+//! Time: nanoseconds that two processes share, and cycles of the core's actual clock.
 //!
-//! The time stamp counter can only be read by `unsafe` code, which this crate does not have. Rows therefore take
-//! `CLOCK_MONOTONIC` over large batches, and turn it into cycles by the core's clock as measured just before and just
-//! after: a chain of 64-bit multiplications, each of which waits for the one before. One takes 3 cycles on every
-//! x86-64 core since 2008 (Intel) and 2017 (AMD Zen).
+//! The time stamp counter can only be read by `unsafe` code, which this crate does not contain.
+//! Rows therefore use `CLOCK_MONOTONIC` over large batches, and convert it into cycles with the
+//! core's clock as measured just before and just after: a chain of 64-bit multiplications, each of
+//! which depends on the previous one. One takes 3 cycles on every x86-64 core since 2008 (Intel)
+//! and 2017 (AMD Zen).
 
 use std::hint::black_box;
 use std::time::Instant;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Cycles of one 64-bit multiplication whose operand is the result of the one before.
+/// Latency of a 64-bit multiplication, cycles.
 const MULTIPLY_CYCLES: f64 = 3.0;
 
-/// Multiplications in one look at the clock: about a millisecond.
+/// Multiplications per measurement of the clock: about a millisecond.
 const CHAIN: u32 = 1 << 20;
 
-/// `CLOCK_MONOTONIC`, nanoseconds: the same for every process of this host.
+/// `CLOCK_MONOTONIC`, nanoseconds; the same for all processes of this host.
 #[must_use]
 pub fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// Time that this thread has had a core, nanoseconds. What other programs take of a shared machine is not in it; what they
-/// do to caches and memory is.
+/// CPU time of this thread, nanoseconds. It excludes the time of other programs on a shared
+/// machine, but not their effect on caches and memory.
 #[must_use]
 pub fn spent_ns() -> u64 {
     let spent = clock_gettime(ClockId::ThreadCPUTime);
     spent.tv_sec as u64 * 1_000_000_000 + spent.tv_nsec as u64
 }
 
-/// The clock of the core that this thread runs on, GHz, as it is now. The best of three looks, as an interruption can
-/// only make one slower. `None` on a machine where the length of a multiplication is not known.
+/// The current clock of the core that this thread runs on, GHz. The best of three measurements, as
+/// an interruption can only make one slower. `None` on a machine where the latency of a
+/// multiplication is not known.
 #[must_use]
 pub fn core_ghz() -> Option<f64> {
     cfg!(target_arch = "x86_64").then(|| (0..3).map(|_| look()).fold(0.0, f64::max))

@@ -16,7 +16,7 @@ use crate::traffic::template::{Shape, Template, Tunnel};
 /// Set by SIGINT and SIGTERM, so that sockets are closed, programs detached and namespaces removed.
 ///
 /// # Errors
-/// [`Failure`] when a signal can't be caught.
+/// [`Failure`] if a signal handler can't be installed.
 pub fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
@@ -36,10 +36,10 @@ fn tunnel(arguments: &cli::Generate) -> Option<Tunnel> {
     })
 }
 
-/// Sends made packets until a limit is reached or a signal comes.
+/// Sends generated packets until a limit is reached or a signal arrives.
 ///
 /// # Errors
-/// [`Failure`] when the arguments make no packet, or the interface can't be opened.
+/// [`Failure`] if the arguments describe no valid packet, or the interface can't be opened.
 pub fn generate(arguments: &cli::Generate) -> Result<(), Failure> {
     let mut template = Template::new(&Shape {
         source: arguments.from,
@@ -61,7 +61,7 @@ pub fn generate(arguments: &cli::Generate) -> Result<(), Failure> {
     let sent = generate::run(&mut link.pool, port, &mut template, &pace, &stop)?;
     generate::drain(&mut link.pool, port, idle)?;
     println!(
-        "sent {} frames in {:.3} s: {:.0} a second",
+        "sent {} frames in {:.3} s: {:.0} per second",
         sent.frames,
         sent.elapsed.as_secs_f64(),
         sent.rate()
@@ -69,7 +69,7 @@ pub fn generate(arguments: &cli::Generate) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Receives and counts until a limit is reached or a signal comes.
+/// Receives and counts until a limit is reached or a signal arrives.
 ///
 /// # Errors
 /// [`Failure`] when the interface can't be opened.

@@ -1,7 +1,7 @@
-//! vtep-bench: measures what the daemon runs, and says whether it is fast enough.
+//! vtep-bench: measures the code that the daemon runs, and compares the figures with their bars.
 //!
 //! ```text
-//! run       rows -> row -> report          rows use the functions of vtep_dataplane, or a testbed with real links
+//! run       rows -> row -> report          rows call vtep_dataplane, or use a testbed of links
 //! generate  traffic::template -> AF_XDP
 //! sink      AF_XDP -> traffic::sink
 //! ```

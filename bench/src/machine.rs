@@ -1,4 +1,4 @@
-//! Facts of the machine that figures were measured on.
+//! Properties of the machine that figures were measured on.
 
 use std::fs;
 
@@ -7,14 +7,14 @@ use serde::Serialize;
 use crate::clock;
 use crate::testbed::cores;
 
-/// What a figure depends on besides the program.
+/// The machine that a figure depends on.
 #[derive(Debug, Clone, Serialize)]
 pub struct Machine {
     /// Model name of the processor.
     pub cpu: String,
-    /// Cores that may be used.
+    /// Usable cores.
     pub cores: usize,
-    /// The core's real clock, GHz, measured; absent where it can't be.
+    /// Measured clock of a core, GHz; absent where it can't be measured.
     pub core_ghz: Option<f64>,
     /// Caches of the first core: "L1 32K Data" and so on.
     pub caches: Vec<String>,
@@ -24,7 +24,7 @@ pub struct Machine {
     pub kernel: String,
     /// True under a hypervisor.
     pub virtual_machine: bool,
-    /// Runnable threads in the last minute, before the run: other work on the machine spoils figures.
+    /// Load average of the minute before the run: other load on the machine distorts figures.
     pub load: f64,
     /// The time of the run, seconds since 1970.
     pub time: u64,
@@ -58,7 +58,7 @@ fn caches() -> Vec<String> {
 }
 
 impl Machine {
-    /// Looks at this machine.
+    /// Reads the properties of this machine.
     #[must_use]
     pub fn look() -> Self {
         let cpu = read("/proc/cpuinfo");

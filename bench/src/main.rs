@@ -1,4 +1,4 @@
-//! The program `vtep-bench`: arguments in, rows out.
+//! The program `vtep-bench`.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use vtep_bench::row::{Effort, Failure};
 use vtep_bench::{command, machine, rows, testbed};
 
 fn main() -> ExitCode {
-    // As the daemon does.
+    // As in the daemon.
     vtep_dataplane::mem::mmap_large_blocks();
     let done = match Cli::parse().command {
         Command::Run(arguments) => run(&arguments),
@@ -42,12 +42,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// Measures the rows; true when all of them reached their bars.
+/// Measures the rows; true if all of them reached their bars.
 fn run(arguments: &cli::Run) -> Result<bool, Failure> {
     let rows = rows::chosen(&arguments.rows).map_err(|unknown| {
         let names: Vec<_> = rows::ALL.iter().map(|row| row.name).collect();
         Failure::new(format!(
-            "{unknown:?} is no row; the rows are {}",
+            "unknown row {unknown:?}: the rows are {}",
             names.join(", ")
         ))
     })?;

@@ -1,4 +1,4 @@
-//! What is printed and what is written as JSON.
+//! The output: text for a terminal, and JSON.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -14,25 +14,25 @@ use crate::row::{Effort, Failure, Outcome};
 pub struct Broken {
     /// The row's name.
     pub name: &'static str,
-    /// Why.
+    /// The reason.
     pub error: String,
 }
 
-/// A whole run.
+/// A complete run.
 #[derive(Debug, Serialize)]
 pub struct Run {
-    /// Where it was measured.
+    /// The machine.
     pub machine: Machine,
-    /// Quick figures mean little.
+    /// Whether the run was quick; then its figures are not meaningful.
     pub effort: Effort,
-    /// Rows with figures.
+    /// Rows that were measured.
     pub rows: Vec<Outcome>,
-    /// Rows without.
+    /// Rows that failed.
     pub broken: Vec<Broken>,
 }
 
 impl Run {
-    /// True when every row was measured and reached its bar.
+    /// True if every row was measured and reached its bar.
     #[must_use]
     pub fn passed(&self) -> bool {
         self.broken.is_empty() && self.rows.iter().all(|row| row.pass)
@@ -44,7 +44,7 @@ impl Run {
     /// [`Failure`] naming the file that could not be written.
     pub fn write_json(&self, path: &Path) -> Result<(), Failure> {
         let failed = |why: std::io::Error| {
-            Failure::new(format!("{}: {why}; give another file", path.display()))
+            Failure::new(format!("{}: {why}; choose another file", path.display()))
         };
         let mut file = BufWriter::new(File::create(path).map_err(failed)?);
         serde_json::to_writer_pretty(&mut file, self).map_err(|why| failed(why.into()))?;
@@ -54,7 +54,7 @@ impl Run {
     }
 }
 
-/// Four significant digits: more is noise.
+/// Four significant digits; more would be noise.
 #[must_use]
 pub fn figure(value: f64) -> String {
     let digits = match value.abs() {
@@ -66,7 +66,7 @@ pub fn figure(value: f64) -> String {
     format!("{value:.digits$}")
 }
 
-/// One line a row, its notes below.
+/// One line for the row, with its notes below.
 #[must_use]
 pub fn line(row: &Outcome) -> String {
     let verdict = if row.pass { "pass" } else { "FALLS SHORT" };

@@ -1,4 +1,4 @@
-//! A row: one thing that is measured, with its bar, its warm-up and its repetitions.
+//! A row: one quantity that is measured, with its bar, its warm-up and its repetitions.
 //!
 //! ```text
 //! Spec (name, unit, bar) --open--> Measure --once, once, ...--> Outcome --> report
@@ -8,38 +8,38 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use serde::Serialize;
 
-/// Why a row could not be measured: the thing, the value and the remedy.
+/// Why a row could not be measured: the object, the value and the remedy.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Failure(String);
 
 impl Failure {
-    /// A failure that says `why`.
+    /// A failure with the reason `why`.
     #[must_use]
     pub fn new(why: impl Into<String>) -> Self {
         Self(why.into())
     }
 
-    /// Adds what was being done to the reason of an error.
+    /// Prefixes the error with what was being done.
     pub fn of<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Self {
         move |why| Self(format!("{what}: {why}"))
     }
 }
 
-/// What a row must reach. Compared with the median of its repetitions.
+/// The target of a row, compared with the median of its repetitions.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Bar {
-    /// The median may not be higher.
+    /// The median must not be higher.
     AtMost(f64),
-    /// The median may not be lower.
+    /// The median must not be lower.
     AtLeast(f64),
-    /// Shown, never judged.
+    /// Reported, without a target.
     Report,
 }
 
 impl Bar {
-    /// True when `figure` is good enough. A figure that is no number is not.
+    /// True if `figure` reaches the bar; NaN never does.
     #[must_use]
     pub fn is_reached(self, figure: f64) -> bool {
         match self {
@@ -64,14 +64,14 @@ impl std::fmt::Display for Bar {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Effort {
-    /// Enough to see that a row works; its figures mean little.
+    /// Enough to check that a row works; its figures are not meaningful.
     Quick,
-    /// Enough for figures to be published.
+    /// Enough for published figures.
     Full,
 }
 
 impl Effort {
-    /// `quick` or `full`, whichever this is.
+    /// `quick` or `full`, depending on `self`.
     #[must_use]
     pub fn pick<T>(self, quick: T, full: T) -> T {
         match self {
@@ -81,7 +81,7 @@ impl Effort {
     }
 }
 
-/// A row as it stands in the list of rows.
+/// An entry in the list of rows.
 #[derive(Debug, Clone, Copy)]
 pub struct Spec {
     /// The name that `vtep-bench run` takes.
@@ -90,31 +90,32 @@ pub struct Spec {
     pub measures: &'static str,
     /// The unit of the figure.
     pub unit: &'static str,
-    /// What the median must reach.
+    /// The target of the median.
     pub bar: Bar,
-    /// Builds what is measured, and checks that its work is right.
+    /// Builds the object to measure, and checks that its results are correct.
     pub open: fn(Effort) -> Result<Box<dyn Measure>, Failure>,
 }
 
-/// Something built and ready to be measured again and again.
+/// An object that is ready to be measured repeatedly.
 pub trait Measure {
     /// Measures once, in the row's unit.
     ///
     /// # Errors
-    /// [`Failure`] when nothing could be measured or the work done was wrong.
+    /// [`Failure`] if nothing could be measured or the results were wrong.
     fn once(&mut self) -> Result<f64, Failure>;
 
-    /// How often to measure without keeping the figure, and how often to keep it.
+    /// The numbers of warm-ups and repetitions.
     fn plan(&self) -> Plan;
 
-    /// What a reader must know to judge the figure: what was counted, what bounds it, its parts.
+    /// What a reader needs to interpret the figure: what was counted, what bounds it, its
+    /// components.
     fn notes(&self) -> Vec<String>;
 }
 
 /// Warm-up and repetitions.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Plan {
-    /// Measurements that are thrown away, so that caches, tables and the core's clock settle.
+    /// Measurements that are discarded, so that caches, tables and the core's clock settle.
     pub warm_ups: usize,
     /// Measurements that are kept; at least 1.
     pub repetitions: usize,
@@ -129,25 +130,25 @@ pub struct Outcome {
     pub measures: &'static str,
     /// Unit of the figures.
     pub unit: &'static str,
-    /// What the median must reach.
+    /// The target of the median.
     pub bar: Bar,
     /// Lowest figure.
     pub min: f64,
-    /// The middle figure; the mean of the two middle ones when their number is even.
+    /// The median; the mean of the two middle figures if their number is even.
     pub median: f64,
     /// Highest figure.
     pub max: f64,
     /// Warm-up and repetitions.
     #[serde(flatten)]
     pub plan: Plan,
-    /// True when the median reaches the bar.
+    /// True if the median reaches the bar.
     pub pass: bool,
-    /// What a reader must know to judge the figures.
+    /// What a reader needs to interpret the figures.
     pub notes: Vec<String>,
 }
 
 impl Spec {
-    /// Builds, warms up, measures. Ends after the running repetition when `stop` is set.
+    /// Builds, warms up and measures. If `stop` is set, ends after the current repetition.
     ///
     /// # Errors
     /// The first [`Failure`].
@@ -182,7 +183,7 @@ impl Spec {
     }
 }
 
-/// The middle of sorted figures; not a number when there are none.
+/// The median of sorted figures; NaN if there are none.
 #[must_use]
 pub fn median(sorted: &[f64]) -> f64 {
     let half = sorted.len() / 2;

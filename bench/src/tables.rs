@@ -26,25 +26,25 @@ pub const DOMAIN: DomainId = DomainId(0);
 /// The one worker.
 pub const WORKER: WorkerId = WorkerId(0);
 
-/// What the tables are made of.
+/// The contents of the tables.
 #[derive(Debug, Clone)]
 pub struct TableSpec {
     /// MAC of the underlay interface.
     pub underlay_mac: MacAddr,
-    /// MAC that all VTEPs are reached by.
+    /// Next-hop MAC of all VTEPs.
     pub next_hop_mac: MacAddr,
-    /// Addresses of the remote VTEPs; the place in this list is the [`VtepId`].
+    /// Addresses of the remote VTEPs; the index is the [`VtepId`].
     pub vteps: Vec<Ipv4Addr>,
-    /// Devices take several buffers a frame.
+    /// Devices support several buffers per frame.
     pub multi_buffer: bool,
 }
 
-/// A row for each worker: one a core.
+/// A row for each worker, one per core.
 fn counters() -> Arc<Counters> {
     Arc::new(Counters::new(crate::testbed::cores::count()))
 }
 
-/// What holds for every frame.
+/// The settings that apply to every frame.
 #[must_use]
 pub fn settings() -> Settings {
     Settings {
@@ -59,10 +59,10 @@ pub fn settings() -> Settings {
 }
 
 impl TableSpec {
-    /// The tables. All VTEPs are in the flood list, which the tenant's port is in as well.
+    /// The tables. The flood list has all VTEPs and the tenant's port.
     ///
     /// # Errors
-    /// [`Failure`] for an address that no VTEP can have.
+    /// [`Failure`] for an address that is invalid for a VTEP.
     pub fn snapshot(&self) -> Result<Snapshot, Failure> {
         let mut vteps = VtepTable::default();
         for (id, address) in (0..).map(VtepId).zip(&self.vteps) {
@@ -88,10 +88,10 @@ impl TableSpec {
         })
     }
 
-    /// A VTEP that is reached by one path.
+    /// A VTEP with one path.
     ///
     /// # Errors
-    /// [`Failure`] for an address that no VTEP can have.
+    /// [`Failure`] for an address that is invalid for a VTEP.
     pub fn remote_vtep(&self, address: Ipv4Addr) -> Result<RemoteVtep, Failure> {
         let vtep =
             |address: Ipv4Addr| VtepAddr::new(IpAddr::V4(address)).map_err(Failure::of("VTEP"));
@@ -105,7 +105,7 @@ impl TableSpec {
             df: true,
             udp_port: UDP_PORT,
         });
-        let header = header.ok_or_else(|| Failure::new("VTEPs of two families"))?;
+        let header = header.ok_or_else(|| Failure::new("VTEPs of different families"))?;
         let path = Adjacency {
             device: UNDERLAY_DEVICE,
             rewrite: header,
@@ -133,7 +133,7 @@ pub fn device(id: DeviceId, name: &str, role: Role, multi_buffer: bool) -> Optio
     }))
 }
 
-/// A tenant's port that takes every frame of a device.
+/// A tenant's port that receives every frame of a device.
 #[must_use]
 pub fn port(id: PortId, device: DeviceId) -> Option<Arc<PortEntry>> {
     Some(Arc::new(PortEntry {
@@ -171,7 +171,7 @@ pub fn device_totals(snapshot: &Snapshot, device: DeviceId) -> Totals {
         .unwrap_or_default()
 }
 
-/// The reasons for which frames of a device were dropped, with their numbers; empty when none were.
+/// The drop reasons of a device with their counts; empty if no frame was dropped.
 #[must_use]
 pub fn drops(totals: &Totals) -> String {
     let reasons = vtep_dataplane::drop::DropReason::ALL;

@@ -1,6 +1,5 @@
-//! Octets to table without an allocation a route, once tables and buffers are as large as they have to be.
-//!
-//! One test in a program of its own: the allocator counts for all threads.
+//! From octets to the table without an allocation per route, once tables and buffers have reached
+//! their size. A single test in a separate program: the allocator counts for all threads.
 
 use std::alloc::System;
 
@@ -11,16 +10,18 @@ use vtep_bench::rows::evpn::ingest::Feed;
 #[global_allocator]
 static COUNTING: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Routes that come and go stay below what all tables have room for; the first VTEP has half of them.
+/// Routes that are advertised and withdrawn, below the capacity of all tables; the first VTEP has
+/// half of them.
 const HOSTS: Hosts = Hosts {
     hosts: 20_000,
     vteps: 2,
 };
 
-/// What a VTEP costs that comes or goes, whatever is behind it: a next hop, and snapshots of two tables.
+/// Allocations for a VTEP that is added or removed, regardless of the hosts behind it: its entry,
+/// and snapshots of two tables.
 const A_VTEP: usize = 24;
 
-/// Allocations of the octets' way to the table.
+/// Allocations on the path from octets to the table.
 fn taken(feed: &mut Feed, octets: &[u8]) -> usize {
     let region = Region::new(COUNTING);
     feed.take(octets).unwrap();
@@ -38,13 +39,13 @@ fn routes_come_and_go_without_an_allocation_each() {
         feed.sink.check(HOSTS, 0, true).unwrap();
         let (come, again) = (taken(&mut feed, &up), taken(&mut feed, &up));
         feed.sink.check_all(HOSTS).unwrap();
-        // In the first round lists of what is free grow to their size.
+        // In the first round the free lists grow to their size.
         if round > 0 {
             assert!(
                 gone <= A_VTEP && come <= A_VTEP,
-                "10,000 routes: {gone} to go, {come} to come"
+                "10,000 routes: {gone} to withdraw, {come} to advertise"
             );
-            assert_eq!(again, 0, "10,000 routes that say the same again");
+            assert_eq!(again, 0, "10,000 routes advertised again without a change");
         }
     }
 }

@@ -1,6 +1,6 @@
-//! A worker moves a million frames without an allocation: known unicast, floods, frames that are dropped, both ways.
-//!
-//! One test in a program of its own: the allocator counts for all threads.
+//! A worker forwards a million frames without an allocation: known unicast, floods and dropped
+//! frames, in both directions. A single test in a separate program: the allocator counts for all
+//! threads.
 
 use std::alloc::System;
 use std::net::Ipv4Addr;
@@ -26,12 +26,13 @@ use vtep_dataplane::worker::{Command, Worker, WorkerConfig};
 #[global_allocator]
 static COUNTING: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Frames that the two devices give in all.
+/// Frames that the two devices deliver in total.
 const FRAMES: u64 = 1_000_000;
 const CHUNKS: usize = 8192;
 const CHUNK: usize = 2048;
 
-/// A device that always has a burst of `templates`, in turn, and takes all that is sent.
+/// A device that always delivers a burst of `templates`, in rotation, and accepts everything that
+/// is sent.
 struct LoopPort {
     templates: Vec<Vec<u8>>,
     next: usize,
@@ -44,7 +45,7 @@ impl Port<HeapMemory> for LoopPort {
         for _ in 0..BURST {
             let bytes = &self.templates[self.next % self.templates.len()];
             self.next += 1;
-            let mut frame = pool.alloc().expect("chunks come back each turn");
+            let mut frame = pool.alloc().expect("chunks are freed in each iteration");
             frame.set_extent(HEADROOM, bytes.len(), CHUNK).unwrap();
             pool.memory_mut()
                 .bytes_mut(&mut frame)
@@ -94,7 +95,7 @@ fn templates(way: topology::Direction) -> Vec<Vec<u8>> {
         ]
         .map(|(size, to)| frame(&shape(size, to))),
     );
-    // Of a VTEP that is none, or from a MAC that nobody has.
+    // From an unknown VTEP, or with an unknown source MAC.
     let mut wrong = frame(&match shape(60, known) {
         Shape {
             tunnel: Some(tunnel),
@@ -161,7 +162,7 @@ fn a_million_frames_without_an_allocation() {
     assert_eq!(
         (LOCAL.octets()[0], UDP_PORT),
         (192, 4789),
-        "the addresses that the templates have"
+        "the addresses of the templates"
     );
     let (received, sent) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     for (device, way) in [
@@ -183,16 +184,16 @@ fn a_million_frames_without_an_allocation() {
             })
             .unwrap();
     }
-    // The first turns take the command channel's messages, and fill what is kept.
-    for turn in 0..100 {
-        worker.poll_once(turn * 1_000_000);
+    // The first iterations handle the commands, and fill buffers that are retained.
+    for iteration in 0..100 {
+        worker.poll_once(iteration * 1_000_000);
     }
     let (before_received, before_sent) = (received.load(Relaxed), sent.load(Relaxed));
     let region = Region::new(COUNTING);
-    let mut turn = 100;
+    let mut iteration = 100;
     while received.load(Relaxed) - before_received < FRAMES {
-        worker.poll_once(turn * 1_000_000);
-        turn += 1;
+        worker.poll_once(iteration * 1_000_000);
+        iteration += 1;
     }
     let counted = region.change();
     let sent = sent.load(Relaxed) - before_sent;
@@ -201,6 +202,6 @@ fn a_million_frames_without_an_allocation() {
         (0, 0),
         "{counted:?}"
     );
-    // 9 of 12 go to one place; the floods to many more, as far as a turn goes.
+    // 9 of 12 are unicast; floods have many more copies, up to the limit of an iteration.
     assert!(sent > FRAMES * 9 / 12, "{sent} frames were sent");
 }

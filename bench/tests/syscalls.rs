@@ -1,4 +1,5 @@
-//! A worker on real sockets makes at most one system call a batch and socket. Needs root and strace.
+//! A worker on real sockets makes at most one system call per batch and socket. Needs root and
+//! strace.
 
 use std::fs;
 use std::path::Path;
@@ -9,13 +10,15 @@ use vtep_bench::testbed::forwarder::{Forwarder, Work};
 use vtep_bench::testbed::topology::Direction;
 use vtep_bench::testbed::trial::{ExpectedFrame, FORWARDER_CORE, LinkTest};
 
-/// Frames that are forwarded while strace looks on.
+/// Frames that are forwarded under strace.
 const FRAMES: u64 = 1_000_000;
 
-/// The variable that tells the program, started once more below strace, where to write what it did.
+/// The environment variable that passes the path of the report to this program, started again under
+/// strace.
 const ROLE: &str = "VTEP_BENCH_UNDER_STRACE";
 
-/// Forwards [`FRAMES`] frames; leaves the forwarder's thread, and how many frames and turns it took, in `report`.
+/// Forwards [`FRAMES`] frames; writes the forwarder's thread ID, the frames and the iterations to
+/// `report`.
 fn forward(report: &str) {
     let mut link_test = LinkTest::new("strace", 60, Direction::Out).unwrap();
     let forwarder = Forwarder::start(&link_test.topology, Work::Vxlan, FORWARDER_CORE).unwrap();
@@ -63,24 +66,29 @@ fn one_system_call_a_batch_and_socket() {
         String::from_utf8_lossy(&output.stdout)
     );
     let report = fs::read_to_string(&report).unwrap();
-    let [thread, frames, turns] = report.split(' ').collect::<Vec<_>>()[..] else {
+    let [thread, frames, iterations] = report.split(' ').collect::<Vec<_>>()[..] else {
         panic!("{report:?}")
     };
-    let (frames, turns): (u64, u64) = (frames.parse().unwrap(), turns.parse().unwrap());
+    let (frames, iterations): (u64, u64) = (frames.parse().unwrap(), iterations.parse().unwrap());
     let calls = calls(Path::new(&format!("{}.{thread}", trace.display())));
     fs::remove_dir_all(&dir).unwrap();
     let [sent, woken, others] = calls;
     println!(
-        "{frames} frames in {turns} turns: {sent} x sendto, {woken} x recvfrom, {others} others"
+        "{frames} frames in {iterations} iterations: {sent} x sendto, {woken} x recvfrom, {others} \
+         others"
     );
-    // Two sockets, each with a batch a turn at most.
-    assert!(sent <= turns, "{sent} calls to send in {turns} turns");
+    // Two sockets, each with at most one batch per iteration.
     assert!(
-        woken <= 2 * turns,
-        "{woken} calls to receive in {turns} turns"
+        sent <= iterations,
+        "{sent} calls to send in {iterations} iterations"
     );
-    // Opening the sockets, and sleep after 8 turns without work: one call to sleep, and one to silence the bell.
-    assert!(others < 2000 + turns / 4, "{others} other calls");
+    assert!(
+        woken <= 2 * iterations,
+        "{woken} calls to receive in {iterations} iterations"
+    );
+    // Opening the sockets, and sleep after 8 iterations without work: one call to sleep, and one to
+    // clear the wake-up.
+    assert!(others < 2000 + iterations / 4, "{others} other calls");
     assert!(
         sent + woken < frames / 8,
         "{} calls for {frames} frames",

@@ -1,4 +1,5 @@
-//! Sends frames for measurements from inside the kernel (`generate.bpf.c`), many times faster than a socket can.
+//! Sends frames for benchmarks from inside the kernel (`generate.bpf.c`), many times faster than a
+//! socket.
 
 use libbpf_rs::{ErrorExt, Object, ObjectBuilder, ProgramInput};
 
@@ -21,10 +22,11 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// Loads the program for plain frames, or for frames in VXLAN over IPv4: Ethernet, IPv4 without options, UDP.
+    /// Loads the program for plain frames (Ethernet, IPv4 without options, UDP), or for such frames
+    /// in VXLAN over IPv4.
     ///
     /// # Errors
-    /// libbpf's, for instance when the kernel refuses for want of CAP_BPF and CAP_NET_ADMIN.
+    /// libbpf's error, such as EPERM without CAP_BPF and CAP_NET_ADMIN.
     pub fn load(in_vxlan: bool) -> Result<Self, Error> {
         let name = if in_vxlan { "vxlan" } else { "plain" };
         let mut open = ObjectBuilder::default()
@@ -39,12 +41,13 @@ impl Generator {
         })
     }
 
-    /// Sends `count` copies of `frame` on the interface with this index in the caller's namespace, on the caller's core;
-    /// returns when all are sent. The interface must be able to send XDP frames (on veth: GRO or an XDP program at both
-    /// ends). What the driver has no room for is lost.
+    /// Sends `count` copies of `frame` on the interface with this index in the caller's namespace,
+    /// on the caller's core; returns when all are sent. The interface must be able to send XDP
+    /// frames (on veth: GRO or an XDP program at both ends). Frames that the driver has no space
+    /// for are lost.
     ///
     /// # Errors
-    /// libbpf's: the interface is gone, or the kernel has no live-frame mode.
+    /// libbpf's error if the interface is gone, or the kernel has no live-frame mode.
     pub fn send(&mut self, ifindex: u32, frame: &[u8], count: u32) -> Result<(), Error> {
         let program = self
             .object

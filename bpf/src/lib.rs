@@ -1,6 +1,6 @@
 //! The XDP programs of vtepd (`vtep.bpf.c`), loaded for one device at a time.
 //!
-//! Attaching them and the AF_XDP sockets are the data plane's; this crate needs no `unsafe`.
+//! The data plane attaches them and opens the AF_XDP sockets; this crate needs no `unsafe`.
 
 pub mod generate;
 
@@ -18,34 +18,35 @@ static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/vtep.bpf.o"));
 /// Load-time flag of a program that belongs to one device (include/uapi/linux/bpf.h).
 const BPF_F_XDP_DEV_BOUND_ONLY: u32 = 1 << 6;
 
-/// Load-time flag of a program that takes frames of several buffers: Linux 5.18 or later.
+/// Load-time flag of a program that supports frames of several buffers: Linux 5.18 or later.
 const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
 
-/// What the programs do with frames.
+/// The programs, by what they do with frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// VXLAN to a local endpoint goes to the queue's socket, everything else to the host stack.
     Underlay,
     /// Every frame goes to the queue's socket, or is dropped.
     Tenant,
-    /// As [`Kind::Tenant`], and an 802.1Q tag that the driver has taken out of the frame is put back. The program is
-    /// bound to the device with this interface index: it needs native XDP and a driver that can tell the tag.
+    /// As [`Kind::Tenant`], and restores an 802.1Q tag that the driver has stripped. The program is
+    /// bound to the device with this interface index: it needs native XDP, and a driver that can
+    /// report the tag.
     TenantTrunk {
-        /// The interface.
+        /// Index of the interface.
         ifindex: u32,
     },
 }
 
-/// One loaded instance of the programs, with maps of its own.
+/// One loaded instance of the programs, with its own maps.
 #[derive(Debug)]
 pub struct Programs {
     object: Object,
     name: &'static str,
-    takes_chains: bool,
+    multi_buffer: bool,
     endpoints: BTreeSet<[u8; ENDPOINT]>,
 }
 
-/// Bytes of a key of the map `endpoints`: address, port in network order, two zero bytes.
+/// Length of a key of the map `endpoints`, bytes: address, port in network order, two zero bytes.
 const ENDPOINT: usize = 20;
 
 fn endpoint(address: IpAddr, port: u16) -> [u8; ENDPOINT] {
@@ -60,16 +61,16 @@ fn endpoint(address: IpAddr, port: u16) -> [u8; ENDPOINT] {
 }
 
 impl Programs {
-    /// Loads the program of `kind` for a device with `queues` queues (1 or more), for frames of several buffers if the
-    /// kernel has them.
+    /// Loads the program of `kind` for a device with `queues` queues (1 or more), for frames of
+    /// several buffers if the kernel supports them.
     ///
     /// # Errors
-    /// libbpf's, for instance when the kernel refuses for want of CAP_BPF and CAP_NET_ADMIN.
+    /// libbpf's error, such as EPERM without CAP_BPF and CAP_NET_ADMIN.
     pub fn load(kind: Kind, queues: u32) -> Result<Self, Error> {
         Self::load_with(kind, queues, true).or_else(|_| Self::load_with(kind, queues, false))
     }
 
-    fn load_with(kind: Kind, queues: u32, takes_chains: bool) -> Result<Self, Error> {
+    fn load_with(kind: Kind, queues: u32, multi_buffer: bool) -> Result<Self, Error> {
         let name = match kind {
             Kind::Underlay => "underlay",
             Kind::Tenant => "tenant",
@@ -83,7 +84,7 @@ impl Programs {
             if program.name() != name {
                 continue;
             }
-            let mut flags = if takes_chains { BPF_F_XDP_HAS_FRAGS } else { 0 };
+            let mut flags = if multi_buffer { BPF_F_XDP_HAS_FRAGS } else { 0 };
             if let Kind::TenantTrunk { ifindex } = kind {
                 program.set_ifindex(ifindex);
                 flags |= BPF_F_XDP_DEV_BOUND_ONLY;
@@ -100,15 +101,16 @@ impl Programs {
         Ok(Self {
             object,
             name,
-            takes_chains,
+            multi_buffer,
             endpoints: BTreeSet::new(),
         })
     }
 
-    /// Whether the program takes frames of several buffers, which drivers make of those that are longer than a page.
+    /// Whether the program supports frames of several buffers, which drivers use for frames longer
+    /// than a page.
     #[must_use]
-    pub fn takes_chains(&self) -> bool {
-        self.takes_chains
+    pub fn is_multi_buffer(&self) -> bool {
+        self.multi_buffer
     }
 
     fn map(&self, name: &str) -> Result<libbpf_rs::Map<'_>, Error> {
@@ -118,10 +120,10 @@ impl Programs {
             .ok_or_else(|| Error::from(std::io::Error::other(format!("BPF map {name} is missing"))))
     }
 
-    /// The loaded program, to attach it.
+    /// The loaded program, to be attached.
     ///
     /// # Errors
-    /// When the object has no such program (a broken build), or no file descriptor is left.
+    /// If the object has no such program (a broken build), or no file descriptor is left.
     pub fn program(&self) -> Result<OwnedFd, Error> {
         let program = self
             .object
@@ -136,40 +138,43 @@ impl Programs {
         Ok(program.as_fd().try_clone_to_owned()?)
     }
 
-    /// Frames of `queue` go to `socket` from now on. A socket leaves the map by itself when it is closed.
+    /// Directs the frames of `queue` to `socket`. A socket leaves the map by itself when it is
+    /// closed.
     ///
     /// # Errors
-    /// libbpf's: `queue` is beyond the device's, or the socket is no AF_XDP socket.
+    /// libbpf's error if `queue` is out of range, or `socket` is not an AF_XDP socket.
     pub fn set_socket(&self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), Error> {
         let value = socket.as_raw_fd().to_ne_bytes();
         self.map("sockets")?
             .update(&queue.to_ne_bytes(), &value, MapFlags::ANY)
     }
 
-    /// The longest frame (bytes) that the underlay device's MTU allows. A longer one that fills the driver's buffer goes on
-    /// in the next buffer of its queue, which is dropped. Only for drivers that give each buffer as a frame of its own.
+    /// Sets the longest frame (bytes) that the underlay device's MTU permits. A longer one that
+    /// fills the driver's buffer continues in the next buffer of its queue, which the program
+    /// drops. Only for drivers that deliver each buffer as a frame of its own.
     ///
     /// # Errors
-    /// libbpf's.
+    /// libbpf's error.
     pub fn set_longest(&self, bytes: u32) -> Result<(), Error> {
         self.map("longest")?
             .update(&0u32.to_ne_bytes(), &bytes.to_ne_bytes(), MapFlags::ANY)
     }
 
-    /// Says how the socket of `queue` is bound: in copy mode (`copies`) the driver keeps the pieces of a frame together that
-    /// goes to the host.
+    /// Sets how the socket of `queue` is bound: in copy mode (`copies`) the driver reassembles the
+    /// pieces of a frame that is passed to the host.
     ///
     /// # Errors
-    /// libbpf's: `queue` is beyond the device's.
+    /// libbpf's error if `queue` is out of range.
     pub fn set_copies(&self, queue: u32, copies: bool) -> Result<(), Error> {
-        // `struct split`: nothing dropped, nothing goes on.
+        // `struct split`: none dropped, no frame continues.
         let mut split = [0; 16];
         split[12..].copy_from_slice(&u32::from(copies).to_ne_bytes());
         self.map("splits")?
             .update(&queue.to_ne_bytes(), &split, MapFlags::ANY)
     }
 
-    /// How many buffers were dropped because a longer frame went on in them, on the first `queues` queues.
+    /// The number of buffers dropped on the first `queues` queues because a longer frame continued
+    /// in them.
     #[must_use]
     pub fn pieces_dropped(&self, queues: u32) -> u64 {
         let Ok(map) = self.map("splits") else {
@@ -186,11 +191,11 @@ impl Programs {
         (0..queues).filter_map(dropped).sum()
     }
 
-    /// Takes VXLAN to `addresses` and UDP port `port` from now on, and to no other. Frames to endpoints that stay are
-    /// not disturbed.
+    /// Accepts VXLAN to `addresses` and UDP port `port` from now on, and to no other. Frames to
+    /// endpoints that remain are not affected.
     ///
     /// # Errors
-    /// libbpf's: more than 256 addresses.
+    /// libbpf's error for more than 256 addresses.
     pub fn set_endpoints(&mut self, addresses: &[IpAddr], port: u16) -> Result<(), Error> {
         let wanted: BTreeSet<_> = addresses
             .iter()
@@ -218,7 +223,8 @@ mod tests {
     const DROP: u32 = 1;
     const PASS: u32 = 2;
 
-    /// What the program says of buffers of these lengths, one after the other on queue 0. They are no VXLAN.
+    /// The program's verdicts on successive buffers of these lengths on queue 0, none of them
+    /// VXLAN.
     fn verdicts(programs: &mut Programs, lengths: &[usize]) -> Vec<u32> {
         let name = programs.name;
         let program = programs

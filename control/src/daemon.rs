@@ -1,4 +1,5 @@
-//! The daemon: one loop that waits for signals, the control socket and netlink, and hands each to its room.
+//! The daemon: one event loop for signals, the control socket, netlink, worker events, metrics and
+//! BGP.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -20,44 +21,44 @@ use crate::show;
 const SIGNALS: Token = Token(0);
 const NETLINK: Token = Token(1);
 const WORKERS: Token = Token(2);
-/// The control socket's server uses the tokens from here on.
+/// First token of the control socket's server.
 const API: Token = Token(16);
-/// The metrics' server uses the tokens from here on.
+/// First token of the metrics server.
 const METRICS: Token = Token(512);
-/// BGP uses tokens after this one.
+/// BGP uses the tokens after this one.
 const BGP: Token = Token(1024);
 
-/// The longest wait: retries and retired snapshots are looked at this often.
+/// The longest wait: retries and retired snapshots are checked at this interval.
 const TICK: Duration = Duration::from_millis(500);
 
 /// Why the daemon did not start or had to end.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// The engine.
+    /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The control socket.
+    /// The control socket failed.
     #[error(transparent)]
     Socket(#[from] BindError),
-    /// The metrics' address.
+    /// The metrics address can't be bound.
     #[error(
-        "control.metrics: can't listen on {address}: {error}; write another address and port, or remove the key"
+        "control.metrics: can't listen on {address}: {error}; set another address and port, or remove the key"
     )]
     Metrics {
-        /// What was tried.
+        /// The operation, or the address.
         address: std::net::SocketAddr,
-        /// The system's answer.
+        /// The system's error.
         error: io::Error,
     },
-    /// Poll, signals.
+    /// Poll or signals failed.
     #[error("{what}: {error}")]
     Io {
-        /// What was tried.
+        /// The operation, or the address.
         what: &'static str,
-        /// The system's answer.
+        /// The system's error.
         error: io::Error,
     },
-    /// Workers did not end.
+    /// A worker did not end.
     #[error("a worker did not end in time; the kernel releases its sockets with the process")]
     WorkerHung,
 }
@@ -66,7 +67,7 @@ fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> DaemonError {
     move |error| DaemonError::Io { what, error }
 }
 
-/// What the loop turns around.
+/// State of the event loop.
 struct Daemon {
     poll: Poll,
     signals: Signals,
@@ -75,7 +76,7 @@ struct Daemon {
     handler: ApiHandler,
 }
 
-/// Listens for scrapers, if the configuration says so.
+/// Starts the metrics server, if one is configured.
 fn metrics_server(
     control: &config::Control,
     poll: &Poll,
@@ -111,7 +112,7 @@ impl Daemon {
         poll.registry()
             .register(&mut signals, SIGNALS, Interest::READABLE)
             .map_err(io_error("signals"))?;
-        // First: a second daemon is told so before it touches an interface.
+        // First, so that a second daemon fails before it touches an interface.
         let control = config.control();
         let mut server = ControlServer::bind(&control.socket, control.group.as_deref())?;
         server
@@ -204,7 +205,7 @@ impl Daemon {
             .fold(TICK, Duration::min)
     }
 
-    /// Handles what signals came. True: end.
+    /// Handles pending signals. Returns true to end the daemon.
     fn handle_signals(&mut self) -> bool {
         let mut end = false;
         for signal in self.signals.pending() {
@@ -229,15 +230,15 @@ impl Daemon {
     }
 }
 
-/// Tells systemd, if it is there; without it there is nobody to tell.
+/// Notifies systemd, if the daemon runs under it.
 fn notify(states: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(%error, "sd_notify");
     }
 }
 
-/// Lifts the limit of locked memory, which UMEM counts against unless we have `CAP_IPC_LOCK`. Without
-/// `CAP_SYS_RESOURCE` the limit stays, and binding says so if it was too low.
+/// Lifts the limit of locked memory, which UMEM counts against without `CAP_IPC_LOCK`. Without
+/// `CAP_SYS_RESOURCE` the limit stays, and binding reports it if it is too low.
 pub fn lift_memlock() {
     use rustix::process::{Resource, Rlimit, setrlimit};
     let unlimited = Rlimit {

@@ -1,4 +1,4 @@
-//! What the daemon does for clients of its control socket, and at SIGHUP.
+//! Requests of the control socket's clients, and reload at SIGHUP.
 
 use std::fs;
 use std::io::Write;
@@ -19,7 +19,7 @@ use crate::engine::{Engine, EngineError};
 use crate::show::Show;
 use crate::underlay::Underlay;
 
-/// Joins the control socket to the engine.
+/// Connects the control socket to the engine.
 #[derive(Debug)]
 pub struct ApiHandler {
     engine: Engine,
@@ -28,7 +28,7 @@ pub struct ApiHandler {
     path: PathBuf,
 }
 
-/// This host, as netlink tells.
+/// Facts about this host, from netlink.
 #[derive(Debug, Clone, Copy)]
 pub struct NetlinkHost<'a>(pub &'a Underlay);
 
@@ -44,15 +44,16 @@ impl HostFacts for NetlinkHost<'_> {
     }
 
     fn cores(&self) -> usize {
-        // Those of the machine, by the highest number: one that this process may not use, as under taskset(1), costs its
-        // worker the pinning and not the service.
+        // The CPUs present, by the highest number: on one that this process may not use, as under
+        // taskset(1), a worker runs unpinned.
         let present =
             std::fs::read_to_string("/sys/devices/system/cpu/present").unwrap_or_default();
         last_of(&present).map_or(1, |last| last + 1)
     }
 }
 
-/// The highest number of a list as the kernel writes it, such as `0-3,6` (`cpumap_print_to_pagebuf`).
+/// The highest number of a list in the kernel's format, such as `0-3,6`
+/// (`cpumap_print_to_pagebuf`).
 fn last_of(list: &str) -> Option<usize> {
     list.trim().rsplit([',', '-']).next()?.parse().ok()
 }
@@ -71,7 +72,7 @@ impl From<EngineError> for ApiError {
 }
 
 impl ApiHandler {
-    /// For an engine that was started from `path`.
+    /// A handler for an engine that was started from `path`.
     #[must_use]
     pub fn new(engine: Engine, path: PathBuf) -> Self {
         Self {
@@ -87,7 +88,7 @@ impl ApiHandler {
         &self.engine
     }
 
-    /// The engine, to turn.
+    /// The engine, to poll.
     pub const fn engine_mut(&mut self) -> &mut Engine {
         &mut self.engine
     }
@@ -98,7 +99,7 @@ impl ApiHandler {
         self.engine
     }
 
-    /// Applies the daemon's file again. What is wrong with it is logged, and nothing changes.
+    /// Applies the daemon's file again. Errors are logged, and nothing changes then.
     pub fn reload(&mut self) {
         match self.apply(&ConfigSource::default()) {
             Ok(done) => tracing::info!(changes = done.changes.len(), "configuration applied"),
@@ -132,7 +133,7 @@ impl ApiHandler {
         if !diff.restart.is_empty() {
             let keys = diff.restart.join(", ");
             let message =
-                format!("{keys}: a new value takes a restart of vtepd; nothing was applied");
+                format!("{keys}: a new value requires a restart of vtepd; nothing was applied");
             return Err(ApiError::refused(message));
         }
         self.engine.apply_batch(&diff.changes, Instant::now())?;
@@ -160,7 +161,7 @@ impl ApiHandler {
     }
 }
 
-/// Replaces a file whole: written beside it, forced to disk, renamed over it.
+/// Replaces a file atomically: writes a new one beside it, syncs it, renames it.
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
@@ -207,7 +208,7 @@ impl Handler for ApiHandler {
                 Err(ApiError::refused(config::ChangeError::NoBgp.to_string()))
             }
             (address, false) => Err(ApiError::refused(format!(
-                "{address} is no BGP neighbor; `show bgp summary` lists those that are"
+                "unknown BGP neighbor {address}; see `show bgp summary`"
             ))),
         }
     }

@@ -1,5 +1,5 @@
-//! The control side of vtepd: configuration, control socket, underlay resolution, BGP EVPN, and the engine that makes
-//! tables of it.
+//! The control plane of vtepd: configuration, control socket, underlay resolution, BGP EVPN, and
+//! the engine that builds the FIB from them.
 
 #![forbid(unsafe_code)]
 

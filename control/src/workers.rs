@@ -1,4 +1,5 @@
-//! The worker threads: started once, with their share of the frames, and spoken to over command queues.
+//! The worker threads: started once with their share of the frames, controlled through command
+//! queues.
 
 use std::io;
 use std::sync::Arc;
@@ -16,16 +17,17 @@ use vtep_dataplane::worker::{
 
 use crate::fib::Fib;
 
-/// Commands that may wait for one worker: more than queues that any change attaches at once.
+/// Length of a worker's command queue: more than the queues that any change attaches at once.
 const COMMAND_QUEUE: usize = 4096;
 
-/// Events that may wait for the control thread.
+/// Length of the event queue to the control thread.
 const EVENT_QUEUE: usize = 4096;
 
-/// How long a worker may take to close its queues. A turn takes microseconds; a worker that needs a second is wedged.
+/// Time limit for a worker to close its queues or to end. An iteration takes microseconds; a worker
+/// that needs seconds is stuck.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// One threads worker.
+/// One running worker.
 #[derive(Debug)]
 struct WorkerThread {
     commands: Sender<Command<XskPort>>,
@@ -40,16 +42,16 @@ pub struct Workers {
     threads: Vec<WorkerThread>,
     replies: Receiver<Reply>,
     handoff: Arc<Handoff>,
-    /// What workers tell.
+    /// Events of the workers.
     pub events: EventQueue,
 }
 
-/// How the workers are made.
+/// Number and placement of the workers.
 #[derive(Debug, Clone)]
 pub struct WorkerPlan {
-    /// The core of each worker; `None` leaves it to the scheduler.
+    /// The CPU of each worker; `None` leaves it to the scheduler.
     pub cores: Vec<Option<usize>>,
-    /// Never sleep.
+    /// Workers never sleep.
     pub busy_poll: bool,
 }
 
@@ -57,7 +59,7 @@ impl Workers {
     /// Starts one thread for each core of the plan.
     ///
     /// # Errors
-    /// When the kernel gives no thread, eventfd or epoll descriptor.
+    /// When the kernel refuses a thread, an eventfd or an epoll descriptor.
     pub fn start(plan: &WorkerPlan, umem: &Umem, tables: &Fib) -> io::Result<Self> {
         let count = plan.cores.len();
         let pools = umem.pools(count).map_err(io::Error::other)?;
@@ -104,14 +106,14 @@ impl Workers {
         Ok(all)
     }
 
-    /// How many there are.
+    /// Number of workers.
     #[must_use]
     pub fn count(&self) -> usize {
         self.threads.len()
     }
 
-    /// Gives a queue to a worker. False, and the queue is closed, when the worker takes no more commands: it is wedged
-    /// or has ended.
+    /// Hands a queue to a worker. Returns false, with the queue closed, when the worker accepts no
+    /// more commands because it is stuck or has ended.
     #[must_use]
     pub fn attach(&self, worker: WorkerId, device: DeviceId, queue: u32, port: XskPort) -> bool {
         let command = Command::Attach {
@@ -127,7 +129,8 @@ impl Workers {
         accepted
     }
 
-    /// Makes every worker close its queues of `device`, and waits until all have. Returns whether they did.
+    /// Makes every worker close its queues of `device` and waits for it. Returns whether all did in
+    /// time.
     #[must_use]
     pub fn detach(&self, device: DeviceId) -> bool {
         let mut waiting: Vec<_> = (0..self.threads.len() as u16).map(WorkerId).collect();
@@ -155,7 +158,8 @@ impl Workers {
         asked == self.threads.len()
     }
 
-    /// Makes `worker` treat a frame as one that `device` has received. Returns whether the worker takes it.
+    /// Makes `worker` process a frame as if `device` had received it. Returns whether the worker
+    /// accepts the command.
     #[must_use]
     pub fn inject(&self, worker: WorkerId, device: DeviceId, frame: Box<[u8]>) -> bool {
         let accepted = self.threads[worker.index()]
@@ -166,12 +170,12 @@ impl Workers {
         accepted
     }
 
-    /// Wakes sleepers, so that they take up new tables and let go of old ones.
+    /// Wakes sleeping workers, so that they switch to the latest snapshot.
     pub fn refresh(&self) {
         (0..self.threads.len() as u16).for_each(|worker| self.handoff.wake(WorkerId(worker)));
     }
 
-    /// What each worker tells of itself, with its core.
+    /// Status of each worker, with its CPU.
     pub fn status(&self) -> impl Iterator<Item = (WorkerId, Option<usize>, WorkerStatusView)> {
         (0..)
             .map(WorkerId)
@@ -179,7 +183,8 @@ impl Workers {
             .map(|(id, worker)| (id, worker.core, worker.status.view()))
     }
 
-    /// Ends all threads; their queues close. Returns whether every one ended in time and without a panic.
+    /// Ends all workers, which closes their queues. Returns whether every one ended in time and
+    /// without a panic.
     pub fn stop(&mut self) -> bool {
         for worker in &self.threads {
             let _ = worker.commands.try_send(Command::Stop);
@@ -206,7 +211,8 @@ impl Drop for Workers {
     }
 }
 
-/// Pins the calling thread. A core that is gone or not allowed costs speed, not service: say so and go on.
+/// Pins the calling thread. A CPU that is missing or not allowed costs speed, not service: a
+/// warning is logged.
 fn pin(worker: u16, core: Option<usize>) {
     if let Some(id) = core
         && !core_affinity::set_for_current(core_affinity::CoreId { id })

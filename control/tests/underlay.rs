@@ -1,5 +1,11 @@
-//! The underlay against the real kernel, each test in two network namespaces of its own: `near`
-//! with the code under test, `far` with the VTEPs. Needs root; fails without.
+//! The underlay against the real kernel, each test in two network namespaces of its own. Needs
+//! root; fails without.
+//!
+//! ```text
+//! near: code under test          far: VTEPs and gateways
+//!   eth0 10.0.0.2/24 ─── veth ─── far0
+//!   eth1 10.0.1.2/24 ─── veth ─── far1
+//! ```
 
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -135,13 +141,13 @@ fn vtep(text: &str) -> VtepAddr {
 }
 
 /// The code under test with an event loop like the daemon's.
-struct Loop {
+struct EventLoop {
     underlay: Underlay,
     poll: mio::Poll,
     seen: Vec<UnderlayEvent>,
 }
 
-impl Loop {
+impl EventLoop {
     fn new() -> Self {
         let mut underlay = Underlay::new(config()).expect("netlink answers");
         let poll = mio::Poll::new().unwrap();
@@ -155,23 +161,23 @@ impl Loop {
         }
     }
 
-    fn want(&mut self, text: &str) {
+    fn track(&mut self, text: &str) {
         self.underlay.track(vtep(text), Instant::now());
     }
 
-    /// The VTEP events of one iteration. The kernel reports links at any time.
+    /// Events of VTEPs of one poll; those of links come at times of the kernel's choice.
     fn resolutions(&mut self) -> Vec<UnderlayEvent> {
         let mut changes = self.underlay.poll(Instant::now()).unwrap();
         changes.retain(|change| matches!(change, UnderlayEvent::Resolved(_)));
         changes
     }
 
-    fn poll_once(&mut self, poll_timeout: Duration) {
+    fn poll_once(&mut self, limit: Duration) {
         let wait = self
             .underlay
             .next_timeout(Instant::now())
-            .unwrap_or(poll_timeout)
-            .min(poll_timeout);
+            .unwrap_or(limit)
+            .min(limit);
         self.poll
             .poll(&mut mio::Events::with_capacity(4), Some(wait))
             .unwrap();
@@ -179,18 +185,18 @@ impl Loop {
             .extend(self.underlay.poll(Instant::now()).unwrap());
     }
 
-    /// Turns until the VTEP's paths are as wished.
+    /// Polls until the VTEP's paths meet the condition.
     fn until(
         &mut self,
         text: &str,
         within: Duration,
-        wish: impl Fn(&[ResolvedPath]) -> bool,
+        condition: impl Fn(&[ResolvedPath]) -> bool,
     ) -> Vec<ResolvedPath> {
         let start = Instant::now();
         loop {
             self.poll_once(Duration::from_millis(100));
-            let paths = self.underlay.paths(vtep(text)).expect("it is wanted");
-            if wish(paths) {
+            let paths = self.underlay.paths(vtep(text)).expect("it is tracked");
+            if condition(paths) {
                 return paths.to_vec();
             }
             let shown = self.underlay.show(Instant::now());
@@ -198,7 +204,7 @@ impl Loop {
         }
     }
 
-    /// Turns until a change like this was reported.
+    /// Polls until such an event was reported.
     fn reported(&mut self, what: &str, wanted: impl Fn(&UnderlayEvent) -> bool) {
         let start = Instant::now();
         while !self.seen.iter().any(&wanted) {
@@ -211,7 +217,7 @@ impl Loop {
         self.until(text, SOON, |paths| paths.len() == 1).remove(0)
     }
 
-    /// Turns until the VTEP has no path, and returns why.
+    /// Polls until the VTEP has no path, for this reason.
     fn unresolved(&mut self, text: &str, reason: &str) {
         let start = Instant::now();
         loop {
@@ -221,7 +227,7 @@ impl Loop {
             let row = shown
                 .iter()
                 .find(|row| row.vtep == address)
-                .expect("it is wanted");
+                .expect("it is tracked");
             if row.error.as_ref().map(ToString::to_string).as_deref() == Some(reason) {
                 assert!(self.underlay.paths(vtep(text)).unwrap().is_empty());
                 return;
@@ -245,11 +251,11 @@ fn vteps_on_the_link_are_resolved_by_arp_and_nd() {
     Net::new("onlink").inside(|net| {
         net.ip("near", "addr add 2001:db8::2/64 dev eth0 nodad");
         net.ip("far", "addr add 2001:db8::1/64 dev far0 nodad");
-        let mut looper = Loop::new();
-        looper.want("10.0.0.1");
-        looper.want("2001:db8::1");
-        let v4 = looper.resolved("10.0.0.1");
-        let v6 = looper.resolved("2001:db8::1");
+        let mut events = EventLoop::new();
+        events.track("10.0.0.1");
+        events.track("2001:db8::1");
+        let v4 = events.resolved("10.0.0.1");
+        let v6 = events.resolved("2001:db8::1");
         assert_eq!(
             (&*v4.device, v4.max_frame, v4.fields.vlan),
             ("eth0", 1464, None)
@@ -274,11 +280,11 @@ fn vteps_on_the_link_are_resolved_by_arp_and_nd() {
 fn a_moved_gateway_moves_the_path() {
     Net::new("gateway").inside(|net| {
         net.ip("near", "route add 203.0.113.0/24 via 10.0.0.1");
-        let mut looper = Loop::new();
-        looper.want("203.0.113.9");
-        assert_eq!(&*looper.resolved("203.0.113.9").device, "eth0");
+        let mut events = EventLoop::new();
+        events.track("203.0.113.9");
+        assert_eq!(&*events.resolved("203.0.113.9").device, "eth0");
         net.ip("near", "route replace 203.0.113.0/24 via 10.0.1.1");
-        let moved = looper.until("203.0.113.9", SOON, |paths| {
+        let moved = events.until("203.0.113.9", SOON, |paths| {
             paths.iter().any(|p| &*p.device == "eth1")
         });
         assert_eq!(moved.len(), 1);
@@ -292,23 +298,23 @@ fn a_moved_gateway_moves_the_path() {
             "near",
             "route add 203.0.113.9/32 via inet6 2001:db8::1 dev eth1 mtu 1400",
         );
-        looper.until("203.0.113.9", SOON, |paths| {
+        events.until("203.0.113.9", SOON, |paths| {
             paths.iter().any(|p| p.max_frame == 1364)
         });
         net.ip("near", "route del 203.0.113.9/32");
         net.ip("near", "route del 203.0.113.0/24");
-        looper.unresolved("203.0.113.9", "no route to 203.0.113.9");
+        events.unresolved("203.0.113.9", "no route to 203.0.113.9");
         net.ip("near", "route add blackhole 203.0.113.0/24");
-        looper.unresolved("203.0.113.9", "route to 203.0.113.9 is blackhole");
+        events.unresolved("203.0.113.9", "route to 203.0.113.9 is blackhole");
         net.ip("near", "link add other type bridge");
         net.ip("near", "link set other up");
         net.ip("near", "route replace 203.0.113.0/24 dev other");
-        looper.unresolved(
+        events.unresolved(
             "203.0.113.9",
             "route leaves by other, which is not in [vtep] underlay",
         );
         net.ip("near", "addr del 192.0.2.1/32 dev lo");
-        looper.unresolved(
+        events.unresolved(
             "203.0.113.9",
             "local VTEP address 192.0.2.1 is not on this host; add it to an interface",
         );
@@ -316,20 +322,20 @@ fn a_moved_gateway_moves_the_path() {
 }
 
 #[test]
-fn policy_rules_and_nexthop_objects_are_honoured() {
+fn policy_rules_and_nexthop_objects_are_followed() {
     Net::new("rules").inside(|net| {
         net.ip("near", "route add 203.0.113.0/24 via 10.0.0.1");
-        let mut looper = Loop::new();
-        looper.want("203.0.113.9");
-        assert_eq!(&*looper.resolved("203.0.113.9").device, "eth0");
+        let mut events = EventLoop::new();
+        events.track("203.0.113.9");
+        assert_eq!(&*events.resolved("203.0.113.9").device, "eth0");
         net.ip("near", "nexthop add id 1 via 10.0.1.1 dev eth1");
         net.ip("near", "route add 203.0.113.0/24 table 100 nhid 1");
         net.ip("near", "rule add ipproto udp dport 4789 lookup 100");
-        looper.until("203.0.113.9", SOON, |paths| {
+        events.until("203.0.113.9", SOON, |paths| {
             paths.iter().any(|p| &*p.device == "eth1")
         });
         net.ip("near", "nexthop replace id 1 via 10.0.0.1 dev eth0");
-        looper.until("203.0.113.9", SOON, |paths| {
+        events.until("203.0.113.9", SOON, |paths| {
             paths.iter().any(|p| &*p.device == "eth0")
         });
     });
@@ -340,31 +346,31 @@ fn two_nics_share_by_weight_until_one_goes_down() {
     Net::new("ecmp").inside(|net| {
         let hops = "nexthop via 10.0.0.1 dev eth0 weight 1 nexthop via 10.0.1.1 dev eth1 weight 3";
         net.ip("near", &format!("route add 203.0.113.0/24 {hops}"));
-        let mut looper = Loop::new();
-        looper.want("203.0.113.9");
-        let both = looper.until("203.0.113.9", SOON, |paths| paths.len() == 2);
+        let mut events = EventLoop::new();
+        events.track("203.0.113.9");
+        let both = events.until("203.0.113.9", SOON, |paths| paths.len() == 2);
         let weights: Vec<_> = both
             .iter()
             .map(|path| (&*path.device, path.weight))
             .collect();
         assert_eq!(weights, [("eth0", 1), ("eth1", 3)]);
         net.ip("far", "link set far1 down");
-        assert_eq!(&*looper.resolved("203.0.113.9").device, "eth0");
+        assert_eq!(&*events.resolved("203.0.113.9").device, "eth0");
         net.ip("far", "link set far1 up");
-        looper.until("203.0.113.9", SOON, |paths| paths.len() == 2);
+        events.until("203.0.113.9", SOON, |paths| paths.len() == 2);
         net.ip("near", "link set eth0 down");
-        assert_eq!(&*looper.resolved("203.0.113.9").device, "eth1");
-        looper.reported(
+        assert_eq!(&*events.resolved("203.0.113.9").device, "eth1");
+        events.reported(
             "eth0 is down",
             |change| matches!(change, UnderlayEvent::Link(c) if &*c.link.name == "eth0" && !c.link.up()),
         );
         net.ip("near", "link del eth1");
-        looper.unresolved("203.0.113.9", "no route to 203.0.113.9");
-        looper.reported(
+        events.unresolved("203.0.113.9", "no route to 203.0.113.9");
+        events.reported(
             "eth1 is gone",
             |change| matches!(change, UnderlayEvent::Link(c) if &*c.link.name == "eth1" && !c.present),
         );
-        assert!(looper.underlay.link("eth1").is_none());
+        assert!(events.underlay.link("eth1").is_none());
     });
 }
 
@@ -381,10 +387,10 @@ fn a_vlan_of_an_underlay_interface_is_a_tag_on_its_device() {
                 kernel.iter().any(|words| refusal.contains(words)),
                 "not for the lack of VLANs: {refusal}"
             );
-            let mut looper = Loop::new();
-            looper.want("10.0.0.1");
+            let mut events = EventLoop::new();
+            events.track("10.0.0.1");
             assert_eq!(
-                looper.resolved("10.0.0.1").fields.vlan,
+                events.resolved("10.0.0.1").fields.vlan,
                 None,
                 "no VLAN, no tag"
             );
@@ -396,14 +402,14 @@ fn a_vlan_of_an_underlay_interface_is_a_tag_on_its_device() {
             net.ip(side, &format!("addr add 10.7.0.{host}/24 dev v7"));
         }
         net.ip("near", "link set v7 address 02:00:00:00:07:07");
-        let mut looper = Loop::new();
-        looper.want("10.7.0.1");
-        let path = looper.resolved("10.7.0.1");
+        let mut events = EventLoop::new();
+        events.track("10.7.0.1");
+        let path = events.resolved("10.7.0.1");
         assert_eq!((&*path.device, path.fields.vlan), ("eth0", Some(7)));
-        assert_eq!(path.ifindex, looper.underlay.link("eth0").unwrap().index);
+        assert_eq!(path.ifindex, events.underlay.link("eth0").unwrap().index);
         assert_eq!(path.fields.source_mac.to_string(), "02:00:00:00:07:07");
         net.ip("near", "link set eth0 mtu 1300");
-        looper.until("10.7.0.1", SOON, |paths| {
+        events.until("10.7.0.1", SOON, |paths| {
             paths.iter().any(|p| p.max_frame == 1264)
         });
     });
@@ -423,23 +429,23 @@ fn a_neighbor_may_appear_change_its_mac_and_die() {
                 "ip netns exec {near} sysctl -qw net.ipv4.neigh.eth0.{setting}"
             ));
         }
-        let mut looper = Loop::new();
-        looper.want("10.0.0.5");
-        looper.unresolved("10.0.0.5", "neighbor 10.0.0.5 on eth0 is FAILED");
+        let mut events = EventLoop::new();
+        events.track("10.0.0.5");
+        events.unresolved("10.0.0.5", "neighbor 10.0.0.5 on eth0 is FAILED");
         net.ip("far", "addr add 10.0.0.5/24 dev far0");
-        let first = looper.resolved("10.0.0.5");
-        // Without an announcement: the kernel must be made to resolve again.
+        let first = events.resolved("10.0.0.5");
+        // Without an announcement: the kernel must be made to ask.
         net.ip("far", "link set far0 address 02:00:00:00:00:99");
         let silent = Duration::from_secs(90);
-        let changed = looper.until("10.0.0.5", silent, |paths| {
+        let changed = events.until("10.0.0.5", silent, |paths| {
             paths
                 .iter()
                 .any(|path| path.fields.next_hop_mac.to_string() == "02:00:00:00:00:99")
         });
         assert_ne!(changed[0].fields.next_hop_mac, first.fields.next_hop_mac);
         net.ip("far", "addr del 10.0.0.5/24 dev far0");
-        looper.until("10.0.0.5", silent, <[_]>::is_empty);
-        looper.unresolved("10.0.0.5", "neighbor 10.0.0.5 on eth0 is FAILED");
+        events.until("10.0.0.5", silent, <[_]>::is_empty);
+        events.unresolved("10.0.0.5", "neighbor 10.0.0.5 on eth0 is FAILED");
     });
 }
 
@@ -449,14 +455,15 @@ fn a_thousand_vteps_resolve_in_a_blink_and_only_changes_are_reported() {
         net.ip("near", "route add 198.18.0.0/15 via 10.0.0.1");
         net.ip("near", "neigh replace 10.0.0.1 dev eth0 lladdr 02:00:00:00:00:01 nud permanent");
         net.ip("near", "neigh replace 10.0.1.1 dev eth1 lladdr 02:00:00:00:01:01 nud permanent");
-        let mut looper = Loop::new();
+        let mut events = EventLoop::new();
         let address = |n: u32| IpAddr::from((0xc612_0000_u32 + n).to_be_bytes());
         for n in 1..=1000 {
-            looper.underlay.track(VtepAddr::new(address(n)).unwrap(), Instant::now());
+            events.underlay.track(VtepAddr::new(address(n)).unwrap(), Instant::now());
         }
-        // The kernel answers on this thread's time; what other programs take of the core does not count.
+        // The kernel answers on this thread's time; what other programs take of the core does not
+        // count.
         let before = spent();
-        let changes = looper.resolutions();
+        let changes = events.resolutions();
         let took = spent() - before;
         println!("1000 VTEPs resolved in {took:?}");
         assert_eq!(changes.len(), 1000);
@@ -465,17 +472,17 @@ fn a_thousand_vteps_resolve_in_a_blink_and_only_changes_are_reported() {
 
         net.ip("near", &format!("route add {}/32 via 10.0.1.1", address(500)));
         net.ip("near", "route add 198.51.100.0/24 via 10.0.1.1");
-        let changes = looper.resolutions();
+        let changes = events.resolutions();
         assert_eq!(changes.len(), 1, "{changes:?}");
         assert!(matches!(&changes[0], UnderlayEvent::Resolved(r) if r.vtep.get() == address(500) && &*r.paths[0].device == "eth1"));
-        assert_eq!(looper.underlay.next_timeout(Instant::now()), None, "nothing is left to do");
+        assert_eq!(events.underlay.next_timeout(Instant::now()), None, "nothing is left to do");
 
-        looper.underlay.untrack(VtepAddr::new(address(500)).unwrap());
+        events.underlay.untrack(VtepAddr::new(address(500)).unwrap());
         let mut other = config();
         other.ttl = 33;
-        looper.underlay.set_config(other);
-        assert_eq!(looper.resolutions().len(), 999);
-        assert_eq!(looper.underlay.show(Instant::now()).len(), 999);
+        events.underlay.set_config(other);
+        assert_eq!(events.resolutions().len(), 999);
+        assert_eq!(events.underlay.show(Instant::now()).len(), 999);
     });
 }
 
@@ -483,10 +490,11 @@ fn a_thousand_vteps_resolve_in_a_blink_and_only_changes_are_reported() {
 fn lost_events_lead_to_the_same_state() {
     Net::new("lost").inside(|net| {
         net.ip("near", "route add 203.0.113.0/24 via 10.0.0.1");
-        let mut looper = Loop::new();
-        looper.want("203.0.113.9");
-        looper.resolved("203.0.113.9");
-        // Far more events than the socket's buffer holds while none is read: the kernel drops the last of them.
+        let mut events = EventLoop::new();
+        events.track("203.0.113.9");
+        events.resolved("203.0.113.9");
+        // Far more events than the socket's buffer holds while the socket is not read: the kernel drops the
+        // last of them.
         let flood: String = (0..25_000)
             .map(|n| {
                 format!(
@@ -515,13 +523,13 @@ fn lost_events_lead_to_the_same_state() {
             "{}",
             String::from_utf8_lossy(&done.stderr)
         );
-        assert!(looper.underlay.link("late").is_none());
-        looper.until("203.0.113.9", SOON, |paths| {
+        assert!(events.underlay.link("late").is_none());
+        events.until("203.0.113.9", SOON, |paths| {
             paths.iter().any(|p| &*p.device == "eth1")
         });
-        assert!(looper.underlay.link("late").is_some());
+        assert!(events.underlay.link("late").is_some());
         assert!(
-            looper.underlay.resyncs() > 0,
+            events.underlay.resyncs() > 0,
             "the flood was too small to lose events"
         );
     });

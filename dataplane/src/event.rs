@@ -27,7 +27,8 @@ pub enum WorkerEvent {
         /// The error number from the kernel (errno(3)).
         errno: i32,
     },
-    /// Busy polling of a socket was switched off for a socket: the kernel transmitted none of its frames for 10 ms.
+    /// Busy polling of a socket was switched off for a socket: the kernel transmitted none of its
+    /// frames for 10 ms.
     BusyPollEnded {
         /// The worker that owns the socket.
         worker: WorkerId,

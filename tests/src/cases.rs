@@ -1,48 +1,51 @@
-//! The packets that a Linux VXLAN device and vtepd both get, and what each of them does with them.
+//! Packets that both a Linux VXLAN device and vtepd receive, and what each of them does with them.
 //!
-//! Hypervisor 1 serves VNI 100 with tenant 11; hypervisor 9 is a VTEP that it knows; 192.0.2.12's MAC is behind 9.
+//! Hypervisor 1 serves VNI 100 with tenant 11; hypervisor 9 is a known VTEP; the MAC of tenant 12
+//! is behind it.
 
+use self::Outcome::{Cut, Delivered, Dropped, Marked};
 use crate::craft::{Checksum, Packet, vxlan};
 use crate::fabric::{Underlay, vtep4, vtep6};
 use crate::frame::{EXPERIMENT, mac, plain, tagged, udp4, udp6};
 use crate::link;
 
-/// What comes out at the tenant.
+/// What the tenant receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// The inner frame, unchanged.
     Delivered,
     /// The inner frame with these ECN bits.
     Marked(u8),
-    /// The inner frame without its last bytes: how many are missing.
+    /// The inner frame without its last bytes; how many are missing.
     Cut(usize),
-    /// Something else.
+    /// Any other frame.
     Other,
     /// Nothing.
     Dropped,
 }
 
-/// One story for both.
+/// One test case, for both VTEPs.
 #[derive(Debug, Clone)]
 pub struct Case {
     /// The name in docs/linux-differences.md.
     pub name: &'static str,
-    /// The underlay that it runs over.
+    /// The family of the underlay.
     pub underlay: Underlay,
     /// The packets, in order.
     pub packets: Vec<Vec<u8>>,
-    /// The inner frame that should come out, if one does.
+    /// The inner frame that should arrive, if one does.
     pub inner: Vec<u8>,
     /// What Linux does.
     pub linux: Outcome,
     /// What vtepd does.
     pub vtepd: Outcome,
-    /// The counter of vtepd that counts the drop; `None` where the packet is left to the host stack, or is not dropped.
+    /// The drop reason that vtepd counts; `None` if the packet is left to the host stack, or is not
+    /// dropped.
     pub reason: Option<&'static str>,
 }
 
 impl Case {
-    /// What `frames`, all that the tenant received, say about this case.
+    /// The outcome of this case, where `frames` are all frames that the tenant received.
     #[must_use]
     pub fn outcome(&self, frames: &[Vec<u8>]) -> Outcome {
         let marker = marker(self.name);
@@ -63,7 +66,7 @@ impl Case {
     }
 }
 
-/// The ECN bits of `after`, if they (and an IPv4 header checksum) are all that differs from `before`.
+/// The ECN bits of `after`, if only they (and an IPv4 header checksum) differ from `before`.
 fn ecn_changed(before: &[u8], after: &[u8]) -> Option<u8> {
     let v4 = before.get(12..14)? == [0x08, 0x00];
     let mut same = after.to_vec();
@@ -83,13 +86,11 @@ fn marker(name: &str) -> String {
     format!("case:{name};")
 }
 
-/// Collects cases; the inner source MAC 50:54:33:99:00:NN tells them apart even where no text fits.
+/// Collects cases; the inner source MAC 50:54:33:99:00:NN identifies each, even where no text fits.
 struct Cases {
     all: Vec<Case>,
     outer: (String, String),
 }
-
-use Outcome::{Cut, Delivered, Dropped, Marked};
 
 impl Cases {
     fn source(&self) -> String {
@@ -107,7 +108,7 @@ impl Cases {
         }
     }
 
-    /// Both do the same.
+    /// Linux and vtepd behave the same.
     fn same(
         &mut self,
         name: &'static str,
@@ -118,7 +119,7 @@ impl Cases {
         self.over(Underlay::V4, name, (both, both), reason, change);
     }
 
-    /// They differ: (Linux, vtepd).
+    /// They differ; `outcomes` is (Linux, vtepd).
     fn differ(
         &mut self,
         name: &'static str,
@@ -151,7 +152,7 @@ impl Cases {
         });
     }
 
-    /// The outer ECN bits meet an inner frame.
+    /// The outer header has the ECN bits `outer`.
     fn ecn(&mut self, name: &'static str, outer: u8, inner: Vec<u8>, both: Outcome) {
         let reason = (both == Dropped).then_some("ecn-congested");
         self.same(name, both, reason, |p| {
@@ -161,7 +162,7 @@ impl Cases {
     }
 }
 
-/// All cases, for a hypervisor whose underlay MAC is `to_mac`, from a peer with `from_mac`.
+/// All cases, for a hypervisor with the underlay MAC `to_mac`, from a peer with `from_mac`.
 #[must_use]
 pub fn all(to_mac: &str, from_mac: &str) -> Vec<Case> {
     let mut cases = Cases {
@@ -188,10 +189,10 @@ fn good_packets(c: &mut Cases) {
         |_| (),
     );
     c.same("udp-checksum-right-v4", Delivered, None, |p| {
-        p.udp_checksum = Checksum::Right
+        p.udp_checksum = Checksum::Right;
     });
     c.same("source-port-below-1024", Delivered, None, |p| {
-        p.ports.0 = 53
+        p.ports.0 = 53;
     });
     c.same("ttl-1", Delivered, None, |p| p.ttl = 1);
     c.same("ethernet-padding", Delivered, None, |p| p.padding = 10);
@@ -212,7 +213,7 @@ fn good_packets(c: &mut Cases) {
 fn outer_headers(c: &mut Cases) {
     let bad_sum = Some("outer-udp-checksum");
     c.same("udp-checksum-wrong-v4", Dropped, bad_sum, |p| {
-        p.udp_checksum = Checksum::Wrong
+        p.udp_checksum = Checksum::Wrong;
     });
     c.over(
         Underlay::V6,
@@ -233,16 +234,16 @@ fn outer_headers(c: &mut Cases) {
         },
     );
     c.same("ip-checksum-wrong", Dropped, Some("outer-ip"), |p| {
-        p.ip_checksum_error = 1
+        p.ip_checksum_error = 1;
     });
     c.same("ip-length-too-long", Dropped, Some("outer-ip"), |p| {
-        p.ip_length_error = 10
+        p.ip_length_error = 10;
     });
     c.same("ip-length-too-short", Dropped, Some("outer-udp"), |p| {
-        p.ip_length_error = -4
+        p.ip_length_error = -4;
     });
     c.same("udp-length-too-long", Dropped, Some("outer-udp"), |p| {
-        p.udp_length_error = 4
+        p.udp_length_error = 4;
     });
     c.differ(
         "udp-length-too-short",
@@ -251,13 +252,13 @@ fn outer_headers(c: &mut Cases) {
         |p| p.udp_length_error = -4,
     );
     c.same("udp-length-below-8", Dropped, Some("outer-udp"), |p| {
-        p.udp_length_error = -79
+        p.udp_length_error = -79;
     });
     c.differ("ip-options", (Delivered, Dropped), None, |p| {
-        p.options = vec![1, 1, 1, 1]
+        p.options = vec![1, 1, 1, 1];
     });
     c.differ("outer-vlan-tag", (Dropped, Delivered), None, |p| {
-        p.outer_vlan = Some(7)
+        p.outer_vlan = Some(7);
     });
     c.same("other-udp-port", Dropped, None, |p| p.ports.1 = 4790);
     c.same("not-our-address", Dropped, None, |p| p.to = vtep4(200));
@@ -310,28 +311,28 @@ fn fragments(c: &mut Cases) {
 
 fn vxlan_headers(c: &mut Cases) {
     c.same("i-flag-missing", Dropped, Some("vxlan-flags"), |p| {
-        p.vxlan = vxlan(0, 100)
+        p.vxlan = vxlan(0, 100);
     });
     c.differ("reserved-flag", (Dropped, Delivered), None, |p| {
-        p.vxlan[0] = 0x88
+        p.vxlan[0] = 0x88;
     });
     c.differ("reserved-24-bits", (Dropped, Delivered), None, |p| {
-        p.vxlan[2] = 0x01
+        p.vxlan[2] = 0x01;
     });
     c.differ("reserved-last-byte", (Dropped, Delivered), None, |p| {
-        p.vxlan[7] = 0x01
+        p.vxlan[7] = 0x01;
     });
     c.same("unknown-vni", Dropped, Some("unknown-vni"), |p| {
-        p.vxlan = vxlan(8, 101)
+        p.vxlan = vxlan(8, 101);
     });
     c.same("vni-0", Dropped, Some("unknown-vni"), |p| {
-        p.vxlan = vxlan(8, 0)
+        p.vxlan = vxlan(8, 0);
     });
     c.same("vni-max", Dropped, Some("unknown-vni"), |p| {
-        p.vxlan = vxlan(8, 0xff_ffff)
+        p.vxlan = vxlan(8, 0xff_ffff);
     });
     c.same("no-vxlan-header", Dropped, Some("outer-truncated"), |p| {
-        p.cut = Some(0)
+        p.cut = Some(0);
     });
     c.same(
         "vxlan-header-7-bytes",
@@ -340,32 +341,32 @@ fn vxlan_headers(c: &mut Cases) {
         |p| p.cut = Some(7),
     );
     c.same("vxlan-header-only", Dropped, Some("inner-runt"), |p| {
-        p.cut = Some(8)
+        p.cut = Some(8);
     });
 }
 
 fn inner_frames(c: &mut Cases) {
     c.same("inner-13-bytes", Dropped, Some("inner-runt"), |p| {
-        p.inner.truncate(13)
+        p.inner.truncate(13);
     });
     c.same("inner-14-bytes", Delivered, None, |p| p.inner.truncate(14));
     c.same("inner-15-bytes", Delivered, None, |p| p.inner.truncate(15));
     let bad_source = Some("inner-source-mac");
     c.same("source-mac-multicast", Dropped, bad_source, |p| {
-        p.inner[6] |= 1
+        p.inner[6] |= 1;
     });
     c.same("source-mac-zero", Dropped, bad_source, |p| {
-        p.inner[6..12].fill(0)
+        p.inner[6..12].fill(0);
     });
     c.same("source-mac-broadcast", Dropped, bad_source, |p| {
-        p.inner[6..12].fill(0xff)
+        p.inner[6..12].fill(0xff);
     });
     let tag = Some("inner-tagged");
     c.differ("inner-tag", (Delivered, Dropped), tag, |p| {
-        p.inner = tagged(&p.inner, 7)
+        p.inner = tagged(&p.inner, 7);
     });
     c.differ("inner-priority-tag", (Delivered, Dropped), tag, |p| {
-        p.inner = tagged(&p.inner, 0)
+        p.inner = tagged(&p.inner, 0);
     });
     c.differ("inner-service-tag", (Delivered, Dropped), tag, |p| {
         p.inner = tagged(&p.inner, 7);
@@ -376,16 +377,16 @@ fn inner_frames(c: &mut Cases) {
 fn destinations(c: &mut Cases) {
     let to = |p: &mut Packet, address: &str| p.inner[..6].copy_from_slice(&mac(address));
     c.same("unknown-unicast", Delivered, None, |p| {
-        to(p, "50:54:33:00:77:77")
+        to(p, "50:54:33:00:77:77");
     });
     c.same("broadcast", Delivered, None, |p| to(p, "ff:ff:ff:ff:ff:ff"));
     c.same("multicast", Delivered, None, |p| to(p, "01:00:5e:01:02:03"));
     c.differ("bridge-group", (Delivered, Dropped), None, |p| {
-        to(p, "01:80:c2:00:00:00")
+        to(p, "01:80:c2:00:00:00");
     });
     c.same("lldp-group", Dropped, None, |p| to(p, "01:80:c2:00:00:0e"));
     c.same("behind-another-vtep", Dropped, Some("split-horizon"), |p| {
-        to(p, &link::mac(12))
+        to(p, &link::mac(12));
     });
 }
 

@@ -1,11 +1,12 @@
-//! VXLAN packets, right ones and damaged ones, byte by byte.
+//! VXLAN packets, valid and malformed, byte by byte.
 
 use std::net::IpAddr;
 
 use crate::fabric::{vtep4, vtep6};
 use crate::frame::{checksum, mac};
 
-/// One VXLAN packet in the making: the fields that tests change are public, everything else is as a good sender does it.
+/// A VXLAN packet to build: tests change the public fields; everything else is as a correct sender
+/// sets it.
 #[derive(Debug, Clone)]
 pub struct Packet {
     /// Outer destination and source MAC.
@@ -22,21 +23,22 @@ pub struct Packet {
     pub fragment: u16,
     /// IPv4 options: a multiple of 4 bytes.
     pub options: Vec<u8>,
-    /// Added to the right IPv4 header checksum.
+    /// Added to the correct IPv4 header checksum.
     pub ip_checksum_error: u16,
-    /// Added to the right length of the IP header's length field.
+    /// Added to the correct length in the IP header.
     pub ip_length_error: i16,
     /// UDP source and destination port.
     pub ports: (u16, u16),
-    /// Added to the right UDP length.
+    /// Added to the correct UDP length.
     pub udp_length_error: i16,
-    /// What stands in the UDP checksum field.
+    /// Contents of the UDP checksum field.
     pub udp_checksum: Checksum,
     /// The 8 bytes of the VXLAN header.
     pub vxlan: [u8; 8],
     /// The inner frame.
     pub inner: Vec<u8>,
-    /// How many bytes of the VXLAN header and the inner frame are there; the IP and UDP lengths agree with it.
+    /// How many bytes of the VXLAN header and the inner frame are sent; the IP and UDP lengths
+    /// agree with it.
     pub cut: Option<usize>,
     /// Bytes after the end of the IP packet, as Ethernet padding.
     pub padding: usize,
@@ -44,14 +46,14 @@ pub struct Packet {
     pub outer_vlan: Option<u16>,
 }
 
-/// What stands in the UDP checksum field.
+/// Contents of the UDP checksum field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checksum {
-    /// 0: none computed.
+    /// 0: not computed.
     Zero,
-    /// The right one.
+    /// The correct one.
     Right,
-    /// A wrong one.
+    /// An incorrect one.
     Wrong,
 }
 
@@ -92,7 +94,7 @@ impl Packet {
         }
     }
 
-    /// The bytes, from the outer destination MAC on.
+    /// The bytes, starting with the outer destination MAC.
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
         let mut payload = [&self.vxlan[..], &self.inner].concat();

@@ -1,7 +1,8 @@
-//! Echo requests (RFC 792, RFC 4443) and who answers them.
+//! Echo requests (RFC 792, RFC 4443) and which hosts answer them.
 //!
-//! ping(8) waits for the last answer no longer than twice the longest round trip so far, or the interval: on a busy machine
-//! that alone loses one. Here every request has [`PATIENCE`] from the last on.
+//! ping(8) waits for the last answer no longer than twice the longest round trip so far, or the
+//! interval: on a busy machine that alone loses one. Here every request has [`PATIENCE`] from the
+//! last one on.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, UdpSocket};
@@ -14,16 +15,16 @@ use rustix::net::{AddressFamily, SocketType, ipproto, socket};
 
 use crate::netns::{Netns, wait_for};
 
-/// How long an answer that must come is waited for.
+/// Time to wait for an answer that must arrive.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long an answer that may not come is waited for.
+/// Time to wait for an answer that must not arrive.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// Time between two requests where nothing else is said.
+/// Default time between two requests.
 const INTERVAL: Duration = Duration::from_millis(10);
 
-/// A socket for echo requests to one address, and the numbers of those that were not answered yet.
+/// A socket for echo requests to one address, and the numbers of those not answered yet.
 struct Echo {
     socket: UdpSocket,
     request: u8,
@@ -38,7 +39,7 @@ impl Echo {
         };
         let socket = from.inside(|| socket(family, SocketType::DGRAM, Some(protocol)));
         let socket = UdpSocket::from(socket.expect("Netns::new allows ping sockets"));
-        // No route yet, or none any more: then nothing is answered.
+        // Without a route, no request is answered.
         let _ = socket.connect((to, 0));
         Self {
             socket,
@@ -47,7 +48,7 @@ impl Echo {
         }
     }
 
-    /// Sends request `number`; one that the kernel refuses counts as not answered.
+    /// Sends request `number`; one that the kernel rejects counts as not answered.
     fn send(&mut self, number: u32) {
         // Type, code, checksum and identifier (which the kernel fills in), sequence, payload.
         let mut packet = vec![self.request, 0, 0, 0, 0, 0];
@@ -58,7 +59,7 @@ impl Echo {
         let _ = self.socket.send(&packet);
     }
 
-    /// Takes answers until `end`, or until none is missing if `all` is set.
+    /// Receives answers until `end`, or until none is missing if `all` is set.
     fn listen(&mut self, end: Instant, all: bool) {
         let mut packet = [0; 128];
         while !(all && self.missing.is_empty()) {
@@ -69,7 +70,7 @@ impl Echo {
             self.socket
                 .set_read_timeout(Some(left))
                 .expect("the time is not zero");
-            // An error is the timeout, or an ICMP error that came for a request.
+            // An error is the timeout, or an ICMP error in response to a request.
             if let Ok(12..) = self.socket.recv(&mut packet) {
                 self.missing.remove(&u32::from_be_bytes([
                     packet[8], packet[9], packet[10], packet[11],
@@ -79,7 +80,7 @@ impl Echo {
     }
 }
 
-/// Sends `count` requests, and gives how many were not answered when `patience` was over.
+/// Sends `count` requests, and returns how many were not answered within `patience`.
 fn unanswered(from: &Netns, to: IpAddr, count: u32, patience: Duration) -> usize {
     let mut echo = Echo::new(from, to);
     for number in 1..=count {
@@ -90,19 +91,19 @@ fn unanswered(from: &Netns, to: IpAddr, count: u32, patience: Duration) -> usize
     echo.missing.len()
 }
 
-/// Sends `count` echo requests, 10 ms apart, and gives how many of them were lost.
+/// Sends `count` echo requests, 10 ms apart, and returns how many of them were lost.
 #[must_use]
 pub fn lost(from: &Netns, to: IpAddr, count: u32) -> usize {
     unanswered(from, to, count, PATIENCE)
 }
 
-/// Whether `to` answers five requests, each within a second or so: for use in [`wait_for`].
+/// Whether `to` answers five requests, each within about a second; for use in [`wait_for`].
 #[must_use]
 pub fn answers(from: &Netns, to: IpAddr) -> bool {
     unanswered(from, to, 5, SILENCE) == 0
 }
 
-/// Asserts that nobody answers three requests.
+/// Asserts that no host answers three requests.
 ///
 /// # Panics
 /// If one is answered.
@@ -110,12 +111,12 @@ pub fn assert_silence(from: &Netns, to: IpAddr) {
     assert_eq!(unanswered(from, to, 3, SILENCE), 3, "{to} answers");
 }
 
-/// Asks both ways, 20 requests each; none may be lost.
+/// Sends 20 requests in each direction; none may be lost.
 ///
 /// # Panics
 /// If one is lost.
 pub fn assert_no_loss(a: (&Netns, IpAddr), b: (&Netns, IpAddr)) {
-    // The first exchange may wait for neighbour discovery in the tenants and in the underlay.
+    // The first exchange may wait for neighbor discovery of the tenants and on the underlay.
     wait_for(&format!("an answer of {}", b.1), 10, || {
         (unanswered(a.0, b.1, 1, SILENCE) == 0).then_some(())
     });
@@ -128,7 +129,7 @@ pub fn assert_no_loss(a: (&Netns, IpAddr), b: (&Netns, IpAddr)) {
     );
 }
 
-/// Requests that go on until they are told to stop.
+/// Echo requests that continue until they are stopped.
 #[derive(Debug)]
 pub struct Stream {
     stop: Arc<AtomicBool>,
@@ -137,7 +138,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Sends a request each `interval`; returns when the first twenty were answered.
+    /// Sends a request every `interval`; returns when the first twenty were answered.
     ///
     /// # Panics
     /// If they are not within 10 s.
@@ -169,7 +170,7 @@ impl Stream {
         stream
     }
 
-    /// Waits until `more` requests were answered from now on.
+    /// Waits until `more` further requests were answered.
     ///
     /// # Panics
     /// If they are not within 10 s.
@@ -180,7 +181,7 @@ impl Stream {
         });
     }
 
-    /// Stops, and gives how many requests were sent, and how many of them were lost.
+    /// Stops; returns how many requests were sent, and how many of them were lost.
     ///
     /// # Panics
     /// If the thread has panicked.

@@ -1,11 +1,13 @@
-//! The underlay: one bridge in a namespace of its own, and hypervisors whose `eth0` is a port of it.
+//! The underlay: one bridge in a namespace of its own, and hypervisors whose `eth0` is a port of
+//! it.
 
 use std::net::IpAddr;
 
 use crate::link::{bridge, veth};
 use crate::netns::Netns;
 
-/// The underlay's switch. Look at the wire here: AF_XDP traffic passes tcpdump by in the hypervisors themselves.
+/// The switch of the underlay. Captures run here: in the hypervisors, tcpdump does not see AF_XDP
+/// traffic.
 #[derive(Debug)]
 pub struct Fabric {
     /// The namespace of the bridge `br0`; the port to hypervisor N is `hN`.
@@ -32,7 +34,8 @@ impl Fabric {
         ns
     }
 
-    /// Adds `name` to `ns` as a port of the fabric, `h<number>` on the bridge's side, without addresses.
+    /// Adds `name` to `ns` as a port of the fabric, `h<number>` on the bridge's side, without
+    /// addresses.
     pub fn attach(&self, ns: &Netns, name: &str, number: u8) {
         let port = format!("h{number}");
         veth(&self.ns, &port, ns, name);
@@ -56,7 +59,7 @@ pub fn vtep6(number: u8) -> IpAddr {
     IpAddr::from([0x2001, 0xdb8, 1, 0, 0, 0, 0, u16::from(number)])
 }
 
-/// The VTEP address of hypervisor `number` in the family of the underlay that a test runs over.
+/// The address family of the underlay that a test runs over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Underlay {
     /// Outer IPv4.
@@ -66,7 +69,7 @@ pub enum Underlay {
 }
 
 impl Underlay {
-    /// The address.
+    /// The VTEP address of hypervisor `number` in this family.
     #[must_use]
     pub fn vtep(self, number: u8) -> IpAddr {
         match self {

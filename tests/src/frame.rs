@@ -2,13 +2,13 @@
 
 use etherparse::PacketBuilder;
 
-/// EtherType for local experiments (IEEE 802): what switches forward and no stack answers.
+/// EtherType for local experiments (IEEE Std 802): switches forward it, and no stack answers it.
 pub const EXPERIMENT: u16 = 0x88b5;
 
 /// Six bytes from `aa:bb:cc:dd:ee:ff`.
 ///
 /// # Panics
-/// If the text is no MAC address.
+/// If the text is not a MAC address.
 #[must_use]
 pub fn mac(text: &str) -> [u8; 6] {
     let bytes: Vec<u8> = text
@@ -56,7 +56,8 @@ pub fn untagged(frame: &[u8]) -> Option<(Vec<u8>, u16)> {
     })
 }
 
-/// A UDP datagram between tenants over IPv4 with right checksums, `tos` as its second byte, `text` as its payload.
+/// A UDP datagram between tenants over IPv4 with correct checksums, `tos` as its second byte,
+/// `text` as its payload.
 ///
 /// # Panics
 /// Never: the payload is short.
@@ -83,7 +84,7 @@ pub fn udp4(destination: &str, source: &str, tos: u8, text: &str) -> Vec<u8> {
     let mut frame = Vec::new();
     builder
         .write(&mut frame, text.as_bytes())
-        .expect("a vector takes all");
+        .expect("writing to a vector cannot fail");
     frame
 }
 
@@ -111,7 +112,7 @@ pub fn udp6(destination: &str, source: &str, tos: u8, text: &str) -> Vec<u8> {
     let mut frame = Vec::new();
     builder
         .write(&mut frame, text.as_bytes())
-        .expect("a vector takes all");
+        .expect("writing to a vector cannot fail");
     frame
 }
 

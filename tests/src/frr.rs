@@ -1,5 +1,5 @@
-//! FRR: zebra and bgpd of a namespace (and mgmtd, which FRR 10 has), with a directory of their own, as a route reflector or as
-//! Linux' control plane.
+//! FRR: zebra and bgpd of a namespace (and mgmtd, which FRR 10 has), with a directory of their own,
+//! as a route reflector or as the control plane of Linux.
 
 use std::path::Path;
 
@@ -11,13 +11,13 @@ use crate::netns::{Netns, command, must, wait_for};
 use crate::program::{Program, Scratch};
 use crate::trixie;
 
-/// Where Debian has FRR's daemons.
+/// The directory of FRR's daemons in Debian.
 const DAEMONS: &str = "/usr/lib/frr";
 
-/// Where FRR 10 of Debian keeps its sockets, below the root: those of the daemons with `-N NAME` in a directory NAME.
+/// Where Debian's FRR 10 keeps its sockets, below the root; with `-N NAME`, in a subdirectory NAME.
 const STATE: &str = "run/frr";
 
-/// What is asked of vtysh may take so many seconds.
+/// Time limit for a vtysh command, seconds.
 const LIMIT: u32 = 30;
 
 /// FRR's daemons in one namespace.
@@ -27,16 +27,16 @@ pub struct Frr {
     _zebra: Program,
     _mgmtd: Option<Program>,
     scratch: Scratch,
-    /// The root directory of all its programs; `None` = this host's.
+    /// The root directory of all its programs; `None` = that of this host.
     root: Option<&'static Path>,
     ns: String,
 }
 
 impl Frr {
-    /// Starts both with `config` as bgpd's configuration, and waits until bgpd answers.
+    /// Starts FRR with `config` as bgpd's configuration, and waits until bgpd answers.
     ///
     /// # Panics
-    /// If it does not answer within 20 s, or refuses a line.
+    /// If it does not answer within 20 s, or rejects a line.
     #[must_use]
     pub fn start(ns: &Netns, config: &str) -> Self {
         Self::start_in(None, ns, config)
@@ -45,7 +45,7 @@ impl Frr {
     /// As [`Frr::start`], with FRR 10.3 of Debian 13.
     ///
     /// # Panics
-    /// As [`Frr::start`], and if the root can't be made.
+    /// As [`Frr::start`], and if the root directory can't be created.
     #[must_use]
     pub fn start_10_3(ns: &Netns, config: &str) -> Self {
         Self::start_in(Some(trixie::root()), ns, config)
@@ -60,10 +60,10 @@ impl Frr {
         std::fs::write(dir.join("bgpd.conf"), config)
             .expect("the scratch directory can be written");
         std::fs::write(dir.join("zebra.conf"), "").expect("the scratch directory can be written");
-        // The daemons give up root for the user frr.
+        // The daemons drop root privileges and run as the user frr.
         let own = ["chown", "-R", "frr:frr", &inside(root, dir)].map(str::to_owned);
         must(&command(LIMIT, &text(&in_root(root, &own))), "chown to frr");
-        // Without it zebra of FRR 10 fills its log with errors.
+        // Without mgmtd, zebra of FRR 10 fills its log with errors.
         let mgmtd = root.map(|_| launch(ns, root, dir, "mgmtd"));
         let mut zebra = launch(ns, root, dir, "zebra");
         let api = dir.join("zserv.api");
@@ -82,11 +82,11 @@ impl Frr {
     }
 
     fn wait_ready(&mut self) {
-        // zebra would answer for both what is not of BGP.
+        // zebra would answer commands that do not concern BGP.
         let words = self.words("show bgp vrfs");
         let bgpd = self.bgpd.as_mut().expect("it was just started");
         let answers = |_: &Program| command(LIMIT, &text(&words)).status.success();
-        bgpd.wait_until("vtysh is answered", 20, answers);
+        bgpd.wait_until("an answer to vtysh", 20, answers);
     }
 
     fn words(&self, line: &str) -> Vec<String> {
@@ -102,7 +102,7 @@ impl Frr {
         .concat()
     }
 
-    /// What `vtysh -c <line>` prints.
+    /// The output of `vtysh -c <line>`.
     ///
     /// # Panics
     /// If it fails.
@@ -111,20 +111,20 @@ impl Frr {
         must(&command(LIMIT, &text(&self.words(line))), line)
     }
 
-    /// What `vtysh -c "<line> json"` prints.
+    /// The output of `vtysh -c "<line> json"`.
     ///
     /// # Panics
-    /// If it fails or prints no JSON.
+    /// If it fails or does not print JSON.
     #[must_use]
     pub fn json(&self, line: &str) -> Value {
         let text = self.show(&format!("{line} json"));
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("{line} json: {e}\n{text}"))
     }
 
-    /// Applies configuration lines, from `configure terminal` on.
+    /// Applies configuration lines, after `configure terminal`.
     ///
     /// # Panics
-    /// If one is refused.
+    /// If one is rejected.
     pub fn configure(&self, lines: &[&str]) {
         let mut words = self.words("configure terminal");
         lines
@@ -133,20 +133,20 @@ impl Frr {
         must(&command(LIMIT, &text(&words)), &lines.join("; "));
     }
 
-    /// SIGKILL to bgpd; zebra, and with it what is in the kernel, stays.
+    /// Sends SIGKILL to bgpd; zebra, and with it the state in the kernel, remains.
     ///
     /// # Panics
-    /// If it is dead already.
+    /// If it is not running.
     pub fn kill(&mut self) {
-        self.bgpd.take().expect("bgpd runs").kill();
+        self.bgpd.take().expect("bgpd is running").kill();
     }
 
-    /// SIGTERM to bgpd: it tells its neighbours.
+    /// Sends SIGTERM to bgpd: it notifies its neighbors.
     ///
     /// # Panics
-    /// If it is dead already, or does not end.
+    /// If it is not running, or does not end.
     pub fn stop(&mut self) {
-        let mut bgpd = self.bgpd.take().expect("bgpd runs");
+        let mut bgpd = self.bgpd.take().expect("bgpd is running");
         bgpd.signal(Signal::TERM);
         bgpd.wait(10);
     }
@@ -172,14 +172,14 @@ impl Frr {
         });
     }
 
-    /// The VTEP that FRR has `mac` of `vni` at; `None` if it is no remote one.
+    /// The VTEP behind which FRR has `mac` of `vni`; `None` if the MAC is not a remote one.
     #[must_use]
     pub fn remote_mac(&self, vni: u32, mac: &str) -> Option<String> {
         let all = self.json(&format!("show evpn mac vni {vni}"));
         all["macs"][mac]["remoteVtep"].as_str().map(str::to_owned)
     }
 
-    /// Whether FRR has `mac` of `vni` as a local one.
+    /// Whether FRR has `mac` of `vni` as a local MAC.
     #[must_use]
     pub fn has_local_mac(&self, vni: u32, mac: &str) -> bool {
         self.json(&format!("show evpn mac vni {vni}"))["macs"][mac]["type"] == "local"
@@ -190,7 +190,7 @@ fn text(words: &[String]) -> Vec<&str> {
     words.iter().map(String::as_str).collect()
 }
 
-/// `path` as programs with the root directory `root` see it.
+/// `path` as seen by programs with the root directory `root`.
 fn inside(root: Option<&Path>, path: &Path) -> String {
     let shown = root.map_or(path, |root| {
         path.strip_prefix(root).expect("it is below the root")
@@ -226,7 +226,7 @@ fn launch(ns: &Netns, root: Option<&Path>, dir: &Path, daemon: &str) -> Program 
         at(&format!("{daemon}.pid")),
     );
     let socket = at("");
-    // -P 0: no terminal over TCP.
+    // -P 0: no vty over TCP.
     let mut words = vec![
         &*program,
         "-z",
@@ -243,15 +243,16 @@ fn launch(ns: &Netns, root: Option<&Path>, dir: &Path, daemon: &str) -> Program 
     if root.is_some() {
         words.extend(["-N", ns.name()]);
     }
-    // mgmtd has none.
+    // mgmtd has no configuration file.
     if dir.join(format!("{daemon}.conf")).exists() {
         words.extend(["-f", &config]);
     }
     Program::start_in(ns, root, dir, &words)
 }
 
-/// bgpd's configuration in AS `asn` with the EVPN family alone: `keys` for each neighbour (`X` stands for its address), and
-/// `family` in the address family, for each neighbour where there is an `X`.
+/// bgpd's configuration in AS `asn` with the EVPN family alone: `keys` for each neighbor (`X` is
+/// replaced by its address), and `family` in the address family, once for each neighbor if a line
+/// has an `X`.
 fn speaker(
     number: u8,
     asn: u32,
@@ -306,7 +307,8 @@ pub fn reflector(number: u8, clients: &[u8]) -> String {
     )
 }
 
-/// As [`reflector`], with clients that it does not know before they connect: all of 203.0.113.0/24.
+/// As [`reflector`], with dynamic neighbors: clients from all of 203.0.113.0/24, not configured one
+/// by one.
 #[must_use]
 pub fn dynamic_reflector(number: u8) -> String {
     [
@@ -325,8 +327,9 @@ pub fn dynamic_reflector(number: u8) -> String {
     .join("\n")
 }
 
-/// A VTEP of AS `asn` at 203.0.113.`number` that announces all VNIs of the kernel to `neighbors` (number and AS), with
-/// more lines for each neighbour, where `X` stands for its address.
+/// A VTEP of AS `asn` at 203.0.113.`number` that advertises all VNIs of the kernel to `neighbors`
+/// (number and AS), with the additional lines `keys` for each neighbor, where `X` is replaced by
+/// its address.
 #[must_use]
 pub fn vtep(number: u8, asn: u32, neighbors: &[(u8, u32)], keys: &[&str]) -> String {
     speaker(number, asn, neighbors, keys, &["advertise-all-vni"])

@@ -24,7 +24,8 @@ impl Gobgp {
         Self::start(ns, &reflector(number, clients, ""))
     }
 
-    /// As [`Gobgp::reflector`], one that keeps the routes of a client that restarts (RFC 4724).
+    /// As [`Gobgp::reflector`], with graceful restart: it retains the routes of a restarting client
+    /// (RFC 4724).
     ///
     /// # Panics
     /// If it does not answer within 20 s.
@@ -64,7 +65,8 @@ impl Gobgp {
     }
 }
 
-/// With `restart`, a table of each neighbour, the address family takes part in graceful restart too.
+/// `restart` is added to the table of each neighbor; if it is not empty, graceful restart is
+/// enabled for the address family too.
 fn reflector(number: u8, clients: &[u8], restart: &str) -> String {
     let mut config = format!(
         "[global.config]\nas = 65000\nrouter-id = \"{}\"\n",

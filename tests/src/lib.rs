@@ -1,17 +1,21 @@
-//! Fixtures for tests on real interfaces: namespaces, links, programs, and the other end of the tunnel.
+//! Fixtures for tests on real interfaces: namespaces, links, programs, and the remote end of the
+//! tunnel.
 //!
 //! ```text
-//! Fabric ── a bridge in a namespace of its own; every hypervisor's eth0 is a port of it
-//!   ├─ Netns "a"  vtepd (vtepd.rs)          ── Host (link.rs): a tenant in its own namespace, behind a veth
-//!   ├─ Netns "b"  LinuxVtep (linux_vtep.rs) ── TapHost (tap.rs): a tenant behind a tap
-//!   ├─ Site (site.rs): either of them with BGP, as FRR (frr.rs) speaks it for Linux; reflectors are FRR or GoBGP (gobgp.rs)
-//!   │    trixie.rs: those of Debian 13 beside those of this host
-//!   ├─ echo.rs: echo requests and who answers them
-//!   └─ Raw (wire.rs): crafted frames in, whatever arrives out; Capture: tcpdump read by tshark
+//! Fabric ── a bridge in a namespace of its own; the eth0 of every hypervisor is a port of it
+//!   ├─ Netns "a"  vtepd (vtepd.rs)          ── Host (link.rs): tenant behind a veth
+//!   ├─ Netns "b"  LinuxVtep (linux_vtep.rs) ── TapHost (tap.rs): tenant behind a tap
+//!   ├─ Site (site.rs): vtepd with BGP, or Linux with FRR (frr.rs)
+//!   ├─ reflectors: FRR (frr.rs) or GoBGP (gobgp.rs)
+//!   │    trixie.rs: the routing daemons of Debian 13
+//!   ├─ Pair, RawPair (topology.rs): two VTEPs, or one VTEP and a peer that sends raw frames
+//!   ├─ echo.rs: echo requests, and which of them are answered
+//!   └─ Raw (wire.rs): sends and receives raw frames; Capture: tcpdump, decoded by tshark
 //! ```
 //!
-//! Each test owns what it makes. Names start with `vt-<pid>-<n>-`; `Drop` removes everything, after a panic too, and
-//! shows the logs of the programs then. Every external command has a time limit. No test touches the host's own network.
+//! Each test owns what it creates. Names start with `vt-<pid>-<n>-`; `Drop` removes everything,
+//! also after a panic, and then prints the logs of the programs. Every external command has a time
+//! limit. No test touches the host's own network.
 
 pub mod cases;
 pub mod craft;

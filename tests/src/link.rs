@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use crate::netns::Netns;
 
-/// Joins `a_name` in `a` and `b_name` in `b` by a veth pair with the kernel's default offloads; both are up.
+/// Joins `a_name` in `a` and `b_name` in `b` by a veth pair with the kernel's default offloads;
+/// both are up.
 pub fn veth(a: &Netns, a_name: &str, b: &Netns, b_name: &str) {
     veth_queues(a, a_name, b, b_name, 1);
 }
@@ -20,9 +21,9 @@ pub fn veth_queues(a: &Netns, a_name: &str, b: &Netns, b_name: &str, queues: u32
     b.ip(&format!("link set {b_name} up"));
 }
 
-/// A bridge, up, without STP, that forgets nothing and snoops no multicast.
+/// A bridge, up, without STP and without multicast snooping.
 pub fn bridge(ns: &Netns, name: &str) {
-    // With br_netfilter in the kernel, a bridge checks IP headers and drops what a switch would pass.
+    // With br_netfilter, a bridge checks IP headers and drops frames that a switch would forward.
     for family in ["ip", "ip6", "arp"] {
         let _ = ns.try_run(&format!(
             "sysctl -q -w net.bridge.bridge-nf-call-{family}tables=0"
@@ -34,13 +35,14 @@ pub fn bridge(ns: &Netns, name: &str) {
     ns.ip(&format!("link set {name} addrgenmode none up"));
 }
 
-/// A tap that stays when its program ends; no program holds it yet.
+/// A persistent tap; no program holds it yet.
 pub fn tap(ns: &Netns, name: &str) {
     ns.ip(&format!("tuntap add dev {name} mode tap"));
     ns.ip(&format!("link set {name} addrgenmode none up"));
 }
 
-/// What the kernel answers to an 802.1Q interface when it has none of them (no CONFIG_VLAN_8021Q); `None` if it has.
+/// The kernel's error when it does not support 802.1Q interfaces (no CONFIG_VLAN_8021Q); `None` if
+/// it does.
 #[must_use]
 pub fn vlan_refusal(ns: &Netns) -> Option<String> {
     ns.ip("link add vlanprobe type veth peer name vlanprobe2");
@@ -57,18 +59,19 @@ pub fn vlan(ns: &Netns, parent: &str, name: &str, id: u16) {
     ns.ip(&format!("link set {name} addrgenmode none up"));
 }
 
-/// A tenant: a namespace of its own whose `eth0` is one end of a veth pair.
+/// A tenant: a namespace whose `eth0` is one end of a veth pair.
 #[derive(Debug)]
 pub struct Host {
-    /// Where it lives.
+    /// Its namespace.
     pub ns: Netns,
-    /// The other end's name, in the hypervisor's namespace.
+    /// The name of the other end, in the hypervisor's namespace.
     pub port: String,
     number: u8,
 }
 
 impl Host {
-    /// Tenant `number` behind a default veth `t<number>` of the hypervisor: MAC 50:54:33:00:00:NN, 192.0.2.N/24 and 2001:db8:2::N/64.
+    /// Tenant `number` behind a default veth `t<number>` of the hypervisor: MAC 50:54:33:00:00:NN,
+    /// 192.0.2.N/24 and 2001:db8:2::N/64.
     #[must_use]
     pub fn new(hypervisor: &Netns, number: u8) -> Self {
         Self::with_queues(hypervisor, number, 1)
@@ -85,7 +88,8 @@ impl Host {
         };
         veth_queues(hypervisor, &host.port, &host.ns, "eth0", queues);
         hypervisor.ip(&format!("link set {} addrgenmode none", host.port));
-        // The port belongs to the switch: the hypervisor's own stack must not take part in the tenant's network.
+        // The port belongs to the switch: the hypervisor's own stack must not take part in the
+        // tenant's network.
         hypervisor.sysctl(&format!("net.ipv6.conf.{}.disable_ipv6=1", host.port));
         host.ns.ip(&format!("link set eth0 address {}", host.mac()));
         host.ns.ip(&format!("addr add {}/24 dev eth0", host.ip4()));
@@ -94,7 +98,7 @@ impl Host {
         host
     }
 
-    /// Sets the MTU of the tenant's interface; its port at the hypervisor stays as it is.
+    /// Sets the MTU of the tenant's interface; its port at the hypervisor is unchanged.
     #[must_use]
     pub fn mtu(self, bytes: u32) -> Self {
         self.ns.ip(&format!("link set eth0 mtu {bytes}"));

@@ -1,11 +1,11 @@
-//! Linux's own VTEP: a bridge and a vxlan device, with static tables.
+//! The VTEP of Linux: a bridge and a vxlan device, with static tables.
 
 use std::net::IpAddr;
 
 use crate::link::bridge;
 use crate::netns::Netns;
 
-/// A bridge `br<vni>` with the vxlan device `vx<vni>` in it. It lives as long as its namespace.
+/// A bridge `br<vni>` with the vxlan device `vx<vni>` in it. It exists as long as its namespace.
 #[derive(Debug)]
 pub struct LinuxVtep<'a> {
     ns: &'a Netns,
@@ -33,13 +33,13 @@ impl<'a> LinuxVtep<'a> {
         Self { ns, vni }
     }
 
-    /// The VTEP for `vni` that was made in `ns` before.
+    /// The existing VTEP for `vni` in `ns`.
     #[must_use]
     pub const fn of(ns: &'a Netns, vni: u32) -> Self {
         Self { ns, vni }
     }
 
-    /// Puts an interface into the bridge.
+    /// Adds an interface to the bridge.
     #[must_use]
     pub fn port(self, name: &str) -> Self {
         self.ns
@@ -51,7 +51,7 @@ impl<'a> LinuxVtep<'a> {
     #[must_use]
     pub fn fdb(self, mac: &str, vtep: IpAddr) -> Self {
         let vni = self.vni;
-        // The bridge may have learned it already, from a frame that came before learning was switched off.
+        // The bridge may have learned it already, from a frame before learning was turned off.
         self.ns.run(&format!(
             "bridge fdb replace {mac} dev vx{vni} master static"
         ));

@@ -7,21 +7,22 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// Seconds that an external command may take when nothing else is said.
+/// Default time limit for an external command, seconds.
 const LIMIT: u32 = 60;
 
-/// What is said to take so many seconds gets this many times as long: the figures in the tests are those of a quiet
-/// machine, and a deadline costs nothing when things work.
+/// Deadlines are multiplied by this factor: the tests state what an idle machine needs, and a
+/// longer deadline costs nothing when the test passes.
 const PATIENCE: u64 = 4;
 
-/// A network namespace that is deleted, with every process in it, when it is dropped.
+/// A network namespace; dropping it kills every process in it and deletes it.
 #[derive(Debug)]
 pub struct Netns {
     name: String,
 }
 
 impl Netns {
-    /// Makes a namespace named `vt-<pid>-<n>-<label>` with its loopback up and no IPv6 traffic of its own accord.
+    /// Creates a namespace named `vt-<pid>-<n>-<label>` with its loopback up and without autonomous
+    /// IPv6 traffic.
     ///
     /// # Panics
     /// If `ip netns add` fails (not root, or no network namespaces in this kernel).
@@ -42,13 +43,14 @@ impl Netns {
         ns.ip("link set lo up");
         ns.sysctl("net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.accept_ra=0");
         ns.sysctl("net.ipv6.conf.default.router_solicitations=0 net.ipv6.conf.default.autoconf=0");
-        // Echo requests come from sockets that need no header of their own (icmp(7)).
+        // Echo requests are sent from ping sockets (icmp(7)).
         ns.inside(|| std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647"))
             .expect("a kernel with ping sockets");
         ns
     }
 
-    /// What `work` gives on a thread in the namespace. Sockets that it opens stay there.
+    /// Runs `work` on a thread in the namespace and returns its result. Sockets that it opens
+    /// remain in the namespace.
     ///
     /// # Panics
     /// If `work` panics, or this process may not enter the namespace.
@@ -56,7 +58,7 @@ impl Netns {
         let path = format!("/run/netns/{}", self.name);
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
-                let namespace = std::fs::File::open(path).expect("the namespace was made");
+                let namespace = std::fs::File::open(path).expect("the namespace was created");
                 move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
                     .expect("the tests run as root");
                 work()
@@ -73,7 +75,7 @@ impl Netns {
         &self.name
     }
 
-    /// Runs `ip -n NS <args>`, which must succeed; gives its standard output.
+    /// Runs `ip -n NS <args>`, which must succeed; returns its standard output.
     ///
     /// # Panics
     /// If the command fails.
@@ -90,7 +92,8 @@ impl Netns {
         )
     }
 
-    /// Runs a command line (split at blanks) in the namespace, which must succeed; gives its standard output.
+    /// Runs a command line (split at blanks) in the namespace, which must succeed; returns its
+    /// standard output.
     ///
     /// # Panics
     /// If the command fails.
@@ -102,13 +105,14 @@ impl Netns {
         must(&self.try_run(line), &format!("in {}: {line}", self.name))
     }
 
-    /// Runs a command line in the namespace, whatever its exit status. 124 means that it took longer than a minute.
+    /// Runs a command line in the namespace, regardless of its exit status; 124 means that it took
+    /// longer than a minute.
     #[must_use]
     pub fn try_run(&self, line: &str) -> Output {
         self.try_run_for(LIMIT, &line.split_whitespace().collect::<Vec<_>>())
     }
 
-    /// Runs `words` in the namespace for at most `seconds`, whatever the exit status.
+    /// Runs `words` in the namespace for at most `seconds`, regardless of the exit status.
     #[must_use]
     pub fn try_run_for(&self, seconds: u32, words: &[&str]) -> Output {
         let mut all = vec!["ip", "netns", "exec", &self.name];
@@ -124,7 +128,7 @@ impl Netns {
         self.run(&format!("sysctl -q -w {settings}"));
     }
 
-    /// The properties of a link, as `ip -d -j link show` gives them.
+    /// The properties of a link, as printed by `ip -d -j link show`.
     ///
     /// # Panics
     /// If there is no such link.
@@ -165,7 +169,7 @@ impl Drop for Netns {
     }
 }
 
-/// Kills what runs in the namespace `name` (only tests run anything there) and deletes it.
+/// Kills the processes in the namespace `name` (all of them belong to tests) and deletes it.
 fn delete(name: &str) {
     let pids = command(LIMIT, &["ip", "netns", "pids", name]);
     for pid in String::from_utf8_lossy(&pids.stdout).split_whitespace() {
@@ -174,7 +178,8 @@ fn delete(name: &str) {
     let _ = command(LIMIT, &["ip", "netns", "del", name]);
 }
 
-/// Deletes, once in a process, the namespaces of earlier test processes that were killed before they could.
+/// Deletes, once per process, the namespaces of earlier test processes that were killed before they
+/// could do so.
 fn sweep_once() {
     static SWEPT: OnceLock<()> = OnceLock::new();
     SWEPT.get_or_init(|| {
@@ -214,7 +219,7 @@ pub fn command(seconds: u32, words: &[&str]) -> Output {
 /// The standard output of a command that must have succeeded.
 ///
 /// # Panics
-/// If it failed: with what it was and what it printed.
+/// If it failed; the message has the command and its output.
 #[expect(
     clippy::must_use_candidate,
     reason = "most callers want only the check"
@@ -230,10 +235,10 @@ pub fn must(output: &Output, what: &str) -> String {
     out
 }
 
-/// Looks every 20 ms until `ready` gives a value, for at most `seconds`; four times that, as the machine may be busy.
+/// Polls every 20 ms until `ready` returns a value, for at most `seconds` times [`PATIENCE`].
 ///
 /// # Panics
-/// When the time is over: with `what` was waited for.
+/// When the time has passed; the message says `what` was expected.
 pub fn wait_for<T>(what: &str, seconds: u64, mut ready: impl FnMut() -> Option<T>) -> T {
     let seconds = PATIENCE * seconds;
     let end = std::time::Instant::now() + std::time::Duration::from_secs(seconds);
@@ -243,7 +248,7 @@ pub fn wait_for<T>(what: &str, seconds: u64, mut ready: impl FnMut() -> Option<T
         }
         assert!(
             std::time::Instant::now() < end,
-            "waited {seconds} s in vain for: {what}"
+            "timeout after {seconds} s, waiting for: {what}"
         );
         std::thread::sleep(std::time::Duration::from_millis(20));
     }

@@ -1,4 +1,4 @@
-//! Programs in namespaces: started, waited for, watched, stopped by their own process ID.
+//! Programs in namespaces: start, wait, log, and stop by their own process ID.
 
 use std::fs::File;
 use std::os::unix::process::CommandExt;
@@ -9,17 +9,19 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::netns::{Netns, wait_for};
 
-/// A running program with its log. Killed, with its process group, when dropped; the log is shown if the test fails.
+/// A running program with its log. Dropping it kills its process group, and prints the log if the
+/// test has failed.
 #[derive(Debug)]
 pub struct Program {
     name: String,
     child: Child,
     log: PathBuf,
-    /// Where its own output starts: an earlier program of the same name may have written before it.
+    /// Where its own output starts in the log, which an earlier program of the same name may have
+    /// written to.
     from: u64,
 }
 
-/// A command that runs `words` in `ns`, in a process group of its own, and dies with the test.
+/// A command that runs `words` in `ns`, in its own process group, and is killed when the test dies.
 #[must_use]
 pub fn command_in(ns: &Netns, words: &[&str]) -> Command {
     let mut command = Command::new("setpriv");
@@ -72,13 +74,13 @@ impl Program {
         }
     }
 
-    /// Its process ID: `ip netns exec` and `setpriv` replace themselves by the program.
+    /// Its process ID: `ip netns exec` and `setpriv` execute the program in the same process.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// What it has printed so far.
+    /// Its output so far.
     #[must_use]
     pub fn log(&self) -> String {
         let text = std::fs::read(&self.log).unwrap_or_default();
@@ -89,7 +91,7 @@ impl Program {
     /// Waits until it has printed `text`.
     ///
     /// # Panics
-    /// If it ends first, or does not print it within `seconds`.
+    /// If it exits first, or does not print it within `seconds`.
     pub fn wait_for_output(&mut self, text: &str, seconds: u64) {
         self.wait_until(&format!("\"{text}\""), seconds, |p| p.log().contains(text));
     }
@@ -97,15 +99,15 @@ impl Program {
     /// Waits until `ready` holds.
     ///
     /// # Panics
-    /// If the program ends first, or `seconds` pass.
+    /// If the program exits first, or `seconds` pass.
     pub fn wait_until(&mut self, what: &str, seconds: u64, ready: impl Fn(&Self) -> bool) {
         let name = self.name.clone();
         wait_for(&format!("{name}: {what}"), seconds, || {
             if ready(self) {
                 return Some(());
             }
-            if let Some(status) = self.child.try_wait().expect("our own child") {
-                panic!("{name} ended ({status}) before: {what}");
+            if let Some(status) = self.child.try_wait().expect("a child of this process") {
+                panic!("{name} exited ({status}) before: {what}");
             }
             None
         });
@@ -118,18 +120,18 @@ impl Program {
         }
     }
 
-    /// Waits for its end.
+    /// Waits until it exits.
     ///
     /// # Panics
     /// If it still runs after `seconds`.
     pub fn wait(&mut self, seconds: u64) -> ExitStatus {
         let name = format!("the end of {}", self.name);
         wait_for(&name, seconds, || {
-            self.child.try_wait().expect("our own child")
+            self.child.try_wait().expect("a child of this process")
         })
     }
 
-    /// SIGTERM, and its exit status.
+    /// Sends SIGTERM and returns the exit status.
     ///
     /// # Panics
     /// If it still runs 10 s later.
@@ -142,10 +144,10 @@ impl Program {
         self.wait(10)
     }
 
-    /// SIGKILL, and reaps it.
+    /// Sends SIGKILL and reaps the process.
     ///
     /// # Panics
-    /// If it does not end.
+    /// If it does not exit.
     pub fn kill(mut self) {
         self.signal(Signal::KILL);
         self.wait(10);
@@ -180,7 +182,8 @@ impl Drop for Program {
     }
 }
 
-/// A directory of the test's own, removed when it ends well and kept (its path is shown) when it fails.
+/// A temporary directory, removed when the test passes, and kept when it fails; then its path is
+/// printed.
 #[derive(Debug)]
 pub struct Scratch(PathBuf);
 
@@ -188,7 +191,7 @@ impl Scratch {
     /// A new directory below the system's temporary one.
     ///
     /// # Panics
-    /// If it cannot be made.
+    /// If it cannot be created.
     #[must_use]
     pub fn new(ns: &Netns) -> Self {
         Self::below(&std::env::temp_dir(), ns)
@@ -197,7 +200,7 @@ impl Scratch {
     /// A new directory below `parent`.
     ///
     /// # Panics
-    /// If it cannot be made.
+    /// If it cannot be created.
     #[must_use]
     pub fn below(parent: &Path, ns: &Netns) -> Self {
         let path = parent.join(ns.name());
@@ -205,7 +208,7 @@ impl Scratch {
         Self(path)
     }
 
-    /// Where it is.
+    /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
@@ -215,7 +218,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- kept for a look: {}", self.0.display());
+            eprintln!("--- kept: {}", self.0.display());
         } else {
             let _ = std::fs::remove_dir_all(&self.0);
         }

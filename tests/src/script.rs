@@ -1,4 +1,5 @@
-//! A BGP peer whose every message is written by the test (tools/bgp_peer.py), for speakers that we cannot run.
+//! A scripted BGP peer, for speakers that cannot run here: the test writes every message
+//! (tools/bgp_peer.py).
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::IpAddr;
@@ -15,7 +16,7 @@ const HELPER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/bgp_peer.py");
 /// Extended community: encapsulation VXLAN (RFC 8365 section 5.1.1).
 pub const VXLAN: [u8; 8] = [3, 12, 0, 0, 0, 0, 0, 8];
 
-/// A peer that runs.
+/// A running peer.
 #[derive(Debug)]
 pub struct Script {
     child: Child,
@@ -80,7 +81,8 @@ impl Script {
         }
     }
 
-    /// What happened, in order: the first words of all lines, `connected`, `message 1` for an OPEN, `established`, `closed`.
+    /// All events in order, each as the first two words of its line: `connected`, `message 1` for
+    /// an OPEN, `established`, `closed`.
     ///
     /// # Panics
     /// Never: nothing panics while it holds the list.
@@ -93,15 +95,15 @@ impl Script {
             .collect()
     }
 
-    /// Ends the newest connection.
+    /// Closes the newest connection.
     ///
     /// # Panics
-    /// If the helper is gone.
+    /// If the helper has exited.
     pub fn close(&mut self) {
         self.input.write_all(b"close\n").expect("bgp_peer.py runs");
     }
 
-    /// Whether a line that begins with `start` was printed: `message 3` for a NOTIFICATION, `closed`.
+    /// Whether a line starting with `start` was printed: `message 3` for a NOTIFICATION, `closed`.
     ///
     /// # Panics
     /// Never: nothing panics while it holds the list.
@@ -114,10 +116,10 @@ impl Script {
             .any(|line| line.starts_with(start))
     }
 
-    /// Sends a whole message.
+    /// Sends a complete message.
     ///
     /// # Panics
-    /// If the helper is gone.
+    /// If the helper has exited.
     pub fn send(&mut self, message: &[u8]) {
         let mut line: String = message.iter().map(|b| format!("{b:02x}")).collect();
         line.push('\n');
@@ -167,8 +169,8 @@ pub fn imet(rd: [u8; 8], tag: u32, originator: [u8; 4]) -> Vec<u8> {
     )
 }
 
-/// An UPDATE over iBGP that announces `nlri` with `next_hop`, the extended communities and, for type 3, the label of a
-/// `PMSI_TUNNEL` attribute for ingress replication.
+/// An iBGP UPDATE that advertises `nlri` with `next_hop`, the extended communities and, for type 3,
+/// a `PMSI_TUNNEL` attribute for ingress replication with this label.
 #[must_use]
 pub fn announce(
     nlri: &[u8],

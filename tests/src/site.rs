@@ -1,4 +1,11 @@
-//! VTEPs that BGP joins: vtepd, or FRR with Linux' bridges, each with one tenant in VNI 100 and one in VNI 200.
+//! VTEPs with BGP: vtepd, or FRR with Linux bridges, each with one tenant in VNI 100 and one in VNI
+//! 200.
+//!
+//! ```text
+//! h<N>: vtepd or FRR, 203.0.113.<N> ── eth0 ── fabric
+//!  ├─ t<10+N>   VNI 100
+//!  └─ t<20+N>   VNI 200
+//! ```
 
 use crate::fabric::{Fabric, vtep4};
 use crate::frr::{self, Frr};
@@ -11,12 +18,12 @@ use crate::vtepd::{Config, Vtepd};
 /// The VNIs of a site.
 pub const VNIS: [u32; 2] = [100, 200];
 
-/// What serves a site.
+/// The VTEP of a site.
 #[derive(Debug)]
 pub enum Daemon {
     /// vtepd.
     Vtepd(Vtepd),
-    /// FRR and Linux.
+    /// FRR with Linux bridges.
     Frr(Frr),
 }
 
@@ -25,7 +32,7 @@ pub enum Daemon {
 pub struct Site {
     /// Its control plane.
     pub daemon: Daemon,
-    /// The tenants, one a VNI.
+    /// The tenants, one per VNI.
     pub hosts: [Host; 2],
     /// The hypervisor.
     pub ns: Netns,
@@ -33,8 +40,8 @@ pub struct Site {
     pub number: u8,
 }
 
-/// The configuration of vtepd at site `number` in AS `asn`, whose neighbours are `peers` (number and AS), with `keys` for
-/// each neighbour.
+/// The configuration of vtepd at site `number` in AS `asn` with the neighbors `peers` (number and
+/// AS) and `keys` for each of them.
 #[must_use]
 pub fn config(number: u8, asn: u32, peers: &[(u8, u32)], keys: &str) -> Config {
     let mut config = bgp(number, asn, peers, keys);
@@ -62,7 +69,7 @@ pub fn bgp(number: u8, asn: u32, peers: &[(u8, u32)], keys: &str) -> Config {
     config
 }
 
-/// The tenant of site `number` in the VNI at `place` of [`VNIS`].
+/// The tenant of site `number` in the VNI at index `place` of [`VNIS`].
 #[must_use]
 pub const fn tenant(number: u8, place: usize) -> u8 {
     number + if place == 0 { 10 } else { 20 }
@@ -125,7 +132,8 @@ impl Site {
         site
     }
 
-    /// The bridge of an FRR site, and so FRR, learns its tenants from a frame, and their addresses from the kernel's table.
+    /// Makes the bridge of an FRR site, and so FRR, learn the tenants from a frame, and their
+    /// addresses from the kernel's neighbor table.
     pub fn announce_tenants(&self) {
         for (vni, host) in VNIS.into_iter().zip(&self.hosts) {
             let _ = ping(&host.ns, ip4(250), "-c 1 -W 1");
@@ -146,7 +154,7 @@ impl Site {
     /// Its vtepd.
     ///
     /// # Panics
-    /// If it is served by FRR.
+    /// If the site runs FRR.
     #[must_use]
     pub fn ctl(&self) -> &Vtepd {
         match &self.daemon {
@@ -158,7 +166,7 @@ impl Site {
     /// Its FRR.
     ///
     /// # Panics
-    /// If it is served by vtepd.
+    /// If the site runs vtepd.
     pub fn bgpd(&mut self) -> &mut Frr {
         match &mut self.daemon {
             Daemon::Frr(frr) => frr,
@@ -166,7 +174,7 @@ impl Site {
         }
     }
 
-    /// The VTEP that this site has `mac` at, `None` if it is unknown or local.
+    /// The VTEP behind which this site has `mac`; `None` if it is unknown or local.
     #[must_use]
     pub fn remote_mac(&self, vni: u32, mac: &str) -> Option<String> {
         match &self.daemon {
@@ -175,7 +183,7 @@ impl Site {
         }
     }
 
-    /// Whom this site floods VNI `vni` to, in order.
+    /// The VTEPs that this site floods VNI `vni` to, sorted.
     #[must_use]
     pub fn flood(&self, vni: u32) -> Vec<String> {
         let mut all: Vec<String> = match &self.daemon {
@@ -195,7 +203,7 @@ impl Site {
         all
     }
 
-    /// Waits until this site sends VNI `vni`'s `mac` to site `other`.
+    /// Waits until this site forwards `mac` of VNI `vni` to site `other`.
     ///
     /// # Panics
     /// If it does not within 20 s.

@@ -1,4 +1,5 @@
-//! A tenant behind a tap: a program that holds the tap as a virtual machine would, and answers ARP and ping.
+//! A tenant behind a tap: a program that holds the tap as a virtual machine would, and answers ARP
+//! and ping.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,7 +20,8 @@ pub struct TapHost {
 }
 
 impl TapHost {
-    /// Makes the tap and starts the guest. With `vlan` it tags what it sends, and hears only that VLAN.
+    /// Creates the tap and starts the guest. With `vlan` it tags what it sends, and receives only
+    /// that VLAN.
     #[must_use]
     pub fn new(hypervisor: &Netns, number: u8, vlan: Option<u16>) -> Self {
         let name = format!("tap{number}");
@@ -58,7 +60,7 @@ impl Drop for TapHost {
     }
 }
 
-/// Lets `answer` see the frame without the tag of `vlan`, and tags what it gives.
+/// Passes the frame to `answer` without the tag of `vlan`, and tags the answer.
 fn on_vlan(
     frame: &[u8],
     vlan: Option<u16>,

@@ -1,4 +1,4 @@
-//! iperf3 and arping as measurements, and ping where its words matter; echo.rs counts answers.
+//! iperf3 and arping as measurements, and the output of ping; echo.rs counts answers.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -8,23 +8,24 @@ use serde_json::Value;
 use crate::netns::{Netns, must};
 use crate::program::Program;
 
-/// What ping prints with `options`, whatever comes back.
+/// The output of ping with `options`, regardless of its exit status.
 #[must_use]
 pub fn ping(from: &Netns, to: IpAddr, options: &str) -> String {
     let out = from.try_run(&format!("ping -n {options} {to}"));
     String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr)
 }
 
-/// What iperf3 measured.
+/// The result of iperf3.
 #[derive(Debug, Clone, Copy)]
 pub struct Throughput {
-    /// Received, in Mbit/s.
+    /// Received throughput, Mbit/s.
     pub mbps: f64,
-    /// TCP segments sent again.
+    /// Retransmitted TCP segments.
     pub retransmits: u64,
 }
 
-/// Runs iperf3 over TCP for `seconds`: from `client` to the server at `address`, or the other way if `reverse`.
+/// Runs iperf3 over TCP for `seconds`: from `client` to the server at `address`, or in the reverse
+/// direction if `reverse` is set.
 ///
 /// # Panics
 /// If the connection fails.
@@ -72,7 +73,8 @@ pub fn iperf3(
     }
 }
 
-/// Whether someone answers an ARP request for `address` within 3 s, and with which MAC (lower case).
+/// The MAC (lower case) in the answer to an ARP request for `address`; `None` without an answer
+/// within 3 s.
 #[must_use]
 pub fn arping(from: &Netns, address: IpAddr) -> Option<String> {
     let out = from.try_run(&format!("arping -I eth0 -c 1 -w 3 {address}"));

@@ -1,4 +1,9 @@
-//! The stages that most scenarios start from.
+//! The topologies that most scenarios start from.
+//!
+//! ```text
+//! Pair      t11 ── h1: vtepd ── eth0 ── fabric ── eth0 ── h2: vtepd or Linux ── t12       VNI 100
+//! RawPair   t11 ── h1: vtepd ── eth0 ── fabric ── eth0 ── h9: raw frames in and out
+//! ```
 
 use crate::fabric::{Fabric, Underlay};
 use crate::link::{Host, mac};
@@ -20,29 +25,30 @@ pub struct Pair {
     pub fabric: Fabric,
 }
 
-/// What serves hypervisor 2.
+/// The VTEP at hypervisor 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
-    /// vtepd too.
+    /// vtepd as well.
     Vtepd,
     /// A Linux bridge with a vxlan device.
     Linux,
 }
 
 impl Pair {
-    /// The pair over `underlay`, whose frames carry 1600 bytes: tenants have an MTU of 1500.
+    /// The pair over `underlay` with an MTU of 1600; tenants have 1500.
     #[must_use]
     pub fn new(underlay: Underlay, peer: Peer) -> Self {
         Self::with(underlay, peer, "", 1600)
     }
 
-    /// As [`Pair::new`], with more keys of `[vtep]` at the first VTEP, and another MTU of the underlay.
+    /// As [`Pair::new`], with additional keys of `[vtep]` at the first VTEP, and this MTU of the
+    /// underlay.
     #[must_use]
     pub fn with(underlay: Underlay, peer: Peer, keys: &str, mtu: u32) -> Self {
         Self::of(underlay, peer, keys, mtu, |host, _| host)
     }
 
-    /// Over an underlay that carries 9100 bytes: tenants have an MTU of 9000.
+    /// The pair over an underlay with an MTU of 9100; tenants have 9000.
     #[must_use]
     pub fn jumbo(underlay: Underlay, peer: Peer, keys: &str) -> Self {
         let pair = Self::of(underlay, peer, keys, 9100, Host::jumbo);
@@ -92,7 +98,7 @@ impl Pair {
     }
 }
 
-/// The configuration of one of the pair.
+/// The configuration of one vtepd of the pair.
 fn config(underlay: Underlay, index: u8, keys: &str) -> Config {
     let (me, other) = (underlay.vtep(1 + index), underlay.vtep(2 - index));
     let (mine, theirs) = (11 + index, 12 - index);
@@ -104,12 +110,13 @@ fn config(underlay: Underlay, index: u8, keys: &str) -> Config {
         .fdb(&mac(theirs), other)
 }
 
-/// vtepd at hypervisor 1 with tenant 11 in VNI 100, and a hand that sends and receives packets at hypervisor 9.
+/// vtepd at hypervisor 1 with tenant 11 in VNI 100, and a peer at hypervisor 9 that sends and
+/// receives raw frames.
 #[derive(Debug)]
 pub struct RawPair {
     /// The daemon.
     pub vtepd: Vtepd,
-    /// Raw frames at the tenant's own interface.
+    /// Raw frames at the interface of the tenant.
     pub tenant: Raw,
     /// Raw frames at hypervisor 9's `eth0`.
     pub peer: Raw,
@@ -128,7 +135,7 @@ impl RawPair {
         Self::with("", "")
     }
 
-    /// With more keys of `[vtep]`, and more of the port.
+    /// With additional keys of `[vtep]` and of the port.
     #[must_use]
     pub fn with(keys: &str, port_keys: &str) -> Self {
         let fabric = Fabric::new(1600);

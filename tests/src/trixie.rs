@@ -1,13 +1,15 @@
-//! The routing daemons of Debian 13, FRR 10.3 among them, from a root that scripts/make-peers makes.
+//! The routing daemons of Debian 13, FRR 10.3 among them, in a root directory that
+//! scripts/make-peers creates.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-/// The root. The first test that asks on a machine waits until it is made: half a minute, and a Debian mirror.
+/// The root directory. The first call on a machine creates it, which takes half a minute and a
+/// Debian mirror.
 ///
 /// # Panics
-/// If it can't be made: with what scripts/make-peers says of it.
+/// If it can't be created; the message has the output of scripts/make-peers.
 #[must_use]
 pub fn root() -> &'static Path {
     static ROOT: OnceLock<PathBuf> = OnceLock::new();
@@ -18,10 +20,14 @@ pub fn root() -> &'static Path {
             .stdin(Stdio::null())
             .output()
             .expect("timeout (coreutils) is installed: run scripts/setup");
-        let (out, err) = (String::from_utf8_lossy(&made.stdout), String::from_utf8_lossy(&made.stderr));
+        let (out, err) = (
+            String::from_utf8_lossy(&made.stdout),
+            String::from_utf8_lossy(&made.stderr),
+        );
         assert!(
             made.status.success(),
-            "this test needs FRR 10.3, and scripts/make-peers could not make a root of Debian 13 ({}):\n{err}",
+            "this test needs FRR 10.3, and scripts/make-peers could not create a root directory of \
+             Debian 13 ({}):\n{err}",
             made.status
         );
         PathBuf::from(out.trim_end())

@@ -1,4 +1,4 @@
-//! vtepd in a namespace, and vtepctl to speak with it.
+//! vtepd in a namespace, and vtepctl to control it.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, Write as _};
@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::netns::{Netns, command, must, wait_for};
 use crate::program::{Program, Scratch};
 
-/// A configuration file in the making. Tables come in the order in which the methods are called.
+/// A configuration file to build. Tables appear in the order in which the methods are called.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
     /// Lines of `[control]` besides the socket.
@@ -54,7 +54,7 @@ impl Config {
         self
     }
 
-    /// With `count` workers, on the cores from 0 on.
+    /// With `count` workers, on cores 0 and up.
     #[must_use]
     pub fn workers(mut self, count: usize) -> Self {
         let cores: Vec<usize> = (0..count).collect();
@@ -64,7 +64,8 @@ impl Config {
         self
     }
 
-    /// With its worker on core `place`, counted round among those that there are: two hypervisors share none.
+    /// With its worker on core `place`, modulo the number of cores, so that two hypervisors use
+    /// different ones.
     #[must_use]
     pub fn core(mut self, place: usize) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -74,7 +75,7 @@ impl Config {
         self
     }
 
-    /// With `second` as one more VTEP address, of the other family.
+    /// With `second` as a second VTEP address, of the other family.
     #[must_use]
     pub fn both_families(mut self, second: IpAddr) -> Self {
         let line = self
@@ -90,7 +91,7 @@ impl Config {
         self
     }
 
-    /// Lines as they are: more keys of the table that was begun last, or tables of their own.
+    /// Lines as given: more keys of the last table, or tables of their own.
     #[must_use]
     pub fn raw(mut self, lines: &str) -> Self {
         self.text.push_str(lines);
@@ -157,7 +158,7 @@ impl Vtepd {
         vtepd
     }
 
-    /// Writes the configuration and runs vtepd in `ns` until it ends by itself, or a minute.
+    /// Writes the configuration and runs vtepd in `ns` until it exits, for at most a minute.
     #[must_use]
     pub fn try_start(ns: &Netns, config: &Config) -> Output {
         let scratch = Scratch::new(ns);
@@ -171,7 +172,7 @@ impl Vtepd {
         ns.try_run_for(60, &words)
     }
 
-    /// Starts it again after its end, with the same directory.
+    /// Starts it again after it has exited, with the same directory.
     ///
     /// # Panics
     /// If it is not ready within 20 s.
@@ -196,7 +197,7 @@ impl Vtepd {
     fn wait_ready(&mut self) {
         let path = self.socket();
         self.program
-            .wait_until("its control socket answers", 20, |_| {
+            .wait_until("an answer of its control socket", 20, |_| {
                 UnixStream::connect(&path).is_ok()
             });
         wait_for("vtepctl show status", 20, || {
@@ -204,13 +205,13 @@ impl Vtepd {
         });
     }
 
-    /// Waits until frames to each of `vteps` can leave: their neighbours are resolved.
+    /// Waits until each of `vteps` has an underlay path with a resolved neighbor.
     ///
     /// # Panics
     /// If one is not within 10 s.
     pub fn expect_up(&self, vteps: &[IpAddr]) {
         for vtep in vteps {
-            wait_for(&format!("{}: a way to {vtep}", self.ns), 10, || {
+            wait_for(&format!("{}: a path to {vtep}", self.ns), 10, || {
                 let shown = self.show("underlay");
                 let mut rows = shown["rows"].as_array().into_iter().flatten();
                 rows.any(|row| row["vtep"] == vtep.to_string() && row["state"] == "up")
@@ -219,7 +220,7 @@ impl Vtepd {
         }
     }
 
-    /// Writes another configuration file; vtepd is not told.
+    /// Writes another configuration file, without notifying vtepd.
     ///
     /// # Panics
     /// If the file cannot be written.
@@ -227,10 +228,10 @@ impl Vtepd {
         write_config(self.scratch.path(), config);
     }
 
-    /// Sends one line to the control socket, and gives the line that comes back.
+    /// Sends one line to the control socket, and returns the line of the answer.
     ///
     /// # Panics
-    /// If the socket fails, or the answer is no JSON.
+    /// If the socket fails, or the answer is not JSON.
     #[must_use]
     pub fn request(&self, line: &str) -> Value {
         let mut stream = UnixStream::connect(self.socket()).expect("vtepd listens");
@@ -265,7 +266,7 @@ impl Vtepd {
         self.scratch.path()
     }
 
-    /// Runs `vtepctl --socket ... <line>`, whatever its exit status.
+    /// Runs `vtepctl --socket ... <line>`, regardless of its exit status.
     #[must_use]
     pub fn ctl(&self, line: &str) -> Output {
         let program = binary("vtepctl");
@@ -299,10 +300,10 @@ impl Vtepd {
         monitor
     }
 
-    /// Runs a change or a show, which must succeed; gives what it printed.
+    /// Runs a vtepctl command, which must succeed; returns its output.
     ///
     /// # Panics
-    /// If vtepctl refuses.
+    /// If vtepctl fails.
     #[expect(clippy::must_use_candidate, reason = "a change prints nothing")]
     pub fn done(&self, line: &str) -> String {
         must(&self.ctl(line), &format!("vtepctl {line} ({})", self.ns))
@@ -311,7 +312,7 @@ impl Vtepd {
     /// `vtepctl show <what> --json`.
     ///
     /// # Panics
-    /// If it fails or prints no JSON.
+    /// If it fails or does not print JSON.
     #[must_use]
     pub fn show(&self, what: &str) -> Value {
         let text = self.done(&format!("show {what} --json"));
@@ -342,7 +343,7 @@ impl Vtepd {
             .as_array()
             .cloned()
             .unwrap_or_default();
-        // Shown in the order that they were heard of.
+        // Shown in the order in which they were learned.
         let mut vteps: Vec<_> = list
             .iter()
             .filter_map(|vtep| vtep.as_str().map(str::to_owned))
@@ -351,7 +352,7 @@ impl Vtepd {
         vteps
     }
 
-    /// How many frames were dropped for `reason` so far, all places together.
+    /// How many frames were dropped for `reason` so far, in total.
     #[must_use]
     pub fn drops(&self, reason: &str) -> u64 {
         find_number(&self.show("drops --by reason"), reason)
@@ -368,21 +369,21 @@ impl Vtepd {
         assert_eq!(self.drops(reason), before + more, "drops for {reason}");
     }
 
-    /// SIGTERM; it must end with status 0.
+    /// Sends SIGTERM; vtepd must exit with status 0.
     ///
     /// # Panics
-    /// If it ends otherwise or not within 10 s.
+    /// If it exits with another status, or not within 10 s.
     pub fn stop(mut self) {
         self.program.signal(Signal::TERM);
         let status = self.program.wait(10);
         assert!(
             status.success(),
-            "vtepd ended with {status} after SIGTERM:\n{}",
+            "vtepd exited with {status} after SIGTERM:\n{}",
             self.program.log()
         );
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     pub fn kill(&mut self) {
         self.program.signal(Signal::KILL);
         self.program.wait(10);
@@ -403,7 +404,8 @@ pub fn check(ns: &Netns, config: &str) -> Output {
     ns.try_run_for(30, &[&path(&program), "--config", &path(&file), "--check"])
 }
 
-/// Runs vtepd with the configuration file of another, as a second instance; gives its output when it ends.
+/// Runs vtepd with the configuration file of a running one, as a second instance; returns its
+/// output when it exits.
 #[must_use]
 pub fn second_instance(ns: &Netns, first: &Vtepd) -> Output {
     let (program, file) = (binary("vtepd"), first.config());
@@ -417,7 +419,8 @@ pub fn second_instance(ns: &Netns, first: &Vtepd) -> Output {
     )
 }
 
-/// The number at `key` in a JSON document of any shape that holds `{"<key>": n}` or `{"reason": "<key>", "frames": n}`; else 0.
+/// The number at `key` in a JSON document that contains `{"<key>": n}` or `{"reason": "<key>",
+/// "frames": n}` at any depth; else 0.
 fn find_number(value: &Value, key: &str) -> u64 {
     match value {
         Value::Array(all) => all.iter().map(|v| find_number(v, key)).sum(),
@@ -437,7 +440,7 @@ fn write_config(dir: &Path, config: &Config) {
         "[control]\nsocket = \"{}\"\n",
         dir.join("control.sock").display()
     );
-    write!(text, "{}{}", config.control, config.text()).expect("a string takes all");
+    write!(text, "{}{}", config.control, config.text()).expect("writing to a string cannot fail");
     std::fs::write(dir.join("vtepd.toml"), text).expect("the scratch directory can be written");
 }
 
@@ -452,7 +455,8 @@ fn launch(ns: &Netns, dir: &Path) -> Program {
     Program::start(ns, dir, &words)
 }
 
-/// The path of a program of the workspace: in `$VTEP_BIN`, else beside the tests' own directory, built if need be.
+/// The path of a program of the workspace: in `$VTEP_BIN`, else in the target directory of the
+/// tests, built first.
 ///
 /// # Panics
 /// If the build fails.

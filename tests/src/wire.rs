@@ -1,4 +1,4 @@
-//! Frames as they are: raw ones in and out of an interface, and captures that tshark explains.
+//! Frames on the wire: raw frames in and out of an interface, and captures decoded by tshark.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -13,12 +13,12 @@ use crate::program::{Program, command_in};
 
 const HELPER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/frames.py");
 
-/// What a [`Raw`] is on.
+/// What a [`Raw`] is attached to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Any interface, through a packet socket.
     Packet,
-    /// The user's side of a tap.
+    /// The user-space side of a tap.
     Tap,
 }
 
@@ -74,7 +74,7 @@ impl Raw {
     /// Sends one frame, from the destination MAC to the last byte of the payload.
     ///
     /// # Panics
-    /// If the helper is gone.
+    /// If the helper has exited.
     pub fn send(&mut self, frame: &[u8]) {
         let mut line: String = frame.iter().map(|b| format!("{b:02x}")).collect();
         line.push('\n');
@@ -101,10 +101,11 @@ impl Raw {
         self.frames().into_iter().filter(contains).collect()
     }
 
-    /// Waits until `count` frames with `marker` have come, then 200 ms for one too many; gives them all.
+    /// Waits until `count` frames with `marker` have arrived, and 200 ms longer for excess ones;
+    /// returns all of them.
     ///
     /// # Panics
-    /// If they do not come within 5 s.
+    /// If they do not arrive within 5 s.
     #[must_use]
     pub fn expect(&self, marker: &str, count: usize) -> Vec<Vec<u8>> {
         wait_for(&format!("{count} frames with {marker}"), 5, || {
@@ -114,7 +115,7 @@ impl Raw {
         self.with_marker(marker)
     }
 
-    /// Takes the frames received so far away, and gives them.
+    /// Removes and returns the frames received so far.
     ///
     /// # Panics
     /// Never: nothing panics while it holds the list.
@@ -148,7 +149,8 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Captures what matches `filter` (pcap syntax) on `interface`; returns when tcpdump listens.
+    /// Captures frames that match `filter` (pcap syntax) on `interface`; returns when tcpdump is
+    /// ready.
     ///
     /// # Panics
     /// If tcpdump does not start within 10 s.
@@ -178,8 +180,9 @@ impl Capture {
         }
     }
 
-    /// Stops, and gives the values of `fields` for each frame that matches `filter` (tshark's display filter syntax).
-    /// Checksums are verified: `ip.checksum.status`, `tcp.checksum.status`, `udp.checksum.status` are 1 where right.
+    /// Stops, and returns the values of `fields` for each frame that matches `filter` (tshark's
+    /// display filter syntax). Checksums are verified: `ip.checksum.status`, `tcp.checksum.status`
+    /// and `udp.checksum.status` are 1 if correct.
     ///
     /// # Panics
     /// If tshark fails.
@@ -210,7 +213,8 @@ impl Capture {
             .collect()
     }
 
-    /// Stops, and gives the number of frames that match `filter` (tshark's display filter syntax).
+    /// Stops, and returns the number of frames that match `filter` (tshark's display filter
+    /// syntax).
     #[must_use]
     pub fn count(&mut self, filter: &str) -> usize {
         self.fields(filter, &["frame.number"]).len()
@@ -218,7 +222,8 @@ impl Capture {
 
     fn stop(&mut self) {
         if let Some(program) = self.program.take() {
-            // tcpdump gets packets within its poll interval; what was sent before this call must be in the file.
+            // tcpdump reads packets once per poll interval; packets sent before this call must be
+            // in the file.
             std::thread::sleep(Duration::from_millis(300));
             program.terminate();
         }

@@ -1,4 +1,13 @@
 //! BGP EVPN fills the tables: vtepd with vtepd, with FRR, and through route reflectors.
+//!
+//! ```text
+//!               h250: FRR   h251: GoBGP            route reflectors, in some of the scenarios
+//!                    └── fabric ──┘
+//!        ┌──────────────┼──────────────┐
+//!   h1: vtepd   h2: vtepd or FRR   h3: FRR         iBGP in AS 65000, or eBGP
+//!    ├─ t11      ├─ t12             ├─ t13         VNI 100
+//!    └─ t21      └─ t22             └─ t23         VNI 200
+//! ```
 
 use vtep_tests::echo::{assert_no_loss, lost};
 use vtep_tests::fabric::{Fabric, Underlay, vtep4, vtep6};
@@ -63,7 +72,8 @@ fn vtepd_and_frr_peer_without_a_reflector() {
     );
 }
 
-/// vtepd at 1 and 2 and FRR at 3, clients of what `start` makes; all of them talk.
+/// vtepd at 1 and 2 and FRR at 3, clients of the reflectors that `start` creates; all tenants are
+/// connected.
 fn through_reflectors(
     numbers: &[u8],
     start: impl FnOnce(&Fabric) -> Vec<Reflector>,
@@ -80,9 +90,9 @@ fn through_reflectors(
     (sites, reflectors, fabric)
 }
 
-/// A reflector and where it runs.
+/// A reflector and its namespace.
 enum Reflector {
-    Frr(Frr, Netns),
+    Frr(Box<Frr>, Netns),
     Gobgp(Gobgp, Netns),
 }
 
@@ -90,7 +100,8 @@ const CLIENTS: [u8; 3] = [1, 2, 3];
 
 fn frr_reflector(fabric: &Fabric) -> Reflector {
     let ns = fabric.hypervisor(250);
-    Reflector::Frr(Frr::start(&ns, &frr::reflector(250, &CLIENTS)), ns)
+    let frr = Frr::start(&ns, &frr::reflector(250, &CLIENTS));
+    Reflector::Frr(Box::new(frr), ns)
 }
 
 fn gobgp_reflector(fabric: &Fabric) -> Reflector {
@@ -118,7 +129,7 @@ fn traffic_survives_the_loss_of_one_of_two_reflectors() {
         assert_eq!(both, [0, 0], "of 200 requests each, while {what}");
     };
     let Reflector::Frr(frr, ns) = &mut reflectors[0] else {
-        panic!("FRR comes first")
+        panic!("FRR is the first")
     };
     frr.kill();
     none_lost("FRR is dead");
@@ -126,8 +137,8 @@ fn traffic_survives_the_loss_of_one_of_two_reflectors() {
         let shown = sites[0].ctl().show("bgp summary");
         (shown["neighbors"][0]["state"] != "Established").then_some(())
     };
-    wait_for("vtepd notices", 20, down);
-    none_lost("FRR is known to be dead");
+    wait_for("vtepd to detect it", 20, down);
+    none_lost("vtepd knows that FRR is dead");
     expect_full(&sites);
     frr.restart(ns);
     for client in CLIENTS {
@@ -141,7 +152,7 @@ fn traffic_survives_the_loss_of_one_of_two_reflectors() {
         (all(&sites[0]) && all(&sites[1])).then_some(())
     });
     let Reflector::Gobgp(gobgp, ns) = reflectors.remove(1) else {
-        panic!("GoBGP comes second")
+        panic!("GoBGP is the second")
     };
     gobgp.program.kill();
     none_lost("GoBGP is dead");
@@ -172,7 +183,7 @@ fn routes_of_a_withdrawn_vtep_are_removed_at_once() {
         "advertise-all-vni",
     ]);
     expect_full(&sites);
-    // A VNI that vtepd gives up, and takes again.
+    // A VNI that is removed from vtepd, and added again.
     let vtepd = sites[0].ctl();
     vtepd.done("vni del 200");
     sites[1].expect_flood(200, &[]);
@@ -181,7 +192,7 @@ fn routes_of_a_withdrawn_vtep_are_removed_at_once() {
     vtepd.done("vni add 200");
     sites[1].expect_flood(200, &[1]);
     sites[0].expect_mac(200, &mac(22), 2);
-    // A daemon that ends tells so.
+    // A daemon that exits closes its session.
     sites[1].bgpd().stop();
     sites[0].expect_flood(100, &[]);
     assert_eq!(sites[0].ctl().mac(100, &mac(12)), None);
@@ -235,8 +246,8 @@ fn sessions_are_shut_down_enabled_and_cleared() {
     sites[1].expect_flood(100, &[]);
     let state = |site: &Site| site.ctl().show("bgp summary")["neighbors"][0]["state"].clone();
     assert_eq!(state(&sites[0]), "Shutdown");
-    let heard = sites[1].bgpd().show("show bgp neighbors 203.0.113.1");
-    assert!(heard.contains("Administrative Shutdown"), "{heard}");
+    let shown = sites[1].bgpd().show("show bgp neighbors 203.0.113.1");
+    assert!(shown.contains("Administrative Shutdown"), "{shown}");
     let vtepd = sites[0].ctl();
     vtepd.done("bgp enable 203.0.113.2");
     expect_full(&sites);
@@ -299,7 +310,8 @@ fn a_peer_that_restarts_gracefully_loses_no_frame() {
 
 #[test]
 fn a_dual_stack_vtepd_exchanges_routes_with_frr_over_ipv4() {
-    // FRR 8.4 resets a session at an IPv6 endpoint: with both families configured IPv4 is announced.
+    // FRR 8.4 resets a session at an IPv6 endpoint: with both families configured IPv4 is
+    // announced.
     let fabric = Fabric::new(1600);
     let vtepd =
         |_: &Netns| site::config(1, 65000, &[(2, 65000)], "").both_families(Underlay::V6.vtep(1));

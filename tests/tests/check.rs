@@ -1,4 +1,8 @@
-//! `vtepd --check` refuses what cannot work, and says where and what would be right.
+//! `vtepd --check` rejects configurations that cannot work, and reports the line and the remedy.
+//!
+//! ```text
+//! t11 ── h1: vtepd --check, not running ── eth0 ── fabric
+//! ```
 
 use vtep_tests::fabric::Fabric;
 use vtep_tests::link::Host;
@@ -18,7 +22,7 @@ mac = "50:54:33:00:00:0c"
 vtep = "203.0.113.2"
 "#;
 
-/// (what is replaced, by what, the line of the error, words that the error must hold)
+/// (old text, new text, line of the error, words that the error must contain)
 const BROKEN: &[(&str, &str, u32, &[&str])] = &[
     (
         "address = \"203.0.113.1\"",
@@ -153,11 +157,11 @@ fn a_missing_port_interface_is_only_a_warning() {
     let fabric = Fabric::new(1600);
     let ns = fabric.hypervisor(1);
     let out = check(&ns, GOOD);
-    let said = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success(), "{said}");
+    let output = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{output}");
     assert!(
-        said.contains("vtepd.toml:8: warning") && said.contains("t11"),
-        "{said}"
+        output.contains("vtepd.toml:8: warning") && output.contains("t11"),
+        "{output}"
     );
 }
 
@@ -175,7 +179,7 @@ fn each_broken_configuration_is_refused_with_its_line_and_remedy() {
             place.iter().any(|p| error.contains(p)) && words.iter().all(|w| error.contains(w));
         if out.status.code() != Some(1) || !named {
             wrong.push(format!(
-                "{new:?}: wanted line {line} and {words:?}, got {}: {error}",
+                "{new:?}: expected line {line} and {words:?}, got {}: {error}",
                 out.status
             ));
         }

@@ -1,4 +1,12 @@
-//! Tenants of vtepd talk with tenants of vtepd and of Linux, with every kind of port.
+//! Tenants of vtepd reach tenants of vtepd and of Linux, through every kind of port.
+//!
+//! ```text
+//! t11 ── h1: vtepd ── eth0 ── fabric ── eth0 ── h2: vtepd or Linux ── t12
+//!         ├─ t12, t13   more tenants of h1 where the test is about local switching
+//!         ├─ tap13      a guest behind a tap, untagged or on VLAN 10
+//!         ├─ mv13       a macvlan on t13
+//!         └─ tap13.10   an 802.1Q sub-interface
+//! ```
 
 use vtep_tests::echo::{assert_no_loss, assert_silence, lost};
 use vtep_tests::fabric::{Fabric, Underlay, vtep4};
@@ -41,11 +49,13 @@ fn vtepd_and_linux_over_ipv6() {
     tenants_reach_each_other(Underlay::V6, Peer::Linux);
 }
 
-/// Mbit/s below which TCP does not work at all: with checksums left undone, or each loss waited for, there is next to
-/// nothing. How quick it is shows beside Linux, below: a figure alone would tell how busy the machine is.
+/// Mbit/s below which TCP does not work at all: with missing checksums, or a timeout for every
+/// loss, throughput is close to zero. The comparison with Linux below measures speed; an absolute
+/// figure would only reflect the load of the machine.
 const WORKS: f64 = 20.0;
 
-/// TCP through default veth pairs, both ways; every TCP checksum inside VXLAN is right on the wire.
+/// TCP through default veth pairs, in both directions; every inner TCP checksum is correct on the
+/// wire.
 fn tcp_runs(peer: Peer) {
     let pair = Pair::new(Underlay::V4, peer);
     let [a, b] = &pair.hosts;
@@ -72,7 +82,7 @@ fn tcp_between_vtepd_and_linux_runs_with_default_offloads() {
     tcp_runs(Peer::Linux);
 }
 
-/// One hypervisor with vtepd and the ports of `config`, which `prepare` makes.
+/// One hypervisor with vtepd and `config`, whose ports `prepare` creates.
 fn one_vtepd(
     config: &Config,
     prepare: impl FnOnce(&Netns) -> Vec<Host>,
@@ -110,7 +120,7 @@ fn two_vnis_are_isolated_from_each_other() {
     });
     assert_silence(&hosts[0].ns, ip4(12));
     assert_eq!(lost(&hosts[2].ns, ip4(12), 5), 0);
-    // The same address in another VNI is another host, and no ARP request crosses over.
+    // ARP requests do not cross from one VNI to another.
     assert_eq!(arping(&hosts[0].ns, ip4(13)), None);
 }
 
@@ -135,7 +145,7 @@ fn a_burst_from_a_tap_arrives_completely() {
         .done(&format!("port add tap13 --vni 100 --mac {}", mac(13)));
     let receiver = Raw::open(&pair.hosts[1].ns, "eth0", Kind::Packet);
     let text = format!("bulk-frame{}", "x".repeat(1400));
-    // No more at once than the rings hold: the worker may be off its core for as long as the guest sends.
+    // A burst fits the rings: the worker may not be scheduled for as long as the guest sends.
     for burst in 1..=6 {
         (0..500).for_each(|_| guest.send(&plain(&mac(12), &mac(13), &text)));
         assert_eq!(
@@ -143,7 +153,7 @@ fn a_burst_from_a_tap_arrives_completely() {
             500 * burst
         );
     }
-    // And back: the guest gets what its MAC is told.
+    // The reverse direction: the guest receives frames to its MAC.
     let mut other = Raw::open(&pair.hosts[1].ns, "eth0", Kind::Packet);
     let _ = LinuxVtep::of(&pair.hypervisors[1], 100).fdb(&mac(13), vtep4(1));
     for burst in 1..=3 {
@@ -195,8 +205,9 @@ fn a_macvlan_is_a_tenant_port_in_generic_mode() {
     assert_eq!(row["attach"], "generic", "macvlan has no native XDP: {row}");
 }
 
-/// Linux 6.18 as on the project's test machine has no CONFIG_VLAN_8021Q: there the test shows only that it is the kernel
-/// that refuses (docs/linux-differences.md says so), and a macvlan stands for stacked interfaces.
+/// Linux 6.18 on the project's test machine has no CONFIG_VLAN_8021Q: there the test only verifies
+/// that the kernel rejects the interface (see docs/linux-differences.md), and the macvlan test
+/// covers stacked interfaces.
 #[test]
 fn a_vlan_sub_interface_is_a_tenant_port() {
     let probe = Netns::new("probe");
@@ -204,7 +215,7 @@ fn a_vlan_sub_interface_is_a_tenant_port() {
         let kernel = ["Unknown device type", "Operation not supported"];
         assert!(
             kernel.iter().any(|words| refusal.contains(words)),
-            "another reason than the kernel: {refusal}"
+            "not the kernel's error: {refusal}"
         );
         return;
     }
@@ -221,8 +232,8 @@ fn a_vlan_sub_interface_is_a_tenant_port() {
     assert_eq!(lost(&hosts[0].ns, ip4(13), 10), 0);
 }
 
-/// What Linux's own VXLAN gives between the same two tenants, with frames of the wire's size: AF_XDP carries no larger
-/// ones, so segmentation offload would compare something else.
+/// TCP throughput of the VXLAN of Linux between the same two tenants, without segmentation offload:
+/// AF_XDP carries no frames larger than the MTU, so offload would compare something else.
 fn linux_reference() -> f64 {
     let fabric = Fabric::new(1600);
     let hypervisors = [1, 2].map(|n| fabric.hypervisor(n));
@@ -251,17 +262,18 @@ fn linux_reference() -> f64 {
     .mbps
 }
 
-/// Of what Linux gives with frames of the wire's size, vtepd must give as much, both ways. On two cores that compilers
-/// used too, as CI's are, debug builds gave 0.27 to 0.73 (docs/linux-differences.md says what bounds it); the best of
-/// [`TRIES`] counts, each against a reference of its own minute.
+/// The share of Linux's throughput without segmentation offload that vtepd must reach, in both
+/// directions. On two cores shared with compilers, as in CI, debug builds reached 0.27 to 0.73
+/// (docs/linux-differences.md explains the bound); the best of [`TRIES`] counts, each against a
+/// reference measured just before.
 const SHARE: f64 = 0.25;
 
-/// A busy moment may spoil one measurement or the reference beside it, not all.
+/// Other load may spoil one measurement or its reference, not all.
 const TRIES: usize = 3;
 
 #[test]
 fn tcp_throughput_reaches_its_share_of_linux_without_segmentation_offload() {
-    // One place for each peer and direction.
+    // One element for each peer and direction.
     let mut best = [0.0_f64; 4];
     for _ in 0..TRIES {
         let reference = linux_reference();
@@ -279,6 +291,7 @@ fn tcp_throughput_reaches_its_share_of_linux_without_segmentation_offload() {
         }
     }
     panic!(
-        "shares of what Linux gives: to and from vtepd, to and from Linux: {best:.2?}, less than {SHARE}"
+        "shares of Linux's throughput, to and from vtepd, to and from Linux: {best:.2?}, less than \
+         {SHARE}"
     );
 }

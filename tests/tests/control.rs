@@ -1,4 +1,9 @@
-//! vtepctl on the running daemon: changes, and what `show` says.
+//! vtepctl on the running daemon: changes, and the output of `show`.
+//!
+//! ```text
+//! t11 ── h1: vtepd ── eth0 ── fabric ── eth0 ── h2: vtepd or Linux ── t12
+//!         └─ control.sock ── vtepctl
+//! ```
 
 use serde_json::Value;
 use vtep_tests::echo::{assert_no_loss, assert_silence, lost};
@@ -38,7 +43,7 @@ fn a_vni_can_be_added_and_removed_at_run_time() {
     assert_eq!(
         hypervisors[0].link("t11")["xdp"],
         Value::Null,
-        "the port is the kernel's again"
+        "the port was given back to the kernel"
     );
     daemons.into_iter().for_each(Vtepd::stop);
 }
@@ -47,7 +52,7 @@ fn a_vni_can_be_added_and_removed_at_run_time() {
 fn invalid_commands_exit_with_status_1_and_change_nothing() {
     let pair = Pair::new(Underlay::V4, Peer::Linux);
     let vtepd = pair.vtepd();
-    // Tenants' kernels send when they like, so nothing with counters.
+    // Without counters: the kernels of the tenants send frames of their own.
     let state = || {
         [
             vtepd.done("config save -"),
@@ -81,7 +86,7 @@ fn invalid_commands_exit_with_status_1_and_change_nothing() {
         assert_eq!(
             vtepd.ctl(line).status.code(),
             Some(2),
-            "{line} is a mistake of usage"
+            "{line} is a usage error"
         );
     }
     assert_eq!(state(), before);
@@ -145,7 +150,7 @@ fn counters_match_the_frames_sent() {
     };
     let before = count();
     assert_eq!(lost(&a.ns, ip4(12), 200), 0);
-    // What the tenants' kernels send of their own (MLD, probes of neighbours) is among them.
+    // Frames that the tenants' kernels send by themselves (MLD, neighbor probes) are counted too.
     for (before, after) in before.into_iter().zip(count()) {
         assert!(
             (200..300).contains(&(after - before)),

@@ -1,4 +1,8 @@
-//! What a tenant may not send, counted by reason.
+//! Frames that a tenant may not send, counted by reason.
+//!
+//! ```text
+//! t11: raw frames ── h1: vtepd ── eth0 ── fabric ── eth0 ── h9: raw frames
+//! ```
 
 use std::time::Instant;
 
@@ -7,7 +11,8 @@ use vtep_tests::link::mac;
 use vtep_tests::netns::wait_for;
 use vtep_tests::topology::RawPair;
 
-/// Sends `frame` (which holds "dropped") and then a good one; only the good one may arrive, and `reason` counts one.
+/// Sends `frame` (which contains "dropped") and then a valid one; only the valid one may arrive,
+/// and `reason` counts one.
 fn dropped(pair: &mut RawPair, frame: &[u8], reason: &str) {
     let before = pair.vtepd.drops(reason);
     let marker = format!("after-{reason}-{before}");
@@ -16,7 +21,7 @@ fn dropped(pair: &mut RawPair, frame: &[u8], reason: &str) {
     assert_eq!(pair.peer.expect(&marker, 1).len(), 1);
     assert!(
         pair.peer.with_marker("dropped").is_empty(),
-        "{reason}: it came out"
+        "{reason}: it was forwarded"
     );
     pair.vtepd.expect_drops(reason, before, 1);
 }
@@ -69,8 +74,8 @@ fn storm_control_limits_a_flood_before_replication() {
     pair.tenant
         .send(&plain(&mac(12), &mac(11), "unicast-passes"));
     assert_eq!(pair.peer.expect("unicast-passes", 1).len(), 1);
-    // The burst, and the rate for as long as it took. The tenant's kernel multicasts too (MLD): a few of those take from
-    // the bucket, or are among the dropped.
+    // The burst, plus the rate for the time that it took. The tenant's kernel sends multicast too
+    // (MLD): a few such frames consume tokens, or are among the dropped.
     let most = 20 + 10 * (start.elapsed().as_secs() + 1);
     let passed = pair.peer.with_marker("storm-frame").len() as u64;
     assert!(
@@ -80,7 +85,7 @@ fn storm_control_limits_a_flood_before_replication() {
     let (dropped, ours) = (pair.vtepd.drops("storm"), 200 - passed);
     assert!(
         (ours..ours + 20).contains(&dropped),
-        "{dropped} dropped, {ours} of them ours"
+        "{dropped} dropped, {ours} of them sent by the test"
     );
 }
 
@@ -99,7 +104,7 @@ fn learn_events_of_a_port_are_limited_and_its_frames_still_pass() {
     };
     assert_eq!(held(&pair), 0);
     let mut round = 0;
-    wait_for("notices are held back", 10, || {
+    wait_for("learn events are suppressed", 10, || {
         round += 1;
         for host in 0..2000 {
             let source = format!("52:00:00:{round:02x}:{:02x}:{:02x}", host >> 8, host & 0xff);
@@ -113,7 +118,7 @@ fn learn_events_of_a_port_are_limited_and_its_frames_still_pass() {
     assert_eq!(
         pair.peer.expect("still-passes", 1).len(),
         1,
-        "the frames themselves pass"
+        "the frames themselves are forwarded"
     );
     let rows = pair.vtepd.show("mac --vni 100")["rows"]
         .as_array()
@@ -121,7 +126,7 @@ fn learn_events_of_a_port_are_limited_and_its_frames_still_pass() {
     assert_eq!(
         rows,
         2 + 4,
-        "the port's own host, a static one, and as many as the port may learn"
+        "the configured host of the port, a static one, and the learn limit"
     );
 }
 

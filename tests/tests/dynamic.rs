@@ -1,4 +1,14 @@
-//! Tables without BGP: an outside program answers misses, and a multicast group takes the place of a flood list.
+//! Tables without BGP: an external program answers misses, and a multicast group replaces the flood
+//! list.
+//!
+//! ```text
+//! misses     t11 ── h1: vtepd ── eth0 ── fabric ── eth0 ── h9
+//!                    └─ vtepctl monitor miss
+//!
+//! multicast  t11 ── h1: vtepd ── eth0 ──┐
+//!            t12 ── h2: vtepd ── eth0 ── fabric, 239.1.1.1
+//!            t13 ── h3: Linux ── eth0 ──┘
+//! ```
 
 use vtep_tests::echo::assert_no_loss;
 use vtep_tests::fabric::{Fabric, vtep4};
@@ -36,7 +46,7 @@ fn a_miss_event_is_answered_with_entries_that_expire() {
         &words.iter().map(String::as_str).collect::<Vec<_>>(),
     );
     let mut tenant = Raw::open(&host.ns, "eth0", Kind::Packet);
-    // The first frames may come before the monitor has subscribed.
+    // The first frames may arrive before the monitor has subscribed.
     monitor.wait_until("the miss of an address", 10, |monitor| {
         let _ = host.ns.try_run("arping -I eth0 -c 1 -w 1 192.0.2.12");
         monitor.log().contains("miss 192.0.2.12 vni 100")
@@ -60,11 +70,11 @@ fn a_miss_event_is_answered_with_entries_that_expire() {
         mac(12),
         vtep4(9)
     ));
-    wait_for("the frame leaves for the VTEP", 5, || {
+    wait_for("the frame is sent to the VTEP", 5, || {
         tenant.send(&plain(&mac(12), &mac(11), "answered"));
         (!receiver.with_marker("answered").is_empty()).then_some(())
     });
-    wait_for("the entries go", 10, || {
+    wait_for("the entries expire", 10, || {
         let gone = vtepd.mac(100, &mac(12)).is_none()
             && !vtepd
                 .show("neighbors")
@@ -74,7 +84,8 @@ fn a_miss_event_is_answered_with_entries_that_expire() {
     });
 }
 
-/// vtepd at `number` with tenant 10+`number`, which floods to 239.1.1.1 and learns what `hosts` are.
+/// vtepd at `number` with tenant 10+`number`, which floods to 239.1.1.1 and has static entries for
+/// `hosts` (tenant, VTEP).
 fn member(ns: &Netns, number: u8, hosts: &[(u8, u8)]) -> Vtepd {
     let mut config = Config::new(vtep4(number))
         .vni(100, &["239.1.1.1".parse().expect("a group")])
@@ -89,7 +100,7 @@ fn member(ns: &Netns, number: u8, hosts: &[(u8, u8)]) -> Vtepd {
 fn a_multicast_group_floods_among_vtepd_and_linux() {
     let fabric = Fabric::new(1600);
     let hypervisors = [1, 2, 3].map(|n| fabric.hypervisor(n));
-    // The kernel says by which interface a group is reached; there is no default route here.
+    // The kernel's routes select the interface of a group; there is no default route here.
     hypervisors[..2]
         .iter()
         .for_each(|ns| drop(ns.ip("route add 239.0.0.0/8 dev eth0")));
@@ -106,8 +117,8 @@ fn a_multicast_group_floods_among_vtepd_and_linux() {
     }
     let receivers = [1, 2].map(|i: usize| Raw::open(&hosts[i].ns, "eth0", Kind::Packet));
     let mut tenant = Raw::open(&hosts[0].ns, "eth0", Kind::Packet);
-    // The first frames may come before all are members.
-    wait_for("all hear the group", 10, || {
+    // The first frames may arrive before all VTEPs are members.
+    wait_for("all members receive the group", 10, || {
         tenant.send(&plain("ff:ff:ff:ff:ff:ff", &mac(11), "first"));
         receivers
             .iter()
@@ -120,7 +131,7 @@ fn a_multicast_group_floods_among_vtepd_and_linux() {
     for receiver in &receivers {
         assert_eq!(receiver.expect("to-the-group", 10).len(), 10);
     }
-    // The other two, and not the group.
+    // The two other VTEPs; the group is not counted.
     assert_eq!(daemons[0].show("vni 100")["rows"][0]["remote_vteps"], 2);
     for (a, b) in [(0, 1), (0, 2), (1, 2)] {
         let [a, b] = [a, b].map(|i: usize| &hosts[i]);

@@ -1,4 +1,8 @@
-//! The fixtures themselves, proved against Linux's own VXLAN at both ends.
+//! The fixtures themselves, verified against the VXLAN of Linux at both ends.
+//!
+//! ```text
+//! t11 ── h1: Linux ── eth0 ── fabric ── eth0 ── h2: Linux ── t12
+//! ```
 
 use vtep_tests::echo::{answers, assert_no_loss, lost};
 use vtep_tests::fabric::{Fabric, Underlay};
@@ -67,7 +71,8 @@ fn a_program_behind_a_tap_answers_arp_and_ping() {
         ns.ip(&format!("link set {} master br0", a.port));
         let _guest = TapHost::new(&ns, 13, vlan);
         ns.ip("link set tap13 master br0");
-        // A bridge without VLAN filtering carries tagged frames, which an untagged tenant does not answer.
+        // A bridge without VLAN filtering carries tagged frames, which an untagged tenant does not
+        // answer.
         let expected = if vlan.is_none() { Some(mac(13)) } else { None };
         assert_eq!(arping(&a.ns, vtep_tests::link::ip4(13)), expected);
         assert_eq!(answers(&a.ns, vtep_tests::link::ip4(13)), vlan.is_none());
@@ -103,7 +108,7 @@ fn drop_removes_namespaces_and_processes_even_after_a_panic() {
         .expect("the test listens");
         panic!("on purpose");
     });
-    let (name, pid, dir) = receive.recv().expect("the thread got that far");
+    let (name, pid, dir) = receive.recv().expect("the thread sends before it panics");
     assert!(failed.join().is_err());
     assert!(!std::path::Path::new("/run/netns").join(&name).exists());
     assert!(!std::path::Path::new("/proc").join(pid.to_string()).exists());

@@ -1,4 +1,10 @@
-//! Broadcast, unknown unicast and multicast: once to everyone, never back.
+//! Broadcast, unknown unicast and multicast: one copy to every VTEP, and none back.
+//!
+//! ```text
+//! t11 ── h1: vtepd ── eth0 ── fabric ──┬─ eth0 ── h2: Linux ── t12
+//!                                      ├─ eth0 ── h3: Linux ── t13
+//!                                      └─ ... up to h6, or h9: raw frames
+//! ```
 
 use vtep_tests::craft::Packet;
 use vtep_tests::echo::assert_no_loss;
@@ -48,7 +54,7 @@ fn a_bum_frame_reaches_each_of_five_vteps_once_and_is_never_reflected() {
         }
         assert!(
             receivers[0].with_marker(&marker).is_empty(),
-            "{marker} came back to its sender"
+            "{marker} was sent back to its sender"
         );
     }
     let mine = "vxlan && eth.src == 50:54:33:00:00:0b && data";
@@ -60,7 +66,7 @@ fn a_bum_frame_reaches_each_of_five_vteps_once_and_is_never_reflected() {
     assert_eq!(
         wire.count(&format!("{mine} && ip.dst == 203.0.113.1")),
         0,
-        "none comes back"
+        "none is sent back"
     );
     vtepd.stop();
 }
@@ -149,7 +155,7 @@ fn a_flood_reaches_vteps_of_both_families_once() {
             "{marker} came back"
         );
     }
-    // And each of them reaches the tenant, by its own family.
+    // The reverse direction, from each VTEP over its own family.
     for host in &hosts[1..] {
         assert_no_loss((&hosts[0].ns, hosts[0].ip4()), (&host.ns, host.ip4()));
     }

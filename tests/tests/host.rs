@@ -1,4 +1,9 @@
-//! The host's own stack: alive on the underlay, unreachable for tenants.
+//! The network stack of the host: reachable on the underlay, unreachable for tenants.
+//!
+//! ```text
+//! t11 ── h1: vtepd ── eth0 ── fabric ── eth0 ── h2: vtepd ── t12
+//!             └─ network stack: 203.0.113.1, 2001:db8:1::1
+//! ```
 
 use vtep_tests::echo::{assert_no_loss, assert_silence};
 use vtep_tests::fabric::{Underlay, vtep4, vtep6};
@@ -29,7 +34,7 @@ fn the_underlay_nic_still_serves_the_host() {
 fn a_tenant_cannot_reach_the_hypervisor() {
     let pair = RawPair::new();
     let (hypervisor, tenant) = (&pair.hypervisors[0], &pair.host.ns);
-    // Even an address on the port itself, which a careless operator left there, must not answer.
+    // Even an address that was left configured on the port itself must not answer.
     hypervisor.ip("addr add 192.0.2.254/24 dev t11");
     let gateway = "192.0.2.254".parse().expect("an address");
     assert_eq!(arping(tenant, gateway), None);
@@ -58,6 +63,6 @@ fn frames_of_a_tenant_never_reach_the_hosts_stack() {
     assert_eq!(pair.peer.expect("the-last-one", 1).len(), 1);
     assert!(
         receiver.with_marker("for-the-overlay").is_empty(),
-        "packet sockets see what the stack sees"
+        "a packet socket sees every frame that the stack receives"
     );
 }

@@ -1,4 +1,10 @@
-//! Tenants with an MTU of 9000: frames that take several chunks of packet memory, both ways.
+//! Tenants with an MTU of 9000: frames that occupy several chunks of packet memory, in both
+//! directions.
+//!
+//! ```text
+//! t11 ── h1: vtepd ── eth0 ── fabric, MTU 9100 ──┬─ eth0 ── h2: vtepd or Linux ── t12
+//!         └─ t21                                 └─ ... h3 and h4 for floods
+//! ```
 
 use vtep_tests::fabric::{Fabric, Underlay, vtep4};
 use vtep_tests::frame::plain;
@@ -9,14 +15,16 @@ use vtep_tests::topology::{Pair, Peer};
 use vtep_tests::vtepd::{Config, Vtepd};
 use vtep_tests::wire::{Capture, Kind, Raw};
 
-/// Packets of 9000 bytes that may not be fragmented, both ways: 28 bytes are IPv4 and ICMP, 48 IPv6 and ICMPv6.
+/// Packets of 9000 bytes that may not be fragmented, in both directions: 28 bytes are IPv4 and
+/// ICMP, 48 IPv6 and ICMPv6.
 fn assert_jumbo_pings(pair: &Pair) {
     let [a, b] = &pair.hosts;
     for (from, to) in [(a, b), (b, a)] {
         for (address, payload) in [(to.ip4(), 8972), (to.ip6(), 8952)] {
-            // The first exchange may wait for neighbour discovery.
+            // The first exchange may wait for neighbor discovery.
             let _ = ping(&from.ns, address, "-c 1 -W 2");
-            // One by one: of several, ping waits for the last answer only as long as two of the others took.
+            // One at a time: with several, ping waits for the last answer only twice as long as the
+            // others took.
             for _ in 0..10 {
                 let text = ping(&from.ns, address, &format!("-c 1 -W 5 -M do -s {payload}"));
                 let dropped =
@@ -86,7 +94,8 @@ fn jumbo_with_the_generic_program_and_large_chunks() {
     pair.daemons.drain(..).for_each(Vtepd::stop);
 }
 
-/// Every checksum inside VXLAN is right, though the tenants' kernels leave it to hardware that isn't there.
+/// Every inner checksum is correct, although the tenants' kernels leave it to offload hardware that
+/// does not exist.
 #[test]
 fn jumbo_tcp_leaves_with_right_checksums() {
     let pair = Pair::jumbo(Underlay::V6, Peer::Linux, "");
@@ -157,7 +166,7 @@ fn jumbo_bum_reaches_each_of_several_vteps_once() {
         }
         assert!(
             sender.with_marker(&text).is_empty(),
-            "came back to its sender"
+            "it was sent back to its sender"
         );
     }
     vtepd.stop();

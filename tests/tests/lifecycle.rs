@@ -1,4 +1,8 @@
-//! Start, stop, crash, restart: what vtepd leaves behind is nothing.
+//! Start, stop, crash and restart: vtepd leaves nothing behind.
+//!
+//! ```text
+//! t11 ── h1: vtepd ── eth0 ── fabric ── eth0 ── h2: Linux ── t12      (h2 in two of the tests)
+//! ```
 
 use serde_json::Value;
 use vtep_tests::echo::assert_no_loss;
@@ -22,7 +26,7 @@ fn one_vtepd() -> (Fabric, Netns, Host, Vtepd, [State; 2]) {
     (fabric, ns, host, vtepd, before)
 }
 
-/// What of an interface must be as it was: offloads, flags, MTU, queues, XDP program.
+/// The state of an interface that must be restored: offloads, flags, MTU, queues, XDP program.
 #[derive(Debug, PartialEq, Eq)]
 struct State {
     offloads: String,
@@ -34,7 +38,7 @@ struct State {
 }
 
 impl State {
-    /// When its carrier is told: the kernel sets RUNNING a moment after the link is up.
+    /// Waits for the carrier first: the kernel sets RUNNING shortly after the link is up.
     fn of(ns: &Netns, name: &str) -> Self {
         let link = wait_for(&format!("{name} is up"), 5, || {
             let link = ns.link(name);
@@ -54,7 +58,8 @@ impl State {
     }
 }
 
-/// The XDP programs attached in the namespace, and the pins below /sys/fs/bpf that name vtep.
+/// The XDP programs attached in the namespace, and the pins below /sys/fs/bpf with vtep in their
+/// name.
 fn left_behind(ns: &Netns) -> Vec<String> {
     let net: Value =
         serde_json::from_str(&ns.run("bpftool net list -j")).expect("bpftool prints JSON");

@@ -1,4 +1,9 @@
-//! What Prometheus scrapes agrees with what `show` says.
+//! The metrics that Prometheus scrapes agree with the output of `show`.
+//!
+//! ```text
+//! t11 ── h1: vtepd ── eth0 ── fabric ── eth0 ── h2: vtepd, BGP ── t12, t22
+//! t12 ──┘     └─ 127.0.0.1:9464 ── scrape
+//! ```
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -30,7 +35,7 @@ fn scrape(ns: &Netns) -> String {
     page.to_owned()
 }
 
-/// The number of one line.
+/// The value of one metric.
 fn value(page: &str, name: &str) -> f64 {
     let number = page
         .lines()
@@ -63,7 +68,7 @@ fn a_scrape_reports_frames_drops_tables_and_workers() {
     let mut forger = Raw::open(&hosts[1].ns, "eth0", Kind::Packet);
     forger.send(&plain(&mac(11), &mac(99), "forged"));
     vtepd.expect_drops("locked", 0, 1);
-    // A page serves for a second.
+    // A page is cached for one second.
     wait_for("the counters", 5, || {
         let page = scrape(&ns);
         let frames = value(
@@ -83,7 +88,7 @@ fn a_scrape_reports_frames_drops_tables_and_workers() {
     assert!(value(&page, "vtepd_vni_rx_frames_total{vni=\"100\"}") >= 0.0);
     assert!(value(&page, "vtepd_worker_frames_total{worker=\"0\"}") >= 200.0);
     assert!(value(&page, "vtepd_worker_free_frames{worker=\"0\"}") > 0.0);
-    // Each name has one HELP and one TYPE, each line one number, and none is there twice.
+    // Each name has one HELP and one TYPE, each line has one number, and no line appears twice.
     let (comments, numbers): (Vec<_>, Vec<_>) =
         page.lines().partition(|line| line.starts_with('#'));
     let mut names: Vec<_> = numbers
@@ -100,9 +105,9 @@ fn a_scrape_reports_frames_drops_tables_and_workers() {
     names.dedup();
     assert_eq!(names.len(), all, "{page}");
     assert_eq!(comments.len() % 2, 1, "pairs and the EOF");
-    // The page of docs names each metric.
+    // docs/metrics.md describes each metric.
     let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md"))
-        .expect("docs/metrics.md stands");
+        .expect("docs/metrics.md is readable");
     for line in comments
         .iter()
         .filter_map(|line| line.strip_prefix("# TYPE "))
@@ -114,7 +119,8 @@ fn a_scrape_reports_frames_drops_tables_and_workers() {
     vtepd.stop();
 }
 
-/// `vtepd_port_rx_frames` is written as `vtepd_port_` with the end `rx_frames` beside those of devices, VNIs and VTEPs.
+/// docs/metrics.md lists the suffixes that devices, ports, VNIs and VTEPs share only once:
+/// `_rx_frames_total`.
 fn end_is_described(docs: &str, name: &str) -> bool {
     ["device", "port", "vni", "vtep"].iter().any(|what| {
         name.strip_prefix(&format!("vtepd_{what}_"))
@@ -143,7 +149,7 @@ fn a_scrape_reports_bgp_sessions_and_an_address_in_use_is_an_error() {
     let ns = fabric.hypervisor(3);
     let _taken = ns
         .inside(|| std::net::TcpListener::bind("127.0.0.1:9464"))
-        .expect("nobody else is there");
+        .expect("the address is free");
     let refused = Vtepd::try_start(&ns, &Config::new(vtep4(3)).control(METRICS));
     let error = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(1), "{error}");

@@ -1,4 +1,10 @@
-//! Hosts that come, move and go: learned from frames, migrated, sticky, told by FRR and to FRR.
+//! Hosts that appear, move and disappear: learned from frames, migrated, sticky; announced by FRR
+//! and to FRR.
+//!
+//! ```text
+//! t11 ── h1: vtepd ── eth0 ── fabric ── eth0 ── h2: FRR ── t12
+//! t30 ──┘                                             └── t30, at one site at a time
+//! ```
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +16,11 @@ use vtep_tests::netns::wait_for;
 use vtep_tests::site::{Site, expect_full};
 use vtep_tests::wire::{Kind, Raw};
 
-/// The tenant that moves.
+/// The tenant that moves between the sites.
 const MOVER: u8 = 30;
 
-/// vtepd at 1 and FRR at 2, and an interface of host 30 at each: it speaks now here, now there.
+/// vtepd at 1 and FRR at 2, and an interface of host 30 at each: it sends from one of them at a
+/// time.
 struct Fixture {
     sites: [Site; 2],
     movers: [Host; 2],
@@ -28,7 +35,7 @@ impl Fixture {
         expect_full(&sites);
         let movers = [0, 1].map(|i: usize| {
             let host = Host::new(&sites[i].ns, MOVER);
-            // It is silent unless it is told to speak.
+            // It sends only what the test sends.
             host.ns.sysctl("net.ipv6.conf.eth0.disable_ipv6=1");
             host
         });
@@ -45,16 +52,17 @@ impl Fixture {
         }
     }
 
-    /// Host 30 speaks at site `index`; gives when.
+    /// Sends a frame of host 30 at site `index`; returns the time.
     fn send_from(&mut self, index: usize) -> Instant {
-        // Where it is not, it answers nobody.
+        // At the other site it answers no request.
         self.movers[1 - index].ns.ip("link set eth0 arp off");
         self.movers[index].ns.ip("link set eth0 arp on");
         self.senders[index].send(&plain(&mac(11), &mac(MOVER), "here-i-am"));
         Instant::now()
     }
 
-    /// Waits until the site other than `index` sends to host 30 at `index`; gives how long ago it sent_at.
+    /// Waits until the other site forwards to host 30 at site `index`; returns the time since
+    /// `sent_at`.
     fn expect_at(&self, index: usize, sent_at: Instant) -> Duration {
         let (here, other) = (&self.sites[index], &self.sites[1 - index]);
         other.expect_mac(100, &mac(MOVER), here.number);
@@ -68,12 +76,14 @@ fn a_host_moves_between_frr_and_vtepd_within_a_second_of_its_first_frame() {
     let mut monitor = fixture.sites[0].ctl().monitor(&fixture.sites[0].ns, "mac");
     let sent_at = fixture.send_from(1);
     fixture.expect_at(1, sent_at);
-    // On a busy machine the look at FRR's tables may take longer than the move: the quickest round tells.
+    // On a busy machine, reading FRR's tables may take longer than the move: the fastest round
+    // counts.
     let mut quickest = [Duration::MAX; 2];
-    // More rounds would be five moves, and freeze it.
+    // A third round would make five moves, and freeze the MAC.
     for round in 0..2 {
         for index in [0, 1] {
-            // A worker tells the same news once a second: a host that comes back sooner waits for that.
+            // A worker reports the same event at most once a second: a host that returns sooner has
+            // to wait.
             std::thread::sleep(Duration::from_millis(1500));
             let sent_at = fixture.send_from(index);
             let took = fixture.expect_at(index, sent_at);
@@ -92,7 +102,7 @@ fn a_host_moves_between_frr_and_vtepd_within_a_second_of_its_first_frame() {
         quickest.iter().all(|took| *took < Duration::from_secs(1)),
         "to site 1, to site 2: {quickest:?}"
     );
-    // Moves to a port name it, with the sequence that was announced.
+    // A move to a port is reported with the port and the sequence number that was advertised.
     monitor.wait_for_output(
         &format!("mac moved {} vni 100 at t30 sequence 1\n", mac(MOVER)),
         10,
@@ -101,7 +111,7 @@ fn a_host_moves_between_frr_and_vtepd_within_a_second_of_its_first_frame() {
     let row = fixture.sites[0]
         .ctl()
         .mac(100, &mac(MOVER))
-        .expect("it is at site 2");
+        .expect("host 30 is at site 2");
     assert!(row["sequence"].as_u64() >= Some(3), "{row}");
 }
 
@@ -116,8 +126,8 @@ fn a_host_that_moves_too_often_is_frozen_until_an_operator_unfreezes_it() {
         let sent_at = fixture.send_from(index);
         fixture.expect_at(index, sent_at);
     }
-    // The fifth move in 180 s (RFC 7432 section 15.1): it stays where it is.
-    wait_for("it is frozen", 10, || {
+    // The fifth move in 180 s (RFC 7432 section 15.1): the MAC is frozen where it is.
+    wait_for("the MAC is frozen", 10, || {
         fixture.send_from(0);
         std::thread::sleep(Duration::from_millis(500));
         monitor
@@ -128,7 +138,7 @@ fn a_host_that_moves_too_often_is_frozen_until_an_operator_unfreezes_it() {
     let row = fixture.sites[0]
         .ctl()
         .mac(100, &mac(MOVER))
-        .expect("it is at site 2");
+        .expect("host 30 is at site 2");
     assert!(
         row["flags"].to_string().contains("frozen") && row["vtep"] == "203.0.113.2",
         "{row}"
@@ -136,9 +146,9 @@ fn a_host_that_moves_too_often_is_frozen_until_an_operator_unfreezes_it() {
     assert_eq!(
         fixture.sites[1].remote_mac(100, &mac(MOVER)),
         None,
-        "nobody was told otherwise"
+        "the move was not advertised"
     );
-    // The others are none the worse.
+    // Other hosts are not affected.
     assert_eq!(lost(&fixture.sites[0].hosts[0].ns, ip4(12), 20), 0);
     fixture.senders[0].send(&plain(&mac(11), &mac(31), "another-host"));
     fixture.sites[1].expect_mac(100, &mac(31), 1);
@@ -146,7 +156,7 @@ fn a_host_that_moves_too_often_is_frozen_until_an_operator_unfreezes_it() {
         .ctl()
         .done(&format!("mac unfreeze {} --vni 100", mac(MOVER)));
     monitor.wait_for_output(&format!("mac unfrozen {} vni 100", mac(MOVER)), 10);
-    wait_for("it moves again", 10, || {
+    wait_for("the MAC moves again", 10, || {
         fixture.send_from(0);
         std::thread::sleep(Duration::from_millis(500));
         (fixture.sites[1].remote_mac(100, &mac(MOVER)).as_deref() == Some("203.0.113.1"))
@@ -184,7 +194,7 @@ fn mac_move_takes_a_host_over_from_frr() {
         "{row}"
     );
     let announced = |frame: &Vec<u8>| frame[12..14] == [8, 6] && frame[28..32] == [192, 0, 2, 30];
-    wait_for("the announcement is heard at site 2", 5, || {
+    wait_for("site 2 receives the gratuitous ARP", 5, || {
         receiver.frames().iter().any(announced).then_some(())
     });
     assert_eq!(
@@ -203,7 +213,7 @@ fn a_learned_host_is_announced_and_ages_out() {
         .mac(100, &mac(MOVER))
         .expect("it was learned");
     assert!(row["flags"].to_string().contains("learned"), "{row}");
-    // The limit holds.
+    // The learn limit is enforced.
     fixture.senders[0].send(&plain(&mac(11), &mac(31), "one-too-many"));
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(
@@ -218,7 +228,7 @@ fn a_learned_host_is_announced_and_ages_out() {
             .is_none()
             .then_some(())
     });
-    wait_for("FRR forgets it", 10, || {
+    wait_for("FRR removes it", 10, || {
         fixture.sites[1]
             .remote_mac(100, &mac(MOVER))
             .is_none()

@@ -1,4 +1,8 @@
-//! The kernel as oracle: the same crafted packets go to a Linux VXLAN device and to vtepd.
+//! Linux as the reference: the same crafted packets go to a Linux VXLAN device and to vtepd.
+//!
+//! ```text
+//! t11 ── h1: Linux, then vtepd ── eth0 ── fabric ── eth0 ── h9: crafted packets
+//! ```
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -34,7 +38,7 @@ impl Fixture {
         }
     }
 
-    /// Sends every case of `underlay`, and gives what came of each.
+    /// Sends every case of `underlay`, and returns the outcome of each.
     fn run_cases(&self, underlay: Underlay) -> Vec<(Case, Outcome)> {
         let (to, from) = (self.hypervisor.mac("eth0"), self.sender.mac("eth0"));
         let cases: Vec<Case> = cases::all(&to, &from)
@@ -54,7 +58,7 @@ impl Fixture {
         };
         sender.send(&sentinel.bytes());
         let _ = receiver.expect("the-last-one", 1);
-        // What another core of the kernel still has in hand.
+        // Frames that the kernel is still processing on another core.
         std::thread::sleep(Duration::from_millis(500));
         let frames = receiver.frames();
         cases
@@ -64,7 +68,7 @@ impl Fixture {
     }
 }
 
-/// The cases whose outcome is not `expected`, in words.
+/// Descriptions of the cases whose outcome is not `expected`.
 fn mismatches(results: &[(Case, Outcome)], expected: impl Fn(&Case) -> Outcome) -> Vec<String> {
     let wrong = results.iter().filter(|(case, got)| *got != expected(case));
     wrong
@@ -122,7 +126,7 @@ fn vtepd_behaves_as_the_table_says_and_counts_each_drop() {
 #[test]
 fn each_difference_from_linux_is_documented() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/linux-differences.md");
-    let text = std::fs::read_to_string(page).expect("docs/linux-differences.md stands");
+    let text = std::fs::read_to_string(page).expect("docs/linux-differences.md is readable");
     let rows = text
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split('`').next());

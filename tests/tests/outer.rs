@@ -1,4 +1,9 @@
-//! The outer header: what is sent, and what is answered when a frame does not fit.
+//! The outer header: what is sent, and the answer to a frame that does not fit.
+//!
+//! ```text
+//! t11 ── h1: vtepd ── eth0 ── fabric ── eth0 ── h9: raw frames, or h2: vtepd ── t12
+//!                               └─ capture
+//! ```
 
 use std::collections::BTreeSet;
 
@@ -9,7 +14,8 @@ use vtep_tests::tools::ping;
 use vtep_tests::topology::{Pair, Peer, RawPair};
 use vtep_tests::wire::Capture;
 
-/// Sends frames from the tenant with one of `tos` each; gives `fields` of the outer headers, in the same order.
+/// Sends one frame from the tenant for each of `tos`; returns `fields` of the outer headers, in the
+/// same order.
 fn sent_by(keys: &str, tos: &[u8], v6: bool, fields: &[&str]) -> Vec<Vec<String>> {
     let mut pair = RawPair::with(keys, "");
     let mut wire = Capture::start(&pair.fabric.ns, pair.vtepd.dir(), "h1", "udp port 4789");
@@ -99,7 +105,8 @@ fn flows_spread_over_source_ports_and_each_keeps_its_own() {
 
 #[test]
 fn an_oversized_datagram_is_answered_with_the_path_mtu() {
-    // 1500 bytes of outer IP packet, less 20 + 8 + 8 for IPv4, UDP and VXLAN, and 14 for the inner Ethernet header.
+    // 1500 bytes of outer IP packet, less 20 + 8 + 8 for IPv4, UDP and VXLAN, and 14 for the inner
+    // Ethernet header.
     let pair = Pair::with(Underlay::V4, Peer::Vtepd, "", 1500);
     let from = &pair.hosts[0].ns;
     let answer = ping(from, ip4(12), "-c 3 -W 5 -M do -s 1472");

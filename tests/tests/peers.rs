@@ -1,4 +1,11 @@
-//! Speakers that differ: Juniper as its routes are known, and FRR's own view of the same network.
+//! BGP speakers that differ: Junos as its routes are documented, and FRR's own view of the same
+//! network.
+//!
+//! ```text
+//! scripted  h1: vtepd ── eth0 ── fabric ── eth0 ── h9: bgp_peer.py
+//! example   h1: FRR ── eth0 ── fabric ── eth0 ── h2: vtepd       full mesh, iBGP in AS 65000
+//!                                └────── eth0 ── h3: FRR
+//! ```
 
 use std::collections::BTreeMap;
 
@@ -11,7 +18,7 @@ use vtep_tests::script::{Script, VXLAN, announce, imet, mac_ip, withdraw};
 use vtep_tests::site;
 use vtep_tests::vtepd::Vtepd;
 
-/// vtepd at 1, which waits for a scripted peer at 9.
+/// vtepd at 1, passive, with a scripted peer at 9.
 fn listener(fabric: &Fabric, keys: &str) -> (Vtepd, Netns, Netns) {
     let ns = fabric.hypervisor(1);
     let config = site::bgp(1, 65000, &[(9, 65000)], &format!("passive = true\n{keys}"))
@@ -26,8 +33,8 @@ const NINE: [u8; 4] = [203, 0, 113, 9];
 const RD: [u8; 8] = [0, 1, 203, 0, 113, 9, 0, 1];
 const HOST: [u8; 6] = [0x50, 0x54, 0x33, 0, 0, 12];
 
-/// Junos: the Ethernet tag is the VNI, the label of a type 2 may be 0, and the automatic target is that of RFC 8365
-/// section 5.1.2.1: 65000:268435556 for VNI 100.
+/// Junos: the Ethernet tag is the VNI, the label of a type 2 route may be 0, and the automatic
+/// route target is that of RFC 8365 section 5.1.2.1: 65000:268435556 for VNI 100.
 #[test]
 fn routes_of_junos_are_imported_by_their_ethernet_tag() {
     let fabric = Fabric::new(1600);
@@ -53,7 +60,7 @@ fn routes_of_junos_are_imported_by_their_ethernet_tag() {
             .to_string()
             .contains(&ip4(12).to_string())
     );
-    // The label does not count in a withdrawal.
+    // The label is not part of the key of a withdrawal.
     juniper.send(&withdraw(&mac_ip(RD, 100, HOST, [192, 0, 2, 12], 100)));
     wait_for("the MAC is gone", 10, || {
         vtepd.mac(100, &mac(12)).is_none().then_some(())
@@ -65,7 +72,7 @@ fn routes_of_junos_are_imported_by_their_ethernet_tag() {
             .contains(&ip4(12).to_string())
     );
     drop(juniper);
-    wait_for("the flood entry goes with the session", 10, || {
+    wait_for("the flood entry is removed with the session", 10, || {
         vtepd.flood(100).is_empty().then_some(())
     });
 }
@@ -79,17 +86,17 @@ fn a_malformed_attribute_withdraws_its_routes_and_an_unknown_route_type_is_skipp
     let host = mac_ip(RD, 0, HOST, [192, 0, 2, 12], 100);
     script.send(&announce(&host, NINE, &[target, VXLAN], None));
     wait_for("the route is there", 10, || vtepd.mac(100, &mac(12)));
-    // ORIGIN of 9 does not exist: RFC 7606 section 7.1 says to treat the routes as withdrawn.
+    // ORIGIN 9 is invalid: treat-as-withdraw (RFC 7606 section 7.1).
     let mut wrong = announce(&host, NINE, &[target, VXLAN], None);
     wrong[26] = 9;
     script.send(&wrong);
     wait_for("the route is treated as withdrawn", 10, || {
         vtepd.mac(100, &mac(12)).is_none().then_some(())
     });
-    // A type that nobody has yet, with the host after it.
+    // An unassigned route type, followed by the route of the host.
     let unknown = [vtep_tests::script::route(99, &[1, 2, 3]), host].concat();
     script.send(&announce(&unknown, NINE, &[target, VXLAN], None));
-    wait_for("the route after it is taken", 10, || {
+    wait_for("the route after it is accepted", 10, || {
         vtepd.mac(100, &mac(12))
     });
     assert!(!script.printed("message 3"), "a NOTIFICATION");
@@ -110,7 +117,7 @@ fn exceeding_the_prefix_limit_closes_the_session() {
             None,
         ));
     }
-    wait_for("three are taken", 10, || {
+    wait_for("three are accepted", 10, || {
         vtepd.mac(100, "50:54:33:00:01:03")
     });
     script.send(&announce(
@@ -122,7 +129,7 @@ fn exceeding_the_prefix_limit_closes_the_session() {
     wait_for("a NOTIFICATION", 10, || {
         script.printed("message 3").then_some(())
     });
-    wait_for("all its routes go", 10, || {
+    wait_for("all its routes are removed", 10, || {
         vtepd.mac(100, "50:54:33:00:01:03").is_none().then_some(())
     });
     let row = vtepd.show("bgp summary")["neighbors"][0].clone();
@@ -146,7 +153,7 @@ const HOSTS: [(u8, u32, u8); 7] = [
     (15, 200, 3),
 ];
 
-/// An interface that nobody sends on.
+/// An interface without traffic.
 fn unused_port(ns: &Netns, name: &str) {
     ns.ip(&format!("link add {name} type veth peer name {name}-far"));
     for end in [name, &format!("{name}-far")] {
@@ -154,7 +161,7 @@ fn unused_port(ns: &Netns, name: &str) {
     }
 }
 
-/// A Linux VTEP with FRR whose hosts are entries of the bridge, on a port that is never used.
+/// A Linux VTEP with FRR whose hosts are static entries of the bridge, on a port without traffic.
 fn example_vtep(fabric: &Fabric, number: u8, peers: &[u8]) -> (Netns, Frr) {
     let ns = fabric.hypervisor(number);
     for vni in site::VNIS {
@@ -195,7 +202,7 @@ fn view_of_vtepd(vtepd: &Vtepd, vni: u32) -> BTreeMap<String, Option<String>> {
         .collect()
 }
 
-/// What VTEP `number` must see.
+/// The expected view of VTEP `number`.
 fn expected(vni: u32, number: u8) -> BTreeMap<String, Option<String>> {
     let of = HOSTS.iter().filter(|(_, other, _)| *other == vni);
     of.map(|(host, _, at)| (mac(*host), (*at != number).then(|| vtep4(*at).to_string())))
@@ -225,7 +232,7 @@ fn tables_of_three_vteps_match_those_of_frr() {
         for (number, frr) in [(1, &one.1), (3, &three.1)] {
             wait_for(&format!("FRR at {number} knows VNI {vni}"), 20, || {
                 let seen = view_of_frr(frr, vni);
-                // The ports' own MAC is none of the example's.
+                // Without the MACs of the ports themselves.
                 others = seen
                     .into_iter()
                     .filter(|(mac, _)| mac.starts_with("50:54:33"))

@@ -10,7 +10,8 @@ use vtep_tests::netns::{command, must};
 use vtep_tests::tidy::root;
 use vtep_tests::vtepd::binary;
 
-/// The commands of a transcript, each with the first line of its output: for `vtepctl show` the columns of the table.
+/// The commands of a transcript, each with the first line of its output; for `vtepctl show`, the
+/// columns of the table.
 fn blocks(transcript: &str) -> Vec<(String, String)> {
     let lines: Vec<&str> = transcript.lines().map(str::trim_end).collect();
     let mut blocks = Vec::new();
@@ -32,7 +33,7 @@ fn blocks(transcript: &str) -> Vec<(String, String)> {
     blocks
 }
 
-/// A line without what differs from run to run: numbers and the width of columns.
+/// A line without the parts that differ from run to run: numbers and the width of columns.
 fn words(line: &str) -> String {
     let words = line.split_whitespace().map(|word| {
         if word.bytes().any(|b| b.is_ascii_digit()) {

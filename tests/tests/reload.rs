@@ -1,4 +1,10 @@
-//! Changes while frames flow: what is not changed loses nothing.
+//! Changes under traffic: what is not changed loses no frame.
+//!
+//! ```text
+//! t11 ── h1: vtepd ── eth0 ── fabric ── eth0 ── h2: vtepd ── t12      (h2 only in the last test)
+//! t12 ──┤
+//! t13 ──┘ not a port at first
+//! ```
 
 use std::time::Duration;
 
@@ -12,7 +18,7 @@ use vtep_tests::program::Program;
 use vtep_tests::topology::{Pair, Peer};
 use vtep_tests::vtepd::{Config, Vtepd};
 
-/// Tenants 11 and 12 in VNI 100; `more` comes behind.
+/// Tenants 11 and 12 in VNI 100, followed by `more`.
 fn config(more: &str) -> Config {
     Config::new(vtep4(1))
         .vni(100, &[vtep4(2)])
@@ -21,7 +27,7 @@ fn config(more: &str) -> Config {
         .raw(more)
 }
 
-/// One vtepd with tenants 11 and 12, and 13 whose interface no port has yet.
+/// One vtepd with tenants 11 and 12, and tenant 13, whose interface is not a port yet.
 fn one_vtepd() -> (Fabric, Netns, Vec<Host>, Vtepd) {
     let fabric = Fabric::new(1600);
     let ns = fabric.hypervisor(1);
@@ -30,7 +36,8 @@ fn one_vtepd() -> (Fabric, Netns, Vec<Host>, Vtepd) {
     (fabric, ns, hosts, vtepd)
 }
 
-/// Asks tenant 12 from tenant 11 five hundred times a second while `change` runs; nothing may be lost.
+/// Sends five hundred requests per second from tenant 11 to tenant 12 while `change` runs; none may
+/// be lost.
 fn without_loss(hosts: &[Host], change: impl FnOnce()) {
     assert_no_loss((&hosts[0].ns, ip4(11)), (&hosts[1].ns, ip4(12)));
     let stream = Stream::start(&hosts[0].ns, ip4(12), Duration::from_millis(2));
@@ -54,7 +61,7 @@ fn config_apply_and_sighup_lose_no_frame_of_an_unchanged_vni() {
             assert_eq!(vnis(), 2);
             vtepd.rewrite(&config(""));
             vtepd.program.signal(Signal::HUP);
-            wait_for("SIGHUP to be obeyed", 5, || (vnis() == 1).then_some(()));
+            wait_for("SIGHUP to take effect", 5, || (vnis() == 1).then_some(()));
         }
     });
 }
@@ -95,7 +102,7 @@ fn a_batch_is_applied_completely_or_not_at_all() {
     assert_eq!(before, after);
     assert!(
         ns.link("t13")["xdp"].is_null(),
-        "its interface is the kernel's"
+        "no XDP program is attached"
     );
     without_loss(&hosts, || {
         let answers = vtepd.request(&json!([vni, port]).to_string());
@@ -109,16 +116,16 @@ fn a_batch_is_applied_completely_or_not_at_all() {
     assert!(ns.link("t13")["xdp"].is_object());
 }
 
-/// Octets that a tenant has received.
+/// Bytes that a tenant has received.
 fn received(tenant: &Netns) -> u64 {
     let shown: serde_json::Value =
         serde_json::from_str(&tenant.ip("-s -j link show dev eth0")).expect("ip -j prints JSON");
     shown[0]["stats64"]["rx"]["bytes"]
         .as_u64()
-        .expect("ip -s counts octets")
+        .expect("ip -s counts bytes")
 }
 
-/// The host's services on the underlay's interface outlive the daemon.
+/// The host's services on the underlay interface survive the daemon.
 #[test]
 fn kill_nine_under_load_leaves_the_hosts_stack_reachable() {
     let mut pair = Pair::new(Underlay::V4, Peer::Vtepd);
@@ -133,7 +140,7 @@ fn kill_nine_under_load_leaves_the_hosts_stack_reachable() {
         &dir,
         &["iperf3", "-c", "192.0.2.12", "-t", "120", "--forceflush"],
     );
-    // What arrives says that TCP runs: iperf3's client prints nothing as long as it can send.
+    // Received bytes show that TCP runs: the iperf3 client prints nothing as long as it can send.
     load.wait_until("to send 10 MB", 20, |_| {
         received(&b.ns) > before + 10_000_000
     });
@@ -143,7 +150,7 @@ fn kill_nine_under_load_leaves_the_hosts_stack_reachable() {
     stream.expect_more(100);
     let (sent, lost) = stream.stop();
     assert_eq!(lost, 0, "of {sent}");
-    // The load fills the queues again as soon as it can, and pings would only measure that.
+    // The load would fill the queues again, and echo requests would only measure that.
     load.kill();
     let vtepd = pair.daemons.remove(0).restart(near);
     assert_no_loss((&a.ns, a.ip4()), (&b.ns, b.ip4()));

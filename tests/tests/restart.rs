@@ -1,4 +1,10 @@
-//! vtepd is killed and comes back: whoever keeps its routes meanwhile (RFC 4724) misses none, whoever does not has all again.
+//! vtepd is killed and restarts: a peer that retains its routes (RFC 4724) loses none meanwhile,
+//! and one that does not relearns all of them.
+//!
+//! ```text
+//! t11, t21 ── h1: vtepd ── eth0 ── fabric ── eth0 ── h2: vtepd or FRR ── t12, t22
+//!                                    └────── eth0 ── h251: GoBGP, route reflector
+//! ```
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -9,8 +15,8 @@ use vtep_tests::gobgp::Gobgp;
 use vtep_tests::netns::wait_for;
 use vtep_tests::site::{Daemon, Site, expect_full};
 
-/// Kills the vtepd of `site` and starts it again a second later; `meanwhile` runs on a thread until all is back, as often as
-/// it can.
+/// Kills the vtepd of `site` and starts it again a second later; `meanwhile` runs repeatedly on a
+/// thread until the sessions are back.
 fn restart(site: Site, meanwhile: impl Fn() + Send + Sync) -> Site {
     let Site {
         daemon: Daemon::Vtepd(mut vtepd),
@@ -19,12 +25,12 @@ fn restart(site: Site, meanwhile: impl Fn() + Send + Sync) -> Site {
         number,
     } = site
     else {
-        panic!("it is vtepd's")
+        panic!("the site runs vtepd")
     };
     let over = AtomicBool::new(false);
     let vtepd = std::thread::scope(|scope| {
         let watcher = scope.spawn(|| {
-            // Over when it is told, or when what it is told by has failed.
+            // Ends with the restart, or after a limit if the restart has failed.
             let most = Instant::now() + Duration::from_secs(120);
             while !over.load(Relaxed) && Instant::now() < most {
                 meanwhile();
@@ -34,12 +40,12 @@ fn restart(site: Site, meanwhile: impl Fn() + Send + Sync) -> Site {
         vtepd.kill();
         std::thread::sleep(Duration::from_secs(1));
         let vtepd = vtepd.restart(&ns);
-        wait_for("its sessions", 20, || {
+        wait_for("its BGP sessions", 20, || {
             let shown = vtepd.show("bgp summary");
             let mut all = shown["neighbors"].as_array().into_iter().flatten();
             all.all(|row| row["state"] == "Established").then_some(())
         });
-        // The peers sweep what was not announced again at the End-of-RIB.
+        // At the End-of-RIB the peers remove routes that were not advertised again.
         std::thread::sleep(Duration::from_secs(1));
         over.store(true, Relaxed);
         if let Err(panic) = watcher.join() {
@@ -55,7 +61,7 @@ fn restart(site: Site, meanwhile: impl Fn() + Send + Sync) -> Site {
     }
 }
 
-/// `other` still sends what it has for site 1 there.
+/// `other` still forwards to site 1.
 fn keeps_site_1(other: &Site) {
     let vtep = vtep4(1).to_string();
     assert_eq!(
@@ -115,8 +121,8 @@ fn gobgp_keeps_and_reflects_the_routes_of_a_vtepd_that_restarts() {
     assert_connected(&sites);
 }
 
-/// FRR 8.4 keeps no routes of EVPN for anyone: `FOREACH_AFI_SAFI_NSF` in its bgpd/bgpd.h ends before that family. It must
-/// understand that vtepd has restarted, and have all again at once.
+/// FRR 8.4 does not retain EVPN routes: `FOREACH_AFI_SAFI_NSF` in its bgpd/bgpd.h ends before that
+/// family. It must recognize the restart of vtepd, and relearn all routes at once.
 #[test]
 fn frr_relearns_all_routes_when_vtepd_restarts() {
     let fabric = Fabric::new(1600);
@@ -126,8 +132,8 @@ fn frr_relearns_all_routes_when_vtepd_restarts() {
     let one = restart(one, || ());
     let mut sites = [one, two];
     expect_full(&sites);
-    // It was told that vtepd has restarted, has kept its forwarding state, and has said all.
-    wait_for("FRR knows of the restart", 10, || {
+    // vtepd has signalled the restart, that its forwarding state was preserved, and End-of-RIB.
+    wait_for("FRR recognizes the restart", 10, || {
         let shown = sites[1].bgpd().json("show bgp neighbors 203.0.113.1")["203.0.113.1"].clone();
         let restart = &shown["gracefulRestartInfo"];
         let preserved = shown["neighborCapabilities"]

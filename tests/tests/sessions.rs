@@ -1,5 +1,10 @@
-//! What a neighbour sees of the sessions of vtepd: how many TCP connections each costs, and what is said of one that brings
-//! nothing.
+//! The sessions of vtepd as its peers see them: how many TCP connections each opens, and how a
+//! session without routes is reported.
+//!
+//! ```text
+//! h1: vtepd, BGP ── eth0 ── fabric ──┬─ eth0 ── h8: bgp_peer.py, sends no routes
+//!                                    └─ eth0 ── h9: bgp_peer.py
+//! ```
 
 use std::time::Duration;
 
@@ -10,25 +15,25 @@ use vtep_tests::script::Script;
 use vtep_tests::site;
 use vtep_tests::vtepd::{Config, Vtepd};
 
-/// vtepd at 1 with the neighbours `peers` and a VNI.
+/// vtepd at 1 with the neighbors `peers` and a VNI.
 fn config(peers: &[u8], keys: &str) -> Config {
     site::bgp(1, 65000, &site::internal(peers), keys).vni(100, &[])
 }
 
-/// Connections that the peer has accepted, OPENs that came, sessions that were established.
+/// TCP connections that the peer has accepted, OPENs received, sessions established.
 fn counted(peer: &Script) -> [usize; 3] {
     let events = peer.events();
     ["connected", "message 1", "established"]
         .map(|event| events.iter().filter(|e| *e == event).count())
 }
 
-/// Waits until `sessions` sessions were established in all, and for what may come after: there was one connection for each,
-/// and each brought an OPEN.
+/// Waits until `sessions` sessions were established in total, and for events that may follow: each
+/// session has one connection and one OPEN.
 fn expect_sessions(peer: &Script, sessions: usize, why: &str) {
     wait_for(&format!("session {sessions}: {why}"), 20, || {
         (counted(peer)[2] >= sessions).then_some(())
     });
-    // vtepd tries to connect each second.
+    // vtepd attempts to connect every second.
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(
         counted(peer),
@@ -49,7 +54,7 @@ fn a_session_opens_one_tcp_connection() {
     expect_sessions(&peer, 2, "cleared");
     let reload = |vtepd: &Vtepd, applied: usize| {
         vtepd.program.signal(Signal::HUP);
-        wait_for("SIGHUP to be obeyed", 10, || {
+        wait_for("SIGHUP to take effect", 10, || {
             (vtepd.program.log().matches("configuration applied").count() == applied).then_some(())
         });
     };
@@ -57,8 +62,8 @@ fn a_session_opens_one_tcp_connection() {
     expect_sessions(&peer, 2, "a reload changes nothing");
     peer.close();
     expect_sessions(&peer, 3, "the peer has closed");
-    // Two changes of one batch that concern the neighbour: the settings of all, and its own.
-    let text = std::fs::read_to_string(vtepd.config()).expect("vtepd has read it");
+    // Two changes of one batch that concern the neighbor: the global settings, and its own.
+    let text = std::fs::read_to_string(vtepd.config()).expect("the configuration is readable");
     let text = text
         .replace("hold-time = 9", "hold-time = 12")
         .replace("connect-retry = 1", "connect-retry = 2");
@@ -101,12 +106,12 @@ fn a_session_without_routes_is_reported_when_another_has_some() {
     wait_for("a minute has passed", 70, || {
         (degraded() != serde_json::json!([])).then_some(())
     });
-    let said = degraded().to_string();
+    let reasons = degraded().to_string();
     assert!(
-        said.contains("BGP session with 203.0.113.8 is established without routes"),
-        "{said}"
+        reasons.contains("BGP session with 203.0.113.8 is established without routes"),
+        "{reasons}"
     );
-    assert!(!said.contains("203.0.113.9"), "{said}");
+    assert!(!reasons.contains("203.0.113.9"), "{reasons}");
     let detail = |neighbor: &str| vtepd.done(&format!("show bgp neighbor {neighbor}"));
     assert!(detail("203.0.113.8").contains("State: Established, silent: no routes"));
     assert!(detail("203.0.113.9").contains("State: Established\n"));

@@ -1,4 +1,9 @@
-//! ARP and ND for known hosts are answered where they are asked, and don't cross the underlay.
+//! ARP and ND requests for known hosts are answered locally and do not cross the underlay.
+//!
+//! ```text
+//! t11 ── h1: vtepd ── eth0 ── fabric ── eth0 ── h2: vtepd ── t12
+//!                               └─ capture
+//! ```
 
 use std::net::IpAddr;
 
@@ -10,7 +15,7 @@ use vtep_tests::tools::arping;
 use vtep_tests::vtepd::{Config, Vtepd};
 use vtep_tests::wire::Capture;
 
-/// Tenants 11 and 12 behind two vtepd that suppress and know both.
+/// Tenants 11 and 12 behind two vtepd with suppression, which know both tenants.
 struct Fixture {
     daemons: [Vtepd; 2],
     hosts: [Host; 2],
@@ -22,7 +27,7 @@ fn neighbor(ip: IpAddr, number: u8) -> String {
     format!("[[vni.neighbor]]\nip = \"{ip}\"\nmac = \"{}\"", mac(number))
 }
 
-/// The own host is known by its port, the other one by static neighbours.
+/// The local host is known from its port, the remote one from static neighbors.
 fn config(index: u8, port_keys: &str) -> Config {
     let (mine, theirs, other) = (11 + index, 12 - index, vtep4(2 - index));
     Config::new(vtep4(1 + index))
@@ -69,7 +74,7 @@ fn known_hosts_are_resolved_without_a_request_on_the_underlay() {
     let learned =
         a.ns.ip(&format!("neigh show {} dev eth0", b.ip6())) + &a.ns.ip("neigh show dev eth0");
     assert!(learned.contains(&b.mac()), "{learned}");
-    // One that nobody knows is asked for everywhere.
+    // A request for an unknown host is flooded.
     assert_eq!(arping(&a.ns, ip4(77)), None);
     let broadcast = "vxlan && arp && eth.dst == ff:ff:ff:ff:ff:ff";
     let known = format!(
@@ -91,7 +96,7 @@ fn known_hosts_are_resolved_without_a_request_on_the_underlay() {
 fn duplicate_address_detection_finds_a_known_address() {
     let fixture = fixture("");
     let [a, b] = &fixture.hosts;
-    // arping -D: exit status 1 when someone answers the probe (iputils).
+    // arping -D: exit status 1 when a host answers the probe (iputils).
     let probe = |ip: IpAddr| {
         a.ns.try_run(&format!("arping -D -I eth0 -c 2 -w 3 {ip}"))
             .status
@@ -106,7 +111,7 @@ fn duplicate_address_detection_finds_a_known_address() {
             .contains("dadfailed")
             .then_some(())
     };
-    vtep_tests::netns::wait_for("the kernel notices the duplicate", 10, failed);
+    vtep_tests::netns::wait_for("the kernel detects the duplicate", 10, failed);
 }
 
 #[test]
@@ -138,7 +143,7 @@ fn a_locked_port_cannot_claim_the_address_of_another_host() {
     a.ns.ip(&format!("addr add {}/24 dev eth0", ip4(66)));
     let _ =
         a.ns.try_run(&format!("arping -A -I eth0 -s {0} -c 2 -w 3 {0}", ip4(66)));
-    vtep_tests::netns::wait_for("the forged announcement is counted", 5, || {
+    vtep_tests::netns::wait_for("the spoofed announcement is counted", 5, || {
         (fixture.daemons[0].drops("arp-nd-spoofed") > before).then_some(())
     });
     let known = b.ns.ip("neigh show dev eth0");

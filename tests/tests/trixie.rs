@@ -1,4 +1,10 @@
 //! The routing daemons of Debian 13, where they differ from those of Debian 12.
+//!
+//! ```text
+//!                  h250: FRR 10.3, route reflector, bgp listen range
+//!                               │
+//! t11, t21 ── h1: vtepd ── eth0 ── fabric ── eth0 ── h2: vtepd ── t12, t22
+//! ```
 
 use std::time::Duration;
 
@@ -13,8 +19,8 @@ use vtep_tests::wire::Capture;
 /// The reflector's number.
 const REFLECTOR: u8 = 250;
 
-/// Runs `work`, and gives what it gives, and how many TCP connections to the reflector each of sites 1 and 2 has asked for
-/// by three seconds later: vtepd tries each second.
+/// Runs `work`, and returns its result and how many TCP connections to the reflector each of sites
+/// 1 and 2 has attempted until three seconds later: vtepd retries every second.
 fn counting<T>(fabric: &Fabric, reflector: &Netns, work: impl FnOnce() -> T) -> (T, [usize; 2]) {
     let scratch = Scratch::new(reflector);
     let port = format!("h{REFLECTOR}");
@@ -33,8 +39,8 @@ fn counting<T>(fabric: &Fabric, reflector: &Netns, work: impl FnOnce() -> T) -> 
     )
 }
 
-/// Each site has the six routes of the other, a type 3 and two type 2 in each of two VNIs, in its tables, and the
-/// tenants of the two reach each other in both VNIs.
+/// Each site has installed the six routes of the other, one type 3 and two type 2 in each of two
+/// VNIs, and their tenants reach each other in both VNIs.
 fn all_connected(sites: &[Site; 2]) {
     for site in sites {
         wait_for(&format!("site {} has all routes", site.number), 20, || {
@@ -50,8 +56,9 @@ fn all_connected(sites: &[Site; 2]) {
     }
 }
 
-/// With `bgp listen range` FRR 10.3 makes a neighbour of a connection, and forgets it with that connection: if another one
-/// of the same client stands then, it takes routes and sends none, for ever.
+/// With `bgp listen range`, FRR 10.3 creates a neighbor from a connection, and deletes it with that
+/// connection: if a second connection of the same client is open then, FRR accepts its routes and
+/// never sends any.
 #[test]
 fn dynamic_neighbors_of_frr_10_3_get_all_routes_over_one_connection_each() {
     let fabric = Fabric::new(1600);
@@ -75,7 +82,7 @@ fn dynamic_neighbors_of_frr_10_3_get_all_routes_over_one_connection_each() {
             number,
         } = one
         else {
-            panic!("it is vtepd's")
+            panic!("the site runs vtepd")
         };
         vtepd.kill();
         let daemon = Daemon::Vtepd(vtepd.restart(&ns));

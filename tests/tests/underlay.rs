@@ -1,4 +1,12 @@
-//! The underlay changes under vtepd's feet: routes, neighbours, links.
+//! The underlay changes while vtepd runs: routes, neighbors, links.
+//!
+//! ```text
+//! routed   t11 ── h1: vtepd ── eth0 ── fabric ──┬─ h7: router ──┬─ 198.51.100.2
+//!                                               └─ h8: router ──┘
+//! ECMP     t11 ── h1: vtepd ──┬─ up1 ── gw1 ──┬─ 198.51.100.2
+//!                             └─ up2 ── gw2 ──┘
+//! pair     t11 ── h1: vtepd ── eth0 ── fabric ── eth0 ── h2: Linux ── t12
+//! ```
 
 use vtep_tests::craft::Packet;
 use vtep_tests::echo::{answers, assert_no_loss};
@@ -10,7 +18,7 @@ use vtep_tests::topology::{Pair, Peer};
 use vtep_tests::vtepd::{Config, Vtepd};
 use vtep_tests::wire::{Kind, Raw};
 
-/// vtepd at hypervisor 1; the VTEP 198.51.100.2 is behind routers 203.0.113.7 and 203.0.113.8.
+/// vtepd at hypervisor 1; the VTEP 198.51.100.2 is behind the routers 203.0.113.7 and 203.0.113.8.
 struct Routed {
     _fabric: Fabric,
     ns: Netns,
@@ -158,7 +166,7 @@ fn a_deleted_and_recreated_tenant_interface_works_again() {
     assert_no_loss((&a.ns, a.ip4()), (&b.ns, b.ip4()));
     let hypervisor = &pair.hypervisors[0];
     hypervisor.ip("link del t11");
-    wait_for("the port to be shown as gone", 5, || {
+    wait_for("the port to be shown as absent", 5, || {
         pair.vtepd()
             .show("ports")
             .to_string()

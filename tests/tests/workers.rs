@@ -1,4 +1,9 @@
-//! Two workers: frames go from the one that receives them to the one that sends them.
+//! Two workers: a frame is handed from the worker that receives it to the one that sends it.
+//!
+//! ```text
+//! t11 ──┬─ h1: vtepd, workers 0 and 1 ── eth0 ── fabric ── eth0 ── h2: vtepd ── t13
+//! t12 ──┘
+//! ```
 
 use serde_json::Value;
 use vtep_tests::echo::assert_no_loss;
@@ -23,7 +28,8 @@ fn workers_of(ports: &Value, interface: &str) -> Vec<u64> {
         .collect()
 }
 
-/// TCP between tenants 11 and 12 on one vtepd, and from both to tenant 13 behind another, each port with `queues` queues.
+/// TCP between tenants 11 and 12 of one vtepd, and from both to tenant 13 behind another; each port
+/// has `queues` queues.
 fn traffic_between_workers(queues: u32) {
     let fabric = Fabric::new(1600);
     let hypervisors = [1, 2].map(|n| fabric.hypervisor(n));
@@ -71,11 +77,11 @@ fn traffic_between_workers(queues: u32) {
     for row in rows {
         assert!(
             row["frames"].as_u64().expect("a number") > 1000,
-            "both work: {workers}"
+            "both forward frames: {workers}"
         );
         assert!(
             row["frames_free"].as_u64().expect("a number") > 100,
-            "frames come home: {workers}"
+            "frames return to their owner: {workers}"
         );
     }
     vtepd.stop();

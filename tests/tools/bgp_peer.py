@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """A scripted BGP peer: bgp_peer.py ADDRESS AS ROUTER-ID, or bgp_peer.py --listen AS ROUTER-ID
 
-Connects to ADDRESS, port 179, and ends with the connection; or listens there ("listening") and serves one connection after
-the other ("connected" for each). Offers L2VPN EVPN and 4-octet AS numbers, hold time 90. Prints "established" after the
+Connects to ADDRESS, port 179, and exits with the connection; or listens there ("listening") and serves one connection at
+a time ("connected" for each). Offers L2VPN EVPN and 4-octet AS numbers, hold time 90. Prints "established" after the
 first KEEPALIVE of a connection, "message TYPE HEX" for each message but KEEPALIVEs, and "closed" at its end. Each line of
 standard input is a whole message in hexadecimal, sent as it is to the newest connection, or the word "close", which ends it.
 """

@@ -1,11 +1,11 @@
 #!/usr/bin/python3
 """Raw Ethernet frames between an interface and a pair of pipes, one frame a line, in hexadecimal.
 
-frames.py packet IF   an AF_PACKET socket on IF: lines on stdin are sent, frames that arrive are printed
-frames.py tap IF      holds the tap IF as a virtual machine would: lines on stdin enter the host, frames for the guest are printed
+frames.py packet IF   an AF_PACKET socket on IF: lines on stdin are sent, received frames are printed
+frames.py tap IF      opens the tap IF like a virtual machine: lines on stdin are sent to the host, frames for the guest are printed
 
-It prints "ready" first, and ends when stdin ends. The tests use it because raw sockets and taps need ioctls and socket
-addresses for which Rust has no safe interface, and the tests hold no unsafe code.
+It prints "ready" first, and exits at the end of stdin. The tests use it because raw sockets and taps need ioctls and
+socket addresses for which Rust has no safe interface, and the tests contain no unsafe code.
 """
 import errno
 import fcntl
@@ -26,7 +26,7 @@ class Packet:
     def __init__(self, name):
         self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
         self.socket.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
-        # Beyond net.core.rmem_max, which is too little for a burst.
+        # More than net.core.rmem_max, which is too small for a burst.
         self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
         self.socket.bind((name, ETH_P_ALL))
 
@@ -40,7 +40,7 @@ class Packet:
         try:
             frame, extra, _, (_, _, kind, _, _) = self.socket.recvmsg(65536, 256)
         except OSError as error:
-            if error.errno == errno.ENETDOWN:  # said once when the link goes down; frames come again when it is up
+            if error.errno == errno.ENETDOWN:  # reported once when the link goes down; frames arrive again when it is up
                 return None
             raise
         if kind == PACKET_OUTGOING:
@@ -48,7 +48,7 @@ class Packet:
         for level, what, data in extra:
             if level == SOL_PACKET and what == PACKET_AUXDATA:
                 status, _, _, _, _, tci, tpid = struct.unpack("IIIHHHH", data[:20])
-                if status & TP_STATUS_VLAN_VALID:  # the kernel took the tag out of the frame: put it back
+                if status & TP_STATUS_VLAN_VALID:  # the kernel removed the tag from the frame: restore it
                     tpid = tpid if status & TP_STATUS_VLAN_TPID_VALID else 0x8100
                     frame = frame[:12] + struct.pack("!HH", tpid, tci) + frame[12:]
         return frame

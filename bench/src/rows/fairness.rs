@@ -1,4 +1,5 @@
-//! What a flood to a thousand VTEPs leaves to the unicast frames of another port on the same worker.
+//! The unicast throughput that a flood to a thousand VTEPs leaves to another port of the same
+//! worker.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -21,11 +22,12 @@ use crate::testbed::cores::pin;
 use crate::testbed::topology::{self, Direction};
 use crate::traffic::template::{MIN_FRAME, Shape, Template, VXLAN_OVERHEAD};
 
-/// A iteration gives a flood half as many copies as a port gives frames, so that a port that is always busy keeps at least half
-/// of its rate even where a copy costs twice as much as a frame.
+/// An iteration makes at most half as many copies of a flood as a port can deliver frames, so that
+/// a busy port keeps at least half of its rate even if a copy costs twice as much as a frame.
 pub const FAIRNESS: Spec = Spec {
     name: "flood-fairness",
-    measures: "unicast a second from one port while another floods 1500 B frames to 1,000 VTEPs without a pause / without \
+    measures: "unicast frames/s from one port while another floods 1500 B frames to 1,000 VTEPs \
+               continuously / without \
                the flood, in memory",
     unit: "x",
     bar: Bar::AtLeast(0.5),
@@ -109,7 +111,8 @@ impl Fairness {
         })
     }
 
-    /// Runs all iterations; nanoseconds of core time a unicast frame. With `floods` a frame waits to be flooded all the time.
+    /// Runs all iterations; returns the CPU time per unicast frame, nanoseconds. With `floods`, a
+    /// flood is pending all the time.
     fn run(&mut self, floods: bool) -> Result<f64, Failure> {
         let macs = self.macs.reader();
         let tables = Tables {
@@ -127,7 +130,7 @@ impl Fairness {
                 unicast,
                 ..
             } = self;
-            // A frame has copies for some 31 iterations.
+            // The copies of a frame take about 31 iterations.
             if floods && (iteration + 1) * COPIES_PER_ITERATION > copies {
                 copies += VTEPS as usize;
                 let mut frame = pool
@@ -147,20 +150,20 @@ impl Fairness {
                 for mut frame in queue.drain(..) {
                     frame
                         .trim_front(VXLAN_OVERHEAD as u16)
-                        .map_err(Failure::of("putting a frame back"))?;
+                        .map_err(Failure::of("restoring a frame"))?;
                     unicast.push(frame);
                 }
                 queues.restore(device, queue);
             }
             if unicast.len() != BURST {
                 return Err(Failure::new(format!(
-                    "{} of {BURST} unicast frames left",
+                    "{} of {BURST} unicast frames were sent",
                     unicast.len()
                 )));
             }
             let served = pipeline.replicate(tables, now_ns(), pool, queues);
             if served != if floods { COPIES_PER_ITERATION } else { 0 } {
-                return Err(Failure::new(format!("{served} copies in a iteration")));
+                return Err(Failure::new(format!("{served} copies in an iteration")));
             }
             while let Some((device, mut queue)) = queues.take_busy() {
                 pool.free_bulk(queue.drain(..));
@@ -172,7 +175,7 @@ impl Fairness {
         let dropped = tables::device_totals(&self.snapshot, UNDERLAY_DEVICE).dropped();
         if dropped > 0 || self.pool.available() + BURST != CHUNKS {
             return Err(Failure::new(format!(
-                "{dropped} drops, {} chunks are back",
+                "{dropped} drops, {} chunks were freed",
                 self.pool.available()
             )));
         }
@@ -185,7 +188,7 @@ impl Measure for Fairness {
         pin(0);
         let (alone, beside) = (self.run(false)?, self.run(true)?);
         self.last =
-            format!("last: {alone:.1} ns a unicast frame alone, {beside:.1} ns beside the flood");
+            format!("last: {alone:.1} ns per unicast frame alone, {beside:.1} ns during the flood");
         Ok(alone / beside)
     }
 
@@ -200,8 +203,9 @@ impl Measure for Fairness {
         vec![
             self.last.clone(),
             format!(
-                "a iteration: {BURST} unicast frames and {COPIES_PER_ITERATION} copies; core time over {} iterations, no unicast frame lost; bounded \
-                 by us",
+                "an iteration: {BURST} unicast frames and {COPIES_PER_ITERATION} copies; CPU time \
+                 over {} iterations, no unicast frame lost; bounded \
+                 by vtepd",
                 self.iterations
             ),
         ]

@@ -1,8 +1,10 @@
-//! The MAC table: look-ups a second while a writer writes, against hashbrown, and updates a second.
+//! The MAC table: look-ups per second while a writer writes, compared with hashbrown, and updates
+//! per second.
 //!
-//! Looked-up keys always exist, and the sum of what is found is compared with what is known to be there. The writer
-//! changes other keys, so that the sum is exact while it writes. Rates are for the time that the measured thread had its
-//! core; the rate of the writer beside look-ups is by the clock on the wall.
+//! Keys that are looked up always exist, and the sum of the results is compared with the expected
+//! one. The writer changes other keys, so that the sum is exact while it writes. Rates refer to the
+//! CPU time of the measured thread; the rate of the writer during look-ups refers to wall-clock
+//! time.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -20,44 +22,48 @@ use crate::clock::spent_ns;
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
 use crate::testbed::cores;
 
-/// Look-ups with a writer.
+/// Look-ups during updates.
 pub const LOOKUP: Spec = Spec {
     name: "fdb-lookup",
-    measures: "batched look-ups on one core, 1 M MACs, random keys, while the writer applies 100 k updates/s",
+    measures: "batched look-ups on one core, 1 M MACs, random keys, while the writer applies 100 k \
+               updates/s",
     unit: "M look-ups/s",
     bar: Bar::AtLeast(80.0),
     open: |effort| Ok(Box::new(Lookup::new(effort)?)),
 };
 
-/// The same against a map.
+/// Compared with a hash map.
 pub const RATIO: Spec = Spec {
     name: "fdb-ratio",
-    measures: "look-ups of the MAC table / look-ups of a hashbrown map behind the same batch interface, no writer",
+    measures: "look-ups of the MAC table / look-ups of a hashbrown map behind the same batch \
+               interface, no writer",
     unit: "x",
     bar: Bar::AtLeast(3.0),
     open: |effort| Ok(Box::new(Ratio::new(effort)?)),
 };
 
-/// Updates with a reader.
+/// Updates during look-ups.
 pub const UPDATE: Spec = Spec {
     name: "fdb-update",
-    measures: "inserts, moves and deletes (a third each) by the control thread, 1 M MACs, a reader running",
+    measures: "inserts, moves and deletes (a third each) by the control thread, 1 M MACs, a reader \
+               running",
     unit: "M updates/s",
     bar: Bar::AtLeast(5.0),
     open: |effort| Ok(Box::new(Update::new(effort)?)),
 };
 
-/// Updates a second that the writer applies beside look-ups.
+/// Updates per second that the writer applies during look-ups.
 const WRITE_RATE: u64 = 100_000;
 
-/// MACs that the writer changes, above those that are looked up.
+/// MACs that the writer changes, in addition to those that are looked up.
 const CHANGING: usize = 65_536;
 
 const DOMAIN: DomainId = DomainId(7);
 
-/// The host with the number `host`: spread over the whole address space, distinct for distinct numbers.
+/// The MAC of host number `host`: spread over the address space, distinct for distinct numbers.
 pub(super) fn mac(host: usize) -> Result<HostMac, Failure> {
-    // An odd factor permutes the 40 low bits; the first octet stays that of a local unicast address.
+    // An odd factor permutes the 40 low bits; the first octet remains that of a local unicast
+    // address.
     let low = (host as u64).wrapping_mul(0x9e_3779_b97f_4a7d) & 0xff_ffff_ffff;
     HostMac::new(MacAddr::from_bits(0x02 << 40 | low)).map_err(Failure::of("host"))
 }
@@ -66,7 +72,7 @@ fn behind(host: usize) -> Destination {
     Destination::Vtep(VtepId((host % 1000) as u32 + 1))
 }
 
-/// What a found destination adds to the sum.
+/// The contribution of a destination to the sum.
 #[inline]
 fn worth(found: Option<Destination>) -> u64 {
     match found {
@@ -75,7 +81,7 @@ fn worth(found: Option<Destination>) -> u64 {
     }
 }
 
-/// A filled table, the keys to look up in random order, and the sum of what they lead to.
+/// A filled table, the keys to look up in random order, and the sum of their destinations.
 struct Filled {
     table: MacTable,
     keys: Vec<MacKey>,
@@ -99,7 +105,7 @@ impl Filled {
         Ok(Self { table, keys, sum })
     }
 
-    /// Looks every key up once, `rounds` times; millions a second.
+    /// Looks up every key, `rounds` times; returns millions per second.
     fn look_up(&self, reader: &mut MacReader, rounds: usize) -> Result<f64, Failure> {
         let mut found = [LookupResult::NONE; BURST];
         self.time(rounds, |burst| {
@@ -139,14 +145,15 @@ impl Filled {
         let wanted = self.sum * rounds as u64;
         if sum != wanted {
             return Err(Failure::new(format!(
-                "look-ups found the wrong: sum {sum}, must be {wanted}"
+                "wrong look-up results: sum {sum}, must be {wanted}"
             )));
         }
         Ok((self.keys.len() * rounds) as f64 * 1e3 / spent as f64)
     }
 }
 
-/// Applies updates to hosts from `first` on: a third each of inserts, moves and deletes, each checked.
+/// Applies updates to hosts starting with `first`: a third each of inserts, moves and deletes, each
+/// checked.
 fn update(table: &mut MacTable, first: usize, step: u64) -> Result<(), Failure> {
     let host = first + (step / 3) as usize % CHANGING;
     let (mac, old, new) = (mac(host)?, behind(host), behind(host + 1));
@@ -169,7 +176,7 @@ fn update(table: &mut MacTable, first: usize, step: u64) -> Result<(), Failure> 
         Ok(())
     } else {
         Err(Failure::new(format!(
-            "update {step}: {was:?} was there, must be {wanted:?}"
+            "update {step}: replaced {was:?}, must be {wanted:?}"
         )))
     }
 }
@@ -203,7 +210,7 @@ impl Measure for Lookup {
             step,
             ..
         } = self;
-        // The reader needs the keys while the writer has the table.
+        // The reader needs the keys while the writer holds the table.
         let mut table = std::mem::replace(&mut filled.table, MacTable::new(1));
         let stop = AtomicBool::new(false);
         let (figure, written) = thread::scope(|scope| {
@@ -362,7 +369,7 @@ impl Measure for Update {
 
     fn notes(&self) -> Vec<String> {
         vec![format!(
-            "what each update replaced is checked; {} look-ups beside the last run",
+            "what each update replaced is checked; {} look-ups during the last run",
             self.looked_up
         )]
     }

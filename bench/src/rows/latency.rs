@@ -1,12 +1,12 @@
-//! What one hop adds to the time that a frame takes, at a tenth of the load that it can carry.
+//! The latency that a forwarder adds to a frame, at a tenth of the load that it can carry.
 //!
 //! ```text
 //! over veth    generator -> link -> forwarder -> link -> sink, less generator -> link -> sink
 //! in memory    receive one frame -> pipeline -> queues
 //! ```
 //!
-//! Before anything is timed, frames are sent one by one, each when the one before has arrived: a forwarder that waited for
-//! a batch would never send the first.
+//! Before anything is timed, frames are sent one by one, each after the previous one has arrived: a
+//! forwarder that waited for a full batch would never send the first.
 
 use std::time::Duration;
 
@@ -30,10 +30,11 @@ use crate::traffic::histogram::Histogram;
 use crate::traffic::sink::Summary;
 use crate::traffic::template::{MIN_FRAME, Template};
 
-/// Half of the frames wait no longer.
+/// The median.
 pub const P50: Spec = Spec {
     name: "latency-p50",
-    measures: "added by one hop over veth at 10% load, median: generator to sink through the worker, less one link alone",
+    measures: "added by one forwarder over veth at 10% load, median: generator to sink through the \
+               worker, less one link alone",
     unit: "us",
     bar: Bar::Report,
     open: |effort| {
@@ -43,10 +44,11 @@ pub const P50: Spec = Spec {
     },
 };
 
-/// 99 of 100 frames wait no longer.
+/// The 99th percentile.
 pub const P99: Spec = Spec {
     name: "latency-p99",
-    measures: "added by one hop over veth at 10% load, 99th percentile of the whole way, less that of one link alone",
+    measures: "added by one forwarder over veth at 10% load, 99th percentile of the whole path, \
+               less that of one link alone",
     unit: "us",
     bar: Bar::Report,
     open: |effort| {
@@ -56,10 +58,10 @@ pub const P99: Spec = Spec {
     },
 };
 
-/// Without a kernel.
+/// The pipeline alone.
 pub const MEMORY: Spec = Spec {
     name: "latency-memory",
-    measures: "added by the pipeline to one 60 B frame that comes alone, in memory, median",
+    measures: "added by the pipeline to a single 60 B frame, in memory, median",
     unit: "ns",
     bar: Bar::Report,
     open: |effort| Ok(Box::new(SingleFrame::open(effort)?)),
@@ -97,10 +99,10 @@ impl Measure for AddedLatency {
         pin(FORWARDER_CORE);
         let link = self.link_test.time_link(self.rate, self.window)?.summary();
         let _forwarder = Forwarder::start(&self.link_test.topology, Work::Vxlan, FORWARDER_CORE)?;
-        let hop = self.link_test.time(self.rate, self.window)?.summary();
-        self.last = format!("last: link alone {link}; with the hop {hop}");
-        // A link alone that is slower than with the hop was disturbed: the figure says so by its sign.
-        Ok(((self.figure)(&hop) as f64 - (self.figure)(&link) as f64) / 1000.0)
+        let forwarded = self.link_test.time(self.rate, self.window)?.summary();
+        self.last = format!("last: link alone {link}; with the forwarder {forwarded}");
+        // If the link alone was slower, it was disturbed: the figure is negative then.
+        Ok(((self.figure)(&forwarded) as f64 - (self.figure)(&link) as f64) / 1000.0)
     }
 
     fn plan(&self) -> Plan {
@@ -114,11 +116,13 @@ impl Measure for AddedLatency {
         vec![
             self.last.clone(),
             format!(
-                "{} frames a second, a tenth of what the hop carried; generator on core {GENERATOR_CORE}, forwarder and \
-                 sink on core {FORWARDER_CORE}, both asleep until a frame comes; bounded by the kernel's wake-ups",
+                "{} frames per second, a tenth of what the forwarder carried; generator on core \
+                 {GENERATOR_CORE}, forwarder and \
+                 sink on core {FORWARDER_CORE}, both asleep until a frame arrives; bounded by the \
+                 kernel's wake-ups",
                 self.rate
             ),
-            "20 frames were sent one by one before, each when the one before had arrived"
+            "20 frames were sent one at a time first, each after the previous one had arrived"
                 .to_owned(),
         ]
     }
@@ -199,7 +203,7 @@ impl Measure for SingleFrame {
             );
             histogram.record(now_ns() - start);
             let Some((device, mut queue)) = self.queues.take_busy() else {
-                return Err(Failure::new("a frame that came alone was held"));
+                return Err(Failure::new("a single frame was not sent"));
             };
             self.pool.free_bulk(queue.drain(..));
             self.queues.restore(device, queue);
@@ -219,7 +223,10 @@ impl Measure for SingleFrame {
     fn notes(&self) -> Vec<String> {
         vec![
             self.last.clone(),
-            format!("{} frames, each left before the next came", self.rounds),
+            format!(
+                "{} frames, each sent before the next was received",
+                self.rounds
+            ),
         ]
     }
 }

@@ -1,4 +1,4 @@
-//! Every row, in the order in which they are printed.
+//! All rows, in the order in which they are printed.
 
 pub mod evpn;
 pub mod fairness;
@@ -13,7 +13,7 @@ pub mod size;
 
 use crate::row::Spec;
 
-/// All rows.
+/// All rows of the bench.
 pub const ALL: &[Spec] = &[
     pipeline::ENCAP_HOT,
     pipeline::ENCAP_COLD,
@@ -49,10 +49,10 @@ pub const ALL: &[Spec] = &[
     latency::P99,
 ];
 
-/// The rows with these names, in the order of [`ALL`]; all when no name is given.
+/// The rows with these names, in the order of [`ALL`]; all if no name is given.
 ///
 /// # Errors
-/// The first name that is no row's.
+/// The first unknown name.
 pub fn chosen(names: &[String]) -> Result<Vec<&'static Spec>, String> {
     if let Some(unknown) = names
         .iter()

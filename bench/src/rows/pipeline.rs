@@ -1,11 +1,12 @@
-//! The pipeline in memory: encapsulation and decapsulation, with all caches warm and with all of them cold.
+//! The pipeline in memory: encapsulation and decapsulation, with all caches warm and with all of
+//! them cold.
 //!
 //! ```text
-//! frames -> Pipeline::burst -> queues -> the harness takes the outer header off (or puts it on) again -> frames
+//! frames -> Pipeline::burst -> queues -> the harness restores the frames
 //! ```
 //!
-//! Putting a frame back to what it was is two additions a frame and counted with the rest. One read of the clock a
-//! burst is counted too, since the daemon does it.
+//! Restoring a frame is two additions per frame and is counted with the rest. One read of the clock
+//! per burst is counted as well, since the daemon does it.
 
 use vtep_dataplane::addr::{DeviceId, HostMac, MacAddr, VtepId, WorkerId};
 use vtep_dataplane::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
@@ -25,21 +26,21 @@ use crate::testbed::topology::{self, LOCAL, REMOTE, UDP_PORT, VNI};
 use crate::traffic::check::{Outer, check};
 use crate::traffic::template::{MIN_FRAME, Shape, Template, Tunnel, VXLAN_OVERHEAD};
 
-/// Which operation.
+/// The operation of the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operation {
     Encap,
     Decap,
 }
 
-/// Where frames and tables are.
+/// The working set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Caches {
-    /// One burst of frames, one MAC.
+    /// One burst of frames, one MAC; all in L1/L2.
     Hot,
-    /// More frames than the last cache holds, a million MACs.
+    /// More frames than the last-level cache holds, a million MACs.
     Cold,
-    /// As many frames, and so many MACs.
+    /// As many frames as [`Caches::Cold`], and this many MACs.
     Table(u32),
 }
 
@@ -76,7 +77,8 @@ pub const ENCAP_COLD: Spec = Spec {
 /// Decapsulation, warm.
 pub const DECAP_HOT: Spec = Spec {
     name: "decap-hot",
-    measures: "outer header checks, source VTEP, VNI, inner look-up, strip; 60 B inner frames, all in L1/L2",
+    measures: "outer header checks, source VTEP, VNI, inner look-up, strip; 60 B inner frames, all \
+               in L1/L2",
     unit: "cycles/packet",
     bar: Bar::AtMost(40.0),
     open: |effort| {
@@ -103,7 +105,7 @@ pub const DECAP_COLD: Spec = Spec {
     },
 };
 
-/// Bytes of a chunk, as the daemon's default.
+/// Chunk size, bytes: the daemon's default.
 const CHUNK: usize = 2048;
 
 /// The first of the MACs that frames go to.
@@ -158,7 +160,7 @@ fn table(operation: Operation, macs: u32) -> Result<MacTable, Failure> {
     Ok(table)
 }
 
-/// What all workers look up.
+/// The tables that all workers share.
 pub(super) struct Shared {
     operation: Operation,
     caches: Caches,
@@ -205,7 +207,7 @@ impl PipelineHarness {
         Self::of_worker(WORKER, &Shared::new(operation, caches, effort)?, effort)
     }
 
-    /// The harness of one of several workers, each with frames of its own, on the same tables.
+    /// The harness of one of several workers, which have separate frames and share the tables.
     pub(super) fn of_worker(
         worker: WorkerId,
         shared: &Shared,
@@ -260,7 +262,7 @@ impl PipelineHarness {
         self.bursts.len() * BURST
     }
 
-    /// The device that frames come from, and the one that they leave by.
+    /// The ingress and the egress device.
     const fn devices(&self) -> (DeviceId, DeviceId) {
         match self.operation {
             Operation::Encap => (TENANT_DEVICE, UNDERLAY_DEVICE),
@@ -268,7 +270,8 @@ impl PipelineHarness {
         }
     }
 
-    /// One pass over all bursts. `visit` sees each frame as it left, before it is put back.
+    /// One pass over all bursts. Calls `visit` with each frame as it was sent, before it is
+    /// restored.
     #[inline]
     fn pass(&mut self, mut visit: impl FnMut(&Pool<HeapMemory>, &Frame)) -> Result<(), Failure> {
         let from = self.devices().0;
@@ -288,7 +291,7 @@ impl PipelineHarness {
                 &mut self.queues,
             );
             let Some((device, mut queue)) = self.queues.take_busy() else {
-                return Err(Failure::new("no frame of a burst left"));
+                return Err(Failure::new("no frame of a burst was sent"));
             };
             for mut frame in queue.drain(..) {
                 visit(&self.pool, &frame);
@@ -296,7 +299,7 @@ impl PipelineHarness {
                     Operation::Encap => frame.trim_front(VXLAN_OVERHEAD as u16),
                     Operation::Decap => frame.prepend(VXLAN_OVERHEAD as u16),
                 };
-                restored.map_err(Failure::of("putting a frame back"))?;
+                restored.map_err(Failure::of("restoring a frame"))?;
                 burst.push(frame);
             }
             self.queues.restore(device, queue);
@@ -304,7 +307,7 @@ impl PipelineHarness {
         Ok(())
     }
 
-    /// All passes of one repetition: nanoseconds of core time a packet.
+    /// All passes of one repetition; returns the CPU time per packet, nanoseconds.
     pub(super) fn run(&mut self) -> Result<f64, Failure> {
         let start = spent_ns();
         for _ in 0..self.rounds {
@@ -313,7 +316,7 @@ impl PipelineHarness {
         Ok((spent_ns() - start) as f64 / (self.rounds * self.packets()) as f64)
     }
 
-    /// One pass in which every byte of every frame that leaves is looked at.
+    /// One pass in which every byte of every sent frame is checked.
     fn check(&mut self) -> Result<(), Failure> {
         let template = self.template.clone();
         let outer = Outer {
@@ -367,12 +370,13 @@ impl Measure for PipelineHarness {
     fn notes(&self) -> Vec<String> {
         vec![
             format!(
-                "time on the core over {} packets; core clock {:.2} GHz by a chain of multiplications beside each run",
+                "CPU time over {} packets; core clock {:.2} GHz by a chain of multiplications \
+                 around each run",
                 self.rounds * self.packets(),
                 self.ghz
             ),
             format!(
-                "every byte of {} frames was checked first; bounded by us",
+                "every byte of {} frames was checked first; bounded by vtepd",
                 self.packets()
             ),
         ]

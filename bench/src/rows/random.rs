@@ -1,6 +1,7 @@
-//! Numbers that look random and are the same in every run.
+//! Pseudorandom numbers, the same in every run.
 
-/// SplitMix64 (Steele, Lea, Flood 2014): every state gives another number, so keys are distinct.
+/// SplitMix64 (Steele, Lea, Flood 2014): distinct states give distinct numbers, so keys are
+/// distinct.
 #[derive(Debug, Clone)]
 pub struct Random(pub u64);
 
@@ -19,7 +20,7 @@ impl Random {
         ((u128::from(self.number()) * end as u128) >> 64) as usize
     }
 
-    /// Puts `items` into another order (Fisher-Yates).
+    /// Shuffles `items` (Fisher-Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));

@@ -7,28 +7,31 @@ use crate::testbed::forwarder::{Forwarder, Work};
 use crate::testbed::topology::{Direction, Steering};
 use crate::testbed::trial::{Counted, ExpectedFrame, FORWARDER_CORE, GENERATOR_CORE, LinkTest};
 
-/// Ours against bare AF_XDP.
+/// Compared with bare AF_XDP.
 pub const XSK: Spec = Spec {
     name: "xsk-ratio",
-    measures: "VXLAN encapsulation over AF_XDP on veth / bare AF_XDP rx -> tx on the same link, 60 B frames",
+    measures: "VXLAN encapsulation over AF_XDP on veth / bare AF_XDP rx -> tx on the same link, 60 \
+               B frames",
     unit: "x",
     bar: Bar::AtLeast(0.90),
     open: |effort| Ok(Box::new(Xsk::open(effort, Direction::Out)?)),
 };
 
-/// The same, the other way.
+/// The same in the reverse direction.
 pub const XSK_DECAP: Spec = Spec {
     name: "xsk-ratio-decap",
-    measures: "VXLAN decapsulation over AF_XDP on veth / bare AF_XDP rx -> tx of the same packets, 60 B inner frames",
+    measures: "VXLAN decapsulation over AF_XDP on veth / bare AF_XDP rx -> tx of the same packets, \
+               60 B inner frames",
     unit: "x",
     bar: Bar::AtLeast(0.90),
     open: |effort| Ok(Box::new(Xsk::open(effort, Direction::In)?)),
 };
 
-/// Ours against the kernel.
+/// Compared with the kernel.
 pub const KERNEL: Spec = Spec {
     name: "kernel-ratio",
-    measures: "VXLAN encapsulation over AF_XDP on veth / Linux bridge + vxlan, same topology, 60 B frames",
+    measures: "VXLAN encapsulation over AF_XDP on veth / Linux bridge + vxlan, same topology, 60 B \
+               frames",
     unit: "x",
     bar: Bar::AtLeast(2.0),
     open: |effort| Ok(Box::new(Kernel::open(effort)?)),
@@ -48,15 +51,15 @@ fn plan(effort: Effort) -> Plan {
     }
 }
 
-/// Frames a second, in thousands.
+/// Frames per second, in thousands.
 fn thousands(rate: f64) -> String {
     format!("{:.0} k/s", rate / 1e3)
 }
 
-/// A trial with a forwarder of our own.
+/// A trial with an AF_XDP forwarder.
 struct Trial {
     counted: Counted,
-    /// Time of its thread for each frame that arrived, nanoseconds: in user space and in the kernel.
+    /// CPU time of its thread per frame that arrived, nanoseconds: in user space and in the kernel.
     user_ns: f64,
     kernel_ns: f64,
     modes: String,
@@ -93,14 +96,16 @@ impl std::fmt::Display for Trial {
         let (arrived, offered) = (thousands(counted.arrived), thousands(counted.offered));
         write!(
             f,
-            "{arrived} (offered {offered}; {user_ns:.0} ns user + {kernel_ns:.0} ns kernel a frame)"
+            "{arrived} (offered {offered}; {user_ns:.0} ns user + {kernel_ns:.0} ns kernel per \
+             frame)"
         )
     }
 }
 
 fn cores() -> String {
     format!(
-        "the kernel's generator, the forwarder's receive softirq and the sink's thread on core {GENERATOR_CORE}; \
+        "the kernel's generator, the forwarder's receive softirq and the sink's thread on core \
+         {GENERATOR_CORE}; \
          forwarder (user, kernel's transmit) on core {FORWARDER_CORE}"
     )
 }
@@ -154,7 +159,8 @@ impl Measure for Xsk {
         vec![
             self.last.clone(),
             cores(),
-            "every byte of 256 frames is checked first; bounded by the kernel's veth and copy-mode paths"
+            "every byte of 256 frames is checked first; bounded by the kernel's veth and copy-mode \
+             paths"
                 .to_owned(),
         ]
     }
@@ -185,12 +191,12 @@ impl Kernel {
     }
 }
 
-/// The cores that the sink is tried on. Each forwarder may have it where it goes best with it, since two cores have to do
-/// for all that a frame needs.
+/// The cores that the sink is tried on. Each forwarder is measured with the better one, since two
+/// cores do all the work for a frame.
 const SINK_CORES: [usize; 2] = [GENERATOR_CORE, FORWARDER_CORE];
 
 impl Kernel {
-    /// The best that Linux does: frames a second by steering, the best of both places of the sink.
+    /// The best of Linux: frames per second by steering, for the better core of the sink.
     fn linux(&self) -> Result<[f64; 3], Failure> {
         let mut best = [0.0f64; 3];
         let ways = [
@@ -209,7 +215,7 @@ impl Kernel {
         Ok(best)
     }
 
-    /// The best that we do, and the core of the sink.
+    /// The best of vtepd, and the core of the sink.
     fn ours(&self) -> Result<(Trial, usize), Failure> {
         let mut best: Option<(Trial, usize)> = None;
         for core in SINK_CORES {
@@ -232,7 +238,8 @@ impl Measure for Kernel {
         let (ours, sink) = self.ours()?;
         let [inline, steered, threaded] = linux.map(thousands);
         self.last = format!(
-            "last: ours {ours}, sink on core {sink}; Linux {inline} on the generator's core, {steered} steered to the \
+            "last: vtepd {ours}, sink on core {sink}; Linux {inline} on the generator's core, \
+             {steered} steered to the \
              forwarder's core (RPS), {threaded} on it by threaded NAPI: the best counts",
         );
         Ok(ours.counted.arrived / linux.into_iter().fold(0.0, f64::max))
@@ -245,8 +252,12 @@ impl Measure for Kernel {
     fn notes(&self) -> Vec<String> {
         vec![
             self.last.clone(),
-            format!("{}; here the sink goes where it goes best with each, on core 0 or 1", cores()),
-            "every byte of 256 frames is checked first, of both; bounded by the kernel on both sides"
+            format!(
+                "{}; here the sink runs on core 0 or 1, whichever is better for each forwarder",
+                cores()
+            ),
+            "every byte of 256 frames is checked first, of both; bounded by the kernel on both \
+             sides"
                 .to_owned(),
         ]
     }

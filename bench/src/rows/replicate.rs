@@ -1,11 +1,12 @@
-//! Head-end replication in memory: what each further copy of a flooded frame costs, and what a flood leaves to others.
+//! Head-end replication in memory: the cost of each further copy of a flooded frame.
 //!
 //! ```text
-//! frame -> Pipeline::burst -> Pipeline::replicate, turn after turn -> queues -> the harness gives the chunks back
+//! frame -> Pipeline::burst -> Pipeline::replicate, in iterations -> queues -> chunks are freed
 //! ```
 //!
-//! A copy is taken, written, queued, counted and given back. What a frame costs before it is copied (and what the harness
-//! takes to make it) is in the flood to one VTEP too, and is taken off: (flood to N - flood to 1) / (N - 1).
+//! A copy is allocated, written, queued, counted and freed. The cost of a frame before it is copied
+//! (and of making it) is part of the flood to one VTEP too, and is subtracted: (flood to N - flood
+//! to 1) / (N - 1).
 
 use std::hint::black_box;
 use std::net::Ipv4Addr;
@@ -51,7 +52,8 @@ pub const ONE_64: Spec = spec(
 /// 1500 bytes to one VTEP: no copy is made.
 pub const ONE_1500: Spec = spec(
     "replicate-1-1500",
-    "flooding one 1500 B frame to 1 VTEP: the frame itself, no copy; making the frame is counted too",
+    "flooding one 1500 B frame to 1 VTEP: the frame itself, no copy; making the frame is counted \
+     too",
     Bar::Report,
     |effort| Ok(Box::new(One(FloodHarness::new(1, 1500, true, effort)?))),
 );
@@ -67,7 +69,8 @@ pub const EIGHT_64: Spec = spec(
 /// 1500 bytes to 8 VTEPs.
 pub const EIGHT_1500: Spec = spec(
     "replicate-8-1500",
-    "each further copy of one 1500 B frame flooded to 8 VTEPs, header and payload as two buffers, user space only",
+    "each further copy of one 1500 B frame flooded to 8 VTEPs, header and payload as two buffers, \
+     user space only",
     Bar::AtMost(4.0),
     |effort| Ok(Box::new(Many::new(8, 1500, effort)?)),
 );
@@ -83,22 +86,24 @@ pub const MANY_64: Spec = spec(
 /// 1500 bytes to 128 VTEPs.
 pub const MANY_1500: Spec = spec(
     "replicate-128-1500",
-    "each further copy of one 1500 B frame flooded to 128 VTEPs, header and payload as two buffers, user space only",
+    "each further copy of one 1500 B frame flooded to 128 VTEPs, header and payload as two \
+     buffers, user space only",
     Bar::AtMost(4.0),
     |effort| Ok(Box::new(Many::new(128, 1500, effort)?)),
 );
 
-/// Where the port takes one buffer a frame.
+/// For a port that supports only one buffer per frame.
 pub const COPIED: Spec = Spec {
     name: "replicate-copied",
-    measures: "each further copy of one 1500 B frame flooded to 128 VTEPs where the port takes one buffer a frame / \
+    measures: "each further copy of one 1500 B frame flooded to 128 VTEPs where the port takes one \
+               buffer per frame / \
                memcpy of the frame into the same chunks",
     unit: "x",
     bar: Bar::AtMost(1.1),
     open: |effort| Ok(Box::new(Copied::new(effort)?)),
 };
 
-/// Chunks: enough for every copy of a flood, whatever is in the queues.
+/// Chunks: enough for all copies of a flood.
 const CHUNKS: usize = 1024;
 const CHUNK: usize = 2048;
 
@@ -107,7 +112,7 @@ fn vtep(n: usize) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 1)) + n as u32)
 }
 
-/// A worker's parts, and one frame that is flooded again and again.
+/// The components of a worker, and one frame that is flooded repeatedly.
 struct FloodHarness {
     vteps: usize,
     rounds: usize,
@@ -158,7 +163,7 @@ impl FloodHarness {
         Ok(harness)
     }
 
-    /// Floods the frame once. `visit` sees each copy. Returns how many left.
+    /// Floods the frame once. Calls `visit` with each copy. Returns how many were sent.
     #[inline]
     fn flood(
         &mut self,
@@ -207,7 +212,7 @@ impl FloodHarness {
         }
     }
 
-    /// Nanoseconds of core time a flood.
+    /// CPU time per flood, nanoseconds.
     fn run(&mut self) -> Result<f64, Failure> {
         let (start, mut left) = (spent_ns(), 0);
         for _ in 0..self.rounds {
@@ -217,13 +222,13 @@ impl FloodHarness {
         if left != self.rounds * self.vteps || self.pool.available() != CHUNKS {
             let (all, chunks) = (self.rounds * self.vteps, self.pool.available());
             return Err(Failure::new(format!(
-                "{left} of {all} copies left, {chunks} of {CHUNKS} chunks are back"
+                "{left} of {all} copies were sent, {chunks} of {CHUNKS} chunks were freed"
             )));
         }
         Ok(spent as f64 / self.rounds as f64)
     }
 
-    /// One flood in which every byte of every copy is looked at.
+    /// One flood in which every byte of every copy is checked.
     fn check(&mut self) -> Result<(), Failure> {
         let (template, macs) = (self.template.clone(), topology::underlay_macs()?);
         let (mut wrong, mut number) = (None, 0);
@@ -250,11 +255,11 @@ impl FloodHarness {
         }
     }
 
-    /// Nanoseconds of core time to copy the frame into as many chunks as a flood has copies.
+    /// CPU time to copy the frame into as many chunks as a flood has copies, nanoseconds.
     fn memcpy(&mut self) -> f64 {
         let mut chunks: Vec<_> = (0..self.vteps).filter_map(|_| self.pool.alloc()).collect();
         for frame in &mut chunks {
-            // Where the frame would lie; it fitted there before.
+            // The place of the frame; it fitted there before.
             let _ = frame.set_extent(HEADROOM, self.bytes.len(), CHUNK);
         }
         let start = spent_ns();
@@ -274,8 +279,9 @@ impl FloodHarness {
     fn notes(&self) -> Vec<String> {
         let dropped = tables::device_totals(&self.snapshot, UNDERLAY_DEVICE).dropped();
         vec![
-            format!("core time over {} floods of {} bytes; {dropped} drops", self.rounds, self.bytes.len()),
-            "every byte of every copy was checked first; giving the chunks back is counted; bounded by us"
+            format!("CPU time over {} floods of {} bytes; {dropped} drops", self.rounds, self.bytes.len()),
+            "every byte of every copy was checked first; freeing the chunks is counted; bounded by \
+             vtepd"
                 .to_owned(),
         ]
     }
@@ -304,7 +310,7 @@ impl Measure for One {
     }
 }
 
-/// A flood to many, and one to one VTEP to take off.
+/// A flood to many VTEPs, and one to one VTEP to subtract.
 struct Many {
     one: FloodHarness,
     many: FloodHarness,
@@ -340,7 +346,7 @@ impl Measure for Many {
     }
 }
 
-/// A port without multi-buffer, against memcpy.
+/// A port without multi-buffer, compared with memcpy.
 struct Copied {
     one: FloodHarness,
     many: FloodHarness,
@@ -368,7 +374,7 @@ impl Measure for Copied {
             self.many.memcpy() / vteps,
         );
         let copy = (many - one) / (vteps - 1.0);
-        self.last = format!("last: {copy:.1} ns a copy, {memcpy:.1} ns a memcpy");
+        self.last = format!("last: {copy:.1} ns per copy, {memcpy:.1} ns per memcpy");
         Ok(copy / memcpy)
     }
 

@@ -1,4 +1,4 @@
-//! How the pipeline's throughput grows with the workers, in memory.
+//! How the throughput of the pipeline scales with the number of workers, in memory.
 
 use std::sync::Barrier;
 use std::thread;
@@ -9,10 +9,11 @@ use super::pipeline::{Caches, Operation, PipelineHarness, Shared};
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
 use crate::testbed::cores;
 
-/// One worker a core on the same tables and counters.
+/// One worker per core on the same tables and counters.
 pub const SCALE: Spec = Spec {
     name: "scale",
-    measures: "encapsulation by one worker a core, 1 M MACs, cold / workers x encapsulation by one alone",
+    measures: "encapsulation by one worker per core, 1 M MACs, cold / workers x encapsulation by \
+               one alone",
     unit: "x",
     bar: Bar::AtLeast(0.95),
     open: |effort| Ok(Box::new(Scale::open(effort)?)),
@@ -67,7 +68,7 @@ impl Measure for Scale {
         })?;
         let each: Vec<_> = together.iter().map(|ns| format!("{ns:.1}")).collect();
         self.last = format!(
-            "last: {alone:.1} ns a packet alone, {} ns together",
+            "last: {alone:.1} ns per packet alone, {} ns together",
             each.join(" and ")
         );
         Ok(together.iter().map(|ns| alone / ns).sum::<f64>() / workers as f64)
@@ -84,8 +85,9 @@ impl Measure for Scale {
         vec![
             self.last.clone(),
             format!(
-                "{} workers, each on a core and with 65,536 frames of its own; time on the core; bounded by the memory \
-                 and last cache that they share",
+                "{} workers, each on its own core with its own 65,536 frames; CPU time; \
+                 bounded by the memory \
+                 and last-level cache that they share",
                 self.harnesses.len()
             ),
         ]

@@ -1,4 +1,4 @@
-//! What encapsulation costs as the MAC table grows: for the picture in docs/performance.md.
+//! The cost of encapsulation by the size of the MAC table, for the chart in docs/performance.md.
 
 use super::pipeline::{Caches, Operation, PipelineHarness};
 use crate::row::{Bar, Spec};

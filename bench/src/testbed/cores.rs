@@ -1,4 +1,4 @@
-//! Which core a thread runs on, and how much of it it uses.
+//! Which core a thread runs on, and how much CPU time it uses.
 
 use std::fs;
 use std::sync::OnceLock;
@@ -8,8 +8,8 @@ use core_affinity::CoreId;
 
 use crate::row::Failure;
 
-/// The cores that the process had when this was first asked for. A pinned thread, and each that it starts, is told only
-/// of the core that it is pinned to.
+/// The cores of the process at the first call. A pinned thread, and each that it starts, sees only
+/// the core that it is pinned to.
 fn all() -> &'static [CoreId] {
     static ALL: OnceLock<Vec<CoreId>> = OnceLock::new();
     ALL.get_or_init(|| core_affinity::get_core_ids().unwrap_or_default())
@@ -21,37 +21,38 @@ pub fn count() -> usize {
     all().len().max(1)
 }
 
-/// Pins the calling thread to the `place`-th core that this process may use, counted round when there are fewer.
-/// A thread that can't be pinned runs where the kernel puts it.
+/// Pins the calling thread to the `place`-th core that this process may use, modulo the number of
+/// cores. A thread that can't be pinned runs where the kernel schedules it.
 pub fn pin(place: usize) {
     if let Some(core) = all().get(place % count()) {
         core_affinity::set_for_current(*core);
     }
 }
 
-/// Time that a thread or process spent on a core.
+/// CPU time of a thread or process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spent {
     /// In user space.
     pub user: Duration,
-    /// In the kernel, with interrupts that it was charged for.
+    /// In the kernel, including interrupts charged to it.
     pub kernel: Duration,
 }
 
-/// Length of a clock tick in /proc (`USER_HZ`), which is 100 a second on every Linux architecture.
+/// Length of a clock tick in /proc (`USER_HZ`), which is 100 per second on every Linux
+/// architecture.
 const TICK: Duration = Duration::from_millis(10);
 
 impl Spent {
-    /// What `path`, a `stat` file below /proc, says: proc_pid_stat(5), fields 14 and 15.
+    /// Reads `path`, a `stat` file below /proc: proc_pid_stat(5), fields 14 and 15.
     ///
     /// # Errors
-    /// [`Failure`] when the thread is gone.
+    /// [`Failure`] if the thread has ended.
     pub fn read(path: &str) -> Result<Self, Failure> {
         let stat = fs::read_to_string(path).map_err(Failure::of(path))?;
-        parse(&stat).ok_or_else(|| Failure::new(format!("{path}: {stat:?} is no stat line")))
+        parse(&stat).ok_or_else(|| Failure::new(format!("{path}: invalid stat line {stat:?}")))
     }
 
-    /// What was spent since `before`.
+    /// The time since `before`.
     #[must_use]
     pub fn since(self, before: Self) -> Self {
         Self {
@@ -62,7 +63,7 @@ impl Spent {
 }
 
 fn parse(stat: &str) -> Option<Spent> {
-    // The second field is the program's name in parentheses, and may hold spaces.
+    // The second field is the program's name in parentheses, and may contain spaces.
     let (_, fields) = stat.rsplit_once(')')?;
     let mut times = fields
         .split_whitespace()

@@ -1,9 +1,9 @@
-//! Forwarders over AF_XDP on a [`Topology`]: one pinned thread between the tenant's and the underlay's interface, both
-//! ways.
+//! Forwarders over AF_XDP on a [`Topology`]: one pinned thread between the tenant's and the
+//! underlay's interface, in both directions.
 //!
 //! ```text
-//! bare     rx -----------------------------------> tx of the other    a loop that looks at no frame
-//! VXLAN    rx -> Worker: core::pipeline, tables -> tx                 the daemon's own thread, whole
+//! bare     rx -----------------------------------> tx of the other   a loop, frames unexamined
+//! VXLAN    rx -> Worker: pipeline, tables -------> tx                the complete daemon thread
 //! ```
 
 use std::net::IpAddr;
@@ -38,13 +38,13 @@ use crate::tables::{self, DOMAIN, PORT, TENANT_DEVICE, TableSpec, UNDERLAY_DEVIC
 /// What the thread does between receiving and sending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
-    /// Nothing: what is received is sent.
+    /// Nothing: every received frame is sent.
     Bare,
-    /// What the daemon's worker does.
+    /// The daemon's worker.
     Vxlan,
 }
 
-/// A running forwarder; stopped when it is dropped.
+/// A running forwarder; dropping it stops it.
 #[derive(Debug)]
 pub struct Forwarder {
     stop: Arc<AtomicBool>,
@@ -54,7 +54,7 @@ pub struct Forwarder {
     modes: Vec<String>,
 }
 
-/// What a started thread says.
+/// Sent by the thread once it has started.
 struct Started {
     thread_id: i32,
     modes: Vec<String>,
@@ -73,7 +73,7 @@ impl Forwarder {
         let (sender, receiver) = mpsc::channel();
         let thread = topology.forwarder.within(|| {
             let (stop, status) = (Arc::clone(&stop), Arc::clone(&status));
-            // The thread outlives this closure; it is in the namespace since its parent is.
+            // The thread outlives this closure; it is in the namespace because its parent is.
             Ok(thread::spawn(move || {
                 pin(core);
                 match open() {
@@ -89,14 +89,14 @@ impl Forwarder {
                             run(link, work, &stop, status);
                         }
                     }
-                    // A failure to tell means that nobody waits any more.
+                    // If sending fails, the receiver no longer exists.
                     Err(why) => drop(sender.send(Err(why))),
                 }
             }))
         })?;
         let started = receiver
             .recv()
-            .unwrap_or_else(|_| Err(Failure::new("the forwarder ended before it began")))?;
+            .unwrap_or_else(|_| Err(Failure::new("the forwarder ended before it started")))?;
         let Started { thread_id, modes } = started;
         Ok(Self {
             stop,
@@ -107,21 +107,21 @@ impl Forwarder {
         })
     }
 
-    /// How its interfaces are attached and bound.
+    /// The attach and bind modes of its interfaces.
     #[must_use]
     pub fn modes(&self) -> &[String] {
         &self.modes
     }
 
-    /// Time that its thread has spent so far.
+    /// CPU time of its thread so far.
     ///
     /// # Errors
-    /// [`Failure`] when the thread has ended: its device went away.
+    /// [`Failure`] if the thread has ended because its device was removed.
     pub fn spent(&self) -> Result<Spent, Failure> {
         Spent::read(&format!("/proc/self/task/{}/stat", self.thread_id))
     }
 
-    /// The kernel's number of its thread.
+    /// The thread ID.
     #[must_use]
     pub fn thread_id(&self) -> i32 {
         self.thread_id
@@ -168,16 +168,18 @@ fn run(link: Link, work: Work, stop: &AtomicBool, status: Arc<WorkerStatus>) {
     }
 }
 
-/// Iterations without a frame before the bare forwarder sleeps: as many as the daemon's worker takes.
+/// Iterations without a frame before the bare forwarder sleeps: as many as the daemon's worker
+/// takes.
 const IDLE_ITERATIONS: u32 = 8;
 
-/// The longest sleep: a forwarder that is told to stop does so within this time.
+/// The longest sleep, which bounds the time to stop.
 const NAP: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 20_000_000,
 };
 
-/// The least that forwards: sockets, rings, kicks, sleep. What it costs, everything over AF_XDP costs.
+/// The minimum that forwards: sockets, rings, wake-ups, sleep. It is a lower bound for every
+/// forwarder over AF_XDP.
 fn bare(mut link: Link, stop: &AtomicBool) {
     let Link { ports, pool, .. } = &mut link;
     let [tenant, underlay] = ports.as_mut_slice() else {
@@ -198,14 +200,15 @@ fn bare(mut link: Link, stop: &AtomicBool) {
                 PollFd::new(&one, PollFlags::IN),
                 PollFd::new(&other, PollFlags::IN),
             ];
-            // An interrupted sleep is a short one.
+            // An interrupted sleep is only shorter.
             let _ = poll(&mut fds, Some(&NAP));
             idle = 0;
         }
     }
 }
 
-/// Receives a burst and sends what there is room for; the rest is dropped, as the daemon does.
+/// Receives a burst and sends as much as fits into the tx ring; the rest is dropped, as in the
+/// daemon.
 fn pass(
     from: &mut XskPort,
     to: &mut XskPort,
@@ -220,7 +223,7 @@ fn pass(
     received
 }
 
-/// The control thread's ends of a worker.
+/// The control thread's side of a worker.
 struct Control {
     tables: Publisher<Snapshot>,
     commands: Sender<Command<XskPort>>,
@@ -230,7 +233,7 @@ struct Control {
     _replies: Receiver<vtep_dataplane::worker::Reply>,
 }
 
-/// Runs the daemon's worker on this thread until `stop` is set; another thread sees to that.
+/// Runs the daemon's worker on this thread until `stop` is set; another thread polls that flag.
 fn vxlan(link: Link, stop: &AtomicBool, status: Arc<WorkerStatus>) -> Result<(), Failure> {
     let Link {
         ports,
@@ -254,7 +257,7 @@ fn vxlan(link: Link, stop: &AtomicBool, status: Arc<WorkerStatus>) -> Result<(),
             while !stop.load(Relaxed) {
                 thread::park_timeout(std::time::Duration::from_millis(20));
             }
-            // A worker that has ended by itself needs no more telling.
+            // A worker that has already ended needs no command.
             let _ = control.commands.send(Command::Stop);
             control.handoff.wake_all();
         });

@@ -1,4 +1,4 @@
-//! An interface opened over AF_XDP, as the daemon opens its own.
+//! Interfaces opened over AF_XDP, in the same way as the daemon opens its own.
 
 use std::time::{Duration, Instant};
 
@@ -9,17 +9,17 @@ use vtep_dataplane::frame::Pool;
 
 use crate::row::Failure;
 
-/// Chunks of a link's memory: the rings full twice over.
+/// Chunks of a link's memory: twice what the rings hold.
 pub const CHUNKS: u32 = 16_384;
 
-/// Chunks for one socket to receive into.
+/// Chunks in the fill ring of one socket.
 const RECEIVE: u32 = 4096;
 
-/// Sockets over one memory area, with one pool: what one worker has. Closed, and the XDP programs detached, when it
-/// is dropped.
+/// Sockets over one UMEM with one pool, as one worker has them. Dropping it closes them and
+/// detaches the XDP programs.
 #[derive(Debug)]
 pub struct Link {
-    // Sockets go before their devices.
+    // Sockets are dropped before their devices.
     /// One socket for each interface, in the order in which they were given.
     pub ports: Vec<XskPort>,
     /// The free chunks.
@@ -58,7 +58,7 @@ impl Link {
         Ok(link)
     }
 
-    /// How each interface is attached and bound: "tenant0 native, copy".
+    /// The attach and bind mode of each interface: "tenant0 native, copy".
     #[must_use]
     pub fn modes(&self) -> Vec<String> {
         let pairs = self.devices.iter().zip(&self.ports);
@@ -68,8 +68,8 @@ impl Link {
     }
 }
 
-/// Tries again for a second while a device or queue is busy: between fork and exec, a child that another thread starts
-/// holds copies of all descriptors, also of a link that was dropped here since.
+/// Retries for a second while a device or queue is busy: between fork and exec, a child of another
+/// thread holds copies of all descriptors, including those of a link that was dropped here since.
 fn when_free<T>(mut attempt: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
     let deadline = Instant::now() + Duration::from_secs(1);
     loop {
@@ -85,7 +85,7 @@ fn when_free<T>(mut attempt: impl FnMut() -> Result<T, Error>) -> Result<T, Erro
     }
 }
 
-/// A program that takes nothing from the host: for interfaces that only send.
+/// An XDP program that redirects no frame, for interfaces that only send.
 #[must_use]
 pub fn send_only() -> Program {
     Program::Underlay {

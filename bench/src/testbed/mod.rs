@@ -1,4 +1,5 @@
-//! Namespaces and links of our own for rows that need real interfaces; gone when the [`Lab`] is dropped.
+//! Namespaces and links for the rows that need real interfaces; removed when the
+//! [`topology::Topology`] is dropped.
 //!
 //! ```text
 //! generator namespace      forwarder namespace      sink namespace

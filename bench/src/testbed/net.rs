@@ -12,16 +12,16 @@ use rustix::thread::{
 
 use crate::row::Failure;
 
-/// Every namespace of ours begins so; the number of the process that made it follows.
+/// Prefix of the namespaces of vtep-bench; the ID of the process that created it follows.
 const PREFIX: &str = "vtbench-";
 
 /// Where `ip netns` keeps the names.
 const NETNS: &str = "/run/netns";
 
-/// Runs a program to its end; its arguments are separated by spaces.
+/// Runs a program and waits for it; its arguments are separated by spaces.
 ///
 /// # Errors
-/// [`Failure`] with the command line and what it said.
+/// [`Failure`] with the command line and its output.
 pub fn run(program: &str, arguments: &str) -> Result<String, Failure> {
     run_arguments(program, &arguments.split_whitespace().collect::<Vec<_>>())
 }
@@ -42,7 +42,7 @@ fn run_arguments(program: &str, arguments: &[&str]) -> Result<String, Failure> {
     )))
 }
 
-/// The kernel threads that receive for interfaces of this name, in whichever namespace.
+/// The NAPI threads of interfaces with this name, in any namespace.
 fn napi_threads(interface: &str) -> Result<Vec<i32>, Failure> {
     let name = format!("napi/{interface}-");
     let is_one = |id: &i32| {
@@ -53,17 +53,17 @@ fn napi_threads(interface: &str) -> Result<Vec<i32>, Failure> {
     Ok(ids.filter(is_one).collect())
 }
 
-/// A network namespace that is ours.
+/// A network namespace, deleted when it is dropped.
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
 }
 
 impl Namespace {
-    /// Makes `vtbench-PID-SUFFIX`, with its loopback up.
+    /// Creates `vtbench-PID-SUFFIX`, with its loopback up.
     ///
     /// # Errors
-    /// [`Failure`] when it can't be made.
+    /// [`Failure`] if it can't be created.
     pub fn new(suffix: &str) -> Result<Self, Failure> {
         let name = format!("{PREFIX}{}-{suffix}", std::process::id());
         run("ip", &format!("netns add {name}"))?;
@@ -78,15 +78,15 @@ impl Namespace {
         &self.name
     }
 
-    /// Runs `ip` inside.
+    /// Runs `ip` in the namespace.
     ///
     /// # Errors
-    /// [`Failure`] with what `ip` said.
+    /// [`Failure`] with the output of `ip`.
     pub fn ip(&self, arguments: &str) -> Result<String, Failure> {
         run("ip", &format!("-n {} {arguments}", self.name))
     }
 
-    /// Writes `value` to a file of /proc/sys or /sys as it is inside.
+    /// Writes `value` to a file of the namespace's /proc/sys or /sys.
     ///
     /// # Errors
     /// [`Failure`] when it can't be written.
@@ -95,10 +95,11 @@ impl Namespace {
         run_arguments("ip", &["netns", "exec", &self.name, "sh", "-c", &script]).map(drop)
     }
 
-    /// Moves the calling thread into this namespace for good. Threads that it starts are there too.
+    /// Moves the calling thread into this namespace permanently. Threads that it starts are in it
+    /// too.
     ///
     /// # Errors
-    /// [`Failure`] when the kernel refuses.
+    /// [`Failure`] if the kernel refuses.
     pub fn enter(&self) -> Result<(), Failure> {
         let path = format!("{NETNS}/{}", self.name);
         let file = File::open(&path).map_err(Failure::of(&path))?;
@@ -106,10 +107,10 @@ impl Namespace {
             .map_err(Failure::of(&path))
     }
 
-    /// Runs `work` on a thread of its own inside.
+    /// Runs `work` on a new thread in the namespace.
     ///
     /// # Errors
-    /// [`Failure`] of entering or of `work`.
+    /// [`Failure`] of entering the namespace, or of `work`.
     pub fn within<T: Send>(
         &self,
         work: impl FnOnce() -> Result<T, Failure> + Send,
@@ -122,12 +123,12 @@ impl Namespace {
         })
     }
 
-    /// Lets a kernel thread pinned to `core` receive for `interface` (threaded NAPI, Documentation/networking/napi.rst),
-    /// `None` = softirqs of the core that frames come from. The interface must have NAPI: on veth, GRO or XDP. Returns the
-    /// threads.
+    /// Makes a kernel thread pinned to `core` receive for `interface` (threaded NAPI,
+    /// Documentation/networking/napi.rst); `None` = softirqs of the sender's core. The interface
+    /// must have NAPI: on veth, GRO or XDP. Returns the threads.
     ///
     /// # Errors
-    /// [`Failure`] when the kernel has no threaded NAPI or the thread can't be found.
+    /// [`Failure`] if the kernel has no threaded NAPI or the thread can't be found.
     pub fn receive_on(&self, interface: &str, core: Option<usize>) -> Result<Vec<i32>, Failure> {
         let (path, before) = (
             format!("/sys/class/net/{interface}/threaded"),
@@ -142,9 +143,7 @@ impl Namespace {
             .filter(|t| !before.contains(t))
             .collect();
         if started.is_empty() {
-            return Err(Failure::new(format!(
-                "{interface}: no thread receives for it"
-            )));
+            return Err(Failure::new(format!("{interface}: no NAPI thread")));
         }
         pin_receivers(&started, core)?;
         Ok(started)
@@ -153,7 +152,7 @@ impl Namespace {
     /// Packets that `interface` has received, as the kernel counts them.
     ///
     /// # Errors
-    /// [`Failure`] when there is no such interface.
+    /// [`Failure`] if there is no such interface.
     pub fn received(&self, interface: &str) -> Result<u64, Failure> {
         self.within(|| {
             let table =
@@ -168,14 +167,14 @@ impl Namespace {
 /// Pins the threads of [`Namespace::receive_on`] to `core`.
 ///
 /// # Errors
-/// [`Failure`] when they are gone.
+/// [`Failure`] if they have ended.
 pub fn pin_receivers(threads: &[i32], core: usize) -> Result<(), Failure> {
     let mut cores = CpuSet::new();
     cores.set(core);
     threads.iter().try_for_each(|thread| {
         let thread = Pid::from_raw(*thread);
         sched_setaffinity(thread, &cores).map_err(Failure::of("pinning a NAPI thread"))?;
-        // Else the generator, which never waits, would take the core from it.
+        // Otherwise the generator, which never sleeps, would starve it.
         setpriority_process(thread, -20).map_err(Failure::of("priority of a NAPI thread"))
     })
 }
@@ -184,7 +183,7 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         if let Err(why) = run("ip", &format!("netns del {}", self.name)) {
             eprintln!(
-                "vtep-bench: {why}; remove it by hand: ip netns del {}",
+                "vtep-bench: {why}; remove it manually: ip netns del {}",
                 self.name
             );
         }
@@ -199,7 +198,7 @@ fn rx_packets(table: &str, interface: &str) -> Option<u64> {
     })
 }
 
-/// Removes namespaces that a killed run left behind: those whose process is gone.
+/// Removes namespaces that a killed run left behind: those whose process no longer exists.
 pub fn sweep() {
     let Ok(entries) = fs::read_dir(NETNS) else {
         return;
@@ -214,7 +213,7 @@ pub fn sweep() {
     }
 }
 
-/// The process that made a namespace of ours.
+/// The process that created a namespace of vtep-bench.
 fn owner(name: &str) -> Option<u32> {
     name.strip_prefix(PREFIX)?.split_once('-')?.0.parse().ok()
 }

@@ -1,9 +1,10 @@
-//! The topology of the real-link rows: a generator, a forwarder and a sink, two veth links between them.
+//! The topology of the rows over real links: a generator, a forwarder and a sink, with two veth
+//! links between them.
 //!
 //! ```text
 //! generator namespace      forwarder namespace         sink namespace
 //! gen0 ------- veth ------ tenant0   underlay0 -- veth -- sink0
-//!                          192.0.2.1              (192.0.2.2, which only the forwarder's neighbour table knows)
+//!                          192.0.2.1              192.0.2.2, a static neighbor of the forwarder
 //! ```
 
 use std::net::Ipv4Addr;
@@ -25,7 +26,7 @@ pub const SINK: &str = "sink0";
 
 /// The forwarder's VTEP address.
 pub const LOCAL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-/// The VTEP address that frames are encapsulated to.
+/// The address of the remote VTEP.
 pub const REMOTE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 /// The VXLAN port (RFC 7348 section 8).
 pub const UDP_PORT: u16 = 4789;
@@ -41,13 +42,13 @@ const UNDERLAY_MAC: &str = "02:00:00:00:10:01";
 /// MAC of the sink's interface.
 const SINK_MAC: &str = "02:00:00:00:10:02";
 
-/// UDP flows that the generator makes: enough for ECMP and RSS to spread them.
+/// UDP flows of the generator: enough for ECMP and RSS to spread them.
 const FLOWS: u16 = 64;
 
-/// Which core Linux forwards on.
+/// The core that Linux forwards on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Steering {
-    /// The one that frames are sent from.
+    /// The core that frames are sent from.
     Inline,
     /// This one, by receive packet steering.
     Rps(usize),
@@ -58,11 +59,11 @@ pub enum Steering {
 /// Three namespaces and two links, up.
 #[derive(Debug)]
 pub struct Topology {
-    /// Where frames are made.
+    /// The namespace of the generator.
     pub generator: Namespace,
-    /// Where they are forwarded.
+    /// The namespace of the forwarder.
     pub forwarder: Namespace,
-    /// Where they are counted.
+    /// The namespace of the sink.
     pub sink: Namespace,
 }
 
@@ -73,7 +74,7 @@ fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<T,
 /// The VNI of the topology.
 ///
 /// # Errors
-/// None: the number is a VNI.
+/// Never: the number is a valid VNI.
 pub fn vni() -> Result<Vni, Failure> {
     Vni::new(VNI).map_err(Failure::of("VNI"))
 }
@@ -81,7 +82,7 @@ pub fn vni() -> Result<Vni, Failure> {
 /// The MAC behind the remote VTEP.
 ///
 /// # Errors
-/// None: the text is a MAC.
+/// Never: the text is a valid MAC.
 pub fn destination() -> Result<HostMac, Failure> {
     parsed(TO)
 }
@@ -89,7 +90,7 @@ pub fn destination() -> Result<HostMac, Failure> {
 /// The generator's MAC.
 ///
 /// # Errors
-/// None: the text is a MAC.
+/// Never: the text is a valid MAC.
 pub fn source() -> Result<HostMac, Failure> {
     parsed(FROM)
 }
@@ -97,7 +98,7 @@ pub fn source() -> Result<HostMac, Failure> {
 /// (MAC of the forwarder's underlay interface, MAC of the sink).
 ///
 /// # Errors
-/// None: the texts are MACs.
+/// Never: the texts are valid MACs.
 pub fn underlay_macs() -> Result<(MacAddr, MacAddr), Failure> {
     Ok((parsed(UNDERLAY_MAC)?, parsed(SINK_MAC)?))
 }
@@ -111,11 +112,11 @@ pub enum Direction {
     In,
 }
 
-/// What is sent, inner frames of `size` bytes, known unicast: out, from the tenant to the MAC behind the remote VTEP; in,
-/// the reverse, in VXLAN.
+/// The frames to send, known unicast with inner frames of `size` bytes: out, from the tenant to the
+/// MAC behind the remote VTEP; in, the reverse, in VXLAN.
 ///
 /// # Errors
-/// None: the texts are MACs and the number is a VNI.
+/// Never: the texts are valid MACs, and the number is a valid VNI.
 pub fn shape(size: usize, direction: Direction) -> Result<Shape, Failure> {
     let (destination_mac, source_mac) = underlay_macs()?;
     let tunnel = Tunnel {
@@ -141,10 +142,10 @@ pub fn shape(size: usize, direction: Direction) -> Result<Shape, Failure> {
 }
 
 impl Topology {
-    /// Builds it; `name` tells several topologies of one process apart.
+    /// Creates it; `name` distinguishes several topologies of one process.
     ///
     /// # Errors
-    /// [`Failure`] naming the command that failed. Nothing stays behind.
+    /// [`Failure`] with the command that failed. Everything is removed again.
     pub fn new(name: &str) -> Result<Self, Failure> {
         let topology = Self {
             generator: Namespace::new(&format!("{name}-gen"))?,
@@ -157,7 +158,7 @@ impl Topology {
             sink,
         } = &topology;
         for namespace in [generator, forwarder, sink] {
-            // Frames that Linux sends by itself would be counted as ours.
+            // Frames that Linux sends by itself would be counted with those of the generator.
             namespace.write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1")?;
             namespace.write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1")?;
         }
@@ -171,7 +172,7 @@ impl Topology {
         generator.ip(&format!("link set {GENERATOR} address {FROM} up"))?;
         sink.ip(&format!("link set {SINK} address {SINK_MAC} up"))?;
         forwarder.ip(&format!("link set {TENANT} up"))?;
-        // Room for the outer header around a full frame.
+        // A full frame plus the outer header.
         forwarder.ip(&format!(
             "link set {UNDERLAY} address {UNDERLAY_MAC} mtu 1600 up"
         ))?;
@@ -186,22 +187,24 @@ impl Topology {
             (forwarder, UNDERLAY),
             (sink, SINK),
         ] {
-            // A veth link carries frames of the kernel's generator when both ends have GRO (or XDP), and then polls
-            // (NAPI) as a network card does.
+            // A veth link carries frames of the kernel's generator only if both ends have GRO (or
+            // XDP), and then polls (NAPI) like a NIC.
             namespace.within(|| run("ethtool", &format!("-K {interface} gro on")))?;
         }
         Ok(topology)
     }
 
-    /// Lets Linux forward: a bridge with the tenant's interface and a VXLAN device without learning.
+    /// Makes Linux the forwarder: a bridge with the tenant's interface and a VXLAN device without
+    /// learning.
     ///
     /// # Errors
-    /// [`Failure`] naming the command that failed.
+    /// [`Failure`] with the command that failed.
     pub fn add_kernel_vtep(&self) -> Result<(), Failure> {
         let forwarder = &self.forwarder;
         forwarder.ip("link add br0 type bridge")?;
         forwarder.ip(&format!(
-            "link add vxlan0 type vxlan id {VNI} local {LOCAL} dstport {UDP_PORT} srcport {FIRST_PORT} 65535 nolearning"
+            "link add vxlan0 type vxlan id {VNI} local {LOCAL} dstport {UDP_PORT} srcport \
+             {FIRST_PORT} 65535 nolearning"
         ))?;
         for member in [TENANT, "vxlan0"] {
             forwarder.ip(&format!("link set {member} master br0 up"))?;
@@ -215,10 +218,10 @@ impl Topology {
         Ok(())
     }
 
-    /// Chooses where Linux handles what the tenant's interface receives.
+    /// Selects the core on which Linux processes what the tenant's interface receives.
     ///
     /// # Errors
-    /// [`Failure`] when the kernel does not support it.
+    /// [`Failure`] if the kernel does not support it.
     pub fn steer_kernel(&self, how: Steering) -> Result<(), Failure> {
         let (steered, thread) = match how {
             Steering::Inline => (0, None),

@@ -1,4 +1,4 @@
-//! A trial: the generator at full speed, the frames that reach the sink counted by the kernel.
+//! A trial: the generator runs at full speed, and the kernel counts the frames that reach the sink.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -20,62 +20,65 @@ use crate::traffic::generate::{self, Pace, Sent};
 use crate::traffic::sink::{self, Received};
 use crate::traffic::template::Template;
 
-/// Time for rings, caches and the core's clock to settle before the counting begins.
+/// Time for rings, caches and the core's clock to settle before counting starts.
 const SETTLE: Duration = Duration::from_millis(300);
 
-/// Frames that are looked at one by one before anything is measured.
+/// Frames that are compared byte by byte before anything is measured.
 const CHECKED: u64 = 256;
 
-/// Frames that are sent alone.
+/// Frames that are sent one at a time.
 const LONE: u64 = 20;
 
-/// The core of the generator, and of the sink unless it is told otherwise. The receive path of the forwarder's interface
-/// runs there as well.
+/// The core of the generator, and by default of the sink. The receive path of the forwarder's
+/// interface runs there as well.
 pub const GENERATOR_CORE: usize = 0;
-/// The core of the forwarder, be it ours or the kernel.
+/// The core of the forwarder, vtepd or the kernel.
 pub const FORWARDER_CORE: usize = 1;
 
 /// What one trial counted.
 #[derive(Debug, Clone, Copy)]
 pub struct Counted {
-    /// Frames a second that the generator sent.
+    /// Frames per second that the generator sent.
     pub offered: f64,
-    /// Frames a second that reached the sink.
+    /// Frames per second that reached the sink.
     pub arrived: f64,
 }
 
-/// What frames must look like at the sink.
+/// What frames must be at the sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExpectedFrame {
-    /// As they were sent.
+    /// Identical to what was sent.
     Plain,
-    /// In VXLAN with the topology's VNI.
+    /// Encapsulated in VXLAN with the topology's VNI.
     Vxlan,
 }
 
-/// A topology whose sink has a socket. The socket is read when frames are checked; otherwise its ring is full, so that
-/// the XDP program drops frames at the least cost, which is the same for every forwarder.
+/// A topology whose sink has an AF_XDP socket. The socket is read when frames are checked;
+/// otherwise its ring is full, so that the XDP program drops frames at minimal cost, the same for
+/// every forwarder.
 #[derive(Debug)]
 pub struct LinkTest {
     /// The links.
     pub topology: Topology,
     sink: Link,
-    /// The kernel's threads that receive for the sink.
+    /// The NAPI threads of the sink.
     receivers: Vec<i32>,
     size: usize,
     direction: Direction,
 }
 
 impl LinkTest {
-    /// Builds a topology for inner frames of `size` bytes; `name` tells those of one process apart.
+    /// Creates a topology for inner frames of `size` bytes; `name` distinguishes those of one
+    /// process.
     ///
     /// # Errors
-    /// [`Failure`] when links or sockets can't be made.
+    /// [`Failure`] if links or sockets can't be created.
     pub fn new(name: &str, size: usize, direction: Direction) -> Result<Self, Failure> {
         let topology = Topology::new(name)?;
         let (namespace, interface) = ends(&topology, direction)[1];
         let sink = namespace.within(|| Link::open(&[(interface, Program::Tenant)], 0))?;
-        // Otherwise the sink's work would be done by whoever sends to it, and be measured with his.
+        // Otherwise the sink's work would run in the context of its sender, and be measured with
+        // it.
         let receivers = namespace.receive_on(interface, Some(GENERATOR_CORE))?;
         Ok(Self {
             topology,
@@ -86,26 +89,27 @@ impl LinkTest {
         })
     }
 
-    /// Lets the sink receive on `core` from now on; [`GENERATOR_CORE`] in the beginning.
+    /// Makes the sink receive on `core` from now on; initially it is [`GENERATOR_CORE`].
     ///
     /// # Errors
-    /// [`Failure`] when its threads are gone.
+    /// [`Failure`] if its threads have ended.
     pub fn sink_on(&self, core: usize) -> Result<(), Failure> {
         pin_receivers(&self.receivers, core)
     }
 
-    /// Sends frames slowly and compares every one that arrives with what it must be.
+    /// Sends frames slowly and compares each one that arrives with what it must be.
     ///
     /// # Errors
-    /// [`Failure`] with the first wrong frame, or how many are missing.
+    /// [`Failure`] with the first wrong frame, or the number of missing ones.
     pub fn check(&mut self, expected: ExpectedFrame) -> Result<(), Failure> {
         self.check_some(expected, CHECKED)
     }
 
-    /// Sends one frame after the other, each when the one before has arrived: none may wait for others to fill a batch.
+    /// Sends frames one at a time, each after the previous one has arrived: none may wait for
+    /// others to fill a batch.
     ///
     /// # Errors
-    /// [`Failure`] with the first wrong frame, or that one did not expected within 3 s.
+    /// [`Failure`] with the first wrong frame, or if one did not arrive within 3 s.
     pub fn check_lone(&mut self, expected: ExpectedFrame) -> Result<(), Failure> {
         (0..LONE).try_for_each(|_| self.check_some(expected, 1))
     }
@@ -128,7 +132,7 @@ impl LinkTest {
         });
         let Self { topology, sink, .. } = self;
         let mut burst = Vec::with_capacity(BURST);
-        // The first look gives the kernel chunks to receive into; what came before the check is thrown away.
+        // The first call fills the fill ring; frames from before the check are discarded.
         while sink::receive(&mut sink.pool, &mut sink.ports[0], &mut burst, |_, _| ()) > 0 {}
         let never = AtomicBool::new(false);
         let pace = Pace {
@@ -166,10 +170,10 @@ impl LinkTest {
         })
     }
 
-    /// Sends at full speed and counts for `window`.
+    /// Sends at full speed, and counts for `window`.
     ///
     /// # Errors
-    /// [`Failure`] when the generator can't send.
+    /// [`Failure`] if the generator can't send.
     pub fn measure(&self, window: Duration) -> Result<Counted, Failure> {
         let template = Template::new(&topology::shape(self.size, self.direction)?)?;
         let (topology, direction, stop) = (&self.topology, self.direction, AtomicBool::new(false));
@@ -188,10 +192,10 @@ impl LinkTest {
         })
     }
 
-    /// Sends `rate` frames a second for `window`, and measures the time of each to the sink.
+    /// Sends `rate` frames per second for `window`, and measures the latency of each to the sink.
     ///
     /// # Errors
-    /// [`Failure`] when the generator can't send.
+    /// [`Failure`] if the generator can't send.
     pub fn time(&mut self, rate: u64, window: Duration) -> Result<Received, Failure> {
         let Self {
             topology,
@@ -203,10 +207,11 @@ impl LinkTest {
         time(topology, sink, (*size, *direction), rate, window)
     }
 
-    /// As [`LinkTest::time`], with a sink at the forwarder's interface: one link, and nothing that forwards.
+    /// As [`LinkTest::time`], with a sink at the forwarder's interface: a single link without a
+    /// forwarder.
     ///
     /// # Errors
-    /// [`Failure`] when a socket can't be made, or the generator can't send.
+    /// [`Failure`] if a socket can't be created, or the generator can't send.
     pub fn time_link(&self, rate: u64, window: Duration) -> Result<Received, Failure> {
         let mut near = self
             .topology
@@ -221,10 +226,10 @@ impl LinkTest {
         )
     }
 
-    /// Frames that have reached the sink since it was made.
+    /// Frames that have reached the sink since it was created.
     ///
     /// # Errors
-    /// [`Failure`] when the sink's interface is gone.
+    /// [`Failure`] if the sink's interface does not exist any more.
     pub fn arrived(&self) -> Result<u64, Failure> {
         let (namespace, interface) = ends(&self.topology, self.direction)[1];
         namespace.received(interface)
@@ -238,7 +243,7 @@ impl LinkTest {
     }
 }
 
-/// Where frames begin, and where they end.
+/// The first and the last interface on the path of the frames.
 fn ends(topology: &Topology, direction: Direction) -> [(&Namespace, &'static str); 2] {
     let (tenant, remote) = ((&topology.generator, GENERATOR), (&topology.sink, SINK));
     match direction {
@@ -268,10 +273,10 @@ fn send(
     })
 }
 
-/// How long the sink listens on when the generator has ended.
+/// How long the sink continues to receive after the generator has ended.
 const LATE: Duration = Duration::from_millis(100);
 
-/// Times frames from the generator to `sink`, which sleeps until they come.
+/// Measures the latency of frames from the generator to `sink`, which sleeps until they arrive.
 fn time(
     topology: &Topology,
     sink: &mut Link,
@@ -316,7 +321,7 @@ const NAP: Timespec = Timespec {
     tv_nsec: 20_000_000,
 };
 
-/// The number of an interface in the caller's namespace.
+/// The index of an interface in the caller's namespace.
 fn index(interface: &str) -> Result<u32, Failure> {
     let any = rustix::net::socket(
         rustix::net::AddressFamily::INET,
@@ -327,12 +332,14 @@ fn index(interface: &str) -> Result<u32, Failure> {
     rustix::net::netdevice::name_to_index(any, interface).map_err(Failure::of(interface))
 }
 
-/// Frames of one call into the kernel's generator: about a second. Many, since the kernel patches its code before and
-/// after each call and waits some 10 ms for all cores to see it (kernel/bpf/dispatcher.c).
+/// Frames per call of the kernel's generator: about a second. Many, since the kernel patches its
+/// code before and after each call and waits about 10 ms until all cores see it
+/// (kernel/bpf/dispatcher.c).
 const CALL: u32 = 1_000_000;
 
-/// Sends as fast as the kernel can, without an skb, until `stop` is set; returns frames a second. The kernel lets its
-/// receive path run after each 64 frames, so what one core can't do is not lost, but slows the generator down.
+/// Sends as fast as the kernel can, without an skb, until `stop` is set; returns frames per second.
+/// The kernel runs its receive path after every 64 frames, so a core at its limit loses no frames,
+/// but slows the generator down.
 fn flood(
     topology: &Topology,
     direction: Direction,

@@ -1,4 +1,4 @@
-//! Is a frame that came out the one that went in? Off the fast path.
+//! Checks that a forwarded frame equals the one that was sent. Not on the fast path.
 
 use std::net::Ipv4Addr;
 
@@ -7,7 +7,7 @@ use vtep_dataplane::addr::MacAddr;
 use super::template::{self, Template};
 use crate::row::Failure;
 
-/// The outer header that a frame must have.
+/// The expected outer header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outer {
     /// (source, destination) MAC.
@@ -18,27 +18,30 @@ pub struct Outer {
     pub vni: u32,
 }
 
-/// Compares a frame with what `template` made: every byte of the inner frame but the time stamp, and the outer header,
-/// or that there is none.
+/// Compares a frame with the one of `template`: every byte of the inner frame except the time
+/// stamp, and the outer header, or its absence.
 ///
 /// # Errors
-/// [`Failure`] that says what is wrong, with the frame's bytes.
+/// [`Failure`] with the difference and the bytes of the frame.
 pub fn check(frame: &[u8], template: &Template, outer: Option<&Outer>) -> Result<(), Failure> {
     let wrong = |what: &str| Failure::new(format!("a forwarded frame {what}: {frame:02x?}"));
-    let stamp = template::read(frame).ok_or_else(|| wrong("is none that was sent"))?;
+    let stamp = template::read(frame).ok_or_else(|| wrong("was not sent"))?;
     let vni = outer.map(|outer| outer.vni);
     if stamp.vni != vni {
-        return Err(wrong(&format!("has VNI {:?} and not {vni:?}", stamp.vni)));
+        return Err(wrong(&format!(
+            "has VNI {:?} instead of {vni:?}",
+            stamp.vni
+        )));
     }
     if let Some(outer) = outer
         && !is_right(frame, outer)?
     {
-        return Err(wrong("has another outer header"));
+        return Err(wrong("has a wrong outer header"));
     }
     if template::same(&frame[stamp.inner..], &template.expected(stamp.sequence)) {
         Ok(())
     } else {
-        Err(wrong("was changed inside"))
+        Err(wrong("has a changed inner frame"))
     }
 }
 

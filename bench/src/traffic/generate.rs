@@ -1,4 +1,5 @@
-//! The generator: fills chunks from a template and sends them, at a rate or as fast as the port takes them.
+//! The generator: fills chunks from a template and sends them, at a rate or as fast as the port
+//! takes them.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -10,12 +11,12 @@ use super::template::Template;
 use crate::clock::now_ns;
 use crate::row::Failure;
 
-/// When to send, and when to stop. The first limit that is reached stops.
+/// When to send, and when to stop: at the first limit that is reached.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Pace {
-    /// Frames a second; `None` = as fast as the port takes them.
+    /// Frames per second; `None` = as fast as the port accepts them.
     pub rate: Option<u64>,
-    /// Stop after so many frames.
+    /// Stop after this many frames.
     pub count: Option<u64>,
     /// Stop after this time.
     pub duration: Option<Duration>,
@@ -31,24 +32,24 @@ pub struct Sent {
 }
 
 impl Sent {
-    /// Frames a second.
+    /// Frames per second.
     #[must_use]
     pub fn rate(&self) -> f64 {
         self.frames as f64 / self.elapsed.as_secs_f64()
     }
 }
 
-/// How many frames are due `elapsed` after the start, when `made` were made.
+/// How many frames are due `elapsed` after the start, if `made` were generated so far.
 fn due(pace: &Pace, elapsed: Duration, made: u64) -> usize {
     let by_rate = pace.rate.map_or(u64::MAX, |rate| {
-        // One frame at once, then one a period.
+        // One frame immediately, then one per period.
         1 + (elapsed.as_nanos() * u128::from(rate) / 1_000_000_000) as u64
     });
     let by_count = pace.count.unwrap_or(u64::MAX);
     by_rate.min(by_count).saturating_sub(made).min(BURST as u64) as usize
 }
 
-/// Fills fresh chunks up to `wanted` frames in `burst`. Fewer when chunks are still with the kernel.
+/// Fills new chunks until `burst` has `wanted` frames; fewer if the kernel still owns the chunks.
 fn fill<M: FrameMemory>(
     pool: &mut Pool<M>,
     template: &mut Template,
@@ -76,10 +77,10 @@ fn fill<M: FrameMemory>(
     Ok(())
 }
 
-/// Sends frames until the pace says so or `stop` is set.
+/// Sends frames until a limit of the pace is reached or `stop` is set.
 ///
 /// # Errors
-/// [`Failure`] when a frame does not fit a chunk or the device refuses for good.
+/// [`Failure`] if a frame does not fit into a chunk, or the device fails permanently.
 pub fn run<M: FrameMemory, P: Port<M>>(
     pool: &mut Pool<M>,
     port: &mut P,
@@ -125,10 +126,10 @@ pub fn run<M: FrameMemory, P: Port<M>>(
     })
 }
 
-/// Waits until the kernel has sent what it accepted, at most a second.
+/// Waits until the kernel has sent all accepted frames, at most one second.
 ///
 /// # Errors
-/// [`Failure`] when chunks are still missing then.
+/// [`Failure`] if chunks are still missing then.
 pub fn drain<M: FrameMemory, P: Port<M>>(
     pool: &mut Pool<M>,
     port: &mut P,

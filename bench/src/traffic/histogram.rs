@@ -1,6 +1,7 @@
-//! A histogram of latencies: 32 buckets for each power of two, so a percentile is off by 3% at most.
+//! A histogram of latencies: 32 buckets for each power of two, so a percentile is off by 3% at
+//! most.
 
-/// Bits of a value that choose the bucket within its power of two.
+/// Bits of a value that select the bucket within its power of two.
 const FINE: u32 = 5;
 
 /// Counts by value; recording neither allocates nor searches.
@@ -43,7 +44,7 @@ impl Histogram {
         self.total
     }
 
-    /// The value that `percent` of all values do not exceed; 0 when there are none.
+    /// The value that `percent` of all values do not exceed; 0 if there are none.
     #[must_use]
     pub fn percentile(&self, percent: f64) -> u64 {
         let wanted = (self.total as f64 * percent / 100.0).ceil().max(1.0) as u64;

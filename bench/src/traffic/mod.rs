@@ -1,7 +1,8 @@
-//! Made traffic: frames that say who they are, so that the other end can count, check and time them.
+//! Generated traffic: frames that identify themselves, so that the other end can count, check and
+//! time them.
 //!
 //! ```text
-//! | Ethernet 14 | IPv4 20 | UDP 8 | magic 4 | sequence 4 | sent at 8 | filling |          plain
+//! | Ethernet 14 | IPv4 20 | UDP 8 | magic 4 | sequence 4 | sent at 8 | padding |          plain
 //! | Ethernet 14 | IPv4 20 | UDP 8 | VXLAN 8 | a plain frame |                             VXLAN
 //! ```
 

@@ -1,4 +1,4 @@
-//! The sink: receives, counts, and times what the generator made.
+//! The sink: receives, counts and times the frames of the generator.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -14,39 +14,39 @@ use crate::clock::now_ns;
 /// What was received.
 #[derive(Debug, Default)]
 pub struct Received {
-    /// Frames that a generator made.
+    /// Frames of the generator.
     pub made: u64,
     /// Bytes of all frames.
     pub bytes: u64,
-    /// Frames of others.
+    /// Other frames.
     pub foreign: u64,
-    /// Frames whose number is below that of the frame before.
+    /// Frames whose number is below that of the previous frame.
     pub late: u64,
-    /// Time from making to receiving, nanoseconds.
+    /// Time from generation to reception, nanoseconds.
     pub latency: Histogram,
     /// Lowest and highest number seen.
     numbers: Option<(u32, u32)>,
     last: Option<u32>,
 }
 
-/// [`Received`] as it is shown.
+/// The figures of [`Received`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Summary {
-    /// Frames that a generator made.
+    /// Frames of the generator.
     pub frames: u64,
-    /// Frames of others.
+    /// Other frames.
     pub foreign: u64,
     /// Bytes of all frames.
     pub bytes: u64,
     /// Numbers between the lowest and the highest that did not arrive.
     pub missing: u64,
-    /// Frames whose number is below that of the frame before.
+    /// Frames whose number is below that of the previous frame.
     pub late: u64,
-    /// Half of all frames took at most this long, nanoseconds.
+    /// Median latency, nanoseconds.
     pub p50_ns: u64,
-    /// 99 of 100 frames took at most this long, nanoseconds.
+    /// 99th percentile of the latency, nanoseconds.
     pub p99_ns: u64,
-    /// The slowest frame, nanoseconds.
+    /// Maximum latency, nanoseconds.
     pub max_ns: u64,
 }
 
@@ -90,7 +90,8 @@ impl std::fmt::Display for Summary {
         let micros = |ns: u64| ns as f64 / 1000.0;
         write!(
             f,
-            "{} frames, {} bytes, {} missing, {} late, {} foreign; latency p50 {:.1} us, p99 {:.1} us, max {:.1} us",
+            "{} frames, {} bytes, {} missing, {} late, {} foreign; latency p50 {:.1} us, p99 {:.1} \
+             us, max {:.1} us",
             self.frames,
             self.bytes,
             self.missing,
@@ -103,7 +104,8 @@ impl std::fmt::Display for Summary {
     }
 }
 
-/// Receives once; calls `visit` with each frame's bytes and the time, and gives the chunks back. Returns how many.
+/// Receives one burst; calls `visit` with each frame's bytes and the time, and frees the chunks.
+/// Returns the number of frames.
 pub fn receive<M: FrameMemory, P: Port<M>>(
     pool: &mut Pool<M>,
     port: &mut P,
@@ -119,8 +121,8 @@ pub fn receive<M: FrameMemory, P: Port<M>>(
     count
 }
 
-/// Receives for `duration` (`None` = for good), or until `count` made frames are there or `stop` is set. Calls
-/// `second` once a second with the frames of that second.
+/// Receives for `duration` (`None` = unlimited), or until `count` generated frames have arrived or
+/// `stop` is set. Calls `second` once per second with the frames of that second.
 pub fn run<M: FrameMemory, P: Port<M>>(
     pool: &mut Pool<M>,
     port: &mut P,
@@ -141,7 +143,7 @@ pub fn run<M: FrameMemory, P: Port<M>>(
             received.count(frame, now)
         }) == 0
         {
-            // An idle sink shares its core with what it measures.
+            // An idle sink yields its core to what it measures.
             std::thread::sleep(Duration::from_micros(20));
         }
         if start.elapsed() >= Duration::from_secs(ticks) {

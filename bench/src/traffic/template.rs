@@ -7,7 +7,7 @@ use vtep_dataplane::addr::{HostMac, MacAddr, Vni};
 
 use crate::row::Failure;
 
-/// First bytes of the payload of every made frame: "vtb" and a version.
+/// First bytes of the payload of every generated frame: "vtb" and a version.
 const MAGIC: [u8; 4] = *b"vtb1";
 
 /// Ethernet, IPv4 without options and UDP.
@@ -22,23 +22,23 @@ pub const VXLAN_OVERHEAD: usize = UDP_PAYLOAD + 8;
 /// Magic, sequence, time.
 const STAMP: usize = 16;
 
-/// The shortest made frame, without the frame check sequence: Ethernet's own 60 bytes.
+/// The shortest generated frame, without the frame check sequence: Ethernet's minimum of 60 bytes.
 pub const MIN_FRAME: usize = 60;
 
 /// The first port of the range for outer UDP source ports (RFC 7348 section 5), and of inner flows.
 pub const FIRST_PORT: u16 = 49152;
 
-/// The most flows that a template makes: as many as there are dynamic ports.
+/// The maximum number of flows: the number of dynamic ports.
 pub const MAX_FLOWS: u16 = u16::MAX - FIRST_PORT + 1;
 
-/// The outer header of made VXLAN packets.
+/// The outer header of generated VXLAN packets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tunnel {
     /// Outer source MAC.
     pub source_mac: MacAddr,
-    /// Outer destination MAC: that of the next router or of the VTEP.
+    /// Outer destination MAC: that of the next-hop router or of the VTEP.
     pub destination_mac: MacAddr,
-    /// Outer source address: the VTEP that we claim to be.
+    /// Outer source address: the emulated VTEP.
     pub source: Ipv4Addr,
     /// Outer destination address: the VTEP under test.
     pub destination: Ipv4Addr,
@@ -48,24 +48,25 @@ pub struct Tunnel {
     pub vni: Vni,
 }
 
-/// What frames to make.
+/// The frames to generate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape {
     /// Source MAC.
     pub source: HostMac,
     /// The first destination MAC.
     pub destination: MacAddr,
-    /// How many destination MACs, counted up from the first; at least 1.
+    /// Number of consecutive destination MACs; at least 1.
     pub destinations: u32,
-    /// How many UDP flows: 1..=[`MAX_FLOWS`].
+    /// Number of UDP flows: 1..=[`MAX_FLOWS`].
     pub flows: u16,
-    /// Length without the frame check sequence and without [`Tunnel`], bytes; at least [`MIN_FRAME`].
+    /// Length without the frame check sequence and without [`Tunnel`], bytes; at least
+    /// [`MIN_FRAME`].
     pub size: usize,
-    /// Wrap every frame into VXLAN.
+    /// Encapsulate every frame in VXLAN.
     pub tunnel: Option<Tunnel>,
 }
 
-/// Frames of one shape, one after the other.
+/// A sequence of frames of one shape.
 #[derive(Debug, Clone)]
 pub struct Template {
     bytes: Vec<u8>,
@@ -86,7 +87,7 @@ fn plain(shape: &Shape) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::with_capacity(shape.size);
     builder
         .write(&mut bytes, &payload)
-        .map_err(Failure::of("making a frame"))?;
+        .map_err(Failure::of("building a frame"))?;
     // The payload changes with every packet: no UDP checksum, which IPv4 allows (RFC 768).
     bytes[UDP_PAYLOAD - 2..UDP_PAYLOAD].fill(0);
     Ok(bytes)
@@ -102,7 +103,7 @@ fn wrap(tunnel: &Tunnel, frame: &[u8]) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::with_capacity(payload.len() + UDP_PAYLOAD);
     builder
         .write(&mut bytes, &payload)
-        .map_err(Failure::of("making a VXLAN packet"))?;
+        .map_err(Failure::of("building a VXLAN packet"))?;
     // Zero, as RFC 7348 section 5 recommends over IPv4.
     bytes[UDP_PAYLOAD - 2..UDP_PAYLOAD].fill(0);
     Ok(bytes)
@@ -110,20 +111,22 @@ fn wrap(tunnel: &Tunnel, frame: &[u8]) -> Result<Vec<u8>, Failure> {
 
 impl Template {
     /// # Errors
-    /// [`Failure`] when the shape is impossible, with the value and what would be right.
+    /// [`Failure`] if the shape is invalid, with the value and the valid range.
     pub fn new(shape: &Shape) -> Result<Self, Failure> {
         if !(MIN_FRAME..=9014).contains(&shape.size) {
             return Err(Failure::new(format!(
-                "frame size {}: give {MIN_FRAME} to 9014 bytes",
+                "invalid frame size {}: must be {MIN_FRAME} to 9014 bytes",
                 shape.size
             )));
         }
         if shape.destinations == 0 {
-            return Err(Failure::new("0 destination MACs: give at least 1"));
+            return Err(Failure::new(
+                "invalid number of destination MACs 0: must be at least 1",
+            ));
         }
         if !(1..=MAX_FLOWS).contains(&shape.flows) {
             return Err(Failure::new(format!(
-                "{} flows: give 1 to {MAX_FLOWS}",
+                "invalid number of flows {}: must be 1 to {MAX_FLOWS}",
                 shape.flows
             )));
         }
@@ -148,17 +151,18 @@ impl Template {
         self.bytes.len()
     }
 
-    /// Writes the next frame, stamped with `now_ns`. `room` must be [`Template::size`] bytes long.
+    /// Writes the next frame, stamped with `now_ns`. `buffer` must be [`Template::size`] bytes
+    /// long.
     ///
     /// # Panics
-    /// If `room` is of another length.
-    pub fn write(&mut self, room: &mut [u8], now_ns: u64) {
-        room.copy_from_slice(&self.bytes);
+    /// If the length of `buffer` differs.
+    pub fn write(&mut self, buffer: &mut [u8], now_ns: u64) {
+        buffer.copy_from_slice(&self.bytes);
         let port = (FIRST_PORT + (self.sequence % u32::from(self.flows)) as u16).to_be_bytes();
         if self.inner > 0 {
-            room[UDP_SOURCE..UDP_SOURCE + 2].copy_from_slice(&port);
+            buffer[UDP_SOURCE..UDP_SOURCE + 2].copy_from_slice(&port);
         }
-        let frame = &mut room[self.inner..];
+        let frame = &mut buffer[self.inner..];
         if self.destinations > 1 {
             let mac = self.first + u64::from(self.sequence % self.destinations);
             frame[..6].copy_from_slice(&MacAddr::from_bits(mac).0);
@@ -169,33 +173,33 @@ impl Template {
         self.sequence = self.sequence.wrapping_add(1);
     }
 
-    /// What the `sequence`-th plain frame looks like, but for its time stamp.
+    /// The `sequence`-th plain frame, except for its time stamp.
     #[must_use]
     pub fn expected(&self, sequence: u32) -> Vec<u8> {
         let mut at = Self {
             sequence,
             ..self.clone()
         };
-        let mut room = vec![0; at.size()];
-        at.write(&mut room, 0);
-        room.split_off(self.inner)
+        let mut buffer = vec![0; at.size()];
+        at.write(&mut buffer, 0);
+        buffer.split_off(self.inner)
     }
 }
 
-/// What a made frame says of itself.
+/// The identification of a generated frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     /// Its number, from 0, modulo 2^32.
     pub sequence: u32,
-    /// When it was made, `CLOCK_MONOTONIC` nanoseconds.
+    /// When it was generated, `CLOCK_MONOTONIC` nanoseconds.
     pub sent_ns: u64,
-    /// Its VNI when it came in VXLAN.
+    /// Its VNI, if it was encapsulated in VXLAN.
     pub vni: Option<u32>,
-    /// Where the plain frame begins.
+    /// Offset of the plain frame.
     pub inner: usize,
 }
 
-/// Reads a made frame, plain or in VXLAN over IPv4. `None` for every other frame.
+/// Reads a generated frame, plain or in VXLAN over IPv4. `None` for every other frame.
 #[must_use]
 pub fn read(frame: &[u8]) -> Option<Stamp> {
     if let Some((sequence, sent_ns)) = read_at(frame) {
@@ -217,7 +221,7 @@ pub fn read(frame: &[u8]) -> Option<Stamp> {
     })
 }
 
-/// True when two plain frames are the same but for the time stamp.
+/// True if two plain frames are the same except for the time stamp.
 #[must_use]
 pub fn same(one: &[u8], other: &[u8]) -> bool {
     let (time, end) = (UDP_PAYLOAD + 8, UDP_PAYLOAD + STAMP);
@@ -263,12 +267,12 @@ mod tests {
     #[test]
     fn frames_step_through_destinations_and_flows() {
         let mut template = Template::new(&shape(false)).unwrap();
-        let mut room = vec![0; 60];
+        let mut buffer = vec![0; 60];
         for sequence in 0..12u32 {
-            template.write(&mut room, 77);
-            assert_eq!(room[5], (sequence % 4) as u8);
-            assert_eq!(room[35], (sequence % 3) as u8);
-            let stamp = read(&room).unwrap();
+            template.write(&mut buffer, 77);
+            assert_eq!(buffer[5], (sequence % 4) as u8);
+            assert_eq!(buffer[35], (sequence % 3) as u8);
+            let stamp = read(&buffer).unwrap();
             assert_eq!(
                 stamp,
                 Stamp {
@@ -278,7 +282,7 @@ mod tests {
                     inner: 0
                 }
             );
-            let parsed = SlicedPacket::from_ethernet(&room).unwrap();
+            let parsed = SlicedPacket::from_ethernet(&buffer).unwrap();
             assert!(parsed.net.is_some() && parsed.transport.is_some());
         }
     }
@@ -287,22 +291,22 @@ mod tests {
     fn vxlan_packets_hold_the_plain_frame() {
         let mut template = Template::new(&shape(true)).unwrap();
         assert_eq!(template.size(), 110);
-        let mut room = vec![0; 110];
-        template.write(&mut room, 5);
-        let stamp = read(&room).unwrap();
+        let mut buffer = vec![0; 110];
+        template.write(&mut buffer, 5);
+        let stamp = read(&buffer).unwrap();
         assert_eq!((stamp.vni, stamp.inner), (Some(100), 50));
         assert!(
-            SlicedPacket::from_ethernet(&room)
+            SlicedPacket::from_ethernet(&buffer)
                 .unwrap()
                 .transport
                 .is_some()
         );
-        room[50 + UDP_PAYLOAD + 8..50 + UDP_PAYLOAD + STAMP].fill(0);
-        assert_eq!(template.expected(0), &room[50..]);
+        buffer[50 + UDP_PAYLOAD + 8..50 + UDP_PAYLOAD + STAMP].fill(0);
+        assert_eq!(template.expected(0), &buffer[50..]);
     }
 
     #[test]
-    fn impossible_shapes_and_foreign_frames_are_refused() {
+    fn invalid_shapes_and_foreign_frames_are_rejected() {
         assert!(
             Template::new(&Shape {
                 size: 59,

@@ -17,13 +17,14 @@ struct Arguments {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = "/etc/vtepd/vtepd.toml")]
     config: PathBuf,
-    /// Check the configuration against this host, say what is wrong, and exit: 0 = right, 1 = wrong.
+    /// Check the configuration against this host, report errors, and exit: 0 = valid, 1 = invalid.
     #[arg(long)]
     check: bool,
-    /// With --check: don't ask this host for interfaces, addresses and cores.
+    /// With --check: don't check interfaces, addresses and CPUs of this host.
     #[arg(long, requires = "check")]
     offline: bool,
-    /// What to log: error, warn, info, debug, trace, or directives such as `vtep_control::underlay=debug`.
+    /// What to log: error, warn, info, debug, trace, or directives such as
+    /// `vtep_control::underlay=debug`.
     #[arg(long, value_name = "FILTER", env = "VTEPD_LOG", default_value = "info")]
     log: String,
 }
@@ -60,7 +61,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Loads the configuration, checks it against this host unless told not to, and says what is wrong.
+/// Loads the configuration, checks it against this host unless offline, and reports errors.
 fn load(arguments: &Arguments) -> Option<config::Config> {
     let loaded = config::load(&arguments.config)
         .inspect_err(|diagnostics| eprintln!("{diagnostics}"))
@@ -70,7 +71,7 @@ fn load(arguments: &Arguments) -> Option<config::Config> {
     }
     let host = Underlay::new(UnderlayConfig::default());
     let host = host
-        .inspect_err(|error| eprintln!("vtepd: can't ask this host (netlink): {error}"))
+        .inspect_err(|error| eprintln!("vtepd: can't query this host (netlink): {error}"))
         .ok()?;
     let diagnostics = loaded.check_host(&NetlinkHost(&host));
     if !diagnostics.is_empty() {

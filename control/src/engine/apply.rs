@@ -1,4 +1,4 @@
-//! A change that the configuration has accepted, carried into interfaces, tables, EVPN and BGP.
+//! Applies a change that the configuration has accepted: to interfaces, the FIB, EVPN and BGP.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -18,7 +18,7 @@ const fn purpose(key: &PortKey) -> Purpose {
 }
 
 impl Engine {
-    /// Checks that the tables have room for all that a batch adds.
+    /// Checks that the tables can hold everything that a batch adds.
     pub(super) fn check_capacity(&self, changes: &[Change]) -> Result<(), EngineError> {
         let (mut macs, mut ports) = (self.fib.macs().len(), self.ports.iter().count());
         let full = |index, error| Err(EngineError::Table { index, error });
@@ -42,7 +42,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Opens the interfaces of new ports, so that one that can't be opened refuses the batch.
+    /// Opens the interfaces of new ports; one that can't be opened refuses the whole batch.
     pub(super) fn prepare(
         &mut self,
         changes: &[Change],
@@ -71,7 +71,7 @@ impl Engine {
         Ok(all)
     }
 
-    /// Carries a change that the configuration has accepted into the tables.
+    /// Applies one change that the configuration has accepted.
     pub(super) fn apply(&mut self, change: &Change, now: Instant) -> Result<(), FibError> {
         match change {
             Change::Tunnel(_) => {
@@ -110,7 +110,7 @@ impl Engine {
         Ok(())
     }
 
-    /// The part of [`Self::apply`] that touches no interface: entries of VNIs, and BGP.
+    /// The changes that concern no interface: entries of VNIs, and BGP.
     fn apply_entry(&mut self, change: &Change, now: Instant) -> Result<(), FibError> {
         self.apply_to_evpn(change, None, now);
         match change {

@@ -1,4 +1,5 @@
-//! BGP neighbours of the configuration as sessions of the speaker, and what an operator does with them.
+//! BGP neighbors of the configuration as sessions of the speaker, and the operator's actions on
+//! them.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -11,12 +12,12 @@ use crate::api::action::{BgpClear, BgpShutdown, Clear};
 use crate::speaker::NeighborConfig;
 use crate::speaker::socket::{Md5Password, TcpOptions};
 
-/// How long after our start a session says that we have restarted: neighbours keep our routes for 120 s by default
-/// (RFC 4724 section 3 leaves it to them), and after that have none to keep.
+/// How long after the start sessions set the Restart State bit: neighbors keep stale routes for 120
+/// s by default (RFC 4724 section 3 leaves the time to them).
 pub(super) const RESTART: Duration = Duration::from_secs(120);
 
-/// Neighbours whose sessions begin, or begin anew, when the batch of changes that asks for it is made whole: several
-/// changes of one batch may concern the same neighbour, and each start costs it a TCP connection.
+/// Neighbors whose sessions start, or restart, when the batch of changes is complete: several
+/// changes of one batch may concern the same neighbor, and each start costs it a TCP connection.
 pub(super) type SessionStarts = BTreeSet<IpAddr>;
 
 impl Engine {
@@ -27,7 +28,7 @@ impl Engine {
         }
     }
 
-    /// Starts the session with a neighbour, new or changed, if the configuration still has it.
+    /// Starts the session with a new or changed neighbor, if it is still configured.
     fn start_session(&mut self, address: IpAddr, now: Instant) {
         let (Some(settings), Some(neighbor)) =
             (self.config.bgp(), self.config.bgp_neighbors().get(&address))
@@ -58,20 +59,21 @@ impl Engine {
             .add_neighbor(config, &self.registry, &mut self.evpn, now);
     }
 
-    /// Ends a neighbour that is no longer configured.
+    /// Removes a neighbor that is no longer configured.
     pub(super) fn bgp_neighbor_gone(&mut self, address: IpAddr, now: Instant) {
         self.bgp
             .remove_neighbor(address, &self.registry, &mut self.evpn, now);
         self.evpn.neighbor_remove(address, now);
     }
 
-    /// An event of the daemon's poll that may be the speaker's.
+    /// Handles an event of the daemon's poll that may belong to the speaker.
     pub fn speaker_event(&mut self, event: &mio::event::Event, now: Instant) {
         self.bgp
             .handle_event(event, &self.registry, &mut self.evpn, now);
     }
 
-    /// Timers of sessions and routes, and what follows from all that came in.
+    /// Runs the timers of sessions and routes, and installs what they and received messages
+    /// changed.
     pub(super) fn poll_bgp(&mut self, now: Instant) {
         if self.restart_ends.is_some_and(|at| at <= now) {
             self.restart_ends = None;
@@ -92,7 +94,7 @@ impl Engine {
         self.bgp.poll_timeout(now).into_iter().chain(tasks).min()
     }
 
-    /// `bgp.clear`. False: no such neighbour.
+    /// `bgp.clear`. Returns false for an unknown neighbor.
     pub fn bgp_clear(&mut self, asked: &BgpClear, now: Instant) -> bool {
         self.bgp.with_peer(
             asked.neighbor,
@@ -111,7 +113,7 @@ impl Engine {
         )
     }
 
-    /// `bgp.shutdown`. False: no such neighbour.
+    /// `bgp.shutdown`. Returns false for an unknown neighbor.
     pub fn bgp_shutdown(&mut self, asked: &BgpShutdown, now: Instant) -> bool {
         let message = asked.message.as_deref();
         self.bgp.with_peer(
@@ -125,14 +127,14 @@ impl Engine {
         )
     }
 
-    /// `mac.unfreeze`. False: it is not frozen.
+    /// `mac.unfreeze`. Returns false for a MAC that is not frozen.
     pub fn mac_unfreeze(&mut self, vni: Vni, mac: HostMac, now: Instant) -> bool {
         let freed = self.evpn.speaker.unfreeze(now, vni, mac);
         self.commit(now);
         freed
     }
 
-    /// `bgp.enable`. False: no such neighbour.
+    /// `bgp.enable`. Returns false for an unknown neighbor.
     pub fn bgp_enable(&mut self, neighbor: IpAddr, now: Instant) -> bool {
         self.bgp
             .with_peer(neighbor, &self.registry, &mut self.evpn, now, |peer| {

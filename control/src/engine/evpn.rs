@@ -1,7 +1,9 @@
-//! EVPN joined to the tables: what the speaker says is written, what the configuration says is passed to the speaker.
+//! Connects EVPN to the configuration and the FIB: configured entries go to the EVPN speaker, its
+//! table changes are installed.
 //!
-//! Local hosts, static entries and routes meet in one [`EvpnSpeaker`], which decides whose word counts: local truth, then
-//! static configuration, then EVPN. Without `[bgp]` it decides between the first two.
+//! Local hosts, static entries and routes meet in one [`EvpnSpeaker`], which decides which entry
+//! wins: local hosts, then static configuration, then EVPN routes. Without `[bgp]` it decides
+//! between the first two.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -16,13 +18,13 @@ use crate::config::{self, Change, Config, Port, PortKey, VniSettings};
 use crate::evpn::{self, DuplicateConfig, EvpnEvent, EvpnSpeaker, LocalKind, LocalMac, NeighborId};
 use crate::speaker::transport::SessionHandler;
 
-/// The instance, and its neighbours' numbers.
+/// The EVPN speaker, and the IDs of the BGP neighbors that feed it.
 #[derive(Debug)]
 pub(crate) struct EvpnSessions {
     pub(crate) speaker: EvpnSpeaker,
     ids: BTreeMap<IpAddr, NeighborId>,
     next_id: u16,
-    /// Sessions that came or went since the engine looked.
+    /// Sessions that were established or ended since the last poll.
     pub(crate) sessions: Vec<(IpAddr, Option<DownReason>)>,
 }
 
@@ -49,12 +51,12 @@ impl EvpnSessions {
         }
     }
 
-    /// The number of a neighbour.
+    /// The ID of a neighbor.
     pub(crate) fn id(&self, address: IpAddr) -> Option<NeighborId> {
         self.ids.get(&address).copied()
     }
 
-    /// The neighbour with this number.
+    /// The neighbor with this ID.
     pub(crate) fn address(&self, id: NeighborId) -> Option<IpAddr> {
         self.ids
             .iter()
@@ -89,7 +91,8 @@ impl SessionHandler for EvpnSessions {
     }
 }
 
-/// Our address for others: that of IPv4 if there is one (FRR 8.4 resets the session at an IPv6 endpoint).
+/// The local VTEP address to announce: IPv4 if there is one (FRR 8.4 resets the session on an IPv6
+/// endpoint).
 fn own_vtep(config: &Config) -> Option<VtepAddr> {
     config.vtep().addresses.iter().next()
 }
@@ -131,9 +134,9 @@ fn vni_config(vni: Vni, settings: &VniSettings) -> evpn::MacVrfConfig {
 }
 
 impl Engine {
-    /// Passes a configuration change on to the EVPN speaker, if it concerns the content of a VNI. `before`
-    /// is the port that a [`Change::PortSet`] replaces. Live changes, the start and a restart of BGP all
-    /// come through here.
+    /// Passes a configuration change on to the EVPN speaker, if it concerns the content of a VNI.
+    /// `before` is the port that a [`Change::PortSet`] replaces. Live changes, the start and a
+    /// restart of BGP all come through here.
     pub(super) fn apply_to_evpn(&mut self, change: &Change, before: Option<&Port>, now: Instant) {
         let speaker = &mut self.evpn.speaker;
         match change {
@@ -171,7 +174,7 @@ impl Engine {
         }
     }
 
-    /// Tells the speaker of a port's hosts: what is no longer there, and what is.
+    /// Updates the speaker's local hosts from the old and new state of a port.
     pub(super) fn evpn_port(
         &mut self,
         vni: Vni,
@@ -211,7 +214,7 @@ impl Engine {
         }
     }
 
-    /// Writes what the speaker has decided since the last time into the tables.
+    /// Installs the table changes that the speaker has queued, and reports its events.
     pub(super) fn install_routes(&mut self, now: Instant) {
         let mut full = 0u64;
         let tables = &mut self.fib;
@@ -270,7 +273,7 @@ impl Engine {
             }));
         };
         match *event {
-            // A host that is being learned has no port yet: who learns it tells.
+            // A host that is being learned has no port yet: the learning code reports it.
             EvpnEvent::Moved { to: None, .. } if here.is_none() => {}
             EvpnEvent::Moved {
                 vni,
@@ -293,23 +296,27 @@ impl Engine {
                 self.learned.forget(vni, mac);
             }
             EvpnEvent::Frozen { vni, mac } => {
-                tracing::warn!(%vni, %mac, "MAC moved too often: frozen where it is; `vtepctl mac unfreeze` frees it");
+                tracing::warn!(%vni, %mac, "duplicate MAC: moved too often and is frozen; `vtepctl mac unfreeze` releases it");
                 notify(MacChange::Frozen, vni, mac, None, 0);
             }
             EvpnEvent::Unfrozen { vni, mac } => notify(MacChange::Unfrozen, vni, mac, None, 0),
             EvpnEvent::LimitReached { vni, limit } => {
-                tracing::warn!(%vni, limit, "the VNI has as many MACs of EVPN as max-macs allows");
+                tracing::warn!(%vni, limit, "the VNI has reached max-macs; further EVPN MACs are not installed");
             }
             EvpnEvent::EndpointMismatch {
                 vni,
                 endpoint,
                 originator,
             } => {
-                tracing::warn!(%vni, %endpoint, %originator, "flooding to the tunnel endpoint of a type 3 route, which is not its originator");
+                tracing::warn!(%vni, %endpoint, %originator, "the tunnel endpoint of a type 3 route differs from its originator; flooding to the endpoint");
             }
             EvpnEvent::Looped { neighbor, routes } => {
                 let neighbor = self.evpn.address(neighbor);
-                tracing::debug!(?neighbor, routes, "our own routes came back: ignored");
+                tracing::debug!(
+                    ?neighbor,
+                    routes,
+                    "ignored routes that this router originated"
+                );
             }
         }
     }
@@ -325,8 +332,8 @@ impl Engine {
         self.learned_forget_all();
         self.install_routes(now);
         self.evpn = EvpnSessions::new(&self.config);
-        // VNIs that later changes of the same batch add are not in the FIB yet: those changes come here
-        // themselves.
+        // VNIs that later changes of the same batch add are not in the FIB yet: those changes come
+        // here themselves.
         let vnis = self.config.vnis().iter();
         let known = vnis.filter(|(vni, _)| self.fib.domain_id(**vni).is_some());
         let changes: Vec<_> = known

@@ -1,4 +1,5 @@
-//! Multicast groups that VNIs flood to: joined by the kernel on the underlay, and let in by the XDP program.
+//! Multicast groups that VNIs flood to: joined by the kernel on the underlay, accepted by the XDP
+//! program.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,7 +10,7 @@ use rustix::net::sockopt;
 use super::Engine;
 use crate::interfaces::Purpose;
 
-/// Sockets that hold memberships: one for each group and underlay interface.
+/// Sockets that hold the memberships: one for each group and underlay interface.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     joined: BTreeMap<(IpAddr, u32), UdpSocket>,
@@ -17,7 +18,7 @@ pub(super) struct Groups {
 
 /// Joins a group on an interface for as long as the socket lives.
 fn join(group: IpAddr, ifindex: u32) -> io::Result<UdpSocket> {
-    // Bound to a port of the kernel's choice: the socket only holds the membership, frames go to AF_XDP.
+    // An ephemeral port: the socket only holds the membership, frames go to AF_XDP.
     let any: IpAddr = if group.is_ipv6() {
         [0u8; 16].into()
     } else {
@@ -35,7 +36,8 @@ fn join(group: IpAddr, ifindex: u32) -> io::Result<UdpSocket> {
 }
 
 impl Engine {
-    /// Joins and leaves, so that what VNIs use now is heard on every open underlay interface.
+    /// Joins and leaves groups, so that every open underlay interface receives exactly those that
+    /// VNIs use.
     pub(super) fn sync_groups(&mut self) {
         let wanted: Vec<IpAddr> = {
             let groups = self

@@ -1,4 +1,5 @@
-//! Hosts that are learned from frames of ports that allow it: bounded, aged, and reported to EVPN. And what workers miss.
+//! Hosts learned from frames, on ports that allow it: limited, aged, and announced by EVPN. Also
+//! events of lookup misses.
 
 use std::time::Instant;
 
@@ -22,7 +23,7 @@ struct LearnedHost {
 #[derive(Debug, Default)]
 pub(crate) struct LearnedHosts {
     hosts: HashMap<(Vni, HostMac), LearnedHost>,
-    /// Hosts of each port.
+    /// Number of hosts on each port.
     counts: HashMap<PortKey, u32>,
 }
 
@@ -69,7 +70,7 @@ impl LearnedHosts {
 }
 
 impl Engine {
-    /// Takes up what a worker has noticed.
+    /// Handles a learn event or a miss of a worker.
     pub(super) fn learn_event(&mut self, event: LearnEvent, now: Instant) {
         match event {
             LearnEvent::MacSeen { port, mac, .. } => self.mac_seen(port, mac, now),
@@ -102,7 +103,7 @@ impl Engine {
         }
     }
 
-    /// VNI, name and rule of a port that learns.
+    /// VNI, key and learning settings of a port that learns.
     fn learning_port(&self, port: PortId) -> Option<(Vni, PortKey, Learn)> {
         let key = self.ports.by_id(port)?;
         let vni = self.config.port_vni(key)?;
@@ -144,7 +145,7 @@ impl Engine {
             tracing::debug!(%error, "a host is not learned");
             return;
         }
-        // What EVPN gave up for it is written first, then our own entry.
+        // Install what EVPN withdraws for it first, then the local entry.
         self.install_routes(now);
         match self.fib.set_local_mac(vni, mac, port) {
             Ok(()) => {
@@ -172,7 +173,7 @@ impl Engine {
         }
     }
 
-    /// Forgets hosts that were not seen for as long as their port says.
+    /// Removes hosts that were not seen for the age of their port.
     pub(super) fn age_learned(&mut self, now: Instant) {
         let mut old = Vec::new();
         for ((vni, mac), host) in &self.learned.hosts {
@@ -190,7 +191,7 @@ impl Engine {
         }
     }
 
-    /// Forgets a learned host here and everywhere.
+    /// Removes a learned host and withdraws its route.
     pub(super) fn unlearn(&mut self, vni: Vni, mac: HostMac) {
         if self.learned.forget(vni, mac) {
             self.fib.remove_mac(vni, mac);
@@ -207,7 +208,7 @@ impl Engine {
         }
     }
 
-    /// Forgets all hosts of a port, or all of a VNI.
+    /// Removes the learned hosts that `gone` selects.
     pub(super) fn unlearn_where(&mut self, gone: impl Fn(Vni, &PortKey) -> bool) {
         for (vni, mac) in self.learned.all() {
             if self

@@ -1,4 +1,5 @@
-//! Entries with a lifetime, which an outside program adds in answer to a miss: they go by themselves.
+//! Entries with a lifetime, which a controller adds in response to a miss: they expire on their
+//! own.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -9,21 +10,21 @@ use vtep_dataplane::addr::{HostMac, Vni};
 use super::Engine;
 use crate::config::Change;
 
-/// What has a lifetime.
+/// An entry with a lifetime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum ExpiringEntry {
     Fdb(Vni, HostMac),
     Neighbor(Vni, IpAddr),
 }
 
-/// When entries go.
+/// Expiry times.
 #[derive(Debug, Default)]
 pub(super) struct Lifetimes {
     deadlines: HashMap<ExpiringEntry, Instant>,
 }
 
 impl Lifetimes {
-    /// Follows a change that was made.
+    /// Updates the expiry times from an applied change.
     pub(super) fn track(&mut self, change: &Change, now: Instant) {
         let (entry, lifetime) = match change {
             Change::FdbAdd {
@@ -49,7 +50,7 @@ impl Lifetimes {
         }
     }
 
-    /// How long until the next one goes.
+    /// Time until the next entry expires.
     pub(super) fn next_timeout(&self, now: Instant) -> Option<Duration> {
         self.deadlines
             .values()
@@ -59,7 +60,7 @@ impl Lifetimes {
 }
 
 impl Engine {
-    /// Removes entries whose time is over.
+    /// Removes expired entries.
     pub(super) fn expire_entries(&mut self, now: Instant) {
         let expired: Vec<_> = self
             .lifetimes
@@ -74,7 +75,7 @@ impl Engine {
                 ExpiringEntry::Neighbor(vni, ip) => Change::NeighborDel { vni, ip },
             };
             if let Err(error) = self.apply_batch(&[change], now) {
-                tracing::error!(%error, "an entry outlives its lifetime");
+                tracing::error!(%error, "can't remove an expired entry");
                 self.lifetimes.deadlines.remove(&entry);
             }
         }

@@ -1,5 +1,5 @@
-//! `mac.move`: a host is attached here after a live migration, in one call: the table, EVPN, and an announcement that
-//! turns the traffic of everyone who still knows it elsewhere.
+//! `mac.move`: attaches a host after a live migration in one call: FIB entry, EVPN route, and a
+//! gratuitous announcement that updates other hosts and switches.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
@@ -76,11 +76,11 @@ fn announce_mac(mac: MacAddr) -> Vec<u8> {
 }
 
 impl Engine {
-    /// Attaches a host to a port that exists: takes it off any other port of the VNI, raises its mobility sequence, and
-    /// announces it.
+    /// Attaches a host to an existing port: detaches it from any other port of the VNI, raises its
+    /// mobility sequence, and announces it.
     ///
     /// # Errors
-    /// When there is no such port, or the MAC is a static remote one; nothing changes.
+    /// When the port does not exist, or the MAC is a static remote one; nothing changes.
     pub fn mac_move(&mut self, asked: &MacMove, now: Instant) -> Result<(), EngineError> {
         let key = asked.port();
         let refuse = |error| EngineError::Batch(BatchError { index: 0, error });
@@ -115,7 +115,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Floods an announcement of a local host, as the host itself would.
+    /// Floods an announcement of a local host, as the host itself would send it.
     fn announce(&mut self, vni: Vni, mac: HostMac, ips: &[IpAddr]) {
         let Some(key) = self.port_of(vni, mac) else {
             return;
@@ -151,7 +151,7 @@ impl Engine {
                 vlan::push(&mut frame, id);
             }
             if !self.workers.inject(queue.worker, managed.id, frame.into()) {
-                tracing::error!(%vni, %mac, "the worker takes no commands: the host is not announced");
+                tracing::error!(%vni, %mac, "the worker accepts no commands: the host is not announced");
             }
         }
     }

@@ -1,13 +1,13 @@
-//! The engine: what the configuration says becomes tables, open interfaces and resolved next hops.
+//! The engine: turns the configuration into FIB entries, open interfaces and resolved VTEPs.
 //!
 //! ```text
-//! Change (file, control socket) -> check -> open interfaces -> tables -> commit -> workers
-//! netlink -> underlay -> next hops ----------------------------^
-//! netlink -> link came or went -> devices ---------------------^
+//! Change (file, control socket) -> check -> open interfaces -> fib -> commit -> workers
+//! netlink -> underlay -> paths of VTEPs --------------------^
+//! netlink -> link event -> interfaces ----------------------^
 //! ```
 //!
-//! A change is made whole or not at all: all that can fail (rules between values, interfaces that can't be opened, full
-//! tables) is tried before anything is touched.
+//! A batch of changes is atomic: everything that can fail (rules between values, interfaces that
+//! can't be opened, full tables) is checked before anything changes.
 
 mod apply;
 mod bgp;
@@ -45,7 +45,7 @@ use crate::speaker::BgpSpeaker;
 use crate::underlay::{self, Underlay, UnderlayEvent};
 use crate::workers::Workers;
 
-/// Why the engine did not start, or refused a change.
+/// Why the engine did not start, or refused a batch.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// A change does not fit the configuration.
@@ -54,38 +54,38 @@ pub enum EngineError {
     /// An interface of a new port can't be opened.
     #[error("change {index}: {error}")]
     Interface {
-        /// The change's place in the batch, from 0.
+        /// Index of the change in the batch, from 0.
         index: usize,
-        /// Why.
+        /// The cause.
         error: Box<InterfaceError>,
     },
-    /// A table has no room for the change.
+    /// A table can't hold the change.
     #[error("change {index}: {error}")]
     Table {
-        /// The change's place in the batch, from 0.
+        /// Index of the change in the batch, from 0.
         index: usize,
-        /// Why.
+        /// The cause.
         error: FibError,
     },
-    /// The memory for frames, or an underlay interface.
+    /// Memory for frames, or an underlay interface.
     #[error(transparent)]
     Device(#[from] InterfaceError),
     /// Netlink, threads, eventfds.
     #[error("{what}: {error}")]
     Io {
-        /// What was tried.
+        /// The operation.
         what: &'static str,
-        /// The system's answer.
+        /// The system's error.
         error: io::Error,
     },
 }
 
-/// The running configuration and all that was made of it.
+/// The running configuration and everything built from it.
 #[derive(Debug)]
 pub struct Engine {
     config: Config,
     fib: Fib,
-    // Before the workers: interfaces are closed while workers still run.
+    // Declared before the workers, so that interfaces are closed while workers still run.
     interfaces: Interfaces,
     ports: TenantPorts,
     workers: Workers,
@@ -96,29 +96,30 @@ pub struct Engine {
     evpn: EvpnSessions,
     bgp: BgpSpeaker,
     session_starts: bgp::SessionStarts,
-    /// The daemon's poll, for sockets of BGP.
+    /// The daemon's poll, for BGP sockets.
     registry: Registry,
     learned: LearnedHosts,
     lifetimes: Lifetimes,
     groups: Groups,
-    /// For clients that monitor.
+    /// For monitoring clients, since the last [`Self::take_events`].
     events: Vec<monitor::ApiEvent>,
-    /// Entries of EVPN that found no room in the tables.
+    /// EVPN changes that a full table has refused since the start.
     not_installed: u64,
     /// When learned hosts are aged next.
     age_at: Instant,
-    /// Until when sessions say that we have restarted.
+    /// Until when sessions set the Restart State bit.
     restart_ends: Option<Instant>,
-    /// What monitoring clients know of each interface.
+    /// The interface states that monitoring clients were notified of.
     notified_states: BTreeMap<InterfaceName, PortState>,
 }
 
-/// MAC entries at most: local and remote, over all VNIs.
+/// Most MAC entries, local and remote, over all VNIs.
 pub const MAX_MACS: usize = 4 << 20;
 
 impl Engine {
-    /// Starts workers and underlay, then brings up what `config` says. Tenant interfaces that don't exist yet are
-    /// waited for. BGP's sockets register with `registry`, with tokens after `tokens`.
+    /// Starts the workers and the underlay, then applies `config`. Interfaces that don't exist yet
+    /// are opened when they appear. BGP sockets register with `registry`, with tokens after
+    /// `tokens`.
     ///
     /// # Errors
     /// When the host refuses memory, threads or netlink, or a table is too small.
@@ -132,7 +133,8 @@ impl Engine {
         let since_1970 = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        // Jitter only keeps many daemons from acting at the same moment: process and time differ enough.
+        // The seed of timer jitter, which keeps daemons from acting at the same moment: process and
+        // time differ enough.
         let seed = since_1970.as_nanos() as u64 ^ u64::from(std::process::id()) << 32;
         let tables_settings = settings(vtep);
         let underlay = Underlay::new(underlay_config(vtep)).map_err(io_error("netlink"))?;
@@ -197,11 +199,12 @@ impl Engine {
                 .map_err(|error| EngineError::Table { index: 0, error })?;
             match self.interfaces.prepare(&name, Purpose::Underlay) {
                 Ok(prepared) => self.interfaces.activate(&name, prepared, &self.workers),
-                // It may come yet, as tenant interfaces may.
+                // It may appear later, as tenant interfaces may.
                 Err(error) if error.is_absent() => {
                     tracing::warn!(interface = %name, "the underlay interface does not exist yet; waiting for it");
                 }
-                // Another program has it, or the host refuses: starting anyway would only hide that.
+                // Another program uses it, or the host refuses: starting anyway would only hide
+                // that.
                 Err(error) => return Err(error.into()),
             }
             self.publish_interface(&name);
@@ -215,10 +218,11 @@ impl Engine {
         &self.config
     }
 
-    /// Makes a batch of changes, all or none.
+    /// Applies a batch of changes, all or none.
     ///
     /// # Errors
-    /// Which change was refused and why; nothing of the batch stands then.
+    /// [`EngineError`] names the change that was refused and the cause; nothing of the batch is
+    /// applied then.
     pub fn apply_batch(&mut self, changes: &[Change], now: Instant) -> Result<(), EngineError> {
         self.check_capacity(changes)?;
         let prepared = self.prepare(changes)?;
@@ -236,8 +240,9 @@ impl Engine {
         for change in changes {
             self.lifetimes.track(change, now);
             if let Err(error) = self.apply(change, now) {
-                // `room` has counted: this can't happen, and if it does, what was asked for is not all there.
-                tracing::error!(%error, ?change, "a checked change could not be made");
+                // `check_capacity` has counted: this can't happen, and if it does, the batch is
+                // applied in part.
+                tracing::error!(%error, ?change, "can't apply a change that was checked");
             }
         }
         self.start_sessions(now);
@@ -274,7 +279,7 @@ impl Engine {
             .publish(name, &self.interfaces, self.workers.count(), &mut self.fib);
     }
 
-    /// Asks for new VTEPs to be resolved, publishes, and lets sleeping workers take it up.
+    /// Installs routes, tracks new VTEPs, publishes the staged tables, and wakes sleeping workers.
     fn commit(&mut self, now: Instant) {
         self.install_routes(now);
         for change in self.fib.vtep_tracking() {
@@ -289,8 +294,8 @@ impl Engine {
         }
     }
 
-    /// Reads what netlink has, resolves what has changed and publishes it. To be called when the underlay's socket is
-    /// readable and when [`Self::next_timeout`] has passed.
+    /// Handles worker events, netlink events and timers, and publishes what they changed. To be
+    /// called when a registered descriptor is readable and when [`Self::next_timeout`] has passed.
     pub fn poll(&mut self, now: Instant) {
         self.workers.events.clear_wakeup();
         while let Some(event) = self.workers.events.next() {
@@ -348,7 +353,7 @@ impl Engine {
                 .into_iter()
                 .for_each(|change| self.handle_underlay_event(change, now)),
             Err(error) => {
-                tracing::error!(%error, "netlink failed; next hops stay as they are until it works again");
+                tracing::error!(%error, "netlink failed; resolved paths stay in use until it works again");
             }
         }
     }
@@ -366,7 +371,7 @@ impl Engine {
                         .iter()
                         .any(|own| own.get() == change.address)
                 {
-                    tracing::warn!(address = %change.address, "our VTEP address is gone from this host; peers can't reach us");
+                    tracing::warn!(address = %change.address, "the local VTEP address was removed from this host; peers can't reach it");
                 }
             }
         }
@@ -391,7 +396,7 @@ impl Engine {
         self.fib.set_paths(vtep, table.into());
     }
 
-    /// Opens, closes or refreshes an interface whose link has changed.
+    /// Opens, closes or updates an interface whose link has changed.
     fn link_changed(&mut self, change: &underlay::LinkChange, now: Instant) {
         let Ok(name) = change.link.name.parse::<InterfaceName>() else {
             return;
@@ -404,7 +409,7 @@ impl Engine {
             Some(index) if !change.present && index == change.link.index => {
                 self.interfaces.close(&name, &self.workers)
             }
-            // Another interface under the same name: the old one went unnoticed.
+            // Another interface with the same name: the removal of the old one was missed.
             Some(index) if change.present && index != change.link.index => {
                 self.interfaces.close(&name, &self.workers)
                     | self.interfaces.try_open(&name, &self.workers, now)
@@ -422,7 +427,7 @@ impl Engine {
         }
     }
 
-    /// How long the owner may wait before the next [`Self::poll`]; `None`: until something happens.
+    /// How long the owner may wait before the next [`Self::poll`]; `None`: until an event.
     #[must_use]
     pub fn next_timeout(&self, now: Instant) -> Option<Duration> {
         let all = [
@@ -433,7 +438,7 @@ impl Engine {
         all.into_iter().flatten().min()
     }
 
-    /// Tells monitoring clients of interfaces whose state has changed.
+    /// Notifies monitoring clients of interfaces whose state has changed.
     fn notify_port_states(&mut self) {
         for (name, managed) in self.interfaces.all() {
             let (state, reason) = self.view().port_state(name, managed);
@@ -465,18 +470,19 @@ impl Engine {
             .retain(|name, _| self.interfaces.get(name).is_some());
     }
 
-    /// What happened since the last call, for clients that monitor.
+    /// Events for monitoring clients since the last call.
     pub fn take_events(&mut self) -> Vec<monitor::ApiEvent> {
         std::mem::take(&mut self.events)
     }
 
-    /// What workers tell: its descriptor is readable when there is something, and [`Self::poll`] takes it up.
+    /// Events of the workers: the descriptor is readable when there are any, and [`Self::poll`]
+    /// handles them.
     #[must_use]
     pub const fn worker_events(&self) -> &EventQueue {
         &self.workers.events
     }
 
-    /// What is known of this host's network.
+    /// Links, addresses and routes of this host.
     #[must_use]
     pub const fn underlay(&self) -> &Underlay {
         &self.underlay

@@ -1,4 +1,4 @@
-//! Configuration values as the types that the rooms below take.
+//! Translates configuration values to the types of the modules below.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,7 +11,7 @@ use crate::interfaces::InterfaceSettings;
 use crate::underlay;
 use crate::workers::WorkerPlan;
 
-/// Our VTEP addresses by family.
+/// Local VTEP addresses by family.
 pub(super) fn locals(vtep: &config::Vtep) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
     let (mut v4, mut v6) = (None, None);
     for address in vtep.addresses.iter() {
@@ -73,7 +73,8 @@ pub(super) fn interface_settings(vtep: &config::Vtep) -> InterfaceSettings {
     }
 }
 
-/// One worker for each configured core, else for each queue of the underlay, as far as there are cores.
+/// One worker for each configured core, or else for each queue of the underlay, limited by the
+/// cores available.
 pub(super) fn plan(vtep: &config::Vtep) -> WorkerPlan {
     let busy_poll = vtep.afxdp.busy_poll == config::Tristate::On;
     if let Some(cores) = &vtep.cores {

@@ -1,4 +1,4 @@
-//! What `show` and the metrics may see of the engine: its parts as they are now, and nothing to change them by.
+//! Read access to the engine for `show` and the metrics.
 
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::workers::Workers;
 pub(crate) struct EngineView<'a> {
     /// The running configuration.
     pub(crate) config: &'a Config,
-    /// The workers' tables.
+    /// The workers' tables, as the control thread writes them.
     pub(crate) fib: &'a Fib,
     /// Underlay and tenant interfaces.
     pub(crate) interfaces: &'a Interfaces,
@@ -38,7 +38,7 @@ pub(crate) struct EngineView<'a> {
     pub(crate) started: Instant,
     /// The same moment, seconds since 1970.
     pub(crate) started_unix: u64,
-    /// Changes that a full table has refused since the start.
+    /// EVPN changes that a full table has refused since the start.
     pub(crate) not_installed: u64,
 }
 
@@ -63,7 +63,7 @@ impl Engine {
 }
 
 impl EngineView<'_> {
-    /// Whether frames can pass an interface, and if not, why.
+    /// The state of an interface, with the cause if it is not up.
     pub(crate) fn port_state(
         &self,
         name: &InterfaceName,
@@ -72,13 +72,13 @@ impl EngineView<'_> {
         match &managed.state {
             InterfaceState::Absent => (
                 PortState::Absent,
-                Some("no such interface; waiting for it".to_owned()),
+                Some("the interface does not exist; waiting for it".to_owned()),
             ),
             InterfaceState::Failed { reason, .. } => (PortState::Failed, Some(reason.clone())),
             InterfaceState::Open(_) => match self.underlay.link(name.as_str()) {
                 Some(link) if !link.admin_up => (
                     PortState::Down,
-                    Some("set down; `ip link set up`".to_owned()),
+                    Some("administratively down; `ip link set up`".to_owned()),
                 ),
                 Some(link) if !link.carrier => (PortState::Down, Some("no carrier".to_owned())),
                 _ => (PortState::Up, None),

@@ -12,11 +12,11 @@ use vtep_dataplane::table::vni::{Domain, VniTable};
 
 use super::{Fib, FibError, MAX_DOMAINS};
 
-/// What is known of one VNI beside its published domain.
+/// Staged state of one VNI, from which its published domain is built.
 #[derive(Debug)]
 pub(super) struct DomainState {
     pub(super) domain: Domain,
-    /// Why each VTEP belongs to the VNI: times in the flood list + MACs behind it.
+    /// References of the VNI to each VTEP: one for the flood list, one for each MAC behind it.
     pub(super) members: HashMap<VtepId, u32>,
     pub(super) flood: BTreeMap<VtepAddr, VtepId>,
     pub(super) ports: Vec<PortId>,
@@ -24,10 +24,10 @@ pub(super) struct DomainState {
 }
 
 impl Fib {
-    /// Adds a VNI, or changes whether it passes inner tags.
+    /// Adds a VNI, or changes whether it accepts inner VLAN tags.
     ///
     /// # Errors
-    /// [`FibError::NoId`] when there are [`MAX_DOMAINS`] of them.
+    /// [`FibError::NoId`] when there are [`MAX_DOMAINS`] VNIs.
     pub fn add_vni(&mut self, vni: Vni, pass_tags: bool) -> Result<DomainId, FibError> {
         self.vnis_dirty = true;
         if let Some(state) = self.domains.get_mut(&vni) {
@@ -117,7 +117,7 @@ impl Fib {
         }
     }
 
-    /// Points a MAC to a local port.
+    /// Sets the local port of a MAC.
     ///
     /// # Errors
     /// [`FibError`] when the table is full; nothing changes.
@@ -142,14 +142,14 @@ impl Fib {
         }
     }
 
-    /// An entry no longer leads to `old`.
+    /// Drops the reference of a MAC entry that was replaced or removed.
     fn release_destination(&mut self, vni: Vni, old: Option<Destination>) {
         if let Some(Destination::Vtep(id)) = old {
             self.drop_vtep_refs_by_id(vni, id, 1);
         }
     }
 
-    /// Changes a VNI's staged state.
+    /// Edits a VNI's staged state and marks it for publication; `None` for an unknown VNI.
     pub(super) fn edit_domain<R>(
         &mut self,
         vni: Vni,

@@ -1,14 +1,15 @@
-//! Identifiers of rows in the workers' tables: places that are used again, but not too early.
+//! Allocation of row IDs in the workers' tables. A freed ID is quarantined before it is reused.
 
-/// Hands out the lowest free index. MAC entries are written in place while small tables are published: a worker that
-/// still has the old snapshot may meet an entry written after it. An index is therefore not used again before every
-/// worker has a snapshot from which its former meaning is gone.
+/// Allocates the lowest free ID. MAC entries are written in place, small tables are published as
+/// snapshots: a worker that still has an old snapshot may read a MAC entry written after it. A
+/// freed ID is therefore quarantined until every worker has a snapshot in which its former row is
+/// gone.
 #[derive(Debug, Default)]
 pub(super) struct IdPool {
     used: Vec<bool>,
-    /// Given back, but still in the newest published snapshot.
+    /// Freed, but still in the latest published snapshot.
     freed: Vec<usize>,
-    /// ReleasedVtep from the newest snapshot, perhaps not from those that workers hold.
+    /// Gone from the latest snapshot, but perhaps not from those that workers hold.
     quarantined: Vec<usize>,
 }
 
@@ -34,12 +35,12 @@ impl IdPool {
         self.freed.push(index);
     }
 
-    /// A snapshot without the freed ones is published.
+    /// A snapshot without the freed IDs was published.
     pub(super) fn mark_published(&mut self) {
         self.quarantined.append(&mut self.freed);
     }
 
-    /// Every worker has the newest snapshot.
+    /// Every worker has the latest snapshot: quarantined IDs may be allocated again.
     pub(super) fn end_quarantine(&mut self) {
         for index in self.quarantined.drain(..) {
             self.used[index] = false;

@@ -1,7 +1,7 @@
-//! What the EVPN speaker has decided -> the workers' tables, by the burst.
+//! Installs table changes of the EVPN speaker, in bursts.
 //!
 //! ```text
-//! changes -> bursts: memory of all their keys -> runs of one VTEP: one look at VNI and VTEP -> an entry each
+//! changes -> bursts (prefetch all keys) -> runs of one VNI and VTEP (one reference update) -> entries
 //! ```
 
 use vtep_dataplane::addr::{DomainId, HostMac, Vni, VtepAddr, VtepId};
@@ -12,15 +12,15 @@ use vtep_dataplane::table::neighbor::NeighborEntry;
 use super::{Fib, FibError};
 use crate::evpn::TableChange;
 
-/// What MAC changes that stand next to each other have in common.
+/// What consecutive MAC changes have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct MacRun {
     vni: Vni,
-    /// None: the entries are removed.
+    /// `None`: the entries are removed.
     vtep: Option<VtepAddr>,
 }
 
-/// The run and the MAC of a change; None if it is about something else.
+/// The run and the MAC of a change; `None` for changes of other tables.
 const fn mac_change(change: &TableChange) -> Option<(MacRun, HostMac)> {
     match *change {
         TableChange::MacSet { vni, mac, vtep, .. } => Some((
@@ -35,13 +35,13 @@ const fn mac_change(change: &TableChange) -> Option<(MacRun, HostMac)> {
     }
 }
 
-/// Entries that no longer lead to a next hop, counted as long as it is the same one.
+/// References to one VTEP that replaced or removed entries have released, not yet subtracted.
 #[derive(Debug, Default)]
 struct ReleasedVtep(Option<(VtepId, u32)>);
 
 impl Fib {
-    /// Writes what the EVPN speaker has decided; returns how many changes found a table full, and were not made. MAC
-    /// entries are seen at once, the rest after [`Self::commit`].
+    /// Installs the speaker's changes. Returns how many were not installed because a table is full.
+    /// MAC entries are visible to workers at once, the rest after [`Self::commit`].
     pub fn install(&mut self, changes: &[TableChange]) -> u64 {
         let mut full = 0;
         for burst in changes.chunks(BURST) {
@@ -60,7 +60,7 @@ impl Fib {
         full
     }
 
-    /// Starts to load the MAC entries of a burst: each update would else wait for its own.
+    /// Prefetches the MAC entries of a burst, so that updates do not wait for memory one by one.
     fn prefetch(&self, burst: &[TableChange]) {
         let mut keys = [MacKey::default(); BURST];
         let mut count = 0;
@@ -77,7 +77,7 @@ impl Fib {
         self.macs.prefetch(&keys[..count]);
     }
 
-    /// Makes MAC changes that have all in common but the MAC; returns how many found the table full.
+    /// Installs a run of MAC changes; returns how many found the table full.
     fn install_run(&mut self, run: MacRun, changes: &[TableChange]) -> u64 {
         let Some(domain) = self.domain_id(run.vni) else {
             return 0;
@@ -110,7 +110,7 @@ impl Fib {
         u64::from(full)
     }
 
-    /// An entry no longer leads to `old`.
+    /// Counts the reference of a replaced or removed entry.
     fn count_released(&mut self, vni: Vni, released: &mut ReleasedVtep, old: Option<Destination>) {
         let Some(Destination::Vtep(id)) = old else {
             return;
@@ -182,7 +182,7 @@ mod tests {
         };
         let mut tables = Fib::new(1, LIMIT, settings);
         for number in [1, 2] {
-            tables.add_vni(vni(number), false).expect("room");
+            tables.add_vni(vni(number), false).expect("space");
         }
         tables
     }
@@ -199,7 +199,7 @@ mod tests {
         VtepAddr::new(std::net::IpAddr::from([203, 0, 113, number])).expect("a VTEP")
     }
 
-    /// VNI 3 is not there.
+    /// VNI 3 is not configured.
     fn change() -> impl Strategy<Value = TableChange> {
         (1..4_u32, 0..9_u8, prop::option::weighted(0.7, 1..4_u8)).prop_map(|(number, host, at)| {
             match at {
@@ -222,7 +222,7 @@ mod tests {
 
     type Model = BTreeMap<(Vni, HostMac), VtepAddr>;
 
-    /// The same one by one; how many were refused.
+    /// Reference model: one change at a time. Returns how many were refused.
     fn model(entries: &mut Model, changes: &[TableChange]) -> u64 {
         let mut full = 0;
         for change in changes {
@@ -257,7 +257,7 @@ mod tests {
                 let reader = tables.mac_reader();
                 for ((vni, mac), vtep) in &entries {
                     let key = MacKey::new(tables.domain_id(*vni).expect("a VNI"), mac.get());
-                    let hop = now.vteps.by_address(*vtep).expect("a next hop");
+                    let hop = now.vteps.by_address(*vtep).expect("a remote VTEP");
                     prop_assert_eq!(reader.lookup(key), Some(Destination::Vtep(hop)));
                 }
                 for at in [1, 2, 3].map(vtep) {

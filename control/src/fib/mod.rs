@@ -1,8 +1,9 @@
-//! The writing end of the workers' tables: identifiers, reference counts, and one publication for a whole change.
+//! The forwarding information base (FIB): the writing side of the workers' tables, with row IDs,
+//! reference counts and one publication for a whole batch of changes.
 //!
-//! Everything that fills the tables (configuration, control socket, later EVPN routes) goes through here, on the
-//! control thread. Small tables are staged and published together by [`Fib::commit`]; MAC entries are
-//! written in place.
+//! All writers (configuration, control socket, EVPN routes) come through here, on the control
+//! thread. Small tables are staged and published together by [`Fib::commit`]; MAC and neighbor
+//! entries are written in place.
 
 mod domains;
 mod ids;
@@ -32,26 +33,26 @@ pub use self::neighbors::MAX_NEIGHBORS;
 use self::vteps::VtepState;
 pub use self::vteps::VtepTracking;
 
-/// Why a table takes no more.
+/// A table that is full.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FibError {
-    /// The MAC table is as large as it may become.
+    /// The MAC table has reached its limit.
     #[error("{0}; remove entries, or limit VNIs with max-macs")]
     MacsFull(#[from] vtep_dataplane::table::mac::MacTableFull),
-    /// The neighbour table is as large as it may become.
+    /// The neighbor table has reached its limit.
     #[error(transparent)]
     NeighborsFull(#[from] vtep_dataplane::table::neighbor::NeighborTableFull),
-    /// All identifiers are in use.
+    /// All IDs of a table are in use.
     #[error("no more than {0} {1} at a time")]
     NoId(usize, &'static str),
 }
 
-/// Most VNIs at a time: the domain is 16 bits of a MAC table key.
+/// Most VNIs at a time: a domain ID is 16 bits of a MAC table key.
 pub const MAX_DOMAINS: usize = 1 << 16;
-/// Most devices, and most tenant ports, at a time.
+/// Most interfaces, and most tenant ports, at a time.
 pub const MAX_PORTS: usize = 4096;
 
-/// Tables as the control thread sees them.
+/// The control thread's side of the tables.
 #[derive(Debug)]
 pub struct Fib {
     workers: usize,
@@ -73,7 +74,7 @@ pub struct Fib {
     vteps_dirty: bool,
     ports_dirty: bool,
     settings_dirty: bool,
-    /// VTEPs that came into use or fell out of it since the last call of `vtep_tracking`.
+    /// VTEPs to track or untrack since the last call of `vtep_tracking`.
     vtep_tracking: Vec<VtepTracking>,
 }
 
@@ -110,19 +111,19 @@ impl Fib {
         }
     }
 
-    /// A reading end of the snapshots, for a worker.
+    /// A reader of the published snapshots, for a worker.
     #[must_use]
     pub fn snapshots(&self) -> Reader<Snapshot> {
         self.publisher.reader()
     }
 
-    /// A reading end of the MAC table, for a worker.
+    /// A reader of the MAC table, for a worker.
     #[must_use]
     pub fn mac_reader(&self) -> MacReader {
         self.macs.reader()
     }
 
-    /// The tables as the workers have them.
+    /// The latest published snapshot.
     #[must_use]
     pub fn current(&self) -> &Snapshot {
         self.publisher.current()
@@ -134,7 +135,7 @@ impl Fib {
         &self.macs
     }
 
-    /// Replaces what holds for every frame.
+    /// Replaces the settings that apply to every frame.
     pub fn set_settings(&mut self, settings: Settings) {
         self.settings_dirty |= settings != self.settings;
         self.settings = settings;
@@ -146,7 +147,7 @@ impl Fib {
         Arc::new(Counters::new(self.workers))
     }
 
-    /// Publishes all that was staged as one change. Returns whether there was anything.
+    /// Publishes all staged changes as one snapshot. Returns whether there were any.
     pub fn commit(&mut self) -> bool {
         if !(self.vnis_dirty || self.vteps_dirty || self.ports_dirty || self.settings_dirty) {
             return false;
@@ -170,7 +171,7 @@ impl Fib {
         true
     }
 
-    /// Frees snapshots, and identifiers, that no worker can meet any more. To be called now and then.
+    /// Frees snapshots and IDs that no worker can reference any more. To be called regularly.
     pub fn reclaim(&mut self) {
         self.macs.reclaim();
         self.neighbors.reclaim();

@@ -1,4 +1,4 @@
-//! Neighbours: what workers answer ARP and ND from.
+//! The neighbor table, from which workers answer ARP and ND.
 
 use std::net::IpAddr;
 
@@ -7,24 +7,23 @@ use vtep_dataplane::table::neighbor::{NeighborEntry, NeighborReader, NeighborTab
 
 use super::{Fib, FibError};
 
-/// Neighbours at most: over all VNIs.
+/// Most neighbor entries, over all VNIs.
 pub const MAX_NEIGHBORS: usize = 4 << 20;
 
 impl Fib {
-    /// The neighbour table.
+    /// The neighbor table.
     #[must_use]
     pub const fn neighbors(&self) -> &NeighborTable {
         &self.neighbors
     }
 
-    /// A reading end of the neighbour table, for a worker.
+    /// A reader of the neighbor table, for a worker.
     #[must_use]
     pub fn neighbor_reader(&self) -> NeighborReader {
         self.neighbors.reader()
     }
 
-    /// Says what address `ip` of a VNI belongs to; replaces what was said before. A VNI that is not there: nothing
-    /// happens.
+    /// Sets the neighbor entry of address `ip` in a VNI. Does nothing for an unknown VNI.
     ///
     /// # Errors
     /// [`FibError::NeighborsFull`] when the table is full; nothing changes.
@@ -40,14 +39,15 @@ impl Fib {
         Ok(())
     }
 
-    /// Forgets an address of a VNI.
+    /// Removes the neighbor entry of an address.
     pub fn remove_neighbor(&mut self, vni: Vni, ip: IpAddr) {
         if let Some(domain) = self.domain_id(vni) {
             self.neighbors.remove(domain, ip);
         }
     }
 
-    /// Sets whether workers answer ARP and ND for known hosts of a VNI, and whether they tell of unknown ones.
+    /// Sets whether workers answer ARP and ND for known hosts of a VNI, and whether they report
+    /// unknown ones.
     pub fn set_resolution(&mut self, vni: Vni, suppress: bool, miss_events: bool) {
         self.edit_domain(vni, |state| {
             state.domain.suppress = suppress;

@@ -8,7 +8,7 @@ use vtep_dataplane::table::port::{Device, PortEntry};
 use super::{Fib, FibError, MAX_PORTS};
 
 impl Fib {
-    /// A free device identifier.
+    /// Allocates a device ID.
     ///
     /// # Errors
     /// [`FibError::NoId`] when there are [`MAX_PORTS`] devices.
@@ -20,7 +20,7 @@ impl Fib {
         Ok(DeviceId(index as u16))
     }
 
-    /// A device's row: `None` takes it out and frees the identifier.
+    /// Sets a device's row; `None` removes it and frees the ID.
     pub fn set_device(&mut self, id: DeviceId, device: Option<Arc<Device>>) {
         if device.is_none() {
             self.device_ids.free(id.index());
@@ -35,7 +35,7 @@ impl Fib {
         self.ports.device(id)
     }
 
-    /// A free port identifier.
+    /// Allocates a port ID.
     ///
     /// # Errors
     /// [`FibError::NoId`] when there are [`MAX_PORTS`] ports.
@@ -47,7 +47,7 @@ impl Fib {
         Ok(PortId(index as u16))
     }
 
-    /// A port's row: also enters it into its VNI's flood list.
+    /// Sets a port's row and adds it to its VNI's flood list.
     pub fn set_port(&mut self, vni: Vni, entry: Arc<PortEntry>) {
         let id = entry.id;
         set_row(&mut self.ports.ports, id.index(), Some(entry));
@@ -59,7 +59,7 @@ impl Fib {
         });
     }
 
-    /// Takes a port out of its VNI's flood list and frees its identifier.
+    /// Removes a port's row and its flood list entry, and frees its ID.
     pub fn remove_port(&mut self, vni: Vni, id: PortId) {
         set_row(&mut self.ports.ports, id.index(), None);
         self.port_ids.free(id.index());
@@ -74,7 +74,7 @@ impl Fib {
     }
 }
 
-/// Sets one place of a table that grows as needed.
+/// Sets one row of a table, which grows as needed.
 fn set_row<T>(table: &mut Vec<Option<T>>, index: usize, value: Option<T>) {
     if table.len() <= index {
         table.resize_with(index + 1, || None);

@@ -1,4 +1,4 @@
-//! What the tables hold after changes, and when identifiers are used again.
+//! Contents of the tables after changes, and when IDs are reused.
 
 use vtep_dataplane::addr::{HostMac, MacAddr};
 use vtep_dataplane::table::Dscp;
@@ -32,7 +32,7 @@ fn mac(n: u8) -> HostMac {
     HostMac::new(MacAddr([2, 0, 0, 0, 0, n])).unwrap()
 }
 
-/// Points a MAC of a VNI to a VTEP; how many entries were refused.
+/// Sets the VTEP of a MAC; returns how many entries were refused.
 fn point(tables: &mut Fib, vni: Vni, mac: HostMac, vtep: VtepAddr) -> u64 {
     tables.install(&[TableChange::MacSet {
         vni,
@@ -111,7 +111,7 @@ fn a_removed_vni_leaves_nothing_behind() {
 }
 
 #[test]
-fn an_identifier_rests_until_no_worker_can_mistake_it() {
+fn an_id_is_quarantined_until_no_worker_can_mistake_it() {
     let mut tables = writer();
     let mut worker = tables.snapshots();
     tables.add_vni(vni(100), false).unwrap();

@@ -1,4 +1,5 @@
-//! Remote VTEPs: referenced by flood lists and MAC entries, tracked by the underlay while referenced.
+//! Remote VTEPs: referenced by flood lists and MAC entries, tracked by the underlay while
+//! referenced.
 
 use std::mem;
 use std::sync::Arc;
@@ -8,12 +9,12 @@ use vtep_dataplane::table::vtep::{Adjacency, RemoteVtep};
 
 use super::{Fib, FibError};
 
-/// A VTEP that must now be resolved, or no longer.
+/// A request to the underlay, for a VTEP that gained its first or lost its last reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VtepTracking {
-    /// Something leads to it.
+    /// Resolve its paths from now on.
     Track(VtepAddr),
-    /// Nothing leads to it any more.
+    /// It is no longer referenced.
     Untrack(VtepAddr),
 }
 
@@ -24,7 +25,7 @@ pub(super) struct VtepState {
 }
 
 impl Fib {
-    /// That many more reasons, at least one, for `vtep` to belong to `vni`.
+    /// Adds `refs` references, at least one, of `vni` to `vtep`.
     pub(super) fn add_vtep_refs(
         &mut self,
         vni: Vni,
@@ -43,7 +44,7 @@ impl Fib {
         Ok(id)
     }
 
-    /// That many refs less for `vtep` to belong to `vni`.
+    /// Drops `refs` references of `vni` to `vtep`.
     pub(super) fn drop_vtep_refs(&mut self, vni: Vni, vtep: VtepAddr, refs: u32) {
         let Some(id) = self.vteps.get(&vtep).map(|state| state.id) else {
             return;
@@ -61,7 +62,7 @@ impl Fib {
         self.release_vtep(vtep, refs);
     }
 
-    /// As [`Self::drop_vtep_refs`], by the VTEP's identifier.
+    /// As [`Self::drop_vtep_refs`], by the VTEP's ID.
     pub(super) fn drop_vtep_refs_by_id(&mut self, vni: Vni, id: VtepId, refs: u32) {
         if let Some(vtep) = self.vtep_table.get(id).map(|hop| hop.vtep) {
             self.drop_vtep_refs(vni, vtep, refs);
@@ -106,12 +107,13 @@ impl Fib {
         }
     }
 
-    /// VTEPs to resolve, or to resolve no longer, since the last call; in order.
+    /// VTEPs to track or untrack since the last call, in order.
     pub fn vtep_tracking(&mut self) -> Vec<VtepTracking> {
         mem::take(&mut self.vtep_tracking)
     }
 
-    /// Sets the underlay paths of a VTEP: the one write that a change of route or neighbour takes.
+    /// Sets the underlay paths of a VTEP: the only write when a route or a neighbor of the underlay
+    /// changes.
     pub fn set_paths(&mut self, vtep: VtepAddr, paths: Box<[Adjacency]>) {
         let Some(id) = self.vteps.get(&vtep).map(|state| state.id) else {
             return;

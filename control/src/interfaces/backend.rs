@@ -1,4 +1,4 @@
-//! The kinds of interface: what differs between them is matched here, and nowhere above.
+//! The kinds of interface. What differs between them is matched here; the callers do not know.
 
 use std::net::IpAddr;
 
@@ -66,17 +66,18 @@ impl Backend {
         }
     }
 
-    /// Tells the program the interface's MTU, bytes.
+    /// Passes the interface's MTU (bytes) to the program.
     ///
     /// # Errors
-    /// [`afxdp::Error`] when the program does not take it.
+    /// [`afxdp::Error`] when its map can't be written.
     pub(super) fn set_mtu(&self, mtu: u32) -> Result<(), afxdp::Error> {
         match self {
             Self::AfXdp(xdp) => xdp.set_mtu(mtu),
         }
     }
 
-    /// Why frames are copied at this MTU (bytes) although zero-copy is wanted; `None` if they need not be.
+    /// Why frames are copied at this MTU (bytes) although zero-copy is wanted; `None` if nothing
+    /// prevents zero-copy.
     pub(super) fn misfit(&self, umem: &Umem, mtu: u32) -> Option<Misfit> {
         match self {
             Self::AfXdp(xdp) => xdp.misfit(umem, mtu),

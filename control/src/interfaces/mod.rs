@@ -1,7 +1,8 @@
-//! Interfaces with AF_XDP sockets: opened when they appear, their queues dealt out to workers, closed when they go.
+//! Underlay and tenant interfaces: opened when they appear, their queues assigned to workers,
+//! closed when they disappear.
 //!
 //! ```text
-//! wanted -> Absent -> OpenInterface <-> Failed (tried again when its link changes, and every few seconds)
+//! request -> Absent -> Open <-> Failed (retried when the link changes, and every 5 s)
 //! ```
 
 mod backend;
@@ -31,23 +32,24 @@ use crate::workers::Workers;
 pub const BUSY_POLL_ENDED: &str = "busy polling was switched off: frames stayed in its tx ring for 10 ms, since the \
     driver does not transmit while it is polled; set [vtep.afxdp] busy-poll = false";
 
-/// How long after a failure an interface is tried again when nothing is heard of it.
+/// Delay before a failed interface is retried if no link event comes first.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Why an interface can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum InterfaceError {
-    /// XDP or AF_XDP.
+    /// XDP or AF_XDP failed.
     #[error(transparent)]
     Afxdp(#[from] afxdp::Error),
-    /// The frames are all given out.
+    /// The worker's UMEM frames are all in use.
     #[error(
-        "no frames left for another queue: a worker has {share}, and {wanted} more are wanted; raise [vtep.afxdp] frames"
+        "no frames left for another queue: a worker has {share}, and {wanted} more are needed; \
+         raise [vtep.afxdp] frames"
     )]
     NoFrames {
-        /// Frames of the worker.
+        /// The worker's share of the frames.
         share: u32,
-        /// What the shortest ring takes.
+        /// Frames that the shortest ring needs.
         wanted: u32,
     },
 }
@@ -64,16 +66,16 @@ impl InterfaceError {
     }
 }
 
-/// One queue that a worker serves.
+/// One receive queue and the worker that serves it.
 #[derive(Debug)]
 pub struct InterfaceQueue {
-    /// Its number.
+    /// Queue number, from 0.
     pub number: u32,
-    /// Who serves it.
+    /// The worker that owns its socket.
     pub worker: WorkerId,
-    /// How the kernel moves its frames.
+    /// Whether the kernel copies frames.
     pub mode: BindMode,
-    /// Whether they may span several chunks.
+    /// Whether frames may span several chunks (`XDP_USE_SG`).
     pub multi_buffer: bool,
     socket: SocketId,
     rings: SocketConfig,
@@ -91,21 +93,21 @@ pub struct OpenInterface {
 }
 
 impl OpenInterface {
-    /// Whether every queue takes frames of several chunks.
+    /// Whether every queue accepts frames of several chunks.
     #[must_use]
-    pub fn takes_chains(&self) -> bool {
+    pub fn is_multi_buffer(&self) -> bool {
         self.queues.iter().all(|queue| queue.multi_buffer)
     }
 }
 
-/// Where an interface stands.
+/// State of an interface.
 #[derive(Debug)]
 pub enum InterfaceState {
-    /// No such interface now.
+    /// The interface does not exist.
     Absent,
-    /// It is there, but can't be used.
+    /// It exists, but can't be used.
     Failed {
-        /// Why, and what to do.
+        /// The cause and the remedy.
         reason: String,
         /// When to try again.
         retry: Instant,
@@ -114,16 +116,16 @@ pub enum InterfaceState {
     Open(Box<OpenInterface>),
 }
 
-/// An interface that ports or the underlay want.
+/// An interface that the underlay or tenant ports use.
 #[derive(Debug)]
 pub struct ManagedInterface {
-    /// Its identifier, the same as long as it is wanted.
+    /// Its ID, the same until it is released.
     pub id: DeviceId,
-    /// What for.
+    /// What it is used for.
     pub purpose: Purpose,
-    /// Where it stands.
+    /// Its state.
     pub state: InterfaceState,
-    /// All of its frames.
+    /// Counters of all its frames.
     pub counters: Arc<Counters>,
 }
 
@@ -137,7 +139,7 @@ impl ManagedInterface {
         }
     }
 
-    /// For each of `workers` workers, who sends for it on this interface.
+    /// For each of `workers` workers, the worker that transmits its frames on this interface.
     #[must_use]
     pub fn tx_workers(&self, workers: usize) -> Box<[WorkerId]> {
         let queues = self.open().map_or(&[][..], |open| &open.queues[..]);
@@ -155,12 +157,12 @@ impl ManagedInterface {
     }
 }
 
-/// What all interfaces share.
+/// Settings of all interfaces.
 #[derive(Debug, Clone)]
 pub struct InterfaceSettings {
-    /// Our VTEP addresses, for the underlay program.
+    /// Local VTEP addresses and multicast groups, for the underlay program.
     pub locals: Vec<IpAddr>,
-    /// The VXLAN port, for the underlay program.
+    /// UDP port of VXLAN, for the underlay program.
     pub udp_port: u16,
     /// How sockets are bound.
     pub mode: Mode,
@@ -168,20 +170,20 @@ pub struct InterfaceSettings {
     pub busy_poll: afxdp::BusyPoll,
 }
 
-/// All wanted interfaces.
+/// All requested interfaces.
 #[derive(Debug)]
 pub struct Interfaces {
     settings: InterfaceSettings,
-    /// Our VTEP addresses; `settings.locals` has multicast groups besides.
+    /// Local VTEP addresses; `settings.locals` has multicast groups besides.
     own: Vec<IpAddr>,
     umem: Umem,
     budget: RingBudget,
-    /// The next tenant interface starts dealing its queues at this worker.
+    /// The worker that gets the first queue of the next tenant interface.
     next_worker: usize,
     managed: BTreeMap<InterfaceName, ManagedInterface>,
 }
 
-/// An interface that has been opened for a change that is not yet made.
+/// An interface that was opened for a change that is not yet applied.
 #[derive(Debug)]
 pub struct PreparedInterface {
     backend: Backend,
@@ -189,7 +191,7 @@ pub struct PreparedInterface {
 }
 
 impl Interfaces {
-    /// None yet.
+    /// No interface yet.
     #[must_use]
     pub fn new(settings: InterfaceSettings, umem: Umem, budget: RingBudget) -> Self {
         Self {
@@ -202,19 +204,19 @@ impl Interfaces {
         }
     }
 
-    /// Every wanted interface.
+    /// Every requested interface.
     #[must_use]
     pub const fn all(&self) -> &BTreeMap<InterfaceName, ManagedInterface> {
         &self.managed
     }
 
-    /// The interface, if it is wanted.
+    /// The interface, if it was requested.
     #[must_use]
     pub fn get(&self, name: &InterfaceName) -> Option<&ManagedInterface> {
         self.managed.get(name)
     }
 
-    /// Enters an interface as wanted. It is opened by [`Self::activate`] or [`Self::try_open`].
+    /// Registers an interface. It is opened by [`Self::activate`] or [`Self::try_open`].
     pub fn request(
         &mut self,
         name: &InterfaceName,
@@ -232,7 +234,7 @@ impl Interfaces {
             });
     }
 
-    /// Attaches the program and binds every queue, without giving anything to a worker yet.
+    /// Attaches the program and binds every queue, but hands nothing to a worker yet.
     ///
     /// # Errors
     /// The interface, the cause and the remedy; nothing stays attached.
@@ -270,8 +272,8 @@ impl Interfaces {
         Ok(PreparedInterface { backend, ports })
     }
 
-    /// Takes back what was prepared for a change that is not made. No worker has used the sockets: the kernel frees
-    /// them, and no chunk was in them.
+    /// Undoes [`Self::prepare`] for a change that is not applied. No worker has used the sockets:
+    /// the kernel frees them, and no chunk was in them.
     pub fn discard(&mut self, prepared: PreparedInterface) {
         for (rings, worker, port) in prepared.ports {
             self.budget.free(worker, rings);
@@ -280,7 +282,8 @@ impl Interfaces {
         drop(prepared.backend);
     }
 
-    /// Gives a prepared interface's queues to the workers. The interface must be wanted and not open.
+    /// Hands a prepared interface's queues to the workers. The interface must be requested and not
+    /// open.
     pub fn activate(
         &mut self,
         name: &InterfaceName,
@@ -294,7 +297,7 @@ impl Interfaces {
         let mut queues = Vec::new();
         for (rings, worker, port) in prepared.ports {
             let (number, mode, socket) = (port.queue(), port.bind_mode(), port.id());
-            let multi_buffer = port.takes_chains();
+            let multi_buffer = port.is_multi_buffer();
             if workers.attach(worker, managed.id, number, port) {
                 queues.push(InterfaceQueue {
                     number,
@@ -305,7 +308,7 @@ impl Interfaces {
                     rings,
                 });
             } else {
-                tracing::error!(interface = %name, queue = number, worker = worker.0, "the worker takes no commands");
+                tracing::error!(interface = %name, queue = number, worker = worker.0, "the worker accepts no commands");
                 self.budget.free(worker, rings);
             }
         }
@@ -333,7 +336,7 @@ impl Interfaces {
         }));
     }
 
-    /// Opens an interface that is wanted and not open. Returns whether its state changed.
+    /// Opens an interface that was requested and is not open. Returns whether its state changed.
     pub fn try_open(&mut self, name: &InterfaceName, workers: &Workers, now: Instant) -> bool {
         let Some(purpose) = self
             .managed
@@ -370,7 +373,7 @@ impl Interfaces {
         news
     }
 
-    /// Opens again what failed a while ago. Returns the interfaces whose state changed.
+    /// Retries failed interfaces that are due. Returns those whose state changed.
     pub fn retry(&mut self, workers: &Workers, now: Instant) -> Vec<InterfaceName> {
         let due = |managed: &ManagedInterface| matches!(managed.state, InterfaceState::Failed { retry, .. } if retry <= now);
         let names: Vec<_> = self
@@ -385,7 +388,7 @@ impl Interfaces {
             .collect()
     }
 
-    /// Closes an interface: its queues come back from the workers, its program is detached. It stays wanted.
+    /// Closes an interface: workers close its queues, its program is detached. It stays requested.
     /// Returns whether it was open.
     pub fn close(&mut self, name: &InterfaceName, workers: &Workers) -> bool {
         let Some(managed) = self.managed.get_mut(name) else {
@@ -397,7 +400,7 @@ impl Interfaces {
             return false;
         };
         if !workers.detach(managed.id) {
-            tracing::error!(interface = %name, "a worker did not close its queues in time; is it wedged?");
+            tracing::error!(interface = %name, "a worker did not close its queues in time");
         }
         for queue in &open.queues {
             self.budget.free(queue.worker, queue.rings);
@@ -406,7 +409,7 @@ impl Interfaces {
         true
     }
 
-    /// Lets VXLAN to these multicast groups in, beside that to our own addresses.
+    /// Accepts VXLAN to these multicast groups besides the local VTEP addresses.
     pub fn set_groups(&mut self, groups: &[IpAddr]) {
         let own = self.own.clone();
         let all: Vec<_> = own.iter().chain(groups).copied().collect();
@@ -419,12 +422,12 @@ impl Interfaces {
                 (managed.purpose, &mut managed.state)
                 && let Err(error) = open.backend.set_endpoints(&all, self.settings.udp_port)
             {
-                tracing::error!(interface = %name, %error, "the XDP program does not take the multicast groups");
+                tracing::error!(interface = %name, %error, "can't add the multicast groups to the XDP program");
             }
         }
     }
 
-    /// What the kernel has counted of all sockets of an open interface.
+    /// The kernel's counters of an open interface, summed over its sockets.
     #[must_use]
     pub fn statistics(&self, open: &OpenInterface) -> Statistics {
         let all = open
@@ -442,7 +445,7 @@ impl Interfaces {
             .map(|queue| queue.number)
     }
 
-    /// What is worth knowing of an open interface that works as configured: a sentence each, with the remedy.
+    /// Notes on an open interface that works as configured: a sentence each, with the remedy.
     #[must_use]
     pub fn notes(&self, name: &InterfaceName, open: &OpenInterface) -> Vec<String> {
         let copied = open.queues.iter().any(|queue| queue.mode == BindMode::Copy);
@@ -462,7 +465,8 @@ impl Interfaces {
             .collect()
     }
 
-    /// Whether an open interface's sockets must be bound anew for this MTU: a whole frame fits no more, or fits now.
+    /// Whether an open interface's sockets must be bound again for this MTU: a whole frame no
+    /// longer fits a chunk, or fits again.
     #[must_use]
     pub fn must_rebind(&self, name: &InterfaceName, mtu: u32) -> bool {
         let fits = |open: &OpenInterface, mtu| open.backend.misfit(&self.umem, mtu).is_none();
@@ -471,7 +475,7 @@ impl Interfaces {
             .is_some_and(|open| fits(open, mtu) != fits(open, open.mtu))
     }
 
-    /// The interface's MTU has changed. Returns whether that is news.
+    /// Sets an interface's MTU, bytes. Returns whether it changed.
     pub fn set_mtu(&mut self, name: &InterfaceName, mtu: u32) -> bool {
         let Some(InterfaceState::Open(open)) =
             self.managed.get_mut(name).map(|managed| &mut managed.state)
@@ -481,12 +485,12 @@ impl Interfaces {
         if open.mtu != mtu
             && let Err(error) = open.backend.set_mtu(mtu)
         {
-            tracing::error!(%error, "the XDP program does not take the new MTU");
+            tracing::error!(%error, "can't pass the new MTU to the XDP program");
         }
         std::mem::replace(&mut open.mtu, mtu) != mtu
     }
 
-    /// Forgets an interface that nothing wants any more; closes it first.
+    /// Closes and removes an interface that is no longer used. Returns its ID.
     pub fn release(&mut self, name: &InterfaceName, workers: &Workers) -> Option<DeviceId> {
         self.close(name, workers);
         self.managed.remove(name).map(|managed| managed.id)

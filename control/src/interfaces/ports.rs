@@ -1,4 +1,5 @@
-//! Tenant ports: rows of the port table made from configuration and from what their interfaces are now.
+//! Tenant ports: rows of the port table, built from the configuration and the current state of
+//! their interfaces.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,17 +12,17 @@ use super::{Interfaces, ManagedInterface, OpenInterface, Purpose};
 use crate::config::{InterfaceName, Port, PortKey};
 use crate::fib::{Fib, FibError};
 
-/// Bytes of an Ethernet header before the interface's MTU.
+/// Length of an Ethernet header, which an MTU does not include, bytes.
 const ETHERNET: u32 = 14;
 
-/// A port that is configured.
+/// A configured port.
 #[derive(Debug)]
 pub struct TenantPort {
     /// Its VNI.
     pub vni: Vni,
-    /// Its place in the table.
+    /// Its ID in the port table.
     pub id: PortId,
-    /// From and to the tenant.
+    /// Counters of frames from and to the tenant.
     pub counters: Arc<Counters>,
     config: Port,
 }
@@ -38,7 +39,7 @@ impl TenantPorts {
         self.all.iter()
     }
 
-    /// The port with this place in the table.
+    /// The port with this ID.
     #[must_use]
     pub fn by_id(&self, id: PortId) -> Option<&PortKey> {
         self.all
@@ -57,8 +58,9 @@ impl TenantPorts {
             .collect()
     }
 
-    /// Enters a port, or changes it, with its MACs; returns what it was. Entries of MACs that it has no more are the
-    /// caller's, as is its row ([`Self::publish`]).
+    /// Adds or replaces a port and its MAC entries; returns the previous configuration. The caller
+    /// removes entries of MACs that the port no longer has, and publishes its row
+    /// ([`Self::publish`]).
     ///
     /// # Errors
     /// When a table is full.
@@ -87,7 +89,7 @@ impl TenantPorts {
         Ok(before)
     }
 
-    /// Removes a port; returns what it was. Entries of its MACs are the caller's.
+    /// Removes a port; returns its configuration. The caller removes its MAC entries.
     pub fn remove(&mut self, key: &PortKey, fib: &mut Fib) -> Option<Port> {
         let state = self.all.remove(key)?;
         fib.remove_port(state.vni, state.id);
@@ -107,7 +109,7 @@ impl TenantPorts {
             .filter(move |(key, _)| key.interface == interface)
     }
 
-    /// Writes the rows of an interface and of all ports on it, as both are now.
+    /// Writes the current rows of an interface and of all ports on it.
     pub fn publish(
         &self,
         interface: &InterfaceName,
@@ -129,7 +131,7 @@ impl TenantPorts {
             csum_incomplete: managed
                 .open()
                 .is_some_and(|open| open.backend.csum_incomplete()),
-            multi_buffer: managed.open().is_some_and(OpenInterface::takes_chains),
+            multi_buffer: managed.open().is_some_and(OpenInterface::is_multi_buffer),
             tx_worker: managed.tx_workers(workers),
             counters: managed.counters.clone(),
         };
@@ -141,7 +143,8 @@ impl TenantPorts {
         }
     }
 
-    /// One port for all frames, or one for each VLAN. An interface without ports is a trunk that takes no VLAN.
+    /// One port for all frames, or one for each VLAN. An interface without ports is a trunk without
+    /// VLANs.
     fn role(&self, interface: &InterfaceName) -> Role {
         let mut vlans = Vec::new();
         for (key, state) in self.on(interface) {
@@ -168,7 +171,7 @@ impl TenantPort {
             device: managed.id,
             vlan: key.vlan,
             domain,
-            // Both sets are sorted, as the workers need them.
+            // Both sets are sorted, as workers expect.
             lock: self
                 .config
                 .lock

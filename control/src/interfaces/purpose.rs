@@ -7,6 +7,6 @@ pub enum Purpose {
     Underlay,
     /// Has one tenant port.
     Tenant,
-    /// Has tenant ports that take one VLAN each.
+    /// Has a tenant port for each of its VLANs.
     Trunk,
 }

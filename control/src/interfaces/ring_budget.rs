@@ -1,23 +1,24 @@
-//! How large the rings of each socket may be, so that the frames suffice for all of them.
+//! Ring sizes of each socket, so that the UMEM frames suffice for all of them.
 //!
-//! Chunks in a fill ring are out of use until the kernel receives into them. Each worker keeps a reserve for frames on
-//! their way and for copies; the rest is shared out: a tenant queue gets an eighth of what is left, so that the
-//! first ports get long rings, and later ones shorter rings instead of none.
+//! Chunks in a fill ring are unavailable until the kernel receives into them. Each worker keeps a
+//! reserve for frames in flight and for copies; the rest is divided: a tenant queue gets an eighth
+//! of what is left, so that the first ports get long rings and later ones shorter rings instead of
+//! none.
 
 use vtep_dataplane::addr::WorkerId;
 use vtep_dataplane::afxdp::{BusyPoll, SocketConfig};
 
 use super::{InterfaceError, Purpose};
 
-/// Ring sizes of underlay sockets: most traffic goes here.
+/// Receive ring of underlay sockets, which carry most traffic, entries.
 const UNDERLAY: u32 = 2048;
-/// The longest and the shortest ring of a tenant socket: sixteen bursts, and one.
+/// Longest and shortest ring of a tenant socket, entries: sixteen bursts, and one.
 const TENANT_MOST: u32 = 1024;
 const TENANT_LEAST: u32 = 64;
-/// One chunk in this many stays out of the fill rings.
+/// One chunk in this many is kept out of the fill rings.
 const RESERVE: u32 = 4;
 
-/// Chunks that each worker can still put into fill rings.
+/// Chunks that each worker may still put into fill rings.
 #[derive(Debug, Clone)]
 pub struct RingBudget {
     left: Vec<u32>,
@@ -34,7 +35,7 @@ impl RingBudget {
         }
     }
 
-    /// How many workers there are.
+    /// Number of workers.
     #[must_use]
     pub const fn workers(&self) -> usize {
         self.left.len()
@@ -43,7 +44,7 @@ impl RingBudget {
     /// Ring sizes for one more queue of `worker`.
     ///
     /// # Errors
-    /// When the chunks that are left don't fill even the shortest ring.
+    /// [`InterfaceError::NoFrames`] when the chunks that are left do not fill the shortest ring.
     pub fn allocate(
         &mut self,
         worker: WorkerId,
@@ -52,7 +53,8 @@ impl RingBudget {
     ) -> Result<SocketConfig, InterfaceError> {
         let left = &mut self.left[worker.index()];
         let (most, part, least) = match purpose {
-            // The fill ring holds more than the receive ring: a zero-copy driver keeps some in its own ring.
+            // The fill ring holds more than the receive ring: a zero-copy driver keeps some in its
+            // own ring.
             Purpose::Underlay => (UNDERLAY * 2, 2, TENANT_LEAST * 2),
             Purpose::Tenant | Purpose::Trunk => (TENANT_MOST, 8, TENANT_LEAST),
         };
@@ -77,7 +79,7 @@ impl RingBudget {
         })
     }
 
-    /// Gives back the rings of a closed queue.
+    /// Returns the chunks of a closed queue.
     pub fn free(&mut self, worker: WorkerId, rings: SocketConfig) {
         self.left[worker.index()] += rings.fill_ring;
     }

@@ -1,4 +1,5 @@
-//! What `show bgp` answers: sessions from their machines, routes from the RIB with why each is, or is not, in the tables.
+//! `show bgp`: live state of sessions, and routes of the RIB with whether and why (not) each is
+//! installed.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -20,14 +21,14 @@ use crate::engine::EngineView;
 use crate::evpn::{NeighborId, RouteStatus, RouteView};
 use crate::speaker::transport::NeighborTransport;
 
-/// What a neighbour's routes come to.
+/// Counts of a neighbor's routes.
 #[derive(Debug, Clone, Copy, Default)]
 struct RouteCounts {
     installed: u64,
     stale: u64,
 }
 
-/// The order of routes: type, key, then who sent it. Our own come first.
+/// Sort key of routes: type, NLRI, then the sending neighbor. Local routes come first.
 type RouteCursor = Vec<u8>;
 
 impl EngineView<'_> {
@@ -66,8 +67,7 @@ impl EngineView<'_> {
             .get(&address)
             .zip(self.bgp.neighbors().get(&address));
         let Some((config, neighbor)) = known else {
-            let message =
-                format!("{address} is no BGP neighbor; `show bgp summary` lists those that are");
+            let message = format!("unknown BGP neighbor {address}; see `show bgp summary`");
             return Err(ApiError::refused(message));
         };
         let counts = self.route_counts();
@@ -87,7 +87,7 @@ impl EngineView<'_> {
         )))
     }
 
-    /// Counts over all routes, by neighbour.
+    /// Route counts of all neighbors.
     fn route_counts(&self) -> hashbrown::HashMap<NeighborId, RouteCounts> {
         let mut all: hashbrown::HashMap<NeighborId, RouteCounts> = hashbrown::HashMap::new();
         for route in self.evpn.speaker.routes() {
@@ -135,14 +135,14 @@ impl EngineView<'_> {
         }
     }
 
-    /// One page of routes, by type and key.
+    /// One page of routes, by type and NLRI.
     pub(super) fn show_bgp_routes(&self, query: &ShowQuery) -> Result<Value, ApiError> {
         self.no_bgp()?;
         let after = match &query.after {
             None => None,
             Some(text) => Some(from_hex(text).ok_or_else(|| {
                 ApiError::refused(format!(
-                    "after: {text:?} is no cursor; pass on what `next` said"
+                    "invalid cursor {text:?} in `after`: must be the `next` of a page"
                 ))
             })?),
         };
@@ -151,7 +151,7 @@ impl EngineView<'_> {
             Some(address) => Some(
                 self.evpn
                     .id(address)
-                    .ok_or_else(|| ApiError::refused(format!("{address} is no BGP neighbor")))?,
+                    .ok_or_else(|| ApiError::refused(format!("unknown BGP neighbor {address}")))?,
             ),
         };
         let mut page = Page::new(query.limit.clamp(1, MAX_ROWS));
@@ -296,7 +296,7 @@ fn from_hex(text: &str) -> Option<RouteCursor> {
         .collect()
 }
 
-/// Capabilities that both sides have, by the names of their RFCs.
+/// Negotiated capabilities, as their RFCs name them.
 fn capabilities(negotiated: &Negotiated) -> Vec<String> {
     let mut all = vec!["multiprotocol L2VPN EVPN"];
     all.extend(negotiated.four_octet.then_some("4-octet AS"));

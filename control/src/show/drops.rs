@@ -8,8 +8,8 @@ use crate::engine::EngineView;
 use crate::interfaces::Purpose;
 
 impl EngineView<'_> {
-    /// Drops by reason are those of the devices: each frame is counted there once. The other groupings show the same
-    /// frames by what they belonged to.
+    /// Drops by reason are those of the interfaces, which count each frame once. The other
+    /// groupings show the same frames by port, VNI or VTEP.
     pub(super) fn drop_rows(&self, query: &ShowQuery) -> Rows<DropRow> {
         let snapshot = self.fib.current();
         let mut rows = Vec::new();

@@ -11,7 +11,8 @@ use crate::engine::EngineView;
 use crate::evpn::EntryOrigin;
 
 impl EngineView<'_> {
-    /// The next page of MACs in the order of (VNI, MAC): one pass over the table, which has no order of its own.
+    /// The next page of MACs in the order of (VNI, MAC): one pass over the table, which is
+    /// unordered.
     pub(super) fn mac_page(&self, query: &ShowQuery, now: Instant) -> Result<Rows<MacRow>, String> {
         let after: Option<MacCursor> = query.cursor()?;
         let limit = query.limit.clamp(1, MAX_ROWS);

@@ -1,5 +1,5 @@
-//! What a scrape tells: the same counters, tables and sessions as `show`, read where they are. Nothing here walks a table of
-//! MACs or routes: those may be millions, and a scrape comes each few seconds.
+//! The metrics page: the same live counters, tables and sessions as `show`. It never walks the MAC
+//! or route tables: those may have millions of entries, and a scrape comes every few seconds.
 
 use std::time::Instant;
 
@@ -13,23 +13,19 @@ use crate::engine::{Engine, EngineView};
 use crate::interfaces::{ManagedInterface, Purpose};
 use crate::metrics::{Labels, MAX_ROWS, PageBuilder};
 
-/// Reads one number out of many.
+/// Reads one field.
 type Field<T> = fn(&T) -> u64;
 
-/// Some of the numbers of [`Totals`]: the end of the name, the help.
+/// Fields of [`Totals`]: the suffix of the name, the help text, the value.
 const TRAFFIC: [(&str, &str, Field<Totals>); 5] = [
     ("rx_frames", "Frames received", |t| t.rx_frames),
     ("rx_bytes", "Bytes received", |t| t.rx_bytes),
     ("tx_frames", "Frames sent", |t| t.tx_frames),
     ("tx_bytes", "Bytes sent", |t| t.tx_bytes),
-    (
-        "drops",
-        "Frames dropped, for whatever reason",
-        Totals::dropped,
-    ),
+    ("drops", "Frames dropped, for any reason", Totals::dropped),
 ];
 
-/// Those of an AF_XDP socket (`struct xdp_statistics`, linux/if_xdp.h).
+/// Counters of an AF_XDP socket (`struct xdp_statistics`, linux/if_xdp.h).
 const SOCKET: [(&str, Field<XdpStatistics>); 6] = [
     ("rx-dropped", |s| s.rx_dropped),
     ("rx-invalid-descs", |s| s.rx_invalid_descs),
@@ -47,7 +43,7 @@ fn flag(set: bool) -> f64 {
     f64::from(u8::from(set))
 }
 
-/// The traffic of `rows`, for metrics that begin with `vtepd_<what>_`.
+/// Traffic counters of `rows`, as metrics that begin with `vtepd_<what>_`.
 fn traffic(page: &mut PageBuilder, what: &str, rows: &[(Labels, Totals)]) {
     for (end, help, value) in TRAFFIC {
         let samples = rows
@@ -89,8 +85,7 @@ impl EngineView<'_> {
             [(Vec::new(), uptime)],
         );
         let degraded = self.degraded().len() as f64;
-        let help =
-            "Reasons why vtepd does not do all that its configuration says: show status tells them";
+        let help = "Reasons why vtepd does not work as configured; `show status` lists them";
         page.gauge("vtepd_degraded_reasons", help, [(Vec::new(), degraded)]);
         let tables = [
             ("vnis", snapshot.vnis.iter().count()),
@@ -105,7 +100,7 @@ impl EngineView<'_> {
             .map(|(table, entries)| (one("table", table), entries.saturating_sub(MAX_ROWS) as f64));
         page.gauge(
             "vtepd_left_out",
-            "Entries that have no metrics of their own: there are too many",
+            "Entries without metrics of their own, since there are too many",
             left_out,
         );
         let sizes = tables
@@ -152,7 +147,7 @@ impl EngineView<'_> {
         traffic(page, "device", &rows);
         page.counter(
             "vtepd_device_socket_events",
-            "What the kernel counts of AF_XDP sockets",
+            "The kernel's counters of AF_XDP sockets",
             sockets,
         );
         let all = DropReason::ALL
@@ -160,7 +155,7 @@ impl EngineView<'_> {
             .map(|why| (one("reason", why.name()), drops.drops[*why as usize]));
         page.counter(
             "vtepd_drops",
-            "Frames dropped, by reason: each frame once",
+            "Frames dropped, by reason; each frame is counted once",
             all,
         );
     }
@@ -207,7 +202,11 @@ impl EngineView<'_> {
         let snapshot = self.fib.current();
         let hops = || snapshot.vteps.iter().take(MAX_ROWS);
         let up = hops().map(|(_, hop)| (one("vtep", hop.vtep), flag(!hop.paths.is_empty())));
-        page.gauge("vtepd_vtep_up", "1 while there is a way to the VTEP", up);
+        page.gauge(
+            "vtepd_vtep_up",
+            "1 while at least one underlay path is usable",
+            up,
+        );
         let rows: Vec<_> = hops()
             .map(|(_, hop)| (one("vtep", hop.vtep), hop.counters.totals()))
             .collect();
@@ -226,17 +225,17 @@ impl EngineView<'_> {
         };
         page.counter(
             "vtepd_worker_frames",
-            "Frames that the worker took up",
+            "Frames that the worker processed",
             count(|view| view.frames),
         );
         page.counter(
             "vtepd_worker_iterations",
-            "Rounds over all of its ports",
+            "Iterations over all of its ports",
             count(|view| view.iterations),
         );
         page.counter(
             "vtepd_worker_busy_iterations",
-            "Rounds that moved frames",
+            "Iterations that processed frames",
             count(|view| view.busy_iterations),
         );
         page.counter(
@@ -249,7 +248,7 @@ impl EngineView<'_> {
             .map(|(labels, view)| (labels.clone(), view.free as f64));
         page.gauge(
             "vtepd_worker_free_frames",
-            "UMEM frames that it has free",
+            "Free UMEM frames of the worker",
             free,
         );
     }
@@ -274,11 +273,7 @@ impl EngineView<'_> {
                 1.0,
             )
         });
-        page.gauge(
-            "vtepd_bgp_session_state",
-            "The state that the session is in",
-            states,
-        );
+        page.gauge("vtepd_bgp_session_state", "State of the session", states);
         let gauge = |value: &dyn Fn(usize) -> f64| -> Vec<_> {
             (0..all.len())
                 .map(|place| (one("neighbor", all[place].0), value(place)))
@@ -298,7 +293,7 @@ impl EngineView<'_> {
         let routes = |place: usize| all[place].2 as f64;
         page.gauge(
             "vtepd_bgp_routes_received",
-            "Routes of the neighbor that are held",
+            "Routes received from the neighbor",
             gauge(&routes),
         );
         let count = |value: Field<crate::bgp::PeerStatus>| {

@@ -1,4 +1,4 @@
-//! What `show` answers, read from the workers' own tables and counters.
+//! `show` reports live state: the workers' own tables and counters, never a copy.
 
 mod bgp;
 mod drops;
@@ -41,17 +41,17 @@ fn to_json<T: serde::Serialize>(rows: Result<T, String>) -> Result<Value, ApiErr
     serde_json::to_value(rows).map_err(|error| ApiError::refused(error.to_string()))
 }
 
-/// Answers `show`: reads the engine, and keeps what the next answer needs.
+/// Answers `show`, and keeps the samples that the next answer needs.
 #[derive(Debug, Default)]
 pub struct Show {
     samples: WorkerSamples,
 }
 
 impl Show {
-    /// Answers `show`.
+    /// Answers one request.
     ///
     /// # Errors
-    /// When the cursor of the query is none.
+    /// When the cursor of the query is invalid, or the neighbor or BGP is not configured.
     pub fn answer(
         &mut self,
         engine: &Engine,

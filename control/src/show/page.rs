@@ -1,8 +1,8 @@
-//! One page of a table that has no order: the smallest keys after a cursor, found in one pass.
+//! One page of an unordered table: the smallest keys after a cursor, found in one pass.
 
 use std::collections::BinaryHeap;
 
-/// What goes with a key; only the key orders.
+/// A row, ordered by its key alone.
 #[derive(Debug)]
 struct Entry<K, T>(K, T);
 
@@ -27,7 +27,7 @@ impl<K: Ord, T> Ord for Entry<K, T> {
 #[derive(Debug)]
 pub(super) struct Page<K, T> {
     limit: usize,
-    /// `limit` + 1 at most, the greatest on top.
+    /// At most `limit` + 1, the greatest on top.
     smallest: BinaryHeap<Entry<K, T>>,
 }
 
@@ -39,7 +39,7 @@ impl<K: Ord, T> Page<K, T> {
         }
     }
 
-    /// Offers a row; `value` is made only if the row may be of the page.
+    /// Offers a row; `value` is called only if the row may belong to the page.
     pub(super) fn offer(&mut self, key: K, value: impl FnOnce() -> T) {
         if self.smallest.len() <= self.limit
             || self.smallest.peek().is_some_and(|last| key < last.0)

@@ -99,7 +99,7 @@ pub(super) fn interface_row(name: &InterfaceName, managed: &ManagedInterface) ->
                 afxdp::BindMode::ZeroCopy => BindMode::ZeroCopy,
                 afxdp::BindMode::Copy => BindMode::Copy,
             }),
-        multi_buffer: open.map(OpenInterface::takes_chains),
+        multi_buffer: open.map(OpenInterface::is_multi_buffer),
         queues: open.map_or(0, |open| open.queues.len() as u32),
         notes: Vec::new(),
     }

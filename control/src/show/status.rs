@@ -43,21 +43,21 @@ impl EngineView<'_> {
         }
     }
 
-    /// Why vtepd does not do all that its configuration says, a sentence each.
+    /// Why vtepd does not work as configured, a sentence each.
     #[must_use]
     pub fn degraded(&self) -> Vec<String> {
         let mut all = Vec::new();
         for address in self.config.vtep().addresses.iter() {
             if !self.underlay.has_address(address.get()) {
                 all.push(format!(
-                    "our VTEP address {address} is on no interface of this host"
+                    "local VTEP address {address} is on no interface of this host"
                 ));
             }
         }
         all.extend(self.bgp.degraded());
         if self.not_installed > 0 {
             all.push(format!(
-                "{} entries of EVPN routes found no room in the tables",
+                "{} entries of EVPN routes are not installed: a table is full",
                 self.not_installed
             ));
         }

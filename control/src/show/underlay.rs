@@ -59,7 +59,7 @@ impl EngineView<'_> {
             };
             shown.paths.into_iter().map(row).collect()
         });
-        // The paths of one VTEP share its place: a page must not end between them.
+        // The paths of one VTEP share its cursor: a page must not end between them.
         let after: Option<IpAddr> = query.cursor()?;
         let mut rows: Vec<_> = rows
             .filter(|row| after.is_none_or(|after| row.vtep > after))

@@ -10,7 +10,7 @@ use crate::engine::EngineView;
 pub(super) struct WorkerSamples(Vec<(Instant, u64)>);
 
 impl WorkerSamples {
-    /// One row for each worker; its load is that since the last call.
+    /// One row for each worker, with its load since the last call.
     pub(super) fn rows(&mut self, engine: EngineView<'_>, now: Instant) -> Vec<WorkerRow> {
         let samples = engine.workers.status().map(|(id, core, view)| {
             let before = self

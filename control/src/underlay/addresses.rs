@@ -1,6 +1,7 @@
 //! The host's own addresses.
 //!
-//! In: address messages (include/uapi/linux/if_addr.h). Out: whether an address is on this host, and on which interfaces.
+//! In: address messages (include/uapi/linux/if_addr.h). Out: whether an address is on this host,
+//! and on which interfaces.
 
 use std::net::IpAddr;
 
@@ -23,14 +24,15 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// True when an interface of this host has the address, and it has passed duplicate address detection.
+    /// Whether an interface of this host has the address, and it has passed duplicate address
+    /// detection.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         self.interfaces.contains_key(&address)
     }
 
-    /// Takes up RTM_NEWADDR. An IPv6 address that is tentative or a duplicate counts as absent: the kernel sends
-    /// nothing from it (RFC 4862 section 5.4).
+    /// Applies RTM_NEWADDR. A tentative or duplicate IPv6 address counts as absent: the kernel
+    /// sends nothing from it (RFC 4862 section 5.4).
     pub fn update(&mut self, message: &AddressMessage) -> Option<AddressChange> {
         let waiting = AddressHeaderFlags::Tentative | AddressHeaderFlags::Dadfailed;
         let optimistic = message
@@ -50,7 +52,7 @@ impl Addresses {
         })
     }
 
-    /// Takes up RTM_DELADDR.
+    /// Applies RTM_DELADDR.
     pub fn remove(&mut self, message: &AddressMessage) -> Option<AddressChange> {
         let address = own(message)?;
         let interfaces = self.interfaces.get_mut(&address)?;
@@ -65,7 +67,7 @@ impl Addresses {
         })
     }
 
-    /// What is different in `newer`.
+    /// The differences of `newer`.
     #[must_use]
     pub fn difference(&self, newer: &Self) -> Vec<AddressChange> {
         let gone = self
@@ -88,7 +90,8 @@ impl Addresses {
     }
 }
 
-/// On a point-to-point interface IFA_ADDRESS is the peer's and IFA_LOCAL ours; IPv6 has IFA_ADDRESS alone without peer.
+/// On a point-to-point interface IFA_ADDRESS is the peer's address and IFA_LOCAL that of this host;
+/// IPv6 without a peer has IFA_ADDRESS alone.
 fn own(message: &AddressMessage) -> Option<IpAddr> {
     let local = message
         .attributes
@@ -112,7 +115,7 @@ fn own(message: &AddressMessage) -> Option<IpAddr> {
 pub(super) mod tests {
     use super::*;
 
-    /// A made-up RTM_NEWADDR.
+    /// An RTM_NEWADDR for tests.
     pub(in crate::underlay) fn message(index: u32, address: &str) -> AddressMessage {
         let mut message = AddressMessage::default();
         message.header.index = index;

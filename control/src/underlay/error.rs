@@ -12,7 +12,7 @@ use super::neighbors::NudState;
 /// there is one; [`Self::name`] is part of the API and does not change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
-    /// The kernel was not asked yet.
+    /// The route was not looked up yet.
     #[error("not looked up yet")]
     Pending,
     /// The configuration has no local VTEP address of the family.

@@ -1,4 +1,4 @@
-//! What [`Underlay`] says to the kernel and hears from it.
+//! Netlink requests and events of [`Underlay`].
 
 use std::io;
 use std::time::Instant;
@@ -15,8 +15,8 @@ use super::route::{self, RouteLookup};
 use super::{NeighborKey, PendingWork, RECHECK, RETRY, Underlay, UnderlayEvent};
 use super::{addresses::Addresses, links::Links, neighbors::NeighborCache, resolve};
 
-/// RTM_NEWRULE, RTM_DELRULE, RTM_NEWNEXTHOP, RTM_DELNEXTHOP (include/uapi/linux/rtnetlink.h): any route may mean
-/// something else now, and what they say needs no reading.
+/// RTM_NEWRULE, RTM_DELRULE, RTM_NEWNEXTHOP, RTM_DELNEXTHOP (include/uapi/linux/rtnetlink.h): they
+/// may change any route, so their contents need not be parsed.
 const ANY_ROUTE: [u16; 4] = [32, 33, 104, 105];
 
 impl Source for Underlay {
@@ -48,7 +48,7 @@ impl Source for Underlay {
 }
 
 impl Underlay {
-    /// Takes up one event: into the mirrors, and as work for the VTEPs that it may concern.
+    /// Handles one event: updates the mirrors and marks the VTEPs that it may concern.
     pub(super) fn handle_event(&mut self, event: &[u8]) {
         let kind = event
             .get(4..6)
@@ -59,9 +59,9 @@ impl Underlay {
         match NetlinkMessage::<Message>::deserialize(event).map(|message| message.payload) {
             Ok(NetlinkPayload::InnerMessage(message)) => self.apply_message(&message),
             Ok(_) => {}
-            // What we can't read may be anything: only asking again is safe.
+            // An event that can't be parsed may concern any route: look all of them up again.
             Err(error) => {
-                tracing::debug!(%error, kind, "a netlink event can't be read");
+                tracing::debug!(%error, kind, "can't parse a netlink event");
                 self.lookup_all();
             }
         }
@@ -96,7 +96,7 @@ impl Underlay {
         }
     }
 
-    /// A link that goes down takes its routes along, and the kernel does not announce each of them.
+    /// A link that goes down removes its routes, and the kernel does not announce each of them.
     fn link_changes(&mut self, changes: impl IntoIterator<Item = super::LinkChange>) {
         for change in changes {
             self.events.push(UnderlayEvent::Link(change));
@@ -104,7 +104,7 @@ impl Underlay {
         }
     }
 
-    /// The same holds for routes whose preferred source goes away.
+    /// The same applies to routes whose preferred source is removed.
     fn address_changes(&mut self, changes: impl IntoIterator<Item = super::AddressChange>) {
         for change in changes {
             self.events.push(UnderlayEvent::Address(change));
@@ -116,7 +116,8 @@ impl Underlay {
         let Some(prefix) = route::event_prefix(message) else {
             return self.lookup_all();
         };
-        // TrackedVtep VTEPs are ordered, so those of a prefix stand together: a full table's churn costs little.
+        // Tracked VTEPs are sorted, so those of a prefix are adjacent: route churn of a full table
+        // is cheap.
         let concerned = self
             .tracked
             .range_mut(prefix.0..)
@@ -126,7 +127,7 @@ impl Underlay {
         }
     }
 
-    /// Reads all tables and notes every difference. At the start, and after events were lost.
+    /// Dumps all tables and records every difference: at the start, and after events were lost.
     pub(super) fn read_tables(&mut self) -> io::Result<()> {
         let (mut links, mut addresses, mut neighbors) = (
             Links::default(),
@@ -176,7 +177,7 @@ impl Underlay {
         Ok(())
     }
 
-    /// Asks for the route of every VTEP that waits for one.
+    /// Looks up the route of every VTEP that is marked for it.
     pub(super) fn lookup_routes(&mut self) -> io::Result<()> {
         let mut requests = Vec::new();
         let mut places = Vec::new();
@@ -217,8 +218,9 @@ impl Underlay {
             })
     }
 
-    /// Asks the kernel to resolve missing and failed neighbors, and to check stale ones, as a packet to them would:
-    /// NTF_USE (neigh_add() in net/core/neighbor.c). The entries stay ordinary ones, which age and are collected.
+    /// Makes the kernel resolve missing and failed neighbors and probe stale ones, as a packet to
+    /// them would: NTF_USE (neigh_add() in net/core/neighbour.c). The entries stay ordinary ones,
+    /// which age and are garbage collected.
     pub(super) fn solicit(&mut self, now: Instant) -> io::Result<()> {
         let used: HashSet<NeighborKey> = self
             .tracked
@@ -253,13 +255,13 @@ impl Underlay {
         self.request_socket.transact(&requests, true, |place, reply| {
             if let (Reply::Code(error @ 1..), Some((link, address))) = (reply, due.get(place)) {
                 let error = io::Error::from_raw_os_error(error);
-                tracing::warn!(%address, link, %error, "the kernel can't be asked to resolve the neighbor");
+                tracing::warn!(%address, link, %error, "can't make the kernel resolve the neighbor");
             }
         })?;
         self.fetch_neighbors(&again)
     }
 
-    /// Reads single entries: one that stays unresolved in our mirror may not be so in the kernel.
+    /// Reads single entries: one that stays unresolved in the mirror may be resolved in the kernel.
     fn fetch_neighbors(&mut self, keys: &[NeighborKey]) -> io::Result<()> {
         let requests: Vec<Message> = keys
             .iter()

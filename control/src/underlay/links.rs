@@ -1,6 +1,7 @@
 //! The host's network interfaces, as the kernel last described them.
 //!
-//! In: link messages (include/uapi/linux/if_link.h). Out: interfaces by index or name, and what changed.
+//! In: link messages (include/uapi/linux/if_link.h). Out: interfaces by index or name, and what
+//! changed.
 
 use std::sync::Arc;
 
@@ -12,14 +13,14 @@ use netlink_packet_route::link::{
 use netlink_packet_route::link::{InfoKind, VlanProtocol};
 use vtep_dataplane::addr::MacAddr;
 
-/// What a VLAN sub-interface stands on.
+/// The VLAN of a sub-interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Vlan {
     /// VLAN ID, 1..=4094.
     pub id: u16,
-    /// Index of the interface whose VLAN it is. `None` when that one is in another network namespace.
+    /// Index of the parent interface. `None` when it is in another network namespace.
     pub parent: Option<u32>,
-    /// True for the usual tag, EtherType 0x8100; false for 802.1ad.
+    /// True for 802.1Q (EtherType 0x8100), false for 802.1ad.
     pub dot1q: bool,
 }
 
@@ -30,15 +31,15 @@ pub struct Link {
     pub index: u32,
     /// Its name.
     pub name: Arc<str>,
-    /// The driver's kind, such as `veth` or `vlan`; empty for hardware.
+    /// The link kind (IFLA_INFO_KIND), such as `veth` or `vlan`; empty for hardware.
     pub kind: String,
-    /// Set up by the administrator (IFF_UP).
+    /// Administratively up (IFF_UP).
     pub admin_up: bool,
     /// Has a carrier (IFF_LOWER_UP).
     pub carrier: bool,
     /// Carries Ethernet frames (ARPHRD_ETHER).
     pub ethernet: bool,
-    /// Longest IP packet. Bytes.
+    /// MTU, bytes.
     pub mtu: u32,
     /// Its MAC address, if it has one of six octets.
     pub mac: Option<MacAddr>,
@@ -49,7 +50,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// Can carry frames now: up and with a carrier.
+    /// Whether it can carry frames: administratively up and with a carrier.
     #[must_use]
     pub fn up(&self) -> bool {
         self.admin_up && self.carrier
@@ -59,9 +60,9 @@ impl Link {
 /// One interface appeared, changed or went away.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkChange {
-    /// The interface; as it was last when it is gone.
+    /// The interface; its last state when it was removed.
     pub link: Link,
-    /// False when no interface of this name and index exists any more.
+    /// False when no interface with this name and index exists any more.
     pub present: bool,
 }
 
@@ -84,12 +85,12 @@ impl Links {
         self.by_index.values().find(|link| &*link.name == name)
     }
 
-    /// Every interface, in no order.
+    /// Every interface, unordered.
     pub fn iter(&self) -> impl Iterator<Item = &Link> {
         self.by_index.values()
     }
 
-    /// The interface's name, or its index as text when it is unknown.
+    /// The interface's name, or its index as text for an unknown interface.
     #[must_use]
     pub fn name(&self, index: u32) -> Arc<str> {
         self.get(index).map_or_else(
@@ -98,7 +99,7 @@ impl Links {
         )
     }
 
-    /// Takes up RTM_NEWLINK. Returns what changed; nothing for messages of the bridge about its ports.
+    /// Applies RTM_NEWLINK. Returns what changed; nothing for messages of a bridge about its ports.
     pub fn update(&mut self, message: &LinkMessage) -> Vec<LinkChange> {
         if message.header.interface_family != AddressFamily::Unspec {
             return Vec::new();
@@ -123,7 +124,8 @@ impl Links {
         changes
     }
 
-    /// Takes up RTM_DELLINK. A bridge says so too, with its own family, when a port leaves it: that is no deletion.
+    /// Applies RTM_DELLINK. A bridge sends it too, with its own family, when a port leaves it: that
+    /// is not a deletion.
     pub fn remove(&mut self, message: &LinkMessage) -> Option<LinkChange> {
         if message.header.interface_family != AddressFamily::Unspec {
             return None;
@@ -135,7 +137,7 @@ impl Links {
         })
     }
 
-    /// What is different in `newer`.
+    /// The differences of `newer`.
     #[must_use]
     pub fn difference(&self, newer: &Self) -> Vec<LinkChange> {
         let same_name =
@@ -156,7 +158,8 @@ impl Links {
     }
 }
 
-/// Some messages carry only part of the attributes (wireless events): what is not said stays as it was.
+/// Some messages carry only part of the attributes (wireless events): missing ones keep their
+/// values.
 fn merge(old: Option<&Link>, message: &LinkMessage) -> Link {
     let flags = message.header.flags;
     let mut link = old.cloned().unwrap_or_else(|| Link {
@@ -238,7 +241,7 @@ fn read_info(link: &mut Link, infos: &[LinkInfo]) {
 pub(super) mod tests {
     use super::*;
 
-    /// A made-up RTM_NEWLINK of an Ethernet interface.
+    /// An RTM_NEWLINK of an Ethernet interface, for tests.
     pub(in crate::underlay) fn message(index: u32, name: &str, up: bool, mtu: u32) -> LinkMessage {
         let mut message = LinkMessage::default();
         message.header.index = index;

@@ -1,14 +1,15 @@
-//! The underlay: follows the host's routes, neighbors, addresses and links, and resolves remote VTEPs to paths.
+//! The underlay: follows the host's routes, neighbors, addresses and links, and resolves remote
+//! VTEPs to paths.
 //!
 //! ```text
-//!  kernel --events--> EventSocket --> links, neighbors, addresses (mirrors) --\
-//!                                                                                resolve --> Change --> control thread
-//!  kernel <-RTM_GETROUTE, NTF_USE-- RequestSocket --> route of each VTEP -------/
+//! kernel --events--> EventSocket -> links, neighbors, addresses (mirrors) --+-> resolve -> UnderlayEvent
+//! kernel <-RTM_GETROUTE, NTF_USE-> RequestSocket -> route of each VTEP -----+
 //! ```
 //!
-//! The owner registers [`Underlay`] with mio and calls [`Underlay::poll`] whenever it is readable, after [`Underlay::track`]
-//! or [`Underlay::set_config`], and when [`Underlay::next_timeout`] has passed. Events only mark what they may concern;
-//! each VTEP is resolved at most once a turn, and reported only when its paths are different.
+//! The owner registers [`Underlay`] with mio and calls [`Underlay::poll`] whenever it is readable,
+//! after [`Underlay::track`] or [`Underlay::set_config`], and when [`Underlay::next_timeout`] has
+//! passed. Events only mark the VTEPs that they may concern; each VTEP is resolved at most once per
+//! poll, and reported only when its paths differ.
 
 pub mod addresses;
 mod error;
@@ -38,21 +39,21 @@ use self::resolve::{HostState, Resolution, resolve};
 pub use self::resolve::{ResolvedPath, ShowPath, weighted_slots};
 use self::route::RouteLookup;
 
-/// How often what is unresolved is tried again.
+/// Interval at which unresolved VTEPs and neighbors are retried.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// A stale neighbor that we asked the kernel to check is not asked about again before the kernel's own check is over:
+/// A stale neighbor is not probed again before the kernel's own probing is over:
 /// delay_first_probe_time 5 s, then 3 probes of 1 s.
 const RECHECK: Duration = Duration::from_secs(10);
 
-/// What the underlay needs to know from the configuration.
+/// The underlay's part of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UnderlayConfig {
     /// Names of the interfaces that carry VXLAN (`[vtep] underlay`).
     pub devices: Vec<String>,
-    /// Our VTEP address in IPv4.
+    /// Local VTEP address, IPv4.
     pub local_v4: Option<Ipv4Addr>,
-    /// Our VTEP address in IPv6.
+    /// Local VTEP address, IPv6.
     pub local_v6: Option<Ipv6Addr>,
     /// TTL or hop limit, 1..=255.
     pub ttl: u8,
@@ -62,25 +63,25 @@ pub struct UnderlayConfig {
     pub udp_port: u16,
 }
 
-/// A VTEP has other paths than before.
+/// The paths of a VTEP have changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolved {
     /// The VTEP.
     pub vtep: VtepAddr,
-    /// Its paths now; none: it can't be reached.
+    /// Its paths now; empty when it can't be reached.
     pub paths: Vec<ResolvedPath>,
-    /// Why there are none.
+    /// Why it has none.
     pub error: Option<ResolveError>,
 }
 
-/// What a turn brought.
+/// What a poll found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UnderlayEvent {
-    /// An interface appeared, changed or went away.
+    /// An interface appeared, changed or was removed.
     Link(LinkChange),
-    /// An address of this host appeared or went away.
+    /// An address of this host appeared or was removed.
     Address(AddressChange),
-    /// A tracked VTEP was resolved for the first time, or has other paths.
+    /// A tracked VTEP was resolved for the first time, or its paths have changed.
     Resolved(Resolved),
 }
 
@@ -89,23 +90,23 @@ pub enum UnderlayEvent {
 pub struct ShowVtep {
     /// The VTEP.
     pub vtep: IpAddr,
-    /// Prefix of the route to it, `default` for the default route; absent without one.
+    /// Prefix of the route to it, `default` for the default route; `None` without a route.
     pub route: Option<String>,
     /// The route's next hops.
     pub paths: Vec<ShowPath>,
     /// Why it can't be reached; `None` when it can.
     pub error: Option<ResolveError>,
-    /// Seconds since its paths changed last.
+    /// Seconds since its paths last changed.
     pub since: u64,
 }
 
-/// What is still to be done for a VTEP, the later the more.
+/// What is pending for a VTEP, in ascending order of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum PendingWork {
     None,
-    /// A neighbor changed: work the paths out again from the known route.
+    /// A neighbor changed: derive the paths again from the known route.
     Derive,
-    /// Ask the kernel for the route again.
+    /// Look the route up again.
     Lookup,
 }
 
@@ -119,33 +120,34 @@ struct TrackedVtep {
     reported: bool,
 }
 
-/// Follows the host's network state and resolves VTEPs. Belongs to the network namespace of the thread that made it.
+/// Follows the host's network state and resolves VTEPs, in the network namespace of the thread that
+/// created it.
 #[derive(Debug)]
 pub struct Underlay {
     host: HostState,
     event_socket: EventSocket,
     request_socket: RequestSocket,
     tracked: BTreeMap<IpAddr, TrackedVtep>,
-    /// Events were lost: read everything again.
+    /// Events were lost: all tables must be read again.
     events_lost: bool,
-    /// How often that happened.
+    /// How often events were lost.
     resyncs: u64,
-    /// There are more events than one turn may read.
+    /// More events wait than one poll may read.
     more_events: bool,
-    /// Something was asked of us since the last turn.
+    /// The owner made a request since the last poll.
     requested: bool,
-    /// NeighborCache whose entries changed since the last turn.
+    /// Neighbors whose entries changed since the last poll.
     changed_neighbors: HashSet<NeighborKey>,
-    /// When we last asked the kernel to resolve or check a neighbor.
+    /// When the kernel was last asked to resolve or probe a neighbor.
     solicited: HashMap<NeighborKey, Instant>,
     next_retry: Option<Instant>,
-    /// Found, not yet handed to the owner.
+    /// Not yet returned to the owner.
     events: Vec<UnderlayEvent>,
 }
 
 impl Underlay {
-    /// Subscribes to the kernel's events and reads its tables. What exists already is not reported as a change: ask
-    /// [`Self::link`] and [`Self::has_address`].
+    /// Subscribes to the kernel's events and reads its tables. What exists already is not reported
+    /// as an event: use [`Self::link`] and [`Self::has_address`].
     ///
     /// # Errors
     /// When a netlink socket can't be opened or the kernel does not answer.
@@ -174,7 +176,8 @@ impl Underlay {
         Ok(underlay)
     }
 
-    /// Takes up a new configuration. Every VTEP is resolved again at the next turn; the unchanged are not reported.
+    /// Applies a new configuration. Every VTEP is resolved again at the next poll; unchanged ones
+    /// are not reported.
     pub fn set_config(&mut self, config: UnderlayConfig) {
         if self.host.config != config {
             self.host.config = config;
@@ -183,8 +186,8 @@ impl Underlay {
         }
     }
 
-    /// Resolve this VTEP from the next turn on, and report it: first in any case, then when its paths change. Nothing
-    /// happens when it is tracked already.
+    /// Resolves this VTEP from the next poll on and reports it: once in any case, then when its
+    /// paths change. Does nothing when it is tracked already.
     pub fn track(&mut self, vtep: VtepAddr, now: Instant) {
         self.requested = true;
         self.tracked
@@ -199,7 +202,7 @@ impl Underlay {
             });
     }
 
-    /// Forget this VTEP; it is not reported any more.
+    /// Stops tracking this VTEP.
     pub fn untrack(&mut self, vtep: VtepAddr) {
         self.tracked.remove(&vtep.get());
     }
@@ -216,13 +219,13 @@ impl Underlay {
         self.host.links.get(ifindex)
     }
 
-    /// True when an interface of this host has this address, usable as a source.
+    /// Whether an interface of this host has this address, usable as a source.
     #[must_use]
     pub fn has_address(&self, address: IpAddr) -> bool {
         self.host.addresses.contains(address)
     }
 
-    /// The paths of a tracked VTEP as of the last turn. `None` when it is not tracked.
+    /// The paths of a tracked VTEP as of the last poll. `None` when it is not tracked.
     #[must_use]
     pub fn paths(&self, vtep: VtepAddr) -> Option<&[ResolvedPath]> {
         self.tracked
@@ -230,11 +233,11 @@ impl Underlay {
             .map(|tracked| tracked.resolution.paths.as_slice())
     }
 
-    /// All tracked VTEPs, by address, with the state as it is known now.
+    /// All tracked VTEPs, by address, with their current state.
     #[must_use]
     pub fn show(&self, now: Instant) -> Vec<ShowVtep> {
         let row = |tracked: &TrackedVtep| {
-            // The neighbors' states move without touching the paths, so the rows are worked out now.
+            // Neighbor states change without changing paths, so the rows are derived now.
             let resolution = resolve(tracked.vtep, &tracked.lookup, &self.host);
             ShowVtep {
                 vtep: tracked.vtep.get(),
@@ -247,13 +250,14 @@ impl Underlay {
         self.tracked.values().map(row).collect()
     }
 
-    /// How often the kernel dropped events for want of room and everything was read again.
+    /// How often the kernel dropped events (ENOBUFS) and all tables were read again.
     #[must_use]
     pub fn resyncs(&self) -> u64 {
         self.resyncs
     }
 
-    /// How long the owner may wait for the socket before the next [`Self::poll`]; `None`: for ever.
+    /// How long the owner may wait for the socket before the next [`Self::poll`]; `None`: without
+    /// limit.
     #[must_use]
     pub fn next_timeout(&self, now: Instant) -> Option<Duration> {
         if self.more_events || self.requested {
@@ -262,12 +266,12 @@ impl Underlay {
         self.next_retry.map(|at| at.saturating_duration_since(now))
     }
 
-    /// Reads events, tries again what is due, resolves what may have changed, and returns what did change. Interfaces and
-    /// addresses come before VTEPs.
+    /// Reads events, retries what is due, resolves what may have changed, and returns what did.
+    /// Events of interfaces and addresses come before those of VTEPs.
     ///
     /// # Errors
-    /// When the kernel does not answer or refuses. Nothing is lost: the work stays, is tried again after
-    /// [`Self::next_timeout`], and changes found so far are returned then.
+    /// When the kernel does not answer or refuses. Nothing is lost: the work is retried after
+    /// [`Self::next_timeout`], and events found so far are returned then.
     pub fn poll(&mut self, now: Instant) -> io::Result<Vec<UnderlayEvent>> {
         self.requested = false;
         let due = self.next_retry.is_some_and(|at| at <= now);
@@ -282,7 +286,7 @@ impl Underlay {
         outcome.map(|()| std::mem::take(&mut self.events))
     }
 
-    /// True while a VTEP has no path or a neighbor needs the kernel's attention.
+    /// Whether a VTEP has no path or a neighbor must be resolved or probed.
     fn unfinished(&self) -> bool {
         self.tracked.values().any(|tracked| {
             let resolution = &tracked.resolution;
@@ -310,7 +314,8 @@ impl Underlay {
         }
         let changed_neighbors = std::mem::take(&mut self.changed_neighbors);
         if !changed_neighbors.is_empty() {
-            // One that has just become stale is checked at once, however short ago we asked for it.
+            // A neighbor that has just become stale is probed at once, however recent the last
+            // request.
             let stale = |key: &&NeighborKey| self.host.neighbors.is_stale(**key);
             for key in changed_neighbors.iter().filter(stale) {
                 self.solicited.remove(key);
@@ -351,8 +356,9 @@ impl Underlay {
         if read == ReadOutcome::Overrun {
             self.events_lost = true;
             self.resyncs += 1;
-            // What still waits is older than what was lost, and the kernel adds nothing until it is all taken
-            // (NETLINK_S_CONGESTED): only tables read after that are followed by all later events.
+            // Queued events are older than the lost ones, and the kernel adds none until the queue
+            // is empty (NETLINK_S_CONGESTED): only tables read after that are followed by all later
+            // events.
             while self.event_socket.read(|_| {})? != ReadOutcome::Drained {}
         }
         Ok(())
@@ -364,7 +370,7 @@ impl Underlay {
             .for_each(|tracked| tracked.pending = PendingWork::Lookup);
     }
 
-    /// Works out the paths of every marked VTEP, and notes those that are different.
+    /// Derives the paths of every marked VTEP, and reports those that differ.
     fn derive(&mut self, now: Instant) {
         for tracked in self
             .tracked

@@ -1,6 +1,7 @@
-//! The kernel's ARP and ND entries, as it last described them.
+//! Mirror of the kernel's ARP and ND entries.
 //!
-//! In: neighbor messages (include/uapi/linux/neighbor.h). Out: the MAC of a neighbor, and whether it needs attention.
+//! In: neighbor messages (include/uapi/linux/neighbour.h). Out: the MAC of a neighbor, and whether
+//! the kernel should resolve or probe it.
 
 use std::net::IpAddr;
 
@@ -11,15 +12,15 @@ use netlink_packet_route::neighbour::{
 };
 use vtep_dataplane::addr::HostMac;
 
-/// A neighbor: the interface's index and the neighbor's address.
+/// Key of a neighbor: the interface's index and the neighbor's address.
 pub type NeighborKey = (u32, IpAddr);
 
 /// One entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KernelNeighbor {
-    /// The kernel's state of it (NUD).
+    /// Its state (NUD_*).
     pub state: NudState,
-    /// Its MAC, if known and that of a host.
+    /// Its MAC, if it is known and a unicast address.
     pub mac: Option<HostMac>,
 }
 
@@ -37,7 +38,7 @@ impl KernelNeighbor {
     }
 }
 
-/// All neighbors that matter to IP.
+/// All IP neighbors.
 #[derive(Debug, Clone, Default)]
 pub struct NeighborCache {
     entries: HashMap<NeighborKey, KernelNeighbor>,
@@ -50,8 +51,9 @@ impl NeighborCache {
         self.entries.get(&key)
     }
 
-    /// True when the kernel should be asked to resolve or to check this neighbor: unknown, failed or stale.
-    /// Permanent entries never: asking would make the kernel forget that they are.
+    /// Whether the kernel should be asked to resolve or probe this neighbor: unknown, failed or
+    /// stale. Never for permanent entries: the request would make the kernel forget that they are
+    /// permanent.
     #[must_use]
     pub fn needs_attention(&self, key: NeighborKey) -> bool {
         use NudState::{Failed, None, Stale};
@@ -59,14 +61,14 @@ impl NeighborCache {
             .is_none_or(|entry| matches!(entry.state, Failed | None | Stale))
     }
 
-    /// True when the entry may be outdated and the kernel checks it at its next use.
+    /// Whether the entry may be outdated and the kernel probes it at its next use.
     #[must_use]
     pub fn is_stale(&self, key: NeighborKey) -> bool {
         self.get(key)
             .is_some_and(|entry| entry.state == NudState::Stale)
     }
 
-    /// Takes up RTM_NEWNEIGH. Returns the neighbor if its entry changed.
+    /// Applies RTM_NEWNEIGH. Returns the neighbor if its entry changed.
     pub fn update(&mut self, message: &NeighbourMessage) -> Option<NeighborKey> {
         let key = key(message)?;
         let mac = message
@@ -84,13 +86,13 @@ impl NeighborCache {
         (self.entries.insert(key, entry) != Some(entry)).then_some(key)
     }
 
-    /// Takes up RTM_DELNEIGH. Returns the neighbor if there was one.
+    /// Applies RTM_DELNEIGH. Returns the neighbor if there was one.
     pub fn remove(&mut self, message: &NeighbourMessage) -> Option<NeighborKey> {
         let key = key(message)?;
         self.entries.remove(&key).map(|_| key)
     }
 
-    /// The neighbors whose entries are different in `newer`.
+    /// The neighbors whose entries differ in `newer`.
     #[must_use]
     pub fn difference(&self, newer: &Self) -> HashSet<NeighborKey> {
         let all = self.entries.keys().chain(newer.entries.keys());
@@ -100,7 +102,8 @@ impl NeighborCache {
     }
 }
 
-/// `None` for what is no IP neighbor (a bridge's FDB entries come as neighbors too) or a proxy entry.
+/// `None` for an entry that is not an IP neighbor (FDB entries of a bridge are neighbor messages
+/// too) and for a proxy entry.
 fn key(message: &NeighbourMessage) -> Option<NeighborKey> {
     if message.header.flags.contains(NeighbourFlags::Proxy) {
         return None;
@@ -122,7 +125,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// A made-up RTM_NEWNEIGH.
+    /// An RTM_NEWNEIGH for tests.
     pub(in crate::underlay) fn message(
         key: NeighborKey,
         state: NudState,
@@ -190,7 +193,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn proxies_bridge_entries_and_group_macs_are_no_neighbours() {
+    fn proxies_bridge_entries_and_group_macs_are_not_neighbors() {
         let key = (1, "10.0.0.1".parse().unwrap());
         let mut neighbors = NeighborCache::default();
         let mut proxy = message(key, NudState::Permanent, Some(9));

@@ -1,4 +1,4 @@
-//! The two NETLINK_ROUTE sockets (netlink(7), rtnetlink(7)): one for what the kernel tells, one for what we ask.
+//! The two NETLINK_ROUTE sockets (netlink(7), rtnetlink(7)): one for events, one for requests.
 
 use std::io;
 use std::time::Duration;
@@ -12,40 +12,41 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rustix::io::Errno;
 use rustix::net::sockopt;
 
-/// Multicast groups (enum rtnetlink_groups, include/uapi/linux/rtnetlink.h): LINK, NEIGH, IPV4_IFADDR, IPV4_ROUTE,
-/// IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE, NEXTHOP.
+/// Multicast groups (enum rtnetlink_groups, include/uapi/linux/rtnetlink.h): LINK, NEIGH,
+/// IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE, NEXTHOP.
 const GROUPS: [u32; 9] = [1, 3, 5, 7, 8, 9, 11, 19, 32];
 
-/// Room for events while the control thread is busy. Bytes.
+/// Receive buffer for events while the control thread is busy, bytes.
 const EVENT_BUFFER: usize = 8 << 20;
 
-/// The longest datagram of the kernel is 32 KiB (a dump). Bytes.
+/// Receive buffer for one datagram, bytes; the kernel's longest (a dump) has 32 KiB.
 const DATAGRAM: usize = 64 << 10;
 
-/// Datagrams read in one go: a flood of route changes must not keep the control thread.
+/// Datagrams read in one poll: a flood of route changes must not block the control thread.
 const READ_LIMIT: usize = 4096;
 
-/// Requests sent before their answers are read, few enough for all answers to fit the default receive buffer of 208 KiB.
+/// Requests sent before their replies are read: few enough for all replies to fit the default
+/// receive buffer of 208 KiB.
 const PIPELINE: usize = 64;
 
-/// A dump that changed while it was read is asked for again so many times.
+/// How often a dump is tried that was interrupted by changes.
 const DUMP_TRIES: usize = 4;
 
-/// How long to wait for the kernel, which may hold its RTNL lock for somebody else.
+/// Time limit for a reply: the kernel may hold its RTNL lock for another process.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How far reading events came.
+/// Result of reading events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReadOutcome {
-    /// All that there was.
+    /// The queue is empty.
     Drained,
-    /// There is more.
+    /// More events wait.
     More,
-    /// The kernel dropped events for want of room (ENOBUFS): only a full dump helps.
+    /// The kernel dropped events (ENOBUFS): only a full dump restores the state.
     Overrun,
 }
 
-/// Where the kernel's events arrive. Non-blocking.
+/// The socket that receives the kernel's events. Non-blocking.
 #[derive(Debug)]
 pub(super) struct EventSocket {
     socket: Socket,
@@ -56,13 +57,13 @@ impl EventSocket {
     /// Subscribes to all groups.
     pub(super) fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
-        // Beyond net.core.rmem_max only with CAP_NET_ADMIN; else as much as is allowed.
+        // Beyond net.core.rmem_max only with CAP_NET_ADMIN; otherwise as much as is allowed.
         if sockopt::set_socket_recv_buffer_size_force(&socket, EVENT_BUFFER).is_err() {
             sockopt::set_socket_recv_buffer_size(&socket, EVENT_BUFFER)?;
         }
         socket.bind_auto()?;
         for group in GROUPS {
-            // Linux before 5.3 has no nexthop objects: nothing to follow then.
+            // Linux before 5.3 has no nexthop objects, and thus no such group.
             let refused = socket.add_membership(group);
             if group != 32 {
                 refused?;
@@ -80,7 +81,7 @@ impl EventSocket {
         &mut self.socket
     }
 
-    /// Calls `each` with every message that waits.
+    /// Calls `each` with every queued message.
     pub(super) fn read(&mut self, mut each: impl FnMut(&[u8])) -> io::Result<ReadOutcome> {
         for _ in 0..READ_LIMIT {
             self.buffer.clear();
@@ -100,16 +101,16 @@ impl EventSocket {
     }
 }
 
-/// The kernel's answer to one request.
+/// The kernel's reply to one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reply {
-    /// What was asked for.
+    /// The requested object.
     Message(RouteNetlinkMessage),
-    /// An error number (positive), or 0: done.
+    /// An error number (positive), or 0 for success.
     Code(i32),
 }
 
-/// Where we ask. Blocking, with a time-out.
+/// The socket for requests. Blocking, with a time limit.
 #[derive(Debug)]
 pub(super) struct RequestSocket {
     socket: Socket,
@@ -131,8 +132,9 @@ impl RequestSocket {
         })
     }
 
-    /// Sends the requests, many at a time, and calls `each` with a request's place and its answer. With `acknowledge`
-    /// for requests that have no answer of their own. Answers to earlier, abandoned requests are skipped.
+    /// Sends requests in batches, and calls `each` with a request's index and its reply. Set
+    /// `acknowledge` for requests without a reply of their own. Replies to earlier, abandoned
+    /// requests are skipped.
     pub(super) fn transact(
         &mut self,
         requests: &[RouteNetlinkMessage],
@@ -161,7 +163,7 @@ impl RequestSocket {
         Ok(())
     }
 
-    /// Reads a whole table; again when the kernel says that it changed meanwhile (NLM_F_DUMP_INTR).
+    /// Reads a whole table; again when it changed meanwhile (NLM_F_DUMP_INTR).
     pub(super) fn dump(
         &mut self,
         request: &RouteNetlinkMessage,
@@ -230,7 +232,7 @@ impl RequestSocket {
     }
 }
 
-/// A new neighbor entry is made only when asked for.
+/// Neighbor entries are only created with NLM_F_CREATE.
 fn create_flag(requests: &[RouteNetlinkMessage]) -> u16 {
     match requests.first() {
         Some(RouteNetlinkMessage::NewNeighbour(_)) => netlink_packet_core::NLM_F_CREATE,
@@ -255,12 +257,12 @@ fn read_reply(bytes: &[u8]) -> Option<(NetlinkHeader, Reply)> {
     Some((header, reply))
 }
 
-/// An answer that we can't read still counts as one, so that nobody waits for it.
+/// A reply that can't be parsed still completes its request, so that it is not waited for.
 fn unreadable(
     bytes: &[u8],
     error: &netlink_packet_core::DecodeError,
 ) -> Option<(NetlinkHeader, Reply)> {
-    tracing::debug!(%error, length = bytes.len(), "a netlink message can't be read");
+    tracing::debug!(%error, length = bytes.len(), "can't parse a netlink message");
     let mut header = NetlinkHeader::default();
     header.flags = u16::from_ne_bytes([bytes[6], bytes[7]]);
     header.sequence_number = u32::from_ne_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);

@@ -1,4 +1,4 @@
-//! From a route to the paths that a worker can use. Pure: reads the mirrors, asks nobody.
+//! Derives from a route the paths that a worker can use. Pure: reads the mirrors only.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,25 +15,26 @@ use super::links::{Link, Links};
 use super::neighbors::{KernelNeighbor, NeighborCache, NeighborKey, NudState};
 use super::route::{NextHop, Route, RouteLookup, lookup_error};
 
-/// One usable way to a VTEP.
+/// One usable path to a VTEP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResolvedPath {
-    /// Index of the underlay interface that frames leave by; of the parent when the route leaves by a VLAN of it.
+    /// Index of the underlay interface that frames leave by: of the parent, when the route leaves
+    /// by its VLAN.
     pub ifindex: u32,
     /// Its name.
     pub device: Arc<str>,
-    /// What the outer header is made of.
+    /// Fields of the outer header.
     pub fields: HeaderFields,
-    /// Longest inner frame (from its destination MAC on) that fits. Bytes.
+    /// Longest inner frame that fits, from its destination MAC on, bytes.
     pub max_frame: u16,
-    /// Share of the flows, 1..=256, against the other paths' weights.
+    /// Weight among the paths, 1..=256.
     pub weight: u16,
 }
 
 /// One next hop of the route to a VTEP, usable or not, as `show underlay` prints it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShowPath {
-    /// The gateway; absent when the VTEP is on the link.
+    /// The gateway; `None` when the VTEP is on the link.
     pub via: Option<IpAddr>,
     /// The interface that the route leaves by.
     pub interface: String,
@@ -43,20 +44,20 @@ pub struct ShowPath {
     pub mac: Option<MacAddr>,
     /// The neighbor's state as `ip neigh` writes it; `NONE` when the kernel has no entry.
     pub neighbor: String,
-    /// MTU of the path. Bytes.
+    /// MTU of the path, bytes.
     pub mtu: u32,
-    /// Why the path is not used; absent when it is.
+    /// Why the path is not used; `None` when it is.
     pub error: Option<ResolveError>,
 }
 
-/// What a VTEP resolved to.
+/// Result of resolving a VTEP.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Resolution {
     /// Usable paths, in the kernel's order.
     pub(super) paths: Vec<ResolvedPath>,
-    /// Set when there is none.
+    /// Set when there is no usable path.
     pub(super) error: Option<ResolveError>,
-    /// NeighborCache that the result depends on and that the kernel should keep resolved.
+    /// Neighbors that the result depends on and that the kernel should keep resolved.
     pub(super) neighbors: Vec<NeighborKey>,
     /// The route's prefix.
     pub(super) route: Option<String>,
@@ -64,7 +65,7 @@ pub(super) struct Resolution {
     pub(super) rows: Vec<ShowPath>,
 }
 
-/// What is known about the host: the configuration and the mirrors of the kernel's tables.
+/// State of the host: the configuration and the mirrors of the kernel's tables.
 #[derive(Debug)]
 pub(super) struct HostState {
     pub(super) config: UnderlayConfig,
@@ -73,7 +74,7 @@ pub(super) struct HostState {
     pub(super) addresses: Addresses,
 }
 
-/// Our own address for the VTEP's family, when it is configured and on this host.
+/// The local VTEP address of the VTEP's family, if it is configured and on this host.
 pub(super) fn local_address(vtep: VtepAddr, host: &HostState) -> Result<VtepAddr, ResolveError> {
     let local = if vtep.is_v6() {
         host.config.local_v6.map(IpAddr::V6)
@@ -87,7 +88,7 @@ pub(super) fn local_address(vtep: VtepAddr, host: &HostState) -> Result<VtepAddr
     VtepAddr::new(address).map_err(|_| ResolveError::LocalAddressInvalid { address })
 }
 
-/// Works out the paths.
+/// Derives the paths.
 pub(super) fn resolve(vtep: VtepAddr, lookup: &RouteLookup, host: &HostState) -> Resolution {
     let mut result = Resolution::default();
     let outcome = match lookup {
@@ -172,8 +173,8 @@ fn resolve_hops(
     }
 }
 
-/// Where a path's frames leave: the device with the sockets, and the interface that the route names,
-/// whose MAC and VLAN they carry.
+/// Where a path's frames leave: the device with the sockets, and the interface that the route
+/// names, whose MAC and VLAN they carry.
 struct Egress<'a> {
     device: &'a Link,
     interface: &'a Link,
@@ -302,8 +303,9 @@ fn build_path(
     })
 }
 
-/// Spreads paths over at most [`MAX_PATHS`] slots, a path of weight n standing n times as often as one of weight 1, as
-/// near as so few slots permit. Every path has at least one slot; of more than [`MAX_PATHS`] paths the first are taken.
+/// Distributes paths over at most [`MAX_PATHS`] slots in proportion to their weights, as exactly as
+/// so few slots permit. Every path has at least one slot; of more than [`MAX_PATHS`] paths the
+/// first are used.
 #[must_use]
 pub fn weighted_slots(paths: &[ResolvedPath]) -> Vec<&ResolvedPath> {
     let paths = &paths[..paths.len().min(MAX_PATHS)];
@@ -315,10 +317,10 @@ pub fn weighted_slots(paths: &[ResolvedPath]) -> Vec<&ResolvedPath> {
         .iter()
         .map(|path| usize::from(path.weight) / divisor)
         .sum();
-    let room = total.min(MAX_PATHS);
+    let count = total.min(MAX_PATHS);
     let mut shares = vec![1; paths.len()];
-    // Each further slot goes to the path with the most weight for the slots that it has.
-    for _ in paths.len()..room {
+    // Each further slot goes to the path with the highest weight per slot.
+    for _ in paths.len()..count {
         let most = (0..paths.len()).max_by(|a, b| {
             let left = usize::from(paths[*a].weight) * shares[*b];
             let right = usize::from(paths[*b].weight) * shares[*a];

@@ -274,7 +274,7 @@ fn slots_keep_the_proportion_of_weights() {
 }
 
 #[test]
-fn a_group_needs_no_neighbour() {
+fn a_group_needs_no_neighbor() {
     let host = HostState::new();
     let group = VtepAddr::group(ip("239.129.2.3")).unwrap();
     // A default route has a gateway, which multicast does not pass by.

@@ -1,7 +1,7 @@
-//! The question "by which route would the kernel send VXLAN to this VTEP", and its answer.
+//! Route lookup: the route by which the kernel would send VXLAN to a VTEP.
 //!
-//! RTM_GETROUTE with RTM_F_FIB_MATCH returns the matching route itself rather than one picked next hop: all ECMP next
-//! hops with their weights, policy rules and nexthop objects applied.
+//! RTM_GETROUTE with RTM_F_FIB_MATCH returns the matching route itself rather than one selected
+//! next hop: all ECMP next hops with their weights, policy rules and nexthop objects applied.
 
 use std::net::IpAddr;
 
@@ -22,41 +22,41 @@ pub(super) struct NextHop {
     pub(super) ifindex: u32,
     /// The gateway; of another family for `via inet6`. `None`: the destination is on the link.
     pub(super) via: Option<IpAddr>,
-    /// 1..=256.
+    /// Weight, 1..=256.
     pub(super) weight: u16,
     /// The kernel does not use it: its interface is down.
     pub(super) dead: bool,
-    /// Wants another encapsulation (MPLS, SRv6, IP in IP).
+    /// It adds another encapsulation (MPLS, SRv6, IP in IP).
     pub(super) encapsulated: bool,
 }
 
 /// A route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Route {
-    /// What it does.
+    /// Its type (RTN_*).
     pub(super) kind: RouteType,
     /// Its prefix as text, `default` for the default route.
     pub(super) prefix: String,
-    /// Its own MTU (RTAX_MTU), if it has one. Bytes.
+    /// Its own MTU (RTAX_MTU), if any, bytes.
     pub(super) mtu: Option<u32>,
     /// Its next hops.
     pub(super) hops: Vec<NextHop>,
-    /// The nexthop object that it uses.
+    /// The ID of the nexthop object that it uses.
     pub(super) nexthop_id: Option<u32>,
 }
 
-/// What came back.
+/// Result of a lookup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RouteLookup {
     /// A route.
     Found(Route),
-    /// None, with the kernel's error number.
+    /// The kernel's error number.
     Failed(i32),
-    /// Our own address of this family is missing, so nothing was asked. Says why.
+    /// No lookup was made, for example without a local VTEP address.
     Skipped(ResolveError),
 }
 
-/// The question, as a packet from `source` to UDP port `udp_port` of `vtep` would ask it.
+/// The request for the route of a packet from `source` to UDP port `udp_port` of `vtep`.
 pub(super) fn lookup_request(vtep: VtepAddr, source: IpAddr, udp_port: u16) -> RouteMessage {
     const UDP: u8 = 17;
     let mut message = RouteMessage::default();
@@ -73,8 +73,8 @@ pub(super) fn lookup_request(vtep: VtepAddr, source: IpAddr, udp_port: u16) -> R
         RouteAttribute::IpProto(UDP),
         RouteAttribute::Dport(udp_port),
     ];
-    // With a source the kernel sends to a group by the source's interface, whatever the routes say, and has no route to
-    // answer with (ip_route_output_key_hash_rcu(), net/ipv4/route.c).
+    // With a source, the kernel sends to a group by the source's interface whatever the routes are,
+    // and returns no route (ip_route_output_key_hash_rcu(), net/ipv4/route.c).
     if !vtep.is_group() {
         message.header.source_prefix_length = bits;
         message
@@ -84,7 +84,7 @@ pub(super) fn lookup_request(vtep: VtepAddr, source: IpAddr, udp_port: u16) -> R
     message
 }
 
-/// Reads the route.
+/// Parses a route.
 pub(super) fn parse(message: &RouteMessage) -> Route {
     let mut mtu = None;
     let mut nexthop_id = None;
@@ -120,13 +120,14 @@ pub(super) fn parse(message: &RouteMessage) -> Route {
     }
 }
 
-/// The prefix that a route event is about. `None` for a message without one that can be read: it may be about anything.
+/// The prefix of a route event. `None` when the message has none that can be parsed: it may concern
+/// any route.
 pub(super) fn event_prefix(message: &RouteMessage) -> Option<(IpAddr, u8)> {
     let length = message.header.destination_prefix_length;
     destination(&message.attributes).map(|address| (address, length))
 }
 
-/// True when the prefix covers the address.
+/// Whether the prefix covers the address.
 pub(super) fn covers((prefix, length): (IpAddr, u8), address: IpAddr) -> bool {
     let length = u32::from(length);
     match (prefix, address) {

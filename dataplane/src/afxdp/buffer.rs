@@ -1,28 +1,29 @@
-//! How much of a chunk a driver lets its device write to, zero-copy, and whether a whole frame fits there.
+//! How much of a chunk a driver lets its device write in zero-copy mode, and whether a whole frame
+//! fits.
 //!
-//! The kernel offers a chunk without its headroom (`xsk_pool_get_rx_frame_size`, include/net/xdp_sock_drv.h). What a driver
-//! makes of it is its own affair. Where a frame is longer than that, igb and igc give each buffer to the XDP program as a
-//! frame of its own: the program and the host would take bytes from the middle of a tenant's frame for an Ethernet header.
+//! The kernel offers a chunk without its headroom (`xsk_pool_get_rx_frame_size`,
+//! include/net/xdp_sock_drv.h), of which each driver uses what it can. If a frame is longer than
+//! that, igb and igc give each buffer to the XDP program as a frame of its own: the program and the
+//! host would read bytes from the middle of a tenant's frame as an Ethernet header.
 
-use super::umem::Umem;
-
-/// What an MTU leaves out: Ethernet header, two VLAN tags and the frame check sequence. Bytes.
+/// Bytes of a frame that the MTU does not count: Ethernet header, two VLAN tags and the frame check
+/// sequence.
 pub(super) const FRAMING: u32 = 14 + 2 * 4 + 4;
 
-/// Bytes of the frame check sequence, which no driver here leaves in a frame.
+/// Length of the frame check sequence, bytes, which no driver here leaves in a frame.
 const FCS: u32 = 4;
 
 /// `XDP_PACKET_HEADROOM` (include/uapi/linux/bpf.h).
 const HEADROOM: u32 = 256;
 
-/// What the rounding drivers round to: `SRRCTL.BSIZEPKT` counts in 1 KiB (igb_setup_srrctl, igc_configure_rx_ring,
-/// ixgbe_configure_srrctl for the 82599).
+/// The unit of drivers that round, bytes: `SRRCTL.BSIZEPKT` counts in 1 KiB (igb_setup_srrctl,
+/// igc_configure_rx_ring, ixgbe_configure_srrctl for the 82599).
 const ROUNDED_TO: u32 = 1024;
 
 /// How a driver sizes a receive buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sizing {
-    /// All that the kernel offers, in units of 128 bytes or finer.
+    /// All that the kernel offers, in units of 128 bytes or less.
     Exact,
     /// All but this many bytes.
     Less(u32),
@@ -31,10 +32,12 @@ enum Sizing {
 }
 
 impl Sizing {
-    /// A driver that is not known is taken for one that rounds: that costs zero-copy, the other error loses frames.
+    /// An unknown driver is assumed to round: a wrong assumption costs zero-copy, the opposite one
+    /// would lose frames.
     fn of(driver: &str) -> Self {
         match driver {
-            // DBUFF in units of 128 bytes (i40e_configure_rx_ring, ice_setup_rx_ctx); the others check the MTU themselves.
+            // DBUFF in units of 128 bytes (i40e_configure_rx_ring, ice_setup_rx_ctx); the others
+            // check the MTU themselves.
             "i40e" | "ice" | "idpf" | "mlx5_core" => Self::Exact,
             // `struct skb_shared_info` at the end of each buffer (virtnet_add_recvbuf_xsk).
             "virtio_net" => Self::Less(320),
@@ -42,7 +45,7 @@ impl Sizing {
         }
     }
 
-    /// Bytes of a frame that go into a chunk of `chunk_size` bytes.
+    /// Bytes of a frame that fit into a chunk of `chunk_size` bytes.
     const fn buffer(self, chunk_size: u32) -> u32 {
         let offered = chunk_size.saturating_sub(HEADROOM);
         match self {
@@ -53,17 +56,17 @@ impl Sizing {
     }
 }
 
-/// The longest frame that the MTU allows, as an XDP program sees it (bytes), where the driver may give a longer one's buffers
-/// one by one; `None` where it does not.
+/// The longest frame that the MTU permits, as an XDP program sees it (bytes), if the driver may
+/// deliver the buffers of a longer one separately; `None` if it does not.
 pub(super) fn longest_before_split(driver: &str, mtu: u32) -> Option<u32> {
     (Sizing::of(driver) == Sizing::Rounded).then_some(mtu + FRAMING - FCS)
 }
 
-/// Why an interface is not bound zero-copy: its frames would not fit.
+/// Why an interface is not bound zero-copy: its frames do not fit into a buffer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "interface {interface}: no zero-copy: a frame at MTU {mtu} takes up to {frame} bytes, and the driver {driver} receives \
-     {buffer} bytes into a chunk of {chunk_size}; {remedy}",
+    "interface {interface}: no zero-copy: a frame at MTU {mtu} takes up to {frame} bytes, \
+     and the driver {driver} receives {buffer} bytes into a chunk of {chunk_size}; {remedy}",
     frame = mtu + FRAMING,
     remedy = self.remedy()
 )]
@@ -81,12 +84,8 @@ pub struct Misfit {
 }
 
 impl Misfit {
-    /// `None` where a frame fits.
-    pub(super) fn find(interface: &str, driver: &str, mtu: u32, umem: &Umem) -> Option<Self> {
-        Self::of(interface, driver, mtu, umem.frame_size())
-    }
-
-    fn of(interface: &str, driver: &str, mtu: u32, chunk_size: u32) -> Option<Self> {
+    /// `None` where a frame fits into a chunk of `chunk_size` bytes.
+    pub(super) fn of(interface: &str, driver: &str, mtu: u32, chunk_size: u32) -> Option<Self> {
         let buffer = Sizing::of(driver).buffer(chunk_size);
         let (interface, driver) = (interface.to_owned(), driver.to_owned());
         (mtu + FRAMING > buffer).then_some(Self {

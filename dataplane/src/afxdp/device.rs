@@ -1,6 +1,7 @@
-//! A device with our XDP program on it.
+//! A device with vtepd's XDP program attached.
 //!
-//! The program hangs on an unpinned `bpf_link`: when the process dies, however it dies, the kernel takes it away.
+//! The program is attached by an unpinned `bpf_link`: the kernel detaches it when the process ends,
+//! however it ends.
 
 use std::io;
 use std::net::IpAddr;
@@ -11,38 +12,39 @@ use vtep_bpf::{Kind, Programs};
 use super::buffer::{self, Misfit};
 use super::error::Error;
 use super::interface::Interface;
+use super::options::{BindMode, Binding, SocketConfig};
 use super::port::XskPort;
-use super::socket::{self, BindMode, Binding, Queue, SocketConfig};
+use super::socket::{self, Queue};
 use super::umem::Umem;
 use crate::addr::MacAddr;
 
-/// What the device is for.
+/// The XDP program of a device, by the role of the device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Program {
-    /// Carries VXLAN. What isn't VXLAN to us goes to the host stack.
+    /// Underlay: VXLAN to a local VTEP address goes to the sockets, all else to the host stack.
     Underlay {
-        /// Our VTEP addresses, at most 256.
+        /// Local VTEP addresses, at most 256.
         locals: Vec<IpAddr>,
-        /// The UDP port VXLAN comes to.
+        /// UDP port of VXLAN.
         udp_port: u16,
     },
-    /// A tenant's port: every frame is ours, none goes to the host stack.
+    /// A tenant's port: every frame goes to the sockets, none to the host stack.
     Tenant,
-    /// A tenant's trunk: as [`Program::Tenant`], with its 802.1Q tags in the frames.
+    /// A tenant's trunk: as [`Program::Tenant`], with 802.1Q tags left in the frames.
     TenantTrunk,
 }
 
-/// The user's choice of mode.
+/// The configured mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// The best that works: native program before generic, zero-copy before copy.
+    /// The best mode that works: native before generic, zero-copy before copy.
     #[default]
     Auto,
     /// Native program and zero-copy, or an error.
     ZeroCopy,
-    /// Copy; native program where the driver has it.
+    /// Copy, with a native program where the driver supports it.
     Copy,
-    /// Generic program and copy: works with every driver.
+    /// Generic program and copy, which every driver supports.
     Generic,
 }
 
@@ -51,7 +53,7 @@ pub enum Mode {
 pub enum AttachMode {
     /// In the driver.
     Native,
-    /// In the kernel's general receive path, after the driver.
+    /// In the kernel's generic receive path, after the driver.
     Generic,
 }
 
@@ -80,7 +82,7 @@ impl std::fmt::Display for AttachMode {
     }
 }
 
-/// A device with our program on it, until it is dropped.
+/// A device with the program attached; dropping it detaches the program.
 #[derive(Debug)]
 pub struct XdpDevice {
     name: String,
@@ -93,7 +95,7 @@ pub struct XdpDevice {
     _link: OwnedFd,
 }
 
-/// How many queues the interface called `name` has, in the caller's network namespace.
+/// The number of queues of the interface `name` in the caller's network namespace.
 ///
 /// # Errors
 /// [`Error::Interface`].
@@ -102,11 +104,13 @@ pub fn queues(name: &str) -> Result<u32, Error> {
 }
 
 impl XdpDevice {
-    /// Puts the program on the interface called `name` in the caller's network namespace. Frames that it would give to
-    /// a socket are passed (underlay) or dropped (tenant) until [`XdpDevice::bind`].
+    /// Attaches the program to the interface `name` in the caller's network namespace. Until
+    /// [`XdpDevice::bind`], frames for a socket are passed to the host (underlay) or dropped
+    /// (tenant).
     ///
     /// # Errors
-    /// [`Error::Interface`], [`Error::Load`] or [`Error::Attach`]; nothing is left on the interface.
+    /// [`Error::Interface`], [`Error::Load`] or [`Error::Attach`]; nothing is left on the
+    /// interface.
     pub fn open(name: &str, program: &Program, mode: Mode) -> Result<Self, Error> {
         let interface = Interface::named(name)?;
         let load = |kind| {
@@ -116,7 +120,8 @@ impl XdpDevice {
             })
         };
         if *program == Program::TenantTrunk && mode != Mode::Generic {
-            // Where the driver can't tell the tag, it leaves it in the frame, or the operator has to make it do so.
+            // A driver that can't report the tag leaves it in the frame, or the operator must make
+            // it do so.
             let programs = load(Kind::TenantTrunk {
                 ifindex: interface.index,
             });
@@ -163,7 +168,8 @@ impl XdpDevice {
         Ok(device)
     }
 
-    /// Tells the program of an underlay device the MTU (bytes), above which a driver may give a frame in pieces.
+    /// Sets the MTU (bytes) in the program of an underlay device: a driver may deliver longer
+    /// frames in pieces.
     ///
     /// # Errors
     /// [`Error::Load`].
@@ -182,25 +188,27 @@ impl XdpDevice {
             })
     }
 
-    /// Pieces of frames longer than the MTU that the program of an underlay device has dropped, because the driver gave
-    /// them as frames of their own.
+    /// Pieces of frames longer than the MTU that the program of an underlay device has dropped,
+    /// because the driver delivered them as frames of their own.
     #[must_use]
     pub fn pieces_dropped(&self) -> u64 {
         self.programs.pieces_dropped(self.interface.queues)
     }
 
-    /// Why sockets are not bound zero-copy at this MTU (bytes); `None` where nothing is in the way, or where zero-copy is
-    /// not wanted or can't be: a generic program, an interface without hardware.
+    /// Why sockets are not bound zero-copy at this MTU (bytes). `None` where a frame fits, or where
+    /// zero-copy is not configured or not possible: a generic program, an interface without
+    /// hardware.
     #[must_use]
     pub fn misfit(&self, umem: &Umem, mtu: u32) -> Option<Misfit> {
         let wanted = matches!(self.mode, Mode::Auto | Mode::ZeroCopy);
         if !wanted || self.interface.software || self.attached == AttachMode::Generic {
             return None;
         }
-        Misfit::find(&self.name, &self.interface.driver, mtu, umem)
+        Misfit::of(&self.name, &self.interface.driver, mtu, umem.frame_size())
     }
 
-    /// Changes the VTEP addresses and the UDP port of an underlay device. VXLAN to those that stay isn't disturbed.
+    /// Changes the VTEP addresses and the UDP port of an underlay device. VXLAN to addresses that
+    /// remain is not interrupted.
     ///
     /// # Errors
     /// [`Error::Load`] with more than 256 addresses.
@@ -213,12 +221,13 @@ impl XdpDevice {
             })
     }
 
-    /// Opens a socket on `queue` and sends the queue's frames to it. The first [`crate::port::Port::receive`] gives it
-    /// chunks to receive into.
+    /// Opens a socket on `queue` and directs the queue's frames to it. The first
+    /// [`crate::port::Port::receive`] gives it chunks to receive into.
     ///
     /// # Errors
-    /// [`Error::Socket`] in the last mode that was tried, [`Error::Value`] for ring sizes or a queue out of range,
-    /// [`Error::Misfit`] in [`Mode::ZeroCopy`] where a frame at the interface's MTU does not fit.
+    /// [`Error::Socket`] for the last mode tried, [`Error::Value`] for ring sizes or a queue out of
+    /// range, [`Error::Misfit`] in [`Mode::ZeroCopy`] where a frame at the interface's MTU does not
+    /// fit.
     pub fn bind(&self, queue: u32, umem: &Umem, config: SocketConfig) -> Result<XskPort, Error> {
         if queue >= self.interface.queues {
             return Err(Error::Value {
@@ -235,7 +244,8 @@ impl XdpDevice {
             number: queue,
         };
         let (socket, owner) = match (socket::open(target, umem, &bindings, config), misfit) {
-            // Neither does the driver take frames of several chunks zero-copy (net/xdp/xsk_buff_pool.c).
+            // The driver does not support frames of several chunks zero-copy either
+            // (net/xdp/xsk_buff_pool.c).
             (Err(error), Some(misfit))
                 if self.mode == Mode::ZeroCopy
                     && matches!(error.errno(), None | Some(libc::EOPNOTSUPP | libc::EINVAL)) =>
@@ -255,7 +265,8 @@ impl XdpDevice {
         Ok(port)
     }
 
-    /// The ways to bind a socket, the best first. `fits`: a whole frame goes into one chunk, zero-copy.
+    /// The modes to bind a socket in, best first. `fits`: a whole frame fits into one chunk,
+    /// zero-copy.
     fn bindings(&self, umem: &Umem, fits: bool) -> Vec<Binding> {
         // Some drivers (virtio-net) bind zero-copy under a generic program, where it can't work.
         let modes: &[BindMode] = match (self.mode, self.attached) {
@@ -263,7 +274,7 @@ impl XdpDevice {
             (Mode::Auto, AttachMode::Native) => &[BindMode::ZeroCopy, BindMode::Copy],
             _ => &[BindMode::Copy],
         };
-        // Without zero-copy, and with all frames, before zero-copy without the long ones.
+        // Copy mode that receives all frames comes before zero-copy that loses the long ones.
         let all_whole = self.interface.mtu + buffer::FRAMING <= umem.longest_whole();
         let ways = modes
             .iter()
@@ -275,36 +286,37 @@ impl XdpDevice {
             bindings.sort_by_key(|binding| !binding.multi_buffer);
         }
         if !fits {
-            // With frames of several chunks the driver keeps a frame together; without, it cuts it, or drops it.
+            // With multi-buffer the driver keeps a frame together; without, it splits or drops it.
             bindings.retain(|binding| binding.mode == BindMode::Copy || binding.multi_buffer);
         }
-        if !self.programs.takes_chains() {
-            // The kernel gives such a program only what lies in one buffer.
+        if !self.programs.is_multi_buffer() {
+            // The kernel gives such a program only frames in one buffer.
             bindings.retain(|binding| !binding.multi_buffer);
         }
         bindings
     }
 
-    /// The interface's name.
+    /// Name of the interface.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// True when no hardware is behind the interface, as with veth, macvlan and tap: the driver names no bus. Such
-    /// interfaces promise to fill in checksums, and hand packets on without.
+    /// True when there is no hardware behind the interface, as with veth, macvlan and tap: the
+    /// driver names no bus. Such interfaces claim checksum offload, and pass packets on without
+    /// checksums.
     #[must_use]
     pub fn is_software(&self) -> bool {
         self.interface.software
     }
 
-    /// The interface's index when it was opened. A new interface of the same name has another one.
+    /// Index of the interface when it was opened. A new interface of the same name has another.
     #[must_use]
     pub fn ifindex(&self) -> u32 {
         self.interface.index
     }
 
-    /// Receive and transmit queues: [`XdpDevice::bind`] takes 0 to one below.
+    /// Number of receive and transmit queues.
     #[must_use]
     pub fn queues(&self) -> u32 {
         self.interface.queues
@@ -316,27 +328,28 @@ impl XdpDevice {
         self.attached
     }
 
-    /// True when the program puts 802.1Q tags back that the driver keeps beside the frame (trunks with a native
-    /// program on Linux 6.8 or later). False: the driver must leave them in the frame (`ethtool -K IF rxvlan off`).
+    /// True when the program restores 802.1Q tags that the driver strips into metadata (trunks with
+    /// a native program on Linux 6.8 or later). Otherwise the driver must leave them in the frame
+    /// (`ethtool -K IF rxvlan off`).
     #[must_use]
     pub fn restores_tags(&self) -> bool {
         self.tags_restored
     }
 
-    /// MTU in bytes when it was opened.
+    /// MTU when the device was opened, bytes.
     #[must_use]
     pub fn mtu(&self) -> u32 {
         self.interface.mtu
     }
 
-    /// MAC address when it was opened.
+    /// MAC address when the device was opened.
     #[must_use]
     pub fn mac(&self) -> MacAddr {
         self.interface.mac
     }
 }
 
-/// Attaches in the best way that `mode` allows.
+/// Attaches the program in the best mode that `mode` permits.
 fn attach_best(
     name: &str,
     interface: &Interface,
@@ -346,7 +359,8 @@ fn attach_best(
     if mode != Mode::Generic {
         match attach(name, interface, programs, AttachMode::Native) {
             Ok(link) => return Ok((AttachMode::Native, link)),
-            // These say that somebody else is there, or we may not: generic would not be right or not work either.
+            // Another program is attached, or permission is missing: generic mode would be wrong or
+            // fail as well.
             Err(error)
                 if matches!(
                     error.errno(),
@@ -357,7 +371,7 @@ fn attach_best(
             }
             Err(error) if mode == Mode::ZeroCopy => return Err(error),
             Err(error) => {
-                tracing::info!(interface = name, %error, "no native XDP: the generic one is used")
+                tracing::info!(interface = name, %error, "no native XDP: using generic XDP")
             }
         }
     }
@@ -382,8 +396,9 @@ fn attach(
         flags: mode.flags(),
         ..Default::default()
     };
-    // libbpf-rs can't pass flags for a link, and its netlink way would leave the program behind a killed process.
-    // SAFETY: `options` says its own size and lives through the call.
+    // libbpf-rs can't pass flags for a link, and its netlink attachment would outlive a killed
+    // process.
+    // SAFETY: `options` states its own size and outlives the call.
     let link = unsafe {
         libbpf_sys::bpf_link_create(
             program.as_fd().as_raw_fd(),
@@ -400,6 +415,6 @@ fn attach(
             source,
         });
     }
-    // SAFETY: the kernel has just given us this descriptor, nobody else has it.
+    // SAFETY: the kernel has just returned this descriptor, which has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(link) })
 }

@@ -1,10 +1,10 @@
-//! What can go wrong when AF_XDP is set up: which interface, why, and what to do.
+//! Errors of AF_XDP setup: which interface, why, and the remedy.
 
 use std::io;
 
-use super::socket::BindMode;
+use super::options::BindMode;
 
-/// A set-up step failed. Nothing of it is left behind.
+/// A setup step failed. None of it remains.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A number is out of range.
@@ -12,15 +12,18 @@ pub enum Error {
     Value {
         /// The setting.
         what: &'static str,
-        /// What was given.
+        /// The given value.
         value: u64,
-        /// What would be right.
+        /// The permitted values.
         expected: &'static str,
     },
-    /// The packet memory could not be had.
-    #[error("{bytes} bytes of packet memory (UMEM) in {pages} pages: {source}; {remedy}", remedy = memory_remedy(source))]
+    /// The packet memory could not be allocated.
+    #[error(
+        "{bytes} bytes of packet memory (UMEM) in {pages} pages: {source}; {remedy}",
+        remedy = memory_remedy(source)
+    )]
     Memory {
-        /// How much was asked for.
+        /// Requested size, bytes.
         bytes: usize,
         /// `huge` or `normal`.
         pages: &'static str,
@@ -28,31 +31,42 @@ pub enum Error {
         source: io::Error,
     },
     /// [`super::Umem::pools`] was called a second time.
-    #[error("the frames of this UMEM are already shared out: a second pool would use them twice")]
+    #[error(
+        "the frames of this UMEM are already divided into pools: more pools would use them twice"
+    )]
     PoolsTaken,
-    /// More sockets than the ledger tells apart.
-    #[error("more than {max} AF_XDP sockets on one UMEM: use fewer ports or queues", max = super::ledger::Owner::MAX)]
+    /// More sockets than the ledger can distinguish.
+    #[error(
+        "more than {max} AF_XDP sockets on one UMEM: use fewer ports or queues",
+        max = super::ledger::Owner::MAX
+    )]
     TooManySockets,
-    /// The interface can't be asked.
+    /// The interface can't be queried.
     #[error("interface {interface}: {step}: {source}; {remedy}", remedy = interface_remedy(source))]
     Interface {
         /// Its name.
         interface: String,
-        /// What was asked.
+        /// The failed step.
         step: &'static str,
         /// The kernel's answer.
         source: io::Error,
     },
     /// The XDP program did not load.
-    #[error("interface {interface}: load the XDP program: {source}; {remedy}", remedy = LOAD_REMEDY)]
+    #[error(
+        "interface {interface}: load the XDP program: {source}; {remedy}",
+        remedy = LOAD_REMEDY
+    )]
     Load {
-        /// For which interface.
+        /// Name of the interface.
         interface: String,
         /// libbpf's answer.
         source: vtep_bpf::Error,
     },
     /// The XDP program did not attach.
-    #[error("interface {interface}: attach the XDP program ({mode}): {source}; {remedy}", remedy = attach_remedy(source))]
+    #[error(
+        "interface {interface}: attach the XDP program ({mode}): {source}; {remedy}",
+        remedy = attach_remedy(source)
+    )]
     Attach {
         /// Its name.
         interface: String,
@@ -64,16 +78,19 @@ pub enum Error {
     /// Zero-copy was demanded, and a whole frame does not fit.
     #[error(transparent)]
     Misfit(#[from] super::buffer::Misfit),
-    /// A socket could not be made or bound.
-    #[error("interface {interface} queue {queue}: {step} ({mode}): {source}; {remedy}", remedy = bind_remedy(source))]
+    /// A socket could not be created or bound.
+    #[error(
+        "interface {interface} queue {queue}: {step} ({mode}): {source}; {remedy}",
+        remedy = bind_remedy(source)
+    )]
     Socket {
         /// Its name.
         interface: String,
         /// The queue.
         queue: u32,
-        /// What was tried.
+        /// The failed step.
         step: &'static str,
-        /// In which mode.
+        /// The mode.
         mode: BindMode,
         /// The kernel's answer.
         source: io::Error,
@@ -124,12 +141,14 @@ fn interface_remedy(source: &io::Error) -> &'static str {
 fn attach_remedy(source: &io::Error) -> &'static str {
     match source.raw_os_error() {
         Some(libc::EBUSY | libc::EEXIST) => {
-            "another XDP program is attached: see `ip link show`, take it away with `ip link set IF xdp off` or stop its owner"
+            "another XDP program is attached: see `ip link show`, remove it with \
+             `ip link set IF xdp off` or stop its owner"
         }
         Some(libc::ENODEV | libc::ENXIO) => GONE,
         Some(libc::EPERM | libc::EACCES) => PERMISSION,
         Some(libc::ERANGE) => {
-            "the MTU (on veth: the peer's) is too large for native XDP: lower it, or mode = \"generic\""
+            "the MTU (on veth: the peer's) is too large for native XDP: lower it, \
+             or mode = \"generic\""
         }
         Some(libc::EOPNOTSUPP | libc::EINVAL) => {
             "the driver has no native XDP: use mode = \"auto\" or \"generic\""
@@ -149,9 +168,7 @@ fn bind_remedy(source: &io::Error) -> &'static str {
         Some(libc::EOPNOTSUPP) => {
             "the driver can't bind in this mode: use mode = \"auto\", \"copy\" or \"generic\""
         }
-        Some(libc::EINVAL) => {
-            "the device has no such queue, or the ring sizes are no powers of two"
-        }
+        Some(libc::EINVAL) => "the device has no such queue, or a ring size is not a power of two",
         Some(libc::EAFNOSUPPORT) => "the kernel is built without CONFIG_XDP_SOCKETS",
         _ => "see `dmesg`",
     }

@@ -1,5 +1,5 @@
-//! What the kernel says about a network interface, by ioctl on a socket: the socket belongs to the caller's network
-//! namespace, while /sys/class/net may show another one's interfaces.
+//! Properties of a network interface, by ioctl on a socket: the socket belongs to the caller's
+//! network namespace, while /sys/class/net may show the interfaces of another.
 
 use std::ffi::{CString, c_ulong};
 use std::io;
@@ -44,33 +44,34 @@ struct DriverInfo {
     numbers: [u32; 5],
 }
 
-/// An interface as it is at one moment.
+/// The properties of an interface at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Interface {
     pub(super) index: u32,
     pub(super) mac: MacAddr,
     pub(super) mtu: u32,
     pub(super) queues: u32,
-    /// Its driver's name; empty if that doesn't tell.
+    /// Name of the driver; empty if it does not report one.
     pub(super) driver: String,
-    /// No device of a bus (PCI, virtio) is behind it.
+    /// There is no device on a bus (PCI, virtio) behind the interface.
     pub(super) software: bool,
 }
 
-/// A socket to ask on, and the request with the interface's name in it.
-struct Query {
+/// A socket for requests, and the request with the name of the interface.
+struct InterfaceRequest {
     socket: OwnedFd,
     request: libc::ifreq,
 }
 
-impl Query {
+impl InterfaceRequest {
     fn new(name: &str) -> io::Result<Self> {
         let bytes = CString::new(name)
             .map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?
             .into_bytes();
-        // SAFETY: all-zero bytes are a valid ifreq: integers, and unions of integers and null pointers.
+        // SAFETY: all-zero bytes are a valid ifreq: integers, and unions of integers and null
+        // pointers.
         let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-        // One byte is left for the terminating 0.
+        // One byte is kept for the terminating 0.
         if bytes.is_empty() || bytes.len() >= request.ifr_name.len() {
             return Err(io::Error::from_raw_os_error(libc::ENODEV));
         }
@@ -82,15 +83,16 @@ impl Query {
         if fd == -1 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: the kernel has just given us this descriptor, nobody else has it.
+        // SAFETY: the kernel has just returned this descriptor, which has no other owner.
         Ok(Self {
             socket: unsafe { OwnedFd::from_raw_fd(fd) },
             request,
         })
     }
 
-    fn ask(&mut self, command: c_ulong) -> io::Result<&libc::ifreq> {
-        // SAFETY: all commands used here read and write one `ifreq`, and what its pointer leads to, if it has one.
+    fn send(&mut self, command: c_ulong) -> io::Result<&libc::ifreq> {
+        // SAFETY: all commands used here access one `ifreq`, and the target of its pointer if it
+        // has one.
         let result =
             unsafe { libc::ioctl(self.socket.as_raw_fd(), command as _, &raw mut self.request) };
         if result == -1 {
@@ -101,35 +103,36 @@ impl Query {
     }
 
     fn index(&mut self) -> io::Result<u32> {
-        let request = self.ask(libc::SIOCGIFINDEX)?;
+        let request = self.send(libc::SIOCGIFINDEX)?;
         // SAFETY: the kernel has filled in this member.
         Ok(unsafe { request.ifr_ifru.ifru_ifindex } as u32)
     }
 
     fn mtu(&mut self) -> io::Result<u32> {
-        let request = self.ask(libc::SIOCGIFMTU)?;
+        let request = self.send(libc::SIOCGIFMTU)?;
         // SAFETY: the kernel has filled in this member.
         Ok(unsafe { request.ifr_ifru.ifru_mtu } as u32)
     }
 
     fn mac(&mut self) -> io::Result<MacAddr> {
-        let request = self.ask(libc::SIOCGIFHWADDR)?;
+        let request = self.send(libc::SIOCGIFHWADDR)?;
         // SAFETY: the kernel has filled in this member.
         let data = unsafe { request.ifr_ifru.ifru_hwaddr.sa_data };
         Ok(MacAddr(std::array::from_fn(|i| data[i] as u8)))
     }
 
-    /// Queues in use; `None` if the driver doesn't tell (tap).
+    /// Queues in use; `None` if the driver does not report them (tap).
     fn queues(&mut self) -> io::Result<Option<u32>> {
         let mut channels = Channels {
             command: ETHTOOL_GCHANNELS,
             ..Channels::default()
         };
-        let told = self.ethtool(&mut channels)?;
-        Ok(told.then(|| (channels.combined + channels.rx.max(channels.tx)).max(1)))
+        let supported = self.ethtool(&mut channels)?;
+        Ok(supported.then(|| (channels.combined + channels.rx.max(channels.tx)).max(1)))
     }
 
-    /// The driver's name, and whether it names no bus that its device is on; a driver that tells nothing has neither.
+    /// Name of the driver, and whether it names no bus of its device; a driver that reports nothing
+    /// has neither.
     fn driver(&mut self) -> io::Result<(String, bool)> {
         let none = [0; 32];
         let mut info = DriverInfo {
@@ -142,8 +145,8 @@ impl Query {
             reserved: [0; 12],
             numbers: [0; 5],
         };
-        let told = self.ethtool(&mut info)?;
-        // tun and tap have no bus either, and say "tap" there.
+        let supported = self.ethtool(&mut info)?;
+        // tun and tap have no bus either, but report "tap".
         let until_zero = |bytes: &[u8; 32]| {
             let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
             String::from_utf8_lossy(text).into_owned()
@@ -151,15 +154,16 @@ impl Query {
         let bus = until_zero(&info.bus);
         Ok((
             until_zero(&info.driver),
-            !told || matches!(&*bus, "" | "tap" | "tun" | "N/A"),
+            !supported || matches!(&*bus, "" | "tap" | "tun" | "N/A"),
         ))
     }
 
-    /// Asks ethtool for what `answer`, which begins with its command, has room for. False if the driver doesn't tell.
+    /// Sends the ethtool request in `answer`, which starts with the command and receives the
+    /// result. False if the driver does not support it.
     fn ethtool<T>(&mut self, answer: &mut T) -> io::Result<bool> {
         self.request.ifr_ifru.ifru_data = std::ptr::from_mut(answer).cast();
-        // The pointer to `answer`, which outlives the call, is overwritten by the next question's answer.
-        let asked = self.ask(libc::SIOCETHTOOL).map(|_| ());
+        // The pointer to `answer`, which outlives the call, is overwritten by the next request.
+        let asked = self.send(libc::SIOCETHTOOL).map(|_| ());
         self.request.ifr_ifru.ifru_data = std::ptr::null_mut();
         match asked {
             Ok(()) => Ok(true),
@@ -170,7 +174,7 @@ impl Query {
 }
 
 impl Interface {
-    /// Asks for the interface called `name` in the caller's network namespace.
+    /// The interface `name` in the caller's network namespace.
     pub(super) fn named(name: &str) -> Result<Self, Error> {
         let failed = |step| {
             let interface = name.to_owned();
@@ -180,7 +184,7 @@ impl Interface {
                 source,
             }
         };
-        let mut query = Query::new(name).map_err(failed("find it"))?;
+        let mut query = InterfaceRequest::new(name).map_err(failed("find it"))?;
         let index = query.index().map_err(failed("find it"))?;
         let queues = query
             .queues()

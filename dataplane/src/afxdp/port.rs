@@ -6,63 +6,20 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::ledger::Owner;
-use super::socket::{self, BindMode, Queue, Socket};
+use super::options::BindMode;
+use super::socket::{self, Queue, Socket};
+use super::statistics::{SocketId, Statistics};
 use super::sys;
 use super::umem::{Umem, UmemMemory};
 use crate::frame::{Frame, Pool};
 use crate::port::{Port, PortErrors};
 
-/// What the kernel has counted of one socket (`XDP_STATISTICS`, Documentation/networking/af_xdp.rst).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Statistics {
-    /// Frames dropped by the kernel: longer than a chunk takes, or no memory.
-    pub rx_dropped: u64,
-    /// Frames dropped because the rx ring was full: the worker is too slow.
-    pub rx_ring_full: u64,
-    /// Frames dropped because the fill ring was empty: too few chunks.
-    pub fill_ring_empty: u64,
-    /// Fill ring entries that the kernel refused.
-    pub rx_invalid: u64,
-    /// Transmit descriptors that the kernel refused.
-    pub tx_invalid: u64,
-    /// Times that the kernel found the tx ring empty.
-    pub tx_ring_empty: u64,
-}
-
-impl From<libc::xdp_statistics> for Statistics {
-    fn from(kernel: libc::xdp_statistics) -> Self {
-        Self {
-            rx_dropped: kernel.rx_dropped,
-            rx_ring_full: kernel.rx_ring_full,
-            fill_ring_empty: kernel.rx_fill_ring_empty_descs,
-            rx_invalid: kernel.rx_invalid_descs,
-            tx_invalid: kernel.tx_invalid_descs,
-            tx_ring_empty: kernel.tx_ring_empty_descs,
-        }
-    }
-}
-
-impl std::ops::Add for Statistics {
-    type Output = Self;
-
-    fn add(self, more: Self) -> Self {
-        Self {
-            rx_dropped: self.rx_dropped + more.rx_dropped,
-            rx_ring_full: self.rx_ring_full + more.rx_ring_full,
-            fill_ring_empty: self.fill_ring_empty + more.fill_ring_empty,
-            rx_invalid: self.rx_invalid + more.rx_invalid,
-            tx_invalid: self.tx_invalid + more.tx_invalid,
-            tx_ring_empty: self.tx_ring_empty + more.tx_ring_empty,
-        }
-    }
-}
-
-/// One receive and one transmit queue of a device. Owned by one worker.
+/// One receive and one transmit queue of a device, owned by one worker.
 ///
-/// [`Port::close`] gives all its chunks back; a port that is dropped leaves them to [`Umem::recover`].
+/// [`Port::close`] returns all its chunks; [`Umem::recover`] reclaims those of a dropped port.
 #[derive(Debug)]
 pub struct XskPort {
-    /// `None` only once closed.
+    /// `None` only after closing.
     socket: Option<Socket>,
     owner: Owner,
     umem: Umem,
@@ -70,13 +27,9 @@ pub struct XskPort {
     queue: u32,
     mode: BindMode,
     multi_buffer: bool,
-    /// Busy polling was taken back, and nobody has asked since.
-    news: bool,
+    /// Busy polling was disabled, which is not reported yet.
+    busy_poll_end_pending: bool,
 }
-
-/// Names an open socket, for [`Umem::statistics`]. Of no use once the port is closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SocketId(pub(super) Owner);
 
 impl XskPort {
     pub(super) fn new(socket: Socket, owner: Owner, umem: Umem, queue: Queue<'_>) -> Self {
@@ -94,38 +47,38 @@ impl XskPort {
             queue,
             mode,
             multi_buffer,
-            news: false,
+            busy_poll_end_pending: false,
         }
     }
 
-    /// How the kernel moves the frames.
+    /// How the kernel moves frames.
     #[must_use]
     pub fn bind_mode(&self) -> BindMode {
         self.mode
     }
 
-    /// Whether frames of several chunks come and go (`XDP_USE_SG`, Linux 6.6 or later).
+    /// Whether frames of several chunks are received and sent (`XDP_USE_SG`, Linux 6.6 or later).
     #[must_use]
-    pub fn takes_chains(&self) -> bool {
+    pub fn is_multi_buffer(&self) -> bool {
         self.multi_buffer
     }
 
-    /// The device's queue.
+    /// The queue of the device.
     #[must_use]
     pub fn queue(&self) -> u32 {
         self.queue
     }
 
-    /// Its name for other threads.
+    /// The identifier of the socket, for other threads.
     #[must_use]
     pub fn id(&self) -> SocketId {
         SocketId(self.owner)
     }
 
-    /// What the kernel has counted so far.
+    /// The kernel's counters so far.
     ///
     /// # Errors
-    /// The kernel's.
+    /// The error of the system call.
     pub fn statistics(&self) -> io::Result<Statistics> {
         let Some(socket) = &self.socket else {
             return Ok(Statistics::default());
@@ -133,10 +86,11 @@ impl XskPort {
         sys::statistics(socket.fd.as_fd()).map(Statistics::from)
     }
 
-    /// Whether the device is still there and up: a system call, for idle moments.
+    /// Whether the device still exists and is up. A system call, so not for the packet path.
     ///
     /// # Errors
-    /// The kernel's error number: ENETDOWN for a link that is down, ENXIO for a device that is gone.
+    /// The kernel's error number: ENETDOWN for a link that is down, ENXIO for a device that is
+    /// gone.
     pub fn probe(&self) -> Result<(), i32> {
         let Some(socket) = &self.socket else {
             return Err(libc::ENXIO);
@@ -149,18 +103,19 @@ impl XskPort {
             return;
         };
         let umem = self.umem.clone();
-        // Under the lock nobody shares this socket: the drops below close the last descriptor, and with it the kernel
-        // lets go of all chunks (net/xdp/xsk.c, `xsk_release`).
+        // Under the lock no other socket shares this one: the drops below close the last
+        // descriptor, and with it the kernel releases all chunks (net/xdp/xsk.c, `xsk_release`).
         let mut registry = umem.registry();
         registry.bound.retain(|bound| bound.owner != self.owner);
         drop((rings.rx, rings.tx, rings.fill, rings.completion));
         drop(fd);
         if self.mode == BindMode::ZeroCopy && !socket::await_release(self.ifindex, self.queue) {
-            // Chunks that the device may still write to must not be used again: better lost, and said.
+            // The device may still write to these chunks, so they must not be reused: report the
+            // loss.
             tracing::error!(
                 self.ifindex,
                 self.queue,
-                "the kernel doesn't release the queue: its frames are lost"
+                "the kernel does not release the queue: its frames are lost"
             );
             return;
         }
@@ -169,13 +124,13 @@ impl XskPort {
         registry.release(self.owner);
     }
 
-    /// Kicks the kernel until it has taken all frames of the tx ring or makes no headway.
+    /// Kicks the kernel until it has taken all frames of the tx ring, or makes no progress.
     fn kick_tx(socket: &mut Socket, pool: &mut Pool<UmemMemory>) -> Result<(), i32> {
         let mut pending = socket.rings.tx.pending();
         let rounds = pending / KICK + 2;
         for _ in 0..rounds {
-            // A socket that polls has no interrupts: nothing moves without a call.
-            if pending == 0 || !(socket.polls.is_some() || socket.rings.tx.needs_wakeup()) {
+            // A busy-polling socket has no interrupts: nothing moves without a system call.
+            if pending == 0 || !(socket.busy_poll.is_some() || socket.rings.tx.needs_wakeup()) {
                 return Ok(());
             }
             lasting(sys::kick_tx(socket.fd.as_fd()))?;
@@ -190,10 +145,12 @@ impl XskPort {
     }
 }
 
-/// Fewer frames than this no kick sends in copy mode, if there are so many (net/xdp/xsk.c, `TX_BATCH_SIZE`).
+/// Frames that a kick sends at least in copy mode, if there are as many (net/xdp/xsk.c,
+/// `TX_BATCH_SIZE`).
 const KICK: u32 = 32;
 
-/// Turns what passes by itself into success: a full device queue or completion ring, no memory at the moment, a signal.
+/// Turns transient errors into success: a full device queue or completion ring, no memory at the
+/// moment, a signal.
 fn lasting(result: io::Result<()>) -> Result<(), i32> {
     match result
         .as_ref()
@@ -223,20 +180,20 @@ impl Port<UmemMemory> for XskPort {
         let Some(socket) = &mut self.socket else {
             return Err(libc::ENXIO);
         };
-        if socket.polls.is_some() || socket.rings.fill.needs_wakeup() {
+        if socket.busy_poll.is_some() || socket.rings.fill.needs_wakeup() {
             lasting(sys::kick_rx(socket.fd.as_fd()))?;
         }
         socket.rings.reap(pool);
         Self::kick_tx(socket, pool)?;
-        let Some(stall) = &mut socket.polls else {
+        let Some(stall) = &mut socket.busy_poll else {
             return Ok(());
         };
-        let (pending, moved) = socket.rings.sending();
-        if stall.look(pending, moved, Instant::now()) {
+        let (pending, moved) = socket.rings.tx_progress();
+        if stall.check(pending, moved, Instant::now()) {
             lasting(sys::end_busy_poll(socket.fd.as_fd()))?;
-            socket.polls = None;
-            socket.polling_ended.store(true, Ordering::Relaxed);
-            self.news = true;
+            socket.busy_poll = None;
+            socket.busy_poll_ended.store(true, Ordering::Relaxed);
+            self.busy_poll_end_pending = true;
             Self::kick_tx(socket, pool)?;
         }
         Ok(())
@@ -244,7 +201,7 @@ impl Port<UmemMemory> for XskPort {
 
     #[inline]
     fn busy_poll_ended(&mut self) -> bool {
-        std::mem::take(&mut self.news)
+        std::mem::take(&mut self.busy_poll_end_pending)
     }
 
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -264,10 +221,10 @@ impl Port<UmemMemory> for XskPort {
 }
 
 impl AsFd for XskPort {
-    /// To sleep in `poll` until a frame arrives (`POLLIN`).
+    /// The descriptor to wait on for received frames (`POLLIN`).
     ///
     /// # Panics
-    /// Never: only [`Port::close`], which takes the port, leaves it without a socket.
+    /// Never: only [`Port::close`], which consumes the port, removes its socket.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket
             .as_ref()

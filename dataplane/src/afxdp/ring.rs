@@ -1,4 +1,4 @@
-//! The two halves of an AF_XDP ring that user space drives: producer of fill and tx, consumer of rx and completion.
+//! The user space ends of AF_XDP rings: producer of fill and tx, consumer of rx and completion.
 //!
 //! ```text
 //! kernel header net/xdp/xsk_queue.h, "The structure of the shared state of the rings":
@@ -10,19 +10,21 @@
 //!         STORE.rel ->producer (B)      STORE.rel ->consumer (D)
 //!      }
 //!
-//!      (A) -> (D) control dependency (we use an acquire), (B) pairs with (C), (D) pairs with (A)
+//!      (A) -> (D) control dependency (an acquire here), (B) pairs with (C), (D) pairs with (A)
 //! ```
 //!
-//! Indices are free-running u32; the slot is the index modulo the size, a power of two. Each half keeps copies of
-//! both indices and reads the other side's cache line only when its copy says that there is not enough.
+//! Indices are free-running u32; the slot is the index modulo the size, a power of two. Each end
+//! keeps copies of both indices, and reads the other side's cache line only when its copy does not
+//! suffice.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// `XDP_RING_NEED_WAKEUP` (include/uapi/linux/if_xdp.h): the other side sleeps and must be kicked by a system call.
+/// `XDP_RING_NEED_WAKEUP` (include/uapi/linux/if_xdp.h): the kernel sleeps and must be kicked by a
+/// system call.
 pub(crate) const NEED_WAKEUP: u32 = libc::XDP_RING_NEED_WAKEUP;
 
-/// Where the parts of a ring lie.
+/// The addresses of the parts of a ring.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Layout<T> {
     pub(crate) producer: NonNull<AtomicU32>,
@@ -36,30 +38,30 @@ pub(crate) struct Layout<T> {
 /// Memory that holds a ring.
 ///
 /// # Safety
-/// The pointers of [`Memory::layout`] must be aligned and valid for reads and writes as long as `self` lives, also
-/// when `self` is moved; `slots` for `size` values, a power of two. Nobody in this process but the one half made from
-/// `self` may touch slots of that half's side.
+/// The pointers of [`Memory::layout`] must be aligned and valid for reads and writes as long as
+/// `self` lives, also when `self` is moved; `slots` for `size` values, a power of two. In this
+/// process only the one end made from `self` may access slots of its side.
 pub(crate) unsafe trait Memory<T> {
-    /// Where the ring lies. The same at every call.
+    /// The addresses of the ring, the same at every call.
     fn layout(&self) -> Layout<T>;
 }
 
-/// What both halves are made of.
+/// What both kinds of ends consist of.
 #[derive(Debug)]
-struct Half<T, M> {
+struct RingEnd<T, M> {
     layout: Layout<T>,
-    /// Our index, free-running: what we have published.
+    /// The free-running index of this side, as published.
     ours: u32,
-    /// Our copy of the other side's index.
+    /// A copy of the other side's index.
     theirs: u32,
     /// Keeps the pointers valid.
     _memory: M,
 }
 
-// SAFETY: the pointers lead into `_memory`, which is Send, and a half is the only user of its side.
-unsafe impl<T: Send, M: Send> Send for Half<T, M> {}
+// SAFETY: the pointers refer to `_memory`, which is Send, and an end is the only user of its side.
+unsafe impl<T: Send, M: Send> Send for RingEnd<T, M> {}
 
-impl<T: Copy, M: Memory<T>> Half<T, M> {
+impl<T: Copy, M: Memory<T>> RingEnd<T, M> {
     fn producer(&self) -> &AtomicU32 {
         // SAFETY: valid as long as `_memory` lives (contract of `Memory`).
         unsafe { self.layout.producer.as_ref() }
@@ -86,167 +88,165 @@ impl<T: Copy, M: Memory<T>> Half<T, M> {
     }
 }
 
-/// The side that puts in: fill and tx rings.
+/// The producing end: fill and tx rings.
 #[derive(Debug)]
 pub(crate) struct Producer<T, M> {
-    half: Half<T, M>,
+    end: RingEnd<T, M>,
     /// Slots written but not yet published, behind `ours`.
     written: u32,
 }
 
 impl<T: Copy, M: Memory<T>> Producer<T, M> {
-    /// The producer of the ring in `memory`, going on at the index that stands there.
+    /// The producer of the ring in `memory`, continuing at the index found there.
     pub(crate) fn new(memory: M) -> Self {
         let layout = memory.layout();
-        let mut half = Half {
+        let mut end = RingEnd {
             layout,
             ours: 0,
             theirs: 0,
             _memory: memory,
         };
-        half.ours = half.producer().load(Ordering::Relaxed);
-        half.theirs = half.consumer().load(Ordering::Acquire);
-        Self { half, written: 0 }
+        end.ours = end.producer().load(Ordering::Relaxed);
+        end.theirs = end.consumer().load(Ordering::Acquire);
+        Self { end, written: 0 }
     }
 
-    /// Free slots; looks at the consumer's index only when the copy of it leaves fewer than `wanted`.
+    /// Free slots. Reads the consumer's index only when the copy of it leaves fewer than `wanted`.
     #[inline]
     pub(crate) fn free(&mut self, wanted: u32) -> u32 {
-        let next = self.half.ours.wrapping_add(self.written);
+        let next = self.end.ours.wrapping_add(self.written);
         let free = |theirs: u32| {
-            self.half
+            self.end
                 .layout
                 .size
                 .saturating_sub(next.wrapping_sub(theirs))
         };
-        let known = free(self.half.theirs);
+        let known = free(self.end.theirs);
         if known >= wanted {
             return known;
         }
-        // (A): the slots that the consumer has let go may be overwritten only after this load.
-        self.half.theirs = self.half.consumer().load(Ordering::Acquire);
-        let next = self.half.ours.wrapping_add(self.written);
-        self.half
+        // (A): released slots may be overwritten only after this load.
+        self.end.theirs = self.end.consumer().load(Ordering::Acquire);
+        let next = self.end.ours.wrapping_add(self.written);
+        self.end
             .layout
             .size
-            .saturating_sub(next.wrapping_sub(self.half.theirs))
+            .saturating_sub(next.wrapping_sub(self.end.theirs))
     }
 
-    /// Writes `value` to the next slot; false, and nothing written, when the ring is full. Seen by the other side only
-    /// after [`Producer::publish`].
+    /// Writes `value` to the next slot; false, with nothing written, when the ring is full. The
+    /// other side sees it only after [`Producer::publish`].
     #[inline]
     pub(crate) fn push(&mut self, value: T) -> bool {
         if self.free(1) == 0 {
             return false;
         }
-        let slot = self.half.slot(self.half.ours.wrapping_add(self.written));
-        // SAFETY: inside the slots; `free` says that the consumer has left this slot, and we are the only producer.
+        let slot = self.end.slot(self.end.ours.wrapping_add(self.written));
+        // SAFETY: inside the slots; `free` has checked that the consumer has released this slot,
+        // and this is the only producer.
         unsafe { slot.write(value) };
         self.written += 1;
         true
     }
 
-    /// Shows the written slots to the other side.
+    /// Publishes the written slots to the other side.
     #[inline]
     pub(crate) fn publish(&mut self) {
         if self.written == 0 {
             return;
         }
-        self.half.ours = self.half.ours.wrapping_add(self.written);
+        self.end.ours = self.end.ours.wrapping_add(self.written);
         self.written = 0;
         // (B): the slots' contents before the index.
-        self.half
-            .producer()
-            .store(self.half.ours, Ordering::Release);
+        self.end.producer().store(self.end.ours, Ordering::Release);
     }
 
-    /// Entries that the other side has not taken yet.
+    /// Entries that the other side has not consumed yet.
     #[inline]
     pub(crate) fn pending(&mut self) -> u32 {
-        self.half.theirs = self.half.consumer().load(Ordering::Acquire);
-        self.half
+        self.end.theirs = self.end.consumer().load(Ordering::Acquire);
+        self.end
             .ours
-            .wrapping_sub(self.half.theirs)
-            .min(self.half.layout.size)
+            .wrapping_sub(self.end.theirs)
+            .min(self.end.layout.size)
     }
 
-    /// The other side's free-running index, as it was at the last look.
+    /// The other side's free-running index, as last read.
     #[inline]
-    pub(crate) fn taken(&self) -> u32 {
-        self.half.theirs
+    pub(crate) fn consumed(&self) -> u32 {
+        self.end.theirs
     }
 
-    /// True when the kernel waits for a system call before it looks at this ring.
+    /// True when the kernel waits for a system call before it processes this ring.
     #[inline]
     pub(crate) fn needs_wakeup(&self) -> bool {
-        self.half.flags().load(Ordering::Relaxed) & NEED_WAKEUP != 0
+        self.end.flags().load(Ordering::Relaxed) & NEED_WAKEUP != 0
     }
 }
 
-/// The side that takes out: rx and completion rings.
+/// The consuming end: rx and completion rings.
 #[derive(Debug)]
 pub(crate) struct Consumer<T, M> {
-    half: Half<T, M>,
+    end: RingEnd<T, M>,
     /// Slots read but not yet released, behind `ours`.
     read: u32,
 }
 
 impl<T: Copy, M: Memory<T>> Consumer<T, M> {
-    /// The consumer of the ring in `memory`, going on at the index that stands there.
+    /// The consumer of the ring in `memory`, continuing at the index found there.
     pub(crate) fn new(memory: M) -> Self {
         let layout = memory.layout();
-        let mut half = Half {
+        let mut end = RingEnd {
             layout,
             ours: 0,
             theirs: 0,
             _memory: memory,
         };
-        half.ours = half.consumer().load(Ordering::Relaxed);
-        half.theirs = half.ours;
-        Self { half, read: 0 }
+        end.ours = end.consumer().load(Ordering::Relaxed);
+        end.theirs = end.ours;
+        Self { end, read: 0 }
     }
 
-    /// Takes the next entry. Its slot goes back to the other side with [`Consumer::release`].
+    /// Takes the next entry. Its slot is returned to the other side by [`Consumer::release`].
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<T> {
-        let next = self.half.ours.wrapping_add(self.read);
-        if next == self.half.theirs {
+        let next = self.end.ours.wrapping_add(self.read);
+        if next == self.end.theirs {
             // (C): the slots' contents only after the index.
-            let theirs = self.half.producer().load(Ordering::Acquire);
-            // A producer index out of range would make us read slots twice: such a ring counts as empty.
-            if theirs.wrapping_sub(self.half.ours) > self.half.layout.size {
+            let theirs = self.end.producer().load(Ordering::Acquire);
+            // A producer index out of range would have slots read twice: treat such a ring as
+            // empty.
+            if theirs.wrapping_sub(self.end.ours) > self.end.layout.size {
                 return None;
             }
-            self.half.theirs = theirs;
+            self.end.theirs = theirs;
             if next == theirs {
                 return None;
             }
         }
-        // SAFETY: inside the slots; the producer has published it and leaves it alone until `release`. Any bytes are
-        // a valid T: only the kernel's integer structs are used.
-        let value = unsafe { self.half.slot(next).read() };
+        // SAFETY: inside the slots; the producer has published this one and does not access it
+        // until `release`. Any bytes are a valid T: only the kernel's integer structs are used.
+        let value = unsafe { self.end.slot(next).read() };
         self.read += 1;
         Some(value)
     }
 
-    /// Our free-running index: entries that have gone back to the other side.
+    /// This side's free-running index: entries returned to the other side.
     #[inline]
     pub(crate) fn released(&self) -> u32 {
-        self.half.ours
+        self.end.ours
     }
 
-    /// Gives the slots of popped entries back to the other side.
+    /// Returns the slots of popped entries to the other side.
     #[inline]
     pub(crate) fn release(&mut self) {
         if self.read == 0 {
             return;
         }
-        self.half.ours = self.half.ours.wrapping_add(self.read);
+        self.end.ours = self.end.ours.wrapping_add(self.read);
         self.read = 0;
         // (D): our reads of the slots before the index.
-        self.half
-            .consumer()
-            .store(self.half.ours, Ordering::Release);
+        self.end.consumer().store(self.end.ours, Ordering::Release);
     }
 }
 #[cfg(test)]

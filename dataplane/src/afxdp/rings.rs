@@ -215,13 +215,13 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
         self.completion.release();
     }
 
-    /// Frames in the tx ring that the kernel has not taken, and a number that changes with each frame that it takes or
-    /// completes.
-    pub(crate) fn sending(&mut self) -> (u32, u32) {
+    /// Frames in the tx ring that the kernel has not taken, and a number that changes with each
+    /// frame that it takes or completes.
+    pub(crate) fn tx_progress(&mut self) -> (u32, u32) {
         let pending = self.tx.pending();
         (
             pending,
-            self.tx.taken().wrapping_add(self.completion.released()),
+            self.tx.consumed().wrapping_add(self.completion.released()),
         )
     }
 

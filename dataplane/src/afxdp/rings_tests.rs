@@ -9,9 +9,10 @@ use libc::xdp_desc;
 
 use super::fake::FakeRing;
 use super::ledger::Owner;
+use super::options::{HugePages, UmemConfig};
 use super::ring::{Consumer, Producer};
 use super::rings::{Rings, SocketChunks};
-use super::umem::{HugePages, Umem, UmemConfig, UmemMemory};
+use super::umem::{Umem, UmemMemory};
 use crate::drop::DropReason;
 use crate::frame::chain::{MAX_SEGMENTS, SharedPayload};
 use crate::frame::{BURST, Frame, FrameMemory, Pool};
@@ -439,9 +440,9 @@ fn every_chunk_is_there_after_ten_million_frames() {
                 reopened += 1;
             }
             1..=8 => simulation.kernel_repeats(which),
-            turn if turn % 4 == 0 => simulation.kernel_receives(which),
-            turn if turn % 4 == 1 => simulation.kernel_sends(which),
-            turn if turn % 4 == 2 => simulation.worker_receives(which),
+            step if step % 4 == 0 => simulation.kernel_receives(which),
+            step if step % 4 == 1 => simulation.kernel_sends(which),
+            step if step % 4 == 2 => simulation.worker_receives(which),
             _ => simulation.worker_sends(which),
         }
     }

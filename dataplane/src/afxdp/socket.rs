@@ -1,4 +1,5 @@
-//! Opens a socket on one queue: rings, packet memory (registered or shared), bind, in the best mode that binds.
+//! Opens a socket on one queue: rings, packet memory (registered or shared), and a bind in the best
+//! mode that works.
 
 use std::io;
 use std::marker::PhantomData;
@@ -12,118 +13,13 @@ use libc::xdp_desc;
 
 use super::error::Error;
 use super::ledger::Owner;
+use super::options::{BindMode, Binding, BusyPoll, SocketConfig};
 use super::ring::{Consumer, Layout, Memory, Producer};
 use super::rings::{Rings, SocketChunks};
 use super::stall::Stall;
 use super::sys::{self, Mapping, RingKind};
 use super::umem::{Bound, Registry, Umem};
 use crate::port::PortErrors;
-
-/// How the kernel moves frames between the device and the packet memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BindMode {
-    /// The device reads and writes the packet memory itself.
-    ZeroCopy,
-    /// The kernel copies.
-    Copy,
-}
-
-impl std::fmt::Display for BindMode {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::ZeroCopy => "zero-copy",
-            Self::Copy => "copy",
-        })
-    }
-}
-
-/// How a socket is bound.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Binding {
-    pub(super) mode: BindMode,
-    /// With frames of several chunks.
-    pub(super) multi_buffer: bool,
-}
-
-impl Binding {
-    /// The flags of `sockaddr_xdp` (include/uapi/linux/if_xdp.h).
-    const fn flags(self) -> u16 {
-        let mode = match self.mode {
-            BindMode::ZeroCopy => libc::XDP_ZEROCOPY,
-            BindMode::Copy => libc::XDP_COPY,
-        };
-        let multi_buffer = if self.multi_buffer {
-            libc::XDP_USE_SG
-        } else {
-            0
-        };
-        mode | multi_buffer | libc::XDP_USE_NEED_WAKEUP
-    }
-}
-
-/// Whether the worker drives the device's queue itself instead of interrupts (`SO_PREFER_BUSY_POLL`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum BusyPoll {
-    /// Yes: an error if the kernel refuses. Taken back where frames to send then stay in the tx ring for 10 ms:
-    /// [`Umem::busy_poll_ended`].
-    On,
-    /// No.
-    #[default]
-    Off,
-}
-
-/// Ring sizes (each a power of two, 64..=32,768) and polling of one socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SocketConfig {
-    /// Received frames that may wait for the worker.
-    pub rx_ring: u32,
-    /// Frames that may wait for the kernel to send; the completion ring has the same size.
-    pub tx_ring: u32,
-    /// Chunks the kernel has to receive into. More than `rx_ring`: some drivers (igb) stall for good when they run
-    /// out. This many chunks of the packet memory are bound to the socket.
-    pub fill_ring: u32,
-    /// Busy polling.
-    pub busy_poll: BusyPoll,
-}
-
-impl Default for SocketConfig {
-    fn default() -> Self {
-        Self::for_chunks(2048)
-    }
-}
-
-impl SocketConfig {
-    /// Rings for a socket that may hold about `chunks` chunks to receive into: give each socket its part of the
-    /// packet memory. Between 128 and 4096, rounded down to a power of two.
-    #[must_use]
-    pub fn for_chunks(chunks: u32) -> Self {
-        let fill_ring = 1 << chunks.clamp(128, 4096).ilog2();
-        Self {
-            rx_ring: fill_ring / 2,
-            tx_ring: fill_ring.clamp(512, 2048),
-            fill_ring,
-            busy_poll: BusyPoll::Off,
-        }
-    }
-
-    fn check(&self) -> Result<(), Error> {
-        for (what, value) in [
-            ("rx ring", self.rx_ring),
-            ("tx ring", self.tx_ring),
-            ("fill ring", self.fill_ring),
-        ] {
-            if !value.is_power_of_two() || !(64..=32_768).contains(&value) {
-                let expected = "a power of two from 64 to 32768";
-                return Err(Error::Value {
-                    what,
-                    value: value.into(),
-                    expected,
-                });
-            }
-        }
-        Ok(())
-    }
-}
 
 /// Microseconds and frames of one busy poll (Documentation/networking/napi.rst).
 const BUSY_POLL: (i32, i32) = (20, 64);
@@ -139,7 +35,8 @@ pub(super) struct KernelRing<T> {
 
 impl<T> KernelRing<T> {
     fn part<P>(&self, offset: u64) -> NonNull<P> {
-        // SAFETY: the kernel's offsets lie inside the ring's memory, which was mapped in the length they ask for.
+        // SAFETY: the kernel's offsets are inside the ring's memory, whose mapping has the length
+        // that they require.
         unsafe { self.mapping.start().add(offset as usize) }.cast()
     }
 
@@ -154,8 +51,9 @@ impl<T> KernelRing<T> {
     }
 }
 
-// SAFETY: the mapping holds the ring as the kernel laid it out (cache-line aligned indices, then `size` slots) until
-// it is dropped; moving `self` does not move it. One socket makes one half of each ring.
+// SAFETY: the mapping holds the ring in the kernel's layout (cache-line aligned indices, then
+// `size` slots) until it is dropped; moving `self` does not move it. One socket makes one end of
+// each ring.
 unsafe impl Memory<xdp_desc> for KernelRing<xdp_desc> {
     fn layout(&self) -> Layout<xdp_desc> {
         self.shape()
@@ -178,13 +76,13 @@ pub(super) struct Socket {
     pub(super) fd: Arc<OwnedFd>,
     pub(super) rings: KernelRings,
     pub(super) mode: BindMode,
-    /// While it polls its queue itself: whether that sends anything.
-    pub(super) polls: Option<Stall>,
-    /// True once busy polling was taken back.
-    pub(super) polling_ended: Arc<AtomicBool>,
+    /// While busy polling is on: the check that frames are sent.
+    pub(super) busy_poll: Option<Stall>,
+    /// True once busy polling was disabled.
+    pub(super) busy_poll_ended: Arc<AtomicBool>,
 }
 
-/// Which queue to open.
+/// The queue to open.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Queue<'a> {
     pub(super) interface: &'a str,
@@ -205,20 +103,39 @@ impl Queue<'_> {
     }
 }
 
-/// How long a queue may stay busy after its last socket was closed: the kernel releases it in a work item
-/// (net/xdp/xsk_buff_pool.c, `xp_put_pool`).
-const RELEASE: Duration = Duration::from_millis(500);
+/// Checks the ring sizes.
+fn check(config: SocketConfig) -> Result<(), Error> {
+    for (what, value) in [
+        ("rx ring", config.rx_ring),
+        ("tx ring", config.tx_ring),
+        ("fill ring", config.fill_ring),
+    ] {
+        if !value.is_power_of_two() || !(64..=32_768).contains(&value) {
+            let expected = "a power of two from 64 to 32768";
+            return Err(Error::Value {
+                what,
+                value: value.into(),
+                expected,
+            });
+        }
+    }
+    Ok(())
+}
 
-/// Opens and binds a socket in the first of `bindings` that works, and enters it in the registry.
+/// How long a queue may stay busy after its last socket was closed: the kernel releases it in a
+/// work item (net/xdp/xsk_buff_pool.c, `xp_put_pool`).
+const RELEASE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Opens and binds a socket with the first of `bindings` that works, and registers it.
 pub(super) fn open(
     queue: Queue<'_>,
     umem: &Umem,
     bindings: &[Binding],
     config: SocketConfig,
 ) -> Result<(Socket, Owner), Error> {
-    config.check()?;
+    check(config)?;
     let owner = umem.registry().reserve()?;
-    let deadline = Instant::now() + RELEASE;
+    let deadline = Instant::now() + RELEASE_TIMEOUT;
     let mut last = Error::Value {
         what: "modes",
         value: 0,
@@ -226,7 +143,8 @@ pub(super) fn open(
     };
     for &binding in bindings {
         loop {
-            // The lock is free between two tries, so that no worker waits long to close a port.
+            // The lock is released between two attempts, so that no worker waits long to close a
+            // port.
             let mut registry = umem.registry();
             match open_in(queue, umem, binding, config, owner, &registry) {
                 Ok(socket) => {
@@ -234,13 +152,13 @@ pub(super) fn open(
                         mode: socket.mode,
                         ..binding
                     };
-                    let polling_ended = Arc::clone(&socket.polling_ended);
+                    let busy_poll_ended = Arc::clone(&socket.busy_poll_ended);
                     let fd = Arc::clone(&socket.fd);
                     registry.bound.push(Bound {
                         owner,
                         binding,
                         socket: fd,
-                        polling_ended,
+                        busy_poll_ended,
                     });
                     return Ok((socket, owner));
                 }
@@ -257,14 +175,15 @@ pub(super) fn open(
     Err(last)
 }
 
-/// Waits until the kernel has released a queue whose zero-copy socket was closed: until then the device may still
-/// write to chunks of its fill ring. Another socket can bind there only afterwards. False if that takes too long.
+/// Waits until the kernel has released a queue whose zero-copy socket was closed: until then the
+/// device may still write to chunks of its fill ring, and no other socket can bind. False if that
+/// takes too long.
 pub(super) fn await_release(ifindex: u32, queue: u32) -> bool {
-    let deadline = Instant::now() + RELEASE;
+    let deadline = Instant::now() + RELEASE_TIMEOUT;
     loop {
         match probe(ifindex, queue) {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
-            // Bound, or the device is gone, and the kernel has released its queues at that moment.
+            // Bound; or the device is gone, and then the kernel has released its queues.
             Ok(()) | Err(_) => return true,
         }
         if Instant::now() >= deadline {
@@ -274,16 +193,17 @@ pub(super) fn await_release(ifindex: u32, queue: u32) -> bool {
     }
 }
 
-/// How many queues AF_XDP sockets can bind to, for devices that don't tell: 1 to 64.
+/// The number of queues that AF_XDP sockets can bind to, for devices that don't report it: 1 to 64.
 pub(super) fn count_queues(ifindex: u32) -> u32 {
     let missing = |queue: &u32| {
-        // The kernel's answer beyond the last queue (net/xdp/xsk_buff_pool.c, `xsk_reg_pool_at_qid`).
+        // The kernel's answer beyond the last queue (net/xdp/xsk_buff_pool.c,
+        // `xsk_reg_pool_at_qid`).
         probe(ifindex, *queue).is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL))
     };
     (1..64).find(missing).unwrap_or(64)
 }
 
-/// Binds a socket of its own for a moment.
+/// Binds a temporary socket.
 fn probe(ifindex: u32, queue: u32) -> io::Result<()> {
     const CHUNK: u32 = 4096;
     const ENTRIES: u32 = 4;
@@ -311,7 +231,7 @@ fn open_in(
     {
         let share = Arc::clone(&other.socket);
         match open_with(queue, umem, binding, config, owner, Some(&share)) {
-            // The other socket is bound no more: its device has vanished.
+            // The other socket is not bound any more: its device is gone.
             Err(Error::Socket {
                 step: "bind",
                 source,
@@ -354,21 +274,21 @@ fn open_with(
     } else {
         BindMode::Copy
     };
-    let mut polls = None;
+    let mut busy_poll = None;
     if config.busy_poll == BusyPoll::On {
         let (microseconds, budget) = BUSY_POLL;
         sys::prefer_busy_poll(fd.as_fd(), microseconds, budget)
             .map_err(queue.failed("prefer busy polling", mode))?;
-        polls = Some(Stall::default());
+        busy_poll = Some(Stall::default());
     }
-    // An older kernel refuses: then a full ring takes several kicks. What a kick sends is seen in the ring.
+    // Older kernels refuse: a full ring then needs several kicks, as its indices show.
     let _ = sys::set_tx_budget(fd.as_fd(), config.tx_ring);
     Ok(Socket {
         fd: Arc::new(fd),
         rings,
         mode,
-        polls,
-        polling_ended: Arc::default(),
+        busy_poll,
+        busy_poll_ended: Arc::default(),
     })
 }
 
@@ -418,15 +338,14 @@ mod tests {
         ] {
             let config = SocketConfig::for_chunks(chunks);
             assert_eq!((config.fill_ring, config.rx_ring), (fill, fill / 2));
-            config.check().unwrap();
+            check(config).unwrap();
         }
         let wrong = SocketConfig {
             rx_ring: 100,
             ..SocketConfig::default()
         };
         assert!(
-            wrong
-                .check()
+            check(wrong)
                 .unwrap_err()
                 .to_string()
                 .starts_with("rx ring = 100: ")

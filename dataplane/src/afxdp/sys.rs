@@ -1,4 +1,5 @@
-//! The system calls of AF_XDP (include/uapi/linux/if_xdp.h), typed. Errors are the kernel's errno as [`io::Error`].
+//! Typed system calls of AF_XDP (include/uapi/linux/if_xdp.h). Errors are the kernel's errno as
+//! [`io::Error`].
 
 use std::ffi::c_int;
 use std::io;
@@ -57,14 +58,14 @@ pub(crate) fn socket() -> io::Result<OwnedFd> {
     // SAFETY: takes no pointers.
     let fd = unsafe { libc::socket(libc::AF_XDP, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
     check(fd)?;
-    // SAFETY: the kernel has just given us this descriptor, nobody else has it.
+    // SAFETY: the kernel has just returned this descriptor, which has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// `setsockopt` with a plain C value.
 fn set_option<T: Copy>(fd: BorrowedFd<'_>, level: c_int, name: c_int, value: &T) -> io::Result<()> {
     let len = size_of::<T>() as libc::socklen_t;
-    // SAFETY: the kernel reads `len` bytes of `value`, which lives through the call.
+    // SAFETY: the kernel reads `len` bytes of `value`, which outlives the call.
     check(unsafe {
         libc::setsockopt(
             fd.as_raw_fd(),
@@ -76,7 +77,8 @@ fn set_option<T: Copy>(fd: BorrowedFd<'_>, level: c_int, name: c_int, value: &T)
     })
 }
 
-/// `getsockopt` into a plain C value of which any bytes are valid (only the structs of if_xdp.h and integers).
+/// `getsockopt` into a plain C value for which any bytes are valid (only the structs of if_xdp.h
+/// and integers).
 fn get_option<T: Copy>(fd: BorrowedFd<'_>, level: c_int, name: c_int) -> io::Result<T> {
     // SAFETY: all-zero bytes are valid for the integer structs that this is called with.
     let mut value: T = unsafe { std::mem::zeroed() };
@@ -121,8 +123,9 @@ pub(crate) fn create_ring(
     Ok((Mapping::of_ring(fd, len, kind.page_offset())?, offset))
 }
 
-/// Binds the socket to a queue. `flags` are those of `sockaddr_xdp`; with `share`, a bound socket whose UMEM is
-/// shared, they must be 0: the kernel takes over that socket's mode and need_wakeup (net/xdp/xsk.c, `xsk_bind`).
+/// Binds the socket to a queue. `flags` are those of `sockaddr_xdp`; with `share`, a bound socket
+/// whose UMEM is shared, they must be 0: the kernel uses that socket's mode and need_wakeup
+/// (net/xdp/xsk.c, `xsk_bind`).
 pub(crate) fn bind(
     fd: BorrowedFd<'_>,
     ifindex: u32,
@@ -142,7 +145,7 @@ pub(crate) fn bind(
         sxdp_shared_umem_fd: share.map_or(0, |fd| fd.as_raw_fd() as u32),
     };
     let len = size_of::<libc::sockaddr_xdp>() as libc::socklen_t;
-    // SAFETY: the kernel reads `len` bytes of `address`, which lives through the call.
+    // SAFETY: the kernel reads `len` bytes of `address`, which outlives the call.
     check(unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), len) })
 }
 
@@ -157,8 +160,8 @@ pub(crate) fn statistics(fd: BorrowedFd<'_>) -> io::Result<libc::xdp_statistics>
     get_option(fd, libc::SOL_XDP, libc::XDP_STATISTICS)
 }
 
-/// The socket polls its queue itself, at most `microseconds` and `budget` frames a call
-/// (Documentation/networking/af_xdp.rst and napi.rst, "busy polling").
+/// Enables busy polling: the socket polls its queue, at most `microseconds` and `budget` frames per
+/// call (Documentation/networking/af_xdp.rst and napi.rst, "busy polling").
 pub(crate) fn prefer_busy_poll(
     fd: BorrowedFd<'_>,
     microseconds: c_int,
@@ -169,7 +172,7 @@ pub(crate) fn prefer_busy_poll(
     set_option(fd, libc::SOL_SOCKET, libc::SO_BUSY_POLL_BUDGET, &budget)
 }
 
-/// The driver's interrupts and wake-ups drive the queue again.
+/// Disables busy polling: interrupts and wakeups drive the queue again.
 pub(crate) fn end_busy_poll(fd: BorrowedFd<'_>) -> io::Result<()> {
     set_option::<c_int>(fd, libc::SOL_SOCKET, libc::SO_PREFER_BUSY_POLL, &0)?;
     set_option::<c_int>(fd, libc::SOL_SOCKET, libc::SO_BUSY_POLL, &0)
@@ -178,12 +181,13 @@ pub(crate) fn end_busy_poll(fd: BorrowedFd<'_>) -> io::Result<()> {
 /// `XDP_MAX_TX_SKB_BUDGET` (include/uapi/linux/if_xdp.h, Linux 6.17 or later).
 const MAX_TX_SKB_BUDGET: c_int = 9;
 
-/// Lets one kick in copy mode send up to `frames`, 32 to the size of the tx ring; 32 without this.
+/// Sets the most frames that one kick sends in copy mode, 32 to the size of the tx ring; the
+/// default is 32.
 pub(crate) fn set_tx_budget(fd: BorrowedFd<'_>, frames: u32) -> io::Result<()> {
     set_option(fd, libc::SOL_XDP, MAX_TX_SKB_BUDGET, &frames)
 }
 
-/// Makes the kernel look at the transmit ring. Never blocks.
+/// Makes the kernel process the tx ring. Never blocks.
 pub(crate) fn kick_tx(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: an empty message; the kernel reads nothing.
     let sent = unsafe {
@@ -199,7 +203,7 @@ pub(crate) fn kick_tx(fd: BorrowedFd<'_>) -> io::Result<()> {
     check(sent as c_int)
 }
 
-/// Makes the kernel look at the fill ring. Never blocks.
+/// Makes the kernel process the fill ring. Never blocks.
 pub(crate) fn kick_rx(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: an empty buffer; the kernel writes nothing.
     let received = unsafe {
@@ -222,15 +226,15 @@ pub(crate) struct Mapping {
     len: usize,
 }
 
-// SAFETY: a mapping belongs to the process, not to a thread; who may touch which bytes is its users' affair.
+// SAFETY: a mapping belongs to the process, not to a thread; its users coordinate their accesses.
 unsafe impl Send for Mapping {}
-// SAFETY: as above; `&Mapping` gives out only an address.
+// SAFETY: as above; `&Mapping` provides only an address.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
     fn new(fd: c_int, len: usize, flags: c_int, offset: libc::off_t) -> io::Result<Self> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: no address is asked for, so that the kernel picks one where nothing is mapped.
+        // SAFETY: no address is requested, so the kernel chooses one where nothing is mapped.
         let start = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, fd, offset) };
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
@@ -250,7 +254,8 @@ impl Mapping {
         )
     }
 
-    /// `len` zero bytes, page-aligned; in huge pages of 2 MiB if `huge` (then `len` must be a multiple of that).
+    /// `len` zero bytes, page-aligned; in huge pages of 2 MiB if `huge`, where `len` must be a
+    /// multiple of that size.
     pub(crate) fn anonymous(len: usize, huge: bool) -> io::Result<Self> {
         let pages = if huge {
             libc::MAP_HUGETLB | libc::MAP_HUGE_2MB
@@ -278,7 +283,8 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: exactly what `new` mapped; whoever held pointers into it held the mapping too.
+        // SAFETY: exactly what `new` mapped; every holder of pointers into it also holds the
+        // mapping.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
     }
 }

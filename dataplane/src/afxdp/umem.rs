@@ -1,11 +1,12 @@
-//! The packet memory: one area that every socket shares, so that a frame goes from port to port without a copy.
+//! The packet memory: one area shared by all sockets, so that a frame moves between ports without a
+//! copy.
 //!
-//! The kernel binds zero-copy or copy for a whole UMEM registration: a socket that shares one inherits its mode
-//! (net/xdp/xsk.c `xsk_bind`, net/xdp/xsk_buff_pool.c `xp_assign_dev_shared`). So the same area is registered once for
-//! each mode in use, and with and without multi-buffer, which is inherited as well (`XDP_UMEM_SG_FLAG`); descriptors are
-//! offsets into the area and mean the same in all. Sharing goes over the file
-//! descriptor of any socket that is *bound*; a socket whose device vanished isn't, so another one is used, and if
-//! there is none the area is registered anew.
+//! Zero-copy or copy is a property of a whole UMEM registration: a socket that shares one inherits
+//! its mode (net/xdp/xsk.c `xsk_bind`, net/xdp/xsk_buff_pool.c `xp_assign_dev_shared`). The area is
+//! therefore registered once per mode in use, and with and without multi-buffer, which is inherited
+//! as well (`XDP_UMEM_SG_FLAG`); descriptors are offsets into the area, equal in all registrations.
+//! A registration is shared by the file descriptor of any *bound* socket. A socket whose device is
+//! gone is not bound any more, so another one is used; without any, the area is registered again.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
@@ -14,47 +15,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::Error;
 use super::ledger::{Ledger, Owner};
-use super::port::{SocketId, Statistics};
-use super::socket::Binding;
+use super::options::{Binding, HugePages, UmemConfig};
+use super::statistics::{SocketId, Statistics};
 use super::sys::{self, Mapping};
 use crate::frame::chain::{Segment, SegmentTable};
 use crate::frame::{Frame, FrameMemory, HEADROOM, Pool};
 use crate::mem::prefetch;
 
-/// Whether the packet memory lies in huge pages of 2 MiB.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum HugePages {
-    /// If the host has enough of them free.
-    #[default]
-    Auto,
-    /// Always: an error if there are none.
-    On,
-    /// Never.
-    Off,
-}
-
-/// Size of the packet memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UmemConfig {
-    /// Chunks, 64..=16,777,216.
-    pub frames: u32,
-    /// Bytes a chunk: 2048 (frames up to 1792 bytes in copy mode, longer ones take several) or 4096 (3840).
-    pub frame_size: u32,
-    /// Huge pages.
-    pub huge_pages: HugePages,
-}
-
-impl Default for UmemConfig {
-    fn default() -> Self {
-        Self {
-            frames: 16_384,
-            frame_size: 2048,
-            huge_pages: HugePages::Auto,
-        }
-    }
-}
-
-/// Bytes of a huge page.
+/// Size of a huge page, bytes.
 const HUGE_PAGE: usize = 2 << 20;
 
 /// The area and its geometry.
@@ -65,29 +33,31 @@ pub(super) struct Area {
     pub(super) chunks: u32,
 }
 
-/// Access to the frames of a [`Umem`], one for each pool.
+/// Access to the frames of a [`Umem`], one per pool.
 #[derive(Debug)]
 pub struct UmemMemory {
     area: Arc<Area>,
-    chains: Arc<SegmentTable>,
+    segments: Arc<SegmentTable>,
 }
 
 impl UmemMemory {
-    /// The first byte of a piece. Checked in release builds: a frame may have been placed by a wrong chunk size.
+    /// The first byte of a segment. Checked in release builds too, against a frame that was made
+    /// with a wrong chunk size.
     #[inline]
-    fn at(&self, piece: Segment) -> NonNull<u8> {
+    fn at(&self, segment: Segment) -> NonNull<u8> {
         let chunk_size = self.area.chunk_size as usize;
-        let start = usize::from(piece.start());
+        let start = usize::from(segment.start());
         assert!(
-            piece.chunk() < self.area.chunks && start + piece.len() <= chunk_size,
+            segment.chunk() < self.area.chunks && start + segment.len() <= chunk_size,
             "frame outside of the packet memory"
         );
-        // SAFETY: chunk < chunks and start < chunk_size, and the mapping holds chunks * chunk_size bytes.
+        // SAFETY: chunk < chunks and start < chunk_size, and the mapping holds chunks * chunk_size
+        // bytes.
         unsafe {
             self.area
                 .mapping
                 .start()
-                .add(piece.chunk() as usize * chunk_size + start)
+                .add(segment.chunk() as usize * chunk_size + start)
         }
     }
 }
@@ -100,13 +70,14 @@ impl FrameMemory for UmemMemory {
 
     #[inline]
     fn segments(&self) -> &SegmentTable {
-        &self.chains
+        &self.segments
     }
 
     #[inline]
     fn bytes<'a>(&'a self, frame: &'a Frame) -> &'a [u8] {
-        // SAFETY: `at` has checked the range. The token says that neither the kernel nor another worker has this
-        // chunk (the ledger makes a token only for a chunk that left the kernel's rings), and it is borrowed shared.
+        // SAFETY: `at` has checked the range. The token proves that neither the kernel nor another
+        // worker holds this chunk (the ledger makes a token only for a chunk that left the kernel's
+        // rings), and it is borrowed shared.
         unsafe { std::slice::from_raw_parts(self.at(frame.first()).as_ptr(), frame.first().len()) }
     }
 
@@ -124,44 +95,44 @@ impl FrameMemory for UmemMemory {
     }
 
     #[inline]
-    fn segment<'a>(&'a self, _of: &'a Frame, piece: Segment) -> &'a [u8] {
-        // SAFETY: `at` has checked the range. The frame holds the chunk: its bytes were written before the frame was
-        // handed over, and nobody writes to a chunk that is not the first of a frame.
-        unsafe { std::slice::from_raw_parts(self.at(piece).as_ptr(), piece.len()) }
+    fn segment<'a>(&'a self, _of: &'a Frame, segment: Segment) -> &'a [u8] {
+        // SAFETY: `at` has checked the range. The frame holds the chunk: its bytes were written
+        // before the frame was handed off, and only the first chunk of a frame is ever written to.
+        unsafe { std::slice::from_raw_parts(self.at(segment).as_ptr(), segment.len()) }
     }
 
     #[inline]
     fn read_write<'a>(
         &'a mut self,
         _from: &'a Frame,
-        piece: Segment,
+        segment: Segment,
         to: &'a mut Frame,
     ) -> (&'a [u8], &'a mut [u8]) {
         assert!(
-            piece.chunk() != to.chunk(),
+            segment.chunk() != to.chunk(),
             "a frame is not copied into itself"
         );
-        // SAFETY: as in `piece` and `bytes_mut`; the two are of two chunks.
+        // SAFETY: as in `segment` and `bytes_mut`; the two are in different chunks.
         unsafe {
             (
-                std::slice::from_raw_parts(self.at(piece).as_ptr(), piece.len()),
+                std::slice::from_raw_parts(self.at(segment).as_ptr(), segment.len()),
                 std::slice::from_raw_parts_mut(self.at(to.first()).as_ptr(), to.first().len()),
             )
         }
     }
 }
 
-/// A socket that others may share the registration of.
+/// A bound socket, whose registration others may share.
 #[derive(Debug)]
 pub(super) struct Bound {
     pub(super) owner: Owner,
     pub(super) binding: Binding,
     pub(super) socket: Arc<OwnedFd>,
-    /// True once its busy polling was taken back.
-    pub(super) polling_ended: Arc<AtomicBool>,
+    /// True once its busy polling was disabled.
+    pub(super) busy_poll_ended: Arc<AtomicBool>,
 }
 
-/// The open sockets of a UMEM. Locked to open and to close one, never on the packet path.
+/// The open sockets of a UMEM. Locked to open or close one, never on the packet path.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     pub(super) bound: Vec<Bound>,
@@ -184,7 +155,7 @@ impl Registry {
         Ok(owner)
     }
 
-    /// The number may be used again: the socket is closed and its chunks are back.
+    /// Makes the number available again: the socket is closed and its chunks are reclaimed.
     pub(super) fn release(&mut self, owner: Owner) {
         self.used[owner.number()] = false;
     }
@@ -193,23 +164,23 @@ impl Registry {
 #[derive(Debug)]
 struct Inner {
     area: Arc<Area>,
-    chains: Arc<SegmentTable>,
+    segments: Arc<SegmentTable>,
     ledger: Arc<Ledger>,
     huge: bool,
     pools_taken: AtomicBool,
     registry: Mutex<Registry>,
-    /// Chunks of ports that were dropped, not closed.
+    /// Chunks of ports that were dropped instead of closed.
     recovered: Mutex<Vec<Frame>>,
 }
 
-/// The packet memory. Cheap to clone: all clones are the same memory.
+/// The packet memory. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Umem {
     inner: Arc<Inner>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Every change under these locks is complete at each step, so that a panic elsewhere spoils nothing.
+    // The state under these locks is consistent at every step, so a panic of a holder is harmless.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -217,7 +188,7 @@ impl Umem {
     /// Allocates the memory. It is registered with the kernel when the first socket binds.
     ///
     /// # Errors
-    /// [`Error::Value`] for a size out of range, [`Error::Memory`] when there is not enough.
+    /// [`Error::Value`] for a size out of range, [`Error::Memory`] when the allocation fails.
     pub fn new(config: UmemConfig) -> Result<Self, Error> {
         if !(64..=1 << 24).contains(&config.frames) {
             let value = config.frames.into();
@@ -245,7 +216,7 @@ impl Umem {
         Ok(Self {
             inner: Arc::new(Inner {
                 area: Arc::new(area),
-                chains: Arc::new(SegmentTable::new(config.frames)),
+                segments: Arc::new(SegmentTable::new(config.frames)),
                 ledger: Arc::new(Ledger::new(config.frames)),
                 huge,
                 pools_taken: AtomicBool::new(false),
@@ -255,10 +226,12 @@ impl Umem {
         })
     }
 
-    /// Splits all frames into one pool for each of `workers` (1 or more). Only once: frames are used by one at a time.
+    /// Splits all chunks into one pool for each of `workers` (1 or more). Only once, since each
+    /// chunk has one owner.
     ///
     /// # Errors
-    /// [`Error::PoolsTaken`] at the second call, [`Error::Value`] for no worker or more workers than frames.
+    /// [`Error::PoolsTaken`] at the second call, [`Error::Value`] for no worker or more workers
+    /// than frames.
     pub fn pools(&self, workers: usize) -> Result<Vec<Pool<UmemMemory>>, Error> {
         let frames = self.inner.area.chunks;
         let share = match u32::try_from(workers) {
@@ -282,13 +255,16 @@ impl Umem {
             } else {
                 first + share
             };
-            let (area, chains) = (Arc::clone(&self.inner.area), Arc::clone(&self.inner.chains));
-            Pool::new(UmemMemory { area, chains }, first..last)
+            let (area, segments) = (
+                Arc::clone(&self.inner.area),
+                Arc::clone(&self.inner.segments),
+            );
+            Pool::new(UmemMemory { area, segments }, first..last)
         };
         Ok((0..workers as u32).map(pool).collect())
     }
 
-    /// Takes back the chunks of ports that were dropped and not closed. Returns how many there were.
+    /// Reclaims the chunks of ports that were dropped instead of closed. Returns their number.
     pub fn recover(&self, pool: &mut Pool<UmemMemory>) -> usize {
         let frames = std::mem::take(&mut *lock(&self.inner.recovered));
         let count = frames.len();
@@ -296,11 +272,11 @@ impl Umem {
         count
     }
 
-    /// What the kernel has counted of an open socket, whichever thread serves it. `None` when it is closed.
+    /// The kernel's statistics of an open socket, from any thread. `None` when it is closed.
     #[must_use]
     pub fn statistics(&self, socket: SocketId) -> Option<Statistics> {
-        // Under the lock: a descriptor held beyond it would keep a socket alive that its worker closes, and with it
-        // the kernel's hold on chunks that have gone back to their pool.
+        // Under the lock: a descriptor held beyond it would keep a socket open that its worker
+        // closes, and with it the kernel's hold on chunks that were returned to their pool.
         let registry = self.registry();
         let bound = registry
             .bound
@@ -311,21 +287,22 @@ impl Umem {
             .map(Statistics::from)
     }
 
-    /// Whether busy polling of an open socket was taken back, because what it had to send stayed in its tx ring.
+    /// Whether busy polling of an open socket was disabled because frames to send stayed in its tx
+    /// ring.
     #[must_use]
     pub fn busy_poll_ended(&self, socket: SocketId) -> bool {
         let registry = self.registry();
         let bound = registry.bound.iter().find(|bound| bound.owner == socket.0);
-        bound.is_some_and(|bound| bound.polling_ended.load(Ordering::Relaxed))
+        bound.is_some_and(|bound| bound.busy_poll_ended.load(Ordering::Relaxed))
     }
 
-    /// Chunks in all.
+    /// Number of chunks.
     #[must_use]
     pub fn frames(&self) -> u32 {
         self.inner.area.chunks
     }
 
-    /// Bytes a chunk.
+    /// Size of a chunk, bytes.
     #[must_use]
     pub fn frame_size(&self) -> u32 {
         self.inner.area.chunk_size
@@ -337,7 +314,7 @@ impl Umem {
         self.inner.area.chunk_size - u32::from(HEADROOM)
     }
 
-    /// True when the memory lies in huge pages.
+    /// True when the memory is in huge pages.
     #[must_use]
     pub fn is_huge(&self) -> bool {
         self.inner.huge
@@ -348,7 +325,7 @@ impl Umem {
     }
 
     pub(super) fn segments(&self) -> &Arc<SegmentTable> {
-        &self.inner.chains
+        &self.inner.segments
     }
 
     pub(super) fn ledger(&self) -> &Arc<Ledger> {

@@ -207,7 +207,7 @@ impl MemoryPort {
         self.error = error;
     }
 
-    /// As if busy polling had been taken back.
+    /// Simulates the end of busy polling.
     pub const fn end_busy_poll(&mut self) {
         self.busy_poll_ended = true;
     }

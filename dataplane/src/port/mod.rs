@@ -82,7 +82,7 @@ pub trait Port<M: FrameMemory> {
         PortErrors::default()
     }
 
-    /// True once after busy polling was switched off: frames to transmit had stayed in the tx ring.
+    /// True once after busy polling was switched off because frames stayed in the tx ring.
     fn busy_poll_ended(&mut self) -> bool {
         false
     }

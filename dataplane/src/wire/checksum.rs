@@ -139,7 +139,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_sum_folds_to_what_it_is_and_nothing_else(bytes in prop::collection::vec(any::<u8>(), 1..64), other: u16) {
+        fn a_sum_folds_to_one_value_only(
+            bytes in prop::collection::vec(any::<u8>(), 1..64),
+            other: u16,
+        ) {
             let sum = Sum::new().bytes(&bytes).word(1);
             prop_assert!(sum.folds_to(sum.fold()));
             for other in [other, 0, 0xffff, sum.fold() ^ 1, sum.fold().swap_bytes()] {
@@ -149,7 +152,8 @@ mod tests {
 
         #[test]
         fn agrees_with_the_definition(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
-            let plain: u64 = bytes.chunks(2).map(|w| u64::from(w[0]) << 8 | w.get(1).map_or(0, |b| u64::from(*b))).sum();
+            let low = |word: &[u8]| word.get(1).map_or(0, |byte| u64::from(*byte));
+            let plain: u64 = bytes.chunks(2).map(|w| u64::from(w[0]) << 8 | low(w)).sum();
             let mut folded = plain;
             while folded > 0xffff {
                 folded = (folded >> 16) + (folded & 0xffff);
@@ -158,20 +162,31 @@ mod tests {
         }
 
         #[test]
-        fn a_sum_in_parts_is_the_sum(bytes in prop::collection::vec(any::<u8>(), 0..300), cut in 0usize..300) {
+        fn a_sum_in_parts_is_the_sum(
+            bytes in prop::collection::vec(any::<u8>(), 0..300),
+            cut in 0usize..300,
+        ) {
             let (front, back) = bytes.split_at(cut.min(bytes.len()));
             let parts = Sum::new().bytes(front).then(Sum::new().bytes(back), front.len() % 2 == 1);
             prop_assert_eq!(parts.fold(), Sum::new().bytes(&bytes).fold());
         }
 
         #[test]
-        fn agrees_with_etherparse(source: [u8; 16], destination: [u8; 16], payload in prop::collection::vec(any::<u8>(), 0..1600)) {
-            let mut header = etherparse::UdpHeader::without_ipv4_checksum(1, 2, payload.len()).unwrap();
+        fn agrees_with_etherparse(
+            source: [u8; 16],
+            destination: [u8; 16],
+            payload in prop::collection::vec(any::<u8>(), 0..1600),
+        ) {
+            let mut header =
+                etherparse::UdpHeader::without_ipv4_checksum(1, 2, payload.len()).unwrap();
             header.checksum = header.calc_checksum_ipv6_raw(source, destination, &payload).unwrap();
             let mut addresses = [0; 32];
             addresses[..16].copy_from_slice(&source);
             addresses[16..].copy_from_slice(&destination);
-            let sum = Sum::new().pseudo_header(&addresses, 17, payload.len() + 8).bytes(&header.to_bytes()).bytes(&payload);
+            let sum = Sum::new()
+                .pseudo_header(&addresses, 17, payload.len() + 8)
+                .bytes(&header.to_bytes())
+                .bytes(&payload);
             prop_assert!(sum.is_valid());
         }
 

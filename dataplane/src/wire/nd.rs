@@ -389,7 +389,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic(mut message in prop::collection::vec(any::<u8>(), 8..120), kind in 133u8..138) {
+        fn no_bytes_panic(
+            mut message in prop::collection::vec(any::<u8>(), 8..120),
+            kind in 133u8..138,
+        ) {
             (message[0], message[1]) = (kind, 0);
             put16(&mut message, 2, 0);
             let _ = Nd::parse(&packet(host(1), host(2), 255, &message), 40);

@@ -58,7 +58,7 @@ pub struct WorkerConfig<M, P> {
     pub neighbors: NeighborReader,
     /// Hand-off between workers.
     pub handoff: Arc<Handoff>,
-    /// EventQueue to the control thread.
+    /// Events for the control thread.
     pub events: EventQueue,
     /// Commands from the control thread.
     pub commands: Receiver<Command<P>>,

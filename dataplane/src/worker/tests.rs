@@ -174,7 +174,7 @@ impl Pair {
 
 /// A flood of long frames from device 0 of worker 0 to 128 VTEPs behind device 2 of worker 1.
 impl Pair {
-    fn flooding(frames: usize, room: usize) -> Self {
+    fn flooding(frames: usize, tx_capacity: usize) -> Self {
         let mut pair = pair();
         pair.device_counters.push(Arc::new(Counters::new(2)));
         let mut next = Snapshot::clone(pair.publisher.current());
@@ -196,7 +196,7 @@ impl Pair {
             tenant.inject(&[broadcast(), vec![0; 600]].concat());
         }
         let mut full = MemoryPort::new();
-        full.set_tx_capacity(room);
+        full.set_tx_capacity(tx_capacity);
         let attach = |device, port| Command::Attach {
             device: DeviceId(device),
             queue: 0,
@@ -262,8 +262,8 @@ fn a_flood_over_another_workers_port_reaches_all_and_every_chunk_is_returned() {
 #[test]
 fn every_chunk_is_returned_from_a_flood_that_meets_full_rings_and_closed_ports() {
     for iterations in 0..12 {
-        for room in [0, 1, 7, 100, 400] {
-            let mut pair = Pair::flooding(5, room);
+        for tx_capacity in [0, 1, 7, 100, 400] {
+            let mut pair = Pair::flooding(5, tx_capacity);
             pair.poll(iterations);
             // The underlay goes down halfway, and comes back with frames still queued.
             pair.commands[1]
@@ -286,7 +286,10 @@ fn every_chunk_is_returned_from_a_flood_that_meets_full_rings_and_closed_ports()
                 pair.workers[0].close_all();
             }
             pair.poll(40);
-            assert!(pair.is_whole(), "{iterations} iterations, room for {room}");
+            assert!(
+                pair.is_whole(),
+                "{iterations} iterations, capacity {tx_capacity}"
+            );
         }
     }
 }

@@ -1,4 +1,9 @@
-//! Which frames the XDP programs take, and which they leave to the host.
+//! Which frames the XDP programs redirect, and which they pass to the host.
+//!
+//! ```text
+//! wire ── veth ── us: XDP program ──┬─ AF_XDP socket
+//!                                   └─ network stack
+//! ```
 
 use std::net::IpAddr;
 use std::process::Command;
@@ -17,7 +22,7 @@ fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// A UDP packet to `to`, behind the given VLAN tags (the outer first).
+/// A UDP packet to `to`, with the given VLAN tags (outer tag first).
 fn udp(to: &str, port: u16, tags: &[u16]) -> Vec<u8> {
     let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
     let mut bytes = Vec::new();
@@ -48,13 +53,14 @@ fn udp(to: &str, port: u16, tags: &[u16]) -> Vec<u8> {
     bytes
 }
 
-/// Whether `frame`, sent by `wire`, comes to the socket `to`. A frame that is always taken follows it.
+/// Whether `frame`, sent by `wire`, arrives at the socket `to`. It is followed by `taken`, a frame
+/// that is always redirected.
 fn is_taken(wire: &mut End, to: &mut End, frame: &[u8], taken: &[u8]) -> bool {
     wire.send(frame);
     wire.send(taken);
     let mut burst = Vec::new();
     let mut got = Vec::new();
-    until("the frame that is always taken", || {
+    until("the frame that is always redirected", || {
         wire.port.wake(&mut wire.pool).unwrap();
         to.port.receive(&mut to.pool, &mut burst);
         for frame in burst.drain(..) {
@@ -124,7 +130,7 @@ fn underlay_accepts_only_local_vxlan(mode: Mode) {
     let taken = udp(V6, 8472, &[]);
     assert!(
         !is_taken(&mut wire, &mut ours, &udp(V4, 4789, &[]), &taken),
-        "an address that was taken away"
+        "an address that was removed"
     );
     assert!(
         !is_taken(&mut wire, &mut ours, &udp(V6, 4789, &[]), &taken),
@@ -144,15 +150,16 @@ fn the_generic_underlay_program_accepts_only_local_vxlan() {
     underlay_accepts_only_local_vxlan(Mode::Generic);
 }
 
-/// Gives each frame that leaves an interface VLAN 10, as a VLAN sub-interface does: beside the frame, not in it.
-/// 18 is `bpf_skb_vlan_push`, 0x0081 the EtherType 0x8100 in network order.
+/// Adds VLAN 10 to each frame that leaves an interface, in the skb metadata as a VLAN sub-interface
+/// does. 18 is `bpf_skb_vlan_push`, 0x0081 the EtherType 0x8100 in network order.
 const TAGGER: &str = r#"
 static long (*vlan_push)(void *, unsigned short, unsigned short) = (void *)18;
 __attribute__((section("classifier"), used)) int tag(void *skb) { vlan_push(skb, 0x0081, 10); return 0; }
 char LICENSE[] __attribute__((section("license"), used)) = "GPL";
 "#;
 
-/// Whether ARP requests that leave `guest` with the tag of VLAN 10 come to the trunk's socket with it.
+/// Whether ARP requests that leave `guest` with the tag of VLAN 10 arrive at the trunk's socket
+/// with it.
 fn sees_tag(program: &Program, mode: Mode) -> bool {
     let netns = Netns::new();
     netns.veth("trunk", "guest");
@@ -185,7 +192,7 @@ fn sees_tag(program: &Program, mode: Mode) -> bool {
         .into_iter()
         .for_each(|file| std::fs::remove_file(file).unwrap());
     let mut trunk = End::open("trunk", program, mode);
-    // Nobody answers: what is of interest is its ARP request.
+    // No host answers; only the ARP request matters.
     let ping = Command::new("ping")
         .args(["-c1", "-W1", "192.0.2.2"])
         .output()
@@ -215,7 +222,7 @@ fn sees_tag(program: &Program, mode: Mode) -> bool {
 #[test]
 fn a_trunk_receives_tags_that_veth_keeps_beside_the_frame() {
     assert!(sees_tag(&Program::TenantTrunk, Mode::Auto));
-    // What makes the trunk program necessary: otherwise the tag is lost.
+    // The reason for the trunk program: without it the tag is lost.
     assert!(!sees_tag(&Program::Tenant, Mode::Auto));
     assert!(!sees_tag(&Program::TenantTrunk, Mode::Generic));
 }

@@ -1,4 +1,4 @@
-//! Network namespaces, links and socket ends that clean up after themselves, also when a test fails.
+//! Network namespaces, links and sockets that are cleaned up, also when a test fails.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -14,7 +14,7 @@ use vtep_dataplane::frame::assembly::ChainBuilder;
 use vtep_dataplane::frame::{Frame, FrameMemory, Pool};
 use vtep_dataplane::port::Port;
 
-/// Bytes of a test frame.
+/// Length of a test frame, bytes.
 pub(crate) const FRAME: usize = 98;
 
 /// The test frame with this number: broadcast, local EtherType (IEEE Std 802 clause 9.2.4).
@@ -26,15 +26,15 @@ pub(crate) fn frame(number: u32) -> Vec<u8> {
     bytes
 }
 
-/// Whether these bytes are a test frame, or 50 bytes of an outer header before one: the kernel may send frames of its own
-/// on any link.
+/// Whether these bytes are a test frame, or one behind 50 bytes of an outer header: the kernel may
+/// send frames of its own on any link.
 pub(crate) fn is_ours(bytes: &[u8]) -> bool {
     [12, 62]
         .iter()
         .any(|at| bytes.get(*at..at + 2) == Some(&[0x88, 0xb5]))
 }
 
-/// Receives as [`Port::receive`] does, without frames of the kernel's own.
+/// Receives like [`Port::receive`], and drops frames that the kernel sent by itself.
 pub(crate) fn receive(
     port: &mut XskPort,
     pool: &mut Pool<UmemMemory>,
@@ -50,7 +50,7 @@ pub(crate) fn receive(
     burst.len() - before
 }
 
-/// A network namespace that the calling thread is in until it is dropped.
+/// A network namespace; the calling thread is in it until it is dropped.
 pub(crate) struct Netns {
     name: String,
     home: File,
@@ -69,19 +69,20 @@ impl Netns {
         let netns = Self { name, home };
         let own = File::open(format!("/run/netns/{}", netns.name)).unwrap();
         move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-        // The kernel's own announcements (MLD, router solicitations) would come between the frames that the tests count.
+        // The kernel's own frames (MLD, router solicitations) would disturb the frames that the
+        // tests count.
         for whose in ["default", "all"] {
             std::fs::write(format!("/proc/sys/net/ipv6/conf/{whose}/disable_ipv6"), "1").unwrap();
         }
         netns
     }
 
-    /// `ip ARGUMENTS` in this namespace: children of this thread are in it.
+    /// Runs `ip ARGUMENTS` in this namespace: children of this thread are in it.
     pub(crate) fn ip(&self, arguments: &str) {
         run(&format!("ip {arguments}"));
     }
 
-    /// Two connected interfaces, up, without IPv6: the host sends nothing of its own.
+    /// Two connected interfaces, up, without IPv6, so that the host sends no frames by itself.
     pub(crate) fn veth(&self, left: &str, right: &str) {
         self.ip(&format!("link add {left} type veth peer name {right}"));
         for end in [left, right] {
@@ -89,7 +90,7 @@ impl Netns {
         }
     }
 
-    /// What `ip link show` says of an interface.
+    /// The output of `ip link show` for an interface.
     pub(crate) fn show(&self, interface: &str) -> String {
         let output = Command::new("ip")
             .args(["-d", "link", "show", interface])
@@ -108,7 +109,7 @@ impl Drop for Netns {
         if let (Err(error), _) | (Ok(()), Err(error)) =
             (left.map_err(std::io::Error::from), deleted)
         {
-            eprintln!("{} is left behind: {error}", self.name);
+            eprintln!("{} could not be removed: {error}", self.name);
         }
     }
 }
@@ -126,18 +127,18 @@ fn run(command: &str) {
     );
 }
 
-/// A child process that dies with its test.
+/// A child process that is killed when it is dropped.
 pub(crate) struct Child(pub(crate) std::process::Child);
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // Both fail only when it is gone already.
+        // Both fail only if it has already exited.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Longer than anything takes on a slow, busy machine.
+/// Time limit for every wait, generous for a slow, busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits up to [`PATIENCE`].
@@ -158,8 +159,8 @@ pub(crate) fn own_umem() -> Umem {
     .unwrap()
 }
 
-/// Tries again while a device or queue is busy: between fork and exec, a child that a test beside this one starts holds
-/// copies of all descriptors, also of programs and sockets that were closed here since.
+/// Retries while a device or queue is busy: between fork and exec, a child of a parallel test holds
+/// copies of all descriptors, including those of programs and sockets that were closed here since.
 fn when_free<T>(mut attempt: impl FnMut() -> Result<T, Error>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -180,7 +181,7 @@ pub(crate) fn bind(device: &XdpDevice, umem: &Umem, config: SocketConfig) -> Xsk
     when_free(|| device.bind(0, umem, config))
 }
 
-/// Asserts that each chunk of a memory with one pool is there exactly once.
+/// Asserts that each chunk of a UMEM with one pool is in the pool exactly once.
 pub(crate) fn pool_is_whole(mut pool: Pool<UmemMemory>) {
     let mut chunks: Vec<_> = std::iter::from_fn(|| pool.alloc())
         .map(|frame| frame.chunk())
@@ -188,11 +189,11 @@ pub(crate) fn pool_is_whole(mut pool: Pool<UmemMemory>) {
     chunks.sort_unstable();
     assert!(
         chunks.into_iter().eq(0..pool.capacity() as u32),
-        "a chunk is missing or there twice"
+        "a chunk is missing or duplicated"
     );
 }
 
-/// A device with one socket and a memory of its own.
+/// A device with one socket and its own UMEM.
 pub(crate) struct End {
     pub(crate) device: XdpDevice,
     pub(crate) port: XskPort,
@@ -205,21 +206,21 @@ impl End {
         let device = open(name, program, mode);
         let mut port = bind(&device, &umem, SocketConfig::default());
         let mut pool = umem.pools(1).unwrap().remove(0);
-        // The first look gives the kernel chunks to receive into.
+        // The first call fills the fill ring.
         assert_eq!(
             receive(&mut port, &mut pool, &mut Vec::new()),
             0,
-            "nothing before the test sends"
+            "no frame before the test sends one"
         );
         Self { device, port, pool }
     }
 
-    /// Puts one frame into the tx ring, in as many chunks as it takes; 0 when it is full.
+    /// Puts one frame into the tx ring, in as many chunks as needed; returns 0 if the ring is full.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> u32 {
         self.send_in(bytes, 1792)
     }
 
-    /// Puts one frame into the tx ring, `piece` bytes in each chunk; 0 when it is full.
+    /// Puts one frame into the tx ring, `piece` bytes per chunk; returns 0 if the ring is full.
     pub(crate) fn send_in(&mut self, bytes: &[u8], piece: usize) -> u32 {
         let Some(frame) = self.make(bytes, piece) else {
             return 0;
@@ -231,7 +232,7 @@ impl End {
         sent as u32
     }
 
-    /// A frame in chunks of `piece` bytes each; `None` when there are not enough.
+    /// A frame in chunks of `piece` bytes each; `None` if there are not enough chunks.
     pub(crate) fn make(&mut self, bytes: &[u8], piece: usize) -> Option<Frame> {
         let mut whole: Option<ChainBuilder> = None;
         for bytes in bytes.chunks(piece) {
@@ -268,7 +269,7 @@ impl End {
         bytes
     }
 
-    /// Closes the socket and asserts that every chunk is there.
+    /// Closes the socket and asserts that no chunk is lost.
     pub(crate) fn close(mut self) {
         self.port.close(&mut self.pool);
         pool_is_whole(self.pool);

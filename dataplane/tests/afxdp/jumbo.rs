@@ -1,4 +1,8 @@
 //! Frames of several chunks over real devices.
+//!
+//! ```text
+//! AF_XDP socket ── left ── veth, MTU 16000 ── right ── AF_XDP socket
+//! ```
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +13,10 @@ use vtep_dataplane::port::{Port, PortErrors};
 
 use crate::fixture::{End, Netns, frame, open, own_umem, pool_is_whole, until};
 
-/// An Ethernet header and the largest MTU in use. Bytes.
+/// An Ethernet header and the largest common MTU, bytes.
 const JUMBO: usize = 9014;
 
-/// Two connected interfaces that take jumbo frames.
+/// Two connected interfaces that accept jumbo frames.
 fn wide_veth(netns: &Netns) {
     netns.veth("left", "right");
     for end in ["left", "right"] {
@@ -20,7 +24,7 @@ fn wide_veth(netns: &Netns) {
     }
 }
 
-/// A frame with this number, whose every byte tells its place.
+/// A frame with this number, whose bytes depend on their offset.
 fn numbered(number: u32, len: usize) -> Vec<u8> {
     let mut bytes = frame(number);
     bytes.extend((bytes.len()..len).map(|at| (at as u32 ^ number.wrapping_mul(31)) as u8));
@@ -28,7 +32,7 @@ fn numbered(number: u32, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Lengths around the ends of chunks, and the longest.
+/// Lengths around chunk boundaries, and the longest.
 const LENGTHS: [usize; 9] = [60, 1791, 1792, 1793, 3584, 3585, 5377, 9000, JUMBO];
 
 fn both_ways(mode: Mode, attached: AttachMode) {
@@ -38,7 +42,7 @@ fn both_ways(mode: Mode, attached: AttachMode) {
     let mut right = End::open("right", &Program::Tenant, mode);
     for end in [&left, &right] {
         assert_eq!(end.device.attach_mode(), attached);
-        assert!(end.port.takes_chains());
+        assert!(end.port.is_multi_buffer());
     }
     all_arrive(&mut left, &mut right);
     all_arrive(&mut right, &mut left);
@@ -91,7 +95,7 @@ fn a_frame_of_too_many_chunks_is_dropped_completely_and_counted() {
     wide_veth(&netns);
     let mut left = End::open("left", &Program::Tenant, Mode::Auto);
     let mut right = End::open("right", &Program::Tenant, Mode::Auto);
-    // The receiver's chunks take 1792 bytes each, the sender's 2048.
+    // The receiver's chunks hold 1792 bytes each, the sender's 2048.
     let longest = MAX_SEGMENTS * 1792;
     for (number, len) in (0..).zip([longest + 1, 60, 16_000, longest]) {
         assert_eq!(left.send_in(&numbered(number, len), 2048), 1);
@@ -138,7 +142,7 @@ fn no_chunk_is_lost_when_a_socket_closes_under_jumbo_frames() {
             }
             left.port.wake(&mut left.pool).unwrap();
             received += port.receive(&mut pool, &mut burst);
-            // Back out of the port as far as there is room, without waiting for it.
+            // Send back as many as fit, without waiting.
             port.send(&mut pool, &mut burst);
             burst.drain(..).for_each(|frame| pool.free(frame));
             if round % 2 == 0 {
@@ -148,7 +152,7 @@ fn no_chunk_is_lost_when_a_socket_closes_under_jumbo_frames() {
             left.port.receive(&mut left.pool, &mut back);
             back.into_iter().for_each(|frame| left.pool.free(frame));
         }
-        // What is in the rings now comes back.
+        // The chunks in the rings are recovered.
         if round % 3 == 0 {
             drop(port);
             umem.recover(&mut pool);

@@ -1,4 +1,11 @@
-//! AF_XDP sockets on real devices (veth, tap, macvlan), each test in a network namespace of its own. Needs root.
+//! AF_XDP sockets on real devices (veth, tap, macvlan), each test in its own network namespace.
+//! Needs root.
+//!
+//! ```text
+//! AF_XDP socket ── left ── veth ── right ── AF_XDP socket
+//! AF_XDP socket ── tap0 ── a program that echoes every frame
+//! AF_XDP socket ── upper ── macvlan on lower
+//! ```
 
 mod filter;
 mod fixture;
@@ -16,7 +23,7 @@ use self::fixture::{
     End, FRAME, Netns, PATIENCE, bind, frame, open, own_umem, pool_is_whole, receive,
 };
 
-/// `count` frames from `from` to `to`, in bursts; asserts that each arrives once, in order.
+/// Sends `count` frames from `from` to `to`, in bursts; asserts that each arrives once, in order.
 fn all_arrive(from: &mut End, to: &mut End, count: u32) {
     let deadline = Instant::now() + PATIENCE;
     let (mut sent, mut received, mut burst) = (0, 0, Vec::new());
@@ -35,7 +42,7 @@ fn all_arrive(from: &mut End, to: &mut End, count: u32) {
             received += 1;
             to.pool.free(got);
         }
-        // No more on the way than the rings hold.
+        // No more frames in flight than the rings hold.
         if sent < count && sent - received < 64 {
             let bytes = frame(sent);
             sent += from.send(&bytes);
@@ -85,11 +92,11 @@ fn a_frame_moves_between_devices_of_one_memory_without_a_copy() {
     let mut guest = End::open("guest", &Program::Tenant, Mode::Generic);
     let mut wire = End::open("wire", &Program::Tenant, Mode::Generic);
     let mut burst = Vec::new();
-    // The first look gives the kernel chunks to receive into.
+    // The first call fills the fill ring.
     receive(&mut tenant, &mut pool, &mut burst);
     guest.send(&frame(7));
     guest.port.wake(&mut guest.pool).unwrap();
-    fixture::until("the tenant's frame", || {
+    fixture::until("the frame of the tenant", || {
         receive(&mut tenant, &mut pool, &mut burst) == 1
     });
     let chunk = burst[0].chunk();
@@ -97,7 +104,7 @@ fn a_frame_moves_between_devices_of_one_memory_without_a_copy() {
     pool.memory_mut().bytes_mut(&mut burst[0])[..50].fill(0xee);
     assert_eq!(underlay_port.send(&mut pool, &mut burst), 1);
     underlay_port.wake(&mut pool).unwrap();
-    fixture::until("the wire's frame", || {
+    fixture::until("the frame from the wire", || {
         receive(&mut wire.port, &mut wire.pool, &mut burst) == 1
     });
     let got = burst.remove(0);
@@ -112,7 +119,8 @@ fn a_frame_moves_between_devices_of_one_memory_without_a_copy() {
         pool.available() + 2 * 2048 - 126 >= pool.capacity()
     });
     assert!(chunk < umem.frames());
-    // The first socket made the registration; the second goes on with it, and a third may share it.
+    // The first socket made the registration; the second continues to use it, and a third may share
+    // it.
     underlay_port.close(&mut pool);
     drop(tenant);
     assert!(
@@ -146,7 +154,8 @@ fn a_device_without_native_xdp_gets_the_generic_program() {
     );
 }
 
-/// Echoes each frame that the kernel sends to the tap: the guest's side of a virtual machine's interface.
+/// Echoes each frame that the kernel sends to the tap, like the guest side of a virtual machine's
+/// interface.
 const TAP_ECHO: &str = "
 import fcntl, os, struct, sys
 def queue(name, flags):
@@ -247,7 +256,7 @@ fn a_killed_process_leaves_no_program() {
     );
     assert!(
         netns.show("held").contains("xdp"),
-        "the child's program is on"
+        "the child's program is attached"
     );
     let busy = XdpDevice::open("held", &Program::Tenant, Mode::Auto)
         .unwrap_err()
@@ -256,7 +265,9 @@ fn a_killed_process_leaves_no_program() {
     child.0.stdin.take().unwrap().flush().unwrap();
     child.0.kill().unwrap();
     child.0.wait().unwrap();
-    fixture::until("the program to go", || !netns.show("held").contains("xdp"));
+    fixture::until("the program to be detached", || {
+        !netns.show("held").contains("xdp")
+    });
     End::open("held", &Program::Tenant, Mode::Auto).close();
 }
 
@@ -273,7 +284,8 @@ fn no_chunk_is_lost_by_interface_flaps() {
     for round in 0..12 {
         let flap = open("flap", &Program::Tenant, Mode::Auto);
         let mut port = bind(&flap, &umem, SocketConfig::for_chunks(512));
-        // In the first rounds the flapping device's socket holds the registration that the calm one shares.
+        // In the first rounds the socket of the flapping device owns the registration that the
+        // other one shares.
         calm_port.get_or_insert_with(|| bind(&calm, &umem, SocketConfig::for_chunks(512)));
         let mut peer = End::open("peer", &Program::Tenant, Mode::Generic);
         let start = received;
@@ -290,7 +302,7 @@ fn no_chunk_is_lost_by_interface_flaps() {
             }
             peer.port.wake(&mut peer.pool).unwrap();
             received += port.receive(&mut pool, &mut burst);
-            // Half goes back, half out of the calm port.
+            // Half is sent back, half to the other port.
             let mut half = burst.split_off(burst.len() / 2);
             port.send(&mut pool, &mut burst);
             port.wake(&mut pool).unwrap();

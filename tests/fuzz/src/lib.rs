@@ -1,4 +1,5 @@
-//! A VTEP in memory for fuzz targets: a tenant on a port of its own, one on a trunk, and two remote VTEPs.
+//! A VTEP in memory for the fuzz targets: a tenant on an access port, one on a trunk, and two
+//! remote VTEPs.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -22,18 +23,18 @@ use vtep_dataplane::table::vtep::{Adjacency, RemoteVtep, VtepTable};
 use vtep_dataplane::table::{Dscp, Settings, Snapshot};
 use vtep_dataplane::wire::checksum::Sum;
 
-/// Carries VXLAN.
+/// The underlay device.
 pub const UNDERLAY: DeviceId = DeviceId(0);
-/// Has one tenant.
+/// The device of one tenant.
 pub const TENANT: DeviceId = DeviceId(1);
-/// Has one tenant on VLAN 10.
+/// A trunk with one tenant on VLAN 10.
 pub const TRUNK: DeviceId = DeviceId(2);
 
 const LOCAL: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const REMOTE: [Ipv4Addr; 2] = [Ipv4Addr::new(203, 0, 113, 2), Ipv4Addr::new(203, 0, 113, 3)];
 const FRAMES: usize = 16;
 
-/// The VTEP with its one worker's parts.
+/// The VTEP with the components of its only worker.
 pub struct Fixture {
     snapshot: Snapshot,
     macs: MacTable,
@@ -107,7 +108,7 @@ fn port(id: u16, device: DeviceId, vlan: Option<u16>) -> Option<Arc<PortEntry>> 
 }
 
 impl Fixture {
-    /// Its tables; `csum_incomplete` says whether checksums may have been left to the underlay's interface.
+    /// Its tables; `csum_incomplete` is whether the devices may leave checksums incomplete.
     #[must_use]
     pub fn new(csum_incomplete: bool) -> Self {
         let mut vteps = VtepTable::default();
@@ -159,16 +160,16 @@ impl Fixture {
         for (host, place) in hosts {
             let host = HostMac::new(mac(host)).expect("unicast");
             macs.insert(DomainId(0), host, place)
-                .expect("there is room");
+                .expect("the table is large enough");
         }
-        // One host that ARP and ND are answered for, so that answers are made too.
+        // One host whose ARP and ND requests are answered, so that answers are covered too.
         let mut neighbors = NeighborTable::new(4);
         let known = NeighborEntry::host(HostMac::new(mac(3)).expect("unicast"));
         for ip in ["192.0.2.3", "2001:db8:1::3"] {
             let ip = ip.parse().expect("an address");
             neighbors
                 .insert(DomainId(0), ip, known)
-                .expect("there is room");
+                .expect("the table is large enough");
         }
         Self {
             snapshot,
@@ -180,16 +181,17 @@ impl Fixture {
         }
     }
 
-    /// Sends a frame from `device` through the pipeline, twice in a burst, in chunks of `piece` bytes at most (from 1 on).
-    /// No chunk may be lost or used twice, and what came from the underlay may not go back there.
+    /// Sends a frame from `device` through the pipeline, twice in a burst, in chunks of at most
+    /// `chunk_fill` bytes (at least 1). No chunk may be lost or used twice, and no frame from the
+    /// underlay may be sent back to it.
     ///
     /// # Panics
-    /// If one of these is broken.
-    pub fn run(&mut self, device: DeviceId, frame: &[u8], piece: usize) {
+    /// If one of these conditions is violated.
+    pub fn run(&mut self, device: DeviceId, frame: &[u8], chunk_fill: usize) {
         let frame = &frame[..frame.len().min(4000)];
         let free = self.pool.available();
         let mut incoming = MemoryPort::new();
-        incoming.set_chunk_fill(piece);
+        incoming.set_chunk_fill(chunk_fill);
         incoming.inject(frame);
         incoming.inject(frame);
         let mut burst = Vec::new();
@@ -216,12 +218,12 @@ impl Fixture {
             port.send(&mut self.pool, &mut queue);
             self.out.restore(to, queue);
         }
-        assert_eq!(self.pool.available(), free, "every chunk is back");
+        assert_eq!(self.pool.available(), free, "every chunk was freed");
     }
 }
 
-/// Bytes of a frame in each of its chunks: the whole frame if that fits, or few enough that headers are cut anywhere. The
-/// high half of `kind` chooses.
+/// Bytes of a frame per chunk, selected by the high half of `kind`: the whole frame if it fits, or
+/// so few that headers are split anywhere.
 #[must_use]
 pub const fn chunk_fill(kind: u8) -> usize {
     match kind >> 4 {
@@ -231,7 +233,7 @@ pub const fn chunk_fill(kind: u8) -> usize {
     }
 }
 
-/// A right VXLAN packet with `inner` in it.
+/// A valid VXLAN packet with `inner` in it.
 #[must_use]
 pub fn packet(inner: &[u8]) -> Vec<u8> {
     let inner = &inner[..inner.len().min(3800)];
@@ -245,8 +247,8 @@ pub fn packet(inner: &[u8]) -> Vec<u8> {
     with_headers(&[&[0], &headers.concat()[..], inner].concat())
 }
 
-/// A packet from a known VTEP to us whose IPv4 header is right and carries `bytes[1..]`, UDP header and all; the first
-/// byte is the TOS.
+/// A packet from a known VTEP to the local one with a valid IPv4 header that carries `bytes[1..]`,
+/// including the UDP header; the first byte is the TOS.
 #[must_use]
 pub fn with_headers(bytes: &[u8]) -> Vec<u8> {
     let (tos, rest) = bytes

@@ -1,5 +1,5 @@
-//! Octets of a BGP neighbour: messages, attributes and EVPN routes, as a session reads them. The first octet chooses what
-//! was negotiated.
+//! Octets from a BGP neighbor: messages, attributes and EVPN routes, as a session reads them. The
+//! first octet selects the negotiated capabilities.
 #![no_main]
 
 use vtep_control::bgp::wire::{DecodeContext, walk};

@@ -1,4 +1,5 @@
-//! The configuration file: refused with problems that have a place, or read; what was read is written and read again.
+//! The configuration file: rejected with problems that have a position, or parsed; then it is saved
+//! and parsed again.
 #![no_main]
 
 use vtep_control::config;

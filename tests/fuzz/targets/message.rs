@@ -1,4 +1,4 @@
-//! Lines of the control socket: requests with their parameters, batches, and what is neither.
+//! Lines of the control socket: requests with parameters, batches, and invalid input.
 #![no_main]
 
 use vtep_control::api::message::RpcMessage;

@@ -1,4 +1,4 @@
-//! Frames from a tenant, on a port of its own or on a trunk.
+//! Frames from a tenant, on an access port or a trunk.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

@@ -1,4 +1,4 @@
-//! Packets from the underlay, as they are or with the fuzzer's bytes as the inner frame.
+//! Packets from the underlay, as given or with the fuzzer's bytes as the inner frame.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {

@@ -95,7 +95,9 @@ pub fn banned(sources: &[Source]) -> Vec<String> {
             let lower = line
                 .to_lowercase()
                 .replace("neighbour.c", "")
-                .replace("neighbour.h", "");
+                .replace("neighbour.h", "")
+                // A dependency's module.
+                .replace("netlink_packet_route::neighbour", "");
             let phrases = PHRASES
                 .iter()
                 .filter(|(phrase, _)| contains(&lower, phrase));

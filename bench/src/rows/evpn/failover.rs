@@ -1,4 +1,4 @@
-//! How long frames still leave for the old place.
+//! How long frames still leave for the old VTEP or path after a failover.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,11 @@ use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
 use crate::tables::TableSpec;
 use crate::testbed::cores;
 
-/// A VTEP that is withdrawn, and one whose path changes.
+/// A VTEP is withdrawn, and the path of another changes.
 pub const FAILOVER: Spec = Spec {
     name: "failover",
-    measures: "a VTEP with 100 k MACs is withdrawn, or its path changes: until no worker finds the old; the longer one",
+    measures: "a VTEP with 100 k MACs is withdrawn, or its path changes: until no worker uses the \
+               old one; the longer time",
     unit: "ms",
     bar: Bar::AtMost(50.0),
     open: |effort| Ok(Box::new(Failover::open(effort)?)),
@@ -29,7 +30,7 @@ struct Failover {
     down: Vec<u8>,
     runs: u8,
     withdrawn: Vec<Duration>,
-    turned: Vec<Duration>,
+    rerouted: Vec<Duration>,
 }
 
 impl Failover {
@@ -50,11 +51,11 @@ impl Failover {
             down,
             runs: 0,
             withdrawn: Vec::new(),
-            turned: Vec::new(),
+            rerouted: Vec::new(),
         })
     }
 
-    /// The first VTEP is withdrawn, then comes back.
+    /// The first VTEP is withdrawn, then advertised again.
     fn withdraw(&mut self) -> Result<Duration, Failure> {
         let start = Instant::now();
         self.feed.take(&self.down)?;
@@ -66,8 +67,8 @@ impl Failover {
         Ok(taken)
     }
 
-    /// Another neighbour leads to the second VTEP.
-    fn turn(&mut self) -> Result<Duration, Failure> {
+    /// The next hop of the second VTEP changes.
+    fn reroute(&mut self) -> Result<Duration, Failure> {
         let sink = &mut self.feed.sink;
         let vtep = Hosts::vtep(1)?;
         let mac = |last| MacAddr([2, 0, 0, 0, 0x20, last]);
@@ -92,7 +93,7 @@ impl Failover {
                 "{vtep} was {before:?}, is {id:?}: {now:?}"
             )));
         }
-        // The entries lead to the same next hop as before: none of them was written.
+        // The entries still refer to the same VTEP: none of them was written.
         sink.check(self.hosts, 1, false)?;
         Ok(taken)
     }
@@ -102,10 +103,10 @@ impl Measure for Failover {
     fn once(&mut self) -> Result<f64, Failure> {
         cores::pin(0);
         self.runs = self.runs.wrapping_add(1);
-        let (withdrawn, turned) = (self.withdraw()?, self.turn()?);
+        let (withdrawn, rerouted) = (self.withdraw()?, self.reroute()?);
         self.withdrawn.push(withdrawn);
-        self.turned.push(turned);
-        Ok(withdrawn.max(turned).as_secs_f64() * 1e3)
+        self.rerouted.push(rerouted);
+        Ok(withdrawn.max(rerouted).as_secs_f64() * 1e3)
     }
 
     fn plan(&self) -> Plan {
@@ -121,15 +122,17 @@ impl Measure for Failover {
                 .max()
                 .map_or(f64::NAN, |most| most.as_secs_f64() * 1e3)
         };
-        let (withdrawn, turned) = (longest(&self.withdrawn), longest(&self.turned));
+        let (withdrawn, rerouted) = (longest(&self.withdrawn), longest(&self.rerouted));
         vec![
             format!(
-                "{} MACs of {} VTEPs; by the clock on the wall, from the first octet of the UPDATEs that withdraw a VTEP's routes; \
+                "{} MACs of {} VTEPs; wall-clock time from the first octet of the \
+                 UPDATEs that withdraw a VTEP's routes; \
                  longest {withdrawn:.1} ms",
                 self.hosts.hosts, self.hosts.vteps
             ),
             format!(
-                "a change of path is one write of a next hop, no entry of the MAC table; longest {turned:.3} ms"
+                "a change of path is one write to the VTEP table, none to the MAC table; longest \
+                 {rerouted:.3} ms"
             ),
         ]
     }
@@ -140,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_vtep_goes_and_comes_back_and_another_turns() {
+    fn a_vtep_is_withdrawn_and_restored_and_another_rerouted() {
         let hosts = Hosts {
             hosts: 2000,
             vteps: 2,
@@ -148,7 +151,7 @@ mod tests {
         let mut feed = Feed::new(hosts.hosts).unwrap();
         feed.take(&hosts.all_announced().unwrap()).unwrap();
         let (up, down) = (hosts.announced(0).unwrap(), hosts.withdrawn(0).unwrap());
-        let (withdrawn, turned) = (Vec::new(), Vec::new());
+        let (withdrawn, rerouted) = (Vec::new(), Vec::new());
         let mut failover = Failover {
             hosts,
             feed,
@@ -156,16 +159,16 @@ mod tests {
             down,
             runs: 0,
             withdrawn,
-            turned,
+            rerouted,
         };
         for runs in 1..4 {
             assert!(failover.once().unwrap() > 0.0);
             assert_eq!(
-                (failover.withdrawn.len(), failover.turned.len()),
+                (failover.withdrawn.len(), failover.rerouted.len()),
                 (runs, runs)
             );
         }
-        // What is announced to come back is not what went: that must be seen.
+        // The wrong hosts are advertised again, which must be detected.
         failover.up.clear();
         assert!(failover.once().is_err());
     }

@@ -1,4 +1,4 @@
-//! Hosts behind remote VTEPs, as a route reflector tells of them.
+//! Hosts behind remote VTEPs, as a route reflector advertises them.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -15,10 +15,10 @@ use crate::testbed::topology::VNI;
 
 /// The AS of both ends.
 pub const ASN: u32 = 65_000;
-/// The router identifier of the neighbour.
+/// The router ID of the neighbor.
 pub const NEIGHBOR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 250);
 
-/// VTEPs and how many hosts are behind all of them. The host n is behind the VTEP n modulo their number.
+/// Remote VTEPs and the hosts behind them: host n is behind VTEP n modulo the number of VTEPs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hosts {
     /// MACs, each with one type 2 route.
@@ -28,7 +28,7 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// Ten VTEPs; a million hosts when there is time.
+    /// Ten VTEPs; a million hosts in a full run.
     #[must_use]
     pub fn of(effort: Effort) -> Self {
         Self {
@@ -43,7 +43,7 @@ impl Hosts {
         Ipv4Addr::new(203, 0, 113, vtep as u8 + 1)
     }
 
-    /// The same as an address of the tables.
+    /// The same as a [`VtepAddr`].
     ///
     /// # Errors
     /// [`Failure`] for an address that no VTEP can have.
@@ -62,10 +62,10 @@ impl Hosts {
             .collect()
     }
 
-    /// UPDATEs of 4096 octets at most that announce the hosts behind a VTEP.
+    /// UPDATEs of at most 4096 octets that advertise the hosts behind a VTEP.
     ///
     /// # Errors
-    /// [`Failure`] when a message can't be made.
+    /// [`Failure`] if a message can't be encoded.
     pub fn announced(self, vtep: usize) -> Result<Vec<u8>, Failure> {
         let mut attributes = Attributes::local(IpAddr::V4(Self::address(vtep)));
         attributes.local_pref = Some(100);
@@ -83,14 +83,14 @@ impl Hosts {
         }) {
             Ok(stream)
         } else {
-            Err(Failure::new("the attributes leave no room for a route"))
+            Err(Failure::new("the attributes leave no space for a route"))
         }
     }
 
-    /// UPDATEs that announce all hosts, VTEP after VTEP.
+    /// UPDATEs that advertise all hosts, VTEP after VTEP.
     ///
     /// # Errors
-    /// [`Failure`] when a message can't be made.
+    /// [`Failure`] if a message can't be encoded.
     pub fn all_announced(self) -> Result<Vec<u8>, Failure> {
         Ok((0..self.vteps)
             .map(|vtep| self.announced(vtep))
@@ -101,7 +101,7 @@ impl Hosts {
     /// UPDATEs that withdraw the hosts behind a VTEP.
     ///
     /// # Errors
-    /// [`Failure`] when a message can't be made.
+    /// [`Failure`] if a message can't be encoded.
     pub fn withdrawn(self, vtep: usize) -> Result<Vec<u8>, Failure> {
         let mut stream = Vec::new();
         withdraw(self.routes(vtep)?, MAX_MESSAGE_LEN, |message| {
@@ -124,10 +124,10 @@ fn route(mac: MacAddr, vtep: usize) -> EvpnRoute {
     })
 }
 
-/// What the neighbour says before it tells routes: OPEN and KEEPALIVE.
+/// The messages of the neighbor before its routes: OPEN and KEEPALIVE.
 ///
 /// # Errors
-/// [`Failure`] when the OPEN can't be made.
+/// [`Failure`] if the OPEN can't be encoded.
 pub fn greeting() -> Result<[Vec<u8>; 2], Failure> {
     let open = PeerConfig::new(ASN, NEIGHBOR, ASN)
         .open(false, false)
@@ -160,7 +160,8 @@ mod tests {
             hosts: 1000,
             vteps: 1,
         };
-        // 35 octets a route (RFC 7432 section 7.2, type and length included), and less than 1 of what is around.
+        // 35 octets per route (RFC 7432 section 7.2, with type and length), and less than 1 octet
+        // of the rest per route.
         let (up, down) = (
             hosts.announced(0).unwrap().len(),
             hosts.withdrawn(0).unwrap().len(),

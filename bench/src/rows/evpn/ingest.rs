@@ -1,4 +1,4 @@
-//! Ingest in memory: octets to MAC table, without sockets.
+//! Ingest in memory: from the octets of UPDATE messages to the MAC table, without sockets.
 
 use std::time::{Duration, Instant};
 
@@ -10,39 +10,40 @@ use crate::clock::spent_ns;
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
 use crate::testbed::cores;
 
-/// From octets, without sockets.
+/// In memory, without sockets.
 pub const INGEST: Spec = Spec {
     name: "evpn-ingest",
-    measures: "type 2 routes from octets in memory to entries that a worker finds, one core, 1 M MACs",
+    measures: "type 2 routes from octets in memory to entries that a worker finds, one core, 1 M \
+               MACs",
     unit: "M routes/s",
     bar: Bar::AtLeast(2.0),
     open: |effort| Ok(Box::new(Ingest::open(effort)?)),
 };
 
-/// Octets that one read of a socket gives at most, as in the daemon.
+/// Maximum octets per read of a socket, as in the daemon.
 const CHUNK: usize = 1 << 16;
 
-/// A session without a socket, and where its routes go.
+/// A session without a socket, and the destination of its routes.
 #[derive(Debug)]
 pub struct Feed {
     peer: Peer,
     conn: ConnectionId,
-    /// Where routes go.
+    /// The destination of the routes.
     pub sink: Sink,
 }
 
 impl Feed {
-    /// An established session, with room for `hosts` MACs.
+    /// An established session, with capacity for `hosts` MACs.
     ///
     /// # Errors
-    /// [`Failure`] when the session does not come up.
+    /// [`Failure`] if the session is not established.
     pub fn new(hosts: usize) -> Result<Self, Failure> {
         let now = Instant::now();
         let mut peer = Peer::new(session(true), 1);
         peer.start(now);
         let conn = peer
             .handle_accepted(now)
-            .ok_or_else(|| Failure::new("the peer takes no connection"))?;
+            .ok_or_else(|| Failure::new("the peer does not accept the connection"))?;
         let mut feed = Self {
             peer,
             conn,
@@ -54,14 +55,14 @@ impl Feed {
         if feed.sink.up {
             Ok(feed)
         } else {
-            Err(Failure::new("the session did not come up"))
+            Err(Failure::new("the session was not established"))
         }
     }
 
-    /// Takes octets of the neighbour, read for read, until the worker sees what they mean.
+    /// Processes octets of the neighbor, read by read, until the worker sees their effect.
     ///
     /// # Errors
-    /// [`Failure`] when a table is full, or the session takes no octets.
+    /// [`Failure`] if a table is full, or the session has ended.
     pub fn take(&mut self, mut octets: &[u8]) -> Result<(), Failure> {
         while !octets.is_empty() {
             let now = Instant::now();
@@ -71,7 +72,7 @@ impl Feed {
                 .min(CHUNK)
                 .min(octets.len());
             if room == 0 {
-                return Err(Failure::new("the session takes no octets: it has ended"));
+                return Err(Failure::new("the session has ended"));
             }
             let (read, rest) = octets.split_at(room);
             self.peer.handle_bytes(self.conn, read);
@@ -126,11 +127,10 @@ impl Measure for Ingest {
         let wall = self.by_the_wall.as_secs_f64();
         vec![
             format!(
-                "{hosts} routes of {vteps} VTEPs in UPDATEs of 4096 octets; every MAC is looked up after each run"
+                "{hosts} routes of {vteps} VTEPs in UPDATEs of 4096 octets; every MAC is looked up \
+                 after each run"
             ),
-            format!(
-                "time on the core, from an empty RIB and table; last by the clock on the wall: {wall:.3} s"
-            ),
+            format!("CPU time, from an empty RIB and table; last in wall-clock time: {wall:.3} s"),
         ]
     }
 }

@@ -11,10 +11,11 @@ use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec, median};
 use crate::tables::WORKER;
 use crate::testbed::cores;
 
-/// A worker beside the control thread.
+/// A worker and the control thread at the same time.
 pub const INTERFERENCE: Spec = Spec {
     name: "load-interference",
-    measures: "encapsulation by a worker, 1 M MACs, cold, while another core takes 1 M type 2 routes / by it alone",
+    measures: "encapsulation by a worker, 1 M MACs, cold, while another core loads 1 M type 2 \
+               routes / alone",
     unit: "x",
     bar: Bar::AtLeast(0.90),
     open: |effort| Ok(Box::new(Interference::open(effort)?)),
@@ -30,18 +31,18 @@ struct Interference {
     last: String,
 }
 
-/// Nanoseconds a packet of each run.
+/// Nanoseconds per packet of each run.
 struct Runs {
     alone: Vec<f64>,
     beside: Vec<f64>,
 }
 
-/// What both threads know.
+/// State shared by both threads.
 #[derive(Default)]
 struct Common {
-    /// Runs beside the load.
+    /// Runs during the load.
     runs: AtomicUsize,
-    /// The load is over.
+    /// The load has ended.
     done: AtomicBool,
 }
 
@@ -61,7 +62,7 @@ impl Interference {
         })
     }
 
-    /// The worker runs alone, says so to `ready`, runs until the load is `done`, and alone again.
+    /// The worker runs alone, calls `ready`, runs until the load is `done`, and alone again.
     fn work(
         harness: &mut PipelineHarness,
         ready: impl FnOnce(),
@@ -75,7 +76,7 @@ impl Interference {
         ready();
         while !common.done.load(Relaxed) {
             let ns = harness.run()?;
-            // A run that the load did not last for says nothing.
+            // A run that outlasted the load does not count.
             if !common.done.load(Relaxed) {
                 beside.push(ns);
                 common.runs.fetch_add(1, Relaxed);
@@ -88,7 +89,7 @@ impl Interference {
     }
 }
 
-/// Takes all routes into empty tables.
+/// Loads all routes into empty tables.
 fn load(hosts: Hosts, octets: &[u8]) -> Result<Feed, Failure> {
     let mut feed = Feed::new(hosts.hosts)?;
     feed.take(octets)?;
@@ -107,15 +108,15 @@ impl Measure for Interference {
         let (say, word) = sync_channel(1);
         let (loaded, worked) = thread::scope(|scope| {
             let ready = move || {
-                // Nobody waits for the word any more when it can't be said.
+                // If sending fails, the receiver no longer exists.
                 let _ = say.send(());
             };
             let worker = scope.spawn(|| Self::work(harness, ready, &common));
             cores::pin(0);
-            // No word: the worker has failed, and says why.
+            // Without a message the worker has failed, and returns the reason.
             let begun = word.recv().is_ok();
             let mut loaded = Err(Failure::new("nothing was loaded"));
-            // Once, but for a machine so busy that the worker does not get round meanwhile.
+            // Once, unless the machine is so busy that the worker completes no run meanwhile.
             while begun && common.runs.load(Relaxed) == 0 && !worker.is_finished() {
                 loaded = load(*hosts, octets);
                 if loaded.is_err() {
@@ -140,7 +141,7 @@ impl Measure for Interference {
         let count = beside.len();
         let (alone, beside) = (median(&alone), median(&beside));
         self.last = format!(
-            "last: {alone:.1} ns a packet alone, {beside:.1} ns beside the load ({count} runs)"
+            "last: {alone:.1} ns per packet alone, {beside:.1} ns during the load ({count} runs)"
         );
         Ok(alone / beside)
     }
@@ -156,7 +157,8 @@ impl Measure for Interference {
         vec![
             self.last.clone(),
             format!(
-                "time on the core; {} routes are loaded into tables of their own: what both share is the last cache, the \
+                "CPU time; {} routes are loaded into separate tables: both share \
+                 only the last-level cache, the \
                  memory and the address space",
                 self.hosts.hosts
             ),

@@ -1,4 +1,4 @@
-//! What a route takes of memory.
+//! Memory use per route.
 
 use std::fs;
 use std::process::Command;
@@ -10,7 +10,7 @@ use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
 /// RIB and MAC table.
 pub const MEMORY: Spec = Spec {
     name: "evpn-memory",
-    measures: "resident bytes for each type 2 route held in RIB and MAC table, 1 M routes",
+    measures: "resident bytes per type 2 route in RIB and MAC table, 1 M routes",
     unit: "B a route",
     bar: Bar::AtMost(128.0),
     open: |effort| {
@@ -20,7 +20,8 @@ pub const MEMORY: Spec = Spec {
     },
 };
 
-/// Runs in processes of their own: what rows before have freed would else be used again and not be seen.
+/// Runs in separate processes: otherwise memory freed by earlier rows would be reused and not be
+/// counted.
 struct Memory {
     hosts: usize,
 }
@@ -52,17 +53,18 @@ impl Measure for Memory {
 
     fn notes(&self) -> Vec<String> {
         vec![format!(
-            "{} routes; Rss of /proc/self/smaps_rollup before speaker and tables are made and after the last route, in a \
-             process of its own; all that the allocator keeps is in it",
+            "{} routes; Rss of /proc/self/smaps_rollup before speaker and tables are created and \
+             after the last route, in a \
+             separate process; includes all memory that the allocator retains",
             self.hosts
         )]
     }
 }
 
-/// Takes `hosts` routes and says what that made this process larger, bytes.
+/// Loads `hosts` routes and returns the growth of this process, bytes.
 ///
 /// # Errors
-/// [`Failure`] when the routes are not all there in the end.
+/// [`Failure`] if not all routes are there in the end.
 pub fn held(hosts: usize) -> Result<u64, Failure> {
     let hosts = Hosts {
         hosts,
@@ -77,7 +79,7 @@ pub fn held(hosts: usize) -> Result<u64, Failure> {
     Ok(after.saturating_sub(before))
 }
 
-/// What this process has of memory, bytes; exact, where /proc/self/statm may be some pages off.
+/// Resident memory of this process, bytes; exact, while /proc/self/statm may be off by some pages.
 fn resident() -> Result<u64, Failure> {
     const PATH: &str = "/proc/self/smaps_rollup";
     let text = fs::read_to_string(PATH).map_err(Failure::of(PATH))?;

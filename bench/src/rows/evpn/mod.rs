@@ -1,7 +1,8 @@
-//! EVPN: octets of a neighbour to entries of the MAC table, as the daemon does it.
+//! EVPN: from the octets of a neighbor to entries of the MAC table, with the daemon's own code.
 //!
 //! ```text
-//! Hosts -> octets -> bgp::Peer (in memory), or BgpSpeaker (TCP) -> evpn::EvpnSpeaker -> Fib -> MacReader
+//! Hosts -> octets -> bgp::Peer (in memory), or BgpSpeaker (TCP)
+//!       -> evpn::EvpnSpeaker -> Fib -> MacReader
 //! ```
 
 pub mod failover;

@@ -1,4 +1,5 @@
-//! Where routes go: the EVPN speaker, the tables that it fills, and a worker's view of them.
+//! The destination of routes: the EVPN speaker, the tables that it fills, and a worker's view of
+//! them.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -19,10 +20,10 @@ use crate::row::Failure;
 use crate::tables;
 use crate::testbed::topology::{LOCAL, VNI};
 
-/// The one neighbour.
+/// The connection ID of the only neighbor.
 const ID: NeighborId = NeighborId(0);
 
-/// The session's own configuration: we wait for the neighbour, or connect to it.
+/// The configuration of the session: passive, or connecting to the neighbor.
 #[must_use]
 pub fn session(passive: bool) -> PeerConfig {
     let mut config = PeerConfig::new(ASN, LOCAL, ASN);
@@ -30,7 +31,7 @@ pub fn session(passive: bool) -> PeerConfig {
     config
 }
 
-/// One VNI and one neighbour, with the tables of one worker.
+/// One VNI and one neighbor, with the tables of one worker.
 #[derive(Debug)]
 pub struct Sink {
     speaker: EvpnSpeaker,
@@ -46,10 +47,10 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Empty, with room for `hosts` MACs.
+    /// Empty, with capacity for `hosts` MACs.
     ///
     /// # Errors
-    /// [`Failure`] when the VNI is refused.
+    /// [`Failure`] if the VNI is rejected.
     pub fn new(hosts: usize) -> Result<Self, Failure> {
         let own = VtepAddr::new(IpAddr::V4(LOCAL)).map_err(Failure::of("VTEP"))?;
         let vni = Vni::new(VNI).map_err(Failure::of("VNI"))?;
@@ -73,7 +74,7 @@ impl Sink {
         })
     }
 
-    /// Takes what the neighbour's session says.
+    /// Processes the events of the neighbor's session.
     pub fn take(&mut self, now: Instant, output: &PeerOutput<'_>) {
         match output {
             PeerOutput::SessionUp(_) => self.up = true,
@@ -83,10 +84,11 @@ impl Sink {
         self.speaker.handle(now, ID, output);
     }
 
-    /// Writes what follows into the tables and publishes it; the worker turns to it.
+    /// Writes the resulting changes into the tables and publishes them; the worker switches to
+    /// them.
     ///
     /// # Errors
-    /// [`Failure`] when a table is full.
+    /// [`Failure`] if a table is full.
     pub fn carry(&mut self, now: Instant) -> Result<(), Failure> {
         let mut refused = 0;
         let tables = &mut self.tables;
@@ -98,33 +100,33 @@ impl Sink {
         match refused {
             0 => Ok(()),
             more => Err(Failure::new(format!(
-                "the tables are full: {more} changes were not made"
+                "the tables are full: {more} changes were not applied"
             ))),
         }
     }
 
-    /// The worker turns to what is published, as it does before every burst.
+    /// Makes the worker switch to the published tables, as it does before every burst.
     pub fn refresh(&mut self) {
         self.macs.refresh();
         self.snapshots.refresh();
     }
 
-    /// The tables as the worker has them.
+    /// The tables as the worker sees them.
     #[must_use]
     pub fn seen(&self) -> &Snapshot {
         self.snapshots.get()
     }
 
-    /// Looks up every host behind a VTEP: there must be entries for all that lead to this VTEP, or, when it is `gone`,
-    /// none.
+    /// Looks up every host behind a VTEP: each must have an entry with this VTEP, or, if it is
+    /// `gone`, none.
     ///
     /// # Errors
-    /// [`Failure`] names the first host for which that is not so.
+    /// [`Failure`] with the first host for which that is not the case.
     pub fn check(&self, hosts: Hosts, vtep: usize, gone: bool) -> Result<(), Failure> {
         let address = Hosts::vtep(vtep)?;
         let id = self.seen().vteps.by_address(address);
         if id.is_some() == gone {
-            return Err(Failure::new(format!("next hop of {address}: {id:?}")));
+            return Err(Failure::new(format!("VTEP {address}: {id:?}")));
         }
         let wanted = id.map(Destination::Vtep);
         let (behind, mut found): (Vec<_>, _) =
@@ -146,10 +148,10 @@ impl Sink {
         Ok(())
     }
 
-    /// Checks that all hosts are there, and nothing else.
+    /// Checks that the table contains all hosts, and nothing else.
     ///
     /// # Errors
-    /// [`Failure`] when that is not so.
+    /// [`Failure`] if that is not the case.
     pub fn check_all(&self, hosts: Hosts) -> Result<(), Failure> {
         let held = self.tables.macs().len();
         if held != hosts.hosts {

@@ -1,4 +1,5 @@
-//! Ingest over TCP: the daemon's speaker, with a neighbour on loopback that tells all it has at once.
+//! Ingest over TCP: the daemon's speaker, with a neighbor on loopback that advertises all its
+//! routes at once.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -17,19 +18,21 @@ use crate::clock::spent_ns;
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
 use crate::testbed::cores;
 
-/// From a socket.
+/// Over a TCP socket.
 pub const INGEST_TCP: Spec = Spec {
     name: "evpn-ingest-tcp",
-    measures: "type 2 routes from a TCP socket on loopback to entries that a worker finds, one core, 1 M MACs",
+    measures: "type 2 routes from a TCP socket on loopback to entries that a worker finds, one \
+               core, 1 M MACs",
     unit: "M routes/s",
     bar: Bar::AtLeast(1.0),
     open: |effort| Ok(Box::new(Ingest::open(effort)?)),
 };
 
-/// Longest that a session may take to come up, or routes to arrive.
+/// Time limit for the session to be established, and for the routes to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The neighbour's end: comes up, waits for the word, writes, and keeps the connection until there is no more word.
+/// The neighbor: establishes the session, waits for the start signal, writes, and keeps the
+/// connection until the signal's sender is dropped.
 fn neighbor(listener: &TcpListener, octets: &[u8], word: &Receiver<()>) -> io::Result<()> {
     let [open, keepalive] = greeting().map_err(io::Error::other)?;
     let (mut stream, _) = listener.accept()?;
@@ -46,13 +49,13 @@ fn neighbor(listener: &TcpListener, octets: &[u8], word: &Receiver<()>) -> io::R
     stream.write_all(&keepalive)?;
     if word.recv().is_ok() {
         stream.write_all(octets)?;
-        // Ends when the other side is dropped.
+        // Ends when the sender is dropped.
         let _ = word.recv();
     }
     Ok(())
 }
 
-/// The daemon's end.
+/// The daemon's side.
 struct Daemon {
     poll: Poll,
     speaker: BgpSpeaker,
@@ -62,7 +65,7 @@ struct Daemon {
 impl Daemon {
     fn new(hosts: usize, address: SocketAddr) -> Result<Self, Failure> {
         let poll = Poll::new().map_err(Failure::of("poll"))?;
-        // Port 0: where we listen is of no concern, as we connect.
+        // Port 0: the listening port does not matter, since the speaker connects.
         let (mut speaker, mut sink) = (BgpSpeaker::new(0, Token(0), 1), Sink::new(hosts)?);
         let tcp = TcpOptions::default();
         let config = NeighborConfig {
@@ -79,7 +82,7 @@ impl Daemon {
         })
     }
 
-    /// Turns as the daemon does until something is `done`.
+    /// Runs the daemon's loop until `done` returns true.
     fn until(&mut self, what: &str, done: impl Fn(&Sink) -> bool) -> Result<(), Failure> {
         let (mut events, deadline) = (Events::with_capacity(64), Instant::now() + PATIENCE);
         while !done(&self.sink) {
@@ -90,7 +93,7 @@ impl Daemon {
             if now > deadline {
                 let held = self.sink.tables.macs().len();
                 return Err(Failure::new(format!(
-                    "{what}: not within {PATIENCE:?}; {held} MACs are there"
+                    "{what}: timeout after {PATIENCE:?}; {held} MACs are in the table"
                 )));
             }
             let wait = self
@@ -133,11 +136,10 @@ impl Ingest {
 impl Measure for Ingest {
     fn once(&mut self) -> Result<f64, Failure> {
         let loopback = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-        let listener =
-            TcpListener::bind(loopback).map_err(Failure::of("the neighbour's socket"))?;
+        let listener = TcpListener::bind(loopback).map_err(Failure::of("the neighbor's socket"))?;
         let address = listener
             .local_addr()
-            .map_err(Failure::of("the neighbour's socket"))?;
+            .map_err(Failure::of("the neighbor's socket"))?;
         let hosts = self.hosts.hosts;
         let octets = &self.octets;
         let mut daemon = Daemon::new(hosts, address)?;
@@ -152,19 +154,19 @@ impl Measure for Ingest {
                 daemon.until("the session", |sink| sink.up)?;
                 let (start, before) = (Instant::now(), spent_ns());
                 say.send(())
-                    .map_err(|_| Failure::new("the neighbour has ended"))?;
+                    .map_err(|_| Failure::new("the neighbor has ended"))?;
                 daemon.until("the routes", |sink| sink.tables.macs().len() == hosts)?;
                 Ok((start.elapsed(), spent_ns() - before))
             })();
             drop(say);
             if measured.is_err() {
-                // It may wait for a connection still.
+                // It may still be waiting for a connection.
                 drop(TcpStream::connect(address));
             }
             match telling.join() {
                 Ok(Ok(())) => measured,
-                Ok(Err(why)) => measured.and(Err(Failure::of("the neighbour")(why))),
-                Err(_) => Err(Failure::new("the neighbour panicked")),
+                Ok(Err(why)) => measured.and(Err(Failure::of("the neighbor")(why))),
+                Err(_) => Err(Failure::new("the neighbor panicked")),
             }
         })?;
         daemon.sink.check_all(self.hosts)?;
@@ -182,11 +184,12 @@ impl Measure for Ingest {
     fn notes(&self) -> Vec<String> {
         vec![
             format!(
-                "{} routes; by the clock on the wall, from the word to the neighbour to the last MAC; it writes on another core",
+                "{} routes; wall-clock time from the start signal to the last MAC; the neighbor \
+                 writes on another core",
                 self.hosts.hosts
             ),
             format!(
-                "last for the time that the speaker had its core: {:.2} M/s",
+                "last in CPU time of the speaker: {:.2} M/s",
                 self.on_the_core
             ),
         ]

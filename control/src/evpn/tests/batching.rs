@@ -66,7 +66,7 @@ fn octets(write: impl FnOnce(&mut dyn FnMut(&[u8]))) -> Vec<u8> {
 fn one_message((_, gone, come, attributes): &Message) -> Vec<u8> {
     let mut all = octets(|sink| withdraw(gone.iter().copied(), 4096, sink));
     all.extend(octets(|sink| {
-        assert!(announce(attributes, come.iter().copied(), ENCODING, sink))
+        assert!(announce(attributes, come.iter().copied(), ENCODING, sink));
     }));
     let length = u16::try_from(all.len())
         .expect("some kilobytes")

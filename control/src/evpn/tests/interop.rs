@@ -153,7 +153,7 @@ fn unknown_withdraws_and_repeated_announcements_change_nothing() {
         let mut message = Vec::new();
         let routes = [EvpnRoute::MacIp(host(2, mac(1)))];
         assert!(crate::bgp::wire::announce(&parts, routes, ENCODING, |m| {
-            message = m.to_vec()
+            message = m.to_vec();
         }));
         fixture.octets(ONE, &message);
     }

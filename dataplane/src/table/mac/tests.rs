@@ -90,7 +90,9 @@ proptest! {
     })]
 
     #[test]
-    fn answers_as_a_plain_map_does(ops in prop::collection::vec(op(300), 1..if cfg!(miri) { 150 } else { 1500 })) {
+    fn answers_as_a_plain_map_does(
+        ops in prop::collection::vec(op(300), 1..if cfg!(miri) { 150 } else { 1500 }),
+    ) {
         const LIMIT: usize = 200;
         let mut table = small(LIMIT);
         let mut reader = table.reader();
