@@ -1,4 +1,5 @@
-//! Broken configurations: each is refused with its line, its key, the wrong value and the remedy.
+//! Invalid configurations: each is rejected with its line, its key, the invalid value and the
+//! remedy.
 
 use std::net::IpAddr;
 
@@ -38,7 +39,8 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "route distinguisher twice",
         "rd = \"65000:7\"\n[[vni]]\nid = 200\nrd = \"65000:7\"",
-        "f:9: vni.rd: 65000:7 is already the route distinguisher of VNI 100; give each VNI its own, or write \"auto\"",
+        "f:9: vni.rd: 65000:7 is already the route distinguisher of VNI 100; give each VNI its \
+         own, or write \"auto\"",
     ),
     (
         "VNI without id",
@@ -53,22 +55,29 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "multicast MAC",
         "[[vni.fdb]]\nmac = \"01:00:5e:00:00:01\"\nvtep = \"203.0.113.3\"",
-        "f:7: vni.fdb.mac: invalid host MAC address 01:00:5e:00:00:01: must be unicast, not multicast",
+        "f:7: vni.fdb.mac: invalid host MAC address 01:00:5e:00:00:01: must be unicast, not \
+         multicast",
     ),
     (
         "MAC twice",
-        "[[vni.port]]\ninterface = \"a\"\nmacs = [\"02:00:00:00:00:01\"]\n[[vni.port]]\ninterface = \"b\"\nmacs = [\"02:00:00:00:00:01\"]",
-        "f:11: vni.port.macs: 02:00:00:00:00:01 is already behind port a of VNI 100; a MAC belongs to one port of a VNI",
+        "[[vni.port]]\ninterface = \"a\"\nmacs = [\"02:00:00:00:00:01\"]\n[[vni.port]]\ninterface \
+         = \"b\"\nmacs = [\"02:00:00:00:00:01\"]",
+        "f:11: vni.port.macs: 02:00:00:00:00:01 is already behind port a of VNI 100; a MAC \
+         belongs to one port of a VNI",
     ),
     (
         "fdb twice",
-        "[[vni.fdb]]\nmac = \"02:00:00:00:00:01\"\nvtep = \"203.0.113.3\"\n[[vni.fdb]]\nmac = \"02:00:00:00:00:01\"\nvtep = \"203.0.113.4\"",
-        "f:10: vni.fdb.mac: 02:00:00:00:00:01 is already in the fdb of VNI 100 behind VTEP 203.0.113.3; delete that entry first",
+        "[[vni.fdb]]\nmac = \"02:00:00:00:00:01\"\nvtep = \"203.0.113.3\"\n[[vni.fdb]]\nmac = \
+         \"02:00:00:00:00:01\"\nvtep = \"203.0.113.4\"",
+        "f:10: vni.fdb.mac: 02:00:00:00:00:01 is already in the fdb of VNI 100 behind VTEP \
+         203.0.113.3; delete that entry first",
     ),
     (
         "fdb local",
-        "[[vni.fdb]]\nmac = \"02:00:00:00:00:01\"\nvtep = \"203.0.113.3\"\n[[vni.port]]\ninterface = \"a\"\nmacs = [\"02:00:00:00:00:01\"]",
-        "f:7: vni.fdb.mac: 02:00:00:00:00:01 is a local MAC behind port a of VNI 100; it can't be remote too",
+        "[[vni.fdb]]\nmac = \"02:00:00:00:00:01\"\nvtep = \
+         \"203.0.113.3\"\n[[vni.port]]\ninterface = \"a\"\nmacs = [\"02:00:00:00:00:01\"]",
+        "f:7: vni.fdb.mac: 02:00:00:00:00:01 is a local MAC behind port a of VNI 100; it can't be \
+         remote too",
     ),
     (
         "own address",
@@ -78,22 +87,26 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "family",
         "flood = [\"2001:db8::9\"]",
-        "f:6: vni.flood: 2001:db8::9 is IPv6, and no local VTEP address is of that family; add one to vtep.address",
+        "f:6: vni.flood: 2001:db8::9 is IPv6, and no local VTEP address is of that family; add \
+         one to vtep.address",
     ),
     (
         "group that is not routed",
         "flood = \"224.0.0.5\"",
-        "f:6: vni.flood: invalid multicast group 224.0.0.5: must be routed, such as 239.1.1.1 or ff05::100",
+        "f:6: vni.flood: invalid multicast group 224.0.0.5: must be routed, such as 239.1.1.1 or \
+         ff05::100",
     ),
     (
         "group and list",
         "flood = [\"203.0.113.9\",\n\"239.1.1.1\"]",
-        "f:7: vni.flood: VNI 100 floods to the group 239.1.1.1; flood to one multicast group or to a list of VTEPs, not to both",
+        "f:7: vni.flood: VNI 100 floods to the group 239.1.1.1; flood to one multicast group or \
+         to a list of VTEPs, not to both",
     ),
     (
         "group of another family",
         "flood = [\"ff05::100\"]",
-        "f:6: vni.flood: ff05::100 is an IPv6 group, and no local VTEP address is of that family; add one to vtep.address",
+        "f:6: vni.flood: ff05::100 is an IPv6 group, and no local VTEP address is of that family; \
+         add one to vtep.address",
     ),
     (
         "flood twice",
@@ -103,7 +116,8 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "interface twice",
         "[[vni.port]]\ninterface = \"a\"\n[[vni]]\nid = 200\n[[vni.port]]\ninterface = \"a\"",
-        "f:11: vni.port.interface: interface used twice: a conflicts with a in VNI 100; use another interface, or give each port a vlan of its own",
+        "f:11: vni.port.interface: interface used twice: a conflicts with a in VNI 100; use \
+         another interface, or give each port a vlan of its own",
     ),
     (
         "trunk and whole",
@@ -113,7 +127,8 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "underlay as tenant",
         "[[vni.port]]\ninterface = \"eth0\"",
-        "f:7: vni.port.interface: eth0 is an underlay interface and can't be a tenant port too; use another interface",
+        "f:7: vni.port.interface: eth0 is an underlay interface and can't be a tenant port too; \
+         use another interface",
     ),
     (
         "interface name",
@@ -128,7 +143,8 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "lock without macs",
         "[[vni.port]]\ninterface = \"a\"\nlock = true",
-        "f:8: vni.port.lock: a locked port without macs accepts no frames; list the hosts in macs, or write lock = false",
+        "f:8: vni.port.lock: a locked port without macs accepts no frames; list the hosts in \
+         macs, or write lock = false",
     ),
     (
         "storm",
@@ -147,13 +163,16 @@ const BROKEN: &[(&str, &str, &str)] = &[
     ),
     (
         "learning on a locked port",
-        "[[vni.port]]\ninterface = \"a\"\nmacs = [\"02:00:00:00:00:01\"]\nlock = true\nlearn-limit = 5",
-        "f:10: vni.port.learn-limit: a locked port learns nothing; write lock = false, or remove the key",
+        "[[vni.port]]\ninterface = \"a\"\nmacs = [\"02:00:00:00:00:01\"]\nlock = \
+         true\nlearn-limit = 5",
+        "f:10: vni.port.learn-limit: a locked port learns nothing; write lock = false, or remove \
+         the key",
     ),
     (
         "age without limit",
         "[[vni.port]]\ninterface = \"a\"\nlearn-age = 50",
-        "f:8: vni.port.learn-age: nothing is learned without a limit; write learn-limit = 100 too, or remove the key",
+        "f:8: vni.port.learn-age: nothing is learned without a limit; write learn-limit = 100 \
+         too, or remove the key",
     ),
     (
         "lifetime in a file",
@@ -183,7 +202,8 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "hold time",
         "[bgp]\nasn = 65000\nhold-time = 2",
-        "f:8: bgp.hold-time: invalid value 2: must be 0, or seconds from 3 to 65535 (RFC 4271 section 4.2)",
+        "f:8: bgp.hold-time: invalid value 2: must be 0, or seconds from 3 to 65535 (RFC 4271 \
+         section 4.2)",
     ),
     (
         "freeze",
@@ -197,7 +217,8 @@ const BROKEN: &[(&str, &str, &str)] = &[
     ),
     (
         "neighbor twice",
-        "[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"203.0.113.254\"\nremote-asn = 65000\n[[bgp.neighbor]]\naddress = \"203.0.113.254\"\nremote-asn = 65001",
+        "[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"203.0.113.254\"\nremote-asn = \
+         65000\n[[bgp.neighbor]]\naddress = \"203.0.113.254\"\nremote-asn = 65001",
         "f:12: bgp.neighbor.address: 203.0.113.254 is already a BGP neighbor; each has one entry",
     ),
     (
@@ -207,33 +228,41 @@ const BROKEN: &[(&str, &str, &str)] = &[
     ),
     (
         "local address of another family",
-        "[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"203.0.113.254\"\nremote-asn = 65000\nlocal-address = \"2001:db8::2\"",
-        "f:11: bgp.neighbor.local-address: 2001:db8::2 is of another address family than the neighbor's 203.0.113.254",
+        "[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"203.0.113.254\"\nremote-asn = \
+         65000\nlocal-address = \"2001:db8::2\"",
+        "f:11: bgp.neighbor.local-address: 2001:db8::2 is of another address family than the \
+         neighbor's 203.0.113.254",
     ),
     (
         "password file",
-        "[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"203.0.113.254\"\nremote-asn = 65000\npassword-file = \"/etc/vtepd/no-such.key\"",
+        "[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"203.0.113.254\"\nremote-asn = \
+         65000\npassword-file = \"/etc/vtepd/no-such.key\"",
         "f:11: bgp.neighbor.password-file: /etc/vtepd/no-such.key: can't be read: ",
     ),
     (
         "hops",
-        "[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"203.0.113.254\"\nremote-asn = 65000\nttl-security = 255",
+        "[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"203.0.113.254\"\nremote-asn = \
+         65000\nttl-security = 255",
         "f:11: bgp.neighbor.ttl-security: invalid value 255: must be an integer from 1 to 254",
     ),
     (
         "max-prefixes",
-        "[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"203.0.113.254\"\nremote-asn = 65000\nmax-prefixes = { retry = 30 }",
+        "[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"203.0.113.254\"\nremote-asn = \
+         65000\nmax-prefixes = { retry = 30 }",
         "f:11: bgp.neighbor.max-prefixes.limit: missing; write limit = 100000",
     ),
     (
         "graceful restart",
-        "[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"203.0.113.254\"\nremote-asn = 65000\ngraceful-restart = 120",
-        "f:11: bgp.neighbor.graceful-restart: invalid value 120: must be true or false, or { restart-time = S, stale-time = S }",
+        "[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"203.0.113.254\"\nremote-asn = \
+         65000\ngraceful-restart = 120",
+        "f:11: bgp.neighbor.graceful-restart: invalid value 120: must be true or false, or { \
+         restart-time = S, stale-time = S }",
     ),
     (
         "route target",
         "import-rt = [\"auto\",\n\"65536:65536\"]",
-        "f:7: vni.import-rt: invalid route target \"65536:65536\": must be \"AS:n\" or \"IP:n\", such as \"65000:100\"",
+        "f:7: vni.import-rt: invalid route target \"65536:65536\": must be \"AS:n\" or \"IP:n\", \
+         such as \"65000:100\"",
     ),
     (
         "route target twice",
@@ -283,12 +312,14 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "frames",
         "!afxdp = { frames = 10000 }",
-        "f:4: vtep.afxdp.frames: invalid value 10000: must be a power of two, such as 8192 or 16384",
+        "f:4: vtep.afxdp.frames: invalid value 10000: must be a power of two, such as 8192 or \
+         16384",
     ),
     (
         "few frames",
         "!afxdp = { frames = 64 }",
-        "f:4: vtep.afxdp.frames: invalid value 64: must be an integer from 2048 to 4194304, a power of two",
+        "f:4: vtep.afxdp.frames: invalid value 64: must be an integer from 2048 to 4194304, a \
+         power of two",
     ),
     (
         "frame size",
@@ -334,11 +365,13 @@ fn each_broken_configuration_is_refused_with_line_and_remedy() {
 
 #[test]
 fn all_problems_are_reported_at_once_in_the_order_of_lines() {
-    let text = "[vtep]\naddress = [\"203.0.113.2\", \"203.0.113.3\"]\nttl = \"x\"\n[[vni]]\nid = \"a\"\nflod = []\n";
+    let text = "[vtep]\naddress = [\"203.0.113.2\", \"203.0.113.3\"]\nttl = \"x\"\n[[vni]]\nid = \
+        \"a\"\nflod = []\n";
     let problems = parse("f", text).unwrap_err().to_string();
     let wanted = [
         "f:1: vtep.underlay: missing or empty",
-        "f:2: vtep.address: 203.0.113.2 and 203.0.113.3 are both IPv4; write at most one of each family",
+        "f:2: vtep.address: 203.0.113.2 and 203.0.113.3 are both IPv4; write at most one of each \
+         family",
         "f:3: vtep.ttl: invalid value \"x\": must be an integer from 1 to 255",
         "f:5: vni.id: invalid VNI \"a\": must be 1 to 16777215",
         "f:6: vni.flod: unknown key; did you mean \"flood\"?",

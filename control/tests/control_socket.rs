@@ -1,4 +1,6 @@
-//! The control socket over a real Unix socket: bad clients hurt nobody else, and batches are all or nothing.
+//! The control socket over a real Unix socket: misbehaving clients do not affect others, and batches
+//! are all or nothing.
+//! nothing.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -73,7 +75,7 @@ impl Handler for Daemon {
     }
 }
 
-/// A server on a thread, in a directory of its own; all is gone at the end.
+/// A server on a thread, in a directory of its own that is removed at the end.
 struct Fixture {
     directory: PathBuf,
     path: PathBuf,
@@ -292,7 +294,7 @@ fn an_endless_request_is_cut_at_one_mebibyte() {
     assert!(sent < 4 << 20, "{sent}");
     let mut answer = String::new();
     BufReader::new(stream).read_line(&mut answer).unwrap();
-    assert!(answer.contains("longer than 1 MiB"), "{answer}");
+    assert!(answer.contains("exceeds 1 MiB"), "{answer}");
     assert_eq!(macs(&fixture), 0);
 }
 
@@ -351,9 +353,10 @@ fn a_thousand_idle_clients_are_bounded_and_give_way() {
         .set_read_timeout(Some(Duration::from_secs(60)))
         .unwrap();
     BufReader::new(newest).read_line(&mut last).unwrap();
-    assert!(last.contains("64 clients are connected"), "{last}");
+    assert!(last.contains("at most 64 may connect"), "{last}");
     fixture.ahead.store(5, Relaxed);
-    // The turn in which the crowd was accepted has a time of its own: who comes before it is over is one too many.
+    // Clients are accepted at the time of their iteration: one that connects before it ends
+    // exceeds the limit.
     let start = Instant::now();
     while fixture.client().call("show.status", json!({})).is_err() {
         assert!(
@@ -411,17 +414,18 @@ fn sockets_are_private_stale_ones_replaced_and_live_ones_respected() {
         ControlServer::bind(&stale, Some("no such group")),
         Err(BindError::NoGroup(_))
     ));
-    let nobody = Client::connect(Path::new("/nonexistent/vtepd.sock")).unwrap_err();
+    let absent = Client::connect(Path::new("/nonexistent/vtepd.sock")).unwrap_err();
     assert!(
-        nobody.to_string().starts_with("vtepd is not running"),
-        "{nobody}"
+        absent.to_string().starts_with("vtepd is not running"),
+        "{absent}"
     );
 }
 
 #[test]
 fn another_user_is_refused_before_anything_is_parsed() {
     let fixture = Fixture::new();
-    // Even when somebody opens the socket's mode, who is neither root nor a member of the group stays out.
+    // Even when somebody opens the socket's mode, who is neither root nor a member of the group
+    // stays out.
     for path in [&fixture.directory, &fixture.path] {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
     }
@@ -439,7 +443,7 @@ fn another_user_is_refused_before_anything_is_parsed() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(
-        stderr.contains("you may not use this socket: be root, or a member"),
+        stderr.contains("permission denied: must be root or a member"),
         "{stderr}"
     );
     let error = fixture
@@ -531,9 +535,12 @@ fn subscribers_leave_places_for_commands() {
         .for_each(|client| drop(subscribe(client).unwrap()));
     let mut more = fixture.client();
     let refused = subscribe(&mut more).unwrap_err().to_string();
-    assert!(refused.contains("48 clients watch events"), "{refused}");
+    assert!(
+        refused.contains("at most 48 clients may watch events"),
+        "{refused}"
+    );
     more.call("show.status", json!({})).unwrap();
-    // Who watches may choose other topics; who gives up leaves the place to another.
+    // A subscriber may choose other topics; one that disconnects makes room for another.
     subscribe(&mut watching[0]).unwrap();
     watching[0]
         .call("monitor.subscribe", json!({"topics": []}))

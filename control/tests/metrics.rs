@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token};
 use vtep_control::metrics::{MAX_SCRAPERS, MetricsServer, TOKENS};
 
-/// A server on a thread, whose page says how often it was made.
+/// A server on a thread, whose page contains the number of times it was generated.
 struct Fixture {
     address: SocketAddr,
     stop: Arc<AtomicBool>,
@@ -157,7 +157,7 @@ fn what_is_not_asked_rightly_is_refused() {
 fn scrapers_that_ask_nothing_or_read_nothing_give_way() {
     let fixture = Fixture::new();
     let mut crowd: Vec<_> = (0..MAX_SCRAPERS).map(|_| fixture.connect()).collect();
-    // One of them asks, and does not read.
+    // One of them sends a request, and does not read.
     crowd[0].write_all(GET.as_bytes()).unwrap();
     assert!(ended(&mut fixture.connect()), "one too many");
     fixture.ahead.store(60, Relaxed);

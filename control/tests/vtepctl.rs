@@ -1,4 +1,4 @@
-//! The program `vtepctl` and the documentation of what it works with.
+//! The program `vtepctl`, and the examples of the documentation.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::thread;
 
-/// Runs vtepctl against a daemon that answers each request with the next of `answers`. Returns what it printed and what
-/// it asked.
+/// Runs vtepctl against a daemon that answers each request with the next of `answers`. Returns its
+/// output and its requests.
 fn vtepctl(name: &str, answers: &[&str], words: &[&str]) -> (Output, Vec<String>) {
     let path = socket(name);
     let listener = UnixListener::bind(&path).unwrap();
@@ -86,9 +86,11 @@ fn a_refusal_is_status_1_with_the_reason() {
         text(&output.stderr),
         "vtepctl: vni: VNI 7 is not configured\n"
     );
-    let nobody = run(&socket("nobody"), &["show", "status"]);
-    assert_eq!(nobody.status.code(), Some(1));
-    assert!(text(&nobody.stderr).starts_with("vtepctl: vtepd is not running: nobody listens on"));
+    let absent = run(&socket("absent"), &["show", "status"]);
+    assert_eq!(absent.status.code(), Some(1));
+    assert!(
+        text(&absent.stderr).starts_with("vtepctl: vtepd is not running: no process listens on")
+    );
 }
 
 #[test]
@@ -221,7 +223,7 @@ fn monitor_prints_an_event_a_line_until_the_daemon_goes() {
     );
     assert_eq!(
         text(&output.stdout),
-        "miss 192.0.2.12 vni 100\nlost 7 events: this reader is too slow\n"
+        "miss 192.0.2.12 vni 100\nlost 7 events: the reader is too slow\n"
     );
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("closed the connection"));

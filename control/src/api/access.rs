@@ -1,7 +1,9 @@
-//! Who may use the control socket: root, the daemon's own user, and members of the configured group.
+//! Access to the control socket: for root, the daemon's own user, and members of the configured
+//! group.
 //!
-//! The kernel checks the socket's mode (0660) when a client connects. This check is the second one: it holds when
-//! somebody changes the mode, and in the moment between creating the socket and setting its mode.
+//! The kernel checks the socket's mode (0660) when a client connects. This second check also holds
+//! when the mode has been changed, and between the creation of the socket and the setting of its
+//! mode.
 
 use std::fs;
 use std::io;
@@ -9,7 +11,7 @@ use std::io;
 use rustix::fd::AsFd;
 use rustix::net::sockopt::socket_peercred;
 
-/// Who a client is, as the kernel says (`SO_PEERCRED`, unix(7)).
+/// Credentials of a client from the kernel (`SO_PEERCRED`, unix(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientCredentials {
     /// Process.
@@ -35,7 +37,7 @@ impl ClientCredentials {
     }
 }
 
-/// The rule.
+/// The rule that decides which clients are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AccessPolicy {
     own_uid: u32,
@@ -43,7 +45,7 @@ pub struct AccessPolicy {
 }
 
 impl AccessPolicy {
-    /// Lets in root, our own user and, if there is one, the group.
+    /// Accepts root, the daemon's own user and, if there is one, the group.
     #[must_use]
     pub fn new(group: Option<u32>) -> Self {
         Self {
@@ -52,7 +54,7 @@ impl AccessPolicy {
         }
     }
 
-    /// True when the peer may go on. `groups` tells its supplementary groups.
+    /// True when the client is accepted. `groups` returns its supplementary groups.
     pub fn allows(
         &self,
         peer: ClientCredentials,
@@ -65,7 +67,8 @@ impl AccessPolicy {
     }
 }
 
-/// The supplementary groups of a peer, from /proc. None when its process is gone or runs as another user by now.
+/// The supplementary groups of a client, from /proc. Empty when its process has ended or runs as
+/// another user by now.
 #[must_use]
 pub fn groups(peer: ClientCredentials) -> Vec<u32> {
     let status = fs::read_to_string(format!("/proc/{}/status", peer.pid)).unwrap_or_default();
@@ -84,7 +87,7 @@ pub fn groups(peer: ClientCredentials) -> Vec<u32> {
     }
 }
 
-/// The number of a group: itself, or looked up in /etc/group.
+/// The number of a group: `name` itself if it is one, else from /etc/group.
 #[must_use]
 pub fn group_number(name: &str) -> Option<u32> {
     name.parse().ok().or_else(|| {
@@ -101,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_root_the_own_user_and_the_group_get_in() {
+    fn only_root_the_own_user_and_the_group_are_accepted() {
         let policy = AccessPolicy {
             own_uid: 500,
             group: Some(77),

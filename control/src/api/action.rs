@@ -1,4 +1,4 @@
-//! What a request may ask the daemon to do once, without a change of its configuration text.
+//! One-time actions of requests, which do not change the saved configuration.
 
 use std::net::IpAddr;
 
@@ -8,12 +8,13 @@ use vtep_dataplane::addr::{HostMac, Vni};
 use super::serde_form::{text, vni};
 use crate::config::{InterfaceName, PortKey};
 
-/// What to do.
+/// An action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// A host came to a local port, as by live migration: attach it, raise its sequence, announce it. Answers `{}`.
+    /// Attaches a host that moved to a local port, as by live migration, with a higher sequence
+    /// number, and announces it. Answers `{}`.
     MacMove(MacMove),
-    /// A MAC that was frozen as a duplicate is free again. Answers `{}`.
+    /// Unfreezes a MAC that was frozen as a duplicate. Answers `{}`.
     MacUnfreeze(MacPlace),
     /// Clears a BGP session. Answers `{}`.
     BgpClear(BgpClear),
@@ -33,7 +34,7 @@ pub struct MacMove {
     /// The host.
     #[serde(with = "text")]
     pub mac: HostMac,
-    /// The interface that it is behind now.
+    /// The interface that the host is behind now.
     #[serde(with = "text")]
     pub interface: InterfaceName,
     /// The VLAN of a trunk.
@@ -71,13 +72,13 @@ pub struct MacPlace {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Clear {
-    /// The neighbour is asked for its routes again.
+    /// The neighbor is asked to send its routes again.
     In,
-    /// Our routes are sent again.
+    /// Local routes are sent again.
     Out,
     /// Both.
     Both,
-    /// The session ends and comes back; neither side keeps routes.
+    /// The session is ended and restarted; neither side keeps routes.
     #[default]
     Hard,
 }
@@ -86,9 +87,9 @@ pub enum Clear {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BgpClear {
-    /// The neighbour.
+    /// The neighbor.
     pub neighbor: IpAddr,
-    /// How.
+    /// Which routes are exchanged again.
     #[serde(default)]
     pub soft: Clear,
 }
@@ -97,9 +98,9 @@ pub struct BgpClear {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BgpShutdown {
-    /// The neighbour.
+    /// The neighbor.
     pub neighbor: IpAddr,
-    /// What the neighbour is told, at most 255 bytes (RFC 9003).
+    /// Shutdown communication sent to the neighbor, at most 255 bytes (RFC 9003).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -108,7 +109,7 @@ pub struct BgpShutdown {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BgpPeer {
-    /// The neighbour.
+    /// The neighbor.
     #[serde(alias = "address")]
     pub neighbor: IpAddr,
 }

@@ -8,7 +8,7 @@ use vtep_dataplane::addr::MacAddr;
 use super::serde_form::{optional_text, rd, targets};
 use crate::bgp::wire::{ExtendedCommunity, Rd};
 
-/// The states of RFC 4271 section 8.2.2, and one of an operator.
+/// The states of RFC 4271 section 8.2.2, and administrative shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SessionState {
     /// Waiting after an error.
@@ -17,13 +17,13 @@ pub enum SessionState {
     Shutdown,
     /// A TCP connection is being opened.
     Connect,
-    /// Waiting for the neighbour, or for the next try.
+    /// Waiting for the neighbor, or for the next attempt to connect.
     Active,
-    /// Our OPEN is sent.
+    /// OPEN sent.
     OpenSent,
-    /// Both OPENs are there.
+    /// OPEN sent and received.
     OpenConfirm,
-    /// Routes flow.
+    /// Routes are exchanged.
     Established,
 }
 
@@ -45,25 +45,25 @@ impl From<&crate::bgp::PeerStatus> for SessionState {
 /// A row of `show.bgp.summary`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SummaryRow {
-    /// The neighbour.
+    /// The neighbor.
     pub address: IpAddr,
-    /// What the configuration calls it.
+    /// Its description in the configuration.
     pub description: Option<String>,
     /// The AS that it must have.
     pub remote_as: u32,
     /// The state of the session.
     pub state: SessionState,
-    /// How long it is established, seconds; null when it is not.
+    /// Time since it was established, seconds; null when it is not.
     pub uptime: Option<u64>,
     /// Messages read.
     pub messages_received: u64,
     /// Messages sent.
     pub messages_sent: u64,
-    /// Routes that the neighbour announces.
+    /// Routes received from the neighbor.
     pub routes_received: u64,
-    /// Those of them that are in our tables.
+    /// Routes of it that are installed.
     pub routes_installed: u64,
-    /// Routes that the neighbour is told.
+    /// Routes advertised to the neighbor.
     pub routes_advertised: u64,
     /// Why the last session ended.
     pub last_down: Option<String>,
@@ -72,70 +72,71 @@ pub struct SummaryRow {
 /// The answer of `show.bgp.summary`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BgpSummary {
-    /// Our AS.
+    /// Local AS.
     pub asn: u32,
-    /// Our BGP identifier.
+    /// Local BGP identifier.
     pub router_id: Ipv4Addr,
-    /// Routes of all neighbours.
+    /// Routes of all neighbors.
     pub routes: u64,
-    /// The neighbours, by address.
+    /// The neighbors, by address.
     pub neighbors: Vec<SummaryRow>,
 }
 
-/// Graceful restart of a neighbour.
+/// Graceful restart of a neighbor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartRow {
-    /// Seconds that the neighbour may be away.
+    /// Restart time of the neighbor, seconds.
     pub restart_time: u64,
-    /// The neighbour kept its forwarding state when it restarted.
+    /// The neighbor preserved its forwarding state when it restarted.
     pub preserved: bool,
-    /// Routes of it that are stale now.
+    /// Its stale routes.
     pub stale_routes: u64,
 }
 
 /// The answer of `show.bgp.neighbor`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BgpNeighborDetail {
-    /// What the summary says.
+    /// Its row of the summary.
     #[serde(flatten)]
     pub summary: SummaryRow,
-    /// The address that we connect from; null = the kernel chooses.
+    /// Source address of the session; null = chosen by the kernel.
     pub local_address: Option<IpAddr>,
     /// TCP port.
     pub port: u16,
-    /// We wait for the neighbour to connect.
+    /// vtepd never connects; it waits for the neighbor to connect.
     pub passive: bool,
     /// TCP-MD5 is on.
     pub password: bool,
-    /// Hops that the neighbour may be away (GTSM).
+    /// Maximum number of hops to the neighbor (GTSM).
     pub ttl_security: Option<u8>,
-    /// The BGP identifier of the neighbour.
+    /// The BGP identifier of the neighbor.
     pub router_id: Option<Ipv4Addr>,
-    /// Host name that it told.
+    /// Host name that it announced.
     pub hostname: Option<String>,
-    /// Software that it told.
+    /// Software version that it announced.
     pub software: Option<String>,
     /// Capabilities that both sides have, by name.
     pub capabilities: Vec<String>,
-    /// Hold time that was agreed, seconds.
+    /// Negotiated hold time, seconds.
     pub hold_time: Option<u64>,
-    /// Time between keepalives, seconds.
+    /// Keepalive interval, seconds.
     pub keepalive: Option<u64>,
-    /// When Idle ends by itself, seconds from now.
+    /// Time until Idle ends, seconds.
     pub idle_for: Option<u64>,
-    /// How often the session was established.
+    /// Number of times the session was established.
     pub established: u64,
-    /// It is established for a minute and has brought no UPDATE, not even End-of-RIB, while other sessions have.
+    /// It is established for a minute and has brought no UPDATE, not even End-of-RIB, while other
+    /// sessions have.
     pub silent: bool,
     /// UPDATEs whose routes were treated as withdrawn (RFC 7606).
     pub treated_as_withdrawn: u64,
-    /// UPDATEs of which attributes were discarded.
+    /// UPDATEs with discarded attributes (RFC 7606).
     pub attributes_discarded: u64,
-    /// Routes of unknown types.
+    /// Routes of unknown type.
     pub routes_skipped: u64,
-    /// Octets that wait to be sent.
+    /// Octets queued for sending.
     pub queued: u64,
-    /// Most routes that it may announce.
+    /// Limit on its routes.
     pub max_prefixes: Option<u32>,
     /// Null where it is not negotiated.
     pub graceful_restart: Option<RestartRow>,
@@ -144,7 +145,7 @@ pub struct BgpNeighborDetail {
 /// A row of `show.bgp.routes`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteRow {
-    /// Who announced it; null for our own.
+    /// The neighbor that announced it; null for a local route.
     pub neighbor: Option<IpAddr>,
     /// Route distinguisher.
     #[serde(with = "rd")]
@@ -170,18 +171,18 @@ pub struct RouteRow {
     /// Route targets.
     #[serde(with = "targets")]
     pub route_targets: Vec<ExtendedCommunity>,
-    /// AS_PATH, as people write it.
+    /// AS_PATH as text.
     pub as_path: String,
     /// Sequence of MAC mobility.
     pub sequence: u32,
-    /// The MAC never moves.
+    /// The MAC is sticky.
     pub sticky: bool,
     /// The best of the routes with this key.
     pub best: bool,
-    /// It is in our tables.
+    /// It is installed.
     pub installed: bool,
-    /// Why it is not in our tables.
+    /// Why it is not installed.
     pub unused_reason: Option<String>,
-    /// The neighbour is away and its route is kept.
+    /// Stale: the session is down and the route is kept (graceful restart).
     pub stale: bool,
 }

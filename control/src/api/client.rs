@@ -13,28 +13,29 @@ use super::event::{ApiEvent, Subscription, Topic};
 use super::message::ApiError;
 use super::show::{Rows, ShowQuery};
 
-/// Time for the daemon to answer.
+/// Time limit for an answer of the daemon.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why a call has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens.
+    /// No process listens on the socket.
     #[error(
-        "vtepd is not running: nobody listens on {0}; start it, or name its socket with --socket"
+        "vtepd is not running: no process listens on {0}; start it, or name its socket with \
+         --socket"
     )]
     NotRunning(PathBuf),
-    /// The kernel keeps us out.
-    #[error("you may not use {0}; be root, or a member of the group that control.group names")]
+    /// The permissions of the socket deny access.
+    #[error("permission denied for {0}: must be root or a member of the group in control.group")]
     Denied(PathBuf),
     /// The connection failed.
     #[error("control socket: {0}")]
     Io(#[from] io::Error),
-    /// The daemon hung up.
+    /// The daemon closed the connection.
     #[error("vtepd closed the connection without an answer")]
     Closed,
-    /// The daemon sent something else than an answer.
-    #[error("vtepd's answer is not understood: {0}")]
+    /// The daemon sent something other than an answer.
+    #[error("invalid answer of vtepd: {0}")]
     Answer(#[from] serde_json::Error),
     /// The daemon refused.
     #[error(transparent)]
@@ -90,7 +91,7 @@ impl Client {
             .stream
             .get_mut()
             .write_all(format!("{line}\n").as_bytes());
-        // A daemon that refuses a request may say why and hang up before it has read all of it.
+        // A daemon that refuses a request may answer and close before it has read all of it.
         let mut answer = String::new();
         match self.stream.read_line(&mut answer) {
             Ok(0) => sent.map_err(ClientError::Io).and(Err(ClientError::Closed)),
@@ -125,7 +126,7 @@ impl Client {
         Ok(serde_json::from_value(self.call(method, params)?)?)
     }
 
-    /// Subscribes to events, which [`Self::events`] takes.
+    /// Subscribes to events; [`Self::events`] receives them.
     ///
     /// # Errors
     /// As [`Self::call`].
@@ -134,7 +135,7 @@ impl Client {
             .map(drop)
     }
 
-    /// Hands each event to `each`, until the daemon ends the connection or `each` fails.
+    /// Passes each event to `each`, until the daemon ends the connection or `each` fails.
     ///
     /// # Errors
     /// As [`Self::call`]; and what `each` returns.
@@ -157,7 +158,7 @@ impl Client {
         }
     }
 
-    /// Calls a method that answers [`Rows`], page by page, and hands each page to `each`.
+    /// Calls a method that answers [`Rows`], page by page, and passes each page to `each`.
     ///
     /// # Errors
     /// As [`Self::call`]; and what `each` returns.

@@ -1,4 +1,4 @@
-//! One client of the control socket: its buffers, both bounded, and its deadlines.
+//! One client of the control socket: its bounded buffers, and its deadlines.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
@@ -10,27 +10,27 @@ use super::dispatch::{Handler, dispatch_for};
 use super::event::{ApiEvent, Subscription};
 use super::message::{ApiError, MAX_REQUEST, code, response};
 
-/// The longest response, bytes. Tables are paged, so that only a saved configuration may be longer.
+/// Limit on a response, bytes. Tables are paged, so only a saved configuration may exceed it.
 pub(super) const MAX_RESPONSE: usize = 4 << 20;
-/// Requests wait while a client has so much unread, bytes.
+/// Requests wait while the client has more unread output than this, bytes.
 const MAX_UNREAD: usize = 64 << 10;
-/// Bytes read at once.
+/// Bytes per read.
 const CHUNK: usize = 64 << 10;
-/// Requests that are answered before others get their turn.
+/// Requests that are answered before other clients are served.
 const REQUESTS_PER_EVENT: usize = 16;
-/// A request must be complete, and a response taken, in this time.
+/// Time limit for completing a request, and for reading a response.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// A client that asks nothing for so long goes.
+/// Time without a request after which a client is closed.
 pub(super) const IDLE: Duration = Duration::from_secs(300);
 
-/// What becomes of a connection after it had its turn.
+/// What happens to a connection after it was served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NextStep {
     /// It waits for its socket.
     Wait,
-    /// It has more to do at once.
+    /// It has more work to do without waiting.
     Again,
-    /// It is over.
+    /// It is closed.
     Close,
 }
 
@@ -38,16 +38,17 @@ pub(super) enum NextStep {
 pub(super) struct Connection {
     pub(super) stream: UnixStream,
     input: Vec<u8>,
-    /// Bytes of `input` that are known to hold no line end.
+    /// Bytes of `input` that hold no line end.
     scanned: usize,
     output: Vec<u8>,
     sent: usize,
-    /// Since when it waits for the rest of a request, for the client to read, or for a request.
+    /// Start of the current wait: for the rest of a request, for the client to read, or for a
+    /// request.
     since: Instant,
-    /// No more requests are read: the client is done, or broke a rule.
+    /// No more requests are read: the client has closed its side, or exceeded a limit.
     last: bool,
     subscription: Subscription,
-    /// Events that did not fit since the last one that did.
+    /// Events lost since the last one that was sent.
     lost: u64,
 }
 
@@ -66,7 +67,8 @@ impl Connection {
         }
     }
 
-    /// When it must go if nothing happens. A subscriber may be silent for ever, and may read slowly.
+    /// When it is closed if nothing happens. A subscriber may be silent forever, and may read
+    /// slowly.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let quiet = self.input.is_empty() && self.unsent() == 0;
         match (self.subscribed(), quiet) {
@@ -76,7 +78,7 @@ impl Connection {
         }
     }
 
-    /// How long it has asked nothing; `None` while it is at work.
+    /// Time without a request; `None` while it is busy.
     pub(super) fn idle(&self, now: Instant) -> Option<Duration> {
         let quiet = self.input.is_empty() && self.unsent() == 0 && !self.subscribed();
         quiet.then(|| now.saturating_duration_since(self.since))
@@ -86,7 +88,7 @@ impl Connection {
         !self.subscription.topics.is_empty()
     }
 
-    /// Sends an event if it is wanted and there is room. False: the connection is over.
+    /// Sends an event if it is subscribed to and fits. False: the connection has failed.
     pub(super) fn event(&mut self, event: &ApiEvent, line: &Value, now: Instant) -> bool {
         if !event
             .topic()
@@ -106,7 +108,7 @@ impl Connection {
         self.flush(now).is_ok()
     }
 
-    /// Says how many events did not fit.
+    /// Reports the number of lost events.
     fn report_lost(&mut self) {
         if self.lost > 0 {
             let lost = std::mem::take(&mut self.lost);
@@ -118,7 +120,8 @@ impl Connection {
         self.output.len() - self.sent
     }
 
-    /// Writes, reads and answers as far as its turn goes. It may subscribe if it has, or if `may_subscribe`.
+    /// Writes, reads and answers, up to a limit. It may subscribe if it has subscribed before, or
+    /// if `may_subscribe`.
     pub(super) fn process(
         &mut self,
         handler: &mut impl Handler,
@@ -194,7 +197,8 @@ impl Connection {
     fn put(&mut self, answer: &Value) {
         let mut text = answer.to_string();
         if text.len() > MAX_RESPONSE {
-            let message = "the answer is longer than 4 MiB; ask for fewer rows, or let the daemon write its file";
+            let message =
+                "the answer exceeds 4 MiB; ask for fewer rows, or let the daemon write its file";
             let id = answer.get("id").cloned().unwrap_or_default();
             text = response(id, Err(ApiError::refused(message))).to_string();
         }
@@ -207,17 +211,14 @@ impl Connection {
     }
 
     fn too_long(&mut self) {
-        let error = ApiError::new(
-            code::INVALID_REQUEST,
-            "the request is longer than 1 MiB; split it",
-        );
+        let error = ApiError::new(code::INVALID_REQUEST, "the request exceeds 1 MiB; split it");
         self.put(&response(Value::Null, Err(error)));
         self.input = Vec::new();
         self.scanned = 0;
         self.last = true;
     }
 
-    /// Reads what there is, up to one chunk. False when there is nothing now.
+    /// Reads what is available, up to one chunk. False when nothing is.
     fn fill(&mut self, now: Instant) -> io::Result<bool> {
         if self.input.len() > MAX_REQUEST {
             self.too_long();
@@ -229,7 +230,7 @@ impl Connection {
         self.input.truncate(held + *read.as_ref().unwrap_or(&0));
         match read {
             Ok(0) => {
-                // Half a request is worth nothing now.
+                // An incomplete request is discarded.
                 self.input.clear();
                 self.scanned = 0;
                 self.last = true;
@@ -260,7 +261,7 @@ impl Connection {
                 Err(error) => return Err(error),
             }
         }
-        // One long response must not hold its memory for as long as the client stays.
+        // Release the memory of a long response.
         self.output = Vec::new();
         self.sent = 0;
         Ok(())

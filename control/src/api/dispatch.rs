@@ -1,4 +1,5 @@
-//! From one line to one line: reads the message, asks the daemon, writes the response. No sockets here.
+//! From one line to one line: parses the message, calls the daemon, builds the response. Does no
+//! I/O.
 
 use serde_json::{Value, json};
 
@@ -8,40 +9,41 @@ use super::message::{ApiError, Call, ConfigRequest, RpcMessage, RpcRequest, code
 use super::show::ShowRequest;
 use crate::config::Change;
 
-/// What the daemon does for its clients.
+/// The operations that the daemon provides to its clients.
 pub trait Handler {
     /// Applies changes in order, all or none.
     ///
     /// # Errors
-    /// Why none was applied; `data.index` says which one was refused ([`ApiError::from`] a `BatchError` does).
+    /// Why none was applied; `data.index` is the rejected one (see [`ApiError::from`] a
+    /// `BatchError`).
     fn change(&mut self, changes: Vec<Change>) -> Result<(), ApiError>;
 
-    /// Answers with a value of the type that [`ShowRequest`] names.
+    /// Answers with a value of the type that [`ShowRequest`] documents.
     ///
     /// # Errors
-    /// Why there is no answer.
+    /// The reason for the refusal.
     fn show(&mut self, request: &ShowRequest) -> Result<Value, ApiError>;
 
-    /// Answers with a value of the type that [`ConfigRequest`] names.
+    /// Answers with a value of the type that [`ConfigRequest`] documents.
     ///
     /// # Errors
-    /// Why it was not done.
+    /// The reason for the refusal.
     fn config(&mut self, request: &ConfigRequest) -> Result<Value, ApiError>;
 
-    /// Does something once. Answers with a value of the type that [`Action`] names.
+    /// Performs an action. Answers with a value of the type that [`Action`] documents.
     ///
     /// # Errors
-    /// Why it was not done.
+    /// The reason for the refusal.
     fn act(&mut self, action: &Action) -> Result<Value, ApiError>;
 }
 
-/// Handles one line. `None` when it takes no response: it held notifications only.
+/// Handles one line. `None` when it needs no response: it held notifications only.
 pub fn dispatch(line: &[u8], handler: &mut impl Handler) -> Option<Value> {
     let mut nothing = Subscription::NOTHING;
     dispatch_for(line, handler, &mut nothing, true)
 }
 
-/// As [`dispatch`], for a connection that gets the events that `subscription` says, and may ask for some if
+/// As [`dispatch`], for a connection with the topics in `subscription`, which it may change if
 /// `may_subscribe`.
 pub(super) fn dispatch_for(
     line: &[u8],
@@ -55,8 +57,9 @@ pub(super) fn dispatch_for(
             let result = request.call.and_then(|call| match call {
                 Call::Subscribe(wanted) if !may_subscribe && !wanted.topics.is_empty() => {
                     Err(ApiError::refused(format!(
-                        "{MAX_SUBSCRIBERS} clients watch events, no more are taken, so that commands still find a \
-                         place; end one, or try again later"
+                        "too many subscribers: at most {MAX_SUBSCRIBERS} clients may watch \
+                         events, so that \
+                         commands can still connect; end one, or try again later"
                     )))
                 }
                 Call::Subscribe(wanted) => {
@@ -74,7 +77,7 @@ pub(super) fn dispatch_for(
 fn one(call: Call, handler: &mut impl Handler) -> Result<Value, ApiError> {
     match call {
         Call::Change(change) => {
-            // Not part of a batch, so there is no place in it to name.
+            // Not part of a batch: the error has no index.
             let single = |mut error: ApiError| {
                 if let Some(data) = &mut error.data {
                     data.index = None;
@@ -93,7 +96,7 @@ fn one(call: Call, handler: &mut impl Handler) -> Result<Value, ApiError> {
     }
 }
 
-/// All changes of a batch are one change; one that can't be read refuses them all.
+/// A batch is one transaction; one invalid request rejects them all.
 fn batch(requests: Vec<RpcRequest>, handler: &mut impl Handler) -> Option<Value> {
     let mut ids = Vec::with_capacity(requests.len());
     let mut changes = Vec::with_capacity(requests.len());
@@ -104,7 +107,7 @@ fn batch(requests: Vec<RpcRequest>, handler: &mut impl Handler) -> Option<Value>
             Ok(Call::Change(change)) => changes.push(change),
             Ok(_) => {
                 let message =
-                    "a batch is one change and holds only changes; send this request alone";
+                    "a batch is one transaction and holds only changes; send this request alone";
                 wrong = wrong.or(Some(
                     ApiError::new(code::INVALID_REQUEST, message).at(index),
                 ));
@@ -115,7 +118,7 @@ fn batch(requests: Vec<RpcRequest>, handler: &mut impl Handler) -> Option<Value>
     let result = wrong.map_or_else(|| handler.change(changes), Err);
     let answer = |index: usize| match &result {
         Ok(()) => Ok(json!({})),
-        Err(error) => Err(blame(error, index)),
+        Err(error) => Err(error_for(error, index)),
     };
     let ids = ids.into_iter().enumerate();
     let answers: Vec<_> = ids
@@ -124,12 +127,13 @@ fn batch(requests: Vec<RpcRequest>, handler: &mut impl Handler) -> Option<Value>
     (!answers.is_empty()).then_some(Value::Array(answers))
 }
 
-/// The error for request `index` of a batch that `error` refused.
-fn blame(error: &ApiError, index: usize) -> ApiError {
+/// The error for request `index` of a batch that was rejected with `error`.
+fn error_for(error: &ApiError, index: usize) -> ApiError {
     match error.data.as_ref().and_then(|data| data.index) {
         Some(wrong) if wrong != index => {
-            // The wrong one's own answer says why: repeated in each, the answer could outgrow every bound.
-            let message = format!("not applied: request {wrong} of the batch was refused");
+            // Only the rejected request gets the message: repeated for each, the answer could
+            // exceed every limit.
+            let message = format!("not applied: request {wrong} of the batch was rejected");
             ApiError {
                 code: code::REFUSED,
                 message,

@@ -10,7 +10,7 @@ use super::serde_form::{optional_text, optional_vni, text, vni};
 use super::show::PortState;
 use crate::config::PortKey;
 
-/// What events are about.
+/// Topic of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Topic {
@@ -34,7 +34,7 @@ pub const MAX_SUBSCRIBERS: usize = 48;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Subscription {
-    /// Takes the place of what the connection had subscribed to before; empty = nothing.
+    /// Replaces the previous topics of the connection; empty = none.
     pub topics: Vec<Topic>,
 }
 
@@ -57,19 +57,19 @@ impl Subscription {
 pub enum MacChange {
     /// It is new.
     Added,
-    /// It is in another place.
+    /// It moved to another port or VTEP.
     Moved,
-    /// It is gone.
+    /// It was removed.
     Removed,
-    /// Another VTEP claims a MAC that is ours.
+    /// Another VTEP announces a local MAC.
     Claimed,
-    /// It moved too often and stays where it is.
+    /// It moved too often and is frozen at its location.
     Frozen,
     /// It may move again.
     Unfrozen,
 }
 
-/// A MAC came, moved or went.
+/// A MAC was added, moved or removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MacEvent {
     /// What happened.
@@ -80,10 +80,10 @@ pub struct MacEvent {
     /// The MAC.
     #[serde(with = "text")]
     pub mac: MacAddr,
-    /// Where a local MAC is now.
+    /// The port of a local MAC.
     #[serde(with = "optional_text")]
     pub port: Option<PortKey>,
-    /// The VTEP that a remote one is behind now, or that claims it.
+    /// The VTEP of a remote MAC, or the one that announces a local MAC.
     #[serde(with = "optional_text")]
     pub vtep: Option<VtepAddr>,
     /// Sequence of MAC mobility (RFC 7432 section 7.7).
@@ -93,24 +93,24 @@ pub struct MacEvent {
 /// A BGP session changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BgpEvent {
-    /// The neighbour.
+    /// The neighbor.
     pub neighbor: IpAddr,
-    /// The state that the session is in now, as `show.bgp.summary` names it.
+    /// The new state of the session, as in `show.bgp.summary`.
     pub state: super::bgp::SessionState,
     /// Why a session ended.
     pub reason: Option<String>,
 }
 
-/// A frame asked for what nobody knows.
+/// A frame had an unknown destination, or asked for an unknown address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MissEvent {
     /// The VNI.
     #[serde(with = "vni")]
     pub vni: Vni,
-    /// An unknown destination MAC: `fdb.add` answers it.
+    /// An unknown destination MAC, to be added with `fdb.add`.
     #[serde(with = "optional_text")]
     pub mac: Option<MacAddr>,
-    /// An unknown address that ARP or ND asked for: `neigh.add` answers it.
+    /// An unknown address that ARP or ND asked for, to be added with `neigh.add`.
     pub ip: Option<IpAddr>,
 }
 
@@ -123,13 +123,13 @@ pub struct PortEvent {
     /// The VNI of a tenant port; null for the underlay.
     #[serde(with = "optional_vni")]
     pub vni: Option<Vni>,
-    /// The state that it is in now.
+    /// The new state.
     pub state: PortState,
     /// Why it is not up.
     pub reason: Option<String>,
 }
 
-/// What happened: the `params` of a notification.
+/// An event: the `params` of a notification.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "topic", rename_all = "lowercase")]
 pub enum ApiEvent {
@@ -143,13 +143,13 @@ pub enum ApiEvent {
     Port(PortEvent),
     /// The client did not read fast enough.
     Lost {
-        /// So many events were not sent since the one before.
+        /// Number of events lost since the previous one.
         lost: u64,
     },
 }
 
 impl ApiEvent {
-    /// What it is about; `None` = every subscriber must know.
+    /// Its topic; `None` = for every subscriber.
     #[must_use]
     pub const fn topic(&self) -> Option<Topic> {
         match self {

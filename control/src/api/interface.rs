@@ -1,8 +1,8 @@
-//! Interfaces with AF_XDP sockets, as `show.status` and `show.ports` tell of them.
+//! Interfaces with AF_XDP sockets, as `show.status` and `show.ports` report them.
 
 use serde::{Deserialize, Serialize};
 
-/// What an interface is for.
+/// Role of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InterfaceRole {
@@ -37,7 +37,7 @@ pub enum BindMode {
 pub struct InterfaceRow {
     /// Its name.
     pub interface: String,
-    /// What it is for.
+    /// Its role.
     pub role: InterfaceRole,
     /// Null while it has no program.
     pub attach: Option<AttachMode>,
@@ -47,6 +47,7 @@ pub struct InterfaceRow {
     pub multi_buffer: Option<bool>,
     /// Number of receive queues with sockets.
     pub queues: u32,
-    /// What is worth knowing although it works as configured, as why frames are copied: a sentence each.
+    /// Notes on an interface that works as configured, such as why frames are copied: a sentence
+    /// each.
     pub notes: Vec<String>,
 }

@@ -12,42 +12,42 @@ use crate::config::{BatchError, Change, Diagnostics, Diff};
 /// The longest request, bytes, without its line end.
 pub const MAX_REQUEST: usize = 1 << 20;
 
-/// The most requests of a batch: more than fit into [`MAX_REQUEST`] when they make sense.
+/// Limit on requests in a batch: more than valid requests fill [`MAX_REQUEST`] with.
 pub const MAX_BATCH: usize = 16_384;
 
-/// What kind of error it is: JSON-RPC's own codes, and one of ours.
+/// Error codes: those of JSON-RPC, and one of vtepd.
 pub mod code {
-    /// Not JSON, or nested too deep.
+    /// Not JSON, or nested too deeply.
     pub const PARSE: i32 = -32700;
-    /// JSON, but no request.
+    /// JSON, but not a request.
     pub const INVALID_REQUEST: i32 = -32600;
     /// No such method.
     pub const NO_METHOD: i32 = -32601;
-    /// Wrong parameters.
+    /// Invalid parameters.
     pub const INVALID_PARAMS: i32 = -32602;
     /// The daemon failed.
     pub const INTERNAL: i32 = -32603;
-    /// Understood, and refused as it does not fit what stands.
+    /// Valid, and refused since it conflicts with the current state.
     pub const REFUSED: i32 = -32000;
 }
 
-/// An error as it goes over the socket.
+/// An error as sent over the socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct ApiError {
     /// One of [`code`].
     pub code: i32,
-    /// What is wrong and what would be right.
+    /// What is invalid, and what would be valid.
     pub message: String,
-    /// What is to blame.
+    /// The part of the request at fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<ErrorData>,
 }
 
-/// Which part of a request is to blame.
+/// The part of a request at fault.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ErrorData {
-    /// Its place in the batch, from 0.
+    /// Its position in the batch, from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<usize>,
     /// The field of `params`.
@@ -56,7 +56,7 @@ pub struct ErrorData {
 }
 
 impl ApiError {
-    /// An error with nothing more than its message.
+    /// An error without data.
     #[must_use]
     pub fn new(code: i32, message: impl Into<String>) -> Self {
         Self {
@@ -66,13 +66,13 @@ impl ApiError {
         }
     }
 
-    /// A refusal: the request was understood and does not fit.
+    /// A refusal of a valid request.
     #[must_use]
     pub fn refused(message: impl Into<String>) -> Self {
         Self::new(code::REFUSED, message)
     }
 
-    /// Names the place in the batch.
+    /// Adds the position in the batch.
     #[must_use]
     pub fn at(mut self, index: usize) -> Self {
         self.data.get_or_insert_default().index = Some(index);
@@ -110,8 +110,8 @@ impl From<Diagnostics> for ApiError {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConfigSource {
-    /// The text of a file that the client read; none = the daemon's own file. The daemon, which is root, opens no file
-    /// that a client names.
+    /// The text of a file that the client read; none = the daemon's own file. The daemon runs as
+    /// root, so it opens no file that a client names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// The name of that file, for messages.
@@ -123,27 +123,27 @@ pub struct ConfigSource {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SaveTarget {
-    /// Answer the text instead of writing the daemon's own file.
+    /// Answer with the text instead of writing the daemon's own file.
     pub print: bool,
 }
 
 /// What to do with a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConfigRequest {
-    /// Check it, on this host. Answers [`ConfigCheck`].
+    /// Checks it on this host. Answers [`ConfigCheck`].
     Check(ConfigSource),
-    /// Say what applying it would change. Answers [`ConfigDiff`].
+    /// Computes what applying it would change. Answers [`ConfigDiff`].
     Diff(ConfigSource),
-    /// Apply the difference, whole or not at all. Answers [`ConfigDiff`], what was done.
+    /// Applies the difference, all or nothing. Answers [`ConfigDiff`], what was applied.
     Apply(ConfigSource),
-    /// Write the running configuration. Answers [`ConfigSave`].
+    /// Writes the running configuration. Answers [`ConfigSave`].
     Save(SaveTarget),
 }
 
-/// The answer of `config.check`; a configuration that is refused is an error instead.
+/// The answer of `config.check`; a rejected configuration is an error instead.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigCheck {
-    /// What works but perhaps not as meant, a line each.
+    /// Warnings, a line each.
     pub warnings: Vec<String>,
 }
 
@@ -152,7 +152,7 @@ pub struct ConfigCheck {
 pub struct ConfigDiff {
     /// The changes in order, a line each.
     pub changes: Vec<String>,
-    /// Keys whose new values take a restart of the daemon.
+    /// Keys whose new values require a restart of the daemon.
     pub restart: Vec<String>,
 }
 
@@ -162,12 +162,12 @@ pub struct ConfigSave {
     /// The file that was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// The text, when asked for.
+    /// The text, on request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
 }
 
-/// What a request asks for.
+/// The operation of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Call {
     /// Change the running configuration.
@@ -176,18 +176,18 @@ pub enum Call {
     Show(ShowRequest),
     /// Work on configurations.
     Config(ConfigRequest),
-    /// Do something once.
+    /// Perform an action.
     Act(Action),
     /// Send events from now on.
     Subscribe(Subscription),
 }
 
-/// One request that was read.
+/// A parsed request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RpcRequest {
     /// Echoed in the response; `None` = a notification, which gets none.
     pub id: Option<Value>,
-    /// What it asks for.
+    /// Its operation.
     pub call: Result<Call, ApiError>,
 }
 
@@ -196,26 +196,26 @@ pub struct RpcRequest {
 pub enum RpcMessage {
     /// One request.
     Single(RpcRequest),
-    /// Several, applied as one change.
+    /// Several, applied as one transaction.
     Batch(Vec<RpcRequest>),
 }
 
 impl RpcMessage {
-    /// Reads one line. `serde_json` refuses nesting deeper than 128.
+    /// Parses one line. `serde_json` rejects nesting deeper than 128.
     ///
     /// # Errors
     /// [`code::PARSE`] or [`code::INVALID_REQUEST`] when there is no request to answer.
     pub fn read(line: &[u8]) -> Result<Self, ApiError> {
         let value = serde_json::from_slice(line)
-            .map_err(|error| ApiError::new(code::PARSE, format!("not JSON: {error}")))?;
+            .map_err(|error| ApiError::new(code::PARSE, format!("invalid JSON: {error}")))?;
         match value {
             Value::Array(items) if items.is_empty() => Err(ApiError::new(
                 code::INVALID_REQUEST,
-                "an empty batch; put requests into the array",
+                "empty batch: must hold at least one request",
             )),
             Value::Array(items) if items.len() > MAX_BATCH => {
                 let message = format!(
-                    "a batch of {}; {MAX_BATCH} requests are the most",
+                    "invalid batch of {} requests: must be at most {MAX_BATCH}",
                     items.len()
                 );
                 Err(ApiError::new(code::INVALID_REQUEST, message))
@@ -231,7 +231,7 @@ impl RpcMessage {
 impl RpcRequest {
     fn read(value: Value) -> Self {
         let Value::Object(mut object) = value else {
-            let error = ApiError::new(code::INVALID_REQUEST, "a request is an object");
+            let error = ApiError::new(code::INVALID_REQUEST, "invalid request: must be an object");
             return Self {
                 id: Some(Value::Null),
                 call: Err(error),
@@ -242,15 +242,18 @@ impl RpcRequest {
             .as_ref()
             .is_some_and(|id| !(id.is_string() || id.is_number() || id.is_null()))
         {
-            let error =
-                ApiError::new(code::INVALID_REQUEST, "id: write a string or a number").field("id");
+            let error = ApiError::new(
+                code::INVALID_REQUEST,
+                "invalid id: must be a string or a number",
+            )
+            .field("id");
             return Self {
                 id: Some(Value::Null),
                 call: Err(error),
             };
         }
         let call = read_call(object);
-        // What is no request gets an answer even without an id (JSON-RPC 2.0 section 5).
+        // An invalid request gets an answer even without an id (JSON-RPC 2.0 section 5).
         let invalid = matches!(&call, Err(error) if error.code == code::INVALID_REQUEST);
         Self {
             id: if invalid {
@@ -268,23 +271,25 @@ fn read_call(mut object: Map<String, Value>) -> Result<Call, ApiError> {
         Err(ApiError::new(code::INVALID_REQUEST, format!("{field}: {what}")).field(field))
     };
     if object.remove("jsonrpc") != Some(json!("2.0")) {
-        return invalid("jsonrpc", "write \"2.0\"");
+        return invalid("jsonrpc", "must be \"2.0\"");
     }
     let Some(Value::String(method)) = object.remove("method") else {
         return invalid(
             "method",
-            "write the name of a method, such as \"show.status\"",
+            "must be the name of a method, such as \"show.status\"",
         );
     };
     let params = object.remove("params").unwrap_or_else(|| json!({}));
     if let Some(unknown) = object.keys().next() {
         return invalid(
             unknown,
-            "unknown; a request has jsonrpc, id, method and params",
+            "unknown field; a request has jsonrpc, id, method and params",
         );
     }
     if !params.is_object() {
-        return Err(ApiError::new(code::INVALID_PARAMS, "params: write an object").field("params"));
+        return Err(
+            ApiError::new(code::INVALID_PARAMS, "params: must be an object").field("params"),
+        );
     }
     if let Some(change) = Change::from_request(&method, &params) {
         return Ok(Call::Change(change?));
@@ -292,7 +297,7 @@ fn read_call(mut object: Map<String, Value>) -> Result<Call, ApiError> {
     let unknown = || {
         ApiError::new(
             code::NO_METHOD,
-            format!("no method {method:?}; docs/api.md lists them"),
+            format!("unknown method {method:?}; docs/api.md lists the methods"),
         )
     };
     match method.split_once('.') {
@@ -363,7 +368,7 @@ fn query(params: Value) -> Result<ShowQuery, ApiError> {
     if (1..=MAX_ROWS).contains(&query.limit) {
         return Ok(query);
     }
-    let message = format!("limit: {} is wrong; write 1 to {MAX_ROWS}", query.limit);
+    let message = format!("invalid limit {}: must be 1 to {MAX_ROWS}", query.limit);
     Err(ApiError::new(code::INVALID_PARAMS, message).field("limit"))
 }
 

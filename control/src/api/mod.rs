@@ -1,7 +1,9 @@
-//! The control socket: JSON-RPC 2.0 over a Unix stream socket, one object (or one array = one change) a line.
+//! The control socket: JSON-RPC 2.0 over a Unix stream socket, one object, or one array that is one
+//! transaction, per line.
 //!
 //! ```text
-//! client -> server (bytes, limits, who may connect) -> message (typed requests) -> dispatch -> Handler (the daemon)
+//! client -> server (access, limits) -> connection (bytes)
+//!        -> message (typed requests) -> dispatch -> Handler (the daemon)
 //! ```
 
 pub mod access;

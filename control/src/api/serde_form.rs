@@ -115,7 +115,7 @@ pub(crate) mod rd {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Rd, D::Error> {
         let text = String::deserialize(from)?;
-        crate::config::rd_of(&text).ok_or_else(|| D::Error::custom("no route distinguisher"))
+        crate::config::rd_of(&text).ok_or_else(|| D::Error::custom("invalid route distinguisher"))
     }
 }
 
@@ -138,7 +138,7 @@ pub(crate) mod targets {
     ) -> Result<Vec<ExtendedCommunity>, D::Error> {
         let texts = Vec::<String>::deserialize(from)?;
         let read =
-            |text: &String| target_of(text).ok_or_else(|| D::Error::custom("no route target"));
+            |text: &String| target_of(text).ok_or_else(|| D::Error::custom("invalid route target"));
         texts.iter().map(read).collect()
     }
 }

@@ -1,5 +1,5 @@
-//! The server's end of the control socket, driven by the daemon's mio poll. It never blocks, and what a client can
-//! make it hold is bounded: [`MAX_CLIENTS`] clients, 1 MiB of request and 4 MiB of response each.
+//! The server's end of the control socket, driven by the daemon's mio poll. It never blocks, and
+//! its memory is bounded: [`MAX_CLIENTS`] clients, 1 MiB of request and 4 MiB of response each.
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind, Write};
@@ -17,37 +17,38 @@ use super::dispatch::Handler;
 use super::event::{ApiEvent, MAX_SUBSCRIBERS};
 use super::message::{ApiError, code, response};
 
-/// Clients at a time. One more takes the place of one that asked nothing for a while, or is refused.
+/// Limit on clients. One more replaces a client that has been idle for a while, or is refused.
 pub const MAX_CLIENTS: usize = 64;
-/// Tokens that a server takes, from the one given to [`ControlServer::register`].
+/// Number of tokens of a server, from the one given to [`ControlServer::register`].
 pub const TOKENS: usize = 1 + MAX_CLIENTS;
-/// A client that is idle for so long gives way to a new one when all places are taken.
+/// When the limit is reached, a client that has been idle for this long is replaced.
 const REPLACEABLE_AFTER: Duration = Duration::from_secs(2);
-/// When accept(2) fails for want of descriptors or memory, it is tried again after this.
+/// Delay before accept(2) is retried after it failed for lack of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Why there is no control socket.
+/// Why the control socket could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Another daemon is alive.
-    #[error("another vtepd answers on {0}; stop it first, or give this one another control.socket")]
+    /// Another daemon is running.
+    #[error("another vtepd listens on {0}; stop it first, or write another control.socket")]
     Live(PathBuf),
-    /// Something else has that name.
-    #[error("{0} is there and is no socket; remove it, or write another control.socket")]
+    /// Another kind of file has that name.
+    #[error("{0} exists and is not a socket; remove it, or write another control.socket")]
     NotSocket(PathBuf),
     /// The group does not exist.
     #[error(
-        "control.group: no group {0:?} on this host; create it (`groupadd --system {0}`) or remove the key"
+        "control.group: no group {0:?} on this host; create it (`groupadd --system {0}`) or \
+         remove the key"
     )]
     NoGroup(String),
-    /// The system refused.
+    /// A system call failed.
     #[error("control.socket: can't {what} {path}: {error}")]
     Io {
-        /// What was tried.
+        /// The operation.
         what: &'static str,
-        /// With what.
+        /// Its path.
         path: PathBuf,
-        /// Why not.
+        /// The error.
         error: io::Error,
     },
 }
@@ -57,18 +58,18 @@ pub enum BindError {
 pub struct ControlServer {
     listener: UnixListener,
     path: PathBuf,
-    /// The socket file is ours as long as it has this inode.
+    /// The socket file belongs to this daemon as long as it has this inode.
     inode: u64,
     policy: AccessPolicy,
     first: usize,
     clients: Vec<Option<Connection>>,
-    /// Clients that have more to do at once.
+    /// Clients with more work to do without waiting.
     again: Vec<usize>,
     accept_at: Option<Instant>,
 }
 
 impl ControlServer {
-    /// Creates the socket, mode 0660, for root and `group` (a name or a number). A socket that nobody listens on is
+    /// Creates the socket, mode 0660, for root and `group` (a name or a number). A stale socket is
     /// replaced.
     ///
     /// # Errors
@@ -105,7 +106,7 @@ impl ControlServer {
         })
     }
 
-    /// Registers with the daemon's poll. Tokens from `first` to `first` + [`TOKENS`] - 1 are the server's.
+    /// Registers with the daemon's poll, with the tokens `first` to `first` + [`TOKENS`] - 1.
     ///
     /// # Errors
     /// Those of epoll_ctl(2).
@@ -135,7 +136,7 @@ impl ControlServer {
         }
     }
 
-    /// When [`Self::tick`] wants to be called; `None` = when something else happens. In the past = at once.
+    /// When [`Self::tick`] must be called next; `None` = no deadline. In the past = at once.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         let earliest = self
@@ -152,7 +153,7 @@ impl ControlServer {
         }
     }
 
-    /// Gives waiting clients their turn and ends those that are late.
+    /// Serves clients that have more work, and closes those past their deadline.
     pub fn tick(&mut self, registry: &Registry, handler: &mut impl Handler, now: Instant) {
         for place in std::mem::take(&mut self.again) {
             self.process(place, registry, handler, now);
@@ -171,7 +172,8 @@ impl ControlServer {
         }
     }
 
-    /// Sends an event to the clients that have subscribed to it. One that reads too slowly loses it and is told.
+    /// Sends an event to its subscribers. A client that reads too slowly loses it, and receives the
+    /// number of lost events.
     pub fn publish(&mut self, registry: &Registry, event: &ApiEvent, now: Instant) {
         let line = event.notification();
         for place in 0..self.clients.len() {
@@ -228,7 +230,8 @@ impl ControlServer {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
-                    tracing::warn!(%error, "control socket: accept failed; trying again in a second");
+                    tracing::warn!(%error, "control socket: accept failed; trying again in a \
+                        second");
                     self.accept_at = Some(now + ACCEPT_PAUSE);
                     return;
                 }
@@ -248,13 +251,13 @@ impl ControlServer {
             .as_ref()
             .is_ok_and(|peer| self.policy.allows(*peer, groups))
         {
-            tracing::warn!(?peer, "control socket: client refused");
-            let message = "you may not use this socket: be root, or a member of control.group";
+            tracing::warn!(?peer, "control socket: access denied");
+            let message = "permission denied: must be root or a member of control.group";
             return refuse(stream, &ApiError::new(code::REFUSED, message));
         }
         let Some(place) = self.place(registry, now) else {
             let message =
-                format!("{MAX_CLIENTS} clients are connected, no more are taken; try again later");
+                format!("too many clients: at most {MAX_CLIENTS} may connect; try again later");
             return refuse(stream, &ApiError::refused(message));
         };
         let token = Token(self.first + 1 + place);
@@ -269,7 +272,7 @@ impl ControlServer {
         }
     }
 
-    /// A free place, if need be that of the client that has been idle the longest.
+    /// A free slot, if necessary that of the client that has been idle the longest.
     fn place(&mut self, registry: &Registry, now: Instant) -> Option<usize> {
         if let Some(free) = self.clients.iter().position(Option::is_none) {
             return Some(free);
@@ -294,16 +297,17 @@ impl Drop for ControlServer {
         if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode)
             && let Err(error) = fs::remove_file(&self.path)
         {
-            tracing::warn!(%error, path = %self.path.display(), "control socket: could not be removed");
+            tracing::warn!(%error, path = %self.path.display(), "control socket: could not be \
+                removed");
         }
     }
 }
 
-/// Tells a client why and hangs up. What does not fit its buffer at once is lost.
+/// Sends a client the reason and closes. What does not fit its buffer at once is lost.
 fn refuse(mut stream: UnixStream, error: &ApiError) {
     let line = format!("{}\n", response(Value::Null, Err(error.clone())));
     if let Err(error) = stream.write_all(line.as_bytes()) {
-        tracing::debug!(%error, "control socket: a refused client did not listen");
+        tracing::debug!(%error, "control socket: a refused client did not receive the reason");
     }
 }
 
@@ -322,7 +326,7 @@ fn remove_stale(path: &Path) -> Result<(), BindError> {
                 error,
             }),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        // Whoever does not refuse is there, even if too busy to answer.
+        // A daemon that does not refuse is alive, even if too busy to answer.
         _ => Err(BindError::Live(path.to_owned())),
     }
 }

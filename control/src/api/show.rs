@@ -1,6 +1,6 @@
-//! What `show` asks for and what it answers: the shape of the API. The engine fills it, `vtepctl` renders it.
+//! Requests and answers of `show`: filled by the daemon, rendered by `vtepctl`.
 //!
-//! Tables come in pages: [`Rows::next`] is the cursor that asks for what follows.
+//! Tables are paged: [`Rows::next`] is the cursor of the next page.
 
 use std::fmt::{self, Display};
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ pub use super::interface::{AttachMode, BindMode, InterfaceRole, InterfaceRow};
 use super::serde_form::{optional_text, optional_vni, text, texts, vni};
 use crate::config::PortKey;
 
-/// Which part of a table.
+/// Selects a part of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ShowQuery {
@@ -27,19 +27,19 @@ pub struct ShowQuery {
     /// Only routes of this type, 1 to 5 (`show.bgp.routes`).
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<u8>,
-    /// Only routes of this neighbour (`show.bgp.routes`).
+    /// Only routes of this neighbor (`show.bgp.routes`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub neighbor: Option<IpAddr>,
     /// How to group (`show.drops`).
     pub by: DropsBy,
-    /// The cursor of the page before; none = from the start.
+    /// The cursor of the previous page; none = from the start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
-    /// The most rows to answer, 1..=[`MAX_ROWS`].
+    /// Limit on rows in the answer, 1..=[`MAX_ROWS`].
     pub limit: usize,
 }
 
-/// The most rows of one page.
+/// Limit on rows of one page.
 pub const MAX_ROWS: usize = 5000;
 
 impl Default for ShowQuery {
@@ -60,14 +60,14 @@ impl Default for ShowQuery {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DropsBy {
-    /// One row a reason.
+    /// One row per reason.
     #[default]
     Reason,
-    /// A row a port and reason.
+    /// One row per port and reason.
     Port,
-    /// A row a VNI and reason.
+    /// One row per VNI and reason.
     Vni,
-    /// A row a remote VTEP and reason.
+    /// One row per remote VTEP and reason.
     Vtep,
 }
 
@@ -96,7 +96,7 @@ pub enum ShowRequest {
     BgpSummary,
     /// [`BgpNeighborDetail`](super::bgp::BgpNeighborDetail).
     BgpNeighbor(BgpPeer),
-    /// [`Rows`] of [`RouteRow`](super::bgp::RouteRow), in an order that the daemon chooses.
+    /// [`Rows`] of [`RouteRow`](super::bgp::RouteRow), in unspecified order.
     BgpRoutes(ShowQuery),
 }
 
@@ -105,15 +105,16 @@ pub enum ShowRequest {
 pub struct Rows<T> {
     /// The rows.
     pub rows: Vec<T>,
-    /// The cursor for `after` to get the next page; null on the last.
+    /// The value of `after` for the next page; null on the last.
     pub next: Option<String>,
 }
 
 impl<T> Rows<T> {
-    /// One page of `rows`, which come in the order of `key`. For tables of moderate size: it walks from the start.
+    /// One page of `rows`, which are ordered by `key`. For tables of moderate size: it iterates
+    /// from the start.
     ///
     /// # Errors
-    /// The remedy when `query.after` is no cursor.
+    /// `query.after` is not a cursor.
     pub fn page<K: Ord + FromStr + Display>(
         rows: impl IntoIterator<Item = T>,
         key: impl Fn(&T) -> K,
@@ -137,11 +138,12 @@ impl ShowQuery {
     /// The cursor in `after`.
     ///
     /// # Errors
-    /// The remedy when it is none.
+    /// `after` is not a cursor.
     pub fn cursor<K: FromStr>(&self) -> Result<Option<K>, String> {
         let parse = |text: &String| {
-            text.parse()
-                .map_err(|_| format!("after: {text:?} is no cursor; pass on what `next` said"))
+            text.parse().map_err(|_| {
+                format!("invalid cursor {text:?}: must be `next` of the previous page")
+            })
         };
         self.after.as_ref().map(parse).transpose()
     }
@@ -172,17 +174,17 @@ macro_rules! cursor {
 }
 
 cursor!(
-    /// The place of a row of `show.mac`.
+    /// Position of a row of `show.mac`.
     MacCursor,
     MacAddr
 );
 cursor!(
-    /// The place of a row of `show.neighbors`.
+    /// Position of a row of `show.neighbors`.
     NeighborCursor,
     IpAddr
 );
 
-/// Frames and bytes both ways.
+/// Frames and bytes in both directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Traffic {
     /// Frames received.
@@ -204,11 +206,11 @@ pub struct DaemonStatus {
     pub version: String,
     /// When it started, seconds since 1970.
     pub since: u64,
-    /// How long it runs, seconds.
+    /// Time since it started, seconds.
     pub uptime: u64,
-    /// Why it does not work as configured; empty = all is well.
+    /// Reasons why it does not work as configured; empty = none.
     pub degraded: Vec<String>,
-    /// Our VTEP addresses.
+    /// Local VTEP addresses.
     #[serde(with = "texts")]
     pub addresses: Vec<VtepAddr>,
     /// UDP port for VXLAN.
@@ -232,7 +234,7 @@ pub struct TableSizes {
     pub macs: usize,
     /// Remote VTEPs.
     pub vteps: usize,
-    /// Neighbours.
+    /// Neighbors.
     pub neighbors: usize,
     /// UMEM frames in all.
     pub frames: usize,
@@ -248,26 +250,26 @@ pub struct VniRow {
     pub ports: usize,
     /// VTEPs in the flood list or with a MAC behind them.
     pub remote_vteps: usize,
-    /// MACs behind our ports.
+    /// MACs behind local ports.
     pub macs_local: usize,
-    /// MACs behind other VTEPs.
+    /// MACs behind remote VTEPs.
     pub macs_remote: usize,
-    /// Neighbours.
+    /// Neighbors.
     pub neighbors: usize,
     /// Frames from (rx) and to (tx) the overlay.
     #[serde(flatten)]
     pub traffic: Traffic,
 }
 
-/// Where a MAC comes from.
+/// Origin of a MAC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MacKind {
-    /// Behind one of our ports.
+    /// Behind a local port.
     Local,
-    /// Behind a VTEP, as EVPN says.
+    /// Behind a VTEP, from EVPN.
     Remote,
-    /// Behind a VTEP, as configured.
+    /// Behind a VTEP, from the configuration.
     Static,
 }
 
@@ -280,19 +282,19 @@ pub struct MacRow {
     /// The MAC.
     #[serde(with = "text")]
     pub mac: MacAddr,
-    /// Where it comes from.
+    /// Its origin.
     pub kind: MacKind,
     /// The port of a local MAC.
     #[serde(with = "optional_text")]
     pub port: Option<PortKey>,
-    /// The VTEP of any other.
+    /// The VTEP of any other MAC.
     #[serde(with = "optional_text")]
     pub vtep: Option<VtepAddr>,
-    /// Sequence of MAC mobility (RFC 7432 section 7.7); null where BGP has no part in it.
+    /// Sequence of MAC mobility (RFC 7432 section 7.7); null without BGP.
     pub sequence: Option<u32>,
     /// `sticky`, `frozen`, `stale`, `locked`, `learned`, `unresolved`.
     pub flags: Vec<String>,
-    /// Seconds since it came; null when it does not age.
+    /// Seconds since it was added; null when it does not age.
     pub age: Option<u64>,
 }
 
@@ -317,13 +319,13 @@ pub enum PortState {
     Up,
     /// Its interface is down.
     Down,
-    /// There is no such interface.
+    /// The interface does not exist.
     Absent,
     /// Set-up failed; `reason` says why.
     Failed,
 }
 
-/// One receive queue of an interface and who serves it.
+/// One receive queue of an interface and its worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueRow {
     /// Receive queue, from 0.
@@ -339,7 +341,7 @@ pub struct XdpStatistics {
     pub rx_dropped: u64,
     /// Dropped for invalid descriptors in the receive direction.
     pub rx_invalid_descs: u64,
-    /// Invalid descriptors that we gave for sending.
+    /// Invalid descriptors in the transmit direction.
     pub tx_invalid_descs: u64,
     /// Dropped because the receive ring was full.
     pub rx_ring_full: u64,
@@ -359,7 +361,7 @@ pub struct PortRow {
     /// The VNI of a tenant port; null for the underlay.
     #[serde(with = "optional_vni")]
     pub vni: Option<Vni>,
-    /// What it is for.
+    /// Its role.
     pub role: InterfaceRole,
     /// Its state.
     pub state: PortState,
@@ -376,8 +378,8 @@ pub struct PortRow {
     /// Frames from (rx) and to (tx) the interface.
     #[serde(flatten)]
     pub traffic: Traffic,
-    /// Notices to the control thread (hosts seen, misses) beyond what the port may tell a second: held back, not lost for
-    /// the frames, which went on.
+    /// Events to the control thread (hosts seen, misses) suppressed by the rate limit of the port;
+    /// the frames themselves are forwarded.
     pub events_suppressed: u64,
     /// The kernel's counters.
     pub xdp: XdpStatistics,
@@ -390,25 +392,25 @@ pub struct WorkerRow {
     pub id: u16,
     /// The CPU that it is pinned to; null = not pinned.
     pub core: Option<usize>,
-    /// Share of time with work, percent, since the last look.
+    /// Share of time with work, percent, since the previous request.
     pub busy: f64,
-    /// Turns of its loop.
+    /// Iterations of its loop.
     pub iterations: u64,
     /// Frames processed.
     pub frames: u64,
-    /// UMEM frames that it has free.
+    /// Free UMEM frames of the worker.
     pub frames_free: usize,
 }
 
-/// The state of the way to a VTEP.
+/// The state of a path to a VTEP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PathState {
     /// Ready to send.
     Up,
-    /// The kernel is asked for the neighbour's MAC.
+    /// The neighbor's MAC is being resolved by the kernel.
     Resolving,
-    /// No way; `reason` says why.
+    /// Not usable; `reason` says why.
     Unresolved,
 }
 
@@ -421,9 +423,9 @@ pub struct UnderlayRow {
     pub state: PathState,
     /// The gateway; null when the VTEP is on the link.
     pub via: Option<IpAddr>,
-    /// The interface that frames leave by.
+    /// The outgoing interface.
     pub device: Option<String>,
-    /// The MAC that frames go to.
+    /// The destination MAC of frames.
     #[serde(with = "optional_text")]
     pub mac: Option<MacAddr>,
     /// MTU of the path, bytes.
@@ -440,7 +442,7 @@ pub struct UnderlayRow {
 /// A row of `show.drops`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DropRow {
-    /// The name of the reason.
+    /// Name of the reason.
     pub reason: String,
     /// What it means.
     pub explain: String,
@@ -461,6 +463,6 @@ pub struct NeighborRow {
     /// Its MAC.
     #[serde(with = "text")]
     pub mac: MacAddr,
-    /// Where it comes from.
+    /// Its origin.
     pub kind: MacKind,
 }

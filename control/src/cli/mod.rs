@@ -1,4 +1,4 @@
-//! `vtepctl`: words in, calls to the daemon, tables or JSON out.
+//! `vtepctl`: arguments in, requests to the daemon, tables or JSON out.
 
 mod args;
 mod render;

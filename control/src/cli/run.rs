@@ -1,4 +1,4 @@
-//! Carries out a command.
+//! Executes a command.
 
 use std::fs;
 use std::io::{self, Write};
@@ -17,10 +17,10 @@ use crate::api::event::Topic;
 use crate::api::message::{ConfigCheck, ConfigDiff, ConfigSave, ConfigSource, SaveTarget};
 use crate::api::show::{DropsBy, ShowQuery};
 
-/// Why a command was not carried out.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The daemon refused or is not there.
+    /// The daemon refused or is not running.
     #[error(transparent)]
     Client(#[from] ClientError),
     /// A file could not be read or written.
@@ -31,10 +31,10 @@ pub enum Failure {
     Output(#[from] io::Error),
 }
 
-/// Carries out the command and writes what there is to say to `out`.
+/// Executes the command and writes its output to `out`.
 ///
 /// # Errors
-/// [`Failure`] with the remedy.
+/// [`Failure`].
 pub fn run(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
     let mut client = Client::connect(&cli.socket)?;
     if let Some((method, params)) = cli.command.request() {
@@ -46,7 +46,7 @@ pub fn run(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
         };
     }
     match &cli.command {
-        Command::Show(show) => Shower {
+        Command::Show(show) => ShowCommand {
             client,
             json: cli.json,
             out,
@@ -78,13 +78,13 @@ pub fn run(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
     }
 }
 
-struct Shower<'a, W> {
+struct ShowCommand<'a, W> {
     client: Client,
     json: bool,
     out: &'a mut W,
 }
 
-impl<W: Write> Shower<'_, W> {
+impl<W: Write> ShowCommand<'_, W> {
     fn show(&mut self, show: &Show) -> Result<(), Failure> {
         let of = |vni| ShowQuery {
             vni,
@@ -143,7 +143,7 @@ impl<W: Write> Shower<'_, W> {
         }
     }
 
-    /// An answer that is no table.
+    /// An answer that is a single object.
     fn one<T: DeserializeOwned>(
         &mut self,
         method: &str,
@@ -158,7 +158,7 @@ impl<W: Write> Shower<'_, W> {
         Ok(self.out.write_all(render(&answer).as_bytes())?)
     }
 
-    /// All pages as one table; as JSON in the shape of one answer that holds them all.
+    /// All pages as one table; as JSON, one answer with all rows.
     fn rows<T: DeserializeOwned>(
         &mut self,
         method: &str,
@@ -242,7 +242,7 @@ fn write_diff(diff: &ConfigDiff, out: &mut dyn Write) -> io::Result<()> {
         .try_for_each(|line| writeln!(out, "{line}"))?;
     diff.restart
         .iter()
-        .try_for_each(|key| writeln!(out, "{key}: takes a restart of vtepd"))
+        .try_for_each(|key| writeln!(out, "{key}: requires a restart of vtepd"))
 }
 
 fn source(file: Option<&Path>) -> Result<ConfigSource, Failure> {

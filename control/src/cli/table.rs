@@ -1,17 +1,17 @@
-//! Aligned columns for people.
+//! Tables with aligned columns.
 
 use std::fmt::Write;
 
-/// A table that grows row by row and is written with aligned columns.
+/// A table that is built row by row.
 #[derive(Debug)]
 pub(super) struct Table<const N: usize> {
-    /// Heading, and whether the column holds numbers, which stand to the right.
+    /// Heading, and whether the column holds numbers, which are right-aligned.
     columns: [(&'static str, bool); N],
     rows: Vec<[String; N]>,
 }
 
 impl<const N: usize> Table<N> {
-    /// Columns by heading; a heading that begins with `>` is of numbers.
+    /// Columns by heading; a `>` before the heading marks a column of numbers.
     pub(super) fn new(headings: [&'static str; N]) -> Self {
         let column = |heading: &'static str| {
             heading
@@ -76,7 +76,7 @@ pub(super) fn list<T: ToString>(items: &[T]) -> String {
         .join(",")
 }
 
-/// Seconds as `1d02h`, `02h03m`, `00:04:05` would be: the way FRR writes times.
+/// Seconds as FRR writes times: `1d02h03m`, `04:05:06`.
 pub(super) fn duration(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     if days > 0 {

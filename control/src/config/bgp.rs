@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::diagnostic::Diagnostics;
-use super::key::{duration, keys, plain, read_keys, single, write_keys};
+use super::key::{duration, plain, read_keys, single, write_keys};
 use super::node::{Located, Node};
 use super::table::TableReader;
 use super::value::{Read, any_ip, integer, invalid, seconds};

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use super::bgp::{BgpSettings, asn, router_ip};
 use super::diagnostic::Diagnostics;
-use super::key::{
-    custom, duration, keys, optional, plain, read_keys, string_of, write_keys, write_only,
-};
+use super::key::{custom, duration, optional, plain, read_keys, string_of, write_keys, write_only};
 use super::node::Located;
 use super::password::{Password, PasswordSource};
 use super::table::TableReader;

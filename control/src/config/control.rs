@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::diagnostic::Diagnostics;
-use super::key::{keys, optional, read_keys, single, string_of, write_keys};
+use super::key::{optional, read_keys, single, string_of, write_keys};
 use super::node::Located;
 use super::table::TableReader;
 use super::value::{Read, string};

@@ -1,4 +1,4 @@
-//! Diagnostics: what is wrong with a configuration, as an operator reads it.
+//! Diagnostics: errors and warnings of a configuration, for operators.
 
 use std::fmt;
 
@@ -18,9 +18,10 @@ pub struct Diagnostic {
     pub severity: Severity,
     /// The line, from 1; 0 = unknown, or from a request.
     pub line: u32,
-    /// The key, from the top of the file, such as `vni.port.interface`. Empty for errors of syntax.
+    /// The key, from the top of the file, such as `vni.port.interface`. Empty for errors of
+    /// syntax.
     pub key: String,
-    /// The wrong value and what would be right.
+    /// The invalid value, and what would be valid.
     pub message: String,
 }
 

@@ -41,20 +41,22 @@ macro_rules! keys {
             $crate::config::key::Key {
                 name: $name,
                 read: |section, table, diagnostics| {
-                    let value = $crate::config::key::Codec::read(&$codec, table, $name, diagnostics);
+                    let codec = $codec;
+                    let value = $crate::config::key::Codec::read(
+                        &codec, table, $name, diagnostics,
+                    );
                     if let Some(value) = value {
                         section.$($field).+ = value;
                     }
                 },
                 write: |section| $crate::config::key::Codec::write(&$codec, &section.$($field).+),
-                live: $crate::config::key::keys!(@is $($live)?),
+                live: keys!(@is $($live)?),
             },
         )*];
     };
     (@is live) => { true };
     (@is) => { false };
 }
-pub(super) use keys;
 
 /// Reads every key of a section; those that are missing or invalid leave the section as it is.
 pub(super) fn read_keys<S>(

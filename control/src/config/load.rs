@@ -1,4 +1,4 @@
-//! From a file to a valid configuration, or to all that is wrong with it.
+//! Loads a file: the result is a consistent configuration, or every error in it.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -6,24 +6,26 @@ use std::path::Path;
 use super::change::kind::VniLoader;
 use super::change::{Change, KINDS};
 use super::diagnostic::{Diagnostic, Diagnostics};
-use super::host::{self, HostFacts, HostReferences};
+use super::host::{self, HostFacts};
 use super::model::{Config, VniConfig};
 use super::node::parse_toml;
 use super::password::{Password, PasswordSource};
+use super::references::HostReferences;
 use super::table::TableReader;
 use super::{bgp, bgp_neighbor, control, vni, vtep};
 
 /// A configuration that was read from text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
-    /// The configuration, valid in itself.
+    /// The configuration, consistent by itself.
     pub config: Config,
     source: String,
     references: HostReferences,
 }
 
 impl Loaded {
-    /// Checks it against the host. The configuration can't run there when [`Diagnostics::refused`].
+    /// Checks it against the host. The configuration can't run there when
+    /// [`Diagnostics::has_errors`].
     #[must_use]
     pub fn check_host(&self, host: &dyn HostFacts) -> Diagnostics {
         let mut diagnostics = Diagnostics::new(&self.source);
@@ -35,12 +37,12 @@ impl Loaded {
 /// Reads and checks a file.
 ///
 /// # Errors
-/// Every problem that was found, with its line.
+/// Every diagnostic, with its line.
 pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
     let source = path.display().to_string();
     match std::fs::read(path).map(String::from_utf8) {
         Ok(Ok(text)) => parse(&source, &text),
-        Ok(Err(_)) => Err(single(&source, "not UTF-8 text; TOML files are".to_owned())),
+        Ok(Err(_)) => Err(single(&source, "invalid text: must be UTF-8".to_owned())),
         Err(error) => Err(single(&source, format!("can't be read: {error}"))),
     }
 }
@@ -51,31 +53,38 @@ fn single(source: &str, message: String) -> Diagnostics {
     diagnostics
 }
 
-/// Reads and checks a text, and the password files that it names. `source` is the file name in messages.
+/// Reads and checks a text, and the password files that it names. `source` is the file name in
+/// messages.
 ///
 /// # Errors
-/// Every problem that was found, with its line.
+/// Every diagnostic, with its line.
 pub fn parse(source: &str, text: &str) -> Result<Loaded, Diagnostics> {
     read(source, text, &Password::read)
 }
 
-/// Reads and checks a text that a client sent. No file is opened: its sender may have fewer rights than we. A password
-/// file is taken only when `running` has read it before.
+/// Reads and checks a text that a client sent. No file is opened, since the client may have fewer
+/// permissions than the daemon: a password file must be one that `running` has read before.
 ///
 /// # Errors
-/// Every problem that was found, with its line.
+/// Every diagnostic, with its line.
 pub fn parse_request(source: &str, text: &str, running: &Config) -> Result<Loaded, Diagnostics> {
     read(source, text, &|file| {
         let known = running
             .bgp_neighbors()
             .values()
             .filter_map(|neighbor| neighbor.password.as_ref());
-        known.into_iter().find(|known| known.file() == file).cloned().ok_or_else(|| {
-            format!(
-                "{} is not in use yet, and vtepd opens no file that a client names; write it into vtepd's own file and apply that",
-                file.display()
-            )
-        })
+        known
+            .into_iter()
+            .find(|known| known.file() == file)
+            .cloned()
+            .ok_or_else(|| {
+                format!(
+                    "{} is not in use yet, and vtepd opens no file that a client names; add it to \
+                 vtepd's \
+                 own file and apply that",
+                    file.display()
+                )
+            })
     })
 }
 
@@ -182,8 +191,8 @@ fn read_vni(
     }
 }
 
-/// What `--check` prints: every problem, then a summary of what is good. Without `host` nothing is looked up there.
-/// Returns whether the configuration would be accepted.
+/// The output of `--check`: every diagnostic, then a summary of a valid configuration. Without
+/// `host` nothing is looked up there. Returns whether the configuration would be accepted.
 ///
 /// # Errors
 /// Those of `out`.

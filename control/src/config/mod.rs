@@ -1,4 +1,5 @@
-//! Configuration: text in, typed and consistent [`Config`] out; and the changes from one to the next.
+//! Configuration: text in, typed and consistent [`Config`] out; and the changes from one to the
+//! next.
 //!
 //! ```text
 //! TOML -> node (values with lines) -> table, key, value (typed) -> Change -> Config::apply -> Config
@@ -12,6 +13,9 @@
 //! too, in the same words. A diagnostic names the file, the line, the key, the invalid value and
 //! what would be valid.
 
+#[macro_use]
+mod key;
+
 mod bgp;
 mod bgp_neighbor;
 mod change;
@@ -21,12 +25,12 @@ mod diff;
 mod group;
 mod host;
 mod interface;
-mod key;
 mod load;
 mod model;
 mod node;
 mod password;
 mod port;
+mod references;
 mod request;
 mod save;
 mod table;

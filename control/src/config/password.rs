@@ -23,7 +23,8 @@ impl Password {
     /// Reads a key: the whole file except for one line end at its end.
     ///
     /// # Errors
-    /// The file can't be read, all users may read it, or it holds no key of 1 to 80 bytes on one line.
+    /// The file can't be read, all users may read it, or it holds no key of 1 to 80 bytes on one
+    /// line.
     pub fn read(file: &Path) -> Result<Self, String> {
         use std::io::Read;
         use std::os::unix::fs::MetadataExt;

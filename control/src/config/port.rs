@@ -9,7 +9,7 @@ use vtep_dataplane::table::port::{ChecksumMode, StormLimit};
 
 use super::diagnostic::Diagnostics;
 use super::interface::PortKey;
-use super::key::{custom, keys, one_of, optional, plain, read_keys, set, write_keys, write_only};
+use super::key::{custom, one_of, optional, plain, read_keys, set, write_keys, write_only};
 use super::node::Located;
 use super::table::TableReader;
 use super::value::{Read, boolean, integer, ip, text};
@@ -111,7 +111,8 @@ pub(super) fn read(table: &mut TableReader<'_>, diagnostics: &mut Diagnostics) -
     read_keys(PORT, &mut port, table, diagnostics);
     port.learn = learn(table, port.lock, diagnostics);
     if port.lock && port.macs.is_empty() {
-        let message = "a locked port without macs accepts no frames; list the hosts in macs, or write lock = false";
+        let message = "a locked port without macs accepts no frames; list the hosts in macs, or \
+            write lock = false";
         table.reject("lock", message, diagnostics);
     }
     key.map(|_| port)

@@ -14,8 +14,8 @@ impl Change {
     /// name.
     ///
     /// # Errors
-    /// Every invalid, missing or unknown field. The diagnostics have no line, and their keys are the
-    /// names of the fields.
+    /// Every invalid, missing or unknown field. The diagnostics have no line, and their keys are
+    /// the names of the fields.
     pub fn from_request(method: &str, params: &Value) -> Option<Result<Self, Diagnostics>> {
         let (name, verb) = method.split_once('.')?;
         let verb = match verb {

@@ -1,5 +1,5 @@
-//! Writes a configuration as TOML. Equal configurations give equal texts, and reading the text gives
-//! the same configuration.
+//! Writes a configuration as TOML. Equal configurations give equal texts, and reading the text
+//! gives the same configuration.
 
 use super::change::KINDS;
 use super::model::Config;

@@ -73,7 +73,8 @@ fn octets(text: &str) -> Option<(u8, [u8; 6])> {
     }
 }
 
-/// A route distinguisher from its text. Types that have no text of their own are written as 16 hexadecimal digits.
+/// A route distinguisher from its text. Types that have no text of their own are written as 16
+/// hexadecimal digits.
 #[must_use]
 pub fn rd_of(text: &str) -> Option<Rd> {
     if let Some(raw) = text.strip_prefix("0x") {

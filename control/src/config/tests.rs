@@ -89,7 +89,7 @@ fn neighbor((number, passive, limit): (u8, bool, Option<u32>)) -> Box<BgpNeighbo
     })
 }
 
-/// Any change on a small stage, so that many fit and many don't.
+/// Any change within a small space, so that many apply and many conflict.
 fn change() -> impl Strategy<Value = Change> {
     let targets = |numbers: Vec<u16>| RouteTargets {
         auto: numbers.len() != 1,
@@ -181,7 +181,7 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// A configuration that changes led to; those that don't fit are left out.
+/// A configuration built by changes; those that conflict are skipped.
 fn config() -> impl Strategy<Value = Config> {
     prop::collection::vec(change(), 0..80).prop_map(|changes| {
         let mut config = base();
@@ -245,7 +245,7 @@ proptest! {
 }
 
 #[test]
-fn entries_with_a_lifetime_belong_to_who_added_them() {
+fn entries_with_a_lifetime_belong_to_the_client_that_added_them() {
     let mut config = base();
     let vni = vni(0);
     let add = |mac, to, lifetime: Option<u64>| {
@@ -275,7 +275,7 @@ fn entries_with_a_lifetime_belong_to_who_added_them() {
             lifetime,
         })
         .unwrap();
-    // A second answer renews, also to another place; for ever takes the entry away first.
+    // Adding again renews, also with another VTEP; a permanent entry requires a deletion first.
     config.apply(&add(mac(1), 4, Some(90))).unwrap();
     assert!(config.apply(&add(mac(1), 4, None)).is_err());
     assert_eq!(config.vnis()[&vni].fdb()[&mac(1)].vtep, vtep(4));
@@ -303,7 +303,8 @@ fn a_client_names_no_password_file_that_is_not_in_use() {
     std::fs::write(&file, "s3cret\n").unwrap();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
     let text = format!(
-        "{BASE}[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"10.9.0.1\"\nremote-asn = 65000\npassword-file = \"{}\"\n",
+        "{BASE}[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"10.9.0.1\"\nremote-asn = \
+         65000\npassword-file = \"{}\"\n",
         file.display()
     );
     let running = parse("file", &text);
@@ -359,12 +360,12 @@ fn a_million_fdb_entries_take_microseconds_each() {
         config.apply(&add(n)).unwrap();
     }
     assert_eq!(config.vnis()[&vni].fdb().len(), 1_000_000);
-    // About 2 us each in a dev build; the bound leaves room for a busy machine.
+    // About 2 us each in a dev build; the bound allows for a busy machine.
     assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
 }
 
 #[test]
-fn what_takes_a_restart_is_named() {
+fn keys_that_require_a_restart_are_named() {
     let new = BASE
         .replace("\"203.0.113.2\", ", "")
         .replace("eth0", "eth1")

@@ -1,4 +1,4 @@
-//! Readers of single values: each returns the value, or what is wrong with it.
+//! Readers of single values: each returns the value, or an error message.
 
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::interface::host_ip;
 use super::node::{Located, Node};
 
-/// What a reader of one value returns: the value, or what is wrong with it.
+/// The result of reading one value: the value, or an error message.
 pub(crate) type Read<T> = Result<T, String>;
 
 /// The longest time that a timer of the configuration may take, seconds: a week.

@@ -3,7 +3,7 @@
 use vtep_dataplane::addr::Vni;
 
 use super::diagnostic::Diagnostics;
-use super::key::{Codec, custom, keys, one_of, optional, plain, read_keys, write_keys};
+use super::key::{Codec, custom, one_of, optional, plain, read_keys, write_keys};
 use super::node::{Located, Node};
 use super::table::TableReader;
 use super::target::{EthernetTagMode, RouteTargets, rd, target_texts, targets};

@@ -1,12 +1,14 @@
 //! `[vtep]` and `[vtep.afxdp]`: types and keys.
 
+use std::fmt::Display;
+
 use vtep_dataplane::addr::VtepAddr;
 
 use super::diagnostic::Diagnostics;
-use super::host::HostReferences;
 use super::interface::InterfaceName;
-use super::key::{Codec, custom, keys, one_of, optional, plain, read_keys, single, write_keys};
+use super::key::{Codec, custom, one_of, optional, plain, read_keys, single, write_keys};
 use super::node::{Located, Node};
+use super::references::HostReferences;
 use super::table::TableReader;
 use super::value::{Read, boolean, integer, invalid, text};
 use super::write::{array, quoted};
@@ -168,8 +170,8 @@ pub struct Vtep {
 keys! {
     /// The keys of `[vtep]`.
     pub(super) const VTEP: Vtep {
-        "address" => addresses: custom(read_addresses, |all: &Addresses| Some(array(all.iter().map(quoted))));
-        "underlay" => underlay: custom(read_underlay, |all: &Vec<_>| Some(array(all.iter().map(quoted))));
+        "address" => addresses: custom(read_addresses, |all: &Addresses| strings(all.iter()));
+        "underlay" => underlay: custom(read_underlay, |all: &Vec<_>| strings(all));
         "udp-port" => udp_port: plain(integer(1..=u16::MAX));
         "cores" => cores: optional(custom(read_cores, |all| Some(array(all))));
         @live "ttl" => tunnel.ttl: plain(integer(1..=u8::MAX));
@@ -259,6 +261,10 @@ fn addresses(value: &Located) -> Read<Addresses> {
     }
 }
 
+fn strings<T: Display>(items: impl IntoIterator<Item = T>) -> Option<String> {
+    Some(array(items.into_iter().map(quoted)))
+}
+
 fn read_underlay(
     table: &mut TableReader<'_>,
     key: &'static str,
@@ -267,7 +273,8 @@ fn read_underlay(
     let before = diagnostics.errors();
     let names = table.set(key, diagnostics, text::<InterfaceName>);
     if names.is_empty() && diagnostics.errors() == before {
-        let message = "missing or empty; write the interfaces that carry VXLAN, such as underlay = [\"eth0\"]";
+        let message = "missing or empty; write the interfaces that carry VXLAN, such as underlay \
+            = [\"eth0\"]";
         table.reject(key, message, diagnostics);
     }
     Some(names)

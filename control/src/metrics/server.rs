@@ -16,7 +16,7 @@ pub const MAX_SCRAPERS: usize = 8;
 pub const TOKENS: usize = 1 + MAX_SCRAPERS;
 /// Longest request, in octets.
 const MAX_REQUEST: usize = 8 << 10;
-/// Most headers of a request.
+/// Limit on headers of a request.
 const MAX_HEADERS: usize = 64;
 /// Longest time from accepting a connection to the end of its response.
 const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -287,7 +287,8 @@ fn response(input: &[u8], page: &mut dyn FnMut() -> Arc<[u8]>) -> Option<[Arc<[u
         ""
     };
     let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n{allow}Connection: close\r\n\r\n",
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n{allow}Connection: \
+         close\r\n\r\n",
         body.len()
     );
     Some([text(&head), body])

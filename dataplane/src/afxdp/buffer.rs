@@ -6,8 +6,6 @@
 //! that, igb and igc give each buffer to the XDP program as a frame of its own: the program and the
 //! host would read bytes from the middle of a tenant's frame as an Ethernet header.
 
-use super::umem::Umem;
-
 /// Bytes of a frame that the MTU does not count: Ethernet header, two VLAN tags and the frame check
 /// sequence.
 pub(super) const FRAMING: u32 = 14 + 2 * 4 + 4;
@@ -86,12 +84,8 @@ pub struct Misfit {
 }
 
 impl Misfit {
-    /// `None` where a frame fits.
-    pub(super) fn find(interface: &str, driver: &str, mtu: u32, umem: &Umem) -> Option<Self> {
-        Self::of(interface, driver, mtu, umem.frame_size())
-    }
-
-    fn of(interface: &str, driver: &str, mtu: u32, chunk_size: u32) -> Option<Self> {
+    /// `None` where a frame fits into a chunk of `chunk_size` bytes.
+    pub(super) fn of(interface: &str, driver: &str, mtu: u32, chunk_size: u32) -> Option<Self> {
         let buffer = Sizing::of(driver).buffer(chunk_size);
         let (interface, driver) = (interface.to_owned(), driver.to_owned());
         (mtu + FRAMING > buffer).then_some(Self {

@@ -204,7 +204,7 @@ impl XdpDevice {
         if !wanted || self.interface.software || self.attached == AttachMode::Generic {
             return None;
         }
-        Misfit::find(&self.name, &self.interface.driver, mtu, umem)
+        Misfit::of(&self.name, &self.interface.driver, mtu, umem.frame_size())
     }
 
     /// Changes the VTEP addresses and the UDP port of an underlay device. VXLAN to addresses that

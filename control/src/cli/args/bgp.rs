@@ -1,4 +1,4 @@
-//! The words of `show bgp`, `bgp`, `mac` and `monitor`.
+//! Arguments of `show bgp`, `bgp`, `mac` and `monitor`.
 
 use std::net::IpAddr;
 
@@ -15,9 +15,9 @@ use crate::config::InterfaceName;
 /// `show bgp`.
 #[derive(Debug, Subcommand)]
 pub enum ShowBgp {
-    /// Neighbours with state, messages and numbers of routes.
+    /// Neighbors with state, messages and numbers of routes.
     Summary,
-    /// One neighbour: capabilities, timers, counters.
+    /// One neighbor: capabilities, timers, counters.
     Neighbor {
         /// Its address.
         #[arg(value_name = "ADDR")]
@@ -27,10 +27,11 @@ pub enum ShowBgp {
     Routes {
         #[command(flatten)]
         vni: OfVni,
-        /// Only routes of this type: 1 auto-discovery, 2 MAC/IP, 3 multicast, 4 segment, 5 prefix.
+        /// Only routes of this type: 1 Ethernet A-D, 2 MAC/IP, 3 inclusive multicast, 4 Ethernet
+        /// segment, 5 IP prefix.
         #[arg(long = "type", value_name = "TYPE", value_parser = clap::value_parser!(u8).range(1..=5))]
         kind: Option<u8>,
-        /// Only routes of this neighbour.
+        /// Only routes of this neighbor.
         #[arg(long, value_name = "ADDR")]
         neighbor: Option<IpAddr>,
     },
@@ -39,13 +40,14 @@ pub enum ShowBgp {
 /// `mac move|unfreeze`.
 #[derive(Debug, Subcommand)]
 pub enum MacCommand {
-    /// Attach a host that came here, as by live migration: its sequence is raised, and it is announced.
+    /// Attach a host that moved here, as by live migration, with a higher sequence, and announce
+    /// it.
     Move {
         /// The host.
         mac: HostMac,
         #[command(flatten)]
         vni: InVni,
-        /// The interface that it is behind now.
+        /// The interface that the host is behind now.
         #[arg(long, value_name = "IF")]
         interface: InterfaceName,
         /// The VLAN of a trunk, 1 to 4094.
@@ -55,7 +57,7 @@ pub enum MacCommand {
         #[arg(long)]
         ip: Vec<IpAddr>,
     },
-    /// Let a MAC that was frozen as a duplicate move again.
+    /// Unfreeze a MAC that was frozen as a duplicate.
     Unfreeze {
         /// The MAC.
         mac: HostMac,
@@ -64,9 +66,9 @@ pub enum MacCommand {
     },
 }
 
-/// How a soft clear goes.
+/// Direction of a soft clear.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-#[allow(missing_docs, reason = "the names say it")]
+#[allow(missing_docs, reason = "the names are the words of the command line")]
 pub enum Soft {
     In,
     Out,
@@ -76,27 +78,27 @@ pub enum Soft {
 /// `bgp clear|shutdown|enable`.
 #[derive(Debug, Subcommand)]
 pub enum BgpCommand {
-    /// Clear a session: end it, so that it comes back; with --soft exchange the routes again and keep it.
+    /// Restart a session; with --soft keep it and exchange the routes again.
     Clear {
-        /// The neighbour.
+        /// The neighbor.
         #[arg(value_name = "ADDR")]
         neighbor: IpAddr,
-        /// Exchange routes again: in, out or both (the default).
+        /// Keep the session and exchange routes again: in, out or both (the default).
         #[arg(long, num_args = 0..=1, default_missing_value = "both")]
         soft: Option<Soft>,
     },
     /// End a session until it is enabled again.
     Shutdown {
-        /// The neighbour.
+        /// The neighbor.
         #[arg(value_name = "ADDR")]
         neighbor: IpAddr,
-        /// What the neighbour is told.
+        /// Shutdown communication sent to the neighbor.
         #[arg(long, value_name = "TEXT")]
         message: Option<String>,
     },
     /// Start a session that was shut down.
     Enable {
-        /// The neighbour.
+        /// The neighbor.
         #[arg(value_name = "ADDR")]
         neighbor: IpAddr,
     },
@@ -105,14 +107,14 @@ pub enum BgpCommand {
 /// `monitor`.
 #[derive(Debug, Args)]
 pub struct Monitor {
-    /// What to tell of.
+    /// Topics to report.
     #[arg(default_value = "all")]
     pub topics: Vec<About>,
 }
 
-/// What `monitor` tells of.
+/// A topic of `monitor`.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-#[allow(missing_docs, reason = "the names say it")]
+#[allow(missing_docs, reason = "the names are the words of the command line")]
 pub enum About {
     Mac,
     Bgp,
@@ -133,7 +135,7 @@ impl From<About> for Topic {
     }
 }
 
-/// The API's type as parameters.
+/// The parameters of a request.
 fn params(of: impl Serialize) -> Value {
     json!(of)
 }

@@ -1,4 +1,4 @@
-//! The words of the command line.
+//! Arguments of the command line.
 
 pub mod bgp;
 pub mod vni;
@@ -24,7 +24,7 @@ pub struct Cli {
     /// Print the API's result as JSON.
     #[arg(long, global = true)]
     pub json: bool,
-    /// Say what was done.
+    /// Report what was done.
     #[arg(short, long, global = true)]
     pub verbose: bool,
     /// What to do.
@@ -50,16 +50,16 @@ pub enum Command {
     /// Add a VTEP to the static flood list of a VNI, or delete it from there.
     #[command(subcommand)]
     Flood(FloodCommand),
-    /// Add or delete a static neighbour.
+    /// Add or delete a static neighbor.
     #[command(subcommand)]
     Neigh(NeighCommand),
-    /// Move a host to a port here, or free a frozen MAC.
+    /// Move a host to a local port, or unfreeze a MAC.
     #[command(subcommand)]
     Mac(MacCommand),
     /// Clear, shut down or enable a BGP session.
     #[command(subcommand)]
     Bgp(BgpCommand),
-    /// Tell what happens, one event a line, until interrupted.
+    /// Print events, one per line, until interrupted.
     Monitor(Monitor),
     /// Check, compare, apply or save a configuration.
     #[command(subcommand)]
@@ -77,9 +77,9 @@ pub struct OfVni {
 /// What to show.
 #[derive(Debug, Subcommand)]
 pub enum Show {
-    /// Since when it is up, version, degradation, AF_XDP modes, sizes of tables.
+    /// Version, uptime, degradation, AF_XDP modes, table sizes.
     Status,
-    /// VNIs with their ports, remote VTEPs, and numbers of MACs and neighbours.
+    /// VNIs with their ports, remote VTEPs, and numbers of MACs and neighbors.
     Vni {
         /// Only this VNI.
         #[arg(value_name = "ID")]
@@ -95,7 +95,7 @@ pub enum Show {
     },
     /// ARP and ND entries.
     Neighbors(OfVni),
-    /// Who gets broadcast, unknown unicast and multicast.
+    /// Destinations of broadcast, unknown unicast and multicast.
     Flood(OfVni),
     /// BGP sessions and EVPN routes.
     #[command(subcommand)]
@@ -104,7 +104,7 @@ pub enum Show {
     Ports,
     /// Worker threads.
     Workers,
-    /// Ways to remote VTEPs.
+    /// Paths to remote VTEPs.
     Underlay,
     /// Dropped frames by reason.
     Drops {
@@ -116,7 +116,7 @@ pub enum Show {
 
 /// How to group drops.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-#[allow(missing_docs, reason = "the names say it")]
+#[allow(missing_docs, reason = "the names are the words of the command line")]
 pub enum By {
     Reason,
     Port,
@@ -124,7 +124,7 @@ pub enum By {
     Vtep,
 }
 
-/// The VNI that something belongs to.
+/// The VNI of an entry.
 #[derive(Debug, Args)]
 pub struct InVni {
     /// The VNI.
@@ -132,7 +132,8 @@ pub struct InVni {
     pub vni: Vni,
 }
 
-/// `config`. FILE is read and written here, with the rights of who calls, never by the daemon.
+/// `config`. FILE is read and written by vtepctl, with the permissions of its user, never by the
+/// daemon.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Check FILE, or the daemon's own file, against the daemon's host.
@@ -140,24 +141,25 @@ pub enum ConfigCommand {
         /// The file; default is the daemon's own.
         file: Option<PathBuf>,
     },
-    /// Say what applying FILE, or the daemon's own file, would change.
+    /// Show what applying FILE, or the daemon's own file, would change.
     Diff {
         /// The file; default is the daemon's own.
         file: Option<PathBuf>,
     },
-    /// Apply FILE, or the daemon's own file, whole or not at all.
+    /// Apply FILE, or the daemon's own file, all or nothing.
     Apply {
         /// The file; default is the daemon's own.
         file: Option<PathBuf>,
     },
-    /// Write the running configuration to FILE, or to the daemon's own file; `config save -` prints it.
+    /// Write the running configuration to FILE, or to the daemon's own file; `config save -` prints
+    /// it.
     Save {
         /// The file, - to print; default is the daemon's own.
         file: Option<PathBuf>,
     },
 }
 
-/// An object of what was given; what was not is left to the daemon's default.
+/// An object of the arguments that were given; the daemon has defaults for the others.
 fn object(fields: Vec<(&str, Option<Value>)>) -> Value {
     let given = fields
         .into_iter()

@@ -8,25 +8,25 @@ use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 
 use super::{InVni, flag, object, texts};
 
-/// How a VNI takes part in EVPN, and what bounds it.
+/// EVPN settings and limits of a VNI.
 #[derive(Debug, Args)]
 pub struct EvpnOptions {
     /// Route distinguisher, AS:n or IP:n; default automatic.
     #[arg(long)]
     rd: Option<String>,
-    /// A route target to take in, AS:n, IP:n or auto; may be repeated; default auto.
+    /// Route target to import, AS:n, IP:n or auto; may be repeated; default auto.
     #[arg(long, value_name = "RT")]
     import_rt: Vec<String>,
-    /// A route target to give; may be repeated; default auto.
+    /// Route target to export; may be repeated; default auto.
     #[arg(long, value_name = "RT")]
     export_rt: Vec<String>,
     /// Ethernet tag of routes: zero or vni.
     #[arg(long, value_parser = ["zero", "vni"])]
     ethernet_tag: Option<String>,
-    /// Most MACs that routes and learning may bring.
+    /// Limit on MACs from routes and learning.
     #[arg(long, value_name = "N")]
     max_macs: Option<u32>,
-    /// Tell `monitor miss` of unknown destinations and addresses.
+    /// Report unknown destinations and addresses to `monitor miss`.
     #[arg(long)]
     miss_events: bool,
 }
@@ -48,7 +48,7 @@ pub enum VniCommand {
         #[command(flatten)]
         evpn: EvpnOptions,
     },
-    /// Delete a VNI with all that belongs to it.
+    /// Delete a VNI with all its entries.
     Del {
         /// The VNI.
         #[arg(value_name = "ID")]
@@ -78,19 +78,19 @@ pub enum PortCommand {
         /// Those MACs never move to another VTEP.
         #[arg(long)]
         sticky: bool,
-        /// Learn at most so many MACs from frames.
+        /// Limit on MACs learned from frames.
         #[arg(long, value_name = "N", conflicts_with = "lock")]
         learn_limit: Option<u32>,
-        /// Forget a learned MAC after so many seconds without a frame.
+        /// Remove a learned MAC after this time without a frame.
         #[arg(long, value_name = "SECONDS", requires = "learn_limit")]
         learn_age: Option<u32>,
         /// An IP address of a host behind the port; may be repeated.
         #[arg(long)]
         ip: Vec<IpAddr>,
-        /// Limit of flooded frames a second; takes --storm-burst too.
+        /// Limit on flooded frames per second; requires --storm-burst.
         #[arg(long, requires = "storm_burst")]
         storm_rate: Option<u32>,
-        /// Flooded frames at once.
+        /// Limit on flooded frames in a burst.
         #[arg(long, requires = "storm_rate")]
         storm_burst: Option<u32>,
         /// Checksums left to hardware: auto, complete or trust.
@@ -110,10 +110,11 @@ pub enum PortCommand {
     },
 }
 
-/// How long an entry stays.
+/// Lifetime of an entry.
 #[derive(Debug, Args)]
 pub struct Lifetime {
-    /// Seconds that the entry stays; adding it again renews it, and it is not saved. Default: for ever.
+    /// Seconds that the entry stays; adding it again renews it, and it is not saved. Default:
+    /// forever.
     #[arg(long, value_name = "SECONDS")]
     lifetime: Option<u32>,
 }
@@ -166,7 +167,7 @@ pub enum FloodCommand {
 /// `neigh add|del`.
 #[derive(Debug, Subcommand)]
 pub enum NeighCommand {
-    /// Add a static neighbour.
+    /// Add a static neighbor.
     Add {
         /// Its IP address.
         ip: IpAddr,
@@ -178,7 +179,7 @@ pub enum NeighCommand {
         #[command(flatten)]
         lifetime: Lifetime,
     },
-    /// Delete a static neighbour.
+    /// Delete a static neighbor.
     Del {
         /// Its IP address.
         ip: IpAddr,

@@ -1,4 +1,4 @@
-//! The results of `show bgp` and the events of `monitor` for people.
+//! The answers of `show bgp` and the events of `monitor` as text.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use crate::api::event::ApiEvent;
 use crate::cli::table::{Table, duration, list, or_dash};
 use crate::config::{PortKey, target_text};
 
-/// The state, or how many routes an established session brought, as in FRR's `State/PfxRcd`.
+/// The state, or the number of routes of an established session, as in FRR's `State/PfxRcd`.
 fn state(row: &SummaryRow) -> String {
     match row.state {
         SessionState::Established => row.routes_received.to_string(),
@@ -16,7 +16,7 @@ fn state(row: &SummaryRow) -> String {
     }
 }
 
-/// `show bgp summary`. Why a session is down stands on a line of its own.
+/// `show bgp summary`. The reason why a session is down has a line of its own.
 pub(in crate::cli) fn summary(summary: &BgpSummary) -> String {
     let mut out = String::new();
     // Writing to a string can't fail.
@@ -67,28 +67,28 @@ pub(in crate::cli) fn neighbor(detail: &BgpNeighborDetail) -> String {
         "BGP neighbor {}, remote AS {}",
         row.address, row.remote_as
     )];
-    let mut say = |what: &str, value: Option<String>| {
+    let mut field = |what: &str, value: Option<String>| {
         lines.extend(value.map(|value| format!("  {what}: {value}")));
     };
     let seconds = |time: Option<u64>| time.map(|time| format!("{time} s"));
-    say("Description", row.description.clone());
+    field("Description", row.description.clone());
     let silent = if detail.silent {
         ", silent: no routes, not even End-of-RIB, while others have some"
     } else {
         ""
     };
-    say("State", Some(format!("{:?}{silent}", row.state)));
-    say("Up for", row.uptime.map(duration));
-    say("Idle for another", seconds(detail.idle_for));
-    say("Times established", Some(detail.established.to_string()));
-    say("Last down", row.last_down.clone());
-    say(
+    field("State", Some(format!("{:?}{silent}", row.state)));
+    field("Up for", row.uptime.map(duration));
+    field("Idle for another", seconds(detail.idle_for));
+    field("Times established", Some(detail.established.to_string()));
+    field("Last down", row.last_down.clone());
+    field(
         "Router identifier",
         detail.router_id.map(|id| id.to_string()),
     );
-    say("Host name", detail.hostname.clone());
-    say("Software", detail.software.clone());
-    say(
+    field("Host name", detail.hostname.clone());
+    field("Software", detail.software.clone());
+    field(
         "Local address",
         detail.local_address.map(|address| address.to_string()),
     );
@@ -98,14 +98,14 @@ pub(in crate::cli) fn neighbor(detail: &BgpNeighborDetail) -> String {
         .ttl_security
         .map(|hops| format!(", at most {hops} hops away"))
         .unwrap_or_default();
-    say(
+    field(
         "Transport",
         Some(format!("TCP port {}{mode}{md5}{hops}", detail.port)),
     );
-    say("Capabilities", Some(list(&detail.capabilities)));
-    say("Hold time", seconds(detail.hold_time));
-    say("Keepalive", seconds(detail.keepalive));
-    say(
+    field("Capabilities", Some(list(&detail.capabilities)));
+    field("Hold time", seconds(detail.hold_time));
+    field("Keepalive", seconds(detail.keepalive));
+    field(
         "Graceful restart",
         detail.graceful_restart.as_ref().map(|restart| {
             let kept = if restart.preserved {
@@ -119,32 +119,32 @@ pub(in crate::cli) fn neighbor(detail: &BgpNeighborDetail) -> String {
             )
         }),
     );
-    say(
+    field(
         "Messages",
         Some(format!(
             "{} received, {} sent",
             row.messages_received, row.messages_sent
         )),
     );
-    say(
+    field(
         "Routes",
         Some(format!(
             "{} received, {} installed, {} advertised",
             row.routes_received, row.routes_installed, row.routes_advertised
         )),
     );
-    say(
-        "Most routes",
+    field(
+        "Route limit",
         detail.max_prefixes.map(|limit| limit.to_string()),
     );
-    say(
+    field(
         "Errors",
         Some(format!(
             "{} UPDATEs treated as withdrawn, {} with attributes discarded, {} routes skipped",
             detail.treated_as_withdrawn, detail.attributes_discarded, detail.routes_skipped
         )),
     );
-    say(
+    field(
         "Waiting to be sent",
         Some(format!("{} octets", detail.queued)),
     );
@@ -168,7 +168,7 @@ fn route(row: &RouteRow) -> String {
     out
 }
 
-/// `show bgp routes`. What a route is not used for stands in the last column.
+/// `show bgp routes`. The last column says why a route is not used.
 pub(in crate::cli) fn routes(rows: &[RouteRow]) -> String {
     let mut table = Table::new([
         "St",
@@ -260,6 +260,6 @@ pub(in crate::cli) fn event(event: &ApiEvent) -> String {
                 reason(&port.reason)
             )
         }
-        ApiEvent::Lost { lost } => format!("lost {lost} events: this reader is too slow"),
+        ApiEvent::Lost { lost } => format!("lost {lost} events: the reader is too slow"),
     }
 }

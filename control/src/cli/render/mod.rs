@@ -1,4 +1,4 @@
-//! The results of `show` for people. Each function takes what the API answers.
+//! The answers of `show` as text.
 
 pub mod bgp;
 
@@ -28,7 +28,7 @@ words!(port_state, PortState, Up "up", Down "down", Absent "absent", Failed "fai
 words!(path_state, PathState, Up "up", Resolving "resolving", Unresolved "unresolved");
 
 /// How sockets are bound.
-fn bound(mode: BindMode, multi_buffer: Option<bool>) -> String {
+fn bind_mode(mode: BindMode, multi_buffer: Option<bool>) -> String {
     let chunks = if multi_buffer == Some(true) {
         ", multi-buffer"
     } else {
@@ -81,7 +81,7 @@ pub(super) fn status(status: &DaemonStatus) -> String {
             row.interface.clone(),
             role(row.role).to_owned(),
             or_dash(row.attach.map(attach)),
-            or_dash(row.bind.map(|mode| bound(mode, row.multi_buffer))),
+            or_dash(row.bind.map(|mode| bind_mode(mode, row.multi_buffer))),
             row.queues.to_string(),
         ]);
     }
@@ -172,7 +172,7 @@ pub(super) fn neighbors(rows: &[NeighborRow]) -> String {
     table.render()
 }
 
-/// `show ports`. Why a port is not up stands on a line of its own.
+/// `show ports`. The reason why a port is not up has a line of its own.
 pub(super) fn ports(rows: &[PortRow]) -> String {
     let mut table = Table::new([
         "Interface",
@@ -206,7 +206,7 @@ pub(super) fn ports(rows: &[PortRow]) -> String {
             role(row.role).to_owned(),
             port_state(row.state).to_owned(),
             or_dash(row.attach.map(attach)),
-            or_dash(row.bind.map(|mode| bound(mode, row.multi_buffer))),
+            or_dash(row.bind.map(|mode| bind_mode(mode, row.multi_buffer))),
             list(&queues),
             traffic.rx_frames.to_string(),
             traffic.rx_bytes.to_string(),

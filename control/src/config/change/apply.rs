@@ -2,14 +2,8 @@
 
 use vtep_dataplane::addr::{Vni, VtepAddr};
 
-use super::{BatchError, Change, ChangeError, step, vni};
+use super::{BatchError, Change, ChangeError, Undo, step, vni};
 use crate::config::model::{Config, VniConfig};
-
-/// The inverse of a change.
-pub(super) enum Undo {
-    Change(Change),
-    Vni(Vni, Box<VniConfig>),
-}
 
 impl Config {
     /// Applies one change. Costs O(log n) in the size of the tables, except for [`Change::VniDel`].

@@ -2,9 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::apply::Undo;
 use super::kind::Steps;
-use super::{Change, ChangeError};
+use super::{Change, ChangeError, Undo};
 use crate::config::bgp::BgpSettings;
 use crate::config::bgp_neighbor::BgpNeighbor;
 use crate::config::model::Config;

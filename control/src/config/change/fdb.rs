@@ -2,9 +2,8 @@
 
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 
-use super::apply::Undo;
 use super::kind::{EntryKind, Steps, Verb, VniLoader};
-use super::{Change, ChangeError};
+use super::{Change, ChangeError, Undo};
 use crate::config::diagnostic::Diagnostics;
 use crate::config::model::{Config, FdbEntry, VniConfig};
 use crate::config::table::TableReader;

@@ -5,11 +5,11 @@ use vtep_dataplane::addr::Vni;
 
 use super::{Change, ChangeError};
 use crate::config::diagnostic::Diagnostics;
-use crate::config::host::HostReferences;
 use crate::config::model::{Config, VniConfig};
+use crate::config::references::HostReferences;
 use crate::config::table::TableReader;
 
-/// What a request asks for.
+/// The operation of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::config) enum Verb {
     /// `KIND.add`.

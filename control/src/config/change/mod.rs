@@ -23,7 +23,6 @@ use std::time::Duration;
 
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 
-use self::apply::Undo;
 pub(super) use self::bgp::diff as bgp_diff;
 use self::kind::EntryKind;
 pub use self::vni::content_changes as vni_content;
@@ -32,7 +31,7 @@ use super::bgp::BgpSettings;
 use super::bgp_neighbor::BgpNeighbor;
 use super::group::GroupAddr;
 use super::interface::{InterfaceName, PortKey};
-use super::model::{Config, FdbEntry, NeighborEntry};
+use super::model::{Config, FdbEntry, NeighborEntry, VniConfig};
 use super::port::Port;
 use super::vni::VniSettings;
 use super::vtep::Tunnel;
@@ -190,7 +189,8 @@ pub enum ChangeError {
     #[error("VNI {0} exists already; each VNI has one entry")]
     VniExists(Vni),
     #[error(
-        "{rd} is already the route distinguisher of VNI {vni}; give each VNI its own, or write \"auto\""
+        "{rd} is already the route distinguisher of VNI {vni}; give each VNI its own, or write \
+         \"auto\""
     )]
     RdTwice { rd: Rd, vni: Vni },
     #[error("VNI {0} is not configured; add it first")]
@@ -200,7 +200,8 @@ pub enum ChangeError {
     #[error("too many ports: at most {MAX_PORTS} are supported")]
     TooManyPorts,
     #[error(
-        "interface used twice: {wanted} conflicts with {taken} in VNI {vni}; use another interface, or give each port a vlan of its own"
+        "interface used twice: {wanted} conflicts with {taken} in VNI {vni}; use another \
+         interface, or give each port a vlan of its own"
     )]
     InterfaceTwice {
         wanted: PortKey,
@@ -239,20 +240,23 @@ pub enum ChangeError {
     NoFdb { mac: HostMac, vni: Vni },
     #[error("{0} is a local VTEP address; name the remote VTEP")]
     OwnAddress(VtepAddr),
-    #[error("{0} is {family}, and no local VTEP address is of that family; add one to vtep.address", family = if .0.is_v6() { "IPv6" } else { "IPv4" })]
+    #[error("{0} is {family}, and no local VTEP address is of that family; add one to \
+        vtep.address", family = if .0.is_v6() { "IPv6" } else { "IPv4" })]
     Family(VtepAddr),
     #[error("{vtep} is already in the flood list of VNI {vni}")]
     FloodExists { vtep: VtepAddr, vni: Vni },
     #[error("{vtep} is not in the static flood list of VNI {vni}")]
     NoFlood { vtep: VtepAddr, vni: Vni },
     #[error(
-        "VNI {vni} floods to the group {group}; flood to one multicast group or to a list of VTEPs, not to both"
+        "VNI {vni} floods to the group {group}; flood to one multicast group or to a list of \
+         VTEPs, not to both"
     )]
     GroupOrList { group: GroupAddr, vni: Vni },
     #[error("{group} is not the multicast group of VNI {vni}")]
     NoGroup { group: GroupAddr, vni: Vni },
     #[error(
-        "{0} is an {family} group, and no local VTEP address is of that family; add one to vtep.address",
+        "{0} is an {family} group, and no local VTEP address is of that family; add one to \
+         vtep.address",
         family = if .0.is_v6() { "IPv6" } else { "IPv4" }
     )]
     GroupFamily(GroupAddr),
@@ -307,6 +311,12 @@ pub struct BatchError {
     pub index: usize,
     /// Why.
     pub error: ChangeError,
+}
+
+/// The inverse of a change.
+enum Undo {
+    Change(Change),
+    Vni(Vni, Box<VniConfig>),
 }
 
 /// Applies one change and returns its inverse.

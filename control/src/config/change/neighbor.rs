@@ -4,9 +4,8 @@ use std::net::IpAddr;
 
 use vtep_dataplane::addr::{HostMac, Vni};
 
-use super::apply::Undo;
 use super::kind::{EntryKind, Steps, Verb, VniLoader};
-use super::{Change, ChangeError};
+use super::{Change, ChangeError, Undo};
 use crate::config::diagnostic::Diagnostics;
 use crate::config::model::{Config, NeighborEntry, VniConfig};
 use crate::config::table::TableReader;

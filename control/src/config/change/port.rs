@@ -2,9 +2,8 @@
 
 use vtep_dataplane::addr::Vni;
 
-use super::apply::Undo;
 use super::kind::{EntryKind, Steps, Verb, VniLoader};
-use super::{Change, ChangeError, MAX_PORTS};
+use super::{Change, ChangeError, MAX_PORTS, Undo};
 use crate::config::diagnostic::Diagnostics;
 use crate::config::interface::PortKey;
 use crate::config::model::{Config, FdbEntry, VniConfig};

@@ -2,9 +2,8 @@
 
 use vtep_dataplane::addr::Vni;
 
-use super::apply::Undo;
 use super::kind::Steps;
-use super::{Change, ChangeError, KINDS, MAX_VNIS};
+use super::{Change, ChangeError, KINDS, MAX_VNIS, Undo};
 use crate::bgp::wire::Rd;
 use crate::config::model::{Config, VniConfig};
 use crate::config::vni::VniSettings;
