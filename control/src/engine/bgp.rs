@@ -138,7 +138,7 @@ impl Engine {
     pub fn bgp_enable(&mut self, neighbor: IpAddr, now: Instant) -> bool {
         self.bgp
             .with_peer(neighbor, &self.registry, &mut self.evpn, now, |peer| {
-                peer.start(now)
+                peer.start(now);
             })
     }
 }

@@ -1,6 +1,7 @@
 //! The metrics page: the same live counters, tables and sessions as `show`. It never walks the MAC
 //! or route tables: those may have millions of entries, and a scrape comes every few seconds.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use vtep_dataplane::drop::DropReason;
@@ -8,6 +9,7 @@ use vtep_dataplane::stats::Totals;
 
 use crate::api::bgp::SessionState;
 use crate::api::show::{PortState, XdpStatistics};
+use crate::bgp::PeerStatus;
 use crate::config::InterfaceName;
 use crate::engine::{Engine, EngineView};
 use crate::interfaces::{ManagedInterface, Purpose};
@@ -296,31 +298,7 @@ impl EngineView<'_> {
             "Routes received from the neighbor",
             gauge(&routes),
         );
-        let count = |value: Field<crate::bgp::PeerStatus>| {
-            all.iter()
-                .map(move |(address, status, _)| (one("neighbor", address), value(status)))
-        };
-        page.counter(
-            "vtepd_bgp_established",
-            "How often the session came up",
-            count(|s| s.established),
-        );
-        page.counter(
-            "vtepd_bgp_messages_received",
-            "Messages received",
-            count(|s| s.received),
-        );
-        page.counter(
-            "vtepd_bgp_messages_sent",
-            "Messages sent",
-            count(|s| s.sent),
-        );
-        let help = "UPDATEs whose routes were treated as withdrawn (RFC 7606)";
-        page.counter(
-            "vtepd_bgp_treated_as_withdrawn",
-            help,
-            count(|s| s.treated_as_withdrawn),
-        );
+        count_messages(page, &all);
         let routes = self.evpn.speaker.route_count();
         page.gauge(
             "vtepd_evpn_routes",
@@ -328,4 +306,33 @@ impl EngineView<'_> {
             [(Vec::new(), routes as f64)],
         );
     }
+}
+
+/// Counters of the BGP sessions: neighbor, status, routes received.
+fn count_messages(page: &mut PageBuilder, all: &[(IpAddr, PeerStatus, usize)]) {
+    let count = |value: Field<PeerStatus>| {
+        all.iter()
+            .map(move |(address, status, _)| (one("neighbor", address), value(status)))
+    };
+    page.counter(
+        "vtepd_bgp_established",
+        "How often the session came up",
+        count(|s| s.established),
+    );
+    page.counter(
+        "vtepd_bgp_messages_received",
+        "Messages received",
+        count(|s| s.received),
+    );
+    page.counter(
+        "vtepd_bgp_messages_sent",
+        "Messages sent",
+        count(|s| s.sent),
+    );
+    let help = "UPDATEs whose routes were treated as withdrawn (RFC 7606)";
+    page.counter(
+        "vtepd_bgp_treated_as_withdrawn",
+        help,
+        count(|s| s.treated_as_withdrawn),
+    );
 }

@@ -67,7 +67,7 @@ impl EngineView<'_> {
                 PortState::Up => {}
                 PortState::Down => all.push(format!("interface {name} is down")),
                 PortState::Absent => {
-                    all.push(format!("interface {name} does not exist; waiting for it"))
+                    all.push(format!("interface {name} does not exist; waiting for it"));
                 }
                 PortState::Failed => all.push(reason.unwrap_or_default()),
             }

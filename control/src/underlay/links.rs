@@ -189,7 +189,7 @@ fn merge(old: Option<&Link>, message: &LinkMessage) -> Link {
                 whole = true;
             }
             LinkAttribute::Address(octets) => {
-                link.mac = octets.as_slice().try_into().ok().map(MacAddr)
+                link.mac = octets.as_slice().try_into().ok().map(MacAddr);
             }
             LinkAttribute::Link(index) => parent = Some(*index),
             LinkAttribute::LinkNetNsId(_) => elsewhere = true,
