@@ -17,6 +17,7 @@ use vtep_dataplane::event::EventQueue;
 use vtep_dataplane::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
 use vtep_dataplane::port::Port;
 use vtep_dataplane::port::memory::{HeapMemory, memory_pools};
+use vtep_dataplane::table::Snapshot;
 use vtep_dataplane::table::mac::{Destination, MacTable};
 use vtep_dataplane::table::neighbor::NeighborTable;
 use vtep_dataplane::table::publish::Publisher;
@@ -78,12 +79,12 @@ fn frame(shape: &Shape) -> Vec<u8> {
 }
 
 /// Seven known frames and one of each other kind.
-fn templates(way: topology::Direction) -> Vec<Vec<u8>> {
+fn templates(direction: topology::Direction) -> Vec<Vec<u8>> {
     let shape = |size, destination| Shape {
         destination,
-        ..topology::shape(size, way).unwrap()
+        ..topology::shape(size, direction).unwrap()
     };
-    let known = topology::shape(60, way).unwrap().destination;
+    let known = topology::shape(60, direction).unwrap().destination;
     let unknown = MacAddr([0x02, 0xee, 0, 0, 0, 1]);
     let mut all = vec![frame(&shape(60, known)); 7];
     all.extend(
@@ -112,15 +113,15 @@ fn templates(way: topology::Direction) -> Vec<Vec<u8>> {
         }
         shape => shape,
     });
-    if way == topology::Direction::Out {
+    if direction == topology::Direction::Out {
         wrong[6] |= 1;
     }
     all.push(wrong);
     all
 }
 
-#[test]
-fn a_million_frames_without_an_allocation() {
+/// Tables with eight remote VTEPs.
+fn snapshot() -> Snapshot {
     let (underlay_mac, next_hop_mac) = topology::underlay_macs().unwrap();
     let vteps = [REMOTE]
         .into_iter()
@@ -132,16 +133,29 @@ fn a_million_frames_without_an_allocation() {
         vteps,
         multi_buffer: true,
     };
-    let tables = Publisher::new(spec.snapshot().unwrap());
+    spec.snapshot().unwrap()
+}
+
+/// The known MACs of both directions.
+fn macs() -> MacTable {
     let mut macs = MacTable::new(1024);
-    macs.insert(
-        DOMAIN,
-        topology::destination().unwrap(),
-        Destination::Vtep(VtepId(0)),
-    )
-    .unwrap();
-    macs.insert(DOMAIN, topology::source().unwrap(), Destination::Port(PORT))
-        .unwrap();
+    let entries = [
+        (
+            topology::destination().unwrap(),
+            Destination::Vtep(VtepId(0)),
+        ),
+        (topology::source().unwrap(), Destination::Port(PORT)),
+    ];
+    for (mac, destination) in entries {
+        macs.insert(DOMAIN, mac, destination).unwrap();
+    }
+    macs
+}
+
+#[test]
+fn a_million_frames_without_an_allocation() {
+    let tables = Publisher::new(snapshot());
+    let macs = macs();
     let handoff = Arc::new(Handoff::new(1, CHUNKS as u32).unwrap());
     let (commands, received_commands) = bounded(8);
     let (reply, _replies) = unbounded();
@@ -165,13 +179,13 @@ fn a_million_frames_without_an_allocation() {
         "the addresses of the templates"
     );
     let (received, sent) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    for (device, way) in [
+    for (device, direction) in [
         (TENANT_DEVICE, topology::Direction::Out),
         (UNDERLAY_DEVICE, topology::Direction::In),
     ] {
         let (received, sent) = (Arc::clone(&received), Arc::clone(&sent));
         let port = LoopPort {
-            templates: templates(way),
+            templates: templates(direction),
             next: 0,
             received,
             sent,

@@ -504,7 +504,7 @@ fn a_slow_subscriber_loses_events_and_is_told() {
         lines.next().unwrap(),
         r#"{"id":1,"jsonrpc":"2.0","result":{}}"#
     );
-    // Nobody reads while far more is sent than the socket and the server hold.
+    // Nothing is read while far more is sent than the socket and the server buffer.
     fixture.events.store(50_000, Relaxed);
     while fixture.events.load(Relaxed) > 0 {
         std::thread::sleep(Duration::from_millis(5));

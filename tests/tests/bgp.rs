@@ -1,12 +1,13 @@
 //! BGP EVPN fills the tables: vtepd with vtepd, with FRR, and through route reflectors.
 //!
 //! ```text
-//!               h250: FRR   h251: GoBGP            route reflectors, in some of the scenarios
-//!                    └── fabric ──┘
-//!        ┌──────────────┼──────────────┐
-//!   h1: vtepd   h2: vtepd or FRR   h3: FRR         iBGP in AS 65000, or eBGP
-//!    ├─ t11      ├─ t12             ├─ t13         VNI 100
-//!    └─ t21      └─ t22             └─ t23         VNI 200
+//!   h250: FRR     h251: GoBGP                      route reflectors, in some of the scenarios
+//!       └──────┬──────┘
+//!            fabric
+//!     ┌────────┼─────────────────┐
+//! h1: vtepd   h2: vtepd or FRR  h3: FRR            iBGP in AS 65000, or eBGP
+//!  ├─ t11      ├─ t12            ├─ t13            VNI 100
+//!  └─ t21      └─ t22            └─ t23            VNI 200
 //! ```
 
 use vtep_tests::echo::{assert_no_loss, lost};

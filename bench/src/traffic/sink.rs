@@ -140,7 +140,7 @@ pub fn run<M: FrameMemory, P: Port<M>>(
         && count.is_none_or(|most| received.made < most)
     {
         if receive(pool, port, &mut burst, |frame, now| {
-            received.count(frame, now)
+            received.count(frame, now);
         }) == 0
         {
             // An idle sink yields its core to what it measures.

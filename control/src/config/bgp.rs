@@ -52,14 +52,14 @@ const HOLD_TIME: u16 = 90;
 
 keys! {
     /// Optional keys of `[bgp]`.
-    const BGP: BgpSettings {
+    pub(super) const BGP: BgpSettings {
         "hold-time" => hold_time: plain(hold_time);
     }
 }
 
 keys! {
     /// Keys of `[bgp]` for duplicate detection, saved together when one is not the default.
-    const DUPLICATES: DuplicateDetection {
+    pub(super) const DUPLICATES: DuplicateDetection {
         "duplicate-moves" => moves: plain(integer(2..=1000));
         "duplicate-window" => window: duration();
         "duplicate-freeze" => freeze: single(freeze, write_freeze);

@@ -86,7 +86,7 @@ impl BgpNeighbor {
 
 keys! {
     /// Optional keys of `[[bgp.neighbor]]`.
-    const NEIGHBOR: BgpNeighbor {
+    pub(super) const NEIGHBOR: BgpNeighbor {
         "local-address" => local_address: optional(string_of(router_ip));
         "port" => port: plain(integer(1..=u16::MAX));
         "passive" => passive: plain(boolean);

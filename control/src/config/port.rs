@@ -76,7 +76,7 @@ const CHECKSUM: &[(&str, ChecksumMode)] = &[
 
 keys! {
     /// The keys of `[[vni.port]]`, except `interface` and `vlan`.
-    const PORT: Port {
+    pub(super) const PORT: Port {
         "macs" => macs: set(text::<HostMac>);
         "lock" => lock: plain(boolean);
         "sticky" => sticky: plain(boolean);

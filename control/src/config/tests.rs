@@ -431,3 +431,22 @@ fn requests_are_read_as_the_file_is() {
     );
     assert!(Change::from_request("show.mac", &serde_json::Value::Null).is_none());
 }
+
+#[test]
+fn every_key_is_documented() {
+    fn names<S>(keys: &[key::Key<S>]) -> impl Iterator<Item = &'static str> {
+        keys.iter().map(|key| key.name)
+    }
+    let docs = include_str!("../../../docs/config.md");
+    let all = names(vtep::VTEP)
+        .chain(names(vtep::AFXDP))
+        .chain(names(control::CONTROL))
+        .chain(names(bgp::BGP))
+        .chain(names(bgp::DUPLICATES))
+        .chain(names(bgp_neighbor::NEIGHBOR))
+        .chain(names(vni::VNI))
+        .chain(names(port::PORT));
+    for key in all {
+        assert!(docs.contains(&format!("\n| `{key}` |")), "{key}");
+    }
+}

@@ -60,7 +60,7 @@ pub struct VniSettings {
 
 keys! {
     /// The keys of `[[vni]]`, except `id` and the entries.
-    const VNI: VniSettings {
+    pub(super) const VNI: VniSettings {
         "inner-vlan" => inner_vlan: one_of(INNER_VLAN);
         "suppress" => suppress: plain(boolean);
         "max-macs" => max_macs: optional(plain(integer(1..=u32::MAX)));

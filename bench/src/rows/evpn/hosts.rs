@@ -79,7 +79,7 @@ impl Hosts {
         };
         let mut stream = Vec::new();
         if announce(&attributes, self.routes(vtep)?, encoding, |message| {
-            stream.extend_from_slice(message)
+            stream.extend_from_slice(message);
         }) {
             Ok(stream)
         } else {
@@ -105,7 +105,7 @@ impl Hosts {
     pub fn withdrawn(self, vtep: usize) -> Result<Vec<u8>, Failure> {
         let mut stream = Vec::new();
         withdraw(self.routes(vtep)?, MAX_MESSAGE_LEN, |message| {
-            stream.extend_from_slice(message)
+            stream.extend_from_slice(message);
         });
         Ok(stream)
     }
