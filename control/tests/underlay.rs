@@ -311,7 +311,7 @@ fn a_moved_gateway_moves_the_path() {
         net.ip("near", "route replace 203.0.113.0/24 dev other");
         events.unresolved(
             "203.0.113.9",
-            "route leaves by other, which is not in [vtep] underlay",
+            "route uses other, which is not in [vtep] underlay",
         );
         net.ip("near", "addr del 192.0.2.1/32 dev lo");
         events.unresolved(
@@ -493,8 +493,8 @@ fn lost_events_lead_to_the_same_state() {
         let mut events = EventLoop::new();
         events.track("203.0.113.9");
         events.resolved("203.0.113.9");
-        // Far more events than the socket's buffer holds while the socket is not read: the kernel drops the
-        // last of them.
+        // Far more events than the socket's buffer holds while the socket is not read: the kernel
+        // drops the last of them.
         let flood: String = (0..25_000)
             .map(|n| {
                 format!(

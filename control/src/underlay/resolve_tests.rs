@@ -174,7 +174,7 @@ fn of_several_next_hops_the_usable_ones_serve() {
         Some("neighbor 10.0.0.1 on eth0 is FAILED")
     );
     assert_eq!(one.rows[1].error, None);
-    assert_eq!(one.neighbors.len(), 2, "the failed one is still asked for");
+    assert_eq!(one.neighbors.len(), 2, "the failed one is still requested");
     host.links
         .update(&links::tests::message(2, "eth1", false, 9000));
     assert_eq!(
@@ -206,11 +206,11 @@ fn every_reason_is_named() {
         ),
         (
             route(&[hop(4, "10.9.0.1", 1)]),
-            "route leaves by other, which is not in [vtep] underlay",
+            "route uses other, which is not in [vtep] underlay",
         ),
         (
             route(&[hop(99, "10.9.0.1", 1)]),
-            "route leaves by unknown interface 99",
+            "route uses unknown interface 99",
         ),
         (
             route(&[hop(1, "10.0.0.77", 1)]),
@@ -218,11 +218,11 @@ fn every_reason_is_named() {
         ),
         (
             route(&[dead]),
-            "the kernel considers the next hop by eth0 dead",
+            "the kernel considers the next hop via eth0 dead",
         ),
         (
             route(&[mpls]),
-            "route by eth0 adds another encapsulation, which can't be combined with VXLAN here",
+            "route via eth0 adds another encapsulation, which can't be combined with VXLAN here",
         ),
         (route(&[]), "route 203.0.113.0/24 has no interface"),
     ] {
