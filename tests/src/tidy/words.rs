@@ -101,7 +101,10 @@ pub fn banned(sources: &[Source]) -> Vec<String> {
             let phrases = PHRASES
                 .iter()
                 .filter(|(phrase, _)| contains(&lower, phrase));
-            let names = NAMES.iter().filter(|(name, _)| contains(line, name));
+            let code = source.path.ends_with(".rs");
+            let names = NAMES
+                .iter()
+                .filter(|(name, _)| code && contains(line, name));
             for (word, say) in phrases.chain(names) {
                 wrong.push(format!(
                     "{}:{}: {word:?}: say {say}",
