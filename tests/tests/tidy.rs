@@ -104,7 +104,7 @@ fn names_and_prose_use_the_terms_of_the_field() {
     for wrong in [
         "// A neighbour.",
         "/// It goes on.",
-        "struct Letterbox;",
+        "struct Blame;",
         "fn f() { fib.turn_to(1) }",
         "error(\"nobody\")",
     ] {

@@ -267,7 +267,7 @@ impl ControlServer {
                 self.process(place, registry, handler, now);
             }
             Err(error) => {
-                tracing::warn!(%error, "control socket: a client could not be registered")
+                tracing::warn!(%error, "control socket: a client could not be registered");
             }
         }
     }

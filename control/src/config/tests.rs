@@ -89,8 +89,8 @@ fn neighbor((number, passive, limit): (u8, bool, Option<u32>)) -> Box<BgpNeighbo
     })
 }
 
-/// Any change within a small space, so that many apply and many conflict.
-fn change() -> impl Strategy<Value = Change> {
+/// Any settings of a VNI.
+fn vni_settings() -> impl Strategy<Value = VniSettings> + Clone {
     let targets = |numbers: Vec<u16>| RouteTargets {
         auto: numbers.len() != 1,
         list: numbers
@@ -98,7 +98,7 @@ fn change() -> impl Strategy<Value = Change> {
             .map(|n| target_of(&format!("65000:{n}")).unwrap())
             .collect(),
     };
-    let settings = (
+    (
         any::<bool>(),
         prop::collection::vec(1..4u16, 0..3),
         prop::option::of(1..9u32),
@@ -118,8 +118,12 @@ fn change() -> impl Strategy<Value = Change> {
                 },
             },
             ..VniSettings::default()
-        });
-    let port = (
+        })
+}
+
+/// Any port.
+fn any_port() -> impl Strategy<Value = Port> + Clone {
+    (
         0..4u8,
         prop::option::of(1..3u16),
         prop::collection::vec(1..8u8, 0..3),
@@ -133,7 +137,12 @@ fn change() -> impl Strategy<Value = Change> {
                 age: Duration::from_secs(300 + u64::from(number)),
             }),
             ..port(number, vlan, &macs)
-        });
+        })
+}
+
+/// Any change within a small space, so that many apply and many conflict.
+fn change() -> impl Strategy<Value = Change> {
+    let (settings, port) = (vni_settings(), any_port());
     let neighbor = || (1..4u8, any::<bool>(), prop::option::of(1..9u32)).prop_map(neighbor);
     let group = || (1..3u8).prop_map(|n| format!("239.1.1.{n}").parse().unwrap());
     let v = || (0..3u8).prop_map(vni);

@@ -371,7 +371,7 @@ fn attach_best(
             }
             Err(error) if mode == Mode::ZeroCopy => return Err(error),
             Err(error) => {
-                tracing::info!(interface = name, %error, "no native XDP: using generic XDP")
+                tracing::info!(interface = name, %error, "no native XDP: using generic XDP");
             }
         }
     }

@@ -84,10 +84,8 @@ impl InterfaceRequest {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the kernel has just returned this descriptor, which has no other owner.
-        Ok(Self {
-            socket: unsafe { OwnedFd::from_raw_fd(fd) },
-            request,
-        })
+        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Self { socket, request })
     }
 
     fn send(&mut self, command: c_ulong) -> io::Result<&libc::ifreq> {

@@ -122,7 +122,7 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
                 Ok(frame)
                     if !continues && matches!(self.socket_chunks.partial, PartialFrame::None) =>
                 {
-                    burst.push(frame)
+                    burst.push(frame);
                 }
                 chunk => self.gather(chunk, continues, pool, burst),
             }

@@ -352,7 +352,7 @@ impl Simulation {
             SocketChunks::new(CHUNKS),
         );
         held.release(self.umem.segments(), |frame| {
-            self.pools[which % 2].free(frame)
+            self.pools[which % 2].free(frame);
         });
         self.too_long += self.sockets[which]
             .0

@@ -294,7 +294,7 @@ mod tests {
         }
         let reader = table.reader();
         map.iter().for_each(|((domain, ip), value)| {
-            assert_eq!(reader.lookup(*domain, *ip), Some(*value))
+            assert_eq!(reader.lookup(*domain, *ip), Some(*value));
         });
         table.remove_domain(DomainId(0));
         map.retain(|(domain, _), _| domain.0 == 1);

@@ -390,7 +390,12 @@ pub fn import_groups(sources: &[Source]) -> Vec<String> {
         let file = syn::parse_file(&text).unwrap_or_else(|e| panic!("{}: {e}", source.path));
         let mut last: Option<(usize, usize)> = None;
         for item in &file.items {
-            let syn::Item::Use(item) = item else { continue };
+            let item = match item {
+                syn::Item::Use(item) => item,
+                syn::Item::Mod(_) | syn::Item::ExternCrate(_) => continue,
+                // The head of the file ends here.
+                _ => break,
+            };
             let (line, end) = (item.span().start().line, item.span().end().line);
             let group = group(&item.tree);
             if let Some((before, before_end)) = last {

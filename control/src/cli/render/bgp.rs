@@ -119,6 +119,13 @@ pub(in crate::cli) fn neighbor(detail: &BgpNeighborDetail) -> String {
             )
         }),
     );
+    counters(detail, &mut field);
+    lines.join("\n") + "\n"
+}
+
+/// The counters of `show bgp neighbor`.
+fn counters(detail: &BgpNeighborDetail, field: &mut impl FnMut(&str, Option<String>)) {
+    let row = &detail.summary;
     field(
         "Messages",
         Some(format!(
@@ -148,7 +155,6 @@ pub(in crate::cli) fn neighbor(detail: &BgpNeighborDetail) -> String {
         "Waiting to be sent",
         Some(format!("{} octets", detail.queued)),
     );
-    lines.join("\n") + "\n"
 }
 
 /// A route as FRR writes it: `[2]:[tag]:[48]:[MAC]:[32]:[IP]`, `[3]:[tag]:[32]:[originator]`.

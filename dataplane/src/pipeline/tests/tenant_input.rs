@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+use etherparse::{NetSlice, SlicedPacket, TransportSlice, UdpSlice};
 
 use super::fixture::{Fixture, LOCAL_V4, LOCAL_V6, mac, outer, tagged, udp4, udp6, vtep};
 use crate::addr::{DeviceId, MacAddr, VtepId};
@@ -13,6 +13,34 @@ use crate::table::port::{ChecksumMode, StormLimit};
 use crate::wire::{be16, put16};
 
 const BROADCAST: [u8; 6] = [0xff; 6];
+
+/// Checks the outer IP header and the UDP checksum of an encapsulated packet.
+fn check_outer_ip(net: NetSlice<'_>, udp: &UdpSlice<'_>, v6: bool) {
+    match net {
+        NetSlice::Ipv4(ip) if !v6 => {
+            let header = ip.header();
+            assert_eq!(
+                (header.source(), header.ttl(), header.dont_fragment()),
+                (LOCAL_V4, 64, true)
+            );
+            assert_eq!(
+                header.to_header().calc_header_checksum(),
+                header.header_checksum()
+            );
+            assert_eq!(udp.checksum(), 0);
+        }
+        NetSlice::Ipv6(ip) if v6 => {
+            let (source, destination) = (ip.header().source(), ip.header().destination());
+            assert_eq!(source, LOCAL_V6);
+            let right = udp
+                .to_header()
+                .calc_checksum_ipv6_raw(source, destination, udp.payload())
+                .unwrap();
+            assert_eq!(udp.checksum(), right);
+        }
+        other => panic!("{other:?}"),
+    }
+}
 
 #[test]
 fn a_known_mac_behind_a_vtep_is_encapsulated() {
@@ -44,30 +72,7 @@ fn a_known_mac_behind_a_vtep_is_encapsulated() {
             (4789, 16 + inner.len())
         );
         assert!(udp.source_port() >= 49152);
-        match sliced.net.unwrap() {
-            NetSlice::Ipv4(ip) if !v6 => {
-                let header = ip.header();
-                assert_eq!(
-                    (header.source(), header.ttl(), header.dont_fragment()),
-                    (LOCAL_V4, 64, true)
-                );
-                assert_eq!(
-                    header.to_header().calc_header_checksum(),
-                    header.header_checksum()
-                );
-                assert_eq!(udp.checksum(), 0);
-            }
-            NetSlice::Ipv6(ip) if v6 => {
-                let (source, destination) = (ip.header().source(), ip.header().destination());
-                assert_eq!(source, LOCAL_V6);
-                let right = udp
-                    .to_header()
-                    .calc_checksum_ipv6_raw(source, destination, udp.payload())
-                    .unwrap();
-                assert_eq!(udp.checksum(), right);
-            }
-            other => panic!("{other:?}"),
-        }
+        check_outer_ip(sliced.net.unwrap(), udp, v6);
     }
     assert_eq!(
         (fixture.vtep(2).tx_frames, fixture.vtep(2).tx_bytes),

@@ -265,7 +265,7 @@ fn read_until(stop: &AtomicBool, mut reader: MacReader) -> u64 {
         for (n, found) in (0..).zip(&found) {
             match found {
                 Some(Destination::Vtep(to)) => {
-                    assert_eq!(to.0 >> 18, n, "the destination of another key")
+                    assert_eq!(to.0 >> 18, n, "the destination of another key");
                 }
                 Some(Destination::Port(port)) => panic!("{port:?} was never written"),
                 None => assert!(n >= STAYING, "key {n} stays and was missed"),
