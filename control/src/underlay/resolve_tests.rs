@@ -89,7 +89,7 @@ fn of_kind(kind: RouteType) -> RouteLookup {
 }
 
 #[test]
-fn a_path_has_the_macs_the_vlan_and_the_room_of_its_interface() {
+fn a_path_has_the_macs_the_vlan_and_the_mtu_of_its_interface() {
     let host = HostState::new();
     let result = host.resolve(&route(&[hop(1, "10.0.0.1", 1)]));
     let path = &result.paths[0];
@@ -151,7 +151,7 @@ fn the_smallest_mtu_counts() {
 }
 
 #[test]
-fn of_several_next_hops_the_usable_ones_serve() {
+fn of_several_next_hops_the_usable_ones_are_used() {
     let mut host = HostState::new();
     let both = route(&[hop(1, "10.0.0.1", 1), hop(2, "10.0.1.1", 3)]);
     let weights = |result: &Resolution| {
@@ -253,7 +253,7 @@ fn slots_keep_the_proportion_of_weights() {
             .map(|weight| hop(1, "10.0.0.1", *weight))
             .collect();
         let mut paths = host.resolve(&route(&hops)).paths;
-        // Marks to tell the paths apart.
+        // Marks that distinguish the paths.
         paths
             .iter_mut()
             .zip(100..)
@@ -277,7 +277,7 @@ fn slots_keep_the_proportion_of_weights() {
 fn a_group_needs_no_neighbor() {
     let host = HostState::new();
     let group = VtepAddr::group(ip("239.129.2.3")).unwrap();
-    // A default route has a gateway, which multicast does not pass by.
+    // A default route has a gateway, which multicast does not use.
     let resolution = resolve(group, &route(&[hop(1, "10.0.0.99", 1)]), &host);
     let [path] = &resolution.paths[..] else {
         panic!("{resolution:?}")
