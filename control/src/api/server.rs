@@ -193,7 +193,7 @@ impl ControlServer {
         handler: &mut impl Handler,
         now: Instant,
     ) {
-        let watching = self
+        let subscribers = self
             .clients
             .iter()
             .flatten()
@@ -202,7 +202,7 @@ impl ControlServer {
         let Some(client) = &mut self.clients[place] else {
             return;
         };
-        match client.process(handler, watching < MAX_SUBSCRIBERS, now) {
+        match client.process(handler, subscribers < MAX_SUBSCRIBERS, now) {
             NextStep::Wait => (),
             NextStep::Again => {
                 if !self.again.contains(&place) {

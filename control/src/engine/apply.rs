@@ -119,7 +119,7 @@ impl Engine {
             Change::BgpNeighborAdd { neighbor } | Change::BgpNeighborSet { neighbor } => {
                 self.session_starts.insert(neighbor.address);
             }
-            Change::BgpNeighborDel { address } => self.bgp_neighbor_gone(*address, now),
+            Change::BgpNeighborDel { address } => self.bgp_neighbor_removed(*address, now),
             _ => {}
         }
         Ok(())

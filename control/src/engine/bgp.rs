@@ -60,7 +60,7 @@ impl Engine {
     }
 
     /// Removes a neighbor that is no longer configured.
-    pub(super) fn bgp_neighbor_gone(&mut self, address: IpAddr, now: Instant) {
+    pub(super) fn bgp_neighbor_removed(&mut self, address: IpAddr, now: Instant) {
         self.bgp
             .remove_neighbor(address, &self.registry, &mut self.evpn, now);
         self.evpn.neighbor_remove(address, now);
@@ -86,12 +86,16 @@ impl Engine {
 
     /// How long [`Self::poll_bgp`] may wait.
     pub(super) fn bgp_timeout(&self, now: Instant) -> Option<Duration> {
-        let tasks = self
+        let evpn_timeout = self
             .evpn
             .speaker
             .poll_timeout()
             .map(|at| at.saturating_duration_since(now));
-        self.bgp.poll_timeout(now).into_iter().chain(tasks).min()
+        self.bgp
+            .poll_timeout(now)
+            .into_iter()
+            .chain(evpn_timeout)
+            .min()
     }
 
     /// `bgp.clear`. Returns false for an unknown neighbor.

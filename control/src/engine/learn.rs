@@ -208,13 +208,13 @@ impl Engine {
         }
     }
 
-    /// Removes the learned hosts that `gone` selects.
-    pub(super) fn unlearn_where(&mut self, gone: impl Fn(Vni, &PortKey) -> bool) {
+    /// Removes the learned hosts that `selects` is true for.
+    pub(super) fn unlearn_where(&mut self, selects: impl Fn(Vni, &PortKey) -> bool) {
         for (vni, mac) in self.learned.all() {
             if self
                 .learned
                 .port(vni, mac)
-                .is_some_and(|port| gone(vni, port))
+                .is_some_and(|port| selects(vni, port))
             {
                 self.unlearn(vni, mac);
             }

@@ -35,10 +35,10 @@ impl Lifetimes {
                 vni, ip, lifetime, ..
             } => (ExpiringEntry::Neighbor(*vni, *ip), *lifetime),
             Change::NeighborDel { vni, ip } => (ExpiringEntry::Neighbor(*vni, *ip), None),
-            Change::VniDel { vni: gone } => {
+            Change::VniDel { vni: removed } => {
                 self.deadlines.retain(|entry, _| {
                     let (ExpiringEntry::Fdb(vni, _) | ExpiringEntry::Neighbor(vni, _)) = entry;
-                    vni != gone
+                    vni != removed
                 });
                 return;
             }

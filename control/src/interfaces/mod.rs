@@ -358,7 +358,7 @@ impl Interfaces {
             },
         };
         let managed = self.managed.get_mut(name).expect("looked up above");
-        let news = match (&managed.state, &next) {
+        let changed = match (&managed.state, &next) {
             (InterfaceState::Absent, InterfaceState::Absent) => false,
             (
                 InterfaceState::Failed { reason: old, .. },
@@ -366,11 +366,11 @@ impl Interfaces {
             ) => old != new,
             _ => true,
         };
-        if let (true, InterfaceState::Failed { reason, .. }) = (news, &next) {
+        if let (true, InterfaceState::Failed { reason, .. }) = (changed, &next) {
             tracing::warn!(interface = %name, reason, "interface can't be used");
         }
         managed.state = next;
-        news
+        changed
     }
 
     /// Retries failed interfaces that are due. Returns those whose state changed.

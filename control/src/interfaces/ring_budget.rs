@@ -13,8 +13,8 @@ use super::{InterfaceError, Purpose};
 /// Receive ring of underlay sockets, which carry most traffic, entries.
 const UNDERLAY: u32 = 2048;
 /// Longest and shortest ring of a tenant socket, entries: sixteen bursts, and one.
-const TENANT_MOST: u32 = 1024;
-const TENANT_LEAST: u32 = 64;
+const TENANT_MAX: u32 = 1024;
+const TENANT_MIN: u32 = 64;
 /// One chunk in this many is kept out of the fill rings.
 const RESERVE: u32 = 4;
 
@@ -55,8 +55,8 @@ impl RingBudget {
         let (most, part, least) = match purpose {
             // The fill ring holds more than the receive ring: a zero-copy driver keeps some in its
             // own ring.
-            Purpose::Underlay => (UNDERLAY * 2, 2, TENANT_LEAST * 2),
-            Purpose::Tenant | Purpose::Trunk => (TENANT_MOST, 8, TENANT_LEAST),
+            Purpose::Underlay => (UNDERLAY * 2, 2, TENANT_MIN * 2),
+            Purpose::Tenant | Purpose::Trunk => (TENANT_MAX, 8, TENANT_MIN),
         };
         let fill_ring = previous_power_of_two(*left / part).clamp(least, most);
         if fill_ring > *left {

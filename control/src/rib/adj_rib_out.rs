@@ -174,12 +174,12 @@ impl PendingRoutes {
         if self.routes.is_empty() {
             return true;
         }
-        let (keep, gone): (Vec<_>, Vec<_>) = self
+        let (keep, withdrawn): (Vec<_>, Vec<_>) = self
             .routes
             .iter()
             .partition(|key| routes.contains_key(*key));
         let limit = self.negotiated.send_limit;
-        if !self.batch(&gone, sink, |keys, sink| withdraw(keys, limit, sink)) {
+        if !self.batch(&withdrawn, sink, |keys, sink| withdraw(keys, limit, sink)) {
             return false;
         }
         let of = |key: &EvpnRoute| {

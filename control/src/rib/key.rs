@@ -169,16 +169,16 @@ impl KeyTable {
 
     /// Drops the references of a key.
     pub fn release(&mut self, key: &RouteKey) {
-        let mut gone = match key.kind {
+        let mut freed = match key.kind {
             RouteKind::Other => self.others.drop_ref(key.context),
             RouteKind::MacIpv6 => self.addresses.drop_ref(key.ip),
             RouteKind::Mac | RouteKind::MacIpv4 => false,
         };
         if key.kind != RouteKind::Other && self.contexts.drop_ref(key.context) {
             self.last = None;
-            gone = true;
+            freed = true;
         }
-        self.age = self.age.wrapping_add(u32::from(gone));
+        self.age = self.age.wrapping_add(u32::from(freed));
     }
 
     /// The route of a key; fields that are not in the key are zero.

@@ -271,7 +271,11 @@ impl Rib {
 
     /// Keeps the peer's path of a route beyond the restart time: it is the last choice from now on,
     /// or dropped if it has NO_LLGR (RFC 9494 section 4.2).
-    pub fn keep_long(&mut self, from: NeighborId, RouteId(id): RouteId) -> Option<BestPathChange> {
+    pub fn mark_long_lived(
+        &mut self,
+        from: NeighborId,
+        RouteId(id): RouteId,
+    ) -> Option<BestPathChange> {
         let attrs = self.paths(RouteId(id)).find(|p| p.from == from)?.attrs;
         if self.attributes.path_info(attrs).no_long_lived {
             return self.drop_path(from, RouteId(id));

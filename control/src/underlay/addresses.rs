@@ -70,23 +70,24 @@ impl Addresses {
     /// The differences of `newer`.
     #[must_use]
     pub fn difference(&self, newer: &Self) -> Vec<AddressChange> {
-        let gone = self
+        let removed = self
             .interfaces
             .keys()
             .filter(|address| !newer.contains(**address));
-        let gone = gone.map(|address| AddressChange {
+        let removed = removed.map(|address| AddressChange {
             address: *address,
             present: false,
         });
-        let came = newer
+        let added = newer
             .interfaces
             .keys()
             .filter(|address| !self.contains(**address));
-        gone.chain(came.map(|address| AddressChange {
-            address: *address,
-            present: true,
-        }))
-        .collect()
+        removed
+            .chain(added.map(|address| AddressChange {
+                address: *address,
+                present: true,
+            }))
+            .collect()
     }
 }
 

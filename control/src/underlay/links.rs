@@ -142,19 +142,20 @@ impl Links {
     pub fn difference(&self, newer: &Self) -> Vec<LinkChange> {
         let same_name =
             |link: &Link, other: &Self| other.get(link.index).is_some_and(|o| o.name == link.name);
-        let gone = self.iter().filter(|link| !same_name(link, newer));
-        let gone = gone.map(|link| LinkChange {
+        let removed = self.iter().filter(|link| !same_name(link, newer));
+        let removed = removed.map(|link| LinkChange {
             link: link.clone(),
             present: false,
         });
         let changed = newer
             .iter()
             .filter(|link| self.get(link.index) != Some(link));
-        gone.chain(changed.map(|link| LinkChange {
-            link: link.clone(),
-            present: true,
-        }))
-        .collect()
+        removed
+            .chain(changed.map(|link| LinkChange {
+                link: link.clone(),
+                present: true,
+            }))
+            .collect()
     }
 }
 

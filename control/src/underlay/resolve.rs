@@ -236,17 +236,17 @@ fn underlay_device<'a>(
 
 /// The smallest of the interface's, its parent's and the route's MTU.
 fn mtu(hop: &NextHop, route: &Route, host: &HostState) -> u32 {
-    let Some(face) = host.links.get(hop.ifindex) else {
+    let Some(link) = host.links.get(hop.ifindex) else {
         return 0;
     };
-    let parent = face
+    let parent = link
         .vlan
         .and_then(|vlan| vlan.parent)
         .and_then(|index| host.links.get(index));
     [parent.map(|parent| parent.mtu), route.mtu]
         .into_iter()
         .flatten()
-        .fold(face.mtu, u32::min)
+        .fold(link.mtu, u32::min)
 }
 
 fn neighbor_mac(key: NeighborKey, host: &HostState) -> Result<HostMac, ResolveError> {

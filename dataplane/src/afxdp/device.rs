@@ -276,10 +276,10 @@ impl XdpDevice {
         };
         // Copy mode that receives all frames comes before zero-copy that loses the long ones.
         let all_whole = self.interface.mtu + buffer::FRAMING <= umem.longest_whole();
-        let ways = modes
+        let candidates = modes
             .iter()
             .flat_map(|mode| [(*mode, true), (*mode, false)]);
-        let mut bindings: Vec<_> = ways
+        let mut bindings: Vec<_> = candidates
             .map(|(mode, multi_buffer)| Binding { mode, multi_buffer })
             .collect();
         if !all_whole {

@@ -116,7 +116,7 @@ impl Error {
 }
 
 const LOAD_REMEDY: &str = "loading needs CAP_BPF and CAP_NET_ADMIN, and Linux 6.1 or later";
-const GONE: &str = "the interface does not exist in this network namespace";
+const NO_INTERFACE: &str = "the interface does not exist in this network namespace";
 const PERMISSION: &str = "run as root or with CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF";
 const MEMLOCK: &str =
     "grant CAP_IPC_LOCK or raise the limit of locked memory (systemd: LimitMEMLOCK=infinity)";
@@ -132,7 +132,7 @@ fn memory_remedy(source: &io::Error) -> &'static str {
 
 fn interface_remedy(source: &io::Error) -> &'static str {
     match source.raw_os_error() {
-        Some(libc::ENODEV | libc::ENXIO) => GONE,
+        Some(libc::ENODEV | libc::ENXIO) => NO_INTERFACE,
         Some(libc::EPERM | libc::EACCES) => PERMISSION,
         _ => "check it with `ip link show`",
     }
@@ -144,7 +144,7 @@ fn attach_remedy(source: &io::Error) -> &'static str {
             "another XDP program is attached: see `ip link show`, remove it with \
              `ip link set IF xdp off` or stop its owner"
         }
-        Some(libc::ENODEV | libc::ENXIO) => GONE,
+        Some(libc::ENODEV | libc::ENXIO) => NO_INTERFACE,
         Some(libc::EPERM | libc::EACCES) => PERMISSION,
         Some(libc::ERANGE) => {
             "the MTU (on veth: the peer's) is too large for native XDP: lower it, \
@@ -162,7 +162,7 @@ fn bind_remedy(source: &io::Error) -> &'static str {
         Some(libc::EBUSY) => {
             "another AF_XDP socket uses this queue: stop its owner (`ss --xdp` shows it)"
         }
-        Some(libc::ENODEV | libc::ENXIO) => GONE,
+        Some(libc::ENODEV | libc::ENXIO) => NO_INTERFACE,
         Some(libc::EPERM | libc::EACCES) => PERMISSION,
         Some(libc::ENOBUFS | libc::ENOMEM) => MEMLOCK,
         Some(libc::EOPNOTSUPP) => {

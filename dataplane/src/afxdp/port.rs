@@ -98,7 +98,7 @@ impl XskPort {
         lasting(sys::kick_rx(socket.fd.as_fd()))
     }
 
-    fn shut(&mut self, mut give: impl FnMut(Frame)) {
+    fn close_socket(&mut self, mut give: impl FnMut(Frame)) {
         let Some(Socket { fd, rings, .. }) = self.socket.take() else {
             return;
         };
@@ -216,7 +216,7 @@ impl Port<UmemMemory> for XskPort {
     }
 
     fn close(mut self, pool: &mut Pool<UmemMemory>) {
-        self.shut(|frame| pool.free(frame));
+        self.close_socket(|frame| pool.free(frame));
     }
 }
 
@@ -237,6 +237,6 @@ impl AsFd for XskPort {
 impl Drop for XskPort {
     fn drop(&mut self) {
         let umem = self.umem.clone();
-        self.shut(|frame| umem.keep_recovered(frame));
+        self.close_socket(|frame| umem.keep_recovered(frame));
     }
 }

@@ -159,14 +159,14 @@ impl Simulation {
                 self.sockets[which].1.unfinished = (chunks, self.next_stamp);
                 self.next_stamp += chunks;
             }
-            let lie = self.random.below(1000);
+            let fault = self.random.below(1000);
             let kernel = &mut self.sockets[which].1;
             let (left, stamp) = kernel.unfinished;
             if kernel.rx.free(2) < 2 {
                 break;
             }
             let options = if left > 1 { libc::XDP_PKT_CONTD } else { 0 };
-            if lie == 0 {
+            if fault == 0 {
                 // A chunk that does not exist: user space must ignore it and the frame that it is
                 // part of.
                 let addr = u64::from(CHUNKS * CHUNK) + 7;
@@ -182,8 +182,8 @@ impl Simulation {
             };
             kernel.unfinished = (left - 1, stamp + 1);
             let addr = chunk + 256;
-            let len = if lie == 1 { CHUNK } else { LEN };
-            if lie == 1 {
+            let len = if fault == 1 { CHUNK } else { LEN };
+            if fault == 1 {
                 // A valid chunk with a length beyond its end.
                 self.lies += 1;
             } else {
@@ -333,8 +333,8 @@ impl Simulation {
     fn worker_sends(&mut self, which: usize) {
         let pool = &mut self.pools[which % 2];
         self.sockets[which].0.send(pool, &mut self.waiting[which]);
-        let strays: Vec<_> = std::iter::from_fn(|| pool.pop_foreign()).collect();
-        strays
+        let foreign: Vec<_> = std::iter::from_fn(|| pool.pop_foreign()).collect();
+        foreign
             .into_iter()
             .for_each(|frame| self.pools[1 - which % 2].free(frame));
     }

@@ -307,7 +307,7 @@ fn each_session_needs_one_connection() {
 
 #[test]
 fn reconnecting_waits_after_a_local_close() {
-    const MOMENT: Duration = Duration::from_millis(1);
+    const MILLISECOND: Duration = Duration::from_millis(1);
     let [a, mut b] = configs();
     b.passive = true;
     let mut net = VirtualNet::established([a.clone(), b]);
@@ -320,9 +320,9 @@ fn reconnecting_waits_after_a_local_close() {
     ];
     for (count, end) in ends.into_iter().enumerate() {
         end(&mut net);
-        net.run(RECONNECT_DELAY - MOMENT);
+        net.run(RECONNECT_DELAY - MILLISECOND);
         assert_eq!(net.links.len(), count + 1);
-        net.run(MOMENT);
+        net.run(MILLISECOND);
         assert_eq!(net.links.len(), count + 2);
         net.run(secs(60));
         assert_eq!(net.state(A), FsmState::Established);
@@ -330,8 +330,8 @@ fn reconnecting_waits_after_a_local_close() {
     // A new peer is given the time of the last close.
     let mut peer = Peer::new(a, 1);
     peer.set_last_closed(Some(net.now));
-    peer.start(net.now + MOMENT);
-    assert!(peer.poll_output(net.now + MOMENT).is_none());
+    peer.start(net.now + MILLISECOND);
+    assert!(peer.poll_output(net.now + MILLISECOND).is_none());
     assert_eq!(peer.poll_timeout(), Some(net.now + RECONNECT_DELAY));
 }
 

@@ -222,15 +222,16 @@ fn routes_are_packed_up_to_the_message_limit() {
                 .copied()
                 .eq(routes.iter().map(|r| RouteChange::Announce(*r)))
         );
-        let mut gone = Vec::new();
+        let mut withdrawn = Vec::new();
         withdraw(routes.iter().copied(), limit, |m| {
             let BgpMessage::Update(update) = read(&name, m) else {
                 panic!("{name}")
             };
-            gone.extend(update.changes());
+            withdrawn.extend(update.changes());
         });
         assert!(
-            gone.iter()
+            withdrawn
+                .iter()
                 .copied()
                 .eq(routes.iter().map(|r| RouteChange::Withdraw(*r)))
         );
@@ -319,16 +320,17 @@ fn fields_that_tshark_does_not_show() {
     }
     // FRR withdraws with ESI and label zero a route announced with others: the key is the same.
     let key = |route: &EvpnRoute| route.key();
-    let BgpMessage::Update(gone) = read("frr-withdraw-t2-mac", find("frr-withdraw-t2-mac")) else {
+    let BgpMessage::Update(withdrawn) = read("frr-withdraw-t2-mac", find("frr-withdraw-t2-mac"))
+    else {
         panic!("no update")
     };
-    let RouteChange::Withdraw(gone) = gone.changes().next().unwrap() else {
+    let RouteChange::Withdraw(withdrawn) = withdrawn.changes().next().unwrap() else {
         panic!("no withdraw")
     };
-    let EvpnRoute::MacIp(mut announced) = gone else {
+    let EvpnRoute::MacIp(mut announced) = withdrawn else {
         panic!("no type 2")
     };
     announced.label = 100;
     announced.esi = Esi([1; 10]);
-    assert_eq!(key(&EvpnRoute::MacIp(announced)), key(&gone));
+    assert_eq!(key(&EvpnRoute::MacIp(announced)), key(&withdrawn));
 }

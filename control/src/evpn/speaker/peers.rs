@@ -108,7 +108,7 @@ impl EvpnSpeaker {
     /// The restart time is over: stale paths are the last choice from now on (RFC 9494).
     pub fn stale_long_lived(&mut self, now: Instant, id: NeighborId) {
         for route in self.shared.rib.routes_of(id, PathFilter::Stale) {
-            if let Some(change) = self.shared.rib.keep_long(id, route) {
+            if let Some(change) = self.shared.rib.mark_long_lived(id, route) {
                 self.best_path_changed(now, change, ChangeCause::Other, None);
             }
         }

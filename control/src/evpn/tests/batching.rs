@@ -37,7 +37,7 @@ fn message() -> impl Strategy<Value = Message> {
     let routes = || prop::collection::vec(route(), 0..70);
     let neighbor = prop_oneof![Just(ONE), Just(TWO)];
     (neighbor, routes(), routes(), 2..6_u8, 0..3_u32).prop_map(
-        |(from, gone, come, at, sequence)| {
+        |(from, withdrawn, announced, at, sequence)| {
             let mut attributes = if sequence == 0 {
                 attributes(at)
             } else {
@@ -46,7 +46,7 @@ fn message() -> impl Strategy<Value = Message> {
             attributes
                 .extended
                 .push(ExtendedCommunity::route_target(65000, 101));
-            (from, gone, come, attributes)
+            (from, withdrawn, announced, attributes)
         },
     )
 }
@@ -63,10 +63,15 @@ fn octets(write: impl FnOnce(&mut dyn FnMut(&[u8]))) -> Vec<u8> {
 }
 
 /// One UPDATE with all routes.
-fn one_message((_, gone, come, attributes): &Message) -> Vec<u8> {
-    let mut all = octets(|sink| withdraw(gone.iter().copied(), 4096, sink));
+fn one_message((_, withdrawn, announced, attributes): &Message) -> Vec<u8> {
+    let mut all = octets(|sink| withdraw(withdrawn.iter().copied(), 4096, sink));
     all.extend(octets(|sink| {
-        assert!(announce(attributes, come.iter().copied(), ENCODING, sink));
+        assert!(announce(
+            attributes,
+            announced.iter().copied(),
+            ENCODING,
+            sink
+        ));
     }));
     let length = u16::try_from(all.len())
         .expect("some kilobytes")
@@ -101,10 +106,10 @@ proptest! {
     fn many_routes_in_one_message_equal_many_messages(messages in messages()) {
         let (mut together, mut alone) = (fixture(), fixture());
         for message in &messages {
-            let (from, gone, come, attributes) = message;
+            let (from, withdrawn, announced, attributes) = message;
             together.octets(*from, &one_message(message));
-            gone.iter().for_each(|route| alone.withdraw(*from, &[*route]));
-            come.iter().for_each(|route| alone.announce(*from, attributes, &[*route]));
+            withdrawn.iter().for_each(|route| alone.withdraw(*from, &[*route]));
+            announced.iter().for_each(|route| alone.announce(*from, attributes, &[*route]));
             prop_assert_eq!(&together.tables, &alone.tables);
             prop_assert_eq!(routes(&together), routes(&alone));
             prop_assert_eq!(&together.events, &alone.events);
@@ -122,8 +127,11 @@ fn a_message_empties_the_rib_while_it_looks_ahead() {
         fixture.announce(ONE, &attributes(2), &routes);
         assert_eq!(fixture.tables.macs.len(), usize::from(count));
         // Many times: routes are still looked up when none is left.
-        let gone = routes.iter().copied().cycle().take(110).collect();
-        fixture.octets(ONE, &one_message(&(ONE, gone, Vec::new(), attributes(2))));
+        let withdrawn = routes.iter().copied().cycle().take(110).collect();
+        fixture.octets(
+            ONE,
+            &one_message(&(ONE, withdrawn, Vec::new(), attributes(2))),
+        );
         assert!(fixture.tables.macs.is_empty() && fixture.views().is_empty());
     }
 }

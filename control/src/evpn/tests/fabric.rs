@@ -90,7 +90,7 @@ impl Fabric {
         while moved {
             moved = false;
             for link in 0..self.links.len() {
-                moved |= self.turn(link);
+                moved |= self.poll_link(link);
             }
         }
         for node in &mut self.nodes {
@@ -101,7 +101,7 @@ impl Fabric {
         }
     }
 
-    fn turn(&mut self, link: usize) -> bool {
+    fn poll_link(&mut self, link: usize) -> bool {
         let (a, b) = self.links[link];
         let mut moved = false;
         for end in [a, b] {

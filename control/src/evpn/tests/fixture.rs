@@ -166,7 +166,7 @@ pub(super) struct Fixture {
     decoder: Decoder,
 }
 
-pub(super) fn agreed(local_as: u32, peer_as: u32, last: u8) -> Arc<Negotiated> {
+pub(super) fn negotiated_with(local_as: u32, peer_as: u32, last: u8) -> Arc<Negotiated> {
     let ours = PeerConfig::new(local_as, Ipv4Addr::new(192, 0, 2, 1), peer_as);
     let theirs = PeerConfig::new(peer_as, Ipv4Addr::new(192, 0, 2, last), local_as);
     Arc::new(negotiate(&ours, &theirs.open(false, false)).expect("agreed"))
@@ -190,7 +190,7 @@ impl Fixture {
         speaker.vni_add(now, vni).expect("added");
         for (id, last) in [(ONE, 201), (TWO, 202)] {
             speaker.neighbor_add(id, ip(last));
-            speaker.peer_up(now, id, &agreed(65000, 65000, last));
+            speaker.peer_up(now, id, &negotiated_with(65000, 65000, last));
             speaker.end_of_rib(id);
         }
         let decoder = Decoder::new(INTERNAL);

@@ -335,8 +335,8 @@ fn a_frozen_mac_is_unfrozen_by_command_and_removed_with_its_vtep() {
         let last = 2 + sequence % 2;
         fixture.host(ONE, &moved(last, u32::from(sequence)), host(last, mac(1)));
     }
-    let standing = fixture.at(mac(1)).expect("installed");
-    let last = if standing == vtep(2) { 2 } else { 3 };
+    let current = fixture.at(mac(1)).expect("installed");
+    let last = if current == vtep(2) { 2 } else { 3 };
     fixture.withdraw(ONE, &[EvpnRoute::MacIp(host(last, mac(1)))]);
     assert_eq!(fixture.at(mac(1)), None);
     assert_eq!(
@@ -446,7 +446,7 @@ fn a_move_to_this_vtep_raises_the_sequence_also_after_a_restart() {
         .expect("local");
     fixture
         .speaker
-        .peer_up(fixture.now, ONE, &agreed(65000, 65000, 201));
+        .peer_up(fixture.now, ONE, &negotiated_with(65000, 65000, 201));
     fixture.host(ONE, &moved(3, 7), host(3, mac(3)));
     assert_eq!(
         fixture.own_sequence(mac(3)),
@@ -636,7 +636,7 @@ fn stale_routes_stay_until_swept_and_long_lived_stale_ones_lose() {
     );
     fixture
         .speaker
-        .peer_up(fixture.now, ONE, &agreed(65000, 65000, 201));
+        .peer_up(fixture.now, ONE, &negotiated_with(65000, 65000, 201));
     fixture.host(ONE, &moved(2, 5), host(2, mac(1)));
     assert_eq!(fixture.at(mac(1)), Some(vtep(2)), "fresh again");
     fixture.speaker.sweep_stale(fixture.now, ONE);

@@ -281,17 +281,17 @@ fn a_locked_port_may_claim_only_its_own_addresses() {
         port.ips = own.into();
         port.learn = Some(1);
     });
-    let forged_option = discovery(135, 1, 1, 10, &[&[1, 1][..], &mac(2)].concat());
-    let mut forged_sender = arp(1, 1, 1, 10);
-    forged_sender[27] = 2;
+    let spoofed_option = discovery(135, 1, 1, 10, &[&[1, 1][..], &mac(2)].concat());
+    let mut spoofed_sender = arp(1, 1, 1, 10);
+    spoofed_sender[27] = 2;
     let in_tag = tagged(&arp(2, 1, 2, 10), 0x8100, 5);
     for frame in [
         arp(1, 1, 2, 10),
         arp(2, 1, 2, 10),
         arp(1, 1, 0, 99),
         discovery(136, 1, 1, 2, &[]),
-        forged_option,
-        forged_sender,
+        spoofed_option,
+        spoofed_sender,
     ] {
         fixture.assert_dropped(1, &frame, DropReason::ArpNdSpoofed);
     }
