@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR GPL-2.0-only
-// Frames for benchmarks, sent by BPF_PROG_RUN in live-frame mode (Documentation/bpf/bpf_prog_run.rst): the kernel
-// makes a frame of the caller's bytes, and XDP_TX sends it on the interface without an skb. Each frame gets the next
+// Generates frames for benchmarks, by BPF_PROG_RUN in live-frame mode (Documentation/bpf/bpf_prog_run.rst): the kernel
+// builds a frame from the caller's bytes, and XDP_TX sends it on the interface without an skb. Each frame gets the next
 // UDP source port; the UDP checksum must be 0.
 //
 //   plain    Ethernet, IPv4 without options, UDP
-//   vxlan    the same around VXLAN around the same: both UDP headers get the port
+//   vxlan    such a frame as the outer and as the inner frame of VXLAN: both UDP headers get the port
 #include <linux/bpf.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
@@ -16,7 +16,7 @@
 
 __u32 sequence;
 
-static __always_inline int number(struct xdp_md *ctx, int offset, __u32 number)
+static __always_inline int set_source_port(struct xdp_md *ctx, int offset, __u32 number)
 {
 	__u8 *start = (__u8 *)(long)ctx->data + offset;
 
@@ -29,14 +29,14 @@ static __always_inline int number(struct xdp_md *ctx, int offset, __u32 number)
 SEC("xdp")
 int plain(struct xdp_md *ctx)
 {
-	return number(ctx, 0, sequence++);
+	return set_source_port(ctx, 0, sequence++);
 }
 
 SEC("xdp")
 int vxlan(struct xdp_md *ctx)
 {
-	number(ctx, 0, sequence);
-	return number(ctx, INNER, sequence++);
+	set_source_port(ctx, 0, sequence);
+	return set_source_port(ctx, INNER, sequence++);
 }
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";

@@ -64,10 +64,10 @@ struct {
 struct split {
 	__u64 dropped;
 	__u32 continues; /* the frame in the last buffer continues in the next one of this queue */
-	__u32 copies;  /* the socket is bound in copy mode; set by user space */
+	__u32 copies;    /* the socket is bound in copy mode; set by user space */
 };
 
-/* Receive queue -> its state; one CPU at a time polls a queue. User space sets the same size as of `sockets`. */
+/* Receive queue -> its state; one CPU at a time polls a queue. User space sets the size, the same as for `sockets`. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 64);

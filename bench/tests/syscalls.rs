@@ -45,7 +45,7 @@ fn forward(report: &str) {
 }
 
 #[test]
-fn one_system_call_a_batch_and_socket() {
+fn one_system_call_per_batch_and_socket() {
     if let Ok(report) = std::env::var(ROLE) {
         return forward(&report);
     }

@@ -94,7 +94,7 @@ fn metrics_server(
 /// Runs vtepd with a configuration that has been loaded from `path`, until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// [`DaemonError`]; nothing stays attached to any interface then.
+/// [`DaemonError`]; then nothing stays attached to any interface.
 pub fn run(config: &config::Config, path: &Path) -> Result<(), DaemonError> {
     let mut daemon = Daemon::start(config, path)?;
     notify(&[sd_notify::NotifyState::Ready]);

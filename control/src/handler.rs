@@ -99,11 +99,11 @@ impl ApiHandler {
         self.engine
     }
 
-    /// Applies the daemon's file again. Errors are logged, and nothing changes then.
+    /// Applies the daemon's file again. Errors are logged; then nothing changes.
     pub fn reload(&mut self) {
         match self.apply(&ConfigSource::default()) {
             Ok(done) => tracing::info!(changes = done.changes.len(), "configuration applied"),
-            Err(error) => tracing::error!(%error, "configuration refused; nothing has changed"),
+            Err(error) => tracing::error!(%error, "configuration rejected; nothing has changed"),
         }
     }
 

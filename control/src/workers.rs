@@ -140,7 +140,7 @@ impl Workers {
                 .try_send(Command::Detach { device })
                 .is_ok()
         });
-        let asked = waiting.len();
+        let notified = waiting.len();
         waiting.iter().for_each(|worker| self.handoff.wake(*worker));
         let deadline = Instant::now() + REPLY_TIMEOUT;
         while !waiting.is_empty() {
@@ -155,7 +155,7 @@ impl Workers {
                 Err(_) => return false,
             }
         }
-        asked == self.threads.len()
+        notified == self.threads.len()
     }
 
     /// Makes `worker` process a frame as if `device` had received it. Returns whether the worker

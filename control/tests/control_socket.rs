@@ -1,6 +1,5 @@
-//! The control socket over a real Unix socket: misbehaving clients do not affect others, and batches
-//! are all or nothing.
-//! nothing.
+//! The control socket over a real Unix socket: misbehaving clients do not affect others, and
+//! batches are all or nothing.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -25,7 +24,7 @@ use vtep_control::config::{Change, Config, parse, save};
 
 const BASE: &str = "[vtep]\naddress = \"203.0.113.2\"\nunderlay = [\"eth0\"]\n[[vni]]\nid = 100\n";
 
-/// A daemon of nothing but its configuration.
+/// A daemon that consists of its configuration only.
 struct Daemon(Config);
 
 impl Handler for Daemon {
@@ -198,10 +197,10 @@ fn macs(fixture: &Fixture) -> usize {
 }
 
 #[test]
-fn a_batch_with_a_wrong_middle_changes_nothing_and_names_index_and_field() {
+fn a_batch_with_an_invalid_request_changes_nothing_and_names_index_and_field() {
     let fixture = Fixture::new();
     let good = |id| request(id, "fdb.add", &fdb(&format!("02:00:00:00:00:0{id}")));
-    // Unreadable, and readable but not fitting.
+    // Invalid, and valid but conflicting.
     for (wrong, field) in [(fdb("02:00"), "mac"), (fdb("02:00:00:00:00:01"), "mac")] {
         let answer = fixture.exchange(&json!([good(1), request(2, "fdb.add", &wrong), good(3)]));
         let answers = answer.as_array().unwrap();
@@ -225,7 +224,7 @@ fn a_batch_with_a_wrong_middle_changes_nothing_and_names_index_and_field() {
 }
 
 #[test]
-fn wrong_requests_get_the_codes_of_json_rpc() {
+fn invalid_requests_get_the_codes_of_json_rpc() {
     let fixture = Fixture::new();
     let mut client = fixture.client();
     let deep = "[".repeat(100_000);
@@ -285,7 +284,7 @@ fn an_endless_request_is_cut_at_one_mebibyte() {
             Ok(more) => sent += more,
             Err(error) => break error.kind(),
         }
-        assert!(sent < 1 << 30, "the server took a gibibyte");
+        assert!(sent < 1 << 30, "the server accepted a gibibyte");
     };
     assert!(
         matches!(failed, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset),
@@ -317,7 +316,7 @@ fn half_a_request_times_out_and_an_idle_client_may_stay_longer() {
 }
 
 #[test]
-fn a_client_that_does_not_read_is_cut_off_and_others_are_served() {
+fn a_client_that_does_not_read_is_closed_and_others_are_served() {
     let fixture = Fixture::new();
     let stuck = fixture.raw();
     stuck.set_nonblocking(true).unwrap();
@@ -329,19 +328,19 @@ fn a_client_that_does_not_read_is_cut_off_and_others_are_served() {
             Ok(more) => sent += more,
             Err(_) => std::thread::sleep(Duration::from_millis(20)),
         }
-        assert!(sent < 16 << 20, "the server reads on and on");
+        assert!(sent < 16 << 20, "the server never stops reading");
     }
     assert_eq!(macs(&fixture), 0);
     fixture.ahead.store(60, Relaxed);
     let start = Instant::now();
     while (&stuck).write(b"x").err().map(|e| e.kind()) != Some(ErrorKind::BrokenPipe) {
-        assert!(start.elapsed() < Duration::from_secs(60), "never cut off");
+        assert!(start.elapsed() < Duration::from_secs(60), "never closed");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
 #[test]
-fn a_thousand_idle_clients_are_bounded_and_give_way() {
+fn a_thousand_idle_clients_are_bounded_and_replaced() {
     let fixture = Fixture::new();
     let crowd: Vec<_> = (0..1000)
         .map_while(|_| UnixStream::connect(&fixture.path).ok())
@@ -369,7 +368,7 @@ fn a_thousand_idle_clients_are_bounded_and_give_way() {
 }
 
 #[test]
-fn requests_may_come_in_pieces_and_in_heaps() {
+fn requests_may_arrive_in_parts_or_many_at_once() {
     let fixture = Fixture::new();
     let mut stream = fixture.raw();
     let line = format!("{}\r\n", request(1, "show.vni", &json!({})));
@@ -388,7 +387,7 @@ fn requests_may_come_in_pieces_and_in_heaps() {
 }
 
 #[test]
-fn sockets_are_private_stale_ones_replaced_and_live_ones_respected() {
+fn sockets_are_private_stale_ones_are_replaced_and_live_ones_are_kept() {
     let fixture = Fixture::new();
     let mode = std::fs::metadata(&fixture.path)
         .unwrap()
@@ -424,8 +423,8 @@ fn sockets_are_private_stale_ones_replaced_and_live_ones_respected() {
 #[test]
 fn another_user_is_refused_before_anything_is_parsed() {
     let fixture = Fixture::new();
-    // Even when somebody opens the socket's mode, who is neither root nor a member of the group
-    // stays out.
+    // Even if the socket's mode is changed to permit all users, only root and members of the group
+    // are accepted.
     for path in [&fixture.directory, &fixture.path] {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
     }
@@ -491,7 +490,7 @@ fn every_example_of_the_documentation_parses_and_answers() {
 }
 
 #[test]
-fn a_slow_subscriber_loses_events_and_is_told() {
+fn a_slow_subscriber_loses_events_and_is_notified() {
     let fixture = Fixture::new();
     let mut reader = fixture.client();
     reader
@@ -504,7 +503,7 @@ fn a_slow_subscriber_loses_events_and_is_told() {
         lines.next().unwrap(),
         r#"{"id":1,"jsonrpc":"2.0","result":{}}"#
     );
-    // Nothing is read while far more is sent than the socket and the server buffer.
+    // Nothing is read while far more is sent than the socket and the server can buffer.
     fixture.events.store(50_000, Relaxed);
     while fixture.events.load(Relaxed) > 0 {
         std::thread::sleep(Duration::from_millis(5));
@@ -520,12 +519,12 @@ fn a_slow_subscriber_loses_events_and_is_told() {
     }
     assert!(got > 0 && lost > 0, "{got} {lost}");
     assert_eq!(got + lost, 50_000);
-    // Who subscribed to something else got nothing between request and answer.
+    // A subscriber of another topic received nothing between request and answer.
     reader.call("show.status", json!({})).unwrap();
 }
 
 #[test]
-fn subscribers_leave_places_for_commands() {
+fn subscribers_leave_connections_for_commands() {
     let fixture = Fixture::new();
     let subscribe =
         |client: &mut Client| client.call("monitor.subscribe", json!({"topics": ["all"]}));
@@ -540,7 +539,7 @@ fn subscribers_leave_places_for_commands() {
         "{refused}"
     );
     more.call("show.status", json!({})).unwrap();
-    // A subscriber may choose other topics; one that disconnects makes room for another.
+    // A subscriber may choose other topics; when one disconnects, another can subscribe.
     subscribe(&mut watching[0]).unwrap();
     watching[0]
         .call("monitor.subscribe", json!({"topics": []}))

@@ -1,4 +1,4 @@
-//! The metrics' server over real TCP: what it answers, and what bad scrapers get.
+//! The metrics server over real TCP: its responses, also to misbehaving scrapers.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -88,7 +88,7 @@ fn ended(stream: &mut TcpStream) -> bool {
 }
 
 #[test]
-fn a_page_is_whole_and_made_once_a_second() {
+fn a_page_is_complete_and_generated_once_per_second() {
     let fixture = Fixture::new();
     let first = fixture.ask(GET);
     let (head, body) = first.split_once("\r\n\r\n").unwrap();
@@ -111,7 +111,7 @@ fn a_page_is_whole_and_made_once_a_second() {
 }
 
 #[test]
-fn requests_may_come_in_pieces() {
+fn requests_may_arrive_in_parts() {
     let fixture = Fixture::new();
     let mut stream = fixture.connect();
     for byte in GET.bytes() {
@@ -123,7 +123,7 @@ fn requests_may_come_in_pieces() {
 }
 
 #[test]
-fn what_is_not_asked_rightly_is_refused() {
+fn invalid_requests_are_rejected() {
     let fixture = Fixture::new();
     for (request, status) in [
         ("GET / HTTP/1.1\r\n\r\n", "404 Not Found"),
@@ -142,7 +142,7 @@ fn what_is_not_asked_rightly_is_refused() {
         ),
     ] {
         let mut stream = fixture.connect();
-        // The server may have hung up before all is sent.
+        // The server may have closed the connection before all is sent.
         let _ = stream.write_all(request.as_bytes());
         let mut answer = [0; 12];
         stream.read_exact(&mut answer).unwrap();
@@ -154,14 +154,14 @@ fn what_is_not_asked_rightly_is_refused() {
 }
 
 #[test]
-fn scrapers_that_ask_nothing_or_read_nothing_give_way() {
+fn scrapers_that_send_or_read_nothing_are_closed() {
     let fixture = Fixture::new();
     let mut crowd: Vec<_> = (0..MAX_SCRAPERS).map(|_| fixture.connect()).collect();
     // One of them sends a request, and does not read.
     crowd[0].write_all(GET.as_bytes()).unwrap();
-    assert!(ended(&mut fixture.connect()), "one too many");
+    assert!(ended(&mut fixture.connect()), "above the limit");
     fixture.ahead.store(60, Relaxed);
-    assert!(crowd[1..].iter_mut().all(ended), "they are late");
+    assert!(crowd[1..].iter_mut().all(ended), "past their deadline");
     assert!(fixture.ask(GET).contains("200 OK"));
     let mut cut = Vec::new();
     let _ = crowd[0].read_to_end(&mut cut);

@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use vtep_control::underlay::{ResolvedPath, Underlay, UnderlayConfig, UnderlayEvent};
 use vtep_dataplane::addr::VtepAddr;
 
-/// How long anything may take that the kernel does within seconds, on a busy machine too.
+/// Time limit for what the kernel does within seconds, generous for a busy machine.
 const SOON: Duration = Duration::from_secs(30);
 
-/// Two namespaces joined by the veth pairs eth0-far0 and eth1-far1. Gone when dropped, also in a
-/// panic.
+/// Two namespaces joined by the veth pairs eth0-far0 and eth1-far1. Removed when dropped, also
+/// after a panic.
 struct Net {
     name: String,
 }
@@ -58,7 +58,7 @@ impl Net {
         run(&format!("ip -n {}-{side} {command}", self.name));
     }
 
-    /// What the kernel answers to an 802.1Q interface when it has none of them; `None` if it has.
+    /// The kernel's error when it does not support 802.1Q interfaces; `None` if it does.
     fn vlan_refusal(&self) -> Option<String> {
         let near = format!("{}-near", self.name);
         let words = [
@@ -80,7 +80,7 @@ impl Net {
         let path = format!("/run/netns/{}-near", self.name);
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
-                let namespace = std::fs::File::open(path).expect("the namespace was made");
+                let namespace = std::fs::File::open(path).expect("the namespace was created");
                 rustix::thread::move_into_link_name_space(namespace.as_fd(), None)
                     .expect("this test needs root");
                 test(self)
@@ -119,7 +119,7 @@ fn run(command: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Time that this thread has had a core.
+/// CPU time of this thread.
 fn spent() -> Duration {
     let spent = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(spent.tv_sec as u64, spent.tv_nsec as u32)
@@ -165,7 +165,7 @@ impl EventLoop {
         self.underlay.track(vtep(text), Instant::now());
     }
 
-    /// Events of VTEPs of one poll; those of links come at times of the kernel's choice.
+    /// The VTEP events of one poll; link events arrive at any time.
     fn resolutions(&mut self) -> Vec<UnderlayEvent> {
         let mut changes = self.underlay.poll(Instant::now()).unwrap();
         changes.retain(|change| matches!(change, UnderlayEvent::Resolved(_)));
@@ -272,7 +272,7 @@ fn vteps_on_the_link_are_resolved_by_arp_and_nd() {
             );
         }
         let left = net.output("near", "neigh show nud permanent");
-        assert_eq!(left.trim(), "", "nothing permanent stays behind");
+        assert_eq!(left.trim(), "", "no permanent entry remains");
     });
 }
 
@@ -311,7 +311,7 @@ fn a_moved_gateway_moves_the_path() {
         net.ip("near", "route replace 203.0.113.0/24 dev other");
         events.unresolved(
             "203.0.113.9",
-            "route leaves by other, which is not in [vtep] underlay",
+            "route uses other, which is not in [vtep] underlay",
         );
         net.ip("near", "addr del 192.0.2.1/32 dev lo");
         events.unresolved(
@@ -374,10 +374,10 @@ fn two_nics_share_by_weight_until_one_goes_down() {
     });
 }
 
-/// A kernel without CONFIG_VLAN_8021Q, as the project's test machine has it, has no such
-/// interfaces: there the test shows only that it is the kernel that refuses;
-/// src/underlay/resolve_tests.rs and links.rs show what is made of one, from messages as the kernel
-/// writes them.
+/// A kernel without CONFIG_VLAN_8021Q, such as that of the project's test machine, has no such
+/// interfaces: there the test verifies only that the kernel refuses to create one. How one is
+/// handled is tested in src/underlay/resolve_tests.rs and links.rs, with messages as the kernel
+/// encodes them.
 #[test]
 fn a_vlan_of_an_underlay_interface_is_a_tag_on_its_device() {
     Net::new("vlan").inside(|net| {
@@ -416,9 +416,10 @@ fn a_vlan_of_an_underlay_interface_is_a_tag_on_its_device() {
 }
 
 #[test]
-fn a_neighbor_may_appear_change_its_mac_and_die() {
+fn a_neighbor_may_appear_change_its_mac_and_disappear() {
     Net::new("neighbor").inside(|net| {
-        // Quick timers: the kernel's own take half a minute to notice a silent change.
+        // Short timers: with its defaults, the kernel takes half a minute to notice a silent
+        // change.
         for setting in [
             "base_reachable_time_ms=1000",
             "delay_first_probe_time=1",
@@ -434,7 +435,7 @@ fn a_neighbor_may_appear_change_its_mac_and_die() {
         events.unresolved("10.0.0.5", "neighbor 10.0.0.5 on eth0 is FAILED");
         net.ip("far", "addr add 10.0.0.5/24 dev far0");
         let first = events.resolved("10.0.0.5");
-        // Without an announcement: the kernel must be made to ask.
+        // Without an announcement: the kernel must be made to probe.
         net.ip("far", "link set far0 address 02:00:00:00:00:99");
         let silent = Duration::from_secs(90);
         let changed = events.until("10.0.0.5", silent, |paths| {
@@ -450,7 +451,7 @@ fn a_neighbor_may_appear_change_its_mac_and_die() {
 }
 
 #[test]
-fn a_thousand_vteps_resolve_in_a_blink_and_only_changes_are_reported() {
+fn a_thousand_vteps_resolve_quickly_and_only_changes_are_reported() {
     Net::new("thousand").inside(|net| {
         net.ip("near", "route add 198.18.0.0/15 via 10.0.0.1");
         net.ip("near", "neigh replace 10.0.0.1 dev eth0 lladdr 02:00:00:00:00:01 nud permanent");
@@ -460,7 +461,7 @@ fn a_thousand_vteps_resolve_in_a_blink_and_only_changes_are_reported() {
         for n in 1..=1000 {
             events.underlay.track(VtepAddr::new(address(n)).unwrap(), Instant::now());
         }
-        // The kernel answers on this thread's time; what other programs take of the core does not
+        // The kernel's work is charged to this thread; the CPU time of other programs does not
         // count.
         let before = spent();
         let changes = events.resolutions();
@@ -493,8 +494,8 @@ fn lost_events_lead_to_the_same_state() {
         let mut events = EventLoop::new();
         events.track("203.0.113.9");
         events.resolved("203.0.113.9");
-        // Far more events than the socket's buffer holds while the socket is not read: the kernel drops the
-        // last of them.
+        // Far more events than the socket's buffer holds while the socket is not read: the kernel
+        // drops the last of them.
         let flood: String = (0..25_000)
             .map(|n| {
                 format!(

@@ -78,7 +78,7 @@ fn a_change_is_silent_unless_verbose() {
 }
 
 #[test]
-fn a_refusal_is_status_1_with_the_reason() {
+fn a_rejection_is_status_1_with_the_reason() {
     let refused = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"vni: VNI 7 is not configured"}}"#;
     let (output, _) = vtepctl("refused", &[refused], &["vni", "del", "7"]);
     assert_eq!(output.status.code(), Some(1));
@@ -150,7 +150,7 @@ fn the_documented_example_is_a_valid_configuration() {
 }
 
 #[test]
-fn routes_say_why_they_are_not_used() {
+fn routes_show_why_they_are_not_used() {
     let row = r#"{"neighbor":"203.0.113.254","rd":"203.0.113.3:2","type":2,"tag":0,"mac":"50:54:33:00:00:0c","ip":"192.0.2.12","originator":null,"prefix":null,"next_hop":"203.0.113.3","vni":100,"route_targets":["65000:100"],"as_path":"","sequence":3,"sticky":false,"best":true,"installed":false,"unused_reason":"no VNI imports its targets","stale":false}"#;
     let answer = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"rows":[{row}],"next":null}}}}"#);
     let words = [
@@ -211,7 +211,7 @@ fn a_clear_is_hard_unless_soft() {
 }
 
 #[test]
-fn monitor_prints_an_event_a_line_until_the_daemon_goes() {
+fn monitor_prints_one_event_per_line_until_the_daemon_exits() {
     let answers = [r#"{"jsonrpc":"2.0","id":1,"result":{}}
 {"jsonrpc":"2.0","method":"event","params":{"topic":"miss","vni":100,"mac":null,"ip":"192.0.2.12"}}
 {"jsonrpc":"2.0","method":"event","params":{"topic":"lost","lost":7}}"#];

@@ -27,8 +27,8 @@ pub enum WorkerEvent {
         /// The error number from the kernel (errno(3)).
         errno: i32,
     },
-    /// Busy polling of a socket was switched off for a socket: the kernel transmitted none of its
-    /// frames for 10 ms.
+    /// Busy polling of a socket was switched off: the kernel transmitted none of its frames for
+    /// 10 ms.
     BusyPollEnded {
         /// The worker that owns the socket.
         worker: WorkerId,
@@ -37,7 +37,7 @@ pub enum WorkerEvent {
         /// Queue of the device.
         queue: u32,
     },
-    /// A worker saw a host, or a tenant asked for an unknown one.
+    /// A worker saw a host, or a tenant requested an unknown address.
     Learn(LearnEvent),
 }
 
@@ -93,8 +93,8 @@ impl EventQueue {
         }
     }
 
-    /// Makes the descriptor not readable. To be called before the queue is drained, so that later
-    /// events make it readable again.
+    /// Clears the readiness of the descriptor. Must be called before the queue is drained, so that
+    /// later events make it readable again.
     pub fn clear_wakeup(&self) {
         let _ = rustix::io::read(&self.shared.wakeup_fd, &mut [0u8; 8]);
         self.shared.signalled.store(false, Release);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! from a tenant    port -> tenant_input -> lookup -> vxlan_output | port_output | flood -> port
-//! from a VTEP      port -> vxlan_input  -> lookup -> port_output | flood -> port
+//! from a VTEP      port -> vxlan_input  -> lookup -> port_output -> port
 //! to control       worker -> event (bounded queue)
 //! ```
 //!

@@ -238,7 +238,7 @@ pub fn must(output: &Output, what: &str) -> String {
 /// Polls every 20 ms until `ready` returns a value, for at most `seconds` times [`PATIENCE`].
 ///
 /// # Panics
-/// When the time has passed; the message says `what` was expected.
+/// When the time has passed; the message names `what` was expected.
 pub fn wait_for<T>(what: &str, seconds: u64, mut ready: impl FnMut() -> Option<T>) -> T {
     let seconds = PATIENCE * seconds;
     let end = std::time::Instant::now() + std::time::Duration::from_secs(seconds);

@@ -234,7 +234,7 @@ impl Site {
     }
 }
 
-/// Waits until each site knows the VTEPs and tenants of all the others.
+/// Waits until each site has the VTEPs and tenants of all the others.
 ///
 /// # Panics
 /// If that takes more than 20 s.

@@ -82,7 +82,7 @@ fn a_host_moves_between_frr_and_vtepd_within_a_second_of_its_first_frame() {
     // A third round would make five moves, and freeze the MAC.
     for round in 0..2 {
         for index in [0, 1] {
-            // A worker reports the same event at most once a second: a host that returns sooner has
+            // A worker reports the same event at most once per second: a host that returns sooner has
             // to wait.
             std::thread::sleep(Duration::from_millis(1500));
             let sent_at = fixture.send_from(index);

@@ -77,7 +77,7 @@ fn mismatches(results: &[(Case, Outcome)], expected: impl Fn(&Case) -> Outcome) 
 }
 
 #[test]
-fn linux_behaves_as_the_table_says() {
+fn linux_behaves_as_listed() {
     for underlay in [Underlay::V4, Underlay::V6] {
         let fixture = Fixture::new();
         let _vtep = LinuxVtep::new(&fixture.hypervisor, 100, underlay.vtep(1))
@@ -90,7 +90,7 @@ fn linux_behaves_as_the_table_says() {
 }
 
 #[test]
-fn vtepd_behaves_as_the_table_says_and_counts_each_drop() {
+fn vtepd_behaves_as_listed_and_counts_each_drop() {
     for underlay in [Underlay::V4, Underlay::V6] {
         let fixture = Fixture::new();
         let config = Config::new(underlay.vtep(1))

@@ -50,7 +50,7 @@ fn imports_follow_the_layers() {
 }
 
 #[test]
-fn files_import_one_another_in_no_circle() {
+fn imports_form_no_circle() {
     none("circles", &imports::circles(&tidy::sources()));
     let files = |texts: [(&str, &str); 3]| {
         texts
@@ -77,7 +77,7 @@ fn files_import_one_another_in_no_circle() {
 }
 
 #[test]
-fn imports_stand_in_three_groups() {
+fn imports_are_in_three_groups() {
     none("imports", &imports::import_groups(&tidy::sources()));
     for wrong in [
         "use mio::Poll;\n\nuse std::fmt;",
@@ -135,7 +135,7 @@ fn pages_have_at_most_120_columns() {
 }
 
 #[test]
-fn unsafe_code_stays_where_it_may_be() {
+fn unsafe_code_is_only_where_it_is_allowed() {
     none("misplaced", &size::misplaced_unsafe(&tidy::sources()));
     assert_eq!(
         size::misplaced_unsafe(&source("control/src/x.rs", concat!("un", "safe { f() }"))).len(),
@@ -156,7 +156,7 @@ fn files_and_functions_are_short() {
 }
 
 #[test]
-fn nothing_is_put_off() {
+fn no_work_is_unfinished() {
     none("unfinished", &size::unfinished(&tidy::sources()));
     assert_eq!(
         size::unfinished(&source("a.rs", concat!("// TO", "DO"))).len(),
@@ -167,7 +167,7 @@ fn nothing_is_put_off() {
 #[test]
 fn each_drop_reason_is_in_the_docs() {
     let page = std::fs::read_to_string(tidy::root().join("docs/counters.md"))
-        .expect("docs/counters.md stands");
+        .expect("docs/counters.md is readable");
     let reasons = reasons::reasons(&tidy::sources());
     assert!(reasons.len() > 25, "{reasons:?}");
     let missing: Vec<String> = reasons
@@ -177,10 +177,10 @@ fn each_drop_reason_is_in_the_docs() {
     none("reasons without a line in docs/counters.md", &missing);
 }
 
-/// Of the packages of all platforms cargo wants the manifests, also of those that nothing here is built from: what is not in
-/// `CARGO_HOME` yet it downloads. `scripts/check` has fetched them before.
+/// cargo reads the manifests of the packages of all platforms, also of those that are not built
+/// here, and downloads what is not in `CARGO_HOME` yet. `scripts/check` fetches them first.
 #[test]
-fn packages_come_from_crates_io_under_permitted_licences() {
+fn packages_come_from_crates_io_under_permitted_licenses() {
     let manifest = tidy::root().join("Cargo.toml");
     let words = [
         "cargo",

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Raw Ethernet frames between an interface and a pair of pipes, one frame a line, in hexadecimal.
+"""Raw Ethernet frames between an interface and a pair of pipes, one frame per line, in hexadecimal.
 
 frames.py packet IF   an AF_PACKET socket on IF: lines on stdin are sent, received frames are printed
 frames.py tap IF      opens the tap IF like a virtual machine: lines on stdin are sent to the host, frames for the guest are printed

@@ -1,9 +1,9 @@
-//! The MAC table: look-ups per second while a writer writes, compared with hashbrown, and updates
+//! The MAC table: lookups per second while a writer writes, compared with hashbrown, and updates
 //! per second.
 //!
 //! Keys that are looked up always exist, and the sum of the results is compared with the expected
 //! one. The writer changes other keys, so that the sum is exact while it writes. Rates refer to the
-//! CPU time of the measured thread; the rate of the writer during look-ups refers to wall-clock
+//! CPU time of the measured thread; the rate of the writer during lookups refers to wall-clock
 //! time.
 
 use std::hint::black_box;
@@ -22,12 +22,12 @@ use crate::clock::spent_ns;
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
 use crate::testbed::cores;
 
-/// Look-ups during updates.
+/// Lookups during updates.
 pub const LOOKUP: Spec = Spec {
     name: "fdb-lookup",
-    measures: "batched look-ups on one core, 1 M MACs, random keys, while the writer applies 100 k \
+    measures: "batched lookups on one core, 1 M MACs, random keys, while the writer applies 100 k \
                updates/s",
-    unit: "M look-ups/s",
+    unit: "M lookups/s",
     bar: Bar::AtLeast(80.0),
     open: |effort| Ok(Box::new(Lookup::new(effort)?)),
 };
@@ -35,14 +35,14 @@ pub const LOOKUP: Spec = Spec {
 /// Compared with a hash map.
 pub const RATIO: Spec = Spec {
     name: "fdb-ratio",
-    measures: "look-ups of the MAC table / look-ups of a hashbrown map behind the same batch \
+    measures: "lookups of the MAC table / lookups of a hashbrown map behind the same batch \
                interface, no writer",
     unit: "x",
     bar: Bar::AtLeast(3.0),
     open: |effort| Ok(Box::new(Ratio::new(effort)?)),
 };
 
-/// Updates during look-ups.
+/// Updates during lookups.
 pub const UPDATE: Spec = Spec {
     name: "fdb-update",
     measures: "inserts, moves and deletes (a third each) by the control thread, 1 M MACs, a reader \
@@ -52,7 +52,7 @@ pub const UPDATE: Spec = Spec {
     open: |effort| Ok(Box::new(Update::new(effort)?)),
 };
 
-/// Updates per second that the writer applies during look-ups.
+/// Updates per second that the writer applies during lookups.
 const WRITE_RATE: u64 = 100_000;
 
 /// MACs that the writer changes, in addition to those that are looked up.
@@ -145,7 +145,7 @@ impl Filled {
         let wanted = self.sum * rounds as u64;
         if sum != wanted {
             return Err(Failure::new(format!(
-                "wrong look-up results: sum {sum}, must be {wanted}"
+                "wrong lookup results: sum {sum}, must be {wanted}"
             )));
         }
         Ok((self.keys.len() * rounds) as f64 * 1e3 / spent as f64)
@@ -257,7 +257,7 @@ impl Measure for Lookup {
                 "{} MACs; the writer applied at least {slowest:.0} updates/s",
                 self.filled.keys.len()
             ),
-            "every look-up is checked by a sum; bounded by memory latency and bandwidth".to_owned(),
+            "every lookup is checked by a sum; bounded by memory latency and bandwidth".to_owned(),
         ]
     }
 }
@@ -369,7 +369,7 @@ impl Measure for Update {
 
     fn notes(&self) -> Vec<String> {
         vec![format!(
-            "what each update replaced is checked; {} look-ups during the last run",
+            "what each update replaced is checked; {} lookups during the last run",
             self.looked_up
         )]
     }

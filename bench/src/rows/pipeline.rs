@@ -77,7 +77,7 @@ pub const ENCAP_COLD: Spec = Spec {
 /// Decapsulation, warm.
 pub const DECAP_HOT: Spec = Spec {
     name: "decap-hot",
-    measures: "outer header checks, source VTEP, VNI, inner look-up, strip; 60 B inner frames, all \
+    measures: "outer header checks, source VTEP, VNI, inner lookup, strip; 60 B inner frames, all \
                in L1/L2",
     unit: "cycles/packet",
     bar: Bar::AtMost(40.0),

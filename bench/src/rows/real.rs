@@ -197,7 +197,7 @@ const SINK_CORES: [usize; 2] = [GENERATOR_CORE, FORWARDER_CORE];
 
 impl Kernel {
     /// The best of Linux: frames per second by steering, for the better core of the sink.
-    fn linux(&self) -> Result<[f64; 3], Failure> {
+    fn best_of_linux(&self) -> Result<[f64; 3], Failure> {
         let mut best = [0.0f64; 3];
         let ways = [
             Steering::Inline,
@@ -216,7 +216,7 @@ impl Kernel {
     }
 
     /// The best of vtepd, and the core of the sink.
-    fn ours(&self) -> Result<(Trial, usize), Failure> {
+    fn best_of_vtepd(&self) -> Result<(Trial, usize), Failure> {
         let mut best: Option<(Trial, usize)> = None;
         for core in SINK_CORES {
             self.link_test.sink_on(core)?;
@@ -234,8 +234,8 @@ impl Kernel {
 
 impl Measure for Kernel {
     fn once(&mut self) -> Result<f64, Failure> {
-        let linux = self.linux()?;
-        let (ours, sink) = self.ours()?;
+        let linux = self.best_of_linux()?;
+        let (ours, sink) = self.best_of_vtepd()?;
         let [inline, steered, threaded] = linux.map(thousands);
         self.last = format!(
             "last: vtepd {ours}, sink on core {sink}; Linux {inline} on the generator's core, \

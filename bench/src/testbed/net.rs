@@ -230,14 +230,14 @@ mod tests {
     }
 
     #[test]
-    fn only_names_of_ours_have_an_owner() {
+    fn only_names_of_vtep_bench_have_an_owner() {
         assert_eq!(owner("vtbench-77-sink"), Some(77));
         assert_eq!(owner("vtbench-x-sink"), None);
         assert_eq!(owner("other"), None);
     }
 
     #[test]
-    fn a_namespace_is_gone_when_it_is_dropped() {
+    fn a_namespace_is_deleted_when_it_is_dropped() {
         let path = {
             let namespace = Namespace::new("drop").unwrap();
             assert_eq!(namespace.received("lo").unwrap(), 0);

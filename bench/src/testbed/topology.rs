@@ -241,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_has_a_vtep_and_everything_goes_when_it_is_dropped() {
+    fn the_kernel_has_a_vtep_and_everything_is_removed_when_it_is_dropped() {
         let name = {
             let topology = Topology::new("test").unwrap();
             topology.add_kernel_vtep().unwrap();

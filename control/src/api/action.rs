@@ -15,7 +15,7 @@ pub enum Action {
     /// number, and announces it. Answers `{}`.
     MacMove(MacMove),
     /// Unfreezes a MAC that was frozen as a duplicate. Answers `{}`.
-    MacUnfreeze(MacPlace),
+    MacUnfreeze(MacUnfreeze),
     /// Clears a BGP session. Answers `{}`.
     BgpClear(BgpClear),
     /// Ends a BGP session until it is enabled. Answers `{}`.
@@ -59,7 +59,7 @@ impl MacMove {
 /// `mac.unfreeze`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct MacPlace {
+pub struct MacUnfreeze {
     /// The VNI.
     #[serde(with = "vni")]
     pub vni: Vni,

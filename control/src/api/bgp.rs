@@ -1,4 +1,4 @@
-//! What `show.bgp` answers.
+//! The answers of `show.bgp`.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -125,8 +125,8 @@ pub struct BgpNeighborDetail {
     pub idle_for: Option<u64>,
     /// Number of times the session was established.
     pub established: u64,
-    /// It is established for a minute and has brought no UPDATE, not even End-of-RIB, while other
-    /// sessions have.
+    /// The session has been established for a minute without an UPDATE, not even End-of-RIB, while
+    /// other sessions have received some.
     pub silent: bool,
     /// UPDATEs whose routes were treated as withdrawn (RFC 7606).
     pub treated_as_withdrawn: u64,

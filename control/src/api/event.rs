@@ -1,4 +1,4 @@
-//! Events for clients that have subscribed with `monitor.subscribe`: one notification a line.
+//! Events for clients that have subscribed with `monitor.subscribe`: one notification per line.
 
 use std::net::IpAddr;
 
@@ -101,7 +101,7 @@ pub struct BgpEvent {
     pub reason: Option<String>,
 }
 
-/// A frame had an unknown destination, or asked for an unknown address.
+/// A frame had an unknown destination, or requested an unknown address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MissEvent {
     /// The VNI.
@@ -110,7 +110,7 @@ pub struct MissEvent {
     /// An unknown destination MAC, to be added with `fdb.add`.
     #[serde(with = "optional_text")]
     pub mac: Option<MacAddr>,
-    /// An unknown address that ARP or ND asked for, to be added with `neigh.add`.
+    /// An unknown address that ARP or ND requested, to be added with `neigh.add`.
     pub ip: Option<IpAddr>,
 }
 

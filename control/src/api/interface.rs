@@ -47,7 +47,7 @@ pub struct InterfaceRow {
     pub multi_buffer: Option<bool>,
     /// Number of receive queues with sockets.
     pub queues: u32,
-    /// Notes on an interface that works as configured, such as why frames are copied: a sentence
+    /// Notes on an interface that works as configured, such as why frames are copied: one sentence
     /// each.
     pub notes: Vec<String>,
 }

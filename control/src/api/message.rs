@@ -1,4 +1,4 @@
-//! JSON-RPC 2.0 messages: one object, or one array of objects (a batch), a line.
+//! JSON-RPC 2.0 messages: one object, or one array of objects (a batch), per line.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -143,14 +143,14 @@ pub enum ConfigRequest {
 /// The answer of `config.check`; a rejected configuration is an error instead.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigCheck {
-    /// Warnings, a line each.
+    /// Warnings, one line each.
     pub warnings: Vec<String>,
 }
 
 /// The answer of `config.diff` and `config.apply`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigDiff {
-    /// The changes in order, a line each.
+    /// The changes in order, one line each.
     pub changes: Vec<String>,
     /// Keys whose new values require a restart of the daemon.
     pub restart: Vec<String>,

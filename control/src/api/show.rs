@@ -321,7 +321,7 @@ pub enum PortState {
     Down,
     /// The interface does not exist.
     Absent,
-    /// Set-up failed; `reason` says why.
+    /// Setup failed; `reason` gives the cause.
     Failed,
 }
 
@@ -410,7 +410,7 @@ pub enum PathState {
     Up,
     /// The neighbor's MAC is being resolved by the kernel.
     Resolving,
-    /// Not usable; `reason` says why.
+    /// Not usable; `reason` gives the cause.
     Unresolved,
 }
 
@@ -448,7 +448,7 @@ pub struct DropRow {
     pub explain: String,
     /// Frames.
     pub count: u64,
-    /// The port, VNI or VTEP when grouped so.
+    /// The port, VNI or VTEP by which the rows are grouped.
     pub by: Option<String>,
 }
 

@@ -13,8 +13,8 @@ pub(super) struct RecvBuffer {
 }
 
 impl RecvBuffer {
-    /// Most octets held: two messages of the longest kind, so that a read never waits for the
-    /// message before it to be processed.
+    /// Maximum number of octets held: two messages of the longest kind, so that a read never waits
+    /// for the message before it to be processed.
     const CAPACITY: usize = 2 * MAX_EXTENDED_MESSAGE_LEN;
 
     /// How many more octets fit.

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_state_takes_its_messages_only() {
+    fn each_state_accepts_only_its_messages() {
         use MessageType as M;
         let all = [
             M::Open,

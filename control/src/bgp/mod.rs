@@ -1,5 +1,5 @@
 //! BGP messages and sessions, sans I/O: octets and time come in as arguments, actions go out as
-//! values. Nothing here knows a socket, a clock, or what an EVPN route means.
+//! values. The module has no sockets and no clock, and does not interpret EVPN routes.
 //!
 //! ```text
 //! TCP octets -> Peer::handle_bytes -> RecvBuffer -> wire -> session -> Peer::poll_output -> RIB

@@ -34,9 +34,9 @@ impl Default for RestartConfig {
 /// Prefix limit of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaxPrefixes {
-    /// Most routes that the peer may announce.
+    /// Maximum number of routes that the peer may announce.
     pub limit: u32,
-    /// How long the session stays down after more routes than that. `None`: until an operator
+    /// How long the session stays down after the limit was exceeded. `None`: until an operator
     /// clears it.
     pub retry: Option<Duration>,
 }

@@ -34,7 +34,7 @@ impl fmt::Display for DownReason {
             Self::Replaced => write!(f, "peer restarted and opened a new connection"),
             Self::Received(notification) => write!(f, "received NOTIFICATION {notification}"),
             Self::Sent(notification) => write!(f, "sent NOTIFICATION {notification}"),
-            Self::SendHold => write!(f, "send hold timer expired: the peer reads nothing"),
+            Self::SendHold => write!(f, "send hold timer expired: the peer does not read"),
         }
     }
 }

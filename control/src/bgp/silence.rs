@@ -24,7 +24,7 @@ pub struct SessionUpdates {
 pub struct SilentSessions(BTreeSet<IpAddr>);
 
 impl SilentSessions {
-    /// Without silent sessions.
+    /// No silent sessions.
     #[must_use]
     pub const fn new() -> Self {
         Self(BTreeSet::new())

@@ -10,7 +10,7 @@ pub enum Timer {
     ConnectRetry,
     /// Leaves Idle after an error.
     IdleHold,
-    /// Stops keeping the stale routes of a peer that is down, or up without an End-of-RIB.
+    /// Removes the stale routes of a peer that is down, or up without an End-of-RIB.
     Stale,
     /// The peer has sent no complete message for the hold time.
     Hold,

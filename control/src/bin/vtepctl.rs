@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     let done = run(&cli, &mut out).and_then(|()| Ok(out.flush()?));
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        // A reader such as `head` that has seen enough is no failure.
+        // A closed pipe, such as after `head`, is not a failure.
         Err(Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("vtepctl: {failure}");

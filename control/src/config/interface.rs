@@ -48,7 +48,7 @@ pub struct PortKey {
 }
 
 impl PortKey {
-    /// Stands for a key that could not be read.
+    /// A placeholder for a key that could not be read.
     pub(super) const fn placeholder() -> Self {
         Self {
             interface: InterfaceName(String::new()),

@@ -82,7 +82,7 @@ pub(super) fn write_keys<S>(keys: &[Key<S>], section: &S, default: Option<&S>, o
     }
 }
 
-/// The keys whose values differ and whose new values take a restart.
+/// The keys whose values differ and whose new values require a restart.
 pub(super) fn restart_keys<'a, S>(
     keys: &'a [Key<S>],
     old: &'a S,
@@ -140,7 +140,7 @@ pub(super) fn custom<T>(
     Functions(read, write)
 }
 
-/// The section's own code reads the key; the declaration says how it is saved.
+/// The section's own code reads the key; the declaration defines how it is saved.
 pub(super) fn write_only<T>(write: impl Fn(&T) -> Option<String>) -> impl Codec<Value = T> {
     custom(|_, _, _| None, write)
 }

@@ -215,7 +215,7 @@ pub fn check(path: &Path, host: Option<&dyn HostFacts>, out: &mut dyn Write) -> 
     let count = |size: fn(&VniConfig) -> usize| vnis.values().map(size).sum::<usize>();
     writeln!(
         out,
-        "{}: good: {} VNIs, {} ports, {} static MACs, {} flood entries",
+        "{}: valid: {} VNIs, {} ports, {} static MACs, {} flood entries",
         path.display(),
         vnis.len(),
         count(|vni| vni.ports().len()),

@@ -80,7 +80,7 @@ impl Entry {
     }
 }
 
-/// Long values stay recognisable without filling the terminal.
+/// Long values stay recognizable without filling the terminal.
 pub(crate) fn shorten(text: &str) -> String {
     const LONGEST: usize = 60;
     if text.chars().count() <= LONGEST {

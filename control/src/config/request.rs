@@ -1,4 +1,4 @@
-//! Reads the changes that requests of the control socket ask for, with the readers of the file.
+//! Reads the changes in requests of the control socket, with the readers of the file.
 
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ use super::table::TableReader;
 use super::vni;
 
 impl Change {
-    /// The change that `method` asks for with `params`, an object; `None` when no change has that
+    /// The change that `method` requests with `params`, an object; `None` when no change has that
     /// name.
     ///
     /// # Errors

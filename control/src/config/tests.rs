@@ -1,4 +1,4 @@
-//! What the modules of `config` do together.
+//! Tests across the modules of `config`.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -234,7 +234,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_saved_loads_as_it_was(config in config()) {
+    fn a_saved_configuration_loads_unchanged(config in config()) {
         let text = save(&config);
         let lock_without_macs = config.vnis().values().flat_map(|v| v.ports().values()).any(|p| p.lock && p.macs.is_empty());
         match parse("saved", &text) {

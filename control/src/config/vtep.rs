@@ -163,7 +163,7 @@ pub struct Vtep {
     pub cores: Option<Vec<usize>>,
     /// Settings that can change at run time.
     pub tunnel: Tunnel,
-    /// Socket set-up.
+    /// Settings of the AF_XDP sockets.
     pub afxdp: AfXdp,
 }
 

@@ -42,7 +42,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Opens the interfaces of new ports; one that can't be opened refuses the whole batch.
+    /// Opens the interfaces of new ports; if one can't be opened, the whole batch is rejected.
     pub(super) fn prepare(
         &mut self,
         changes: &[Change],

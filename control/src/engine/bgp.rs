@@ -21,7 +21,7 @@ pub(super) const RESTART: Duration = Duration::from_secs(120);
 pub(super) type SessionStarts = BTreeSet<IpAddr>;
 
 impl Engine {
-    /// Starts the sessions that a batch of changes has asked for, once each.
+    /// Starts the sessions that a batch of changes has requested, once each.
     pub(super) fn start_sessions(&mut self, now: Instant) {
         for address in std::mem::take(&mut self.session_starts) {
             self.start_session(address, now);
@@ -95,13 +95,13 @@ impl Engine {
     }
 
     /// `bgp.clear`. Returns false for an unknown neighbor.
-    pub fn bgp_clear(&mut self, asked: &BgpClear, now: Instant) -> bool {
+    pub fn bgp_clear(&mut self, request: &BgpClear, now: Instant) -> bool {
         self.bgp.with_peer(
-            asked.neighbor,
+            request.neighbor,
             &self.registry,
             &mut self.evpn,
             now,
-            |peer| match asked.soft {
+            |peer| match request.soft {
                 Clear::Hard => peer.clear_hard(now, None),
                 Clear::In => drop(peer.clear_soft_in(now)),
                 Clear::Out => drop(peer.clear_soft_out()),
@@ -114,10 +114,10 @@ impl Engine {
     }
 
     /// `bgp.shutdown`. Returns false for an unknown neighbor.
-    pub fn bgp_shutdown(&mut self, asked: &BgpShutdown, now: Instant) -> bool {
-        let message = asked.message.as_deref();
+    pub fn bgp_shutdown(&mut self, request: &BgpShutdown, now: Instant) -> bool {
+        let message = request.message.as_deref();
         self.bgp.with_peer(
-            asked.neighbor,
+            request.neighbor,
             &self.registry,
             &mut self.evpn,
             now,

@@ -273,7 +273,7 @@ impl Engine {
             }));
         };
         match *event {
-            // A host that is being learned has no port yet: the learning code reports it.
+            // A host that is being learned has no port yet: `learn` reports it.
             EvpnEvent::Moved { to: None, .. } if here.is_none() => {}
             EvpnEvent::Moved {
                 vni,
@@ -332,8 +332,8 @@ impl Engine {
         self.learned_forget_all();
         self.install_routes(now);
         self.evpn = EvpnSessions::new(&self.config);
-        // VNIs that later changes of the same batch add are not in the FIB yet: those changes come
-        // here themselves.
+        // VNIs that later changes of the same batch add are not in the FIB yet: those changes are
+        // passed to the speaker when they are applied.
         let vnis = self.config.vnis().iter();
         let known = vnis.filter(|(vni, _)| self.fib.domain_id(**vni).is_some());
         let changes: Vec<_> = known

@@ -81,37 +81,37 @@ impl Engine {
     ///
     /// # Errors
     /// When the port does not exist, or the MAC is a static remote one; nothing changes.
-    pub fn mac_move(&mut self, asked: &MacMove, now: Instant) -> Result<(), EngineError> {
-        let key = asked.port();
-        let refuse = |error| EngineError::Batch(BatchError { index: 0, error });
+    pub fn mac_move(&mut self, request: &MacMove, now: Instant) -> Result<(), EngineError> {
+        let key = request.port();
+        let reject = |error| EngineError::Batch(BatchError { index: 0, error });
         let content = self
             .config
             .vnis()
-            .get(&asked.vni)
-            .ok_or_else(|| refuse(ChangeError::NoVni(asked.vni)))?;
+            .get(&request.vni)
+            .ok_or_else(|| reject(ChangeError::NoVni(request.vni)))?;
         let target = content.ports().get(&key);
         let mut target = target
-            .ok_or_else(|| refuse(ChangeError::NoPort(key.clone(), asked.vni)))?
+            .ok_or_else(|| reject(ChangeError::NoPort(key.clone(), request.vni)))?
             .clone();
         let mut changes = Vec::new();
-        if let Some(old) = content.local().get(&asked.mac).filter(|old| **old != key) {
+        if let Some(old) = content.local().get(&request.mac).filter(|old| **old != key) {
             let mut port = content.ports()[old].clone();
-            port.macs.remove(&asked.mac);
-            port.ips.retain(|ip| !asked.ips.contains(ip));
+            port.macs.remove(&request.mac);
+            port.ips.retain(|ip| !request.ips.contains(ip));
             changes.push(Change::PortSet {
-                vni: asked.vni,
+                vni: request.vni,
                 port,
             });
         }
-        target.macs.insert(asked.mac);
-        target.ips.extend(asked.ips.iter().copied());
+        target.macs.insert(request.mac);
+        target.ips.extend(request.ips.iter().copied());
         changes.push(Change::PortSet {
-            vni: asked.vni,
+            vni: request.vni,
             port: target,
         });
-        self.unlearn(asked.vni, asked.mac);
+        self.unlearn(request.vni, request.mac);
         self.apply_batch(&changes, now)?;
-        self.announce(asked.vni, asked.mac, &asked.ips);
+        self.announce(request.vni, request.mac, &request.ips);
         Ok(())
     }
 

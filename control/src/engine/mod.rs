@@ -44,7 +44,7 @@ use crate::speaker::BgpSpeaker;
 use crate::underlay::Underlay;
 use crate::workers::Workers;
 
-/// Why the engine did not start, or refused a batch.
+/// Why the engine did not start, or rejected a batch.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// A change does not fit the configuration.
@@ -102,7 +102,7 @@ pub struct Engine {
     groups: Groups,
     /// For monitoring clients, since the last [`Self::take_events`].
     events: Vec<monitor::ApiEvent>,
-    /// EVPN changes that a full table has refused since the start.
+    /// EVPN changes since the start that were not installed because a table was full.
     not_installed: u64,
     /// When learned hosts are aged next.
     age_at: Instant,
@@ -112,7 +112,7 @@ pub struct Engine {
     notified_states: BTreeMap<InterfaceName, PortState>,
 }
 
-/// Most MAC entries, local and remote, over all VNIs.
+/// Maximum number of MAC entries, local and remote, over all VNIs.
 pub const MAX_MACS: usize = 4 << 20;
 
 impl Engine {
@@ -220,8 +220,8 @@ impl Engine {
     /// Applies a batch of changes, all or none.
     ///
     /// # Errors
-    /// [`EngineError`] names the change that was refused and the cause; nothing of the batch is
-    /// applied then.
+    /// [`EngineError`] names the rejected change and the cause; then nothing of the batch is
+    /// applied.
     pub fn apply_batch(&mut self, changes: &[Change], now: Instant) -> Result<(), EngineError> {
         self.check_capacity(changes)?;
         let prepared = self.prepare(changes)?;
@@ -293,7 +293,7 @@ impl Engine {
         }
     }
 
-    /// Handles worker events, netlink events and timers, and publishes what they changed. To be
+    /// Handles worker events, netlink events and timers, and publishes what they changed. Must be
     /// called when a registered descriptor is readable and when [`Self::next_timeout`] has passed.
     pub fn poll(&mut self, now: Instant) {
         self.workers.events.clear_wakeup();
@@ -373,7 +373,7 @@ impl Engine {
         &self.underlay
     }
 
-    /// The source of netlink events, to be registered with the daemon's poll.
+    /// The source of netlink events, which the daemon registers with its poll.
     pub fn underlay_mut(&mut self) -> &mut Underlay {
         &mut self.underlay
     }

@@ -38,7 +38,7 @@ pub(crate) struct EngineView<'a> {
     pub(crate) started: Instant,
     /// The same moment, seconds since 1970.
     pub(crate) started_unix: u64,
-    /// EVPN changes that a full table has refused since the start.
+    /// EVPN changes since the start that were not installed because a table was full.
     pub(crate) not_installed: u64,
 }
 

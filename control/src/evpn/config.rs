@@ -44,9 +44,9 @@ pub struct EvpnConfig {
     /// Duplicate detection.
     pub duplicate: DuplicateConfig,
     /// How long another VTEP may announce a MAC that is attached here before this VTEP claims it
-    /// back with a higher sequence. A host that moves away is attached in both places for a moment:
-    /// claiming it back at once would pull its traffic to the old place. Routes that a peer sends
-    /// right after the session came up are answered at once.
+    /// back with a higher sequence. A host that moves away is attached to both VTEPs for a moment:
+    /// claiming it back at once would pull its traffic to the old VTEP. To routes that a peer sends
+    /// right after the session came up, this VTEP responds at once.
     pub claim_back: Duration,
 }
 
@@ -103,7 +103,7 @@ pub struct MacVrfConfig {
     pub derivation: Derivation,
     /// The Ethernet tag of originated routes.
     pub tag: EthernetTag,
-    /// The maximum of remote MACs.
+    /// Maximum number of remote MACs.
     pub max_macs: u32,
 }
 

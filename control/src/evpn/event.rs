@@ -1,4 +1,4 @@
-//! Events of the speaker that an operator may want to know of.
+//! Events of the speaker that are of interest to an operator.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 
 use crate::rib::NeighborId;
 
-/// An event that an operator may want to know of.
+/// An event that is of interest to an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EvpnEvent {
     /// The MAC moved from one VTEP to another; `None` is this VTEP.
@@ -34,8 +34,8 @@ pub enum EvpnEvent {
         /// Its mobility sequence.
         sequence: u32,
     },
-    /// A MAC that was learned from frames is behind another VTEP now: its owner here must remove
-    /// it.
+    /// A MAC that was learned from frames is behind another VTEP now: the owner of the local entry
+    /// must remove it.
     LearnedGone {
         /// The VNI.
         vni: Vni,

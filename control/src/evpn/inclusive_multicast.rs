@@ -21,7 +21,7 @@ struct FloodSources {
     is_static: bool,
 }
 
-/// What a type 3 route asks for.
+/// What a type 3 route requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FloodRequest {
     pub(super) vni: Vni,
@@ -52,10 +52,10 @@ pub(super) fn parse(
     Ok(FloodRequest { vni, endpoint })
 }
 
-/// The flood list entry that a type 3 route with these attributes makes.
+/// The flood list entry that a type 3 route with these attributes contributes.
 ///
 /// # Errors
-/// Why it makes none.
+/// Why it contributes none.
 pub(super) fn flood_entry(
     shared: &SharedState,
     route: &InclusiveMulticast,
@@ -73,7 +73,7 @@ pub(super) fn flood_entry(
 /// The flood lists of all VNIs.
 #[derive(Debug, Default)]
 pub(super) struct FloodLists {
-    /// The entry that each route has made.
+    /// The entry that each route contributes.
     installed: HashMap<RouteId, (Vni, VtepAddr)>,
     sources: BTreeMap<(Vni, VtepAddr), FloodSources>,
 }
@@ -177,7 +177,7 @@ impl FloodLists {
         shared.changes.extend(change);
     }
 
-    /// True if a route has made an entry.
+    /// True if a route contributes an entry.
     pub(super) fn is_installed(&self, id: RouteId) -> bool {
         self.installed.contains_key(&id)
     }

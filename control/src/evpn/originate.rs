@@ -68,7 +68,7 @@ impl VrfRoutes {
 
     fn mac_ip_attributes(&mut self, mobility: Mobility) -> Arc<Attributes> {
         let key = (mobility.sticky, mobility.sequence);
-        // Sequences of long ago are not kept for ever.
+        // Attributes of sequences no longer in use are not kept forever.
         if self.by_mobility.len() >= ATTRIBUTE_SETS && !self.by_mobility.contains_key(&key) {
             self.by_mobility.clear();
         }
@@ -112,7 +112,7 @@ impl VrfRoutes {
     }
 }
 
-/// The routes of this VTEP, and what of them each peer has not received yet.
+/// The routes of this VTEP, and which of them each peer has not received yet.
 #[derive(Debug)]
 pub(super) struct OriginatedRoutes {
     vtep: VtepAddr,
@@ -188,7 +188,7 @@ impl OriginatedRoutes {
         self.adj_rib_out.down(id);
     }
 
-    /// A peer asked for all routes again (RFC 2918).
+    /// A peer requested all routes again (RFC 2918).
     pub(super) fn refresh(&mut self, id: NeighborId) {
         self.adj_rib_out.refresh(id);
     }
@@ -200,6 +200,6 @@ impl OriginatedRoutes {
 
     /// True if a peer has not received all routes yet.
     pub(super) fn has_pending(&self, id: NeighborId) -> bool {
-        self.adj_rib_out.waits(id)
+        self.adj_rib_out.has_pending(id)
     }
 }

@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn both_derivations_match_whatever_the_as() {
+    fn both_derivations_match_for_any_as() {
         for target in [
             ExtendedCommunity::route_target(65000, 100),
             ExtendedCommunity::route_target(1, 100),
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn ours_are_those_of_frr_and_juniper() {
+    fn targets_equal_those_of_frr_and_juniper() {
         let config = MacVrfConfig::new(vni(100));
         let text = |config: &MacVrfConfig, asn| exports(config, asn)[0].to_string();
         assert_eq!(text(&config, 65000), "RT:65000:100");

@@ -245,7 +245,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bursts_do_what_one_change_after_the_other_does(
+        fn bursts_equal_single_changes(
             bursts in prop::collection::vec(prop::collection::vec(change(), 0..150), 1..6),
         ) {
             let (mut tables, mut entries) = (writer(), Model::new());
@@ -257,16 +257,16 @@ mod tests {
                 let reader = tables.mac_reader();
                 for ((vni, mac), vtep) in &entries {
                     let key = MacKey::new(tables.domain_id(*vni).expect("a VNI"), mac.get());
-                    let hop = now.vteps.by_address(*vtep).expect("a remote VTEP");
-                    prop_assert_eq!(reader.lookup(key), Some(Destination::Vtep(hop)));
+                    let id = now.vteps.by_address(*vtep).expect("a remote VTEP");
+                    prop_assert_eq!(reader.lookup(key), Some(Destination::Vtep(id)));
                 }
                 for at in [1, 2, 3].map(vtep) {
-                    let hop = now.vteps.by_address(at);
-                    prop_assert_eq!(hop.is_some(), entries.values().any(|other| *other == at));
+                    let id = now.vteps.by_address(at);
+                    prop_assert_eq!(id.is_some(), entries.values().any(|other| *other == at));
                     for number in [1, 2] {
                         let domain = now.vnis.by_vni(number).expect("a VNI");
                         let wanted = entries.iter().any(|((of, _), to)| *of == vni(number) && *to == at);
-                        prop_assert_eq!(hop.is_some_and(|hop| domain.sources.contains(hop)), wanted);
+                        prop_assert_eq!(id.is_some_and(|id| domain.sources.contains(id)), wanted);
                     }
                 }
             }

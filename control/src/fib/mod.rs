@@ -47,9 +47,9 @@ pub enum FibError {
     NoId(usize, &'static str),
 }
 
-/// Most VNIs at a time: a domain ID is 16 bits of a MAC table key.
+/// Maximum number of VNIs: a domain ID is 16 bits of a MAC table key.
 pub const MAX_DOMAINS: usize = 1 << 16;
-/// Most interfaces, and most tenant ports, at a time.
+/// Maximum number of interfaces, and of tenant ports.
 pub const MAX_PORTS: usize = 4096;
 
 /// The control thread's side of the tables.
@@ -171,7 +171,7 @@ impl Fib {
         true
     }
 
-    /// Frees snapshots and IDs that no worker can reference any more. To be called regularly.
+    /// Frees snapshots and IDs that no worker can reference any more. Must be called regularly.
     pub fn reclaim(&mut self) {
         self.macs.reclaim();
         self.neighbors.reclaim();

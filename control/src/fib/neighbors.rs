@@ -7,7 +7,7 @@ use vtep_dataplane::table::neighbor::{NeighborEntry, NeighborReader, NeighborTab
 
 use super::{Fib, FibError};
 
-/// Most neighbor entries, over all VNIs.
+/// Maximum number of neighbor entries, over all VNIs.
 pub const MAX_NEIGHBORS: usize = 4 << 20;
 
 impl Fib {

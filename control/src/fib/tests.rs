@@ -83,7 +83,7 @@ fn a_vtep_is_known_to_a_vni_as_long_as_something_leads_to_it() {
 }
 
 #[test]
-fn a_removed_vni_leaves_nothing_behind() {
+fn a_removed_vni_leaves_no_entries() {
     let mut tables = writer();
     tables.add_vni(vni(100), false).unwrap();
     tables.add_vni(vni(200), false).unwrap();

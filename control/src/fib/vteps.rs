@@ -64,7 +64,7 @@ impl Fib {
 
     /// As [`Self::drop_vtep_refs`], by the VTEP's ID.
     pub(super) fn drop_vtep_refs_by_id(&mut self, vni: Vni, id: VtepId, refs: u32) {
-        if let Some(vtep) = self.vtep_table.get(id).map(|hop| hop.vtep) {
+        if let Some(vtep) = self.vtep_table.get(id).map(|row| row.vtep) {
             self.drop_vtep_refs(vni, vtep, refs);
         }
     }
@@ -74,18 +74,18 @@ impl Fib {
             state.uses += uses;
             return Ok(state.id);
         }
-        const MOST: usize = 1 << 20;
+        const MAX_VTEPS: usize = 1 << 20;
         let index = self
             .vtep_ids
-            .alloc(MOST)
-            .ok_or(FibError::NoId(MOST, "remote VTEPs"))?;
+            .alloc(MAX_VTEPS)
+            .ok_or(FibError::NoId(MAX_VTEPS, "remote VTEPs"))?;
         let id = VtepId(index as u32);
-        let hop = RemoteVtep {
+        let row = RemoteVtep {
             vtep,
             paths: Box::new([]),
             counters: self.new_counters(),
         };
-        self.vtep_table.set(id, Some(Arc::new(hop)));
+        self.vtep_table.set(id, Some(Arc::new(row)));
         self.vteps_dirty = true;
         self.vteps.insert(vtep, VtepState { id, uses });
         self.vtep_tracking.push(VtepTracking::Track(vtep));
@@ -121,12 +121,12 @@ impl Fib {
         if let Some(old) = self.vtep_table.get(id)
             && old.paths != paths
         {
-            let hop = RemoteVtep {
+            let row = RemoteVtep {
                 vtep,
                 paths,
                 counters: old.counters.clone(),
             };
-            self.vtep_table.set(id, Some(Arc::new(hop)));
+            self.vtep_table.set(id, Some(Arc::new(row)));
             self.vteps_dirty = true;
         }
     }

@@ -1,4 +1,4 @@
-//! The kinds of interface. What differs between them is matched here; the callers do not know.
+//! The kinds of interface. Their differences are handled here and hidden from the callers.
 
 use std::net::IpAddr;
 

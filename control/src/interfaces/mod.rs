@@ -174,7 +174,7 @@ pub struct InterfaceSettings {
 #[derive(Debug)]
 pub struct Interfaces {
     settings: InterfaceSettings,
-    /// Local VTEP addresses; `settings.locals` has multicast groups besides.
+    /// Local VTEP addresses; `settings.locals` also has multicast groups.
     own: Vec<IpAddr>,
     umem: Umem,
     budget: RingBudget,
@@ -409,7 +409,7 @@ impl Interfaces {
         true
     }
 
-    /// Accepts VXLAN to these multicast groups besides the local VTEP addresses.
+    /// Accepts VXLAN to these multicast groups in addition to the local VTEP addresses.
     pub fn set_groups(&mut self, groups: &[IpAddr]) {
         let own = self.own.clone();
         let all: Vec<_> = own.iter().chain(groups).copied().collect();
@@ -445,7 +445,7 @@ impl Interfaces {
             .map(|queue| queue.number)
     }
 
-    /// Notes on an open interface that works as configured: a sentence each, with the remedy.
+    /// Notes on an open interface that works as configured: one sentence each, with the remedy.
     #[must_use]
     pub fn notes(&self, name: &InterfaceName, open: &OpenInterface) -> Vec<String> {
         let copied = open.queues.iter().any(|queue| queue.mode == BindMode::Copy);

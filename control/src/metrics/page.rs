@@ -8,7 +8,8 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-/// Most ports, VNIs and VTEPs on a page, each; the number of others is a metric itself.
+/// Maximum number of ports, of VNIs and of VTEPs on a page; the number of others is itself a
+/// metric.
 pub const MAX_ROWS: usize = 5000;
 
 /// The labels of one sample.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 
-/// Most concurrent scrapers; further connections are closed.
+/// Maximum number of concurrent scrapers; further connections are closed.
 pub const MAX_SCRAPERS: usize = 8;
 /// Number of tokens that a server uses, starting with the one given to [`MetricsServer::register`].
 pub const TOKENS: usize = 1 + MAX_SCRAPERS;

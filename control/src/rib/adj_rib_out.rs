@@ -24,7 +24,7 @@ const PREFERENCE: u32 = 100;
 /// What a peer has not received yet.
 #[derive(Debug)]
 struct PendingRoutes {
-    agreed: Arc<Negotiated>,
+    negotiated: Arc<Negotiated>,
     /// Keys of routes that changed.
     routes: BTreeSet<EvpnRoute>,
     refresh_begins: bool,
@@ -54,10 +54,10 @@ impl AdjRibOut {
     }
 
     /// A session is established: the peer gets all routes, then End-of-RIB.
-    pub fn up(&mut self, id: NeighborId, agreed: Arc<Negotiated>) {
+    pub fn up(&mut self, id: NeighborId, negotiated: Arc<Negotiated>) {
         let routes = self.routes.keys().copied().collect();
         let pending = PendingRoutes {
-            agreed,
+            negotiated,
             routes,
             refresh_begins: false,
             refresh_ends: false,
@@ -71,13 +71,13 @@ impl AdjRibOut {
         self.neighbors.remove(&id);
     }
 
-    /// A peer asks for all routes again (RFC 2918), between markers if both sides support them (RFC
+    /// A peer requests all routes again (RFC 2918), between markers if both sides support them (RFC
     /// 7313).
     pub fn refresh(&mut self, id: NeighborId) {
         if let Some(pending) = self.neighbors.get_mut(&id) {
             pending.routes.extend(self.routes.keys().copied());
-            pending.refresh_begins = pending.agreed.enhanced_refresh;
-            pending.refresh_ends = pending.agreed.enhanced_refresh;
+            pending.refresh_begins = pending.negotiated.enhanced_refresh;
+            pending.refresh_ends = pending.negotiated.enhanced_refresh;
         }
     }
 
@@ -127,7 +127,7 @@ impl AdjRibOut {
 
     /// True if a peer has not received everything yet.
     #[must_use]
-    pub fn waits(&self, id: NeighborId) -> bool {
+    pub fn has_pending(&self, id: NeighborId) -> bool {
         self.neighbors.get(&id).is_some_and(|p| {
             !p.routes.is_empty() || p.refresh_begins || p.refresh_ends || p.end_of_rib
         })
@@ -178,7 +178,7 @@ impl PendingRoutes {
             .routes
             .iter()
             .partition(|key| routes.contains_key(*key));
-        let limit = self.agreed.send_limit;
+        let limit = self.negotiated.send_limit;
         if !self.batch(&gone, sink, |keys, sink| withdraw(keys, limit, sink)) {
             return false;
         }
@@ -197,7 +197,7 @@ impl PendingRoutes {
         });
         for group in keep.chunk_by(|a, b| Arc::ptr_eq(a.2, b.2)) {
             let attributes = self.adapt(group[0].2, local_as);
-            let encoding = self.agreed.encoding();
+            let encoding = self.negotiated.encoding();
             let keys: Vec<_> = group.iter().map(|(key, ..)| *key).collect();
             let whole = |key: EvpnRoute| routes.get(&key).map_or(key, |(route, _)| *route);
             let sent = self.batch(&keys, sink, |keys, sink| {
@@ -251,7 +251,7 @@ impl PendingRoutes {
     /// it is external.
     fn adapt(&self, attributes: &Attributes, local_as: u32) -> Attributes {
         let mut attributes = attributes.clone();
-        if self.agreed.internal {
+        if self.negotiated.internal {
             attributes.local_pref = Some(PREFERENCE);
         } else {
             attributes.as_path.prepend(local_as);

@@ -2,17 +2,17 @@
 //! prefetched.
 //!
 //! ```text
-//! home = hash * lines >> 32      | hash: 32 | number: 32 |   8 octets a slot, 8 slots a line
+//! home = hash * lines >> 32      | hash: 32 | number: 32 |   8 octets per slot, 8 slots per line
 //!
 //! slots | 0a.. 0b.. ---- .. | 31.. 32.. 32.. 38.. 3f.. 41.. 42.. 43.. | 44.. 51.. ---- .. |
 //!                             ^ home of 31 to 44, in order of their hashes from here on
 //! ```
 //!
 //! Linear probing from the start of a cache line. Slots are in the order of their hashes, so that a
-//! look-up ends at the first greater hash, and a larger table is written in one pass without
-//! reading the keys. A look-up reads one cache line, rarely the next one too; [`Index::fetch`]
-//! prefetches it. One UPDATE brings routes by the hundred: the memory of all is being loaded before
-//! the first is processed. `hashbrown` offers no prefetch, and keeps its tags and its values in two
+//! lookup ends at the first greater hash, and a larger table is written in one pass without reading
+//! the keys. A lookup reads one cache line, rarely the next one too; [`Index::fetch`] prefetches
+//! it. One UPDATE carries hundreds of routes: the memory for all of them is being loaded before the
+//! first is processed. `hashbrown` offers no prefetch, and keeps its tags and its values in two
 //! places.
 
 use vtep_dataplane::mem::{prefetch, reserve};
@@ -77,7 +77,7 @@ impl Index {
             .map(|slot| *slot as u32)
     }
 
-    /// Prefetches what a look-up of this hash reads.
+    /// Prefetches what a lookup of this hash reads.
     #[inline]
     pub fn fetch(&self, hash: u32) {
         if let Some(slot) = self.slots.get(self.home(hash)) {
@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     impl Index {
-        /// Checks what the module documentation says about the slots.
+        /// Checks the invariants of the slots that the module documentation describes.
         fn assert_sound(&self) {
             let full: Vec<_> = self
                 .slots
@@ -230,7 +230,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_holds_what_a_set_holds(steps in steps()) {
+        fn behaves_like_a_set(steps in steps()) {
             let (mut index, mut set) = (Index::default(), BTreeSet::new());
             for (hash, number, step) in steps {
                 let there = set.contains(&(hash, number));

@@ -103,7 +103,7 @@ impl KeyTable {
         })
     }
 
-    /// True if a look-up is still valid.
+    /// True if a lookup is still valid.
     #[inline]
     pub const fn is_valid(&self, lookup: &KeyLookup) -> bool {
         lookup.age == self.age

@@ -6,9 +6,9 @@
 //! originated routes -> AdjRibOut -> UPDATEs for each peer
 //! ```
 //!
-//! Memory is the limit here: a route with one path takes 32 octets and 11 to 21 of index. Keys are
-//! [compact](key), [attributes] stored once; nothing is allocated for a single route, only when a
-//! table grows. Not a route reflector: only originated routes are advertised.
+//! Memory is the limit here: a route with one path takes 32 octets, and 11 to 21 in the index. Keys
+//! are [compact](key), [attributes] stored once; nothing is allocated for a single route, only when
+//! a table grows. Not a route reflector: only originated routes are advertised.
 
 mod adj_rib_out;
 mod attributes;
@@ -39,7 +39,7 @@ pub use self::route::{BestPath, BestPathChange, NeighborId, PathFilter, PathView
 use self::route::{RibPath, RibRoute};
 use self::slab::Slab;
 
-/// A peer as the RIB knows it.
+/// The RIB's state of one peer.
 #[derive(Debug, Clone, Copy)]
 struct Neighbor {
     sender: PathSender,

@@ -1,4 +1,4 @@
-//! Prefetching of routes: memory that is requested early is there when it is needed.
+//! Prefetching of routes: memory that is requested early has arrived when it is needed.
 
 use super::Rib;
 use super::attributes::AttrId;
@@ -7,7 +7,7 @@ use super::route::RouteId;
 use crate::bgp::wire::EvpnRoute;
 
 impl Rib {
-    /// Prefetches the index slot of a route. Returns the look-up, or `None` if no route can have
+    /// Prefetches the index slot of a route. Returns the lookup, or `None` if no route can have
     /// this key.
     #[inline]
     pub fn prefetch(&mut self, route: &EvpnRoute) -> Option<KeyLookup> {
@@ -16,7 +16,7 @@ impl Rib {
         Some(lookup)
     }
 
-    /// Prefetches the route of a look-up, if there is one; it may be another one with the same
+    /// Prefetches the route of a lookup, if there is one; it may be another one with the same
     /// hash.
     #[inline]
     pub fn prefetch_route(&self, lookup: &KeyLookup) -> Option<RouteId> {

@@ -21,7 +21,7 @@ impl Rib {
         })
     }
 
-    /// The best path of a route; None if it has none.
+    /// The best path of a route; `None` if it has no path.
     #[inline]
     #[must_use]
     pub fn best(&self, RouteId(id): RouteId) -> Option<BestPath> {

@@ -29,7 +29,7 @@ pub(super) struct RibPath {
     pub(super) attrs: AttrId,
     /// 24 bits of label, flags above.
     pub(super) word: u32,
-    /// The place of the next path.
+    /// The slab index of the next path.
     pub(super) next: u32,
     pub(super) from: NeighborId,
 }

@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slab_gives_places_out_again() {
+    fn a_slab_reuses_places() {
         let mut slab = Slab::default();
         let places: Vec<_> = (0..3).map(|i| slab.add(i)).collect();
         slab.remove(places[1]);

@@ -236,8 +236,8 @@ impl Rib {
         }
     }
 
-    /// To be called at the end of a batch of changes: drops the reference that is kept for the next
-    /// change.
+    /// Must be called at the end of a batch of changes: drops the reference that is kept for the
+    /// next change.
     pub fn gc(&mut self) {
         self.attributes.forget_last();
     }

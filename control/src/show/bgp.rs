@@ -1,5 +1,5 @@
-//! `show bgp`: live state of sessions, and routes of the RIB with whether and why (not) each is
-//! installed.
+//! `show bgp`: live state of the sessions, and the routes of the RIB, each with whether it is
+//! installed, and why not.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -359,7 +359,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cursors_survive_the_trip_to_the_client() {
+    fn cursors_round_trip_through_text() {
         let cursor = vec![2, 0, 255, 16];
         assert_eq!(from_hex(&to_hex(&cursor)), Some(cursor));
         assert_eq!(from_hex("0"), None);

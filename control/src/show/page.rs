@@ -23,7 +23,7 @@ impl<K: Ord, T> Ord for Entry<K, T> {
     }
 }
 
-/// Collects the `limit` smallest keys, and knows whether there were more.
+/// Collects the rows with the `limit` smallest keys, and records whether there were more.
 #[derive(Debug)]
 pub(super) struct Page<K, T> {
     limit: usize,

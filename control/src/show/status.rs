@@ -43,14 +43,14 @@ impl EngineView<'_> {
         }
     }
 
-    /// Why vtepd does not work as configured, a sentence each.
+    /// Why vtepd does not work as configured, one sentence for each reason.
     #[must_use]
     pub fn degraded(&self) -> Vec<String> {
         let mut all = Vec::new();
         for address in self.config.vtep().addresses.iter() {
             if !self.underlay.has_address(address.get()) {
                 all.push(format!(
-                    "local VTEP address {address} is on no interface of this host"
+                    "local VTEP address {address} is not on any interface of this host"
                 ));
             }
         }

@@ -22,7 +22,7 @@ use self::socket::TcpOptions;
 use self::transport::{NeighborTransport, SessionHandler, TokenAllocator, TransportContext};
 use crate::bgp::{Peer, PeerConfig, RECONNECT_DELAY, SilentSessions};
 
-/// Most connections accepted per call, so that other events are not delayed.
+/// Maximum number of connections accepted per call, so that other events are not delayed.
 const MAX_ACCEPTS: usize = 64;
 
 /// Configuration of a neighbor and its sockets.
@@ -57,7 +57,7 @@ pub struct BgpSpeaker {
     /// Errors of listening; the key is true for IPv6.
     listen_errors: BTreeMap<bool, String>,
     silent: SilentSessions,
-    /// When connections were closed of neighbors removed less than [`RECONNECT_DELAY`] ago.
+    /// When the connections of neighbors removed less than [`RECONNECT_DELAY`] ago were closed.
     last_closed: BTreeMap<IpAddr, Instant>,
     refused: u64,
     seed: u64,

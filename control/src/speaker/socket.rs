@@ -30,8 +30,8 @@ pub struct TcpOptions {
     pub local: Option<IpAddr>,
     /// TCP-MD5 password, 1 to 80 octets (`TCP_MD5SIG_MAXKEYLEN`, include/uapi/linux/tcp.h).
     pub password: Option<Md5Password>,
-    /// GTSM (RFC 5082): most hops to the neighbor, 1 to 254. Packets are sent with TTL 255, and
-    /// received only with a TTL of at least 256 - hops.
+    /// GTSM (RFC 5082): maximum number of hops to the neighbor, 1 to 254. Packets are sent with TTL
+    /// 255, and received only with a TTL of at least 256 - hops.
     pub ttl_security: Option<u8>,
 }
 
@@ -201,7 +201,8 @@ pub fn connect(to: SocketAddr, options: &TcpOptions) -> io::Result<mio::net::Tcp
     )))
 }
 
-/// Most connections that wait to be accepted (listen(2)); half-open ones are in the SYN queue.
+/// Maximum number of connections that wait to be accepted (listen(2)); half-open ones are in the
+/// SYN queue.
 const BACKLOG: i32 = 64;
 
 /// Listens on all addresses of one family.

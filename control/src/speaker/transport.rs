@@ -11,10 +11,10 @@ use mio::{Interest, Registry, Token};
 use super::socket::{self, TcpOptions};
 use crate::bgp::{ConnectionId, Peer, PeerOutput};
 
-/// Most octets per read.
+/// Maximum number of octets per read.
 const READ_LEN: usize = 1 << 16;
 
-/// Most reads of one connection before the next is served.
+/// Maximum number of reads of one connection before the next is served.
 const MAX_READS: usize = 32;
 
 /// Consumer of received routes and source of advertised ones.

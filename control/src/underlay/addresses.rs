@@ -152,7 +152,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_peer_of_a_point_to_point_interface_is_not_ours() {
+    fn the_peer_of_a_point_to_point_interface_is_not_a_local_address() {
         let mut addresses = Addresses::default();
         let mut both = message(1, "10.0.0.2");
         both.attributes
@@ -163,7 +163,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_tentative_address_is_not_there_yet() {
+    fn a_tentative_address_is_absent() {
         let mut addresses = Addresses::default();
         let mut tentative = message(1, "2001:db8::1");
         tentative.header.flags = AddressHeaderFlags::Tentative;

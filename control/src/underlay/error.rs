@@ -1,4 +1,5 @@
-//! Why a VTEP, or one path to it, can't be used: a stable name for programs and a text for people.
+//! Why a VTEP, or one path to it, can't be used: a stable name for programs, and a text for
+//! operators.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -103,21 +104,21 @@ pub enum ResolveError {
         prefix: String,
     },
     /// The route's interface is not known.
-    #[error("route leaves by unknown interface {ifindex}")]
+    #[error("route uses unknown interface {ifindex}")]
     UnknownInterface {
         /// The interface's index.
         ifindex: u32,
     },
-    /// The next hop asks for MPLS, SRv6 or another tunnel.
+    /// The next hop requires MPLS, SRv6 or another tunnel.
     #[error(
-        "route by {interface} adds another encapsulation, which can't be combined with VXLAN here"
+        "route via {interface} adds another encapsulation, which can't be combined with VXLAN here"
     )]
     RouteEncapsulated {
         /// The interface.
         interface: Arc<str>,
     },
     /// The interface does not carry VXLAN.
-    #[error("route leaves by {interface}, which is not in [vtep] underlay")]
+    #[error("route uses {interface}, which is not in [vtep] underlay")]
     NotUnderlayInterface {
         /// The interface.
         interface: Arc<str>,
@@ -153,7 +154,7 @@ pub enum ResolveError {
         interface: Arc<str>,
     },
     /// The kernel does not use the next hop (RTNH_F_DEAD).
-    #[error("the kernel considers the next hop by {interface} dead")]
+    #[error("the kernel considers the next hop via {interface} dead")]
     NexthopDead {
         /// The interface.
         interface: Arc<str>,
@@ -267,7 +268,7 @@ mod tests {
         assert_eq!(two.name(), "no-usable-path");
         assert_eq!(
             two.to_string(),
-            "eth0 is down; the kernel considers the next hop by eth0 dead"
+            "eth0 is down; the kernel considers the next hop via eth0 dead"
         );
     }
 }

@@ -279,7 +279,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_link_is_followed_from_birth_to_death() {
+    fn a_link_is_tracked_from_creation_to_removal() {
         let mut links = Links::default();
         let born = links.update(&message(3, "eth0", true, 1500));
         assert_eq!(
@@ -307,7 +307,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn bridge_messages_are_not_about_the_link() {
+    fn bridge_messages_do_not_change_the_link() {
         let mut links = Links::default();
         links.update(&message(3, "eth0", true, 1500));
         let mut port = message(3, "eth0", false, 1);
@@ -318,7 +318,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn partial_messages_keep_what_they_do_not_say() {
+    fn partial_messages_keep_missing_attributes() {
         let mut links = Links::default();
         links.update(&vlan_message(9, "eth0.7", 3, 7));
         let mut partial = message(9, "eth0.7", true, 0);
@@ -345,7 +345,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn difference_names_what_came_went_and_changed() {
+    fn difference_lists_added_removed_and_changed_links() {
         let (mut old, mut new) = (Links::default(), Links::default());
         old.update(&message(1, "a", true, 1500));
         old.update(&message(2, "b", true, 1500));

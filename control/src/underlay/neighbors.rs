@@ -149,7 +149,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn states_say_whether_a_mac_may_be_used_and_whether_to_ask() {
+    fn states_decide_whether_a_mac_is_usable_and_whether_to_probe() {
         use NudState::{
             Delay, Failed, Incomplete, Noarp, None, Permanent, Probe, Reachable, Stale,
         };

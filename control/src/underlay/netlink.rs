@@ -29,7 +29,7 @@ const READ_LIMIT: usize = 4096;
 /// receive buffer of 208 KiB.
 const PIPELINE: usize = 64;
 
-/// How often a dump is tried that was interrupted by changes.
+/// How often a dump that was interrupted by changes is tried.
 const DUMP_TRIES: usize = 4;
 
 /// Time limit for a reply: the kernel may hold its RTNL lock for another process.
@@ -64,9 +64,9 @@ impl EventSocket {
         socket.bind_auto()?;
         for group in GROUPS {
             // Linux before 5.3 has no nexthop objects, and thus no such group.
-            let refused = socket.add_membership(group);
+            let joined = socket.add_membership(group);
             if group != 32 {
-                refused?;
+                joined?;
             }
         }
         socket.set_non_blocking(true)?;
@@ -295,14 +295,14 @@ mod tests {
     }
 
     #[test]
-    fn a_datagram_is_cut_into_its_messages() {
+    fn a_datagram_is_split_into_its_messages() {
         let datagram = [message(18, 20), message(16, 16)].concat();
         let lengths: Vec<_> = messages(&datagram).map(<[u8]>::len).collect();
         assert_eq!(lengths, [18, 16]);
     }
 
     #[test]
-    fn lengths_that_lie_end_the_datagram() {
+    fn invalid_lengths_end_the_datagram() {
         for (length, size) in [(15, 16), (0, 16), (17, 16), (u32::MAX, 16)] {
             assert_eq!(messages(&message(length, size)).count(), 0, "{length}");
         }
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_answer_still_answers_its_request() {
+    fn an_unreadable_reply_still_completes_its_request() {
         let mut bytes = message(20, 20);
         bytes[4..6].copy_from_slice(&24u16.to_ne_bytes());
         bytes[8..12].copy_from_slice(&77u32.to_ne_bytes());

@@ -18,8 +18,8 @@ use super::route::{NextHop, Route, RouteLookup, lookup_error};
 /// One usable path to a VTEP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResolvedPath {
-    /// Index of the underlay interface that frames leave by: of the parent, when the route leaves
-    /// by its VLAN.
+    /// Index of the underlay interface that frames are sent on: the parent, when the route uses
+    /// its VLAN.
     pub ifindex: u32,
     /// Its name.
     pub device: Arc<str>,
@@ -36,7 +36,7 @@ pub struct ResolvedPath {
 pub struct ShowPath {
     /// The gateway; `None` when the VTEP is on the link.
     pub via: Option<IpAddr>,
-    /// The interface that the route leaves by.
+    /// The interface that the route uses.
     pub interface: String,
     /// Weight among the next hops.
     pub weight: u16,

@@ -89,7 +89,7 @@ fn of_kind(kind: RouteType) -> RouteLookup {
 }
 
 #[test]
-fn a_path_has_the_macs_the_vlan_and_the_room_of_its_interface() {
+fn a_path_has_the_macs_the_vlan_and_the_mtu_of_its_interface() {
     let host = HostState::new();
     let result = host.resolve(&route(&[hop(1, "10.0.0.1", 1)]));
     let path = &result.paths[0];
@@ -151,7 +151,7 @@ fn the_smallest_mtu_counts() {
 }
 
 #[test]
-fn of_several_next_hops_the_usable_ones_serve() {
+fn of_several_next_hops_the_usable_ones_are_used() {
     let mut host = HostState::new();
     let both = route(&[hop(1, "10.0.0.1", 1), hop(2, "10.0.1.1", 3)]);
     let weights = |result: &Resolution| {
@@ -174,7 +174,7 @@ fn of_several_next_hops_the_usable_ones_serve() {
         Some("neighbor 10.0.0.1 on eth0 is FAILED")
     );
     assert_eq!(one.rows[1].error, None);
-    assert_eq!(one.neighbors.len(), 2, "the failed one is still asked for");
+    assert_eq!(one.neighbors.len(), 2, "the failed one is still requested");
     host.links
         .update(&links::tests::message(2, "eth1", false, 9000));
     assert_eq!(
@@ -206,11 +206,11 @@ fn every_reason_is_named() {
         ),
         (
             route(&[hop(4, "10.9.0.1", 1)]),
-            "route leaves by other, which is not in [vtep] underlay",
+            "route uses other, which is not in [vtep] underlay",
         ),
         (
             route(&[hop(99, "10.9.0.1", 1)]),
-            "route leaves by unknown interface 99",
+            "route uses unknown interface 99",
         ),
         (
             route(&[hop(1, "10.0.0.77", 1)]),
@@ -218,11 +218,11 @@ fn every_reason_is_named() {
         ),
         (
             route(&[dead]),
-            "the kernel considers the next hop by eth0 dead",
+            "the kernel considers the next hop via eth0 dead",
         ),
         (
             route(&[mpls]),
-            "route by eth0 adds another encapsulation, which can't be combined with VXLAN here",
+            "route via eth0 adds another encapsulation, which can't be combined with VXLAN here",
         ),
         (route(&[]), "route 203.0.113.0/24 has no interface"),
     ] {
@@ -253,7 +253,7 @@ fn slots_keep_the_proportion_of_weights() {
             .map(|weight| hop(1, "10.0.0.1", *weight))
             .collect();
         let mut paths = host.resolve(&route(&hops)).paths;
-        // Marks to tell the paths apart.
+        // Marks that distinguish the paths.
         paths
             .iter_mut()
             .zip(100..)
@@ -277,7 +277,7 @@ fn slots_keep_the_proportion_of_weights() {
 fn a_group_needs_no_neighbor() {
     let host = HostState::new();
     let group = VtepAddr::group(ip("239.129.2.3")).unwrap();
-    // A default route has a gateway, which multicast does not pass by.
+    // A default route has a gateway, which multicast does not use.
     let resolution = resolve(group, &route(&[hop(1, "10.0.0.99", 1)]), &host);
     let [path] = &resolution.paths[..] else {
         panic!("{resolution:?}")

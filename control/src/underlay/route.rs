@@ -18,7 +18,7 @@ use super::error::ResolveError;
 /// One next hop of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NextHop {
-    /// Index of the interface that it leaves by.
+    /// Index of its interface.
     pub(super) ifindex: u32,
     /// The gateway; of another family for `via inet6`. `None`: the destination is on the link.
     pub(super) via: Option<IpAddr>,
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn prefixes_cover_what_they_say() {
+    fn prefixes_cover_their_addresses() {
         let ip = |text: &str| text.parse::<IpAddr>().unwrap();
         for (prefix, length, address, expected) in [
             ("203.0.113.0", 24, "203.0.113.9", true),

@@ -75,7 +75,7 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
-    /// Zero-copy was demanded, and a whole frame does not fit.
+    /// Zero-copy is required by the configuration, but a whole frame does not fit.
     #[error(transparent)]
     Misfit(#[from] super::buffer::Misfit),
     /// A socket could not be created or bound.
@@ -116,7 +116,7 @@ impl Error {
 }
 
 const LOAD_REMEDY: &str = "loading needs CAP_BPF and CAP_NET_ADMIN, and Linux 6.1 or later";
-const GONE: &str = "the interface does not exist (any more) in this network namespace";
+const GONE: &str = "the interface does not exist in this network namespace";
 const PERMISSION: &str = "run as root or with CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF";
 const MEMLOCK: &str =
     "grant CAP_IPC_LOCK or raise the limit of locked memory (systemd: LimitMEMLOCK=infinity)";
@@ -124,7 +124,7 @@ const MEMLOCK: &str =
 fn memory_remedy(source: &io::Error) -> &'static str {
     match source.raw_os_error() {
         Some(libc::ENOMEM) => {
-            "use fewer frames, reserve huge pages (sysctl vm.nr_hugepages), or huge-pages = \"off\""
+            "use fewer frames, reserve huge pages (sysctl vm.nr_hugepages), or huge-pages = false"
         }
         _ => "use fewer frames",
     }

@@ -161,9 +161,9 @@ impl InterfaceRequest {
     fn ethtool<T>(&mut self, answer: &mut T) -> io::Result<bool> {
         self.request.ifr_ifru.ifru_data = std::ptr::from_mut(answer).cast();
         // The pointer to `answer`, which outlives the call, is overwritten by the next request.
-        let asked = self.send(libc::SIOCETHTOOL).map(|_| ());
+        let result = self.send(libc::SIOCETHTOOL).map(|_| ());
         self.request.ifr_ifru.ifru_data = std::ptr::null_mut();
-        match asked {
+        match result {
             Ok(()) => Ok(true),
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(false),
             Err(error) => Err(error),
@@ -182,8 +182,8 @@ impl Interface {
                 source,
             }
         };
-        let mut query = InterfaceRequest::new(name).map_err(failed("find it"))?;
-        let index = query.index().map_err(failed("find it"))?;
+        let mut query = InterfaceRequest::new(name).map_err(failed("look it up"))?;
+        let index = query.index().map_err(failed("look it up"))?;
         let queues = query
             .queues()
             .map_err(failed("read its number of queues"))?;
@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_is_there_and_nonsense_is_not() {
+    fn loopback_exists_and_invalid_names_do_not() {
         let loopback = Interface::named("lo").unwrap();
         assert_eq!(
             (loopback.index, loopback.queues, loopback.mac),

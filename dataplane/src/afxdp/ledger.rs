@@ -15,7 +15,7 @@ use crate::frame::{Frame, HEADROOM};
 pub(crate) struct Owner(u16);
 
 impl Owner {
-    /// Most sockets that one ledger can distinguish.
+    /// Maximum number of sockets that one ledger can distinguish.
     pub(crate) const MAX: usize = 32_767;
 
     /// The owner with this number, below [`Owner::MAX`].
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lent_chunk_comes_back_as_often_as_it_was_lent() {
+    fn a_shared_chunk_is_completed_as_often_as_it_was_sent() {
         let mut shared = SharedTx::new(4);
         (0..2).for_each(|_| shared.add(3));
         (0..3).for_each(|_| shared.add(1));
@@ -205,7 +205,7 @@ mod tests {
         let mut back = Vec::new();
         ledger.reclaim_all(last, |frame| back.push(frame.chunk()));
         assert_eq!(back, [3, 4, 5]);
-        ledger.reclaim_all(last, |_| unreachable!("taken back twice"));
+        ledger.reclaim_all(last, |_| unreachable!("reclaimed twice"));
         ledger.reclaim_all(first, |frame| back.push(frame.chunk()));
         assert_eq!(back, [3, 4, 5, 0, 1, 2]);
     }

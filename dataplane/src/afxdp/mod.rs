@@ -1,4 +1,4 @@
-//! AF_XDP sockets: frames between a device queue and user space without a copy in user space.
+//! AF_XDP sockets: move frames between a device queue and user space without a copy in user space.
 //!
 //! ```text
 //!            XdpDevice (one per device)                   Umem: chunks of 2048 or 4096 bytes

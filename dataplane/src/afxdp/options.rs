@@ -79,8 +79,8 @@ impl Binding {
 /// Whether the worker polls the device queue instead of interrupts (`SO_PREFER_BUSY_POLL`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BusyPoll {
-    /// Yes; an error if the kernel refuses. Disabled again if frames to send then stay in the tx
-    /// ring for 10 ms ([`super::Umem::busy_poll_ended`]).
+    /// Yes; an error if the kernel refuses. Disabled again if frames stay in the tx ring for 10 ms
+    /// ([`super::Umem::busy_poll_ended`]).
     On,
     /// No.
     #[default]

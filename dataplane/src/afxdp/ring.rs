@@ -51,9 +51,9 @@ pub(crate) unsafe trait Memory<T> {
 struct RingEnd<T, M> {
     layout: Layout<T>,
     /// The free-running index of this side, as published.
-    ours: u32,
+    own_index: u32,
     /// A copy of the other side's index.
-    theirs: u32,
+    peer_index: u32,
     /// Keeps the pointers valid.
     _memory: M,
 }
@@ -92,7 +92,7 @@ impl<T: Copy, M: Memory<T>> RingEnd<T, M> {
 #[derive(Debug)]
 pub(crate) struct Producer<T, M> {
     end: RingEnd<T, M>,
-    /// Slots written but not yet published, behind `ours`.
+    /// Slots written but not yet published, behind `own_index`.
     written: u32,
 }
 
@@ -102,36 +102,36 @@ impl<T: Copy, M: Memory<T>> Producer<T, M> {
         let layout = memory.layout();
         let mut end = RingEnd {
             layout,
-            ours: 0,
-            theirs: 0,
+            own_index: 0,
+            peer_index: 0,
             _memory: memory,
         };
-        end.ours = end.producer().load(Ordering::Relaxed);
-        end.theirs = end.consumer().load(Ordering::Acquire);
+        end.own_index = end.producer().load(Ordering::Relaxed);
+        end.peer_index = end.consumer().load(Ordering::Acquire);
         Self { end, written: 0 }
     }
 
     /// Free slots. Reads the consumer's index only when the copy of it leaves fewer than `wanted`.
     #[inline]
     pub(crate) fn free(&mut self, wanted: u32) -> u32 {
-        let next = self.end.ours.wrapping_add(self.written);
-        let free = |theirs: u32| {
+        let next = self.end.own_index.wrapping_add(self.written);
+        let free = |peer_index: u32| {
             self.end
                 .layout
                 .size
-                .saturating_sub(next.wrapping_sub(theirs))
+                .saturating_sub(next.wrapping_sub(peer_index))
         };
-        let known = free(self.end.theirs);
+        let known = free(self.end.peer_index);
         if known >= wanted {
             return known;
         }
         // (A): released slots may be overwritten only after this load.
-        self.end.theirs = self.end.consumer().load(Ordering::Acquire);
-        let next = self.end.ours.wrapping_add(self.written);
+        self.end.peer_index = self.end.consumer().load(Ordering::Acquire);
+        let next = self.end.own_index.wrapping_add(self.written);
         self.end
             .layout
             .size
-            .saturating_sub(next.wrapping_sub(self.end.theirs))
+            .saturating_sub(next.wrapping_sub(self.end.peer_index))
     }
 
     /// Writes `value` to the next slot; false, with nothing written, when the ring is full. The
@@ -141,7 +141,7 @@ impl<T: Copy, M: Memory<T>> Producer<T, M> {
         if self.free(1) == 0 {
             return false;
         }
-        let slot = self.end.slot(self.end.ours.wrapping_add(self.written));
+        let slot = self.end.slot(self.end.own_index.wrapping_add(self.written));
         // SAFETY: inside the slots; `free` has checked that the consumer has released this slot,
         // and this is the only producer.
         unsafe { slot.write(value) };
@@ -155,26 +155,28 @@ impl<T: Copy, M: Memory<T>> Producer<T, M> {
         if self.written == 0 {
             return;
         }
-        self.end.ours = self.end.ours.wrapping_add(self.written);
+        self.end.own_index = self.end.own_index.wrapping_add(self.written);
         self.written = 0;
         // (B): the slots' contents before the index.
-        self.end.producer().store(self.end.ours, Ordering::Release);
+        self.end
+            .producer()
+            .store(self.end.own_index, Ordering::Release);
     }
 
     /// Entries that the other side has not consumed yet.
     #[inline]
     pub(crate) fn pending(&mut self) -> u32 {
-        self.end.theirs = self.end.consumer().load(Ordering::Acquire);
+        self.end.peer_index = self.end.consumer().load(Ordering::Acquire);
         self.end
-            .ours
-            .wrapping_sub(self.end.theirs)
+            .own_index
+            .wrapping_sub(self.end.peer_index)
             .min(self.end.layout.size)
     }
 
     /// The other side's free-running index, as last read.
     #[inline]
     pub(crate) fn consumed(&self) -> u32 {
-        self.end.theirs
+        self.end.peer_index
     }
 
     /// True when the kernel waits for a system call before it processes this ring.
@@ -188,7 +190,7 @@ impl<T: Copy, M: Memory<T>> Producer<T, M> {
 #[derive(Debug)]
 pub(crate) struct Consumer<T, M> {
     end: RingEnd<T, M>,
-    /// Slots read but not yet released, behind `ours`.
+    /// Slots read but not yet released, behind `own_index`.
     read: u32,
 }
 
@@ -198,29 +200,29 @@ impl<T: Copy, M: Memory<T>> Consumer<T, M> {
         let layout = memory.layout();
         let mut end = RingEnd {
             layout,
-            ours: 0,
-            theirs: 0,
+            own_index: 0,
+            peer_index: 0,
             _memory: memory,
         };
-        end.ours = end.consumer().load(Ordering::Relaxed);
-        end.theirs = end.ours;
+        end.own_index = end.consumer().load(Ordering::Relaxed);
+        end.peer_index = end.own_index;
         Self { end, read: 0 }
     }
 
     /// Takes the next entry. Its slot is returned to the other side by [`Consumer::release`].
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<T> {
-        let next = self.end.ours.wrapping_add(self.read);
-        if next == self.end.theirs {
+        let next = self.end.own_index.wrapping_add(self.read);
+        if next == self.end.peer_index {
             // (C): the slots' contents only after the index.
-            let theirs = self.end.producer().load(Ordering::Acquire);
+            let peer_index = self.end.producer().load(Ordering::Acquire);
             // A producer index out of range would have slots read twice: treat such a ring as
             // empty.
-            if theirs.wrapping_sub(self.end.ours) > self.end.layout.size {
+            if peer_index.wrapping_sub(self.end.own_index) > self.end.layout.size {
                 return None;
             }
-            self.end.theirs = theirs;
-            if next == theirs {
+            self.end.peer_index = peer_index;
+            if next == peer_index {
                 return None;
             }
         }
@@ -234,7 +236,7 @@ impl<T: Copy, M: Memory<T>> Consumer<T, M> {
     /// This side's free-running index: entries returned to the other side.
     #[inline]
     pub(crate) fn released(&self) -> u32 {
-        self.end.ours
+        self.end.own_index
     }
 
     /// Returns the slots of popped entries to the other side.
@@ -243,10 +245,12 @@ impl<T: Copy, M: Memory<T>> Consumer<T, M> {
         if self.read == 0 {
             return;
         }
-        self.end.ours = self.end.ours.wrapping_add(self.read);
+        self.end.own_index = self.end.own_index.wrapping_add(self.read);
         self.read = 0;
         // (D): our reads of the slots before the index.
-        self.end.consumer().store(self.end.ours, Ordering::Release);
+        self.end
+            .consumer()
+            .store(self.end.own_index, Ordering::Release);
     }
 }
 #[cfg(test)]

@@ -342,8 +342,8 @@ impl Simulation {
     /// The interface is deleted: the chunks of its rings and its device are reclaimed.
     fn reopen(&mut self, which: usize) {
         let owner = self.sockets[which].0.owner;
-        self.noticed +=
-            self.sockets[which].0.errors.get(DropReason::BadDescriptor) + self.unread_lies(which);
+        self.noticed += self.sockets[which].0.errors.get(DropReason::BadDescriptor)
+            + self.count_unread_wrong(which);
         self.umem
             .ledger()
             .reclaim_all(owner, |frame| self.pools[which % 2].free(frame));
@@ -362,7 +362,7 @@ impl Simulation {
     }
 
     /// Reads the wrong descriptors that are still in the rings of a socket, as the worker would.
-    fn unread_lies(&mut self, which: usize) -> u64 {
+    fn count_unread_wrong(&mut self, which: usize) -> u64 {
         let pool = &mut self.pools[which % 2];
         let rings = &mut self.sockets[which].0;
         let before = rings.errors.get(DropReason::BadDescriptor);
@@ -428,7 +428,7 @@ fn share(
 }
 
 #[test]
-fn every_chunk_is_there_after_ten_million_frames() {
+fn no_chunk_is_lost_in_ten_million_frames() {
     let mut simulation = Simulation::new();
     let goal = 10_000_000;
     let mut reopened = 0;

@@ -258,7 +258,7 @@ fn open_with(
             .map_err(queue.failed("register the packet memory (UMEM)", mode))?;
     }
     let rings = rings(&fd, umem, config, (owner, binding.multi_buffer))
-        .map_err(queue.failed("make the rings", mode))?;
+        .map_err(queue.failed("create the rings", mode))?;
     sys::bind(
         fd.as_fd(),
         queue.ifindex,
@@ -268,7 +268,7 @@ fn open_with(
     )
     .map_err(queue.failed("bind", mode))?;
     let zero_copy =
-        sys::is_zero_copy(fd.as_fd()).map_err(queue.failed("ask for the mode", mode))?;
+        sys::is_zero_copy(fd.as_fd()).map_err(queue.failed("query the bind mode", mode))?;
     let mode = if zero_copy {
         BindMode::ZeroCopy
     } else {

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 /// How long frames may wait in a tx ring while the kernel neither takes nor completes any.
 pub(super) const MAX_WAIT: Duration = Duration::from_millis(10);
 
-/// Kicks without effect that are required besides: a worker that was off its core for [`MAX_WAIT`]
-/// proves nothing.
+/// Kicks without effect that are required in addition: waiting alone proves nothing if the worker
+/// was preempted for [`MAX_WAIT`].
 const KICKS: u32 = 16;
 
 /// Frames that are waiting.
@@ -27,7 +27,7 @@ struct Waiting {
 pub(super) struct Stall(Option<Waiting>);
 
 impl Stall {
-    /// To be called after each kick. `pending`: frames in the tx ring that the kernel has not
+    /// Must be called after each kick. `pending`: frames in the tx ring that the kernel has not
     /// taken; `moved` changes with each frame that it takes or completes. True when frames have
     /// waited [`MAX_WAIT`] and several kicks without effect.
     pub(super) fn check(&mut self, pending: u32, moved: u32, now: Instant) -> bool {
@@ -124,7 +124,7 @@ mod tests {
             fixture.kernel_takes(1);
         }
         fixture.send(1);
-        assert!(fixture.kick(40, TICK), "and then it stopped");
+        assert!(fixture.kick(40, TICK), "the kernel has stopped");
     }
 
     #[test]

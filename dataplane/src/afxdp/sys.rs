@@ -181,8 +181,8 @@ pub(crate) fn end_busy_poll(fd: BorrowedFd<'_>) -> io::Result<()> {
 /// `XDP_MAX_TX_SKB_BUDGET` (include/uapi/linux/if_xdp.h, Linux 6.17 or later).
 const MAX_TX_SKB_BUDGET: c_int = 9;
 
-/// Sets the most frames that one kick sends in copy mode, 32 to the size of the tx ring; the
-/// default is 32.
+/// Sets the maximum number of frames that one kick sends in copy mode, 32 to the size of the tx
+/// ring; the default is 32.
 pub(crate) fn set_tx_budget(fd: BorrowedFd<'_>, frames: u32) -> io::Result<()> {
     set_option(fd, libc::SOL_XDP, MAX_TX_SKB_BUDGET, &frames)
 }
@@ -241,7 +241,7 @@ impl Mapping {
         }
         NonNull::new(start.cast())
             .map(|start| Self { start, len })
-            .ok_or_else(|| io::Error::other("mmap gave 0"))
+            .ok_or_else(|| io::Error::other("mmap returned address 0"))
     }
 
     /// The ring of a socket at `offset`.

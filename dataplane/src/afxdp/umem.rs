@@ -226,8 +226,8 @@ impl Umem {
         })
     }
 
-    /// Splits all chunks into one pool for each of `workers` (1 or more). Only once, since each
-    /// chunk has one owner.
+    /// Splits all chunks into one pool for each of `workers` (1 or more). Can be called only once,
+    /// since each chunk has one owner.
     ///
     /// # Errors
     /// [`Error::PoolsTaken`] at the second call, [`Error::Value`] for no worker or more workers
@@ -237,7 +237,7 @@ impl Umem {
         let share = match u32::try_from(workers) {
             Ok(workers) if workers > 0 && workers <= frames => frames / workers,
             _ => {
-                let expected = "1 worker or more, and a frame or more for each";
+                let expected = "at least 1 worker, and at least 1 frame per worker";
                 return Err(Error::Value {
                     what: "workers",
                     value: workers as u64,

@@ -9,10 +9,10 @@
 //!   Frame: header --link--+
 //! ```
 //!
-//! A frame has the number of bytes that follow its first segment; the links say where they are. The
-//! segments of a shared payload are written before it is shared, and never after.
+//! A frame holds the number of bytes that follow its first segment; the links record where they
+//! are. The segments of a shared payload are written before it is shared, and never after.
 //!
-//! Links and reference counts are atomic, and common to all workers. Only the owners of a chunk
+//! Links and reference counts are atomic, and shared by all workers. Only the owners of a chunk
 //! access them, and frames move between workers over queues that order memory, so that relaxed
 //! loads and stores suffice. Only the release of a shared chunk needs an ordering of its own,
 //! because the last owner reuses the chunk.
@@ -21,8 +21,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::Frame;
 
-/// The most segments of a received frame: in copy mode, 9216 bytes take 6 chunks of 2048 bytes. A
-/// longer frame is one whose segmentation a sender on this host has left to hardware.
+/// Maximum number of segments of a received frame: in copy mode, 9216 bytes take 6 chunks of 2048
+/// bytes. A longer frame is one that a sender on this host has left to hardware to segment.
 pub const MAX_SEGMENTS: usize = 8;
 
 /// The longest frame, bytes, so that outer headers still fit.

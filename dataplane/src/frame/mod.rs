@@ -25,7 +25,7 @@ use crate::wire::checksum::Sum;
 /// 74 bytes) fits three times.
 pub const HEADROOM: u16 = 256;
 
-/// The offset in its chunk of a frame of `len` bytes that is made locally, with headroom before it.
+/// The offset in its chunk of a frame of `len` bytes that is generated locally, after the headroom.
 /// Chunks are a power of two apart: frames at the same offset of each would compete for a few cache
 /// sets, so that short ones are spread over different lines (cache coloring).
 #[inline]
@@ -40,7 +40,7 @@ pub(crate) fn cache_color(chunk: u32, len: usize, chunk_size: usize) -> u16 {
     }
 }
 
-/// The most frames that a worker handles at a time.
+/// Maximum number of frames in a burst.
 pub const BURST: usize = 64;
 
 /// The requested bytes lie outside the frame, or outside its chunk.
@@ -65,10 +65,10 @@ const START: u32 = CHUNK_BITS;
 const LEN: u32 = START + OFFSET_BITS;
 const REST: u32 = LEN + OFFSET_BITS;
 
-/// The most chunks of one memory area.
+/// Maximum number of chunks in one memory area.
 pub const MAX_CHUNKS: usize = 1 << CHUNK_BITS;
 
-/// The most bytes of a chunk.
+/// Maximum size of a chunk, bytes.
 pub const MAX_CHUNK_SIZE: usize = (1 << OFFSET_BITS) - 1;
 
 impl Frame {
@@ -82,7 +82,7 @@ impl Frame {
         Self(chunk as u64 | (start as u64) << START | (len as u64) << LEN)
     }
 
-    /// Moves the frame out. What is left is a token of no chunk, which may only be dropped.
+    /// Moves the frame out. The token that is left refers to no chunk and may only be dropped.
     #[inline]
     pub(crate) const fn take(&mut self) -> Self {
         std::mem::replace(self, Self(MAX_CHUNKS as u64 - 1))
@@ -236,10 +236,10 @@ pub trait FrameMemory {
     /// Prefetches the cache line `before` bytes before the frame's first byte.
     fn prefetch(&self, frame: &Frame, before: usize);
 
-    /// The bytes of `segment`, which is one of frame `of`.
+    /// The bytes of `segment`, which belongs to frame `of`.
     fn segment<'a>(&'a self, of: &'a Frame, segment: Segment) -> &'a [u8];
 
-    /// The bytes of `segment`, which is one of frame `from`, to read; and those of another frame's
+    /// The bytes of `segment`, which belongs to frame `from`, to read; and those of another frame's
     /// first segment, to write.
     fn read_write<'a>(
         &'a mut self,

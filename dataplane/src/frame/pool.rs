@@ -124,8 +124,8 @@ impl<M: FrameMemory> Pool<M> {
         chunks.flush_deferred(table, shared);
     }
 
-    /// Shortens a frame to `len` bytes, and frees the chunks that it does not reach any more. A
-    /// longer `len` changes nothing.
+    /// Shortens a frame to `len` bytes, and frees the chunks that it no longer uses. A longer `len`
+    /// changes nothing.
     #[inline]
     pub fn truncate(&mut self, frame: &mut Frame, len: usize) {
         if frame.is_chained() {
@@ -168,8 +168,8 @@ impl<M: FrameMemory> Pool<M> {
         all.for_each(|segment| chunks.release(table, segment.chunk(), times));
     }
 
-    /// Drops one reference to a shared chunk, together with the next ones to the same chunk. To be
-    /// followed by [`Pool::flush_deferred`].
+    /// Drops one reference to a shared chunk, together with the next ones to the same chunk. Must
+    /// be followed by [`Pool::flush_deferred`].
     #[inline]
     pub(crate) fn defer_release(&mut self, chunk: u32, before: &mut DeferredRelease) {
         self.chunks

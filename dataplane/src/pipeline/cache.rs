@@ -13,8 +13,8 @@ use crate::wire::vlan;
 
 /// The part of a path that a [`PathCache`] keeps.
 pub(super) trait CachedPath {
-    /// Counts `frames` frames of `bytes` bytes in total: those of the tenants' frames, without VLAN
-    /// tag and outer header.
+    /// Counts `frames` frames of `bytes` bytes in total. Bytes are those of the tenants' frames,
+    /// without VLAN tag and outer header.
     fn count(&self, worker: WorkerId, frames: u64, bytes: u64);
 }
 
@@ -90,7 +90,7 @@ impl CachedPath for RxPort<'_> {
 pub(super) struct RxTunnel<'t> {
     /// The outer source address.
     pub(super) source: IpAddr,
-    /// The packets were sent to the VNI's multicast group, not to the local VTEP address.
+    /// Whether the packets were sent to the VNI's multicast group, not to the local VTEP address.
     pub(super) to_group: bool,
     /// The VNI's domain.
     pub(super) domain: &'t Domain,

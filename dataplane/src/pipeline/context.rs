@@ -125,7 +125,7 @@ impl<'t, M: FrameMemory> BurstContext<'t, '_, M> {
         self.pool.free(frame);
     }
 
-    /// Makes `tunnel` the current path, if it is not yet.
+    /// Makes `tunnel` the current path, unless it already is.
     #[inline]
     pub(super) fn set_tx_tunnel(&mut self, tunnel: TxTunnel<'t>) {
         if self
@@ -222,7 +222,7 @@ impl<'t, M: FrameMemory> BurstContext<'t, '_, M> {
         Some(copy.finish())
     }
 
-    /// Copies one segment of a frame to offset `start` of a new chunk; `None`: behind headroom.
+    /// Copies one segment of a frame to offset `start` of a new chunk; `None`: after the headroom.
     #[inline]
     fn copy_segment(
         &mut self,

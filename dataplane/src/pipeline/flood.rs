@@ -2,8 +2,8 @@
 //! each other port and to each VTEP of its VNI (RFC 7348 section 4.2, by unicast).
 //!
 //! ```text
-//! enqueue -> FloodQueue -> replicate, once a worker iteration -> ports: copies
-//!                                                             -> VTEPs: [header] -> shared payload
+//! enqueue -> FloodQueue -> replicate, once per iteration -> ports: copies
+//!                                                        -> VTEPs: [header] -> shared payload
 //! ```
 //!
 //! A flood to a thousand VTEPs must not delay the frames of other ports. Each iteration therefore

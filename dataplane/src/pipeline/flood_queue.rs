@@ -1,4 +1,4 @@
-//! Frames that wait to be flooded, in order, bounded in total and for each port.
+//! Frames that wait to be flooded, in order, bounded in total and per port.
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,5 @@
 //! Events for the control thread: hosts that were seen on ports, and unknown addresses that tenants
-//! asked for.
+//! requested.
 //!
 //! Workers never change the tables: they notify the control thread, which decides. An event that
 //! was sent a short while ago is not sent again, and the rate of each port is limited, so that a
@@ -47,11 +47,11 @@ pub enum LearnEvent {
         /// The destination MAC.
         mac: MacAddr,
     },
-    /// A tenant asked for an IP address that is not in the neighbor table.
+    /// A tenant requested an IP address that is not in the neighbor table.
     NeighborMiss {
         /// The bridge domain.
         domain: DomainId,
-        /// The address asked for.
+        /// The requested address.
         ip: IpAddr,
     },
 }
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_sent_once_a_period() {
+    fn an_event_is_sent_once_per_period() {
         let (mut events, mut limits) = (LearnEvents::new(), RateLimits::new());
         let mut notify = |now| {
             assert!(events.notify(PORT, seen(1), CHANGE_INTERVAL_NS, now, &mut limits));

@@ -32,7 +32,7 @@ pub(super) enum Disposition {
 }
 
 impl FrameMeta {
-    /// Of a frame that was dropped and counted.
+    /// The metadata of a frame that was dropped and counted.
     pub(super) const DROPPED: Self = Self {
         flow: 0,
         port: PortId(0),

@@ -137,7 +137,8 @@ impl Pipeline {
             state: PipelineState {
                 worker,
                 limits: RateLimits::new(),
-                // Spread, so that workers that send to one VTEP use different values at any time.
+                // Spread out, so that workers that send to one VTEP use different values at any
+                // time.
                 identification: worker.0.wrapping_mul(0x2f1b),
                 events: LearnEvents::new(),
                 floods: FloodQueue::new(),
@@ -197,7 +198,7 @@ impl Pipeline {
     }
 
     /// Continues to flood pending frames, to up to [`flood::COPIES_PER_ITERATION`] receivers. The
-    /// worker calls it once an iteration, after all ports. Returns the number of receivers served;
+    /// worker calls it once per iteration, after all ports. Returns the number of receivers served;
     /// fewer than the maximum means that no flood is pending any more.
     pub fn replicate<M: FrameMemory>(
         &mut self,
@@ -219,7 +220,7 @@ impl Pipeline {
         self.state.floods.clear(pool);
     }
 
-    /// The next event of the last burst for the control thread; `None` when there are no more. To
+    /// The next event of the last burst for the control thread; `None` when there are no more. Must
     /// be drained after each burst, because events that are left take the space of later ones.
     #[inline]
     pub fn next_event(&mut self) -> Option<LearnEvent> {

@@ -49,7 +49,7 @@ struct NeighMessage {
     claimed_ip: Option<IpAddr>,
     /// The MAC that the sender claims.
     mac: MacAddr,
-    /// The address that the sender asks for.
+    /// The address that the sender requests.
     requested_ip: Option<IpAddr>,
     /// The sender has no address yet: an ARP probe (RFC 5227), or duplicate address detection (RFC
     /// 4862).
@@ -155,18 +155,18 @@ fn is_own_link_local(ip: IpAddr, macs: &[MacAddr]) -> bool {
     })
 }
 
-/// What is done with a message that passed the checks.
+/// What to do with a message that passed the checks.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Action {
     /// Forward it like any frame.
     Forward,
-    /// Answer it: the address asked for, and its neighbor entry.
+    /// Answer it: the requested address, and its neighbor entry.
     Reply(IpAddr, NeighborEntry),
     /// Drop it: the target is behind the same port, and answers itself.
     Hairpin,
 }
 
-/// Checks a message, reports its sender to the control thread, and decides what is done with it.
+/// Checks a message, reports its sender to the control thread, and decides what to do with it.
 #[cold]
 pub(super) fn process<M: FrameMemory>(
     ctx: &mut BurstContext<'_, '_, M>,

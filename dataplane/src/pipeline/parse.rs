@@ -47,7 +47,7 @@ pub(super) struct L3Info {
 }
 
 impl L3Info {
-    /// Of a frame that is not IP.
+    /// The header information of a frame that is not IP.
     pub(super) const OTHER: Self = Self {
         network: Network::Other,
         part: Part::Whole,
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn fragments_are_recognised() {
+    fn fragments_are_recognized() {
         for (flags, part) in [
             (0x4000u16, Part::Whole),
             (0x2000, Part::First),

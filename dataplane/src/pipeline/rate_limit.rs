@@ -1,10 +1,10 @@
 //! Token buckets for each port: flooded frames (storm control), ICMP errors, and events for the
 //! control thread.
 //!
-//! A bucket stores what has been spent of it, so that zeroed memory means full. The buckets of all
-//! possible port IDs exist from the start, so that adding a port allocates nothing. Each worker has
-//! its own buckets: a port whose queues are read by several workers may reach its limit once for
-//! each.
+//! A bucket stores how much of it has been spent, so that zeroed memory means full. The buckets of
+//! all possible port IDs exist from the start, so that adding a port allocates nothing. Each worker
+//! has its own buckets: a port whose queues are read by several workers may reach its limit once
+//! per worker.
 
 use crate::addr::PortId;
 use crate::table::port::StormLimit;
@@ -127,9 +127,9 @@ mod tests {
         assert_eq!(
             passed(1, start + 3_000_000, 100),
             1,
-            "what half a frame refilled is kept"
+            "a partial refill is kept"
         );
-        assert_eq!(passed(1, start, 100), 0, "time never goes back");
+        assert_eq!(passed(1, start, 100), 0, "time never runs backwards");
         assert_eq!(passed(1, u64::MAX, 100), 10);
         assert!((0..1000).all(|_| limits.may_flood(PortId(1), None, 0)));
     }

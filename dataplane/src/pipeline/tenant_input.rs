@@ -23,7 +23,7 @@ use crate::table::port::{PortEntry, Role};
 use crate::wire::ethernet::Ethernet;
 use crate::wire::{ethernet, vlan};
 
-/// Where a frame is sent to.
+/// Where a frame is sent.
 #[derive(Debug, Clone, Copy)]
 enum Egress<'t> {
     Port(TxPort<'t>),
@@ -110,7 +110,7 @@ impl<'t> Input<'t> for TenantInput {
             ctx.sources
                 .push((port.id, MacKey::new(port.domain, header.source())));
         }
-        // Specialised for untagged IPv4 without options, with constant offsets; the general copy
+        // Specialized for untagged IPv4 without options, with constant offsets; the general version
         // follows.
         let pending = match L3Info::of_plain_v4(bytes) {
             Some(l3) => fill_meta(bytes, l3, ingress, meta),

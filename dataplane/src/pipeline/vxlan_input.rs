@@ -32,7 +32,7 @@ pub(super) struct DecapMeta<'t> {
 }
 
 impl DecapMeta<'_> {
-    /// Of a packet that was dropped and counted.
+    /// The metadata of a packet that was dropped and counted.
     pub(super) const DROPPED: Self = Self {
         domain: None,
         from: None,
@@ -98,7 +98,7 @@ fn decapsulate<'t, M: FrameMemory>(
     if ctx.device.csum_incomplete {
         checksum::complete_vxlan(ctx.pool.memory_mut(), frame);
     }
-    // Specialised for untagged outer IPv4, with constant offsets; the general copy follows.
+    // Specialized for untagged outer IPv4, with constant offsets; the general version follows.
     let (memory, len) = (ctx.pool.memory(), frame.len());
     let sum = |range| memory.sum(frame, range);
     match decap::parse_plain_v4(memory.bytes(frame), len, &ctx.snapshot.settings, sum) {

@@ -1,4 +1,4 @@
-//! Frames and ports in ordinary memory, for tests and benches without the kernel.
+//! Frames and ports in ordinary memory, for tests and benchmarks without the kernel.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -37,10 +37,10 @@ impl HeapMemory {
         }
     }
 
-    fn range(&self, piece: Segment) -> std::ops::Range<usize> {
+    fn range(&self, segment: Segment) -> std::ops::Range<usize> {
         let start =
-            self.first + piece.chunk() as usize * self.chunk_size + usize::from(piece.start());
-        start..start + piece.len()
+            self.first + segment.chunk() as usize * self.chunk_size + usize::from(segment.start());
+        start..start + segment.len()
     }
 }
 
@@ -77,22 +77,22 @@ impl FrameMemory for HeapMemory {
     }
 
     #[inline]
-    fn segment<'a>(&'a self, _of: &'a Frame, piece: Segment) -> &'a [u8] {
-        &self.bytes[self.range(piece)]
+    fn segment<'a>(&'a self, _of: &'a Frame, segment: Segment) -> &'a [u8] {
+        &self.bytes[self.range(segment)]
     }
 
     #[inline]
     fn read_write<'a>(
         &'a mut self,
         _from: &'a Frame,
-        piece: Segment,
+        segment: Segment,
         to: &'a mut Frame,
     ) -> (&'a [u8], &'a mut [u8]) {
-        let ranges = [self.range(piece), self.range(to.first())];
+        let ranges = [self.range(segment), self.range(to.first())];
         let [from, to] = self
             .bytes
             .get_disjoint_mut(ranges)
-            .expect("a fresh chunk is no other's");
+            .expect("the chunks of two frames are disjoint");
         (from, to)
     }
 }
@@ -127,7 +127,7 @@ pub struct MemoryPort {
     received: VecDeque<Vec<u8>>,
     sent: Vec<Vec<u8>>,
     capacity: usize,
-    piece: usize,
+    chunk_fill: usize,
     error: Option<i32>,
     busy_poll_ended: bool,
 }
@@ -138,7 +138,7 @@ impl Default for MemoryPort {
             received: VecDeque::new(),
             sent: Vec::new(),
             capacity: usize::MAX,
-            piece: usize::MAX,
+            chunk_fill: usize::MAX,
             error: None,
             busy_poll_ended: false,
         }
@@ -173,33 +173,33 @@ impl MemoryPort {
         self.capacity = capacity;
     }
 
-    /// Sets the most bytes of a received frame per chunk, at least 1. The default is as many as fit
-    /// behind the headroom, as the kernel does in copy mode.
+    /// Sets how many bytes of a received frame a chunk holds at most, at least 1. The default is as
+    /// many as fit after the headroom, as the kernel does in copy mode.
     pub const fn set_chunk_fill(&mut self, bytes: usize) {
-        self.piece = bytes;
+        self.chunk_fill = bytes;
     }
 
     /// One frame in as many chunks as it needs. `None`, with all chunks freed, when it needs too
     /// many or more than are free.
     fn place<M: FrameMemory>(&self, pool: &mut Pool<M>, bytes: &[u8]) -> Option<Frame> {
         let capacity = self
-            .piece
+            .chunk_fill
             .min(pool.memory().chunk_size() - usize::from(HEADROOM));
-        let mut pieces = bytes.chunks(capacity);
-        let mut assembly = ChainBuilder::new(fill(pool, pieces.next().unwrap_or_default())?);
-        for piece in pieces {
+        let mut parts = bytes.chunks(capacity);
+        let mut builder = ChainBuilder::new(fill(pool, parts.next().unwrap_or_default())?);
+        for part in parts {
             let appended =
-                fill(pool, piece).map(|piece| assembly.push(pool.memory().segments(), piece));
+                fill(pool, part).map(|segment| builder.push(pool.memory().segments(), segment));
             if appended != Some(Ok(())) {
                 appended
                     .and_then(Result::err)
                     .into_iter()
-                    .for_each(|piece| pool.free(piece));
-                pool.free(assembly.finish());
+                    .for_each(|segment| pool.free(segment));
+                pool.free(builder.finish());
                 return None;
             }
         }
-        Some(assembly.finish())
+        Some(builder.finish())
     }
 
     /// Makes [`Port::wake`] fail with an error number of the kernel, or succeed again.
@@ -218,7 +218,7 @@ fn fill<M: FrameMemory>(pool: &mut Pool<M>, bytes: &[u8]) -> Option<Frame> {
     let mut frame = pool.alloc()?;
     frame
         .set_extent(HEADROOM, bytes.len(), pool.memory().chunk_size())
-        .expect("a piece fits behind the headroom");
+        .expect("the bytes fit after the headroom");
     pool.memory_mut()
         .bytes_mut(&mut frame)
         .copy_from_slice(bytes);

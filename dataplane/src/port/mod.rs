@@ -1,5 +1,5 @@
 //! A port moves frames between a worker and the network: an AF_XDP socket ([`crate::afxdp`]), or
-//! memory in tests and benches ([`memory`]).
+//! memory in tests and benchmarks ([`memory`]).
 
 pub mod memory;
 

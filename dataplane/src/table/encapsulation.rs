@@ -1,4 +1,4 @@
-//! The outer header of an encapsulated frame: the one module that knows its length and layout.
+//! The outer header of an encapsulated frame: its length and layout are defined only here.
 //!
 //! ```text
 //! | Ethernet 14 | [802.1Q 4] | IPv4 20 or IPv6 40 | UDP 8 | VXLAN 8 | inner frame |
@@ -21,7 +21,7 @@ pub const INNER_OFFSET: usize = udp::LEN + TUNNEL_LEN;
 
 /// Offset of the IP header without an 802.1Q tag, bytes.
 pub const IP_OFFSET: usize = ethernet::LEN;
-/// Offset of the IP header behind an 802.1Q tag, bytes.
+/// Offset of the IP header after an 802.1Q tag, bytes.
 pub const TAGGED_IP_OFFSET: usize = ethernet::LEN + vlan::LEN;
 
 /// Bytes that an IPv4 underlay packet has before the inner frame, from its IP header on.
@@ -157,7 +157,7 @@ impl OuterHeader {
         self.len as u16
     }
 
-    /// The first `LEN` bytes; zeros behind the end of the header.
+    /// The first `LEN` bytes; zeros past the end of the header.
     #[inline]
     #[must_use]
     pub(crate) const fn front<const LEN: usize>(&self) -> &[u8; LEN] {
@@ -213,7 +213,7 @@ mod tests {
         }
     }
 
-    /// Checks the IP header and its sum; returns the bytes behind it.
+    /// Checks the IP header and its sum; returns the bytes after it.
     fn check_ip<'a>(
         header: &OuterHeader,
         ip: &'a [u8],

@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn members_are_sorted_and_there_once() {
+    fn members_are_sorted_and_unique() {
         let list = FloodList::new([7, 3, 7].map(VtepId), [2, 1].map(PortId));
         assert_eq!(
             (&*list.vteps, &*list.ports),
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_has_what_was_put_in() {
+    fn a_set_contains_what_was_inserted() {
         let set: VtepSet = [0, 63, 64, 1000].map(VtepId).into_iter().collect();
         for id in 0..2000 {
             assert_eq!(

@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn holds_what_a_map_holds() {
+    fn behaves_like_a_map() {
         let (mut table, mut map) = (NeighborTable::new(2000), HashMap::new());
         let mut random = 1u32;
         for _ in 0..if cfg!(miri) { 300 } else { 20_000 } {
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_takes_changes_and_nothing_new() {
+    fn a_full_table_accepts_changes_but_no_new_entries() {
         let mut table = NeighborTable::new(2);
         assert!(table.is_empty());
         table.insert(DOMAIN, ip(0), neighbor(0)).unwrap();

@@ -76,7 +76,7 @@ pub struct PortEntry {
     pub lock: Option<Box<[MacAddr]>>,
     /// Addresses that ARP and ND from a locked port may claim, sorted; empty for any.
     pub ips: Box<[IpAddr]>,
-    /// Most source MACs that the control thread learns from frames of the port; `None` disables
+    /// Maximum number of source MACs that the control thread learns on the port; `None` disables
     /// learning.
     pub learn: Option<u16>,
     /// Treatment of transport checksums.

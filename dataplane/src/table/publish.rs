@@ -140,7 +140,10 @@ mod tests {
                     let mut seen = 0;
                     while seen < rounds {
                         reader.refresh();
-                        assert!(reader.get().0 >= seen, "snapshots never go back");
+                        assert!(
+                            reader.get().0 >= seen,
+                            "an older snapshot after a newer one"
+                        );
                         seen = reader.get().0;
                     }
                 });

@@ -14,7 +14,7 @@ use super::encapsulation::OuterHeader;
 use crate::addr::{DeviceId, VtepAddr, VtepId};
 use crate::stats::Counters;
 
-/// Most paths to one VTEP that are used at once (ECMP).
+/// Maximum number of paths to one VTEP that are used at once (ECMP).
 pub const MAX_PATHS: usize = 16;
 
 /// One underlay path to a VTEP.

@@ -34,7 +34,7 @@ pub const REVERSE_REQUEST: u16 = 3;
 /// Hardware type, protocol type and both lengths of a message for IPv4 over Ethernet.
 const TYPES_AND_LENGTHS: [u8; 6] = [0, 1, 8, 0, 6, 4];
 
-/// Why bytes were not read as an ARP message.
+/// Why bytes are not a usable ARP message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ArpError {
     /// Too short, or its lengths contradict its types.
@@ -113,7 +113,7 @@ pub struct Repr {
     pub sender_mac: MacAddr,
     /// Address of the sender.
     pub sender_ip: Ipv4Addr,
-    /// MAC of the target; zeros where it is asked for.
+    /// MAC of the target; zeros in a request.
     pub target_mac: MacAddr,
     /// Address of the target.
     pub target_ip: Ipv4Addr,

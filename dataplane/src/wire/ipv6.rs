@@ -32,7 +32,7 @@ const ROUTING: u8 = 43;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION_OPTIONS: u8 = 60;
 
-/// The most extension headers that are skipped; each kind should occur once (RFC 8200 section 4.1).
+/// Maximum number of extension headers to skip; each kind should occur once (RFC 8200 section 4.1).
 const MAX_EXTENSIONS: usize = 8;
 
 /// True for an extension header that this module can skip.
@@ -74,7 +74,7 @@ impl<'a> Ipv6<'a> {
         self.0[0] << 4 | self.0[1] >> 4
     }
 
-    /// Length of the payload behind the header, bytes.
+    /// Length of the payload after the header, bytes.
     #[inline]
     #[must_use]
     pub const fn payload_len(self) -> usize {
@@ -131,7 +131,7 @@ pub fn set_traffic_class(header: &mut [u8], class: u8) {
     header[1] = header[1] & 0x0f | class << 4;
 }
 
-/// The upper layer behind the extension headers.
+/// The upper layer after the extension headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Upper {
     /// Its protocol number.

@@ -1,7 +1,7 @@
 //! Protocol headers, one per file: each a checked view over bytes, or a `Repr` with `emit`.
 //!
 //! A view borrows exactly its header, so that its fields are read without further checks. This
-//! module knows layouts; what a header means for a frame is decided in [`crate::pipeline`].
+//! module only describes layouts; [`crate::pipeline`] decides what a header means for a frame.
 
 pub mod arp;
 pub mod checksum;

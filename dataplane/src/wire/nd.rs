@@ -85,7 +85,7 @@ pub const fn is_nd(kind: u8) -> bool {
 
 impl Nd {
     /// Reads the message at `offset` of `packet`, which begins with the IPv6 header and has the
-    /// length that the header says.
+    /// length that this header gives.
     ///
     /// # Errors
     /// [`NdMalformed`].

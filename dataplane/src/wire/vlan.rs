@@ -25,7 +25,7 @@ pub const fn is_tag(ethertype: u16) -> bool {
     ethertype == TPID || ethertype == SERVICE_TPID
 }
 
-/// Skips at most two tags: the EtherType behind them and the offset of its payload, bytes. `None`
+/// Skips at most two tags: the EtherType after them and the offset of its payload, bytes. `None`
 /// when `frame` ends before, or has a third tag.
 #[inline]
 #[must_use]

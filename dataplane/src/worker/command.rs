@@ -2,7 +2,7 @@
 
 use crate::addr::{DeviceId, WorkerId};
 
-/// What the control thread asks of a worker.
+/// A command from the control thread to a worker.
 #[derive(Debug)]
 pub enum Command<P> {
     /// Serve one more queue.
@@ -19,8 +19,8 @@ pub enum Command<P> {
         /// The device.
         device: DeviceId,
     },
-    /// Process these bytes as a frame that the device has received: the control thread sends on
-    /// behalf of a tenant this way (gratuitous ARP after a migration).
+    /// Process these bytes as a frame that the device has received. In this way the control thread
+    /// sends on behalf of a tenant (gratuitous ARP after a migration).
     Inject {
         /// The device.
         device: DeviceId,

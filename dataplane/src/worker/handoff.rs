@@ -107,7 +107,8 @@ impl Handoff {
         self.queues[worker.index()].returned.pop()
     }
 
-    /// Wakes `worker` if it sleeps; only then is it a system call. To be called after a hand-off.
+    /// Wakes `worker` if it sleeps; only then it makes a system call. Must be called after a
+    /// hand-off.
     pub fn wake(&self, worker: WorkerId) {
         let Some(worker) = self.queues.get(worker.index()) else {
             return;
@@ -128,8 +129,8 @@ impl Handoff {
         }
     }
 
-    /// Announces that `worker` is about to sleep. False when frames have arrived meanwhile: the
-    /// worker must not sleep then.
+    /// Announces that `worker` is about to sleep. False when frames have arrived meanwhile: then
+    /// the worker must not sleep.
     #[must_use]
     pub fn prepare_sleep(&self, worker: WorkerId) -> bool {
         let own = &self.queues[worker.index()];

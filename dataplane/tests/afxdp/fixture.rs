@@ -26,9 +26,9 @@ pub(crate) fn frame(number: u32) -> Vec<u8> {
     bytes
 }
 
-/// Whether these bytes are a test frame, or one behind 50 bytes of an outer header: the kernel may
+/// Whether these bytes are a test frame, or one after 50 bytes of an outer header: the kernel may
 /// send frames of its own on any link.
-pub(crate) fn is_ours(bytes: &[u8]) -> bool {
+pub(crate) fn is_test_frame(bytes: &[u8]) -> bool {
     [12, 62]
         .iter()
         .any(|at| bytes.get(*at..at + 2) == Some(&[0x88, 0xb5]))
@@ -44,7 +44,7 @@ pub(crate) fn receive(
     port.receive(pool, burst);
     let (ours, foreign): (Vec<_>, Vec<_>) = burst
         .drain(before..)
-        .partition(|frame| is_ours(pool.memory().bytes(frame)));
+        .partition(|frame| is_test_frame(pool.memory().bytes(frame)));
     foreign.into_iter().for_each(|frame| pool.free(frame));
     burst.extend(ours);
     burst.len() - before

@@ -1,4 +1,5 @@
-//! Who may import whom: layers of each crate, no circles between files, and what pure code must not touch.
+//! Rules for imports: layers of each crate, no circles between files, and what pure code must not
+//! use.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +8,8 @@ use syn::visit::{self, Visit};
 
 use super::Source;
 
-/// The modules below a crate's root, from the bottom up: a module imports only from those before it.
+/// The modules below a crate's root, from the bottom up: a module imports only from those before
+/// it.
 const LAYERS: &[(&str, &[&str])] = &[
     (
         "dataplane",
@@ -39,7 +41,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Crates of this workspace, from the bottom up, with the modules that crates above may use (empty: all).
+/// Crates of this workspace, from the bottom up, with the modules that crates above may use (empty:
+/// all).
 const CRATES: &[(&str, &str, &[&str])] = &[
     ("bpf", "vtep_bpf", &[]),
     (
@@ -104,7 +107,7 @@ const IO: &[&str] = &[
     "SystemTime::now",
 ];
 
-/// A path in the code: where it stands, and its segments from the crate's root on.
+/// A path in the code: its line, and its segments from the crate's root on.
 #[derive(Debug)]
 struct Import {
     line: usize,
@@ -190,7 +193,8 @@ impl<'ast> Visit<'ast> for Paths {
     }
 }
 
-/// A module's path below its crate: `src/rib/mod.rs` is `[rib]`, `src/rib/key.rs` is `[rib, key]`, `src/lib.rs` is `[]`.
+/// A module's path below its crate: `src/rib/mod.rs` is `[rib]`, `src/rib/key.rs` is `[rib, key]`,
+/// `src/lib.rs` is `[]`.
 fn module(path: &str) -> Option<(&str, Vec<String>)> {
     let (name, file) = path.split_once("/src/")?;
     let parts = file.strip_suffix(".rs")?.split('/').map(str::to_owned);
@@ -214,7 +218,7 @@ fn modules(sources: &[Source]) -> Vec<(&Source, &str, Vec<String>)> {
 /// The paths that a file names.
 ///
 /// # Panics
-/// If the file is no Rust code.
+/// If the file is not valid Rust code.
 fn imports(source: &Source, module: &[String]) -> Vec<Import> {
     let text = source.lines.join("\n");
     let file = syn::parse_file(&text).unwrap_or_else(|e| panic!("{}: {e}", source.path));
@@ -226,7 +230,8 @@ fn imports(source: &Source, module: &[String]) -> Vec<Import> {
     paths.found
 }
 
-/// Imports against the layers, from a crate above, of a module that is not for others, and of I/O in pure code.
+/// Imports against the layers, from a higher crate, of a module that is private to its crate, and
+/// of I/O in pure code.
 #[must_use]
 pub fn wrong_imports(sources: &[Source]) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -364,8 +369,8 @@ fn strongly_connected(edges: &[BTreeSet<usize>]) -> Vec<Vec<usize>> {
     sets
 }
 
-/// The modules that ARCHITECTURE.md names: those at the root of dataplane and control, and those that a packet and a
-/// route pass through.
+/// The modules that ARCHITECTURE.md names: those at the root of dataplane and control, and those
+/// that a packet and a route pass through.
 #[must_use]
 pub fn names(sources: &[Source]) -> BTreeSet<String> {
     let inside = ["pipeline", "evpn", "fib"];

@@ -1,7 +1,8 @@
-//! Rules on the source that the compiler does not check: who imports whom, where `unsafe` may stand, how long a file may be.
+//! Rules for the source that the compiler does not check: imports, where `unsafe` is allowed, how
+//! long a file may be.
 //!
-//! Each rule gives the places that break it, as `file:line: what`; tests/tidy.rs wants none. There is no list of exceptions
-//! that could grow.
+//! Each rule returns its violations, as `file:line: what`; tests/tidy.rs requires that there are
+//! none. There is no list of exceptions that could grow.
 
 pub mod imports;
 pub mod packages;

@@ -1,7 +1,7 @@
-//! Packages come from crates.io under permitted licences.
+//! Packages come from crates.io under permitted licenses.
 
-/// Licences (SPDX) that suit a program under MIT or Apache-2.0.
-const LICENCES: &[&str] = &[
+/// Licenses (SPDX) that are compatible with a program under MIT or Apache-2.0.
+const LICENSES: &[&str] = &[
     "MIT",
     "Apache-2.0",
     "BSD-2-Clause",
@@ -19,7 +19,8 @@ const LICENCES: &[&str] = &[
     "Apache-2.0 WITH LLVM-exception",
 ];
 
-/// Packages of `cargo metadata` from elsewhere than crates.io, or whose licence leaves no permitted choice.
+/// Packages of `cargo metadata` from elsewhere than crates.io, or whose license leaves no permitted
+/// choice.
 #[must_use]
 pub fn wrong_packages(metadata: &serde_json::Value) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -29,19 +30,20 @@ pub fn wrong_packages(metadata: &serde_json::Value) -> Vec<String> {
         if source.is_some_and(|s| s != "registry+https://github.com/rust-lang/crates.io-index") {
             wrong.push(format!("{name}: from {source:?}, not from crates.io"));
         }
-        let licence = package["license"].as_str().unwrap_or_default();
-        if !permitted(licence) {
-            wrong.push(format!("{name}: licence {licence:?}"));
+        let license = package["license"].as_str().unwrap_or_default();
+        if !permitted(license) {
+            wrong.push(format!("{name}: license {license:?}"));
         }
     }
     wrong
 }
 
-/// Whether an SPDX expression leaves a choice of [`LICENCES`]: `AND` of `OR`s of names, parentheses as crates use them.
+/// Whether an SPDX expression leaves a choice of [`LICENSES`]: `AND` of `OR`s of names, parentheses
+/// as crates use them.
 #[must_use]
 pub fn permitted(expression: &str) -> bool {
     let flat = expression.replace('/', " OR ").replace(['(', ')'], "");
-    let known = |name: &str| LICENCES.contains(&name.trim());
+    let known = |name: &str| LICENSES.contains(&name.trim());
     flat.split(" AND ")
         .all(|part| part.split(" OR ").any(known))
 }

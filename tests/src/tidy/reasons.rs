@@ -5,7 +5,7 @@ use super::Source;
 /// The names of drop reasons, as drop.rs declares them.
 ///
 /// # Panics
-/// If that file is gone.
+/// If that file does not exist.
 #[must_use]
 pub fn reasons(sources: &[Source]) -> Vec<String> {
     let drop = sources

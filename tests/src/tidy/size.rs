@@ -2,7 +2,7 @@
 
 use super::Source;
 
-/// `unsafe` outside the two places that may hold it.
+/// `unsafe` outside the places where it is allowed.
 #[must_use]
 pub fn misplaced_unsafe(sources: &[Source]) -> Vec<String> {
     let allowed = |path: &str| {
@@ -32,7 +32,8 @@ pub fn long_files(sources: &[Source]) -> Vec<String> {
         .collect()
 }
 
-/// Functions of more than 70 lines, from `fn` to the brace that closes it. Works on code as rustfmt lays it out.
+/// Functions of more than 70 lines, from `fn` to the brace that closes it. Works on code as rustfmt
+/// lays it out.
 #[must_use]
 pub fn long_functions(sources: &[Source]) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -41,7 +42,7 @@ pub fn long_functions(sources: &[Source]) -> Vec<String> {
             let body = line.trim_start();
             let indent = &line[..line.len() - body.len()];
             let head = body.split(['(', '"', '/']).next().unwrap_or_default();
-            // A field of the type `fn(..)` has no name behind the word.
+            // A field of the type `fn(..)` has no name after the keyword.
             let named = head
                 .split_whitespace()
                 .skip_while(|w| *w != "fn")
@@ -67,7 +68,7 @@ pub fn long_functions(sources: &[Source]) -> Vec<String> {
     wrong
 }
 
-/// Work that was put off: in code and in comments.
+/// Unfinished work, in code and in comments.
 #[must_use]
 pub fn unfinished(sources: &[Source]) -> Vec<String> {
     let words = [

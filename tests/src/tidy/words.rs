@@ -1,5 +1,5 @@
-//! Words that stay out of names, comments and docs: the field has others for what they meant, or uses them for something
-//! else. CONTRIBUTING.md says why.
+//! Words that names, comments and docs must not use: the field has other words for their meaning,
+//! or uses them for something else. See CONTRIBUTING.md.
 
 use super::{Source, root};
 

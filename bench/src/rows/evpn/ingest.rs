@@ -79,7 +79,7 @@ impl Feed {
             while let Some(output) = self.peer.poll_output(now) {
                 self.sink.take(now, &output);
             }
-            self.sink.carry(now)?;
+            self.sink.commit(now)?;
             octets = rest;
         }
         Ok(())

@@ -11,7 +11,7 @@ use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
 pub const MEMORY: Spec = Spec {
     name: "evpn-memory",
     measures: "resident bytes per type 2 route in RIB and MAC table, 1 M routes",
-    unit: "B a route",
+    unit: "B/route",
     bar: Bar::AtMost(128.0),
     open: |effort| {
         Ok(Box::new(Memory {
@@ -64,7 +64,7 @@ impl Measure for Memory {
 /// Loads `hosts` routes and returns the growth of this process, bytes.
 ///
 /// # Errors
-/// [`Failure`] if not all routes are there in the end.
+/// [`Failure`] if routes are missing in the end.
 pub fn held(hosts: usize) -> Result<u64, Failure> {
     let hosts = Hosts {
         hosts,

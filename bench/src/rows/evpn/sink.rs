@@ -89,15 +89,15 @@ impl Sink {
     ///
     /// # Errors
     /// [`Failure`] if a table is full.
-    pub fn carry(&mut self, now: Instant) -> Result<(), Failure> {
-        let mut refused = 0;
+    pub fn commit(&mut self, now: Instant) -> Result<(), Failure> {
+        let mut rejected = 0;
         let tables = &mut self.tables;
         self.speaker
-            .drain_changes(now, |changes| refused = tables.install(changes));
+            .drain_changes(now, |changes| rejected = tables.install(changes));
         self.tables.commit();
         self.refresh();
         self.tables.reclaim();
-        match refused {
+        match rejected {
             0 => Ok(()),
             more => Err(Failure::new(format!(
                 "the tables are full: {more} changes were not applied"

@@ -110,7 +110,7 @@ impl Daemon {
             }
             self.speaker
                 .poll_once(self.poll.registry(), &mut self.sink, now);
-            self.sink.carry(now)?;
+            self.sink.commit(now)?;
         }
         Ok(())
     }

@@ -76,7 +76,8 @@ impl Peer {
                 last_message: Vec::new(),
             });
         }
-        // A connection from the peer without an OPEN may never bring one: ours is tried as well.
+        // A connection from the peer may never deliver an OPEN: a connection to it is tried as
+        // well.
         let under_way =
             |(_, s): &(ConnectionId, Session)| s.outgoing || s.state >= FsmState::OpenConfirm;
         if !self.sessions.iter().any(under_way) {
@@ -275,7 +276,7 @@ impl Peer {
         self.update_received = false;
         self.counters.established += 1;
         if self.counters.established == 1 {
-            // Earlier ends were failed attempts: no session has gone down yet.
+            // Connections that ended earlier were failed attempts: no session has gone down yet.
             self.last_down = None;
         }
         let restart = negotiated.restart;

@@ -132,9 +132,9 @@ impl Peer {
         );
     }
 
-    /// Hard clear (administrative reset): ends the session, then connects again
-    /// after [`RECONNECT_DELAY`]. Neither side keeps
-    /// routes. `text` is sent to the peer (RFC 9003), truncated to 128 octets.
+    /// Hard clear (administrative reset): ends the session, then connects again after
+    /// [`RECONNECT_DELAY`]. Neither side keeps routes. `text` is sent to the peer (RFC 9003),
+    /// truncated to 128 octets.
     pub fn clear_hard(&mut self, now: Instant, text: Option<&str>) {
         self.cease_all(
             now,
@@ -186,7 +186,7 @@ impl Peer {
         self.session(conn).is_some().then_some(conn)
     }
 
-    /// TCP closed, or could not connect. Poll outputs before: a NOTIFICATION often precedes the
+    /// TCP closed, or could not connect. Poll outputs first: a NOTIFICATION often precedes the
     /// close.
     pub fn handle_closed(&mut self, now: Instant, conn: ConnectionId) {
         self.end_connection(now, conn, DownReason::Closed);

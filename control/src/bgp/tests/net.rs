@@ -43,7 +43,7 @@ pub(super) struct VirtualNet {
     pub(super) events: [Vec<(Duration, PeerEvent)>; 2],
     pub(super) links: Vec<VirtualLink>,
     pub(super) delay: Duration,
-    /// Most octets that one write or read transfers.
+    /// Maximum number of octets that one write or read transfers.
     pub(super) chunk: usize,
     /// The socket of this side takes no octets.
     pub(super) stuck: [bool; 2],

@@ -65,7 +65,7 @@ fn a_hold_time_of_zero_needs_no_keepalive() {
 }
 
 #[test]
-fn a_peer_that_reads_nothing_ends_by_the_send_hold_timer() {
+fn the_send_hold_timer_ends_a_session_whose_peer_reads_nothing() {
     let [mut a, b] = configs();
     a.send_hold = secs(40);
     let mut net = VirtualNet::established([a, b]);
@@ -116,7 +116,7 @@ fn progress_of_one_octet_keeps_the_send_hold_timer_off() {
 }
 
 #[test]
-fn one_octet_a_second_does_not_count_as_a_message() {
+fn one_octet_per_second_does_not_count_as_a_message() {
     let [mut a, b] = configs();
     a.passive = true;
     a.hold_time = 30;

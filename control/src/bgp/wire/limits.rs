@@ -1,4 +1,4 @@
-//! Numeric limits of BGP messages. Lengths are in octets unless a name says otherwise.
+//! Numeric limits of BGP messages. Lengths are in octets unless stated otherwise.
 
 /// Marker field of the header (RFC 4271 section 4.1).
 pub(super) const MARKER_LEN: usize = 16;
@@ -22,7 +22,8 @@ pub(super) const ROUTE_REFRESH_LEN: usize = HEADER_LEN + 4;
 /// MP_UNREACH_NLRI with 3 octets of address family and no routes.
 pub(super) const END_OF_RIB_LEN: usize = MIN_UPDATE_LEN + 6;
 
-/// Most AS numbers in one AS_PATH segment, whose count has one octet (RFC 4271 section 4.3).
+/// Maximum number of AS numbers in one AS_PATH segment: its count has one octet (RFC 4271 section
+/// 4.3).
 pub(super) const MAX_SEGMENT_ASNS: usize = 255;
 /// Longest EVPN route with its type and length: an IPv6 prefix, type 5 (RFC 9136 section 3.1).
 pub(super) const MAX_EVPN_ROUTE_LEN: usize = 60;

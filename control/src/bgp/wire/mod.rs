@@ -63,7 +63,7 @@ pub enum BgpMessage<'a> {
 /// Decodes one complete message whose header [`read_header`] has accepted.
 ///
 /// # Errors
-/// The NOTIFICATION to send before the session ends. Never panics, whatever the octets are.
+/// The NOTIFICATION to send before the session ends. Never panics, for any octets.
 pub fn decode<'a>(
     kind: MessageType,
     message: &'a [u8],

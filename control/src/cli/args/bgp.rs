@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use vtep_dataplane::addr::HostMac;
 
 use super::{InVni, OfVni};
-use crate::api::action::{BgpClear, BgpPeer, BgpShutdown, Clear, MacMove, MacPlace};
+use crate::api::action::{BgpClear, BgpPeer, BgpShutdown, Clear, MacMove, MacUnfreeze};
 use crate::api::event::Topic;
 use crate::config::InterfaceName;
 
@@ -162,7 +162,7 @@ impl MacCommand {
             }
             Self::Unfreeze { mac, vni } => (
                 "mac.unfreeze",
-                params(MacPlace {
+                params(MacUnfreeze {
                     vni: vni.vni,
                     mac: *mac,
                 }),

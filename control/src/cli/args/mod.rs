@@ -14,7 +14,7 @@ use self::vni::{FdbCommand, FloodCommand, NeighCommand, PortCommand, VniCommand}
 
 /// Shows and changes a running vtepd.
 ///
-/// Exit status: 0 done, 1 refused (stderr says why), 2 wrong usage.
+/// Exit status: 0 done, 1 rejected (stderr has the reason), 2 wrong usage.
 #[derive(Debug, Parser)]
 #[command(name = "vtepctl", version)]
 pub struct Cli {

@@ -174,7 +174,7 @@ fn route(row: &RouteRow) -> String {
     out
 }
 
-/// `show bgp routes`. The last column says why a route is not used.
+/// `show bgp routes`. The last column shows why a route is not used.
 pub(in crate::cli) fn routes(rows: &[RouteRow]) -> String {
     let mut table = Table::new([
         "St",

@@ -5,8 +5,8 @@
 //! [Change] -> apply_all       in order, all or none: on failure what was applied is undone
 //! ```
 //!
-//! Each kind of entry is a file here; [`KINDS`] lists them, and `step` says which one applies a
-//! change.
+//! Each kind of entry is a file here; [`KINDS`] lists them, and `step` selects the one that applies
+//! a change.
 
 mod apply;
 mod bgp;

@@ -70,7 +70,7 @@ impl DuplicateDetector {
             .is_some_and(|history| history.frozen)
     }
 
-    /// To be called at the time that [`DuplicateDetector::record_move`] returned. True if the MAC
+    /// Must be called at the time that [`DuplicateDetector::record_move`] returned. True if the MAC
     /// was frozen and no longer is.
     pub(super) fn expire(&mut self, now: Instant, at: (Vni, HostMac)) -> bool {
         let Some(history) = self.histories.get(&at) else {
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_moves_switch_it_off() {
+    fn zero_moves_disable_the_detection() {
         let now = Instant::now();
         let mut duplicates = DuplicateDetector::new(DuplicateConfig {
             moves: 0,

@@ -1,4 +1,4 @@
-//! The limit of remote MACs in a VNI: MACs above it wait, in order, until others go.
+//! The limit of remote MACs in a VNI: MACs above it wait, in order, until others are removed.
 
 use std::collections::VecDeque;
 use std::time::Instant;

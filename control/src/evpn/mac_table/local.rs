@@ -157,7 +157,7 @@ impl EvpnMacTable {
         }
     }
 
-    /// Removes a local MAC without a look at its entry. False if it is not local.
+    /// Removes a local MAC, but leaves its table entry. False if it is not local.
     fn drop_local(&mut self, shared: &mut SharedState, vni: Vni, mac: HostMac) -> bool {
         self.withdraw(shared, vni, mac);
         let Some(state) = self.locals.remove(&(vni, mac)) else {
@@ -224,7 +224,7 @@ impl EvpnMacTable {
         }
     }
 
-    /// The sequence with which a MAC becomes local, by what its routes say.
+    /// The sequence with which a MAC becomes local, derived from its routes.
     fn sequence_for(&self, shared: &SharedState, place: u32) -> u32 {
         let vni = self.entries.get(place).vni;
         let paths = self.entries.routes(place);
@@ -336,7 +336,7 @@ impl EvpnMacTable {
     }
 
     /// Claims back a MAC that is attached here and that another VTEP still announces, with a higher
-    /// sequence. Two VTEPs that both insist end as duplicates.
+    /// sequence. If two VTEPs keep claiming a MAC, duplicate detection freezes it.
     pub(super) fn claim_back(
         &mut self,
         shared: &mut SharedState,

@@ -116,7 +116,7 @@ mod tests {
             candidate(false, 0, 1)
                 .compare(&candidate(false, u32::MAX, 9))
                 .is_lt(),
-            "0 is no sequence at all"
+            "0 is not a valid sequence"
         );
         assert!(
             candidate(false, 1 << 31, 9)
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mac_that_comes_here_gets_more_than_all_have_seen() {
+    fn a_mac_that_becomes_local_gets_a_sequence_above_all_seen() {
         assert_eq!(sequence_above([].into_iter()), 0);
         assert_eq!(sequence_above([(0, false)].into_iter()), 1);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! The EVPN speaker: what the daemon connects with sockets and tables. It only routes events to the
+//! The EVPN speaker, which the daemon connects to sockets and tables. It only routes events to the
 //! parts that decide: the MAC table, the neighbor table, the flood lists and the originated routes.
 
 mod entries;

@@ -1,4 +1,4 @@
-//! BGP peers: their sessions, and what they announce and ask for.
+//! BGP peers: their sessions, and what they announce and request.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use crate::bgp::{Negotiated, Peer, PeerOutput};
 use crate::evpn::shared::ChangeCause;
 use crate::rib::{NeighborId, PathFilter};
 
-/// How long after a session came up announcements of the peer count as old ones, if no End-of-RIB
-/// ends that sooner.
+/// How long after a session came up announcements of the peer count as old ones, unless an
+/// End-of-RIB arrives earlier.
 const INITIAL: Duration = Duration::from_secs(30);
 
 /// The session of a peer.
@@ -90,7 +90,7 @@ impl EvpnSpeaker {
         }
     }
 
-    /// The peer asks for all routes again (RFC 2918).
+    /// The peer requests all routes again (RFC 2918).
     pub fn refresh_requested(&mut self, id: NeighborId) {
         self.shared.originated.refresh(id);
     }
@@ -145,7 +145,7 @@ impl EvpnSpeaker {
         true
     }
 
-    /// Queues what the peer has not received yet, as much as its queue takes. To be called after
+    /// Queues what the peer has not received yet, as much as its queue takes. Must be called after
     /// any change and after octets were written. True if nothing is left.
     pub fn pump(&mut self, now: Instant, id: NeighborId, peer: &mut Peer) -> bool {
         self.shared

@@ -34,7 +34,7 @@ pub struct RouteView {
     pub status: Option<RouteStatus>,
     /// The VNI that it belongs to, configured or not.
     pub vni: Option<Vni>,
-    /// Something unusual about it that an operator may want to know.
+    /// Something unusual about it that is of interest to an operator.
     pub note: Option<RouteNote>,
 }
 

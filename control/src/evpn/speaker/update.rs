@@ -81,9 +81,9 @@ impl EvpnSpeaker {
     }
 
     /// Prefetches what later routes of the batch will need, each in four steps with time between
-    /// them: what one step has requested is there when the next one reads it. One route after the
-    /// other would wait for each of its look-ups. The results are kept as hints for the real
-    /// look-ups.
+    /// them: what one step has requested has arrived when the next one reads it. Processed one by
+    /// one, each route would wait for each of its lookups. The results are kept as hints for the
+    /// real lookups.
     fn prefetch(&mut self, batch: &mut [(RouteChange, LookupHints)], step: usize) {
         let place = |behind: usize| {
             step.checked_sub(behind * PREFETCH_DISTANCE)

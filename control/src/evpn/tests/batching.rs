@@ -83,7 +83,7 @@ fn fixture() -> Fixture {
     fixture
 }
 
-/// Everything that is known of the routes, sorted.
+/// All properties of the routes, sorted.
 fn routes(fixture: &Fixture) -> Vec<String> {
     let mut all: Vec<_> = fixture
         .views()
@@ -98,7 +98,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
     #[test]
-    fn many_routes_in_a_message_are_as_many_messages(messages in messages()) {
+    fn many_routes_in_one_message_equal_many_messages(messages in messages()) {
         let (mut together, mut alone) = (fixture(), fixture());
         for message in &messages {
             let (from, gone, come, attributes) = message;

@@ -193,7 +193,7 @@ const ATTACHED: LocalMac = LocalMac {
 };
 
 #[test]
-fn two_vteps_learn_each_other_and_forget_when_a_session_ends() {
+fn two_vteps_learn_each_other_and_remove_routes_when_a_session_ends() {
     let mut fabric = fabric(2, &[65000, 65000], |config| config.restart = None);
     let now = fabric.now;
     let there = &mut fabric.nodes[1].speaker;
@@ -219,7 +219,7 @@ fn two_vteps_learn_each_other_and_forget_when_a_session_ends() {
 }
 
 #[test]
-fn a_restart_loses_no_entry_and_sweeps_what_is_not_there_again() {
+fn a_restart_loses_no_entry_and_sweeps_what_is_not_announced_again() {
     let mut fabric = fabric(2, &[65000, 65000], |_| ());
     let now = fabric.now;
     for number in 1..=2 {
@@ -272,7 +272,7 @@ fn a_mac_moves_between_three_vteps_and_all_agree() {
 }
 
 #[test]
-fn external_neighbours_import_each_other() {
+fn external_neighbors_import_each_other() {
     let mut fabric = fabric(2, &[65001, 4_200_000_002], |_| ());
     let now = fabric.now;
     for node in &mut fabric.nodes {
@@ -295,7 +295,7 @@ fn external_neighbours_import_each_other() {
 }
 
 #[test]
-fn ten_thousand_macs_go_through_small_queues_and_again_at_a_refresh() {
+fn ten_thousand_macs_pass_through_small_queues_and_again_at_a_refresh() {
     let mut fabric = fabric(2, &[65000, 65000], |config| {
         config.send_queue = 10_000;
         config.extended_messages = false;

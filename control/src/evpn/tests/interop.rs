@@ -65,7 +65,7 @@ fn floods_go_to_the_endpoint_and_a_mismatch_is_shown() {
 }
 
 #[test]
-fn no_vtep_stays_behind_a_type_3_that_churns() {
+fn no_flood_entry_remains_after_a_type_3_that_churns() {
     let mut fixture = Fixture::new();
     for round in 2..50 {
         let mut attributes = flood_attributes(round);
@@ -126,7 +126,7 @@ fn juniper_targets_and_frr_targets_are_both_imported() {
 }
 
 #[test]
-fn a_withdraw_with_other_labels_and_segments_hits() {
+fn a_withdrawal_with_other_labels_and_segments_matches() {
     let mut fixture = Fixture::new();
     let mut route = host(2, mac(1));
     route.esi.0[9] = 1;
@@ -143,7 +143,7 @@ fn a_withdraw_with_other_labels_and_segments_hits() {
 }
 
 #[test]
-fn unknown_withdraws_and_repeated_announcements_change_nothing() {
+fn unknown_withdrawals_and_repeated_announcements_change_nothing() {
     let mut fixture = Fixture::new();
     fixture.withdraw(ONE, &[EvpnRoute::MacIp(host(2, mac(1))), flood(2)]);
     fixture.host(ONE, &attributes(2), host(2, mac(1)));
@@ -166,7 +166,7 @@ fn unknown_withdraws_and_repeated_announcements_change_nothing() {
 }
 
 #[test]
-fn next_hops_that_can_be_no_vtep_are_kept_and_shown() {
+fn next_hops_that_are_not_valid_vteps_are_kept_and_shown() {
     for (next_hop, reason) in [
         (ip(1), RouteStatus::Ineligible(Ineligible::OwnNextHop)),
         (
@@ -329,7 +329,7 @@ fn a_mac_that_moves_five_times_is_frozen_and_others_are_not() {
 }
 
 #[test]
-fn a_frozen_mac_is_freed_by_command_and_goes_when_its_vtep_goes() {
+fn a_frozen_mac_is_unfrozen_by_command_and_removed_with_its_vtep() {
     let mut fixture = Fixture::new();
     for sequence in 0..6_u8 {
         let last = 2 + sequence % 2;
@@ -350,7 +350,7 @@ fn a_frozen_mac_is_freed_by_command_and_goes_when_its_vtep_goes() {
 }
 
 #[test]
-fn local_truth_wins_and_claims_back_after_a_while() {
+fn a_local_mac_has_priority_and_is_claimed_back_after_a_while() {
     let mut fixture = Fixture::new();
     fixture
         .speaker
@@ -400,7 +400,7 @@ fn a_host_that_moves_away_is_not_claimed_back() {
 }
 
 #[test]
-fn two_that_insist_end_as_duplicates() {
+fn two_vteps_that_keep_claiming_a_mac_end_as_duplicates() {
     let mut fixture = Fixture::new();
     fixture
         .speaker
@@ -424,7 +424,7 @@ fn two_that_insist_end_as_duplicates() {
 }
 
 #[test]
-fn a_move_to_us_raises_the_sequence_also_after_a_restart() {
+fn a_move_to_this_vtep_raises_the_sequence_also_after_a_restart() {
     let mut fixture = Fixture::new();
     fixture.host(ONE, &moved(2, 4), host(2, mac(1)));
     fixture.host(ONE, &attributes(2), host(2, mac(2)));
@@ -462,7 +462,7 @@ fn a_move_to_us_raises_the_sequence_also_after_a_restart() {
 }
 
 #[test]
-fn a_learned_host_goes_where_a_better_claim_says() {
+fn a_learned_host_follows_a_better_route() {
     let mut fixture = Fixture::new();
     fixture
         .speaker
@@ -545,7 +545,7 @@ fn local_then_static_then_evpn() {
 }
 
 #[test]
-fn flood_members_stay_while_one_source_stands() {
+fn flood_members_stay_while_one_source_remains() {
     let mut fixture = Fixture::new();
     fixture.speaker.static_flood_add(vni(100), vtep(2));
     fixture.announce(ONE, &flood_attributes(2), &[flood(2)]);
@@ -557,7 +557,7 @@ fn flood_members_stay_while_one_source_stands() {
 }
 
 #[test]
-fn a_full_vni_takes_no_more_until_there_is_room() {
+fn a_full_vni_accepts_no_more_macs_until_one_is_removed() {
     let config = MacVrfConfig {
         max_macs: 2,
         ..MacVrfConfig::new(vni(100))
@@ -615,7 +615,7 @@ fn a_full_vni_takes_no_more_until_there_is_room() {
 }
 
 #[test]
-fn stale_routes_stay_until_swept_and_long_stale_ones_lose() {
+fn stale_routes_stay_until_swept_and_long_lived_stale_ones_lose() {
     let mut fixture = Fixture::new();
     fixture.host(ONE, &moved(2, 5), host(2, mac(1)));
     fixture.host(ONE, &attributes(2), host(2, mac(2)));
@@ -663,7 +663,7 @@ fn an_enhanced_refresh_sweeps_what_was_not_sent_again() {
 }
 
 #[test]
-fn one_of_two_reflectors_dies_and_nothing_changes() {
+fn one_of_two_reflectors_fails_and_nothing_changes() {
     let mut fixture = Fixture::new();
     for from in [ONE, TWO] {
         fixture.announce(from, &flood_attributes(2), &[flood(2)]);
@@ -689,7 +689,7 @@ fn one_of_two_reflectors_dies_and_nothing_changes() {
 }
 
 #[test]
-fn group_macs_and_other_encapsulations_are_refused() {
+fn group_macs_and_other_encapsulations_are_rejected() {
     let mut fixture = Fixture::new();
     let mut route = host(2, mac(1));
     route.mac.0[0] = 1;

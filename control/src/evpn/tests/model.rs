@@ -167,7 +167,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn tables_are_what_the_model_says_after_each_step(steps in steps()) {
+    fn tables_equal_the_model_after_each_step(steps in steps()) {
         let config = EvpnConfig {
             duplicate: DuplicateConfig { moves: 0, ..DuplicateConfig::default() },
             ..EvpnConfig::new(65000, std::net::Ipv4Addr::new(192, 0, 2, 1), vtep(1))

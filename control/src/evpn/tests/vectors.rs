@@ -97,7 +97,7 @@ fn one_message_of_65275_octets_holds_1863_routes() {
 }
 
 #[test]
-fn withdrawals_of_frr_with_zero_labels_hit_the_routes() {
+fn withdrawals_of_frr_with_zero_labels_match_the_routes() {
     let fixture = replay(&["frr-t2-bulk-108.bin", "frr-withdraw-bulk-109.bin"]);
     assert_eq!(fixture.tables.macs.len(), fixture.speaker.totals().1);
     assert!(
@@ -107,7 +107,7 @@ fn withdrawals_of_frr_with_zero_labels_hit_the_routes() {
 }
 
 #[test]
-fn types_that_change_no_table_are_held_and_say_so() {
+fn types_that_change_no_table_are_held_and_marked() {
     for name in [
         "gobgp-t1-evi.bin",
         "gobgp-t4.bin",

@@ -6,11 +6,11 @@ use super::fixture::{Fixture, mac, outer, tagged, udp4, udp6};
 use crate::drop::DropReason;
 use crate::frame::MAX_CHUNK_SIZE;
 
-/// A chunk that any frame of [`right`] fits in: the largest there is.
+/// A chunk that any frame of [`valid`] fits into: the largest possible.
 const WHOLE: usize = MAX_CHUNK_SIZE;
 
-/// A right frame, or one that is cut: from a tenant, from a trunk, or from a VTEP.
-fn right() -> impl Strategy<Value = (u16, Vec<u8>)> {
+/// A valid frame, or a truncated one: from a tenant, from a trunk, or from a VTEP.
+fn valid() -> impl Strategy<Value = (u16, Vec<u8>)> {
     let len = prop_oneof![0usize..400, 1500usize..2200, 7500usize..7800];
     (
         0u8..9,
@@ -58,7 +58,7 @@ fn partial(frame: &[u8], v6: bool) -> Vec<u8> {
 
 proptest! {
     #[test]
-    fn segments_make_no_difference((device, frame) in right(), segment_len in 1200usize..1793) {
+    fn segments_make_no_difference((device, frame) in valid(), segment_len in 1200usize..1793) {
         let mut whole = Fixture::jumbo(WHOLE);
         let mut segmented = Fixture::jumbo(2048);
         segmented.segment_len = segment_len;
@@ -80,7 +80,7 @@ proptest! {
 }
 
 #[test]
-fn a_jumbo_frame_is_encapsulated_and_comes_out_again() {
+fn a_jumbo_frame_is_encapsulated_and_decapsulated_again() {
     let mut fixture = Fixture::jumbo(2048);
     for v6 in [false, true] {
         let (frame, back) = if v6 {

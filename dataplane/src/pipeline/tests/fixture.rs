@@ -134,7 +134,7 @@ pub(super) struct Fixture {
     pub(super) now_ns: u64,
     /// Received frames have segments of at most this many bytes.
     pub(super) segment_len: usize,
-    /// The most chunks that were in use when frames were sent.
+    /// Maximum number of chunks that were in use when frames were sent.
     pub(super) most_chunks: usize,
     out: TxQueues,
     pipeline: Pipeline,

@@ -1,8 +1,8 @@
 //! The atomics of the table: the standard ones, or loom's under its model checker.
 //!
-//! The writer's load of what only it writes is a function of its own. For loom it must not be an
-//! atomic load: loom remembers only the last access to a value, so it would forget the reader's
-//! load before, and with it that the writer's next store races with that load.
+//! The writer's load of a value that only it writes is a separate function. For loom it must not be
+//! an atomic load: loom remembers only the last access to a value, so it would forget the reader's
+//! earlier load, and with it that the writer's next store races with that load.
 #![cfg_attr(loom, allow(unsafe_code))]
 
 #[cfg(not(loom))]

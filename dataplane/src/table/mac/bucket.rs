@@ -158,7 +158,7 @@ impl Bucket {
         own_u32(self.state()) & DISPLACED_MAX == 0
     }
 
-    /// One more key of this bucket moves to its second one. To be called before it is there.
+    /// One more key of this bucket moves to its second one. Must be called before the move.
     pub(super) fn increment_displaced(&self) {
         let state = own_u32(self.state());
         if state & DISPLACED_MAX != DISPLACED_MAX {
@@ -166,7 +166,7 @@ impl Bucket {
         }
     }
 
-    /// One key of this bucket has left its second one. To be called after that.
+    /// One key of this bucket has left its second one. Must be called after the move.
     pub(super) fn decrement_displaced(&self) {
         let state = own_u32(self.state());
         if state & DISPLACED_MAX != DISPLACED_MAX {

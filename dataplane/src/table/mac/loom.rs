@@ -169,7 +169,7 @@ fn a_displaced_key_is_found_with_its_own_destination() {
 }
 
 #[test]
-fn a_key_removed_from_its_second_bucket_is_gone_and_the_next_one_there_is_found() {
+fn a_key_removed_from_its_second_bucket_is_absent_and_the_next_one_there_is_found() {
     let [k, l] = [keys(0).next().unwrap(), keys(1).next().unwrap()];
     race(
         move |array| {

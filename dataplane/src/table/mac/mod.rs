@@ -236,7 +236,7 @@ impl MacTable {
     }
 
     /// Frees replaced arrays that no reader holds any more. Growing does so too, but nothing else
-    /// does between two growths: to be called periodically.
+    /// does between two growths: must be called periodically.
     pub fn reclaim(&mut self) {
         self.arrays.reclaim();
     }
@@ -265,9 +265,9 @@ impl MacTable {
 }
 
 impl MacReader {
-    /// Switches to the current array after the table has grown. To be called once an iteration: a
-    /// reader sees every change at once, but after a growth only from its next refresh on, and the
-    /// memory of the replaced array is kept until then.
+    /// Switches to the current array after the table has grown. Must be called once per iteration:
+    /// a reader sees every change at once, but after a growth only from its next refresh on, and
+    /// the memory of the replaced array is kept until then.
     #[inline]
     pub fn refresh(&mut self) {
         self.arrays.refresh();

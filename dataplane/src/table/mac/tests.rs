@@ -74,7 +74,7 @@ fn check(table: &MacTable, reader: &MacReader, plain: &HashMap<MacKey, Destinati
         assert_eq!(reader.lookup(*key), found, "{key:?}");
     }
     let mut walked = HashMap::new();
-    table.for_each(|key, to| assert_eq!(walked.insert(key, to), None, "{key:?} is there twice"));
+    table.for_each(|key, to| assert_eq!(walked.insert(key, to), None, "{key:?} occurs twice"));
     assert_eq!(&walked, plain);
     assert_eq!(
         (table.len(), table.is_empty()),
@@ -192,7 +192,7 @@ fn an_outgrown_array_lives_until_its_reader_refreshes() {
 }
 
 #[test]
-fn arrays_fill_to_seven_eighths_whatever_the_keys() {
+fn arrays_fill_to_seven_eighths_with_any_keys() {
     let buckets = if cfg!(miri) { 16 } else { 4096 };
     type Pattern = (&'static str, fn(u64) -> u64);
     let patterns: [Pattern; 6] = [
@@ -231,7 +231,7 @@ fn arrays_fill_to_seven_eighths_whatever_the_keys() {
 }
 
 #[test]
-fn a_place_that_can_not_be_made_changes_nothing() {
+fn a_slot_that_cannot_be_freed_changes_nothing() {
     let array = Array::new(2, SEED);
     let all: Vec<_> = (1..=10).map(|n| (n, n as u32 * 7)).collect();
     assert!(all.iter().all(|(key, to)| array.insert(*key, *to)));
