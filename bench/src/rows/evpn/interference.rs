@@ -34,7 +34,7 @@ struct Interference {
 /// Nanoseconds per packet of each run.
 struct Runs {
     alone: Vec<f64>,
-    beside: Vec<f64>,
+    during: Vec<f64>,
 }
 
 /// State shared by both threads.
@@ -69,7 +69,7 @@ impl Interference {
         common: &Common,
     ) -> Result<Runs, Failure> {
         cores::pin(1);
-        let (mut alone, mut beside) = (Vec::new(), Vec::new());
+        let (mut alone, mut during) = (Vec::new(), Vec::new());
         for _ in 0..ALONE / 2 {
             alone.push(harness.run()?);
         }
@@ -78,14 +78,14 @@ impl Interference {
             let ns = harness.run()?;
             // A run that outlasted the load does not count.
             if !common.done.load(Relaxed) {
-                beside.push(ns);
+                during.push(ns);
                 common.runs.fetch_add(1, Relaxed);
             }
         }
         for _ in 0..ALONE / 2 {
             alone.push(harness.run()?);
         }
-        Ok(Runs { alone, beside })
+        Ok(Runs { alone, during })
     }
 }
 
@@ -133,17 +133,17 @@ impl Measure for Interference {
         });
         let Runs {
             mut alone,
-            mut beside,
+            mut during,
         } = worked?;
         loaded?.sink.check_all(self.hosts)?;
         alone.sort_by(f64::total_cmp);
-        beside.sort_by(f64::total_cmp);
-        let count = beside.len();
-        let (alone, beside) = (median(&alone), median(&beside));
+        during.sort_by(f64::total_cmp);
+        let count = during.len();
+        let (alone, during) = (median(&alone), median(&during));
         self.last = format!(
-            "last: {alone:.1} ns per packet alone, {beside:.1} ns during the load ({count} runs)"
+            "last: {alone:.1} ns per packet alone, {during:.1} ns during the load ({count} runs)"
         );
-        Ok(alone / beside)
+        Ok(alone / during)
     }
 
     fn plan(&self) -> Plan {
@@ -171,9 +171,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_worker_runs_alone_and_beside_a_load() {
+    fn the_worker_runs_alone_and_during_a_load() {
         let mut row = Interference::open(Effort::Quick).unwrap();
         assert!(row.once().unwrap() > 0.0);
-        assert!(row.notes()[0].contains("beside"));
+        assert!(row.notes()[0].contains("during the load"));
     }
 }
