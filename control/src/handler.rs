@@ -161,14 +161,14 @@ impl ApiHandler {
     }
 }
 
-/// Replaces a file atomically: writes a new one beside it, syncs it, renames it.
+/// Replaces a file atomically: writes a temporary file next to it, syncs it, renames it.
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let mut file = fs::File::create(&beside)?;
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    let mut file = fs::File::create(&temporary)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    fs::rename(&beside, path)
+    fs::rename(&temporary, path)
 }
 
 impl Handler for ApiHandler {

@@ -17,7 +17,7 @@ use crate::program::{Program, Scratch};
 /// A configuration file to build. Tables appear in the order in which the methods are called.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
-    /// Lines of `[control]` besides the socket.
+    /// Lines of `[control]` in addition to the socket.
     control: String,
     text: String,
 }

@@ -1,4 +1,4 @@
-//! The rules of src/tidy.rs hold for the whole workspace.
+//! The rules of src/tidy/ hold for the whole workspace.
 
 use vtep_tests::netns::{command, must};
 use vtep_tests::tidy::{self, Source, imports, packages, reasons, size, words};

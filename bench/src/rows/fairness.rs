@@ -186,10 +186,10 @@ impl Fairness {
 impl Measure for Fairness {
     fn once(&mut self) -> Result<f64, Failure> {
         pin(0);
-        let (alone, beside) = (self.run(false)?, self.run(true)?);
+        let (alone, during) = (self.run(false)?, self.run(true)?);
         self.last =
-            format!("last: {alone:.1} ns per unicast frame alone, {beside:.1} ns during the flood");
-        Ok(alone / beside)
+            format!("last: {alone:.1} ns per unicast frame alone, {during:.1} ns during the flood");
+        Ok(alone / during)
     }
 
     fn plan(&self) -> Plan {

@@ -53,7 +53,7 @@ pub enum PeerOutput<'a> {
     },
     /// The session is established: send all routes, then End-of-RIB.
     SessionUp(Arc<Negotiated>),
-    /// The session has ended. The peer's routes are to be removed now or, with `keep_stale_for`,
+    /// The session has ended. The peer's routes must be removed now or, with `keep_stale_for`,
     /// are kept as stale until [`PeerOutput::SweepStale`], at most for that long.
     SessionDown {
         /// Why.

@@ -6,7 +6,7 @@ use super::model::Config;
 use super::write::line;
 use super::{bgp, bgp_neighbor, control, vni, vtep};
 
-/// The configuration as a file that [`load`](super::load) reads.
+/// The configuration as a file that [`load`](fn@super::load) reads.
 #[must_use]
 pub fn save(config: &Config) -> String {
     let mut out = String::new();

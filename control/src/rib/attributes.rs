@@ -20,7 +20,7 @@ impl AttrId {
     pub const NONE: Self = Self(super::slab::NONE);
 }
 
-/// The fields of a route besides its key and its first label.
+/// The fields of a route other than its key and its first label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct NonKeyFields {
     /// The Ethernet segment identifier, where it is not part of the key.

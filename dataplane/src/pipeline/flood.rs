@@ -34,7 +34,7 @@ use crate::table::vtep::Adjacency;
 use crate::wire::checksum::Sum;
 
 /// Copies that a worker makes in one iteration: half a burst. A copy may cost as much as forwarding
-/// a frame, and a busy port is to keep more than half of the worker's time.
+/// a frame, and a busy port must keep more than half of the worker's time.
 pub const COPIES_PER_ITERATION: usize = BURST / 2;
 
 /// Copies that are made for one port's floods before another port's.

@@ -261,7 +261,7 @@ impl<M: FrameMemory> Port<M> for MemoryPort {
         std::mem::take(&mut self.busy_poll_ended)
     }
 
-    /// No chunk is held between calls, so none is to be returned.
+    /// No chunk is held between calls, so there are none to return.
     fn close(self, _pool: &mut Pool<M>) {}
 }
 

@@ -104,7 +104,7 @@ pub fn make_reply(message: &mut [u8], mac: MacAddr) {
     message[14..18].copy_from_slice(&target);
 }
 
-/// A message, to be written.
+/// A message to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Repr {
     /// [`REQUEST`], [`REPLY`] or [`REVERSE_REQUEST`].

@@ -93,7 +93,7 @@ pub fn swap_addresses(bytes: &mut [u8]) {
     destination.swap_with_slice(source);
 }
 
-/// A header, to be written.
+/// A header to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Repr {
     /// Destination MAC.

@@ -138,7 +138,7 @@ pub fn set_tos(header: &mut [u8], tos: u8) {
     put16(header, CHECKSUM, updated);
 }
 
-/// A header without options, to be written.
+/// A header without options to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Repr {
     /// DSCP and ECN.

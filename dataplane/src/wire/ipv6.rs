@@ -184,7 +184,7 @@ pub fn upper(packet: &[u8]) -> Option<Upper> {
     None
 }
 
-/// A header, to be written.
+/// A header to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Repr {
     /// Length of the payload, bytes.

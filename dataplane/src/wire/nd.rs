@@ -173,7 +173,7 @@ fn is_solicited_node(address: Ipv6Addr) -> bool {
     address.octets()[..13] == [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff]
 }
 
-/// An advertisement, to be written.
+/// An advertisement to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Advertisement {
     /// The address that it announces, which is also its source.

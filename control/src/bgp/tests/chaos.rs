@@ -35,7 +35,7 @@ fn fault() -> impl Strategy<Value = Fault> {
     ]
 }
 
-/// Up and down alternate; while the session is down only sweeps are reported besides.
+/// Up and down alternate; while the session is down, sweeps may be reported too.
 fn check_order(events: &[PeerEvent]) {
     let mut up = false;
     let mut stale = false;

@@ -370,7 +370,7 @@ impl Array {
             .count()
     }
 
-    /// Entries beyond which the array is to grow: 7/8 of the slots. Above that, chains become long.
+    /// Entries above which the array must grow: 7/8 of the slots. Above that, chains become long.
     pub(super) fn capacity(&self) -> usize {
         self.slots() / 8 * 7
     }
