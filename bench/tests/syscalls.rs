@@ -56,7 +56,7 @@ fn one_system_call_per_batch_and_socket() {
         .args(["-ff", "-qq", "-e", "trace=all", "-o"])
         .arg(&trace)
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "one_system_call_a_batch_and_socket"])
+        .args(["--exact", "one_system_call_per_batch_and_socket"])
         .env(ROLE, &report)
         .output()
         .expect("strace: install it with scripts/setup");

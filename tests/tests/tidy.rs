@@ -296,8 +296,14 @@ fn imports_are_in_three_groups() {
 fn names_and_prose_use_the_terms_of_the_field() {
     none("words", &words::banned(&tidy::sources()));
     none("words", &words::banned(&words::pages()));
+    none("words", &words::banned(&words::texts()));
     for wrong in [
         "// A neighbour.",
+        "let neighbour_count = 1;",
+        "struct NeighbourTable;",
+        "// It rings the\n// bells.",
+        "// That is how it goes\n// on.",
+        "struct MacOutbox;",
         "/// It goes on.",
         "struct Blame;",
         "fn f() { fib.turn_to(1) }",
