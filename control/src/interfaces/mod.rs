@@ -16,17 +16,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vtep_dataplane::addr::{DeviceId, WorkerId};
-use vtep_dataplane::afxdp::{
-    self, BindMode, Mode, SocketConfig, SocketId, Statistics, Umem, XskPort,
-};
+use vtep_dataplane::afxdp::Umem;
 use vtep_dataplane::stats::Counters;
 
-pub use self::backend::Backend;
+pub use self::backend::{
+    AttachMode, Backend, BackendError, BindMode, InterfaceSettings, SocketStatistics,
+};
+use self::backend::{QueueRings, SocketId};
 pub use self::ports::TenantPorts;
 pub use self::purpose::Purpose;
 pub use self::ring_budget::RingBudget;
 use crate::config::InterfaceName;
-use crate::workers::Workers;
+use crate::workers::{QueuePort, Workers};
 
 /// Why a queue is not busy-polled although busy-poll = true, and the remedy.
 pub const BUSY_POLL_ENDED: &str = "busy polling was switched off: frames stayed in its tx ring for 10 ms, since the \
@@ -38,9 +39,9 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Why an interface can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum InterfaceError {
-    /// XDP or AF_XDP failed.
+    /// The kernel refused the interface or a queue.
     #[error(transparent)]
-    Afxdp(#[from] afxdp::Error),
+    Backend(#[from] BackendError),
     /// The worker's UMEM frames are all in use.
     #[error(
         "no frames left for another queue: a worker has {share}, and {wanted} more are needed; \
@@ -58,7 +59,7 @@ impl InterfaceError {
     /// True when there is no such interface.
     #[must_use]
     pub fn is_absent(&self) -> bool {
-        let Self::Afxdp(error) = self else {
+        let Self::Backend(error) = self else {
             return false;
         };
         // ENODEV, ENXIO (include/uapi/asm-generic/errno-base.h).
@@ -78,7 +79,7 @@ pub struct InterfaceQueue {
     /// Whether frames may span several chunks (`XDP_USE_SG`).
     pub multi_buffer: bool,
     socket: SocketId,
-    rings: SocketConfig,
+    rings: QueueRings,
 }
 
 /// An interface that is in use.
@@ -157,19 +158,6 @@ impl ManagedInterface {
     }
 }
 
-/// Settings of all interfaces.
-#[derive(Debug, Clone)]
-pub struct InterfaceSettings {
-    /// Local VTEP addresses and multicast groups, for the underlay program.
-    pub locals: Vec<IpAddr>,
-    /// UDP port of VXLAN, for the underlay program.
-    pub udp_port: u16,
-    /// How sockets are bound.
-    pub mode: Mode,
-    /// Busy polling of sockets.
-    pub busy_poll: afxdp::BusyPoll,
-}
-
 /// All requested interfaces.
 #[derive(Debug)]
 pub struct Interfaces {
@@ -187,7 +175,7 @@ pub struct Interfaces {
 #[derive(Debug)]
 pub struct PreparedInterface {
     backend: Backend,
-    ports: Vec<(SocketConfig, WorkerId, XskPort)>,
+    ports: Vec<(QueueRings, WorkerId, QueuePort)>,
 }
 
 impl Interfaces {
@@ -322,13 +310,12 @@ impl Interfaces {
                  `ethtool -K {name} rxvlan off` (veth: `ethtool -K PEER txvlan off` at the other end)"
             );
         }
-        if let Some(misfit) = prepared.backend.misfit(&self.umem, prepared.backend.mtu())
-            && queues.iter().any(|queue| queue.mode == BindMode::Copy)
-        {
-            tracing::warn!(reason = %misfit, "frames are copied");
+        let mtu = prepared.backend.mtu();
+        let copied = prepared.backend.copied_because(&self.umem, &queues, mtu);
+        if let Some(reason) = copied {
+            tracing::warn!(%reason, "frames are copied");
         }
         tracing::info!(interface = %name, attach = %prepared.backend.attach_mode(), queues = queues.len(), "interface opened");
-        let mtu = prepared.backend.mtu();
         managed.state = InterfaceState::Open(Box::new(OpenInterface {
             backend: prepared.backend,
             queues,
@@ -429,27 +416,28 @@ impl Interfaces {
 
     /// The kernel's counters of an open interface, summed over its sockets.
     #[must_use]
-    pub fn statistics(&self, open: &OpenInterface) -> Statistics {
+    pub fn statistics(&self, open: &OpenInterface) -> SocketStatistics {
         let all = open
             .queues
             .iter()
-            .filter_map(|queue| self.umem.statistics(queue.socket));
-        all.fold(Statistics::default(), |sum, one| sum + one)
+            .filter_map(|queue| open.backend.statistics(&self.umem, queue.socket));
+        all.fold(SocketStatistics::default(), |sum, one| sum + one)
     }
 
     /// The queues of an open interface whose busy polling was switched off.
     pub fn not_polling(&self, open: &OpenInterface) -> impl Iterator<Item = u32> {
         open.queues
             .iter()
-            .filter(|queue| self.umem.busy_poll_ended(queue.socket))
+            .filter(|queue| open.backend.busy_poll_ended(&self.umem, queue.socket))
             .map(|queue| queue.number)
     }
 
     /// Notes on an open interface that works as configured: one sentence each, with the remedy.
     #[must_use]
     pub fn notes(&self, name: &InterfaceName, open: &OpenInterface) -> Vec<String> {
-        let copied = open.queues.iter().any(|queue| queue.mode == BindMode::Copy);
-        let misfit = open.backend.misfit(&self.umem, open.mtu).filter(|_| copied);
+        let copied = open
+            .backend
+            .copied_because(&self.umem, &open.queues, open.mtu);
         let pieces = Some(open.backend.pieces_dropped()).filter(|pieces| *pieces > 0);
         let pieces = pieces.map(|pieces| {
             let mtu = open.mtu;
@@ -458,8 +446,8 @@ impl Interfaces {
                  that network one MTU"
             )
         });
-        misfit
-            .map(|misfit| misfit.to_string())
+        copied
+            .map(|reason| reason.to_string())
             .into_iter()
             .chain(pieces)
             .collect()
@@ -469,7 +457,7 @@ impl Interfaces {
     /// longer fits a chunk, or fits again.
     #[must_use]
     pub fn must_rebind(&self, name: &InterfaceName, mtu: u32) -> bool {
-        let fits = |open: &OpenInterface, mtu| open.backend.misfit(&self.umem, mtu).is_none();
+        let fits = |open: &OpenInterface, mtu| open.backend.zero_copy_possible(&self.umem, mtu);
         self.get(name)
             .and_then(ManagedInterface::open)
             .is_some_and(|open| fits(open, mtu) != fits(open, open.mtu))
