@@ -153,6 +153,15 @@ pub enum EvpnRoute {
 }
 
 impl EvpnRoute {
+    /// The names of the route types, from type 1 on.
+    pub const TYPES: [&str; 5] = [
+        "Ethernet A-D",
+        "MAC/IP",
+        "inclusive multicast",
+        "Ethernet segment",
+        "IP prefix",
+    ];
+
     /// The route with all fields outside of its key set to zero. Two routes are the same BGP prefix
     /// if their keys are equal: the ESI of types 2 and 5, the gateway and all labels are not part
     /// of the key (RFC 7432 sections 7.1 and 7.2, RFC 9136 section 3.1). A withdrawal may contain
@@ -183,7 +192,7 @@ impl EvpnRoute {
         }
     }
 
-    /// Route type, 1 to 5.
+    /// Route type: 1 to the number of [`EvpnRoute::TYPES`].
     #[must_use]
     pub const fn route_type(self) -> u8 {
         match self {
@@ -491,6 +500,70 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn ip(address: IpAddr) -> String {
+        let field = if address.is_ipv4() { "ip" } else { "ipv6" };
+        format!("{field}.addr={address}")
+    }
+
+    fn rd(rd: Rd) -> String {
+        format!("{:016x}", u64::from_be_bytes(rd.0))
+    }
+
+    fn esi(esi: Esi) -> String {
+        esi.to_string().replace(':', "")
+    }
+
+    impl EvpnRoute {
+        /// The route in the format of `tests/golden/bgp-read`, for the tests of whole messages.
+        pub(in crate::bgp) fn as_golden(self) -> String {
+            match self {
+                Self::EthernetAd(r) => {
+                    let (rd, esi) = (rd(r.rd), esi(r.esi));
+                    format!("1 rd={rd} esi={esi} etag={} labels={:06x}", r.tag, r.label)
+                }
+                Self::MacIp(r) => {
+                    let address = r.ip.map_or(String::new(), |a| format!(" {}", ip(a)));
+                    let second = r.label2.map_or(String::new(), |l| format!(",{l:06x}"));
+                    let (rd, esi, length) = (rd(r.rd), esi(r.esi), r.ip.map_or(0, bits));
+                    format!(
+                        "2 rd={rd} esi={esi} etag={} mac_addr={} iplen={length}{address} labels={:06x}{second}",
+                        r.tag, r.mac, r.label
+                    )
+                }
+                Self::InclusiveMulticast(r) => {
+                    let (rd, length, from) = (rd(r.rd), bits(r.originator), ip(r.originator));
+                    format!("3 rd={rd} etag={} iplen={length} {from}", r.tag)
+                }
+                Self::EthernetSegment(r) => {
+                    let (length, from) = (bits(r.originator), ip(r.originator));
+                    format!("4 rd={} esi={} iplen={length} {from}", rd(r.rd), esi(r.esi))
+                }
+                Self::IpPrefix(r) => {
+                    let family = if r.gateway.is_ipv4() { "ipv4" } else { "ipv6" };
+                    format!(
+                        "5 rd={} esi={} etag={} prefix_len={} {} {family}.gtw_addr={} labels={:06x}",
+                        rd(r.rd),
+                        esi(r.esi),
+                        r.tag,
+                        r.length,
+                        ip(r.prefix),
+                        r.gateway,
+                        r.label
+                    )
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_type_that_is_decoded_has_a_name() {
+        for kind in 0..=u8::MAX {
+            let known = parse(kind, &[]) != Some(ParsedNlri::Unknown);
+            let named = (1..=EvpnRoute::TYPES.len()).contains(&usize::from(kind));
+            assert_eq!(known, named, "type {kind}");
+        }
+    }
 
     /// Values close to a valid type 2 route: of any length, with any length fields.
     fn value() -> impl Strategy<Value = Vec<u8>> {

@@ -32,9 +32,7 @@ pub use self::attribute_decode::DecodeContext;
 pub use self::attribute_error::{AttrError, AttrErrorAction};
 pub use self::community::ExtendedCommunity;
 pub use self::error_code::ErrorCode;
-pub use self::evpn::{
-    Esi, EthernetAd, EthernetSegment, EvpnRoute, InclusiveMulticast, IpPrefix, MacIp, Rd,
-};
+pub use self::evpn::*;
 pub use self::header::{KEEPALIVE, MessageType, read_header};
 pub use self::limits::{
     HEADER_LEN, MAX_EXTENDED_MESSAGE_LEN, MAX_MESSAGE_LEN, MAX_RESTART_TIME, MIN_HOLD_TIME,
