@@ -7,62 +7,13 @@
 //! [`Nlri`] iterates over them without allocation. Labels are raw 24-bit numbers
 //! (RFC 8365 section 5.1.3).
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use vtep_dataplane::addr::MacAddr;
 
+use super::esi::Esi;
+use super::rd::Rd;
 use super::reader::{ByteReader, put_ip, put_u24};
-
-/// A route distinguisher (RFC 4364 section 4.2), as encoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Rd(pub [u8; 8]);
-
-impl Rd {
-    /// Type 1: an IPv4 address and a number, recommended for EVPN (RFC 7432 section 7.9).
-    #[must_use]
-    pub const fn ipv4(address: Ipv4Addr, number: u16) -> Self {
-        let [a, b, c, d] = address.octets();
-        let [high, low] = number.to_be_bytes();
-        Self([0, 1, a, b, c, d, high, low])
-    }
-}
-
-impl fmt::Display for Rd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [_, kind, a, b, c, d, e, g] = self.0;
-        let low = u16::from_be_bytes([e, g]);
-        match (self.0[0], kind) {
-            (0, 0) => write!(
-                f,
-                "{}:{}",
-                u16::from_be_bytes([a, b]),
-                u32::from_be_bytes([c, d, e, g])
-            ),
-            (0, 1) => write!(f, "{}:{low}", Ipv4Addr::new(a, b, c, d)),
-            (0, 2) => write!(f, "{}:{low}", u32::from_be_bytes([a, b, c, d])),
-            _ => write!(f, "0x{:016x}", u64::from_be_bytes(self.0)),
-        }
-    }
-}
-
-/// An Ethernet segment identifier (RFC 7432 section 5); zero for a single-homed segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Esi(pub [u8; 10]);
-
-impl Esi {
-    /// The ESI of a single-homed segment.
-    pub const ZERO: Self = Self([0; 10]);
-}
-
-impl fmt::Display for Esi {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, octet) in self.0.iter().enumerate() {
-            write!(f, "{}{octet:02x}", if place == 0 { "" } else { ":" })?;
-        }
-        Ok(())
-    }
-}
 
 /// Type 1: Ethernet auto-discovery (RFC 7432 section 7.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
