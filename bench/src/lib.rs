@@ -9,6 +9,7 @@
 pub mod cli;
 pub mod clock;
 pub mod command;
+pub mod cores;
 pub mod machine;
 pub mod report;
 pub mod row;

@@ -5,7 +5,7 @@ use std::fs;
 use serde::Serialize;
 
 use crate::clock;
-use crate::testbed::cores;
+use crate::cores;
 
 /// The machine that a figure depends on.
 #[derive(Debug, Clone, Serialize)]

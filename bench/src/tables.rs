@@ -12,8 +12,19 @@ use vtep_dataplane::table::vni::{Domain, VniTable};
 use vtep_dataplane::table::vtep::{Adjacency, RemoteVtep, VtepTable};
 use vtep_dataplane::table::{Dscp, Settings, Snapshot};
 
+use crate::cores;
 use crate::row::Failure;
-use crate::testbed::topology::{LOCAL, TENANT, UDP_PORT, UNDERLAY, VNI};
+
+/// The forwarder's interface to the generator.
+pub const TENANT: &str = "tenant0";
+/// The forwarder's interface to the sink.
+pub const UNDERLAY: &str = "underlay0";
+/// The forwarder's VTEP address.
+pub const LOCAL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// The VXLAN port (RFC 7348 section 8).
+pub const UDP_PORT: u16 = 4789;
+/// The number of the VNI.
+pub const VNI: u32 = 100;
 
 /// The device of the tenant.
 pub const TENANT_DEVICE: DeviceId = DeviceId(0);
@@ -41,7 +52,7 @@ pub struct TableSpec {
 
 /// A row for each worker, one per core.
 fn counters() -> Arc<Counters> {
-    Arc::new(Counters::new(crate::testbed::cores::count()))
+    Arc::new(Counters::new(cores::count()))
 }
 
 /// The settings that apply to every frame.

@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crossbeam::channel::{bounded, unbounded};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use vtep_bench::tables::{DOMAIN, PORT, TENANT_DEVICE, TableSpec, UNDERLAY_DEVICE, WORKER};
-use vtep_bench::testbed::topology::{self, LOCAL, REMOTE, UDP_PORT};
+use vtep_bench::tables::{
+    DOMAIN, LOCAL, PORT, TENANT_DEVICE, TableSpec, UDP_PORT, UNDERLAY_DEVICE, WORKER,
+};
+use vtep_bench::testbed::topology::{self, REMOTE};
 use vtep_bench::traffic::template::{Shape, Template, Tunnel};
 use vtep_dataplane::addr::{MacAddr, VtepId};
 use vtep_dataplane::event::EventQueue;

@@ -176,7 +176,7 @@ impl Programs {
     /// The number of buffers dropped on the first `queues` queues because a longer frame continued
     /// in them.
     #[must_use]
-    pub fn pieces_dropped(&self, queues: u32) -> u64 {
+    pub fn segments_dropped(&self, queues: u32) -> u64 {
         let Ok(map) = self.map("splits") else {
             return 0;
         };
@@ -257,7 +257,7 @@ mod tests {
             [PASS, DROP, PASS]
         );
         assert_eq!(
-            (programs.pieces_dropped(2), programs.pieces_dropped(0)),
+            (programs.segments_dropped(2), programs.segments_dropped(0)),
             (3, 0)
         );
     }
@@ -270,7 +270,7 @@ mod tests {
             verdicts(&mut programs, &[1024, 60, 2048, 60, 3000, 60]),
             [PASS; 6]
         );
-        assert_eq!(programs.pieces_dropped(1), 0);
+        assert_eq!(programs.segments_dropped(1), 0);
     }
 
     #[test]

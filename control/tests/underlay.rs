@@ -454,12 +454,20 @@ fn a_neighbor_may_appear_change_its_mac_and_disappear() {
 fn a_thousand_vteps_resolve_quickly_and_only_changes_are_reported() {
     Net::new("thousand").inside(|net| {
         net.ip("near", "route add 198.18.0.0/15 via 10.0.0.1");
-        net.ip("near", "neigh replace 10.0.0.1 dev eth0 lladdr 02:00:00:00:00:01 nud permanent");
-        net.ip("near", "neigh replace 10.0.1.1 dev eth1 lladdr 02:00:00:00:01:01 nud permanent");
+        net.ip(
+            "near",
+            "neigh replace 10.0.0.1 dev eth0 lladdr 02:00:00:00:00:01 nud permanent",
+        );
+        net.ip(
+            "near",
+            "neigh replace 10.0.1.1 dev eth1 lladdr 02:00:00:00:01:01 nud permanent",
+        );
         let mut events = EventLoop::new();
         let address = |n: u32| IpAddr::from((0xc612_0000_u32 + n).to_be_bytes());
         for n in 1..=1000 {
-            events.underlay.track(VtepAddr::new(address(n)).unwrap(), Instant::now());
+            events
+                .underlay
+                .track(VtepAddr::new(address(n)).unwrap(), Instant::now());
         }
         // The kernel's work is charged to this thread; the CPU time of other programs does not
         // count.
@@ -468,17 +476,34 @@ fn a_thousand_vteps_resolve_quickly_and_only_changes_are_reported() {
         let took = spent() - before;
         println!("1000 VTEPs resolved in {took:?}");
         assert_eq!(changes.len(), 1000);
-        assert!(changes.iter().all(|change| matches!(change, UnderlayEvent::Resolved(r) if r.paths.len() == 1)));
+        assert!(
+            changes
+                .iter()
+                .all(|change| matches!(change, UnderlayEvent::Resolved(r) if r.paths.len() == 1))
+        );
         assert!(took < Duration::from_millis(50), "{took:?}");
 
-        net.ip("near", &format!("route add {}/32 via 10.0.1.1", address(500)));
+        net.ip(
+            "near",
+            &format!("route add {}/32 via 10.0.1.1", address(500)),
+        );
         net.ip("near", "route add 198.51.100.0/24 via 10.0.1.1");
         let changes = events.resolutions();
         assert_eq!(changes.len(), 1, "{changes:?}");
-        assert!(matches!(&changes[0], UnderlayEvent::Resolved(r) if r.vtep.get() == address(500) && &*r.paths[0].device == "eth1"));
-        assert_eq!(events.underlay.next_timeout(Instant::now()), None, "nothing is left to do");
+        let UnderlayEvent::Resolved(resolved) = &changes[0] else {
+            panic!("{changes:?}")
+        };
+        assert_eq!(resolved.vtep.get(), address(500));
+        assert_eq!(&*resolved.paths[0].device, "eth1");
+        assert_eq!(
+            events.underlay.next_timeout(Instant::now()),
+            None,
+            "nothing is left to do"
+        );
 
-        events.underlay.untrack(VtepAddr::new(address(500)).unwrap());
+        events
+            .underlay
+            .untrack(VtepAddr::new(address(500)).unwrap());
         let mut other = config();
         other.ttl = 33;
         events.underlay.set_config(other);

@@ -16,9 +16,9 @@ use vtep_dataplane::table::neighbor::{NeighborReader, NeighborTable};
 use vtep_dataplane::table::port::Role;
 
 use crate::clock::{now_ns, spent_ns};
+use crate::cores::pin;
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
 use crate::tables::{self, DOMAIN, TENANT_DEVICE, TableSpec, UNDERLAY_DEVICE, WORKER};
-use crate::testbed::cores::pin;
 use crate::testbed::topology::{self, Direction};
 use crate::traffic::template::{MIN_FRAME, Shape, Template, VXLAN_OVERHEAD};
 

@@ -19,8 +19,8 @@ use vtep_dataplane::table::mac::{Destination, LookupResult, MacKey, MacReader, M
 
 use super::random::Random;
 use crate::clock::spent_ns;
+use crate::cores;
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
-use crate::testbed::cores;
 
 /// Lookups during updates.
 pub const LOOKUP: Spec = Spec {

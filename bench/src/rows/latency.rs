@@ -20,9 +20,9 @@ use vtep_dataplane::table::mac::{Destination, MacTable};
 use vtep_dataplane::table::neighbor::{NeighborReader, NeighborTable};
 
 use crate::clock::now_ns;
+use crate::cores::pin;
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
 use crate::tables::{DOMAIN, TENANT_DEVICE, TableSpec, WORKER};
-use crate::testbed::cores::pin;
 use crate::testbed::forwarder::{Forwarder, Work};
 use crate::testbed::topology::{self, Direction};
 use crate::testbed::trial::{ExpectedFrame, FORWARDER_CORE, GENERATOR_CORE, LinkTest};

@@ -19,10 +19,12 @@ use vtep_dataplane::table::neighbor::{NeighborReader, NeighborTable};
 
 use super::random::Random;
 use crate::clock::{core_ghz, now_ns, spent_ns};
+use crate::cores::pin;
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
-use crate::tables::{self, DOMAIN, PORT, TENANT_DEVICE, TableSpec, UNDERLAY_DEVICE, WORKER};
-use crate::testbed::cores::pin;
-use crate::testbed::topology::{self, LOCAL, REMOTE, UDP_PORT, VNI};
+use crate::tables::{
+    self, DOMAIN, LOCAL, PORT, TENANT_DEVICE, TableSpec, UDP_PORT, UNDERLAY_DEVICE, VNI, WORKER,
+};
+use crate::testbed::topology::{self, REMOTE};
 use crate::traffic::check::{Outer, check};
 use crate::traffic::template::{MIN_FRAME, Shape, Template, Tunnel, VXLAN_OVERHEAD};
 

@@ -22,10 +22,10 @@ use vtep_dataplane::table::mac::{MacReader, MacTable};
 use vtep_dataplane::table::neighbor::{NeighborReader, NeighborTable};
 
 use crate::clock::{now_ns, spent_ns};
+use crate::cores::pin;
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
-use crate::tables::{self, TENANT_DEVICE, TableSpec, UNDERLAY_DEVICE, WORKER};
-use crate::testbed::cores::pin;
-use crate::testbed::topology::{self, LOCAL, VNI};
+use crate::tables::{self, LOCAL, TENANT_DEVICE, TableSpec, UNDERLAY_DEVICE, VNI, WORKER};
+use crate::testbed::topology;
 use crate::traffic::check::{Outer, check};
 use crate::traffic::template::{Shape, Template};
 

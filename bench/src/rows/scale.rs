@@ -6,8 +6,8 @@ use std::thread;
 use vtep_dataplane::addr::WorkerId;
 
 use super::pipeline::{Caches, Operation, PipelineHarness, Shared};
+use crate::cores;
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
-use crate::testbed::cores;
 
 /// One worker per core on the same tables and counters.
 pub const SCALE: Spec = Spec {

@@ -29,11 +29,14 @@ use vtep_dataplane::table::publish::Publisher;
 use vtep_dataplane::worker::handoff::Handoff;
 use vtep_dataplane::worker::{Command, Worker, WorkerConfig, WorkerStatus};
 
-use super::cores::{Spent, pin};
 use super::link::{CHUNKS, Link};
-use super::topology::{self, LOCAL, REMOTE, TENANT, Topology, UDP_PORT, UNDERLAY};
+use super::topology::{self, REMOTE, Topology};
+use crate::cores::{Spent, pin};
 use crate::row::Failure;
-use crate::tables::{self, DOMAIN, PORT, TENANT_DEVICE, TableSpec, UNDERLAY_DEVICE, WORKER};
+use crate::tables::{
+    self, DOMAIN, LOCAL, PORT, TENANT, TENANT_DEVICE, TableSpec, UDP_PORT, UNDERLAY,
+    UNDERLAY_DEVICE, WORKER,
+};
 
 /// What the thread does between receiving and sending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

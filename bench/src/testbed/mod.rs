@@ -6,7 +6,6 @@
 //! gen0 ------- veth ------ tenant0    underlay0 ---- veth ---- sink0
 //! ```
 
-pub mod cores;
 pub mod forwarder;
 pub mod link;
 pub mod net;

@@ -13,25 +13,16 @@ use vtep_dataplane::addr::{HostMac, MacAddr, Vni};
 
 use super::net::{Namespace, run};
 use crate::row::Failure;
+use crate::tables::{LOCAL, TENANT, UDP_PORT, UNDERLAY, VNI};
 use crate::traffic::template::{FIRST_PORT, Shape, Tunnel};
 
 /// The generator's interface.
 pub const GENERATOR: &str = "gen0";
-/// The forwarder's interface to the generator.
-pub const TENANT: &str = "tenant0";
-/// The forwarder's interface to the sink.
-pub const UNDERLAY: &str = "underlay0";
 /// The sink's interface.
 pub const SINK: &str = "sink0";
 
-/// The forwarder's VTEP address.
-pub const LOCAL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// The address of the remote VTEP.
 pub const REMOTE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
-/// The VXLAN port (RFC 7348 section 8).
-pub const UDP_PORT: u16 = 4789;
-/// The number of the VNI.
-pub const VNI: u32 = 100;
 
 /// The generator's MAC, as text.
 const FROM: &str = "02:00:00:00:00:01";

@@ -10,11 +10,12 @@ use vtep_bpf::generate::Generator;
 use vtep_dataplane::afxdp::Program;
 use vtep_dataplane::frame::BURST;
 
-use super::cores::pin;
 use super::link::{Link, send_only};
 use super::net::{Namespace, pin_receivers};
-use super::topology::{self, Direction, GENERATOR, SINK, TENANT, Topology};
+use super::topology::{self, Direction, GENERATOR, SINK, Topology};
+use crate::cores::pin;
 use crate::row::Failure;
+use crate::tables::{LOCAL, TENANT, VNI};
 use crate::traffic::check::{Outer, check};
 use crate::traffic::generate::{self, Pace, Sent};
 use crate::traffic::sink::{self, Received};
@@ -117,10 +118,8 @@ impl LinkTest {
     fn check_some(&mut self, expected: ExpectedFrame, count: u64) -> Result<(), Failure> {
         let template = Template::new(&topology::shape(self.size, self.direction)?)?;
         let direction = self.direction;
-        let ((forwarder, remote), (local, far)) = (
-            topology::underlay_macs()?,
-            (topology::LOCAL, topology::REMOTE),
-        );
+        let ((forwarder, remote), (local, far)) =
+            (topology::underlay_macs()?, (LOCAL, topology::REMOTE));
         let (macs, addresses) = match direction {
             Direction::Out => ((forwarder, remote), (local, far)),
             Direction::In => ((remote, forwarder), (far, local)),
@@ -128,7 +127,7 @@ impl LinkTest {
         let outer = (expected == ExpectedFrame::Vxlan).then_some(Outer {
             macs,
             addresses,
-            vni: topology::VNI,
+            vni: VNI,
         });
         let Self { topology, sink, .. } = self;
         let mut burst = Vec::with_capacity(BURST);

@@ -236,7 +236,8 @@ proptest! {
     #[test]
     fn a_saved_configuration_loads_unchanged(config in config()) {
         let text = save(&config);
-        let lock_without_macs = config.vnis().values().flat_map(|v| v.ports().values()).any(|p| p.lock && p.macs.is_empty());
+        let mut ports = config.vnis().values().flat_map(|v| v.ports().values());
+        let lock_without_macs = ports.any(|p| p.lock && p.macs.is_empty());
         match parse("saved", &text) {
             Ok(loaded) => {
                 prop_assert_eq!(&loaded.config, &config);

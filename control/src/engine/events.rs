@@ -37,7 +37,10 @@ impl Engine {
                         .iter()
                         .any(|own| own.get() == change.address)
                 {
-                    tracing::warn!(address = %change.address, "the local VTEP address was removed from this host; peers can't reach it");
+                    tracing::warn!(
+                        address = %change.address,
+                        "the local VTEP address was removed from this host; peers can't reach it"
+                    );
                 }
             }
         }

@@ -255,6 +255,7 @@ impl Engine {
 
     fn evpn_event(&mut self, event: &EvpnEvent) {
         use monitor::MacChange;
+        log(event);
         let here = match *event {
             EvpnEvent::Moved {
                 vni, mac, to: None, ..
@@ -288,7 +289,6 @@ impl Engine {
                 vtep,
                 sequence,
             } => {
-                tracing::warn!(%vni, %mac, %vtep, sequence, "another VTEP claims a MAC that is attached here");
                 notify(MacChange::Claimed, vni, mac, Some(vtep), sequence);
             }
             EvpnEvent::LearnedGone { vni, mac, vtep } => {
@@ -296,20 +296,10 @@ impl Engine {
                 self.learned.forget(vni, mac);
             }
             EvpnEvent::Frozen { vni, mac } => {
-                tracing::warn!(%vni, %mac, "duplicate MAC: moved too often and is frozen; `vtepctl mac unfreeze` releases it");
                 notify(MacChange::Frozen, vni, mac, None, 0);
             }
             EvpnEvent::Unfrozen { vni, mac } => notify(MacChange::Unfrozen, vni, mac, None, 0),
-            EvpnEvent::LimitReached { vni, limit } => {
-                tracing::warn!(%vni, limit, "the VNI has reached max-macs; further EVPN MACs are not installed");
-            }
-            EvpnEvent::EndpointMismatch {
-                vni,
-                endpoint,
-                originator,
-            } => {
-                tracing::warn!(%vni, %endpoint, %originator, "the tunnel endpoint of a type 3 route differs from its originator; flooding to the endpoint");
-            }
+            EvpnEvent::LimitReached { .. } | EvpnEvent::EndpointMismatch { .. } => {}
             EvpnEvent::Looped { neighbor, routes } => {
                 let neighbor = self.evpn.address(neighbor);
                 tracing::debug!(
@@ -355,5 +345,42 @@ impl Engine {
             .get(&vni)
             .and_then(|content| content.local().get(&mac).cloned());
         configured.or_else(|| self.learned.port(vni, mac).cloned())
+    }
+}
+
+/// Logs what an operator has to know of an event.
+fn log(event: &EvpnEvent) {
+    match *event {
+        EvpnEvent::Contested {
+            vni,
+            mac,
+            vtep,
+            sequence,
+        } => {
+            tracing::warn!(%vni, %mac, %vtep, sequence, "another VTEP claims a MAC that is attached here");
+        }
+        EvpnEvent::Frozen { vni, mac } => tracing::warn!(
+            %vni,
+            %mac,
+            "duplicate MAC: moved too often and is frozen; `vtepctl mac unfreeze` releases it"
+        ),
+        EvpnEvent::LimitReached { vni, limit } => {
+            tracing::warn!(%vni, limit, "the VNI has reached max-macs; further EVPN MACs are not installed");
+        }
+        EvpnEvent::EndpointMismatch {
+            vni,
+            endpoint,
+            originator,
+        } => tracing::warn!(
+            %vni,
+            %endpoint,
+            %originator,
+            "the tunnel endpoint of a type 3 route differs from its originator; flooding to the \
+             endpoint"
+        ),
+        EvpnEvent::Moved { .. }
+        | EvpnEvent::LearnedGone { .. }
+        | EvpnEvent::Unfrozen { .. }
+        | EvpnEvent::Looped { .. } => {}
     }
 }

@@ -145,9 +145,9 @@ impl Backend {
 
     /// Pieces of frames longer than the MTU that were dropped.
     #[must_use]
-    pub fn pieces_dropped(&self) -> u64 {
+    pub fn segments_dropped(&self) -> u64 {
         match self {
-            Self::AfXdp(xdp) => xdp.pieces_dropped(),
+            Self::AfXdp(xdp) => xdp.segments_dropped(),
         }
     }
 

@@ -6,6 +6,7 @@
 //! ```
 
 mod backend;
+mod bind_notes;
 mod ports;
 mod purpose;
 mod ring_budget;
@@ -23,15 +24,12 @@ pub use self::backend::{
     AttachMode, Backend, BackendError, BindMode, InterfaceSettings, SocketStatistics,
 };
 use self::backend::{QueueRings, SocketId};
+pub use self::bind_notes::BUSY_POLL_ENDED;
 pub use self::ports::TenantPorts;
 pub use self::purpose::Purpose;
 pub use self::ring_budget::RingBudget;
 use crate::config::InterfaceName;
 use crate::workers::{QueuePort, Workers};
-
-/// Why a queue is not busy-polled although busy-poll = true, and the remedy.
-pub const BUSY_POLL_ENDED: &str = "busy polling was switched off: frames stayed in its tx ring for 10 ms, since the \
-    driver does not transmit while it is polled; set [vtep.afxdp] busy-poll = false";
 
 /// Delay before a failed interface is retried if no link event comes first.
 const RETRY: Duration = Duration::from_secs(5);
@@ -315,7 +313,12 @@ impl Interfaces {
         if let Some(reason) = copied {
             tracing::warn!(%reason, "frames are copied");
         }
-        tracing::info!(interface = %name, attach = %prepared.backend.attach_mode(), queues = queues.len(), "interface opened");
+        tracing::info!(
+            interface = %name,
+            attach = %prepared.backend.attach_mode(),
+            queues = queues.len(),
+            "interface opened"
+        );
         managed.state = InterfaceState::Open(Box::new(OpenInterface {
             backend: prepared.backend,
             queues,
@@ -362,7 +365,10 @@ impl Interfaces {
 
     /// Retries failed interfaces that are due. Returns those whose state changed.
     pub fn retry(&mut self, workers: &Workers, now: Instant) -> Vec<InterfaceName> {
-        let due = |managed: &ManagedInterface| matches!(managed.state, InterfaceState::Failed { retry, .. } if retry <= now);
+        let due = |managed: &ManagedInterface| match managed.state {
+            InterfaceState::Failed { retry, .. } => retry <= now,
+            _ => false,
+        };
         let names: Vec<_> = self
             .managed
             .iter()
@@ -422,45 +428,6 @@ impl Interfaces {
             .iter()
             .filter_map(|queue| open.backend.statistics(&self.umem, queue.socket));
         all.fold(SocketStatistics::default(), |sum, one| sum + one)
-    }
-
-    /// The queues of an open interface whose busy polling was switched off.
-    pub fn not_polling(&self, open: &OpenInterface) -> impl Iterator<Item = u32> {
-        open.queues
-            .iter()
-            .filter(|queue| open.backend.busy_poll_ended(&self.umem, queue.socket))
-            .map(|queue| queue.number)
-    }
-
-    /// Notes on an open interface that works as configured: one sentence each, with the remedy.
-    #[must_use]
-    pub fn notes(&self, name: &InterfaceName, open: &OpenInterface) -> Vec<String> {
-        let copied = open
-            .backend
-            .copied_because(&self.umem, &open.queues, open.mtu);
-        let pieces = Some(open.backend.pieces_dropped()).filter(|pieces| *pieces > 0);
-        let pieces = pieces.map(|pieces| {
-            let mtu = open.mtu;
-            format!(
-                "interface {name}: {pieces} pieces of frames longer than its MTU {mtu} were dropped; give all interfaces of \
-                 that network one MTU"
-            )
-        });
-        copied
-            .map(|reason| reason.to_string())
-            .into_iter()
-            .chain(pieces)
-            .collect()
-    }
-
-    /// Whether an open interface's sockets must be bound again for this MTU: a whole frame no
-    /// longer fits a chunk, or fits again.
-    #[must_use]
-    pub fn must_rebind(&self, name: &InterfaceName, mtu: u32) -> bool {
-        let fits = |open: &OpenInterface, mtu| open.backend.zero_copy_possible(&self.umem, mtu);
-        self.get(name)
-            .and_then(ManagedInterface::open)
-            .is_some_and(|open| fits(open, mtu) != fits(open, open.mtu))
     }
 
     /// Sets an interface's MTU, bytes. Returns whether it changed.

@@ -225,7 +225,10 @@ fn read_info(link: &mut Link, infos: &[LinkInfo]) {
                         None
                     }
                 });
-                let tagged_otherwise = |d: &InfoVlan| matches!(d, InfoVlan::Protocol(protocol) if *protocol != VlanProtocol::Ieee8021Q);
+                let tagged_otherwise = |d: &InfoVlan| match d {
+                    InfoVlan::Protocol(protocol) => *protocol != VlanProtocol::Ieee8021Q,
+                    _ => false,
+                };
                 let dot1q = !data.iter().any(tagged_otherwise);
                 link.vlan = id.map(|id| Vlan {
                     id,

@@ -191,8 +191,8 @@ impl XdpDevice {
     /// Pieces of frames longer than the MTU that the program of an underlay device has dropped,
     /// because the driver delivered them as frames of their own.
     #[must_use]
-    pub fn pieces_dropped(&self) -> u64 {
-        self.programs.pieces_dropped(self.interface.queues)
+    pub fn segments_dropped(&self) -> u64 {
+        self.programs.segments_dropped(self.interface.queues)
     }
 
     /// Why sockets are not bound zero-copy at this MTU (bytes). `None` where a frame fits, or where

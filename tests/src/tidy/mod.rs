@@ -4,9 +4,12 @@
 //! Each rule returns its violations, as `file:line: what`; tests/tidy.rs requires that there are
 //! none. There is no list of exceptions that could grow.
 
+pub mod graph;
 pub mod imports;
 pub mod packages;
+pub mod paths;
 pub mod reasons;
+pub mod resolve;
 pub mod size;
 pub mod words;
 
@@ -85,7 +88,7 @@ impl Source {
         let end = self
             .lines
             .iter()
-            .position(|l| l.starts_with("#[cfg(") && l.contains("test"))
+            .position(|l| l.starts_with("#[cfg(") && paths::is_test_line(l))
             .filter(|&i| {
                 self.lines[i + 1..]
                     .iter()

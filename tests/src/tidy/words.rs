@@ -1,6 +1,8 @@
 //! Words that names, comments and docs must not use: the field has other words for their meaning,
 //! or uses them for something else. See CONTRIBUTING.md.
 
+use std::path::PathBuf;
+
 use super::{Source, root};
 
 /// (a phrase that comments, texts and docs do not use, in lower case; what to say)
@@ -8,14 +10,13 @@ const PHRASES: &[(&str, &str)] = &[
     ("bell", "wakeup"),
     ("deaf", "not listening"),
     ("farewell", "last message"),
-    ("goes on", "continues"),
+    ("go on", "continue"),
     ("heed", "apply"),
     ("house", "architecture"),
     ("hush", "clear"),
     ("letterbox", "queue"),
     ("mortal", "expiring"),
     ("neighbour", "neighbor"),
-    ("neighbours", "neighbors"),
     ("nobody", "none, no host"),
     ("obey", "handle"),
     ("rooms", "modules, folders"),
@@ -33,7 +34,6 @@ const NAMES: &[(&str, &str)] = &[
     ("AutoDiscovery", "EthernetAd"),
     ("barred", "prefix_limit_hit"),
     ("Bed", "Fixture, Parker"),
-    ("Begun", "PartialFrame"),
     ("Blame", "DropScope"),
     ("Ears", "Listener"),
     ("Exchange", "Handoff"),
@@ -53,7 +53,6 @@ const NAMES: &[(&str, &str)] = &[
     ("OverlayFrame", "DecapsulatedFrame"),
     ("pass_on", "forward_slow"),
     ("Refusal", "Ineligible"),
-    ("Refused", "PortErrors"),
     ("Rig", "Fixture"),
     ("Scene", "Scenario"),
     ("send_home", "return_chunk"),
@@ -90,6 +89,33 @@ pub fn pages() -> Vec<Source> {
         .collect()
 }
 
+/// Files that are neither Rust nor pages: scripts, programs of the kernel, manifests.
+///
+/// # Panics
+/// If one cannot be read.
+#[must_use]
+pub fn texts() -> Vec<Source> {
+    let mut paths = Vec::new();
+    for folder in [
+        ".ci",
+        "bpf",
+        "scripts",
+        "tests/drivers",
+        "tests/drivers/guest",
+        "tests/tools",
+    ] {
+        let entries = std::fs::read_dir(root().join(folder)).expect("the folder is readable");
+        paths.extend(entries.map(|entry| entry.expect("readable").path()));
+    }
+    let others = |path: &PathBuf| path.is_file() && path.extension().is_none_or(|e| e != "rs");
+    paths.push(root().join("Cargo.toml"));
+    paths
+        .into_iter()
+        .filter(others)
+        .map(|path| Source::read(&path))
+        .collect()
+}
+
 /// Whether `line` has `phrase` as words of their own.
 #[must_use]
 pub fn contains(line: &str, phrase: &str) -> bool {
@@ -99,6 +125,70 @@ pub fn contains(line: &str, phrase: &str) -> bool {
     })
 }
 
+/// The words of a line; identifiers are taken apart: `NeighborTable`, `neighbor_table`.
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut last = ' ';
+    for c in line.chars() {
+        let starts = c.is_uppercase() && !last.is_uppercase();
+        if (starts || !c.is_alphanumeric()) && words.last().is_some_and(|word| !word.is_empty()) {
+            words.push(String::new());
+        }
+        if c.is_alphanumeric() {
+            words.last_mut().expect("one word at least").push(c);
+        }
+        last = c;
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+/// Endings with which a banned word is the same word.
+const ENDINGS: &[&str] = &["", "s", "es", "ed", "ing", "hood"];
+
+/// Whether `phrase` begins in `words`, before the first word of the next line.
+fn has_phrase(words: &[String], next: &[String], phrase: &str) -> bool {
+    let phrase: Vec<&str> = phrase.split(' ').collect();
+    let all: Vec<String> = words
+        .iter()
+        .chain(next.iter().take(phrase.len() - 1))
+        .map(|w| w.to_lowercase())
+        .collect();
+    all.windows(phrase.len()).any(|window| {
+        window.iter().zip(&phrase).all(|(word, wanted)| {
+            word.strip_prefix(wanted)
+                .is_some_and(|ending| ENDINGS.contains(&ending))
+        })
+    })
+}
+
+/// Whether an identifier of the line has `name` in it.
+fn has_name(words: &[String], name: &str) -> bool {
+    let name = self::words(name);
+    words.windows(name.len()).any(|window| window == name)
+}
+
+/// A line without the names that the kernel and its crates spell their own way.
+fn without_kernel_names(line: &str) -> String {
+    // Files of the Linux kernel, and types of the crate netlink-packet-route.
+    let names = [
+        "neighbour.c",
+        "neighbour.h",
+        "netlink_packet_route::neighbour",
+        "NeighbourAddress",
+        "NeighbourAttribute",
+        "NeighbourFlags",
+        "NeighbourMessage",
+        "NeighbourState",
+        "NewNeighbour",
+        "GetNeighbour",
+        "DelNeighbour",
+    ];
+    names
+        .iter()
+        .fold(line.to_owned(), |line, name| line.replace(name, ""))
+}
+
 /// Banned phrases in comments, texts and pages, and banned names in code.
 #[must_use]
 pub fn banned(sources: &[Source]) -> Vec<String> {
@@ -106,21 +196,25 @@ pub fn banned(sources: &[Source]) -> Vec<String> {
     // The list itself names them, and so does the test that proves it.
     let lists = |path: &str| path.starts_with("tests/src/tidy/") || path == "tests/tests/tidy.rs";
     for source in sources.iter().filter(|source| !lists(&source.path)) {
-        for (number, line) in source.lines.iter().enumerate() {
-            // A file of the Linux kernel is called so.
-            let lower = line
-                .to_lowercase()
-                .replace("neighbour.c", "")
-                .replace("neighbour.h", "")
-                // A dependency's module.
-                .replace("netlink_packet_route::neighbour", "");
+        let lines: Vec<_> = source
+            .lines
+            .iter()
+            .map(|line| words(&without_kernel_names(line)))
+            .collect();
+        for (number, line) in lines.iter().enumerate() {
+            let next = lines.get(number + 1).map_or(&[][..], Vec::as_slice);
             let phrases = PHRASES
                 .iter()
-                .filter(|(phrase, _)| contains(&lower, phrase));
+                .filter(|(phrase, _)| has_phrase(line, next, phrase));
             let code = source.path.ends_with(".rs");
-            let names = NAMES
-                .iter()
-                .filter(|(name, _)| code && contains(line, name));
+            let whole = &source.lines[number];
+            let names = NAMES.iter().filter(|(name, _)| {
+                code && if name.contains('_') {
+                    contains(whole, name)
+                } else {
+                    has_name(line, name)
+                }
+            });
             for (word, say) in phrases.chain(names) {
                 wrong.push(format!(
                     "{}:{}: {word:?}: say {say}",

@@ -6,9 +6,9 @@ use vtep_dataplane::addr::MacAddr;
 
 use super::hosts::Hosts;
 use super::ingest::Feed;
+use crate::cores;
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
 use crate::tables::TableSpec;
-use crate::testbed::cores;
 
 /// A VTEP is withdrawn, and the path of another changes.
 pub const FAILOVER: Spec = Spec {

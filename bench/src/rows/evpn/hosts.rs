@@ -11,7 +11,7 @@ use vtep_dataplane::addr::{MacAddr, VtepAddr};
 
 use super::super::fdb;
 use crate::row::{Effort, Failure};
-use crate::testbed::topology::VNI;
+use crate::tables::VNI;
 
 /// The AS of both ends.
 pub const ASN: u32 = 65_000;

@@ -7,8 +7,8 @@ use vtep_control::bgp::{ConnectionId, Peer};
 use super::hosts::{Hosts, greeting};
 use super::sink::{Sink, session};
 use crate::clock::spent_ns;
+use crate::cores;
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
-use crate::testbed::cores;
 
 /// In memory, without sockets.
 pub const INGEST: Spec = Spec {

@@ -7,9 +7,9 @@ use std::thread;
 use super::super::pipeline::{Caches, Operation, PipelineHarness, Shared};
 use super::hosts::Hosts;
 use super::ingest::Feed;
+use crate::cores;
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec, median};
 use crate::tables::WORKER;
-use crate::testbed::cores;
 
 /// A worker and the control thread at the same time.
 pub const INTERFERENCE: Spec = Spec {

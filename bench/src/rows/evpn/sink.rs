@@ -18,7 +18,7 @@ use super::super::fdb;
 use super::hosts::{ASN, Hosts, NEIGHBOR};
 use crate::row::Failure;
 use crate::tables;
-use crate::testbed::topology::{LOCAL, VNI};
+use crate::tables::{LOCAL, VNI};
 
 /// The connection ID of the only neighbor.
 const ID: NeighborId = NeighborId(0);

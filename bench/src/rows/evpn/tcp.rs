@@ -15,8 +15,8 @@ use vtep_control::speaker::{BgpSpeaker, NeighborConfig};
 use super::hosts::{Hosts, greeting};
 use super::sink::{Sink, session};
 use crate::clock::spent_ns;
+use crate::cores;
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
-use crate::testbed::cores;
 
 /// Over a TCP socket.
 pub const INGEST_TCP: Spec = Spec {
