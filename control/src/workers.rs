@@ -27,10 +27,14 @@ const EVENT_QUEUE: usize = 4096;
 /// that needs seconds is stuck.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The port of a queue that workers serve: one type for all kinds of port. With a second kind it
+/// becomes an enum with a variant of each.
+pub type QueuePort = XskPort;
+
 /// One running worker.
 #[derive(Debug)]
 struct WorkerThread {
-    commands: Sender<Command<XskPort>>,
+    commands: Sender<Command<QueuePort>>,
     status: Arc<WorkerStatus>,
     core: Option<usize>,
     thread: Option<JoinHandle<()>>,
@@ -115,7 +119,7 @@ impl Workers {
     /// Hands a queue to a worker. Returns false, with the queue closed, when the worker accepts no
     /// more commands because it is stuck or has ended.
     #[must_use]
-    pub fn attach(&self, worker: WorkerId, device: DeviceId, queue: u32, port: XskPort) -> bool {
+    pub fn attach(&self, worker: WorkerId, device: DeviceId, queue: u32, port: QueuePort) -> bool {
         let command = Command::Attach {
             device,
             queue,

@@ -27,8 +27,9 @@ fn imports_follow_the_layers() {
             "dataplane/src/pipeline/x.rs",
             "use std::{fmt, time::Instant};",
         ),
-        ("dataplane/src/x.rs", "use vtep_control::config::Config;"),
+        ("dataplane/src/addr.rs", "use vtep_control::config::Config;"),
         ("dataplane/src/fresh/x.rs", "use crate::addr::Vni;"),
+        ("dataplane/src/fresh.rs", "struct ImportsNothing;"),
         ("control/src/bgp/x.rs", "use mio::net::TcpStream;"),
         ("control/src/rib/x.rs", "fn f() { crate::evpn::g(); }"),
         (
@@ -98,8 +99,8 @@ fn imports_through_other_names_follow_the_layers() {
         (WIRE, "m! { use $crate::*; }"),
         (WIRE, "extern crate libc;"),
         (WIRE, "extern crate vtep_control;"),
-        ("control/src/x.rs", "use vtep_dataplane as d;"),
-        ("control/src/x.rs", "use vtep_dataplane::*;"),
+        ("control/src/fib/x.rs", "use vtep_dataplane as d;"),
+        ("control/src/fib/x.rs", "use vtep_dataplane::*;"),
         (WIRE, "use std::net;\nfn f() { net::UdpSocket::bind(A); }"),
         (WIRE, "use std::{net as n};\nfn f(t: n::TcpStream) {}"),
     ]);

@@ -150,7 +150,7 @@ pub struct RouteRow {
     /// Route distinguisher.
     #[serde(with = "rd")]
     pub rd: Rd,
-    /// Route type, 1 to 5.
+    /// Route type.
     #[serde(rename = "type")]
     pub kind: u8,
     /// Ethernet tag.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::interfaces;
+
 /// Role of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -22,6 +24,26 @@ pub enum AttachMode {
     Generic,
 }
 
+impl AttachMode {
+    /// Its word in `vtepctl`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+}
+
+impl From<interfaces::AttachMode> for AttachMode {
+    fn from(mode: interfaces::AttachMode) -> Self {
+        match mode {
+            interfaces::AttachMode::Native => Self::Native,
+            interfaces::AttachMode::Generic => Self::Generic,
+        }
+    }
+}
+
 /// How sockets are bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -30,6 +52,26 @@ pub enum BindMode {
     ZeroCopy,
     /// The kernel copies.
     Copy,
+}
+
+impl BindMode {
+    /// Its word in `vtepctl`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::ZeroCopy => "zero-copy",
+            Self::Copy => "copy",
+        }
+    }
+}
+
+impl From<interfaces::BindMode> for BindMode {
+    fn from(mode: interfaces::BindMode) -> Self {
+        match mode {
+            interfaces::BindMode::ZeroCopy => Self::ZeroCopy,
+            interfaces::BindMode::Copy => Self::Copy,
+        }
+    }
 }
 
 /// An interface with AF_XDP sockets.
@@ -50,4 +92,34 @@ pub struct InterfaceRow {
     /// Notes on an interface that works as configured, such as why frames are copied: one sentence
     /// each.
     pub notes: Vec<String>,
+}
+
+/// Counters of AF_XDP sockets (`struct xdp_statistics`, linux/if_xdp.h), summed over queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct XdpStatistics {
+    /// Dropped for other reasons than those below.
+    pub rx_dropped: u64,
+    /// Dropped for invalid descriptors in the receive direction.
+    pub rx_invalid_descs: u64,
+    /// Invalid descriptors in the transmit direction.
+    pub tx_invalid_descs: u64,
+    /// Dropped because the receive ring was full.
+    pub rx_ring_full: u64,
+    /// Times the fill ring was found empty.
+    pub rx_fill_ring_empty_descs: u64,
+    /// Times the transmit ring was found empty.
+    pub tx_ring_empty_descs: u64,
+}
+
+impl From<interfaces::SocketStatistics> for XdpStatistics {
+    fn from(one: interfaces::SocketStatistics) -> Self {
+        Self {
+            rx_dropped: one.rx_dropped,
+            rx_invalid_descs: one.rx_invalid,
+            tx_invalid_descs: one.tx_invalid,
+            rx_ring_full: one.rx_ring_full,
+            rx_fill_ring_empty_descs: one.fill_ring_empty,
+            tx_ring_empty_descs: one.tx_ring_empty,
+        }
+    }
 }

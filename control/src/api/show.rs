@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use vtep_dataplane::addr::{MacAddr, Vni, VtepAddr};
 
 use super::action::BgpPeer;
-pub use super::interface::{AttachMode, BindMode, InterfaceRole, InterfaceRow};
+pub use super::interface::{AttachMode, BindMode, InterfaceRole, InterfaceRow, XdpStatistics};
 use super::serde_form::{optional_text, optional_vni, text, texts, vni};
 use crate::config::PortKey;
 
@@ -332,23 +332,6 @@ pub struct QueueRow {
     pub queue: u32,
     /// The worker that owns its socket.
     pub worker: u16,
-}
-
-/// Counters of AF_XDP sockets (`struct xdp_statistics`, linux/if_xdp.h), summed over queues.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct XdpStatistics {
-    /// Dropped for other reasons than those below.
-    pub rx_dropped: u64,
-    /// Dropped for invalid descriptors in the receive direction.
-    pub rx_invalid_descs: u64,
-    /// Invalid descriptors in the transmit direction.
-    pub tx_invalid_descs: u64,
-    /// Dropped because the receive ring was full.
-    pub rx_ring_full: u64,
-    /// Times the fill ring was found empty.
-    pub rx_fill_ring_empty_descs: u64,
-    /// Times the transmit ring was found empty.
-    pub tx_ring_empty_descs: u64,
 }
 
 /// A row of `show.ports`.

@@ -47,6 +47,19 @@ impl Default for DuplicateDetection {
     }
 }
 
+impl BgpSettings {
+    /// Settings with the defaults of all optional keys.
+    #[must_use]
+    pub fn new(asn: u32, router_id: Ipv4Addr) -> Self {
+        Self {
+            asn,
+            router_id,
+            hold_time: HOLD_TIME,
+            duplicates: DuplicateDetection::default(),
+        }
+    }
+}
+
 /// Default hold time, seconds (RFC 4271 section 10).
 const HOLD_TIME: u16 = 90;
 
@@ -74,12 +87,10 @@ pub(super) fn read(
 ) -> Option<BgpSettings> {
     let asn = table.required("asn", "65000", diagnostics, asn);
     let router_id = router_id(table, own, diagnostics);
-    let mut settings = BgpSettings {
-        asn: asn.unwrap_or_default(),
-        router_id: router_id.unwrap_or(Ipv4Addr::UNSPECIFIED),
-        hold_time: HOLD_TIME,
-        duplicates: DuplicateDetection::default(),
-    };
+    let mut settings = BgpSettings::new(
+        asn.unwrap_or_default(),
+        router_id.unwrap_or(Ipv4Addr::UNSPECIFIED),
+    );
     read_keys(BGP, &mut settings, table, diagnostics);
     read_keys(DUPLICATES, &mut settings.duplicates, table, diagnostics);
     (asn.is_some() && router_id.is_some()).then_some(settings)

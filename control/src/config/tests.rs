@@ -49,13 +49,12 @@ fn port(number: u8, vlan: Option<u16>, macs: &[u8]) -> Port {
 
 fn bgp() -> impl Strategy<Value = Option<BgpSettings>> {
     let settings = (1..9u32, prop::option::of(1..99u64)).prop_map(|(asn, freeze)| BgpSettings {
-        asn,
-        router_id: [10, 0, 0, 1].into(),
         hold_time: 9,
         duplicates: DuplicateDetection {
             freeze: freeze.map(Duration::from_secs),
             ..DuplicateDetection::default()
         },
+        ..BgpSettings::new(asn, [10, 0, 0, 1].into())
     });
     prop::option::weighted(0.8, settings)
 }
@@ -89,6 +88,19 @@ fn neighbor((number, passive, limit): (u8, bool, Option<u32>)) -> Box<BgpNeighbo
     })
 }
 
+/// EVPN settings with a tag other than the default if `vni`.
+fn tagged(vni: bool) -> EvpnSettings {
+    let tag = if vni {
+        EthernetTagMode::Vni
+    } else {
+        EthernetTagMode::Zero
+    };
+    EvpnSettings {
+        tag,
+        ..EvpnSettings::default()
+    }
+}
+
 /// Any settings of a VNI.
 fn vni_settings() -> impl Strategy<Value = VniSettings> + Clone {
     let targets = |numbers: Vec<u16>| RouteTargets {
@@ -111,11 +123,7 @@ fn vni_settings() -> impl Strategy<Value = VniSettings> + Clone {
                 rd: max_macs.and_then(|n| rd_of(&format!("203.0.113.2:{n}"))),
                 import: targets(numbers.clone()),
                 export: targets(numbers),
-                tag: if suppress {
-                    EthernetTagMode::Vni
-                } else {
-                    EthernetTagMode::Zero
-                },
+                ..tagged(suppress)
             },
             ..VniSettings::default()
         })

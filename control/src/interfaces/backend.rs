@@ -2,12 +2,42 @@
 
 use std::net::IpAddr;
 
-use vtep_dataplane::afxdp::{
-    self, AttachMode, Misfit, Program, SocketConfig, Umem, XdpDevice, XskPort,
-};
+use vtep_dataplane::afxdp::{self, BusyPoll, Misfit, Mode, Program, Umem, XdpDevice};
 
-use super::{InterfaceSettings, Purpose};
+use super::{InterfaceQueue, Purpose};
 use crate::config::InterfaceName;
+use crate::workers::QueuePort;
+
+/// Why the kernel refused an interface or a queue.
+pub type BackendError = afxdp::Error;
+
+/// How the program of an interface is attached.
+pub type AttachMode = afxdp::AttachMode;
+
+/// How the sockets of an interface are bound.
+pub type BindMode = afxdp::BindMode;
+
+/// The kernel's counters of the sockets of an interface.
+pub type SocketStatistics = afxdp::Statistics;
+
+/// Identifies the open socket of a queue.
+pub(super) type SocketId = afxdp::SocketId;
+
+/// Ring sizes of a queue.
+pub(super) type QueueRings = afxdp::SocketConfig;
+
+/// Settings of all interfaces.
+#[derive(Debug, Clone)]
+pub struct InterfaceSettings {
+    /// Local VTEP addresses and multicast groups, for the underlay program.
+    pub locals: Vec<IpAddr>,
+    /// UDP port of VXLAN, for the underlay program.
+    pub udp_port: u16,
+    /// How sockets are bound.
+    pub mode: Mode,
+    /// Busy polling of sockets.
+    pub busy_poll: BusyPoll,
+}
 
 /// What carries an interface's frames. A second kind of interface is a second variant.
 #[derive(Debug)]
@@ -20,12 +50,12 @@ impl Backend {
     /// Opens an interface and attaches its program; no queue is bound yet.
     ///
     /// # Errors
-    /// [`afxdp::Error`]; nothing stays attached.
+    /// [`BackendError`]; nothing stays attached.
     pub(super) fn open(
         name: &InterfaceName,
         purpose: Purpose,
         settings: &InterfaceSettings,
-    ) -> Result<Self, afxdp::Error> {
+    ) -> Result<Self, BackendError> {
         let program = match purpose {
             Purpose::Underlay => Program::Underlay {
                 locals: settings.locals.clone(),
@@ -40,13 +70,13 @@ impl Backend {
     /// Binds a socket to a receive queue.
     ///
     /// # Errors
-    /// [`afxdp::Error`]; the queue stays unbound.
+    /// [`BackendError`]; the queue stays unbound.
     pub(super) fn bind(
         &self,
         queue: u32,
         umem: &Umem,
-        rings: SocketConfig,
-    ) -> Result<XskPort, afxdp::Error> {
+        rings: QueueRings,
+    ) -> Result<QueuePort, BackendError> {
         match self {
             Self::AfXdp(xdp) => xdp.bind(queue, umem, rings),
         }
@@ -55,12 +85,12 @@ impl Backend {
     /// Replaces the addresses that the underlay program accepts VXLAN for.
     ///
     /// # Errors
-    /// [`afxdp::Error`] when there are more than the program can hold.
+    /// [`BackendError`] when there are more than the program can hold.
     pub(super) fn set_endpoints(
         &mut self,
         addresses: &[IpAddr],
         udp_port: u16,
-    ) -> Result<(), afxdp::Error> {
+    ) -> Result<(), BackendError> {
         match self {
             Self::AfXdp(xdp) => xdp.set_endpoints(addresses, udp_port),
         }
@@ -69,18 +99,47 @@ impl Backend {
     /// Passes the interface's MTU (bytes) to the program.
     ///
     /// # Errors
-    /// [`afxdp::Error`] when its map can't be written.
-    pub(super) fn set_mtu(&self, mtu: u32) -> Result<(), afxdp::Error> {
+    /// [`BackendError`] when its map can't be written.
+    pub(super) fn set_mtu(&self, mtu: u32) -> Result<(), BackendError> {
         match self {
             Self::AfXdp(xdp) => xdp.set_mtu(mtu),
         }
     }
 
-    /// Why frames are copied at this MTU (bytes) although zero-copy is wanted; `None` if nothing
-    /// prevents zero-copy.
-    pub(super) fn misfit(&self, umem: &Umem, mtu: u32) -> Option<Misfit> {
+    /// Why the frames of these queues are copied at this MTU (bytes) although zero-copy is wanted;
+    /// `None` if they are not copied, or nothing prevents zero-copy.
+    pub(super) fn copied_because(
+        &self,
+        umem: &Umem,
+        queues: &[InterfaceQueue],
+        mtu: u32,
+    ) -> Option<Misfit> {
         match self {
-            Self::AfXdp(xdp) => xdp.misfit(umem, mtu),
+            Self::AfXdp(xdp) => {
+                let copied = queues.iter().any(|queue| queue.mode == BindMode::Copy);
+                xdp.misfit(umem, mtu).filter(|_| copied)
+            }
+        }
+    }
+
+    /// Whether nothing prevents zero-copy at this MTU (bytes).
+    pub(super) fn zero_copy_possible(&self, umem: &Umem, mtu: u32) -> bool {
+        match self {
+            Self::AfXdp(xdp) => xdp.misfit(umem, mtu).is_none(),
+        }
+    }
+
+    /// The kernel's counters of the socket of one queue; `None` once it is closed.
+    pub(super) fn statistics(&self, umem: &Umem, socket: SocketId) -> Option<SocketStatistics> {
+        match self {
+            Self::AfXdp(_) => umem.statistics(socket),
+        }
+    }
+
+    /// Whether busy polling of a queue was switched off.
+    pub(super) fn busy_poll_ended(&self, umem: &Umem, socket: SocketId) -> bool {
+        match self {
+            Self::AfXdp(_) => umem.busy_poll_ended(socket),
         }
     }
 
@@ -116,7 +175,7 @@ impl Backend {
         }
     }
 
-    /// How the XDP program is attached.
+    /// How its program is attached.
     #[must_use]
     pub fn attach_mode(&self) -> AttachMode {
         match self {

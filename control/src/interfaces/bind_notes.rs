@@ -1,7 +1,5 @@
 //! What drivers made of the options of an open interface: options are verified by their effect.
 
-use vtep_dataplane::afxdp::BindMode;
-
 use super::{Interfaces, ManagedInterface, OpenInterface};
 use crate::config::InterfaceName;
 
@@ -14,15 +12,16 @@ impl Interfaces {
     pub fn not_polling(&self, open: &OpenInterface) -> impl Iterator<Item = u32> {
         open.queues
             .iter()
-            .filter(|queue| self.umem.busy_poll_ended(queue.socket))
+            .filter(|queue| open.backend.busy_poll_ended(&self.umem, queue.socket))
             .map(|queue| queue.number)
     }
 
     /// Notes on an open interface that works as configured: one sentence each, with the remedy.
     #[must_use]
     pub fn notes(&self, name: &InterfaceName, open: &OpenInterface) -> Vec<String> {
-        let copied = open.queues.iter().any(|queue| queue.mode == BindMode::Copy);
-        let misfit = open.backend.misfit(&self.umem, open.mtu).filter(|_| copied);
+        let copied = open
+            .backend
+            .copied_because(&self.umem, &open.queues, open.mtu);
         let segments = Some(open.backend.segments_dropped()).filter(|segments| *segments > 0);
         let segments = segments.map(|segments| {
             let mtu = open.mtu;
@@ -31,8 +30,8 @@ impl Interfaces {
                  give all interfaces of that network one MTU"
             )
         });
-        misfit
-            .map(|misfit| misfit.to_string())
+        copied
+            .map(|reason| reason.to_string())
             .into_iter()
             .chain(segments)
             .collect()
@@ -42,7 +41,7 @@ impl Interfaces {
     /// longer fits a chunk, or fits again.
     #[must_use]
     pub fn must_rebind(&self, name: &InterfaceName, mtu: u32) -> bool {
-        let fits = |open: &OpenInterface, mtu| open.backend.misfit(&self.umem, mtu).is_none();
+        let fits = |open: &OpenInterface, mtu| open.backend.zero_copy_possible(&self.umem, mtu);
         self.get(name)
             .and_then(ManagedInterface::open)
             .is_some_and(|open| fits(open, mtu) != fits(open, open.mtu))

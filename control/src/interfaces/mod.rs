@@ -17,18 +17,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vtep_dataplane::addr::{DeviceId, WorkerId};
-use vtep_dataplane::afxdp::{
-    self, BindMode, Mode, SocketConfig, SocketId, Statistics, Umem, XskPort,
-};
+use vtep_dataplane::afxdp::Umem;
 use vtep_dataplane::stats::Counters;
 
-pub use self::backend::Backend;
+pub use self::backend::{
+    AttachMode, Backend, BackendError, BindMode, InterfaceSettings, SocketStatistics,
+};
+use self::backend::{QueueRings, SocketId};
 pub use self::bind_notes::BUSY_POLL_ENDED;
 pub use self::ports::TenantPorts;
 pub use self::purpose::Purpose;
 pub use self::ring_budget::RingBudget;
 use crate::config::InterfaceName;
-use crate::workers::Workers;
+use crate::workers::{QueuePort, Workers};
 
 /// Delay before a failed interface is retried if no link event comes first.
 const RETRY: Duration = Duration::from_secs(5);
@@ -36,9 +37,9 @@ const RETRY: Duration = Duration::from_secs(5);
 /// Why an interface can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum InterfaceError {
-    /// XDP or AF_XDP failed.
+    /// The kernel refused the interface or a queue.
     #[error(transparent)]
-    Afxdp(#[from] afxdp::Error),
+    Backend(#[from] BackendError),
     /// The worker's UMEM frames are all in use.
     #[error(
         "no frames left for another queue: a worker has {share}, and {wanted} more are needed; \
@@ -56,7 +57,7 @@ impl InterfaceError {
     /// True when there is no such interface.
     #[must_use]
     pub fn is_absent(&self) -> bool {
-        let Self::Afxdp(error) = self else {
+        let Self::Backend(error) = self else {
             return false;
         };
         // ENODEV, ENXIO (include/uapi/asm-generic/errno-base.h).
@@ -76,7 +77,7 @@ pub struct InterfaceQueue {
     /// Whether frames may span several chunks (`XDP_USE_SG`).
     pub multi_buffer: bool,
     socket: SocketId,
-    rings: SocketConfig,
+    rings: QueueRings,
 }
 
 /// An interface that is in use.
@@ -155,19 +156,6 @@ impl ManagedInterface {
     }
 }
 
-/// Settings of all interfaces.
-#[derive(Debug, Clone)]
-pub struct InterfaceSettings {
-    /// Local VTEP addresses and multicast groups, for the underlay program.
-    pub locals: Vec<IpAddr>,
-    /// UDP port of VXLAN, for the underlay program.
-    pub udp_port: u16,
-    /// How sockets are bound.
-    pub mode: Mode,
-    /// Busy polling of sockets.
-    pub busy_poll: afxdp::BusyPoll,
-}
-
 /// All requested interfaces.
 #[derive(Debug)]
 pub struct Interfaces {
@@ -185,7 +173,7 @@ pub struct Interfaces {
 #[derive(Debug)]
 pub struct PreparedInterface {
     backend: Backend,
-    ports: Vec<(SocketConfig, WorkerId, XskPort)>,
+    ports: Vec<(QueueRings, WorkerId, QueuePort)>,
 }
 
 impl Interfaces {
@@ -320,10 +308,10 @@ impl Interfaces {
                  `ethtool -K {name} rxvlan off` (veth: `ethtool -K PEER txvlan off` at the other end)"
             );
         }
-        if let Some(misfit) = prepared.backend.misfit(&self.umem, prepared.backend.mtu())
-            && queues.iter().any(|queue| queue.mode == BindMode::Copy)
-        {
-            tracing::warn!(reason = %misfit, "frames are copied");
+        let mtu = prepared.backend.mtu();
+        let copied = prepared.backend.copied_because(&self.umem, &queues, mtu);
+        if let Some(reason) = copied {
+            tracing::warn!(%reason, "frames are copied");
         }
         tracing::info!(
             interface = %name,
@@ -331,7 +319,6 @@ impl Interfaces {
             queues = queues.len(),
             "interface opened"
         );
-        let mtu = prepared.backend.mtu();
         managed.state = InterfaceState::Open(Box::new(OpenInterface {
             backend: prepared.backend,
             queues,
@@ -435,12 +422,12 @@ impl Interfaces {
 
     /// The kernel's counters of an open interface, summed over its sockets.
     #[must_use]
-    pub fn statistics(&self, open: &OpenInterface) -> Statistics {
+    pub fn statistics(&self, open: &OpenInterface) -> SocketStatistics {
         let all = open
             .queues
             .iter()
-            .filter_map(|queue| self.umem.statistics(queue.socket));
-        all.fold(Statistics::default(), |sum, one| sum + one)
+            .filter_map(|queue| open.backend.statistics(&self.umem, queue.socket));
+        all.fold(SocketStatistics::default(), |sum, one| sum + one)
     }
 
     /// Sets an interface's MTU, bytes. Returns whether it changed.

@@ -1,10 +1,6 @@
 //! `show ports`.
 
-use vtep_dataplane::afxdp;
-
-use crate::api::show::{
-    AttachMode, BindMode, InterfaceRole, InterfaceRow, PortRow, QueueRow, ShowQuery, XdpStatistics,
-};
+use crate::api::show::{InterfaceRole, InterfaceRow, PortRow, QueueRow, ShowQuery};
 use crate::config::{InterfaceName, PortKey};
 use crate::engine::EngineView;
 use crate::interfaces::{ManagedInterface, OpenInterface, Purpose};
@@ -89,31 +85,12 @@ pub(super) fn interface_row(name: &InterfaceName, managed: &ManagedInterface) ->
             Purpose::Underlay => InterfaceRole::Underlay,
             Purpose::Tenant | Purpose::Trunk => InterfaceRole::Tenant,
         },
-        attach: open.map(|open| match open.backend.attach_mode() {
-            afxdp::AttachMode::Native => AttachMode::Native,
-            afxdp::AttachMode::Generic => AttachMode::Generic,
-        }),
+        attach: open.map(|open| open.backend.attach_mode().into()),
         bind: open
             .and_then(|open| open.queues.first())
-            .map(|queue| match queue.mode {
-                afxdp::BindMode::ZeroCopy => BindMode::ZeroCopy,
-                afxdp::BindMode::Copy => BindMode::Copy,
-            }),
+            .map(|queue| queue.mode.into()),
         multi_buffer: open.map(OpenInterface::is_multi_buffer),
         queues: open.map_or(0, |open| open.queues.len() as u32),
         notes: Vec::new(),
-    }
-}
-
-impl From<afxdp::Statistics> for XdpStatistics {
-    fn from(one: afxdp::Statistics) -> Self {
-        Self {
-            rx_dropped: one.rx_dropped,
-            rx_invalid_descs: one.rx_invalid,
-            tx_invalid_descs: one.tx_invalid,
-            rx_ring_full: one.rx_ring_full,
-            rx_fill_ring_empty_descs: one.fill_ring_empty,
-            tx_ring_empty_descs: one.tx_ring_empty,
-        }
     }
 }

@@ -109,8 +109,8 @@ pub fn layers(page: &str) -> Vec<(String, Layers)> {
         .collect()
 }
 
-/// Imports against the layers, from a higher crate, of a module that is private to its crate, of
-/// I/O in pure code, and globs and other names of this workspace's crates and the standard library.
+/// Imports against the layers, from a higher crate, of a module that is private to its crate, and
+/// of I/O in pure code; globs and other names of whole crates; files without a layer.
 ///
 /// # Panics
 /// If a file is not valid Rust code, or ARCHITECTURE.md cannot be read.
@@ -119,6 +119,8 @@ pub fn wrong_imports(sources: &[Source]) -> Vec<String> {
     let modules = Modules::of(sources);
     let mut wrong = Vec::new();
     for file in &modules.files {
+        let why = without_layer(file.package, &file.module);
+        wrong.extend(why.map(|why| format!("{}: {why}", file.path)));
         for named in &file.named {
             let resolved = modules.resolve(file.package, named);
             let mut why = BTreeSet::new();
@@ -150,6 +152,14 @@ fn against_roots(named: &Named, resolved: &[String]) -> Option<String> {
     is_crate.then(|| format!("{what} of a whole crate hides what is imported"))
 }
 
+/// A file whose top-level module is in no layer.
+fn without_layer(package: &str, module: &[String]) -> Option<String> {
+    let (_, layers) = LAYERS.iter().find(|(other, _)| other == package)?;
+    let top = module.first()?;
+    let why = "has no layer: add it to the dependency rules in ARCHITECTURE.md";
+    (!layers.iter().flatten().any(|known| known == top)).then(|| format!("{top} {why}"))
+}
+
 fn against_layers(package: &str, module: &[String], path: &[String]) -> Option<String> {
     let (_, layers) = LAYERS.iter().find(|(other, _)| other == package)?;
     let (from, to) = (module.first()?, path.get(1)?);
@@ -157,12 +167,7 @@ fn against_layers(package: &str, module: &[String], path: &[String]) -> Option<S
         return None;
     }
     let layer = |word: &String| layers.iter().position(|layer| layer.contains(word));
-    let Some(from_layer) = layer(from) else {
-        return Some(format!(
-            "{from} has no layer: add it to the dependency rules in ARCHITECTURE.md"
-        ));
-    };
-    (layer(to)? >= from_layer).then(|| format!("{from} is not above {to}"))
+    (layer(to)? >= layer(from)?).then(|| format!("{from} is not above {to}"))
 }
 
 fn against_crates(package: &str, path: &[String]) -> Option<String> {

@@ -1,7 +1,6 @@
 //! Decoded messages in the format of `tests/golden/bgp-read`, which shows what tshark decodes.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
 
 use super::super::wire::*;
 use super::vectors::read;
@@ -11,78 +10,6 @@ fn hex(octets: &[u8]) -> String {
         write!(out, "{octet:02x}").unwrap();
         out
     })
-}
-
-fn ip(address: IpAddr) -> String {
-    format!(
-        "{}={address}",
-        if address.is_ipv4() {
-            "ip.addr"
-        } else {
-            "ipv6.addr"
-        }
-    )
-}
-
-fn bits(address: IpAddr) -> u8 {
-    if address.is_ipv4() { 32 } else { 128 }
-}
-
-/// A route in the format of `tests/golden/bgp-read`.
-fn route(route: EvpnRoute) -> String {
-    match route {
-        EvpnRoute::EthernetAd(r) => {
-            format!(
-                "1 rd={} esi={} etag={} labels={:06x}",
-                hex(&r.rd.0),
-                hex(&r.esi.0),
-                r.tag,
-                r.label
-            )
-        }
-        EvpnRoute::MacIp(r) => {
-            let address = r.ip.map_or(String::new(), |a| format!(" {}", ip(a)));
-            let second = r.label2.map_or(String::new(), |l| format!(",{l:06x}"));
-            let (rd, esi, length) = (hex(&r.rd.0), hex(&r.esi.0), r.ip.map_or(0, bits));
-            format!(
-                "2 rd={rd} esi={esi} etag={} mac_addr={} iplen={length}{address} labels={:06x}{second}",
-                r.tag, r.mac, r.label
-            )
-        }
-        EvpnRoute::InclusiveMulticast(r) => {
-            let originator = r.originator;
-            format!(
-                "3 rd={} etag={} iplen={} {}",
-                hex(&r.rd.0),
-                r.tag,
-                bits(originator),
-                ip(originator)
-            )
-        }
-        EvpnRoute::EthernetSegment(r) => {
-            let originator = r.originator;
-            format!(
-                "4 rd={} esi={} iplen={} {}",
-                hex(&r.rd.0),
-                hex(&r.esi.0),
-                bits(originator),
-                ip(originator)
-            )
-        }
-        EvpnRoute::IpPrefix(r) => {
-            let family = if r.gateway.is_ipv4() { "ipv4" } else { "ipv6" };
-            format!(
-                "5 rd={} esi={} etag={} prefix_len={} {} {family}.gtw_addr={} labels={:06x}",
-                hex(&r.rd.0),
-                hex(&r.esi.0),
-                r.tag,
-                r.length,
-                ip(r.prefix),
-                r.gateway,
-                r.label
-            )
-        }
-    }
 }
 
 fn attributes(lines: &mut Vec<String>, a: &Attributes) {
@@ -188,8 +115,8 @@ pub(super) fn render(name: &str, message: &[u8]) -> Vec<String> {
                 attributes(&mut lines, all);
             }
             lines.extend(update.changes().map(|change| match change {
-                RouteChange::Announce(r) => format!("announce {}", route(r)),
-                RouteChange::Withdraw(r) => format!("withdraw {}", route(r)),
+                RouteChange::Announce(r) => format!("announce {}", r.as_golden()),
+                RouteChange::Withdraw(r) => format!("withdraw {}", r.as_golden()),
             }));
         }
     }

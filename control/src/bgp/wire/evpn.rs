@@ -7,62 +7,13 @@
 //! [`Nlri`] iterates over them without allocation. Labels are raw 24-bit numbers
 //! (RFC 8365 section 5.1.3).
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use vtep_dataplane::addr::MacAddr;
 
+use super::esi::Esi;
+use super::rd::Rd;
 use super::reader::{ByteReader, put_ip, put_u24};
-
-/// A route distinguisher (RFC 4364 section 4.2), as encoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Rd(pub [u8; 8]);
-
-impl Rd {
-    /// Type 1: an IPv4 address and a number, recommended for EVPN (RFC 7432 section 7.9).
-    #[must_use]
-    pub const fn ipv4(address: Ipv4Addr, number: u16) -> Self {
-        let [a, b, c, d] = address.octets();
-        let [high, low] = number.to_be_bytes();
-        Self([0, 1, a, b, c, d, high, low])
-    }
-}
-
-impl fmt::Display for Rd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [_, kind, a, b, c, d, e, g] = self.0;
-        let low = u16::from_be_bytes([e, g]);
-        match (self.0[0], kind) {
-            (0, 0) => write!(
-                f,
-                "{}:{}",
-                u16::from_be_bytes([a, b]),
-                u32::from_be_bytes([c, d, e, g])
-            ),
-            (0, 1) => write!(f, "{}:{low}", Ipv4Addr::new(a, b, c, d)),
-            (0, 2) => write!(f, "{}:{low}", u32::from_be_bytes([a, b, c, d])),
-            _ => write!(f, "0x{:016x}", u64::from_be_bytes(self.0)),
-        }
-    }
-}
-
-/// An Ethernet segment identifier (RFC 7432 section 5); zero for a single-homed segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct Esi(pub [u8; 10]);
-
-impl Esi {
-    /// The ESI of a single-homed segment.
-    pub const ZERO: Self = Self([0; 10]);
-}
-
-impl fmt::Display for Esi {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, octet) in self.0.iter().enumerate() {
-            write!(f, "{}{octet:02x}", if place == 0 { "" } else { ":" })?;
-        }
-        Ok(())
-    }
-}
 
 /// Type 1: Ethernet auto-discovery (RFC 7432 section 7.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -153,6 +104,15 @@ pub enum EvpnRoute {
 }
 
 impl EvpnRoute {
+    /// The names of the route types, from type 1 on.
+    pub const TYPES: [&str; 5] = [
+        "Ethernet A-D",
+        "MAC/IP",
+        "inclusive multicast",
+        "Ethernet segment",
+        "IP prefix",
+    ];
+
     /// The route with all fields outside of its key set to zero. Two routes are the same BGP prefix
     /// if their keys are equal: the ESI of types 2 and 5, the gateway and all labels are not part
     /// of the key (RFC 7432 sections 7.1 and 7.2, RFC 9136 section 3.1). A withdrawal may contain
@@ -183,7 +143,7 @@ impl EvpnRoute {
         }
     }
 
-    /// Route type, 1 to 5.
+    /// Route type: 1 to the number of [`EvpnRoute::TYPES`].
     #[must_use]
     pub const fn route_type(self) -> u8 {
         match self {
@@ -491,6 +451,70 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn ip(address: IpAddr) -> String {
+        let field = if address.is_ipv4() { "ip" } else { "ipv6" };
+        format!("{field}.addr={address}")
+    }
+
+    fn rd(rd: Rd) -> String {
+        format!("{:016x}", u64::from_be_bytes(rd.0))
+    }
+
+    fn esi(esi: Esi) -> String {
+        esi.to_string().replace(':', "")
+    }
+
+    impl EvpnRoute {
+        /// The route in the format of `tests/golden/bgp-read`, for the tests of whole messages.
+        pub(in crate::bgp) fn as_golden(self) -> String {
+            match self {
+                Self::EthernetAd(r) => {
+                    let (rd, esi) = (rd(r.rd), esi(r.esi));
+                    format!("1 rd={rd} esi={esi} etag={} labels={:06x}", r.tag, r.label)
+                }
+                Self::MacIp(r) => {
+                    let address = r.ip.map_or(String::new(), |a| format!(" {}", ip(a)));
+                    let second = r.label2.map_or(String::new(), |l| format!(",{l:06x}"));
+                    let (rd, esi, length) = (rd(r.rd), esi(r.esi), r.ip.map_or(0, bits));
+                    format!(
+                        "2 rd={rd} esi={esi} etag={} mac_addr={} iplen={length}{address} labels={:06x}{second}",
+                        r.tag, r.mac, r.label
+                    )
+                }
+                Self::InclusiveMulticast(r) => {
+                    let (rd, length, from) = (rd(r.rd), bits(r.originator), ip(r.originator));
+                    format!("3 rd={rd} etag={} iplen={length} {from}", r.tag)
+                }
+                Self::EthernetSegment(r) => {
+                    let (length, from) = (bits(r.originator), ip(r.originator));
+                    format!("4 rd={} esi={} iplen={length} {from}", rd(r.rd), esi(r.esi))
+                }
+                Self::IpPrefix(r) => {
+                    let family = if r.gateway.is_ipv4() { "ipv4" } else { "ipv6" };
+                    format!(
+                        "5 rd={} esi={} etag={} prefix_len={} {} {family}.gtw_addr={} labels={:06x}",
+                        rd(r.rd),
+                        esi(r.esi),
+                        r.tag,
+                        r.length,
+                        ip(r.prefix),
+                        r.gateway,
+                        r.label
+                    )
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_type_that_is_decoded_has_a_name() {
+        for kind in 0..=u8::MAX {
+            let known = parse(kind, &[]) != Some(ParsedNlri::Unknown);
+            let named = (1..=EvpnRoute::TYPES.len()).contains(&usize::from(kind));
+            assert_eq!(known, named, "type {kind}");
+        }
+    }
 
     /// Values close to a valid type 2 route: of any length, with any length fields.
     fn value() -> impl Strategy<Value = Vec<u8>> {

@@ -14,11 +14,13 @@ mod attribute_decode;
 mod attribute_error;
 mod community;
 mod error_code;
+mod esi;
 mod evpn;
 mod header;
 mod limits;
 mod notification;
 mod open;
+mod rd;
 mod reader;
 mod refresh;
 mod update;
@@ -32,15 +34,15 @@ pub use self::attribute_decode::DecodeContext;
 pub use self::attribute_error::{AttrError, AttrErrorAction};
 pub use self::community::ExtendedCommunity;
 pub use self::error_code::ErrorCode;
-pub use self::evpn::{
-    Esi, EthernetAd, EthernetSegment, EvpnRoute, InclusiveMulticast, IpPrefix, MacIp, Rd,
-};
+pub use self::esi::Esi;
+pub use self::evpn::*;
 pub use self::header::{KEEPALIVE, MessageType, read_header};
 pub use self::limits::{
     HEADER_LEN, MAX_EXTENDED_MESSAGE_LEN, MAX_MESSAGE_LEN, MAX_RESTART_TIME, MIN_HOLD_TIME,
 };
 pub use self::notification::Notification;
 pub use self::open::{AddressFamily, Capability, LongLivedFamily, OpenMessage, RestartFamily};
+pub use self::rd::Rd;
 pub use self::refresh::{RefreshKind, RouteRefresh};
 pub use self::update::{Decoder, RouteChange, RouteChanges, UpdateMessage, UpdateParts};
 pub use self::update_encode::{Encoding, announce, end_of_rib, withdraw};

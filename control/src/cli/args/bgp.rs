@@ -10,6 +10,7 @@ use vtep_dataplane::addr::HostMac;
 use super::{InVni, OfVni};
 use crate::api::action::{BgpClear, BgpPeer, BgpShutdown, Clear, MacMove, MacUnfreeze};
 use crate::api::event::Topic;
+use crate::bgp::wire::EvpnRoute;
 use crate::config::InterfaceName;
 
 /// `show bgp`.
@@ -27,14 +28,26 @@ pub enum ShowBgp {
     Routes {
         #[command(flatten)]
         vni: OfVni,
-        /// Only routes of this type: 1 Ethernet A-D, 2 MAC/IP, 3 inclusive multicast, 4 Ethernet
-        /// segment, 5 IP prefix.
-        #[arg(long = "type", value_name = "TYPE", value_parser = clap::value_parser!(u8).range(1..=5))]
+        #[arg(
+            long = "type",
+            value_name = "N",
+            help = route_types(),
+            value_parser = clap::value_parser!(u8).range(1..=EvpnRoute::TYPES.len() as i64)
+        )]
         kind: Option<u8>,
         /// Only routes of this neighbor.
         #[arg(long, value_name = "ADDR")]
         neighbor: Option<IpAddr>,
     },
+}
+
+/// The help of `--type`: the route types.
+fn route_types() -> String {
+    let types = (1..).zip(EvpnRoute::TYPES);
+    let types: Vec<String> = types
+        .map(|(number, name)| format!("{number} {name}"))
+        .collect();
+    format!("Only routes of this type: {}", types.join(", "))
 }
 
 /// `mac move|unfreeze`.

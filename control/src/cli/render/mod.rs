@@ -20,8 +20,6 @@ macro_rules! words {
     };
 }
 
-words!(attach, AttachMode, Native "native", Generic "generic");
-words!(bind, BindMode, ZeroCopy "zero-copy", Copy "copy");
 words!(role, InterfaceRole, Underlay "underlay", Tenant "tenant");
 words!(kind, MacKind, Local "local", Remote "remote", Static "static");
 words!(port_state, PortState, Up "up", Down "down", Absent "absent", Failed "failed");
@@ -34,7 +32,7 @@ fn bind_mode(mode: BindMode, multi_buffer: Option<bool>) -> String {
     } else {
         ""
     };
-    format!("{}{chunks}", bind(mode))
+    format!("{}{chunks}", mode.word())
 }
 
 /// `show status`.
@@ -80,7 +78,7 @@ pub(super) fn status(status: &DaemonStatus) -> String {
         table.row([
             row.interface.clone(),
             role(row.role).to_owned(),
-            or_dash(row.attach.map(attach)),
+            or_dash(row.attach.map(AttachMode::word)),
             or_dash(row.bind.map(|mode| bind_mode(mode, row.multi_buffer))),
             row.queues.to_string(),
         ]);
@@ -205,7 +203,7 @@ pub(super) fn ports(rows: &[PortRow]) -> String {
             or_dash(row.vni),
             role(row.role).to_owned(),
             port_state(row.state).to_owned(),
-            or_dash(row.attach.map(attach)),
+            or_dash(row.attach.map(AttachMode::word)),
             or_dash(row.bind.map(|mode| bind_mode(mode, row.multi_buffer))),
             list(&queues),
             traffic.rx_frames.to_string(),

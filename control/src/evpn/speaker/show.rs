@@ -93,7 +93,13 @@ impl EvpnSpeaker {
         self.shared.originated.iter().map(|(route, attributes)| {
             let label = match route {
                 EvpnRoute::MacIp(r) => r.label,
-                _ => attributes.pmsi.as_ref().map_or(0, |pmsi| pmsi.label),
+                EvpnRoute::InclusiveMulticast(_) => {
+                    attributes.pmsi.as_ref().map_or(0, |pmsi| pmsi.label)
+                }
+                // Not originated.
+                EvpnRoute::EthernetAd(_)
+                | EvpnRoute::EthernetSegment(_)
+                | EvpnRoute::IpPrefix(_) => 0,
             };
             RouteView {
                 route: *route,
@@ -119,7 +125,9 @@ impl EvpnSpeaker {
                 request.ok().map(|request| request.vni)
             }
             EvpnRoute::MacIp(_) => vni_of(rib, id, path.label),
-            _ => None,
+            EvpnRoute::EthernetAd(_) | EvpnRoute::EthernetSegment(_) | EvpnRoute::IpPrefix(_) => {
+                None
+            }
         };
         let status = self.status(id, &path, &route, vni);
         let note = self.note(id, &path, &route, vni);
@@ -152,7 +160,7 @@ impl EvpnSpeaker {
                 (Ok(_), None) => Err(RouteStatus::NoVni),
                 (Ok(_), Some(vni)) => self.shared.usable(vni, path.attrs),
             },
-            _ => {
+            EvpnRoute::EthernetAd(_) | EvpnRoute::EthernetSegment(_) | EvpnRoute::IpPrefix(_) => {
                 let info = self.shared.rib.attributes().path_info(path.attrs);
                 Err(info
                     .ineligible
@@ -168,8 +176,18 @@ impl EvpnSpeaker {
                     self.macs.status(&self.shared, vni, mac, path)
                 })
             }
-            (Ok(()), None, _) if self.flood_lists.is_installed(id) => RouteStatus::Installed,
-            (Ok(()), None, _) => RouteStatus::Pending,
+            (Ok(()), None, EvpnRoute::InclusiveMulticast(_)) => {
+                if self.flood_lists.is_installed(id) {
+                    RouteStatus::Installed
+                } else {
+                    RouteStatus::Pending
+                }
+            }
+            (
+                Ok(()),
+                None,
+                EvpnRoute::EthernetAd(_) | EvpnRoute::EthernetSegment(_) | EvpnRoute::IpPrefix(_),
+            ) => RouteStatus::RouteType,
         }
     }
 
@@ -197,7 +215,10 @@ impl EvpnSpeaker {
             EvpnRoute::MacIp(r) if r.ip.is_some() && !neighbors::is_installed(rib, id) => {
                 Some(RouteNote::OtherNeighborEntry)
             }
-            _ => None,
+            EvpnRoute::MacIp(_)
+            | EvpnRoute::EthernetAd(_)
+            | EvpnRoute::EthernetSegment(_)
+            | EvpnRoute::IpPrefix(_) => None,
         }
     }
 
