@@ -15,7 +15,8 @@ fn main() {
     if Path::new(&multiarch).is_dir() {
         args.push(format!("-I{multiarch}"));
     }
-    for name in ["vtep", "generate"] {
+    println!("cargo:rerun-if-changed=vxlan.h");
+    for name in ["vtep", "packet", "underlay", "generate"] {
         let source = format!("{name}.bpf.c");
         println!("cargo:rerun-if-changed={source}");
         libbpf_cargo::SkeletonBuilder::new()

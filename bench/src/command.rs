@@ -29,8 +29,8 @@ fn tunnel(arguments: &cli::Generate) -> Option<Tunnel> {
     Some(Tunnel {
         source_mac: arguments.outer_from?,
         destination_mac: arguments.outer_to?,
-        source: arguments.source?,
-        destination: arguments.destination?,
+        source: arguments.source?.into(),
+        destination: arguments.destination?.into(),
         udp_port: arguments.udp_port,
         vni: arguments.vni?,
     })

@@ -1,10 +1,10 @@
 //! Tables as the control thread would fill them: one tenant port, one underlay device, some VTEPs.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use vtep_dataplane::addr::{DeviceId, DomainId, MacAddr, PortId, Vni, VtepAddr, VtepId, WorkerId};
-use vtep_dataplane::stats::{Counters, Totals};
+use vtep_dataplane::stats::{Counters, FloodCounters, Totals};
 use vtep_dataplane::table::encapsulation::{HeaderFields, OuterHeader};
 use vtep_dataplane::table::flood::{FloodList, VtepSet};
 use vtep_dataplane::table::port::{ChecksumMode, Device, PortEntry, PortTable, Role};
@@ -21,6 +21,8 @@ pub const TENANT: &str = "tenant0";
 pub const UNDERLAY: &str = "underlay0";
 /// The forwarder's VTEP address.
 pub const LOCAL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// The forwarder's VTEP address over IPv6.
+pub const LOCAL6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 /// The VXLAN port (RFC 7348 section 8).
 pub const UDP_PORT: u16 = 4789;
 /// The number of the VNI.
@@ -45,7 +47,7 @@ pub struct TableSpec {
     /// Next-hop MAC of all VTEPs.
     pub next_hop_mac: MacAddr,
     /// Addresses of the remote VTEPs; the index is the [`VtepId`].
-    pub vteps: Vec<Ipv4Addr>,
+    pub vteps: Vec<IpAddr>,
     /// Devices support several buffers per frame.
     pub multi_buffer: bool,
 }
@@ -60,7 +62,7 @@ fn counters() -> Arc<Counters> {
 pub fn settings() -> Settings {
     Settings {
         local_v4: Some(LOCAL),
-        local_v6: None,
+        local_v6: Some(LOCAL6),
         udp_port: UDP_PORT,
         dscp: Dscp::Inherit,
         strict_reserved: false,
@@ -76,8 +78,9 @@ impl TableSpec {
     /// [`Failure`] for an address that is invalid for a VTEP.
     pub fn snapshot(&self) -> Result<Snapshot, Failure> {
         let mut vteps = VtepTable::default();
+        let floods = FloodCounters::new(cores::count());
         for (id, address) in (0..).map(VtepId).zip(&self.vteps) {
-            vteps.set(id, Some(Arc::new(self.remote_vtep(*address)?)));
+            vteps.set(id, Some(Arc::new(self.remote_vtep(*address, &floods)?)));
         }
         let hops = 0..self.vteps.len() as u32;
         let domain = Domain {
@@ -89,13 +92,16 @@ impl TableSpec {
             group: None,
             suppress: false,
             miss_events: false,
+            storm: None,
             counters: counters(),
         };
         Ok(Snapshot {
             settings: settings(),
             vnis: Arc::new(VniTable::new([Arc::new(domain)])),
             vteps: Arc::new(vteps),
-            ports: Arc::new(ports(self.multi_buffer)),
+            ports: Arc::new(ports(self.underlay_mac, self.multi_buffer)),
+            version: 0,
+            since: Arc::default(),
         })
     }
 
@@ -103,14 +109,21 @@ impl TableSpec {
     ///
     /// # Errors
     /// [`Failure`] for an address that is invalid for a VTEP.
-    pub fn remote_vtep(&self, address: Ipv4Addr) -> Result<RemoteVtep, Failure> {
-        let vtep =
-            |address: Ipv4Addr| VtepAddr::new(IpAddr::V4(address)).map_err(Failure::of("VTEP"));
+    pub fn remote_vtep(
+        &self,
+        address: IpAddr,
+        floods: &FloodCounters,
+    ) -> Result<RemoteVtep, Failure> {
+        let vtep = |address| VtepAddr::new(address).map_err(Failure::of("VTEP"));
+        let local = match address {
+            IpAddr::V4(_) => LOCAL.into(),
+            IpAddr::V6(_) => LOCAL6.into(),
+        };
         let header = OuterHeader::new(&HeaderFields {
             source_mac: self.underlay_mac,
             next_hop_mac: self.next_hop_mac,
             vlan: None,
-            source: vtep(LOCAL)?,
+            source: vtep(local)?,
             destination: vtep(address)?,
             ttl: 64,
             df: true,
@@ -125,20 +138,30 @@ impl TableSpec {
         Ok(RemoteVtep {
             vtep: vtep(address)?,
             paths: Box::new([path]),
-            counters: counters(),
+            counters: Arc::new(Counters::of_vtep(floods)),
         })
     }
 }
 
 /// A device.
 #[must_use]
-pub fn device(id: DeviceId, name: &str, role: Role, multi_buffer: bool) -> Option<Arc<Device>> {
+pub fn device(
+    id: DeviceId,
+    name: &str,
+    role: Role,
+    macs: &[MacAddr],
+    multi_buffer: bool,
+) -> Option<Arc<Device>> {
     Some(Arc::new(Device {
         id,
         name: name.to_owned(),
         role,
         csum_incomplete: false,
+        macs: macs.into(),
         multi_buffer,
+        superframes: false,
+        link_up: true,
+        standby: false,
         tx_worker: Box::new([WORKER]),
         counters: counters(),
     }))
@@ -162,11 +185,17 @@ pub fn port(id: PortId, device: DeviceId) -> Option<Arc<PortEntry>> {
     }))
 }
 
-fn ports(multi_buffer: bool) -> PortTable {
+fn ports(underlay_mac: MacAddr, multi_buffer: bool) -> PortTable {
     PortTable {
         devices: vec![
-            device(TENANT_DEVICE, TENANT, Role::Access(PORT), multi_buffer),
-            device(UNDERLAY_DEVICE, UNDERLAY, Role::Underlay, multi_buffer),
+            device(TENANT_DEVICE, TENANT, Role::Access(PORT), &[], multi_buffer),
+            device(
+                UNDERLAY_DEVICE,
+                UNDERLAY,
+                Role::Underlay,
+                &[underlay_mac],
+                multi_buffer,
+            ),
         ],
         ports: vec![port(PORT, TENANT_DEVICE)],
     }

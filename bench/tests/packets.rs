@@ -1,9 +1,9 @@
-//! A worker forwards a million frames without an allocation: known unicast, floods and dropped
-//! frames, in both directions. A single test in a separate program: the allocator counts for all
+//! A worker forwards a million frames without an allocation: known unicast, floods, superframes and
+//! dropped frames, in both directions. A single test in a separate program: the allocator counts for all
 //! threads.
 
 use std::alloc::System;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -16,6 +16,8 @@ use vtep_bench::testbed::topology::{self, REMOTE};
 use vtep_bench::traffic::template::{Shape, Template, Tunnel};
 use vtep_dataplane::addr::{MacAddr, VtepId};
 use vtep_dataplane::event::EventQueue;
+use vtep_dataplane::frame::assembly::ChainBuilder;
+use vtep_dataplane::frame::offload::{ChecksumState, Offload, SegmentKind, Segmentation};
 use vtep_dataplane::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
 use vtep_dataplane::port::Port;
 use vtep_dataplane::port::memory::{HeapMemory, memory_pools};
@@ -34,6 +36,20 @@ const FRAMES: u64 = 1_000_000;
 const CHUNKS: usize = 8192;
 const CHUNK: usize = 2048;
 
+/// The longest frame that is not a superframe, bytes.
+const LONGEST: usize = 1600;
+
+/// UDP, seven datagrams in 9000 bytes.
+const SUPERFRAME: Offload = Offload {
+    segmentation: Some(Segmentation {
+        kind: SegmentKind::Udp,
+        size: 1400,
+        ecn: false,
+    }),
+    checksum: ChecksumState::Unknown,
+    vlan_tci: None,
+};
+
 /// A device that always delivers a burst of `templates`, in rotation, and accepts everything that
 /// is sent.
 struct LoopPort {
@@ -48,11 +64,22 @@ impl Port<HeapMemory> for LoopPort {
         for _ in 0..BURST {
             let bytes = &self.templates[self.next % self.templates.len()];
             self.next += 1;
-            let mut frame = pool.alloc().expect("chunks are freed in each iteration");
-            frame.set_extent(HEADROOM, bytes.len(), CHUNK).unwrap();
-            pool.memory_mut()
-                .bytes_mut(&mut frame)
-                .copy_from_slice(bytes);
+            let mut whole: Option<ChainBuilder> = None;
+            for bytes in bytes.chunks(CHUNK - usize::from(HEADROOM)) {
+                let mut chunk = pool.alloc().expect("chunks are freed in each iteration");
+                chunk.set_extent(HEADROOM, bytes.len(), CHUNK).unwrap();
+                pool.memory_mut()
+                    .bytes_mut(&mut chunk)
+                    .copy_from_slice(bytes);
+                match &mut whole {
+                    None => whole = Some(ChainBuilder::new(chunk)),
+                    Some(whole) => whole.push(pool.memory().segments(), chunk).unwrap(),
+                }
+            }
+            let mut frame = whole.expect("no template is empty").finish();
+            if bytes.len() > LONGEST {
+                pool.memory().segments().set_offload(&mut frame, SUPERFRAME);
+            }
             burst.push(frame);
         }
         self.received.fetch_add(BURST as u64, Relaxed);
@@ -105,7 +132,7 @@ fn templates(direction: topology::Direction) -> Vec<Vec<u8>> {
             ..
         } => {
             let tunnel = Some(Tunnel {
-                source: Ipv4Addr::new(192, 0, 2, 250),
+                source: Ipv4Addr::new(192, 0, 2, 250).into(),
                 ..tunnel
             });
             Shape {
@@ -117,6 +144,8 @@ fn templates(direction: topology::Direction) -> Vec<Vec<u8>> {
     });
     if direction == topology::Direction::Out {
         wrong[6] |= 1;
+        // To a VTEP, and to all of them.
+        all.extend([known, MacAddr::BROADCAST].map(|to| frame(&shape(9000, to))));
     }
     all.push(wrong);
     all
@@ -128,6 +157,7 @@ fn snapshot() -> Snapshot {
     let vteps = [REMOTE]
         .into_iter()
         .chain((1..8).map(|n| Ipv4Addr::new(192, 0, 2, 100 + n)))
+        .map(IpAddr::V4)
         .collect();
     let spec = TableSpec {
         underlay_mac,

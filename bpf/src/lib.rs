@@ -1,16 +1,24 @@
-//! The XDP programs of vtepd (`vtep.bpf.c`), loaded for one device at a time.
+//! The XDP programs of vtepd (`vtep.bpf.c`), and its tcx programs and socket filters for packet
+//! sockets (`packet.bpf.c`, `underlay.bpf.c`), loaded for one device at a time.
 //!
-//! The data plane attaches them and opens the AF_XDP sockets; this crate needs no `unsafe`.
+//! The data plane attaches them and opens the sockets; this crate needs no `unsafe`.
 
+mod endpoints;
 pub mod generate;
+mod packet;
+mod underlay;
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// libbpf's error, with its chain of causes.
 pub use libbpf_rs::Error;
-use libbpf_rs::{ErrorExt, MapCore, MapFlags, Object, ObjectBuilder};
+use libbpf_rs::{ErrorExt, Map, MapCore, MapFlags, Object, ObjectBuilder};
+
+use self::endpoints::Endpoints;
+pub use self::endpoints::MAX_ENDPOINTS;
+pub use self::packet::{Isolated, PacketPrograms};
+pub use self::underlay::UnderlayPrograms;
 
 /// The compiled programs.
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/vtep.bpf.o"));
@@ -24,14 +32,15 @@ const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
 /// The programs, by what they do with frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// VXLAN to a local endpoint goes to the queue's socket, everything else to the host stack.
+    /// VXLAN to a local endpoint goes to the queue's socket or is dropped, everything else goes to
+    /// the host stack.
     Underlay,
     /// Every frame goes to the queue's socket, or is dropped.
     Tenant,
-    /// As [`Kind::Tenant`], and restores an 802.1Q tag that the driver has stripped. The program is
+    /// As [`Kind::Tenant`], and restores a VLAN tag that the driver has stripped. The program is
     /// bound to the device with this interface index: it needs native XDP, and a driver that can
     /// report the tag.
-    TenantTrunk {
+    TenantTags {
         /// Index of the interface.
         ifindex: u32,
     },
@@ -41,68 +50,131 @@ pub enum Kind {
 #[derive(Debug)]
 pub struct Programs {
     object: Object,
-    name: &'static str,
+    /// The XDP program, and the guard.
+    names: (&'static str, Option<&'static str>),
+    /// The second instance of the XDP program is the one in use.
+    second: bool,
     multi_buffer: bool,
-    endpoints: BTreeSet<[u8; ENDPOINT]>,
+    endpoints: Endpoints,
 }
 
-/// Length of a key of the map `endpoints`, bytes: address, port in network order, two zero bytes.
-const ENDPOINT: usize = 20;
+/// The end of the names of second instances of XDP programs.
+const SECOND: &str = "_b";
 
-fn endpoint(address: IpAddr, port: u16) -> [u8; ENDPOINT] {
-    let address = match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-        IpAddr::V6(v6) => v6,
-    };
-    let mut key = [0; ENDPOINT];
-    key[..16].copy_from_slice(&address.octets());
-    key[16..18].copy_from_slice(&port.to_be_bytes());
-    key
+/// Frames that the program of one device has dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Drops {
+    /// On a queue that had no socket, or without the XDP program.
+    pub no_socket: u64,
+    /// Those of them that the driver passed to the host without running the XDP program.
+    pub bypassed: u64,
+    /// Buffers of frames that the driver delivered in pieces.
+    pub segments: u64,
+}
+
+/// Length of a value of the map `queues` (`struct queue`), bytes: three counters, two flags.
+const QUEUE: usize = 32;
+
+/// What the object should have, and has not: the build is broken.
+/// The kernel's error number in a libbpf error. Its type does not tell it; its text ends with that of
+/// the standard library's error.
+#[must_use]
+pub fn errno(error: &Error) -> Option<i32> {
+    let text = format!("{error:#}");
+    let (_, number) = text.rsplit_once("(os error ")?;
+    number.strip_suffix(')')?.parse().ok()
+}
+
+fn missing(what: &str, name: &str) -> Error {
+    Error::from(std::io::Error::other(format!(
+        "BPF {what} {name} is missing"
+    )))
+}
+
+/// The map with this name.
+fn map<'a>(object: &'a Object, name: &str) -> Result<Map<'a>, Error> {
+    let found = object.maps().find(|map| map.name() == name);
+    found.ok_or_else(|| missing("map", name))
+}
+
+/// A descriptor of the program with this name.
+fn program(object: &Object, name: &str) -> Result<OwnedFd, Error> {
+    let found = object.progs().find(|program| program.name() == name);
+    let program = found.ok_or_else(|| missing("program", name))?;
+    Ok(program.as_fd().try_clone_to_owned()?)
+}
+
+/// Sets the only entry of a map of numbers.
+fn set_number(object: &Object, name: &str, value: u32) -> Result<(), Error> {
+    map(object, name)?.update(&0u32.to_ne_bytes(), &value.to_ne_bytes(), MapFlags::ANY)
+}
+
+/// The sum of a counter of all CPUs; 0 if it can't be read.
+fn sum_of_cpus(object: &Object, name: &str, number: u32) -> u64 {
+    let counts =
+        map(object, name).and_then(|map| map.lookup_percpu(&number.to_ne_bytes(), MapFlags::ANY));
+    let counts = counts.ok().flatten().unwrap_or_default().into_iter();
+    let count = |bytes: Vec<u8>| bytes.first_chunk().map_or(0, |b| u64::from_ne_bytes(*b));
+    counts.map(count).sum()
 }
 
 impl Programs {
-    /// Loads the program of `kind` for a device with `queues` queues (1 or more), for frames of
-    /// several buffers if the kernel supports them.
+    /// Loads the program of `kind` for a device that may have up to `queues` queues (1 or more), for
+    /// frames of several buffers if the kernel supports them.
     ///
     /// # Errors
     /// libbpf's error, such as EPERM without CAP_BPF and CAP_NET_ADMIN.
     pub fn load(kind: Kind, queues: u32) -> Result<Self, Error> {
-        Self::load_with(kind, queues, true).or_else(|_| Self::load_with(kind, queues, false))
+        // Guards need Linux 6.6, frames of several buffers 5.18.
+        Self::load_with(kind, queues, true, true)
+            .or_else(|_| Self::load_with(kind, queues, true, false))
+            .or_else(|_| Self::load_with(kind, queues, false, false))
     }
 
-    fn load_with(kind: Kind, queues: u32, multi_buffer: bool) -> Result<Self, Error> {
-        let name = match kind {
-            Kind::Underlay => "underlay",
-            Kind::Tenant => "tenant",
-            Kind::TenantTrunk { .. } => "tenant_trunk",
+    fn load_with(
+        kind: Kind,
+        queues: u32,
+        multi_buffer: bool,
+        guarded: bool,
+    ) -> Result<Self, Error> {
+        let (name, guard) = match kind {
+            Kind::Underlay => ("underlay", "underlay_guard"),
+            Kind::Tenant => ("tenant", "tenant_guard"),
+            Kind::TenantTags { .. } => ("tenant_tags", "tenant_guard"),
         };
         let mut open = ObjectBuilder::default()
             .open_memory(OBJECT)
             .context("open the built-in BPF object")?;
         for mut program in open.progs_mut() {
-            program.set_autoload(program.name() == name);
-            if program.name() != name {
+            let own = program.name().to_string_lossy().into_owned();
+            let is_xdp = own.strip_suffix(SECOND).unwrap_or(&own) == name;
+            program.set_autoload(is_xdp || guarded && own == guard);
+            if !is_xdp {
                 continue;
             }
             let mut flags = if multi_buffer { BPF_F_XDP_HAS_FRAGS } else { 0 };
-            if let Kind::TenantTrunk { ifindex } = kind {
+            if let Kind::TenantTags { ifindex } = kind {
                 program.set_ifindex(ifindex);
                 flags |= BPF_F_XDP_DEV_BOUND_ONLY;
             }
             program.set_flags(flags);
         }
-        for mut map in open
-            .maps_mut()
-            .filter(|map| map.name() == "sockets" || map.name() == "splits")
-        {
-            map.set_max_entries(queues.max(1))?;
+        for mut map in open.maps_mut() {
+            let name = map.name().to_owned();
+            if name == "sockets" || name == "queues" {
+                map.set_max_entries(queues.max(1))?;
+            }
+        }
+        if kind == Kind::Underlay {
+            endpoints::set_size(&mut open)?;
         }
         let object = open.load().context("load the XDP program")?;
         Ok(Self {
             object,
-            name,
+            names: (name, guarded.then_some(guard)),
+            second: false,
             multi_buffer,
-            endpoints: BTreeSet::new(),
+            endpoints: Endpoints::default(),
         })
     }
 
@@ -113,29 +185,44 @@ impl Programs {
         self.multi_buffer
     }
 
-    fn map(&self, name: &str) -> Result<libbpf_rs::Map<'_>, Error> {
-        self.object
-            .maps()
-            .find(|map| map.name() == name)
-            .ok_or_else(|| Error::from(std::io::Error::other(format!("BPF map {name} is missing"))))
+    fn map(&self, name: &str) -> Result<Map<'_>, Error> {
+        map(&self.object, name)
     }
 
-    /// The loaded program, to be attached.
+    /// The loaded XDP program, to be attached.
     ///
     /// # Errors
     /// If the object has no such program (a broken build), or no file descriptor is left.
     pub fn program(&self) -> Result<OwnedFd, Error> {
-        let program = self
-            .object
-            .progs()
-            .find(|program| program.name() == self.name);
-        let program = program.ok_or_else(|| {
-            Error::from(std::io::Error::other(format!(
-                "XDP program {} is missing",
-                self.name
-            )))
-        })?;
-        Ok(program.as_fd().try_clone_to_owned()?)
+        let name = self.names.0;
+        if self.second {
+            self.named(&format!("{name}{SECOND}"))
+        } else {
+            self.named(name)
+        }
+    }
+
+    /// The other instance of the XDP program, to replace the attached one; from now on
+    /// [`Self::program`] returns it. The maps are the same.
+    ///
+    /// # Errors
+    /// As [`Self::program`].
+    pub fn switch(&mut self) -> Result<OwnedFd, Error> {
+        self.second = !self.second;
+        self.program()
+    }
+
+    /// The program for tcx ingress that drops and counts what passed the XDP program by; `None` if
+    /// the kernel has no tcx.
+    ///
+    /// # Errors
+    /// As [`Self::program`].
+    pub fn guard(&self) -> Result<Option<OwnedFd>, Error> {
+        self.names.1.map(|name| self.named(name)).transpose()
+    }
+
+    fn named(&self, name: &str) -> Result<OwnedFd, Error> {
+        program(&self.object, name)
     }
 
     /// Directs the frames of `queue` to `socket`. A socket leaves the map by itself when it is
@@ -149,9 +236,8 @@ impl Programs {
             .update(&queue.to_ne_bytes(), &value, MapFlags::ANY)
     }
 
-    /// Sets the longest frame (bytes) that the underlay device's MTU permits. A longer one that
-    /// fills the driver's buffer continues in the next buffer of its queue, which the program
-    /// drops. Only for drivers that deliver each buffer as a frame of its own.
+    /// Sets the longest frame (bytes) that the device's MTU permits. A longer one that fills the
+    /// driver's buffer continues in the next buffer of its queue, which the program drops. Only for drivers that deliver each buffer as a frame of its own.
     ///
     /// # Errors
     /// libbpf's error.
@@ -166,119 +252,54 @@ impl Programs {
     /// # Errors
     /// libbpf's error if `queue` is out of range.
     pub fn set_copies(&self, queue: u32, copies: bool) -> Result<(), Error> {
-        // `struct split`: none dropped, no frame continues.
-        let mut split = [0; 16];
-        split[12..].copy_from_slice(&u32::from(copies).to_ne_bytes());
-        self.map("splits")?
-            .update(&queue.to_ne_bytes(), &split, MapFlags::ANY)
+        let map = self.map("queues")?;
+        let now = map.lookup(&queue.to_ne_bytes(), MapFlags::ANY)?;
+        let mut state = now.unwrap_or_else(|| vec![0; QUEUE]);
+        // `struct queue`: the counts stay, and no frame continues.
+        state[24..28].copy_from_slice(&0u32.to_ne_bytes());
+        state[28..32].copy_from_slice(&u32::from(copies).to_ne_bytes());
+        map.update(&queue.to_ne_bytes(), &state, MapFlags::ANY)
     }
 
-    /// The number of buffers dropped on the first `queues` queues because a longer frame continued
-    /// in them.
+    /// What was dropped on each of the first `queues` queues.
     #[must_use]
-    pub fn segments_dropped(&self, queues: u32) -> u64 {
-        let Ok(map) = self.map("splits") else {
-            return 0;
+    pub fn drops(&self, queues: u32) -> Vec<Drops> {
+        let mut all = vec![Drops::default(); queues as usize];
+        let Ok(map) = self.map("queues") else {
+            return all;
         };
-        let dropped = |queue: u32| {
-            let split = map
-                .lookup(&queue.to_ne_bytes(), MapFlags::ANY)
-                .ok()
-                .flatten()?;
-            // `struct split`: the count comes first.
-            Some(u64::from_ne_bytes(*split.first_chunk()?))
+        let Ok(states) = map.lookup_batch(queues.max(1), MapFlags::ANY, MapFlags::ANY) else {
+            return all;
         };
-        (0..queues).filter_map(dropped).sum()
+        for (key, state) in states {
+            // `struct queue`: the counts come first.
+            let number = key.first_chunk().map(|key| u32::from_ne_bytes(*key));
+            let place = number.and_then(|number| all.get_mut(number as usize));
+            let count = |at: usize| {
+                let bytes = state.get(at..).and_then(<[u8]>::first_chunk);
+                bytes.map_or(0, |bytes| u64::from_ne_bytes(*bytes))
+            };
+            if let Some(place) = place {
+                *place = Drops {
+                    segments: count(0),
+                    no_socket: count(8),
+                    bypassed: count(16),
+                };
+            }
+        }
+        all
     }
 
     /// Accepts VXLAN to `addresses` and UDP port `port` from now on, and to no other. Frames to
-    /// endpoints that remain are not affected.
+    /// endpoints that remain are not affected. Of more than [`MAX_ENDPOINTS`] addresses, the first
+    /// ones are accepted.
     ///
     /// # Errors
-    /// libbpf's error for more than 256 addresses.
+    /// libbpf's error, such as ENOMEM.
     pub fn set_endpoints(&mut self, addresses: &[IpAddr], port: u16) -> Result<(), Error> {
-        let wanted: BTreeSet<_> = addresses
-            .iter()
-            .map(|address| endpoint(*address, port))
-            .collect();
-        let map = self.map("endpoints")?;
-        for key in wanted.difference(&self.endpoints) {
-            map.update(key, &[1], MapFlags::ANY)?;
-        }
-        for key in self.endpoints.difference(&wanted) {
-            map.delete(key)?;
-        }
-        self.endpoints = wanted;
-        Ok(())
+        self.endpoints.set(&self.object, addresses, port)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use libbpf_rs::ProgramInput;
-
-    use super::*;
-
-    /// XDP_DROP and XDP_PASS (include/uapi/linux/bpf.h).
-    const DROP: u32 = 1;
-    const PASS: u32 = 2;
-
-    /// The program's verdicts on successive buffers of these lengths on queue 0, none of them
-    /// VXLAN.
-    fn verdicts(programs: &mut Programs, lengths: &[usize]) -> Vec<u32> {
-        let name = programs.name;
-        let program = programs
-            .object
-            .progs_mut()
-            .find(|program| program.name() == name)
-            .unwrap();
-        let run = |length: &usize| {
-            let data = vec![0xaa; *length];
-            let input = ProgramInput {
-                data_in: Some(&data),
-                ..ProgramInput::default()
-            };
-            program.test_run(input).unwrap().return_value
-        };
-        lengths.iter().map(run).collect()
-    }
-
-    #[test]
-    fn what_follows_a_full_buffer_is_dropped_up_to_the_end_of_the_frame() {
-        let mut programs = Programs::load(Kind::Underlay, 2).unwrap();
-        programs.set_longest(1522).unwrap();
-        assert_eq!(
-            verdicts(&mut programs, &[3072, 3072, 500, 500]),
-            [PASS, DROP, DROP, PASS]
-        );
-        // With a time stamp before the frame.
-        assert_eq!(
-            verdicts(&mut programs, &[2048 - 16, 60, 60]),
-            [PASS, DROP, PASS]
-        );
-        assert_eq!(
-            (programs.segments_dropped(2), programs.segments_dropped(0)),
-            (3, 0)
-        );
-    }
-
-    #[test]
-    fn frames_that_the_mtu_allows_and_longer_ones_that_end_in_their_buffer_stand_alone() {
-        let mut programs = Programs::load(Kind::Underlay, 1).unwrap();
-        programs.set_longest(2048).unwrap();
-        assert_eq!(
-            verdicts(&mut programs, &[1024, 60, 2048, 60, 3000, 60]),
-            [PASS; 6]
-        );
-        assert_eq!(programs.segments_dropped(1), 0);
-    }
-
-    #[test]
-    fn in_copy_mode_and_with_other_drivers_nothing_follows_a_frame_that_is_passed() {
-        let mut programs = Programs::load(Kind::Underlay, 1).unwrap();
-        assert_eq!(verdicts(&mut programs, &[3072, 60]), [PASS; 2]);
-        programs.set_longest(1522).unwrap();
-        programs.set_copies(0, true).unwrap();
-        assert_eq!(verdicts(&mut programs, &[3072, 60]), [PASS; 2]);
-    }
-}
+mod tests;

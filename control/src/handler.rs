@@ -1,22 +1,27 @@
 //! Requests of the control socket's clients, and reload at SIGHUP.
 
-use std::fs;
-use std::io::Write;
+mod preflight;
+
+use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::api::action::Action;
+pub use self::preflight::StartHost;
+use crate::api::action::{Action, BgpShutdown};
 use crate::api::dispatch::Handler;
 use crate::api::message::{
     ApiError, ConfigCheck, ConfigDiff, ConfigRequest, ConfigSave, ConfigSource, SaveTarget, code,
 };
 use crate::api::show::ShowRequest;
-use crate::config::{self, Change, Config, Diagnostics, Diff, HostFacts, InterfaceFacts, Loaded};
-use crate::engine::{Engine, EngineError};
-use crate::show::Show;
+use crate::bgp::wire::MAX_SHUTDOWN_TEXT;
+use crate::config::{
+    self, Change, Config, Diagnostics, Diff, Finding, HostFacts, InterfaceFacts, Loaded, Missing,
+};
+use crate::engine::{Engine, EngineError, underlay_config};
+use crate::show::{Show, ShowProgress};
 use crate::underlay::Underlay;
 
 /// Connects the control socket to the engine.
@@ -41,6 +46,27 @@ impl HostFacts for NetlinkHost<'_> {
 
     fn has_address(&self, address: IpAddr) -> bool {
         self.0.has_address(address)
+    }
+
+    fn tenant_obstacle(&self, name: &str) -> Option<(String, bool)> {
+        let obstacle = self.0.tenant_obstacle(name)?;
+        Some((obstacle.reason, obstacle.autoconfigured))
+    }
+
+    fn underlay_obstacle(&self, name: &str) -> Option<String> {
+        self.0.underlay_obstacle(name)
+    }
+
+    fn findings(&self, config: &Config) -> Vec<Finding> {
+        let problems = self.0.problems(&underlay_config(config.vtep()));
+        let ports = config.vnis().values().flat_map(|vni| vni.ports().keys());
+        let names: BTreeSet<_> = ports.map(|port| port.interface.as_str()).collect();
+        let tc = names.iter().filter_map(|name| self.0.bypassed_tc(name));
+        let problems = problems.into_iter().map(|text| ("vtep.underlay", text));
+        problems
+            .chain(tc.map(|text| ("vni.port.interface", text)))
+            .map(|(key, text)| Finding::warning(key, text))
+            .collect()
     }
 
     fn cores(&self) -> usize {
@@ -103,41 +129,96 @@ impl ApiHandler {
     pub fn reload(&mut self) {
         match self.apply(&ConfigSource::default()) {
             Ok(done) => tracing::info!(changes = done.changes.len(), "configuration applied"),
-            Err(error) => tracing::error!(%error, "configuration rejected; nothing has changed"),
+            Err(error) => {
+                for line in error.message.lines() {
+                    tracing::error!("{line}");
+                }
+                tracing::error!("configuration rejected; nothing has changed");
+            }
         }
     }
 
-    /// Loads a configuration and checks it against this host.
-    fn load(&self, source: &ConfigSource) -> Result<(Config, Diagnostics), ApiError> {
-        let loaded: Loaded = match &source.text {
+    /// Loads a configuration and checks it against this host, all in one round.
+    fn load(
+        &self,
+        source: &ConfigSource,
+        host: &dyn HostFacts,
+        missing: Missing,
+    ) -> Result<(Loaded, Diagnostics), ApiError> {
+        let (loaded, diagnostics) = match &source.text {
             Some(text) => {
                 let name = source.name.as_deref().unwrap_or("configuration");
-                config::parse_request(name, text, self.engine.config())?
+                let running = self.engine.config();
+                config::parse_request_on((name, text), running, host, missing)
             }
-            None => config::load(&self.path)?,
+            None => config::load_on(&self.path, host, missing),
         };
-        let diagnostics = loaded.check_host(&NetlinkHost(self.engine.underlay()));
-        if diagnostics.has_errors() {
-            return Err(diagnostics.into());
+        match loaded {
+            Some(loaded) => Ok((loaded, diagnostics)),
+            None => Err(diagnostics.into()),
         }
-        Ok((loaded.config, diagnostics))
     }
 
-    fn diff(&self, source: &ConfigSource) -> Result<Diff, ApiError> {
-        let (wanted, _) = self.load(source)?;
-        Ok(config::diff(self.engine.config(), &wanted))
+    /// Loads a configuration that is to be applied now.
+    fn load_to_apply(&self, source: &ConfigSource) -> Result<Loaded, ApiError> {
+        let host = NetlinkHost(self.engine.underlay());
+        Ok(self.load(source, &host, Missing::Awaited)?.0)
+    }
+
+    /// Refuses ports that would be added with an interface that can't be a tenant port, as applying
+    /// them does.
+    fn check_new_ports(&self, loaded: &Loaded, diff: &Diff) -> Result<(), ApiError> {
+        let running: BTreeSet<_> = self.engine.config().port_interfaces().collect();
+        for change in &diff.changes {
+            let Change::PortAdd { port, .. } = change else {
+                continue;
+            };
+            let name = &port.key.interface;
+            if running.contains(name) {
+                continue;
+            }
+            let obstacle = self.engine.underlay().tenant_obstacle(name.as_str());
+            if let Some(obstacle) = obstacle {
+                let refused = loaded.refuse(change, "interface", obstacle.reason);
+                return Err(refusal(refused));
+            }
+        }
+        Ok(())
+    }
+
+    /// The difference to the running configuration, as changes and as it is shown.
+    fn compare(&self, wanted: &Config) -> (Diff, ConfigDiff) {
+        let running = self.engine.config();
+        let diff = config::diff(running, wanted);
+        let described = config::describe(running, wanted, &diff);
+        let shown = ConfigDiff {
+            changes: described.lines,
+            restart: diff.restart.clone(),
+            resets: described.resets.into_iter().collect(),
+        };
+        (diff, shown)
     }
 
     fn apply(&mut self, source: &ConfigSource) -> Result<ConfigDiff, ApiError> {
-        let diff = self.diff(source)?;
+        let loaded = self.load_to_apply(source)?;
+        let (diff, shown) = self.compare(&loaded.config);
         if !diff.restart.is_empty() {
-            let keys = diff.restart.join(", ");
-            let message =
-                format!("{keys}: a new value requires a restart of vtepd; nothing was applied");
-            return Err(ApiError::refused(message));
+            let message = "a new value takes a restart of vtepd; nothing was applied";
+            let refused = diff
+                .restart
+                .into_iter()
+                .map(|key| (key, message.to_owned()));
+            return Err(refusal(loaded.refuse_keys(refused)));
         }
-        self.engine.apply_batch(&diff.changes, Instant::now())?;
-        Ok(ConfigDiff::from(&diff))
+        self.engine
+            .apply_batch(&diff.changes, Instant::now())
+            .map_err(|error| match error.refused_change() {
+                Some((index, field, message)) => {
+                    refusal(loaded.refuse(&diff.changes[index], field, message))
+                }
+                None => error.into(),
+            })?;
+        Ok(shown)
     }
 
     fn save(&self, target: &SaveTarget) -> Result<ConfigSave, ApiError> {
@@ -148,7 +229,7 @@ impl ApiHandler {
                 text: Some(text),
             });
         }
-        replace(&self.path, &text).map_err(|error| {
+        config::replace_file(&self.path, &text).map_err(|error| {
             ApiError::refused(format!(
                 "{}: can't be written: {error}",
                 self.path.display()
@@ -161,14 +242,24 @@ impl ApiHandler {
     }
 }
 
-/// Replaces a file atomically: writes a temporary file next to it, syncs it, renames it.
-fn replace(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".new");
-    let mut file = fs::File::create(&temporary)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
+/// Checks the length of a shutdown communication.
+fn check_message(asked: &BgpShutdown) -> Result<(), ApiError> {
+    let length = asked.message.as_deref().map_or(0, str::len);
+    if length <= MAX_SHUTDOWN_TEXT {
+        return Ok(());
+    }
+    let message = format!(
+        "message: {length} bytes are too many: must be at most {MAX_SHUTDOWN_TEXT} (RFC 9003)"
+    );
+    Err(ApiError::new(code::INVALID_PARAMS, message).field("message"))
+}
+
+/// The error for a configuration that is valid and refused.
+fn refusal(diagnostics: Diagnostics) -> ApiError {
+    ApiError {
+        code: code::REFUSED,
+        ..ApiError::from(diagnostics)
+    }
 }
 
 impl Handler for ApiHandler {
@@ -176,8 +267,15 @@ impl Handler for ApiHandler {
         Ok(self.engine.apply_batch(&changes, Instant::now())?)
     }
 
-    fn show(&mut self, request: &ShowRequest) -> Result<Value, ApiError> {
-        self.show.answer(&self.engine, request, Instant::now())
+    type Progress = ShowProgress;
+
+    fn show(
+        &mut self,
+        request: &ShowRequest,
+        progress: &mut ShowProgress,
+    ) -> Option<Result<String, ApiError>> {
+        self.show
+            .answer(&self.engine, request, progress, Instant::now())
     }
 
     fn act(&mut self, action: &Action) -> Result<Value, ApiError> {
@@ -189,6 +287,10 @@ impl Handler for ApiHandler {
                 return Ok(json!({}));
             }
             Action::MacUnfreeze(asked) => {
+                if !engine.config().vnis().contains_key(&asked.vni) {
+                    let message = config::ChangeError::NoVni(asked.vni).to_string();
+                    return Err(ApiError::refused(message).field("vni"));
+                }
                 return if engine.mac_unfreeze(asked.vni, asked.mac, now) {
                     Ok(json!({}))
                 } else {
@@ -199,8 +301,11 @@ impl Handler for ApiHandler {
                 };
             }
             Action::BgpClear(asked) => (asked.neighbor, engine.bgp_clear(asked, now)),
-            Action::BgpShutdown(asked) => (asked.neighbor, engine.bgp_shutdown(asked, now)),
-            Action::BgpEnable(asked) => (asked.neighbor, engine.bgp_enable(asked.neighbor, now)),
+            Action::BgpShutdown(asked) => {
+                check_message(asked)?;
+                (asked.neighbor, engine.bgp_shutdown(asked, now))
+            }
+            Action::BgpEnable(asked) => (asked.neighbor, engine.bgp_enable(asked, now)),
         };
         match neighbor {
             (_, true) => Ok(json!({})),
@@ -216,12 +321,17 @@ impl Handler for ApiHandler {
     fn config(&mut self, request: &ConfigRequest) -> Result<Value, ApiError> {
         let answer = match request {
             ConfigRequest::Check(source) => {
-                let (_, diagnostics) = self.load(source)?;
-                let warnings = diagnostics.list().iter().map(ToString::to_string).collect();
+                let host = NetlinkHost(self.engine.underlay());
+                let host = StartHost::of_running(host, self.engine.config());
+                let (_, diagnostics) = self.load(source, &host, Missing::Refused)?;
+                let warnings = diagnostics.lines().collect();
                 serde_json::to_value(ConfigCheck { warnings })
             }
             ConfigRequest::Diff(source) => {
-                serde_json::to_value(ConfigDiff::from(&self.diff(source)?))
+                let loaded = self.load_to_apply(source)?;
+                let (diff, shown) = self.compare(&loaded.config);
+                self.check_new_ports(&loaded, &diff)?;
+                serde_json::to_value(shown)
             }
             ConfigRequest::Apply(source) => serde_json::to_value(self.apply(source)?),
             ConfigRequest::Save(target) => serde_json::to_value(self.save(target)?),

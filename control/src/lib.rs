@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod background;
 pub mod bgp;
 pub mod cli;
 pub mod config;
@@ -13,7 +14,9 @@ pub mod evpn;
 pub mod fib;
 pub mod handler;
 pub mod interfaces;
+pub mod iteration;
 pub mod metrics;
+mod notices;
 pub mod rib;
 pub mod show;
 pub mod speaker;

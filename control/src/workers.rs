@@ -1,20 +1,23 @@
 //! The worker threads: started once with their share of the frames, controlled through command
 //! queues.
 
+mod queue_port;
+
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{self, Receiver, Sender};
+use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
 use vtep_dataplane::addr::{DeviceId, WorkerId};
-use vtep_dataplane::afxdp::{Umem, XskPort};
+use vtep_dataplane::afxdp::{ClosingPort, Umem};
 use vtep_dataplane::event::EventQueue;
 use vtep_dataplane::worker::handoff::Handoff;
 use vtep_dataplane::worker::{
     Command, Reply, Worker, WorkerConfig, WorkerStatus, WorkerStatusView,
 };
 
+pub use self::queue_port::QueuePort;
 use crate::fib::Fib;
 
 /// Length of a worker's command queue: more than the queues that any change attaches at once.
@@ -26,10 +29,6 @@ const EVENT_QUEUE: usize = 4096;
 /// Time limit for a worker to close its queues or to end. An iteration takes microseconds; a worker
 /// that needs seconds is stuck.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// The port of a queue that workers serve: one type for all kinds of port. With a second kind it
-/// becomes an enum with a variant of each.
-pub type QueuePort = XskPort;
 
 /// One running worker.
 #[derive(Debug)]
@@ -44,7 +43,10 @@ struct WorkerThread {
 #[derive(Debug)]
 pub struct Workers {
     threads: Vec<WorkerThread>,
-    replies: Receiver<Reply>,
+    replies: Receiver<Reply<QueuePort>>,
+    closer: Closer,
+    /// The last [`Command::Detach`].
+    request: u64,
     handoff: Arc<Handoff>,
     /// Events of the workers.
     pub events: EventQueue,
@@ -74,6 +76,8 @@ impl Workers {
         let mut all = Self {
             threads: Vec::new(),
             replies,
+            closer: Closer::start(&handoff)?,
+            request: 0,
             handoff,
             events,
         };
@@ -133,33 +137,50 @@ impl Workers {
         accepted
     }
 
-    /// Makes every worker close its queues of `device` and waits for it. Returns whether all did in
-    /// time.
+    /// Takes the queues of `device` from number `from` on (0 = all of them) from all workers and
+    /// has
+    /// other threads close them. Returns whether all workers gave them up in time.
     #[must_use]
-    pub fn detach(&self, device: DeviceId) -> bool {
+    pub fn detach(&mut self, device: DeviceId, from: u32) -> bool {
+        self.request += 1;
+        let request = self.request;
         let mut waiting: Vec<_> = (0..self.threads.len() as u16).map(WorkerId).collect();
         waiting.retain(|worker| {
             self.threads[worker.index()]
                 .commands
-                .try_send(Command::Detach { device })
+                .try_send(Command::Detach {
+                    device,
+                    from,
+                    request,
+                })
                 .is_ok()
         });
         let notified = waiting.len();
         waiting.iter().for_each(|worker| self.handoff.wake(*worker));
         let deadline = Instant::now() + REPLY_TIMEOUT;
         while !waiting.is_empty() {
-            match self.replies.recv_deadline(deadline) {
-                Ok(Reply::Detached {
-                    worker,
-                    device: done,
-                }) if done == device => {
-                    waiting.retain(|w| *w != worker);
-                }
-                Ok(Reply::Detached { .. }) => {}
-                Err(_) => return false,
+            let Ok(Reply::Detached {
+                worker,
+                request: done,
+                ports,
+            }) = self.replies.recv_deadline(deadline)
+            else {
+                return false;
+            };
+            // A late reply to an earlier request does not count.
+            if done == Some(request) {
+                waiting.retain(|w| *w != worker);
             }
+            ports.into_iter().for_each(|port| self.closer.close(port));
         }
         notified == self.threads.len()
+    }
+
+    /// Closes queues that a worker gave up later than [`Self::detach`] waited.
+    pub fn close_late(&self) {
+        while let Ok(Reply::Detached { ports, .. }) = self.replies.try_recv() {
+            ports.into_iter().for_each(|port| self.closer.close(port));
+        }
     }
 
     /// Makes `worker` process a frame as if `device` had received it. Returns whether the worker
@@ -206,6 +227,80 @@ impl Workers {
             all_ended &= thread.is_finished() && thread.join().is_ok();
         }
         all_ended
+    }
+}
+
+/// Threads that close queues: the kernel takes milliseconds for each, most of it waiting, and a
+/// zero-copy driver longer. Their chunks return to their owners.
+#[derive(Debug)]
+struct Closer {
+    ports: Option<Sender<QueuePort>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// How often queues that the kernel has not released are looked at.
+const CLOSE_RETRY: Duration = Duration::from_secs(1);
+
+/// Threads of the [`Closer`].
+const CLOSERS: usize = 8;
+
+impl Closer {
+    fn start(handoff: &Arc<Handoff>) -> io::Result<Self> {
+        let (ports, received) = channel::unbounded::<QueuePort>();
+        let start = |_| {
+            let (received, handoff) = (received.clone(), Arc::clone(handoff));
+            thread::Builder::new()
+                .name("closer".to_owned())
+                .spawn(move || Self::run(&received, &handoff))
+        };
+        Ok(Self {
+            ports: Some(ports),
+            threads: (0..CLOSERS).map(start).collect::<io::Result<_>>()?,
+        })
+    }
+
+    /// Closes queues until no more can come. Those that the kernel does not release, since their
+    /// packets wait in a lower interface, are looked at again, however long that takes.
+    fn run(received: &Receiver<QueuePort>, handoff: &Handoff) {
+        // The queue of returned chunks is as long as the pool: it refuses none.
+        let give = |frame| drop(handoff.return_chunk(frame));
+        let mut waiting: Vec<ClosingPort> = Vec::new();
+        let mut retry_at = Instant::now();
+        loop {
+            let timeout = if waiting.is_empty() {
+                Duration::MAX
+            } else {
+                retry_at.saturating_duration_since(Instant::now())
+            };
+            match received.recv_timeout(timeout) {
+                Ok(port) => waiting.extend(port.close_with(give)),
+                Err(RecvTimeoutError::Timeout) => {
+                    waiting = waiting
+                        .into_iter()
+                        .filter_map(|it| it.retry(give))
+                        .collect();
+                    retry_at = Instant::now() + CLOSE_RETRY;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            handoff.wake_short();
+        }
+    }
+
+    fn close(&self, port: QueuePort) {
+        if let Some(ports) = &self.ports {
+            // Fails only when no thread is left; the port then closes here.
+            let _ = ports.send(port);
+        }
+    }
+}
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        self.ports = None;
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
     }
 }
 

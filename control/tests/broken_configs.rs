@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use vtep_control::config::{HostFacts, InterfaceFacts, parse};
+use vtep_control::config::{HostFacts, InterfaceFacts, Missing, parse};
 
 /// Lines 1 to 5 of every configuration below.
 const HEAD: &str = "[vtep]\naddress = \"203.0.113.2\"\nunderlay = [\"eth0\"]\n[[vni]]\nid = 100\n";
@@ -41,6 +41,11 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "rd = \"65000:7\"\n[[vni]]\nid = 200\nrd = \"65000:7\"",
         "f:9: vni.rd: 65000:7 is already the route distinguisher of VNI 100; give each VNI its \
          own, or write \"auto\"",
+    ),
+    (
+        "the automatic route distinguisher of another VNI",
+        "rd = \"203.0.113.1:200\"\n[[vni]]\nid = 200\n[bgp]\nasn = 65000\nrouter-id = \"203.0.113.1\"",
+        "f:7: vni.rd: 203.0.113.1:200 of VNI 100 is the automatic route distinguisher of VNI 200",
     ),
     (
         "VNI without id",
@@ -152,6 +157,22 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "f:8: vni.port.storm.rate: invalid value 0: must be an integer from 1 to 4294967295",
     ),
     (
+        "io",
+        "[[vni.port]]\ninterface = \"a\"\nio = \"af-xdp\"",
+        r#"f:8: vni.port.io: invalid value "af-xdp": must be one of "auto", "xdp", "packet""#,
+    ),
+    (
+        "underlay-io",
+        "!underlay-io = \"af-packet\"",
+        r#"f:4: vtep.underlay-io: invalid value "af-packet": must be one of "auto", "xdp", "packet""#,
+    ),
+    (
+        "two ports of an interface with different io",
+        "[[vni.port]]\ninterface = \"a\"\nvlan = 5\nio = \"packet\"\n[[vni.port]]\ninterface = \
+         \"a\"\nvlan = 6",
+        r#"f:10: vni.port.io: a vlan 6 has io = "auto", and a vlan 5 of the same interface "packet"; write one io"#,
+    ),
+    (
         "checksum",
         "[[vni.port]]\ninterface = \"a\"\nchecksum = \"off\"",
         r#"f:8: vni.port.checksum: invalid value "off": must be one of "auto", "complete", "trust""#,
@@ -225,6 +246,12 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "we as neighbor",
         "[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"203.0.113.2\"\nremote-asn = 65000",
         "f:9: bgp.neighbor.address: 203.0.113.2 is a local VTEP address; write the neighbor's",
+    ),
+    (
+        "IPv4-mapped neighbor (finding C5)",
+        "[bgp]\nasn = 65000\n[[bgp.neighbor]]\naddress = \"::ffff:203.0.113.254\"\nremote-asn = 65000",
+        "f:9: bgp.neighbor.address: invalid router address ::ffff:203.0.113.254: must be a unicast \
+         address that is routed, not IPv4-mapped",
     ),
     (
         "local address of another family",
@@ -318,7 +345,7 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "few frames",
         "!afxdp = { frames = 64 }",
-        "f:4: vtep.afxdp.frames: invalid value 64: must be an integer from 2048 to 4194304, a \
+        "f:4: vtep.afxdp.frames: invalid value 64: must be an integer from 2048 to 1048576, a \
          power of two",
     ),
     (
@@ -398,6 +425,15 @@ impl HostFacts for Host {
         address == IpAddr::from([203, 0, 113, 2])
     }
 
+    fn tenant_obstacle(&self, name: &str) -> Option<(String, bool)> {
+        let reason = "interface lo can't be a tenant port".to_owned();
+        (name == "lo").then_some((reason, false))
+    }
+
+    fn underlay_obstacle(&self, name: &str) -> Option<String> {
+        (name == "bond0").then(|| "interface bond0 can't be an underlay interface".to_owned())
+    }
+
     fn cores(&self) -> usize {
         2
     }
@@ -407,11 +443,30 @@ impl HostFacts for Host {
 fn the_host_must_have_what_the_configuration_names() {
     let text = format!("{HEAD}[[vni.port]]\ninterface = \"a\"\n");
     let check = |text: &str, host: Host| {
-        let problems = parse("f", text).unwrap().check_host(&host);
+        let problems = parse("f", text)
+            .unwrap()
+            .check_host(&host, Missing::Refused);
         (problems.has_errors(), problems.to_string())
     };
     let good = check(&text, Host(&[("eth0", 1550), ("a", 1500)]));
     assert_eq!(good, (false, String::new()));
+    let (refused, obstacle) = check(
+        &text.replace("\"a\"", "\"lo\""),
+        Host(&[("eth0", 1550), ("lo", 65536)]),
+    );
+    assert!(
+        refused && obstacle.contains("f:7: vni.port.interface: interface lo can't be"),
+        "{obstacle}"
+    );
+    // Findings C19 and N5.
+    let (refused, bond) = check(
+        &text.replace("\"eth0\"", "\"bond0\""),
+        Host(&[("bond0", 1550)]),
+    );
+    assert!(
+        refused && bond.contains("f:3: vtep.underlay: interface bond0 can't be an underlay"),
+        "{bond}"
+    );
     let absent = check(&text, Host(&[("eth0", 1550)]));
     assert_eq!(
         (absent.0, &absent.1[..30]),

@@ -5,8 +5,8 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -24,17 +24,41 @@ use vtep_control::config::{Change, Config, parse, save};
 
 const BASE: &str = "[vtep]\naddress = \"203.0.113.2\"\nunderlay = [\"eth0\"]\n[[vni]]\nid = 100\n";
 
+/// The time that the action `mac.unfreeze` takes.
+const ACTION: Duration = Duration::from_millis(4);
+
+/// The VNIs of the actions, in their order.
+type Actions = Arc<Mutex<Vec<u32>>>;
+
 /// A daemon that consists of its configuration only.
-struct Daemon(Config);
+struct Daemon(Config, Actions);
 
 impl Handler for Daemon {
     fn change(&mut self, changes: Vec<Change>) -> Result<(), ApiError> {
         Ok(self.0.apply_all(&changes)?)
     }
 
-    fn show(&mut self, request: &ShowRequest) -> Result<Value, ApiError> {
+    type Progress = u8;
+
+    /// Answers at the third call. Flood lists take a while.
+    fn show(
+        &mut self,
+        request: &ShowRequest,
+        progress: &mut u8,
+    ) -> Option<Result<String, ApiError>> {
+        *progress += 1;
+        if matches!(request, ShowRequest::Flood(_)) {
+            std::thread::sleep(Duration::from_millis(4));
+        }
+        if let (ShowRequest::Workers(_), 1) = (request, *progress) {
+            // Longer than a turn spends on clients.
+            std::thread::sleep(Duration::from_millis(15));
+        }
+        if *progress < 3 {
+            return None;
+        }
         let ShowRequest::Mac(query) = request else {
-            return Ok(json!({"rows": [], "next": null}));
+            return Some(Ok(r#"{"rows":[],"next":null}"#.to_owned()));
         };
         let row = |(vni, mac, vtep)| MacRow {
             vni,
@@ -42,9 +66,12 @@ impl Handler for Daemon {
             kind: MacKind::Static,
             port: None,
             vtep: Some(vtep),
+            esi: None,
+            vteps: Vec::new(),
             sequence: None,
             flags: Vec::new(),
             age: None,
+            addresses: None,
         };
         let all = self.0.vnis().iter().flat_map(|(vni, content)| {
             content
@@ -53,10 +80,15 @@ impl Handler for Daemon {
                 .map(|(mac, entry)| (*vni, mac.get(), entry.vtep))
         });
         let rows = Rows::page(all.map(row), |row| MacCursor(row.vni, row.mac), query);
-        Ok(serde_json::to_value(rows.map_err(ApiError::refused)?).unwrap())
+        let rows = rows.map_err(ApiError::refused);
+        Some(rows.map(|rows| serde_json::to_string(&rows).unwrap()))
     }
 
-    fn act(&mut self, _: &Action) -> Result<Value, ApiError> {
+    fn act(&mut self, action: &Action) -> Result<Value, ApiError> {
+        if let Action::MacUnfreeze(unfreeze) = action {
+            std::thread::sleep(ACTION);
+            self.1.lock().unwrap().push(unfreeze.vni.get());
+        }
         Ok(json!({}))
     }
 
@@ -69,7 +101,7 @@ impl Handler for Daemon {
                     .map(|_| json!({"warnings": []}))
                     .map_err(ApiError::from)
             }
-            _ => Ok(json!({"changes": [], "restart": []})),
+            _ => Ok(json!({"changes": [], "resets": [], "restart": []})),
         }
     }
 }
@@ -83,6 +115,7 @@ struct Fixture {
     ahead: Arc<AtomicU64>,
     /// Events that the server still has to publish.
     events: Arc<AtomicU64>,
+    actions: Actions,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -96,12 +129,14 @@ impl Fixture {
         );
         let directory = std::env::temp_dir().join(name);
         let path = directory.join("control.sock");
-        let server = ControlServer::bind(&path, None).unwrap();
+        let server = ControlServer::<u8>::bind(&path, None).unwrap();
         let (stop, ahead) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let events = Arc::<AtomicU64>::default();
+        let actions = Actions::default();
         let thread = {
             let (stop, ahead, events) = (stop.clone(), ahead.clone(), events.clone());
-            std::thread::spawn(move || serve(server, &stop, &ahead, &events))
+            let daemon = Daemon(parse("base", BASE).unwrap().config, actions.clone());
+            std::thread::spawn(move || serve(server, daemon, &stop, &ahead, &events))
         };
         Self {
             directory,
@@ -109,6 +144,7 @@ impl Fixture {
             stop,
             ahead,
             events,
+            actions,
             thread: Some(thread),
         }
     }
@@ -141,10 +177,15 @@ impl Drop for Fixture {
     }
 }
 
-fn serve(mut server: ControlServer, stop: &AtomicBool, ahead: &AtomicU64, wanted: &AtomicU64) {
+fn serve(
+    mut server: ControlServer<u8>,
+    mut daemon: Daemon,
+    stop: &AtomicBool,
+    ahead: &AtomicU64,
+    wanted: &AtomicU64,
+) {
     let mut poll = Poll::new().unwrap();
     let mut events = Events::with_capacity(TOKENS);
-    let mut daemon = Daemon(parse("base", BASE).unwrap().config);
     server.register(poll.registry(), Token(7)).unwrap();
     while !stop.load(Relaxed) {
         let wait = server
@@ -155,7 +196,7 @@ fn serve(mut server: ControlServer, stop: &AtomicBool, ahead: &AtomicU64, wanted
         let now = Instant::now() + Duration::from_secs(ahead.load(Relaxed));
         for event in &events {
             assert!(server.owns(event.token()));
-            server.event(poll.registry(), event.token(), &mut daemon, now);
+            server.event(poll.registry(), event.token(), now);
         }
         server.tick(poll.registry(), &mut daemon, now);
         for _ in 0..wanted.load(Relaxed) {
@@ -339,6 +380,36 @@ fn a_client_that_does_not_read_is_closed_and_others_are_served() {
     }
 }
 
+/// A client that waits for the daemon is neither passed over nor closed, however busy the others
+/// keep the daemon (finding C13).
+#[test]
+fn busy_clients_are_served_in_turn() {
+    const CLIENTS: u32 = 6;
+    const REQUESTS: usize = 20;
+    let fixture = Fixture::new();
+    let clients: Vec<_> = (1..=CLIENTS)
+        .map(|vni| {
+            let mut client = fixture.raw();
+            let params = json!({"vni": vni, "mac": "02:00:00:00:00:01"});
+            let line = format!("{}\n", request(vni, "mac.unfreeze", &params));
+            client.write_all(line.repeat(REQUESTS).as_bytes()).unwrap();
+            client
+        })
+        .collect();
+    fixture.ahead.store(60, Relaxed);
+    for client in clients {
+        let answers = BufReader::new(client).lines().take(REQUESTS);
+        assert_eq!(answers.map_while(Result::ok).count(), REQUESTS);
+    }
+    let served = fixture.actions.lock().unwrap().clone();
+    for vni in 1..=CLIENTS {
+        let at: Vec<_> = (0..served.len()).filter(|at| served[*at] == vni).collect();
+        assert_eq!(at.len(), REQUESTS);
+        let between = at.windows(2).map(|pair| pair[1] - pair[0]).max();
+        assert!(between <= Some(CLIENTS as usize), "{served:?}");
+    }
+}
+
 #[test]
 fn a_thousand_idle_clients_are_bounded_and_replaced() {
     let fixture = Fixture::new();
@@ -365,6 +436,37 @@ fn a_thousand_idle_clients_are_bounded_and_replaced() {
         std::thread::sleep(Duration::from_millis(10));
     }
     assert_eq!(macs(&fixture), 0);
+}
+
+/// Clients whose requests wait for their turn behind those of others are neither idle nor late,
+/// however long it takes.
+#[test]
+fn a_client_that_waits_for_its_turn_is_neither_replaced_nor_closed() {
+    let fixture = Fixture::new();
+    let connect = |line: &str, times| {
+        let stream = fixture.raw();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
+        (&stream).write_all(line.repeat(times).as_bytes()).unwrap();
+        stream
+    };
+    let slow = format!("{}\n", request(1, "show.workers", &json!({})));
+    let busy: Vec<_> = (0..MAX_CLIENTS - 1).map(|_| connect(&slow, 2)).collect();
+    let fast = format!("{}\n", request(1, "show.mac", &json!({})));
+    let waiting = connect(&fast, 1);
+    fixture.ahead.store(60, Relaxed);
+    let late: Vec<_> = (0..8).map(|_| connect(&fast, 1)).collect();
+    let answers = |stream: &UnixStream, count| {
+        let lines = BufReader::new(stream).lines().take(count);
+        lines
+            .filter(|line| line.as_ref().is_ok_and(|line| line.contains("result")))
+            .count()
+    };
+    assert_eq!(answers(&waiting, 1), 1);
+    let served: Vec<_> = busy.iter().map(|stream| answers(stream, 2)).collect();
+    assert_eq!(served, vec![2; busy.len()]);
+    drop(late);
 }
 
 #[test]
@@ -395,22 +497,22 @@ fn sockets_are_private_stale_ones_are_replaced_and_live_ones_are_kept() {
         .mode();
     assert_eq!(mode & 0o777, 0o660);
     assert!(matches!(
-        ControlServer::bind(&fixture.path, None),
+        ControlServer::<u8>::bind(&fixture.path, None),
         Err(BindError::Live(_))
     ));
     let stale = fixture.directory.join("stale");
     drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
-    let server = ControlServer::bind(&stale, Some("root")).unwrap();
+    let server = ControlServer::<u8>::bind(&stale, Some("root")).unwrap();
     drop(server);
     assert!(!stale.exists(), "removed at the end");
     let file = fixture.directory.join("file");
     std::fs::write(&file, "x").unwrap();
     assert!(matches!(
-        ControlServer::bind(&file, None),
+        ControlServer::<u8>::bind(&file, None),
         Err(BindError::NotSocket(_))
     ));
     assert!(matches!(
-        ControlServer::bind(&stale, Some("no such group")),
+        ControlServer::<u8>::bind(&stale, Some("no such group")),
         Err(BindError::NoGroup(_))
     ));
     let absent = Client::connect(Path::new("/nonexistent/vtepd.sock")).unwrap_err();
@@ -457,7 +559,7 @@ fn another_user_is_refused_before_anything_is_parsed() {
 
 #[test]
 fn every_example_of_the_documentation_parses_and_answers() {
-    let mut daemon = Daemon(parse("base", BASE).unwrap().config);
+    let mut daemon = Daemon(parse("base", BASE).unwrap().config, Actions::default());
     let known = request(0, "fdb.add", &fdb("50:54:33:00:00:0c"));
     dispatch(known.to_string().as_bytes(), &mut daemon).unwrap();
     let (mut examples, mut answers, mut last) = (0, 0, Value::Null);
@@ -474,7 +576,8 @@ fn every_example_of_the_documentation_parses_and_answers() {
         let Some(asked) = good.or(asked) else {
             continue;
         };
-        last = dispatch(asked.as_bytes(), &mut daemon).unwrap();
+        let answer = dispatch(asked.as_bytes(), &mut daemon).unwrap();
+        last = serde_json::from_str(&answer).unwrap();
         let all = last
             .as_array()
             .cloned()
@@ -487,6 +590,42 @@ fn every_example_of_the_documentation_parses_and_answers() {
         examples += 1;
     }
     assert!(examples >= 26 && answers >= 5, "{examples} {answers}");
+}
+
+/// Clients are served in turn: however many requests some have sent, another waits for one part of
+/// an answer of each (finding C13).
+#[test]
+fn clients_with_many_requests_do_not_keep_another_waiting() {
+    let fixture = Fixture::new();
+    let (stop, answers) = (AtomicBool::new(false), AtomicU64::new(0));
+    let line = format!("{}\n", request(1, "show.flood", &json!({})));
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| {
+                let mut stream = UnixStream::connect(&fixture.path).unwrap();
+                stream.write_all(line.repeat(16).as_bytes()).unwrap();
+                let mut answer = String::new();
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                while !stop.load(Relaxed) {
+                    answer.clear();
+                    reader.read_line(&mut answer).unwrap();
+                    answers.fetch_add(1, Relaxed);
+                    stream.write_all(line.as_bytes()).unwrap();
+                }
+            });
+        }
+        while answers.load(Relaxed) < 6 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let before = answers.load(Relaxed);
+        let mut client = fixture.client();
+        for _ in 0..20 {
+            client.call("show.vni", json!({})).unwrap();
+        }
+        let meanwhile = answers.load(Relaxed) - before;
+        stop.store(true, Relaxed);
+        assert!(meanwhile <= 20 * 6, "{meanwhile} answers to others");
+    });
 }
 
 #[test]
@@ -583,9 +722,10 @@ proptest! {
     #[test]
     fn no_line_makes_the_server_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), json in any_json()) {
         let config = parse("base", BASE).unwrap().config;
-        let mut daemon = Daemon(config.clone());
+        let mut daemon = Daemon(config.clone(), Actions::default());
         let answer = dispatch(&bytes, &mut daemon);
-        prop_assert!(answer.is_some_and(|answer| answer["error"].is_object()));
+        let answer: Value = serde_json::from_str(&answer.unwrap()).unwrap();
+        prop_assert!(answer["error"].is_object());
         dispatch(json.to_string().as_bytes(), &mut daemon);
         let wrapped = json!({"jsonrpc": "2.0", "id": 1, "method": "fdb.add", "params": json});
         dispatch(wrapped.to_string().as_bytes(), &mut daemon);

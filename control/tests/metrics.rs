@@ -64,19 +64,26 @@ fn serve(mut server: MetricsServer, stop: &AtomicBool, ahead: &AtomicU64) {
     server.register(poll.registry(), Token(7)).unwrap();
     let mut made = 0;
     while !stop.load(Relaxed) {
-        poll.poll(&mut events, Some(Duration::from_millis(10)))
+        let wait = Duration::from_millis(10);
+        let due = server.next_deadline();
+        let due = due.map(|at| at.saturating_duration_since(Instant::now()));
+        poll.poll(&mut events, Some(due.map_or(wait, |due| due.min(wait))))
             .unwrap();
         let now = Instant::now() + Duration::from_secs(ahead.load(Relaxed));
-        let mut page = || {
-            made += 1;
+        let mut parts = |part| match part {
+            0 => {
+                made += 1;
+                Some(format!("made {made}\n"))
+            }
             // More than a socket holds.
-            format!("made {made}\n{}# EOF\n", "x".repeat(8 << 20))
+            1..=8 => Some("x".repeat(1 << 20)),
+            _ => None,
         };
         for event in &events {
             assert!(server.owns(event.token()));
-            server.event(poll.registry(), event.token(), now, &mut page);
+            server.event(poll.registry(), event.token(), now);
         }
-        server.tick(poll.registry(), now, &mut page);
+        server.tick(poll.registry(), now, &mut parts);
     }
 }
 

@@ -512,6 +512,37 @@ fn a_thousand_vteps_resolve_quickly_and_only_changes_are_reported() {
     });
 }
 
+/// BGP peers choose the number of VTEPs, and any change of a route concerns all of them: what one poll
+/// looks up is bounded, and all have their turn, however often routes change.
+#[test]
+fn routes_are_looked_up_in_portions() {
+    Net::new("portions").inside(|net| {
+        net.ip("near", "route add 198.18.0.0/15 via 10.0.0.1");
+        let permanent = "neigh replace 10.0.0.1 dev eth0 lladdr 02:00:00:00:00:01 nud permanent";
+        net.ip("near", permanent);
+        let mut events = EventLoop::new();
+        let address = |n: u32| VtepAddr::new((0xc612_0000_u32 + n).to_be_bytes().into());
+        for n in 1..=5000 {
+            let vtep = address(n).unwrap();
+            events.underlay.track(vtep, Instant::now());
+        }
+        for found in [2048, 2048, 904] {
+            assert_eq!(events.resolutions().len(), found);
+            let timeout = events.underlay.next_timeout(Instant::now());
+            assert_eq!(timeout, Some(Duration::ZERO), "the rest is left");
+            // All are marked again; those that were looked up before are not the first.
+            net.ip("near", "route add 198.51.100.0/24 via 10.0.0.1");
+            net.ip("near", "route del 198.51.100.0/24 via 10.0.0.1");
+            net.ip("near", "rule add pref 99 to 198.51.100.0/24 table 7");
+            net.ip("near", "rule del pref 99 to 198.51.100.0/24 table 7");
+        }
+        for _ in 0..4 {
+            assert_eq!(events.resolutions().len(), 0, "nothing has changed");
+        }
+        assert_eq!(events.underlay.next_timeout(Instant::now()), None);
+    });
+}
+
 #[test]
 fn lost_events_lead_to_the_same_state() {
     Net::new("lost").inside(|net| {

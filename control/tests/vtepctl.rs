@@ -124,9 +124,9 @@ fn tables_come_in_pages_and_are_aligned() {
     let (output, asked) = vtepctl("pages", &[&first, &last], &["show", "mac", "--vni", "100"]);
     assert!(asked[1].contains(r#""after":"CURSOR""#), "{}", asked[1]);
     let wanted = "\
-VNI  MAC                Type    Intf/Remote VTEP  Seq  Flags  Age
-100  50:54:33:00:00:0a  local   vnet10              -  -        -
-100  50:54:33:00:00:0c  static  203.0.113.3         -  -        -
+VNI  MAC                Type    Intf/Remote VTEP  Seq  IPs  Flags  Age
+100  50:54:33:00:00:0a  local   vnet10              -    -  -        -
+100  50:54:33:00:00:0c  static  203.0.113.3         -    -  -        -
 ";
     assert_eq!(text(&output.stdout), wanted);
     let (output, _) = vtepctl("json", &[&first, &last], &["--json", "show", "mac"]);

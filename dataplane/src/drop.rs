@@ -43,14 +43,25 @@ reasons! {
         "ARP or ND from a locked port claims a MAC or IP address that is not the port's"
     ArpNdMalformed "arp-nd-malformed"
         "an ARP or ND message that every receiver must discard: wrong length, hop limit, checksum \
-         or options, or fragmented"
+         or options, or fragmented; on a locked port also whatever might be ARP or ND and can't be \
+         parsed to its end"
     LinkLocalGroup "link-local-group"
         "the destination is 01:80:c2:00:00:00-0f, which no bridge forwards (IEEE 802.1Q)"
     Tagged "tagged"
         "the frame has an 802.1Q tag and its VNI does not pass tags (RFC 7348 section 6.1)"
     UnknownVlan "unknown-vlan" "no port of the trunk has the frame's VLAN"
-    Storm "storm" "a broadcast, unknown unicast or multicast frame above the port's storm limit"
+    Storm "storm"
+        "a broadcast, unknown unicast or multicast frame above the storm limit of the port, or of \
+         the VNI for frames from the overlay"
     Hairpin "hairpin" "the destination is behind the port that the frame came from"
+    Unsegmented "unsegmented"
+        "the frame is longer than the MTU of the interface that it came from, and too long for its \
+         destination: its sender has a larger MTU, or left segmentation to the interface of what \
+         can't be cut (not TCP, a fragment, a wrong checksum)"
+    Unsegmentable "unsegmentable"
+        "a frame that its sender left to be segmented (TSO, USO) can't be: its headers are not those \
+         of the protocol that is to be cut, or it is in a tunnel within a tunnel, or one with \
+         checksums or sequence numbers (GRE)"
     TooBig "too-big" "with the outer headers, the packet would be longer than the underlay's MTU"
     NoAdjacency "no-adjacency"
         "no usable underlay path to the VTEP: no route, no neighbor entry, or the link is down"
@@ -61,6 +72,9 @@ reasons! {
     OuterUdp "outer-udp" "the outer UDP length does not agree with the packet"
     OuterUdpChecksum "outer-udp-checksum"
         "the outer UDP checksum is wrong, or missing where it is required"
+    OtherStation "other-station"
+        "the outer destination MAC is that of another station: the link floods, or the interface is \
+         promiscuous"
     WrongDestination "wrong-destination"
         "the outer destination is not a local VTEP address, or not the VXLAN port"
     VxlanFlags "vxlan-flags" "the I flag of the VXLAN header is 0 (RFC 7348 section 5)"
@@ -76,21 +90,33 @@ reasons! {
         "the outer header is marked congestion experienced, and the inner header can't carry the \
          mark (RFC 6040)"
     SplitHorizon "split-horizon" "a frame from the overlay is for a MAC behind another VTEP"
+    // Input, before a worker sees the frame.
+    NoSocket "no-socket"
+        "the frame arrived on a receive queue without a socket: a queue that was just added, or one \
+         that `show status` lists"
+    SplitFrame "split-frame"
+        "a piece of a frame longer than the interface's MTU, which the driver delivered in pieces"
     // Output.
-    FloodFull "flood-full" "too many frames of the port, or of all ports, are waiting to be flooded"
+    FloodFull "flood-full"
+        "too many frames of the port, of the overlay for the VNI, or of all, are waiting to be flooded"
     NoFloodTarget "no-flood-target"
         "nothing to flood to: the VNI has no remote VTEP and no other local port"
     PortMtu "port-mtu" "the frame is longer than the MTU of the tenant's interface allows"
     TooManySegments "too-many-segments"
-        "a received frame has more than 8 segments or 16,000 bytes: its sender left segmentation \
-         to an interface that does not segment"
+        "a received frame has more than 64 chunks or 65,671 bytes, or one to send more than 9 \
+         chunks, which the kernel does not take"
     MultiBufferUnsupported "multi-buffer-unsupported"
         "the frame has several segments, and the egress interface does not send multi-buffer \
          frames"
     NoFrame "no-frame" "no free UMEM chunk for a copy"
     TxFull "tx-full" "the transmit queue is full"
+    TxDropped "tx-dropped"
+        "the kernel's driver of the egress interface dropped the frame, which is counted as sent \
+         too: its own queue is full, or the link just went down"
     HandOffFull "hand-off-full" "the queue to the worker that owns the port is full"
-    PortDown "port-down" "the egress port has no open socket"
+    Removed "removed"
+        "the frame waited to be sent, and its port, interface, queue or VNI was removed meanwhile"
+    PortDown "port-down" "the egress port has no link or no open socket"
     BadDescriptor "bad-descriptor"
         "a descriptor from the kernel lies outside its chunk, or names a chunk that the kernel \
          does not own"

@@ -27,8 +27,8 @@ pub enum WorkerEvent {
         /// The error number from the kernel (errno(3)).
         errno: i32,
     },
-    /// Busy polling of a socket was switched off: the kernel transmitted none of its frames for
-    /// 10 ms.
+    /// Busy polling of a socket was switched off: the driver transmits only when it is woken, or the
+    /// kernel can't poll the queue.
     BusyPollEnded {
         /// The worker that owns the socket.
         worker: WorkerId,
@@ -37,8 +37,9 @@ pub enum WorkerEvent {
         /// Queue of the device.
         queue: u32,
     },
-    /// A worker saw a host, or a tenant requested an unknown address.
-    Learn(LearnEvent),
+    /// A worker saw a host, or a tenant requested an unknown address. The first field is the
+    /// version of the snapshot in which the identifiers have their meaning.
+    Learn(u64, LearnEvent),
 }
 
 /// The queue from all workers to the control thread.

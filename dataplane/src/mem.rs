@@ -32,21 +32,6 @@ pub fn reserve<T>(count: usize) -> Vec<T> {
     values
 }
 
-/// Appends a value to a vector that may become large, and moves to huge pages then.
-#[inline]
-pub fn push<T>(values: &mut Vec<T>, value: T) {
-    if values.len() == values.capacity() {
-        grow(values);
-    }
-    values.push(value);
-}
-
-#[cold]
-fn grow<T>(values: &mut Vec<T>) {
-    values.reserve(1);
-    advise_huge_pages(values);
-}
-
 fn advise_huge_pages<T>(values: &mut Vec<T>) {
     let bytes = values.capacity() * size_of::<T>();
     if bytes >= 2 * HUGE_PAGE && !cfg!(miri) {

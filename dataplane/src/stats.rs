@@ -1,6 +1,7 @@
 //! Counters: each worker writes a row of its own, readers sum the rows.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam::utils::CachePadded;
 
@@ -75,6 +76,7 @@ impl Row {
 #[derive(Debug)]
 pub struct Counters {
     rows: Box<[CachePadded<Row>]>,
+    flood: Option<OwnedFloodRow>,
 }
 
 /// The sums over all workers.
@@ -121,7 +123,22 @@ impl Counters {
     pub fn new(workers: usize) -> Self {
         Self {
             rows: (0..workers).map(|_| CachePadded::new(Row::new())).collect(),
+            flood: None,
         }
+    }
+
+    /// Counters of a VTEP, for the workers of `floods`: copies of flooded frames are counted there.
+    #[must_use]
+    pub fn of_vtep(floods: &FloodCounters) -> Self {
+        Self {
+            flood: Some(floods.alloc()),
+            ..Self::new(floods.0.workers)
+        }
+    }
+
+    /// The row for copies of flooded frames; `None` for those that count them as all others.
+    pub(crate) fn flood_row(&self) -> Option<&FloodRow> {
+        self.flood.as_ref().map(|flood| &flood.row)
     }
 
     /// The row that `worker` writes.
@@ -137,7 +154,16 @@ impl Counters {
     /// Sums the rows of all workers.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        self.rows.iter().fold(Totals::default(), |mut sum, row| {
+        let mut flooded = Totals::default();
+        if let Some(flood) = &self.flood {
+            for worker in (0..).map(WorkerId).take(self.rows.len()) {
+                if let Some(sent) = flood.row.get(worker) {
+                    flooded.tx_frames += sent.frames.load(Relaxed);
+                    flooded.tx_bytes += sent.bytes.load(Relaxed);
+                }
+            }
+        }
+        self.rows.iter().fold(flooded, |mut sum, row| {
             sum.rx_frames += row.rx_frames.load(Relaxed);
             sum.rx_bytes += row.rx_bytes.load(Relaxed);
             sum.tx_frames += row.tx_frames.load(Relaxed);
@@ -151,9 +177,149 @@ impl Counters {
     }
 }
 
+/// Rows of a page of [`FloodCounters`].
+const PAGE: usize = 256;
+
+/// The copies of flooded frames that were sent to each VTEP, for all VTEPs side by side: a flood
+/// adds to those of all its VTEPs, so that four share a cache line where each of [`Counters`] has
+/// several. Clones share them.
+#[derive(Debug, Clone)]
+pub struct FloodCounters(Arc<FloodPages>);
+
+#[derive(Debug)]
+struct FloodPages {
+    workers: usize,
+    /// Rows without an owner, all zero. Locked by the control thread alone, to add and remove VTEPs.
+    free: Mutex<Vec<FloodRow>>,
+}
+
+/// What a worker has sent.
+#[derive(Debug, Default)]
+pub(crate) struct Sent {
+    frames: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Sent {
+    /// Counts one copy of `bytes` bytes.
+    #[inline]
+    pub(crate) fn add(&self, bytes: u64) {
+        add(&self.frames, 1);
+        add(&self.bytes, bytes);
+    }
+}
+
+/// [`PAGE`] rows for one worker after the other.
+#[derive(Debug, Clone)]
+pub(crate) struct FloodPage(Arc<[Sent]>);
+
+impl FloodPage {
+    /// What `worker` counts in for the row at `place`.
+    #[inline]
+    pub(crate) fn get(&self, place: u16, worker: WorkerId) -> Option<&Sent> {
+        self.0.get(worker.index() * PAGE + usize::from(place))
+    }
+}
+
+/// A VTEP's place in a page.
+#[derive(Debug, Clone)]
+pub(crate) struct FloodRow {
+    pub(crate) page: FloodPage,
+    pub(crate) place: u16,
+}
+
+impl FloodRow {
+    fn get(&self, worker: WorkerId) -> Option<&Sent> {
+        self.page.get(self.place, worker)
+    }
+}
+
+/// A row that returns to its page when its VTEP is removed. No table has the VTEP then: workers do
+/// not write to it any more.
+#[derive(Debug)]
+struct OwnedFloodRow {
+    row: FloodRow,
+    pages: Arc<FloodPages>,
+}
+
+impl Drop for OwnedFloodRow {
+    fn drop(&mut self) {
+        for worker in (0..).map(WorkerId).take(self.pages.workers) {
+            if let Some(sent) = self.row.get(worker) {
+                sent.frames.store(0, Relaxed);
+                sent.bytes.store(0, Relaxed);
+            }
+        }
+        self.pages.free().push(self.row.clone());
+    }
+}
+
+impl FloodPages {
+    fn free(&self) -> MutexGuard<'_, Vec<FloodRow>> {
+        // Every state of the list is consistent.
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl FloodCounters {
+    /// No rows yet, for `workers` workers.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        Self(Arc::new(FloodPages {
+            workers,
+            free: Mutex::default(),
+        }))
+    }
+
+    fn alloc(&self) -> OwnedFloodRow {
+        let mut free = self.0.free();
+        let row = free.pop().unwrap_or_else(|| {
+            let all = (0..self.0.workers * PAGE).map(|_| Sent::default());
+            let page = FloodPage(all.collect());
+            let row = |place| FloodRow {
+                page: page.clone(),
+                place,
+            };
+            // The first is taken first: VTEPs that are added together lie together.
+            free.extend((1..PAGE as u16).rev().map(row));
+            row(0)
+        });
+        OwnedFloodRow {
+            row,
+            pages: Arc::clone(&self.0),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn copies_of_floods_are_counted_for_their_vtep_alone() {
+        let floods = FloodCounters::new(2);
+        let mut vteps: Vec<_> = (0..300).map(|_| Counters::of_vtep(&floods)).collect();
+        for (number, vtep) in (1..).zip(&vteps) {
+            for worker in [WorkerId(0), WorkerId(1)] {
+                let row = vtep.flood_row().unwrap().get(worker).unwrap();
+                (0..number).for_each(|_| row.add(10));
+                vtep.row(worker).sent(1, 1000);
+            }
+            assert!(vtep.flood_row().unwrap().get(WorkerId(2)).is_none());
+        }
+        for (number, vtep) in (1..).zip(&vteps) {
+            let totals = vtep.totals();
+            let sent = (totals.tx_frames, totals.tx_bytes);
+            assert_eq!(sent, (2 * number + 2, 20 * number + 2000));
+        }
+        // Removed VTEPs leave their rows to others, which start at zero.
+        let removed = vteps.split_off(100).len();
+        let new: Vec<_> = (0..removed).map(|_| Counters::of_vtep(&floods)).collect();
+        assert!(new.iter().all(|vtep| vtep.totals() == Totals::default()));
+        assert_eq!(floods.0.free().len(), 2 * PAGE - 300);
+        assert_eq!(vteps[99].totals().tx_frames, 202);
+        assert!(Counters::new(1).flood_row().is_none());
+    }
 
     #[test]
     fn totals_sum_the_workers_rows() {

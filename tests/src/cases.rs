@@ -254,7 +254,7 @@ fn outer_headers(c: &mut Cases) {
     c.same("udp-length-below-8", Dropped, Some("outer-udp"), |p| {
         p.udp_length_error = -79;
     });
-    c.differ("ip-options", (Delivered, Dropped), None, |p| {
+    c.differ("ip-options", (Delivered, Dropped), Some("outer-ip"), |p| {
         p.options = vec![1, 1, 1, 1];
     });
     c.differ("outer-vlan-tag", (Dropped, Delivered), None, |p| {
@@ -279,7 +279,9 @@ fn outer_headers(c: &mut Cases) {
 }
 
 fn fragments(c: &mut Cases) {
-    c.same("first-fragment", Dropped, None, |p| p.fragment = 0x2000);
+    c.same("first-fragment", Dropped, Some("outer-fragment"), |p| {
+        p.fragment = 0x2000;
+    });
     c.same("last-fragment", Dropped, None, |p| p.fragment = 0x0005);
     let name = "all-fragments";
     let inner = c.inner(name);
@@ -305,7 +307,7 @@ fn fragments(c: &mut Cases) {
         inner,
         linux,
         vtepd,
-        reason: None,
+        reason: Some("outer-fragment"),
     });
 }
 

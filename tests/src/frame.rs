@@ -75,17 +75,8 @@ pub fn udp4(destination: &str, source: &str, tos: u8, text: &str) -> Vec<u8> {
         )
         .expect("short")
     };
-    let builder = PacketBuilder::ethernet2(mac(source), mac(destination))
-        .ip(etherparse::IpHeaders::Ipv4(
-            header,
-            etherparse::Ipv4Extensions::default(),
-        ))
-        .udp(7777, 7778);
-    let mut frame = Vec::new();
-    builder
-        .write(&mut frame, text.as_bytes())
-        .expect("writing to a vector cannot fail");
-    frame
+    let header = etherparse::IpHeaders::Ipv4(header, etherparse::Ipv4Extensions::default());
+    udp(destination, source, header, text)
 }
 
 /// As [`udp4`], over IPv6 with `tos` as its traffic class.
@@ -103,11 +94,13 @@ pub fn udp6(destination: &str, source: &str, tos: u8, text: &str) -> Vec<u8> {
         destination: address(78),
         ..Default::default()
     };
+    let header = etherparse::IpHeaders::Ipv6(header, etherparse::Ipv6Extensions::default());
+    udp(destination, source, header, text)
+}
+
+fn udp(destination: &str, source: &str, header: etherparse::IpHeaders, text: &str) -> Vec<u8> {
     let builder = PacketBuilder::ethernet2(mac(source), mac(destination))
-        .ip(etherparse::IpHeaders::Ipv6(
-            header,
-            etherparse::Ipv6Extensions::default(),
-        ))
+        .ip(header)
         .udp(7777, 7778);
     let mut frame = Vec::new();
     builder

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::fabric::vtep4;
 use crate::netns::{Netns, command, must, wait_for};
 use crate::program::{Program, Scratch};
+use crate::release::Release;
 use crate::trixie;
 
 /// The directory of FRR's daemons in Debian.
@@ -33,13 +34,14 @@ pub struct Frr {
 }
 
 impl Frr {
-    /// Starts FRR with `config` as bgpd's configuration, and waits until bgpd answers.
+    /// Starts FRR of the current [`Release`] with `config` as bgpd's configuration, and waits until
+    /// bgpd answers.
     ///
     /// # Panics
     /// If it does not answer within 20 s, or rejects a line.
     #[must_use]
     pub fn start(ns: &Netns, config: &str) -> Self {
-        Self::start_in(None, ns, config)
+        Self::start_in(Release::current().root(), ns, config)
     }
 
     /// As [`Frr::start`], with FRR 10.3 of Debian 13.

@@ -1,10 +1,12 @@
 //! GoBGP as a route reflector.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use crate::fabric::vtep4;
 use crate::netns::Netns;
 use crate::program::{Program, Scratch};
+use crate::release::Release;
 
 /// A running gobgpd.
 #[derive(Debug)]
@@ -41,20 +43,47 @@ impl Gobgp {
         )
     }
 
+    /// As [`Gobgp::keeping_reflector`], in helper mode: it preserves nothing over restarts of its own,
+    /// and so lists no address family in its capability.
+    ///
+    /// # Panics
+    /// If it does not answer within 20 s.
+    #[must_use]
+    pub fn helping_reflector(ns: &Netns, number: u8, clients: &[u8]) -> Self {
+        Self::start(
+            ns,
+            &reflector(
+                number,
+                clients,
+                "[neighbors.graceful-restart.config]\nenabled = true\nhelper-only = true\n\
+                 restart-time = 60\n",
+            ),
+        )
+    }
+
+    /// Starts gobgpd of the current [`Release`].
     fn start(ns: &Netns, config: &str) -> Self {
-        let scratch = Scratch::new(ns);
+        let root = Release::current().root();
+        let scratch = root.map_or_else(
+            || Scratch::new(ns),
+            |root| Scratch::below(&root.join("tmp"), ns),
+        );
         let file = scratch.path().join("gobgpd.toml");
         std::fs::write(&file, config).expect("the scratch directory can be written");
+        let shown = root.map_or(&*file, |root| {
+            file.strip_prefix(root).expect("it is below the root")
+        });
+        let shown = Path::new("/").join(shown);
         let words = [
             "gobgpd",
             "-f",
-            file.to_str().expect("ASCII"),
+            shown.to_str().expect("ASCII"),
             "-t",
             "toml",
             "--disable-stdlog",
             "--log-plain",
         ];
-        let mut program = Program::start(ns, scratch.path(), &words);
+        let mut program = Program::start_in(ns, root, scratch.path(), &words);
         program.wait_until("gobgp is answered", 20, |_| {
             ns.try_run("gobgp neighbor").status.success()
         });

@@ -7,8 +7,9 @@
 //!   ├─ Netns "b"  LinuxVtep (linux_vtep.rs) ── TapHost (tap.rs): tenant behind a tap
 //!   ├─ Site (site.rs): vtepd with BGP, or Linux with FRR (frr.rs)
 //!   ├─ reflectors: FRR (frr.rs) or GoBGP (gobgp.rs)
-//!   │    trixie.rs: the routing daemons of Debian 13
+//!   │    release.rs, trixie.rs: the routing daemons of Debian 12 and 13
 //!   ├─ Pair, RawPair (topology.rs): two VTEPs, or one VTEP and a peer that sends raw frames
+//!   ├─ guest.rs: a tenant on a tap with virtio's offloads; stream.rs: TCP, compared byte by byte
 //!   ├─ echo.rs: echo requests, and which of them are answered
 //!   └─ Raw (wire.rs): sends and receives raw frames; Capture: tcpdump, decoded by tshark
 //! ```
@@ -18,18 +19,22 @@
 //! limit. No test touches the host's own network.
 
 pub mod cases;
+pub mod config;
 pub mod craft;
 pub mod echo;
 pub mod fabric;
 pub mod frame;
 pub mod frr;
 pub mod gobgp;
+pub mod guest;
 pub mod link;
 pub mod linux_vtep;
 pub mod netns;
 pub mod program;
+pub mod release;
 pub mod script;
 pub mod site;
+pub mod stream;
 pub mod tap;
 pub mod tidy;
 pub mod tools;

@@ -41,6 +41,58 @@ pub fn tap(ns: &Netns, name: &str) {
     ns.ip(&format!("link set {name} addrgenmode none up"));
 }
 
+/// As [`tap`], for a guest with several queues; none is attached yet.
+pub fn multi_queue_tap(ns: &Netns, name: &str) {
+    ns.ip(&format!("tuntap add dev {name} mode tap multi_queue"));
+    ns.ip(&format!("link set {name} addrgenmode none up"));
+}
+
+/// Makes the kernel put a VLAN tag beside each frame that leaves `interface`, in the skb's metadata,
+/// as a VLAN sub-interface does: `protocol` 0x8100 or 0x88a8, any `tci`.
+///
+/// # Panics
+/// If clang or tc fail.
+pub fn tag_beside_frame(ns: &Netns, interface: &str, protocol: u16, tci: u16) {
+    let _ = ns.try_run(&format!("tc qdisc del dev {interface} clsact"));
+    ns.run(&format!("tc qdisc add dev {interface} clsact"));
+    // 18 is bpf_skb_vlan_push, whose protocol is in network order.
+    let push = format!(
+        "((long (*)(void *, unsigned short, unsigned short))18)(skb, {}, {tci})",
+        protocol.to_be()
+    );
+    filter(ns, interface, "egress", &push);
+}
+
+/// Makes `interface` an access port of VLAN `id` of a switch at the other end that sends and takes
+/// tagged frames: as a VLAN sub-interface, which this kernel may not have.
+///
+/// # Panics
+/// If clang or tc fail.
+pub fn access_of_vlan(ns: &Netns, interface: &str, id: u16) {
+    tag_beside_frame(ns, interface, 0x8100, id);
+    // 19 is bpf_skb_vlan_pop.
+    filter(ns, interface, "ingress", "((long (*)(void *))19)(skb)");
+}
+
+/// Calls a BPF function for each frame, in C.
+fn filter(ns: &Netns, interface: &str, direction: &str, call: &str) {
+    let directory = crate::program::Scratch::new(ns);
+    let (source, object) = (
+        directory.path().join("filter.c"),
+        directory.path().join("filter.o"),
+    );
+    let text = format!(
+        "__attribute__((section(\"classifier\"), used)) int tag(void *skb) {{ {call}; return 0; }}\n\
+         char LICENSE[] __attribute__((section(\"license\"), used)) = \"GPL\";\n"
+    );
+    std::fs::write(&source, text).expect("a scratch file");
+    let (source, object) = (source.display(), object.display());
+    ns.run(&format!("clang -target bpf -O2 -c {source} -o {object}"));
+    ns.run(&format!(
+        "tc filter add dev {interface} {direction} bpf da obj {object} sec classifier"
+    ));
+}
+
 /// The kernel's error when it does not support 802.1Q interfaces (no CONFIG_VLAN_8021Q); `None` if
 /// it does.
 #[must_use]
@@ -81,12 +133,19 @@ impl Host {
     #[must_use]
     pub fn with_queues(hypervisor: &Netns, number: u8, queues: u32) -> Self {
         let ns = Netns::new(&format!("t{number}"));
+        let port = format!("t{number}");
+        veth_queues(hypervisor, &port, &ns, "eth0", queues);
+        Self::on(hypervisor, ns, &port, number)
+    }
+
+    /// Tenant `number` in `ns`, whose `eth0` exists and is behind `port` of the hypervisor.
+    #[must_use]
+    pub fn on(hypervisor: &Netns, ns: Netns, port: &str, number: u8) -> Self {
         let host = Self {
             ns,
-            port: format!("t{number}"),
+            port: port.to_owned(),
             number,
         };
-        veth_queues(hypervisor, &host.port, &host.ns, "eth0", queues);
         hypervisor.ip(&format!("link set {} addrgenmode none", host.port));
         // The port belongs to the switch: the hypervisor's own stack must not take part in the
         // tenant's network.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
@@ -78,6 +79,29 @@ impl Program {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The time that its threads whose names begin with `prefix` have run, and that they have waited
+    /// for a CPU while they could run (Documentation/scheduler/sched-stats.rst).
+    ///
+    /// # Panics
+    /// If it has ended, or the kernel keeps no such times (`CONFIG_SCHED_INFO`).
+    #[must_use]
+    pub fn run_and_wait(&self, prefix: &str) -> [Duration; 2] {
+        let tasks = format!("/proc/{}/task", self.pid());
+        let mut sum = [Duration::ZERO; 2];
+        for task in std::fs::read_dir(tasks).expect("it runs") {
+            let task = task.expect("it runs").path();
+            let name = std::fs::read_to_string(task.join("comm")).unwrap_or_default();
+            if !name.starts_with(prefix) {
+                continue;
+            }
+            let text = std::fs::read_to_string(task.join("schedstat")).expect("CONFIG_SCHED_INFO");
+            for (sum, nanoseconds) in sum.iter_mut().zip(text.split(' ')) {
+                *sum += Duration::from_nanos(nanoseconds.parse().expect("a number"));
+            }
+        }
+        sum
     }
 
     /// Its output so far.

@@ -194,6 +194,24 @@ pub fn announce(
     update(&attributes)
 }
 
+/// A NOTIFICATION 6/2 with a shutdown communication (RFC 9003).
+#[must_use]
+pub fn shutdown(text: &[u8]) -> Vec<u8> {
+    let length = octet(22 + text.len());
+    [
+        &[0xff; 16][..],
+        &[0, length, 3, 6, 2, octet(text.len())],
+        text,
+    ]
+    .concat()
+}
+
+/// The UPDATE `message` without withdrawn IPv4 routes, with one more attribute: flags, type, value.
+#[must_use]
+pub fn with_attribute(message: &[u8], flags: u8, kind: u8, value: &[u8]) -> Vec<u8> {
+    update(&[&message[23..], &attribute(flags, kind, value)].concat())
+}
+
 /// An UPDATE that withdraws `nlri`.
 #[must_use]
 pub fn withdraw(nlri: &[u8]) -> Vec<u8> {

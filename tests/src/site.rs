@@ -7,6 +7,8 @@
 //!  └─ t<20+N>   VNI 200
 //! ```
 
+use std::net::IpAddr;
+
 use crate::fabric::{Fabric, vtep4};
 use crate::frr::{self, Frr};
 use crate::link::{Host, ip4, mac};
@@ -183,18 +185,33 @@ impl Site {
         }
     }
 
+    /// The MAC that FRR at this site has for an address.
+    ///
+    /// # Panics
+    /// If the site runs vtepd.
+    #[must_use]
+    pub fn neighbor_mac(&self, vni: u32, ip: IpAddr) -> Option<String> {
+        let Daemon::Frr(frr) = &self.daemon else {
+            panic!("site {} has no FRR", self.number)
+        };
+        let all = frr.json(&format!("show evpn arp-cache vni {vni}"));
+        all[ip.to_string()]["mac"].as_str().map(str::to_owned)
+    }
+
     /// The VTEPs that this site floods VNI `vni` to, sorted.
     #[must_use]
     pub fn flood(&self, vni: u32) -> Vec<String> {
         let mut all: Vec<String> = match &self.daemon {
             Daemon::Frr(frr) => {
                 let shown = frr.json(&format!("show evpn vni {vni}"));
-                let list = shown["numRemoteVteps"]
-                    .as_array()
-                    .cloned()
-                    .unwrap_or_default();
-                list.iter()
-                    .filter_map(|vtep| vtep.as_str().map(str::to_owned))
+                // FRR 8.4 has a list of addresses under the name of their number, FRR 10 objects.
+                let list = ["remoteVteps", "numRemoteVteps"]
+                    .iter()
+                    .find_map(|key| shown[key].as_array());
+                list.into_iter()
+                    .flatten()
+                    .filter_map(|vtep| vtep.as_str().or(vtep["ip"].as_str()))
+                    .map(str::to_owned)
                     .collect()
             }
             Daemon::Vtepd(vtepd) => vtepd.flood(vni),

@@ -38,6 +38,23 @@ pub fn iperf3(
     seconds: u32,
     reverse: bool,
 ) -> Throughput {
+    let direction: &[&str] = if reverse { &["-R"] } else { &[] };
+    iperf3_with(client, server, address, dir, seconds, direction)
+}
+
+/// As [`iperf3`], with options of the client.
+///
+/// # Panics
+/// As [`iperf3`].
+#[must_use]
+pub fn iperf3_with(
+    client: &Netns,
+    server: &Netns,
+    address: IpAddr,
+    dir: &Path,
+    seconds: u32,
+    options: &[&str],
+) -> Throughput {
     let mut daemon = Program::start(server, dir, &["iperf3", "-s", "-1", "--forceflush"]);
     daemon.wait_for_output("Server listening", 10);
     let target = address.to_string();
@@ -52,9 +69,7 @@ pub fn iperf3(
         "--connect-timeout",
         "15000",
     ];
-    if reverse {
-        words.push("-R");
-    }
+    words.extend(options);
     let out = client.try_run_for(seconds + 60, &words);
     let result: Value = serde_json::from_slice(&out.stdout).unwrap_or_default();
     assert!(
@@ -81,4 +96,20 @@ pub fn arping(from: &Netns, address: IpAddr) -> Option<String> {
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     let start = text.find('[')?;
     Some(text[start + 1..text[start..].find(']')? + start].to_lowercase())
+}
+
+/// Where programs are attached to an interface: `xdp`, `tcx/ingress`, `tcx/egress`.
+///
+/// # Panics
+/// If there is no such interface.
+#[must_use]
+pub fn programs(ns: &Netns, interface: &str) -> Vec<String> {
+    const TOOL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/programs.py");
+    let xdp = ns.link(interface)["xdp"].is_object();
+    let xdp = xdp.then(|| "xdp".to_owned());
+    let tcx = ns.run(&format!("/usr/bin/python3 {TOOL} {interface}"));
+    let hook = |line: &str| line.split_whitespace().next().map(str::to_owned);
+    xdp.into_iter()
+        .chain(tcx.lines().filter_map(hook))
+        .collect()
 }

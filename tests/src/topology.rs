@@ -12,6 +12,19 @@ use crate::netns::Netns;
 use crate::vtepd::{Config, Vtepd};
 use crate::wire::{Kind, Raw};
 
+/// The kinds of sockets of a port: values of `io`.
+pub const IO_KINDS: [&str; 2] = ["xdp", "packet"];
+
+/// vtepd at hypervisor 1 with this configuration, and tenant 11.
+#[must_use]
+pub fn one_vtepd(config: &Config) -> (Fabric, Netns, Host, Vtepd) {
+    let fabric = Fabric::new(1600);
+    let ns = fabric.hypervisor(1);
+    let host = Host::new(&ns, 11);
+    let vtepd = Vtepd::start(&ns, config);
+    (fabric, ns, host, vtepd)
+}
+
 /// Two VTEPs, at hypervisors 1 and 2, with tenants 11 and 12 in VNI 100. The first is vtepd.
 #[derive(Debug)]
 pub struct Pair {
@@ -45,13 +58,19 @@ impl Pair {
     /// underlay.
     #[must_use]
     pub fn with(underlay: Underlay, peer: Peer, keys: &str, mtu: u32) -> Self {
-        Self::of(underlay, peer, keys, mtu, |host, _| host)
+        Self::of(underlay, peer, (keys, "auto"), mtu, |host, _| host)
+    }
+
+    /// As [`Pair::new`], with this `io` of all ports.
+    #[must_use]
+    pub fn with_io(underlay: Underlay, peer: Peer, io: &str) -> Self {
+        Self::of(underlay, peer, ("", io), 1600, |host, _| host)
     }
 
     /// The pair over an underlay with an MTU of 9100; tenants have 9000.
     #[must_use]
-    pub fn jumbo(underlay: Underlay, peer: Peer, keys: &str) -> Self {
-        let pair = Self::of(underlay, peer, keys, 9100, Host::jumbo);
+    pub fn jumbo(underlay: Underlay, peer: Peer, keys: &str, io: &str) -> Self {
+        let pair = Self::of(underlay, peer, (keys, io), 9100, Host::jumbo);
         if peer == Peer::Linux {
             pair.hypervisors[1].ip("link set vx100 mtu 9000");
         }
@@ -61,7 +80,7 @@ impl Pair {
     fn of(
         underlay: Underlay,
         peer: Peer,
-        keys: &str,
+        (keys, io): (&str, &str),
         mtu: u32,
         prepare: impl Fn(Host, &Netns) -> Host,
     ) -> Self {
@@ -70,9 +89,14 @@ impl Pair {
         let hosts = [(0, 11), (1, 12)].map(|(at, number): (usize, u8)| {
             prepare(Host::new(&hypervisors[at], number), &hypervisors[at])
         });
-        let mut daemons = vec![Vtepd::start(&hypervisors[0], &config(underlay, 0, keys))];
+        let mut daemons = vec![Vtepd::start(
+            &hypervisors[0],
+            &config(underlay, 0, keys, io),
+        )];
         match peer {
-            Peer::Vtepd => daemons.push(Vtepd::start(&hypervisors[1], &config(underlay, 1, ""))),
+            Peer::Vtepd => {
+                daemons.push(Vtepd::start(&hypervisors[1], &config(underlay, 1, "", io)));
+            }
             Peer::Linux => {
                 let _ = LinuxVtep::new(&hypervisors[1], 100, underlay.vtep(2))
                     .port(&hosts[1].port)
@@ -99,11 +123,12 @@ impl Pair {
 }
 
 /// The configuration of one vtepd of the pair.
-fn config(underlay: Underlay, index: u8, keys: &str) -> Config {
+fn config(underlay: Underlay, index: u8, keys: &str, io: &str) -> Config {
     let (me, other) = (underlay.vtep(1 + index), underlay.vtep(2 - index));
     let (mine, theirs) = (11 + index, 12 - index);
     Config::new(me)
         .core(usize::from(index))
+        .io(io)
         .raw(keys)
         .vni(100, &[other])
         .port(&format!("t{mine}"), &[mac(mine)])
@@ -138,6 +163,16 @@ impl RawPair {
     /// With additional keys of `[vtep]` and of the port.
     #[must_use]
     pub fn with(keys: &str, port_keys: &str) -> Self {
+        Self::of(keys, "", port_keys)
+    }
+
+    /// With additional keys of the VNI and of the port.
+    #[must_use]
+    pub fn with_vni(keys: &str, port_keys: &str) -> Self {
+        Self::of("", keys, port_keys)
+    }
+
+    fn of(keys: &str, vni_keys: &str, port_keys: &str) -> Self {
         let fabric = Fabric::new(1600);
         let hypervisors = [1, 9].map(|n| fabric.hypervisor(n));
         let host = Host::new(&hypervisors[0], 11);
@@ -145,6 +180,7 @@ impl RawPair {
         let config = Config::new(Underlay::V4.vtep(1))
             .raw(keys)
             .vni(100, &[other])
+            .raw(vni_keys)
             .port(&host.port, &[mac(11)])
             .raw(port_keys)
             .fdb(&mac(12), other);

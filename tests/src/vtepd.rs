@@ -11,124 +11,9 @@ use std::sync::OnceLock;
 use rustix::process::Signal;
 use serde_json::Value;
 
+pub use crate::config::Config;
 use crate::netns::{Netns, command, must, wait_for};
 use crate::program::{Program, Scratch};
-
-/// A configuration file to build. Tables appear in the order in which the methods are called.
-#[derive(Debug, Clone, Default)]
-pub struct Config {
-    /// Lines of `[control]` in addition to the socket.
-    control: String,
-    text: String,
-}
-
-impl Config {
-    /// A VTEP at `address` on `eth0`, with one worker.
-    #[must_use]
-    pub fn new(address: IpAddr) -> Self {
-        Self::with_underlay(address, "eth0")
-    }
-
-    /// A VTEP at `address` whose underlay is `interfaces` (separated by blanks), with one worker.
-    #[must_use]
-    pub fn with_underlay(address: IpAddr, interfaces: &str) -> Self {
-        let list: Vec<String> = interfaces
-            .split_whitespace()
-            .map(|i| format!("\"{i}\""))
-            .collect();
-        let text = format!(
-            "[vtep]\naddress = \"{address}\"\nunderlay = [{}]\ncores = [0]\n",
-            list.join(", ")
-        );
-        Self {
-            control: String::new(),
-            text,
-        }
-    }
-
-    /// A line of `[control]`.
-    #[must_use]
-    pub fn control(mut self, line: &str) -> Self {
-        self.control.push_str(line);
-        self.control.push('\n');
-        self
-    }
-
-    /// With `count` workers, on cores 0 and up.
-    #[must_use]
-    pub fn workers(mut self, count: usize) -> Self {
-        let cores: Vec<usize> = (0..count).collect();
-        self.text = self
-            .text
-            .replace("cores = [0]", &format!("cores = {cores:?}"));
-        self
-    }
-
-    /// With its worker on core `place`, modulo the number of cores, so that two hypervisors use
-    /// different ones.
-    #[must_use]
-    pub fn core(mut self, place: usize) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        self.text = self
-            .text
-            .replace("cores = [0]", &format!("cores = [{}]", place % cores));
-        self
-    }
-
-    /// With `second` as a second VTEP address, of the other family.
-    #[must_use]
-    pub fn both_families(mut self, second: IpAddr) -> Self {
-        let line = self
-            .text
-            .lines()
-            .find(|line| line.starts_with("address = "))
-            .expect("every VTEP has one")
-            .to_owned();
-        let first = line.trim_start_matches("address = ");
-        self.text = self
-            .text
-            .replacen(&line, &format!("address = [{first}, \"{second}\"]"), 1);
-        self
-    }
-
-    /// Lines as given: more keys of the last table, or tables of their own.
-    #[must_use]
-    pub fn raw(mut self, lines: &str) -> Self {
-        self.text.push_str(lines);
-        self.text.push('\n');
-        self
-    }
-
-    /// A VNI that floods to `vteps`.
-    #[must_use]
-    pub fn vni(self, id: u32, vteps: &[IpAddr]) -> Self {
-        let list: Vec<String> = vteps.iter().map(|v| format!("\"{v}\"")).collect();
-        self.raw(&format!(
-            "[[vni]]\nid = {id}\nflood = [{}]",
-            list.join(", ")
-        ))
-    }
-
-    /// A port of the last VNI, with the hosts behind it.
-    #[must_use]
-    pub fn port(self, interface: &str, macs: &[String]) -> Self {
-        self.raw(&format!(
-            "[[vni.port]]\ninterface = \"{interface}\"\nmacs = {macs:?}"
-        ))
-    }
-
-    /// A static entry of the last VNI: `mac` is behind `vtep`.
-    #[must_use]
-    pub fn fdb(self, mac: &str, vtep: IpAddr) -> Self {
-        self.raw(&format!("[[vni.fdb]]\nmac = \"{mac}\"\nvtep = \"{vtep}\""))
-    }
-
-    /// The text, without a control table.
-    #[must_use]
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-}
 
 /// A running vtepd with its directory: configuration, control socket, log.
 #[derive(Debug)]
@@ -440,7 +325,8 @@ fn write_config(dir: &Path, config: &Config) {
         "[control]\nsocket = \"{}\"\n",
         dir.join("control.sock").display()
     );
-    write!(text, "{}{}", config.control, config.text()).expect("writing to a string cannot fail");
+    write!(text, "{}{}", config.control_lines(), config.text())
+        .expect("writing to a string cannot fail");
     std::fs::write(dir.join("vtepd.toml"), text).expect("the scratch directory can be written");
 }
 

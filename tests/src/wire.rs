@@ -18,8 +18,17 @@ const HELPER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/frames.py");
 pub enum Kind {
     /// Any interface, through a packet socket.
     Packet,
+    /// The same; what is sent passes tc by, and so the programs of vtepd at its ports.
+    Direct,
+    /// The same, only to send: each frame has a vnet header of 10 bytes before it (struct
+    /// `virtio_net_hdr`), so that it can be a superframe. What the kernel refuses is left out.
+    Vnet,
     /// The user-space side of a tap.
     Tap,
+    /// One more queue of the user-space side of a multi-queue tap.
+    TapQueue,
+    /// The same; what is sent has a vnet header before it, as for [`Kind::Vnet`].
+    TapVnetQueue,
 }
 
 /// Sends and receives whole Ethernet frames on one interface (tools/frames.py).
@@ -37,7 +46,14 @@ impl Raw {
     /// If it cannot be opened within 10 s.
     #[must_use]
     pub fn open(ns: &Netns, interface: &str, kind: Kind) -> Self {
-        let kind = if kind == Kind::Tap { "tap" } else { "packet" };
+        let kind = match kind {
+            Kind::Packet => "packet",
+            Kind::Direct => "direct",
+            Kind::Vnet => "vnet",
+            Kind::Tap => "tap",
+            Kind::TapQueue => "queue",
+            Kind::TapVnetQueue => "vnet-queue",
+        };
         let mut child = command_in(ns, &["/usr/bin/python3", HELPER, kind, interface])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -85,6 +101,22 @@ impl Raw {
             .expect("frames.py runs");
     }
 
+    /// Stops reading, as a paused or hung guest does, until [`Raw::resume`].
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Reads again.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process_group(pid, signal);
+        }
+    }
+
     /// All frames received so far.
     ///
     /// # Panics
@@ -128,9 +160,7 @@ impl Raw {
 impl Drop for Raw {
     fn drop(&mut self) {
         self.input = None;
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process_group(pid, Signal::KILL);
-        }
+        self.signal(Signal::KILL);
         let _ = self.child.wait();
     }
 }

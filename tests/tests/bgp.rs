@@ -17,6 +17,7 @@ use vtep_tests::frr::{self, Frr};
 use vtep_tests::gobgp::Gobgp;
 use vtep_tests::link::{ip4, mac};
 use vtep_tests::netns::{Netns, wait_for};
+use vtep_tests::on_each_release;
 use vtep_tests::site::{self, Site, VNIS, expect_full};
 use vtep_tests::tools::arping;
 use vtep_tests::vtepd::Config;
@@ -49,7 +50,7 @@ fn two_vtepd_peer_without_a_reflector() {
     });
 }
 
-#[test]
+on_each_release! {
 fn vtepd_and_frr_peer_without_a_reflector() {
     let fabric = Fabric::new(1600);
     let sites = [Site::vtepd(&fabric, 1, &[2]), Site::frr(&fabric, 2, &[1])];
@@ -71,6 +72,7 @@ fn vtepd_and_frr_peer_without_a_reflector() {
         0,
         "ARP requests for known hosts on the underlay"
     );
+}
 }
 
 /// vtepd at 1 and 2 and FRR at 3, clients of the reflectors that `start` creates; all tenants are
@@ -110,17 +112,19 @@ fn gobgp_reflector(fabric: &Fabric) -> Reflector {
     Reflector::Gobgp(Gobgp::reflector(&ns, 251, &CLIENTS), ns)
 }
 
-#[test]
+on_each_release! {
 fn three_vteps_through_a_reflector_of_frr() {
     let _all = through_reflectors(&[250], |fabric| vec![frr_reflector(fabric)]);
 }
+}
 
-#[test]
+on_each_release! {
 fn three_vteps_through_a_reflector_of_gobgp() {
     let _all = through_reflectors(&[251], |fabric| vec![gobgp_reflector(fabric)]);
 }
+}
 
-#[test]
+on_each_release! {
 fn traffic_survives_the_loss_of_one_of_two_reflectors() {
     let both = |fabric: &Fabric| vec![frr_reflector(fabric), gobgp_reflector(fabric)];
     let (sites, mut reflectors, _fabric) = through_reflectors(&[250, 251], both);
@@ -161,8 +165,9 @@ fn traffic_survives_the_loss_of_one_of_two_reflectors() {
     expect_full(&sites);
     all_connected(&sites);
 }
+}
 
-#[test]
+on_each_release! {
 fn routes_of_a_withdrawn_vtep_are_removed_at_once() {
     let fabric = Fabric::new(1600);
     let mut sites = [Site::vtepd(&fabric, 1, &[2]), Site::frr(&fabric, 2, &[1])];
@@ -198,8 +203,9 @@ fn routes_of_a_withdrawn_vtep_are_removed_at_once() {
     sites[0].expect_flood(100, &[]);
     assert_eq!(sites[0].ctl().mac(100, &mac(12)), None);
 }
+}
 
-#[test]
+on_each_release! {
 fn an_ebgp_session_uses_tcp_md5_and_ttl_security() {
     let fabric = Fabric::new(1600);
     let frr = frr::vtep(
@@ -235,8 +241,64 @@ fn an_ebgp_session_uses_tcp_md5_and_ttl_security() {
     );
     let _ = std::fs::remove_file(std::env::temp_dir().join(format!("{}.key", sites[0].ns.name())));
 }
+}
 
-#[test]
+on_each_release! {
+/// FRR opens the connection to a passive vtepd with both; then the key changes, and is removed:
+/// the listener follows (findings C5 and C6).
+fn a_session_that_frr_opens_uses_the_current_key_and_ttl_security() {
+    let fabric = Fabric::new(1600);
+    let keys = [
+        "neighbor X password sesame",
+        "neighbor X ttl-security hops 1",
+    ];
+    let frr = frr::vtep(2, 65002, &[(1, 65001)], &keys);
+    let key_file = |ns: &Netns| std::env::temp_dir().join(format!("{}.passive", ns.name()));
+    let vtepd = |ns: &Netns| {
+        let file = key_file(ns);
+        std::fs::write(&file, "sesame\n").expect("the temporary directory can be written");
+        ns.run(&format!("chmod 600 {}", file.display()));
+        let keys = format!(
+            "passive = true\nttl-security = 1\npassword-file = \"{}\"",
+            file.display()
+        );
+        site::config(1, 65001, &[(2, 65002)], &keys)
+    };
+    let mut sites = [
+        Site::vtepd_with(&fabric, 1, vtepd),
+        Site::frr_with(&fabric, 2, &frr),
+    ];
+    expect_full(&sites);
+    all_connected(&sites);
+    let again = |sites: &mut [Site; 2], line: &str| {
+        let established = |site: &Site| {
+            let shown = site.ctl().show("bgp neighbor 203.0.113.2");
+            (shown["state"] == "Established").then(|| shown["established"].as_u64())?
+        };
+        let before = established(&sites[0]).expect("it is established");
+        sites[1].bgpd().configure(&["router bgp 65002", line]);
+        sites[0].ctl().program.signal(rustix::process::Signal::HUP);
+        wait_for(line, 40, || {
+            (established(&sites[0]) > Some(before)).then_some(())
+        });
+        expect_full(sites);
+    };
+    let file = key_file(&sites[0].ns);
+    std::fs::write(&file, "second\n").expect("the temporary directory can be written");
+    again(&mut sites, "neighbor 203.0.113.1 password second");
+    let config = sites[0].ctl().config();
+    let text = std::fs::read_to_string(&config).expect("the configuration is readable");
+    let without: Vec<_> = text
+        .lines()
+        .filter(|line| !line.starts_with("password-file"))
+        .collect();
+    std::fs::write(&config, without.join("\n")).expect("the scratch directory can be written");
+    again(&mut sites, "no neighbor 203.0.113.1 password");
+    let _ = std::fs::remove_file(file);
+}
+}
+
+on_each_release! {
 fn sessions_are_shut_down_enabled_and_cleared() {
     let fabric = Fabric::new(1600);
     let mut sites = [Site::vtepd(&fabric, 1, &[2]), Site::frr(&fabric, 2, &[1])];
@@ -263,11 +325,12 @@ fn sessions_are_shut_down_enabled_and_cleared() {
     });
     expect_full(&sites);
 }
+}
 
 /// Frames sent while a peer restarts, 5 ms apart.
 const SENT: usize = 800;
 
-#[test]
+on_each_release! {
 fn a_peer_that_restarts_gracefully_loses_no_frame() {
     let fabric = Fabric::new(1600);
     let config = frr::vtep(
@@ -308,8 +371,9 @@ fn a_peer_that_restarts_gracefully_loses_no_frame() {
     assert_eq!(receiver.expect("while-away", SENT).len(), SENT);
     expect_full(&sites);
 }
+}
 
-#[test]
+on_each_release! {
 fn a_dual_stack_vtepd_exchanges_routes_with_frr_over_ipv4() {
     // FRR 8.4 resets a session at an IPv6 endpoint: with both families configured IPv4 is
     // announced.
@@ -323,14 +387,16 @@ fn a_dual_stack_vtepd_exchanges_routes_with_frr_over_ipv4() {
     expect_full(&sites);
     all_connected(&sites);
 }
+}
 
-#[test]
-fn two_vtepd_over_ipv6_alone() {
+/// vtepd at 1 and 2 over IPv6, each with `keys` for its neighbor; their tenants reach each other.
+fn over_ipv6(keys: [&str; 2]) -> (Fabric, [Site; 2]) {
     let fabric = Fabric::new(1600);
     let vtepd = |number: u8, other: u8| {
         let peer = format!(
-            "[[bgp.neighbor]]\naddress = \"{}\"\nremote-asn = 65000\nconnect-retry = 1",
-            vtep6(other)
+            "[[bgp.neighbor]]\naddress = \"{}\"\nremote-asn = 65000\nconnect-retry = 1\n{}",
+            vtep6(other),
+            keys[usize::from(number) - 1]
         );
         let config = Config::new(vtep6(number))
             .raw(&format!(
@@ -352,4 +418,75 @@ fn two_vtepd_over_ipv6_alone() {
     let [a, b] = [0, 1].map(|i: usize| &sites[i].hosts[0]);
     assert_no_loss((&a.ns, a.ip4()), (&b.ns, b.ip4()));
     assert_no_loss((&a.ns, a.ip6()), (&b.ns, b.ip6()));
+    (fabric, sites)
+}
+
+#[test]
+fn two_vtepd_over_ipv6_alone() {
+    let _ = over_ipv6([""; 2]);
+}
+
+/// A key over IPv6 is changed, removed and set again: the listener of the passive side follows
+/// (finding C6).
+#[test]
+fn a_password_over_ipv6_is_the_present_one() {
+    let scratch = std::env::temp_dir().join(format!("ipv6-{}.key", std::process::id()));
+    let write = |password: &str| {
+        std::fs::write(&scratch, password).expect("the temporary directory can be written");
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&scratch, private).expect("it is ours");
+    };
+    write("first\n");
+    let line = format!("password-file = \"{}\"\n", scratch.display());
+    let (_fabric, sites) = over_ipv6([&format!("{line}passive = true"), &line]);
+    for password in [Some("second\n"), None, Some("third\n")] {
+        let established = |site: usize| {
+            let other = vtep6(if site == 0 { 2 } else { 1 });
+            let shown = sites[site].ctl().show(&format!("bgp neighbor {other}"));
+            (shown["state"] == "Established").then(|| shown["established"].as_u64())?
+        };
+        let before = [0, 1].map(established);
+        password.into_iter().for_each(write);
+        for site in &sites {
+            let file = site.ctl().config();
+            let text = std::fs::read_to_string(&file).expect("the configuration is readable");
+            let text = text.replace(&line, "");
+            let with = format!("connect-retry = 1\n{line}");
+            let text = match password {
+                Some(_) => text.replace("connect-retry = 1\n", &with),
+                None => text,
+            };
+            std::fs::write(&file, text).expect("the scratch directory can be written");
+            site.ctl().program.signal(rustix::process::Signal::HUP);
+        }
+        for (site, before) in (0..).zip(before) {
+            wait_for(&format!("a session with {password:?}"), 40, || {
+                (established(site) > before).then_some(())
+            });
+        }
+    }
+    let _ = std::fs::remove_file(scratch);
+}
+
+/// The passive side sends with hop limit 255 too, and drops what comes from further away (finding
+/// C5).
+#[test]
+fn two_vtepd_over_ipv6_with_ttl_security() {
+    let _ = over_ipv6(["ttl-security = 1\npassive = true", "ttl-security = 1"]);
+}
+
+/// As over IPv6 (finding C5).
+#[test]
+fn two_vtepd_over_ipv4_with_ttl_security() {
+    let fabric = Fabric::new(1600);
+    let site = |number: u8, other: u8, keys: &str| {
+        let config = site::config(number, 65000, &site::internal(&[other]), keys);
+        Site::vtepd_with(&fabric, number, |_| config)
+    };
+    let sites = [
+        site(1, 2, "ttl-security = 1\npassive = true"),
+        site(2, 1, "ttl-security = 1"),
+    ];
+    expect_full(&sites);
+    all_connected(&sites);
 }

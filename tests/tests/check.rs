@@ -4,9 +4,9 @@
 //! t11 ── h1: vtepd --check, not running ── eth0 ── fabric
 //! ```
 
-use vtep_tests::fabric::Fabric;
+use vtep_tests::fabric::{Fabric, vtep4};
 use vtep_tests::link::Host;
-use vtep_tests::vtepd::check;
+use vtep_tests::vtepd::{Config, Vtepd, check};
 
 const GOOD: &str = r#"[vtep]
 address = "203.0.113.1"
@@ -53,6 +53,18 @@ const BROKEN: &[(&str, &str, u32, &[&str])] = &[
         "underlay = [\"eth9\"]",
         3,
         &["eth9"],
+    ),
+    (
+        "underlay = [\"eth0\"]",
+        "underlay = [\"eth0\"]\ncores = []",
+        4,
+        &["vtep.cores", "empty"],
+    ),
+    (
+        "underlay = [\"eth0\"]",
+        "underlay = [\"eth0\"]\ncores = [\"a\"]",
+        4,
+        &["vtep.cores", "0 to 65535"],
     ),
     ("underlay = [\"eth0\"]", "underlay = []", 3, &["underlay"]),
     (
@@ -197,4 +209,150 @@ fn an_underlay_mtu_below_the_minimum_is_refused() {
     let error = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(1), "{error}");
     assert!(error.contains("MTU") && error.contains("600"), "{error}");
+}
+
+/// `--check` reports what a start would meet, of every kind and in one round, each with its line
+/// (finding O6).
+#[test]
+fn everything_that_a_start_would_refuse_is_reported_in_one_round() {
+    let fabric = Fabric::new(1600);
+    let ns = fabric.hypervisor(1);
+    let _host = Host::new(&ns, 11);
+    let taken = ns.inside(|| std::net::TcpListener::bind("127.0.0.1:9464"));
+    let _taken = taken.expect("a free port in a new namespace");
+    let file = std::env::temp_dir().join(format!("not-a-socket-{}", std::process::id()));
+    std::fs::write(&file, "").expect("the temporary directory can be written");
+    let text = format!(
+        "[vtep]\naddress = \"203.0.113.77\"\nunderlay = [\"eth9\", \"eth0\"]\n[vtep.afxdp]\nmode = \
+         \"zero-copy\"\nframes = 1048576\nhuge-pages = true\n[control]\nsocket = {file:?}\ngroup = \
+         \"nosuchgroup\"\nmetrics = \"127.0.0.1:9464\"\n[[vni]]\nid = 100\nsupress = \
+         true\n[[vni.port]]\ninterface = \"t11\"\n"
+    );
+    let out = check(&ns, &text);
+    std::fs::remove_file(&file).expect("it is ours");
+    let error = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{error}");
+    for wanted in [
+        "vtepd.toml:2: vtep.address: 203.0.113.77 is on no interface",
+        "vtepd.toml:3: vtep.underlay: no interface eth9",
+        "vtepd.toml:5: vtep.afxdp.mode: interface eth0: ",
+        "vtepd.toml:7: vtep.afxdp.huge-pages: ",
+        "vtepd.toml:9: control.socket: ",
+        "vtepd.toml:10: control.group: no group \"nosuchgroup\"",
+        "vtepd.toml:11: control.metrics: can't listen on 127.0.0.1:9464",
+        "vtepd.toml:14: vni.supress: unknown key",
+    ] {
+        assert!(error.contains(wanted), "{wanted}: {error}");
+    }
+}
+
+/// A path with a typing error does not become a tree of directories (finding O12), and addresses
+/// of other hosts are no place to listen (finding O6).
+#[test]
+fn directories_and_addresses_that_are_not_there_are_refused() {
+    let fabric = Fabric::new(1600);
+    let ns = fabric.hypervisor(1);
+    let _host = Host::new(&ns, 11);
+    for (control, wanted) in [
+        (
+            "socket = \"/rnu/vtepd/control.sock\"",
+            "vtepd.toml:14: control.socket: the directory /rnu does not exist",
+        ),
+        (
+            "metrics = \"198.51.100.1:9464\"",
+            "vtepd.toml:14: control.metrics: can't listen on 198.51.100.1:9464",
+        ),
+    ] {
+        let out = check(&ns, &format!("{GOOD}[control]\n{control}\n"));
+        let error = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(1), "{error}");
+        assert!(error.contains(wanted), "{wanted}: {error}");
+    }
+    assert!(!std::path::Path::new("/rnu").exists());
+}
+
+/// Frames are counted against the queues of all interfaces that exist (finding O6).
+#[test]
+fn frames_that_do_not_suffice_for_all_queues_are_reported_with_the_number_that_does() {
+    let fabric = Fabric::new(1600);
+    let ns = fabric.hypervisor(1);
+    let mut text = format!("{GOOD}[vtep.afxdp]\nframes = 2048\n[[vni]]\nid = 200\n");
+    for n in 0..40 {
+        ns.ip(&format!("link add v{n} type veth peer name w{n}"));
+        text.push_str(&format!(
+            "[[vni.port]]\ninterface = \"v{n}\"\nio = \"xdp\"\n"
+        ));
+    }
+    let out = check(&ns, &text);
+    let error = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{error}");
+    let wanted = "vtepd.toml:14: vtep.afxdp.frames: 2048 frames are too few for the 41 queues";
+    assert!(
+        error.contains(wanted) && error.contains("write frames = "),
+        "{error}"
+    );
+    // Packet sockets hold none.
+    let out = check(&ns, &text.replace("io = \"xdp\"", "io = \"packet\""));
+    assert!(out.status.success(), "{out:?}");
+    let frames = error.split("write frames = ").nth(1).expect("found above");
+    let frames = frames.lines().next().expect("one line");
+    let out = check(
+        &ns,
+        &text.replace("frames = 2048", &format!("frames = {frames}")),
+    );
+    assert!(
+        out.status.success(),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+}
+
+/// Interfaces that exist and can't be what the file says, whatever their `io`.
+#[test]
+fn interfaces_that_exist_and_are_impossible_are_reported() {
+    let fabric = Fabric::new(1600);
+    let ns = fabric.hypervisor(1);
+    let _host = Host::new(&ns, 11);
+    ns.ip("tuntap add tun0 mode tun");
+    for io in ["auto", "xdp", "packet"] {
+        let port = format!("interface = \"tun0\"\nio = \"{io}\"");
+        let out = check(&ns, &GOOD.replace("interface = \"t11\"", &port));
+        let error = String::from_utf8_lossy(&out.stderr);
+        let wanted = "vtepd.toml:8: vni.port.interface: interface tun0 can't be a tenant port: its frames have no \
+                      Ethernet header; use a tap";
+        assert_eq!(out.status.code(), Some(1), "{io}: {error}");
+        assert!(error.contains(wanted), "{io}: {error}");
+    }
+    for (name, why) in [("lo", "the loopback interface"), ("tun0", "no Ethernet")] {
+        let underlay = format!("underlay = [\"{name}\"]");
+        let out = check(&ns, &GOOD.replace("underlay = [\"eth0\"]", &underlay));
+        let error = String::from_utf8_lossy(&out.stderr);
+        let wanted = format!("vtepd.toml:3: vtep.underlay: interface {name} can't be an underlay");
+        assert_eq!(out.status.code(), Some(1), "{error}");
+        assert!(error.contains(&wanted) && error.contains(why), "{error}");
+    }
+    // Its program is that of another process, for one with another control socket.
+    let _other = Vtepd::start(&ns, &Config::new(vtep4(1)));
+    let out = check(&ns, GOOD);
+    let warned = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{warned}");
+    let wanted = "vtepd.toml:3: warning: vtep.underlay: interface eth0 has XDP program";
+    assert!(warned.contains(wanted), "{warned}");
+}
+
+/// A running daemon and what it holds are no reason to refuse its own file (finding O6).
+#[test]
+fn the_file_of_a_running_daemon_is_valid() {
+    let fabric = Fabric::new(1600);
+    let ns = fabric.hypervisor(1);
+    let _host = Host::new(&ns, 11);
+    let config = Config::new(vtep4(1))
+        .control("metrics = \"127.0.0.1:9464\"")
+        .raw("[bgp]\nasn = 65000");
+    let vtepd = Vtepd::start(&ns, &config);
+    let text = std::fs::read_to_string(vtepd.config()).expect("the test wrote it");
+    let out = check(&ns, &text);
+    let error = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{error}");
+    assert!(!error.contains("9464") && !error.contains("179"), "{error}");
 }

@@ -8,15 +8,17 @@
 //!         └─ tap13.10   an 802.1Q sub-interface
 //! ```
 
+use serde_json::Value;
+use vtep_dataplane::wire::sctp::Crc32c;
 use vtep_tests::echo::{assert_no_loss, assert_silence, lost};
 use vtep_tests::fabric::{Fabric, Underlay, vtep4};
-use vtep_tests::frame::plain;
+use vtep_tests::frame::{checksum, plain, udp4};
 use vtep_tests::link::{self, Host, ip4, mac};
 use vtep_tests::linux_vtep::LinuxVtep;
 use vtep_tests::netns::Netns;
 use vtep_tests::tap::TapHost;
 use vtep_tests::tools::{arping, iperf3};
-use vtep_tests::topology::{Pair, Peer};
+use vtep_tests::topology::{IO_KINDS, Pair, Peer};
 use vtep_tests::vtepd::{Config, Vtepd};
 use vtep_tests::wire::{Capture, Kind, Raw};
 
@@ -164,7 +166,12 @@ fn a_burst_from_a_tap_arrives_completely() {
 
 #[test]
 fn a_trunk_port_accepts_one_vlan_and_tags_what_it_sends() {
+    IO_KINDS.into_iter().for_each(a_trunk_port_with);
+}
+
+fn a_trunk_port_with(io: &str) {
     let config = Config::new(vtep4(1))
+        .io(io)
         .vni(100, &[])
         .port("t11", &[mac(11)])
         .port("tap13", &[mac(13)])
@@ -181,8 +188,16 @@ fn a_trunk_port_accepts_one_vlan_and_tags_what_it_sends() {
 }
 
 #[test]
-fn a_macvlan_is_a_tenant_port_in_generic_mode() {
+fn a_macvlan_is_a_tenant_port() {
+    for (io, attach) in IO_KINDS.into_iter().zip(["generic".into(), Value::Null]) {
+        a_macvlan_with(io, &attach);
+    }
+}
+
+/// macvlan has no native XDP.
+fn a_macvlan_with(io: &str, attach: &Value) {
     let config = Config::new(vtep4(1))
+        .io(io)
         .vni(100, &[])
         .port("t11", &[mac(11)])
         .port("mv13", &[mac(13)]);
@@ -202,7 +217,7 @@ fn a_macvlan_is_a_tenant_port_in_generic_mode() {
         .iter()
         .find(|r| r["interface"] == "mv13")
         .expect("mv13");
-    assert_eq!(row["attach"], "generic", "macvlan has no native XDP: {row}");
+    assert_eq!(row["attach"], *attach, "{row}");
 }
 
 /// Linux 6.18 on the project's test machine has no CONFIG_VLAN_8021Q: there the test only verifies
@@ -265,11 +280,31 @@ fn linux_reference() -> f64 {
 /// The share of Linux's throughput without segmentation offload that vtepd must reach, in both
 /// directions. On two cores shared with compilers, as in CI, debug builds reached 0.27 to 0.73
 /// (docs/linux-differences.md explains the bound); the best of [`TRIES`] counts, each against a
-/// reference measured just before.
+/// reference measured just before, for the time in which its workers had a CPU.
 const SHARE: f64 = 0.25;
 
 /// Other load may spoil one measurement or its reference, not all.
 const TRIES: usize = 3;
+
+/// What `measure` returns, and the part of the time in which the workers could run that they had a
+/// CPU meanwhile, 0 to 1, of the daemon where that was least. The VXLAN of Linux has no threads that
+/// wait for a CPU behind all others of a loaded machine.
+fn with_cpu_share<T>(pair: &Pair, measure: impl FnOnce() -> T) -> (T, f64) {
+    let daemons = pair.daemons.iter();
+    let times = || {
+        daemons
+            .clone()
+            .map(|one| one.program.run_and_wait("worker-"))
+    };
+    let before: Vec<_> = times().collect();
+    let result = measure();
+    let shares = before.iter().zip(times()).map(|(before, after)| {
+        let [run, wait] = [0, 1].map(|i| (after[i] - before[i]).as_secs_f64());
+        assert!(run > 0.0, "workers that move frames run");
+        run / (run + wait)
+    });
+    (result, shares.fold(1.0, f64::min))
+}
 
 #[test]
 fn tcp_throughput_reaches_its_share_of_linux_without_segmentation_offload() {
@@ -278,12 +313,17 @@ fn tcp_throughput_reaches_its_share_of_linux_without_segmentation_offload() {
     for _ in 0..TRIES {
         let reference = linux_reference();
         for (place, peer) in [Peer::Vtepd, Peer::Linux].into_iter().enumerate() {
-            let pair = Pair::new(Underlay::V4, peer);
+            let pair = Pair::with_io(Underlay::V4, peer, "xdp");
             let [a, b] = &pair.hosts;
             for (reverse, best) in [false, true].into_iter().zip(&mut best[2 * place..]) {
-                let got = iperf3(&a.ns, &b.ns, b.ip4(), pair.vtepd().dir(), 2, reverse).mbps;
-                println!("{peer:?}, reverse {reverse}: {got:.0} Mbit/s, Linux {reference:.0}");
-                *best = best.max(got / reference);
+                let dir = pair.vtepd().dir();
+                let run = || iperf3(&a.ns, &b.ns, b.ip4(), dir, 2, reverse).mbps;
+                let (got, cpu) = with_cpu_share(&pair, run);
+                println!(
+                    "{peer:?}, reverse {reverse}: {got:.0} Mbit/s with a CPU for {cpu:.2} of the time, \
+                     Linux {reference:.0}"
+                );
+                *best = best.max(got / (reference * cpu));
             }
         }
         if best.iter().all(|share| *share > SHARE) {
@@ -294,4 +334,71 @@ fn tcp_throughput_reaches_its_share_of_linux_without_segmentation_offload() {
         "shares of Linux's throughput, to and from vtepd, to and from Linux: {best:.2?}, less than \
          {SHARE}"
     );
+}
+
+/// Guests with VXLAN of their own, as container networks have: the inner checksum is left to
+/// hardware too, and nothing but TCP inside the tunnel shows it (finding D13).
+#[test]
+fn tcp_runs_inside_a_tunnel_of_the_tenants() {
+    IO_KINDS.into_iter().for_each(tcp_runs_inside_a_tunnel_with);
+}
+
+fn tcp_runs_inside_a_tunnel_with(io: &str) {
+    let pair = Pair::with_io(Underlay::V4, Peer::Linux, io);
+    let [a, b] = &pair.hosts;
+    for (number, keys) in [
+        (1, "dstport 8472"),
+        (2, "dstport 4789 udpcsum"),
+        (3, "dstport 8472 udp6zerocsumtx udp6zerocsumrx"),
+        (4, "dstport 4789"),
+    ] {
+        for (host, other, place) in [(a, b, 1), (b, a, 2)] {
+            let remote = if number > 2 { other.ip6() } else { other.ip4() };
+            let link = format!("vx{number}");
+            host.ns.ip(&format!(
+                "link add {link} type vxlan id {number} remote {remote} {keys} dev eth0"
+            ));
+            host.ns.ip(&format!("link set {link} mtu 1400 up"));
+            host.ns
+                .ip(&format!("addr add 198.51.{number}.{place}/24 dev {link}"));
+        }
+        let inner = [198, 51, number, 2].into();
+        assert_eq!(lost(&a.ns, inner, 5), 0);
+        for reverse in [false, true] {
+            // A wrong checksum loses each segment, each time. On a busy host two losses at the wrong
+            // moment make a second slow.
+            let works = (0..3).any(|_| {
+                let result = iperf3(&a.ns, &b.ns, inner, pair.vtepd().dir(), 1, reverse);
+                println!("{io}, {keys}, reverse {reverse}: {result:?}");
+                result.mbps > WORKS
+            });
+            assert!(works, "{io} {keys} {reverse}");
+        }
+    }
+}
+
+/// SCTP of a container leaves its CRC32c to the veth, which computes none (finding D13).
+#[test]
+fn sctp_arrives_with_its_checksum() {
+    for io in IO_KINDS {
+        let pair = Pair::with_io(Underlay::V4, Peer::Linux, io);
+        let [a, b] = &pair.hosts;
+        let marker = format!("sctp-{io}");
+        let mut packet = [&[0, 7, 0, 9, 1, 2, 3, 4, 0, 0, 0, 0][..], marker.as_bytes()].concat();
+        packet.resize(600, 0x5a);
+        // A datagram, whose UDP header is that of SCTP instead.
+        let mut frame = udp4(&b.mac(), &a.mac(), 0, &"x".repeat(packet.len() - 8));
+        frame[23] = 132;
+        let rest = checksum(0, &[&frame[14..24], &[0, 0], &frame[26..34]].concat());
+        frame[24..26].copy_from_slice(&rest.to_be_bytes());
+        frame.splice(34.., packet.iter().copied());
+        // NEEDS_CSUM, which begins at 34 and is stored 8 bytes later (struct virtio_net_hdr).
+        let vnet = [1, 0, 0, 0, 0, 0, 34, 0, 8, 0];
+        let arrived = Raw::open(&b.ns, "eth0", Kind::Packet);
+        let mut sender = Raw::open(&a.ns, "eth0", Kind::Vnet);
+        sender.send(&[&vnet[..], &frame].concat());
+        let crc = Crc32c::default().bytes(&packet).finish();
+        let frames = arrived.expect(&marker, 1);
+        assert_eq!(frames[0][42..46], crc, "{io}");
+    }
 }

@@ -6,10 +6,14 @@
 
 use std::time::Instant;
 
+use vtep_tests::craft::Packet;
+use vtep_tests::fabric::{Fabric, vtep4};
 use vtep_tests::frame::{plain, tagged};
-use vtep_tests::link::mac;
+use vtep_tests::link::{Host, mac};
 use vtep_tests::netns::wait_for;
-use vtep_tests::topology::RawPair;
+use vtep_tests::topology::{IO_KINDS, RawPair};
+use vtep_tests::vtepd::{Config, Vtepd};
+use vtep_tests::wire::{Kind, Raw};
 
 /// Sends `frame` (which contains "dropped") and then a valid one; only the valid one may arrive,
 /// and `reason` counts one.
@@ -28,7 +32,11 @@ fn dropped(pair: &mut RawPair, frame: &[u8], reason: &str) {
 
 #[test]
 fn invalid_tenant_frames_are_dropped_and_counted() {
-    let mut pair = RawPair::new();
+    IO_KINDS.into_iter().for_each(invalid_frames_are_dropped);
+}
+
+fn invalid_frames_are_dropped(io: &str) {
+    let mut pair = RawPair::with("", &format!("io = \"{io}\""));
     dropped(
         &mut pair,
         &plain(&mac(12), "01:54:33:00:00:0b", "dropped"),
@@ -59,8 +67,10 @@ fn invalid_tenant_frames_are_dropped_and_counted() {
 
 #[test]
 fn a_locked_port_accepts_only_its_own_macs() {
-    let mut pair = RawPair::with("", "lock = true");
-    dropped(&mut pair, &plain(&mac(12), &mac(99), "dropped"), "locked");
+    for io in IO_KINDS {
+        let mut pair = RawPair::with("", &format!("lock = true\nio = \"{io}\""));
+        dropped(&mut pair, &plain(&mac(12), &mac(99), "dropped"), "locked");
+    }
 }
 
 #[test]
@@ -139,4 +149,73 @@ fn a_frame_without_an_adjacency_is_dropped_and_counted() {
     pair.tenant
         .send(&plain("50:54:33:00:00:55", &mac(11), "dropped"));
     pair.vtepd.expect_drops("no-adjacency", before, 1);
+}
+
+/// A VXLAN packet for the MAC of another station is not taken, as on Linux, and the MAC may change
+/// (finding D14).
+#[test]
+fn packets_for_another_station_are_dropped_and_the_own_mac_may_change() {
+    let mut pair = RawPair::new();
+    let (own, peer) = pair.macs();
+    let receiver = Raw::open(&pair.host.ns, "eth0", Kind::Packet);
+    let mut number = 0;
+    let mut send = |pair: &mut RawPair, to: &str, taken: bool| {
+        number += 1;
+        let marker = format!("station-{number}");
+        let before = pair.vtepd.drops("other-station");
+        let inner = plain(&mac(11), &mac(12), &marker);
+        pair.peer.send(&Packet::v4(to, &peer, inner).bytes());
+        if taken {
+            assert_eq!(receiver.expect(&marker, 1).len(), 1, "{to}");
+        } else {
+            pair.vtepd.expect_drops("other-station", before, 1);
+            assert!(receiver.with_marker(&marker).is_empty(), "{to}");
+        }
+    };
+    let other = "02:00:00:00:00:99";
+    send(&mut pair, &own, true);
+    send(&mut pair, other, false);
+    send(&mut pair, "ff:ff:ff:ff:ff:ff", true);
+    pair.hypervisors[0].ip(&format!("link set eth0 address {other}"));
+    wait_for("the new MAC is known", 10, || {
+        let before = pair.vtepd.drops("other-station");
+        let inner = plain(&mac(11), &mac(12), "probe");
+        pair.peer.send(&Packet::v4(&own, &peer, inner).bytes());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        (pair.vtepd.drops("other-station") > before).then_some(())
+    });
+    send(&mut pair, other, true);
+    // The MAC of a bridge over it, which may have its own.
+    pair.hypervisors[0].ip(&format!("link add br0 address {own} type bridge"));
+    pair.hypervisors[0].ip("link set eth0 master br0");
+    wait_for("the MAC of the bridge is known", 10, || {
+        let before = pair.vtepd.drops("other-station");
+        let inner = plain(&mac(11), &mac(12), "probe");
+        pair.peer.send(&Packet::v4(&own, &peer, inner).bytes());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        (pair.vtepd.drops("other-station") == before).then_some(())
+    });
+    send(&mut pair, &own, true);
+}
+
+/// Frames for a port whose interface is missing are not counted as too long (finding D18).
+#[test]
+fn frames_for_an_absent_port_are_counted_as_port_down() {
+    let fabric = Fabric::new(1600);
+    let hypervisor = fabric.hypervisor(1);
+    let host = Host::new(&hypervisor, 11);
+    let config = Config::new(vtep4(1))
+        .vni(100, &[])
+        .port("t11", &[mac(11)])
+        .port("absent", &[mac(12)]);
+    let vtepd = Vtepd::start(&hypervisor, &config);
+    let mut tenant = Raw::open(&host.ns, "eth0", Kind::Packet);
+    for to in [&*mac(12), "ff:ff:ff:ff:ff:ff"] {
+        let before = vtepd.drops("port-down");
+        tenant.send(&plain(to, &mac(11), "to an absent port"));
+        // The tenant's own multicast is flooded to it as well.
+        let counted = || (vtepd.drops("port-down") > before).then_some(());
+        wait_for("the drop is counted", 10, counted);
+    }
+    assert_eq!(vtepd.drops("port-mtu"), 0);
 }

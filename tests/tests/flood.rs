@@ -6,12 +6,17 @@
 //!                                      └─ ... up to h6, or h9: raw frames
 //! ```
 
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use vtep_tests::craft::Packet;
 use vtep_tests::echo::assert_no_loss;
 use vtep_tests::fabric::{Fabric, Underlay, vtep4, vtep6};
 use vtep_tests::frame::plain;
 use vtep_tests::link::{Host, mac};
 use vtep_tests::linux_vtep::LinuxVtep;
+use vtep_tests::netns::wait_for;
 use vtep_tests::topology::RawPair;
 use vtep_tests::vtepd::{Config, Vtepd};
 use vtep_tests::wire::{Capture, Kind, Raw};
@@ -160,4 +165,105 @@ fn a_flood_reaches_vteps_of_both_families_once() {
         assert_no_loss((&hosts[0].ns, hosts[0].ip4()), (&host.ns, host.ip4()));
     }
     vtepd.stop();
+}
+
+/// Frames that wait to be flooded never leave in the VNI that takes the place of theirs, whichever
+/// port has the numbers of theirs (finding D2). Tenants 12 and 13 keep the queue of floods full,
+/// while 11 and 14 take turns: the VNI of one is deleted and that of the other added in the next
+/// call.
+#[test]
+fn a_waiting_flood_does_not_leave_in_the_vni_that_follows() {
+    let fabric = Fabric::new(1600);
+    let [hypervisor, receiver] = [1, 9].map(|n| fabric.hypervisor(n));
+    let hosts = [11, 12, 13, 14].map(|n| Host::new(&hypervisor, n));
+    let vteps: Vec<_> = (100..180).map(vtep4).collect();
+    for vtep in &vteps {
+        hypervisor.ip(&format!(
+            "neigh replace {vtep} lladdr {} dev eth0 nud permanent",
+            receiver.mac("eth0")
+        ));
+    }
+    let config = Config::new(vtep4(1))
+        .workers(1)
+        .vni(100, &vteps)
+        .port("t11", &[mac(11)])
+        .vni(200, &vteps)
+        .port("t12", &[mac(12)])
+        .vni(300, &vteps)
+        .port("t13", &[mac(13)]);
+    let vtepd = Vtepd::start(&hypervisor, &config);
+    vtepd.expect_up(&vteps);
+    // The inner source MAC of the two tenants that take turns.
+    let filter = "udp port 4789 and ether[56:4] = 0x50543300 and ether[60] = 0 and \
+                  (ether[61] = 11 or ether[61] = 14)";
+    let mut wire = Capture::start(&receiver, vtepd.dir(), "eth0", filter);
+    let mut tenants = hosts
+        .each_ref()
+        .map(|host| Raw::open(&host.ns, "eth0", Kind::Packet));
+    let [first, busy @ .., last] = &mut tenants;
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for (raw, number) in busy.iter_mut().zip([12, 13]) {
+            let stop = &stop;
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    (0..32).for_each(|_| raw.send(&broadcast(number)));
+                    std::thread::sleep(Duration::from_micros(500));
+                }
+            });
+        }
+        for round in 0..8 {
+            let mut pair = [(100, 11, &mut *first), (999, 14, &mut *last)];
+            pair.rotate_left(round % 2);
+            let [(old, owner, sender), (new, next, other)] = pair;
+            (0..64).for_each(|_| sender.send(&broadcast(owner)));
+            replace_vni(&vtepd, old, (new, next), &vteps);
+            wait_for("the new VNI floods", 20, || {
+                other.send(&broadcast(next));
+                std::thread::sleep(Duration::from_millis(50));
+                let shown = vtepd.show("vni");
+                let is_new = |row: &&serde_json::Value| row["vni"] == new;
+                let row = shown["rows"].as_array()?.iter().find(is_new)?;
+                (row["tx_frames"].as_u64()? > 0).then_some(())
+            });
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let seen = wire.fields("vxlan", &["vxlan.vni", "eth.src"]);
+    let foreign = |fields: &&Vec<String>| {
+        let owner = if fields[0] == "100" { mac(11) } else { mac(14) };
+        !fields[1].ends_with(&owner)
+    };
+    assert!(seen.len() > 80, "{}", seen.len());
+    assert_eq!(
+        seen.iter().filter(foreign).count(),
+        0,
+        "of {} packets",
+        seen.len()
+    );
+}
+
+fn broadcast(from: u8) -> Vec<u8> {
+    plain("ff:ff:ff:ff:ff:ff", &mac(from), "flood")
+}
+
+/// Deletes a VNI, and adds another one with this tenant's port and flood list in the next call.
+fn replace_vni(vtepd: &Vtepd, old: u32, (new, tenant): (u32, u8), vteps: &[IpAddr]) {
+    let request = |method: &str, params: serde_json::Value| serde_json::json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+    let mut add = vec![
+        request("vni.add", serde_json::json!({"vni": new})),
+        request(
+            "port.add",
+            serde_json::json!({"vni": new, "interface": format!("t{tenant}"), "macs": [mac(tenant)]}),
+        ),
+    ];
+    for vtep in vteps {
+        let params = serde_json::json!({"vni": new, "vtep": vtep});
+        add.push(request("flood.add", params));
+    }
+    let del = request("vni.del", serde_json::json!({"vni": old}));
+    for line in [del, add.into()] {
+        let answer = vtepd.request(&line.to_string()).to_string();
+        assert!(!answer.contains("error"), "{answer}");
+    }
 }

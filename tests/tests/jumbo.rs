@@ -6,12 +6,13 @@
 //!         └─ t21                                 └─ ... h3 and h4 for floods
 //! ```
 
+use serde_json::Value;
 use vtep_tests::fabric::{Fabric, Underlay, vtep4};
 use vtep_tests::frame::plain;
 use vtep_tests::link::{Host, mac};
 use vtep_tests::linux_vtep::LinuxVtep;
-use vtep_tests::tools::{iperf3, ping};
-use vtep_tests::topology::{Pair, Peer};
+use vtep_tests::tools::{iperf3, iperf3_with, ping};
+use vtep_tests::topology::{IO_KINDS, Pair, Peer};
 use vtep_tests::vtepd::{Config, Vtepd};
 use vtep_tests::wire::{Capture, Kind, Raw};
 
@@ -39,25 +40,67 @@ fn assert_jumbo_pings(pair: &Pair) {
     }
 }
 
+/// Where the XDP program of each interface runs; packet ports have none.
 fn assert_attached(vtepd: &Vtepd, mode: &str) {
     for row in vtepd.show("ports")["rows"].as_array().expect("rows") {
+        let attach = match row["io"].as_str() {
+            Some("xdp") => mode.into(),
+            _ => Value::Null,
+        };
         assert_eq!(
             (&row["attach"], &row["multi_buffer"]),
-            (&mode.into(), &true.into()),
+            (&attach, &true.into()),
             "{row}"
         );
     }
 }
 
+/// Mbit/s at which TCP in frames of several chunks works, whatever else the machine does.
+const WORKS: f64 = 300.0;
+
+/// The share of the throughput in frames of one chunk that is enough as well: on a loaded machine
+/// both are a matter of when the daemons run (6 Mbit/s at a load of 30 on two cores).
+const SHARE: f64 = 0.5;
+
+/// Pairs of measurements at most, the second just after the first.
+const TRIES: usize = 3;
+
+fn assert_jumbo_tcp(pair: &Pair, reverse: bool) {
+    let [a, b] = &pair.hosts;
+    let dir = pair.vtepd().dir();
+    let mut measured = Vec::new();
+    for _ in 0..TRIES {
+        let jumbo = iperf3(&a.ns, &b.ns, b.ip4(), dir, 2, reverse);
+        println!("reverse {reverse}: {jumbo:?}");
+        if jumbo.mbps > WORKS {
+            return;
+        }
+        let mut options = vec!["-M", "1200"];
+        options.extend(reverse.then_some("-R"));
+        let short = iperf3_with(&a.ns, &b.ns, b.ip4(), dir, 2, &options);
+        println!("reverse {reverse}: in segments of 1200 bytes: {short:?}");
+        if jumbo.mbps > SHARE * short.mbps {
+            return;
+        }
+        measured.push([jumbo, short]);
+    }
+    let drops: Vec<_> = pair.daemons.iter().map(|one| one.show("drops")).collect();
+    panic!("reverse = {reverse}: {measured:?}, {drops:?}");
+}
+
 fn jumbo_tenants_reach_each_other(underlay: Underlay, peer: Peer) {
-    let mut pair = Pair::jumbo(underlay, peer, "");
+    for io in IO_KINDS {
+        jumbo_tenants_with(underlay, peer, io);
+    }
+}
+
+fn jumbo_tenants_with(underlay: Underlay, peer: Peer, io: &str) {
+    let mut pair = Pair::jumbo(underlay, peer, "", io);
     assert_attached(pair.vtepd(), "native");
     assert_jumbo_pings(&pair);
-    let [a, b] = &pair.hosts;
     for reverse in [false, true] {
-        let measured = iperf3(&a.ns, &b.ns, b.ip4(), pair.vtepd().dir(), 2, reverse);
-        println!("{underlay:?}, {peer:?}, reverse {reverse}: {measured:?}");
-        assert!(measured.mbps > 300.0, "reverse = {reverse}: {measured:?}");
+        println!("{underlay:?}, {peer:?}, {io}");
+        assert_jumbo_tcp(&pair, reverse);
     }
     pair.daemons.drain(..).for_each(Vtepd::stop);
 }
@@ -88,6 +131,7 @@ fn jumbo_with_the_generic_program_and_large_chunks() {
         Underlay::V4,
         Peer::Linux,
         "[vtep.afxdp]\nmode = \"generic\"\nframe-size = 4096",
+        "xdp",
     );
     assert_attached(pair.vtepd(), "generic");
     assert_jumbo_pings(&pair);
@@ -98,7 +142,13 @@ fn jumbo_with_the_generic_program_and_large_chunks() {
 /// does not exist.
 #[test]
 fn jumbo_tcp_leaves_with_right_checksums() {
-    let pair = Pair::jumbo(Underlay::V6, Peer::Linux, "");
+    for io in IO_KINDS {
+        jumbo_tcp_leaves_with_right_checksums_from(io);
+    }
+}
+
+fn jumbo_tcp_leaves_with_right_checksums_from(io: &str) {
+    let pair = Pair::jumbo(Underlay::V6, Peer::Linux, "", io);
     let [a, b] = &pair.hosts;
     let dir = pair.vtepd().dir();
     let mut wire = Capture::start(&pair.fabric.ns, dir, "h1", "udp port 4789");
@@ -120,6 +170,10 @@ fn jumbo_tcp_leaves_with_right_checksums() {
 
 #[test]
 fn jumbo_bum_reaches_each_of_several_vteps_once() {
+    IO_KINDS.into_iter().for_each(jumbo_bum_reaches_all_from);
+}
+
+fn jumbo_bum_reaches_all_from(io: &str) {
     let fabric = Fabric::new(9100);
     let hypervisors = [1, 2, 3, 4].map(|n| fabric.hypervisor(n));
     let hosts: Vec<Host> = (0..4_u8)
@@ -137,6 +191,7 @@ fn jumbo_bum_reaches_each_of_several_vteps_once() {
     }
     let remote: Vec<_> = (2..=4).map(vtep4).collect();
     let config = Config::new(vtep4(1))
+        .io(io)
         .vni(100, &remote)
         .port("t11", &[mac(11)])
         .port("t21", &[mac(21)]);

@@ -9,10 +9,11 @@ use vtep_tests::echo::assert_no_loss;
 use vtep_tests::fabric::{Fabric, Underlay, vtep4};
 use vtep_tests::link::{Host, mac};
 use vtep_tests::netns::{Netns, wait_for};
-use vtep_tests::topology::{Pair, Peer};
+use vtep_tests::tools;
+use vtep_tests::topology::{IO_KINDS, Pair, Peer};
 use vtep_tests::vtepd::{Config, Vtepd, second_instance};
 
-fn one_vtepd() -> (Fabric, Netns, Host, Vtepd, [State; 2]) {
+fn one_vtepd(io: &str) -> (Fabric, Netns, Host, Vtepd, [State; 2]) {
     let fabric = Fabric::new(1600);
     let ns = fabric.hypervisor(1);
     let host = Host::new(&ns, 11);
@@ -20,6 +21,7 @@ fn one_vtepd() -> (Fabric, Netns, Host, Vtepd, [State; 2]) {
     let vtepd = Vtepd::start(
         &ns,
         &Config::new(vtep4(1))
+            .io(io)
             .vni(100, &[vtep4(2)])
             .port("t11", &[mac(11)]),
     );
@@ -58,16 +60,13 @@ impl State {
     }
 }
 
-/// The XDP programs attached in the namespace, and the pins below /sys/fs/bpf with vtep in their
-/// name.
+/// The programs attached in the namespace, and the pins below /sys/fs/bpf with vtep in their name.
 fn left_behind(ns: &Netns) -> Vec<String> {
-    let net: Value =
-        serde_json::from_str(&ns.run("bpftool net list -j")).expect("bpftool prints JSON");
-    let programs = net[0]["xdp"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|p| format!("XDP program {p}"));
+    let programs = ["eth0", "t11"].map(|name| {
+        let attached = tools::programs(ns, name).into_iter();
+        attached.map(move |at| format!("program at {at} of {name}"))
+    });
+    let programs = programs.into_iter().flatten();
     let pins = ns.try_run("find /sys/fs/bpf -name *vtep*").stdout;
     let pins = String::from_utf8_lossy(&pins)
         .lines()
@@ -78,10 +77,20 @@ fn left_behind(ns: &Netns) -> Vec<String> {
 
 #[test]
 fn sigterm_restores_the_interfaces() {
-    let (_fabric, ns, _host, vtepd, before) = one_vtepd();
+    IO_KINDS.into_iter().for_each(sigterm_restores_them_with);
+}
+
+fn sigterm_restores_them_with(io: &str) {
+    let (_fabric, ns, _host, vtepd, before) = one_vtepd(io);
     assert!(
-        ns.link("eth0")["xdp"].is_object() && ns.link("t11")["xdp"].is_object(),
-        "programs are attached"
+        ns.link("eth0")["xdp"].is_object(),
+        "the program is attached"
+    );
+    let first = if io == "xdp" { "xdp" } else { "tcx/ingress" };
+    let tenants = tools::programs(&ns, "t11");
+    assert!(
+        tenants.contains(&first.to_owned()) && tenants.contains(&"tcx/egress".to_owned()),
+        "{tenants:?}"
     );
     let socket = vtepd.socket();
     vtepd.stop();
@@ -107,11 +116,14 @@ fn after_kill_nine_and_a_restart_nothing_is_left_and_traffic_flows() {
 
 #[test]
 fn kill_nine_alone_leaves_no_program_and_no_pin() {
-    let (_fabric, ns, _host, mut vtepd, _before) = one_vtepd();
-    vtepd.kill();
-    wait_for("the kernel to detach the programs", 5, || {
-        left_behind(&ns).is_empty().then_some(())
-    });
+    for io in IO_KINDS {
+        let (_fabric, ns, _host, mut vtepd, _before) = one_vtepd(io);
+        assert!(!left_behind(&ns).is_empty());
+        vtepd.kill();
+        wait_for("the kernel to detach the programs", 5, || {
+            left_behind(&ns).is_empty().then_some(())
+        });
+    }
 }
 
 #[test]

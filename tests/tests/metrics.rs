@@ -145,6 +145,12 @@ fn a_scrape_reports_bgp_sessions_and_an_address_in_use_is_an_error() {
             && value(&page, "vtepd_vtep_up{vtep=\"203.0.113.2\"}") == 1.0)
             .then_some(())
     });
+    // Each state has a value, so that a query for one finds it (finding O12).
+    let page = scrape(&sites[0].ns);
+    for (state, now) in [("Idle", 0.0), ("Connect", 0.0), ("Established", 1.0)] {
+        let name = format!("vtepd_bgp_session_state{{neighbor=\"203.0.113.2\",state=\"{state}\"}}");
+        assert_eq!(value(&page, &name), now, "{page}");
+    }
     drop(sites);
     let ns = fabric.hypervisor(3);
     let _taken = ns

@@ -13,6 +13,7 @@ use vtep_tests::fabric::{Fabric, vtep4};
 use vtep_tests::frame::plain;
 use vtep_tests::link::{Host, ip4, mac};
 use vtep_tests::netns::wait_for;
+use vtep_tests::on_each_release;
 use vtep_tests::site::{Site, expect_full};
 use vtep_tests::wire::{Kind, Raw};
 
@@ -70,7 +71,7 @@ impl Fixture {
     }
 }
 
-#[test]
+on_each_release! {
 fn a_host_moves_between_frr_and_vtepd_within_a_second_of_its_first_frame() {
     let mut fixture = Fixture::new("--learn-limit 16");
     let mut monitor = fixture.sites[0].ctl().monitor(&fixture.sites[0].ns, "mac");
@@ -108,14 +109,20 @@ fn a_host_moves_between_frr_and_vtepd_within_a_second_of_its_first_frame() {
         10,
     );
     assert!(!monitor.log().contains(" at - "), "{}", monitor.log());
+    // Each move away is reported once, with the sequence number of the route.
+    let away = format!("mac moved {} vni 100 at 203.0.113.2 sequence ", mac(MOVER));
+    let log = monitor.log();
+    let mut sequences = log.lines().filter_map(|line| line.strip_prefix(&away));
+    assert!(sequences.clone().count() == 2 && sequences.all(|s| s != "0"), "{log}");
     let row = fixture.sites[0]
         .ctl()
         .mac(100, &mac(MOVER))
         .expect("host 30 is at site 2");
     assert!(row["sequence"].as_u64() >= Some(3), "{row}");
 }
+}
 
-#[test]
+on_each_release! {
 fn a_host_that_moves_too_often_is_frozen_until_an_operator_unfreezes_it() {
     let mut fixture = Fixture::new("--learn-limit 16");
     let mut monitor = fixture.sites[0].ctl().monitor(&fixture.sites[0].ns, "mac");
@@ -171,8 +178,9 @@ fn a_host_that_moves_too_often_is_frozen_until_an_operator_unfreezes_it() {
         "{row}"
     );
 }
+}
 
-#[test]
+on_each_release! {
 fn mac_move_takes_a_host_over_from_frr() {
     let mut fixture = Fixture::new("--mac 50:54:33:00:00:ee");
     let sent_at = fixture.send_from(1);
@@ -202,8 +210,9 @@ fn mac_move_takes_a_host_over_from_frr() {
         0
     );
 }
+}
 
-#[test]
+on_each_release! {
 fn a_learned_host_is_announced_and_ages_out() {
     let mut fixture = Fixture::new("--learn-limit 1 --learn-age 10");
     let sent_at = fixture.send_from(0);
@@ -235,8 +244,9 @@ fn a_learned_host_is_announced_and_ages_out() {
             .then_some(())
     });
 }
+}
 
-#[test]
+on_each_release! {
 fn a_sticky_host_stays() {
     let mut fixture = Fixture::new(&format!("--mac {} --sticky", mac(MOVER)));
     fixture.sites[1].expect_mac(100, &mac(MOVER), 1);
@@ -264,4 +274,43 @@ fn a_sticky_host_stays() {
         lost(&fixture.sites[1].hosts[0].ns, fixture.movers[0].ip4(), 10),
         0
     );
+}
+}
+
+on_each_release! {
+/// A host that came from FRR moves between two local ports, by `mac move` and by another
+/// configuration of the ports, and is detached for a moment: its sequence stays, so that FRR takes
+/// it back with the next one (finding C8).
+fn the_sequence_survives_a_move_between_local_ports() {
+    let mut fixture = Fixture::new("--mac 50:54:33:00:00:ee");
+    let other = Host::new(&fixture.sites[0].ns, 40);
+    let sent_at = fixture.send_from(1);
+    fixture.expect_at(1, sent_at);
+    let ctl = fixture.sites[0].ctl();
+    ctl.done(&format!("port add {} --vni 100", other.port));
+    let sequence = |fixture: &Fixture| {
+        let row = fixture.sites[0].ctl().mac(100, &mac(MOVER));
+        row.map(|row| (row["port"].clone(), row["sequence"].clone()))
+    };
+    for port in ["t30", "t40", "t30"] {
+        let line = format!("mac move {} --vni 100 --interface {port}", mac(MOVER));
+        fixture.sites[0].ctl().done(&line);
+        assert_eq!(sequence(&fixture), Some((port.into(), 1.into())));
+    }
+    fixture.sites[1].expect_mac(100, &mac(MOVER), 1);
+    let ctl = fixture.sites[0].ctl();
+    ctl.done("port del t30 --vni 100");
+    assert_eq!(sequence(&fixture), None);
+    ctl.done(&format!("port add t30 --vni 100 --mac {}", mac(MOVER)));
+    assert_eq!(sequence(&fixture), Some(("t30".into(), 1.into())));
+    fixture.sites[1].expect_mac(100, &mac(MOVER), 1);
+    // FRR accepts the host back only with a sequence above the one that it has seen.
+    ctl.done("port del t30 --vni 100");
+    ctl.done("port add t30 --vni 100 --learn-limit 4");
+    let sent_at = fixture.send_from(1);
+    fixture.expect_at(1, sent_at);
+    std::thread::sleep(Duration::from_millis(1500));
+    let sent_at = fixture.send_from(0);
+    fixture.expect_at(0, sent_at);
+}
 }

@@ -61,7 +61,7 @@ fn ttl_and_df_follow_the_configuration() {
 }
 
 #[test]
-fn dscp_is_inherited_or_fixed_and_ecn_is_always_copied() {
+fn dscp_is_fixed_or_inherited_and_ecn_is_always_copied() {
     let tos = [0x00, 0xb8, 0x02, 0xb9, 0x03];
     let classes = |keys, v6| -> Vec<(String, String)> {
         let seen = sent_by(keys, &tos, v6, &["ip.dsfield.dscp", "ip.dsfield.ecn"]);
@@ -71,6 +71,10 @@ fn dscp_is_inherited_or_fixed_and_ecn_is_always_copied() {
     };
     let text = |pairs: [(u8, u8); 5]| pairs.map(|(d, e)| (d.to_string(), e.to_string())).to_vec();
     let inherited = text([(0, 0), (46, 0), (0, 2), (46, 1), (0, 3)]);
+    // By default a tenant does not choose the class of its packets on the underlay (finding D15).
+    let default = text([(0, 0), (0, 0), (0, 2), (0, 1), (0, 3)]);
+    assert_eq!(classes("", false), default);
+    assert_eq!(classes("", true), default);
     assert_eq!(classes("dscp = \"inherit\"", false), inherited);
     assert_eq!(classes("dscp = \"inherit\"", true), inherited);
     assert_eq!(

@@ -11,10 +11,11 @@ use std::collections::BTreeMap;
 
 use vtep_tests::fabric::{Fabric, vtep4};
 use vtep_tests::frr::{self, Frr};
-use vtep_tests::link::{ip4, mac};
+use vtep_tests::link::{Host, ip4, mac};
 use vtep_tests::linux_vtep::LinuxVtep;
 use vtep_tests::netns::{Netns, wait_for};
-use vtep_tests::script::{Script, VXLAN, announce, imet, mac_ip, withdraw};
+use vtep_tests::on_each_release;
+use vtep_tests::script::{Script, VXLAN, announce, imet, mac_ip, with_attribute, withdraw};
 use vtep_tests::site;
 use vtep_tests::vtepd::Vtepd;
 
@@ -75,6 +76,37 @@ fn routes_of_junos_are_imported_by_their_ethernet_tag() {
     wait_for("the flood entry is removed with the session", 10, || {
         vtepd.flood(100).is_empty().then_some(())
     });
+}
+
+/// A NEXT_HOP attribute beside MP_REACH_NLRI is ignored, whatever it holds (finding C12).
+#[test]
+fn a_next_hop_attribute_beside_mp_reach_costs_no_route() {
+    let fabric = Fabric::new(1600);
+    let (vtepd, _ns, far) = listener(&fabric, "");
+    let mut peer = Script::connect(&far, vtep4(1), 65000, vtep4(9));
+    let target = [0, 2, 0xfd, 0xe8, 0, 0, 0, 100];
+    let flood = announce(&imet(RD, 0, NINE), NINE, &[target, VXLAN], Some(100));
+    peer.send(&with_attribute(&flood, 0x40, 3, &[0; 4]));
+    for (last, value) in [
+        (1, &[0; 4][..]),
+        (2, &[127, 0, 0, 1]),
+        (3, &[]),
+        (4, &[0; 16]),
+    ] {
+        let host = [0x50, 0x54, 0x33, 0, 0, last];
+        let route = mac_ip(RD, 0, host, [192, 0, 2, last], 100);
+        let update = announce(&route, NINE, &[target, VXLAN], None);
+        peer.send(&with_attribute(&update, 0x40, 3, value));
+    }
+    for last in 1..=4 {
+        wait_for(&format!("the route of host {last}"), 10, || {
+            vtepd.remote_mac(100, &mac(last))
+        });
+    }
+    assert_eq!(vtepd.flood(100), [vtep4(9).to_string()]);
+    let shown = vtepd.show("bgp neighbor 203.0.113.9");
+    assert_eq!(shown["treated_as_withdrawn"], 0, "{shown}");
+    assert_eq!(shown["state"], "Established");
 }
 
 #[test]
@@ -209,7 +241,7 @@ fn expected(vni: u32, number: u8) -> BTreeMap<String, Option<String>> {
         .collect()
 }
 
-#[test]
+on_each_release! {
 fn tables_of_three_vteps_match_those_of_frr() {
     let fabric = Fabric::new(1600);
     let ns = fabric.hypervisor(2);
@@ -259,4 +291,57 @@ fn tables_of_three_vteps_match_those_of_frr() {
     }
     println!("{}", vtepd.done("show mac --vni 100"));
     println!("{}", one.1.show("show evpn mac vni 100"));
+}
+}
+
+/// An anycast gateway that every VTEP has, and two export targets. (findings C3, C4)
+#[test]
+fn an_anycast_host_is_never_claimed_and_auto_is_exported_with_others() {
+    let fabric = Fabric::new(1600);
+    let ns = fabric.hypervisor(1);
+    let _host = Host::new(&ns, 11);
+    let config = site::bgp(1, 65000, &[(9, 65000)], "passive = true")
+        .vni(100, &[])
+        .raw("export-rt = [\"65000:7\", \"auto\"]")
+        .port("t11", &[mac(11)])
+        .raw("anycast = true");
+    let vtepd = Vtepd::start(&ns, &config);
+    let peer = fabric.hypervisor(9);
+    let mut script = Script::connect(&peer, vtep4(1), 65000, vtep4(9));
+    let target = [0, 2, 0xfd, 0xe8, 0, 0, 0, 100];
+    let gateway = mac_ip(RD, 0, [0x50, 0x54, 0x33, 0, 0, 11], [192, 0, 2, 11], 100);
+    for sequence in 1..=20 {
+        let mobility = [6, 0, 0, 0, 0, 0, 0, sequence];
+        script.send(&announce(&gateway, NINE, &[target, VXLAN, mobility], None));
+    }
+    let routes = || {
+        vtepd.show("bgp routes")["rows"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default()
+    };
+    wait_for("the last route", 10, || {
+        routes()
+            .iter()
+            .any(|row| row["sequence"] == 20)
+            .then_some(())
+    });
+    // Longer than another VTEP may announce an attached MAC before it is claimed back.
+    std::thread::sleep(std::time::Duration::from_secs(7));
+    let rows = routes();
+    let own = rows
+        .iter()
+        .find(|row| row["neighbor"].is_null() && row["type"] == 2);
+    let own = own.expect("announced");
+    assert_eq!(own["sequence"], 0, "{own}");
+    let targets = own["route_targets"].to_string();
+    assert!(
+        targets.contains("65000:100") && targets.contains("65000:7\""),
+        "{targets}"
+    );
+    let row = vtepd.mac(100, &mac(11)).expect("attached");
+    assert!(
+        row["port"] == "t11" && !row["flags"].to_string().contains("frozen"),
+        "{row}"
+    );
 }

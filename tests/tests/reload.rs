@@ -15,6 +15,7 @@ use vtep_tests::fabric::{Fabric, Underlay, vtep4};
 use vtep_tests::link::{Host, ip4, mac};
 use vtep_tests::netns::{Netns, wait_for};
 use vtep_tests::program::Program;
+use vtep_tests::tools::programs;
 use vtep_tests::topology::{Pair, Peer};
 use vtep_tests::vtepd::{Config, Vtepd};
 
@@ -100,10 +101,7 @@ fn a_batch_is_applied_completely_or_not_at_all() {
     let after =
         ["vni", "ports", "mac"].map(|w| vtepd.show(w)["rows"].as_array().map_or(0, Vec::len));
     assert_eq!(before, after);
-    assert!(
-        ns.link("t13")["xdp"].is_null(),
-        "no XDP program is attached"
-    );
+    assert!(programs(&ns, "t13").is_empty(), "no program is attached");
     without_loss(&hosts, || {
         let answers = vtepd.request(&json!([vni, port]).to_string());
         assert!(
@@ -113,7 +111,7 @@ fn a_batch_is_applied_completely_or_not_at_all() {
             "{answers}"
         );
     });
-    assert!(ns.link("t13")["xdp"].is_object());
+    assert!(!programs(&ns, "t13").is_empty());
 }
 
 /// Bytes that a tenant has received.
@@ -125,7 +123,7 @@ fn received(tenant: &Netns) -> u64 {
         .expect("ip -s counts bytes")
 }
 
-/// The host's services on the underlay interface survive the daemon.
+/// The host's services on the underlay interface survive the daemon (finding D19).
 #[test]
 fn kill_nine_under_load_leaves_the_hosts_stack_reachable() {
     let mut pair = Pair::new(Underlay::V4, Peer::Vtepd);

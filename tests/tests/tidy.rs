@@ -1,7 +1,7 @@
 //! The rules of src/tidy/ hold for the whole workspace.
 
 use vtep_tests::netns::{command, must};
-use vtep_tests::tidy::{self, Source, graph, imports, packages, reasons, size, words};
+use vtep_tests::tidy::{self, Source, graph, imports, limits, packages, reasons, size, words};
 
 fn none(what: &str, wrong: &[String]) {
     assert!(wrong.is_empty(), "{what}:\n{}", wrong.join("\n"));
@@ -380,7 +380,8 @@ fn each_drop_reason_is_in_the_docs() {
 }
 
 /// cargo reads the manifests of the packages of all platforms, also of those that are not built
-/// here, and downloads what is not in `CARGO_HOME` yet. `scripts/check` fetches them first.
+/// here, and downloads what is not in `CARGO_HOME` yet. `scripts/check` fetches them first
+/// (finding F1).
 #[test]
 fn packages_come_from_crates_io_under_permitted_licenses() {
     let manifest = tidy::root().join("Cargo.toml");
@@ -414,4 +415,22 @@ fn the_architecture_page_names_every_module() {
         .filter(|name| !words::contains(&page, name))
         .collect();
     none("modules that ARCHITECTURE.md does not name", &missing);
+}
+
+/// Whoever reads docs/limits.md can run the test of each bound.
+#[test]
+fn each_limit_has_a_test_that_exists() {
+    let page = std::fs::read_to_string(tidy::root().join("docs/limits.md")).expect("readable");
+    none("limits", &limits::wrong_rows(&page, &tidy::sources()));
+    let sources = source("control/src/x.rs", "    fn it_is_bounded() {");
+    let row = |test: &str| format!("| frames | a tenant | 7 | | | | {test} |");
+    assert!(limits::wrong_rows(&row("`it_is_bounded`"), &sources).is_empty());
+    for wrong in ["", "`another`", "tests/x.rs"] {
+        assert_eq!(
+            limits::wrong_rows(&row(wrong), &sources).len(),
+            1,
+            "{wrong}"
+        );
+    }
+    assert_eq!(limits::wrong_rows("| a | b | c |", &sources).len(), 1);
 }

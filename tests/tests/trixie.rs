@@ -12,8 +12,9 @@ use vtep_tests::echo::assert_no_loss;
 use vtep_tests::fabric::{Fabric, vtep4};
 use vtep_tests::frr::{self, Frr};
 use vtep_tests::netns::{Netns, wait_for};
-use vtep_tests::program::Scratch;
-use vtep_tests::site::{Daemon, Site, expect_full};
+use vtep_tests::program::{Program, Scratch};
+use vtep_tests::site::{self, Daemon, Site, expect_full};
+use vtep_tests::vtepd::Vtepd;
 use vtep_tests::wire::Capture;
 
 /// The reflector's number.
@@ -58,7 +59,7 @@ fn all_connected(sites: &[Site; 2]) {
 
 /// With `bgp listen range`, FRR 10.3 creates a neighbor from a connection, and deletes it with that
 /// connection: if a second connection of the same client is open then, FRR accepts its routes and
-/// never sends any.
+/// never sends any (finding C21).
 #[test]
 fn dynamic_neighbors_of_frr_10_3_get_all_routes_over_one_connection_each() {
     let fabric = Fabric::new(1600);
@@ -107,4 +108,31 @@ fn dynamic_neighbors_of_frr_10_3_get_all_routes_over_one_connection_each() {
         all_connected(&sites);
     });
     assert_eq!(connections, [0, 1], "connections after a clear");
+}
+
+/// BIRD 2.17 has no EVPN: the session can't come up, and vtepd says why (finding O1).
+#[test]
+fn a_peer_without_evpn_is_reported() {
+    let fabric = Fabric::new(1600);
+    let (ns, far) = (fabric.hypervisor(1), fabric.hypervisor(9));
+    let root = vtep_tests::trixie::root();
+    let scratch = Scratch::below(&root.join("tmp"), &far);
+    let inside = |name: &str| format!("/tmp/{}/{name}", far.name());
+    std::fs::write(
+        scratch.path().join("bird.conf"),
+        "router id 203.0.113.9;\nprotocol device { }\nprotocol bgp { local as 65000; \
+         neighbor 203.0.113.1 as 65000; connect retry time 1; ipv4 { import none; export none; }; }\n",
+    )
+    .expect("the scratch directory can be written");
+    let (config, socket) = (inside("bird.conf"), inside("bird.ctl"));
+    let words = ["bird", "-f", "-c", &config, "-s", &socket];
+    let _bird = Program::start_in(&far, Some(root), scratch.path(), &words);
+    let vtepd = Vtepd::start(&ns, &site::bgp(1, 65000, &site::internal(&[9]), ""));
+    wait_for("the reason", 20, || {
+        let row = vtepd.show("bgp summary")["neighbors"][0].clone();
+        let why = &row["not_established"];
+        (why["cause"] == "open-failed" && why["reason"].to_string().contains("2/7")).then_some(())
+    });
+    let degraded = vtepd.show("status")["degraded"].to_string();
+    assert!(degraded.contains("Unsupported Capability"), "{degraded}");
 }

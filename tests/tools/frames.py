@@ -2,7 +2,14 @@
 """Raw Ethernet frames between an interface and a pair of pipes, one frame per line, in hexadecimal.
 
 frames.py packet IF   an AF_PACKET socket on IF: lines on stdin are sent, received frames are printed
+frames.py direct IF   the same; what is sent passes tc by
+frames.py vnet IF     an AF_PACKET socket that only sends: lines have a vnet header of 10 bytes before the frame, which may be
+                      a superframe; what the kernel refuses is left out
 frames.py tap IF      opens the tap IF like a virtual machine: lines on stdin are sent to the host, frames for the guest are printed
+frames.py queue IF    the same for one queue of a multi-queue tap
+frames.py vnet-queue IF  the same; each frame that is sent has a vnet header of 10 bytes before it
+frames.py napi IF     the same, received with GRO as from a NIC: lines are sent together at an empty line. /sys must be
+                      that of the network namespace (ip netns exec)
 
 It prints "ready" first, and exits at the end of stdin. The tests use it because raw sockets and taps need ioctls and
 socket addresses for which Rust has no safe interface, and the tests contain no unsafe code.
@@ -17,9 +24,10 @@ import sys
 
 ETH_P_ALL = 3
 SO_RCVBUFFORCE = 33
-SOL_PACKET, PACKET_AUXDATA, PACKET_OUTGOING = 263, 8, 4
+SOL_PACKET, PACKET_AUXDATA, PACKET_VNET_HDR, PACKET_QDISC_BYPASS, PACKET_OUTGOING = 263, 8, 15, 20, 4
 TP_STATUS_VLAN_VALID, TP_STATUS_VLAN_TPID_VALID = 0x10, 0x40
-TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
+TUNSETIFF, IFF_TAP, IFF_NO_PI, IFF_MULTI_QUEUE = 0x400454CA, 0x0002, 0x1000, 0x0100
+IFF_NAPI, IFF_VNET_HDR = 0x0010, 0x4000
 
 
 class Packet:
@@ -54,10 +62,35 @@ class Packet:
         return frame
 
 
+class Direct(Packet):
+    def __init__(self, name):
+        super().__init__(name)
+        self.socket.setsockopt(SOL_PACKET, PACKET_QDISC_BYPASS, 1)
+
+
+class Vnet:
+    def __init__(self, name):
+        self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        self.socket.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
+        self.socket.bind((name, 0))  # without a protocol, nothing is received
+
+    def fileno(self):
+        return self.socket.fileno()
+
+    def send(self, frame):
+        try:
+            self.socket.send(frame)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+
+
 class Tap:
+    flags = IFF_TAP | IFF_NO_PI
+
     def __init__(self, name):
         self.fd = os.open("/dev/net/tun", os.O_RDWR)
-        fcntl.ioctl(self.fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI))
+        fcntl.ioctl(self.fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), self.flags))
 
     def fileno(self):
         return self.fd
@@ -66,12 +99,43 @@ class Tap:
         os.write(self.fd, frame)
 
     def receive(self):
-        return os.read(self.fd, 65536)
+        return os.read(self.fd, 1 << 17)
+
+
+class Queue(Tap):
+    flags = Tap.flags | IFF_MULTI_QUEUE
+
+
+class VnetQueue(Queue):
+    flags = Queue.flags | IFF_VNET_HDR
+
+    def receive(self):
+        return super().receive()[10:]
+
+
+class Napi(Tap):
+    flags = Tap.flags | IFF_NAPI
+
+    def __init__(self, name):
+        super().__init__(name)
+        self.burst = []
+        # Each write is a burst of its own for the kernel: what may be joined is kept for a while.
+        with open(f"/sys/class/net/{name}/gro_flush_timeout", "w") as file:
+            file.write("5000000")
+
+    def send(self, frame):
+        if frame:
+            self.burst.append(frame)
+        else:
+            for one in self.burst:
+                os.write(self.fd, one)
+            self.burst.clear()
 
 
 def main():
     kind, name = sys.argv[1:]
-    link = {"packet": Packet, "tap": Tap}[kind](name)
+    kinds = {"packet": Packet, "direct": Direct, "vnet": Vnet, "tap": Tap, "queue": Queue, "vnet-queue": VnetQueue, "napi": Napi}
+    link = kinds[kind](name)
     out = sys.stdout.buffer
     out.write(b"ready\n")
     out.flush()

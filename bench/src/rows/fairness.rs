@@ -59,7 +59,9 @@ impl Fairness {
     fn open(effort: Effort) -> Result<Self, Failure> {
         let (underlay_mac, next_hop_mac) = topology::underlay_macs()?;
         let first = u32::from(Ipv4Addr::new(198, 18, 0, 1));
-        let vteps = (first..first + VTEPS).map(Ipv4Addr::from).collect();
+        let vteps = (first..first + VTEPS)
+            .map(|address| Ipv4Addr::from(address).into())
+            .collect();
         let mut snapshot = TableSpec {
             underlay_mac,
             next_hop_mac,
@@ -72,6 +74,7 @@ impl Fairness {
             QUIET.0,
             "tenant1",
             Role::Access(QUIET.1),
+            &[],
             true,
         ));
         ports.ports.push(tables::port(QUIET.1, QUIET.0));

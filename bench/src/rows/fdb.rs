@@ -28,7 +28,7 @@ pub const LOOKUP: Spec = Spec {
     measures: "batched lookups on one core, 1 M MACs, random keys, while the writer applies 100 k \
                updates/s",
     unit: "M lookups/s",
-    bar: Bar::AtLeast(80.0),
+    bar: Bar::AtLeast(95.0),
     open: |effort| Ok(Box::new(Lookup::new(effort)?)),
 };
 
@@ -38,7 +38,7 @@ pub const RATIO: Spec = Spec {
     measures: "lookups of the MAC table / lookups of a hashbrown map behind the same batch \
                interface, no writer",
     unit: "x",
-    bar: Bar::AtLeast(3.0),
+    bar: Bar::AtLeast(1.9),
     open: |effort| Ok(Box::new(Ratio::new(effort)?)),
 };
 

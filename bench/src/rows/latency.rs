@@ -143,7 +143,7 @@ struct SingleFrame {
 impl SingleFrame {
     fn open(effort: Effort) -> Result<Self, Failure> {
         let (underlay_mac, next_hop_mac) = topology::underlay_macs()?;
-        let vteps = vec![topology::REMOTE];
+        let vteps = vec![topology::REMOTE.into()];
         let snapshot = TableSpec {
             underlay_mac,
             next_hop_mac,

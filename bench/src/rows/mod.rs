@@ -4,12 +4,17 @@ pub mod evpn;
 pub mod fairness;
 pub mod fdb;
 pub mod latency;
+pub mod outer6;
+pub mod packet;
 pub mod pipeline;
 pub mod random;
 pub mod real;
 pub mod replicate;
 pub mod scale;
+pub mod segment;
 pub mod size;
+pub mod tcp;
+pub mod turn;
 
 use crate::row::Spec;
 
@@ -19,11 +24,16 @@ pub const ALL: &[Spec] = &[
     pipeline::ENCAP_COLD,
     pipeline::DECAP_HOT,
     pipeline::DECAP_COLD,
+    outer6::ENCAP,
+    outer6::ENCAP_1400,
+    outer6::DECAP,
+    outer6::DECAP_1400,
     size::THOUSAND,
     size::TEN_THOUSAND,
     size::HUNDRED_THOUSAND,
     size::MILLION,
     size::FOUR_MILLION,
+    segment::SEGMENT,
     scale::SCALE,
     fdb::LOOKUP,
     fdb::RATIO,
@@ -42,9 +52,23 @@ pub const ALL: &[Spec] = &[
     evpn::memory::MEMORY,
     evpn::failover::FAILOVER,
     evpn::interference::INTERFERENCE,
+    turn::TURN,
     real::XSK,
     real::XSK_DECAP,
     real::KERNEL,
+    packet::RATIO,
+    packet::RATIO_DECAP,
+    packet::UNDERLAY_RATIO,
+    packet::UNDERLAY_RATIO_DECAP,
+    tcp::LOCAL,
+    tcp::LOCAL_4,
+    tcp::LOCAL_TAP,
+    tcp::LOCAL_TAP_4,
+    tcp::TUNNEL,
+    tcp::TUNNEL_4,
+    tcp::MIXED,
+    tcp::COST_TUNNEL,
+    tcp::COST_LOCAL,
     latency::P50,
     latency::P99,
 ];

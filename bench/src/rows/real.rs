@@ -13,7 +13,7 @@ pub const XSK: Spec = Spec {
     measures: "VXLAN encapsulation over AF_XDP on veth / bare AF_XDP rx -> tx on the same link, 60 \
                B frames",
     unit: "x",
-    bar: Bar::AtLeast(0.90),
+    bar: Bar::AtLeast(0.95),
     open: |effort| Ok(Box::new(Xsk::open(effort, Direction::Out)?)),
 };
 
@@ -23,7 +23,7 @@ pub const XSK_DECAP: Spec = Spec {
     measures: "VXLAN decapsulation over AF_XDP on veth / bare AF_XDP rx -> tx of the same packets, \
                60 B inner frames",
     unit: "x",
-    bar: Bar::AtLeast(0.90),
+    bar: Bar::AtLeast(0.95),
     open: |effort| Ok(Box::new(Xsk::open(effort, Direction::In)?)),
 };
 

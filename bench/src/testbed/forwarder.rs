@@ -233,7 +233,7 @@ struct Control {
     handoff: Arc<Handoff>,
     // They must outlive the worker.
     _macs: MacTable,
-    _replies: Receiver<vtep_dataplane::worker::Reply>,
+    _replies: Receiver<vtep_dataplane::worker::Reply<XskPort>>,
 }
 
 /// Runs the daemon's worker on this thread until `stop` is set; another thread polls that flag.
@@ -287,7 +287,7 @@ fn worker(
     let spec = TableSpec {
         underlay_mac,
         next_hop_mac,
-        vteps: vec![REMOTE],
+        vteps: vec![REMOTE.into()],
         multi_buffer: true,
     };
     let tables = Publisher::new(spec.snapshot()?);

@@ -7,7 +7,7 @@
 //!                          192.0.2.1              192.0.2.2, a static neighbor of the forwarder
 //! ```
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use vtep_dataplane::addr::{HostMac, MacAddr, Vni};
 
@@ -23,6 +23,8 @@ pub const SINK: &str = "sink0";
 
 /// The address of the remote VTEP.
 pub const REMOTE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+/// The same over IPv6, for rows in memory.
+pub const REMOTE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
 
 /// The generator's MAC, as text.
 const FROM: &str = "02:00:00:00:00:01";
@@ -113,8 +115,8 @@ pub fn shape(size: usize, direction: Direction) -> Result<Shape, Failure> {
     let tunnel = Tunnel {
         source_mac,
         destination_mac,
-        source: REMOTE,
-        destination: LOCAL,
+        source: REMOTE.into(),
+        destination: LOCAL.into(),
         udp_port: UDP_PORT,
         vni: vni()?,
     };

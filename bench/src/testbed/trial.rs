@@ -118,8 +118,10 @@ impl LinkTest {
     fn check_some(&mut self, expected: ExpectedFrame, count: u64) -> Result<(), Failure> {
         let template = Template::new(&topology::shape(self.size, self.direction)?)?;
         let direction = self.direction;
-        let ((forwarder, remote), (local, far)) =
-            (topology::underlay_macs()?, (LOCAL, topology::REMOTE));
+        let ((forwarder, remote), (local, far)) = (
+            topology::underlay_macs()?,
+            (LOCAL.into(), topology::REMOTE.into()),
+        );
         let (macs, addresses) = match direction {
             Direction::Out => ((forwarder, remote), (local, far)),
             Direction::In => ((remote, forwarder), (far, local)),

@@ -1,7 +1,8 @@
 //! Checks that a forwarded frame equals the one that was sent. Not on the fast path.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
+use etherparse::IpHeaders;
 use vtep_dataplane::addr::MacAddr;
 
 use super::template::{self, Template};
@@ -13,7 +14,7 @@ pub struct Outer {
     /// (source, destination) MAC.
     pub macs: (MacAddr, MacAddr),
     /// (source, destination) address.
-    pub addresses: (Ipv4Addr, Ipv4Addr),
+    pub addresses: (IpAddr, IpAddr),
     /// The VNI.
     pub vni: u32,
 }
@@ -48,17 +49,29 @@ pub fn check(frame: &[u8], template: &Template, outer: Option<&Outer>) -> Result
 fn is_right(frame: &[u8], outer: &Outer) -> Result<bool, Failure> {
     let (ethernet, rest) =
         etherparse::Ethernet2Header::from_slice(frame).map_err(Failure::of("outer"))?;
-    let (ip, rest) = etherparse::Ipv4Header::from_slice(rest).map_err(Failure::of("outer"))?;
-    let (udp, _) = etherparse::UdpHeader::from_slice(rest).map_err(Failure::of("outer"))?;
-    Ok(
-        (ethernet.source, ethernet.destination) == (outer.macs.0.0, outer.macs.1.0)
-            && (ip.source, ip.destination)
-                == (outer.addresses.0.octets(), outer.addresses.1.octets())
-            && usize::from(ip.total_len) == frame.len() - etherparse::Ethernet2Header::LEN
-            && ip.header_checksum == ip.calc_header_checksum()
-            && usize::from(udp.length) == rest.len()
-            && udp.source_port >= template::FIRST_PORT,
-    )
+    let ip_length = rest.len();
+    let (ip, payload) = IpHeaders::from_slice(rest).map_err(Failure::of("outer"))?;
+    let rest = payload.payload;
+    let (udp, data) = etherparse::UdpHeader::from_slice(rest).map_err(Failure::of("outer"))?;
+    let is_right = match (&ip, outer.addresses) {
+        (IpHeaders::Ipv4(ip, _), (IpAddr::V4(from), IpAddr::V4(to))) => {
+            (ip.source, ip.destination) == (from.octets(), to.octets())
+                && usize::from(ip.total_len) == ip_length
+                && ip.header_checksum == ip.calc_header_checksum()
+        }
+        (IpHeaders::Ipv6(ip, _), (IpAddr::V6(from), IpAddr::V6(to))) => {
+            (ip.source, ip.destination) == (from.octets(), to.octets())
+                && usize::from(ip.payload_length) == rest.len()
+                && udp
+                    .calc_checksum_ipv6(ip, data)
+                    .is_ok_and(|sum| sum == udp.checksum)
+        }
+        _ => false,
+    };
+    Ok(is_right
+        && (ethernet.source, ethernet.destination) == (outer.macs.0.0, outer.macs.1.0)
+        && usize::from(udp.length) == rest.len()
+        && udp.source_port >= template::FIRST_PORT)
 }
 
 #[cfg(test)]
@@ -71,7 +84,8 @@ mod tests {
     #[test]
     fn every_changed_byte_is_found() {
         let macs = (MacAddr([2, 0, 0, 0, 2, 1]), MacAddr([2, 0, 0, 0, 2, 2]));
-        let addresses = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2));
+        let address = |last| IpAddr::from([192, 0, 2, last]);
+        let addresses = (address(1), address(2));
         let shape = Shape {
             source: "02:00:00:00:00:01".parse().unwrap(),
             destination: MacAddr([2, 0, 0, 0, 1, 0]),

@@ -1,9 +1,10 @@
 //! Frame templates: built once with etherparse; a packet is a copy with a few fields changed.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use etherparse::PacketBuilder;
 use vtep_dataplane::addr::{HostMac, MacAddr, Vni};
+use vtep_dataplane::wire::checksum::Sum;
 
 use crate::row::Failure;
 
@@ -18,6 +19,9 @@ const UDP_SOURCE: usize = 14 + 20;
 
 /// Outer headers and VXLAN header, IPv4 without a VLAN tag (RFC 7348 section 5).
 pub const VXLAN_OVERHEAD: usize = UDP_PAYLOAD + 8;
+
+/// The same with IPv6.
+const VXLAN6_OVERHEAD: usize = VXLAN_OVERHEAD + 20;
 
 /// Magic, sequence, time.
 const STAMP: usize = 16;
@@ -39,9 +43,9 @@ pub struct Tunnel {
     /// Outer destination MAC: that of the next-hop router or of the VTEP.
     pub destination_mac: MacAddr,
     /// Outer source address: the emulated VTEP.
-    pub source: Ipv4Addr,
-    /// Outer destination address: the VTEP under test.
-    pub destination: Ipv4Addr,
+    pub source: IpAddr,
+    /// Outer destination address: the VTEP under test, of the same family.
+    pub destination: IpAddr,
     /// UDP destination port.
     pub udp_port: u16,
     /// The VNI.
@@ -75,6 +79,7 @@ pub struct Template {
     destinations: u32,
     flows: u16,
     sequence: u32,
+    complete: bool,
 }
 
 fn plain(shape: &Shape) -> Result<Vec<u8>, Failure> {
@@ -97,16 +102,38 @@ fn wrap(tunnel: &Tunnel, frame: &[u8]) -> Result<Vec<u8>, Failure> {
     let mut payload = vec![0x08, 0, 0, 0];
     payload.extend_from_slice(&(tunnel.vni.get() << 8).to_be_bytes());
     payload.extend_from_slice(frame);
-    let builder = PacketBuilder::ethernet2(tunnel.source_mac.0, tunnel.destination_mac.0)
-        .ipv4(tunnel.source.octets(), tunnel.destination.octets(), 64)
-        .udp(FIRST_PORT, tunnel.udp_port);
-    let mut bytes = Vec::with_capacity(payload.len() + UDP_PAYLOAD);
-    builder
+    let ethernet = PacketBuilder::ethernet2(tunnel.source_mac.0, tunnel.destination_mac.0);
+    let ip = match (tunnel.source, tunnel.destination) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => ethernet.ipv4(from.octets(), to.octets(), 64),
+        (IpAddr::V6(from), IpAddr::V6(to)) => ethernet.ipv6(from.octets(), to.octets(), 64),
+        (from, to) => {
+            return Err(Failure::new(format!(
+                "{from} and {to} are of different families"
+            )));
+        }
+    };
+    let mut bytes = Vec::with_capacity(payload.len() + VXLAN6_OVERHEAD);
+    ip.udp(FIRST_PORT, tunnel.udp_port)
         .write(&mut bytes, &payload)
         .map_err(Failure::of("building a VXLAN packet"))?;
-    // Zero, as RFC 7348 section 5 recommends over IPv4.
-    bytes[UDP_PAYLOAD - 2..UDP_PAYLOAD].fill(0);
+    // Zero, as RFC 7348 section 5 recommends over IPv4. Over IPv6 it is computed for each packet.
+    let end = bytes.len() - payload.len();
+    bytes[end - 2..end].fill(0);
     Ok(bytes)
+}
+
+/// Writes the checksum of the UDP datagram that begins after an IP header ending at `udp`, whose
+/// addresses are the last `addresses` bytes of it.
+fn complete(bytes: &mut [u8], udp: usize, addresses: usize) {
+    bytes[udp + 6..udp + 8].fill(0);
+    let length = bytes.len() - udp;
+    let sum = Sum::new()
+        .pseudo_header(&bytes[udp - addresses..udp], 17, length)
+        .bytes(&bytes[udp..])
+        .checksum();
+    // Zero is sent as its complement (RFC 768).
+    let sum = if sum == 0 { 0xffff } else { sum };
+    bytes[udp + 6..udp + 8].copy_from_slice(&sum.to_be_bytes());
 }
 
 impl Template {
@@ -132,7 +159,11 @@ impl Template {
         }
         let frame = plain(shape)?;
         let (bytes, inner) = match &shape.tunnel {
-            Some(tunnel) => (wrap(tunnel, &frame)?, VXLAN_OVERHEAD),
+            Some(tunnel) => {
+                let packet = wrap(tunnel, &frame)?;
+                let overhead = packet.len() - frame.len();
+                (packet, overhead)
+            }
             None => (frame, 0),
         };
         Ok(Self {
@@ -142,7 +173,21 @@ impl Template {
             destinations: shape.destinations,
             flows: shape.flows,
             sequence: 0,
+            complete: false,
         })
+    }
+
+    /// With complete UDP checksums of the plain frames, which are zero otherwise.
+    #[must_use]
+    pub const fn with_checksums(mut self) -> Self {
+        self.complete = true;
+        self
+    }
+
+    /// Bytes before the plain frame: outer headers and the VXLAN header, or 0.
+    #[must_use]
+    pub const fn overhead(&self) -> usize {
+        self.inner
     }
 
     /// Length of every frame, bytes.
@@ -159,8 +204,8 @@ impl Template {
     pub fn write(&mut self, buffer: &mut [u8], now_ns: u64) {
         buffer.copy_from_slice(&self.bytes);
         let port = (FIRST_PORT + (self.sequence % u32::from(self.flows)) as u16).to_be_bytes();
-        if self.inner > 0 {
-            buffer[UDP_SOURCE..UDP_SOURCE + 2].copy_from_slice(&port);
+        if let Some(outer) = self.inner.checked_sub(16) {
+            buffer[outer..outer + 2].copy_from_slice(&port);
         }
         let frame = &mut buffer[self.inner..];
         if self.destinations > 1 {
@@ -170,6 +215,12 @@ impl Template {
         frame[UDP_SOURCE..UDP_SOURCE + 2].copy_from_slice(&port);
         frame[UDP_PAYLOAD + 4..UDP_PAYLOAD + 8].copy_from_slice(&self.sequence.to_be_bytes());
         frame[UDP_PAYLOAD + 8..UDP_PAYLOAD + STAMP].copy_from_slice(&now_ns.to_be_bytes());
+        if self.complete {
+            complete(frame, UDP_SOURCE, 8);
+        }
+        if self.inner == VXLAN6_OVERHEAD {
+            complete(buffer, VXLAN6_OVERHEAD - 16, 32);
+        }
         self.sequence = self.sequence.wrapping_add(1);
     }
 
@@ -199,7 +250,7 @@ pub struct Stamp {
     pub inner: usize,
 }
 
-/// Reads a generated frame, plain or in VXLAN over IPv4. `None` for every other frame.
+/// Reads a generated frame, plain or in VXLAN. `None` for every other frame.
 #[must_use]
 pub fn read(frame: &[u8]) -> Option<Stamp> {
     if let Some((sequence, sent_ns)) = read_at(frame) {
@@ -210,15 +261,19 @@ pub fn read(frame: &[u8]) -> Option<Stamp> {
             inner: 0,
         });
     }
-    let (sequence, sent_ns) = read_at(frame.get(VXLAN_OVERHEAD..)?)?;
-    let [flags, _, _, _, a, b, c, _] = *frame[UDP_PAYLOAD..].first_chunk()?;
-    let vni = u32::from_be_bytes([0, a, b, c]);
-    (flags & 0x08 != 0).then_some(Stamp {
-        sequence,
-        sent_ns,
-        vni: Some(vni),
-        inner: VXLAN_OVERHEAD,
-    })
+    [VXLAN_OVERHEAD, VXLAN6_OVERHEAD]
+        .into_iter()
+        .find_map(|inner| {
+            let (sequence, sent_ns) = read_at(frame.get(inner..)?)?;
+            let [flags, _, _, _, a, b, c, _] = *frame[inner - 8..].first_chunk()?;
+            let vni = Some(u32::from_be_bytes([0, a, b, c]));
+            (flags & 0x08 != 0).then_some(Stamp {
+                sequence,
+                sent_ns,
+                vni,
+                inner,
+            })
+        })
 }
 
 /// True if two plain frames are the same except for the time stamp.
@@ -242,6 +297,8 @@ fn read_at(frame: &[u8]) -> Option<(u32, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use etherparse::SlicedPacket;
 
     use super::*;
@@ -256,8 +313,8 @@ mod tests {
             tunnel: tunnel.then(|| Tunnel {
                 source_mac: MacAddr([2, 0, 0, 0, 2, 1]),
                 destination_mac: MacAddr([2, 0, 0, 0, 2, 2]),
-                source: Ipv4Addr::new(192, 0, 2, 1),
-                destination: Ipv4Addr::new(192, 0, 2, 2),
+                source: Ipv4Addr::new(192, 0, 2, 1).into(),
+                destination: Ipv4Addr::new(192, 0, 2, 2).into(),
                 udp_port: 4789,
                 vni: Vni::new(100).unwrap(),
             }),
@@ -303,6 +360,32 @@ mod tests {
         );
         buffer[50 + UDP_PAYLOAD + 8..50 + UDP_PAYLOAD + STAMP].fill(0);
         assert_eq!(template.expected(0), &buffer[50..]);
+    }
+
+    #[test]
+    fn over_ipv6_all_checksums_are_complete() {
+        let mut all = shape(true);
+        let tunnel = all.tunnel.as_mut().unwrap();
+        tunnel.source = "2001:db8::1".parse().unwrap();
+        assert!(Template::new(&all).is_err());
+        all.tunnel.as_mut().unwrap().destination = "2001:db8::2".parse().unwrap();
+        let mut template = Template::new(&all).unwrap().with_checksums();
+        assert_eq!((template.size(), template.overhead()), (130, 70));
+        let mut buffer = vec![0; 130];
+        for sequence in 0..4 {
+            template.write(&mut buffer, 5);
+            let stamp = read(&buffer).unwrap();
+            assert_eq!(
+                (stamp.sequence, stamp.vni, stamp.inner),
+                (sequence, Some(100), 70)
+            );
+            let sum = |addresses, udp: &[u8]| {
+                let sum = Sum::new().pseudo_header(addresses, 17, udp.len());
+                sum.bytes(udp).is_valid()
+            };
+            assert!(sum(&buffer[22..54], &buffer[54..]), "outer");
+            assert!(sum(&buffer[70 + 26..70 + 34], &buffer[70 + 34..]), "inner");
+        }
     }
 
     #[test]

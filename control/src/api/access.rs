@@ -90,11 +90,13 @@ pub fn groups(peer: ClientCredentials) -> Vec<u32> {
 /// The number of a group: `name` itself if it is one, else from /etc/group.
 #[must_use]
 pub fn group_number(name: &str) -> Option<u32> {
-    name.parse().ok().or_else(|| {
+    // chown(2) takes -1 for "unchanged".
+    let number = |text: &str| text.parse().ok().filter(|gid| *gid != u32::MAX);
+    number(name).or_else(|| {
         let groups = fs::read_to_string("/etc/group").ok()?;
         groups.lines().find_map(|line| {
             let mut fields = line.split(':');
-            (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
+            (fields.next() == Some(name)).then(|| number(fields.nth(1)?))?
         })
     })
 }
@@ -130,6 +132,7 @@ mod tests {
         assert_eq!(group_number("root"), Some(0));
         assert_eq!(group_number("4242"), Some(4242));
         assert_eq!(group_number("no such group"), None);
+        assert_eq!(group_number("4294967295"), None);
         let uid = rustix::process::geteuid().as_raw();
         let pid = i32::try_from(std::process::id()).unwrap();
         assert!(

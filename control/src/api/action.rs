@@ -1,6 +1,8 @@
 //! One-time actions of requests, which do not change the saved configuration.
 
+use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use vtep_dataplane::addr::{HostMac, Vni};
@@ -21,7 +23,7 @@ pub enum Action {
     /// Ends a BGP session until it is enabled. Answers `{}`.
     BgpShutdown(BgpShutdown),
     /// Starts a BGP session that was shut down. Answers `{}`.
-    BgpEnable(BgpPeer),
+    BgpEnable(BgpEnable),
 }
 
 /// `mac.move`.
@@ -83,12 +85,43 @@ pub enum Clear {
     Hard,
 }
 
+/// The neighbors that a request concerns: an address, or `all`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Neighbors {
+    /// Every configured neighbor.
+    All,
+    /// This one.
+    One(IpAddr),
+}
+
+impl fmt::Display for Neighbors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::One(address) => address.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Neighbors {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "all" {
+            return Ok(Self::All);
+        }
+        let address = text.parse().map(Self::One);
+        address.map_err(|_| format!("invalid neighbor {text:?}: must be an IP address or \"all\""))
+    }
+}
+
 /// `bgp.clear`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BgpClear {
-    /// The neighbor.
-    pub neighbor: IpAddr,
+    /// Whose sessions.
+    #[serde(with = "text")]
+    pub neighbor: Neighbors,
     /// Which routes are exchanged again.
     #[serde(default)]
     pub soft: Clear,
@@ -98,14 +131,24 @@ pub struct BgpClear {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BgpShutdown {
-    /// The neighbor.
-    pub neighbor: IpAddr,
+    /// Whose sessions.
+    #[serde(with = "text")]
+    pub neighbor: Neighbors,
     /// Shutdown communication sent to the neighbor, at most 255 bytes (RFC 9003).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
-/// `bgp.enable`, `show.bgp.neighbor`.
+/// `bgp.enable`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BgpEnable {
+    /// Whose sessions.
+    #[serde(with = "text", alias = "address")]
+    pub neighbor: Neighbors,
+}
+
+/// `show.bgp.neighbor`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BgpPeer {

@@ -3,10 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
-use vtep_dataplane::addr::MacAddr;
+use vtep_dataplane::addr::{MacAddr, Vni, VtepAddr};
 
-use super::serde_form::{optional_text, rd, targets};
-use crate::bgp::wire::{ExtendedCommunity, Rd};
+use super::serde_form::{optional_text, rd, targets, text, vni};
+use crate::bgp::wire::{Esi, ExtendedCommunity, Rd};
 
 /// The states of RFC 4271 section 8.2.2, and administrative shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,19 @@ pub enum SessionState {
     OpenConfirm,
     /// Routes are exchanged.
     Established,
+}
+
+impl SessionState {
+    /// Every state.
+    pub const ALL: [Self; 7] = [
+        Self::Idle,
+        Self::Shutdown,
+        Self::Connect,
+        Self::Active,
+        Self::OpenSent,
+        Self::OpenConfirm,
+        Self::Established,
+    ];
 }
 
 impl From<&crate::bgp::PeerStatus> for SessionState {
@@ -65,8 +78,30 @@ pub struct SummaryRow {
     pub routes_installed: u64,
     /// Routes advertised to the neighbor.
     pub routes_advertised: u64,
-    /// Why the last session ended.
+    /// Why the last session ended, or if none was established, why the last attempt failed.
     pub last_down: Option<String>,
+    /// Time since the last session ended, seconds; null while one is established, or if none was.
+    pub down_for: Option<u64>,
+    /// Why the session is not established.
+    pub not_established: Option<NotEstablished>,
+}
+
+/// Why a session is not established.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotEstablished {
+    /// `shutdown`, `max-prefixes`, `session-ended`, `open-failed`, `connect-failed` or `waiting`.
+    pub cause: String,
+    /// The cause in words, and what has happened since.
+    pub reason: String,
+}
+
+/// When and why something ended or failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastEvent {
+    /// How long ago, seconds.
+    pub ago: u64,
+    /// Why.
+    pub reason: String,
 }
 
 /// The answer of `show.bgp.summary`.
@@ -125,9 +160,17 @@ pub struct BgpNeighborDetail {
     pub idle_for: Option<u64>,
     /// Number of times the session was established.
     pub established: u64,
-    /// The session has been established for a minute without an UPDATE, not even End-of-RIB, while
-    /// other sessions have received some.
+    /// The session has been established for a minute without an UPDATE, not even End-of-RIB.
     pub silent: bool,
+    /// The last end of an established session.
+    pub last_session_ended: Option<PastEvent>,
+    /// The last connection that ended with a NOTIFICATION before the session was established.
+    pub last_open_failed: Option<PastEvent>,
+    /// The last connection that could not be opened, or was closed without a NOTIFICATION before
+    /// the session was established.
+    pub last_connect_failed: Option<PastEvent>,
+    /// How many attempts to establish the session failed.
+    pub failed_attempts: u64,
     /// UPDATEs whose routes were treated as withdrawn (RFC 7606).
     pub treated_as_withdrawn: u64,
     /// UPDATEs with discarded attributes (RFC 7606).
@@ -185,4 +228,43 @@ pub struct RouteRow {
     pub unused_reason: Option<String>,
     /// Stale: the session is down and the route is kept (graceful restart).
     pub stale: bool,
+}
+
+/// A VTEP of an Ethernet segment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentMemberRow {
+    /// The VTEP.
+    #[serde(with = "text")]
+    pub vtep: VtepAddr,
+    /// It has announced the Ethernet A-D route per ES.
+    pub per_es: bool,
+    /// It has announced the Ethernet A-D route per EVI.
+    pub per_evi: bool,
+    /// MACs behind the segment by its routes.
+    pub macs: u32,
+    /// Frames to MACs behind the segment may be sent to it.
+    pub used: bool,
+}
+
+/// A row of `show.bgp.segments`: an Ethernet segment of other VTEPs in a VNI.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentRow {
+    /// The segment.
+    #[serde(with = "text")]
+    pub esi: Esi,
+    /// The VNI.
+    #[serde(with = "vni")]
+    pub vni: Vni,
+    /// One VTEP forwards at a time (RFC 7432 section 14.1.1); else all do.
+    pub single_active: bool,
+    /// Its VTEPs, in order.
+    pub vteps: Vec<SegmentMemberRow>,
+}
+
+impl SegmentRow {
+    /// Its cursor, whose order is that of the rows.
+    #[must_use]
+    pub fn cursor(&self) -> String {
+        format!("{}/{:08}", self.esi, self.vni.get())
+    }
 }

@@ -28,9 +28,16 @@ pub enum ClientError {
     /// The permissions of the socket deny access.
     #[error("permission denied for {0}: must be root or a member of the group in control.group")]
     Denied(PathBuf),
+    /// The daemon is there and does not answer.
+    #[error(
+        "vtepd has not answered for {} s: it is stopped, or busy; `top -H -p $(pidof vtepd)` shows \
+         its threads",
+        REQUEST_TIMEOUT.as_secs()
+    )]
+    NoAnswer,
     /// The connection failed.
     #[error("control socket: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
     /// The daemon closed the connection.
     #[error("vtepd closed the connection without an answer")]
     Closed,
@@ -40,6 +47,16 @@ pub enum ClientError {
     /// The daemon refused.
     #[error(transparent)]
     Api(#[from] ApiError),
+}
+
+impl From<io::Error> for ClientError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            // A timeout of the socket (SO_RCVTIMEO, socket(7)).
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => Self::NoAnswer,
+            _ => Self::Io(error),
+        }
+    }
 }
 
 /// A connection to the daemon.
@@ -94,9 +111,11 @@ impl Client {
         // A daemon that refuses a request may answer and close before it has read all of it.
         let mut answer = String::new();
         match self.stream.read_line(&mut answer) {
-            Ok(0) => sent.map_err(ClientError::Io).and(Err(ClientError::Closed)),
+            Ok(0) => sent
+                .map_err(ClientError::from)
+                .and(Err(ClientError::Closed)),
             Ok(_) => Ok(answer),
-            Err(error) => Err(ClientError::Io(error)),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use mio::net::UnixStream;
 use serde_json::Value;
 
-use super::dispatch::{Handler, dispatch_for};
+use super::dispatch::{Dispatched, Handler, PendingShow, dispatch_for};
 use super::event::{ApiEvent, Subscription};
 use super::message::{ApiError, MAX_REQUEST, code, response};
 
@@ -18,6 +18,8 @@ const MAX_UNREAD: usize = 64 << 10;
 const CHUNK: usize = 64 << 10;
 /// Requests that are answered before other clients are served.
 const REQUESTS_PER_EVENT: usize = 16;
+/// Time for one client before others are served: no further request of it is begun after it.
+const SLICE: Duration = Duration::from_millis(3);
 /// Time limit for completing a request, and for reading a response.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time without a request after which a client is closed.
@@ -35,7 +37,7 @@ pub(super) enum NextStep {
 }
 
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct Connection<P> {
     pub(super) stream: UnixStream,
     input: Vec<u8>,
     /// Bytes of `input` that hold no line end.
@@ -50,9 +52,11 @@ pub(super) struct Connection {
     subscription: Subscription,
     /// Events lost since the last one that was sent.
     lost: u64,
+    /// A request that is answered in several turns; the next one waits for it.
+    pending: Option<Box<PendingShow<P>>>,
 }
 
-impl Connection {
+impl<P: Default> Connection<P> {
     pub(super) fn new(stream: UnixStream, now: Instant) -> Self {
         Self {
             stream,
@@ -64,12 +68,17 @@ impl Connection {
             last: false,
             subscription: Subscription::NOTHING,
             lost: 0,
+            pending: None,
         }
     }
 
     /// When it is closed if nothing happens. A subscriber may be silent forever, and may read
     /// slowly.
     pub(super) fn deadline(&self) -> Option<Instant> {
+        if self.pending.is_some() {
+            // It waits for us.
+            return None;
+        }
         let quiet = self.input.is_empty() && self.unsent() == 0;
         match (self.subscribed(), quiet) {
             (true, true) => None,
@@ -80,7 +89,8 @@ impl Connection {
 
     /// Time without a request; `None` while it is busy.
     pub(super) fn idle(&self, now: Instant) -> Option<Duration> {
-        let quiet = self.input.is_empty() && self.unsent() == 0 && !self.subscribed();
+        let answered = self.unsent() == 0 && self.pending.is_none();
+        let quiet = self.input.is_empty() && answered && !self.subscribed();
         quiet.then(|| now.saturating_duration_since(self.since))
     }
 
@@ -89,7 +99,7 @@ impl Connection {
     }
 
     /// Sends an event if it is subscribed to and fits. False: the connection has failed.
-    pub(super) fn event(&mut self, event: &ApiEvent, line: &Value, now: Instant) -> bool {
+    pub(super) fn event(&mut self, event: &ApiEvent, line: &str, now: Instant) -> bool {
         if !event
             .topic()
             .is_some_and(|topic| self.subscription.wants(topic))
@@ -112,7 +122,8 @@ impl Connection {
     fn report_lost(&mut self) {
         if self.lost > 0 {
             let lost = std::mem::take(&mut self.lost);
-            self.put(&ApiEvent::Lost { lost }.notification());
+            let lost = ApiEvent::Lost { lost }.notification();
+            self.put(&lost.to_string());
         }
     }
 
@@ -124,7 +135,7 @@ impl Connection {
     /// if `may_subscribe`.
     pub(super) fn process(
         &mut self,
-        handler: &mut impl Handler,
+        handler: &mut impl Handler<Progress = P>,
         may_subscribe: bool,
         now: Instant,
     ) -> NextStep {
@@ -136,12 +147,16 @@ impl Connection {
 
     fn work(
         &mut self,
-        handler: &mut impl Handler,
+        handler: &mut impl Handler<Progress = P>,
         may_subscribe: bool,
         now: Instant,
     ) -> io::Result<NextStep> {
+        let started = Instant::now();
         for _ in 0..REQUESTS_PER_EVENT {
             self.flush(now)?;
+            if started.elapsed() >= SLICE {
+                break;
+            }
             if self.unsent() == 0 && self.lost > 0 {
                 self.report_lost();
                 self.flush(now)?;
@@ -149,8 +164,10 @@ impl Connection {
             if self.unsent() > MAX_UNREAD {
                 return Ok(NextStep::Wait);
             }
-            if let Some(line) = self.line(now) {
-                self.answer(&line, handler, may_subscribe);
+            if let Some(pending) = self.pending.take() {
+                self.finish(pending.resume(handler), now);
+            } else if let Some(line) = self.line(now) {
+                self.answer(&line, handler, may_subscribe, now);
             } else if self.last {
                 return Ok(if self.unsent() == 0 {
                     NextStep::Close
@@ -184,24 +201,47 @@ impl Connection {
         Some(line)
     }
 
-    fn answer(&mut self, line: &[u8], handler: &mut impl Handler, may_subscribe: bool) {
+    fn answer(
+        &mut self,
+        line: &[u8],
+        handler: &mut impl Handler<Progress = P>,
+        may_subscribe: bool,
+        now: Instant,
+    ) {
         if line.len() > MAX_REQUEST {
             self.too_long();
-        } else if !line.trim_ascii().is_empty()
-            && let Some(answer) = dispatch_for(line, handler, &mut self.subscription, may_subscribe)
-        {
-            self.put(&answer);
+        } else if !line.trim_ascii().is_empty() {
+            let subscription = &mut self.subscription;
+            let dispatched = dispatch_for(line, handler, subscription, may_subscribe);
+            self.finish(dispatched, now);
         }
     }
 
-    fn put(&mut self, answer: &Value) {
-        let mut text = answer.to_string();
-        if text.len() > MAX_RESPONSE {
-            let message =
-                "the answer exceeds 4 MiB; ask for fewer rows, or let the daemon write its file";
-            let id = answer.get("id").cloned().unwrap_or_default();
-            text = response(id, Err(ApiError::refused(message))).to_string();
+    fn finish(&mut self, dispatched: Dispatched<P>, now: Instant) {
+        match dispatched {
+            Dispatched::Done(answer) => {
+                self.since = now;
+                answer.iter().for_each(|answer| self.answer_with(answer));
+            }
+            Dispatched::Pending(pending) => self.pending = Some(pending),
         }
+    }
+
+    /// Queues a response, if it is not too long.
+    fn answer_with(&mut self, answer: &str) {
+        if answer.len() <= MAX_RESPONSE {
+            return self.put(answer);
+        }
+        let message =
+            "the answer exceeds 4 MiB; ask for fewer rows, or let the daemon write its file";
+        let answer: Value = serde_json::from_str(answer).unwrap_or_default();
+        let id = answer.get("id").cloned().unwrap_or_default();
+        let refused = response(id, Err(ApiError::refused(message)));
+        self.put(&refused.to_string());
+    }
+
+    /// Queues a line.
+    fn put(&mut self, text: &str) {
         if self.sent > 0 {
             self.output.drain(..self.sent);
             self.sent = 0;
@@ -212,7 +252,7 @@ impl Connection {
 
     fn too_long(&mut self) {
         let error = ApiError::new(code::INVALID_REQUEST, "the request exceeds 1 MiB; split it");
-        self.put(&response(Value::Null, Err(error)));
+        self.put(&response(Value::Null, Err(error)).to_string());
         self.input = Vec::new();
         self.scanned = 0;
         self.last = true;

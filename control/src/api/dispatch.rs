@@ -5,12 +5,17 @@ use serde_json::{Value, json};
 
 use super::action::Action;
 use super::event::{MAX_SUBSCRIBERS, Subscription};
-use super::message::{ApiError, Call, ConfigRequest, RpcMessage, RpcRequest, code, response};
+use super::message::{
+    ApiError, Call, ConfigRequest, RpcMessage, RpcRequest, code, response, response_text,
+};
 use super::show::ShowRequest;
 use crate::config::Change;
 
 /// The operations that the daemon provides to its clients.
 pub trait Handler {
+    /// How far an answer of [`Self::show`] is that takes several calls.
+    type Progress: Default + std::fmt::Debug;
+
     /// Applies changes in order, all or none.
     ///
     /// # Errors
@@ -18,11 +23,15 @@ pub trait Handler {
     /// `BatchError`).
     fn change(&mut self, changes: Vec<Change>) -> Result<(), ApiError>;
 
-    /// Answers with a value of the type that [`ShowRequest`] documents.
-    ///
-    /// # Errors
-    /// The reason for the refusal.
-    fn show(&mut self, request: &ShowRequest) -> Result<Value, ApiError>;
+    /// Answers with a value of the type that [`ShowRequest`] documents, as JSON: large tables are
+    /// not built as a [`Value`] first. Or with the reason for the refusal. `None`: part of the work
+    /// is done, so that others can be served; must be called again with the same `progress`, which
+    /// is the default at first.
+    fn show(
+        &mut self,
+        request: &ShowRequest,
+        progress: &mut Self::Progress,
+    ) -> Option<Result<String, ApiError>>;
 
     /// Answers with a value of the type that [`ConfigRequest`] documents.
     ///
@@ -37,22 +46,67 @@ pub trait Handler {
     fn act(&mut self, action: &Action) -> Result<Value, ApiError>;
 }
 
+/// A request of `show` that is not answered yet.
+#[derive(Debug)]
+pub(super) struct PendingShow<P> {
+    id: Option<Value>,
+    request: ShowRequest,
+    progress: P,
+}
+
+impl<P> PendingShow<P> {
+    /// Does a part of the work.
+    pub(super) fn resume(mut self, handler: &mut impl Handler<Progress = P>) -> Dispatched<P> {
+        match handler.show(&self.request, &mut self.progress) {
+            Some(result) => Dispatched::Done(self.id.map(|id| response_text(&id, result))),
+            None => Dispatched::Pending(Box::new(self)),
+        }
+    }
+}
+
+/// What became of one line.
+#[derive(Debug)]
+pub(super) enum Dispatched<P> {
+    /// It is handled, and this is the response. `None` when it needs none: it held notifications
+    /// only.
+    Done(Option<String>),
+    /// It has to be resumed.
+    Pending(Box<PendingShow<P>>),
+}
+
 /// Handles one line. `None` when it needs no response: it held notifications only.
-pub fn dispatch(line: &[u8], handler: &mut impl Handler) -> Option<Value> {
+pub fn dispatch(line: &[u8], handler: &mut impl Handler) -> Option<String> {
     let mut nothing = Subscription::NOTHING;
-    dispatch_for(line, handler, &mut nothing, true)
+    let mut dispatched = dispatch_for(line, handler, &mut nothing, true);
+    loop {
+        match dispatched {
+            Dispatched::Done(answer) => return answer,
+            Dispatched::Pending(pending) => dispatched = pending.resume(handler),
+        }
+    }
 }
 
 /// As [`dispatch`], for a connection with the topics in `subscription`, which it may change if
 /// `may_subscribe`.
-pub(super) fn dispatch_for(
+pub(super) fn dispatch_for<P: Default>(
     line: &[u8],
-    handler: &mut impl Handler,
+    handler: &mut impl Handler<Progress = P>,
     subscription: &mut Subscription,
     may_subscribe: bool,
-) -> Option<Value> {
-    match RpcMessage::read(line) {
+) -> Dispatched<P> {
+    let answer = match RpcMessage::read(line) {
         Err(error) => Some(response(Value::Null, Err(error))),
+        Ok(RpcMessage::Single(RpcRequest {
+            id,
+            call: Ok(Call::Show(request)),
+        })) => {
+            let pending = PendingShow {
+                id,
+                request,
+                progress: P::default(),
+            };
+            return pending.resume(handler);
+        }
         Ok(RpcMessage::Single(request)) => {
             let result = request.call.and_then(|call| match call {
                 Call::Subscribe(wanted) if !may_subscribe && !wanted.topics.is_empty() => {
@@ -71,7 +125,8 @@ pub(super) fn dispatch_for(
             request.id.map(|id| response(id, result))
         }
         Ok(RpcMessage::Batch(requests)) => batch(requests, handler),
-    }
+    };
+    Dispatched::Done(answer.map(|answer| answer.to_string()))
 }
 
 fn one(call: Call, handler: &mut impl Handler) -> Result<Value, ApiError> {
@@ -89,7 +144,10 @@ fn one(call: Call, handler: &mut impl Handler) -> Result<Value, ApiError> {
                 .map(|()| json!({}))
                 .map_err(single)
         }
-        Call::Show(request) => handler.show(&request),
+        // `dispatch_for` answers it, in several calls if need be.
+        Call::Show(_) => Err(ApiError::refused(
+            "a table can't be part of another request",
+        )),
         Call::Config(request) => handler.config(&request),
         Call::Act(action) => handler.act(&action),
         Call::Subscribe(_) => Err(ApiError::refused("only a connection can subscribe")),

@@ -67,6 +67,28 @@ pub enum MacChange {
     Frozen,
     /// It may move again.
     Unfrozen,
+    /// An address moved to it from another MAC.
+    #[serde(rename = "address-moved")]
+    AddressMoved,
+    /// A limit, or another host, keeps the MAC or an address of it from being learned.
+    Refused,
+}
+
+impl MacChange {
+    /// Its word in JSON.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Moved => "moved",
+            Self::Removed => "removed",
+            Self::Claimed => "claimed",
+            Self::Frozen => "frozen",
+            Self::Unfrozen => "unfrozen",
+            Self::AddressMoved => "address-moved",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 /// A MAC was added, moved or removed.
@@ -88,16 +110,51 @@ pub struct MacEvent {
     pub vtep: Option<VtepAddr>,
     /// Sequence of MAC mobility (RFC 7432 section 7.7).
     pub sequence: u32,
+    /// The address that moved or was refused.
+    pub ip: Option<IpAddr>,
+    /// Why it was refused.
+    pub reason: Option<String>,
 }
 
-/// A BGP session changed.
+impl MacEvent {
+    /// An event without a place.
+    #[must_use]
+    pub const fn new(event: MacChange, vni: Vni, mac: MacAddr) -> Self {
+        Self {
+            event,
+            vni,
+            mac,
+            port: None,
+            vtep: None,
+            sequence: 0,
+            ip: None,
+            reason: None,
+        }
+    }
+}
+
+/// What happened to a BGP session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionEvent {
+    /// It was established.
+    Established,
+    /// It ended.
+    Ended,
+    /// An attempt to establish it failed.
+    Failed,
+}
+
+/// A BGP session changed, or could not be established.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BgpEvent {
     /// The neighbor.
     pub neighbor: IpAddr,
+    /// What happened.
+    pub event: SessionEvent,
     /// The new state of the session, as in `show.bgp.summary`.
     pub state: super::bgp::SessionState,
-    /// Why a session ended.
+    /// Why a session ended or was not established.
     pub reason: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Interfaces with AF_XDP sockets, as `show.status` and `show.ports` report them.
+//! Interfaces with AF_XDP or packet sockets, as `show.status` and `show.ports` report them.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,36 @@ pub enum InterfaceRole {
     Underlay,
     /// Carries a tenant's frames.
     Tenant,
+}
+
+/// How frames enter and leave an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Io {
+    /// By AF_XDP sockets.
+    Xdp,
+    /// By packet sockets.
+    Packet,
+}
+
+impl Io {
+    /// Its word in `vtepctl`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Xdp => interfaces::IoKind::Xdp.word(),
+            Self::Packet => interfaces::IoKind::Packet.word(),
+        }
+    }
+}
+
+impl From<interfaces::IoKind> for Io {
+    fn from(kind: interfaces::IoKind) -> Self {
+        match kind {
+            interfaces::IoKind::Xdp => Self::Xdp,
+            interfaces::IoKind::Packet => Self::Packet,
+        }
+    }
 }
 
 /// How the XDP program is attached.
@@ -74,27 +104,30 @@ impl From<interfaces::BindMode> for BindMode {
     }
 }
 
-/// An interface with AF_XDP sockets.
+/// An interface with AF_XDP or packet sockets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterfaceRow {
     /// Its name.
     pub interface: String,
     /// Its role.
     pub role: InterfaceRole,
-    /// Null while it has no program.
+    /// How its frames enter and leave. Null while it is not open.
+    pub io: Option<Io>,
+    /// Null while it has no XDP program.
     pub attach: Option<AttachMode>,
-    /// Null while it has no socket.
+    /// Null while it has no AF_XDP socket.
     pub bind: Option<BindMode>,
-    /// Whether frames may span several chunks (`XDP_USE_SG`). Null while it has no socket.
+    /// Whether frames may span several chunks (`XDP_USE_SG`). Null while it is not open.
     pub multi_buffer: Option<bool>,
-    /// Number of receive queues with sockets.
+    /// Number of receive queues with sockets, or of packet sockets.
     pub queues: u32,
     /// Notes on an interface that works as configured, such as why frames are copied: one sentence
     /// each.
     pub notes: Vec<String>,
 }
 
-/// Counters of AF_XDP sockets (`struct xdp_statistics`, linux/if_xdp.h), summed over queues.
+/// Counters of AF_XDP sockets (`struct xdp_statistics`, linux/if_xdp.h), summed over queues. Packet
+/// sockets count only what came while their buffers were full, as `rx_ring_full`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct XdpStatistics {
     /// Dropped for other reasons than those below.

@@ -1,5 +1,7 @@
 //! JSON-RPC 2.0 messages: one object, or one array of objects (a batch), per line.
 
+use std::net::IpAddr;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -7,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::action::Action;
 use super::event::Subscription;
 use super::show::{MAX_ROWS, ShowQuery, ShowRequest};
-use crate::config::{BatchError, Change, Diagnostics, Diff};
+use crate::config::{BatchError, Change, Diagnostics, Severity};
 
 /// The longest request, bytes, without its line end.
 pub const MAX_REQUEST: usize = 1 << 20;
@@ -79,7 +81,7 @@ impl ApiError {
         self
     }
 
-    fn field(mut self, field: &str) -> Self {
+    pub(crate) fn field(mut self, field: &str) -> Self {
         self.data.get_or_insert_default().field = Some(field.to_owned());
         self
     }
@@ -98,11 +100,11 @@ impl From<Diagnostics> for ApiError {
     fn from(diagnostics: Diagnostics) -> Self {
         let field = diagnostics
             .list()
-            .first()
+            .iter()
+            .find(|diagnostic| diagnostic.severity == Severity::Error)
             .map(|diagnostic| diagnostic.key.clone())
             .unwrap_or_default();
-        let all: Vec<_> = diagnostics.list().iter().map(ToString::to_string).collect();
-        Self::new(code::INVALID_PARAMS, all.join("\n")).field(&field)
+        Self::new(code::INVALID_PARAMS, diagnostics.to_string()).field(&field)
     }
 }
 
@@ -150,10 +152,13 @@ pub struct ConfigCheck {
 /// The answer of `config.diff` and `config.apply`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigDiff {
-    /// The changes in order, one line each.
+    /// What changes, one line for each key or entry: with `+` added, with `-` deleted, with `~`
+    /// changed, with its old and new value and what that costs.
     pub changes: Vec<String>,
     /// Keys whose new values require a restart of the daemon.
     pub restart: Vec<String>,
+    /// Neighbors whose sessions are reset.
+    pub resets: Vec<IpAddr>,
 }
 
 /// The answer of `config.save`.
@@ -320,6 +325,7 @@ fn read_show(what: &str, params: Value) -> Option<Result<ShowRequest, ApiError>>
         }
         "bgp.neighbor" => return Some(read_params(params).map(ShowRequest::BgpNeighbor)),
         "bgp.routes" => ShowRequest::BgpRoutes,
+        "bgp.segments" => ShowRequest::BgpSegments,
         "vni" => ShowRequest::Vni,
         "mac" => ShowRequest::Mac,
         "flood" => ShowRequest::Flood,
@@ -372,6 +378,15 @@ fn query(params: Value) -> Result<ShowQuery, ApiError> {
     Err(ApiError::new(code::INVALID_PARAMS, message).field("limit"))
 }
 
+/// The response to one request with a result that is JSON already.
+#[must_use]
+pub fn response_text(id: &Value, result: Result<String, ApiError>) -> String {
+    match result {
+        Ok(result) => format!(r#"{{"id":{id},"jsonrpc":"2.0","result":{result}}}"#),
+        Err(error) => response(id.clone(), Err(error)).to_string(),
+    }
+}
+
 /// The response to one request.
 #[must_use]
 pub fn response(id: Value, result: Result<Value, ApiError>) -> Value {
@@ -381,11 +396,10 @@ pub fn response(id: Value, result: Result<Value, ApiError>) -> Value {
     }
 }
 
-impl From<&Diff> for ConfigDiff {
-    fn from(diff: &Diff) -> Self {
-        Self {
-            changes: diff.changes.iter().map(ToString::to_string).collect(),
-            restart: diff.restart.clone(),
-        }
+impl ConfigDiff {
+    /// True when nothing differs.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.restart.is_empty()
     }
 }

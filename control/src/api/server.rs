@@ -1,6 +1,7 @@
 //! The server's end of the control socket, driven by the daemon's mio poll. It never blocks, and
 //! its memory is bounded: [`MAX_CLIENTS`] clients, 1 MiB of request and 4 MiB of response each.
 
+use std::collections::VecDeque;
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
@@ -16,6 +17,7 @@ use super::connection::{Connection, NextStep};
 use super::dispatch::Handler;
 use super::event::{ApiEvent, MAX_SUBSCRIBERS};
 use super::message::{ApiError, code, response};
+use crate::notices::Notices;
 
 /// Limit on clients. One more replaces a client that has been idle for a while, or is refused.
 pub const MAX_CLIENTS: usize = 64;
@@ -25,6 +27,9 @@ pub const TOKENS: usize = 1 + MAX_CLIENTS;
 const REPLACEABLE_AFTER: Duration = Duration::from_secs(2);
 /// Delay before accept(2) is retried after it failed for lack of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Time that one turn of the daemon's loop spends on clients: none is served after it.
+const TURN: Duration = Duration::from_millis(10);
 
 /// Why the control socket could not be created.
 #[derive(Debug, thiserror::Error)]
@@ -36,13 +41,13 @@ pub enum BindError {
     #[error("{0} exists and is not a socket; remove it, or write another control.socket")]
     NotSocket(PathBuf),
     /// The group does not exist.
-    #[error(
-        "control.group: no group {0:?} on this host; create it (`groupadd --system {0}`) or \
-         remove the key"
-    )]
+    #[error("no group {0:?} on this host; create it (`groupadd --system {0}`) or remove the key")]
     NoGroup(String),
+    /// A directory that is not vtepd's to create.
+    #[error("the directory {0} does not exist; create it, or correct control.socket")]
+    NoDirectory(PathBuf),
     /// A system call failed.
-    #[error("control.socket: can't {what} {path}: {error}")]
+    #[error("can't {what} {path}: {error}")]
     Io {
         /// The operation.
         what: &'static str,
@@ -53,22 +58,51 @@ pub enum BindError {
     },
 }
 
-/// The control socket and its clients.
+/// The number of a group.
+fn gid(group: Option<&str>) -> Result<Option<u32>, BindError> {
+    let number = |name: &str| group_number(name).ok_or_else(|| BindError::NoGroup(name.to_owned()));
+    group.map(number).transpose()
+}
+
+/// Checks that the socket's directory exists, or the one above it: a path with a typing error must
+/// not become a tree of directories.
+fn check_directory(path: &Path) -> Result<(), BindError> {
+    let above = path.parent().and_then(Path::parent);
+    match above.filter(|above| !above.is_dir()) {
+        Some(above) => Err(BindError::NoDirectory(above.to_owned())),
+        None => Ok(()),
+    }
+}
+
+/// Everything that [`ControlServer::bind`] would refuse, without changing anything.
+#[must_use]
+pub fn refusals(path: &Path, group: Option<&str>) -> Vec<BindError> {
+    let all = [
+        gid(group).map(drop),
+        check_directory(path),
+        is_stale(path).map(drop),
+    ];
+    all.into_iter().filter_map(Result::err).collect()
+}
+
+/// The control socket and its clients. `P` is [`Handler::Progress`].
 #[derive(Debug)]
-pub struct ControlServer {
+pub struct ControlServer<P> {
     listener: UnixListener,
     path: PathBuf,
     /// The socket file belongs to this daemon as long as it has this inode.
     inode: u64,
     policy: AccessPolicy,
     first: usize,
-    clients: Vec<Option<Connection>>,
-    /// Clients with more work to do without waiting.
-    again: Vec<usize>,
+    clients: Vec<Option<Connection<P>>>,
+    /// Clients with work that does not wait for them, in the order in which they are served. None
+    /// is closed meanwhile: it is the daemon that is late.
+    ready: VecDeque<usize>,
     accept_at: Option<Instant>,
+    denied_notices: Notices,
 }
 
-impl ControlServer {
+impl<P: Default> ControlServer<P> {
     /// Creates the socket, mode 0660, for root and `group` (a name or a number). A stale socket is
     /// replaced.
     ///
@@ -79,16 +113,14 @@ impl ControlServer {
             let path = path.to_owned();
             move |error| BindError::Io { what, path, error }
         };
-        let gid = match group {
-            Some(name) => {
-                Some(group_number(name).ok_or_else(|| BindError::NoGroup(name.to_owned()))?)
-            }
-            None => None,
-        };
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(failed("create the directory of"))?;
+        let gid = gid(group)?;
+        check_directory(path)?;
+        if let Some(parent) = path.parent().filter(|parent| !parent.is_dir()) {
+            fs::create_dir(parent).map_err(failed("create the directory of"))?;
         }
-        remove_stale(path)?;
+        if is_stale(path)? {
+            fs::remove_file(path).map_err(failed("remove the stale"))?;
+        }
         let listener = UnixListener::bind(path).map_err(failed("listen on"))?;
         chown(path, None, gid).map_err(failed("set the group of"))?;
         fs::set_permissions(path, Permissions::from_mode(0o660))
@@ -101,8 +133,9 @@ impl ControlServer {
             policy: AccessPolicy::new(gid),
             first: 0,
             clients: (0..MAX_CLIENTS).map(|_| None).collect(),
-            again: Vec::new(),
+            ready: VecDeque::with_capacity(MAX_CLIENTS),
             accept_at: None,
+            denied_notices: Notices::default(),
         })
     }
 
@@ -121,17 +154,11 @@ impl ControlServer {
         (self.first..self.first + TOKENS).contains(&token.0)
     }
 
-    /// Handles an event.
-    pub fn event(
-        &mut self,
-        registry: &Registry,
-        token: Token,
-        handler: &mut impl Handler,
-        now: Instant,
-    ) {
+    /// Notes an event; the clients themselves are served by [`Self::tick`].
+    pub fn event(&mut self, registry: &Registry, token: Token, now: Instant) {
         match token.0.checked_sub(self.first) {
-            Some(0) => self.accept(registry, handler, now),
-            Some(place) if place <= MAX_CLIENTS => self.process(place - 1, registry, handler, now),
+            Some(0) => self.accept(registry, now),
+            Some(place) if place <= MAX_CLIENTS => self.serve_later(place - 1),
             _ => (),
         }
     }
@@ -146,36 +173,59 @@ impl ControlServer {
             .filter_map(Connection::deadline)
             .chain(self.accept_at)
             .min();
-        if self.again.is_empty() {
+        if self.ready.is_empty() {
             earliest
         } else {
             Some(Instant::now())
         }
     }
 
-    /// Serves clients that have more work, and closes those past their deadline.
-    pub fn tick(&mut self, registry: &Registry, handler: &mut impl Handler, now: Instant) {
-        for place in std::mem::take(&mut self.again) {
-            self.process(place, registry, handler, now);
-        }
+    /// Serves the clients that have work, and closes those past their deadline.
+    pub fn tick(
+        &mut self,
+        registry: &Registry,
+        handler: &mut impl Handler<Progress = P>,
+        now: Instant,
+    ) {
+        self.serve(registry, handler, now);
         for place in 0..self.clients.len() {
-            if self.clients[place]
-                .as_ref()
-                .and_then(Connection::deadline)
-                .is_some_and(|at| at <= now)
+            if !self.ready.contains(&place)
+                && self.clients[place]
+                    .as_ref()
+                    .and_then(Connection::deadline)
+                    .is_some_and(|at| at <= now)
             {
                 self.close(place, registry);
             }
         }
         if self.accept_at.is_some_and(|at| at <= now) {
-            self.accept(registry, handler, now);
+            self.accept(registry, now);
+        }
+    }
+
+    /// Serves each client once, until the time is up; the next turn begins with those that were not
+    /// served.
+    fn serve(
+        &mut self,
+        registry: &Registry,
+        handler: &mut impl Handler<Progress = P>,
+        now: Instant,
+    ) {
+        let started = Instant::now();
+        for _ in 0..self.ready.len() {
+            if started.elapsed() >= TURN {
+                return;
+            }
+            if let Some(place) = self.ready.pop_front() {
+                self.process(place, registry, handler, now);
+            }
         }
     }
 
     /// Sends an event to its subscribers. A client that reads too slowly loses it, and receives the
     /// number of lost events.
     pub fn publish(&mut self, registry: &Registry, event: &ApiEvent, now: Instant) {
-        let line = event.notification();
+        let line = event.notification().to_string();
         for place in 0..self.clients.len() {
             if self.clients[place]
                 .as_mut()
@@ -190,7 +240,7 @@ impl ControlServer {
         &mut self,
         place: usize,
         registry: &Registry,
-        handler: &mut impl Handler,
+        handler: &mut impl Handler<Progress = P>,
         now: Instant,
     ) {
         let subscribers = self
@@ -204,17 +254,19 @@ impl ControlServer {
         };
         match client.process(handler, subscribers < MAX_SUBSCRIBERS, now) {
             NextStep::Wait => (),
-            NextStep::Again => {
-                if !self.again.contains(&place) {
-                    self.again.push(place);
-                }
-            }
+            NextStep::Again => self.serve_later(place),
             NextStep::Close => self.close(place, registry),
         }
     }
 
+    fn serve_later(&mut self, place: usize) {
+        if !self.ready.contains(&place) {
+            self.ready.push_back(place);
+        }
+    }
+
     fn close(&mut self, place: usize, registry: &Registry) {
-        self.again.retain(|waiting| *waiting != place);
+        self.ready.retain(|waiting| *waiting != place);
         if let Some(mut client) = self.clients[place].take()
             && let Err(error) = registry.deregister(&mut client.stream)
         {
@@ -222,11 +274,11 @@ impl ControlServer {
         }
     }
 
-    fn accept(&mut self, registry: &Registry, handler: &mut impl Handler, now: Instant) {
+    fn accept(&mut self, registry: &Registry, now: Instant) {
         self.accept_at = None;
         loop {
             match self.listener.accept() {
-                Ok((stream, _)) => self.admit(stream, registry, handler, now),
+                Ok((stream, _)) => self.admit(stream, registry, now),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
@@ -239,19 +291,15 @@ impl ControlServer {
         }
     }
 
-    fn admit(
-        &mut self,
-        mut stream: UnixStream,
-        registry: &Registry,
-        handler: &mut impl Handler,
-        now: Instant,
-    ) {
+    fn admit(&mut self, mut stream: UnixStream, registry: &Registry, now: Instant) {
         let peer = ClientCredentials::of(&stream);
         if !peer
             .as_ref()
             .is_ok_and(|peer| self.policy.allows(*peer, groups))
         {
-            tracing::warn!(?peer, "control socket: access denied");
+            if let Some(suppressed) = self.denied_notices.allow(now) {
+                tracing::warn!(?peer, suppressed, "control socket: access denied");
+            }
             let message = "permission denied: must be root or a member of control.group";
             return refuse(stream, &ApiError::new(code::REFUSED, message));
         }
@@ -264,7 +312,7 @@ impl ControlServer {
         match registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE) {
             Ok(()) => {
                 self.clients[place] = Some(Connection::new(stream, now));
-                self.process(place, registry, handler, now);
+                self.serve_later(place);
             }
             Err(error) => {
                 tracing::warn!(%error, "control socket: a client could not be registered");
@@ -278,11 +326,12 @@ impl ControlServer {
             return Some(free);
         }
         let idle =
-            |client: &Option<Connection>| client.as_ref().and_then(|client| client.idle(now));
+            |client: &Option<Connection<P>>| client.as_ref().and_then(|client| client.idle(now));
         let places = self
             .clients
             .iter()
             .enumerate()
+            .filter(|(place, _)| !self.ready.contains(place))
             .filter_map(|(place, client)| Some((idle(client)?, place)));
         let (longest, place) = places.max()?;
         (longest >= REPLACEABLE_AFTER).then(|| {
@@ -292,7 +341,7 @@ impl ControlServer {
     }
 }
 
-impl Drop for ControlServer {
+impl<P> Drop for ControlServer<P> {
     fn drop(&mut self) {
         if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode)
             && let Err(error) = fs::remove_file(&self.path)
@@ -311,21 +360,18 @@ fn refuse(mut stream: UnixStream, error: &ApiError) {
     }
 }
 
-fn remove_stale(path: &Path) -> Result<(), BindError> {
+/// Whether a former daemon left its socket there.
+fn is_stale(path: &Path) -> Result<bool, BindError> {
     let Ok(found) = fs::symlink_metadata(path) else {
-        return Ok(());
+        return Ok(false);
     };
     if !found.file_type().is_socket() {
         return Err(BindError::NotSocket(path.to_owned()));
     }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path)
-            .map_err(|error| BindError::Io {
-                what: "remove the stale",
-                path: path.to_owned(),
-                error,
-            }),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+    // Without waiting: a daemon whose queue of connections is full is alive.
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         // A daemon that does not refuse is alive, even if too busy to answer.
         _ => Err(BindError::Live(path.to_owned())),
     }

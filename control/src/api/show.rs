@@ -2,7 +2,7 @@
 //!
 //! Tables are paged: [`Rows::next`] is the cursor of the next page.
 
-use std::fmt::{self, Display};
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -10,8 +10,11 @@ use serde::{Deserialize, Serialize};
 use vtep_dataplane::addr::{MacAddr, Vni, VtepAddr};
 
 use super::action::BgpPeer;
-pub use super::interface::{AttachMode, BindMode, InterfaceRole, InterfaceRow, XdpStatistics};
+pub use super::cursor::{MacCursor, NeighborCursor};
+pub use super::interface::{AttachMode, BindMode, InterfaceRole, InterfaceRow, Io, XdpStatistics};
+pub use super::port::{LearningRow, PortRow, PortState, QueueRow, Traffic};
 use super::serde_form::{optional_text, optional_vni, text, texts, vni};
+use crate::bgp::wire::Esi;
 use crate::config::PortKey;
 
 /// Selects a part of a table.
@@ -35,12 +38,16 @@ pub struct ShowQuery {
     /// The cursor of the previous page; none = from the start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
-    /// Limit on rows in the answer, 1..=[`MAX_ROWS`].
+    /// Limit on rows in the answer, 1..=[`MAX_ROWS`]; it has at most [`PAGE_ROWS`].
     pub limit: usize,
 }
 
-/// Limit on rows of one page.
+/// Limit on [`ShowQuery::limit`].
 pub const MAX_ROWS: usize = 5000;
+
+/// Limit on rows of one page: to build and encode one must not keep others waiting. A page of fewer
+/// rows than [`ShowQuery::limit`] is not the last one if it has a cursor.
+pub const PAGE_ROWS: usize = 1000;
 
 impl Default for ShowQuery {
     fn default() -> Self {
@@ -98,6 +105,8 @@ pub enum ShowRequest {
     BgpNeighbor(BgpPeer),
     /// [`Rows`] of [`RouteRow`](super::bgp::RouteRow), in unspecified order.
     BgpRoutes(ShowQuery),
+    /// [`Rows`] of [`SegmentRow`](super::bgp::SegmentRow), in the order of segments and VNIs.
+    BgpSegments(ShowQuery),
 }
 
 /// One page of a table.
@@ -121,7 +130,7 @@ impl<T> Rows<T> {
         query: &ShowQuery,
     ) -> Result<Self, String> {
         let after: Option<K> = query.cursor()?;
-        let limit = query.limit.clamp(1, MAX_ROWS);
+        let limit = query.rows();
         let mut rows = rows
             .into_iter()
             .filter(|row| after.as_ref().is_none_or(|after| key(row) > *after));
@@ -135,6 +144,12 @@ impl<T> Rows<T> {
 }
 
 impl ShowQuery {
+    /// The most rows of a page.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.limit.clamp(1, PAGE_ROWS)
+    }
+
     /// The cursor in `after`.
     ///
     /// # Errors
@@ -147,56 +162,6 @@ impl ShowQuery {
         };
         self.after.as_ref().map(parse).transpose()
     }
-}
-
-/// Declares a cursor of two parts, written `A/B`.
-macro_rules! cursor {
-    ($(#[$doc:meta])* $name:ident, $second:ty) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-        pub struct $name(pub Vni, pub $second);
-
-        impl Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}/{}", self.0, self.1)
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = ();
-
-            fn from_str(text: &str) -> Result<Self, ()> {
-                let (vni, second) = text.split_once('/').ok_or(())?;
-                Ok(Self(vni.parse().map_err(|_| ())?, second.parse().map_err(|_| ())?))
-            }
-        }
-    };
-}
-
-cursor!(
-    /// Position of a row of `show.mac`.
-    MacCursor,
-    MacAddr
-);
-cursor!(
-    /// Position of a row of `show.neighbors`.
-    NeighborCursor,
-    IpAddr
-);
-
-/// Frames and bytes in both directions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Traffic {
-    /// Frames received.
-    pub rx_frames: u64,
-    /// Bytes received.
-    pub rx_bytes: u64,
-    /// Frames sent.
-    pub tx_frames: u64,
-    /// Bytes sent.
-    pub tx_bytes: u64,
-    /// Frames dropped, for any reason.
-    pub drops: u64,
 }
 
 /// `show.status`.
@@ -217,10 +182,40 @@ pub struct DaemonStatus {
     pub udp_port: u16,
     /// Number of workers.
     pub workers: usize,
+    /// BGP sessions; null without `[bgp]`.
+    pub bgp: Option<SessionCounts>,
     /// Sizes of the tables.
     pub tables: TableSizes,
-    /// Each interface with AF_XDP sockets.
+    /// The longest turn of the control thread since the start.
+    pub longest_turn: LongestIteration,
+    /// Each interface with AF_XDP or packet sockets.
     pub interfaces: Vec<InterfaceRow>,
+}
+
+/// A turn of the control thread: everything that was due at once. Nothing else happens on the thread
+/// meanwhile.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LongestIteration {
+    /// How long it took, seconds.
+    pub seconds: f64,
+    /// How long the thread ran in it, seconds: less when it waited for the kernel or for a core.
+    pub cpu_seconds: f64,
+    /// The part that took longest: `clients`, `metrics`, `sessions`, `tables`, `hosts`, `underlay`.
+    pub part: String,
+    /// How long that part took, seconds.
+    pub part_seconds: f64,
+}
+
+/// Numbers of BGP sessions; `degraded` says why one is not established.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionCounts {
+    /// Configured neighbors.
+    pub configured: usize,
+    /// Established sessions.
+    pub established: usize,
+    /// TCP segments that the kernel has dropped at the listening sockets: by `ttl-security`, for their
+    /// TCP-MD5 signature, or because too many connections wait.
+    pub listener_drops: u64,
 }
 
 /// Sizes of the tables, entries.
@@ -256,6 +251,10 @@ pub struct VniRow {
     pub macs_remote: usize,
     /// Neighbors.
     pub neighbors: usize,
+    /// Addresses learned from frames.
+    pub addresses: u32,
+    /// Limit on them (`max-addresses`).
+    pub max_addresses: u32,
     /// Frames from (rx) and to (tx) the overlay.
     #[serde(flatten)]
     pub traffic: Traffic,
@@ -290,12 +289,24 @@ pub struct MacRow {
     /// The VTEP of any other MAC.
     #[serde(with = "optional_text")]
     pub vtep: Option<VtepAddr>,
+    /// The Ethernet segment of a MAC behind several VTEPs.
+    #[serde(
+        with = "optional_text",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub esi: Option<Esi>,
+    /// The VTEPs that a MAC behind an Ethernet segment is reachable through; `vtep` announces it.
+    #[serde(with = "texts", default, skip_serializing_if = "Vec::is_empty")]
+    pub vteps: Vec<VtepAddr>,
     /// Sequence of MAC mobility (RFC 7432 section 7.7); null without BGP.
     pub sequence: Option<u32>,
-    /// `sticky`, `frozen`, `stale`, `locked`, `learned`, `unresolved`.
+    /// `sticky`, `frozen`, `stale`, `locked`, `learned`, `unresolved`, `flushed`.
     pub flags: Vec<String>,
     /// Seconds since it was added; null when it does not age.
     pub age: Option<u64>,
+    /// Number of addresses of a local MAC, configured and learned.
+    pub addresses: Option<usize>,
 }
 
 /// A row of `show.flood`.
@@ -309,63 +320,6 @@ pub struct FloodRow {
     /// The local ports that get a copy.
     #[serde(with = "texts")]
     pub ports: Vec<PortKey>,
-}
-
-/// The state of a tenant port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PortState {
-    /// Frames pass.
-    Up,
-    /// Its interface is down.
-    Down,
-    /// The interface does not exist.
-    Absent,
-    /// Setup failed; `reason` gives the cause.
-    Failed,
-}
-
-/// One receive queue of an interface and its worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct QueueRow {
-    /// Receive queue, from 0.
-    pub queue: u32,
-    /// The worker that owns its socket.
-    pub worker: u16,
-}
-
-/// A row of `show.ports`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PortRow {
-    /// The Linux interface.
-    pub interface: String,
-    /// The VLAN of a trunk.
-    pub vlan: Option<u16>,
-    /// The VNI of a tenant port; null for the underlay.
-    #[serde(with = "optional_vni")]
-    pub vni: Option<Vni>,
-    /// Its role.
-    pub role: InterfaceRole,
-    /// Its state.
-    pub state: PortState,
-    /// Why it is not up.
-    pub reason: Option<String>,
-    /// Null while it has no program.
-    pub attach: Option<AttachMode>,
-    /// Null while it has no socket.
-    pub bind: Option<BindMode>,
-    /// Whether frames may span several chunks (`XDP_USE_SG`). Null while it has no socket.
-    pub multi_buffer: Option<bool>,
-    /// Queues and their workers.
-    pub queues: Vec<QueueRow>,
-    /// Frames from (rx) and to (tx) the interface.
-    #[serde(flatten)]
-    pub traffic: Traffic,
-    /// Events to the control thread (hosts seen, misses) suppressed by the rate limit of the port;
-    /// the frames themselves are forwarded.
-    pub events_suppressed: u64,
-    /// The kernel's counters.
-    pub xdp: XdpStatistics,
 }
 
 /// A row of `show.workers`.
@@ -383,6 +337,8 @@ pub struct WorkerRow {
     pub frames: u64,
     /// Free UMEM frames of the worker.
     pub frames_free: usize,
+    /// Frames dropped because their port, interface or VNI was removed while they waited.
+    pub removed: u64,
 }
 
 /// The state of a path to a VTEP.
@@ -408,11 +364,19 @@ pub struct UnderlayRow {
     pub via: Option<IpAddr>,
     /// The outgoing interface.
     pub device: Option<String>,
+    /// The members that frames are sent on if that is a bond, or a VLAN of one; else empty.
+    pub members: Vec<String>,
     /// The destination MAC of frames.
     #[serde(with = "optional_text")]
     pub mac: Option<MacAddr>,
     /// MTU of the path, bytes.
     pub mtu: Option<u32>,
+    /// The path MTU that a router or the kernel has reported, bytes; null when none is known.
+    pub path_mtu: Option<u32>,
+    /// The router that reported it; null when the kernel did.
+    pub path_mtu_reporter: Option<IpAddr>,
+    /// Seconds until it is forgotten.
+    pub path_mtu_expires: Option<u64>,
     /// Why it is not up.
     pub reason: Option<String>,
     /// The stable name of the reason, in kebab case.

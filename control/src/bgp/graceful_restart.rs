@@ -34,7 +34,10 @@ pub(super) enum GrState {
 pub(super) fn retention(negotiated: &Negotiated, reason: &DownReason) -> Option<PeerRestart> {
     let restart = negotiated.restart?;
     let kept = match reason {
-        DownReason::Closed | DownReason::Replaced => true,
+        DownReason::Closed
+        | DownReason::Failed(_)
+        | DownReason::NoAnswer(_)
+        | DownReason::Replaced => true,
         // The peer may hang: as with the hold timer, routes are kept only under RFC 8538.
         DownReason::SendHold => restart.notification,
         DownReason::Received(n) => restart.notification && !n.is_hard_reset(),

@@ -12,6 +12,7 @@ mod buffer;
 mod fsm;
 mod graceful_restart;
 mod negotiate;
+mod not_up;
 mod output;
 mod peer;
 mod session;
@@ -23,7 +24,10 @@ pub use self::fsm::FsmState;
 pub use self::negotiate::{
     MaxPrefixes, Negotiated, PeerConfig, PeerRestart, RestartConfig, negotiate,
 };
-pub use self::output::{ConnectionId, DownReason, PeerOutput, PeerStatus, QueueFull};
+pub use self::not_up::NotUp;
+pub use self::output::{
+    ConnectionId, DownReason, Ended, Failures, PeerOutput, PeerStatus, QueueFull,
+};
 pub use self::peer::{Peer, RECONNECT_DELAY};
 pub use self::silence::{FIRST_UPDATE_TIMEOUT, SessionUpdates, SilentSessions};
 pub use self::timer::Timer;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::wire::{
     AS_TRANS, AddressFamily, Capability, DecodeContext, Encoding, ErrorCode, LongLivedFamily,
     MAX_EXTENDED_MESSAGE_LEN, MAX_MESSAGE_LEN, MAX_RESTART_TIME, MIN_HOLD_TIME, Notification,
-    OpenMessage, RestartFamily,
+    OpenMessage, RestartFamily, printable,
 };
 
 /// Graceful restart as offered to a peer (RFC 4724, RFC 8538, RFC 9494).
@@ -58,8 +58,8 @@ pub struct PeerConfig {
     pub connect_retry: Duration,
     /// First and longest time in Idle after an error; it doubles with each error.
     pub idle_hold: (Duration, Duration),
-    /// Send hold time: how long a peer may read nothing. RFC 9687 recommends 8 minutes, and at
-    /// least twice the hold time.
+    /// Least send hold time: how long a peer may read nothing. It is raised to twice the hold time;
+    /// RFC 9687 recommends the greater of both, and 8 minutes.
     pub send_hold: Duration,
     /// Offer messages of up to 65535 octets (RFC 8654).
     pub extended_messages: bool,
@@ -93,6 +93,20 @@ impl PeerConfig {
             hostname: None,
             send_queue: 1 << 20,
         }
+    }
+
+    /// True if a session of `other` is the same: the OPENs are equal, host name aside, and the peer
+    /// must have the same AS. Other values may change while the session is established.
+    #[must_use]
+    pub fn same_session(&self, other: &Self) -> bool {
+        let open = |config: &Self| {
+            let open = Self {
+                hostname: None,
+                ..config.clone()
+            };
+            (open.open(false, false), open.peer_as)
+        };
+        open(self) == open(other)
     }
 
     /// The OPEN for this peer. `restarting`: this speaker has just restarted (R bit); `preserved`:
@@ -179,11 +193,15 @@ pub struct Negotiated {
     pub enhanced_refresh: bool,
     /// Graceful restart for EVPN, if both sides offer it.
     pub restart: Option<PeerRestart>,
+    /// Both sides have the graceful restart capability: the peer keeps our routes when the
+    /// connection ends without a NOTIFICATION (RFC 4724 section 4.2), also if it preserves nothing
+    /// itself and so lists no address family.
+    pub helper: bool,
     /// The peer keeps our routes after a NOTIFICATION unless it is a hard reset (RFC 8538).
     pub hard_reset: bool,
-    /// Host name of the peer, if it sent one.
+    /// Host name of the peer, if it sent one, [printable].
     pub hostname: Option<String>,
-    /// Software version of the peer, if it sent one.
+    /// Software version of the peer, if it sent one, [printable].
     pub software: Option<String>,
 }
 
@@ -257,17 +275,19 @@ pub fn negotiate(config: &PeerConfig, open: &OpenMessage) -> Result<Negotiated, 
         refresh: has(&Capability::RouteRefresh),
         enhanced_refresh: has(&Capability::EnhancedRouteRefresh),
         restart: None,
+        helper: false,
         hard_reset: false,
         hostname: None,
         software: None,
     };
     for capability in &open.capabilities {
         match capability {
-            Capability::Fqdn { host, .. } => negotiated.hostname = Some(host.clone()),
+            Capability::Fqdn { host, .. } => negotiated.hostname = Some(printable(host)),
             Capability::GracefulRestart { notification, .. } => {
+                negotiated.helper = config.restart.is_some();
                 negotiated.hard_reset = *notification && config.restart.is_some();
             }
-            Capability::SoftwareVersion(version) => negotiated.software = Some(version.clone()),
+            Capability::SoftwareVersion(version) => negotiated.software = Some(printable(version)),
             _ => {}
         }
     }

@@ -15,8 +15,12 @@ pub struct ConnectionId(pub u64);
 /// Why a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DownReason {
-    /// TCP closed, or could not connect.
+    /// The peer closed the TCP connection.
     Closed,
+    /// TCP failed, or could not connect: the error of the system.
+    Failed(String),
+    /// The peer has not answered for this time: no TCP connection.
+    NoAnswer(Duration),
     /// The peer connected again while its old session was up (RFC 4724 section 5).
     Replaced,
     /// The peer sent this NOTIFICATION.
@@ -30,13 +34,46 @@ pub enum DownReason {
 impl fmt::Display for DownReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Closed => write!(f, "TCP connection closed"),
+            Self::Closed => write!(f, "TCP connection closed by the neighbor"),
+            Self::Failed(error) => f.write_str(error),
+            // A segment without the right signature is dropped in silence (RFC 2385 section 2.0),
+            // as is one with a too low TTL (RFC 5082).
+            Self::NoAnswer(time) => write!(
+                f,
+                "no answer to TCP SYN for {} s: the neighbor is unreachable, a filter drops the \
+                 packets, or TCP-MD5 passwords or ttl-security do not match",
+                time.as_secs()
+            ),
             Self::Replaced => write!(f, "peer restarted and opened a new connection"),
             Self::Received(notification) => write!(f, "received NOTIFICATION {notification}"),
             Self::Sent(notification) => write!(f, "sent NOTIFICATION {notification}"),
             Self::SendHold => write!(f, "send hold timer expired: the peer does not read"),
         }
     }
+}
+
+/// The end of a session or of an attempt to establish one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// When.
+    pub at: Instant,
+    /// Why.
+    pub reason: DownReason,
+}
+
+/// The failures of a peer. A failure of one kind does not replace one of another: the NOTIFICATION
+/// that says what is wrong is often followed by connections that are refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Failures {
+    /// The last established session.
+    pub session: Option<Ended>,
+    /// The last connection that ended with a NOTIFICATION before the session was established.
+    pub open: Option<Ended>,
+    /// The last connection that could not be opened, or was closed without a NOTIFICATION before
+    /// the session was established.
+    pub connect: Option<Ended>,
+    /// How many attempts failed.
+    pub count: u64,
 }
 
 /// An action for the owner of the sockets, or an event for the owner of the routes.
@@ -61,6 +98,8 @@ pub enum PeerOutput<'a> {
         /// Longest time that stale routes are kept; `None`: remove them now.
         keep_stale_for: Option<Duration>,
     },
+    /// An attempt to establish a session failed.
+    AttemptFailed(DownReason),
     /// Routes of the peer changed.
     Update(UpdateMessage<'a>),
     /// End-of-RIB: the peer has sent all its EVPN routes (RFC 4724 section 2).
@@ -97,8 +136,14 @@ pub struct PeerStatus {
     pub up_since: Option<Instant>,
     /// How many times a session was established.
     pub established: u64,
-    /// Why the last connection ended.
-    pub last_down: Option<DownReason>,
+    /// Since when it is not established, or has been tried first; meaningless while it is.
+    pub down_since: Option<Instant>,
+    /// Why sessions and attempts ended.
+    pub failures: Failures,
+    /// Idle because the prefix limit was exceeded.
+    pub prefix_limit_hit: bool,
+    /// Only waits for the peer to connect.
+    pub passive: bool,
     /// When the peer leaves Idle by itself.
     pub idle_until: Option<Instant>,
     /// Messages received on all connections.

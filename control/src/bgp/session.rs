@@ -93,7 +93,8 @@ impl Session {
     /// Queues a message. The send hold timer runs while octets are queued (RFC 9687).
     pub(super) fn push(&mut self, now: Instant, config: &PeerConfig, message: &[u8]) {
         if self.send_buffer.pending().is_empty() {
-            self.timers.set(Timer::SendHold, now + config.send_hold);
+            self.timers
+                .set(Timer::SendHold, now + self.send_hold(config));
         }
         self.send_buffer.push(message);
         self.sent += 1;
@@ -108,8 +109,15 @@ impl Session {
         if self.send_buffer.pending().is_empty() {
             self.timers.stop(Timer::SendHold);
         } else {
-            self.timers.set(Timer::SendHold, now + config.send_hold);
+            self.timers
+                .set(Timer::SendHold, now + self.send_hold(config));
         }
+    }
+
+    /// The send hold time: at least twice the hold time (RFC 9687 section 6).
+    fn send_hold(&self, config: &PeerConfig) -> Duration {
+        let hold = self.negotiated.as_ref().map_or(Duration::ZERO, |n| n.hold);
+        config.send_hold.max(2 * hold)
     }
 
     /// Sends a KEEPALIVE and schedules the next, a third of the hold time later.
@@ -206,6 +214,10 @@ impl Session {
         self.decoder = Decoder::new(negotiated.context());
         let no_keepalives = negotiated.hold.is_zero();
         self.negotiated = Some(Arc::new(negotiated));
+        if self.timers.is_running(Timer::SendHold) {
+            self.timers
+                .set(Timer::SendHold, now + self.send_hold(config));
+        }
         self.state = FsmState::OpenConfirm;
         self.restart_hold(now);
         if no_keepalives {

@@ -1,5 +1,5 @@
-//! Detection of established sessions without routes while others have some: a neighbor may keep a
-//! session open that its own routing process no longer uses, and no BGP timer ends that.
+//! Detection of established sessions without routes: a neighbor may keep a session open that its
+//! own routing process no longer uses, and no BGP timer ends that.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -18,8 +18,9 @@ pub struct SessionUpdates {
     pub update_received: bool,
 }
 
-/// Silent sessions: established for [`FIRST_UPDATE_TIMEOUT`] without an UPDATE, while another
-/// session has received one.
+/// Silent sessions: established for [`FIRST_UPDATE_TIMEOUT`] without an UPDATE. A neighbor that has
+/// no routes sends End-of-RIB, if it has the graceful restart capability; one without it may be
+/// silent because it has no routes yet.
 #[derive(Debug, Default)]
 pub struct SilentSessions(BTreeSet<IpAddr>);
 
@@ -32,14 +33,11 @@ impl SilentSessions {
 
     /// Checks all established sessions and returns those that became silent since the last check.
     pub fn check(&mut self, sessions: &[(IpAddr, SessionUpdates)], now: Instant) -> Vec<IpAddr> {
-        let any_update = sessions.iter().any(|(_, session)| session.update_received);
         let overdue = |session: &SessionUpdates| {
             !session.update_received
                 && now.saturating_duration_since(session.up_since) >= FIRST_UPDATE_TIMEOUT
         };
-        let silent = sessions
-            .iter()
-            .filter(|(_, session)| any_update && overdue(session));
+        let silent = sessions.iter().filter(|(_, session)| overdue(session));
         let silent: BTreeSet<_> = silent.map(|(neighbor, _)| *neighbor).collect();
         let new = silent.difference(&self.0).copied().collect();
         self.0 = silent;

@@ -12,6 +12,8 @@ pub enum Timer {
     IdleHold,
     /// Removes the stale routes of a peer that is down, or up without an End-of-RIB.
     Stale,
+    /// Ends a refresh for which the peer sends no EoRR (RFC 7313 section 4).
+    Refresh,
     /// The peer has sent no complete message for the hold time.
     Hold,
     /// Next KEEPALIVE.
@@ -21,13 +23,14 @@ pub enum Timer {
 }
 
 /// How many timers there are.
-const COUNT: usize = 6;
+const COUNT: usize = 7;
 
 /// All timers, by name.
 const ALL: [Timer; COUNT] = [
     Timer::ConnectRetry,
     Timer::IdleHold,
     Timer::Stale,
+    Timer::Refresh,
     Timer::Hold,
     Timer::Keepalive,
     Timer::SendHold,
@@ -44,6 +47,12 @@ impl Timers {
 
     pub(super) const fn stop(&mut self, timer: Timer) {
         self.0[timer as usize] = None;
+    }
+
+    /// Makes a running timer expire at `at`, if it would expire later.
+    pub(super) fn shorten(&mut self, timer: Timer, at: Instant) {
+        let expiry = &mut self.0[timer as usize];
+        *expiry = expiry.map(|old| old.min(at));
     }
 
     pub(super) const fn is_running(&self, timer: Timer) -> bool {

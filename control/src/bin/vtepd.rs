@@ -1,12 +1,14 @@
 //! vtepd, the daemon.
 
-use std::io::{self, IsTerminal};
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
-use vtep_control::handler::NetlinkHost;
+use vtep_control::config::Missing;
+use vtep_control::handler::{NetlinkHost, StartHost};
 use vtep_control::underlay::{Underlay, UnderlayConfig};
 use vtep_control::{config, daemon};
 
@@ -34,48 +36,69 @@ fn main() -> ExitCode {
     let filter = match EnvFilter::try_new(&arguments.log) {
         Ok(filter) => filter,
         Err(error) => {
-            eprintln!("vtepd: --log {:?}: {error}", arguments.log);
+            report(format_args!("vtepd: --log {:?}: {error}", arguments.log));
             return ExitCode::from(2);
         }
     };
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_target(false);
+        .with_target(false)
+        // It would report a line that can't be written to stderr there, and panic.
+        .log_internal_errors(false);
     log.with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .init();
-    let Some(config) = load(&arguments) else {
+    let Some(loaded) = load(&arguments) else {
         return ExitCode::FAILURE;
     };
     if arguments.check {
-        return ExitCode::SUCCESS;
+        let written = writeln!(io::stdout(), "{}", loaded.summary());
+        return if written.is_ok() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
     }
-    daemon::lift_memlock();
+    let config = loaded.config;
+    daemon::lift_limits();
     vtep_dataplane::mem::mmap_large_blocks();
     match daemon::run(&config, &arguments.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("vtepd: {error}");
+            report(format_args!("vtepd: {error}"));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Loads the configuration, checks it against this host unless offline, and reports errors.
-fn load(arguments: &Arguments) -> Option<config::Config> {
-    let loaded = config::load(&arguments.config)
-        .inspect_err(|diagnostics| eprintln!("{diagnostics}"))
-        .ok()?;
+/// Loads the configuration, checks it against this host unless offline, and reports errors. `None`:
+/// it is invalid, or was to be checked and the result can't be reported.
+fn load(arguments: &Arguments) -> Option<config::Loaded> {
     if arguments.offline {
-        return Some(loaded.config);
+        return config::load(&arguments.config).map_err(report).ok();
     }
     let host = Underlay::new(UnderlayConfig::default());
     let host = host
-        .inspect_err(|error| eprintln!("vtepd: can't query this host (netlink): {error}"))
+        .map_err(|error| {
+            report(format_args!(
+                "vtepd: can't query this host (netlink): {error}"
+            ))
+        })
         .ok()?;
-    let diagnostics = loaded.check_host(&NetlinkHost(&host));
-    if !diagnostics.is_empty() {
-        eprintln!("{diagnostics}");
+    let (host, missing) = if arguments.check {
+        (StartHost::to_check(NetlinkHost(&host)), Missing::Refused)
+    } else {
+        (StartHost::to_start(NetlinkHost(&host)), Missing::Awaited)
+    };
+    let (loaded, diagnostics) = config::load_on(&arguments.config, &host, missing);
+    if !diagnostics.is_empty() && !report(&diagnostics) && arguments.check {
+        return None;
     }
-    (!diagnostics.has_errors()).then_some(loaded.config)
+    loaded
+}
+
+/// Writes to stderr. False if it can't be written to, as when its disk is full, which keeps no
+/// daemon from running.
+fn report(text: impl Display) -> bool {
+    writeln!(io::stderr(), "{text}").is_ok()
 }

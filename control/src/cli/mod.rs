@@ -6,4 +6,4 @@ mod run;
 mod table;
 
 pub use self::args::{Cli, Command};
-pub use self::run::{Failure, run};
+pub use self::run::{Failure, Outcome, run};

@@ -1,6 +1,5 @@
 //! Executes a command.
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -14,8 +13,12 @@ use super::render;
 use crate::api::action::BgpPeer;
 use crate::api::client::{Client, ClientError};
 use crate::api::event::Topic;
-use crate::api::message::{ConfigCheck, ConfigDiff, ConfigSave, ConfigSource, SaveTarget};
+use crate::api::message::{
+    ConfigCheck, ConfigDiff, ConfigSave, ConfigSource, MAX_REQUEST, SaveTarget,
+};
 use crate::api::show::{DropsBy, ShowQuery};
+use crate::bgp::wire::printable;
+use crate::config::{read_regular, replace_file};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -24,19 +27,36 @@ pub enum Failure {
     #[error(transparent)]
     Client(#[from] ClientError),
     /// A file could not be read or written.
-    #[error("{0}: {1}")]
+    #[error("{file}: {1}", file = printable(&.0.to_string_lossy()))]
     File(PathBuf, io::Error),
     /// The output could not be written.
     #[error("output: {0}")]
     Output(#[from] io::Error),
 }
 
+/// How a command that did not fail ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is done.
+    Done,
+    /// `config diff` found differences.
+    Different,
+}
+
 /// Executes the command and writes its output to `out`.
 ///
 /// # Errors
 /// [`Failure`].
-pub fn run(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
+pub fn run(cli: &Cli, out: &mut impl Write) -> Result<Outcome, Failure> {
     let mut client = Client::connect(&cli.socket)?;
+    match &cli.command {
+        Command::Config(command) => run_config(cli, command, &mut client, out),
+        _ => run_other(cli, client, out).map(|()| Outcome::Done),
+    }
+}
+
+/// Every command but those of `config`.
+fn run_other(cli: &Cli, mut client: Client, out: &mut impl Write) -> Result<(), Failure> {
     if let Some((method, params)) = cli.command.request() {
         let result = client.call(method, &params)?;
         return match (cli.json, cli.verbose) {
@@ -52,7 +72,6 @@ pub fn run(cli: &Cli, out: &mut impl Write) -> Result<(), Failure> {
             out,
         }
         .show(show),
-        Command::Config(config) => run_config(cli, config, &mut client, out),
         Command::Monitor(monitor) => {
             let topics = monitor
                 .topics
@@ -127,6 +146,13 @@ impl<W: Write> ShowCommand<'_, W> {
                 json!(BgpPeer { neighbor: *address }),
                 render::bgp::neighbor,
             ),
+            ShowBgp::Segments { vni } => {
+                let query = ShowQuery {
+                    vni: vni.vni,
+                    ..ShowQuery::default()
+                };
+                self.rows("show.bgp.segments", query, render::bgp::segments)
+            }
             ShowBgp::Routes {
                 vni,
                 kind,
@@ -166,9 +192,10 @@ impl<W: Write> ShowCommand<'_, W> {
         render: fn(&[T]) -> String,
     ) -> Result<(), Failure> {
         if self.json {
-            let mut separator = "";
-            write!(self.out, "{{\"rows\":[")?;
+            // Nothing is printed before the daemon has accepted the request.
+            let (mut begin, mut separator) = ("{\"rows\":[", "");
             self.client.pages(method, query, |rows: Vec<Value>| {
+                write!(self.out, "{}", std::mem::take(&mut begin))?;
                 for row in rows {
                     write!(self.out, "{separator}{row}")?;
                     separator = ",";
@@ -191,7 +218,7 @@ fn run_config(
     command: &ConfigCommand,
     client: &mut Client,
     out: &mut impl Write,
-) -> Result<(), Failure> {
+) -> Result<Outcome, Failure> {
     match command {
         ConfigCommand::Check { file } => {
             let check: ConfigCheck = client.call_as("config.check", source(file.as_deref())?)?;
@@ -200,11 +227,14 @@ fn run_config(
                     .warnings
                     .iter()
                     .try_for_each(|line| writeln!(out, "{line}"))
-            })
+            })?;
         }
         ConfigCommand::Diff { file } => {
             let diff: ConfigDiff = client.call_as("config.diff", source(file.as_deref())?)?;
-            report(cli, &diff, out, |out| write_diff(&diff, out))
+            report(cli, &diff, out, |out| write_diff(&diff, out))?;
+            if !diff.is_empty() {
+                return Ok(Outcome::Different);
+            }
         }
         ConfigCommand::Apply { file } => {
             let diff: ConfigDiff = client.call_as("config.apply", source(file.as_deref())?)?;
@@ -214,10 +244,11 @@ fn run_config(
                 } else {
                     Ok(())
                 }
-            })
+            })?;
         }
-        ConfigCommand::Save { file } => save(cli, file.as_deref(), client, out),
+        ConfigCommand::Save { file } => save(cli, file.as_deref(), client, out)?,
     }
+    Ok(Outcome::Done)
 }
 
 fn report(
@@ -239,21 +270,35 @@ fn report(
 fn write_diff(diff: &ConfigDiff, out: &mut dyn Write) -> io::Result<()> {
     diff.changes
         .iter()
-        .try_for_each(|line| writeln!(out, "{line}"))?;
-    diff.restart
-        .iter()
-        .try_for_each(|key| writeln!(out, "{key}: requires a restart of vtepd"))
+        .try_for_each(|line| writeln!(out, "{line}"))
 }
 
+/// Bytes of a request beside its parameters, at most.
+const ENVELOPE: usize = 100;
+
+/// A file that is sent to the daemon; `None` = the daemon's own.
 fn source(file: Option<&Path>) -> Result<ConfigSource, Failure> {
     let Some(path) = file else {
         return Ok(ConfigSource::default());
     };
-    let text = fs::read_to_string(path).map_err(|error| Failure::File(path.to_owned(), error))?;
-    Ok(ConfigSource {
-        text: Some(text),
+    let failed = |error| Failure::File(path.to_owned(), error);
+    let too_long = || {
+        failed(io::Error::other(
+            "longer than the 1 MiB of a request; install it as the file of vtepd, and apply that",
+        ))
+    };
+    let text = read_regular(path, MAX_REQUEST as u64).map_err(failed)?;
+    let source = ConfigSource {
+        text: Some(text.ok_or_else(too_long)?),
         name: Some(path.display().to_string()),
-    })
+    };
+    let length = serde_json::to_string(&source)
+        .map_err(ClientError::from)?
+        .len();
+    if length + ENVELOPE > MAX_REQUEST {
+        return Err(too_long());
+    }
+    Ok(source)
 }
 
 fn save(
@@ -271,7 +316,9 @@ fn save(
     let text = saved.text.as_deref().unwrap_or_default();
     match file {
         Some(path) if path.as_os_str() == "-" => Ok(out.write_all(text.as_bytes())?),
-        Some(path) => fs::write(path, text).map_err(|error| Failure::File(path.to_owned(), error)),
+        Some(path) => {
+            replace_file(path, text).map_err(|error| Failure::File(path.to_owned(), error))
+        }
         None => report(cli, &saved, out, |out| match &saved.path {
             Some(path) if cli.verbose => writeln!(out, "done: written to {path}"),
             _ => Ok(()),

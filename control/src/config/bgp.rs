@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use super::diagnostic::Diagnostics;
-use super::key::{duration, plain, read_keys, single, write_keys};
+use super::key::{KeyValue, duration, plain, read_keys, single, values, write_keys};
 use super::node::{Located, Node};
 use super::table::TableReader;
 use super::value::{Read, any_ip, integer, invalid, seconds};
@@ -66,16 +66,16 @@ const HOLD_TIME: u16 = 90;
 keys! {
     /// Optional keys of `[bgp]`.
     pub(super) const BGP: BgpSettings {
-        "hold-time" => hold_time: plain(hold_time);
+        @session "hold-time" => hold_time: plain(hold_time);
     }
 }
 
 keys! {
     /// Keys of `[bgp]` for duplicate detection, saved together when one is not the default.
     pub(super) const DUPLICATES: DuplicateDetection {
-        "duplicate-moves" => moves: plain(integer(2..=1000));
-        "duplicate-window" => window: duration();
-        "duplicate-freeze" => freeze: single(freeze, write_freeze);
+        @live "duplicate-moves" => moves: plain(integer(2..=1000));
+        @live "duplicate-window" => window: duration();
+        @live "duplicate-freeze" => freeze: single(freeze, write_freeze);
     }
 }
 
@@ -96,15 +96,30 @@ pub(super) fn read(
     (asn.is_some() && router_id.is_some()).then_some(settings)
 }
 
-/// Writes `[bgp]` without its neighbors.
-pub(super) fn write(settings: &BgpSettings, out: &mut String) {
+/// Writes `[bgp]` without its neighbors. An identifier that is the default stays the default, so
+/// that it follows the VTEP's address.
+pub(super) fn write(settings: &BgpSettings, own: Addresses, out: &mut String) {
     out.push_str("\n[bgp]\n");
     line(out, "asn", settings.asn);
-    line(out, "router-id", quoted(settings.router_id));
+    let default = own.v4.map(vtep_dataplane::addr::VtepAddr::get);
+    if default != Some(IpAddr::V4(settings.router_id)) {
+        line(out, "router-id", quoted(settings.router_id));
+    }
     write_keys(BGP, settings, None, out);
     if settings.duplicates != DuplicateDetection::default() {
         write_keys(DUPLICATES, &settings.duplicates, None, out);
     }
+}
+
+/// The value of each key of `[bgp]`.
+pub(super) fn all_values(settings: &BgpSettings) -> Vec<KeyValue> {
+    let mut all = vec![
+        KeyValue::session("asn", Some(settings.asn.to_string())),
+        KeyValue::session("router-id", Some(quoted(settings.router_id))),
+    ];
+    all.extend(values(BGP, settings));
+    all.extend(values(DUPLICATES, &settings.duplicates));
+    all
 }
 
 /// The identifier, by default the VTEP's IPv4 address.
@@ -169,14 +184,18 @@ fn write_freeze(freeze: &Option<Duration>) -> String {
     time.unwrap_or_else(|| quoted("permanent"))
 }
 
-/// An address that TCP can connect to without a scope.
+/// An address that TCP can connect to without a scope. An IPv4-mapped one is refused: the sessions
+/// would run over IPv4, where the options of the IPv6 socket have no effect (TTL security), and
+/// connections from the neighbor have its IPv4 address.
 pub(super) fn router_ip(value: &Located) -> Read<IpAddr> {
     let address = any_ip(value)?;
     let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
     let broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
-    if address.is_unspecified() || address.is_multicast() || broadcast || link_local {
+    let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
+    if address.is_unspecified() || address.is_multicast() || broadcast || link_local || mapped {
         return Err(format!(
-            "invalid router address {address}: must be a unicast address that is routed"
+            "invalid router address {address}: must be a unicast address that is routed, not \
+             IPv4-mapped"
         ));
     }
     Ok(address)

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use super::bgp::{BgpSettings, asn, router_ip};
 use super::diagnostic::Diagnostics;
-use super::key::{custom, duration, optional, plain, read_keys, string_of, write_keys, write_only};
+use super::key::{
+    KeyValue, custom, duration, optional, plain, read_keys, string_of, values, write_keys,
+    write_only,
+};
 use super::node::Located;
 use super::password::{Password, PasswordSource};
 use super::table::TableReader;
@@ -68,6 +71,14 @@ impl BgpNeighbor {
         }
     }
 
+    /// What its TCP connections consist of: local address, port, TCP-MD5 key, maximum number of
+    /// hops.
+    #[must_use]
+    pub fn connection(&self) -> (Option<IpAddr>, u16, Option<&[u8]>, Option<u8>) {
+        let key = self.password.as_ref().map(Password::key);
+        (self.local_address, self.port, key, self.ttl_security)
+    }
+
     /// The configuration of the session.
     #[must_use]
     pub fn peer_config(&self, settings: &BgpSettings, hostname: Option<String>) -> PeerConfig {
@@ -87,18 +98,18 @@ impl BgpNeighbor {
 keys! {
     /// Optional keys of `[[bgp.neighbor]]`.
     pub(super) const NEIGHBOR: BgpNeighbor {
-        "local-address" => local_address: optional(string_of(router_ip));
-        "port" => port: plain(integer(1..=u16::MAX));
-        "passive" => passive: plain(boolean);
-        "password-file" => password: write_only(|password: &Option<Password>| {
+        @session "local-address" => local_address: optional(string_of(router_ip));
+        @session "port" => port: plain(integer(1..=u16::MAX));
+        @live "passive" => passive: plain(boolean);
+        @session "password-file" => password: write_only(|password: &Option<Password>| {
             password.as_ref().map(|password| quoted(password.file().display()))
         });
-        "ttl-security" => ttl_security: optional(plain(integer(1..=254)));
-        "max-prefixes" => max_prefixes: optional(custom(max_prefixes, write_max_prefixes));
-        "connect-retry" => connect_retry: duration();
-        "extended-messages" => extended_messages: plain(boolean);
-        "graceful-restart" => restart: custom(graceful_restart, write_graceful_restart);
-        "description" => description: optional(string_of(description));
+        @session "ttl-security" => ttl_security: optional(plain(integer(1..=254)));
+        @live "max-prefixes" => max_prefixes: optional(custom(max_prefixes, write_max_prefixes));
+        @live "connect-retry" => connect_retry: duration();
+        @session "extended-messages" => extended_messages: plain(boolean);
+        @session "graceful-restart" => restart: custom(graceful_restart, write_graceful_restart);
+        @live "description" => description: optional(string_of(description));
     }
 }
 
@@ -133,6 +144,14 @@ pub(super) fn write(neighbor: &BgpNeighbor, out: &mut String) {
     line(out, "remote-asn", neighbor.remote_asn);
     let default = BgpNeighbor::new(neighbor.address, neighbor.remote_asn);
     write_keys(NEIGHBOR, neighbor, Some(&default), out);
+}
+
+/// The value of each key but `address`, `remote-asn` first.
+pub(super) fn all_values(neighbor: &BgpNeighbor) -> Vec<KeyValue> {
+    let asn = KeyValue::session("remote-asn", Some(neighbor.remote_asn.to_string()));
+    std::iter::once(asn)
+        .chain(values(NEIGHBOR, neighbor))
+        .collect()
 }
 
 /// A number, or `{ limit, retry }`.
@@ -203,9 +222,22 @@ fn write_graceful_restart(restart: &Option<RestartConfig>) -> Option<String> {
 fn description(value: &Located) -> Read<String> {
     const LONGEST: usize = 80;
     let text = string(value)?;
-    if text.chars().count() > LONGEST || text.chars().any(char::is_control) {
-        let must_be = format_args!("one line of at most {LONGEST} characters");
+    if text.chars().count() > LONGEST || text.chars().any(disturbs_lines) {
+        let must_be = format_args!(
+            "one line of at most {LONGEST} characters, without control and formatting characters"
+        );
         return Err(invalid(value, must_be));
     }
     Ok(text.to_owned())
+}
+
+/// True for what ends a line, or changes the order in which the line that it stands in is shown:
+/// control characters, line and paragraph separators, and the controls of bidirectional text
+/// (Unicode Standard Annex #9).
+fn disturbs_lines(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
+        )
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::diagnostic::Diagnostics;
 use super::key::{optional, read_keys, single, string_of, write_keys};
 use super::node::Located;
+use super::references::HostReferences;
 use super::table::TableReader;
 use super::value::{Read, string};
 use super::write::quoted;
@@ -44,10 +45,15 @@ keys! {
 }
 
 /// Reads `[control]`.
-pub(super) fn read(table: &mut TableReader<'_>, diagnostics: &mut Diagnostics) -> Control {
+pub(super) fn read(
+    table: &mut TableReader<'_>,
+    references: &mut HostReferences,
+    diagnostics: &mut Diagnostics,
+) -> Control {
     let mut control = Control::default();
     read_keys(CONTROL, &mut control, table, diagnostics);
     table.finish(diagnostics);
+    table.note_lines(&mut references.places.keys);
     control
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::bgp::wire::printable;
+
 /// Severity of a diagnostic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
@@ -51,7 +53,8 @@ impl fmt::Display for Diagnostic {
             f.write_str("warning: ")?;
         }
         if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
+            // An unknown key may consist of anything.
+            write!(f, "{}: ", printable(&self.key))?;
         }
         f.write_str(&self.message)
     }
@@ -61,7 +64,8 @@ impl fmt::Display for Diagnostic {
 /// terminal.
 const MAX_KEPT: usize = 50;
 
-/// All diagnostics of one source, one line each: `FILE:LINE: KEY: MESSAGE`.
+/// All diagnostics of one source, one line each: `FILE:LINE: KEY: MESSAGE`. Those of a request have
+/// no file: `KEY: MESSAGE`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Diagnostics {
     source: String,
@@ -73,13 +77,18 @@ pub struct Diagnostics {
 impl std::error::Error for Diagnostics {}
 
 impl Diagnostics {
-    /// No diagnostics yet; `source` is a file name.
+    /// No diagnostics yet; `source` is a file name, which is shown [printable].
     #[must_use]
     pub fn new(source: &str) -> Self {
         Self {
-            source: source.to_owned(),
+            source: printable(source),
             ..Self::default()
         }
+    }
+
+    /// No diagnostics yet, of a request.
+    pub(crate) fn of_request() -> Self {
+        Self::default()
     }
 
     pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
@@ -103,6 +112,12 @@ impl Diagnostics {
         self.errors > 0
     }
 
+    /// True when there is an error of this key.
+    pub(crate) fn has_error_of(&self, key: &str) -> bool {
+        let of_key = |d: &Diagnostic| d.severity == Severity::Error && d.key == key;
+        self.list.iter().any(of_key)
+    }
+
     /// Number of errors, without warnings.
     #[must_use]
     pub const fn errors(&self) -> usize {
@@ -115,6 +130,15 @@ impl Diagnostics {
         self.list.is_empty()
     }
 
+    /// Each as one line, with file and line.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.list.iter().map(|diagnostic| match diagnostic.line {
+            _ if self.source.is_empty() => diagnostic.to_string(),
+            0 => format!("{}: {diagnostic}", self.source),
+            line => format!("{}:{line}: {diagnostic}", self.source),
+        })
+    }
+
     pub(crate) fn sorted(mut self) -> Self {
         self.list.sort_by_key(|diagnostic| diagnostic.line);
         self
@@ -123,15 +147,12 @@ impl Diagnostics {
 
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, diagnostic) in self.list.iter().enumerate() {
+        for (at, line) in self.lines().enumerate() {
             let newline = if at == 0 { "" } else { "\n" };
-            match diagnostic.line {
-                0 => write!(f, "{newline}{}: {diagnostic}", self.source)?,
-                line => write!(f, "{newline}{}:{line}: {diagnostic}", self.source)?,
-            }
+            write!(f, "{newline}{line}")?;
         }
         if self.more > 0 {
-            write!(f, "\n{}: and {} more", self.source, self.more)?;
+            write!(f, "\nand {} more", self.more)?;
         }
         Ok(())
     }

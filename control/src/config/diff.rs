@@ -41,10 +41,9 @@ pub fn diff(old: &Config, new: &Config) -> Diff {
 
 fn restart(old: &Config, new: &Config) -> Vec<String> {
     let vtep = restart_keys(VTEP, old.vtep(), new.vtep()).map(|key| format!("vtep.{key}"));
-    let afxdp = restart_keys(AFXDP, &old.vtep().afxdp, &new.vtep().afxdp).next();
+    let afxdp = restart_keys(AFXDP, &old.vtep().afxdp, &new.vtep().afxdp)
+        .map(|key| format!("vtep.afxdp.{key}"));
     let control =
         restart_keys(CONTROL, old.control(), new.control()).map(|key| format!("control.{key}"));
-    vtep.chain(afxdp.map(|_| "vtep.afxdp".to_owned()))
-        .chain(control)
-        .collect()
+    vtep.chain(afxdp).chain(control).collect()
 }

@@ -23,17 +23,71 @@ pub(super) struct Key<S> {
     pub(super) read: fn(&mut S, &mut TableReader<'_>, &mut Diagnostics),
     /// The value as TOML; `None` = nothing to write.
     pub(super) write: fn(&S) -> Option<String>,
-    /// A new value takes effect without a restart of the daemon.
-    pub(super) live: bool,
+    /// What a new value costs.
+    pub(super) effect: Effect,
 }
 
-/// Declares the keys of a section, in the order in which they are saved. A key marked `@live` may
-/// change while the daemon runs.
+/// What it takes for a new value of a key to have effect. Tables of VNIs and ports have no marks:
+/// all of their keys are live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Nothing: it has effect at once, or at the next event that it is about.
+    Live,
+    /// BGP sessions must be reset: the value is part of what a session is made of.
+    Session,
+    /// The daemon must be restarted.
+    Restart,
+}
+
+/// A key with its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KeyValue {
+    /// The key.
+    pub(super) name: &'static str,
+    /// The value as TOML; `None` = not set.
+    pub(super) value: Option<String>,
+    /// What a new value costs.
+    pub(super) effect: Effect,
+}
+
+impl KeyValue {
+    /// Of a key that is live.
+    pub(super) const fn live(name: &'static str, value: Option<String>) -> Self {
+        Self {
+            name,
+            value,
+            effect: Effect::Live,
+        }
+    }
+
+    /// Of a key that sessions are made of.
+    pub(super) const fn session(name: &'static str, value: Option<String>) -> Self {
+        Self {
+            name,
+            value,
+            effect: Effect::Session,
+        }
+    }
+}
+
+/// The values of all keys of a section, in the order of the declaration.
+pub(super) fn values<S>(keys: &[Key<S>], section: &S) -> Vec<KeyValue> {
+    let value = |key: &Key<S>| KeyValue {
+        name: key.name,
+        value: (key.write)(section),
+        effect: key.effect,
+    };
+    keys.iter().map(value).collect()
+}
+
+/// Declares the keys of a section, in the order in which they are saved. A new value of a key
+/// marked `@live` costs nothing, of one marked `@session` a reset of the BGP sessions that it is
+/// about, of any other a restart of the daemon.
 macro_rules! keys {
     (
         $(#[$doc:meta])*
         $vis:vis const $table:ident: $section:ty {
-            $($(@$live:ident)? $name:literal => $($field:ident).+: $codec:expr;)*
+            $($(@$effect:ident)? $name:literal => $($field:ident).+: $codec:expr;)*
         }
     ) => {
         $(#[$doc])*
@@ -50,12 +104,13 @@ macro_rules! keys {
                     }
                 },
                 write: |section| $crate::config::key::Codec::write(&$codec, &section.$($field).+),
-                live: keys!(@is $($live)?),
+                effect: keys!(@is $($effect)?),
             },
         )*];
     };
-    (@is live) => { true };
-    (@is) => { false };
+    (@is live) => { $crate::config::key::Effect::Live };
+    (@is session) => { $crate::config::key::Effect::Session };
+    (@is) => { $crate::config::key::Effect::Restart };
 }
 
 /// Reads every key of a section; those that are missing or invalid leave the section as it is.
@@ -89,7 +144,7 @@ pub(super) fn restart_keys<'a, S>(
     new: &'a S,
 ) -> impl Iterator<Item = &'static str> + 'a {
     keys.iter()
-        .filter(|key| !key.live && (key.write)(old) != (key.write)(new))
+        .filter(|key| key.effect == Effect::Restart && (key.write)(old) != (key.write)(new))
         .map(|key| key.name)
 }
 

@@ -1,16 +1,16 @@
 //! Loads a file: the result is a consistent configuration, or every error in it.
 
-use std::io::{self, Write};
 use std::path::Path;
 
 use super::change::kind::VniLoader;
 use super::change::{Change, KINDS};
 use super::diagnostic::{Diagnostic, Diagnostics};
-use super::host::{self, HostFacts};
+use super::host::{self, HostFacts, Missing};
 use super::model::{Config, VniConfig};
 use super::node::parse_toml;
 use super::password::{Password, PasswordSource};
-use super::references::HostReferences;
+use super::references::{HostReferences, Places};
+use super::regular_file::{LONGEST_CONFIGURATION, read_regular};
 use super::table::TableReader;
 use super::{bgp, bgp_neighbor, control, vni, vtep};
 
@@ -27,10 +27,64 @@ impl Loaded {
     /// Checks it against the host. The configuration can't run there when
     /// [`Diagnostics::has_errors`].
     #[must_use]
-    pub fn check_host(&self, host: &dyn HostFacts) -> Diagnostics {
+    pub fn check_host(&self, host: &dyn HostFacts, missing: Missing) -> Diagnostics {
         let mut diagnostics = Diagnostics::new(&self.source);
-        host::check(&self.config, &self.references, host, &mut diagnostics);
+        host::check(
+            &self.config,
+            &self.references,
+            host,
+            missing,
+            &mut diagnostics,
+        );
         diagnostics.sorted()
+    }
+
+    /// What it holds, in one line.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let vnis = self.config.vnis();
+        let count = |size: fn(&VniConfig) -> usize| vnis.values().map(size).sum::<usize>();
+        format!(
+            "{}: valid: {} VNIs, {} ports, {} static MACs, {} flood entries",
+            self.source,
+            vnis.len(),
+            count(|vni| vni.ports().len()),
+            count(|vni| vni.fdb().len()),
+            count(|vni| vni.flood().len())
+        )
+    }
+
+    /// A refusal of a change that the file makes, with its file, line and key. `field`: the key at
+    /// fault. What the file does not have, such as an entry that is deleted, has no line.
+    #[must_use]
+    pub fn refuse(&self, change: &Change, field: &str, message: String) -> Diagnostics {
+        let subject = change.subject();
+        let path = subject.path();
+        let single = || self.references.places.keys.get(path);
+        let line = self.references.places.entries.get(&subject);
+        let line = line.or_else(single).copied().unwrap_or(0);
+        let key = if line == 0 {
+            subject.to_string()
+        } else {
+            format!("{path}.{field}")
+        };
+        self.refuse_at(line, key, message)
+    }
+
+    /// A refusal of a key of a table that exists once, such as `vtep.udp-port`.
+    pub fn refuse_keys(&self, refused: impl IntoIterator<Item = (String, String)>) -> Diagnostics {
+        let mut diagnostics = Diagnostics::new(&self.source);
+        for (key, message) in refused {
+            let line = self.references.places.line_of_key(&key);
+            diagnostics.push(Diagnostic::error(line, key, message));
+        }
+        diagnostics.sorted()
+    }
+
+    fn refuse_at(&self, line: u32, key: String, message: String) -> Diagnostics {
+        let mut diagnostics = Diagnostics::new(&self.source);
+        diagnostics.push(Diagnostic::error(line, key, message));
+        diagnostics
     }
 }
 
@@ -39,10 +93,52 @@ impl Loaded {
 /// # Errors
 /// Every diagnostic, with its line.
 pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
+    let (source, text) = text_of(path)?;
+    parse(&source, &text)
+}
+
+/// Reads a file and checks it against the host, all in one round: what is wrong in the file does
+/// not hide what the host lacks. The configuration is `None` if one of the diagnostics, which are
+/// returned in any case, is an error.
+#[must_use]
+pub fn load_on(
+    path: &Path,
+    host: &dyn HostFacts,
+    missing: Missing,
+) -> (Option<Loaded>, Diagnostics) {
+    match text_of(path) {
+        Ok((source, text)) => valid_on(&source, &text, &Password::read, (host, missing)),
+        Err(diagnostics) => (None, diagnostics),
+    }
+}
+
+fn valid_on(
+    source: &str,
+    text: &str,
+    passwords: PasswordSource<'_>,
+    (host, missing): (&dyn HostFacts, Missing),
+) -> (Option<Loaded>, Diagnostics) {
+    let mut diagnostics = Diagnostics::new(source);
+    let loaded = read(source, text, passwords, &mut diagnostics);
+    if let Some(loaded) = &loaded {
+        let Loaded {
+            config, references, ..
+        } = loaded;
+        host::check(config, references, host, missing, &mut diagnostics);
+    }
+    let loaded = loaded.filter(|_| !diagnostics.has_errors());
+    (loaded, diagnostics.sorted())
+}
+
+/// The name and the text of a file.
+fn text_of(path: &Path) -> Result<(String, String), Diagnostics> {
     let source = path.display().to_string();
-    match std::fs::read(path).map(String::from_utf8) {
-        Ok(Ok(text)) => parse(&source, &text),
-        Ok(Err(_)) => Err(single(&source, "invalid text: must be UTF-8".to_owned())),
+    match read_regular(path, LONGEST_CONFIGURATION) {
+        Ok(Some(text)) => Ok((source, text)),
+        Ok(None) => {
+            let message = format!("too long: must be at most {LONGEST_CONFIGURATION} bytes");
+            Err(single(&source, message))
+        }
         Err(error) => Err(single(&source, format!("can't be read: {error}"))),
     }
 }
@@ -59,16 +155,19 @@ fn single(source: &str, message: String) -> Diagnostics {
 /// # Errors
 /// Every diagnostic, with its line.
 pub fn parse(source: &str, text: &str) -> Result<Loaded, Diagnostics> {
-    read(source, text, &Password::read)
+    valid(source, text, &Password::read)
 }
 
-/// Reads and checks a text that a client sent. No file is opened, since the client may have fewer
+/// As [`load_on`], of a text that a client sent. No file is opened, since the client may have fewer
 /// permissions than the daemon: a password file must be one that `running` has read before.
-///
-/// # Errors
-/// Every diagnostic, with its line.
-pub fn parse_request(source: &str, text: &str, running: &Config) -> Result<Loaded, Diagnostics> {
-    read(source, text, &|file| {
+#[must_use]
+pub fn parse_request_on(
+    (source, text): (&str, &str),
+    running: &Config,
+    host: &dyn HostFacts,
+    missing: Missing,
+) -> (Option<Loaded>, Diagnostics) {
+    let known = |file: &Path| {
         let known = running
             .bgp_neighbors()
             .values()
@@ -85,44 +184,53 @@ pub fn parse_request(source: &str, text: &str, running: &Config) -> Result<Loade
                     file.display()
                 )
             })
-    })
+    };
+    valid_on(source, text, &known, (host, missing))
 }
 
-fn read(source: &str, text: &str, passwords: PasswordSource<'_>) -> Result<Loaded, Diagnostics> {
+fn valid(source: &str, text: &str, passwords: PasswordSource<'_>) -> Result<Loaded, Diagnostics> {
     let mut diagnostics = Diagnostics::new(source);
-    let document = parse_toml(text, &mut diagnostics);
-    let top = document
-        .as_ref()
-        .and_then(|document| TableReader::new("", document, &mut diagnostics));
-    let Some(mut top) = top else {
-        return Err(diagnostics.sorted());
-    };
+    let loaded = read(source, text, passwords, &mut diagnostics);
+    loaded
+        .filter(|_| !diagnostics.has_errors())
+        .ok_or_else(|| diagnostics.sorted())
+}
+
+/// Reads a text. With errors in `diagnostics` the result lacks what they are about; it is `None`
+/// if the text is not TOML.
+fn read(
+    source: &str,
+    text: &str,
+    passwords: PasswordSource<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Loaded> {
+    let document = parse_toml(text, diagnostics)?;
+    let mut top = TableReader::new("", &document, diagnostics)?;
     let mut references = HostReferences::default();
-    let vtep = top.table("vtep", &mut diagnostics);
-    let vtep = vtep.map(|mut table| vtep::read(&mut table, &mut references, &mut diagnostics));
+    let vtep = top.table("vtep", diagnostics);
+    let vtep = vtep.map(|mut table| vtep::read(&mut table, &mut references, diagnostics));
     if vtep.is_none() && !top.has("vtep") {
         top.reject(
             "vtep",
             "missing; write [vtep] with address and underlay",
-            &mut diagnostics,
+            diagnostics,
         );
     }
-    let control = top.table("control", &mut diagnostics);
-    let control = control.map(|mut table| control::read(&mut table, &mut diagnostics));
+    let control = top.table("control", diagnostics);
+    let control = control.map(|mut table| control::read(&mut table, &mut references, diagnostics));
     let mut config = Config::new(vtep.unwrap_or_default(), control.unwrap_or_default());
-    if let Some(mut table) = top.table("bgp", &mut diagnostics) {
-        read_bgp(&mut table, &mut config, passwords, &mut diagnostics);
-        table.finish(&mut diagnostics);
+    if let Some(mut table) = top.table("bgp", diagnostics) {
+        let places = &mut references.places;
+        read_bgp(&mut table, &mut config, places, passwords, diagnostics);
+        table.finish(diagnostics);
+        table.note_lines(&mut references.places.keys);
     }
-    for mut table in top.tables("vni", &mut diagnostics) {
-        read_vni(&mut table, &mut config, &mut references, &mut diagnostics);
-        table.finish(&mut diagnostics);
+    for mut table in top.tables("vni", diagnostics) {
+        read_vni(&mut table, &mut config, &mut references, diagnostics);
+        table.finish(diagnostics);
     }
-    top.finish(&mut diagnostics);
-    if diagnostics.has_errors() {
-        return Err(diagnostics.sorted());
-    }
-    Ok(Loaded {
+    top.finish(diagnostics);
+    Some(Loaded {
         config,
         source: source.to_owned(),
         references,
@@ -133,6 +241,7 @@ fn read(source: &str, text: &str, passwords: PasswordSource<'_>) -> Result<Loade
 fn read_bgp(
     table: &mut TableReader<'_>,
     config: &mut Config,
+    places: &mut Places,
     passwords: PasswordSource<'_>,
     diagnostics: &mut Diagnostics,
 ) {
@@ -150,8 +259,13 @@ fn read_bgp(
         let add = Change::BgpNeighborAdd {
             neighbor: Box::new(neighbor),
         };
-        if let Err(error) = config.apply(&add) {
-            item.reject(error.field(), &error, diagnostics);
+        match config.apply(&add) {
+            Err(error) => item.reject(error.field(), &error, diagnostics),
+            Ok(()) => drop(
+                places
+                    .entries
+                    .insert(add.subject(), item.line_of("address")),
+            ),
         }
     }
 }
@@ -171,6 +285,8 @@ fn read_vni(
             settings: settings.clone(),
         };
         let Err(error) = config.apply(&add) else {
+            let entries = &mut references.places.entries;
+            entries.insert(add.subject(), table.line_of("id"));
             return true;
         };
         let key = match error.field() {
@@ -189,38 +305,4 @@ fn read_vni(
     for kind in KINDS {
         kind.load(table, &mut loader);
     }
-}
-
-/// The output of `--check`: every diagnostic, then a summary of a valid configuration. Without
-/// `host` nothing is looked up there. Returns whether the configuration would be accepted.
-///
-/// # Errors
-/// Those of `out`.
-pub fn check(path: &Path, host: Option<&dyn HostFacts>, out: &mut dyn Write) -> io::Result<bool> {
-    let loaded = match load(path) {
-        Ok(loaded) => loaded,
-        Err(diagnostics) => {
-            writeln!(out, "{diagnostics}")?;
-            return Ok(false);
-        }
-    };
-    let diagnostics = host.map(|host| loaded.check_host(host)).unwrap_or_default();
-    if !diagnostics.is_empty() {
-        writeln!(out, "{diagnostics}")?;
-    }
-    if diagnostics.has_errors() {
-        return Ok(false);
-    }
-    let vnis = loaded.config.vnis();
-    let count = |size: fn(&VniConfig) -> usize| vnis.values().map(size).sum::<usize>();
-    writeln!(
-        out,
-        "{}: valid: {} VNIs, {} ports, {} static MACs, {} flood entries",
-        path.display(),
-        vnis.len(),
-        count(|vni| vni.ports().len()),
-        count(|vni| vni.fdb().len()),
-        count(|vni| vni.flood().len())
-    )?;
-    Ok(true)
 }

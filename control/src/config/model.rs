@@ -13,7 +13,7 @@ use super::bgp_neighbor::BgpNeighbor;
 use super::control::Control;
 use super::group::GroupAddr;
 use super::interface::{InterfaceName, PortKey};
-use super::port::Port;
+use super::port::{Io, Port};
 use super::vni::VniSettings;
 use super::vtep::Vtep;
 use crate::bgp::wire::Rd;
@@ -33,6 +33,8 @@ pub struct FdbEntry {
 pub struct NeighborEntry {
     /// Its MAC.
     pub mac: HostMac,
+    /// It is an IPv6 router: the R flag of advertisements (RFC 4861 section 4.4).
+    pub router: bool,
     /// As that of [`FdbEntry`].
     pub lifetime: Option<Duration>,
 }
@@ -150,6 +152,31 @@ impl Config {
     #[must_use]
     pub const fn vnis(&self) -> &BTreeMap<Vni, VniConfig> {
         &self.vnis
+    }
+
+    /// The interfaces of all ports, in the order of their names.
+    pub fn port_interfaces(&self) -> impl Iterator<Item = &InterfaceName> {
+        self.interfaces.keys()
+    }
+
+    /// How the frames of an underlay interface, or of one with ports, are to enter and leave.
+    #[must_use]
+    pub fn interface_io(&self, name: &InterfaceName) -> Io {
+        if self.vtep.underlay.contains(name) {
+            return self.vtep.underlay_io;
+        }
+        let first = self
+            .interfaces
+            .get(name)
+            .and_then(BTreeMap::first_key_value);
+        let port = first.and_then(|(vlan, vni)| {
+            let key = PortKey {
+                interface: name.clone(),
+                vlan: *vlan,
+            };
+            self.vnis.get(vni)?.ports.get(&key)
+        });
+        port.map_or(Io::Auto, |port| port.io)
     }
 
     /// The VNI of a port.

@@ -82,11 +82,15 @@ impl Entry {
 
 /// Long values stay recognizable without filling the terminal.
 pub(crate) fn shorten(text: &str) -> String {
-    const LONGEST: usize = 60;
-    if text.chars().count() <= LONGEST {
+    shorten_to(text, 60)
+}
+
+/// The first characters of a text that is longer than `longest`.
+pub(crate) fn shorten_to(text: &str, longest: usize) -> String {
+    if text.chars().count() <= longest {
         return text.to_owned();
     }
-    text.chars().take(LONGEST).chain("...".chars()).collect()
+    text.chars().take(longest).chain("...".chars()).collect()
 }
 
 /// The offsets of line breaks, to find the line of an offset.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::regular_file::open_regular;
 use super::value::Read as ReadValue;
 
 /// Where a password comes from: its file, or for requests what has been read from that file before.
@@ -35,13 +36,7 @@ impl Password {
             ));
         }
         let unread = |error: std::io::Error| format!("{shown}: can't be read: {error}");
-        // Reading a device or a pipe could block forever.
-        if !std::fs::metadata(file).map_err(unread)?.is_file() {
-            return Err(format!(
-                "invalid password file {shown}: must be a regular file"
-            ));
-        }
-        let open = std::fs::File::open(file).map_err(unread)?;
+        let open = open_regular(file).map_err(unread)?;
         let mode = open.metadata().map_err(unread)?.mode();
         if mode & 0o007 != 0 {
             return Err(format!(

@@ -20,9 +20,42 @@ use super::write::{line, quoted};
 pub struct Learn {
     /// Limit on MACs learned at a time, 1 and more.
     pub limit: u32,
-    /// Time without a frame after which a MAC is removed.
+    /// Time without a frame after which a MAC is removed, and without an ARP or ND message after
+    /// which an address is.
     pub age: Duration,
 }
+
+/// How frames enter and leave the interface of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Io {
+    /// What suits the interface.
+    #[default]
+    Auto,
+    /// AF_XDP sockets.
+    Xdp,
+    /// Packet sockets.
+    Packet,
+}
+
+impl Io {
+    /// Its word in files and requests.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        let found = IO.iter().find(|(_, io)| *io == self);
+        found.map_or("", |(word, _)| word)
+    }
+}
+
+/// The words of `io`.
+pub(super) const IO: &[(&str, Io)] =
+    &[("auto", Io::Auto), ("xdp", Io::Xdp), ("packet", Io::Packet)];
+
+/// Default of `learn-addresses`: a host with several prefixes, and temporary IPv6 addresses in each
+/// (RFC 8981).
+const LEARN_ADDRESSES: u32 = 16;
+
+/// Default of `max-addresses` of a port.
+const MAX_ADDRESSES: u32 = 1024;
 
 impl Learn {
     /// The default of Linux bridges (`ageing_time`).
@@ -40,18 +73,28 @@ pub struct Port {
     pub lock: bool,
     /// `macs` never move to another VTEP (RFC 7432 section 15.2).
     pub sticky: bool,
+    /// Other VTEPs have `macs` too, as they have an anycast gateway: never claimed from them.
+    pub anycast: bool,
     /// Learning from frames; never together with `lock`.
     pub learn: Option<Learn>,
+    /// Limit on addresses learned for one MAC at a time.
+    pub learn_addresses: u32,
+    /// Limit on addresses learned on the port at a time.
+    pub max_addresses: u32,
+    /// The hosts behind it are IPv6 routers: the R flag of advertisements (RFC 4861 section 4.4).
+    pub router: bool,
     /// IP addresses of the hosts behind it.
     pub ips: BTreeSet<IpAddr>,
     /// Limit on flooded frames.
     pub storm: Option<StormLimit>,
     /// Checksums left to hardware.
     pub checksum: ChecksumMode,
+    /// How its frames enter and leave; the same for all ports of an interface.
+    pub io: Io,
 }
 
 impl Port {
-    /// A port with default settings: no hosts, not locked, no limit, checksums `auto`.
+    /// A port with default settings: no hosts, not locked, no limit, checksums and `io` `auto`.
     #[must_use]
     pub const fn new(key: PortKey) -> Self {
         Self {
@@ -59,10 +102,15 @@ impl Port {
             macs: BTreeSet::new(),
             lock: false,
             sticky: false,
+            anycast: false,
             learn: None,
+            learn_addresses: LEARN_ADDRESSES,
+            max_addresses: MAX_ADDRESSES,
+            router: false,
             ips: BTreeSet::new(),
             storm: None,
             checksum: ChecksumMode::Auto,
+            io: Io::Auto,
         }
     }
 }
@@ -80,13 +128,18 @@ keys! {
         "macs" => macs: set(text::<HostMac>);
         "lock" => lock: plain(boolean);
         "sticky" => sticky: plain(boolean);
+        "anycast" => anycast: plain(boolean);
         "learn-limit" => learn: write_only(|learn: &Option<Learn>| {
             learn.map(|learn| learn.limit.to_string())
         });
         "learn-age" => learn: write_only(write_age);
+        "learn-addresses" => learn_addresses: plain(integer(1..=65_535));
+        "max-addresses" => max_addresses: plain(integer(1..=u32::MAX));
+        "router" => router: plain(boolean);
         "ips" => ips: set(ip);
         "storm" => storm: optional(custom(storm, write_storm));
         "checksum" => checksum: one_of(CHECKSUM);
+        "io" => io: one_of(IO);
     }
 }
 
@@ -125,7 +178,18 @@ pub(super) fn write(port: &Port, out: &mut String) {
     if let Some(vlan) = port.key.vlan {
         line(out, "vlan", vlan);
     }
-    write_keys(PORT, port, Some(&Port::new(port.key.clone())), out);
+    write_keys(PORT, port, Some(&defaults(port)), out);
+}
+
+/// The port with the default of each key, as far as it has the key: one that learns has an age.
+pub(super) fn defaults(port: &Port) -> Port {
+    Port {
+        learn: port.learn.map(|_| Learn {
+            limit: 0,
+            age: Learn::DEFAULT_AGE,
+        }),
+        ..Port::new(port.key.clone())
+    }
 }
 
 /// `learn-limit` and `learn-age`.
@@ -154,11 +218,11 @@ fn learn_age(value: &Located) -> Read<Duration> {
 }
 
 fn write_age(learn: &Option<Learn>) -> Option<String> {
-    let age = learn.map(|learn| learn.age)?;
-    (age != Learn::DEFAULT_AGE).then(|| age.as_secs().to_string())
+    learn.map(|learn| learn.age.as_secs().to_string())
 }
 
-fn storm(
+/// Reads a storm limit.
+pub(super) fn storm(
     table: &mut TableReader<'_>,
     key: &'static str,
     diagnostics: &mut Diagnostics,
@@ -173,7 +237,8 @@ fn storm(
     })
 }
 
-fn write_storm(storm: &StormLimit) -> Option<String> {
+/// Writes a storm limit.
+pub(super) fn write_storm(storm: &StormLimit) -> Option<String> {
     Some(format!(
         "{{ rate = {}, burst = {} }}",
         storm.rate, storm.burst

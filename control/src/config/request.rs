@@ -27,7 +27,7 @@ impl Change {
         if kind.is_none() && name != "vni" {
             return None;
         }
-        let mut diagnostics = Diagnostics::new(method);
+        let mut diagnostics = Diagnostics::of_request();
         let params = Located::from_json(params);
         let change = TableReader::new("", &params, &mut diagnostics).and_then(|mut table| {
             let change = read(kind.copied(), verb, &mut table, &mut diagnostics);

@@ -13,7 +13,7 @@ pub fn save(config: &Config) -> String {
     vtep::write(config.vtep(), &mut out);
     control::write(config.control(), &mut out);
     if let Some(settings) = config.bgp() {
-        bgp::write(settings, &mut out);
+        bgp::write(settings, config.vtep().addresses, &mut out);
         for neighbor in config.bgp_neighbors().values() {
             bgp_neighbor::write(neighbor, &mut out);
         }

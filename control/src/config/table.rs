@@ -1,5 +1,6 @@
 //! Reads one table key by key, and reports every key that is missing, invalid or unknown.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use super::diagnostic::{Diagnostic, Diagnostics};
@@ -55,6 +56,13 @@ impl<'a> TableReader<'a> {
             .iter()
             .find(|entry| entry.key == key)
             .map_or(self.line, |entry| entry.line)
+    }
+
+    /// Notes the line of each key that is present, and of the table itself.
+    pub(crate) fn note_lines(&self, lines: &mut BTreeMap<String, u32>) {
+        lines.insert(self.path.clone(), self.line);
+        let keys = self.entries.iter();
+        lines.extend(keys.map(|entry| (self.name(&entry.key), entry.line)));
     }
 
     /// Reports an error of `key`.

@@ -15,6 +15,31 @@ address = ["203.0.113.2", "2001:db8::2"]
 underlay = ["eth0"]
 "#;
 
+/// A host with everything that a configuration names.
+struct AnyHost;
+
+impl HostFacts for AnyHost {
+    fn interface(&self, _: &str) -> Option<InterfaceFacts> {
+        Some(InterfaceFacts { mtu: 1600 })
+    }
+
+    fn has_address(&self, _: std::net::IpAddr) -> bool {
+        true
+    }
+
+    fn tenant_obstacle(&self, _: &str) -> Option<(String, bool)> {
+        None
+    }
+
+    fn underlay_obstacle(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn cores(&self) -> usize {
+        2
+    }
+}
+
 fn base() -> Config {
     parse("base", BASE).unwrap().config
 }
@@ -97,6 +122,7 @@ fn tagged(vni: bool) -> EvpnSettings {
     };
     EvpnSettings {
         tag,
+        nd_flags: vni,
         ..EvpnSettings::default()
     }
 }
@@ -119,6 +145,8 @@ fn vni_settings() -> impl Strategy<Value = VniSettings> + Clone {
             suppress,
             max_macs,
             miss_events: !suppress,
+            max_addresses: max_macs.unwrap_or(65_536),
+            storm: None,
             evpn: EvpnSettings {
                 rd: max_macs.and_then(|n| rd_of(&format!("203.0.113.2:{n}"))),
                 import: targets(numbers.clone()),
@@ -140,6 +168,7 @@ fn any_port() -> impl Strategy<Value = Port> + Clone {
         .prop_map(|(number, vlan, macs, lock)| Port {
             lock,
             sticky: macs.len() > 1,
+            anycast: macs.len() > 2,
             learn: (!lock).then_some(Learn {
                 limit: 7,
                 age: Duration::from_secs(300 + u64::from(number)),
@@ -180,6 +209,7 @@ fn change() -> impl Strategy<Value = Change> {
             vni,
             ip,
             mac,
+            router: ip.is_ipv6(),
             lifetime: None
         }),
         (v(), ip()).prop_map(|(vni, ip)| Change::NeighborDel { vni, ip }),
@@ -221,6 +251,19 @@ proptest! {
     fn the_difference_leads_from_old_to_new(old in config(), new in config()) {
         let diff = diff(&old, &new);
         prop_assert_eq!(&diff.restart, &Vec::<&str>::new());
+        let described = describe(&old, &new, &diff);
+        prop_assert_eq!(described.lines.is_empty(), diff.changes.is_empty());
+        for neighbor in &described.resets {
+            let said = described.lines.iter().any(|line| {
+                line.contains("(resets session") && line.contains(&neighbor.to_string())
+            });
+            prop_assert!(said, "{}: {:?}", neighbor, described.lines);
+        }
+        for change in &diff.changes {
+            let about = change.subject().to_string();
+            let said = described.lines.iter().any(|line| line[2..].starts_with(&about));
+            prop_assert!(said, "{}: {:?}", about, described.lines);
+        }
         let mut now = old.clone();
         prop_assert_eq!(now.apply_all(&diff.changes), Ok(()));
         prop_assert_eq!(&now, &new);
@@ -290,6 +333,7 @@ fn entries_with_a_lifetime_belong_to_the_client_that_added_them() {
             vni,
             ip,
             mac: mac(1),
+            router: true,
             lifetime,
         })
         .unwrap();
@@ -331,13 +375,10 @@ fn a_client_names_no_password_file_that_is_not_in_use() {
     let neighbor = running.bgp_neighbors().values().next().unwrap();
     assert_eq!(neighbor.password.as_ref().unwrap().key(), b"s3cret");
     assert!(!save(&running).contains("s3cret") && !format!("{running:?}").contains("s3cret"));
-    assert_eq!(
-        parse_request("client", &text, &running).unwrap().config,
-        running
-    );
-    let refused = parse_request("client", &text, &base())
-        .unwrap_err()
-        .to_string();
+    let sent =
+        |running: &Config| parse_request_on(("client", &text), running, &AnyHost, Missing::Refused);
+    assert_eq!(sent(&running).0.unwrap().config, running);
+    let refused = sent(&base()).1.to_string();
     assert!(
         refused.contains("vtepd opens no file that a client names"),
         "{refused}"
@@ -427,6 +468,53 @@ fn trunks_share_an_interface_by_vlan_only() {
 }
 
 #[test]
+fn all_ports_of_a_trunk_have_one_io_and_change_it_together() {
+    let with = |io: &str| {
+        let port = |vlan: u16| {
+            format!("[[vni.port]]\ninterface = \"tap1\"\nvlan = {vlan}\nio = \"{io}\"\n")
+        };
+        let text = format!(
+            "{BASE}[[vni]]\nid = 100\n{}[[vni]]\nid = 101\n{}",
+            port(10),
+            port(20)
+        );
+        parse("trunk", &text).unwrap().config
+    };
+    let (mut config, new) = (with("xdp"), with("packet"));
+    let one = Port {
+        io: Io::Packet,
+        ..port(1, Some(10), &[])
+    };
+    for change in [
+        Change::PortSet {
+            vni: vni(0),
+            port: one.clone(),
+        },
+        Change::PortAdd {
+            vni: vni(0),
+            port: Port {
+                io: Io::Auto,
+                ..port(1, Some(30), &[])
+            },
+        },
+    ] {
+        assert_eq!(config.apply(&change).unwrap_err().field(), "io");
+    }
+    config.apply_all(&diff(&config, &new).changes).unwrap();
+    assert_eq!(config, new);
+    // Alone on its interface, a port may change it.
+    let last = Change::PortDel {
+        vni: vni(1),
+        port: port(1, Some(20), &[]).key,
+    };
+    config.apply(&last).unwrap();
+    let port = Port { io: Io::Xdp, ..one };
+    config
+        .apply(&Change::PortSet { vni: vni(0), port })
+        .unwrap();
+}
+
+#[test]
 fn requests_are_read_as_the_file_is() {
     let params = serde_json::json!({"vni": 101, "interface": "tap1", "vlan": 2, "macs": ["02:00:00:00:00:03"]});
     let read = Change::from_request("port.add", &params).unwrap().unwrap();
@@ -466,5 +554,125 @@ fn every_key_is_documented() {
         .chain(names(port::PORT));
     for key in all {
         assert!(docs.contains(&format!("\n| `{key}` |")), "{key}");
+    }
+}
+
+/// Bounds of docs/limits.md.
+#[test]
+fn vnis_and_ports_have_limits() {
+    let mut config = base();
+    let number = |n: usize| Vni::new(n as u32 + 1).unwrap();
+    let add = |n| Change::VniAdd {
+        vni: number(n),
+        settings: VniSettings::default(),
+    };
+    (0..MAX_VNIS).for_each(|n| config.apply(&add(n)).unwrap());
+    assert_eq!(config.apply(&add(MAX_VNIS)), Err(ChangeError::TooManyVnis));
+    let add = |n: usize| Change::PortAdd {
+        vni: number(n % 100),
+        port: Port::new(format!("tap{n}").parse().unwrap()),
+    };
+    (0..MAX_PORTS).for_each(|n| config.apply(&add(n)).unwrap());
+    assert_eq!(
+        config.apply(&add(MAX_PORTS)),
+        Err(ChangeError::TooManyPorts)
+    );
+    config.apply(&Change::VniDel { vni: number(0) }).unwrap();
+    config.apply(&add(MAX_PORTS + 1)).unwrap();
+}
+
+#[test]
+fn an_invalid_file_has_a_bounded_number_of_diagnostics() {
+    let text = "x = 1\n".replace('x', "unknown");
+    let many: String = (0..1000)
+        .map(|n| text.replace("unknown", &format!("unknown{n}")))
+        .collect();
+    let diagnostics = parse("f", &many).unwrap_err();
+    assert_eq!(diagnostics.list().len(), 50);
+    assert!(
+        diagnostics.to_string().ends_with("and 951 more"),
+        "{diagnostics}"
+    );
+}
+
+#[test]
+fn a_difference_is_described_in_a_bounded_number_of_lines() {
+    let mut new = base();
+    let add = |n: u32| Change::VniAdd {
+        vni: Vni::new(n + 1).unwrap(),
+        settings: VniSettings::default(),
+    };
+    (0..6000).for_each(|n| new.apply(&add(n)).unwrap());
+    let described = describe(&base(), &new, &diff(&base(), &new));
+    assert_eq!(described.lines.len(), 5001);
+    assert_eq!(described.lines[5000], "... and 1000 more");
+}
+
+/// Route distinguishers may be exchanged in any way, also with automatic ones and together with the
+/// router ID: what is valid by itself can be applied to any other.
+#[test]
+fn route_distinguishers_change_from_any_valid_configuration_to_any_other() {
+    let with = |router_id: &str, all: &[Option<&str>]| {
+        let vnis = all.iter().zip(1..).map(|(rd, vni)| match rd {
+            Some(rd) => format!("[[vni]]\nid = {vni}\nrd = \"{rd}\"\n"),
+            None => format!("[[vni]]\nid = {vni}\n"),
+        });
+        let vnis: String = vnis.collect();
+        let bgp = format!("[bgp]\nasn = 65000\nrouter-id = \"{router_id}\"\n");
+        parse("file", &format!("{BASE}{bgp}{vnis}")).map(|loaded| loaded.config)
+    };
+    let mut all = Vec::new();
+    let choices = [
+        None,
+        Some("10.0.0.1:1"),
+        Some("10.0.0.1:2"),
+        Some("10.0.0.2:1"),
+        Some("0:1"),
+    ];
+    for router_id in ["10.0.0.1", "10.0.0.2"] {
+        for first in choices {
+            for second in choices {
+                all.extend(with(router_id, &[first, second]));
+                all.extend(with(router_id, &[first, second, Some("10.0.0.2:2")]));
+            }
+        }
+    }
+    assert!(all.len() > 40, "{}", all.len());
+    for old in &all {
+        for new in &all {
+            let mut config = old.clone();
+            let changes = diff(old, new).changes;
+            if let Err(error) = config.apply_all(&changes) {
+                panic!("{error:?}\n{}\n{}", save(old), save(new));
+            }
+            assert_eq!(config, *new);
+        }
+    }
+}
+
+/// A terminal shows names and keys of a file as they are, and does nothing else with them.
+#[test]
+fn diagnostics_hold_no_control_characters() {
+    let problems = parse("a\x1b[31m\nb", "\"\\u001b[32mx\" = 1\n").unwrap_err();
+    let shown = problems.to_string();
+    assert!(
+        shown.contains(r"a\u{1b}[31m\nb:1: \u{1b}[32mx: unknown key"),
+        "{shown}"
+    );
+    assert!(
+        shown.lines().all(|line| !line.contains(char::is_control)),
+        "{shown:?}"
+    );
+    for character in ['\u{1b}', '\u{9b}', '\u{202e}', '\u{2028}', '\u{2066}'] {
+        let neighbor =
+            format!("address = \"10.9.0.1\"\nremote-asn = 1\ndescription = \"a{character}b\"");
+        let text = format!("{BASE}[bgp]\nasn = 1\n[[bgp.neighbor]]\n{neighbor}\n");
+        let problems = parse("f", &text).unwrap_err().to_string();
+        assert!(
+            problems.contains("f:10: bgp.neighbor.description: ")
+                || problems.contains("invalid TOML"),
+            "{problems}"
+        );
+        assert!(!problems.contains(character), "{problems}");
     }
 }

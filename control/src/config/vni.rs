@@ -1,10 +1,12 @@
 //! `[[vni]]` without its entries: types and keys.
 
 use vtep_dataplane::addr::Vni;
+use vtep_dataplane::table::port::StormLimit;
 
 use super::diagnostic::Diagnostics;
 use super::key::{Codec, custom, one_of, optional, plain, read_keys, write_keys};
 use super::node::{Located, Node};
+use super::port::{storm, write_storm};
 use super::table::TableReader;
 use super::target::{EthernetTagMode, RouteTargets, rd, target_texts, targets};
 use super::value::{Read, boolean, integer};
@@ -41,10 +43,12 @@ pub struct EvpnSettings {
     pub export: RouteTargets,
     /// Ethernet tag of local routes.
     pub tag: EthernetTagMode,
+    /// Announce the Router and Override flags of IPv6 addresses (RFC 9047).
+    pub nd_flags: bool,
 }
 
 /// The settings of one VNI.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VniSettings {
     /// Inner 802.1Q tags.
     pub inner_vlan: InnerVlan,
@@ -52,10 +56,31 @@ pub struct VniSettings {
     pub suppress: bool,
     /// Limit on MACs from routes and learning, 1 and more; `None` = the capacity of the table.
     pub max_macs: Option<u32>,
+    /// Limit on addresses learned from frames.
+    pub max_addresses: u32,
     /// Report unknown destinations and addresses on the control socket.
     pub miss_events: bool,
+    /// Storm control of what the overlay floods to the ports of the VNI; `None` = no limit.
+    pub storm: Option<StormLimit>,
     /// Targets, distinguisher and tag of its EVPN routes.
     pub evpn: EvpnSettings,
+}
+
+/// Default of `max-addresses`.
+const MAX_ADDRESSES: u32 = 65_536;
+
+impl Default for VniSettings {
+    fn default() -> Self {
+        Self {
+            inner_vlan: InnerVlan::default(),
+            suppress: false,
+            max_macs: None,
+            max_addresses: MAX_ADDRESSES,
+            miss_events: false,
+            storm: None,
+            evpn: EvpnSettings::default(),
+        }
+    }
 }
 
 keys! {
@@ -64,11 +89,14 @@ keys! {
         "inner-vlan" => inner_vlan: one_of(INNER_VLAN);
         "suppress" => suppress: plain(boolean);
         "max-macs" => max_macs: optional(plain(integer(1..=u32::MAX)));
+        "max-addresses" => max_addresses: plain(integer(1..=u32::MAX));
         "miss-events" => miss_events: plain(boolean);
-        "rd" => evpn.rd: custom(|t, key, d| t.optional(key, d, rd), |rd| rd.map(quoted));
+        "storm" => storm: optional(custom(storm, write_storm));
+        "rd" => evpn.rd: custom(|t, key, d| t.optional(key, d, rd), write_rd);
         "import-rt" => evpn.import: route_targets();
         "export-rt" => evpn.export: route_targets();
         "ethernet-tag" => evpn.tag: one_of(ETHERNET_TAG);
+        "advertise-nd-flags" => evpn.nd_flags: plain(boolean);
     }
 }
 
@@ -82,6 +110,11 @@ pub(super) fn read(table: &mut TableReader<'_>, diagnostics: &mut Diagnostics) -
 /// Writes the settings that are not the defaults.
 pub(super) fn write(settings: &VniSettings, out: &mut String) {
     write_keys(VNI, settings, Some(&VniSettings::default()), out);
+}
+
+/// The automatic one is written by its word, as it may be in a file.
+fn write_rd(rd: &Option<Rd>) -> Option<String> {
+    Some(rd.map_or_else(|| quoted("auto"), quoted))
 }
 
 fn route_targets() -> impl Codec<Value = RouteTargets> {

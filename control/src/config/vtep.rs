@@ -8,6 +8,7 @@ use super::diagnostic::Diagnostics;
 use super::interface::InterfaceName;
 use super::key::{Codec, custom, one_of, optional, plain, read_keys, single, write_keys};
 use super::node::{Located, Node};
+use super::port::{IO, Io};
 use super::references::HostReferences;
 use super::table::TableReader;
 use super::value::{Read, boolean, integer, invalid, text};
@@ -74,7 +75,7 @@ impl Default for Tunnel {
         Self {
             ttl: 64,
             df: true,
-            dscp: Dscp::Inherit,
+            dscp: Dscp::Fixed(0),
             strict_reserved: false,
             udp6_zero_checksum_rx: false,
             udp6_zero_checksum_tx: false,
@@ -134,15 +135,15 @@ pub struct AfXdp {
 impl AfXdp {
     /// Fewer frames can't fill the rings of one underlay and one tenant queue.
     pub const MIN_FRAMES: u32 = 2048;
-    /// 8 GiB of 2048-byte frames.
-    pub const MAX_FRAMES: u32 = 1 << 22;
+    /// The most that a frame's token can name: 2 GiB of 2048-byte frames.
+    pub const MAX_FRAMES: u32 = 1 << 20;
 }
 
 impl Default for AfXdp {
     fn default() -> Self {
         Self {
             mode: XdpMode::Auto,
-            frames: 16384,
+            frames: 32768,
             frame_size: 2048,
             huge_pages: Tristate::Auto,
             busy_poll: Tristate::Auto,
@@ -157,6 +158,8 @@ pub struct Vtep {
     pub addresses: Addresses,
     /// Interfaces that carry VXLAN, in the order of the file; none twice.
     pub underlay: Vec<InterfaceName>,
+    /// How frames enter and leave the underlay interfaces.
+    pub underlay_io: Io,
     /// UDP destination port, 1..=65535.
     pub udp_port: u16,
     /// CPU numbers, one worker each, none twice; `None` = as many as the underlay has queues.
@@ -172,6 +175,7 @@ keys! {
     pub(super) const VTEP: Vtep {
         "address" => addresses: custom(read_addresses, |all: &Addresses| strings(all.iter()));
         "underlay" => underlay: custom(read_underlay, |all: &Vec<_>| strings(all));
+        "underlay-io" => underlay_io: one_of(IO);
         "udp-port" => udp_port: plain(integer(1..=u16::MAX));
         "cores" => cores: optional(custom(read_cores, |all| Some(array(all))));
         @live "ttl" => tunnel.ttl: plain(integer(1..=u8::MAX));
@@ -208,8 +212,10 @@ pub(super) fn read(
     if let Some(mut inner) = table.table("afxdp", diagnostics) {
         read_keys(AFXDP, &mut vtep.afxdp, &mut inner, diagnostics);
         inner.finish(diagnostics);
+        inner.note_lines(&mut references.places.keys);
     }
     table.finish(diagnostics);
+    table.note_lines(&mut references.places.keys);
     let line = table.line_of("address");
     let addresses = vtep.addresses.iter().map(|address| (line, address));
     references.addresses.extend(addresses);
@@ -294,7 +300,8 @@ fn read_cores(
         let message = "empty; list CPU numbers, or remove the key to let the daemon choose";
         table.reject(key, message, diagnostics);
     }
-    Some(cores.into_iter().map(usize::from).collect())
+    // Checks that follow in the same round need at least one.
+    (!cores.is_empty()).then(|| cores.into_iter().map(usize::from).collect())
 }
 
 fn dscp(value: &Located) -> Read<Dscp> {

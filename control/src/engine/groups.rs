@@ -1,7 +1,7 @@
 //! Multicast groups that VNIs flood to: joined by the kernel on the underlay, accepted by the XDP
 //! program.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, UdpSocket};
 
@@ -12,8 +12,26 @@ use crate::interfaces::Purpose;
 
 /// Sockets that hold the memberships: one for each group and underlay interface.
 #[derive(Debug, Default)]
-pub(super) struct Groups {
+pub(crate) struct Groups {
     joined: BTreeMap<(IpAddr, u32), UdpSocket>,
+    /// Memberships that the kernel refused, and the error of the first.
+    refused: Option<(usize, String)>,
+}
+
+impl Groups {
+    /// True when no group is used.
+    pub(super) fn is_empty(&self) -> bool {
+        self.joined.is_empty() && self.refused.is_none()
+    }
+
+    /// Why frames of some groups do not arrive, and the remedy.
+    pub(super) fn problem(&self) -> Option<String> {
+        let (count, error) = self.refused.as_ref()?;
+        Some(format!(
+            "{count} multicast groups could not be joined: {error}; raise the limit of open files \
+             (systemd: LimitNOFILE) or net.ipv4.igmp_max_memberships, or use flood lists"
+        ))
+    }
 }
 
 /// Joins a group on an interface for as long as the socket lives.
@@ -50,18 +68,21 @@ impl Engine {
             all.dedup();
             all
         };
-        let mut indexes = Vec::new();
+        let mut indexes = BTreeSet::new();
         for managed in self
             .interfaces
             .all()
             .values()
             .filter(|managed| managed.purpose == Purpose::Underlay)
         {
-            indexes.extend(managed.open().map(|open| open.backend.ifindex()));
+            // A bond's membership is one of all its members.
+            let open = managed.open();
+            indexes.extend(open.map(|open| self.underlay.bond_or_self(open.backend.ifindex())));
         }
         self.groups
             .joined
             .retain(|(group, index), _| wanted.contains(group) && indexes.contains(index));
+        let mut refused: Option<(usize, String)> = None;
         for group in &wanted {
             for index in &indexes {
                 let place = (*group, *index);
@@ -71,11 +92,14 @@ impl Engine {
                 match join(*group, *index) {
                     Ok(socket) => drop(self.groups.joined.insert(place, socket)),
                     Err(error) => {
-                        tracing::error!(%group, ifindex = index, %error, "can't join the multicast group");
+                        tracing::debug!(%group, ifindex = index, %error, "can't join the multicast group");
+                        let (count, _) = refused.get_or_insert((0, error.to_string()));
+                        *count += 1;
                     }
                 }
             }
         }
+        self.groups.refused = refused;
         self.interfaces.set_groups(&wanted);
     }
 }

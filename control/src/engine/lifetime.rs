@@ -1,17 +1,20 @@
 //! Entries with a lifetime, which a controller adds in response to a miss: they expire on their
 //! own.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use hashbrown::HashMap;
-use vtep_dataplane::addr::{HostMac, Vni};
+use vtep_dataplane::addr::{HostMac, MacAddr, Vni};
 
 use super::Engine;
+use super::deadlines::Deadlines;
 use crate::config::Change;
 
+/// Entries that one turn removes: each is a change of the configuration.
+const EXPIRED_AT_ONCE: usize = 64;
+
 /// An entry with a lifetime.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum ExpiringEntry {
     Fdb(Vni, HostMac),
     Neighbor(Vni, IpAddr),
@@ -20,7 +23,7 @@ pub(super) enum ExpiringEntry {
 /// Expiry times.
 #[derive(Debug, Default)]
 pub(super) struct Lifetimes {
-    deadlines: HashMap<ExpiringEntry, Instant>,
+    deadlines: Deadlines<ExpiringEntry>,
 }
 
 impl Lifetimes {
@@ -36,47 +39,51 @@ impl Lifetimes {
             } => (ExpiringEntry::Neighbor(*vni, *ip), *lifetime),
             Change::NeighborDel { vni, ip } => (ExpiringEntry::Neighbor(*vni, *ip), None),
             Change::VniDel { vni: removed } => {
-                self.deadlines.retain(|entry, _| {
+                let is_removed = |entry: &ExpiringEntry| {
                     let (ExpiringEntry::Fdb(vni, _) | ExpiringEntry::Neighbor(vni, _)) = entry;
-                    vni != removed
-                });
+                    vni == removed
+                };
+                if let Ok(first) = HostMac::new(MacAddr([0, 0, 0, 0, 0, 1])) {
+                    let first = ExpiringEntry::Fdb(*removed, first);
+                    self.deadlines.remove_from(first, is_removed);
+                }
+                let first = ExpiringEntry::Neighbor(*removed, Ipv4Addr::UNSPECIFIED.into());
+                self.deadlines.remove_from(first, is_removed);
                 return;
             }
             _ => return,
         };
         match lifetime {
-            Some(lifetime) => drop(self.deadlines.insert(entry, now + lifetime)),
-            None => drop(self.deadlines.remove(&entry)),
+            Some(lifetime) => self.deadlines.set(entry, now + lifetime),
+            None => self.deadlines.remove(entry),
         }
     }
 
     /// Time until the next entry expires.
     pub(super) fn next_timeout(&self, now: Instant) -> Option<Duration> {
-        self.deadlines
-            .values()
-            .min()
-            .map(|at| at.saturating_duration_since(now))
+        let next = self.deadlines.next();
+        next.map(|at| at.saturating_duration_since(now))
     }
 }
 
 impl Engine {
-    /// Removes expired entries.
+    /// Removes expired entries, so many at a time that other work does not wait long.
     pub(super) fn expire_entries(&mut self, now: Instant) {
-        let expired: Vec<_> = self
-            .lifetimes
-            .deadlines
-            .iter()
-            .filter(|(_, at)| **at <= now)
-            .map(|(entry, _)| *entry)
-            .collect();
-        for entry in expired {
-            let change = match entry {
+        let due = self.lifetimes.deadlines.take_due(now, EXPIRED_AT_ONCE);
+        let changes: Vec<_> = due
+            .into_iter()
+            .map(|entry| match entry {
                 ExpiringEntry::Fdb(vni, mac) => Change::FdbDel { vni, mac },
                 ExpiringEntry::Neighbor(vni, ip) => Change::NeighborDel { vni, ip },
-            };
-            if let Err(error) = self.apply_batch(&[change], now) {
+            })
+            .collect();
+        // One batch: the tables are published once for all.
+        if changes.is_empty() || self.apply_batch(&changes, now).is_ok() {
+            return;
+        }
+        for change in &changes {
+            if let Err(error) = self.apply_batch(std::slice::from_ref(change), now) {
                 tracing::error!(%error, "can't remove an expired entry");
-                self.lifetimes.deadlines.remove(&entry);
             }
         }
     }

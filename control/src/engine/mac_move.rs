@@ -42,8 +42,8 @@ fn announce_v4(mac: MacAddr, ip: Ipv4Addr) -> Vec<u8> {
     arp_frame(mac, arp::ETHERTYPE, &message)
 }
 
-/// Unsolicited neighbor advertisement to all nodes (RFC 4861 section 7.2.6), override flag set.
-fn announce_v6(mac: MacAddr, ip: Ipv6Addr) -> Vec<u8> {
+/// Unsolicited neighbor advertisement to all nodes (RFC 4861 section 7.2.6).
+fn announce_v6(mac: MacAddr, ip: Ipv6Addr, flags: nd::NdFlags) -> Vec<u8> {
     let mut frame = vec![0; ethernet::LEN + nd::ADVERTISEMENT_LEN];
     let header = ethernet::Repr {
         destination: ALL_NODES_MAC,
@@ -55,8 +55,7 @@ fn announce_v6(mac: MacAddr, ip: Ipv6Addr) -> Vec<u8> {
         target: ip,
         requester: Ipv6Addr::UNSPECIFIED,
         mac,
-        router: false,
-        overrides: true,
+        flags,
     };
     advertisement.emit(&mut frame[ethernet::LEN..]);
     frame
@@ -109,7 +108,6 @@ impl Engine {
             vni: request.vni,
             port: target,
         });
-        self.unlearn(request.vni, request.mac);
         self.apply_batch(&changes, now)?;
         self.announce(request.vni, request.mac, &request.ips);
         Ok(())
@@ -137,9 +135,13 @@ impl Engine {
         }
         let mut frames: Vec<_> = all
             .iter()
-            .map(|ip| match ip {
-                IpAddr::V4(v4) => announce_v4(mac.get(), *v4),
-                IpAddr::V6(v6) => announce_v6(mac.get(), *v6),
+            .filter_map(|ip| match ip {
+                IpAddr::V4(v4) => Some(announce_v4(mac.get(), *v4)),
+                // Without the flags, hosts might stop using a router: the MAC is announced only.
+                IpAddr::V6(v6) => {
+                    let flags = self.evpn.speaker.nd_flags(vni, *ip)?;
+                    Some(announce_v6(mac.get(), *v6, flags))
+                }
             })
             .collect();
         if frames.is_empty() {
@@ -167,7 +169,10 @@ mod tests {
         let arp = announce_v4(mac, [192, 0, 2, 7].into());
         assert_eq!(arp.len(), 60);
         assert_eq!(&arp[28..32], &arp[38..42], "sender and target are the same");
-        let na = announce_v6(mac, "2001:db8::7".parse().unwrap());
+        let target = "2001:db8::7".parse().unwrap();
+        let router = announce_v6(mac, target, nd::NdFlags::ROUTER);
+        assert_eq!(router[58], 0xa0, "router, override (finding C7)");
+        let na = announce_v6(mac, target, nd::NdFlags::HOST);
         assert_eq!(na.len(), 14 + 40 + 32);
         let pseudo = [&na[22..54], &[0, 0, 0, 32, 0, 0, 0, 58], &na[54..]].concat();
         let sum: u32 = pseudo

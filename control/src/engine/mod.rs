@@ -11,37 +11,50 @@
 
 mod apply;
 mod bgp;
+mod deadlines;
+mod event_log;
 mod events;
 mod evpn;
 mod groups;
 mod learn;
+mod learned;
 mod lifetime;
 mod mac_move;
+mod session_log;
 mod setup;
 mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use mio::{Registry, Token};
+use mio::{Registry, Token, Waker};
 use vtep_dataplane::addr::Vni;
-use vtep_dataplane::afxdp::{HugePages, Umem, UmemConfig};
+use vtep_dataplane::afxdp::Umem;
 use vtep_dataplane::event::EventQueue;
 
+use self::events::RegularLook;
 use self::evpn::EvpnSessions;
 use self::groups::Groups;
-use self::learn::LearnedHosts;
+use self::learned::LearnedHosts;
+pub use self::learned::NotLearned;
+pub(crate) use self::learned::PortUsage;
 use self::lifetime::Lifetimes;
-use self::setup::{interface_settings, plan, settings, underlay_config};
+pub(crate) use self::setup::underlay_config;
+use self::setup::{interface_settings, plan, settings};
+pub use self::setup::{umem_config, worker_count};
 pub(crate) use self::view::EngineView;
 use crate::api::event as monitor;
 use crate::api::show::PortState;
-use crate::config::{self, BatchError, Change, Config, InterfaceName, PortKey};
+use crate::background::Background;
+use crate::config::{self, BatchError, Change, Config, InterfaceName, Io, PortKey};
 use crate::fib::{Fib, FibError, VtepTracking};
-use crate::interfaces::{InterfaceError, Interfaces, Purpose, RingBudget, TenantPorts};
+use crate::interfaces::{
+    BackendError, InterfaceError, Interfaces, Purpose, QueueEvents, RingBudget, TenantPorts,
+};
+use crate::iteration::{IterationClock, IterationPart};
 use crate::speaker::BgpSpeaker;
-use crate::underlay::Underlay;
+use crate::underlay::{Reception, Underlay};
 use crate::workers::Workers;
 
 /// Why the engine did not start, or rejected a batch.
@@ -79,6 +92,21 @@ pub enum EngineError {
     },
 }
 
+impl EngineError {
+    /// The change that was refused, by its position in the batch; its field at fault, and why.
+    #[must_use]
+    pub fn refused_change(&self) -> Option<(usize, &'static str, String)> {
+        match self {
+            Self::Batch(BatchError { index, error }) => {
+                Some((*index, error.field(), error.to_string()))
+            }
+            Self::Interface { index, error } => Some((*index, "interface", error.to_string())),
+            Self::Table { index, error } => Some((*index, "interface", error.to_string())),
+            Self::Device(_) | Self::Io { .. } => None,
+        }
+    }
+}
+
 /// The running configuration and everything built from it.
 #[derive(Debug)]
 pub struct Engine {
@@ -89,12 +117,17 @@ pub struct Engine {
     ports: TenantPorts,
     workers: Workers,
     underlay: Underlay,
+    /// `None`: the kernel refused the socket, and only the regular look notices queues.
+    queue_events: Option<QueueEvents>,
+    look: RegularLook,
+    background: Background,
     started: Instant,
     /// The same moment, seconds since 1970.
     started_unix: u64,
     evpn: EvpnSessions,
     bgp: BgpSpeaker,
     session_starts: bgp::SessionStarts,
+    session_log: session_log::SessionLog,
     /// The daemon's poll, for BGP sockets.
     registry: Registry,
     learned: LearnedHosts,
@@ -102,14 +135,19 @@ pub struct Engine {
     groups: Groups,
     /// For monitoring clients, since the last [`Self::take_events`].
     events: Vec<monitor::ApiEvent>,
-    /// EVPN changes since the start that were not installed because a table was full.
-    not_installed: u64,
-    /// When learned hosts are aged next.
-    age_at: Instant,
+    /// Workers have reported more than one turn handles.
+    events_left: bool,
+    /// The groups that VNIs use, or the interfaces that they are joined on, have changed.
+    groups_changed: bool,
+    /// An underlay interface was opened or closed since the paths of VTEPs were set.
+    paths_changed: bool,
     /// Until when sessions set the Restart State bit.
     restart_ends: Option<Instant>,
     /// The interface states that monitoring clients were notified of.
     notified_states: BTreeMap<InterfaceName, PortState>,
+    /// Interfaces whose state may have changed since.
+    touched: BTreeSet<InterfaceName>,
+    turns: IterationClock,
 }
 
 /// Maximum number of MAC entries, local and remote, over all VNIs.
@@ -118,7 +156,7 @@ pub const MAX_MACS: usize = 4 << 20;
 impl Engine {
     /// Starts the workers and the underlay, then applies `config`. Interfaces that don't exist yet
     /// are opened when they appear. BGP sockets register with `registry`, with tokens after
-    /// `tokens`.
+    /// `tokens`. Answers of the kernel in the background wake the owner's poll by `waker`.
     ///
     /// # Errors
     /// When the host refuses memory, threads or netlink, or a table is too small.
@@ -126,8 +164,10 @@ impl Engine {
         config: &Config,
         registry: Registry,
         tokens: Token,
+        waker: Waker,
         now: Instant,
     ) -> Result<Self, EngineError> {
+        let background = setup::background(waker).map_err(io_error("starting a thread"))?;
         let vtep = config.vtep();
         let since_1970 = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -135,27 +175,19 @@ impl Engine {
         // The seed of timer jitter, which keeps daemons from acting at the same moment: process and
         // time differ enough.
         let seed = since_1970.as_nanos() as u64 ^ u64::from(std::process::id()) << 32;
-        let tables_settings = settings(vtep);
         let underlay = Underlay::new(underlay_config(vtep)).map_err(io_error("netlink"))?;
         let plan = plan(vtep);
-        let umem = Umem::new(UmemConfig {
-            frames: vtep.afxdp.frames,
-            frame_size: vtep.afxdp.frame_size,
-            huge_pages: match vtep.afxdp.huge_pages {
-                config::Tristate::Auto => HugePages::Auto,
-                config::Tristate::On => HugePages::On,
-                config::Tristate::Off => HugePages::Off,
-            },
-        })
-        .map_err(InterfaceError::from)?;
-        let fib = Fib::new(plan.cores.len(), MAX_MACS, tables_settings);
+        let umem = Umem::new(umem_config(vtep))
+            .map_err(|error| InterfaceError::from(BackendError::from(error)))?;
+        let mut fib = Fib::new(plan.cores.len(), MAX_MACS, settings(vtep));
+        fib.reserve_for_local(MAX_MACS);
         let workers =
             Workers::start(&plan, &umem, &fib).map_err(io_error("starting the workers"))?;
-        let share = vtep.afxdp.frames / workers.count() as u32;
         let interfaces = Interfaces::new(
             interface_settings(vtep),
             umem,
-            RingBudget::new(workers.count(), share),
+            RingBudget::new(workers.count(), vtep.afxdp.frames),
+            background.clone(),
         );
         let mut engine = Self {
             config: Config::new(vtep.clone(), config.control().clone()),
@@ -164,20 +196,27 @@ impl Engine {
             ports: TenantPorts::default(),
             workers,
             underlay,
+            queue_events: setup::queue_events(),
+            look: RegularLook::new(now),
+            background,
             started: now,
             started_unix: since_1970.as_secs(),
             evpn: EvpnSessions::new(config),
             bgp: BgpSpeaker::new(config::BGP_PORT, tokens, seed),
             session_starts: bgp::SessionStarts::new(),
+            session_log: session_log::SessionLog::default(),
             registry,
             learned: LearnedHosts::default(),
             lifetimes: Lifetimes::default(),
             groups: Groups::default(),
             events: Vec::new(),
-            not_installed: 0,
-            age_at: now,
+            events_left: false,
+            groups_changed: false,
+            paths_changed: false,
             restart_ends: Some(now + bgp::RESTART),
             notified_states: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            turns: IterationClock::default(),
         };
         engine.open_underlay()?;
         let all = config::diff(&engine.config, config).changes;
@@ -193,15 +232,15 @@ impl Engine {
     }
 
     fn open_underlay(&mut self) -> Result<(), EngineError> {
+        let io = self.config.vtep().underlay_io;
         for name in self.config.vtep().underlay.clone() {
-            self.request_interface(&name, Purpose::Underlay)
+            self.request_interface(&name, Purpose::Underlay, io)
                 .map_err(|error| EngineError::Table { index: 0, error })?;
-            match self.interfaces.prepare(&name, Purpose::Underlay) {
+            self.check_suitable(&name);
+            match self.interfaces.prepare(&name, Purpose::Underlay, io) {
                 Ok(prepared) => self.interfaces.activate(&name, prepared, &self.workers),
-                // It may appear later, as tenant interfaces may.
-                Err(error) if error.is_absent() => {
-                    tracing::warn!(interface = %name, "the underlay interface does not exist yet; waiting for it");
-                }
+                // It may appear later, as tenant interfaces may; the check of the host has said so.
+                Err(error) if error.is_absent() => {}
                 // Another program uses it, or the host refuses: starting anyway would only hide
                 // that.
                 Err(error) => return Err(error.into()),
@@ -223,16 +262,22 @@ impl Engine {
     /// [`EngineError`] names the rejected change and the cause; then nothing of the batch is
     /// applied.
     pub fn apply_batch(&mut self, changes: &[Change], now: Instant) -> Result<(), EngineError> {
+        // What has happened to links counts for the ports that are added.
+        self.poll_underlay(now);
         self.check_capacity(changes)?;
-        let prepared = self.prepare(changes)?;
+        let (prepared, absent) = self.prepare(changes)?;
         if let Err(error) = self.config.apply_all(changes) {
             prepared
                 .into_values()
-                .for_each(|(_, p)| self.interfaces.discard(p));
+                .for_each(|prepared| self.interfaces.discard(prepared));
             return Err(error.into());
         }
-        for (name, (purpose, prepared)) in prepared {
-            if self.request_interface(&name, purpose).is_ok() {
+        for interface in absent {
+            tracing::info!(%interface, "the interface does not exist yet; waiting for it");
+        }
+        for (name, prepared) in prepared {
+            let (purpose, io) = (prepared.purpose, prepared.io);
+            if self.request_interface(&name, purpose, io).is_ok() {
                 self.interfaces.activate(&name, prepared, &self.workers);
             }
         }
@@ -253,38 +298,60 @@ impl Engine {
         &mut self,
         name: &InterfaceName,
         purpose: Purpose,
+        io: Io,
     ) -> Result<(), FibError> {
         if self.interfaces.get(name).is_none() {
             let id = self.fib.alloc_device_id()?;
             self.interfaces
-                .request(name, id, purpose, self.fib.new_counters());
+                .request(name, id, (purpose, io), self.fib.new_counters());
         }
         Ok(())
     }
 
     fn remove_port(&mut self, vni: Vni, key: &PortKey, now: Instant) {
-        self.unlearn_where(|_, port| port == key);
+        self.unlearn_port(key, now);
         let before = self.ports.remove(key, &mut self.fib);
         self.evpn_port(vni, before.as_ref(), None, now);
         if self.ports.uses(&key.interface) {
             self.publish_interface(&key.interface);
-        } else if let Some(id) = self.interfaces.release(&key.interface, &self.workers) {
+        } else if let Some(id) = self.interfaces.release(&key.interface, &mut self.workers) {
             self.fib.set_device(id, None);
+            self.touched.insert(key.interface.clone());
         }
     }
 
+    /// Writes the rows of an interface, whose state or ports have changed.
     fn publish_interface(&mut self, name: &InterfaceName) {
+        self.touched.insert(name.clone());
+        let managed = self.interfaces.get(name);
+        let is_underlay = managed.is_some_and(|managed| managed.purpose == Purpose::Underlay);
+        self.groups_changed |= is_underlay;
+        self.paths_changed |= is_underlay;
+        let reception = match managed.and_then(|managed| managed.open()) {
+            Some(open) if is_underlay => self.underlay.reception(open.backend.ifindex()),
+            _ => Reception::default(),
+        };
+        let workers = self.workers.count();
         self.ports
-            .publish(name, &self.interfaces, self.workers.count(), &mut self.fib);
+            .publish(name, reception, &self.interfaces, workers, &mut self.fib);
     }
 
     /// Installs routes, tracks new VTEPs, publishes the staged tables, and wakes sleeping workers.
     fn commit(&mut self, now: Instant) {
-        self.install_routes(now);
+        self.install_configured(now);
+        if std::mem::take(&mut self.groups_changed) {
+            self.sync_groups();
+        }
+        if std::mem::take(&mut self.paths_changed) {
+            self.set_all_paths(now);
+        }
         for change in self.fib.vtep_tracking() {
             match change {
                 VtepTracking::Track(vtep) => self.underlay.track(vtep, now),
-                VtepTracking::Untrack(vtep) => self.underlay.untrack(vtep),
+                VtepTracking::Untrack(vtep) => {
+                    self.underlay.untrack(vtep);
+                    self.evpn.speaker.vtep_resolved(now, vtep, None);
+                }
             }
         }
         self.poll_underlay(now);
@@ -297,19 +364,37 @@ impl Engine {
     /// called when a registered descriptor is readable and when [`Self::next_timeout`] has passed.
     pub fn poll(&mut self, now: Instant) {
         self.workers.events.clear_wakeup();
+        self.workers.close_late();
         self.handle_worker_events(now);
-        for name in self.interfaces.retry(&self.workers, now) {
-            self.publish_interface(&name);
-        }
-        if now >= self.age_at {
-            self.age_at = now + Duration::from_secs(1);
-            self.age_learned(now);
-        }
+        self.age_learned(now);
         self.expire_entries(now);
+        self.turns.end_part(IterationPart::Hosts);
+        for name in self.interfaces.due(now) {
+            self.check_suitable(&name);
+            if self.interfaces.try_open(&name, &self.workers, now) {
+                self.interface_changed(&name);
+            }
+        }
+        self.follow_queues(now);
+        self.look_at_policies(now);
+        self.poll_underlay(now);
         self.notify_port_states();
+        self.turns.end_part(IterationPart::Underlay);
         self.poll_bgp(now);
         self.commit(now);
         self.fib.reclaim();
+        self.turns.end_part(IterationPart::Tables);
+    }
+
+    /// How long the owner's turns took.
+    #[must_use]
+    pub const fn turns(&self) -> &IterationClock {
+        &self.turns
+    }
+
+    /// The clock of the owner's turns, in which [`Self::poll`] notes its parts.
+    pub const fn turns_mut(&mut self) -> &mut IterationClock {
+        &mut self.turns
     }
 
     /// How long the owner may wait before the next [`Self::poll`]; `None`: until an event.
@@ -319,14 +404,22 @@ impl Engine {
             self.underlay.next_timeout(now),
             self.bgp_timeout(now),
             self.lifetimes.next_timeout(now),
+            self.learned
+                .next_age()
+                .map(|at| at.saturating_duration_since(now)),
+            self.events_left.then_some(Duration::ZERO),
         ];
         all.into_iter().flatten().min()
     }
 
     /// Notifies monitoring clients of interfaces whose state has changed.
     fn notify_port_states(&mut self) {
-        for (name, managed) in self.interfaces.all() {
-            let (state, reason) = self.view().port_state(name, managed);
+        for name in std::mem::take(&mut self.touched) {
+            let Some(managed) = self.interfaces.get(&name) else {
+                self.notified_states.remove(&name);
+                continue;
+            };
+            let (state, reason) = self.view().port_state(&name, managed);
             if self.notified_states.insert(name.clone(), state) == Some(state) {
                 continue;
             }
@@ -338,21 +431,14 @@ impl Engine {
                     reason: reason.clone(),
                 })
             };
-            let ports = self.ports.iter().filter(|(key, _)| key.interface == *name);
+            let ports = self.ports.on(&name);
             self.events
                 .extend(ports.map(|(key, port)| event(key.clone(), Some(port.vni))));
             if managed.purpose == Purpose::Underlay {
-                self.events.push(event(
-                    PortKey {
-                        interface: name.clone(),
-                        vlan: None,
-                    },
-                    None,
-                ));
+                let (interface, vlan) = (name, None);
+                self.events.push(event(PortKey { interface, vlan }, None));
             }
         }
-        self.notified_states
-            .retain(|name, _| self.interfaces.get(name).is_some());
     }
 
     /// Events for monitoring clients since the last call.
@@ -378,13 +464,18 @@ impl Engine {
         &mut self.underlay
     }
 
+    /// The source of events of queues, which the daemon registers with its poll.
+    pub const fn queue_events_mut(&mut self) -> Option<&mut QueueEvents> {
+        self.queue_events.as_mut()
+    }
+
     /// Detaches all programs and ends the workers. Returns whether every worker ended in time.
     pub fn stop(mut self) -> bool {
         self.bgp
             .stop(&self.registry, &mut self.evpn, Instant::now());
         let names: Vec<_> = self.interfaces.all().keys().cloned().collect();
         for name in names {
-            self.interfaces.close(&name, &self.workers);
+            self.interfaces.close(&name, &mut self.workers);
         }
         self.workers.stop()
     }

@@ -1,15 +1,38 @@
-//! Translates configuration values to the types of the modules below.
+//! What the engine is started with: configuration values in the types of the modules below, and
+//! sources of events.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use mio::Waker;
 use vtep_dataplane::addr::VtepAddr;
-use vtep_dataplane::afxdp::{self, BusyPoll, Mode};
+use vtep_dataplane::afxdp::{self, BusyPoll, HugePages, Mode, UmemConfig};
 use vtep_dataplane::table::{Dscp, Settings};
 
+use crate::background::Background;
 use crate::config;
-use crate::interfaces::InterfaceSettings;
+use crate::interfaces::{InterfaceSettings, QueueEvents};
 use crate::underlay;
 use crate::workers::WorkerPlan;
+
+/// The thread for questions to the kernel, whose answers wake the owner's poll.
+pub(super) fn background(waker: Waker) -> io::Result<Background> {
+    let wake = move || {
+        if let Err(error) = waker.wake() {
+            tracing::debug!(%error, "can't wake the event loop: it looks at the next tick");
+        }
+    };
+    Background::start(wake)
+}
+
+pub(super) fn queue_events() -> Option<QueueEvents> {
+    let opened = QueueEvents::open();
+    opened
+        .inspect_err(|error| {
+            tracing::warn!(%error, "no events of queues: changes are noticed within seconds");
+        })
+        .ok()
+}
 
 /// Local VTEP addresses by family.
 pub(super) fn locals(vtep: &config::Vtep) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
@@ -40,7 +63,7 @@ pub(super) fn settings(vtep: &config::Vtep) -> Settings {
     }
 }
 
-pub(super) fn underlay_config(vtep: &config::Vtep) -> underlay::UnderlayConfig {
+pub(crate) fn underlay_config(vtep: &config::Vtep) -> underlay::UnderlayConfig {
     let (local_v4, local_v6) = locals(vtep);
     underlay::UnderlayConfig {
         devices: vtep
@@ -71,6 +94,26 @@ pub(super) fn interface_settings(vtep: &config::Vtep) -> InterfaceSettings {
             config::Tristate::Auto | config::Tristate::Off => BusyPoll::Off,
         },
     }
+}
+
+/// The packet memory.
+#[must_use]
+pub const fn umem_config(vtep: &config::Vtep) -> UmemConfig {
+    UmemConfig {
+        frames: vtep.afxdp.frames,
+        frame_size: vtep.afxdp.frame_size,
+        huge_pages: match vtep.afxdp.huge_pages {
+            config::Tristate::Auto => HugePages::Auto,
+            config::Tristate::On => HugePages::On,
+            config::Tristate::Off => HugePages::Off,
+        },
+    }
+}
+
+/// Number of workers that a start on this host would have.
+#[must_use]
+pub fn worker_count(vtep: &config::Vtep) -> usize {
+    plan(vtep).cores.len()
 }
 
 /// One worker for each configured core, or else for each queue of the underlay, limited by the

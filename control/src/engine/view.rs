@@ -4,11 +4,16 @@ use std::time::Instant;
 
 use super::Engine;
 use super::evpn::EvpnSessions;
-use super::learn::LearnedHosts;
+use super::groups::Groups;
+use super::learned::LearnedHosts;
+use super::setup::underlay_config;
 use crate::api::show::PortState;
 use crate::config::{Config, InterfaceName};
 use crate::fib::Fib;
-use crate::interfaces::{InterfaceState, Interfaces, ManagedInterface, TenantPorts};
+use crate::interfaces::{
+    ENDPOINT_LIMIT, InterfaceState, Interfaces, ManagedInterface, Purpose, TenantPorts,
+};
+use crate::iteration::IterationClock;
 use crate::speaker::BgpSpeaker;
 use crate::underlay::Underlay;
 use crate::workers::Workers;
@@ -28,6 +33,8 @@ pub(crate) struct EngineView<'a> {
     pub(crate) workers: &'a Workers,
     /// Links, addresses and resolved VTEPs.
     pub(crate) underlay: &'a Underlay,
+    /// Multicast groups that VNIs flood to.
+    pub(super) groups: &'a Groups,
     /// BGP sessions.
     pub(crate) bgp: &'a BgpSpeaker,
     /// EVPN routes.
@@ -38,8 +45,8 @@ pub(crate) struct EngineView<'a> {
     pub(crate) started: Instant,
     /// The same moment, seconds since 1970.
     pub(crate) started_unix: u64,
-    /// EVPN changes since the start that were not installed because a table was full.
-    pub(crate) not_installed: u64,
+    /// The turns of the daemon's loop.
+    pub(crate) turns: &'a IterationClock,
 }
 
 impl Engine {
@@ -57,12 +64,42 @@ impl Engine {
             learned: &self.learned,
             started: self.started,
             started_unix: self.started_unix,
-            not_installed: self.not_installed,
+            turns: &self.turns,
+            groups: &self.groups,
         }
     }
 }
 
 impl EngineView<'_> {
+    /// What of the host prevents vtepd from working as configured, or does not apply to its frames:
+    /// one sentence each, with the remedy.
+    pub(crate) fn host_problems(&self) -> Vec<String> {
+        let mut all = self.underlay.problems(&underlay_config(self.config.vtep()));
+        for (name, managed) in self.interfaces.all() {
+            if managed.purpose == Purpose::Underlay || managed.open().is_none() {
+                continue;
+            }
+            let obstacle = self.underlay.tenant_obstacle(name.as_str());
+            all.extend(obstacle.map(|obstacle| obstacle.reason));
+            all.extend(self.underlay.bypassed_tc(name.as_str()));
+            let is_port = |other: &str| {
+                let other = other.parse::<InterfaceName>().ok();
+                other.is_some_and(|other| self.ports.uses(&other))
+            };
+            all.extend(self.underlay.port_over(name.as_str(), is_port));
+        }
+        all.extend(self.underlay.icmp_problems());
+        all.extend(self.groups.problem());
+        let groups = self.interfaces.endpoints_left_out();
+        if groups > 0 {
+            all.push(format!(
+                "{groups} multicast groups are not received: an interface accepts VXLAN for at most \
+                 {ENDPOINT_LIMIT} addresses; use flood lists or fewer groups"
+            ));
+        }
+        all
+    }
+
     /// The state of an interface, with the cause if it is not up.
     pub(crate) fn port_state(
         &self,
@@ -81,7 +118,11 @@ impl EngineView<'_> {
                     Some("administratively down; `ip link set up`".to_owned()),
                 ),
                 Some(link) if !link.carrier => (PortState::Down, Some("no carrier".to_owned())),
-                _ => (PortState::Up, None),
+                Some(_) => (PortState::Up, None),
+                None => (
+                    PortState::Down,
+                    Some("the interface was removed".to_owned()),
+                ),
             },
         }
     }

@@ -1,15 +1,14 @@
 //! Chains of routes: doubly linked lists over the route numbers of the RIB.
 
-use vtep_dataplane::mem::push;
-
 use crate::rib::RouteId;
+use crate::rib::segmented::SegmentedVec;
 use crate::rib::slab::NONE;
 
 /// Doubly linked lists of routes; a route is in one list at most. The owner keeps the head of each.
 #[derive(Debug, Default)]
 pub(super) struct RouteChains {
     /// Previous and next route, by route number.
-    links: Vec<(u32, u32)>,
+    links: SegmentedVec<(u32, u32)>,
 }
 
 impl RouteChains {
@@ -17,7 +16,7 @@ impl RouteChains {
     pub(super) fn link(&mut self, head: &mut u32, RouteId(id): RouteId) {
         let place = id as usize;
         while self.links.len() <= place {
-            push(&mut self.links, (NONE, NONE));
+            self.links.push((NONE, NONE));
         }
         self.links[place] = (NONE, *head);
         if *head != NONE {
@@ -36,6 +35,11 @@ impl RouteChains {
         if after != NONE {
             self.links[after as usize].0 = before;
         }
+    }
+
+    /// True if a list has more than one route.
+    pub(super) fn is_longer_than_one(&self, head: u32) -> bool {
+        head != NONE && self.next(head) != NONE
     }
 
     fn next(&self, id: u32) -> u32 {

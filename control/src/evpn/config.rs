@@ -11,7 +11,7 @@ use crate::bgp::wire::{ExtendedCommunity, Rd};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DuplicateConfig {
     /// The number of moves within `window` that freezes a MAC. Zero disables the detection.
-    pub moves: u8,
+    pub moves: u16,
     /// The time within which moves count.
     pub window: Duration,
     /// The time after which a frozen MAC is unfrozen. `None`: only by command.
@@ -85,6 +85,26 @@ pub enum Derivation {
     Rfc8365,
 }
 
+/// Route targets of one direction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetList {
+    /// Those derived from AS and VNI belong to them.
+    pub automatic: bool,
+    /// Explicit ones.
+    pub list: Vec<ExtendedCommunity>,
+}
+
+impl TargetList {
+    /// The automatic targets only.
+    #[must_use]
+    pub const fn automatic() -> Self {
+        Self {
+            automatic: true,
+            list: Vec::new(),
+        }
+    }
+}
+
 /// One VNI.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MacVrfConfig {
@@ -93,18 +113,19 @@ pub struct MacVrfConfig {
     /// Route distinguisher. `None`: `router-id:n`, with an n that the VNI keeps while it is
     /// configured.
     pub rd: Option<Rd>,
-    /// Import targets. Empty: automatic, for any AS.
-    pub import: Vec<ExtendedCommunity>,
-    /// Import targets in addition to the automatic ones.
-    pub import_also: Vec<ExtendedCommunity>,
-    /// Export targets. Empty: automatic.
-    pub export: Vec<ExtendedCommunity>,
+    /// Import targets; the automatic ones are for any AS.
+    pub import: TargetList,
+    /// Export targets.
+    pub export: TargetList,
     /// How the automatic export target is derived.
     pub derivation: Derivation,
     /// The Ethernet tag of originated routes.
     pub tag: EthernetTag,
     /// Maximum number of remote MACs.
     pub max_macs: u32,
+    /// Announce the Router and Override flags of IPv6 addresses (RFC 9047). GoBGP 3.10 treats
+    /// UPDATEs with that community as withdrawn.
+    pub nd_flags: bool,
 }
 
 impl MacVrfConfig {
@@ -114,12 +135,12 @@ impl MacVrfConfig {
         Self {
             vni,
             rd: None,
-            import: Vec::new(),
-            import_also: Vec::new(),
-            export: Vec::new(),
+            import: TargetList::automatic(),
+            export: TargetList::automatic(),
             derivation: Derivation::Plain,
             tag: EthernetTag::Zero,
             max_macs: u32::MAX,
+            nd_flags: false,
         }
     }
 }
@@ -141,4 +162,7 @@ pub struct LocalMac {
     pub kind: LocalKind,
     /// Announce that it never moves (RFC 7432 section 15.2).
     pub sticky: bool,
+    /// Other VTEPs have it too, as they have an anycast gateway: it is never claimed from them.
+    /// Only for attached MACs.
+    pub anycast: bool,
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 
+use super::address::AddressError;
 use crate::rib::NeighborId;
 
 /// An event that is of interest to an operator.
@@ -22,8 +23,8 @@ pub enum EvpnEvent {
         /// The mobility sequence of the better route.
         sequence: u32,
     },
-    /// Another VTEP announces a MAC that is attached here, with a better route. The local entry
-    /// stays.
+    /// Another VTEP announces a MAC that is attached here, with a better route, or one that is better
+    /// for VTEPs that compare sequences as plain numbers. The local entry stays.
     Contested {
         /// The VNI.
         vni: Vni,
@@ -33,6 +34,8 @@ pub enum EvpnEvent {
         vtep: VtepAddr,
         /// Its mobility sequence.
         sequence: u32,
+        /// No sequence that this VTEP may answer with is higher as a plain number.
+        is_highest: bool,
     },
     /// A MAC that was learned from frames is behind another VTEP now: the owner of the local entry
     /// must remove it.
@@ -43,6 +46,34 @@ pub enum EvpnEvent {
         mac: HostMac,
         /// The VTEP now.
         vtep: VtepAddr,
+    },
+    /// An address moved to another MAC: a virtual IP, a lease, or a duplicate.
+    AddressMoved {
+        /// The VNI.
+        vni: Vni,
+        /// The address.
+        ip: IpAddr,
+        /// The MAC that had it.
+        from: HostMac,
+        /// The MAC that has it now.
+        to: HostMac,
+        /// The VTEP of the MAC now; `None`: it is local.
+        vtep: Option<VtepAddr>,
+        /// The mobility sequence of the route, or of the local MAC.
+        sequence: u32,
+    },
+    /// Another VTEP announces an address that stays where it is.
+    AddressRefused {
+        /// The VNI.
+        vni: Vni,
+        /// The address.
+        ip: IpAddr,
+        /// The MAC that does not get it.
+        mac: HostMac,
+        /// Its VTEP.
+        vtep: Option<VtepAddr>,
+        /// Why.
+        error: AddressError,
     },
     /// Duplicate detection has frozen the MAC: its entry stays as it is.
     Frozen {

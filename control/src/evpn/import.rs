@@ -32,6 +32,11 @@ impl SharedState {
         }
     }
 
+    /// True if attributes are those of a default gateway.
+    pub(super) fn is_gateway(&self, attrs: Option<AttrId>) -> bool {
+        attrs.is_some_and(|attrs| self.rib.attributes().path_info(attrs).gateway)
+    }
+
     /// The VTEP that a path leads to: its next hop, if that is a valid VTEP address.
     pub(super) fn vtep_of(&self, attrs: AttrId) -> Option<VtepAddr> {
         self.rib.attributes().path_info(attrs).vtep

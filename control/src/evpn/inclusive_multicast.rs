@@ -1,18 +1,18 @@
 //! Type 3 routes -> flood lists (RFC 7432 section 11, RFC 8365 section 9). A VTEP is in the flood
 //! list of a VNI as long as one route of any distinguisher, or static configuration, puts it there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use hashbrown::HashMap;
 use vtep_dataplane::addr::{Vni, VtepAddr};
 
 use super::change::TableChange;
 use super::event::EvpnEvent;
 use super::shared::SharedState;
 use super::status::RouteStatus;
+use super::vni_map::VniMap;
 use crate::bgp::wire::{Attributes, EvpnRoute, InclusiveMulticast, PmsiTunnel};
-use crate::rib::{AttrId, BestPathChange, Ineligible, RouteId, RouteKind};
+use crate::rib::{AttrId, BestPathChange, Ineligible, RouteId};
 
 /// What puts a VTEP into a flood list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -27,10 +27,24 @@ pub(super) struct FloodRequest {
     pub(super) vni: Vni,
     /// Where frames are replicated to.
     pub(super) endpoint: IpAddr,
+    /// The tunnel names it.
+    named: bool,
 }
 
-/// Reads a type 3 route: frames go to the tunnel endpoint, or to the originator if the tunnel names
-/// none. The VNI is the label of the tunnel, or the Ethernet tag.
+impl FloodRequest {
+    /// True if the tunnel names another address than the originator of the route.
+    pub(super) fn is_mismatch(&self, originator: IpAddr) -> bool {
+        self.named && is_specified(&originator) && self.endpoint != originator
+    }
+}
+
+fn is_specified(address: &IpAddr) -> bool {
+    !address.to_canonical().is_unspecified()
+}
+
+/// Reads a type 3 route: frames go to the tunnel endpoint, or to the next hop if the tunnel names
+/// none, as those of type 2 routes do: the originator may be a router's address. The VNI is the label of the tunnel, or the
+/// Ethernet tag.
 ///
 /// # Errors
 /// [`RouteStatus::Tunnel`], [`RouteStatus::NoVni`].
@@ -38,18 +52,21 @@ pub(super) fn parse(
     route: &InclusiveMulticast,
     attributes: &Attributes,
 ) -> Result<FloodRequest, RouteStatus> {
-    let (label, endpoint) = match &attributes.pmsi {
-        None => (0, route.originator),
+    let (label, named) = match &attributes.pmsi {
+        None => (0, None),
         Some(pmsi) => match &pmsi.tunnel {
-            PmsiTunnel::IngressReplication(address) => {
-                (pmsi.label, address.unwrap_or(route.originator))
-            }
+            PmsiTunnel::IngressReplication(address) => (pmsi.label, *address),
             PmsiTunnel::Other(..) => return Err(RouteStatus::Tunnel),
         },
     };
+    let named = named.filter(is_specified);
     let number = if label == 0 { route.tag } else { label };
     let vni = Vni::new(number).map_err(|_| RouteStatus::NoVni)?;
-    Ok(FloodRequest { vni, endpoint })
+    Ok(FloodRequest {
+        vni,
+        endpoint: named.unwrap_or(attributes.next_hop),
+        named: named.is_some(),
+    })
 }
 
 /// The flood list entry that a type 3 route with these attributes contributes.
@@ -74,8 +91,12 @@ pub(super) fn flood_entry(
 #[derive(Debug, Default)]
 pub(super) struct FloodLists {
     /// The entry that each route contributes.
-    installed: HashMap<RouteId, (Vni, VtepAddr)>,
-    sources: BTreeMap<(Vni, VtepAddr), FloodSources>,
+    installed: BTreeMap<RouteId, (Vni, VtepAddr)>,
+    sources: VniMap<VtepAddr, FloodSources>,
+    /// The type 3 routes that name each VNI, whether they contribute an entry or not.
+    routes: VniMap<RouteId, ()>,
+    /// The VNI that each of them names.
+    named: BTreeMap<RouteId, Vni>,
 }
 
 impl FloodLists {
@@ -86,10 +107,31 @@ impl FloodLists {
         route: &InclusiveMulticast,
         change: BestPathChange,
     ) {
+        let named = change.new.and_then(|new| {
+            let attributes = shared.rib.attributes().attributes(new.attrs);
+            parse(route, attributes).ok().map(|request| request.vni)
+        });
+        self.set_named(change.id, named);
         let entry = change
             .new
             .and_then(|new| flood_entry(shared, route, new.attrs).ok());
         self.set_entry(shared, change.id, route.originator, entry);
+    }
+
+    /// Records the VNI that a route names.
+    fn set_named(&mut self, id: RouteId, vni: Option<Vni>) {
+        let old = match vni {
+            Some(vni) => self.named.insert(id, vni),
+            None => self.named.remove(&id),
+        };
+        if old != vni {
+            if let Some(old) = old {
+                self.routes.remove(&(old, id));
+            }
+            if let Some(new) = vni {
+                self.routes.insert((new, id), ());
+            }
+        }
     }
 
     fn set_entry(
@@ -116,12 +158,12 @@ impl FloodLists {
             let change = self.change_sources(old, |s| s.routes -= 1);
             shared.changes.extend(change);
         }
-        if let Some((FloodRequest { vni, endpoint }, _)) = entry
-            && endpoint != originator
+        if let Some((request, _)) = entry
+            && request.is_mismatch(originator)
         {
             shared.events.push(EvpnEvent::EndpointMismatch {
-                vni,
-                endpoint,
+                vni: request.vni,
+                endpoint: request.endpoint,
                 originator,
             });
         }
@@ -133,11 +175,13 @@ impl FloodLists {
         at: (Vni, VtepAddr),
         edit: impl FnOnce(&mut FloodSources),
     ) -> Option<TableChange> {
-        let sources = self.sources.entry(at).or_default();
-        let before = *sources != FloodSources::default();
-        edit(sources);
-        let after = *sources != FloodSources::default();
-        if !after {
+        let mut sources = self.sources.get(&at).copied().unwrap_or_default();
+        let before = sources != FloodSources::default();
+        edit(&mut sources);
+        let after = sources != FloodSources::default();
+        if after {
+            self.sources.insert(at, sources);
+        } else {
             self.sources.remove(&at);
         }
         match (before, after) {
@@ -147,21 +191,16 @@ impl FloodLists {
         }
     }
 
-    /// Evaluates the type 3 routes of these VNIs again, whose configuration changed.
-    pub(super) fn reevaluate(&mut self, shared: &mut SharedState, vnis: &BTreeSet<Vni>) {
-        let rib = &shared.rib;
-        let others = rib.ids().filter(|id| rib.kind(*id) == RouteKind::Other);
-        for id in others.collect::<Vec<_>>() {
+    /// Evaluates the type 3 routes of a VNI again, whose configuration changed.
+    pub(super) fn reevaluate(&mut self, shared: &mut SharedState, vni: Vni) {
+        for id in self.routes.keys_of(vni) {
             let (EvpnRoute::InclusiveMulticast(route), Some(best)) =
                 (shared.rib.key(id), shared.rib.best(id))
             else {
                 continue;
             };
-            let attributes = shared.rib.attributes().attributes(best.attrs);
-            if parse(&route, attributes).is_ok_and(|request| vnis.contains(&request.vni)) {
-                let entry = flood_entry(shared, &route, best.attrs).ok();
-                self.set_entry(shared, id, route.originator, entry);
-            }
+            let entry = flood_entry(shared, &route, best.attrs).ok();
+            self.set_entry(shared, id, route.originator, entry);
         }
     }
 
@@ -190,7 +229,7 @@ impl FloodLists {
     /// The flood list of a VNI in order: VTEPs with the number of their routes, and whether static
     /// configuration has them too.
     pub(super) fn list(&self, vni: Vni) -> impl Iterator<Item = (VtepAddr, u32, bool)> + '_ {
-        let all = self.sources.iter().filter(move |((of, _), _)| *of == vni);
-        all.map(|((_, vtep), sources)| (*vtep, sources.routes, sources.is_static))
+        let all = self.sources.of(vni);
+        all.map(|(vtep, sources)| (*vtep, sources.routes, sources.is_static))
     }
 }

@@ -1,7 +1,7 @@
 //! MAC-VRFs: the configured VNIs with their route distinguishers (RFC 7432 section 7.9). An EVI has
 //! one VNI here, and so one MAC-VRF (RFC 8365 section 5.1.2, VLAN-based service).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use vtep_dataplane::addr::Vni;
@@ -31,6 +31,8 @@ pub(super) struct MacVrf {
 pub(super) struct MacVrfs {
     router_id: Ipv4Addr,
     vrfs: BTreeMap<Vni, MacVrf>,
+    /// The route distinguishers in use.
+    distinguishers: BTreeSet<Rd>,
 }
 
 impl MacVrfs {
@@ -38,7 +40,13 @@ impl MacVrfs {
         Self {
             router_id,
             vrfs: BTreeMap::new(),
+            distinguishers: BTreeSet::new(),
         }
+    }
+
+    /// Sets the BGP identifier for automatic route distinguishers that are built from now on.
+    pub(super) const fn set_router_id(&mut self, router_id: Ipv4Addr) {
+        self.router_id = router_id;
     }
 
     #[inline]
@@ -67,25 +75,58 @@ impl MacVrfs {
             (None, Some(number)) => Some(number),
             (None, None) => Some(self.free_number(vni)?),
         };
+        Ok(self.with_number(config, number))
+    }
+
+    /// The MAC-VRF whose automatic route distinguisher `rd` is to be that of `vni`, with another
+    /// number, not inserted yet. `None` if there is none.
+    ///
+    /// # Errors
+    /// [`VniError::NoDistinguisher`].
+    pub(super) fn build_apart_from(&self, rd: Rd, vni: Vni) -> Result<Option<MacVrf>, VniError> {
+        if !self.distinguishers.contains(&rd) {
+            return Ok(None);
+        }
+        let is_other =
+            |vrf: &&MacVrf| vrf.rd == rd && vrf.number.is_some() && vrf.config.vni != vni;
+        let Some(other) = self.vrfs.values().find(is_other) else {
+            return Ok(None);
+        };
+        let number = self.free_number(other.config.vni)?;
+        Ok(Some(self.with_number(other.config.clone(), Some(number))))
+    }
+
+    fn with_number(&self, config: MacVrfConfig, number: Option<u16>) -> MacVrf {
         let automatic = number.map(|number| Rd::ipv4(self.router_id, number));
-        Ok(MacVrf {
+        MacVrf {
             rd: config.rd.or(automatic).unwrap_or_default(),
             config,
             number,
-        })
+        }
     }
 
     pub(super) fn insert(&mut self, vrf: MacVrf) {
-        self.vrfs.insert(vrf.config.vni, vrf);
+        let rd = vrf.rd;
+        if let Some(old) = self.vrfs.insert(vrf.config.vni, vrf) {
+            self.distinguishers.remove(&old.rd);
+        }
+        self.distinguishers.insert(rd);
     }
 
     /// Removes a MAC-VRF. False if there is none.
     pub(super) fn remove(&mut self, vni: Vni) -> bool {
-        self.vrfs.remove(&vni).is_some()
+        let Some(vrf) = self.vrfs.remove(&vni) else {
+            return false;
+        };
+        self.distinguishers.remove(&vrf.rd);
+        true
     }
 
     fn free_number(&self, vni: Vni) -> Result<u16, VniError> {
-        let taken = |number| self.vrfs.values().any(|vrf| vrf.number == Some(number));
+        let taken = |number| {
+            let rd = Rd::ipv4(self.router_id, number);
+            self.distinguishers.contains(&rd)
+        };
         distinguisher(vni, taken).ok_or(VniError::NoDistinguisher(vni))
     }
 }

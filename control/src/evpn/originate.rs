@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
+use vtep_dataplane::wire::nd::NdFlags;
 
 use super::config::{EthernetTag, EvpnConfig};
 use super::mac_vrf::MacVrf;
@@ -29,9 +30,11 @@ struct VrfRoutes {
     tag: u32,
     /// Attributes of type 2 routes without mobility.
     attributes: Attributes,
-    /// Attributes of type 2 routes in use, by mobility: routes with equal attributes share an
+    /// Announce the flags of addresses (RFC 9047).
+    nd_flags: bool,
+    /// Attributes of type 2 routes in use, by mobility and flags: routes with equal attributes share an
     /// UPDATE.
-    by_mobility: HashMap<(bool, u32), Arc<Attributes>>,
+    by_mobility: HashMap<(bool, u32, Option<NdFlags>), Arc<Attributes>>,
 }
 
 impl VrfRoutes {
@@ -50,6 +53,7 @@ impl VrfRoutes {
                 EthernetTag::Vni => vni.get(),
             },
             attributes,
+            nd_flags: vrf.config.nd_flags,
             by_mobility: HashMap::new(),
         }
     }
@@ -66,8 +70,9 @@ impl VrfRoutes {
         })
     }
 
-    fn mac_ip_attributes(&mut self, mobility: Mobility) -> Arc<Attributes> {
-        let key = (mobility.sticky, mobility.sequence);
+    fn mac_ip_attributes(&mut self, mobility: Mobility, nd: Option<NdFlags>) -> Arc<Attributes> {
+        let nd = nd.filter(|_| self.nd_flags);
+        let key = (mobility.sticky, mobility.sequence, nd);
         // Attributes of sequences no longer in use are not kept forever.
         if self.by_mobility.len() >= ATTRIBUTE_SETS && !self.by_mobility.contains_key(&key) {
             self.by_mobility.clear();
@@ -85,6 +90,7 @@ impl VrfRoutes {
                     mobility.sequence,
                 ));
             }
+            attributes.extended.extend(nd.map(ExtendedCommunity::nd));
             Arc::new(attributes)
         });
         attributes.clone()
@@ -131,6 +137,12 @@ impl OriginatedRoutes {
         }
     }
 
+    /// Sets the AS for the routes of MAC-VRFs that are added from now on.
+    pub(super) const fn set_local_as(&mut self, local_as: u32) {
+        self.local_as = local_as;
+        self.adj_rib_out.set_local_as(local_as);
+    }
+
     /// Originates the type 3 route of a MAC-VRF. Routes of an earlier configuration must be
     /// withdrawn.
     pub(super) fn add_vrf(&mut self, vrf: &MacVrf) {
@@ -149,21 +161,24 @@ impl OriginatedRoutes {
         }
     }
 
-    /// Originates the type 2 routes of a local MAC: one for each address, and one without.
-    pub(super) fn advertise<'a>(
+    /// Originates one type 2 route of a local MAC: that with an address, whose flags may be known,
+    /// or that without.
+    pub(super) fn advertise(
         &mut self,
         vni: Vni,
         mac: HostMac,
         mobility: Mobility,
-        addresses: impl Iterator<Item = &'a IpAddr>,
+        address: Option<(IpAddr, Option<NdFlags>)>,
     ) {
         let Some(routes) = self.vrfs.get_mut(&vni) else {
             return;
         };
-        let attributes = routes.mac_ip_attributes(mobility);
-        for ip in addresses.map(|ip| Some(*ip)).chain([None]) {
-            self.adj_rib_out.set(routes.mac_ip(mac, ip), &attributes);
-        }
+        let nd = address
+            .filter(|(ip, _)| ip.is_ipv6())
+            .and_then(|(_, nd)| nd);
+        let attributes = routes.mac_ip_attributes(mobility, nd);
+        let route = routes.mac_ip(mac, address.map(|(ip, _)| ip));
+        self.adj_rib_out.set(route, &attributes);
     }
 
     /// Withdraws one type 2 route of a local MAC: that with `ip`, or that without an address.
@@ -173,9 +188,22 @@ impl OriginatedRoutes {
         }
     }
 
-    /// All originated routes with their attributes, in no order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &(EvpnRoute, Arc<Attributes>)> {
-        self.adj_rib_out.routes()
+    /// The originated routes after that with a key, with their attributes.
+    pub(super) fn after(
+        &self,
+        key: Option<EvpnRoute>,
+    ) -> impl Iterator<Item = &(EvpnRoute, Arc<Attributes>)> {
+        self.adj_rib_out.routes_after(key)
+    }
+
+    /// The originated route with a key.
+    pub(super) fn get(&self, key: &EvpnRoute) -> Option<&(EvpnRoute, Arc<Attributes>)> {
+        self.adj_rib_out.get(key)
+    }
+
+    /// Their number.
+    pub(super) fn len(&self) -> usize {
+        self.adj_rib_out.len()
     }
 
     /// The session with a peer is established: it gets all routes.

@@ -32,6 +32,8 @@ pub enum RouteStatus {
     Frozen,
     /// The VNI has as many remote MACs as it may have.
     Limit,
+    /// A type 1 route with a reserved Ethernet segment identifier.
+    NoSegment,
     /// The PMSI tunnel is not ingress replication.
     Tunnel,
     /// The tunnel endpoint is not a valid VTEP address.
@@ -58,6 +60,7 @@ impl RouteStatus {
             Self::NotUnicast => "invalid-mac",
             Self::Frozen => "duplicate-mac-frozen",
             Self::Limit => "max-macs-reached",
+            Self::NoSegment => "no-ethernet-segment",
             Self::Tunnel => "unsupported-tunnel-type",
             Self::Endpoint => "invalid-tunnel-endpoint",
             Self::RouteType => "unsupported-route-type",

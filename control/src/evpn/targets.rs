@@ -11,7 +11,7 @@
 
 use vtep_dataplane::addr::Vni;
 
-use super::config::{Derivation, MacVrfConfig};
+use super::config::{Derivation, MacVrfConfig, TargetList};
 use crate::bgp::wire::ExtendedCommunity;
 
 /// Type 1 (VXLAN), domain 0, not manual: the bits above the VNI in a target of RFC 8365 section
@@ -34,30 +34,31 @@ pub fn is_automatic(target: ExtendedCommunity, vni: Vni) -> bool {
 /// True if a route with these communities is imported into the VNI.
 #[must_use]
 pub fn imports(config: &MacVrfConfig, communities: &[ExtendedCommunity]) -> bool {
-    let listed = |c: &ExtendedCommunity| {
-        if config.import.is_empty() {
-            is_automatic(*c, config.vni) || config.import_also.contains(c)
-        } else {
-            config.import.contains(c)
-        }
-    };
+    let TargetList { automatic, list } = &config.import;
+    let listed =
+        |c: &ExtendedCommunity| (*automatic && is_automatic(*c, config.vni)) || list.contains(c);
     communities
         .iter()
         .filter(|c| c.is_route_target())
         .any(listed)
 }
 
-/// The targets of originated routes of a VNI.
+/// The targets of originated routes of a VNI, each once: the automatic one first, then those
+/// listed.
 #[must_use]
 pub fn exports(config: &MacVrfConfig, local_as: u32) -> Vec<ExtendedCommunity> {
-    if !config.export.is_empty() {
-        return config.export.clone();
-    }
     let number = match config.derivation {
         Derivation::Plain => config.vni.get(),
         Derivation::Rfc8365 => config.vni.get() | RFC8365,
     };
-    vec![ExtendedCommunity::route_target(local_as as u16, number)]
+    let automatic = ExtendedCommunity::route_target(local_as as u16, number);
+    let TargetList {
+        automatic: wanted,
+        list,
+    } = &config.export;
+    let first = wanted.then_some(automatic);
+    let others = list.iter().filter(|listed| first != Some(**listed));
+    first.into_iter().chain(others.copied()).collect()
 }
 
 #[cfg(test)]
@@ -94,8 +95,12 @@ mod tests {
             ExtendedCommunity::route_target(7, 7),
             ExtendedCommunity::route_target(65000, 100),
         );
+        let targets = |automatic| TargetList {
+            automatic,
+            list: vec![own],
+        };
         let only = MacVrfConfig {
-            import: vec![own],
+            import: targets(false),
             ..MacVrfConfig::new(vni(100))
         };
         assert_eq!(
@@ -103,12 +108,41 @@ mod tests {
             (true, false)
         );
         let also = MacVrfConfig {
-            import_also: vec![own],
+            import: targets(true),
             ..MacVrfConfig::new(vni(100))
         };
         assert_eq!(
             (imports(&also, &[own]), imports(&also, &[plain])),
             (true, true)
+        );
+    }
+
+    /// (finding C4)
+    #[test]
+    fn a_list_with_auto_exports_the_automatic_target_too() {
+        let (own, plain, juniper) = (
+            ExtendedCommunity::route_target(7, 7),
+            ExtendedCommunity::route_target(65000, 100),
+            ExtendedCommunity::route_target(65000, 268_435_556),
+        );
+        let exported = |automatic, list: &[ExtendedCommunity], derivation| {
+            let config = MacVrfConfig {
+                export: TargetList {
+                    automatic,
+                    list: list.to_vec(),
+                },
+                derivation,
+                ..MacVrfConfig::new(vni(100))
+            };
+            exports(&config, 65000)
+        };
+        assert_eq!(exported(true, &[own], Derivation::Plain), [plain, own]);
+        assert_eq!(exported(true, &[own], Derivation::Rfc8365), [juniper, own]);
+        assert_eq!(exported(false, &[own], Derivation::Plain), [own]);
+        assert_eq!(
+            exported(true, &[own, plain], Derivation::Plain),
+            [plain, own],
+            "each once"
         );
     }
 

@@ -1,12 +1,17 @@
 //! Allocation of row IDs in the workers' tables. A freed ID is quarantined before it is reused.
 
+use std::collections::BTreeSet;
+
 /// Allocates the lowest free ID. MAC entries are written in place, small tables are published as
 /// snapshots: a worker that still has an old snapshot may read a MAC entry written after it. A
 /// freed ID is therefore quarantined until every worker has a snapshot in which its former row is
 /// gone.
 #[derive(Debug, Default)]
 pub(super) struct IdPool {
-    used: Vec<bool>,
+    /// One more than the greatest ID that was ever used.
+    end: usize,
+    /// IDs below `end` that may be allocated.
+    free: BTreeSet<usize>,
     /// Freed, but still in the latest published snapshot.
     freed: Vec<usize>,
     /// Gone from the latest snapshot, but perhaps not from those that workers hold.
@@ -15,20 +20,13 @@ pub(super) struct IdPool {
 
 impl IdPool {
     pub(super) fn alloc(&mut self, limit: usize) -> Option<usize> {
-        let free = self
-            .used
-            .iter()
-            .position(|used| !used)
-            .unwrap_or(self.used.len());
-        if free >= limit {
-            return None;
+        if let Some(id) = self.free.pop_first() {
+            return Some(id);
         }
-        if free == self.used.len() {
-            self.used.push(true);
-        } else {
-            self.used[free] = true;
-        }
-        Some(free)
+        (self.end < limit).then(|| {
+            self.end += 1;
+            self.end - 1
+        })
     }
 
     pub(super) fn free(&mut self, index: usize) {
@@ -42,8 +40,6 @@ impl IdPool {
 
     /// Every worker has the latest snapshot: quarantined IDs may be allocated again.
     pub(super) fn end_quarantine(&mut self) {
-        for index in self.quarantined.drain(..) {
-            self.used[index] = false;
-        }
+        self.free.extend(self.quarantined.drain(..));
     }
 }

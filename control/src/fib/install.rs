@@ -9,24 +9,32 @@ use vtep_dataplane::frame::BURST;
 use vtep_dataplane::table::mac::{Destination, MacKey};
 use vtep_dataplane::table::neighbor::NeighborEntry;
 
-use super::{Fib, FibError};
-use crate::evpn::TableChange;
+use super::domains::EntryCounts;
+use super::{Fib, FibError, MAX_NEIGHBORS};
+use crate::bgp::wire::Esi;
+use crate::evpn::{EntryOrigin, SegmentKey, TableChange};
 
 /// What consecutive MAC changes have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct MacRun {
     vni: Vni,
     /// `None`: the entries are removed.
-    vtep: Option<VtepAddr>,
+    vtep: Option<(VtepAddr, Esi, EntryOrigin)>,
 }
 
 /// The run and the MAC of a change; `None` for changes of other tables.
 const fn mac_change(change: &TableChange) -> Option<(MacRun, HostMac)> {
     match *change {
-        TableChange::MacSet { vni, mac, vtep, .. } => Some((
+        TableChange::MacSet {
+            vni,
+            mac,
+            vtep,
+            esi,
+            origin,
+        } => Some((
             MacRun {
                 vni,
-                vtep: Some(vtep),
+                vtep: Some((vtep, esi, origin)),
             },
             mac,
         )),
@@ -52,7 +60,7 @@ impl Fib {
                     Some(run) => self.install_run(run, changes),
                     None => changes
                         .iter()
-                        .filter(|change| self.install_other(**change).is_err())
+                        .filter(|change| self.install_other(change).is_err())
                         .count() as u64,
                 };
             }
@@ -84,30 +92,65 @@ impl Fib {
         };
         let macs = changes.iter().filter_map(mac_change).map(|(_, mac)| mac);
         let mut released = ReleasedVtep::default();
-        let Some(vtep) = run.vtep else {
+        let mut counts = self.entry_counts(run.vni);
+        let Some((vtep, esi, origin)) = run.vtep else {
             for mac in macs {
+                self.refused.mac(run.vni, mac, false);
                 let old = self.macs.remove(domain, mac);
+                counts.count_mac(old, None);
                 self.count_released(run.vni, &mut released, old);
             }
+            self.set_entry_counts(run.vni, counts);
             self.flush_released(run.vni, released);
             return 0;
         };
         let count = changes.len() as u32;
-        let Ok(id) = self.add_vtep_refs(run.vni, vtep, count) else {
-            return u64::from(count);
+        let group = self.group_id(run.vni, SegmentKey { esi, vtep });
+        let id = match group {
+            // A group has references of its own to its members.
+            Some(id) => id,
+            None => match self.add_vtep_refs(run.vni, vtep, count) {
+                Ok(id) => id,
+                Err(_) => {
+                    macs.for_each(|mac| self.refused.mac(run.vni, mac, true));
+                    return u64::from(count);
+                }
+            },
         };
-        let mut full = 0;
+        let (mut full, to) = (0, Destination::Vtep(id));
         for mac in macs {
-            match self.macs.insert(domain, mac, Destination::Vtep(id)) {
-                Ok(old) => self.count_released(run.vni, &mut released, old),
-                Err(_) => full += 1,
+            let inserted = if self.has_mac_space(origin, domain, mac) {
+                self.macs.insert(domain, mac, to).ok()
+            } else {
+                None
+            };
+            self.refused.mac(run.vni, mac, inserted.is_none());
+            match inserted {
+                Some(old) => {
+                    counts.count_mac(old, Some(to));
+                    self.count_released(run.vni, &mut released, old);
+                }
+                None => full += 1,
             }
         }
+        self.set_entry_counts(run.vni, counts);
         self.flush_released(run.vni, released);
-        if full > 0 {
+        if full > 0 && group.is_none() {
             self.drop_vtep_refs(run.vni, vtep, full);
         }
         u64::from(full)
+    }
+
+    fn set_entry_counts(&mut self, vni: Vni, counts: EntryCounts) {
+        if let Some(state) = self.domains.get_mut(&vni) {
+            state.entries = counts;
+        }
+    }
+
+    /// True if an entry of this origin may be added, or is there already.
+    fn has_mac_space(&self, origin: EntryOrigin, domain: DomainId, mac: HostMac) -> bool {
+        let known = || self.macs.reader().lookup(MacKey::new(domain, mac.get()));
+        self.macs.len() < self.mac_space(origin) || known().is_some()
     }
 
     /// Counts the reference of a replaced or removed entry.
@@ -130,27 +173,39 @@ impl Fib {
         }
     }
 
-    fn install_other(&mut self, change: TableChange) -> Result<(), FibError> {
-        match change {
+    fn install_other(&mut self, change: &TableChange) -> Result<(), FibError> {
+        match *change {
             TableChange::FloodAdd(vni, vtep) => self.add_flood(vni, vtep)?,
             TableChange::FloodDel(vni, vtep) => self.remove_flood(vni, vtep),
             TableChange::NeighborSet {
                 vni,
                 ip,
                 mac,
-                router,
-                ..
+                nd,
+                origin,
             } => {
-                self.set_neighbor(
-                    vni,
-                    ip,
-                    NeighborEntry {
-                        router,
-                        ..NeighborEntry::host(mac)
-                    },
-                )?;
+                let fits = origin != EntryOrigin::Evpn || self.has_neighbor_space(vni, ip);
+                let entry = NeighborEntry { mac, nd };
+                let full = FibError::NoId(MAX_NEIGHBORS, "neighbor entries of EVPN routes");
+                let set = if fits {
+                    self.set_neighbor(vni, ip, entry)
+                } else {
+                    Err(full)
+                };
+                self.refused.neighbor(vni, ip, set.is_err());
+                set?;
             }
-            TableChange::NeighborDel { vni, ip } => self.remove_neighbor(vni, ip),
+            TableChange::SegmentSet {
+                vni,
+                segment,
+                ref members,
+            } => self.set_group(vni, segment, members)?,
+            TableChange::VtepWatch(vtep, on) => self.watch_vtep(vtep, on)?,
+            TableChange::SegmentDel(vni, segment) => self.remove_group(vni, segment),
+            TableChange::NeighborDel { vni, ip } => {
+                self.refused.neighbor(vni, ip, false);
+                self.remove_neighbor(vni, ip);
+            }
             TableChange::MacSet { .. } | TableChange::MacDel { .. } => {}
         }
         Ok(())
@@ -163,24 +218,14 @@ mod tests {
 
     use proptest::prelude::*;
     use vtep_dataplane::addr::MacAddr;
-    use vtep_dataplane::table::{Dscp, Settings};
 
+    use super::super::tests::writer_with;
     use super::*;
-    use crate::evpn::EntryOrigin;
 
     const LIMIT: usize = 12;
 
     fn writer() -> Fib {
-        let settings = Settings {
-            local_v4: Some([192, 0, 2, 1].into()),
-            local_v6: None,
-            udp_port: 4789,
-            dscp: Dscp::Inherit,
-            strict_reserved: false,
-            udp6_zero_rx: false,
-            udp6_zero_tx: false,
-        };
-        let mut tables = Fib::new(1, LIMIT, settings);
+        let mut tables = writer_with(LIMIT);
         for number in [1, 2] {
             tables.add_vni(vni(number), false).expect("space");
         }
@@ -209,6 +254,7 @@ mod tests {
                         vni,
                         mac,
                         vtep,
+                        esi: Esi::ZERO,
                         origin: EntryOrigin::Evpn,
                     }
                 }

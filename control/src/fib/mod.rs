@@ -6,30 +6,36 @@
 //! entries are written in place.
 
 mod domains;
+mod groups;
 mod ids;
 mod install;
 mod neighbors;
 mod ports;
+mod refused;
 mod vteps;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use vtep_dataplane::addr::{Vni, VtepAddr};
-use vtep_dataplane::stats::Counters;
+use vtep_dataplane::stats::{Counters, FloodCounters};
 use vtep_dataplane::table::mac::{MacReader, MacTable};
 use vtep_dataplane::table::neighbor::NeighborTable;
 use vtep_dataplane::table::port::PortTable;
 use vtep_dataplane::table::publish::{Publisher, Reader};
+use vtep_dataplane::table::version::RowVersions;
 use vtep_dataplane::table::vni::Domain;
 use vtep_dataplane::table::vtep::VtepTable;
 use vtep_dataplane::table::{Settings, Snapshot};
 
 use self::domains::DomainState;
+use self::groups::Groups;
 use self::ids::IdPool;
 pub use self::neighbors::MAX_NEIGHBORS;
+use self::refused::RefusedEntries;
+pub use self::refused::Retry;
 use self::vteps::VtepState;
 pub use self::vteps::VtepTracking;
 
@@ -49,8 +55,8 @@ pub enum FibError {
 
 /// Maximum number of VNIs: a domain ID is 16 bits of a MAC table key.
 pub const MAX_DOMAINS: usize = 1 << 16;
-/// Maximum number of interfaces, and of tenant ports.
-pub const MAX_PORTS: usize = 4096;
+
+pub use crate::config::MAX_PORTS;
 
 /// The control thread's side of the tables.
 #[derive(Debug)]
@@ -62,15 +68,26 @@ pub struct Fib {
     settings: Settings,
     domains: BTreeMap<Vni, DomainState>,
     published: BTreeMap<Vni, Arc<Domain>>,
+    /// VNIs whose domains differ from the published ones, or are gone.
+    dirty_vnis: Vec<Vni>,
+    /// VNIs that are removed once their entries are.
+    leaving: BTreeSet<Vni>,
     vtep_table: VtepTable,
+    flood_counters: FloodCounters,
     vteps: HashMap<VtepAddr, VtepState>,
+    groups: Groups,
+    refused: RefusedEntries,
+    /// The most entries of the tables for which EVPN may add one.
+    evpn_macs: usize,
+    evpn_neighbors: usize,
     ports: PortTable,
     domain_ids: IdPool,
     vtep_ids: IdPool,
     device_ids: IdPool,
     port_ids: IdPool,
+    /// Since when each ID has its present meaning; staged like the rows.
+    since: Arc<RowVersions>,
     /// What differs from the published snapshot.
-    vnis_dirty: bool,
     vteps_dirty: bool,
     ports_dirty: bool,
     settings_dirty: bool,
@@ -87,6 +104,8 @@ impl Fib {
             vnis: Arc::default(),
             vteps: Arc::default(),
             ports: Arc::default(),
+            version: 0,
+            since: Arc::default(),
         };
         Self {
             workers,
@@ -96,14 +115,21 @@ impl Fib {
             settings,
             domains: BTreeMap::new(),
             published: BTreeMap::new(),
+            dirty_vnis: Vec::new(),
+            leaving: BTreeSet::new(),
             vtep_table: VtepTable::default(),
+            flood_counters: FloodCounters::new(workers),
             vteps: HashMap::new(),
+            groups: Groups::default(),
+            refused: RefusedEntries::default(),
+            evpn_macs: max_macs,
+            evpn_neighbors: MAX_NEIGHBORS,
             ports: PortTable::default(),
             domain_ids: IdPool::default(),
             vtep_ids: IdPool::default(),
             device_ids: IdPool::default(),
             port_ids: IdPool::default(),
-            vnis_dirty: false,
+            since: Arc::default(),
             vteps_dirty: false,
             ports_dirty: false,
             settings_dirty: false,
@@ -149,11 +175,12 @@ impl Fib {
 
     /// Publishes all staged changes as one snapshot. Returns whether there were any.
     pub fn commit(&mut self) -> bool {
-        if !(self.vnis_dirty || self.vteps_dirty || self.ports_dirty || self.settings_dirty) {
+        let vnis_dirty = !self.dirty_vnis.is_empty();
+        if !(vnis_dirty || self.vteps_dirty || self.ports_dirty || self.settings_dirty) {
             return false;
         }
         let mut next = Snapshot::clone(self.publisher.current());
-        if mem::take(&mut self.vnis_dirty) {
+        if vnis_dirty {
             next.vnis = Arc::new(self.build_vnis());
         }
         if mem::take(&mut self.vteps_dirty) {
@@ -165,10 +192,17 @@ impl Fib {
         if mem::take(&mut self.settings_dirty) {
             next.settings = self.settings.clone();
         }
+        next.version = self.next_version();
+        next.since = self.since.clone();
         self.publisher.publish(next);
         self.all_ids().into_iter().for_each(IdPool::mark_published);
         self.reclaim();
         true
+    }
+
+    /// The version of the snapshot that the next [`Self::commit`] publishes.
+    fn next_version(&self) -> u64 {
+        self.publisher.current().version + 1
     }
 
     /// Frees snapshots and IDs that no worker can reference any more. Must be called regularly.

@@ -34,15 +34,34 @@ impl Fib {
         neighbor: NeighborEntry,
     ) -> Result<(), FibError> {
         if let Some(domain) = self.domain_id(vni) {
-            self.neighbors.insert(domain, ip, neighbor)?;
+            let old = self.neighbors.insert(domain, ip, neighbor)?;
+            if old.is_none()
+                && let Some(state) = self.domains.get_mut(&vni)
+            {
+                state.entries.neighbors += 1;
+            }
         }
         Ok(())
+    }
+
+    /// True if EVPN may add an entry for an address, or there is one already.
+    pub(super) fn has_neighbor_space(&self, vni: Vni, ip: IpAddr) -> bool {
+        let known = || {
+            let domain = self.domain_id(vni)?;
+            self.neighbors.get(domain, ip)
+        };
+        self.neighbors.len() < self.evpn_neighbors || known().is_some()
     }
 
     /// Removes the neighbor entry of an address.
     pub fn remove_neighbor(&mut self, vni: Vni, ip: IpAddr) {
         if let Some(domain) = self.domain_id(vni) {
-            self.neighbors.remove(domain, ip);
+            let old = self.neighbors.remove(domain, ip);
+            if old.is_some()
+                && let Some(state) = self.domains.get_mut(&vni)
+            {
+                state.entries.neighbors -= 1;
+            }
         }
     }
 

@@ -2,28 +2,32 @@
 
 use std::sync::Arc;
 
-use vtep_dataplane::addr::{DeviceId, PortId, Vni};
+use vtep_dataplane::addr::{DeviceId, DomainId, PortId, Vni};
 use vtep_dataplane::table::port::{Device, PortEntry};
 
-use super::{Fib, FibError, MAX_PORTS};
+use super::{Fib, FibError};
+use crate::config::{MAX_INTERFACES, MAX_PORTS};
 
 impl Fib {
     /// Allocates a device ID.
     ///
     /// # Errors
-    /// [`FibError::NoId`] when there are [`MAX_PORTS`] devices.
+    /// [`FibError::NoId`] when there are [`MAX_INTERFACES`] devices.
     pub fn alloc_device_id(&mut self) -> Result<DeviceId, FibError> {
         let index = self
             .device_ids
-            .alloc(MAX_PORTS)
-            .ok_or(FibError::NoId(MAX_PORTS, "interfaces"))?;
+            .alloc(MAX_INTERFACES)
+            .ok_or(FibError::NoId(MAX_INTERFACES, "interfaces"))?;
         Ok(DeviceId(index as u16))
     }
 
     /// Sets a device's row; `None` removes it and frees the ID.
     pub fn set_device(&mut self, id: DeviceId, device: Option<Arc<Device>>) {
-        if device.is_none() {
-            self.device_ids.free(id.index());
+        let version = self.next_version();
+        match (&device, self.ports.device(id)) {
+            (None, _) => self.device_ids.free(id.index()),
+            (Some(_), None) => Arc::make_mut(&mut self.since).set_device(id, version),
+            (Some(_), Some(_)) => {}
         }
         set_row(&mut self.ports.devices, id.index(), device);
         self.ports_dirty = true;
@@ -50,6 +54,13 @@ impl Fib {
     /// Sets a port's row and adds it to its VNI's flood list.
     pub fn set_port(&mut self, vni: Vni, entry: Arc<PortEntry>) {
         let id = entry.id;
+        let is_same = |old: &PortEntry| {
+            (old.domain, old.device, old.vlan) == (entry.domain, entry.device, entry.vlan)
+        };
+        if !self.ports.port(id).is_some_and(is_same) {
+            let version = self.next_version();
+            Arc::make_mut(&mut self.since).set_port(id, version);
+        }
         set_row(&mut self.ports.ports, id.index(), Some(entry));
         self.ports_dirty = true;
         self.edit_domain(vni, |state| {
@@ -65,6 +76,13 @@ impl Fib {
         self.port_ids.free(id.index());
         self.ports_dirty = true;
         self.edit_domain(vni, |state| state.ports.retain(|port| *port != id));
+    }
+
+    /// Whether a port and a domain of snapshot `version` are still the same in the staged tables.
+    #[must_use]
+    pub fn is_valid_since(&self, version: u64, port: Option<PortId>, domain: DomainId) -> bool {
+        port.is_none_or(|id| self.ports.port(id).is_some() && self.since.port(id) <= version)
+            && self.since.domain(domain) <= version
     }
 
     /// The staged row of a port.

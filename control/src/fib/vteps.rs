@@ -5,6 +5,7 @@ use std::mem;
 use std::sync::Arc;
 
 use vtep_dataplane::addr::{Vni, VtepAddr, VtepId};
+use vtep_dataplane::stats::Counters;
 use vtep_dataplane::table::vtep::{Adjacency, RemoteVtep};
 
 use super::{Fib, FibError};
@@ -17,6 +18,9 @@ pub enum VtepTracking {
     /// It is no longer referenced.
     Untrack(VtepAddr),
 }
+
+/// Maximum number of remote VTEPs, and of groups of them.
+pub(super) const MAX_VTEPS: usize = 1 << 20;
 
 #[derive(Debug)]
 pub(super) struct VtepState {
@@ -35,11 +39,11 @@ impl Fib {
         let id = self.acquire_vtep(vtep, refs)?;
         if let Some(state) = self.domains.get_mut(&vni) {
             let members = state.members.entry(id).or_insert(0);
-            if *members == 0 {
-                state.dirty = true;
-                self.vnis_dirty = true;
-            }
+            let is_new = *members == 0;
             *members += refs;
+            if is_new {
+                state.mark_dirty(&mut self.dirty_vnis);
+            }
         }
         Ok(id)
     }
@@ -55,8 +59,7 @@ impl Fib {
             *members -= refs;
             if *members == 0 {
                 state.members.remove(&id);
-                state.dirty = true;
-                self.vnis_dirty = true;
+                state.mark_dirty(&mut self.dirty_vnis);
             }
         }
         self.release_vtep(vtep, refs);
@@ -74,7 +77,6 @@ impl Fib {
             state.uses += uses;
             return Ok(state.id);
         }
-        const MAX_VTEPS: usize = 1 << 20;
         let index = self
             .vtep_ids
             .alloc(MAX_VTEPS)
@@ -83,7 +85,7 @@ impl Fib {
         let row = RemoteVtep {
             vtep,
             paths: Box::new([]),
-            counters: self.new_counters(),
+            counters: Arc::new(Counters::of_vtep(&self.flood_counters)),
         };
         self.vtep_table.set(id, Some(Arc::new(row)));
         self.vteps_dirty = true;
@@ -107,9 +109,25 @@ impl Fib {
         }
     }
 
+    /// Has the paths to a VTEP resolved, or no longer, whether an entry refers to it or not.
+    pub(super) fn watch_vtep(&mut self, vtep: VtepAddr, on: bool) -> Result<(), FibError> {
+        if on {
+            self.acquire_vtep(vtep, 1)?;
+        } else {
+            self.release_vtep(vtep, 1);
+        }
+        Ok(())
+    }
+
     /// VTEPs to track or untrack since the last call, in order.
     pub fn vtep_tracking(&mut self) -> Vec<VtepTracking> {
         mem::take(&mut self.vtep_tracking)
+    }
+
+    /// The VTEPs that are referenced.
+    #[must_use]
+    pub fn tracked_vteps(&self) -> Vec<VtepAddr> {
+        self.vteps.keys().copied().collect()
     }
 
     /// Sets the underlay paths of a VTEP: the only write when a route or a neighbor of the underlay

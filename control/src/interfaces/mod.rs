@@ -7,77 +7,75 @@
 
 mod backend;
 mod bind_notes;
+mod bypass;
+mod error;
+mod io_choice;
+mod link;
+mod look;
+mod packet_interface;
 mod ports;
+mod program_drops;
 mod purpose;
+mod queue_events;
+mod queues;
+mod reopen;
+mod repeated_looks;
 mod ring_budget;
+mod stall;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vtep_dataplane::addr::{DeviceId, WorkerId};
 use vtep_dataplane::afxdp::Umem;
+use vtep_dataplane::packet::Isolation;
 use vtep_dataplane::stats::Counters;
 
 pub use self::backend::{
-    AttachMode, Backend, BackendError, BindMode, InterfaceSettings, SocketStatistics,
+    AttachMode, Backend, BindMode, ENDPOINT_LIMIT, InterfaceSettings, QueueDrops, SocketStatistics,
+    VlanTags,
 };
 use self::backend::{QueueRings, SocketId};
 pub use self::bind_notes::BUSY_POLL_ENDED;
+use self::bypass::BypassWatch;
+pub use self::error::{BackendError, InterfaceError};
+pub use self::io_choice::{IoChoice, IoKind};
+use self::look::Looks;
 pub use self::ports::TenantPorts;
+pub use self::program_drops::ProgramDrops;
 pub use self::purpose::Purpose;
+pub use self::queue_events::QueueEvents;
+use self::queues::BoundQueue;
+pub use self::queues::UnboundQueue;
 pub use self::ring_budget::RingBudget;
-use crate::config::InterfaceName;
-use crate::workers::{QueuePort, Workers};
+use self::stall::StallWatch;
+use crate::background::Background;
+use crate::config::{InterfaceName, Io};
+use crate::workers::Workers;
 
 /// Delay before a failed interface is retried if no link event comes first.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Why an interface can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum InterfaceError {
-    /// The kernel refused the interface or a queue.
-    #[error(transparent)]
-    Backend(#[from] BackendError),
-    /// The worker's UMEM frames are all in use.
-    #[error(
-        "no frames left for another queue: a worker has {share}, and {wanted} more are needed; \
-         raise [vtep.afxdp] frames"
-    )]
-    NoFrames {
-        /// The worker's share of the frames.
-        share: u32,
-        /// Frames that the shortest ring needs.
-        wanted: u32,
-    },
-}
+/// Failed interfaces that are retried at a time: each costs system calls that attach a program.
+const RETRIES: usize = 8;
 
-impl InterfaceError {
-    /// True when there is no such interface.
-    #[must_use]
-    pub fn is_absent(&self) -> bool {
-        let Self::Backend(error) = self else {
-            return false;
-        };
-        // ENODEV, ENXIO (include/uapi/asm-generic/errno-base.h).
-        matches!(error.errno(), Some(19 | 6))
-    }
-}
-
-/// One receive queue and the worker that serves it.
+/// One receive queue, or packet socket, and the worker that serves it.
 #[derive(Debug)]
 pub struct InterfaceQueue {
-    /// Queue number, from 0.
+    /// Queue or socket number, from 0.
     pub number: u32,
     /// The worker that owns its socket.
     pub worker: WorkerId,
-    /// Whether the kernel copies frames.
-    pub mode: BindMode,
+    /// Whether the kernel copies frames of AF_XDP.
+    pub mode: Option<BindMode>,
     /// Whether frames may span several chunks (`XDP_USE_SG`).
     pub multi_buffer: bool,
     socket: SocketId,
-    rings: QueueRings,
+    stall: StallWatch,
+    /// Its part of the budget; a packet socket holds no chunks.
+    rings: Option<QueueRings>,
 }
 
 /// An interface that is in use.
@@ -85,10 +83,19 @@ pub struct InterfaceQueue {
 pub struct OpenInterface {
     /// What carries its frames.
     pub backend: Backend,
-    /// Its queues.
+    /// Why it is of this kind.
+    pub choice: IoChoice,
+    /// Its queues with sockets, in the order of their numbers.
     pub queues: Vec<InterfaceQueue>,
+    /// Its queues without sockets.
+    pub unbound: Vec<UnboundQueue>,
     /// Its MTU now, bytes.
     pub mtu: u32,
+    /// Whether it is up and has a carrier.
+    pub link_up: bool,
+    /// When its sockets are closed unless the link returns.
+    close_at: Option<Instant>,
+    bypass: BypassWatch,
 }
 
 impl OpenInterface {
@@ -122,10 +129,19 @@ pub struct ManagedInterface {
     pub id: DeviceId,
     /// What it is used for.
     pub purpose: Purpose,
+    /// How its frames are to enter and leave.
+    io: Io,
     /// Its state.
     pub state: InterfaceState,
-    /// Counters of all its frames.
+    /// Counters of all its frames that workers received or sent.
     pub counters: Arc<Counters>,
+    /// Frames that its programs dropped before the present one was attached.
+    earlier_drops: ProgramDrops,
+    /// When it was last opened again because its driver did not run the program, or the kernel did not
+    /// fill a socket.
+    attached_again: Option<Instant>,
+    /// Keeps the tenant and the host apart while it is closed to be opened again.
+    barrier: Option<Isolation>,
 }
 
 impl ManagedInterface {
@@ -167,19 +183,34 @@ pub struct Interfaces {
     /// The worker that gets the first queue of the next tenant interface.
     next_worker: usize,
     managed: BTreeMap<InterfaceName, ManagedInterface>,
+    /// Why interfaces can't be used as configured now.
+    obstacles: BTreeMap<InterfaceName, String>,
+    /// Open interfaces by the kernel's index.
+    by_index: HashMap<u32, InterfaceName>,
+    looks: Looks,
 }
 
 /// An interface that was opened for a change that is not yet applied.
 #[derive(Debug)]
 pub struct PreparedInterface {
+    /// What it is to be used for.
+    pub purpose: Purpose,
+    /// How its frames are to enter and leave.
+    pub io: Io,
     backend: Backend,
-    ports: Vec<(QueueRings, WorkerId, QueuePort)>,
+    choice: IoChoice,
+    ports: Vec<BoundQueue>,
 }
 
 impl Interfaces {
-    /// No interface yet.
+    /// No interface yet. The kernel is asked about them in the `background`.
     #[must_use]
-    pub fn new(settings: InterfaceSettings, umem: Umem, budget: RingBudget) -> Self {
+    pub fn new(
+        settings: InterfaceSettings,
+        umem: Umem,
+        budget: RingBudget,
+        background: Background,
+    ) -> Self {
         Self {
             own: settings.locals.clone(),
             settings,
@@ -187,6 +218,9 @@ impl Interfaces {
             budget,
             next_worker: 0,
             managed: BTreeMap::new(),
+            obstacles: BTreeMap::new(),
+            by_index: HashMap::new(),
+            looks: Looks::new(background),
         }
     }
 
@@ -202,12 +236,20 @@ impl Interfaces {
         self.managed.get(name)
     }
 
+    /// Sets why an interface can't be used as configured; `None` = it can. It then stays closed.
+    pub fn set_obstacle(&mut self, name: &InterfaceName, obstacle: Option<String>) {
+        match obstacle {
+            Some(reason) => drop(self.obstacles.insert(name.clone(), reason)),
+            None => drop(self.obstacles.remove(name)),
+        }
+    }
+
     /// Registers an interface. It is opened by [`Self::activate`] or [`Self::try_open`].
     pub fn request(
         &mut self,
         name: &InterfaceName,
         id: DeviceId,
-        purpose: Purpose,
+        (purpose, io): (Purpose, Io),
         counters: Arc<Counters>,
     ) {
         self.managed
@@ -215,12 +257,17 @@ impl Interfaces {
             .or_insert(ManagedInterface {
                 id,
                 purpose,
+                io,
                 state: InterfaceState::Absent,
                 counters,
+                earlier_drops: ProgramDrops::default(),
+                attached_again: None,
+                barrier: None,
             });
     }
 
-    /// Attaches the program and binds every queue, but hands nothing to a worker yet.
+    /// Attaches the programs and binds every queue if there is a link, but hands nothing to a worker
+    /// yet.
     ///
     /// # Errors
     /// The interface, the cause and the remedy; nothing stays attached.
@@ -228,42 +275,54 @@ impl Interfaces {
         &mut self,
         name: &InterfaceName,
         purpose: Purpose,
+        io: Io,
     ) -> Result<PreparedInterface, InterfaceError> {
-        let backend = Backend::open(name, purpose, &self.settings)?;
-        let workers = self.budget.workers();
+        if let Some(reason) = self.obstacles.get(name) {
+            return Err(InterfaceError::Unsuitable(reason.clone()));
+        }
+        let workers = self.budget.workers() as u32;
+        let mut choice = IoChoice::of(name, purpose, io)?;
+        let backend = Backend::open(name, purpose, &mut choice, &self.settings, workers)?;
         let first = match purpose {
             Purpose::Underlay => 0,
             Purpose::Tenant | Purpose::Trunk => self.next_worker,
         };
         let mut ports = Vec::new();
-        for number in 0..backend.queues() {
-            let worker = WorkerId(((first + number as usize) % workers) as u16);
-            let busy_poll = self.settings.busy_poll;
-            let bound = self
-                .budget
-                .allocate(worker, purpose, busy_poll)
-                .and_then(|rings| {
-                    let port = backend.bind(number, &self.umem, rings);
-                    let port = port.inspect_err(|_| self.budget.free(worker, rings))?;
-                    Ok((rings, worker, port))
-                });
-            match bound {
+        let wanted = if backend.link_up() {
+            backend.queues()
+        } else {
+            0
+        };
+        for number in 0..wanted {
+            let worker = self.budget.nth_worker(first + number as usize);
+            match self.bind(&backend, purpose, number, worker) {
                 Ok(queue) => ports.push(queue),
                 Err(error) => {
-                    self.discard(PreparedInterface { backend, ports });
+                    self.discard(PreparedInterface {
+                        purpose,
+                        io,
+                        backend,
+                        choice,
+                        ports,
+                    });
                     return Err(error);
                 }
             }
         }
-        Ok(PreparedInterface { backend, ports })
+        Ok(PreparedInterface {
+            purpose,
+            io,
+            backend,
+            choice,
+            ports,
+        })
     }
 
     /// Undoes [`Self::prepare`] for a change that is not applied. No worker has used the sockets:
     /// the kernel frees them, and no chunk was in them.
     pub fn discard(&mut self, prepared: PreparedInterface) {
-        for (rings, worker, port) in prepared.ports {
-            self.budget.free(worker, rings);
-            drop(port);
+        for queue in prepared.ports {
+            self.budget.free(queue.worker, queue.rings);
         }
         drop(prepared.backend);
     }
@@ -280,33 +339,16 @@ impl Interfaces {
             self.discard(prepared);
             return;
         };
-        let mut queues = Vec::new();
-        for (rings, worker, port) in prepared.ports {
-            let (number, mode, socket) = (port.queue(), port.bind_mode(), port.id());
-            let multi_buffer = port.is_multi_buffer();
-            if workers.attach(worker, managed.id, number, port) {
-                queues.push(InterfaceQueue {
-                    number,
-                    worker,
-                    mode,
-                    multi_buffer,
-                    socket,
-                    rings,
-                });
-            } else {
-                tracing::error!(interface = %name, queue = number, worker = worker.0, "the worker accepts no commands");
-                self.budget.free(worker, rings);
-            }
-        }
+        let handed_over = prepared
+            .ports
+            .into_iter()
+            .filter_map(|queue| queue.attach(managed.id, workers, &mut self.budget));
+        let queues: Vec<_> = handed_over.collect();
         if managed.purpose != Purpose::Underlay {
             self.next_worker = (self.next_worker + queues.len()) % workers.count().max(1);
         }
-        if managed.purpose == Purpose::Trunk && !prepared.backend.restores_tags() {
-            tracing::warn!(
-                interface = %name,
-                "the XDP program can't see tags that the driver keeps beside the frame: if no VLAN arrives, run \
-                 `ethtool -K {name} rxvlan off` (veth: `ethtool -K PEER txvlan off` at the other end)"
-            );
+        if let Some(reason) = bind_notes::invisible_tags(name, managed.purpose, &prepared.backend) {
+            tracing::warn!(%reason, "VLAN tags may be lost");
         }
         let mtu = prepared.backend.mtu();
         let copied = prepared.backend.copied_because(&self.umem, &queues, mtu);
@@ -315,28 +357,42 @@ impl Interfaces {
         }
         tracing::info!(
             interface = %name,
-            attach = %prepared.backend.attach_mode(),
+            io = prepared.choice.kind.word(),
+            why = prepared.choice.why,
+            attach = prepared.backend.attach_mode().map(AttachMode::name),
             queues = queues.len(),
             "interface opened"
         );
+        prepared.backend.set_bound(queues.len());
+        self.by_index
+            .insert(prepared.backend.ifindex(), name.clone());
+        let link_up = prepared.backend.link_up();
         managed.state = InterfaceState::Open(Box::new(OpenInterface {
             backend: prepared.backend,
+            choice: prepared.choice,
             queues,
+            unbound: Vec::new(),
             mtu,
+            link_up,
+            close_at: None,
+            bypass: BypassWatch::default(),
         }));
     }
 
     /// Opens an interface that was requested and is not open. Returns whether its state changed.
     pub fn try_open(&mut self, name: &InterfaceName, workers: &Workers, now: Instant) -> bool {
-        let Some(purpose) = self
+        let Some((purpose, io)) = self
             .managed
             .get(name)
             .filter(|m| m.open().is_none())
-            .map(|m| m.purpose)
+            .map(|m| (m.purpose, m.io))
         else {
             return false;
         };
-        let next = match self.prepare(name, purpose) {
+        let prepared = self.prepare(name, purpose, io);
+        let managed = self.managed.get_mut(name).expect("looked up above");
+        managed.end_barrier();
+        let next = match prepared {
             Ok(prepared) => {
                 self.activate(name, prepared, workers);
                 return true;
@@ -363,27 +419,20 @@ impl Interfaces {
         changed
     }
 
-    /// Retries failed interfaces that are due. Returns those whose state changed.
-    pub fn retry(&mut self, workers: &Workers, now: Instant) -> Vec<InterfaceName> {
+    /// The failed interfaces whose retry is due.
+    #[must_use]
+    pub fn due(&self, now: Instant) -> Vec<InterfaceName> {
         let due = |managed: &ManagedInterface| match managed.state {
             InterfaceState::Failed { retry, .. } => retry <= now,
             _ => false,
         };
-        let names: Vec<_> = self
-            .managed
-            .iter()
-            .filter(|(_, m)| due(m))
-            .map(|(name, _)| name.clone())
-            .collect();
-        names
-            .into_iter()
-            .filter(|name| self.try_open(name, workers, now))
-            .collect()
+        let failed = self.managed.iter().filter(|(_, managed)| due(managed));
+        failed.map(|(name, _)| name.clone()).take(RETRIES).collect()
     }
 
     /// Closes an interface: workers close its queues, its program is detached. It stays requested.
     /// Returns whether it was open.
-    pub fn close(&mut self, name: &InterfaceName, workers: &Workers) -> bool {
+    pub fn close(&mut self, name: &InterfaceName, workers: &mut Workers) -> bool {
         let Some(managed) = self.managed.get_mut(name) else {
             return false;
         };
@@ -392,7 +441,10 @@ impl Interfaces {
         else {
             return false;
         };
-        if !workers.detach(managed.id) {
+        self.by_index.remove(&open.backend.ifindex());
+        open.backend.set_bound(0);
+        managed.earlier_drops = managed.earlier_drops + ProgramDrops::of(&open.backend.drops());
+        if !workers.detach(managed.id, 0) {
             tracing::error!(interface = %name, "a worker did not close its queues in time");
         }
         for queue in &open.queues {
@@ -420,33 +472,24 @@ impl Interfaces {
         }
     }
 
+    /// Multicast groups that the XDP program has no room for.
+    #[must_use]
+    pub const fn endpoints_left_out(&self) -> usize {
+        self.settings.locals.len().saturating_sub(ENDPOINT_LIMIT)
+    }
+
     /// The kernel's counters of an open interface, summed over its sockets.
     #[must_use]
     pub fn statistics(&self, open: &OpenInterface) -> SocketStatistics {
         let all = open
             .queues
             .iter()
-            .filter_map(|queue| open.backend.statistics(&self.umem, queue.socket));
+            .filter_map(|queue| queue.socket.statistics(&self.umem));
         all.fold(SocketStatistics::default(), |sum, one| sum + one)
     }
 
-    /// Sets an interface's MTU, bytes. Returns whether it changed.
-    pub fn set_mtu(&mut self, name: &InterfaceName, mtu: u32) -> bool {
-        let Some(InterfaceState::Open(open)) =
-            self.managed.get_mut(name).map(|managed| &mut managed.state)
-        else {
-            return false;
-        };
-        if open.mtu != mtu
-            && let Err(error) = open.backend.set_mtu(mtu)
-        {
-            tracing::error!(%error, "can't pass the new MTU to the XDP program");
-        }
-        std::mem::replace(&mut open.mtu, mtu) != mtu
-    }
-
     /// Closes and removes an interface that is no longer used. Returns its ID.
-    pub fn release(&mut self, name: &InterfaceName, workers: &Workers) -> Option<DeviceId> {
+    pub fn release(&mut self, name: &InterfaceName, workers: &mut Workers) -> Option<DeviceId> {
         self.close(name, workers);
         self.managed.remove(name).map(|managed| managed.id)
     }

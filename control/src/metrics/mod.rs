@@ -6,11 +6,11 @@
 //! ```
 //!
 //! To build a page, the control thread iterates over at most [`MAX_ROWS`] ports, VNIs and VTEPs
-//! each, at most once per second regardless of the number of requests. The packet path does no
-//! extra work.
+//! each, at most once per second regardless of the number of requests, and one metric family of all
+//! of them in a turn. The packet path does no extra work.
 
 mod page;
 mod server;
 
 pub use self::page::{Labels, MAX_ROWS, PageBuilder};
-pub use self::server::{MAX_SCRAPERS, MetricsServer, TOKENS};
+pub use self::server::{MAX_SCRAPERS, MetricsServer, Parts, TOKENS};

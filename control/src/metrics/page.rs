@@ -3,7 +3,7 @@
 use std::fmt;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::encode_registry;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
@@ -11,6 +11,9 @@ use prometheus_client::registry::Registry;
 /// Maximum number of ports, of VNIs and of VTEPs on a page; the number of others is itself a
 /// metric.
 pub const MAX_ROWS: usize = 5000;
+
+/// The end of a page (OpenMetrics 1.0.0 section 5).
+pub(super) const END: &str = "# EOF\n";
 
 /// The labels of one sample.
 pub type Labels = Vec<(&'static str, String)>;
@@ -64,14 +67,14 @@ impl PageBuilder {
         });
     }
 
-    /// Encodes the page.
+    /// Encodes the families, without the end of the page.
     #[must_use]
     pub fn text(self) -> String {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(self));
         let mut text = String::new();
         // Writing to a string cannot fail, and the collector has no other source of errors.
-        if let Err(error) = encode(&mut text, &registry) {
+        if let Err(error) = encode_registry(&mut text, &registry) {
             tracing::error!(%error, "metrics: the page is truncated");
         }
         text
@@ -135,7 +138,6 @@ vtepd_port_rx_frames_total{port=\"a\\\"b\"} 8
 # HELP vtepd_up Up
 # TYPE vtepd_up gauge
 vtepd_up 1.5
-# EOF
 ";
         assert_eq!(page.text(), wanted);
     }

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 
+use super::page::END;
+
 /// Maximum number of concurrent scrapers; further connections are closed.
 pub const MAX_SCRAPERS: usize = 8;
 /// Number of tokens that a server uses, starting with the one given to [`MetricsServer::register`].
@@ -28,6 +30,17 @@ const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN: &str = "text/plain; charset=utf-8";
 
+/// Builds a part of a page, by its number from 0 on; `None`: there are no more.
+pub type Parts<'a> = dyn FnMut(usize) -> Option<String> + 'a;
+
+/// A page of which some parts are built: one in each [`MetricsServer::tick`], so that other work does
+/// not wait for the whole page.
+#[derive(Debug, Default)]
+struct Building {
+    next: usize,
+    text: String,
+}
+
 #[derive(Debug)]
 struct Scraper {
     stream: TcpStream,
@@ -45,6 +58,8 @@ pub struct MetricsServer {
     first: usize,
     clients: [Option<Scraper>; MAX_SCRAPERS],
     page: Option<(Instant, Arc<[u8]>)>,
+    /// The page that scrapers wait for.
+    building: Option<Building>,
     accept_at: Option<Instant>,
 }
 
@@ -60,6 +75,7 @@ impl MetricsServer {
             first: 0,
             clients: Default::default(),
             page: None,
+            building: None,
             accept_at: None,
         })
     }
@@ -88,17 +104,11 @@ impl MetricsServer {
         (self.first..self.first + TOKENS).contains(&token.0)
     }
 
-    /// Handles an event. `page` builds a page, when one is requested and the last one is too old.
-    pub fn event(
-        &mut self,
-        registry: &Registry,
-        token: Token,
-        now: Instant,
-        page: &mut dyn FnMut() -> String,
-    ) {
+    /// Handles an event.
+    pub fn event(&mut self, registry: &Registry, token: Token, now: Instant) {
         match token.0.checked_sub(self.first) {
-            Some(0) => self.accept(registry, now, page),
-            Some(slot) if slot <= MAX_SCRAPERS => self.process(slot - 1, registry, now, page),
+            Some(0) => self.accept(registry, now),
+            Some(slot) if slot <= MAX_SCRAPERS => self.process(slot - 1, registry, now),
             _ => (),
         }
     }
@@ -106,16 +116,14 @@ impl MetricsServer {
     /// When to call [`Self::tick`]; `None`: only after an event.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.clients
-            .iter()
-            .flatten()
-            .map(|client| client.deadline)
-            .chain(self.accept_at)
-            .min()
+        let deadlines = self.clients.iter().flatten().map(|client| client.deadline);
+        let building = self.building.is_some().then(Instant::now);
+        deadlines.chain(self.accept_at).chain(building).min()
     }
 
-    /// Closes connections past their deadline, and retries accept(2).
-    pub fn tick(&mut self, registry: &Registry, now: Instant, page: &mut dyn FnMut() -> String) {
+    /// Builds a part of a page that is waited for, closes connections past their deadline, and
+    /// retries accept(2). `parts` builds the page.
+    pub fn tick(&mut self, registry: &Registry, now: Instant, parts: &mut Parts<'_>) {
         for slot in 0..MAX_SCRAPERS {
             if self.clients[slot]
                 .as_ref()
@@ -125,15 +133,33 @@ impl MetricsServer {
             }
         }
         if self.accept_at.is_some_and(|at| at <= now) {
-            self.accept(registry, now, page);
+            self.accept(registry, now);
+        }
+        self.build(registry, now, parts);
+    }
+
+    fn build(&mut self, registry: &Registry, now: Instant, parts: &mut Parts<'_>) {
+        let Some(mut building) = self.building.take() else {
+            return;
+        };
+        if let Some(text) = parts(building.next) {
+            building.next += 1;
+            building.text.push_str(&text);
+            self.building = Some(building);
+            return;
+        }
+        building.text.push_str(END);
+        self.page = Some((now, building.text.into_bytes().into()));
+        for slot in 0..MAX_SCRAPERS {
+            self.process(slot, registry, now);
         }
     }
 
-    fn accept(&mut self, registry: &Registry, now: Instant, page: &mut dyn FnMut() -> String) {
+    fn accept(&mut self, registry: &Registry, now: Instant) {
         self.accept_at = None;
         loop {
             match self.listener.accept() {
-                Ok((stream, _)) => self.add_scraper(stream, registry, now, page),
+                Ok((stream, _)) => self.add_scraper(stream, registry, now),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error)
                     if matches!(
@@ -149,13 +175,7 @@ impl MetricsServer {
         }
     }
 
-    fn add_scraper(
-        &mut self,
-        mut stream: TcpStream,
-        registry: &Registry,
-        now: Instant,
-        page: &mut dyn FnMut() -> String,
-    ) {
+    fn add_scraper(&mut self, mut stream: TcpStream, registry: &Registry, now: Instant) {
         let Some(slot) = self.clients.iter().position(Option::is_none) else {
             tracing::debug!("metrics: connection closed: {MAX_SCRAPERS} scrapers are connected");
             return;
@@ -172,28 +192,25 @@ impl MetricsServer {
                     sent: 0,
                     deadline,
                 });
-                self.process(slot, registry, now, page);
+                self.process(slot, registry, now);
             }
             Err(error) => tracing::warn!(%error, "metrics: cannot register a connection"),
         }
     }
 
-    fn process(
-        &mut self,
-        slot: usize,
-        registry: &Registry,
-        now: Instant,
-        page: &mut dyn FnMut() -> String,
-    ) {
+    fn process(&mut self, slot: usize, registry: &Registry, now: Instant) {
         let Some(client) = &mut self.clients[slot] else {
             return;
         };
-        let cached = &mut self.page;
-        let mut fresh = || match cached {
+        let (page, building) = (&self.page, &mut self.building);
+        let mut fresh = || match page {
             Some((built, text)) if now.saturating_duration_since(*built) < PAGE_LIFETIME => {
-                Arc::clone(text)
+                Some(Arc::clone(text))
             }
-            _ => Arc::clone(&cached.insert((now, page().into_bytes().into())).1),
+            _ => {
+                building.get_or_insert_default();
+                None
+            }
         };
         match client.poll(&mut fresh) {
             Ok(false) => (),
@@ -212,8 +229,13 @@ impl MetricsServer {
 
 impl Scraper {
     /// Reads the request and writes the response until it would block. True once it is done.
-    fn poll(&mut self, page: &mut dyn FnMut() -> Arc<[u8]>) -> io::Result<bool> {
+    fn poll(&mut self, page: &mut dyn FnMut() -> Option<Arc<[u8]>>) -> io::Result<bool> {
         while self.output[0].is_empty() {
+            if let Some(output) = response(&self.input, page) {
+                self.output = output;
+                self.input = Vec::new();
+                break;
+            }
             let mut chunk = [0; 2048];
             match self.stream.read(&mut chunk) {
                 Ok(0) => return Ok(true),
@@ -221,10 +243,6 @@ impl Scraper {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
-            }
-            if let Some(output) = response(&self.input, page) {
-                self.output = output;
-                self.input = Vec::new();
             }
         }
         self.flush()
@@ -251,8 +269,8 @@ impl Scraper {
     }
 }
 
-/// Head and body of the response, once the request is complete or invalid.
-fn response(input: &[u8], page: &mut dyn FnMut() -> Arc<[u8]>) -> Option<[Arc<[u8]>; 2]> {
+/// Head and body of the response, once the request is invalid, or complete and its page built.
+fn response(input: &[u8], page: &mut dyn FnMut() -> Option<Arc<[u8]>>) -> Option<[Arc<[u8]>; 2]> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     let text = |text: &str| Arc::from(text.as_bytes());
@@ -267,7 +285,7 @@ fn response(input: &[u8], page: &mut dyn FnMut() -> Arc<[u8]>) -> Option<[Arc<[u
         Ok(httparse::Status::Complete(_)) => {
             let path = request.path.and_then(|path| path.split('?').next());
             match (request.method, path) {
-                (Some("GET"), Some("/metrics")) => ("200 OK", OPEN_METRICS, page()),
+                (Some("GET"), Some("/metrics")) => ("200 OK", OPEN_METRICS, page()?),
                 (Some("GET"), _) => (
                     "404 Not Found",
                     PLAIN,

@@ -119,6 +119,13 @@ impl AttributeStore {
         }
     }
 
+    /// Sets the identity of this speaker, and evaluates all sets again.
+    pub(super) fn set_local(&mut self, local: LocalIdentity) {
+        self.sets
+            .for_each_mut(|set| set.info = PathInfo::new(&set.attributes, &local));
+        self.local = local;
+    }
+
     /// The number of a set, with one more reference.
     pub(super) fn hold(&mut self, attributes: &Arc<Attributes>, non_key: NonKeyFields) -> AttrId {
         if let Some((last, with, id)) = &self.last
@@ -139,15 +146,12 @@ impl AttributeStore {
             }
             None => {
                 let info = PathInfo::new(attributes, &self.local);
-                AttrId(self.sets.add(
-                    key,
-                    Set {
-                        attributes: attributes.clone(),
-                        non_key,
-                        info,
-                    },
-                    hash,
-                ))
+                let set = Set {
+                    attributes: attributes.clone(),
+                    non_key,
+                    info,
+                };
+                AttrId(self.sets.add(key, set))
             }
         };
         self.retain(id);

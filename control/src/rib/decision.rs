@@ -2,8 +2,8 @@
 //! decided.
 //!
 //! ```text
-//! eligible -> not long-lived stale -> MAC mobility (type 2) -> LOCAL_PREF -> AS_PATH -> ORIGIN
-//!          -> MED -> eBGP -> router ID -> CLUSTER_LIST -> neighbor address
+//! eligible -> not long-lived stale -> not stale -> MAC mobility (type 2) -> LOCAL_PREF -> AS_PATH
+//!          -> ORIGIN -> MED -> eBGP -> router ID -> CLUSTER_LIST -> neighbor address
 //! ```
 
 use std::cmp::Ordering;
@@ -30,6 +30,8 @@ pub struct Candidate<'a> {
     pub info: &'a PathInfo,
     /// Kept by this speaker beyond the restart time (RFC 9494).
     pub long_lived: bool,
+    /// Its session ended, or its peer has not sent it again yet (RFC 4724).
+    pub stale: bool,
     /// The peer that sent it.
     pub sender: PathSender,
 }
@@ -40,8 +42,14 @@ pub struct Candidate<'a> {
 pub enum DecisionStep {
     /// The better path is eligible, this one is not (see [`super::Ineligible`]).
     Eligibility,
+    /// The better path leads to a VTEP that is reachable, this one does not (type 2, RFC 4271
+    /// section 9.1.2.1).
+    Unreachable,
     /// This path is stale beyond the restart time (RFC 9494 section 4.3).
     LongLivedStale,
+    /// This path is stale, the better one is not: what a peer said before its session ended is not
+    /// news (RFC 4724).
+    Stale,
     /// The better path has a sticky MAC (RFC 7432 section 15.2).
     StickyMac,
     /// The better path has a later mobility sequence (RFC 7432 section 7.7).
@@ -72,7 +80,9 @@ impl DecisionStep {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Eligibility => "ineligible",
+            Self::Unreachable => "vtep-unreachable",
             Self::LongLivedStale => "long-lived-stale",
+            Self::Stale => "stale",
             Self::StickyMac => "not-sticky",
             Self::MobilitySequence => "lower-mobility-sequence",
             Self::VtepAddress => "higher-vtep-address",
@@ -105,7 +115,7 @@ pub fn decide(
 ) -> Option<(Ordering, DecisionStep)> {
     use DecisionStep as Step;
     let (x, y) = (a.info, b.info);
-    let stale = |c: &Candidate<'_>| c.long_lived || c.info.long_lived;
+    let long_lived = |c: &Candidate<'_>| c.long_lived || c.info.long_lived;
     let step = |ordering: Ordering, step| ordering.is_ne().then_some((ordering, step));
     let eligible = x.ineligible.is_none().cmp(&y.ineligible.is_none());
     let mobility = || {
@@ -119,7 +129,8 @@ pub fn decide(
     };
     let id = |c: &Candidate<'_>| c.info.originator.unwrap_or(c.sender.router_id);
     step(eligible, Step::Eligibility)
-        .or_else(|| step(stale(b).cmp(&stale(a)), Step::LongLivedStale))
+        .or_else(|| step(long_lived(b).cmp(&long_lived(a)), Step::LongLivedStale))
+        .or_else(|| step(b.stale.cmp(&a.stale), Step::Stale))
         .or_else(|| if is_mac_ip { mobility() } else { None })
         .or_else(|| step(x.preference.cmp(&y.preference), Step::LocalPref))
         .or_else(|| step(y.hops.cmp(&x.hops), Step::AsPathLength))
@@ -170,6 +181,7 @@ mod tests {
         Candidate {
             info,
             long_lived: false,
+            stale: false,
             sender,
         }
     }

@@ -19,9 +19,11 @@ mod path_info;
 mod prefetch;
 mod query;
 mod route;
+pub(crate) mod segmented;
 pub(crate) mod slab;
 mod update;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use hashbrown::DefaultHashBuilder;
@@ -57,6 +59,8 @@ pub struct Rib {
     index: Index,
     hasher: DefaultHashBuilder,
     neighbors: Vec<Option<Neighbor>>,
+    /// Peers that may have stale paths.
+    with_stale: BTreeSet<NeighborId>,
 }
 
 impl Rib {
@@ -71,7 +75,14 @@ impl Rib {
             index: Index::default(),
             hasher: DefaultHashBuilder::default(),
             neighbors: Vec::new(),
+            with_stale: BTreeSet::new(),
         }
+    }
+
+    /// Sets the identity of this speaker. There must be no paths: their order depends on it.
+    pub fn set_local(&mut self, local: LocalIdentity) {
+        debug_assert!(self.is_empty(), "paths are not compared again");
+        self.attributes.set_local(local);
     }
 
     /// Adds a peer, or sets the parameters of its new session. Its old paths keep their order until
@@ -102,6 +113,7 @@ impl Rib {
 
     /// Removes a peer, whose paths must have been dropped.
     pub fn remove_neighbor(&mut self, id: NeighborId) {
+        self.with_stale.remove(&id);
         if let Some(slot) = self.neighbors.get_mut(usize::from(id.0)) {
             *slot = None;
         }

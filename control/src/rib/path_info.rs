@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::net::{IpAddr, Ipv4Addr};
 
 use vtep_dataplane::addr::VtepAddr;
+use vtep_dataplane::wire::nd::NdFlags;
 
 use crate::bgp::wire::{AsPath, Attributes, ExtendedCommunity};
 
@@ -106,8 +107,13 @@ pub struct PathInfo {
     pub vtep: Option<VtepAddr>,
     /// Sticky flag and sequence of the MAC (type 2).
     pub mobility: Mobility,
-    /// The MAC is that of an IPv6 router (RFC 9047).
-    pub router: bool,
+    /// The flags of advertisements for its IPv6 address, if the route tells them (RFC 9047).
+    pub nd: Option<NdFlags>,
+    /// The address never moves to another MAC: the flag I (RFC 9047).
+    pub immutable: bool,
+    /// The MAC is that of a default gateway, which several VTEPs may have (RFC 7432 sections 7.8
+    /// and 10.1).
+    pub gateway: bool,
     /// LLGR_STALE: another speaker keeps the path beyond the restart time (RFC 9494).
     pub long_lived: bool,
     /// NO_LLGR: the path must not be kept beyond the restart time (RFC 9494).
@@ -130,6 +136,7 @@ impl PathInfo {
             .iter()
             .find_map(|c| c.as_mac_mobility())
             .unwrap_or_default();
+        let nd = extended.iter().find_map(|c| c.as_nd());
         Self {
             ineligible: ineligible(attributes, local),
             next_hop: attributes.next_hop,
@@ -138,9 +145,9 @@ impl PathInfo {
                 sticky: mobility.0,
                 sequence: mobility.1,
             },
-            router: extended
-                .iter()
-                .any(|c| matches!(c.0, [6, 8, flags, ..] if flags & 1 == 1)),
+            nd: nd.map(|(flags, _)| flags),
+            immutable: nd.is_some_and(|(_, immutable)| immutable),
+            gateway: extended.iter().any(|c| c.is_default_gateway()),
             long_lived: attributes.communities.contains(&LLGR_STALE),
             no_long_lived: attributes.communities.contains(&NO_LLGR),
             first_as: AsPath::first(&attributes.as_path),

@@ -6,7 +6,7 @@ use vtep_dataplane::addr::MacAddr;
 
 use super::Rib;
 use super::attributes::AttrId;
-use super::decision::{DecisionStep, decide};
+use super::decision::{Candidate, DecisionStep, decide};
 use super::key::RouteKind;
 use super::route::{BestPath, PathView, RibPath, RouteId, flag};
 use super::slab::NONE;
@@ -29,6 +29,27 @@ impl Rib {
         (best.attrs != AttrId::NONE).then(|| best.best_path())
     }
 
+    /// The number of slots of routes, used or free. A route keeps its number.
+    #[must_use]
+    pub const fn slots(&self) -> u32 {
+        self.routes.len() as u32
+    }
+
+    /// True if the best path of a route is stale: its session ended, and its peer has not sent it
+    /// again yet.
+    #[inline]
+    #[must_use]
+    pub fn is_stale(&self, RouteId(id): RouteId) -> bool {
+        self.may_be_stale() && self.routes.get(id).best.has(flag::STALE)
+    }
+
+    /// False if no path can be stale.
+    #[inline]
+    #[must_use]
+    pub fn may_be_stale(&self) -> bool {
+        !self.with_stale.is_empty()
+    }
+
     /// All routes that have a path, in no order.
     pub fn ids(&self) -> impl Iterator<Item = RouteId> + '_ {
         (0..self.routes.len() as u32)
@@ -36,11 +57,12 @@ impl Rib {
             .filter(|id| self.best(*id).is_some())
     }
 
-    /// The paths of a route, the best first.
+    /// The paths of a route, the best first, without those that are about to be removed.
     pub fn views(&self, id: RouteId) -> impl Iterator<Item = PathView> + '_ {
         let best = self.routes.get(id.0).best;
         self.paths(id)
             .enumerate()
+            .filter(|(_, path)| !path.has(flag::ENDED))
             .map(move |(place, path)| PathView {
                 from: path.from,
                 attrs: path.attrs,
@@ -55,7 +77,11 @@ impl Rib {
     fn lost_at(&self, id: RouteId, best: &RibPath, path: &RibPath) -> DecisionStep {
         let is_mac_ip = self.kind(id) != RouteKind::Other;
         let both = self.candidate(best).zip(self.candidate(path));
-        let decided = both.and_then(|(best, path)| decide(&best, &path, is_mac_ip));
+        let decided = both.and_then(|(best, path)| {
+            // Paths that became stale are compared again when there is news of their route.
+            let stale = best.stale && path.stale;
+            decide(&Candidate { stale, ..best }, &path, is_mac_ip)
+        });
         // Two paths of one neighbor do not exist, and those of two neighbors are never equal.
         decided.map_or(DecisionStep::NeighborAddress, |(_, step)| step)
     }

@@ -21,6 +21,8 @@ pub(super) mod flag {
     pub(crate) const LONG_LIVED: u32 = 1 << 25;
     /// Not announced again yet in a running refresh (RFC 7313).
     pub(crate) const REFRESHING: u32 = 1 << 26;
+    /// To be removed: its session ended, or it was not announced again. Counts no longer.
+    pub(crate) const ENDED: u32 = 1 << 27;
 }
 
 /// One path.
@@ -99,6 +101,8 @@ pub enum PathFilter {
     Stale,
     /// Those not announced again in this refresh.
     Refreshing,
+    /// Those that [`super::Rib::end_paths`] has marked.
+    Ended,
 }
 
 impl PathFilter {
@@ -107,6 +111,7 @@ impl PathFilter {
             Self::All => true,
             Self::Stale => path.has(flag::STALE),
             Self::Refreshing => path.has(flag::REFRESHING),
+            Self::Ended => path.has(flag::ENDED),
         }
     }
 }

@@ -1,10 +1,13 @@
 //! Slabs and interners: values at numbered places, and values stored once. With these two the RIB
-//! avoids allocations.
+//! avoids allocations. Neither moves its values when it grows.
 
 use std::hash::{BuildHasher, Hash};
 
-use hashbrown::{DefaultHashBuilder, HashTable};
-use vtep_dataplane::mem::{prefetch, push};
+use hashbrown::DefaultHashBuilder;
+use vtep_dataplane::mem::prefetch;
+
+use super::index::Index;
+use super::segmented::SegmentedVec;
 
 /// The place that means "none".
 pub const NONE: u32 = u32::MAX;
@@ -12,15 +15,15 @@ pub const NONE: u32 = u32::MAX;
 /// Values at places that are reused.
 #[derive(Debug)]
 pub struct Slab<T> {
-    items: Vec<T>,
-    free: Vec<u32>,
+    items: SegmentedVec<T>,
+    free: SegmentedVec<u32>,
 }
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
         Self {
-            items: Vec::new(),
-            free: Vec::new(),
+            items: SegmentedVec::default(),
+            free: SegmentedVec::default(),
         }
     }
 }
@@ -32,7 +35,7 @@ impl<T> Slab<T> {
             self.items[place as usize] = item;
             return place;
         }
-        push(&mut self.items, item);
+        self.items.push(item);
         // A place takes far more than one octet: memory ends long before 2^32 places.
         (self.items.len() - 1) as u32
     }
@@ -79,7 +82,7 @@ impl<T> Slab<T> {
 #[derive(Debug)]
 pub struct Interner<T> {
     slots: Slab<(Option<T>, u32)>,
-    index: HashTable<u32>,
+    index: Index,
     hasher: DefaultHashBuilder,
 }
 
@@ -87,7 +90,7 @@ impl<T> Default for Interner<T> {
     fn default() -> Self {
         Self {
             slots: Slab::default(),
-            index: HashTable::new(),
+            index: Index::default(),
             hasher: DefaultHashBuilder::default(),
         }
     }
@@ -95,29 +98,20 @@ impl<T> Default for Interner<T> {
 
 impl<T> Interner<T> {
     /// The hash of the identifying part of a value.
-    pub fn hash(&self, key: &impl Hash) -> u64 {
-        self.hasher.hash_one(key)
+    pub fn hash(&self, key: &impl Hash) -> u32 {
+        Index::short(self.hasher.hash_one(key))
     }
 
     /// The number of a value; takes no reference.
-    pub fn find_by(&self, hash: u64, same: impl Fn(&T) -> bool) -> Option<u32> {
+    pub fn find_by(&self, hash: u32, same: impl Fn(&T) -> bool) -> Option<u32> {
         self.index
-            .find(hash, |id| self.slots.get(*id).0.as_ref().is_some_and(&same))
-            .copied()
+            .find(hash, |id| self.slots.get(id).0.as_ref().is_some_and(&same))
     }
 
-    /// Stores a new value with one reference. `key` hashes its identifying part.
-    pub fn add(
-        &mut self,
-        hash: u64,
-        value: T,
-        key: impl Fn(&T, &DefaultHashBuilder) -> u64,
-    ) -> u32 {
+    /// Stores a new value with one reference. `hash` is that of its identifying part.
+    pub fn add(&mut self, hash: u32, value: T) -> u32 {
         let id = self.slots.add((Some(value), 1));
-        let (slots, hasher) = (&self.slots, &self.hasher);
-        self.index.insert_unique(hash, id, |id| {
-            slots.get(*id).0.as_ref().map_or(0, |v| key(v, hasher))
-        });
+        self.index.insert(hash, id);
         id
     }
 
@@ -127,7 +121,8 @@ impl<T> Interner<T> {
         self.slots.get_mut(id).1 += 1;
     }
 
-    /// Drops a reference; the last one frees the value. True if it did.
+    /// Drops a reference; the last one frees the value. True if it did. `key` hashes the identifying
+    /// part of the value.
     #[inline]
     pub fn release(&mut self, id: u32, key: impl Fn(&T, &DefaultHashBuilder) -> u64) -> bool {
         let slot = self.slots.get_mut(id);
@@ -143,10 +138,8 @@ impl<T> Interner<T> {
         let Some(value) = self.slots.get_mut(id).0.take() else {
             return;
         };
-        let hash = key(&value, &self.hasher);
-        if let Ok(entry) = self.index.find_entry(hash, |found| *found == id) {
-            entry.remove();
-        }
+        let hash = Index::short(key(&value, &self.hasher));
+        self.index.remove(hash, id);
         self.slots.remove(id);
     }
 
@@ -161,6 +154,15 @@ impl<T> Interner<T> {
             .0
             .as_ref()
             .expect("a number with a reference")
+    }
+
+    /// Changes all values, but not their identifying parts.
+    pub fn for_each_mut(&mut self, change: impl FnMut(&mut T)) {
+        self.slots
+            .items
+            .iter_mut()
+            .filter_map(|slot| slot.0.as_mut())
+            .for_each(change);
     }
 
     /// The number of values.
@@ -181,8 +183,7 @@ impl<T: Hash + Eq + Clone> Interner<T> {
             self.retain(id);
             return id;
         }
-        let hash = self.hash(value);
-        self.add(hash, value.clone(), |v, hasher| hasher.hash_one(v))
+        self.add(self.hash(value), value.clone())
     }
 
     /// Drops a reference. True if it was the last one: the number may be reused for another value.

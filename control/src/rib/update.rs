@@ -15,7 +15,8 @@ use crate::bgp::wire::{Attributes, EvpnRoute};
 
 impl Rib {
     /// A peer announces a route. A looped path is kept, but never the best while another path
-    /// exists. `lookup` is the result of [`Rib::prefetch`]. `None`: the best path is unchanged.
+    /// exists. `lookup` is the result of [`Rib::prefetch`]. `None`: the best path is unchanged. One
+    /// that was stale and is announced again as it was changes too: old and new are equal then.
     pub fn announce(
         &mut self,
         from: NeighborId,
@@ -36,10 +37,16 @@ impl Rib {
         let Some(id) = lookup.and_then(|lookup| self.find(&lookup)) else {
             return Some(self.create(route, path, lookup));
         };
-        let old = self.routes.get(id).best.best_path();
+        let before = self.routes.get(id).best;
         self.put(id, path);
         self.recompute_best(id);
-        self.change_from(id, old)
+        let (old, new) = (before.best_path(), self.routes.get(id).best);
+        let refreshed = before.has(flag::STALE) && !new.has(flag::STALE);
+        (refreshed || old != new.best_path()).then_some(BestPathChange {
+            id: RouteId(id),
+            old: Some(old),
+            new: Some(new.best_path()),
+        })
     }
 
     fn create(
@@ -74,6 +81,11 @@ impl Rib {
         }
     }
 
+    /// A path is removed.
+    fn uncount(&mut self, path: &RibPath) {
+        self.count(path.from, i32::from(path.has(flag::ENDED)) - 1);
+    }
+
     /// The key of a route and its hash; `None` if no route can have it. `lookup` may be outdated.
     #[inline]
     pub(super) fn lookup_key(
@@ -97,7 +109,7 @@ impl Rib {
         let best = &mut self.routes.get_mut(id).best;
         let mut at = best.next;
         let old = if best.from == path.from {
-            let old = best.attrs;
+            let old = *best;
             *best = RibPath {
                 next: best.next,
                 ..path
@@ -108,7 +120,7 @@ impl Rib {
             while at != NONE && old.is_none() {
                 let other = self.more.get_mut(at);
                 if other.from == path.from {
-                    old = Some(other.attrs);
+                    old = Some(*other);
                     *other = RibPath {
                         next: other.next,
                         ..path
@@ -119,7 +131,8 @@ impl Rib {
             old
         };
         if let Some(old) = old {
-            self.attributes.release(old);
+            self.attributes.release(old.attrs);
+            self.count(path.from, i32::from(old.has(flag::ENDED)));
             return;
         }
         let next = self.routes.get(id).best.next;
@@ -155,7 +168,9 @@ impl Rib {
         let info = self.attributes.path_info(path.attrs);
         Some(Candidate {
             info,
-            long_lived: path.has(flag::LONG_LIVED),
+            // Another path is better in any case.
+            long_lived: path.has(flag::LONG_LIVED | flag::ENDED),
+            stale: path.has(flag::STALE),
             sender,
         })
     }
@@ -191,7 +206,7 @@ impl Rib {
             return None;
         }
         self.attributes.release(best.attrs);
-        self.count(from, -1);
+        self.uncount(&best);
         if best.next == NONE {
             self.routes.get_mut(id).best.attrs = AttrId::NONE;
             return Some(BestPathChange {
@@ -220,7 +235,7 @@ impl Rib {
                 }
                 self.more.remove(at);
                 self.attributes.release(path.attrs);
-                self.count(from, -1);
+                self.uncount(&path);
                 return;
             }
             (before, at) = (at, path.next);
@@ -247,6 +262,7 @@ impl Rib {
         let bit = if which == PathFilter::Refreshing {
             flag::REFRESHING
         } else {
+            self.with_stale.insert(from);
             flag::STALE
         };
         for id in 0..self.routes.len() as u32 {
@@ -256,17 +272,54 @@ impl Rib {
         }
     }
 
-    /// The routes with a path of the peer that matches the filter.
+    /// Marks the paths of a peer that match the filter for removal: [`Self::routes_of`] finds them. They do
+    /// not count any more; a path that is announced again meanwhile stays.
+    pub fn end_paths(&mut self, from: NeighborId, which: PathFilter) {
+        let mut ended = 0;
+        for id in 0..self.routes.len() as u32 {
+            if let Some(path) = self.path_mut(from, id)
+                && which.holds(path)
+                && !path.has(flag::ENDED)
+            {
+                path.word |= flag::ENDED;
+                ended += 1;
+            }
+        }
+        self.count(from, -ended);
+    }
+
+    /// Looks at routes from number `next` on for paths of a peer that match the filter, until it has
+    /// looked at `looks` routes or found `limit`. Paths that have ended are found only as such.
+    /// Returns the routes found and the next number; `None`: there are no more routes.
     #[must_use]
-    pub fn routes_of(&self, from: NeighborId, which: PathFilter) -> Vec<RouteId> {
-        let has = |id: &u32| {
-            self.paths(RouteId(*id))
-                .any(|p| p.from == from && which.holds(&p))
+    pub fn routes_of(
+        &self,
+        from: NeighborId,
+        which: PathFilter,
+        next: u32,
+        looks: u32,
+        limit: usize,
+    ) -> (Vec<RouteId>, Option<u32>) {
+        let mut found = Vec::new();
+        let end = (self.routes.len() as u32).min(next.saturating_add(looks));
+        let is_wanted = |path: RibPath| {
+            let is_kept = which == PathFilter::Ended || !path.has(flag::ENDED);
+            path.from == from && which.holds(&path) && is_kept
         };
-        (0..self.routes.len() as u32)
-            .filter(has)
-            .map(RouteId)
-            .collect()
+        for id in next..end {
+            if self.paths(RouteId(id)).any(is_wanted) {
+                found.push(RouteId(id));
+                if found.len() == limit {
+                    return (found, Some(id + 1));
+                }
+            }
+        }
+        (found, (end < self.routes.len() as u32).then_some(end))
+    }
+
+    /// No path of the peer is stale any more.
+    pub fn set_fresh(&mut self, from: NeighborId) {
+        self.with_stale.remove(&from);
     }
 
     /// Keeps the peer's path of a route beyond the restart time: it is the last choice from now on,

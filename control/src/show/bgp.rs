@@ -1,56 +1,55 @@
-//! `show bgp`: live state of the sessions, and the routes of the RIB, each with whether it is
-//! installed, and why not.
+//! `show bgp summary` and `show bgp neighbor`: live state of the sessions.
 
-use std::fmt::Write;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use serde_json::Value;
-
-use super::page::Page;
+use super::routes::RouteCounts;
 use super::to_json;
 use crate::api::bgp::{
-    BgpNeighborDetail, BgpSummary, RestartRow, RouteRow, SessionState, SummaryRow,
+    BgpNeighborDetail, BgpSummary, NotEstablished, PastEvent, RestartRow, SessionState, SummaryRow,
 };
 use crate::api::message::ApiError;
-use crate::api::show::{MAX_ROWS, Rows, ShowQuery};
-use crate::bgp::wire::{EvpnRoute, MAX_MESSAGE_LEN};
-use crate::bgp::{Negotiated, PeerStatus};
+use crate::api::show::SessionCounts;
+use crate::bgp::wire::MAX_MESSAGE_LEN;
+use crate::bgp::{Ended, Negotiated, PeerStatus};
 use crate::config::{BgpNeighbor, ChangeError};
 use crate::engine::EngineView;
-use crate::evpn::{NeighborId, RouteStatus, RouteView};
 use crate::speaker::transport::NeighborTransport;
 
-/// Counts of a neighbor's routes.
-#[derive(Debug, Clone, Copy, Default)]
-struct RouteCounts {
-    installed: u64,
-    stale: u64,
-}
-
-/// Sort key of routes: type, NLRI, then the sending neighbor. Local routes come first.
-type RouteCursor = Vec<u8>;
-
 impl EngineView<'_> {
-    fn no_bgp(&self) -> Result<(), ApiError> {
+    pub(super) fn check_bgp(&self) -> Result<(), ApiError> {
         match self.config.bgp() {
             Some(_) => Ok(()),
             None => Err(ApiError::refused(ChangeError::NoBgp.to_string())),
         }
     }
 
-    pub(super) fn show_bgp_summary(&self, now: Instant) -> Result<Value, ApiError> {
-        self.no_bgp()?;
+    /// Numbers of sessions, for `show status`.
+    pub(super) fn session_counts(&self) -> Option<SessionCounts> {
+        self.config.bgp()?;
+        let neighbors = self.bgp.neighbors();
+        let up = |neighbor: &&NeighborTransport| neighbor.peer.status().up_since.is_some();
+        Some(SessionCounts {
+            configured: neighbors.len(),
+            established: neighbors.values().filter(up).count(),
+            listener_drops: self.bgp.listener_drops(),
+        })
+    }
+
+    pub(super) fn show_bgp_summary(
+        &self,
+        counts: &RouteCounts,
+        now: Instant,
+    ) -> Result<String, ApiError> {
         let config = self.evpn.speaker.config();
-        let counts = self.route_counts();
         let row = |(ip, neighbor): (&IpAddr, &NeighborTransport)| {
             let known = self.config.bgp_neighbors().get(ip)?;
-            Some(self.summary_row(known, neighbor, &counts, now))
+            Some(self.summary_row(known, neighbor, counts, now))
         };
         to_json(Ok(BgpSummary {
             asn: config.local_as,
             router_id: config.router_id,
-            routes: self.evpn.speaker.totals().0 as u64,
+            routes: self.evpn.speaker.route_count() as u64,
             neighbors: self.bgp.neighbors().iter().filter_map(row).collect(),
         }))
     }
@@ -58,20 +57,11 @@ impl EngineView<'_> {
     pub(super) fn show_bgp_neighbor(
         &self,
         address: IpAddr,
+        counts: &RouteCounts,
         now: Instant,
-    ) -> Result<Value, ApiError> {
-        self.no_bgp()?;
-        let known = self
-            .config
-            .bgp_neighbors()
-            .get(&address)
-            .zip(self.bgp.neighbors().get(&address));
-        let Some((config, neighbor)) = known else {
-            let message = format!("unknown BGP neighbor {address}; see `show bgp summary`");
-            return Err(ApiError::refused(message));
-        };
-        let counts = self.route_counts();
-        let summary = self.summary_row(config, neighbor, &counts, now);
+    ) -> Result<String, ApiError> {
+        let (config, neighbor) = self.check_neighbor(address)?;
+        let summary = self.summary_row(config, neighbor, counts, now);
         let id = self.evpn.id(address);
         let stale = id
             .and_then(|id| counts.get(&id))
@@ -87,25 +77,25 @@ impl EngineView<'_> {
         )))
     }
 
-    /// Route counts of all neighbors.
-    fn route_counts(&self) -> hashbrown::HashMap<NeighborId, RouteCounts> {
-        let mut all: hashbrown::HashMap<NeighborId, RouteCounts> = hashbrown::HashMap::new();
-        for route in self.evpn.speaker.routes() {
-            let Some(neighbor) = route.neighbor else {
-                continue;
-            };
-            let counts = all.entry(neighbor).or_default();
-            counts.installed += u64::from(route.status == Some(RouteStatus::Installed));
-            counts.stale += u64::from(route.stale);
-        }
-        all
+    /// A configured neighbor, with its sessions.
+    pub(super) fn check_neighbor(
+        &self,
+        address: IpAddr,
+    ) -> Result<(&BgpNeighbor, &NeighborTransport), ApiError> {
+        let config = self.config.bgp_neighbors().get(&address);
+        let known = config.zip(self.bgp.neighbors().get(&address));
+        known.ok_or_else(|| {
+            ApiError::refused(format!(
+                "unknown BGP neighbor {address}; see `show bgp summary`"
+            ))
+        })
     }
 
     fn summary_row(
         &self,
         config: &BgpNeighbor,
         neighbor: &NeighborTransport,
-        counts: &hashbrown::HashMap<NeighborId, RouteCounts>,
+        counts: &RouteCounts,
         now: Instant,
     ) -> SummaryRow {
         let status = neighbor.peer.status();
@@ -113,7 +103,10 @@ impl EngineView<'_> {
         let up = status
             .up_since
             .map(|since| now.saturating_duration_since(since).as_secs());
-        let own = self.evpn.speaker.own_routes().count() as u64;
+        let own = self.evpn.speaker.own_route_count() as u64;
+        let failures = &status.failures;
+        let last = failures.session.as_ref().or(failures.open.as_ref());
+        let last = last.or(failures.connect.as_ref());
         SummaryRow {
             address: config.address,
             description: config.description.clone(),
@@ -127,173 +120,16 @@ impl EngineView<'_> {
                 .and_then(|id| counts.get(&id))
                 .map_or(0, |counts| counts.installed),
             routes_advertised: if up.is_some() { own } else { 0 },
-            last_down: match (&status.last_down, &neighbor.last_error) {
-                (_, Some(error)) if up.is_none() => Some(error.clone()),
-                (Some(reason), _) => Some(reason.to_string()),
-                (None, _) => None,
-            },
+            last_down: last.map(|ended| ended.reason.to_string()),
+            down_for: status
+                .failures
+                .session
+                .as_ref()
+                .filter(|_| up.is_none())
+                .map(|ended| now.saturating_duration_since(ended.at).as_secs()),
+            not_established: not_established(&status, now),
         }
     }
-
-    /// One page of routes, by type and NLRI.
-    pub(super) fn show_bgp_routes(&self, query: &ShowQuery) -> Result<Value, ApiError> {
-        self.no_bgp()?;
-        let after = match &query.after {
-            None => None,
-            Some(text) => Some(from_hex(text).ok_or_else(|| {
-                ApiError::refused(format!(
-                    "invalid cursor {text:?} in `after`: must be the `next` of a page"
-                ))
-            })?),
-        };
-        let neighbor = match query.neighbor {
-            None => None,
-            Some(address) => Some(
-                self.evpn
-                    .id(address)
-                    .ok_or_else(|| ApiError::refused(format!("unknown BGP neighbor {address}")))?,
-            ),
-        };
-        let mut page = Page::new(query.limit.clamp(1, MAX_ROWS));
-        let speaker = &self.evpn.speaker;
-        for view in speaker.own_routes().chain(speaker.routes()) {
-            let wanted = query.vni.is_none_or(|vni| view.vni == Some(vni))
-                && query
-                    .kind
-                    .is_none_or(|kind| view.route.route_type() == kind)
-                && neighbor.is_none_or(|id| view.neighbor == Some(id));
-            if !wanted {
-                continue;
-            }
-            let cursor = self.cursor(&view);
-            if after.as_ref().is_none_or(|after| cursor > *after) {
-                page.offer(cursor, || view);
-            }
-        }
-        let (rows, more) = page.finish();
-        let next = rows
-            .last()
-            .filter(|_| more)
-            .map(|(cursor, _)| to_hex(cursor));
-        let rows = rows
-            .into_iter()
-            .map(|(_, view)| self.route_row(&view))
-            .collect();
-        to_json(Ok(Rows::<RouteRow> { rows, next }))
-    }
-
-    fn cursor(&self, view: &RouteView) -> RouteCursor {
-        let mut cursor = vec![view.route.route_type()];
-        let (rd, tag) = rd_and_tag(&view.route);
-        cursor.extend(rd.0);
-        cursor.extend(tag.to_be_bytes());
-        match &view.route {
-            EvpnRoute::MacIp(r) => {
-                cursor.extend(r.mac.0);
-                r.ip.into_iter().for_each(|ip| push_ip(&mut cursor, ip));
-            }
-            EvpnRoute::InclusiveMulticast(r) => push_ip(&mut cursor, r.originator),
-            EvpnRoute::EthernetAd(r) => cursor.extend(r.esi.0),
-            EvpnRoute::EthernetSegment(r) => {
-                cursor.extend(r.esi.0);
-                push_ip(&mut cursor, r.originator);
-            }
-            EvpnRoute::IpPrefix(r) => {
-                cursor.push(r.length);
-                push_ip(&mut cursor, r.prefix);
-            }
-        }
-        let from = view.neighbor.and_then(|id| self.evpn.address(id));
-        from.into_iter().for_each(|ip| push_ip(&mut cursor, ip));
-        cursor
-    }
-
-    fn route_row(&self, view: &RouteView) -> RouteRow {
-        let (rd, tag) = rd_and_tag(&view.route);
-        let attributes = &view.attributes;
-        let mobility = attributes
-            .extended
-            .iter()
-            .find_map(|community| community.as_mac_mobility());
-        let (sticky, sequence) = mobility.unwrap_or_default();
-        let installed = view.status == Some(RouteStatus::Installed);
-        let mut row = RouteRow {
-            neighbor: view.neighbor.and_then(|id| self.evpn.address(id)),
-            rd,
-            kind: view.route.route_type(),
-            tag,
-            mac: None,
-            ip: None,
-            originator: None,
-            prefix: None,
-            next_hop: attributes.next_hop,
-            vni: view.vni.map(vtep_dataplane::addr::Vni::get),
-            route_targets: attributes
-                .extended
-                .iter()
-                .copied()
-                .filter(|c| c.is_route_target())
-                .collect(),
-            as_path: attributes.as_path.to_string(),
-            sequence,
-            sticky,
-            best: view.best,
-            installed,
-            unused_reason: view
-                .status
-                .filter(|_| !installed)
-                .map(|status| status.to_string()),
-            stale: view.stale,
-        };
-        match &view.route {
-            EvpnRoute::MacIp(r) => (row.mac, row.ip) = (Some(r.mac), r.ip),
-            EvpnRoute::InclusiveMulticast(r) => row.originator = Some(r.originator),
-            EvpnRoute::EthernetSegment(r) => row.originator = Some(r.originator),
-            EvpnRoute::IpPrefix(r) => row.prefix = Some(format!("{}/{}", r.prefix, r.length)),
-            EvpnRoute::EthernetAd(_) => {}
-        }
-        row
-    }
-}
-
-fn rd_and_tag(route: &EvpnRoute) -> (crate::bgp::wire::Rd, u32) {
-    match route {
-        EvpnRoute::EthernetAd(r) => (r.rd, r.tag),
-        EvpnRoute::MacIp(r) => (r.rd, r.tag),
-        EvpnRoute::InclusiveMulticast(r) => (r.rd, r.tag),
-        EvpnRoute::EthernetSegment(r) => (r.rd, 0),
-        EvpnRoute::IpPrefix(r) => (r.rd, r.tag),
-    }
-}
-
-fn push_ip(cursor: &mut RouteCursor, ip: IpAddr) {
-    match ip {
-        IpAddr::V4(v4) => {
-            cursor.push(4);
-            cursor.extend(v4.octets());
-        }
-        IpAddr::V6(v6) => {
-            cursor.push(6);
-            cursor.extend(v6.octets());
-        }
-    }
-}
-
-fn to_hex(cursor: &[u8]) -> String {
-    cursor.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-fn from_hex(text: &str) -> Option<RouteCursor> {
-    if !text.len().is_multiple_of(2) || !text.is_ascii() {
-        return None;
-    }
-    (0..text.len())
-        .step_by(2)
-        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok())
-        .collect()
 }
 
 /// Negotiated capabilities, as their RFCs name them.
@@ -307,9 +143,27 @@ fn capabilities(negotiated: &Negotiated) -> Vec<String> {
             .then_some("enhanced route refresh"),
     );
     all.extend((negotiated.send_limit > MAX_MESSAGE_LEN).then_some("extended messages"));
-    all.extend(negotiated.restart.as_ref().map(|_| "graceful restart"));
+    all.extend(match (&negotiated.restart, negotiated.helper) {
+        (Some(_), _) => Some("graceful restart"),
+        (None, true) => Some("graceful restart (helper)"),
+        (None, false) => None,
+    });
     all.extend(negotiated.hard_reset.then_some("hard reset"));
     all.into_iter().map(str::to_owned).collect()
+}
+
+fn not_established(status: &PeerStatus, now: Instant) -> Option<NotEstablished> {
+    Some(NotEstablished {
+        cause: status.not_up()?.word().to_owned(),
+        reason: status.not_up_text(now)?,
+    })
+}
+
+fn past(ended: Option<&Ended>, now: Instant) -> Option<PastEvent> {
+    ended.map(|ended| PastEvent {
+        ago: now.saturating_duration_since(ended.at).as_secs(),
+        reason: ended.reason.to_string(),
+    })
 }
 
 fn detail(
@@ -339,6 +193,10 @@ fn detail(
             .map(|at| at.saturating_duration_since(now).as_secs()),
         established: status.established,
         silent,
+        last_session_ended: past(status.failures.session.as_ref(), now),
+        last_open_failed: past(status.failures.open.as_ref(), now),
+        last_connect_failed: past(status.failures.connect.as_ref(), now),
+        failed_attempts: status.failures.count,
         treated_as_withdrawn: status.treated_as_withdrawn,
         attributes_discarded: status.attributes_discarded,
         routes_skipped: status.routes_skipped,
@@ -351,18 +209,5 @@ fn detail(
                 preserved: restart.preserved,
                 stale_routes: stale,
             }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cursors_round_trip_through_text() {
-        let cursor = vec![2, 0, 255, 16];
-        assert_eq!(from_hex(&to_hex(&cursor)), Some(cursor));
-        assert_eq!(from_hex("0"), None);
-        assert_eq!(from_hex("zz"), None);
     }
 }

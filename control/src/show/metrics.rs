@@ -1,22 +1,19 @@
 //! The metrics page: the same live counters, tables and sessions as `show`. It never walks the MAC
 //! or route tables: those may have millions of entries, and a scrape comes every few seconds.
 
-use std::net::IpAddr;
 use std::time::Instant;
 
 use vtep_dataplane::drop::DropReason;
 use vtep_dataplane::stats::Totals;
 
-use crate::api::bgp::SessionState;
 use crate::api::show::{PortState, XdpStatistics};
-use crate::bgp::PeerStatus;
 use crate::config::InterfaceName;
-use crate::engine::{Engine, EngineView};
+use crate::engine::{Engine, EngineView, NotLearned, PortUsage};
 use crate::interfaces::{ManagedInterface, Purpose};
 use crate::metrics::{Labels, MAX_ROWS, PageBuilder};
 
 /// Reads one field.
-type Field<T> = fn(&T) -> u64;
+pub(super) type Field<T> = fn(&T) -> u64;
 
 /// Fields of [`Totals`]: the suffix of the name, the help text, the value.
 const TRAFFIC: [(&str, &str, Field<Totals>); 5] = [
@@ -37,39 +34,85 @@ const SOCKET: [(&str, Field<XdpStatistics>); 6] = [
     ("tx-ring-empty", |s| s.tx_ring_empty_descs),
 ];
 
-fn one(name: &'static str, value: impl ToString) -> Labels {
+pub(super) fn one(name: &'static str, value: impl ToString) -> Labels {
     vec![(name, value.to_string())]
 }
 
-fn flag(set: bool) -> f64 {
+pub(super) fn flag(set: bool) -> f64 {
     f64::from(u8::from(set))
 }
 
-/// Traffic counters of `rows`, as metrics that begin with `vtepd_<what>_`.
-fn traffic(page: &mut PageBuilder, what: &str, rows: &[(Labels, Totals)]) {
-    for (end, help, value) in TRAFFIC {
-        let samples = rows
-            .iter()
-            .map(|(labels, totals)| (labels.clone(), value(totals)));
-        page.counter(format!("vtepd_{what}_{end}"), help, samples);
+/// A value of each row.
+pub(super) fn column<'a, T, V>(
+    rows: &'a [(Labels, T)],
+    value: impl Fn(&T) -> V + 'a,
+) -> impl Iterator<Item = (Labels, V)> + 'a {
+    rows.iter()
+        .map(move |(labels, row)| (labels.clone(), value(row)))
+}
+
+/// One of the traffic counters of `rows`, as a metric that begins with `vtepd_<what>_`.
+fn traffic(
+    page: &mut PageBuilder,
+    what: &str,
+    which: usize,
+    rows: impl Iterator<Item = (Labels, Totals)>,
+) {
+    let (end, help, value) = TRAFFIC[which];
+    let samples = rows.map(|(labels, totals)| (labels, value(&totals)));
+    page.counter(format!("vtepd_{what}_{end}"), help, samples);
+}
+
+/// A part of a page: what is read and encoded in one turn of the control thread.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    Process,
+    Devices,
+    Ports(usize),
+    Learning,
+    Vnis(usize),
+    VtepStates,
+    Vteps(usize),
+    Workers,
+    Bgp,
+}
+
+impl Part {
+    /// The part with a number.
+    fn of(number: usize) -> Option<Self> {
+        let families = || 0..TRAFFIC.len();
+        [Self::Process, Self::Devices]
+            .into_iter()
+            .chain(families().map(Self::Ports))
+            .chain([Self::Learning])
+            .chain(families().map(Self::Vnis))
+            .chain([Self::VtepStates])
+            .chain(families().map(Self::Vteps))
+            .chain([Self::Workers, Self::Bgp])
+            .nth(number)
     }
 }
 
-/// The page of a scrape.
+/// The part of a page with a number; `None`: there are no more.
 #[must_use]
-pub fn metrics(engine: &Engine, now: Instant) -> String {
-    engine.view().metrics(now)
+pub fn metrics(engine: &Engine, part: usize, now: Instant) -> Option<String> {
+    Part::of(part).map(|part| engine.view().metrics(part, now))
 }
 
 impl EngineView<'_> {
-    fn metrics(&self, now: Instant) -> String {
+    fn metrics(&self, part: Part, now: Instant) -> String {
         let mut page = PageBuilder::default();
-        self.metrics_of_process(&mut page, now);
-        self.metrics_of_devices(&mut page);
-        self.metrics_of_tenants(&mut page);
-        self.metrics_of_vteps(&mut page);
-        self.metrics_of_workers(&mut page);
-        self.metrics_of_bgp(&mut page, now);
+        match part {
+            Part::Process => self.metrics_of_process(&mut page, now),
+            Part::Devices => self.metrics_of_devices(&mut page),
+            Part::Ports(which) => self.metrics_of_ports(&mut page, which),
+            Part::Learning => self.metrics_of_learning(&mut page),
+            Part::Vnis(which) => self.metrics_of_vnis(&mut page, which),
+            Part::VtepStates => self.metrics_of_vtep_states(&mut page),
+            Part::Vteps(which) => self.metrics_of_vteps(&mut page, which),
+            Part::Workers => self.metrics_of_workers(&mut page),
+            Part::Bgp => self.metrics_of_bgp(&mut page, now),
+        }
         page.text()
     }
 
@@ -86,12 +129,13 @@ impl EngineView<'_> {
             "Time since vtepd was started",
             [(Vec::new(), uptime)],
         );
-        let degraded = self.degraded().len() as f64;
+        self.metrics_of_turns(page);
+        let degraded = self.degraded(now).len() as f64;
         let help = "Reasons why vtepd does not work as configured; `show status` lists them";
         page.gauge("vtepd_degraded_reasons", help, [(Vec::new(), degraded)]);
         let tables = [
             ("vnis", snapshot.vnis.iter().count()),
-            ("ports", self.ports.iter().count()),
+            ("ports", self.ports.len()),
             ("macs", self.fib.macs().len()),
             ("vteps", snapshot.vteps.iter().count()),
             ("neighbors", self.fib.neighbors().len()),
@@ -119,7 +163,7 @@ impl EngineView<'_> {
         let mut drops = Totals::default();
         let (mut up, mut rows, mut sockets) = (Vec::new(), Vec::new(), Vec::new());
         for (name, managed) in self.interfaces.all() {
-            let totals = managed.counters.totals();
+            let totals = managed.totals();
             drops
                 .drops
                 .iter_mut()
@@ -146,7 +190,9 @@ impl EngineView<'_> {
             "1 while frames can pass the interface",
             up,
         );
-        traffic(page, "device", &rows);
+        for which in 0..TRAFFIC.len() {
+            traffic(page, "device", which, rows.iter().cloned());
+        }
         page.counter(
             "vtepd_device_socket_events",
             "The kernel's counters of AF_XDP sockets",
@@ -171,48 +217,115 @@ impl EngineView<'_> {
         vec![("device", name.to_string()), ("role", role.to_owned())]
     }
 
-    fn metrics_of_tenants(&self, page: &mut PageBuilder) {
-        let ports: Vec<_> = self
-            .ports
-            .iter()
-            .take(MAX_ROWS)
-            .map(|(key, port)| {
-                (
-                    vec![("port", key.to_string()), ("vni", port.vni.to_string())],
-                    port.counters.totals(),
-                )
-            })
-            .collect();
-        traffic(page, "port", &ports);
-        let held = ports
-            .iter()
-            .map(|(labels, totals)| (labels.clone(), totals.events_suppressed));
+    fn metrics_of_ports(&self, page: &mut PageBuilder, which: usize) {
+        let rows = self.ports.iter().take(MAX_ROWS).map(|(key, port)| {
+            let managed = self.interfaces.get(&key.interface);
+            let totals = managed.map(|managed| port.totals(key, managed));
+            let labels = vec![("port", key.to_string()), ("vni", port.vni.to_string())];
+            (labels, totals.unwrap_or_default())
+        });
+        if which > 0 {
+            return traffic(page, "port", which, rows);
+        }
+        let rows: Vec<_> = rows.collect();
+        traffic(page, "port", which, rows.iter().cloned());
+        let held = rows
+            .into_iter()
+            .map(|(labels, totals)| (labels, totals.events_suppressed));
         page.counter(
             "vtepd_port_events_suppressed",
             "Events to the control thread suppressed by the limit of the port",
             held,
         );
-        let snapshot = self.fib.current();
-        let vnis = snapshot.vnis.iter().take(MAX_ROWS);
-        let vnis: Vec<_> = vnis
-            .map(|vni| (one("vni", vni.vni), vni.counters.totals()))
-            .collect();
-        traffic(page, "vni", &vnis);
     }
 
-    fn metrics_of_vteps(&self, page: &mut PageBuilder) {
+    fn metrics_of_vnis(&self, page: &mut PageBuilder, which: usize) {
+        let vnis = self.fib.current().vnis.iter().take(MAX_ROWS);
+        let rows = vnis.map(|vni| (one("vni", vni.vni), vni.counters.totals()));
+        traffic(page, "vni", which, rows);
+    }
+
+    fn metrics_of_learning(&self, page: &mut PageBuilder) {
+        let ports: Vec<_> = self
+            .ports
+            .iter()
+            .take(MAX_ROWS)
+            .map(|(key, port)| {
+                let labels = vec![("port", key.to_string()), ("vni", port.vni.to_string())];
+                (labels, self.learned.usage(key))
+            })
+            .collect();
+        let of =
+            |value: fn(&PortUsage) -> u32| column(&ports, move |usage| f64::from(value(usage)));
+        page.gauge(
+            "vtepd_port_learned_macs",
+            "MACs learned from frames on the port",
+            of(|usage| usage.macs),
+        );
+        page.gauge(
+            "vtepd_port_learned_addresses",
+            "Addresses learned from frames on the port",
+            of(|usage| usage.addresses),
+        );
+        let refused = ports.iter().flat_map(|(labels, usage)| {
+            let counts = NotLearned::ALL.iter().zip(usage.refused);
+            counts
+                .filter(|(_, count)| *count > 0)
+                .map(|(why, count)| ([labels.clone(), one("reason", why.word())].concat(), count))
+        });
+        page.counter(
+            "vtepd_port_learn_refused",
+            "MACs and addresses that a limit, or another host, kept from being learned",
+            refused,
+        );
         let snapshot = self.fib.current();
-        let hops = || snapshot.vteps.iter().take(MAX_ROWS);
-        let up = hops().map(|(_, hop)| (one("vtep", hop.vtep), flag(!hop.paths.is_empty())));
+        let vnis = snapshot.vnis.iter().take(MAX_ROWS);
+        let addresses = vnis.map(|vni| {
+            let addresses = self.learned.addresses_in(vni.vni);
+            (one("vni", vni.vni), f64::from(addresses))
+        });
+        page.gauge(
+            "vtepd_vni_learned_addresses",
+            "Addresses learned from frames in the VNI",
+            addresses,
+        );
+        page.counter(
+            "vtepd_evpn_addresses_refused",
+            "Addresses of routes that a local host or a static entry has, and keeps",
+            [(Vec::new(), self.learned.routes_refused)],
+        );
+    }
+
+    fn metrics_of_vteps(&self, page: &mut PageBuilder, which: usize) {
+        let hops = self.fib.current().vteps.iter().take(MAX_ROWS);
+        let rows = hops.map(|(_, hop)| (one("vtep", hop.vtep), hop.counters.totals()));
+        traffic(page, "vtep", which, rows);
+    }
+
+    fn metrics_of_vtep_states(&self, page: &mut PageBuilder) {
+        let hops = self.fib.current().vteps.iter().take(MAX_ROWS);
+        let up = hops.map(|(_, hop)| (one("vtep", hop.vtep), flag(!hop.paths.is_empty())));
         page.gauge(
             "vtepd_vtep_up",
             "1 while at least one underlay path is usable",
             up,
         );
-        let rows: Vec<_> = hops()
-            .map(|(_, hop)| (one("vtep", hop.vtep), hop.counters.totals()))
-            .collect();
-        traffic(page, "vtep", &rows);
+        page.gauge(
+            "vtepd_path_mtus",
+            "VTEPs whose path MTU a router has reported",
+            [(Vec::new(), self.underlay.path_mtus() as f64)],
+        );
+        let errors = self.underlay.icmp_counts();
+        let errors = [
+            ("accepted", errors.accepted),
+            ("ignored", errors.ignored),
+            ("rate-limited", errors.rate_limited),
+        ];
+        page.counter(
+            "vtepd_icmp_too_big",
+            "ICMP errors received about packets that are too big",
+            errors.map(|(result, count)| (one("result", result), count)),
+        );
     }
 
     fn metrics_of_workers(&self, page: &mut PageBuilder) {
@@ -221,10 +334,7 @@ impl EngineView<'_> {
             .status()
             .map(|(id, _, view)| (one("worker", id.0), view))
             .collect();
-        let count = |value: Field<vtep_dataplane::worker::WorkerStatusView>| {
-            all.iter()
-                .map(move |(labels, view)| (labels.clone(), value(view)))
-        };
+        let count = |value: Field<vtep_dataplane::worker::WorkerStatusView>| column(&all, value);
         page.counter(
             "vtepd_worker_frames",
             "Frames that the worker processed",
@@ -245,94 +355,25 @@ impl EngineView<'_> {
             "Time asleep",
             count(|view| view.slept_ns),
         );
-        let free = all
-            .iter()
-            .map(|(labels, view)| (labels.clone(), view.free as f64));
+        page.counter(
+            "vtepd_worker_removed_frames",
+            "Frames dropped because their port, interface or VNI was removed while they waited",
+            count(|view| view.removed),
+        );
         page.gauge(
             "vtepd_worker_free_frames",
             "Free UMEM frames of the worker",
-            free,
+            column(&all, |view| view.free as f64),
         );
-    }
-
-    fn metrics_of_bgp(&self, page: &mut PageBuilder, now: Instant) {
-        let all: Vec<_> = self
-            .bgp
-            .neighbors()
+        let left = self.interfaces.frames_left().iter();
+        let left = all
             .iter()
-            .map(|(address, neighbor)| {
-                let routes = self
-                    .evpn
-                    .id(*address)
-                    .map_or(0, |id| self.evpn.speaker.prefix_count(id));
-                (*address, neighbor.peer.status(), routes)
-            })
-            .collect();
-        let states = all.iter().map(|(address, status, _)| {
-            let state = format!("{:?}", SessionState::from(status));
-            (
-                [one("neighbor", address), one("state", state)].concat(),
-                1.0,
-            )
-        });
-        page.gauge("vtepd_bgp_session_state", "State of the session", states);
-        let gauge = |value: &dyn Fn(usize) -> f64| -> Vec<_> {
-            (0..all.len())
-                .map(|place| (one("neighbor", all[place].0), value(place)))
-                .collect()
-        };
-        let up = |place: usize| {
-            let since = all[place].1.up_since;
-            since.map_or(0.0, |since| {
-                now.saturating_duration_since(since).as_secs_f64()
-            })
-        };
+            .zip(left)
+            .map(|((labels, _), left)| (labels.clone(), f64::from(*left)));
         page.gauge(
-            "vtepd_bgp_session_uptime_seconds",
-            "Time since it was established; 0 = down",
-            gauge(&up),
-        );
-        let routes = |place: usize| all[place].2 as f64;
-        page.gauge(
-            "vtepd_bgp_routes_received",
-            "Routes received from the neighbor",
-            gauge(&routes),
-        );
-        count_messages(page, &all);
-        let routes = self.evpn.speaker.route_count();
-        page.gauge(
-            "vtepd_evpn_routes",
-            "EVPN routes of all neighbors",
-            [(Vec::new(), routes as f64)],
+            "vtepd_worker_queue_frames_left",
+            "UMEM frames that further queues of interfaces may take",
+            left,
         );
     }
-}
-
-/// Counters of the BGP sessions: neighbor, status, routes received.
-fn count_messages(page: &mut PageBuilder, all: &[(IpAddr, PeerStatus, usize)]) {
-    let count = |value: Field<PeerStatus>| {
-        all.iter()
-            .map(move |(address, status, _)| (one("neighbor", address), value(status)))
-    };
-    page.counter(
-        "vtepd_bgp_established",
-        "How often the session came up",
-        count(|s| s.established),
-    );
-    page.counter(
-        "vtepd_bgp_messages_received",
-        "Messages received",
-        count(|s| s.received),
-    );
-    page.counter(
-        "vtepd_bgp_messages_sent",
-        "Messages sent",
-        count(|s| s.sent),
-    );
-    let help = "UPDATEs whose routes were treated as withdrawn (RFC 7606)";
-    page.counter(
-        "vtepd_bgp_treated_as_withdrawn",
-        help,
-        count(|s| s.treated_as_withdrawn),
-    );
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use vtep_dataplane::addr::VtepAddr;
 
-use crate::api::show::{MAX_ROWS, PathState, Rows, ShowQuery, Traffic, UnderlayRow};
+use crate::api::show::{PathState, Rows, ShowQuery, Traffic, UnderlayRow};
 use crate::engine::EngineView;
 use crate::underlay::ShowPath;
 
@@ -16,7 +16,8 @@ impl EngineView<'_> {
         query: &ShowQuery,
     ) -> Result<Rows<UnderlayRow>, String> {
         let snapshot = self.fib.current();
-        let rows = self.underlay.show(now).into_iter().flat_map(|shown| {
+        let after: Option<IpAddr> = query.cursor()?;
+        let rows = self.underlay.show_after(after, now).flat_map(|shown| {
             let known = VtepAddr::new(shown.vtep)
                 .or_else(|_| VtepAddr::group(shown.vtep))
                 .ok();
@@ -31,8 +32,14 @@ impl EngineView<'_> {
                 state: PathState::Unresolved,
                 via: None,
                 device: None,
+                members: Vec::new(),
                 mac: None,
                 mtu: None,
+                path_mtu: shown.path_mtu.map(|known| known.mtu),
+                path_mtu_reporter: shown.path_mtu.and_then(|known| known.reporter),
+                path_mtu_expires: shown
+                    .path_mtu
+                    .map(|known| known.until.saturating_duration_since(now).as_secs()),
                 reason: shown.error.as_ref().map(ToString::to_string),
                 error: shown.error.map(|error| error.name().to_owned()),
                 traffic,
@@ -50,6 +57,7 @@ impl EngineView<'_> {
                     state,
                     via: path.via,
                     device: Some(path.interface),
+                    members: path.members.iter().map(ToString::to_string).collect(),
                     mac: path.mac,
                     mtu: Some(path.mtu),
                     reason: path.error.as_ref().map(ToString::to_string),
@@ -60,18 +68,19 @@ impl EngineView<'_> {
             shown.paths.into_iter().map(row).collect()
         });
         // The paths of one VTEP share its cursor: a page must not end between them.
-        let after: Option<IpAddr> = query.cursor()?;
-        let mut rows: Vec<_> = rows
-            .filter(|row| after.is_none_or(|after| row.vtep > after))
-            .collect();
-        rows.sort_by_key(|row| row.vtep);
-        let limit = query.limit.clamp(1, MAX_ROWS);
-        let mut end = rows.len().min(limit);
-        while end < rows.len() && rows[end].vtep == rows[end - 1].vtep {
-            end += 1;
+        let mut rows = rows.peekable();
+        let mut page: Vec<UnderlayRow> = Vec::new();
+        while let Some(next) = rows.peek() {
+            if page.len() >= query.rows()
+                && let Some(last) = page.last()
+                && last.vtep != next.vtep
+            {
+                let next = Some(last.vtep.to_string());
+                return Ok(Rows { rows: page, next });
+            }
+            page.extend(rows.next());
         }
-        let next = (end < rows.len()).then(|| rows[end - 1].vtep.to_string());
-        rows.truncate(end);
+        let (rows, next) = (page, None);
         Ok(Rows { rows, next })
     }
 }

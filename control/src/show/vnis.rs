@@ -1,68 +1,62 @@
 //! `show vni` and `show flood`.
 
-use vtep_dataplane::table::mac::Destination;
+use vtep_dataplane::addr::Vni;
+use vtep_dataplane::table::vni::Domain;
 
-use crate::api::show::{FloodRow, ShowQuery, VniRow};
+use crate::api::show::{FloodRow, Rows, ShowQuery, VniRow};
 use crate::engine::EngineView;
 
-impl EngineView<'_> {
-    pub(super) fn vni_rows(&self, query: &ShowQuery) -> Vec<VniRow> {
+impl<'e> EngineView<'e> {
+    /// The domains from the VNI of the query's cursor on, in order.
+    fn domains(self, query: &ShowQuery) -> Result<impl Iterator<Item = &'e Domain>, String> {
+        let first: Option<Vni> = query.cursor()?;
+        let only = query.vni;
+        let vnis = self.fib.vnis_from(only.max(first));
+        let wanted = vnis.take_while(move |vni| only.is_none_or(|only| only == *vni));
         let snapshot = self.fib.current();
-        let mut local = vec![0; usize::from(u16::MAX) + 1];
-        let (mut remote, mut neighbors) = (local.clone(), local.clone());
-        self.fib
-            .neighbors()
-            .for_each(|domain, _, _| neighbors[domain.index()] += 1);
-        self.fib.macs().for_each(|key, to| match to {
-            Destination::Port(_) => local[key.domain().index()] += 1,
-            Destination::Vtep(_) => remote[key.domain().index()] += 1,
-        });
-        let mut rows: Vec<_> = snapshot
-            .vnis
-            .iter()
-            .filter(|domain| query.vni.is_none_or(|vni| vni == domain.vni))
-            .map(|domain| VniRow {
-                vni: domain.vni,
-                ports: domain.flood.ports.len(),
-                remote_vteps: snapshot
-                    .vteps
-                    .iter()
-                    .filter(|(id, hop)| domain.sources.contains(*id) && !hop.vtep.is_group())
-                    .count(),
-                macs_local: local[domain.id.index()],
-                macs_remote: remote[domain.id.index()],
-                neighbors: neighbors[domain.id.index()],
-                traffic: domain.counters.totals().into(),
-            })
-            .collect();
-        rows.sort_unstable_by_key(|row| row.vni);
-        rows
+        Ok(wanted.filter_map(|vni| snapshot.vnis.by_vni(vni.get())))
     }
 
-    pub(super) fn flood_rows(&self, query: &ShowQuery) -> Vec<FloodRow> {
+    pub(super) fn vni_page(self, query: &ShowQuery) -> Result<Rows<VniRow>, String> {
+        let rows = self.domains(query)?.map(|domain| VniRow {
+            vni: domain.vni,
+            ports: domain.flood.ports.len(),
+            remote_vteps: self
+                .fib
+                .member_count(domain.vni)
+                .saturating_sub(usize::from(domain.group.is_some())),
+            macs_local: self.fib.entry_counts(domain.vni).macs_local,
+            macs_remote: self.fib.entry_counts(domain.vni).macs_remote,
+            neighbors: self.fib.entry_counts(domain.vni).neighbors,
+            addresses: self.learned.addresses_in(domain.vni),
+            max_addresses: self.max_addresses(domain.vni),
+            traffic: domain.counters.totals().into(),
+        });
+        Rows::page(rows, |row| row.vni, query)
+    }
+
+    fn max_addresses(&self, vni: Vni) -> u32 {
+        let content = self.config.vnis().get(&vni);
+        content.map_or(0, |content| content.settings().max_addresses)
+    }
+
+    pub(super) fn flood_page(self, query: &ShowQuery) -> Result<Rows<FloodRow>, String> {
         let snapshot = self.fib.current();
-        let domains = snapshot
-            .vnis
-            .iter()
-            .filter(|domain| query.vni.is_none_or(|vni| vni == domain.vni));
-        let mut rows: Vec<_> = domains
-            .map(|domain| FloodRow {
-                vni: domain.vni,
-                vteps: domain
-                    .flood
-                    .vteps
-                    .iter()
-                    .filter_map(|id| Some(snapshot.vteps.get(*id)?.vtep.get()))
-                    .collect(),
-                ports: domain
-                    .flood
-                    .ports
-                    .iter()
-                    .filter_map(|id| self.ports.by_id(*id).cloned())
-                    .collect(),
-            })
-            .collect();
-        rows.sort_unstable_by_key(|row| row.vni);
-        rows
+        let rows = self.domains(query)?.map(|domain| FloodRow {
+            vni: domain.vni,
+            vteps: domain
+                .flood
+                .vteps
+                .iter()
+                .filter_map(|id| Some(snapshot.vteps.get(*id)?.vtep.get()))
+                .collect(),
+            ports: domain
+                .flood
+                .ports
+                .iter()
+                .filter_map(|id| self.ports.by_id(*id).cloned())
+                .collect(),
+        });
+        Rows::page(rows, |row| row.vni, query)
     }
 }

@@ -27,6 +27,7 @@ impl WorkerSamples {
                 iterations: view.iterations,
                 frames: view.frames,
                 frames_free: view.free as usize,
+                removed: view.removed,
             };
             (row, (now, view.slept_ns))
         });

@@ -5,25 +5,56 @@
 //! TCP <- transport <- bgp::Peer <- SessionHandler (EVPN) <- local MACs, VNIs
 //! ```
 
+mod listener;
+mod segment_drops;
 pub mod socket;
 #[cfg(test)]
 mod tests;
 pub mod transport;
+mod ttl_filter;
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpListener;
-use mio::{Interest, Registry, Token};
+use mio::{Registry, Token};
 
+use self::listener::Listeners;
+pub use self::segment_drops::SegmentDrops;
 use self::socket::TcpOptions;
-use self::transport::{NeighborTransport, SessionHandler, TokenAllocator, TransportContext};
+use self::transport::{NeighborTransport, SessionHandler, SharedLimits};
 use crate::bgp::{Peer, PeerConfig, RECONNECT_DELAY, SilentSessions};
 
 /// Maximum number of connections accepted per call, so that other events are not delayed.
 const MAX_ACCEPTS: usize = 64;
+
+/// Connections from addresses that are no neighbors are logged once in this time.
+const REFUSED_LOG: Duration = Duration::from_secs(60);
+
+/// Connections refused.
+#[derive(Debug, Default)]
+struct Refused {
+    count: u64,
+    /// Those from addresses that are no neighbors.
+    unknown: u64,
+    /// Time of the last log line, and the count of them then.
+    logged: Option<(Instant, u64)>,
+}
+
+impl Refused {
+    fn record(&mut self, from: IpAddr, now: Instant) {
+        self.count += 1;
+        self.unknown += 1;
+        let (at, before) = self.logged.unzip();
+        if at.is_none_or(|at| now.saturating_duration_since(at) >= REFUSED_LOG) {
+            let suppressed = self.unknown - before.unwrap_or_default() - 1;
+            self.logged = Some((now, self.unknown));
+            tracing::warn!(%from, suppressed, "BGP connection refused: not a configured neighbor");
+        }
+    }
+}
 
 /// Configuration of a neighbor and its sockets.
 #[derive(Debug, Clone)]
@@ -38,51 +69,45 @@ pub struct NeighborConfig {
     pub restarting: bool,
 }
 
-/// A listening socket of one address family.
-#[derive(Debug)]
-struct Listener {
-    v6: bool,
-    token: Token,
-    socket: TcpListener,
-}
-
 /// The BGP speaker with all its neighbors.
 #[derive(Debug)]
 pub struct BgpSpeaker {
-    /// Port to listen on (179, RFC 4271 section 8).
-    port: u16,
-    tokens: TokenAllocator,
-    listeners: Vec<Listener>,
+    shared: SharedLimits,
+    listeners: Listeners,
     neighbors: BTreeMap<IpAddr, NeighborTransport>,
-    /// Errors of listening; the key is true for IPv6.
-    listen_errors: BTreeMap<bool, String>,
+    /// The neighbor that is served first in the next turn.
+    first: Option<IpAddr>,
     silent: SilentSessions,
     /// When the connections of neighbors removed less than [`RECONNECT_DELAY`] ago were closed.
     last_closed: BTreeMap<IpAddr, Instant>,
-    refused: u64,
+    refused: Refused,
+    /// Segments dropped before this speaker started.
+    earlier_drops: SegmentDrops,
     seed: u64,
 }
 
 impl BgpSpeaker {
-    /// A speaker without neighbors; it listens once one is added. Uses tokens after `first`. `seed`
+    /// A speaker without neighbors; it listens on `port` while it has some. Uses tokens after `first`. `seed`
     /// initializes the jitter of timers.
     #[must_use]
-    pub const fn new(port: u16, first: Token, seed: u64) -> Self {
+    pub fn new(port: u16, first: Token, seed: u64) -> Self {
         Self {
-            port,
-            tokens: TokenAllocator::from(first),
-            listeners: Vec::new(),
+            shared: SharedLimits::new(first),
+            listeners: Listeners::new(port),
             neighbors: BTreeMap::new(),
-            listen_errors: BTreeMap::new(),
+            first: None,
             silent: SilentSessions::new(),
             last_closed: BTreeMap::new(),
-            refused: 0,
+            refused: Refused::default(),
+            earlier_drops: SegmentDrops::read(),
             seed,
         }
     }
 
-    /// Adds a neighbor, or replaces one, whose session restarts.
-    pub fn add_neighbor(
+    /// Adds a neighbor, or applies another configuration to one. Its session is reset only if it
+    /// consists of what has changed; other values change while it is established, and a session
+    /// that was shut down stays so.
+    pub fn set_neighbor(
         &mut self,
         config: NeighborConfig,
         registry: &Registry,
@@ -90,20 +115,10 @@ impl BgpSpeaker {
         now: Instant,
     ) {
         let ip = config.address.ip();
-        self.remove_neighbor(ip, registry, handler, now);
-        self.listen(ip.is_ipv6(), registry);
-        if let Some(password) = &config.tcp.password
-            && let Some(listener) = self
-                .listeners
-                .iter()
-                .find(|listener| listener.v6 == ip.is_ipv6())
-            && let Err(error) = socket::set_password(&listener.socket, ip, password)
-        {
-            tracing::error!(
-                neighbor = %ip,
-                %error,
-                "cannot set the TCP-MD5 password: the neighbor cannot connect"
-            );
+        let mut context = self.shared.context(registry, handler, now);
+        if let Some(known) = self.neighbors.get_mut(&ip) {
+            known.reconfigure(config.address, config.tcp, config.peer, &mut context);
+            return self.sync_listeners(registry, now);
         }
         self.seed = self
             .seed
@@ -113,15 +128,10 @@ impl BgpSpeaker {
         peer.set_restarting(config.restarting);
         peer.set_last_closed(self.last_closed.remove(&ip));
         peer.start(now);
-        let mut neighbor = NeighborTransport::new(config.address, config.tcp, peer);
-        let mut context = TransportContext {
-            registry,
-            tokens: &mut self.tokens,
-            handler,
-            now,
-        };
-        neighbor.run(&mut context);
+        let neighbor = NeighborTransport::new(config.address, config.tcp, peer);
         self.neighbors.insert(ip, neighbor);
+        self.sync_listeners(registry, now);
+        self.with_peer(ip, registry, handler, now, |_| ());
     }
 
     /// Ends the session with a neighbor and removes it.
@@ -137,57 +147,74 @@ impl BgpSpeaker {
         };
         self.last_closed
             .retain(|_, at| now.saturating_duration_since(*at) < RECONNECT_DELAY);
-        neighbor.peer.shutdown(now, None);
+        neighbor.peer.deconfigure(now);
         self.last_closed
             .extend(neighbor.peer.last_closed().map(|at| (ip, at)));
-        neighbor.close_all(&mut TransportContext {
+        neighbor.close_all(&mut self.shared.context(registry, handler, now));
+        self.sync_listeners(registry, now);
+    }
+
+    /// Ends all sessions, and removes the routes of all neighbors, before the identity of this
+    /// speaker changes. The sessions start again with [`Self::set_neighbor`].
+    pub fn end_sessions(
+        &mut self,
+        registry: &Registry,
+        handler: &mut impl SessionHandler,
+        now: Instant,
+    ) {
+        for neighbor in self.neighbors.values_mut() {
+            neighbor.peer.end_for_change(now);
+            neighbor.close_all(&mut self.shared.context(registry, handler, now));
+        }
+    }
+
+    /// Makes the listeners match the neighbors.
+    fn sync_listeners(&mut self, registry: &Registry, now: Instant) {
+        let neighbors = self.neighbors.iter();
+        self.listeners.sync(
+            neighbors.map(|(ip, neighbor)| (*ip, &neighbor.options)),
             registry,
-            tokens: &mut self.tokens,
-            handler,
+            &mut self.shared.tokens,
             now,
-        });
+        );
     }
 
-    fn listen(&mut self, v6: bool, registry: &Registry) {
-        if self.listeners.iter().any(|listener| listener.v6 == v6) {
-            return;
-        }
-        let token = self.tokens.allocate();
-        let opened = socket::listen(v6, self.port).and_then(|mut socket| {
-            registry.register(&mut socket, token, Interest::READABLE)?;
-            Ok(Listener { v6, token, socket })
+    /// What does not work: listening, sessions that are not established, and established sessions
+    /// without routes.
+    pub fn degraded(&self, now: Instant) -> impl Iterator<Item = String> {
+        let (dropped, at_listeners) = (self.segment_drops(), self.listener_drops());
+        let down = self.neighbors.iter().filter_map(move |(ip, neighbor)| {
+            let status = neighbor.peer.status();
+            let why = status.not_up_text(now).filter(|_| status.is_overdue(now))?;
+            let hint = drop_hint(&neighbor.options, dropped, at_listeners);
+            Some(format!(
+                "BGP session with {ip} is not established: {why}{hint}"
+            ))
         });
-        match opened {
-            Ok(listener) => {
-                self.listen_errors.remove(&v6);
-                self.listeners.push(listener);
-            }
-            Err(error) => {
-                let family = if v6 { "IPv6" } else { "IPv4" };
-                let port = self.port;
-                let error = format!(
-                    "BGP cannot listen on {family} port {port}: {error}; \
-                     only sessions that this side opens are established"
-                );
-                tracing::warn!("{error}");
-                self.listen_errors.insert(v6, error);
-            }
-        }
-    }
-
-    /// What does not work: listening, and established sessions without routes.
-    pub fn degraded(&self) -> impl Iterator<Item = String> {
         let silent = self.silent.iter().map(|neighbor| {
             format!(
-                "BGP session with {neighbor} is established without routes, not even \
-                 End-of-RIB, while other neighbors have sent some; check the session on \
-                 {neighbor}, or restart it: vtepctl bgp clear {neighbor}"
+                "BGP session with {neighbor} is established without routes, not even End-of-RIB, \
+                 for more than a minute; check the session on {neighbor}, or restart it: \
+                 vtepctl bgp clear {neighbor}"
             )
         });
-        self.listen_errors.values().cloned().chain(silent)
+        self.listeners.errors().chain(down).chain(silent)
     }
 
-    /// True if the session with `neighbor` is established without routes while others have some.
+    /// Segments that the kernel has dropped since this speaker started, of all programs.
+    #[must_use]
+    pub fn segment_drops(&self) -> SegmentDrops {
+        SegmentDrops::read() - self.earlier_drops
+    }
+
+    /// Segments that the kernel has dropped at the listening sockets: by `ttl-security`, for their
+    /// TCP-MD5 signature, or because too many connections wait.
+    #[must_use]
+    pub fn listener_drops(&self) -> u64 {
+        self.listeners.drops()
+    }
+
+    /// True if the session with `neighbor` is established without routes.
     #[must_use]
     pub fn is_silent(&self, neighbor: IpAddr) -> bool {
         self.silent.contains(neighbor)
@@ -201,16 +228,16 @@ impl BgpSpeaker {
         for neighbor in self.silent.check(&sessions.collect::<Vec<_>>(), now) {
             tracing::warn!(
                 %neighbor,
-                "BGP session is established without routes, not even End-of-RIB, \
-                 while others have some"
+                "BGP session is established without routes, not even End-of-RIB, for a minute"
             );
         }
     }
 
-    /// Number of connections refused because their source address is not a neighbor.
+    /// Number of connections refused: their source address is not a neighbor, its TCP-MD5 password is
+    /// not set, or its session takes none now.
     #[must_use]
     pub const fn refused(&self) -> u64 {
-        self.refused
+        self.refused.count
     }
 
     /// The restart of this speaker is over: later OPENs do not have the R and F bits set.
@@ -240,12 +267,7 @@ impl BgpSpeaker {
             return false;
         };
         act(&mut neighbor.peer);
-        neighbor.run(&mut TransportContext {
-            registry,
-            tokens: &mut self.tokens,
-            handler,
-            now,
-        });
+        neighbor.run(&mut self.shared.context(registry, handler, now));
         true
     }
 
@@ -257,19 +279,10 @@ impl BgpSpeaker {
         handler: &mut impl SessionHandler,
         now: Instant,
     ) {
-        if let Some(place) = self
-            .listeners
-            .iter()
-            .position(|listener| listener.token == event.token())
-        {
+        if let Some(place) = self.listeners.place(event.token()) {
             return self.accept(place, registry, handler, now);
         }
-        let mut context = TransportContext {
-            registry,
-            tokens: &mut self.tokens,
-            handler,
-            now,
-        };
+        let mut context = self.shared.context(registry, handler, now);
         if let Some(neighbor) = self
             .neighbors
             .values_mut()
@@ -287,27 +300,30 @@ impl BgpSpeaker {
         now: Instant,
     ) {
         for _ in 0..MAX_ACCEPTS {
-            let (stream, from) = match self.listeners[place].socket.accept() {
+            let (stream, from) = match self.listeners.accept(place) {
                 Ok(accepted) => accepted,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if is_transient(&error) => continue,
                 Err(error) => {
-                    tracing::warn!(%error, "BGP: accept failed");
+                    if let Some(suppressed) = self.shared.accept_notices.allow(now) {
+                        tracing::warn!(%error, suppressed, "BGP: accept failed");
+                    }
                     return;
                 }
             };
             match self.neighbors.get_mut(&from.ip()) {
+                // What its TCP-MD5 password should keep out; `show status` says why.
+                Some(neighbor) if !self.listeners.has_key(place, from.ip(), &neighbor.options) => {
+                    self.refused.count += 1;
+                }
                 Some(neighbor) => {
-                    let mut context = TransportContext {
-                        registry,
-                        tokens: &mut self.tokens,
-                        handler,
-                        now,
-                    };
-                    neighbor.accept(stream, &mut context);
+                    let mut context = self.shared.context(registry, handler, now);
+                    if !neighbor.accept(stream, &mut context) {
+                        self.refused.count += 1;
+                    }
                 }
                 // Not a neighbor: closed before anything is read.
-                None => self.refused += 1,
+                None => self.refused.record(from.ip(), now),
             }
         }
     }
@@ -319,14 +335,32 @@ impl BgpSpeaker {
         handler: &mut impl SessionHandler,
         now: Instant,
     ) {
-        let mut context = TransportContext {
-            registry,
-            tokens: &mut self.tokens,
-            handler,
-            now,
-        };
-        for neighbor in self.neighbors.values_mut() {
-            neighbor.run(&mut context);
+        let mut context = self.shared.context(registry, handler, now);
+        // Each turn begins with another neighbor, so that one that sends all the time does not keep
+        // the others from being read.
+        let first = self.first.take();
+        let from = first.map_or(Bound::Unbounded, Bound::Included);
+        let before = first.map(|first| (Bound::Unbounded, Bound::Excluded(first)));
+        let mut order = self
+            .neighbors
+            .range((from, Bound::Unbounded))
+            .map(|(ip, _)| *ip)
+            .collect::<Vec<_>>();
+        order.extend(
+            before
+                .into_iter()
+                .flat_map(|range| self.neighbors.range(range))
+                .map(|(ip, _)| *ip),
+        );
+        self.first = order.get(1).copied();
+        for ip in order {
+            if let Some(neighbor) = self.neighbors.get_mut(&ip) {
+                neighbor.run(&mut context);
+            }
+        }
+        self.shared.begin_turn();
+        if self.listeners.retry_at().is_some_and(|at| at <= now) {
+            self.sync_listeners(registry, now);
         }
         // Edge-triggered: connections beyond `MAX_ACCEPTS` cause no further event.
         for place in 0..self.listeners.len() {
@@ -338,37 +372,55 @@ impl BgpSpeaker {
     /// Longest time to wait before the next [`Self::poll_once`]; `None`: until an event.
     #[must_use]
     pub fn poll_timeout(&self, now: Instant) -> Option<Duration> {
-        if self.neighbors.values().any(NeighborTransport::has_unread) {
+        let has_work = self.neighbors.values().any(NeighborTransport::has_work);
+        if has_work || self.listeners.has_waiting() {
             return Some(Duration::ZERO);
         }
         let timers = self
             .neighbors
             .values()
             .filter_map(|neighbor| neighbor.peer.poll_timeout());
-        timers.min().map(|at| at.saturating_duration_since(now))
+        let all = timers.chain(self.listeners.retry_at());
+        all.min().map(|at| at.saturating_duration_since(now))
     }
 
-    /// Closes all sessions. Those with graceful restart are closed without a NOTIFICATION, so that
-    /// the neighbors keep our routes during a restart, as after a crash.
+    /// Closes all sessions for a restart. Neighbors that keep our routes until we are back get no
+    /// NOTIFICATION, as after a crash; the others get 6/2.
     pub fn stop(&mut self, registry: &Registry, handler: &mut impl SessionHandler, now: Instant) {
         for neighbor in self.neighbors.values_mut() {
             if neighbor
                 .peer
                 .status()
                 .negotiated
-                .is_none_or(|negotiated| negotiated.restart.is_none())
+                .is_none_or(|negotiated| !negotiated.helper)
             {
                 neighbor.peer.shutdown(now, Some("vtepd is stopping"));
-                neighbor.close_all(&mut TransportContext {
-                    registry,
-                    tokens: &mut self.tokens,
-                    handler,
-                    now,
-                });
+                neighbor.close_all(&mut self.shared.context(registry, handler, now));
             }
         }
         self.neighbors.clear();
     }
+}
+
+/// What the kernel has dropped that may be segments of a neighbor: which one's it does not say.
+fn drop_hint(options: &TcpOptions, dropped: SegmentDrops, at_listeners: u64) -> String {
+    let mut hint = String::new();
+    let SegmentDrops { signature, ttl } = dropped;
+    if options.password.is_some() && signature > 0 {
+        hint = format!(
+            "; this host has dropped {signature} TCP segments without the right TCP-MD5 signature \
+             since vtepd started"
+        );
+    }
+    if options.ttl_security.is_some() && ttl + at_listeners > 0 {
+        let more = format!(
+            "; since vtepd started, this host has dropped {ttl} TCP segments with a TTL below that \
+             of their connection, and {at_listeners} at the BGP port for their TTL, for their \
+             signature, or because too many connections wait"
+        );
+        hint.push_str(&more);
+    }
+    hint
 }
 
 /// True for errors of accept(2) that concern a single connection and not the listening socket.

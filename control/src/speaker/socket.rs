@@ -35,6 +35,16 @@ pub struct TcpOptions {
     pub ttl_security: Option<u8>,
 }
 
+impl TcpOptions {
+    /// The least TTL of packets from the neighbor; 0 without GTSM.
+    #[must_use]
+    pub fn least_ttl(&self) -> u8 {
+        // 256 - hops, for 1 to 254 hops.
+        self.ttl_security
+            .map_or(0, |hops| u8::MAX - (hops.max(1) - 1))
+    }
+}
+
 /// Longest TCP-MD5 password, in octets: `TCP_MD5SIG_MAXKEYLEN`.
 pub const MAX_PASSWORD_LEN: usize = 80;
 
@@ -86,35 +96,49 @@ nix::setsockopt_impl!(
 );
 
 impl Md5Key {
+    /// Removes the key for `neighbor`: one without octets.
+    fn removal(neighbor: IpAddr) -> Self {
+        let (family, address) = sockaddr(neighbor);
+        Self {
+            family,
+            address,
+            flags: 0,
+            prefix_len: 0,
+            key_len: 0,
+            ifindex: 0,
+            key: [0; MAX_PASSWORD_LEN],
+        }
+    }
+
     /// The key for segments to and from `neighbor`; `None` if the password is empty or too long.
     fn new(neighbor: IpAddr, password: &[u8]) -> Option<Self> {
         let mut key = [0; MAX_PASSWORD_LEN];
         key.get_mut(..password.len())
             .filter(|field| !field.is_empty())?
             .copy_from_slice(password);
-        let mut address = [0; 126];
-        // sockaddr_in: port 2, address 4. sockaddr_in6: port 2, flow 4, address 16.
-        let family = match neighbor {
-            IpAddr::V4(v4) => {
-                address[2..6].copy_from_slice(&v4.octets());
-                libc::AF_INET
-            }
-            IpAddr::V6(v6) => {
-                address[6..22].copy_from_slice(&v6.octets());
-                libc::AF_INET6
-            }
-        };
-        let key_len = password.len() as u16;
         Some(Self {
-            family: family as u16,
-            address,
-            flags: 0,
-            prefix_len: 0,
-            key_len,
-            ifindex: 0,
+            key_len: password.len() as u16,
             key,
+            ..Self::removal(neighbor)
         })
     }
+}
+
+/// The family and the rest of a `sockaddr_storage`: `sockaddr_in` has port 2, address 4;
+/// `sockaddr_in6` has port 2, flow 4, address 16.
+fn sockaddr(ip: IpAddr) -> (u16, [u8; 126]) {
+    let mut address = [0; 126];
+    let family = match ip {
+        IpAddr::V4(v4) => {
+            address[2..6].copy_from_slice(&v4.octets());
+            libc::AF_INET
+        }
+        IpAddr::V6(v6) => {
+            address[6..22].copy_from_slice(&v6.octets());
+            libc::AF_INET6
+        }
+    };
+    (family as u16, address)
 }
 
 fn family(address: IpAddr) -> AddressFamily {
@@ -135,25 +159,43 @@ fn new_socket(address: IpAddr) -> io::Result<rustix::fd::OwnedFd> {
     )?)
 }
 
-/// Sets the key for one neighbor on a socket; on a listening one before the neighbor connects.
+/// Sets, changes or removes (`None`) the key for one neighbor on a socket; on a listening one
+/// before the neighbor connects.
 ///
 /// # Errors
 /// EINVAL for a password that is empty or longer than [`MAX_PASSWORD_LEN`]; ENOENT or EOPNOTSUPP if
 /// the kernel does not support TCP-MD5.
-pub fn set_password(socket: impl AsFd, neighbor: IpAddr, password: &Md5Password) -> io::Result<()> {
-    let key = Md5Key::new(neighbor, &password.0).ok_or(io::ErrorKind::InvalidInput)?;
+pub fn set_password(
+    socket: impl AsFd,
+    neighbor: IpAddr,
+    password: Option<&Md5Password>,
+) -> io::Result<()> {
+    let key = match password {
+        Some(password) => Md5Key::new(neighbor, &password.0).ok_or(io::ErrorKind::InvalidInput)?,
+        None => Md5Key::removal(neighbor),
+    };
     Ok(TcpMd5Sig.set(&socket.as_fd(), &key)?)
 }
 
-/// Enables GTSM on a connection.
-fn set_ttl_security(socket: impl AsFd, neighbor: IpAddr, hops: u8) -> io::Result<()> {
-    let least = 256 - libc::c_int::from(hops.max(1));
-    if neighbor.is_ipv6() {
+/// Drops packets with a TTL or hop limit below `least`; 0 for none.
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn set_least_ttl(socket: impl AsFd, v6: bool, least: u8) -> io::Result<()> {
+    let least = libc::c_int::from(least);
+    if v6 {
+        Ok(Ipv6MinHopCount.set(&socket.as_fd(), &least)?)
+    } else {
+        Ok(IpMinTtl.set(&socket.as_fd(), &least)?)
+    }
+}
+
+/// Sends packets with TTL or hop limit 255, as GTSM requires (RFC 5082 section 3).
+fn send_greatest_ttl(socket: impl AsFd, v6: bool) -> io::Result<()> {
+    if v6 {
         sockopt::set_ipv6_unicast_hops(&socket, Some(255))?;
-        Ipv6MinHopCount.set(&socket.as_fd(), &least)?;
     } else {
         sockopt::set_ip_ttl(&socket, 255)?;
-        IpMinTtl.set(&socket.as_fd(), &least)?;
     }
     Ok(())
 }
@@ -171,10 +213,11 @@ pub fn prepare(socket: impl AsFd, neighbor: IpAddr, options: &TcpOptions) -> io:
     } else {
         sockopt::set_ip_tos(&socket, CS6)?;
     }
-    match options.ttl_security {
-        Some(hops) => set_ttl_security(&socket, neighbor, hops),
-        None => Ok(()),
+    if options.ttl_security.is_some() {
+        send_greatest_ttl(&socket, neighbor.is_ipv6())?;
     }
+    // An accepted connection has that of the listener.
+    set_least_ttl(&socket, neighbor.is_ipv6(), options.least_ttl())
 }
 
 /// Starts to connect. The stream becomes writable once that completes; `take_error` returns the
@@ -187,7 +230,7 @@ pub fn connect(to: SocketAddr, options: &TcpOptions) -> io::Result<mio::net::Tcp
     let socket = new_socket(to.ip())?;
     prepare(&socket, to.ip(), options)?;
     if let Some(password) = &options.password {
-        set_password(&socket, to.ip(), password)?;
+        set_password(&socket, to.ip(), Some(password))?;
     }
     if let Some(local) = options.local {
         rustix::net::bind(&socket, &SocketAddr::new(local, 0))?;
@@ -203,9 +246,10 @@ pub fn connect(to: SocketAddr, options: &TcpOptions) -> io::Result<mio::net::Tcp
 
 /// Maximum number of connections that wait to be accepted (listen(2)); half-open ones are in the
 /// SYN queue.
-const BACKLOG: i32 = 64;
+pub(super) const BACKLOG: i32 = 64;
 
-/// Listens on all addresses of one family.
+/// Listens on all addresses of one family. SYN-ACKs, and packets of accepted connections, have TTL
+/// 255: a neighbor with GTSM drops others (RFC 5082), and to others it makes no difference.
 ///
 /// # Errors
 /// EADDRINUSE if another BGP daemon uses the port, EACCES without `CAP_NET_BIND_SERVICE`.
@@ -220,6 +264,7 @@ pub fn listen(v6: bool, port: u16) -> io::Result<mio::net::TcpListener> {
     if v6 {
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
+    send_greatest_ttl(&socket, v6)?;
     rustix::net::bind(&socket, &SocketAddr::new(any, port))?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(mio::net::TcpListener::from_std(
@@ -243,7 +288,7 @@ mod tests {
             set_password(
                 &listener,
                 loopback,
-                &Md5Password(password.as_bytes().into()),
+                Some(&Md5Password(password.as_bytes().into())),
             )?;
         }
         let password = ours.map(|password| Md5Password(password.as_bytes().into()));

@@ -9,7 +9,8 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use super::socket::{self, TcpOptions};
-use crate::bgp::{ConnectionId, Peer, PeerOutput};
+use crate::bgp::{ConnectionId, Peer, PeerConfig, PeerOutput};
+use crate::notices::Notices;
 
 /// Maximum number of octets per read.
 const READ_LEN: usize = 1 << 16;
@@ -25,8 +26,10 @@ pub trait SessionHandler {
     /// Number of routes from the neighbor in the Adj-RIB-In.
     fn route_count(&self, neighbor: IpAddr) -> usize;
 
-    /// Queues pending routes until the peer's send queue is full; called again once it drains.
-    fn advertise(&mut self, neighbor: IpAddr, peer: &mut Peer, now: Instant);
+    /// Queues pending routes until the peer's send queue is full, or messages of `octets` are
+    /// queued, which is what is left of them afterwards: 0 if the next message does not fit. Called
+    /// again once the queue drains.
+    fn advertise(&mut self, neighbor: IpAddr, peer: &mut Peer, now: Instant, octets: &mut usize);
 }
 
 /// One TCP connection.
@@ -61,16 +64,69 @@ impl TokenAllocator {
     }
 }
 
+/// Octets that all neighbors together are read in one turn: some 6,000 routes, which take five
+/// milliseconds to evaluate and install, and three times as long while other programs use the caches.
+/// The rest waits in the kernel, and TCP slows the sender.
+pub(super) const TURN_OCTETS: usize = 256 << 10;
+
+/// Octets of routes that are queued for all neighbors together in one turn: a few milliseconds of
+/// encoding.
+pub(super) const TURN_ROUTES: usize = 256 << 10;
+
+/// What all neighbors share.
+#[derive(Debug)]
+pub(super) struct SharedLimits {
+    /// Tokens for new connections.
+    pub(super) tokens: TokenAllocator,
+    /// Octets that may still be read in this turn.
+    octets: usize,
+    /// Octets of routes that may still be queued in this turn.
+    routes: usize,
+    /// Log lines about connections that could not be accepted.
+    pub(super) accept_notices: Notices,
+}
+
+impl SharedLimits {
+    /// Uses the tokens after `first`.
+    pub(super) fn new(first: Token) -> Self {
+        Self {
+            tokens: TokenAllocator::from(first),
+            octets: TURN_OCTETS,
+            routes: TURN_ROUTES,
+            accept_notices: Notices::default(),
+        }
+    }
+
+    /// The next turn begins.
+    pub(super) const fn begin_turn(&mut self) {
+        (self.octets, self.routes) = (TURN_OCTETS, TURN_ROUTES);
+    }
+
+    /// What a [`NeighborTransport`] needs for a call.
+    pub(super) const fn context<'a, R>(
+        &'a mut self,
+        registry: &'a Registry,
+        handler: &'a mut R,
+        now: Instant,
+    ) -> TransportContext<'a, R> {
+        TransportContext {
+            registry,
+            shared: self,
+            handler,
+            now,
+        }
+    }
+}
+
 /// What a [`NeighborTransport`] needs for each call.
 pub struct TransportContext<'a, R> {
     /// The daemon's poll.
-    pub registry: &'a Registry,
-    /// Tokens for new connections.
-    pub tokens: &'a mut TokenAllocator,
+    registry: &'a Registry,
+    shared: &'a mut SharedLimits,
     /// Consumer of outputs.
-    pub handler: &'a mut R,
+    handler: &'a mut R,
     /// The current time.
-    pub now: Instant,
+    now: Instant,
 }
 
 /// One neighbor with its TCP connections.
@@ -83,9 +139,9 @@ pub struct NeighborTransport {
     /// Its BGP sessions.
     pub peer: Peer,
     connections: Vec<Connection>,
-    /// Error of the last connection, until the next is established.
-    pub last_error: Option<String>,
     buffer: Vec<u8>,
+    /// The octets of a turn were used up before all routes were queued.
+    is_unsent: bool,
 }
 
 impl NeighborTransport {
@@ -97,9 +153,30 @@ impl NeighborTransport {
             options,
             peer,
             connections: Vec::new(),
-            last_error: None,
             buffer: vec![0; READ_LEN],
+            is_unsent: false,
         }
+    }
+
+    /// Applies another configuration of the same neighbor. Connections are closed if they consist
+    /// of what has changed.
+    pub fn reconfigure<R: SessionHandler>(
+        &mut self,
+        address: SocketAddr,
+        options: TcpOptions,
+        config: PeerConfig,
+        context: &mut TransportContext<'_, R>,
+    ) {
+        let ip = self.address.ip();
+        let reset = (&self.address, &self.options) != (&address, &options);
+        (self.address, self.options) = (address, options);
+        if self.peer.reconfigure(context.now, config, reset) {
+            tracing::info!(neighbor = %ip, "BGP session reset: its configuration has changed");
+        } else {
+            self.peer
+                .handle_prefix_count(context.now, context.handler.route_count(ip));
+        }
+        self.run(context);
     }
 
     /// True if `token` belongs to one of its connections.
@@ -110,33 +187,39 @@ impl NeighborTransport {
             .any(|connection| connection.token == token)
     }
 
-    /// True if there may be octets to read without a further event.
+    /// True if there may be octets to read, or routes to queue, without a further event.
     #[must_use]
-    pub fn has_unread(&self) -> bool {
-        self.connections.iter().any(|connection| connection.unread)
+    pub fn has_work(&self) -> bool {
+        self.is_unsent || self.connections.iter().any(|connection| connection.unread)
     }
 
-    /// Handles a connection opened by the neighbor.
+    /// Handles a connection opened by the neighbor. Returns false if it is closed at once: the session
+    /// is shut down, waits after an error or is at its prefix limit, or has a connection already.
     pub fn accept<R: SessionHandler>(
         &mut self,
         stream: TcpStream,
         context: &mut TransportContext<'_, R>,
-    ) {
+    ) -> bool {
         if let Err(error) = socket::prepare(&stream, self.address.ip(), &self.options) {
-            tracing::warn!(
-                neighbor = %self.address.ip(),
-                %error,
-                "cannot set the options of an accepted connection"
-            );
-            return;
+            if let Some(suppressed) = context.shared.accept_notices.allow(context.now) {
+                tracing::warn!(
+                    neighbor = %self.address.ip(),
+                    %error,
+                    suppressed,
+                    "cannot set the options of an accepted connection"
+                );
+            }
+            return false;
         }
-        if let Some(conn) = self.peer.handle_accepted(context.now) {
+        let conn = self.peer.handle_accepted(context.now);
+        if let Some(conn) = conn {
             self.add_connection(conn, stream, true, context);
         }
         self.run(context);
+        conn.is_some()
     }
 
-    /// Handles an event of one of its connections.
+    /// Notes an event of one of its connections; [`Self::run`] reads and writes in the same turn.
     pub fn handle_event<R: SessionHandler>(
         &mut self,
         event: &mio::event::Event,
@@ -155,13 +238,11 @@ impl NeighborTransport {
             match connection.stream.take_error().unwrap_or_else(Some) {
                 None => {
                     connection.up = true;
-                    self.last_error = None;
                     self.peer.handle_connected(context.now, conn);
                 }
                 Some(error) => self.connection_lost(conn, Some(&error), context),
             }
         }
-        self.run(context);
     }
 
     /// Handles timers, reads, performs outputs, advertises and writes, until it would block.
@@ -174,11 +255,12 @@ impl NeighborTransport {
             self.read(index, context);
         }
         loop {
-            context
-                .handler
-                .advertise(self.address.ip(), &mut self.peer, context.now);
+            let (ip, routes) = (self.address.ip(), &mut context.shared.routes);
+            let handler = &mut context.handler;
+            handler.advertise(ip, &mut self.peer, context.now, routes);
+            self.is_unsent = context.shared.routes == 0;
             self.drain_outputs(context);
-            if !self.write(context) {
+            if !self.write(context) || self.is_unsent {
                 break;
             }
         }
@@ -191,11 +273,11 @@ impl NeighborTransport {
         up: bool,
         context: &mut TransportContext<'_, R>,
     ) {
-        let token = context.tokens.allocate();
+        let token = context.shared.tokens.allocate();
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = context.registry.register(&mut stream, token, interest) {
-            self.last_error = Some(error.to_string());
-            self.peer.handle_closed(context.now, conn);
+            self.peer
+                .handle_failed(context.now, conn, text_of(&error, &self.options));
             return;
         }
         self.connections.push(Connection {
@@ -240,7 +322,8 @@ impl NeighborTransport {
         }
     }
 
-    /// Reads from one connection, at most [`MAX_READS`] times.
+    /// Reads from one connection, at most [`MAX_READS`] times and what is left of this turn's
+    /// octets.
     fn read<R: SessionHandler>(&mut self, index: usize, context: &mut TransportContext<'_, R>) {
         for _ in 0..MAX_READS {
             let Some(connection) = self
@@ -251,7 +334,11 @@ impl NeighborTransport {
                 return;
             };
             let conn = connection.conn;
+            if context.shared.octets == 0 {
+                return;
+            }
             let capacity = self.peer.recv_capacity(conn).min(READ_LEN);
+            let capacity = capacity.min(context.shared.octets);
             if capacity == 0 {
                 self.drain_outputs(context);
                 if self.peer.recv_capacity(conn) == 0 {
@@ -262,6 +349,7 @@ impl NeighborTransport {
             match connection.stream.read(&mut self.buffer[..capacity]) {
                 Ok(0) => return self.connection_lost(conn, None, context),
                 Ok(count) => {
+                    context.shared.octets -= count;
                     self.peer.handle_bytes(conn, &self.buffer[..count]);
                     self.drain_outputs(context);
                 }
@@ -321,9 +409,6 @@ impl NeighborTransport {
         error: Option<&io::Error>,
         context: &mut TransportContext<'_, R>,
     ) {
-        if let Some(error) = error {
-            self.last_error = Some(error.to_string());
-        }
         // The last messages of the neighbor, often a NOTIFICATION, precede the close.
         while let Some(output) = self.peer.poll_output(context.now) {
             match output {
@@ -337,7 +422,13 @@ impl NeighborTransport {
             }
         }
         close(&mut self.connections, conn, &[], context.registry);
-        self.peer.handle_closed(context.now, conn);
+        match error {
+            None => self.peer.handle_closed(context.now, conn),
+            Some(error) => {
+                let error = text_of(error, &self.options);
+                self.peer.handle_failed(context.now, conn, error);
+            }
+        }
     }
 
     /// Closes all connections, after [`Peer::shutdown`].
@@ -345,6 +436,20 @@ impl NeighborTransport {
         self.drain_outputs(context);
         self.write(context);
         self.drain_outputs(context);
+    }
+}
+
+/// An error of TCP for operators.
+fn text_of(error: &io::Error, options: &TcpOptions) -> String {
+    match (error.kind(), options.local) {
+        (ErrorKind::AddrNotAvailable, Some(local)) => {
+            format!("local-address {local} is not an address of this host")
+        }
+        _ => {
+            let text = error.to_string();
+            let end = text.find(" (os error").unwrap_or(text.len());
+            text[..end].to_owned()
+        }
     }
 }
 

@@ -31,6 +31,14 @@ impl Addresses {
         self.interfaces.contains_key(&address)
     }
 
+    /// The addresses of the interface with this index, unordered.
+    pub fn on(&self, index: u32) -> impl Iterator<Item = IpAddr> {
+        let own = move |interfaces: &HashSet<u32>| interfaces.contains(&index);
+        let all = self.interfaces.iter();
+        all.filter(move |(_, interfaces)| own(interfaces))
+            .map(|(address, _)| *address)
+    }
+
     /// Applies RTM_NEWADDR. A tentative or duplicate IPv6 address counts as absent: the kernel
     /// sends nothing from it (RFC 4862 section 5.4).
     pub fn update(&mut self, message: &AddressMessage) -> Option<AddressChange> {

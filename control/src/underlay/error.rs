@@ -123,6 +123,34 @@ pub enum ResolveError {
         /// The interface.
         interface: Arc<str>,
     },
+    /// The bond's members carry no VXLAN.
+    #[error(
+        "route uses bond {bond}, whose members in use are not in [vtep] underlay; write its members \
+         there: {members}"
+    )]
+    BondNotInUnderlay {
+        /// The bond.
+        bond: Arc<str>,
+        /// Its members.
+        members: String,
+    },
+    /// The bond has no member that sends.
+    #[error("bond {bond} has no active member with a carrier")]
+    BondWithoutActiveMember {
+        /// The bond.
+        bond: Arc<str>,
+    },
+    /// The bond's mode requires more than the choice of one member for each frame.
+    #[error(
+        "bond {bond} is of mode {mode}, which is not supported; use active-backup, 802.3ad, balance-xor, \
+         balance-rr or balance-tlb"
+    )]
+    BondMode {
+        /// The bond.
+        bond: Arc<str>,
+        /// Its mode.
+        mode: String,
+    },
     /// The VLAN's tag is 802.1ad.
     #[error("{interface} is an 802.1ad VLAN; the underlay carries 802.1Q tags only")]
     ServiceVlan {
@@ -217,6 +245,9 @@ impl ResolveError {
             Self::UnknownInterface { .. } => "unknown-interface",
             Self::RouteEncapsulated { .. } => "route-encapsulated",
             Self::NotUnderlayInterface { .. } => "not-underlay-interface",
+            Self::BondNotInUnderlay { .. } => "bond-not-in-underlay",
+            Self::BondWithoutActiveMember { .. } => "bond-without-active-member",
+            Self::BondMode { .. } => "bond-mode",
             Self::ServiceVlan { .. } => "service-vlan",
             Self::NotEthernet { .. } => "not-ethernet",
             Self::InterfaceDown { .. } => "interface-down",

@@ -1,6 +1,8 @@
 //! Netlink requests and events of [`Underlay`].
 
+use std::collections::BTreeSet;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
 
 use hashbrown::HashSet;
@@ -11,9 +13,14 @@ use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 
 use super::netlink::Reply;
+use super::path_mtu::PathMtu;
+use super::resolve::{self, DefaultLinks};
 use super::route::{self, RouteLookup};
-use super::{NeighborKey, PendingWork, RECHECK, RETRY, Underlay, UnderlayEvent};
-use super::{addresses::Addresses, links::Links, neighbors::NeighborCache, resolve};
+use super::{NeighborKey, PendingWork, RECHECK, RETRY, TrackedVtep, Underlay, UnderlayEvent};
+use super::{addresses::Addresses, links::Links, neighbors::NeighborCache};
+
+/// Routes looked up in one poll; each takes some microseconds.
+const LOOKUPS: usize = 2048;
 
 /// RTM_NEWRULE, RTM_DELRULE, RTM_NEWNEXTHOP, RTM_DELNEXTHOP (include/uapi/linux/rtnetlink.h): they
 /// may change any route, so their contents need not be parsed.
@@ -26,6 +33,7 @@ impl Source for Underlay {
         token: Token,
         interests: Interest,
     ) -> io::Result<()> {
+        self.icmp.register(registry, token, interests)?;
         self.event_socket
             .source()
             .register(registry, token, interests)
@@ -37,12 +45,14 @@ impl Source for Underlay {
         token: Token,
         interests: Interest,
     ) -> io::Result<()> {
+        self.icmp.reregister(registry, token, interests)?;
         self.event_socket
             .source()
             .reregister(registry, token, interests)
     }
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.icmp.deregister(registry)?;
         self.event_socket.source().deregister(registry)
     }
 }
@@ -116,6 +126,7 @@ impl Underlay {
         let Some(prefix) = route::event_prefix(message) else {
             return self.lookup_all();
         };
+        self.default_route_changed |= route::is_default(message);
         // Tracked VTEPs are sorted, so those of a prefix are adjacent: route churn of a full table
         // is cheap.
         let concerned = self
@@ -177,15 +188,64 @@ impl Underlay {
         Ok(())
     }
 
-    /// Looks up the route of every VTEP that is marked for it.
+    /// Looks up which interfaces the default routes use. Reading all routes would take long on a
+    /// router; the addresses asked for are usually covered by nothing else (documentation prefixes of RFC
+    /// 5737, RFC 3849 and RFC 9637, in both halves of the address space).
+    pub(super) fn lookup_default(&mut self) -> io::Result<()> {
+        let probes: [IpAddr; 4] = [
+            Ipv4Addr::new(198, 51, 100, 1).into(),
+            Ipv4Addr::new(100, 100, 100, 1).into(),
+            Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0xffff, 0, 0, 0, 1).into(),
+            Ipv6Addr::new(0xfd00, 0xffff, 0xffff, 0xffff, 0, 0, 0, 1).into(),
+        ];
+        let requests = probes.map(|address| Message::GetRoute(route::plain_request(address)));
+        let mut found = DefaultLinks::default();
+        self.request_socket
+            .transact(&requests, false, |place, reply| {
+                let Reply::Message(Message::NewRoute(message)) = reply else {
+                    return;
+                };
+                if !route::is_default(&message) {
+                    return;
+                }
+                let links = if probes[place].is_ipv4() {
+                    &mut found.v4
+                } else {
+                    &mut found.v6
+                };
+                links.extend(route::parse(&message).hops.iter().map(|hop| hop.ifindex));
+            })?;
+        self.host.default_links = found;
+        Ok(())
+    }
+
+    /// The VTEPs whose routes are looked up next, in turn: a change of any route marks all.
+    fn due_lookups(&mut self) -> Vec<IpAddr> {
+        let is_due =
+            |(_, tracked): &(&IpAddr, &TrackedVtep)| tracked.pending == PendingWork::Lookup;
+        let mut due: Vec<_> = self
+            .tracked
+            .iter()
+            .filter(is_due)
+            .map(|(at, _)| *at)
+            .collect();
+        let first = due.partition_point(|address| Some(*address) <= self.looked_up);
+        due.rotate_left(first);
+        self.more_events |= due.len() > LOOKUPS;
+        due.truncate(LOOKUPS);
+        self.looked_up = due.last().copied();
+        due
+    }
+
+    /// Looks up the routes of a portion of the VTEPs that are marked for it.
     pub(super) fn lookup_routes(&mut self) -> io::Result<()> {
         let mut requests = Vec::new();
         let mut places = Vec::new();
-        for tracked in self
-            .tracked
-            .values_mut()
-            .filter(|tracked| tracked.pending == PendingWork::Lookup)
-        {
+        for address in self.due_lookups() {
+            let Some(tracked) = self.tracked.get_mut(&address) else {
+                continue;
+            };
+            tracked.pending = PendingWork::Derive;
             match resolve::local_address(tracked.vtep, &self.host) {
                 Ok(source) => {
                     let request = route::lookup_request(
@@ -194,13 +254,14 @@ impl Underlay {
                         self.host.config.udp_port,
                     );
                     requests.push(Message::GetRoute(request));
-                    places.push(tracked.vtep.get());
+                    places.push(address);
                 }
                 Err(error) => tracked.lookup = RouteLookup::Skipped(error),
             }
         }
         let tracked = &mut self.tracked;
-        self.request_socket
+        let looked_up = self
+            .request_socket
             .transact(&requests, false, |place, reply| {
                 let Some(tracked) = places
                     .get(place)
@@ -215,7 +276,64 @@ impl Underlay {
                     Reply::Message(_) => return,
                     Reply::Code(error) => RouteLookup::Failed(error),
                 };
-            })
+            });
+        if looked_up.is_err() {
+            for address in places {
+                if let Some(tracked) = self.tracked.get_mut(&address) {
+                    tracked.pending = PendingWork::Lookup;
+                }
+            }
+        }
+        looked_up
+    }
+
+    /// Asks the kernel for the path MTUs that its own connections to a VTEP have discovered, which
+    /// it announces in no event: for new VTEPs, and where an error or an expiry calls for it. Over
+    /// several next hops they differ, and each interface is asked for.
+    pub(super) fn ask_for_path_mtus(&mut self, now: Instant) -> io::Result<()> {
+        let mut requests = Vec::new();
+        let mut places = Vec::new();
+        for tracked in self.tracked.values_mut().filter(|it| it.ask_kernel) {
+            let RouteLookup::Found(route) = &tracked.lookup else {
+                continue;
+            };
+            tracked.ask_kernel = false;
+            if tracked.vtep.is_group() {
+                continue;
+            }
+            let Ok(source) = resolve::local_address(tracked.vtep, &self.host) else {
+                continue;
+            };
+            let links: BTreeSet<u32> = route.hops.iter().map(|hop| hop.ifindex).collect();
+            for link in links {
+                let port = self.host.config.udp_port;
+                let request = route::exception_request(tracked.vtep, source.get(), port, link);
+                requests.push(Message::GetRoute(request));
+                places.push(tracked.vtep.get());
+            }
+        }
+        let mut learned = Vec::new();
+        self.request_socket
+            .transact(&requests, false, |place, reply| {
+                if let (Reply::Message(Message::NewRoute(message)), Some(vtep)) =
+                    (reply, places.get(place))
+                {
+                    learned.extend(route::exception(&message).map(|found| (*vtep, found)));
+                }
+            })?;
+        for (vtep, (mtu, left)) in learned {
+            let until = now + left;
+            self.lower_path_mtu(
+                vtep,
+                PathMtu {
+                    mtu,
+                    reporter: None,
+                    until,
+                },
+                now,
+            );
+        }
+        Ok(())
     }
 
     /// Makes the kernel resolve missing and failed neighbors and probe stale ones, as a packet to
@@ -253,9 +371,11 @@ impl Underlay {
             .map(|key| Message::NewNeighbour(use_neighbor(*key)))
             .collect();
         self.request_socket.transact(&requests, true, |place, reply| {
-            if let (Reply::Code(error @ 1..), Some((link, address))) = (reply, due.get(place)) {
+            if let (Reply::Code(error @ 1..), Some((link, address))) = (reply, due.get(place))
+                && let Some(suppressed) = self.neighbor_notices.allow(now)
+            {
                 let error = io::Error::from_raw_os_error(error);
-                tracing::warn!(%address, link, %error, "can't make the kernel resolve the neighbor");
+                tracing::warn!(%address, link, %error, suppressed, "can't make the kernel resolve the neighbor");
             }
         })?;
         self.fetch_neighbors(&again)

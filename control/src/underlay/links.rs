@@ -3,15 +3,20 @@
 //! In: link messages (include/uapi/linux/if_link.h). Out: interfaces by index or name, and what
 //! changed.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::link::{
-    InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+    InfoData, InfoPortData, InfoVlan, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType,
+    LinkMessage, Prop,
 };
 use netlink_packet_route::link::{InfoKind, VlanProtocol};
 use vtep_dataplane::addr::MacAddr;
+
+use super::bonds::{Bond, BondMember};
 
 /// The VLAN of a sub-interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +29,15 @@ pub struct Vlan {
     pub dot1q: bool,
 }
 
+/// A VXLAN device of the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VxlanDevice {
+    /// Its UDP port.
+    pub port: u16,
+    /// The local address that it receives on; `None` = any.
+    pub local: Option<IpAddr>,
+}
+
 /// One interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
@@ -31,6 +45,8 @@ pub struct Link {
     pub index: u32,
     /// Its name.
     pub name: Arc<str>,
+    /// Its alternative names (`ip link property add`).
+    pub alt_names: Vec<Arc<str>>,
     /// The link kind (IFLA_INFO_KIND), such as `veth` or `vlan`; empty for hardware.
     pub kind: String,
     /// Administratively up (IFF_UP).
@@ -45,11 +61,43 @@ pub struct Link {
     pub mac: Option<MacAddr>,
     /// Set for VLAN sub-interfaces.
     pub vlan: Option<Vlan>,
+    /// The loopback interface (IFF_LOOPBACK).
+    pub loopback: bool,
+    /// Index of the interface that it is stacked on (IFLA_LINK), or of a veth's other end. `None` when
+    /// that is in another network namespace.
+    pub lower: Option<u32>,
+    /// Set for Linux VXLAN devices.
+    pub vxlan: Option<VxlanDevice>,
     /// Index of the bridge, bond or VRF that it is a port of.
     pub master: Option<u32>,
+    /// Set for bonds.
+    pub bond: Option<Bond>,
+    /// Set for members of a bond.
+    pub bond_member: Option<BondMember>,
+}
+
+/// What this host receives on an underlay interface.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reception {
+    /// The MACs under which it receives: those of the interface, and of the VLAN interfaces, bonds
+    /// and bridges over it. Sorted; empty if unknown.
+    pub macs: Vec<MacAddr>,
+    /// It receives nothing, since the interface is an inactive member of a bond.
+    pub standby: bool,
 }
 
 impl Link {
+    /// Whether this is its name or one of its alternative names.
+    #[must_use]
+    pub fn has_name(&self, name: &str) -> bool {
+        self.names().any(|own| &**own == name)
+    }
+
+    /// Its name and its alternative names.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        std::iter::once(&self.name).chain(&self.alt_names)
+    }
+
     /// Whether it can carry frames: administratively up and with a carrier.
     #[must_use]
     pub fn up(&self) -> bool {
@@ -70,6 +118,8 @@ pub struct LinkChange {
 #[derive(Debug, Clone, Default)]
 pub struct Links {
     by_index: HashMap<u32, Link>,
+    /// The indexes of the interfaces by their names.
+    by_name: HashMap<Arc<str>, u32>,
 }
 
 impl Links {
@@ -79,10 +129,72 @@ impl Links {
         self.by_index.get(&index)
     }
 
-    /// The interface with this name.
+    /// The interface with this name or alternative name.
     #[must_use]
     pub fn by_name(&self, name: &str) -> Option<&Link> {
-        self.by_index.values().find(|link| &*link.name == name)
+        self.by_index.get(self.by_name.get(name)?)
+    }
+
+    /// What this host receives on an interface.
+    #[must_use]
+    pub fn reception(&self, index: u32) -> Reception {
+        Reception {
+            macs: self.macs(index),
+            standby: self.is_standby(index),
+        }
+    }
+
+    fn is_standby(&self, index: u32) -> bool {
+        let Some(link) = self.get(index) else {
+            return false;
+        };
+        let bond = link.master.and_then(|master| self.get(master)?.bond);
+        bond.is_some_and(|bond| bond.ignores(index, link.bond_member))
+    }
+
+    /// The members of a bond, in the order of their indexes.
+    #[must_use]
+    pub fn members(&self, bond: u32) -> Vec<&Link> {
+        let mut members: Vec<_> = self
+            .iter()
+            .filter(|link| link.master == Some(bond))
+            .collect();
+        members.sort_by_key(|link| link.index);
+        members
+    }
+
+    /// The names of a bond's members.
+    #[must_use]
+    pub fn member_names(&self, bond: u32) -> Vec<&str> {
+        let members = self.members(bond);
+        members.iter().map(|link| &*link.name).collect()
+    }
+
+    /// The bond that an interface is a member of, else the interface itself.
+    #[must_use]
+    pub fn bond_or_self(&self, index: u32) -> u32 {
+        let master = self.get(index).and_then(|link| self.get(link.master?));
+        master
+            .filter(|master| master.bond.is_some())
+            .map_or(index, |bond| bond.index)
+    }
+
+    fn macs(&self, index: u32) -> Vec<MacAddr> {
+        let mut over = vec![index];
+        let mut at = 0;
+        while let Some(lower) = over.get(at).copied() {
+            at += 1;
+            let is_over = |link: &&Link| link.vlan.is_some_and(|vlan| vlan.parent == Some(lower));
+            let vlans = self.iter().filter(is_over).map(|link| link.index);
+            let master = self.get(lower).and_then(|link| link.master);
+            let new: Vec<_> = vlans.chain(master).filter(|i| !over.contains(i)).collect();
+            over.extend(new);
+        }
+        let macs: BTreeSet<_> = over
+            .into_iter()
+            .filter_map(|index| self.get(index)?.mac)
+            .collect();
+        macs.into_iter().collect()
     }
 
     /// Every interface, unordered.
@@ -106,7 +218,12 @@ impl Links {
         }
         let old = self.by_index.get(&message.header.index);
         let new = merge(old, message);
-        if old == Some(&new) {
+        // Events that are older than a dump, of an interface that had the name before, take it away
+        // from a link that is as the dump has it.
+        let has_names = new
+            .names()
+            .all(|name| self.by_name.get(name) == Some(&new.index));
+        if old == Some(&new) && has_names {
             return Vec::new();
         }
         let mut changes = Vec::new();
@@ -120,8 +237,27 @@ impl Links {
             link: new.clone(),
             present: true,
         });
-        self.by_index.insert(new.index, new);
+        self.insert(new);
         changes
+    }
+
+    fn insert(&mut self, link: Link) {
+        self.forget(link.index);
+        for name in link.names() {
+            self.by_name.insert(name.clone(), link.index);
+        }
+        self.by_index.insert(link.index, link);
+    }
+
+    fn forget(&mut self, index: u32) -> Option<Link> {
+        let link = self.by_index.remove(&index)?;
+        // Another interface may have taken over the name.
+        for name in link.names() {
+            if self.by_name.get(name) == Some(&index) {
+                self.by_name.remove(name);
+            }
+        }
+        Some(link)
     }
 
     /// Applies RTM_DELLINK. A bridge sends it too, with its own family, when a port leaves it: that
@@ -130,7 +266,7 @@ impl Links {
         if message.header.interface_family != AddressFamily::Unspec {
             return None;
         }
-        let link = self.by_index.remove(&message.header.index)?;
+        let link = self.forget(message.header.index)?;
         Some(LinkChange {
             link,
             present: false,
@@ -166,6 +302,7 @@ fn merge(old: Option<&Link>, message: &LinkMessage) -> Link {
     let mut link = old.cloned().unwrap_or_else(|| Link {
         index: message.header.index,
         name: "".into(),
+        alt_names: Vec::new(),
         kind: String::new(),
         admin_up: false,
         carrier: false,
@@ -173,39 +310,68 @@ fn merge(old: Option<&Link>, message: &LinkMessage) -> Link {
         mtu: 0,
         mac: None,
         vlan: None,
+        loopback: false,
+        lower: None,
+        vxlan: None,
         master: None,
+        bond: None,
+        bond_member: None,
     });
+    link.loopback = flags.contains(LinkFlags::Loopback);
     link.admin_up = flags.contains(LinkFlags::Up);
     link.carrier = flags.contains(LinkFlags::LowerUp);
     link.ethernet = message.header.link_layer_type == LinkLayerType::Ether;
     let mut parent = None;
     let mut elsewhere = false;
     let mut master = None;
-    let mut whole = false;
+    let mut alt_names = Vec::new();
+    let is_mtu = |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::Mtu(_));
+    let whole = message.attributes.iter().any(is_mtu);
+    if whole {
+        link.bond_member = None;
+    }
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name.as_str().into(),
-            LinkAttribute::Mtu(mtu) => {
-                link.mtu = *mtu;
-                whole = true;
-            }
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Address(octets) => {
                 link.mac = octets.as_slice().try_into().ok().map(MacAddr);
             }
             LinkAttribute::Link(index) => parent = Some(*index),
             LinkAttribute::LinkNetNsId(_) => elsewhere = true,
             LinkAttribute::Controller(index) => master = Some(*index),
+            LinkAttribute::PropList(all) => alt_names.extend(all.iter().filter_map(alt_name)),
             LinkAttribute::LinkInfo(infos) => read_info(&mut link, infos),
             _ => {}
         }
     }
     if whole {
-        link.master = master;
+        (link.master, link.alt_names) = (master, alt_names);
+        link.lower = parent.filter(|_| !elsewhere);
         if let Some(vlan) = &mut link.vlan {
             vlan.parent = parent.filter(|_| !elsewhere);
         }
     }
     link
+}
+
+fn vxlan(data: &[InfoVxlan]) -> Option<VxlanDevice> {
+    let local = data.iter().find_map(|data| match data {
+        InfoVxlan::Local(v4) => Some(IpAddr::V4(*v4)),
+        InfoVxlan::Local6(v6) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    });
+    data.iter().find_map(|data| match data {
+        InfoVxlan::Port(port) => Some(VxlanDevice { port: *port, local }),
+        _ => None,
+    })
+}
+
+fn alt_name(property: &Prop) -> Option<Arc<str>> {
+    match property {
+        Prop::AltIfName(name) => Some(name.as_str().into()),
+        _ => None,
+    }
 }
 
 fn read_info(link: &mut Link, infos: &[LinkInfo]) {
@@ -216,7 +382,15 @@ fn read_info(link: &mut Link, infos: &[LinkInfo]) {
                 if *kind != InfoKind::Vlan {
                     link.vlan = None;
                 }
+                if *kind != InfoKind::Bond {
+                    link.bond = None;
+                }
             }
+            LinkInfo::Data(InfoData::Bond(data)) => link.bond = Some(Bond::read(data)),
+            LinkInfo::PortData(InfoPortData::BondPort(data)) => {
+                link.bond_member = Some(BondMember::read(data));
+            }
+            LinkInfo::Data(InfoData::Vxlan(data)) => link.vxlan = vxlan(data),
             LinkInfo::Data(InfoData::Vlan(data)) => {
                 let id = data.iter().find_map(|d| {
                     if let InfoVlan::Id(id) = d {
@@ -242,126 +416,5 @@ fn read_info(link: &mut Link, infos: &[LinkInfo]) {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-
-    /// An RTM_NEWLINK of an Ethernet interface, for tests.
-    pub(in crate::underlay) fn message(index: u32, name: &str, up: bool, mtu: u32) -> LinkMessage {
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        message.header.link_layer_type = LinkLayerType::Ether;
-        message.header.flags = if up {
-            LinkFlags::Up | LinkFlags::LowerUp
-        } else {
-            LinkFlags::Up
-        };
-        message.attributes = vec![
-            LinkAttribute::IfName(name.to_owned()),
-            LinkAttribute::Mtu(mtu),
-            LinkAttribute::Address(vec![2, 0, 0, 0, 0, index as u8]),
-        ];
-        message
-    }
-
-    /// The same for VLAN `id` of interface `parent`.
-    pub(in crate::underlay) fn vlan_message(
-        index: u32,
-        name: &str,
-        parent: u32,
-        id: u16,
-    ) -> LinkMessage {
-        let mut message = message(index, name, true, 1500);
-        message.attributes.push(LinkAttribute::Link(parent));
-        message.attributes.push(LinkAttribute::LinkInfo(vec![
-            LinkInfo::Kind(InfoKind::Vlan),
-            LinkInfo::Data(InfoData::Vlan(vec![
-                InfoVlan::Id(id),
-                InfoVlan::Protocol(VlanProtocol::Ieee8021Q),
-            ])),
-        ]));
-        message
-    }
-
-    #[test]
-    fn a_link_is_tracked_from_creation_to_removal() {
-        let mut links = Links::default();
-        let born = links.update(&message(3, "eth0", true, 1500));
-        assert_eq!(
-            (born.len(), born[0].present, born[0].link.up()),
-            (1, true, true)
-        );
-        assert!(links.update(&message(3, "eth0", true, 1500)).is_empty());
-        let down = links.update(&message(3, "eth0", false, 1500));
-        assert!(down[0].link.admin_up && !down[0].link.up());
-        let renamed = links.update(&message(3, "wan", false, 9000));
-        assert_eq!(
-            (&*renamed[0].link.name, renamed[0].present),
-            ("eth0", false)
-        );
-        assert_eq!((&*renamed[1].link.name, renamed[1].present), ("wan", true));
-        assert_eq!(links.by_name("wan").unwrap().mtu, 9000);
-        assert!(links.by_name("eth0").is_none());
-        assert!(
-            !links
-                .remove(&message(3, "wan", false, 9000))
-                .unwrap()
-                .present
-        );
-        assert!(links.get(3).is_none());
-    }
-
-    #[test]
-    fn bridge_messages_do_not_change_the_link() {
-        let mut links = Links::default();
-        links.update(&message(3, "eth0", true, 1500));
-        let mut port = message(3, "eth0", false, 1);
-        port.header.interface_family = AddressFamily::Bridge;
-        assert!(links.update(&port).is_empty());
-        assert!(links.remove(&port).is_none());
-        assert!(links.get(3).unwrap().up());
-    }
-
-    #[test]
-    fn partial_messages_keep_missing_attributes() {
-        let mut links = Links::default();
-        links.update(&vlan_message(9, "eth0.7", 3, 7));
-        let mut partial = message(9, "eth0.7", true, 0);
-        partial.attributes.truncate(1);
-        assert!(links.update(&partial).is_empty());
-        let vlan = links.get(9).unwrap().vlan.unwrap();
-        assert_eq!(
-            vlan,
-            Vlan {
-                id: 7,
-                parent: Some(3),
-                dot1q: true
-            }
-        );
-    }
-
-    #[test]
-    fn a_vlan_over_an_interface_of_another_namespace_has_no_parent_here() {
-        let mut links = Links::default();
-        let mut far = vlan_message(9, "eth0.7", 3, 7);
-        far.attributes.push(LinkAttribute::LinkNetNsId(0));
-        links.update(&far);
-        assert_eq!(links.get(9).unwrap().vlan.unwrap().parent, None);
-    }
-
-    #[test]
-    fn difference_lists_added_removed_and_changed_links() {
-        let (mut old, mut new) = (Links::default(), Links::default());
-        old.update(&message(1, "a", true, 1500));
-        old.update(&message(2, "b", true, 1500));
-        old.update(&message(3, "same", true, 1500));
-        new.update(&message(1, "a", true, 9000));
-        new.update(&message(3, "same", true, 1500));
-        let mut changes = old.difference(&new);
-        changes.sort_by_key(|change| change.link.index);
-        let seen: Vec<_> = changes
-            .iter()
-            .map(|c| (&*c.link.name, c.present, c.link.mtu))
-            .collect();
-        assert_eq!(seen, [("a", true, 9000), ("b", false, 1500)]);
-    }
-}
+#[path = "links_tests.rs"]
+pub(super) mod tests;

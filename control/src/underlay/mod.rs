@@ -4,6 +4,7 @@
 //! ```text
 //! kernel --events--> EventSocket -> links, neighbors, addresses (mirrors) --+-> resolve -> UnderlayEvent
 //! kernel <-RTM_GETROUTE, NTF_USE-> RequestSocket -> route of each VTEP -----+
+//! routers --ICMP errors--> IcmpSockets -> path MTU of each VTEP ------------+
 //! ```
 //!
 //! The owner registers [`Underlay`] with mio and calls [`Underlay::poll`] whenever it is readable,
@@ -12,32 +13,43 @@
 //! poll, and reported only when its paths differ.
 
 pub mod addresses;
+mod bonds;
 mod error;
+mod icmp;
 mod kernel;
 pub mod links;
 pub mod neighbors;
 mod netlink;
+mod obstacles;
+pub mod path_mtu;
+mod policies;
 mod resolve;
 mod route;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use hashbrown::{HashMap, HashSet};
 use vtep_dataplane::addr::VtepAddr;
 
 pub use self::addresses::AddressChange;
-use self::addresses::Addresses;
 pub use self::error::ResolveError;
-use self::links::Links;
-pub use self::links::{Link, LinkChange};
-use self::neighbors::{NeighborCache, NeighborKey};
+pub use self::icmp::IcmpCounts;
+use self::icmp::IcmpSockets;
+pub use self::links::{Link, LinkChange, Reception};
+use self::neighbors::NeighborKey;
 use self::netlink::{EventSocket, ReadOutcome, RequestSocket};
+pub use self::obstacles::TenantObstacle;
+use self::path_mtu::PathMtu;
+use self::policies::HostPolicies;
 use self::resolve::{HostState, Resolution, resolve};
 pub use self::resolve::{ResolvedPath, ShowPath, weighted_slots};
 use self::route::RouteLookup;
+use crate::background::Pending;
+use crate::notices::Notices;
 
 /// Interval at which unresolved VTEPs and neighbors are retried.
 const RETRY: Duration = Duration::from_secs(1);
@@ -96,6 +108,8 @@ pub struct ShowVtep {
     pub paths: Vec<ShowPath>,
     /// Why it can't be reached; `None` when it can.
     pub error: Option<ResolveError>,
+    /// The path MTU, if a router on the path has reported one that is lower than here.
+    pub path_mtu: Option<PathMtu>,
     /// Seconds since its paths last changed.
     pub since: u64,
 }
@@ -118,6 +132,8 @@ struct TrackedVtep {
     resolution: Resolution,
     since: Instant,
     reported: bool,
+    /// The kernel may know a path MTU.
+    ask_kernel: bool,
 }
 
 /// Follows the host's network state and resolves VTEPs, in the network namespace of the thread that
@@ -126,8 +142,14 @@ struct TrackedVtep {
 pub struct Underlay {
     host: HostState,
     event_socket: EventSocket,
+    icmp: IcmpSockets,
+    icmp_counts: IcmpCounts,
+    path_mtu_notices: Notices,
+    neighbor_notices: Notices,
     request_socket: RequestSocket,
     tracked: BTreeMap<IpAddr, TrackedVtep>,
+    /// The VTEP whose route was looked up last.
+    looked_up: Option<IpAddr>,
     /// Events were lost: all tables must be read again.
     events_lost: bool,
     /// How often events were lost.
@@ -143,6 +165,10 @@ pub struct Underlay {
     next_retry: Option<Instant>,
     /// Not yet returned to the owner.
     events: Vec<UnderlayEvent>,
+    /// A default route may have changed.
+    default_route_changed: bool,
+    policies: HostPolicies,
+    pending_policies: Option<Pending<HostPolicies>>,
 }
 
 impl Underlay {
@@ -155,13 +181,16 @@ impl Underlay {
         let mut underlay = Self {
             host: HostState {
                 config,
-                links: Links::default(),
-                neighbors: NeighborCache::default(),
-                addresses: Addresses::default(),
+                ..HostState::default()
             },
             event_socket: EventSocket::open()?,
+            icmp: IcmpSockets::open(),
+            icmp_counts: IcmpCounts::default(),
+            path_mtu_notices: Notices::default(),
+            neighbor_notices: Notices::default(),
             request_socket: RequestSocket::open()?,
             tracked: BTreeMap::new(),
+            looked_up: None,
             events_lost: false,
             resyncs: 0,
             more_events: false,
@@ -170,8 +199,12 @@ impl Underlay {
             solicited: HashMap::new(),
             next_retry: None,
             events: Vec::new(),
+            default_route_changed: false,
+            policies: HostPolicies::read(),
+            pending_policies: None,
         };
         underlay.read_tables()?;
+        underlay.lookup_default()?;
         underlay.events.clear();
         Ok(underlay)
     }
@@ -199,12 +232,14 @@ impl Underlay {
                 resolution: Resolution::default(),
                 since: now,
                 reported: false,
+                ask_kernel: true,
             });
     }
 
     /// Stops tracking this VTEP.
     pub fn untrack(&mut self, vtep: VtepAddr) {
         self.tracked.remove(&vtep.get());
+        self.host.path_mtus.remove(vtep.get());
     }
 
     /// The interface with this name.
@@ -217,6 +252,19 @@ impl Underlay {
     #[must_use]
     pub fn link_by_index(&self, ifindex: u32) -> Option<&Link> {
         self.host.links.get(ifindex)
+    }
+
+    /// What this host receives on an interface, of which it may be an interface over it that
+    /// receives: a VLAN interface, bond or bridge.
+    #[must_use]
+    pub fn reception(&self, ifindex: u32) -> Reception {
+        self.host.links.reception(ifindex)
+    }
+
+    /// The bond that an interface is a member of, else the interface itself.
+    #[must_use]
+    pub fn bond_or_self(&self, ifindex: u32) -> u32 {
+        self.host.links.bond_or_self(ifindex)
     }
 
     /// Whether an interface of this host has this address, usable as a source.
@@ -236,7 +284,16 @@ impl Underlay {
     /// All tracked VTEPs, by address, with their current state.
     #[must_use]
     pub fn show(&self, now: Instant) -> Vec<ShowVtep> {
-        let row = |tracked: &TrackedVtep| {
+        self.show_after(None, now).collect()
+    }
+
+    /// As [`Self::show`]: the VTEPs after one, in order, each derived when it is asked for.
+    pub fn show_after(
+        &self,
+        after: Option<IpAddr>,
+        now: Instant,
+    ) -> impl Iterator<Item = ShowVtep> + '_ {
+        let row = move |tracked: &TrackedVtep| {
             // Neighbor states change without changing paths, so the rows are derived now.
             let resolution = resolve(tracked.vtep, &tracked.lookup, &self.host);
             ShowVtep {
@@ -244,16 +301,31 @@ impl Underlay {
                 route: resolution.route,
                 paths: resolution.rows,
                 error: resolution.error,
+                path_mtu: self.host.path_mtus.get(tracked.vtep.get()).copied(),
                 since: now.saturating_duration_since(tracked.since).as_secs(),
             }
         };
-        self.tracked.values().map(row).collect()
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let rest = self.tracked.range((from, Bound::Unbounded));
+        rest.map(move |(_, tracked)| row(tracked))
     }
 
     /// How often the kernel dropped events (ENOBUFS) and all tables were read again.
     #[must_use]
     pub fn resyncs(&self) -> u64 {
         self.resyncs
+    }
+
+    /// ICMP errors about packets that are too big.
+    #[must_use]
+    pub fn icmp_counts(&self) -> IcmpCounts {
+        self.icmp_counts
+    }
+
+    /// Number of VTEPs whose path MTU a router has reported.
+    #[must_use]
+    pub fn path_mtus(&self) -> usize {
+        self.host.path_mtus.len()
     }
 
     /// How long the owner may wait for the socket before the next [`Self::poll`]; `None`: without
@@ -263,7 +335,12 @@ impl Underlay {
         if self.more_events || self.requested {
             return Some(Duration::ZERO);
         }
-        self.next_retry.map(|at| at.saturating_duration_since(now))
+        let expiry = self.host.path_mtus.next_expiry();
+        [self.next_retry, expiry]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|at| at.saturating_duration_since(now))
     }
 
     /// Reads events, retries what is due, resolves what may have changed, and returns what did.
@@ -300,8 +377,12 @@ impl Underlay {
 
     fn run(&mut self, now: Instant, due: bool) -> io::Result<()> {
         self.read_events()?;
+        self.discover_path_mtus(now);
         if self.events_lost {
             self.read_tables()?;
+        }
+        if std::mem::take(&mut self.default_route_changed) {
+            self.lookup_default()?;
         }
         if due {
             let unresolved = |tracked: &&mut TrackedVtep| {
@@ -336,6 +417,7 @@ impl Underlay {
             .values()
             .any(|tracked| tracked.pending != PendingWork::None);
         self.lookup_routes()?;
+        self.ask_for_path_mtus(now)?;
         self.derive(now);
         if moved || due {
             self.solicit(now)?;
@@ -365,17 +447,18 @@ impl Underlay {
     }
 
     fn lookup_all(&mut self) {
+        self.default_route_changed = true;
         self.tracked
             .values_mut()
             .for_each(|tracked| tracked.pending = PendingWork::Lookup);
     }
 
-    /// Derives the paths of every marked VTEP, and reports those that differ.
+    /// Derives the paths of every marked VTEP whose route is known, and reports those that differ.
     fn derive(&mut self, now: Instant) {
         for tracked in self
             .tracked
             .values_mut()
-            .filter(|tracked| tracked.pending != PendingWork::None)
+            .filter(|tracked| tracked.pending == PendingWork::Derive)
         {
             tracked.pending = PendingWork::None;
             let old = std::mem::replace(

@@ -271,7 +271,7 @@ fn unreadable(
 }
 
 /// The messages of one datagram, header included. Stops at the first that does not fit.
-fn messages(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn messages(datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
         let length = u32::from_ne_bytes(*rest.first_chunk()?) as usize;

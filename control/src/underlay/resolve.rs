@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use hashbrown::HashSet;
 use netlink_packet_route::route::RouteType;
 use vtep_dataplane::addr::{HostMac, MacAddr, VtepAddr};
 use vtep_dataplane::table::encapsulation::{self, HeaderFields};
@@ -10,16 +11,18 @@ use vtep_dataplane::table::vtep::MAX_PATHS;
 
 use super::UnderlayConfig;
 use super::addresses::Addresses;
+use super::bonds::Bond;
 use super::error::{ResolveError, nud_name};
 use super::links::{Link, Links};
 use super::neighbors::{KernelNeighbor, NeighborCache, NeighborKey, NudState};
+use super::path_mtu::PathMtus;
 use super::route::{NextHop, Route, RouteLookup, lookup_error};
 
 /// One usable path to a VTEP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResolvedPath {
     /// Index of the underlay interface that frames are sent on: the parent, when the route uses
-    /// its VLAN.
+    /// its VLAN; a member, when it uses a bond.
     pub ifindex: u32,
     /// Its name.
     pub device: Arc<str>,
@@ -27,7 +30,8 @@ pub struct ResolvedPath {
     pub fields: HeaderFields,
     /// Longest inner frame that fits, from its destination MAC on, bytes.
     pub max_frame: u16,
-    /// Weight among the paths, 1..=256.
+    /// Weight among the paths, at least 1. Those over the members of a bond share that of the route's
+    /// next hop.
     pub weight: u16,
 }
 
@@ -38,6 +42,8 @@ pub struct ShowPath {
     pub via: Option<IpAddr>,
     /// The interface that the route uses.
     pub interface: String,
+    /// The members of a bond that frames are sent on; empty for other interfaces.
+    pub members: Vec<Arc<str>>,
     /// Weight among the next hops.
     pub weight: u16,
     /// The neighbor's MAC, if known.
@@ -65,13 +71,22 @@ pub(super) struct Resolution {
     pub(super) rows: Vec<ShowPath>,
 }
 
+/// The interfaces that default routes use, by index.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct DefaultLinks {
+    pub(super) v4: HashSet<u32>,
+    pub(super) v6: HashSet<u32>,
+}
+
 /// State of the host: the configuration and the mirrors of the kernel's tables.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct HostState {
     pub(super) config: UnderlayConfig,
     pub(super) links: Links,
     pub(super) neighbors: NeighborCache,
     pub(super) addresses: Addresses,
+    pub(super) default_links: DefaultLinks,
+    pub(super) path_mtus: PathMtus,
 }
 
 /// The local VTEP address of the VTEP's family, if it is configured and on this host.
@@ -139,10 +154,11 @@ fn resolve_hops(
     host: &HostState,
     result: &mut Resolution,
 ) {
+    let mut hops = Vec::new();
     for hop in &route.hops {
         let neighbor = (hop.ifindex, hop.via.unwrap_or(vtep.get()));
-        let mtu = mtu(hop, route, host);
-        let path = egress(hop, host).and_then(|egress| {
+        let mtu = mtu(vtep, hop, route, host);
+        let paths = egress(hop, host).and_then(|egress| {
             let mac = match vtep.group_mac() {
                 Some(mac) => mac,
                 None => {
@@ -150,21 +166,29 @@ fn resolve_hops(
                     neighbor_mac(neighbor, host)?.get()
                 }
             };
-            build_path((source, vtep), egress, mac, mtu, hop.weight, host)
+            build_paths((source, vtep), &egress, mac, mtu, host)
         });
         let entry = host.neighbors.get(neighbor);
-        let error = path.as_ref().err().cloned();
-        result.paths.extend(path);
+        let error = paths.as_ref().err().cloned();
+        let paths = paths.unwrap_or_default();
+        let interface = host.links.name(hop.ifindex);
+        let is_member = |path: &&ResolvedPath| {
+            path.device != interface && host.links.bond_or_self(path.ifindex) != path.ifindex
+        };
+        let members = paths.iter().filter(is_member);
         result.rows.push(ShowPath {
             via: hop.via,
-            interface: host.links.name(hop.ifindex).to_string(),
+            members: members.map(|path| path.device.clone()).collect(),
+            interface: interface.to_string(),
             weight: hop.weight,
             mac: entry.and_then(|entry| entry.mac).map(HostMac::get),
             neighbor: nud_name(entry.map_or(NudState::None, |entry| entry.state)),
             mtu,
             error,
         });
+        hops.push((hop.weight, paths));
     }
+    result.paths = share_weights(hops);
     if result.paths.is_empty() {
         let causes = result.rows.iter().filter_map(|row| row.error.clone());
         let mut causes: Vec<_> = causes.collect();
@@ -173,10 +197,25 @@ fn resolve_hops(
     }
 }
 
-/// Where a path's frames leave: the device with the sockets, and the interface that the route
+/// Gives the paths of each next hop equal parts of its weight: all weights are multiplied so that
+/// the parts are whole.
+fn share_weights(hops: Vec<(u16, Vec<ResolvedPath>)>) -> Vec<ResolvedPath> {
+    let counts = hops.iter().map(|(_, paths)| paths.len().max(1));
+    let factor = counts.fold(1, |all, count| all / gcd(all, count) * count);
+    let share = |(weight, mut paths): (u16, Vec<ResolvedPath>)| {
+        let part = usize::from(weight) * factor / paths.len().max(1);
+        for path in &mut paths {
+            path.weight = u16::try_from(part).unwrap_or(u16::MAX);
+        }
+        paths
+    };
+    hops.into_iter().flat_map(share).collect()
+}
+
+/// Where a next hop's frames leave: the devices with the sockets, and the interface that the route
 /// names, whose MAC and VLAN they carry.
 struct Egress<'a> {
-    device: &'a Link,
+    devices: Vec<&'a Link>,
     interface: &'a Link,
     vlan: Option<u16>,
 }
@@ -205,28 +244,38 @@ fn egress<'a>(hop: &NextHop, host: &'a HostState) -> Result<Egress<'a>, ResolveE
     if hop.dead {
         return Err(ResolveError::NexthopDead { interface: name() });
     }
+    let devices = match &device.bond {
+        Some(bond) => senders(device, bond, host)?,
+        None => vec![device],
+    };
     Ok(Egress {
-        device,
+        devices,
         interface,
         vlan,
     })
 }
 
-/// The underlay device of a route's interface: itself, or the parent of a VLAN, with the VLAN ID.
+/// Whether the interface is in `[vtep] underlay`.
+fn configured(link: &Link, host: &HostState) -> bool {
+    host.config.devices.iter().any(|name| link.has_name(name))
+}
+
+/// The underlay device of a route's interface: itself, or the parent of a VLAN, with the VLAN ID. A
+/// bond stands for its members.
 fn underlay_device<'a>(
     interface: &'a Link,
     host: &'a HostState,
 ) -> Result<(&'a Link, Option<u16>), ResolveError> {
     let name = || interface.name.clone();
-    let configured = |link: &Link| host.config.devices.iter().any(|name| **name == *link.name);
-    if configured(interface) {
+    let carries = |link: &Link| link.bond.is_some() || configured(link, host);
+    if carries(interface) {
         return Ok((interface, None));
     }
     let elsewhere = || ResolveError::NotUnderlayInterface { interface: name() };
     let vlan = interface.vlan.ok_or_else(elsewhere)?;
     let parent = vlan.parent.and_then(|index| host.links.get(index));
     let parent = parent
-        .filter(|parent| configured(parent))
+        .filter(|parent| carries(parent))
         .ok_or_else(elsewhere)?;
     if !vlan.dot1q {
         return Err(ResolveError::ServiceVlan { interface: name() });
@@ -234,8 +283,37 @@ fn underlay_device<'a>(
     Ok((parent, Some(vlan.id)))
 }
 
-/// The smallest of the interface's, its parent's and the route's MTU.
-fn mtu(hop: &NextHop, route: &Route, host: &HostState) -> u32 {
+/// The members that send the frames of a bond, of those in `[vtep] underlay`. Frames of a flow keep
+/// to one of them.
+fn senders<'a>(
+    link: &Link,
+    bond: &Bond,
+    host: &'a HostState,
+) -> Result<Vec<&'a Link>, ResolveError> {
+    let name = || link.name.clone();
+    if let Some(mode) = bond.unsupported_mode() {
+        return Err(ResolveError::BondMode { bond: name(), mode });
+    }
+    let mut senders = host.links.members(link.index);
+    senders.retain(|member| member.up() && bond.sends_on(member.index, member.bond_member));
+    if senders.is_empty() {
+        return Err(ResolveError::BondWithoutActiveMember { bond: name() });
+    }
+    senders.retain(|member| configured(member, host));
+    if senders.is_empty() {
+        let members = host.links.member_names(link.index).join(", ");
+        return Err(ResolveError::BondNotInUnderlay {
+            bond: name(),
+            members,
+        });
+    }
+    Ok(senders)
+}
+
+/// The smallest of the interface's, its parent's, the route's and the path's MTU. A router reports
+/// the path MTU of a VTEP, not which of several paths it is on: it applies to all of them. Where
+/// routers may fragment, it does not matter.
+fn mtu(vtep: VtepAddr, hop: &NextHop, route: &Route, host: &HostState) -> u32 {
     let Some(link) = host.links.get(hop.ifindex) else {
         return 0;
     };
@@ -243,7 +321,12 @@ fn mtu(hop: &NextHop, route: &Route, host: &HostState) -> u32 {
         .vlan
         .and_then(|vlan| vlan.parent)
         .and_then(|index| host.links.get(index));
-    [parent.map(|parent| parent.mtu), route.mtu]
+    let path = host
+        .path_mtus
+        .get(vtep.get())
+        .filter(|_| vtep.is_v6() || host.config.df);
+    let path = path.map(|path| path.mtu);
+    [parent.map(|parent| parent.mtu), route.mtu, path]
         .into_iter()
         .flatten()
         .fold(link.mtu, u32::min)
@@ -264,17 +347,20 @@ fn neighbor_mac(key: NeighborKey, host: &HostState) -> Result<HostMac, ResolveEr
     })
 }
 
-/// The path from `source` to `vtep` through a neighbor with this MAC.
-fn build_path(
+/// The paths from `source` to `vtep` through a neighbor with this MAC.
+fn build_paths(
     (source, vtep): (VtepAddr, VtepAddr),
-    egress: Egress<'_>,
+    egress: &Egress<'_>,
     mac: MacAddr,
     mtu: u32,
-    weight: u16,
     host: &HostState,
-) -> Result<ResolvedPath, ResolveError> {
+) -> Result<Vec<ResolvedPath>, ResolveError> {
     let headers = encapsulation::overhead(vtep.is_v6()) as u32;
     let interface = egress.interface.name.clone();
+    let mtu = egress
+        .devices
+        .iter()
+        .fold(mtu, |mtu, device| mtu.min(device.mtu));
     let max_frame = mtu.checked_sub(headers).filter(|left| *left > 14);
     let Some(max_frame) = max_frame else {
         return Err(ResolveError::MtuTooSmall {
@@ -285,9 +371,9 @@ fn build_path(
     };
     let source_mac = egress.interface.mac;
     let source_mac = source_mac.ok_or(ResolveError::NoInterfaceMac { interface })?;
-    Ok(ResolvedPath {
-        ifindex: egress.device.index,
-        device: egress.device.name.clone(),
+    let path = |device: &&Link| ResolvedPath {
+        ifindex: device.index,
+        device: device.name.clone(),
         fields: HeaderFields {
             source_mac,
             next_hop_mac: mac,
@@ -299,8 +385,9 @@ fn build_path(
             udp_port: host.config.udp_port,
         },
         max_frame: u16::try_from(max_frame).unwrap_or(u16::MAX),
-        weight,
-    })
+        weight: 1,
+    };
+    Ok(egress.devices.iter().map(path).collect())
 }
 
 /// Distributes paths over at most [`MAX_PATHS`] slots in proportion to their weights, as exactly as

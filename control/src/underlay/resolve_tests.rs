@@ -1,3 +1,5 @@
+use netlink_packet_route::link::{BondMode, BondPortState, MiiStatus};
+
 use super::*;
 use crate::underlay::{addresses, links, neighbors};
 
@@ -25,6 +27,8 @@ impl HostState {
             links: Links::default(),
             neighbors: NeighborCache::default(),
             addresses: Addresses::default(),
+            default_links: DefaultLinks::default(),
+            path_mtus: PathMtus::default(),
         };
         host.links
             .update(&links::tests::message(1, "eth0", true, 1500));
@@ -288,4 +292,109 @@ fn a_group_needs_no_neighbor() {
     );
     assert_eq!((path.fields.destination, path.ifindex), (group, 1));
     assert!(resolution.neighbors.is_empty());
+}
+
+impl HostState {
+    /// bond0 (5) of eth0 and eth1, and its VLAN 9 (6).
+    fn with_bond(mode: BondMode, active: Option<u32>) -> Self {
+        let mut host = Self::new();
+        host.links
+            .update(&links::tests::bond_message(5, "bond0", mode, active));
+        host.member(1, BondPortState::Active, MiiStatus::Up);
+        host.member(2, BondPortState::Active, MiiStatus::Up);
+        host.links
+            .update(&links::tests::vlan_message(6, "bond0.9", 5, 9));
+        host.neighbor((5, ip("10.0.0.1")), NudState::Reachable);
+        host.neighbor((6, ip("10.0.0.1")), NudState::Reachable);
+        host
+    }
+
+    fn member(&mut self, index: u32, state: BondPortState, status: MiiStatus) {
+        let name = ["", "eth0", "eth1"][index as usize];
+        let message = links::tests::member_message(index, name, 5, state, status);
+        self.links.update(&message);
+    }
+
+    /// The devices, weights and VLANs of the paths by these interfaces.
+    fn by(&self, hops: &[u32]) -> Vec<(Arc<str>, u16, Option<u16>)> {
+        let hops: Vec<_> = hops.iter().map(|link| hop(*link, "10.0.0.1", 3)).collect();
+        let paths = self.resolve(&route(&hops)).paths;
+        paths
+            .into_iter()
+            .map(|path| (path.device, path.weight, path.fields.vlan))
+            .collect()
+    }
+}
+
+/// Frames leave on the members that the bond's driver would choose from, with the bond's MAC
+/// (finding C19).
+#[test]
+fn a_bond_is_used_through_its_active_members() {
+    let (backup, active) = (BondPortState::Backup, BondPortState::Active);
+    let (one, two) = (Arc::<str>::from("eth0"), Arc::<str>::from("eth1"));
+    for (mode, member, expected) in [
+        (BondMode::ActiveBackup, Some(2), vec![two.clone()]),
+        (BondMode::ActiveBackup, Some(1), vec![one.clone()]),
+        (BondMode::BalanceTlb, Some(2), vec![two.clone()]),
+        (BondMode::BalanceXor, None, vec![one.clone(), two.clone()]),
+        (BondMode::BalanceRr, None, vec![one.clone(), two.clone()]),
+        (BondMode::Ieee8023Ad, None, vec![one.clone(), two.clone()]),
+    ] {
+        let host = HostState::with_bond(mode, member);
+        let result = host.resolve(&route(&[hop(6, "10.0.0.1", 1)]));
+        assert_eq!(result.rows[0].members, expected, "{mode}");
+        for path in &result.paths {
+            assert_eq!(path.fields.source_mac, MacAddr([2, 0, 0, 0, 0, 6]));
+            assert_eq!(
+                (path.fields.vlan, path.max_frame),
+                (Some(9), 1464),
+                "{mode}"
+            );
+        }
+    }
+    let mut host = HostState::with_bond(BondMode::Ieee8023Ad, None);
+    host.member(1, backup, MiiStatus::Up);
+    assert_eq!(host.by(&[5]), [(two.clone(), 3, None)], "no LACP on eth0");
+    host.member(1, active, MiiStatus::GoingBack);
+    assert_eq!(host.by(&[5]), [(two.clone(), 3, None)], "updelay of eth0");
+    host.member(1, active, MiiStatus::Up);
+    assert_eq!(host.by(&[5]).len(), 2);
+    host.links
+        .update(&links::tests::message(4, "other", true, 1500));
+    host.neighbor((4, ip("10.0.0.1")), NudState::Reachable);
+    host.config.devices.push("other".to_owned());
+    let shares = host.by(&[5, 4]);
+    assert_eq!(
+        shares,
+        [
+            (one, 3, None),
+            (two, 3, None),
+            (Arc::<str>::from("other"), 6, None)
+        ],
+        "the members share the weight of the bond"
+    );
+}
+
+/// Each says what to do (finding C19).
+#[test]
+fn a_bond_that_can_not_be_used_says_why() {
+    let by_bond = route(&[hop(5, "10.0.0.1", 1)]);
+    let mut host = HostState::with_bond(BondMode::ActiveBackup, Some(2));
+    host.config.devices = vec!["eth0".to_owned()];
+    assert_eq!(
+        host.error(&by_bond),
+        "route uses bond bond0, whose members in use are not in [vtep] underlay; write its members there: eth0, eth1"
+    );
+    for (mode, active, part) in [
+        (BondMode::ActiveBackup, None, "no active member"),
+        (
+            BondMode::Broadcast,
+            None,
+            "broadcast, which is not supported",
+        ),
+        (BondMode::BalanceAlb, Some(1), "balance-alb, which is not"),
+    ] {
+        let error = HostState::with_bond(mode, active).error(&by_bond);
+        assert!(error.contains(part), "{mode}: {error}");
+    }
 }

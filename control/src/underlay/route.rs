@@ -4,6 +4,7 @@
 //! next hop: all ECMP next hops with their weights, policy rules and nexthop objects applied.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
@@ -84,22 +85,75 @@ pub(super) fn lookup_request(vtep: VtepAddr, source: IpAddr, udp_port: u16) -> R
     message
 }
 
+/// The request for the route to an address.
+pub(super) fn plain_request(address: IpAddr) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    let (family, bits) = match address {
+        IpAddr::V4(_) => (AddressFamily::Inet, 32),
+        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
+    };
+    message.header.address_family = family;
+    message.header.destination_prefix_length = bits;
+    message.header.flags = RouteFlags::FibMatch;
+    message.attributes = vec![RouteAttribute::Destination(address.into())];
+    message
+}
+
+/// Whether a reply is a default route, or a part of one (0.0.0.0/1, 2000::/3).
+pub(super) fn is_default(message: &RouteMessage) -> bool {
+    message.header.destination_prefix_length <= 3
+}
+
+/// The request for the route that the kernel would use through interface `link`, with the path MTU
+/// that it has discovered, which a match of prefixes leaves out.
+pub(super) fn exception_request(
+    vtep: VtepAddr,
+    source: IpAddr,
+    udp_port: u16,
+    link: u32,
+) -> RouteMessage {
+    let mut message = lookup_request(vtep, source, udp_port);
+    message.header.flags = RouteFlags::empty();
+    message.attributes.push(RouteAttribute::Oif(link));
+    message
+}
+
+/// The path MTU in the answer, bytes, and how long it is used; `None` when the kernel has
+/// discovered none.
+pub(super) fn exception(message: &RouteMessage) -> Option<(u32, Duration)> {
+    /// USER_HZ: the unit of `rta_expires` (include/uapi/linux/rtnetlink.h).
+    const TICKS: u64 = 100;
+    let left = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::CacheInfo(info) => Some(u64::from(info.expires)),
+            _ => None,
+        });
+    let left = left.filter(|left| *left > 0)?;
+    let mtu = metric_mtu(&message.attributes)?;
+    Some((mtu, Duration::from_millis(left * 1000 / TICKS)))
+}
+
+/// RTAX_MTU, bytes.
+fn metric_mtu(attributes: &[RouteAttribute]) -> Option<u32> {
+    let metrics = attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Metrics(metrics) => Some(metrics),
+        _ => None,
+    });
+    let mtu = metrics?.iter().find_map(|metric| match metric {
+        RouteMetric::Mtu(mtu) => Some(*mtu),
+        _ => None,
+    });
+    mtu.filter(|mtu| *mtu > 0)
+}
+
 /// Parses a route.
 pub(super) fn parse(message: &RouteMessage) -> Route {
-    let mut mtu = None;
     let mut nexthop_id = None;
     let mut hops = Vec::new();
     for attribute in &message.attributes {
         match attribute {
-            RouteAttribute::Metrics(metrics) => {
-                mtu = metrics.iter().find_map(|m| {
-                    if let RouteMetric::Mtu(mtu) = m {
-                        Some(*mtu)
-                    } else {
-                        None
-                    }
-                });
-            }
             RouteAttribute::NhId(id) => nexthop_id = Some(*id),
             RouteAttribute::MultiPath(many) => hops.extend(many.iter().map(multipath_hop)),
             _ => {}
@@ -114,7 +168,7 @@ pub(super) fn parse(message: &RouteMessage) -> Route {
     Route {
         kind: message.header.kind,
         prefix: prefix(message),
-        mtu: mtu.filter(|mtu| *mtu > 0),
+        mtu: metric_mtu(&message.attributes),
         hops,
         nexthop_id,
     }

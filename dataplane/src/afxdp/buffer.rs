@@ -136,6 +136,7 @@ mod tests {
         }
     }
 
+    /// (finding N2)
     #[test]
     fn a_frame_fits_with_its_header_two_tags_and_the_check_sequence_or_not_at_all() {
         for (driver, chunk_size, largest) in [

@@ -5,81 +5,48 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use vtep_bpf::{Kind, Programs};
+use vtep_bpf::{Drops, Kind, MAX_ENDPOINTS, Programs};
 
+use super::attach::{AttachMode, Mode, attach, attach_best, attach_guard};
 use super::buffer::{self, Misfit};
 use super::error::Error;
-use super::interface::Interface;
+use super::interface::{Interface, TagsInFrames};
 use super::options::{BindMode, Binding, SocketConfig};
 use super::port::XskPort;
+use super::probe::{Probe, program_id};
 use super::socket::{self, Queue};
 use super::umem::Umem;
 use crate::addr::MacAddr;
+
+/// Endpoints (local VTEP addresses, multicast groups) that an underlay device accepts VXLAN for.
+pub const ENDPOINT_LIMIT: usize = MAX_ENDPOINTS as usize;
 
 /// The XDP program of a device, by the role of the device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Program {
     /// Underlay: VXLAN to a local VTEP address goes to the sockets, all else to the host stack.
     Underlay {
-        /// Local VTEP addresses, at most 256.
+        /// Local VTEP addresses and multicast groups, at most [`ENDPOINT_LIMIT`].
         locals: Vec<IpAddr>,
         /// UDP port of VXLAN.
         udp_port: u16,
     },
-    /// A tenant's port: every frame goes to the sockets, none to the host stack.
+    /// A tenant's port: every frame goes to the sockets, none to the host stack, with its VLAN tags
+    /// where the driver can report those that it strips.
     Tenant,
-    /// A tenant's trunk: as [`Program::Tenant`], with 802.1Q tags left in the frames.
-    TenantTrunk,
 }
 
-/// The configured mode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mode {
-    /// The best mode that works: native before generic, zero-copy before copy.
-    #[default]
-    Auto,
-    /// Native program and zero-copy, or an error.
-    ZeroCopy,
-    /// Copy, with a native program where the driver supports it.
-    Copy,
-    /// Generic program and copy, which every driver supports.
-    Generic,
-}
-
-/// Where the XDP program runs.
+/// Where the VLAN tags of received frames are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AttachMode {
-    /// In the driver.
-    Native,
-    /// In the kernel's generic receive path, after the driver.
-    Generic,
-}
-
-impl AttachMode {
-    /// `XDP_FLAGS_DRV_MODE` or `XDP_FLAGS_SKB_MODE` (include/uapi/linux/if_link.h).
-    const fn flags(self) -> u32 {
-        match self {
-            Self::Native => libbpf_sys::XDP_FLAGS_DRV_MODE,
-            Self::Generic => libbpf_sys::XDP_FLAGS_SKB_MODE,
-        }
-    }
-
-    /// `native` or `generic`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Generic => "generic",
-        }
-    }
-}
-
-impl std::fmt::Display for AttachMode {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
+pub enum VlanTags {
+    /// The program puts back what the driver strips.
+    Restored,
+    /// The driver leaves them in the frame.
+    InFrame,
+    /// The driver may keep a tag beside the frame, where neither the program nor a socket sees it.
+    Invisible,
 }
 
 /// A device with the program attached; dropping it detaches the program.
@@ -89,10 +56,15 @@ pub struct XdpDevice {
     interface: Interface,
     mode: Mode,
     attached: AttachMode,
-    tags_restored: bool,
+    tags: VlanTags,
+    _tags_in_frames: Option<TagsInFrames>,
     programs: Programs,
+    /// The kernel's number of the attached program; `None` when it does not say.
+    program_id: Option<u32>,
     /// Dropping it detaches the program.
-    _link: OwnedFd,
+    link: OwnedFd,
+    /// The link of the guard.
+    _guard: Option<OwnedFd>,
 }
 
 /// The number of queues of the interface `name` in the caller's network namespace.
@@ -103,10 +75,28 @@ pub fn queues(name: &str) -> Result<u32, Error> {
     Ok(Interface::named(name)?.queues)
 }
 
+/// Why the interface `name` can't be bound zero-copy with chunks of `chunk_size` bytes, with the
+/// remedy; `None` where it can, as far as that is known without binding it, or where it does not
+/// exist.
+#[must_use]
+pub fn no_zero_copy(name: &str, chunk_size: u32) -> Option<String> {
+    let interface = Interface::named(name).ok()?;
+    if interface.software {
+        let driver = match interface.driver.as_str() {
+            "" => "its driver",
+            driver => driver,
+        };
+        return Some(format!(
+            "interface {name}: {driver} has no zero-copy, since there is no hardware behind it; \
+             set mode = \"auto\""
+        ));
+    }
+    Misfit::of(name, &interface.driver, interface.mtu, chunk_size).map(|misfit| misfit.to_string())
+}
+
 impl XdpDevice {
     /// Attaches the program to the interface `name` in the caller's network namespace. Until
-    /// [`XdpDevice::bind`], frames for a socket are passed to the host (underlay) or dropped
-    /// (tenant).
+    /// [`XdpDevice::bind`], frames for a socket are dropped and counted.
     ///
     /// # Errors
     /// [`Error::Interface`], [`Error::Load`] or [`Error::Attach`]; nothing is left on the
@@ -114,62 +104,60 @@ impl XdpDevice {
     pub fn open(name: &str, program: &Program, mode: Mode) -> Result<Self, Error> {
         let interface = Interface::named(name)?;
         let load = |kind| {
-            Programs::load(kind, interface.queues).map_err(|source| Error::Load {
+            Programs::load(kind, interface.max_queues).map_err(|source| Error::Load {
                 interface: name.to_owned(),
                 source,
             })
         };
-        if *program == Program::TenantTrunk && mode != Mode::Generic {
-            // A driver that can't report the tag leaves it in the frame, or the operator must make
-            // it do so.
-            let programs = load(Kind::TenantTrunk {
-                ifindex: interface.index,
-            });
-            let attached = programs.and_then(|programs| {
-                Ok((
-                    attach(name, &interface, &programs, AttachMode::Native)?,
-                    programs,
-                ))
-            });
-            if let Ok((link, programs)) = attached {
-                let (name, attached) = (name.to_owned(), AttachMode::Native);
-                return Ok(Self {
-                    name,
-                    interface,
-                    mode,
-                    attached,
-                    tags_restored: true,
-                    programs,
-                    _link: link,
-                });
+        let tenant = *program == Program::Tenant;
+        let restoring = (tenant && mode != Mode::Generic && interface.reports_tags())
+            .then(|| {
+                let ifindex = interface.index;
+                let programs = load(Kind::TenantTags { ifindex }).ok()?;
+                let link = attach(name, &interface, &programs, AttachMode::Native).ok()?;
+                Some((programs, AttachMode::Native, link))
+            })
+            .flatten();
+        let restored = restoring.is_some();
+        let (programs, attached, link) = match restoring {
+            Some(attached) => attached,
+            None => {
+                let programs = load(if tenant { Kind::Tenant } else { Kind::Underlay })?;
+                let (attached, link) = attach_best(name, &interface, &programs, mode)?;
+                (programs, attached, link)
             }
-        }
-        let kind = if matches!(program, Program::Underlay { .. }) {
-            Kind::Underlay
-        } else {
-            Kind::Tenant
         };
-        let programs = load(kind)?;
-        let (attached, link) = attach_best(name, &interface, &programs, mode)?;
-        let name = name.to_owned();
+        let in_frames = (tenant && !restored)
+            .then(|| TagsInFrames::ensure(name, &interface))
+            .flatten();
+        let ifindex = interface.index;
         let mut device = Self {
-            name,
+            name: name.to_owned(),
             interface,
             mode,
             attached,
-            tags_restored: false,
+            tags: match &in_frames {
+                _ if restored => VlanTags::Restored,
+                Some(_) => VlanTags::InFrame,
+                None => VlanTags::Invisible,
+            },
+            _tags_in_frames: in_frames,
+            _guard: attach_guard(name, ifindex, &programs),
+            program_id: programs
+                .program()
+                .ok()
+                .and_then(|own| program_id(&own).ok()),
             programs,
-            _link: link,
+            link,
         };
         if let Program::Underlay { locals, udp_port } = program {
             device.set_endpoints(locals, *udp_port)?;
-            device.set_mtu(device.interface.mtu)?;
         }
+        device.set_mtu(device.interface.mtu)?;
         Ok(device)
     }
 
-    /// Sets the MTU (bytes) in the program of an underlay device: a driver may deliver longer
-    /// frames in pieces.
+    /// Sets the MTU (bytes) in the program: a driver may deliver longer frames in pieces.
     ///
     /// # Errors
     /// [`Error::Load`].
@@ -188,11 +176,61 @@ impl XdpDevice {
             })
     }
 
-    /// Pieces of frames longer than the MTU that the program of an underlay device has dropped,
-    /// because the driver delivered them as frames of their own.
+    /// Frames that the program has dropped on each queue that the interface may have.
     #[must_use]
-    pub fn segments_dropped(&self) -> u64 {
-        self.programs.segments_dropped(self.interface.queues)
+    pub fn drops(&self) -> Vec<Drops> {
+        self.programs.drops(self.interface.max_queues)
+    }
+
+    /// What to ask about the interface with its program attached.
+    #[must_use]
+    pub fn probe(&self) -> Probe {
+        Probe {
+            name: self.name.clone(),
+            ifindex: self.interface.index,
+            xdp: self.program_id,
+            tcx: Vec::new(),
+        }
+    }
+
+    /// Follows a change of the number of queues in use: the program is attached to those that were
+    /// added.
+    ///
+    /// # Errors
+    /// [`Error::Load`] or [`Error::Attach`]; the number stays as it was.
+    pub fn set_queues(&mut self, queues: u32) -> Result<(), Error> {
+        // Beyond `max_queues` the program has no place for a socket.
+        let queues = queues.min(self.interface.max_queues);
+        if queues > self.interface.queues {
+            self.attach_again()?;
+        }
+        self.interface.queues = queues;
+        Ok(())
+    }
+
+    /// Makes the driver install the program on all queues: veth has none on those that were added
+    /// (drivers/net/veth.c, `veth_set_channels`), and the kernel replaces a program only by another
+    /// one.
+    fn attach_again(&mut self) -> Result<(), Error> {
+        let failed = |source| Error::Load {
+            interface: self.name.clone(),
+            source,
+        };
+        let program = self.programs.switch().map_err(failed)?;
+        let id = program_id(&program).ok();
+        let (link, program) = (self.link.as_fd().as_raw_fd(), program.as_fd().as_raw_fd());
+        // SAFETY: both descriptors are open, and no options are passed.
+        let result = unsafe { libbpf_sys::bpf_link_update(link, program, std::ptr::null()) };
+        if result == 0 {
+            self.program_id = id;
+            return Ok(());
+        }
+        Err(Error::Attach {
+            interface: self.name.clone(),
+            mtu: self.interface.mtu,
+            mode: self.attached.name(),
+            source: io::Error::from_raw_os_error(-result),
+        })
     }
 
     /// Why sockets are not bound zero-copy at this MTU (bytes). `None` where a frame fits, or where
@@ -208,10 +246,10 @@ impl XdpDevice {
     }
 
     /// Changes the VTEP addresses and the UDP port of an underlay device. VXLAN to addresses that
-    /// remain is not interrupted.
+    /// remain is not interrupted. Of more than [`ENDPOINT_LIMIT`] addresses the first ones count.
     ///
     /// # Errors
-    /// [`Error::Load`] with more than 256 addresses.
+    /// [`Error::Load`].
     pub fn set_endpoints(&mut self, locals: &[IpAddr], udp_port: u16) -> Result<(), Error> {
         self.programs
             .set_endpoints(locals, udp_port)
@@ -316,7 +354,7 @@ impl XdpDevice {
         self.interface.index
     }
 
-    /// Number of receive and transmit queues.
+    /// Number of receive and transmit queues, when last read.
     #[must_use]
     pub fn queues(&self) -> u32 {
         self.interface.queues
@@ -328,12 +366,17 @@ impl XdpDevice {
         self.attached
     }
 
-    /// True when the program restores 802.1Q tags that the driver strips into metadata (trunks with
-    /// a native program on Linux 6.8 or later). Otherwise the driver must leave them in the frame
-    /// (`ethtool -K IF rxvlan off`).
+    /// Where the VLAN tags of a tenant's frames are. In [`VlanTags::Restored`] the program restores
+    /// those that the driver strips into metadata (a native program on Linux 6.8 or later).
     #[must_use]
-    pub fn restores_tags(&self) -> bool {
-        self.tags_restored
+    pub fn vlan_tags(&self) -> VlanTags {
+        self.tags
+    }
+
+    /// Whether it was up, with a carrier, when it was opened.
+    #[must_use]
+    pub fn link_up(&self) -> bool {
+        self.interface.link_up
     }
 
     /// MTU when the device was opened, bytes.
@@ -347,74 +390,4 @@ impl XdpDevice {
     pub fn mac(&self) -> MacAddr {
         self.interface.mac
     }
-}
-
-/// Attaches the program in the best mode that `mode` permits.
-fn attach_best(
-    name: &str,
-    interface: &Interface,
-    programs: &Programs,
-    mode: Mode,
-) -> Result<(AttachMode, OwnedFd), Error> {
-    if mode != Mode::Generic {
-        match attach(name, interface, programs, AttachMode::Native) {
-            Ok(link) => return Ok((AttachMode::Native, link)),
-            // Another program is attached, or permission is missing: generic mode would be wrong or
-            // fail as well.
-            Err(error)
-                if matches!(
-                    error.errno(),
-                    Some(libc::EBUSY | libc::EEXIST | libc::ENODEV | libc::EPERM)
-                ) =>
-            {
-                return Err(error);
-            }
-            Err(error) if mode == Mode::ZeroCopy => return Err(error),
-            Err(error) => {
-                tracing::info!(interface = name, %error, "no native XDP: using generic XDP");
-            }
-        }
-    }
-    Ok((
-        AttachMode::Generic,
-        attach(name, interface, programs, AttachMode::Generic)?,
-    ))
-}
-
-fn attach(
-    name: &str,
-    interface: &Interface,
-    programs: &Programs,
-    mode: AttachMode,
-) -> Result<OwnedFd, Error> {
-    let program = programs.program().map_err(|source| Error::Load {
-        interface: name.to_owned(),
-        source,
-    })?;
-    let options = libbpf_sys::bpf_link_create_opts {
-        sz: size_of::<libbpf_sys::bpf_link_create_opts>() as _,
-        flags: mode.flags(),
-        ..Default::default()
-    };
-    // libbpf-rs can't pass flags for a link, and its netlink attachment would outlive a killed
-    // process.
-    // SAFETY: `options` states its own size and outlives the call.
-    let link = unsafe {
-        libbpf_sys::bpf_link_create(
-            program.as_fd().as_raw_fd(),
-            interface.index as i32,
-            libbpf_sys::BPF_XDP,
-            &raw const options,
-        )
-    };
-    if link < 0 {
-        let source = io::Error::from_raw_os_error(-link);
-        return Err(Error::Attach {
-            interface: name.to_owned(),
-            mode: mode.name(),
-            source,
-        });
-    }
-    // SAFETY: the kernel has just returned this descriptor, which has no other owner.
-    Ok(unsafe { OwnedFd::from_raw_fd(link) })
 }

@@ -53,8 +53,8 @@ pub enum Error {
     },
     /// The XDP program did not load.
     #[error(
-        "interface {interface}: load the XDP program: {source}; {remedy}",
-        remedy = LOAD_REMEDY
+        "interface {interface}: load the XDP program: {source:#}; {remedy}",
+        remedy = load_remedy(source)
     )]
     Load {
         /// Name of the interface.
@@ -64,12 +64,14 @@ pub enum Error {
     },
     /// The XDP program did not attach.
     #[error(
-        "interface {interface}: attach the XDP program ({mode}): {source}; {remedy}",
+        "interface {interface} (MTU {mtu}): attach the XDP program ({mode}): {source}; {remedy}",
         remedy = attach_remedy(source)
     )]
     Attach {
         /// Its name.
         interface: String,
+        /// Its MTU, bytes.
+        mtu: u32,
         /// `native` or `generic`.
         mode: &'static str,
         /// The kernel's answer.
@@ -116,10 +118,20 @@ impl Error {
 }
 
 const LOAD_REMEDY: &str = "loading needs CAP_BPF and CAP_NET_ADMIN, and Linux 6.1 or later";
+/// The remedy of EMFILE and ENFILE.
+pub(crate) const TOO_MANY_FILES: &str =
+    "raise the limit of open files (`ulimit -Hn`, systemd: LimitNOFILE, sysctl fs.file-max)";
 const NO_INTERFACE: &str = "the interface does not exist in this network namespace";
 const PERMISSION: &str = "run as root or with CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF";
 const MEMLOCK: &str =
     "grant CAP_IPC_LOCK or raise the limit of locked memory (systemd: LimitMEMLOCK=infinity)";
+
+fn load_remedy(source: &vtep_bpf::Error) -> &'static str {
+    match vtep_bpf::errno(source) {
+        Some(libc::EMFILE | libc::ENFILE) => TOO_MANY_FILES,
+        _ => LOAD_REMEDY,
+    }
+}
 
 fn memory_remedy(source: &io::Error) -> &'static str {
     match source.raw_os_error() {
@@ -134,6 +146,7 @@ fn interface_remedy(source: &io::Error) -> &'static str {
     match source.raw_os_error() {
         Some(libc::ENODEV | libc::ENXIO) => NO_INTERFACE,
         Some(libc::EPERM | libc::EACCES) => PERMISSION,
+        Some(libc::EMFILE | libc::ENFILE) => TOO_MANY_FILES,
         _ => "check it with `ip link show`",
     }
 }
@@ -141,8 +154,9 @@ fn interface_remedy(source: &io::Error) -> &'static str {
 fn attach_remedy(source: &io::Error) -> &'static str {
     match source.raw_os_error() {
         Some(libc::EBUSY | libc::EEXIST) => {
-            "another XDP program is attached: see `ip link show`, remove it with \
-             `ip link set IF xdp off` or stop its owner"
+            "another XDP program is attached: `ip -d link show` and `bpftool net` show it; stop the \
+             program that attached it (`bpftool link` names its process), or, if it is attached \
+             without a bpf_link, remove it with `ip link set IF xdp off`"
         }
         Some(libc::ENODEV | libc::ENXIO) => NO_INTERFACE,
         Some(libc::EPERM | libc::EACCES) => PERMISSION,
@@ -151,8 +165,10 @@ fn attach_remedy(source: &io::Error) -> &'static str {
              or mode = \"generic\""
         }
         Some(libc::EOPNOTSUPP | libc::EINVAL) => {
-            "the driver has no native XDP: use mode = \"auto\" or \"generic\""
+            "the driver has no native XDP, or none at this MTU: lower the MTU, or use mode = \"auto\" \
+             or \"generic\""
         }
+        Some(libc::EMFILE | libc::ENFILE) => TOO_MANY_FILES,
         _ => "see `dmesg`, or use mode = \"generic\"",
     }
 }
@@ -170,6 +186,7 @@ fn bind_remedy(source: &io::Error) -> &'static str {
         }
         Some(libc::EINVAL) => "the device has no such queue, or a ring size is not a power of two",
         Some(libc::EAFNOSUPPORT) => "the kernel is built without CONFIG_XDP_SOCKETS",
+        Some(libc::EMFILE | libc::ENFILE) => TOO_MANY_FILES,
         _ => "see `dmesg`",
     }
 }

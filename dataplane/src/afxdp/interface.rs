@@ -27,6 +27,16 @@ struct Channels {
     combined: u32,
 }
 
+/// `ETHTOOL_GFLAGS` and `ETHTOOL_SFLAGS`, with `struct ethtool_value`; the flag of
+/// `rx-vlan-offload`, `ETH_FLAG_RXVLAN` (include/uapi/linux/ethtool.h).
+const ETHTOOL_GFLAGS: u32 = 0x25;
+const ETHTOOL_SFLAGS: u32 = 0x26;
+const ETH_FLAG_RXVLAN: u32 = 1 << 8;
+
+/// Queues that an interface may have at most, if its driver does not report it. tap: 256
+/// (`MAX_TAP_QUEUES`).
+const MAX_QUEUES: u32 = 256;
+
 /// `ETHTOOL_GDRVINFO` (include/uapi/linux/ethtool.h).
 const ETHTOOL_GDRVINFO: u32 = 0x03;
 
@@ -44,17 +54,36 @@ struct DriverInfo {
     numbers: [u32; 5],
 }
 
+/// Drivers that implement `xmo_rx_vlan_tag`. Others load a program that asks for the tag too, if they
+/// have other metadata, and answer that there is none.
+const REPORT_TAGS: [&str; 3] = ["veth", "ice", "mlx5_core"];
+
+/// `struct ethtool_value` (include/uapi/linux/ethtool.h).
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+struct EthtoolValue {
+    command: u32,
+    value: u32,
+}
+
 /// The properties of an interface at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Interface {
-    pub(super) index: u32,
+pub(crate) struct Interface {
+    pub(crate) index: u32,
     pub(super) mac: MacAddr,
-    pub(super) mtu: u32,
-    pub(super) queues: u32,
+    pub(crate) mtu: u32,
+    /// Its frames have an Ethernet header (ARPHRD_ETHER).
+    pub(crate) ethernet: bool,
+    /// Queues in use.
+    pub(crate) queues: u32,
+    /// Queues that it may have, at least `queues`.
+    pub(super) max_queues: u32,
     /// Name of the driver; empty if it does not report one.
     pub(super) driver: String,
+    /// It is up and has a carrier.
+    pub(crate) link_up: bool,
     /// There is no device on a bus (PCI, virtio) behind the interface.
-    pub(super) software: bool,
+    pub(crate) software: bool,
 }
 
 /// A socket for requests, and the request with the name of the interface.
@@ -112,21 +141,57 @@ impl InterfaceRequest {
         Ok(unsafe { request.ifr_ifru.ifru_mtu } as u32)
     }
 
-    fn mac(&mut self) -> io::Result<MacAddr> {
+    /// Its MAC address, and whether it is an Ethernet interface.
+    fn mac(&mut self) -> io::Result<(MacAddr, bool)> {
         let request = self.send(libc::SIOCGIFHWADDR)?;
         // SAFETY: the kernel has filled in this member.
-        let data = unsafe { request.ifr_ifru.ifru_hwaddr.sa_data };
-        Ok(MacAddr(std::array::from_fn(|i| data[i] as u8)))
+        let address = unsafe { request.ifr_ifru.ifru_hwaddr };
+        let mac = MacAddr(std::array::from_fn(|i| address.sa_data[i] as u8));
+        Ok((mac, address.sa_family == libc::ARPHRD_ETHER))
     }
 
-    /// Queues in use; `None` if the driver does not report them (tap).
-    fn queues(&mut self) -> io::Result<Option<u32>> {
+    /// Whether it is up and has a carrier (`IFF_UP`, `IFF_RUNNING`).
+    fn link_up(&mut self) -> io::Result<bool> {
+        let request = self.send(libc::SIOCGIFFLAGS)?;
+        // SAFETY: the kernel has filled in this member.
+        let flags = i32::from(unsafe { request.ifr_ifru.ifru_flags });
+        let wanted = libc::IFF_UP | libc::IFF_RUNNING;
+        Ok(flags & wanted == wanted)
+    }
+
+    /// Queues in use, and at most; `None` if the driver does not report them (macvlan).
+    fn queues(&mut self) -> io::Result<Option<(u32, u32)>> {
         let mut channels = Channels {
             command: ETHTOOL_GCHANNELS,
             ..Channels::default()
         };
         let supported = self.ethtool(&mut channels)?;
-        Ok(supported.then(|| (channels.combined + channels.rx.max(channels.tx)).max(1)))
+        let now = (channels.combined + channels.rx.max(channels.tx)).max(1);
+        let most = channels.max_combined + channels.max_rx.max(channels.max_tx);
+        Ok(supported.then_some((now, most.max(now))))
+    }
+
+    /// Turns the VLAN tag offload of received frames on or off. Returns whether it was on before and
+    /// is on now.
+    fn set_rx_vlan_offload(&mut self, on: bool) -> io::Result<(bool, bool)> {
+        let mut flags = EthtoolValue {
+            command: ETHTOOL_GFLAGS,
+            value: 0,
+        };
+        if !self.ethtool(&mut flags)? {
+            return Ok((false, false));
+        }
+        let before = flags.value & ETH_FLAG_RXVLAN != 0;
+        if before == on {
+            return Ok((before, before));
+        }
+        flags.command = ETHTOOL_SFLAGS;
+        flags.value ^= ETH_FLAG_RXVLAN;
+        // A refusal shows in the flags.
+        let _ = self.ethtool(&mut flags);
+        flags.command = ETHTOOL_GFLAGS;
+        self.ethtool(&mut flags)?;
+        Ok((before, flags.value & ETH_FLAG_RXVLAN != 0))
     }
 
     /// Name of the driver, and whether it names no bus of its device; a driver that reports nothing
@@ -172,8 +237,13 @@ impl InterfaceRequest {
 }
 
 impl Interface {
+    /// Whether a native program can ask the driver for the VLAN tag that it strips.
+    pub(super) fn reports_tags(&self) -> bool {
+        REPORT_TAGS.contains(&&*self.driver)
+    }
+
     /// The interface `name` in the caller's network namespace.
-    pub(super) fn named(name: &str) -> Result<Self, Error> {
+    pub(crate) fn named(name: &str) -> Result<Self, Error> {
         let failed = |step| {
             let interface = name.to_owned();
             move |source| Error::Interface {
@@ -187,15 +257,73 @@ impl Interface {
         let queues = query
             .queues()
             .map_err(failed("read its number of queues"))?;
+        let (queues, max_queues) = queues.unwrap_or_else(|| {
+            let queues = socket::count_queues(index);
+            (queues, queues.max(MAX_QUEUES))
+        });
         let (driver, software) = query.driver().map_err(failed("read its driver's name"))?;
+        let (mac, ethernet) = query.mac().map_err(failed("read its MAC address"))?;
         Ok(Self {
             index,
-            mac: query.mac().map_err(failed("read its MAC address"))?,
+            mac,
+            ethernet,
             mtu: query.mtu().map_err(failed("read its MTU"))?,
-            queues: queues.unwrap_or_else(|| socket::count_queues(index)),
+            queues,
+            max_queues,
+            link_up: query.link_up().map_err(failed("read its flags"))?,
             driver,
             software,
         })
+    }
+}
+
+/// The VLAN tag offload of an interface that was switched off: the driver leaves tags in received
+/// frames, where a socket sees them. Dropping it switches the offload on again, if it was on.
+#[derive(Debug)]
+pub(super) struct TagsInFrames {
+    name: String,
+    index: u32,
+    was_on: bool,
+}
+
+impl TagsInFrames {
+    /// Switches the offload of `interface` off. `None` when the driver does not, or when that has no
+    /// effect: tags of veth or macvlan come from the other end, whatever the flag says.
+    pub(super) fn ensure(name: &str, interface: &Interface) -> Option<Self> {
+        // tap and tun read frames as the guest wrote them (drivers/net/tun.c, `tun_get_user`).
+        let was_on = if interface.driver == "tun" {
+            false
+        } else if interface.software {
+            return None;
+        } else {
+            let (before, now) = InterfaceRequest::new(name)
+                .and_then(|mut request| request.set_rx_vlan_offload(false))
+                .ok()?;
+            if now {
+                return None;
+            }
+            before
+        };
+        Some(Self {
+            name: name.to_owned(),
+            index: interface.index,
+            was_on,
+        })
+    }
+}
+
+impl Drop for TagsInFrames {
+    fn drop(&mut self) {
+        if !self.was_on {
+            return;
+        }
+        let Ok(mut request) = InterfaceRequest::new(&self.name) else {
+            return;
+        };
+        if request.index().is_ok_and(|index| index == self.index) {
+            // The interface may be going away; then nothing needs to be restored.
+            let _ = request.set_rx_vlan_offload(true);
+        }
     }
 }
 
@@ -210,8 +338,8 @@ mod tests {
             (loopback.index, loopback.queues, loopback.mac),
             (1, 1, MacAddr([0; 6]))
         );
-        assert!(loopback.software);
-        assert!(loopback.mtu >= 1500);
+        assert!(loopback.software && loopback.max_queues >= loopback.queues);
+        assert!(loopback.mtu >= 1500 && !loopback.ethernet);
         for name in ["", "nosuchif0", "a-name-far-too-long-for-linux", "a\0b"] {
             let error = Interface::named(name).unwrap_err();
             assert_eq!(error.errno(), Some(libc::ENODEV), "{name:?}: {error}");

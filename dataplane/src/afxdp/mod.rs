@@ -21,6 +21,7 @@
 
 #![expect(unsafe_code, reason = "system calls, memory shared with the kernel")]
 
+mod attach;
 mod buffer;
 mod device;
 mod error;
@@ -30,6 +31,7 @@ mod interface;
 mod ledger;
 mod options;
 mod port;
+mod probe;
 mod ring;
 mod rings;
 // Their packet memory is a real mapping, which miri does not support.
@@ -41,10 +43,19 @@ mod statistics;
 mod sys;
 mod umem;
 
+pub use vtep_bpf::Drops;
+
+pub(crate) use self::attach::create_link;
+pub use self::attach::{AttachMode, Mode, attached_program};
 pub use self::buffer::Misfit;
-pub use self::device::{AttachMode, Mode, Program, XdpDevice, queues};
+pub use self::device::{ENDPOINT_LIMIT, Program, VlanTags, XdpDevice, no_zero_copy, queues};
 pub use self::error::Error;
+pub(crate) use self::error::TOO_MANY_FILES;
+pub(crate) use self::interface::Interface;
 pub use self::options::{BindMode, BusyPoll, HugePages, SocketConfig, UmemConfig};
-pub use self::port::XskPort;
+pub use self::port::{ClosingPort, XskPort};
+pub(crate) use self::probe::program_id;
+pub use self::probe::{Probe, Probed};
 pub use self::statistics::{SocketId, Statistics};
+pub(crate) use self::sys::{Mapping, check, get_option, set_option};
 pub use self::umem::{Umem, UmemMemory};

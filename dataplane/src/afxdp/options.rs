@@ -15,7 +15,7 @@ pub enum HugePages {
 /// Size of the packet memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UmemConfig {
-    /// Number of chunks, 64..=16,777,216.
+    /// Number of chunks, 64..=1,048,576.
     pub frames: u32,
     /// Size of a chunk, bytes: 2048 (frames up to 1792 bytes in copy mode, longer ones take several
     /// chunks) or 4096 (3840).
@@ -79,8 +79,8 @@ impl Binding {
 /// Whether the worker polls the device queue instead of interrupts (`SO_PREFER_BUSY_POLL`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BusyPoll {
-    /// Yes; an error if the kernel refuses. Disabled again if frames stay in the tx ring for 10 ms
-    /// ([`super::Umem::busy_poll_ended`]).
+    /// Yes; an error if the kernel refuses. Disabled again if frames stay in the tx ring for 250 ms
+    /// and leave it as soon as the driver is woken ([`super::Umem::busy_poll_ended`]).
     On,
     /// No.
     #[default]
@@ -97,6 +97,10 @@ pub struct SocketConfig {
     /// Chunks that the kernel holds to receive into, and that are bound to the socket. More than
     /// `rx_ring`, since some drivers (igb) stall for good when they run out.
     pub fill_ring: u32,
+    /// Chunks to receive into that the socket gets at first, at most `fill_ring`. It gets more while
+    /// frames come in full bursts and most chunks of its worker are free, so that a queue without
+    /// traffic binds few.
+    pub fill_start: u32,
     /// Busy polling.
     pub busy_poll: BusyPoll,
 }
@@ -117,6 +121,7 @@ impl SocketConfig {
             rx_ring: fill_ring / 2,
             tx_ring: fill_ring.clamp(512, 2048),
             fill_ring,
+            fill_start: fill_ring,
             busy_poll: BusyPoll::Off,
         }
     }

@@ -7,12 +7,15 @@ use std::time::Instant;
 
 use super::ledger::Owner;
 use super::options::BindMode;
+use super::rings::SocketChunks;
 use super::socket::{self, Queue, Socket};
+use super::stall::Verdict;
 use super::statistics::{SocketId, Statistics};
 use super::sys;
 use super::umem::{Umem, UmemMemory};
-use crate::frame::{Frame, Pool};
-use crate::port::{Port, PortErrors};
+use crate::drop::DropReason;
+use crate::frame::{BURST, Frame, Pool};
+use crate::port::{Port, PortErrors, TxState};
 
 /// One receive and one transmit queue of a device, owned by one worker.
 ///
@@ -29,6 +32,8 @@ pub struct XskPort {
     multi_buffer: bool,
     /// Busy polling was disabled, which is not reported yet.
     busy_poll_end_pending: bool,
+    /// Whether the kernel can poll the queue was checked.
+    napi_checked: bool,
 }
 
 impl XskPort {
@@ -48,6 +53,7 @@ impl XskPort {
             mode,
             multi_buffer,
             busy_poll_end_pending: false,
+            napi_checked: false,
         }
     }
 
@@ -98,30 +104,37 @@ impl XskPort {
         lasting(sys::kick_rx(socket.fd.as_fd()))
     }
 
-    fn close_socket(&mut self, mut give: impl FnMut(Frame)) {
-        let Some(Socket { fd, rings, .. }) = self.socket.take() else {
-            return;
-        };
+    /// As [`Port::close`], from any thread: each chunk is returned through `give`. When the kernel
+    /// still uses them after half a second, returns what is to be asked again.
+    #[must_use]
+    pub fn close_with(mut self, give: impl FnMut(Frame)) -> Option<ClosingPort> {
+        self.close_socket(give)
+    }
+
+    fn shut(&mut self) -> Option<ClosingPort> {
+        let Socket { fd, mut rings, .. } = self.socket.take()?;
+        let in_use = self.mode == BindMode::ZeroCopy || rings.is_sending();
         let umem = self.umem.clone();
-        // Under the lock no other socket shares this one: the drops below close the last
-        // descriptor, and with it the kernel releases all chunks (net/xdp/xsk.c, `xsk_release`).
+        // Other threads use the descriptor only under the lock, and not once it has left the
+        // registry: the drops below close the last one, and with it the kernel releases all chunks
+        // (net/xdp/xsk.c, `xsk_release`). That takes milliseconds, for which no one must wait.
         let mut registry = umem.registry();
         registry.bound.retain(|bound| bound.owner != self.owner);
+        drop(registry);
         drop((rings.rx, rings.tx, rings.fill, rings.completion));
         drop(fd);
-        if self.mode == BindMode::ZeroCopy && !socket::await_release(self.ifindex, self.queue) {
-            // The device may still write to these chunks, so they must not be reused: report the
-            // loss.
-            tracing::error!(
-                self.ifindex,
-                self.queue,
-                "the kernel does not release the queue: its frames are lost"
-            );
-            return;
-        }
-        umem.ledger().reclaim_all(self.owner, &mut give);
-        rings.socket_chunks.release(umem.segments(), give);
-        registry.release(self.owner);
+        Some(ClosingPort {
+            owner: self.owner,
+            umem,
+            ifindex: self.ifindex,
+            queue: self.queue,
+            chunks: rings.socket_chunks,
+            in_use,
+        })
+    }
+
+    fn close_socket(&mut self, give: impl FnMut(Frame)) -> Option<ClosingPort> {
+        self.shut()?.finish(give)
     }
 
     /// Kicks the kernel until it has taken all frames of the tx ring, or makes no progress.
@@ -133,7 +146,11 @@ impl XskPort {
             if pending == 0 || !(socket.busy_poll.is_some() || socket.rings.tx.needs_wakeup()) {
                 return Ok(());
             }
-            lasting(sys::kick_tx(socket.fd.as_fd()))?;
+            let kicked = sys::kick_tx(socket.fd.as_fd());
+            if socket.mode == BindMode::Copy && has_dropped(&kicked) {
+                socket.rings.errors.count(DropReason::TxDropped);
+            }
+            lasting(kicked)?;
             socket.rings.reap(pool);
             let left = socket.rings.tx.pending();
             if left == pending {
@@ -143,11 +160,107 @@ impl XskPort {
         }
         Ok(())
     }
+
+    /// Ends busy polling if the kernel can't poll the queue, or transmits only when it is woken.
+    fn check_busy_poll(&mut self, pool: &mut Pool<UmemMemory>) -> Result<(), i32> {
+        let Some(socket) = &mut self.socket else {
+            return Ok(());
+        };
+        let Some(stall) = &mut socket.busy_poll else {
+            return Ok(());
+        };
+        let fd = socket.fd.as_fd();
+        // After the first burst the kernel knows what to poll, or never will.
+        let received = socket.rings.total_received();
+        let unknown = received > BURST as u32
+            && !std::mem::replace(&mut self.napi_checked, true)
+            && !sys::knows_napi(fd).unwrap_or(true);
+        let (pending, moved) = socket.rings.tx_progress();
+        let verdict = stall.check(pending, moved, Instant::now());
+        if unknown || verdict == Verdict::End {
+            lasting(sys::end_busy_poll(fd))?;
+            socket.busy_poll = None;
+            socket.busy_poll_ended.store(true, Ordering::Relaxed);
+            self.busy_poll_end_pending = true;
+            return Self::kick_tx(socket, pool);
+        }
+        match verdict {
+            Verdict::Wake => lasting(sys::set_wakeups(fd, true)),
+            Verdict::Poll => lasting(sys::set_wakeups(fd, false)),
+            Verdict::Continue | Verdict::End => Ok(()),
+        }
+    }
+}
+
+/// A closed port whose chunks the kernel may still use: a zero-copy device that writes to those of
+/// the fill ring, or packet buffers of the network stack that refer to frames that were sent. Its
+/// chunks must not be reused before the kernel has released the queue.
+#[derive(Debug)]
+pub struct ClosingPort {
+    owner: Owner,
+    umem: Umem,
+    ifindex: u32,
+    queue: u32,
+    chunks: SocketChunks,
+    in_use: bool,
+}
+
+impl ClosingPort {
+    /// Waits for the kernel up to half a second, then returns all chunks through `give`.
+    fn finish(self, give: impl FnMut(Frame)) -> Option<Self> {
+        if self.in_use && !socket::await_release(|| self.is_released()) {
+            // Packets wait below the device, or it may still write to these chunks: they must not be
+            // reused now.
+            tracing::warn!(
+                self.ifindex,
+                self.queue,
+                "the kernel does not release the queue: its frames are missing until it does"
+            );
+            return Some(self);
+        }
+        self.reclaim(give);
+        None
+    }
+
+    /// Returns all chunks through `give` if the kernel has released the queue meanwhile; else itself.
+    #[must_use]
+    pub fn retry(self, give: impl FnMut(Frame)) -> Option<Self> {
+        if !self.is_released() {
+            return Some(self);
+        }
+        tracing::info!(
+            self.ifindex,
+            self.queue,
+            "the kernel has released the queue"
+        );
+        self.reclaim(give);
+        None
+    }
+
+    fn is_released(&self) -> bool {
+        // The queue could be bound again only after it had been released.
+        let again = self.umem.is_bound(self.ifindex, self.queue);
+        again || socket::is_released(self.ifindex, self.queue)
+    }
+
+    fn reclaim(self, mut give: impl FnMut(Frame)) {
+        self.umem.ledger().reclaim_all(self.owner, &mut give);
+        self.chunks.release(self.umem.segments(), give);
+        self.umem.registry().release(self.owner);
+    }
 }
 
 /// Frames that a kick sends at least in copy mode, if there are as many (net/xdp/xsk.c,
 /// `TX_BATCH_SIZE`).
 const KICK: u32 = 32;
+
+/// Whether a kick in copy mode has ended with a frame that the driver dropped, such as that of a tap
+/// whose reader has stopped, or of a veth whose other end is overloaded. The kernel completes that
+/// one as if it had been sent (net/xdp/xsk.c, `__xsk_generic_xmit`: NET_XMIT_DROP becomes EBUSY).
+fn has_dropped(kicked: &io::Result<()>) -> bool {
+    let error = kicked.as_ref().err();
+    error.and_then(io::Error::raw_os_error) == Some(libc::EBUSY)
+}
 
 /// Turns transient errors into success: a full device queue or completion ring, no memory at the
 /// moment, a signal.
@@ -180,23 +293,26 @@ impl Port<UmemMemory> for XskPort {
         let Some(socket) = &mut self.socket else {
             return Err(libc::ENXIO);
         };
+        let mut result = Ok(());
         if socket.busy_poll.is_some() || socket.rings.fill.needs_wakeup() {
-            lasting(sys::kick_rx(socket.fd.as_fd()))?;
+            result = lasting(sys::kick_rx(socket.fd.as_fd()));
         }
+        // An error in one direction must not stop the other one, nor the return of sent chunks.
         socket.rings.reap(pool);
-        Self::kick_tx(socket, pool)?;
-        let Some(stall) = &mut socket.busy_poll else {
-            return Ok(());
+        result.and(Self::kick_tx(socket, pool))?;
+        self.check_busy_poll(pool)
+    }
+
+    #[inline]
+    fn tx_state(&mut self) -> TxState {
+        let closed = TxState {
+            free: 0,
+            held: 0,
+            waiting: 0,
         };
-        let (pending, moved) = socket.rings.tx_progress();
-        if stall.check(pending, moved, Instant::now()) {
-            lasting(sys::end_busy_poll(socket.fd.as_fd()))?;
-            socket.busy_poll = None;
-            socket.busy_poll_ended.store(true, Ordering::Relaxed);
-            self.busy_poll_end_pending = true;
-            Self::kick_tx(socket, pool)?;
-        }
-        Ok(())
+        self.socket
+            .as_mut()
+            .map_or(closed, |socket| socket.rings.tx_state())
     }
 
     #[inline]
@@ -216,7 +332,8 @@ impl Port<UmemMemory> for XskPort {
     }
 
     fn close(mut self, pool: &mut Pool<UmemMemory>) {
-        self.close_socket(|frame| pool.free(frame));
+        // At the end of a worker: what the kernel does not release then is not needed.
+        let _ = self.close_socket(|frame| pool.free(frame));
     }
 }
 
@@ -237,6 +354,6 @@ impl AsFd for XskPort {
 impl Drop for XskPort {
     fn drop(&mut self) {
         let umem = self.umem.clone();
-        self.close_socket(|frame| umem.keep_recovered(frame));
+        let _ = self.close_socket(|frame| umem.keep_recovered(frame));
     }
 }

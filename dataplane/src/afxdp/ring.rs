@@ -114,24 +114,26 @@ impl<T: Copy, M: Memory<T>> Producer<T, M> {
     /// Free slots. Reads the consumer's index only when the copy of it leaves fewer than `wanted`.
     #[inline]
     pub(crate) fn free(&mut self, wanted: u32) -> u32 {
+        self.free_of(self.end.layout.size, wanted)
+    }
+
+    /// As [`Producer::free`], in a ring that is to hold `limit` entries, at most its size.
+    #[inline]
+    pub(crate) fn free_of(&mut self, limit: u32, wanted: u32) -> u32 {
         let next = self.end.own_index.wrapping_add(self.written);
-        let free = |peer_index: u32| {
-            self.end
-                .layout
-                .size
-                .saturating_sub(next.wrapping_sub(peer_index))
-        };
+        let free = |peer_index: u32| limit.saturating_sub(next.wrapping_sub(peer_index));
         let known = free(self.end.peer_index);
         if known >= wanted {
             return known;
         }
         // (A): released slots may be overwritten only after this load.
         self.end.peer_index = self.end.consumer().load(Ordering::Acquire);
-        let next = self.end.own_index.wrapping_add(self.written);
-        self.end
-            .layout
-            .size
-            .saturating_sub(next.wrapping_sub(self.end.peer_index))
+        free(self.end.peer_index)
+    }
+
+    /// Slots of the ring.
+    pub(crate) const fn size(&self) -> u32 {
+        self.end.layout.size
     }
 
     /// Writes `value` to the next slot; false, with nothing written, when the ring is full. The
@@ -231,6 +233,14 @@ impl<T: Copy, M: Memory<T>> Consumer<T, M> {
         let value = unsafe { self.end.slot(next).read() };
         self.read += 1;
         Some(value)
+    }
+
+    /// Entries that the other side has published and that are not taken yet.
+    pub(crate) fn pending(&self) -> u32 {
+        let published = self.end.producer().load(Ordering::Acquire);
+        published
+            .wrapping_sub(self.end.own_index.wrapping_add(self.read))
+            .min(self.end.layout.size)
     }
 
     /// This side's free-running index: entries returned to the other side.

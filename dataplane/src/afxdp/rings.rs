@@ -13,12 +13,17 @@ use crate::drop::DropReason;
 use crate::frame::assembly::ChainBuilder;
 use crate::frame::chain::{MAX_SEGMENTS, Segment, SegmentTable};
 use crate::frame::{BURST, DeferredRelease, Frame, FrameMemory, HEADROOM, Pool};
-use crate::port::PortErrors;
+use crate::port::{PortErrors, TxState};
 
 /// The shortest frame to send, bytes: an Ethernet header. The kernel consumes an invalid tx
 /// descriptor without ever completing it (net/xdp/xsk_queue.h `xskq_cons_read_desc`), so it must
 /// not get any.
 const MIN_FRAME: usize = 14;
+
+/// Chunks of a frame to send, at most: as many as 9216 bytes take, with an outer header in one of its
+/// own, and some more. In copy mode the kernel never completes a frame that has more than 18
+/// (net/xdp/xsk.c `xsk_build_skb`, `MAX_SKB_FRAGS`); of drivers in zero-copy mode some take only 8.
+const MAX_TX_SEGMENTS: usize = 9;
 
 /// Chunks that refilling leaves in the pool, for copies of flooded frames and for replies.
 const RESERVE: usize = 2 * BURST;
@@ -37,8 +42,38 @@ pub(crate) struct Rings<D, A> {
     /// Frames of several chunks are received and sent (`XDP_USE_SG`).
     pub(crate) multi_buffer: bool,
     pub(crate) socket_chunks: SocketChunks,
+    /// Descriptors in the tx ring, in the device or in the completion ring.
+    pub(crate) tx_held: usize,
+    pub(crate) level: FillLevel,
     /// Wrong descriptors of the kernel, and frames that were rejected.
     pub(crate) errors: PortErrors,
+}
+
+/// How many chunks the fill ring is to hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FillLevel {
+    start: u32,
+    now: u32,
+}
+
+impl FillLevel {
+    /// `start` chunks, until the queue needs more.
+    pub(crate) const fn new(start: u32) -> Self {
+        Self { start, now: start }
+    }
+
+    /// Doubles up to `most` while a quarter of it, or a burst, is used at a time and more than half
+    /// of the chunks are free; back to the start when less than an eighth is. Counted in chunks:
+    /// a frame may take several. Chunks in the ring stay there until frames come.
+    #[inline]
+    fn adapt(&mut self, used: u32, most: u32, available: usize, capacity: usize) {
+        let busy = used >= (self.now / 4).min(BURST as u32);
+        if busy && self.now < most && available > capacity / 2 {
+            self.now = (self.now * 2).min(most);
+        } else if available < capacity / 8 {
+            self.now = self.start;
+        }
+    }
 }
 
 /// Chunks of a socket that the ledger does not record: those of a partially received frame, and
@@ -87,7 +122,7 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
     /// Gives the kernel chunks to receive into, as far as the ring and the pool permit.
     #[inline]
     fn refill<F: FrameMemory>(&mut self, pool: &mut Pool<F>) {
-        let count = self.fill.free(BURST as u32) as usize;
+        let count = self.fill.free_of(self.level.now, BURST as u32) as usize;
         for _ in 0..count.min(pool.available().saturating_sub(RESERVE)) {
             let Some(frame) = pool.alloc() else { break };
             let address = u64::from(frame.chunk()) * u64::from(self.chunk_size);
@@ -109,6 +144,7 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
     ) -> usize {
         self.refill(pool);
         let before = burst.len();
+        let mut used = 0;
         // Bounded, since a faulty driver could deliver a frame that never ends.
         for _ in 0..BURST * MAX_SEGMENTS {
             if burst.len() == before + BURST {
@@ -117,6 +153,7 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
             let Some(descriptor) = self.rx.pop() else {
                 break;
             };
+            used += 1;
             let continues = descriptor.options & libc::XDP_PKT_CONTD != 0;
             match self.received(descriptor) {
                 Ok(frame)
@@ -128,6 +165,8 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
             }
         }
         self.rx.release();
+        self.level
+            .adapt(used, self.fill.size(), pool.available(), pool.capacity());
         burst.len() - before
     }
 
@@ -203,6 +242,7 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
         let mut shared = DeferredRelease::default();
         while let Some(address) = self.completion.pop() {
             let chunk = address / u64::from(self.chunk_size);
+            self.tx_held = self.tx_held.saturating_sub(1);
             match self.ledger.reclaim(chunk, ChunkState::Transmit(self.owner)) {
                 Some(frame) => pool.free(frame),
                 None => match self.socket_chunks.shared_tx.complete(chunk) {
@@ -225,6 +265,29 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
         )
     }
 
+    /// Descriptors received since the socket was opened, modulo 2^32.
+    pub(crate) fn total_received(&self) -> u32 {
+        self.rx.released()
+    }
+
+    /// The state of the transmit side.
+    #[inline]
+    pub(crate) fn tx_state(&mut self) -> TxState {
+        let pending = self.tx.pending();
+        TxState {
+            free: self.tx.free(0) as usize,
+            held: self.tx_held,
+            waiting: pending as usize,
+        }
+    }
+
+    /// Whether the kernel has taken frames that it has not completed: a packet buffer of the network
+    /// stack may still refer to their chunks.
+    pub(crate) fn is_sending(&mut self) -> bool {
+        let finished = self.tx.pending() + self.completion.pending();
+        self.tx_held > finished as usize
+    }
+
     /// Reaps, then puts frames from the front of `frames` into the tx ring until it is full.
     #[inline]
     pub(crate) fn send<F: FrameMemory>(
@@ -241,8 +304,8 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
             if let Some(reason) = self.tx_error(&frame) {
                 self.errors.count(reason);
                 pool.free(frame);
-            } else if frame.is_chained() {
-                self.push_chain(&frame);
+            } else if !frame.is_plain() {
+                self.push_segments(&frame);
             } else {
                 self.ledger
                     .transfer(frame.chunk(), ChunkState::Transmit(self.owner));
@@ -275,34 +338,51 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
         if first.len() < MIN_FRAME || outside(first) {
             return Some(DropReason::BadDescriptor);
         }
-        if frame.is_chained() {
-            if !self.multi_buffer {
+        if !frame.is_plain() {
+            if frame.has_offload() {
+                // For a packet port, which the interface had until now.
+                return Some(DropReason::Unsegmentable);
+            }
+            if frame.is_chained() && !self.multi_buffer {
                 return Some(DropReason::MultiBufferUnsupported);
             }
-            if self.segments.rest(frame).any(outside) {
-                return Some(DropReason::BadDescriptor);
+            let mut count = 1;
+            for segment in self.segments.rest(frame) {
+                count += 1;
+                if outside(segment) {
+                    return Some(DropReason::BadDescriptor);
+                }
+            }
+            if count > MAX_TX_SEGMENTS {
+                return Some(DropReason::TooManySegments);
             }
         }
         None
     }
 
-    #[cold]
-    fn push_chain(&mut self, frame: &Frame) {
-        let mut segment = frame.first();
-        self.ledger
-            .transfer(segment.chunk(), ChunkState::Transmit(self.owner));
+    /// Pushes a frame with further segments, or with the first one in a chunk that frames share.
+    #[inline(never)]
+    fn push_segments(&mut self, frame: &Frame) {
         let segments = Arc::clone(&self.segments);
+        let mut segment = frame.first();
+        self.hold(segment.chunk(), frame.is_part());
         for next in segments.rest(frame) {
             self.push(segment, libc::XDP_PKT_CONTD);
             segment = next;
-            if segments.is_shared(segment.chunk()) {
-                self.socket_chunks.shared_tx.add(segment.chunk());
-            } else {
-                self.ledger
-                    .transfer(segment.chunk(), ChunkState::Transmit(self.owner));
-            }
+            self.hold(segment.chunk(), segments.is_shared(segment.chunk()));
         }
         self.push(segment, 0);
+    }
+
+    /// Records that the socket holds a chunk to send.
+    #[inline]
+    fn hold(&mut self, chunk: u32, is_shared: bool) {
+        if is_shared {
+            self.socket_chunks.shared_tx.add(chunk);
+        } else {
+            self.ledger
+                .transfer(chunk, ChunkState::Transmit(self.owner));
+        }
     }
 
     /// Writes one descriptor. Free slots were counted, and this is the only producer.
@@ -316,5 +396,6 @@ impl<D: Memory<xdp_desc>, A: Memory<u64>> Rings<D, A> {
             options,
         });
         debug_assert!(pushed);
+        self.tx_held += 1;
     }
 }

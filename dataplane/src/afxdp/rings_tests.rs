@@ -11,10 +11,12 @@ use super::fake::FakeRing;
 use super::ledger::Owner;
 use super::options::{HugePages, UmemConfig};
 use super::ring::{Consumer, Producer};
-use super::rings::{Rings, SocketChunks};
+use super::rings::{FillLevel, Rings, SocketChunks};
 use super::umem::{Umem, UmemMemory};
 use crate::drop::DropReason;
+use crate::frame::assembly::ChainBuilder;
 use crate::frame::chain::{MAX_SEGMENTS, SharedPayload};
+use crate::frame::offload::{ChecksumState, Offload};
 use crate::frame::{BURST, Frame, FrameMemory, Pool};
 use crate::port::PortErrors;
 
@@ -75,6 +77,8 @@ fn socket(owner: Owner, umem: &Umem, random: &mut Random) -> (FakeRings, Kernel)
         chunk_size: CHUNK,
         multi_buffer: true,
         socket_chunks: SocketChunks::new(CHUNKS),
+        tx_held: 0,
+        level: FillLevel::new(64),
         errors: PortErrors::default(),
     };
     (rings, kernel)
@@ -145,7 +149,8 @@ impl Simulation {
     /// Number of chunks of the next frame: mostly one, sometimes too many.
     fn chunks(&mut self) -> u64 {
         match self.random.below(20) {
-            0 => 2 + self.random.below(MAX_SEGMENTS as u64 + 3),
+            0 if self.random.below(8) == 0 => 2 + self.random.below(MAX_SEGMENTS as u64 + 3),
+            0 => 2 + self.random.below(11),
             1 => 2,
             _ => 1,
         }
@@ -395,7 +400,7 @@ fn queue(
     }
 }
 
-/// Queues up to `copies` sealed headers that end in `payload`, for some sockets.
+/// Queues up to `copies` sealed headers that end in `payload`, for some sockets, many in a chunk.
 fn share(
     pool: &mut Pool<UmemMemory>,
     payload: Frame,
@@ -411,18 +416,33 @@ fn share(
         .for_each(|piece| chains.share(piece.chunk(), copies + 1));
     let mut left = copies;
     while left > 0
-        && let Some(mut header) = pool.alloc()
+        && let Some(mut chunk) = pool.alloc()
     {
-        header
-            .set_extent(256, LEN as usize + 8, CHUNK as usize)
+        const STRIDE: u16 = 80;
+        let count = 1 + random.below(u64::from(left.min(CHUNK / u32::from(STRIDE)))) as u32;
+        chunk
+            .set_extent(0, count as usize * usize::from(STRIDE), CHUNK as usize)
             .unwrap();
-        let bytes = pool.memory_mut().bytes_mut(&mut header);
-        bytes[..8].copy_from_slice(&(!stamp).to_ne_bytes());
-        bytes[8..16].copy_from_slice(&stamp.to_ne_bytes());
-        let shared = SharedPayload::new(&payload, header.len()).unwrap();
-        shared.append_to(pool.memory().segments(), &mut header);
-        queue(pool, header, random, waiting);
-        left -= 1;
+        let bytes = pool.memory_mut().bytes_mut(&mut chunk);
+        for header in bytes.chunks_exact_mut(STRIDE.into()) {
+            header[..8].copy_from_slice(&(!stamp).to_ne_bytes());
+            header[8..16].copy_from_slice(&stamp.to_ne_bytes());
+        }
+        // Some are copies without a payload in another chunk.
+        let shared = SharedPayload::new(&payload, STRIDE.into()).filter(|_| random.below(4) > 0);
+        if let Some(shared) = shared {
+            shared.link_to(pool.memory().segments(), chunk.chunk());
+        }
+        let rest = shared.map_or(0, |shared| shared.len());
+        let len = (LEN as u16 + 8, STRIDE);
+        let headers: Vec<_> = pool.split(chunk, len, count as u16, rest).collect();
+        for header in headers {
+            queue(pool, header, random, waiting);
+        }
+        left -= shared.map_or(0, |_| count);
+        if shared.is_none() && random.below(2) == 0 {
+            break;
+        }
     }
     pool.release_shared(payload, left + 1);
 }
@@ -486,4 +506,123 @@ fn no_chunk_is_lost_in_ten_million_frames() {
         (0..CHUNKS).all(|chunk| !simulation.umem.segments().is_shared(chunk)),
         "a chunk has a holder too many"
     );
+}
+
+/// A socket, and the pool of its worker.
+struct Single {
+    umem: Umem,
+    rings: FakeRings,
+    kernel: Kernel,
+    pool: Pool<UmemMemory>,
+}
+
+impl Single {
+    fn new() -> Self {
+        let umem = Umem::new(UmemConfig {
+            frames: CHUNKS,
+            frame_size: CHUNK,
+            huge_pages: HugePages::Off,
+        })
+        .unwrap();
+        let (rings, kernel) = socket(Owner::new(0).unwrap(), &umem, &mut Random(7));
+        let pool = umem.pools(1).unwrap().remove(0);
+        Self {
+            umem,
+            rings,
+            kernel,
+            pool,
+        }
+    }
+
+    /// The kernel receives `frames` of `segments` chunks, as long as the fill ring has some, and the
+    /// worker frees them, `rounds` times. Returns the chunks in the fill ring.
+    fn receive(&mut self, rounds: usize, frames: usize, segments: usize) -> usize {
+        let mut burst = Vec::new();
+        for _ in 0..rounds {
+            for place in 1..=frames * segments {
+                let Some(addr) = self.kernel.fill.pop() else {
+                    break;
+                };
+                let is_last = place % segments == 0;
+                assert!(self.kernel.rx.push(xdp_desc {
+                    addr,
+                    len: LEN,
+                    options: if is_last { 0 } else { libc::XDP_PKT_CONTD },
+                }));
+            }
+            self.kernel.fill.release();
+            self.kernel.rx.publish();
+            self.rings.receive(&mut self.pool, &mut burst);
+            burst.drain(..).for_each(|frame| self.pool.free(frame));
+        }
+        self.rings.fill.pending() as usize
+    }
+}
+
+/// A frame of more chunks than the kernel completes is refused, and so is a superframe.
+#[test]
+fn a_frame_of_more_chunks_than_devices_take_is_not_sent() {
+    let Single {
+        umem,
+        mut rings,
+        mut kernel,
+        mut pool,
+    } = Single::new();
+    let frames = [9, 10].map(|chunks| {
+        let mut chunks = (0..chunks).map(|_| {
+            let mut chunk = pool.alloc().unwrap();
+            chunk.set_extent(256, 1000, CHUNK as usize).unwrap();
+            chunk
+        });
+        let mut whole = ChainBuilder::new(chunks.next().unwrap());
+        for chunk in chunks {
+            whole.push(umem.segments(), chunk).unwrap();
+        }
+        whole.finish()
+    });
+    let mut frames = Vec::from(frames);
+    let mut superframe = pool.alloc().unwrap();
+    superframe.set_extent(256, 1000, CHUNK as usize).unwrap();
+    let offload = Offload {
+        checksum: ChecksumState::Valid,
+        ..Offload::default()
+    };
+    umem.segments().set_offload(&mut superframe, offload);
+    frames.push(superframe);
+    assert_eq!(rings.send(&mut pool, &mut frames), 3);
+    assert_eq!(rings.errors.get(DropReason::TooManySegments), 1);
+    assert_eq!(rings.errors.get(DropReason::Unsegmentable), 1);
+    assert_eq!(std::iter::from_fn(|| kernel.tx.pop()).count(), 9);
+    assert_eq!(pool.available(), pool.capacity() - 9);
+}
+
+/// A queue without traffic binds few chunks, a busy one many, and all give back what others lack
+/// (finding D16).
+#[test]
+fn a_fill_ring_holds_more_chunks_while_its_queue_is_busy() {
+    let mut single = Single::new();
+    // `available` chunks of the pool are free while the kernel receives full bursts.
+    let mut busy = |available: usize, rounds: usize| {
+        let kept: Vec<_> = (available..single.pool.available())
+            .filter_map(|_| single.pool.alloc())
+            .collect();
+        let held = single.receive(rounds, BURST, 1);
+        kept.into_iter().for_each(|frame| single.pool.free(frame));
+        held
+    };
+    assert_eq!(busy(CHUNKS as usize, 1), 64);
+    let many = busy(CHUNKS as usize, 20);
+    assert!(many > 128, "{many}");
+    let few = busy(CHUNKS as usize / 16, 20);
+    assert!(few <= 64, "{few}");
+}
+
+/// Frames of several chunks use up a fill ring long before a burst of frames is received, and single
+/// frames do not make it grow (finding D16).
+#[test]
+fn a_fill_ring_grows_by_the_chunks_that_are_used() {
+    for (segments, frames, grows) in [(6, 4, true), (1, 16, true), (1, 2, false), (6, 1, false)] {
+        let held = Single::new().receive(30, frames, segments);
+        assert_eq!(held > 64, grows, "{frames} of {segments}: {held}");
+    }
 }

@@ -15,7 +15,7 @@ use super::error::Error;
 use super::ledger::Owner;
 use super::options::{BindMode, Binding, BusyPoll, SocketConfig};
 use super::ring::{Consumer, Layout, Memory, Producer};
-use super::rings::{Rings, SocketChunks};
+use super::rings::{FillLevel, Rings, SocketChunks};
 use super::stall::Stall;
 use super::sys::{self, Mapping, RingKind};
 use super::umem::{Bound, Registry, Umem};
@@ -156,6 +156,8 @@ pub(super) fn open(
                     let fd = Arc::clone(&socket.fd);
                     registry.bound.push(Bound {
                         owner,
+                        ifindex: queue.ifindex,
+                        queue: queue.number,
                         binding,
                         socket: fd,
                         busy_poll_ended,
@@ -175,22 +177,27 @@ pub(super) fn open(
     Err(last)
 }
 
-/// Waits until the kernel has released a queue whose zero-copy socket was closed: until then the
-/// device may still write to chunks of its fill ring, and no other socket can bind. False if that
-/// takes too long.
-pub(super) fn await_release(ifindex: u32, queue: u32) -> bool {
+/// Waits until the kernel has released a queue whose socket was closed: until then a device may
+/// still write to chunks of its fill ring, and no other socket can bind. False if that takes too
+/// long.
+pub(super) fn await_release(is_released: impl Fn() -> bool) -> bool {
     let deadline = Instant::now() + RELEASE_TIMEOUT;
     loop {
-        match probe(ifindex, queue) {
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
-            // Bound; or the device is gone, and then the kernel has released its queues.
-            Ok(()) | Err(_) => return true,
+        if is_released() {
+            return true;
         }
         if Instant::now() >= deadline {
             return false;
         }
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Whether the kernel has released a queue whose socket was closed: no device and no packet buffer
+/// refers to the chunks of that socket (net/xdp/xsk_buff_pool.c, `xp_release_deferred`).
+pub(super) fn is_released(ifindex: u32, queue: u32) -> bool {
+    // Bound; or the device is gone, and then the kernel has released its queues.
+    !probe(ifindex, queue).is_err_and(|error| error.raw_os_error() == Some(libc::EBUSY))
 }
 
 /// The number of queues that AF_XDP sockets can bind to, for devices that don't report it: 1 to 64.
@@ -281,6 +288,8 @@ fn open_with(
             .map_err(queue.failed("prefer busy polling", mode))?;
         busy_poll = Some(Stall::default());
     }
+    // Room for all frames of the ring, or the kernel would leave most of them waiting (EAGAIN).
+    let _ = sys::set_send_buffer(fd.as_fd(), send_buffer(config.tx_ring, umem.frame_size()));
     // Older kernels refuse: a full ring then needs several kicks, as its indices show.
     let _ = sys::set_tx_budget(fd.as_fd(), config.tx_ring);
     Ok(Socket {
@@ -291,6 +300,15 @@ fn open_with(
         busy_poll_ended: Arc::default(),
     })
 }
+
+/// The socket's limit for packets in the network stack, bytes, which the kernel doubles: each frame
+/// of the tx ring as a packet buffer of the next power of two, and its descriptor.
+fn send_buffer(tx_ring: u32, frame_size: u32) -> u32 {
+    tx_ring.saturating_mul(frame_size + PACKET_OVERHEAD)
+}
+
+/// Bytes of a packet buffer besides its data, generously (`struct sk_buff`, `skb_shared_info`).
+const PACKET_OVERHEAD: u32 = 1024;
 
 fn rings(
     fd: &OwnedFd,
@@ -309,6 +327,8 @@ fn rings(
         chunk_size: umem.frame_size(),
         multi_buffer,
         socket_chunks: SocketChunks::new(umem.frames()),
+        tx_held: 0,
+        level: FillLevel::new(config.fill_start.min(config.fill_ring)),
         errors: PortErrors::default(),
     })
 }

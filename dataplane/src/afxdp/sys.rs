@@ -45,7 +45,8 @@ impl RingKind {
     }
 }
 
-fn check(result: c_int) -> io::Result<()> {
+/// The error of a system call that has returned -1.
+pub(crate) fn check(result: c_int) -> io::Result<()> {
     if result == -1 {
         Err(io::Error::last_os_error())
     } else {
@@ -63,7 +64,12 @@ pub(crate) fn socket() -> io::Result<OwnedFd> {
 }
 
 /// `setsockopt` with a plain C value.
-fn set_option<T: Copy>(fd: BorrowedFd<'_>, level: c_int, name: c_int, value: &T) -> io::Result<()> {
+pub(crate) fn set_option<T: Copy>(
+    fd: BorrowedFd<'_>,
+    level: c_int,
+    name: c_int,
+    value: &T,
+) -> io::Result<()> {
     let len = size_of::<T>() as libc::socklen_t;
     // SAFETY: the kernel reads `len` bytes of `value`, which outlives the call.
     check(unsafe {
@@ -78,8 +84,8 @@ fn set_option<T: Copy>(fd: BorrowedFd<'_>, level: c_int, name: c_int, value: &T)
 }
 
 /// `getsockopt` into a plain C value for which any bytes are valid (only the structs of if_xdp.h
-/// and integers).
-fn get_option<T: Copy>(fd: BorrowedFd<'_>, level: c_int, name: c_int) -> io::Result<T> {
+/// and if_packet.h, and integers).
+pub(crate) fn get_option<T: Copy>(fd: BorrowedFd<'_>, level: c_int, name: c_int) -> io::Result<T> {
     // SAFETY: all-zero bytes are valid for the integer structs that this is called with.
     let mut value: T = unsafe { std::mem::zeroed() };
     let mut len = size_of::<T>() as libc::socklen_t;
@@ -167,14 +173,33 @@ pub(crate) fn prefer_busy_poll(
     microseconds: c_int,
     budget: c_int,
 ) -> io::Result<()> {
-    set_option::<c_int>(fd, libc::SOL_SOCKET, libc::SO_PREFER_BUSY_POLL, &1)?;
+    set_wakeups(fd, false)?;
     set_option(fd, libc::SOL_SOCKET, libc::SO_BUSY_POLL, &microseconds)?;
     set_option(fd, libc::SOL_SOCKET, libc::SO_BUSY_POLL_BUDGET, &budget)
 }
 
+/// Whether the kernel knows which NAPI instance delivers the socket's frames, and so can poll it
+/// (`SO_INCOMING_NAPI_ID`): not before the first frame in copy mode, and with some drivers never.
+pub(crate) fn knows_napi(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let id: c_int = get_option(fd, libc::SOL_SOCKET, libc::SO_INCOMING_NAPI_ID)?;
+    Ok(id != 0)
+}
+
+/// Whether a kick wakes the driver of a socket that is busy-polled, or only polls its receive queue
+/// (net/xdp/xsk.c, `xsk_no_wakeup`). `false` needs CAP_NET_ADMIN.
+pub(crate) fn set_wakeups(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
+    let prefer_busy_poll = c_int::from(!on);
+    set_option(
+        fd,
+        libc::SOL_SOCKET,
+        libc::SO_PREFER_BUSY_POLL,
+        &prefer_busy_poll,
+    )
+}
+
 /// Disables busy polling: interrupts and wakeups drive the queue again.
 pub(crate) fn end_busy_poll(fd: BorrowedFd<'_>) -> io::Result<()> {
-    set_option::<c_int>(fd, libc::SOL_SOCKET, libc::SO_PREFER_BUSY_POLL, &0)?;
+    set_wakeups(fd, true)?;
     set_option::<c_int>(fd, libc::SOL_SOCKET, libc::SO_BUSY_POLL, &0)
 }
 
@@ -185,6 +210,12 @@ const MAX_TX_SKB_BUDGET: c_int = 9;
 /// ring; the default is 32.
 pub(crate) fn set_tx_budget(fd: BorrowedFd<'_>, frames: u32) -> io::Result<()> {
     set_option(fd, libc::SOL_XDP, MAX_TX_SKB_BUDGET, &frames)
+}
+
+/// Sets how many bytes of packets the socket may have in the network stack; the kernel doubles
+/// `bytes`. Above `net.core.wmem_max` this needs CAP_NET_ADMIN.
+pub(crate) fn set_send_buffer(fd: BorrowedFd<'_>, bytes: u32) -> io::Result<()> {
+    set_option(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &bytes)
 }
 
 /// Makes the kernel process the tx ring. Never blocks.
@@ -245,7 +276,7 @@ impl Mapping {
     }
 
     /// The ring of a socket at `offset`.
-    fn of_ring(fd: BorrowedFd<'_>, len: usize, offset: libc::off_t) -> io::Result<Self> {
+    pub(crate) fn of_ring(fd: BorrowedFd<'_>, len: usize, offset: libc::off_t) -> io::Result<Self> {
         Self::new(
             fd.as_raw_fd(),
             len,

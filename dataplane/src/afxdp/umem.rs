@@ -19,7 +19,7 @@ use super::options::{Binding, HugePages, UmemConfig};
 use super::statistics::{SocketId, Statistics};
 use super::sys::{self, Mapping};
 use crate::frame::chain::{Segment, SegmentTable};
-use crate::frame::{Frame, FrameMemory, HEADROOM, Pool};
+use crate::frame::{Frame, FrameMemory, HEADROOM, MAX_CHUNKS, Pool};
 use crate::mem::prefetch;
 
 /// Size of a huge page, bytes.
@@ -77,7 +77,8 @@ impl FrameMemory for UmemMemory {
     fn bytes<'a>(&'a self, frame: &'a Frame) -> &'a [u8] {
         // SAFETY: `at` has checked the range. The token proves that neither the kernel nor another
         // worker holds this chunk (the ledger makes a token only for a chunk that left the kernel's
-        // rings), and it is borrowed shared.
+        // rings) or, of a chunk that was split, this part: parts are disjoint and do not grow. It is
+        // borrowed shared.
         unsafe { std::slice::from_raw_parts(self.at(frame.first()).as_ptr(), frame.first().len()) }
     }
 
@@ -126,6 +127,8 @@ impl FrameMemory for UmemMemory {
 #[derive(Debug)]
 pub(super) struct Bound {
     pub(super) owner: Owner,
+    pub(super) ifindex: u32,
+    pub(super) queue: u32,
     pub(super) binding: Binding,
     pub(super) socket: Arc<OwnedFd>,
     /// True once its busy polling was disabled.
@@ -190,12 +193,12 @@ impl Umem {
     /// # Errors
     /// [`Error::Value`] for a size out of range, [`Error::Memory`] when the allocation fails.
     pub fn new(config: UmemConfig) -> Result<Self, Error> {
-        if !(64..=1 << 24).contains(&config.frames) {
+        if !(64..=MAX_CHUNKS as u32).contains(&config.frames) {
             let value = config.frames.into();
             return Err(Error::Value {
                 what: "frames",
                 value,
-                expected: "64 to 16777216 frames",
+                expected: "64 to 1048576 frames",
             });
         }
         if ![2048, 4096].contains(&config.frame_size) {
@@ -287,8 +290,8 @@ impl Umem {
             .map(Statistics::from)
     }
 
-    /// Whether busy polling of an open socket was disabled because frames to send stayed in its tx
-    /// ring.
+    /// Whether busy polling of an open socket was disabled because the driver does not transmit with
+    /// it, or can't be polled.
     #[must_use]
     pub fn busy_poll_ended(&self, socket: SocketId) -> bool {
         let registry = self.registry();
@@ -336,7 +339,16 @@ impl Umem {
         lock(&self.inner.registry)
     }
 
-    pub(super) fn keep_recovered(&self, frame: Frame) {
+    /// Whether a socket of this memory is bound to the queue.
+    pub(super) fn is_bound(&self, ifindex: u32, queue: u32) -> bool {
+        let registry = self.registry();
+        registry
+            .bound
+            .iter()
+            .any(|bound| bound.ifindex == ifindex && bound.queue == queue)
+    }
+
+    pub(crate) fn keep_recovered(&self, frame: Frame) {
         lock(&self.inner.recovered).push(frame);
     }
 }

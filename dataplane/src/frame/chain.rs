@@ -9,24 +9,36 @@
 //!   Frame: header --link--+
 //! ```
 //!
+//! The headers of such frames may be parts of one chunk ([`super::Pool::split`]), which is shared,
+//! too: its one link leads to the payload of all.
+//!
 //! A frame holds the number of bytes that follow its first segment; the links record where they
 //! are. The segments of a shared payload are written before it is shared, and never after.
 //!
-//! Links and reference counts are atomic, and shared by all workers. Only the owners of a chunk
+//! The table also has, by first chunk, what the sender of a frame left to hardware
+//! ([`super::offload`]); a flag of the token says whether it does.
+//!
+//! Links, reference counts and offloads are atomic, and shared by all workers. Only the owners of a chunk
 //! access them, and frames move between workers over queues that order memory, so that relaxed
 //! loads and stores suffice. Only the release of a shared chunk needs an ordering of its own,
 //! because the last owner reuses the chunk.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::Frame;
+use super::offload::Offload;
+use super::{BURST, Frame, MAX_REST};
+use crate::wire::{ethernet, ipv6, udp, vlan, vxlan};
 
-/// Maximum number of segments of a received frame: in copy mode, 9216 bytes take 6 chunks of 2048
-/// bytes. A longer frame is one that a sender on this host has left to hardware to segment.
-pub const MAX_SEGMENTS: usize = 8;
+/// Maximum number of segments of a frame. The longest one takes 37 chunks of 1792 bytes, and may also
+/// be made of the chunks of a burst.
+pub const MAX_SEGMENTS: usize = BURST;
 
-/// The longest frame, bytes, so that outer headers still fit.
-pub const MAX_LEN: usize = 16_000;
+/// The longest frame, bytes: the longest IPv6 packet (RFC 8200 section 3) with an Ethernet header, two
+/// VLAN tags, and the outer header before them.
+pub const MAX_LEN: usize = ipv6::LEN + 65_535 + ethernet::LEN + 2 * vlan::LEN + MAX_OUTER;
+
+/// The longest outer header, bytes: Ethernet, 802.1Q, IPv6, UDP and VXLAN.
+const MAX_OUTER: usize = ethernet::LEN + vlan::LEN + ipv6::LEN + udp::LEN + vxlan::LEN;
 
 /// Consecutive bytes of a frame in one chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,13 +96,15 @@ impl Segment {
     }
 }
 
-/// One link and one reference count for each chunk of a memory area.
+/// One link, one reference count and one offload for each chunk of a memory area.
 #[derive(Debug)]
 pub struct SegmentTable {
     /// The segment that follows a chunk; undefined for the last one of a frame.
     links: Box<[AtomicU64]>,
     /// References to a chunk; 0 when it is not shared.
     ref_counts: Box<[AtomicU32]>,
+    /// The offload of the frame that begins in a chunk; undefined for a frame without one.
+    offloads: Box<[AtomicU64]>,
 }
 
 impl SegmentTable {
@@ -100,7 +114,28 @@ impl SegmentTable {
         Self {
             links: (0..chunks).map(|_| AtomicU64::new(0)).collect(),
             ref_counts: (0..chunks).map(|_| AtomicU32::new(0)).collect(),
+            offloads: (0..chunks).map(|_| AtomicU64::new(0)).collect(),
         }
+    }
+
+    /// What the sender of `frame` left to hardware; the default when that is nothing.
+    #[must_use]
+    pub fn offload(&self, frame: &Frame) -> Offload {
+        if frame.has_offload() {
+            Offload::from_bits(self.offloads[frame.chunk() as usize].load(Ordering::Relaxed))
+        } else {
+            Offload::default()
+        }
+    }
+
+    /// Records what the sender of `frame` left to hardware. It stays with the frame until its first
+    /// chunk is freed.
+    pub fn set_offload(&self, frame: &mut Frame, offload: Offload) {
+        let has = offload != Offload::default();
+        if has {
+            self.offloads[frame.chunk() as usize].store(offload.to_bits(), Ordering::Relaxed);
+        }
+        frame.set_has_offload(has);
     }
 
     #[inline]
@@ -118,13 +153,6 @@ impl SegmentTable {
         };
         segments.follow(frame.chunk());
         segments
-    }
-
-    /// True when all bytes after the first segment of `frame` are in `chunk`.
-    #[inline]
-    pub(crate) fn ends_in(&self, frame: &Frame, chunk: u32) -> bool {
-        let next = Segment::from_bits(self.links[frame.chunk() as usize].load(Ordering::Relaxed));
-        next.chunk == chunk && next.len() >= frame.rest()
     }
 
     /// True when several frames may share the chunk.
@@ -193,10 +221,12 @@ pub(crate) struct SharedPayload {
 }
 
 impl SharedPayload {
-    /// All of `frame`; `None` when it is empty, or too long for `header` more bytes ([`MAX_LEN`]).
+    /// All of `frame`; `None` when it is empty, or too long for `header` more bytes ([`MAX_LEN`]) or
+    /// for what follows a header ([`MAX_REST`]).
     pub(crate) fn new(frame: &Frame, header: usize) -> Option<Self> {
         let (first, len) = (frame.first(), frame.len());
-        (!first.is_empty() && header + len <= MAX_LEN).then_some(Self { first, len })
+        let fits = len <= MAX_REST && header + len <= MAX_LEN;
+        (!first.is_empty() && fits).then_some(Self { first, len })
     }
 
     /// Length, bytes.
@@ -205,12 +235,10 @@ impl SharedPayload {
         self.len
     }
 
-    /// Links the payload to the end of `header`, a frame of one segment.
-    #[inline(always)]
-    pub(crate) fn append_to(&self, table: &SegmentTable, header: &mut Frame) {
-        debug_assert!(!header.is_chained() && header.len() + self.len <= MAX_LEN);
-        table.link(header.chunk(), self.first);
-        header.extend(self.len);
+    /// Links the payload to `chunk`, which is split into headers of it.
+    #[inline]
+    pub(crate) fn link_to(&self, table: &SegmentTable, chunk: u32) {
+        table.link(chunk, self.first);
     }
 }
 
@@ -258,19 +286,41 @@ mod tests {
         let table = SegmentTable::new(16);
         let payload = chain(&table, &[1000, 500]);
         let shared = SharedPayload::new(&payload, 74).unwrap();
-        let mut headers = [Frame::new(8, 256, 50), Frame::new(9, 256, 70)];
-        headers
-            .iter_mut()
-            .for_each(|header| shared.append_to(&table, header));
-        for (header, len) in headers.iter().zip([1550, 1570]) {
-            assert_eq!(header.len(), len);
+        shared.link_to(&table, 8);
+        let headers = [0, 64].map(|start| Frame::part(8, start, 50, shared.len()));
+        for header in headers {
+            assert_eq!(
+                (header.len(), header.first().len(), header.is_part()),
+                (1550, 50, true)
+            );
             assert!(
                 table
-                    .rest(header)
+                    .rest(&header)
                     .eq([Segment::new(0, 10, 1000), Segment::new(1, 10, 500)])
             );
         }
         assert!(SharedPayload::new(&payload, MAX_LEN - 1499).is_none());
         assert!(SharedPayload::new(&Frame::new(7, 0, 0), 74).is_none());
+    }
+
+    #[test]
+    fn an_offload_stays_with_its_frame() {
+        let table = SegmentTable::new(16);
+        let mut frame = chain(&table, &[100, 200, 300]);
+        assert!(!frame.has_offload());
+        let offload = Offload {
+            vlan_tci: Some(7),
+            ..Offload::default()
+        };
+        table.set_offload(&mut frame, offload);
+        frame.trim_front(60).unwrap();
+        frame.prepend(64).unwrap();
+        let mut frame = frame.take();
+        assert_eq!(table.offload(&frame), offload);
+        assert_eq!((frame.len(), frame.first().len()), (604, 104));
+        assert_eq!(table.offload(&Frame::new(0, 10, 100)), Offload::default());
+        table.set_offload(&mut frame, Offload::default());
+        assert_eq!(table.offload(&frame), Offload::default());
+        assert_eq!((frame.len(), frame.has_offload()), (604, false));
     }
 }

@@ -10,6 +10,7 @@
 
 pub mod assembly;
 pub mod chain;
+pub mod offload;
 mod pool;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use self::chain::{Segment, SegmentTable};
 pub(crate) use self::pool::DeferredRelease;
 pub use self::pool::Pool;
 use crate::wire::checksum::Sum;
+use crate::wire::sctp::Crc32c;
 
 /// Bytes before the frame in a new chunk: the kernel's `XDP_PACKET_HEADROOM`
 /// (include/uapi/linux/bpf.h). The longest outer header (Ethernet + 802.1Q + IPv6 + UDP + VXLAN =
@@ -48,22 +50,35 @@ pub const BURST: usize = 64;
 #[error("outside the frame's chunk")]
 pub struct OutOfChunk;
 
-/// Exclusive ownership of one chunk of a memory area, the frame's position in it, and a reference
-/// to each of the chunks that the frame continues in.
+/// Exclusive ownership of one chunk of a memory area, or of a part of one that frames share
+/// ([`Pool::split`]), the frame's position in it, and a reference to each of the chunks that the
+/// frame continues in.
 ///
 /// Packed into one word, because frames move from ring to burst to queue:
 ///
 /// ```text
-/// | rest 14 | len 13 | start 13 | chunk 24 |  len: bytes of the first segment; rest: of the others
+/// | rest 16 | shared 1 | offload 1 | len 13 | start 13 | chunk 20 |
+///
+/// len: bytes of the first segment; rest: of the others
+/// shared: the first segment is a part of a chunk that frames share: it does not grow
+/// offload: the table has an `Offload` for the frame; cleared when its chunk is allocated
 /// ```
 #[derive(PartialEq, Eq)]
 pub struct Frame(u64);
 
-const CHUNK_BITS: u32 = 24;
+const CHUNK_BITS: u32 = 20;
 const OFFSET_BITS: u32 = 13;
 const START: u32 = CHUNK_BITS;
 const LEN: u32 = START + OFFSET_BITS;
-const REST: u32 = LEN + OFFSET_BITS;
+const OFFLOAD: u32 = LEN + OFFSET_BITS;
+const SHARED: u32 = OFFLOAD + 1;
+const REST: u32 = SHARED + 1;
+
+/// Maximum number of bytes after the first segment.
+pub(crate) const MAX_REST: usize = (1 << (u64::BITS - REST)) - 1;
+
+// The longest frame fits into the token if its headers are in the first segment.
+const _: () = assert!(self::chain::MAX_LEN - MAX_REST <= HEADROOM as usize);
 
 /// Maximum number of chunks in one memory area.
 pub const MAX_CHUNKS: usize = 1 << CHUNK_BITS;
@@ -80,6 +95,21 @@ impl Frame {
             (chunk as usize) < MAX_CHUNKS && start as usize + len as usize <= MAX_CHUNK_SIZE
         );
         Self(chunk as u64 | (start as u64) << START | (len as u64) << LEN)
+    }
+
+    /// Makes the token of a part of a chunk that frames share, with `rest` bytes after it. No other
+    /// frame may have a byte of this part.
+    #[inline]
+    const fn part(chunk: u32, start: u16, len: u16, rest: usize) -> Self {
+        Self(Self::new(chunk, start, len).0 | 1 << SHARED | (rest as u64) << REST)
+    }
+
+    /// True when the first segments of both are parts of one chunk, and as many bytes follow them:
+    /// they end in the same chunks.
+    #[inline]
+    const fn is_sibling(&self, other: &Self) -> bool {
+        const SAME: u64 = (MAX_CHUNKS as u64 - 1) | u64::MAX << SHARED;
+        (self.0 ^ other.0) & SAME == 0 && self.is_part()
     }
 
     /// Moves the frame out. The token that is left refers to no chunk and may only be dropped.
@@ -128,11 +158,43 @@ impl Frame {
         self.len() == 0
     }
 
+    /// True when the frame has one segment, a chunk of its own and no [`self::offload::Offload`].
+    #[inline]
+    pub(crate) const fn is_plain(&self) -> bool {
+        self.0 >> OFFLOAD == 0
+    }
+
+    /// True when the frame has one segment and a chunk of its own.
+    #[inline]
+    const fn is_single(&self) -> bool {
+        self.0 >> SHARED == 0
+    }
+
+    /// True when the first segment is a part of a chunk that frames share.
+    #[inline]
+    pub(crate) const fn is_part(&self) -> bool {
+        (self.0 >> SHARED) & 1 != 0
+    }
+
     /// True when the frame has more than one segment.
     #[inline]
     #[must_use]
     pub const fn is_chained(&self) -> bool {
         self.0 >> REST != 0
+    }
+
+    /// True when the table of segments has an [`self::offload::Offload`] for the frame
+    /// ([`SegmentTable::offload`]).
+    #[inline]
+    #[must_use]
+    pub const fn has_offload(&self) -> bool {
+        (self.0 >> OFFLOAD) & 1 != 0
+    }
+
+    /// Records whether the table has an offload for the frame.
+    #[inline]
+    const fn set_has_offload(&mut self, has: bool) {
+        self.0 = (self.0 & !(1 << OFFLOAD)) | ((has as u64) << OFFLOAD);
     }
 
     /// The first segment.
@@ -143,7 +205,7 @@ impl Frame {
     }
 
     /// Adds `bytes` to the length of the further segments. The total is at most
-    /// [`self::chain::MAX_LEN`].
+    /// [`self::chain::MAX_LEN`], and that of the further segments [`MAX_REST`].
     #[inline]
     pub(crate) const fn extend(&mut self, bytes: usize) {
         self.0 += (bytes as u64) << REST;
@@ -152,10 +214,11 @@ impl Frame {
     /// Grows the frame by `bytes` at its front, into the headroom.
     ///
     /// # Errors
-    /// [`OutOfChunk`] when the headroom is shorter; the frame is unchanged.
+    /// [`OutOfChunk`] when the headroom is shorter, or belongs to another frame; the frame is
+    /// unchanged.
     #[inline]
     pub const fn prepend(&mut self, bytes: u16) -> Result<(), OutOfChunk> {
-        if bytes > self.start() {
+        if bytes > self.start() || self.is_part() {
             return Err(OutOfChunk);
         }
         // The end stays where it is, so that no field overflows.
@@ -176,11 +239,11 @@ impl Frame {
         Ok(())
     }
 
-    /// Sets offset and length of a frame of one segment.
+    /// Sets offset and length of a frame of one segment, and forgets its offload.
     ///
     /// # Errors
     /// [`OutOfChunk`] when they exceed a chunk of `chunk_size` bytes, or the frame has more
-    /// segments; the frame is unchanged.
+    /// segments or shares its chunk; the frame is unchanged.
     #[inline]
     pub fn set_extent(
         &mut self,
@@ -189,7 +252,7 @@ impl Frame {
         chunk_size: usize,
     ) -> Result<(), OutOfChunk> {
         let limit = chunk_size.min(MAX_CHUNK_SIZE);
-        if self.is_chained()
+        if !self.is_single()
             || usize::from(start)
                 .checked_add(len)
                 .is_none_or(|end| end > limit)
@@ -203,17 +266,19 @@ impl Frame {
     /// Reduces the lengths of the first segment and of the further ones.
     #[inline]
     fn shorten(&mut self, head: usize, rest: usize) {
-        let position = self.0 & ((1 << LEN) - 1);
-        self.0 = position | (head as u64) << LEN | (rest as u64) << REST;
+        let others = self.0 & (((1 << LEN) - 1) | (1 << OFFLOAD) | (1 << SHARED));
+        self.0 = others | (head as u64) << LEN | (rest as u64) << REST;
     }
 }
 
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (chunk, start, len, rest) = (self.chunk(), self.start(), self.head(), self.rest());
+        let offload = if self.has_offload() { ", offload" } else { "" };
+        let part = if self.is_part() { ", part" } else { "" };
         write!(
             f,
-            "Frame {{ chunk: {chunk}, start: {start}, len: {len}, rest: {rest} }}"
+            "Frame {{ chunk: {chunk}, start: {start}, len: {len}, rest: {rest}{offload}{part} }}"
         )
     }
 }
@@ -224,7 +289,7 @@ pub trait FrameMemory {
     /// Size of a chunk, bytes.
     fn chunk_size(&self) -> usize;
 
-    /// The links between the segments of frames.
+    /// The links between the segments of frames, and their offloads.
     fn segments(&self) -> &SegmentTable;
 
     /// The bytes of the frame's first segment.
@@ -247,6 +312,16 @@ pub trait FrameMemory {
         segment: Segment,
         to: &'a mut Frame,
     ) -> (&'a [u8], &'a mut [u8]);
+
+    /// The number of chunks that the frame uses.
+    #[inline]
+    fn chunks(&self, frame: &Frame) -> usize {
+        if frame.is_chained() {
+            count_chain(self.segments(), frame)
+        } else {
+            1
+        }
+    }
 
     /// Copies the frame to the start of `to`, up to the length of `to`.
     fn read(&self, frame: &Frame, to: &mut [u8]) {
@@ -272,6 +347,26 @@ pub trait FrameMemory {
             sum_rest(self, frame, sum, range)
         }
     }
+
+    /// The CRC32c of SCTP over the bytes `range` of the frame, in all its segments.
+    #[cold]
+    fn crc32c(&self, frame: &Frame, range: Range<usize>) -> Crc32c {
+        let (mut crc, mut at) = (Crc32c::default(), 0);
+        for segment in std::iter::once(frame.first()).chain(self.segments().rest(frame)) {
+            let bytes = self.segment(frame, segment);
+            let [from, to] =
+                [range.start, range.end].map(|end| end.saturating_sub(at).min(bytes.len()));
+            crc = crc.bytes(&bytes[from..to]);
+            at += bytes.len();
+        }
+        crc
+    }
+}
+
+/// [`FrameMemory::chunks`] of a frame of several segments.
+#[cold]
+fn count_chain(segments: &SegmentTable, frame: &Frame) -> usize {
+    1 + segments.rest(frame).count()
 }
 
 /// Continues [`FrameMemory::sum`] after the first segment.
@@ -312,5 +407,27 @@ mod tests {
         assert!(frame.is_empty());
         assert_eq!(frame.set_extent(2000, 100, 2048), Err(OutOfChunk));
         frame.set_extent(1948, 100, 2048).unwrap();
+    }
+
+    #[test]
+    fn a_part_of_a_chunk_never_grows() {
+        let mut part = Frame::part(7, 128, 50, 1500);
+        assert_eq!(
+            (part.len(), part.first().len(), part.rest()),
+            (1550, 50, 1500)
+        );
+        assert_eq!(part.prepend(1), Err(OutOfChunk));
+        assert_eq!(part.set_extent(0, 2048, 2048), Err(OutOfChunk));
+        let mut single = Frame::part(7, 128, 50, 0);
+        assert_eq!(single.prepend(0), Err(OutOfChunk));
+        assert_eq!(single.set_extent(128, 50, 2048), Err(OutOfChunk));
+        part.trim_front(10).unwrap();
+        part.shorten(30, 100);
+        let part = part.take();
+        assert!(part.is_part() && !part.is_plain() && !part.has_offload());
+        assert_eq!(
+            (part.chunk(), part.start(), part.first().len(), part.rest()),
+            (7, 138, 30, 100)
+        );
     }
 }

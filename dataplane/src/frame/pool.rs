@@ -38,20 +38,57 @@ impl FreeChunks {
         }
     }
 
-    /// Drops one reference to a chunk, together with the next ones to the same chunk.
-    #[inline]
-    fn defer_release(&mut self, table: &SegmentTable, chunk: u32, before: &mut DeferredRelease) {
-        if before.times > 0 && before.chunk != chunk {
-            self.flush_deferred(table, std::mem::take(before));
+    /// Frees `times` frames, none or more, that end in the chunks of `frame`, all of whose first
+    /// segments are in its first chunk.
+    fn release_all(
+        &mut self,
+        table: &SegmentTable,
+        frame: &Frame,
+        times: u32,
+        deferred: &mut DeferredRelease,
+    ) {
+        if times == 0 {
+            return;
         }
-        before.chunk = chunk;
-        before.times += 1;
+        for segment in table.rest(frame) {
+            self.defer_release(table, segment.chunk(), times, deferred);
+        }
+        // After its link was read. Only a chunk with parts has a count.
+        self.release(table, frame.chunk(), times);
+    }
+
+    /// Drops `times` references to a chunk, together with the next ones to the same chunk.
+    #[inline]
+    fn defer_release(
+        &mut self,
+        table: &SegmentTable,
+        chunk: u32,
+        times: u32,
+        before: &mut DeferredRelease,
+    ) {
+        let DeferredRelease([last, other]) = before;
+        if last.chunk != chunk {
+            std::mem::swap(last, other);
+            if last.chunk != chunk {
+                self.flush(table, std::mem::take(last));
+                last.chunk = chunk;
+            }
+        }
+        last.times += times;
     }
 
     #[inline]
     fn flush_deferred(&mut self, table: &SegmentTable, deferred: DeferredRelease) {
-        if deferred.times > 0 {
-            self.release(table, deferred.chunk, deferred.times);
+        deferred
+            .0
+            .into_iter()
+            .for_each(|references| self.flush(table, references));
+    }
+
+    #[inline]
+    fn flush(&mut self, table: &SegmentTable, references: References) {
+        if references.times > 0 {
+            self.release(table, references.chunk, references.times);
         }
     }
 }
@@ -96,31 +133,61 @@ impl<M: FrameMemory> Pool<M> {
             .map(|chunk| Frame::new(chunk, HEADROOM, 0))
     }
 
+    /// Splits the chunk of `whole`, a frame of one segment, into `count` frames: each has `len` of
+    /// `stride` bytes, one after the other from the start of `whole`, and `rest` bytes in the chunks
+    /// that are linked to this one ([`super::chain::SharedPayload::link_to`]). The chunk is free when
+    /// the last of the frames is: all must be taken from the iterator.
+    ///
+    /// # Panics
+    /// If there is none, or they exceed `whole`.
+    #[inline]
+    pub(crate) fn split(
+        &self,
+        whole: Frame,
+        (len, stride): (u16, u16),
+        count: u16,
+        rest: usize,
+    ) -> impl ExactSizeIterator<Item = Frame> + use<M> {
+        assert!(
+            count > 0
+                && len <= stride
+                && whole.is_plain()
+                && usize::from(count) * usize::from(stride) <= whole.len(),
+            "the frames are parts of the chunk"
+        );
+        let (chunk, start) = (whole.chunk(), whole.start());
+        self.memory.segments().share(chunk, count.into());
+        (0..count).map(move |number| Frame::part(chunk, start + number * stride, len, rest))
+    }
+
     /// Frees a frame: all of its chunks that no other frame shares.
     #[inline]
     pub fn free(&mut self, frame: Frame) {
-        if frame.is_chained() {
-            self.free_rest(&frame);
+        if frame.is_single() {
+            self.chunks.put(frame.chunk());
+        } else {
+            self.free_all(&frame);
         }
-        self.chunks.put(frame.chunk());
     }
 
     /// Frees many frames: [`Pool::free`] at a lower cost for copies that share a payload.
     #[inline(never)]
     pub fn free_bulk(&mut self, frames: impl Iterator<Item = Frame>) {
         let Self { memory, chunks } = self;
-        let table = memory.segments();
-        let mut shared = DeferredRelease::default();
+        let (table, mut shared) = (memory.segments(), DeferredRelease::default());
+        // Parts of one chunk before the same payload, one after the other; none are no frame's.
+        let (mut first, mut siblings) = (Frame::new(0, 0, 0), 0);
         for frame in frames {
-            if frame.is_chained() && !(shared.times > 0 && table.ends_in(&frame, shared.chunk)) {
-                table
-                    .rest(&frame)
-                    .for_each(|segment| chunks.defer_release(table, segment.chunk(), &mut shared));
-            } else if frame.is_chained() {
-                shared.times += 1;
+            if frame.is_sibling(&first) {
+                siblings += 1;
+            } else if frame.is_plain() {
+                chunks.put(frame.chunk());
+            } else {
+                chunks.release_all(table, &first, siblings, &mut shared);
+                (first, siblings) = (frame, 1);
             }
-            chunks.put(frame.chunk());
         }
+        chunks.release_all(table, &first, siblings, &mut shared);
         chunks.flush_deferred(table, shared);
     }
 
@@ -137,12 +204,14 @@ impl<M: FrameMemory> Pool<M> {
     }
 
     #[cold]
-    fn free_rest(&mut self, frame: &Frame) {
+    fn free_all(&mut self, frame: &Frame) {
         let Self { memory, chunks } = self;
         let table = memory.segments();
         table
             .rest(frame)
             .for_each(|segment| chunks.release(table, segment.chunk(), 1));
+        // After its link was read. Only a part of a chunk has a count.
+        chunks.release(table, frame.chunk(), 1);
     }
 
     /// Keeps `keep` bytes after the first segment.
@@ -173,7 +242,7 @@ impl<M: FrameMemory> Pool<M> {
     #[inline]
     pub(crate) fn defer_release(&mut self, chunk: u32, before: &mut DeferredRelease) {
         self.chunks
-            .defer_release(self.memory.segments(), chunk, before);
+            .defer_release(self.memory.segments(), chunk, 1, before);
     }
 
     /// Drops the references that were deferred.
@@ -212,10 +281,94 @@ impl<M: FrameMemory> Pool<M> {
     }
 }
 
-/// References to one shared chunk that are dropped together: a flood's payload is released once for
-/// each copy.
+/// References to shared chunks that are dropped together: a flood's payload is released once for
+/// each copy, in turn with the chunk that has the copies' headers.
 #[derive(Debug, Default)]
-pub(crate) struct DeferredRelease {
+pub(crate) struct DeferredRelease([References; 2]);
+
+/// References to one chunk.
+#[derive(Debug, Default)]
+struct References {
     chunk: u32,
     times: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::chain::SharedPayload;
+    use super::*;
+    use crate::port::memory::{HeapMemory, memory_pools};
+
+    /// `count` headers in one chunk, of a payload that they share with its owner.
+    fn headers(pool: &mut Pool<HeapMemory>, count: u16) -> (Frame, Vec<Frame>) {
+        let mut payload = pool.alloc().unwrap();
+        payload.set_extent(HEADROOM, 1000, 2048).unwrap();
+        let shared = SharedPayload::new(&payload, 74).unwrap();
+        let table = pool.memory().segments();
+        table.share(payload.chunk(), u32::from(count) + 1);
+        let mut chunk = pool.alloc().unwrap();
+        chunk.set_extent(0, 2048, 2048).unwrap();
+        shared.link_to(pool.memory().segments(), chunk.chunk());
+        let parts = pool.split(chunk, (50, 64), count, shared.len()).collect();
+        (payload, parts)
+    }
+
+    #[test]
+    fn the_parts_of_a_chunk_are_disjoint_and_its_last_frees_it() {
+        for in_bulk in [false, true] {
+            let mut pool = memory_pools(1, 8, 2048).remove(0);
+            let (payload, parts) = headers(&mut pool, 32);
+            for (part, number) in parts.iter().zip(0..) {
+                let place = (part.start(), part.first().len(), part.len());
+                assert_eq!(place, (number * 64, 50, 1050));
+            }
+            let mut parts = parts.into_iter();
+            let last = parts.next_back().unwrap();
+            if in_bulk {
+                pool.free_bulk(parts);
+            } else {
+                parts.for_each(|part| pool.free(part));
+            }
+            assert_eq!(pool.available(), 6);
+            pool.free(last);
+            assert_eq!(pool.available(), 7);
+            pool.release_shared(payload, 1);
+            assert_eq!(pool.available(), 8);
+        }
+    }
+
+    #[test]
+    fn the_frames_of_many_floods_are_freed_in_any_order() {
+        let mut pool = memory_pools(1, 16, 2048).remove(0);
+        let floods: Vec<_> = (1..6).map(|count| headers(&mut pool, count)).collect();
+        let (payloads, parts): (Vec<_>, Vec<_>) = floods.into_iter().unzip();
+        let mut mixed: Vec<_> = parts.into_iter().flatten().collect();
+        mixed.sort_by_key(|part| (part.start(), part.chunk()));
+        // A chunk of its own among them.
+        mixed.insert(3, pool.alloc().unwrap());
+        let later = mixed.split_off(9);
+        pool.free_bulk(mixed.into_iter());
+        payloads
+            .into_iter()
+            .for_each(|payload| pool.release_shared(payload, 1));
+        let mut deferred = DeferredRelease::default();
+        for part in later {
+            // As completions: the header, then the payload.
+            let rest: Vec<_> = pool.memory().segments().rest(&part).collect();
+            pool.defer_release(part.chunk(), &mut deferred);
+            rest.iter()
+                .for_each(|segment| pool.defer_release(segment.chunk(), &mut deferred));
+        }
+        pool.flush_deferred(deferred);
+        assert_eq!(pool.available(), 16);
+    }
+
+    #[test]
+    #[should_panic(expected = "parts of the chunk")]
+    fn parts_beyond_a_chunk_are_refused() {
+        let mut pool = memory_pools(1, 8, 2048).remove(0);
+        let mut chunk = pool.alloc().unwrap();
+        chunk.set_extent(0, 2048, 2048).unwrap();
+        drop(pool.split(chunk, (50, 64), 33, 0));
+    }
 }

@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 use std::ptr;
 
+use super::decap::TunnelHeaders;
 use crate::addr::{VtepId, WorkerId};
 use crate::table::port::{Device, PortEntry};
 use crate::table::vni::Domain;
@@ -58,6 +59,12 @@ impl<P: CachedPath> PathCache<P> {
         self.bytes += bytes as u64;
     }
 
+    /// Adds frames of `bytes` bytes in total, or what a superframe is on the wire.
+    pub(super) const fn add_many(&mut self, frames: u64, bytes: u64) {
+        self.frames += frames;
+        self.bytes += bytes;
+    }
+
     fn count(&mut self) {
         let (frames, bytes) = (
             std::mem::take(&mut self.frames),
@@ -96,6 +103,9 @@ pub(super) struct RxTunnel<'t> {
     pub(super) domain: &'t Domain,
     /// `None`: an unknown VTEP that sends to the group.
     pub(super) vtep: Option<&'t RemoteVtep>,
+    /// What the headers of its packets have in common; `None` to a group, and where every packet is
+    /// looked at anyway.
+    pub(super) headers: Option<TunnelHeaders>,
 }
 
 impl CachedPath for RxTunnel<'_> {
@@ -110,7 +120,10 @@ impl CachedPath for RxTunnel<'_> {
 /// Sent to a VTEP over one of its underlay paths, in a VNI.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TxTunnel<'t> {
+    /// The row that a MAC entry refers to.
     pub(super) id: VtepId,
+    /// The row is a group, and `vtep` one of its members.
+    pub(super) by_group: bool,
     pub(super) vtep: &'t RemoteVtep,
     pub(super) path: &'t Adjacency,
     pub(super) device: &'t Device,
@@ -118,10 +131,10 @@ pub(super) struct TxTunnel<'t> {
 }
 
 impl TxTunnel<'_> {
-    /// True for the same path in the same VNI.
+    /// True for the same path in the same VNI, found by the same row.
     #[inline]
     pub(super) fn is_same(&self, other: &TxTunnel<'_>) -> bool {
-        ptr::eq(self.path, other.path) && ptr::eq(self.domain, other.domain)
+        self.id == other.id && ptr::eq(self.path, other.path) && ptr::eq(self.domain, other.domain)
     }
 }
 
@@ -142,10 +155,31 @@ impl CachedPath for TxTunnel<'_> {
 pub(super) struct TxPort<'t> {
     pub(super) port: &'t PortEntry,
     pub(super) device: &'t Device,
+    /// Longest frame from the overlay that is sent at once; 0 where segments are joined first.
+    pub(super) longest_plain: u16,
+}
+
+impl<'t> TxPort<'t> {
+    pub(super) fn new(port: &'t PortEntry, device: &'t Device) -> Self {
+        let longest_plain = if device.superframes {
+            0
+        } else {
+            port.max_frame
+        };
+        Self {
+            port,
+            device,
+            longest_plain,
+        }
+    }
 }
 
 impl CachedPath for TxPort<'_> {
     fn count(&self, worker: WorkerId, frames: u64, bytes: u64) {
+        if !self.device.is_sent_by(worker) {
+            // The worker that owns the queue counts what it accepts.
+            return;
+        }
         let tags = self.port.vlan.map_or(0, |_| frames * vlan::LEN as u64);
         self.device.counters.row(worker).sent(frames, bytes + tags);
         self.port.counters.row(worker).sent(frames, bytes);

@@ -1,15 +1,18 @@
 //! What the nodes of a burst share: tables, queues, counters and the path caches.
 
 use super::cache::{PathCache, RxPort, RxTunnel, TxPort, TxTunnel};
-use super::flood_queue::FloodQueue;
+use super::flood_queue::{FloodOrigin, FloodQueue, FloodSource, Pending};
+use super::gro::Gro;
 use super::learn_event::{CHANGE_INTERVAL_NS, LearnEvent, LearnEvents, REFRESH_INTERVAL_NS};
 use super::meta::{DropScope, IngressPort, TxFrame};
 use super::rate_limit::RateLimits;
+use super::superframe::WireSize;
 use super::tx_queues::TxQueues;
-use crate::addr::{HostMac, PortId, WorkerId};
+use crate::addr::{DeviceId, DomainId, HostMac, PortId, WorkerId};
 use crate::drop::DropReason;
 use crate::frame::assembly::ChainBuilder;
 use crate::frame::chain::{MAX_SEGMENTS, Segment};
+use crate::frame::offload::ChecksumState;
 use crate::frame::{self, BURST, Frame, FrameMemory, Pool};
 use crate::table::Snapshot;
 use crate::table::mac::{Destination, LookupResult, MacKey, MacReader};
@@ -36,6 +39,8 @@ pub(super) struct BurstContext<'t, 'p, M> {
     pub(super) floods: &'p mut FloodQueue,
     /// Source MACs of frames from ports that learn, to be looked up together.
     pub(super) sources: &'p mut Vec<(PortId, MacKey)>,
+    /// TCP segments from the overlay that may be joined; none after a burst.
+    pub(super) gro: &'p mut Gro,
     /// The last IPv4 identification that was used for a packet that may be fragmented (RFC 6864).
     pub(super) identification: &'p mut u16,
     pub(super) out: &'p mut TxQueues,
@@ -46,18 +51,29 @@ pub(super) struct BurstContext<'t, 'p, M> {
 }
 
 impl<'t, M: FrameMemory> BurstContext<'t, '_, M> {
+    /// Counts `frames` drops for `device` and for each member of `scope`.
+    pub(super) fn count_drops_at(
+        &self,
+        device: &Device,
+        reason: DropReason,
+        scope: DropScope<'_>,
+        frames: u64,
+    ) {
+        let DropScope { port, domain, vtep } = scope;
+        let counters = [
+            Some(&device.counters),
+            port.map(|port| &port.counters),
+            domain.map(|domain| &domain.counters),
+            vtep.map(|vtep| &vtep.counters),
+        ];
+        for counters in counters.into_iter().flatten() {
+            counters.row(self.worker).dropped_many(reason, frames);
+        }
+    }
+
     /// Counts a drop for `device` and for each member of `scope`.
     pub(super) fn count_drop_at(&self, device: &Device, reason: DropReason, scope: DropScope<'_>) {
-        device.counters.row(self.worker).dropped(reason);
-        if let Some(port) = scope.port {
-            port.counters.row(self.worker).dropped(reason);
-        }
-        if let Some(domain) = scope.domain {
-            domain.counters.row(self.worker).dropped(reason);
-        }
-        if let Some(vtep) = scope.vtep {
-            vtep.counters.row(self.worker).dropped(reason);
-        }
+        self.count_drops_at(device, reason, scope, 1);
     }
 
     /// Counts a drop for the device that received the burst, and for each member of `scope`.
@@ -68,10 +84,13 @@ impl<'t, M: FrameMemory> BurstContext<'t, '_, M> {
     /// Notifies the control thread, unless it was notified of the same less than `period_ns` ago.
     /// An event above the port's limit is suppressed and counted.
     pub(super) fn notify(&mut self, port: &PortEntry, event: LearnEvent, period_ns: u64) {
-        if !self
-            .events
-            .notify(port.id, event, period_ns, self.now_ns, self.limits)
-        {
+        if !self.events.notify(
+            (port.id, self.snapshot.since.port(port.id)),
+            event,
+            period_ns,
+            self.now_ns,
+            self.limits,
+        ) {
             port.counters.row(self.worker).event_suppressed();
         }
     }
@@ -119,10 +138,44 @@ impl<'t, M: FrameMemory> BurstContext<'t, '_, M> {
         self.sources.clear();
     }
 
+    /// The number of frames that `frame` is on the wire.
+    #[inline]
+    pub(super) fn frames_of(&self, frame: &Frame) -> u64 {
+        WireSize::of(self.pool.memory(), frame).frames
+    }
+
     /// Drops a frame: counts it for the device that received the burst, and frees it.
     pub(super) fn drop_frame(&mut self, frame: Frame, reason: DropReason, scope: DropScope<'_>) {
-        self.count_drop(reason, scope);
+        self.count_drops_at(self.device, reason, scope, self.frames_of(&frame));
         self.pool.free(frame);
+    }
+
+    /// The origin of a flood that is queued now.
+    pub(super) fn flood_origin(&self, domain: DomainId) -> FloodOrigin {
+        FloodOrigin {
+            version: self.snapshot.version,
+            device: self.device.id,
+            domain,
+        }
+    }
+
+    /// Queues a flood; without capacity, drops and counts it.
+    pub(super) fn queue_flood(
+        &mut self,
+        source: FloodSource,
+        flood: Pending,
+        scope: DropScope<'_>,
+    ) {
+        let rejected = if self.floods.has_capacity(source) {
+            self.floods.push(source, flood).err()
+        } else {
+            Some(flood)
+        };
+        if let Some(flood) = rejected {
+            let frames = self.frames_of(flood.frame());
+            self.count_drops_at(self.device, DropReason::FloodFull, scope, frames);
+            flood.free(self.pool);
+        }
     }
 
     /// Makes `tunnel` the current path, unless it already is.
@@ -137,8 +190,8 @@ impl<'t, M: FrameMemory> BurstContext<'t, '_, M> {
         }
     }
 
-    /// Queues a frame for `device`. When its queue is full, the frame is dropped and counted, and
-    /// the result is false.
+    /// Queues a frame for `device`. When the device accepts no more, the frame is dropped and
+    /// counted, and the result is false.
     #[inline(always)]
     pub(super) fn enqueue(
         &mut self,
@@ -146,28 +199,57 @@ impl<'t, M: FrameMemory> BurstContext<'t, '_, M> {
         frame: impl TxFrame,
         scope: DropScope<'_>,
     ) -> bool {
-        match self.out.push(device.id, frame.into_frame()) {
+        let frame = frame.into_frame();
+        let chunks = self.pool.memory().chunks(&frame);
+        match self.out.push(device.id, frame, chunks) {
             Ok(()) => true,
             Err(frame) => {
-                self.tx_full(device, frame, scope);
+                self.refused(device, frame, scope);
                 false
             }
         }
     }
 
-    /// [`BurstContext::enqueue`] for a frame to a VTEP; the drop scope is built only when needed.
+    /// [`BurstContext::enqueue`] for a frame to a tenant's port; a drop is counted for its VNI too.
+    #[inline(always)]
+    pub(super) fn enqueue_to_port(
+        &mut self,
+        device: &'t Device,
+        frame: impl TxFrame,
+        port: &PortEntry,
+    ) -> bool {
+        let frame = frame.into_frame();
+        let chunks = self.pool.memory().chunks(&frame);
+        match self.out.push(device.id, frame, chunks) {
+            Ok(()) => true,
+            Err(frame) => {
+                let scope = DropScope {
+                    port: Some(port),
+                    domain: self.snapshot.vnis.domain(port.domain),
+                    vtep: None,
+                };
+                self.refused(device, frame, scope);
+                false
+            }
+        }
+    }
+
+    /// [`BurstContext::enqueue`] for a frame of `chunks` chunks to a VTEP; the drop scope is built
+    /// only when needed.
     #[inline(always)]
     pub(super) fn enqueue_to_vtep(
         &mut self,
         device: &'t Device,
-        frame: impl TxFrame,
+        (frame, chunks): (impl TxFrame, usize),
         domain: &Domain,
         vtep: &RemoteVtep,
     ) -> bool {
-        match self.out.push(device.id, frame.into_frame()) {
+        let frame = frame.into_frame();
+        debug_assert_eq!(chunks, self.pool.memory().chunks(&frame));
+        match self.out.push(device.id, frame, chunks) {
             Ok(()) => true,
             Err(frame) => {
-                self.tx_full(
+                self.refused(
                     device,
                     frame,
                     DropScope {
@@ -181,9 +263,43 @@ impl<'t, M: FrameMemory> BurstContext<'t, '_, M> {
         }
     }
 
+    /// Queues frames of `chunks` chunks each for `device`, which accepts them
+    /// ([`TxQueues::accepts`]).
+    #[inline(always)]
+    pub(super) fn enqueue_all(
+        &mut self,
+        device: DeviceId,
+        frames: impl ExactSizeIterator<Item = impl TxFrame>,
+        chunks: usize,
+    ) {
+        self.out
+            .extend(device, frames.map(TxFrame::into_frame), chunks);
+    }
+
+    /// Counts frames that `device` has refused.
     #[cold]
-    fn tx_full(&mut self, device: &Device, frame: Frame, scope: DropScope<'_>) {
-        self.count_drop_at(device, DropReason::TxFull, scope);
+    pub(super) fn count_refused(&self, device: &Device, scope: DropScope<'_>, frames: u64) {
+        self.count_drops_at(device, self.out.refusal(device.id), scope, frames);
+    }
+
+    /// Counts frames that `device` has refused, and frees them. Returns their length, bytes.
+    #[cold]
+    pub(super) fn refuse(
+        &mut self,
+        device: &Device,
+        frames: &mut [Frame],
+        scope: DropScope<'_>,
+    ) -> usize {
+        let bytes = frames.iter().map(Frame::len).sum();
+        for frame in frames {
+            self.refused(device, frame.take(), scope);
+        }
+        bytes
+    }
+
+    #[cold]
+    fn refused(&mut self, device: &Device, frame: Frame, scope: DropScope<'_>) {
+        self.count_refused(device, scope, self.frames_of(&frame));
         self.pool.free(frame);
     }
 
@@ -191,22 +307,29 @@ impl<'t, M: FrameMemory> BurstContext<'t, '_, M> {
     /// or are too small.
     pub(super) fn copy(&mut self, frame: &Frame) -> Option<Frame> {
         let copy = self.copy_segment(frame, frame.first(), None)?;
-        if frame.is_chained() {
-            self.copy_rest(frame, copy)
-        } else {
-            Some(copy)
+        if frame.is_plain() {
+            return Some(copy);
         }
+        let mut copy = self.copy_rest(frame, copy)?;
+        let segments = self.pool.memory().segments();
+        let mut offload = segments.offload(frame);
+        if let ChecksumState::Partial { start, .. } = &mut offload.checksum {
+            // It counts from the start of the chunk.
+            *start = (*start + copy.start()).saturating_sub(frame.start());
+        }
+        segments.set_offload(&mut copy, offload);
+        Some(copy)
     }
 
     #[cold]
     fn copy_rest(&mut self, frame: &Frame, first: Frame) -> Option<Frame> {
         let mut copy = ChainBuilder::new(first);
-        let mut segments = [None; MAX_SEGMENTS];
-        segments
+        let mut segments = [frame.first(); MAX_SEGMENTS];
+        let rest = segments
             .iter_mut()
-            .zip(self.pool.memory().segments().rest(frame))
-            .for_each(|(to, from)| *to = Some(from));
-        for segment in segments.into_iter().flatten() {
+            .zip(self.pool.memory().segments().rest(frame));
+        let count = rest.map(|(to, from)| *to = from).count();
+        for segment in segments.into_iter().take(count) {
             let appended = self
                 .copy_segment(frame, segment, Some(0))
                 .map(|segment| copy.push(self.pool.memory().segments(), segment));

@@ -8,16 +8,20 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
+use super::ecn;
+use crate::addr::MacAddr;
 use crate::drop::DropReason;
 use crate::table::Settings;
-use crate::table::encapsulation::INNER_OFFSET;
+use crate::table::encapsulation::{
+    INNER_OFFSET, IP_OFFSET, OVERHEAD_V4, PLAIN_V4, PLAIN_V6, tunnel_header,
+};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::Ethernet;
 use crate::wire::ipv4::Ipv4;
 use crate::wire::ipv6::Ipv6;
 use crate::wire::udp::Udp;
 use crate::wire::vxlan::Vxlan;
-use crate::wire::{ethernet, ipv4, ipv6, udp, vlan};
+use crate::wire::{ethernet, ipv4, ipv6, put16, udp, vlan, vxlan};
 
 /// A VXLAN packet that is addressed to this VTEP. Its VNI and its sender are not checked yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +38,151 @@ pub(super) struct VxlanPacket {
     pub(super) inner: Range<usize>,
 }
 
+/// The outer headers that all packets of one tunnel have in common: untagged, to the local address,
+/// without IPv4 options, IPv6 extension headers, fragments, and ECN marks that change the inner
+/// header, with no UDP checksum over IPv4, and with no other bit set in the VXLAN header than RFC
+/// 7348 tells to set. A packet with anything else is left to the general functions.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum TunnelHeaders {
+    V4([u64; 6]),
+    V6([u64; 9]),
+}
+
+impl TunnelHeaders {
+    /// The headers of packets from `source` to the MAC address `to`, which is one of the device's.
+    /// `None` without a local address.
+    pub(super) fn new(to: MacAddr, source: IpAddr, vni: u32, settings: &Settings) -> Option<Self> {
+        let mut headers = [0; PLAIN_V6];
+        headers[..6].copy_from_slice(&to.0);
+        let (ethernet, packet) = headers.split_at_mut(IP_OFFSET);
+        let datagram = match source {
+            IpAddr::V4(source) => {
+                put16(ethernet, ethernet::ETHERTYPE, ethernet::IPV4);
+                (packet[0], packet[9]) = (0x45, udp::PROTOCOL);
+                packet[12..16].copy_from_slice(&source.octets());
+                packet[16..20].copy_from_slice(&settings.local_v4?.octets());
+                &mut packet[ipv4::LEN..]
+            }
+            IpAddr::V6(source) => {
+                put16(ethernet, ethernet::ETHERTYPE, ethernet::IPV6);
+                (packet[0], packet[6]) = (0x60, udp::PROTOCOL);
+                packet[8..24].copy_from_slice(&source.octets());
+                packet[24..40].copy_from_slice(&settings.local_v6?.octets());
+                &mut packet[ipv6::LEN..]
+            }
+        };
+        put16(datagram, 2, settings.udp_port);
+        datagram[udp::LEN..INNER_OFFSET].copy_from_slice(&tunnel_header(vni));
+        Some(match source {
+            IpAddr::V4(_) => Self::V4(masked(&headers, &COMMON_V4)),
+            IpAddr::V6(_) => Self::V6(masked(&headers, &COMMON_V6)),
+        })
+    }
+
+    /// The Ethernet header of the inner frame of a packet of this tunnel, and where that frame is;
+    /// `None` for any other packet, and for one that is dropped because of its outer headers.
+    #[inline(always)]
+    pub(super) fn inner<'p>(&self, packet: &'p [u8]) -> Option<(Ethernet<'p>, Range<usize>)> {
+        match self {
+            Self::V4(common) => inner_v4(common, packet),
+            Self::V6(common) => inner_v6(common, packet),
+        }
+    }
+}
+
+#[inline(always)]
+fn inner_v4<'p>(common: &[u64; 6], packet: &'p [u8]) -> Option<(Ethernet<'p>, Range<usize>)> {
+    let headers: &[u8; PLAIN_V4 + ethernet::LEN] = packet.first_chunk()?;
+    let inner = Ethernet::parse(&headers[PLAIN_V4..])?;
+    let ip = Ipv4::parse(&headers[IP_OFFSET..])?;
+    let udp = Udp::parse(&headers[IP_OFFSET + ipv4::LEN..])?;
+    let total = ip.total_len();
+    // All hold for nearly every packet of a run.
+    let is_usual = is_equal(masked(headers, &COMMON_V4), common)
+        & (total >= OVERHEAD_V4 + ethernet::LEN)
+        & (total <= packet.len() - IP_OFFSET)
+        & (udp.len() + ipv4::LEN == total)
+        & ip.checksum_is_valid();
+    is_usual.then_some((inner, PLAIN_V4..IP_OFFSET + total))
+}
+
+#[inline(never)]
+fn inner_v6<'p>(common: &[u64; 9], packet: &'p [u8]) -> Option<(Ethernet<'p>, Range<usize>)> {
+    const ADDRESSES: usize = IP_OFFSET + 8;
+    const DATAGRAM: usize = IP_OFFSET + ipv6::LEN;
+    let headers: &[u8; PLAIN_V6 + ethernet::LEN] = packet.first_chunk()?;
+    let inner = Ethernet::parse(&headers[PLAIN_V6..])?;
+    let udp = Udp::parse(&headers[DATAGRAM..])?;
+    let payload = Ipv6::parse(&headers[IP_OFFSET..])?.payload_len();
+    let is_usual = is_equal(masked(headers, &COMMON_V6), common)
+        & (payload >= INNER_OFFSET + ethernet::LEN)
+        & (udp.len() == payload)
+        & !udp.has_no_checksum();
+    // The datagram follows the addresses, which its checksum covers as well.
+    let covered = packet.get(ADDRESSES..DATAGRAM + payload)?;
+    let sum = Sum::new().pseudo_header(&[], udp::PROTOCOL, payload);
+    (is_usual && sum.bytes(covered).is_valid()).then_some((inner, PLAIN_V6..DATAGRAM + payload))
+}
+
+/// Eight bytes of headers: their offset, and the bits that are equal in all packets of a tunnel.
+type Field = (usize, [u8; 8]);
+
+const ALL: [u8; 8] = [0xff; 8];
+/// The destination MAC.
+const MAC: Field = (0, [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
+
+const COMMON_V4: [Field; 6] = [
+    MAC,
+    // EtherType, version and header length, ECN.
+    (
+        ethernet::ETHERTYPE,
+        [0xff, 0xff, 0xff, ecn::CHANGING, 0, 0, 0, 0],
+    ),
+    // More Fragments and the offset, and the protocol.
+    (IP_OFFSET + 2, [0, 0, 0, 0, 0x3f, 0xff, 0, 0xff]),
+    (IP_OFFSET + 12, ALL),
+    // Destination port and checksum.
+    (IP_OFFSET + ipv4::LEN, [0, 0, 0xff, 0xff, 0, 0, 0xff, 0xff]),
+    (IP_OFFSET + ipv4::LEN + udp::LEN, ALL),
+];
+
+const COMMON_V6: [Field; 9] = [
+    MAC,
+    // EtherType, version, ECN.
+    (
+        ethernet::ETHERTYPE,
+        [0xff, 0xff, 0xf0, ecn::CHANGING << 4, 0, 0, 0, 0],
+    ),
+    // Next header.
+    (IP_OFFSET, [0, 0, 0, 0, 0, 0, 0xff, 0]),
+    (IP_OFFSET + 8, ALL),
+    (IP_OFFSET + 16, ALL),
+    (IP_OFFSET + 24, ALL),
+    (IP_OFFSET + 32, ALL),
+    // Destination port.
+    (IP_OFFSET + ipv6::LEN, [0, 0, 0xff, 0xff, 0, 0, 0, 0]),
+    (IP_OFFSET + ipv6::LEN + udp::LEN, ALL),
+];
+
+/// The fields of `headers`, with all other bits zero.
+#[inline(always)]
+fn masked<const LEN: usize, const FIELDS: usize>(
+    headers: &[u8; LEN],
+    fields: &[Field; FIELDS],
+) -> [u64; FIELDS] {
+    fields.map(|(at, mask)| {
+        let word: [u8; 8] = std::array::from_fn(|byte| headers[at + byte]);
+        u64::from_ne_bytes(word) & u64::from_ne_bytes(mask)
+    })
+}
+
+/// Compares in registers, where `==` calls a function for arrays in memory.
+#[inline(always)]
+fn is_equal<const FIELDS: usize>(one: [u64; FIELDS], other: &[u64; FIELDS]) -> bool {
+    let pairs = one.iter().zip(other);
+    pairs.fold(0, |differences, (one, other)| differences | (one ^ other)) == 0
+}
+
 /// The fields of a validated outer IP header.
 struct Outer<'a> {
     source: IpAddr,
@@ -48,13 +197,14 @@ struct Outer<'a> {
 }
 
 /// Parses and checks all outer headers of an untagged IPv4 packet; `None` for any other. `packet`:
-/// the first segment of a packet of `len` bytes. `sum`: the Internet checksum of a range of it.
+/// the first segment of a packet of `len` bytes. `sum`: the Internet checksum of a range of it; `None` when the
+/// checksum of UDP is verified, unless there is none.
 #[inline(always)]
 pub(super) fn parse_plain_v4(
     packet: &[u8],
     len: usize,
     settings: &Settings,
-    sum: impl FnOnce(Range<usize>) -> Sum,
+    sum: impl FnOnce(Range<usize>) -> Option<Sum>,
 ) -> Option<Result<VxlanPacket, DropReason>> {
     if Ethernet::parse(packet)?.ethertype() != ethernet::IPV4 {
         return None;
@@ -69,7 +219,7 @@ pub(super) fn parse(
     packet: &[u8],
     len: usize,
     settings: &Settings,
-    sum: impl FnOnce(Range<usize>) -> Sum,
+    sum: impl FnOnce(Range<usize>) -> Option<Sum>,
 ) -> Result<VxlanPacket, DropReason> {
     let (ethertype, at) = vlan::skip(packet).ok_or(DropReason::OuterTruncated)?;
     let outer = match ethertype {
@@ -78,6 +228,17 @@ pub(super) fn parse(
         _ => return Err(DropReason::WrongDestination),
     };
     parse_datagram(packet, outer, settings, sum)
+}
+
+/// Where the inner frame is in a packet, whose outer headers are not checked; `None` when it ends
+/// before.
+pub(super) fn inner_start(packet: &[u8]) -> Option<usize> {
+    let (ethertype, at) = vlan::skip(packet)?;
+    let network = match ethertype {
+        ethernet::IPV4 => Ipv4::parse(packet.get(at..)?)?.header_len(),
+        _ => ipv6::LEN,
+    };
+    Some(at + network + udp::LEN + vxlan::LEN)
 }
 
 /// The multicast group that a packet was sent to; `None` for unicast.
@@ -94,7 +255,7 @@ fn parse_datagram(
     packet: &[u8],
     outer: Outer<'_>,
     settings: &Settings,
-    sum: impl FnOnce(Range<usize>) -> Sum,
+    sum: impl FnOnce(Range<usize>) -> Option<Sum>,
 ) -> Result<VxlanPacket, DropReason> {
     let datagram = packet
         .get(outer.datagram.start..)
@@ -111,9 +272,10 @@ fn parse_datagram(
     let checksum_ok = if header.has_no_checksum() {
         outer.zero_checksum
     } else {
-        let sum = sum(outer.datagram.clone());
-        sum.pseudo_header(outer.addresses, udp::PROTOCOL, outer.datagram.len())
-            .is_valid()
+        sum(outer.datagram.clone()).is_none_or(|sum| {
+            sum.pseudo_header(outer.addresses, udp::PROTOCOL, outer.datagram.len())
+                .is_valid()
+        })
     };
     if !checksum_ok {
         return Err(DropReason::OuterUdpChecksum);

@@ -5,6 +5,10 @@ use crate::table::Dscp;
 /// The ECN bits of a TOS octet (RFC 3168 section 5); 0 means that the transport is not ECN-capable.
 pub(super) const MASK: u8 = 3;
 
+/// The bit of the ECN bits that Not-ECT and ECT(0) have clear: in an outer header these two never
+/// change the inner one ([`inner_tos`]).
+pub(super) const CHANGING: u8 = 1;
+
 const CE: u8 = 3;
 const NOT_ECT: u8 = 0;
 const ECT_1: u8 = 1;
@@ -62,6 +66,14 @@ mod tests {
                     );
                 }
             }
+        }
+    }
+
+    #[test]
+    fn only_outer_marks_with_the_changing_bit_change_anything() {
+        for (outer, inner) in (0..4).flat_map(|outer| (0..4).map(move |inner| (outer, inner))) {
+            let kept = inner_tos(outer, inner) == Some(inner);
+            assert!(kept || outer & CHANGING != 0, "{outer} {inner}");
         }
     }
 

@@ -7,7 +7,8 @@
 //! ```
 
 use crate::table::encapsulation::{
-    INNER_OFFSET, IP_OFFSET, OVERHEAD_V4, OVERHEAD_V6, OuterHeader, TAGGED_IP_OFFSET, tunnel_header,
+    INNER_OFFSET, IP_OFFSET, OuterHeader, PLAIN_V4, PLAIN_V6, TAGGED_IP_OFFSET, TAGGED_V4,
+    TAGGED_V6, tunnel_header,
 };
 use crate::wire::checksum::Sum;
 use crate::wire::{ipv4, ipv6, put16, udp};
@@ -21,6 +22,8 @@ pub(super) struct PerPacketFields {
     pub(super) source_port: u16,
     /// VXLAN Network Identifier.
     pub(super) vni: u32,
+    /// IPv6 flow label, 20 bits (RFC 6438).
+    pub(super) flow_label: u32,
     /// Send no UDP checksum over IPv6 (RFC 6935).
     pub(super) no_udp6_checksum: bool,
 }
@@ -49,11 +52,10 @@ pub(super) fn write(
     identification: &mut u16,
 ) {
     // With constant lengths, a header is a few wide moves and stores.
-    match usize::from(header.size()) {
-        PLAIN_V4 => {
-            write_v4::<IP_OFFSET, PLAIN_V4>(packet, tail.len, header, fields, identification);
-        }
-        _ => write_other(packet, tail, header, fields, identification),
+    if usize::from(header.size()) == PLAIN_V4 {
+        PlainHeaderV4::new(header, fields).write(packet, tail, fields, identification);
+    } else {
+        write_other(packet, tail, header, fields, identification);
     }
 }
 
@@ -63,97 +65,147 @@ fn write_other(
     tail: Tail,
     header: &OuterHeader,
     fields: PerPacketFields,
-    identification: &mut u16,
+    id: &mut u16,
 ) {
-    match (header.is_v6(), header.ip_offset()) {
-        (false, IP_OFFSET) => {
-            write_v4::<IP_OFFSET, PLAIN_V4>(packet, tail.len, header, fields, identification);
-        }
-        (false, _) => {
-            write_v4::<TAGGED_IP_OFFSET, { TAGGED_IP_OFFSET + OVERHEAD_V4 }>(
-                packet,
-                tail.len,
-                header,
-                fields,
-                identification,
-            );
-        }
-        (true, IP_OFFSET) => {
-            write_v6::<IP_OFFSET, { IP_OFFSET + OVERHEAD_V6 }>(packet, tail, header, fields);
-        }
-        (true, _) => write_v6::<TAGGED_IP_OFFSET, { TAGGED_IP_OFFSET + OVERHEAD_V6 }>(
-            packet, tail, header, fields,
-        ),
+    match usize::from(header.size()) {
+        PLAIN_V6 => PlainHeaderV6::new(header, fields).write(packet, tail, fields, id),
+        TAGGED_V4 => TaggedHeaderV4::new(header, fields).write(packet, tail, fields, id),
+        TAGGED_V6 => TaggedHeaderV6::new(header, fields).write(packet, tail, fields, id),
+        len => unreachable!("an outer header of {len} bytes"),
     }
 }
 
-/// The length of the outer header over IPv4 without a tag: no other has it.
-const PLAIN_V4: usize = IP_OFFSET + OVERHEAD_V4;
+/// What the outer headers of a run of packets have in common: the header of their path, with the VNI.
+pub(super) trait RunHeader {
+    /// Length, bytes.
+    const LEN: usize;
 
-/// In the byte of an IPv4 header with its flags (RFC 791 section 3.1).
-const DONT_FRAGMENT: u8 = 0x40;
+    /// `header` is one of this length; of `fields`, what is equal in all packets is used.
+    fn new(header: &OuterHeader, fields: PerPacketFields) -> Self;
 
-#[inline(always)]
-fn copy<'p, const LEN: usize>(packet: &'p mut [u8], header: &OuterHeader) -> &'p mut [u8; LEN] {
-    let front = packet.first_chunk_mut().expect("the headroom was checked");
-    *front = *header.front();
-    front
+    /// Does what [`write()`] does.
+    fn write(
+        &self,
+        packet: &mut [u8],
+        tail: Tail,
+        fields: PerPacketFields,
+        identification: &mut u16,
+    );
 }
 
-#[inline(always)]
-fn write_v4<const IP: usize, const LEN: usize>(
-    packet: &mut [u8],
-    tail: usize,
-    header: &OuterHeader,
-    fields: PerPacketFields,
-    identification: &mut u16,
-) {
-    let total = (packet.len() - IP + tail) as u16;
-    let front = copy::<LEN>(packet, header);
-    let mut sum = header.sum() + u32::from(total) + u32::from(fields.tos);
-    front[IP + 1] = fields.tos;
-    put16(front, IP + 2, total);
-    // Read from the template, not from the packet, whose cache line may still be loading.
-    if header.front::<LEN>()[IP + 6] & DONT_FRAGMENT == 0 {
-        *identification = identification.wrapping_add(1);
-        put16(front, IP + 4, *identification);
-        sum += u32::from(*identification);
+/// Over IPv4. `IP`: offset of the IP header; `LEN`: length of the header.
+#[derive(Debug)]
+pub(super) struct HeaderV4<const IP: usize, const LEN: usize> {
+    front: [u8; LEN],
+    sum: u32,
+}
+
+/// Over IPv6.
+#[derive(Debug)]
+pub(super) struct HeaderV6<const IP: usize, const LEN: usize> {
+    front: [u8; LEN],
+    /// The sum of what the UDP checksum covers and is equal in all packets.
+    sum: Sum,
+}
+
+/// Over IPv4 without a VLAN tag.
+pub(super) type PlainHeaderV4 = HeaderV4<IP_OFFSET, PLAIN_V4>;
+/// Over IPv6 without a VLAN tag.
+pub(super) type PlainHeaderV6 = HeaderV6<IP_OFFSET, PLAIN_V6>;
+type TaggedHeaderV4 = HeaderV4<TAGGED_IP_OFFSET, TAGGED_V4>;
+type TaggedHeaderV6 = HeaderV6<TAGGED_IP_OFFSET, TAGGED_V6>;
+
+impl<const IP: usize, const LEN: usize> RunHeader for HeaderV4<IP, LEN> {
+    const LEN: usize = LEN;
+
+    #[inline(always)]
+    fn new(header: &OuterHeader, fields: PerPacketFields) -> Self {
+        let mut front = *header.front();
+        write_tunnel(&mut front, IP + ipv4::LEN, fields.vni);
+        Self {
+            front,
+            sum: header.sum(),
+        }
     }
-    sum = (sum >> 16) + (sum & 0xffff);
-    sum = (sum >> 16) + (sum & 0xffff);
-    put16(front, IP + ipv4::CHECKSUM, !(sum as u16));
-    write_udp(front, IP + ipv4::LEN, total - ipv4::LEN as u16, fields);
+
+    #[inline(always)]
+    fn write(
+        &self,
+        packet: &mut [u8],
+        tail: Tail,
+        fields: PerPacketFields,
+        identification: &mut u16,
+    ) {
+        let total = (packet.len() - IP + tail.len) as u16;
+        let (front, _) = copy(packet, &self.front);
+        let mut sum = self.sum + u32::from(total) + u32::from(fields.tos);
+        front[IP + 1] = fields.tos;
+        put16(front, IP + 2, total);
+        // Read from the template, not from the packet, whose cache line may still be loading.
+        if self.front[IP + ipv4::FLAGS] & ipv4::DONT_FRAGMENT == 0 {
+            *identification = identification.wrapping_add(1);
+            put16(front, IP + 4, *identification);
+            sum += u32::from(*identification);
+        }
+        sum = (sum >> 16) + (sum & 0xffff);
+        sum = (sum >> 16) + (sum & 0xffff);
+        put16(front, IP + ipv4::CHECKSUM, !(sum as u16));
+        write_udp(front, IP + ipv4::LEN, total - ipv4::LEN as u16, fields);
+    }
 }
 
-#[inline(always)]
-fn write_v6<const IP: usize, const LEN: usize>(
-    packet: &mut [u8],
-    tail: Tail,
-    header: &OuterHeader,
-    fields: PerPacketFields,
-) {
-    let payload = packet.len() + tail.len - IP - ipv6::LEN;
-    let front = copy::<LEN>(packet, header);
-    put16(front, IP + 4, payload as u16);
-    ipv6::set_traffic_class(&mut front[IP..], fields.tos);
-    write_udp(front, IP + ipv6::LEN, payload as u16, fields);
-    if !fields.no_udp6_checksum {
+impl<const IP: usize, const LEN: usize> RunHeader for HeaderV6<IP, LEN> {
+    const LEN: usize = LEN;
+
+    #[inline(always)]
+    fn new(header: &OuterHeader, fields: PerPacketFields) -> Self {
+        let mut front = *header.front();
+        write_tunnel(&mut front, IP + ipv6::LEN, fields.vni);
         // The addresses are part of the header's sum, which is one of numbers in host byte order.
-        let sum = header.sum();
-        let pseudo = Sum::new()
-            .word(sum as u16)
-            .word((sum >> 16) as u16)
-            .pseudo_header(&[], udp::PROTOCOL, payload);
-        let datagram = &mut packet[IP + ipv6::LEN..];
-        let sum = pseudo.bytes(datagram);
-        let sum = if tail.len == 0 {
-            sum
-        } else {
-            sum.then(tail.sum, datagram.len() % 2 == 1)
-        };
-        let checksum = sum.checksum();
-        put16(datagram, udp::CHECKSUM, udp::never_zero(checksum));
+        let addresses = header.sum();
+        let sum = Sum::new()
+            .word(addresses as u16)
+            .word((addresses >> 16) as u16)
+            .bytes(&front[IP + ipv6::LEN..]);
+        Self { front, sum }
     }
+
+    #[inline(always)]
+    fn write(&self, packet: &mut [u8], tail: Tail, fields: PerPacketFields, _: &mut u16) {
+        let payload = packet.len() + tail.len - IP - ipv6::LEN;
+        let (front, inner) = copy(packet, &self.front);
+        put16(front, IP + 4, payload as u16);
+        ipv6::set_class_and_label(&mut front[IP..], fields.tos, fields.flow_label);
+        write_udp(front, IP + ipv6::LEN, payload as u16, fields);
+        if !fields.no_udp6_checksum {
+            // What was just written is not read back: a load waits for such stores.
+            let sum = self
+                .sum
+                .pseudo_header(&[], udp::PROTOCOL, payload)
+                .word(payload as u16)
+                .word(fields.source_port)
+                .bytes(inner);
+            let sum = if tail.len == 0 {
+                sum
+            } else {
+                sum.then(tail.sum, inner.len() % 2 == 1)
+            };
+            let checksum = udp::never_zero(sum.checksum());
+            put16(front, IP + ipv6::LEN + udp::CHECKSUM, checksum);
+        }
+    }
+}
+
+/// Copies a header to the front of a packet; returns that, and what follows it.
+#[inline(always)]
+fn copy<'p, const LEN: usize>(
+    packet: &'p mut [u8],
+    header: &[u8; LEN],
+) -> (&'p mut [u8; LEN], &'p mut [u8]) {
+    let split = packet.split_first_chunk_mut();
+    let (front, inner) = split.expect("the headroom was checked");
+    *front = *header;
+    (front, inner)
 }
 
 #[inline(always)]
@@ -165,5 +217,10 @@ fn write_udp<const LEN: usize>(
 ) {
     put16(front, at, fields.source_port);
     put16(front, at + 4, len);
-    front[at + udp::LEN..at + INNER_OFFSET].copy_from_slice(&tunnel_header(fields.vni));
+}
+
+/// Writes the tunnel header after the UDP header at `at`.
+#[inline(always)]
+fn write_tunnel<const LEN: usize>(front: &mut [u8; LEN], at: usize, vni: u32) {
+    front[at + udp::LEN..at + INNER_OFFSET].copy_from_slice(&tunnel_header(vni));
 }

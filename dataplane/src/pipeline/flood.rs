@@ -9,47 +9,38 @@
 //! A flood to a thousand VTEPs must not delay the frames of other ports. Each iteration therefore
 //! makes at most [`COPIES_PER_ITERATION`] copies, and the next one continues after the last
 //! receiver that was served. Receivers are sorted by ID, so that none is served twice when the list
-//! changes in between. The floods of different ports are served round-robin; those of one port keep
-//! their order.
+//! changes in between. The ports' floods, and what the overlay floods to each domain, are served by
+//! deficit round robin ([`super::flood_queue`]); those of one source keep their order.
 //!
-//! Where the underlay device sends multi-buffer frames, a copy is an outer header in a chunk of its
-//! own that is linked to the payload's chunks ([`crate::frame::chain`]). All copies share these;
-//! nothing writes to them any more. On other devices, and for short frames, the payload is copied.
-//! The last VTEP gets the frame itself, unless its chunks are shared.
+//! Where the underlay device sends multi-buffer frames, a copy is an outer header that is linked to
+//! the payload's chunks ([`crate::frame::chain`]). All copies share these; nothing writes to them any
+//! more. On other devices, and for short frames, the payload is copied. Headers and short copies lie
+//! side by side in a chunk ([`super::flood_copy`]). The last VTEP gets the frame itself, unless its
+//! chunks are shared. A superframe is cut for each receiver that takes none.
 
 use super::cache::TxTunnel;
 use super::context::BurstContext;
-use super::encap::{PerPacketFields, Tail};
-use super::flood_queue::{NextReceiver, PendingFlood};
-use super::meta::{DropScope, TenantFrame};
-use super::port_output::{self, TenantBoundFrame};
-use super::vxlan_output::EncapsulatedFrame;
+use super::encap::Tail;
+use super::flood_copy::Copies;
+use super::flood_queue::{FloodSource, NextReceiver, Pending, PendingFlood, after, after_place};
+use super::meta::{DropScope, TenantBoundFrame, TenantFrame};
+use super::port_output;
+use super::vxlan_output::cut_to_vtep;
 use crate::addr::{PortId, VtepId};
 use crate::drop::DropReason;
 use crate::frame::chain::SharedPayload;
-use crate::frame::{self, BURST, FrameMemory};
+use crate::frame::{BURST, FrameMemory};
 use crate::table::encapsulation::MAX_HEADER;
 use crate::table::vni::Domain;
-use crate::table::vtep::Adjacency;
 use crate::wire::checksum::Sum;
 
 /// Copies that a worker makes in one iteration: half a burst. A copy may cost as much as forwarding
 /// a frame, and a busy port must keep more than half of the worker's time.
 pub const COPIES_PER_ITERATION: usize = BURST / 2;
 
-/// Copies that are made for one port's floods before another port's.
-const QUANTUM: usize = 16;
-
 /// The shortest frame whose chunks are shared, bytes. Copying a shorter one costs less than the
 /// second buffer costs the kernel.
 const MIN_SHARED_LEN: usize = 256;
-
-/// The part of a sorted list after `last`.
-fn after<T: Ord + Copy>(list: &[T], last: Option<T>) -> &[T] {
-    last.map_or(list, |last| {
-        &list[list.partition_point(|one| *one <= last)..]
-    })
-}
 
 /// Queues a frame to be flooded to all ports of `domain`, except its ingress port, and to all of
 /// the domain's VTEPs. `unicast`: the sender may be sent an ICMP error when it is too long.
@@ -64,72 +55,76 @@ pub(super) fn enqueue<'t, M: FrameMemory>(
         domain: Some(domain),
         vtep: None,
     };
-    let others = domain
-        .flood
-        .ports
-        .iter()
-        .filter(|port| **port != frame.meta.port);
-    match (&*domain.flood.vteps, others.count()) {
-        ([], 0) => return ctx.drop_frame(frame.frame, DropReason::NoFloodTarget, scope),
+    let source = FloodSource::Port(frame.meta.port);
+    let no_other_port = match &*domain.flood.ports {
+        [] => true,
+        [one] => *one == frame.meta.port,
+        _ => false,
+    };
+    match &*domain.flood.vteps {
+        [] if no_other_port => {
+            return ctx.drop_frame(frame.frame, DropReason::NoFloodTarget, scope);
+        }
         // A single VTEP, and no order to keep: as cheap as unicast.
-        ([one], 0) if !ctx.floods.has_pending(frame.meta.port) => {
+        [one] if no_other_port && !ctx.floods.has_pending(source) => {
             return match frame.find_tunnel(ctx, *one, domain, unicast) {
                 Some(tunnel) => frame.send_to_vtep(ctx, tunnel),
                 None => ctx.pool.free(frame.frame),
             };
         }
-        _ if !ctx.floods.has_capacity(frame.meta.port) => {
-            return ctx.drop_frame(frame.frame, DropReason::FloodFull, scope);
-        }
         _ => {}
     }
-    ctx.floods.pending.push_back(PendingFlood {
+    let flood = PendingFlood {
         frame,
-        device: ctx.device.id,
-        domain: domain.id,
+        origin: ctx.flood_origin(domain.id),
         report_too_big: unicast,
         next: NextReceiver::Port(None),
+        served: 0,
         copies_left: None,
         sum: None,
-    });
+    };
+    ctx.queue_flood(source, Pending::Tenant(flood), scope);
 }
 
 /// Serves up to [`COPIES_PER_ITERATION`] receivers of the pending frames. Returns the number of
 /// receivers; 0 means that no frame is pending.
 pub(super) fn replicate<M: FrameMemory>(ctx: &mut BurstContext<'_, '_, M>) -> usize {
-    // Nothing is queued meanwhile: the steps below flood no frame.
-    let mut pending = std::mem::take(&mut ctx.floods.pending);
     let mut left = COPIES_PER_ITERATION;
-    let mut at = 0;
-    while left > 0 && !pending.is_empty() {
-        at = if at < pending.len() { at } else { 0 };
-        let port = pending[at].frame.meta.port;
-        if pending
-            .iter()
-            .take(at)
-            .any(|before| before.frame.meta.port == port)
-        {
-            at += 1;
-            continue;
-        }
-        let flood = &mut pending[at];
+    while left > 0
+        && let Some((flood, allowed)) = ctx.floods.next()
+    {
+        let (made, flood) = match flood {
+            Pending::Tenant(flood) => flood.serve(ctx, allowed.min(left)),
+            Pending::Overlay(flood) => flood.serve(ctx, allowed.min(left)),
+        };
         // A flood without receivers left counts as one too.
-        left -= flood.advance(ctx, QUANTUM.min(left)).max(1);
-        let next = flood.next;
-        if !matches!(next, NextReceiver::Last(_) | NextReceiver::Done) {
-            at += 1;
-            continue;
-        }
-        match (pending.remove(at), next) {
-            (Some(flood), NextReceiver::Last(vtep)) => flood.serve_last(ctx, vtep),
-            (flood, _) => flood.into_iter().for_each(|flood| flood.free(ctx.pool)),
-        }
+        let made = made.clamp(1, left);
+        left -= made;
+        ctx.floods.served(made, flood);
     }
-    ctx.floods.pending = pending;
     COPIES_PER_ITERATION - left
 }
 
 impl PendingFlood {
+    /// Serves up to `limit` receivers. Returns their number, and the flood while it has others.
+    fn serve<M: FrameMemory>(
+        mut self,
+        ctx: &mut BurstContext<'_, '_, M>,
+        limit: usize,
+    ) -> (usize, Option<Pending>) {
+        // Segments are copies too.
+        let segments = ctx.frames_of(&self.frame.frame) as usize;
+        let made = self.advance(ctx, limit.div_ceil(segments)) * segments;
+        match self.next {
+            NextReceiver::Last(vtep) => self.serve_last(ctx, vtep),
+            NextReceiver::Done => self.free(ctx.pool),
+            NextReceiver::Port(_) | NextReceiver::Vtep(_) => {
+                return (made, Some(Pending::Tenant(self)));
+            }
+        }
+        (made, None)
+    }
+
     /// Serves up to `limit` receivers. Returns the number of receivers.
     fn advance<M: FrameMemory>(
         &mut self,
@@ -138,8 +133,8 @@ impl PendingFlood {
     ) -> usize {
         let snapshot = ctx.snapshot;
         let (device, domain) = (
-            snapshot.ports.device(self.device),
-            snapshot.vnis.domain(self.domain),
+            snapshot.ports.device(self.origin.device),
+            snapshot.vnis.domain(self.origin.domain),
         );
         let (Some(device), Some(domain)) = (device, domain) else {
             // Removed from the tables while the frame was pending: the counters are gone.
@@ -167,7 +162,7 @@ impl PendingFlood {
         last: Option<PortId>,
         limit: usize,
     ) -> usize {
-        let from = self.frame.meta.port;
+        let (snapshot, from) = (ctx.snapshot, self.frame.meta.port);
         let mut others = after(&domain.flood.ports, last)
             .iter()
             .filter(|port| **port != from);
@@ -175,10 +170,19 @@ impl PendingFlood {
         for port in others.by_ref().take(limit) {
             served += 1;
             self.next = NextReceiver::Port(Some(*port));
-            let Some(tx_port) = port_output::find(ctx, *port, domain, self.frame.frame.len())
-            else {
+            let Some(tx_port) = port_output::find_for(
+                ctx,
+                *port,
+                domain,
+                &self.frame.frame,
+                snapshot.ports.port(from),
+            ) else {
                 continue;
             };
+            if self.frame.frame.has_offload() {
+                port_output::send_copy(ctx, &self.frame.frame, tx_port);
+                continue;
+            }
             match ctx.copy(&self.frame.frame) {
                 Some(copy) => TenantBoundFrame::new(copy).send(ctx, tx_port),
                 None => self.count_no_frame(ctx, domain),
@@ -194,8 +198,8 @@ impl PendingFlood {
         served
     }
 
-    /// Sends copies to up to `limit` VTEPs, at most [`QUANTUM`], after `last`, but not to the one
-    /// that gets the frame itself. Returns the number of VTEPs.
+    /// Sends copies to up to `limit` VTEPs after `last`, but not to the one that gets the frame
+    /// itself. Returns the number of VTEPs.
     fn serve_vteps<'t, M: FrameMemory>(
         &mut self,
         ctx: &mut BurstContext<'t, '_, M>,
@@ -203,35 +207,41 @@ impl PendingFlood {
         last: Option<VtepId>,
         limit: usize,
     ) -> usize {
-        let vteps = after(&domain.flood.vteps, last);
-        let mut now = &vteps[..limit.min(vteps.len())];
-        if self.copies_left.is_none() && now.len() == vteps.len() {
-            // The last VTEP may get the frame itself.
-            match now {
-                [last] => {
-                    self.next = NextReceiver::Last(*last);
-                    return 0;
-                }
-                [others @ .., _] => now = others,
-                [] => {}
-            }
-        }
-        let left = vteps.len() - now.len();
+        let all = &*domain.flood.vteps;
+        let vteps = after_place(all, last, self.served as usize);
+        let now = &vteps[..limit.min(vteps.len())];
+        let is_end = now.len() == vteps.len();
+        self.served = (all.len() - vteps.len() + now.len()) as u32;
         let mut rest = now;
-        while let [id, others @ ..] = rest {
-            rest = others;
-            match self.frame.lookup_tunnel(ctx, *id, domain) {
-                Some(tunnel) => {
-                    let payload = self.share(ctx, &tunnel, left + 1 + others.len());
-                    rest = &others[self.send_batch(ctx, &tunnel, others, payload)..];
-                }
-                None => self.count_unreachable(ctx, *id, domain),
-            }
-        }
         self.next = match now.last() {
-            Some(last) if left > 0 => NextReceiver::Vtep(Some(*last)),
+            Some(last) if !is_end => NextReceiver::Vtep(Some(*last)),
             _ => NextReceiver::Done,
         };
+        while let [id, others @ ..] = rest {
+            // The last VTEP may get the frame itself.
+            let keep = usize::from(is_end && self.copies_left.is_none());
+            if others.len() < keep {
+                self.next = NextReceiver::Last(*id);
+                break;
+            }
+            let served = match self.frame.lookup_tunnel(ctx, *id, domain) {
+                Some(tunnel) if self.frame.frame.has_offload() => {
+                    cut_to_vtep(ctx, &self.frame, tunnel);
+                    1
+                }
+                Some(tunnel) => {
+                    let left = vteps.len() - now.len() + rest.len();
+                    let payload = self.share(ctx, &tunnel, left);
+                    let keep = payload.map_or(keep, |_| 0);
+                    self.send_batch(ctx, tunnel, &rest[..rest.len() - keep], payload)
+                }
+                None => {
+                    self.count_unreachable(ctx, *id, domain);
+                    1
+                }
+            };
+            rest = &rest[served..];
+        }
         now.len()
     }
 
@@ -251,11 +261,11 @@ impl PendingFlood {
     fn serve_last<M: FrameMemory>(self, ctx: &mut BurstContext<'_, '_, M>, id: VtepId) {
         let Self {
             frame,
-            domain,
+            origin,
             report_too_big,
             ..
         } = self;
-        let domain = ctx.snapshot.vnis.domain(domain);
+        let domain = ctx.snapshot.vnis.domain(origin.domain);
         match domain.and_then(|domain| frame.find_tunnel(ctx, id, domain, report_too_big)) {
             Some(tunnel) => frame.send_to_vtep(ctx, tunnel),
             None => ctx.pool.free(frame.frame),
@@ -288,117 +298,84 @@ impl PendingFlood {
         (self.copies_left > Some(0)).then_some(payload)
     }
 
-    /// Sends to the VTEP of `first`, and to the VTEPs of `others` up to the first one whose path is
-    /// on another device. Each gets a header before the shared payload, or a copy. Returns how many
-    /// of `others` were served.
+    /// Sends to VTEPs of `ids`, of which the first is that of `first`, whose path is on the same
+    /// device. Each gets a header before the shared payload, or a copy. Returns how many of them
+    /// were served, at least one.
     #[inline(never)]
     fn send_batch<'t, M: FrameMemory>(
         &mut self,
         ctx: &mut BurstContext<'t, '_, M>,
-        first: &TxTunnel<'t>,
-        others: &[VtepId],
+        first: TxTunnel<'t>,
+        ids: &[VtepId],
         payload: Option<SharedPayload>,
     ) -> usize {
-        let &TxTunnel { device, domain, .. } = first;
-        let fields = self
-            .frame
-            .meta
-            .per_packet_fields(&ctx.snapshot.settings, domain);
-        let len = self.frame.frame.len() as u64;
-        let (snapshot, worker) = (ctx.snapshot, ctx.worker);
-        let (mut made, mut sent, mut bytes, mut done) = (0, 0, 0, 0);
-        let allowed = payload.map_or(usize::MAX, |_| self.copies_left.unwrap_or(0) as usize - 1);
-        let (mut vtep, mut path) = (first.vtep, first.path);
-        let mut others = others.iter().take(allowed);
-        loop {
-            let frame = match payload {
-                Some(payload) => self.make_header(ctx, path, payload, fields),
-                None => self.copy(ctx, path, fields),
+        let TxTunnel { device, domain, .. } = first;
+        let len = self.frame.frame.len();
+        let tail = match payload {
+            Some(payload) if first.path.rewrite.is_v6() => Tail {
+                len: payload.len(),
+                sum: self.sum(ctx),
+            },
+            Some(payload) => Tail {
+                len: payload.len(),
+                sum: Sum::new(),
+            },
+            None if self.frame.frame.is_chained() => return self.send_copy(ctx, first),
+            None => Tail::default(),
+        };
+        let copies = Copies {
+            frame: &self.frame,
+            payload,
+            tail,
+            device: device.id,
+            fields: self
+                .frame
+                .meta
+                .per_packet_fields(&ctx.snapshot.settings, domain),
+        };
+        let chunks = copies.chunks(ctx);
+        let accepted = ctx.out.accepts(device.id, chunks);
+        if accepted == 0 {
+            let scope = DropScope {
+                port: None,
+                domain: Some(domain),
+                vtep: Some(first.vtep),
             };
-            match frame {
-                None => self.count_no_frame(ctx, domain),
-                Some(frame) => {
-                    made += 1;
-                    if ctx.enqueue_to_vtep(device, frame, domain, vtep) {
-                        vtep.counters.row(worker).sent(1, len);
-                        sent += 1;
-                        bytes += len + u64::from(path.rewrite.size());
-                    }
-                }
-            }
-            let Some(next) = others
-                .next()
-                .and_then(|id| self.frame.adjacency(snapshot, *id))
-            else {
-                break;
-            };
-            if next.1.device != device.id {
-                break;
-            }
-            (vtep, path) = next;
-            done += 1;
+            ctx.count_refused(device, scope, 1);
+            return 1;
+        }
+        let shared = payload.and(self.copies_left);
+        let limit = accepted.min(shared.map_or(usize::MAX, |left| left as usize));
+        let made = copies.make(ctx, first.path, &ids[..ids.len().min(limit)], chunks);
+        if made == 0 {
+            self.count_no_frame(ctx, domain);
+            return 1;
         }
         if payload.is_some() {
-            self.copies_left = self.copies_left.map(|left| left - made);
+            self.copies_left = shared.map(|left| left - made as u32);
         }
-        device.counters.row(worker).sent(sent, bytes);
-        domain.counters.row(worker).sent(sent, sent * len);
-        done
+        let (sent, bytes) = (made as u64, (made * len) as u64);
+        let headers = sent * u64::from(first.path.rewrite.size());
+        device.counters.row(ctx.worker).sent(sent, bytes + headers);
+        domain.counters.row(ctx.worker).sent(sent, bytes);
+        made
     }
 
-    /// An outer header in a chunk of its own, linked to the payload; `None` when chunks run out.
-    #[inline(always)]
-    fn make_header<M: FrameMemory>(
-        &mut self,
-        ctx: &mut BurstContext<'_, '_, M>,
-        path: &Adjacency,
-        payload: SharedPayload,
-        fields: PerPacketFields,
-    ) -> Option<EncapsulatedFrame> {
-        let mut header = ctx.pool.alloc()?;
-        let chunk_size = ctx.pool.memory().chunk_size();
-        let start = frame::cache_color(header.chunk(), MAX_HEADER, chunk_size);
-        if header
-            .set_extent(start, path.rewrite.size().into(), chunk_size)
-            .is_err()
-        {
-            ctx.pool.free(header);
-            return None;
-        }
-        payload.append_to(ctx.pool.memory().segments(), &mut header);
-        let sum = if path.rewrite.is_v6() {
-            self.sum(ctx)
-        } else {
-            Sum::new()
-        };
-        Some(EncapsulatedFrame::write(
-            ctx,
-            header,
-            Tail {
-                len: payload.len(),
-                sum,
-            },
-            path,
-            fields,
-        ))
-    }
-
-    /// A copy of the frame with the outer header; `None` when chunks run out.
-    #[inline(always)]
-    fn copy<M: FrameMemory>(
+    /// Sends a copy of a frame of several chunks, which the device does not take shared. Returns 1.
+    #[cold]
+    fn send_copy<'t, M: FrameMemory>(
         &self,
-        ctx: &mut BurstContext<'_, '_, M>,
-        path: &Adjacency,
-        fields: PerPacketFields,
-    ) -> Option<EncapsulatedFrame> {
-        let copy = ctx.copy(&self.frame.frame)?;
-        match EncapsulatedFrame::prepend(ctx, copy, path, fields) {
-            Ok(frame) => Some(frame),
-            Err(copy) => {
-                ctx.pool.free(copy);
-                None
+        ctx: &mut BurstContext<'t, '_, M>,
+        tunnel: TxTunnel<'t>,
+    ) -> usize {
+        match ctx.copy(&self.frame.frame) {
+            Some(frame) => {
+                let meta = self.frame.meta;
+                TenantFrame { frame, meta }.send_to_vtep(ctx, tunnel);
             }
+            None => self.count_no_frame(ctx, tunnel.domain),
         }
+        1
     }
 
     /// The checksum of the payload, where UDP checksums are sent over IPv6.

@@ -53,10 +53,24 @@ pub(super) fn hash(frame: &[u8], l3: L3Info) -> u64 {
                 )
         }
     };
-    mix(
-        mix(endpoints, ports(frame, l3) ^ SEEDS[1]) ^ SEEDS[2],
-        SEEDS[0],
-    )
+    finish(endpoints, ports(frame, l3))
+}
+
+/// [`hash`] of a packet over IPv4 that is not a fragment: its `addresses` and `ports` as numbers in
+/// little-endian order. `protocol`: TCP, UDP or SCTP.
+#[inline(always)]
+pub(super) const fn hash_v4(addresses: u64, ports: u32, protocol: u8) -> u64 {
+    finish(addresses ^ SEEDS[0], with_protocol(ports, protocol))
+}
+
+#[inline(always)]
+const fn finish(endpoints: u64, ports: u64) -> u64 {
+    mix(mix(endpoints, ports ^ SEEDS[1]) ^ SEEDS[2], SEEDS[0])
+}
+
+#[inline(always)]
+const fn with_protocol(ports: u32, protocol: u8) -> u64 {
+    (ports as u64) << 8 | protocol as u64
 }
 
 /// Both ports and the protocol; 0 when there are none.
@@ -69,9 +83,7 @@ fn ports(frame: &[u8], l3: L3Info) -> u64 {
             .get(range.start..range.end.min(frame.len()))?
             .first_chunk()
     }) {
-        Some(ports) if has_ports => {
-            u64::from(u32::from_le_bytes(*ports)) << 8 | u64::from(l3.protocol)
-        }
+        Some(ports) if has_ports => with_protocol(u32::from_le_bytes(*ports), l3.protocol),
         _ => 0,
     }
 }
@@ -80,6 +92,13 @@ fn ports(frame: &[u8], l3: L3Info) -> u64 {
 #[inline]
 pub(super) const fn source_port(hash: u64) -> u16 {
     FIRST_PORT | (hash as u32 >> 18) as u16
+}
+
+/// The outer IPv6 flow label, 20 bits: routers on the path that hash it instead of the ports spread
+/// flows too (RFC 6438). Its bits are not those of the source port.
+#[inline]
+pub(super) const fn label(hash: u64) -> u32 {
+    hash as u32 & 0x000f_ffff
 }
 
 /// The half of the hash that selects the path.

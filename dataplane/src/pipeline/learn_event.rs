@@ -9,12 +9,14 @@
 //! seen, missed -> sent recently? -> port's limit -> queue of the burst -> worker -> control thread
 //! ```
 
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 
 use super::flow::mix;
 use super::rate_limit::RateLimits;
 use crate::addr::{DomainId, HostMac, MacAddr, PortId};
+use crate::wire::nd::NdFlags;
 
 /// An event that the control thread learns from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +30,8 @@ pub enum LearnEvent {
         /// The source MAC.
         mac: HostMac,
     },
-    /// An ARP or ND message on a port that learns maps `ip` to `mac`, which is also the frame's
-    /// source.
+    /// An ARP or ND message maps `ip` to `mac`, which is also the frame's source: on a port that
+    /// learns, or for an address that the table has.
     NeighborSeen {
         /// The port that it was seen on.
         port: PortId,
@@ -39,6 +41,8 @@ pub enum LearnEvent {
         ip: IpAddr,
         /// The sender's MAC.
         mac: HostMac,
+        /// The flags of an IPv6 address, if the message tells them.
+        nd: Option<NdFlags>,
     },
     /// A tenant's frame has a destination MAC that is not in the table.
     MacMiss {
@@ -54,6 +58,28 @@ pub enum LearnEvent {
         /// The requested address.
         ip: IpAddr,
     },
+}
+
+impl LearnEvent {
+    /// The port that it is about, if it is about one.
+    #[must_use]
+    pub const fn port(&self) -> Option<PortId> {
+        match self {
+            Self::MacSeen { port, .. } | Self::NeighborSeen { port, .. } => Some(*port),
+            Self::MacMiss { .. } | Self::NeighborMiss { .. } => None,
+        }
+    }
+
+    /// Its bridge domain.
+    #[must_use]
+    pub const fn domain(&self) -> DomainId {
+        match self {
+            Self::MacSeen { domain, .. }
+            | Self::NeighborSeen { domain, .. }
+            | Self::MacMiss { domain, .. }
+            | Self::NeighborMiss { domain, .. } => *domain,
+        }
+    }
 }
 
 /// How soon a change is reported again while the tables don't show it, nanoseconds: the queue may
@@ -77,7 +103,8 @@ pub(super) struct LearnEvents {
     secret: [u64; 2],
     /// Fingerprint, and when the event was sent last, nanoseconds; indexed by fingerprint.
     recent: Box<[(u64, u64)]>,
-    queue: Vec<LearnEvent>,
+    /// In the order of the frames: the latest claim of an address counts.
+    queue: VecDeque<LearnEvent>,
 }
 
 impl LearnEvents {
@@ -86,21 +113,22 @@ impl LearnEvents {
         Self {
             secret: [random.hash_one(0), random.hash_one(1) | 1],
             recent: vec![(0, 0); RECENT].into(),
-            queue: Vec::with_capacity(QUEUE),
+            queue: VecDeque::with_capacity(QUEUE),
         }
     }
 
-    /// Queues an event, unless it was sent less than `period_ns` ago. False when it is suppressed:
-    /// the limit of `port` is reached, or the queue is full.
+    /// Queues an event of a port, which has its ID since snapshot `since`, unless the event was sent
+    /// less than `period_ns` ago. False when it is suppressed: the port's limit is reached, or the
+    /// queue is full.
     pub(super) fn notify(
         &mut self,
-        port: PortId,
+        (port, since): (PortId, u64),
         event: LearnEvent,
         period_ns: u64,
         now_ns: u64,
         limits: &mut RateLimits,
     ) -> bool {
-        let fingerprint = self.fingerprint(port, event);
+        let fingerprint = self.fingerprint((port, since), event);
         let (before, at_ns) = &mut self.recent[fingerprint as usize % RECENT];
         if *before == fingerprint && now_ns.saturating_sub(*at_ns) < period_ns {
             return true;
@@ -110,26 +138,36 @@ impl LearnEvents {
         }
         // Suppressed events are not recorded, so that they evict none of those that were sent.
         (*before, *at_ns) = (fingerprint, now_ns);
-        self.queue.push(event);
+        self.queue.push_back(event);
         true
     }
 
     /// The next event.
     pub(super) fn next(&mut self) -> Option<LearnEvent> {
-        self.queue.pop()
+        self.queue.pop_front()
     }
 
     /// A 64-bit hash of an event; never 0.
-    fn fingerprint(&self, port: PortId, event: LearnEvent) -> u64 {
+    fn fingerprint(&self, (port, since): (PortId, u64), event: LearnEvent) -> u64 {
         let (kind, domain, mac, ip) = match event {
             LearnEvent::MacSeen { domain, mac, .. } => (1, domain, mac.get(), None),
             LearnEvent::NeighborSeen {
-                domain, ip, mac, ..
-            } => (2, domain, mac.get(), Some(ip)),
+                domain,
+                ip,
+                mac,
+                nd,
+                ..
+            } => {
+                // Other flags are another event.
+                let flags = nd.map_or(0, |nd| {
+                    8 | u64::from(nd.router) << 4 | u64::from(nd.overrides) << 5
+                });
+                (2 | flags, domain, mac.get(), Some(ip))
+            }
             LearnEvent::MacMiss { domain, mac } => (3, domain, mac, None),
             LearnEvent::NeighborMiss { domain, ip } => (4, domain, MacAddr::default(), Some(ip)),
         };
-        let header = u64::from(port.0) << 24 | u64::from(domain.0) << 8 | kind;
+        let header = since << 40 | u64::from(port.0) << 24 | u64::from(domain.0) << 8 | kind;
         let [a, b] = self.secret;
         let head = mix(header ^ a, mac.to_bits() ^ b);
         let ip = match ip {
@@ -160,7 +198,7 @@ mod tests {
     fn an_event_is_sent_once_per_period() {
         let (mut events, mut limits) = (LearnEvents::new(), RateLimits::new());
         let mut notify = |now| {
-            assert!(events.notify(PORT, seen(1), CHANGE_INTERVAL_NS, now, &mut limits));
+            assert!(events.notify((PORT, 0), seen(1), CHANGE_INTERVAL_NS, now, &mut limits));
             events.next()
         };
         let start = 5 * CHANGE_INTERVAL_NS;
@@ -175,7 +213,7 @@ mod tests {
         let mut sent = 0;
         for n in 0..100_000 {
             events.notify(
-                PORT,
+                (PORT, 0),
                 seen(n),
                 CHANGE_INTERVAL_NS,
                 CHANGE_INTERVAL_NS,
@@ -185,7 +223,7 @@ mod tests {
         }
         assert!((1..=1000).contains(&sent), "{sent}");
         assert!(events.notify(
-            PortId(4),
+            (PortId(4), 0),
             seen(1 << 20),
             CHANGE_INTERVAL_NS,
             CHANGE_INTERVAL_NS,

@@ -25,6 +25,8 @@ pub(super) struct FrameMeta {
 pub(super) enum Disposition {
     /// Sends it to the destination of its key.
     Forward,
+    /// Sends it to the destination of its key, cut into segments where that takes no superframes.
+    Superframe,
     /// Handles it as ARP or ND first, which may be answered locally.
     Suppress,
     /// Frees it: it was dropped and counted.
@@ -90,4 +92,31 @@ pub(super) struct DropScope<'t> {
 pub(super) trait TxFrame {
     /// The frame itself.
     fn into_frame(self) -> Frame;
+}
+
+/// A frame that can only be sent to tenants.
+#[derive(Debug)]
+pub(super) struct TenantBoundFrame(Frame);
+
+impl TenantBoundFrame {
+    /// Restricts a frame to tenants: it can't be encapsulated any more.
+    pub(super) const fn new(frame: Frame) -> Self {
+        Self(frame)
+    }
+
+    /// The frame itself.
+    pub(super) const fn frame(&self) -> &Frame {
+        &self.0
+    }
+
+    /// The frame itself.
+    pub(super) const fn frame_mut(&mut self) -> &mut Frame {
+        &mut self.0
+    }
+}
+
+impl TxFrame for TenantBoundFrame {
+    fn into_frame(self) -> Frame {
+        self.0
+    }
 }

@@ -12,33 +12,47 @@
 //! with a [`crate::drop::DropReason`] and freed.
 //!
 //! - `stages`: runs a burst through parse, lookup and forward, in groups, with prefetching.
-//! - `tenant_input`, `vxlan_input`: the two inputs; what parse and forward do.
-//! - `vxlan_output`, `port_output`, `flood`: the three outputs.
-//! - `encap`, `decap`, `ecn`, `flow`, `parse`, `checksum`, `validate`: headers.
+//! - `tenant_input`, `vxlan_input`: the two inputs; what parse and forward do. `access_input`: the
+//!   first, for ports without checks of their own.
+//! - `vxlan_output`, `port_output`, `flood`: the three outputs; `overlay_flood`: to ports only.
+//! - `encap`, `decap`, `ecn`, `flow`, `parse`, `plain`, `inner`, `checksum`, `validate`: headers.
+//! - `segment`: cuts superframes into segments.
+//! - `superframe`, `segment`, `cut`: frames that their sender left to be cut.
 //! - `neigh_suppress`, `pmtu`: ARP and ND, and ICMP errors.
 //! - `learn_event`, `rate_limit`: events for the control thread, and limits for each port.
+//! - `gro`, `gro_headers`: joins TCP segments from the overlay into superframes.
 //! - `meta`, `cache`, `context`: state of a frame, from frame to frame, and of a burst.
 //! - `flood_queue`, `tx_queues`: state that is kept from burst to burst.
 //!
 //! Imports between these files form no circle. Frames of one flow keep their order.
 
+mod access_input;
 mod cache;
 mod checksum;
 mod context;
+mod cut;
 mod decap;
 mod ecn;
 mod encap;
 pub mod flood;
+mod flood_copy;
 mod flood_queue;
 mod flow;
+pub mod gro;
+mod gro_headers;
+mod inner;
 pub mod learn_event;
 mod meta;
 mod neigh_suppress;
+mod overlay_flood;
 mod parse;
+mod plain;
 mod pmtu;
 mod port_output;
 mod rate_limit;
+pub mod segment;
 mod stages;
+pub(crate) mod superframe;
 mod tenant_input;
 #[cfg(test)]
 mod tests;
@@ -47,19 +61,22 @@ mod validate;
 mod vxlan_input;
 mod vxlan_output;
 
+use self::access_input::AccessInput;
 use self::cache::PathCache;
 use self::context::BurstContext;
-use self::flood_queue::FloodQueue;
+use self::flood_queue::{FloodOrigin, FloodQueue, Pending};
+use self::gro::Gro;
 use self::learn_event::{LearnEvent, LearnEvents};
 use self::meta::IngressPort;
 use self::rate_limit::RateLimits;
-use self::tenant_input::TenantInput;
+use self::tenant_input::{OffloadInput, TenantInput};
 use self::tx_queues::TxQueues;
 use self::vxlan_input::VxlanInput;
 use crate::addr::{DeviceId, PortId, WorkerId};
+use crate::drop::DropReason;
 use crate::frame::{BURST, Frame, FrameMemory, Pool};
 use crate::table::Snapshot;
-use crate::table::mac::{Lookup, MacKey, MacReader};
+use crate::table::mac::{Lookups, MacKey, MacReader};
 use crate::table::neighbor::NeighborReader;
 use crate::table::port::{Device, Role};
 
@@ -79,8 +96,10 @@ pub struct Tables<'t> {
 #[derive(Debug)]
 pub struct Pipeline {
     state: PipelineState,
-    unknown_devices: u64,
-    lookups: [Lookup; BURST],
+    /// The version of the snapshot of the last burst.
+    version: u64,
+    removed: u64,
+    lookups: Lookups,
 }
 
 /// The part of the state that each burst borrows as a [`BurstContext`].
@@ -92,6 +111,7 @@ struct PipelineState {
     events: LearnEvents,
     floods: FloodQueue,
     sources: Vec<(PortId, MacKey)>,
+    gro: Gro,
 }
 
 impl PipelineState {
@@ -119,6 +139,7 @@ impl PipelineState {
             events: &mut self.events,
             floods: &mut self.floods,
             sources: &mut self.sources,
+            gro: &mut self.gro,
             identification: &mut self.identification,
             out,
             rx_port: PathCache::new(self.worker),
@@ -143,9 +164,11 @@ impl Pipeline {
                 events: LearnEvents::new(),
                 floods: FloodQueue::new(),
                 sources: Vec::with_capacity(BURST),
+                gro: Gro::new(),
             },
-            unknown_devices: 0,
-            lookups: [Lookup::NONE; BURST],
+            version: 0,
+            removed: 0,
+            lookups: Lookups::default(),
         }
     }
 
@@ -155,7 +178,7 @@ impl Pipeline {
     ///
     /// Counts frames and bytes that are received from, and queued for, devices, ports, VNIs and
     /// VTEPs. Byte counters of devices include all headers; all others count the tenant's frame
-    /// without VLAN tag and outer header.
+    /// without VLAN tag and outer header. A superframe counts as the segments that it stands for.
     pub fn burst<M: FrameMemory>(
         &mut self,
         tables: Tables<'_>,
@@ -165,13 +188,16 @@ impl Pipeline {
         pool: &mut Pool<M>,
         out: &mut TxQueues,
     ) {
+        self.refresh(tables.snapshot, pool);
         let Some(device) = tables.snapshot.ports.device(device) else {
             // Just removed from the tables: its counters are gone.
-            self.unknown_devices += frames.len() as u64;
+            self.removed += frames.len() as u64;
             frames.drain(..).for_each(|frame| pool.free(frame));
             return;
         };
-        let bytes = frames.iter().map(|frame| frame.len() as u64).sum();
+        let (bytes, has_offloads) = frames.iter().fold((0, false), |(bytes, has), frame| {
+            (bytes + frame.len() as u64, has | frame.has_offload())
+        });
         device
             .counters
             .row(self.state.worker)
@@ -188,9 +214,16 @@ impl Pipeline {
             match device.role {
                 Role::Underlay => {
                     stages::process::<VxlanInput, M>(&mut ctx, &mut self.lookups, frames);
+                    vxlan_input::finish(&mut ctx);
                 }
                 Role::Access(_) | Role::Trunk(_) => {
-                    stages::process::<TenantInput, M>(&mut ctx, &mut self.lookups, frames);
+                    if has_offloads {
+                        stages::process::<OffloadInput, M>(&mut ctx, &mut self.lookups, frames);
+                    } else if ctx.access.is_some_and(AccessInput::applies) {
+                        stages::process::<AccessInput, M>(&mut ctx, &mut self.lookups, frames);
+                    } else {
+                        stages::process::<TenantInput, M>(&mut ctx, &mut self.lookups, frames);
+                    }
                     ctx.notify_sources();
                 }
             }
@@ -207,12 +240,43 @@ impl Pipeline {
         pool: &mut Pool<M>,
         out: &mut TxQueues,
     ) -> usize {
-        match self.state.floods.first_device(tables.snapshot, pool) {
+        self.refresh(tables.snapshot, pool);
+        let first = self.state.floods.first_device();
+        match first.and_then(|id| tables.snapshot.ports.device(id)) {
             Some(device) => {
                 flood::replicate(&mut self.state.context(tables, now_ns, device, pool, out))
             }
             None => 0,
         }
+    }
+
+    /// Drops what belongs to an earlier snapshot, when `snapshot` is a newer one: identifiers may
+    /// have another meaning in it.
+    #[inline]
+    fn refresh<M: FrameMemory>(&mut self, snapshot: &Snapshot, pool: &mut Pool<M>) {
+        if self.version != snapshot.version {
+            self.revalidate(snapshot, pool);
+        }
+    }
+
+    #[cold]
+    fn revalidate<M: FrameMemory>(&mut self, snapshot: &Snapshot, pool: &mut Pool<M>) {
+        self.state.limits.forget(&snapshot.since, self.version);
+        self.version = snapshot.version;
+        let (worker, removed) = (self.state.worker, &mut self.removed);
+        let is_valid = |flood: &Pending| {
+            let origin = flood.origin();
+            snapshot.device_of(origin.version, origin.device).is_some()
+                && snapshot.domain_of(origin.version, origin.domain).is_some()
+                && flood
+                    .port()
+                    .is_none_or(|port| snapshot.port_of(origin.version, port).is_some())
+        };
+        self.state.floods.retain(is_valid, |flood| {
+            *removed += 1;
+            count_removed(snapshot, worker, &flood);
+            flood.free(pool);
+        });
     }
 
     /// Frees all pending floods to `pool`, before the worker ends.
@@ -227,9 +291,30 @@ impl Pipeline {
         self.state.events.next()
     }
 
-    /// Frames received from devices that were not in the tables.
+    /// Frames that were received from, or waited for, a device, port or VNI that was removed
+    /// meanwhile. Those whose device is still there are counted as [`DropReason::Removed`] too.
     #[must_use]
-    pub const fn unknown_devices(&self) -> u64 {
-        self.unknown_devices
+    pub const fn removed(&self) -> u64 {
+        self.removed
+    }
+}
+
+/// Counts a flood that is not valid any more for those of its rows that are still there.
+fn count_removed(snapshot: &Snapshot, worker: WorkerId, flood: &Pending) {
+    let &FloodOrigin {
+        version,
+        device,
+        domain,
+    } = flood.origin();
+    let counters = [
+        snapshot.device_of(version, device).map(|d| &d.counters),
+        snapshot.domain_of(version, domain).map(|d| &d.counters),
+        flood
+            .port()
+            .and_then(|port| snapshot.port_of(version, port))
+            .map(|port| &port.counters),
+    ];
+    for counters in counters.into_iter().flatten() {
+        counters.row(worker).dropped(DropReason::Removed);
     }
 }

@@ -12,18 +12,20 @@
 //! | request, target behind another port or VTEP | answered |
 //! | request, target behind the same port | dropped: the target has received it itself |
 //! | request, unknown target | flooded, and reported as a miss |
+//! | solicitation, flags of the target unknown | flooded: a wrong Router flag would end the use of a router |
 //! | unicast request (NUD) | forwarded: only the host itself can confirm that it is reachable |
 //! | probe, DAD | answered when another host has the address, else flooded |
 //! | gratuitous ARP, unsolicited advertisement | flooded: other hosts learn of a move |
 //! | signed (RFC 3971) | flooded: only the target can sign the answer |
+//! | on a locked port: not parsed to its end | dropped, whatever it is (RFC 7113, RFC 6980) |
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::context::BurstContext;
 use super::learn_event::{CHANGE_INTERVAL_NS, LearnEvent, REFRESH_INTERVAL_NS};
-use super::meta::DropScope;
+use super::meta::{DropScope, TenantBoundFrame};
 use super::parse::{L3Info, Network, Part};
-use super::port_output::{self, TenantBoundFrame};
+use super::port_output;
 use crate::addr::{HostMac, MacAddr};
 use crate::drop::DropReason;
 use crate::frame::{Frame, FrameMemory};
@@ -49,22 +51,31 @@ struct NeighMessage {
     claimed_ip: Option<IpAddr>,
     /// The MAC that the sender claims.
     mac: MacAddr,
+    /// The address and MAC of another host that a redirect announces.
+    redirect: Option<(IpAddr, MacAddr)>,
     /// The address that the sender requests.
     requested_ip: Option<IpAddr>,
+    /// The flags of the claimed address, if the message tells them.
+    flags: Option<nd::NdFlags>,
     /// The sender has no address yet: an ARP probe (RFC 5227), or duplicate address detection (RFC
     /// 4862).
     probe: bool,
 }
 
-/// True for an ARP or ND message that [`process`] must handle on this port.
+/// True for a frame that [`process`] must handle on this port: ARP or ND, and on a locked port
+/// whatever might be.
 #[inline(always)]
 pub(super) fn applies(frame: &[u8], l3: L3Info, port: &PortEntry, domain: &Domain) -> bool {
-    match l3.network {
-        Network::V4 => return false,
-        Network::V6 if l3.protocol != ipv6::ICMP || l3.part == Part::Later => return false,
-        _ => {}
+    if l3.network == Network::V4 {
+        return false;
     }
-    let enabled = domain.suppress | domain.miss_events | port.learn.is_some() | port.lock.is_some();
+    if port.lock.is_some() {
+        return may_be_neighbor_message(frame, l3);
+    }
+    if l3.network == Network::V6 && (l3.protocol != ipv6::ICMP || l3.part == Part::Later) {
+        return false;
+    }
+    let enabled = domain.suppress | domain.miss_events | port.learn.is_some();
     enabled
         && match l3.transport_range() {
             Some(range) => frame.get(range.start).is_some_and(|kind| nd::is_nd(*kind)),
@@ -72,38 +83,130 @@ pub(super) fn applies(frame: &[u8], l3: L3Info, port: &PortEntry, domain: &Domai
         }
 }
 
-/// Parses the message; `None` for kinds that are forwarded like any frame.
-fn parse(frame: &[u8], l3: L3Info) -> Result<Option<NeighMessage>, DropReason> {
-    match l3.network {
-        Network::V6 if l3.part != Part::Whole || l3.has_routing_header => {
-            Err(DropReason::ArpNdMalformed)
+/// True unless a frame is known not to be ARP or ND in any encoding that a host might accept. In
+/// doubt it is one, and [`process`] drops it when it can't be parsed to its end (RFC 7113 section
+/// 3): an attacker chooses the encoding.
+#[inline(never)]
+fn may_be_neighbor_message(frame: &[u8], l3: L3Info) -> bool {
+    if l3.network != Network::V6 {
+        return LinkPayload::of(frame) != LinkPayload::Other;
+    }
+    match l3.transport_range() {
+        // The header chain ends beyond the packet or the first segment, or has too many headers.
+        None => true,
+        // The first fragment has the whole header chain, or it is dropped (RFC 7112).
+        Some(_) if l3.part == Part::Later => false,
+        Some(range) => {
+            l3.protocol == ipv6::ICMP
+                && frame
+                    .get(range)
+                    .and_then(|message| message.first())
+                    .is_none_or(|kind| nd::is_nd(*kind))
         }
-        Network::V6 => parse_nd(frame, l3).map(Some),
-        _ => parse_arp(frame),
     }
 }
 
-fn parse_arp(frame: &[u8]) -> Result<Option<NeighMessage>, DropReason> {
-    let Some((_, at)) = vlan::skip(frame) else {
-        return Ok(None);
-    };
-    let arp = match Arp::parse(&frame[at..]) {
-        Ok(arp) => arp,
-        Err(ArpError::Unsupported) => return Ok(None),
-        Err(ArpError::Malformed) => return Err(DropReason::ArpNdMalformed),
-    };
+/// What a frame other than IP carries, as far as it matters here. Offsets in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LinkPayload {
+    /// ARP at this offset.
+    Arp(usize),
+    /// Reverse ARP at this offset.
+    Rarp(usize),
+    /// ARP or IPv6 in an encapsulation that is not parsed, or behind more than two VLAN tags.
+    Unparsed,
+    /// Neither ARP nor IPv6.
+    Other,
+}
+
+impl LinkPayload {
+    fn of(frame: &[u8]) -> Self {
+        match vlan::skip(frame) {
+            Some((arp::ETHERTYPE, at)) => Self::Arp(at),
+            Some((arp::RARP_ETHERTYPE, at)) => Self::Rarp(at),
+            Some((length, at)) if length < ethernet::MIN_ETHERTYPE => Self::of_llc(&frame[at..]),
+            // IPv6 here is not version 6, or cut off.
+            Some((kind, _)) if kind == ethernet::IPV6 || vlan::is_legacy_tag(kind) => {
+                Self::Unparsed
+            }
+            Some(_) => Self::Other,
+            None => Self::Unparsed,
+        }
+    }
+
+    /// IEEE 802.2 LLC: with SNAP (RFC 1042, IEEE 802.1H), which access points and old hosts turn
+    /// into EtherTypes, or with the SAP of ARP.
+    fn of_llc(header: &[u8]) -> Self {
+        match *header {
+            [0xaa | 0xab, 0xaa | 0xab, 3, 0, 0, 0 | 0xf8, high, low, ..] => {
+                let kind = u16::from_be_bytes([high, low]);
+                let is_harmless =
+                    !matches!(kind, arp::ETHERTYPE | arp::RARP_ETHERTYPE | ethernet::IPV6)
+                        && !vlan::is_tag(kind)
+                        && !vlan::is_legacy_tag(kind);
+                if is_harmless {
+                    Self::Other
+                } else {
+                    Self::Unparsed
+                }
+            }
+            [0x98, ..] => Self::Unparsed,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Parses the message; `None` for kinds that are forwarded like any frame, which there are not on a
+/// `locked` port.
+fn parse(frame: &[u8], l3: L3Info, locked: bool) -> Result<Option<NeighMessage>, DropReason> {
+    if l3.network == Network::V6 {
+        if l3.part != Part::Whole || l3.has_routing_header || l3.transport == 0 {
+            return Err(DropReason::ArpNdMalformed);
+        }
+        return parse_nd(frame, l3).map(Some);
+    }
+    match LinkPayload::of(frame) {
+        LinkPayload::Arp(at) => match Arp::parse(&frame[at..]) {
+            Ok(arp) => Ok(Some(of_arp(arp))),
+            Err(ArpError::Unsupported) if !locked => Ok(None),
+            Err(_) => Err(DropReason::ArpNdMalformed),
+        },
+        LinkPayload::Rarp(at) => Arp::parse_reverse(&frame[at..])
+            .map(|arp| Some(of_reverse_arp(arp)))
+            .map_err(|_| DropReason::ArpNdMalformed),
+        LinkPayload::Unparsed => Err(DropReason::ArpNdMalformed),
+        LinkPayload::Other => Ok(None),
+    }
+}
+
+fn of_arp(arp: Arp<'_>) -> NeighMessage {
     let (sender, target) = (arp.sender_ip(), arp.target_ip());
     let probe = sender.is_unspecified();
-    Ok(Some(NeighMessage {
+    NeighMessage {
         claimed_ip: Some(if probe { target } else { sender }.into()),
         mac: arp.sender_mac(),
+        redirect: None,
         requested_ip: (arp.is_request() && sender != target).then_some(target.into()),
+        flags: None,
         probe,
-    }))
+    }
+}
+
+/// Hypervisors announce a VM that has moved with a reverse request; its sender has no address.
+fn of_reverse_arp(arp: Arp<'_>) -> NeighMessage {
+    let sender = arp.sender_ip();
+    NeighMessage {
+        claimed_ip: (!sender.is_unspecified()).then_some(sender.into()),
+        mac: arp.sender_mac(),
+        redirect: None,
+        requested_ip: None,
+        flags: None,
+        probe: false,
+    }
 }
 
 fn parse_nd(frame: &[u8], l3: L3Info) -> Result<NeighMessage, DropReason> {
-    let (ip, end) = (usize::from(l3.ip), usize::from(l3.end));
+    let (ip, end) = (usize::from(l3.ip), l3.end as usize);
     let offset = usize::from(l3.transport) - ip;
     // A valid one fits into the first segment.
     let message = frame.get(ip..end).ok_or(DropReason::ArpNdMalformed)?;
@@ -125,7 +228,9 @@ fn parse_nd(frame: &[u8], l3: L3Info) -> Result<NeighMessage, DropReason> {
     Ok(NeighMessage {
         claimed_ip: claimed_ip.map(IpAddr::V6),
         mac: nd.link_address.unwrap_or(source),
+        redirect: nd.redirect.map(|(ip, mac)| (ip.into(), mac)),
         requested_ip: requested_ip.filter(|_| !nd.signed).map(IpAddr::V6),
+        flags: nd.flags,
         probe,
     })
 }
@@ -139,7 +244,14 @@ fn check_claim(message: NeighMessage, port: &PortEntry) -> Result<(), DropReason
     let is_allowed = |ip| {
         port.ips.is_empty() || port.ips.binary_search(&ip).is_ok() || is_own_link_local(ip, macs)
     };
-    if macs.binary_search(&message.mac).is_ok() && message.claimed_ip.is_none_or(is_allowed) {
+    let is_own = |mac| macs.binary_search(&mac).is_ok();
+    // Who redirects to another host names that host's MAC, and receivers believe it.
+    if is_own(message.mac)
+        && message.claimed_ip.is_none_or(is_allowed)
+        && message
+            .redirect
+            .is_none_or(|(ip, mac)| is_own(mac) && is_allowed(ip))
+    {
         Ok(())
     } else {
         Err(DropReason::ArpNdSpoofed)
@@ -175,7 +287,7 @@ pub(super) fn process<M: FrameMemory>(
     (port, domain): (&PortEntry, &Domain),
 ) -> Result<Action, DropReason> {
     let bytes = ctx.pool.memory().bytes(frame);
-    let Some(message) = parse(bytes, l3)? else {
+    let Some(message) = parse(bytes, l3, port.lock.is_some())? else {
         return Ok(Action::Forward);
     };
     let header = Ethernet::parse(bytes).ok_or(DropReason::Runt)?;
@@ -193,7 +305,7 @@ pub(super) fn process<M: FrameMemory>(
     };
     if let Some(mac) = HostMac::new(source)
         .ok()
-        .filter(|_| untagged && claim_check.is_ok() && port.learn.is_some())
+        .filter(|_| untagged && claim_check.is_ok())
     {
         notify_sender(ctx, message, mac, port, domain);
     }
@@ -231,17 +343,18 @@ fn lookup_target<M: FrameMemory>(
         Some(neighbor) if !domain.suppress || neighbor.mac.get() == message.mac => Action::Forward,
         Some(neighbor) => {
             let destination = ctx.macs.lookup(MacKey::new(domain.id, neighbor.mac.get()));
-            if destination == Some(Destination::Port(port.id)) {
-                Action::Hairpin
-            } else {
-                Action::Reply(ip, neighbor)
+            match destination {
+                Some(Destination::Port(id)) if id == port.id => Action::Hairpin,
+                _ if ip.is_ipv6() && neighbor.nd.is_none() => Action::Forward,
+                _ => Action::Reply(ip, neighbor),
             }
         }
     }
 }
 
-/// Reports the sender's address to the control thread. Not for a probe, nor for a message whose MAC
-/// differs from the frame's source.
+/// Reports the sender's address to the control thread: on a port that learns, and on others if the
+/// table has the address, which may be another host's there. Not for a probe, nor for a message
+/// whose MAC differs from the frame's source.
 fn notify_sender<M: FrameMemory>(
     ctx: &mut BurstContext<'_, '_, M>,
     message: NeighMessage,
@@ -255,15 +368,21 @@ fn notify_sender<M: FrameMemory>(
     if message.probe || message.mac != mac.get() {
         return;
     }
-    let known = ctx
-        .neighbors
-        .lookup(domain.id, ip)
-        .is_some_and(|neighbor| neighbor.mac == mac);
+    let entry = ctx.neighbors.lookup(domain.id, ip);
+    if port.learn.is_none() && entry.is_none() {
+        return;
+    }
+    let same_flags = |neighbor: NeighborEntry| {
+        let told = message.flags.filter(|_| ip.is_ipv6());
+        told.is_none_or(|told| neighbor.nd == Some(told))
+    };
+    let known = entry.is_some_and(|neighbor| neighbor.mac == mac && same_flags(neighbor));
     let event = LearnEvent::NeighborSeen {
         port: port.id,
         domain: domain.id,
         ip,
         mac,
+        nd: message.flags,
     };
     ctx.notify(
         port,
@@ -280,7 +399,12 @@ fn notify_sender<M: FrameMemory>(
 fn is_host(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => !matches!(v4.octets()[0], 0 | 127 | 224..),
-        IpAddr::V6(v6) => !v6.is_unspecified() && !v6.is_multicast() && !v6.is_loopback(),
+        IpAddr::V6(v6) => {
+            !v6.is_unspecified()
+                && !v6.is_multicast()
+                && !v6.is_loopback()
+                && v6.to_ipv4_mapped().is_none()
+        }
     }
 }
 
@@ -354,15 +478,12 @@ fn write_nd(frame: &mut [u8], target: Ipv6Addr, requester: Ipv6Addr, neighbor: N
         frame[..6].copy_from_slice(&ALL_NODES_MAC.0);
     }
     frame[6..ethernet::ETHERTYPE].copy_from_slice(&mac.0);
-    let NeighborEntry {
-        router, overrides, ..
-    } = neighbor;
     nd::Advertisement {
         target,
         requester,
         mac,
-        router,
-        overrides,
+        // Only entries with known flags are answered.
+        flags: neighbor.nd.unwrap_or(nd::NdFlags::HOST),
     }
     .emit(&mut frame[ethernet::LEN..]);
 }

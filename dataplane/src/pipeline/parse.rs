@@ -40,8 +40,8 @@ pub(super) struct L3Info {
     pub(super) ip: u16,
     /// Offset of the transport header; 0 when there is none, or it can't be located.
     pub(super) transport: u16,
-    /// Offset of the end of the IP packet; padding may follow.
-    pub(super) end: u16,
+    /// Offset of the end of the IP packet; padding may follow. Beyond 65,535 for the longest ones.
+    pub(super) end: u32,
     /// IPv6 with segments left in a Routing header: the pseudo-header's destination is not known.
     pub(super) has_routing_header: bool,
 }
@@ -84,7 +84,7 @@ impl L3Info {
             protocol: header.protocol(),
             ip: IP as u16,
             transport: TRANSPORT as u16,
-            end: (IP + total) as u16,
+            end: (IP + total) as u32,
             has_routing_header: false,
         })
     }
@@ -101,6 +101,16 @@ impl L3Info {
         let found = match vlan::skip(frame) {
             Some((ethernet::IPV4, at)) => Self::of_v4(frame, at, len),
             Some((ethernet::IPV6, at)) => Self::of_v6(frame, at, len),
+            _ => None,
+        };
+        found.unwrap_or(Self::OTHER)
+    }
+
+    /// Parses a packet of `len` bytes without Ethernet header, whose first segment is `packet`.
+    pub(super) fn of_ip(packet: &[u8], len: usize) -> Self {
+        let found = match packet.first().map(|byte| byte >> 4) {
+            Some(4) => Self::of_v4(packet, 0, len),
+            Some(6) => Self::of_v6(packet, 0, len),
             _ => None,
         };
         found.unwrap_or(Self::OTHER)
@@ -127,7 +137,7 @@ impl L3Info {
         };
         // When the packet claims to be longer than the frame, only the addresses are used.
         if at + header.total_len() <= len && header.header_len() <= header.total_len() {
-            packet.end = (at + header.total_len()) as u16;
+            packet.end = (at + header.total_len()) as u32;
             packet.transport = (at + header.header_len()) as u16;
             packet.protocol = header.protocol();
         }
@@ -152,7 +162,7 @@ impl L3Info {
             return Some(packet);
         }
         if let Some(upper) = ipv6::upper(&frame[at..end.min(frame.len())]) {
-            packet.end = end as u16;
+            packet.end = end as u32;
             packet.transport = (at + upper.offset) as u16;
             packet.protocol = upper.protocol;
             packet.has_routing_header = upper.routed;
@@ -180,7 +190,7 @@ impl L3Info {
     /// can't be located.
     #[inline]
     pub(super) fn transport_range(self) -> Option<std::ops::Range<usize>> {
-        (self.transport != 0).then(|| usize::from(self.transport)..usize::from(self.end))
+        (self.transport != 0).then(|| usize::from(self.transport)..self.end as usize)
     }
 }
 

@@ -11,8 +11,9 @@
 //! ```
 
 use super::context::BurstContext;
+use super::meta::TenantBoundFrame;
 use super::parse::{L3Info, Network, Part};
-use super::port_output::{self, TenantBoundFrame};
+use super::port_output;
 use crate::addr::PortId;
 use crate::frame::{Frame, FrameMemory};
 use crate::table::vni::Domain;
@@ -56,7 +57,7 @@ pub(super) fn send_too_big<M: FrameMemory>(
     };
     let ip = usize::from(l3.ip);
     let present = ctx.pool.memory().bytes(frame).len();
-    let quoted = usize::from(l3.end).min(present) - ip;
+    let quoted = (l3.end as usize).min(present) - ip;
     let len = ip + (quoted + overhead(l3.network)).min(max_packet);
     // Dropped and counted like any other frame when it can't be sent to the port.
     let Some(tx_port) = port_output::find(ctx, port, domain, len) else {

@@ -1,13 +1,14 @@
 //! Token buckets for each port: flooded frames (storm control), ICMP errors, and events for the
-//! control thread.
+//! control thread. A domain has one for what the overlay floods to its ports.
 //!
 //! A bucket stores how much of it has been spent, so that zeroed memory means full. The buckets of
 //! all possible port IDs exist from the start, so that adding a port allocates nothing. Each worker
 //! has its own buckets: a port whose queues are read by several workers may reach its limit once
 //! per worker.
 
-use crate::addr::PortId;
+use crate::addr::{DomainId, PortId};
 use crate::table::port::StormLimit;
+use crate::table::version::RowVersions;
 
 /// The cost of one frame. Buckets count in frames times nanoseconds.
 const FRAME: u64 = 1_000_000_000;
@@ -25,7 +26,7 @@ const EVENTS: StormLimit = StormLimit {
     burst: 500,
 };
 
-/// The buckets of one kind, by port ID.
+/// The buckets of one kind, by port or domain ID.
 #[derive(Debug)]
 struct Buckets {
     spent: Vec<u64>,
@@ -42,13 +43,11 @@ impl Buckets {
         }
     }
 
-    /// Spends one frame. False when the bucket is empty.
+    /// Spends `frames` that pass together. False when the bucket is empty; one that is not may be
+    /// overdrawn, or superframes of more segments than it holds would never pass.
     #[inline]
-    fn take(&mut self, port: PortId, limit: StormLimit, now_ns: u64) -> bool {
-        let (spent, last) = (
-            &mut self.spent[port.index()],
-            &mut self.last_ns[port.index()],
-        );
+    fn take(&mut self, index: usize, limit: StormLimit, now_ns: u64, frames: u64) -> bool {
+        let (spent, last) = (&mut self.spent[index], &mut self.last_ns[index]);
         let refilled = now_ns
             .saturating_sub(*last)
             .saturating_mul(u64::from(limit.rate));
@@ -56,9 +55,14 @@ impl Buckets {
         *last = now_ns.max(*last);
         let allowed = *spent + FRAME <= u64::from(limit.burst) * FRAME;
         if allowed {
-            *spent += FRAME;
+            *spent += frames * FRAME;
         }
         allowed
+    }
+
+    /// Fills a bucket, whose ID belongs to another port or domain now.
+    fn reset(&mut self, index: usize) {
+        self.spent[index] = 0;
     }
 }
 
@@ -66,6 +70,7 @@ impl Buckets {
 #[derive(Debug)]
 pub(super) struct RateLimits {
     storm: Buckets,
+    overlay_storm: Buckets,
     icmp_errors: Buckets,
     events: Buckets,
 }
@@ -75,32 +80,59 @@ impl RateLimits {
     pub(super) fn new() -> Self {
         Self {
             storm: Buckets::new(),
+            overlay_storm: Buckets::new(),
             icmp_errors: Buckets::new(),
             events: Buckets::new(),
         }
     }
 
-    /// Whether a frame from `port` may be flooded now; always true without a limit.
+    /// Whether `frames` frames from `port`, the segments of one superframe, may be flooded now; always
+    /// true without a limit.
     #[inline]
     pub(super) fn may_flood(
         &mut self,
         port: PortId,
         limit: Option<StormLimit>,
         now_ns: u64,
+        frames: u64,
     ) -> bool {
-        limit.is_none_or(|limit| self.storm.take(port, limit, now_ns))
+        limit.is_none_or(|limit| self.storm.take(port.index(), limit, now_ns, frames))
+    }
+
+    /// Whether a frame from the overlay may be flooded to the ports of `domain` now; always true
+    /// without a limit.
+    #[inline]
+    pub(super) fn may_flood_overlay(
+        &mut self,
+        domain: DomainId,
+        limit: Option<StormLimit>,
+        now_ns: u64,
+    ) -> bool {
+        limit.is_none_or(|limit| self.overlay_storm.take(domain.index(), limit, now_ns, 1))
+    }
+
+    /// Fills the buckets of IDs whose meaning has changed after snapshot `version`.
+    pub(super) fn forget(&mut self, since: &RowVersions, version: u64) {
+        for port in since.ports_after(version) {
+            for buckets in [&mut self.storm, &mut self.icmp_errors, &mut self.events] {
+                buckets.reset(port.index());
+            }
+        }
+        since
+            .domains_after(version)
+            .for_each(|domain| self.overlay_storm.reset(domain.index()));
     }
 
     /// Whether an ICMP error may be sent to `port` now.
     #[inline]
     pub(super) fn may_send_error(&mut self, port: PortId, now_ns: u64) -> bool {
-        self.icmp_errors.take(port, ICMP_ERRORS, now_ns)
+        self.icmp_errors.take(port.index(), ICMP_ERRORS, now_ns, 1)
     }
 
     /// Whether the control thread may be notified of an event of `port` now.
     #[inline]
     pub(super) fn may_notify(&mut self, port: PortId, now_ns: u64) -> bool {
-        self.events.take(port, EVENTS, now_ns)
+        self.events.take(port.index(), EVENTS, now_ns, 1)
     }
 }
 
@@ -117,7 +149,7 @@ mod tests {
         });
         let mut passed = |port, now, tries| {
             (0..tries)
-                .filter(|_| limits.may_flood(PortId(port), limit, now))
+                .filter(|_| limits.may_flood(PortId(port), limit, now, 1))
                 .count()
         };
         let start = 5_000_000_000;
@@ -131,7 +163,28 @@ mod tests {
         );
         assert_eq!(passed(1, start, 100), 0, "time never runs backwards");
         assert_eq!(passed(1, u64::MAX, 100), 10);
-        assert!((0..1000).all(|_| limits.may_flood(PortId(1), None, 0)));
+        assert!((0..1000).all(|_| limits.may_flood(PortId(1), None, 0, 1)));
+    }
+
+    #[test]
+    fn a_superframe_spends_as_many_frames_as_it_has_segments() {
+        let mut limits = RateLimits::new();
+        let limit = Some(StormLimit {
+            rate: 1000,
+            burst: 10,
+        });
+        let mut passes = |now_ms: u64, frames| {
+            limits.may_flood(
+                PortId(1),
+                limit,
+                (1 + now_ms) * 1_000_000_000 / 1000,
+                frames,
+            )
+        };
+        assert!(passes(1000, 46), "more than the bucket holds");
+        assert!(!passes(1036, 1), "46 frames take 46 ms");
+        assert!(passes(1037, 1));
+        assert!(!passes(1037, 1));
     }
 
     #[test]
@@ -144,7 +197,7 @@ mod tests {
                 burst: 0,
             },
         ] {
-            assert!(!limits.may_flood(PortId(0), Some(limit), 1 << 40));
+            assert!(!limits.may_flood(PortId(0), Some(limit), 1 << 40, 1));
         }
         assert_eq!(
             (0..1000)

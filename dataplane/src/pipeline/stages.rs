@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use super::context::BurstContext;
 use crate::frame::{BURST, Frame, FrameMemory};
-use crate::table::mac::{Lookup, LookupResult, MacKey};
+use crate::table::mac::{LookupResult, Lookups, MacKey};
 
 /// Frames of a group. With 8, a step takes longer than a load from memory. Larger groups evict one
 /// another from the L1 cache: chunks start at the same page offset, so that their first lines share
@@ -48,18 +48,33 @@ pub(super) trait Input<'t> {
         key: MacKey,
         found: LookupResult,
     );
+
+    /// Forwards the frames of a group, in their order, and takes each of them.
+    #[inline(always)]
+    fn forward_group<M: FrameMemory>(
+        ctx: &mut BurstContext<'t, '_, M>,
+        frames: &mut [Frame],
+        meta: &[Self::Meta],
+        (keys, found): (&[MacKey], &[LookupResult]),
+    ) {
+        let looked_up = keys.iter().zip(found);
+        for ((frame, meta), (key, found)) in frames.iter_mut().zip(meta).zip(looked_up) {
+            Self::forward(ctx, frame.take(), meta, *key, *found);
+        }
+    }
 }
 
 /// Runs up to [`BURST`] frames through all stages, and removes them from `burst`. `lookups`:
 /// scratch space for the lookups.
 pub(super) fn process<'t, I: Input<'t>, M: FrameMemory>(
     ctx: &mut BurstContext<'t, '_, M>,
-    lookups: &mut [Lookup; BURST],
+    lookups: &mut Lookups,
     burst: &mut Vec<Frame>,
 ) {
     let count = burst.len().min(BURST);
     let frames = &mut burst[..count];
     let mut meta = [I::DROPPED; BURST];
+    lookups.clear();
     frames
         .iter()
         .take(GROUP)
@@ -69,33 +84,24 @@ pub(super) fn process<'t, I: Input<'t>, M: FrameMemory>(
         let (parsed, ahead) = frames.split_at_mut(now.end);
         let mut ahead = ahead.iter();
         let frames_now = parsed[now.clone()].iter_mut();
-        for ((frame, meta), lookup) in frames_now
-            .zip(&mut meta[now.clone()])
-            .zip(&mut lookups[now])
-        {
+        for (at, (frame, meta)) in now.clone().zip(frames_now.zip(&mut meta[now.clone()])) {
             if let Some(ahead) = ahead.next() {
                 prefetch::<I, M>(ctx, ahead);
             }
-            *lookup = ctx.macs.lookup_start(I::parse(ctx, frame, meta));
+            lookups.set_key(at, I::parse(ctx, frame, meta));
         }
+        ctx.macs.lookup_start(lookups, now);
         let now = step.checked_sub(1).map_or(0..0, |step| group(step, count));
-        lookups[now]
-            .iter_mut()
-            .for_each(|lookup| ctx.macs.lookup_probe(lookup));
+        ctx.macs.lookup_probe(lookups, now);
         let now = step.checked_sub(2).map_or(0..0, |step| group(step, count));
-        for ((frame, meta), lookup) in frames[now.clone()]
-            .iter_mut()
-            .zip(&meta[now.clone()])
-            .zip(&lookups[now])
-        {
-            I::forward(
-                ctx,
-                frame.take(),
-                meta,
-                lookup.key(),
-                ctx.macs.lookup_finish(lookup),
-            );
-        }
+        ctx.macs.lookup_finish(lookups, now.clone());
+        let (keys, found) = lookups.results();
+        I::forward_group(
+            ctx,
+            &mut frames[now.clone()],
+            &meta[now.clone()],
+            (&keys[now.clone()], &found[now]),
+        );
     }
     burst.drain(..count);
 }

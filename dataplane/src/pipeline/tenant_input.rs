@@ -6,15 +6,16 @@
 //! ```
 
 use super::cache::{RxPort, TxPort, TxTunnel};
-use super::checksum::{self, Pending};
+use super::checksum::{self, Work};
 use super::context::BurstContext;
 use super::learn_event::{CHANGE_INTERVAL_NS, LearnEvent};
-use super::meta::{Disposition, DropScope, FrameMeta, IngressPort, TenantFrame};
+use super::meta::{Disposition, DropScope, FrameMeta, IngressPort, TenantBoundFrame, TenantFrame};
 use super::neigh_suppress::{self, Action};
 use super::parse::L3Info;
-use super::port_output::{self, TenantBoundFrame};
+use super::port_output;
 use super::stages::Input;
-use super::vxlan_output::{encapsulate, same_path};
+use super::superframe::{self, WireSize};
+use super::vxlan_output::{encapsulate, encapsulate_run, same_path};
 use super::{flood, flow, validate};
 use crate::drop::DropReason;
 use crate::frame::{Frame, FrameMemory};
@@ -92,37 +93,7 @@ impl<'t> Input<'t> for TenantInput {
         frame: &mut Frame,
         meta: &mut FrameMeta,
     ) -> MacKey {
-        let ingress = match ctx.access {
-            Some(ingress) => ingress,
-            None => match find_ingress_port(ctx, frame) {
-                Ok(ingress) => ingress,
-                Err((reason, scope)) => return reject(ctx, meta, reason, scope),
-            },
-        };
-        let IngressPort { port, domain } = ingress;
-        let bytes = ctx.pool.memory().bytes(frame);
-        let header = match validate::tenant(bytes, port) {
-            Ok(header) => header,
-            Err(reason) => return reject(ctx, meta, reason, ingress.scope()),
-        };
-        let key = MacKey::of_bits(port.domain, header.destination_bits());
-        if port.learn.is_some() {
-            ctx.sources
-                .push((port.id, MacKey::new(port.domain, header.source())));
-        }
-        // Specialized for untagged IPv4 without options, with constant offsets; the general version
-        // follows.
-        let pending = match L3Info::of_plain_v4(bytes) {
-            Some(l3) => fill_meta(bytes, l3, ingress, meta),
-            None if validate::has_tags(header, domain) => {
-                return reject(ctx, meta, DropReason::Tagged, ingress.scope());
-            }
-            None => fill_meta_any(bytes, frame.len(), ingress, meta),
-        };
-        if let Some(pending) = pending {
-            checksum::fill(ctx.pool.memory_mut(), frame, 0, pending);
-        }
-        key
+        Self::parse_frame::<M, false>(ctx, frame, meta)
     }
 
     #[inline(always)]
@@ -139,20 +110,155 @@ impl<'t> Input<'t> for TenantInput {
             _ => TenantFrame { frame, meta: *meta }.forward_slow(ctx, key, found.destination()),
         }
     }
+
+    /// Encapsulates runs of frames of one path together.
+    #[inline(always)]
+    fn forward_group<M: FrameMemory>(
+        ctx: &mut BurstContext<'t, '_, M>,
+        frames: &mut [Frame],
+        meta: &[FrameMeta],
+        (keys, found): (&[MacKey], &[LookupResult]),
+    ) {
+        let mut at = 0;
+        while at < frames.len() {
+            let looked_up = (&keys[at..], &found[at..]);
+            let run = encapsulate_run(ctx, &mut frames[at..], &meta[at..], looked_up);
+            at += run;
+            if run == 0 {
+                Self::forward(ctx, frames[at].take(), &meta[at], keys[at], found[at]);
+                at += 1;
+            }
+        }
+    }
 }
 
-/// Counts a drop; returns a key that no entry has.
+impl TenantInput {
+    /// `SUPERFRAME`: the frame is one that can be cut; its checksum is completed then.
+    #[inline(always)]
+    fn parse_frame<'t, M: FrameMemory, const SUPERFRAME: bool>(
+        ctx: &mut BurstContext<'t, '_, M>,
+        frame: &mut Frame,
+        meta: &mut FrameMeta,
+    ) -> MacKey {
+        let ingress = match ctx.access {
+            Some(ingress) => ingress,
+            None => match find_ingress_port(ctx, frame) {
+                Ok(ingress) => ingress,
+                Err(rejected) => return reject(ctx, frame, meta, rejected),
+            },
+        };
+        let IngressPort { port, domain } = ingress;
+        let bytes = ctx.pool.memory().bytes(frame);
+        let header = match validate::tenant(bytes, port) {
+            Ok(header) => header,
+            Err(reason) => return reject(ctx, frame, meta, (reason, ingress.scope())),
+        };
+        let key = MacKey::of_bits(port.domain, header.destination_bits());
+        let source = header.source();
+        // Specialized for untagged IPv4 without options, with constant offsets; the general version
+        // follows.
+        let work = match L3Info::of_plain_v4(bytes) {
+            Some(l3) => fill_meta(bytes, l3, ingress, meta),
+            None if validate::has_tags(header, domain) => {
+                return reject(ctx, frame, meta, (DropReason::Tagged, ingress.scope()));
+            }
+            None => fill_meta_any(bytes, frame.len(), ingress, meta),
+        };
+        // Only now: a host is learned from frames that its VNI accepts.
+        if port.learn.is_some() {
+            ctx.sources
+                .push((port.id, MacKey::new(port.domain, source)));
+        }
+        if SUPERFRAME {
+            meta.disposition = Disposition::Superframe;
+        } else if let Some(work) = work {
+            checksum::finish(ctx.pool.memory_mut(), frame, work);
+        }
+        key
+    }
+}
+
+/// [`TenantInput`] for a burst with frames whose senders left something to hardware.
+pub(super) struct OffloadInput;
+
+impl<'t> Input<'t> for OffloadInput {
+    type Meta = FrameMeta;
+    const DROPPED: FrameMeta = FrameMeta::DROPPED;
+    const PREPENDS: bool = true;
+
+    fn parse<M: FrameMemory>(
+        ctx: &mut BurstContext<'t, '_, M>,
+        frame: &mut Frame,
+        meta: &mut FrameMeta,
+    ) -> MacKey {
+        if frame.has_offload() {
+            parse_offload(ctx, frame, meta)
+        } else {
+            TenantInput::parse(ctx, frame, meta)
+        }
+    }
+
+    #[inline(always)]
+    fn forward<M: FrameMemory>(
+        ctx: &mut BurstContext<'t, '_, M>,
+        frame: Frame,
+        meta: &FrameMeta,
+        key: MacKey,
+        found: LookupResult,
+    ) {
+        TenantInput::forward(ctx, frame, meta, key, found);
+    }
+}
+
+/// Parses a frame whose sender left something to hardware.
+#[inline(never)]
+fn parse_offload<'t, M: FrameMemory>(
+    ctx: &mut BurstContext<'t, '_, M>,
+    frame: &mut Frame,
+    meta: &mut FrameMeta,
+) -> MacKey {
+    let received = frame.len() as u64;
+    let memory = ctx.pool.memory_mut();
+    let finished = superframe::receive(memory, frame);
+    let WireSize { frames, bytes, .. } =
+        match finished.and_then(|()| WireSize::checked(memory, frame)) {
+            Ok(size) => size,
+            Err(reason) => {
+                let scope = ctx.access.map_or(DropScope::default(), IngressPort::scope);
+                return reject(ctx, frame, meta, (reason, scope));
+            }
+        };
+    // What the device has received beyond what was counted: segments, and a tag beside the frame.
+    let more = (frames - 1, bytes - received);
+    let access = ctx.access.map(|ingress| &ingress.port.counters);
+    for counters in [Some(&ctx.device.counters), access].into_iter().flatten() {
+        counters.row(ctx.worker).received(more.0, more.1);
+    }
+    if !frame.has_offload() {
+        return TenantInput::parse(ctx, frame, meta);
+    }
+    let tagged = frame.len();
+    let key = TenantInput::parse_frame::<M, true>(ctx, frame, meta);
+    let tag = (tagged - frame.len()) as u64;
+    if tag > 0 {
+        let bytes = bytes - frames * tag;
+        ctx.rx_port.add_many(frames - 1, bytes - frame.len() as u64);
+    }
+    key
+}
+
+/// Counts the drop of `frame`; returns a key that no entry has.
 #[cold]
 fn reject<M>(
     ctx: &BurstContext<'_, '_, M>,
+    frame: &Frame,
     meta: &mut FrameMeta,
-    reason: DropReason,
-    scope: DropScope<'_>,
+    (reason, scope): (DropReason, DropScope<'_>),
 ) -> MacKey
 where
     M: FrameMemory,
 {
-    ctx.count_drop(reason, scope);
+    ctx.count_drops_at(ctx.device, reason, scope, ctx.frames_of(frame));
     *meta = FrameMeta::DROPPED;
     MacKey::default()
 }
@@ -164,19 +270,23 @@ fn fill_meta_any(
     len: usize,
     ingress: IngressPort<'_>,
     meta: &mut FrameMeta,
-) -> Option<Pending> {
+) -> Option<Work> {
     let l3 = L3Info::of_first(bytes, len);
-    fill_meta(bytes, l3, ingress, meta)
+    let work = fill_meta(bytes, l3, ingress, meta);
+    if ingress.port.is_unsegmented(len) && meta.disposition == Disposition::Forward {
+        meta.disposition = Disposition::Superframe;
+    }
+    work
 }
 
-/// Fills in `meta`; returns the checksum that must be computed. `bytes`: the frame's first segment.
+/// Fills in `meta`; returns what must be done with its checksums. `bytes`: the frame's first segment.
 #[inline(always)]
 fn fill_meta(
     bytes: &[u8],
     l3: L3Info,
     IngressPort { port, domain }: IngressPort<'_>,
     meta: &mut FrameMeta,
-) -> Option<Pending> {
+) -> Option<Work> {
     meta.flow = flow::hash(bytes, l3);
     meta.port = port.id;
     meta.tos = l3.tos;
@@ -186,7 +296,7 @@ fn fill_meta(
     } else {
         Disposition::Forward
     };
-    checksum::pending(bytes, l3, port.checksum)
+    checksum::work(bytes, l3, port.checksum)
 }
 
 impl TenantFrame {
@@ -258,27 +368,51 @@ impl TenantFrame {
         }
     }
 
+    /// Makes a superframe of a frame that is longer than its port's MTU, where that is possible.
+    #[cold]
+    fn infer_segments<M: FrameMemory>(
+        &mut self,
+        ctx: &mut BurstContext<'_, '_, M>,
+        port: &PortEntry,
+    ) {
+        let memory = ctx.pool.memory_mut();
+        superframe::infer(memory, &mut self.frame, port);
+        let WireSize { frames, bytes, .. } = WireSize::of(memory, &self.frame);
+        let (frames, bytes) = (frames - 1, bytes - self.frame.len() as u64);
+        let tags = port.vlan.map_or(0, |_| frames * vlan::LEN as u64);
+        let row = ctx.device.counters.row(ctx.worker);
+        row.received(frames, bytes + tags);
+        port.counters.row(ctx.worker).received(frames, bytes);
+    }
+
     /// Sends the frame to the destination of its key, or floods it.
     fn dispatch<'t, M: FrameMemory>(
-        self,
+        mut self,
         ctx: &mut BurstContext<'t, '_, M>,
         key: MacKey,
         found: Option<Destination>,
         ingress: IngressPort<'t>,
     ) {
         let IngressPort { port, domain } = ingress;
-        let egress = match found {
+        if self.meta.disposition == Disposition::Superframe && !self.frame.has_offload() {
+            self.infer_segments(ctx, port);
+        }
+        let egress = match found.filter(|to| ctx.snapshot.vteps.is_reachable(*to)) {
             Some(Destination::Port(id)) if id == port.id => {
                 return ctx.drop_frame(self.frame, DropReason::Hairpin, ingress.scope());
             }
             Some(Destination::Port(id)) => {
-                port_output::find(ctx, id, domain, self.frame.len()).map(Egress::Port)
+                port_output::find_for(ctx, id, domain, &self.frame, Some(port)).map(Egress::Port)
             }
             Some(Destination::Vtep(vtep)) => {
                 self.find_tunnel(ctx, vtep, domain, true).map(Egress::Vtep)
             }
             None => {
-                if !ctx.limits.may_flood(port.id, port.storm, ctx.now_ns) {
+                let frames = ctx.frames_of(&self.frame);
+                if !ctx
+                    .limits
+                    .may_flood(port.id, port.storm, ctx.now_ns, frames)
+                {
                     return ctx.drop_frame(self.frame, DropReason::Storm, ingress.scope());
                 }
                 let unicast = !key.mac().is_multicast();

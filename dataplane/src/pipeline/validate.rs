@@ -34,7 +34,15 @@ pub(super) fn has_tags(header: Ethernet<'_>, domain: &Domain) -> bool {
 /// Checks the inner frame of a VXLAN packet; returns its header.
 #[inline(always)]
 pub(super) fn inner<'f>(frame: &'f [u8], domain: &Domain) -> Result<Ethernet<'f>, DropReason> {
-    let header = Ethernet::parse(frame).ok_or(DropReason::InnerRunt)?;
+    inner_header(Ethernet::parse(frame).ok_or(DropReason::InnerRunt)?, domain)
+}
+
+/// [`inner`] for the header of the frame.
+#[inline(always)]
+pub(super) fn inner_header<'f>(
+    header: Ethernet<'f>,
+    domain: &Domain,
+) -> Result<Ethernet<'f>, DropReason> {
     if !addr::is_host(header.source_bits()) {
         return Err(DropReason::InnerSourceMac);
     }

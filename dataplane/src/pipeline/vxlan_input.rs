@@ -2,24 +2,30 @@
 //!
 //! ```text
 //! parse: decap, VNI, source VTEP, validate, ECN -> lookup -> forward: port_output
+//!                                                                    gro, for devices that take
+//!                                                                    superframes -> port_output
 //! ```
 
 use std::net::IpAddr;
+use std::ops::Range;
 
 use super::cache::RxTunnel;
 use super::context::BurstContext;
-use super::decap::{self, VxlanPacket};
-use super::meta::DropScope;
+use super::decap::{self, TunnelHeaders, VxlanPacket};
+use super::meta::{DropScope, TenantBoundFrame};
 use super::parse::{L3Info, Network};
-use super::port_output::{self, TenantBoundFrame};
+use super::port_output;
 use super::stages::Input;
-use super::{checksum, ecn, validate};
-use crate::addr::VtepAddr;
+use super::superframe::{self, WireSize};
+use super::{checksum, ecn, overlay_flood, validate};
+use crate::addr::{PortId, VtepAddr};
 use crate::drop::DropReason;
+use crate::frame::offload::{ChecksumState, Offload};
 use crate::frame::{Frame, FrameMemory};
 use crate::table::mac::{Destination, LookupResult, MacKey};
 use crate::table::vni::Domain;
 use crate::table::vtep::RemoteVtep;
+use crate::wire::ethernet::Ethernet;
 use crate::wire::{ipv4, ipv6};
 
 /// What `parse` found in a VXLAN packet.
@@ -85,6 +91,26 @@ impl<'t> Input<'t> for VxlanInput {
     ) {
         DecapsulatedFrame { frame, meta }.forward(ctx, found);
     }
+
+    /// Delivers runs of frames to one port together.
+    #[inline(always)]
+    fn forward_group<M: FrameMemory>(
+        ctx: &mut BurstContext<'t, '_, M>,
+        frames: &mut [Frame],
+        meta: &[DecapMeta<'t>],
+        (keys, found): (&[MacKey], &[LookupResult]),
+    ) {
+        let mut at = 0;
+        while at < frames.len() {
+            let domains = meta[at..].iter().map(|meta| meta.domain);
+            let run = port_output::deliver_run(ctx, &mut frames[at..], domains, &found[at..]);
+            at += run;
+            if run == 0 {
+                Self::forward(ctx, frames[at].take(), &meta[at], keys[at], found[at]);
+                at += 1;
+            }
+        }
+    }
 }
 
 /// Checks a packet and removes its outer headers. `scope`: filled in with what a drop is counted
@@ -95,14 +121,42 @@ fn decapsulate<'t, M: FrameMemory>(
     frame: &mut Frame,
     scope: &mut DropScope<'t>,
 ) -> Result<(DecapMeta<'t>, MacKey), DropReason> {
+    if frame.has_offload() {
+        return decapsulate_offload(ctx, frame, scope);
+    }
     if ctx.device.csum_incomplete {
         checksum::complete_vxlan(ctx.pool.memory_mut(), frame);
     }
+    let bytes = ctx.pool.memory().bytes(frame);
+    if let Some(tunnel) = ctx.rx_tunnel.current()
+        && let RxTunnel {
+            domain,
+            vtep,
+            headers: Some(headers),
+            ..
+        } = tunnel
+        && frame.is_plain()
+        && let Some((header, inner)) = headers.inner(bytes)
+        && let Ok(header) = validate::inner_header(header, domain)
+    {
+        let key = MacKey::of_bits(domain.id, header.destination_bits());
+        let meta = DecapMeta {
+            domain: Some(domain),
+            from: *vtep,
+        };
+        ctx.rx_tunnel.add(inner.len());
+        strip(ctx, frame, inner)?;
+        return Ok((meta, key));
+    }
+    let header = Ethernet::parse(bytes).ok_or(DropReason::OuterTruncated)?;
+    if !ctx.device.is_destination(header.destination()) {
+        return Err(DropReason::OtherStation);
+    }
     // Specialized for untagged outer IPv4, with constant offsets; the general version follows.
     let (memory, len) = (ctx.pool.memory(), frame.len());
-    let sum = |range| memory.sum(frame, range);
+    let sum = |range| Some(memory.sum(frame, range));
     match decap::parse_plain_v4(memory.bytes(frame), len, &ctx.snapshot.settings, sum) {
-        Some(packet) => strip_outer(ctx, frame, packet?, scope),
+        Some(packet) => strip_outer(ctx, frame, packet?, scope, (0, 0)),
         None => decapsulate_any(ctx, frame, scope),
     }
 }
@@ -115,18 +169,73 @@ fn decapsulate_any<'t, M: FrameMemory>(
     scope: &mut DropScope<'t>,
 ) -> Result<(DecapMeta<'t>, MacKey), DropReason> {
     let (memory, len) = (ctx.pool.memory(), frame.len());
-    let sum = |range| memory.sum(frame, range);
+    let sum = |range| Some(memory.sum(frame, range));
     let packet = decap::parse(memory.bytes(frame), len, &ctx.snapshot.settings, sum)?;
-    strip_outer(ctx, frame, packet, scope)
+    strip_outer(ctx, frame, packet, scope, (0, 0))
 }
 
-/// Checks VNI, source VTEP and inner frame, and removes the outer headers.
+/// [`decapsulate`] for a packet whose sender left something to hardware, or whose checksum the kernel
+/// has verified.
+///
+/// A superframe is one of the inner packet, as Linux' vxlan device sends it where the underlay takes
+/// that: it stays one.
+#[inline(never)]
+fn decapsulate_offload<'t, M: FrameMemory>(
+    ctx: &mut BurstContext<'t, '_, M>,
+    frame: &mut Frame,
+    scope: &mut DropScope<'t>,
+) -> Result<(DecapMeta<'t>, MacKey), DropReason> {
+    let header = Ethernet::parse(ctx.pool.memory().bytes(frame));
+    let header = header.ok_or(DropReason::OuterTruncated)?;
+    if !ctx.device.is_destination(header.destination()) {
+        return Err(DropReason::OtherStation);
+    }
+    let (memory, settings) = (ctx.pool.memory(), &ctx.snapshot.settings);
+    let Offload {
+        segmentation,
+        checksum,
+        ..
+    } = memory.segments().offload(frame);
+    let inner_start = decap::inner_start(memory.bytes(frame)).ok_or(DropReason::OuterTruncated)?;
+    // The partial checksum is that of the inner packet.
+    let is_inner = matches!(checksum, ChecksumState::Partial { start, .. }
+        if usize::from(start) >= usize::from(frame.start()) + inner_start);
+    if segmentation.is_none() {
+        if is_inner {
+            superframe::receive(ctx.pool.memory_mut(), frame)?;
+            return decapsulate_any(ctx, frame, scope);
+        }
+        memory.segments().set_offload(frame, Offload::default());
+    } else if !is_inner {
+        return Err(DropReason::Unsegmentable);
+    }
+    let packet = decap::parse(
+        ctx.pool.memory().bytes(frame),
+        frame.len(),
+        settings,
+        |_| None,
+    )?;
+    if segmentation.is_none() {
+        return strip_outer(ctx, frame, packet, scope, (0, 0));
+    }
+    // What is received beyond the one packet that is counted anyway.
+    let WireSize { frames, bytes, .. } = WireSize::checked(ctx.pool.memory(), frame)?;
+    let (more, bytes) = (frames - 1, bytes - frame.len() as u64);
+    ctx.device.counters.row(ctx.worker).received(more, bytes);
+    let inner = bytes - more * packet.inner.start as u64;
+    let stripped = strip_outer(ctx, frame, packet, scope, (more, inner));
+    stripped.inspect_err(|reason| ctx.count_drops_at(ctx.device, *reason, *scope, more))
+}
+
+/// Checks VNI, source VTEP and inner frame, and removes the outer headers. `more`: frames and bytes
+/// that the packet stands for beyond itself.
 #[inline(always)]
 fn strip_outer<'t, M: FrameMemory>(
     ctx: &mut BurstContext<'t, '_, M>,
     frame: &mut Frame,
     packet: VxlanPacket,
     scope: &mut DropScope<'t>,
+    more: (u64, u64),
 ) -> Result<(DecapMeta<'t>, MacKey), DropReason> {
     let VxlanPacket {
         source,
@@ -146,7 +255,8 @@ fn strip_outer<'t, M: FrameMemory>(
         None => find_rx_tunnel(ctx, frame, (source, vni), scope)?,
     };
     (scope.domain, scope.vtep) = (Some(domain), vtep);
-    ctx.rx_tunnel.add(inner.len());
+    ctx.rx_tunnel
+        .add_many(1 + more.0, inner.len() as u64 + more.1);
     let bytes = ctx.pool.memory_mut().bytes_mut(frame);
     let end = inner.end.min(bytes.len());
     let bytes = bytes
@@ -159,17 +269,25 @@ fn strip_outer<'t, M: FrameMemory>(
     if tos & ecn::MASK != 0 {
         combine_ecn(bytes, tos)?;
     }
+    strip(ctx, frame, inner)?;
+    let meta = DecapMeta {
+        domain: Some(domain),
+        from: vtep,
+    };
+    Ok((meta, key))
+}
+
+/// Removes what is outside of `inner`.
+#[inline(always)]
+fn strip<M: FrameMemory>(
+    ctx: &mut BurstContext<'_, '_, M>,
+    frame: &mut Frame,
+    inner: Range<usize>,
+) -> Result<(), DropReason> {
     ctx.pool.truncate(frame, inner.end);
     frame
         .trim_front(inner.start as u16)
-        .map_err(|_| DropReason::OuterTruncated)?;
-    Ok((
-        DecapMeta {
-            domain: Some(domain),
-            from: vtep,
-        },
-        key,
-    ))
+        .map_err(|_| DropReason::OuterTruncated)
 }
 
 /// The VNI and the sender of a packet: a VTEP of the VNI, or any VTEP when the packet came to the
@@ -184,7 +302,8 @@ fn find_rx_tunnel<'t, M: FrameMemory>(
     let snapshot = ctx.snapshot;
     let domain = snapshot.vnis.by_vni(vni).ok_or(DropReason::UnknownVni)?;
     scope.domain = Some(domain);
-    let group = decap::group(ctx.pool.memory().bytes(frame));
+    let bytes = ctx.pool.memory().bytes(frame);
+    let group = decap::group(bytes);
     if group.is_some() && group != domain.group.map(VtepAddr::get) {
         return Err(DropReason::WrongDestination);
     }
@@ -196,11 +315,18 @@ fn find_rx_tunnel<'t, M: FrameMemory>(
         return Err(DropReason::UnknownVtep);
     }
     let vtep = from.and_then(|from| snapshot.vteps.get(from));
+    // Where checksums are left to the device, every packet is looked at.
+    let headers = Ethernet::parse(bytes)
+        .filter(|_| group.is_none() && !ctx.device.csum_incomplete)
+        .and_then(|header| {
+            TunnelHeaders::new(header.destination(), source, vni, &snapshot.settings)
+        });
     let origin = RxTunnel {
         source,
         to_group: group.is_some(),
         domain,
         vtep,
+        headers,
     };
     ctx.rx_tunnel.switch(origin);
     Ok(origin)
@@ -216,9 +342,11 @@ impl<'t> DecapsulatedFrame<'t> {
     ) {
         // The MAC table has unicast MACs only.
         if let (Some(port), Some(domain)) = (found.port(), self.meta.domain)
+            && !self.frame.has_offload()
             && port_output::same_path(ctx, port, domain, self.frame.len())
         {
-            return TenantBoundFrame::new(self.frame).deliver(ctx);
+            TenantBoundFrame::new(self.frame).deliver(ctx);
+            return;
         }
         self.forward_slow(ctx, found.destination());
     }
@@ -238,9 +366,10 @@ impl<'t> DecapsulatedFrame<'t> {
             domain: Some(domain),
             vtep: self.meta.from,
         };
-        match found {
+        match found.filter(|to| ctx.snapshot.vteps.is_reachable(*to)) {
             Some(Destination::Port(port)) => {
-                match port_output::find(ctx, port, domain, self.frame.len()) {
+                match port_output::find_for(ctx, port, domain, &self.frame, None) {
+                    Some(to) if to.device.superframes => join(ctx, port, self.frame),
                     Some(tx_port) => TenantBoundFrame::new(self.frame).send(ctx, tx_port),
                     None => ctx.pool.free(self.frame),
                 }
@@ -248,10 +377,41 @@ impl<'t> DecapsulatedFrame<'t> {
             Some(Destination::Vtep(_)) => {
                 ctx.drop_frame(self.frame, DropReason::SplitHorizon, scope);
             }
-            None if domain.flood.ports.is_empty() => {
-                ctx.drop_frame(self.frame, DropReason::NoFloodTarget, scope);
+            None => {
+                overlay_flood::enqueue(TenantBoundFrame::new(self.frame), ctx, domain, scope);
             }
-            None => TenantBoundFrame::new(self.frame).flood(ctx, domain),
+        }
+    }
+}
+
+/// Sends the segments that are held, at the end of a burst.
+#[inline(always)]
+pub(super) fn finish<M: FrameMemory>(ctx: &mut BurstContext<'_, '_, M>) {
+    if !ctx.gro.is_empty() {
+        send_held(ctx);
+    }
+}
+
+#[inline(never)]
+fn send_held<M: FrameMemory>(ctx: &mut BurstContext<'_, '_, M>) {
+    ctx.gro.finish(ctx.pool);
+    send_ready(ctx);
+}
+
+/// Holds a segment for `port`, whose device takes superframes, or sends what can't be joined.
+#[inline(never)]
+fn join<M: FrameMemory>(ctx: &mut BurstContext<'_, '_, M>, port: PortId, frame: Frame) {
+    ctx.gro.offer(ctx.pool, port, frame);
+    send_ready(ctx);
+}
+
+/// Sends frames that no other segment can be joined to.
+#[inline(never)]
+fn send_ready<M: FrameMemory>(ctx: &mut BurstContext<'_, '_, M>) {
+    while let Some((port, frame)) = ctx.gro.next_ready() {
+        match port_output::get(ctx, port) {
+            Some(to) => TenantBoundFrame::new(frame).send(ctx, to),
+            None => ctx.drop_frame(frame, DropReason::PortDown, DropScope::default()),
         }
     }
 }

@@ -3,14 +3,18 @@
 
 use super::cache::TxTunnel;
 use super::context::BurstContext;
-use super::encap::{self, PerPacketFields, Tail};
+use super::cut::{Cut, cut};
+use super::encap::{self, PerPacketFields, PlainHeaderV4, PlainHeaderV6, RunHeader, Tail};
 use super::meta::{Disposition, DropScope, FrameMeta, TenantFrame, TxFrame};
 use super::parse::L3Info;
+use super::superframe::WireSize;
 use super::{ecn, flow, pmtu};
 use crate::addr::VtepId;
 use crate::drop::DropReason;
 use crate::frame::{Frame, FrameMemory};
-use crate::table::mac::MacKey;
+use crate::table::encapsulation::{PLAIN_V4, PLAIN_V6};
+use crate::table::mac::{Destination, LookupResult, MacKey};
+use crate::table::port::PortEntry;
 use crate::table::vni::Domain;
 use crate::table::vtep::{Adjacency, RemoteVtep};
 use crate::table::{Settings, Snapshot};
@@ -38,6 +42,7 @@ impl FrameMeta {
             tos: ecn::outer_tos(self.tos, settings.dscp),
             source_port: flow::source_port(self.flow),
             vni: domain.vni.get(),
+            flow_label: flow::label(self.flow),
             no_udp6_checksum: settings.udp6_zero_tx,
         }
     }
@@ -52,13 +57,97 @@ pub(super) fn same_path<M: FrameMemory>(
     (id, key): (VtepId, MacKey),
 ) -> bool {
     ctx.tx_tunnel.current().is_some_and(|current| {
-        let path = current.vtep.path(flow::path_hash(meta.flow));
+        let hash = flow::path_hash(meta.flow);
+        let path = if current.by_group {
+            let selected = ctx.snapshot.vteps.select(id, hash);
+            selected.and_then(|(_, path)| path)
+        } else {
+            current.vtep.path(hash)
+        };
         meta.disposition == Disposition::Forward
             && current.id == id
             && current.domain.id == key.domain()
             && path.is_some_and(|path| std::ptr::eq(path, current.path))
             && frame.len() <= usize::from(current.path.max_frame)
     })
+}
+
+/// [`encapsulate`] for a run: the frames, from the first on, of one chunk, with headroom, and on the
+/// current path, as [`same_path`] says. Returns their number.
+#[inline(always)]
+pub(super) fn encapsulate_run<M: FrameMemory>(
+    ctx: &mut BurstContext<'_, '_, M>,
+    frames: &mut [Frame],
+    meta: &[FrameMeta],
+    (keys, found): (&[MacKey], &[LookupResult]),
+) -> usize {
+    let Some(&tunnel) = ctx.tx_tunnel.current() else {
+        return 0;
+    };
+    match usize::from(tunnel.path.rewrite.size()) {
+        PLAIN_V4 => write_run::<PlainHeaderV4, M>(ctx, &tunnel, frames, meta, (keys, found)),
+        PLAIN_V6 => write_run_v6(ctx, &tunnel, frames, meta, (keys, found)),
+        _ => 0,
+    }
+}
+
+#[inline(never)]
+fn write_run_v6<M: FrameMemory>(
+    ctx: &mut BurstContext<'_, '_, M>,
+    tunnel: &TxTunnel<'_>,
+    frames: &mut [Frame],
+    meta: &[FrameMeta],
+    looked_up: (&[MacKey], &[LookupResult]),
+) -> usize {
+    write_run::<PlainHeaderV6, M>(ctx, tunnel, frames, meta, looked_up)
+}
+
+/// [`encapsulate_run`] over `tunnel`, whose header is an `H`.
+#[inline(always)]
+fn write_run<H: RunHeader, M: FrameMemory>(
+    ctx: &mut BurstContext<'_, '_, M>,
+    tunnel: &TxTunnel<'_>,
+    frames: &mut [Frame],
+    meta: &[FrameMeta],
+    (keys, found): (&[MacKey], &[LookupResult]),
+) -> usize {
+    let settings = &ctx.snapshot.settings;
+    let in_common = FrameMeta::DROPPED.per_packet_fields(settings, tunnel.domain);
+    let header = H::new(&tunnel.path.rewrite, in_common);
+    let has_one_path = !tunnel.by_group && tunnel.vtep.paths.len() == 1;
+    let to = LookupResult::from(Destination::Vtep(tunnel.id));
+    let (longest, mut bytes, mut count) = (usize::from(tunnel.path.max_frame), 0, 0);
+    let looked_up = keys.iter().zip(found);
+    for ((frame, meta), (key, found)) in frames.iter_mut().zip(meta).zip(looked_up) {
+        // Non-short-circuit: all hold for nearly every frame, so one branch suffices.
+        let is_usual = frame.is_plain()
+            & (frame.len() <= longest)
+            & (*found == to)
+            & (key.domain() == tunnel.domain.id)
+            & (meta.disposition == Disposition::Forward);
+        let (id, len) = ((tunnel.id, *key), frame.len());
+        let takes_path = is_usual && (has_one_path || same_path(ctx, frame, meta, id));
+        if !takes_path || frame.prepend(H::LEN as u16).is_err() {
+            break;
+        }
+        let packet = ctx.pool.memory_mut().bytes_mut(frame);
+        let fields = meta.per_packet_fields(settings, tunnel.domain);
+        header.write(packet, Tail::default(), fields, ctx.identification);
+        (bytes, count) = (bytes + len, count + 1);
+    }
+    let sent = ctx.out.push_run(tunnel.device.id, &mut frames[..count]);
+    if sent < count {
+        let scope = DropScope {
+            port: None,
+            domain: Some(tunnel.domain),
+            vtep: Some(tunnel.vtep),
+        };
+        let refused = &mut frames[sent..count];
+        bytes += refused.len() * H::LEN;
+        bytes -= ctx.refuse(tunnel.device, refused, scope);
+    }
+    ctx.tx_tunnel.add_many(sent as u64, bytes as u64);
+    count
 }
 
 /// Writes the outer header of the current path into the frame's headroom, and queues the frame.
@@ -94,6 +183,48 @@ pub(super) fn encapsulate<M: FrameMemory>(
             }
         }
         Err(frame) => ctx.drop_frame(frame, DropReason::BadDescriptor, scope),
+    }
+}
+
+/// Sends the segments of a superframe to a VTEP.
+#[cold]
+pub(super) fn cut_to_vtep<'t, M: FrameMemory>(
+    ctx: &mut BurstContext<'t, '_, M>,
+    TenantFrame { frame, meta }: &TenantFrame,
+    tunnel: TxTunnel<'t>,
+) {
+    let TxTunnel {
+        vtep,
+        path,
+        device,
+        domain,
+        ..
+    } = tunnel;
+    let scope = DropScope {
+        port: None,
+        domain: Some(domain),
+        vtep: Some(vtep),
+    };
+    let fields = meta.per_packet_fields(&ctx.snapshot.settings, domain);
+    ctx.set_tx_tunnel(tunnel);
+    let left = cut(ctx, frame, scope, |ctx, segment| {
+        let (len, chunks) = (segment.frame.len(), segment.chunks);
+        match EncapsulatedFrame::prepend_summed(ctx, segment, path, fields) {
+            Ok(packet) => {
+                let sent = ctx.enqueue_to_vtep(device, (packet, chunks), domain, vtep);
+                if sent {
+                    ctx.tx_tunnel.add(len);
+                }
+                sent
+            }
+            Err(frame) => {
+                ctx.drop_frame(frame, DropReason::BadDescriptor, scope);
+                true
+            }
+        }
+    });
+    if left > 0 {
+        ctx.count_refused(device, scope, left);
     }
 }
 
@@ -136,6 +267,28 @@ impl EncapsulatedFrame {
         Ok(Self::write(ctx, frame, tail, path, fields))
     }
 
+    /// [`EncapsulatedFrame::prepend`] for a segment of a superframe, whose checksum is known.
+    ///
+    /// # Errors
+    /// The frame, when its headroom is too short.
+    #[inline]
+    fn prepend_summed<M: FrameMemory>(
+        ctx: &mut BurstContext<'_, '_, M>,
+        Cut { mut frame, sum, .. }: Cut,
+        path: &Adjacency,
+        fields: PerPacketFields,
+    ) -> Result<Self, Frame> {
+        let (len, size) = (frame.len(), path.rewrite.size());
+        if frame.prepend(size).is_err() {
+            return Err(frame);
+        }
+        let packet = ctx.pool.memory_mut().bytes_mut(&mut frame);
+        let header = &mut packet[..size.into()];
+        let tail = Tail { len, sum };
+        encap::write(header, tail, &path.rewrite, fields, ctx.identification);
+        Ok(Self(frame))
+    }
+
     /// Writes the outer header of `path` over the first bytes of `frame`, which are reserved for
     /// it.
     #[inline(always)]
@@ -153,7 +306,8 @@ impl EncapsulatedFrame {
 }
 
 impl TenantFrame {
-    /// The path to a VTEP with its device; `None` when there is none, or the frame does not fit.
+    /// The path to a VTEP, or to a member of a group, with its device; `None` when there is none, or
+    /// the frame does not fit.
     #[inline(always)]
     pub(super) fn lookup_tunnel<'t, M: FrameMemory>(
         &self,
@@ -161,10 +315,12 @@ impl TenantFrame {
         id: VtepId,
         domain: &'t Domain,
     ) -> Option<TxTunnel<'t>> {
-        let (vtep, path) = self.adjacency(ctx.snapshot, id)?;
+        let longest = WireSize::of(ctx.pool.memory(), &self.frame).longest;
+        let (vtep, path) = self.adjacency(ctx.snapshot, id, longest)?;
         let device = ctx.snapshot.ports.device(path.device)?;
         Some(TxTunnel {
             id,
+            by_group: ctx.snapshot.vteps.get(id).is_none(),
             vtep,
             path,
             device,
@@ -172,17 +328,19 @@ impl TenantFrame {
         })
     }
 
-    /// A VTEP and the adjacency of this frame's flow; `None` when there is none, or the frame does
-    /// not fit.
+    /// A VTEP and the adjacency of this frame's flow; `None` when there is none, or the frame, of `len`
+    /// bytes on the wire, does not fit.
     #[inline(always)]
     pub(super) fn adjacency<'t>(
         &self,
         snapshot: &'t Snapshot,
         id: VtepId,
+        len: usize,
     ) -> Option<(&'t RemoteVtep, &'t Adjacency)> {
-        let vtep = snapshot.vteps.get(id)?;
-        let path = vtep.path(flow::path_hash(self.meta.flow))?;
-        (self.frame.len() <= usize::from(path.max_frame)).then_some((vtep, path))
+        let hash = flow::path_hash(self.meta.flow);
+        let (vtep, path) = snapshot.vteps.select(id, hash)?;
+        let path = path?;
+        (len <= usize::from(path.max_frame)).then_some((vtep, path))
     }
 
     /// Parses the frame's L3 header again, for the slow path.
@@ -203,19 +361,29 @@ impl TenantFrame {
         if let Some(tunnel) = self.lookup_tunnel(ctx, id, domain) {
             return Some(tunnel);
         }
-        let vtep = ctx.snapshot.vteps.get(id);
+        let hash = flow::path_hash(self.meta.flow);
+        let selected = ctx.snapshot.vteps.select(id, hash);
+        let vtep = selected.map(|(vtep, _)| vtep);
         let scope = DropScope {
             port: ctx.snapshot.ports.port(self.meta.port),
             domain: Some(domain),
             vtep,
         };
-        match vtep.and_then(|vtep| vtep.path(flow::path_hash(self.meta.flow))) {
-            None => ctx.count_drop(DropReason::NoAdjacency, scope),
-            Some(path) if self.frame.len() <= usize::from(path.max_frame) => {
-                ctx.count_drop(DropReason::PortDown, scope);
-            }
+        let WireSize {
+            frames, longest, ..
+        } = WireSize::of(ctx.pool.memory(), &self.frame);
+        let count = |reason| ctx.count_drops_at(ctx.device, reason, scope, frames);
+        match selected.and_then(|(_, path)| path) {
+            None => count(DropReason::NoAdjacency),
+            Some(path) if longest <= usize::from(path.max_frame) => count(DropReason::PortDown),
             Some(path) => {
-                ctx.count_drop(DropReason::TooBig, scope);
+                let unsegmented = |port: &PortEntry| port.is_unsegmented(longest);
+                let reason = if scope.port.is_some_and(unsegmented) {
+                    DropReason::Unsegmented
+                } else {
+                    DropReason::TooBig
+                };
+                count(reason);
                 if report {
                     let l3 = self.l3_info(ctx);
                     pmtu::send_too_big(
@@ -238,6 +406,10 @@ impl TenantFrame {
         ctx: &mut BurstContext<'t, '_, M>,
         tunnel: TxTunnel<'t>,
     ) {
+        if self.frame.has_offload() {
+            cut_to_vtep(ctx, &self, tunnel);
+            return ctx.pool.free(self.frame);
+        }
         ctx.set_tx_tunnel(tunnel);
         encapsulate(ctx, self.frame, &self.meta);
     }

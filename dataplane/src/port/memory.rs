@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::Port;
+use super::{Port, TxState};
 use crate::frame::assembly::ChainBuilder;
 use crate::frame::chain::{Segment, SegmentTable};
+use crate::frame::offload::{ChecksumState, Offload};
 use crate::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
 use crate::mem::{allocate, prefetch};
 
@@ -124,12 +125,15 @@ pub fn memory_pools(
 /// A port whose received frames come from a test, and whose sent frames the test reads.
 #[derive(Debug)]
 pub struct MemoryPort {
-    received: VecDeque<Vec<u8>>,
-    sent: Vec<Vec<u8>>,
+    received: VecDeque<(Vec<u8>, Offload)>,
+    sent: Vec<(Vec<u8>, Offload)>,
     capacity: usize,
     chunk_fill: usize,
     error: Option<i32>,
     busy_poll_ended: bool,
+    /// Frames are accepted and never sent.
+    stuck: bool,
+    held: Vec<Frame>,
 }
 
 impl Default for MemoryPort {
@@ -141,6 +145,8 @@ impl Default for MemoryPort {
             chunk_fill: usize::MAX,
             error: None,
             busy_poll_ended: false,
+            stuck: false,
+            held: Vec::new(),
         }
     }
 }
@@ -154,7 +160,13 @@ impl MemoryPort {
 
     /// Queues these bytes as a frame to be received.
     pub fn inject(&mut self, frame: &[u8]) {
-        self.received.push_back(frame.to_vec());
+        self.inject_offload(frame, Offload::default());
+    }
+
+    /// [`MemoryPort::inject`] for a frame whose sender left something to hardware. The start of a
+    /// partial checksum counts from the start of the frame, which is received after the headroom.
+    pub fn inject_offload(&mut self, frame: &[u8], offload: Offload) {
+        self.received.push_back((frame.to_vec(), offload));
     }
 
     /// The number of injected frames that are not received yet.
@@ -165,6 +177,13 @@ impl MemoryPort {
 
     /// Takes the sent frames, oldest first.
     pub fn take_sent(&mut self) -> Vec<Vec<u8>> {
+        let sent = self.take_sent_offloads().into_iter();
+        sent.map(|(frame, _)| frame).collect()
+    }
+
+    /// Takes the sent frames, each with what is left to the device; as in
+    /// [`MemoryPort::inject_offload`].
+    pub fn take_sent_offloads(&mut self) -> Vec<(Vec<u8>, Offload)> {
         std::mem::take(&mut self.sent)
     }
 
@@ -207,10 +226,23 @@ impl MemoryPort {
         self.error = error;
     }
 
+    /// Makes the port keep the frames that it accepts, like a device whose peer has paused it.
+    pub const fn set_stuck(&mut self, stuck: bool) {
+        self.stuck = stuck;
+    }
+
     /// Simulates the end of busy polling.
     pub const fn end_busy_poll(&mut self) {
         self.busy_poll_ended = true;
     }
+}
+
+/// The offload with another start of its checksum.
+fn shifted(mut offload: Offload, to: impl FnOnce(u16) -> u16) -> Offload {
+    if let ChecksumState::Partial { start, .. } = &mut offload.checksum {
+        *start = to(*start);
+    }
+    offload
 }
 
 /// A new chunk with these bytes; `None` when no chunk is free.
@@ -232,11 +264,16 @@ impl<M: FrameMemory> Port<M> for MemoryPort {
             if pool.available() == 0 {
                 break;
             }
-            let Some(bytes) = self.received.pop_front() else {
+            let Some((bytes, offload)) = self.received.pop_front() else {
                 break;
             };
             // As with a device, a frame that does not fit is lost before the worker sees it.
-            burst.extend(self.place(pool, &bytes));
+            let Some(mut frame) = self.place(pool, &bytes) else {
+                continue;
+            };
+            let offload = shifted(offload, |start| start + HEADROOM);
+            pool.memory().segments().set_offload(&mut frame, offload);
+            burst.push(frame);
         }
         burst.len() - before
     }
@@ -244,10 +281,16 @@ impl<M: FrameMemory> Port<M> for MemoryPort {
     fn send(&mut self, pool: &mut Pool<M>, frames: &mut Vec<Frame>) -> usize {
         let accepted = frames.len().min(self.capacity);
         self.capacity -= accepted;
+        if self.stuck {
+            self.held.extend(frames.drain(..accepted));
+            return accepted;
+        }
         for frame in frames.drain(..accepted) {
             let mut bytes = vec![0; frame.len()];
             pool.memory().read(&frame, &mut bytes);
-            self.sent.push(bytes);
+            let offload = pool.memory().segments().offload(&frame);
+            let offload = shifted(offload, |start| start.wrapping_sub(frame.start()));
+            self.sent.push((bytes, offload));
             pool.free(frame);
         }
         accepted
@@ -257,12 +300,21 @@ impl<M: FrameMemory> Port<M> for MemoryPort {
         self.error.map_or(Ok(()), Err)
     }
 
+    fn tx_state(&mut self) -> TxState {
+        TxState {
+            free: self.capacity,
+            held: self.held.len(),
+            waiting: self.held.len(),
+        }
+    }
+
     fn busy_poll_ended(&mut self) -> bool {
         std::mem::take(&mut self.busy_poll_ended)
     }
 
-    /// No chunk is held between calls, so there are none to return.
-    fn close(self, _pool: &mut Pool<M>) {}
+    fn close(self, pool: &mut Pool<M>) {
+        self.held.into_iter().for_each(|frame| pool.free(frame));
+    }
 }
 
 #[cfg(test)]
@@ -274,7 +326,7 @@ mod tests {
         let mut pool = memory_pools(2, 100, 2048).remove(1);
         let mut port = MemoryPort::new();
         (0..150u8).for_each(|i| port.inject(&[i; 60]));
-        port.inject(&[1; 20_000]);
+        port.inject(&[1; 70_000]);
         let mut burst = Vec::new();
         assert_eq!(port.receive(&mut pool, &mut burst), BURST);
         assert_eq!(port.receive(&mut pool, &mut burst), 36);

@@ -18,12 +18,21 @@ impl PortErrors {
     ///
     /// - a descriptor of the kernel with a chunk that the device did not hold, or with bytes
     ///   outside of it, and a frame to send that no device accepts;
-    /// - a received frame of more than [`crate::frame::chain::MAX_SEGMENTS`] chunks;
-    /// - a frame of several chunks to send where the device accepts only one.
-    pub const REASONS: [DropReason; 3] = [
+    /// - a received frame of more than [`crate::frame::chain::MAX_SEGMENTS`] chunks, and one to send
+    ///   of more chunks than devices take;
+    /// - a frame of several chunks to send where the device accepts only one;
+    /// - a frame that was handed to the device, and that its driver dropped;
+    /// - a received frame whose sender left segmentation that can't be done;
+    /// - a frame to send that is longer than the interface's MTU by now, or whose interface is down
+    ///   or gone.
+    pub const REASONS: [DropReason; 7] = [
         DropReason::BadDescriptor,
         DropReason::TooManySegments,
         DropReason::MultiBufferUnsupported,
+        DropReason::TxDropped,
+        DropReason::Unsegmentable,
+        DropReason::PortMtu,
+        DropReason::PortDown,
     ];
 
     /// Counts one error.
@@ -33,6 +42,15 @@ impl PortErrors {
     #[inline]
     pub fn count(&mut self, reason: DropReason) {
         self.0[Self::index(reason)] += 1;
+    }
+
+    /// Counts as many errors as a superframe stands for segments.
+    ///
+    /// # Panics
+    /// As [`Self::count`].
+    #[inline]
+    pub fn count_many(&mut self, reason: DropReason, frames: u64) {
+        self.0[Self::index(reason)] += frames;
     }
 
     /// Errors counted for `reason` so far; 0 for a reason that ports do not count.
@@ -55,6 +73,18 @@ impl PortErrors {
     }
 }
 
+/// The transmit side of a port at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TxState {
+    /// Chunks that the port accepts before its queue is full.
+    pub free: usize,
+    /// Chunks that it holds: queued, or taken by the device and not returned yet.
+    pub held: usize,
+    /// Chunks queued that the device has not taken: as many frames, unless they are of several
+    /// chunks.
+    pub waiting: usize,
+}
+
 /// One receive and one transmit queue of a device, owned by one worker.
 pub trait Port<M: FrameMemory> {
     /// Appends up to [`crate::frame::BURST`] received frames to `burst`, and refills the device
@@ -72,9 +102,24 @@ pub trait Port<M: FrameMemory> {
     /// reason.
     fn wake(&mut self, pool: &mut Pool<M>) -> Result<(), i32>;
 
+    /// The state of its transmit queue.
+    fn tx_state(&mut self) -> TxState {
+        TxState {
+            free: usize::MAX,
+            held: 0,
+            waiting: 0,
+        }
+    }
+
     /// The descriptor to poll for readability while sleeping; `None` for a port without one.
     fn poll_fd(&self) -> Option<BorrowedFd<'_>> {
         None
+    }
+
+    /// Whether it sends superframes whole, and frames whose transport checksum is partial
+    /// ([`crate::frame::offload`]).
+    fn takes_superframes(&self) -> bool {
+        false
     }
 
     /// Errors since the port was opened.
@@ -82,7 +127,8 @@ pub trait Port<M: FrameMemory> {
         PortErrors::default()
     }
 
-    /// True once after busy polling was switched off because frames stayed in the tx ring.
+    /// True once after busy polling was switched off because the driver does not transmit with it, or
+    /// can't be polled.
     fn busy_poll_ended(&mut self) -> bool {
         false
     }

@@ -29,8 +29,18 @@ pub const OVERHEAD_V4: usize = ipv4::LEN + INNER_OFFSET;
 /// Bytes that an IPv6 underlay packet has before the inner frame, from its IP header on.
 pub const OVERHEAD_V6: usize = ipv6::LEN + INNER_OFFSET;
 
+/// Length of the outer header over IPv4 without an 802.1Q tag, bytes. Each of the four lengths belongs
+/// to one form only.
+pub(crate) const PLAIN_V4: usize = IP_OFFSET + OVERHEAD_V4;
+/// Length of the outer header over IPv6 without a tag, bytes.
+pub(crate) const PLAIN_V6: usize = IP_OFFSET + OVERHEAD_V6;
+/// Length of the outer header over IPv4 with a tag, bytes.
+pub(crate) const TAGGED_V4: usize = TAGGED_IP_OFFSET + OVERHEAD_V4;
+/// Length of the outer header over IPv6 with a tag, bytes.
+pub(crate) const TAGGED_V6: usize = TAGGED_IP_OFFSET + OVERHEAD_V6;
+
 /// Length of the longest outer header, bytes: Ethernet, 802.1Q, IPv6, UDP, VXLAN.
-pub const MAX_HEADER: usize = TAGGED_IP_OFFSET + OVERHEAD_V6;
+pub const MAX_HEADER: usize = TAGGED_V6;
 
 /// Bytes of an underlay packet that are not the inner frame, from its IP header on: 36 over IPv4,
 /// 56 over IPv6. The longest inner frame of a path is its MTU less these.

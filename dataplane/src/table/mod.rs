@@ -10,6 +10,7 @@ pub mod mac;
 pub mod neighbor;
 pub mod port;
 pub mod publish;
+pub mod version;
 pub mod vni;
 pub mod vtep;
 
@@ -56,4 +57,8 @@ pub struct Snapshot {
     pub vteps: Arc<vtep::VtepTable>,
     /// Devices and tenant ports.
     pub ports: Arc<port::PortTable>,
+    /// Its number; each later snapshot has a higher one.
+    pub version: u64,
+    /// Since which version each identifier has its present meaning.
+    pub since: Arc<version::RowVersions>,
 }

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::addr::{DomainId, HostMac};
+use crate::wire::nd::NdFlags;
 
 /// Number of shards: 128 KiB of pointers, and short shards for a million entries.
 const SHARDS: usize = if cfg!(miri) { 1 << 6 } else { 1 << 14 };
@@ -35,11 +36,10 @@ const SHARDS: usize = if cfg!(miri) { 1 << 6 } else { 1 << 14 };
 pub struct NeighborEntry {
     /// Its MAC.
     pub mac: HostMac,
-    /// The Router flag of advertisements (RFC 4861 section 4.4). IPv6 only.
-    pub router: bool,
-    /// The Override flag of advertisements: replace an entry that the requester has (RFC 4861
-    /// section 4.4). False for anycast addresses. IPv6 only.
-    pub overrides: bool,
+    /// The flags of advertisements for it, if they are known; if not, workers don't answer for an
+    /// IPv6 address: a host that receives an advertisement of its default router without the
+    /// Router flag stops using that router (RFC 4861 section 7.2.5). Of no meaning for IPv4.
+    pub nd: Option<NdFlags>,
 }
 
 impl NeighborEntry {
@@ -48,8 +48,7 @@ impl NeighborEntry {
     pub const fn host(mac: HostMac) -> Self {
         Self {
             mac,
-            router: false,
-            overrides: true,
+            nd: Some(NdFlags::HOST),
         }
     }
 }
@@ -206,11 +205,24 @@ impl NeighborTable {
 
     /// Calls `visit` with every entry, in no particular order.
     pub fn for_each(&self, mut visit: impl FnMut(DomainId, IpAddr, NeighborEntry)) {
-        for shard in &self.shards.all {
-            shard
-                .load()
-                .iter()
-                .for_each(|((domain, ip), neighbor)| visit(*domain, *ip, *neighbor));
+        for shard in 0..Self::SHARDS {
+            self.for_each_of(shard, &mut visit);
+        }
+    }
+
+    /// Number of shards. An entry stays in its shard, so a pass over all of them sees each entry
+    /// that is there all the time, even if the table changes between two shards.
+    pub const SHARDS: usize = SHARDS;
+
+    /// Calls `visit` with every entry of a shard, below [`Self::SHARDS`].
+    pub fn for_each_of(
+        &self,
+        shard: usize,
+        mut visit: impl FnMut(DomainId, IpAddr, NeighborEntry),
+    ) {
+        let shard = self.shards.all[shard].load();
+        for ((domain, ip), neighbor) in shard.iter() {
+            visit(*domain, *ip, *neighbor);
         }
     }
 
@@ -256,10 +268,13 @@ mod tests {
 
     fn neighbor(n: u32) -> NeighborEntry {
         let mac = HostMac::new(MacAddr::from_bits(0x0200_0000_0000 + u64::from(n))).unwrap();
-        NeighborEntry {
-            mac,
+        let flags = NdFlags {
             router: n & 1 == 1,
             overrides: n.is_multiple_of(3),
+        };
+        NeighborEntry {
+            mac,
+            nd: (!n.is_multiple_of(5)).then_some(flags),
         }
     }
 

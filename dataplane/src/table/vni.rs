@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::flood::{FloodList, VtepSet};
+use super::port::StormLimit;
 use crate::addr::{DomainId, Vni, VtepAddr};
 use crate::stats::Counters;
 
@@ -26,6 +27,8 @@ pub struct Domain {
     pub suppress: bool,
     /// Report unknown destinations and addresses to the control thread.
     pub miss_events: bool,
+    /// Storm control of what the overlay floods to the domain's ports; `None` for no limit.
+    pub storm: Option<StormLimit>,
     /// Frames from (rx) and to (tx) the overlay, and drops.
     pub counters: Arc<Counters>,
 }
@@ -123,6 +126,7 @@ mod tests {
             pass_tags: false,
             suppress: false,
             miss_events: false,
+            storm: None,
             counters: Arc::new(Counters::new(1)),
         })
     }

@@ -4,7 +4,7 @@
 //!  0      2      4    5    6     8             14          18            24          28
 //! +------+------+----+----+-----+-------------+-----------+-------------+-----------+
 //! | htype| ptype|hlen|plen| oper| sender MAC  | sender IP | target MAC  | target IP |
-//! |  1   |0x0800| 6  | 4  |     |             |           |             |           |
+//! |1 or 6|0x0800| 6  | 4  |     |             |           |             |           |
 //! +------+------+----+----+-----+-------------+-----------+-------------+-----------+
 //! ```
 
@@ -31,8 +31,15 @@ pub const REPLY: u16 = 2;
 /// Operation of a reverse request (RFC 903).
 pub const REVERSE_REQUEST: u16 = 3;
 
+/// Operation of a reverse reply (RFC 903).
+pub const REVERSE_REPLY: u16 = 4;
+
 /// Hardware type, protocol type and both lengths of a message for IPv4 over Ethernet.
 const TYPES_AND_LENGTHS: [u8; 6] = [0, 1, 8, 0, 6, 4];
+
+/// Hardware type IEEE 802 networks (RFC 1042), with the same format. Linux and the BSDs accept it
+/// on Ethernet.
+const IEEE_802: u16 = 6;
 
 /// Why bytes are not a usable ARP message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,18 +60,38 @@ impl<'a> Arp<'a> {
     /// # Errors
     /// [`ArpError`] when it is malformed or of an unsupported type.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ArpError> {
+        let arp = Self::of_any_operation(bytes)?;
+        match be16(arp.0, 6) {
+            REQUEST | REPLY => Ok(arp),
+            0 => Err(ArpError::Malformed),
+            _ => Err(ArpError::Unsupported),
+        }
+    }
+
+    /// The reverse ARP message at the front of `bytes` (RFC 903).
+    ///
+    /// # Errors
+    /// [`ArpError`] when it is malformed or of an unsupported type.
+    pub fn parse_reverse(bytes: &'a [u8]) -> Result<Self, ArpError> {
+        let arp = Self::of_any_operation(bytes)?;
+        match be16(arp.0, 6) {
+            REVERSE_REQUEST | REVERSE_REPLY => Ok(arp),
+            _ => Err(ArpError::Unsupported),
+        }
+    }
+
+    fn of_any_operation(bytes: &'a [u8]) -> Result<Self, ArpError> {
         let message = bytes.first_chunk::<LEN>().ok_or(ArpError::Malformed)?;
-        if message[..4] != TYPES_AND_LENGTHS[..4] {
+        let is_ieee_802 = be16(message, 0) == IEEE_802;
+        if message[2..4] != TYPES_AND_LENGTHS[2..4]
+            || !(is_ieee_802 || message[..2] == TYPES_AND_LENGTHS[..2])
+        {
             return Err(ArpError::Unsupported);
         }
         if message[4..6] != TYPES_AND_LENGTHS[4..] {
             return Err(ArpError::Malformed);
         }
-        match be16(message, 6) {
-            REQUEST | REPLY => Ok(Self(message)),
-            0 => Err(ArpError::Malformed),
-            _ => Err(ArpError::Unsupported),
-        }
+        Ok(Self(message))
     }
 
     /// True for a request, false for a reply.
@@ -192,9 +219,10 @@ mod tests {
             [Some(ArpError::Malformed); 3]
         );
         assert_eq!(
-            [parse(1, 6), parse(2, 0x86), parse(7, 3), parse(6, 1)],
+            [parse(1, 7), parse(2, 0x86), parse(7, 3), parse(6, 1)],
             [Some(ArpError::Unsupported); 4]
         );
+        assert_eq!(parse(1, 6), None, "IEEE 802");
         assert_eq!(
             Arp::parse(&request()[..27]).err(),
             Some(ArpError::Malformed)

@@ -21,6 +21,9 @@ pub const IPV4: u16 = 0x0800;
 /// EtherType of IPv6.
 pub const IPV6: u16 = 0x86dd;
 
+/// The first EtherType; smaller values are the length of an IEEE 802.3 frame.
+pub const MIN_ETHERTYPE: u16 = 0x0600;
+
 /// A view of the header.
 #[derive(Debug, Clone, Copy)]
 pub struct Ethernet<'a>(&'a [u8; LEN]);

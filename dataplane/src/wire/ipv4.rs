@@ -24,6 +24,15 @@ use super::{be16, put16};
 /// Length of a header without options, bytes.
 pub const LEN: usize = 20;
 
+/// The first byte of a header without options: version 4, length in words.
+pub const VERSION_IHL: u8 = 0x45;
+
+/// Offset of the flags, in the byte before the fragment offset's lower half.
+pub const FLAGS: usize = 6;
+
+/// Don't Fragment, among the flags.
+pub const DONT_FRAGMENT: u8 = 0x40;
+
 /// Offset of the header checksum.
 pub const CHECKSUM: usize = 10;
 

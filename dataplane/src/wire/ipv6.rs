@@ -131,6 +131,16 @@ pub fn set_traffic_class(header: &mut [u8], class: u8) {
     header[1] = header[1] & 0x0f | class << 4;
 }
 
+/// Sets the traffic class and the flow label, of 20 bits.
+///
+/// # Panics
+/// If `header` is shorter than four bytes.
+#[inline]
+pub fn set_class_and_label(header: &mut [u8], class: u8, label: u32) {
+    let word = 6 << 28 | u32::from(class) << 20 | label & 0x000f_ffff;
+    header[..4].copy_from_slice(&word.to_be_bytes());
+}
+
 /// The upper layer after the extension headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Upper {
@@ -143,6 +153,8 @@ pub struct Upper {
     /// There is a Routing header with segments left: the destination address is not the final one,
     /// so the fixed header lacks the destination of the pseudo-header (RFC 8200 section 8.1).
     pub routed: bool,
+    /// There is an Authentication header (RFC 4302), which covers the whole packet.
+    pub authenticated: bool,
 }
 
 /// Skips the extension headers of `packet`, which begins with the IPv6 header. `None` when they
@@ -155,6 +167,7 @@ pub fn upper(packet: &[u8]) -> Option<Upper> {
         offset: LEN,
         fragment: None,
         routed: false,
+        authenticated: false,
     };
     for _ in 0..MAX_EXTENSIONS {
         if !is_extension(found.protocol) {
@@ -166,7 +179,10 @@ pub fn upper(packet: &[u8]) -> Option<Upper> {
                 found.fragment = Some(u16::from_be_bytes([head[2], head[3]]) >> 3);
                 8
             }
-            AUTHENTICATION => (usize::from(head[1]) + 2) * 4,
+            AUTHENTICATION => {
+                found.authenticated = true;
+                (usize::from(head[1]) + 2) * 4
+            }
             kind => {
                 found.routed |= kind == ROUTING && head[3] != 0;
                 (usize::from(head[1]) + 1) * 8
@@ -262,6 +278,7 @@ mod tests {
             offset: 40,
             fragment: None,
             routed: false,
+            authenticated: false,
         };
         assert_eq!(upper(&header(6)), Some(plain));
         let hop = [
@@ -301,6 +318,7 @@ mod tests {
             upper(&ah),
             Some(Upper {
                 offset: 64,
+                authenticated: true,
                 ..plain
             })
         );

@@ -56,6 +56,28 @@ pub enum NdKind {
     Router,
 }
 
+/// The Router and Override flags of advertisements for an address (RFC 4861 section 4.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NdFlags {
+    /// The host is a router.
+    pub router: bool,
+    /// The advertisement replaces an entry that the receiver has; false for anycast addresses.
+    pub overrides: bool,
+}
+
+impl NdFlags {
+    /// Those of a host.
+    pub const HOST: Self = Self {
+        router: false,
+        overrides: true,
+    };
+    /// Those of a router.
+    pub const ROUTER: Self = Self {
+        router: true,
+        overrides: true,
+    };
+}
+
 /// The message violates a rule that every receiver must enforce by discarding it (RFC 4861 sections
 /// 6.1, 7.1, 8.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,8 +94,13 @@ pub struct Nd {
     pub target: Ipv6Addr,
     /// The announced MAC: the target's in an advertisement, otherwise the source's.
     pub link_address: Option<MacAddr>,
+    /// The binding of another host that a redirect announces: its target, and the target's MAC.
+    pub redirect: Option<(Ipv6Addr, MacAddr)>,
     /// The message is signed (RFC 3971): only its sender can answer for it or change it.
     pub signed: bool,
+    /// What the message says about the announced address: an advertisement its flags, a router
+    /// advertisement that its source is a router; `None` for other messages.
+    pub flags: Option<NdFlags>,
 }
 
 /// True for the ICMPv6 types of Neighbor Discovery.
@@ -106,7 +133,7 @@ impl Nd {
             ADVERTISEMENT => (NdKind::Advertisement, LEN, TARGET_LINK_ADDRESS),
             ROUTER_ADVERTISEMENT => (NdKind::Router, 16, SOURCE_LINK_ADDRESS),
             // A redirect announces the MAC of another host, not of its sender.
-            REDIRECT => (NdKind::Router, 40, 0),
+            REDIRECT => (NdKind::Router, 40, TARGET_LINK_ADDRESS),
             _ => (NdKind::Router, 8, SOURCE_LINK_ADDRESS),
         };
         let options = message.get(options_at..).ok_or(NdMalformed)?;
@@ -115,13 +142,26 @@ impl Nd {
             source: header.source(),
             target: header.source(),
             link_address: None,
+            redirect: None,
             signed: false,
+            flags: match message[0] {
+                ADVERTISEMENT => Some(NdFlags {
+                    router: message[4] & ROUTER != 0,
+                    overrides: message[4] & OVERRIDE != 0,
+                }),
+                ROUTER_ADVERTISEMENT => Some(NdFlags::ROUTER),
+                _ => None,
+            },
         };
         if kind != NdKind::Router {
             nd.target =
                 Ipv6Addr::from(*message[8..].first_chunk::<16>().expect("checked: 24 bytes"));
         }
         nd.read_options(options, mac_option)?;
+        if message[0] == REDIRECT {
+            let target = Ipv6Addr::from(*message[8..].first_chunk::<16>().ok_or(NdMalformed)?);
+            nd.redirect = nd.link_address.take().map(|mac| (target, mac));
+        }
         nd.check(header.destination(), message[4] & SOLICITED != 0)?;
         Ok(nd)
     }
@@ -183,10 +223,8 @@ pub struct Advertisement {
     pub requester: Ipv6Addr,
     /// The target's MAC.
     pub mac: MacAddr,
-    /// The target is a router.
-    pub router: bool,
-    /// The Override flag: it replaces an entry that the requester has.
-    pub overrides: bool,
+    /// The Router and Override flags.
+    pub flags: NdFlags,
 }
 
 impl Advertisement {
@@ -208,8 +246,9 @@ impl Advertisement {
         }
         .emit(headers);
         message[..8].copy_from_slice(&[ADVERTISEMENT, 0, 0, 0, 0, 0, 0, 0]);
-        message[4] =
-            flag(self.router, ROUTER) | flag(solicited, SOLICITED) | flag(self.overrides, OVERRIDE);
+        message[4] = flag(self.flags.router, ROUTER)
+            | flag(solicited, SOLICITED)
+            | flag(self.flags.overrides, OVERRIDE);
         message[8..LEN].copy_from_slice(&self.target.octets());
         message[LEN..LEN + 2].copy_from_slice(&[TARGET_LINK_ADDRESS, 1]);
         message[LEN + 2..].copy_from_slice(&self.mac.0);
@@ -349,8 +388,7 @@ mod tests {
                 target: host(2),
                 requester,
                 mac,
-                router,
-                overrides,
+                flags: NdFlags { router, overrides },
             }
             .emit(&mut packet);
             let (ip, message) = etherparse::Ipv6Header::from_slice(&packet).unwrap();
@@ -381,8 +419,13 @@ mod tests {
             );
             let nd = Nd::parse(&packet, 40).unwrap();
             assert_eq!(
-                (nd.kind, nd.target, nd.link_address),
-                (NdKind::Advertisement, host(2), Some(mac))
+                (nd.kind, nd.target, nd.link_address, nd.flags),
+                (
+                    NdKind::Advertisement,
+                    host(2),
+                    Some(mac),
+                    Some(NdFlags { router, overrides })
+                )
             );
         }
     }

@@ -25,6 +25,12 @@ pub const fn is_tag(ethertype: u16) -> bool {
     ethertype == TPID || ethertype == SERVICE_TPID
 }
 
+/// True for the TPIDs of stacked tags from before IEEE 802.1ad. They are not processed as tags here.
+#[must_use]
+pub const fn is_legacy_tag(ethertype: u16) -> bool {
+    matches!(ethertype, 0x9100 | 0x9200 | 0x9300)
+}
+
 /// Skips at most two tags: the EtherType after them and the offset of its payload, bytes. `None`
 /// when `frame` ends before, or has a third tag.
 #[inline]
@@ -64,9 +70,18 @@ pub fn pop(frame: &mut [u8]) {
 /// If `frame` is shorter than MACs and tag.
 #[inline]
 pub fn push(frame: &mut [u8], id: u16) {
+    insert(frame, TPID, id & 0x0fff);
+}
+
+/// Adds a tag of any kind, as [`push`]. `tci`: priority, DEI and VLAN ID.
+///
+/// # Panics
+/// If `frame` is shorter than MACs and tag.
+#[inline]
+pub fn insert(frame: &mut [u8], tpid: u16, tci: u16) {
     frame.copy_within(LEN..LEN + ethernet::ETHERTYPE, 0);
-    put16(frame, ethernet::ETHERTYPE, TPID);
-    put16(frame, ethernet::ETHERTYPE + 2, id & 0x0fff);
+    put16(frame, ethernet::ETHERTYPE, tpid);
+    put16(frame, ethernet::ETHERTYPE + 2, tci);
 }
 
 #[cfg(test)]
@@ -83,6 +98,8 @@ mod tests {
         assert_eq!(tagged[..12], plain[..12]);
         pop(&mut tagged);
         assert_eq!(tagged[LEN..], plain);
+        insert(&mut tagged, SERVICE_TPID, 0xe064);
+        assert_eq!(tagged[12..16], [0x88, 0xa8, 0xe0, 0x64]);
     }
 
     #[test]

@@ -14,10 +14,15 @@ pub enum Command<P> {
         /// The queue.
         port: P,
     },
-    /// Close every queue of the device; the worker replies with [`Reply::Detached`].
+    /// Serve the queues of the device from number `from` on no longer; the worker returns them in
+    /// [`Reply::Detached`].
     Detach {
         /// The device.
         device: DeviceId,
+        /// The first queue to close; 0 = all of them.
+        from: u32,
+        /// Number of this request, for the reply.
+        request: u64,
     },
     /// Process these bytes as a frame that the device has received. In this way the control thread
     /// sends on behalf of a tenant (gratuitous ARP after a migration).
@@ -32,13 +37,15 @@ pub enum Command<P> {
 }
 
 /// A worker's reply to a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reply {
-    /// The worker has no queue of the device open any more.
+#[derive(Debug)]
+pub enum Reply<P> {
+    /// The worker does not serve these queues of the device any more.
     Detached {
         /// The worker that replies.
         worker: WorkerId,
-        /// The device.
-        device: DeviceId,
+        /// The request; `None`: the device was removed from the tables before the worker was asked.
+        request: Option<u64>,
+        /// Its queues, to be closed: the worker must not wait for the kernel to release them.
+        ports: Vec<P>,
     },
 }

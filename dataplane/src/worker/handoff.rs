@@ -7,7 +7,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
@@ -20,15 +20,30 @@ use crate::frame::Frame;
 /// Beyond that the worker is overloaded, and a longer queue would only add delay.
 const INBOX_CAPACITY: usize = 4096;
 
+/// A frame for another worker.
+#[derive(Debug, PartialEq, Eq)]
+pub struct HandedOff {
+    /// The device to send it on.
+    pub device: DeviceId,
+    /// The version of the snapshot in which `device` is that device.
+    pub version: u64,
+    /// The frame.
+    pub frame: Frame,
+}
+
 /// The queues that other workers fill for one worker.
 #[derive(Debug)]
 struct WorkerQueues {
-    /// Frames to send, with the device to send them on.
-    inbox: ArrayQueue<(DeviceId, Frame)>,
+    /// Frames to send.
+    inbox: ArrayQueue<HandedOff>,
     /// Frames whose chunk belongs to the worker's pool.
     returned: ArrayQueue<Frame>,
     /// The worker sleeps or is about to.
     sleeping: CachePadded<AtomicBool>,
+    /// It sleeps short of chunks: one that is returned wakes it.
+    short: AtomicBool,
+    /// Its free chunks, as of its last iteration.
+    free: CachePadded<AtomicUsize>,
     /// An eventfd, readable when the worker has been signalled.
     wakeup_fd: OwnedFd,
 }
@@ -55,6 +70,8 @@ impl Handoff {
                 // As large as the pool, so that returning a chunk never fails.
                 returned: ArrayQueue::new(share.max(1) as usize + workers),
                 sleeping: CachePadded::new(AtomicBool::new(false)),
+                short: AtomicBool::new(false),
+                free: CachePadded::new(AtomicUsize::new(share as usize)),
                 wakeup_fd: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
             })
         };
@@ -70,24 +87,49 @@ impl Handoff {
         self.queues.len()
     }
 
-    /// Hands a frame off to the worker that sends on `device`.
+    /// Hands a frame off to the worker that sends on its device.
     ///
     /// # Errors
     /// The frame, when that worker's inbox is full or the worker does not exist.
-    pub fn push_handoff(&self, to: WorkerId, device: DeviceId, frame: Frame) -> Result<(), Frame> {
+    pub fn push_handoff(&self, to: WorkerId, frame: HandedOff) -> Result<(), Frame> {
         match self.queues.get(to.index()) {
-            Some(worker) => worker
-                .inbox
-                .push((device, frame))
-                .map_err(|(_, frame)| frame),
-            None => Err(frame),
+            Some(worker) => worker.inbox.push(frame).map_err(|rejected| rejected.frame),
+            None => Err(frame.frame),
         }
     }
 
     /// Takes the next frame that another worker handed off to `worker`.
     #[must_use]
-    pub fn pop_handoff(&self, worker: WorkerId) -> Option<(DeviceId, Frame)> {
+    pub fn pop_handoff(&self, worker: WorkerId) -> Option<HandedOff> {
         self.queues[worker.index()].inbox.pop()
+    }
+
+    /// Frames that wait in the inbox of `worker`.
+    #[must_use]
+    pub fn waiting(&self, worker: WorkerId) -> usize {
+        self.queues
+            .get(worker.index())
+            .map_or(0, |worker| worker.inbox.len())
+    }
+
+    /// Publishes how many chunks of `worker` are free.
+    #[inline]
+    pub fn set_free(&self, worker: WorkerId, chunks: usize) {
+        let free = &self.queues[worker.index()].free;
+        if free.load(Ordering::Relaxed) != chunks {
+            free.store(chunks, Ordering::Relaxed);
+        }
+    }
+
+    /// The free chunks of the worker whose pool owns the frame's first chunk.
+    #[must_use]
+    pub fn free_of_owner(&self, frame: &Frame) -> usize {
+        self.owner(frame).free.load(Ordering::Relaxed)
+    }
+
+    fn owner(&self, frame: &Frame) -> &WorkerQueues {
+        let worker = (frame.chunk() / self.share) as usize;
+        &self.queues[worker.min(self.queues.len() - 1)]
     }
 
     /// Returns a frame's chunk to the worker whose pool owns it.
@@ -95,10 +137,19 @@ impl Handoff {
     /// # Errors
     /// The frame, when that queue is full, which can't happen while no chunk is owned twice.
     pub fn return_chunk(&self, frame: Frame) -> Result<(), Frame> {
-        let worker = (frame.chunk() / self.share) as usize;
-        self.queues[worker.min(self.queues.len() - 1)]
-            .returned
-            .push(frame)
+        self.owner(&frame).returned.push(frame)
+    }
+
+    /// Wakes the workers that sleep short of chunks. Must be called after chunks were returned.
+    pub fn wake_short(&self) {
+        // Pairs with the fence in `prepare_sleep`, as in `wake`.
+        fence(Ordering::SeqCst);
+        for worker in &self.queues {
+            if worker.short.load(Ordering::Relaxed) && !worker.returned.is_empty() {
+                worker.short.store(false, Ordering::Relaxed);
+                let _ = rustix::io::write(&worker.wakeup_fd, &1u64.to_ne_bytes());
+            }
+        }
     }
 
     /// Takes the next chunk that was returned to `worker`.
@@ -129,17 +180,19 @@ impl Handoff {
         }
     }
 
-    /// Announces that `worker` is about to sleep. False when frames have arrived meanwhile: then
-    /// the worker must not sleep.
+    /// Announces that `worker` is about to sleep, and whether it is `short` of chunks. False when
+    /// frames have arrived meanwhile: then the worker must not sleep.
     #[must_use]
-    pub fn prepare_sleep(&self, worker: WorkerId) -> bool {
+    pub fn prepare_sleep(&self, worker: WorkerId, short: bool) -> bool {
         let own = &self.queues[worker.index()];
         own.sleeping.store(true, Ordering::Relaxed);
+        own.short.store(short, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         if own.inbox.is_empty() && own.returned.is_empty() {
             return true;
         }
         own.sleeping.store(false, Ordering::Relaxed);
+        own.short.store(false, Ordering::Relaxed);
         false
     }
 
@@ -147,6 +200,7 @@ impl Handoff {
     pub fn clear(&self, worker: WorkerId) {
         let own = &self.queues[worker.index()];
         own.sleeping.store(false, Ordering::Relaxed);
+        own.short.store(false, Ordering::Relaxed);
         let _ = rustix::io::read(&own.wakeup_fd, &mut [0u8; 8]);
     }
 
@@ -183,30 +237,44 @@ mod tests {
         let worker = WorkerId(1);
         handoff.wake(worker);
         assert!(!signalled(&handoff, worker));
-        assert!(handoff.prepare_sleep(worker));
+        assert!(handoff.prepare_sleep(worker, false));
         handoff.wake(worker);
         assert!(signalled(&handoff, worker));
         handoff.clear(worker);
         assert!(!signalled(&handoff, worker));
     }
 
+    /// Chunks that come home wake a worker that waits for them (finding D6).
+    #[test]
+    fn a_returned_chunk_wakes_only_a_worker_that_is_short_of_chunks() {
+        let handoff = Handoff::new(2, 8).unwrap();
+        let worker = WorkerId(0);
+        for short in [false, true] {
+            assert!(handoff.prepare_sleep(worker, short));
+            handoff.return_chunk(Frame::new(3, 256, 60)).unwrap();
+            handoff.wake_short();
+            assert_eq!(signalled(&handoff, worker), short);
+            handoff.clear(worker);
+            assert!(handoff.pop_returned(worker).is_some());
+        }
+    }
+
     #[test]
     fn a_worker_with_work_does_not_sleep() {
+        let frame = || HandedOff {
+            device: DeviceId(5),
+            version: 1,
+            frame: Frame::new(3, 256, 60),
+        };
         let handoff = Handoff::new(2, 8).unwrap();
-        handoff
-            .push_handoff(WorkerId(0), DeviceId(5), Frame::new(3, 256, 60))
-            .unwrap();
-        assert!(!handoff.prepare_sleep(WorkerId(0)));
-        let (device, frame) = handoff.pop_handoff(WorkerId(0)).unwrap();
-        assert_eq!((device, frame.chunk()), (DeviceId(5), 3));
-        handoff.return_chunk(frame).unwrap();
-        assert!(!handoff.prepare_sleep(WorkerId(0)));
+        handoff.push_handoff(WorkerId(0), frame()).unwrap();
+        assert!(!handoff.prepare_sleep(WorkerId(0), false));
+        let popped = handoff.pop_handoff(WorkerId(0)).unwrap();
+        assert_eq!(popped, frame());
+        handoff.return_chunk(popped.frame).unwrap();
+        assert!(!handoff.prepare_sleep(WorkerId(0), false));
         assert_eq!(handoff.pop_returned(WorkerId(0)).unwrap().chunk(), 3);
-        assert!(handoff.prepare_sleep(WorkerId(0)));
-        assert!(
-            handoff
-                .push_handoff(WorkerId(2), DeviceId(5), Frame::new(3, 256, 60))
-                .is_err()
-        );
+        assert!(handoff.prepare_sleep(WorkerId(0), false));
+        assert!(handoff.push_handoff(WorkerId(2), frame()).is_err());
     }
 }

@@ -11,6 +11,8 @@
 //! wakeup descriptor; with busy polling it never sleeps.
 
 mod command;
+mod drops;
+mod egress;
 pub mod handoff;
 mod park;
 mod status;
@@ -43,6 +45,14 @@ use crate::table::publish::Reader;
 /// from the kernel's part of the work (softirq on the same core).
 const IDLE_ITERATIONS: u32 = 8;
 
+/// Frames of the control thread that are injected in one iteration, so that ports do not wait
+/// behind them: one burst.
+const INJECTED: usize = BURST;
+
+/// Free chunks below which a worker is short of them: ports then receive less than they could, and
+/// a chunk that another worker returns wakes it.
+const SHORT: usize = 2 * BURST;
+
 /// The resources of a worker, from which it is built.
 #[derive(Debug)]
 pub struct WorkerConfig<M, P> {
@@ -63,7 +73,7 @@ pub struct WorkerConfig<M, P> {
     /// Commands from the control thread.
     pub commands: Receiver<Command<P>>,
     /// Replies to commands.
-    pub replies: Sender<Reply>,
+    pub replies: Sender<Reply<P>>,
     /// The status that `show workers` reads.
     pub status: Arc<WorkerStatus>,
     /// Poll without ever sleeping.
@@ -76,10 +86,29 @@ struct Slot<P> {
     device: DeviceId,
     queue: u32,
     port: P,
+    /// The version of the first snapshot with the device; `None` before it is in the tables.
+    since: Option<u64>,
     /// The last error that was reported, so that a lasting error is reported once.
     failed: Option<i32>,
     /// The port's errors that are counted as drops already.
     port_errors: PortErrors,
+    /// Frames are queued that the device has not taken.
+    waiting: bool,
+}
+
+impl<P> Slot<P> {
+    /// Whether its device was in the tables, and is not any more. Notes when it is there first.
+    fn is_removed(&mut self, snapshot: &Snapshot) -> bool {
+        let is_present = snapshot.ports.device(self.device).is_some();
+        let since = snapshot.since.device(self.device);
+        match self.since {
+            Some(first) => !is_present || since != first,
+            None => {
+                self.since = is_present.then_some(since);
+                false
+            }
+        }
+    }
 }
 
 /// A worker and all that it owns.
@@ -94,6 +123,8 @@ pub struct Worker<M, P> {
     burst: Vec<Frame>,
     parker: Parker,
     started: Instant,
+    /// Frames from other workers that were dropped because their port was removed.
+    removed: u64,
     stop: bool,
 }
 
@@ -113,6 +144,7 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             burst: Vec::with_capacity(BURST),
             parker,
             started: Instant::now(),
+            removed: 0,
             stop: false,
             config,
         })
@@ -127,6 +159,9 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             self.config
                 .status
                 .record_iteration(work, self.config.pool.available(), self.now());
+            self.config
+                .status
+                .record_removed(self.removed + self.pipeline.removed());
             idle = if work == 0 { idle + 1 } else { 0 };
             if idle > IDLE_ITERATIONS && !self.config.busy_poll {
                 self.sleep();
@@ -146,10 +181,16 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         if !self.config.commands.is_empty() {
             self.handle_commands();
         }
-        if self.config.snapshots.refresh() {
+        // Not while commands are left: they name devices of this snapshot, or of one before it.
+        if self.config.commands.is_empty() && self.config.snapshots.refresh() {
             self.tx_queues
                 .grow(self.config.snapshots.get().ports.devices.len());
+            self.close_removed();
+            self.set_room_of_all();
         }
+        self.config
+            .handoff
+            .set_free(self.config.id, self.config.pool.available());
         self.config.macs.refresh();
         let mut work = 0;
         for slot_index in 0..self.slots.len() {
@@ -190,7 +231,9 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         };
         pipeline.burst(tables, now, device, burst, &mut config.pool, tx_queues);
         while let Some(event) = pipeline.next_event() {
-            config.events.send(WorkerEvent::Learn(event));
+            config
+                .events
+                .send(WorkerEvent::Learn(snapshot.version, event));
         }
         self.flush_tx();
     }
@@ -216,130 +259,78 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         served
     }
 
-    /// Queues frames that other workers handed off to be sent on this worker's queues.
-    fn poll_handoff(&mut self) -> usize {
-        let mut taken = 0;
-        while taken < BURST
-            && let Some((device, frame)) = self.config.handoff.pop_handoff(self.config.id)
-        {
-            taken += 1;
-            if let Err(frame) = self.tx_queues.push(device, frame) {
-                self.drop_frame(device, frame, DropReason::TxFull);
-            }
-        }
-        if taken > 0 {
-            self.flush_tx();
-        }
-        taken
-    }
-
-    /// Sends all queued frames on this worker's own queues, or hands them off to the worker that
-    /// sends on the device.
-    fn flush_tx(&mut self) {
-        while let Some((device, mut frames)) = self.tx_queues.take_busy() {
-            match self.tx_slots.get(device.index()).copied().flatten() {
-                Some(slot_index) => self.send(slot_index, &mut frames),
-                None => self.hand_off(device, &mut frames),
-            }
-            self.tx_queues.restore(device, frames);
-        }
-    }
-
-    fn send(&mut self, slot_index: usize, frames: &mut Vec<Frame>) {
-        let Self { config, slots, .. } = self;
-        let slot = &mut slots[slot_index];
-        slot.port.send(&mut config.pool, frames);
-        if !frames.is_empty() {
-            // The ring is full: let the kernel drain it once before giving up.
-            let _ = slot.port.wake(&mut config.pool);
-            slot.port.send(&mut config.pool, frames);
-        }
-        let device = slot.device;
-        for frame in frames.drain(..) {
-            drop_frame(config, device, frame, DropReason::TxFull);
-        }
-    }
-
-    fn hand_off(&mut self, device: DeviceId, frames: &mut Vec<Frame>) {
-        let config = &mut self.config;
-        let sender = config
-            .snapshots
-            .get()
-            .ports
-            .device(device)
-            .and_then(|d| d.tx_worker.get(config.id.index()).copied());
-        let Some(to) = sender.filter(|to| *to != config.id) else {
-            frames
-                .drain(..)
-                .for_each(|frame| drop_frame(config, device, frame, DropReason::PortDown));
-            return;
-        };
-        for frame in frames.drain(..) {
-            if let Err(frame) = config.handoff.push_handoff(to, device, frame) {
-                drop_frame(config, device, frame, DropReason::HandOffFull);
-            }
-        }
-        config.handoff.wake(to);
-    }
-
-    fn drop_frame(&mut self, device: DeviceId, frame: Frame, reason: DropReason) {
-        drop_frame(&mut self.config, device, frame, reason);
-    }
-
     /// Wakes every port at the end of an iteration, and reports an error that is new.
     fn wake_ports(&mut self) {
+        for slot_index in 0..self.slots.len() {
+            self.wake_port(slot_index);
+            self.set_room(slot_index);
+        }
+    }
+
+    fn wake_port(&mut self, slot_index: usize) {
         let Self { config, slots, .. } = self;
-        for slot in slots {
-            let failed = slot.port.wake(&mut config.pool).err();
-            if let Some(errno) = failed.filter(|_| failed != slot.failed) {
-                config.events.send(WorkerEvent::SocketFailed {
-                    worker: config.id,
-                    device: slot.device,
-                    queue: slot.queue,
-                    errno,
-                });
-            }
-            slot.failed = failed;
-            if slot.port.busy_poll_ended() {
-                let (worker, device, queue) = (config.id, slot.device, slot.queue);
-                config.events.send(WorkerEvent::BusyPollEnded {
-                    worker,
-                    device,
-                    queue,
-                });
-            }
-            let errors = slot.port.errors();
-            if errors != slot.port_errors {
-                count_port_errors(config, slot.device, slot.port_errors, errors);
-                slot.port_errors = errors;
-            }
+        let slot = &mut slots[slot_index];
+        let failed = slot.port.wake(&mut config.pool).err();
+        if let Some(errno) = failed.filter(|_| failed != slot.failed) {
+            config.events.send(WorkerEvent::SocketFailed {
+                worker: config.id,
+                device: slot.device,
+                queue: slot.queue,
+                errno,
+            });
+        }
+        slot.failed = failed;
+        if slot.port.busy_poll_ended() {
+            let (worker, device, queue) = (config.id, slot.device, slot.queue);
+            config.events.send(WorkerEvent::BusyPollEnded {
+                worker,
+                device,
+                queue,
+            });
+        }
+        let errors = slot.port.errors();
+        if errors != slot.port_errors {
+            drops::count_port_errors(config, slot.device, slot.port_errors, errors);
+            slot.port_errors = errors;
         }
     }
 
     /// Returns foreign chunks to the workers that own them, and takes back this worker's own.
     fn return_chunks(&mut self) {
         let config = &mut self.config;
+        let returned = config.pool.foreign() > 0;
         while let Some(frame) = config.pool.pop_foreign() {
             if let Err(frame) = config.handoff.return_chunk(frame) {
                 config.pool.free(frame);
                 break;
             }
         }
+        if returned {
+            config.handoff.wake_short();
+        }
         while let Some(frame) = config.handoff.pop_returned(config.id) {
             config.pool.free(frame);
         }
     }
 
-    /// Handles all pending commands of the control thread.
+    /// Handles the pending commands of the control thread, up to a number of injected frames.
     fn handle_commands(&mut self) {
-        while let Ok(command) = self.config.commands.try_recv() {
+        let mut injected = 0;
+        while injected < INJECTED
+            && let Ok(command) = self.config.commands.try_recv()
+        {
+            injected += usize::from(matches!(command, Command::Inject { .. }));
             match command {
                 Command::Attach {
                     device,
                     queue,
                     port,
                 } => self.attach(device, queue, port),
-                Command::Detach { device } => self.detach(device),
+                Command::Detach {
+                    device,
+                    from,
+                    request,
+                } => self.detach(device, from, request),
                 Command::Inject { device, frame } => self.inject(device, &frame),
                 Command::Stop => self.stop = true,
             }
@@ -359,35 +350,77 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
                 errno: error.raw_os_error().unwrap_or(0),
             });
         }
-        self.slots.push(Slot {
+        let mut slot = Slot {
             device,
             queue,
             port,
+            since: None,
             failed: None,
             port_errors: PortErrors::default(),
-        });
+            waiting: false,
+        };
+        slot.is_removed(self.config.snapshots.get());
+        self.slots.push(slot);
         self.index_tx_slots();
     }
 
-    fn detach(&mut self, device: DeviceId) {
-        while let Some(slot_index) = self.slots.iter().position(|slot| slot.device == device) {
-            let slot = self.slots.swap_remove(slot_index);
-            slot.port.close(&mut self.config.pool);
-        }
-        self.index_tx_slots();
+    fn detach(&mut self, device: DeviceId, from: u32, request: u64) {
+        let ports = self.take_ports(|slot| slot.device == device && slot.queue >= from);
         let reply = Reply::Detached {
             worker: self.config.id,
-            device,
+            request: Some(request),
+            ports,
         };
         // Fails only when the control thread is gone, and then no reply is needed.
         let _ = self.config.replies.send(reply);
+    }
+
+    /// Gives up the queues of devices that are not in the tables any more: the control thread has
+    /// given up waiting for this worker, and the identifier may soon belong to another device.
+    fn close_removed(&mut self) {
+        let snapshots = self.config.snapshots.clone();
+        let ports = self.take_ports(|slot| slot.is_removed(snapshots.get()));
+        if !ports.is_empty() {
+            let reply = Reply::Detached {
+                worker: self.config.id,
+                request: None,
+                ports,
+            };
+            let _ = self.config.replies.send(reply);
+        }
+    }
+
+    /// Takes the ports of some slots, for the control thread to close: the kernel may take long to
+    /// release a queue.
+    fn take_ports(&mut self, mut is_taken: impl FnMut(&mut Slot<P>) -> bool) -> Vec<P> {
+        let Self {
+            config,
+            slots,
+            parker,
+            removed,
+            ..
+        } = self;
+        let mut ports = Vec::new();
+        for mut slot in slots.extract_if(.., |slot| is_taken(slot)) {
+            if let Some(fd) = slot.port.poll_fd() {
+                parker.remove(fd);
+            }
+            let unsent = slot.port.tx_state().waiting as u64;
+            let failed = slot.failed.is_some();
+            *removed += drops::count_unsent(config, slot.device, unsent, failed);
+            ports.push(slot.port);
+        }
+        if !ports.is_empty() {
+            self.index_tx_slots();
+        }
+        ports
     }
 
     /// Runs a frame through the pipeline as if `device` had received it.
     fn inject(&mut self, device: DeviceId, bytes: &[u8]) {
         let config = &mut self.config;
         let Some(mut frame) = config.pool.alloc() else {
-            return count_drops(config, device, DropReason::NoFrame, 1);
+            return drops::count(config, device, DropReason::NoFrame, 1);
         };
         let chunk_size = config.pool.memory().chunk_size();
         if frame.set_extent(HEADROOM, bytes.len(), chunk_size).is_ok() {
@@ -411,13 +444,18 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             }
             self.tx_slots[device].get_or_insert(slot_index);
         }
+        self.set_room_of_all();
     }
 
     fn sleep(&mut self) {
-        if self.config.handoff.prepare_sleep(self.config.id) {
+        let short = self.config.pool.available() <= SHORT;
+        // No event tells when a device takes frames or when chunks of sent frames come back.
+        let work_left = short || self.slots.iter().any(|slot| slot.waiting);
+        let (id, limit) = (self.config.id, park::limit(work_left));
+        if self.config.handoff.prepare_sleep(id, short) {
             if self.config.commands.is_empty() {
                 let before = self.now();
-                self.parker.park();
+                self.parker.park(limit);
                 self.config.status.slept(self.now() - before);
             }
             self.config.handoff.clear(self.config.id);
@@ -429,40 +467,5 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
             slot.port.close(&mut self.config.pool);
         }
         self.pipeline.close(&mut self.config.pool);
-    }
-}
-
-/// Counts a frame that could not be sent, and frees its chunk.
-fn drop_frame<M: FrameMemory, P>(
-    config: &mut WorkerConfig<M, P>,
-    device: DeviceId,
-    frame: Frame,
-    reason: DropReason,
-) {
-    count_drops(config, device, reason, 1);
-    config.pool.free(frame);
-}
-
-/// Counts a port's errors since the last iteration as drops of its device.
-#[cold]
-fn count_port_errors<M, P>(
-    config: &WorkerConfig<M, P>,
-    device: DeviceId,
-    before: PortErrors,
-    now: PortErrors,
-) {
-    for ((reason, before), (_, now)) in before.iter().zip(now.iter()) {
-        count_drops(config, device, reason, now - before);
-    }
-}
-
-fn count_drops<M, P>(
-    config: &WorkerConfig<M, P>,
-    device: DeviceId,
-    reason: DropReason,
-    frames: u64,
-) {
-    if let Some(device) = config.snapshots.get().ports.device(device) {
-        device.counters.row(config.id).dropped_many(reason, frames);
     }
 }

@@ -20,6 +20,17 @@ const MAX_SLEEP: Timespec = Timespec {
 /// Events read per wait. Which ones they are does not matter, since all ports are polled anyway.
 const EVENTS: usize = 16;
 
+/// The longest sleep while frames wait to be sent or chunks are short.
+const MAX_WAIT: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 1_000_000,
+};
+
+/// How long a worker may sleep.
+pub(super) const fn limit(work_left: bool) -> Timespec {
+    if work_left { MAX_WAIT } else { MAX_SLEEP }
+}
+
 #[derive(Debug)]
 pub(super) struct Parker {
     set: OwnedFd,
@@ -48,9 +59,15 @@ impl Parker {
         )?)
     }
 
-    /// Sleeps until a descriptor is readable, for [`MAX_SLEEP`] at most. A signal ends it early.
-    pub(super) fn park(&self) {
+    /// No longer wakes for this descriptor, which is about to be closed by another thread.
+    pub(super) fn remove(&self, fd: BorrowedFd<'_>) {
+        // Fails only for a descriptor that is not in the set.
+        let _ = epoll::delete(&self.set, fd);
+    }
+
+    /// Sleeps until a descriptor is readable, for `limit` at most. A signal ends it early.
+    pub(super) fn park(&self, limit: Timespec) {
         let mut events = [const { MaybeUninit::<epoll::Event>::uninit() }; EVENTS];
-        let _ = epoll::wait(&self.set, &mut events, Some(&MAX_SLEEP));
+        let _ = epoll::wait(&self.set, &mut events, Some(&limit));
     }
 }

@@ -12,6 +12,7 @@ pub struct WorkerStatus {
     slept_ns: AtomicU64,
     free: AtomicU64,
     heartbeat_ns: AtomicU64,
+    removed: AtomicU64,
 }
 
 /// A [`WorkerStatus`] at one moment.
@@ -31,6 +32,8 @@ pub struct WorkerStatusView {
     pub free: u64,
     /// Age of the worker at its last iteration, nanoseconds.
     pub heartbeat_ns: u64,
+    /// Frames that were dropped because their port, interface or VNI was removed while they waited.
+    pub removed: u64,
 }
 
 fn add(counter: &AtomicU64, more: u64) {
@@ -46,6 +49,10 @@ impl WorkerStatus {
         }
         self.free.store(free as u64, Relaxed);
         self.heartbeat_ns.store(now, Relaxed);
+    }
+
+    pub(super) fn record_removed(&self, removed: u64) {
+        self.removed.store(removed, Relaxed);
     }
 
     pub(super) fn slept(&self, ns: u64) {
@@ -64,6 +71,7 @@ impl WorkerStatus {
             slept_ns: self.slept_ns.load(Relaxed),
             free: self.free.load(Relaxed),
             heartbeat_ns: self.heartbeat_ns.load(Relaxed),
+            removed: self.removed.load(Relaxed),
         }
     }
 }

@@ -17,13 +17,13 @@ use crate::table::vni::{Domain, VniTable};
 use crate::table::vtep::{Adjacency, RemoteVtep, VtepTable};
 use crate::table::{Dscp, Settings};
 
-const FRAMES: usize = 64;
+const FRAMES: usize = 1024;
 
 /// Two workers, two access ports of one VNI: device 0 belongs to worker 0, device 1 to worker 1.
 struct Pair {
     workers: Vec<Worker<HeapMemory, MemoryPort>>,
     commands: Vec<Sender<Command<MemoryPort>>>,
-    replies: Receiver<Reply>,
+    replies: Receiver<Reply<MemoryPort>>,
     events: EventQueue,
     device_counters: Vec<Arc<Counters>>,
     publisher: Publisher<Snapshot>,
@@ -36,7 +36,11 @@ fn device(id: u16, counters: &Arc<Counters>) -> Option<Arc<Device>> {
         name: format!("tenant{id}"),
         role: Role::Access(PortId(id)),
         csum_incomplete: true,
+        macs: Box::new([]),
         multi_buffer: true,
+        superframes: false,
+        link_up: true,
+        standby: false,
         tx_worker: Box::new([WorkerId(id), WorkerId(id)]),
         counters: counters.clone(),
     }))
@@ -68,6 +72,7 @@ fn snapshot(device_counters: &[Arc<Counters>]) -> Snapshot {
         pass_tags: false,
         suppress: false,
         miss_events: false,
+        storm: None,
         counters: Arc::new(Counters::new(2)),
     };
     Snapshot {
@@ -88,6 +93,8 @@ fn snapshot(device_counters: &[Arc<Counters>]) -> Snapshot {
                 .collect(),
             ports: vec![port(0), port(1)],
         }),
+        version: 0,
+        since: Arc::default(),
     }
 }
 
@@ -136,12 +143,17 @@ impl Pair {
         for _ in 0..frames {
             port.inject(&broadcast());
         }
+        self.attach_port(usize::from(n), n, port);
+    }
+
+    /// Gives a device to a worker.
+    fn attach_port(&mut self, worker: usize, device: u16, port: MemoryPort) {
         let command = Command::Attach {
-            device: DeviceId(n),
+            device: DeviceId(device),
             queue: 0,
             port,
         };
-        self.commands[usize::from(n)].send(command).unwrap();
+        self.commands[worker].send(command).unwrap();
     }
 
     fn poll(&mut self, rounds: u64) {
@@ -197,13 +209,8 @@ impl Pair {
         }
         let mut full = MemoryPort::new();
         full.set_tx_capacity(tx_capacity);
-        let attach = |device, port| Command::Attach {
-            device: DeviceId(device),
-            queue: 0,
-            port,
-        };
-        pair.commands[0].send(attach(0, tenant)).unwrap();
-        pair.commands[1].send(attach(2, full)).unwrap();
+        pair.attach_port(0, 0, tenant);
+        pair.attach_port(1, 2, full);
         pair
     }
 
@@ -269,17 +276,13 @@ fn every_chunk_is_returned_from_a_flood_that_meets_full_rings_and_closed_ports()
             pair.commands[1]
                 .send(Command::Detach {
                     device: DeviceId(2),
+                    from: 0,
+                    request: 1,
                 })
                 .unwrap();
             pair.poll(2);
             let port = MemoryPort::new();
-            pair.commands[1]
-                .send(Command::Attach {
-                    device: DeviceId(2),
-                    queue: 0,
-                    port,
-                })
-                .unwrap();
+            pair.attach_port(1, 2, port);
             pair.poll(2);
             if iterations % 2 == 0 {
                 // The worker ends while floods are pending.
@@ -335,13 +338,7 @@ fn a_full_transmit_queue_is_counted_and_leaks_nothing() {
     pair.attach(0, 10);
     let mut full = MemoryPort::new();
     full.set_tx_capacity(3);
-    pair.commands[1]
-        .send(Command::Attach {
-            device: DeviceId(1),
-            queue: 0,
-            port: full,
-        })
-        .unwrap();
+    pair.attach_port(1, 1, full);
     pair.poll(1);
     let dropped = pair.drops(1, DropReason::TxFull);
     pair.poll(3);
@@ -349,6 +346,178 @@ fn a_full_transmit_queue_is_counted_and_leaks_nothing() {
     assert!(dropped + pair.drops(1, DropReason::TxFull) > 0);
     pair.poll(2);
     assert_eq!(pair.free(), 2 * FRAMES);
+}
+
+/// Device 1 of worker `owner`, which takes frames and never sends them.
+fn stuck(pair: &mut Pair, owner: usize) {
+    let mut port = MemoryPort::new();
+    port.set_stuck(true);
+    pair.attach_port(owner, 1, port);
+}
+
+/// Any port that stops consuming leaves most chunks to the others, whichever worker owns the port
+/// and whichever the chunks (finding D1).
+#[test]
+fn a_port_that_stops_consuming_holds_a_part_of_the_free_chunks() {
+    for owner in [0, 1] {
+        let mut pair = pair();
+        let mut next = Snapshot::clone(pair.publisher.current());
+        let ports = Arc::make_mut(&mut next.ports);
+        let mut second = Arc::into_inner(device(1, &pair.device_counters[1]).unwrap()).unwrap();
+        second.tx_worker = Box::new([WorkerId(owner); 2]);
+        ports.devices[1] = Some(Arc::new(second));
+        pair.publisher.publish(next);
+        pair.attach(0, 2000);
+        stuck(&mut pair, usize::from(owner));
+        pair.poll(60);
+        let (free, full) = (pair.workers[0].config.pool.available(), DropReason::TxFull);
+        assert!(
+            free > FRAMES * 3 / 4,
+            "owner {owner}: {free} of {FRAMES} chunks are free"
+        );
+        let snapshot = pair.publisher.current();
+        let port = snapshot.ports.port(PortId(1)).unwrap().counters.totals();
+        let vni = snapshot.vnis.by_vni(100).unwrap().counters.totals();
+        let dropped = pair.drops(1, full);
+        assert!(dropped > 0, "owner {owner}");
+        assert_eq!(
+            (port.drops[full as usize], vni.drops[full as usize]),
+            (dropped, dropped),
+            "the port and its VNI count what the device does (finding N5)"
+        );
+        let ingress = pair.device_counters[0].totals().dropped();
+        assert_eq!(
+            (port.tx_frames + port.dropped() + ingress, port.dropped()),
+            (2000, dropped),
+            "what is dropped is not counted as sent"
+        );
+    }
+}
+
+/// Frames for a port without a link are dropped at once, and with their own reason (finding D1).
+#[test]
+fn frames_for_a_port_without_a_link_are_dropped_and_none_is_kept() {
+    for (failed, link_up) in [(true, true), (false, false)] {
+        let mut pair = pair();
+        pair.attach(1, 0);
+        stuck(&mut pair, 1);
+        pair.poll(1);
+        if failed {
+            for slot in &mut pair.workers[1].slots {
+                slot.port.set_error(Some(100));
+            }
+        }
+        let mut next = Snapshot::clone(pair.publisher.current());
+        let ports = Arc::make_mut(&mut next.ports);
+        let mut down = Arc::into_inner(device(1, &pair.device_counters[1]).unwrap()).unwrap();
+        down.link_up = link_up;
+        ports.devices[1] = Some(Arc::new(down));
+        pair.publisher.publish(next);
+        pair.poll(1);
+        pair.attach(0, 10);
+        pair.poll(6);
+        assert_eq!(
+            pair.drops(1, DropReason::PortDown),
+            10,
+            "{failed} {link_up}"
+        );
+        assert_eq!(pair.free(), 2 * FRAMES);
+        let snapshot = pair.publisher.current();
+        let port = snapshot.ports.port(PortId(1)).unwrap().counters.totals();
+        assert_eq!(port.tx_frames, 0);
+        assert_eq!(port.drops[DropReason::PortDown as usize], 10);
+    }
+}
+
+/// Frames that are still in the ring of a queue when it is closed were counted as sent: they are
+/// counted as dropped then, for the port too (findings D1, N5).
+#[test]
+fn frames_in_the_ring_of_a_closed_queue_are_counted() {
+    for (failed, reason) in [(false, DropReason::Removed), (true, DropReason::PortDown)] {
+        let mut pair = pair();
+        stuck(&mut pair, 1);
+        pair.poll(1);
+        pair.attach(0, 10);
+        pair.poll(6);
+        let port = || {
+            let ports = &pair.publisher.current().ports;
+            ports.port(PortId(1)).unwrap().counters.totals()
+        };
+        assert_eq!((port().tx_frames, port().dropped()), (10, 0));
+        for slot in pair.workers[1].slots.iter_mut().filter(|_| failed) {
+            slot.port.set_error(Some(100));
+        }
+        pair.poll(1);
+        pair.commands[1]
+            .send(Command::Detach {
+                device: DeviceId(1),
+                from: 0,
+                request: 1,
+            })
+            .unwrap();
+        pair.poll(1);
+        assert_eq!(pair.drops(1, reason), 10, "{failed}");
+        let ports = &pair.publisher.current().ports;
+        let port = ports.port(PortId(1)).unwrap().counters.totals();
+        assert_eq!(port.drops[reason as usize], 10, "{failed}");
+    }
+}
+
+/// A worker whose port has frames to send does not sleep for long (finding D6).
+#[test]
+fn a_worker_with_frames_in_a_ring_looks_again_within_a_millisecond() {
+    let mut pair = pair();
+    let worker = pair.workers.remove(0);
+    let (handoff, status) = (worker.config.handoff.clone(), worker.config.status.clone());
+    let mut port = MemoryPort::new();
+    port.set_stuck(true);
+    pair.attach_port(0, 0, port);
+    pair.commands[0]
+        .send(Command::Inject {
+            device: DeviceId(1),
+            frame: broadcast().into_boxed_slice(),
+        })
+        .unwrap();
+    let started = Instant::now();
+    let thread = std::thread::spawn(move || worker.run());
+    while status.view().sleeps < 5 {
+        std::thread::yield_now();
+    }
+    let view = status.view();
+    assert!(
+        view.slept_ns / view.sleeps < 100_000_000,
+        "{} sleeps took {} ns",
+        view.sleeps,
+        view.slept_ns
+    );
+    assert!(started.elapsed().as_secs() < 1, "250 ms each");
+    pair.commands[0].send(Command::Stop).unwrap();
+    handoff.wake(WorkerId(0));
+    thread.join().unwrap();
+}
+
+/// Frames that the control thread injects do not keep ports waiting (finding D17).
+#[test]
+fn injected_frames_do_not_delay_the_ports() {
+    let mut pair = pair();
+    let (command, received) = channel::bounded(4096);
+    pair.workers[0].config.commands = received;
+    pair.commands[0] = command;
+    pair.attach(0, 1);
+    pair.attach(1, 0);
+    for _ in 0..4000 {
+        pair.commands[0]
+            .send(Command::Inject {
+                device: DeviceId(0),
+                frame: broadcast().into_boxed_slice(),
+            })
+            .unwrap();
+    }
+    pair.poll(1);
+    assert_eq!(pair.workers[0].slots[0].port.waiting(), 0);
+    assert!(pair.workers[0].config.commands.len() >= 4000 - 64);
+    pair.poll(200);
+    assert!(pair.workers[0].config.commands.is_empty());
 }
 
 #[test]
@@ -360,20 +529,25 @@ fn a_detached_device_returns_every_chunk_and_is_replied_to() {
     pair.commands[1]
         .send(Command::Detach {
             device: DeviceId(1),
+            from: 0,
+            request: 1,
         })
         .unwrap();
     pair.commands[0]
         .send(Command::Detach {
             device: DeviceId(1),
+            from: 0,
+            request: 1,
         })
         .unwrap();
     pair.poll(3);
-    let answers: Vec<_> = pair.replies.try_iter().collect();
-    assert_eq!(answers.len(), 2);
-    assert!(answers.contains(&Reply::Detached {
-        worker: WorkerId(1),
-        device: DeviceId(1)
-    }));
+    let closed: Vec<_> = pair
+        .replies
+        .try_iter()
+        .map(|Reply::Detached { worker, ports, .. }| (worker, ports.len()))
+        .collect();
+    assert_eq!(closed.len(), 2);
+    assert!(closed.contains(&(WorkerId(1), 1)) && closed.contains(&(WorkerId(0), 0)));
     assert!(pair.workers[1].slots.is_empty());
     pair.poll(2);
     assert_eq!(pair.free(), 2 * FRAMES);
@@ -464,4 +638,99 @@ fn a_sleeping_worker_wakes_for_a_command() {
     handoff.wake(WorkerId(0));
     thread.join().unwrap();
     assert!(status.view().iterations > u64::from(IDLE_ITERATIONS));
+}
+
+impl Pair {
+    /// Publishes a snapshot without device and port 1, or one in which both numbers are used again
+    /// by another tenant.
+    fn publish_reused(&mut self, reused: bool) {
+        let mut next = Snapshot::clone(self.publisher.current());
+        next.version += 1;
+        let ports = Arc::make_mut(&mut next.ports);
+        if reused {
+            self.device_counters[1] = Arc::new(Counters::new(2));
+            ports.devices[1] = device(1, &self.device_counters[1]);
+            ports.ports[1] = port(1);
+            let since = Arc::make_mut(&mut next.since);
+            since.set_device(DeviceId(1), next.version);
+            since.set_port(PortId(1), next.version);
+        } else {
+            (ports.devices[1], ports.ports[1]) = (None, None);
+        }
+        self.publisher.publish(next);
+    }
+}
+
+/// Frames that wait in another worker's inbox are not sent to the next owner of the device's number
+/// (finding D2).
+#[test]
+fn a_handed_off_frame_is_not_sent_to_the_next_owner_of_the_number() {
+    for seen in [true, false] {
+        let mut pair = pair();
+        pair.attach(0, 20);
+        pair.attach(1, 0);
+        // Worker 0 still has the first snapshot, worker 1 does not run yet.
+        pair.workers[1].poll_once(0);
+        pair.workers[0].poll_once(0);
+        pair.workers[0].poll_once(1);
+        pair.publish_reused(false);
+        if seen {
+            // A late frame of worker 0 arrives after worker 1 has the new snapshot.
+            pair.workers[1].config.snapshots.refresh();
+        }
+        pair.publish_reused(true);
+        pair.attach(1, 0);
+        pair.poll(20);
+        assert_eq!(pair.sent(1), 0, "seen: {seen}");
+        assert_eq!(pair.workers[1].removed, 20);
+        assert_eq!(pair.free(), 2 * FRAMES);
+    }
+}
+
+/// A queue that was never detached, because its worker was stuck or its command was lost, is closed
+/// as soon as its device is gone, and the next owner of the number gets none of its frames (finding
+/// D2).
+#[test]
+fn a_queue_that_was_not_detached_in_time_is_closed_with_its_device() {
+    for seen in [true, false] {
+        let mut pair = pair();
+        pair.attach(0, 0);
+        pair.attach(1, 0);
+        pair.poll(2);
+        pair.publish_reused(false);
+        if seen {
+            pair.poll(1);
+            assert_eq!(pair.workers[1].slots.len(), 0);
+        }
+        pair.publish_reused(true);
+        if let Some(slot) = pair.workers[1].slots.first_mut() {
+            slot.port.inject(&broadcast());
+        }
+        pair.poll(5);
+        assert_eq!(pair.workers[1].slots.len(), 0);
+        assert_eq!(
+            pair.sent(0),
+            0,
+            "no frame of the old device is taken for the new one's"
+        );
+        assert_eq!(pair.free(), 2 * FRAMES);
+        // The new device's own queue is served.
+        pair.attach(1, 1);
+        pair.poll(5);
+        assert_eq!((pair.workers[1].slots.len(), pair.sent(0)), (1, 1));
+    }
+}
+
+/// A queue may be attached before the tables have its device.
+#[test]
+fn a_queue_that_is_attached_before_its_device_is_published_stays() {
+    let mut pair = pair();
+    pair.publish_reused(false);
+    pair.poll(1);
+    pair.attach(1, 0);
+    pair.poll(3);
+    assert_eq!(pair.workers[1].slots.len(), 1);
+    pair.publish_reused(true);
+    pair.poll(3);
+    assert_eq!(pair.workers[1].slots.len(), 1);
 }

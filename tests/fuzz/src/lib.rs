@@ -8,11 +8,12 @@ use vtep_dataplane::addr::{
     DeviceId, DomainId, HostMac, MacAddr, PortId, Vni, VtepAddr, VtepId, WorkerId,
 };
 use vtep_dataplane::frame::Pool;
+use vtep_dataplane::frame::offload::{ChecksumState, Offload, SegmentKind, Segmentation};
 use vtep_dataplane::pipeline::tx_queues::TxQueues;
 use vtep_dataplane::pipeline::{Pipeline, Tables};
 use vtep_dataplane::port::Port;
 use vtep_dataplane::port::memory::{HeapMemory, MemoryPort, memory_pools};
-use vtep_dataplane::stats::Counters;
+use vtep_dataplane::stats::{Counters, FloodCounters};
 use vtep_dataplane::table::encapsulation::{HeaderFields, OuterHeader};
 use vtep_dataplane::table::flood::FloodList;
 use vtep_dataplane::table::mac::{Destination, MacTable};
@@ -75,17 +76,26 @@ fn remote_vtep(address: Ipv4Addr) -> RemoteVtep {
     RemoteVtep {
         vtep: vtep(address),
         paths: Box::new([path]),
-        counters: counters(),
+        counters: Arc::new(Counters::of_vtep(&FloodCounters::new(1))),
     }
 }
 
-fn device(id: DeviceId, role: Role, csum_incomplete: bool) -> Option<Arc<Device>> {
+fn device(
+    id: DeviceId,
+    role: Role,
+    csum_incomplete: bool,
+    superframes: bool,
+) -> Option<Arc<Device>> {
     Some(Arc::new(Device {
         id,
         name: "fuzz".into(),
         role,
         csum_incomplete,
+        macs: Box::new([]),
         multi_buffer: true,
+        superframes,
+        link_up: true,
+        standby: false,
         tx_worker: Box::new([WorkerId(0)]),
         counters: counters(),
     }))
@@ -107,6 +117,19 @@ fn port(id: u16, device: DeviceId, vlan: Option<u16>) -> Option<Arc<PortEntry>> 
     }))
 }
 
+/// One host whose ARP and ND requests are answered, so that answers are covered too.
+fn neighbors() -> NeighborTable {
+    let mut neighbors = NeighborTable::new(4);
+    let known = NeighborEntry::host(HostMac::new(mac(3)).expect("unicast"));
+    for ip in ["192.0.2.3", "2001:db8:1::3"] {
+        let ip = ip.parse().expect("an address");
+        neighbors
+            .insert(DomainId(0), ip, known)
+            .expect("the table is large enough");
+    }
+    neighbors
+}
+
 impl Fixture {
     /// Its tables; `csum_incomplete` is whether the devices may leave checksums incomplete.
     #[must_use]
@@ -124,6 +147,7 @@ impl Fixture {
             group: None,
             suppress: true,
             miss_events: true,
+            storm: None,
             counters: counters(),
         };
         let snapshot = Snapshot {
@@ -140,16 +164,19 @@ impl Fixture {
             vteps: Arc::new(vteps),
             ports: Arc::new(PortTable {
                 devices: vec![
-                    device(UNDERLAY, Role::Underlay, csum_incomplete),
-                    device(TENANT, Role::Access(PortId(0)), csum_incomplete),
+                    device(UNDERLAY, Role::Underlay, csum_incomplete, false),
+                    device(TENANT, Role::Access(PortId(0)), csum_incomplete, false),
                     device(
                         TRUNK,
                         Role::Trunk(Box::new([(10, PortId(1))])),
                         csum_incomplete,
+                        true,
                     ),
                 ],
                 ports: vec![port(0, TENANT, None), port(1, TRUNK, Some(10))],
             }),
+            version: 0,
+            since: Arc::default(),
         };
         let mut macs = MacTable::new(16);
         let hosts = [
@@ -162,19 +189,10 @@ impl Fixture {
             macs.insert(DomainId(0), host, place)
                 .expect("the table is large enough");
         }
-        // One host whose ARP and ND requests are answered, so that answers are covered too.
-        let mut neighbors = NeighborTable::new(4);
-        let known = NeighborEntry::host(HostMac::new(mac(3)).expect("unicast"));
-        for ip in ["192.0.2.3", "2001:db8:1::3"] {
-            let ip = ip.parse().expect("an address");
-            neighbors
-                .insert(DomainId(0), ip, known)
-                .expect("the table is large enough");
-        }
         Self {
             snapshot,
             macs,
-            neighbors,
+            neighbors: neighbors(),
             pool: memory_pools(1, FRAMES, 2048).remove(0),
             out: TxQueues::new(3),
             pipeline: Pipeline::new(WorkerId(0)),
@@ -188,12 +206,27 @@ impl Fixture {
     /// # Panics
     /// If one of these conditions is violated.
     pub fn run(&mut self, device: DeviceId, frame: &[u8], chunk_fill: usize) {
+        self.run_offload(device, frame, Offload::default(), chunk_fill);
+    }
+
+    /// [`Fixture::run`] for a frame whose sender left something to hardware. Only a device that takes
+    /// superframes may get one.
+    ///
+    /// # Panics
+    /// As [`Fixture::run`].
+    pub fn run_offload(
+        &mut self,
+        device: DeviceId,
+        frame: &[u8],
+        offload: Offload,
+        chunk_fill: usize,
+    ) {
         let frame = &frame[..frame.len().min(4000)];
         let free = self.pool.available();
         let mut incoming = MemoryPort::new();
         incoming.set_chunk_fill(chunk_fill);
-        incoming.inject(frame);
-        incoming.inject(frame);
+        incoming.inject_offload(frame, offload);
+        incoming.inject_offload(frame, offload);
         let mut burst = Vec::new();
         let reader = self.macs.reader();
         incoming.receive(&mut self.pool, &mut burst);
@@ -216,9 +249,41 @@ impl Fixture {
             assert!(device != UNDERLAY || to != UNDERLAY, "split horizon");
             let mut port = MemoryPort::new();
             port.send(&mut self.pool, &mut queue);
+            for (_, offload) in port.take_sent_offloads() {
+                assert!(to == TRUNK || offload == Offload::default(), "{offload:?}");
+            }
             self.out.restore(to, queue);
         }
         assert_eq!(self.pool.available(), free, "every chunk was freed");
+    }
+}
+
+/// What a sender left to hardware, from ten bytes.
+#[must_use]
+pub fn offload(bytes: [u8; 10]) -> Offload {
+    let [kinds, high, low, a, b, c, d, e, f, _] = bytes;
+    let word = |high, low| u16::from_be_bytes([high, low]);
+    let kind = match kinds & 3 {
+        0 => None,
+        1 => Some(SegmentKind::TcpV4),
+        2 => Some(SegmentKind::TcpV6),
+        _ => Some(SegmentKind::Udp),
+    };
+    Offload {
+        segmentation: kind.map(|kind| Segmentation {
+            kind,
+            size: word(high, low),
+            ecn: kinds & 4 != 0,
+        }),
+        checksum: match (kinds >> 3) & 3 {
+            0 => ChecksumState::Unknown,
+            1 => ChecksumState::Valid,
+            _ => ChecksumState::Partial {
+                start: word(a, b) % 4096,
+                offset: word(c, d) % 4096,
+            },
+        },
+        vlan_tci: (kinds & 0x80 != 0).then(|| word(e, f)),
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod graph;
 pub mod imports;
+pub mod limits;
 pub mod packages;
 pub mod paths;
 pub mod reasons;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use vtep_dataplane::addr::MacAddr;
+use vtep_dataplane::stats::FloodCounters;
 
 use super::hosts::Hosts;
 use super::ingest::Feed;
@@ -78,7 +79,9 @@ impl Failover {
             vteps: Vec::new(),
             multi_buffer: true,
         };
-        let paths = spec.remote_vtep(Hosts::address(1))?.paths;
+        let paths = spec
+            .remote_vtep(Hosts::address(1).into(), &FloodCounters::new(1))?
+            .paths;
         let before = sink.seen().vteps.by_address(vtep);
         let wanted = paths.clone();
         let start = Instant::now();

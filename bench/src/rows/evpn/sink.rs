@@ -173,7 +173,7 @@ impl SessionHandler for Sink {
         self.speaker.prefix_count(ID)
     }
 
-    fn advertise(&mut self, _: IpAddr, peer: &mut Peer, now: Instant) {
+    fn advertise(&mut self, _: IpAddr, peer: &mut Peer, now: Instant, _: &mut usize) {
         self.speaker.pump(now, ID, peer);
     }
 }

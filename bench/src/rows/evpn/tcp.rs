@@ -74,7 +74,7 @@ impl Daemon {
             peer: session(false),
             restarting: false,
         };
-        speaker.add_neighbor(config, poll.registry(), &mut sink, Instant::now());
+        speaker.set_neighbor(config, poll.registry(), &mut sink, Instant::now());
         Ok(Self {
             poll,
             speaker,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::super::fsm::FsmState;
 use super::super::graceful_restart::{GrState, retention};
 use super::super::negotiate::Negotiated;
-use super::super::output::{ConnectionId, DownReason, PeerOutput};
+use super::super::output::{ConnectionId, DownReason, Ended, PeerOutput};
 use super::super::session::Session;
 use super::super::timer::Timer;
 use super::super::wire::{ErrorCode, Notification};
@@ -41,8 +41,41 @@ impl Peer {
         }
     }
 
+    /// `passive` or the connect retry time may have changed.
+    pub(super) fn apply_connect_settings(&mut self, now: Instant) {
+        if self.prefix_limit_hit {
+            return;
+        }
+        if self.config.passive {
+            self.timers.stop(Timer::ConnectRetry);
+            self.abandon_connect(now, DownReason::Replaced);
+            return;
+        }
+        let retry = now + self.jitter.apply(self.config.connect_retry);
+        self.timers.shorten(Timer::ConnectRetry, retry);
+        let waiting = [Timer::ConnectRetry, Timer::IdleHold]
+            .iter()
+            .any(|timer| self.timers.is_running(*timer));
+        if !waiting && self.established().is_none() {
+            self.leave_idle(now);
+        }
+    }
+
+    /// Closes a connection that TCP has not established yet.
+    fn abandon_connect(&mut self, now: Instant, reason: DownReason) {
+        let slow = self
+            .sessions
+            .iter()
+            .find(|(_, s)| s.state == FsmState::Connect)
+            .map(|(c, _)| *c);
+        if let Some(conn) = slow {
+            self.remove_connection(now, conn, reason);
+        }
+    }
+
     pub(super) fn leave_idle(&mut self, now: Instant) {
         self.idle_until = None;
+        self.prefix_limit_hit = false;
         self.timers.stop(Timer::IdleHold);
         match self.last_closed.map(|ended| ended + RECONNECT_DELAY) {
             Some(at) if at > now => self.timers.set(Timer::ConnectRetry, at),
@@ -64,18 +97,7 @@ impl Peer {
             Timer::ConnectRetry,
             now + self.jitter.apply(self.config.connect_retry),
         );
-        let slow = self
-            .sessions
-            .iter()
-            .find(|(_, s)| s.state == FsmState::Connect)
-            .map(|(c, _)| *c);
-        if let Some(conn) = slow {
-            self.remove_connection(now, conn, DownReason::Closed);
-            self.outputs.push_back(PeerOutput::Close {
-                conn,
-                last_message: Vec::new(),
-            });
-        }
+        self.abandon_connect(now, DownReason::NoAnswer(self.config.connect_retry));
         // A connection from the peer may never deliver an OPEN: a connection to it is tried as
         // well.
         let under_way =
@@ -153,7 +175,7 @@ impl Peer {
         self.counters.received += session.received;
         self.counters.sent += session.sent;
         let established = session.state == FsmState::Established;
-        if !matches!(reason, DownReason::Closed) {
+        if !matches!(reason, DownReason::Closed | DownReason::Failed(_)) {
             let last_message = match &reason {
                 DownReason::Sent(n) if session.state >= FsmState::OpenSent => {
                     self.counters.sent += 1;
@@ -167,11 +189,46 @@ impl Peer {
         if let Some(negotiated) = session.negotiated.filter(|_| established) {
             self.session_down(now, &negotiated, reason.clone());
         }
-        // If one of two connections ends, as in a collision, the session is not down.
-        if established || self.sessions.is_empty() {
-            self.last_down = Some(reason);
+        if established {
+            self.failures.session = Some(Ended { at: now, reason });
+            self.down_since = Some(now);
+        } else {
+            self.attempt_failed(now, reason);
         }
         true
+    }
+
+    /// Records why a connection ended before its session was established, unless this side ended
+    /// it on purpose, or another connection of the peer is further along.
+    fn attempt_failed(&mut self, now: Instant, reason: DownReason) {
+        let on_purpose = match &reason {
+            DownReason::Replaced => true,
+            DownReason::Sent(n) => n.error.is_cease(),
+            DownReason::Received(n) => n.error == ErrorCode::CONNECTION_COLLISION_RESOLUTION,
+            _ => false,
+        };
+        let ahead = |(_, other): &(ConnectionId, Session)| other.state >= FsmState::OpenConfirm;
+        if on_purpose || self.sessions.iter().any(ahead) {
+            return;
+        }
+        let failures = &mut self.failures;
+        failures.count += 1;
+        let ended = Some(Ended {
+            at: now,
+            reason: reason.clone(),
+        });
+        match reason {
+            // A neighbor that was shut down, or does not know us, closes without a word: that must
+            // not hide what it has said before.
+            DownReason::Closed
+            | DownReason::Failed(_)
+            | DownReason::NoAnswer(_)
+            | DownReason::Replaced => failures.connect = ended,
+            DownReason::Received(_) | DownReason::Sent(_) | DownReason::SendHold => {
+                failures.open = ended;
+            }
+        }
+        self.outputs.push_back(PeerOutput::AttemptFailed(reason));
     }
 
     pub(super) fn session_down(
@@ -181,6 +238,7 @@ impl Peer {
         reason: DownReason,
     ) {
         self.up_since = None;
+        self.timers.stop(Timer::Refresh);
         // Routes still stale from an earlier restart are removed (RFC 4724 section 4.2).
         self.sweep();
         let kept = retention(negotiated, &reason);
@@ -212,12 +270,7 @@ impl Peer {
             let recent = self
                 .up_since
                 .is_some_and(|since| now.duration_since(since) < COLLISION_WINDOW);
-            if existing
-                .negotiated
-                .as_ref()
-                .is_some_and(|a| a.restart.is_some())
-                && !recent
-            {
+            if existing.negotiated.as_ref().is_some_and(|a| a.helper) && !recent {
                 self.end_connection(now, other, DownReason::Replaced);
                 return;
             }
@@ -274,11 +327,8 @@ impl Peer {
         self.timers.stop(Timer::ConnectRetry);
         self.up_since = Some(now);
         self.update_received = false;
+        self.end_of_rib = false;
         self.counters.established += 1;
-        if self.counters.established == 1 {
-            // Connections that ended earlier were failed attempts: no session has gone down yet.
-            self.last_down = None;
-        }
         let restart = negotiated.restart;
         self.outputs.push_back(PeerOutput::SessionUp(negotiated));
         if self.gr_state != GrState::Fresh {

@@ -5,6 +5,7 @@
 //! [`Peer::handle_timeout`] at [`Peer::poll_timeout`]. After each call it polls outputs until there
 //! are none.
 
+mod command;
 mod lifecycle;
 
 use std::collections::VecDeque;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::fsm::FsmState;
 use super::graceful_restart::GrState;
 use super::negotiate::{Negotiated, PeerConfig};
-use super::output::{ConnectionId, DownReason, PeerOutput, PeerStatus, QueueFull};
+use super::output::{ConnectionId, DownReason, Failures, PeerOutput, PeerStatus, QueueFull};
 use super::session::{Session, SessionStep};
 use super::silence::SessionUpdates;
 use super::timer::{Jitter, Timer, Timers};
@@ -40,7 +41,8 @@ pub struct Peer {
     next_conn: u64,
     enabled: bool,
     restarting: bool,
-    /// The prefix limit was exceeded: Idle until an operator clears the session.
+    /// The prefix limit was exceeded: Idle until the retry time has passed, if there is one, the
+    /// limit changes, or an operator clears the session.
     prefix_limit_hit: bool,
     /// Time in Idle after the next error.
     idle_hold: Duration,
@@ -50,8 +52,11 @@ pub struct Peer {
     up_since: Option<Instant>,
     /// The session has received an UPDATE.
     update_received: bool,
+    /// The session has received End-of-RIB.
+    end_of_rib: bool,
     counters: PeerCounters,
-    last_down: Option<DownReason>,
+    failures: Failures,
+    down_since: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -84,8 +89,10 @@ impl Peer {
             gr_state: GrState::Fresh,
             up_since: None,
             update_received: false,
+            end_of_rib: false,
             counters: PeerCounters::default(),
-            last_down: None,
+            failures: Failures::default(),
+            down_since: None,
         }
     }
 
@@ -101,67 +108,6 @@ impl Peer {
         self.restarting = restarting;
     }
 
-    /// Starts the peer, also after a shutdown: leaves Idle at once, and connects as soon as
-    /// [`RECONNECT_DELAY`] has passed.
-    pub fn start(&mut self, now: Instant) {
-        self.enabled = true;
-        self.prefix_limit_hit = false;
-        self.idle_hold = self.config.idle_hold.0;
-        self.leave_idle(now);
-    }
-
-    /// When connections were last closed by this side, for [`Peer::set_last_closed`] of a new peer
-    /// with the same address.
-    #[must_use]
-    pub const fn last_closed(&self) -> Option<Instant> {
-        self.last_closed
-    }
-
-    /// Sets [`Peer::last_closed`]; call it before [`Peer::start`].
-    pub const fn set_last_closed(&mut self, at: Option<Instant>) {
-        self.last_closed = at;
-    }
-
-    /// Administrative shutdown: ends the session and stays Idle until [`Peer::start`]. `text` is
-    /// sent to the peer (RFC 9003), truncated to 128 octets.
-    pub fn shutdown(&mut self, now: Instant, text: Option<&str>) {
-        self.enabled = false;
-        self.cease_all(
-            now,
-            &Notification::with_text(ErrorCode::ADMINISTRATIVE_SHUTDOWN, text),
-        );
-    }
-
-    /// Hard clear (administrative reset): ends the session, then connects again after
-    /// [`RECONNECT_DELAY`]. Neither side keeps routes. `text` is sent to the peer (RFC 9003),
-    /// truncated to 128 octets.
-    pub fn clear_hard(&mut self, now: Instant, text: Option<&str>) {
-        self.cease_all(
-            now,
-            &Notification::with_text(ErrorCode::ADMINISTRATIVE_RESET, text),
-        );
-        if self.enabled {
-            self.start(now);
-        }
-    }
-
-    /// Soft clear inbound: requests all routes of the peer again (RFC 2918). False without a
-    /// session or if the peer has no route refresh capability.
-    pub fn clear_soft_in(&mut self, now: Instant) -> bool {
-        self.negotiated().is_some_and(|a| a.refresh)
-            && self.send_refresh(now, RefreshKind::Request).is_ok()
-    }
-
-    /// Soft clear outbound: requests all routes again from the owner, as if the peer had sent a
-    /// ROUTE-REFRESH. False without a session.
-    pub fn clear_soft_out(&mut self) -> bool {
-        let up = self.established().is_some();
-        if up {
-            self.outputs.push_back(PeerOutput::RefreshRequested);
-        }
-        up
-    }
-
     /// TCP is up on a connection that [`PeerOutput::Connect`] requested.
     pub fn handle_connected(&mut self, now: Instant, conn: ConnectionId) {
         self.send_open(now, conn);
@@ -172,7 +118,9 @@ impl Peer {
         if !self.enabled || self.prefix_limit_hit || self.timers.is_running(Timer::IdleHold) {
             return None;
         }
-        if self.established().is_some() && self.negotiated().is_none_or(|a| a.restart.is_none()) {
+        // A peer with graceful restart may have restarted (RFC 4724 section 5), whether or not it
+        // preserves anything itself.
+        if self.established().is_some() && self.negotiated().is_none_or(|a| !a.helper) {
             return None;
         }
         // A peer has at most one connection to us: a newer one means that the older one is dead.
@@ -186,10 +134,16 @@ impl Peer {
         self.session(conn).is_some().then_some(conn)
     }
 
-    /// TCP closed, or could not connect. Poll outputs first: a NOTIFICATION often precedes the
+    /// The peer closed the TCP connection. Poll outputs first: a NOTIFICATION often precedes the
     /// close.
     pub fn handle_closed(&mut self, now: Instant, conn: ConnectionId) {
         self.end_connection(now, conn, DownReason::Closed);
+    }
+
+    /// TCP failed, or could not connect, with this error. Poll outputs first, as for
+    /// [`Peer::handle_closed`].
+    pub fn handle_failed(&mut self, now: Instant, conn: ConnectionId, error: String) {
+        self.end_connection(now, conn, DownReason::Failed(error));
     }
 
     /// Octets arrived, at most [`Peer::recv_capacity`].
@@ -243,6 +197,20 @@ impl Peer {
         Ok(())
     }
 
+    /// As [`Self::send`], if the message fits into `octets`, which it takes: 0 are left if it does
+    /// not. Returns whether it is queued.
+    pub fn send_within(&mut self, now: Instant, message: &[u8], octets: &mut usize) -> bool {
+        let Some(left) = octets.checked_sub(message.len()) else {
+            *octets = 0;
+            return false;
+        };
+        let queued = self.send(now, message).is_ok();
+        if queued {
+            *octets = left;
+        }
+        queued
+    }
+
     /// Queues a ROUTE-REFRESH for EVPN: a request, or BoRR and EoRR around the answer to one
     /// (RFC 7313).
     ///
@@ -275,10 +243,10 @@ impl Peer {
             .hard_reset_if_negotiated(Notification::new(ErrorCode::MAX_PREFIXES_REACHED, &data));
         self.timers.stop(Timer::ConnectRetry);
         self.idle_until = max.retry.map(|retry| now + retry);
+        self.prefix_limit_hit = true;
         self.remove_connection(now, conn, DownReason::Sent(cease));
-        match self.idle_until {
-            Some(at) => self.timers.set(Timer::IdleHold, at),
-            None => self.prefix_limit_hit = true,
+        if let Some(at) = self.idle_until {
+            self.timers.set(Timer::IdleHold, at);
         }
     }
 
@@ -295,6 +263,7 @@ impl Peer {
             match timer {
                 Timer::ConnectRetry => self.try_connect(now),
                 Timer::IdleHold => self.leave_idle(now),
+                Timer::Refresh => self.outputs.push_back(PeerOutput::RefreshEnded),
                 _ => self.stale_expired(now),
             }
         }
@@ -371,7 +340,7 @@ impl Peer {
                 Ok(SessionStep::Done) => {}
                 Ok(SessionStep::OpenAccepted) => self.resolve_collision(now, conn),
                 Ok(SessionStep::Established) => self.session_up(now, conn),
-                Ok(SessionStep::Refresh(refresh)) => self.handle_refresh(refresh),
+                Ok(SessionStep::Refresh(refresh)) => self.handle_refresh(now, refresh),
                 Ok(SessionStep::NotificationReceived(notification)) => {
                     self.end_connection(now, conn, DownReason::Received(notification));
                 }
@@ -379,6 +348,7 @@ impl Peer {
                     self.count(&parts);
                     self.update_received = true;
                     if parts.end_of_rib() == Some(AddressFamily::EVPN) {
+                        self.end_of_rib = true;
                         self.outputs.push_back(PeerOutput::EndOfRib);
                         self.sweep();
                     } else {
@@ -403,15 +373,28 @@ impl Peer {
         self.counters.attributes_discarded += u64::from(discarded);
     }
 
-    fn handle_refresh(&mut self, refresh: RouteRefresh) {
-        let enhanced = self.negotiated().is_some_and(|a| a.enhanced_refresh);
+    fn handle_refresh(&mut self, now: Instant, refresh: RouteRefresh) {
+        let Some(negotiated) = self.negotiated() else {
+            return;
+        };
         if refresh.family != AddressFamily::EVPN {
             return;
         }
+        // Until End-of-RIB a peer with graceful restart still sends its first set of routes, and
+        // BoRR must be ignored (RFC 7313 section 4).
+        let first_set = negotiated.helper && !self.end_of_rib;
+        let enhanced = negotiated.enhanced_refresh;
         match refresh.kind {
             RefreshKind::Request => self.outputs.push_back(PeerOutput::RefreshRequested),
-            RefreshKind::Begin if enhanced => self.outputs.push_back(PeerOutput::RefreshBegun),
-            RefreshKind::End if enhanced => self.outputs.push_back(PeerOutput::RefreshEnded),
+            RefreshKind::Begin if enhanced && !first_set => {
+                let limit = self.config.restart.unwrap_or_default().stale_limit;
+                self.timers.set(Timer::Refresh, now + limit);
+                self.outputs.push_back(PeerOutput::RefreshBegun);
+            }
+            RefreshKind::End if self.timers.is_running(Timer::Refresh) => {
+                self.timers.stop(Timer::Refresh);
+                self.outputs.push_back(PeerOutput::RefreshEnded);
+            }
             RefreshKind::Begin | RefreshKind::End => {}
         }
     }
@@ -469,7 +452,10 @@ impl Peer {
             negotiated: self.negotiated().cloned(),
             up_since: self.up_since,
             established: self.counters.established,
-            last_down: self.last_down.clone(),
+            down_since: self.down_since,
+            failures: self.failures.clone(),
+            prefix_limit_hit: self.prefix_limit_hit,
+            passive: self.config.passive,
             idle_until: self.idle_until,
             received: self.counters.received + open(|s| s.received),
             sent: self.counters.sent + open(|s| s.sent),

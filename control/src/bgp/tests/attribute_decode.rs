@@ -129,28 +129,63 @@ fn invalid_as_path_is_treated_as_withdraw() {
     }
 }
 
+/// NEXT_HOP says nothing about the routes in MP_REACH_NLRI (RFC 4760 section 3): whatever it holds,
+/// wherever it stands and however often, it is ignored (finding C12).
 #[test]
-fn invalid_next_hop_is_treated_as_withdraw() {
+fn next_hop_beside_mp_reach_is_ignored() {
     for value in [
         &[][..],
         &[10, 0, 0],
+        &[10, 0, 0, 1],
         &[10, 0, 0, 1, 1],
-        &[0, 1, 2, 3],
+        &[0; 4],
         &[127, 0, 0, 1],
         &[224, 0, 0, 5],
-        &[240, 0, 0, 1],
         &[255; 4],
     ] {
-        assert_eq!(
-            handling_with(attribute(0x40, 3, value), INTERNAL),
-            Withdraw,
-            "{value:?}"
-        );
+        for flags in [0x40, 0xc0, 0x80, 0x00] {
+            for context in [INTERNAL, EXTERNAL] {
+                let next_hop = attribute(flags, 3, value);
+                assert_eq!(
+                    handling_with(next_hop.clone(), context),
+                    Accept,
+                    "{flags:x} {value:?}"
+                );
+                let first = [next_hop, reach(&mac()), origin(), path()];
+                assert_eq!(handling_of(&body(&first), context), Accept);
+            }
+        }
     }
-    assert_eq!(
-        handling_with(attribute(0x40, 3, &[10, 0, 0, 1]), INTERNAL),
-        Accept
-    );
+    let twice = [attribute(0x40, 3, &[0; 4]), attribute(0x40, 3, &[1])].concat();
+    assert_eq!(handling_with(twice, INTERNAL), Discard);
+    // It is that of IPv4 routes in the body, if there are any (RFC 7606 section 7.3).
+    for (value, handling) in [(&[0; 4][..], Withdraw), (&[10, 0, 0, 1], Accept)] {
+        let attributes = [reach(&mac()), origin(), path(), attribute(0x40, 3, value)];
+        let with_route = [body(&attributes), vec![8, 10]].concat();
+        assert_eq!(handling_of(&with_route, INTERNAL), handling, "{value:?}");
+    }
+}
+
+/// An IPv6 next hop with a link-local address after it (RFC 2545 section 3) is the first one
+/// (finding C20).
+#[test]
+fn a_next_hop_of_32_octets_is_the_global_address() {
+    let global: std::net::Ipv6Addr = "2001:db8::1".parse().unwrap();
+    let link_local: std::net::Ipv6Addr = "fe80::1".parse().unwrap();
+    let value = [
+        &[0, 25, 70, 32][..],
+        &global.octets(),
+        &link_local.octets(),
+        &[0],
+        &mac(),
+    ]
+    .concat();
+    let update = body(&[attribute(0x80, 14, &value), origin(), path()]);
+    assert_eq!(handling_of(&update, INTERNAL), Accept);
+    let parts = Decoder::new(INTERNAL).decode(&update).unwrap();
+    let update = UpdateMessage::new(&update, parts);
+    assert_eq!(update.attributes().unwrap().next_hop, global);
+    assert_eq!(update.changes().count(), 1);
 }
 
 #[test]

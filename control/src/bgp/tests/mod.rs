@@ -3,10 +3,12 @@
 mod attribute_decode;
 mod chaos;
 mod damage;
+mod failures;
 mod graceful_restart;
 mod messages;
 mod net;
 mod nlri_decode;
+mod reconfigure;
 mod render;
 mod session_errors;
 mod sessions;

@@ -36,12 +36,27 @@ pub(super) struct VirtualLink {
     pub(super) up: bool,
 }
 
+impl VirtualLink {
+    /// Both ends are closed, and nothing is in flight: nothing happens on it any more.
+    fn is_over(&self) -> bool {
+        self.ends == [None; 2]
+            && self.closing == [None; 2]
+            && self.flight.iter().all(VecDeque::is_empty)
+    }
+}
+
 pub(super) struct VirtualNet {
     pub(super) now: Instant,
     pub(super) start: Instant,
     pub(super) peers: [Peer; 2],
     pub(super) events: [Vec<(Duration, PeerEvent)>; 2],
+    /// Why attempts failed.
+    pub(super) failed: [Vec<DownReason>; 2],
+    /// All connections, in the order in which they were opened.
     pub(super) links: Vec<VirtualLink>,
+    /// The first connections that are over, which are not looked at any more: a peer that retries
+    /// for a day opens ten thousand.
+    over: usize,
     pub(super) delay: Duration,
     /// Maximum number of octets that one write or read transfers.
     pub(super) chunk: usize,
@@ -85,7 +100,9 @@ impl VirtualNet {
             start: now,
             peers: [Peer::new(a, 1), Peer::new(b, 2)],
             events: [Vec::new(), Vec::new()],
+            failed: [Vec::new(), Vec::new()],
             links: Vec::new(),
+            over: 0,
             delay: Duration::from_millis(10),
             chunk: 1000,
             stuck: [false; 2],
@@ -153,12 +170,12 @@ impl VirtualNet {
 
     fn next_event(&self) -> Option<Instant> {
         let timers = self.peers.iter().filter_map(Peer::poll_timeout);
-        let flights = self
-            .links
+        let links = &self.links[self.over..];
+        let flights = links
             .iter()
             .flat_map(|l| l.flight.iter().filter_map(|f| f.front().map(|(at, _)| *at)));
         // Octets in flight arrive before the close does.
-        let closings = self.links.iter().flat_map(|l| {
+        let closings = links.iter().flat_map(|l| {
             let ends = l.closing.iter().zip(&l.flight);
             ends.filter(|(_, flight)| flight.is_empty())
                 .filter_map(|(at, _)| *at)
@@ -171,6 +188,8 @@ impl VirtualNet {
         for _ in 0..1_000_000 {
             let moved = self.outputs() | self.write() | self.deliver();
             if !moved {
+                let later = self.links[self.over..].iter();
+                self.over += later.take_while(|link| link.is_over()).count();
                 return;
             }
         }
@@ -190,6 +209,10 @@ impl VirtualNet {
                     }
                     PeerOutput::Close { conn, last_message } => {
                         asked.push((conn, Some(last_message)));
+                        continue;
+                    }
+                    PeerOutput::AttemptFailed(reason) => {
+                        self.failed[side].push(reason);
                         continue;
                     }
                     PeerOutput::SessionUp(_) => PeerEvent::Up,
@@ -236,7 +259,8 @@ impl VirtualNet {
     }
 
     fn close(&mut self, side: usize, conn: ConnectionId, last_message: Vec<u8>) {
-        let Some(link) = self.links.iter_mut().find(|l| l.ends[side] == Some(conn)) else {
+        let links = &mut self.links[self.over..];
+        let Some(link) = links.iter_mut().find(|l| l.ends[side] == Some(conn)) else {
             return;
         };
         link.ends[side] = None;
@@ -249,6 +273,7 @@ impl VirtualNet {
     /// Closes all connections without a NOTIFICATION, as a TCP reset does.
     pub(super) fn cut(&mut self) {
         let ends: Vec<_> = self.links.drain(..).map(|l| l.ends).collect();
+        self.over = 0;
         for end in ends {
             for side in [A, B] {
                 if let Some(conn) = end[side] {
@@ -261,7 +286,7 @@ impl VirtualNet {
 
     fn write(&mut self) -> bool {
         let mut moved = false;
-        for link in self.links.iter_mut().filter(|l| l.up) {
+        for link in self.links[self.over..].iter_mut().filter(|l| l.up) {
             for side in [A, B] {
                 let Some(conn) = link.ends[side].filter(|_| !self.stuck[side]) else {
                     continue;
@@ -280,7 +305,7 @@ impl VirtualNet {
 
     fn deliver(&mut self) -> bool {
         let mut moved = false;
-        for at in 0..self.links.len() {
+        for at in self.over..self.links.len() {
             for side in [A, B] {
                 let due = self.links[at].flight[side]
                     .front()

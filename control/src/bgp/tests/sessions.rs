@@ -95,7 +95,7 @@ fn the_connection_of_the_higher_identifier_survives_a_collision() {
         for side in [A, B] {
             assert_eq!(net.events_of(side), [PeerEvent::Up]);
             assert_eq!(
-                net.peers[side].status().last_down,
+                net.peers[side].status().failures.session,
                 None,
                 "the session was never down"
             );
@@ -200,12 +200,13 @@ fn route_refresh_works_in_both_directions() {
     assert!(net.peers[A].clear_soft_in(net.now));
     net.run(secs(1));
     assert_eq!(net.events_of(B)[1..], [PeerEvent::Refresh]);
+    net.peers[B].send(net.now, &end_of_rib()).unwrap();
     for kind in [RefreshKind::Begin, RefreshKind::End] {
         net.peers[B].send_refresh(net.now, kind).unwrap();
     }
     net.run(secs(1));
     assert_eq!(
-        net.events_of(A)[1..],
+        net.events_of(A)[2..],
         [PeerEvent::RefreshBegun, PeerEvent::RefreshEnded]
     );
     assert!(net.peers[A].clear_soft_out());
@@ -392,7 +393,7 @@ fn a_late_collision_does_not_replace_a_new_session() {
         ))
     );
     assert_eq!(net.state(A), FsmState::Established);
-    assert_eq!(net.peers[A].status().last_down, None);
+    assert_eq!(net.peers[A].status().failures.session, None);
 }
 
 #[test]

@@ -68,8 +68,9 @@ fn a_hold_time_of_zero_needs_no_keepalive() {
 fn the_send_hold_timer_ends_a_session_whose_peer_reads_nothing() {
     let [mut a, b] = configs();
     a.send_hold = secs(40);
+    // Without hold timers, so that none expires first.
+    a.hold_time = 0;
     let mut net = VirtualNet::established([a, b]);
-    // A cannot write, while B keeps sending: the hold timer of A never expires.
     net.stuck[A] = true;
     net.unreachable = [true; 2];
     let before = net.now - net.start;
@@ -84,6 +85,41 @@ fn the_send_hold_timer_ends_a_session_whose_peer_reads_nothing() {
         net.events[A]
     );
     assert_eq!(net.time_of(A, is_down) - before, secs(40));
+}
+
+/// Also above 8 minutes the send hold time is twice the hold time (finding C20).
+#[test]
+fn the_send_hold_time_is_at_least_twice_the_hold_time() {
+    for (hold_time, expected) in [
+        (90, 480),
+        (240, 480),
+        (241, 482),
+        (600, 1200),
+        (65_535, 131_070),
+    ] {
+        let [mut a, mut b] = configs();
+        a.passive = true;
+        (a.hold_time, b.hold_time) = (hold_time, hold_time);
+        let mut net = VirtualNet::new([a, b.clone()]);
+        net.peers[A].start(net.now);
+        // No host reads what A sends, while KEEPALIVEs arrive.
+        let open = b.open(false, false).emit().unwrap();
+        let conn = net.raw_peer(&[open, KEEPALIVE.to_vec()].concat());
+        net.settle();
+        for _ in 1..expected / 10 {
+            net.run(secs(10));
+            net.peers[A].handle_bytes(conn, &KEEPALIVE);
+        }
+        assert_eq!(net.events_of(A), [PeerEvent::Up], "{hold_time}");
+        net.run(secs(20));
+        assert!(
+            matches!(
+                net.events_of(A)[1],
+                PeerEvent::Down(DownReason::SendHold, _)
+            ),
+            "{hold_time}"
+        );
+    }
 }
 
 #[test]
@@ -145,7 +181,7 @@ fn a_peer_without_an_open_is_closed_after_four_minutes() {
     assert_eq!(net.state(A), FsmState::OpenSent);
     net.run(secs(1));
     assert_eq!(
-        net.peers[A].status().last_down,
+        net.peers[A].status().failures.open.map(|open| open.reason),
         Some(DownReason::Sent(Notification::new(
             ErrorCode::HOLD_TIMER_EXPIRED,
             &[]

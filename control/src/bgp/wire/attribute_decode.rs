@@ -162,13 +162,16 @@ pub(super) struct AttributesBuilder {
 }
 
 impl AttributesBuilder {
-    /// Decodes all of `others`, which [`split`] filled.
+    /// Decodes all of `others`, which [`split`] filled. Without `body_routes`, NEXT_HOP is ignored,
+    /// whatever it holds: the next hop of routes in MP_REACH_NLRI is there too (RFC 4760 section
+    /// 3).
     ///
     /// # Errors
     /// 3/2 Unrecognized Well-known Attribute.
     pub(super) fn decode(
         others: &[u8],
         next_hop: IpAddr,
+        body_routes: bool,
         context: DecodeContext,
         errors: &mut Vec<AttrError>,
     ) -> Result<Self, Notification> {
@@ -182,6 +185,9 @@ impl AttributesBuilder {
         };
         let mut reader = ByteReader(others);
         while let Some(raw) = next(&mut reader) {
+            if raw.code == code::NEXT_HOP && !body_routes {
+                continue;
+            }
             if expected_flags(raw.code).is_none() {
                 builder.add_unknown(&raw)?;
                 continue;

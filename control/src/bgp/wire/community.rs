@@ -3,6 +3,7 @@
 use std::fmt;
 
 use vtep_dataplane::addr::MacAddr;
+use vtep_dataplane::wire::nd::NdFlags;
 
 /// One extended community.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,6 +43,29 @@ impl ExtendedCommunity {
         Self([6, 3, a, b, c, d, e, f])
     }
 
+    /// ARP/ND: the flags of an IPv6 address (RFC 9047 section 2).
+    #[must_use]
+    pub const fn nd(flags: NdFlags) -> Self {
+        let flags = flags.router as u8 | (flags.overrides as u8) << 1;
+        Self([6, 8, flags, 0, 0, 0, 0, 0])
+    }
+
+    /// The flags of an ARP/ND community, and whether the binding of its address is immutable (the
+    /// flag I).
+    #[must_use]
+    pub const fn as_nd(self) -> Option<(NdFlags, bool)> {
+        match self.0 {
+            [6, 8, flags, ..] => {
+                let nd = NdFlags {
+                    router: flags & 1 != 0,
+                    overrides: flags & 2 != 0,
+                };
+                Some((nd, flags & 8 != 0))
+            }
+            _ => None,
+        }
+    }
+
     /// True for a route target of any type (RFC 4360 section 4, RFC 5668).
     #[must_use]
     pub const fn is_route_target(self) -> bool {
@@ -77,6 +101,15 @@ impl ExtendedCommunity {
         }
     }
 
+    /// The single-active flag of an ESI label community (RFC 7432 section 7.5).
+    #[must_use]
+    pub const fn as_esi_label(self) -> Option<bool> {
+        match self.0 {
+            [6, 1, flags, ..] => Some(flags & 1 == 1),
+            _ => None,
+        }
+    }
+
     /// True for the default-gateway community.
     #[must_use]
     pub const fn is_default_gateway(self) -> bool {
@@ -102,6 +135,14 @@ impl fmt::Display for ExtendedCommunity {
             (6, 0) => {
                 let sticky = if a & 1 == 1 { ",sticky" } else { "" };
                 write!(f, "MM:{}{sticky}", u32::from_be_bytes([c, d, e, g]))
+            }
+            (6, 8) => {
+                let flags = [(1, "R"), (2, "O"), (8, "I")];
+                write!(f, "ND:")?;
+                flags
+                    .iter()
+                    .filter(|(bit, _)| a & bit != 0)
+                    .try_for_each(|(_, name)| f.write_str(name))
             }
             (6, 3) => write!(f, "Rmac:{}", MacAddr([a, b, c, d, e, g])),
             _ => write!(f, "0x{:016x}", u64::from_be_bytes(self.0)),
@@ -135,5 +176,11 @@ mod tests {
         );
         assert!(ExtendedCommunity::DEFAULT_GATEWAY.is_default_gateway());
         assert_eq!(target.as_mac_mobility(), None);
+        let router = ExtendedCommunity::nd(NdFlags::ROUTER);
+        assert_eq!(router.0, [6, 8, 3, 0, 0, 0, 0, 0]);
+        assert_eq!(router.as_nd(), Some((NdFlags::ROUTER, false)));
+        let immutable = ExtendedCommunity([6, 8, 0b1010, 0, 0, 0, 0, 0]);
+        assert_eq!(immutable.as_nd(), Some((NdFlags::HOST, true)));
+        assert_eq!(immutable.to_string(), "ND:OI");
     }
 }

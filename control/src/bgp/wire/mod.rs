@@ -20,6 +20,7 @@ mod header;
 mod limits;
 mod notification;
 mod open;
+mod printable;
 mod rd;
 mod reader;
 mod refresh;
@@ -40,8 +41,9 @@ pub use self::header::{KEEPALIVE, MessageType, read_header};
 pub use self::limits::{
     HEADER_LEN, MAX_EXTENDED_MESSAGE_LEN, MAX_MESSAGE_LEN, MAX_RESTART_TIME, MIN_HOLD_TIME,
 };
-pub use self::notification::Notification;
+pub use self::notification::{MAX_SHUTDOWN_TEXT, Notification};
 pub use self::open::{AddressFamily, Capability, LongLivedFamily, OpenMessage, RestartFamily};
+pub use self::printable::printable;
 pub use self::rd::Rd;
 pub use self::refresh::{RefreshKind, RouteRefresh};
 pub use self::update::{Decoder, RouteChange, RouteChanges, UpdateMessage, UpdateParts};

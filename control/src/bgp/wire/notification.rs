@@ -19,6 +19,9 @@ pub struct Notification {
     pub data: Vec<u8>,
 }
 
+/// Octets of a shutdown communication (RFC 9003 section 2).
+pub const MAX_SHUTDOWN_TEXT: usize = 255;
+
 impl Notification {
     /// A NOTIFICATION with `data`, truncated so that even its [hard reset](Self::hard) fits into a
     /// message of [`MAX_MESSAGE_LEN`] octets.
@@ -32,16 +35,16 @@ impl Notification {
     }
 
     /// An administrative shutdown or reset with a text for the operator of the peer (RFC 9003),
-    /// truncated to 128 octets at a character boundary.
+    /// truncated to [`MAX_SHUTDOWN_TEXT`] octets at a character boundary.
     #[must_use]
     pub fn with_text(error: ErrorCode, text: Option<&str>) -> Self {
-        let data = text
-            .map(codec::encode_shutdown_communication)
-            .unwrap_or_default();
-        Self {
-            error,
-            data: data.to_vec(),
+        let mut data = Vec::new();
+        if let Some(text) = text {
+            let fits = text.floor_char_boundary(MAX_SHUTDOWN_TEXT);
+            data.push(fits as u8);
+            data.extend_from_slice(&text.as_bytes()[..fits]);
         }
+        Self { error, data }
     }
 
     /// This NOTIFICATION encapsulated in a hard reset, after which the peer does not keep our
@@ -129,8 +132,8 @@ mod tests {
         assert_eq!(hard.shutdown_text().as_deref(), Some("maintenance h5"));
         assert_eq!(Notification::parse(&hard.emit()[HEADER_LEN..]), Some(hard));
         let long =
-            Notification::with_text(ErrorCode::ADMINISTRATIVE_SHUTDOWN, Some(&"é".repeat(100)));
-        assert_eq!(long.shutdown_text(), Some("é".repeat(64)));
+            Notification::with_text(ErrorCode::ADMINISTRATIVE_SHUTDOWN, Some(&"é".repeat(150)));
+        assert_eq!(long.shutdown_text(), Some("é".repeat(127)));
     }
 
     #[test]

@@ -15,6 +15,14 @@ impl Rd {
         let [high, low] = number.to_be_bytes();
         Self([0, 1, a, b, c, d, high, low])
     }
+
+    /// The number of a type 1 with this address.
+    #[must_use]
+    pub fn number_of(self, address: Ipv4Addr) -> Option<u16> {
+        let [_, _, _, _, _, _, high, low] = self.0;
+        let number = u16::from_be_bytes([high, low]);
+        (self == Self::ipv4(address, number)).then_some(number)
+    }
 }
 
 impl fmt::Display for Rd {

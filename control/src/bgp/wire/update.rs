@@ -273,6 +273,7 @@ impl Decoder {
         let builder = AttributesBuilder::decode(
             &self.scratch,
             next_hop.unwrap_or(unset),
+            body_routes,
             self.context,
             errors,
         )?;
@@ -315,7 +316,10 @@ impl Decoder {
                 None,
             ));
         }
-        let next_hop = next_hop.ip(octets).ok_or_else(malformed)?;
+        // An IPv6 next hop may be followed by the link-local address of the same router (RFC 2545
+        // section 3), which is of no use to a VTEP.
+        let address = if octets == 32 { 16 } else { octets };
+        let next_hop = next_hop.ip(address).ok_or_else(malformed)?;
         let counts = Nlri::check(reader.0, self.context.add_path).ok_or_else(malformed)?;
         Ok((
             NlriSection {

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use vtep_dataplane::addr::HostMac;
 
 use super::{InVni, OfVni};
-use crate::api::action::{BgpClear, BgpPeer, BgpShutdown, Clear, MacMove, MacUnfreeze};
+use crate::api::action::{
+    BgpClear, BgpEnable, BgpShutdown, Clear, MacMove, MacUnfreeze, Neighbors,
+};
 use crate::api::event::Topic;
 use crate::bgp::wire::EvpnRoute;
 use crate::config::InterfaceName;
@@ -23,6 +25,11 @@ pub enum ShowBgp {
         /// Its address.
         #[arg(value_name = "ADDR")]
         address: IpAddr,
+    },
+    /// Ethernet segments of other VTEPs, and which of them get frames.
+    Segments {
+        #[command(flatten)]
+        vni: OfVni,
     },
     /// EVPN routes, and why one is not used.
     Routes {
@@ -93,27 +100,27 @@ pub enum Soft {
 pub enum BgpCommand {
     /// Restart a session; with --soft keep it and exchange the routes again.
     Clear {
-        /// The neighbor.
+        /// The neighbor, or "all".
         #[arg(value_name = "ADDR")]
-        neighbor: IpAddr,
+        neighbor: Neighbors,
         /// Keep the session and exchange routes again: in, out or both (the default).
         #[arg(long, num_args = 0..=1, default_missing_value = "both")]
         soft: Option<Soft>,
     },
     /// End a session until it is enabled again.
     Shutdown {
-        /// The neighbor.
+        /// The neighbor, or "all".
         #[arg(value_name = "ADDR")]
-        neighbor: IpAddr,
+        neighbor: Neighbors,
         /// Shutdown communication sent to the neighbor.
         #[arg(long, value_name = "TEXT")]
         message: Option<String>,
     },
     /// Start a session that was shut down.
     Enable {
-        /// The neighbor.
+        /// The neighbor, or "all".
         #[arg(value_name = "ADDR")]
-        neighbor: IpAddr,
+        neighbor: Neighbors,
     },
 }
 
@@ -211,7 +218,7 @@ impl BgpCommand {
             ),
             Self::Enable { neighbor } => (
                 "bgp.enable",
-                params(BgpPeer {
+                params(BgpEnable {
                     neighbor: *neighbor,
                 }),
             ),

@@ -19,7 +19,13 @@ use self::vni::{FdbCommand, FloodCommand, NeighCommand, PortCommand, VniCommand}
 #[command(name = "vtepctl", version)]
 pub struct Cli {
     /// The daemon's control socket.
-    #[arg(long, global = true, value_name = "PATH", default_value = crate::config::DEFAULT_SOCKET)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "VTEPCTL_SOCKET",
+        default_value = crate::config::DEFAULT_SOCKET
+    )]
     pub socket: PathBuf,
     /// Print the API's result as JSON.
     #[arg(long, global = true)]

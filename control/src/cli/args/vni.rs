@@ -26,9 +26,21 @@ pub struct EvpnOptions {
     /// Limit on MACs from routes and learning.
     #[arg(long, value_name = "N")]
     max_macs: Option<u32>,
+    /// Limit on addresses learned from frames.
+    #[arg(long, value_name = "N")]
+    max_addresses: Option<u32>,
     /// Report unknown destinations and addresses to `monitor miss`.
     #[arg(long)]
     miss_events: bool,
+    /// Announce the Router and Override flags of IPv6 addresses (RFC 9047).
+    #[arg(long)]
+    advertise_nd_flags: bool,
+    /// Limit on frames per second that the overlay floods to the ports; requires --storm-burst.
+    #[arg(long, requires = "storm_burst", value_name = "R")]
+    storm_rate: Option<u32>,
+    /// How many frames may exceed the limit at once.
+    #[arg(long, requires = "storm_rate", value_name = "B")]
+    storm_burst: Option<u32>,
 }
 
 /// `vni add|del`.
@@ -56,6 +68,31 @@ pub enum VniCommand {
     },
 }
 
+/// Addresses of the hosts behind a port.
+#[derive(Debug, Args)]
+pub struct AddressOptions {
+    /// Limit on addresses learned for one MAC; default 16.
+    #[arg(long, value_name = "N")]
+    learn_addresses: Option<u16>,
+    /// Limit on addresses learned on the port; default 1024.
+    #[arg(long, value_name = "N")]
+    max_addresses: Option<u32>,
+    /// The hosts behind the port are IPv6 routers.
+    #[arg(long)]
+    router: bool,
+}
+
+/// What a port does with frames and their checksums.
+#[derive(Debug, Args)]
+pub struct FrameOptions {
+    /// Checksums left to hardware: auto, complete or trust.
+    #[arg(long, value_parser = ["auto", "complete", "trust"])]
+    checksum: Option<String>,
+    /// How frames enter and leave: auto, xdp or packet.
+    #[arg(long, value_parser = ["auto", "xdp", "packet"])]
+    io: Option<String>,
+}
+
 /// `port add|del`.
 #[derive(Debug, Subcommand)]
 pub enum PortCommand {
@@ -78,12 +115,17 @@ pub enum PortCommand {
         /// Those MACs never move to another VTEP.
         #[arg(long)]
         sticky: bool,
+        /// Other VTEPs have those MACs too, as they have an anycast gateway.
+        #[arg(long)]
+        anycast: bool,
         /// Limit on MACs learned from frames.
         #[arg(long, value_name = "N", conflicts_with = "lock")]
         learn_limit: Option<u32>,
         /// Remove a learned MAC after this time without a frame.
         #[arg(long, value_name = "SECONDS", requires = "learn_limit")]
         learn_age: Option<u32>,
+        #[command(flatten)]
+        addresses: AddressOptions,
         /// An IP address of a host behind the port; may be repeated.
         #[arg(long)]
         ip: Vec<IpAddr>,
@@ -93,9 +135,8 @@ pub enum PortCommand {
         /// Limit on flooded frames in a burst.
         #[arg(long, requires = "storm_rate")]
         storm_burst: Option<u32>,
-        /// Checksums left to hardware: auto, complete or trust.
-        #[arg(long, value_parser = ["auto", "complete", "trust"])]
-        checksum: Option<String>,
+        #[command(flatten)]
+        frames: FrameOptions,
     },
     /// Delete a tenant port.
     Del {
@@ -176,6 +217,9 @@ pub enum NeighCommand {
         /// Its MAC.
         #[arg(long)]
         mac: HostMac,
+        /// It is an IPv6 router.
+        #[arg(long)]
+        router: bool,
         #[command(flatten)]
         lifetime: Lifetime,
     },
@@ -186,6 +230,11 @@ pub enum NeighCommand {
         #[command(flatten)]
         vni: InVni,
     },
+}
+
+fn storm(rate: Option<u32>, burst: Option<u32>) -> Option<Value> {
+    let (rate, burst) = rate.zip(burst)?;
+    Some(json!({"rate": rate, "burst": burst}))
 }
 
 impl VniCommand {
@@ -208,7 +257,10 @@ impl VniCommand {
                     ("export-rt", texts(&evpn.export_rt)),
                     ("ethernet-tag", evpn.ethernet_tag.clone().map(Value::from)),
                     ("max-macs", evpn.max_macs.map(Value::from)),
+                    ("max-addresses", evpn.max_addresses.map(Value::from)),
                     ("miss-events", flag(evpn.miss_events)),
+                    ("advertise-nd-flags", flag(evpn.advertise_nd_flags)),
+                    ("storm", storm(evpn.storm_rate, evpn.storm_burst)),
                 ]),
             ),
             Self::Del { vni } => ("vni.del", json!({"vni": vni.get()})),
@@ -227,14 +279,15 @@ impl PortCommand {
                 mac,
                 lock,
                 sticky,
+                anycast,
                 learn_limit,
                 learn_age,
+                addresses,
                 ip,
                 storm_rate,
                 storm_burst,
-                checksum,
+                frames,
             } => {
-                let storm = storm_rate.zip(*storm_burst);
                 let params = object(vec![
                     ("vni", Some(vni.vni.get().into())),
                     ("interface", Some(interface.clone().into())),
@@ -242,14 +295,19 @@ impl PortCommand {
                     ("macs", texts(mac)),
                     ("lock", flag(*lock)),
                     ("sticky", flag(*sticky)),
+                    ("anycast", flag(*anycast)),
                     ("learn-limit", learn_limit.map(Value::from)),
                     ("learn-age", learn_age.map(Value::from)),
-                    ("ips", texts(ip)),
                     (
-                        "storm",
-                        storm.map(|(rate, burst)| json!({"rate": rate, "burst": burst})),
+                        "learn-addresses",
+                        addresses.learn_addresses.map(Value::from),
                     ),
-                    ("checksum", checksum.clone().map(Value::from)),
+                    ("max-addresses", addresses.max_addresses.map(Value::from)),
+                    ("router", flag(addresses.router)),
+                    ("ips", texts(ip)),
+                    ("storm", storm(*storm_rate, *storm_burst)),
+                    ("checksum", frames.checksum.clone().map(Value::from)),
+                    ("io", frames.io.clone().map(Value::from)),
                 ]);
                 ("port.add", params)
             }
@@ -320,6 +378,7 @@ impl NeighCommand {
                 ip,
                 vni,
                 mac,
+                router,
                 lifetime,
             } => (
                 "neigh.add",
@@ -327,6 +386,7 @@ impl NeighCommand {
                     ("vni", Some(vni.vni.get().into())),
                     ("ip", Some(ip.to_string().into())),
                     ("mac", Some(mac.to_string().into())),
+                    ("router", flag(*router)),
                     ("lifetime", lifetime.lifetime.map(Value::from)),
                 ]),
             ),

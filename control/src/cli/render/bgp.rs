@@ -3,8 +3,10 @@
 use std::fmt::Write;
 
 use super::port_state;
-use crate::api::bgp::{BgpNeighborDetail, BgpSummary, RouteRow, SessionState, SummaryRow};
-use crate::api::event::ApiEvent;
+use crate::api::bgp::{
+    BgpNeighborDetail, BgpSummary, PastEvent, RouteRow, SegmentRow, SessionState, SummaryRow,
+};
+use crate::api::event::{ApiEvent, SessionEvent};
 use crate::cli::table::{Table, duration, list, or_dash};
 use crate::config::{PortKey, target_text};
 
@@ -30,7 +32,7 @@ pub(in crate::cli) fn summary(summary: &BgpSummary) -> String {
         ">AS",
         ">MsgRcvd",
         ">MsgSent",
-        ">Up",
+        ">Up/Down",
         ">State/PfxRcd",
         ">PfxInst",
         ">PfxSnt",
@@ -43,18 +45,16 @@ pub(in crate::cli) fn summary(summary: &BgpSummary) -> String {
             row.remote_as.to_string(),
             row.messages_received.to_string(),
             row.messages_sent.to_string(),
-            row.uptime.map_or_else(|| "never".to_owned(), duration),
+            row.uptime
+                .or(row.down_for)
+                .map_or_else(|| "never".to_owned(), duration),
             state(row),
             row.routes_installed.to_string(),
             row.routes_advertised.to_string(),
             row.description.clone().unwrap_or_default(),
         ]);
-        if let Some(reason) = row
-            .last_down
-            .as_ref()
-            .filter(|_| row.state != SessionState::Established)
-        {
-            let _ = writeln!(reasons, "{}: {reason}", row.address);
+        if let Some(why) = &row.not_established {
+            let _ = writeln!(reasons, "{}: {}", row.address, why.reason);
         }
     }
     out + &table.render() + &reasons
@@ -73,7 +73,7 @@ pub(in crate::cli) fn neighbor(detail: &BgpNeighborDetail) -> String {
     let seconds = |time: Option<u64>| time.map(|time| format!("{time} s"));
     field("Description", row.description.clone());
     let silent = if detail.silent {
-        ", silent: no routes, not even End-of-RIB, while others have some"
+        ", silent: no routes, not even End-of-RIB"
     } else {
         ""
     };
@@ -81,7 +81,18 @@ pub(in crate::cli) fn neighbor(detail: &BgpNeighborDetail) -> String {
     field("Up for", row.uptime.map(duration));
     field("Idle for another", seconds(detail.idle_for));
     field("Times established", Some(detail.established.to_string()));
-    field("Last down", row.last_down.clone());
+    field(
+        "Not established",
+        row.not_established.as_ref().map(|why| why.reason.clone()),
+    );
+    let past = |event: &Option<PastEvent>| {
+        let shown = |event: &PastEvent| format!("{} ago: {}", duration(event.ago), event.reason);
+        event.as_ref().map(shown)
+    };
+    field("Last session ended", past(&detail.last_session_ended));
+    field("Last OPEN failed", past(&detail.last_open_failed));
+    field("Last connect failed", past(&detail.last_connect_failed));
+    field("Failed attempts", Some(detail.failed_attempts.to_string()));
     field(
         "Router identifier",
         detail.router_id.map(|id| id.to_string()),
@@ -174,6 +185,33 @@ fn route(row: &RouteRow) -> String {
     out
 }
 
+/// `show bgp segments`: a line for each VTEP of a segment.
+pub(in crate::cli) fn segments(rows: &[SegmentRow]) -> String {
+    let mut table = Table::new([
+        "ESI", ">VNI", "Mode", "VTEP", "Per ES", "Per EVI", ">MACs", "Used",
+    ]);
+    let yes = |set: bool| if set { "yes" } else { "no" }.to_owned();
+    for row in rows {
+        for member in &row.vteps {
+            table.row([
+                row.esi.to_string(),
+                row.vni.to_string(),
+                if row.single_active {
+                    "single-active".to_owned()
+                } else {
+                    "all-active".to_owned()
+                },
+                member.vtep.to_string(),
+                yes(member.per_es),
+                yes(member.per_evi),
+                member.macs.to_string(),
+                yes(member.used),
+            ]);
+        }
+    }
+    table.render()
+}
+
 /// `show bgp routes`. The last column shows why a route is not used.
 pub(in crate::cli) fn routes(rows: &[RouteRow]) -> String {
     let mut table = Table::new([
@@ -235,16 +273,24 @@ pub(in crate::cli) fn event(event: &ApiEvent) -> String {
         ApiEvent::Mac(mac) => {
             let vtep = mac.vtep.map(|vtep| vtep.to_string());
             let place = or_dash(mac.port.as_ref().map(PortKey::to_string).or(vtep));
-            let what = format!("{:?}", mac.event).to_lowercase();
+            let what = mac.event.word();
+            let ip = mac.ip.map(|ip| format!(" ip {ip}")).unwrap_or_default();
             format!(
-                "mac {what} {} vni {} at {place} sequence {}",
-                mac.mac, mac.vni, mac.sequence
+                "mac {what} {} vni {}{ip} at {place} sequence {}{}",
+                mac.mac,
+                mac.vni,
+                mac.sequence,
+                reason(&mac.reason)
             )
         }
         ApiEvent::Bgp(bgp) => format!(
-            "bgp {} {:?}{}",
+            "bgp {} {:?}{}{}",
             bgp.neighbor,
             bgp.state,
+            match bgp.event {
+                SessionEvent::Failed => " failed",
+                SessionEvent::Established | SessionEvent::Ended => "",
+            },
             reason(&bgp.reason)
         ),
         ApiEvent::Miss(miss) => {

@@ -2,11 +2,12 @@
 
 pub mod bgp;
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::api::show::{
-    AttachMode, BindMode, DaemonStatus, DropRow, FloodRow, InterfaceRole, MacKind, MacRow,
-    NeighborRow, PathState, PortRow, PortState, UnderlayRow, VniRow, WorkerRow,
+    AttachMode, BindMode, DaemonStatus, DropRow, FloodRow, InterfaceRole, Io, LearningRow, MacKind,
+    MacRow, NeighborRow, PathState, PortRow, PortState, UnderlayRow, VniRow, WorkerRow,
 };
 use crate::cli::table::{Table, duration, list, or_dash};
 use crate::config::PortKey;
@@ -62,6 +63,17 @@ pub(super) fn status(status: &DaemonStatus) -> String {
         list(&status.addresses),
         status.udp_port
     );
+    if let Some(bgp) = &status.bgp {
+        let drops = match bgp.listener_drops {
+            0 => String::new(),
+            drops => format!("; {drops} TCP segments dropped at the BGP port"),
+        };
+        let _ = writeln!(
+            out,
+            "BGP sessions: {} of {} established{drops}",
+            bgp.established, bgp.configured
+        );
+    }
     let tables = &status.tables;
     let _ = writeln!(
         out,
@@ -70,14 +82,24 @@ pub(super) fn status(status: &DaemonStatus) -> String {
     );
     let _ = writeln!(
         out,
-        "VNIs {}, ports {}, MACs {}, VTEPs {}, neighbors {}\n",
+        "VNIs {}, ports {}, MACs {}, VTEPs {}, neighbors {}",
         tables.vnis, tables.ports, tables.macs, tables.vteps, tables.neighbors
     );
-    let mut table = Table::new(["Interface", "Role", "XDP", "AF_XDP", ">Queues"]);
+    let turn = &status.longest_turn;
+    let ms = |seconds: f64| format!("{:.1} ms", seconds * 1e3);
+    let _ = writeln!(
+        out,
+        "Longest turn of the control thread {}, of which {} {}\n",
+        ms(turn.seconds),
+        turn.part,
+        ms(turn.part_seconds)
+    );
+    let mut table = Table::new(["Interface", "Role", "I/O", "XDP", "AF_XDP", ">Queues"]);
     for row in &status.interfaces {
         table.row([
             row.interface.clone(),
             role(row.role).to_owned(),
+            or_dash(row.io.map(Io::word)),
             or_dash(row.attach.map(AttachMode::word)),
             or_dash(row.bind.map(|mode| bind_mode(mode, row.multi_buffer))),
             row.queues.to_string(),
@@ -95,6 +117,7 @@ pub(super) fn vni(rows: &[VniRow]) -> String {
         ">Local MACs",
         ">Remote MACs",
         ">Neighbors",
+        ">Learned IPs",
         ">RX frames",
         ">RX bytes",
         ">TX frames",
@@ -110,6 +133,7 @@ pub(super) fn vni(rows: &[VniRow]) -> String {
             row.macs_local.to_string(),
             row.macs_remote.to_string(),
             row.neighbors.to_string(),
+            format!("{}/{}", row.addresses, row.max_addresses),
             traffic.rx_frames.to_string(),
             traffic.rx_bytes.to_string(),
             traffic.tx_frames.to_string(),
@@ -128,11 +152,15 @@ pub(super) fn mac(rows: &[MacRow]) -> String {
         "Type",
         "Intf/Remote VTEP",
         ">Seq",
+        ">IPs",
         "Flags",
         ">Age",
     ]);
     for row in rows {
-        let vtep = row.vtep.map(|vtep| vtep.to_string());
+        let vtep = match row.vteps.as_slice() {
+            [] => row.vtep.map(|vtep| vtep.to_string()),
+            members => Some(list(members)),
+        };
         let place = row.port.as_ref().map(PortKey::to_string).or(vtep);
         table.row([
             row.vni.to_string(),
@@ -140,6 +168,7 @@ pub(super) fn mac(rows: &[MacRow]) -> String {
             kind(row.kind).to_owned(),
             or_dash(place),
             or_dash(row.sequence),
+            or_dash(row.addresses),
             list(&row.flags),
             or_dash(row.age.map(duration)),
         ]);
@@ -170,7 +199,8 @@ pub(super) fn neighbors(rows: &[NeighborRow]) -> String {
     table.render()
 }
 
-/// `show ports`. The reason why a port is not up has a line of its own.
+/// `show ports`. The reason why a port is not up has a line of its own, and each reason for a kind of
+/// I/O one for all ports.
 pub(super) fn ports(rows: &[PortRow]) -> String {
     let mut table = Table::new([
         "Interface",
@@ -178,6 +208,8 @@ pub(super) fn ports(rows: &[PortRow]) -> String {
         ">VNI",
         "Role",
         "State",
+        "I/O",
+        "Offloads",
         "XDP",
         "AF_XDP",
         "Queue:Worker",
@@ -188,21 +220,33 @@ pub(super) fn ports(rows: &[PortRow]) -> String {
         ">Drops",
         ">Ring full",
         ">Suppressed",
+        ">Learned MACs",
+        ">IPs",
+        ">Refused",
     ]);
     let mut reasons = String::new();
     for row in rows {
         let queues: Vec<_> = row
             .queues
             .iter()
-            .map(|q| format!("{}:{}", q.queue, q.worker))
+            .map(|q| match q.worker {
+                Some(worker) => format!("{}:{worker}", q.queue),
+                None => format!("{}:-", q.queue),
+            })
             .collect();
-        let traffic = &row.traffic;
+        let (traffic, learning) = (&row.traffic, row.learning.as_ref());
         table.row([
             row.interface.clone(),
             or_dash(row.vlan),
             or_dash(row.vni),
             role(row.role).to_owned(),
             port_state(row.state).to_owned(),
+            or_dash(row.io.map(Io::word)),
+            if row.offloads.is_empty() {
+                "-".to_owned()
+            } else {
+                row.offloads.join(",")
+            },
             or_dash(row.attach.map(AttachMode::word)),
             or_dash(row.bind.map(|mode| bind_mode(mode, row.multi_buffer))),
             list(&queues),
@@ -213,12 +257,46 @@ pub(super) fn ports(rows: &[PortRow]) -> String {
             traffic.drops.to_string(),
             row.xdp.rx_ring_full.to_string(),
             row.events_suppressed.to_string(),
+            or_dash(learning.map(learned_macs)),
+            or_dash(learning.map(|of| format!("{}/{}", of.addresses, of.max_addresses))),
+            or_dash(learning.map(|of| of.refused.values().sum::<u64>())),
         ]);
         if let Some(reason) = &row.reason {
             let _ = writeln!(reasons, "{}: {reason}", row.interface);
         }
     }
-    table.render() + &reasons
+    table.render() + &reasons + &io_reasons(rows)
+}
+
+/// Interfaces that a line of `show ports` names.
+const NAMED: usize = 4;
+
+/// Why interfaces have their kind of I/O: a line for each reason.
+fn io_reasons(rows: &[PortRow]) -> String {
+    let mut kinds: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for row in rows {
+        if let Some((io, why)) = row.io.zip(row.io_reason.as_deref()) {
+            let of_kind = kinds.entry((io.word(), why)).or_default();
+            of_kind.push(&row.interface);
+        }
+    }
+    let mut out = String::new();
+    for ((io, why), mut names) in kinds {
+        names.dedup();
+        let (first, more) = names.split_at(names.len().min(NAMED));
+        let first = first.join(", ");
+        let more = match more.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let _ = writeln!(out, "I/O {io}: {why} ({first}{more})");
+    }
+    out
+}
+
+/// Learned MACs and their limit; the limit of a port that learns none is 0.
+fn learned_macs(learning: &LearningRow) -> String {
+    format!("{}/{}", learning.macs, learning.learn_limit.unwrap_or(0))
 }
 
 /// `show workers`.
@@ -263,9 +341,16 @@ pub(super) fn underlay(rows: &[UnderlayRow]) -> String {
             row.vtep.to_string(),
             path_state(row.state).to_owned(),
             or_dash(row.via),
-            or_dash(row.device.as_ref()),
+            match &row.device {
+                Some(bond) if !row.members.is_empty() => {
+                    format!("{bond} ({})", row.members.join(", "))
+                }
+                device => or_dash(device.as_ref()),
+            },
             or_dash(row.mac),
-            or_dash(row.mtu),
+            row.path_mtu
+                .filter(|path| row.mtu == Some(*path))
+                .map_or_else(|| or_dash(row.mtu), |path| format!("{path} (path)")),
             row.traffic.rx_frames.to_string(),
             row.traffic.tx_frames.to_string(),
             row.traffic.drops.to_string(),

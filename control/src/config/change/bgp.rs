@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::kind::Steps;
-use super::{Change, ChangeError, Undo};
+use super::{Change, ChangeError, Undo, vni};
 use crate::config::bgp::BgpSettings;
 use crate::config::bgp_neighbor::BgpNeighbor;
 use crate::config::model::Config;
@@ -13,6 +13,10 @@ pub(super) fn set(config: &mut Config, settings: Option<BgpSettings>) -> Result<
         return Err(ChangeError::BgpInUse);
     }
     let old = std::mem::replace(&mut config.bgp, settings);
+    if let Err(error) = vni::check_all_automatic(config) {
+        config.bgp = old;
+        return Err(error);
+    }
     Ok(Undo::Change(Change::BgpSet { settings: old }))
 }
 

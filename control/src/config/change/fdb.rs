@@ -18,14 +18,10 @@ impl EntryKind for Fdb {
     }
 
     fn load(&self, table: &mut TableReader<'_>, loader: &mut VniLoader<'_>) {
-        loader.tables(table, "fdb", |item, loader| {
+        loader.tables(table, ("fdb", "mac"), |item, loader| {
             let (mac, vtep) = read(item, loader.diagnostics)?;
-            Some(move |vni| Change::FdbAdd {
-                vni,
-                mac,
-                vtep,
-                lifetime: None,
-            })
+            let lifetime = None;
+            Some(move |vni| addition(vni, mac, FdbEntry { vtep, lifetime }))
         });
     }
 
@@ -41,12 +37,7 @@ impl EntryKind for Fdb {
                 let entry = read(table, diagnostics);
                 let lifetime = table.optional("lifetime", diagnostics, seconds);
                 let ((mac, vtep), vni) = entry.zip(vni)?;
-                Some(Change::FdbAdd {
-                    vni,
-                    mac,
-                    vtep,
-                    lifetime,
-                })
+                Some(addition(vni, mac, FdbEntry { vtep, lifetime }))
             }
             Verb::Del => {
                 let mac = table.required("mac", MAC_EXAMPLE, diagnostics, text);
@@ -66,25 +57,25 @@ impl EntryKind for Fdb {
     }
 
     fn diff(&self, vni: Vni, old: &VniConfig, new: &VniConfig, steps: &mut Steps) {
-        for (mac, entry) in old.fdb() {
-            // Entries with a lifetime are in no file: they stay unless the file defines that MAC.
-            let wanted = new.fdb().get(mac);
-            let kept =
-                entry.lifetime.is_some() && wanted.is_none() && !new.local().contains_key(mac);
-            if !kept && wanted != Some(entry) {
-                steps.removals.push(Change::FdbDel { vni, mac: *mac });
-            }
-        }
-        for (mac, entry) in new.fdb() {
-            if old.fdb().get(mac) != Some(entry) {
-                steps.additions.push(Change::FdbAdd {
-                    vni,
-                    mac: *mac,
-                    vtep: entry.vtep,
-                    lifetime: entry.lifetime,
-                });
-            }
-        }
+        // Entries with a lifetime are in no file: they stay unless the file defines that MAC.
+        let is_kept =
+            |mac, entry: FdbEntry| entry.lifetime.is_some() && !new.local().contains_key(&mac);
+        steps.entries(
+            (old.fdb(), new.fdb()),
+            is_kept,
+            |mac, entry| addition(vni, mac, entry),
+            |mac| Change::FdbDel { vni, mac },
+        );
+    }
+}
+
+const fn addition(vni: Vni, mac: HostMac, entry: FdbEntry) -> Change {
+    let FdbEntry { vtep, lifetime } = entry;
+    Change::FdbAdd {
+        vni,
+        mac,
+        vtep,
+        lifetime,
     }
 }
 
@@ -119,13 +110,8 @@ pub(super) fn add(
                 vni,
             });
         }
-        let FdbEntry { vtep, lifetime } = std::mem::replace(old, entry);
-        return Ok(Undo::Change(Change::FdbAdd {
-            vni,
-            mac,
-            vtep,
-            lifetime,
-        }));
+        let old = std::mem::replace(old, entry);
+        return Ok(Undo::Change(addition(vni, mac, old)));
     }
     content.fdb.insert(mac, entry);
     Ok(Undo::Change(Change::FdbDel { vni, mac }))
@@ -133,11 +119,6 @@ pub(super) fn add(
 
 pub(super) fn del(config: &mut Config, vni: Vni, mac: HostMac) -> Result<Undo, ChangeError> {
     let removed = config.vni_mut(vni)?.fdb.remove(&mac);
-    let FdbEntry { vtep, lifetime } = removed.ok_or(ChangeError::NoFdb { mac, vni })?;
-    Ok(Undo::Change(Change::FdbAdd {
-        vni,
-        mac,
-        vtep,
-        lifetime,
-    }))
+    let removed = removed.ok_or(ChangeError::NoFdb { mac, vni })?;
+    Ok(Undo::Change(addition(vni, mac, removed)))
 }

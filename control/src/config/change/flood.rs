@@ -24,7 +24,7 @@ impl EntryKind for FloodList {
                 FloodTarget::Vtep(vtep) => Change::FloodAdd { vni, vtep },
                 FloodTarget::Group(group) => Change::GroupAdd { vni, group },
             };
-            if let Err(error) = loader.apply(change) {
+            if let Err(error) = loader.apply(line, change) {
                 table.reject_at(line, "flood", error, loader.diagnostics);
             }
         }

@@ -17,7 +17,6 @@ mod neighbor;
 mod port;
 mod vni;
 
-use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -33,6 +32,7 @@ use super::group::GroupAddr;
 use super::interface::{InterfaceName, PortKey};
 use super::model::{Config, FdbEntry, NeighborEntry, VniConfig};
 use super::port::Port;
+use super::subject::Subject;
 use super::vni::VniSettings;
 use super::vtep::Tunnel;
 use crate::bgp::wire::Rd;
@@ -47,8 +47,10 @@ pub(super) const KINDS: &[&dyn EntryKind] = &[
 
 /// Limit on VNIs: bridge domains have 16-bit numbers.
 pub const MAX_VNIS: usize = 65_535;
-/// Limit on tenant ports: ports have 16-bit numbers.
-pub const MAX_PORTS: usize = 65_535;
+/// Limit on tenant ports: the size of the workers' tables.
+pub const MAX_PORTS: usize = 4096;
+/// Limit on interfaces: those of as many ports as there can be, and of the underlay.
+pub const MAX_INTERFACES: usize = MAX_PORTS + 256;
 
 /// One step from one valid configuration to the next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,6 +172,8 @@ pub enum Change {
         ip: IpAddr,
         /// Its MAC.
         mac: HostMac,
+        /// It is an IPv6 router.
+        router: bool,
         /// As in [`Change::FdbAdd`].
         lifetime: Option<Duration>,
     },
@@ -180,6 +184,38 @@ pub enum Change {
         /// Its IP address.
         ip: IpAddr,
     },
+}
+
+impl Change {
+    /// What it is about.
+    #[must_use]
+    pub fn subject(&self) -> Subject {
+        match self {
+            Self::Tunnel(_) => Subject::Vtep,
+            Self::VniAdd { vni, .. } | Self::VniSet { vni, .. } | Self::VniDel { vni } => {
+                Subject::Vni(*vni)
+            }
+            Self::PortAdd { vni, port } | Self::PortSet { vni, port } => {
+                Subject::Port(*vni, port.key.clone())
+            }
+            Self::PortDel { vni, port } => Subject::Port(*vni, port.clone()),
+            Self::FdbAdd { vni, mac, .. } | Self::FdbDel { vni, mac } => Subject::Fdb(*vni, *mac),
+            Self::GroupAdd { vni, group } | Self::GroupDel { vni, group } => {
+                Subject::Flood(*vni, group.get())
+            }
+            Self::FloodAdd { vni, vtep } | Self::FloodDel { vni, vtep } => {
+                Subject::Flood(*vni, VtepAddr::get(*vtep))
+            }
+            Self::BgpSet { .. } => Subject::Bgp,
+            Self::BgpNeighborAdd { neighbor } | Self::BgpNeighborSet { neighbor } => {
+                Subject::BgpNeighbor(neighbor.address)
+            }
+            Self::BgpNeighborDel { address } => Subject::BgpNeighbor(*address),
+            Self::NeighborAdd { vni, ip, .. } | Self::NeighborDel { vni, ip } => {
+                Subject::Neighbor(*vni, *ip)
+            }
+        }
+    }
 }
 
 /// Why a change conflicts with the running configuration.
@@ -193,7 +229,12 @@ pub enum ChangeError {
          \"auto\""
     )]
     RdTwice { rd: Rd, vni: Vni },
-    #[error("VNI {0} is not configured; add it first")]
+    #[error(
+        "{rd} of VNI {by} is the automatic route distinguisher of VNI {vni}; write another one for \
+         VNI {by}, or set rd for VNI {vni} too"
+    )]
+    RdAutomatic { rd: Rd, vni: Vni, by: Vni },
+    #[error("VNI {0} is not configured; `show vni` lists the VNIs")]
     NoVni(Vni),
     #[error("too many VNIs: at most {MAX_VNIS} are supported")]
     TooManyVnis,
@@ -207,6 +248,16 @@ pub enum ChangeError {
         wanted: PortKey,
         taken: PortKey,
         vni: Vni,
+    },
+    #[error(
+        "{wanted} has io = \"{io}\", and {other} of the same interface \"{others}\"; write one io for \
+         all ports of an interface"
+    )]
+    IoTwice {
+        wanted: PortKey,
+        io: &'static str,
+        other: PortKey,
+        others: &'static str,
     },
     #[error("{0} is an underlay interface and can't be a tenant port too; use another interface")]
     Underlay(InterfaceName),
@@ -282,11 +333,12 @@ impl ChangeError {
     pub const fn field(&self) -> &'static str {
         match self {
             Self::VniExists(_) | Self::NoVni(_) | Self::TooManyVnis => "vni",
-            Self::RdTwice { .. } => "rd",
+            Self::RdTwice { .. } | Self::RdAutomatic { .. } => "rd",
             Self::TooManyPorts
             | Self::InterfaceTwice { .. }
             | Self::Underlay(_)
             | Self::NoPort(..) => "interface",
+            Self::IoTwice { .. } => "io",
             Self::MacTwice { .. } | Self::MacRemote { .. } => "macs",
             Self::FdbExists { .. } | Self::FdbLocal { .. } | Self::NoFdb { .. } => "mac",
             Self::GroupOrList { .. } | Self::NoGroup { .. } | Self::GroupFamily(_) => "flood",
@@ -347,122 +399,20 @@ fn step(config: &mut Config, change: &Change) -> Result<Undo, ChangeError> {
             vni,
             ip,
             mac,
+            router,
             lifetime,
-        } => neighbor::add(config, vni, ip, NeighborEntry { mac, lifetime }),
+        } => {
+            let entry = NeighborEntry {
+                mac,
+                router,
+                lifetime,
+            };
+            neighbor::add(config, vni, ip, entry)
+        }
         Change::NeighborDel { vni, ip } => neighbor::del(config, vni, ip),
         Change::BgpSet { ref settings } => bgp::set(config, settings.clone()),
         Change::BgpNeighborAdd { ref neighbor } => bgp::add_neighbor(config, neighbor),
         Change::BgpNeighborSet { ref neighbor } => bgp::set_neighbor(config, neighbor),
         Change::BgpNeighborDel { address } => bgp::del_neighbor(config, address),
-    }
-}
-
-/// A change in words, as `config diff` shows it: the command that has the same effect.
-impl fmt::Display for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tunnel(_) => f.write_str("vtep set"),
-            Self::VniAdd { vni, .. } => write!(f, "vni add {vni}"),
-            Self::VniSet { vni, .. } => write!(f, "vni set {vni}"),
-            Self::VniDel { vni } => write!(f, "vni del {vni}"),
-            Self::PortAdd { vni, port } => {
-                write!(f, "port add {} --vni {vni}", PortOptions(&port.key))
-            }
-            Self::PortSet { vni, port } => {
-                write!(f, "port set {} --vni {vni}", PortOptions(&port.key))
-            }
-            Self::PortDel { vni, port } => write!(f, "port del {} --vni {vni}", PortOptions(port)),
-            Self::FdbAdd {
-                vni,
-                mac,
-                vtep,
-                lifetime,
-            } => {
-                write!(
-                    f,
-                    "fdb add {mac} --vni {vni} --vtep {vtep}{}",
-                    Lifetime(*lifetime)
-                )
-            }
-            Self::FdbDel { vni, mac } => write!(f, "fdb del {mac} --vni {vni}"),
-            Self::FloodAdd { vni, vtep } => write!(f, "flood add {vtep} --vni {vni}"),
-            Self::FloodDel { vni, vtep } => write!(f, "flood del {vtep} --vni {vni}"),
-            Self::GroupAdd { vni, group } => write!(f, "flood add {group} --vni {vni}"),
-            Self::GroupDel { vni, group } => write!(f, "flood del {group} --vni {vni}"),
-            Self::BgpSet { settings: Some(_) } => f.write_str("bgp set"),
-            Self::BgpSet { settings: None } => f.write_str("bgp del"),
-            Self::BgpNeighborAdd { neighbor } => write!(f, "bgp neighbor add {}", neighbor.address),
-            Self::BgpNeighborSet { neighbor } => write!(f, "bgp neighbor set {}", neighbor.address),
-            Self::BgpNeighborDel { address } => write!(f, "bgp neighbor del {address}"),
-            Self::NeighborAdd {
-                vni,
-                ip,
-                mac,
-                lifetime,
-            } => {
-                write!(
-                    f,
-                    "neigh add {ip} --vni {vni} --mac {mac}{}",
-                    Lifetime(*lifetime)
-                )
-            }
-            Self::NeighborDel { vni, ip } => write!(f, "neigh del {ip} --vni {vni}"),
-        }
-    }
-}
-
-/// A port as the options of a command.
-struct PortOptions<'a>(&'a PortKey);
-
-impl fmt::Display for PortOptions<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.interface.fmt(f)?;
-        self.0
-            .vlan
-            .map_or(Ok(()), |vlan| write!(f, " --vlan {vlan}"))
-    }
-}
-
-/// A lifetime as an option of a command, if there is one.
-struct Lifetime(Option<Duration>);
-
-impl fmt::Display for Lifetime {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.map_or(Ok(()), |lifetime| {
-            write!(f, " --lifetime {}", lifetime.as_secs())
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::Change;
-    use crate::config::port::Port;
-
-    #[test]
-    fn changes_read_as_commands() {
-        let vni = "100".parse().unwrap();
-        let port = Port::new("vnet10 vlan 7".parse().unwrap());
-        assert_eq!(
-            Change::PortAdd { vni, port }.to_string(),
-            "port add vnet10 --vlan 7 --vni 100"
-        );
-        let (mac, vtep) = (
-            "02:00:00:00:00:01".parse().unwrap(),
-            "203.0.113.3".parse().unwrap(),
-        );
-        let lifetime = Some(Duration::from_secs(60));
-        let add = Change::FdbAdd {
-            vni,
-            mac,
-            vtep,
-            lifetime,
-        };
-        assert_eq!(
-            add.to_string(),
-            "fdb add 02:00:00:00:00:01 --vni 100 --vtep 203.0.113.3 --lifetime 60"
-        );
     }
 }

@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 
-use vtep_dataplane::addr::{HostMac, Vni};
+use vtep_dataplane::addr::Vni;
 
 use super::kind::{EntryKind, Steps, Verb, VniLoader};
 use super::{Change, ChangeError, Undo};
 use crate::config::diagnostic::Diagnostics;
 use crate::config::model::{Config, NeighborEntry, VniConfig};
 use crate::config::table::TableReader;
-use crate::config::value::{ip, seconds, text};
+use crate::config::value::{boolean, ip, seconds, text};
 use crate::config::write::{line, quoted};
 
 pub(super) struct Neighbors;
@@ -20,14 +20,9 @@ impl EntryKind for Neighbors {
     }
 
     fn load(&self, table: &mut TableReader<'_>, loader: &mut VniLoader<'_>) {
-        loader.tables(table, "neighbor", |item, loader| {
-            let (ip, mac) = read(item, loader.diagnostics)?;
-            Some(move |vni| Change::NeighborAdd {
-                vni,
-                ip,
-                mac,
-                lifetime: None,
-            })
+        loader.tables(table, ("neighbor", "ip"), |item, loader| {
+            let (ip, entry) = read(item, loader.diagnostics)?;
+            Some(move |vni| addition(vni, ip, entry))
         });
     }
 
@@ -42,13 +37,8 @@ impl EntryKind for Neighbors {
             Verb::Add => {
                 let entry = read(table, diagnostics);
                 let lifetime = table.optional("lifetime", diagnostics, seconds);
-                let ((ip, mac), vni) = entry.zip(vni)?;
-                Some(Change::NeighborAdd {
-                    vni,
-                    ip,
-                    mac,
-                    lifetime,
-                })
+                let ((ip, entry), vni) = entry.zip(vni)?;
+                Some(addition(vni, ip, NeighborEntry { lifetime, ..entry }))
             }
             Verb::Del => {
                 let ip = table.required("ip", IP_EXAMPLE, diagnostics, ip);
@@ -64,36 +54,53 @@ impl EntryKind for Neighbors {
             out.push_str("[[vni.neighbor]]\n");
             line(out, "ip", quoted(ip));
             line(out, "mac", quoted(entry.mac));
+            if entry.router {
+                line(out, "router", true);
+            }
         }
     }
 
     fn diff(&self, vni: Vni, old: &VniConfig, new: &VniConfig, steps: &mut Steps) {
-        for (ip, entry) in old.neighbors() {
-            let wanted = new.neighbors().get(ip);
-            let kept = entry.lifetime.is_some() && wanted.is_none();
-            if !kept && wanted != Some(entry) {
-                steps.removals.push(Change::NeighborDel { vni, ip: *ip });
-            }
-        }
-        for (ip, entry) in new.neighbors() {
-            if old.neighbors().get(ip) != Some(entry) {
-                steps.additions.push(Change::NeighborAdd {
-                    vni,
-                    ip: *ip,
-                    mac: entry.mac,
-                    lifetime: entry.lifetime,
-                });
-            }
-        }
+        steps.entries(
+            (old.neighbors(), new.neighbors()),
+            |_, entry| entry.lifetime.is_some(),
+            |ip, entry| addition(vni, ip, entry),
+            |ip| Change::NeighborDel { vni, ip },
+        );
+    }
+}
+
+const fn addition(vni: Vni, ip: IpAddr, entry: NeighborEntry) -> Change {
+    let NeighborEntry {
+        mac,
+        router,
+        lifetime,
+    } = entry;
+    Change::NeighborAdd {
+        vni,
+        ip,
+        mac,
+        router,
+        lifetime,
     }
 }
 
 const IP_EXAMPLE: &str = "\"192.0.2.12\"";
 
-fn read(table: &mut TableReader<'_>, diagnostics: &mut Diagnostics) -> Option<(IpAddr, HostMac)> {
+/// An entry without a lifetime.
+fn read(
+    table: &mut TableReader<'_>,
+    diagnostics: &mut Diagnostics,
+) -> Option<(IpAddr, NeighborEntry)> {
     let address = table.required("ip", IP_EXAMPLE, diagnostics, ip);
     let mac = table.required("mac", "\"50:54:33:00:00:0c\"", diagnostics, text);
-    Some((address?, mac?))
+    let router = table.optional("router", diagnostics, boolean);
+    let entry = NeighborEntry {
+        mac: mac?,
+        router: router.unwrap_or(false),
+        lifetime: None,
+    };
+    Some((address?, entry))
 }
 
 pub(super) fn add(
@@ -111,13 +118,8 @@ pub(super) fn add(
                 vni,
             });
         }
-        let NeighborEntry { mac, lifetime } = std::mem::replace(old, entry);
-        return Ok(Undo::Change(Change::NeighborAdd {
-            vni,
-            ip,
-            mac,
-            lifetime,
-        }));
+        let old = std::mem::replace(old, entry);
+        return Ok(Undo::Change(addition(vni, ip, old)));
     }
     neighbors.insert(ip, entry);
     Ok(Undo::Change(Change::NeighborDel { vni, ip }))
@@ -125,11 +127,6 @@ pub(super) fn add(
 
 pub(super) fn del(config: &mut Config, vni: Vni, ip: IpAddr) -> Result<Undo, ChangeError> {
     let removed = config.vni_mut(vni)?.neighbors.remove(&ip);
-    let NeighborEntry { mac, lifetime } = removed.ok_or(ChangeError::NoNeighbor { ip, vni })?;
-    Ok(Undo::Change(Change::NeighborAdd {
-        vni,
-        ip,
-        mac,
-        lifetime,
-    }))
+    let removed = removed.ok_or(ChangeError::NoNeighbor { ip, vni })?;
+    Ok(Undo::Change(addition(vni, ip, removed)))
 }

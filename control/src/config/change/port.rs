@@ -18,7 +18,7 @@ impl EntryKind for Ports {
     }
 
     fn load(&self, table: &mut TableReader<'_>, loader: &mut VniLoader<'_>) {
-        loader.tables(table, "port", |item, loader| {
+        loader.tables(table, ("port", "interface"), |item, loader| {
             let port = port::read(item, loader.diagnostics)?;
             let line = item.line_of("interface");
             let interface = port.key.interface.clone();
@@ -71,6 +71,18 @@ impl EntryKind for Ports {
                 });
                 continue;
             };
+            // All ports of a trunk must have left it before the first one has another `io`.
+            if key.vlan.is_some() && before.io != port.io {
+                steps.removals.push(Change::PortDel {
+                    vni,
+                    port: key.clone(),
+                });
+                steps.additions.push(Change::PortAdd {
+                    vni,
+                    port: port.clone(),
+                });
+                continue;
+            }
             // A MAC that leaves a port may reappear elsewhere, so it must be free before that.
             if before.macs.difference(&port.macs).next().is_some() {
                 let kept = before.macs.intersection(&port.macs).copied().collect();
@@ -101,6 +113,7 @@ impl EntryKind for Ports {
 pub(super) fn add(config: &mut Config, vni: Vni, port: &Port) -> Result<Undo, ChangeError> {
     let content = config.vnis.get(&vni).ok_or(ChangeError::NoVni(vni))?;
     config.check_interface(&port.key)?;
+    config.check_io(port)?;
     content.check_macs(vni, port)?;
     if config.port_count >= MAX_PORTS {
         return Err(ChangeError::TooManyPorts);
@@ -114,6 +127,7 @@ pub(super) fn add(config: &mut Config, vni: Vni, port: &Port) -> Result<Undo, Ch
 }
 
 pub(super) fn set(config: &mut Config, vni: Vni, port: &Port) -> Result<Undo, ChangeError> {
+    config.check_io(port)?;
     let content = config.vni_mut(vni)?;
     content.check_macs(vni, port)?;
     let old = content.take_port(&port.key);
@@ -171,6 +185,29 @@ impl Config {
                 vni: *vni,
             })
         })
+    }
+
+    /// Checks that the other ports of the interface have the same `io`.
+    fn check_io(&self, port: &Port) -> Result<(), ChangeError> {
+        let interface = &port.key.interface;
+        let vlans = self.interfaces.get(interface).into_iter().flatten();
+        for (vlan, vni) in vlans.filter(|(vlan, _)| **vlan != port.key.vlan) {
+            let key = PortKey {
+                interface: interface.clone(),
+                vlan: *vlan,
+            };
+            let ports = self.vnis.get(vni).map(VniConfig::ports);
+            let other = ports.and_then(|ports| ports.get(&key));
+            if let Some(other) = other.filter(|other| other.io != port.io) {
+                return Err(ChangeError::IoTwice {
+                    wanted: port.key.clone(),
+                    io: port.io.word(),
+                    other: key,
+                    others: other.io.word(),
+                });
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,13 +1,26 @@
 //! Duplicate MAC detection (RFC 7432 section 15.1): a MAC that moves too often is frozen where it
 //! is.
+//!
+//! A VTEP counts the moves that it takes part in: a count begins when a MAC that was behind another
+//! VTEP becomes local, as the timer of RFC 7432 section 15.1 and FRR's do. Moves between two other
+//! VTEPs are theirs to count: several next hops for one MAC are normal (multihoming, anycast
+//! gateways, a table that arrives in any order), and only the VTEPs themselves can tell.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
-use hashbrown::HashMap;
 use vtep_dataplane::addr::{HostMac, Vni};
 
 use crate::evpn::config::DuplicateConfig;
+
+/// The direction of a move, as seen from this VTEP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// From another VTEP to this one: it begins a count.
+    Here,
+    /// From this VTEP to another one: it counts only after a move to this one.
+    Away,
+}
 
 /// The history of one MAC that moved.
 #[derive(Debug, Default)]
@@ -21,15 +34,20 @@ struct History {
 #[derive(Debug)]
 pub(super) struct DuplicateDetector {
     config: DuplicateConfig,
-    histories: HashMap<(Vni, HostMac), History>,
+    histories: BTreeMap<(Vni, HostMac), History>,
 }
 
 impl DuplicateDetector {
     pub(super) fn new(config: DuplicateConfig) -> Self {
         Self {
             config,
-            histories: HashMap::new(),
+            histories: BTreeMap::new(),
         }
+    }
+
+    /// Sets when MACs are frozen, and how long those that are frozen from now on stay so.
+    pub(super) const fn set_config(&mut self, config: DuplicateConfig) {
+        self.config = config;
     }
 
     /// Counts a move. True if it is one too many: the MAC is frozen from now on.
@@ -38,6 +56,7 @@ impl DuplicateDetector {
         &mut self,
         now: Instant,
         at: (Vni, HostMac),
+        direction: Direction,
     ) -> (bool, Option<Instant>) {
         let DuplicateConfig {
             moves,
@@ -47,14 +66,20 @@ impl DuplicateDetector {
         if moves == 0 {
             return (false, None);
         }
+        if direction == Direction::Away && !self.histories.contains_key(&at) {
+            return (false, None);
+        }
         let history = self.histories.entry(at).or_default();
         if history.frozen {
             return (false, None);
         }
-        history.moves.push_back(now);
         history
             .moves
             .retain(|moved| now.duration_since(*moved) < window);
+        if direction == Direction::Away && history.moves.is_empty() {
+            return (false, None);
+        }
+        history.moves.push_back(now);
         history.frozen = history.moves.len() >= usize::from(moves);
         if history.frozen {
             (true, recovery.map(|time| now + time))
@@ -92,7 +117,7 @@ impl DuplicateDetector {
             .is_some_and(|history| history.frozen)
     }
 
-    /// The frozen MACs, in no order.
+    /// The frozen MACs.
     pub(super) fn frozen(&self) -> impl Iterator<Item = (Vni, HostMac)> + '_ {
         self.histories
             .iter()
@@ -105,6 +130,7 @@ impl DuplicateDetector {
 mod tests {
     use std::time::Duration;
 
+    use super::Direction::{Away, Here};
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -121,9 +147,11 @@ mod tests {
         let start = Instant::now();
         let mut duplicates = DuplicateDetector::new(DuplicateConfig::default());
         for second in 0..4 {
-            assert!(!duplicates.record_move(start + second * SECOND, host()).0);
+            let direction = if second % 2 == 0 { Here } else { Away };
+            let (frozen, _) = duplicates.record_move(start + second * SECOND, host(), direction);
+            assert!(!frozen);
         }
-        let (frozen, look) = duplicates.record_move(start + 179 * SECOND, host());
+        let (frozen, look) = duplicates.record_move(start + 179 * SECOND, host(), Here);
         assert_eq!((frozen, look), (true, Some(start + 359 * SECOND)));
         assert!(!duplicates.expire(start + 358 * SECOND, host()));
         assert!(duplicates.is_frozen(host()));
@@ -138,7 +166,7 @@ mod tests {
         for round in 0..20 {
             assert!(
                 !duplicates
-                    .record_move(start + round * 50 * SECOND, host())
+                    .record_move(start + round * 50 * SECOND, host(), Here)
                     .0,
                 "round {round}"
             );
@@ -154,6 +182,30 @@ mod tests {
             moves: 0,
             ..DuplicateConfig::default()
         });
-        assert!((0..100).all(|_| duplicates.record_move(now, host()) == (false, None)));
+        assert!((0..100).all(|_| duplicates.record_move(now, host(), Here) == (false, None)));
+    }
+
+    #[test]
+    fn a_count_begins_with_a_move_to_this_vtep() {
+        let start = Instant::now();
+        let mut duplicates = DuplicateDetector::new(DuplicateConfig::default());
+        for _ in 0..20 {
+            assert_eq!(
+                duplicates.record_move(start, host(), Away),
+                (false, None),
+                "nothing counts before it"
+            );
+        }
+        duplicates.record_move(start, host(), Here);
+        for last in [false, false, false, true] {
+            let (frozen, _) = duplicates.record_move(start + SECOND, host(), Away);
+            assert_eq!(frozen, last);
+        }
+        let mut duplicates = DuplicateDetector::new(DuplicateConfig::default());
+        duplicates.record_move(start, host(), Here);
+        for _ in 0..20 {
+            let (frozen, _) = duplicates.record_move(start + 180 * SECOND, host(), Away);
+            assert!(!frozen, "the count has ended");
+        }
     }
 }

@@ -8,37 +8,54 @@ use crate::rib::{DecisionStep, Mobility, PathInfo, compare_sequence, next_sequen
 /// What decides between the paths of different routes for one MAC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::evpn) struct MacCandidate {
+    /// Its VTEP, or one of its segment, is reachable (RFC 4271 section 9.1.2.1).
+    pub(super) reachable: bool,
     /// Stale beyond the restart time: the last choice (RFC 9494).
     pub(super) long_lived: bool,
+    /// Its session ended, or its peer has not sent it again yet (RFC 4724).
+    pub(super) stale: bool,
     /// Sticky flag and sequence.
-    pub(super) mobility: Mobility,
+    pub(in crate::evpn) mobility: Mobility,
     /// The VTEP.
     pub(super) vtep: IpAddr,
 }
 
 impl MacCandidate {
-    pub(in crate::evpn) const fn new(info: &PathInfo, long_lived: bool) -> Self {
+    pub(in crate::evpn) const fn new(info: &PathInfo, long_lived: bool, stale: bool) -> Self {
         Self {
+            reachable: true,
             long_lived: long_lived || info.long_lived,
+            stale,
             mobility: info.mobility,
             vtep: info.next_hop,
         }
     }
 
-    /// `Greater` if this candidate is better, with the step that decides: sticky, then the later
-    /// sequence, then the lower VTEP address. Only candidates of one VTEP are equal.
+    /// `Greater` if this candidate is better, with the step that decides: reachable, not
+    /// long-lived stale, sticky, then the later sequence, then not stale, then the lower VTEP
+    /// address. Only candidates of one VTEP are equal.
+    ///
+    /// What a peer said before its session ended counts (RFC 4724), but not against what a live
+    /// one says at the same sequence: only the address would decide.
     pub(in crate::evpn) fn decide(&self, other: &Self) -> Option<(Ordering, DecisionStep)> {
         let step = |ordering: Ordering, step| ordering.is_ne().then_some((ordering, step));
         let (a, b) = (self.mobility, other.mobility);
         step(
-            other.long_lived.cmp(&self.long_lived),
-            DecisionStep::LongLivedStale,
+            self.reachable.cmp(&other.reachable),
+            DecisionStep::Unreachable,
         )
+        .or_else(|| {
+            step(
+                other.long_lived.cmp(&self.long_lived),
+                DecisionStep::LongLivedStale,
+            )
+        })
         .or_else(|| step(a.sticky.cmp(&b.sticky), DecisionStep::StickyMac))
         .or_else(|| {
             let by_sequence = compare_sequence(a.sequence, b.sequence);
             step(by_sequence, DecisionStep::MobilitySequence)
         })
+        .or_else(|| step(other.stale.cmp(&self.stale), DecisionStep::Stale))
         .or_else(|| step(other.vtep.cmp(&self.vtep), DecisionStep::VtepAddress))
     }
 
@@ -49,16 +66,41 @@ impl MacCandidate {
     }
 }
 
-/// The sequence for a MAC that becomes local, from the sequences of its routes and whether each is
-/// a route of this VTEP: above all others. Own sequences from before a restart are exceeded too,
-/// because some peers ignore a lower sequence than they have seen.
-pub(super) fn sequence_above(seen: impl Iterator<Item = (u32, bool)>) -> u32 {
+/// Where a claim of another VTEP stands against a local MAC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// It is better.
+    Better,
+    /// The sequence of the local MAC has wrapped, so it is later here; VTEPs that compare sequences
+    /// as plain numbers take the claim.
+    HigherNumber,
+}
+
+impl Claim {
+    /// `None`: it is not better for anyone.
+    pub(super) fn of(theirs: &MacCandidate, ours: &MacCandidate) -> Option<Self> {
+        let (a, b) = (theirs.mobility, ours.mobility);
+        if theirs.compare(ours).is_gt() {
+            Some(Self::Better)
+        } else {
+            (a.sticky == b.sticky && a.sequence > b.sequence && theirs.reachable)
+                .then_some(Self::HigherNumber)
+        }
+    }
+}
+
+/// The sequence for a MAC that becomes local, from the one that it had here (`own`), the sequences
+/// of its routes and whether each is a route of this VTEP: above all others. Sequences from before
+/// a restart are exceeded too, because some peers ignore a lower sequence than they have seen.
+pub(super) fn sequence_above(own: Option<u32>, seen: impl Iterator<Item = (u32, bool)>) -> u32 {
+    let own = own.unwrap_or(0);
     let needed = seen
-        .filter(|(sequence, ours)| !ours || *sequence > 0)
-        .map(|(sequence, _)| sequence);
+        .filter(|(sequence, ours)| !ours || compare_sequence(*sequence, own).is_gt())
+        .map(|(sequence, _)| next_sequence(sequence));
     needed
+        .chain([own])
         .max_by(|a, b| compare_sequence(*a, *b))
-        .map_or(0, next_sequence)
+        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -70,7 +112,9 @@ mod tests {
     fn candidate(sticky: bool, sequence: u32, last: u8) -> MacCandidate {
         let vtep = IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
         MacCandidate {
+            reachable: true,
             long_lived: false,
+            stale: false,
             mobility: Mobility { sticky, sequence },
             vtep,
         }
@@ -98,6 +142,12 @@ mod tests {
                 .compare(&candidate(false, 5, 1))
                 .is_eq()
         );
+        let stale = MacCandidate {
+            stale: true,
+            ..candidate(false, 5, 1)
+        };
+        assert!(candidate(false, 5, 9).compare(&stale).is_gt());
+        assert!(candidate(false, 4, 9).compare(&stale).is_lt());
         let old = MacCandidate {
             long_lived: true,
             ..candidate(true, 9, 1)
@@ -128,16 +178,22 @@ mod tests {
 
     #[test]
     fn a_mac_that_becomes_local_gets_a_sequence_above_all_seen() {
-        assert_eq!(sequence_above([].into_iter()), 0);
-        assert_eq!(sequence_above([(0, false)].into_iter()), 1);
+        assert_eq!(sequence_above(None, [].into_iter()), 0);
+        assert_eq!(sequence_above(None, [(0, false)].into_iter()), 1);
         assert_eq!(
-            sequence_above([(3, false), (7, true), (5, false)].into_iter()),
+            sequence_above(None, [(3, false), (7, true), (5, false)].into_iter()),
             8
         );
         assert_eq!(
-            sequence_above([(0, true)].into_iter()),
+            sequence_above(None, [(0, true)].into_iter()),
             0,
             "our own first route, sent back"
         );
+        assert_eq!(
+            sequence_above(Some(5), [(5, true), (3, false)].into_iter()),
+            5,
+            "our own current route, sent back"
+        );
+        assert_eq!(sequence_above(Some(5), [(5, false)].into_iter()), 6);
     }
 }

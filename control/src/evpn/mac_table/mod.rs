@@ -6,11 +6,14 @@
 //!                       -> local? static? -> table
 //! ```
 
+mod addresses;
 mod duplicate;
 mod limit;
 mod local;
 pub(in crate::evpn) mod mobility;
+mod rescan;
 mod selection;
+mod sequence_memory;
 mod store;
 mod view;
 
@@ -18,21 +21,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
 
-use hashbrown::HashMap;
 use vtep_dataplane::addr::{HostMac, MacAddr, Vni, VtepAddr};
 
-use self::duplicate::DuplicateDetector;
+use self::duplicate::{Direction, DuplicateDetector};
 use self::limit::MacLimit;
 pub use self::local::LocalMacError;
 use self::local::LocalMacState;
+use self::rescan::Rescan;
 pub(super) use self::selection::HashedMac;
+use self::selection::remote_entry;
+use self::sequence_memory::SequenceMemory;
 use self::store::{EntryStore, flag};
 pub use self::view::MacView;
 use super::change::{EntryOrigin, TableChange};
 use super::config::DuplicateConfig;
 use super::event::EvpnEvent;
-use super::shared::SharedState;
+use super::shared::{ChangeCause, SharedState};
+use super::vni_map::VniMap;
+use crate::bgp::wire::Esi;
 use crate::rib::RouteId;
+
+/// Timers that one turn handles.
+const TIMERS_AT_ONCE: usize = 1024;
 
 /// Work that is due later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,7 +57,7 @@ enum MacTimer {
 #[derive(Debug, Default)]
 pub(super) struct AffectedAddresses {
     /// Addresses of MACs that are no longer local.
-    pub(super) released: Vec<(Vni, IpAddr)>,
+    pub(super) released: Vec<(Vni, HostMac, IpAddr)>,
     /// MACs that were selected again, as places for [`EvpnMacTable::routes`].
     pub(super) reselected: Vec<(Vni, u32)>,
 }
@@ -56,25 +66,34 @@ pub(super) struct AffectedAddresses {
 #[derive(Debug)]
 pub(super) struct EvpnMacTable {
     entries: EntryStore,
-    locals: HashMap<(Vni, HostMac), LocalMacState>,
-    statics: HashMap<(Vni, HostMac), VtepAddr>,
+    locals: VniMap<HostMac, LocalMacState>,
+    statics: VniMap<HostMac, VtepAddr>,
     duplicates: DuplicateDetector,
     limits: BTreeMap<Vni, MacLimit>,
     timers: BTreeSet<(Instant, MacTimer)>,
+    rescan: Option<Rescan>,
     affected: AffectedAddresses,
+    memory: SequenceMemory,
 }
 
 impl EvpnMacTable {
     pub(super) fn new(config: DuplicateConfig) -> Self {
         Self {
             entries: EntryStore::default(),
-            locals: HashMap::new(),
-            statics: HashMap::new(),
+            locals: VniMap::default(),
+            statics: VniMap::default(),
             duplicates: DuplicateDetector::new(config),
             limits: BTreeMap::new(),
             timers: BTreeSet::new(),
+            rescan: None,
             affected: AffectedAddresses::default(),
+            memory: SequenceMemory::default(),
         }
+    }
+
+    /// Changes the parameters of duplicate detection.
+    pub(super) const fn set_duplicates(&mut self, config: DuplicateConfig) {
+        self.duplicates.set_config(config);
     }
 
     /// The hash of a MAC, for the methods that take one.
@@ -113,14 +132,20 @@ impl EvpnMacTable {
 
     /// When [`Self::tick`] has work.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.first().map(|(at, _)| *at)
+        let timer = self.timers.first().map(|(at, _)| *at);
+        let rescan = self.rescan.as_ref().map(Rescan::due);
+        timer.into_iter().chain(rescan).min()
     }
 
-    /// Does all work that is due.
+    /// Does work that is due, so much at a time that other work does not wait long.
     pub(super) fn tick(&mut self, shared: &mut SharedState, now: Instant) {
-        while let Some((at, timer)) = self.timers.first().copied()
-            && at <= now
-        {
+        for _ in 0..TIMERS_AT_ONCE {
+            let Some((at, timer)) = self.timers.first().copied() else {
+                return;
+            };
+            if at > now {
+                return;
+            }
             self.timers.remove(&(at, timer));
             match timer {
                 MacTimer::ClaimBack(vni, mac) => self.claim_back(shared, now, vni, mac),
@@ -141,10 +166,10 @@ impl EvpnMacTable {
         &mut self,
         shared: &mut SharedState,
         now: Instant,
-        vni: Vni,
-        mac: HostMac,
+        (vni, mac): (Vni, HostMac),
+        direction: Direction,
     ) -> bool {
-        let (frozen, expiry) = self.duplicates.record_move(now, (vni, mac));
+        let (frozen, expiry) = self.duplicates.record_move(now, (vni, mac), direction);
         if let Some(expiry) = expiry {
             self.timers
                 .insert((expiry, MacTimer::ExpireMoves(vni, mac)));
@@ -178,6 +203,9 @@ impl EvpnMacTable {
         if let Some(place) = self.entries.find(vni, mac) {
             self.entries.get_mut(place).flags &= !flag::FROZEN;
             self.reselect_all(shared, now, place);
+            if self.entries.get(place).has(flag::LOCAL) {
+                self.contest_local(shared, now, place, ChangeCause::Other);
+            }
         }
     }
 
@@ -212,8 +240,7 @@ impl EvpnMacTable {
 
     /// The MACs of a VNI with a static entry.
     pub(super) fn statics_of(&self, vni: Vni) -> Vec<HostMac> {
-        let all = self.statics.keys().filter(|(of, _)| *of == vni);
-        all.map(|(_, mac)| *mac).collect()
+        self.statics.keys_of(vni)
     }
 
     fn set_flag(&mut self, vni: Vni, mac: HostMac, flag: u8, on: bool) {
@@ -225,26 +252,24 @@ impl EvpnMacTable {
 
     /// Writes the entry of a MAC by priority. That of a local MAC is written by the owner of the
     /// ports.
-    fn reinstall(&self, shared: &mut SharedState, vni: Vni, mac: HostMac) {
+    pub(in crate::evpn) fn reinstall(&self, shared: &mut SharedState, vni: Vni, mac: HostMac) {
         if self.locals.contains_key(&(vni, mac)) {
             return;
         }
         let fixed = self.statics.get(&(vni, mac));
-        let fixed = fixed.map(|vtep| (*vtep, EntryOrigin::Static));
+        let fixed = fixed.map(|vtep| TableChange::MacSet {
+            vni,
+            mac,
+            vtep: *vtep,
+            esi: Esi::ZERO,
+            origin: EntryOrigin::Static,
+        });
         let evpn = || {
-            let entry = self.entries.get(self.entries.find(vni, mac)?);
-            let vtep = shared.vtep_of(entry.selected()?)?;
-            Some((vtep, EntryOrigin::Evpn))
+            let place = self.entries.find(vni, mac)?;
+            remote_entry(shared, self.entries.get(place))
         };
-        let change = match fixed.or_else(evpn) {
-            Some((vtep, origin)) => TableChange::MacSet {
-                vni,
-                mac,
-                vtep,
-                origin,
-            },
-            None => TableChange::MacDel { vni, mac },
-        };
+        let change = fixed.or_else(evpn);
+        let change = change.unwrap_or(TableChange::MacDel { vni, mac });
         shared.changes.push(change);
     }
 }

@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
+use vtep_dataplane::addr::{HostMac, Vni};
 
 use super::EvpnMacTable;
 use super::mobility::MacCandidate;
-use super::store::flag;
+use super::sequence_memory::Origin;
+use super::store::{MacEntry, flag};
 use crate::evpn::change::{EntryOrigin, TableChange};
 use crate::evpn::event::EvpnEvent;
 use crate::evpn::shared::{ChangeCause, SharedState};
@@ -20,6 +21,12 @@ pub(super) struct Selection {
     candidate: MacCandidate,
 }
 
+impl Selection {
+    pub(super) const fn attrs(&self) -> AttrId {
+        self.attrs
+    }
+}
+
 /// A MAC in a VNI, with its hash of [`EvpnMacTable::hash`].
 #[derive(Debug, Clone, Copy)]
 pub(in crate::evpn) struct HashedMac {
@@ -29,12 +36,47 @@ pub(in crate::evpn) struct HashedMac {
 }
 
 /// The selection that a best path makes, if it can be used in the VNI.
-fn selection(shared: &SharedState, vni: Vni, path: BestPath) -> Option<Selection> {
+fn selection(shared: &SharedState, vni: Vni, id: RouteId, path: BestPath) -> Option<Selection> {
     shared.usable(vni, path.attrs).ok()?;
-    let info = shared.rib.attributes().path_info(path.attrs);
+    let age = (path.long_lived, shared.rib.is_stale(id));
     Some(Selection {
         attrs: path.attrs,
-        candidate: MacCandidate::new(info, path.long_lived),
+        candidate: candidate(shared, vni, path.attrs, age),
+    })
+}
+
+/// The candidate that a path of a VNI is, which is or is not long-lived stale and stale.
+pub(super) fn candidate(
+    shared: &SharedState,
+    vni: Vni,
+    attrs: AttrId,
+    (long_lived, stale): (bool, bool),
+) -> MacCandidate {
+    let info = shared.rib.attributes().path_info(attrs);
+    MacCandidate {
+        reachable: shared.is_reachable(vni, attrs),
+        ..MacCandidate::new(info, long_lived, stale)
+    }
+}
+
+/// True if two VTEPs have a MAC by design, so that it does not move between their paths: a host
+/// behind one segment, or a default gateway.
+fn is_shared(shared: &SharedState, old: Option<AttrId>, new: Option<AttrId>) -> bool {
+    let esi = |attrs: Option<AttrId>| Some(shared.segment_of(attrs?)?.esi);
+    let same_segment = esi(old).is_some() && esi(old) == esi(new);
+    same_segment || shared.is_gateway(old) && shared.is_gateway(new)
+}
+
+/// The table entry of a MAC by its selected route.
+pub(super) fn remote_entry(shared: &SharedState, entry: &MacEntry) -> Option<TableChange> {
+    let selected = entry.selected()?;
+    let esi = shared.segment_of(selected).map(|key| key.esi);
+    Some(TableChange::MacSet {
+        vni: entry.vni,
+        mac: entry.mac(),
+        vtep: shared.vtep_of(selected)?,
+        esi: esi.unwrap_or_default(),
+        origin: EntryOrigin::Evpn,
     })
 }
 
@@ -51,10 +93,19 @@ impl EvpnMacTable {
         let Some(place) = self.entries.find_hashed(hash, vni, mac) else {
             return;
         };
+        let entry = *self.entries.get(place);
+        let sequence = entry.selected().map(|attrs| {
+            let info = shared.rib.attributes().path_info(attrs);
+            info.mobility.sequence
+        });
         self.entries.unlink(place, id);
         let lost = old.map(|path| path.attrs);
         self.reselect(shared, now, place, ChangeCause::Other, lost, None);
         if self.entries.get(place).head == NONE {
+            if let Some(sequence) = sequence.filter(|_| !entry.has(flag::LOCAL)) {
+                self.memory
+                    .remember(now, (vni, mac), Origin::Remote, sequence);
+            }
             self.entries.remove(place);
         }
     }
@@ -76,7 +127,7 @@ impl EvpnMacTable {
                     self.entries.link(place, change.id);
                 }
                 let lost = change.old.filter(|_| !moved).map(|path| path.attrs);
-                self.reselect(shared, now, place, cause, lost, Some(new));
+                self.reselect(shared, now, place, cause, lost, Some((change.id, new)));
                 place
             }
             None => {
@@ -86,7 +137,7 @@ impl EvpnMacTable {
                 place
             }
         };
-        self.check_own_route(shared, now, place, new);
+        self.check_own_route(shared, now, place, new, cause);
     }
 
     /// The first route for a MAC: as [`Self::reselect`], without the checks that can't apply.
@@ -100,9 +151,11 @@ impl EvpnMacTable {
     ) {
         let entry = self.entries.get(place);
         if entry.flags != 0 {
-            return self.reselect(shared, now, place, cause, None, Some(path));
+            let gained = Some((RouteId(entry.head), path));
+            return self.reselect(shared, now, place, cause, None, gained);
         }
-        if let Some(selected) = selection(shared, entry.vni, path)
+        let id = RouteId(entry.head);
+        if let Some(selected) = selection(shared, entry.vni, id, path)
             && self.check_limit(shared, place)
         {
             self.set_selected(shared, place, Some(selected));
@@ -129,10 +182,10 @@ impl EvpnMacTable {
         place: u32,
         cause: ChangeCause,
         lost: Option<AttrId>,
-        gained: Option<BestPath>,
+        gained: Option<(RouteId, BestPath)>,
     ) {
         let entry = *self.entries.get(place);
-        let gained = gained.and_then(|path| selection(shared, entry.vni, path));
+        let gained = gained.and_then(|(id, path)| selection(shared, entry.vni, id, path));
         if entry.has(flag::FROZEN) {
             return self.reselect_frozen(shared, now, place);
         }
@@ -141,10 +194,7 @@ impl EvpnMacTable {
             .filter(|attrs| lost != Some(*attrs) || self.is_still_backed(shared, place, *attrs));
         let current = current.map(|attrs| Selection {
             attrs,
-            candidate: MacCandidate::new(
-                shared.rib.attributes().path_info(attrs),
-                entry.has(flag::LONG_LIVED),
-            ),
+            candidate: self.selected_candidate(shared, place, attrs),
         });
         let selected = match (current, gained) {
             (Some(old), Some(new)) if old.attrs != new.attrs || old.candidate == new.candidate => {
@@ -156,6 +206,28 @@ impl EvpnMacTable {
             (Some(old), None) => Some(old),
         };
         self.install(shared, now, place, selected, cause);
+    }
+
+    /// The candidate that the selected path is.
+    pub(super) fn selected_candidate(
+        &self,
+        shared: &SharedState,
+        place: u32,
+        selected: AttrId,
+    ) -> MacCandidate {
+        let entry = self.entries.get(place);
+        let has_selected = |id: &RouteId| {
+            let path = shared.rib.best(*id);
+            path.is_some_and(|path| path.attrs == selected)
+        };
+        let stale = shared.rib.may_be_stale()
+            && self
+                .entries
+                .routes(place)
+                .filter(has_selected)
+                .all(|id| shared.rib.is_stale(id));
+        let age = (entry.has(flag::LONG_LIVED), stale);
+        candidate(shared, entry.vni, selected, age)
     }
 
     /// True if a route of the MAC has the selected attributes, just as stale as when selected.
@@ -173,11 +245,22 @@ impl EvpnMacTable {
 
     /// The best of all routes for a MAC.
     pub(super) fn best_of_all(&self, shared: &SharedState, place: u32) -> Option<Selection> {
+        self.best_where(shared, place, |_| true)
+    }
+
+    /// The best of the routes for a MAC with attributes that match `wanted`.
+    fn best_where(
+        &self,
+        shared: &SharedState,
+        place: u32,
+        wanted: impl Fn(AttrId) -> bool,
+    ) -> Option<Selection> {
         let vni = self.entries.get(place).vni;
         let mut best: Option<Selection> = None;
         for id in self.entries.routes(place) {
             let path = shared.rib.best(id);
-            let Some(new) = path.and_then(|path| selection(shared, vni, path)) else {
+            let path = path.filter(|path| wanted(path.attrs));
+            let Some(new) = path.and_then(|path| selection(shared, vni, id, path)) else {
                 continue;
             };
             if best.is_none_or(|best| new.candidate.compare(&best.candidate).is_gt()) {
@@ -187,20 +270,16 @@ impl EvpnMacTable {
         best
     }
 
-    /// A frozen MAC stays behind its VTEP while a route announces it there.
-    fn reselect_frozen(&mut self, shared: &mut SharedState, now: Instant, place: u32) {
-        let entry = *self.entries.get(place);
-        let vtep = entry.selected().and_then(|attrs| shared.vtep_of(attrs));
-        let mut paths = self
-            .entries
-            .routes(place)
-            .filter_map(|id| shared.rib.best(id));
-        let same = paths.find_map(|path| {
-            selection(shared, entry.vni, path)
-                .filter(|s| vtep.is_some() && shared.vtep_of(s.attrs) == vtep)
+    /// A frozen MAC stays behind its VTEP while a route announces it there; then it is behind the
+    /// best of the others.
+    pub(super) fn reselect_frozen(&mut self, shared: &mut SharedState, now: Instant, place: u32) {
+        let selected = self.entries.get(place).selected();
+        let vtep = selected.and_then(|attrs| shared.vtep_of(attrs));
+        let same = vtep.and_then(|vtep| {
+            self.best_where(shared, place, |attrs| shared.vtep_of(attrs) == Some(vtep))
         });
-        drop(paths);
-        self.install(shared, now, place, same, ChangeCause::Other);
+        let selected = same.or_else(|| self.best_of_all(shared, place));
+        self.install(shared, now, place, selected, ChangeCause::Other);
     }
 
     /// Selects a path for a MAC from all its routes.
@@ -215,18 +294,38 @@ impl EvpnMacTable {
         self.affected.reselected.push((vni, place));
     }
 
-    /// Selects a path for every MAC of some VNIs, whose configuration changed.
+    /// The configuration of a VNI changed: a path is selected again for each of its MACs.
+    pub(in crate::evpn) fn begin_reevaluation(&mut self, vni: Vni) {
+        self.entries.begin_pass(vni);
+    }
+
+    /// True until [`Self::reevaluate`] is done with a VNI.
+    pub(in crate::evpn) fn is_reevaluating(&self, vni: Vni) -> bool {
+        self.entries.has_pass(vni)
+    }
+
+    /// The first VNI that [`Self::reevaluate`] is not done with.
+    pub(in crate::evpn) fn reevaluating(&self) -> Option<Vni> {
+        self.entries.first_pass()
+    }
+
+    /// Selects a path again for MACs of a VNI whose configuration changed, at most `limit`. Returns
+    /// for how many.
     pub(in crate::evpn) fn reevaluate(
         &mut self,
         shared: &mut SharedState,
         now: Instant,
-        is_changed: impl Fn(Vni) -> bool,
-    ) {
-        for place in self.entries.places() {
-            if is_changed(self.entries.get(place).vni) {
-                self.reselect_all(shared, now, place);
-            }
+        vni: Vni,
+        limit: usize,
+    ) -> usize {
+        let mut count = 0;
+        while count < limit
+            && let Some(place) = self.entries.next_of_pass(vni)
+        {
+            self.reselect_all(shared, now, place);
+            count += 1;
         }
+        count
     }
 
     /// Makes `selected` the selection of a MAC, if mobility and limits allow, and updates the
@@ -243,17 +342,18 @@ impl EvpnMacTable {
         let (old, new) = (entry.selected(), selected.map(|s| s.attrs));
         let from = old.and_then(|attrs| shared.vtep_of(attrs));
         let to = new.and_then(|attrs| shared.vtep_of(attrs));
-        if old.is_none() && new.is_some() && !self.check_limit(shared, place) {
+        let segment = |attrs: AttrId| shared.segment_of(attrs);
+        let is_same = from == to && old.and_then(segment) == new.and_then(segment);
+        let enters = old.is_none() && new.is_some() && !entry.has(flag::LOCAL);
+        if enters && !self.check_limit(shared, place) {
             return;
         }
         if let (Some(from), Some(to), Some(selected), ChangeCause::Announced { .. }) =
             (from, to, selected, cause)
             && from != to
             && !entry.has(flag::LOCAL)
+            && !is_shared(shared, old, new)
         {
-            if self.record_move(shared, now, entry.vni, entry.mac()) {
-                return;
-            }
             shared.events.push(EvpnEvent::Moved {
                 vni: entry.vni,
                 mac: entry.mac(),
@@ -263,7 +363,7 @@ impl EvpnMacTable {
             });
         }
         self.set_selected(shared, place, selected);
-        if from != to {
+        if !is_same {
             self.publish(shared, place);
         }
         if entry.has(flag::LOCAL) && new.is_some() && old != new {
@@ -280,11 +380,15 @@ impl EvpnMacTable {
         let (old, new) = (entry.selected(), selected.map(|s| s.attrs));
         if let Some(new) = new {
             shared.rib.attributes_mut().retain(new);
+            shared.segment_retain(entry.vni, new);
         }
         if let Some(old) = old {
+            shared.segment_release(entry.vni, old);
             shared.rib.attributes_mut().release(old);
         }
-        if let Some(limit) = self.limits.get_mut(&entry.vni) {
+        if let Some(limit) = self.limits.get_mut(&entry.vni)
+            && !entry.has(flag::LOCAL)
+        {
             limit.count(old.is_some(), new.is_some());
         }
         let entry = self.entries.get_mut(place);
@@ -303,15 +407,8 @@ impl EvpnMacTable {
             return;
         }
         let (vni, mac) = (entry.vni, entry.mac());
-        let vtep: Option<VtepAddr> = entry.selected().and_then(|attrs| shared.vtep_of(attrs));
-        shared.changes.push(match vtep {
-            Some(vtep) => TableChange::MacSet {
-                vni,
-                mac,
-                vtep,
-                origin: EntryOrigin::Evpn,
-            },
-            None => TableChange::MacDel { vni, mac },
-        });
+        let change = remote_entry(shared, &entry);
+        let change = change.unwrap_or(TableChange::MacDel { vni, mac });
+        shared.changes.push(change);
     }
 }

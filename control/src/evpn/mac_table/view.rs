@@ -3,12 +3,13 @@
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 
 use super::EvpnMacTable;
-use super::mobility::MacCandidate;
+use super::selection::candidate;
 use super::store::flag;
+use crate::bgp::wire::Esi;
 use crate::evpn::change::EntryOrigin;
 use crate::evpn::shared::SharedState;
 use crate::evpn::status::RouteStatus;
-use crate::rib::{DecisionStep, Mobility, PathView};
+use crate::rib::{DecisionStep, Mobility, PathView, RouteId};
 
 /// A MAC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +26,9 @@ pub struct MacView {
     pub mobility: Mobility,
     /// Duplicate detection has frozen it.
     pub frozen: bool,
+    /// The Ethernet segment that it is on, if it is on one: it is reachable through the VTEPs of
+    /// [`EvpnMacTable::segment_members`].
+    pub esi: Option<Esi>,
 }
 
 impl EvpnMacTable {
@@ -34,21 +38,44 @@ impl EvpnMacTable {
         shared: &'a SharedState,
         vni: Vni,
     ) -> impl Iterator<Item = MacView> + 'a {
-        let locals = self.locals.iter().filter(move |((of, _), _)| *of == vni);
-        let locals = locals.map(|((vni, mac), state)| {
-            self.view(*vni, *mac, EntryOrigin::Local, None, state.mobility())
+        let locals = self.locals.of(vni).map(move |(mac, state)| {
+            self.view(vni, *mac, EntryOrigin::Local, None, state.mobility())
         });
         let statics = self
             .statics
-            .iter()
-            .filter(move |(at, _)| at.0 == vni && !self.locals.contains_key(*at));
-        let statics = statics.map(|((vni, mac), vtep)| self.static_view(*vni, *mac, *vtep));
-        let remote = self.entries.places().into_iter().filter_map(move |place| {
+            .of(vni)
+            .filter(move |(mac, _)| !self.locals.contains_key(&(vni, **mac)));
+        let statics = statics.map(move |(mac, vtep)| self.static_view(vni, *mac, *vtep));
+        let remote = self.entries.places_of(vni).filter_map(move |place| {
             let entry = self.entries.get(place);
-            let is_remote = entry.vni == vni && !entry.has(flag::LOCAL | flag::STATIC);
+            let is_remote = !entry.has(flag::LOCAL | flag::STATIC);
             is_remote.then(|| self.remote_view(shared, place))?
         });
         locals.chain(statics).chain(remote)
+    }
+
+    /// The local and static MACs of a VNI, in no order.
+    pub(in crate::evpn) fn own(&self, vni: Vni) -> impl Iterator<Item = HostMac> + '_ {
+        let locals = self.locals.of(vni).map(|(mac, _)| *mac);
+        locals.chain(self.statics.of(vni).map(|(mac, _)| *mac))
+    }
+
+    /// The MACs of a VNI that routes announce, in no order.
+    pub(in crate::evpn) fn of_routes(&self, vni: Vni) -> impl Iterator<Item = HostMac> + '_ {
+        let places = self.entries.places_of(vni);
+        places.map(|place| self.entries.get(place).mac())
+    }
+
+    /// The number of places of MACs that routes announce, used or free.
+    pub(in crate::evpn) const fn places(&self) -> u32 {
+        self.entries.slots()
+    }
+
+    /// The MAC at a place, if it is in use.
+    pub(in crate::evpn) fn at(&self, place: u32) -> Option<(Vni, HostMac)> {
+        self.entries
+            .used(place)
+            .map(|entry| (entry.vni, entry.mac()))
     }
 
     /// One MAC, if it has an entry.
@@ -77,7 +104,23 @@ impl EvpnMacTable {
         let selected = entry.selected()?;
         let (vni, mac, vtep) = (entry.vni, entry.mac(), shared.vtep_of(selected));
         let mobility = shared.rib.attributes().path_info(selected).mobility;
-        Some(self.view(vni, mac, EntryOrigin::Evpn, vtep, mobility))
+        let view = self.view(vni, mac, EntryOrigin::Evpn, vtep, mobility);
+        let esi = shared.segment_of(selected).map(|key| key.esi);
+        Some(MacView { esi, ..view })
+    }
+
+    /// The VTEPs that a MAC behind an Ethernet segment is reachable through.
+    pub(in crate::evpn) fn segment_members(
+        &self,
+        shared: &SharedState,
+        vni: Vni,
+        mac: HostMac,
+    ) -> Vec<VtepAddr> {
+        let place = self.entries.find(vni, mac);
+        let selected = place.and_then(|place| self.entries.get(place).selected());
+        selected
+            .and_then(|attrs| shared.segment_members(vni, attrs))
+            .unwrap_or_default()
     }
 
     fn view(
@@ -94,6 +137,7 @@ impl EvpnMacTable {
             origin,
             vtep,
             mobility,
+            esi: None,
             frozen: self.duplicates.is_frozen((vni, mac)),
         }
     }
@@ -106,10 +150,10 @@ impl EvpnMacTable {
         mac: HostMac,
         path: &PathView,
     ) -> RouteStatus {
-        let entry = self.entries.find(vni, mac);
-        let Some(entry) = entry.map(|place| self.entries.get(place)) else {
+        let Some(place) = self.entries.find(vni, mac) else {
             return RouteStatus::OtherRoute(DecisionStep::Eligibility);
         };
+        let entry = self.entries.get(place);
         let selected = entry.selected();
         let wins =
             selected.is_some_and(|attrs| shared.vtep_of(attrs) == shared.vtep_of(path.attrs));
@@ -120,11 +164,16 @@ impl EvpnMacTable {
             () if entry.has(flag::LIMITED) => RouteStatus::Limit,
             () if entry.has(flag::FROZEN) => RouteStatus::Frozen,
             () => {
-                let attributes = shared.rib.attributes();
-                let lost = MacCandidate::new(attributes.path_info(path.attrs), path.long_lived);
+                let is_path = |id: &RouteId| {
+                    let best = shared.rib.best(*id);
+                    best.is_some_and(|best| (best.attrs, best.from) == (path.attrs, path.from))
+                };
+                let mut routes = self.entries.routes(place).filter(is_path);
+                let stale = routes.any(|id| shared.rib.is_stale(id));
+                let lost = candidate(shared, vni, path.attrs, (path.long_lived, stale));
                 let decided = selected.and_then(|attrs| {
-                    let long_lived = entry.has(flag::LONG_LIVED);
-                    MacCandidate::new(attributes.path_info(attrs), long_lived).decide(&lost)
+                    let selected = self.selected_candidate(shared, place, attrs);
+                    selected.decide(&lost)
                 });
                 RouteStatus::OtherRoute(decided.map_or(DecisionStep::Eligibility, |(_, step)| step))
             }

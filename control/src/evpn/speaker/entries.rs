@@ -4,15 +4,19 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
+use vtep_dataplane::wire::nd::NdFlags;
 
 use super::EvpnSpeaker;
-use crate::evpn::config::{LocalMac, MacVrfConfig};
+use crate::evpn::address::{AddressClaim, AddressError};
+use crate::evpn::config::{EvpnConfig, LocalKind, LocalMac, MacVrfConfig};
 use crate::evpn::mac_table::LocalMacError;
-use crate::evpn::mac_vrf::VniError;
+use crate::evpn::mac_vrf::{MacVrf, VniError};
+use crate::evpn::neighbors::EvpnNeighborEntry;
 
 /// VNIs.
 impl EvpnSpeaker {
-    /// Adds a VNI, or changes one: its routes are originated, those of others imported.
+    /// Adds a VNI, or changes one: its routes are originated, those of others imported. An automatic
+    /// route distinguisher of another VNI that equals the new one's gives way.
     ///
     /// # Errors
     /// [`VniError`]; nothing changes.
@@ -22,12 +26,31 @@ impl EvpnSpeaker {
             if vrf.config == config {
                 return Ok(());
             }
-        } else if self.changed_vnis.contains(&vni) {
-            // Removed since the last evaluation: its entries must be gone before they are counted
-            // anew.
-            self.evaluate_changed_vnis(now);
+        } else if !self.is_evaluated(vni) {
+            // Removed a short while ago: its entries must be gone before they are counted anew.
+            self.finish_evaluation(now, vni);
         }
+        if let Some(rd) = config.rd
+            && let Some(other) = self.shared.vrfs.build_apart_from(rd, vni)?
+        {
+            self.vni_changed(other.config.vni);
+            self.originate_in(other);
+        }
+        self.originate_anew(config)?;
+        self.vni_changed(vni);
+        Ok(())
+    }
+
+    /// Withdraws the routes of a VNI, and originates them with another configuration or identity.
+    fn originate_anew(&mut self, config: MacVrfConfig) -> Result<(), VniError> {
         let vrf = self.shared.vrfs.build(config)?;
+        self.originate_in(vrf);
+        Ok(())
+    }
+
+    /// Withdraws the routes of a VNI, and originates them in this MAC-VRF.
+    fn originate_in(&mut self, vrf: MacVrf) {
+        let vni = vrf.config.vni;
         let locals = self.macs.locals_of(vni);
         for mac in &locals {
             self.macs.withdraw(&mut self.shared, vni, *mac);
@@ -39,19 +62,41 @@ impl EvpnSpeaker {
         for mac in &locals {
             self.macs.advertise(&mut self.shared, vni, *mac);
         }
-        self.changed_vnis.insert(vni);
-        Ok(())
+    }
+
+    /// Changes duplicate detection, and the AS and BGP identifier of this speaker. Local MACs,
+    /// their addresses and sequences stay; with another AS or identifier all routes are originated
+    /// anew, which requires that no peer has an established session or routes.
+    pub fn set_config(&mut self, now: Instant, config: EvpnConfig) {
+        self.macs.set_duplicates(config.duplicate);
+        let known = &self.shared.config;
+        let same = (known.local_as, known.router_id) == (config.local_as, config.router_id);
+        // The order of paths depends on the identifier.
+        while !same && self.has_passes() {
+            self.continue_passes(now);
+        }
+        self.shared.set_config(config);
+        if same {
+            return;
+        }
+        let all: Vec<_> = self.shared.vrfs.iter().map(|(vni, _)| vni).collect();
+        for vni in all {
+            let known = self.shared.vrfs.get(vni).map(|vrf| vrf.config.clone());
+            // A VNI that has a route distinguisher keeps its number: this does not fail.
+            let _ = known.map(|config| self.originate_anew(config));
+            self.vni_changed(vni);
+        }
     }
 
     /// Removes a VNI with its local MACs. Static entries stay until they are removed themselves.
-    pub fn vni_del(&mut self, vni: Vni) {
+    pub fn vni_del(&mut self, now: Instant, vni: Vni) {
         for mac in self.macs.locals_of(vni) {
-            self.local_mac_del(vni, mac);
+            self.local_mac_del(now, vni, mac);
         }
         if self.shared.vrfs.remove(vni) {
             self.shared.originated.remove_vrf(vni);
             self.macs.remove_limit(vni);
-            self.changed_vnis.insert(vni);
+            self.vni_changed(vni);
         }
     }
 }
@@ -70,18 +115,20 @@ impl EvpnSpeaker {
         local: LocalMac,
     ) -> Result<(), LocalMacError> {
         let added = self.macs.add_local(&mut self.shared, now, vni, mac, local);
-        self.update_affected_neighbors();
+        self.update_affected_neighbors(now);
         added
     }
 
     /// Removes a local MAC. The next entry by priority replaces that of the caller.
-    pub fn local_mac_del(&mut self, vni: Vni, mac: HostMac) {
-        self.macs.remove_local(&mut self.shared, vni, mac);
-        self.update_affected_neighbors();
+    pub fn local_mac_del(&mut self, now: Instant, vni: Vni, mac: HostMac) {
+        self.macs.remove_local(&mut self.shared, now, vni, mac);
+        self.update_affected_neighbors(now);
     }
 
-    /// Adds an address to a local MAC: a second route is originated, and requests for the address
-    /// are answered.
+    /// Adds a configured address of a local MAC: a second route is originated, and requests for the
+    /// address are answered. If it is a configured address of several hosts, it stays with the one
+    /// that has it until another claims it ([`Self::address_claim`]). `router`: the host is a
+    /// router.
     ///
     /// # Errors
     /// [`LocalMacError::UnknownMac`]; nothing changes.
@@ -90,25 +137,41 @@ impl EvpnSpeaker {
         vni: Vni,
         mac: HostMac,
         ip: IpAddr,
+        router: bool,
     ) -> Result<(), LocalMacError> {
         if !self.macs.is_local(vni, mac) {
             return Err(LocalMacError::UnknownMac(vni, mac));
         }
-        let shared = &mut self.shared;
-        match self.neighbors.add_local(shared, vni, ip, mac) {
-            Some(old) if old == mac => return Ok(()),
-            Some(old) => self.macs.remove_address(shared, vni, old, ip),
-            None => {}
-        }
-        self.macs.add_address(shared, vni, mac, ip);
+        let (shared, macs) = (&mut self.shared, &mut self.macs);
+        self.neighbors.attach(shared, macs, vni, (mac, ip), router);
         Ok(())
     }
 
-    /// Removes an address of a local MAC.
-    pub fn local_address_del(&mut self, vni: Vni, ip: IpAddr) {
-        if let Some(mac) = self.neighbors.remove_local(&mut self.shared, vni, ip) {
-            self.macs.remove_address(&mut self.shared, vni, mac, ip);
-        }
+    /// A local host claims an address by an ARP or ND message. Returns whether it has the address
+    /// by configuration or has learned it now; a learned one has to be removed when it ages.
+    ///
+    /// # Errors
+    /// [`AddressError`]; nothing changes.
+    pub fn address_claim(
+        &mut self,
+        now: Instant,
+        vni: Vni,
+        claim: AddressClaim,
+    ) -> Result<LocalKind, AddressError> {
+        let (shared, macs) = (&mut self.shared, &mut self.macs);
+        self.neighbors.claim(shared, macs, now, vni, claim)
+    }
+
+    /// True if an address is a configured one of the local host.
+    #[must_use]
+    pub fn is_attached_address(&self, vni: Vni, mac: HostMac, ip: IpAddr) -> bool {
+        self.neighbors.is_attached(vni, mac, ip)
+    }
+
+    /// Removes an address of a local MAC. Another host that claims it gets it.
+    pub fn local_address_del(&mut self, vni: Vni, mac: HostMac, ip: IpAddr) {
+        let (shared, macs) = (&mut self.shared, &mut self.macs);
+        self.neighbors.release(shared, macs, vni, (mac, ip));
     }
 }
 
@@ -126,13 +189,20 @@ impl EvpnSpeaker {
 
     /// Adds a static neighbor entry, or changes it.
     pub fn static_address_add(&mut self, vni: Vni, ip: IpAddr, mac: HostMac, router: bool) {
-        let entry = (mac, router);
-        self.neighbors.set_static(&mut self.shared, vni, ip, entry);
+        let nd = Some(if router {
+            NdFlags::ROUTER
+        } else {
+            NdFlags::HOST
+        });
+        let (shared, macs) = (&mut self.shared, &mut self.macs);
+        let entry = EvpnNeighborEntry { mac, nd };
+        self.neighbors.set_static(shared, macs, vni, ip, entry);
     }
 
     /// Removes a static neighbor entry.
     pub fn static_address_del(&mut self, vni: Vni, ip: IpAddr) {
-        self.neighbors.remove_static(&mut self.shared, vni, ip);
+        let (shared, macs) = (&mut self.shared, &mut self.macs);
+        self.neighbors.remove_static(shared, macs, vni, ip);
     }
 
     /// Adds a VTEP, or a multicast group, to the flood list of a VNI.

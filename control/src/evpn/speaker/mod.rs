@@ -7,11 +7,12 @@ mod show;
 mod update;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Instant;
 
-use vtep_dataplane::addr::{HostMac, Vni};
+use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
 
-use self::peers::PeerState;
+use self::peers::{PathPass, PeerState};
 pub use self::show::{NeighborView, RouteNote, RouteView, VniView};
 use self::update::LookupHints;
 use super::change::TableChange;
@@ -24,6 +25,9 @@ use super::shared::{ChangeCause, SharedState};
 use crate::bgp::wire::{EvpnRoute, RouteChange};
 use crate::rib::{BestPathChange, NeighborId, RouteKind};
 
+/// MACs of changed VNIs that are evaluated again in one turn: some milliseconds.
+const MACS_AT_ONCE: usize = 4096;
+
 /// The EVPN speaker of one VTEP. See [`super`] for how it is used.
 #[derive(Debug)]
 pub struct EvpnSpeaker {
@@ -31,9 +35,14 @@ pub struct EvpnSpeaker {
     macs: EvpnMacTable,
     neighbors: EvpnNeighborTable,
     flood_lists: FloodLists,
-    /// VNIs whose configuration changed and whose routes have to be evaluated again.
+    /// VNIs whose configuration changed and whose flood lists and segments have to be evaluated
+    /// again; their MACs are too, in portions.
     changed_vnis: BTreeSet<Vni>,
+    /// MACs of changed VNIs that may still be evaluated in this turn.
+    macs_left: usize,
     peers: BTreeMap<NeighborId, PeerState>,
+    /// Passes over the paths of peers, and the route that the next portion of each begins at.
+    passes: BTreeMap<(NeighborId, PathPass), u32>,
     /// Scratch buffer for the routes of one UPDATE; empty between calls.
     batch: Vec<(RouteChange, LookupHints)>,
 }
@@ -48,7 +57,9 @@ impl EvpnSpeaker {
             neighbors: EvpnNeighborTable::default(),
             flood_lists: FloodLists::default(),
             changed_vnis: BTreeSet::new(),
+            macs_left: MACS_AT_ONCE,
             peers: BTreeMap::new(),
+            passes: BTreeMap::new(),
             batch: Vec::new(),
         }
     }
@@ -61,13 +72,29 @@ impl EvpnSpeaker {
 
     /// Takes the table changes since the last call, to be applied in order.
     pub fn take_changes(&mut self, now: Instant) -> Vec<TableChange> {
-        self.evaluate_changed_vnis(now);
+        self.evaluate(now);
         std::mem::take(&mut self.shared.changes)
     }
 
-    /// Passes the table changes since the last call to `apply`, in order, and keeps the buffer.
+    /// Passes the table changes since the last call to `apply`, in order, and keeps the buffer. Does
+    /// a portion of all work that takes several: to be called once in each turn.
     pub fn drain_changes(&mut self, now: Instant, apply: impl FnOnce(&[TableChange])) {
+        self.evaluate(now);
+        self.drain_decided(apply);
+    }
+
+    /// As [`Self::drain_changes`], but evaluates only what changes of the configuration affect, as
+    /// far as the portion of this turn is not used up: several changes may follow each other.
+    pub fn drain_configured(&mut self, now: Instant, apply: impl FnOnce(&[TableChange])) {
         self.evaluate_changed_vnis(now);
+        if self.shared.publish_segments() {
+            self.macs.start_rescan(now);
+        }
+        self.drain_decided(apply);
+    }
+
+    /// As [`Self::drain_changes`], without evaluating anything.
+    pub fn drain_decided(&mut self, apply: impl FnOnce(&[TableChange])) {
         apply(&self.shared.changes);
         self.shared.changes.clear();
     }
@@ -77,23 +104,48 @@ impl EvpnSpeaker {
         std::mem::take(&mut self.shared.events)
     }
 
-    /// When [`EvpnSpeaker::tick`] has work.
+    /// When [`EvpnSpeaker::tick`] has work: `now` while work that is done in portions is left.
     #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        self.macs.poll_timeout()
+    pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let paths = self.shared.reachability.poll_timeout();
+        let is_evaluated = self.changed_vnis.is_empty() && self.macs.reevaluating().is_none();
+        let portions = (self.has_passes() || !is_evaluated).then_some(now);
+        let all = self.macs.poll_timeout().into_iter().chain(paths);
+        all.chain(portions).min()
     }
 
     /// Does all work that is due.
     pub fn tick(&mut self, now: Instant) {
         self.macs.tick(&mut self.shared, now);
-        self.update_affected_neighbors();
+        if self.shared.expire_paths(now) {
+            self.macs.start_rescan(now);
+        }
+        self.update_affected_neighbors(now);
+    }
+
+    /// Queues the table entry of a MAC again, which a full table has refused.
+    pub fn retry_mac(&mut self, vni: Vni, mac: HostMac) {
+        self.macs.reinstall(&mut self.shared, vni, mac);
+    }
+
+    /// Queues the neighbor entry of an address again, which a full table has refused.
+    pub fn retry_address(&mut self, vni: Vni, ip: IpAddr) {
+        self.neighbors
+            .reinstall(&mut self.shared, &self.macs, vni, ip);
+    }
+
+    /// The underlay has paths to a VTEP, or has none, or (`None`) no longer follows it.
+    pub fn vtep_resolved(&mut self, now: Instant, vtep: VtepAddr, resolved: Option<bool>) {
+        if self.shared.vtep_resolved(now, vtep, resolved) {
+            self.macs.start_rescan(now);
+        }
     }
 
     /// Unfreezes a MAC that duplicate detection has frozen; its moves are forgotten. False if it is
     /// not frozen.
     pub fn unfreeze(&mut self, now: Instant, vni: Vni, mac: HostMac) -> bool {
         let frozen = self.macs.unfreeze(&mut self.shared, now, vni, mac);
-        self.update_affected_neighbors();
+        self.update_affected_neighbors(now);
         frozen
     }
 
@@ -119,11 +171,9 @@ impl EvpnSpeaker {
                     self.flood_lists
                         .route_changed(&mut self.shared, &route, change);
                 }
+                EvpnRoute::EthernetAd(route) => self.shared.segment_route_changed(&route, change),
                 // Held for `show bgp routes`; they change no table. Type 2 has kinds of its own.
-                EvpnRoute::EthernetAd(_)
-                | EvpnRoute::EthernetSegment(_)
-                | EvpnRoute::IpPrefix(_)
-                | EvpnRoute::MacIp(_) => {}
+                EvpnRoute::EthernetSegment(_) | EvpnRoute::IpPrefix(_) | EvpnRoute::MacIp(_) => {}
             },
         }
         if change.new.is_none() {
@@ -133,34 +183,78 @@ impl EvpnSpeaker {
 
     /// Updates the neighbor entries that depend on what the MAC table has decided.
     #[inline]
-    fn update_affected_neighbors(&mut self) {
+    fn update_affected_neighbors(&mut self, now: Instant) {
         if self.macs.has_affected() {
-            self.do_update_affected_neighbors();
+            self.do_update_affected_neighbors(now);
         }
     }
 
-    fn do_update_affected_neighbors(&mut self) {
+    fn do_update_affected_neighbors(&mut self, now: Instant) {
         let affected = self.macs.take_affected();
-        for (vni, ip) in affected.released {
-            self.neighbors.remove_local(&mut self.shared, vni, ip);
+        let (shared, macs) = (&mut self.shared, &mut self.macs);
+        for (vni, mac, ip) in affected.released {
+            self.neighbors.release(shared, macs, vni, (mac, ip));
         }
         for (vni, place) in affected.reselected {
-            for id in self.macs.routes(place) {
-                self.neighbors
-                    .reselect(&mut self.shared, &self.macs, vni, id);
+            for id in macs.routes(place).collect::<Vec<_>>() {
+                self.neighbors.reselect(shared, macs, now, vni, id, false);
             }
         }
     }
 
-    /// Evaluates the routes of VNIs again that were added, removed or changed.
+    /// A VNI was added, removed or changed: its routes are evaluated again.
+    fn vni_changed(&mut self, vni: Vni) {
+        self.changed_vnis.insert(vni);
+        self.macs.begin_reevaluation(vni);
+    }
+
+    /// Evaluates the routes of VNIs again that were added, removed or changed: their MACs as far as
+    /// the portion of this turn is not used up.
     fn evaluate_changed_vnis(&mut self, now: Instant) {
         let vnis = std::mem::take(&mut self.changed_vnis);
-        if vnis.is_empty() {
-            return;
+        for vni in &vnis {
+            self.flood_lists.reevaluate(&mut self.shared, *vni);
         }
-        let is_changed = |vni| vnis.contains(&vni);
-        self.macs.reevaluate(&mut self.shared, now, is_changed);
-        self.update_affected_neighbors();
-        self.flood_lists.reevaluate(&mut self.shared, &vnis);
+        if !vnis.is_empty() {
+            self.shared.reevaluate_segments(&vnis);
+        }
+        while self.macs_left > 0
+            && let Some(vni) = self.macs.reevaluating()
+        {
+            self.macs_left -= self.reevaluate_macs(now, vni, self.macs_left);
+        }
+    }
+
+    fn reevaluate_macs(&mut self, now: Instant, vni: Vni, limit: usize) -> usize {
+        let count = self.macs.reevaluate(&mut self.shared, now, vni, limit);
+        self.update_affected_neighbors(now);
+        count
+    }
+
+    /// True once the routes of a VNI that was added, removed or changed are evaluated.
+    #[must_use]
+    pub fn is_evaluated(&self, vni: Vni) -> bool {
+        !self.changed_vnis.contains(&vni) && !self.macs.is_reevaluating(vni)
+    }
+
+    /// Evaluates all routes of a VNI at once.
+    pub fn finish_evaluation(&mut self, now: Instant, vni: Vni) {
+        self.macs_left = 0;
+        self.evaluate_changed_vnis(now);
+        self.reevaluate_macs(now, vni, usize::MAX);
+    }
+
+    /// Does what is done once for all changes since the last call.
+    fn evaluate(&mut self, now: Instant) {
+        self.macs_left = MACS_AT_ONCE;
+        self.continue_passes(now);
+        self.evaluate_changed_vnis(now);
+        if self.shared.publish_segments() {
+            self.macs.start_rescan(now);
+        }
+        self.macs.rescan(&mut self.shared, now);
+        self.update_affected_neighbors(now);
+        // What was selected again may have emptied groups, and refers to no others.
+        self.shared.publish_segments();
     }
 }

@@ -5,14 +5,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
+use vtep_dataplane::wire::nd::NdFlags;
 
 use super::EvpnSpeaker;
-use crate::bgp::wire::{Attributes, EvpnRoute, ExtendedCommunity, Rd};
+use crate::bgp::wire::{Attributes, Esi, EvpnRoute, ExtendedCommunity, Rd};
 use crate::evpn::change::EntryOrigin;
+use crate::evpn::config::TargetList;
 use crate::evpn::import::vni_of;
 use crate::evpn::mac_table::MacView;
+use crate::evpn::segment::SegmentView;
 use crate::evpn::status::RouteStatus;
-use crate::evpn::{inclusive_multicast, neighbors, targets};
+use crate::evpn::{ethernet_segment, inclusive_multicast, neighbors, targets};
 use crate::rib::{NeighborId, PathView, RouteId, RouteKind};
 
 /// One path of a route.
@@ -67,8 +70,8 @@ pub struct VniView {
     pub vni: Vni,
     /// Its route distinguisher.
     pub rd: Rd,
-    /// Explicit import targets; empty: automatic.
-    pub import: Vec<ExtendedCommunity>,
+    /// Import targets.
+    pub import: TargetList,
     /// Export targets.
     pub export: Vec<ExtendedCommunity>,
     /// MACs that routes have put into the table.
@@ -77,6 +80,26 @@ pub struct VniView {
     pub local_macs: usize,
     /// VTEPs in its flood list.
     pub vteps: usize,
+}
+
+fn own_view(route: &EvpnRoute, attributes: &Arc<Attributes>) -> RouteView {
+    let label = match route {
+        EvpnRoute::MacIp(r) => r.label,
+        EvpnRoute::InclusiveMulticast(_) => attributes.pmsi.as_ref().map_or(0, |pmsi| pmsi.label),
+        // Not originated.
+        EvpnRoute::EthernetAd(_) | EvpnRoute::EthernetSegment(_) | EvpnRoute::IpPrefix(_) => 0,
+    };
+    RouteView {
+        route: *route,
+        neighbor: None,
+        attributes: attributes.clone(),
+        best: true,
+        stale: false,
+        long_lived: false,
+        status: None,
+        vni: Vni::new(label).ok(),
+        note: None,
+    }
 }
 
 /// Routes.
@@ -88,47 +111,71 @@ impl EvpnSpeaker {
             .flat_map(move |id| rib.views(id).map(move |path| self.route_view(id, path)))
     }
 
-    /// The originated routes, in no order.
-    pub fn own_routes(&self) -> impl Iterator<Item = RouteView> + '_ {
-        self.shared.originated.iter().map(|(route, attributes)| {
-            let label = match route {
-                EvpnRoute::MacIp(r) => r.label,
-                EvpnRoute::InclusiveMulticast(_) => {
-                    attributes.pmsi.as_ref().map_or(0, |pmsi| pmsi.label)
-                }
-                // Not originated.
-                EvpnRoute::EthernetAd(_)
-                | EvpnRoute::EthernetSegment(_)
-                | EvpnRoute::IpPrefix(_) => 0,
-            };
-            RouteView {
-                route: *route,
-                neighbor: None,
-                attributes: attributes.clone(),
-                best: true,
-                stale: false,
-                long_lived: false,
-                status: None,
-                vni: Vni::new(label).ok(),
-                note: None,
-            }
+    /// The number of slots of the routes of peers, used or free. A route keeps its slot.
+    #[must_use]
+    pub fn route_slots(&self) -> u32 {
+        self.shared.rib.slots()
+    }
+
+    /// The key of the route in a slot, if it is in use.
+    #[must_use]
+    pub fn route_key(&self, slot: u32) -> Option<EvpnRoute> {
+        let id = RouteId(slot);
+        self.shared.rib.best(id)?;
+        Some(self.shared.rib.key(id))
+    }
+
+    /// The senders of the paths of the route in a slot, with its VNI if it is wanted.
+    pub fn paths_at(
+        &self,
+        slot: u32,
+        key: &EvpnRoute,
+        with_vni: bool,
+    ) -> impl Iterator<Item = (NeighborId, Option<Vni>)> {
+        self.shared.rib.views(RouteId(slot)).map(move |path| {
+            let vni = with_vni.then(|| self.route_vni(RouteId(slot), &path, key));
+            (path.from, vni.flatten())
         })
+    }
+
+    /// All paths of the route in a slot.
+    pub fn routes_at(&self, slot: u32) -> impl Iterator<Item = RouteView> + '_ {
+        let rib = &self.shared.rib;
+        let used = (slot < rib.slots()).then_some(RouteId(slot));
+        let used = used.filter(|id| rib.best(*id).is_some());
+        used.into_iter()
+            .flat_map(move |id| rib.views(id).map(move |path| self.route_view(id, path)))
+    }
+
+    /// The originated routes, in the order of their keys.
+    pub fn own_routes(&self) -> impl Iterator<Item = RouteView> + '_ {
+        self.own_routes_after(None)
+    }
+
+    /// The originated route with this key.
+    #[must_use]
+    pub fn own_route(&self, key: &EvpnRoute) -> Option<RouteView> {
+        let (route, attributes) = self.shared.originated.get(key)?;
+        Some(own_view(route, attributes))
+    }
+
+    /// The originated routes after that with a key, in the order of their keys.
+    pub fn own_routes_after(&self, key: Option<EvpnRoute>) -> impl Iterator<Item = RouteView> + '_ {
+        let routes = self.shared.originated.after(key);
+        routes.map(|(route, attributes)| own_view(route, attributes))
+    }
+
+    /// The number of originated routes.
+    #[must_use]
+    pub fn own_route_count(&self) -> usize {
+        self.shared.originated.len()
     }
 
     fn route_view(&self, id: RouteId, path: PathView) -> RouteView {
         let rib = &self.shared.rib;
         let route = rib.route(id, path.attrs, path.label);
         let attributes = rib.attributes().attributes(path.attrs).clone();
-        let vni = match &route {
-            EvpnRoute::InclusiveMulticast(r) => {
-                let request = inclusive_multicast::parse(r, &attributes);
-                request.ok().map(|request| request.vni)
-            }
-            EvpnRoute::MacIp(_) => vni_of(rib, id, path.label),
-            EvpnRoute::EthernetAd(_) | EvpnRoute::EthernetSegment(_) | EvpnRoute::IpPrefix(_) => {
-                None
-            }
-        };
+        let vni = self.route_vni(id, &path, &route);
         let status = self.status(id, &path, &route, vni);
         let note = self.note(id, &path, &route, vni);
         RouteView {
@@ -141,6 +188,25 @@ impl EvpnSpeaker {
             long_lived: path.long_lived,
             status: Some(status),
             vni,
+        }
+    }
+
+    /// The VNI that a path belongs to, configured or not.
+    fn route_vni(&self, id: RouteId, path: &PathView, route: &EvpnRoute) -> Option<Vni> {
+        let rib = &self.shared.rib;
+        match route {
+            EvpnRoute::InclusiveMulticast(r) => {
+                let attributes = rib.attributes().attributes(path.attrs);
+                let request = inclusive_multicast::parse(r, attributes);
+                request.ok().map(|request| request.vni)
+            }
+            EvpnRoute::MacIp(_) => vni_of(rib, id, path.label),
+            EvpnRoute::EthernetAd(r) if !ethernet_segment::is_per_es(r) => {
+                ethernet_segment::vni_of(r, path.label)
+            }
+            EvpnRoute::EthernetAd(_) | EvpnRoute::EthernetSegment(_) | EvpnRoute::IpPrefix(_) => {
+                None
+            }
         }
     }
 
@@ -160,7 +226,10 @@ impl EvpnSpeaker {
                 (Ok(_), None) => Err(RouteStatus::NoVni),
                 (Ok(_), Some(vni)) => self.shared.usable(vni, path.attrs),
             },
-            EvpnRoute::EthernetAd(_) | EvpnRoute::EthernetSegment(_) | EvpnRoute::IpPrefix(_) => {
+            EvpnRoute::EthernetAd(r) => {
+                ethernet_segment::status(&self.shared, r, path.attrs, path.label)
+            }
+            EvpnRoute::EthernetSegment(_) | EvpnRoute::IpPrefix(_) => {
                 let info = self.shared.rib.attributes().path_info(path.attrs);
                 Err(info
                     .ineligible
@@ -183,11 +252,10 @@ impl EvpnSpeaker {
                     RouteStatus::Pending
                 }
             }
-            (
-                Ok(()),
-                None,
-                EvpnRoute::EthernetAd(_) | EvpnRoute::EthernetSegment(_) | EvpnRoute::IpPrefix(_),
-            ) => RouteStatus::RouteType,
+            (Ok(()), None, EvpnRoute::EthernetAd(_)) => RouteStatus::Installed,
+            (Ok(()), None, EvpnRoute::EthernetSegment(_) | EvpnRoute::IpPrefix(_)) => {
+                RouteStatus::RouteType
+            }
         }
     }
 
@@ -203,7 +271,9 @@ impl EvpnSpeaker {
             EvpnRoute::InclusiveMulticast(r) => {
                 let attributes = rib.attributes().attributes(path.attrs);
                 let request = inclusive_multicast::parse(r, attributes).ok()?;
-                (request.endpoint != r.originator).then_some(RouteNote::EndpointMismatch)
+                request
+                    .is_mismatch(r.originator)
+                    .then_some(RouteNote::EndpointMismatch)
             }
             EvpnRoute::MacIp(_)
                 if !self
@@ -268,9 +338,42 @@ impl EvpnSpeaker {
         self.flood_lists.list(vni)
     }
 
+    /// The VTEPs that a MAC behind an Ethernet segment is reachable through.
+    #[must_use]
+    pub fn segment_members(&self, vni: Vni, mac: HostMac) -> Vec<VtepAddr> {
+        self.macs.segment_members(&self.shared, vni, mac)
+    }
+
+    /// The Ethernet segments of other VTEPs from `from` on, in each VNI, in order.
+    pub fn segments(&self, from: Esi) -> impl Iterator<Item = SegmentView> + '_ {
+        self.shared.segment_views(from)
+    }
+
     /// The MACs of a VNI in no order: local ones, static ones, and those of routes.
     pub fn macs(&self, vni: Vni) -> impl Iterator<Item = MacView> + '_ {
         self.macs.macs(&self.shared, vni)
+    }
+
+    /// The local and static MACs of a VNI, in no order. One may occur twice.
+    pub fn own_macs(&self, vni: Vni) -> impl Iterator<Item = HostMac> + '_ {
+        self.macs.own(vni)
+    }
+
+    /// The MACs of a VNI that routes announce, in no order.
+    pub fn route_macs(&self, vni: Vni) -> impl Iterator<Item = HostMac> + '_ {
+        self.macs.of_routes(vni)
+    }
+
+    /// The number of places of MACs that routes announce, used or free. A MAC keeps its place.
+    #[must_use]
+    pub fn mac_places(&self) -> u32 {
+        self.macs.places()
+    }
+
+    /// The MAC at a place, if it is in use.
+    #[must_use]
+    pub fn mac_at(&self, place: u32) -> Option<(Vni, HostMac)> {
+        self.macs.at(place)
     }
 
     /// One MAC, if it has an entry.
@@ -279,10 +382,23 @@ impl EvpnSpeaker {
         self.macs.mac(&self.shared, vni, mac)
     }
 
+    /// The number of addresses that a local MAC claims; `None` if it is not local.
+    #[must_use]
+    pub fn address_count(&self, vni: Vni, mac: HostMac) -> Option<usize> {
+        self.macs.claim_count(vni, mac)
+    }
+
+    /// The flags of advertisements for an address, if it has an entry and they are known.
+    #[must_use]
+    pub fn nd_flags(&self, vni: Vni, ip: IpAddr) -> Option<NdFlags> {
+        let entry = self.neighbors.entry(&self.shared, &self.macs, vni, ip);
+        entry.and_then(|(entry, _)| entry.nd)
+    }
+
     /// The neighbor entry of an address: its MAC, and where the entry comes from.
     #[must_use]
     pub fn address(&self, vni: Vni, ip: IpAddr) -> Option<(HostMac, EntryOrigin)> {
-        let entry = self.neighbors.entry(&self.shared.rib, vni, ip);
-        entry.map(|(mac, _, origin)| (mac, origin))
+        let entry = self.neighbors.entry(&self.shared, &self.macs, vni, ip);
+        entry.map(|(entry, origin)| (entry.mac, origin))
     }
 }

@@ -131,9 +131,9 @@ impl EvpnSpeaker {
         if let Some(vni) = old.filter(|_| old != new) {
             let mac = self.hashed(vni, mac, hint);
             let shared = &mut self.shared;
-            self.neighbors.unlink(shared, &self.macs, vni, id);
+            self.neighbors.unlink(shared, &mut self.macs, now, vni, id);
             self.macs.route_removed(shared, now, mac, id, change.old);
-            self.update_affected_neighbors();
+            self.update_affected_neighbors(now);
         }
         let (Some(vni), Some(path)) = (new, change.new) else {
             return;
@@ -146,9 +146,10 @@ impl EvpnSpeaker {
         let best = (change, path);
         self.macs
             .route_changed(&mut self.shared, now, mac, best, moved, cause);
-        self.update_affected_neighbors();
+        self.update_affected_neighbors(now);
+        let is_new = change.old.is_none() && cause == (ChangeCause::Announced { initial: false });
         self.neighbors
-            .reselect(&mut self.shared, &self.macs, vni, id);
+            .reselect(&mut self.shared, &mut self.macs, now, vni, id, is_new);
     }
 
     /// A MAC with its hash: that of the hint, if that is for this VNI.

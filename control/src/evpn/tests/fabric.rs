@@ -190,6 +190,7 @@ fn fabric(count: u8, systems: &[u32], change: impl Fn(&mut PeerConfig)) -> Fabri
 const ATTACHED: LocalMac = LocalMac {
     kind: LocalKind::Attached,
     sticky: false,
+    anycast: false,
 };
 
 #[test]
@@ -201,7 +202,7 @@ fn two_vteps_learn_each_other_and_remove_routes_when_a_session_ends() {
         .local_mac_add(now, vni(100), mac(1), ATTACHED)
         .expect("local");
     there
-        .local_address_add(vni(100), mac(1), ip(101))
+        .local_address_add(vni(100), mac(1), ip(101), false)
         .expect("local");
     fabric.run();
     let tables = &fabric.nodes[0].tables;
@@ -233,7 +234,7 @@ fn a_restart_loses_no_entry_and_sweeps_what_is_not_announced_again() {
     assert_eq!(before.macs.len(), 2);
     fabric.cut(0);
     assert_eq!(fabric.nodes[0].tables, before);
-    fabric.nodes[1].speaker.local_mac_del(vni(100), mac(2));
+    fabric.nodes[1].speaker.local_mac_del(now, vni(100), mac(2));
     fabric.later(20);
     assert_eq!(
         fabric.nodes[0].tables.macs,
@@ -255,7 +256,7 @@ fn a_mac_moves_between_three_vteps_and_all_agree() {
         if round > 0 {
             fabric.nodes[(round - 1) % 3]
                 .speaker
-                .local_mac_del(vni(100), mac(1));
+                .local_mac_del(now, vni(100), mac(1));
         }
         fabric.run();
         for (node, other) in fabric
@@ -279,12 +280,12 @@ fn external_neighbors_import_each_other() {
         node.speaker
             .local_mac_add(now, vni(100), mac(1), ATTACHED)
             .expect("local");
-        node.speaker.local_mac_del(vni(100), mac(1));
+        node.speaker.local_mac_del(now, vni(100), mac(1));
         node.speaker
             .local_mac_add(now, vni(100), mac(2), ATTACHED)
             .expect("local");
     }
-    fabric.nodes[1].speaker.local_mac_del(vni(100), mac(2));
+    fabric.nodes[1].speaker.local_mac_del(now, vni(100), mac(2));
     fabric.run();
     assert_eq!(fabric.nodes[0].tables.flood, [(vni(100), vtep(2))].into());
     assert_eq!(
@@ -323,7 +324,7 @@ fn ten_thousand_macs_pass_through_small_queues_and_again_at_a_refresh() {
     for number in 0..10_000 {
         fabric.nodes[1]
             .speaker
-            .local_mac_del(vni(100), host(number));
+            .local_mac_del(now, vni(100), host(number));
     }
     fabric.run();
     assert_eq!(fabric.nodes[0].tables.macs.len(), 0);

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
+use vtep_dataplane::wire::nd::NdFlags;
 
 use crate::bgp::wire::{
     Attributes, DecodeContext, Decoder, Encoding, Esi, EvpnRoute, ExtendedCommunity, HEADER_LEN,
@@ -18,8 +19,8 @@ use crate::bgp::wire::{
 };
 use crate::bgp::{Negotiated, PeerConfig, negotiate};
 use crate::evpn::{
-    EntryOrigin, EvpnConfig, EvpnEvent, EvpnSpeaker, MacVrfConfig, NeighborId, RouteView,
-    TableChange,
+    AddressClaim, EntryOrigin, EvpnConfig, EvpnEvent, EvpnSpeaker, LocalKind, LocalMac,
+    MacVrfConfig, NeighborId, RouteStatus, RouteView, SegmentKey, TableChange,
 };
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
@@ -88,10 +89,15 @@ pub(super) fn attributes(last: u8) -> Attributes {
 }
 
 pub(super) fn flood_attributes(last: u8) -> Attributes {
+    flood_attributes_to(last, PmsiTunnel::IngressReplication(Some(ip(last))))
+}
+
+/// As [`flood_attributes`], with another tunnel.
+pub(super) fn flood_attributes_to(last: u8, tunnel: PmsiTunnel) -> Attributes {
     let pmsi = Pmsi {
         flags: 0,
         label: 100,
-        tunnel: PmsiTunnel::IngressReplication(Some(ip(last))),
+        tunnel,
     };
     Attributes {
         pmsi: Some(pmsi),
@@ -115,12 +121,27 @@ pub(super) fn sticky(last: u8) -> Attributes {
     attributes
 }
 
+pub(super) const ATTACHED: LocalMac = LocalMac {
+    kind: LocalKind::Attached,
+    sticky: false,
+    anycast: false,
+};
+pub(super) const LEARNED: LocalMac = LocalMac {
+    kind: LocalKind::Learned,
+    sticky: false,
+    anycast: false,
+};
+
 /// The tables that the changes result in.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct AppliedTables {
     pub(super) flood: BTreeSet<(Vni, VtepAddr)>,
     pub(super) macs: BTreeMap<(Vni, HostMac), VtepAddr>,
-    pub(super) neighbors: BTreeMap<(Vni, IpAddr), (HostMac, bool, EntryOrigin)>,
+    pub(super) neighbors: BTreeMap<(Vni, IpAddr), (HostMac, Option<NdFlags>, EntryOrigin)>,
+    pub(super) segments: BTreeMap<(Vni, SegmentKey), Vec<VtepAddr>>,
+    /// The segment of MACs that are on one.
+    pub(super) esis: BTreeMap<(Vni, HostMac), Esi>,
+    pub(super) watched: BTreeSet<VtepAddr>,
 }
 
 impl AppliedTables {
@@ -135,20 +156,57 @@ impl AppliedTables {
             TableChange::FloodDel(vni, vtep) => {
                 assert!(self.flood.remove(&(vni, vtep)), "{vtep} is not in the list");
             }
-            TableChange::MacSet { vni, mac, vtep, .. } => {
+            TableChange::MacSet {
+                vni,
+                mac,
+                vtep,
+                esi,
+                ..
+            } => {
                 self.macs.insert((vni, mac), vtep);
+                self.esis.remove(&(vni, mac));
+                if esi != Esi::ZERO {
+                    let segment = SegmentKey { esi, vtep };
+                    assert!(self.segments.contains_key(&(vni, segment)));
+                    self.esis.insert((vni, mac), esi);
+                }
             }
             TableChange::MacDel { vni, mac } => {
                 self.macs.remove(&(vni, mac));
+                self.esis.remove(&(vni, mac));
+            }
+            TableChange::SegmentSet {
+                vni,
+                segment,
+                members,
+            } => {
+                self.segments.insert((vni, segment), members);
+            }
+            TableChange::SegmentDel(vni, segment) => {
+                let mut users = self
+                    .esis
+                    .iter()
+                    .map(|(at, esi)| (at.0, *esi, self.macs[at]));
+                let used = users.any(|user| user == (vni, segment.esi, segment.vtep));
+                assert!(!used, "{segment:?} is in use");
+                assert!(self.segments.remove(&(vni, segment)).is_some());
+            }
+            TableChange::VtepWatch(vtep, on) => {
+                let changed = if on {
+                    self.watched.insert(vtep)
+                } else {
+                    self.watched.remove(&vtep)
+                };
+                assert!(changed, "{vtep}");
             }
             TableChange::NeighborSet {
                 vni,
                 ip,
                 mac,
-                router,
+                nd,
                 origin,
             } => {
-                self.neighbors.insert((vni, ip), (mac, router, origin));
+                self.neighbors.insert((vni, ip), (mac, nd, origin));
             }
             TableChange::NeighborDel { vni, ip } => {
                 self.neighbors.remove(&(vni, ip));
@@ -210,6 +268,21 @@ impl Fixture {
         self.events.extend(self.speaker.take_events());
     }
 
+    /// A MAC that is attached here, and that VTEP 2 has claimed ten times.
+    pub(super) fn contested() -> Self {
+        let mut fixture = Self::new();
+        fixture
+            .speaker
+            .local_mac_add(fixture.now, vni(100), mac(1), ATTACHED)
+            .expect("local");
+        for _ in 0..10 {
+            let theirs = fixture.own_sequence(mac(1)).expect("announced") + 1;
+            fixture.host(ONE, &moved(2, theirs), host(2, mac(1)));
+            fixture.later(6 * SECOND);
+        }
+        fixture
+    }
+
     pub(super) fn later(&mut self, time: Duration) {
         self.now += time;
         self.speaker.tick(self.now);
@@ -217,11 +290,15 @@ impl Fixture {
     }
 
     pub(super) fn octets(&mut self, from: NeighborId, message: &[u8]) {
+        self.octets_unsettled(from, message);
+        self.settle();
+    }
+
+    pub(super) fn octets_unsettled(&mut self, from: NeighborId, message: &[u8]) {
         let body = &message[HEADER_LEN..];
         let parts = self.decoder.decode(body).expect("sound enough");
         self.speaker
             .update(self.now, from, &UpdateMessage::new(body, parts));
-        self.settle();
     }
 
     pub(super) fn announce(
@@ -259,6 +336,26 @@ impl Fixture {
         self.tables.macs.get(&(vni(100), mac)).copied()
     }
 
+    /// The VTEPs that a MAC of VNI 100 is reachable through, by the last octets of their addresses.
+    pub(super) fn reach(&self, mac: HostMac) -> Vec<u8> {
+        let at = (vni(100), mac);
+        let Some(vtep) = self.at(mac) else {
+            return Vec::new();
+        };
+        let members = match self.tables.esis.get(&at) {
+            Some(esi) => {
+                let segment = SegmentKey { esi: *esi, vtep };
+                self.tables.segments[&(vni(100), segment)].clone()
+            }
+            None => vec![vtep],
+        };
+        let last = |vtep: VtepAddr| match vtep.get() {
+            IpAddr::V4(v4) => v4.octets()[3],
+            IpAddr::V6(v6) => v6.octets()[15],
+        };
+        members.into_iter().map(last).collect()
+    }
+
     pub(super) fn views(&self) -> Vec<RouteView> {
         self.speaker.routes().collect()
     }
@@ -275,4 +372,19 @@ impl Fixture {
             .find_map(|c| c.as_mac_mobility());
         Some(mobility.map_or(0, |(_, sequence)| sequence))
     }
+}
+
+/// A host claims an address by an ARP message.
+pub(super) fn claim(mac: HostMac, ip: IpAddr) -> AddressClaim {
+    AddressClaim {
+        mac,
+        ip,
+        router: false,
+        nd: None,
+    }
+}
+
+/// The status of each route of the neighbors.
+pub(super) fn reasons(fixture: &Fixture) -> Vec<Option<RouteStatus>> {
+    fixture.views().iter().map(|view| view.status).collect()
 }

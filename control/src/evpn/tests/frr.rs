@@ -40,6 +40,7 @@ fn fabric() -> Fabric {
     let local = LocalMac {
         kind: LocalKind::Attached,
         sticky: false,
+        anycast: false,
     };
     for (node, number, last) in PLACED {
         let speaker = &mut fabric.nodes[node].speaker;

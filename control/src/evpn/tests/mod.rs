@@ -1,7 +1,12 @@
+mod addresses;
 mod batching;
+mod duplicates;
 mod fabric;
 mod fixture;
 mod frr;
 mod interop;
 mod model;
+mod orders;
+mod portions;
+mod segments;
 mod vectors;

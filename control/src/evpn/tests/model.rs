@@ -96,7 +96,7 @@ impl ReferenceModel {
         for (address, (_, number)) in addresses {
             tables.neighbors.insert(
                 (vni(100), ip(address)),
-                (mac(number.0), false, EntryOrigin::Evpn),
+                (mac(number.0), None, EntryOrigin::Evpn),
             );
         }
         tables
@@ -142,7 +142,7 @@ fn apply(fixture: &mut Fixture, model: &mut ReferenceModel, step: &ModelStep) {
             }
         }
         ModelStep::Down(from) => {
-            fixture.speaker.peer_down(fixture.now, from, false);
+            fixture.speaker.peer_down(from, false);
             model
                 .paths
                 .values_mut()
@@ -156,7 +156,7 @@ fn apply(fixture: &mut Fixture, model: &mut ReferenceModel, step: &ModelStep) {
             model.configured = true;
         }
         ModelStep::Vni(false) => {
-            fixture.speaker.vni_del(vni(100));
+            fixture.speaker.vni_del(fixture.now, vni(100));
             model.configured = false;
         }
     }
@@ -184,7 +184,7 @@ proptest! {
             }
         }
         for id in [ONE, TWO] {
-            fixture.speaker.peer_down(fixture.now, id, false);
+            fixture.speaker.peer_down(id, false);
         }
         fixture.settle();
         prop_assert_eq!(&fixture.tables, &AppliedTables::default());

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::fixture::{Fixture, ONE, vni};
-use crate::bgp::wire::HEADER_LEN;
+use crate::bgp::wire::{Esi, EvpnRoute, HEADER_LEN};
+use crate::evpn::ethernet_segment::is_per_es;
 use crate::evpn::{MacVrfConfig, RouteStatus};
 
 fn message(name: &str) -> Vec<u8> {
@@ -86,7 +87,7 @@ fn hosts_of_all_kinds_are_installed_in_vni_100() {
             .tables
             .neighbors
             .values()
-            .all(|(_, router, _)| *router)
+            .all(|(_, nd, _)| nd.is_some_and(|nd| nd.router))
     );
 }
 
@@ -109,7 +110,6 @@ fn withdrawals_of_frr_with_zero_labels_match_the_routes() {
 #[test]
 fn types_that_change_no_table_are_held_and_marked() {
     for name in [
-        "gobgp-t1-evi.bin",
         "gobgp-t4.bin",
         "frr-t4-es-dfelect.bin",
         "frr-t5-ip4.bin",
@@ -119,4 +119,37 @@ fn types_that_change_no_table_are_held_and_marked() {
         let reasons: Vec<_> = fixture.views().iter().map(|view| view.status).collect();
         assert_eq!(reasons, [Some(RouteStatus::RouteType)], "{name}");
     }
+}
+
+/// (finding C17)
+#[test]
+fn the_segments_of_frr_and_gobgp_are_recognized() {
+    let fixture = replay(&["frr-t2-esi.bin"]);
+    let views: Vec<_> = fixture.speaker.segments(Esi::ZERO).collect();
+    assert_eq!(views.len(), 1, "{:?}", fixture.views());
+    assert!(views[0].members[0].used, "its VTEP alone: {views:?}");
+    for (name, per_es) in [
+        ("gobgp-t1-evi.bin", false),
+        ("gobgp-t1-es-esilabel.bin", true),
+    ] {
+        let fixture = replay(&[name]);
+        let EvpnRoute::EthernetAd(route) = fixture.views()[0].route else {
+            panic!("{name} is a type 1");
+        };
+        assert_eq!(is_per_es(&route), per_es, "{name}: {route:?}");
+        let status = fixture.views()[0].status.expect("of a neighbor");
+        let expected = [
+            RouteStatus::Installed,
+            RouteStatus::NoTarget,
+            RouteStatus::UnknownVni,
+        ];
+        assert!(expected.contains(&status), "{name}: {status}");
+    }
+    let fixture = replay(&[
+        "gobgp-t1-es-esilabel.bin",
+        "gobgp-t1-evi.bin",
+        "gobgp-withdraw-t1.bin",
+    ]);
+    let tags = fixture.views();
+    assert_eq!(tags.len(), 1, "one of the two was withdrawn: {tags:?}");
 }

@@ -14,13 +14,14 @@ use std::sync::Arc;
 
 use crate::addr::{DeviceId, DomainId, HostMac, MacAddr, PortId, Vni, VtepId, WorkerId};
 use crate::drop::DropReason;
+use crate::frame::offload::Offload;
 use crate::frame::{BURST, Pool};
 use crate::pipeline::learn_event::LearnEvent;
-use crate::pipeline::tx_queues::TxQueues;
+use crate::pipeline::tx_queues::{Room, TxQueues};
 use crate::pipeline::{Pipeline, Tables};
 use crate::port::Port;
 use crate::port::memory::{HeapMemory, MemoryPort, memory_pools};
-use crate::stats::{Counters, Totals};
+use crate::stats::{Counters, FloodCounters, Totals};
 use crate::table::encapsulation::{HeaderFields, OuterHeader};
 use crate::table::flood::FloodList;
 use crate::table::mac::{Destination, MacTable};
@@ -74,7 +75,7 @@ pub(super) fn vtep(address: &str, vlan: Option<u16>, resolved: bool) -> RemoteVt
     RemoteVtep {
         vtep,
         paths: resolved.then_some(path).into_iter().collect(),
-        counters: counters(),
+        counters: Arc::new(Counters::of_vtep(&FloodCounters::new(1))),
     }
 }
 
@@ -85,7 +86,11 @@ fn device(id: u16, role: Role) -> Option<Arc<Device>> {
         name: format!("dev{}", id.0),
         role,
         csum_incomplete: false,
+        macs: Box::new([MacAddr([2, 1, 1, 1, 1, 1])]),
         multi_buffer: true,
+        superframes: false,
+        link_up: true,
+        standby: false,
         tx_worker,
         counters: counters(),
     }))
@@ -120,6 +125,7 @@ pub(super) fn domain(id: u16, vni: u32, vteps: &[u32], ports: &[u16], sources: &
         pass_tags: vni == 200,
         suppress: false,
         miss_events: false,
+        storm: None,
         counters: counters(),
     }
 }
@@ -205,6 +211,8 @@ impl Fixture {
                     .collect(),
                 ports: ports.map(|port| Some(Arc::new(port))).into(),
             }),
+            version: 0,
+            since: Arc::default(),
         };
         let mut fixture = Self {
             snapshot,
@@ -252,7 +260,7 @@ impl Fixture {
                 Some(Arc::new(RemoteVtep {
                     vtep: vtep.vtep,
                     paths,
-                    counters: counters(),
+                    counters: vtep.counters.clone(),
                 })),
             );
         }
@@ -302,8 +310,13 @@ impl Fixture {
     /// Adds a neighbor entry for a host of the first domain.
     pub(super) fn neighbor(&mut self, ip: &str, host: u8) {
         let mac = HostMac::new(MacAddr(mac(host))).unwrap();
+        self.neighbor_entry(ip, NeighborEntry::host(mac));
+    }
+
+    /// Sets a neighbor entry of the first domain.
+    pub(super) fn neighbor_entry(&mut self, ip: &str, entry: NeighborEntry) {
         self.neighbors
-            .insert(DomainId(0), ip.parse().unwrap(), NeighborEntry::host(mac))
+            .insert(DomainId(0), ip.parse().unwrap(), entry)
             .unwrap();
     }
 
@@ -317,6 +330,26 @@ impl Fixture {
             .collect();
         change(&mut all[0]);
         self.snapshot.vnis = Arc::new(VniTable::new(all.into_iter().map(Arc::new)));
+    }
+
+    /// Adds an access device and a port of the first domain for each of these numbers from 4 on,
+    /// without gaps; both have that number.
+    pub(super) fn add_ports(&mut self, ids: &[u16]) {
+        let table = Arc::make_mut(&mut self.snapshot.ports);
+        for id in ids {
+            table.devices.push(device(*id, Role::Access(PortId(*id))));
+            table.ports.push(Some(Arc::new(port(*id, *id, None, 0))));
+        }
+        self.out.grow(table.devices.len());
+        self.set_domain(|domain| {
+            let ports = domain
+                .flood
+                .ports
+                .iter()
+                .map(|port| port.0)
+                .chain(ids.iter().copied());
+            domain.flood = FloodList::new(domain.flood.vteps.iter().copied(), ports.map(PortId));
+        });
     }
 
     /// Changes one port.
@@ -338,12 +371,25 @@ impl Fixture {
         device: u16,
         frames: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) -> Vec<(u16, Vec<u8>)> {
+        let plain = |frame: &_| (AsRef::<[u8]>::as_ref(frame).to_vec(), Offload::default());
+        let frames: Vec<_> = frames.into_iter().map(|frame| plain(&frame)).collect();
+        let sent = self.run_offloads(device, &frames).into_iter();
+        sent.map(|(device, (frame, _))| (device, frame)).collect()
+    }
+
+    /// [`Fixture::run`] for frames whose senders left something to hardware. Returns what is left to
+    /// the devices that frames are sent on.
+    pub(super) fn run_offloads(
+        &mut self,
+        device: u16,
+        frames: &[(Vec<u8>, Offload)],
+    ) -> Vec<(u16, (Vec<u8>, Offload))> {
         let free = self.pool.available();
         let mut sent = Vec::new();
-        let frames: Vec<_> = frames.into_iter().collect();
         for frames in frames.chunks(BURST) {
-            sent.extend(self.burst(device, frames));
-            while self.replicate(&mut sent) > 0 {}
+            self.process(device, frames);
+            sent.extend(self.take_sent());
+            while self.replicate_offloads(&mut sent) > 0 {}
             assert_eq!(self.pool.available(), free, "every chunk was freed");
         }
         sent.sort_by_key(|(device, _)| *device);
@@ -357,11 +403,29 @@ impl Fixture {
         device: u16,
         frames: &[impl AsRef<[u8]>],
     ) -> Vec<(u16, Vec<u8>)> {
+        let frames: Vec<_> = frames
+            .iter()
+            .map(|frame| (frame.as_ref().to_vec(), Offload::default()))
+            .collect();
+        self.process(device, &frames);
+        let sent = self.take_sent().into_iter();
+        sent.map(|(device, (frame, _))| (device, frame)).collect()
+    }
+
+    /// Sets how many more chunks a device accepts.
+    pub(super) fn set_room(&mut self, device: u16, chunks: usize) {
+        let refusal = DropReason::TxFull;
+        self.out
+            .set_room(DeviceId(device), Room { chunks, refusal });
+    }
+
+    /// Runs a burst through the pipeline; the frames stay queued.
+    pub(super) fn process(&mut self, device: u16, frames: &[(Vec<u8>, Offload)]) {
         let mut incoming = MemoryPort::new();
         incoming.set_chunk_fill(self.segment_len);
         frames
             .iter()
-            .for_each(|frame| incoming.inject(frame.as_ref()));
+            .for_each(|(frame, offload)| incoming.inject_offload(frame, *offload));
         let mut burst = Vec::new();
         incoming.receive(&mut self.pool, &mut burst);
         let (macs, neighbors) = (self.macs.reader(), self.neighbors.reader());
@@ -380,12 +444,18 @@ impl Fixture {
         self.events
             .extend(std::iter::from_fn(|| self.pipeline.next_event()));
         assert!(burst.is_empty());
-        self.take_sent()
     }
 
     /// Runs one iteration of replication: adds the frames sent to `sent`, and returns the number of
     /// receivers served.
     pub(super) fn replicate(&mut self, sent: &mut Vec<(u16, Vec<u8>)>) -> usize {
+        let mut now = Vec::new();
+        let served = self.replicate_offloads(&mut now);
+        sent.extend(now.into_iter().map(|(device, (frame, _))| (device, frame)));
+        served
+    }
+
+    fn replicate_offloads(&mut self, sent: &mut Vec<(u16, (Vec<u8>, Offload))>) -> usize {
         let (macs, neighbors) = (self.macs.reader(), self.neighbors.reader());
         let tables = Tables {
             snapshot: &self.snapshot,
@@ -404,7 +474,7 @@ impl Fixture {
         self.pipeline.close(&mut self.pool);
     }
 
-    fn take_sent(&mut self) -> Vec<(u16, Vec<u8>)> {
+    fn take_sent(&mut self) -> Vec<(u16, (Vec<u8>, Offload))> {
         let mut sent = Vec::new();
         while let Some((device, mut queue)) = self.out.take_busy() {
             self.most_chunks = self
@@ -412,7 +482,8 @@ impl Fixture {
                 .max(self.pool.capacity() - self.pool.available());
             let mut port = MemoryPort::new();
             port.send(&mut self.pool, &mut queue);
-            sent.extend(port.take_sent().into_iter().map(|bytes| (device.0, bytes)));
+            let frames = port.take_sent_offloads().into_iter();
+            sent.extend(frames.map(|frame| (device.0, frame)));
             self.out.restore(device, queue);
         }
         sent
@@ -431,8 +502,8 @@ impl Fixture {
         assert_eq!(after[reason as usize], before[reason as usize] + 1);
     }
 
-    pub(super) fn unknown_devices(&self) -> u64 {
-        self.pipeline.unknown_devices()
+    pub(super) fn removed(&self) -> u64 {
+        self.pipeline.removed()
     }
 
     /// Drops by reason, summed over the devices.

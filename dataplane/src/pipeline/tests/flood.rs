@@ -3,11 +3,12 @@
 
 use std::collections::HashMap;
 
-use super::fixture::{Fixture, mac, tagged, udp4, udp6};
+use super::fixture::{Fixture, mac, outer, tagged, udp4, udp6};
 use crate::addr::VtepId;
 use crate::drop::DropReason;
 use crate::frame::BURST;
 use crate::pipeline::flood::COPIES_PER_ITERATION;
+use crate::port::memory::memory_pools;
 use crate::table::flood::FloodList;
 
 const ALL: [u8; 6] = [0xff; 6];
@@ -95,6 +96,11 @@ fn each_vtep_and_port_gets_each_frame_once_and_in_order() {
             let frames: Vec<_> = (0..3).map(|number| numbered(1, number, len)).collect();
             let sent = fixture.run(1, &frames);
             assert_each_got(&sent, 128, &frames);
+            let bytes = frames.iter().map(Vec::len).sum::<usize>() as u64;
+            for (_, vtep) in fixture.snapshot.vteps.iter() {
+                let totals = vtep.counters.totals();
+                assert_eq!((totals.tx_frames, totals.tx_bytes), (3, bytes));
+            }
             let at = |device| -> Vec<_> {
                 sent.iter()
                     .filter(|(to, _)| *to == device)
@@ -145,6 +151,63 @@ fn a_shared_payload_is_stored_once() {
         fixture.most_chunks, COPIES_PER_ITERATION,
         "short frames are copied, and the last receiver gets the frame itself"
     );
+}
+
+/// Headers lie side by side in a chunk, and so do copies of short frames.
+#[test]
+fn the_headers_of_a_flood_share_a_chunk() {
+    for (first, groups) in [(0, 1), (1, 2)] {
+        let mut fixture = Fixture::jumbo(2048);
+        let count = 2 * COPIES_PER_ITERATION as u32;
+        fixture.set_vteps(count);
+        let vteps: Vec<_> = (first..count).step_by(2).map(VtepId).collect();
+        fixture.set_domain(|domain| domain.flood = FloodList::new(vteps, []));
+        let sent = fixture.run(1, [udp6(1, ALL, 1300)]);
+        assert_eq!(sent.len(), COPIES_PER_ITERATION);
+        // 32 over IPv4, 25 over IPv6.
+        assert_eq!(fixture.most_chunks, 1 + groups, "and one payload");
+        fixture.most_chunks = 0;
+        let sent = fixture.run(1, [udp4(1, ALL, 60)]);
+        assert_eq!(sent.len(), COPIES_PER_ITERATION);
+        assert_eq!(
+            fixture.most_chunks,
+            1 + (COPIES_PER_ITERATION - 1).div_ceil(10),
+            "ten copies in a chunk, and the last receiver gets the frame itself"
+        );
+    }
+}
+
+/// A path of another device or kind ends a batch, not the flood.
+#[test]
+fn vteps_of_all_kinds_may_alternate() {
+    let mut fixture = Fixture::jumbo(2048);
+    fixture.set_vteps(60);
+    let mut vteps = crate::table::vtep::VtepTable::default();
+    for (id, vtep) in fixture.snapshot.vteps.iter() {
+        let mut other = crate::table::vtep::RemoteVtep::clone(vtep);
+        other.paths = match id.0 % 5 {
+            0 => Box::new([]),
+            1 => [vtep.paths[0].clone(), vtep.paths[0].clone()].into(),
+            _ => vtep.paths.clone(),
+        };
+        if id.0 % 7 == 6 {
+            other.paths.iter_mut().for_each(|path| path.max_frame = 800);
+        }
+        vteps.set(id, Some(other.into()));
+    }
+    fixture.snapshot.vteps = vteps.into();
+    fixture.set_domain(|domain| domain.flood.ports = Box::new([]));
+    let reached: Vec<_> = (0..60).filter(|id| id % 5 != 0 && id % 7 != 6).collect();
+    for len in [100, 900] {
+        let flood = numbered(1, 1, len);
+        let sent = fixture.run(1, [&flood]);
+        let mut got: Vec<_> = sent.iter().map(|(_, packet)| open(packet).0).collect();
+        got.sort_unstable();
+        let all: Vec<_> = (0..60).filter(|id| id % 5 != 0).collect();
+        assert_eq!(got, if len == 100 { all } else { reached.clone() });
+        assert!(sent.iter().all(|(_, packet)| open(packet).1 == flood));
+    }
+    assert_eq!(fixture.pool.available(), fixture.pool.capacity());
 }
 
 #[test]
@@ -299,7 +362,115 @@ fn the_floods_of_a_removed_device_are_freed() {
     fixture.burst(1, &[numbered(1, 0, 1000), numbered(1, 1, 1000)]);
     fixture.replicate(&mut Vec::new());
     std::sync::Arc::make_mut(&mut fixture.snapshot.ports).devices[1] = None;
+    fixture.snapshot.version += 1;
     fixture.replicate(&mut Vec::new());
     assert_eq!(fixture.replicate(&mut Vec::new()), 0);
     assert_eq!(fixture.pool.available(), fixture.pool.capacity());
+}
+
+/// Iterations until port 1's broadcast has reached all receivers, beside `busy` ports whose queues
+/// are always full.
+fn iterations_of_a_quiet_port(busy: u16) -> usize {
+    let mut fixture = Fixture::jumbo(2048);
+    fixture.pool = memory_pools(1, 2048, 2048).remove(0);
+    fixture.set_vteps(2);
+    let ports: Vec<_> = (0..busy).map(|n| 4 + n).collect();
+    fixture.add_ports(&ports);
+    let mut sent: Vec<(u16, Vec<u8>)> = Vec::new();
+    for port in &ports {
+        (0..3).for_each(|_| drop(fixture.burst(*port, &vec![numbered(9, 0, 100); BURST])));
+    }
+    sent.clear();
+    let before = fixture.dropped(DropReason::FloodFull);
+    assert!(before > 0);
+    fixture.burst(1, &[numbered(1, 7, 100)]);
+    assert_eq!(
+        fixture.dropped(DropReason::FloodFull),
+        before,
+        "there is space for the quiet port"
+    );
+    let receivers = usize::from(busy) + 2 + 2;
+    let mut iterations = 0;
+    let of_port = |packet: &[u8]| packet.windows(6).any(|bytes| bytes == mac(1));
+    while sent.iter().filter(|(_, packet)| of_port(packet)).count() < receivers {
+        iterations += 1;
+        assert!(iterations < 10_000);
+        for port in &ports {
+            fixture.burst(*port, &vec![numbered(9, 0, 100); 4]);
+        }
+        fixture.replicate(&mut sent);
+    }
+    fixture.close();
+    assert_eq!(fixture.pool.available(), fixture.pool.capacity());
+    iterations
+}
+
+/// Deficit round robin over all ports, not only over the first two in the queue (finding D9).
+#[test]
+fn a_quiet_port_waits_for_one_round_beside_any_number_of_broadcasters() {
+    for busy in [1, 2, 3, 4, 10, 40] {
+        // A quiet port's flood takes as many rounds as it has quanta of copies.
+        let rounds = (usize::from(busy) + 4).div_ceil(16);
+        let round = (usize::from(busy) + 1).div_ceil(2) + 1;
+        let iterations = iterations_of_a_quiet_port(busy);
+        assert!(iterations <= rounds * round, "{busy}: {iterations}");
+    }
+}
+
+/// A flood from the overlay is bounded like those of tenants, and unicast of the same burst is
+/// delivered (finding D10).
+#[test]
+fn a_flood_from_the_overlay_is_bounded_per_iteration() {
+    let mut fixture = Fixture::jumbo(2048);
+    let ports: Vec<_> = (4..204).collect();
+    fixture.add_ports(&ports);
+    let flood = outer(0, 100, 0, &numbered(10, 1, 100));
+    let unicast = outer(0, 100, 0, &udp4(10, mac(1), 100));
+    let burst: Vec<_> = (0..BURST)
+        .map(|n| if n % 2 == 0 { &flood } else { &unicast })
+        .collect();
+    let mut sent = fixture.burst(0, &burst);
+    assert_eq!(sent.len(), BURST / 2, "unicast at once");
+    let (mut iterations, mut copies) = (0, 0);
+    loop {
+        let before = sent.len();
+        let served = fixture.replicate(&mut sent);
+        assert!(served <= COPIES_PER_ITERATION);
+        assert!(sent.len() - before <= COPIES_PER_ITERATION);
+        copies += served;
+        iterations += 1;
+        if served == 0 {
+            break;
+        }
+        // Unicast is not delayed meanwhile.
+        assert_eq!(fixture.burst(0, &[&unicast]).len(), 1);
+    }
+    assert_eq!(copies, BURST / 2 * 203);
+    assert!(iterations > 200);
+    assert_eq!(fixture.drops().iter().sum::<u64>(), 0);
+    assert_eq!(
+        sent.iter().filter(|(device, _)| *device == 50).count(),
+        BURST / 2
+    );
+    assert_eq!(fixture.pool.available(), fixture.pool.capacity());
+}
+
+/// The storm limit of a VNI (finding D10).
+#[test]
+fn what_the_overlay_floods_above_the_storm_limit_is_dropped() {
+    for ports in [&[0u16][..], &[0, 1, 2]] {
+        let mut fixture = Fixture::new();
+        fixture.set_domain(|domain| {
+            domain.storm = Some(crate::table::port::StormLimit { rate: 10, burst: 5 });
+            domain.flood = FloodList::new([], ports.iter().copied().map(crate::addr::PortId));
+        });
+        let burst: Vec<_> = (0..BURST)
+            .map(|_| outer(0, 100, 0, &numbered(10, 1, 100)))
+            .collect();
+        assert_eq!(fixture.run(0, &burst).len(), 5 * ports.len());
+        assert_eq!(fixture.dropped(DropReason::Storm), BURST as u64 - 5);
+        // Unicast is not limited.
+        let unicast = outer(0, 100, 0, &udp4(10, mac(1), 100));
+        assert_eq!(fixture.run(0, [&unicast; BURST]).len(), BURST);
+    }
 }

@@ -12,6 +12,7 @@ use crate::addr::{DomainId, HostMac, MacAddr, PortId};
 use crate::drop::DropReason;
 use crate::pipeline::learn_event::{CHANGE_INTERVAL_NS, LearnEvent, REFRESH_INTERVAL_NS};
 use crate::table::mac::Destination;
+use crate::table::neighbor::NeighborEntry;
 use crate::wire::checksum::Sum;
 use crate::wire::{ipv6, nd, put16};
 
@@ -342,7 +343,111 @@ fn neighbor_seen(ip: IpAddr, n: u8) -> LearnEvent {
         domain: DomainId(0),
         ip,
         mac: host(n),
+        nd: None,
     }
+}
+
+/// The event of an advertisement with these flags.
+fn advertised(ip: IpAddr, n: u8, router: bool, overrides: bool) -> LearnEvent {
+    LearnEvent::NeighborSeen {
+        port: PortId(0),
+        domain: DomainId(0),
+        ip,
+        mac: host(n),
+        nd: Some(nd::NdFlags { router, overrides }),
+    }
+}
+
+/// An advertisement of host `n` for its own address to all nodes, with these flags.
+fn advertisement(n: u8, flags: u8) -> Vec<u8> {
+    let mut frame = discovery(136, n, n, n, &[&[2, 1][..], &mac(n)].concat());
+    let message = 14 + ipv6::LEN;
+    frame[message + 4] = flags;
+    put16(&mut frame, message + 2, 0);
+    let sum = Sum::new()
+        .pseudo_header(&frame[22..54], ipv6::ICMP, frame.len() - message)
+        .bytes(&frame[message..]);
+    put16(&mut frame, message + 2, sum.checksum());
+    frame
+}
+
+/// A wrong Router flag would end the use of a default router, so that no answer is better than a
+/// guess (finding C7).
+#[test]
+fn a_solicitation_for_a_target_with_unknown_flags_is_flooded() {
+    let mut fixture = fixture();
+    let mut entry = NeighborEntry::host(host(10));
+    entry.nd = None;
+    fixture.neighbor_entry("2001:db8::a", entry);
+    let sent = fixture.run(1, [&solicitation(1, 10)]);
+    assert!(
+        sent.iter().all(|(port, _)| *port != 1) && !sent.is_empty(),
+        "{sent:?}"
+    );
+    // Duplicate address detection too: its answer goes to all nodes.
+    let sent = fixture.run(1, [&discovery(135, 1, 0, 10, &[])]);
+    assert!(
+        sent.iter().all(|(port, _)| *port != 1) && !sent.is_empty(),
+        "{sent:?}"
+    );
+    // Without flags there is nothing to guess for IPv4.
+    fixture.neighbor_entry("10.0.0.10", entry);
+    assert_eq!(fixture.run(1, [&arp(1, 1, 1, 10)]).len(), 1);
+    entry.nd = Some(nd::NdFlags::ROUTER);
+    fixture.neighbor_entry("2001:db8::a", entry);
+    let sent = fixture.run(1, [&solicitation(1, 10)]);
+    assert_eq!(sent.len(), 1, "{sent:?}");
+    assert_eq!(
+        sent[0].1[14 + ipv6::LEN + 4],
+        0xe0,
+        "router, solicited, override"
+    );
+}
+
+/// The flags of advertisements are reported (finding C7): also of an address that the table has
+/// with others.
+#[test]
+fn the_flags_of_advertisements_are_reported() {
+    let mut fixture = fixture();
+    fixture.now_ns = REFRESH_INTERVAL_NS;
+    fixture.set_port(0, |port| port.learn = Some(8));
+    let at = IpAddr::V6(ip6(1));
+    let reported = |fixture: &mut Fixture| {
+        let events = std::mem::take(&mut fixture.events);
+        let is_address = |event: &LearnEvent| matches!(event, LearnEvent::NeighborSeen { .. });
+        events.into_iter().filter(is_address).collect::<Vec<_>>()
+    };
+    fixture.run(1, [&advertisement(1, 0x20)]);
+    assert_eq!(reported(&mut fixture), [advertised(at, 1, false, true)]);
+    fixture.run(1, [&advertisement(1, 0xa0)]);
+    assert_eq!(
+        reported(&mut fixture),
+        [advertised(at, 1, true, true)],
+        "other flags are another event"
+    );
+    fixture.now_ns += CHANGE_INTERVAL_NS;
+    fixture.run(1, [&advertisement(1, 0x20), &advertisement(1, 0xa0)]);
+    assert_eq!(
+        reported(&mut fixture),
+        [advertised(at, 1, true, true)],
+        "flags that the table has are a refresh, others a change"
+    );
+}
+
+/// A locked port learns nothing, yet a claim of an address that the table has for another host is
+/// reported: a virtual IP may move to the host behind it (finding C2).
+#[test]
+fn claims_of_known_addresses_are_reported_on_ports_that_do_not_learn() {
+    let mut fixture = fixture();
+    fixture.now_ns = REFRESH_INTERVAL_NS;
+    fixture.set_port(0, |port| port.lock = Some([MacAddr(mac(1))].into()));
+    fixture.run(1, [&arp(1, 1, 10, 10)]);
+    assert_eq!(
+        std::mem::take(&mut fixture.events),
+        [neighbor_seen([10, 0, 0, 10].into(), 1)]
+    );
+    fixture.run(1, [&arp(1, 1, 77, 77)]);
+    assert_eq!(std::mem::take(&mut fixture.events), [], "unknown");
 }
 
 #[test]
@@ -428,7 +533,9 @@ fn unknown_destinations_are_reported_where_miss_events_are_on() {
     ];
     fixture.now_ns = CHANGE_INTERVAL_NS;
     fixture.run(1, &unknown);
-    assert_eq!(fixture.events, []);
+    // The addresses of the sender are known and reported as such.
+    let is_miss = |event: &LearnEvent| !matches!(event, LearnEvent::NeighborSeen { .. });
+    assert!(!std::mem::take(&mut fixture.events).iter().any(is_miss));
     fixture.set_domain(|domain| domain.miss_events = true);
     fixture.run(1, unknown.iter().chain(&unknown));
     let domain = DomainId(0);
@@ -476,4 +583,171 @@ proptest! {
         frame.truncate(cut.max(1));
         fixture.run(1, [frame]);
     }
+}
+
+fn locked_fixture() -> Fixture {
+    let mut fixture = fixture();
+    let own: [IpAddr; 2] = ["10.0.0.1".parse().unwrap(), ip6(1).into()];
+    fixture.set_domain(|domain| domain.pass_tags = true);
+    fixture.set_port(0, |port| {
+        port.lock = Some(Box::new([MacAddr(mac(1))]));
+        port.ips = own.into();
+    });
+    fixture
+}
+
+/// `message` from the IPv6 header on behind extension headers, in an Ethernet frame.
+fn behind(frame: &[u8], kinds: &[u8]) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    let mut headers = Vec::new();
+    for (at, kind) in kinds.iter().enumerate() {
+        let next = kinds.get(at + 1).copied().unwrap_or(58);
+        // A fragment header without more fragments, else padding or a segment list without rest.
+        headers.extend(match kind {
+            44 => [next, 0, 0, 0, 0, 0, 0, 1],
+            43 => [next, 0, 4, 0, 0, 0, 0, 0],
+            _ => [next, 0, 1, 4, 0, 0, 0, 0],
+        });
+    }
+    if let Some(first) = kinds.first() {
+        frame[20] = *first;
+    }
+    let len = frame.len() - 54 + headers.len();
+    put16(&mut frame, 18, len as u16);
+    [&frame[..54], &headers, &frame[54..]].concat()
+}
+
+/// What can't be parsed to its end is dropped on a locked port (finding D3; RFC 7113, RFC 6980).
+#[test]
+fn a_locked_port_drops_what_cannot_be_parsed_to_its_end() {
+    let mut fixture = locked_fixture();
+    // True claims, to show that the encoding is what matters.
+    let (good, advertisement) = (solicitation(1, 99), discovery(136, 1, 1, 1, &[]));
+    let mut cut = good.clone();
+    put16(&mut cut, 18, 300);
+    let mut no_length = behind(&good, &[0]);
+    put16(&mut no_length, 18, 0);
+    let mut version = good.clone();
+    version[14] = 0x40;
+    let mut without_type = behind(&good, &[60]);
+    put16(&mut without_type, 18, 8);
+    let mut later_header = behind(&good, &[44, 60]);
+    (later_header[57], later_header[63]) = (1, 200);
+    let mut other_operation = arp(1, 1, 1, 99);
+    other_operation[21] = 8;
+    let mut other_hardware = arp(1, 1, 1, 99);
+    other_hardware[15] = 24;
+    let snap = |kind: [u8; 2], oui: u8| {
+        let head = [
+            &BROADCAST[..],
+            &mac(1),
+            &[0, 60, 0xaa, 0xaa, 3, 0, 0, oui],
+            &kind,
+        ];
+        [&head.concat()[..], &[0; 60]].concat()
+    };
+    let tags = |count, tpid| (0..count).fold(arp(1, 1, 1, 99), |frame, _| tagged(&frame, tpid, 0));
+    for frame in [
+        behind(&good, &[60; 9]),
+        behind(&advertisement, &[60; 30]),
+        behind(&good, &[44]),
+        behind(&good, &[60, 44, 60]),
+        cut,
+        no_length,
+        version,
+        without_type,
+        later_header,
+        other_operation,
+        other_hardware,
+        snap([8, 6], 0),
+        snap([8, 6], 0xf8),
+        snap([0x80, 0x35], 0),
+        snap([0x86, 0xdd], 0),
+        snap([0x81, 0], 0),
+        tags(3, 0x8100),
+        tags(3, 0x88a8),
+        tags(1, 0x9100),
+    ] {
+        fixture.assert_dropped(1, &frame, DropReason::ArpNdMalformed);
+    }
+}
+
+#[test]
+fn a_locked_port_passes_what_is_true_or_neither_arp_nor_nd() {
+    let mut fixture = locked_fixture();
+    let true_nd = discovery(136, 1, 1, 1, &[&[2, 1][..], &mac(1)].concat());
+    let mut hardware_6 = arp(2, 1, 1, 10);
+    hardware_6[15] = 6;
+    // A hypervisor's announcement after a migration.
+    let mut announcement = arp(1, 1, 0, 0);
+    (announcement[12], announcement[13], announcement[21]) = (0x80, 0x35, 3);
+    let mut echo = solicitation(1, 99);
+    echo[54] = 128;
+    let mut later_fragment = behind(&solicitation(1, 99), &[44]);
+    later_fragment[57] = 8;
+    let spanning_tree = [
+        &[1, 0x80, 0xc2, 0, 1, 0][..],
+        &mac(1),
+        &[0, 38, 0x42, 0x42, 3],
+        &[0; 50],
+    ];
+    for frame in [
+        arp(1, 1, 1, 99),
+        hardware_6,
+        announcement,
+        tagged(&tagged(&arp(1, 1, 1, 99), 0x8100, 5), 0x88a8, 6),
+        behind(&true_nd, &[0, 60, 43, 60]),
+        behind(&echo, &[60]),
+        later_fragment,
+        spanning_tree.concat(),
+        udp4(1, mac(10), 100),
+    ] {
+        assert!(!fixture.run(1, [&frame]).is_empty(), "{frame:x?}");
+    }
+    assert_eq!(fixture.drops().iter().sum::<u64>(), 0);
+}
+
+#[test]
+fn a_locked_port_announces_no_other_host_in_any_message() {
+    let mut fixture = locked_fixture();
+    let mut hardware_6 = arp(2, 1, 2, 10);
+    hardware_6[15] = 6;
+    let mut reverse = arp(1, 1, 2, 10);
+    (reverse[12], reverse[13], reverse[21]) = (0x80, 0x35, 4);
+    let spoofed = discovery(136, 1, 1, 2, &[&[2, 1][..], &mac(1)].concat());
+    // Target 2001:db8::2, destination address, and the target's MAC.
+    let redirect = |target: u8, at: u8| {
+        let rest = [&ip6(50).octets()[..], &[2, 1], &mac(at)].concat();
+        discovery(137, 1, 1, target, &rest)
+    };
+    for frame in [
+        hardware_6,
+        reverse,
+        behind(&spoofed, &[60; 7]),
+        tagged(&tagged(&spoofed, 0x8100, 5), 0x8100, 6),
+        redirect(2, 1),
+        redirect(1, 2),
+    ] {
+        fixture.assert_dropped(1, &frame, DropReason::ArpNdSpoofed);
+    }
+    assert!(!fixture.run(1, [redirect(1, 1)]).is_empty());
+}
+
+/// An address of one family in the form of the other is no host's address.
+#[test]
+fn a_mapped_address_is_not_learned() {
+    let mut fixture = fixture();
+    fixture.set_port(0, |port| port.learn = Some(10));
+    let mut frame = discovery(136, 1, 1, 1, &[&[2, 1][..], &mac(1)].concat());
+    let mapped = "::ffff:10.0.0.2".parse::<Ipv6Addr>().unwrap();
+    frame[62..78].copy_from_slice(&mapped.octets());
+    frame[56..58].fill(0);
+    let sum = Sum::new()
+        .pseudo_header(&frame[22..54], 58, 32)
+        .bytes(&frame[54..])
+        .checksum();
+    put16(&mut frame, 56, sum);
+    fixture.run(1, [&frame]);
+    let learned = |event: &LearnEvent| matches!(event, LearnEvent::NeighborSeen { .. });
+    assert!(!fixture.events.iter().any(learned), "{:?}", fixture.events);
 }

@@ -167,6 +167,7 @@ proptest! {
         let mut packet = fixture.run(1, [&frame]).remove(0).1;
         let ip = if host >= 12 { 18 } else { 14 };
         let (at, len) = if host % 2 == 0 { (ip + 12, 4) } else { (ip + 8, 16) };
+        packet[..12].rotate_left(6);
         let source = packet[at..at + len].to_vec();
         packet.copy_within(at + len..at + 2 * len, at);
         packet[at + len..at + 2 * len].copy_from_slice(&source);

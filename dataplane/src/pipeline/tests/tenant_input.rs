@@ -10,6 +10,7 @@ use crate::drop::DropReason;
 use crate::table::Dscp;
 use crate::table::encapsulation::{HeaderFields, OuterHeader};
 use crate::table::port::{ChecksumMode, StormLimit};
+use crate::table::vtep::VtepGroup;
 use crate::wire::{be16, put16};
 
 const BROADCAST: [u8; 6] = [0xff; 6];
@@ -340,11 +341,66 @@ fn frames_of_a_removed_device_are_freed() {
     let mut fixture = Fixture::new();
     Arc::make_mut(&mut fixture.snapshot.ports).devices[1] = None;
     assert_eq!(fixture.run(1, &[udp4(1, mac(10), 10)]), []);
-    assert_eq!(fixture.unknown_devices(), 1);
+    assert_eq!(fixture.removed(), 1);
     let mut fixture = Fixture::new();
     fixture.snapshot.vteps = Arc::default();
     fixture.assert_dropped(1, &udp4(1, mac(10), 10), DropReason::NoAdjacency);
     Arc::make_mut(&mut fixture.snapshot.ports).ports[1] = None;
     fixture.assert_dropped(1, &udp4(1, mac(2), 10), DropReason::PortDown);
     assert!(fixture.snapshot.ports.device(DeviceId(2)).is_some());
+}
+
+/// (finding C17)
+#[test]
+fn flows_to_a_segment_spread_over_its_vteps_until_it_is_flushed() {
+    const GROUP: VtepId = VtepId(9);
+    let set = |fixture: &mut Fixture, members: &[u32]| {
+        let members = members.iter().copied().map(VtepId).collect();
+        let group = Some(Arc::new(VtepGroup { members }));
+        Arc::make_mut(&mut fixture.snapshot.vteps).set_group(GROUP, group);
+    };
+    let flows: Vec<_> = (0..32)
+        .map(|flow| {
+            let mut frame = udp4(1, mac(20), 10);
+            frame[34..36].copy_from_slice(&(1000 + flow * 7_u16).to_be_bytes());
+            frame
+        })
+        .collect();
+    let mut fixture = Fixture::new();
+    fixture.learn(0, 20, crate::table::mac::Destination::Vtep(GROUP));
+    set(&mut fixture, &[0, 1]);
+    let destinations = |fixture: &mut Fixture, flows: &[Vec<u8>]| -> Vec<Vec<u8>> {
+        let sent = fixture.run(1, flows);
+        // The family of the outer header: VTEP 0 has IPv4, VTEP 1 IPv6.
+        sent.iter()
+            .map(|(_, packet)| packet[12..14].to_vec())
+            .collect()
+    };
+    let first = destinations(&mut fixture, &flows);
+    let ones = first.iter().filter(|to| **to == first[0]).count();
+    assert!((4..=28).contains(&ones), "both are used: {ones}");
+    assert_eq!(
+        destinations(&mut fixture, &flows),
+        first,
+        "a flow keeps its path"
+    );
+    let counted = [0, 1].map(|id| fixture.vtep(id).tx_frames);
+    assert_eq!(
+        counted.iter().sum::<u64>(),
+        64,
+        "for the VTEPs: {counted:?}"
+    );
+    assert!(counted.iter().all(|frames| *frames > 0), "{counted:?}");
+    set(&mut fixture, &[1]);
+    let moved = destinations(&mut fixture, &flows);
+    assert!(
+        moved.iter().all(|to| *to == moved[0]),
+        "all go to the other"
+    );
+    set(&mut fixture, &[]);
+    let flooded = fixture.run(1, &flows[..1]);
+    let known = fixture.run(1, &[udp4(1, mac(99), 10)]);
+    assert_eq!(flooded.len(), known.len(), "as a MAC that is unknown");
+    set(&mut fixture, &[4]);
+    fixture.assert_dropped(1, &flows[0], DropReason::NoAdjacency);
 }

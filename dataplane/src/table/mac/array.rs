@@ -1,10 +1,12 @@
 //! An array of buckets: two-choice lookup, and the writer's search for a free slot.
 
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
 
 use super::bucket::{Bucket, SLOTS};
-use super::key::MacKey;
-use super::lookup::{Lookup, LookupResult};
+use super::key::{MacKey, search_key};
+use super::lookup::{LookupResult, Lookups, places};
+use crate::frame::BURST;
 use crate::mem::{allocate, prefetch};
 
 /// The secret of the hash: tenants that choose their MACs can't make them collide.
@@ -48,16 +50,13 @@ const fn fold(a: u64, b: u64) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
-/// Keys that are looked up together: few enough that their cache lines stay in L1.
-const BURST: usize = 64;
-
 /// Keys between the prefetch of a bucket and its probe. A core has about 20 cache line fills in
 /// flight; more at a time stall it, and probing only after all prefetches leaves the memory idle
 /// meanwhile.
 const AHEAD: usize = 32;
 
 /// Buckets whose entries are copied together: a few more than a core has line fills in flight.
-const COPY_BATCH: usize = 8;
+pub(super) const COPY_BATCH: usize = 8;
 
 /// Buckets that the search for a chain of displacements visits before it gives up.
 const SEARCH: usize = 512;
@@ -85,13 +84,16 @@ const START: usize = usize::MAX;
 impl Array {
     /// An empty array.
     pub(super) fn new(buckets: usize, seed: Seed) -> Self {
-        assert!(
-            buckets.is_power_of_two() && buckets >= 2,
-            "{buckets} buckets"
-        );
+        Self::of(allocate(buckets, Bucket::new), seed)
+    }
+
+    /// An array of these buckets, which are empty.
+    pub(super) fn of(buckets: Box<[Bucket]>, seed: Seed) -> Self {
+        let count = buckets.len();
+        assert!(count.is_power_of_two() && count >= 2, "{count} buckets");
         Self {
-            buckets: allocate(buckets, Bucket::new),
-            mask: buckets - 1,
+            buckets,
+            mask: count - 1,
             seed,
         }
     }
@@ -138,71 +140,103 @@ impl Array {
         }
     }
 
-    /// Prefetches the first bucket of a key.
+    /// Prefetches the first buckets of the keys in `range`.
     #[inline(always)]
-    pub(super) fn lookup_start(&self, key: MacKey) -> Lookup {
-        let hash = self.seed.hash(key.0);
-        prefetch(&raw const *bucket(&self.buckets, self.pair(hash).0));
-        Lookup {
-            key,
-            hash,
-            result: LookupResult::PENDING,
+    pub(super) fn lookup_start(&self, lookups: &mut Lookups, range: Range<usize>) {
+        for at in places(lookups.fresh(&range)) {
+            lookups.hashes[at] = self.prefetch_first(lookups.keys[at]);
         }
     }
 
-    /// Probes the first bucket of a key; prefetches the second one if the key may be there.
+    /// Probes the first buckets of the keys in `range`; prefetches the second one of a key that may
+    /// be there.
     #[inline(always)]
-    pub(super) fn lookup_probe(&self, lookup: &mut Lookup) {
-        let (first, second) = self.pair(lookup.hash);
-        let probe = bucket(&self.buckets, first).probe(search_key(lookup.key.0));
-        // The slot of a key can't be predicted, but the key is nearly always in its first bucket.
-        lookup.result = if probe.found() {
-            LookupResult::of(probe.destination)
-        } else if probe.has_displaced() {
-            prefetch(&raw const *bucket(&self.buckets, second));
-            LookupResult::PENDING
-        } else {
-            LookupResult::NONE
-        };
-    }
-
-    /// The result for a key after [`Self::lookup_start`] and [`Self::lookup_probe`].
-    #[inline(always)]
-    pub(super) fn lookup_finish(&self, lookup: &Lookup) -> LookupResult {
-        if lookup.result == LookupResult::PENDING {
-            self.lookup_finish_slow(lookup)
-        } else {
-            lookup.result
+    pub(super) fn lookup_probe(&self, lookups: &mut Lookups, range: Range<usize>) {
+        for at in places(lookups.fresh(&range)) {
+            let (result, may_be_in_second) = self.probe_first(lookups.keys[at], lookups.hashes[at]);
+            lookups.results[at] = if may_be_in_second {
+                LookupResult::PENDING
+            } else {
+                result
+            };
         }
     }
 
+    /// The results for the keys in `range`, after [`Self::lookup_start`] and
+    /// [`Self::lookup_probe`].
+    #[inline(always)]
+    pub(super) fn lookup_finish(&self, lookups: &mut Lookups, range: Range<usize>) {
+        let fresh = lookups.fresh(&range);
+        let mut last = lookups.results[range.start.wrapping_sub(1) % BURST];
+        if fresh == 0 {
+            return lookups.results[range].fill(last);
+        }
+        for at in range {
+            if fresh >> (at % BURST) & 1 == 1 {
+                last = lookups.results[at];
+                if last == LookupResult::PENDING {
+                    last = self.lookup_again(lookups.keys[at], lookups.hashes[at]);
+                }
+            }
+            lookups.results[at] = last;
+        }
+    }
+
+    /// The result for a key that may be in its second bucket.
     #[inline(never)]
-    fn lookup_finish_slow(&self, lookup: &Lookup) -> LookupResult {
-        self.lookup_hashed(lookup.key.0, lookup.hash)
+    fn lookup_again(&self, key: MacKey, hash: u64) -> LookupResult {
+        self.lookup_hashed(key.0, hash)
             .map_or(LookupResult::NONE, LookupResult::of)
     }
 
     /// [`Self::lookup`] of many keys. The first bucket of a key is prefetched [`AHEAD`] keys before
-    /// it is probed, so that the core compares keys while cache lines are being filled; then the
-    /// second buckets that are needed.
+    /// it is probed, so that the core compares keys while cache lines are being filled. Keys that
+    /// may be in their second bucket are looked up again at the end. No branch depends on where a
+    /// key is, which can't be predicted.
     pub(super) fn lookup_burst(&self, keys: &[MacKey], results: &mut [LookupResult]) {
         for (keys, found) in keys.chunks(BURST).zip(results.chunks_mut(BURST)) {
-            let mut lookups = [Lookup::NONE; BURST];
-            for (lookup, key) in lookups.iter_mut().zip(keys).take(AHEAD) {
-                *lookup = self.lookup_start(*key);
+            // Only the hashes are kept: what a probe finds is written where it is wanted.
+            let mut hashes = [0; BURST];
+            for (hash, key) in hashes.iter_mut().zip(keys).take(AHEAD) {
+                *hash = self.prefetch_first(*key);
             }
-            for at in 0..keys.len() {
-                if let (Some(key), Some(lookup)) =
-                    (keys.get(at + AHEAD), lookups.get_mut(at + AHEAD))
-                {
-                    *lookup = self.lookup_start(*key);
+            let mut displaced = 0u64;
+            for (at, (key, found)) in keys.iter().zip(&mut *found).enumerate() {
+                if let Some(key) = keys.get(at + AHEAD) {
+                    hashes[(at + AHEAD) % BURST] = self.prefetch_first(*key);
                 }
-                self.lookup_probe(&mut lookups[at]);
+                let (result, may_be_in_second) = self.probe_first(*key, hashes[at % BURST]);
+                *found = result;
+                displaced |= u64::from(may_be_in_second) << at;
             }
-            for (lookup, found) in lookups.iter().zip(found) {
-                *found = self.lookup_finish(lookup);
+            for at in places(displaced) {
+                found[at] = self.lookup_again(keys[at], hashes[at]);
             }
         }
+    }
+
+    /// Hashes a key, and prefetches its first bucket.
+    #[inline(always)]
+    fn prefetch_first(&self, key: MacKey) -> u64 {
+        let hash = self.seed.hash(key.0);
+        prefetch(&raw const *bucket(&self.buckets, self.pair(hash).0));
+        hash
+    }
+
+    /// What the first bucket of a key has, and whether the key may be in the second one, which is
+    /// prefetched then.
+    #[inline(always)]
+    fn probe_first(&self, key: MacKey, hash: u64) -> (LookupResult, bool) {
+        let (first, second) = self.pair(hash);
+        let probe = bucket(&self.buckets, first).probe(search_key(key.0));
+        let may_be_in_second = !probe.found() & probe.has_displaced();
+        let next = if may_be_in_second { second } else { first };
+        prefetch(&raw const *bucket(&self.buckets, next));
+        let result = match probe.destination() {
+            Some(word) => LookupResult::of(word),
+            None => LookupResult::NONE,
+        };
+        (result, may_be_in_second)
     }
 
     /// The bucket and slot of a key, and its first bucket if that is another one.
@@ -253,6 +287,16 @@ impl Array {
 
     /// Inserts an absent key. False, with nothing changed, when no slot can be freed. Writer only.
     pub(super) fn insert(&self, key: u64, to: u32) -> bool {
+        self.insert_noting(key, to, &mut |_, _| ())
+    }
+
+    /// As [`Self::insert`]; passes the entries that move to their other bucket to `moved`.
+    pub(super) fn insert_noting(
+        &self,
+        key: u64,
+        to: u32,
+        moved: &mut impl FnMut(u64, u32),
+    ) -> bool {
         let (first, second) = self.buckets_of(key);
         if let Some(slot) = first.free_slot() {
             first.put(slot, key, to);
@@ -260,7 +304,7 @@ impl Array {
             first.increment_displaced();
             second.put(slot, key, to);
         } else {
-            return self.free_slot_for(key) && self.insert(key, to);
+            return self.free_slot_for(key, moved) && self.insert(key, to);
         }
         true
     }
@@ -269,29 +313,40 @@ impl Array {
     /// all fit.
     pub(super) fn copy_with(&self, buckets: usize, seed: Seed, key: u64, to: u32) -> Option<Self> {
         let copy = Self::new(buckets, seed);
+        let mut batches = (0..self.buckets.len()).step_by(COPY_BATCH);
+        let complete =
+            batches.all(|first| self.copy_batch(first, |key, to| copy.insert(key, to), &copy));
+        (complete && copy.insert(key, to)).then_some(copy)
+    }
+
+    /// Copies the entries of the [`COPY_BATCH`] buckets from `first` on to another array, unless
+    /// they are there already. False if they don't fit. Writer only.
+    pub(super) fn copy_portion(&self, first: usize, copy: &Self) -> bool {
+        self.copy_batch(first, |key, to| copy.put(key, to), copy)
+    }
+
+    fn copy_batch(&self, first: usize, put: impl Fn(u64, u32) -> bool, copy: &Self) -> bool {
         let mut batch = [(0, 0); COPY_BATCH * SLOTS];
-        for buckets in self.buckets.chunks(COPY_BATCH) {
-            let mut count = 0;
-            for (key, to) in buckets.iter().flat_map(Bucket::entries) {
-                batch[count] = (key, to);
-                count += usize::from(key != 0);
-            }
-            for (key, _) in &batch[..count] {
-                prefetch(copy.buckets_of(*key).0);
-            }
-            if !batch[..count]
-                .iter()
-                .all(|(key, to)| copy.insert(*key, *to))
-            {
-                return None;
-            }
+        let mut count = 0;
+        let buckets = self.buckets.iter().skip(first).take(COPY_BATCH);
+        for (key, to) in buckets.flat_map(Bucket::entries) {
+            batch[count] = (key, to);
+            count += usize::from(key != 0);
         }
-        copy.insert(key, to).then_some(copy)
+        for (key, _) in &batch[..count] {
+            prefetch(copy.buckets_of(*key).0);
+        }
+        batch[..count].iter().all(|(key, to)| put(*key, *to))
+    }
+
+    /// Inserts a key, or changes its destination. False when no slot can be freed. Writer only.
+    pub(super) fn put(&self, key: u64, to: u32) -> bool {
+        self.update(key, to).is_some() || self.insert(key, to)
     }
 
     /// Frees a slot in one of the two buckets of `key`, both full, by moving entries to their other
     /// buckets.
-    fn free_slot_for(&self, key: u64) -> bool {
+    fn free_slot_for(&self, key: u64, moved: &mut impl FnMut(u64, u32)) -> bool {
         let (first, second) = self.pair(self.seed.hash(key));
         let start = |bucket| Step {
             bucket,
@@ -316,7 +371,7 @@ impl Array {
                     slot,
                 };
                 if self.buckets[other].free_slot().is_some() {
-                    self.shift_chain(steps, step);
+                    self.shift_chain(steps, step, moved);
                     return true;
                 }
                 if let Some(next) = rest.first_mut() {
@@ -330,9 +385,11 @@ impl Array {
     }
 
     /// Moves the entries of a chain, starting with the last, which moves into the free slot.
-    fn shift_chain(&self, steps: &[Step], last: Step) {
+    fn shift_chain(&self, steps: &[Step], last: Step, moved: &mut impl FnMut(u64, u32)) {
         let mut step = &last;
         while let Some(from) = steps.get(step.from) {
+            let (key, to) = self.buckets[from.bucket].entry(step.slot);
+            moved(key, to);
             self.displace(from.bucket, step.slot, step.bucket);
             step = from;
         }
@@ -375,6 +432,19 @@ impl Array {
         self.slots() / 8 * 7
     }
 
+    /// Entries from which on the next array is created, and then filled: 25/32 of the slots.
+    /// [`super::next_array::CREATE_BATCH`] of its buckets are created with each entry that is added, so that all exist
+    /// with 83%. It is complete with 91% at the latest, as [`COPY_BATCH`] buckets are copied with
+    /// every third entry.
+    pub(super) fn fill_from(&self) -> usize {
+        self.slots() * 25 / 32
+    }
+
+    /// The most entries while a larger array is being filled: 15/16 of the slots.
+    pub(super) fn filling_capacity(&self) -> usize {
+        self.slots() * 15 / 16
+    }
+
     /// Number of slots.
     pub(super) fn slots(&self) -> usize {
         self.buckets.len() * SLOTS
@@ -411,13 +481,6 @@ fn bucket(buckets: &[Bucket], index: usize) -> &Bucket {
     // SAFETY: every caller has the index from `pair`, which masks with `Array::mask`: one less than
     // the number of buckets, a power of two, both set once by `Array::new`.
     unsafe { buckets.get_unchecked(index) }
-}
-
-/// The key to search for. Key 0 marks free slots: a group address, which no entry has either, is
-/// searched for instead.
-#[inline]
-const fn search_key(key: u64) -> u64 {
-    key | ((key == 0) as u64) << 40
 }
 
 /// True when `bucket` is on the path to step `at`: a chain must not cross itself.

@@ -27,6 +27,7 @@ impl Destination {
     pub const MAX_ID: u32 = (1 << ID_BITS) - 1;
 
     /// The stored form.
+    #[inline]
     pub(super) fn to_word(self) -> u32 {
         match self {
             Self::Port(port) => PORT << ID_BITS | u32::from(port.0),

@@ -33,3 +33,10 @@ impl MacKey {
         MacAddr::from_bits(self.0)
     }
 }
+
+/// The key to search for. Key 0 marks free slots: a group address, which no entry has either, is
+/// searched for instead.
+#[inline]
+pub(super) const fn search_key(key: u64) -> u64 {
+    key | ((key == 0) as u64) << 40
+}

@@ -1,8 +1,11 @@
 //! Lookups of many keys in three steps, so that none waits for memory.
 
+use std::ops::Range;
+
 use super::destination::{self, Destination};
 use super::key::MacKey;
 use crate::addr::{PortId, VtepId};
+use crate::frame::BURST;
 
 /// The result of a lookup: the stored word, taken apart only by the caller that needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,26 +50,76 @@ impl LookupResult {
     }
 }
 
-/// A lookup in progress.
-#[derive(Debug, Clone, Copy)]
-pub struct Lookup {
-    pub(super) key: MacKey,
-    pub(super) hash: u64,
-    pub(super) result: LookupResult,
+impl From<Destination> for LookupResult {
+    #[inline]
+    fn from(to: Destination) -> Self {
+        Self::of(to.to_word())
+    }
 }
 
-impl Lookup {
-    /// A finished lookup without a result, to fill an array with.
-    pub const NONE: Self = Self {
-        key: MacKey(0),
-        hash: 0,
-        result: LookupResult::NONE,
-    };
+/// Lookups in progress, of up to [`BURST`] keys. A key that equals the one before it is not looked
+/// up again.
+#[derive(Debug)]
+pub struct Lookups {
+    pub(super) keys: [MacKey; BURST],
+    pub(super) hashes: [u64; BURST],
+    pub(super) results: [LookupResult; BURST],
+    /// A bit for each key that differs from the one before it.
+    fresh: u64,
+}
 
-    /// The key that is looked up.
-    #[inline]
-    #[must_use]
-    pub const fn key(&self) -> MacKey {
-        self.key
+impl Default for Lookups {
+    fn default() -> Self {
+        Self {
+            keys: [MacKey(0); BURST],
+            hashes: [0; BURST],
+            results: [LookupResult::NONE; BURST],
+            fresh: 1,
+        }
     }
+}
+
+impl Lookups {
+    /// Starts anew.
+    #[inline(always)]
+    pub const fn clear(&mut self) {
+        self.fresh = 1;
+    }
+
+    /// Sets a key. They are set in order, from 0 on.
+    #[inline(always)]
+    pub fn set_key(&mut self, at: usize, key: MacKey) {
+        if self.keys[at.wrapping_sub(1) % BURST] != key {
+            self.fresh |= 1 << (at % BURST);
+        }
+        self.keys[at % BURST] = key;
+    }
+
+    /// The keys and their results, after [`super::MacReader::lookup_finish`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn results(&self) -> (&[MacKey; BURST], &[LookupResult; BURST]) {
+        (&self.keys, &self.results)
+    }
+
+    /// Those of the keys in `range` that differ from the one before them, a bit for each.
+    #[inline(always)]
+    pub(super) fn fresh(&self, range: &Range<usize>) -> u64 {
+        match BURST.checked_sub(range.len()) {
+            Some(others) if others < BURST => {
+                self.fresh & (u64::MAX >> others) << (range.start % BURST)
+            }
+            _ => 0,
+        }
+    }
+}
+
+/// The places of the bits that are set, from the lowest on.
+#[inline(always)]
+pub(super) fn places(mut bits: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let place = bits.trailing_zeros() as usize;
+        let next = bits & bits.wrapping_sub(1);
+        (std::mem::replace(&mut bits, next) != 0).then_some(place)
+    })
 }

@@ -20,8 +20,11 @@
 //!
 //! When both buckets are full, the writer searches breadth first for a short chain of entries that
 //! can each move to their other bucket, the last one into a free slot. It moves them starting with
-//! the last, each copied first and deleted then, so that no entry is missing at any time. At 7/8
-//! load, or when there is no such chain, it builds an array of twice the size and publishes it.
+//! the last, each copied first and deleted then, so that no entry is missing at any time. Before the
+//! load reaches 7/8, it fills an array of twice the size, some buckets with each new entry: all at
+//! once would take tens of milliseconds for a million. Until that array has all entries, only the
+//! writer has it, and changes both; then it publishes it. When there is no such chain, it copies the
+//! array at once.
 //! Readers switch to it in [`MacReader::refresh`], and the writer frees the old array once no
 //! reader holds it ([`super::publish`]).
 //!
@@ -78,13 +81,17 @@ mod key;
 mod lookup;
 #[cfg(all(test, loom))]
 mod loom;
+mod next_array;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-use self::array::{Array, Seed};
+use std::ops::Range;
+
+use self::array::{Array, COPY_BATCH, Seed};
 pub use self::destination::Destination;
 pub use self::key::MacKey;
-pub use self::lookup::{Lookup, LookupResult};
+pub use self::lookup::{LookupResult, Lookups};
+use self::next_array::NextArray;
 use super::publish::{Publisher, Reader};
 use crate::addr::{DomainId, HostMac};
 
@@ -117,8 +124,23 @@ pub struct MacTableSize {
 #[derive(Debug)]
 pub struct MacTable {
     arrays: Publisher<Array>,
+    /// The next array, while its buckets are being created.
+    next: Option<NextArray>,
+    /// The next array, while entries are being copied to it.
+    larger: Option<LargerArray>,
     len: usize,
     limit: usize,
+}
+
+/// An array that will replace the current one. It has the entries of the buckets that were copied,
+/// as they are now, and those that were added or moved since the first was.
+#[derive(Debug)]
+struct LargerArray {
+    array: Array,
+    /// Buckets of the current array that were copied.
+    copied: usize,
+    /// Entries added meanwhile.
+    added: usize,
 }
 
 /// A read side; each worker has its own.
@@ -126,6 +148,10 @@ pub struct MacTable {
 pub struct MacReader {
     arrays: Reader<Array>,
 }
+
+/// New entries between two copies to a larger array: copying all takes a tenth of the entries, so
+/// that no turn of the control thread, which adds some thousand, makes many of them.
+const ADDED_PER_COPY: usize = 3;
 
 /// Buckets of an empty table: 4 KiB.
 const FIRST_BUCKETS: usize = 64;
@@ -141,6 +167,8 @@ impl MacTable {
     fn with_array(limit: usize, first: Array) -> Self {
         Self {
             arrays: Publisher::new(first),
+            next: None,
+            larger: None,
             len: 0,
             limit,
         }
@@ -162,12 +190,16 @@ impl MacTable {
         let (key, to) = (MacKey::new(domain, mac.get()).0, to.to_word());
         let array = self.arrays.current();
         if let Some(old) = array.update(key, to) {
+            if let Some(larger) = &self.larger {
+                larger.array.update(key, to);
+            }
             return Ok(Some(Destination::from_word(old)));
         }
         if self.len >= self.limit {
             return Err(MacTableFull { limit: self.limit });
         }
-        if self.len >= array.capacity() || !array.insert(key, to) {
+        self.fill_larger();
+        if self.len >= self.capacity() || !self.insert_new(key, to) {
             self.grow(key, to)?;
         }
         self.len += 1;
@@ -176,16 +208,81 @@ impl MacTable {
 
     /// Removes an entry; returns the destination that it had.
     pub fn remove(&mut self, domain: DomainId, mac: HostMac) -> Option<Destination> {
-        let old = self
-            .arrays
-            .current()
-            .remove(MacKey::new(domain, mac.get()).0)?;
+        let key = MacKey::new(domain, mac.get()).0;
+        let old = self.arrays.current().remove(key)?;
+        if let Some(larger) = &self.larger {
+            larger.array.remove(key);
+        }
         self.len -= 1;
         Some(Destination::from_word(old))
     }
 
+    /// The most entries of the current array.
+    fn capacity(&self) -> usize {
+        let array = self.arrays.current();
+        match self.larger {
+            Some(_) => array.filling_capacity(),
+            None => array.capacity(),
+        }
+    }
+
+    /// Inserts an absent key. False when no slot can be freed.
+    fn insert_new(&mut self, key: u64, to: u32) -> bool {
+        let array = self.arrays.current();
+        let Some(larger) = &self.larger else {
+            return array.insert(key, to);
+        };
+        // An entry that moves to a bucket that was copied would not be copied any more.
+        let mut fits = larger.array.put(key, to);
+        let mut copy = |key, to| fits &= larger.array.put(key, to);
+        let inserted = array.insert_noting(key, to, &mut copy);
+        if !fits {
+            self.larger = None;
+        }
+        inserted
+    }
+
+    /// Creates a larger array and copies some more entries to it, if the current one will be full
+    /// soon, and publishes it when it has all.
+    fn fill_larger(&mut self) {
+        let array = self.arrays.current();
+        let larger = match &mut self.larger {
+            Some(larger) => larger,
+            None if self.len < array.fill_from() || array.capacity() >= self.limit => return,
+            none => {
+                let buckets = array.buckets() * 2;
+                let next = self.next.get_or_insert_with(|| NextArray::new(buckets));
+                if !next.create_some() {
+                    return;
+                }
+                let Some(next) = self.next.take() else {
+                    return;
+                };
+                none.insert(LargerArray {
+                    array: next.finish(array.seed()),
+                    copied: 0,
+                    added: 0,
+                })
+            }
+        };
+        larger.added += 1;
+        if !larger.added.is_multiple_of(ADDED_PER_COPY) {
+            return;
+        }
+        let fits = array.copy_portion(larger.copied, &larger.array);
+        larger.copied += COPY_BATCH;
+        let complete = larger.copied >= array.buckets();
+        if !fits {
+            // Another hash is needed: `grow` finds one when the current array is full.
+            self.larger = None;
+        } else if complete && let Some(larger) = self.larger.take() {
+            self.arrays.publish(larger.array);
+        }
+    }
+
     /// Builds and publishes a larger array with all entries and a new one.
     fn grow(&mut self, key: u64, to: u32) -> Result<(), MacTableFull> {
+        (self.next, self.larger) = (None, None);
         let array = self.arrays.current();
         // An array that is full far below 7/8 load met keys that its hash does not distribute:
         // change the hash.
@@ -219,6 +316,12 @@ impl MacTable {
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Maximum number of entries.
+    #[must_use]
+    pub const fn limit(&self) -> usize {
+        self.limit
     }
 
     /// True when the table has no entry.
@@ -280,26 +383,25 @@ impl MacReader {
         self.arrays.get().lookup(key.0).map(Destination::from_word)
     }
 
-    /// First of the three steps of a lookup: prefetches the first bucket of the key. Other work
-    /// between the steps hides the latency of memory. All three must be taken before the next
-    /// [`MacReader::refresh`].
+    /// First of the three steps of lookups: prefetches the first buckets of the keys in `range`.
+    /// Other work between the steps hides the latency of memory. All three must be taken, in the
+    /// order of the keys, before the next [`MacReader::refresh`].
     #[inline(always)]
-    #[must_use]
-    pub fn lookup_start(&self, key: MacKey) -> Lookup {
-        self.arrays.get().lookup_start(key)
+    pub fn lookup_start(&self, lookups: &mut Lookups, range: Range<usize>) {
+        self.arrays.get().lookup_start(lookups, range);
     }
 
-    /// Second step: probes the first bucket, and prefetches the second one if the key may be there.
+    /// Second step: probes the first buckets, and prefetches the second one of a key that may be
+    /// there.
     #[inline(always)]
-    pub fn lookup_probe(&self, lookup: &mut Lookup) {
-        self.arrays.get().lookup_probe(lookup);
+    pub fn lookup_probe(&self, lookups: &mut Lookups, range: Range<usize>) {
+        self.arrays.get().lookup_probe(lookups, range);
     }
 
-    /// Third step: the result.
+    /// Third step: the results.
     #[inline(always)]
-    #[must_use]
-    pub fn lookup_finish(&self, lookup: &Lookup) -> LookupResult {
-        self.arrays.get().lookup_finish(lookup)
+    pub fn lookup_finish(&self, lookups: &mut Lookups, range: Range<usize>) {
+        self.arrays.get().lookup_finish(lookups, range);
     }
 
     /// Looks up many keys, prefetching some keys ahead: `results[i]` is for `keys[i]`.

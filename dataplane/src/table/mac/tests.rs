@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
+use super::next_array::CREATE_BATCH;
 use super::*;
 use crate::addr::{MacAddr, PortId, VtepId};
 
@@ -189,6 +190,47 @@ fn an_outgrown_array_lives_until_its_reader_refreshes() {
         "{} of 100 entries not in their first bucket",
         size.displaced
     );
+}
+
+/// A table with millions of entries grows without a pause: no insertion creates or copies more than a
+/// few buckets. Until all are copied, both arrays have every change, and the table is as it was.
+#[test]
+fn a_larger_array_is_filled_with_each_insertion_and_misses_no_change() {
+    const LIMIT: usize = 2000;
+    const HOSTS: u32 = if cfg!(miri) { 300 } else { 1500 };
+    let mut table = MacTable::with_array(LIMIT, Array::new(FIRST_BUCKETS, SEED));
+    let (mut plain, mut filling, mut creating) = (HashMap::new(), 0, 0);
+    for n in 0..HOSTS {
+        let before = table.arrays.current().buckets();
+        let was_filling = table.larger.is_some();
+        let created = table.next.as_ref().map_or(0, NextArray::created);
+        insert(&mut table, n, vtep(n)).unwrap();
+        if let Some(next) = &table.next {
+            assert_eq!(next.created(), created + CREATE_BATCH);
+            creating += 1;
+        }
+        plain.insert(key(n), vtep(n));
+        let is_filled = was_filling && table.larger.is_none();
+        assert_eq!(table.arrays.current().buckets() > before, is_filled, "{n}");
+        if table.larger.is_some() {
+            filling += 1;
+            // Entries all over the array, whether copied or not.
+            let (changed, gone) = (n * 7919 % 977 % n, n * 104_729 % 991 % n);
+            if plain.contains_key(&key(changed)) {
+                insert(&mut table, changed, vtep(n)).unwrap();
+                plain.insert(key(changed), vtep(n));
+            }
+            if n % 4 == 0 {
+                assert_eq!(remove(&mut table, gone), plain.remove(&key(gone)));
+            }
+        }
+        if is_filled || n % 100 == 0 {
+            check(&table, &table.reader(), &plain, HOSTS);
+        }
+    }
+    // Fewer under miri, which inserts a fifth.
+    assert!(filling > 10 && creating > 10, "{filling} {creating}");
+    check(&table, &table.reader(), &plain, HOSTS);
 }
 
 #[test]

@@ -1,0 +1,66 @@
+//! The local VTEP endpoints of a device's programs (`vxlan.h`).
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use libbpf_rs::{Error, MapCore, MapFlags, Object, OpenObject};
+
+/// Maximum number of endpoints of an underlay device: local VTEP addresses and multicast groups.
+pub const MAX_ENDPOINTS: u32 = 16_384;
+
+/// Length of a key of the map `endpoints`, bytes: address, port in network order, two zero bytes.
+const ENDPOINT: usize = 20;
+
+fn endpoint(address: IpAddr, port: u16) -> [u8; ENDPOINT] {
+    let address = match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    let mut key = [0; ENDPOINT];
+    key[..16].copy_from_slice(&address.octets());
+    key[16..18].copy_from_slice(&port.to_be_bytes());
+    key
+}
+
+/// Makes room for [`MAX_ENDPOINTS`] in the map.
+pub(crate) fn set_size(object: &mut OpenObject) -> Result<(), Error> {
+    let mut maps = object.maps_mut();
+    let found = maps.find(|map| map.name() == "endpoints");
+    found.map_or(Ok(()), |mut map| map.set_max_entries(MAX_ENDPOINTS))
+}
+
+/// What is in the map.
+#[derive(Debug, Default)]
+pub(crate) struct Endpoints(BTreeSet<[u8; ENDPOINT]>);
+
+impl Endpoints {
+    /// Replaces them, as [`crate::Programs::set_endpoints`] says.
+    pub(crate) fn set(
+        &mut self,
+        object: &Object,
+        addresses: &[IpAddr],
+        port: u16,
+    ) -> Result<(), Error> {
+        let wanted: BTreeSet<_> = addresses
+            .iter()
+            .take(MAX_ENDPOINTS as usize)
+            .map(|address| endpoint(*address, port))
+            .collect();
+        let map = super::map(object, "endpoints")?;
+        // First, so that there is room for the new ones.
+        for key in self.0.difference(&wanted) {
+            map.delete(key)?;
+        }
+        for key in wanted.difference(&self.0) {
+            map.update(key, &[1], MapFlags::ANY)?;
+        }
+        self.0 = wanted;
+        Ok(())
+    }
+
+    /// Their number.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
