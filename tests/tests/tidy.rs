@@ -1,7 +1,9 @@
 //! The rules of src/tidy/ hold for the whole workspace.
 
 use vtep_tests::netns::{command, must};
-use vtep_tests::tidy::{self, Source, graph, imports, limits, packages, reasons, size, words};
+use vtep_tests::tidy::{
+    self, Source, graph, imports, limits, packages, reasons, shell, size, words,
+};
 
 fn none(what: &str, wrong: &[String]) {
     assert!(wrong.is_empty(), "{what}:\n{}", wrong.join("\n"));
@@ -355,6 +357,23 @@ fn files_and_functions_are_short() {
         size::long_files(&source("a.rs", &"x\n".repeat(501))).len(),
         1
     );
+}
+
+#[test]
+fn scripts_read_pipes_to_their_end() {
+    none("pipes", &shell::early_readers(&words::texts()));
+    for wrong in ["sort | head -n 10", "ss -l | grep -q .", "x | grep -m1 a"] {
+        let text = format!("set -euo pipefail\n{wrong}");
+        assert_eq!(
+            shell::early_readers(&source("a", &text)).len(),
+            1,
+            "{wrong}"
+        );
+    }
+    for right in ["sort | sed -n 1p", "grep -q a file", "a || head -n1 file"] {
+        let text = format!("set -euo pipefail\n{right}");
+        none("pipes", &shell::early_readers(&source("a", &text)));
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ pub mod packages;
 pub mod paths;
 pub mod reasons;
 pub mod resolve;
+pub mod shell;
 pub mod size;
 pub mod words;
 
