@@ -71,6 +71,8 @@ pub(super) struct FloodQueue {
     of_domain: Box<[u16]>,
     /// The queues in the order in which they are served; each has at least one flood.
     active: VecDeque<u16>,
+    /// Copies of floods that were not queued, in this iteration.
+    at_once: usize,
 }
 
 impl FloodQueue {
@@ -96,6 +98,7 @@ impl FloodQueue {
             of_port: vec![NONE; all].into(),
             of_domain: vec![NONE; all].into(),
             active: VecDeque::with_capacity(MAX_PENDING),
+            at_once: 0,
         }
     }
 
@@ -118,6 +121,24 @@ impl FloodQueue {
     /// True when a frame of `source` is pending.
     pub(super) fn has_pending(&self, source: FloodSource) -> bool {
         self.len(source) > 0
+    }
+
+    /// True when a flood to `receivers` may be served without being queued: none waits, and all such
+    /// floods of an iteration together make [`QUANTUM`] copies at most, as those of a source that
+    /// waits.
+    #[inline]
+    pub(super) fn may_serve_at_once(&mut self, receivers: usize) -> bool {
+        let copies = self.at_once + receivers;
+        let may = self.active.is_empty() && copies <= QUANTUM;
+        if may {
+            self.at_once = copies;
+        }
+        may
+    }
+
+    /// Ends an iteration. Returns how many copies were made in it of floods that were not queued.
+    pub(super) const fn end_iteration(&mut self) -> usize {
+        std::mem::replace(&mut self.at_once, 0)
     }
 
     /// True when one more frame of `source` may be queued. The first one may use the reserve, so
@@ -298,8 +319,9 @@ pub(super) struct PendingFlood {
     pub(super) next: NextReceiver,
     /// VTEPs that were served, in the list as it was.
     pub(super) served: u32,
-    /// How many more copies may share its chunks; `None` while no copy does.
-    pub(super) copies_left: Option<u32>,
+    /// Its references to its chunks, one for each copy that may still share them; `None` while no
+    /// copy does.
+    pub(super) references: Option<u32>,
     /// Internet checksum of its bytes, once a header has needed it.
     pub(super) sum: Option<Sum>,
 }
@@ -377,12 +399,12 @@ impl Pending {
 }
 
 impl PendingFlood {
-    /// Frees the frame: its chunks, or its references to them and those of copies that were not
-    /// made.
+    /// Frees the frame: its chunks, or the references to them that no copy has taken.
     pub(super) fn free<M: FrameMemory>(self, pool: &mut Pool<M>) {
-        match self.copies_left {
+        match self.references {
             None => pool.free(self.frame.frame),
-            Some(copies_left) => pool.release_shared(self.frame.frame, copies_left + 1),
+            Some(0) => {}
+            Some(references) => pool.release_shared(self.frame.frame, references),
         }
     }
 }
