@@ -8,7 +8,7 @@ use crate::frame::assembly::ChainBuilder;
 use crate::frame::chain::{Segment, SegmentTable};
 use crate::frame::offload::{ChecksumState, Offload};
 use crate::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
-use crate::mem::{allocate, prefetch};
+use crate::mem::allocate;
 
 /// Size of a page, bytes.
 const PAGE: usize = 4096;
@@ -68,13 +68,9 @@ impl FrameMemory for HeapMemory {
     }
 
     #[inline]
-    fn prefetch(&self, frame: &Frame, before: usize) {
-        prefetch(
-            self.bytes
-                .as_ptr()
-                .wrapping_add(self.range(frame.first()).start)
-                .wrapping_sub(before),
-        );
+    fn address(&self, frame: &Frame) -> *const u8 {
+        let start = self.range(frame.first()).start;
+        self.bytes.as_ptr().wrapping_add(start)
     }
 
     #[inline]
