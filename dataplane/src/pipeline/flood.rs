@@ -21,6 +21,7 @@
 //! chunks are shared or a copy costs less. A superframe is cut for each receiver that takes none.
 
 use super::context::BurstContext;
+use super::cut::Superframe;
 use super::encap::Tail;
 use super::flood_copy::{Copies, CopyPath};
 use super::flood_queue::{FloodSource, NextReceiver, Pending, PendingFlood, after, after_place};
@@ -297,7 +298,10 @@ impl PendingFlood {
         domain: &'t Domain,
     ) {
         match self.frame.lookup_tunnel(ctx, id, domain) {
-            Some(tunnel) => cut_to_vtep(ctx, &self.frame, tunnel),
+            Some(tunnel) => {
+                let superframe = Superframe::Kept(&self.frame.frame);
+                cut_to_vtep(ctx, superframe, &self.frame.meta, tunnel);
+            }
             None => {
                 self.frame.find_tunnel(ctx, id, domain, self.report_too_big);
                 self.report_too_big = false;
