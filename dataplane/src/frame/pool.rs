@@ -172,7 +172,7 @@ impl<M: FrameMemory> Pool<M> {
 
     /// Frees many frames: [`Pool::free`] at a lower cost for copies that share a payload.
     #[inline(never)]
-    pub fn free_bulk(&mut self, frames: impl Iterator<Item = Frame>) {
+    pub fn free_bulk(&mut self, frames: impl ExactSizeIterator<Item = Frame>) {
         let Self { memory, chunks } = self;
         let (table, mut shared) = (memory.segments(), DeferredRelease::default());
         let mut frames = frames;
@@ -184,13 +184,10 @@ impl<M: FrameMemory> Pool<M> {
                 continue;
             }
             // Parts of one chunk before the same payload, one after the other.
-            let mut siblings = 1;
-            next = frames.find(|frame| {
-                let is_sibling = frame.is_sibling(&first);
-                siblings += u32::from(is_sibling);
-                !is_sibling
-            });
-            chunks.release_all(table, &first, siblings, &mut shared);
+            let before = frames.len();
+            next = frames.find(|frame| !frame.is_sibling(&first));
+            let siblings = 1 + before - frames.len() - usize::from(next.is_some());
+            chunks.release_all(table, &first, siblings as u32, &mut shared);
         }
         chunks.flush_deferred(table, shared);
     }

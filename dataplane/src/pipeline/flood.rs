@@ -23,16 +23,16 @@
 use super::context::BurstContext;
 use super::cut::Superframe;
 use super::encap::Tail;
-use super::flood_copy::{Copies, CopyPath};
-use super::flood_queue::{FloodSource, NextReceiver, Pending, PendingFlood, after, after_place};
+use super::flood_copy::{Copies, CopyPath, Shared};
+use super::flood_queue::{
+    FloodSource, NextReceiver, Pending, PendingFlood, Slot, after, after_place,
+};
 use super::meta::{DropScope, TenantBoundFrame, TenantFrame};
 use super::port_output;
 use super::vxlan_output::cut_to_vtep;
 use crate::addr::{PortId, VtepId};
 use crate::drop::DropReason;
-use crate::frame::chain::SharedPayload;
 use crate::frame::{BURST, FrameMemory};
-use crate::table::encapsulation::MAX_HEADER;
 use crate::table::port::Device;
 use crate::table::vni::Domain;
 use crate::wire::checksum::Sum;
@@ -40,17 +40,6 @@ use crate::wire::checksum::Sum;
 /// Copies that a worker makes in one iteration: half a burst. A copy may cost as much as forwarding
 /// a frame, and a busy port must keep more than half of the worker's time.
 pub const COPIES_PER_ITERATION: usize = BURST / 2;
-
-/// The shortest frame whose chunks are shared, bytes. Copying a shorter one costs less than the
-/// second buffer costs the kernel.
-const MIN_SHARED_LEN: usize = 256;
-
-/// A payload that copies share, and how many of them may.
-#[derive(Debug, Clone, Copy)]
-struct Shared {
-    payload: SharedPayload,
-    limit: usize,
-}
 
 /// Floods a frame, at once or later, to all ports of `domain`, except its ingress port, and to all of
 /// the domain's VTEPs. `unicast`: the sender may be sent an ICMP error when it is too long.
@@ -112,32 +101,59 @@ pub(super) fn replicate<M: FrameMemory>(
     at_once: usize,
 ) -> usize {
     let mut left = COPIES_PER_ITERATION - at_once.min(COPIES_PER_ITERATION);
+    // Served where they are: moving one costs as much as some copies.
+    let mut slots = ctx.floods.take_slots();
     while left > 0
-        && let Some((flood, allowed)) = ctx.floods.next()
+        && let Some((slot, allowed)) = ctx.floods.next()
     {
-        let (made, flood) = match flood {
-            Pending::Tenant(flood) => flood.serve(ctx, allowed.min(left)),
-            Pending::Overlay(flood) => flood.serve(ctx, allowed.min(left)),
-        };
+        let Slot { flood, next } = &mut slots[slot];
+        let made = serve(flood, ctx, allowed.min(left));
         // A flood without receivers left counts as one too.
         let made = made.clamp(1, left);
         left -= made;
-        ctx.floods.served(made, flood);
+        ctx.floods.served(made, flood.is_none().then_some(*next));
     }
+    ctx.floods.restore(slots);
     COPIES_PER_ITERATION - left
 }
 
+/// Serves up to `limit` receivers of a flood, and takes it when it has no others. Returns their number.
+fn serve<M: FrameMemory>(
+    flood: &mut Option<Pending>,
+    ctx: &mut BurstContext<'_, '_, M>,
+    limit: usize,
+) -> usize {
+    if let Some(Pending::Tenant(tenant)) = flood {
+        let made = tenant.serve(ctx, limit);
+        if tenant.is_served()
+            && let Some(Pending::Tenant(tenant)) = flood.take()
+        {
+            tenant.finish(ctx);
+        }
+        return made;
+    }
+    let Some(Pending::Overlay(overlay)) = flood.take() else {
+        return 0;
+    };
+    let (made, rest) = overlay.serve(ctx, limit);
+    *flood = rest;
+    made
+}
+
 impl PendingFlood {
-    /// Serves up to `limit` receivers. Returns their number, and the flood while it has others.
-    fn serve<M: FrameMemory>(
-        mut self,
-        ctx: &mut BurstContext<'_, '_, M>,
-        limit: usize,
-    ) -> (usize, Option<Pending>) {
+    /// Serves up to `limit` receivers. Returns their number.
+    fn serve<M: FrameMemory>(&mut self, ctx: &mut BurstContext<'_, '_, M>, limit: usize) -> usize {
         // Segments are copies too.
         let segments = ctx.frames_of(&self.frame.frame) as usize;
-        let made = self.advance(ctx, limit.div_ceil(segments)) * segments;
-        (made, self.finish(ctx).map(Pending::Tenant))
+        if segments == 1 {
+            return self.advance(ctx, limit);
+        }
+        self.advance(ctx, limit.div_ceil(segments)) * segments
+    }
+
+    /// True when no other receiver is left than one that gets the frame itself.
+    const fn is_served(&self) -> bool {
+        matches!(self.next, NextReceiver::Last(_) | NextReceiver::Done)
     }
 
     /// Serves all receivers, in the burst that received the frame. Returns the flood if any are left.
@@ -151,18 +167,21 @@ impl PendingFlood {
         if let NextReceiver::Vtep(last) = self.next {
             self.serve_vteps(ctx, domain, last, usize::MAX);
         }
-        self.finish(ctx)
+        if self.is_served() {
+            self.finish(ctx);
+            return None;
+        }
+        Some(self)
     }
 
-    /// Ends the flood when no other receiver is left than one that gets the frame itself. Otherwise
-    /// returns it.
-    fn finish<M: FrameMemory>(self, ctx: &mut BurstContext<'_, '_, M>) -> Option<Self> {
+    /// Sends the frame itself to the last receiver, if one is left, or frees it.
+    fn finish<M: FrameMemory>(self, ctx: &mut BurstContext<'_, '_, M>) {
         match self.next {
             NextReceiver::Last(vtep) => self.serve_last(ctx, vtep),
-            NextReceiver::Done => self.free(ctx.pool),
-            NextReceiver::Port(_) | NextReceiver::Vtep(_) => return Some(self),
+            NextReceiver::Done | NextReceiver::Port(_) | NextReceiver::Vtep(_) => {
+                self.free(ctx.pool);
+            }
         }
-        None
     }
 
     /// Serves up to `limit` receivers. Returns the number of receivers.
@@ -322,33 +341,6 @@ impl PendingFlood {
             Some(tunnel) => frame.send_to_vtep(ctx, tunnel),
             None => ctx.pool.free(frame.frame),
         }
-    }
-
-    /// The frame's chunks, when the copy for a VTEP may share them. The first such copy shares them
-    /// with all that follow, `left` in total: each copy takes a reference, and the last one those of
-    /// the frame itself. `None`: the payload must be copied.
-    #[inline]
-    fn share<M: FrameMemory>(
-        &mut self,
-        ctx: &BurstContext<'_, '_, M>,
-        path: &CopyPath<'_>,
-        left: usize,
-    ) -> Option<Shared> {
-        if !path.device.multi_buffer || self.frame.frame.len() < MIN_SHARED_LEN {
-            return None;
-        }
-        let payload = SharedPayload::new(&self.frame.frame, MAX_HEADER)?;
-        let references = *self.references.get_or_insert_with(|| {
-            let table = ctx.pool.memory().segments();
-            table.share(self.frame.frame.chunk(), left as u32);
-            table
-                .rest(&self.frame.frame)
-                .for_each(|segment| table.share(segment.chunk(), left as u32));
-            left as u32
-        }) as usize;
-        // If the list has grown since, the last one is kept: other copies don't share.
-        let limit = references - usize::from(references < left);
-        (limit > 0).then_some(Shared { payload, limit })
     }
 
     /// Sends to VTEPs of `ids`, of which the first has the path `first`, while their paths are on the

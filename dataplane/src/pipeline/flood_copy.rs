@@ -8,6 +8,7 @@
 
 use super::context::BurstContext;
 use super::encap::{PerPacketFields, Tail};
+use super::flood_queue::PendingFlood;
 use super::flood_writer::{AnyWriter, BLOCK, BlockWriter, LINE, LongWriter, PlainHeaders, Writer};
 use super::flow;
 use super::meta::{TenantFrame, TxFrame};
@@ -87,6 +88,17 @@ impl Layout {
     }
 }
 
+/// The shortest frame whose chunks are shared, bytes. Copying a shorter one costs less than the
+/// second buffer costs the kernel.
+const MIN_SHARED_LEN: usize = 256;
+
+/// A payload that copies share, and how many of them may.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shared {
+    pub(super) payload: SharedPayload,
+    pub(super) limit: usize,
+}
+
 /// The path to the first VTEP of several copies; those to the others are like it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CopyPath<'t> {
@@ -143,6 +155,35 @@ impl<'t> CopyPath<'t> {
     #[inline]
     pub(super) const fn prefers_copies(&self, len: usize) -> bool {
         matches!(self.kind, PathKind::Plain(..)) && len <= BLOCK
+    }
+}
+
+impl PendingFlood {
+    /// The frame's chunks, when the copy for a VTEP may share them. The first such copy shares them
+    /// with all that follow, `left` in total: each copy takes a reference, and the last one those of
+    /// the frame itself. `None`: the payload must be copied.
+    #[inline]
+    pub(super) fn share<M: FrameMemory>(
+        &mut self,
+        ctx: &BurstContext<'_, '_, M>,
+        path: &CopyPath<'_>,
+        left: usize,
+    ) -> Option<Shared> {
+        if !path.device.multi_buffer || self.frame.frame.len() < MIN_SHARED_LEN {
+            return None;
+        }
+        let payload = SharedPayload::new(&self.frame.frame, MAX_HEADER)?;
+        let references = *self.references.get_or_insert_with(|| {
+            let table = ctx.pool.memory().segments();
+            table.share(self.frame.frame.chunk(), left as u32);
+            table
+                .rest(&self.frame.frame)
+                .for_each(|segment| table.share(segment.chunk(), left as u32));
+            left as u32
+        }) as usize;
+        // If the list has grown since, the last one is kept: other copies don't share.
+        let limit = references - usize::from(references < left);
+        (limit > 0).then_some(Shared { payload, limit })
     }
 }
 

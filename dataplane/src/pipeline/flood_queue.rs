@@ -51,12 +51,13 @@ struct SourceQueue {
     deficit: u16,
 }
 
+/// A place for a flood.
 #[derive(Debug)]
-struct Slot {
-    /// `None`: free, or being served.
-    flood: Option<Pending>,
+pub(super) struct Slot {
+    /// `None`: free.
+    pub(super) flood: Option<Pending>,
     /// The next slot of the same queue.
-    next: u16,
+    pub(super) next: u16,
 }
 
 /// The pending floods of a worker. Nothing is allocated after [`FloodQueue::new`].
@@ -203,14 +204,24 @@ impl FloodQueue {
         Some(flood.origin().device)
     }
 
-    /// Takes the flood that is served next, and how many copies of it may be made: [`QUANTUM`] at a
-    /// time, unless no other source waits. Must be followed by [`FloodQueue::served`].
-    pub(super) fn next(&mut self) -> Option<(Pending, usize)> {
+    /// Takes all floods out, to be served where they are ([`FloodQueue::next`]). None may be queued
+    /// until they are put back ([`FloodQueue::restore`]).
+    pub(super) fn take_slots(&mut self) -> Box<[Slot]> {
+        std::mem::take(&mut self.slots)
+    }
+
+    /// Puts back what [`FloodQueue::take_slots`] returned.
+    pub(super) fn restore(&mut self, slots: Box<[Slot]>) {
+        self.slots = slots;
+    }
+
+    /// The slot of the flood that is served next, and how many copies of it may be made: [`QUANTUM`]
+    /// at a time, unless no other source waits. Must be followed by [`FloodQueue::served`].
+    pub(super) fn next(&mut self) -> Option<(usize, usize)> {
         let queue = &mut self.queues[usize::from(*self.active.front()?)];
         if queue.deficit == 0 {
             queue.deficit = QUANTUM as u16;
         }
-        let flood = self.slots[usize::from(queue.first)].flood.take()?;
         // No other source waits for its turn.
         let alone = self.active.len() == 1;
         let allowed = if alone {
@@ -218,23 +229,20 @@ impl FloodQueue {
         } else {
             queue.deficit.into()
         };
-        Some((flood, allowed))
+        Some((queue.first.into(), allowed))
     }
 
-    /// Ends what [`FloodQueue::next`] began: `copies` were made, at most as many as allowed.
-    /// `flood`: it has receivers left.
-    pub(super) fn served(&mut self, copies: usize, flood: Option<Pending>) {
+    /// Ends what [`FloodQueue::next`] began: `copies` were made, at most as many as allowed. `after`:
+    /// the flood was taken out of its slot, after which this is the next one of its source.
+    pub(super) fn served(&mut self, copies: usize, after: Option<u16>) {
         let Some(&number) = self.active.front() else {
             return;
         };
         let queue = &mut self.queues[usize::from(number)];
         queue.deficit = queue.deficit.saturating_sub(copies as u16);
-        let first = usize::from(queue.first);
-        if flood.is_some() {
-            self.slots[first].flood = flood;
-        } else {
+        if let Some(next) = after {
             self.free_slots.push(queue.first);
-            queue.first = self.slots[first].next;
+            queue.first = next;
             queue.len -= 1;
         }
         let SourceQueue {
@@ -265,10 +273,15 @@ impl FloodQueue {
             };
             let SourceQueue { source, len, .. } = self.queues[usize::from(number)];
             for _ in 0..len {
-                let Some((flood, _)) = self.next() else {
+                let Some((slot, _)) = self.next() else {
                     return;
                 };
-                self.served(0, None);
+                let Slot { flood, next } = &mut self.slots[slot];
+                let (flood, next) = (flood.take(), *next);
+                self.served(0, Some(next));
+                let Some(flood) = flood else {
+                    continue;
+                };
                 if !is_valid(&flood) {
                     free(flood);
                 } else if let Err(flood) = self.push(source, flood) {
