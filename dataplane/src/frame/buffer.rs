@@ -17,7 +17,7 @@
 //! - The next segment and the offload: the worker that has the frame's token.
 //! - The holder: that worker when it gives the chunk to a socket, and then the owner of the socket.
 //!   That of a shared chunk stays user space: it may be in several rings at once.
-//! - The references: whoever shares the chunk, as its only owner, and then all that release it.
+//! - The references: the only owner when it shares the chunk, and then all that release it.
 //!
 //! Chunks move between workers over queues that order memory, so that relaxed loads and stores
 //! suffice. Only the release of a shared chunk needs an ordering of its own, because the last owner
