@@ -85,15 +85,12 @@ impl PacketInterface {
     }
 
     /// What it receives is counted as dropped while it has no socket.
-    pub(super) fn set_bound(&self, sockets: usize) {
-        let set = match &self.programs {
+    pub(super) fn set_bound(&self, sockets: usize) -> Result<(), BackendError> {
+        match &self.programs {
             Programs::Tenant(isolation) => isolation.set_taken(sockets > 0),
             Programs::Underlay(filter) => filter.set_taken(sockets > 0),
-        };
-        if let Err(error) = set {
-            let interface = self.device.name();
-            tracing::error!(interface, %error, "can't tell the tcx programs that there are sockets");
-        }
+        }?;
+        Ok(())
     }
 
     /// Replaces the addresses that VXLAN is accepted for.
