@@ -20,7 +20,6 @@ use super::statistics::{SocketId, Statistics};
 use super::sys::{self, Mapping};
 use crate::frame::chain::{Segment, SegmentTable};
 use crate::frame::{Frame, FrameMemory, HEADROOM, MAX_CHUNKS, Pool};
-use crate::mem::prefetch;
 
 /// Size of a huge page, bytes.
 const HUGE_PAGE: usize = 2 << 20;
@@ -91,8 +90,8 @@ impl FrameMemory for UmemMemory {
     }
 
     #[inline]
-    fn prefetch(&self, frame: &Frame, before: usize) {
-        prefetch(self.at(frame.first()).as_ptr().wrapping_sub(before));
+    fn address(&self, frame: &Frame) -> *const u8 {
+        self.at(frame.first()).as_ptr()
     }
 
     #[inline]

@@ -8,6 +8,7 @@
 //! A device fills each chunk before the next one, so that all headers are in the first segment, the
 //! only one that the pipeline parses and writes.
 
+mod apart;
 pub mod assembly;
 pub mod chain;
 pub mod offload;
@@ -263,6 +264,13 @@ impl Frame {
         Ok(())
     }
 
+    /// Keeps `len` bytes after the first `skip` of a frame that is plain and has as many.
+    #[inline]
+    pub(crate) const fn keep(&mut self, skip: u16, len: usize) {
+        debug_assert!(self.is_plain() && skip as usize + len <= self.len());
+        self.0 = (self.0 & ((1 << LEN) - 1)) + ((skip as u64) << START) | (len as u64) << LEN;
+    }
+
     /// Reduces the lengths of the first segment and of the further ones.
     #[inline]
     fn shorten(&mut self, head: usize, rest: usize) {
@@ -298,8 +306,8 @@ pub trait FrameMemory {
     /// The bytes of the frame's first segment, to write.
     fn bytes_mut<'a>(&'a mut self, frame: &'a mut Frame) -> &'a mut [u8];
 
-    /// Prefetches the cache line `before` bytes before the frame's first byte.
-    fn prefetch(&self, frame: &Frame, before: usize);
+    /// The address of the frame's first byte, to prefetch it.
+    fn address(&self, frame: &Frame) -> *const u8;
 
     /// The bytes of `segment`, which belongs to frame `of`.
     fn segment<'a>(&'a self, of: &'a Frame, segment: Segment) -> &'a [u8];

@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
-use super::ecn;
+use super::{ecn, validate};
 use crate::addr::MacAddr;
 use crate::drop::DropReason;
 use crate::table::Settings;
@@ -79,49 +79,83 @@ impl TunnelHeaders {
         })
     }
 
-    /// The Ethernet header of the inner frame of a packet of this tunnel, and where that frame is;
-    /// `None` for any other packet, and for one that is dropped because of its outer headers.
+    /// The inner frame of a packet of this tunnel, whose VNI passes tags if `pass_tags`; `None` for any
+    /// other packet, for one that is dropped because of its headers, and for few others. `packet`:
+    /// all of it, in one segment.
     #[inline(always)]
-    pub(super) fn inner<'p>(&self, packet: &'p [u8]) -> Option<(Ethernet<'p>, Range<usize>)> {
+    pub(super) fn inner(&self, packet: &[u8], pass_tags: bool) -> Option<InnerFrame> {
         match self {
-            Self::V4(common) => inner_v4(common, packet),
-            Self::V6(common) => inner_v6(common, packet),
+            Self::V4(common) => inner_v4(common, packet, pass_tags),
+            Self::V6(common) => inner_v6(common, packet, pass_tags),
         }
     }
 }
 
+/// The inner frame of a packet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct InnerFrame {
+    /// Where it begins, bytes.
+    pub(super) start: u16,
+    /// Its length, bytes.
+    pub(super) len: usize,
+    /// Its destination MAC, as [`MacAddr::to_bits`].
+    pub(super) destination: u64,
+}
+
+impl InnerFrame {
+    /// The frame at `start`, and a number whose top bit is set when it is left to the general
+    /// functions.
+    #[inline(always)]
+    fn new(header: Ethernet<'_>, (start, len): (usize, i64), pass_tags: bool) -> (Self, u64) {
+        let tag = if pass_tags {
+            0
+        } else {
+            validate::may_have_tag(header)
+        };
+        let frame = Self {
+            start: start as u16,
+            len: len as usize,
+            destination: header.destination_bits(),
+        };
+        let runt = (len - ethernet::LEN as i64) as u64;
+        (frame, runt | tag | validate::rejected_macs(header))
+    }
+}
+
 #[inline(always)]
-fn inner_v4<'p>(common: &[u64; 6], packet: &'p [u8]) -> Option<(Ethernet<'p>, Range<usize>)> {
+fn inner_v4(common: &[u64; 6], packet: &[u8], pass_tags: bool) -> Option<InnerFrame> {
     let headers: &[u8; PLAIN_V4 + ethernet::LEN] = packet.first_chunk()?;
     let inner = Ethernet::parse(&headers[PLAIN_V4..])?;
     let ip = Ipv4::parse(&headers[IP_OFFSET..])?;
     let udp = Udp::parse(&headers[IP_OFFSET + ipv4::LEN..])?;
-    let total = ip.total_len();
-    // All hold for nearly every packet of a run.
-    let is_usual = is_equal(masked(headers, &COMMON_V4), common)
-        & (total >= OVERHEAD_V4 + ethernet::LEN)
-        & (total <= packet.len() - IP_OFFSET)
-        & (udp.len() + ipv4::LEN == total)
-        & ip.checksum_is_valid();
-    is_usual.then_some((inner, PLAIN_V4..IP_OFFSET + total))
+    let total = ip.total_len() as i64;
+    let place = (PLAIN_V4, total - OVERHEAD_V4 as i64);
+    let (frame, rejected) = InnerFrame::new(inner, place, pass_tags);
+    // All hold for nearly every packet of a run, so one branch suffices: a bit is set where a field
+    // is not as it should be, and the sign where a number is less.
+    let wrong = differences(masked(headers, &COMMON_V4), common)
+        | (udp.len() as i64 + ipv4::LEN as i64 - total) as u64;
+    let less = (packet.len() as i64 - IP_OFFSET as i64 - total) as u64 | rejected;
+    (wrong | less >> 63 == 0 && ip.checksum_is_valid()).then_some(frame)
 }
 
 #[inline(never)]
-fn inner_v6<'p>(common: &[u64; 9], packet: &'p [u8]) -> Option<(Ethernet<'p>, Range<usize>)> {
+fn inner_v6(common: &[u64; 9], packet: &[u8], pass_tags: bool) -> Option<InnerFrame> {
     const ADDRESSES: usize = IP_OFFSET + 8;
     const DATAGRAM: usize = IP_OFFSET + ipv6::LEN;
     let headers: &[u8; PLAIN_V6 + ethernet::LEN] = packet.first_chunk()?;
     let inner = Ethernet::parse(&headers[PLAIN_V6..])?;
     let udp = Udp::parse(&headers[DATAGRAM..])?;
     let payload = Ipv6::parse(&headers[IP_OFFSET..])?.payload_len();
-    let is_usual = is_equal(masked(headers, &COMMON_V6), common)
-        & (payload >= INNER_OFFSET + ethernet::LEN)
-        & (udp.len() == payload)
-        & !udp.has_no_checksum();
+    let place = (PLAIN_V6, payload as i64 - INNER_OFFSET as i64);
+    let (frame, rejected) = InnerFrame::new(inner, place, pass_tags);
+    let wrong = differences(masked(headers, &COMMON_V6), common)
+        | (udp.len() ^ payload) as u64
+        | u64::from(udp.has_no_checksum());
     // The datagram follows the addresses, which its checksum covers as well.
     let covered = packet.get(ADDRESSES..DATAGRAM + payload)?;
     let sum = Sum::new().pseudo_header(&[], udp::PROTOCOL, payload);
-    (is_usual && sum.bytes(covered).is_valid()).then_some((inner, PLAIN_V6..DATAGRAM + payload))
+    (wrong | rejected >> 63 == 0 && sum.bytes(covered).is_valid()).then_some(frame)
 }
 
 /// Eight bytes of headers: their offset, and the bits that are equal in all packets of a tunnel.
@@ -171,16 +205,18 @@ fn masked<const LEN: usize, const FIELDS: usize>(
     fields: &[Field; FIELDS],
 ) -> [u64; FIELDS] {
     fields.map(|(at, mask)| {
-        let word: [u8; 8] = std::array::from_fn(|byte| headers[at + byte]);
-        u64::from_ne_bytes(word) & u64::from_ne_bytes(mask)
+        let word = headers[at..]
+            .first_chunk()
+            .map_or(0, |word| u64::from_ne_bytes(*word));
+        word & u64::from_ne_bytes(mask)
     })
 }
 
-/// Compares in registers, where `==` calls a function for arrays in memory.
+/// The bits that differ. Compares in registers, where `==` calls a function for arrays in memory.
 #[inline(always)]
-fn is_equal<const FIELDS: usize>(one: [u64; FIELDS], other: &[u64; FIELDS]) -> bool {
+fn differences<const FIELDS: usize>(one: [u64; FIELDS], other: &[u64; FIELDS]) -> u64 {
     let pairs = one.iter().zip(other);
-    pairs.fold(0, |differences, (one, other)| differences | (one ^ other)) == 0
+    pairs.fold(0, |differences, (one, other)| differences | (one ^ other))
 }
 
 /// The fields of a validated outer IP header.
