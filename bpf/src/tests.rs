@@ -236,13 +236,11 @@ fn endpoints_that_could_not_be_set_are_set_later() {
         let added = map.update(&foreign(number), &[1], MapFlags::ANY);
         added.unwrap();
     }
-    drop(map);
     let wanted = [own, group];
     assert!(programs.set_endpoints(&wanted, 4789).is_err());
     assert!(programs.set_endpoints(&wanted, 4789).is_err());
     let map = programs.map("endpoints").unwrap();
     map.delete(&foreign(7)).unwrap();
-    drop(map);
     programs.set_endpoints(&wanted, 4789).unwrap();
     assert_eq!(programs.endpoints.len(), 2);
     assert_eq!(run(&mut programs, &[ipv4(&[], 0, 0)]), [DROP]);
