@@ -31,7 +31,6 @@ use std::time::{Duration, Instant};
 
 use vtep_dataplane::addr::{DeviceId, WorkerId};
 use vtep_dataplane::afxdp::Umem;
-use vtep_dataplane::packet::Isolation;
 use vtep_dataplane::stats::Counters;
 
 pub use self::backend::{
@@ -44,6 +43,7 @@ use self::bypass::BypassWatch;
 pub use self::error::{BackendError, InterfaceError};
 pub use self::io_choice::{IoChoice, IoKind};
 use self::look::Looks;
+use self::packet_interface::Programs;
 pub use self::ports::TenantPorts;
 pub use self::program_drops::ProgramDrops;
 use self::program_facts::{Fact, UnwrittenFacts};
@@ -143,8 +143,8 @@ pub struct ManagedInterface {
     /// When it was last opened again because its driver did not run the program, or the kernel did not
     /// fill a socket.
     attached_again: Option<Instant>,
-    /// Keeps the tenant and the host apart while it is closed to be opened again.
-    barrier: Option<Isolation>,
+    /// Drops what its sockets took while it is closed to be opened again.
+    barrier: Option<Programs>,
 }
 
 impl ManagedInterface {
@@ -284,7 +284,7 @@ impl Interfaces {
             return Err(InterfaceError::Unsuitable(reason.clone()));
         }
         let workers = self.budget.workers() as u32;
-        let mut choice = IoChoice::of(name, purpose, io)?;
+        let mut choice = IoChoice::of(name, purpose, io, self.settings.names_afxdp())?;
         let backend = Backend::open(name, purpose, &mut choice, &self.settings, workers)?;
         let first = match purpose {
             Purpose::Underlay => 0,
@@ -451,7 +451,7 @@ impl Interfaces {
         if let Err(error) = open.backend.set_bound(0) {
             tracing::warn!(interface = %name, %error, "frames are not counted while the interface is closed");
         }
-        managed.earlier_drops = managed.earlier_drops + ProgramDrops::of(&open.backend.drops());
+        managed.earlier_drops = managed.earlier_drops + ProgramDrops::of_open(&open);
         if !workers.detach(managed.id, 0) {
             tracing::error!(interface = %name, "a worker did not close its queues in time");
         }
