@@ -111,7 +111,7 @@ impl Frame {
     #[inline]
     const fn is_sibling(&self, other: &Self) -> bool {
         const SAME: u64 = (MAX_CHUNKS as u64 - 1) | u64::MAX << SHARED;
-        (self.0 ^ other.0) & SAME == 0 && self.is_part()
+        (self.0 ^ other.0) & SAME == 0 && other.is_part()
     }
 
     /// Moves the frame out. The token that is left refers to no chunk and may only be dropped.
@@ -269,7 +269,7 @@ impl Frame {
     #[inline]
     pub(crate) const fn keep(&mut self, skip: u16, len: usize) {
         debug_assert!(self.is_plain() && skip as usize + len <= self.len());
-        self.0 = (self.0 & ((1 << LEN) - 1)) + ((skip as u64) << START) | (len as u64) << LEN;
+        self.0 = ((self.0 & ((1 << LEN) - 1)) + ((skip as u64) << START)) | ((len as u64) << LEN);
     }
 
     /// Reduces the lengths of the first segment and of the further ones.
