@@ -171,11 +171,13 @@ impl SegmentTable {
     #[inline]
     pub(crate) fn release(&self, chunk: u32, times: u32) -> bool {
         let cell = &self.ref_counts[chunk as usize];
-        if cell.load(Ordering::Relaxed) == 0 {
-            return true;
-        }
         // Orders all accesses of former owners before the reuse of the chunk.
-        cell.fetch_sub(times, Ordering::AcqRel) == times
+        let references = cell.load(Ordering::Acquire);
+        if references == times {
+            // No one else has any: without an atomic subtraction, which takes as long as some copies.
+            cell.store(0, Ordering::Relaxed);
+        }
+        references == 0 || references == times || cell.fetch_sub(times, Ordering::AcqRel) == times
     }
 }
 
