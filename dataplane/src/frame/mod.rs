@@ -8,6 +8,7 @@
 //! A device fills each chunk before the next one, so that all headers are in the first segment, the
 //! only one that the pipeline parses and writes.
 
+mod apart;
 pub mod assembly;
 pub mod chain;
 pub mod offload;

@@ -20,6 +20,7 @@
 
 use super::cache::TxTunnel;
 use super::context::BurstContext;
+use super::cut::Superframe;
 use super::encap::Tail;
 use super::flood_copy::Copies;
 use super::flood_queue::{FloodSource, NextReceiver, Pending, PendingFlood, after, after_place};
@@ -226,7 +227,8 @@ impl PendingFlood {
             }
             let served = match self.frame.lookup_tunnel(ctx, *id, domain) {
                 Some(tunnel) if self.frame.frame.has_offload() => {
-                    cut_to_vtep(ctx, &self.frame, tunnel);
+                    let superframe = Superframe::Kept(&self.frame.frame);
+                    cut_to_vtep(ctx, superframe, &self.frame.meta, tunnel);
                     1
                 }
                 Some(tunnel) => {

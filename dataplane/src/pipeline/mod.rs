@@ -99,6 +99,7 @@ pub struct Pipeline {
     /// The version of the snapshot of the last burst.
     version: u64,
     removed: u64,
+    cuts: Option<bool>,
     lookups: Lookups,
 }
 
@@ -141,6 +142,7 @@ impl PipelineState {
             sources: &mut self.sources,
             gro: &mut self.gro,
             identification: &mut self.identification,
+            cuts: None,
             out,
             rx_port: PathCache::new(self.worker),
             rx_tunnel: PathCache::new(self.worker),
@@ -168,6 +170,7 @@ impl Pipeline {
             },
             version: 0,
             removed: 0,
+            cuts: None,
             lookups: Lookups::default(),
         }
     }
@@ -189,6 +192,7 @@ impl Pipeline {
         out: &mut TxQueues,
     ) {
         self.refresh(tables.snapshot, pool);
+        self.cuts = None;
         let Some(device) = tables.snapshot.ports.device(device) else {
             // Just removed from the tables: its counters are gone.
             self.removed += frames.len() as u64;
@@ -228,6 +232,14 @@ impl Pipeline {
                 }
             }
         }
+        self.cuts = ctx.cuts;
+    }
+
+    /// Whether the last superframe of the last burst for one receiver was cut; `None` if there was none.
+    #[inline]
+    #[must_use]
+    pub const fn cuts(&self) -> Option<bool> {
+        self.cuts
     }
 
     /// Continues to flood pending frames, to up to [`flood::COPIES_PER_ITERATION`] receivers. The

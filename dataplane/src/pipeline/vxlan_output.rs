@@ -3,7 +3,7 @@
 
 use super::cache::TxTunnel;
 use super::context::BurstContext;
-use super::cut::{Cut, cut};
+use super::cut::{Cut, Superframe, cut};
 use super::ecn::OuterTos;
 use super::encap::{self, PerPacketFields, PlainHeaderV4, PlainHeaderV6, RunHeader, Tail};
 use super::meta::{Disposition, DropScope, FrameMeta, TenantFrame, TxFrame};
@@ -203,7 +203,8 @@ pub(super) fn encapsulate<M: FrameMemory>(
 #[cold]
 pub(super) fn cut_to_vtep<'t, M: FrameMemory>(
     ctx: &mut BurstContext<'t, '_, M>,
-    TenantFrame { frame, meta }: &TenantFrame,
+    superframe: Superframe<'_>,
+    meta: &FrameMeta,
     tunnel: TxTunnel<'t>,
 ) {
     let TxTunnel {
@@ -220,7 +221,7 @@ pub(super) fn cut_to_vtep<'t, M: FrameMemory>(
     };
     let fields = meta.per_packet_fields(&ctx.snapshot.settings, domain);
     ctx.set_tx_tunnel(tunnel);
-    let left = cut(ctx, frame, scope, |ctx, segment| {
+    let left = cut(ctx, superframe, scope, |ctx, segment| {
         let (len, chunks) = (segment.frame.len(), segment.chunks);
         match EncapsulatedFrame::prepend_summed(ctx, segment, path, fields) {
             Ok(packet) => {
@@ -420,8 +421,8 @@ impl TenantFrame {
         tunnel: TxTunnel<'t>,
     ) {
         if self.frame.has_offload() {
-            cut_to_vtep(ctx, &self, tunnel);
-            return ctx.pool.free(self.frame);
+            ctx.cuts = Some(true);
+            return cut_to_vtep(ctx, Superframe::Last(self.frame), &self.meta, tunnel);
         }
         ctx.set_tx_tunnel(tunnel);
         encapsulate(ctx, self.frame, &self.meta);

@@ -125,6 +125,8 @@ pub struct MemoryPort {
     sent: Vec<(Vec<u8>, Offload)>,
     capacity: usize,
     chunk_fill: usize,
+    /// The same of a frame's first chunk.
+    first_fill: Option<usize>,
     error: Option<i32>,
     busy_poll_ended: bool,
     /// Frames are accepted and never sent.
@@ -139,6 +141,7 @@ impl Default for MemoryPort {
             sent: Vec::new(),
             capacity: usize::MAX,
             chunk_fill: usize::MAX,
+            first_fill: None,
             error: None,
             busy_poll_ended: false,
             stuck: false,
@@ -194,15 +197,22 @@ impl MemoryPort {
         self.chunk_fill = bytes;
     }
 
+    /// Sets how many bytes of a received frame its first chunk holds at most, if that is another number: as
+    /// many as fit after the headroom, or less.
+    pub const fn set_first_fill(&mut self, bytes: Option<usize>) {
+        self.first_fill = bytes;
+    }
+
     /// One frame in as many chunks as it needs. `None`, with all chunks freed, when it needs too
     /// many or more than are free.
     fn place<M: FrameMemory>(&self, pool: &mut Pool<M>, bytes: &[u8]) -> Option<Frame> {
         let capacity = self
             .chunk_fill
             .min(pool.memory().chunk_size() - usize::from(HEADROOM));
-        let mut parts = bytes.chunks(capacity);
-        let mut builder = ChainBuilder::new(fill(pool, parts.next().unwrap_or_default())?);
-        for part in parts {
+        let first = self.first_fill.unwrap_or(capacity).min(bytes.len());
+        let (first, rest) = bytes.split_at(first);
+        let mut builder = ChainBuilder::new(fill(pool, first)?);
+        for part in rest.chunks(capacity) {
             let appended =
                 fill(pool, part).map(|segment| builder.push(pool.memory().segments(), segment));
             if appended != Some(Ok(())) {

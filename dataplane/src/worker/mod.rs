@@ -209,13 +209,16 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         let received = slot.port.receive(&mut self.config.pool, &mut self.burst);
         if received > 0 {
             let device = slot.device;
-            self.process(device, now);
+            if let Some(cuts) = self.process(device, now) {
+                self.slots[slot_index].port.expect_cuts(cuts);
+            }
         }
         received
     }
 
     /// Runs the received burst of `device` through the pipeline, and sends the result.
-    fn process(&mut self, device: DeviceId, now: u64) {
+    /// Returns whether its superframes were cut; `None` if there were none.
+    fn process(&mut self, device: DeviceId, now: u64) -> Option<bool> {
         let Self {
             config,
             burst,
@@ -235,7 +238,9 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
                 .events
                 .send(WorkerEvent::Learn(snapshot.version, event));
         }
+        let cuts = pipeline.cuts();
         self.flush_tx();
+        cuts
     }
 
     /// Continues pending floods. Returns how many copies were made.
