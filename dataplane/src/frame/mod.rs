@@ -268,8 +268,7 @@ impl Frame {
     #[inline]
     pub(crate) const fn keep(&mut self, skip: u16, len: usize) {
         debug_assert!(self.is_plain() && skip as usize + len <= self.len());
-        let chunk_and_start = (self.0 & ((1 << LEN) - 1)) + ((skip as u64) << START);
-        self.0 = chunk_and_start | (len as u64) << LEN;
+        self.0 = ((self.0 & ((1 << LEN) - 1)) + ((skip as u64) << START)) | ((len as u64) << LEN);
     }
 
     /// Reduces the lengths of the first segment and of the further ones.
