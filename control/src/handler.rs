@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-pub use self::preflight::StartHost;
+pub use self::preflight::{StartHost, underlay_kinds};
 use crate::api::action::{Action, BgpShutdown};
 use crate::api::dispatch::Handler;
 use crate::api::message::{

@@ -9,9 +9,10 @@ use std::process::Output;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use vtep_tests::config::{each_underlay, over_underlay};
 use vtep_tests::craft::Packet;
 use vtep_tests::echo::{answers, assert_no_loss};
-use vtep_tests::fabric::{Fabric, Underlay, vtep4};
+use vtep_tests::fabric::{Fabric, Underlay, send_datagrams, vtep4};
 use vtep_tests::frame::{plain, udp4};
 use vtep_tests::link::{self, Host, mac};
 use vtep_tests::netns::{Netns, wait_for};
@@ -32,6 +33,7 @@ impl TapPort {
     fn new(io: &str) -> Self {
         let fabric = Fabric::new(1600);
         let [ns, far] = [1, 9].map(|number| fabric.hypervisor(number));
+        send_datagrams(&ns);
         link::multi_queue_tap(&ns, "tap11");
         let config = Config::new(vtep4(1))
             .io(io)
@@ -392,6 +394,12 @@ fn ethtool_channels_of_a_packet_port_cost_no_frame() {
 /// host's stack does not get it (findings D5, N4).
 #[test]
 fn ethtool_channels_of_the_underlay_are_followed() {
+    over_underlay("xdp", || channels_of_the_underlay(4));
+    // One socket for the one worker, whatever the queues.
+    over_underlay("packet", || channels_of_the_underlay(1));
+}
+
+fn channels_of_the_underlay(sockets: usize) {
     let [ns, far] = ["h1", "h9"].map(Netns::new);
     link::veth_queues(&ns, "eth0", &far, "eth0", 4);
     for (at, address) in [(&ns, 1), (&far, 9)] {
@@ -410,8 +418,8 @@ fn ethtool_channels_of_the_underlay_are_followed() {
     for at in [&ns, &far] {
         assert!(channels(at, "eth0", 4).status.success());
     }
-    wait_for("4 queues with sockets", 5, || {
-        (served(&vtepd, "eth0") == 4).then_some(())
+    wait_for("sockets of all queues", 5, || {
+        (served(&vtepd, "eth0") == sockets).then_some(())
     });
     let tenant = Raw::open(&host.ns, "eth0", Kind::Packet);
     let mut peer = Raw::open(&far, "eth0", Kind::Packet);
@@ -487,20 +495,22 @@ fn a_port_by_alternative_name(io: &str) {
 /// The underlay by an alternative name.
 #[test]
 fn the_underlay_may_be_an_alternative_name() {
-    let fabric = Fabric::new(1600);
-    let [ns, far] = [1, 9].map(|number| fabric.hypervisor(number));
-    ns.ip("link property add dev eth0 altname uplink");
-    let host = Host::new(&ns, 11);
-    let config = Config::with_underlay(vtep4(1), "uplink")
-        .vni(100, &[vtep4(9)])
-        .port("t11", &[mac(11)])
-        .fdb(&mac(12), vtep4(9));
-    let vtepd = Vtepd::start(&ns, &config);
-    vtepd.expect_up(&[vtep4(9)]);
-    let peer = Raw::open(&far, "eth0", Kind::Packet);
-    let mut tenant = Raw::open(&host.ns, "eth0", Kind::Packet);
-    tenant.send(&plain(&mac(12), &mac(11), "over-uplink"));
-    assert_eq!(peer.expect("over-uplink", 1).len(), 1);
+    each_underlay(|| {
+        let fabric = Fabric::new(1600);
+        let [ns, far] = [1, 9].map(|number| fabric.hypervisor(number));
+        ns.ip("link property add dev eth0 altname uplink");
+        let host = Host::new(&ns, 11);
+        let config = Config::with_underlay(vtep4(1), "uplink")
+            .vni(100, &[vtep4(9)])
+            .port("t11", &[mac(11)])
+            .fdb(&mac(12), vtep4(9));
+        let vtepd = Vtepd::start(&ns, &config);
+        vtepd.expect_up(&[vtep4(9)]);
+        let peer = Raw::open(&far, "eth0", Kind::Packet);
+        let mut tenant = Raw::open(&host.ns, "eth0", Kind::Packet);
+        tenant.send(&plain(&mac(12), &mac(11), "over-uplink"));
+        assert_eq!(peer.expect("over-uplink", 1).len(), 1);
+    });
 }
 
 /// Interfaces that are removed and created again with the same name and index, or that exchange

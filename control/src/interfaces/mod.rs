@@ -30,7 +30,6 @@ use std::time::{Duration, Instant};
 
 use vtep_dataplane::addr::{DeviceId, WorkerId};
 use vtep_dataplane::afxdp::Umem;
-use vtep_dataplane::packet::Isolation;
 use vtep_dataplane::stats::Counters;
 
 pub use self::backend::{
@@ -43,6 +42,7 @@ use self::bypass::BypassWatch;
 pub use self::error::{BackendError, InterfaceError};
 pub use self::io_choice::{IoChoice, IoKind};
 use self::look::Looks;
+use self::packet_interface::Programs;
 pub use self::ports::TenantPorts;
 pub use self::program_drops::ProgramDrops;
 pub use self::purpose::Purpose;
@@ -140,8 +140,8 @@ pub struct ManagedInterface {
     /// When it was last opened again because its driver did not run the program, or the kernel did not
     /// fill a socket.
     attached_again: Option<Instant>,
-    /// Keeps the tenant and the host apart while it is closed to be opened again.
-    barrier: Option<Isolation>,
+    /// Drops what its sockets took while it is closed to be opened again.
+    barrier: Option<Programs>,
 }
 
 impl ManagedInterface {
@@ -281,7 +281,7 @@ impl Interfaces {
             return Err(InterfaceError::Unsuitable(reason.clone()));
         }
         let workers = self.budget.workers() as u32;
-        let mut choice = IoChoice::of(name, purpose, io)?;
+        let mut choice = IoChoice::of(name, purpose, io, self.settings.names_afxdp())?;
         let backend = Backend::open(name, purpose, &mut choice, &self.settings, workers)?;
         let first = match purpose {
             Purpose::Underlay => 0,
@@ -443,7 +443,7 @@ impl Interfaces {
         };
         self.by_index.remove(&open.backend.ifindex());
         open.backend.set_bound(0);
-        managed.earlier_drops = managed.earlier_drops + ProgramDrops::of(&open.backend.drops());
+        managed.earlier_drops = managed.earlier_drops + ProgramDrops::of_open(&open);
         if !workers.detach(managed.id, 0) {
             tracing::error!(interface = %name, "a worker did not close its queues in time");
         }

@@ -33,6 +33,8 @@ impl EngineView<'_> {
                 via: None,
                 device: None,
                 members: Vec::new(),
+                io: None,
+                io_reason: None,
                 mac: None,
                 mtu: None,
                 path_mtu: shown.path_mtu.map(|known| known.mtu),
@@ -53,8 +55,14 @@ impl EngineView<'_> {
                     (Some(_), None) => PathState::Resolving,
                     (Some(_), Some(_)) => PathState::Unresolved,
                 };
+                let open = path.ifindex.and_then(|index| {
+                    let name = self.interfaces.by_index(index)?;
+                    self.interfaces.get(name)?.open()
+                });
                 UnderlayRow {
                     state,
+                    io: open.map(|open| open.choice.kind.into()),
+                    io_reason: open.map(|open| open.choice.why.to_owned()),
                     via: path.via,
                     device: Some(path.interface),
                     members: path.members.iter().map(ToString::to_string).collect(),

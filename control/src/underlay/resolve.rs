@@ -44,6 +44,8 @@ pub struct ShowPath {
     pub interface: String,
     /// The members of a bond that frames are sent on; empty for other interfaces.
     pub members: Vec<Arc<str>>,
+    /// Index of the first underlay interface that frames are sent on; `None` when the path is not used.
+    pub ifindex: Option<u32>,
     /// Weight among the next hops.
     pub weight: u16,
     /// The neighbor's MAC, if known.
@@ -180,6 +182,7 @@ fn resolve_hops(
             via: hop.via,
             members: members.map(|path| path.device.clone()).collect(),
             interface: interface.to_string(),
+            ifindex: paths.first().map(|path| path.ifindex),
             weight: hop.weight,
             mac: entry.and_then(|entry| entry.mac).map(HostMac::get),
             neighbor: nud_name(entry.map_or(NudState::None, |entry| entry.state)),
