@@ -268,7 +268,8 @@ impl Frame {
     #[inline]
     pub(crate) const fn keep(&mut self, skip: u16, len: usize) {
         debug_assert!(self.is_plain() && skip as usize + len <= self.len());
-        self.0 = (self.0 & ((1 << LEN) - 1)) + ((skip as u64) << START) | (len as u64) << LEN;
+        let front = (self.0 & ((1 << LEN) - 1)) + ((skip as u64) << START);
+        self.0 = front | (len as u64) << LEN;
     }
 
     /// Reduces the lengths of the first segment and of the further ones.
