@@ -45,8 +45,8 @@ use crate::table::publish::Reader;
 const IDLE_ITERATIONS: u32 = 8;
 
 /// Nanoseconds without work before a worker sleeps. To wake one takes its sender several microseconds,
-/// and a stream of superframes, 50 microseconds apart, does not fill the gaps; for longer, a worker
-/// would take the core from the kernel's part of the work.
+/// and the gaps in a stream of superframes are that short. If it is much longer, a spinning worker takes
+/// the core from the kernel's part of the work (softirq on the same core).
 const IDLE_NS: u64 = 15_000;
 
 /// Frames of the control thread that are injected in one iteration, so that ports do not wait
