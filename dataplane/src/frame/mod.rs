@@ -110,7 +110,7 @@ impl Frame {
     #[inline]
     const fn is_sibling(&self, other: &Self) -> bool {
         const SAME: u64 = (MAX_CHUNKS as u64 - 1) | u64::MAX << SHARED;
-        (self.0 ^ other.0) & SAME == 0 && self.is_part()
+        (self.0 ^ other.0) & SAME == 0 && other.is_part()
     }
 
     /// Moves the frame out. The token that is left refers to no chunk and may only be dropped.

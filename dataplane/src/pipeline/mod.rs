@@ -15,6 +15,7 @@
 //! - `tenant_input`, `vxlan_input`: the two inputs; what parse and forward do. `access_input`: the
 //!   first, for ports without checks of their own.
 //! - `vxlan_output`, `port_output`, `flood`: the three outputs; `overlay_flood`: to ports only.
+//! - `flood_copy`, `flood_writer`: the copies of a flooded frame for VTEPs.
 //! - `encap`, `decap`, `ecn`, `flow`, `parse`, `plain`, `inner`, `checksum`, `validate`: headers.
 //! - `segment`: cuts superframes into segments.
 //! - `superframe`, `segment`, `cut`: frames that their sender left to be cut.
@@ -37,6 +38,7 @@ mod encap;
 pub mod flood;
 mod flood_copy;
 mod flood_queue;
+mod flood_writer;
 mod flow;
 pub mod gro;
 mod gro_headers;
@@ -242,9 +244,10 @@ impl Pipeline {
         self.cuts
     }
 
-    /// Continues to flood pending frames, to up to [`flood::COPIES_PER_ITERATION`] receivers. The
-    /// worker calls it once per iteration, after all ports. Returns the number of receivers served;
-    /// fewer than the maximum means that no flood is pending any more.
+    /// Continues to flood pending frames, to up to [`flood::COPIES_PER_ITERATION`] receivers with those
+    /// of the floods that were served at once since the last call. The worker calls it once per
+    /// iteration, after all ports. Returns the number of receivers served in the iteration; fewer than
+    /// the maximum means that no flood is pending any more.
     pub fn replicate<M: FrameMemory>(
         &mut self,
         tables: Tables<'_>,
@@ -253,10 +256,12 @@ impl Pipeline {
         out: &mut TxQueues,
     ) -> usize {
         self.refresh(tables.snapshot, pool);
+        let at_once = self.state.floods.end_iteration();
         let first = self.state.floods.first_device();
         match first.and_then(|id| tables.snapshot.ports.device(id)) {
             Some(device) => {
-                flood::replicate(&mut self.state.context(tables, now_ns, device, pool, out))
+                let mut ctx = self.state.context(tables, now_ns, device, pool, out);
+                flood::replicate(&mut ctx, at_once)
             }
             None => 0,
         }
