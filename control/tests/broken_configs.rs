@@ -186,7 +186,7 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "neighbor",
         "[[vni.neighbor]]\nip = \"224.0.0.1\"\nmac = \"02:00:00:00:00:01\"",
-        "f:7: vni.neighbor.ip: invalid host address 224.0.0.1: must be a unicast address",
+        "f:7: vni.neighbor.ip: invalid host address 224.0.0.1: must be a unicast address, not a multicast address",
     ),
     (
         "learning on a locked port",

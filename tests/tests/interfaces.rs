@@ -553,3 +553,71 @@ fn a_reused_index_with(io: &str) {
     arrives(&other, "exchanged-again");
     assert!(pair.peer.with_marker("not-ours").is_empty());
 }
+
+/// The BPF map of a daemon with this name and 16,384 entries, by its number.
+fn bpf_map(vtepd: &Vtepd, name: &str) -> u32 {
+    let descriptors = format!("/proc/{}/fdinfo", vtepd.program.pid());
+    let files = std::fs::read_dir(descriptors).expect("vtepd runs");
+    let ids = files.filter_map(|file| {
+        let text = std::fs::read_to_string(file.ok()?.path()).ok()?;
+        let id = text.lines().find_map(|line| line.strip_prefix("map_id:"));
+        id?.trim().parse::<u32>().ok()
+    });
+    let found = ids.into_iter().find(|id| {
+        let map = bpftool(&format!("map show id {id} -j"));
+        let map: serde_json::Value = serde_json::from_str(&map).expect("JSON");
+        map["name"] == name && map["max_entries"] == 16_384
+    });
+    found.unwrap_or_else(|| panic!("no map {name}"))
+}
+
+fn bpftool(words: &str) -> String {
+    let output = std::process::Command::new("/usr/sbin/bpftool")
+        .args(words.split(' '))
+        .output()
+        .expect("bpftool: run scripts/setup");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "bpftool {words}: {error}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What the programs of an interface can't be told, as their map can't be written, is said until it
+/// succeeds, which is tried again.
+#[test]
+fn addresses_that_a_bpf_map_does_not_take_are_said_and_tried_again() {
+    let pair = RawPair::new();
+    let (ns, vtepd) = (&pair.hypervisors[0], &pair.vtepd);
+    ns.ip("route add 239.0.0.0/8 dev eth0");
+    let map = bpf_map(vtepd, "endpoints");
+    let entry = |verb: &str, number: u32, value: &str| {
+        let [.., a, b] = number.to_be_bytes();
+        format!(
+            "map {verb} id {map} key hex ff {a:x} {b:x}{}{value}",
+            " 0".repeat(17)
+        )
+    };
+    let fill: String = (1..16_384)
+        .map(|number| entry("update", number, " value hex 1") + "\n")
+        .collect();
+    let file = vtepd.dir().join("fill");
+    std::fs::write(&file, fill).expect("the scratch directory can be written");
+    bpftool(&format!("batch file {}", file.display()));
+    vtepd.done("vni add 300");
+    vtepd.done("flood add 239.1.1.1 --vni 300");
+    let degraded = || vtepd.show("status")["degraded"].to_string();
+    let part = "VXLAN to new ones is not received";
+    wait_for("it is said", 10, || degraded().contains(part).then_some(()));
+    // Tried again, and still full.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert!(degraded().contains(part), "{}", degraded());
+    bpftool(&entry("delete", 77, ""));
+    wait_for("it is told", 10, || {
+        (!degraded().contains(part)).then_some(())
+    });
+    let log = vtepd.program.log();
+    assert_eq!(
+        log.matches("a BPF map can't be written").count(),
+        1,
+        "{log}"
+    );
+}

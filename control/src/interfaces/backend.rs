@@ -149,9 +149,13 @@ impl Backend {
     }
 
     /// Notes how many sockets are bound.
-    pub(super) fn set_bound(&self, sockets: usize) {
-        if let Self::Packet(packet) = self {
-            packet.set_bound(sockets);
+    ///
+    /// # Errors
+    /// [`BackendError`] when the map of the programs can't be written.
+    pub(super) fn set_bound(&self, sockets: usize) -> Result<(), BackendError> {
+        match self {
+            Self::AfXdp(..) => Ok(()),
+            Self::Packet(packet) => packet.set_bound(sockets),
         }
     }
 

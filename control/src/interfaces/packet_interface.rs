@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use vtep_dataplane::afxdp::{Drops, Probe, Probed, Umem};
-use vtep_dataplane::packet::{BpfError, Isolation, PacketDevice, TcxError, UnderlayFilter};
+use vtep_dataplane::packet::{Isolation, PacketDevice, TcxError, UnderlayFilter};
 
 use super::Purpose;
 use super::error::BackendError;
@@ -55,8 +55,8 @@ impl Programs {
     /// Sets whether sockets take the frames. While none does, they are counted.
     ///
     /// # Errors
-    /// libbpf's error.
-    pub(super) fn set_taken(&self, taken: bool) -> Result<(), BpfError> {
+    /// [`TcxError`].
+    pub(super) fn set_taken(&self, taken: bool) -> Result<(), TcxError> {
         match self {
             Self::Tenant(isolation) => isolation.set_taken(taken),
             Self::Underlay(filter) => filter.set_taken(taken),
@@ -126,11 +126,8 @@ impl PacketInterface {
     }
 
     /// What it receives is counted as dropped while it has no socket.
-    pub(super) fn set_bound(&self, sockets: usize) {
-        if let Err(error) = self.programs.set_taken(sockets > 0) {
-            let interface = self.device.name();
-            tracing::error!(interface, %error, "can't tell the tcx programs that there are sockets");
-        }
+    pub(super) fn set_bound(&self, sockets: usize) -> Result<(), BackendError> {
+        Ok(self.programs.set_taken(sockets > 0)?)
     }
 
     /// Replaces the addresses that VXLAN is accepted for.

@@ -17,6 +17,7 @@ use super::links::{Link, Links};
 use super::neighbors::{KernelNeighbor, NeighborCache, NeighborKey, NudState};
 use super::path_mtu::PathMtus;
 use super::route::{NextHop, Route, RouteLookup, lookup_error};
+use super::set_routes::SetRoutes;
 
 /// One usable path to a VTEP.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +89,7 @@ pub(super) struct HostState {
     pub(super) neighbors: NeighborCache,
     pub(super) addresses: Addresses,
     pub(super) default_links: DefaultLinks,
+    pub(super) set_routes: SetRoutes,
     pub(super) path_mtus: PathMtus,
 }
 

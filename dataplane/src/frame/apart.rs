@@ -1,9 +1,9 @@
 //! Takes frames of several segments apart, into a frame for each segment.
 
 use super::Frame;
-use super::chain::SegmentTable;
+use super::buffer::BufferTable;
 
-impl SegmentTable {
+impl BufferTable {
     /// Whether no other frame shares a chunk of `frame`.
     pub(crate) fn is_unshared(&self, frame: &Frame) -> bool {
         !frame.is_part()

@@ -10,6 +10,7 @@
 
 mod apart;
 pub mod assembly;
+pub mod buffer;
 pub mod chain;
 pub mod offload;
 mod pool;
@@ -17,7 +18,7 @@ mod pool;
 use std::fmt;
 use std::ops::Range;
 
-use self::chain::{Segment, SegmentTable};
+use self::buffer::{BufferTable, Segment};
 pub(crate) use self::pool::DeferredRelease;
 pub use self::pool::Pool;
 use crate::wire::checksum::Sum;
@@ -185,7 +186,7 @@ impl Frame {
     }
 
     /// True when the table of segments has an [`self::offload::Offload`] for the frame
-    /// ([`SegmentTable::offload`]).
+    /// ([`BufferTable::offload`]).
     #[inline]
     #[must_use]
     pub const fn has_offload(&self) -> bool {
@@ -268,8 +269,7 @@ impl Frame {
     #[inline]
     pub(crate) const fn keep(&mut self, skip: u16, len: usize) {
         debug_assert!(self.is_plain() && skip as usize + len <= self.len());
-        let front = (self.0 & ((1 << LEN) - 1)) + ((skip as u64) << START);
-        self.0 = front | (len as u64) << LEN;
+        self.0 = ((self.0 & ((1 << LEN) - 1)) + ((skip as u64) << START)) | ((len as u64) << LEN);
     }
 
     /// Reduces the lengths of the first segment and of the further ones.
@@ -298,8 +298,8 @@ pub trait FrameMemory {
     /// Size of a chunk, bytes.
     fn chunk_size(&self) -> usize;
 
-    /// The links between the segments of frames, and their offloads.
-    fn segments(&self) -> &SegmentTable;
+    /// The records of the chunks: links between the segments of frames, offloads, references.
+    fn segments(&self) -> &BufferTable;
 
     /// The bytes of the frame's first segment.
     fn bytes<'a>(&'a self, frame: &'a Frame) -> &'a [u8];
@@ -374,7 +374,7 @@ pub trait FrameMemory {
 
 /// [`FrameMemory::chunks`] of a frame of several segments.
 #[cold]
-fn count_chain(segments: &SegmentTable, frame: &Frame) -> usize {
+fn count_chain(segments: &BufferTable, frame: &Frame) -> usize {
     1 + segments.rest(frame).count()
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::chain::SegmentTable;
+use super::buffer::BufferTable;
 use super::{BURST, Frame, FrameMemory, HEADROOM};
 
 /// A worker's free chunks. Chunks that another worker's pool owns (foreign ones) are kept apart, to
@@ -32,7 +32,7 @@ impl FreeChunks {
 
     /// Drops `times` references to a chunk; the last one frees it.
     #[inline]
-    fn release(&mut self, table: &SegmentTable, chunk: u32, times: u32) {
+    fn release(&mut self, table: &BufferTable, chunk: u32, times: u32) {
         if table.release(chunk, times) {
             self.put(chunk);
         }
@@ -42,7 +42,7 @@ impl FreeChunks {
     /// first chunk.
     fn release_all(
         &mut self,
-        table: &SegmentTable,
+        table: &BufferTable,
         frame: &Frame,
         times: u32,
         deferred: &mut DeferredRelease,
@@ -58,7 +58,7 @@ impl FreeChunks {
     #[inline]
     fn defer_release(
         &mut self,
-        table: &SegmentTable,
+        table: &BufferTable,
         chunk: u32,
         times: u32,
         before: &mut DeferredRelease,
@@ -75,7 +75,7 @@ impl FreeChunks {
     }
 
     #[inline]
-    fn flush_deferred(&mut self, table: &SegmentTable, deferred: DeferredRelease) {
+    fn flush_deferred(&mut self, table: &BufferTable, deferred: DeferredRelease) {
         deferred
             .0
             .into_iter()
@@ -83,7 +83,7 @@ impl FreeChunks {
     }
 
     #[inline]
-    fn flush(&mut self, table: &SegmentTable, references: References) {
+    fn flush(&mut self, table: &BufferTable, references: References) {
         if references.times > 0 {
             self.release(table, references.chunk, references.times);
         }

@@ -35,9 +35,6 @@ mod transmitter;
 mod underlay;
 pub mod vnet;
 
-/// libbpf's error.
-pub use vtep_bpf::Error as BpfError;
-
 pub use self::device::PacketDevice;
 pub use self::error::Error;
 pub use self::isolation::Isolation;

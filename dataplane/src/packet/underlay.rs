@@ -79,9 +79,10 @@ impl UnderlayFilter {
     /// Sets whether sockets take the packets. While none does, they are counted.
     ///
     /// # Errors
-    /// libbpf's error.
-    pub fn set_taken(&self, taken: bool) -> Result<(), vtep_bpf::Error> {
-        self.programs.set_taken(taken)
+    /// [`TcxError`].
+    pub fn set_taken(&self, taken: bool) -> Result<(), TcxError> {
+        let failed = |error| TcxError::of_bpf(&self.name, "note the sockets", &error);
+        self.programs.set_taken(taken).map_err(failed)
     }
 
     /// Packets that were dropped while no socket took them.

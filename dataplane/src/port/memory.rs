@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Port, TxState};
 use crate::frame::assembly::ChainBuilder;
-use crate::frame::chain::{Segment, SegmentTable};
+use crate::frame::buffer::{BufferTable, Segment};
 use crate::frame::offload::{ChecksumState, Offload};
 use crate::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
 use crate::mem::allocate;
@@ -24,11 +24,11 @@ pub struct HeapMemory {
     /// lines here as there.
     first: usize,
     chunk_size: usize,
-    chains: Arc<SegmentTable>,
+    chains: Arc<BufferTable>,
 }
 
 impl HeapMemory {
-    fn new(chunks: usize, chunk_size: usize, chains: Arc<SegmentTable>) -> Self {
+    fn new(chunks: usize, chunk_size: usize, chains: Arc<BufferTable>) -> Self {
         let bytes = allocate(chunks * chunk_size + PAGE, || 0);
         Self {
             first: bytes.as_ptr().align_offset(PAGE).min(PAGE),
@@ -52,7 +52,7 @@ impl FrameMemory for HeapMemory {
     }
 
     #[inline]
-    fn segments(&self) -> &SegmentTable {
+    fn segments(&self) -> &BufferTable {
         &self.chains
     }
 
@@ -109,7 +109,7 @@ pub fn memory_pools(
         "a chunk of {chunk_size} bytes is less than the headroom"
     );
     let first = |worker| u32::try_from(worker * frames_each).expect("fewer than 2^32 chunks");
-    let chains = Arc::new(SegmentTable::new(first(workers)));
+    let chains = Arc::new(BufferTable::new(first(workers)));
     (0..workers)
         .map(|worker| {
             let memory = HeapMemory::new(workers * frames_each, chunk_size, Arc::clone(&chains));
