@@ -23,7 +23,7 @@
 //! suffice. Only the release of a shared chunk needs an ordering of its own, because the last owner
 //! reuses the chunk.
 
-use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64};
 
 use super::offload::Offload;
@@ -249,12 +249,14 @@ impl BufferTable {
     /// Drops `times` references to a chunk. True when none is left: the chunk is free.
     #[inline]
     pub(crate) fn release(&self, chunk: u32, times: u32) -> bool {
-        let references = &self.record(chunk).references;
-        if references.load(Relaxed) == 0 {
-            return true;
-        }
+        let cell = &self.record(chunk).references;
         // Orders all accesses of former owners before the reuse of the chunk.
-        references.fetch_sub(times, AcqRel) == times
+        let references = cell.load(Acquire);
+        if references == times {
+            // No one else has any: without an atomic subtraction, which takes as long as some copies.
+            cell.store(0, Relaxed);
+        }
+        references == 0 || references == times || cell.fetch_sub(times, AcqRel) == times
     }
 }
 

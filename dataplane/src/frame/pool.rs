@@ -154,10 +154,13 @@ impl<M: FrameMemory> Pool<M> {
         );
         let (chunk, start) = (whole.chunk(), whole.start());
         self.memory.segments().share(chunk, count.into());
-        // The offsets stay below the size of a chunk: the field does not overflow.
-        let (first, step) = (Frame::part(chunk, start, len, rest).0, u64::from(stride));
-        (0..u32::from(count))
-            .map(move |number| Frame(first + ((u64::from(number) * step) << super::START)))
+        // The offsets stay below the size of a chunk: the field does not overflow. The factors are
+        // short, so that several tokens are made by one instruction.
+        let first = Frame::part(chunk, start, len, rest).0;
+        (0..u32::from(count)).map(move |number| {
+            let offset = u64::from(number) * u64::from(stride);
+            Frame(first + (offset << super::START))
+        })
     }
 
     /// Frees a frame: all of its chunks that no other frame shares.

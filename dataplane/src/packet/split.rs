@@ -424,6 +424,40 @@ mod tests {
     }
 
     #[test]
+    fn a_superframe_of_a_tenant_is_one_frame_of_a_segment_in_each_chunk() {
+        for (v6, len, size) in [(false, 1300, 130), (true, 1301, 130), (true, 700, 699)] {
+            let payload: Vec<_> = (0..len).map(|at| (at / 3) as u8).collect();
+            let bytes = datagram(v6, &payload);
+            let headers = bytes.len() - len;
+            let vnet = VnetHeader::of_datagrams(headers, size);
+            let parts = Parts::of(vnet, &bytes, bytes.len()).unwrap();
+            let mut pool = pool(64);
+            assert!(Splitter::lays_out(&parts, &pool, 0));
+            let mut splitter = Splitter::new();
+            splitter.copy(&parts, &bytes, &mut pool, 0).unwrap();
+            let frame = splitter.join(&parts, &mut pool).unwrap();
+            let mut whole = vec![0; frame.len()];
+            pool.memory().read(&frame, &mut whole);
+            assert_eq!(whole, bytes);
+            assert_eq!(frame.first().len(), headers + size);
+            let rest: Vec<_> = pool.memory().segments().rest(&frame).collect();
+            assert_eq!(rest.len(), len.div_ceil(size) - 1);
+            let start = HEADROOM + headers as u16;
+            assert!(rest.iter().all(|segment| segment.start() == start));
+            assert!(rest.iter().all(|segment| segment.len() <= size));
+            pool.free(frame);
+            assert_eq!(pool.available(), 64);
+        }
+        // More segments than a frame has, and longer ones than a chunk.
+        let bytes = datagram(false, &[7; 1300]);
+        let many = Parts::of(VnetHeader::of_datagrams(42, 20), &bytes, bytes.len());
+        assert!(!Splitter::lays_out(&many.unwrap(), &pool(256), 0));
+        let bytes = datagram(false, &[7; 5000]);
+        let long = Parts::of(VnetHeader::of_datagrams(42, 1800), &bytes, bytes.len());
+        assert!(!Splitter::lays_out(&long.unwrap(), &pool(256), 0));
+    }
+
+    #[test]
     fn long_datagrams_take_several_chunks() {
         let bytes = datagram(false, &[7; 9000 + 8000]);
         let vnet = VnetHeader::of_datagrams(42, 9000);

@@ -36,7 +36,8 @@ impl<'t> Input<'t> for AccessInput {
         let Some(IngressPort { port, .. }) = ctx.access else {
             return 0;
         };
-        let (memory, macs, learns) = (ctx.pool.memory(), ctx.macs, port.learn.is_some());
+        let (id, domain, learns) = (port.id, port.domain, port.learn.is_some());
+        let (memory, macs) = (ctx.pool.memory(), ctx.macs);
         let count = frames.len().min(BURST);
         for at in first..count {
             addresses.prefetch_both_ahead(at);
@@ -44,17 +45,16 @@ impl<'t> Input<'t> for AccessInput {
                 return at - first;
             };
             if learns {
-                let source = MacKey::of_bits(port.domain, plain.source);
-                ctx.sources.push((port.id, source));
+                let source = MacKey::of_bits(domain, plain.source);
+                ctx.sources.push((id, source));
             }
             meta[at] = FrameMeta {
                 flow: plain.flow,
-                port: port.id,
+                port: id,
                 tos: plain.tos,
                 disposition: Disposition::Forward,
             };
-            let key = MacKey::of_bits(port.domain, plain.destination);
-            macs.lookup_start(lookups, at, key);
+            macs.lookup_start(lookups, at, MacKey::of_bits(domain, plain.destination));
         }
         count.saturating_sub(first)
     }

@@ -11,7 +11,7 @@
 //! these nodes; each frame ends in a transmit queue, in the queue of floods, or is dropped, counted
 //! with a [`crate::drop::DropReason`] and freed.
 //!
-//! - `stages`: runs a burst through parse, lookup and forward, in groups, with prefetching.
+//! - `stages`: runs a burst through parse, lookup and forward, with prefetching.
 //! - `tenant_input`, `vxlan_input`: the two inputs; what parse and forward do. `access_input`: the
 //!   first, for ports without checks of their own.
 //! - `vxlan_output`, `port_output`, `flood`: the three outputs; `overlay_flood`: to ports only.

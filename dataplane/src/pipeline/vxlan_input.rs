@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use super::cache::RxTunnel;
 use super::context::BurstContext;
-use super::decap::{self, TunnelHeaders, VxlanPacket};
+use super::decap::{self, InnerFrame, TunnelHeaders, VxlanPacket};
 use super::meta::{DropScope, TenantBoundFrame};
 use super::parse::{L3Info, Network};
 use super::port_output;
@@ -70,33 +70,24 @@ impl<'t> Input<'t> for VxlanInput {
     ) -> usize {
         let Some(&RxTunnel {
             domain,
-            vtep,
             headers: Some(headers),
             ..
         }) = ctx.rx_tunnel.current()
         else {
             return 0;
         };
-        let (memory, macs) = (ctx.pool.memory(), ctx.macs);
-        let count = frames.len().min(BURST);
-        let (mut at, mut bytes) = (first, 0);
-        while at < count {
-            addresses.prefetch_ahead(at);
-            let frame = &mut frames[at];
-            let inner = headers.inner(memory.bytes(frame), domain.pass_tags);
-            let Some(inner) = inner.filter(|_| frame.is_plain()) else {
-                break;
-            };
-            meta[at] = DecapMeta {
-                domain: Some(domain),
-                from: vtep,
-            };
-            frame.keep(inner.start, inner.len);
-            macs.lookup_start(lookups, at, MacKey::of_bits(domain.id, inner.destination));
-            (at, bytes) = (at + 1, bytes + inner.len);
+        // A loop for each family, with constant offsets.
+        let (tags, places) = (domain.pass_tags, (frames, meta, first));
+        match headers {
+            TunnelHeaders::V4(common) => strip_usual(ctx, lookups, places, addresses, |packet| {
+                decap::inner_v4(&common, packet, tags)
+            }),
+            TunnelHeaders::V6(common, sum) => {
+                strip_usual(ctx, lookups, places, addresses, |packet| {
+                    decap::inner_v6((&common, sum), packet, tags)
+                })
+            }
         }
-        ctx.rx_tunnel.add_many((at - first) as u64, bytes as u64);
-        at - first
     }
 
     /// Removes the outer headers; the key is that of the inner frame.
@@ -151,6 +142,40 @@ impl<'t> Input<'t> for VxlanInput {
             }
         }
     }
+}
+
+/// Removes the outer headers of packets of the current tunnel, from packet `first` on, in which
+/// `inner_of` locates the inner frame. Returns their number.
+#[inline(always)]
+fn strip_usual<'t, M: FrameMemory>(
+    ctx: &mut BurstContext<'t, '_, M>,
+    lookups: &mut Lookups,
+    (frames, meta, first): (&mut [Frame], &mut [DecapMeta<'t>; BURST], usize),
+    addresses: &Addresses,
+    inner_of: impl Fn(&[u8]) -> Option<InnerFrame>,
+) -> usize {
+    let Some(&RxTunnel { domain, vtep, .. }) = ctx.rx_tunnel.current() else {
+        return 0;
+    };
+    let (memory, macs, id) = (ctx.pool.memory(), ctx.macs, domain.id);
+    let count = frames.len().min(BURST);
+    let (mut at, mut bytes) = (first, 0);
+    while at < count {
+        addresses.prefetch_ahead(at);
+        let frame = &mut frames[at];
+        let Some(inner) = inner_of(memory.bytes(frame)).filter(|_| frame.is_plain()) else {
+            break;
+        };
+        meta[at] = DecapMeta {
+            domain: Some(domain),
+            from: vtep,
+        };
+        frame.keep(inner.start, inner.len);
+        macs.lookup_start(lookups, at, MacKey::of_bits(id, inner.destination));
+        (at, bytes) = (at + 1, bytes + inner.len);
+    }
+    ctx.rx_tunnel.add_many((at - first) as u64, bytes as u64);
+    at - first
 }
 
 /// Checks a packet and removes its outer headers. `scope`: filled in with what a drop is counted

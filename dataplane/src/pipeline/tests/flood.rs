@@ -200,7 +200,7 @@ fn floods_to_few_receivers_are_sent_at_once_in_order_and_a_bounded_number_of_cop
         fixture.set_devices(|device| device.multi_buffer = multi_buffer);
         let frame = numbered(1, 0, len);
         // To five VTEPs and two other ports: 16 copies at most, and the rest of the iteration's 32.
-        let at_once = fixture.burst(1, &vec![&frame; 5]);
+        let at_once = fixture.burst(1, &[&frame; 5]);
         assert_eq!(at_once.len(), 2 * 7);
         let other = numbered(2, 9, len);
         assert_eq!(fixture.burst(2, &[&other]), [], "behind those that wait");
