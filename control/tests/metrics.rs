@@ -202,6 +202,9 @@ fn connections_without_end_do_not_keep_the_server_in_its_turn() {
         }
         done.store(true, Relaxed);
     });
-    assert!(Instant::now() < limit, "it accepted until the others stopped");
+    assert!(
+        Instant::now() < limit,
+        "it accepted until the others stopped"
+    );
     assert!(fixture.ask(GET).contains("made "));
 }
