@@ -97,7 +97,10 @@ reasons! {
     SplitFrame "split-frame"
         "a piece of a frame longer than the interface's MTU, which the driver delivered in pieces"
     SocketFull "socket-full"
-        "the ring or the buffer of the packet socket was full; a superframe counts as one"
+        "the ring or the buffer of the interface's socket was full; a superframe counts as one"
+    NoChunk "no-chunk"
+        "the kernel had no free chunk of the AF_XDP socket for the received frame; or the frame is \
+         longer than a chunk, and the socket takes frames of one chunk only"
     // Output.
     FloodFull "flood-full"
         "too many frames of the port, of the overlay for the VNI, or of all, are waiting to be flooded"

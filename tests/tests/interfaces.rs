@@ -7,7 +7,6 @@
 
 use std::process::Output;
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use vtep_tests::config::{each_underlay, over_underlay};
 use vtep_tests::craft::Packet;
@@ -199,7 +198,7 @@ fn a_superframe_that_no_vnet_header_describes_costs_a_port_seconds() {
 fn frames_before_a_packet_port_has_a_socket_are_counted() {
     let mut port = TapPort::new("packet");
     let mut guest = Vec::new();
-    stopped(&port.vtepd, || {
+    port.vtepd.while_stopped(|| {
         guest = port.guest(1);
         for _ in 0..20 {
             guest[0].send(&plain(&mac(12), &mac(11), "too-early"));
@@ -231,7 +230,7 @@ fn frames_on_a_queue_without_a_socket_are_counted() {
     let mut port = TapPort::new("xdp");
     let mut guest = port.guest(1);
     port.served(1);
-    stopped(&port.vtepd, || {
+    port.vtepd.while_stopped(|| {
         guest.extend(port.guest(1));
         for _ in 0..20 {
             guest[1].send(&plain(&mac(12), &mac(11), "too-early"));
@@ -266,14 +265,6 @@ fn frames_on_a_queue_without_a_socket_are_counted() {
         Some((&"tap11".into(), &20.into()))
     );
     port.sends(&mut guest, "afterwards");
-}
-
-/// Runs `work` while vtepd is stopped, so that it sees everything at once.
-fn stopped(vtepd: &Vtepd, work: impl FnOnce()) {
-    let pid = Pid::from_raw(i32::try_from(vtepd.program.pid()).expect("a pid")).expect("not 0");
-    kill_process(pid, Signal::STOP).expect("vtepd runs");
-    work();
-    kill_process(pid, Signal::CONT).expect("vtepd runs");
 }
 
 fn channels(ns: &Netns, interface: &str, count: u32) -> Output {
@@ -326,7 +317,7 @@ fn ethtool_channels_of_a_tenant_port_are_followed() {
     let peer = Raw::open(&far, "eth0", Kind::Packet);
     let mut tenant = Raw::open(&host.ns, "eth0", Kind::Packet);
     let mut sent = 0;
-    stopped(&vtepd, || {
+    vtepd.while_stopped(|| {
         for (at, interface) in [(&ns, "t11"), (&host.ns, "eth0")] {
             assert!(channels(at, interface, 4).status.success());
         }
@@ -530,7 +521,7 @@ fn a_reused_index_with(io: &str) {
             (!pair.peer.with_marker(marker).is_empty()).then_some(())
         });
     };
-    stopped(vtepd, || {
+    vtepd.while_stopped(|| {
         ns.ip("link del t11");
         ns.ip(&format!(
             "link add t11 index {index} type veth peer name eth0 netns {}",
@@ -543,7 +534,7 @@ fn a_reused_index_with(io: &str) {
     // Another interface takes its name.
     let other = Netns::new("other");
     link::veth(ns, "t77", &other, "eth0");
-    stopped(vtepd, || {
+    vtepd.while_stopped(|| {
         ns.ip("link set t11 name t11x");
         ns.ip("link set t77 name t11");
     });
