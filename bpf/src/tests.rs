@@ -215,6 +215,37 @@ fn endpoints_beyond_the_limit_do_not_cost_the_others() {
     assert_eq!(programs.endpoints.len(), MAX_ENDPOINTS as usize + 11 - 99);
 }
 
+/// Where the map can't be written, the next call continues: what was deleted is not missed, and what
+/// was not added is added.
+#[test]
+fn endpoints_that_could_not_be_set_are_set_later() {
+    let mut programs = Programs::load(Kind::Underlay, 1).unwrap();
+    let [own, group, other]: [std::net::IpAddr; 3] = [
+        [203, 0, 113, 2].into(),
+        [239, 0, 0, 1].into(),
+        [198, 51, 100, 1].into(),
+    ];
+    programs.set_endpoints(&[other], 4789).unwrap();
+    let foreign = |number: u32| {
+        let mut key = [0xff; 20];
+        key[..4].copy_from_slice(&number.to_ne_bytes());
+        key
+    };
+    let map = programs.map("endpoints").unwrap();
+    for number in 1..MAX_ENDPOINTS {
+        let added = map.update(&foreign(number), &[1], MapFlags::ANY);
+        added.unwrap();
+    }
+    let wanted = [own, group];
+    assert!(programs.set_endpoints(&wanted, 4789).is_err());
+    assert!(programs.set_endpoints(&wanted, 4789).is_err());
+    let map = programs.map("endpoints").unwrap();
+    map.delete(&foreign(7)).unwrap();
+    programs.set_endpoints(&wanted, 4789).unwrap();
+    assert_eq!(programs.endpoints.len(), 2);
+    assert_eq!(run(&mut programs, &[ipv4(&[], 0, 0)]), [DROP]);
+}
+
 #[test]
 fn the_number_of_an_error_is_known() {
     for number in [1, 22, 24] {

@@ -75,6 +75,8 @@ impl UnderlayPrograms {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use libbpf_rs::ProgramInput;
 
     use super::*;
@@ -123,5 +125,32 @@ mod tests {
         programs.set_taken(true).unwrap();
         run(&mut programs, "underlay_ingress", &ours());
         assert_eq!(programs.untaken(), ours().len() as u64);
+    }
+
+    /// The first endpoint of IPv4 is compared, the others are looked up.
+    #[test]
+    fn only_the_endpoints_of_the_last_change_are_taken() {
+        let mut programs = UnderlayPrograms::load().unwrap();
+        let v4 = ours().into_iter().take(6).collect::<Vec<_>>();
+        let (this, other, v6) = (
+            locals()[0],
+            Ipv4Addr::new(203, 0, 113, 1).into(),
+            locals()[1],
+        );
+        let group = Ipv4Addr::new(239, 0, 0, 1).into();
+        for (endpoints, verdict) in [
+            (vec![other, this], DROP),
+            (vec![other], NEXT),
+            (vec![group, v6, this], DROP),
+            (vec![v6], NEXT),
+            (vec![this], DROP),
+            (vec![], NEXT),
+        ] {
+            programs.set_endpoints(&endpoints, 4789).unwrap();
+            let verdicts = run(&mut programs, "underlay_ingress", &v4);
+            assert_eq!(verdicts, [verdict; 6], "{endpoints:?}");
+        }
+        programs.set_endpoints(&[this], 4790).unwrap();
+        assert_eq!(run(&mut programs, "underlay_ingress", &v4), [NEXT; 6]);
     }
 }

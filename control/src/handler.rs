@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-pub use self::preflight::StartHost;
+pub use self::preflight::{StartHost, underlay_kinds};
 use crate::api::action::{Action, BgpShutdown};
 use crate::api::dispatch::Handler;
 use crate::api::message::{
@@ -61,10 +61,13 @@ impl HostFacts for NetlinkHost<'_> {
         let problems = self.0.problems(&underlay_config(config.vtep()));
         let ports = config.vnis().values().flat_map(|vni| vni.ports().keys());
         let names: BTreeSet<_> = ports.map(|port| port.interface.as_str()).collect();
-        let tc = names.iter().filter_map(|name| self.0.bypassed_tc(name));
-        let problems = problems.into_iter().map(|text| ("vtep.underlay", text));
+        let tenants = names.iter().flat_map(|name| self.0.bypassed_on(name, true));
+        let underlay = config.vtep().underlay.iter();
+        let underlay = underlay.flat_map(|name| self.0.bypassed_on(name.as_str(), false));
+        let problems = problems.into_iter().chain(underlay);
         problems
-            .chain(tc.map(|text| ("vni.port.interface", text)))
+            .map(|text| ("vtep.underlay", text))
+            .chain(tenants.map(|text| ("vni.port.interface", text)))
             .map(|(key, text)| Finding::warning(key, text))
             .collect()
     }

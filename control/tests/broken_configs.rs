@@ -167,6 +167,12 @@ const BROKEN: &[(&str, &str, &str)] = &[
         r#"f:4: vtep.underlay-io: invalid value "af-packet": must be one of "auto", "xdp", "packet""#,
     ),
     (
+        "packet sockets for the underlay, and zero-copy required of it",
+        "!underlay-io = \"packet\"\n[vtep.afxdp]\nmode = \"zero-copy\"",
+        "f:4: vtep.underlay-io: invalid value \"packet\": [vtep.afxdp] mode = \"zero-copy\" requires AF_XDP of the \
+         underlay; write underlay-io = \"xdp\", or another mode",
+    ),
+    (
         "two ports of an interface with different io",
         "[[vni.port]]\ninterface = \"a\"\nvlan = 5\nio = \"packet\"\n[[vni.port]]\ninterface = \
          \"a\"\nvlan = 6",
@@ -180,7 +186,7 @@ const BROKEN: &[(&str, &str, &str)] = &[
     (
         "neighbor",
         "[[vni.neighbor]]\nip = \"224.0.0.1\"\nmac = \"02:00:00:00:00:01\"",
-        "f:7: vni.neighbor.ip: invalid host address 224.0.0.1: must be a unicast address",
+        "f:7: vni.neighbor.ip: invalid host address 224.0.0.1: must be a unicast address, not a multicast address",
     ),
     (
         "learning on a locked port",

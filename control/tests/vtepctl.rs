@@ -151,7 +151,7 @@ fn the_documented_example_is_a_valid_configuration() {
 
 #[test]
 fn routes_show_why_they_are_not_used() {
-    let row = r#"{"neighbor":"203.0.113.254","rd":"203.0.113.3:2","type":2,"tag":0,"mac":"50:54:33:00:00:0c","ip":"192.0.2.12","originator":null,"prefix":null,"next_hop":"203.0.113.3","vni":100,"route_targets":["65000:100"],"as_path":"","sequence":3,"sticky":false,"best":true,"installed":false,"unused_reason":"no VNI imports its targets","stale":false}"#;
+    let row = r#"{"neighbor":"203.0.113.254","rd":"203.0.113.3:2","type":2,"tag":0,"mac":"50:54:33:00:00:0c","ip":"192.0.2.12","originator":null,"prefix":null,"next_hop":"203.0.113.3","vni":100,"route_targets":["65000:100"],"as_path":"","sequence":3,"sticky":false,"best":true,"installed":false,"unused_reason":"no VNI imports its targets","note":null,"stale":false}"#;
     let answer = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{{"rows":[{row}],"next":null}}}}"#);
     let words = [
         "show",

@@ -20,6 +20,9 @@ pub enum AddrError {
     /// An IP address that no VTEP can have.
     #[error("invalid VTEP address {0}: must be a unicast address of the underlay, not {1}")]
     Vtep(IpAddr, &'static str),
+    /// An IP address that no host can have.
+    #[error("invalid host address {0}: must be a unicast address, not {1}")]
+    HostIp(IpAddr, &'static str),
     /// Not a multicast address where a group is expected.
     #[error("invalid multicast group {0}: must be in 224.0.0.0/4 or ff00::/8")]
     NotGroup(IpAddr),
@@ -284,24 +287,47 @@ impl VtepAddr {
 }
 
 fn invalid_v4(v4: Ipv4Addr) -> Option<&'static str> {
+    no_host_v4(v4).or_else(|| (v4.octets()[0] >= 240).then_some("a reserved address"))
+}
+
+fn invalid_v6(v6: Ipv6Addr) -> Option<&'static str> {
+    no_host_v6(v6).or_else(|| v6.is_unicast_link_local().then_some("a link-local address"))
+}
+
+/// Checks that a tenant's host can have this address. Linux hosts may have one of 240.0.0.0/4, which
+/// is reserved.
+///
+/// # Errors
+/// [`AddrError::HostIp`] for unspecified (0/8), loopback, multicast, broadcast and IPv4-mapped
+/// addresses.
+#[inline]
+pub fn host_ip(address: IpAddr) -> Result<IpAddr, AddrError> {
+    let invalid = match address {
+        IpAddr::V4(v4) => no_host_v4(v4),
+        IpAddr::V6(v6) => no_host_v6(v6),
+    };
+    invalid.map_or(Ok(address), |why| Err(AddrError::HostIp(address, why)))
+}
+
+/// Why no host can have an IPv4 address (RFC 1122 section 3.2.1.3).
+fn no_host_v4(v4: Ipv4Addr) -> Option<&'static str> {
     match v4.octets() {
         [0, ..] => Some("one of 0.0.0.0/8"),
         [127, ..] => Some("a loopback address"),
         [224..=239, ..] => Some("a multicast address"),
-        [240..=255, ..] => Some("a reserved address"),
+        [255, 255, 255, 255] => Some("the broadcast address"),
         _ => None,
     }
 }
 
-fn invalid_v6(v6: Ipv6Addr) -> Option<&'static str> {
+/// Why no host can have an IPv6 address (RFC 4291 section 2.5).
+fn no_host_v6(v6: Ipv6Addr) -> Option<&'static str> {
     if v6.is_unspecified() {
         Some("the unspecified address")
     } else if v6.is_loopback() {
         Some("a loopback address")
     } else if v6.is_multicast() {
         Some("a multicast address")
-    } else if v6.is_unicast_link_local() {
-        Some("a link-local address")
     } else if v6.to_ipv4_mapped().is_some() {
         Some("an IPv4-mapped address")
     } else {
@@ -454,11 +480,40 @@ mod tests {
     }
 
     #[test]
+    fn hosts_have_unicast_addresses() {
+        for wrong in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "127.0.0.1",
+            "127.255.255.255",
+            "224.0.0.1",
+            "239.255.255.255",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "ff02::1",
+            "::ffff:192.0.2.1",
+        ] {
+            assert!(host_ip(wrong.parse().unwrap()).is_err(), "{wrong}");
+        }
+        for right in [
+            "10.0.0.1",
+            "169.254.1.1",
+            "240.0.0.1",
+            "fe80::1",
+            "2001:db8::2",
+        ] {
+            assert!(host_ip(right.parse().unwrap()).is_ok(), "{right}");
+        }
+    }
+
+    #[test]
     fn vteps_are_unicast() {
         for wrong in [
             "0.1.2.3",
             "127.0.0.1",
             "224.0.0.1",
+            "240.0.0.1",
             "255.255.255.255",
             "::",
             "::1",

@@ -96,6 +96,8 @@ reasons! {
          that `show status` lists"
     SplitFrame "split-frame"
         "a piece of a frame longer than the interface's MTU, which the driver delivered in pieces"
+    SocketFull "socket-full"
+        "the ring or the buffer of the packet socket was full; a superframe counts as one"
     // Output.
     FloodFull "flood-full"
         "too many frames of the port, of the overlay for the VNI, or of all, are waiting to be flooded"

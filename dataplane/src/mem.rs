@@ -70,3 +70,21 @@ pub fn prefetch<T>(target: *const T) {
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _ = target;
 }
+
+/// Calls `work`, compiled for the widest vectors that the CPU has: for a loop over many bytes that is
+/// inlined into it, and that the compiler makes vectors of.
+#[inline(always)]
+pub(crate) fn with_wide_vectors<R>(work: impl FnOnce() -> R) -> R {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    if std::is_x86_feature_detected!("avx2") {
+        // SAFETY: the CPU has AVX2.
+        return unsafe { with_avx2(work) };
+    }
+    work()
+}
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[target_feature(enable = "avx2")]
+fn with_avx2<R>(work: impl FnOnce() -> R) -> R {
+    work()
+}

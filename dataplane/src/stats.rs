@@ -178,7 +178,7 @@ impl Counters {
 }
 
 /// Rows of a page of [`FloodCounters`].
-const PAGE: usize = 256;
+const PAGE: usize = 1 << u8::BITS;
 
 /// The copies of flooded frames that were sent to each VTEP, for all VTEPs side by side: a flood
 /// adds to those of all its VTEPs, so that four share a cache line where each of [`Counters`] has
@@ -209,15 +209,24 @@ impl Sent {
     }
 }
 
-/// [`PAGE`] rows for one worker after the other.
+/// The rows of a page, of one worker.
+pub(crate) type FloodRows = [Sent; PAGE];
+
+/// Rows of up to [`PAGE`] VTEPs, for each worker.
 #[derive(Debug, Clone)]
-pub(crate) struct FloodPage(Arc<[Sent]>);
+pub(crate) struct FloodPage(Arc<Box<[FloodRows]>>);
 
 impl FloodPage {
-    /// What `worker` counts in for the row at `place`.
+    /// The rows that `worker` counts in.
     #[inline]
-    pub(crate) fn get(&self, place: u16, worker: WorkerId) -> Option<&Sent> {
-        self.0.get(worker.index() * PAGE + usize::from(place))
+    pub(crate) fn of(&self, worker: WorkerId) -> Option<&FloodRows> {
+        self.0.get(worker.index())
+    }
+
+    /// True for the same page.
+    #[inline]
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
@@ -225,12 +234,13 @@ impl FloodPage {
 #[derive(Debug, Clone)]
 pub(crate) struct FloodRow {
     pub(crate) page: FloodPage,
-    pub(crate) place: u16,
+    pub(crate) place: u8,
 }
 
 impl FloodRow {
     fn get(&self, worker: WorkerId) -> Option<&Sent> {
-        self.page.get(self.place, worker)
+        let rows = self.page.of(worker)?;
+        Some(&rows[usize::from(self.place)])
     }
 }
 
@@ -274,14 +284,14 @@ impl FloodCounters {
     fn alloc(&self) -> OwnedFloodRow {
         let mut free = self.0.free();
         let row = free.pop().unwrap_or_else(|| {
-            let all = (0..self.0.workers * PAGE).map(|_| Sent::default());
-            let page = FloodPage(all.collect());
+            let rows = |_| std::array::from_fn(|_| Sent::default());
+            let page = FloodPage(Arc::new((0..self.0.workers).map(rows).collect()));
             let row = |place| FloodRow {
                 page: page.clone(),
                 place,
             };
             // The first is taken first: VTEPs that are added together lie together.
-            free.extend((1..PAGE as u16).rev().map(row));
+            free.extend((1..=u8::MAX).rev().map(row));
             row(0)
         });
         OwnedFloodRow {

@@ -1,6 +1,10 @@
 //! Configuration files of vtepd.
 
+use std::cell::Cell;
 use std::net::IpAddr;
+
+/// The kinds of sockets of a port and of the underlay: values of `io` and `underlay-io`.
+pub const IO_KINDS: [&str; 2] = ["xdp", "packet"];
 
 /// A configuration file to build. Tables appear in the order in which the methods are called.
 #[derive(Debug, Clone, Default)]
@@ -12,11 +16,38 @@ pub struct Config {
     text: String,
 }
 
-/// The line that makes all scenarios run over an underlay of the kind that the variable
-/// `VTEP_TEST_UNDERLAY_IO` names.
+thread_local! {
+    /// The kind of underlay of the configurations that this thread makes.
+    static UNDERLAY_IO: Cell<Option<&'static str>> = const { Cell::new(None) };
+}
+
+/// Runs `scenario` over an underlay of each kind.
+///
+/// # Panics
+/// When the scenario does, after the kind was printed.
+pub fn each_underlay(scenario: impl Fn()) {
+    for io in IO_KINDS {
+        over_underlay(io, &scenario);
+    }
+}
+
+/// Runs `scenario` over an underlay of one kind.
+///
+/// # Panics
+/// When the scenario does, after the kind was printed.
+pub fn over_underlay(io: &'static str, scenario: impl FnOnce()) {
+    println!("underlay-io = {io:?}");
+    UNDERLAY_IO.set(Some(io));
+    scenario();
+    UNDERLAY_IO.set(None);
+}
+
+/// The line that makes scenarios run over an underlay of one kind: that of [`each_underlay`], else the
+/// one that the variable `VTEP_TEST_UNDERLAY_IO` names.
 fn underlay_io() -> String {
-    let io = std::env::var("VTEP_TEST_UNDERLAY_IO");
-    io.map_or_else(|_| String::new(), |io| format!("underlay-io = \"{io}\"\n"))
+    let io = UNDERLAY_IO.get().map(str::to_owned);
+    let io = io.or_else(|| std::env::var("VTEP_TEST_UNDERLAY_IO").ok());
+    io.map_or_else(String::new, |io| format!("underlay-io = \"{io}\"\n"))
 }
 
 impl Config {

@@ -78,3 +78,9 @@ impl Underlay {
         }
     }
 }
+
+/// Makes an underlay with packet sockets send each datagram by itself and with a complete checksum, as
+/// it is on a wire: for scenarios that look at what leaves `ns` by `eth0`.
+pub fn send_datagrams(ns: &Netns) {
+    ns.run("ethtool -K eth0 tx-udp-segmentation off tx-checksum-ip-generic off");
+}

@@ -147,14 +147,20 @@ pub fn route(kind: u8, value: &[u8]) -> Vec<u8> {
 /// The NLRI of a MAC with its IPv4 address, ESI 0.
 #[must_use]
 pub fn mac_ip(rd: [u8; 8], tag: u32, mac: [u8; 6], ip: [u8; 4], label: u32) -> Vec<u8> {
+    mac_with(rd, tag, mac, &ip, label)
+}
+
+/// The NLRI of a MAC with the octets of its IPv4 or IPv6 address, or without one, ESI 0.
+#[must_use]
+pub fn mac_with(rd: [u8; 8], tag: u32, mac: [u8; 6], ip: &[u8], label: u32) -> Vec<u8> {
     let value = [
         &rd[..],
         &[0; 10],
         &tag.to_be_bytes(),
         &[48],
         &mac,
-        &[32],
-        &ip,
+        &[octet(8 * ip.len())],
+        ip,
         &label.to_be_bytes()[1..],
     ];
     route(2, &value.concat())

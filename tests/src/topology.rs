@@ -5,15 +5,13 @@
 //! RawPair   t11 ── h1: vtepd ── eth0 ── fabric ── eth0 ── h9: raw frames in and out
 //! ```
 
-use crate::fabric::{Fabric, Underlay};
+pub use crate::config::IO_KINDS;
+use crate::fabric::{Fabric, Underlay, send_datagrams};
 use crate::link::{Host, mac};
 use crate::linux_vtep::LinuxVtep;
 use crate::netns::Netns;
 use crate::vtepd::{Config, Vtepd};
 use crate::wire::{Kind, Raw};
-
-/// The kinds of sockets of a port: values of `io`.
-pub const IO_KINDS: [&str; 2] = ["xdp", "packet"];
 
 /// vtepd at hypervisor 1 with this configuration, and tenant 11.
 #[must_use]
@@ -175,6 +173,7 @@ impl RawPair {
     fn of(keys: &str, vni_keys: &str, port_keys: &str) -> Self {
         let fabric = Fabric::new(1600);
         let hypervisors = [1, 9].map(|n| fabric.hypervisor(n));
+        send_datagrams(&hypervisors[0]);
         let host = Host::new(&hypervisors[0], 11);
         let other = Underlay::V4.vtep(9);
         let config = Config::new(Underlay::V4.vtep(1))

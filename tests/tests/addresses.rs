@@ -384,6 +384,15 @@ fn a_refused_mac_move_changes_nothing() {
     let before = vtepd.mac(100, &mac(31));
     let refused = vtepd.ctl(&format!("mac move {} --vni 100 --interface t32", mac(31)));
     assert!(!refused.status.success());
+    for ip in ["127.0.0.1", "ff02::1", "::ffff:192.0.2.31"] {
+        let line = format!("mac move {} --vni 100 --interface t31 --ip {ip}", mac(31));
+        let refused = vtepd.ctl(&line);
+        let error = String::from_utf8_lossy(&refused.stderr);
+        assert!(
+            error.contains(&format!("invalid host address {ip}")),
+            "{error}"
+        );
+    }
     let row = vtepd.mac(100, &mac(31)).expect("it is still known");
     assert_eq!(row["port"], before.expect("learned")["port"]);
     assert_eq!(row["flags"][0], "learned", "{row}");

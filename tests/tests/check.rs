@@ -286,7 +286,7 @@ fn frames_that_do_not_suffice_for_all_queues_are_reported_with_the_number_that_d
     let out = check(&ns, &text);
     let error = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(1), "{error}");
-    let wanted = "vtepd.toml:14: vtep.afxdp.frames: 2048 frames are too few for the 41 queues";
+    let wanted = "vtepd.toml:14: vtep.afxdp.frames: 2048 frames are too few for the 40 queues";
     assert!(
         error.contains(wanted) && error.contains("write frames = "),
         "{error}"
@@ -305,6 +305,29 @@ fn frames_that_do_not_suffice_for_all_queues_are_reported_with_the_number_that_d
         "{}",
         String::from_utf8_lossy(&out.stderr)
     );
+}
+
+/// "auto" is packet sockets on veth, unless the file sets what only AF_XDP has.
+#[test]
+fn the_sockets_of_the_underlay_are_named_with_the_reason() {
+    let fabric = Fabric::new(1600);
+    let ns = fabric.hypervisor(1);
+    let _host = Host::new(&ns, 11);
+    for (keys, kind) in [
+        ("", "packet: an interface without hardware"),
+        ("underlay-io = \"xdp\"", "xdp: as configured"),
+        ("underlay-io = \"packet\"", "packet: as configured"),
+        ("afxdp.mode = \"copy\"", "xdp: [vtep.afxdp] sets mode"),
+        ("afxdp.busy-poll = true", "xdp: [vtep.afxdp] sets mode"),
+        ("afxdp.busy-poll = false", "packet: an interface without"),
+    ] {
+        let keys = format!("underlay = [\"eth0\"]\n{keys}");
+        let out = check(&ns, &GOOD.replace("underlay = [\"eth0\"]", &keys));
+        let text = String::from_utf8_lossy(&out.stdout);
+        assert!(out.status.success(), "{out:?}");
+        let wanted = format!("\nunderlay eth0: I/O {kind}");
+        assert!(text.contains(&wanted), "{keys}: {text}");
+    }
 }
 
 /// Interfaces that exist and can't be what the file says, whatever their `io`.
@@ -332,12 +355,21 @@ fn interfaces_that_exist_and_are_impossible_are_reported() {
         assert!(error.contains(&wanted) && error.contains(why), "{error}");
     }
     // Its program is that of another process, for one with another control socket.
-    let _other = Vtepd::start(&ns, &Config::new(vtep4(1)));
-    let out = check(&ns, GOOD);
-    let warned = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success(), "{warned}");
-    let wanted = "vtepd.toml:3: warning: vtep.underlay: interface eth0 has XDP program";
-    assert!(warned.contains(wanted), "{warned}");
+    let _other = Vtepd::start(&ns, &Config::new(vtep4(1)).underlay_io("xdp"));
+    for (io, effect) in [
+        ("packet", "which takes VXLAN before vtepd"),
+        ("xdp", "so that vtepd can't attach its own"),
+    ] {
+        let keys = format!("underlay = [\"eth0\"]\nunderlay-io = \"{io}\"");
+        let out = check(&ns, &GOOD.replace("underlay = [\"eth0\"]", &keys));
+        let warned = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success(), "{warned}");
+        let wanted = "vtepd.toml:3: warning: vtep.underlay: interface eth0 has XDP program";
+        assert!(
+            warned.contains(wanted) && warned.contains(effect),
+            "{warned}"
+        );
+    }
 }
 
 /// A running daemon and what it holds are no reason to refuse its own file (finding O6).

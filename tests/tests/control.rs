@@ -5,6 +5,7 @@
 //!         └─ control.sock ── vtepctl
 //! ```
 
+use vtep_tests::config::over_underlay;
 use vtep_tests::echo::{assert_no_loss, assert_silence, lost};
 use vtep_tests::fabric::{Fabric, Underlay, vtep4};
 use vtep_tests::link::{Host, ip4, mac};
@@ -96,43 +97,45 @@ fn invalid_commands_exit_with_status_1_and_change_nothing() {
 
 #[test]
 fn show_reports_live_state() {
-    let pair = Pair::new(Underlay::V4, Peer::Linux);
-    let [a, b] = &pair.hosts;
-    assert_no_loss((&a.ns, a.ip4()), (&b.ns, b.ip4()));
-    let vtepd = pair.vtepd();
-    for (what, facts) in [
-        ("status", &["native", "copy"][..]),
-        ("vni", &["100"]),
-        (
-            "mac",
-            &[
-                "50:54:33:00:00:0b",
-                "50:54:33:00:00:0c",
-                "t11",
-                "203.0.113.2",
-            ],
-        ),
-        ("flood", &["100", "203.0.113.2"]),
-        ("ports", &["t11", "copy"]),
-        ("workers", &["0"]),
-        (
-            "underlay",
-            &["203.0.113.2", "eth0", &pair.hypervisors[1].mac("eth0")],
-        ),
-        ("drops", &[]),
-    ] {
-        let (text, json) = (
-            vtepd.done(&format!("show {what}")),
-            vtepd.show(what).to_string(),
-        );
-        for fact in facts {
-            assert!(text.contains(fact), "show {what} lacks {fact}:\n{text}");
-            assert!(
-                json.contains(fact),
-                "show {what} --json lacks {fact}:\n{json}"
+    over_underlay("xdp", || {
+        let pair = Pair::new(Underlay::V4, Peer::Linux);
+        let [a, b] = &pair.hosts;
+        assert_no_loss((&a.ns, a.ip4()), (&b.ns, b.ip4()));
+        let vtepd = pair.vtepd();
+        for (what, facts) in [
+            ("status", &["native", "copy"][..]),
+            ("vni", &["100"]),
+            (
+                "mac",
+                &[
+                    "50:54:33:00:00:0b",
+                    "50:54:33:00:00:0c",
+                    "t11",
+                    "203.0.113.2",
+                ],
+            ),
+            ("flood", &["100", "203.0.113.2"]),
+            ("ports", &["t11", "copy"]),
+            ("workers", &["0"]),
+            (
+                "underlay",
+                &["203.0.113.2", "eth0", &pair.hypervisors[1].mac("eth0")],
+            ),
+            ("drops", &[]),
+        ] {
+            let (text, json) = (
+                vtepd.done(&format!("show {what}")),
+                vtepd.show(what).to_string(),
             );
+            for fact in facts {
+                assert!(text.contains(fact), "show {what} lacks {fact}:\n{text}");
+                assert!(
+                    json.contains(fact),
+                    "show {what} --json lacks {fact}:\n{json}"
+                );
+            }
         }
-    }
+    });
 }
 
 #[test]

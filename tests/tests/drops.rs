@@ -6,6 +6,7 @@
 
 use std::time::Instant;
 
+use vtep_tests::config::each_underlay;
 use vtep_tests::craft::Packet;
 use vtep_tests::fabric::{Fabric, vtep4};
 use vtep_tests::frame::{plain, tagged};
@@ -75,28 +76,30 @@ fn a_locked_port_accepts_only_its_own_macs() {
 
 #[test]
 fn storm_control_limits_a_flood_before_replication() {
-    let mut pair = RawPair::with("", "storm = { rate = 10, burst = 20 }");
-    let start = Instant::now();
-    for _ in 0..200 {
+    each_underlay(|| {
+        let mut pair = RawPair::with("", "storm = { rate = 10, burst = 20 }");
+        let start = Instant::now();
+        for _ in 0..200 {
+            pair.tenant
+                .send(&plain("ff:ff:ff:ff:ff:ff", &mac(11), "storm-frame"));
+        }
         pair.tenant
-            .send(&plain("ff:ff:ff:ff:ff:ff", &mac(11), "storm-frame"));
-    }
-    pair.tenant
-        .send(&plain(&mac(12), &mac(11), "unicast-passes"));
-    assert_eq!(pair.peer.expect("unicast-passes", 1).len(), 1);
-    // The burst, plus the rate for the time that it took. The tenant's kernel sends multicast too
-    // (MLD): a few such frames consume tokens, or are among the dropped.
-    let most = 20 + 10 * (start.elapsed().as_secs() + 1);
-    let passed = pair.peer.with_marker("storm-frame").len() as u64;
-    assert!(
-        (10..=most).contains(&passed),
-        "{passed} of 200 passed, at most {most} may"
-    );
-    let (dropped, ours) = (pair.vtepd.drops("storm"), 200 - passed);
-    assert!(
-        (ours..ours + 20).contains(&dropped),
-        "{dropped} dropped, {ours} of them sent by the test"
-    );
+            .send(&plain(&mac(12), &mac(11), "unicast-passes"));
+        assert_eq!(pair.peer.expect("unicast-passes", 1).len(), 1);
+        // The burst, plus the rate for the time that it took. The tenant's kernel sends multicast too
+        // (MLD): a few such frames consume tokens, or are among the dropped.
+        let most = 20 + 10 * (start.elapsed().as_secs() + 1);
+        let passed = pair.peer.with_marker("storm-frame").len() as u64;
+        assert!(
+            (10..=most).contains(&passed),
+            "{passed} of 200 passed, at most {most} may"
+        );
+        let (dropped, ours) = (pair.vtepd.drops("storm"), 200 - passed);
+        assert!(
+            (ours..ours + 20).contains(&dropped),
+            "{dropped} dropped, {ours} of them sent by the test"
+        );
+    });
 }
 
 #[test]
@@ -142,60 +145,64 @@ fn learn_events_of_a_port_are_limited_and_its_frames_still_pass() {
 
 #[test]
 fn a_frame_without_an_adjacency_is_dropped_and_counted() {
-    let mut pair = RawPair::new();
-    pair.vtepd
-        .done("fdb add 50:54:33:00:00:55 --vni 100 --vtep 198.51.100.7");
-    let before = pair.vtepd.drops("no-adjacency");
-    pair.tenant
-        .send(&plain("50:54:33:00:00:55", &mac(11), "dropped"));
-    pair.vtepd.expect_drops("no-adjacency", before, 1);
+    each_underlay(|| {
+        let mut pair = RawPair::new();
+        pair.vtepd
+            .done("fdb add 50:54:33:00:00:55 --vni 100 --vtep 198.51.100.7");
+        let before = pair.vtepd.drops("no-adjacency");
+        pair.tenant
+            .send(&plain("50:54:33:00:00:55", &mac(11), "dropped"));
+        pair.vtepd.expect_drops("no-adjacency", before, 1);
+    });
 }
 
 /// A VXLAN packet for the MAC of another station is not taken, as on Linux, and the MAC may change
 /// (finding D14).
 #[test]
 fn packets_for_another_station_are_dropped_and_the_own_mac_may_change() {
-    let mut pair = RawPair::new();
-    let (own, peer) = pair.macs();
-    let receiver = Raw::open(&pair.host.ns, "eth0", Kind::Packet);
-    let mut number = 0;
-    let mut send = |pair: &mut RawPair, to: &str, taken: bool| {
-        number += 1;
-        let marker = format!("station-{number}");
-        let before = pair.vtepd.drops("other-station");
-        let inner = plain(&mac(11), &mac(12), &marker);
-        pair.peer.send(&Packet::v4(to, &peer, inner).bytes());
-        if taken {
-            assert_eq!(receiver.expect(&marker, 1).len(), 1, "{to}");
-        } else {
-            pair.vtepd.expect_drops("other-station", before, 1);
-            assert!(receiver.with_marker(&marker).is_empty(), "{to}");
-        }
-    };
-    let other = "02:00:00:00:00:99";
-    send(&mut pair, &own, true);
-    send(&mut pair, other, false);
-    send(&mut pair, "ff:ff:ff:ff:ff:ff", true);
-    pair.hypervisors[0].ip(&format!("link set eth0 address {other}"));
-    wait_for("the new MAC is known", 10, || {
-        let before = pair.vtepd.drops("other-station");
-        let inner = plain(&mac(11), &mac(12), "probe");
-        pair.peer.send(&Packet::v4(&own, &peer, inner).bytes());
-        std::thread::sleep(std::time::Duration::from_millis(50));
-        (pair.vtepd.drops("other-station") > before).then_some(())
+    each_underlay(|| {
+        let mut pair = RawPair::new();
+        let (own, peer) = pair.macs();
+        let receiver = Raw::open(&pair.host.ns, "eth0", Kind::Packet);
+        let mut number = 0;
+        let mut send = |pair: &mut RawPair, to: &str, taken: bool| {
+            number += 1;
+            let marker = format!("station-{number}");
+            let before = pair.vtepd.drops("other-station");
+            let inner = plain(&mac(11), &mac(12), &marker);
+            pair.peer.send(&Packet::v4(to, &peer, inner).bytes());
+            if taken {
+                assert_eq!(receiver.expect(&marker, 1).len(), 1, "{to}");
+            } else {
+                pair.vtepd.expect_drops("other-station", before, 1);
+                assert!(receiver.with_marker(&marker).is_empty(), "{to}");
+            }
+        };
+        let other = "02:00:00:00:00:99";
+        send(&mut pair, &own, true);
+        send(&mut pair, other, false);
+        send(&mut pair, "ff:ff:ff:ff:ff:ff", true);
+        pair.hypervisors[0].ip(&format!("link set eth0 address {other}"));
+        wait_for("the new MAC is known", 10, || {
+            let before = pair.vtepd.drops("other-station");
+            let inner = plain(&mac(11), &mac(12), "probe");
+            pair.peer.send(&Packet::v4(&own, &peer, inner).bytes());
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            (pair.vtepd.drops("other-station") > before).then_some(())
+        });
+        send(&mut pair, other, true);
+        // The MAC of a bridge over it, which may have its own.
+        pair.hypervisors[0].ip(&format!("link add br0 address {own} type bridge"));
+        pair.hypervisors[0].ip("link set eth0 master br0");
+        wait_for("the MAC of the bridge is known", 10, || {
+            let before = pair.vtepd.drops("other-station");
+            let inner = plain(&mac(11), &mac(12), "probe");
+            pair.peer.send(&Packet::v4(&own, &peer, inner).bytes());
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            (pair.vtepd.drops("other-station") == before).then_some(())
+        });
+        send(&mut pair, &own, true);
     });
-    send(&mut pair, other, true);
-    // The MAC of a bridge over it, which may have its own.
-    pair.hypervisors[0].ip(&format!("link add br0 address {own} type bridge"));
-    pair.hypervisors[0].ip("link set eth0 master br0");
-    wait_for("the MAC of the bridge is known", 10, || {
-        let before = pair.vtepd.drops("other-station");
-        let inner = plain(&mac(11), &mac(12), "probe");
-        pair.peer.send(&Packet::v4(&own, &peer, inner).bytes());
-        std::thread::sleep(std::time::Duration::from_millis(50));
-        (pair.vtepd.drops("other-station") == before).then_some(())
-    });
-    send(&mut pair, &own, true);
 }
 
 /// Frames for a port whose interface is missing are not counted as too long (finding D18).

@@ -21,7 +21,7 @@ fn veth(ns: &Netns, name: &str) {
 }
 
 /// Interfaces that can't be tenant ports: their names, and what the refusal says.
-const USED: [(&str, &str); 11] = [
+const USED: [(&str, &str); 16] = [
     ("lo", "loopback"),
     ("br7", "it is a bridge"),
     ("member", "member of bridge br7"),
@@ -39,6 +39,23 @@ const USED: [(&str, &str); 11] = [
         "guest1, which receives on it, is the macvtap of a guest",
     ),
     ("balanced0", "the default route uses balanced0"),
+    (
+        "metadata0",
+        "the host has address 169.254.169.254 on metadata0",
+    ),
+    (
+        "routed0",
+        "remove it with `ip route del 198.18.4.1/32 dev routed0`",
+    ),
+    (
+        "routed6",
+        "remove it with `ip -6 route del 2001:db8:7::1/128 dev routed6`",
+    ),
+    (
+        "table0",
+        "remove it with `ip route del default dev table0 table 1000`",
+    ),
+    ("over0", "the host's route 198.18.5.0/24 uses over1"),
 ];
 
 fn use_interfaces(ns: &Netns) {
@@ -66,6 +83,13 @@ fn use_interfaces(ns: &Netns) {
     link::bridge(ns, "br8");
     ns.ip("link set carrier1 master br8");
     ns.ip("route add 128.0.0.0/1 dev balanced0");
+    ns.ip("addr add 169.254.169.254/32 dev metadata0");
+    ns.ip("route add 198.18.4.1/32 dev routed0");
+    ns.ip("-6 route add 2001:db8:7::1/128 dev routed6");
+    ns.ip("route add default dev table0 proto static table 1000");
+    ns.ip("link add link over0 name over1 type macvlan");
+    ns.ip("link set over1 addrgenmode none up");
+    ns.ip("route add 198.18.5.0/24 dev over1 proto 196");
 }
 
 fn degraded(vtepd: &Vtepd) -> String {
@@ -166,6 +190,12 @@ fn what_the_host_begins_to_use_at_run_time_is_said() {
     ns.ip("route add default dev late0");
     expect_degraded(vtepd, "the default route uses late0");
     ns.ip("route del default dev late0");
+    // No event says that the kernel removes routes with the link.
+    ns.ip("route add 198.18.4.1/32 dev late0");
+    expect_degraded(vtepd, "the host's route 198.18.4.1/32 uses late0");
+    ns.ip("link set late0 down");
+    ns.ip("link set late0 up");
+    expect_not_degraded(vtepd, "late0");
     link::bridge(ns, "br8");
     ns.ip("link set late0 master br8");
     expect_degraded(
@@ -227,6 +257,71 @@ fn bypassed_policies_are_said_while_they_exist() {
     expect_not_degraded(vtepd, "t11");
 }
 
+/// What `--check` says about the configuration of a running daemon.
+fn check_again(ns: &Netns, vtepd: &Vtepd) -> String {
+    let (program, file) = (binary("vtepd"), vtepd.config());
+    let words = [
+        program.to_str().expect("ASCII"),
+        "--config",
+        file.to_str().expect("ASCII"),
+        "--check",
+    ];
+    let output = ns.try_run_for(30, &words);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{text}");
+    text
+}
+
+/// The notes on the underlay's interface.
+fn underlay_notes(vtepd: &Vtepd) -> String {
+    let status = vtepd.show("status");
+    let rows = status["interfaces"].as_array().cloned().unwrap_or_default();
+    let row = rows.into_iter().find(|row| row["interface"] == "eth0");
+    row.expect("eth0")["notes"].to_string()
+}
+
+/// tc and nftables of the underlay's interface apply to the host's other traffic alone, and those of
+/// a port to nothing: said while they exist, and by `--check` (finding D20).
+#[test]
+fn bypassed_tc_and_nftables_of_the_underlay_are_said() {
+    let pair = RawPair::new();
+    let (ns, vtepd) = (&pair.hypervisors[0], &pair.vtepd);
+    let nft = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/nft_hook.py");
+    let expect_note = |part: &str, expected: bool| {
+        wait_for(&format!("a note: {part}: {expected}"), 20, || {
+            (underlay_notes(vtepd).contains(part) == expected).then_some(())
+        });
+    };
+    expect_note("does not apply", false);
+    ns.run("tc qdisc add dev eth0 root tbf rate 200mbit burst 32kbit latency 50ms");
+    expect_note("interface eth0 has tc tbf", true);
+    ns.run("tc qdisc add dev eth0 clsact");
+    expect_note("clsact", true);
+    ns.run(&format!("/usr/bin/python3 {nft} add eth0"));
+    expect_note("interface eth0 has chains of nftables", true);
+    assert!(
+        !degraded(vtepd).contains("does not apply"),
+        "{}",
+        degraded(vtepd)
+    );
+    let text = check_again(ns, vtepd);
+    for part in ["eth0 has tc tbf", "eth0 has chains of nftables"] {
+        assert!(
+            text.contains("warning") && text.contains(part),
+            "{part}: {text}"
+        );
+    }
+    ns.run(&format!("/usr/bin/python3 {nft} del eth0"));
+    expect_note("nftables", false);
+    ns.run("tc qdisc del dev eth0 root");
+    ns.run("tc qdisc del dev eth0 clsact");
+    expect_note("does not apply", false);
+    ns.run(&format!("/usr/bin/python3 {nft} add t11"));
+    expect_degraded(vtepd, "interface t11 has chains of nftables");
+    ns.run(&format!("/usr/bin/python3 {nft} del t11"));
+    expect_not_degraded(vtepd, "nftables");
+}
+
 /// A bridge over the underlay's NIC, and a Linux VXLAN device on our address and port: `--check`
 /// warns, and `show status` says what does not work, and the remedy (finding D21).
 #[test]
@@ -261,16 +356,7 @@ fn a_bridge_over_the_underlay_and_a_linux_vxlan_device_are_said() {
     ns.run("tc qdisc add dev vmbr0 root tbf rate 20mbit burst 32kbit latency 50ms");
     let selector = format!("src {}/32 dst 0.0.0.0/0 dir out", vtep4(1));
     ns.ip(&format!("xfrm policy add {selector} action block"));
-    let (program, file) = (binary("vtepd"), vtepd.config());
-    let words = [
-        program.to_str().expect("ASCII"),
-        "--config",
-        file.to_str().expect("ASCII"),
-        "--check",
-    ];
-    let output = ns.try_run_for(30, &words);
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}");
+    let text = check_again(&ns, &vtepd);
     for part in ["member of bridge vmbr0", "vx7", "blocks VXLAN"] {
         assert!(
             text.contains("warning") && text.contains(part),

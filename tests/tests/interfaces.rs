@@ -9,9 +9,10 @@ use std::process::Output;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use vtep_tests::config::{each_underlay, over_underlay};
 use vtep_tests::craft::Packet;
 use vtep_tests::echo::{answers, assert_no_loss};
-use vtep_tests::fabric::{Fabric, Underlay, vtep4};
+use vtep_tests::fabric::{Fabric, Underlay, send_datagrams, vtep4};
 use vtep_tests::frame::{plain, udp4};
 use vtep_tests::link::{self, Host, mac};
 use vtep_tests::netns::{Netns, wait_for};
@@ -32,6 +33,7 @@ impl TapPort {
     fn new(io: &str) -> Self {
         let fabric = Fabric::new(1600);
         let [ns, far] = [1, 9].map(|number| fabric.hypervisor(number));
+        send_datagrams(&ns);
         link::multi_queue_tap(&ns, "tap11");
         let config = Config::new(vtep4(1))
             .io(io)
@@ -392,6 +394,12 @@ fn ethtool_channels_of_a_packet_port_cost_no_frame() {
 /// host's stack does not get it (findings D5, N4).
 #[test]
 fn ethtool_channels_of_the_underlay_are_followed() {
+    over_underlay("xdp", || channels_of_the_underlay(4));
+    // One socket for the one worker, whatever the queues.
+    over_underlay("packet", || channels_of_the_underlay(1));
+}
+
+fn channels_of_the_underlay(sockets: usize) {
     let [ns, far] = ["h1", "h9"].map(Netns::new);
     link::veth_queues(&ns, "eth0", &far, "eth0", 4);
     for (at, address) in [(&ns, 1), (&far, 9)] {
@@ -410,8 +418,8 @@ fn ethtool_channels_of_the_underlay_are_followed() {
     for at in [&ns, &far] {
         assert!(channels(at, "eth0", 4).status.success());
     }
-    wait_for("4 queues with sockets", 5, || {
-        (served(&vtepd, "eth0") == 4).then_some(())
+    wait_for("sockets of all queues", 5, || {
+        (served(&vtepd, "eth0") == sockets).then_some(())
     });
     let tenant = Raw::open(&host.ns, "eth0", Kind::Packet);
     let mut peer = Raw::open(&far, "eth0", Kind::Packet);
@@ -487,20 +495,22 @@ fn a_port_by_alternative_name(io: &str) {
 /// The underlay by an alternative name.
 #[test]
 fn the_underlay_may_be_an_alternative_name() {
-    let fabric = Fabric::new(1600);
-    let [ns, far] = [1, 9].map(|number| fabric.hypervisor(number));
-    ns.ip("link property add dev eth0 altname uplink");
-    let host = Host::new(&ns, 11);
-    let config = Config::with_underlay(vtep4(1), "uplink")
-        .vni(100, &[vtep4(9)])
-        .port("t11", &[mac(11)])
-        .fdb(&mac(12), vtep4(9));
-    let vtepd = Vtepd::start(&ns, &config);
-    vtepd.expect_up(&[vtep4(9)]);
-    let peer = Raw::open(&far, "eth0", Kind::Packet);
-    let mut tenant = Raw::open(&host.ns, "eth0", Kind::Packet);
-    tenant.send(&plain(&mac(12), &mac(11), "over-uplink"));
-    assert_eq!(peer.expect("over-uplink", 1).len(), 1);
+    each_underlay(|| {
+        let fabric = Fabric::new(1600);
+        let [ns, far] = [1, 9].map(|number| fabric.hypervisor(number));
+        ns.ip("link property add dev eth0 altname uplink");
+        let host = Host::new(&ns, 11);
+        let config = Config::with_underlay(vtep4(1), "uplink")
+            .vni(100, &[vtep4(9)])
+            .port("t11", &[mac(11)])
+            .fdb(&mac(12), vtep4(9));
+        let vtepd = Vtepd::start(&ns, &config);
+        vtepd.expect_up(&[vtep4(9)]);
+        let peer = Raw::open(&far, "eth0", Kind::Packet);
+        let mut tenant = Raw::open(&host.ns, "eth0", Kind::Packet);
+        tenant.send(&plain(&mac(12), &mac(11), "over-uplink"));
+        assert_eq!(peer.expect("over-uplink", 1).len(), 1);
+    });
 }
 
 /// Interfaces that are removed and created again with the same name and index, or that exchange
@@ -542,4 +552,72 @@ fn a_reused_index_with(io: &str) {
     tenant.send(&plain(&mac(12), &mac(11), "not-ours"));
     arrives(&other, "exchanged-again");
     assert!(pair.peer.with_marker("not-ours").is_empty());
+}
+
+/// The BPF map of a daemon with this name and 16,384 entries, by its number.
+fn bpf_map(vtepd: &Vtepd, name: &str) -> u32 {
+    let descriptors = format!("/proc/{}/fdinfo", vtepd.program.pid());
+    let files = std::fs::read_dir(descriptors).expect("vtepd runs");
+    let ids = files.filter_map(|file| {
+        let text = std::fs::read_to_string(file.ok()?.path()).ok()?;
+        let id = text.lines().find_map(|line| line.strip_prefix("map_id:"));
+        id?.trim().parse::<u32>().ok()
+    });
+    let found = ids.into_iter().find(|id| {
+        let map = bpftool(&format!("map show id {id} -j"));
+        let map: serde_json::Value = serde_json::from_str(&map).expect("JSON");
+        map["name"] == name && map["max_entries"] == 16_384
+    });
+    found.unwrap_or_else(|| panic!("no map {name}"))
+}
+
+fn bpftool(words: &str) -> String {
+    let output = std::process::Command::new("/usr/sbin/bpftool")
+        .args(words.split(' '))
+        .output()
+        .expect("bpftool: run scripts/setup");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "bpftool {words}: {error}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What the programs of an interface can't be told, as their map can't be written, is said until it
+/// succeeds, which is tried again.
+#[test]
+fn addresses_that_a_bpf_map_does_not_take_are_said_and_tried_again() {
+    let pair = RawPair::new();
+    let (ns, vtepd) = (&pair.hypervisors[0], &pair.vtepd);
+    ns.ip("route add 239.0.0.0/8 dev eth0");
+    let map = bpf_map(vtepd, "endpoints");
+    let entry = |verb: &str, number: u32, value: &str| {
+        let [.., a, b] = number.to_be_bytes();
+        format!(
+            "map {verb} id {map} key hex ff {a:x} {b:x}{}{value}",
+            " 0".repeat(17)
+        )
+    };
+    let fill: String = (1..16_384)
+        .map(|number| entry("update", number, " value hex 1") + "\n")
+        .collect();
+    let file = vtepd.dir().join("fill");
+    std::fs::write(&file, fill).expect("the scratch directory can be written");
+    bpftool(&format!("batch file {}", file.display()));
+    vtepd.done("vni add 300");
+    vtepd.done("flood add 239.1.1.1 --vni 300");
+    let degraded = || vtepd.show("status")["degraded"].to_string();
+    let part = "VXLAN to new ones is not received";
+    wait_for("it is said", 10, || degraded().contains(part).then_some(()));
+    // Tried again, and still full.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert!(degraded().contains(part), "{}", degraded());
+    bpftool(&entry("delete", 77, ""));
+    wait_for("it is told", 10, || {
+        (!degraded().contains(part)).then_some(())
+    });
+    let log = vtepd.program.log();
+    assert_eq!(
+        log.matches("a BPF map can't be written").count(),
+        1,
+        "{log}"
+    );
 }

@@ -7,7 +7,7 @@
 //! ```
 
 use serde_json::Value;
-use vtep_tests::fabric::{Fabric, Underlay, vtep4};
+use vtep_tests::fabric::{Fabric, Underlay, send_datagrams, vtep4};
 use vtep_tests::frame::plain;
 use vtep_tests::link::{Host, mac};
 use vtep_tests::linux_vtep::LinuxVtep;
@@ -149,6 +149,7 @@ fn jumbo_tcp_leaves_with_right_checksums() {
 
 fn jumbo_tcp_leaves_with_right_checksums_from(io: &str) {
     let pair = Pair::jumbo(Underlay::V6, Peer::Linux, "", io);
+    send_datagrams(&pair.hypervisors[0]);
     let [a, b] = &pair.hosts;
     let dir = pair.vtepd().dir();
     let mut wire = Capture::start(&pair.fabric.ns, dir, "h1", "udp port 4789");

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use vtep_tests::cases::{self, Case, Outcome};
+use vtep_tests::config::each_underlay;
 use vtep_tests::craft::Packet;
 use vtep_tests::fabric::{Fabric, Underlay};
 use vtep_tests::frame::plain;
@@ -91,36 +92,39 @@ fn linux_behaves_as_listed() {
 
 #[test]
 fn vtepd_behaves_as_listed_and_counts_each_drop() {
-    for underlay in [Underlay::V4, Underlay::V6] {
-        let fixture = Fixture::new();
-        let config = Config::new(underlay.vtep(1))
-            .vni(100, &[underlay.vtep(9)])
-            .port(&fixture.tenant.port, &[mac(11)])
-            .fdb(&mac(12), underlay.vtep(9));
-        let vtepd = Vtepd::start(&fixture.hypervisor, &config);
-        let results = fixture.run_cases(underlay);
-        let wrong = mismatches(&results, |case| case.vtepd);
-        assert!(wrong.is_empty(), "{wrong:#?}");
-        let reasons: BTreeSet<&str> = results.iter().filter_map(|(case, _)| case.reason).collect();
-        let expected: Vec<(&str, usize)> = reasons
-            .iter()
-            .map(|r| {
-                (
-                    *r,
-                    results
-                        .iter()
-                        .filter(|(case, _)| case.reason == Some(r))
-                        .count(),
-                )
-            })
-            .collect();
-        let counted: Vec<(&str, usize)> = reasons
-            .iter()
-            .map(|r| (*r, usize::try_from(vtepd.drops(r)).expect("a few")))
-            .collect();
-        assert_eq!(counted, expected, "{underlay:?}");
-        vtepd.stop();
-    }
+    each_underlay(|| {
+        for underlay in [Underlay::V4, Underlay::V6] {
+            let fixture = Fixture::new();
+            let config = Config::new(underlay.vtep(1))
+                .vni(100, &[underlay.vtep(9)])
+                .port(&fixture.tenant.port, &[mac(11)])
+                .fdb(&mac(12), underlay.vtep(9));
+            let vtepd = Vtepd::start(&fixture.hypervisor, &config);
+            let results = fixture.run_cases(underlay);
+            let wrong = mismatches(&results, |case| case.vtepd);
+            assert!(wrong.is_empty(), "{wrong:#?}");
+            let reasons: BTreeSet<&str> =
+                results.iter().filter_map(|(case, _)| case.reason).collect();
+            let expected: Vec<(&str, usize)> = reasons
+                .iter()
+                .map(|r| {
+                    (
+                        *r,
+                        results
+                            .iter()
+                            .filter(|(case, _)| case.reason == Some(r))
+                            .count(),
+                    )
+                })
+                .collect();
+            let counted: Vec<(&str, usize)> = reasons
+                .iter()
+                .map(|r| (*r, usize::try_from(vtepd.drops(r)).expect("a few")))
+                .collect();
+            assert_eq!(counted, expected, "{underlay:?}");
+            vtepd.stop();
+        }
+    });
 }
 
 #[test]

@@ -8,6 +8,7 @@
 use std::net::IpAddr;
 
 use serde_json::Value;
+use vtep_tests::config::each_underlay;
 use vtep_tests::echo::answers;
 use vtep_tests::fabric::{Fabric, Underlay};
 use vtep_tests::frame;
@@ -121,83 +122,91 @@ fn tcp_passes(family: Underlay) {
 /// Finding D12, over IPv4.
 #[test]
 fn tcp_passes_a_narrow_link_behind_a_router() {
-    tcp_passes(Underlay::V4);
+    each_underlay(|| {
+        tcp_passes(Underlay::V4);
+    });
 }
 
 /// Finding D12, over IPv6.
 #[test]
 fn tcp_passes_a_narrow_link_behind_an_ipv6_router() {
-    tcp_passes(Underlay::V6);
+    each_underlay(|| {
+        tcp_passes(Underlay::V6);
+    });
 }
 
 /// Finding D12: a path MTU that the host's own traffic has discovered is used.
 #[test]
 fn the_kernels_path_mtu_is_used() {
-    for family in [Underlay::V4, Underlay::V6] {
-        let narrow = Narrow::new(family);
-        let discovered = wait_for("the kernel's path MTU", 10, || {
-            let _ = ping(&narrow.near, remote(family), "-c 1 -W 1 -M do -s 1480");
-            let route = narrow.near.ip(&format!("route get {}", remote(family)));
-            route.contains("mtu 1400").then_some(route)
-        });
-        let vtepd = narrow.start();
-        let row = row(&vtepd);
-        assert_eq!(
-            (&row["path_mtu"], &row["path_mtu_reporter"]),
-            (&NARROW.into(), &Value::Null),
-            "{row}, although the kernel has {discovered}"
-        );
-    }
+    each_underlay(|| {
+        for family in [Underlay::V4, Underlay::V6] {
+            let narrow = Narrow::new(family);
+            let discovered = wait_for("the kernel's path MTU", 10, || {
+                let _ = ping(&narrow.near, remote(family), "-c 1 -W 1 -M do -s 1480");
+                let route = narrow.near.ip(&format!("route get {}", remote(family)));
+                route.contains("mtu 1400").then_some(route)
+            });
+            let vtepd = narrow.start();
+            let row = row(&vtepd);
+            assert_eq!(
+                (&row["path_mtu"], &row["path_mtu_reporter"]),
+                (&NARROW.into(), &Value::Null),
+                "{row}, although the kernel has {discovered}"
+            );
+        }
+    });
 }
 
 /// Finding D12: errors that quote no packet that was sent from here, or one that is short enough,
 /// change nothing.
 #[test]
 fn errors_lower_the_mtu_of_their_vtep_only() {
-    let narrow = Narrow::new(Underlay::V4);
-    let vtepd = narrow.start();
-    let mut raw = Raw::open(&narrow.router, "eth0", Kind::Packet);
-    let ends = [&narrow.near, &narrow.router].map(|ns| frame::mac(&ns.mac("eth0")));
-    let forged = Quote {
-        source: [203, 0, 113, 1],
-        destination: [198, 51, 100, 2],
-        length: 1550,
-        port: 4789,
-        mtu: 1290,
-    };
-    let refused = [
-        Quote {
-            source: [203, 0, 113, 9],
-            ..forged
-        },
-        Quote {
-            destination: [198, 51, 100, 3],
-            ..forged
-        },
-        Quote {
-            length: 1290,
-            ..forged
-        },
-        // Longer than the MTU of the interface.
-        Quote {
-            length: 65_000,
-            ..forged
-        },
-        Quote { port: 53, ..forged },
-    ];
-    for quote in refused {
-        raw.send(&quote.frame(ends));
-    }
-    // Larger than theirs: it would change nothing if one of them had been accepted.
-    raw.send(
-        &Quote {
-            mtu: 1300,
-            ..forged
+    each_underlay(|| {
+        let narrow = Narrow::new(Underlay::V4);
+        let vtepd = narrow.start();
+        let mut raw = Raw::open(&narrow.router, "eth0", Kind::Packet);
+        let ends = [&narrow.near, &narrow.router].map(|ns| frame::mac(&ns.mac("eth0")));
+        let forged = Quote {
+            source: [203, 0, 113, 1],
+            destination: [198, 51, 100, 2],
+            length: 1550,
+            port: 4789,
+            mtu: 1290,
+        };
+        let refused = [
+            Quote {
+                source: [203, 0, 113, 9],
+                ..forged
+            },
+            Quote {
+                destination: [198, 51, 100, 3],
+                ..forged
+            },
+            Quote {
+                length: 1290,
+                ..forged
+            },
+            // Longer than the MTU of the interface.
+            Quote {
+                length: 65_000,
+                ..forged
+            },
+            Quote { port: 53, ..forged },
+        ];
+        for quote in refused {
+            raw.send(&quote.frame(ends));
         }
-        .frame(ends),
-    );
-    wait_for("the last one to be accepted", 5, || {
-        (row(&vtepd)["path_mtu"] == 1300).then_some(())
+        // Larger than theirs: it would change nothing if one of them had been accepted.
+        raw.send(
+            &Quote {
+                mtu: 1300,
+                ..forged
+            }
+            .frame(ends),
+        );
+        wait_for("the last one to be accepted", 5, || {
+            (row(&vtepd)["path_mtu"] == 1300).then_some(())
+        });
     });
 }
 

@@ -15,7 +15,9 @@ use vtep_tests::link::{Host, ip4, mac};
 use vtep_tests::linux_vtep::LinuxVtep;
 use vtep_tests::netns::{Netns, wait_for};
 use vtep_tests::on_each_release;
-use vtep_tests::script::{Script, VXLAN, announce, imet, mac_ip, with_attribute, withdraw};
+use vtep_tests::script::{
+    Script, VXLAN, announce, imet, mac_ip, mac_with, with_attribute, withdraw,
+};
 use vtep_tests::site;
 use vtep_tests::vtepd::Vtepd;
 
@@ -107,6 +109,111 @@ fn a_next_hop_attribute_beside_mp_reach_costs_no_route() {
     let shown = vtepd.show("bgp neighbor 203.0.113.9");
     assert_eq!(shown["treated_as_withdrawn"], 0, "{shown}");
     assert_eq!(shown["state"], "Established");
+}
+
+/// The row of a type 2 route with this MAC.
+fn route_of(vtepd: &Vtepd, mac: &str) -> serde_json::Value {
+    let shown = vtepd.show("bgp routes");
+    let rows = shown["rows"].as_array().cloned().unwrap_or_default();
+    let found = rows.into_iter().find(|row| row["mac"] == mac);
+    found.unwrap_or_else(|| panic!("no route of {mac}: {shown}"))
+}
+
+/// Addresses that no host can have.
+const INVALID: [&str; 10] = [
+    "0.0.0.0",
+    "0.1.2.3",
+    "127.0.0.1",
+    "224.0.0.5",
+    "255.255.255.255",
+    "::",
+    "::1",
+    "ff02::1",
+    "::ffff:192.0.2.1",
+    "::ffff:127.0.0.1",
+];
+
+fn octets(ip: &str) -> Vec<u8> {
+    match ip.parse().expect("an address") {
+        std::net::IpAddr::V4(v4) => v4.octets().into(),
+        std::net::IpAddr::V6(v6) => v6.octets().into(),
+    }
+}
+
+/// MACs and next hops of routes that can't be used, and why.
+const UNUSABLE: [([u8; 6], [u8; 4], &str); 8] = [
+    ([0x01, 0, 0x5e, 0, 0, 1], NINE, "invalid-mac"),
+    ([0xff; 6], NINE, "invalid-mac"),
+    ([0; 6], NINE, "invalid-mac"),
+    (
+        [0x50, 0x54, 0x33, 0, 1, 1],
+        [127, 0, 0, 1],
+        "invalid-next-hop",
+    ),
+    (
+        [0x50, 0x54, 0x33, 0, 1, 2],
+        [224, 0, 0, 5],
+        "invalid-next-hop",
+    ),
+    ([0x50, 0x54, 0x33, 0, 1, 3], [0; 4], "invalid-next-hop"),
+    ([0x50, 0x54, 0x33, 0, 1, 4], [255; 4], "invalid-next-hop"),
+    (
+        [0x50, 0x54, 0x33, 0, 1, 5],
+        [203, 0, 113, 1],
+        "own-next-hop",
+    ),
+];
+
+/// Of a route with an address that no host can have, the MAC is used and the address is not; a MAC or
+/// a next hop that can't be one makes a route unusable. Each is shown with the reason.
+#[test]
+fn addresses_that_no_host_can_have_are_not_used() {
+    let fabric = Fabric::new(1600);
+    let (vtepd, _ns, far) = listener(&fabric, "");
+    let mut peer = Script::connect(&far, vtep4(1), 65000, vtep4(9));
+    let target = [0, 2, 0xfd, 0xe8, 0, 0, 0, 100];
+    let mut send = |route: Vec<u8>, next_hop: [u8; 4]| {
+        peer.send(&announce(&route, next_hop, &[target, VXLAN], None));
+    };
+    let invalid: Vec<Vec<u8>> = INVALID.iter().map(|ip| octets(ip)).collect();
+    for (last, ip) in (1..).zip(&invalid) {
+        let host = [0x50, 0x54, 0x33, 0, 0, last];
+        send(mac_with(RD, 0, host, ip, 100), NINE);
+    }
+    for (host, next_hop, _) in UNUSABLE {
+        send(mac_with(RD, 0, host, &[], 100), next_hop);
+    }
+    // The last one is valid.
+    send(mac_ip(RD, 0, HOST, [192, 0, 2, 12], 100), NINE);
+    wait_for("the last route", 10, || vtepd.remote_mac(100, &mac(12)));
+    for (last, ip) in (1..).zip(&invalid) {
+        let row = route_of(&vtepd, &mac(last));
+        assert_eq!(row["installed"], true, "{ip:?}: {row}");
+        assert_eq!(row["note"], "invalid-address", "{ip:?}: {row}");
+        assert!(vtepd.remote_mac(100, &mac(last)).is_some(), "{ip:?}");
+    }
+    for (host, _, reason) in UNUSABLE {
+        let host = host.map(|octet| format!("{octet:02x}")).join(":");
+        let row = route_of(&vtepd, &host);
+        assert_eq!(row["installed"], false, "{row}");
+        assert_eq!(row["unused_reason"], reason, "{row}");
+        assert_eq!(vtepd.remote_mac(100, &host), None);
+    }
+    // Workers answer for what is in this table, and for nothing else.
+    let neighbors = vtepd.show("neighbors");
+    let rows = neighbors["rows"].as_array().cloned().unwrap_or_default();
+    assert_eq!(rows.len(), 1, "{neighbors}");
+    assert_eq!(rows[0]["ip"], ip4(12).to_string());
+    let shown = vtepd.show("bgp neighbor 203.0.113.9");
+    assert_eq!(shown["invalid_addresses"], invalid.len(), "{shown}");
+    assert!(
+        vtepd
+            .program
+            .log()
+            .contains("no host can have this address"),
+        "{}",
+        vtepd.program.log()
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! t11: tc puts a tag beside each frame ── h1: vtepd ── eth0 ── fabric ── eth0 ── h9: raw frames
 //! ```
 
+use vtep_tests::craft::Packet;
 use vtep_tests::frame::plain;
 use vtep_tests::link::{mac, tag_beside_frame};
 use vtep_tests::netns::wait_for;
@@ -61,6 +62,39 @@ fn a_tag_beside_a_frame_passes(io: &str) {
         let inner = &got[50..];
         let tag = [protocol.to_be_bytes(), tci.to_be_bytes()].concat();
         assert_eq!(inner[12..16], tag, "{protocol:#x} {tci:#x}: {inner:02x?}");
+    }
+}
+
+/// Linux sends a frame that is longer than the MTU by its tag only with an 802.1Q tag on a packet socket:
+/// with an 802.1ad tag it is counted as `port-mtu`, as long as the MTU has no room for the tag.
+#[test]
+fn a_full_length_frame_with_a_service_tag_needs_room_in_the_mtu_of_a_packet_port() {
+    for io in IO_KINDS {
+        let mut pair = RawPair::with_vni("inner-vlan = \"pass\"", &format!("io = \"{io}\""));
+        let (to, from) = pair.macs();
+        let mut send = |tpid: u16, marker: &str| {
+            let mut inner = plain(&mac(11), &mac(12), marker);
+            inner.resize(1514, 0);
+            let tag = [tpid.to_be_bytes(), 5_u16.to_be_bytes()].concat();
+            inner.splice(12..12, tag);
+            pair.peer.send(&Packet::v4(&to, &from, inner).bytes());
+        };
+        send(0x8100, "customer-tag");
+        assert_eq!(pair.tenant.expect("customer-tag", 1).len(), 1, "{io}");
+        send(0x88a8, "service-tag");
+        if io == "packet" {
+            wait_for("a drop", 5, || {
+                (pair.vtepd.drops("port-mtu") == 1).then_some(())
+            });
+            assert!(pair.tenant.with_marker("service-tag").is_empty());
+        } else {
+            assert_eq!(pair.tenant.expect("service-tag", 1).len(), 1, "{io}");
+        }
+        pair.hypervisors[0].ip("link set t11 mtu 1504");
+        wait_for("the tagged frame", 10, || {
+            send(0x88a8, "room-for-a-tag");
+            (!pair.tenant.with_marker("room-for-a-tag").is_empty()).then_some(())
+        });
     }
 }
 

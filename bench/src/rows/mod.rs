@@ -56,6 +56,7 @@ pub const ALL: &[Spec] = &[
     real::XSK,
     real::XSK_DECAP,
     real::KERNEL,
+    real::KERNEL_DEFAULT,
     packet::RATIO,
     packet::RATIO_DECAP,
     packet::UNDERLAY_RATIO,

@@ -83,12 +83,11 @@ struct Kinds {
     last: String,
 }
 
-/// The daemon on the topology, with one interface of a kind.
-fn daemon(link_test: &LinkTest, side: Side, io: &str) -> Result<Daemon, Failure> {
-    let (port_io, underlay_io) = match side {
-        Side::Tenant => (io, "xdp"),
-        Side::Underlay => ("packet", io),
-    };
+/// The daemon on the topology of a test, with these values of `io` and `underlay-io`.
+pub(super) fn daemon(
+    link_test: &LinkTest,
+    (port_io, underlay_io): (&str, &str),
+) -> Result<Daemon, Failure> {
     let (from, to) = (topology::source()?, topology::destination()?);
     let config = format!(
         "[vtep]\naddress = \"{LOCAL}\"\nunderlay = [\"{UNDERLAY}\"]\ncores = [{FORWARDER_CORE}]\n\
@@ -97,6 +96,16 @@ fn daemon(link_test: &LinkTest, side: Side, io: &str) -> Result<Daemon, Failure>
          [[vni.fdb]]\nmac = \"{to}\"\nvtep = \"{REMOTE}\"\n"
     );
     Daemon::start(&link_test.topology.forwarder, &config)
+}
+
+impl Side {
+    /// The kinds of port and underlay when this interface is of kind `io`.
+    fn kinds(self, io: &str) -> (&str, &str) {
+        match self {
+            Self::Tenant => (io, "xdp"),
+            Self::Underlay => ("packet", io),
+        }
+    }
 }
 
 impl Kinds {
@@ -109,7 +118,7 @@ impl Kinds {
         };
         let mut link_test = LinkTest::new(name, SIZE, direction)?;
         for io in KINDS {
-            let _running = daemon(&link_test, side, io)?;
+            let _running = daemon(&link_test, side.kinds(io))?;
             link_test.check(expected)?;
         }
         Ok(Self {
@@ -124,7 +133,7 @@ impl Kinds {
         let window = self
             .effort
             .pick(Duration::from_millis(500), Duration::from_secs(2));
-        let _running = daemon(&self.link_test, self.side, io)?;
+        let _running = daemon(&self.link_test, self.side.kinds(io))?;
         self.link_test.measure(window)
     }
 }

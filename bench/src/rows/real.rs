@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::packet::daemon;
 use crate::row::{Bar, Effort, Failure, Measure, Plan, Spec};
 use crate::testbed::forwarder::{Forwarder, Work};
 use crate::testbed::topology::{Direction, Steering};
@@ -34,8 +35,26 @@ pub const KERNEL: Spec = Spec {
                frames",
     unit: "x",
     bar: Bar::AtLeast(2.0),
-    open: |effort| Ok(Box::new(Kernel::open(effort)?)),
+    open: |effort| Ok(Box::new(Kernel::open(effort, Ours::AfXdp)?)),
 };
+
+/// The daemon as it is without a setting: on veth it has packet sockets.
+pub const KERNEL_DEFAULT: Spec = Spec {
+    name: "kernel-ratio-default",
+    measures: "the same by vtepd with io = \"auto\" and underlay-io = \"auto\" / Linux bridge + vxlan",
+    unit: "x",
+    bar: Bar::Report,
+    open: |effort| Ok(Box::new(Kernel::open(effort, Ours::Daemon)?)),
+};
+
+/// What Linux is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ours {
+    /// The daemon's worker over AF_XDP, in this process.
+    AfXdp,
+    /// The daemon.
+    Daemon,
+}
 
 /// Ethernet's shortest frame, without the frame check sequence. Bytes.
 const SIZE: usize = 60;
@@ -169,22 +188,31 @@ impl Measure for Xsk {
 struct Kernel {
     linux: LinkTest,
     link_test: LinkTest,
+    ours: Ours,
     effort: Effort,
     last: String,
 }
 
 impl Kernel {
-    fn open(effort: Effort) -> Result<Self, Failure> {
+    fn open(effort: Effort, ours: Ours) -> Result<Self, Failure> {
         let mut linux = LinkTest::new("linux", SIZE, Direction::Out)?;
         linux.topology.add_kernel_vtep()?;
         linux.check(ExpectedFrame::Vxlan)?;
         let mut link_test = LinkTest::new("ours", SIZE, Direction::Out)?;
-        let running = Forwarder::start(&link_test.topology, Work::Vxlan, FORWARDER_CORE)?;
-        link_test.check(ExpectedFrame::Vxlan)?;
-        drop(running);
+        match ours {
+            Ours::AfXdp => {
+                let _running = Forwarder::start(&link_test.topology, Work::Vxlan, FORWARDER_CORE)?;
+                link_test.check(ExpectedFrame::Vxlan)?;
+            }
+            Ours::Daemon => {
+                let _running = daemon(&link_test, DEFAULT)?;
+                link_test.check(ExpectedFrame::Vxlan)?;
+            }
+        }
         Ok(Self {
             linux,
             link_test,
+            ours,
             effort,
             last: String::new(),
         })
@@ -215,34 +243,51 @@ impl Kernel {
         Ok(best)
     }
 
-    /// The best of vtepd, and the core of the sink.
-    fn best_of_vtepd(&self) -> Result<(Trial, usize), Failure> {
-        let mut best: Option<(Trial, usize)> = None;
-        for core in SINK_CORES {
-            self.link_test.sink_on(core)?;
-            let trial = Trial::run(&self.link_test, Work::Vxlan, window(self.effort))?;
-            if best
-                .as_ref()
-                .is_none_or(|(best, _)| trial.counted.arrived > best.counted.arrived)
-            {
-                best = Some((trial, core));
+    /// One trial of vtepd: frames per second that arrived, and a description.
+    fn trial(&self) -> Result<(f64, String), Failure> {
+        let window = window(self.effort);
+        match self.ours {
+            Ours::AfXdp => {
+                let trial = Trial::run(&self.link_test, Work::Vxlan, window)?;
+                Ok((trial.counted.arrived, trial.to_string()))
+            }
+            Ours::Daemon => {
+                let _running = daemon(&self.link_test, DEFAULT)?;
+                let Counted { arrived, offered } = self.link_test.measure(window)?;
+                let [shown, offered] = [arrived, offered].map(thousands);
+                Ok((arrived, format!("{shown} (offered {offered})")))
             }
         }
-        best.ok_or_else(|| Failure::new("no core for the sink"))
+    }
+
+    /// The best of vtepd, what it did, and the core of the sink.
+    fn best_of_vtepd(&self) -> Result<(f64, String, usize), Failure> {
+        let mut best = (0.0, String::new(), 0);
+        for core in SINK_CORES {
+            self.link_test.sink_on(core)?;
+            let (arrived, shown) = self.trial()?;
+            if arrived > best.0 {
+                best = (arrived, shown, core);
+            }
+        }
+        Ok(best)
     }
 }
+
+/// The values of `io` and `underlay-io` without a setting.
+const DEFAULT: (&str, &str) = ("auto", "auto");
 
 impl Measure for Kernel {
     fn once(&mut self) -> Result<f64, Failure> {
         let linux = self.best_of_linux()?;
-        let (ours, sink) = self.best_of_vtepd()?;
+        let (arrived, ours, sink) = self.best_of_vtepd()?;
         let [inline, steered, threaded] = linux.map(thousands);
         self.last = format!(
             "last: vtepd {ours}, sink on core {sink}; Linux {inline} on the generator's core, \
              {steered} steered to the \
              forwarder's core (RPS), {threaded} on it by threaded NAPI: the best counts",
         );
-        Ok(ours.counted.arrived / linux.into_iter().fold(0.0, f64::max))
+        Ok(arrived / linux.into_iter().fold(0.0, f64::max))
     }
 
     fn plan(&self) -> Plan {

@@ -4,14 +4,15 @@
 //! 64 KiB of TCP -> Pipeline::burst -> 45 segments with outer headers, each 1500 bytes inside
 //! ```
 //!
-//! What a port does is not counted: the superframes are received, and the segments freed, outside of
-//! the measured time.
+//! What a port does is not counted: the superframes are received as by a packet socket whose superframes
+//! are cut ([`vtep_dataplane::packet::split`]), and the segments freed, outside of the measured time.
 
 use etherparse::{PacketBuilder, SlicedPacket, TcpOptionElement, TransportSlice};
 use vtep_dataplane::addr::VtepId;
-use vtep_dataplane::frame::assembly::ChainBuilder;
 use vtep_dataplane::frame::offload::{ChecksumState, Offload, SegmentKind, Segmentation};
 use vtep_dataplane::frame::{Frame, FrameMemory, HEADROOM, Pool};
+use vtep_dataplane::packet::split::{Parts, Splitter};
+use vtep_dataplane::packet::vnet::VnetHeader;
 use vtep_dataplane::pipeline::tx_queues::TxQueues;
 use vtep_dataplane::pipeline::{Pipeline, Tables};
 use vtep_dataplane::port::memory::{HeapMemory, memory_pools};
@@ -59,6 +60,7 @@ const SEQUENCE: u32 = 0xffff_f000;
 struct Segments {
     rounds: usize,
     pool: Pool<HeapMemory>,
+    splitter: Splitter,
     /// The superframe, with a partial checksum.
     bytes: Vec<u8>,
     snapshot: Snapshot,
@@ -115,6 +117,7 @@ impl Segments {
         let mut segments = Self {
             rounds: effort.pick(200, 5000),
             pool: pool.ok_or_else(|| Failure::new("no pool for one worker"))?,
+            splitter: Splitter::new(),
             bytes: superframe()?,
             snapshot,
             macs,
@@ -127,33 +130,8 @@ impl Segments {
         Ok(segments)
     }
 
-    /// A superframe in chunks. Without `whole`, its payload is what the chunks hold already.
-    fn receive(&mut self, whole: bool) -> Result<Frame, Failure> {
-        let mut chunk = |start: u16, bytes: &[u8], copied: usize| {
-            let mut chunk = self
-                .pool
-                .alloc()
-                .ok_or_else(|| Failure::new("a chunk was lost"))?;
-            chunk
-                .set_extent(start, bytes.len(), CHUNK)
-                .map_err(Failure::of("a chunk"))?;
-            self.pool.memory_mut().bytes_mut(&mut chunk)[..copied]
-                .copy_from_slice(&bytes[..copied]);
-            Ok::<_, Failure>(chunk)
-        };
-        let (head, rest) = self.bytes.split_at(CHUNK - usize::from(HEADROOM));
-        let copied = if whole { head.len() } else { HEADERS };
-        let mut chain = ChainBuilder::new(chunk(HEADROOM, head, copied)?);
-        let mut others = Vec::with_capacity(rest.len() / CHUNK + 1);
-        for bytes in rest.chunks(CHUNK) {
-            others.push(chunk(0, bytes, if whole { bytes.len() } else { 0 })?);
-        }
-        for other in others {
-            chain
-                .push(self.pool.memory().segments(), other)
-                .map_err(|_| Failure::new("a superframe does not fit into a chain"))?;
-        }
-        let mut frame = chain.finish();
+    /// A superframe as a packet socket receives it: a segment in each chunk.
+    fn receive(&mut self) -> Result<Frame, Failure> {
         let offload = Offload {
             segmentation: Some(Segmentation {
                 kind: SegmentKind::TcpV4,
@@ -166,10 +144,18 @@ impl Segments {
             },
             vlan_tci: None,
         };
-        self.pool
-            .memory()
-            .segments()
-            .set_offload(&mut frame, offload);
+        let header = VnetHeader::new(offload, &self.bytes, HEADROOM)
+            .map_err(Failure::of("a vnet header"))?;
+        let parts = Parts::of(header, &self.bytes, self.bytes.len())
+            .ok_or_else(|| Failure::new("the superframe can't be cut"))?;
+        let pool = &mut self.pool;
+        let copied = self.splitter.copy(&parts, &self.bytes, pool, 0);
+        copied.map_err(|why| Failure::new(format!("a chunk was lost: {why:?}")))?;
+        let mut frame = self
+            .splitter
+            .join(&parts, pool)
+            .ok_or_else(|| Failure::new("a superframe does not fit into a chain"))?;
+        pool.memory().segments().set_offload(&mut frame, offload);
         Ok(frame)
     }
 
@@ -178,11 +164,10 @@ impl Segments {
     fn pass(
         &mut self,
         count: usize,
-        whole: bool,
         mut visit: impl FnMut(&Pool<HeapMemory>, &Frame),
     ) -> Result<u64, Failure> {
         for _ in 0..count {
-            let frame = self.receive(whole)?;
+            let frame = self.receive()?;
             self.burst.push(frame);
         }
         let macs = self.macs.reader();
@@ -221,7 +206,7 @@ impl Segments {
     fn check(&mut self) -> Result<(), Failure> {
         let (mut received, mut wrong) = (Vec::new(), None);
         let whole = self.bytes.clone();
-        self.pass(1, true, |pool, frame| {
+        self.pass(1, |pool, frame| {
             let mut bytes = vec![0; frame.len()];
             pool.memory().read(frame, &mut bytes);
             let inner = bytes.get(VXLAN_OVERHEAD..).unwrap_or_default();
@@ -271,7 +256,7 @@ impl Measure for Segments {
         pin(0);
         let mut spent = 0;
         for _ in 0..self.rounds {
-            spent += self.pass(BATCH, false, |_, _| ())?;
+            spent += self.pass(BATCH, |_, _| ())?;
         }
         Ok(spent as f64 / (self.rounds * BATCH * COUNT) as f64)
     }

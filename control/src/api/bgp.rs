@@ -177,6 +177,8 @@ pub struct BgpNeighborDetail {
     pub attributes_discarded: u64,
     /// Routes of unknown type.
     pub routes_skipped: u64,
+    /// Type 2 routes whose MAC is used, but not their address, which no host can have.
+    pub invalid_addresses: u64,
     /// Octets queued for sending.
     pub queued: u64,
     /// Limit on its routes.
@@ -226,6 +228,8 @@ pub struct RouteRow {
     pub installed: bool,
     /// Why it is not installed.
     pub unused_reason: Option<String>,
+    /// Something unusual about a route that is installed.
+    pub note: Option<String>,
     /// Stale: the session is down and the route is kept (graceful restart).
     pub stale: bool,
 }

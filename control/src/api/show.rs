@@ -366,6 +366,11 @@ pub struct UnderlayRow {
     pub device: Option<String>,
     /// The members that frames are sent on if that is a bond, or a VLAN of one; else empty.
     pub members: Vec<String>,
+    /// How VXLAN enters and leaves the interface, or the first of the members. Null while it is not
+    /// open.
+    pub io: Option<Io>,
+    /// Why it is of this kind.
+    pub io_reason: Option<String>,
     /// The destination MAC of frames.
     #[serde(with = "optional_text")]
     pub mac: Option<MacAddr>,

@@ -101,8 +101,9 @@ impl PeerStatus {
                 failures.open.as_ref(),
             ),
             NotUp::ConnectFailed => {
-                let connect = ended(&failures.connect).unwrap_or_default();
-                (format!("connecting failed: {connect}"), None)
+                let connect = failures.connect.as_ref();
+                let text = connect.map(|connect| connection(connect, now));
+                (text.unwrap_or_default(), None)
             }
             NotUp::Waiting if self.state >= FsmState::OpenSent => (
                 "connected; the neighbor has not answered our OPEN yet".to_owned(),
@@ -120,7 +121,7 @@ impl PeerStatus {
             .filter(|connect| since.is_some_and(|cause| cause.at < connect.at));
         let mut text = cause;
         if let Some(connect) = later {
-            text += &format!("; connecting failed: {}", Ago(connect, now));
+            text += &format!("; {}", connection(connect, now));
         }
         if let (Some(NotUp::OpenFailed), Some(session)) = (self.not_up(), &failures.session) {
             text += &format!("; the last session ended: {}", Ago(session, now));
@@ -146,12 +147,17 @@ fn seconds(at: Instant, now: Instant) -> u64 {
     at.saturating_duration_since(now).as_secs()
 }
 
+/// What ended of a connection, why and when.
+fn connection(ended: &Ended, now: Instant) -> String {
+    format!("{}: {}", ended.kind, Ago(ended, now))
+}
+
 /// A reason with its age.
 struct Ago<'a>(&'a Ended, Instant);
 
 impl fmt::Display for Ago<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(Ended { at, reason }, now) = self;
+        let Self(Ended { at, reason, .. }, now) = self;
         write!(f, "{reason} ({} s ago)", seconds(*now, *at))
     }
 }

@@ -52,11 +52,34 @@ impl fmt::Display for DownReason {
     }
 }
 
+/// What a connection was when it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionKind {
+    /// This side was opening it.
+    Connecting,
+    /// This side had opened it.
+    Outbound,
+    /// The peer had opened it.
+    Inbound,
+}
+
+impl fmt::Display for ConnectionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connecting => "connecting failed",
+            Self::Outbound => "a connection to the neighbor ended",
+            Self::Inbound => "a connection from the neighbor ended",
+        })
+    }
+}
+
 /// The end of a session or of an attempt to establish one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
     /// When.
     pub at: Instant,
+    /// What its connection was.
+    pub kind: ConnectionKind,
     /// Why.
     pub reason: DownReason,
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::buffer::{RecvBuffer, SendBuffer};
 use super::fsm::{FsmState, after_message};
 use super::negotiate::{Negotiated, PeerConfig, negotiate};
+use super::output::ConnectionKind;
 use super::timer::{Jitter, Timer, Timers};
 use super::wire::{
     BgpMessage, DecodeContext, Decoder, HEADER_LEN, KEEPALIVE, MAX_EXTENDED_MESSAGE_LEN,
@@ -49,6 +50,15 @@ pub(super) enum SessionStep {
 }
 
 impl Session {
+    /// What its connection is.
+    pub(super) fn kind(&self) -> ConnectionKind {
+        match (self.outgoing, self.state) {
+            (false, _) => ConnectionKind::Inbound,
+            (true, FsmState::Connect) => ConnectionKind::Connecting,
+            (true, _) => ConnectionKind::Outbound,
+        }
+    }
+
     /// A connection that is being opened (`outgoing`) or was accepted. [`Session::send_open`]
     /// follows once TCP is up.
     pub(super) fn new(outgoing: bool) -> Self {

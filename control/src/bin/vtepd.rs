@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 use vtep_control::config::Missing;
-use vtep_control::handler::{NetlinkHost, StartHost};
+use vtep_control::handler::{NetlinkHost, StartHost, underlay_kinds};
 use vtep_control::underlay::{Underlay, UnderlayConfig};
 use vtep_control::{config, daemon};
 
@@ -52,7 +52,11 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     if arguments.check {
-        let written = writeln!(io::stdout(), "{}", loaded.summary());
+        let mut lines = vec![loaded.summary()];
+        if !arguments.offline {
+            lines.extend(underlay_kinds(&loaded.config));
+        }
+        let written = writeln!(io::stdout(), "{}", lines.join("\n"));
         return if written.is_ok() {
             ExitCode::SUCCESS
         } else {

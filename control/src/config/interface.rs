@@ -1,7 +1,6 @@
-//! Names of interfaces and ports, and addresses of hosts.
+//! Names of interfaces and ports.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 /// The name of a network interface: 1 to 15 bytes, without slash, colon or white space
@@ -84,15 +83,4 @@ impl FromStr for PortKey {
             vlan: Some(vlan),
         })
     }
-}
-
-/// Checks that a host can have this address: a unicast address that is not loopback.
-pub(crate) fn host_ip(address: IpAddr) -> Result<IpAddr, String> {
-    let broadcast = address == IpAddr::V4(Ipv4Addr::BROADCAST);
-    if address.is_unspecified() || address.is_multicast() || address.is_loopback() || broadcast {
-        return Err(format!(
-            "invalid host address {address}: must be a unicast address"
-        ));
-    }
-    Ok(address)
 }

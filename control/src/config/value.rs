@@ -6,7 +6,8 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::interface::host_ip;
+use vtep_dataplane::addr::host_ip;
+
 use super::node::{Located, Node};
 
 /// The result of reading one value: the value, or an error message.
@@ -44,7 +45,7 @@ pub(super) fn any_ip(value: &Located) -> Read<IpAddr> {
 
 /// The address of a host.
 pub(super) fn ip(value: &Located) -> Read<IpAddr> {
-    any_ip(value).and_then(host_ip)
+    any_ip(value).and_then(|address| host_ip(address).map_err(|error| error.to_string()))
 }
 
 /// An integer within bounds.

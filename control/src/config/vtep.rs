@@ -214,6 +214,11 @@ pub(super) fn read(
         inner.finish(diagnostics);
         inner.note_lines(&mut references.places.keys);
     }
+    if vtep.underlay_io == Io::Packet && vtep.afxdp.mode == XdpMode::ZeroCopy {
+        let message = "invalid value \"packet\": [vtep.afxdp] mode = \"zero-copy\" requires AF_XDP of the underlay; \
+            write underlay-io = \"xdp\", or another mode";
+        table.reject("underlay-io", message, diagnostics);
+    }
     table.finish(diagnostics);
     table.note_lines(&mut references.places.keys);
     let line = table.line_of("address");

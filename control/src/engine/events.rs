@@ -261,7 +261,9 @@ impl Engine {
         if !self.underlay.take_policies() {
             return;
         }
-        let problems: BTreeSet<String> = self.view().host_problems().into_iter().collect();
+        let view = self.view();
+        let problems = view.host_problems().into_iter();
+        let problems: BTreeSet<String> = problems.chain(view.underlay_notes()).collect();
         for reason in problems.difference(&self.look.logged) {
             tracing::warn!(reason, "the host is not set up for vtepd");
         }

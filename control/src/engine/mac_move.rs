@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
 
-use vtep_dataplane::addr::{HostMac, MacAddr, Vni};
+use vtep_dataplane::addr::{HostMac, MacAddr, Vni, host_ip};
 use vtep_dataplane::wire::{arp, ethernet, nd, vlan};
 
 use super::{Engine, EngineError};
@@ -79,10 +79,14 @@ impl Engine {
     /// mobility sequence, and announces it.
     ///
     /// # Errors
-    /// When the port does not exist, or the MAC is a static remote one; nothing changes.
+    /// When the port does not exist, the MAC is a static remote one, or no host can have an address;
+    /// nothing changes.
     pub fn mac_move(&mut self, request: &MacMove, now: Instant) -> Result<(), EngineError> {
         let key = request.port();
         let reject = |error| EngineError::Batch(BatchError { index: 0, error });
+        for ip in &request.ips {
+            host_ip(*ip).map_err(|error| reject(ChangeError::Address(error)))?;
+        }
         let content = self
             .config
             .vnis()

@@ -79,7 +79,7 @@ pub(crate) fn underlay_config(vtep: &config::Vtep) -> underlay::UnderlayConfig {
     }
 }
 
-pub(super) fn interface_settings(vtep: &config::Vtep) -> InterfaceSettings {
+pub(crate) fn interface_settings(vtep: &config::Vtep) -> InterfaceSettings {
     InterfaceSettings {
         locals: vtep.addresses.iter().map(VtepAddr::get).collect(),
         udp_port: vtep.udp_port,

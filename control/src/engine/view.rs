@@ -81,7 +81,7 @@ impl EngineView<'_> {
             }
             let obstacle = self.underlay.tenant_obstacle(name.as_str());
             all.extend(obstacle.map(|obstacle| obstacle.reason));
-            all.extend(self.underlay.bypassed_tc(name.as_str()));
+            all.extend(self.underlay.bypassed_on(name.as_str(), true));
             let is_port = |other: &str| {
                 let other = other.parse::<InterfaceName>().ok();
                 other.is_some_and(|other| self.ports.uses(&other))
@@ -98,6 +98,15 @@ impl EngineView<'_> {
             ));
         }
         all
+    }
+
+    /// What of the host does not apply to VXLAN on its underlay interfaces, as it does to other traffic:
+    /// one sentence each, with the remedy.
+    pub(crate) fn underlay_notes(&self) -> Vec<String> {
+        let names = self.config.vtep().underlay.iter();
+        names
+            .flat_map(|name| self.underlay.bypassed_on(name.as_str(), false))
+            .collect()
     }
 
     /// The state of an interface, with the cause if it is not up.

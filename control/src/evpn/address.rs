@@ -20,6 +20,9 @@ pub enum AddressError {
     /// Its VTEP announces that it never moves, or that it is the default gateway.
     #[error("its VTEP announces that it stays with {0}")]
     Sticky(HostMac),
+    /// No host can have it: multicast, loopback, unspecified, broadcast, IPv4-mapped.
+    #[error("no host can have this address")]
+    Invalid,
     /// It moved too often.
     #[error("it moved too often, and stays with {0} for now")]
     Frozen(HostMac),

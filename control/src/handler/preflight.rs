@@ -60,6 +60,16 @@ impl<'a> StartHost<'a> {
     }
 }
 
+/// The kind of sockets of each underlay interface that exists, and why: a line each.
+#[must_use]
+pub fn underlay_kinds(config: &Config) -> Vec<String> {
+    let kind = |name: &InterfaceName| {
+        let IoChoice { kind, why, .. } = io_choice(config, name, Purpose::Underlay)?;
+        Some(format!("underlay {name}: I/O {}: {why}", kind.word()))
+    };
+    config.vtep().underlay.iter().filter_map(kind).collect()
+}
+
 impl HostFacts for StartHost<'_> {
     fn interface(&self, name: &str) -> Option<InterfaceFacts> {
         self.host.interface(name)
@@ -202,15 +212,14 @@ fn zero_copy(config: &Config) -> Vec<Finding> {
 fn foreign_programs(config: &Config) -> Vec<Finding> {
     let found = interfaces(config).filter_map(|(name, purpose)| {
         let id = afxdp::attached_program(name.as_str())?;
-        let (key, effect) = if purpose == Purpose::Underlay {
-            ("vtep.underlay", "so that vtepd can't attach its own")
-        } else if takes_rings(config, name, purpose) {
-            ("vni.port.interface", "so that vtepd can't attach its own")
-        } else {
-            (
-                "vni.port.interface",
-                "which takes the tenant's frames before vtepd",
-            )
+        let effect = match (takes_rings(config, name, purpose), purpose) {
+            (true, _) => "so that vtepd can't attach its own",
+            (false, Purpose::Underlay) => "which takes VXLAN before vtepd",
+            (false, _) => "which takes the tenant's frames before vtepd",
+        };
+        let key = match purpose {
+            Purpose::Underlay => "vtep.underlay",
+            Purpose::Tenant | Purpose::Trunk => "vni.port.interface",
         };
         let message = format!(
             "interface {name} has XDP program {id} of another process, {effect}; remove it (`ip link set {name} xdp off`, \
@@ -319,8 +328,13 @@ fn takes_rings(config: &Config, name: &InterfaceName, purpose: Purpose) -> bool 
 
 /// Whether an interface exists and gets this kind of sockets.
 fn has_io(config: &Config, name: &InterfaceName, purpose: Purpose, io: IoKind) -> bool {
-    let choice = IoChoice::of(name, purpose, config.interface_io(name));
-    choice.is_ok_and(|choice| choice.kind == io)
+    io_choice(config, name, purpose).is_some_and(|choice| choice.kind == io)
+}
+
+/// The kind of sockets that an interface gets; `None` if it does not exist, or is no Ethernet.
+fn io_choice(config: &Config, name: &InterfaceName, purpose: Purpose) -> Option<IoChoice> {
+    let names_afxdp = engine::interface_settings(config.vtep()).names_afxdp();
+    IoChoice::of(name, purpose, config.interface_io(name), names_afxdp).ok()
 }
 
 /// Every interface of the configuration, the underlay first.

@@ -8,7 +8,7 @@ use vtep_dataplane::afxdp::{
 use vtep_dataplane::packet::{self, Isolation};
 
 use super::error::BackendError;
-use super::packet_interface::PacketInterface;
+use super::packet_interface::{Endpoints, PacketInterface};
 use super::{InterfaceQueue, IoChoice, IoKind, Purpose};
 use crate::config::InterfaceName;
 use crate::workers::QueuePort;
@@ -63,6 +63,19 @@ pub struct InterfaceSettings {
     pub busy_poll: BusyPoll,
 }
 
+impl InterfaceSettings {
+    /// Whether the configuration sets what only AF_XDP sockets have.
+    #[must_use]
+    pub fn names_afxdp(&self) -> bool {
+        self.mode != Mode::Auto || self.busy_poll == BusyPoll::On
+    }
+
+    /// What VXLAN to this VTEP is addressed to.
+    pub(super) fn endpoints(&self) -> Endpoints<'_> {
+        (&self.locals, self.udp_port)
+    }
+}
+
 /// What carries an interface's frames.
 #[derive(Debug)]
 pub enum Backend {
@@ -87,8 +100,7 @@ impl Backend {
         workers: u32,
     ) -> Result<Self, BackendError> {
         if choice.kind == IoKind::Packet {
-            let endpoints = (&settings.locals[..], settings.udp_port);
-            match PacketInterface::open(name, purpose, endpoints, workers) {
+            match PacketInterface::open(name, purpose, settings.endpoints(), workers) {
                 Err(BackendError::Tcx(error)) if choice.falls_back(&error) => {}
                 opened => return opened.map(Self::Packet),
             }
@@ -137,9 +149,13 @@ impl Backend {
     }
 
     /// Notes how many sockets are bound.
-    pub(super) fn set_bound(&self, sockets: usize) {
-        if let Self::Packet(packet) = self {
-            packet.set_bound(sockets);
+    ///
+    /// # Errors
+    /// [`BackendError`] when the map of the programs can't be written.
+    pub(super) fn set_bound(&self, sockets: usize) -> Result<(), BackendError> {
+        match self {
+            Self::AfXdp(..) => Ok(()),
+            Self::Packet(packet) => packet.set_bound(sockets),
         }
     }
 
@@ -228,10 +244,10 @@ impl Backend {
     }
 
     /// Why datagrams that the underlay receives are not joined: one sentence, with the remedy.
-    pub(super) fn port_in_use(&self) -> Option<String> {
+    pub(super) fn not_joined(&self) -> Option<String> {
         match self {
             Self::AfXdp(..) => None,
-            Self::Packet(packet) => packet.port_in_use(),
+            Self::Packet(packet) => packet.not_joined(),
         }
     }
 

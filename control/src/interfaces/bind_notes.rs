@@ -89,7 +89,7 @@ impl Interfaces {
             .into_iter()
             .chain(no_socket)
             .chain(one_by_one)
-            .chain(open.backend.port_in_use())
+            .chain(open.backend.not_joined())
             .chain(segments)
             .chain(invisible_tags(name, purpose, &open.backend))
             .chain(not_isolated(name, purpose, &open.backend))

@@ -26,6 +26,13 @@ impl IoKind {
     }
 }
 
+/// The reason for what `io` or `underlay-io` says.
+const AS_CONFIGURED: &str = "as configured";
+
+/// The reason for packet sockets of the underlay.
+const UNDERLAY_WITHOUT_HARDWARE: &str =
+    "an interface without hardware: superframes of UDP cross it as one packet";
+
 /// The kind that an interface gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IoChoice {
@@ -38,32 +45,31 @@ pub struct IoChoice {
 }
 
 impl IoChoice {
-    /// The choice for an interface.
+    /// The choice for an interface. `names_afxdp`: the configuration sets what only AF_XDP sockets
+    /// have.
     ///
     /// # Errors
     /// When `io` is [`Io::Auto`] and the interface does not exist, or is no Ethernet.
-    pub fn of(name: &InterfaceName, purpose: Purpose, io: Io) -> Result<Self, BackendError> {
-        let choice = |kind, why| Self {
-            kind,
-            why,
-            auto: false,
-        };
-        let configured = |kind| choice(kind, "as configured");
-        Ok(match (purpose, io) {
-            (Purpose::Underlay, Io::Auto) => choice(IoKind::Xdp, "the underlay has AF_XDP sockets"),
-            (_, Io::Xdp) => configured(IoKind::Xdp),
-            (_, Io::Packet) => configured(IoKind::Packet),
-            (_, Io::Auto) => {
-                let (kind, why) = match PacketDevice::open(name.as_str())?.preferred() {
-                    Ok(why) => (IoKind::Packet, why),
-                    Err(why) => (IoKind::Xdp, why),
-                };
-                Self {
-                    auto: true,
-                    ..choice(kind, why)
-                }
+    pub fn of(
+        name: &InterfaceName,
+        purpose: Purpose,
+        io: Io,
+        names_afxdp: bool,
+    ) -> Result<Self, BackendError> {
+        let (kind, why) = match io {
+            Io::Xdp => (IoKind::Xdp, AS_CONFIGURED),
+            Io::Packet => (IoKind::Packet, AS_CONFIGURED),
+            Io::Auto if purpose == Purpose::Underlay && names_afxdp => {
+                (IoKind::Xdp, "[vtep.afxdp] sets mode or busy-poll")
             }
-        })
+            Io::Auto => match (PacketDevice::open(name.as_str())?.preferred(), purpose) {
+                (Ok(_), Purpose::Underlay) => (IoKind::Packet, UNDERLAY_WITHOUT_HARDWARE),
+                (Ok(why), Purpose::Tenant | Purpose::Trunk) => (IoKind::Packet, why),
+                (Err(why), _) => (IoKind::Xdp, why),
+            },
+        };
+        let auto = io == Io::Auto;
+        Ok(Self { kind, why, auto })
     }
 
     /// Whether AF_XDP is taken instead, since the kernel can't keep the interface from the host.

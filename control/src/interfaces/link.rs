@@ -20,21 +20,6 @@ impl OpenInterface {
 }
 
 impl Interfaces {
-    /// Sets an interface's MTU, bytes. Returns whether it changed.
-    pub fn set_mtu(&mut self, name: &InterfaceName, mtu: u32) -> bool {
-        let Some(InterfaceState::Open(open)) =
-            self.managed.get_mut(name).map(|managed| &mut managed.state)
-        else {
-            return false;
-        };
-        if open.mtu != mtu
-            && let Err(error) = open.backend.set_mtu(mtu)
-        {
-            tracing::error!(%error, "can't pass the new MTU to the XDP program");
-        }
-        std::mem::replace(&mut open.mtu, mtu) != mtu
-    }
-
     /// Sets whether an open interface is up and has a carrier; [`Interfaces::match_queues`] then closes
     /// or binds its sockets. Returns whether that is a change.
     pub fn set_link(&mut self, name: &InterfaceName, up: bool, now: Instant) -> bool {

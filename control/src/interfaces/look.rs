@@ -75,8 +75,9 @@ impl Looks {
 
 impl Interfaces {
     /// Asks the kernel whether an open interface is as it was. [`Self::finish_looks`] handles the
-    /// answer.
+    /// answer. Its programs are told again what they could not be told.
     pub fn look(&mut self, name: &InterfaceName, now: Instant) {
+        self.tell_again(name);
         if let Some(open) = self.managed.get(name).and_then(|managed| managed.open()) {
             self.looks.ask(name, open.backend.probe(), now);
         }

@@ -15,6 +15,7 @@ mod look;
 mod packet_interface;
 mod ports;
 mod program_drops;
+mod program_facts;
 mod purpose;
 mod queue_events;
 mod queues;
@@ -30,7 +31,6 @@ use std::time::{Duration, Instant};
 
 use vtep_dataplane::addr::{DeviceId, WorkerId};
 use vtep_dataplane::afxdp::Umem;
-use vtep_dataplane::packet::Isolation;
 use vtep_dataplane::stats::Counters;
 
 pub use self::backend::{
@@ -43,8 +43,10 @@ use self::bypass::BypassWatch;
 pub use self::error::{BackendError, InterfaceError};
 pub use self::io_choice::{IoChoice, IoKind};
 use self::look::Looks;
+use self::packet_interface::Programs;
 pub use self::ports::TenantPorts;
 pub use self::program_drops::ProgramDrops;
+use self::program_facts::{Fact, UnwrittenFacts};
 pub use self::purpose::Purpose;
 pub use self::queue_events::QueueEvents;
 use self::queues::BoundQueue;
@@ -96,6 +98,7 @@ pub struct OpenInterface {
     /// When its sockets are closed unless the link returns.
     close_at: Option<Instant>,
     bypass: BypassWatch,
+    unwritten: UnwrittenFacts,
 }
 
 impl OpenInterface {
@@ -140,8 +143,8 @@ pub struct ManagedInterface {
     /// When it was last opened again because its driver did not run the program, or the kernel did not
     /// fill a socket.
     attached_again: Option<Instant>,
-    /// Keeps the tenant and the host apart while it is closed to be opened again.
-    barrier: Option<Isolation>,
+    /// Drops what its sockets took while it is closed to be opened again.
+    barrier: Option<Programs>,
 }
 
 impl ManagedInterface {
@@ -281,7 +284,7 @@ impl Interfaces {
             return Err(InterfaceError::Unsuitable(reason.clone()));
         }
         let workers = self.budget.workers() as u32;
-        let mut choice = IoChoice::of(name, purpose, io)?;
+        let mut choice = IoChoice::of(name, purpose, io, self.settings.names_afxdp())?;
         let backend = Backend::open(name, purpose, &mut choice, &self.settings, workers)?;
         let first = match purpose {
             Purpose::Underlay => 0,
@@ -363,7 +366,9 @@ impl Interfaces {
             queues = queues.len(),
             "interface opened"
         );
-        prepared.backend.set_bound(queues.len());
+        let mut unwritten = UnwrittenFacts::default();
+        let told = prepared.backend.set_bound(queues.len());
+        unwritten.note(name, Fact::Sockets, told);
         self.by_index
             .insert(prepared.backend.ifindex(), name.clone());
         let link_up = prepared.backend.link_up();
@@ -376,6 +381,7 @@ impl Interfaces {
             link_up,
             close_at: None,
             bypass: BypassWatch::default(),
+            unwritten,
         }));
     }
 
@@ -442,8 +448,10 @@ impl Interfaces {
             return false;
         };
         self.by_index.remove(&open.backend.ifindex());
-        open.backend.set_bound(0);
-        managed.earlier_drops = managed.earlier_drops + ProgramDrops::of(&open.backend.drops());
+        if let Err(error) = open.backend.set_bound(0) {
+            tracing::warn!(interface = %name, %error, "frames are not counted while the interface is closed");
+        }
+        managed.earlier_drops = managed.earlier_drops + ProgramDrops::of_open(&open);
         if !workers.detach(managed.id, 0) {
             tracing::error!(interface = %name, "a worker did not close its queues in time");
         }
@@ -452,24 +460,6 @@ impl Interfaces {
         }
         tracing::info!(interface = %name, "interface closed");
         true
-    }
-
-    /// Accepts VXLAN to these multicast groups in addition to the local VTEP addresses.
-    pub fn set_groups(&mut self, groups: &[IpAddr]) {
-        let own = self.own.clone();
-        let all: Vec<_> = own.iter().chain(groups).copied().collect();
-        if all == self.settings.locals {
-            return;
-        }
-        self.settings.locals.clone_from(&all);
-        for (name, managed) in &mut self.managed {
-            if let (Purpose::Underlay, InterfaceState::Open(open)) =
-                (managed.purpose, &mut managed.state)
-                && let Err(error) = open.backend.set_endpoints(&all, self.settings.udp_port)
-            {
-                tracing::error!(interface = %name, %error, "can't add the multicast groups to the XDP program");
-            }
-        }
     }
 
     /// Multicast groups that the XDP program has no room for.

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use vtep_dataplane::afxdp::{Drops, Probe, Probed, Umem};
-use vtep_dataplane::packet::{Isolation, PacketDevice, UnderlayFilter};
+use vtep_dataplane::packet::{Isolation, PacketDevice, TcxError, UnderlayFilter};
 
 use super::Purpose;
 use super::error::BackendError;
@@ -21,11 +21,55 @@ pub struct PacketInterface {
     probed: Probed,
 }
 
-/// The programs of an interface.
+/// include/uapi/asm-generic/errno.h.
+const EADDRINUSE: i32 = 98;
+
+/// The tcx programs of an interface.
 #[derive(Debug)]
-enum Programs {
+pub(super) enum Programs {
     Tenant(Isolation),
     Underlay(UnderlayFilter),
+}
+
+/// Local VTEP addresses and multicast groups, and the UDP port of VXLAN.
+pub(super) type Endpoints<'a> = (&'a [IpAddr], u16);
+
+impl Programs {
+    /// Attaches them to the interface `name` with this index.
+    ///
+    /// # Errors
+    /// [`TcxError`]; none stays attached.
+    pub(super) fn attach(
+        (name, ifindex): (&str, u32),
+        purpose: Purpose,
+        (locals, udp_port): Endpoints<'_>,
+    ) -> Result<Self, TcxError> {
+        Ok(match purpose {
+            Purpose::Underlay => {
+                Self::Underlay(UnderlayFilter::attach(name, ifindex, locals, udp_port)?)
+            }
+            Purpose::Tenant | Purpose::Trunk => Self::Tenant(Isolation::attach(name, ifindex)?),
+        })
+    }
+
+    /// Sets whether sockets take the frames. While none does, they are counted.
+    ///
+    /// # Errors
+    /// [`TcxError`].
+    pub(super) fn set_taken(&self, taken: bool) -> Result<(), TcxError> {
+        match self {
+            Self::Tenant(isolation) => isolation.set_taken(taken),
+            Self::Underlay(filter) => filter.set_taken(taken),
+        }
+    }
+
+    /// Frames that were dropped while no socket took them.
+    pub(super) fn untaken(&self) -> u64 {
+        match self {
+            Self::Tenant(isolation) => isolation.isolated().untaken,
+            Self::Underlay(filter) => filter.untaken(),
+        }
+    }
 }
 
 impl PacketInterface {
@@ -36,18 +80,15 @@ impl PacketInterface {
     pub(super) fn open(
         name: &InterfaceName,
         purpose: Purpose,
-        (locals, udp_port): (&[IpAddr], u16),
+        endpoints: Endpoints<'_>,
         workers: u32,
     ) -> Result<Self, BackendError> {
         let device = PacketDevice::open(name.as_str())?;
-        let (name, ifindex) = (name.as_str(), device.ifindex());
-        let programs = match purpose {
-            Purpose::Underlay => {
-                let filter = UnderlayFilter::attach(name, ifindex, locals, udp_port)?;
-                Programs::Underlay(filter)
-            }
-            Purpose::Tenant | Purpose::Trunk => Programs::Tenant(Isolation::attach(name, ifindex)?),
-        };
+        let ifindex = device.ifindex();
+        let mut programs = Programs::attach((name.as_str(), ifindex), purpose, endpoints)?;
+        if let Programs::Underlay(filter) = &mut programs {
+            filter.join(endpoints.0, endpoints.1);
+        }
         let probed = probe(&device, &programs).ask().unwrap_or_default();
         Ok(Self {
             device,
@@ -85,15 +126,8 @@ impl PacketInterface {
     }
 
     /// What it receives is counted as dropped while it has no socket.
-    pub(super) fn set_bound(&self, sockets: usize) {
-        let set = match &self.programs {
-            Programs::Tenant(isolation) => isolation.set_taken(sockets > 0),
-            Programs::Underlay(filter) => filter.set_taken(sockets > 0),
-        };
-        if let Err(error) = set {
-            let interface = self.device.name();
-            tracing::error!(interface, %error, "can't tell the tcx programs that there are sockets");
-        }
+    pub(super) fn set_bound(&self, sockets: usize) -> Result<(), BackendError> {
+        Ok(self.programs.set_taken(sockets > 0)?)
     }
 
     /// Replaces the addresses that VXLAN is accepted for.
@@ -113,10 +147,7 @@ impl PacketInterface {
     pub(super) fn drops(&self) -> Vec<Drops> {
         let mut drops = vec![Drops::default(); self.sockets as usize];
         if let Some(first) = drops.first_mut() {
-            first.no_socket = match &self.programs {
-                Programs::Tenant(isolation) => isolation.isolated().untaken,
-                Programs::Underlay(filter) => filter.untaken(),
-            };
+            first.no_socket = self.programs.untaken();
         }
         drops
     }
@@ -130,17 +161,19 @@ impl PacketInterface {
     }
 
     /// Why datagrams that the underlay receives are not joined: one sentence, with the remedy.
-    pub(super) fn port_in_use(&self) -> Option<String> {
+    pub(super) fn not_joined(&self) -> Option<String> {
         let Programs::Underlay(filter) = &self.programs else {
             return None;
         };
-        let name = self.device.name();
-        (!filter.joins()).then(|| {
-            format!(
-                "interface {name}: another socket of the host has the VXLAN port, so that the kernel does not join \
-                 what arrives; remove the host's vxlan device, give it another port, or use underlay-io = \"xdp\""
-            )
-        })
+        let (name, error) = (self.device.name(), filter.not_joined()?);
+        let why = match error.raw_os_error() {
+            Some(EADDRINUSE) => "another socket of the host has the VXLAN port".to_owned(),
+            _ => format!("it refuses UDP_GRO: {error}"),
+        };
+        Some(format!(
+            "interface {name}: the kernel does not join the datagrams that arrive, since {why}; remove the host's vxlan \
+             device, give it another port, or use underlay-io = \"xdp\""
+        ))
     }
 
     /// Programs of others that come before ours: one sentence each, with the remedy.

@@ -1,20 +1,22 @@
-//! What the programs of an interface count themselves.
+//! What the kernel counts of an interface: the programs there, and packet sockets.
 
 use std::ops::Add;
 
 use vtep_dataplane::drop::DropReason;
 use vtep_dataplane::stats::Totals;
 
-use super::ManagedInterface;
 use super::backend::QueueDrops;
+use super::{InterfaceQueue, ManagedInterface, OpenInterface};
 
-/// Frames that the program of an interface has dropped, and that no worker saw.
+/// Frames that the kernel has dropped on an interface, and that no worker saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ProgramDrops {
     /// On queues that had no socket.
     pub no_socket: u64,
     /// Pieces of frames longer than the MTU.
     pub segments: u64,
+    /// While packet sockets were full.
+    pub socket_full: u64,
 }
 
 impl ProgramDrops {
@@ -23,14 +25,31 @@ impl ProgramDrops {
         let one = |drops: &QueueDrops| Self {
             no_socket: drops.no_socket,
             segments: drops.segments,
+            socket_full: 0,
         };
         drops.iter().map(one).fold(Self::default(), Self::add)
+    }
+
+    /// Of packet sockets.
+    pub(super) fn of_sockets<'a>(queues: impl IntoIterator<Item = &'a InterfaceQueue>) -> Self {
+        let queues = queues.into_iter();
+        let receptions = queues.filter_map(|queue| queue.socket.reception());
+        Self {
+            socket_full: receptions.map(|reception| reception.lost).sum(),
+            ..Self::default()
+        }
+    }
+
+    /// Of everything that an open interface has.
+    pub(super) fn of_open(open: &OpenInterface) -> Self {
+        Self::of(&open.backend.drops()) + Self::of_sockets(&open.queues)
     }
 
     /// Adds them to the counters of an interface or of its port.
     pub fn add_to(self, totals: &mut Totals) {
         totals.drops[DropReason::NoSocket as usize] += self.no_socket;
         totals.drops[DropReason::SplitFrame as usize] += self.segments;
+        totals.drops[DropReason::SocketFull as usize] += self.socket_full;
     }
 }
 
@@ -41,17 +60,16 @@ impl Add for ProgramDrops {
         Self {
             no_socket: self.no_socket + more.no_socket,
             segments: self.segments + more.segments,
+            socket_full: self.socket_full + more.socket_full,
         }
     }
 }
 
 impl ManagedInterface {
-    /// Frames that its program has dropped, since it was requested.
+    /// Frames that the kernel has dropped there, since it was requested.
     #[must_use]
     pub fn program_drops(&self) -> ProgramDrops {
-        let now = self
-            .open()
-            .map(|open| ProgramDrops::of(&open.backend.drops()));
+        let now = self.open().map(ProgramDrops::of_open);
         self.earlier_drops + now.unwrap_or_default()
     }
 

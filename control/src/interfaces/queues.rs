@@ -9,8 +9,8 @@ use vtep_dataplane::addr::{DeviceId, WorkerId};
 use super::backend::{QueueRings, SocketId};
 use super::stall::StallWatch;
 use super::{
-    Backend, InterfaceError, InterfaceQueue, InterfaceState, Interfaces, IoKind, Purpose,
-    RingBudget,
+    Backend, InterfaceError, InterfaceQueue, InterfaceState, Interfaces, IoKind, ProgramDrops,
+    Purpose, RingBudget,
 };
 use crate::config::InterfaceName;
 use crate::workers::{QueuePort, Workers};
@@ -131,7 +131,9 @@ impl Interfaces {
         if open.queues.iter().all(|queue| queue.number < count) {
             return false;
         }
-        open.backend.set_bound(count as usize);
+        open.set_bound(name, count as usize);
+        let closed = open.queues.iter().filter(|queue| queue.number >= count);
+        managed.earlier_drops = managed.earlier_drops + ProgramDrops::of_sockets(closed);
         if !workers.detach(managed.id, count) {
             tracing::error!(interface = %name, "a worker did not close its queues in time");
         }
@@ -187,7 +189,7 @@ impl Interfaces {
             }
         }
         open.queues.sort_by_key(|queue| queue.number);
-        open.backend.set_bound(open.queues.len());
+        open.set_bound(name, open.queues.len());
         let grown = open.queues.len() > before;
         if grown {
             tracing::info!(interface = %name, queues = open.queues.len(), "sockets bound: the interface has a link again, or more queues");

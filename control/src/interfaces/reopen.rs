@@ -1,9 +1,8 @@
 //! Interfaces that are closed and opened again in another way: meanwhile, too, nothing passes between
-//! the tenant and the host.
-
-use vtep_dataplane::packet::Isolation;
+//! the tenant and the host, and no VXLAN to this VTEP reaches the host.
 
 use super::backend::QueueDrops;
+use super::packet_interface::{Endpoints, Programs};
 use super::{Interfaces, ManagedInterface, ProgramDrops, Purpose};
 use crate::config::{InterfaceName, Io};
 use crate::workers::Workers;
@@ -21,16 +20,14 @@ impl Interfaces {
     }
 
     /// As [`Self::close`], for an interface that [`Self::try_open`] opens next. Until then tcx
-    /// programs drop what the tenant and the host send, where the kernel has tcx.
+    /// programs drop what the tenant and the host send, or VXLAN to this VTEP, where the kernel has
+    /// tcx.
     pub fn close_to_reopen(&mut self, name: &InterfaceName, workers: &mut Workers) -> bool {
-        let tenant = self
-            .managed
-            .get(name)
-            .filter(|managed| managed.purpose != Purpose::Underlay);
-        let ifindex = tenant
-            .and_then(ManagedInterface::open)
-            .map(|open| open.backend.ifindex());
-        let barrier = ifindex.and_then(|ifindex| barrier(name, ifindex));
+        let managed = self.managed.get(name);
+        let barrier = managed.and_then(|managed| {
+            let ifindex = managed.open()?.backend.ifindex();
+            barrier(name, ifindex, managed.purpose, self.settings.endpoints())
+        });
         let closed = self.close(name, workers);
         if let (Some(managed), Some(barrier)) = (self.managed.get_mut(name), barrier) {
             // The sockets took the frames until now.
@@ -48,7 +45,7 @@ impl ManagedInterface {
     pub(super) fn end_barrier(&mut self) {
         if let Some(barrier) = self.barrier.take() {
             let drops = QueueDrops {
-                no_socket: barrier.isolated().untaken,
+                no_socket: barrier.untaken(),
                 ..QueueDrops::default()
             };
             self.earlier_drops = self.earlier_drops + ProgramDrops::of(&[drops]);
@@ -56,12 +53,16 @@ impl ManagedInterface {
     }
 }
 
-/// Programs that keep the tenant and the host apart; `None` where the kernel has no tcx.
-fn barrier(name: &InterfaceName, ifindex: u32) -> Option<Isolation> {
-    let barrier = Isolation::attach(name.as_str(), ifindex)
-        .inspect_err(
-            |error| tracing::warn!(%error, "frames pass between tenant and host for a moment"),
-        )
+/// Programs that drop what the sockets of the interface took; `None` where the kernel has no tcx.
+fn barrier(
+    name: &InterfaceName,
+    ifindex: u32,
+    purpose: Purpose,
+    endpoints: Endpoints<'_>,
+) -> Option<Programs> {
+    let interface = (name.as_str(), ifindex);
+    let barrier = Programs::attach(interface, purpose, endpoints)
+        .inspect_err(|error| tracing::warn!(%error, "frames reach the host for a moment"))
         .ok()?;
     // Sockets take the frames still: they are not counted as dropped.
     if let Err(error) = barrier.set_taken(true) {

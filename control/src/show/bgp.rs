@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::routes::RouteCounts;
+use super::routes::{RouteCount, RouteCounts};
 use super::to_json;
 use crate::api::bgp::{
     BgpNeighborDetail, BgpSummary, NotEstablished, PastEvent, RestartRow, SessionState, SummaryRow,
@@ -63,15 +63,13 @@ impl EngineView<'_> {
         let (config, neighbor) = self.check_neighbor(address)?;
         let summary = self.summary_row(config, neighbor, counts, now);
         let id = self.evpn.id(address);
-        let stale = id
-            .and_then(|id| counts.get(&id))
-            .map_or(0, |counts| counts.stale);
+        let counted = id.and_then(|id| counts.get(&id)).copied();
         let silent = self.bgp.is_silent(address);
         to_json(Ok(detail(
             summary,
             config,
             &neighbor.peer.status(),
-            stale,
+            counted.unwrap_or_default(),
             silent,
             now,
         )))
@@ -170,7 +168,7 @@ fn detail(
     summary: SummaryRow,
     config: &BgpNeighbor,
     status: &PeerStatus,
-    stale: u64,
+    counts: RouteCount,
     silent: bool,
     now: Instant,
 ) -> BgpNeighborDetail {
@@ -195,11 +193,15 @@ fn detail(
         silent,
         last_session_ended: past(status.failures.session.as_ref(), now),
         last_open_failed: past(status.failures.open.as_ref(), now),
-        last_connect_failed: past(status.failures.connect.as_ref(), now),
+        last_connect_failed: status.failures.connect.as_ref().map(|ended| PastEvent {
+            ago: now.saturating_duration_since(ended.at).as_secs(),
+            reason: format!("{}: {}", ended.kind, ended.reason),
+        }),
         failed_attempts: status.failures.count,
         treated_as_withdrawn: status.treated_as_withdrawn,
         attributes_discarded: status.attributes_discarded,
         routes_skipped: status.routes_skipped,
+        invalid_addresses: counts.invalid_addresses,
         queued: status.queued as u64,
         max_prefixes: config.max_prefixes.map(|limit| limit.limit),
         graceful_restart: negotiated
@@ -207,7 +209,7 @@ fn detail(
             .map(|restart| RestartRow {
                 restart_time: restart.time.as_secs(),
                 preserved: restart.preserved,
-                stale_routes: stale,
+                stale_routes: counts.stale,
             }),
     }
 }

@@ -74,6 +74,12 @@ impl EngineView<'_> {
             "EVPN routes of all neighbors",
             [(Vec::new(), routes as f64)],
         );
+        let invalid = self.evpn.speaker.invalid_address_count();
+        page.gauge(
+            "vtepd_evpn_invalid_addresses",
+            "Type 2 routes whose MAC is used, but not their address, which no host can have",
+            [(Vec::new(), invalid as f64)],
+        );
     }
 
     /// Segments that the kernel has dropped.

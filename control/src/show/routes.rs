@@ -12,13 +12,15 @@ use crate::api::message::ApiError;
 use crate::api::show::ShowQuery;
 use crate::bgp::wire::{EvpnRoute, Rd};
 use crate::engine::EngineView;
-use crate::evpn::{NeighborId, RouteStatus, RouteView};
+use crate::evpn::{NeighborId, RouteNote, RouteStatus, RouteView};
 
 /// Numbers of a neighbor's routes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct RouteCount {
     pub(super) installed: u64,
     pub(super) stale: u64,
+    /// Those whose address no host can have.
+    pub(super) invalid_addresses: u64,
 }
 
 /// Those of all neighbors.
@@ -76,6 +78,7 @@ impl EngineView<'_> {
                 let count = pass.counts.entry(neighbor).or_default();
                 count.installed += u64::from(route.status == Some(RouteStatus::Installed));
                 count.stale += u64::from(route.stale);
+                count.invalid_addresses += u64::from(route.note == Some(RouteNote::InvalidAddress));
             }
             pass.slot += 1;
             if portion.is_over() {
@@ -281,6 +284,7 @@ impl EngineView<'_> {
                 .status
                 .filter(|_| !installed)
                 .map(|status| status.to_string()),
+            note: view.note.map(|note| note.word().to_owned()),
             stale: view.stale,
         };
         match &view.route {

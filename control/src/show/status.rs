@@ -48,8 +48,12 @@ impl EngineView<'_> {
                     let notes = managed
                         .open()
                         .map(|open| self.interfaces.notes(name, managed.purpose, open));
+                    let mut notes = notes.unwrap_or_default();
+                    if managed.purpose == Purpose::Underlay {
+                        notes.extend(self.underlay.bypassed_on(name.as_str(), false));
+                    }
                     InterfaceRow {
-                        notes: notes.unwrap_or_default(),
+                        notes,
                         ..interface_row(name, managed)
                     }
                 })
@@ -124,6 +128,7 @@ impl EngineView<'_> {
                 all.push(format!("interface {name} queue {queue}: {BUSY_POLL_ENDED}"));
             }
             all.extend(open.backend.preceded_by());
+            all.extend(open.unwritten(name));
             for UnboundQueue { number, reason } in &open.unbound {
                 all.push(match open.backend.io() {
                     IoKind::Xdp => format!(

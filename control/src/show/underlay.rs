@@ -33,6 +33,8 @@ impl EngineView<'_> {
                 via: None,
                 device: None,
                 members: Vec::new(),
+                io: None,
+                io_reason: None,
                 mac: None,
                 mtu: None,
                 path_mtu: shown.path_mtu.map(|known| known.mtu),
@@ -47,24 +49,7 @@ impl EngineView<'_> {
             if shown.paths.is_empty() {
                 return vec![none];
             }
-            let row = |path: ShowPath| {
-                let state = match (&path.error, path.mac) {
-                    (None, _) => PathState::Up,
-                    (Some(_), None) => PathState::Resolving,
-                    (Some(_), Some(_)) => PathState::Unresolved,
-                };
-                UnderlayRow {
-                    state,
-                    via: path.via,
-                    device: Some(path.interface),
-                    members: path.members.iter().map(ToString::to_string).collect(),
-                    mac: path.mac,
-                    mtu: Some(path.mtu),
-                    reason: path.error.as_ref().map(ToString::to_string),
-                    error: path.error.map(|error| error.name().to_owned()),
-                    ..none.clone()
-                }
-            };
+            let row = |path| self.path_row(path, none.clone());
             shown.paths.into_iter().map(row).collect()
         });
         // The paths of one VTEP share its cursor: a page must not end between them.
@@ -82,5 +67,30 @@ impl EngineView<'_> {
         }
         let (rows, next) = (page, None);
         Ok(Rows { rows, next })
+    }
+    /// The row of a path, with what it shares with the others of its VTEP.
+    fn path_row(&self, path: ShowPath, shared: UnderlayRow) -> UnderlayRow {
+        let state = match (&path.error, path.mac) {
+            (None, _) => PathState::Up,
+            (Some(_), None) => PathState::Resolving,
+            (Some(_), Some(_)) => PathState::Unresolved,
+        };
+        let open = path.ifindex.and_then(|index| {
+            let name = self.interfaces.by_index(index)?;
+            self.interfaces.get(name)?.open()
+        });
+        UnderlayRow {
+            state,
+            io: open.map(|open| open.choice.kind.into()),
+            io_reason: open.map(|open| open.choice.why.to_owned()),
+            via: path.via,
+            device: Some(path.interface),
+            members: path.members.iter().map(ToString::to_string).collect(),
+            mac: path.mac,
+            mtu: Some(path.mtu),
+            reason: path.error.as_ref().map(ToString::to_string),
+            error: path.error.map(|error| error.name().to_owned()),
+            ..shared
+        }
     }
 }

@@ -101,7 +101,14 @@ impl Underlay {
             Message::DelNeighbour(neighbor) => self
                 .changed_neighbors
                 .extend(self.host.neighbors.remove(neighbor)),
-            Message::NewRoute(route) | Message::DelRoute(route) => self.route_changed(route),
+            Message::NewRoute(route) => {
+                self.host.set_routes.add(route);
+                self.route_changed(route);
+            }
+            Message::DelRoute(route) => {
+                self.host.set_routes.remove(route);
+                self.route_changed(route);
+            }
             _ => {}
         }
     }

@@ -20,11 +20,14 @@ mod kernel;
 pub mod links;
 pub mod neighbors;
 mod netlink;
+mod nft;
 mod obstacles;
 pub mod path_mtu;
 mod policies;
+mod raw;
 mod resolve;
 mod route;
+mod set_routes;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -42,6 +45,7 @@ use self::icmp::IcmpSockets;
 pub use self::links::{Link, LinkChange, Reception};
 use self::neighbors::NeighborKey;
 use self::netlink::{EventSocket, ReadOutcome, RequestSocket};
+use self::obstacles::HostLook;
 pub use self::obstacles::TenantObstacle;
 use self::path_mtu::PathMtu;
 use self::policies::HostPolicies;
@@ -168,7 +172,9 @@ pub struct Underlay {
     /// A default route may have changed.
     default_route_changed: bool,
     policies: HostPolicies,
-    pending_policies: Option<Pending<HostPolicies>>,
+    pending_policies: Option<Pending<HostLook>>,
+    /// When to read the routes that were set again.
+    routes_due: Option<Instant>,
 }
 
 impl Underlay {
@@ -200,9 +206,11 @@ impl Underlay {
             next_retry: None,
             events: Vec::new(),
             default_route_changed: false,
-            policies: HostPolicies::read(),
+            policies: HostPolicies::default(),
             pending_policies: None,
+            routes_due: None,
         };
+        underlay.set_policies(HostLook::read(true));
         underlay.read_tables()?;
         underlay.lookup_default()?;
         underlay.events.clear();

@@ -132,6 +132,14 @@ impl RequestSocket {
         })
     }
 
+    /// As [`Self::open`]; the kernel selects what a dump asks for by the fields of its request
+    /// (Linux 4.20).
+    pub(super) fn open_strict() -> io::Result<Self> {
+        let socket = Self::open()?;
+        socket.socket.set_netlink_get_strict_chk(true)?;
+        Ok(socket)
+    }
+
     /// Sends requests in batches, and calls `each` with a request's index and its reply. Set
     /// `acknowledge` for requests without a reply of their own. Replies to earlier, abandoned
     /// requests are skipped.

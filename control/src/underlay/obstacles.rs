@@ -10,6 +10,7 @@ use hashbrown::HashSet;
 use super::links::Link;
 use super::policies::HostPolicies;
 use super::resolve::HostState;
+use super::set_routes::SetRoutes;
 use super::{Underlay, UnderlayConfig};
 use crate::background::{Background, Pending};
 
@@ -22,6 +23,9 @@ const STACKED: [&str; 6] = ["vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "m
 /// Those of them whose frames a program reads: a virtual machine.
 const READ_BY_GUESTS: [&str; 2] = ["macvtap", "ipvtap"];
 
+/// How many times as long as it took to read the routes they are not read again.
+const ROUTES_PAUSE: u32 = 100;
+
 /// What a tun, WireGuard or PPP interface, or an IP tunnel, is.
 const NO_ETHERNET: &str = "its frames have no Ethernet header";
 
@@ -33,6 +37,33 @@ pub struct TenantObstacle {
     /// It may have been caused by router advertisements of a guest, while vtepd was not running:
     /// that must not keep other ports from being opened.
     pub autoconfigured: bool,
+}
+
+/// What is read in the background: it may take long.
+#[derive(Debug)]
+pub(super) struct HostLook {
+    policies: HostPolicies,
+    /// `None`: they were not read, or can't be.
+    routes: Option<SetRoutes>,
+    /// When to read them again: on a host with very many, seldom.
+    routes_due: Option<Instant>,
+}
+
+impl HostLook {
+    /// Reads the policies, and the routes `with_routes`.
+    pub(super) fn read(with_routes: bool) -> Self {
+        let began = Instant::now();
+        let routes = with_routes.then(SetRoutes::read);
+        let took = began.elapsed();
+        if let Some(Err(error)) = &routes {
+            tracing::debug!(%error, "can't read the routes that were set");
+        }
+        Self {
+            policies: HostPolicies::read(),
+            routes_due: with_routes.then(|| began + took * ROUTES_PAUSE),
+            routes: routes.and_then(Result::ok),
+        }
+    }
 }
 
 /// Why the interface with this name can't be a tenant port; `None` if it can, or does not exist.
@@ -64,6 +95,8 @@ pub(super) fn of_tenant(name: &str, host: &HostState) -> Option<TenantObstacle> 
         let remedy = format!("remove it with `ip address del {address} dev {on}`");
         let what = format!("the host has address {address} on {on}, and {cut_off}; {remedy}");
         (what, address.is_ipv6())
+    } else if let Some(what) = stack.iter().find_map(|on| set_route(on, host)) {
+        (what, false)
     } else {
         let on = uses_default(&host.default_links.v6)?;
         let through = &on.name;
@@ -76,6 +109,17 @@ pub(super) fn of_tenant(name: &str, host: &HostState) -> Option<TenantObstacle> 
         reason: format!("interface {name} can't be a tenant port: {what}"),
         autoconfigured,
     })
+}
+
+/// A route of the host through `on`, and why it is in the way.
+fn set_route(on: &Link, host: &HostState) -> Option<String> {
+    let (route, through) = (host.set_routes.on(on.index)?, &on.name);
+    let removal = route.removal(through);
+    Some(format!(
+        "the host's route {} uses {through}, and its traffic would be taken from the host; remove it with `{removal}`, \
+         or use another interface",
+        route.prefix
+    ))
 }
 
 /// What takes the frames of `on`, which is `link` or stacked on it, for others than the host.
@@ -145,8 +189,8 @@ fn port_over(link: &Link, host: &HostState, is_port: impl Fn(&Link) -> bool) -> 
     ))
 }
 
-/// An address of the host on a link or on one that is stacked on it ([`stack`]). Link-local addresses are on
-/// every interface.
+/// An address of the host on a link or on one that is stacked on it ([`stack`]). Every interface has a
+/// link-local IPv6 address by default; one of IPv4 was added, as for a metadata service.
 fn stack_address<'a>(stack: &[&'a Link], host: &'a HostState) -> Option<(IpAddr, &'a Link)> {
     let of = |on: &&'a Link| {
         let on = *on;
@@ -155,7 +199,7 @@ fn stack_address<'a>(stack: &[&'a Link], host: &'a HostState) -> Option<(IpAddr,
             .map(move |address| (address, on))
     };
     let routable = |address: &IpAddr| match address {
-        IpAddr::V4(v4) => !v4.is_link_local(),
+        IpAddr::V4(_) => true,
         IpAddr::V6(v6) => !v6.is_unicast_link_local(),
     };
     let all = stack.iter().flat_map(of);
@@ -300,25 +344,39 @@ impl Underlay {
         all
     }
 
-    /// That the tc of an interface does not apply, with the remedy; `None` if it has none.
+    /// That tc and nftables of an interface do not apply, one sentence each with the remedy.
+    /// `tenant`: it is one of tenants, else of the underlay.
     #[must_use]
-    pub fn bypassed_tc(&self, name: &str) -> Option<String> {
-        let link = self.link(name)?;
-        self.policies.bypassed_tc(name, link.index)
+    pub fn bypassed_on(&self, name: &str, tenant: bool) -> Vec<String> {
+        let link = self.link(name);
+        link.map_or_else(Vec::new, |link| {
+            self.policies.bypassed_on(&link.name, link.index, tenant)
+        })
     }
 
-    /// Reads the host's IPsec policies and its tc again in the background, unless they are being
-    /// read.
+    /// Reads the host's policies, and the routes that were set on it, again in the background, unless
+    /// they are being read.
     pub fn read_policies(&mut self, background: &Background, now: Instant) {
         if self.pending_policies.is_none() {
-            self.pending_policies = Some(background.ask(HostPolicies::read, now));
+            let routes = self.routes_due.is_none_or(|due| due <= now);
+            let look = background.ask(move || HostLook::read(routes), now);
+            self.pending_policies = Some(look);
+        }
+    }
+
+    /// Takes what was read.
+    pub(super) fn set_policies(&mut self, look: HostLook) {
+        self.policies = look.policies;
+        self.routes_due = look.routes_due.or(self.routes_due);
+        if let Some(routes) = look.routes {
+            self.host.set_routes = routes;
         }
     }
 
     /// Takes what [`Self::read_policies`] has read. Returns whether there was something.
     pub fn take_policies(&mut self) -> bool {
         match self.pending_policies.as_ref().map(Pending::answer) {
-            Some(Ok(policies)) => self.policies = policies,
+            Some(Ok(look)) => self.set_policies(look),
             Some(Err(TryRecvError::Disconnected)) => {}
             Some(Err(TryRecvError::Empty)) | None => return false,
         }
@@ -329,10 +387,14 @@ impl Underlay {
 
 #[cfg(test)]
 mod tests {
+    use netlink_packet_route::AddressFamily;
     use netlink_packet_route::address::{AddressAttribute, AddressMessage};
     use netlink_packet_route::link::{
         BondMode, BondPortState, InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo,
         LinkLayerType, LinkMessage, MiiStatus,
+    };
+    use netlink_packet_route::route::{
+        RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteType,
     };
 
     use super::*;
@@ -374,6 +436,54 @@ mod tests {
         host.addresses.update(&message);
     }
 
+    fn route_message(link: u32, protocol: RouteProtocol, to: Option<[u8; 4]>) -> RouteMessage {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        message.header.kind = RouteType::Unicast;
+        message.header.protocol = protocol;
+        message.header.table = 254;
+        message.attributes = vec![RouteAttribute::Oif(link)];
+        if let Some(to) = to {
+            message.header.destination_prefix_length = 32;
+            let to = RouteAttribute::Destination(RouteAddress::Inet(to.into()));
+            message.attributes.push(to);
+        }
+        message
+    }
+
+    /// Only IPv6 gives each interface a link-local address by itself (finding O3).
+    #[test]
+    fn an_interface_with_an_ipv4_link_local_address_is_no_tenant_port() {
+        let mut host = host();
+        give(&mut host, 7, "fe80::1".parse().unwrap());
+        assert_eq!(reason(&host, "tap0"), None);
+        give(&mut host, 7, "169.254.1.1".parse().unwrap());
+        let said = reason(&host, "tap0").unwrap();
+        assert!(said.contains("169.254.1.1 on tap0"), "{said}");
+    }
+
+    /// A route that was set, in any table, keeps its interface from being a port (finding O3).
+    #[test]
+    fn an_interface_with_a_route_that_was_set_is_no_tenant_port() {
+        let mut host = host();
+        let learned = route_message(7, RouteProtocol::Kernel, Some([198, 18, 0, 0]));
+        host.set_routes.add(&learned);
+        assert_eq!(reason(&host, "tap0"), None);
+        let one = route_message(7, RouteProtocol::Boot, Some([198, 18, 0, 1]));
+        host.set_routes.add(&one);
+        let said = reason(&host, "tap0").unwrap();
+        let remedy = "remove it with `ip route del 198.18.0.1/32 dev tap0`";
+        assert!(said.contains(remedy), "{said}");
+        host.set_routes.remove(&one);
+        assert_eq!(reason(&host, "tap0"), None);
+        let mut default = route_message(6, RouteProtocol::Static, None);
+        default.attributes.push(RouteAttribute::Table(1000));
+        host.set_routes.add(&default);
+        let said = reason(&host, "eth1").unwrap();
+        let remedy = "remove it with `ip route del default dev eth1.20 table 1000`";
+        assert!(said.contains(remedy), "{said}");
+    }
+
     fn reason(host: &HostState, name: &str) -> Option<String> {
         of_tenant(name, host).map(|obstacle| obstacle.reason)
     }
@@ -397,9 +507,6 @@ mod tests {
             assert!(said.contains(part), "{said}");
         }
         assert_eq!(of_underlay_interface("eth0", &host), None);
-        give(&mut host, 7, "fe80::1".parse().unwrap());
-        give(&mut host, 7, "169.254.1.1".parse().unwrap());
-        assert_eq!(reason(&host, "tap0"), None, "link-local addresses");
         give(&mut host, 7, "2001:db8::7".parse().unwrap());
         assert!(of_tenant("tap0", &host).unwrap().autoconfigured);
         give(&mut host, 7, "192.0.2.7".parse().unwrap());

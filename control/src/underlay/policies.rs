@@ -1,18 +1,19 @@
-//! Policies of the host that AF_XDP bypasses: IPsec policies (xfrm) for VXLAN, and tc on the
-//! interfaces that vtepd uses. They do not apply to its frames, which must be said.
+//! Policies of the host that vtepd bypasses: IPsec policies (xfrm) for VXLAN, and tc and nftables'
+//! family `netdev` on the interfaces that it uses. They do not apply to its frames, which must be
+//! said.
 
 use std::io;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use hashbrown::HashMap;
 use netlink_packet_route::RouteNetlinkMessage as Message;
 use netlink_packet_route::tc::{TcAttribute, TcHandle};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_XFRM};
-use rustix::net::sockopt;
+use netlink_sys::protocols::NETLINK_XFRM;
 
 use super::UnderlayConfig;
-use super::netlink::{RequestSocket, messages};
+use super::netlink::RequestSocket;
+use super::nft::NetdevChains;
+use super::raw::{self, RawRequest, attributes};
 use super::route::covers;
 
 /// Queueing disciplines that shape and filter nothing: the kernel's defaults.
@@ -39,20 +40,8 @@ const TEMPLATE: u16 = 5;
 const BLOCK: u8 = 1;
 const OUT: u8 = 1;
 
-/// NLMSG_ERROR, NLMSG_DONE; NLM_F_REQUEST | NLM_F_DUMP (include/uapi/linux/netlink.h).
-const ERROR: u16 = 2;
-const DONE: u16 = 3;
-const REQUEST_DUMP: u16 = 0x301;
-const REQUEST: u16 = 1;
-
-/// Bytes of a netlink header, and of `struct xfrm_userpolicy_info` after it.
-const HEADER: usize = 16;
+/// Bytes of `struct xfrm_userpolicy_info`.
 const POLICY: usize = 168;
-
-/// Policies read at most: a gateway may have very many, and one that matches is enough.
-const POLICY_LIMIT: usize = 65_536;
-
-const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What was found at the last look.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,23 +50,30 @@ pub(super) struct HostPolicies {
     pub(super) ipsec: Vec<IpsecPolicy>,
     /// Queueing disciplines other than the defaults, by the index of their interface.
     pub(super) qdiscs: HashMap<u32, Vec<String>>,
+    /// Interfaces with chains of nftables.
+    chains: NetdevChains,
 }
 
 impl HostPolicies {
-    /// Reads them. What can't be read counts as absent: without CONFIG_XFRM_USER or CONFIG_NET_SCHED
-    /// there are none. The kernel takes its rtnl lock for a list of queueing disciplines.
+    /// Reads them. What can't be read counts as absent: without CONFIG_XFRM_USER, CONFIG_NET_SCHED or
+    /// CONFIG_NF_TABLES there are none. The kernel takes its rtnl lock for a list of queueing
+    /// disciplines.
     pub(super) fn read() -> Self {
         let ipsec = read_ipsec();
         let qdiscs = RequestSocket::open().and_then(|mut socket| socket.dump(&qdisc_request()));
-        for error in [ipsec.as_ref().err(), qdiscs.as_ref().err()]
-            .into_iter()
-            .flatten()
-        {
-            tracing::debug!(%error, "can't read IPsec policies or tc");
+        let chains = NetdevChains::read();
+        let failed = [
+            ipsec.as_ref().err(),
+            qdiscs.as_ref().err(),
+            chains.as_ref().err(),
+        ];
+        for error in failed.into_iter().flatten() {
+            tracing::debug!(%error, "can't read IPsec policies, tc or nftables");
         }
         Self {
             ipsec: ipsec.unwrap_or_default(),
             qdiscs: qdiscs_of(&qdiscs.unwrap_or_default()),
+            chains: chains.unwrap_or_default(),
         }
     }
 }
@@ -121,7 +117,7 @@ impl IpsecPolicy {
             priority: u32::from_ne_bytes([info[152], info[153], info[154], info[155]]),
             out: info[160] == OUT,
             block: info[161] == BLOCK,
-            transformed: attributes(&payload[POLICY..]).any(|kind| kind == TEMPLATE),
+            transformed: attributes(&payload[POLICY..]).any(|(kind, _)| kind == TEMPLATE),
         })
     }
 
@@ -205,33 +201,29 @@ impl IpsecPolicy {
     }
 }
 
-/// The types of the attributes that follow a message's fixed part.
-fn attributes(bytes: &[u8]) -> impl Iterator<Item = u16> {
-    let mut rest = bytes;
-    std::iter::from_fn(move || {
-        let [a, b, c, d] = *rest.first_chunk()?;
-        let length = usize::from(u16::from_ne_bytes([a, b]));
-        if length < 4 {
-            return None;
-        }
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or(&[]);
-        Some(u16::from_ne_bytes([c, d]))
-    })
-}
-
 /// Reads all IPsec policies, and adds one for each default that blocks.
 fn read_ipsec() -> io::Result<Vec<IpsecPolicy>> {
-    let mut socket = Socket::new(NETLINK_XFRM)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(REPLY_TIMEOUT))?;
+    let socket = raw::open(NETLINK_XFRM)?;
     let mut all = Vec::new();
-    ask(&socket, GET_POLICY, REQUEST_DUMP, &mut |message| {
-        all.extend(IpsecPolicy::parse(&message[HEADER..]));
+    let policies = RawRequest {
+        kind: GET_POLICY,
+        answer: NEW_POLICY,
+        payload: &[],
+        dump: true,
+    };
+    raw::ask(&socket, policies, &mut |payload| {
+        all.extend(IpsecPolicy::parse(payload));
     })?;
+    // Not dumped: with an argument of the length of the reply.
+    let default = RawRequest {
+        kind: GET_DEFAULT,
+        answer: GET_DEFAULT,
+        payload: &[0; 4],
+        dump: false,
+    };
     // Kernels before 5.15 have no such default.
-    let _ = ask(&socket, GET_DEFAULT, REQUEST, &mut |message| {
-        all.extend(defaults(&message[HEADER..]));
+    let _ = raw::ask(&socket, default, &mut |payload| {
+        all.extend(defaults(payload));
     });
     Ok(all)
 }
@@ -247,42 +239,6 @@ fn defaults(reply: &[u8]) -> Vec<IpsecPolicy> {
         .filter(|(action, _)| *action == DEFAULT_BLOCK)
         .flat_map(|(_, out)| any.map(|any| IpsecPolicy::block_all(any, out)))
         .collect()
-}
-
-/// Sends a request and passes on what answers it.
-fn ask(socket: &Socket, kind: u16, flags: u16, handle: &mut dyn FnMut(&[u8])) -> io::Result<()> {
-    let expected = if kind == GET_POLICY { NEW_POLICY } else { kind };
-    // Not dumped: with an argument of the length of the reply.
-    let argument: &[u8] = if flags == REQUEST { &[0; 4] } else { &[] };
-    let mut request = ((HEADER + argument.len()) as u32).to_ne_bytes().to_vec();
-    request.extend(kind.to_ne_bytes());
-    request.extend(flags.to_ne_bytes());
-    request.extend([1, 0, 0, 0, 0, 0, 0, 0]);
-    request.extend(argument);
-    socket.send(&request, 0)?;
-    let mut buffer = Vec::with_capacity(64 << 10);
-    for _ in 0..POLICY_LIMIT {
-        buffer.clear();
-        socket.recv(&mut buffer, 0)?;
-        for message in messages(&buffer) {
-            match u16::from_ne_bytes([message[4], message[5]]) {
-                DONE => return Ok(()),
-                ERROR => {
-                    let code = message.get(HEADER..).and_then(<[u8]>::first_chunk);
-                    let code = code.map_or(0, |code| i32::from_ne_bytes(*code));
-                    return Err(io::Error::from_raw_os_error(-code));
-                }
-                answer if answer == expected => {
-                    handle(message);
-                    if flags == REQUEST {
-                        return Ok(());
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-    Ok(())
 }
 
 /// The request for all queueing disciplines.
@@ -334,13 +290,32 @@ impl HostPolicies {
         all.into_iter().map(IpsecPolicy::describe).collect()
     }
 
-    /// That tc of an interface is bypassed, with the remedy.
-    pub(super) fn bypassed_tc(&self, name: &str, index: u32) -> Option<String> {
-        let kinds = self.qdiscs.get(&index)?.join(", ");
-        Some(format!(
-            "interface {name} has tc {kinds}, which does not apply: vtepd's frames bypass tc; remove it (`tc qdisc \
-             show dev {name}`; libvirt: <bandwidth>, <filterref>), and limit the guest otherwise"
-        ))
+    /// That tc and nftables of an interface are bypassed, one sentence each, with the remedy.
+    pub(super) fn bypassed_on(&self, name: &str, index: u32, tenant: bool) -> Vec<String> {
+        let shaped = if tenant {
+            "vtepd's frames bypass tc"
+        } else {
+            "VXLAN of this VTEP bypasses tc, and takes no part in its limits"
+        };
+        let instead = if tenant {
+            "libvirt: <bandwidth>, <filterref>), and limit the guest otherwise"
+        } else {
+            "`tc filter show`), or shape VXLAN on a switch or router"
+        };
+        let tc = self.qdiscs.get(&index).map(|kinds| {
+            let kinds = kinds.join(", ");
+            format!(
+                "interface {name} has tc {kinds}, which does not apply: {shaped}; remove it (`tc qdisc show dev \
+                 {name}`; {instead}"
+            )
+        });
+        let nft = self.chains.contains(name).then(|| {
+            format!(
+                "interface {name} has chains of nftables (`nft list chains netdev`), which do not apply: vtepd's \
+                 frames bypass nftables; remove them, or filter in the guest, on a switch or router"
+            )
+        });
+        tc.into_iter().chain(nft).collect()
     }
 }
 
@@ -462,12 +437,5 @@ mod tests {
         assert!(found(&blocking, &remotes));
         let allow = with("203.0.113.0/24", 1, false);
         assert!(!found(&[&blocking[..1], &[allow]].concat(), &remotes));
-    }
-
-    #[test]
-    fn damaged_attributes_end_the_list() {
-        for bytes in [&[0, 0, 5, 0][..], &[3, 0], &[]] {
-            assert_eq!(attributes(bytes).count(), 0, "{bytes:?}");
-        }
     }
 }

@@ -17,6 +17,7 @@ use super::links::{Link, Links};
 use super::neighbors::{KernelNeighbor, NeighborCache, NeighborKey, NudState};
 use super::path_mtu::PathMtus;
 use super::route::{NextHop, Route, RouteLookup, lookup_error};
+use super::set_routes::SetRoutes;
 
 /// One usable path to a VTEP.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub struct ShowPath {
     pub interface: String,
     /// The members of a bond that frames are sent on; empty for other interfaces.
     pub members: Vec<Arc<str>>,
+    /// Index of the first underlay interface that frames are sent on; `None` when the path is not used.
+    pub ifindex: Option<u32>,
     /// Weight among the next hops.
     pub weight: u16,
     /// The neighbor's MAC, if known.
@@ -86,6 +89,7 @@ pub(super) struct HostState {
     pub(super) neighbors: NeighborCache,
     pub(super) addresses: Addresses,
     pub(super) default_links: DefaultLinks,
+    pub(super) set_routes: SetRoutes,
     pub(super) path_mtus: PathMtus,
 }
 
@@ -180,6 +184,7 @@ fn resolve_hops(
             via: hop.via,
             members: members.map(|path| path.device.clone()).collect(),
             interface: interface.to_string(),
+            ifindex: paths.first().map(|path| path.ifindex),
             weight: hop.weight,
             mac: entry.and_then(|entry| entry.mac).map(HostMac::get),
             neighbor: nud_name(entry.map_or(NudState::None, |entry| entry.state)),

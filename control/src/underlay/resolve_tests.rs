@@ -28,6 +28,7 @@ impl HostState {
             neighbors: NeighborCache::default(),
             addresses: Addresses::default(),
             default_links: DefaultLinks::default(),
+            set_routes: SetRoutes::default(),
             path_mtus: PathMtus::default(),
         };
         host.links

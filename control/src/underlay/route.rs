@@ -266,7 +266,7 @@ fn destination(attributes: &[RouteAttribute]) -> Option<IpAddr> {
     })
 }
 
-fn prefix(message: &RouteMessage) -> String {
+pub(super) fn prefix(message: &RouteMessage) -> String {
     let length = message.header.destination_prefix_length;
     destination(&message.attributes).map_or_else(
         || "default".to_owned(),

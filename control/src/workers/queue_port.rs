@@ -98,6 +98,11 @@ impl Port<UmemMemory> for QueuePort {
         each!(self, port => port.busy_poll_ended())
     }
 
+    #[inline]
+    fn expect_cuts(&mut self, cuts: bool) {
+        each!(self, port => port.expect_cuts(cuts));
+    }
+
     fn takes_superframes(&self) -> bool {
         each!(self, port => port.takes_superframes())
     }

@@ -35,10 +35,10 @@ pub enum Error {
         "the frames of this UMEM are already divided into pools: more pools would use them twice"
     )]
     PoolsTaken,
-    /// More sockets than the ledger can distinguish.
+    /// More sockets than buffer records can distinguish.
     #[error(
         "more than {max} AF_XDP sockets on one UMEM: use fewer ports or queues",
-        max = super::ledger::Owner::MAX
+        max = crate::frame::buffer::Owner::MAX
     )]
     TooManySockets,
     /// The interface can't be queried.

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Sources: Documentation/networking/af_xdp.rst, include/uapi/linux/if_xdp.h, net/xdp/xsk.c. Every
-//! descriptor from the kernel is checked against the [`ledger`], in release builds too: a chunk has
-//! one holder at a time.
+//! descriptor from the kernel is checked against the record of its chunk
+//! ([`crate::frame::buffer`]), in release builds too: a chunk has one holder at a time.
 //!
 //! In copy mode the kernel leaves the first `XDP_PACKET_HEADROOM` (256) bytes of each chunk free,
 //! so that a chunk of 2048 bytes holds 1792 bytes of a frame and one of 4096 holds 3840. A longer
@@ -28,7 +28,6 @@ mod error;
 #[cfg(test)]
 mod fake;
 mod interface;
-mod ledger;
 mod options;
 mod port;
 mod probe;
@@ -37,6 +36,7 @@ mod rings;
 // Their packet memory is a real mapping, which miri does not support.
 #[cfg(all(test, not(miri)))]
 mod rings_tests;
+mod shared_tx;
 mod socket;
 mod stall;
 mod statistics;

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::ledger::Owner;
 use super::options::BindMode;
 use super::rings::SocketChunks;
 use super::socket::{self, Queue, Socket};
@@ -14,6 +13,7 @@ use super::statistics::{SocketId, Statistics};
 use super::sys;
 use super::umem::{Umem, UmemMemory};
 use crate::drop::DropReason;
+use crate::frame::buffer::Owner;
 use crate::frame::{BURST, Frame, Pool};
 use crate::port::{Port, PortErrors, TxState};
 
@@ -244,8 +244,8 @@ impl ClosingPort {
     }
 
     fn reclaim(self, mut give: impl FnMut(Frame)) {
-        self.umem.ledger().reclaim_all(self.owner, &mut give);
-        self.chunks.release(self.umem.segments(), give);
+        self.umem.buffers().reclaim_all(self.owner, &mut give);
+        self.chunks.release(self.umem.buffers(), give);
         self.umem.registry().release(self.owner);
     }
 }

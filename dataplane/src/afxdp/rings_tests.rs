@@ -8,13 +8,13 @@ use std::sync::Arc;
 use libc::xdp_desc;
 
 use super::fake::FakeRing;
-use super::ledger::Owner;
 use super::options::{HugePages, UmemConfig};
 use super::ring::{Consumer, Producer};
 use super::rings::{FillLevel, Rings, SocketChunks};
 use super::umem::{Umem, UmemMemory};
 use crate::drop::DropReason;
 use crate::frame::assembly::ChainBuilder;
+use crate::frame::buffer::Owner;
 use crate::frame::chain::{MAX_SEGMENTS, SharedPayload};
 use crate::frame::offload::{ChecksumState, Offload};
 use crate::frame::{BURST, Frame, FrameMemory, Pool};
@@ -71,8 +71,7 @@ fn socket(owner: Owner, umem: &Umem, random: &mut Random) -> (FakeRings, Kernel)
         tx: Producer::new(tx),
         fill: Producer::new(fill),
         completion: Consumer::new(completion),
-        ledger: Arc::clone(umem.ledger()),
-        segments: Arc::clone(umem.segments()),
+        buffers: Arc::clone(umem.buffers()),
         owner,
         chunk_size: CHUNK,
         multi_buffer: true,
@@ -286,7 +285,7 @@ impl Simulation {
             // With several entries for one chunk, a superfluous completion is not detectable.
             let shared = self
                 .umem
-                .segments()
+                .buffers()
                 .is_shared((address / u64::from(CHUNK)) as u32);
             if self.random.below(1000) == 0 && !shared {
                 kernel.completion.push(address);
@@ -350,13 +349,13 @@ impl Simulation {
         self.noticed += self.sockets[which].0.errors.get(DropReason::BadDescriptor)
             + self.count_unread_wrong(which);
         self.umem
-            .ledger()
+            .buffers()
             .reclaim_all(owner, |frame| self.pools[which % 2].free(frame));
         let held = std::mem::replace(
             &mut self.sockets[which].0.socket_chunks,
             SocketChunks::new(CHUNKS),
         );
-        held.release(self.umem.segments(), |frame| {
+        held.release(self.umem.buffers(), |frame| {
             self.pools[which % 2].free(frame);
         });
         self.too_long += self.sockets[which]
@@ -503,7 +502,7 @@ fn no_chunk_is_lost_in_ten_million_frames() {
             && simulation.too_long > 1000
     );
     assert!(
-        (0..CHUNKS).all(|chunk| !simulation.umem.segments().is_shared(chunk)),
+        (0..CHUNKS).all(|chunk| !simulation.umem.buffers().is_shared(chunk)),
         "a chunk has a holder too many"
     );
 }
@@ -576,7 +575,7 @@ fn a_frame_of_more_chunks_than_devices_take_is_not_sent() {
         });
         let mut whole = ChainBuilder::new(chunks.next().unwrap());
         for chunk in chunks {
-            whole.push(umem.segments(), chunk).unwrap();
+            whole.push(umem.buffers(), chunk).unwrap();
         }
         whole.finish()
     });
@@ -587,7 +586,7 @@ fn a_frame_of_more_chunks_than_devices_take_is_not_sent() {
         checksum: ChecksumState::Valid,
         ..Offload::default()
     };
-    umem.segments().set_offload(&mut superframe, offload);
+    umem.buffers().set_offload(&mut superframe, offload);
     frames.push(superframe);
     assert_eq!(rings.send(&mut pool, &mut frames), 3);
     assert_eq!(rings.errors.get(DropReason::TooManySegments), 1);

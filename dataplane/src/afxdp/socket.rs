@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 use libc::xdp_desc;
 
 use super::error::Error;
-use super::ledger::Owner;
 use super::options::{BindMode, Binding, BusyPoll, SocketConfig};
 use super::ring::{Consumer, Layout, Memory, Producer};
 use super::rings::{FillLevel, Rings, SocketChunks};
 use super::stall::Stall;
 use super::sys::{self, Mapping, RingKind};
 use super::umem::{Bound, Registry, Umem};
+use crate::frame::buffer::Owner;
 use crate::port::PortErrors;
 
 /// Microseconds and frames of one busy poll (Documentation/networking/napi.rst).
@@ -321,8 +321,7 @@ fn rings(
         tx: Producer::new(ring(fd, RingKind::Tx, config.tx_ring)?),
         fill: Producer::new(ring(fd, RingKind::Fill, config.fill_ring)?),
         completion: Consumer::new(ring(fd, RingKind::Completion, config.tx_ring)?),
-        ledger: Arc::clone(umem.ledger()),
-        segments: Arc::clone(umem.segments()),
+        buffers: Arc::clone(umem.buffers()),
         owner,
         chunk_size: umem.frame_size(),
         multi_buffer,

@@ -1,6 +1,6 @@
 //! Statistics of sockets, as the kernel counts them.
 
-use super::ledger::Owner;
+use crate::frame::buffer::Owner;
 
 /// Identifies an open socket to [`super::Umem::statistics`]. Invalid once the port is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,13 +14,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::error::Error;
-use super::ledger::{Ledger, Owner};
 use super::options::{Binding, HugePages, UmemConfig};
 use super::statistics::{SocketId, Statistics};
 use super::sys::{self, Mapping};
-use crate::frame::chain::{Segment, SegmentTable};
+use crate::frame::buffer::{BufferTable, Owner, Segment};
 use crate::frame::{Frame, FrameMemory, HEADROOM, MAX_CHUNKS, Pool};
-use crate::mem::prefetch;
 
 /// Size of a huge page, bytes.
 const HUGE_PAGE: usize = 2 << 20;
@@ -37,7 +35,7 @@ pub(super) struct Area {
 #[derive(Debug)]
 pub struct UmemMemory {
     area: Arc<Area>,
-    segments: Arc<SegmentTable>,
+    buffers: Arc<BufferTable>,
 }
 
 impl UmemMemory {
@@ -69,14 +67,14 @@ impl FrameMemory for UmemMemory {
     }
 
     #[inline]
-    fn segments(&self) -> &SegmentTable {
-        &self.segments
+    fn segments(&self) -> &BufferTable {
+        &self.buffers
     }
 
     #[inline]
     fn bytes<'a>(&'a self, frame: &'a Frame) -> &'a [u8] {
         // SAFETY: `at` has checked the range. The token proves that neither the kernel nor another
-        // worker holds this chunk (the ledger makes a token only for a chunk that left the kernel's
+        // worker holds this chunk (its record gives a token only for a chunk that left the kernel's
         // rings) or, of a chunk that was split, this part: parts are disjoint and do not grow. It is
         // borrowed shared.
         unsafe { std::slice::from_raw_parts(self.at(frame.first()).as_ptr(), frame.first().len()) }
@@ -91,8 +89,8 @@ impl FrameMemory for UmemMemory {
     }
 
     #[inline]
-    fn prefetch(&self, frame: &Frame, before: usize) {
-        prefetch(self.at(frame.first()).as_ptr().wrapping_sub(before));
+    fn address(&self, frame: &Frame) -> *const u8 {
+        self.at(frame.first()).as_ptr()
     }
 
     #[inline]
@@ -167,8 +165,7 @@ impl Registry {
 #[derive(Debug)]
 struct Inner {
     area: Arc<Area>,
-    segments: Arc<SegmentTable>,
-    ledger: Arc<Ledger>,
+    buffers: Arc<BufferTable>,
     huge: bool,
     pools_taken: AtomicBool,
     registry: Mutex<Registry>,
@@ -219,8 +216,7 @@ impl Umem {
         Ok(Self {
             inner: Arc::new(Inner {
                 area: Arc::new(area),
-                segments: Arc::new(SegmentTable::new(config.frames)),
-                ledger: Arc::new(Ledger::new(config.frames)),
+                buffers: Arc::new(BufferTable::new(config.frames)),
                 huge,
                 pools_taken: AtomicBool::new(false),
                 registry: Mutex::default(),
@@ -258,11 +254,11 @@ impl Umem {
             } else {
                 first + share
             };
-            let (area, segments) = (
+            let (area, buffers) = (
                 Arc::clone(&self.inner.area),
-                Arc::clone(&self.inner.segments),
+                Arc::clone(&self.inner.buffers),
             );
-            Pool::new(UmemMemory { area, segments }, first..last)
+            Pool::new(UmemMemory { area, buffers }, first..last)
         };
         Ok((0..workers as u32).map(pool).collect())
     }
@@ -327,12 +323,8 @@ impl Umem {
         &self.inner.area
     }
 
-    pub(super) fn segments(&self) -> &Arc<SegmentTable> {
-        &self.inner.segments
-    }
-
-    pub(super) fn ledger(&self) -> &Arc<Ledger> {
-        &self.inner.ledger
+    pub(super) fn buffers(&self) -> &Arc<BufferTable> {
+        &self.inner.buffers
     }
 
     pub(super) fn registry(&self) -> MutexGuard<'_, Registry> {

@@ -1,6 +1,7 @@
 //! Builds a frame of several segments.
 
-use super::chain::{MAX_LEN, MAX_SEGMENTS, SegmentTable};
+use super::buffer::BufferTable;
+use super::chain::{MAX_LEN, MAX_SEGMENTS};
 use super::{Frame, MAX_REST};
 
 /// A frame that is built from chunks, or from other frames, in order.
@@ -25,7 +26,7 @@ impl ChainBuilder {
 
     /// Starts with a frame of any number of segments.
     #[must_use]
-    pub fn of(table: &SegmentTable, frame: Frame) -> Self {
+    pub fn of(table: &BufferTable, frame: Frame) -> Self {
         let (last, chunks) = end_links(table, &frame);
         Self {
             frame,
@@ -39,7 +40,7 @@ impl ChainBuilder {
     /// # Errors
     /// The frame, when its first segment is empty, or the result would have more than
     /// [`MAX_SEGMENTS`] segments, [`MAX_LEN`] bytes or 65,535 bytes after the first segment.
-    pub fn push(&mut self, table: &SegmentTable, frame: Frame) -> Result<(), Frame> {
+    pub fn push(&mut self, table: &BufferTable, frame: Frame) -> Result<(), Frame> {
         let (last, chunks) = end_links(table, &frame);
         if frame.first().is_empty()
             || self.chunks + chunks > MAX_SEGMENTS
@@ -72,7 +73,7 @@ impl ChainBuilder {
 /// Ends each link of a frame where the frame does, so that others may follow: that of a shortened
 /// frame may reach further. Returns the last chunk, and the number of chunks.
 #[inline]
-fn end_links(table: &SegmentTable, frame: &Frame) -> (u32, usize) {
+fn end_links(table: &BufferTable, frame: &Frame) -> (u32, usize) {
     let (mut last, mut chunks) = (frame.chunk(), 1);
     if frame.is_chained() {
         for segment in table.rest(frame) {
@@ -90,7 +91,7 @@ mod tests {
 
     #[test]
     fn empty_and_too_long_segments_are_not_appended() {
-        let table = SegmentTable::new(2 * MAX_SEGMENTS as u32);
+        let table = BufferTable::new(2 * MAX_SEGMENTS as u32);
         let mut builder = ChainBuilder::new(Frame::new(0, 0, 60));
         assert_eq!(
             builder.push(&table, Frame::new(1, 0, 0)),

@@ -8,7 +8,9 @@
 //! A device fills each chunk before the next one, so that all headers are in the first segment, the
 //! only one that the pipeline parses and writes.
 
+mod apart;
 pub mod assembly;
+pub mod buffer;
 pub mod chain;
 pub mod offload;
 mod pool;
@@ -16,7 +18,7 @@ mod pool;
 use std::fmt;
 use std::ops::Range;
 
-use self::chain::{Segment, SegmentTable};
+use self::buffer::{BufferTable, Segment};
 pub(crate) use self::pool::DeferredRelease;
 pub use self::pool::Pool;
 use crate::wire::checksum::Sum;
@@ -109,7 +111,7 @@ impl Frame {
     #[inline]
     const fn is_sibling(&self, other: &Self) -> bool {
         const SAME: u64 = (MAX_CHUNKS as u64 - 1) | u64::MAX << SHARED;
-        (self.0 ^ other.0) & SAME == 0 && self.is_part()
+        (self.0 ^ other.0) & SAME == 0 && other.is_part()
     }
 
     /// Moves the frame out. The token that is left refers to no chunk and may only be dropped.
@@ -184,7 +186,7 @@ impl Frame {
     }
 
     /// True when the table of segments has an [`self::offload::Offload`] for the frame
-    /// ([`SegmentTable::offload`]).
+    /// ([`BufferTable::offload`]).
     #[inline]
     #[must_use]
     pub const fn has_offload(&self) -> bool {
@@ -263,6 +265,13 @@ impl Frame {
         Ok(())
     }
 
+    /// Keeps `len` bytes after the first `skip` of a frame that is plain and has as many.
+    #[inline]
+    pub(crate) const fn keep(&mut self, skip: u16, len: usize) {
+        debug_assert!(self.is_plain() && skip as usize + len <= self.len());
+        self.0 = ((self.0 & ((1 << LEN) - 1)) + ((skip as u64) << START)) | ((len as u64) << LEN);
+    }
+
     /// Reduces the lengths of the first segment and of the further ones.
     #[inline]
     fn shorten(&mut self, head: usize, rest: usize) {
@@ -289,8 +298,8 @@ pub trait FrameMemory {
     /// Size of a chunk, bytes.
     fn chunk_size(&self) -> usize;
 
-    /// The links between the segments of frames, and their offloads.
-    fn segments(&self) -> &SegmentTable;
+    /// The records of the chunks: links between the segments of frames, offloads, references.
+    fn segments(&self) -> &BufferTable;
 
     /// The bytes of the frame's first segment.
     fn bytes<'a>(&'a self, frame: &'a Frame) -> &'a [u8];
@@ -298,8 +307,8 @@ pub trait FrameMemory {
     /// The bytes of the frame's first segment, to write.
     fn bytes_mut<'a>(&'a mut self, frame: &'a mut Frame) -> &'a mut [u8];
 
-    /// Prefetches the cache line `before` bytes before the frame's first byte.
-    fn prefetch(&self, frame: &Frame, before: usize);
+    /// The address of the frame's first byte, to prefetch it.
+    fn address(&self, frame: &Frame) -> *const u8;
 
     /// The bytes of `segment`, which belongs to frame `of`.
     fn segment<'a>(&'a self, of: &'a Frame, segment: Segment) -> &'a [u8];
@@ -365,7 +374,7 @@ pub trait FrameMemory {
 
 /// [`FrameMemory::chunks`] of a frame of several segments.
 #[cold]
-fn count_chain(segments: &SegmentTable, frame: &Frame) -> usize {
+fn count_chain(segments: &BufferTable, frame: &Frame) -> usize {
     1 + segments.rest(frame).count()
 }
 

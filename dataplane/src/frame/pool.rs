@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::chain::SegmentTable;
+use super::buffer::BufferTable;
 use super::{BURST, Frame, FrameMemory, HEADROOM};
 
 /// A worker's free chunks. Chunks that another worker's pool owns (foreign ones) are kept apart, to
@@ -32,24 +32,21 @@ impl FreeChunks {
 
     /// Drops `times` references to a chunk; the last one frees it.
     #[inline]
-    fn release(&mut self, table: &SegmentTable, chunk: u32, times: u32) {
+    fn release(&mut self, table: &BufferTable, chunk: u32, times: u32) {
         if table.release(chunk, times) {
             self.put(chunk);
         }
     }
 
-    /// Frees `times` frames, none or more, that end in the chunks of `frame`, all of whose first
-    /// segments are in its first chunk.
+    /// Frees `times` frames that end in the chunks of `frame`, all of whose first segments are in its
+    /// first chunk.
     fn release_all(
         &mut self,
-        table: &SegmentTable,
+        table: &BufferTable,
         frame: &Frame,
         times: u32,
         deferred: &mut DeferredRelease,
     ) {
-        if times == 0 {
-            return;
-        }
         for segment in table.rest(frame) {
             self.defer_release(table, segment.chunk(), times, deferred);
         }
@@ -61,7 +58,7 @@ impl FreeChunks {
     #[inline]
     fn defer_release(
         &mut self,
-        table: &SegmentTable,
+        table: &BufferTable,
         chunk: u32,
         times: u32,
         before: &mut DeferredRelease,
@@ -78,7 +75,7 @@ impl FreeChunks {
     }
 
     #[inline]
-    fn flush_deferred(&mut self, table: &SegmentTable, deferred: DeferredRelease) {
+    fn flush_deferred(&mut self, table: &BufferTable, deferred: DeferredRelease) {
         deferred
             .0
             .into_iter()
@@ -86,7 +83,7 @@ impl FreeChunks {
     }
 
     #[inline]
-    fn flush(&mut self, table: &SegmentTable, references: References) {
+    fn flush(&mut self, table: &BufferTable, references: References) {
         if references.times > 0 {
             self.release(table, references.chunk, references.times);
         }
@@ -157,7 +154,13 @@ impl<M: FrameMemory> Pool<M> {
         );
         let (chunk, start) = (whole.chunk(), whole.start());
         self.memory.segments().share(chunk, count.into());
-        (0..count).map(move |number| Frame::part(chunk, start + number * stride, len, rest))
+        // The offsets stay below the size of a chunk: the field does not overflow. The factors are
+        // short, so that several tokens are made by one instruction.
+        let first = Frame::part(chunk, start, len, rest).0;
+        (0..u32::from(count)).map(move |number| {
+            let offset = u64::from(number) * u64::from(stride);
+            Frame(first + (offset << super::START))
+        })
     }
 
     /// Frees a frame: all of its chunks that no other frame shares.
@@ -172,22 +175,23 @@ impl<M: FrameMemory> Pool<M> {
 
     /// Frees many frames: [`Pool::free`] at a lower cost for copies that share a payload.
     #[inline(never)]
-    pub fn free_bulk(&mut self, frames: impl Iterator<Item = Frame>) {
+    pub fn free_bulk(&mut self, frames: impl ExactSizeIterator<Item = Frame>) {
         let Self { memory, chunks } = self;
         let (table, mut shared) = (memory.segments(), DeferredRelease::default());
-        // Parts of one chunk before the same payload, one after the other; none are no frame's.
-        let (mut first, mut siblings) = (Frame::new(0, 0, 0), 0);
-        for frame in frames {
-            if frame.is_sibling(&first) {
-                siblings += 1;
-            } else if frame.is_plain() {
-                chunks.put(frame.chunk());
-            } else {
-                chunks.release_all(table, &first, siblings, &mut shared);
-                (first, siblings) = (frame, 1);
+        let mut frames = frames;
+        let mut next = frames.next();
+        while let Some(first) = next {
+            if first.is_plain() {
+                chunks.put(first.chunk());
+                next = frames.next();
+                continue;
             }
+            // Parts of one chunk before the same payload, one after the other.
+            let before = frames.len();
+            next = frames.find(|frame| !frame.is_sibling(&first));
+            let siblings = 1 + before - frames.len() - usize::from(next.is_some());
+            chunks.release_all(table, &first, siblings as u32, &mut shared);
         }
-        chunks.release_all(table, &first, siblings, &mut shared);
         chunks.flush_deferred(table, shared);
     }
 

@@ -9,6 +9,7 @@ use super::tcx::{Attached, Hook, TcxError, TcxLink};
 /// The attached programs; dropping it detaches them.
 #[derive(Debug)]
 pub struct Isolation {
+    name: String,
     programs: PacketPrograms,
     links: Vec<TcxLink>,
 }
@@ -39,6 +40,7 @@ impl Isolation {
             .map_err(failed("set the mark of superframes"))?;
         let link = TcxLink::attach((name, ifindex), Hook::Egress, programs.egress())?;
         Ok(Self {
+            name: name.to_owned(),
             programs,
             links: vec![link],
         })
@@ -47,9 +49,10 @@ impl Isolation {
     /// Sets whether sockets take the tenant's frames. While none does, they are counted.
     ///
     /// # Errors
-    /// libbpf's error.
-    pub fn set_taken(&self, taken: bool) -> Result<(), vtep_bpf::Error> {
-        self.programs.set_taken(taken)
+    /// [`TcxError`].
+    pub fn set_taken(&self, taken: bool) -> Result<(), TcxError> {
+        let failed = |error| TcxError::of_bpf(&self.name, "note the sockets", &error);
+        self.programs.set_taken(taken).map_err(failed)
     }
 
     /// What was dropped so far.

@@ -145,6 +145,11 @@ impl Port<UmemMemory> for PacketPort {
         self.errors
     }
 
+    #[inline]
+    fn expect_cuts(&mut self, cuts: bool) {
+        self.receiver.expect_cuts(cuts);
+    }
+
     fn takes_superframes(&self) -> bool {
         true
     }

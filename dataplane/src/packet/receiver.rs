@@ -3,6 +3,7 @@
 //! ```text
 //! up to 1780 bytes   ring slot -> one chunk                                   no system call
 //! longer             ring slot says so; recvmmsg -> | vnet header | chunk | further chunks |
+//! superframe         the same, and each segment's payload in a chunk of its own ([`super::split`])
 //! ```
 //!
 //! Only a frame that is longer than a slot takes a system call of its own: it stands for many. Chunks
@@ -12,7 +13,7 @@ use std::os::fd::AsFd;
 
 use super::ring::{RxRing, Slot};
 use super::socket::Socket;
-use super::split::{Datagrams, NotSplit, Splitter};
+use super::split::{NotSplit, Parts, Splitter};
 use super::sys::{self, Messages};
 use super::tag::Tag;
 use super::vnet::{Invalid, VnetHeader};
@@ -48,6 +49,18 @@ enum NotTaken {
     Failed(i32),
 }
 
+impl From<NotSplit> for NotTaken {
+    fn from(error: NotSplit) -> Self {
+        match error {
+            NotSplit::NoChunks => Self::Waits,
+            NotSplit::Failed(None | Some(libc::EAGAIN | libc::EINVAL)) => {
+                Self::Dropped(DropReason::BadDescriptor)
+            }
+            NotSplit::Failed(Some(errno)) => Self::Failed(errno),
+        }
+    }
+}
+
 /// The receiving side of a socket.
 #[derive(Debug)]
 pub(super) struct Receiver {
@@ -60,8 +73,12 @@ pub(super) struct Receiver {
     chunk_size: usize,
     /// Chunks that hold the longest frame.
     depth: usize,
-    /// Takes superframes of UDP apart, on the underlay.
-    splitter: Option<Splitter>,
+    /// Receives superframes by segment: those of UDP on the underlay, which are taken apart, and those
+    /// of a tenant that are likely to be cut.
+    splitter: Splitter,
+    is_underlay: bool,
+    /// Superframes of this tenant were cut lately.
+    cuts: bool,
     /// Calls without a frame, in a row.
     idle: u32,
 }
@@ -77,7 +94,9 @@ impl Receiver {
             chunks: Vec::with_capacity(depth),
             chunk_size,
             depth,
-            splitter: is_underlay.then(Splitter::new),
+            splitter: Splitter::new(),
+            is_underlay,
+            cuts: false,
             idle: 0,
         }
     }
@@ -85,6 +104,11 @@ impl Receiver {
     /// Bytes of a frame in its first chunk.
     const fn first_len(&self) -> usize {
         self.chunk_size - HEADROOM as usize
+    }
+
+    /// Notes whether the tenant's superframes are cut, so that they come in as they are cut.
+    pub(super) const fn expect_cuts(&mut self, cuts: bool) {
+        self.cuts = cuts;
     }
 
     /// Appends up to a burst of frames to `burst`.
@@ -148,9 +172,12 @@ impl Receiver {
         let first_len = self.first_len();
         let taken = match self.ring.peek()? {
             Slot::Whole { header, .. } | Slot::Queued { header, .. }
-                if self.splitter.is_some() && header.is_superframe() =>
+                if self.is_underlay && header.is_superframe() =>
             {
                 return Some(self.split(socket, pool, burst));
+            }
+            Slot::Queued { header, .. } if self.cuts && header.is_superframe() => {
+                self.by_segment(socket, pool)
             }
             Slot::Whole { header, bytes, tag } if bytes.len() <= first_len => {
                 short(header, bytes, tag, pool)
@@ -175,9 +202,10 @@ impl Receiver {
         pool: &mut Pool<M>,
         burst: &mut Vec<Frame>,
     ) -> Result<usize, NotTaken> {
-        let (Some(slot), Some(splitter)) = (self.ring.peek(), &mut self.splitter) else {
+        let Some(slot) = self.ring.peek() else {
             return Err(NotTaken::Waits);
         };
+        let splitter = &mut self.splitter;
         let (header, front, len, tag, is_whole) = match slot {
             Slot::Whole { header, bytes, tag } => (header, bytes, bytes.len(), tag, true),
             Slot::Queued {
@@ -188,7 +216,7 @@ impl Receiver {
             } => (header, front, len, tag, false),
             Slot::Lost | Slot::Bad => return Err(NotTaken::Waits),
         };
-        let datagrams = Datagrams::of(header, front, len)
+        let datagrams = Parts::of_datagrams(header, front, len)
             .filter(|datagrams| Splitter::takes(datagrams, pool, RESERVE));
         let Some(datagrams) = datagrams else {
             let frame = if is_whole {
@@ -207,16 +235,11 @@ impl Receiver {
         let split = if is_whole {
             splitter.copy(&datagrams, front, pool, RESERVE)
         } else {
-            splitter.receive(socket, &datagrams, (header, len), pool, RESERVE)
+            let received = splitter.receive(socket, &datagrams, (header, len), pool, RESERVE);
+            received.map(|_| ())
         };
-        match split {
-            Ok(()) => {}
-            Err(NotSplit::NoChunks) => return Err(NotTaken::Waits),
-            Err(NotSplit::Failed(None | Some(libc::EAGAIN | libc::EINVAL))) => {
-                return Err(NotTaken::Dropped(DropReason::BadDescriptor));
-            }
-            Err(NotSplit::Failed(Some(errno))) => return Err(NotTaken::Failed(errno)),
-        }
+        split?;
+        splitter.write_headers(&datagrams, pool);
         splitter.insert_tags(tag, pool);
         self.take_datagrams(burst);
         Ok(len)
@@ -225,14 +248,39 @@ impl Receiver {
     /// Appends datagrams of the last superframe to `burst`, up to a whole burst.
     #[inline]
     fn take_datagrams(&mut self, burst: &mut Vec<Frame>) {
-        if let Some(splitter) = &mut self.splitter
-            && !splitter.is_empty()
-        {
+        if !self.splitter.is_empty() {
             while burst.len() < BURST
-                && let Some(frame) = splitter.pop()
+                && let Some(frame) = self.splitter.pop()
             {
                 burst.push(frame);
             }
+        }
+    }
+
+    /// Receives the superframe that is the next frame in the socket's queue so that each segment is in
+    /// a chunk of its own, if it fits.
+    #[inline(never)]
+    fn by_segment<M: FrameMemory>(
+        &mut self,
+        socket: &Socket,
+        pool: &mut Pool<M>,
+    ) -> Result<Frame, NotTaken> {
+        let Some(Slot::Queued {
+            header, front, len, ..
+        }) = self.ring.peek()
+        else {
+            return Err(NotTaken::Waits);
+        };
+        let parts =
+            Parts::of(header, front, len).filter(|parts| Splitter::lays_out(parts, pool, RESERVE));
+        let Some(parts) = parts else {
+            return self.long(socket, pool);
+        };
+        let splitter = &mut self.splitter;
+        let tag = splitter.receive(socket, &parts, (header, len), pool, RESERVE)?;
+        match splitter.join(&parts, pool) {
+            Some(frame) => finish(frame, header, len, tag, pool),
+            None => Err(NotTaken::Dropped(DropReason::TooManySegments)),
         }
     }
 
@@ -329,9 +377,7 @@ impl Receiver {
     /// Gives back all chunks that wait to be received into.
     pub(super) fn release(&mut self, mut give: impl FnMut(Frame)) {
         self.chunks.drain(..).for_each(&mut give);
-        if let Some(splitter) = &mut self.splitter {
-            splitter.release(give);
-        }
+        self.splitter.release(give);
     }
 }
 
@@ -377,7 +423,7 @@ fn finish<M: FrameMemory>(
     tag: Option<Tag>,
     pool: &mut Pool<M>,
 ) -> Result<Frame, NotTaken> {
-    match header.offload(pool.memory().bytes(&frame), HEADROOM, len) {
+    match header.offload(pool.memory().bytes(&frame), frame.start(), len) {
         Ok(None) => {}
         Ok(Some(offload)) => set_offload(&mut frame, offload, pool),
         Err(invalid) => {

@@ -1,5 +1,9 @@
-//! Takes superframes of UDP from the underlay apart into the datagrams that they stand for, each a
-//! frame with an outer header of its own.
+//! Receives superframes so that the payload of each segment comes into a chunk of its own, with room for
+//! headers before it.
+//!
+//! Those of UDP from the underlay are taken apart into the datagrams that they stand for, each a frame
+//! with an outer header of its own. Those of a tenant stay one frame, of a segment in each chunk, that
+//! is cut without a copy (`crate::pipeline`).
 //!
 //! ```text
 //! superframe   | outer header | payload 0 | payload 1 | payload 2 |
@@ -20,6 +24,7 @@ use super::sys::Messages;
 use super::tag::Tag;
 use super::vnet::VnetHeader;
 use crate::frame::assembly::ChainBuilder;
+use crate::frame::chain::MAX_SEGMENTS;
 use crate::frame::offload::{ChecksumState, Offload, SegmentKind};
 use crate::frame::{Frame, FrameMemory, HEADROOM, Pool};
 use crate::pipeline::segment::{MAX_UDP_SEGMENTS, Segmenter};
@@ -30,16 +35,17 @@ use crate::wire::{ethernet, put16, udp, vlan};
 /// longer than a chunk.
 const MAX_CHUNKS: usize = MAX_UDP_SEGMENTS + 2 * (65_536 / 1024);
 
-/// How the datagrams of a superframe are found.
+/// The segments of a superframe, such as datagrams, and where they are.
 #[derive(Debug)]
-pub struct Datagrams {
+pub struct Parts {
     segments: Segmenter,
+    kind: SegmentKind,
     is_v6: bool,
 }
 
-impl Datagrams {
-    /// The datagrams of a frame of `len` bytes that begins with `front`. `None` for any other frame
-    /// than a superframe of UDP outside of tunnels, and for one that can't be cut.
+impl Parts {
+    /// The parts of a frame of `len` bytes that begins with `front`. `None` for any other frame than a
+    /// superframe, and for one that can't be cut.
     #[must_use]
     pub fn of(header: VnetHeader, front: &[u8], len: usize) -> Option<Self> {
         if !header.is_superframe() {
@@ -47,28 +53,32 @@ impl Datagrams {
         }
         let offload = header.offload(front, HEADROOM, len).ok()??;
         let segmentation = offload.segmentation?;
-        if segmentation.kind != SegmentKind::Udp {
-            return None;
-        }
         let start = match offload.checksum {
             ChecksumState::Partial { start, .. } => Some(usize::from(start - HEADROOM)),
             _ => None,
         };
-        let segments = Segmenter::new(front, len, segmentation, start).ok()?;
         let (ethertype, _) = vlan::skip(front)?;
-        (!segments.is_in_tunnel()).then_some(Self {
-            segments,
+        Some(Self {
+            segments: Segmenter::new(front, len, segmentation, start).ok()?,
+            kind: segmentation.kind,
             is_v6: ethertype == ethernet::IPV6,
         })
     }
 
-    /// Bytes of the outer header.
+    /// [`Parts::of`] a superframe of UDP outside of tunnels.
+    #[must_use]
+    pub fn of_datagrams(header: VnetHeader, front: &[u8], len: usize) -> Option<Self> {
+        let parts = Self::of(header, front, len)?;
+        (parts.kind == SegmentKind::Udp && !parts.segments.is_in_tunnel()).then_some(parts)
+    }
+
+    /// Bytes of the headers that each part repeats: the outer header of parts.
     #[must_use]
     pub fn header_len(&self) -> usize {
         self.segments.header_len()
     }
 
-    /// Bytes of datagram `index`, with its outer header.
+    /// Bytes of part `index`, with its headers.
     fn len(&self, index: usize) -> usize {
         self.header_len() + self.segments.payload(index).len()
     }
@@ -81,7 +91,7 @@ impl Datagrams {
     }
 }
 
-/// Why datagrams are not taken.
+/// Why parts are not taken.
 #[derive(Debug)]
 pub enum NotSplit {
     /// The pool has too few chunks now.
@@ -95,7 +105,7 @@ pub enum NotSplit {
 pub struct Splitter {
     message: Messages,
     header: Box<VnetHeader>,
-    /// Datagrams of the last superframe.
+    /// Parts of the last superframe.
     frames: VecDeque<Frame>,
 }
 
@@ -106,7 +116,7 @@ impl Default for Splitter {
 }
 
 impl Splitter {
-    /// Has no datagrams.
+    /// Has no parts.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -116,14 +126,23 @@ impl Splitter {
         }
     }
 
-    /// Whether the pool can ever have the chunks for these datagrams, beside `reserve` others.
+    /// Whether the pool can ever have the chunks for these parts, beside `reserve` others.
     #[must_use]
-    pub fn takes<M: FrameMemory>(datagrams: &Datagrams, pool: &Pool<M>, reserve: usize) -> bool {
-        let chunks = datagrams.chunks(pool.memory().chunk_size());
+    pub fn takes<M: FrameMemory>(parts: &Parts, pool: &Pool<M>, reserve: usize) -> bool {
+        let chunks = parts.chunks(pool.memory().chunk_size());
         chunks <= MAX_CHUNKS && chunks + reserve < pool.capacity()
     }
 
-    /// Whether there are datagrams that were not taken.
+    /// Whether these parts fit into one frame, each in a chunk.
+    #[must_use]
+    pub fn lays_out<M: FrameMemory>(parts: &Parts, pool: &Pool<M>, reserve: usize) -> bool {
+        let count = parts.segments.count();
+        count <= MAX_SEGMENTS
+            && parts.chunks(pool.memory().chunk_size()) == count
+            && Self::takes(parts, pool, reserve)
+    }
+
+    /// Whether there are parts that were not taken.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.frames.is_empty()
@@ -135,85 +154,105 @@ impl Splitter {
         self.frames.pop_front()
     }
 
-    /// Takes apart the superframe that is the next one in the socket's queue.
+    /// Receives the superframe that is the next one in the socket's queue. Returns its tag.
     pub(super) fn receive<M: FrameMemory>(
         &mut self,
         socket: &Socket,
-        datagrams: &Datagrams,
+        parts: &Parts,
         (header, len): (VnetHeader, usize),
         pool: &mut Pool<M>,
         reserve: usize,
-    ) -> Result<(), NotSplit> {
-        self.provide(datagrams, pool, reserve)?;
+    ) -> Result<Option<Tag>, NotSplit> {
+        self.provide(parts, pool, reserve)?;
         // SAFETY: `provide` has set the buffers: the header, and chunks whose tokens are in
         // `self.frames`, all accessed by `self` alone.
         let result = unsafe { self.message.receive(socket.fd.as_fd(), 1) };
-        let failed = match result {
+        let received = match result {
             Ok(_) => {
                 let received = self.message.received();
                 let as_announced = !received.truncated
                     && received.len == VnetHeader::LEN + len
-                    && *self.header == header;
-                (!as_announced).then_some(None)
+                    && self.header.is_cut_as(header);
+                if as_announced {
+                    Ok(received.tag)
+                } else {
+                    Err(None)
+                }
             }
-            Err(error) => Some(error.raw_os_error()),
+            Err(error) => Err(error.raw_os_error()),
         };
-        if let Some(errno) = failed {
+        received.map_err(|errno| {
             self.release(|frame| pool.free(frame));
-            return Err(NotSplit::Failed(errno));
-        }
-        self.write_headers(datagrams, pool);
-        Ok(())
+            NotSplit::Failed(errno)
+        })
     }
 
-    /// Takes apart a superframe that is as short as a single frame. All datagrams must be taken before.
+    /// Copies the parts of a superframe that is here whole. All parts must be taken before.
     ///
     /// # Errors
     /// [`NotSplit::NoChunks`]; [`NotSplit::Failed`] when a datagram is longer than a chunk.
     pub fn copy<M: FrameMemory>(
         &mut self,
-        datagrams: &Datagrams,
+        parts: &Parts,
         superframe: &[u8],
         pool: &mut Pool<M>,
         reserve: usize,
     ) -> Result<(), NotSplit> {
-        if datagrams.len(0) > pool.memory().chunk_size() - usize::from(HEADROOM) {
+        if parts.len(0) > pool.memory().chunk_size() - usize::from(HEADROOM) {
             return Err(NotSplit::Failed(None));
         }
-        self.provide(datagrams, pool, reserve)?;
-        let headers = datagrams.header_len();
+        self.provide(parts, pool, reserve)?;
+        let headers = parts.header_len();
         for (index, frame) in self.frames.iter_mut().enumerate() {
-            let payload = &superframe[datagrams.segments.payload(index)];
-            pool.memory_mut().bytes_mut(frame)[headers..].copy_from_slice(payload);
+            let payload = &superframe[parts.segments.payload(index)];
+            let bytes = pool.memory_mut().bytes_mut(frame);
+            bytes[headers..].copy_from_slice(payload);
+            if index == 0 {
+                bytes[..headers].copy_from_slice(&superframe[..headers]);
+            }
         }
-        self.write_headers(datagrams, pool);
         Ok(())
     }
 
-    /// Provides a frame for each datagram, and lays the buffers out so that the payload of each comes
+    /// Makes one frame of the parts that were received: headers and the first payload, and a segment for
+    /// each further payload, which has room for headers before it. `None`, with all of them freed, when
+    /// it has too many chunks.
+    pub fn join<M: FrameMemory>(&mut self, parts: &Parts, pool: &mut Pool<M>) -> Option<Frame> {
+        let headers = parts.header_len() as u16;
+        let mut chain = ChainBuilder::new(self.frames.pop_front()?);
+        while let Some(mut next) = self.frames.pop_front() {
+            let trimmed = next.trim_front(headers);
+            debug_assert!(trimmed.is_ok(), "room for the headers");
+            if let Err(next) = chain.push(pool.memory().segments(), next) {
+                pool.free(next);
+                pool.free(chain.finish());
+                self.release(|frame| pool.free(frame));
+                return None;
+            }
+        }
+        Some(chain.finish())
+    }
+
+    /// Provides a frame for each part, and lays the buffers out so that the payload of each comes
     /// into its frame.
     fn provide<M: FrameMemory>(
         &mut self,
-        datagrams: &Datagrams,
+        parts: &Parts,
         pool: &mut Pool<M>,
         reserve: usize,
     ) -> Result<(), NotSplit> {
-        debug_assert!(self.frames.is_empty(), "all datagrams must be taken");
+        debug_assert!(self.frames.is_empty(), "all parts must be taken");
         let chunk_size = pool.memory().chunk_size();
-        if pool.available() <= reserve + datagrams.chunks(chunk_size) {
+        if pool.available() <= reserve + parts.chunks(chunk_size) {
             return Err(NotSplit::NoChunks);
         }
         let header: *mut VnetHeader = &raw mut *self.header;
         self.message.set_buffer(0, header.cast(), VnetHeader::LEN);
         let mut buffers = 1;
-        for index in 0..datagrams.segments.count() {
+        for index in 0..parts.segments.count() {
             // The first one's buffer begins with the outer header.
-            let before = if index == 0 {
-                0
-            } else {
-                datagrams.header_len()
-            };
-            let frame = self.provide_one(pool, datagrams.len(index), before, &mut buffers);
+            let before = if index == 0 { 0 } else { parts.header_len() };
+            let frame = self.provide_one(pool, parts.len(index), before, &mut buffers);
             let Some(frame) = frame else {
                 self.release(|frame| pool.free(frame));
                 return Err(NotSplit::NoChunks);
@@ -271,13 +310,13 @@ impl Splitter {
         Some(frame)
     }
 
-    /// Writes the outer header of each datagram.
-    fn write_headers<M: FrameMemory>(&mut self, datagrams: &Datagrams, pool: &mut Pool<M>) {
-        let checksum = datagrams.header_len() - udp::LEN + udp::CHECKSUM;
+    /// Writes the outer header of each datagram that was received.
+    pub fn write_headers<M: FrameMemory>(&mut self, parts: &Parts, pool: &mut Pool<M>) {
+        let checksum = parts.header_len() - udp::LEN + udp::CHECKSUM;
         for (index, frame) in self.frames.iter_mut().enumerate() {
             let bytes = pool.memory_mut().bytes_mut(frame);
-            datagrams.segments.write(index, bytes, Sum::new());
-            if datagrams.is_v6 {
+            parts.segments.write(index, bytes, Sum::new());
+            if parts.is_v6 {
                 // Its checksum is none that the payload would have.
                 let verified = Offload {
                     checksum: ChecksumState::Valid,
@@ -298,7 +337,7 @@ impl Splitter {
         }
     }
 
-    /// Gives back all datagrams.
+    /// Gives back all parts.
     pub(super) fn release(&mut self, give: impl FnMut(Frame)) {
         self.frames.drain(..).for_each(give);
     }
@@ -330,9 +369,10 @@ mod tests {
 
     /// The frames that a superframe is taken apart to, with whether their checksum is verified.
     fn split(bytes: &[u8], vnet: VnetHeader, pool: &mut Pool<HeapMemory>) -> Vec<(Vec<u8>, bool)> {
-        let datagrams = Datagrams::of(vnet, bytes, bytes.len()).unwrap();
+        let parts = Parts::of(vnet, bytes, bytes.len()).unwrap();
         let mut splitter = Splitter::new();
-        splitter.copy(&datagrams, bytes, pool, 0).unwrap();
+        splitter.copy(&parts, bytes, pool, 0).unwrap();
+        splitter.write_headers(&parts, pool);
         let frames = std::iter::from_fn(|| splitter.pop());
         let read = |frame: Frame| {
             let mut bytes = vec![0; frame.len()];
@@ -384,14 +424,48 @@ mod tests {
     }
 
     #[test]
+    fn a_superframe_of_a_tenant_is_one_frame_of_a_segment_in_each_chunk() {
+        for (v6, len, size) in [(false, 1300, 130), (true, 1301, 130), (true, 700, 699)] {
+            let payload: Vec<_> = (0..len).map(|at| (at / 3) as u8).collect();
+            let bytes = datagram(v6, &payload);
+            let headers = bytes.len() - len;
+            let vnet = VnetHeader::of_datagrams(headers, size);
+            let parts = Parts::of(vnet, &bytes, bytes.len()).unwrap();
+            let mut pool = pool(64);
+            assert!(Splitter::lays_out(&parts, &pool, 0));
+            let mut splitter = Splitter::new();
+            splitter.copy(&parts, &bytes, &mut pool, 0).unwrap();
+            let frame = splitter.join(&parts, &mut pool).unwrap();
+            let mut whole = vec![0; frame.len()];
+            pool.memory().read(&frame, &mut whole);
+            assert_eq!(whole, bytes);
+            assert_eq!(frame.first().len(), headers + size);
+            let rest: Vec<_> = pool.memory().segments().rest(&frame).collect();
+            assert_eq!(rest.len(), len.div_ceil(size) - 1);
+            let start = HEADROOM + headers as u16;
+            assert!(rest.iter().all(|segment| segment.start() == start));
+            assert!(rest.iter().all(|segment| segment.len() <= size));
+            pool.free(frame);
+            assert_eq!(pool.available(), 64);
+        }
+        // More segments than a frame has, and longer ones than a chunk.
+        let bytes = datagram(false, &[7; 1300]);
+        let many = Parts::of(VnetHeader::of_datagrams(42, 20), &bytes, bytes.len());
+        assert!(!Splitter::lays_out(&many.unwrap(), &pool(256), 0));
+        let bytes = datagram(false, &[7; 5000]);
+        let long = Parts::of(VnetHeader::of_datagrams(42, 1800), &bytes, bytes.len());
+        assert!(!Splitter::lays_out(&long.unwrap(), &pool(256), 0));
+    }
+
+    #[test]
     fn long_datagrams_take_several_chunks() {
         let bytes = datagram(false, &[7; 9000 + 8000]);
         let vnet = VnetHeader::of_datagrams(42, 9000);
-        let datagrams = Datagrams::of(vnet, &bytes, bytes.len()).unwrap();
+        let parts = Parts::of(vnet, &bytes, bytes.len()).unwrap();
         let mut pool = pool(64);
-        assert!(Splitter::takes(&datagrams, &pool, 8));
+        assert!(Splitter::takes(&parts, &pool, 8));
         let mut splitter = Splitter::new();
-        splitter.provide(&datagrams, &mut pool, 8).unwrap();
+        splitter.provide(&parts, &mut pool, 8).unwrap();
         let lens: Vec<_> = splitter.frames.iter().map(Frame::len).collect();
         assert_eq!(lens, [9042, 8042]);
         splitter.release(|frame| pool.free(frame));
@@ -401,23 +475,23 @@ mod tests {
     #[test]
     fn without_chunks_a_superframe_waits_or_is_not_taken() {
         let bytes = datagram(false, &[7; 1000]);
-        let datagrams = Datagrams::of(VnetHeader::of_datagrams(42, 100), &bytes, bytes.len());
-        let datagrams = datagrams.unwrap();
+        let parts = Parts::of(VnetHeader::of_datagrams(42, 100), &bytes, bytes.len());
+        let parts = parts.unwrap();
         let mut pool = pool(20);
-        assert!(!Splitter::takes(&datagrams, &pool, 10));
-        assert!(Splitter::takes(&datagrams, &pool, 9));
+        assert!(!Splitter::takes(&parts, &pool, 10));
+        assert!(Splitter::takes(&parts, &pool, 9));
         let taken: Vec<_> = (0..8).filter_map(|_| pool.alloc()).collect();
         let mut splitter = Splitter::new();
-        let copied = splitter.copy(&datagrams, &bytes, &mut pool, 2);
+        let copied = splitter.copy(&parts, &bytes, &mut pool, 2);
         assert!(matches!(copied, Err(NotSplit::NoChunks)));
         taken.into_iter().for_each(|chunk| pool.free(chunk));
-        assert!(splitter.copy(&datagrams, &bytes, &mut pool, 2).is_ok());
+        assert!(splitter.copy(&parts, &bytes, &mut pool, 2).is_ok());
     }
 
     #[test]
     fn other_superframes_are_not_taken_apart() {
         let bytes = datagram(false, &[7; 1000]);
-        let of = |vnet, bytes: &[u8]| Datagrams::of(vnet, bytes, bytes.len()).is_some();
+        let of = |vnet, bytes: &[u8]| Parts::of_datagrams(vnet, bytes, bytes.len()).is_some();
         assert!(of(VnetHeader::of_datagrams(42, 100), &bytes));
         assert!(!of(VnetHeader::default(), &bytes));
         assert!(!of(VnetHeader::of_datagrams(42, 0), &bytes), "no size");

@@ -52,7 +52,7 @@ impl TcxError {
             Some(libc::ERANGE) => "it has as many tcx programs as there can be: remove one",
             Some(libc::EMFILE | libc::ENFILE) => TOO_MANY_FILES,
             Some(libc::EINVAL | libc::EOPNOTSUPP) => {
-                "packet sockets need Linux 6.6 or later; use io = \"xdp\""
+                "packet sockets need Linux 6.6 or later; use io = \"xdp\", on the underlay underlay-io = \"xdp\""
             }
             _ => "see `dmesg`",
         }

@@ -16,9 +16,10 @@ pub struct UnderlayFilter {
     name: String,
     programs: UnderlayPrograms,
     link: TcxLink,
-    _gro: Vec<GroSocket>,
-    /// Datagrams are not joined for some address, since its port has another socket.
-    port_in_use: bool,
+    /// They make the kernel join datagrams.
+    gro: Vec<GroSocket>,
+    /// Why datagrams are not joined for some address.
+    not_joined: Option<io::Error>,
 }
 
 impl UnderlayFilter {
@@ -40,17 +41,24 @@ impl UnderlayFilter {
             .set_endpoints(locals, udp_port)
             .map_err(failed("set the local VTEP addresses"))?;
         let link = TcxLink::attach((name, ifindex), Hook::Ingress, programs.ingress())?;
-        let unicast = locals.iter().filter(|address| !address.is_multicast());
-        let sockets: Vec<_> = unicast
-            .map(|address| GroSocket::open(name, *address, udp_port))
-            .collect();
         Ok(Self {
             name: name.to_owned(),
             programs,
             link,
-            port_in_use: sockets.iter().any(Result::is_err),
-            _gro: sockets.into_iter().flatten().collect(),
+            gro: Vec::new(),
+            not_joined: None,
         })
+    }
+
+    /// Makes the kernel join the datagrams that the interface receives for these addresses, where it
+    /// can.
+    pub fn join(&mut self, locals: &[IpAddr], udp_port: u16) {
+        for address in locals.iter().filter(|address| !address.is_multicast()) {
+            match GroSocket::open(&self.name, *address, udp_port) {
+                Ok(socket) => self.gro.push(socket),
+                Err(error) => self.not_joined = Some(error),
+            }
+        }
     }
 
     /// The filter of the sockets.
@@ -71,9 +79,10 @@ impl UnderlayFilter {
     /// Sets whether sockets take the packets. While none does, they are counted.
     ///
     /// # Errors
-    /// libbpf's error.
-    pub fn set_taken(&self, taken: bool) -> Result<(), vtep_bpf::Error> {
-        self.programs.set_taken(taken)
+    /// [`TcxError`].
+    pub fn set_taken(&self, taken: bool) -> Result<(), TcxError> {
+        let failed = |error| TcxError::of_bpf(&self.name, "note the sockets", &error);
+        self.programs.set_taken(taken).map_err(failed)
     }
 
     /// Packets that were dropped while no socket took them.
@@ -82,11 +91,10 @@ impl UnderlayFilter {
         self.programs.untaken()
     }
 
-    /// Whether the kernel joins the datagrams that it receives for each local VTEP address: not where
-    /// another socket has the port.
+    /// Why [`Self::join`] could not make the kernel join datagrams.
     #[must_use]
-    pub const fn joins(&self) -> bool {
-        !self.port_in_use
+    pub const fn not_joined(&self) -> Option<&io::Error> {
+        self.not_joined.as_ref()
     }
 
     /// The program that is attached.

@@ -160,6 +160,14 @@ impl VnetHeader {
         self.gso_type != GSO_NONE
     }
 
+    /// Whether frames with both headers are cut in the same way. How many bytes are in the linear part
+    /// of the kernel's buffer does not matter.
+    #[inline]
+    pub(super) fn is_cut_as(self, other: Self) -> bool {
+        let hdr_len = self.hdr_len;
+        self == Self { hdr_len, ..other }
+    }
+
     /// The segments that a frame to send of `len` bytes stands for: it was counted as so many.
     #[must_use]
     pub const fn segments(self, len: usize) -> usize {

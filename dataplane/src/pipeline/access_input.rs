@@ -4,10 +4,10 @@
 use super::context::BurstContext;
 use super::meta::{Disposition, FrameMeta, IngressPort};
 use super::plain::PlainFrame;
-use super::stages::Input;
+use super::stages::{Addresses, Input};
 use super::tenant_input::TenantInput;
-use crate::frame::{Frame, FrameMemory};
-use crate::table::mac::{LookupResult, MacKey};
+use crate::frame::{BURST, Frame, FrameMemory};
+use crate::table::mac::{LookupResult, Lookups, MacKey};
 use crate::table::port::ChecksumMode;
 
 /// Access devices whose port only checks what every port does: the usual frame is parsed at once.
@@ -24,30 +24,48 @@ impl AccessInput {
 impl<'t> Input<'t> for AccessInput {
     type Meta = FrameMeta;
     const DROPPED: FrameMeta = FrameMeta::DROPPED;
-    const PREPENDS: bool = true;
 
     #[inline(always)]
+    fn parse_usual<M: FrameMemory>(
+        ctx: &mut BurstContext<'t, '_, M>,
+        lookups: &mut Lookups,
+        frames: &mut [Frame],
+        meta: &mut [FrameMeta; BURST],
+        (addresses, first): (&Addresses, usize),
+    ) -> usize {
+        let Some(IngressPort { port, .. }) = ctx.access else {
+            return 0;
+        };
+        let (id, domain, learns) = (port.id, port.domain, port.learn.is_some());
+        let (memory, macs) = (ctx.pool.memory(), ctx.macs);
+        let count = frames.len().min(BURST);
+        for at in first..count {
+            addresses.prefetch_both_ahead(at);
+            let Some(plain) = PlainFrame::parse(memory.bytes(&frames[at])) else {
+                return at - first;
+            };
+            if learns {
+                let source = MacKey::of_bits(domain, plain.source);
+                ctx.sources.push((id, source));
+            }
+            meta[at] = FrameMeta {
+                flow: plain.flow,
+                port: id,
+                tos: plain.tos,
+                disposition: Disposition::Forward,
+            };
+            macs.lookup_start(lookups, at, MacKey::of_bits(domain, plain.destination));
+        }
+        count.saturating_sub(first)
+    }
+
+    #[inline(never)]
     fn parse<M: FrameMemory>(
         ctx: &mut BurstContext<'t, '_, M>,
         frame: &mut Frame,
         meta: &mut FrameMeta,
     ) -> MacKey {
-        let bytes = ctx.pool.memory().bytes(frame);
-        let (Some(IngressPort { port, .. }), Some(plain)) = (ctx.access, PlainFrame::parse(bytes))
-        else {
-            return parse_other(ctx, frame, meta);
-        };
-        *meta = FrameMeta {
-            flow: plain.flow,
-            port: port.id,
-            tos: plain.tos,
-            disposition: Disposition::Forward,
-        };
-        if port.learn.is_some() {
-            ctx.sources
-                .push((port.id, MacKey::of_bits(port.domain, plain.source)));
-        }
-        MacKey::of_bits(port.domain, plain.destination)
+        TenantInput::parse(ctx, frame, meta)
     }
 
     #[inline(always)]
@@ -62,22 +80,13 @@ impl<'t> Input<'t> for AccessInput {
     }
 
     #[inline(always)]
-    fn forward_group<M: FrameMemory>(
+    fn forward_all<M: FrameMemory>(
         ctx: &mut BurstContext<'t, '_, M>,
         frames: &mut [Frame],
         meta: &[FrameMeta],
         looked_up: (&[MacKey], &[LookupResult]),
+        addresses: &Addresses,
     ) {
-        TenantInput::forward_group(ctx, frames, meta, looked_up);
+        TenantInput::forward_all(ctx, frames, meta, looked_up, addresses);
     }
-}
-
-/// [`AccessInput::parse`] for any but the usual frame.
-#[inline(never)]
-fn parse_other<'t, M: FrameMemory>(
-    ctx: &mut BurstContext<'t, '_, M>,
-    frame: &mut Frame,
-    meta: &mut FrameMeta,
-) -> MacKey {
-    TenantInput::parse(ctx, frame, meta)
 }

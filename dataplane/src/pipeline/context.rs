@@ -43,6 +43,8 @@ pub(super) struct BurstContext<'t, 'p, M> {
     pub(super) gro: &'p mut Gro,
     /// The last IPv4 identification that was used for a packet that may be fragmented (RFC 6864).
     pub(super) identification: &'p mut u16,
+    /// Whether the last superframe for one receiver was cut.
+    pub(super) cuts: Option<bool>,
     pub(super) out: &'p mut TxQueues,
     pub(super) rx_port: PathCache<RxPort<'t>>,
     pub(super) rx_tunnel: PathCache<RxTunnel<'t>>,

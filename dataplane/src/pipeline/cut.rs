@@ -1,7 +1,8 @@
 //! Cuts a superframe: makes a frame of each of its segments.
 //!
-//! The payload is copied once, and summed up on the way: inner and outer checksum follow from that
-//! sum and the headers.
+//! Where each segment's payload is in a chunk of its own, with room before it, the headers are written
+//! there and the payload is only summed up (`packet::split` receives so). Else it is copied once, and summed up on the
+//! way. Inner and outer checksum follow from that sum and the headers.
 
 use super::context::BurstContext;
 use super::meta::DropScope;
@@ -11,6 +12,7 @@ use crate::drop::DropReason;
 use crate::frame::assembly::ChainBuilder;
 use crate::frame::chain::{MAX_SEGMENTS, Segment};
 use crate::frame::{self, Frame, FrameMemory, Pool};
+use crate::table::encapsulation::MAX_HEADER;
 use crate::wire::checksum::Sum;
 
 /// A segment that was cut.
@@ -24,32 +26,118 @@ pub(super) struct Cut {
     pub(super) sum: Sum,
 }
 
-/// Makes the segments of `frame`, a superframe, and gives each to `send`, which returns false when its
-/// device has refused that one. Returns how many others are not sent either. `scope`: what drops are
-/// counted for when chunks run out.
+/// A superframe that is cut.
+#[derive(Debug)]
+pub(super) enum Superframe<'f> {
+    /// It is needed afterwards.
+    Kept(&'f Frame),
+    /// It is not: its chunks may become those of its segments.
+    Last(Frame),
+}
+
+/// Makes the segments of a superframe, and gives each to `send`, which returns false when its device has
+/// refused that one. Returns how many others are not sent either. `scope`: what drops are counted for
+/// when chunks run out.
 pub(super) fn cut<'t, 'p, M: FrameMemory>(
     ctx: &mut BurstContext<'t, 'p, M>,
+    superframe: Superframe<'_>,
+    scope: DropScope<'_>,
+    send: impl FnMut(&mut BurstContext<'t, 'p, M>, Cut) -> bool,
+) -> u64 {
+    let frame = match &superframe {
+        Superframe::Kept(frame) => frame,
+        Superframe::Last(frame) => frame,
+    };
+    let segments = segmenter(ctx.pool.memory(), frame).ok().flatten();
+    match (superframe, segments) {
+        (Superframe::Last(frame), Some(segments))
+            if is_laid_out(ctx.pool.memory(), &frame, &segments) =>
+        {
+            cut_in_place(ctx, frame, &segments, send)
+        }
+        (Superframe::Last(frame), segments) => {
+            let left = cut_copies(ctx, &frame, segments.as_ref(), scope, send);
+            ctx.pool.free(frame);
+            left
+        }
+        (Superframe::Kept(frame), segments) => {
+            cut_copies(ctx, frame, segments.as_ref(), scope, send)
+        }
+    }
+}
+
+/// [`cut`] into copies of the payloads.
+fn cut_copies<'t, 'p, M: FrameMemory>(
+    ctx: &mut BurstContext<'t, 'p, M>,
     frame: &Frame,
+    segments: Option<&Segmenter>,
     scope: DropScope<'_>,
     mut send: impl FnMut(&mut BurstContext<'t, 'p, M>, Cut) -> bool,
 ) -> u64 {
-    let count_drops = |ctx: &BurstContext<'_, '_, M>, reason, frames| {
-        ctx.count_drops_at(ctx.device, reason, scope, frames);
-    };
-    let Ok(Some(segments)) = segmenter(ctx.pool.memory(), frame) else {
-        count_drops(ctx, DropReason::Unsegmentable, 1);
+    let Some(segments) = segments else {
+        ctx.count_drops_at(ctx.device, DropReason::Unsegmentable, scope, 1);
         return 0;
     };
     let mut source = Source::new(ctx.pool.memory(), frame, segments.header_len());
     for index in 0..segments.count() {
         let left = (segments.count() - index) as u64;
-        let Some(segment) = source.segment(ctx.pool, &segments, index) else {
-            count_drops(ctx, DropReason::NoFrame, left);
+        let Some(segment) = source.segment(ctx.pool, segments, index) else {
+            ctx.count_drops_at(ctx.device, DropReason::NoFrame, scope, left);
             return 0;
         };
         if !send(ctx, segment) {
             return left - 1;
         }
+    }
+    0
+}
+
+/// Whether each segment's payload is in a chunk of its own, with room for inner and outer headers before
+/// it, and no other frame has the chunk.
+fn is_laid_out<M: FrameMemory>(memory: &M, frame: &Frame, segments: &Segmenter) -> bool {
+    let (headers, count) = (segments.header_len(), segments.count());
+    let table = memory.segments();
+    let is_first = frame.first().len() == headers + segments.payload(0).len();
+    let mut seen = 1;
+    let has_room = |segment: Segment| usize::from(segment.start()) >= headers + MAX_HEADER;
+    is_first
+        && table.is_unshared(frame)
+        && table.rest(frame).all(|segment| {
+            let payload = segments.payload(seen.min(count - 1));
+            seen += 1;
+            seen <= count && segment.len() == payload.len() && has_room(segment)
+        })
+        && seen == count
+}
+
+/// [`cut`] for a superframe that [`is_laid_out`].
+fn cut_in_place<'t, 'p, M: FrameMemory>(
+    ctx: &mut BurstContext<'t, 'p, M>,
+    frame: Frame,
+    segments: &Segmenter,
+    mut send: impl FnMut(&mut BurstContext<'t, 'p, M>, Cut) -> bool,
+) -> u64 {
+    let headers = segments.header_len();
+    let mut rest = Some(frame);
+    let mut index = 0;
+    while let Some(whole) = rest.take() {
+        let (mut frame, next) = ctx.pool.memory().segments().split_first(whole);
+        if index > 0 {
+            let has_room = frame.prepend(headers as u16);
+            debug_assert!(has_room.is_ok(), "it was checked");
+        }
+        let bytes = ctx.pool.memory_mut().bytes_mut(&mut frame);
+        let sum = Sum::new().bytes(&bytes[headers..]);
+        segments.write(index, bytes, sum);
+        // Headers have an even length.
+        let sum = Sum::new().bytes(&bytes[..headers]).then(sum, false);
+        index += 1;
+        let chunks = 1;
+        if !send(ctx, Cut { frame, chunks, sum }) {
+            next.into_iter().for_each(|next| ctx.pool.free(next));
+            return (segments.count() - index) as u64;
+        }
+        rest = next;
     }
     0
 }

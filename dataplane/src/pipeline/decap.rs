@@ -8,12 +8,12 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
-use super::ecn;
+use super::{ecn, validate};
 use crate::addr::MacAddr;
 use crate::drop::DropReason;
 use crate::table::Settings;
 use crate::table::encapsulation::{
-    INNER_OFFSET, IP_OFFSET, OVERHEAD_V4, PLAIN_V4, PLAIN_V6, tunnel_header,
+    INNER_OFFSET, IP_OFFSET, OVERHEAD_V4, PLAIN_V4, PLAIN_V6, TUNNEL_LEN, tunnel_header,
 };
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::Ethernet;
@@ -44,15 +44,22 @@ pub(super) struct VxlanPacket {
 /// 7348 tells to set. A packet with anything else is left to the general functions.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum TunnelHeaders {
-    V4([u64; 6]),
-    V6([u64; 9]),
+    V4(CommonV4),
+    /// With the sum of what the UDP checksum covers and is equal in all packets.
+    V6(CommonV6, Sum),
 }
+
+/// The headers over IPv4, and as much of the inner frame as fills the last word: zero but for what
+/// packets have in common.
+pub(super) type CommonV4 = [u64; 8];
+/// The same over IPv6.
+pub(super) type CommonV6 = [u64; 9];
 
 impl TunnelHeaders {
     /// The headers of packets from `source` to the MAC address `to`, which is one of the device's.
     /// `None` without a local address.
     pub(super) fn new(to: MacAddr, source: IpAddr, vni: u32, settings: &Settings) -> Option<Self> {
-        let mut headers = [0; PLAIN_V6];
+        let mut headers = [0; size_of::<CommonV6>()];
         headers[..6].copy_from_slice(&to.0);
         let (ethernet, packet) = headers.split_at_mut(IP_OFFSET);
         let datagram = match source {
@@ -74,113 +81,155 @@ impl TunnelHeaders {
         put16(datagram, 2, settings.udp_port);
         datagram[udp::LEN..INNER_OFFSET].copy_from_slice(&tunnel_header(vni));
         Some(match source {
-            IpAddr::V4(_) => Self::V4(masked(&headers, &COMMON_V4)),
-            IpAddr::V6(_) => Self::V6(masked(&headers, &COMMON_V6)),
+            IpAddr::V4(_) => Self::V4(words(&headers)),
+            // Only what is equal is set, from the addresses on.
+            IpAddr::V6(_) => Self::V6(
+                words(&headers),
+                Sum::new().bytes(&headers[IP_OFFSET + 8..PLAIN_V6]),
+            ),
         })
-    }
-
-    /// The Ethernet header of the inner frame of a packet of this tunnel, and where that frame is;
-    /// `None` for any other packet, and for one that is dropped because of its outer headers.
-    #[inline(always)]
-    pub(super) fn inner<'p>(&self, packet: &'p [u8]) -> Option<(Ethernet<'p>, Range<usize>)> {
-        match self {
-            Self::V4(common) => inner_v4(common, packet),
-            Self::V6(common) => inner_v6(common, packet),
-        }
     }
 }
 
+/// The inner frame of a packet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct InnerFrame {
+    /// Where it begins, bytes.
+    pub(super) start: u16,
+    /// Its length, bytes.
+    pub(super) len: usize,
+    /// Its destination MAC, as [`MacAddr::to_bits`].
+    pub(super) destination: u64,
+}
+
+impl InnerFrame {
+    /// The frame at `start`, and a number whose top bit is set when it is left to the general
+    /// functions.
+    #[inline(always)]
+    fn new(header: Ethernet<'_>, (start, len): (usize, i64), pass_tags: bool) -> (Self, u64) {
+        let tag = if pass_tags {
+            0
+        } else {
+            validate::may_have_tag(header)
+        };
+        let frame = Self {
+            start: start as u16,
+            len: len as usize,
+            destination: header.destination_bits(),
+        };
+        let runt = (len - ethernet::LEN as i64) as u64;
+        (frame, runt | tag | validate::rejected_macs(header))
+    }
+}
+
+/// The inner frame of a packet of the tunnel whose headers are `common` and whose VNI passes tags if
+/// `pass_tags`; `None` for any other packet, for one that is dropped because of its headers, and for
+/// few others. `packet`: all of it, in one segment.
 #[inline(always)]
-fn inner_v4<'p>(common: &[u64; 6], packet: &'p [u8]) -> Option<(Ethernet<'p>, Range<usize>)> {
+pub(super) fn inner_v4(common: &CommonV4, packet: &[u8], pass_tags: bool) -> Option<InnerFrame> {
     let headers: &[u8; PLAIN_V4 + ethernet::LEN] = packet.first_chunk()?;
     let inner = Ethernet::parse(&headers[PLAIN_V4..])?;
     let ip = Ipv4::parse(&headers[IP_OFFSET..])?;
     let udp = Udp::parse(&headers[IP_OFFSET + ipv4::LEN..])?;
-    let total = ip.total_len();
-    // All hold for nearly every packet of a run.
-    let is_usual = is_equal(masked(headers, &COMMON_V4), common)
-        & (total >= OVERHEAD_V4 + ethernet::LEN)
-        & (total <= packet.len() - IP_OFFSET)
-        & (udp.len() + ipv4::LEN == total)
-        & ip.checksum_is_valid();
-    is_usual.then_some((inner, PLAIN_V4..IP_OFFSET + total))
+    let total = ip.total_len() as i64;
+    let place = (PLAIN_V4, total - OVERHEAD_V4 as i64);
+    let (frame, rejected) = InnerFrame::new(inner, place, pass_tags);
+    // All hold for nearly every packet of a run, so one branch suffices: a bit is set where a field
+    // is not as it should be, and the sign where a number is less.
+    let wrong = differences(headers, common, &MASK_V4)
+        | (udp.len() as i64 + ipv4::LEN as i64 - total) as u64;
+    let less = (packet.len() as i64 - IP_OFFSET as i64 - total) as u64 | rejected;
+    (wrong | less >> 63 == 0 && ip.checksum_is_valid()).then_some(frame)
 }
 
-#[inline(never)]
-fn inner_v6<'p>(common: &[u64; 9], packet: &'p [u8]) -> Option<(Ethernet<'p>, Range<usize>)> {
-    const ADDRESSES: usize = IP_OFFSET + 8;
+/// [`inner_v4`] over IPv6.
+#[inline(always)]
+pub(super) fn inner_v6(
+    (common, sum): (&CommonV6, Sum),
+    packet: &[u8],
+    pass_tags: bool,
+) -> Option<InnerFrame> {
     const DATAGRAM: usize = IP_OFFSET + ipv6::LEN;
     let headers: &[u8; PLAIN_V6 + ethernet::LEN] = packet.first_chunk()?;
     let inner = Ethernet::parse(&headers[PLAIN_V6..])?;
     let udp = Udp::parse(&headers[DATAGRAM..])?;
     let payload = Ipv6::parse(&headers[IP_OFFSET..])?.payload_len();
-    let is_usual = is_equal(masked(headers, &COMMON_V6), common)
-        & (payload >= INNER_OFFSET + ethernet::LEN)
-        & (udp.len() == payload)
-        & !udp.has_no_checksum();
-    // The datagram follows the addresses, which its checksum covers as well.
-    let covered = packet.get(ADDRESSES..DATAGRAM + payload)?;
-    let sum = Sum::new().pseudo_header(&[], udp::PROTOCOL, payload);
-    (is_usual && sum.bytes(covered).is_valid()).then_some((inner, PLAIN_V6..DATAGRAM + payload))
+    let place = (PLAIN_V6, payload as i64 - INNER_OFFSET as i64);
+    let (frame, rejected) = InnerFrame::new(inner, place, pass_tags);
+    let wrong = differences(headers, common, &MASK_V6)
+        | (udp.len() ^ payload) as u64
+        | u64::from(udp.has_no_checksum());
+    let sum = sum
+        .pseudo_header(&[], udp::PROTOCOL, payload)
+        .word(udp.source_port())
+        .word(payload as u16)
+        .word(udp.checksum())
+        .bytes(packet.get(PLAIN_V6..DATAGRAM + payload)?);
+    (wrong | rejected >> 63 == 0 && sum.is_valid()).then_some(frame)
 }
 
-/// Eight bytes of headers: their offset, and the bits that are equal in all packets of a tunnel.
-type Field = (usize, [u8; 8]);
-
-const ALL: [u8; 8] = [0xff; 8];
-/// The destination MAC.
-const MAC: Field = (0, [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
-
-const COMMON_V4: [Field; 6] = [
-    MAC,
+/// The bits that are equal in all packets of a tunnel.
+const MASK_V4: CommonV4 = words(&mask::<{ size_of::<CommonV4>() }>(&[
+    (0, &[0xff; 6]),
     // EtherType, version and header length, ECN.
-    (
-        ethernet::ETHERTYPE,
-        [0xff, 0xff, 0xff, ecn::CHANGING, 0, 0, 0, 0],
-    ),
-    // More Fragments and the offset, and the protocol.
-    (IP_OFFSET + 2, [0, 0, 0, 0, 0x3f, 0xff, 0, 0xff]),
-    (IP_OFFSET + 12, ALL),
+    (ethernet::ETHERTYPE, &[0xff, 0xff, 0xff, ecn::CHANGING]),
+    // More Fragments and the offset; protocol; addresses.
+    (IP_OFFSET + ipv4::FLAGS, &[0x3f, 0xff]),
+    (IP_OFFSET + 9, &[0xff]),
+    (IP_OFFSET + 12, &[0xff; 8]),
     // Destination port and checksum.
-    (IP_OFFSET + ipv4::LEN, [0, 0, 0xff, 0xff, 0, 0, 0xff, 0xff]),
-    (IP_OFFSET + ipv4::LEN + udp::LEN, ALL),
-];
+    (IP_OFFSET + ipv4::LEN + 2, &[0xff; 2]),
+    (IP_OFFSET + ipv4::LEN + udp::CHECKSUM, &[0xff; 2]),
+    (IP_OFFSET + ipv4::LEN + udp::LEN, &[0xff; TUNNEL_LEN]),
+]));
 
-const COMMON_V6: [Field; 9] = [
-    MAC,
+const MASK_V6: CommonV6 = words(&mask::<{ size_of::<CommonV6>() }>(&[
+    (0, &[0xff; 6]),
     // EtherType, version, ECN.
-    (
-        ethernet::ETHERTYPE,
-        [0xff, 0xff, 0xf0, ecn::CHANGING << 4, 0, 0, 0, 0],
-    ),
-    // Next header.
-    (IP_OFFSET, [0, 0, 0, 0, 0, 0, 0xff, 0]),
-    (IP_OFFSET + 8, ALL),
-    (IP_OFFSET + 16, ALL),
-    (IP_OFFSET + 24, ALL),
-    (IP_OFFSET + 32, ALL),
+    (ethernet::ETHERTYPE, &[0xff, 0xff, 0xf0, ecn::CHANGING << 4]),
+    // Next header; addresses.
+    (IP_OFFSET + 6, &[0xff]),
+    (IP_OFFSET + 8, &[0xff; 32]),
     // Destination port.
-    (IP_OFFSET + ipv6::LEN, [0, 0, 0xff, 0xff, 0, 0, 0, 0]),
-    (IP_OFFSET + ipv6::LEN + udp::LEN, ALL),
-];
+    (IP_OFFSET + ipv6::LEN + 2, &[0xff; 2]),
+    (IP_OFFSET + ipv6::LEN + udp::LEN, &[0xff; TUNNEL_LEN]),
+]));
 
-/// The fields of `headers`, with all other bits zero.
-#[inline(always)]
-fn masked<const LEN: usize, const FIELDS: usize>(
-    headers: &[u8; LEN],
-    fields: &[Field; FIELDS],
-) -> [u64; FIELDS] {
-    fields.map(|(at, mask)| {
-        let word: [u8; 8] = std::array::from_fn(|byte| headers[at + byte]);
-        u64::from_ne_bytes(word) & u64::from_ne_bytes(mask)
-    })
+/// These bytes at these offsets, and zeros.
+const fn mask<const LEN: usize>(fields: &[(usize, &[u8])]) -> [u8; LEN] {
+    let (mut mask, mut field) = ([0; LEN], 0);
+    while field < fields.len() {
+        let ((at, bytes), mut byte) = (fields[field], 0);
+        while byte < bytes.len() {
+            mask[at + byte] = bytes[byte];
+            byte += 1;
+        }
+        field += 1;
+    }
+    mask
 }
 
-/// Compares in registers, where `==` calls a function for arrays in memory.
+/// The words that `bytes` begin with.
+const fn words<const WORDS: usize>(bytes: &[u8]) -> [u64; WORDS] {
+    let (chunks, _) = bytes.as_chunks::<8>();
+    let (mut words, mut at) = ([0; WORDS], 0);
+    while at < WORDS {
+        words[at] = u64::from_ne_bytes(chunks[at]);
+        at += 1;
+    }
+    words
+}
+
+/// The bits of the mask in which `headers` differ from `common`: all words are compared, which the
+/// compiler turns into vector operations.
 #[inline(always)]
-fn is_equal<const FIELDS: usize>(one: [u64; FIELDS], other: &[u64; FIELDS]) -> bool {
-    let pairs = one.iter().zip(other);
-    pairs.fold(0, |differences, (one, other)| differences | (one ^ other)) == 0
+fn differences<const WORDS: usize>(
+    headers: &[u8],
+    common: &[u64; WORDS],
+    mask: &[u64; WORDS],
+) -> u64 {
+    let headers: [u64; WORDS] = words(headers);
+    (0..WORDS).fold(0, |bits, at| bits | (headers[at] ^ common[at]) & mask[at])
 }
 
 /// The fields of a validated outer IP header.

@@ -15,11 +15,31 @@ const ECT_1: u8 = 1;
 const ECT_0: u8 = 2;
 
 /// The outer DSCP and ECN for an inner TOS: ECN is copied (RFC 6040 section 4.1, normal mode).
-#[inline]
-pub(super) const fn outer_tos(inner: u8, dscp: Dscp) -> u8 {
-    match dscp {
-        Dscp::Inherit => inner,
-        Dscp::Fixed(value) => value << 2 | inner & 3,
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OuterTos {
+    /// The bits that are copied.
+    copied: u8,
+    fixed: u8,
+}
+
+impl OuterTos {
+    #[inline]
+    pub(super) const fn new(dscp: Dscp) -> Self {
+        match dscp {
+            Dscp::Inherit => Self {
+                copied: u8::MAX,
+                fixed: 0,
+            },
+            Dscp::Fixed(value) => Self {
+                copied: MASK,
+                fixed: value << 2,
+            },
+        }
+    }
+
+    #[inline]
+    pub(super) const fn of(self, inner: u8) -> u8 {
+        inner & self.copied | self.fixed
     }
 }
 
@@ -80,8 +100,11 @@ mod tests {
     #[test]
     fn ecn_is_copied_whatever_the_dscp() {
         for inner in 0..=255 {
-            assert_eq!(outer_tos(inner, Dscp::Inherit), inner);
-            assert_eq!(outer_tos(inner, Dscp::Fixed(46)), 46 << 2 | inner & 3);
+            assert_eq!(OuterTos::new(Dscp::Inherit).of(inner), inner);
+            assert_eq!(
+                OuterTos::new(Dscp::Fixed(46)).of(inner),
+                46 << 2 | inner & 3
+            );
         }
     }
 }

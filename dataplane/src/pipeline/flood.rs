@@ -3,34 +3,37 @@
 //!
 //! ```text
 //! enqueue -> FloodQueue -> replicate, once per iteration -> ports: copies
-//!                                                        -> VTEPs: [header] -> shared payload
+//!    |                                                   -> VTEPs: [header] -> shared payload
+//!    +-> at once, while nothing waits and the receivers are few
 //! ```
 //!
 //! A flood to a thousand VTEPs must not delay the frames of other ports. Each iteration therefore
 //! makes at most [`COPIES_PER_ITERATION`] copies, and the next one continues after the last
 //! receiver that was served. Receivers are sorted by ID, so that none is served twice when the list
 //! changes in between. The ports' floods, and what the overlay floods to each domain, are served by
-//! deficit round robin ([`super::flood_queue`]); those of one source keep their order.
+//! deficit round robin ([`super::flood_queue`]); those of one source keep their order. A frame to a few
+//! receivers is served at once when none waits: it needs no place in a queue.
 //!
 //! Where the underlay device sends multi-buffer frames, a copy is an outer header that is linked to
 //! the payload's chunks ([`crate::frame::chain`]). All copies share these; nothing writes to them any
 //! more. On other devices, and for short frames, the payload is copied. Headers and short copies lie
 //! side by side in a chunk ([`super::flood_copy`]). The last VTEP gets the frame itself, unless its
-//! chunks are shared. A superframe is cut for each receiver that takes none.
+//! chunks are shared or a copy costs less. A superframe is cut for each receiver that takes none.
 
-use super::cache::TxTunnel;
 use super::context::BurstContext;
+use super::cut::Superframe;
 use super::encap::Tail;
-use super::flood_copy::Copies;
-use super::flood_queue::{FloodSource, NextReceiver, Pending, PendingFlood, after, after_place};
+use super::flood_copy::{Copies, CopyPath, Shared};
+use super::flood_queue::{
+    FloodSource, NextReceiver, Pending, PendingFlood, Slot, after, after_place,
+};
 use super::meta::{DropScope, TenantBoundFrame, TenantFrame};
 use super::port_output;
 use super::vxlan_output::cut_to_vtep;
 use crate::addr::{PortId, VtepId};
 use crate::drop::DropReason;
-use crate::frame::chain::SharedPayload;
 use crate::frame::{BURST, FrameMemory};
-use crate::table::encapsulation::MAX_HEADER;
+use crate::table::port::Device;
 use crate::table::vni::Domain;
 use crate::wire::checksum::Sum;
 
@@ -38,11 +41,7 @@ use crate::wire::checksum::Sum;
 /// a frame, and a busy port must keep more than half of the worker's time.
 pub const COPIES_PER_ITERATION: usize = BURST / 2;
 
-/// The shortest frame whose chunks are shared, bytes. Copying a shorter one costs less than the
-/// second buffer costs the kernel.
-const MIN_SHARED_LEN: usize = 256;
-
-/// Queues a frame to be flooded to all ports of `domain`, except its ingress port, and to all of
+/// Floods a frame, at once or later, to all ports of `domain`, except its ingress port, and to all of
 /// the domain's VTEPs. `unicast`: the sender may be sent an ICMP error when it is too long.
 pub(super) fn enqueue<'t, M: FrameMemory>(
     frame: TenantFrame,
@@ -80,49 +79,109 @@ pub(super) fn enqueue<'t, M: FrameMemory>(
         report_too_big: unicast,
         next: NextReceiver::Port(None),
         served: 0,
-        copies_left: None,
+        references: None,
         sum: None,
     };
-    ctx.queue_flood(source, Pending::Tenant(flood), scope);
+    let receivers = domain.flood.ports.len() + domain.flood.vteps.len();
+    let at_once = !flood.frame.frame.has_offload() && ctx.floods.may_serve_at_once(receivers);
+    let unserved = if at_once {
+        flood.serve_at_once(ctx, domain)
+    } else {
+        Some(flood)
+    };
+    if let Some(flood) = unserved {
+        ctx.queue_flood(source, Pending::Tenant(flood), scope);
+    }
 }
 
-/// Serves up to [`COPIES_PER_ITERATION`] receivers of the pending frames. Returns the number of
-/// receivers; 0 means that no frame is pending.
-pub(super) fn replicate<M: FrameMemory>(ctx: &mut BurstContext<'_, '_, M>) -> usize {
-    let mut left = COPIES_PER_ITERATION;
+/// Serves receivers of the pending frames, up to [`COPIES_PER_ITERATION`] with those that were served
+/// at once since the last call. Returns the number of both; fewer mean that no frame is pending.
+pub(super) fn replicate<M: FrameMemory>(
+    ctx: &mut BurstContext<'_, '_, M>,
+    at_once: usize,
+) -> usize {
+    let mut left = COPIES_PER_ITERATION - at_once.min(COPIES_PER_ITERATION);
+    // Served where they are: moving one costs as much as some copies.
+    let mut slots = ctx.floods.take_slots();
     while left > 0
-        && let Some((flood, allowed)) = ctx.floods.next()
+        && let Some((slot, allowed)) = ctx.floods.next()
     {
-        let (made, flood) = match flood {
-            Pending::Tenant(flood) => flood.serve(ctx, allowed.min(left)),
-            Pending::Overlay(flood) => flood.serve(ctx, allowed.min(left)),
-        };
+        let Slot { flood, next } = &mut slots[slot];
+        let made = serve(flood, ctx, allowed.min(left));
         // A flood without receivers left counts as one too.
         let made = made.clamp(1, left);
         left -= made;
-        ctx.floods.served(made, flood);
+        ctx.floods.served(made, flood.is_none().then_some(*next));
     }
+    ctx.floods.restore(slots);
     COPIES_PER_ITERATION - left
 }
 
+/// Serves up to `limit` receivers of a flood, and takes it when it has no others. Returns their number.
+fn serve<M: FrameMemory>(
+    flood: &mut Option<Pending>,
+    ctx: &mut BurstContext<'_, '_, M>,
+    limit: usize,
+) -> usize {
+    if let Some(Pending::Tenant(tenant)) = flood {
+        let made = tenant.serve(ctx, limit);
+        if tenant.is_served()
+            && let Some(Pending::Tenant(tenant)) = flood.take()
+        {
+            tenant.finish(ctx);
+        }
+        return made;
+    }
+    let Some(Pending::Overlay(overlay)) = flood.take() else {
+        return 0;
+    };
+    let (made, rest) = overlay.serve(ctx, limit);
+    *flood = rest;
+    made
+}
+
 impl PendingFlood {
-    /// Serves up to `limit` receivers. Returns their number, and the flood while it has others.
-    fn serve<M: FrameMemory>(
-        mut self,
-        ctx: &mut BurstContext<'_, '_, M>,
-        limit: usize,
-    ) -> (usize, Option<Pending>) {
+    /// Serves up to `limit` receivers. Returns their number.
+    fn serve<M: FrameMemory>(&mut self, ctx: &mut BurstContext<'_, '_, M>, limit: usize) -> usize {
         // Segments are copies too.
         let segments = ctx.frames_of(&self.frame.frame) as usize;
-        let made = self.advance(ctx, limit.div_ceil(segments)) * segments;
+        if segments == 1 {
+            return self.advance(ctx, limit);
+        }
+        self.advance(ctx, limit.div_ceil(segments)) * segments
+    }
+
+    /// True when no other receiver is left than one that gets the frame itself.
+    const fn is_served(&self) -> bool {
+        matches!(self.next, NextReceiver::Last(_) | NextReceiver::Done)
+    }
+
+    /// Serves all receivers, in the burst that received the frame. Returns the flood if any are left.
+    #[inline(never)]
+    fn serve_at_once<'t, M: FrameMemory>(
+        mut self,
+        ctx: &mut BurstContext<'t, '_, M>,
+        domain: &'t Domain,
+    ) -> Option<Self> {
+        self.serve_ports(ctx, domain, None, usize::MAX);
+        if let NextReceiver::Vtep(last) = self.next {
+            self.serve_vteps(ctx, domain, last, usize::MAX);
+        }
+        if self.is_served() {
+            self.finish(ctx);
+            return None;
+        }
+        Some(self)
+    }
+
+    /// Sends the frame itself to the last receiver, if one is left, or frees it.
+    fn finish<M: FrameMemory>(self, ctx: &mut BurstContext<'_, '_, M>) {
         match self.next {
             NextReceiver::Last(vtep) => self.serve_last(ctx, vtep),
-            NextReceiver::Done => self.free(ctx.pool),
-            NextReceiver::Port(_) | NextReceiver::Vtep(_) => {
-                return (made, Some(Pending::Tenant(self)));
+            NextReceiver::Done | NextReceiver::Port(_) | NextReceiver::Vtep(_) => {
+                self.free(ctx.pool);
             }
         }
-        (made, None)
     }
 
     /// Serves up to `limit` receivers. Returns the number of receivers.
@@ -218,25 +277,28 @@ impl PendingFlood {
             _ => NextReceiver::Done,
         };
         while let [id, others @ ..] = rest {
+            let path = if self.frame.frame.has_offload() {
+                None
+            } else {
+                CopyPath::find(ctx.snapshot, &self.frame, *id)
+            };
             // The last VTEP may get the frame itself.
-            let keep = usize::from(is_end && self.copies_left.is_none());
+            let len = self.frame.frame.len();
+            let wants_frame = path.is_none_or(|path| !path.prefers_copies(len));
+            let keep = usize::from(is_end && self.references.is_none() && wants_frame);
             if others.len() < keep {
                 self.next = NextReceiver::Last(*id);
                 break;
             }
-            let served = match self.frame.lookup_tunnel(ctx, *id, domain) {
-                Some(tunnel) if self.frame.frame.has_offload() => {
-                    cut_to_vtep(ctx, &self.frame, tunnel);
-                    1
-                }
-                Some(tunnel) => {
+            let served = match path {
+                Some(path) => {
                     let left = vteps.len() - now.len() + rest.len();
-                    let payload = self.share(ctx, &tunnel, left);
+                    let payload = self.share(ctx, &path, left);
                     let keep = payload.map_or(keep, |_| 0);
-                    self.send_batch(ctx, tunnel, &rest[..rest.len() - keep], payload)
+                    self.send_batch(ctx, &path, domain, &rest[..rest.len() - keep], payload)
                 }
                 None => {
-                    self.count_unreachable(ctx, *id, domain);
+                    self.send_other(ctx, *id, domain);
                     1
                 }
             };
@@ -245,16 +307,25 @@ impl PendingFlood {
         now.len()
     }
 
-    /// Counts the drop of the copy for a VTEP that can't be reached.
+    /// Sends the segments of a superframe to a VTEP, or counts the drop of the copy for one that can't
+    /// be reached.
     #[cold]
-    fn count_unreachable<'t, M: FrameMemory>(
+    fn send_other<'t, M: FrameMemory>(
         &mut self,
         ctx: &mut BurstContext<'t, '_, M>,
         id: VtepId,
         domain: &'t Domain,
     ) {
-        self.frame.find_tunnel(ctx, id, domain, self.report_too_big);
-        self.report_too_big = false;
+        match self.frame.lookup_tunnel(ctx, id, domain) {
+            Some(tunnel) => {
+                let superframe = Superframe::Kept(&self.frame.frame);
+                cut_to_vtep(ctx, superframe, &self.frame.meta, tunnel);
+            }
+            None => {
+                self.frame.find_tunnel(ctx, id, domain, self.report_too_big);
+                self.report_too_big = false;
+            }
+        }
     }
 
     /// Sends the frame itself to the last VTEP.
@@ -272,55 +343,30 @@ impl PendingFlood {
         }
     }
 
-    /// The frame's chunks, when the copy for a VTEP may share them. The first such copy shares them
-    /// with all that follow, `left` in total. `None`: the payload must be copied.
-    #[inline]
-    fn share<M: FrameMemory>(
-        &mut self,
-        ctx: &BurstContext<'_, '_, M>,
-        tunnel: &TxTunnel<'_>,
-        left: usize,
-    ) -> Option<SharedPayload> {
-        if !tunnel.device.multi_buffer || self.frame.frame.len() < MIN_SHARED_LEN {
-            return None;
-        }
-        let payload = SharedPayload::new(&self.frame.frame, MAX_HEADER)?;
-        if self.copies_left.is_none() {
-            let copies = left as u32;
-            let table = ctx.pool.memory().segments();
-            table.share(self.frame.frame.chunk(), copies + 1);
-            table
-                .rest(&self.frame.frame)
-                .for_each(|segment| table.share(segment.chunk(), copies + 1));
-            self.copies_left = Some(copies);
-        }
-        // The list may have grown since: copies that were not counted then don't share.
-        (self.copies_left > Some(0)).then_some(payload)
-    }
-
-    /// Sends to VTEPs of `ids`, of which the first is that of `first`, whose path is on the same
-    /// device. Each gets a header before the shared payload, or a copy. Returns how many of them
+    /// Sends to VTEPs of `ids`, of which the first has the path `first`, while their paths are on the
+    /// same device. Each gets a header before the shared payload, or a copy. Returns how many of them
     /// were served, at least one.
     #[inline(never)]
     fn send_batch<'t, M: FrameMemory>(
         &mut self,
         ctx: &mut BurstContext<'t, '_, M>,
-        first: TxTunnel<'t>,
+        first: &CopyPath<'t>,
+        domain: &'t Domain,
         ids: &[VtepId],
-        payload: Option<SharedPayload>,
+        shared: Option<Shared>,
     ) -> usize {
-        let TxTunnel { device, domain, .. } = first;
-        let len = self.frame.frame.len();
+        let (device, len) = (first.device, self.frame.frame.len());
+        let payload = shared.map(|shared| shared.payload);
         let tail = match payload {
-            Some(payload) if first.path.rewrite.is_v6() => Tail {
-                len: payload.len(),
-                sum: self.sum(ctx),
-            },
             Some(payload) => Tail {
                 len: payload.len(),
-                sum: Sum::new(),
+                sum: if first.is_v6() {
+                    self.sum(ctx)
+                } else {
+                    Sum::new()
+                },
             },
-            None if self.frame.frame.is_chained() => return self.send_copy(ctx, first),
+            None if self.frame.frame.is_chained() => return self.send_copy(ctx, ids, domain),
             None => Tail::default(),
         };
         let copies = Copies {
@@ -336,44 +382,69 @@ impl PendingFlood {
         let chunks = copies.chunks(ctx);
         let accepted = ctx.out.accepts(device.id, chunks);
         if accepted == 0 {
-            let scope = DropScope {
-                port: None,
-                domain: Some(domain),
-                vtep: Some(first.vtep),
-            };
-            ctx.count_refused(device, scope, 1);
+            self.count_refused(ctx, device, domain, ids);
             return 1;
         }
-        let shared = payload.and(self.copies_left);
-        let limit = accepted.min(shared.map_or(usize::MAX, |left| left as usize));
-        let made = copies.make(ctx, first.path, &ids[..ids.len().min(limit)], chunks);
+        let limit = accepted.min(shared.map_or(usize::MAX, |shared| shared.limit));
+        let made = copies.make(ctx, first, &ids[..ids.len().min(limit)], chunks);
         if made == 0 {
             self.count_no_frame(ctx, domain);
             return 1;
         }
-        if payload.is_some() {
-            self.copies_left = shared.map(|left| left - made as u32);
+        if shared.is_some() {
+            self.references = self.references.map(|left| left - made as u32);
         }
-        let (sent, bytes) = (made as u64, (made * len) as u64);
-        let headers = sent * u64::from(first.path.rewrite.size());
-        device.counters.row(ctx.worker).sent(sent, bytes + headers);
-        domain.counters.row(ctx.worker).sent(sent, bytes);
+        let bytes = (made * len) as u64;
+        let headers = (made * first.header_len()) as u64;
+        device
+            .counters
+            .row(ctx.worker)
+            .sent(made as u64, bytes + headers);
+        domain.counters.row(ctx.worker).sent(made as u64, bytes);
         made
     }
 
-    /// Sends a copy of a frame of several chunks, which the device does not take shared. Returns 1.
+    /// Counts the copy for the first of `ids` as refused by its device.
+    #[cold]
+    fn count_refused<M: FrameMemory>(
+        &self,
+        ctx: &BurstContext<'_, '_, M>,
+        device: &Device,
+        domain: &Domain,
+        ids: &[VtepId],
+    ) {
+        let len = self.frame.frame.len();
+        let first = ids
+            .first()
+            .and_then(|id| self.frame.adjacency(ctx.snapshot, *id, len));
+        let scope = DropScope {
+            port: None,
+            domain: Some(domain),
+            vtep: first.map(|(vtep, _)| vtep),
+        };
+        ctx.count_refused(device, scope, 1);
+    }
+
+    /// Sends a copy of a frame of several chunks, which the device does not take shared, to the first of
+    /// `ids`. Returns 1.
     #[cold]
     fn send_copy<'t, M: FrameMemory>(
         &self,
         ctx: &mut BurstContext<'t, '_, M>,
-        tunnel: TxTunnel<'t>,
+        ids: &[VtepId],
+        domain: &'t Domain,
     ) -> usize {
-        match ctx.copy(&self.frame.frame) {
-            Some(frame) => {
-                let meta = self.frame.meta;
-                TenantFrame { frame, meta }.send_to_vtep(ctx, tunnel);
+        let first = ids
+            .first()
+            .and_then(|id| self.frame.lookup_tunnel(ctx, *id, domain));
+        if let Some(tunnel) = first {
+            match ctx.copy(&self.frame.frame) {
+                Some(frame) => {
+                    let meta = self.frame.meta;
+                    TenantFrame { frame, meta }.send_to_vtep(ctx, tunnel);
+                }
+                None => self.count_no_frame(ctx, domain),
             }
-            None => self.count_no_frame(ctx, tunnel.domain),
         }
         1
     }

@@ -51,12 +51,13 @@ struct SourceQueue {
     deficit: u16,
 }
 
+/// A place for a flood.
 #[derive(Debug)]
-struct Slot {
-    /// `None`: free, or being served.
-    flood: Option<Pending>,
+pub(super) struct Slot {
+    /// `None`: free.
+    pub(super) flood: Option<Pending>,
     /// The next slot of the same queue.
-    next: u16,
+    pub(super) next: u16,
 }
 
 /// The pending floods of a worker. Nothing is allocated after [`FloodQueue::new`].
@@ -71,6 +72,8 @@ pub(super) struct FloodQueue {
     of_domain: Box<[u16]>,
     /// The queues in the order in which they are served; each has at least one flood.
     active: VecDeque<u16>,
+    /// Copies of floods that were not queued, in this iteration.
+    at_once: usize,
 }
 
 impl FloodQueue {
@@ -96,6 +99,7 @@ impl FloodQueue {
             of_port: vec![NONE; all].into(),
             of_domain: vec![NONE; all].into(),
             active: VecDeque::with_capacity(MAX_PENDING),
+            at_once: 0,
         }
     }
 
@@ -118,6 +122,24 @@ impl FloodQueue {
     /// True when a frame of `source` is pending.
     pub(super) fn has_pending(&self, source: FloodSource) -> bool {
         self.len(source) > 0
+    }
+
+    /// True when a flood to `receivers` may be served without being queued: none waits, and all such
+    /// floods of an iteration together make [`QUANTUM`] copies at most, as those of a source that
+    /// waits.
+    #[inline]
+    pub(super) fn may_serve_at_once(&mut self, receivers: usize) -> bool {
+        let copies = self.at_once + receivers;
+        let may = self.active.is_empty() && copies <= QUANTUM;
+        if may {
+            self.at_once = copies;
+        }
+        may
+    }
+
+    /// Ends an iteration. Returns how many copies were made in it of floods that were not queued.
+    pub(super) const fn end_iteration(&mut self) -> usize {
+        std::mem::replace(&mut self.at_once, 0)
     }
 
     /// True when one more frame of `source` may be queued. The first one may use the reserve, so
@@ -182,14 +204,24 @@ impl FloodQueue {
         Some(flood.origin().device)
     }
 
-    /// Takes the flood that is served next, and how many copies of it may be made: [`QUANTUM`] at a
-    /// time, unless no other source waits. Must be followed by [`FloodQueue::served`].
-    pub(super) fn next(&mut self) -> Option<(Pending, usize)> {
+    /// Takes all floods out, to be served where they are ([`FloodQueue::next`]). None may be queued
+    /// until they are put back ([`FloodQueue::restore`]).
+    pub(super) fn take_slots(&mut self) -> Box<[Slot]> {
+        std::mem::take(&mut self.slots)
+    }
+
+    /// Puts back what [`FloodQueue::take_slots`] returned.
+    pub(super) fn restore(&mut self, slots: Box<[Slot]>) {
+        self.slots = slots;
+    }
+
+    /// The slot of the flood that is served next, and how many copies of it may be made: [`QUANTUM`]
+    /// at a time, unless no other source waits. Must be followed by [`FloodQueue::served`].
+    pub(super) fn next(&mut self) -> Option<(usize, usize)> {
         let queue = &mut self.queues[usize::from(*self.active.front()?)];
         if queue.deficit == 0 {
             queue.deficit = QUANTUM as u16;
         }
-        let flood = self.slots[usize::from(queue.first)].flood.take()?;
         // No other source waits for its turn.
         let alone = self.active.len() == 1;
         let allowed = if alone {
@@ -197,23 +229,20 @@ impl FloodQueue {
         } else {
             queue.deficit.into()
         };
-        Some((flood, allowed))
+        Some((queue.first.into(), allowed))
     }
 
-    /// Ends what [`FloodQueue::next`] began: `copies` were made, at most as many as allowed.
-    /// `flood`: it has receivers left.
-    pub(super) fn served(&mut self, copies: usize, flood: Option<Pending>) {
+    /// Ends what [`FloodQueue::next`] began: `copies` were made, at most as many as allowed. `after`:
+    /// the flood was taken out of its slot, after which this is the next one of its source.
+    pub(super) fn served(&mut self, copies: usize, after: Option<u16>) {
         let Some(&number) = self.active.front() else {
             return;
         };
         let queue = &mut self.queues[usize::from(number)];
         queue.deficit = queue.deficit.saturating_sub(copies as u16);
-        let first = usize::from(queue.first);
-        if flood.is_some() {
-            self.slots[first].flood = flood;
-        } else {
+        if let Some(next) = after {
             self.free_slots.push(queue.first);
-            queue.first = self.slots[first].next;
+            queue.first = next;
             queue.len -= 1;
         }
         let SourceQueue {
@@ -244,10 +273,15 @@ impl FloodQueue {
             };
             let SourceQueue { source, len, .. } = self.queues[usize::from(number)];
             for _ in 0..len {
-                let Some((flood, _)) = self.next() else {
+                let Some((slot, _)) = self.next() else {
                     return;
                 };
-                self.served(0, None);
+                let Slot { flood, next } = &mut self.slots[slot];
+                let (flood, next) = (flood.take(), *next);
+                self.served(0, Some(next));
+                let Some(flood) = flood else {
+                    continue;
+                };
                 if !is_valid(&flood) {
                     free(flood);
                 } else if let Err(flood) = self.push(source, flood) {
@@ -298,8 +332,9 @@ pub(super) struct PendingFlood {
     pub(super) next: NextReceiver,
     /// VTEPs that were served, in the list as it was.
     pub(super) served: u32,
-    /// How many more copies may share its chunks; `None` while no copy does.
-    pub(super) copies_left: Option<u32>,
+    /// Its references to its chunks, one for each copy that may still share them; `None` while no
+    /// copy does.
+    pub(super) references: Option<u32>,
     /// Internet checksum of its bytes, once a header has needed it.
     pub(super) sum: Option<Sum>,
 }
@@ -377,12 +412,12 @@ impl Pending {
 }
 
 impl PendingFlood {
-    /// Frees the frame: its chunks, or its references to them and those of copies that were not
-    /// made.
+    /// Frees the frame: its chunks, or the references to them that no copy has taken.
     pub(super) fn free<M: FrameMemory>(self, pool: &mut Pool<M>) {
-        match self.copies_left {
+        match self.references {
             None => pool.free(self.frame.frame),
-            Some(copies_left) => pool.release_shared(self.frame.frame, copies_left + 1),
+            Some(0) => {}
+            Some(references) => pool.release_shared(self.frame.frame, references),
         }
     }
 }

@@ -11,10 +11,11 @@
 //! these nodes; each frame ends in a transmit queue, in the queue of floods, or is dropped, counted
 //! with a [`crate::drop::DropReason`] and freed.
 //!
-//! - `stages`: runs a burst through parse, lookup and forward, in groups, with prefetching.
+//! - `stages`: runs a burst through parse, lookup and forward, with prefetching.
 //! - `tenant_input`, `vxlan_input`: the two inputs; what parse and forward do. `access_input`: the
 //!   first, for ports without checks of their own.
 //! - `vxlan_output`, `port_output`, `flood`: the three outputs; `overlay_flood`: to ports only.
+//! - `flood_copy`, `flood_writer`: the copies of a flooded frame for VTEPs.
 //! - `encap`, `decap`, `ecn`, `flow`, `parse`, `plain`, `inner`, `checksum`, `validate`: headers.
 //! - `segment`: cuts superframes into segments.
 //! - `superframe`, `segment`, `cut`: frames that their sender left to be cut.
@@ -37,6 +38,7 @@ mod encap;
 pub mod flood;
 mod flood_copy;
 mod flood_queue;
+mod flood_writer;
 mod flow;
 pub mod gro;
 mod gro_headers;
@@ -99,6 +101,7 @@ pub struct Pipeline {
     /// The version of the snapshot of the last burst.
     version: u64,
     removed: u64,
+    cuts: Option<bool>,
     lookups: Lookups,
 }
 
@@ -141,6 +144,7 @@ impl PipelineState {
             sources: &mut self.sources,
             gro: &mut self.gro,
             identification: &mut self.identification,
+            cuts: None,
             out,
             rx_port: PathCache::new(self.worker),
             rx_tunnel: PathCache::new(self.worker),
@@ -168,6 +172,7 @@ impl Pipeline {
             },
             version: 0,
             removed: 0,
+            cuts: None,
             lookups: Lookups::default(),
         }
     }
@@ -189,6 +194,7 @@ impl Pipeline {
         out: &mut TxQueues,
     ) {
         self.refresh(tables.snapshot, pool);
+        self.cuts = None;
         let Some(device) = tables.snapshot.ports.device(device) else {
             // Just removed from the tables: its counters are gone.
             self.removed += frames.len() as u64;
@@ -228,11 +234,20 @@ impl Pipeline {
                 }
             }
         }
+        self.cuts = ctx.cuts;
     }
 
-    /// Continues to flood pending frames, to up to [`flood::COPIES_PER_ITERATION`] receivers. The
-    /// worker calls it once per iteration, after all ports. Returns the number of receivers served;
-    /// fewer than the maximum means that no flood is pending any more.
+    /// Whether the last superframe of the last burst for one receiver was cut; `None` if there was none.
+    #[inline]
+    #[must_use]
+    pub const fn cuts(&self) -> Option<bool> {
+        self.cuts
+    }
+
+    /// Continues to flood pending frames, to up to [`flood::COPIES_PER_ITERATION`] receivers with those
+    /// of the floods that were served at once since the last call. The worker calls it once per
+    /// iteration, after all ports. Returns the number of receivers served in the iteration; fewer than
+    /// the maximum means that no flood is pending any more.
     pub fn replicate<M: FrameMemory>(
         &mut self,
         tables: Tables<'_>,
@@ -241,10 +256,12 @@ impl Pipeline {
         out: &mut TxQueues,
     ) -> usize {
         self.refresh(tables.snapshot, pool);
+        let at_once = self.state.floods.end_iteration();
         let first = self.state.floods.first_device();
         match first.and_then(|id| tables.snapshot.ports.device(id)) {
             Some(device) => {
-                flood::replicate(&mut self.state.context(tables, now_ns, device, pool, out))
+                let mut ctx = self.state.context(tables, now_ns, device, pool, out);
+                flood::replicate(&mut ctx, at_once)
             }
             None => 0,
         }

@@ -26,7 +26,7 @@ use super::learn_event::{CHANGE_INTERVAL_NS, LearnEvent, REFRESH_INTERVAL_NS};
 use super::meta::{DropScope, TenantBoundFrame};
 use super::parse::{L3Info, Network, Part};
 use super::port_output;
-use crate::addr::{HostMac, MacAddr};
+use crate::addr::{HostMac, MacAddr, host_ip};
 use crate::drop::DropReason;
 use crate::frame::{Frame, FrameMemory};
 use crate::table::mac::{Destination, MacKey};
@@ -362,7 +362,7 @@ fn notify_sender<M: FrameMemory>(
     port: &PortEntry,
     domain: &Domain,
 ) {
-    let Some(ip) = message.claimed_ip.filter(|ip| is_host(*ip)) else {
+    let Some(ip) = message.claimed_ip.filter(|ip| host_ip(*ip).is_ok()) else {
         return;
     };
     if message.probe || message.mac != mac.get() {
@@ -393,19 +393,6 @@ fn notify_sender<M: FrameMemory>(
             CHANGE_INTERVAL_NS
         },
     );
-}
-
-/// True for an address that a host can have: unicast, not loopback or unspecified.
-fn is_host(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => !matches!(v4.octets()[0], 0 | 127 | 224..),
-        IpAddr::V6(v6) => {
-            !v6.is_unspecified()
-                && !v6.is_multicast()
-                && !v6.is_loopback()
-                && v6.to_ipv4_mapped().is_none()
-        }
-    }
 }
 
 /// Turns a request for `ip` into the reply, in the same frame, and sends it to the ingress port.

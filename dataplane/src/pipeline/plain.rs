@@ -5,12 +5,10 @@
 //! general functions ([`super::parse`], [`super::flow`], [`super::checksum`], [`super::validate`]),
 //! which give the same results for the usual one.
 
-use super::{flow, inner};
-use crate::addr;
+use super::{flow, inner, validate};
 use crate::wire::checksum::Sum;
 use crate::wire::ethernet::{self, Ethernet};
-use crate::wire::udp::{self, Udp};
-use crate::wire::{be16, ipv4, tcp};
+use crate::wire::{ipv4, tcp, udp};
 
 /// What is known of a usual frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,24 +30,19 @@ const TRANSPORT: usize = IP + ipv4::LEN;
 /// The headers up to the end of a TCP header without options. The shortest Ethernet frame has more.
 const HEADERS: usize = TRANSPORT + tcp::LEN;
 
-/// EtherType, version 4 and header length 20.
-const FRONT: u64 = 0x0008_0045;
+/// EtherType, version 4 and header length 20, and which bits of these and TOS they are.
+const FRONT: u32 = u32::from_le_bytes([0x08, 0x00, 0x45, 0]);
+const FRONT_BITS: u32 = u32::from_le_bytes([0xff, 0xff, 0xff, 0]);
 
-/// The fields of a fragment: More Fragments, and the offset.
-const FRAGMENT: u16 = 0x3fff;
+/// From the total length on: the fields of a fragment, More Fragments and the offset.
+const FRAGMENT: u64 = u64::from_le_bytes([0, 0, 0, 0, 0x3f, 0xff, 0, 0]);
 
-/// In the bits of a MAC: set for a group.
-const GROUP: u64 = 1 << 40;
-
-/// The bits of a link-local group ([`addr::is_link_local`]), without the last four.
-const LINK_LOCAL: u64 = 0x0018_0c20_0000;
-
-const _: () = assert!(addr::is_link_local(LINK_LOCAL << 4) && !addr::is_host(GROUP));
-
-/// The 64 bits at `at`.
+/// The 64 bits at `at`, a little-endian word: a single load.
 #[inline(always)]
-fn word(headers: &[u8; HEADERS], at: usize) -> [u8; 8] {
-    std::array::from_fn(|byte| headers[at + byte])
+fn word(headers: &[u8; HEADERS], at: usize) -> u64 {
+    headers[at..]
+        .first_chunk()
+        .map_or(0, |word| u64::from_le_bytes(*word))
 }
 
 impl PlainFrame {
@@ -59,42 +52,42 @@ impl PlainFrame {
     pub(super) fn parse(frame: &[u8]) -> Option<Self> {
         let headers: &[u8; HEADERS] = frame.first_chunk()?;
         let ethernet = Ethernet::parse(headers)?;
-        let (destination, source) = (ethernet.destination_bits(), ethernet.source_bits());
-        // EtherType 2, version and header length 1, TOS 1, total length 2, identification 2.
-        let front = u64::from_be_bytes(word(headers, ethernet::ETHERTYPE));
-        let total = usize::from((front >> 16) as u16);
-        let payload = total.wrapping_sub(ipv4::LEN);
-        let protocol = headers[IP + 9];
-        let datagram = Udp::parse(&headers[TRANSPORT..])?;
+        let front = word(headers, ethernet::ETHERTYPE) as u32;
+        // Total length 2, identification 2, fragment 2, TTL 1, protocol 1.
+        let middle = word(headers, IP + 2);
+        let protocol = (middle >> 56) as u8;
+        let total = (middle as u16).swap_bytes();
+        let payload = i64::from(total) - ipv4::LEN as i64;
+        // Source port 2, destination port 2, length 2, checksum 2.
+        let datagram = word(headers, TRANSPORT);
         let is_udp = protocol == udp::PROTOCOL;
-        let (checksum, covered, shortest) = if is_udp {
-            (datagram.checksum(), datagram.len(), udp::LEN)
+        let (checksum, shortest) = if is_udp {
+            ((datagram >> 48) as u16, udp::LEN)
         } else if protocol == tcp::PROTOCOL {
-            (be16(headers, TRANSPORT + tcp::CHECKSUM), payload, tcp::LEN)
+            ((word(headers, HEADERS - 8) >> 32) as u16, tcp::LEN)
         } else {
             return None;
         };
         let addresses = word(headers, IP + 12);
-        let pseudo = Sum::new().pseudo_header(&addresses, protocol, covered);
-        let ports = u32::from_le_bytes(std::array::from_fn(|byte| headers[TRANSPORT + byte]));
+        let pseudo =
+            Sum::new().pseudo_header(&addresses.to_le_bytes(), protocol, payload as u16 as usize);
         // All hold for nearly every frame, so one branch suffices. A bit is set where a field is
         // not as it should be...
-        let wrong = (front >> 40 ^ FRONT)
-            | u64::from(be16(headers, IP + 6) & FRAGMENT)
-            | source & GROUP
-            | u64::from(is_udp & inner::may_be_tunnel_port(datagram.destination_port()));
+        let wrong_udp = ((datagram >> 32) as u16).swap_bytes() ^ payload as u16
+            | u16::from(inner::may_be_tunnel_port((datagram >> 24) as u16 & 0xff));
+        let wrong = u64::from((front ^ FRONT) & FRONT_BITS)
+            | middle & FRAGMENT
+            | u64::from(if is_udp { wrong_udp } else { 0 });
         // ... and the sign where a number is less than it should be.
-        let less = (frame.len() - IP).wrapping_sub(total)
-            | payload.wrapping_sub(shortest)
-            | covered.wrapping_sub(shortest)
-            | payload.wrapping_sub(covered);
-        let zero = source.wrapping_sub(1) | (destination >> 4 ^ LINK_LOCAL).wrapping_sub(1);
-        let is_plain = wrong | (less as u64 | zero) >> 63 == 0;
-        (is_plain && !pseudo.folds_to(checksum)).then_some(Self {
-            destination,
-            source,
-            flow: flow::hash_v4(u64::from_le_bytes(addresses), ports, protocol),
-            tos: (front >> 32) as u8,
+        let less =
+            (frame.len() as i64 - IP as i64 - i64::from(total)) | (payload - shortest as i64);
+        let rejected = less as u64 | validate::rejected_macs(ethernet);
+        let is_plain = wrong | rejected >> 63 == 0;
+        (is_plain && !pseudo.folds_to(checksum.swap_bytes())).then_some(Self {
+            destination: ethernet.destination_bits(),
+            source: ethernet.source_bits(),
+            flow: flow::hash_v4(addresses, datagram as u32, protocol),
+            tos: (front >> 24) as u8,
         })
     }
 }

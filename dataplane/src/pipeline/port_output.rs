@@ -3,7 +3,7 @@
 
 use super::cache::TxPort;
 use super::context::BurstContext;
-use super::cut::cut;
+use super::cut::{Superframe, cut};
 use super::meta::{DropScope, TenantBoundFrame, TxFrame};
 use super::superframe::WireSize;
 use crate::addr::PortId;
@@ -202,14 +202,18 @@ pub(super) fn send_copy<'t, M: FrameMemory>(
         }
     } else {
         set_current(ctx, tx_port);
-        cut_to(ctx, frame, tx_port);
+        cut_to(ctx, Superframe::Kept(frame), tx_port);
     }
 }
 
 /// Sends the segments of a superframe to the current port, `to`.
-fn cut_to<'t, M: FrameMemory>(ctx: &mut BurstContext<'t, '_, M>, frame: &Frame, to: TxPort<'t>) {
+fn cut_to<'t, M: FrameMemory>(
+    ctx: &mut BurstContext<'t, '_, M>,
+    superframe: Superframe<'_>,
+    to: TxPort<'t>,
+) {
     let scope = to_port(ctx, to.port);
-    let left = cut(ctx, frame, scope, |ctx, segment| {
+    let left = cut(ctx, superframe, scope, |ctx, segment| {
         TenantBoundFrame::new(segment.frame).deliver(ctx)
     });
     if left > 0 {
@@ -260,9 +264,10 @@ impl TenantBoundFrame {
             in_tunnel,
             ..
         } = WireSize::of(ctx.pool.memory(), self.frame());
-        if !to.device.superframes || in_tunnel {
-            cut_to(ctx, self.frame(), to);
-            return ctx.pool.free(self.into_frame());
+        let cuts = !to.device.superframes || in_tunnel;
+        ctx.cuts = Some(cuts);
+        if cuts {
+            return cut_to(ctx, Superframe::Last(self.into_frame()), to);
         }
         if self.enqueue(ctx, to.port, to.device) {
             ctx.tx_port.add_many(frames, bytes);

@@ -13,7 +13,7 @@ use super::meta::{Disposition, DropScope, FrameMeta, IngressPort, TenantBoundFra
 use super::neigh_suppress::{self, Action};
 use super::parse::L3Info;
 use super::port_output;
-use super::stages::Input;
+use super::stages::{Addresses, Input, prefetch_headroom};
 use super::superframe::{self, WireSize};
 use super::vxlan_output::{encapsulate, encapsulate_run, same_path};
 use super::{flood, flow, validate};
@@ -84,7 +84,6 @@ pub(super) struct TenantInput;
 impl<'t> Input<'t> for TenantInput {
     type Meta = FrameMeta;
     const DROPPED: FrameMeta = FrameMeta::DROPPED;
-    const PREPENDS: bool = true;
 
     /// Also completes the transport checksum, where the sender left that to its hardware.
     #[inline(always)]
@@ -113,18 +112,21 @@ impl<'t> Input<'t> for TenantInput {
 
     /// Encapsulates runs of frames of one path together.
     #[inline(always)]
-    fn forward_group<M: FrameMemory>(
+    fn forward_all<M: FrameMemory>(
         ctx: &mut BurstContext<'t, '_, M>,
         frames: &mut [Frame],
         meta: &[FrameMeta],
         (keys, found): (&[MacKey], &[LookupResult]),
+        addresses: &Addresses,
     ) {
+        addresses.prefetch_headrooms();
         let mut at = 0;
         while at < frames.len() {
-            let looked_up = (&keys[at..], &found[at..]);
-            let run = encapsulate_run(ctx, &mut frames[at..], &meta[at..], looked_up);
+            let (looked_up, ahead) = ((&keys[at..], &found[at..]), addresses.ahead(at));
+            let run = encapsulate_run(ctx, &mut frames[at..], &meta[at..], looked_up, ahead);
             at += run;
             if run == 0 {
+                prefetch_headroom(ahead[0]);
                 Self::forward(ctx, frames[at].take(), &meta[at], keys[at], found[at]);
                 at += 1;
             }
@@ -184,7 +186,6 @@ pub(super) struct OffloadInput;
 impl<'t> Input<'t> for OffloadInput {
     type Meta = FrameMeta;
     const DROPPED: FrameMeta = FrameMeta::DROPPED;
-    const PREPENDS: bool = true;
 
     fn parse<M: FrameMemory>(
         ctx: &mut BurstContext<'t, '_, M>,

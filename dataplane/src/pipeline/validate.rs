@@ -52,6 +52,29 @@ pub(super) fn inner_header<'f>(
     not_link_local(header)
 }
 
+/// The bits of a link-local group ([`addr::is_link_local`]), without the last four.
+const LINK_LOCAL: u64 = 0x0018_0c20_0000;
+
+const _: () = assert!(addr::is_link_local(LINK_LOCAL << 4) && !addr::is_host(1 << 40));
+
+/// The top bit of the result is set for MACs because of which [`tenant`] and [`inner`] reject a frame.
+/// It is meant to be tested together with other conditions, by one branch.
+#[inline(always)]
+pub(super) const fn rejected_macs(header: Ethernet<'_>) -> u64 {
+    let (destination, source) = (header.destination_bits(), header.source_bits());
+    let group = source << 23;
+    group | source.wrapping_sub(1) | (destination >> 4 ^ LINK_LOCAL).wrapping_sub(1)
+}
+
+/// The top bit of the result is set for the EtherType of a tag, and for a few others, but not for those
+/// of IP and ARP: as [`rejected_macs`].
+#[inline(always)]
+pub(super) const fn may_have_tag(header: Ethernet<'_>) -> u64 {
+    const COMMON: u16 = !(vlan::TPID ^ vlan::SERVICE_TPID);
+    let differences = (header.ethertype() ^ vlan::TPID) & COMMON;
+    (differences as u64).wrapping_sub(1)
+}
+
 /// Rejects destinations that no bridge forwards (IEEE 802.1Q section 8.6.3).
 #[inline]
 fn not_link_local(header: Ethernet<'_>) -> Result<Ethernet<'_>, DropReason> {

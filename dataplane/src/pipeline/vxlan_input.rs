@@ -11,18 +11,18 @@ use std::ops::Range;
 
 use super::cache::RxTunnel;
 use super::context::BurstContext;
-use super::decap::{self, TunnelHeaders, VxlanPacket};
+use super::decap::{self, InnerFrame, TunnelHeaders, VxlanPacket};
 use super::meta::{DropScope, TenantBoundFrame};
 use super::parse::{L3Info, Network};
 use super::port_output;
-use super::stages::Input;
+use super::stages::{Addresses, Input};
 use super::superframe::{self, WireSize};
 use super::{checksum, ecn, overlay_flood, validate};
 use crate::addr::{PortId, VtepAddr};
 use crate::drop::DropReason;
 use crate::frame::offload::{ChecksumState, Offload};
-use crate::frame::{Frame, FrameMemory};
-use crate::table::mac::{Destination, LookupResult, MacKey};
+use crate::frame::{BURST, Frame, FrameMemory};
+use crate::table::mac::{Destination, LookupResult, Lookups, MacKey};
 use crate::table::vni::Domain;
 use crate::table::vtep::RemoteVtep;
 use crate::wire::ethernet::Ethernet;
@@ -58,10 +58,40 @@ pub(super) struct VxlanInput;
 impl<'t> Input<'t> for VxlanInput {
     type Meta = DecapMeta<'t>;
     const DROPPED: DecapMeta<'t> = DecapMeta::DROPPED;
-    const PREPENDS: bool = false;
+
+    /// Compares packets with the headers of the tunnel of the one before, and removes these.
+    #[inline(always)]
+    fn parse_usual<M: FrameMemory>(
+        ctx: &mut BurstContext<'t, '_, M>,
+        lookups: &mut Lookups,
+        frames: &mut [Frame],
+        meta: &mut [DecapMeta<'t>; BURST],
+        (addresses, first): (&Addresses, usize),
+    ) -> usize {
+        let Some(&RxTunnel {
+            domain,
+            headers: Some(headers),
+            ..
+        }) = ctx.rx_tunnel.current()
+        else {
+            return 0;
+        };
+        // A loop for each family, with constant offsets.
+        let (tags, places) = (domain.pass_tags, (frames, meta, first));
+        match headers {
+            TunnelHeaders::V4(common) => strip_usual(ctx, lookups, places, addresses, |packet| {
+                decap::inner_v4(&common, packet, tags)
+            }),
+            TunnelHeaders::V6(common, sum) => {
+                strip_usual(ctx, lookups, places, addresses, |packet| {
+                    decap::inner_v6((&common, sum), packet, tags)
+                })
+            }
+        }
+    }
 
     /// Removes the outer headers; the key is that of the inner frame.
-    #[inline(always)]
+    #[inline(never)]
     fn parse<M: FrameMemory>(
         ctx: &mut BurstContext<'t, '_, M>,
         frame: &mut Frame,
@@ -94,11 +124,12 @@ impl<'t> Input<'t> for VxlanInput {
 
     /// Delivers runs of frames to one port together.
     #[inline(always)]
-    fn forward_group<M: FrameMemory>(
+    fn forward_all<M: FrameMemory>(
         ctx: &mut BurstContext<'t, '_, M>,
         frames: &mut [Frame],
         meta: &[DecapMeta<'t>],
         (keys, found): (&[MacKey], &[LookupResult]),
+        _addresses: &Addresses,
     ) {
         let mut at = 0;
         while at < frames.len() {
@@ -111,6 +142,40 @@ impl<'t> Input<'t> for VxlanInput {
             }
         }
     }
+}
+
+/// Removes the outer headers of packets of the current tunnel, from packet `first` on, in which
+/// `inner_of` locates the inner frame. Returns their number.
+#[inline(always)]
+fn strip_usual<'t, M: FrameMemory>(
+    ctx: &mut BurstContext<'t, '_, M>,
+    lookups: &mut Lookups,
+    (frames, meta, first): (&mut [Frame], &mut [DecapMeta<'t>; BURST], usize),
+    addresses: &Addresses,
+    inner_of: impl Fn(&[u8]) -> Option<InnerFrame>,
+) -> usize {
+    let Some(&RxTunnel { domain, vtep, .. }) = ctx.rx_tunnel.current() else {
+        return 0;
+    };
+    let (memory, macs, id) = (ctx.pool.memory(), ctx.macs, domain.id);
+    let count = frames.len().min(BURST);
+    let (mut at, mut bytes) = (first, 0);
+    while at < count {
+        addresses.prefetch_ahead(at);
+        let frame = &mut frames[at];
+        let Some(inner) = inner_of(memory.bytes(frame)).filter(|_| frame.is_plain()) else {
+            break;
+        };
+        meta[at] = DecapMeta {
+            domain: Some(domain),
+            from: vtep,
+        };
+        frame.keep(inner.start, inner.len);
+        macs.lookup_start(lookups, at, MacKey::of_bits(id, inner.destination));
+        (at, bytes) = (at + 1, bytes + inner.len);
+    }
+    ctx.rx_tunnel.add_many((at - first) as u64, bytes as u64);
+    at - first
 }
 
 /// Checks a packet and removes its outer headers. `scope`: filled in with what a drop is counted
@@ -128,26 +193,6 @@ fn decapsulate<'t, M: FrameMemory>(
         checksum::complete_vxlan(ctx.pool.memory_mut(), frame);
     }
     let bytes = ctx.pool.memory().bytes(frame);
-    if let Some(tunnel) = ctx.rx_tunnel.current()
-        && let RxTunnel {
-            domain,
-            vtep,
-            headers: Some(headers),
-            ..
-        } = tunnel
-        && frame.is_plain()
-        && let Some((header, inner)) = headers.inner(bytes)
-        && let Ok(header) = validate::inner_header(header, domain)
-    {
-        let key = MacKey::of_bits(domain.id, header.destination_bits());
-        let meta = DecapMeta {
-            domain: Some(domain),
-            from: *vtep,
-        };
-        ctx.rx_tunnel.add(inner.len());
-        strip(ctx, frame, inner)?;
-        return Ok((meta, key));
-    }
     let header = Ethernet::parse(bytes).ok_or(DropReason::OuterTruncated)?;
     if !ctx.device.is_destination(header.destination()) {
         return Err(DropReason::OtherStation);

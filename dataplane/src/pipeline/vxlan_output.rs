@@ -3,12 +3,14 @@
 
 use super::cache::TxTunnel;
 use super::context::BurstContext;
-use super::cut::{Cut, cut};
+use super::cut::{Cut, Superframe, cut};
+use super::ecn::OuterTos;
 use super::encap::{self, PerPacketFields, PlainHeaderV4, PlainHeaderV6, RunHeader, Tail};
 use super::meta::{Disposition, DropScope, FrameMeta, TenantFrame, TxFrame};
 use super::parse::L3Info;
+use super::stages::prefetch_headroom;
 use super::superframe::WireSize;
-use super::{ecn, flow, pmtu};
+use super::{flow, pmtu};
 use crate::addr::VtepId;
 use crate::drop::DropReason;
 use crate::frame::{Frame, FrameMemory};
@@ -39,7 +41,7 @@ impl FrameMeta {
         domain: &Domain,
     ) -> PerPacketFields {
         PerPacketFields {
-            tos: ecn::outer_tos(self.tos, settings.dscp),
+            tos: OuterTos::new(settings.dscp).of(self.tos),
             source_port: flow::source_port(self.flow),
             vni: domain.vni.get(),
             flow_label: flow::label(self.flow),
@@ -73,20 +75,22 @@ pub(super) fn same_path<M: FrameMemory>(
 }
 
 /// [`encapsulate`] for a run: the frames, from the first on, of one chunk, with headroom, and on the
-/// current path, as [`same_path`] says. Returns their number.
+/// current path, as [`same_path`] says. `ahead`: what is prefetched with each of them. Returns their
+/// number.
 #[inline(always)]
 pub(super) fn encapsulate_run<M: FrameMemory>(
     ctx: &mut BurstContext<'_, '_, M>,
     frames: &mut [Frame],
     meta: &[FrameMeta],
     (keys, found): (&[MacKey], &[LookupResult]),
+    ahead: &[*const u8],
 ) -> usize {
     let Some(&tunnel) = ctx.tx_tunnel.current() else {
         return 0;
     };
     match usize::from(tunnel.path.rewrite.size()) {
-        PLAIN_V4 => write_run::<PlainHeaderV4, M>(ctx, &tunnel, frames, meta, (keys, found)),
-        PLAIN_V6 => write_run_v6(ctx, &tunnel, frames, meta, (keys, found)),
+        PLAIN_V4 => write_run::<PlainHeaderV4, M>(ctx, &tunnel, frames, meta, (keys, found), ahead),
+        PLAIN_V6 => write_run_v6(ctx, &tunnel, frames, meta, (keys, found), ahead),
         _ => 0,
     }
 }
@@ -98,8 +102,9 @@ fn write_run_v6<M: FrameMemory>(
     frames: &mut [Frame],
     meta: &[FrameMeta],
     looked_up: (&[MacKey], &[LookupResult]),
+    ahead: &[*const u8],
 ) -> usize {
-    write_run::<PlainHeaderV6, M>(ctx, tunnel, frames, meta, looked_up)
+    write_run::<PlainHeaderV6, M>(ctx, tunnel, frames, meta, looked_up, ahead)
 }
 
 /// [`encapsulate_run`] over `tunnel`, whose header is an `H`.
@@ -110,28 +115,36 @@ fn write_run<H: RunHeader, M: FrameMemory>(
     frames: &mut [Frame],
     meta: &[FrameMeta],
     (keys, found): (&[MacKey], &[LookupResult]),
+    ahead: &[*const u8],
 ) -> usize {
     let settings = &ctx.snapshot.settings;
     let in_common = FrameMeta::DROPPED.per_packet_fields(settings, tunnel.domain);
     let header = H::new(&tunnel.path.rewrite, in_common);
     let has_one_path = !tunnel.by_group && tunnel.vtep.paths.len() == 1;
     let to = LookupResult::from(Destination::Vtep(tunnel.id));
+    let outer_tos = OuterTos::new(settings.dscp);
     let (longest, mut bytes, mut count) = (usize::from(tunnel.path.max_frame), 0, 0);
-    let looked_up = keys.iter().zip(found);
-    for ((frame, meta), (key, found)) in frames.iter_mut().zip(meta).zip(looked_up) {
+    let looked_up = keys.iter().zip(found).zip(ahead);
+    for ((frame, meta), ((key, found), ahead)) in frames.iter_mut().zip(meta).zip(looked_up) {
+        prefetch_headroom(*ahead);
+        // All of it, if the frame is plain.
+        let len = frame.first().len();
         // Non-short-circuit: all hold for nearly every frame, so one branch suffices.
         let is_usual = frame.is_plain()
-            & (frame.len() <= longest)
+            & (len <= longest)
             & (*found == to)
             & (key.domain() == tunnel.domain.id)
             & (meta.disposition == Disposition::Forward);
-        let (id, len) = ((tunnel.id, *key), frame.len());
+        let id = (tunnel.id, *key);
         let takes_path = is_usual && (has_one_path || same_path(ctx, frame, meta, id));
         if !takes_path || frame.prepend(H::LEN as u16).is_err() {
             break;
         }
         let packet = ctx.pool.memory_mut().bytes_mut(frame);
-        let fields = meta.per_packet_fields(settings, tunnel.domain);
+        let fields = PerPacketFields {
+            tos: outer_tos.of(meta.tos),
+            ..meta.per_packet_fields(settings, tunnel.domain)
+        };
         header.write(packet, Tail::default(), fields, ctx.identification);
         (bytes, count) = (bytes + len, count + 1);
     }
@@ -190,7 +203,8 @@ pub(super) fn encapsulate<M: FrameMemory>(
 #[cold]
 pub(super) fn cut_to_vtep<'t, M: FrameMemory>(
     ctx: &mut BurstContext<'t, '_, M>,
-    TenantFrame { frame, meta }: &TenantFrame,
+    superframe: Superframe<'_>,
+    meta: &FrameMeta,
     tunnel: TxTunnel<'t>,
 ) {
     let TxTunnel {
@@ -207,7 +221,7 @@ pub(super) fn cut_to_vtep<'t, M: FrameMemory>(
     };
     let fields = meta.per_packet_fields(&ctx.snapshot.settings, domain);
     ctx.set_tx_tunnel(tunnel);
-    let left = cut(ctx, frame, scope, |ctx, segment| {
+    let left = cut(ctx, superframe, scope, |ctx, segment| {
         let (len, chunks) = (segment.frame.len(), segment.chunks);
         match EncapsulatedFrame::prepend_summed(ctx, segment, path, fields) {
             Ok(packet) => {
@@ -407,8 +421,8 @@ impl TenantFrame {
         tunnel: TxTunnel<'t>,
     ) {
         if self.frame.has_offload() {
-            cut_to_vtep(ctx, &self, tunnel);
-            return ctx.pool.free(self.frame);
+            ctx.cuts = Some(true);
+            return cut_to_vtep(ctx, Superframe::Last(self.frame), &self.meta, tunnel);
         }
         ctx.set_tx_tunnel(tunnel);
         encapsulate(ctx, self.frame, &self.meta);

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::{Port, TxState};
 use crate::frame::assembly::ChainBuilder;
-use crate::frame::chain::{Segment, SegmentTable};
+use crate::frame::buffer::{BufferTable, Segment};
 use crate::frame::offload::{ChecksumState, Offload};
 use crate::frame::{BURST, Frame, FrameMemory, HEADROOM, Pool};
-use crate::mem::{allocate, prefetch};
+use crate::mem::allocate;
 
 /// Size of a page, bytes.
 const PAGE: usize = 4096;
@@ -24,11 +24,11 @@ pub struct HeapMemory {
     /// lines here as there.
     first: usize,
     chunk_size: usize,
-    chains: Arc<SegmentTable>,
+    chains: Arc<BufferTable>,
 }
 
 impl HeapMemory {
-    fn new(chunks: usize, chunk_size: usize, chains: Arc<SegmentTable>) -> Self {
+    fn new(chunks: usize, chunk_size: usize, chains: Arc<BufferTable>) -> Self {
         let bytes = allocate(chunks * chunk_size + PAGE, || 0);
         Self {
             first: bytes.as_ptr().align_offset(PAGE).min(PAGE),
@@ -52,7 +52,7 @@ impl FrameMemory for HeapMemory {
     }
 
     #[inline]
-    fn segments(&self) -> &SegmentTable {
+    fn segments(&self) -> &BufferTable {
         &self.chains
     }
 
@@ -68,13 +68,9 @@ impl FrameMemory for HeapMemory {
     }
 
     #[inline]
-    fn prefetch(&self, frame: &Frame, before: usize) {
-        prefetch(
-            self.bytes
-                .as_ptr()
-                .wrapping_add(self.range(frame.first()).start)
-                .wrapping_sub(before),
-        );
+    fn address(&self, frame: &Frame) -> *const u8 {
+        let start = self.range(frame.first()).start;
+        self.bytes.as_ptr().wrapping_add(start)
     }
 
     #[inline]
@@ -113,7 +109,7 @@ pub fn memory_pools(
         "a chunk of {chunk_size} bytes is less than the headroom"
     );
     let first = |worker| u32::try_from(worker * frames_each).expect("fewer than 2^32 chunks");
-    let chains = Arc::new(SegmentTable::new(first(workers)));
+    let chains = Arc::new(BufferTable::new(first(workers)));
     (0..workers)
         .map(|worker| {
             let memory = HeapMemory::new(workers * frames_each, chunk_size, Arc::clone(&chains));
@@ -129,6 +125,8 @@ pub struct MemoryPort {
     sent: Vec<(Vec<u8>, Offload)>,
     capacity: usize,
     chunk_fill: usize,
+    /// The same of a frame's first chunk.
+    first_fill: Option<usize>,
     error: Option<i32>,
     busy_poll_ended: bool,
     /// Frames are accepted and never sent.
@@ -143,6 +141,7 @@ impl Default for MemoryPort {
             sent: Vec::new(),
             capacity: usize::MAX,
             chunk_fill: usize::MAX,
+            first_fill: None,
             error: None,
             busy_poll_ended: false,
             stuck: false,
@@ -198,15 +197,22 @@ impl MemoryPort {
         self.chunk_fill = bytes;
     }
 
+    /// Sets how many bytes of a received frame its first chunk holds at most, if that is another number: as
+    /// many as fit after the headroom, or less.
+    pub const fn set_first_fill(&mut self, bytes: Option<usize>) {
+        self.first_fill = bytes;
+    }
+
     /// One frame in as many chunks as it needs. `None`, with all chunks freed, when it needs too
     /// many or more than are free.
     fn place<M: FrameMemory>(&self, pool: &mut Pool<M>, bytes: &[u8]) -> Option<Frame> {
         let capacity = self
             .chunk_fill
             .min(pool.memory().chunk_size() - usize::from(HEADROOM));
-        let mut parts = bytes.chunks(capacity);
-        let mut builder = ChainBuilder::new(fill(pool, parts.next().unwrap_or_default())?);
-        for part in parts {
+        let first = self.first_fill.unwrap_or(capacity).min(bytes.len());
+        let (first, rest) = bytes.split_at(first);
+        let mut builder = ChainBuilder::new(fill(pool, first)?);
+        for part in rest.chunks(capacity) {
             let appended =
                 fill(pool, part).map(|segment| builder.push(pool.memory().segments(), segment));
             if appended != Some(Ok(())) {

@@ -122,6 +122,12 @@ pub trait Port<M: FrameMemory> {
         false
     }
 
+    /// Whether the superframes that it received last were cut: then it may receive the next ones so that
+    /// this takes no copy.
+    fn expect_cuts(&mut self, cuts: bool) {
+        let _ = cuts;
+    }
+
     /// Errors since the port was opened.
     fn errors(&self) -> PortErrors {
         PortErrors::default()

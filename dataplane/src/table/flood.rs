@@ -45,7 +45,7 @@ fn sorted<T: Ord>(members: impl IntoIterator<Item = T>) -> Box<[T]> {
 #[derive(Debug, Clone)]
 #[repr(align(64))]
 pub(crate) struct FloodAdjacency {
-    /// The outer header up to the UDP ports, with lengths, TOS, checksum and source port zero.
+    /// The outer header up to the UDP length, with lengths, TOS, checksum and source port zero.
     pub(crate) header: [u8; FloodAdjacency::HEADER],
     /// Sum of the 16-bit words of its IPv4 header, folded, in network byte order.
     pub(crate) sum: u16,
@@ -55,14 +55,14 @@ pub(crate) struct FloodAdjacency {
     pub(crate) key: FloodKey,
     /// Where copies for the VTEP are counted, and at which place.
     pub(crate) counters: FloodPage,
-    pub(crate) place: u16,
+    pub(crate) place: u8,
 }
 
 const _: () = assert!(size_of::<Option<FloodAdjacency>>() == 64);
 
 impl FloodAdjacency {
-    /// Length of the header up to the UDP ports, bytes.
-    pub(crate) const HEADER: usize = IP_OFFSET + ipv4::LEN + udp::LEN / 2;
+    /// Length of the header up to the UDP length, bytes: a number of 64-bit words.
+    pub(crate) const HEADER: usize = IP_OFFSET + ipv4::LEN + udp::CHECKSUM;
 
     /// That of one of `paths` paths to a VTEP, over `device`; `None` when it takes more than a line.
     pub(super) fn new(
@@ -99,6 +99,11 @@ impl FloodKey {
 
     const fn paths(self) -> u32 {
         self.0 >> 16
+    }
+
+    /// The underlay device.
+    pub(crate) const fn device(self) -> DeviceId {
+        DeviceId(self.0 as u16)
     }
 }
 

@@ -9,6 +9,8 @@
 //! their upper halves give the sum of all halves. Each load is followed by two additions and a shift,
 //! where widening both halves and adding them takes four operations and a copy.
 
+use crate::mem::with_wide_vectors;
+
 /// A sum that is not folded yet. It does not overflow for at least 4 GiB of data.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sum(u64);
@@ -27,11 +29,12 @@ impl Sum {
     #[must_use]
     pub fn bytes(self, bytes: &[u8]) -> Self {
         let (words, rest) = bytes.as_chunks::<8>();
-        let mut halves = Halves::default();
-        for word in words {
-            halves.add(u64::from_ne_bytes(*word));
-        }
-        Self(self.0 + halves.sum()).last(rest)
+        let sum = if bytes.len() < LONG {
+            sum_of(words)
+        } else {
+            long_sum_of(words)
+        };
+        Self(self.0 + sum).last(rest)
     }
 
     /// [`Sum::bytes`] of `from`, which is copied to `to` in the same pass.
@@ -42,6 +45,11 @@ impl Sum {
     #[must_use]
     pub fn copied(self, from: &[u8], to: &mut [u8]) -> Self {
         assert_eq!(from.len(), to.len(), "a copy is as long as the original");
+        with_wide_vectors(|| self.copied_blocks(from, to))
+    }
+
+    #[inline(always)]
+    fn copied_blocks(self, from: &[u8], to: &mut [u8]) -> Self {
         let (from, rest) = from.as_chunks::<BLOCK>();
         let (to, to_rest) = to.as_chunks_mut::<BLOCK>();
         // One sum for each column of the blocks, and a loop for each operation: these become vectors,
@@ -165,6 +173,25 @@ impl Sum {
     pub const fn is_valid(self) -> bool {
         self.0 != 0 && self.is_multiple()
     }
+}
+
+/// Bytes from which on wide vectors are worth a call.
+const LONG: usize = 256;
+
+/// The sum of all halves of these words.
+#[inline(always)]
+fn sum_of(words: &[[u8; 8]]) -> u64 {
+    let mut halves = Halves::default();
+    for word in words {
+        halves.add(u64::from_ne_bytes(*word));
+    }
+    halves.sum()
+}
+
+/// [`sum_of`] many words.
+#[inline(never)]
+fn long_sum_of(words: &[[u8; 8]]) -> u64 {
+    with_wide_vectors(|| sum_of(words))
 }
 
 /// The bytes that [`Sum::copied`] takes at a time: what four 128-bit registers hold, which every

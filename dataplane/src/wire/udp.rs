@@ -32,6 +32,13 @@ impl<'a> Udp<'a> {
         }
     }
 
+    /// Source port.
+    #[inline]
+    #[must_use]
+    pub const fn source_port(self) -> u16 {
+        u16::from_be_bytes([self.0[0], self.0[1]])
+    }
+
     /// Destination port.
     #[inline]
     #[must_use]
@@ -90,6 +97,7 @@ mod tests {
             (view.destination_port(), view.len(), view.has_no_checksum()),
             (4789, 108, false)
         );
+        assert_eq!(view.source_port(), 50000);
         assert!(Udp::parse(&bytes[..7]).is_none());
     }
 }

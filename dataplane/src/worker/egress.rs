@@ -272,7 +272,7 @@ fn count_sent(worker: WorkerId, device: &Device, port: Option<&PortEntry>, size:
     port.counters.row(worker).sent(frames, bytes);
 }
 
-/// Counts a frame that can't be sent for its device, port and VNI, and frees it.
+/// Counts a frame that can't be sent for its device, VNI, and port or VTEP, and frees it.
 #[cold]
 fn drop_frame<M: FrameMemory, P>(
     config: &mut WorkerConfig<M, P>,
@@ -284,6 +284,9 @@ fn drop_frame<M: FrameMemory, P>(
     drops::count(config, id, reason, frames);
     let snapshot = config.snapshots.get();
     let device = snapshot.ports.device(id);
+    if device.is_some_and(|device| device.role == Role::Underlay) {
+        drops::count_of_tunnel(config, config.pool.memory().bytes(&frame), reason, frames);
+    }
     if let Some(port) = device.and_then(|device| recipient(config, device, &frame)) {
         port.counters.row(config.id).dropped_many(reason, frames);
         if let Some(domain) = snapshot.vnis.domain(port.domain) {

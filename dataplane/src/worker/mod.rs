@@ -6,7 +6,7 @@
 //!             -> wake ports -> return chunks to their owners -> heartbeat
 //! ```
 //!
-//! An iteration takes no lock, allocates nothing and logs nothing. After a few iterations without
+//! An iteration takes no lock, allocates nothing and logs nothing. After some microseconds without
 //! work the worker sleeps in `epoll_wait` until a port has frames or another thread signals its
 //! wakeup descriptor; with busy polling it never sleeps.
 
@@ -41,9 +41,13 @@ use crate::table::mac::MacReader;
 use crate::table::neighbor::NeighborReader;
 use crate::table::publish::Reader;
 
-/// Iterations without work before a worker sleeps. Few, because a spinning worker takes the core
-/// from the kernel's part of the work (softirq on the same core).
+/// Iterations without work before a worker sleeps.
 const IDLE_ITERATIONS: u32 = 8;
+
+/// Nanoseconds without work before a worker sleeps. To wake one takes its sender several microseconds,
+/// and the gaps in a stream of superframes are that short. If it is much longer, a spinning worker takes
+/// the core from the kernel's part of the work (softirq on the same core).
+const IDLE_NS: u64 = 15_000;
 
 /// Frames of the control thread that are injected in one iteration, so that ports do not wait
 /// behind them: one burst.
@@ -153,19 +157,25 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
     /// Runs until [`Command::Stop`] or until the control thread drops its end of the command
     /// channel.
     pub fn run(mut self) {
-        let mut idle = 0;
+        let (mut idle, mut worked) = (0, 0);
         while !self.stop {
             let work = self.poll_once(self.now());
+            let now = self.now();
             self.config
                 .status
-                .record_iteration(work, self.config.pool.available(), self.now());
+                .record_iteration(work, self.config.pool.available(), now);
             self.config
                 .status
                 .record_removed(self.removed + self.pipeline.removed());
-            idle = if work == 0 { idle + 1 } else { 0 };
-            if idle > IDLE_ITERATIONS && !self.config.busy_poll {
+            if work > 0 {
+                (idle, worked) = (0, now);
+                continue;
+            }
+            idle += 1;
+            let is_idle = idle > IDLE_ITERATIONS && now - worked >= IDLE_NS;
+            if is_idle && !self.config.busy_poll {
                 self.sleep();
-                idle = 0;
+                (idle, worked) = (0, self.now());
             }
         }
         self.close_all();
@@ -209,13 +219,16 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
         let received = slot.port.receive(&mut self.config.pool, &mut self.burst);
         if received > 0 {
             let device = slot.device;
-            self.process(device, now);
+            if let Some(cuts) = self.process(device, now) {
+                self.slots[slot_index].port.expect_cuts(cuts);
+            }
         }
         received
     }
 
     /// Runs the received burst of `device` through the pipeline, and sends the result.
-    fn process(&mut self, device: DeviceId, now: u64) {
+    /// Returns whether its superframes were cut; `None` if there were none.
+    fn process(&mut self, device: DeviceId, now: u64) -> Option<bool> {
         let Self {
             config,
             burst,
@@ -235,7 +248,9 @@ impl<M: FrameMemory, P: Port<M>> Worker<M, P> {
                 .events
                 .send(WorkerEvent::Learn(snapshot.version, event));
         }
+        let cuts = pipeline.cuts();
         self.flush_tx();
+        cuts
     }
 
     /// Continues pending floods. Returns how many copies were made.

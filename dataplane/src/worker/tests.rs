@@ -266,6 +266,34 @@ fn a_flood_over_another_workers_port_reaches_all_and_every_chunk_is_returned() {
     assert!(pair.is_whole());
 }
 
+/// What can't be handed off to the worker of an underlay device is counted for its VNI and its VTEP,
+/// which the frame itself names.
+#[test]
+fn frames_to_the_underlay_are_counted_for_their_vni_and_vtep() {
+    let mut pair = Pair::flooding(20, 0);
+    // Worker 1 does not take what waits for it.
+    for now in 0..200 {
+        pair.workers[0].poll_once(now);
+    }
+    let reason = DropReason::HandOffFull;
+    let of = |counters: &Counters| counters.totals().drops[reason as usize];
+    let snapshot = pair.publisher.current();
+    let vteps: Vec<_> = snapshot
+        .vteps
+        .iter()
+        .map(|(_, vtep)| of(&vtep.counters))
+        .collect();
+    let dropped = pair.drops(2, reason);
+    assert_eq!(vteps.iter().sum::<u64>(), dropped);
+    assert!(
+        vteps.iter().filter(|drops| **drops > 0).count() > 100,
+        "{vteps:?}"
+    );
+    // The other port of the VNI is worker 1's, too.
+    let of_vni = of(&snapshot.vnis.by_vni(100).unwrap().counters);
+    assert_eq!(of_vni, dropped + pair.drops(1, reason));
+}
+
 #[test]
 fn every_chunk_is_returned_from_a_flood_that_meets_full_rings_and_closed_ports() {
     for iterations in 0..12 {

@@ -12,6 +12,7 @@ mod fixture;
 mod gro;
 mod jumbo;
 mod packet;
+mod refused;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};

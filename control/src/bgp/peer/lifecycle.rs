@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::super::fsm::FsmState;
 use super::super::graceful_restart::{GrState, retention};
 use super::super::negotiate::Negotiated;
-use super::super::output::{ConnectionId, DownReason, Ended, PeerOutput};
+use super::super::output::{ConnectionId, ConnectionKind, DownReason, Ended, PeerOutput};
 use super::super::session::Session;
 use super::super::timer::Timer;
 use super::super::wire::{ErrorCode, Notification};
@@ -175,6 +175,7 @@ impl Peer {
         self.counters.received += session.received;
         self.counters.sent += session.sent;
         let established = session.state == FsmState::Established;
+        let kind = session.kind();
         if !matches!(reason, DownReason::Closed | DownReason::Failed(_)) {
             let last_message = match &reason {
                 DownReason::Sent(n) if session.state >= FsmState::OpenSent => {
@@ -190,17 +191,21 @@ impl Peer {
             self.session_down(now, &negotiated, reason.clone());
         }
         if established {
-            self.failures.session = Some(Ended { at: now, reason });
+            self.failures.session = Some(Ended {
+                at: now,
+                kind,
+                reason,
+            });
             self.down_since = Some(now);
         } else {
-            self.attempt_failed(now, reason);
+            self.attempt_failed(now, kind, reason);
         }
         true
     }
 
     /// Records why a connection ended before its session was established, unless this side ended
     /// it on purpose, or another connection of the peer is further along.
-    fn attempt_failed(&mut self, now: Instant, reason: DownReason) {
+    fn attempt_failed(&mut self, now: Instant, kind: ConnectionKind, reason: DownReason) {
         let on_purpose = match &reason {
             DownReason::Replaced => true,
             DownReason::Sent(n) => n.error.is_cease(),
@@ -215,6 +220,7 @@ impl Peer {
         failures.count += 1;
         let ended = Some(Ended {
             at: now,
+            kind,
             reason: reason.clone(),
         });
         match reason {

@@ -165,6 +165,36 @@ fn an_error_of_the_system_is_the_reason() {
     );
 }
 
+/// The direction of a connection that ended is said: a neighbor that closes what it has opened itself
+/// is reachable.
+#[test]
+fn the_direction_of_a_failed_connection_is_said() {
+    let [mut a, b] = configs();
+    a.passive = true;
+    let mut net = VirtualNet::new([a, b]);
+    net.peers[A].start(net.now);
+    let conn = net.raw_peer(&[]);
+    net.peers[A].handle_closed(net.now, conn);
+    let (cause, text) = why(&net);
+    assert_eq!(cause, Some(NotUp::ConnectFailed));
+    assert!(
+        text.starts_with("a connection from the neighbor ended: TCP connection closed by"),
+        "{text}"
+    );
+    let mut net = VirtualNet::new(configs());
+    net.unreachable = [true, true];
+    net.peers[A].start(net.now);
+    net.settle();
+    let conn = net.links[0].ends[A].unwrap();
+    net.peers[A].handle_connected(net.now, conn);
+    net.peers[A].handle_closed(net.now, conn);
+    let text = why(&net).1;
+    assert!(
+        text.starts_with("a connection to the neighbor ended: TCP connection closed by"),
+        "{text}"
+    );
+}
+
 /// The text of a NOTIFICATION is the peer's.
 #[test]
 fn a_shutdown_communication_is_part_of_the_reason() {

@@ -7,7 +7,7 @@ use crate::api::bgp::{
     BgpNeighborDetail, BgpSummary, PastEvent, RouteRow, SegmentRow, SessionState, SummaryRow,
 };
 use crate::api::event::{ApiEvent, SessionEvent};
-use crate::cli::table::{Table, duration, list, or_dash};
+use crate::cli::table::{Table, count, duration, list, or_dash};
 use crate::config::{PortKey, target_text};
 
 /// The state, or the number of routes of an established session, as in FRR's `State/PfxRcd`.
@@ -91,7 +91,7 @@ pub(in crate::cli) fn neighbor(detail: &BgpNeighborDetail) -> String {
     };
     field("Last session ended", past(&detail.last_session_ended));
     field("Last OPEN failed", past(&detail.last_open_failed));
-    field("Last connect failed", past(&detail.last_connect_failed));
+    field("Last failed connection", past(&detail.last_connect_failed));
     field("Failed attempts", Some(detail.failed_attempts.to_string()));
     field(
         "Router identifier",
@@ -103,16 +103,7 @@ pub(in crate::cli) fn neighbor(detail: &BgpNeighborDetail) -> String {
         "Local address",
         detail.local_address.map(|address| address.to_string()),
     );
-    let mode = if detail.passive { ", passive" } else { "" };
-    let md5 = if detail.password { ", TCP-MD5" } else { "" };
-    let hops = detail
-        .ttl_security
-        .map(|hops| format!(", at most {hops} hops away"))
-        .unwrap_or_default();
-    field(
-        "Transport",
-        Some(format!("TCP port {}{mode}{md5}{hops}", detail.port)),
-    );
+    field("Transport", Some(transport(detail)));
     field("Capabilities", Some(list(&detail.capabilities)));
     field("Hold time", seconds(detail.hold_time));
     field("Keepalive", seconds(detail.keepalive));
@@ -125,13 +116,25 @@ pub(in crate::cli) fn neighbor(detail: &BgpNeighborDetail) -> String {
                 "forwarding not kept"
             };
             format!(
-                "{} s, {kept}, {} stale routes",
-                restart.restart_time, restart.stale_routes
+                "{} s, {kept}, {}",
+                restart.restart_time,
+                count(restart.stale_routes, "stale route")
             )
         }),
     );
     counters(detail, &mut field);
     lines.join("\n") + "\n"
+}
+
+/// How connections are made.
+fn transport(detail: &BgpNeighborDetail) -> String {
+    let mode = if detail.passive { ", passive" } else { "" };
+    let md5 = if detail.password { ", TCP-MD5" } else { "" };
+    let hops = detail
+        .ttl_security
+        .map(|hops| format!(", at most {} away", count(hops.into(), "hop")))
+        .unwrap_or_default();
+    format!("TCP port {}{mode}{md5}{hops}", detail.port)
 }
 
 /// The counters of `show bgp neighbor`.
@@ -158,14 +161,14 @@ fn counters(detail: &BgpNeighborDetail, field: &mut impl FnMut(&str, Option<Stri
     field(
         "Errors",
         Some(format!(
-            "{} UPDATEs treated as withdrawn, {} with attributes discarded, {} routes skipped",
-            detail.treated_as_withdrawn, detail.attributes_discarded, detail.routes_skipped
+            "{} treated as withdrawn, {} with attributes discarded, {} skipped, {}",
+            count(detail.treated_as_withdrawn, "UPDATE"),
+            detail.attributes_discarded,
+            count(detail.routes_skipped, "route"),
+            count(detail.invalid_addresses, "invalid host address")
         )),
     );
-    field(
-        "Waiting to be sent",
-        Some(format!("{} octets", detail.queued)),
-    );
+    field("Waiting to be sent", Some(count(detail.queued, "octet")));
 }
 
 /// A route as FRR writes it: `[2]:[tag]:[48]:[MAC]:[32]:[IP]`, `[3]:[tag]:[32]:[originator]`.
@@ -212,7 +215,7 @@ pub(in crate::cli) fn segments(rows: &[SegmentRow]) -> String {
     table.render()
 }
 
-/// `show bgp routes`. The last column shows why a route is not used.
+/// `show bgp routes`. The last columns show why a route is not used, or what is unusual about it.
 pub(in crate::cli) fn routes(rows: &[RouteRow]) -> String {
     let mut table = Table::new([
         "St",
@@ -225,6 +228,7 @@ pub(in crate::cli) fn routes(rows: &[RouteRow]) -> String {
         "RT",
         ">Seq",
         "Not used because",
+        "Note",
     ]);
     for row in rows {
         let mut status = String::new();
@@ -256,6 +260,7 @@ pub(in crate::cli) fn routes(rows: &[RouteRow]) -> String {
             list(&targets),
             row.sequence.to_string(),
             row.unused_reason.clone().unwrap_or_default(),
+            row.note.clone().unwrap_or_default(),
         ]);
     }
     "Status: > best, i installed, S stale, s sticky\n".to_owned() + &table.render()
@@ -312,6 +317,8 @@ pub(in crate::cli) fn event(event: &ApiEvent) -> String {
                 reason(&port.reason)
             )
         }
-        ApiEvent::Lost { lost } => format!("lost {lost} events: the reader is too slow"),
+        ApiEvent::Lost { lost } => {
+            format!("lost {}: the reader is too slow", count(*lost, "event"))
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 pub mod bgp;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use crate::api::show::{
@@ -265,24 +265,25 @@ pub(super) fn ports(rows: &[PortRow]) -> String {
             let _ = writeln!(reasons, "{}: {reason}", row.interface);
         }
     }
-    table.render() + &reasons + &io_reasons(rows)
+    let interfaces = rows.iter().filter_map(|row| {
+        let why = row.io_reason.as_deref()?;
+        Some((row.io?, why, row.interface.as_str()))
+    });
+    table.render() + &reasons + &io_reasons(interfaces)
 }
 
 /// Interfaces that a line of `show ports` names.
 const NAMED: usize = 4;
 
 /// Why interfaces have their kind of I/O: a line for each reason.
-fn io_reasons(rows: &[PortRow]) -> String {
-    let mut kinds: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
-    for row in rows {
-        if let Some((io, why)) = row.io.zip(row.io_reason.as_deref()) {
-            let of_kind = kinds.entry((io.word(), why)).or_default();
-            of_kind.push(&row.interface);
-        }
+fn io_reasons<'a>(interfaces: impl Iterator<Item = (Io, &'a str, &'a str)>) -> String {
+    let mut kinds: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();
+    for (io, why, name) in interfaces {
+        kinds.entry((io.word(), why)).or_default().insert(name);
     }
     let mut out = String::new();
-    for ((io, why), mut names) in kinds {
-        names.dedup();
+    for ((io, why), names) in kinds {
+        let names: Vec<_> = names.into_iter().collect();
         let (first, more) = names.split_at(names.len().min(NAMED));
         let first = first.join(", ");
         let more = match more.len() {
@@ -329,6 +330,7 @@ pub(super) fn underlay(rows: &[UnderlayRow]) -> String {
         "State",
         "Via",
         "Device",
+        "I/O",
         "Neighbor MAC",
         ">MTU",
         ">RX frames",
@@ -347,6 +349,7 @@ pub(super) fn underlay(rows: &[UnderlayRow]) -> String {
                 }
                 device => or_dash(device.as_ref()),
             },
+            or_dash(row.io.map(Io::word)),
             or_dash(row.mac),
             row.path_mtu
                 .filter(|path| row.mtu == Some(*path))
@@ -357,7 +360,11 @@ pub(super) fn underlay(rows: &[UnderlayRow]) -> String {
             row.reason.clone().unwrap_or_default(),
         ]);
     }
-    table.render()
+    let devices = rows.iter().filter_map(|row| {
+        let name = row.device.as_deref()?;
+        Some((row.io?, row.io_reason.as_deref()?, name))
+    });
+    table.render() + &io_reasons(devices)
 }
 
 /// `show drops`.

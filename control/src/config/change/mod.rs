@@ -20,7 +20,7 @@ mod vni;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use vtep_dataplane::addr::{HostMac, Vni, VtepAddr};
+use vtep_dataplane::addr::{AddrError, HostMac, Vni, VtepAddr};
 
 pub(super) use self::bgp::diff as bgp_diff;
 use self::kind::EntryKind;
@@ -222,6 +222,8 @@ impl Change {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the message of each variant describes it")]
 pub enum ChangeError {
+    #[error(transparent)]
+    Address(AddrError),
     #[error("VNI {0} exists already; each VNI has one entry")]
     VniExists(Vni),
     #[error(
@@ -350,7 +352,7 @@ impl ChangeError {
             | Self::Family(_)
             | Self::FloodExists { .. }
             | Self::NoFlood { .. } => "vtep",
-            Self::NeighborExists { .. } | Self::NoNeighbor { .. } => "ip",
+            Self::Address(_) | Self::NeighborExists { .. } | Self::NoNeighbor { .. } => "ip",
         }
     }
 }

@@ -11,6 +11,7 @@
 
 mod claims;
 mod contest;
+mod flag;
 mod statics;
 
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use hashbrown::DefaultHashBuilder;
-use vtep_dataplane::addr::{HostMac, Vni};
+use vtep_dataplane::addr::{HostMac, Vni, host_ip};
 use vtep_dataplane::wire::nd::NdFlags;
 
 use self::claims::AddressClaims;
@@ -35,37 +36,6 @@ use crate::rib::index::Index;
 use crate::rib::slab::NONE;
 use crate::rib::{Rib, RouteId, RouteKind};
 
-/// Flags of routes in the RIB.
-mod flag {
-    use vtep_dataplane::wire::nd::NdFlags;
-
-    /// The neighbor entry of this route is installed.
-    pub(super) const INSTALLED: u8 = 1;
-    /// The flags of its advertisements are known.
-    const ND: u8 = 2;
-    /// It is installed as that of an IPv6 router.
-    const ROUTER: u8 = 4;
-    /// Its advertisements replace entries.
-    const OVERRIDES: u8 = 8;
-
-    /// The flags of an installed route.
-    pub(super) fn installed(nd: Option<NdFlags>) -> u8 {
-        let flag = |set: bool, flag: u8| if set { flag } else { 0 };
-        let nd = nd.map_or(0, |nd| {
-            ND | flag(nd.router, ROUTER) | flag(nd.overrides, OVERRIDES)
-        });
-        INSTALLED | nd
-    }
-
-    /// The inverse of [`installed`].
-    pub(super) fn nd(flags: u8) -> Option<NdFlags> {
-        (flags & ND != 0).then_some(NdFlags {
-            router: flags & ROUTER != 0,
-            overrides: flags & OVERRIDES != 0,
-        })
-    }
-}
-
 /// A neighbor entry: the MAC, and the flags of advertisements, if they are known (RFC 9047).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct EvpnNeighborEntry {
@@ -75,6 +45,17 @@ pub(super) struct EvpnNeighborEntry {
 
 /// An address in a VNI, by the number that the RIB gives it.
 type AddressKey = (Vni, RouteKind, u32);
+
+/// The address of a type 2 route, if a host can have it.
+fn host_word(rib: &Rib, id: RouteId) -> Option<(RouteKind, u32)> {
+    let word = rib.ip_word(id)?;
+    host_ip(rib.ip(id)?).is_ok().then_some(word)
+}
+
+/// True if a type 2 route has an address that no host can have: its MAC is used, the address is not.
+pub(super) fn has_invalid_address(rib: &Rib, id: RouteId) -> bool {
+    rib.ip_word(id).is_some() && host_word(rib, id).is_none()
+}
 
 /// The address of a route in the VNI of its best path.
 fn key_of(rib: &Rib, id: RouteId) -> Option<AddressKey> {
@@ -126,6 +107,8 @@ pub(super) struct EvpnNeighborTable {
     hasher: DefaultHashBuilder,
     local: BTreeMap<(Vni, IpAddr), AddressClaims>,
     statics: BTreeMap<(Vni, IpAddr), EvpnNeighborEntry>,
+    /// Routes with an address that no host can have.
+    invalid: usize,
 }
 
 impl EvpnNeighborTable {
@@ -150,9 +133,16 @@ impl EvpnNeighborTable {
         }
     }
 
-    /// A type 2 route belongs to `vni` from now on. Routes without an address are ignored.
+    /// The number of routes with an address that no host can have.
+    pub(super) const fn invalid_count(&self) -> usize {
+        self.invalid
+    }
+
+    /// A type 2 route belongs to `vni` from now on. Routes without an address that a host can have
+    /// are only counted.
     pub(super) fn link(&mut self, rib: &Rib, vni: Vni, id: RouteId) {
-        let Some((kind, word)) = rib.ip_word(id) else {
+        let Some((kind, word)) = host_word(rib, id) else {
+            self.invalid += usize::from(rib.ip_word(id).is_some());
             return;
         };
         let key = (vni, kind, word);
@@ -177,7 +167,8 @@ impl EvpnNeighborTable {
         vni: Vni,
         id: RouteId,
     ) {
-        let Some((kind, word)) = shared.rib.ip_word(id) else {
+        let Some((kind, word)) = host_word(&shared.rib, id) else {
+            self.invalid -= usize::from(shared.rib.ip_word(id).is_some());
             return;
         };
         let key = (vni, kind, word);
@@ -214,7 +205,7 @@ impl EvpnNeighborTable {
         id: RouteId,
         is_new: bool,
     ) {
-        let Some((kind, word)) = shared.rib.ip_word(id) else {
+        let Some((kind, word)) = host_word(&shared.rib, id) else {
             return;
         };
         let rib = &shared.rib;

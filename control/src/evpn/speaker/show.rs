@@ -50,6 +50,21 @@ pub enum RouteNote {
     UnknownVtep,
     /// The neighbor entry of its address is that of another route, or a local or static one.
     OtherNeighborEntry,
+    /// No host can have its address: the MAC is used, the address is not.
+    InvalidAddress,
+}
+
+impl RouteNote {
+    /// A stable kebab-case word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::EndpointMismatch => "endpoint-mismatch",
+            Self::UnknownVtep => "unknown-vtep",
+            Self::OtherNeighborEntry => "other-neighbor-entry",
+            Self::InvalidAddress => "invalid-address",
+        }
+    }
 }
 
 /// What is held of a peer.
@@ -275,6 +290,9 @@ impl EvpnSpeaker {
                     .is_mismatch(r.originator)
                     .then_some(RouteNote::EndpointMismatch)
             }
+            EvpnRoute::MacIp(_) if neighbors::has_invalid_address(rib, id) => {
+                Some(RouteNote::InvalidAddress)
+            }
             EvpnRoute::MacIp(_)
                 if !self
                     .flood_lists
@@ -300,6 +318,12 @@ impl EvpnSpeaker {
             routes: self.shared.rib.path_count(id),
             looped: self.shared.rib.looped_count(id),
         }
+    }
+
+    /// The number of type 2 routes with an address that no host can have.
+    #[must_use]
+    pub const fn invalid_address_count(&self) -> usize {
+        self.neighbors.invalid_count()
     }
 
     /// The number of routes held.

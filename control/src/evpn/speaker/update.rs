@@ -7,11 +7,13 @@ use vtep_dataplane::addr::{HostMac, Vni};
 
 use super::EvpnSpeaker;
 use crate::bgp::wire::{Attributes, EvpnRoute, RouteChange, UpdateMessage};
+use crate::evpn::address::AddressError;
 use crate::evpn::event::EvpnEvent;
 use crate::evpn::import::vni_of;
 use crate::evpn::mac_table::HashedMac;
+use crate::evpn::neighbors;
 use crate::evpn::shared::ChangeCause;
-use crate::rib::{BestPathChange, KeyLookup, NeighborId, RouteId};
+use crate::rib::{AttrId, BestPathChange, KeyLookup, NeighborId, RouteId};
 
 /// Routes of a message between two prefetch steps for one of them: some microseconds of work, and
 /// no more cache lines in flight than a core supports.
@@ -142,6 +144,7 @@ impl EvpnSpeaker {
         let moved = old != new;
         if moved {
             self.neighbors.link(&self.shared.rib, vni, id);
+            self.report_invalid_address(vni, mac.mac, id, path.attrs);
         }
         let best = (change, path);
         self.macs
@@ -150,6 +153,24 @@ impl EvpnSpeaker {
         let is_new = change.old.is_none() && cause == (ChangeCause::Announced { initial: false });
         self.neighbors
             .reselect(&mut self.shared, &mut self.macs, now, vni, id, is_new);
+    }
+
+    /// Reports a route that is used, but for its address.
+    fn report_invalid_address(&mut self, vni: Vni, mac: HostMac, id: RouteId, attrs: AttrId) {
+        let shared = &mut self.shared;
+        if !neighbors::has_invalid_address(&shared.rib, id) || shared.usable(vni, attrs).is_err() {
+            return;
+        }
+        let vtep = shared.vtep_of(attrs);
+        if let Some(ip) = shared.rib.ip(id) {
+            shared.events.push(EvpnEvent::AddressRefused {
+                vni,
+                ip,
+                mac,
+                vtep,
+                error: AddressError::Invalid,
+            });
+        }
     }
 
     /// A MAC with its hash: that of the hint, if that is for this VNI.

@@ -140,6 +140,8 @@ pub(super) struct Fixture {
     pub(super) now_ns: u64,
     /// Received frames have segments of at most this many bytes.
     pub(super) segment_len: usize,
+    /// The same of a frame's first chunk, if it is another number.
+    pub(super) first_len: Option<usize>,
     /// Maximum number of chunks that were in use when frames were sent.
     pub(super) most_chunks: usize,
     out: TxQueues,
@@ -222,6 +224,7 @@ impl Fixture {
             pool: memory_pools(1, 256, 2048).remove(0),
             now_ns: 1,
             segment_len: usize::MAX,
+            first_len: None,
             most_chunks: 0,
             out: TxQueues::new(8),
             pipeline: Pipeline::new(WorkerId(0)),
@@ -423,6 +426,7 @@ impl Fixture {
     pub(super) fn process(&mut self, device: u16, frames: &[(Vec<u8>, Offload)]) {
         let mut incoming = MemoryPort::new();
         incoming.set_chunk_fill(self.segment_len);
+        incoming.set_first_fill(self.first_len);
         frames
             .iter()
             .for_each(|(frame, offload)| incoming.inject_offload(frame, *offload));

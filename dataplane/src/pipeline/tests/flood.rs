@@ -171,9 +171,65 @@ fn the_headers_of_a_flood_share_a_chunk() {
         assert_eq!(sent.len(), COPIES_PER_ITERATION);
         assert_eq!(
             fixture.most_chunks,
-            1 + (COPIES_PER_ITERATION - 1).div_ceil(10),
-            "ten copies in a chunk, and the last receiver gets the frame itself"
+            if groups == 1 {
+                COPIES_PER_ITERATION.div_ceil(10)
+            } else {
+                1 + (COPIES_PER_ITERATION - 1).div_ceil(10)
+            },
+            "ten copies in a chunk; the last receiver gets the frame itself over IPv6"
         );
+    }
+}
+
+/// A flood to a few receivers does not wait, unless others do, and is sent as those that have waited.
+#[test]
+fn floods_to_few_receivers_are_sent_at_once_in_order_and_a_bounded_number_of_copies() {
+    for (len, multi_buffer) in [
+        (22, true),
+        (86, true),
+        (87, true),
+        (213, true),
+        (1300, true),
+        (1300, false),
+        (8900, true),
+        (8900, false),
+    ] {
+        let mut fixture = Fixture::jumbo(2048);
+        fixture.set_vteps(5);
+        widen(&mut fixture);
+        fixture.set_devices(|device| device.multi_buffer = multi_buffer);
+        let frame = numbered(1, 0, len);
+        // To five VTEPs and two other ports: 16 copies at most, and the rest of the iteration's 32.
+        let at_once = fixture.burst(1, &[&frame; 5]);
+        assert_eq!(at_once.len(), 2 * 7);
+        let other = numbered(2, 9, len);
+        assert_eq!(fixture.burst(2, &[&other]), [], "behind those that wait");
+        let mut sent = at_once;
+        let served = fixture.replicate(&mut sent);
+        assert_eq!((served, sent.len()), (COPIES_PER_ITERATION, 2 * 7 + 16));
+        while fixture.replicate(&mut sent) > 0 {}
+        let is_other = |packet: &[u8]| packet.windows(6).any(|bytes| bytes == mac(2));
+        let (others, sent): (Vec<_>, Vec<_>) =
+            sent.into_iter().partition(|(_, packet)| is_other(packet));
+        assert_each_got(&others, 5, &[other]);
+        let all = vec![frame; 5];
+        assert_each_got(&sent, 5, &all);
+        // Those that have waited are the same, byte for byte.
+        let mut got: HashMap<_, Vec<Vec<u8>>> = HashMap::new();
+        for (device, packet) in sent {
+            let vtep = (device == 0).then(|| open(&packet).0);
+            got.entry((device, vtep)).or_default().push(packet);
+        }
+        assert_eq!(got.len(), 7);
+        for packets in got.into_values() {
+            assert!(packets.iter().all(|packet| *packet == packets[0]), "{len}");
+            assert_eq!(packets.len(), 5);
+        }
+        assert_eq!(fixture.drops().iter().sum::<u64>(), 0);
+        // The next iteration has its own 16.
+        assert_eq!(fixture.burst(1, &all[..3]).len(), 2 * 7);
+        fixture.close();
+        assert_eq!(fixture.pool.available(), fixture.pool.capacity());
     }
 }
 

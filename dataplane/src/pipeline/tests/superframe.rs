@@ -61,6 +61,15 @@ const fn checksum(kind: SegmentKind) -> usize {
     }
 }
 
+/// Bytes of all headers of an untagged packet.
+const fn headers((kind, v6): (SegmentKind, bool)) -> usize {
+    transport(v6)
+        + match kind {
+            SegmentKind::Udp => 8,
+            SegmentKind::TcpV4 | SegmentKind::TcpV6 => 20,
+        }
+}
+
 /// Leaves the checksum of an untagged packet to hardware.
 fn make_partial(bytes: &mut [u8], (kind, v6): (SegmentKind, bool)) -> ChecksumState {
     let at = transport(v6);
@@ -195,6 +204,41 @@ proptest! {
         let frames: Vec<_> = frames.into_iter().map(|frame| arriving(frame, way)).collect();
         let sent = whole.run_offloads(way.0, &frames);
         prop_assert!(sent.iter().all(|(_, (_, offload))| *offload == Offload::default()));
+        let mut sent: Vec<_> = sent.into_iter().map(|(device, (bytes, _))| (device, bytes)).collect();
+        let mut expected = single.run(way.0, &expected);
+        if to == ALL || to == mac(99) {
+            // The order of receivers differs.
+            sent.sort();
+            expected.sort();
+        }
+        prop_assert_eq!(sent, expected);
+        prop_assert_eq!(counted(&whole), counted(&single));
+    }
+
+    /// As a packet socket receives them where they were cut before.
+    #[test]
+    fn segments_in_chunks_of_their_own_are_cut_in_place(
+        what in prop::sample::select(KINDS.to_vec()),
+        to in prop::sample::select(vec![mac(2), mac(3), mac(10), mac(11), mac(12), mac(99), ALL]),
+        way in prop::sample::select(vec![(1, None, false), (3, Some(10), false), (3, Some(10), true)]),
+        lens in prop::collection::vec(1usize..12_000, 1..4),
+        size in 200u16..1350,
+        off_by in prop::sample::select(vec![0, 0, 0, 1, 7]),
+    ) {
+        let mut whole = fixture();
+        let mut single = fixture();
+        let from = if way.0 == 1 { 1 } else { 3 };
+        let frames: Vec<_> = lens.into_iter().map(|len| superframe(what, from, to, (len, size))).collect();
+        let expected: Vec<_> = frames
+            .iter()
+            .flat_map(segments)
+            .map(|segment| arriving((segment, Offload::default()), (way.0, way.1, false)).0)
+            .collect();
+        let frames: Vec<_> = frames.into_iter().map(|frame| arriving(frame, way)).collect();
+        let headers = headers(what) + if way.1.is_some() && !way.2 { 4 } else { 0 };
+        whole.segment_len = size.into();
+        whole.first_len = Some(headers + usize::from(size) - off_by);
+        let sent = whole.run_offloads(way.0, &frames);
         let mut sent: Vec<_> = sent.into_iter().map(|(device, (bytes, _))| (device, bytes)).collect();
         let mut expected = single.run(way.0, &expected);
         if to == ALL || to == mac(99) {
@@ -345,6 +389,25 @@ fn a_device_that_takes_superframes_gets_them_whole() {
 
 /// No device takes a superframe of a tunnel whole: the kernel would cut it as if there were no
 /// tunnel.
+#[test]
+fn cutting_in_place_takes_no_chunk() {
+    for (what, to) in KINDS.into_iter().flat_map(|what| [(what, 2), (what, 10)]) {
+        for room in [usize::MAX, 3] {
+            let mut fixture = Fixture::new();
+            fixture.pool = memory_pools(1, 7, 2048).remove(0);
+            fixture.segment_len = 1300;
+            fixture.first_len = Some(headers(what) + 1300);
+            let device = if to == 2 { 2 } else { 0 };
+            fixture.set_room(device, room);
+            let frame = superframe(what, 1, mac(to), (9000, 1300));
+            let sent = fixture.run_offloads(1, &[frame]);
+            assert_eq!(sent.len(), room.min(7), "{what:?}");
+            let dropped = fixture.device(device).drops[DropReason::TxFull as usize];
+            assert_eq!(dropped, 7 - sent.len() as u64);
+        }
+    }
+}
+
 #[test]
 fn a_superframe_in_a_tunnel_is_cut_for_every_device() {
     let (inner, mut offload) = superframe(KINDS[0], 7, mac(8), (9000, 1350));

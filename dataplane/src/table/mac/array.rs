@@ -1,7 +1,6 @@
 //! An array of buckets: two-choice lookup, and the writer's search for a free slot.
 
 use std::hash::{BuildHasher, RandomState};
-use std::ops::Range;
 
 use super::bucket::{Bucket, SLOTS};
 use super::key::{MacKey, search_key};
@@ -140,45 +139,37 @@ impl Array {
         }
     }
 
-    /// Prefetches the first buckets of the keys in `range`.
+    /// Sets key `at`, and prefetches its first bucket.
     #[inline(always)]
-    pub(super) fn lookup_start(&self, lookups: &mut Lookups, range: Range<usize>) {
-        for at in places(lookups.fresh(&range)) {
-            lookups.hashes[at] = self.prefetch_first(lookups.keys[at]);
+    pub(super) fn lookup_start(&self, lookups: &mut Lookups, at: usize, key: MacKey) {
+        if lookups.set_key(at, key) {
+            lookups.hashes[at % BURST] = self.prefetch_first(key);
         }
     }
 
-    /// Probes the first buckets of the keys in `range`; prefetches the second one of a key that may
-    /// be there.
+    /// The results for the first `count` keys, after [`Self::lookup_start`] for each.
     #[inline(always)]
-    pub(super) fn lookup_probe(&self, lookups: &mut Lookups, range: Range<usize>) {
-        for at in places(lookups.fresh(&range)) {
+    pub(super) fn lookup_finish(&self, lookups: &mut Lookups, count: usize) {
+        if lookups.fresh & 1 == 0 {
+            lookups.hashes[0] = self.prefetch_first(lookups.keys[0]);
+            lookups.fresh |= 1;
+        }
+        let mut displaced = 0u64;
+        for at in places(lookups.fresh) {
             let (result, may_be_in_second) = self.probe_first(lookups.keys[at], lookups.hashes[at]);
-            lookups.results[at] = if may_be_in_second {
-                LookupResult::PENDING
-            } else {
-                result
-            };
+            lookups.results[at] = result;
+            displaced |= u64::from(may_be_in_second) << at;
         }
-    }
-
-    /// The results for the keys in `range`, after [`Self::lookup_start`] and
-    /// [`Self::lookup_probe`].
-    #[inline(always)]
-    pub(super) fn lookup_finish(&self, lookups: &mut Lookups, range: Range<usize>) {
-        let fresh = lookups.fresh(&range);
-        let mut last = lookups.results[range.start.wrapping_sub(1) % BURST];
-        if fresh == 0 {
-            return lookups.results[range].fill(last);
+        for at in places(displaced) {
+            lookups.results[at] = self.lookup_again(lookups.keys[at], lookups.hashes[at]);
         }
-        for at in range {
-            if fresh >> (at % BURST) & 1 == 1 {
-                last = lookups.results[at];
-                if last == LookupResult::PENDING {
-                    last = self.lookup_again(lookups.keys[at], lookups.hashes[at]);
-                }
-            }
-            lookups.results[at] = last;
+        if lookups.fresh == 1 {
+            let result = lookups.results[0];
+            return lookups.results[..count].fill(result);
+        }
+        let equal = !lookups.fresh & u64::MAX >> (BURST - count.clamp(1, BURST));
+        for at in places(equal) {
+            lookups.results[at] = lookups.results[at.wrapping_sub(1) % BURST];
         }
     }
 

@@ -1,6 +1,4 @@
-//! Lookups of many keys in three steps, so that none waits for memory.
-
-use std::ops::Range;
+//! Lookups of many keys in two steps, so that none waits for memory.
 
 use super::destination::{self, Destination};
 use super::key::MacKey;
@@ -14,9 +12,6 @@ pub struct LookupResult(u64);
 impl LookupResult {
     /// No entry.
     pub const NONE: Self = Self(1 << 32);
-
-    /// The lookup has not finished.
-    pub(super) const PENDING: Self = Self(2 << 32);
 
     /// The result for a stored word.
     #[inline]
@@ -64,8 +59,11 @@ pub struct Lookups {
     pub(super) keys: [MacKey; BURST],
     pub(super) hashes: [u64; BURST],
     pub(super) results: [LookupResult; BURST],
-    /// A bit for each key that differs from the one before it.
-    fresh: u64,
+    /// A bit for each key that differs from the one before it; the first key may equal the last one
+    /// before it was cleared.
+    pub(super) fresh: u64,
+    /// The key that was set last.
+    last: MacKey,
 }
 
 impl Default for Lookups {
@@ -74,7 +72,8 @@ impl Default for Lookups {
             keys: [MacKey(0); BURST],
             hashes: [0; BURST],
             results: [LookupResult::NONE; BURST],
-            fresh: 1,
+            fresh: 0,
+            last: MacKey(0),
         }
     }
 }
@@ -83,16 +82,20 @@ impl Lookups {
     /// Starts anew.
     #[inline(always)]
     pub const fn clear(&mut self) {
-        self.fresh = 1;
+        self.fresh = 0;
     }
 
-    /// Sets a key. They are set in order, from 0 on.
+    /// Sets a key; they are set in order, from 0 on. False for one that equals the one before it,
+    /// which for the first one is that before [`Self::clear`].
     #[inline(always)]
-    pub fn set_key(&mut self, at: usize, key: MacKey) {
-        if self.keys[at.wrapping_sub(1) % BURST] != key {
+    pub(super) fn set_key(&mut self, at: usize, key: MacKey) -> bool {
+        self.keys[at % BURST] = key;
+        let is_fresh = key != self.last;
+        if is_fresh {
+            self.last = key;
             self.fresh |= 1 << (at % BURST);
         }
-        self.keys[at % BURST] = key;
+        is_fresh
     }
 
     /// The keys and their results, after [`super::MacReader::lookup_finish`].
@@ -100,17 +103,6 @@ impl Lookups {
     #[must_use]
     pub const fn results(&self) -> (&[MacKey; BURST], &[LookupResult; BURST]) {
         (&self.keys, &self.results)
-    }
-
-    /// Those of the keys in `range` that differ from the one before them, a bit for each.
-    #[inline(always)]
-    pub(super) fn fresh(&self, range: &Range<usize>) -> u64 {
-        match BURST.checked_sub(range.len()) {
-            Some(others) if others < BURST => {
-                self.fresh & (u64::MAX >> others) << (range.start % BURST)
-            }
-            _ => 0,
-        }
     }
 }
 

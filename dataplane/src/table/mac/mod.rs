@@ -85,8 +85,6 @@ mod next_array;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-use std::ops::Range;
-
 use self::array::{Array, COPY_BATCH, Seed};
 pub use self::destination::Destination;
 pub use self::key::MacKey;
@@ -383,25 +381,17 @@ impl MacReader {
         self.arrays.get().lookup(key.0).map(Destination::from_word)
     }
 
-    /// First of the three steps of lookups: prefetches the first buckets of the keys in `range`.
-    /// Other work between the steps hides the latency of memory. All three must be taken, in the
-    /// order of the keys, before the next [`MacReader::refresh`].
+    /// First of the two steps of lookups: sets key `at`, and prefetches its first bucket. Keys are
+    /// set in order, from 0 on. Other work before the second step hides the latency of memory.
     #[inline(always)]
-    pub fn lookup_start(&self, lookups: &mut Lookups, range: Range<usize>) {
-        self.arrays.get().lookup_start(lookups, range);
+    pub fn lookup_start(&self, lookups: &mut Lookups, at: usize, key: MacKey) {
+        self.arrays.get().lookup_start(lookups, at, key);
     }
 
-    /// Second step: probes the first buckets, and prefetches the second one of a key that may be
-    /// there.
+    /// Second step, before the next [`MacReader::refresh`]: the results for the first `count` keys.
     #[inline(always)]
-    pub fn lookup_probe(&self, lookups: &mut Lookups, range: Range<usize>) {
-        self.arrays.get().lookup_probe(lookups, range);
-    }
-
-    /// Third step: the results.
-    #[inline(always)]
-    pub fn lookup_finish(&self, lookups: &mut Lookups, range: Range<usize>) {
-        self.arrays.get().lookup_finish(lookups, range);
+    pub fn lookup_finish(&self, lookups: &mut Lookups, count: usize) {
+        self.arrays.get().lookup_finish(lookups, count);
     }
 
     /// Looks up many keys, prefetching some keys ahead: `results[i]` is for `keys[i]`.
