@@ -438,6 +438,32 @@ fn a_thousand_idle_clients_are_bounded_and_replaced() {
     assert_eq!(macs(&fixture), 0);
 }
 
+/// Connections that come faster than they are accepted (a monitoring script in a loop, or an attack)
+/// do not keep the daemon from everything else: accepting them never ended.
+#[test]
+fn connections_without_end_do_not_keep_a_client_waiting() {
+    let fixture = Fixture::new();
+    let mut client = fixture.client();
+    client.call("show.status", json!({})).unwrap();
+    let done = AtomicBool::new(false);
+    let limit = Instant::now() + Duration::from_secs(30);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !done.load(Relaxed) && Instant::now() < limit {
+                    drop(UnixStream::connect(&fixture.path));
+                }
+            });
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        for _ in 0..10 {
+            client.call("show.status", json!({})).unwrap();
+        }
+        done.store(true, Relaxed);
+    });
+    assert!(Instant::now() < limit, "answered only after the others");
+}
+
 /// Clients whose requests wait for their turn behind those of others are neither idle nor late,
 /// however long it takes.
 #[test]

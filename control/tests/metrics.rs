@@ -16,6 +16,8 @@ struct Fixture {
     stop: Arc<AtomicBool>,
     /// Seconds that the server's clock is ahead.
     ahead: Arc<AtomicU64>,
+    /// Turns of the server so far.
+    turns: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -24,12 +26,14 @@ impl Fixture {
         let server = MetricsServer::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = server.address().unwrap();
         let (stop, ahead) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
-        let (told, clock) = (Arc::clone(&stop), Arc::clone(&ahead));
-        let thread = std::thread::spawn(move || serve(server, &told, &clock));
+        let turns = Arc::<AtomicU64>::default();
+        let (told, clock, count) = (Arc::clone(&stop), Arc::clone(&ahead), Arc::clone(&turns));
+        let thread = std::thread::spawn(move || serve(server, &told, &clock, &count));
         Self {
             address,
             stop,
             ahead,
+            turns,
             thread: Some(thread),
         }
     }
@@ -58,7 +62,7 @@ impl Drop for Fixture {
     }
 }
 
-fn serve(mut server: MetricsServer, stop: &AtomicBool, ahead: &AtomicU64) {
+fn serve(mut server: MetricsServer, stop: &AtomicBool, ahead: &AtomicU64, turns: &AtomicU64) {
     let mut poll = Poll::new().unwrap();
     let mut events = Events::with_capacity(TOKENS);
     server.register(poll.registry(), Token(7)).unwrap();
@@ -84,6 +88,7 @@ fn serve(mut server: MetricsServer, stop: &AtomicBool, ahead: &AtomicU64) {
             server.event(poll.registry(), event.token(), now);
         }
         server.tick(poll.registry(), now, &mut parts);
+        turns.fetch_add(1, Relaxed);
     }
 }
 
@@ -173,4 +178,33 @@ fn scrapers_that_send_or_read_nothing_are_closed() {
     let mut cut = Vec::new();
     let _ = crowd[0].read_to_end(&mut cut);
     assert!(cut.len() < 8 << 20, "{} bytes", cut.len());
+}
+
+/// Connections that come faster than they are accepted do not keep the daemon from everything else, nor
+/// a scraper from its page for long: accepting them never ended.
+#[test]
+fn connections_without_end_do_not_keep_the_server_in_its_turn() {
+    let fixture = Fixture::new();
+    let limit = Instant::now() + Duration::from_secs(30);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !done.load(Relaxed) && Instant::now() < limit {
+                    drop(TcpStream::connect(fixture.address));
+                }
+            });
+        }
+        std::thread::sleep(Duration::from_millis(200));
+        let turns = fixture.turns.load(Relaxed);
+        while fixture.turns.load(Relaxed) < turns + 10 && Instant::now() < limit {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        done.store(true, Relaxed);
+    });
+    assert!(
+        Instant::now() < limit,
+        "it accepted until the others stopped"
+    );
+    assert!(fixture.ask(GET).contains("made "));
 }

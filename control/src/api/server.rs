@@ -28,6 +28,10 @@ const REPLACEABLE_AFTER: Duration = Duration::from_secs(2);
 /// Delay before accept(2) is retried after it failed for lack of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
+/// Connections accepted at once: those who connect without end do not keep the daemon from the rest
+/// of its turn.
+const MAX_ACCEPTS: usize = 64;
+
 /// Time that one turn of the daemon's loop spends on clients: none is served after it.
 const TURN: Duration = Duration::from_millis(10);
 
@@ -276,7 +280,7 @@ impl<P: Default> ControlServer<P> {
 
     fn accept(&mut self, registry: &Registry, now: Instant) {
         self.accept_at = None;
-        loop {
+        for _ in 0..MAX_ACCEPTS {
             match self.listener.accept() {
                 Ok((stream, _)) => self.admit(stream, registry, now),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
@@ -289,6 +293,8 @@ impl<P: Default> ControlServer<P> {
                 }
             }
         }
+        // Edge-triggered: the connections that still wait cause no further event.
+        self.accept_at = Some(now);
     }
 
     fn admit(&mut self, mut stream: UnixStream, registry: &Registry, now: Instant) {

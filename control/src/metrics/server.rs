@@ -24,6 +24,9 @@ const MAX_HEADERS: usize = 64;
 const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a page is reused.
 const PAGE_LIFETIME: Duration = Duration::from_secs(1);
+/// Connections accepted at once: those who connect without end do not keep the daemon from the rest
+/// of its turn.
+const MAX_ACCEPTS: usize = 64;
 /// Time until the next accept(2) after it failed, as for lack of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
@@ -157,7 +160,7 @@ impl MetricsServer {
 
     fn accept(&mut self, registry: &Registry, now: Instant) {
         self.accept_at = None;
-        loop {
+        for _ in 0..MAX_ACCEPTS {
             match self.listener.accept() {
                 Ok((stream, _)) => self.add_scraper(stream, registry, now),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
@@ -173,6 +176,8 @@ impl MetricsServer {
                 }
             }
         }
+        // Edge-triggered: the connections that still wait cause no further event.
+        self.accept_at = Some(now);
     }
 
     fn add_scraper(&mut self, mut stream: TcpStream, registry: &Registry, now: Instant) {
