@@ -63,7 +63,9 @@ fn a_refused_file_is_named_with_line_and_key_at_sighup_and_over_the_socket() {
     ns.ip("link add busy0 type veth peer name busy1");
     let scratch = Scratch::below(vtepd.dir(), &ns);
     let (socket, file) = (scratch.path().join("s"), scratch.path().join("other.toml"));
-    let other = Config::with_underlay(vtep4(1), "busy1").raw("udp-port = 4790");
+    let other = Config::with_underlay(vtep4(1), "busy1")
+        .raw("udp-port = 4790")
+        .raw("underlay-io = \"xdp\"");
     let text = format!("[control]\nsocket = {socket:?}\n{}", other.text());
     std::fs::write(&file, text).expect("the directory can be written");
     let (program, file) = (binary("vtepd"), file.display().to_string());

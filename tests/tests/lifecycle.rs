@@ -82,10 +82,8 @@ fn sigterm_restores_the_interfaces() {
 
 fn sigterm_restores_them_with(io: &str) {
     let (_fabric, ns, _host, vtepd, before) = one_vtepd(io);
-    assert!(
-        ns.link("eth0")["xdp"].is_object(),
-        "the program is attached"
-    );
+    let underlay = tools::programs(&ns, "eth0");
+    assert!(!underlay.is_empty(), "a program is attached");
     let first = if io == "xdp" { "xdp" } else { "tcx/ingress" };
     let tenants = tools::programs(&ns, "t11");
     assert!(

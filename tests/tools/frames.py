@@ -21,6 +21,7 @@ import select
 import socket
 import struct
 import sys
+import time
 
 ETH_P_ALL = 3
 SO_RCVBUFFORCE = 33
@@ -42,7 +43,14 @@ class Packet:
         return self.socket.fileno()
 
     def send(self, frame):
-        self.socket.send(frame)
+        while True:
+            try:
+                self.socket.send(frame)
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:  # the CPU's backlog of received frames is full: nothing was sent
+                    raise
+            time.sleep(0.001)
 
     def receive(self):
         try:
