@@ -62,6 +62,9 @@ reasons! {
         "a frame that its sender left to be segmented (TSO, USO) can't be: its headers are not those \
          of the protocol that is to be cut, or it is in a tunnel within a tunnel, or one with \
          checksums or sequence numbers (GRE)"
+    ChecksumOffset "checksum-offset"
+        "a frame whose sender left its checksum to be filled in, at a place that is not in the \
+         headers behind Ethernet"
     TooBig "too-big" "with the outer headers, the packet would be longer than the underlay's MTU"
     NoAdjacency "no-adjacency"
         "no usable underlay path to the VTEP: no route, no neighbor entry, or the link is down"
