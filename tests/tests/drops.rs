@@ -161,22 +161,28 @@ fn frames_are_lost_at(interface: &str, is_tenant: bool, pair: &mut RawPair, reas
     assert!(now.drops - before.drops >= lost, "{before:?}, {now:?}");
     let of_vni = if is_tenant { lost } else { 0 };
     assert!(now.of_vni - before.of_vni == of_vni, "{before:?}, {now:?}");
-    for (step, state) in [("down", "down"), ("up", "up")] {
-        pair.hypervisors[0].ip(&format!("link set {interface} {step}"));
-        wait_for("the link is followed", 20, || {
+    let changes = [
+        (format!("link set {interface} down"), "down"),
+        (format!("link set {interface} up"), "up"),
+        (format!("link del {interface}"), "absent"),
+    ];
+    // Without its underlay interface, the pair is of no use.
+    for (change, state) in &changes[..if is_tenant { 3 } else { 2 }] {
+        pair.hypervisors[0].ip(change);
+        wait_for("the interface is followed", 20, || {
             let page = pair.vtepd.show("ports");
             let rows = page["rows"].as_array().expect("rows").clone();
             let row = rows.into_iter().find(|row| row["interface"] == interface)?;
-            (row["state"] == state).then_some(())
+            (row["state"] == *state).then_some(())
         });
         let kept = lost_at(interface, &pair.vtepd, reason);
         assert!(
             kept.of_all >= now.of_all && kept.of_port >= now.of_port,
-            "{step}: {now:?}, {kept:?}"
+            "{change}: {now:?}, {kept:?}"
         );
         assert!(
             kept.at_sockets >= now.at_sockets,
-            "{step}: {now:?}, {kept:?}"
+            "{change}: {now:?}, {kept:?}"
         );
     }
 }
