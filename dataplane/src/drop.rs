@@ -62,6 +62,9 @@ reasons! {
         "a frame that its sender left to be segmented (TSO, USO) can't be: its headers are not those \
          of the protocol that is to be cut, or it is in a tunnel within a tunnel, or one with \
          checksums or sequence numbers (GRE)"
+    ChecksumOffset "checksum-offset"
+        "a frame whose sender left its checksum to be filled in, at a place that is not in the \
+         headers behind Ethernet"
     TooBig "too-big" "with the outer headers, the packet would be longer than the underlay's MTU"
     NoAdjacency "no-adjacency"
         "no usable underlay path to the VTEP: no route, no neighbor entry, or the link is down"
@@ -97,7 +100,10 @@ reasons! {
     SplitFrame "split-frame"
         "a piece of a frame longer than the interface's MTU, which the driver delivered in pieces"
     SocketFull "socket-full"
-        "the ring or the buffer of the packet socket was full; a superframe counts as one"
+        "the ring or the buffer of the interface's socket was full; a superframe counts as one"
+    NoChunk "no-chunk"
+        "the kernel had no free chunk of the AF_XDP socket for the received frame; or the frame is \
+         longer than a chunk, and the socket takes frames of one chunk only"
     // Output.
     FloodFull "flood-full"
         "too many frames of the port, of the overlay for the VNI, or of all, are waiting to be flooded"

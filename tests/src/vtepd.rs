@@ -254,6 +254,13 @@ impl Vtepd {
         assert_eq!(self.drops(reason), before + more, "drops for {reason}");
     }
 
+    /// Runs `work` while vtepd is stopped, so that it sees everything at once.
+    pub fn while_stopped(&self, work: impl FnOnce()) {
+        self.program.signal(Signal::STOP);
+        work();
+        self.program.signal(Signal::CONT);
+    }
+
     /// Sends SIGTERM; vtepd must exit with status 0.
     ///
     /// # Panics

@@ -7,7 +7,8 @@ frames.py vnet IF     an AF_PACKET socket that only sends: lines have a vnet hea
                       a superframe; what the kernel refuses is left out
 frames.py tap IF      opens the tap IF like a virtual machine: lines on stdin are sent to the host, frames for the guest are printed
 frames.py queue IF    the same for one queue of a multi-queue tap
-frames.py vnet-queue IF  the same; each frame that is sent has a vnet header of 10 bytes before it
+frames.py vnet-queue IF  the same; each frame that is sent has a vnet header of 10 bytes before it; what the kernel
+                      refuses is left out
 frames.py napi IF     the same, received with GRO as from a NIC: lines are sent together at an empty line. /sys must be
                       that of the network namespace (ip netns exec)
 
@@ -116,6 +117,13 @@ class Queue(Tap):
 
 class VnetQueue(Queue):
     flags = Queue.flags | IFF_VNET_HDR
+
+    def send(self, frame):
+        try:
+            super().send(frame)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
 
     def receive(self):
         return super().receive()[10:]

@@ -126,11 +126,11 @@ pub struct InterfaceRow {
     pub notes: Vec<String>,
 }
 
-/// Counters of AF_XDP sockets (`struct xdp_statistics`, linux/if_xdp.h), summed over queues. Packet
-/// sockets count only what came while their buffers were full, as `rx_ring_full`.
+/// Counters of AF_XDP sockets (`struct xdp_statistics`, linux/if_xdp.h), summed over queues and those
+/// that were closed since the interface was configured. Packet sockets count only what came while their buffers were full, as `rx_ring_full`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct XdpStatistics {
-    /// Dropped for other reasons than those below.
+    /// Dropped because no chunk was free, or longer than a chunk of a socket without multi-buffer.
     pub rx_dropped: u64,
     /// Dropped for invalid descriptors in the receive direction.
     pub rx_invalid_descs: u64,

@@ -99,6 +99,8 @@ pub struct OpenInterface {
     close_at: Option<Instant>,
     bypass: BypassWatch,
     unwritten: UnwrittenFacts,
+    /// The packet memory of its AF_XDP sockets.
+    umem: Umem,
 }
 
 impl OpenInterface {
@@ -140,6 +142,8 @@ pub struct ManagedInterface {
     pub counters: Arc<Counters>,
     /// Frames that its programs dropped before the present one was attached.
     earlier_drops: ProgramDrops,
+    /// Counters of its sockets that were closed.
+    earlier_sockets: SocketStatistics,
     /// When it was last opened again because its driver did not run the program, or the kernel did not
     /// fill a socket.
     attached_again: Option<Instant>,
@@ -264,6 +268,7 @@ impl Interfaces {
                 state: InterfaceState::Absent,
                 counters,
                 earlier_drops: ProgramDrops::default(),
+                earlier_sockets: SocketStatistics::default(),
                 attached_again: None,
                 barrier: None,
             });
@@ -382,6 +387,7 @@ impl Interfaces {
             close_at: None,
             bypass: BypassWatch::default(),
             unwritten,
+            umem: self.umem.clone(),
         }));
     }
 
@@ -451,7 +457,8 @@ impl Interfaces {
         if let Err(error) = open.backend.set_bound(0) {
             tracing::warn!(interface = %name, %error, "frames are not counted while the interface is closed");
         }
-        managed.earlier_drops = managed.earlier_drops + ProgramDrops::of_open(&open);
+        managed.earlier_drops = managed.earlier_drops + ProgramDrops::of(&open.backend.drops());
+        managed.earlier_sockets = managed.earlier_sockets + open.statistics_of(|_| true);
         if !workers.detach(managed.id, 0) {
             tracing::error!(interface = %name, "a worker did not close its queues in time");
         }
@@ -466,16 +473,6 @@ impl Interfaces {
     #[must_use]
     pub const fn endpoints_left_out(&self) -> usize {
         self.settings.locals.len().saturating_sub(ENDPOINT_LIMIT)
-    }
-
-    /// The kernel's counters of an open interface, summed over its sockets.
-    #[must_use]
-    pub fn statistics(&self, open: &OpenInterface) -> SocketStatistics {
-        let all = open
-            .queues
-            .iter()
-            .filter_map(|queue| queue.socket.statistics(&self.umem));
-        all.fold(SocketStatistics::default(), |sum, one| sum + one)
     }
 
     /// Closes and removes an interface that is no longer used. Returns its ID.

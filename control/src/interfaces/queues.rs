@@ -9,8 +9,8 @@ use vtep_dataplane::addr::{DeviceId, WorkerId};
 use super::backend::{QueueRings, SocketId};
 use super::stall::StallWatch;
 use super::{
-    Backend, InterfaceError, InterfaceQueue, InterfaceState, Interfaces, IoKind, ProgramDrops,
-    Purpose, RingBudget,
+    Backend, InterfaceError, InterfaceQueue, InterfaceState, Interfaces, IoKind, Purpose,
+    RingBudget,
 };
 use crate::config::InterfaceName;
 use crate::workers::{QueuePort, Workers};
@@ -132,8 +132,8 @@ impl Interfaces {
             return false;
         }
         open.set_bound(name, count as usize);
-        let closed = open.queues.iter().filter(|queue| queue.number >= count);
-        managed.earlier_drops = managed.earlier_drops + ProgramDrops::of_sockets(closed);
+        let closed = open.statistics_of(|queue| queue.number >= count);
+        managed.earlier_sockets = managed.earlier_sockets + closed;
         if !workers.detach(managed.id, count) {
             tracing::error!(interface = %name, "a worker did not close its queues in time");
         }

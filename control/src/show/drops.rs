@@ -6,6 +6,7 @@ use vtep_dataplane::addr::Vni;
 use vtep_dataplane::drop::DropReason;
 use vtep_dataplane::stats::Totals;
 
+use super::vnis::vni_totals;
 use crate::api::show::{DropRow, DropsBy, Rows, ShowQuery};
 use crate::config::PortKey;
 use crate::engine::EngineView;
@@ -86,9 +87,10 @@ impl EngineView<'_> {
             .take_while(move |vni| only.is_none_or(|only| only == *vni))
             .filter(move |vni| after.is_none_or(|after| *vni > after));
         let snapshot = self.fib.current();
-        Ok(Box::new(wanted.filter_map(|vni| {
+        let own = self.own_interfaces();
+        Ok(Box::new(wanted.filter_map(move |vni| {
             let domain = snapshot.vnis.by_vni(vni.get())?;
-            Some((vni.to_string(), domain.counters.totals()))
+            Some((vni.to_string(), vni_totals(domain, &own)))
         })))
     }
 

@@ -174,15 +174,13 @@ impl EngineView<'_> {
                 self.role(name, managed),
                 flag(self.port_state(name, managed).0 == PortState::Up),
             ));
-            if let Some(open) = managed.open() {
-                let statistics = XdpStatistics::from(self.interfaces.statistics(open));
-                sockets.extend(SOCKET.map(|(event, value)| {
-                    (
-                        [labels.clone(), one("event", event)].concat(),
-                        value(&statistics),
-                    )
-                }));
-            }
+            let statistics = XdpStatistics::from(managed.statistics());
+            sockets.extend(SOCKET.map(|(event, value)| {
+                (
+                    [labels.clone(), one("event", event)].concat(),
+                    value(&statistics),
+                )
+            }));
             rows.push((labels, totals));
         }
         page.gauge(

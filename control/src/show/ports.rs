@@ -97,10 +97,7 @@ impl EngineView<'_> {
             traffic: managed.totals().into(),
             events_suppressed: 0,
             learning: None,
-            xdp: managed
-                .open()
-                .map(|open| self.interfaces.statistics(open).into())
-                .unwrap_or_default(),
+            xdp: managed.statistics().into(),
         })
     }
 }

@@ -1,10 +1,26 @@
 //! `show vni` and `show flood`.
 
+use std::collections::HashMap;
+
 use vtep_dataplane::addr::Vni;
+use vtep_dataplane::stats::Totals;
 use vtep_dataplane::table::vni::Domain;
 
 use crate::api::show::{FloodRow, Rows, ShowQuery, VniRow};
 use crate::engine::EngineView;
+use crate::interfaces::ManagedInterface;
+
+/// Interfaces by the VNI that all their frames are of.
+pub(super) type OwnInterfaces<'e> = HashMap<Vni, Vec<&'e ManagedInterface>>;
+
+/// Everything that is counted for a VNI.
+pub(super) fn vni_totals(domain: &Domain, own: &OwnInterfaces<'_>) -> Totals {
+    let mut totals = domain.counters.totals();
+    for managed in own.get(&domain.vni).into_iter().flatten() {
+        managed.program_drops().add_to(&mut totals);
+    }
+    totals
+}
 
 impl<'e> EngineView<'e> {
     /// The domains from the VNI of the query's cursor on, in order.
@@ -17,7 +33,21 @@ impl<'e> EngineView<'e> {
         Ok(wanted.filter_map(|vni| snapshot.vnis.by_vni(vni.get())))
     }
 
+    /// The interfaces of tenant ports that have one for themselves, by VNI: what the kernel counts of
+    /// such an interface is of that VNI.
+    pub(super) fn own_interfaces(self) -> OwnInterfaces<'e> {
+        let mut by_vni = OwnInterfaces::default();
+        let own = self.ports.iter().filter(|(key, _)| key.vlan.is_none());
+        for (key, port) in own {
+            if let Some(managed) = self.interfaces.get(&key.interface) {
+                by_vni.entry(port.vni).or_default().push(managed);
+            }
+        }
+        by_vni
+    }
+
     pub(super) fn vni_page(self, query: &ShowQuery) -> Result<Rows<VniRow>, String> {
+        let own = self.own_interfaces();
         let rows = self.domains(query)?.map(|domain| VniRow {
             vni: domain.vni,
             ports: domain.flood.ports.len(),
@@ -30,7 +60,7 @@ impl<'e> EngineView<'e> {
             neighbors: self.fib.entry_counts(domain.vni).neighbors,
             addresses: self.learned.addresses_in(domain.vni),
             max_addresses: self.max_addresses(domain.vni),
-            traffic: domain.counters.totals().into(),
+            traffic: vni_totals(domain, &own).into(),
         });
         Rows::page(rows, |row| row.vni, query)
     }

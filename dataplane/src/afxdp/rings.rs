@@ -63,14 +63,17 @@ impl FillLevel {
         Self { start, now: start }
     }
 
-    /// Doubles up to `most` while a quarter of it, or a burst, is used at a time and more than half
-    /// of the chunks are free; back to the start when less than an eighth is. Counted in chunks:
-    /// a frame may take several. Chunks in the ring stay there until frames come.
+    /// Doubles up to `most` while a quarter of it, or a burst, is used at a time, and more than half of
+    /// the chunks are free or the new level is an eighth of those that are: queues that were busy
+    /// before this one may hold the other half, and keep it until frames come. Back to the start when
+    /// less than an eighth of the chunks is free. Counted in chunks: a frame may take several.
     #[inline]
     fn adapt(&mut self, used: u32, most: u32, available: usize, capacity: usize) {
         let busy = used >= (self.now / 4).min(BURST as u32);
-        if busy && self.now < most && available > capacity / 2 {
-            self.now = (self.now * 2).min(most);
+        let more = (self.now * 2).min(most);
+        let suffices = available > capacity / 2 || more as usize <= available / 8;
+        if busy && self.now < most && suffices {
+            self.now = more;
         } else if available < capacity / 8 {
             self.now = self.start;
         }

@@ -616,6 +616,23 @@ fn a_fill_ring_holds_more_chunks_while_its_queue_is_busy() {
     assert!(few <= 64, "{few}");
 }
 
+/// A queue that becomes busy gets more chunks though another one, after a flood from the underlay, has
+/// taken half of them and keeps them, but no more than an eighth of those that are free: it stayed at
+/// those of its start for good.
+#[test]
+fn a_busy_queue_gets_more_chunks_beside_one_that_keeps_half() {
+    let mut single = Single::new();
+    let half = CHUNKS as usize / 2;
+    let kept: Vec<_> = (half - 256..single.pool.available())
+        .filter_map(|_| single.pool.alloc())
+        .collect();
+    let free = single.pool.available();
+    assert!(free < half, "{free}");
+    let held = single.receive(20, BURST, 1);
+    assert!(held > 64 && held <= free / 8, "{held} of {free}");
+    kept.into_iter().for_each(|frame| single.pool.free(frame));
+}
+
 /// Frames of several chunks use up a fill ring long before a burst of frames is received, and single
 /// frames do not make it grow (finding D16).
 #[test]

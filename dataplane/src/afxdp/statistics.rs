@@ -9,11 +9,13 @@ pub struct SocketId(pub(super) Owner);
 /// The kernel's counters of one socket (`XDP_STATISTICS`, Documentation/networking/af_xdp.rst).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Statistics {
-    /// Frames dropped by the kernel: too long for a chunk, or no memory.
+    /// Frames dropped by the kernel: the fill ring had no chunk for them; or, of a socket that takes
+    /// frames of one chunk only, they are longer.
     pub rx_dropped: u64,
     /// Frames dropped because the rx ring was full: the worker is too slow.
     pub rx_ring_full: u64,
-    /// Frames dropped because the fill ring was empty: too few chunks.
+    /// Number of times that the kernel found the fill ring empty. The frames are in `rx_dropped`; with
+    /// zero-copy they stay with the driver, or are lost there.
     pub fill_ring_empty: u64,
     /// Fill ring entries that the kernel rejected.
     pub rx_invalid: u64,

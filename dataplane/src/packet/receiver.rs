@@ -53,9 +53,9 @@ impl From<NotSplit> for NotTaken {
     fn from(error: NotSplit) -> Self {
         match error {
             NotSplit::NoChunks => Self::Waits,
-            NotSplit::Failed(None | Some(libc::EAGAIN | libc::EINVAL)) => {
-                Self::Dropped(DropReason::BadDescriptor)
-            }
+            NotSplit::Failed(None | Some(libc::EAGAIN)) => Self::Dropped(DropReason::BadDescriptor),
+            // As in `Receiver::long`.
+            NotSplit::Failed(Some(libc::EINVAL)) => Self::Dropped(DropReason::Unsegmentable),
             NotSplit::Failed(Some(errno)) => Self::Failed(errno),
         }
     }
@@ -429,7 +429,7 @@ fn finish<M: FrameMemory>(
         Err(invalid) => {
             pool.free(frame);
             return Err(NotTaken::Dropped(match invalid {
-                Invalid::Checksum => DropReason::BadDescriptor,
+                Invalid::Checksum => DropReason::ChecksumOffset,
                 Invalid::Segmentation => DropReason::Unsegmentable,
             }));
         }

@@ -22,14 +22,15 @@ impl PortErrors {
     ///   of more chunks than devices take;
     /// - a frame of several chunks to send where the device accepts only one;
     /// - a frame that was handed to the device, and that its driver dropped;
-    /// - a received frame whose sender left segmentation that can't be done;
+    /// - a received frame whose sender left a checksum or segmentation that can't be done;
     /// - a frame to send that is longer than the interface's MTU by now, or whose interface is down
     ///   or gone.
-    pub const REASONS: [DropReason; 7] = [
+    pub const REASONS: [DropReason; 8] = [
         DropReason::BadDescriptor,
         DropReason::TooManySegments,
         DropReason::MultiBufferUnsupported,
         DropReason::TxDropped,
+        DropReason::ChecksumOffset,
         DropReason::Unsegmentable,
         DropReason::PortMtu,
         DropReason::PortDown,

@@ -255,7 +255,7 @@ pub(super) fn ports(rows: &[PortRow]) -> String {
             traffic.tx_frames.to_string(),
             traffic.tx_bytes.to_string(),
             traffic.drops.to_string(),
-            row.xdp.rx_ring_full.to_string(),
+            (row.xdp.rx_ring_full + row.xdp.rx_dropped).to_string(),
             row.events_suppressed.to_string(),
             or_dash(learning.map(learned_macs)),
             or_dash(learning.map(|of| format!("{}/{}", of.addresses, of.max_addresses))),
