@@ -26,6 +26,10 @@ const SEND_BUFFER: i32 = 2 << 20;
 /// Slots of the rings of an interface: short frames that wait for a worker.
 const SLOTS: u32 = 1024;
 
+/// The same of an underlay interface, which receives for all tenants: a TCP connection alone may have
+/// 6 MB on the way (tcp_rmem), which are 4200 segments.
+const UNDERLAY_SLOTS: u32 = 4096;
+
 /// Slots of a ring, at least.
 const LEAST_SLOTS: u32 = 256;
 
@@ -102,7 +106,8 @@ impl PacketDevice {
         sys::set_up(fd.as_fd()).map_err(failed("ask for vnet headers"))?;
         sys::set_buffers(fd.as_fd(), RECEIVE_BUFFER, SEND_BUFFER)
             .map_err(failed("set its buffers"))?;
-        let slots = (SLOTS / of.max(1)).max(LEAST_SLOTS);
+        let slots = underlay.map_or(SLOTS, |_| UNDERLAY_SLOTS);
+        let slots = (slots / of.max(1)).max(LEAST_SLOTS);
         let ring = RxRing::new(fd.as_fd(), slots).map_err(failed("create its ring"))?;
         let filter = underlay
             .map(UnderlayFilter::socket_filter)
