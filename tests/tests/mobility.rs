@@ -53,11 +53,15 @@ impl Fixture {
         }
     }
 
-    /// Sends a frame of host 30 at site `index`; returns the time.
-    fn send_from(&mut self, index: usize) -> Instant {
-        // At the other site it answers no request.
+    /// Host 30 is at site `index`: at the other one it answers no request.
+    fn place_at(&self, index: usize) {
         self.movers[1 - index].ns.ip("link set eth0 arp off");
         self.movers[index].ns.ip("link set eth0 arp on");
+    }
+
+    /// Sends a frame of host 30 at site `index`; returns the time.
+    fn send_from(&mut self, index: usize) -> Instant {
+        self.place_at(index);
         self.senders[index].send(&plain(&mac(11), &mac(MOVER), "here-i-am"));
         Instant::now()
     }
@@ -186,6 +190,8 @@ fn mac_move_takes_a_host_over_from_frr() {
     let sent_at = fixture.send_from(1);
     fixture.expect_at(1, sent_at);
     let receiver = Raw::open(&fixture.sites[1].hosts[0].ns, "eth0", Kind::Packet);
+    // A hypervisor stops the guest at its old place before it says where it is now.
+    fixture.place_at(0);
     let before = Instant::now();
     fixture.sites[0].ctl().done(&format!(
         "mac move {} --vni 100 --interface t30 --ip 192.0.2.30",
