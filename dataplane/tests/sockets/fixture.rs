@@ -1,8 +1,9 @@
 //! Network namespaces, links and sockets that are cleaned up, also when a test fails.
 
 use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -141,6 +142,26 @@ pub(crate) fn run(command: &str) {
 
 /// A child process that is killed when it is dropped.
 pub(crate) struct Child(pub(crate) std::process::Child);
+
+impl Child {
+    /// Starts a Python program that has a guest's end of a tap; returns when it has printed "ready".
+    pub(crate) fn guest(program: &str) -> Self {
+        let mut guest = Self(
+            Command::new("python3")
+                .args(["-c", program])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("python3"),
+        );
+        let mut line = String::new();
+        BufReader::new(guest.0.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        assert_eq!(line, "ready\n");
+        guest
+    }
+}
 
 impl Drop for Child {
     fn drop(&mut self) {

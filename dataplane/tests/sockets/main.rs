@@ -234,18 +234,7 @@ while True:
 #[test]
 fn a_tap_sends_and_receives_frames() {
     let netns = Netns::new();
-    let mut guest = fixture::Child(
-        Command::new("python3")
-            .args(["-c", TAP_ECHO])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("python3"),
-    );
-    let mut line = String::new();
-    BufReader::new(guest.0.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    assert_eq!(line, "ready\n");
+    let _guest = fixture::Child::guest(TAP_ECHO);
     netns.ip("link set tap0 up");
     assert_eq!(open("tap3", &Program::Tenant, Mode::Auto).queues(), 3);
     let mut tap = End::open("tap0", &Program::Tenant, Mode::Auto);

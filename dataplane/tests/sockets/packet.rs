@@ -8,10 +8,9 @@
 //! ```
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
-use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -633,19 +632,7 @@ while True:
 #[test]
 fn superframes_of_a_guest_cross_a_tap_both_ways() {
     let netns = Netns::new();
-    let mut guest = fixture::Child(
-        std::process::Command::new("python3")
-            .args(["-c", GUEST])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("python3"),
-    );
-    let mut line = String::new();
-    BufReader::new(guest.0.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    assert_eq!(line, "ready\n");
+    let mut guest = fixture::Child::guest(GUEST);
     netns.ip("link set tap0 up");
     let umem = own_umem();
     let mut pool = pool_of(&umem);

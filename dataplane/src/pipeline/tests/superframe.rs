@@ -139,6 +139,30 @@ fn counted(fixture: &Fixture) -> Vec<Totals> {
     devices.chain(ports).chain(domains).chain(vteps).collect()
 }
 
+/// Superframes that arrive on `device` for `to`, and their segments that arrive one by one: the same
+/// is sent, with nothing left to do, and the same is counted.
+fn same_outcome(
+    (whole, superframes): (&mut Fixture, &[(Vec<u8>, Offload)]),
+    (single, segments): (&mut Fixture, &[Vec<u8>]),
+    device: u16,
+    to: [u8; 6],
+) -> Result<(), TestCaseError> {
+    let sent = whole.run_offloads(device, superframes);
+    let complete = |(_, (_, offload)): &(_, (_, Offload))| *offload == Offload::default();
+    prop_assert!(sent.iter().all(complete));
+    let bytes_of = |(device, (bytes, _))| (device, bytes);
+    let mut sent: Vec<_> = sent.into_iter().map(bytes_of).collect();
+    let mut expected = single.run(device, segments);
+    if to == ALL || to == mac(99) {
+        // The order of receivers differs.
+        sent.sort();
+        expected.sort();
+    }
+    prop_assert_eq!(sent, expected);
+    prop_assert_eq!(counted(whole), counted(single));
+    Ok(())
+}
+
 /// A superframe in VXLAN: the offload stays that of the inner packet.
 fn in_vxlan(
     (inner, mut offload): (&[u8], Offload),
@@ -202,17 +226,7 @@ proptest! {
             .map(|segment| arriving((segment, Offload::default()), (way.0, way.1, false)).0)
             .collect();
         let frames: Vec<_> = frames.into_iter().map(|frame| arriving(frame, way)).collect();
-        let sent = whole.run_offloads(way.0, &frames);
-        prop_assert!(sent.iter().all(|(_, (_, offload))| *offload == Offload::default()));
-        let mut sent: Vec<_> = sent.into_iter().map(|(device, (bytes, _))| (device, bytes)).collect();
-        let mut expected = single.run(way.0, &expected);
-        if to == ALL || to == mac(99) {
-            // The order of receivers differs.
-            sent.sort();
-            expected.sort();
-        }
-        prop_assert_eq!(sent, expected);
-        prop_assert_eq!(counted(&whole), counted(&single));
+        same_outcome((&mut whole, &frames), (&mut single, &expected), way.0, to)?;
     }
 
     /// As a packet socket receives them where they were cut before.
@@ -238,16 +252,7 @@ proptest! {
         let headers = headers(what) + if way.1.is_some() && !way.2 { 4 } else { 0 };
         whole.segment_len = size.into();
         whole.first_len = Some(headers + usize::from(size) - off_by);
-        let sent = whole.run_offloads(way.0, &frames);
-        let mut sent: Vec<_> = sent.into_iter().map(|(device, (bytes, _))| (device, bytes)).collect();
-        let mut expected = single.run(way.0, &expected);
-        if to == ALL || to == mac(99) {
-            // The order of receivers differs.
-            sent.sort();
-            expected.sort();
-        }
-        prop_assert_eq!(sent, expected);
-        prop_assert_eq!(counted(&whole), counted(&single));
+        same_outcome((&mut whole, &frames), (&mut single, &expected), way.0, to)?;
     }
 
     /// Linux' vxlan device sends superframes of its tenants whole where the underlay takes them.
@@ -273,17 +278,7 @@ proptest! {
             .into_iter()
             .map(|(inner, offload)| in_vxlan((&inner, offload), |inner| outer(vtep, 100, tos, inner)))
             .collect();
-        let sent = whole.run_offloads(0, &frames);
-        prop_assert!(sent.iter().all(|(_, (_, offload))| *offload == Offload::default()));
-        let mut sent: Vec<_> = sent.into_iter().map(|(device, (bytes, _))| (device, bytes)).collect();
-        let mut expected = single.run(0, &expected);
-        if to == ALL || to == mac(99) {
-            // The order of receivers differs.
-            sent.sort();
-            expected.sort();
-        }
-        prop_assert_eq!(sent, expected);
-        prop_assert_eq!(counted(&whole), counted(&single));
+        same_outcome((&mut whole, &frames), (&mut single, &expected), 0, to)?;
     }
 
     #[test]
